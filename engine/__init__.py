@@ -1,0 +1,1 @@
+"""The background process and its workers: data preparation, training, evaluation and diagnostics."""

@@ -1,0 +1,90 @@
+"""The only entry point of a child process: `python -m engine.worker JOB_DIR` does one job.
+
+The worker depends on its folder alone. It takes the folder's lock (a folder is never worked on twice),
+writes who it is, runs the job, and writes `result.json` last. Whatever goes wrong is in that file, as
+a sentence and a traceback; a worker that dies without it is `lost`, and its run can be resumed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from engine.job import Cancelled, Job
+from store.errors import TunebenchError
+from store.jobdir import JobDir, write_json
+
+# kind of job or ask -> module with `run(job: Job) -> dict`, imported when it is needed
+KINDS = {
+    "train": "engine.jobs.train",
+    "import": "engine.jobs.import_rows",
+    "convert": "engine.jobs.convert",
+    "inspect": "engine.jobs.inspect",
+    "preview": "engine.jobs.preview",
+}
+
+
+def work(path: Path) -> int:
+    """Do the job in the folder `path`; 0 finished, 1 failed, 2 cancelled, 3 another worker has it."""
+    folder = JobDir(path)
+    lock = open(folder.lock, "w")  # noqa: SIM115 (held until the process ends)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return 3
+    if folder.result.exists():
+        return 3
+    me = psutil.Process()
+    write_json(folder.worker, {"pid": me.pid, "started": me.create_time()})
+    outcome: dict[str, Any]
+    try:
+        job = Job(path)
+        signal.signal(signal.SIGTERM, lambda *_: job.cancel_requested.set())
+        module = importlib.import_module(KINDS[job.order["kind"]])
+        outcome = {"status": "finished", "result": module.run(job)}
+    except Cancelled:
+        outcome = {"status": "cancelled"}
+    except BaseException as error:  # noqa: BLE001 (the border: nothing may leave without a result)
+        traceback.print_exc()
+        outcome = {"status": "failed", "error": describe(error)}
+    write_json(folder.result, outcome)
+    return {"finished": 0, "failed": 1, "cancelled": 2}[outcome["status"]]
+
+
+def describe(error: BaseException) -> dict[str, Any]:
+    """The error as a document: `error`, `message`, `fix`, `field`, `traceback`."""
+    if isinstance(error, TunebenchError):
+        document = error.to_dict()
+    elif isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        document = {
+            "error": "OutOfMemory",
+            "message": "The device ran out of memory.",
+            "fix": "Halve per_device_train_batch_size and double gradient_accumulation_steps, lower"
+            " max_length, switch gradient_checkpointing on, or use a method with less memory.",
+        }
+    else:
+        text = " ".join(str(error).split())[:300]
+        document = {"error": type(error).__name__, "message": f"{type(error).__name__}: {text}"}
+    document["traceback"] = "".join(traceback.format_exception(error))
+    return document
+
+
+def main(argv: list[str]) -> int:
+    """Run one job in this process, its output in the job's log."""
+    path = Path(argv[0])
+    log = os.open(JobDir(path).log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    return work(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

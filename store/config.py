@@ -1,0 +1,223 @@
+"""Everything a form, a YAML file or a command may say, validated in one place.
+
+A field that depends on others (learning rate on method, epochs on rows) is None until `resolved()`
+fills it; what is stored with a run is always the resolved config. A bad value raises `ConfigError`
+that names the field. Hyperparameters carry their Hugging Face names. Defaults follow published
+practice: Hu et al. 2021 (LoRA), Dettmers et al. 2023 (QLoRA), Biderman et al. 2024 (rates).
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from store.errors import ConfigError
+from store.formats import FORMATS, FormatName
+
+Method = Literal["lora", "qlora", "full"]
+METHOD_TITLES: dict[str, str] = {
+    "lora": "LoRA",
+    "qlora": "QLoRA 4-bit",
+    "full": "Full fine-tuning",
+}
+BUNDLED_MODEL = "SmolLM2-135M-Instruct"
+SAMPLE_DATASET = "Python standard library"
+
+Document = TypeVar("Document", bound="Config")
+
+
+class Config(BaseModel):
+    """A document in which an unknown field is an error, never ignored."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, str_strip_whitespace=True)
+
+    @classmethod
+    def parse(cls, document: Any) -> Self:
+        """The config that `document` (a mapping) describes.
+
+        Raises ConfigError that names the first bad field, its value and what is accepted.
+        """
+        if not isinstance(document, dict):
+            raise ConfigError("The config is not a mapping of fields to values.", field="config")
+        try:
+            return cls.model_validate(document)
+        except ValidationError as error:
+            raise explain(error, list(cls.model_fields)) from error
+
+    @classmethod
+    def from_yaml(cls, text: str) -> Self:
+        """Like `parse`, from YAML. Raises ConfigError with the line where the YAML breaks off."""
+        try:
+            document = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            where = f" at line {mark.line + 1}" if mark else ""
+            raise ConfigError(f"This is not valid YAML{where}.", field="config") from error
+        return cls.parse(document)
+
+    def to_yaml(self) -> str:
+        """The fields that are set, as YAML that `from_yaml` reads back."""
+        return yaml.safe_dump(self.model_dump(exclude_none=True), sort_keys=False, allow_unicode=True)
+
+
+def explain(error: ValidationError, known: list[str]) -> ConfigError:
+    """The first problem of a pydantic error as a sentence that names field and value."""
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"]) or "config"
+    value = first.get("input")
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(field, known, n=1)
+        hint = f"Did you mean {near[0]}?" if near else "Remove it."
+        return ConfigError(f"There is no field {field}.", fix=hint, field=field)
+    if first["type"] == "missing":
+        return ConfigError(f"{field} is missing.", fix=f"Give {field} a value.", field=field)
+    reason = first["msg"].removeprefix("Value error, ")
+    reason = reason[:1].lower() + reason[1:]
+    shown = "" if isinstance(value, dict) else f" is {value!r}"
+    return ConfigError(f"{field}{shown}: {reason}.".replace("..", "."), field=field)
+
+
+class Split(Config):
+    """How rows are dealt to train, validation and test; rows with equal text stay on one side.
+
+    Sizes are shares of the rows. Of 50 rows or more each held-out part is at least 50 rows where its
+    share is above 0 and half the rows remain for training, and at most 500.
+    """
+
+    split_seed: int = Field(0, ge=0, le=2**31 - 1, description="Another seed deals other rows")
+    validation_size: float = Field(0.1, ge=0, le=0.5, description="Share of rows that choose the best step")
+    test_size: float = Field(0.1, ge=0, le=0.5, description="Share of rows that only the verdict sees")
+
+
+class Source(Config):
+    """Where rows come from: exactly one of a path on this machine, an upload, a hub id, or a built-in set."""
+
+    path: str | None = Field(None, description="A file on the machine of the engine")
+    upload: str | None = Field(None, description="The name of a file that was uploaded")
+    hub_id: str | None = Field(None, description="owner/name of a data set on the Hugging Face hub")
+    hub_config: str | None = None
+    hub_split: str = "train"
+    builtin: Literal["python"] | None = Field(None, description="Rows made from this machine's own Python")
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if sum(bool(v) for v in (self.path, self.upload, self.hub_id, self.builtin)) != 1:
+            raise ValueError("give exactly one of path, upload, hub_id and builtin")
+        return self
+
+
+class ImportConfig(Split):
+    """One import. `format` and `columns` left out are recognised from the first rows."""
+
+    name: str = Field(min_length=1, max_length=80)
+    source: Source
+    format: FormatName | None = None
+    columns: dict[str, str] = Field(default_factory=dict, description="role -> column of the file")
+    has_header: bool | None = Field(None, description="CSV and TSV: the first line names the columns")
+    encoding: str | None = Field(None, description="Recognised where left out: utf-8, utf-16, latin-1")
+    instruction: str = Field("", description="Text and label: put before each text, to say what is asked")
+
+    @model_validator(mode="after")
+    def _roles_exist(self) -> Self:
+        if self.format:
+            known = FORMATS[self.format].required + FORMATS[self.format].optional
+            for role in self.columns:
+                if role not in known:
+                    raise ValueError(f"columns has the role {role!r}; {self.format} has {', '.join(known)}")
+        return self
+
+
+class TrainConfig(Config):
+    """One run: what is trained, on which rows, how."""
+
+    name: str = Field("", max_length=120, description="Made from method and data set where left empty")
+    notes: str = Field("", max_length=10_000)
+
+    model: str = Field(BUNDLED_MODEL, min_length=1, description="A bundled model, a local folder or a hub id")
+    trust_remote_code: bool = Field(False, description="Run code that comes with the model")
+    dtype: Literal["auto", "bfloat16", "float32"] = Field("auto", description="auto: bfloat16 where fast")
+
+    dataset: str = Field(min_length=1, description="Name or id of a data set")
+    split_seed: int | None = Field(None, ge=0, le=2**31 - 1, description="The data set's own where left out")
+    validation_size: float | None = Field(None, gt=0, le=0.5)
+    test_size: float | None = Field(None, ge=0, le=0.5)
+    max_train_rows: int | None = Field(None, ge=1, description="Train on a random sample of this many rows")
+    max_eval_rows: int = Field(500, ge=1, description="Rows of validation and of test at most")
+
+    method: Method = "lora"
+    r: int = Field(16, ge=1, le=1024, description="Rank of the adapter")
+    lora_alpha: int | None = Field(None, ge=1, description="Scale of the adapter; 2r where left out")
+    lora_dropout: float = Field(0.0, ge=0, lt=1)
+    target_modules: str | list[str] = Field("all-linear", description="all-linear, or names of modules")
+    use_rslora: bool = False
+
+    learning_rate: float | None = Field(None, gt=0, le=1)
+    lr_scheduler_type: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
+    warmup_steps: float = Field(
+        0.05, ge=0, description="A share of the steps below 1, a number of steps above"
+    )
+    num_train_epochs: float | None = Field(None, gt=0, le=1000)
+    max_steps: int | None = Field(None, ge=1, description="Stops earlier than the epochs would")
+    per_device_train_batch_size: int = Field(8, ge=1, le=4096)
+    gradient_accumulation_steps: int = Field(2, ge=1, le=4096)
+    per_device_eval_batch_size: int = Field(16, ge=1, le=4096)
+    weight_decay: float | None = Field(None, ge=0, le=1)
+    max_grad_norm: float = Field(1.0, ge=0, description="0 leaves gradients as they are")
+    optim: Literal["adamw_torch_fused", "adamw_torch", "paged_adamw_8bit"] = "adamw_torch_fused"
+    gradient_checkpointing: bool = False
+    max_length: int | None = Field(None, ge=8, le=1_048_576, description="99th percentile where left out")
+    completion_only_loss: bool = Field(True, description="Train on answers alone")
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+
+    evaluations: int = Field(10, ge=1, le=1000, description="Validations over the whole run")
+    early_stopping: bool = True
+    early_stopping_patience: int = Field(3, ge=1, le=100, description="Validations without improvement")
+    early_stopping_threshold: float = Field(0.005, ge=0, lt=1, description="Smallest relative improvement")
+    load_best_model_at_end: bool = True
+    sample_prompts: int = Field(10, ge=0, le=100, description="Held-out prompts answered by base and tuned")
+    max_new_tokens: int = Field(64, ge=1, le=4096)
+
+    @field_validator("target_modules")
+    @classmethod
+    def _some_module(cls, value: str | list[str]) -> str | list[str]:
+        if not value:
+            raise ValueError("name at least one module, or all-linear")
+        return value
+
+    def resolved(self, train_rows: int, parameters: int | None = None) -> TrainConfig:
+        """A copy with every field that depends on others filled.
+
+        `train_rows`: rows that will be trained on. `parameters`: of the base model, where known.
+        """
+        rows = min(train_rows, self.max_train_rows or train_rows)
+        small = parameters is None or parameters < 1_000_000_000
+        rates = {"full": 2e-5 if (parameters or 0) < 3_000_000_000 else 1e-5}
+        epochs = 3.0 if rows < 2_000 else 2.0 if rows < 20_000 else 1.0
+        filled = self.model_copy()
+        if self.learning_rate is None:
+            filled.learning_rate = rates.get(self.method, 1e-4 if small else 2e-4)
+        if self.num_train_epochs is None:
+            filled.num_train_epochs = epochs
+        if self.lora_alpha is None:
+            filled.lora_alpha = 2 * self.r
+        if self.weight_decay is None:
+            filled.weight_decay = 0.0 if self.method != "full" and rows < 2_000 else 0.01
+        if not self.name:
+            filled.name = f"{METHOD_TITLES[self.method].split()[0]} on {self.dataset}"
+        return filled
+
+
+def sample_experiment() -> TrainConfig:
+    """The experiment that a new home folder offers: it must end with a significant gain within minutes."""
+    return TrainConfig(
+        name="Sample experiment",
+        notes="LoRA on 600 functions of the Python standard library: from name to documentation.",
+        dataset=SAMPLE_DATASET,
+        max_train_rows=600,
+        max_eval_rows=200,
+        num_train_epochs=2,
+        learning_rate=2e-4,
+    )

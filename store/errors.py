@@ -1,0 +1,90 @@
+"""Every error that a user may see, with the name of the thing at fault and what to do.
+
+    TunebenchError
+    ├── ConfigError        a field of a form, a YAML file or a command
+    ├── DataError          a file, or a row of it
+    ├── ModelError         a model folder, hub id or tokenizer
+    ├── NotFoundError      a run, job or data set that is not in the store
+    ├── StateError         an action that the present state does not allow
+    ├── QueryError         a statement that `/sql` refuses or that fails
+    └── EngineUnavailable  no engine answers (client side)
+
+An error crosses processes as `to_dict()` and comes back by `from_dict()`; `message` says what happened,
+with the value, and `fix` what to do about it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class TunebenchError(Exception):
+    """The root. `message` is one sentence; `fix` is one sentence or empty; `field` names a form field."""
+
+    status = 400  # of the HTTP answer
+
+    def __init__(self, message: str, *, fix: str = "", field: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.fix = fix
+        self.field = field
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.fix}".strip()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The error as JSON: `error` (class name), `message`, `fix`, `field`."""
+        return {"error": type(self).__name__, "message": self.message, "fix": self.fix, "field": self.field}
+
+
+class ConfigError(TunebenchError):
+    """A field with a value that can't be used; `field` is always set."""
+
+    status = 422
+
+
+class DataError(TunebenchError):
+    """A file that can't be read as a data set, or a row of it."""
+
+    status = 422
+
+
+class ModelError(TunebenchError):
+    """A model that can't be loaded or trained."""
+
+    status = 422
+
+
+class NotFoundError(TunebenchError):
+    """Something named that the store does not hold."""
+
+    status = 404
+
+
+class StateError(TunebenchError):
+    """An action that the present state does not allow, such as cancelling a finished run."""
+
+    status = 409
+
+
+class QueryError(TunebenchError):
+    """A statement that is not a single read, or that DuckDB rejects."""
+
+    status = 400
+
+
+class EngineUnavailable(TunebenchError):
+    """No engine answers at the recorded address."""
+
+    status = 503
+
+
+def from_dict(document: dict[str, Any]) -> TunebenchError:
+    """The error that `to_dict()` wrote; an unknown class comes back as `TunebenchError`."""
+    kinds = {kind.__name__: kind for kind in TunebenchError.__subclasses__()}
+    kind = kinds.get(document.get("error", ""), TunebenchError)
+    return kind(
+        document.get("message", "The engine gave no reason."),
+        fix=document.get("fix", ""),
+        field=document.get("field", ""),
+    )

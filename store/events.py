@@ -1,0 +1,57 @@
+"""What a worker appends to `events.jsonl`, and how it is read without ever taking half a line.
+
+One JSON object a line; `at` is seconds since the epoch (UTC). NaN and Infinity are written as
+Python's json module writes them, and kept.
+
+    {"type": "status",   "at", "status"}                    preparing | training | evaluating
+    {"type": "progress", "at", "done", "total", "unit", "message", "eta_seconds"}
+    {"type": "metrics",  "at", "step", "values": {name: number}}
+    {"type": "rewind",   "at", "step"}                      metrics after this step are void (a resume)
+    {"type": "facts",    "at", "facts": {...}}              merged into run.facts
+    {"type": "alert",    "at", "level", "message"}          info | warning
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+MAX_READ = 4 * 1024 * 1024  # bytes taken from one file at a time, so that one job can't starve others
+
+
+def read_events(path: Path, offset: int, limit: int = MAX_READ) -> tuple[list[dict[str, Any]], int]:
+    """Events from byte `offset` up to the last newline, and the offset after it.
+
+    A line that is not a JSON object (a write torn by a crash and continued) is returned as
+    {"type": "torn", "text": …}, so that it is counted and not dropped without a word.
+    """
+    try:
+        with open(path, "rb") as file:
+            file.seek(offset)
+            chunk = file.read(limit)
+            if len(chunk) == limit and b"\n" not in chunk:  # one line longer than the limit
+                chunk += file.readline()
+    except FileNotFoundError:
+        return [], offset
+    end = chunk.rfind(b"\n") + 1
+    if not end:
+        return [], offset
+    lines = chunk[: end - 1].split(b"\n")
+    try:
+        events = json.loads(b"[" + b",".join(lines) + b"]")
+        if all(type(event) is dict for event in events) and len(events) == len(lines):
+            return events, offset + end
+    except ValueError:
+        pass
+    return [_one(line) for line in lines if line.strip()], offset + end
+
+
+def _one(line: bytes) -> dict[str, Any]:
+    try:
+        event = json.loads(line)
+        if isinstance(event, dict):
+            return event
+    except ValueError:
+        pass
+    return {"type": "torn", "text": line[:200].decode("utf-8", "replace")}

@@ -1,0 +1,103 @@
+"""The home folder: every path that outlives a process.
+
+tunebench.duckdb     the experiment store, opened by the engine alone
+token                the shared secret of engine and clients, mode 0600
+engine.json          address, pid and version of the engine that runs
+engine.lock          held by the engine that runs
+models/NAME/         converted models (safetensors)
+datasets/FINGERPRINT/rows.parquet, skipped.parquet
+uploads/             files that came through the browser
+jobs/JOB_ID/         one folder a job (store.jobdir)
+asks/                short-lived folders of previews
+cache/               what can be made again
+logs/                engine.log, screens.log
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from store.errors import ConfigError
+
+FOLDERS = ("models", "datasets", "uploads", "jobs", "asks", "cache", "logs")
+
+
+class Home:
+    """Paths under one home folder; `TUNEBENCH_HOME` or `~/.tunebench` unless given."""
+
+    def __init__(self, path: str | Path | None = None) -> None:
+        chosen = path or os.environ.get("TUNEBENCH_HOME") or Path.home() / ".tunebench"
+        self.path = Path(chosen).expanduser().resolve()
+
+    def create(self) -> Home:
+        """Make the folder and its parts, readable by this user alone.
+
+        Raises ConfigError (field `TUNEBENCH_HOME`) where the folder can't be made or written to.
+        """
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for folder in FOLDERS:
+                (self.path / folder).mkdir(exist_ok=True)
+            probe = self.path / f".write-test-{os.getpid()}"
+            probe.write_bytes(b"")
+            probe.unlink()
+        except OSError as error:
+            raise ConfigError(
+                f"The home folder {self.path} can't be written to ({error.strerror}).",
+                fix="Set TUNEBENCH_HOME to a folder that you own, or free some space.",
+                field="TUNEBENCH_HOME",
+            ) from error
+        return self
+
+    @property
+    def database(self) -> Path:
+        return self.path / "tunebench.duckdb"
+
+    @property
+    def token(self) -> Path:
+        return self.path / "token"
+
+    @property
+    def engine_file(self) -> Path:
+        return self.path / "engine.json"
+
+    @property
+    def engine_lock(self) -> Path:
+        return self.path / "engine.lock"
+
+    @property
+    def models(self) -> Path:
+        return self.path / "models"
+
+    @property
+    def datasets(self) -> Path:
+        return self.path / "datasets"
+
+    @property
+    def uploads(self) -> Path:
+        return self.path / "uploads"
+
+    @property
+    def jobs(self) -> Path:
+        return self.path / "jobs"
+
+    @property
+    def asks(self) -> Path:
+        return self.path / "asks"
+
+    @property
+    def cache(self) -> Path:
+        return self.path / "cache"
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    def rows(self, fingerprint: str) -> Path:
+        """The Parquet file with the rows of the data set of that fingerprint."""
+        return self.datasets / fingerprint / "rows.parquet"
+
+    def skipped(self, fingerprint: str) -> Path:
+        """The Parquet file with the rows of the source file that were not taken, and why."""
+        return self.datasets / fingerprint / "skipped.parquet"
