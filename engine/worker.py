@@ -28,6 +28,7 @@ KINDS = {
     "import": "engine.jobs.import_rows",
     "convert": "engine.jobs.convert",
     "inspect": "engine.jobs.inspect",
+    "split": "engine.jobs.split",
     "preview": "engine.jobs.preview",
 }
 

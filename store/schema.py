@@ -59,7 +59,10 @@ MIGRATIONS: tuple[tuple[str, str], ...] = (
         );
 
         CREATE TABLE alert (
-            job_id VARCHAR NOT NULL, level VARCHAR NOT NULL, message VARCHAR NOT NULL, raised_at TIMESTAMP NOT NULL
+            job_id VARCHAR NOT NULL,
+            level VARCHAR NOT NULL,
+            message VARCHAR NOT NULL,
+            raised_at TIMESTAMP NOT NULL
         );
 
         CREATE TABLE metric (
