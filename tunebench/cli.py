@@ -1,0 +1,294 @@
+"""The command `tunebench`: all that the screens do, for scripts and CI.
+
+Exit codes: 0 done, 1 the run or import failed, 2 bad input, 3 not found, 4 no engine answers, 5 not allowed
+in the present state, 6 the run was cancelled or lost, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from store.client import Client
+
+from store import datasets, jobs, runs
+from store.config import ImportConfig, TrainConfig
+from store.errors import ConfigError, EngineUnavailable
+from store.home import Home
+from tunebench import processes, reports
+from tunebench.output import (
+    FAILED,
+    OK,
+    STOPPED,
+    errors,
+    print_json,
+    print_rows,
+    print_table,
+    say,
+    watch,
+)
+
+cli = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else")]
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Stay until it has ended")]
+Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Port of the screens")]
+
+
+def connect(start: bool = False) -> Client:
+    """A client of the engine; where none runs it is started if `start`, else EngineUnavailable."""
+    home = Home()
+    client = processes.running_engine(home)
+    if client is None and start:
+        client = processes.start_engine(home)
+        say("Started the engine in the background; `tunebench down` stops it.")
+    if client is None:
+        raise EngineUnavailable(f"No engine runs for {home.path}.", fix="Start it with `tunebench up`.")
+    return client
+
+
+def finish(client: Client, run_id: str, wait: bool, as_json: bool) -> None:
+    """Print a run, once it has ended where `wait`, and exit with the code of its end."""
+    code = OK
+    if wait:
+        job = watch(lambda: jobs.get_job(client, run_id), runs.get_run(client, run_id)["name"])
+        code = {"finished": OK, "failed": FAILED}.get(job["status"], STOPPED)
+    run = runs.get_run(client, run_id)
+    if as_json:
+        print_json(reports.run_document(client, run))
+    else:
+        reports.print_run(run)
+    raise SystemExit(code)
+
+
+@cli.command()
+def up(port: Port = None) -> None:
+    """Start engine and screens, print the address; Ctrl-C stops both, runs go on."""
+    began = time.monotonic()
+    home = Home()
+    with errors():
+        home.create()
+        chosen = processes.free_port(port)
+        started = processes.running_engine(home) is None
+        if started:
+            processes.start_engine(home)
+        seconds = time.monotonic() - began
+
+        def ready(address: str) -> None:
+            took = time.monotonic() - began
+            say(f"Engine ready after {seconds:.1f} s, screens after {took:.1f} s. Home: {home.path}")
+            print(f"Tunebench is at {address}", flush=True)
+            say("Ctrl-C stops it.")
+
+        try:
+            code = processes.serve_screens(home, chosen, ready)
+        finally:
+            if started and processes.stop_engine(home):
+                say("Stopped. Runs that were training go on; `tunebench up` shows them again.")
+    raise SystemExit(code)
+
+
+@cli.command()
+def down() -> None:
+    """Stop the engine; runs that are training go on and are picked up by the next one."""
+    with errors():
+        say("Stopped the engine." if processes.stop_engine(Home()) else "No engine was running.")
+
+
+@cli.command()
+def engine(port: Annotated[int, typer.Option(min=0, max=65535, help="0 is any free port")] = 0) -> None:
+    """Run the engine here, its log on stderr."""
+    os.execv(
+        sys.executable,
+        [sys.executable, "-m", "engine", "--home", str(Home().path), "--port", str(port)],
+    )
+
+
+@cli.command()
+def screens(port: Port = None) -> None:
+    """Run the screens here, for an engine that runs already."""
+    with errors():
+        home = Home().create()
+        raise SystemExit(
+            processes.serve_screens(home, processes.free_port(port), lambda a: print(a, flush=True))
+        )
+
+
+@cli.command("import")
+def import_(
+    file: Annotated[str, typer.Argument(help="A file, or hf://owner/name from the Hugging Face hub")],
+    name: Annotated[str, typer.Option("--name", help="What the data set is called")],
+    format: Annotated[str | None, typer.Option(help="Recognised where left out")] = None,
+    column: Annotated[list[str] | None, typer.Option(help="role=column, may be repeated")] = None,
+    instruction: Annotated[str, typer.Option(help="Text and label: put before each text")] = "",
+    header: Annotated[bool | None, typer.Option("--header/--no-header", help="CSV and TSV")] = None,
+    encoding: Annotated[str | None, typer.Option(help="Recognised where left out")] = None,
+    split_seed: int = 0,
+    validation_size: float = 0.1,
+    test_size: float = 0.1,
+    wait: Wait = True,
+    json: Json = False,
+) -> None:
+    """Import a data set: CSV, TSV, JSON, JSONL, Parquet, text, or gzip of these."""
+    with errors(json):
+        hub = file.removeprefix("hf://") if file.startswith("hf://") else None
+        config = ImportConfig.parse(
+            {
+                "name": name,
+                "source": {"hub_id": hub} if hub else {"path": str(Path(file).expanduser().resolve())},
+                "format": format,
+                "columns": dict(_pair(item) for item in column or []),
+                "instruction": instruction,
+                "has_header": header,
+                "encoding": encoding,
+                "split_seed": split_seed,
+                "validation_size": validation_size,
+                "test_size": test_size,
+            }
+        )
+        client = connect(start=True)
+        job_id = client.command("import_dataset", config.model_dump(exclude_none=True))["job_id"]
+        if not wait:
+            print_json({"job_id": job_id}) if json else say(f"Queued as {job_id}.")
+            return
+        job = watch(lambda: jobs.get_job(client, job_id), f"Importing {name}")
+        reports.finish_import(client, job, name, json)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    role, equals, column = text.partition("=")
+    if not equals:
+        raise ConfigError(f"--column is {text!r}.", fix="Write it as role=column.", field="column")
+    return role, column
+
+
+@cli.command()
+def launch(
+    file: Annotated[Path, typer.Argument(help="A run as YAML, - for standard input")],
+    wait: Wait = False,
+    json: Json = False,
+) -> None:
+    """Launch a run from a YAML file, with the same checks as the form."""
+    with errors(json):
+        try:
+            text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{file} can't be read: {error}.", field="file") from error
+        config = TrainConfig.from_yaml(text)
+        client = connect(start=True)
+        run_id = client.command("launch", config.model_dump(exclude_none=True))["run_id"]
+        finish(client, run_id, wait, json)
+
+
+@cli.command()
+def sample(json: Json = False) -> None:
+    """Run the sample experiment to its verdict: base and tuned loss, gain, its 95% interval."""
+    home = Home()
+    with errors(json):
+        started = processes.running_engine(home) is None
+        client = connect(start=True)
+        run_id = client.command("launch_sample", {})["run_id"]
+        try:
+            job = watch(lambda: jobs.get_job(client, run_id), "Sample experiment")
+            code = {"finished": OK, "failed": FAILED}.get(job["status"], STOPPED)
+            reports.print_sample(client, run_id, json)
+        finally:
+            if started and not jobs.queue(client):
+                processes.stop_engine(home)
+    raise SystemExit(code)
+
+
+@cli.command("runs")
+def runs_(
+    search: Annotated[str, typer.Option(help="Part of a run's, model's or data set's name")] = "",
+    status: Annotated[list[str] | None, typer.Option(help="May be repeated")] = None,
+    limit: Annotated[int, typer.Option(min=1)] = 50,
+    json: Json = False,
+) -> None:
+    """List runs, newest first."""
+    with errors(json):
+        client = connect()
+        statuses = tuple(status or ())
+        found = runs.list_runs(client, search=search, statuses=statuses, limit=limit)
+        total = runs.count_runs(client, search=search, statuses=statuses)
+        if json:
+            print_json({"runs": [reports.summary(run) for run in found], "total": total})
+        else:
+            reports.print_runs(found, total)
+
+
+@cli.command()
+def show(run: Annotated[str, typer.Argument(help="Id or name")], json: Json = False) -> None:
+    """Show one run with its verdict."""
+    with errors(json):
+        client = connect()
+        finish(client, runs.get_run(client, run)["run_id"], False, json)
+
+
+@cli.command("datasets")
+def datasets_(json: Json = False) -> None:
+    """List data sets."""
+    with errors(json):
+        found = datasets.list_datasets(connect())
+        if json:
+            print_json({"datasets": found})
+            return
+        columns = ["name", "rows", "skipped", "duplicates", "format", "id"]
+        keys = ["name", "row_count", "skipped_count", "duplicate_count", "format", "dataset_id"]
+        print_rows(columns, [[row[key] for key in keys] for row in found], f"{len(found)} data sets")
+
+
+def _change(command: str, body: dict[str, Any], done: str, as_json: bool) -> None:
+    with errors(as_json):
+        answer = connect(start=command == "resume").command(command, body)
+        print_json(answer) if as_json else say(done)
+
+
+@cli.command()
+def cancel(run: str, json: Json = False) -> None:
+    """Cancel a run; it leaves a checkpoint from which it can be resumed."""
+    _change("cancel", {"job": run}, f"{run} is being cancelled.", json)
+
+
+@cli.command()
+def resume(run: str, json: Json = False) -> None:
+    """Resume a cancelled, failed or lost run from its last checkpoint."""
+    _change("resume", {"job": run}, f"{run} is queued.", json)
+
+
+@cli.command()
+def delete(run: str, json: Json = False) -> None:
+    """Delete a run that has ended, with its metrics and its folder."""
+    _change("delete", {"job": run}, f"{run} is deleted.", json)
+
+
+@cli.command("delete-dataset")
+def delete_dataset(dataset: str, json: Json = False) -> None:
+    """Delete a data set that no run uses."""
+    _change("delete_dataset", {"dataset": dataset}, f"{dataset} is deleted.", json)
+
+
+@cli.command()
+def sql(
+    statement: Annotated[str, typer.Argument(help="One read-only statement")],
+    format: Annotated[Literal["table", "csv", "json", "parquet"], typer.Option()] = "table",
+) -> None:
+    """Ask the experiment store: run_overview, metric, metric_summary, dataset, job, prediction, …"""
+    with errors(format == "json"):
+        print_table(connect().query(statement), format)
+
+
+def main() -> None:
+    """The entry point; an interrupt ends with 130 and no traceback."""
+    try:
+        cli()
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""What the command line prints: one JSON document, or tables and progress for people.
+
+Results go to stdout, everything else (progress, notices) to stderr, so that `--json` and `--format`
+can be piped. An error has an exit code of its own kind, so that scripts can tell them apart.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from store.errors import (
+    ConfigError,
+    DataError,
+    EngineUnavailable,
+    ModelError,
+    NotFoundError,
+    QueryError,
+    StateError,
+    TunebenchError,
+)
+from store.states import ALIVE
+
+OK, FAILED, USAGE, NOT_FOUND, UNAVAILABLE, NOT_ALLOWED, STOPPED = range(7)
+EXIT_CODES = {
+    ConfigError: USAGE,
+    DataError: USAGE,
+    ModelError: USAGE,
+    QueryError: USAGE,
+    NotFoundError: NOT_FOUND,
+    EngineUnavailable: UNAVAILABLE,
+    StateError: NOT_ALLOWED,
+}
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON can say it: times as ISO 8601 in UTC, numbers that are not finite as null."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, datetime.datetime):
+        return value.isoformat() + ("" if value.tzinfo else "Z")
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    return str(value)
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on stdout."""
+    sys.stdout.write(json.dumps(plain(document), ensure_ascii=False, indent=2) + "\n")
+
+
+@contextmanager
+def errors(as_json: bool = False) -> Iterator[None]:
+    """Turn a TunebenchError into its message on stderr (and a document on stdout) and its exit code."""
+    try:
+        yield
+    except TunebenchError as error:
+        if as_json:
+            print_json(error.to_dict())
+        err.print(f"[bold red]Error:[/] {_escape(str(error))}", soft_wrap=True)
+        raise SystemExit(EXIT_CODES.get(type(error), FAILED)) from None
+
+
+def _escape(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+def say(text: str) -> None:
+    """A notice for people, on stderr."""
+    err.print(_escape(text), soft_wrap=True)
+
+
+def print_rows(columns: list[str], rows: list[list[Any]], footer: str = "") -> None:
+    """A table on stdout, as wide as it needs where stdout is not a terminal."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*("" if cell is None else _escape(str(cell)) for cell in row))
+    console = out if sys.stdout.isatty() else Console(width=100_000, highlight=False)
+    console.print(table)
+    if footer:
+        say(footer)
+
+
+def print_table(table: pa.Table, form: str) -> None:
+    """A query's answer as `table`, `csv`, `json` or `parquet` (bytes) on stdout.
+
+    Raises ConfigError where Parquet would be written to a terminal.
+    """
+    if form == "json":
+        print_json(table.to_pylist())
+    elif form == "csv":
+        pyarrow.csv.write_csv(table, sys.stdout.buffer)
+    elif form == "parquet":
+        if sys.stdout.isatty():
+            raise ConfigError(
+                "Parquet is not for a terminal.", fix="Redirect it: > result.parquet", field="format"
+            )
+        pyarrow.parquet.write_table(table, pa.PythonFile(sys.stdout.buffer, mode="w"))
+    else:
+        rows = [list(row.values()) for row in table.to_pylist()]
+        print_rows(table.column_names, rows, f"{table.num_rows:,} rows")
+
+
+def watch(get_job: Callable[[], dict[str, Any]], label: str, every: float = 0.5) -> dict[str, Any]:
+    """Wait until a job has ended, with a progress bar on stderr; the job as it ended."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"))
+    with Progress(*columns, TimeElapsedColumn(), console=err, transient=True) as progress:
+        task = progress.add_task(label, total=None, note="")
+        while (job := get_job())["status"] in ALIVE:
+            note = job["status"]
+            if job["progress_total"]:
+                note = f"{job['progress_done']:,.0f} of {job['progress_total']:,.0f} {job['progress_unit']}"
+            if job["eta_seconds"]:
+                note += f", {datetime.timedelta(seconds=round(job['eta_seconds']))} left"
+            progress.update(task, completed=job["progress_done"], total=job["progress_total"], note=note)
+            time.sleep(every)
+    return job
