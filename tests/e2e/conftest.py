@@ -1,0 +1,101 @@
+"""A real engine and real screens over a new home folder, and a real browser that looks at them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+BROWSER_ARGS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update"),
+]
+
+
+class App:
+    """`tunebench up` as a user starts it."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tunebench.cli", "up"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "TUNEBENCH_HOME": str(home)},
+        )
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        found = re.search(r"http://\S+", line)
+        assert found, f"no address: {line!r} {self.process.stderr and self.process.stderr.read()}"
+        self.address = found.group()
+
+    def cli(self, *arguments: str, code: int = 0) -> dict:
+        """A command's JSON document; the exit code must be `code`."""
+        done = subprocess.run(
+            [sys.executable, "-m", "tunebench.cli", *arguments],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "TUNEBENCH_HOME": str(self.home)},
+            timeout=240,
+        )
+        assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
+        return json.loads(done.stdout) if "--json" in arguments else {}
+
+    def engine(self) -> psutil.Process:
+        """The process of the engine that answers now."""
+        return psutil.Process(json.loads((self.home / "engine.json").read_text())["pid"])
+
+    def workers(self) -> list[psutil.Process]:
+        """The processes of the jobs that run now."""
+        alive = []
+        for path in self.home.glob("jobs/*/worker.json"):
+            record = json.loads(path.read_text())
+            if psutil.pid_exists(record["pid"]):
+                process = psutil.Process(record["pid"])
+                if process.create_time() == record["started"] and process.status() != psutil.STATUS_ZOMBIE:
+                    alive.append(process)
+        return alive
+
+    def stop(self) -> None:
+        """Ctrl-C, then whatever training is left."""
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(30)
+        for worker in self.workers():
+            worker.kill()
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    started = App(tmp_path_factory.mktemp("home"))
+    yield started
+    started.stop()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    executable = shutil.which("chromium")
+    assert executable, "chromium is not installed; `make test` installs it"
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=executable, args=BROWSER_ARGS)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    opened = context.new_page()
+    opened.set_default_timeout(30_000)
+    yield opened
+    context.close()

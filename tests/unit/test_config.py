@@ -1,0 +1,93 @@
+"""Every form, file and command passes through these models: bad values must name their field."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from store.config import ImportConfig, TrainConfig, sample_experiment
+from store.errors import ConfigError, StateError, TunebenchError, from_dict
+from store.states import MOVES, check_move
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("learning_rate", "abc"),
+        ("learning_rate", 0),
+        ("learning_rate", -1e-4),
+        ("per_device_train_batch_size", 0),
+        ("num_train_epochs", 0),
+        ("r", 0),
+        ("method", "magic"),
+        ("max_length", 3),
+        ("target_modules", []),
+        ("validation_size", 0),
+        ("seed", -1),
+    ],
+)
+def test_a_bad_field_is_named_with_its_value(field: str, value: object) -> None:
+    with pytest.raises(ConfigError) as caught:
+        TrainConfig.parse({"dataset": "d", field: value})
+    assert caught.value.field.split(".")[0] == field
+    assert repr(value) in caught.value.message
+
+
+def test_an_unknown_field_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(ConfigError, match="learning_rate"):
+        TrainConfig.parse({"dataset": "d", "learnin_rate": 1e-4})
+
+
+def test_broken_yaml_names_the_line() -> None:
+    with pytest.raises(ConfigError, match="line 2"):
+        TrainConfig.from_yaml("dataset: d\nname: [unclosed")
+    with pytest.raises(ConfigError, match="mapping"):
+        TrainConfig.from_yaml("- a\n- b")
+
+
+def test_yaml_comes_back_the_same() -> None:
+    config = sample_experiment().resolved(3_000, 135_000_000)
+    assert TrainConfig.from_yaml(config.to_yaml()) == config
+
+
+def test_defaults_suit_the_method() -> None:
+    lora = TrainConfig(dataset="d", r=8).resolved(500, 135_000_000)
+    assert (lora.learning_rate, lora.lora_alpha, lora.num_train_epochs) == (1e-4, 16, 3)
+    full = TrainConfig(dataset="d", method="full").resolved(5_000, 7_000_000_000)
+    assert (full.learning_rate, full.num_train_epochs) == (1e-5, 2)
+    assert TrainConfig(dataset="d").resolved(50_000).num_train_epochs == 1
+
+
+@given(st.integers(1, 10**7), st.sampled_from(["lora", "qlora", "full"]))
+def test_resolving_fills_all_and_changes_nothing_that_was_said(rows: int, method: str) -> None:
+    said = TrainConfig(dataset="d", method=method, learning_rate=3e-3, name="mine")  # type: ignore[arg-type]
+    resolved = said.resolved(rows)
+    assert resolved.learning_rate == 3e-3
+    assert resolved.name == "mine"
+    assert None not in (resolved.num_train_epochs, resolved.lora_alpha, resolved.weight_decay)
+    assert resolved.resolved(rows) == resolved
+
+
+def test_an_import_has_exactly_one_source_and_known_roles() -> None:
+    with pytest.raises(ConfigError, match="exactly one"):
+        ImportConfig.parse({"name": "n", "source": {"path": "a", "hub_id": "b/c"}})
+    with pytest.raises(ConfigError, match="role 'answer'"):
+        ImportConfig.parse(
+            {"name": "n", "source": {"path": "a"}, "format": "text_label", "columns": {"answer": "x"}}
+        )
+
+
+def test_errors_cross_processes_unchanged() -> None:
+    for kind in (TunebenchError, *TunebenchError.__subclasses__()):
+        error = kind("what", fix="do", field="f")
+        back = from_dict(error.to_dict())
+        assert type(back) is kind
+        assert (back.message, back.fix, back.field) == ("what", "do", "f")
+
+
+def test_moves_between_states_follow_the_table() -> None:
+    check_move("it", "queued", "preparing")
+    with pytest.raises(StateError, match="is finished and can't become queued"):
+        check_move("it", "finished", "queued")
+    assert {to for moves in MOVES.values() for to in moves} <= set(MOVES)
