@@ -7,6 +7,7 @@ a sentence and a traceback; a worker that dies without it is `lost`, and its run
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import importlib
 import os
@@ -70,6 +71,12 @@ def describe(error: BaseException) -> dict[str, Any]:
             "message": "The device ran out of memory.",
             "fix": "Halve per_device_train_batch_size and double gradient_accumulation_steps, lower"
             " max_length, switch gradient_checkpointing on, or use a method with less memory.",
+        }
+    elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        document = {
+            "error": "DiskFull",
+            "message": "The disk is full.",
+            "fix": "Free some space, or delete runs that are not needed, then resume.",
         }
     else:
         text = " ".join(str(error).split())[:300]
