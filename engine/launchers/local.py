@@ -1,0 +1,202 @@
+"""Starts workers on this machine, by a fork of the zygote, or as fresh processes where it has failed.
+
+A worker is the leader of its own session and process group: it outlives the engine, and a signal to
+the group reaches whatever it started. A process is known by pid and start time, so that a pid that the
+system gave to someone else is never taken for a worker.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from engine.launchers import Exit
+
+log = logging.getLogger(__name__)
+
+SHORT_LIFE = 10.0  # seconds; a zygote that dies sooner after it was ready is not started again
+REMEMBERED_EXITS = 1000
+SAME_START = 2.0  # seconds; start times are computed from the boot time, which clock corrections move
+
+
+class LocalLauncher:
+    """Workers on this machine. `preload=False` starts every worker as a fresh process."""
+
+    def __init__(self, preload: bool = True) -> None:
+        self.preload = preload
+        self._lock = threading.RLock()
+        self._zygote: subprocess.Popen[bytes] | None = None
+        self._waiting: list[str] = []  # given to the zygote, not yet started by it
+        self._fresh: dict[str, subprocess.Popen[bytes]] = {}
+        self._exits: OrderedDict[str, Exit] = OrderedDict()
+        self._closed = False
+        if preload:
+            self._start_zygote()
+
+    def start(self, job_dir: Path) -> None:
+        """Have a worker take the job in this folder; returns at once."""
+        path = str(job_dir)
+        with self._lock:
+            self._exits.pop(path, None)
+            if self._zygote is None:
+                self._start_fresh(path)
+                return
+            self._waiting.append(path)
+            self._order(path)
+
+    def alive(self, pid: int, started: float) -> bool:
+        """Whether the process with this pid is the one that started then; a zombie is not alive."""
+        self._reap_fresh()
+        try:
+            process = psutil.Process(pid)
+            same = abs(process.create_time() - started) < SAME_START
+            return same and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+    def stop(self, pid: int, started: float, force: bool = False) -> None:
+        """SIGTERM, or SIGKILL with `force`, to the worker's group, if this pid is still that worker."""
+        if not self.alive(pid, started):
+            return
+        signal_number = signal.SIGKILL if force else signal.SIGTERM
+        try:
+            if os.getpgid(pid) == pid:
+                os.killpg(pid, signal_number)
+            else:
+                os.kill(pid, signal_number)
+        except ProcessLookupError:
+            return  # it ended in between
+
+    def last_exit(self, job_dir: Path) -> Exit | None:
+        """How the last worker of this folder ended, where this launcher saw it end."""
+        self._reap_fresh()
+        with self._lock:
+            return self._exits.get(str(job_dir))
+
+    def close(self) -> None:
+        """End the zygote; workers go on."""
+        with self._lock:
+            self._closed = True
+            zygote = self._zygote
+        if zygote and zygote.stdin:
+            zygote.stdin.close()
+
+    # -- the zygote ---------------------------------------------------------------------------------
+
+    def _start_zygote(self) -> None:
+        self._zygote = subprocess.Popen(
+            [sys.executable, "-m", "engine.launchers.zygote"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=worker_environment(),
+            start_new_session=True,  # Ctrl-C in the engine's terminal is not for it
+        )
+        threading.Thread(target=self._listen, args=(self._zygote,), name="zygote", daemon=True).start()
+
+    def _order(self, path: str) -> None:
+        assert self._zygote is not None and self._zygote.stdin is not None
+        try:
+            self._zygote.stdin.write(json.dumps({"path": path}).encode() + b"\n")
+            self._zygote.stdin.flush()
+        except (BrokenPipeError, ValueError):
+            log.warning("The zygote is gone; %s starts once that is noticed.", path)  # by _listen
+
+    def _listen(self, zygote: subprocess.Popen[bytes]) -> None:
+        """Take what the zygote reports, until it ends; then see to the jobs that it did not start."""
+        assert zygote.stdout is not None
+        ready_at: float | None = None
+        for line in zygote.stdout:
+            document = json.loads(line)
+            if "ready" in document:
+                ready_at = time.monotonic()
+                log.info("Workers are ready to start (imports took %s s).", document["seconds"])
+                for problem in document["problems"]:
+                    log.warning("Not preloaded: %s", problem)
+            self._note(document)
+        code = zygote.wait()
+        lived = time.monotonic() - ready_at if ready_at else 0.0
+        with self._lock:
+            if not self._closed:
+                self._replace(code, lived)
+
+    def _note(self, document: dict[str, Any]) -> None:
+        with self._lock:
+            if "started" in document and document["started"] in self._waiting:
+                self._waiting.remove(document["started"])
+            elif "ended" in document:
+                self._remember(document["ended"], document["pid"], document["code"])
+
+    def _replace(self, code: int, lived: float) -> None:
+        """Another zygote, or fresh processes where it would only die again; nothing ordered is lost."""
+        self._zygote = None
+        if lived >= SHORT_LIFE:
+            log.warning("The zygote ended (exit code %s); another is started.", code)
+            self._start_zygote()
+            for path in self._waiting:
+                self._order(path)
+            return
+        log.error(
+            "The zygote ended (exit code %s) after %.0f s; every job now starts as a fresh process, which"
+            " takes some seconds more. Its reason stands above.",
+            code,
+            lived,
+        )
+        for path in self._waiting:
+            self._start_fresh(path)
+        self._waiting.clear()
+
+    # -- fresh processes ----------------------------------------------------------------------------
+
+    def _start_fresh(self, path: str) -> None:
+        self._fresh[path] = subprocess.Popen(
+            [sys.executable, "-m", "engine.worker", path],
+            stdin=subprocess.DEVNULL,
+            env=worker_environment(),
+            start_new_session=True,
+        )
+
+    def _reap_fresh(self) -> None:
+        with self._lock:
+            for path, process in list(self._fresh.items()):
+                if process.poll() is not None:
+                    self._remember(path, process.pid, process.returncode)
+                    del self._fresh[path]
+
+    def _remember(self, path: str, pid: int, code: int) -> None:
+        self._exits[path] = Exit(pid, code)
+        while len(self._exits) > REMEMBERED_EXITS:
+            self._exits.popitem(last=False)
+
+
+def worker_environment() -> dict[str, str]:
+    """This process's environment, with the package on the path and OpenMP told of the usable cores."""
+    environment = dict(os.environ)
+    root = str(Path(__file__).resolve().parents[2])
+    inherited = environment.get("PYTHONPATH")
+    environment["PYTHONPATH"] = root + (os.pathsep + inherited if inherited else "")
+    environment.setdefault("OMP_NUM_THREADS", str(usable_cores()))
+    return environment
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on: its affinity, and the quota of its control group."""
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS
+        cores = os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+    except (OSError, ValueError):
+        return cores
+    return cores if quota == "max" else max(1, min(cores, round(int(quota) / int(period))))
