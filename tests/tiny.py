@@ -1,0 +1,63 @@
+"""A two-layer Llama with random weights and a byte-level tokenizer, made in a second, for tests.
+
+Real enough for every code path of training, small enough that a step takes milliseconds.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+CHATML = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>' + '\\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+
+
+def make_tokenizer(template: str | None = CHATML) -> Any:
+    """A tokenizer of 259 tokens: the bytes and three special ones; pad is eos, as in SmolLM2."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: i for i, token in enumerate([*SPECIAL, *alphabet])}
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token=SPECIAL[1], eos_token=SPECIAL[2], unk_token=SPECIAL[0]
+    )
+    tokenizer.pad_token = SPECIAL[2]
+    if template is not None:
+        tokenizer.chat_template = template
+    return tokenizer
+
+
+def make_model(seed: int = 0, **changes: Any) -> Any:
+    """A Llama of 2 layers and width 32 in fp32."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(seed)
+    shape = {
+        "vocab_size": 259,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 256,
+        "tie_word_embeddings": True,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 2,
+    }
+    return LlamaForCausalLM(LlamaConfig(**(shape | changes)))
+
+
+def write_model(folder: Path, template: str | None = CHATML, seed: int = 0) -> Path:
+    """Model and tokenizer as `save_pretrained` leaves them."""
+    make_model(seed).save_pretrained(folder)
+    make_tokenizer(template).save_pretrained(folder)
+    return folder
