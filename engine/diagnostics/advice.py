@@ -1,0 +1,120 @@
+"""What to change for the next run, as sentences with the fields they change.
+
+A piece of advice follows from the evidence of a verdict alone, names the evidence, and changes fields of
+the config that the form can take over unedited. The most useful comes first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from engine.diagnostics import phrasing
+from engine.diagnostics.overfitting import Validation
+from engine.diagnostics.statistics import Interval, rows_needed
+
+MOST_EPOCHS = 20.0
+
+
+def advise(
+    *,
+    state: str,
+    gain: Interval | None,
+    overfitting: Mapping[str, Any],
+    stopped: Mapping[str, Any],
+    split: str,
+    config: Mapping[str, Any],
+    eval_rows: Sequence[Validation],
+) -> list[dict[str, Any]]:
+    """Pieces of advice: `text`, and `change` {field of TrainConfig: new value}, which may be empty."""
+    found = []
+    if state == "worse":
+        found.append(_lower_rate(config, "It got worse than the base model: the steps were too large."))
+    elif overfitting["state"] == "overfits":
+        found.append(_fewer_epochs(overfitting, stopped, config))
+    elif still_improving(eval_rows, stopped, float(config.get("early_stopping_threshold", 0.005))):
+        found.append(_longer(stopped, config))
+    elif state == "no_gain":
+        found.append(_higher_rate(config))
+    if state == "undecided" and gain is not None:
+        found.append(_more_rows(gain, split, config))
+    if split == "validation":
+        found.append(
+            {
+                "text": "Keep test rows, which only the verdict sees, for an honest figure.",
+                "change": {"test_size": 0.1},
+            }
+        )
+    return [piece for piece in found if piece]
+
+
+def still_improving(validations: Sequence[Validation], stopped: Mapping[str, Any], threshold: float) -> bool:
+    """The last validation is the best, better than the one before by more than `threshold` of it."""
+    if stopped["reason"] == "early_stopping" or len(validations) < 2:
+        return False
+    losses = [float(np.sum(v["loss_sums"]) / np.sum(v["tokens"])) for v in validations]
+    return losses[-1] == min(losses) and losses[-1] < losses[-2] * (1 - threshold)
+
+
+def _lower_rate(config: Mapping[str, Any], why: str) -> dict[str, Any] | None:
+    rate = config.get("learning_rate")
+    if not rate:
+        return None
+    lower = phrasing.significant(rate / 3)
+    return {"text": f"{why} Try a third of the learning rate, {lower:g}.", "change": {"learning_rate": lower}}
+
+
+def _higher_rate(config: Mapping[str, Any]) -> dict[str, Any] | None:
+    rate = config.get("learning_rate")
+    if not rate:
+        return None
+    higher = min(1.0, phrasing.significant(rate * 3))
+    text = f"Nothing moved: try three times the learning rate, {higher:g}."
+    return {"text": text, "change": {"learning_rate": higher}}
+
+
+def _fewer_epochs(
+    overfitting: Mapping[str, Any], stopped: Mapping[str, Any], config: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    best, epochs = overfitting["best_step"], float(config.get("num_train_epochs") or 0)
+    if not best:
+        return _lower_rate(config, "It overfits from the start.")
+    kept = stopped.get("restored_step") is not None
+    lead = "The best step was kept." if kept else "The last step was kept, which is past the best."
+    fewer = max(0.5, math.ceil(2 * epochs * best / int(stopped["step"])) / 2)
+    if stopped["reason"] != "epochs" or fewer >= epochs:
+        return _lower_rate(config, f"{lead} Smaller steps may reach a lower loss before it overfits.")
+    text = f"{lead} {fewer:g} epochs in place of {epochs:g} stop near it."
+    return {"text": text, "change": {"num_train_epochs": fewer}}
+
+
+def _longer(stopped: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any] | None:
+    lead = "Validation loss was still falling at the end:"
+    if stopped["reason"] == "max_steps" and config.get("max_steps"):
+        steps = 2 * int(config["max_steps"])
+        return {"text": f"{lead} try {steps:,} steps.", "change": {"max_steps": steps}}
+    epochs = float(config.get("num_train_epochs") or 0)
+    if not 0 < epochs < MOST_EPOCHS:
+        return None
+    more = min(MOST_EPOCHS, 2 * epochs)
+    return {"text": f"{lead} try {more:g} epochs.", "change": {"num_train_epochs": more}}
+
+
+def _more_rows(gain: Interval, split: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    needed = rows_needed(gain, gain.value)
+    field = f"{split}_size"
+    share = float(config.get(field) or 0.1)
+    change: dict[str, Any] = {}
+    text = "Judge on more held-out rows"
+    if needed is not None and needed > gain.n:
+        text += f": a gain of this size needs about {phrasing.significant(needed):,.0f} of them"
+        change[field] = min(0.5, phrasing.significant(share * needed / gain.n))
+        change["max_eval_rows"] = max(
+            int(config.get("max_eval_rows", 500)), int(phrasing.significant(needed))
+        )
+    else:
+        change[field] = min(0.5, 2 * share)
+    return {"text": text + ".", "change": change}

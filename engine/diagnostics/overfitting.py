@@ -1,0 +1,191 @@
+"""Whether validation loss rose after its best step while training went on, and since when.
+
+The best of k validations is partly the luckiest: of a flat, noisy curve the minimum always lies below
+the end. So the rise from the best to the last validation is measured on the same rows in pairs, at a
+confidence widened for the k - 1 steps that could have been picked (Bonferroni), and it must also matter:
+a rise of under 1% is not called overfitting, however sure. A rise in which training loss rises too is
+instability, not overfitting, and is called so. GL and PQ are Prechelt's (1998, "Early Stopping: But When?").
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, TypedDict
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from engine.diagnostics import phrasing
+from engine.diagnostics.statistics import Interval, quick_interval, ratio_interval
+
+MATERIAL_GL = 1.0  # per cent of the best loss: a smaller rise doesn't matter
+
+Array = NDArray[np.float64]
+TrainCurve = Sequence[tuple[int, float]]  # (step, training loss)
+
+
+class Validation(TypedDict):
+    """One validation: `loss_sums` (nats) and `tokens` have one entry for each of `row_ids`."""
+
+    step: int
+    row_ids: ArrayLike
+    loss_sums: ArrayLike
+    tokens: ArrayLike
+
+
+def assess(validations: Sequence[Validation], train_curve: TrainCurve) -> dict[str, Any]:
+    """The `overfitting` part of a verdict.
+
+    `validations` in order of steps, on the same rows; step 0 is the base model. `train_curve`: (step,
+    training loss). Returns state (none | overfits | unclear), since_step, best_step, last_step, rise
+    (value, low, high, n; nats a token), gl (per cent), pq and sentence.
+    """
+    finite = [v for v in validations if _is_finite(v)]
+    if len(finite) < 2:
+        return _document("unclear", finite, "Too few validations to tell whether it overfits.")
+    losses = np.array([_mean_loss(v) for v in finite])
+    best, last = int(losses.argmin()), len(finite) - 1
+    quotient = _last_quotient(finite, losses, train_curve)
+    if len(finite) < len(validations):
+        sentence = "Validation loss stopped being a number: training diverged."
+        return _document("unclear", finite, sentence, best=best, quotient=quotient)
+    if best == last:
+        sentence = "No overfitting: validation loss was at its lowest at the last step."
+        return _document("none", finite, sentence, best=best, quotient=quotient)
+    confidence = 1 - 0.05 / last
+    rise = _paired(finite[best], finite[last], confidence)
+    state, sentence = _decide(finite, best, rise, float(losses[best]), train_curve)
+    since = _since(finite, best, confidence) if state == "overfits" else None
+    return _document(state, finite, sentence, best=best, rise=rise, since=since, quotient=quotient)
+
+
+def generalisation_loss(losses: ArrayLike) -> Array:
+    """GL of each validation: 100 (loss / lowest so far - 1), in per cent; shape [validations]."""
+    values = np.asarray(losses, dtype=np.float64)
+    return 100 * (values / np.minimum.accumulate(values) - 1)
+
+
+def training_progress(strip: ArrayLike) -> float:
+    """P_k of the training losses since the validation before: 1000 (mean / min - 1), per mille."""
+    values = np.asarray(strip, dtype=np.float64)
+    return float(1000 * (values.mean() / values.min() - 1))
+
+
+def progress_quotient(losses: ArrayLike, steps: Sequence[int], train_curve: TrainCurve) -> Array:
+    """PQ = GL / P_k of each validation; NaN where no training loss or no progress lies before it."""
+    gl = generalisation_loss(losses)
+    quotients = np.full(len(gl), math.nan)
+    for index in range(1, len(gl)):
+        strip = _strip(train_curve, steps[index - 1], steps[index])
+        progress = training_progress(strip) if len(strip) else 0.0
+        if progress > 0:
+            quotients[index] = gl[index] / progress
+    return quotients
+
+
+def _decide(
+    validations: list[Validation],
+    best: int,
+    rise: Interval,
+    lowest: float,
+    train_curve: TrainCurve,
+) -> tuple[str, str]:
+    steps = [int(v["step"]) for v in validations]
+    where = f"between step {steps[best]:,} and step {steps[-1]:,}"
+    material = MATERIAL_GL / 100 * lowest
+    shown = f"{_amount(rise)} nats a token {where} (on {phrasing.plural(rise.n, 'row')})"
+    if rise.above and rise.value >= material:
+        if _training_rose(train_curve, steps, best):
+            return (
+                "unclear",
+                f"Validation loss rose by {shown}, and training loss rose with it: training is unstable.",
+            )
+        return (
+            "overfits",
+            f"It overfits: validation loss rose by {shown} while training loss went on falling.",
+        )
+    if rise.high is not None and rise.high < material:
+        return "none", f"No overfitting: validation loss rose by less than 1% {where}."
+    if rise.above:
+        return "none", f"No overfitting to speak of: validation loss rose by {shown}, under 1%."
+    return "unclear", f"A rise of {shown} can't be told from noise."
+
+
+def _since(validations: list[Validation], best: int, confidence: float) -> int:
+    """The first step from which every later validation is surely above the best one."""
+    since = int(validations[-1]["step"])
+    for later in reversed(validations[best + 1 :]):
+        if not _paired(validations[best], later, confidence, quick=True).above:
+            break
+        since = int(later["step"])
+    return since
+
+
+def _paired(before: Validation, after: Validation, confidence: float, *, quick: bool = False) -> Interval:
+    """Rise of the loss a token from one validation to another, on the same rows in the same order."""
+    if not np.array_equal(np.asarray(before["row_ids"]), np.asarray(after["row_ids"])):
+        raise ValueError(f"Validations at steps {before['step']} and {after['step']} are of different rows.")
+    rise = np.asarray(after["loss_sums"], np.float64) - np.asarray(before["loss_sums"], np.float64)
+    if quick:
+        return quick_interval(rise, before["tokens"], confidence=confidence)
+    return ratio_interval(rise, before["tokens"], confidence=confidence)
+
+
+def _training_rose(train_curve: TrainCurve, steps: list[int], best: int) -> bool:
+    """Training loss after the best step is surely higher than in the strip before it (Welch, one-sided)."""
+    before = _strip(train_curve, steps[best - 1] if best else -1, steps[best])
+    after = _strip(train_curve, steps[max(best, len(steps) - 2)], steps[-1])
+    if not np.isfinite(after).all():
+        return True
+    if len(before) < 2 or len(after) < 2:
+        return False
+    return bool(stats.ttest_ind(after, before, equal_var=False, alternative="greater").pvalue < 0.05)
+
+
+def _strip(train_curve: TrainCurve, after: int, until: int) -> Array:
+    return np.array([loss for step, loss in train_curve if after < step <= until], dtype=np.float64)
+
+
+def _last_quotient(validations: list[Validation], losses: Array, train_curve: TrainCurve) -> float | None:
+    value = float(progress_quotient(losses, [int(v["step"]) for v in validations], train_curve)[-1])
+    return value if math.isfinite(value) else None
+
+
+def _mean_loss(validation: Validation) -> float:
+    return float(np.sum(validation["loss_sums"]) / np.sum(validation["tokens"]))
+
+
+def _is_finite(validation: Validation) -> bool:
+    return bool(np.isfinite(np.asarray(validation["loss_sums"], np.float64)).all())
+
+
+def _amount(rise: Interval) -> str:
+    places = phrasing.decimals(rise.low, rise.high)
+    bounds = phrasing.interval(rise.low, rise.high, places)
+    return f"{phrasing.number(rise.value, places)} ({bounds})"
+
+
+def _document(
+    state: str,
+    validations: list[Validation],
+    sentence: str,
+    *,
+    best: int = 0,
+    rise: Interval | None = None,
+    since: int | None = None,
+    quotient: float | None = None,
+) -> dict[str, Any]:
+    steps = [int(v["step"]) for v in validations]
+    losses = [_mean_loss(v) for v in validations]
+    return {
+        "state": state,
+        "since_step": since,
+        "best_step": steps[best] if steps else None,
+        "last_step": steps[-1] if steps else None,
+        "rise": rise.to_dict() if rise else None,
+        "gl": float(generalisation_loss(losses)[-1]) if losses else None,
+        "pq": quotient,
+        "sentence": sentence,
+    }

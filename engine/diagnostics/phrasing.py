@@ -1,0 +1,46 @@
+"""Numbers as sentences show them: as many digits as their interval supports, and never more."""
+
+from __future__ import annotations
+
+import math
+
+MINUS = "−"
+
+
+def decimals(low: float | None, high: float | None, default: int = 2) -> int:
+    """Decimals that the interval supports: its half-width keeps one digit, two where that digit is 1 or 2.
+
+    `default` where there is no interval, or one of no width.
+    """
+    if low is None or high is None or not math.isfinite(high - low) or high <= low:
+        return default
+    half = (high - low) / 2
+    return min(6, max(0, -math.floor(math.log10(half / 3))))
+
+
+def number(value: float, places: int) -> str:
+    """`value` with that many decimals, thousands apart, and a true minus sign; never "−0.00"."""
+    if not math.isfinite(value):
+        return "not a number" if math.isnan(value) else ("∞" if value > 0 else MINUS + "∞")
+    text = f"{abs(value):,.{places}f}"
+    return (MINUS if value < 0 and text.strip("0.,") else "") + text
+
+
+def interval(low: float | None, high: float | None, places: int | None = None) -> str:
+    """ "0.78 to 0.88", or what is missing."""
+    if low is None or high is None:
+        return "no interval: one row"
+    shown = decimals(low, high) if places is None else places
+    return f"{number(low, shown)} to {number(high, shown)}"
+
+
+def significant(value: float, digits: int = 2) -> float:
+    """`value` rounded to that many significant digits, for suggested settings."""
+    if value == 0 or not math.isfinite(value):
+        return value
+    return round(value, digits - 1 - math.floor(math.log10(abs(value))))
+
+
+def plural(count: int, noun: str) -> str:
+    """ "1 row", "1,200 rows"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -1,0 +1,142 @@
+"""The verdict says what the evidence allows, in plain words, with the settings to change."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engine.diagnostics.verdict import judge
+from store.config import TrainConfig
+from tests.unit.test_overfitting import falling, validations
+
+CONFIG = TrainConfig(dataset="d").resolved(600).model_dump()
+EPOCHS = {"reason": "epochs", "step": 100, "restored_step": None}
+
+
+def evidence(effect: float, n: int = 200, noise: float = 0.3, seed: int = 0) -> dict[str, Any]:
+    generator = np.random.default_rng(seed)
+    tokens = generator.integers(10, 60, n)
+    base = tokens * generator.gamma(4, 0.5, n)
+    tuned = base - tokens * (effect + generator.normal(0, noise, n))
+    return {
+        "row_ids": np.arange(n),
+        "split": "test",
+        "base_loss_sum": base,
+        "tuned_loss_sum": tuned,
+        "tokens": tokens,
+        "base_correct": (tokens * 0.5).astype(int),
+        "tuned_correct": (tokens * (0.5 + max(-0.2, min(0.2, effect)))).astype(int),
+        "eval_rows": validations([2.0, 1.5, 1.3, 1.2, 1.18, 1.178]),
+        "train_curve": falling(100),
+        "stopped": EPOCHS,
+        "config": CONFIG,
+    }
+
+
+def test_learned() -> None:
+    verdict = judge(**evidence(0.83))
+    assert verdict["state"] == "learned"
+    gain = verdict["gain"]
+    assert gain["low"] < 0.83 < gain["high"]
+    assert (gain["n"], gain["unit"], gain["split"]) == (200, "nats a token", "test")
+    assert verdict["headline"].startswith("Learned: on 200 held-out rows the tuned model is better by 0.8")
+    assert f"(95% interval {gain['low']:.2f} to {gain['high']:.2f})" in verdict["headline"]
+    assert verdict["base"]["loss"] - verdict["tuned"]["loss"] == pytest.approx(gain["value"])
+    assert verdict["base"]["perplexity"] == pytest.approx(math.exp(verdict["base"]["loss"]))
+    assert verdict["accuracy_gain"]["low"] > 0
+    assert verdict["advice"] == []
+    json.dumps(verdict, allow_nan=False)
+
+
+def test_noise_is_called_noise_with_what_could_be_seen() -> None:
+    verdict = judge(**evidence(0.02, n=40, noise=0.5))
+    assert verdict["state"] == "undecided"
+    assert verdict["headline"].startswith("Can't be told from noise with 40 held-out rows")
+    assert f"could be seen is {verdict['gain']['detectable']:.2f}" in verdict["headline"]
+    advice = verdict["advice"][0]
+    assert advice["change"]["test_size"] > 0.1
+    TrainConfig.parse(CONFIG | advice["change"])
+
+
+def test_an_interval_around_nothing_is_no_gain() -> None:
+    verdict = judge(**evidence(0.0, n=400, noise=0.01))
+    assert verdict["state"] == "no_gain"
+    assert verdict["advice"][0]["change"] == {"learning_rate": 3e-4}
+
+
+def test_worse_asks_for_a_third_of_the_rate() -> None:
+    verdict = judge(**evidence(-0.4))
+    assert verdict["state"] == "worse"
+    assert "the tuned model is worse by 0.4" in verdict["headline"]
+    assert "95% interval 0.3" in verdict["headline"]
+    assert verdict["advice"][0]["change"] == {"learning_rate": 3.3e-5}
+
+
+def test_same_model_twice_is_never_called_better() -> None:
+    same = evidence(0.0)
+    same["tuned_loss_sum"] = same["base_loss_sum"]
+    assert judge(**same)["state"] == "no_gain"
+    states = [judge(**evidence(0.0, n=60, seed=seed))["state"] for seed in range(100)]
+    assert states.count("learned") <= 5
+
+
+def test_overfitting_asks_for_fewer_epochs() -> None:
+    given = evidence(0.5)
+    given["eval_rows"] = validations([2.0, 1.4, 1.1, 1.2, 1.35, 1.5])
+    verdict = judge(**given)
+    assert verdict["overfitting"]["since_step"] == 60
+    assert verdict["advice"][0]["change"] == {"num_train_epochs": 1.5}
+    assert verdict["overfitting"]["sentence"] in verdict["sentences"]
+
+
+def test_a_restored_step_is_named() -> None:
+    given = evidence(0.5)
+    given["eval_rows"] = validations([2.0, 1.4, 1.1, 1.2, 1.35, 1.5])
+    given["stopped"] = {"reason": "early_stopping", "step": 100, "restored_step": 40}
+    verdict = judge(**given)
+    assert (
+        "Early stopping ended it at step 100; the weights of step 40, the best, were restored."
+        in (verdict["sentences"])
+    )
+    assert "learning_rate" in verdict["advice"][0]["change"]
+
+
+def test_still_improving_asks_for_more_epochs() -> None:
+    given = evidence(0.5)
+    given["eval_rows"] = validations([2.0, 1.6, 1.3, 1.1, 0.9])
+    assert judge(**given)["advice"][0]["change"] == {"num_train_epochs": 6.0}
+    given["stopped"] = {"reason": "max_steps", "step": 80, "restored_step": None}
+    given["config"] = CONFIG | {"max_steps": 80}
+    assert judge(**given)["advice"][0]["change"] == {"max_steps": 160}
+
+
+def test_validation_rows_are_confessed() -> None:
+    verdict = judge(**evidence(0.5) | {"split": "validation"})
+    assert "200 validation rows" in verdict["headline"]
+    assert any("chosen on the same rows" in sentence for sentence in verdict["sentences"])
+    assert verdict["advice"][-1]["change"] == {"test_size": 0.1}
+
+
+def test_a_tuned_model_without_numbers_is_broken() -> None:
+    given = evidence(0.5)
+    given["tuned_loss_sum"] = np.full(200, math.nan)
+    verdict = judge(**given)
+    assert (verdict["state"], verdict["gain"], verdict["tuned"]["loss"]) == ("worse", None, None)
+    assert verdict["headline"].startswith("Broken: the loss is not a number on 200 test rows")
+    json.dumps(verdict, allow_nan=False)
+
+
+def test_one_row_decides_nothing() -> None:
+    verdict = judge(**evidence(0.5, n=1))
+    assert verdict["state"] == "undecided"
+    assert (verdict["gain"]["low"], verdict["gain"]["n"]) == (None, 1)
+    json.dumps(verdict, allow_nan=False)
+
+
+def test_lengths_must_agree() -> None:
+    with pytest.raises(ValueError, match="differ in length"):
+        judge(**evidence(0.5) | {"row_ids": [1, 2]})
