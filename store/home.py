@@ -2,7 +2,7 @@
 
 tunebench.duckdb     the experiment store, opened by the engine alone
 token                the shared secret of engine and clients, mode 0600
-engine.json          address, pid and version of the engine that runs
+engine.json          {"address": "http://127.0.0.1:PORT", "pid", "version"} of the engine that runs
 engine.lock          held by the engine that runs
 models/NAME/         converted models (safetensors)
 datasets/FINGERPRINT/rows.parquet, skipped.parquet

@@ -1,0 +1,189 @@
+"""The one DuckDB connection, owned by the engine.
+
+Invariants: one writer at a time (`transaction()` holds a lock, so no commit ever conflicts); every other
+statement runs in a read-only transaction on a cursor of its own, trusted (`query`) or not (`read_only`,
+`stream`); the files that SQL can reach are those of the folders in `readable`, and that can't be
+changed once the database is open. The schema is brought up to date before anything else is done.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import duckdb
+import psutil
+import pyarrow as pa
+
+from store.errors import StateError
+from store.reading import Reading
+from store.schema import MIGRATIONS
+from store.sql_guard import Guard
+
+Params = Sequence[Any] | Mapping[str, Any]
+STATEMENT_SECONDS = 30.0  # an untrusted statement is interrupted after this
+MEMORY_SHARE = 0.25  # of the machine's memory; the rest is for the workers
+
+
+class Queryable(Protocol):
+    """What a query function takes: `Database` and `Transaction` in the engine, `Client` elsewhere."""
+
+    def query(self, sql: str, params: Params = ()) -> pa.Table: ...
+
+
+class Transaction:
+    """What `Database.transaction()` gives: statements that are all kept or all undone."""
+
+    def __init__(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        self._cursor = cursor
+
+    def execute(self, sql: str, params: Params = ()) -> int:
+        """Run a statement that changes rows; the number of rows that it changed."""
+        self._cursor.execute(sql, params)
+        row = self._cursor.fetchone() if self._cursor.description else None
+        return int(row[0]) if row and isinstance(row[0], int) else 0
+
+    def query(self, sql: str, params: Params = ()) -> pa.Table:
+        """Rows as this transaction sees them, its own changes included."""
+        return _table(self._cursor, sql, params)
+
+    @contextmanager
+    def table(self, name: str, rows: pa.Table) -> Iterator[None]:
+        """Let statements of the block read `rows` as the table `name`; rows are not copied."""
+        self._cursor.register(name, rows)  # seen by this cursor alone
+        try:
+            yield
+        finally:
+            self._cursor.unregister(name)
+
+
+class Database:
+    """The store in the file `path`; SQL may read the Parquet files under the folders `readable`.
+
+    Raises StateError where another process has the file open, where it is damaged, or where a newer
+    Tunebench wrote it.
+    """
+
+    def __init__(self, path: Path, readable: Sequence[Path]) -> None:
+        self.path = Path(path).resolve()
+        self._write_lock = threading.Lock()
+        self._writer: int | None = None  # the thread in a transaction
+        self._root = _connect(self.path)
+        try:
+            _confine(self._root, [Path(folder).resolve() for folder in readable])
+            self._migrate()
+            self._guard = Guard(self._root.cursor())
+            with self.transaction() as tx:
+                tx.execute(
+                    "INSERT INTO setting VALUES ('home', ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+                    [str(self.path.parent)],
+                )
+        except BaseException:
+            self._root.close()
+            raise
+
+    def query(self, sql: str, params: Params = ()) -> pa.Table:
+        """Rows of a statement of ours. It can't write: that is what `transaction()` is for."""
+        cursor = self._root.cursor()
+        try:
+            cursor.execute("BEGIN TRANSACTION READ ONLY")
+            return _table(cursor, sql, params)
+        finally:
+            cursor.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """One writing transaction: committed at the end of the block, rolled back where it raises."""
+        if self._writer == threading.get_ident():
+            raise RuntimeError("A transaction was opened inside a transaction of the same thread.")
+        with self._write_lock:
+            self._writer = threading.get_ident()
+            cursor = self._root.cursor()
+            try:
+                cursor.execute("BEGIN TRANSACTION")
+                yield Transaction(cursor)
+                cursor.execute("COMMIT")
+            finally:
+                cursor.close()  # rolls back what was not committed
+                self._writer = None
+
+    def read_only(self, sql: str, params: Params = (), *, timeout: float = STATEMENT_SECONDS) -> pa.Table:
+        """All rows of one untrusted SELECT. Raises QueryError where it is anything else, fails or takes
+        longer than `timeout` seconds. Nothing is cut: every row is there.
+        """
+        with self.stream(sql, params, timeout=timeout) as reading:
+            return pa.Table.from_batches(list(reading), schema=reading.schema)
+
+    def stream(self, sql: str, params: Params = (), *, timeout: float = STATEMENT_SECONDS) -> Reading:
+        """Like `read_only`, as record batches while they are made; the caller closes the reading."""
+        self._guard.check(sql)
+        return Reading(self._root.cursor(), sql, params, timeout)
+
+    def close(self) -> None:
+        """Write everything into the database file and let go of it."""
+        with self._write_lock:
+            self._root.close()
+
+    def _migrate(self) -> None:
+        with self.transaction() as tx:
+            tx.execute(
+                "CREATE TABLE IF NOT EXISTS migration"
+                " (name VARCHAR PRIMARY KEY, applied_at TIMESTAMP NOT NULL)"
+            )
+            done = set(tx.query("SELECT name FROM migration").column("name").to_pylist())
+        if newer := sorted(done - {name for name, _ in MIGRATIONS}):
+            raise StateError(
+                f"The store {self.path} was written by a newer Tunebench: it has {newer[-1]!r}.",
+                fix="Update Tunebench, or set TUNEBENCH_HOME to another folder.",
+            )
+        for name, script in MIGRATIONS:
+            if name not in done:
+                with self.transaction() as tx:
+                    tx.execute(script)
+                    tx.execute("INSERT INTO migration VALUES (?, ?)", [name, utc_now()])
+
+
+def utc_now() -> datetime:
+    """The present moment as the store keeps time: UTC, without a zone."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+def _table(cursor: duckdb.DuckDBPyConnection, sql: str, params: Params) -> pa.Table:
+    return cursor.sql(sql, params=params).to_arrow_table()
+
+
+def _connect(path: Path) -> duckdb.DuckDBPyConnection:
+    memory = max(1, int(psutil.virtual_memory().total * MEMORY_SHARE / 2**30))
+    try:
+        return duckdb.connect(
+            str(path),
+            config={
+                "memory_limit": f"{memory}GiB",
+                "python_enable_replacements": False,  # SQL never sees variables of this process
+                "autoinstall_known_extensions": False,
+                "autoload_known_extensions": False,
+                "checkpoint_threshold": "64MiB",
+            },
+        )
+    except duckdb.Error as error:
+        if "lock on file" in str(error):
+            raise StateError(
+                f"Another process has the store {path} open.",
+                fix="Stop the other engine, or set TUNEBENCH_HOME to another folder.",
+            ) from error
+        raise StateError(
+            f"The store {path} can't be opened: {str(error).splitlines()[0]}",
+            fix="Put a copy of it back, or move the file away to begin with an empty store.",
+        ) from error
+
+
+def _confine(root: duckdb.DuckDBPyConnection, folders: list[Path]) -> None:
+    """No file outside `folders` can be reached, and no setting be changed, from here on."""
+    listed = ", ".join("'" + f"{folder}/".replace("'", "''") + "'" for folder in folders)
+    root.execute(f"SET allowed_directories = [{listed}]")
+    root.execute("SET enable_external_access = false")
+    root.execute("SET lock_configuration = true")

@@ -1,0 +1,102 @@
+"""One untrusted statement while its rows stream, in a read-only transaction with a time limit.
+
+The reading owns its cursor: whatever happens, `close()` interrupts the statement, ends the transaction
+and lets the cursor go. It may be closed from another thread than the one that reads (a client that
+hung up).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import duckdb
+import pyarrow as pa
+
+from store.errors import QueryError
+from store.sql_guard import READS_ONLY, explain
+
+BATCH_ROWS = 65_536
+
+# What DuckDB and the Arrow stream over it raise for a statement that can't run: OSError once rows flow,
+# ValueError and TypeError for parameters that have no SQL type.
+FAILURES = (duckdb.Error, OSError, ValueError, TypeError, NotImplementedError, RuntimeError)
+
+
+class Reading:
+    """Record batches of one SELECT. `schema` is known at once; iterate once; use as a context or close it.
+
+    Raises QueryError at the start or from the iteration where the statement fails or takes too long.
+    """
+
+    def __init__(
+        self,
+        cursor: duckdb.DuckDBPyConnection,
+        sql: str,
+        params: Sequence[Any] | Mapping[str, Any],
+        timeout: float,
+    ) -> None:
+        self._cursor = cursor
+        self._timeout = timeout
+        self._timed_out = False
+        self._busy = threading.Lock()  # held while DuckDB works for this reading
+        self._closed = False
+        self._timer = threading.Timer(timeout, self._time_out)
+        self._timer.daemon = True
+        self._timer.start()
+        try:
+            cursor.execute("BEGIN TRANSACTION READ ONLY")
+            self._reader = cursor.sql(sql, params=params).to_arrow_reader(BATCH_ROWS)
+            self.schema: pa.Schema = self._reader.schema
+        except FAILURES as error:
+            self.close()
+            raise self._failed(error) from error
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        while (batch := self.next_batch()) is not None:
+            yield batch
+
+    def next_batch(self) -> pa.RecordBatch | None:
+        """The next batch, or None after the last."""
+        with self._busy:
+            if self._closed:
+                raise QueryError("The reading was closed before its last row.")
+            try:
+                return self._reader.read_next_batch()
+            except StopIteration:
+                return None
+            except FAILURES as error:
+                raise self._failed(error) from error
+
+    def close(self) -> None:
+        """Stop the statement if it still runs and end its transaction; may be called twice."""
+        self._timer.cancel()
+        self._cursor.interrupt()
+        with self._busy:
+            if not self._closed:
+                self._closed = True
+                self._cursor.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _time_out(self) -> None:
+        self._timed_out = True
+        self._cursor.interrupt()
+
+    def _failed(self, error: Exception) -> QueryError:
+        if self._timed_out:
+            return QueryError(
+                f"The statement took longer than {self._timeout:g} s and was stopped.",
+                fix="Ask for fewer rows, or filter by run_id, name or step.",
+            )
+        reason = explain(error)
+        writes = "read-only mode" in reason
+        return QueryError("The statement writes." if writes else reason, fix=READS_ONLY if writes else "")
