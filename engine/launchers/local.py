@@ -105,10 +105,11 @@ class LocalLauncher:
         threading.Thread(target=self._listen, args=(self._zygote,), name="zygote", daemon=True).start()
 
     def _order(self, path: str) -> None:
-        assert self._zygote is not None and self._zygote.stdin is not None
+        stdin = self._zygote.stdin if self._zygote else None
+        assert stdin is not None
         try:
-            self._zygote.stdin.write(json.dumps({"path": path}).encode() + b"\n")
-            self._zygote.stdin.flush()
+            stdin.write(json.dumps({"path": path}).encode() + b"\n")
+            stdin.flush()
         except (BrokenPipeError, ValueError):
             log.warning("The zygote is gone; %s starts once that is noticed.", path)  # by _listen
 

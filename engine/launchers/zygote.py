@@ -66,7 +66,7 @@ def fork(path: str) -> int:
         code = worker.main([path])
     finally:  # an error shows in the job's log, and the child never returns into the loop of its parent
         if sys.exc_info()[1] is not None:
-            sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+            sys.excepthook(*sys.exc_info())
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

@@ -1,0 +1,61 @@
+"""How a job ended: what its `result.json` says, or, where there is none, what can be found out."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from typing import Any
+
+from store.jobdir import JobDir
+
+LOG_LINES = 20
+LOG_BYTES = 16_384
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The status that a job ends with, and its result or its error document."""
+
+    status: str  # finished | failed | cancelled | lost
+    result: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+
+
+def of_result(outcome: dict[str, Any]) -> Ending:
+    """What the worker itself wrote last."""
+    return Ending(outcome["status"], outcome.get("result"), outcome.get("error"))
+
+
+def lost(job: dict[str, Any], folder: JobDir, exit_code: int | None) -> Ending:
+    """The worker is gone and left no result; `exit_code` where its end was seen, negative for a signal."""
+    error = {
+        "error": "WorkerLost",
+        "message": _reason(job, exit_code),
+        "fix": "Resume it: it goes on from its last checkpoint, or from the start where it has none.",
+        "field": "",
+        "traceback": last_lines(folder),
+    }
+    return Ending("lost", error=error)
+
+
+def _reason(job: dict[str, Any], exit_code: int | None) -> str:
+    if exit_code is None and job["pid"] is None:
+        return "No worker came to take the job."
+    if exit_code is None:
+        return f"Its worker (process {job['pid']}) ended without a result while no engine was watching it."
+    if exit_code >= 0:
+        return f"Its worker ended with exit code {exit_code} and without a result."
+    name = signal.Signals(-exit_code).name
+    perhaps = ", perhaps because the machine ran out of memory" if name == "SIGKILL" else ""
+    return f"Its worker was killed by {name}{perhaps}."
+
+
+def last_lines(folder: JobDir) -> str:
+    """The end of the job's log, for whoever wants to know more."""
+    try:
+        with open(folder.log, "rb") as file:
+            file.seek(max(0, file.seek(0, 2) - LOG_BYTES))
+            text = file.read().decode("utf-8", "replace")
+    except FileNotFoundError:
+        return ""
+    return "\n".join(text.splitlines()[-LOG_LINES:])

@@ -1,0 +1,57 @@
+"""What a worker is told: `config.json` of a job's folder, which is all that it knows of the world.
+
+{job_id, kind, home, device, attempt, resume, config}; for a run also `run_id`, `dataset`
+{dataset_id, name, kind, fingerprint} and `split` {split_seed, validation_size, test_size}.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from store import datasets
+from store.config import Split
+from store.database import Queryable
+from store.home import Home
+from store.jobdir import JobDir, write_json
+
+SPLIT_FIELDS = tuple(Split.model_fields)
+
+
+def write_order(db: Queryable, home: Home, job: dict[str, Any]) -> JobDir:
+    """Make the folder of a claimed job, if it has none yet, and write its order; raises OSError.
+
+    Raises NotFoundError where a run's data set is gone.
+    """
+    folder = JobDir(home.jobs / job["job_id"])
+    folder.path.mkdir(parents=True, exist_ok=True)
+    order = {
+        "job_id": job["job_id"],
+        "kind": job["kind"],
+        "home": str(home.path),
+        "device": job["device"],
+        "attempt": job["attempt"],
+        "resume": job["attempt"] > 1,
+        "config": job["config"],
+    }
+    if job["kind"] == "train":
+        order |= _of_run(db, job)
+    write_json(folder.config, order)
+    return folder
+
+
+def _of_run(db: Queryable, job: dict[str, Any]) -> dict[str, Any]:
+    run = db.query("SELECT dataset_id FROM run WHERE run_id = ?", [job["job_id"]])
+    dataset = datasets.get_dataset(db, run["dataset_id"][0].as_py())
+    return {
+        "run_id": job["job_id"],
+        "dataset": {key: dataset[key] for key in ("dataset_id", "name", "kind", "fingerprint")},
+        "split": {field: job["config"][field] for field in SPLIT_FIELDS},
+    }
+
+
+def set_attempt_aside(folder: JobDir, attempt: int) -> None:
+    """Before a resume: what the ended attempt said of itself must not be taken for the next one's."""
+    for path in (folder.result, folder.worker):
+        if path.exists():
+            os.replace(path, path.with_name(f"{path.stem}.attempt-{attempt}{path.suffix}"))

@@ -1,0 +1,135 @@
+"""Runs: what was trained, on what, and what came of it. A run shares its id with its job.
+
+Lists come from the view `run_overview`, which joins run, job and the summaries of their metrics, so no
+list of runs ever scans points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+from store.config import TrainConfig
+from store.errors import NotFoundError
+from store.jobs import placeholders, utc
+from store.records import records, scalar, to_json
+
+if TYPE_CHECKING:
+    from store.database import Queryable, Transaction
+
+JSON_COLUMNS = ("config", "facts", "verdict", "error")
+SEARCHED = ("name", "notes", "dataset_name", "model", "method", "run_id")
+
+
+def list_runs(
+    db: Queryable, *, search: str = "", statuses: Collection[str] = (), limit: int = 50, offset: int = 0
+) -> list[dict[str, Any]]:
+    """Rows of run_overview, newest first; `search` is looked for in names, notes, data set and model."""
+    where, params = _where(search, statuses)
+    sql = f"SELECT * FROM run_overview {where} ORDER BY created_at DESC, run_id DESC LIMIT ? OFFSET ?"
+    return records(db.query(sql, [*params, limit, offset]), JSON_COLUMNS)
+
+
+def count_runs(db: Queryable, *, search: str = "", statuses: Collection[str] = ()) -> int:
+    """How many runs `list_runs` would give without a limit."""
+    where, params = _where(search, statuses)
+    return int(scalar(db.query(f"SELECT count(*) FROM run_overview {where}", params)))
+
+
+def status_counts(db: Queryable) -> dict[str, int]:
+    """status -> number of runs, for the states that some run is in."""
+    table = db.query("SELECT status, count(*) AS n FROM run_overview GROUP BY status")
+    return dict(zip(table["status"].to_pylist(), table["n"].to_pylist(), strict=True))
+
+
+def get_run(db: Queryable, run: str) -> dict[str, Any]:
+    """The run with this id, or the newest with this name. Raises NotFoundError."""
+    sql = (
+        "SELECT * FROM run_overview WHERE run_id = ? OR name = ?"
+        " ORDER BY run_id = ? DESC, created_at DESC, run_id DESC LIMIT 1"
+    )
+    rows = records(db.query(sql, [run, run, run]), JSON_COLUMNS)
+    if not rows:
+        raise NotFoundError(f"There is no run {run!r}.", fix="List them with: tunebench runs")
+    return rows[0]
+
+
+def get_runs(db: Queryable, run_ids: Collection[str]) -> list[dict[str, Any]]:
+    """The runs with these ids, in the order asked for. Raises NotFoundError that names the first missing."""
+    sql = f"SELECT * FROM run_overview WHERE run_id IN ({placeholders(run_ids)})"
+    found = {row["run_id"]: row for row in records(db.query(sql, list(run_ids)), JSON_COLUMNS)}
+    for run_id in run_ids:
+        if run_id not in found:
+            raise NotFoundError(f"There is no run {run_id}.", fix="It may have been deleted.")
+    return [found[run_id] for run_id in run_ids]
+
+
+def predictions(db: Queryable, run_id: str) -> list[dict[str, Any]]:
+    """Held-out prompts answered by base and tuned model, in the order in which the run wrote them."""
+    sql = "SELECT * FROM prediction WHERE run_id = ? ORDER BY rowid"
+    return db.query(sql, [run_id]).to_pylist()
+
+
+def alerts(db: Queryable, job_id: str) -> list[dict[str, Any]]:
+    """What a job wants its user to know: level, message, raised_at; oldest first."""
+    return db.query("SELECT * FROM alert WHERE job_id = ? ORDER BY raised_at", [job_id]).to_pylist()
+
+
+def using_dataset(db: Queryable, dataset_id: str) -> list[str]:
+    """Names of the runs that were trained, or are to be trained, on the data set."""
+    table = db.query("SELECT name FROM run WHERE dataset_id = ? ORDER BY created_at", [dataset_id])
+    return table["name"].to_pylist()
+
+
+def _where(search: str, statuses: Collection[str]) -> tuple[str, list[Any]]:
+    conditions, params = [], []
+    if search:
+        hits = " OR ".join(f"contains(lower({column}), lower(?))" for column in SEARCHED)
+        conditions.append(f"({hits})")
+        params += [search] * len(SEARCHED)
+    if statuses:
+        conditions.append(f"status IN ({placeholders(statuses)})")
+        params += list(statuses)
+    return ("WHERE " + " AND ".join(conditions) if conditions else ""), params
+
+
+# -- writes -----------------------------------------------------------------------------------------
+
+
+def insert(
+    tx: Transaction,
+    *,
+    run_id: str,
+    config: TrainConfig,
+    dataset_id: str,
+    dataset_name: str,
+    fingerprint: str | None,
+    at: float,
+) -> None:
+    """A new run of the job with the same id; its number, which picks its colour, is the next free one."""
+    tx.execute(
+        "INSERT INTO run (run_id, number, name, notes, dataset_id, dataset_name, data_fingerprint, model,"
+        " method, seed, config, facts, created_at)"
+        " VALUES (?, nextval('run_number'), ?, ?, ?, ?, ?, ?, ?, ?, ?, '{}', ?)",
+        [
+            *(run_id, config.name, config.notes, dataset_id, dataset_name, fingerprint),
+            *(config.model, config.method, config.seed, to_json(config.model_dump()), utc(at)),
+        ],
+    )
+
+
+def update(tx: Transaction, run_id: str, **columns: Any) -> None:
+    """Set columns of one run; documents are encoded here."""
+    for name in JSON_COLUMNS:
+        if name in columns:
+            columns[name] = None if columns[name] is None else to_json(columns[name])
+    settings = ", ".join(f"{name} = ?" for name in columns)
+    tx.execute(f"UPDATE run SET {settings} WHERE run_id = ?", [*columns.values(), run_id])
+
+
+def replace_predictions(tx: Transaction, run_id: str, rows: list[dict[str, Any]]) -> None:
+    """Store what `predictions.parquet` of a finished run holds."""
+    tx.execute("DELETE FROM prediction WHERE run_id = ?", [run_id])
+    for row in rows:  # some ten rows
+        values = [row[k] for k in ("row_id", "split", "prompt", "reference", "base", "tuned")]
+        tx.execute("INSERT INTO prediction VALUES (?, ?, ?, ?, ?, ?, ?)", [run_id, *values])
