@@ -1,0 +1,84 @@
+"""What stands for a run everywhere: one chip of colour, name and status; and its verdict as a card.
+
+Everything here is Streamlit's own elements: names and messages are escaped Markdown, never HTML.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import streamlit as st
+
+from pages.components import charts, palette, wording
+from pages.components.session import plain
+from pages.components.wording import Status
+
+STATE_INK = {"green": palette.GOOD, "red": palette.BAD, "orange": "#d97a1a", "gray": palette.BASE}
+
+
+def badge(status: Status) -> str:
+    """A status as inline Markdown."""
+    return f":{status.color}-badge[{status.icon} {status.title}]"
+
+
+def status_badge(status: str) -> str:
+    """The badge of a run's or a job's status, as inline Markdown."""
+    return badge(wording.STATUSES[status])
+
+
+def dot(number: int) -> str:
+    """The colour of a run as inline Markdown."""
+    return f':color[●]{{foreground="{palette.run_color(number)}"}}'
+
+
+def chip(run: dict[str, Any], *, status: bool = True) -> str:
+    """The chip of a run (a row of run_overview) as inline Markdown."""
+    shown = f"{dot(run['number'])} **{plain(run['name'])}**"
+    return f"{shown} {status_badge(run['status'])}" if status else shown
+
+
+def run_link(run: dict[str, Any]) -> None:
+    """The run's chip as a link to its page."""
+    label = f"{dot(run['number'])} {plain(run['name'])}"
+    st.page_link("pages/run.py", label=label, query_params={"run": run["run_id"]})
+
+
+def gain_text(verdict: dict[str, Any] | None) -> str:
+    """The gain with its interval in one line, or a dash: for tables and lists."""
+    return wording.estimate((verdict or {}).get("gain"))
+
+
+def verdict_card(verdict: dict[str, Any], run_id: str) -> None:
+    """What came of a run: a sentence, the evidence under it, and what to do next beside it."""
+    state = wording.VERDICTS[verdict["state"]]
+    with st.container(border=True, key=f"verdict-{verdict['state']}"):
+        st.markdown(badge(state))
+        st.subheader(plain(verdict["headline"]), anchor=False)
+        if verdict["gain"] and verdict["gain"]["low"] is not None:
+            _gain_chart(verdict["gain"], STATE_INK[state.color])
+        st.markdown("\n".join(f"- {plain(sentence)}" for sentence in verdict["sentences"]))
+        if verdict["advice"]:
+            _advice(verdict["advice"], run_id)
+
+
+def _gain_chart(gain: dict[str, Any], ink: str) -> None:
+    row = charts.Estimate("gain", gain["value"], gain["low"], gain["high"], ink)
+    axis = f"Gain over the base model ({gain['unit']}, 95% interval), right is better"
+    figure = charts.interval_chart([row], axis, height=92)
+    st.plotly_chart(
+        figure,
+        key="verdict-gain",
+        config={"displayModeBar": False, "staticPlot": True},
+        alt=f"Gain of {wording.estimate(gain)} {gain['unit']}",
+    )
+
+
+def _advice(advice: list[dict[str, Any]], run_id: str) -> None:
+    st.markdown("**What to try next**")
+    for index, piece in enumerate(advice):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(plain(piece["text"]), width="stretch")
+            if piece["change"] and st.button("Try it", icon=":material/tune:", key=f"advice-{index}"):
+                link = {"from": run_id, "change": json.dumps(piece["change"])}
+                st.switch_page("pages/launch.py", query_params=link)

@@ -1,0 +1,24 @@
+"""The colours of charts: right on white and on dark, and apart for people who see colours differently."""
+
+from __future__ import annotations
+
+TRAIN = "#e08a2e"  # orange
+VALIDATION = "#0f9d8f"  # teal, as in the mark of the app
+BASE = "#7f8c92"  # grey: the base model's level
+BAD = "#d64545"  # red: not a number, overfitting
+GOOD = "#2e9e5b"
+GRID = "rgba(127,140,146,0.18)"
+
+# Okabe and Ito's palette (2008) without black and yellow, with a violet and a maroon added.
+RUNS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#7548e8", "#a53131")
+DASHES = ("solid", "dash", "dot", "dashdot")
+
+
+def run_color(number: int) -> str:
+    """The colour of the run with this number, for good; neighbours in number never share one."""
+    return RUNS[(number - 1) % len(RUNS)]
+
+
+def run_dash(number: int) -> str:
+    """Runs whose colours are equal differ by their dashes, up to 32 runs on one chart."""
+    return DASHES[(number - 1) // len(RUNS) % len(DASHES)]

@@ -1,0 +1,104 @@
+"""Figures show what their interval supports, and no more."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from typing import get_args
+
+import pytest
+
+from engine.diagnostics import phrasing
+from pages.components import wording
+from pages.components.wording import Color
+from store.states import MOVES
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "places"),
+    [
+        (0.78, 0.88, 2),
+        (0.7, 0.96, 2),
+        (0.2, 1.4, 1),
+        (0.831, 0.839, 3),
+        (-10, 10, 0),
+        (1, 1, 2),
+        (None, None, 2),
+    ],
+)
+def test_digits_follow_the_interval(low: float | None, high: float | None, places: int) -> None:
+    assert phrasing.decimals(low, high) == places
+
+
+@pytest.mark.parametrize(
+    ("value", "places", "text"),
+    [
+        (0.8312, 2, "0.83"),
+        (-0.5, 1, "−0.5"),
+        (-0.001, 2, "0.00"),
+        (12345.6, 0, "12,346"),
+        (math.nan, 2, "not a number"),
+        (-math.inf, 2, "−∞"),
+    ],
+)
+def test_numbers(value: float, places: int, text: str) -> None:
+    assert phrasing.number(value, places) == text
+
+
+def test_estimates_carry_their_interval() -> None:
+    gain = {"value": 0.8312, "low": 0.781, "high": 0.882, "n": 200}
+    assert wording.estimate(gain) == "+0.83 (0.78 to 0.88)"
+    assert wording.estimate({"value": -0.04, "low": -0.11, "high": 0.02, "n": 9}) == "−0.04 (−0.11 to 0.02)"
+    assert (
+        wording.estimate({"value": 0.05, "low": 0.045, "high": 0.055, "n": 9}, scale=100)
+        == "+5.0 (4.5 to 5.5)"
+    )
+    assert wording.estimate({"value": 0.5, "low": None, "high": None, "n": 1}) == "+0.50"
+    assert wording.estimate(None) == "–"
+
+
+def test_changes_have_signs() -> None:
+    assert wording.signed(0.25, 2) == "+0.25"
+    assert wording.signed(-0.25, 2) == "−0.25"
+    assert wording.signed(0.0, 2) == "0.00"
+    assert wording.transition(1.846, 1.021) == "1.846 → 1.021"
+    assert wording.transition(1.846, None) == "1.846 → –"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0002, "0.0002"), (1536.0, "1,536"), (2.1e-7, "2.1e-07"), (0, "0"), (-1.23456, "−1.235"), (None, "–")],
+)
+def test_figures_of_unknown_size(value: float | None, text: str) -> None:
+    assert wording.compact(value) == text
+
+
+def test_times_left() -> None:
+    assert wording.time_left(120) == "done in about 2 min"
+    assert wording.time_left(2) == "done any moment"
+    assert wording.time_left(None) == ""
+
+
+def test_durations() -> None:
+    run = {"started_at": datetime(2026, 1, 1, 10, 0), "ended_at": datetime(2026, 1, 1, 10, 4)}
+    assert wording.duration(run) == "4 min"
+    assert wording.duration({**run, "ended_at": None}) == "–"
+
+
+def test_every_status_has_a_name_and_a_colour_of_the_theme() -> None:
+    assert set(wording.STATUSES) == set(MOVES)
+    for status in (*wording.STATUSES.values(), *wording.VERDICTS.values()):
+        assert status.color in get_args(Color)
+        assert status.icon.startswith(":material/")
+
+
+def test_unknown_metrics_go_by_their_name() -> None:
+    assert wording.quantity("probe/general/accuracy").title == "probe/general/accuracy"
+    assert wording.arrow(wording.quantity("eval/loss").better) == "↓"
+
+
+def test_suggested_settings_are_round() -> None:
+    assert phrasing.significant(1e-4 / 3) == 3.3e-5
+    assert phrasing.significant(0) == 0
+    assert phrasing.plural(1, "row") == "1 row"
+    assert phrasing.plural(1200, "row") == "1,200 rows"
