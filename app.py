@@ -1,0 +1,61 @@
+"""The screens' entry point: page frame, navigation and the banner of an engine that is away; no content."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from pages.components import brand
+from pages.components.session import engine_banner
+
+st.set_page_config(page_title="Tunebench", page_icon=brand.mark(), layout="wide")
+
+page = st.navigation(
+    {
+        "Look": [
+            st.Page(
+                "pages/overview.py",
+                title="Overview",
+                icon=":material/space_dashboard:",
+                default=True,
+                help="What is running, and what came out: all runs, the queue and the machine.",
+            ),
+            st.Page(
+                "pages/data_sets.py",
+                title="Data sets",
+                icon=":material/dataset:",
+                url_path="data",
+                help="Import rows from a file or the hub, look at them and see how they are split.",
+            ),
+        ],
+        "Train": [
+            st.Page(
+                "pages/launch.py",
+                title="Launch",
+                icon=":material/rocket_launch:",
+                url_path="launch",
+                help="Choose a model, a data set and a method; see what it costs; start the run.",
+            ),
+            st.Page(
+                "pages/run.py",
+                title="Run",
+                icon=":material/show_chart:",
+                url_path="run",
+                help="One run: its curves while it learns, and its verdict.",
+            ),
+        ],
+        "Judge": [
+            st.Page(
+                "pages/compare.py",
+                title="Compare",
+                icon=":material/stacked_line_chart:",
+                url_path="compare",
+                help="Several runs laid over each other, and the settings in which they differ.",
+            ),
+        ],
+    }
+)
+
+dark = st.context.theme.type == "dark"
+st.logo(brand.wordmark(dark), size="large", icon_image=brand.mark(dark))
+engine_banner()
+page.run()

@@ -1,0 +1,200 @@
+"""The fields of a run as widgets, drawn from `TrainConfig` itself so that form, YAML and engine agree.
+
+Each field lives in the session under `launch.FIELD`; text fields keep what was typed, also when it is no
+number, so that the error can stand at the field. An empty field is left to the automatic default.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, get_origin
+
+import streamlit as st
+
+from pages.components.session import plain
+from store.config import TrainConfig
+from store.errors import ConfigError
+
+PREFIX = "launch."
+
+
+@dataclass(frozen=True)
+class Group:
+    """Fields that are drawn together, in this order."""
+
+    title: str
+    icon: str
+    fields: tuple[str, ...]
+
+
+OPTIMISATION = Group(
+    "Optimisation",
+    ":material/trending_down:",
+    (
+        "learning_rate",
+        "lr_scheduler_type",
+        "warmup_steps",
+        "num_train_epochs",
+        "max_steps",
+        "weight_decay",
+        "max_grad_norm",
+        "optim",
+    ),
+)
+ADAPTER = Group(
+    "Adapter",
+    ":material/extension:",
+    ("r", "lora_alpha", "lora_dropout", "target_modules", "use_rslora"),
+)
+BATCHES = Group(
+    "Batches and length",
+    ":material/view_week:",
+    (
+        "per_device_train_batch_size",
+        "gradient_accumulation_steps",
+        "per_device_eval_batch_size",
+        "max_length",
+        "max_train_rows",
+        "completion_only_loss",
+        "gradient_checkpointing",
+    ),
+)
+EVALUATION = Group(
+    "Evaluation and stopping",
+    ":material/flag:",
+    (
+        "evaluations",
+        "max_eval_rows",
+        "validation_size",
+        "test_size",
+        "early_stopping",
+        "early_stopping_patience",
+        "early_stopping_threshold",
+        "load_best_model_at_end",
+        "sample_prompts",
+        "max_new_tokens",
+    ),
+)
+REPRODUCIBILITY = Group("Reproducibility", ":material/replay:", ("seed", "split_seed", "dtype"))
+GROUPS = (OPTIMISATION, ADAPTER, BATCHES, EVALUATION, REPRODUCIBILITY)
+TOP = ("model", "trust_remote_code", "dataset", "method", "name", "notes")
+COLUMNS = 3
+
+
+def key(field: str) -> str:
+    """Where the field's widget keeps its value in the session."""
+    return PREFIX + field
+
+
+def default(field: str) -> Any:
+    """The value of the field when nothing is said; None for one that is worked out from others."""
+    info = TrainConfig.model_fields[field]
+    return None if info.is_required() else info.default
+
+
+def choices(field: str) -> tuple[str, ...]:
+    """The values of a field that has a few; empty for every other."""
+    annotation = TrainConfig.model_fields[field].annotation
+    return get_args(annotation) if get_origin(annotation) is Literal else ()
+
+
+def as_text(value: Any) -> str:
+    """A value as a text field shows it: 0.0001 rather than 1e-04, lists with commas, nothing for None."""
+    if value is None:
+        return ""
+    if isinstance(value, list):
+        return ", ".join(str(part) for part in value)
+    if isinstance(value, float):
+        short = f"{value:.10f}".rstrip("0").rstrip(".") if 1e-5 <= abs(value) < 1e9 else f"{value:g}"
+        return short if float(short or "0") == value else repr(value)
+    return str(value)
+
+
+def as_value(field: str, text: str) -> Any:
+    """What a text field says: a number where it is one, else the text, for validation to judge."""
+    text = text.strip()
+    if field == "target_modules" and text != "all-linear":
+        return [part.strip() for part in text.split(",") if part.strip()]
+    if field in ("name", "notes", "model", "dataset"):
+        return text
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def fill(document: dict[str, Any]) -> None:
+    """Set every widget from a config document; call it before the widgets are drawn, or in a callback."""
+    for field in TrainConfig.model_fields:
+        value = document.get(field, default(field))
+        keeps_type = choices(field) or isinstance(default(field), bool)
+        st.session_state[key(field)] = value if keeps_type else as_text(value)
+
+
+def document() -> dict[str, Any]:
+    """The config as the widgets say it, unchecked; fields left empty are left out."""
+    said: dict[str, Any] = {}
+    for field in TrainConfig.model_fields:
+        value = st.session_state.get(key(field))
+        if isinstance(value, str) and not choices(field):
+            value = as_value(field, value) if value.strip() else None
+        if value is not None:
+            said[field] = value
+    return said
+
+
+def check(said: dict[str, Any]) -> tuple[TrainConfig | None, dict[str, str]]:
+    """The config, or None, and what is wrong by field: every bad field, not the first alone."""
+    problems: dict[str, str] = {}
+    rest = dict(said)
+    while True:
+        try:
+            config = TrainConfig.parse(rest)
+            return (None if problems else config), problems
+        except ConfigError as error:
+            field = error.field.split(".")[0]
+            problems.setdefault(field, str(error))
+            if field not in rest:
+                return None, problems
+            del rest[field]
+
+
+def draw_group(group: Group, resolved: dict[str, Any], notes: dict[str, list[tuple[str, str]]]) -> None:
+    """The group's fields in columns; `notes` is field -> [(level, message)], drawn under the field."""
+    st.markdown(f"{group.icon} **{group.title}**")
+    for start in range(0, len(group.fields), COLUMNS):
+        columns = st.columns(COLUMNS)
+        for column, field in zip(columns, group.fields[start : start + COLUMNS], strict=False):
+            with column:
+                draw_field(field, resolved)
+                draw_notes(field, notes)
+
+
+def draw_field(field: str, resolved: dict[str, Any]) -> None:
+    """One widget, labelled with the field's Hugging Face name."""
+    info = TrainConfig.model_fields[field]
+    help_text = info.description
+    if choices(field):
+        st.selectbox(field, choices(field), key=key(field), help=help_text, persist_state="session")
+    elif isinstance(default(field), bool):
+        st.space("small")
+        st.toggle(field, key=key(field), help=help_text, persist_state="session")
+    else:
+        automatic = resolved.get(field)
+        shown = as_text(automatic if automatic is not None else default(field))
+        st.text_input(
+            field,
+            key=key(field),
+            help=help_text,
+            placeholder=f"{shown} (automatic)" if shown else "automatic",
+            persist_state="session",
+        )
+
+
+def draw_notes(field: str, notes: dict[str, list[tuple[str, str]]]) -> None:
+    """The problems of one field, directly under it."""
+    for level, message in notes.get(field, ()):
+        color = "red" if level == "error" else "orange"
+        st.markdown(f":{color}[:material/{level}: {plain(message)}]")

@@ -1,0 +1,49 @@
+"""A row drawn as what it is: a conversation, a text, or a preferred and a rejected answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+AVATARS = {
+    "user": ":material/person:",
+    "assistant": ":material/smart_toy:",
+    "system": ":material/settings:",
+    "tool": ":material/build:",
+}
+NAMES = {"user": "Prompt", "assistant": "Answer", "system": "System", "tool": "Tool"}
+SHOWN = 4000  # characters of one turn; what is left off is said
+
+
+def show_row(row: dict[str, Any]) -> None:
+    """Draw one row of {messages | text, label, rejected}; content is shown as it is, never as Markdown."""
+    messages = row.get("messages")
+    if not messages:
+        st.text(shortened(row.get("text") or ""))
+        return
+    for message in messages:
+        role = str(message["role"])
+        with st.chat_message(role, avatar=AVATARS.get(role, ":material/chat:")):
+            st.text(shortened(str(message["content"])))
+    if row.get("rejected"):
+        with st.chat_message("assistant", avatar=":material/thumb_down:"):
+            st.caption("Rejected answer, not trained on")
+            st.text(shortened(str(row["rejected"])))
+
+
+def shortened(text: str, limit: int = SHOWN) -> str:
+    """`text`, or its beginning and how many characters are left off."""
+    if len(text) <= limit:
+        return text
+    return f"{text[:limit]} … ({len(text) - limit:,} more characters)"
+
+
+def prompt_and_answer(row: dict[str, Any]) -> tuple[str, str]:
+    """The row as two cells of a table: what the model reads, and what it should say."""
+    messages = row.get("messages") or []
+    if not messages:
+        return str(row.get("text") or ""), ""
+    answer = str(messages[-1]["content"]) if messages[-1]["role"] == "assistant" else ""
+    asked = messages[:-1] if answer else messages
+    return "  ".join(str(message["content"]) for message in asked), answer

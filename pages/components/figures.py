@@ -1,0 +1,59 @@
+"""Small pictures of numbers as HTML: meters, progress bars, and cards of facts; right in light and in dark.
+
+Colours are mixed from the text's own colour; everything that comes from data is escaped.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Sequence
+
+TEAL = "#12a594"
+AMBER = "#d97a1a"
+RED = "#d64545"
+STYLE = """
+<style>
+.tb-grid {display: grid; gap: .7rem 1.4rem; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr))}
+.tb-grid dt, .tb-label {font-size: .82rem; opacity: .68; margin: 0}
+.tb-grid dd {margin: 0; font-weight: 600; font-variant-numeric: tabular-nums; overflow-wrap: anywhere}
+.tb-grid dd small {font-weight: 400; opacity: .68; font-size: .82rem; display: block; line-height: 1.35}
+.tb-bar {height: 6px; border-radius: 3px; margin: .28rem 0 .1rem; overflow: hidden;
+  background: color-mix(in srgb, currentColor 12%, transparent)}
+.tb-bar div {height: 100%; border-radius: 3px; min-width: 2px}
+.tb-bar .working {width: 100%; opacity: .5; background: repeating-linear-gradient(115deg,
+  #12a594 0 9px, color-mix(in srgb, #12a594 45%, transparent) 9px 18px)}
+</style>
+"""
+
+
+def bar(fraction: float | None, color: str = TEAL) -> str:
+    """A bar filled to `fraction` (0 to 1); striped where nobody knows how far it is."""
+    if fraction is None:
+        return "<div class='tb-bar'><div class='working'></div></div>"
+    width = 100 * min(1.0, max(0.0, fraction))
+    return f"<div class='tb-bar'><div style='width:{width:.1f}%;background:{color}'></div></div>"
+
+
+def meter(label: str, value: str, fraction: float, note: str = "", warn: bool = True) -> str:
+    """A labelled amount of something limited; amber from 80%, red from 95%, where being full is bad."""
+    color = (RED if fraction >= 0.95 else AMBER if fraction >= 0.8 else TEAL) if warn else TEAL
+    small = f"<small>{html.escape(note)}</small>" if note else ""
+    return (
+        f"<div><dt>{html.escape(label)}</dt><dd>{html.escape(value)}{bar(fraction, color)}{small}</dd></div>"
+    )
+
+
+def fact(label: str, value: str, note: str = "") -> str:
+    """A labelled figure with what it rests on under it."""
+    small = f"<small>{html.escape(note)}</small>" if note else ""
+    return f"<div><dt>{html.escape(label)}</dt><dd>{html.escape(value)}{small}</dd></div>"
+
+
+def grid(parts: Iterable[str]) -> str:
+    """Meters and facts side by side, as many a line as fit."""
+    return f"{STYLE}<dl class='tb-grid' style='margin:0'>{''.join(parts)}</dl>"
+
+
+def facts(rows: Sequence[tuple[str, str, str]]) -> str:
+    """A grid of (label, value, note)."""
+    return grid(fact(*row) for row in rows)

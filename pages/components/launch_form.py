@@ -1,0 +1,206 @@
+"""The launch form's parts: what is trained, on what, how; hyperparameters; the same as YAML.
+
+Session state is the one source: `config_fields` holds each field, the YAML text is written from them on
+every run, and an edit of the YAML is read back into them, unless it does not parse; then it stays as it
+was typed, with its error.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+import yaml
+
+from pages.components import config_fields as fields
+from pages.components import quantities, reads
+from pages.components.session import plain
+from store.config import BUNDLED_MODEL, METHOD_TITLES, TrainConfig
+from store.errors import ConfigError
+
+Notes = dict[str, list[tuple[str, str]]]
+METHOD_ADVICE = {
+    "lora": "Trains small matrices added to the model. The first choice: quick, light, easy to undo.",
+    "qlora": "LoRA on a model squeezed to 4 bits. Choose it when the model is too large for the memory; "
+    "it is slower, on a CPU about 2.5 times.",
+    "full": "Trains every weight. Choose it with much data, when the model has to change a lot; it needs "
+    "the most memory and forgets most easily.",
+}
+YAML_KEY, YAML_ERROR = "launch-yaml", "launch-yaml-error"
+
+
+def begin(query: Any) -> None:
+    """Fill the form once for each link: a run's config (`from`), a data set (`dataset`), or defaults."""
+    link = (query.get("from", ""), query.get("dataset", ""))
+    if st.session_state.get("launch-link") == link and fields.key("method") in st.session_state:
+        return
+    document: dict[str, Any] = {}
+    if link[0]:
+        document = _cloned(link[0])
+    elif fields.key("method") in st.session_state:
+        document = fields.document()
+    if link[1]:
+        document["dataset"] = reads.dataset(link[1])["name"]
+    if not document.get("dataset"):
+        known = reads.datasets()
+        document["dataset"] = known[0]["name"] if known else ""
+    fields.fill(document)
+    st.session_state["launch-link"] = link
+    st.session_state["launch-row"] = 0
+    st.session_state.pop(YAML_ERROR, None)
+
+
+def _cloned(run_id: str) -> dict[str, Any]:
+    """The config of a run, with its data set under its present name and a name that tells them apart."""
+    run = reads.run(run_id)
+    document = {k: v for k, v in run["config"].items() if v is not None}
+    names = {row["dataset_id"]: row["name"] for row in reads.datasets()}
+    document["dataset"] = names.get(run["dataset_id"], run["dataset_name"])
+    document["name"] = f"{run['name']} again"[:120]
+    return document
+
+
+def draw_choices(notes: Notes) -> None:
+    """The three choices at the top (model, data set, method), then name and notes."""
+    left, right = st.columns(2)
+    with left:
+        _model(notes)
+    with right:
+        _dataset(notes)
+    st.segmented_control(
+        "Method",
+        list(METHOD_TITLES),
+        format_func=METHOD_TITLES.__getitem__,
+        required=True,
+        key=fields.key("method"),
+        help="  \n".join(f"**{METHOD_TITLES[name]}**: {text}" for name, text in METHOD_ADVICE.items()),
+        persist_state="session",
+    )
+    method = st.session_state.get(fields.key("method"))
+    st.caption(METHOD_ADVICE.get(str(method), ""))
+    fields.draw_notes("method", notes)
+
+
+def draw_words(automatic_name: str, notes: Notes) -> None:
+    """Name and notes."""
+    left, right = st.columns(2)
+    with left:
+        st.text_input(
+            "Name",
+            key=fields.key("name"),
+            placeholder=automatic_name or "made from method and data set",
+            persist_state="session",
+        )
+        fields.draw_notes("name", notes)
+    with right:
+        st.text_input(
+            "Notes",
+            key=fields.key("notes"),
+            placeholder="what you want to find out",
+            persist_state="session",
+        )
+        fields.draw_notes("notes", notes)
+
+
+def _model(notes: Notes) -> None:
+    known = {model["name"]: model for model in reads.models()}
+    chosen = st.session_state.get(fields.key("model"), "")
+    options = list(dict.fromkeys([*known, BUNDLED_MODEL, *([chosen] if chosen else [])]))
+    st.selectbox(
+        "Model",
+        options,
+        key=fields.key("model"),
+        accept_new_options=True,
+        help="Choose one, or type a local folder or a Hugging Face id such as owner/name.",
+        persist_state="session",
+    )
+    model = known.get(chosen)
+    if model and model["ready"]:
+        st.caption(f"{quantities.parameters(model['parameters'])} parameters, {model['architecture']}")
+    elif model or chosen == BUNDLED_MODEL:
+        st.caption("Comes with Tunebench; it is made ready at its first use.")
+    fields.draw_notes("model", notes)
+    if model is None and chosen != BUNDLED_MODEL:
+        st.checkbox(
+            "Run code that comes with this model",
+            key=fields.key("trust_remote_code"),
+            help="Some models bring Python files of their own. Ticked, that code runs on this machine with "
+            "your rights: it can read, change and send your files. Tick it only for an author you trust.",
+            persist_state="session",
+        )
+        if st.session_state.get(fields.key("trust_remote_code")):
+            st.warning(
+                "Code from the model's author will run on this machine with your rights.",
+                icon=":material/warning:",
+            )
+    elif st.session_state.get(fields.key("trust_remote_code")):
+        st.session_state[fields.key("trust_remote_code")] = False
+
+
+def _dataset(notes: Notes) -> None:
+    rows = {row["name"]: row["row_count"] for row in reads.datasets()}
+    chosen = st.session_state.get(fields.key("dataset"), "")
+    options = list(rows) + ([chosen] if chosen and chosen not in rows else [])
+    if not options:
+        st.markdown("Data set")
+        st.page_link(
+            "pages/data_sets.py",
+            label="Import a data set first",
+            icon=":material/upload_file:",
+            query_params={"view": "import"},
+        )
+        return
+    st.selectbox("Data set", options, key=fields.key("dataset"), persist_state="session")
+    if chosen in rows:
+        st.caption(f"{rows[chosen]:,} rows")
+    else:
+        fields.draw_notes("dataset", {"dataset": [("error", f"There is no data set named {chosen}.")]})
+    fields.draw_notes("dataset", notes)
+
+
+def draw_hyperparameters(config: TrainConfig | None, resolved: dict[str, Any], notes: Notes) -> None:
+    """All settings in groups; opened by itself when one of them has an error."""
+    named = {field for group in fields.GROUPS for field in group.fields}
+    bad = any(level == "error" for field in named & set(notes) for level, _ in notes[field])
+    adapter = st.session_state.get(fields.key("method")) != "full"
+    with st.expander("Hyperparameters", icon=":material/tune:", expanded=bad):
+        st.caption("Each starts at a value that suits method and data. Empty a field to go back to it.")
+        for group in fields.GROUPS:
+            if adapter or group is not fields.ADAPTER:
+                fields.draw_group(group, resolved, notes)
+
+
+def draw_yaml(said: dict[str, Any]) -> None:
+    """The config as YAML, written from the form and read back into it."""
+    st.caption("The same run as a file: edit it here, or save it and start it with `tunebench launch FILE`.")
+    if YAML_ERROR not in st.session_state:
+        st.session_state[YAML_KEY] = yaml.safe_dump(said, sort_keys=False, allow_unicode=True)
+    st.text_area("YAML", key=YAML_KEY, height=420, on_change=read_yaml, label_visibility="collapsed")
+    if YAML_ERROR in st.session_state:
+        st.error(plain(st.session_state[YAML_ERROR]), icon=":material/error:")
+        st.button("Back to what the form says", on_click=forget_yaml, icon=":material/undo:")
+    name = said.get("name") or "run"
+    st.download_button(
+        "Save as a file",
+        st.session_state[YAML_KEY],
+        file_name=f"{'-'.join(str(name).lower().split())}.yaml",
+        mime="application/yaml",
+        icon=":material/download:",
+        on_click="ignore",
+    )
+
+
+def read_yaml() -> None:
+    """Callback: take the YAML into the form, or keep it with its error."""
+    try:
+        config = TrainConfig.from_yaml(st.session_state[YAML_KEY])
+    except ConfigError as error:
+        st.session_state[YAML_ERROR] = str(error)
+        return
+    st.session_state.pop(YAML_ERROR, None)
+    fields.fill(config.model_dump(exclude_none=True))
+
+
+def forget_yaml() -> None:
+    """Callback: drop an edit that does not parse."""
+    st.session_state.pop(YAML_ERROR, None)

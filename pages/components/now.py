@@ -1,0 +1,52 @@
+"""What is under way: the jobs that work or wait, in the order they will run, each with a way to stop it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from pages.components.progress import WORDS, progress_block
+from pages.components.session import act, plain
+
+SHOWN = 8
+ICONS = {
+    "train": ":material/model_training:",
+    "import": ":material/upload_file:",
+    "convert": ":material/deployed_code:",
+}
+
+
+def show_now(jobs: list[dict[str, Any]]) -> None:
+    """Active jobs, then the queue; what is left off is said."""
+    for job in jobs[:SHOWN]:
+        _line(job)
+    if len(jobs) > SHOWN:
+        st.caption(f"{SHOWN} of {len(jobs):,} jobs are shown; the others wait behind them.")
+
+
+def _line(job: dict[str, Any]) -> None:
+    job_id = job["job_id"]
+    with st.container(border=True, horizontal=True, vertical_alignment="center", gap="small"):
+        with st.container(gap=None):
+            _title(job)
+            st.html(progress_block(job))
+        stopping = bool(job.get("cancel_requested_at"))
+        label = "Stopping" if stopping else "Cancel"
+        if st.button(label, key=f"cancel-{job_id}", icon=":material/stop_circle:", disabled=stopping):
+            act("cancel", {"job": job_id}, f"{job['title']} is being cancelled.")
+            st.rerun()
+
+
+def _title(job: dict[str, Any]) -> None:
+    icon = ICONS.get(job["kind"], ":material/work:")
+    if job["kind"] == "train":
+        st.page_link(
+            "pages/run.py",
+            label=f"**{plain(job['title'])}**",
+            icon=icon,
+            query_params={"run": job["job_id"]},
+        )
+        return
+    word = WORDS.get(job["kind"], job["kind"])
+    st.markdown(f"{icon} **{word}:** {plain(job['title'])}")

@@ -1,0 +1,171 @@
+"""What a run will do and cost, asked of the engine once per config and kept; and how the screen says it.
+
+The question leaves name and notes out, so that typing them asks nothing. The last answer lives in the
+session: its resolved values are the automatic defaults in the form, its problems stand at their fields.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+from pages.components import figures, quantities, reads
+from pages.components.session import plain
+from pages.components.tokens import token_view
+from store.config import TrainConfig
+from store.errors import EngineUnavailable, TunebenchError
+
+STATE = "launch-preview"
+
+
+@dataclass(frozen=True)
+class Preview:
+    """One question with its answer or its error."""
+
+    question: str
+    answer: dict[str, Any] | None = None
+    error: TunebenchError | None = None
+
+    @property
+    def problems(self) -> list[dict[str, str]]:
+        """{level, field, message, fix} of the answer; an error counts as one."""
+        if self.error:
+            document = self.error.to_dict()
+            return [{"level": "error", **{k: document[k] for k in ("field", "message", "fix")}}]
+        return list(self.answer["problems"]) if self.answer else []
+
+
+def question(config: TrainConfig, dataset: dict[str, Any], row: int) -> str:
+    """What to ask about `config`, as JSON: equal configs ask equal questions."""
+    document = config.model_dump(exclude_none=True)
+    document |= {"name": "", "notes": ""}
+    split = {
+        part: document.get(part, dataset[part]) for part in ("split_seed", "validation_size", "test_size")
+    }
+    body = {"config": document, "fingerprint": dataset["fingerprint"], "split": split, "row": row}
+    return json.dumps(body, sort_keys=True)
+
+
+def last() -> Preview | None:
+    """The answer that the session has, perhaps to an earlier question."""
+    return st.session_state.get(STATE)
+
+
+def ask(text: str) -> Preview:
+    """The engine's answer to the question, which may take seconds at the first time of a model."""
+    try:
+        found = Preview(text, answer=reads.ask("preview", text))
+    except EngineUnavailable:
+        raise
+    except TunebenchError as error:
+        found = Preview(text, error=error)
+    st.session_state[STATE] = found
+    return found
+
+
+def show_cost(answer: dict[str, Any]) -> None:
+    """Time, memory, what is trained and on how much, as figures with their intervals."""
+    st.html(figures.grid([_time(answer), _memory(answer)]))
+    st.html(figures.facts(_figures(answer)))
+
+
+def _time(answer: dict[str, Any]) -> str:
+    time = answer["time"]
+    between = quantities.span_between(time["low_seconds"], time["high_seconds"])
+    return figures.fact("Time", between, time["basis"])
+
+
+def _memory(answer: dict[str, Any]) -> str:
+    memory = answer["memory"]
+    low, high = quantities.gib(memory["low_gib"]), quantities.gib(memory["high_gib"])
+    available = memory["available_gib"]
+    return figures.meter(
+        "Memory",
+        low if low == high else f"{low} to {high}",
+        memory["high_gib"] / available if available else 1.0,
+        f"of {quantities.gib(available)} that are free",
+    )
+
+
+def _figures(answer: dict[str, Any]) -> list[tuple[str, str, str]]:
+    rows, counted = answer["rows"], answer["counted_rows"]
+    about = "" if counted >= rows["train"] else f"counted on {counted:,} rows"
+    trained, total = answer["trainable_parameters"], answer["total_parameters"]
+    per_epoch, told = answer["tokens_per_epoch"], answer["trained_tokens_per_epoch"]
+    cut = (
+        f"of {counted:,}; {answer['lost_tokens']:,} tokens lost"
+        if answer["truncated_rows"]
+        else "none is too long"
+    )
+    return [
+        (
+            "Trained parameters",
+            quantities.parameters(trained),
+            f"{quantities.share(trained, total)} of {quantities.parameters(total)}",
+        ),
+        ("Optimiser steps", f"{answer['steps']:,}", f"{answer['steps_per_epoch']:,} an epoch"),
+        (
+            "Rows to train on",
+            f"{rows['train']:,}",
+            f"{rows['validation']:,} validation, {rows['test']:,} test",
+        ),
+        (
+            "Tokens an epoch",
+            quantities.parameters(per_epoch),
+            f"{quantities.share(told, per_epoch)} trained on" + (f", {about}" if about else ""),
+        ),
+        ("Rows cut short", f"{answer['truncated_rows']:,}", f"{cut} (limit {answer['max_length']:,} tokens)"),
+        ("Rows without a trained token", f"{answer['untrained_rows']:,}", "they teach nothing"),
+        ("Precision", answer["dtype"], answer["method"]),
+    ]
+
+
+def show_row(answer: dict[str, Any]) -> None:
+    """The previewed row token by token, with buttons to the next and the previous."""
+    row = answer["row"]
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown("**One row as the model will see it**")
+        st.button(
+            "Previous row",
+            key="launch-previous-row",
+            icon=":material/chevron_left:",
+            disabled=row["index"] <= 0,
+            on_click=_move,
+            args=(row["index"] - 1,),
+        )
+        st.button(
+            "Next row",
+            key="launch-next-row",
+            icon=":material/chevron_right:",
+            icon_position="right",
+            disabled=row["index"] + 1 >= row["of"],
+            on_click=_move,
+            args=(row["index"] + 1,),
+        )
+        st.caption(f"Row {row['index'] + 1:,} of {row['of']:,} to train on")
+    st.html(token_view(row["tokens"], row["truncated"]))
+
+
+def _move(row: int) -> None:
+    st.session_state["launch-row"] = row
+
+
+def by_field(problems: list[dict[str, str]]) -> dict[str, list[tuple[str, str]]]:
+    """Problems as notes for the form: field -> [(level, message and fix)]; no field is ""."""
+    notes: dict[str, list[tuple[str, str]]] = {}
+    for problem in problems:
+        said = f"{problem['message']} {problem.get('fix') or ''}".strip()
+        notes.setdefault(problem.get("field") or "", []).append((problem["level"], said))
+    return notes
+
+
+def show_general(notes: dict[str, list[tuple[str, str]]], fields: set[str]) -> None:
+    """Problems that belong to no field of the form."""
+    for field, said in notes.items():
+        if field not in fields:
+            for level, message in said:
+                show = st.error if level == "error" else st.warning
+                show(plain(message), icon=f":material/{level}:")

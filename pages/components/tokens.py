@@ -1,0 +1,79 @@
+"""One row as the model sees it: every token a box, the trained ones marked, white space made visible.
+
+Pure functions from tokens to HTML. Everything that comes from data is escaped; colours are mixed from the
+text's own colour, so that one picture is right in light and in dark.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from typing import Any
+
+SHOWN = 600  # tokens drawn at most; what is left off is said
+_STYLE = """
+<style>
+.tb-tokens {font: 0.86rem/2.05 'Source Code Pro', monospace; overflow-wrap: anywhere}
+.tb-tokens span {padding: .18em .12em; border-radius: 4px; margin-right: 1px; white-space: pre-wrap;
+  -webkit-box-decoration-break: clone; box-decoration-break: clone}
+.tb-tokens .seen {background: color-mix(in srgb, currentColor 7%, transparent)}
+.tb-tokens .trained {background: color-mix(in srgb, #12a594 30%, transparent);
+  box-shadow: inset 0 -2px 0 #12a594}
+.tb-tokens .special {font-size: .92em; opacity: .72; border: 1px dashed
+  color-mix(in srgb, currentColor 35%, transparent)}
+.tb-tokens i {font-style: normal; opacity: .38}
+.tb-legend {display: flex; flex-wrap: wrap; gap: .3rem 1.1rem; font-size: .85rem; line-height: 1.9;
+  margin-bottom: .35rem}
+</style>
+"""
+
+
+def token_view(tokens: Sequence[dict[str, Any]], truncated: bool = False) -> str:
+    """HTML of `tokens` ({text, id, trained}) with its legend."""
+    shown = tokens[:SHOWN]
+    boxes = "".join(_box(token) for token in shown)
+    trained = sum(1 for token in tokens if token["trained"])
+    legend = _legend(len(tokens), trained, truncated)
+    return f"{_STYLE}{legend}<div class='tb-tokens'>{boxes}{_rest(tokens)}</div>"
+
+
+def _box(token: dict[str, Any]) -> str:
+    text = str(token["text"])
+    kind = "trained" if token["trained"] else "seen"
+    special = " special" if is_special(text) else ""
+    breaks = "<br>" * min(text.count("\n"), 3)
+    return f"<span class='{kind}{special}' title='token {int(token['id'])}'>{visible(text)}</span>{breaks}"
+
+
+def is_special(text: str) -> bool:
+    """Whether a token is one of the model's own marks, such as <|im_end|>."""
+    return len(text) > 2 and text[0] in "<[" and text[-1] in ">]" and not text.isspace() and " " not in text
+
+
+def visible(text: str) -> str:
+    """`text` escaped, with spaces, tabs and line ends drawn as faint signs."""
+    signs = {" ": "<i>·</i>", "\n": "<i>↵</i>", "\t": "<i>⇥</i>", "\r": "<i>␍</i>"}
+    if text == "":
+        return "<i>∅</i>"
+    return "".join(signs.get(char) or html.escape(char) for char in text)
+
+
+def _legend(total: int, trained: int, truncated: bool) -> str:
+    share = f"{100 * trained / total:.0f}%" if total else "0%"
+    cut = " · <b>cut at the maximum length</b>" if truncated else ""
+    return (
+        f"<div class='tb-legend'><span>{_sample('trained', '&nbsp;trained on&nbsp;')}</span>"
+        f"<span>{trained} of {total} tokens ({share}){cut}</span>"
+        f"<span>{_sample('seen', '&nbsp;only read&nbsp;')}</span>"
+        f"<span>{_sample('seen special', '&lt;mark&gt;')} a mark of the model</span>"
+        "<span><span style='opacity:.5'>·&nbsp;↵</span> space, line end</span></div>"
+    )
+
+
+def _sample(kind: str, text: str) -> str:
+    return f"<span class='tb-tokens' style='line-height:1.9'><span class='{kind}'>{text}</span></span>"
+
+
+def _rest(tokens: Sequence[dict[str, Any]]) -> str:
+    left = len(tokens) - SHOWN
+    return f" <i>… {left} more tokens</i>" if left > 0 else ""

@@ -1,0 +1,156 @@
+"""Launch: what will be trained, what will it cost, and does it see what I mean it to see?
+
+A form that can be sent unchanged. The price and one real row are asked of the engine for each config;
+what is wrong stands at its field, and the button says why it can't be pressed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from pages.components import config_fields as fields
+from pages.components import launch_form as form
+from pages.components import preview, reads
+from pages.components.session import client, guarded, plain, show_error
+from store.config import TrainConfig
+from store.errors import TunebenchError
+
+REFUSED = "launch-refused"
+
+
+def main() -> None:
+    st.title("What do you want to train?")
+    with guarded():
+        form.begin(st.query_params)
+        draw()
+
+
+def draw() -> None:
+    said = fields.document()
+    config, wrong = fields.check(said)
+    dataset = _dataset(config)
+    asked = (
+        preview.question(config, dataset, st.session_state.get("launch-row", 0)) if config and dataset else ""
+    )
+    last = preview.last()
+    current = last if last and asked and last.question == asked else None
+    notes = _notes(wrong, current, said)
+    resolved = _resolved(config, dataset, last)
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        form_tab, yaml_tab = st.tabs([":material/list_alt: Form", ":material/code: YAML"])
+        with form_tab:
+            form.draw_choices(notes)
+            form.draw_words(str(resolved.get("name") or ""), notes)
+            form.draw_hyperparameters(config, resolved, notes)
+        with yaml_tab:
+            form.draw_yaml(said)
+    with right, st.container(border=True):
+        panel(said, config, dataset, current, notes)
+    if current and current.answer and current.answer.get("row"):
+        with st.container(border=True):
+            preview.show_row(current.answer)
+    if asked and current is None:
+        with right, st.spinner("Reading the rows with the model's tokenizer …", show_time=True):
+            preview.ask(asked)
+        st.rerun()
+
+
+def panel(
+    said: dict[str, Any],
+    config: TrainConfig | None,
+    dataset: dict[str, Any] | None,
+    current: preview.Preview | None,
+    notes: form.Notes,
+) -> None:
+    """What will happen and what it costs, and the button that starts it."""
+    st.subheader("What will happen", anchor=False)
+    if current and current.answer:
+        preview.show_cost(current.answer)
+    elif config and dataset and current is None:
+        st.skeleton(height=220)
+    preview.show_general(notes, set(TrainConfig.model_fields))
+    reason = _reason(config, dataset, current, notes)
+    pressed = st.button(
+        "Launch",
+        type="primary",
+        icon=":material/rocket_launch:",
+        width="stretch",
+        disabled=bool(reason),
+        key="launch-button",
+    )
+    if reason:
+        st.caption(reason)
+    if pressed and config:
+        launch(said, config)
+
+
+def launch(said: dict[str, Any], config: TrainConfig) -> None:
+    """Send the config; on success go to the run, else show the refusal at its field."""
+    try:
+        answer = client().command("launch", config.model_dump(exclude_none=True))
+    except TunebenchError as error:
+        if error.field not in TrainConfig.model_fields:
+            show_error(error)
+            return
+        st.session_state[REFUSED] = (said, error.field, str(error))
+        st.rerun()
+    st.cache_data.clear()
+    st.switch_page("pages/run.py", query_params={"run": answer["run_id"]})
+
+
+def _dataset(config: TrainConfig | None) -> dict[str, Any] | None:
+    if config is None:
+        return None
+    return next((row for row in reads.datasets() if config.dataset in (row["name"], row["dataset_id"])), None)
+
+
+def _notes(wrong: dict[str, str], current: preview.Preview | None, said: dict[str, Any]) -> form.Notes:
+    """Everything to say, by field: what does not validate, what the preview found, what launch refused."""
+    notes: form.Notes = preview.by_field(current.problems) if current else {}
+    for field, message in wrong.items():
+        if field != "dataset" or said.get("dataset"):
+            notes.setdefault(field, []).append(("error", message))
+    refused = st.session_state.get(REFUSED)
+    if refused and refused[0] == said:
+        notes.setdefault(refused[1], []).append(("error", refused[2]))
+    return notes
+
+
+def _resolved(
+    config: TrainConfig | None, dataset: dict[str, Any] | None, last: preview.Preview | None
+) -> dict[str, Any]:
+    """What the automatic fields amount to: as the preview found them, until then as far as rows tell."""
+    if last and last.answer and (config is None or last.answer["config"]["method"] == config.method):
+        return {**last.answer["config"], "name": config.resolved(1).name if config else ""}
+    if config is None or dataset is None:
+        return {}
+    held_out = (config.validation_size or dataset["validation_size"]) + (
+        dataset["test_size"] if config.test_size is None else config.test_size
+    )
+    return config.resolved(int(dataset["row_count"] * (1 - held_out))).model_dump()
+
+
+def _reason(
+    config: TrainConfig | None,
+    dataset: dict[str, Any] | None,
+    current: preview.Preview | None,
+    notes: form.Notes,
+) -> str:
+    """Why the run can't be launched; empty where it can."""
+    errors = [
+        (field, said) for field, all_said in notes.items() for level, said in all_said if level == "error"
+    ]
+    if errors:
+        field, said = errors[0]
+        return plain(said) if field in ("", "config") else f"Correct **{plain(field)}** first: {plain(said)}"
+    if not reads.datasets():
+        return "There is no data set yet."
+    if config is None or dataset is None:
+        return "Choose a data set."
+    return "" if current else "Working out what it costs …"
+
+
+main()
