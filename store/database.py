@@ -119,7 +119,7 @@ class Database:
             return pa.Table.from_batches(list(reading), schema=reading.schema)
 
     def stream(self, sql: str, params: Params = (), *, timeout: float = STATEMENT_SECONDS) -> Reading:
-        """Like `read_only`, as record batches while they are made; the caller closes the reading."""
+        """Like `read_only`, as record batches while they are made; the caller starts and closes it."""
         self._guard.check(sql)
         return Reading(self._root.cursor(), sql, params, timeout)
 

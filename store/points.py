@@ -54,7 +54,8 @@ class JobPoints:
 
     def add(self, event: dict[str, Any]) -> None:
         """Take one event of type metrics."""
-        step, at, values = event.get("step"), event.get("at"), event.get("values")
+        at: Any = event.get("at")
+        step, values = event.get("step"), event.get("values")
         if not (type(step) is int and step in _STEPS and type(values) is dict and _is_moment(at)):
             self.malformed += 1
             return

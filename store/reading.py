@@ -26,10 +26,12 @@ FAILURES = (duckdb.Error, OSError, ValueError, TypeError, NotImplementedError, R
 
 
 class Reading:
-    """Record batches of one SELECT. `schema` is known at once; iterate once; use as a context or close it.
+    """Record batches of one SELECT: `start()` gives `schema`, iterate once, `close()`; or use as a context.
 
-    Raises QueryError at the start or from the iteration where the statement fails or takes too long.
+    Raises QueryError from the start or the iteration where the statement fails or takes too long.
     """
+
+    schema: pa.Schema
 
     def __init__(
         self,
@@ -39,20 +41,25 @@ class Reading:
         timeout: float,
     ) -> None:
         self._cursor = cursor
-        self._timeout = timeout
+        self._sql, self._params, self._timeout = sql, params, timeout
         self._timed_out = False
         self._busy = threading.Lock()  # held while DuckDB works for this reading
         self._closed = False
         self._timer = threading.Timer(timeout, self._time_out)
         self._timer.daemon = True
-        self._timer.start()
-        try:
-            cursor.execute("BEGIN TRANSACTION READ ONLY")
-            self._reader = cursor.sql(sql, params=params).to_arrow_reader(BATCH_ROWS)
-            self.schema: pa.Schema = self._reader.schema
-        except FAILURES as error:
-            self.close()
-            raise self._failed(error) from error
+
+    def start(self) -> None:
+        """Begin the statement; its time runs from here."""
+        with self._busy:
+            if self._closed:
+                raise QueryError("The reading was closed before its first row.")
+            self._timer.start()
+            try:
+                self._cursor.execute("BEGIN TRANSACTION READ ONLY")
+                self._reader = self._cursor.sql(self._sql, params=self._params).to_arrow_reader(BATCH_ROWS)
+                self.schema = self._reader.schema
+            except FAILURES as error:
+                raise self._failed(error) from error
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         while (batch := self.next_batch()) is not None:
@@ -80,6 +87,11 @@ class Reading:
                 self._cursor.close()
 
     def __enter__(self) -> Self:
+        try:
+            self.start()
+        except QueryError:
+            self.close()
+            raise
         return self
 
     def __exit__(

@@ -1,0 +1,70 @@
+"""The answer to `POST /sql`: an Arrow IPC stream that is sent while DuckDB makes it.
+
+Invariant: a stream that ends properly is the whole result. A statement that fails before its first rows
+is answered by an error document; one that fails later ends with an empty batch whose metadata holds the
+document, and then the connection is cut, so that no reader takes a part for the whole. A client that
+hangs up stops its statement.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from store.database import Database
+from store.errors import QueryError
+from store.reading import Reading
+from store.records import to_json
+from store.wire import MEDIA_TYPE, Encoder
+
+
+class ArrowStream(Response):
+    """Runs one untrusted statement and sends its rows."""
+
+    media_type = MEDIA_TYPE
+
+    def __init__(self, database: Database, sql: str, params: Any, limiter: anyio.CapacityLimiter) -> None:
+        super().__init__()
+        self._database, self._sql, self._params = database, sql, params
+        self._limiter = limiter
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        reading = await self._thread(self._database.stream, self._sql, self._params)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._close_on_disconnect, reading, receive)
+            try:
+                await self._send_rows(Encoder(reading), send)
+            except QueryError as error:
+                await _document(error)(scope, receive, send)
+            finally:
+                tasks.cancel_scope.cancel()
+                with anyio.CancelScope(shield=True):
+                    await self._thread(reading.close)
+
+    async def _send_rows(self, encoder: Encoder, send: Send) -> None:
+        chunk = await self._thread(encoder.first)
+        headers = [(b"content-type", MEDIA_TYPE.encode())]
+        if encoder.done:
+            headers.append((b"content-length", str(len(chunk)).encode()))
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        while True:
+            more = not encoder.done or encoder.failed
+            await send({"type": "http.response.body", "body": chunk, "more_body": more})
+            if encoder.done:
+                return  # after a failure more_body was true: the server cuts the connection
+            chunk = await self._thread(encoder.next)
+
+    async def _close_on_disconnect(self, reading: Reading, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        await anyio.to_thread.run_sync(reading.close)  # not under the limiter: it frees a place there
+
+    async def _thread(self, function: Any, *args: Any) -> Any:
+        return await anyio.to_thread.run_sync(function, *args, limiter=self._limiter)
+
+
+def _document(error: QueryError) -> Response:
+    return Response(to_json(error.to_dict()), error.status, media_type="application/json")

@@ -1,0 +1,110 @@
+"""What this machine has and how busy it is, from the system and, where there is one, NVIDIA's driver."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pynvml
+
+GIB = 2**30
+FRESH_SECONDS = 0.5  # several clients that ask at once get one reading: CPU use is measured between two
+BF16_CAPABILITY = 8  # the first CUDA compute capability (Ampere) with bfloat16 units
+BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
+
+
+class Machine:
+    """Readings of this machine. disk: a path on the disk whose free space counts; devices: for runs."""
+
+    def __init__(self, disk: Path, devices: Sequence[str]) -> None:
+        self._disk = disk
+        self._devices = list(devices)
+        self._lock = threading.Lock()
+        self._read_at = float("-inf")
+        self._reading: dict[str, Any] = {}
+        self._bf16 = has_bf16()
+        psutil.cpu_percent()  # the first call only sets the mark from which the next one measures
+
+    def read(self) -> dict[str, Any]:
+        """The document of `GET /machine`; sizes in GiB, shares in percent."""
+        with self._lock:
+            if time.monotonic() - self._read_at > FRESH_SECONDS:
+                self._reading = self._measure()
+                self._read_at = time.monotonic()
+            return self._reading
+
+    def _measure(self) -> dict[str, Any]:
+        memory = psutil.virtual_memory()
+        return {
+            "cpu_percent": psutil.cpu_percent(),
+            "cores": psutil.cpu_count() or 1,
+            "memory_used_gib": (memory.total - memory.available) / GIB,
+            "memory_total_gib": memory.total / GIB,
+            "disk_free_gib": psutil.disk_usage(str(self._disk)).free / GIB,
+            "gpus": read_gpus(),
+            "devices": self._devices,
+            "bf16": self._bf16,
+        }
+
+
+def devices() -> list[str]:
+    """The devices that a run can have: `cuda:N` for each GPU, or `cpu` where there is none."""
+    return [f"cuda:{index}" for index in range(len(_gpu_handles()))] or ["cpu"]
+
+
+def has_bf16() -> bool:
+    """Whether bfloat16 is fast here: units for it in a GPU, or where there is none, in the CPU."""
+    handles = _gpu_handles()
+    if handles:
+        return all(
+            pynvml.nvmlDeviceGetCudaComputeCapability(handle)[0] >= BF16_CAPABILITY for handle in handles
+        )
+    return bool(BF16_FLAGS & _cpu_flags())
+
+
+def read_gpus() -> list[dict[str, Any]]:
+    """Use, memory and temperature of each GPU; a figure that the driver does not give is null."""
+    return [_gpu(index, handle) for index, handle in enumerate(_gpu_handles())]
+
+
+def _gpu(index: int, handle: Any) -> dict[str, Any]:
+    memory = _ask(pynvml.nvmlDeviceGetMemoryInfo, handle)
+    use = _ask(pynvml.nvmlDeviceGetUtilizationRates, handle)
+    return {
+        "index": index,
+        "name": _ask(pynvml.nvmlDeviceGetName, handle),
+        "utilization_percent": use.gpu if use else None,
+        "memory_used_gib": memory.used / GIB if memory else None,
+        "memory_total_gib": memory.total / GIB if memory else None,
+        "temperature_c": _ask(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU),
+    }
+
+
+def _ask(question: Any, *args: Any) -> Any:
+    try:
+        return question(*args)
+    except pynvml.NVMLError:  # some cards and virtual ones do not report everything
+        return None
+
+
+def _gpu_handles() -> list[Any]:
+    try:
+        pynvml.nvmlInit()  # counted by the driver's library; cheap after the first time
+        return [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+    except pynvml.NVMLError:  # no driver, no GPU
+        return []
+
+
+def _cpu_flags() -> frozenset[str]:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:  # not Linux
+        return frozenset()
+    for line in text.splitlines():
+        if line.startswith("flags"):
+            return frozenset(line.split(":", 1)[1].split())
+    return frozenset()

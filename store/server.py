@@ -1,0 +1,186 @@
+"""The engine's HTTP interface (docs/architecture.md), as a Starlette application.
+
+Two things hold for every request: its Host is a loopback name (else a web page could reach the engine
+through a name of its own that resolves to 127.0.0.1), and all but `GET /health` carry the token. Every
+refusal and failure is an error document of `store.errors`. Work that blocks runs in threads, SQL in
+places of its own so that slow statements never keep a command waiting.
+"""
+
+from __future__ import annotations
+
+import hmac
+import importlib.metadata
+import ipaddress
+import json
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import anyio
+from anyio.to_thread import run_sync
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from store import uploads
+from store.arrow_stream import ArrowStream
+from store.database import Database
+from store.errors import ConfigError, NotFoundError, QueryError, TunebenchError
+from store.home import Home
+from store.logs import read_tail
+from store.machine import Machine
+from store.models import list_models
+from store.records import to_json
+
+Commands = Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]]
+Asks = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
+STATEMENTS = 8  # SQL statements that are worked on at once
+TAIL_BYTES = 65_536
+
+
+def build(
+    database: Database, token: str, commands: Commands, asks: Asks, home: Home, devices: Sequence[str]
+) -> Starlette:
+    """The application. `commands` run in a thread each, `asks` are awaited; both take and give documents."""
+    engine = _Engine(database, commands, asks, home, devices)
+    return Starlette(
+        routes=[
+            Route("/health", engine.health, methods=["GET"]),
+            Route("/sql", engine.sql, methods=["POST"]),
+            Route("/commands/{name}", engine.command, methods=["POST"]),
+            Route("/asks/{name}", engine.ask, methods=["POST"]),
+            Route("/uploads/{name:path}", engine.upload, methods=["PUT"]),
+            Route("/machine", engine.machine, methods=["GET"]),
+            Route("/models", engine.models, methods=["GET"]),
+            Route("/jobs/{job_id}/log", engine.log, methods=["GET"]),
+        ],
+        middleware=[Middleware(_Gate, token=token)],
+        exception_handlers={TunebenchError: _refused, HTTPException: _no_such_route, Exception: _failed},
+    )
+
+
+class _Engine:
+    """The routes."""
+
+    def __init__(
+        self, database: Database, commands: Commands, asks: Asks, home: Home, devices: Sequence[str]
+    ) -> None:
+        self._database, self._commands, self._asks, self._home = database, commands, asks, home
+        self._machine = Machine(home.path, devices)
+        self._statements = anyio.CapacityLimiter(STATEMENTS)
+
+    async def health(self, request: Request) -> Response:
+        version = importlib.metadata.version("tunebench")
+        return document(
+            {"name": "tunebench", "version": version, "pid": os.getpid(), "home": str(self._home.path)}
+        )
+
+    async def sql(self, request: Request) -> Response:
+        body = await _body(request)
+        sql, params = body.get("sql"), body.get("params", [])
+        if not isinstance(sql, str) or not isinstance(params, list | dict):
+            raise QueryError('A query is {"sql": text, "params": [values]}.')
+        return ArrowStream(self._database, sql, params, self._statements)
+
+    async def command(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in self._commands:
+            raise NotFoundError(
+                f"There is no command {name!r}.", fix=f"There are: {', '.join(self._commands)}."
+            )
+        return document(await run_sync(self._commands[name], await _body(request)))
+
+    async def ask(self, request: Request) -> Response:
+        return document(await self._asks(request.path_params["name"], await _body(request)))
+
+    async def upload(self, request: Request) -> Response:
+        name = await uploads.save(self._home.uploads, request.path_params["name"], request.stream())
+        return document({"upload": name})
+
+    async def machine(self, request: Request) -> Response:
+        return document(await run_sync(self._machine.read))
+
+    async def models(self, request: Request) -> Response:
+        return document(await run_sync(list_models, self._home.models))
+
+    async def log(self, request: Request) -> Response:
+        text = request.query_params.get("tail", str(TAIL_BYTES))
+        if not (text.isascii() and text.isdigit()):
+            raise ConfigError(f"tail is {text!r}: give a number of bytes.", field="tail")
+        return document(
+            await run_sync(read_tail, self._database, self._home, request.path_params["job_id"], int(text))
+        )
+
+
+class _Gate:
+    """Lets a request through that comes to a loopback name and, where it must, carries the token."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app = app
+        self._expected = f"Bearer {token}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            headers = dict(scope["headers"])
+            problem = None
+            if not is_loopback(headers.get(b"host", b"").decode("latin-1")):
+                problem = 403, "The engine answers to loopback names alone, such as 127.0.0.1."
+            elif scope["path"] != "/health" and not hmac.compare_digest(
+                headers.get(b"authorization", b""), self._expected
+            ):
+                problem = 401, "The token is missing or wrong; it is in the file token of the home folder."
+            if problem:
+                answer = document(TunebenchError(problem[1]).to_dict(), problem[0])
+                await answer(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a Host header names this machine's loopback interface."""
+    name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
+    if name.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def document(content: Any, status: int = 200) -> Response:
+    """A JSON answer."""
+    return Response(to_json(content), status, media_type="application/json")
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    try:
+        content = json.loads(await request.body() or b"{}")
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"The body is not JSON ({error}).", field="body") from error
+    if not isinstance(content, dict):
+        raise ConfigError("The body is not a JSON object.", field="body")
+    return content
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, TunebenchError)
+    return document(error.to_dict(), error.status)
+
+
+async def _no_such_route(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    message = f"There is no {request.method} {request.url.path}."
+    return document(NotFoundError(message).to_dict(), error.status_code)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    """A bug, or a machine in trouble: the client gets one sentence, the log the traceback."""
+    where = f"{request.method} {request.url.path}"
+    message = f"The engine failed at {where}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    answer = document(TunebenchError(message, fix="The traceback is in logs/engine.log.").to_dict(), 500)
+    answer.headers["Connection"] = "close"  # the server cuts it after a failure: no client may use it again
+    return answer
