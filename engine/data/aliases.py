@@ -1,0 +1,66 @@
+"""The column names under which each role is met in the wild, the most telling first."""
+
+from __future__ import annotations
+
+import re
+
+SYSTEM = ("system", "system_prompt", "system_message")
+
+# In the order in which formats are tried: the more particular before the more general.
+ALIASES: dict[str, dict[str, tuple[str, ...]]] = {
+    "preference": {
+        "chosen": ("chosen", "preferred", "accepted", "chosen_response", "response_chosen"),
+        "rejected": (
+            "rejected", "dispreferred", "rejected_response", "response_rejected", "non_preferred",
+        ),
+        "prompt": ("prompt", "question", "instruction", "query", "input"),
+        "system": SYSTEM,
+    },
+    "instruction": {
+        "instruction": ("instruction", "instructions"),
+        "output": ("output", "response", "answer", "completion", "target", "result"),
+        "input": ("input", "context"),
+        "system": SYSTEM,
+    },
+    "question_answer": {
+        "question": ("question", "query", "q", "problem"),
+        "answer": ("answer", "response", "a", "solution", "reply", "output"),
+        "context": ("context", "passage", "background", "paragraph"),
+        "system": SYSTEM,
+    },
+    "text_label": {
+        "text": (
+            "text", "sentence", "utterance", "review", "tweet", "message", "comment", "content", "headline",
+            "title", "question", "document",
+        ),
+        "label": (
+            "label", "label_text", "labels", "category", "class", "intent", "sentiment", "emotion", "topic",
+            "target", "tag", "class_name", "label_name", "coarse_label", "coarse",
+        ),
+        "instruction": ("instruction",),
+    },
+    "prompt_completion": {
+        "prompt": (
+            "prompt", "input", "query", "source", "src", "article", "document", "dialogue", "mr",
+            "meaning_representation", "question", "instruction", "human", "user", "text", "sentence",
+            "word", "term",
+        ),
+        "completion": (
+            "completion", "response", "output", "answer", "target", "tgt", "reference", "ref", "summary",
+            "highlights", "reply", "definition", "gloss", "translation", "gpt", "assistant",
+        ),
+        "system": SYSTEM,
+    },
+    "text": {"text": ("text", "content", "document", "body", "article", "full_text", "passage", "story")},
+}  # fmt: skip
+
+TURN_NAMES = ("messages", "conversations", "conversation", "chat", "dialogue", "turns", "message")
+
+KNOWN_NAMES = frozenset(
+    name for roles in ALIASES.values() for names in roles.values() for name in names if len(name) > 1
+) | frozenset(TURN_NAMES)
+
+
+def normalise(name: str) -> str:
+    """`Label Text`, `label-text` and `LABEL_TEXT` are one name."""
+    return re.sub(r"[\s\-.]+", "_", name.strip().lower())

@@ -1,0 +1,187 @@
+"""One row of a file to the stored form, or the reason why not. Texts are kept as they stand in the file;
+only labels are stripped of white space around them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from engine.data.turns import RowSkipped, Turns, check_turns, list_in_text, plain, read_turns, spoken_turns
+from store.errors import ConfigError
+from store.formats import FORMATS
+
+SIDES = ("user", "assistant")
+WITH_SYSTEM = ("system", "user", "assistant")
+
+
+class Canonical(NamedTuple):
+    """A row as it is stored: roles and contents of its turns (None for plain text), the text that is
+    searched and by which rows are equal, the label, the rejected answer."""
+
+    roles: tuple[str, ...] | None
+    contents: tuple[str, ...]
+    text: str
+    label: str | None
+    rejected: str | None
+
+
+Convert = Callable[[dict[str, Any]], Canonical]
+
+
+def converter(
+    format: str, columns: dict[str, str], *, instruction: str = "", label_column: str | None = None
+) -> Convert:
+    """The function that turns a row into a Canonical; it raises RowSkipped with the reason.
+
+    columns: role -> column. instruction: for text_label, put before every text that brings none itself.
+    label_column: of a format without labels, the column to keep as one.
+    Raises ConfigError where a required role has no column.
+    """
+    for role in FORMATS[format].required:
+        if not columns.get(role):
+            raise ConfigError(
+                f"{FORMATS[format].title} needs a column for {role}.",
+                fix=f"Map a column to {role}, or choose another format.",
+                field=f"columns.{role}",
+            )
+    columns = {role: column for role, column in columns.items() if column}
+    if format == "text":
+        return _plain_text(columns["text"])
+    if format in ("messages", "sharegpt"):
+        return _conversation(columns[FORMATS[format].required[0]], columns.get("system"))
+    if format == "preference":
+        return _preference(columns)
+    if format == "text_label":
+        return _text_label(columns, instruction)
+    question, answer = FORMATS[format].required
+    around = columns.get("input"), columns.get("context"), columns.get("system")
+    return _pair(columns[question], columns[answer], *around, label_column)
+
+
+def _required(row: dict[str, Any], column: str) -> str:
+    value = row.get(column)
+    if type(value) is not str:
+        value = plain(value, column)
+    if not value or value.isspace():
+        raise RowSkipped(f"{column} is empty")
+    return value
+
+
+def _optional(row: dict[str, Any], column: str) -> str:
+    """The text of a column that may be missing; empty where it is."""
+    value = row.get(column)
+    if type(value) is not str:
+        if value is None or value != value:  # NaN is how tables say that nothing is there
+            return ""
+        value = plain(value, column)
+    return "" if value.isspace() else value
+
+
+def _label(value: Any, column: str) -> str:
+    if type(value) is float and value.is_integer():  # 1.0 is the class 1 of a column with gaps
+        value = int(value)
+    text = plain(value, column).strip()
+    if not text:
+        raise RowSkipped(f"{column} is empty")
+    return text
+
+
+def _pair(
+    question: str, answer: str, after: str | None, before: str | None, system: str | None, label: str | None
+) -> Convert:
+    def convert(row: dict[str, Any]) -> Canonical:
+        asked, said = _required(row, question), _required(row, answer)
+        if after and (more := _optional(row, after)):
+            asked = f"{asked}\n\n{more}"
+        if before and (more := _optional(row, before)):
+            asked = f"{more}\n\n{asked}"
+        kept = _label(row.get(label), label) if label else None
+        if system and (told := _optional(row, system)):
+            return Canonical(WITH_SYSTEM, (told, asked, said), f"{told}\n\n{asked}\n\n{said}", kept, None)
+        return Canonical(SIDES, (asked, said), f"{asked}\n\n{said}", kept, None)
+
+    return convert
+
+
+def _text_label(columns: dict[str, str], instruction: str) -> Convert:
+    text_column, label_column = columns["text"], columns["label"]
+    own = columns.get("instruction")
+    general = instruction.strip()
+
+    def convert(row: dict[str, Any]) -> Canonical:
+        text = _required(row, text_column)
+        label = _label(row.get(label_column), label_column)
+        asked = (own and _optional(row, own)) or general
+        if asked:
+            text = f"{asked}\n\n{text}"
+        return Canonical(SIDES, (text, label), f"{text}\n\n{label}", label, None)
+
+    return convert
+
+
+def _plain_text(column: str) -> Convert:
+    def convert(row: dict[str, Any]) -> Canonical:
+        return Canonical(None, (), _required(row, column), None, None)
+
+    return convert
+
+
+def _conversation(column: str, system: str | None) -> Convert:
+    def convert(row: dict[str, Any]) -> Canonical:
+        turns = read_turns(row.get(column), column)
+        if system and turns and turns[0][0] != "system" and (told := _optional(row, system)):
+            turns.insert(0, ("system", told))
+        check_turns(turns)
+        return _from_turns(turns, None)
+
+    return convert
+
+
+def _preference(columns: dict[str, str]) -> Convert:
+    """Answers may be texts (with a prompt, or spoken as Human and Assistant) or whole conversations."""
+    prompt, system = columns.get("prompt"), columns.get("system")
+
+    def convert(row: dict[str, Any]) -> Canonical:
+        asked = _asked(row, prompt)
+        chosen, rejected = (_answer(row, columns[role], asked) for role in ("chosen", "rejected"))
+        if chosen[:-1] != rejected[:-1]:
+            raise RowSkipped("chosen and rejected answer different questions")
+        if system and chosen and chosen[0][0] != "system" and (told := _optional(row, system)):
+            chosen.insert(0, ("system", told))
+        check_turns(chosen)
+        if not rejected or rejected[-1][0] != "assistant":
+            raise RowSkipped("the rejected answer is not by the assistant")
+        return _from_turns(chosen, rejected[-1][1])
+
+    return convert
+
+
+def _asked(row: dict[str, Any], prompt: str | None) -> Turns:
+    if not prompt:
+        return []
+    value = list_in_text(row.get(prompt))
+    if type(value) is list:
+        return read_turns(value, prompt)
+    return [("user", _required(row, prompt))]
+
+
+def _answer(row: dict[str, Any], column: str, asked: Turns) -> Turns:
+    value = list_in_text(row.get(column))
+    if type(value) is list:
+        turns = read_turns(value, column)
+        return turns if len(turns) > 1 else [*asked, *turns]
+    text = _required(row, column)
+    if asked:
+        return [*asked, ("assistant", text)]
+    turns = spoken_turns(text)
+    if not turns:
+        raise RowSkipped("there is no prompt, and the answers are no conversations")
+    if any(not said for _, said in turns):
+        raise RowSkipped("a turn is empty")
+    return turns
+
+
+def _from_turns(turns: Turns, rejected: str | None) -> Canonical:
+    roles, contents = zip(*turns, strict=True)
+    return Canonical(roles, contents, "\n\n".join(contents), None, rejected)

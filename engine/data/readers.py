@@ -1,0 +1,93 @@
+"""One way in: from what the user named to a reader of its rows."""
+
+from __future__ import annotations
+
+from engine.data import recognise
+from engine.data.builtin import BuiltinReader
+from engine.data.delimited import DelimitedReader
+from engine.data.hub import HubReader
+from engine.data.json_rows import JsonArrayReader, JsonLinesReader
+from engine.data.lines import Lines, Pieces, is_wide
+from engine.data.parquet_rows import ParquetReader
+from engine.data.rows import Problem, Reader
+from engine.data.source import locate
+from engine.data.streams import ByteStream, DecodedStream, check_encoding, detect_encoding
+from engine.data.text_rows import TextReader
+from store.config import Source
+from store.errors import ConfigError, DataError
+from store.home import Home
+
+
+def open_source(
+    home: Home, source: Source, *, has_header: bool | None = None, encoding: str | None = None
+) -> Reader:
+    """A reader of `source`; what was decided on the way is in its `problems`.
+
+    has_header, encoding: recognised where None.
+    Raises DataError that names the file and what to do, ConfigError for an unknown encoding.
+    """
+    if source.builtin:
+        return BuiltinReader()
+    if source.hub_id:
+        return HubReader(source.hub_id, source.hub_config, source.hub_split)
+    stream = ByteStream(locate(home, source))
+    try:
+        return _open(stream, home, has_header, check_encoding(encoding) if encoding else None)
+    except (DataError, ConfigError):
+        stream.close()
+        raise
+
+
+def _open(stream: ByteStream, home: Home, has_header: bool | None, named: str | None) -> Reader:
+    if stream.head.startswith(b"PAR1"):
+        return _finish(ParquetReader(stream, home.cache), stream, _disagreement(stream, "parquet"))
+    encoding = named or detect_encoding(stream.head, stream.whole)
+    if encoding is None:
+        raise DataError(
+            f"{stream.path.name} is a binary file of an unknown kind.",
+            fix="Give CSV, TSV, JSON, JSONL, Parquet or plain text, as it is or packed with gzip.",
+            field="source",
+        )
+    wide = is_wide(encoding)
+    head = _decode_head(stream, encoding)
+    newline = b"\r" if "\n" not in head and "\r" in head else b"\n"
+    head = head.replace("\r\n", "\n").replace("\r", "\n")
+    found = recognise.recognise(stream.path.name, head, stream.whole)
+    pieces: Pieces = DecodedStream(stream, encoding) if wide else stream
+    reader: Reader
+    if found.reader == "json":
+        reader = JsonArrayReader(stream, pieces, encoding)
+    else:
+        lines = Lines(pieces, encoding, wide or named is not None, newline)
+        if found.dialect:
+            reader = DelimitedReader(stream, lines, found.dialect, has_header)
+        elif found.reader == "jsonl":
+            reader = JsonLinesReader(stream, lines)
+        else:
+            reader = TextReader(stream, lines, head)
+    return _finish(reader, stream, found.notice)
+
+
+def _decode_head(stream: ByteStream, encoding: str) -> str:
+    text = stream.head.decode(encoding, "replace").removeprefix("\ufeff")
+    if not text.strip():
+        raise DataError(
+            f"{stream.path.name} holds white space alone.", fix="Give a file with rows.", field="source"
+        )
+    return text
+
+
+def _disagreement(stream: ByteStream, found: str) -> str:
+    named = recognise.by_extension(stream.path.name)
+    if not named or named == found:
+        return ""
+    return f"The name of the file says {named}, its content is {found}: it is read as {found}."
+
+
+def _finish(reader: Reader, stream: ByteStream, notice: str) -> Reader:
+    reader.compressed = stream.compressed
+    reader.bytes = stream.size
+    reader.total = stream.size
+    if notice:
+        reader.problems.insert(0, Problem(None, notice))
+    return reader

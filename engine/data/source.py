@@ -1,0 +1,71 @@
+"""From what the user named to a file that may be read.
+
+A path may be anywhere on the engine's machine; an upload resolves strictly inside the uploads folder,
+whatever its name says and whatever symbolic links lie there. Only regular files are opened: a device
+or a pipe would never end.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from store.config import Source
+from store.errors import DataError
+from store.home import Home
+
+
+def locate(home: Home, source: Source) -> Path:
+    """The file of a path or an upload. Raises DataError that names it where there is none to read."""
+    path = _upload(home, source.upload) if source.upload else _path(source.path or "")
+    try:
+        mode = os.stat(path).st_mode
+        if stat.S_ISDIR(mode):
+            raise DataError(f"{path} is a folder.", fix="Name one file in it.", field="source")
+        if not stat.S_ISREG(mode):
+            raise DataError(
+                f"{path} is not a regular file.", fix="Copy it into a file first.", field="source"
+            )
+        with open(path, "rb"):
+            pass
+    except OSError as error:
+        raise unreadable(path, error) from error
+    return path
+
+
+def unreadable(path: Path, error: OSError) -> DataError:
+    """The error of the operating system, in a sentence about the file."""
+    if isinstance(error, FileNotFoundError):
+        return DataError(
+            f"There is no file {path} on the machine of the engine.", fix="Check the path.", field="source"
+        )
+    if isinstance(error, PermissionError):
+        return DataError(
+            f"{path} may not be read by the engine (permission denied).",
+            fix="Give its user the right to read it, or upload a copy.",
+            field="source",
+        )
+    return DataError(f"{path} can't be read ({error.strerror or error}).", field="source")
+
+
+def _path(text: str) -> Path:
+    path = Path(text).expanduser()
+    if "\0" in text or not path.is_absolute():
+        raise DataError(
+            f"The path {text!r} is not absolute.",
+            fix="Give it in full, from the root folder.",
+            field="source",
+        )
+    return path
+
+
+def _upload(home: Home, name: str) -> Path:
+    folder = home.uploads.resolve()
+    if "\0" not in name:
+        path = (folder / name).resolve()
+        if path.parent == folder and Path(name).name == name:
+            return path
+    raise DataError(
+        f"The upload {name!r} is not in the folder of uploads.", fix="Upload the file again.", field="source"
+    )

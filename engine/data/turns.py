@@ -1,0 +1,141 @@
+"""Conversations as they come, brought to turns of system, user and assistant, or refused with a reason.
+
+A conversation that can be trained on has a question by the user and ends with an answer. A system turn
+without text says nothing and is left out.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import re
+from typing import Any
+
+ROLES = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "human": "user",
+    "prompter": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "model": "assistant",
+    "bot": "assistant",
+    "chatgpt": "assistant",
+    "chatbot": "assistant",
+    "bing": "assistant",
+    "bard": "assistant",
+}
+KEYS = (("role", "content"), ("from", "value"))
+_TURN_LIST = re.compile(r"\s*\[\s*(\{|\]\s*$)")
+_SPOKEN = re.compile(r"\n\n(Human|Assistant): ?")
+
+Turns = list[tuple[str, str]]  # (role, content)
+
+
+class RowSkipped(Exception):
+    """This row can't be taken. The reason is the same for every row with the same fault."""
+
+
+def plain(value: Any, name: str) -> str:
+    """A value as text: numbers as they are written, true and false; raises RowSkipped for none or nested."""
+    kind = type(value)
+    if kind is str:
+        return value
+    if value is None or (kind is float and math.isnan(value)):
+        raise RowSkipped(f"{name} is missing")
+    if kind is bool:
+        return "true" if value else "false"
+    if isinstance(value, list | dict | tuple):
+        raise RowSkipped(f"{name} is {'an object' if kind is dict else 'a list'}, not a text")
+    if isinstance(value, bytes):
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            raise RowSkipped(f"{name} is bytes, not a text") from None
+    return str(value)
+
+
+def list_in_text(value: Any) -> Any:
+    """A list of objects that a column of texts holds in JSON, or as Python prints it; else the value."""
+    if type(value) is not str or not _TURN_LIST.match(value):
+        return value
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            found = parse(value.strip())
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if type(found) is list and all(type(turn) is dict for turn in found):
+            return found
+    return value
+
+
+def keys_of(value: Any) -> tuple[str, str] | None:
+    """Under which keys a list of turns has speaker and text, or None where it is no list of turns."""
+    value = list_in_text(value)
+    if type(value) is list and value and all(type(turn) is dict for turn in value):
+        return next((keys for keys in KEYS if all(key in value[0] for key in keys)), None)
+    return None
+
+
+def read_turns(value: Any, name: str) -> Turns:
+    """The turns of a conversation, roles in our names. Raises RowSkipped."""
+    value = list_in_text(value)
+    if value is None:
+        raise RowSkipped(f"{name} is missing")
+    if type(value) is not list:
+        raise RowSkipped(f"{name} is not a list of turns")
+    if not value:
+        raise RowSkipped(f"{name} is empty")
+    turns: Turns = []
+    for turn in value:
+        if type(turn) is not dict:
+            raise RowSkipped("a turn is not an object")
+        speaker, content = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))
+        if speaker is None:
+            raise RowSkipped("a turn has no speaker")
+        role = ROLES.get(str(speaker).strip().lower())
+        if role is None:
+            raise RowSkipped(f"a turn is by {str(speaker)[:30]!r}, who is neither system, user nor assistant")
+        if type(content) is not str:
+            content = _content(content, role)
+        if content.strip():
+            turns.append((role, content))
+        elif role != "system":
+            raise RowSkipped("an answer is empty" if role == "assistant" else "a question is empty")
+    return turns
+
+
+def _content(content: Any, role: str) -> str:
+    """Content given in parts, as the OpenAI form allows; only text can be trained on."""
+    if content is None:
+        raise RowSkipped(f"a turn of {role} has no content")
+    if type(content) is not list:
+        return plain(content, "the content of a turn")
+    texts = []
+    for part in content:
+        if type(part) is not dict or type(part.get("text")) is not str:
+            raise RowSkipped("a turn holds something other than text")
+        texts.append(part["text"])
+    return "\n".join(texts)
+
+
+def check_turns(turns: Turns) -> None:
+    """Raise RowSkipped unless there is a question and, at the end, an answer."""
+    roles = [role for role, _ in turns]
+    if "assistant" not in roles:
+        raise RowSkipped("no turn by the assistant")
+    if "user" not in roles:
+        raise RowSkipped("no turn by the user")
+    if roles[-1] != "assistant":
+        raise RowSkipped("the last turn is not by the assistant")
+
+
+def spoken_turns(text: str) -> Turns:
+    """`\\n\\nHuman: …\\n\\nAssistant: …`, as in the HH data sets, as turns; empty where it isn't that."""
+    pieces = _SPOKEN.split("\n\n" + text.lstrip())
+    if len(pieces) < 5 or pieces[0].strip():
+        return []
+    turns = zip(pieces[1::2], pieces[2::2], strict=True)
+    return [("user" if speaker == "Human" else "assistant", said.strip()) for speaker, said in turns]

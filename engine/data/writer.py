@@ -1,0 +1,147 @@
+"""Writes the two Parquet files of a data set as the rows come, in bounded memory, and counts as it goes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from engine.data.convert import Canonical
+from engine.data.dataset import SCHEMA, SKIPPED_SCHEMA, Fingerprint
+from engine.data.digest import digest
+from engine.data.rows import Skipped
+
+FLUSH_ROWS = 20_000
+FLUSH_BYTES = 64 * 1024 * 1024  # of texts that wait to be written
+
+
+class DatasetWriter:
+    """rows.parquet and skipped.parquet in a folder of their own. `close()` or `abandon()` it."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        self.folder = folder
+        self.row_count = 0
+        self.skipped_count = 0
+        self.first_skipped: dict[str, int] = {}  # reason -> line
+        self.reasons: Counter[str] = Counter()
+        self.labels: Counter[str] = Counter()
+        self._fingerprint = Fingerprint()
+        self._characters: list[np.ndarray] = []
+        self._turns: list[np.ndarray] = []
+        self._digests: list[np.ndarray] = []
+        self._rows = pq.ParquetWriter(
+            folder / "rows.parquet", SCHEMA, compression="zstd", compression_level=1
+        )
+        self._skipped = pq.ParquetWriter(folder / "skipped.parquet", SKIPPED_SCHEMA, compression="zstd")
+        self._waiting_skips: list[tuple[int, str, str]] = []
+        self._clear()
+
+    def _clear(self) -> None:
+        self._waiting: list[tuple[int, Canonical, bytes, bytes]] = []
+        self._size = 0
+
+    def add(self, line: int, row: Canonical, source: bytes) -> None:
+        """One row; `source` is its JSON. Raises UnicodeEncodeError for a text that is no Unicode."""
+        if row.rejected:
+            row.rejected.encode("utf-8")
+        self._waiting.append((line, row, source, digest(row.text)))
+        self._size += len(source) + 2 * len(row.text)
+        if len(self._waiting) >= FLUSH_ROWS or self._size >= FLUSH_BYTES:
+            self._flush()
+
+    def skip(self, line: int, skipped: Skipped) -> None:
+        """One row that is not taken."""
+        reason, excerpt = skipped
+        self.skipped_count += 1
+        self.reasons[reason] += 1
+        self.first_skipped.setdefault(reason, line)
+        self._waiting_skips.append((line, reason, excerpt.encode("utf-8", "replace").decode("utf-8")))
+        if len(self._waiting_skips) >= FLUSH_ROWS:
+            self._flush_skipped()
+
+    def _flush(self) -> None:
+        if not self._waiting:
+            return
+        lines, rows, sources, digests = zip(*self._waiting, strict=True)
+        roles, contents, texts, labels, rejected = zip(*rows, strict=True)
+        numbers = np.frombuffer(b"".join(digests), dtype="<u8")
+        messages, flat = _messages(roles, contents)
+        columns = {
+            "row_id": pa.array(np.arange(self.row_count, self.row_count + len(rows), dtype=np.int64)),
+            "line": pa.array(lines, pa.int64()),
+            "messages": messages,
+            "text": pa.array(texts, pa.string()),
+            "label": pa.array(labels, pa.string()),
+            "rejected": pa.array(rejected, pa.string()),
+            "digest": pa.array(numbers),
+            "source": pa.array(sources, pa.string()),
+        }
+        self._rows.write_table(pa.table(columns, schema=SCHEMA))
+        for name, array in {**columns, **flat}.items():
+            if name != "messages":
+                self._fingerprint.add(name, array)
+        self._digests.append(numbers)
+        self._characters.append(np.fromiter(map(len, texts), np.int32, len(texts)))
+        self._turns.append(np.fromiter(map(len, contents), np.int32, len(contents)))
+        self.labels.update(label for label in labels if label is not None)
+        self.row_count += len(rows)
+        self._clear()
+
+    def _flush_skipped(self) -> None:
+        if not self._waiting_skips:
+            return
+        lines, reasons, excerpts = zip(*self._waiting_skips, strict=True)
+        columns = {
+            "line": pa.array(lines, pa.int64()),
+            "reason": pa.array(reasons, pa.string()),
+            "excerpt": pa.array(excerpts, pa.string()),
+        }
+        self._skipped.write_table(pa.table(columns, schema=SKIPPED_SCHEMA))
+        for name, array in columns.items():
+            self._fingerprint.add(f"skipped.{name}", array)
+        self._waiting_skips = []
+
+    def close(self) -> str:
+        """Write what waits and return the fingerprint."""
+        self._flush()
+        self._flush_skipped()
+        self._rows.close()
+        self._skipped.close()
+        return self._fingerprint.hex()
+
+    def abandon(self) -> None:
+        """Let go of the files; the folder is the caller's to remove."""
+        self._rows.close()
+        self._skipped.close()
+
+    def duplicate_count(self) -> int:
+        """Rows whose normalised text an earlier row already has."""
+        return self.row_count - len(np.unique(np.concatenate(self._digests))) if self._digests else 0
+
+    def sizes(self) -> dict[str, dict[str, float]]:
+        """Characters of the text and turns of the conversation (0 for plain text), over the rows."""
+        return {"characters": _spread(self._characters), "turns": _spread(self._turns)}
+
+
+def _messages(roles: Any, contents: Any) -> tuple[pa.Array, dict[str, pa.Array]]:
+    """The column of turns, and its flat parts for the fingerprint. Much faster than from dicts."""
+    lengths = np.fromiter(map(len, contents), np.int32, len(contents))
+    missing = np.fromiter((one is None for one in roles), bool, len(roles))
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    flat_roles = pa.array([role for some in roles if some for role in some], pa.string())
+    flat_contents = pa.array([content for some in contents for content in some], pa.string())
+    struct = pa.StructArray.from_arrays([flat_roles, flat_contents], ["role", "content"])
+    column = pa.ListArray.from_arrays(pa.array(offsets), struct, mask=pa.array(missing))
+    flat = {"turns": pa.array(lengths), "roles": flat_roles, "contents": flat_contents}
+    return column, flat
+
+
+def _spread(parts: list[np.ndarray]) -> dict[str, float]:
+    values = np.concatenate(parts)
+    middle, high = np.percentile(values, [50, 95])
+    return {"min": int(values.min()), "median": float(middle), "p95": float(high), "max": int(values.max())}

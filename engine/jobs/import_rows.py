@@ -1,0 +1,176 @@
+"""The job `import`: a source, row by row, into a data set of its own in the home folder.
+
+Rows read + rows skipped = rows of the file. The data set is made aside in the job's folder and moved
+into place when it is whole, so that a failed, cancelled or killed import leaves nothing half-made.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from engine.data.builtin import LABEL
+from engine.data.convert import Convert, converter
+from engine.data.dataset import publish
+from engine.data.first_rows import read_first, remarks
+from engine.data.formats import choose, column_names
+from engine.data.readers import open_source
+from engine.data.rows import Problem, Reader, Row, Skipped, skipped
+from engine.data.source_json import encode
+from engine.data.turns import RowSkipped
+from engine.data.writer import DatasetWriter
+from engine.job import Job
+from store.config import ImportConfig
+from store.errors import ConfigError, DataError
+from store.formats import FORMATS
+
+HEAD_ROWS = 500  # from which format and columns are recognised
+CHECK_EVERY = 256  # rows between two looks at the clock and at a request to stop
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Import what the job's ImportConfig says; the result document of docs/architecture.md.
+
+    Raises DataError and ConfigError that name the file, column or field, and what to do.
+    """
+    config = ImportConfig.parse(job.config)
+    aside = job.dir.path / "dataset"
+    shutil.rmtree(aside, ignore_errors=True)  # of an attempt that was killed
+    reader = open_source(job.home, config.source, has_header=config.has_header, encoding=config.encoding)
+    try:
+        rows = reader.rows()
+        head = read_first(rows, HEAD_ROWS)
+        format, columns, problems = _agree(config, reader, head)
+        label = LABEL if config.source.builtin else None
+        convert = converter(format, columns, instruction=config.instruction, label_column=label)
+        writer = DatasetWriter(aside)
+        try:
+            _write(job, reader, itertools.chain(head, rows), convert, writer)
+        finally:
+            fingerprint = writer.close()
+        if not writer.row_count:
+            raise _nothing_read(config.name, writer.reasons, writer.first_skipped)
+        publish(aside, job.home, fingerprint)
+        for problem in (notices := _notices([*reader.problems, *problems])):
+            job.alert(problem, level="info")
+        return _result(fingerprint, format, columns, reader, writer, notices)
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        raise DataError(
+            f"The disk of {job.home.path} is full: the data set could not be written.",
+            fix="Free some space and import again.",
+        ) from error
+    finally:
+        reader.close()
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _agree(
+    config: ImportConfig, reader: Reader, head: list[Row]
+) -> tuple[str, dict[str, str], list[Problem]]:
+    """Format and mapping, and what to tell the user about them."""
+    rows = [row for _, row in head if isinstance(row, dict)]
+    if not rows:
+        faults = [(line, row.reason) for line, row in head if isinstance(row, Skipped)]
+        first = {reason: line for line, reason in reversed(faults)}
+        raise _nothing_read(config.name, Counter(reason for _, reason in faults), first)
+    names = column_names(reader.columns, rows)
+    format, columns, guessed = choose(names, rows, config.format, config.columns)
+    if config.instruction and format != "text_label":
+        raise ConfigError(
+            f"An instruction goes before texts with a label; these rows are {FORMATS[format].title.lower()}.",
+            fix="Leave instruction empty, or choose the format text_label.",
+            field="instruction",
+        )
+    problems = remarks(columns, rows)
+    if guessed:
+        used = ", ".join(f"{role} = {column}" for role, column in columns.items())
+        problems.append(
+            Problem(None, f"The names of the columns fit no format: {used} was guessed from the values.")
+        )
+    return format, columns, problems
+
+
+def _write(job: Job, reader: Reader, rows: Iterator[Row], convert: Convert, writer: DatasetWriter) -> None:
+    started = told = time.monotonic()
+    for number, (line, row) in enumerate(rows):
+        if number % CHECK_EVERY == 0:
+            job.check_cancelled()
+            if (now := time.monotonic()) - told >= 1:
+                told = now
+                _tell(job, reader, number, now - started)
+        if isinstance(row, Skipped):
+            writer.skip(line, row)
+            continue
+        try:
+            source = encode(row)
+        except RecursionError:
+            writer.skip(line, skipped("nests too deeply", ""))
+            continue
+        try:
+            writer.add(line, convert(row), source)
+        except RowSkipped as fault:
+            writer.skip(line, skipped(str(fault), source.decode("utf-8")))
+        except UnicodeEncodeError:
+            fault_text = "holds half of a surrogate pair, which is no character"
+            writer.skip(line, skipped(fault_text, source.decode("utf-8")))
+
+
+def _tell(job: Job, reader: Reader, rows: int, seconds: float) -> None:
+    done = reader.position()
+    eta = seconds * (reader.total - done) / done if done and reader.total else None
+    job.progress(done, reader.total, reader.unit, f"{rows:,} rows", eta)
+
+
+def _nothing_read(name: str, reasons: Counter[str], first: dict[str, int]) -> DataError:
+    if not reasons:
+        return DataError(
+            f"There is no row to import for {name!r}.", fix="Give a file with rows.", field="source"
+        )
+    (reason, count), total = reasons.most_common(1)[0], reasons.total()
+    return DataError(
+        f"None of {total:,} rows could be read for {name!r}. Most often ({count:,} rows, the first at line"
+        f" {first[reason]}): {reason}.",
+        fix="Repair the file, or check format, columns and header.",
+        field="source",
+    )
+
+
+def _notices(problems: list[Problem]) -> list[str]:
+    return [f"Line {line}: {reason}" if line else reason for line, reason in problems[:50]]
+
+
+def _result(
+    fingerprint: str,
+    format: str,
+    columns: dict[str, str],
+    reader: Reader,
+    writer: DatasetWriter,
+    notices: list[str],
+) -> dict[str, Any]:
+    return {
+        "fingerprint": fingerprint,
+        "kind": FORMATS[format].kind,
+        "format": format,
+        "columns": columns,
+        "row_count": writer.row_count,
+        "skipped_count": writer.skipped_count,
+        "duplicate_count": writer.duplicate_count(),
+        "source_bytes": reader.bytes,
+        "stats": {
+            **writer.sizes(),
+            "labels": dict(writer.labels.most_common(20)),
+            "label_count": len(writer.labels),
+            "skipped_reasons": dict(writer.reasons.most_common(100)),
+            "reader": reader.name,
+            "encoding": reader.encoding,
+            "notices": notices,
+        },
+    }
