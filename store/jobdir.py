@@ -86,6 +86,11 @@ class JobDir:
         return self.path / "row_losses.parquet"
 
     @property
+    def validations(self) -> Path:
+        """step, row_id, loss_sum (nats), tokens, correct: every validation row at every validation."""
+        return self.path / "eval_rows.parquet"
+
+    @property
     def split(self) -> Path:
         """row_id, split: which row of the data set served for what."""
         return self.path / "split.parquet"

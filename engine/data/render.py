@@ -9,15 +9,23 @@ white space after it is not. The first token of a row is never trained: nothing 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jinja2.exceptions import TemplateError
 
-IGNORED = -100  # the label of a token that is not trained, as in transformers
+# Why a row has no trained token, by the code in `Rows.reasons`; 0 is a row that has.
+REASONS = (
+    "",
+    "the chat template refuses the row",
+    "the chat template renders the turns differently in the whole conversation",
+    "the row has no assistant turn",
+    "the row has nothing after its first token",
+    "the answer lies beyond max_length",
+)
+REFUSED, INCONSISTENT, UNANSWERED, EMPTY, CUT = range(1, len(REASONS))
 Messages = list[dict[str, str]]
 Span = tuple[int, int]
 
@@ -26,15 +34,15 @@ Span = tuple[int, int]
 class Rows:
     """Tokenised rows, flat: row i is `ids[starts[i]:starts[i + 1]]`.
 
-    row_ids int64 [n], starts int64 [n + 1], ids int32 [tokens], trained bool [tokens];
-    reasons: why rows came out empty -> how many.
+    row_ids int64 [n], starts int64 [n + 1], ids int32 [tokens], trained bool [tokens],
+    reasons uint8 [n] (index into `REASONS`).
     """
 
     row_ids: np.ndarray
     starts: np.ndarray
     ids: np.ndarray
     trained: np.ndarray
-    reasons: dict[str, int] = field(default_factory=dict)
+    reasons: np.ndarray
 
     def __len__(self) -> int:
         return len(self.row_ids)
@@ -50,6 +58,12 @@ class Rows:
         sums = np.concatenate([[0], np.cumsum(self.trained, dtype=np.int64)])
         return sums[self.starts[1:]] - sums[self.starts[:-1]]
 
+    @property
+    def reason_counts(self) -> dict[str, int]:
+        """How many rows have no trained token, by the reason in words."""
+        counts = np.bincount(self.reasons, minlength=len(REASONS))
+        return {REASONS[code]: int(n) for code, n in enumerate(counts) if code and n}
+
     def row(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """ids and trained flags of one row."""
         part = slice(self.starts[index], self.starts[index + 1])
@@ -61,7 +75,7 @@ class Rows:
         starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
         # position in the old arrays of each token of the new ones
         old = np.repeat(self.starts[:-1][indices] - starts[:-1], lengths) + np.arange(starts[-1])
-        return Rows(self.row_ids[indices], starts, self.ids[old], self.trained[old], self.reasons)
+        return Rows(self.row_ids[indices], starts, self.ids[old], self.trained[old], self.reasons[indices])
 
     def select(self, row_ids: Sequence[int] | np.ndarray) -> Rows:
         """The rows of those ids, in that order; every id must be there."""
@@ -74,7 +88,8 @@ class Rows:
         lengths = np.minimum(self.lengths, max_length)
         keep = np.arange(len(self.ids)) - np.repeat(self.starts[:-1], self.lengths) < max_length
         starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-        cut = Rows(self.row_ids, starts, self.ids[keep], self.trained[keep], self.reasons)
+        cut = Rows(self.row_ids, starts, self.ids[keep], self.trained[keep], self.reasons.copy())
+        cut.reasons[(cut.reasons == 0) & (cut.trained_counts == 0)] = CUT
         lost = int(self.trained.sum()) - int(cut.trained.sum())
         return cut, int((self.lengths > max_length).sum()), lost
 
@@ -96,9 +111,9 @@ def render(
     """Tokenise conversations (lists of messages) or plain texts.
 
     In a plain text, and with `completion_only` off, every token but the first is trained. A row that the
-    template refuses or for which the answers can't be located comes out empty, counted in `reasons`.
+    template refuses or for which the answers can't be located has no trained token, and its reason.
     """
-    reasons: Counter[str] = Counter()
+    reasons = np.zeros(len(rows), np.uint8)
     if rows and isinstance(rows[0], str):
         ids, trained = _texts(tokenizer, [str(row) for row in rows])
     else:
@@ -108,7 +123,9 @@ def render(
     flat_ids = np.concatenate([*ids, np.zeros(0, np.int32)]).astype(np.int32)
     flat_trained = np.concatenate([*trained, np.zeros(0, bool)]).astype(bool)
     flat_trained[starts[:-1][lengths > 0]] = False
-    return Rows(np.asarray(row_ids, np.int64), starts, flat_ids, flat_trained, dict(reasons))
+    found = Rows(np.asarray(row_ids, np.int64), starts, flat_ids, flat_trained, reasons)
+    reasons[(reasons == 0) & (found.trained_counts == 0)] = EMPTY
+    return found
 
 
 def render_prompt(tokenizer: Any, messages: Messages) -> tuple[str, str] | None:
@@ -128,14 +145,13 @@ def _texts(tokenizer: Any, texts: list[str]) -> tuple[list[np.ndarray], list[np.
 
 
 def _conversations(
-    tokenizer: Any, rows: Sequence[Messages], completion_only: bool, reasons: Counter[str]
+    tokenizer: Any, rows: Sequence[Messages], completion_only: bool, reasons: np.ndarray
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     whole = _render_all(tokenizer, list(rows), generation_prompt=False)
+    reasons[[i for i, text in enumerate(whole) if text is None]] = REFUSED
     spans: list[list[Span]] = [[] for _ in rows]
     if completion_only:
         spans = _answer_spans(tokenizer, rows, whole, reasons)
-    elif any(text is None for text in whole):
-        reasons["the chat template refuses the row"] = sum(text is None for text in whole)
     encoded = tokenizer(
         [text or "" for text in whole],
         add_special_tokens=False,
@@ -173,7 +189,7 @@ def _render_all(tokenizer: Any, rows: list[Messages], *, generation_prompt: bool
 
 
 def _answer_spans(
-    tokenizer: Any, rows: Sequence[Messages], whole: list[str | None], reasons: Counter[str]
+    tokenizer: Any, rows: Sequence[Messages], whole: list[str | None], reasons: np.ndarray
 ) -> list[list[Span]]:
     """Where in each rendered row the assistant's turns lie, in characters."""
     turns = [(r, t) for r, row in enumerate(rows) for t, m in enumerate(row) if m["role"] == "assistant"]
@@ -186,23 +202,19 @@ def _answer_spans(
     )  # fmt: skip
     closings = {str(token) for token in tokenizer.added_tokens_decoder.values()} | {tokenizer.eos_token}
     spans: list[list[Span]] = [[] for _ in rows]
-    lost: dict[int, str] = {r: "the chat template refuses the row" for r, t in enumerate(whole) if t is None}
     for (r, t), prompt in zip(turns, before, strict=True):
         text = whole[r]
-        if r in lost or text is None:
+        if text is None or reasons[r]:
             continue
         span = _locate(text, prompt, through.get((r, t), text), rows[r][t]["content"])
         if span is None:
-            lost[r] = "the chat template renders the turns differently in the whole conversation"
+            reasons[r], spans[r] = INCONSISTENT, []
         else:
             spans[r].append((span[0], _without_space(text, span, closings)))
     answered = {r for r, _ in turns}
     for r in range(len(rows)):
-        if r in lost:
-            spans[r] = []
-            reasons[lost[r]] += 1
-        elif r not in answered:
-            reasons["the row has no assistant turn"] += 1
+        if r not in answered and not reasons[r]:
+            reasons[r] = UNANSWERED
     return spans
 
 

@@ -46,7 +46,7 @@ def test_answers_and_their_closing_tokens_are_trained() -> None:
     assert trained_text(tokenizer, rows) == ["Hello<|im_end|>", "See you — später<|im_end|>"]
     assert tokenizer.decode(rows.row(0)[0]) == tokenizer.apply_chat_template(CHAT, tokenize=False)
     assert rows.row_ids.tolist() == [7]
-    assert rows.reasons == {}
+    assert rows.reason_counts == {}
 
 
 def test_all_tokens_but_the_first_without_completion_only() -> None:
@@ -63,6 +63,7 @@ def test_a_text_is_trained_whole_and_closed() -> None:
     assert trained_text(tokenizer, rows) == ["nce upon<|im_end|>"]
     assert rows.trained_counts.tolist() == [len("Once upon"), 0]
     assert rows.lengths.tolist() == [10, 1]
+    assert rows.reason_counts == {"the row has nothing after its first token": 1}
 
 
 def test_a_template_that_rewrites_earlier_turns_is_followed() -> None:
@@ -77,7 +78,9 @@ def test_a_template_that_rewrites_earlier_turns_is_followed() -> None:
 def test_a_template_whose_prefixes_differ_is_reported_not_guessed() -> None:
     rows = render(make_tokenizer(COUNTS_TURNS), [0, 1], [CHAT, CHAT])
     assert rows.trained_counts.tolist() == [0, 0]
-    assert rows.reasons == {"the chat template renders the turns differently in the whole conversation": 2}
+    assert rows.reason_counts == {
+        "the chat template renders the turns differently in the whole conversation": 2
+    }
 
 
 def test_rows_that_the_template_refuses_do_not_take_others_with_them() -> None:
@@ -85,13 +88,13 @@ def test_rows_that_the_template_refuses_do_not_take_others_with_them() -> None:
     rows = render(tokenizer, [0, 1, 2], [CHAT[1:3], CHAT, CHAT[1:3]])
     assert rows.lengths[1] == 0
     assert trained_text(tokenizer, rows, 2) == ["Hello<|im_end|>"]
-    assert rows.reasons == {"the chat template refuses the row": 1}
+    assert rows.reason_counts == {"the chat template refuses the row": 1}
 
 
 def test_a_row_without_an_answer_has_no_trained_token() -> None:
     rows = render(make_tokenizer(), [0], [CHAT[:2]])
     assert rows.trained_counts.tolist() == [0]
-    assert rows.reasons == {"the row has no assistant turn": 1}
+    assert rows.reason_counts == {"the row has no assistant turn": 1}
 
 
 def test_base_models_get_a_plain_template_that_closes_answers() -> None:
@@ -116,6 +119,7 @@ def test_truncation_keeps_the_beginning_and_counts_what_is_lost() -> None:
     assert truncated == 1
     assert cut.lengths.tolist() == [60, rows.lengths[1]]
     assert (cut.row(0)[0] == rows.row(0)[0][:60]).all()
+    assert rows.truncated(20)[0].reason_counts == {"the answer lies beyond max_length": 2}
     assert lost == rows.trained_counts.sum() - cut.trained_counts.sum() > 0
 
 

@@ -1,0 +1,132 @@
+"""Base and tuned model on the same held-out rows: losses row by row, and answers side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from engine.data.render import Rows, render_prompt
+from engine.evaluation.generation import answers
+from engine.evaluation.losses import RowLosses, row_losses
+from engine.job import Job
+from store.config import TrainConfig
+
+PROMPT_TOKENS = 32  # of a plain text, whose continuation is asked for
+
+
+@dataclass
+class Prompt:
+    """A held-out row as a question: the rendered prompt, and the answer that the row has."""
+
+    row_id: int
+    shown: str
+    rendered: str
+    reference: str
+
+
+def choose_prompts(
+    tokenizer: Any, rows: Rows, load: Callable[[np.ndarray], list[Any]], config: TrainConfig, seed: int
+) -> list[Prompt]:
+    """`sample_prompts` of the rows, drawn by `seed`; a row without an answer is passed over."""
+    order = np.random.default_rng([seed, 7]).permutation(len(rows))
+    found: list[Prompt] = []
+    for index in order:
+        if len(found) == config.sample_prompts:
+            break
+        row_id = int(rows.row_ids[index])
+        content = load(np.asarray([row_id]))[0]
+        prompt = _of_text(tokenizer, row_id, content) if isinstance(content, str) else None
+        if prompt is None and not isinstance(content, str):
+            prompt = _of_chat(tokenizer, row_id, content)
+        if prompt is not None:
+            found.append(prompt)
+    return found
+
+
+def _of_chat(tokenizer: Any, row_id: int, messages: list[dict[str, str]]) -> Prompt | None:
+    rendered = render_prompt(tokenizer, messages)
+    if rendered is None:
+        return None
+    last = max(i for i, m in enumerate(messages) if m["role"] == "assistant")
+    turns = [m for m in messages[:last] if m["role"] != "system"]
+    shown = (
+        turns[0]["content"] if len(turns) == 1 else "\n".join(f"{m['role']}: {m['content']}" for m in turns)
+    )
+    return Prompt(row_id, shown, rendered[0], rendered[1])
+
+
+def _of_text(tokenizer: Any, row_id: int, text: str) -> Prompt | None:
+    offsets = tokenizer(text, return_offsets_mapping=True, add_special_tokens=False).offset_mapping
+    if len(offsets) < 4:
+        return None
+    end = offsets[min(PROMPT_TOKENS, len(offsets) // 2) - 1][1]
+    bos = tokenizer.bos_token or ""
+    begins = bos and tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
+    return Prompt(row_id, text[:end], (bos if begins else "") + text[:end], text[end:].strip())
+
+
+@dataclass
+class Evidence:
+    """What one model made of the held-out rows: losses of the rows, answers to the prompts."""
+
+    losses: RowLosses
+    answers: list[str]
+
+
+def measure(
+    job: Job, config: TrainConfig, model: Any, tokenizer: Any, rows: Rows, prompts: list[Prompt], which: str
+) -> Evidence:
+    """Losses and answers of `model`, called `which` in the progress. Raises Cancelled when asked to stop."""
+
+    def on_batch(done: int) -> None:
+        job.check_cancelled()
+        job.progress(done, len(rows), "rows", f"Evaluating {which} on held-out rows")
+
+    losses = row_losses(
+        model, rows, batch_size=config.per_device_eval_batch_size, device=job.device, on_batch=on_batch
+    )
+    if not prompts:
+        return Evidence(losses, [])
+    job.progress(0, len(prompts), "prompts", f"Asking {which} held-out prompts")
+    texts = answers(
+        model,
+        tokenizer,
+        [prompt.rendered for prompt in prompts],
+        max_new_tokens=config.max_new_tokens,
+        device=job.device,
+        on_token=job.check_cancelled,
+    )
+    return Evidence(losses, texts)
+
+
+def write(job: Job, split: str, base: Evidence, tuned: Evidence, prompts: list[Prompt]) -> None:
+    """`row_losses.parquet` and `predictions.parquet` of the job."""
+    pq.write_table(
+        pa.table(
+            {
+                "split": [split] * len(base.losses.row_ids),
+                "row_id": base.losses.row_ids,
+                "tokens": base.losses.tokens,
+                "base_loss": base.losses.loss_sum,
+                "tuned_loss": tuned.losses.loss_sum,
+                "base_correct": base.losses.correct,
+                "tuned_correct": tuned.losses.correct,
+            }
+        ),
+        job.dir.row_losses,
+    )
+    strings = {
+        "split": [split] * len(prompts),
+        "prompt": [p.shown for p in prompts],
+        "reference": [p.reference for p in prompts],
+        "base": base.answers,
+        "tuned": tuned.answers,
+    }
+    columns = {"row_id": pa.array([p.row_id for p in prompts], pa.int64())}
+    columns |= {name: pa.array(values, pa.string()) for name, values in strings.items()}
+    pq.write_table(pa.table(columns), job.dir.predictions)

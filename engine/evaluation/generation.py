@@ -1,0 +1,81 @@
+"""Greedy answers to held-out prompts, the same for base and tuned model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from transformers import StoppingCriteria, StoppingCriteriaList
+
+
+class _EachToken(StoppingCriteria):
+    """Calls `on_token` after each step of generation; it may raise to stop."""
+
+    def __init__(self, on_token: Callable[[], None]) -> None:
+        self.on_token = on_token
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:  # type: ignore[override]
+        self.on_token()
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+
+
+def answers(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[str],
+    *,
+    max_new_tokens: int,
+    device: str | torch.device,
+    batch_size: int = 16,
+    on_token: Callable[[], None] = lambda: None,
+) -> list[str]:
+    """One greedy answer to each rendered prompt, without special tokens.
+
+    Prompts are padded on the left, with an attention mask of their own, as pad and eos may be one token. A
+    prompt that leaves no room for the answer is cut at its beginning.
+    """
+    room = getattr(model.config, "max_position_embeddings", None)
+    limit = max(8, room - max_new_tokens) if room else None
+    encoded = tokenizer(list(prompts), add_special_tokens=False).input_ids
+    order = sorted(range(len(prompts)), key=lambda i: len(encoded[i]))
+    found = [""] * len(prompts)
+    training = model.training
+    model.eval()
+    try:
+        for first in range(0, len(order), batch_size):
+            chosen = order[first : first + batch_size]
+            ids, mask = _left_padded([encoded[i][-limit:] if limit else encoded[i] for i in chosen], device)
+            with torch.inference_mode():
+                out = model.generate(
+                    input_ids=ids,
+                    attention_mask=mask,
+                    max_new_tokens=max_new_tokens,
+                    do_sample=False,
+                    use_cache=True,
+                    pad_token_id=tokenizer.pad_token_id,
+                    eos_token_id=sorted(_ends(model, tokenizer)),
+                    stopping_criteria=StoppingCriteriaList([_EachToken(on_token)]),
+                )
+            texts = tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
+            for i, text in zip(chosen, texts, strict=True):
+                found[i] = text.strip()
+    finally:
+        model.train(training)
+    return found
+
+
+def _left_padded(rows: list[list[int]], device: str | torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    width = max(len(row) for row in rows)
+    ids = torch.zeros(len(rows), width, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for i, row in enumerate(rows):
+        ids[i, width - len(row) :] = torch.tensor(row, dtype=torch.long)
+        mask[i, width - len(row) :] = 1
+    return ids.to(device), mask.to(device)
+
+
+def _ends(model: Any, tokenizer: Any) -> set[int]:
+    """Tokens that end an answer: chat models often name more than the tokenizer does."""
+    named = model.generation_config.eos_token_id
+    return {tokenizer.eos_token_id, *([named] if isinstance(named, int) else named or [])}

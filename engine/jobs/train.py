@@ -1,0 +1,206 @@
+"""The train job: data to tokens, model to method, the loop, the evidence, the verdict.
+
+Order of things: what can be refused cheaply comes first (rows, tokens), the model is loaded after that,
+and everything that is not needed to see the first metric comes after training.
+"""
+
+from __future__ import annotations
+
+import gc
+import shutil
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from engine.data.render import Rows
+from engine.diagnostics import verdict
+from engine.evaluation import evidence
+from engine.job import Job
+from engine.jobs.convert import ensure
+from engine.tuning import memory, models, prepare
+from engine.tuning.methods import METHODS, base_weights, count_parameters, make_trainable
+from engine.tuning.precision import choose_dtype, device_name, dtype_name, versions
+from engine.tuning.train import Training, total_steps
+from store.config import Split, TrainConfig
+from store.errors import DataError
+from store.jobdir import write_json
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Train as `job.config` says; answers {"verdict": …} of docs/architecture.md."""
+    config = TrainConfig.parse(job.config)
+    try:
+        return {"verdict": _Run(job, config).run()}
+    except Exception as error:
+        if memory.is_out_of_memory(error):
+            raise memory.out_of_memory(config, torch.device(job.device)) from error
+        raise
+
+
+class _Run:
+    """One run: `prepare` → `build` → training → `judge`."""
+
+    def __init__(self, job: Job, config: TrainConfig) -> None:
+        self.job = job
+        self.config = config
+        self.split = Split.parse(job.order["split"])
+        self.data: dict[str, Any] = job.order["dataset"]
+        self.device = torch.device(job.device)
+        self.dtype = choose_dtype(self.config.dtype, self.device)
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)
+
+    def run(self) -> dict[str, Any]:
+        self.job.status("preparing")
+        self.job.progress(0, 1, "run", "Loading the tokenizer")
+        if self.config.model in models.BUNDLED:
+            ensure(self.config.model, self.job.home)
+        self.source = models.resolve(self.config.model, self.job.home)
+        self.architecture = models.load_config(self.source, trust_remote_code=self.config.trust_remote_code)
+        self.tokenizer = models.load_tokenizer(self.source, trust_remote_code=self.config.trust_remote_code)
+        train, validation, test = self.prepare()
+        model = self.build()
+        training = Training(self.job, self.config, model, train, validation)
+        held_out, split = (test, "test") if len(test) else (validation, "validation")
+        stopped = training.run()
+        self.job.facts(
+            stopped=stopped,
+            train_seconds=training.state.train_seconds,
+            peak_memory_gib=memory.peak_gib(self.device),
+        )
+        self.job.status("evaluating")
+        return self.judge(training, stopped, held_out, split)
+
+    def prepare(self) -> tuple[Rows, Rows, Rows]:
+        """Train, validation and test rows, cut to length; counts go into the facts."""
+        job, config, data = self.job, self.config, self.data
+        dealt = prepare.deal(job.home, data["fingerprint"], self.split, config)
+        _write_split(job, dealt)
+
+        def on_rows(done: int, total: int) -> None:
+            job.check_cancelled()
+            job.progress(done, total, "rows", "Tokenising")
+
+        whole = prepare.tokenise(
+            job.home,
+            config,
+            self.tokenizer,
+            dealt,
+            fingerprint=data["fingerprint"],
+            kind=data["kind"],
+            on_rows=on_rows,
+        )
+        positions = getattr(self.architecture, "max_position_embeddings", None)
+        limit = prepare.length_limit(config, whole["train"], positions)
+        parts = {name: prepare.cut(rows, limit) for name, rows in whole.items()}
+        self.report_rows(parts, limit)
+        return parts["train"].rows, parts["validation"].rows, parts["test"].rows
+
+    def report_rows(self, parts: dict[str, prepare.Part], limit: int) -> None:
+        """Facts and alerts about the rows. Raises DataError where a part has no trained token at all."""
+        train = parts["train"]
+        for name in ("train", "validation"):
+            if not len(parts[name].rows):
+                reasons = ", ".join(parts[name].whole.reason_counts)
+                raise DataError(
+                    f"No {name} row has a token to train on: {reasons}.",
+                    fix="Raise max_length, or look at how the data set's columns were read.",
+                    field="dataset",
+                )
+        for name, part in parts.items():
+            for reason, count in part.whole.reason_counts.items():
+                self.job.alert(f"{count:,} of {len(part.whole):,} {name} rows were left out: {reason}.")
+        if train.truncated:
+            self.job.alert(
+                f"{train.truncated:,} of {len(train.whole):,} training rows were cut at {limit} tokens; they"
+                f" lost {train.lost_tokens:,} trained tokens.",
+                "info",
+            )
+        self.job.facts(
+            rows={name: len(part.rows) for name, part in parts.items()},
+            tokens_per_epoch=len(train.rows.ids),
+            trained_tokens_per_epoch=int(train.rows.trained.sum()),
+            truncated_rows=train.truncated,
+            untrained_rows=train.untrained,
+            max_length=limit,
+            steps=total_steps(self.config, len(train.rows)),
+            data_fingerprint=self.data["fingerprint"],
+            split=self.split.model_dump(),
+        )
+
+    def build(self) -> Any:
+        """The model with what the method trains, its initial weights set by the seed."""
+        config, device = self.config, self.device
+        dtype = self.dtype
+        self.job.progress(0, 1, "run", "Loading the model")
+        torch.manual_seed(config.seed)
+        model = make_trainable(models.load_model(config, self.source, str(device), dtype), config, dtype)
+        trained, total = count_parameters(model)
+        self.job.facts(
+            trainable_parameters=trained,
+            total_parameters=total,
+            dtype=dtype_name(dtype),
+            device=str(device),
+            device_name=device_name(device),
+            versions=versions(),
+        )
+        self.job.check_cancelled()
+        return model
+
+    def judge(self, training: Training, stopped: dict[str, Any], rows: Rows, split: str) -> dict[str, Any]:
+        """Save the model, compare it with the base on `rows`, and pass the verdict."""
+        job, config = self.job, self.config
+        load = prepare.loader(job.home, self.data["fingerprint"], self.data["kind"])
+        prompts = evidence.choose_prompts(self.tokenizer, rows, load, config, self.split.split_seed)
+        model = training.release()
+        self.save(model)
+        things = (self.tokenizer, rows, prompts)
+        tuned = evidence.measure(job, config, model, *things, "the tuned model")
+        if METHODS[config.method].adapter:
+            with base_weights(model):
+                base = evidence.measure(job, config, model, *things, "the base model")
+        else:
+            del model  # memory holds one model
+            gc.collect()
+            model = models.load_model(config, self.source, str(self.device), self.dtype)
+            base = evidence.measure(job, config, model, *things, "the base model")
+        evidence.write(job, split, base, tuned, prompts)
+        document = verdict.judge(
+            row_ids=base.losses.row_ids,
+            split=split,
+            base_loss_sum=base.losses.loss_sum,
+            tuned_loss_sum=tuned.losses.loss_sum,
+            tokens=base.losses.tokens,
+            base_correct=base.losses.correct,
+            tuned_correct=tuned.losses.correct,
+            eval_rows=training.validations.for_verdict(),
+            train_curve=training.state.curve,
+            stopped=stopped,
+            config=config.model_dump(),
+        )
+        shutil.rmtree(job.dir.checkpoints, ignore_errors=True)  # a finished run is never resumed
+        return document
+
+    def save(self, model: Any) -> None:
+        """Adapter or weights as safetensors, with the tokenizer and a note of the base model."""
+        folder = self.job.dir.model
+        shutil.rmtree(folder, ignore_errors=True)
+        model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+        write_json(
+            folder / "tunebench.json",
+            {
+                "base_model": self.config.model,
+                "method": self.config.method,
+                "adapter": METHODS[self.config.method].adapter,
+            },
+        )
+
+
+def _write_split(job: Job, dealt: dict[str, np.ndarray]) -> None:
+    names = [name for name in prepare.PARTS for _ in dealt[name]]
+    ids = np.concatenate([dealt[name] for name in prepare.PARTS])
+    pq.write_table(pa.table({"row_id": ids, "split": names}), job.dir.split)

@@ -1,0 +1,83 @@
+"""Which rows make up which optimiser step, and how they become tensors.
+
+The order is a pure function of (seed, epoch), so that a resumed run continues with the very batch at
+which it stopped. Rows are shuffled; within windows of a few effective batches they are grouped by length,
+which removes most padding, and the groups are dealt in random order. Rows are padded on the right: under
+causal attention no token sees what follows it, so that padding needs no attention mask.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from engine.data.render import Rows
+
+WINDOW = 8  # effective batches among which rows of like length are put together
+
+Step = list[np.ndarray]  # row indices of each micro-batch of one optimiser step
+
+
+@dataclass
+class Batch:
+    """inputs int64 [rows, longest]; picked bool, the same shape: where the next token is trained;
+    targets int64 [trained]: those tokens, in row-major order; tokens: of the rows, without padding."""
+
+    inputs: torch.Tensor
+    picked: torch.Tensor
+    targets: torch.Tensor
+    tokens: int
+
+
+def steps_per_epoch(rows: int, batch_size: int, accumulation: int) -> int:
+    """Optimiser steps that visit every row once; the last one may be smaller."""
+    return math.ceil(rows / (batch_size * accumulation))
+
+
+def epoch_steps(
+    lengths: np.ndarray, *, seed: int, epoch: int, batch_size: int, accumulation: int
+) -> list[Step]:
+    """The steps of one epoch; every row is in exactly one micro-batch."""
+    random = np.random.default_rng([seed, epoch])
+    order = random.permutation(len(lengths))
+    steps: list[Step] = []
+    window = WINDOW * batch_size * accumulation
+    for first in range(0, len(order), window):
+        part = order[first : first + window]
+        part = part[np.argsort(lengths[part], kind="stable")]
+        groups = [part[i : i + batch_size] for i in range(0, len(part), batch_size)]
+        # The one incomplete group of the epoch stays last, so that all steps before it are full.
+        movable = len(groups) if len(groups[-1]) == batch_size else len(groups) - 1
+        dealt = [groups[i] for i in random.permutation(movable)] + groups[movable:]
+        steps += [dealt[i : i + accumulation] for i in range(0, len(dealt), accumulation)]
+    return steps
+
+
+def by_length(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
+    """Row indices in batches, longest first: the largest batch comes when memory is checked first."""
+    order = np.argsort(-lengths, kind="stable")
+    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+
+
+def collate(rows: Rows, indices: np.ndarray, device: str | torch.device = "cpu") -> Batch:
+    """One batch; what follows a row's last trained token has no effect on the loss and is left out."""
+    parts = [rows.row(int(i)) for i in indices]
+    used = [
+        int(np.flatnonzero(trained)[-1]) for _, trained in parts
+    ]  # inputs of the row: before its last target
+    inputs = np.zeros((len(parts), max(used)), np.int64)
+    picked = np.zeros(inputs.shape, bool)
+    targets = []
+    for i, ((ids, trained), length) in enumerate(zip(parts, used, strict=True)):
+        inputs[i, :length] = ids[:length]
+        picked[i, :length] = trained[1 : length + 1]
+        targets.append(ids[1 : length + 1][picked[i, :length]])
+    return Batch(
+        torch.from_numpy(inputs).to(device),
+        torch.from_numpy(picked).to(device),
+        torch.from_numpy(np.concatenate(targets).astype(np.int64)).to(device),
+        sum(len(ids) for ids, _ in parts),
+    )

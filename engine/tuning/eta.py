@@ -1,0 +1,49 @@
+"""How long a run will still take, from how long its parts took so far."""
+
+from __future__ import annotations
+
+import time
+
+SMOOTHING = 0.1  # weight of the newest step in the mean
+
+
+class Clock:
+    """Times steps and validations; `after_seconds` is what follows training (verdict, answers)."""
+
+    def __init__(self, steps: int, evaluation_steps: set[int]) -> None:
+        self.steps = steps
+        self.evaluation_steps = evaluation_steps
+        self.step_seconds: float | None = None
+        self.evaluation_seconds: float | None = None
+        self.after_seconds = 0.0
+        self._reported = 0.0
+
+    def stepped(self, step: int, seconds: float) -> None:
+        """A step took this long; the first one is dearer than the rest and counts until there is a second."""
+        if self.step_seconds is None or step <= 2:
+            self.step_seconds = seconds
+        else:
+            self.step_seconds += SMOOTHING * (seconds - self.step_seconds)
+
+    def evaluated(self, seconds: float) -> None:
+        """A validation took this long."""
+        self.evaluation_seconds = seconds
+
+    def eta(self, step: int) -> float | None:
+        """Seconds from `step` to the end with the validations to come; None before the first step."""
+        if self.step_seconds is None:
+            return None
+        coming = sum(1 for s in self.evaluation_steps if s > step)
+        return (
+            (self.steps - step) * self.step_seconds
+            + coming * (self.evaluation_seconds or 0.0)
+            + self.after_seconds
+        )
+
+    def due(self) -> bool:
+        """Whether a second has passed since this was last true."""
+        now = time.monotonic()
+        if now - self._reported < 1:
+            return False
+        self._reported = now
+        return True

@@ -1,0 +1,38 @@
+"""Cross-entropy of the trained tokens, with logits for those alone.
+
+Most of a batch is prompt and padding, and logits are the widest tensors of a step. A hook on the output
+layer picks the hidden states that predict a trained token before they are multiplied with the vocabulary;
+what the architecture does to logits afterwards (soft-capping, scaling) still happens, as it is elementwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from engine.tuning.batches import Batch
+
+
+@contextmanager
+def _output_where(model: Any, picked: torch.Tensor) -> Iterator[None]:
+    head = model.get_output_embeddings()
+    hook = head.register_forward_pre_hook(lambda _, inputs: (inputs[0][picked], *inputs[1:]))
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def picked_logits(model: Any, batch: Batch) -> torch.Tensor:
+    """Logits [trained tokens, vocabulary] in fp32, in the order of `batch.targets`."""
+    with _output_where(model, batch.picked):
+        return model(input_ids=batch.inputs, use_cache=False).logits.float()
+
+
+def loss_sum(model: Any, batch: Batch) -> torch.Tensor:
+    """The summed loss of the batch in nats; divide by the trained tokens of the whole effective batch."""
+    return F.cross_entropy(picked_logits(model, batch), batch.targets, reduction="sum")

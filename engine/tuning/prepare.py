@@ -1,0 +1,128 @@
+"""From a data set and a config to the rows that are trained, validated and judged on, tokenised.
+
+Which rows those are is a function of the data, the split and `split_seed` alone: runs that differ in model,
+method or seed see the same rows. Rows without a trained token are dropped here, counted, never silently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from engine.data import dataset, split
+from engine.data.render import Rows, fitting_length
+from engine.tuning.tokens import tokenised
+from store.config import Split, TrainConfig
+from store.errors import ConfigError, DataError
+from store.home import Home
+
+PARTS = ("train", "validation", "test")
+
+
+@dataclass
+class Part:
+    """The rows of one part. `rows`: cut to length, each with a trained token; `whole`: before that."""
+
+    whole: Rows
+    rows: Rows
+    truncated: int
+    lost_tokens: int
+
+    @property
+    def untrained(self) -> int:
+        """Rows that were dropped because no token of theirs is trained."""
+        return len(self.whole) - len(self.rows)
+
+
+def deal(home: Home, fingerprint: str, parts: Split, config: TrainConfig) -> dict[str, np.ndarray]:
+    """Row ids of each part, sorted, after `max_train_rows` and `max_eval_rows`.
+
+    Raises DataError where the data set has no rows to train or to validate on.
+    """
+    table = dataset.load(home, fingerprint, columns=["row_id", "digest"])
+    ids = table["row_id"].to_numpy()
+    side = np.asarray(split.assign(table["digest"].to_numpy(), parts))
+    limits = {
+        "train": config.max_train_rows,
+        "validation": config.max_eval_rows,
+        "test": config.max_eval_rows,
+    }
+    dealt = {
+        name: _sample(ids[side == name], limits[name], parts.split_seed, number)
+        for number, name in enumerate(PARTS)
+    }
+    for name in ("train", "validation"):
+        if not len(dealt[name]):
+            raise DataError(
+                f"No row is left for {name} of the {len(ids)} rows of the data set.",
+                fix="Take a larger data set, or smaller validation_size and test_size.",
+                field="validation_size" if name == "validation" else "dataset",
+            )
+    return dealt
+
+
+def _sample(ids: np.ndarray, limit: int | None, seed: int, part: int) -> np.ndarray:
+    if limit is None or len(ids) <= limit:
+        return np.sort(ids)
+    return np.sort(np.random.default_rng([seed, part]).choice(ids, limit, replace=False))
+
+
+def loader(home: Home, fingerprint: str, kind: str) -> Callable[[np.ndarray], list[Any]]:
+    """Row ids to what `render` takes: texts of a text data set, else lists of messages."""
+    column = "text" if kind == "text" else "messages"
+
+    def load(row_ids: np.ndarray) -> list[Any]:
+        return dataset.load(home, fingerprint, columns=[column], row_ids=row_ids)[column].to_pylist()
+
+    return load
+
+
+def tokenise(
+    home: Home,
+    config: TrainConfig,
+    tokenizer: Any,
+    dealt: dict[str, np.ndarray],
+    *,
+    fingerprint: str,
+    kind: str,
+    on_rows: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Rows]:
+    """The rows of each part as the model sees them, not yet cut to length."""
+    all_ids = np.concatenate([dealt[name] for name in PARTS])
+    rows = tokenised(
+        home,
+        tokenizer,
+        fingerprint=fingerprint,
+        row_count=dataset.open_rows(home, fingerprint).metadata.num_rows,
+        row_ids=all_ids,
+        completion_only=config.completion_only_loss,
+        load=loader(home, fingerprint, kind),
+        on_rows=on_rows,
+    )
+    ends = np.cumsum([len(dealt[name]) for name in PARTS])
+    return {
+        name: rows.take(np.arange(end - len(dealt[name]), end)) for name, end in zip(PARTS, ends, strict=True)
+    }
+
+
+def length_limit(config: TrainConfig, train: Rows, positions: int | None) -> int:
+    """`max_length`, or the 99th percentile of the training rows; raises ConfigError beyond the model's."""
+    if config.max_length is None:
+        return fitting_length(train.lengths, positions)
+    if positions and config.max_length > positions:
+        raise ConfigError(
+            f"max_length is {config.max_length}, and the model has {positions} positions.",
+            fix=f"Set max_length to {positions} or less, or leave it out.",
+            field="max_length",
+        )
+    return config.max_length
+
+
+def cut(rows: Rows, max_length: int) -> Part:
+    """The rows cut to `max_length`, without those that have no trained token then."""
+    shorter, truncated, lost = rows.truncated(max_length)
+    kept = np.flatnonzero(shorter.trained_counts > 0)
+    return Part(shorter, shorter.take(kept), truncated, lost)

@@ -1,0 +1,101 @@
+"""Tokenised rows, kept in the cache by what they depend on: rows, tokenizer, template and mask.
+
+A data set of up to `WHOLE` rows is tokenised whole, so that another split, seed or size finds it there.
+The file is safetensors, written aside and renamed; the oldest files go when there are more than `KEPT`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from engine.data.render import Rows, render
+from store.home import Home
+
+VERSION = 1  # of what `render` does: another number, another key
+WHOLE = 20_000
+KEPT = 24
+CHUNK = 5_000  # rows tokenised between two reports
+
+Load = Callable[[np.ndarray], Sequence[Any]]  # row ids -> their messages or texts, in that order
+
+
+def tokenised(
+    home: Home,
+    tokenizer: Any,
+    *,
+    fingerprint: str,
+    row_count: int,
+    row_ids: np.ndarray,
+    completion_only: bool,
+    load: Load,
+    on_rows: Callable[[int, int], None] = lambda done, total: None,
+) -> Rows:
+    """The rows `row_ids` of a data set of `row_count`, tokenised; `on_rows(done, total)` may raise."""
+    wanted = np.arange(row_count) if row_count <= WHOLE else np.unique(row_ids)
+    key = _key(fingerprint, tokenizer, completion_only, wanted)
+    path = home.cache / "tokens" / f"{key}.safetensors"
+    rows = _read(path)
+    if rows is None:
+        parts = []
+        for first in range(0, len(wanted), CHUNK):
+            on_rows(first, len(wanted))
+            chunk = wanted[first : first + CHUNK]
+            parts.append(render(tokenizer, chunk, load(chunk), completion_only=completion_only))
+        rows = _joined(parts)
+        _write(path, rows)
+    return rows.select(row_ids)
+
+
+def tokenizer_key(tokenizer: Any) -> str:
+    """Names everything of a tokenizer that decides ids and template."""
+    parts = (
+        tokenizer.backend_tokenizer.to_str(),
+        str(tokenizer.chat_template),
+        str(sorted(tokenizer.special_tokens_map.items())),
+    )
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _key(fingerprint: str, tokenizer: Any, completion_only: bool, row_ids: np.ndarray) -> str:
+    digest = hashlib.sha256(row_ids.astype(np.int64).tobytes()).hexdigest()
+    parts = [VERSION, fingerprint, tokenizer_key(tokenizer), completion_only, digest]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:40]
+
+
+def _joined(parts: list[Rows]) -> Rows:
+    lengths = np.concatenate([np.zeros(0, np.int64), *(part.lengths for part in parts)])
+    return Rows(
+        np.concatenate([np.zeros(0, np.int64), *(part.row_ids for part in parts)]),
+        np.concatenate([[0], np.cumsum(lengths)]),
+        np.concatenate([np.zeros(0, np.int32), *(part.ids for part in parts)]),
+        np.concatenate([np.zeros(0, bool), *(part.trained for part in parts)]),
+        np.concatenate([np.zeros(0, np.uint8), *(part.reasons for part in parts)]),
+    )
+
+
+def _read(path: Path) -> Rows | None:
+    try:
+        arrays = load_file(path)
+    except (FileNotFoundError, SafetensorError):  # absent, or cut off by a full disk
+        return None
+    os.utime(path)
+    return Rows(**arrays)
+
+
+def _write(path: Path, rows: Rows) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    save_file({name: np.ascontiguousarray(value) for name, value in vars(rows).items()}, aside)
+    os.replace(aside, path)
+    files = sorted(path.parent.glob("*.safetensors"), key=lambda file: file.stat().st_mtime)
+    for old in files[:-KEPT]:
+        old.unlink(missing_ok=True)

@@ -1,0 +1,280 @@
+"""The training loop, the same for every method.
+
+    validate the base model → [steps → validate → checkpoint] … → best weights restored
+
+A step is one effective batch: the summed loss of its micro-batches over the number of its trained tokens,
+as transformers and TRL compute it. The loop can be cut anywhere: a checkpoint holds a completed step, the
+order of batches is a function of (seed, epoch), random states are those of the step's end, so that a run
+resumed from it continues bit for bit as if nothing had happened (on one CPU).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from engine.data.render import Rows
+from engine.evaluation.losses import RowLosses, row_losses
+from engine.job import Cancelled, Job
+from engine.tuning import checkpoint, memory
+from engine.tuning.batches import Step, collate, epoch_steps, steps_per_epoch
+from engine.tuning.eta import Clock
+from engine.tuning.loss import loss_sum
+from engine.tuning.methods import METHODS, base_weights, trainable
+from engine.tuning.optimizer import Masters, make_optimizer, make_schedule
+from engine.tuning.state import State, evaluation_steps
+from engine.tuning.validations import Validations
+from store.config import TrainConfig
+from store.errors import TunebenchError
+
+CHECKPOINT_SECONDS = 60.0
+CHECKPOINT_SHARE = 0.05  # of the time at most that may go into writing checkpoints
+
+
+class Training:
+    """One run's training. `model` has its trainable parameters chosen; `train` and `validation` are cut to
+    length and every row of them has a trained token."""
+
+    def __init__(self, job: Job, config: TrainConfig, model: Any, train: Rows, validation: Rows) -> None:
+        self.job, self.config, self.train, self.validation = job, config, train, validation
+        self.device = torch.device(job.device)
+        self.steps = total_steps(config, len(train))
+        self.evaluation_steps = evaluation_steps(self.steps, config.evaluations)
+        self.accelerator = Accelerator(cpu=self.device.type == "cpu")
+        self.model = self.accelerator.prepare_model(model)
+        self.masters = Masters(trainable(model))
+        self.optimizer = make_optimizer(model, self.masters, config)
+        self.schedule = make_schedule(self.optimizer, config, self.steps)
+        self.state = State()
+        self.validations = Validations(job.dir.validations)
+        self.clock = Clock(self.steps, self.evaluation_steps)
+        self.random = checkpoint.random_states()
+        self.saved_at, self.save_seconds = time.monotonic(), 0.0
+
+    def run(self) -> dict[str, Any]:
+        """Train to the end and restore the best weights; how it stopped: {reason, step, restored_step}.
+
+        Raises Cancelled after a checkpoint of the last completed step was left.
+        """
+        try:
+            self.resume()
+            self.validate_if_due()
+            self.job.status("training")
+            for rows in self.remaining_steps():
+                self.one_step(rows)
+                self.validate_if_due()
+                if self.state.reason:
+                    break
+                self.save_if_due()
+        except Cancelled:
+            if self.state.step:
+                self.save()
+            raise
+        if not self.state.reason:
+            whole = steps_per_epoch(len(self.train), *batch_shape(self.config)) * (
+                self.config.num_train_epochs or 1
+            )
+            self.state.reason = "max_steps" if self.steps < math.ceil(whole) else "epochs"
+        self.save()
+        return self.finish()
+
+    def resume(self) -> None:
+        """Go back to the newest checkpoint, if this is a resume; without one, start over."""
+        if not self.job.resume:
+            return
+        found = checkpoint.newest(self.job.dir.checkpoints)
+        if found is None:
+            self.job.emit("rewind", step=-1)
+            self.job.alert("There was no checkpoint: training starts from the beginning.", "info")
+            return
+        tensors, document = found
+        self.state = State.from_dict(document["state"])
+        self.job.emit("rewind", step=self.state.step)
+        prefix = "weights."
+        self.masters.load({n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)})
+        checkpoint.load_optimizer_state(self.optimizer, tensors, document["optimizer"])
+        self.schedule.load_state_dict(document["schedule"])
+        for group, rate in zip(self.optimizer.param_groups, document["rates"], strict=True):
+            group["lr"] = rate
+        checkpoint.load_random_states(tensors)
+        self.random = checkpoint.random_states()
+        self.validations.rewind({step for step, _ in self.state.validations})
+
+    def remaining_steps(self) -> Iterator[Step]:
+        """The steps after `state.step`, epoch by epoch."""
+        batch_size, accumulation = batch_shape(self.config)
+        per_epoch = steps_per_epoch(len(self.train), batch_size, accumulation)
+        while self.state.step < self.steps and not self.state.reason:
+            epoch, done = divmod(self.state.step, per_epoch)
+            steps = epoch_steps(
+                self.train.lengths,
+                seed=self.config.seed,
+                epoch=epoch,
+                batch_size=batch_size,
+                accumulation=accumulation,
+            )
+            yield from steps[done : done + self.steps - self.state.step]
+
+    def one_step(self, rows: Step) -> None:
+        """One optimiser step on one effective batch."""
+        started = time.perf_counter()
+        self.model.train()
+        batches = [collate(self.train, indices, self.device) for indices in rows]
+        trained = sum(len(batch.targets) for batch in batches)
+        loss = 0.0
+        try:
+            for batch in batches:
+                self.job.check_cancelled()
+                memory.guard(self.config, self.device)
+                part = loss_sum(self.model, batch) / trained
+                self.accelerator.backward(part)
+                loss += part.item()
+        except Cancelled:
+            self.optimizer.zero_grad()
+            raise
+        rate = self.optimizer.param_groups[0]["lr"]
+        norm = self.clip()
+        self.check_finite(loss, norm, rate)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.masters.publish()
+        self.schedule.step()
+        self.random = checkpoint.random_states()
+        self.report(loss, norm, rate, sum(batch.tokens for batch in batches), time.perf_counter() - started)
+
+    def clip(self) -> float:
+        """Clip the gradients and answer their norm before that."""
+        limit = self.config.max_grad_norm or math.inf
+        return float(self.accelerator.clip_grad_norm_(list(self.masters.weights.values()), limit))
+
+    def check_finite(self, loss: float, norm: float, rate: float) -> None:
+        """Stop before a broken step spoils the weights."""
+        if math.isfinite(loss) and math.isfinite(norm):
+            return
+        step = self.state.step + 1
+        self.job.metrics(step, {"train/loss": loss, "train/grad_norm": norm, "train/learning_rate": rate})
+        what = f"The training loss is {loss}" if not math.isfinite(loss) else f"The gradient norm is {norm}"
+        raise TunebenchError(
+            f"{what} at step {step}, at a learning rate of {rate:.3g}: training diverged.",
+            fix=f"Set learning_rate to {self.config.learning_rate or rate:.1g} / 10 or less, lengthen"
+            " warmup_steps, or set dtype to float32; the weights of the last checkpoint are sound.",
+            field="learning_rate",
+        )
+
+    def report(self, loss: float, norm: float, rate: float, tokens: int, seconds: float) -> None:
+        """Count the step and write down its metrics."""
+        state = self.state
+        state.step += 1
+        state.tokens_seen += tokens
+        state.train_seconds += seconds
+        state.curve.append((state.step, loss))
+        per_epoch = steps_per_epoch(len(self.train), *batch_shape(self.config))
+        self.job.metrics(
+            state.step,
+            {
+                "train/loss": loss,
+                "train/learning_rate": rate,
+                "train/grad_norm": norm,
+                "train/tokens_per_second": tokens / seconds,
+                "train/tokens_seen": state.tokens_seen,
+                "train/epoch": state.step / per_epoch,
+                "system/memory_gib": memory.peak_gib(self.device),
+            },
+        )
+        self.clock.stepped(state.step, seconds)
+        if self.clock.due():
+            self.job.progress(state.step, self.steps, "steps", "Training", self.clock.eta(state.step))
+
+    def validate_if_due(self) -> None:
+        """Evaluate the validation rows where this step asks for it; at step 0 under the base model."""
+        step = self.state.step
+        if step not in self.evaluation_steps or self.state.validated(step):
+            return
+        started = time.perf_counter()
+        adapter = METHODS[self.config.method].adapter
+        with base_weights(self.model) if step == 0 and adapter else nullcontext():
+            losses = self.measure(self.validation, "Evaluating the base model" if step == 0 else "Evaluating")
+        self.job.metrics(step, losses.metrics)
+        self.validations.add(step, losses)
+        if self.state.record(step, losses.loss, self.config):
+            weights = {name: p.detach() for name, p in trainable(self.model)}
+            checkpoint.save_best(self.job.dir.checkpoints, step, weights)
+        self.clock.evaluated(time.perf_counter() - started)
+        self.save_if_due(evaluated=step > 0)
+
+    def measure(self, rows: Rows, message: str) -> RowLosses:
+        """Losses of `rows` under the present weights, with progress."""
+
+        def on_batch(done: int) -> None:
+            self.job.check_cancelled()
+            memory.guard(self.config, self.device)
+            if self.clock.due():
+                eta = self.clock.eta(self.state.step)
+                self.job.progress(
+                    self.state.step, self.steps, "steps", f"{message} ({done} of {len(rows)} rows)", eta
+                )
+
+        return row_losses(
+            self.model,
+            rows,
+            batch_size=self.config.per_device_eval_batch_size,
+            device=self.device,
+            on_batch=on_batch,
+        )
+
+    def save_if_due(self, *, evaluated: bool = False) -> None:
+        """Write a checkpoint after a validation or a minute, unless writing them takes too much time."""
+        since = time.monotonic() - self.saved_at
+        if since * CHECKPOINT_SHARE >= self.save_seconds and (evaluated or since > CHECKPOINT_SECONDS):
+            self.save()
+
+    def save(self) -> None:
+        """Write a checkpoint of the last completed step."""
+        started = time.monotonic()
+        tensors, numbers = checkpoint.optimizer_state(self.optimizer)
+        tensors |= {f"weights.{name}": master for name, master in self.masters.weights.items()}
+        document = {
+            "state": self.state.to_dict(),
+            "optimizer": numbers,
+            "schedule": self.schedule.state_dict(),
+            "rates": [group["lr"] for group in self.optimizer.param_groups],
+        }
+        self.validations.write()
+        checkpoint.save(
+            self.job.dir.checkpoints, self.state.step, tensors | self.random, document, self.state.best_step
+        )
+        self.saved_at = time.monotonic()
+        self.save_seconds = self.saved_at - started
+
+    def finish(self) -> dict[str, Any]:
+        """Restore the best weights where the config asks for it."""
+        restored = self.state.step
+        best = self.state.best_step
+        if self.config.load_best_model_at_end and best is not None and best != self.state.step:
+            self.masters.load(checkpoint.load_best(self.job.dir.checkpoints, best))
+            restored = best
+        return {"reason": self.state.reason, "step": self.state.step, "restored_step": restored}
+
+    def release(self) -> Any:
+        """Hand the model out and let go of everything else that takes memory."""
+        model = self.accelerator.unwrap_model(self.model)
+        del self.model, self.masters, self.optimizer, self.schedule
+        self.accelerator.free_memory()
+        return model
+
+
+def batch_shape(config: TrainConfig) -> tuple[int, int]:
+    """(rows of a micro-batch, micro-batches of a step)."""
+    return config.per_device_train_batch_size, config.gradient_accumulation_steps
+
+
+def total_steps(config: TrainConfig, rows: int) -> int:
+    """Optimiser steps of the run, without early stopping; `config` is resolved."""
+    steps = math.ceil(steps_per_epoch(rows, *batch_shape(config)) * (config.num_train_epochs or 1))
+    return max(1, min(steps, config.max_steps or steps))
