@@ -1,10 +1,11 @@
 """What stands for a run everywhere: one chip of colour, name and status; and its verdict as a card.
 
-Everything here is Streamlit's own elements: names and messages are escaped Markdown, never HTML.
+Names and messages are escaped wherever they are drawn, as Markdown or as HTML.
 """
 
 from __future__ import annotations
 
+import html
 import json
 from typing import Any
 
@@ -14,7 +15,13 @@ from pages.components import charts, palette, wording
 from pages.components.session import plain
 from pages.components.wording import Status
 
-STATE_INK = {"green": palette.GOOD, "red": palette.BAD, "orange": "#d97a1a", "gray": palette.BASE}
+STATE_INK = {
+    "green": palette.GOOD,
+    "red": palette.BAD,
+    "orange": "#d97a1a",
+    "gray": palette.BASE,
+    "blue": palette.BUSY,
+}
 
 
 def badge(status: Status) -> str:
@@ -38,7 +45,21 @@ def chip(run: dict[str, Any], *, status: bool = True) -> str:
     return f"{shown} {status_badge(run['status'])}" if status else shown
 
 
-def run_link(run: dict[str, Any]) -> None:
+def run_chip(run: dict[str, Any]) -> str:
+    """Colour and status as HTML, for lists where the name beside it is a link already."""
+    status = wording.STATUSES[run["status"]]
+    ink = STATE_INK[status.color]
+    pill = (
+        f"color:{ink};background:color-mix(in srgb, {ink} 14%, transparent);border-radius:99px;padding:0 .5em"
+    )
+    dot = f"color:{palette.run_color(run['number'])};font-size:1.1em"
+    return (
+        f"<span style='white-space:nowrap'><span style='{dot}'>●</span> "
+        f"<span style='{pill};font-size:.82rem'>{html.escape(status.title)}</span></span>"
+    )
+
+
+def chip_link(run: dict[str, Any]) -> None:
     """The run's chip as a link to its page."""
     label = f"{dot(run['number'])} {plain(run['name'])}"
     st.page_link("pages/run.py", label=label, query_params={"run": run["run_id"]})

@@ -6,7 +6,8 @@ TRAIN = "#e08a2e"  # orange
 VALIDATION = "#0f9d8f"  # teal, as in the mark of the app
 BASE = "#7f8c92"  # grey: the base model's level
 BAD = "#d64545"  # red: not a number, overfitting
-GOOD = "#2e9e5b"
+GOOD = "#2e9e5b"  # green: learned, finished
+BUSY = "#3d86d6"  # blue: something works on it
 GRID = "rgba(127,140,146,0.18)"
 
 # Okabe and Ito's palette (2008) without black and yellow, with a violet and a maroon added.

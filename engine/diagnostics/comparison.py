@@ -1,0 +1,70 @@
+"""Several runs on the same held-out rows: which differ, by how much, and which can't be told apart.
+
+Every run is compared with the best one, in pairs over the rows that both held out. With k runs that is
+k - 1 comparisons, so each interval is at 1 - 0.05 / (k - 1) (Bonferroni): the chance that any of them
+errs stays at 5%.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from engine.diagnostics import phrasing
+from engine.diagnostics.statistics import Interval, ratio_interval
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much better `better` is than `other`, in nats a token; `interval` is None with `reason` said."""
+
+    better: str
+    other: str
+    interval: Interval | None
+    reason: str = ""
+
+    @property
+    def separated(self) -> bool:
+        """The difference can be told from noise."""
+        return self.interval is not None and (self.interval.above or self.interval.below)
+
+    @property
+    def sentence(self) -> str:
+        """The comparison in plain words."""
+        if self.interval is None:
+            return f"{self.better} and {self.other} can't be compared: {self.reason}."
+        gap = self.interval
+        rows = phrasing.plural(gap.n, "held-out row")
+        places = phrasing.decimals(gap.low, gap.high)
+        bounds = phrasing.interval(gap.low, gap.high, places)
+        if not self.separated:
+            least = phrasing.number(gap.detectable or 0.0, max(2, places))
+            seen = f"; the smallest difference that could be seen is {least}" if gap.detectable else ""
+            return f"{self.better} and {self.other} can't be told apart on {rows} ({bounds}){seen}."
+        first, second = (self.better, self.other) if gap.above else (self.other, self.better)
+        low, high = sorted((abs(gap.low or 0.0), abs(gap.high or 0.0)))
+        amount = phrasing.number(abs(gap.value), places)
+        return (
+            f"{first} is better than {second} by {amount} nats a token on {rows} "
+            f"({phrasing.interval(low, high, places)})."
+        )
+
+
+def difference(
+    better: str,
+    other: str,
+    better_loss: ArrayLike,
+    other_loss: ArrayLike,
+    tokens: ArrayLike,
+    *,
+    comparisons: int = 1,
+) -> Difference:
+    """`other` minus `better` in loss a token, over shared rows; arrays of summed nats and tokens, [rows]."""
+    gap = np.asarray(other_loss, np.float64) - np.asarray(better_loss, np.float64)
+    if not len(gap):
+        return Difference(better, other, None, "they held out no row in common")
+    if not np.isfinite(gap).all():
+        return Difference(better, other, None, "a loss is not a number")
+    return Difference(better, other, ratio_interval(gap, tokens, confidence=1 - 0.05 / max(1, comparisons)))

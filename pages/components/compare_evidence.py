@@ -1,0 +1,108 @@
+"""Which of the compared runs are surely better: gains with their intervals, and paired differences.
+
+Gains of two runs overlap far more often than their difference includes 0, because both saw the same rows.
+So runs are told apart by the paired bootstrap on the rows that both held out, never by their intervals.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from engine.diagnostics.comparison import Difference, difference
+from pages.components import charts, palette, run_reads, wording
+from pages.components.session import plain
+from store.errors import QueryError
+
+
+def judged_of(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The runs that have a verdict with a gain."""
+    return [run for run in runs if (run["verdict"] or {}).get("gain")]
+
+
+def draw_evidence(runs: list[dict[str, Any]]) -> None:
+    """The gains on one axis, and under them a sentence for each comparison with the best run."""
+    judged = judged_of(runs)
+    if not judged:
+        st.caption("None of these runs has a verdict yet; their curves can be compared all the same.")
+        return
+    with st.container(border=True):
+        st.markdown("**Gain over the base model on held-out rows**")
+        _draw_gains(judged)
+        for found in differences(judged):
+            icon = ":material/check_circle:" if found.separated else ":material/help:"
+            icon = ":material/block:" if found.interval is None else icon
+            st.markdown(f"{icon} {plain(found.sentence)}")
+        if len(judged) > 2:
+            st.caption(
+                f"Each against the best of {len(judged)} runs; intervals are widened for {len(judged) - 1} "
+                "comparisons (Bonferroni), so that the chance of any false one stays at 5%."
+            )
+        if len(judged) < len(runs):
+            st.caption(f"{len(judged)} of {len(runs)} runs have a verdict.")
+
+
+def _draw_gains(judged: list[dict[str, Any]]) -> None:
+    names = labels(judged)
+    rows = []
+    for run in sorted(judged, key=lambda run: -run["verdict"]["gain"]["value"]):
+        gain = run["verdict"]["gain"]
+        name = f"{names[run['run_id']]} · n {gain['n']:,}"
+        ink = palette.run_color(run["number"])
+        rows.append(charts.Estimate(name, gain["value"], gain["low"], gain["high"], ink))
+    figure = charts.interval_chart(rows, "Nats a token, 95% interval; right is better")
+    best = f"{rows[0].name}: {wording.signed(rows[0].value, 3)}"
+    st.plotly_chart(
+        figure, key="compare-gains", config={"displayModeBar": False}, alt=f"Gains; the largest is {best}"
+    )
+
+
+def labels(runs: list[dict[str, Any]]) -> dict[str, str]:
+    """run_id -> its name, with its number where another run here has the same name."""
+    names = [run["name"] for run in runs]
+    return {
+        run["run_id"]: f"{run['name']} #{run['number']}" if names.count(run["name"]) > 1 else run["name"]
+        for run in runs
+    }
+
+
+def differences(judged: list[dict[str, Any]]) -> list[Difference]:
+    """Each run against the one with the lowest held-out loss, over the rows that both held out."""
+    if len(judged) < 2:
+        return []
+    names = labels(judged)
+    best = min(judged, key=_tuned_loss)
+    others = [run for run in judged if run is not best]
+    return [_difference(best, run, names, len(others)) for run in sorted(others, key=_tuned_loss)]
+
+
+def _tuned_loss(run: dict[str, Any]) -> float:
+    loss = run["verdict"]["tuned"]["loss"]
+    return float("inf") if loss is None else float(loss)
+
+
+def _difference(
+    best: dict[str, Any], other: dict[str, Any], names: dict[str, str], comparisons: int
+) -> Difference:
+    pair = (names[best["run_id"]], names[other["run_id"]])
+    """Why they can't be compared, or by how much they differ."""
+    if best["data_fingerprint"] != other["data_fingerprint"]:
+        return Difference(*pair, None, "they were trained on different data")
+    split = best["verdict"]["gain"]["split"]
+    if split != other["verdict"]["gain"]["split"]:
+        return Difference(*pair, None, "one was judged on test rows, the other on validation rows")
+    return _paired(best["run_id"], other["run_id"], split, *pair, comparisons)
+
+
+@st.cache_data(ttl=600, max_entries=128, show_spinner="Comparing row by row …")
+def _paired(first: str, second: str, split: str, name: str, other: str, comparisons: int) -> Difference:
+    try:
+        rows = run_reads.shared_rows(first, second, split)
+    except QueryError:
+        return Difference(name, other, None, "the losses of single rows of one of them are not there")
+    if not all(rows["same_tokens"].to_pylist()):
+        return Difference(name, other, None, "they count the tokens of the same rows differently")
+    columns = [np.asarray(rows[column].to_numpy()) for column in ("first_loss", "second_loss", "tokens")]
+    return difference(name, other, *columns, comparisons=comparisons)

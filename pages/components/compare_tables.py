@@ -1,0 +1,94 @@
+"""The numbers of several runs side by side, and the settings in which they differ."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from pages.components import quantities, wording
+from pages.components.compare_evidence import differences, judged_of, labels
+
+NAMED = frozenset({"name", "notes"})  # differ by their nature
+
+
+def draw_numbers(runs: list[dict[str, Any]]) -> None:
+    """A line a run: gain with interval and n, held-out figures, cost; a best one is marked if it is sure."""
+    st.subheader("Numbers", anchor=False)
+    winner = surely_best(runs)
+    names = labels(runs)
+    rows = [_numbers(run, names[run["run_id"]], run["run_id"] == winner) for run in runs]
+    st.dataframe(pd.DataFrame(rows), hide_index=True, key="compare-numbers", alt="Numbers of each run")
+    if winner is None and sum(bool(run["verdict"]) for run in runs) > 1:
+        st.caption("No run is marked as the best: the differences can't be told from noise.")
+
+
+def surely_best(runs: list[dict[str, Any]]) -> str | None:
+    """The run that is better than each of the others beyond noise, if there is one."""
+    judged = judged_of(runs)
+    found = differences(judged)
+    if not found or not all(d.interval is not None and d.interval.above for d in found):
+        return None
+    return min(judged, key=lambda run: run["verdict"]["tuned"]["loss"])["run_id"]
+
+
+def _numbers(run: dict[str, Any], name: str, best: bool) -> dict[str, Any]:
+    verdict, facts = run["verdict"] or {}, run["facts"]
+    base, tuned, gain = verdict.get("base", {}), verdict.get("tuned", {}), verdict.get("gain")
+    memory, accuracy = facts.get("peak_memory_gib"), tuned.get("token_accuracy")
+    return {
+        "Run": f"{name} ★ best" if best else name,
+        "Gain ↑ (95% interval)": wording.estimate(gain),
+        "n": str(gain["n"]) if gain else "–",
+        "Held-out loss ↓": wording.transition(base.get("loss"), tuned.get("loss")) if verdict else "–",
+        "Perplexity ↓": wording.number(tuned.get("perplexity"), 2),
+        "Token accuracy ↑": "–" if accuracy is None else f"{accuracy:.1%}",
+        "Best validation loss ↓": wording.number(run["best_eval_loss"]),
+        "at step": "–" if run["best_step"] is None else f"{run['best_step']:,}",
+        "Took": wording.duration(run),
+        "Trained parameters": _count(facts.get("trainable_parameters")),
+        "Peak memory ↓": "–" if memory is None else quantities.gib(memory),
+        "Status": wording.STATUSES[run["status"]].title,
+    }
+
+
+def _count(value: float | None) -> str:
+    return "–" if value is None else quantities.parameters(value)
+
+
+def draw_settings(runs: list[dict[str, Any]]) -> None:
+    """A line a setting, a column a run; only those that differ unless all are asked for."""
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        st.subheader("Settings that differ", anchor=False, width="content")
+        everything = st.toggle("Show all settings", key="compare-all-settings")
+    table = settings(runs, everything=everything)
+    if not table:
+        if len(runs) > 1:
+            st.caption("These runs have the same settings, data and model.")
+        return
+    st.dataframe(pd.DataFrame(table), hide_index=True, key="compare-settings", alt="Settings of each run")
+
+
+def settings(runs: list[dict[str, Any]], *, everything: bool = False) -> list[dict[str, str]]:
+    """Rows of {"Setting", run: value}; of one run alone everything is shown."""
+    names = labels(runs)
+    documents = [{**run["config"], "data fingerprint": run["data_fingerprint"]} for run in runs]
+    fields = list(dict.fromkeys(field for document in documents for field in document))
+    table = []
+    for field in fields:
+        values = [_shown(document.get(field)) for document in documents]
+        if everything or (field not in NAMED and len(set(values)) > 1):
+            table.append(
+                {"Setting": field} | dict(zip((names[run["run_id"]] for run in runs), values, strict=True))
+            )
+    return table
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return wording.compact(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,92 @@
+"""The four numbers that a finished run comes down to, from base to tuned, each with its interval."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import streamlit as st
+
+from engine.diagnostics import phrasing
+from pages.components import wording
+
+Ink = Literal["green", "red", "gray"]
+INKS: dict[int, Ink] = {1: "green", -1: "red", 0: "gray"}
+
+
+def draw_key_numbers(verdict: dict[str, Any]) -> None:
+    """Loss, perplexity and token accuracy on held-out rows, and whether it overfits."""
+    base, tuned, gain = verdict["base"], verdict["tuned"], verdict["gain"]
+    accuracy = verdict.get("accuracy_gain")
+    shares = [None if m["token_accuracy"] is None else 100 * m["token_accuracy"] for m in (base, tuned)]
+    points = f"{wording.estimate(accuracy, scale=100)} points" if accuracy else None
+    with st.grid(4, min_column_width=190):
+        _change("Held-out loss", base["loss"], tuned["loss"], 3, _loss_delta(gain), _sign(gain))
+        ratio = _perplexity_delta(gain)
+        _change("Perplexity", base["perplexity"], tuned["perplexity"], 2, ratio, _sign(gain))
+        _change("Token accuracy, %", shares[0], shares[1], 1, points, _sign(accuracy), rises=True)
+        _overfitting(verdict["overfitting"])
+    split = "test rows, which only the verdict sees"
+    if gain and gain["split"] != "test":
+        split = "validation rows"
+    st.caption(
+        f"Base → tuned on {tuned['n']:,} {split}, with {tuned['tokens']:,} trained tokens; 95% intervals of "
+        "the change by paired bootstrap over rows."
+    )
+
+
+def _overfitting(shape: dict[str, Any]) -> None:
+    best, since = shape["best_step"], shape["since_step"]
+    note = f"best step {best:,}" if best is not None else None
+    ink: Ink = "red" if since is not None else "green" if shape["state"] == "none" else "gray"
+    value = f"Since step {since:,}" if since is not None else shape["state"].capitalize()
+    st.metric("Overfitting", value, note, delta_color=ink, delta_arrow="off", border=True, height="stretch")
+
+
+def _change(
+    label: str,
+    before: float | None,
+    after: float | None,
+    places: int,
+    delta: str | None,
+    sign: int,
+    *,
+    rises: bool = False,
+) -> None:
+    """One number from base to tuned; `sign` says whether the change is surely for the better or worse."""
+    up = (sign > 0) == rises
+    st.metric(
+        label,
+        wording.transition(before, after, places),
+        delta,
+        delta_color=INKS[sign],
+        delta_arrow="off" if not sign else "up" if up else "down",
+        border=True,
+        height="stretch",
+    )
+
+
+def _sign(interval: dict[str, Any] | None) -> int:
+    """1 surely better, -1 surely worse, 0 can't be told."""
+    if not interval or interval["low"] is None:
+        return 0
+    return 1 if interval["low"] > 0 else -1 if interval["high"] < 0 else 0
+
+
+def _loss_delta(gain: dict[str, Any] | None) -> str | None:
+    """The change of the loss, which is minus the gain."""
+    if not gain:
+        return None
+    low, high = gain["low"], gain["high"]
+    known = low is not None and high is not None
+    bounds = {"low": -high if known else None, "high": -low if known else None}
+    return wording.estimate({"value": -gain["value"], **bounds})
+
+
+def _perplexity_delta(gain: dict[str, Any] | None) -> str | None:
+    """Of perplexity the ratio is what a gain in nats gives: exp(-gain)."""
+    if not gain or gain["low"] is None:
+        return None
+    low, value, high = (math.exp(-gain[part]) for part in ("high", "value", "low"))
+    places = phrasing.decimals(low, high)
+    return f"×{phrasing.number(value, places)} ({phrasing.interval(low, high, places)})"

@@ -1,0 +1,109 @@
+"""The head of a run's page: who it is, what can be done with it, and what it wants its user to know."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from pages.components import quantities, run_reads, wording
+from pages.components.chips import dot, status_badge
+from pages.components.session import act, plain
+from store.config import METHOD_TITLES
+from store.states import ALIVE, RESUMABLE
+
+
+def draw_header(run: dict[str, Any]) -> None:
+    """Name, status, facts in a line, and the actions that its state allows."""
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        with st.container(width="content", gap=None):
+            name = f"{dot(run['number'])} {plain(run['name'])}"
+            st.title(name, anchor=False, width="content")
+        _actions(run)
+    st.markdown(f"{status_badge(run['status'])} {_facts(run)}")
+    if run["notes"]:
+        st.caption(plain(run["notes"]))
+
+
+def _facts(run: dict[str, Any]) -> str:
+    parts = [
+        METHOD_TITLES.get(run["method"], run["method"]),
+        plain(str(run["model"]).rstrip("/").rsplit("/", 1)[-1]),
+        plain(run["dataset_name"]),
+        f"launched {quantities.ago(run['created_at'])}",
+    ]
+    took = wording.duration(run)
+    if took != "–":
+        parts.append(f"took {took}")
+    if run["attempt"] > 1:
+        parts.append(f"attempt {run['attempt']}")
+    return f":gray[{' · '.join(parts)}]"
+
+
+def _actions(run: dict[str, Any]) -> None:
+    run_id, status = run["run_id"], run["status"]
+    with st.container(horizontal=True, width="content", gap="small"):
+        if status in ALIVE:
+            stopping = bool(run["cancel_requested_at"])
+            label = "Stopping" if stopping else "Cancel"
+            if st.button(label, icon=":material/stop_circle:", disabled=stopping, key="run-cancel"):
+                _act("cancel", run_id, "It stops at the next step and leaves a checkpoint.")
+        if status in RESUMABLE and st.button(
+            "Resume", icon=":material/resume:", type="primary", key="run-resume"
+        ):
+            _act("resume", run_id, "It goes on from its last checkpoint.")
+        if st.button(
+            "Clone", icon=":material/content_copy:", key="run-clone", help="Launch with this config"
+        ):
+            st.switch_page("pages/launch.py", query_params={"from": run_id})
+        if status == "finished" and st.button(
+            "Compare", icon=":material/stacked_line_chart:", key="run-compare"
+        ):
+            st.switch_page("pages/compare.py", query_params={"runs": run_id})
+        _more(run)
+
+
+def _more(run: dict[str, Any]) -> None:
+    with st.popover("More", icon=":material/more_horiz:", key="run-more"):
+        with st.form("run-edit", border=False):
+            name = st.text_input("Name", run["name"], max_chars=120)
+            notes = st.text_area("Notes", run["notes"], max_chars=10_000, height=120)
+            saved = st.form_submit_button("Save", icon=":material/save:")
+        if (
+            saved
+            and act("edit_run", {"run": run["run_id"], "name": name, "notes": notes}, "Saved") is not None
+        ):
+            st.rerun()
+        if run["status"] in ALIVE:
+            st.caption("Cancel the run before you delete it.")
+        elif st.button("Delete", icon=":material/delete:", key="run-delete"):
+            _confirm_delete(run)
+
+
+@st.dialog("Delete this run?")
+def _confirm_delete(run: dict[str, Any]) -> None:
+    st.markdown(
+        f"**{plain(run['name'])}** goes for good, with its curves, samples, checkpoints and trained weights."
+    )
+    if (
+        st.button("Delete for good", type="primary", icon=":material/delete:", key="run-delete-sure")
+        and act("delete", {"job": run["run_id"]}, "Deleted") is not None
+    ):
+        st.switch_page("pages/overview.py")
+
+
+def _act(command: str, run_id: str, done: str) -> None:
+    if act(command, {"job": run_id}, done) is not None:
+        st.rerun()
+
+
+def draw_alerts(run: dict[str, Any]) -> None:
+    """What the run wants its user to know, the same thing once."""
+    seen: dict[str, str] = {}
+    for alert in run_reads.alerts(run["run_id"]):
+        seen[alert["message"]] = alert["level"]
+    for message, level in seen.items():
+        if level == "warning":
+            st.warning(plain(message), icon=":material/warning:")
+        else:
+            st.info(plain(message), icon=":material/info:")

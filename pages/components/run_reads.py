@@ -1,0 +1,104 @@
+"""What the screens of single runs read: curves, log, samples, alerts.
+
+A live curve asks for its new points alone: what came before is kept in the session, as long as count and
+sum still agree with the store's summary (a resume voids points, and then the curve is asked for anew).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import streamlit as st
+
+from pages.components import reads
+from pages.components.session import client, remembered
+from store import jobs, metrics, row_losses, runs
+
+BUCKETS = 600
+KEPT = "live-curves"
+
+
+def find(run: str) -> dict[str, Any]:
+    """The run with this id or name, as it is now. Raises NotFoundError."""
+    run_id = reads.run(run)["run_id"]
+    return reads.runs_by_id((run_id,))[run_id]
+
+
+@remembered
+@st.cache_data(ttl=reads.LIVE, max_entries=64, show_spinner=False)
+def summaries(run_id: str) -> dict[str, dict[str, Any]]:
+    """metric name -> its summary row."""
+    return {row["name"]: row for row in metrics.summaries(client(), [run_id])}
+
+
+@remembered
+@st.cache_data(ttl=reads.LIVE, max_entries=64, show_spinner=False)
+def alerts(job_id: str) -> list[dict[str, Any]]:
+    return runs.alerts(client(), job_id)
+
+
+@remembered
+@st.cache_data(ttl=reads.CALM, max_entries=32, show_spinner=False)
+def predictions(run_id: str) -> list[dict[str, Any]]:
+    return runs.predictions(client(), run_id)
+
+
+@remembered
+@st.cache_data(ttl=reads.LIVE, max_entries=16, show_spinner=False)
+def log(job_id: str, tail: int) -> dict[str, Any]:
+    return client().log(job_id, tail=tail)
+
+
+@st.cache_data(ttl=reads.LIVE, max_entries=64, show_spinner=False)
+def job_statuses(job_ids: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    return jobs.statuses(client(), job_ids)
+
+
+@st.cache_data(ttl=600, max_entries=64, show_spinner=False)
+def shared_rows(first: str, second: str, split: str) -> pa.Table:
+    return row_losses.shared(client(), first, second, split)
+
+
+@remembered
+@st.cache_data(ttl=600, max_entries=512, show_spinner=False)
+def curve(run_id: str, name: str, count: int, total: float | None) -> pa.Table:
+    """The whole curve; `count` and `total` of its summary say which state of it this is."""
+    return metrics.curve(client(), run_id, name, buckets=BUCKETS)
+
+
+def live_curve(run_id: str, name: str) -> pa.Table:
+    """The curve of a run that may still go on: what the session has, and the points after it."""
+    summary = summaries(run_id).get(name)
+    if summary is None:
+        return metrics.curve(client(), run_id, name, buckets=BUCKETS)
+    kept: dict[tuple[str, str], pa.Table] = st.session_state.setdefault(KEPT, {})
+    for other in [key for key in kept if key[0] != run_id]:
+        del kept[other]
+    table = kept.get((run_id, name))
+    if table is not None and not agrees(table, summary):
+        table = _extended(run_id, name, table)
+    if table is None or not agrees(table, summary) or table.num_rows > 2 * BUCKETS:
+        table = curve(run_id, name, summary["count"], summary["sum"])
+    kept[(run_id, name)] = table
+    return table
+
+
+def agrees(table: pa.Table, summary: dict[str, Any]) -> bool:
+    """The points that the table stands for are those of the summary, or those and later ones."""
+    count = pc.sum(table["count"]).as_py() or 0
+    if count != summary["count"]:
+        return bool(count > summary["count"])
+    finite = pc.subtract(table["count"], table["nonfinite"])
+    total = pc.sum(pc.multiply(table["mean"], finite)).as_py()
+    if total is None or summary["sum"] is None:
+        return (total or 0) == (summary["sum"] or 0)
+    return math.isclose(total, summary["sum"], rel_tol=1e-9, abs_tol=1e-9)
+
+
+def _extended(run_id: str, name: str, table: pa.Table) -> pa.Table:
+    last = pc.max(table["step"]).as_py()
+    fresh = metrics.curve(client(), run_id, name, buckets=BUCKETS, first=None if last is None else last + 1)
+    return pa.concat_tables([table, fresh])

@@ -1,0 +1,66 @@
+"""Run: did it learn, and how sure is that? One run from the queue to its verdict.
+
+The verdict stands at the top once there is one. Live parts are fragments that refresh only while the run
+is alive; when its status changes, the page is drawn once more. The link is `?run=ID` (or a name).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from pages.components import run_details, run_live, run_reads
+from pages.components.chips import verdict_card
+from pages.components.key_numbers import draw_key_numbers
+from pages.components.run_header import draw_alerts, draw_header
+from pages.components.run_picker import choose_run
+from pages.components.run_trouble import draw_trouble
+from pages.components.session import guarded, show_error
+from store.errors import NotFoundError
+from store.states import ALIVE
+
+TABS = {
+    ":material/monitoring: Learning": run_live.draw_learning,
+    ":material/forum: Samples": run_details.draw_samples,
+    ":material/terminal: Log": run_details.draw_log,
+    ":material/settings: Config": run_details.draw_config,
+}
+
+
+def main() -> None:
+    asked = st.query_params.get("run", "")
+    with guarded():
+        if not asked:
+            choose_run()
+            return
+        try:
+            run = run_reads.find(asked)
+        except NotFoundError as error:
+            show_error(error)
+            choose_run()
+            return
+        draw(run)
+
+
+def draw(run: dict[str, Any]) -> None:
+    alive = run["status"] in ALIVE
+    every = "2s" if alive else None
+    draw_header(run)
+    draw_alerts(run)
+    draw_trouble(run)
+    if run["verdict"]:
+        verdict_card(run["verdict"], run["run_id"])
+        draw_key_numbers(run["verdict"])
+    if run["status"] != "queued":
+        st.fragment(run_live.draw_live, run_every=every)(run["run_id"], run["status"])
+    else:
+        st.fragment(run_live.watch, run_every=every)(run["run_id"], run["status"])
+    tabs = st.tabs(list(TABS), on_change="rerun", key="run-tabs")
+    for tab, show in zip(tabs, TABS.values(), strict=True):
+        if tab.open:
+            with tab:
+                st.fragment(show, run_every=every)(run["run_id"])
+
+
+main()
