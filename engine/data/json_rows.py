@@ -40,7 +40,7 @@ class JsonLinesReader(LineReader):
                 row = decode(text)
             except json.JSONDecodeError as error:
                 start = max(0, error.pos - 80)
-                yield number, skipped(f"broken JSON ({error.msg})", text[start : error.pos + 80])
+                yield number, skipped(f"broken JSON ({error.msg.removesuffix(' at')})", text[start : error.pos + 80])
             except (ValueError, RecursionError):  # a number of thousands of digits; thousands of brackets
                 yield number, skipped("JSON that nests too deeply or holds too long a number", text)
             else:
@@ -148,7 +148,8 @@ class JsonArrayReader(Reader):
                     raise self._broken(f"a value is longer than {MAX_ROW_TEXT}") from error
                 if not at_end or not self._more():
                     self._advance(min(error.pos, len(self._text)))
-                    raise self._broken(error.msg[:1].lower() + error.msg[1:]) from error
+                    said = error.msg[:1].lower() + error.msg[1:].removesuffix(" at")
+                    raise self._broken("it ends in the middle" if at_end else said) from error
             except (ValueError, RecursionError) as error:
                 raise self._broken("a value nests too deeply or holds too long a number") from error
 

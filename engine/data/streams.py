@@ -50,7 +50,7 @@ class ByteStream:
             raise unreadable(path, error) from error
         self.compressed = self._raw.peek(2)[:2] == b"\x1f\x8b"
         self._file = gzip.GzipFile(fileobj=self._raw) if self.compressed else self._raw
-        self.unpacked = 0
+        self.unpacked = self._at = 0
         self.head = self.pull(HEAD)
         self.whole = len(self.head) < HEAD  # the head is all there is
         self._pending = self.head
@@ -85,7 +85,8 @@ class ByteStream:
         except OSError as error:
             raise unreadable(self.path, error) from error
         self.unpacked += size - missing
-        if self.compressed and self.unpacked > max(RATIO_FROM, MAX_RATIO * self._raw.tell()):
+        self._at = min(self._raw.tell(), self.size)
+        if self.compressed and self.unpacked > max(RATIO_FROM, MAX_RATIO * self._at):
             raise DataError(
                 f"{self.path.name} unpacks to more than {MAX_RATIO} times its size.",
                 fix="If it really holds that much text, unpack it and import the file.",
@@ -102,7 +103,7 @@ class ByteStream:
 
     def position(self) -> int:
         """Bytes of the file, as it lies on the disk, that have been read."""
-        return min(self._raw.tell(), self.size)
+        return self._at
 
     def close(self) -> None:
         self._file.close()
@@ -152,9 +153,10 @@ def detect_encoding(head: bytes, whole: bool) -> str | None:
             return "utf-16-le"
         if even > 0.7 * half and odd < 0.1 * half:
             return "utf-16-be"
-        return None
+        if len(start) < 100 or start.count(0) > 0.01 * len(start):
+            return None
     control = sum(start.count(byte) for byte in (*range(1, 9), *range(14, 27), *range(28, 32), 127))
-    if control > 0.02 * len(start):
+    if control > max(8, 0.02 * len(start)):
         return None
     try:
         codecs.getincrementaldecoder("utf-8")().decode(head, final=whole)

@@ -1,0 +1,84 @@
+"""Runs the jobs of `engine.jobs` that work on data, in this process, on a home folder of the test."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from engine.data.readers import open_source
+from engine.data.rows import Reader, Skipped
+from engine.job import Job
+from store.config import Source
+from store.home import Home
+
+MODULES = {"import": "import_rows"}
+
+
+def make_job(home: Home, kind: str, config: dict[str, Any]) -> Job:
+    folder = home.jobs / f"{kind}-{len(list(home.jobs.iterdir()))}"
+    folder.mkdir()
+    order = {"job_id": folder.name, "kind": kind, "home": str(home.path), "config": config}
+    (folder / "config.json").write_text(json.dumps(order))
+    return Job(folder)
+
+
+def ask(home: Home, kind: str, **config: Any) -> dict[str, Any]:
+    module = importlib.import_module(f"engine.jobs.{MODULES.get(kind, kind)}")
+    return module.run(make_job(home, kind, config))
+
+
+@dataclass
+class Imported:
+    """A data set as an import left it."""
+
+    result: dict[str, Any]
+    rows: list[dict[str, Any]]
+    skipped: list[dict[str, Any]]
+    events: list[dict[str, Any]]
+
+    @property
+    def alerts(self) -> str:
+        return "\n".join(event["message"] for event in self.events if event["type"] == "alert")
+
+
+def import_file(home: Home, path: Path, **config: Any) -> Imported:
+    from engine.jobs import import_rows
+
+    job = make_job(home, "import", {"name": path.name, "source": {"path": str(path)}, **config})
+    result = import_rows.run(job)
+    rows = read(home.rows(result["fingerprint"]))
+    skipped = read(home.skipped(result["fingerprint"]))
+    assert (len(rows), len(skipped)) == (result["row_count"], result["skipped_count"])
+    events = [json.loads(line) for line in job.dir.events.read_text().splitlines()]
+    return Imported(result, rows, skipped, events)
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    table: pa.Table = pq.read_table(path)
+    return table.to_pylist()
+
+
+def open_file(home: Home, path: Path, **options: Any) -> Reader:
+    return open_source(home, Source(path=str(path)), **options)
+
+
+def read_all(
+    home: Home, path: Path, **options: Any
+) -> tuple[list[tuple[int, dict]], list[tuple[int, str]], Reader]:
+    """(line, row) of what was read, (line, reason) of what was skipped, and the reader afterwards."""
+    reader = open_file(home, path, **options)
+    items = list(reader.rows())
+    reader.close()
+    good = [(line, row) for line, row in items if isinstance(row, dict)]
+    bad = [(line, row.reason) for line, row in items if isinstance(row, Skipped)]
+    return good, bad, reader
+
+
+def reasons(reader: Reader) -> str:
+    return "\n".join(problem.reason for problem in reader.problems)
