@@ -11,14 +11,15 @@ from typing import Any
 import streamlit as st
 
 from pages.components import reads
-from pages.components.chips import run_chip
+from pages.components.chips import chip_link
 from pages.components.machine_view import machine_meters
 from pages.components.now import show_now
-from pages.components.run_list import drop_picked, pick_box, picked, run_numbers
-from pages.components.session import act, guarded, plain, watch_engine
+from pages.components.run_list import drop_picked, list_head, pick_box, picked, run_numbers
+from pages.components.session import act, guarded, watch_engine
 from store.states import ACTIVE
 
 PAGE = 20
+COLUMNS = [0.25, 2.6, 7]  # box, name, numbers
 SAMPLE = """
 The sample experiment fine-tunes a small real language model (SmolLM2, 135 million parameters) on 600
 entries of Python's own documentation, and ends with a verdict: did it learn, and how sure is that?
@@ -52,14 +53,14 @@ def _live(was_alive: bool) -> None:
         jobs, counts = reads.queue(), reads.status_counts()
         if bool(jobs) != was_alive:
             st.rerun()
+        if not counts:
+            _first_steps(jobs)
         st.html(machine_meters(reads.machine()))
         if jobs:
             st.subheader("Under way", anchor=False)
             show_now(jobs)
         if counts:
             _runs(counts)
-        else:
-            _first_steps(jobs)
 
 
 def _first_steps(jobs: list[dict[str, Any]]) -> None:
@@ -111,7 +112,8 @@ def _runs(counts: dict[str, int]) -> None:
     total = reads.run_count(search, statuses)
     _compare_bar(total, sum(counts.values()), counts, shown)
     pages = max(1, -(-total // PAGE))
-    slot = st.container(gap="xsmall")
+    st.columns(COLUMNS)[2].html(list_head())
+    slot = st.container(gap=None, key="runs-list")
     page = st.pagination(pages, key=f"runs-page-{search}-{'-'.join(statuses)}") if pages > 1 else 1
     with slot:
         for run in reads.runs(search, statuses, PAGE, (page - 1) * PAGE):
@@ -138,15 +140,12 @@ def _compare_bar(total: int, everything: int, counts: dict[str, int], shown: lis
 
 
 def _run_line(run: dict[str, Any]) -> None:
-    with st.container(border=True):
-        box, name, numbers = st.columns([0.3, 3.2, 7], vertical_alignment="center")
+    with st.container(key=f"run-line-{run['run_id']}"):
+        box, name, numbers = st.columns(COLUMNS, vertical_alignment="center")
         with box:
             pick_box(run)
         with name:
-            st.page_link(
-                "pages/run.py", label=f"**{plain(run['name'])}**", query_params={"run": run["run_id"]}
-            )
-            st.html(run_chip(run))
+            chip_link(run)
         numbers.html(run_numbers(run))
 
 

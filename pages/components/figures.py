@@ -14,10 +14,10 @@ RED = "#d64545"
 STYLE = """
 <style>
 .tb-grid {display: grid; gap: .7rem 1.4rem; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr))}
-.tb-grid dt, .tb-label {font-size: .82rem; opacity: .68; margin: 0}
-.tb-grid dd {margin: 0; font-weight: 600; font-variant-numeric: tabular-nums; overflow-wrap: anywhere}
-.tb-grid dd small {font-weight: 400; opacity: .68; font-size: .82rem; display: block; line-height: 1.35}
-.tb-bar {height: 6px; border-radius: 3px; margin: .28rem 0 .1rem; overflow: hidden;
+.tb-name, .tb-label {font-size: .84rem; opacity: .7; line-height: 1.5}
+.tb-value {font-weight: 600; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; line-height: 1.45}
+.tb-note {font-size: .84rem; opacity: .7; line-height: 1.35}
+.tb-bar {height: 6px; border-radius: 3px; margin: .2rem 0 .15rem; overflow: hidden;
   background: color-mix(in srgb, currentColor 12%, transparent)}
 .tb-bar div {height: 100%; border-radius: 3px; min-width: 2px}
 .tb-bar .working {width: 100%; opacity: .5; background: repeating-linear-gradient(115deg,
@@ -37,21 +37,25 @@ def bar(fraction: float | None, color: str = TEAL) -> str:
 def meter(label: str, value: str, fraction: float, note: str = "", warn: bool = True) -> str:
     """A labelled amount of something limited; amber from 80%, red from 95%, where being full is bad."""
     color = (RED if fraction >= 0.95 else AMBER if fraction >= 0.8 else TEAL) if warn else TEAL
-    small = f"<small>{html.escape(note)}</small>" if note else ""
-    return (
-        f"<div><dt>{html.escape(label)}</dt><dd>{html.escape(value)}{bar(fraction, color)}{small}</dd></div>"
-    )
+    return _figure(label, value, bar(fraction, color), note)
 
 
 def fact(label: str, value: str, note: str = "") -> str:
     """A labelled figure with what it rests on under it."""
-    small = f"<small>{html.escape(note)}</small>" if note else ""
-    return f"<div><dt>{html.escape(label)}</dt><dd>{html.escape(value)}{small}</dd></div>"
+    return _figure(label, value, "", note)
+
+
+def _figure(label: str, value: str, picture: str, note: str) -> str:
+    small = f"<div class='tb-note'>{html.escape(note)}</div>" if note else ""
+    return (
+        f"<div><div class='tb-name'>{html.escape(label)}</div>"
+        f"<div class='tb-value'>{html.escape(value)}</div>{picture}{small}</div>"
+    )
 
 
 def grid(parts: Iterable[str]) -> str:
     """Meters and facts side by side, as many a line as fit."""
-    return f"{STYLE}<dl class='tb-grid' style='margin:0'>{''.join(parts)}</dl>"
+    return f"{STYLE}<div class='tb-grid'>{''.join(parts)}</div>"
 
 
 def facts(rows: Sequence[tuple[str, str, str]]) -> str:

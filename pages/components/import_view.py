@@ -122,7 +122,7 @@ def _draw_mapping(found: dict[str, Any], scope: str) -> tuple[str, dict[str, str
     form = FORMATS[chosen]
     st.caption(form.help)
     columns = [column["name"] for column in found["columns"]]
-    guess = found["mapping"] if chosen == found["format"] else {}
+    guess = found["mappings"].get(chosen) or (found["mapping"] if chosen == found["format"] else {})
     mapping: dict[str, str] = {}
     typed = ("instruction",) if chosen == "text_label" else ()  # a sentence, not a column
     for role in (*form.required, *(role for role in form.optional if role not in typed)):

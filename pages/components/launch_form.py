@@ -7,6 +7,7 @@ was typed, with its error.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import streamlit as st
@@ -30,8 +31,10 @@ YAML_KEY, YAML_ERROR = "launch-yaml", "launch-yaml-error"
 
 
 def begin(query: Any) -> None:
-    """Fill the form once for each link: a run's config (`from`), a data set (`dataset`), or defaults."""
-    link = (query.get("from", ""), query.get("dataset", ""))
+    """Fill the form once for each link: a run's config (`from`) with fields changed (`change`, as JSON), a
+    data set (`dataset`), or the defaults. Raises ConfigError for a change that is none.
+    """
+    link = (query.get("from", ""), query.get("dataset", ""), query.get("change", ""))
     if st.session_state.get("launch-link") == link and fields.key("method") in st.session_state:
         return
     document: dict[str, Any] = {}
@@ -41,6 +44,8 @@ def begin(query: Any) -> None:
         document = fields.document()
     if link[1]:
         document["dataset"] = reads.dataset(link[1])["name"]
+    if link[2]:
+        document |= _change(link[2])
     if not document.get("dataset"):
         known = reads.datasets()
         document["dataset"] = known[0]["name"] if known else ""
@@ -58,6 +63,19 @@ def _cloned(run_id: str) -> dict[str, Any]:
     document["dataset"] = names.get(run["dataset_id"], run["dataset_name"])
     document["name"] = f"{run['name']} again"[:120]
     return document
+
+
+def _change(text: str) -> dict[str, Any]:
+    """The fields that a link changes, such as {"learning_rate": 5e-05}."""
+    try:
+        change = json.loads(text)
+    except ValueError:
+        change = None
+    if not isinstance(change, dict) or not set(change) <= set(TrainConfig.model_fields):
+        raise ConfigError(
+            f"The link asks for a change that is none: {text[:80]}", fix="Open it from the run's page again."
+        )
+    return change
 
 
 def draw_choices(notes: Notes) -> None:

@@ -8,35 +8,69 @@ from typing import Any
 import streamlit as st
 
 from engine.diagnostics import phrasing
-from pages.components import figures, quantities
+from pages.components import chips, figures, palette, quantities, wording
 from pages.components.progress import doing, fraction
 from pages.components.session import plain
 from store.config import METHOD_TITLES
 from store.states import ALIVE
 
 PICKED = "runs-picked"
+INKS = {  # mixed with the text's colour: dark enough on white, light enough on dark
+    "better": f"color: color-mix(in srgb, {palette.GOOD} 75%, currentColor)",
+    "worse": f"color: color-mix(in srgb, {palette.BAD} 80%, currentColor)",
+    "": "",
+}
+HEADINGS = ("Status", "Method and data", "Best validation loss", "Against the base model", "Started")
 STYLE = """
 <style>
-.tb-run {display: grid; gap: .15rem 1rem; align-items: center; line-height: 1.4;
-  grid-template-columns: minmax(11rem, 1.3fr) minmax(7rem, .8fr) minmax(11rem, 1.3fr) 5.5rem}
-.tb-run small {font-size: .82rem; opacity: .68; display: block}
-.tb-run .value {font-weight: 600; font-variant-numeric: tabular-nums}
-.tb-run .better {color: #12a594} .tb-run .worse {color: #d64545}
-@media (max-width: 640px) {.tb-run {grid-template-columns: 1fr 1fr}}
+.tb-run {display: grid; gap: .1rem 1rem; align-items: center; line-height: 1.35;
+  grid-template-columns: minmax(9rem, 1.1fr) minmax(8rem, 1.2fr) 6.5rem minmax(9.5rem, 1fr) 5.6rem}
+.tb-run small {font-size: .84rem; opacity: .7; display: block; overflow-wrap: anywhere}
+.tb-run b {font-weight: 600; font-variant-numeric: tabular-nums}
+.tb-run .pill {padding: .05em .6em; border-radius: 99px; font-size: .84rem; white-space: nowrap}
+.tb-run.head {font-size: .84rem; opacity: .7}
+.st-key-runs-list {border-top: 1px solid color-mix(in srgb, currentColor 14%, transparent)}
+.st-key-runs-list [class*="st-key-run-line-"] {padding: .3rem 0;
+  border-bottom: 1px solid color-mix(in srgb, currentColor 14%, transparent)}
+@media (max-width: 900px) {
+  .tb-run {grid-template-columns: 1fr 1fr; gap: .35rem 1rem} .tb-run.head {display: none}
+  .tb-run div[data-name]:not(:empty)::before {content: attr(data-name); display: block; font-size: .8rem;
+    opacity: .6}
+}
 </style>
 """
 
 
+def list_head() -> str:
+    """The line above the list, over the columns of `run_numbers`; holds the style of the list."""
+    cells = "".join(f"<div>{heading}</div>" for heading in HEADINGS)
+    return f"{figures.STYLE}{STYLE}<div class='tb-run head'>{cells}</div>"
+
+
 def run_numbers(run: dict[str, Any]) -> str:
     """What there is to say of one run beside its name, as a line of HTML."""
-    cells = "".join(f"<div>{cell}</div>" for cell in (_what(run), _loss(run), _gain(run), _when(run)))
-    return f"{figures.STYLE}{STYLE}<div class='tb-run'>{cells}</div>"
+    parts = (_status(run), _what(run), _loss(run), _gain(run), _when(run))
+    named = ("", "", HEADINGS[2], HEADINGS[3], "")
+    cells = "".join(
+        f"<div data-name='{name}'>{part}</div>" if name else f"<div>{part}</div>"
+        for name, part in zip(named, parts, strict=True)
+    )
+    return f"<div class='tb-run'>{cells}</div>"
 
 
-def _what(run: dict[str, Any]) -> str:
+def _status(run: dict[str, Any]) -> str:
     if run["status"] in ALIVE:
         bar = "" if run["status"] == "queued" else figures.bar(fraction(run))
         return f"{bar}<small>{html.escape(doing(run))}</small>"
+    status = wording.STATUSES[run["status"]]
+    ink = f"color-mix(in srgb, {chips.STATE_INK[status.color]} 72%, currentColor)"
+    back = f"color-mix(in srgb, {chips.STATE_INK[status.color]} 15%, transparent)"
+    return (
+        f"<span class='pill' style='background:{back}'><span style='color:{ink}'>{status.title}</span></span>"
+    )
+
+
+def _what(run: dict[str, Any]) -> str:
     method = METHOD_TITLES.get(run["method"], run["method"])
     return f"{html.escape(method)}<small>{html.escape(run['dataset_name'])}</small>"
 
@@ -46,7 +80,7 @@ def _loss(run: dict[str, Any]) -> str:
         return "<small>no validation yet</small>"
     base = run["base_eval_loss"]
     start = f"<small>from {phrasing.number(base, 3)}</small>" if base is not None else ""
-    return f"<span class='value'>{phrasing.number(run['best_eval_loss'], 3)}</span>{start}"
+    return f"<b>{phrasing.number(run['best_eval_loss'], 3)}</b>{start}"
 
 
 def _gain(run: dict[str, Any]) -> str:
@@ -61,7 +95,7 @@ def _gain(run: dict[str, Any]) -> str:
             word, kind = ("better by", "better") if better else ("worse by", "worse")
         value = phrasing.number(-gain["value"] if worse else gain["value"], places)
         return (
-            f"<span class='value {kind}'>{word} {value}</span>"
+            f"<b style='{INKS[kind]}'>{word} {value}</b>"
             f"<small>{phrasing.interval(low, high, places)}, n {gain['n']:,}</small>"
         )
     if run["best_eval_loss"] is None or run["base_eval_loss"] is None or not run["best_step"]:
@@ -70,7 +104,7 @@ def _gain(run: dict[str, Any]) -> str:
     kind = "better" if change < 0 else "worse"
     arrow = "↓" if change < 0 else "↑"
     shown = phrasing.number(abs(change), 3)
-    return f"<span class='value {kind}'>{arrow} {shown}</span><small>not tested yet</small>"
+    return f"<b style='{INKS[kind]}'>{arrow} {shown}</b><small>validation only, no verdict</small>"
 
 
 def _when(run: dict[str, Any]) -> str:

@@ -1,0 +1,127 @@
+"""Screens against a real engine: home folders seeded with nothing, little or much, one engine each."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from store.client import Client
+from store.errors import EngineUnavailable
+from store.home import Home
+from tests.pages.seed import seed
+from tests.tiny import write_model
+
+ROOT = Path(__file__).resolve().parents[2]
+APP = ROOT / "app.py"
+SECONDS = 60.0  # an AppTest run may take, on a machine that is busy with other tests
+Open = Callable[..., AppTest]
+
+
+@contextmanager
+def running_engine(home: Home) -> Iterator[Home]:
+    """A real engine process over `home` while the block runs."""
+    environment = {**os.environ, "TUNEBENCH_HOME": str(home.path), "TUNEBENCH_NO_SAMPLE": "1"}
+    log = open(home.logs / "test-engine.log", "wb")  # noqa: SIM115 (open as long as the process)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "engine"], cwd=ROOT, env=environment, stdout=log, stderr=log
+    )
+    try:
+        _wait_until_it_answers(home, process)
+        yield home
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(10)
+        log.close()
+
+
+def _wait_until_it_answers(home: Home, process: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        assert process.poll() is None, (home.logs / "test-engine.log").read_text()
+        try:
+            Client(home).health()
+            return
+        except EngineUnavailable:
+            time.sleep(0.1)
+    pytest.fail("the engine did not answer within 60 s")
+
+
+@pytest.fixture(scope="session")
+def empty_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    """A store without a single data set or run."""
+    with running_engine(seed(tmp_path_factory.mktemp("empty"), runs=0, sets=0)) as home:
+        yield home
+
+
+@pytest.fixture(scope="session")
+def little_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    """Five ended runs, two data sets, and a model of two layers that previews can load."""
+    home = seed(tmp_path_factory.mktemp("little"), runs=5, sets=2, rows=200)
+    write_model(home.models / "tiny-llama")
+    with running_engine(home):
+        yield home
+
+
+@pytest.fixture(scope="session")
+def full_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    """A thousand runs over sixty data sets."""
+    with running_engine(seed(tmp_path_factory.mktemp("full"), runs=1000, sets=60)) as home:
+        yield home
+
+
+@pytest.fixture
+def offline_home(tmp_path: Path) -> Home:
+    """A home folder in which no engine runs."""
+    return seed(tmp_path / "offline", runs=1, sets=1)
+
+
+@pytest.fixture
+def open_page(monkeypatch: pytest.MonkeyPatch) -> Open:
+    """`open_page(home, "pages/launch.py", dataset="d00000")`: the page of that link, run once."""
+
+    def open_it(home: Home, page: str = "pages/overview.py", **query: str) -> AppTest:
+        monkeypatch.setenv("TUNEBENCH_HOME", str(home.path))
+        st.cache_data.clear()
+        st.cache_resource.clear()
+        at = AppTest.from_file(str(APP), default_timeout=SECONDS)
+        at.run()
+        at.switch_page(page)
+        for name, value in query.items():
+            at.query_params[name] = value
+        at.run()
+        assert not at.exception, [error.value for error in at.exception]
+        return at
+
+    return open_it
+
+
+def everything_said(at: AppTest) -> str:
+    """All text that a person could read on the page, to look words up in."""
+    kinds = (
+        "title",
+        "header",
+        "subheader",
+        "markdown",
+        "caption",
+        "error",
+        "warning",
+        "info",
+        "success",
+        "text",
+    )
+    said = [str(element.value) for kind in kinds for element in at.get(kind)]
+    said += [element.proto.body for element in at.get("html")]
+    return "\n".join(said)
