@@ -61,3 +61,64 @@ def write_model(folder: Path, template: str | None = CHATML, seed: int = 0) -> P
     make_model(seed).save_pretrained(folder)
     make_tokenizer(template).save_pretrained(folder)
     return folder
+
+
+def write_rows(home: Any, fingerprint: str, rows: list[Any]) -> None:
+    """A data set of conversations, or of plain texts, where an import would have put it."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from engine.data.dataset import SCHEMA
+
+    texts = all(isinstance(row, str) for row in rows)
+    count = len(rows)
+    columns = {
+        "row_id": range(count),
+        "line": range(1, count + 1),
+        "messages": [None] * count if texts else rows,
+        "text": rows if texts else [" ".join(m["content"] for m in row) for row in rows],
+        "label": [None] * count,
+        "rejected": [None] * count,
+        "digest": range(count),
+        "source": ["{}"] * count,
+    }
+    home.rows(fingerprint).parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table({n: list(c) for n, c in columns.items()}, schema=SCHEMA), home.rows(fingerprint))
+
+
+def make_job(home: Any, name: str, *, kind: str = "chat", resume: bool = False, **fields: Any) -> Any:
+    """A train job on the data set `rows` of the home folder; a resumed one keeps its folder."""
+    from engine.job import Job
+    from store.config import TrainConfig
+    from store.jobdir import write_json
+
+    folder = home.jobs / name
+    folder.mkdir(exist_ok=True)
+    given = {"model": str(home.models / "tiny"), "dataset": "rows", "dtype": "float32", "sample_prompts": 2}
+    config = TrainConfig(**(given | fields)).resolved(100, 10_000)
+    order = {
+        "job_id": name,
+        "run_id": name,
+        "kind": "train",
+        "home": str(home.path),
+        "device": "cpu",
+        "attempt": 2 if resume else 1,
+        "resume": resume,
+        "config": config.model_dump(),
+        "dataset": {"fingerprint": "rows", "name": "rows", "kind": kind},
+        "split": {"split_seed": 0, "validation_size": 0.1, "test_size": 0.1},
+    }
+    write_json(folder / "config.json", order)
+    return Job(folder)
+
+
+def conversations(count: int) -> list[list[dict[str, str]]]:
+    """Short questions of different lengths, whose answers can be learned."""
+    colours = ["red", "green", "blue", "white"]
+    return [
+        [
+            {"role": "user", "content": f"Number {i}" + "?" * (i % 5)},
+            {"role": "assistant", "content": colours[i % 4] + " " + str(i % 4)},
+        ]
+        for i in range(count)
+    ]

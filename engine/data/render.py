@@ -103,7 +103,7 @@ def fitting_length(lengths: np.ndarray, positions: int | None) -> int:
 
 def render(
     tokenizer: Any,
-    row_ids: Sequence[int],
+    row_ids: Sequence[int] | np.ndarray,
     rows: Sequence[Messages] | Sequence[str],
     *,
     completion_only: bool = True,

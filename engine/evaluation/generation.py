@@ -15,7 +15,7 @@ class _EachToken(StoppingCriteria):
     def __init__(self, on_token: Callable[[], None]) -> None:
         self.on_token = on_token
 
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:  # type: ignore[override]
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
         self.on_token()
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 

@@ -23,6 +23,7 @@ from engine.jobs.convert import ensure
 from engine.tuning import memory, models, prepare
 from engine.tuning.methods import METHODS, base_weights, count_parameters, make_trainable
 from engine.tuning.precision import choose_dtype, device_name, dtype_name, versions
+from engine.tuning.prepare import Part
 from engine.tuning.train import Training, total_steps
 from store.config import Split, TrainConfig
 from store.errors import DataError
@@ -99,7 +100,7 @@ class _Run:
         self.report_rows(parts, limit)
         return parts["train"].rows, parts["validation"].rows, parts["test"].rows
 
-    def report_rows(self, parts: dict[str, prepare.Part], limit: int) -> None:
+    def report_rows(self, parts: dict[str, Part], limit: int) -> None:
         """Facts and alerts about the rows. Raises DataError where a part has no trained token at all."""
         train = parts["train"]
         for name in ("train", "validation"):

@@ -155,7 +155,15 @@ def load_model(config: TrainConfig, source: str, device: str, dtype: torch.dtype
             source, use_safetensors=True, trust_remote_code=config.trust_remote_code, **options
         )
     model.config.use_cache = False
-    return model if config.method == "qlora" else model.to(device)
+    if config.method != "qlora":
+        return model.to(device)
+    for module in model.modules():
+        # On a CPU with AVX-512 BF16 an evaluation would repack the 4-bit weights in place: it rounds their
+        # scales to bf16, refuses some widths, and breaks dequantisation later. Training and evaluation
+        # must see the same weights.
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    return model
 
 
 class _explained:

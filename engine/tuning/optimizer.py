@@ -67,7 +67,7 @@ def _move_gradient(master: torch.nn.Parameter) -> Any:
 def make_optimizer(model: Any, masters: Masters, config: TrainConfig) -> torch.optim.Optimizer:
     """AdamW in the variant `config.optim`, with weight decay where Trainer would apply it."""
     decayed = set(get_parameter_names(model, [torch.nn.LayerNorm], list(NOT_DECAYED)))
-    groups = [
+    groups: list[dict[str, Any]] = [
         {
             "params": [p for n, p in masters.weights.items() if n in decayed],
             "weight_decay": config.weight_decay,

@@ -19,7 +19,7 @@ from store.config import Split, TrainConfig
 from store.errors import ConfigError, DataError
 from store.home import Home
 
-PARTS = ("train", "validation", "test")
+PARTS = split.PARTS
 
 
 @dataclass

@@ -1,0 +1,245 @@
+"""The train job, whole, on a two-layer model: it learns, counts, stops, resumes and leaves what it should."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from engine.job import Cancelled, Job
+from engine.jobs import train
+from engine.tuning import memory
+from store.errors import ConfigError, DataError, TunebenchError
+from store.home import Home
+from tests.tiny import conversations, make_job, write_model, write_rows
+
+QUICK = {
+    "per_device_train_batch_size": 4,
+    "gradient_accumulation_steps": 2,
+    "num_train_epochs": 2,
+    "learning_rate": 1e-3,
+    "evaluations": 3,
+    "max_new_tokens": 4,
+}
+
+# embeddings (tied), then by layer q and o, k and v, gate, up and down, two norms; the last norm
+BASE_PARAMETERS = 259 * 32 + 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64 + 2 * 32) + 32
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    home = Home(tmp_path / "home").create()
+    write_model(home.models / "tiny")
+    write_rows(home, "rows", conversations(60))
+    return home
+
+
+def events(job: Job, kind: str) -> list[dict[str, Any]]:
+    lines = job.dir.events.read_text().splitlines()
+    return [event for event in map(json.loads, lines) if event["type"] == kind]
+
+
+def series(job: Job, name: str) -> list[tuple[int, float]]:
+    return [(e["step"], e["values"][name]) for e in events(job, "metrics") if name in e["values"]]
+
+
+def facts(job: Job) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    for event in events(job, "facts"):
+        merged |= event["facts"]
+    return merged
+
+
+def test_overfits_eight_rows(home: Home) -> None:
+    job = make_job(
+        home, "run", method="full", learning_rate=1e-2, max_train_rows=8, num_train_epochs=200,
+        per_device_train_batch_size=8, gradient_accumulation_steps=1, early_stopping=False, evaluations=1,
+        load_best_model_at_end=False,
+    )  # fmt: skip
+    train.run(job)
+    losses = series(job, "train/loss")
+    assert losses[0][1] > 5
+    assert losses[-1][1] < 0.05
+
+
+def test_a_whole_run_leaves_what_it_promises(home: Home) -> None:
+    job = make_job(home, "run", **QUICK)
+    verdict = train.run(job)["verdict"]
+    statuses = [event["status"] for event in events(job, "status")]
+    assert statuses == ["preparing", "training", "evaluating"]
+    assert [step for step, _ in series(job, "eval/loss")] == [0, 3, 5, 8]
+    assert [step for step, _ in series(job, "train/loss")] == list(range(1, 9))
+    assert verdict["gain"]["split"] == "test"
+    assert verdict["stopped"] == {"reason": "epochs", "step": 8, "restored_step": 8}
+    assert facts(job)["rows"] == _rows(job)
+    assert facts(job)["steps"] == 8
+    predictions = pq.read_table(job.dir.predictions).to_pylist()
+    assert len(predictions) == 2
+    assert set(predictions[0]) == {"row_id", "split", "prompt", "reference", "base", "tuned"}
+    assert predictions[0]["prompt"].startswith("Number ")
+    losses = pq.read_table(job.dir.row_losses)
+    assert losses.num_rows == _rows(job)["test"]
+    assert sum(losses["base_loss"].to_pylist()) / sum(losses["tokens"].to_pylist()) == pytest.approx(
+        verdict["base"]["loss"]
+    )
+    assert sorted(path.name for path in job.dir.model.glob("*.safetensors")) == ["adapter_model.safetensors"]
+    assert not list(job.dir.path.rglob("*.bin"))
+    assert not job.dir.checkpoints.exists()
+    assert not list(job.dir.path.glob(".*"))
+
+
+def _rows(job: Job) -> dict[str, int]:
+    sides = pq.read_table(job.dir.split)["split"].to_pylist()
+    return {side: sides.count(side) for side in ("train", "validation", "test")}
+
+
+def test_an_untrained_adapter_is_the_base_model(home: Home) -> None:
+    job = make_job(home, "run", **(QUICK | {"learning_rate": 1e-12, "weight_decay": 0.0}))
+    verdict = train.run(job)["verdict"]
+    assert verdict["base"]["loss"] == pytest.approx(verdict["tuned"]["loss"], abs=1e-6)
+    base = series(job, "eval/loss")[0][1]
+    assert base == pytest.approx(series(job, "eval/loss")[-1][1], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("fields", "trained"),
+    [
+        # per layer q 32·32, k and v 32·16, o 32·32, gate, up and down 32·64: r (in + out) for each
+        ({"method": "lora", "r": 4}, 2 * 4 * (64 + 48 + 48 + 64 + 3 * 96)),
+        ({"method": "lora", "r": 4, "target_modules": ["q_proj"]}, 2 * 4 * 64),
+        ({"method": "qlora", "r": 4}, 2 * 4 * (64 + 48 + 48 + 64 + 3 * 96)),
+        ({"method": "full"}, BASE_PARAMETERS),
+    ],
+)
+def test_trainable_parameters_are_counted_exactly(home: Home, fields: dict[str, Any], trained: int) -> None:
+    job = make_job(home, "run", **(QUICK | fields | {"max_steps": 1, "evaluations": 1}))
+    train.run(job)
+    assert facts(job)["trainable_parameters"] == trained
+    added = trained if fields["method"] != "full" else 0
+    assert facts(job)["total_parameters"] == BASE_PARAMETERS + added
+
+
+def test_resumed_equals_uninterrupted(home: Home) -> None:
+    fields = QUICK | {"lora_dropout": 0.1}
+    whole = make_job(home, "whole", **fields)
+    train.run(whole)
+    for stop_at in (1, 4, 7):
+        cut = make_job(home, f"cut{stop_at}", **fields)
+        cancel_when(cut, lambda e, n=stop_at: e.get("step") == n and "train/loss" in e.get("values", {}))
+        with pytest.raises(Cancelled):
+            train.run(cut)
+        assert (cut.dir.checkpoints / f"step-{stop_at:08d}" / "state.json").exists()
+        resumed = make_job(home, f"cut{stop_at}", resume=True, **fields)
+        train.run(resumed)
+        assert events(resumed, "rewind")[0]["step"] == stop_at
+        for name in (
+            "train/loss",
+            "train/grad_norm",
+            "train/learning_rate",
+            "eval/loss",
+            "train/tokens_seen",
+        ):
+            assert series(resumed, name) == series(whole, name), name
+        for file in ("eval_rows.parquet", "row_losses.parquet", "predictions.parquet"):
+            assert pq.read_table(resumed.dir.path / file) == pq.read_table(whole.dir.path / file)
+        assert weights(resumed) == weights(whole)
+
+
+def weights(job: Job) -> bytes:
+    return (job.dir.model / "adapter_model.safetensors").read_bytes()
+
+
+def cancel_when(job: Job, condition: Callable[[dict[str, Any]], bool]) -> None:
+    """Ask the job to stop as soon as it emits an event for which the condition holds."""
+    emit = job.emit
+
+    def emit_and_cancel(type: str, **fields: Any) -> None:
+        emit(type, **fields)
+        if condition(fields):
+            job.cancel_requested.set()
+
+    job.emit = emit_and_cancel  # type: ignore[method-assign]
+
+
+def test_a_resume_without_a_checkpoint_starts_over(home: Home) -> None:
+    job = make_job(home, "run", resume=True, **QUICK)
+    train.run(job)
+    assert events(job, "rewind") == [{"type": "rewind", "at": events(job, "rewind")[0]["at"], "step": -1}]
+    assert series(job, "eval/loss")[0][0] == 0
+
+
+def test_a_loss_that_is_not_a_number_stops_with_the_step(home: Home, monkeypatch: Any) -> None:
+    from engine.tuning import train as loop
+
+    real, calls = loop.loss_sum, iter(range(100))
+    monkeypatch.setattr(
+        loop, "loss_sum", lambda model, batch: real(model, batch) * (math.nan if next(calls) >= 5 else 1)
+    )
+    with pytest.raises(TunebenchError, match="loss is nan at step 3") as caught:
+        train.run(make_job(home, "run", **QUICK))
+    assert caught.value.field == "learning_rate"
+
+
+def test_early_stopping_restores_the_best_step(home: Home) -> None:
+    # a rate so high that the model gets worse on held-out rows after its first steps
+    job = make_job(
+        home, "run", method="full", learning_rate=0.05, num_train_epochs=40, evaluations=40,
+        per_device_train_batch_size=8, gradient_accumulation_steps=1, lr_scheduler_type="constant",
+    )  # fmt: skip
+    verdict = train.run(job)["verdict"]
+    losses = dict(series(job, "eval/loss"))
+    best = min((step for step in losses if step), key=lambda step: losses[step])
+    assert verdict["stopped"]["reason"] == "early_stopping"
+    assert verdict["stopped"]["restored_step"] == best < verdict["stopped"]["step"]
+
+
+def test_memory_that_runs_out_says_what_to_change(home: Home, monkeypatch: Any) -> None:
+    monkeypatch.setattr(memory, "available_gib", lambda device: (0.1, 16.0))
+    with pytest.raises(memory.OutOfMemory, match=r"0\.1 of 16\.0 GiB are left") as caught:
+        train.run(make_job(home, "run", **QUICK))
+    assert "per_device_train_batch_size to 2" in caught.value.fix
+    assert caught.value.to_dict()["error"] == "OutOfMemory"
+
+
+def test_rows_that_can_not_be_trained_are_counted_or_refused(home: Home) -> None:
+    rows = conversations(60)
+    for row in rows[::10]:
+        del row[1]
+    write_rows(home, "rows", rows)
+    job = make_job(home, "run", **(QUICK | {"max_steps": 1}))
+    train.run(job)
+    dropped = facts(job)["untrained_rows"]
+    assert dropped == _rows(job)["train"] - facts(job)["rows"]["train"] > 0
+    assert any("no assistant turn" in alert["message"] for alert in events(job, "alert"))
+    write_rows(home, "rows", [row[:1] for row in rows])
+    home.cache.joinpath("tokens").rename(home.cache / "old")
+    with pytest.raises(DataError, match="no assistant turn"):
+        train.run(make_job(home, "all", **QUICK))
+
+
+def test_plain_text_trains_and_continues_prompts(home: Home) -> None:
+    write_rows(home, "rows", [f"The {i}th of many lines of a plain text, repeated." for i in range(60)])
+    job = make_job(home, "run", kind="text", **QUICK)
+    verdict = train.run(job)["verdict"]
+    assert verdict["tuned"]["loss"] < verdict["base"]["loss"]
+    assert pq.read_table(job.dir.predictions)["prompt"][0].as_py().startswith("The ")
+
+
+def test_a_module_that_is_not_there_names_the_field(home: Home) -> None:
+    with pytest.raises(ConfigError) as caught:
+        train.run(make_job(home, "run", **(QUICK | {"target_modules": ["nothing"]})))
+    assert caught.value.field == "target_modules"
