@@ -32,7 +32,7 @@ class ArrowStream(Response):
         self._limiter = limiter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        reading = await self._thread(self._database.stream, self._sql, self._params)
+        reading = self._database.stream(self._sql, self._params)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._close_on_disconnect, reading, receive)
             try:
@@ -41,11 +41,12 @@ class ArrowStream(Response):
                 await _document(error)(scope, receive, send)
             finally:
                 tasks.cancel_scope.cancel()
-                with anyio.CancelScope(shield=True):
-                    await self._thread(reading.close)
+                if not reading.closed:
+                    with anyio.CancelScope(shield=True):
+                        await self._thread(reading.close)
 
     async def _send_rows(self, encoder: Encoder, send: Send) -> None:
-        chunk = await self._thread(encoder.first)
+        chunk = await self._thread(encoder.first)  # for most statements the only visit to a thread
         headers = [(b"content-type", MEDIA_TYPE.encode())]
         if encoder.done:
             headers.append((b"content-length", str(len(chunk)).encode()))

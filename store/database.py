@@ -20,7 +20,7 @@ import psutil
 import pyarrow as pa
 
 from store.errors import StateError
-from store.reading import Reading
+from store.reading import Reading, Watch
 from store.schema import MIGRATIONS
 from store.sql_guard import Guard
 
@@ -72,6 +72,7 @@ class Database:
         self.path = Path(path).resolve()
         self._write_lock = threading.Lock()
         self._writer: int | None = None  # the thread in a transaction
+        self._watch = Watch()
         self._root = _connect(self.path)
         try:
             _confine(self._root, [Path(folder).resolve() for folder in readable])
@@ -120,8 +121,14 @@ class Database:
 
     def stream(self, sql: str, params: Params = (), *, timeout: float = STATEMENT_SECONDS) -> Reading:
         """Like `read_only`, as record batches while they are made; the caller starts and closes it."""
-        self._guard.check(sql)
-        return Reading(self._root.cursor(), sql, params, timeout)
+        return Reading(self._root.cursor(), sql, params, timeout, self._guard, self._watch)
+
+    def give_way(self, seconds: float) -> None:
+        """Let untrusted statements that are under way finish first, waiting at most so long.
+
+        For work that is long and can wait: on a machine with few cores it would slow every screen.
+        """
+        self._watch.wait_for_readings(seconds)
 
     def close(self) -> None:
         """Write everything into the database file and let go of it."""

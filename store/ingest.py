@@ -15,6 +15,8 @@ import time
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+import pyarrow as pa
+
 from store import metrics
 from store.database import Database, Transaction
 from store.errors import NotFoundError
@@ -23,6 +25,7 @@ from store.records import records, to_json
 from store.states import ACTIVE, MOVES
 
 LEVELS = ("info", "warning")
+GIVE_WAY_SECONDS = 0.1  # that one flush waits at most for statements of clients
 
 
 class Batch(NamedTuple):
@@ -66,7 +69,13 @@ def ingest_many(database: Database, batches: Iterable[Batch]) -> list[dict[str, 
     with database.transaction() as tx:
         jobs = _jobs(tx, [batch.job_id for batch in batches])
         points = Points()
-        reports = [_apply(tx, batch, jobs.get(batch.job_id), points) for batch in batches]
+        changes: list[tuple[_Change, int]] = []
+        reports = []
+        for batch in batches:
+            database.give_way(GIVE_WAY_SECONDS / len(batches))
+            reports.append(_apply(batch, jobs.get(batch.job_id), points, changes))
+        if changes:
+            _write(tx, changes)
         for run_id, step in points.rewinds.items():
             metrics.rewind(tx, run_id, step)
         if points:
@@ -82,7 +91,10 @@ def _jobs(tx: Transaction, job_ids: list[str]) -> dict[str, dict[str, Any]]:
     return {row["job_id"]: row for row in records(rows)}
 
 
-def _apply(tx: Transaction, batch: Batch, job: dict[str, Any] | None, points: Points) -> dict[str, Any]:
+def _apply(
+    batch: Batch, job: dict[str, Any] | None, points: Points, changes: list[tuple[_Change, int]]
+) -> dict[str, Any]:
+    """Sort the events of one batch into `points` and `changes`; the report."""
     report = {"job_id": batch.job_id, "applied": False, "events": 0, "points": 0, "torn": 0, "refused": 0}
     if job is None:
         return report | {"status": None}
@@ -101,8 +113,8 @@ def _apply(tx: Transaction, batch: Batch, job: dict[str, Any] | None, points: Po
         else:
             change.take(event)
     change.torn += own.malformed
-    change.write(tx, batch.new_offset)
-    report |= {"applied": True, "events": len(batch.events), "points": own.count}
+    changes.append((change, batch.new_offset))
+    report |= {"applied": True, "events": len(batch.events), "points": len(own)}
     return report | {"torn": change.torn, "refused": change.refused, "status": change.status}
 
 
@@ -144,41 +156,82 @@ class _Change:
         message = f"The worker reported {status!r} while {self.title} was {self.status}; that was not taken."
         self.alerts.append(("warning", message, at))
 
-    def write(self, tx: Transaction, new_offset: int) -> None:
-        """Put it into the store, with the offset after it."""
-        tx.execute(
-            "UPDATE job SET status = ?, event_offset = ? WHERE job_id = ?",
-            [self.status, new_offset, self.job_id],
-        )
-        if self.progress:
-            self._write_progress(tx)
-        if self.facts:
-            self._write_facts(tx)
+    def document(self, new_offset: int) -> dict[str, Any]:
+        """The row of the job as it will be; a progress of None leaves that of the store."""
+        eta = self.progress.get("eta_seconds")
+        return {
+            "job_id": self.job_id,
+            "status": self.status,
+            "event_offset": new_offset,
+            "progressed": bool(self.progress),
+            "done": float(self.progress.get("done", 0)),
+            "total": float(self.progress.get("total", 0)),
+            "unit": self.progress.get("unit"),
+            "message": str(self.progress.get("message") or ""),
+            "eta": float(eta) if eta is not None and is_number(eta) else None,
+        }
+
+    def alert_rows(self) -> list[dict[str, Any]]:
+        """The alerts to add, the count of torn lines among them."""
+        alerts = list(self.alerts)
         if self.torn:
             lines = "1 line" if self.torn == 1 else f"{self.torn} lines"
             message = f"The worker's report has {lines} that could not be read, or not wholly."
-            self.alerts.append(("warning", message, moment(time.time())))
-        for level, message, at in self.alerts:
-            tx.execute("INSERT INTO alert VALUES (?, ?, ?, ?)", [self.job_id, level, message, at])
+            alerts.append(("warning", message, moment(time.time())))
+        return [
+            {"job_id": self.job_id, "level": level, "message": message, "raised_at": at}
+            for level, message, at in alerts
+        ]
 
-    def _write_progress(self, tx: Transaction) -> None:
-        eta = self.progress.get("eta_seconds")
+
+_CHANGES = pa.schema(
+    [
+        ("job_id", pa.string()),
+        ("status", pa.string()),
+        ("event_offset", pa.int64()),
+        ("progressed", pa.bool_()),
+        ("done", pa.float64()),
+        ("total", pa.float64()),
+        ("unit", pa.string()),
+        ("message", pa.string()),
+        ("eta", pa.float64()),
+    ]
+)
+_ALERTS = pa.schema(
+    [
+        ("job_id", pa.string()),
+        ("level", pa.string()),
+        ("message", pa.string()),
+        ("raised_at", pa.timestamp("us")),
+    ]
+)
+
+
+def _write(tx: Transaction, changes: list[tuple[_Change, int]]) -> None:
+    """Put what the events came to into the store, with the offset after them: one statement for all jobs."""
+    rows = [change.document(new_offset) for change, new_offset in changes]
+    with tx.table("changes", pa.Table.from_pylist(rows, schema=_CHANGES)):
         tx.execute(
-            "UPDATE job SET progress_done = ?, progress_total = ?, progress_unit = ?, progress_message = ?,"
-            " eta_seconds = ? WHERE job_id = ?",
-            [
-                float(self.progress["done"]),
-                float(self.progress["total"]),
-                self.progress["unit"],
-                str(self.progress.get("message") or ""),
-                float(eta) if eta is not None and is_number(eta) else None,
-                self.job_id,
-            ],
+            """
+            UPDATE job SET status = c.status, event_offset = c.event_offset,
+                progress_done = CASE WHEN progressed THEN done ELSE progress_done END,
+                progress_total = CASE WHEN progressed THEN total ELSE progress_total END,
+                progress_unit = CASE WHEN progressed THEN unit ELSE progress_unit END,
+                progress_message = CASE WHEN progressed THEN message ELSE progress_message END,
+                eta_seconds = CASE WHEN progressed THEN eta ELSE eta_seconds END
+            FROM changes c WHERE job.job_id = c.job_id
+            """
         )
+    alerts = [row for change, _ in changes for row in change.alert_rows()]
+    if alerts:
+        with tx.table("alerts", pa.Table.from_pylist(alerts, schema=_ALERTS)):
+            tx.execute("INSERT INTO alert SELECT * FROM alerts")
+    for change, _ in changes:
+        if change.facts:
+            _merge_facts(tx, change.job_id, change.facts)
 
-    def _write_facts(self, tx: Transaction) -> None:
-        rows = records(tx.query("SELECT facts FROM run WHERE run_id = ?", [self.job_id]), ["facts"])
-        for row in rows:  # none where the job is not a run: facts describe runs
-            tx.execute(
-                "UPDATE run SET facts = ? WHERE run_id = ?", [to_json(row["facts"] | self.facts), self.job_id]
-            )
+
+def _merge_facts(tx: Transaction, run_id: str, facts: dict[str, Any]) -> None:
+    rows = records(tx.query("SELECT facts FROM run WHERE run_id = ?", [run_id]), ["facts"])
+    for row in rows:  # none where the job is not a run: facts describe runs
+        tx.execute("UPDATE run SET facts = ? WHERE run_id = ?", [to_json(row["facts"] | facts), run_id])

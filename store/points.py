@@ -8,6 +8,8 @@ came before it alone.
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,8 +18,8 @@ import pyarrow as pa
 
 EPOCH = datetime(1970, 1, 1)
 END_OF_TIME = 253_402_300_800  # seconds since the epoch at the end of the year 9999
-_FLOATS = frozenset({float})
-_STEPS = range(2**53)  # whole numbers that every consumer holds exactly
+END_OF_STEPS = 2**53  # below it a whole number is exact in every consumer
+_NUMBERS = frozenset({float, int})
 
 
 def is_number(value: Any) -> bool:
@@ -39,58 +41,78 @@ class JobPoints:
 
     def __init__(self, codes: dict[str, int]) -> None:
         self._codes = codes
-        self._layouts: dict[tuple[str, ...], list[int]] = {}
-        self.names: list[int] = []
-        self.values: list[float] = []
-        self.steps: list[int] = []  # one an event, as `ats` and `sizes`
-        self.ats: list[float] = []
-        self.sizes: list[int] = []
+        self._layouts: dict[tuple[str, ...], array[int]] = {}
+        self._names: array[int] = array("i")
+        self._values: array[float] = array("d")
+        self._steps: array[int] = array("q")  # one an event, as `_ats` and `_sizes`
+        self._ats: array[float] = array("d")
+        self._sizes: array[int] = array("q")
         self.malformed = 0
         self.rewound_to: int | None = None
 
-    @property
-    def count(self) -> int:
-        return len(self.values)
+    def __len__(self) -> int:
+        return len(self._values)
 
     def add(self, event: dict[str, Any]) -> None:
         """Take one event of type metrics."""
         at: Any = event.get("at")
         step, values = event.get("step"), event.get("values")
-        if not (type(step) is int and step in _STEPS and type(values) is dict and _is_moment(at)):
+        if not (type(step) is int and 0 <= step < END_OF_STEPS and type(values) is dict and _is_moment(at)):
             self.malformed += 1
             return
-        if not _FLOATS.issuperset(map(type, values.values())):
-            numbers = {name: float(value) for name, value in values.items() if is_number(value)}
-            self.malformed += len(numbers) < len(values)
-            values = numbers
         layout = tuple(values)
         codes = self._layouts.get(layout)
         if codes is None:
-            codes = self._layouts[layout] = [self._code(name) for name in layout]
-        self.names += codes
-        self.values += values.values()
-        self.steps.append(step)
-        self.ats.append(float(at))
-        self.sizes.append(len(codes))
+            codes = self._layouts[layout] = array("i", [self._code(name) for name in layout])
+        if not _NUMBERS.issuperset(map(type, values.values())) or not self._extend(values.values()):
+            numbers = {name: value for name, value in values.items() if is_number(value)}
+            self.malformed += 1
+            self._extend(numbers.values())
+            codes = array("i", [self._code(name) for name in numbers])
+        self._names += codes
+        self._steps.append(step)
+        self._ats.append(at)
+        self._sizes.append(len(codes))
 
     def rewind(self, event: dict[str, Any]) -> None:
         """Void the points after a step: those gathered here at once, those in the store by `rewound_to`."""
         step = event.get("step")
-        if not (type(step) is int and step in _STEPS):
+        if not (type(step) is int and 0 <= step < END_OF_STEPS):
             self.malformed += 1
             return
         self.rewound_to = step if self.rewound_to is None else min(step, self.rewound_to)
-        kept = np.asarray(self.steps, dtype=np.int64) <= step
-        points = np.repeat(kept, self.sizes)
-        self.names = [name for name, keep in zip(self.names, points, strict=True) if keep]
-        self.values = [value for value, keep in zip(self.values, points, strict=True) if keep]
-        self.steps = [step for step, keep in zip(self.steps, kept, strict=True) if keep]
-        self.ats = [at for at, keep in zip(self.ats, kept, strict=True) if keep]
-        self.sizes = [size for size, keep in zip(self.sizes, kept, strict=True) if keep]
+        events = np.asarray(self._steps) <= step
+        points = np.repeat(events, self._sizes)
+        self._names, self._values = _kept(self._names, points), _kept(self._values, points)
+        self._steps, self._ats = _kept(self._steps, events), _kept(self._ats, events)
+        self._sizes = _kept(self._sizes, events)
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """name (codes), step, value, at (seconds): one entry a point."""
+        return {
+            "name": np.asarray(self._names, dtype=np.int32),
+            "step": np.repeat(np.asarray(self._steps), self._sizes),
+            "value": np.asarray(self._values),
+            "at": np.repeat(np.asarray(self._ats), self._sizes),
+        }
+
+    def _extend(self, numbers: Iterable[float]) -> bool:
+        """Append values; False, with nothing appended, where one is too large for a DOUBLE."""
+        size = len(self._values)
+        try:
+            self._values.extend(numbers)
+        except OverflowError:
+            del self._values[size:]
+            return False
+        return True
 
     def _code(self, name: str) -> int:
         clean = name.encode("utf-8", "replace").decode()  # a lone surrogate is valid JSON, not valid UTF-8
         return self._codes.setdefault(clean, len(self._codes))
+
+
+def _kept(column: array[Any], mask: np.ndarray) -> array[Any]:
+    return array(column.typecode, np.asarray(column)[mask].tobytes())
 
 
 class Points:
@@ -110,26 +132,24 @@ class Points:
         return {job_id: job.rewound_to for job_id, job in self._jobs.items() if job.rewound_to is not None}
 
     def __bool__(self) -> bool:
-        return any(job.count for job in self._jobs.values())
+        return any(len(job) for job in self._jobs.values())
 
     def table(self) -> pa.Table:
         """All points, job by job, with schema `store.metrics.POINTS` (strings dictionary-encoded)."""
-        jobs = [(job_id, job) for job_id, job in self._jobs.items() if job.count]
-        run_codes = np.repeat(np.arange(len(jobs), dtype=np.int32), [job.count for _, job in jobs])
-        name_codes = np.concatenate([np.asarray(job.names, dtype=np.int32) for _, job in jobs])
-        seconds = np.concatenate(
-            [np.repeat(np.asarray(job.ats, dtype=np.float64), job.sizes) for _, job in jobs]
-        )
+        jobs = {job_id: job.columns() for job_id, job in self._jobs.items() if len(job)}
+        joined = {
+            column: np.concatenate([columns[column] for columns in jobs.values()])
+            for column in ("name", "step", "value", "at")
+        }
+        runs = np.repeat(np.arange(len(jobs), dtype=np.int32), [len(c["value"]) for c in jobs.values()])
         return pa.table(
             {
-                "run_id": _coded(run_codes, [job_id for job_id, _ in jobs]),
-                "name": _coded(name_codes, list(self._codes)),
-                "step": np.concatenate(
-                    [np.repeat(np.asarray(job.steps, dtype=np.int64), job.sizes) for _, job in jobs]
-                ),
-                "value": np.concatenate([np.asarray(job.values, dtype=np.float64) for _, job in jobs]),
-                "logged_at": pa.array(np.rint(seconds * 1e6).astype("datetime64[us]")),
-                "ordinal": np.arange(len(run_codes), dtype=np.int64),
+                "run_id": _coded(runs, list(jobs)),
+                "name": _coded(joined["name"], list(self._codes)),
+                "step": joined["step"],
+                "value": joined["value"],
+                "logged_at": pa.array(np.rint(joined["at"] * 1e6).astype("datetime64[us]")),
+                "ordinal": np.arange(len(runs), dtype=np.int64),
             }
         )
 

@@ -8,6 +8,7 @@ hung up).
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -16,13 +17,59 @@ import duckdb
 import pyarrow as pa
 
 from store.errors import QueryError
-from store.sql_guard import READS_ONLY, explain
+from store.sql_guard import READS_ONLY, Guard, explain
 
 BATCH_ROWS = 65_536
+WATCH_SECONDS = 0.1  # between two looks at the time limits
 
 # What DuckDB and the Arrow stream over it raise for a statement that can't run: OSError once rows flow,
 # ValueError and TypeError for parameters that have no SQL type.
 FAILURES = (duckdb.Error, OSError, ValueError, TypeError, NotImplementedError, RuntimeError)
+
+
+class Watch:
+    """Stops readings whose time is over. One thread for all of them, there only while one is under way:
+    a timer thread for each would cost a busy engine several milliseconds a statement.
+    """
+
+    def __init__(self) -> None:
+        self._readings: set[Reading] = set()
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def add(self, reading: Reading) -> None:
+        with self._changed:
+            self._readings.add(reading)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="sql-time-limit", daemon=True)
+                self._thread.start()
+
+    def remove(self, reading: Reading) -> None:
+        with self._changed:
+            self._readings.discard(reading)
+            if not self._readings:
+                self._changed.notify_all()
+
+    def wait_for_readings(self, seconds: float) -> None:
+        """Wait until no reading is under way, at most so long."""
+        if self._readings:
+            with self._changed:
+                self._changed.wait_for(lambda: not self._readings, seconds)
+
+    def _run(self) -> None:
+        idle_since = time.monotonic()
+        while True:
+            time.sleep(WATCH_SECONDS)
+            now = time.monotonic()
+            with self._changed:
+                if self._readings:
+                    idle_since = now
+                elif now - idle_since > 10:
+                    self._thread = None
+                    return
+                late = [reading for reading in self._readings if now > reading.deadline]
+            for reading in late:
+                reading.time_out()
 
 
 class Reading:
@@ -39,21 +86,24 @@ class Reading:
         sql: str,
         params: Sequence[Any] | Mapping[str, Any],
         timeout: float,
+        guard: Guard,
+        watch: Watch,
     ) -> None:
-        self._cursor = cursor
+        self._cursor, self._guard, self._watch = cursor, guard, watch
         self._sql, self._params, self._timeout = sql, params, timeout
         self._timed_out = False
         self._busy = threading.Lock()  # held while DuckDB works for this reading
-        self._closed = False
-        self._timer = threading.Timer(timeout, self._time_out)
-        self._timer.daemon = True
+        self.closed = False
+        self.deadline = float("inf")
+        watch.add(self)
 
     def start(self) -> None:
-        """Begin the statement; its time runs from here."""
+        """Check the statement and begin it; its time runs from here."""
         with self._busy:
-            if self._closed:
+            if self.closed:
                 raise QueryError("The reading was closed before its first row.")
-            self._timer.start()
+            self._guard.check(self._sql)
+            self.deadline = time.monotonic() + self._timeout
             try:
                 self._cursor.execute("BEGIN TRANSACTION READ ONLY")
                 self._reader = self._cursor.sql(self._sql, params=self._params).to_arrow_reader(BATCH_ROWS)
@@ -68,7 +118,7 @@ class Reading:
     def next_batch(self) -> pa.RecordBatch | None:
         """The next batch, or None after the last."""
         with self._busy:
-            if self._closed:
+            if self.closed:
                 raise QueryError("The reading was closed before its last row.")
             try:
                 return self._reader.read_next_batch()
@@ -79,11 +129,11 @@ class Reading:
 
     def close(self) -> None:
         """Stop the statement if it still runs and end its transaction; may be called twice."""
-        self._timer.cancel()
+        self._watch.remove(self)
         self._cursor.interrupt()
         with self._busy:
-            if not self._closed:
-                self._closed = True
+            if not self.closed:
+                self.closed = True
                 self._cursor.close()
 
     def __enter__(self) -> Self:
@@ -99,7 +149,8 @@ class Reading:
     ) -> None:
         self.close()
 
-    def _time_out(self) -> None:
+    def time_out(self) -> None:
+        """Stop the statement because its time is over."""
         self._timed_out = True
         self._cursor.interrupt()
 

@@ -52,6 +52,7 @@ class Encoder:
             batch = self._reading.next_batch()
             if batch is None:
                 self._writer.close()
+                self._reading.close()
                 self.done = True
                 break
             self._writer.write_batch(batch)
