@@ -151,14 +151,16 @@ def _by_name(format: str, names: dict[str, str], rows: Rows) -> dict[str, str] |
     """The mapping of a format whose required roles all have a column. names: normalised name -> column."""
     mapping: dict[str, str] = {}
     for role, aliases in ALIASES[format].items():
-        for alias in aliases:
-            column = names.get(alias)
-            if column and column not in mapping.values() and _fits(format, role, values_of(rows, column)):
-                mapping[role] = column
-                break
-        else:
-            if role in FORMATS[format].required:
-                return None
+        free = [names[alias] for alias in aliases if alias in names and names[alias] not in mapping.values()]
+        values = {column: values_of(rows, column) for column in free}
+        column = next((column for column in free if _fits(format, role, values[column])), None)
+        required = role in FORMATS[format].required
+        if column is None and required:  # the name stands, also where the first rows leave it empty
+            column = next((column for column in free if not values[column]), None)
+        if column:
+            mapping[role] = column
+        elif required:
+            return None
     return mapping
 
 

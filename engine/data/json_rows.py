@@ -40,7 +40,10 @@ class JsonLinesReader(LineReader):
                 row = decode(text)
             except json.JSONDecodeError as error:
                 start = max(0, error.pos - 80)
-                yield number, skipped(f"broken JSON ({error.msg.removesuffix(' at')})", text[start : error.pos + 80])
+                yield (
+                    number,
+                    skipped(f"broken JSON ({error.msg.removesuffix(' at')})", text[start : error.pos + 80]),
+                )
             except (ValueError, RecursionError):  # a number of thousands of digits; thousands of brackets
                 yield number, skipped("JSON that nests too deeply or holds too long a number", text)
             else:

@@ -104,7 +104,7 @@ def first_paragraph(doc: str) -> str:
             if match["rest"]:
                 break
             lines.pop(0)
-        text = " ".join(" ".join(lines).split()).lstrip("->: ")
+        text = " ".join(" ".join(lines).split()).replace("``", "`").lstrip("->: ")
         if text:
             return text[:1].upper() + text[1:]
     return ""
@@ -129,8 +129,8 @@ def collect() -> list[dict[str, str]]:
     rows: list[dict[str, str]] = []
     answers: set[str] = set()
     documented = {name: (module, doc) for name, module, doc in functions() if doc.strip()}
-    # The shorter name wins where answers repeat: random.choice before random.Random.choice.
-    for name, (module, doc) in sorted(documented.items(), key=lambda item: (item[0].count("."), item[0])):
+    for name in sorted(documented, key=_rank):
+        module, doc = documented[name]
         row = {"prompt": f"What does {name} do?", "completion": first_paragraph(doc), "module": module}
         reason = fault(row["completion"])
         if not reason and row["completion"].casefold() in answers:
@@ -138,6 +138,12 @@ def collect() -> list[dict[str, str]]:
         answers.add(row["completion"].casefold())
         rows.append({**row, "reason": reason} if reason else row)
     return sorted(rows, key=lambda row: row["prompt"])
+
+
+def _rank(name: str) -> tuple[bool, int, int, str]:
+    """Where answers repeat, the name that more people know wins: str.split before bytes.split,
+    random.choice before random.Random.choice."""
+    return not name.startswith(("str.", "list.", "dict.", "set.", "int.")), name.count("."), len(name), name
 
 
 def main() -> None:

@@ -27,6 +27,7 @@ ROLES = {
     "bing": "assistant",
     "bard": "assistant",
 }
+OURS = ("system", "user", "assistant")
 KEYS = (("role", "content"), ("from", "value"))
 _TURN_LIST = re.compile(r"\s*\[\s*(\{|\]\s*$)")
 _SPOKEN = re.compile(r"\n\n(Human|Assistant): ?")
@@ -92,19 +93,29 @@ def read_turns(value: Any, name: str) -> Turns:
     for turn in value:
         if type(turn) is not dict:
             raise RowSkipped("a turn is not an object")
-        speaker, content = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))
-        if speaker is None:
-            raise RowSkipped("a turn has no speaker")
-        role = ROLES.get(str(speaker).strip().lower())
+        role, content = turn.get("role"), turn.get("content")
         if role is None:
-            raise RowSkipped(f"a turn is by {str(speaker)[:30]!r}, who is neither system, user nor assistant")
+            role = turn.get("from")
+        if content is None:
+            content = turn.get("value")
+        if role not in OURS:
+            role = _role(role)
         if type(content) is not str:
             content = _content(content, role)
-        if content.strip():
+        if content and not content.isspace():
             turns.append((role, content))
         elif role != "system":
             raise RowSkipped("an answer is empty" if role == "assistant" else "a question is empty")
     return turns
+
+
+def _role(speaker: Any) -> str:
+    if speaker is None:
+        raise RowSkipped("a turn has no speaker")
+    role = ROLES.get(str(speaker).strip().lower())
+    if role is None:
+        raise RowSkipped(f"a turn is by {str(speaker)[:30]!r}, who is neither system, user nor assistant")
+    return role
 
 
 def _content(content: Any, role: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ FLUSH_BYTES = 64 * 1024 * 1024  # of texts that wait to be written
 
 
 class DatasetWriter:
-    """rows.parquet and skipped.parquet in a folder of their own. `close()` or `abandon()` it."""
+    """rows.parquet and skipped.parquet in a folder of their own; whole after `close()`."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True)
@@ -114,10 +115,15 @@ class DatasetWriter:
         self._skipped.close()
         return self._fingerprint.hex()
 
-    def abandon(self) -> None:
-        """Let go of the files; the folder is the caller's to remove."""
-        self._rows.close()
-        self._skipped.close()
+    def __enter__(self) -> DatasetWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """After an error the files are let go of as they are; the folder is the caller's to remove."""
+        if kind:
+            for file in (self._rows, self._skipped):
+                with contextlib.suppress(OSError, pa.ArrowException):  # closing writes: the disk may be full
+                    file.close()
 
     def duplicate_count(self) -> int:
         """Rows whose normalised text an earlier row already has."""

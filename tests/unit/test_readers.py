@@ -24,7 +24,7 @@ from store.home import Home
 from tests.unit.data_job import open_file, read_all, reasons
 
 
-@pytest.fixture()
+@pytest.fixture
 def home(tmp_path: Path) -> Home:
     return Home(tmp_path / "home").create()
 

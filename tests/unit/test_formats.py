@@ -1,0 +1,231 @@
+"""Which format a file's rows are in, and what becomes of one row."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+
+from engine.data.convert import Canonical, converter
+from engine.data.formats import choose, column_names, recognise
+from engine.data.turns import RowSkipped
+from store.errors import ConfigError, DataError
+from store.formats import FORMATS
+
+CHAT = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+SHARED = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]
+
+
+@pytest.mark.parametrize(
+    ("row", "format", "mapping"),
+    [
+        ({"messages": CHAT}, "messages", {"messages": "messages"}),
+        ({"id": 1, "Conversation": CHAT}, "messages", {"messages": "Conversation"}),
+        ({"messages": json.dumps(CHAT)}, "messages", {"messages": "messages"}),
+        (
+            {"conversations": SHARED, "system": "Be kind"},
+            "sharegpt",
+            {"conversations": "conversations", "system": "system"},
+        ),
+        (
+            {"prompt": "p", "chosen": "a", "rejected": "b"},
+            "preference",
+            {"chosen": "chosen", "rejected": "rejected", "prompt": "prompt"},
+        ),
+        ({"chosen": CHAT, "rejected": CHAT}, "preference", {"chosen": "chosen", "rejected": "rejected"}),
+        (
+            {"instruction": "i", "context": "c", "response": "r", "category": "x"},
+            "instruction",
+            {"instruction": "instruction", "output": "response", "input": "context"},
+        ),
+        ({"question": "q", "answer": "a"}, "question_answer", {"question": "question", "answer": "answer"}),
+        ({"Query": "q", "Response": "a"}, "question_answer", {"question": "Query", "answer": "Response"}),
+        (
+            {"prompt": "p", "completion": "c"},
+            "prompt_completion",
+            {"prompt": "prompt", "completion": "completion"},
+        ),
+        ({"mr": "p", "ref": "c"}, "prompt_completion", {"prompt": "mr", "completion": "ref"}),
+        (
+            {"text": "A long document", "summary": "Short"},
+            "prompt_completion",
+            {"prompt": "text", "completion": "summary"},
+        ),
+        ({"text": "t", "category": "c"}, "text_label", {"text": "text", "label": "category"}),
+        ({"sentence": "t", "label": 1}, "text_label", {"text": "sentence", "label": "label"}),
+        ({"utterance": "t", "intent": "c"}, "text_label", {"text": "utterance", "label": "intent"}),
+        ({"text": "t", "number": 3}, "text", {"text": "text"}),
+    ],
+)
+def test_recognition_by_names(row: dict[str, Any], format: str, mapping: dict[str, str]) -> None:
+    found = recognise(list(row), [row])
+    assert (found.format, found.mapping) == (format, mapping)
+    assert not found.guessed
+
+
+def test_a_long_label_is_no_label() -> None:
+    row = {"text": "Good day", "target": "Einen schönen guten Tag, " * 5}
+    assert recognise(list(row), [row]).format == "prompt_completion"
+
+
+def test_nested_answers_do_not_make_question_and_answer() -> None:
+    row = {"question": "q", "answer": {"text": ["a"]}}
+    assert recognise(list(row), [row]).format != "question_answer"
+
+
+def test_guesses_from_values_are_marked() -> None:
+    rows = [{"column_1": "ham" if n % 2 else "spam", "column_2": f"Message number {n}"} for n in range(20)]
+    found = recognise(["column_1", "column_2"], rows)
+    assert (found.format, found.mapping) == ("text_label", {"text": "column_2", "label": "column_1"})
+    assert found.guessed
+    numbered = {"input": "i", "output_1": "a", "output_2": "b"}
+    assert recognise(list(numbered), [numbered]).mapping == {"prompt": "input", "completion": "output_1"}
+
+
+def test_alternatives_come_with_their_mappings() -> None:
+    row = {"question": "q", "answer": "a", "category": "c"}
+    found = recognise(list(row), [row])
+    assert list(found.mappings) == ["question_answer", "text_label", "prompt_completion", "text"]
+    assert found.mappings["text_label"] == {"text": "question", "label": "category"}
+
+
+def test_columns_of_jsonl_are_those_of_all_first_rows() -> None:
+    assert column_names([], [{"a": 1}, {"b": 2, "a": 3}]) == ["a", "b"]
+
+
+def test_a_mapping_that_is_complete_is_taken_as_given() -> None:
+    row = {"instruction": "i", "input": "x", "output": "o"}
+    given = {"instruction": "instruction", "output": "output"}
+    assert choose(list(row), [row], "instruction", given)[1] == given
+    filled = choose(list(row), [row], "instruction", {"output": "output"})[1]
+    assert filled == {**given, "input": "input"}
+    assert choose(list(row), [row], None, {"question": "input", "answer": "output"})[0] == "question_answer"
+
+
+def test_a_mapping_that_can_not_be_names_its_field() -> None:
+    row = {"text": "t", "label": "c"}
+    with pytest.raises(ConfigError, match="no column 'labels' for label") as caught:
+        choose(list(row), [row], "text_label", {"text": "text", "label": "labels"})
+    assert caught.value.field == "columns.label"
+    assert "text, label" in caught.value.fix
+    with pytest.raises(ConfigError, match="both mapped to the column 'text'"):
+        choose(list(row), [row], "text_label", {"text": "text", "label": "text"})
+    with pytest.raises(ConfigError, match="needs a column for chosen"):
+        choose(list(row), [row], "preference", {})
+    with pytest.raises(DataError, match="No column holds text"):
+        choose(["n"], [{"n": 1}], None, {})
+
+
+def turns(made: Canonical) -> list[tuple[str, str]]:
+    return list(zip(made.roles or (), made.contents, strict=True))
+
+
+def columns(format: str) -> dict[str, str]:
+    return {role: role for role in FORMATS[format].required + FORMATS[format].optional}
+
+
+def one(format: str, row: dict[str, Any], **options: Any) -> Canonical:
+    return converter(format, columns(format), **options)(row)
+
+
+def test_instruction_and_input_are_parted_by_an_empty_line() -> None:
+    made = one(
+        "instruction", {"instruction": "Translate.", "input": "Hallo", "output": "Hello", "system": "S"}
+    )
+    assert turns(made) == [("system", "S"), ("user", "Translate.\n\nHallo"), ("assistant", "Hello")]
+    assert made.text == "S\n\nTranslate.\n\nHallo\n\nHello"
+    made = one("instruction", {"instruction": "Say hello.", "input": math.nan, "output": "Hello"})
+    assert turns(made) == [("user", "Say hello."), ("assistant", "Hello")]
+
+
+def test_a_context_comes_before_the_question() -> None:
+    made = one("question_answer", {"question": "Who?", "answer": "Ada", "context": "A story."})
+    assert turns(made)[0] == ("user", "A story.\n\nWho?")
+
+
+def test_text_and_label() -> None:
+    made = one("text_label", {"text": "Where is my card?", "label": " arrival "})
+    assert turns(made) == [("user", "Where is my card?"), ("assistant", "arrival")]
+    assert made.label == "arrival"
+    made = one("text_label", {"text": "Where?", "label": 3.0}, instruction="Name the intent.")
+    assert turns(made) == [("user", "Name the intent.\n\nWhere?"), ("assistant", "3")]
+    made = one("text_label", {"text": "Where?", "label": True, "instruction": "Own."}, instruction="General.")
+    assert turns(made) == [("user", "Own.\n\nWhere?"), ("assistant", "true")]
+
+
+def test_numbers_become_their_text() -> None:
+    assert turns(one("prompt_completion", {"prompt": 12, "completion": 1.5})) == [
+        ("user", "12"),
+        ("assistant", "1.5"),
+    ]
+
+
+def test_conversations() -> None:
+    parts = [{"type": "text", "text": "One"}, {"type": "text", "text": "Two"}]
+    made = one(
+        "messages",
+        {"messages": [{"role": "Developer", "content": "D"}, {"role": "user", "content": parts}, CHAT[1]]},
+    )
+    assert turns(made) == [("system", "D"), ("user", "One\nTwo"), ("assistant", "Hello")]
+    made = one("sharegpt", {"conversations": SHARED, "system": "S"})
+    assert turns(made) == [("system", "S"), ("user", "Hi"), ("assistant", "Hello")]
+    printed = str(SHARED)  # as pandas writes a list into a CSV
+    assert turns(one("sharegpt", {"conversations": printed})) == [("user", "Hi"), ("assistant", "Hello")]
+
+
+def test_preferences_in_their_three_shapes() -> None:
+    expected = [("user", "Hi"), ("assistant", "Hello")]
+    made = one("preference", {"prompt": "Hi", "chosen": "Hello", "rejected": "No"})
+    assert (turns(made), made.rejected) == (expected, "No")
+    other = [CHAT[0], {"role": "assistant", "content": "No"}]
+    made = converter("preference", {"chosen": "chosen", "rejected": "rejected"})(
+        {"chosen": CHAT, "rejected": other}
+    )
+    assert (turns(made), made.rejected) == (expected, "No")
+    spoken = {"chosen": "\n\nHuman: Hi\n\nAssistant: Hello", "rejected": "\n\nHuman: Hi\n\nAssistant: No"}
+    made = converter("preference", {"chosen": "chosen", "rejected": "rejected"})(spoken)
+    assert (turns(made), made.rejected) == (expected, "No")
+
+
+def said(content: Any) -> dict[str, Any]:
+    return {"role": "assistant", "content": content}
+
+
+def user(content: Any) -> dict[str, Any]:
+    return {"role": "user", "content": content}
+
+
+@pytest.mark.parametrize(
+    ("format", "row", "reason"),
+    [
+        ("question_answer", {"question": "q"}, "answer is missing"),
+        ("question_answer", {"question": "q", "answer": " \n"}, "answer is empty"),
+        ("question_answer", {"question": "q", "answer": math.nan}, "answer is missing"),
+        ("question_answer", {"question": ["q"], "answer": "a"}, "question is a list, not a text"),
+        ("text_label", {"text": "t", "label": ""}, "label is empty"),
+        ("text_label", {"text": "t", "label": None}, "label is missing"),
+        ("text", {"text": {"a": 1}}, "text is an object, not a text"),
+        ("messages", {"messages": None}, "messages is missing"),
+        ("messages", {"messages": []}, "messages is empty"),
+        ("messages", {"messages": "hello"}, "messages is not a list of turns"),
+        ("messages", {"messages": ["hello"]}, "a turn is not an object"),
+        ("messages", {"messages": [{"content": "x"}]}, "a turn has no speaker"),
+        ("messages", {"messages": [user("x")]}, "no turn by the assistant"),
+        ("messages", {"messages": [CHAT[1]]}, "no turn by the user"),
+        ("messages", {"messages": [*CHAT, user("y")]}, "the last turn is not by the assistant"),
+        ("messages", {"messages": [user(""), CHAT[1]]}, "a question is empty"),
+        ("messages", {"messages": [user([{"type": "image"}]), CHAT[1]]}, "holds something other than text"),
+        ("messages", {"messages": [user("x"), said(None)]}, "a turn of assistant has no content"),
+        ("messages", {"messages": [user("x"), said(" ")]}, "an answer is empty"),
+        ("messages", {"messages": [{"role": "system", "content": ""}]}, "no turn by the assistant"),
+        ("sharegpt", {"conversations": [{"from": "tool", "value": "x"}]}, "a turn is by 'tool'"),
+        ("preference", {"chosen": "a", "rejected": "b", "prompt": ""}, "prompt is empty"),
+        ("preference", {"chosen": CHAT, "rejected": [user("Ho"), CHAT[1]]}, "different questions"),
+    ],
+)  # fmt: skip
+def test_rows_that_are_skipped_say_why(format: str, row: dict[str, Any], reason: str) -> None:
+    convert = converter(format, {role: role for role in {*FORMATS[format].required, *row}})
+    with pytest.raises(RowSkipped, match=reason):
+        convert(row)

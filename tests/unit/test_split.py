@@ -1,0 +1,138 @@
+"""Splits: sizes, duplicates on one side, independence of order, and parts that would be empty."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.data.dataset import load
+from engine.data.split import assign, check, counts, deal, target_sizes
+from store.config import Split
+from store.errors import ConfigError, NotFoundError
+from store.home import Home
+from tests.unit.data_job import ask, import_file
+
+
+def split(seed: int = 0, validation: float = 0.1, test: float = 0.1) -> Split:
+    return Split(split_seed=seed, validation_size=validation, test_size=test)
+
+
+def texts(n: int, seed: int = 1) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 2**64, n, dtype=np.uint64)
+
+
+@pytest.mark.parametrize(
+    ("rows", "shares", "sizes"),
+    [
+        (2, (0.1, 0.1), (0, 0)),
+        (3, (0.1, 0.1), (1, 1)),
+        (20, (0.1, 0.1), (2, 2)),
+        (40, (0.5, 0.5), (10, 10)),
+        (50, (0.1, 0.1), (12, 12)),
+        (100, (0.1, 0.0), (50, 0)),
+        (600, (0.1, 0.1), (60, 60)),
+        (600, (0.01, 0.1), (50, 60)),
+        (1_000_000, (0.1, 0.1), (500, 500)),
+    ],
+)
+def test_sizes(rows: int, shares: tuple[float, float], sizes: tuple[int, int]) -> None:
+    assert target_sizes(rows, split(0, *shares)) == sizes
+    if sizes != (0, 0):
+        found = counts(assign(texts(rows), split(0, *shares)))
+        assert (found["validation"], found["test"]) == sizes
+        assert sum(found.values()) == rows
+
+
+SHARE = st.floats(0, 0.5)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=300), st.integers(0, 2**31 - 1), SHARE, SHARE)
+def test_equal_texts_share_a_side_in_any_order(groups: list[int], seed: int, low: float, high: float) -> None:
+    digests = np.asarray(groups, dtype=np.uint64)
+    how = split(seed, low, high)
+    codes = deal(digests, how)
+    side = {}
+    for digest, code in zip(groups, codes, strict=True):
+        assert side.setdefault(digest, code) == code
+    assert [side[digest] for digest in reversed(groups)] == deal(digests[::-1], how).tolist()
+    validation, test = target_sizes(len(groups), how)
+    assert np.count_nonzero(codes == 1) <= validation
+    assert np.count_nonzero(codes == 2) <= test
+
+
+def test_another_seed_deals_other_rows() -> None:
+    digests = texts(1000)
+    first, second = assign(digests, split(0)), assign(digests, split(1))
+    both = np.count_nonzero((first == "test") & (second == "test"))
+    assert 0 < both < 40  # 100 of 1000 each: 10 by chance
+
+
+def test_rows_that_are_added_leave_the_others_where_they_are() -> None:
+    digests = texts(2000)
+    before, after = assign(digests[:1000], split()), assign(digests, split())[:1000]
+    assert not np.any((before == "validation") & (after == "test"))
+    assert not np.any((before == "test") & (after == "validation"))
+    stayed = np.count_nonzero((before == after) & (before != "train"))
+    assert stayed >= 0.9 * np.count_nonzero(before != "train")
+
+
+@pytest.mark.parametrize(
+    ("digests", "how", "field"),
+    [
+        (texts(2), split(), "validation_size"),
+        (texts(2), split(validation=0), "test_size"),
+        (np.zeros(100, dtype=np.uint64), split(), "validation_size"),
+        (np.asarray([], dtype=np.uint64), split(validation=0, test=0), "validation_size"),
+    ],
+)
+def test_a_part_without_rows_is_refused_by_name(digests: np.ndarray, how: Split, field: str) -> None:
+    with pytest.raises(ConfigError, match=f"0 of {len(digests)} rows") as caught:
+        assign(digests, how)
+    assert caught.value.field == field
+    assert caught.value.fix
+
+
+def test_no_held_out_rows_where_none_are_asked_for() -> None:
+    found = counts(assign(texts(10), split(validation=0, test=0)))
+    assert found == {"train": 10, "validation": 0, "test": 0}
+    check(found, split(validation=0, test=0))
+
+
+@pytest.fixture
+def home(tmp_path) -> Home:
+    return Home(tmp_path / "home").create()
+
+
+def test_the_ask_counts_rows_and_what_duplicates_pulled_along(home: Home, tmp_path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text,label\n" + "".join(f"Text {n % 90},x\n" for n in range(100)))
+    fingerprint = import_file(home, path).result["fingerprint"]
+    answer = ask(home, "split", fingerprint=fingerprint, split={"validation_size": 0.2, "test_size": 0})
+    assert answer == {"rows": {"train": 50, "validation": 50, "test": 0}, "kept_together": 10, "problems": []}
+    path.write_text("text,label\nText,x\nText,x\nText,x\n")
+    fingerprint = import_file(home, path).result["fingerprint"]
+    answer = ask(home, "split", fingerprint=fingerprint)
+    assert answer["problems"][0]["field"] == "validation_size"
+    assert answer["problems"][0]["level"] == "error"
+
+
+def test_rows_are_loaded_in_the_order_that_is_asked_for(home: Home, tmp_path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text,label\n" + "".join(f"Text {n},x\n" for n in range(1000)))
+    fingerprint = import_file(home, path).result["fingerprint"]
+    rows = home.rows(fingerprint)
+    pq.write_table(pq.read_table(rows), rows, row_group_size=64)  # so that groups are picked
+    wanted = [999, 0, 64, 63, 500, 0]
+    table = load(home, fingerprint, columns=["row_id", "source"], row_ids=wanted)
+    assert table["row_id"].to_pylist() == wanted
+    assert table["source"][0].as_py() == '{"text": "Text 999", "label": "x"}'
+    assert load(home, fingerprint, row_ids=[]).num_rows == 0
+    assert load(home, fingerprint).num_rows == 1000
+    with pytest.raises(NotFoundError, match="no row 1000"):
+        load(home, fingerprint, row_ids=[1000])
+    with pytest.raises(NotFoundError, match="Import the file again"):
+        load(home, "0" * 32)
