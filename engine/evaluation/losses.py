@@ -14,6 +14,10 @@ from engine.data.render import Rows
 from engine.tuning.batches import by_length, collate
 from engine.tuning.loss import picked_logits
 
+LOGIT_BYTES = (
+    512 * 2**20
+)  # of logits in an evaluation batch: a batch with more trained tokens is made smaller
+
 
 @dataclass
 class RowLosses:
@@ -59,7 +63,7 @@ def row_losses(
     model.eval()
     try:
         with torch.inference_mode():
-            for indices in by_length(rows.lengths, batch_size):
+            for indices in _batches(model, rows, batch_size):
                 batch = collate(rows, indices, device)
                 logits = picked_logits(model, batch)
                 losses = F.cross_entropy(logits, batch.targets, reduction="none").double().cpu().numpy()
@@ -72,3 +76,19 @@ def row_losses(
     finally:
         model.train(training)
     return RowLosses(rows.row_ids, loss_sum, rows.trained_counts, correct)
+
+
+def _batches(model: Any, rows: Rows, batch_size: int) -> list[np.ndarray]:
+    """Rows of like length, at most `batch_size` and as many as have room for their logits."""
+    most = max(1, LOGIT_BYTES // (10 * model.get_output_embeddings().weight.shape[0]))
+    counts = rows.trained_counts
+    batches = []
+    for indices in by_length(rows.lengths, batch_size):
+        first, total = 0, 0
+        for place, index in enumerate(indices):
+            if total and total + counts[index] > most:
+                batches.append(indices[first:place])
+                first, total = place, 0
+            total += int(counts[index])
+        batches.append(indices[first:])
+    return batches

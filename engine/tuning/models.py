@@ -39,9 +39,10 @@ def resolve(name: str, home: Home) -> str:
 
     Raises ModelError for a folder that is not a model, and for a name that is neither.
     """
-    bundled = home.models / name
-    if (bundled / "config.json").exists():
-        return str(bundled)
+    own = home.models / name
+    if "/" not in name and own.is_dir():
+        _check_folder(own)
+        return str(own)
     if name in BUNDLED:
         raise ModelError(
             f"The bundled model {name} is not in the home folder yet.",

@@ -108,17 +108,28 @@ def tokenise(
     }
 
 
-def length_limit(config: TrainConfig, train: Rows, positions: int | None) -> int:
-    """`max_length`, or the 99th percentile of the training rows; raises ConfigError beyond the model's."""
+def kind(home: Home, fingerprint: str) -> str:
+    """`text` for a data set of plain texts, `chat` for one of conversations."""
+    first = dataset.load(home, fingerprint, columns=["messages"], row_ids=[0])
+    return "chat" if first["messages"][0].is_valid else "text"
+
+
+def fitting(config: TrainConfig, train: Rows, positions: int | None) -> int:
+    """`max_length`, or the 99th percentile of the training rows; never beyond the model's positions."""
     if config.max_length is None:
         return fitting_length(train.lengths, positions)
-    if positions and config.max_length > positions:
+    return min(config.max_length, positions) if positions else config.max_length
+
+
+def length_limit(config: TrainConfig, train: Rows, positions: int | None) -> int:
+    """As `fitting`; raises ConfigError where `max_length` is beyond the model's positions."""
+    if config.max_length and positions and config.max_length > positions:
         raise ConfigError(
             f"max_length is {config.max_length}, and the model has {positions} positions.",
             fix=f"Set max_length to {positions} or less, or leave it out.",
             field="max_length",
         )
-    return config.max_length
+    return fitting(config, train, positions)
 
 
 def cut(rows: Rows, max_length: int) -> Part:

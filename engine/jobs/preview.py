@@ -1,0 +1,216 @@
+"""The `preview` ask: what a config would do, before anything is trained. Nothing is loaded but the tokenizer.
+
+Token counts come from the cache that training uses too. Of a data set with more than `WHOLE` rows a sample
+is counted, and `counted_rows` says how many. What makes a preview impossible (no such model, no rows) is
+raised as the error that it is; all else is in `problems`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from engine.data import dataset
+from engine.data.render import Rows
+from engine.job import Job
+from engine.jobs.convert import ensure
+from engine.tuning import estimate, memory, models, prepare, problems
+from engine.tuning.batches import steps_per_epoch
+from engine.tuning.calibrate import gflops
+from engine.tuning.precision import choose_dtype, dtype_name
+from engine.tuning.tokens import WHOLE
+from engine.tuning.train import batch_shape, evaluation_steps, total_steps
+from store.config import METHOD_TITLES, Split, TrainConfig
+
+Counts = dict[str, np.ndarray]
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Answer the document of docs/architecture.md for {"config", "fingerprint", "split", "row"}."""
+    asked = job.config
+    config = TrainConfig.parse(asked["config"])
+    fingerprint = asked["fingerprint"]
+    if config.model in models.BUNDLED:
+        ensure(config.model, job.home)
+    source = models.resolve(config.model, job.home)
+    architecture = models.load_config(source, trust_remote_code=config.trust_remote_code)
+    tokenizer = models.load_tokenizer(source, trust_remote_code=config.trust_remote_code)
+    shape = estimate.shape(architecture, config)
+    dealt = prepare.deal(job.home, fingerprint, Split.parse(asked["split"]), config)
+    config = config.resolved(len(dealt["train"]), shape.total)
+    kind = prepare.kind(job.home, fingerprint)
+    counted = _counted(dealt, dataset.open_rows(job.home, fingerprint).metadata.num_rows)
+    whole = prepare.tokenise(job.home, config, tokenizer, counted, fingerprint=fingerprint, kind=kind)
+    positions = getattr(architecture.get_text_config(), "max_position_embeddings", None)
+    limit = prepare.fitting(config, whole["train"], positions)
+    parts = {name: prepare.cut(rows, limit) for name, rows in whole.items()}
+    measured = _Measured(job, config, shape, dealt, parts, limit)
+    document = measured.document()
+    document["row"] = _row(tokenizer, whole["train"], limit, int(asked.get("row", 0)))
+    free, total = memory.available_gib(measured.device)
+    document["problems"] = problems.find(
+        problems.Facts(
+            config=config,
+            kind=kind,
+            device=measured.device.type,
+            fast_bf16=choose_dtype("auto", measured.device) == torch.bfloat16,
+            own_template=tokenizer.has_own_template,
+            rows=document["rows"],
+            counted=document["counted_rows"],
+            truncated=document["truncated_rows"],
+            lost_tokens=document["lost_tokens"],
+            reasons=parts["train"].whole.reason_counts,
+            unclosed=_unclosed(tokenizer, whole["train"]) if kind != "text" else 0,
+            max_length=limit,
+            positions=positions,
+            steps=document["steps"],
+            memory_low=document["memory"]["low_gib"],
+            memory_high=document["memory"]["high_gib"],
+            available=free,
+            device_total=total,
+        )
+    )
+    return document
+
+
+def _counted(dealt: Counts, row_count: int) -> Counts:
+    """The rows whose tokens are counted: all of them, or a sample of a large data set."""
+    if row_count <= WHOLE:
+        return dealt
+    train = dealt["train"]
+    if len(train) > WHOLE:
+        train = np.sort(np.random.default_rng(0).choice(train, WHOLE, replace=False))
+    return {"train": train, "validation": dealt["validation"][:500], "test": dealt["test"][:500]}
+
+
+class _Measured:
+    """The numbers of a preview; those of the whole set are scaled up from the rows that were counted."""
+
+    def __init__(
+        self,
+        job: Job,
+        config: TrainConfig,
+        shape: estimate.Shape,
+        dealt: Counts,
+        parts: dict[str, prepare.Part],
+        limit: int,
+    ) -> None:
+        self.job, self.config, self.shape, self.parts, self.limit = job, config, shape, parts, limit
+        self.rows = {name: len(ids) for name, ids in dealt.items()}
+        self.device = torch.device(job.device)
+        self.dtype = choose_dtype(config.dtype, self.device)
+        train = parts["train"]
+        kept = len(train.rows) / max(1, len(train.whole))
+        self.train_rows = max(1, round(self.rows["train"] * kept))
+        self.tokens, self.trained = self._epoch("train")
+        self.steps = total_steps(config, self.train_rows)
+
+    def _epoch(self, name: str) -> tuple[float, float]:
+        """Tokens and trained tokens of one pass over a part."""
+        part = self.parts[name]
+        scale = self.rows[name] / max(1, len(part.whole))
+        return len(part.rows.ids) * scale, int(part.rows.trained.sum()) * scale
+
+    def document(self) -> dict[str, Any]:
+        """Everything but row and problems."""
+        config, train = self.config, self.parts["train"]
+        per_epoch = steps_per_epoch(self.train_rows, *batch_shape(config))
+        adapter = self.shape.trainable if config.method != "full" else 0
+        return {
+            "config": config.model_dump(),
+            "method": METHOD_TITLES[config.method],
+            "trainable_parameters": self.shape.trainable,
+            "total_parameters": self.shape.total + adapter,
+            "rows": self.rows,
+            "counted_rows": len(train.whole),
+            "tokens_per_epoch": round(self.tokens),
+            "trained_tokens_per_epoch": round(self.trained),
+            "max_length": self.limit,
+            "truncated_rows": train.truncated,
+            "untrained_rows": train.untrained,
+            "lost_tokens": train.lost_tokens,
+            "steps": self.steps,
+            "steps_per_epoch": per_epoch,
+            "memory": self.memory(),
+            "time": self.time(per_epoch),
+            "dtype": dtype_name(self.dtype),
+        }
+
+    def memory(self) -> dict[str, Any]:
+        """The estimate against what is free."""
+        rows = self.parts["train"].rows
+        found = estimate.memory(
+            self.shape,
+            self.config,
+            self.dtype,
+            self.device,
+            longest=int(rows.lengths.max()) if len(rows) else self.limit,
+            trained_share=self.trained / max(1.0, self.tokens),
+        )
+        free, _ = memory.available_gib(self.device)
+        return found | {"available_gib": free, "fits": found["high_gib"] <= free}
+
+    def time(self, per_epoch: int) -> dict[str, Any]:
+        """The estimate for the whole run, evaluations and answers included."""
+        config = self.config
+        epochs = self.steps / per_epoch
+        validations = len(evaluation_steps(self.steps, config.evaluations))
+        validation, test = self._epoch("validation"), self._epoch("test")
+        held_out = test if self.rows["test"] else validation
+        work = estimate.Work(
+            train_tokens=self.tokens * epochs,
+            train_trained=self.trained * epochs,
+            eval_tokens=validation[0] * validations + 2 * held_out[0],
+            eval_trained=validation[1] * validations + 2 * held_out[1],
+            generated_steps=2 * config.max_new_tokens * -(-config.sample_prompts // 16),
+            mean_length=self.tokens / self.train_rows,
+            steps=self.steps,
+        )
+        rate = gflops(self.job.home, self.device, self.dtype)
+        return estimate.seconds(self.shape, config, self.dtype, self.device, work, rate)
+
+
+def _unclosed(tokenizer: Any, rows: Rows) -> int:
+    """Rows whose last trained token is an ordinary one, not one that closes a turn."""
+    last = np.full(len(rows), -1)
+    positions = np.flatnonzero(rows.trained)
+    row_of = np.searchsorted(rows.starts, positions, side="right") - 1
+    last[row_of] = rows.ids[positions]  # the last assignment to a row wins
+    closing = [*tokenizer.added_tokens_decoder, tokenizer.eos_token_id, -1]
+    return int((~np.isin(last, closing)).sum())
+
+
+def _row(tokenizer: Any, rows: Rows, limit: int, index: int) -> dict[str, Any]:
+    """One training row as the model will see it; `index` beyond the ends takes the nearest."""
+    index = min(max(index, 0), len(rows) - 1)
+    ids, trained = rows.row(index)
+    seen = ids[:limit].tolist()
+    texts = _pieces(tokenizer, seen)
+    return {
+        "row_id": int(rows.row_ids[index]),
+        "index": index,
+        "of": len(rows),
+        "tokens": [
+            {"text": text, "id": token, "trained": bool(flag)}
+            for text, token, flag in zip(texts, seen, trained, strict=False)
+        ],
+        "truncated": len(ids) > limit,
+    }
+
+
+def _pieces(tokenizer: Any, ids: list[int]) -> list[str]:
+    """The text of each token; of tokens that share one character, the last has it and the others none."""
+    texts, pending = [], []
+    for token, name in zip(ids, tokenizer.convert_ids_to_tokens(ids), strict=True):
+        pending.append(token)
+        text = tokenizer.decode(pending, clean_up_tokenization_spaces=False)
+        if text.endswith("\ufffd") and len(pending) < 4:
+            texts.append("")
+            continue
+        if name.startswith("▁") and not text.startswith(" "):
+            text = " " + text  # a lone token of SentencePiece loses its space
+        texts.append(text)
+        pending = []
+    return texts

@@ -1,0 +1,172 @@
+"""What a preview warns of or refuses, from facts alone: level, field, what is wrong, what to do.
+
+An error refuses the launch; a warning is something that an expert may want. Thresholds stand here, named.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.tuning.methods import METHODS
+from store.config import METHOD_TITLES, TrainConfig
+
+TRUNCATED_SHARE = 0.02  # of the rows; the 99th percentile as limit cuts 1%
+FEW_STEPS = 20
+FEW_JUDGED = 30  # rows; fewer give an interval too wide to see a small gain
+
+Problem = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a run before it starts; `config` is resolved. Memory in GiB."""
+
+    config: TrainConfig
+    kind: str
+    device: str
+    fast_bf16: bool
+    own_template: bool
+    rows: dict[str, int]
+    counted: int
+    truncated: int
+    lost_tokens: int
+    reasons: dict[str, int]  # rows without a trained token, of those counted
+    unclosed: int  # counted rows whose answer ends without a closing token
+    max_length: int
+    positions: int | None
+    steps: int
+    memory_low: float
+    memory_high: float
+    available: float
+    device_total: float
+
+
+def find(facts: Facts) -> list[Problem]:
+    """Every problem, errors first."""
+    found = [*_rows(facts), *_method(facts), *_device(facts), *_judging(facts)]
+    return sorted(found, key=lambda problem: problem["level"])
+
+
+def _problem(level: str, field: str, message: str, fix: str) -> Problem:
+    return {"level": level, "field": field, "message": message, "fix": fix}
+
+
+def _rows(f: Facts) -> list[Problem]:
+    found = []
+    untrained = sum(f.reasons.values())
+    why = "; ".join(f"{count:,}: {reason}" for reason, count in f.reasons.items())
+    if untrained and untrained == f.counted:
+        found.append(_problem(
+            "error", "dataset", f"No row has a token to train on ({why}).",
+            "Look at how the columns of the data set were read, or raise max_length.",
+        ))  # fmt: skip
+    elif untrained:
+        found.append(_problem(
+            "warning", "dataset",
+            f"{untrained:,} of {f.counted:,} rows have no token to train on and will be left out ({why}).",
+            "Look at these rows, or raise max_length.",
+        ))  # fmt: skip
+    if f.config.max_length and f.positions and f.config.max_length > f.positions:
+        found.append(_problem(
+            "error", "max_length",
+            f"max_length is {f.config.max_length:,}, and the model has {f.positions:,} positions.",
+            f"Set it to {f.positions} or less, or leave it out.",
+        ))  # fmt: skip
+    if f.truncated > TRUNCATED_SHARE * f.counted:
+        found.append(_problem(
+            "warning", "max_length",
+            f"{f.truncated:,} of {f.counted:,} rows are longer than {f.max_length:,} tokens; cutting them"
+            f" loses {f.lost_tokens:,} trained tokens.",
+            "Raise max_length, or split long rows.",
+        ))  # fmt: skip
+    if f.unclosed > f.counted / 2:
+        found.append(_problem(
+            "warning", "model",
+            "The chat template ends answers without a closing token: the model will not learn to stop.",
+            "Use a model whose template closes each turn, such as with <|im_end|>.",
+        ))  # fmt: skip
+    if not f.own_template and f.kind != "text":
+        found.append(_problem(
+            "warning", "model",
+            "The model has no chat template: conversations are written under plain headings (### User:,"
+            " ### Assistant:), and the tuned model must be asked in the same way.",
+            "Choose the instruction-tuned variant of the model, or go on.",
+        ))  # fmt: skip
+    return found
+
+
+def _method(f: Facts) -> list[Problem]:
+    config, found = f.config, []
+    low, high = METHODS[config.method].rates
+    rate = config.learning_rate or 0.0
+    if not low <= rate <= high:
+        effect = "learns next to nothing" if rate < low else "often diverges or forgets"
+        found.append(_problem(
+            "warning", "learning_rate",
+            f"A learning rate of {rate:g} is outside the {low:g} to {high:g} in which"
+            f" {METHOD_TITLES[config.method]} is known to work; it {effect}.",
+            "Leave it out for the default of the method.",
+        ))  # fmt: skip
+    effective = config.per_device_train_batch_size * config.gradient_accumulation_steps
+    if effective > f.rows["train"]:
+        found.append(_problem(
+            "warning", "per_device_train_batch_size",
+            f"A step takes {effective:,} rows ({config.per_device_train_batch_size} ×"
+            f" {config.gradient_accumulation_steps}), and there are {f.rows['train']:,} to train on.",
+            "Lower per_device_train_batch_size or gradient_accumulation_steps.",
+        ))  # fmt: skip
+    if f.steps < FEW_STEPS:
+        found.append(_problem(
+            "warning", "num_train_epochs",
+            f"The run has {f.steps} optimiser step{'s' * (f.steps != 1)}; that is too few to learn much.",
+            "Take more epochs or rows, or a smaller batch.",
+        ))  # fmt: skip
+    return found
+
+
+def _device(f: Facts) -> list[Problem]:
+    config, found = f.config, []
+    cpu = f.device == "cpu"
+    if cpu and METHODS[config.method].quantised:
+        found.append(_problem(
+            "warning", "method", "4-bit training on a CPU is about 2.5 times slower than LoRA.",
+            "Use LoRA unless memory is short.",
+        ))  # fmt: skip
+    if cpu and config.optim == "paged_adamw_8bit":
+        found.append(_problem(
+            "warning", "optim", "8-bit AdamW is about 17 times slower than the fused one on a CPU.",
+            "Use adamw_torch_fused.",
+        ))  # fmt: skip
+    if config.dtype == "bfloat16" and not f.fast_bf16:
+        found.append(_problem(
+            "warning", "dtype", "This device has no fast bfloat16 arithmetic.", "Set dtype to auto."
+        ))  # fmt: skip
+    if f.memory_high > f.available:
+        never = f.memory_low > f.device_total
+        found.append(_problem(
+            "error" if never else "warning", "per_device_train_batch_size",
+            f"The run needs {f.memory_low:.1f} to {f.memory_high:.1f} GiB; the device has"
+            f" {f.device_total:.1f} GiB, of which {f.available:.1f} are free.",
+            "Lower per_device_train_batch_size or max_length, switch gradient_checkpointing on, or use a"
+            " method with less memory.",
+        ))  # fmt: skip
+    return found
+
+
+def _judging(f: Facts) -> list[Problem]:
+    judged, field = ("test", "test_size") if f.rows["test"] else ("validation", "validation_size")
+    found = []
+    if judged == "validation":
+        found.append(_problem(
+            "warning", "test_size",
+            "There are no test rows: the verdict rests on the validation rows, which also choose the best"
+            " step.",
+            "Set test_size above 0.",
+        ))  # fmt: skip
+    if f.rows[judged] < FEW_JUDGED:
+        found.append(_problem(
+            "warning", field,
+            f"{f.rows[judged]} {judged} rows are few: only a large gain will show.",
+            f"Raise {field}, or import more rows.",
+        ))  # fmt: skip
+    return found

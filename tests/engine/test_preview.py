@@ -1,0 +1,153 @@
+"""The preview ask: counts that training then finds, one row token by token, and what is warned of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.job import Job
+from engine.jobs import preview
+from store.errors import ModelError
+from store.home import Home
+from store.jobdir import write_json
+from tests.tiny import conversations, write_model, write_rows
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    home = Home(tmp_path / "home").create()
+    write_model(home.models / "tiny")
+    write_rows(home, "rows", conversations(400))
+    return home
+
+
+def ask(home: Home, row: int = 0, **fields: Any) -> dict[str, Any]:
+    folder = home.asks / "one"
+    folder.mkdir(exist_ok=True)
+    config = {"model": str(home.models / "tiny"), "dataset": "rows"} | fields
+    body = {"config": config, "fingerprint": "rows", "split": {"split_seed": 0}, "row": row}
+    write_json(
+        folder / "config.json",
+        {"job_id": "one", "kind": "preview", "home": str(home.path), "device": "cpu", "config": body},
+    )
+    return preview.run(Job(folder))
+
+
+def fields_of(answer: dict[str, Any], level: str) -> set[str]:
+    return {problem["field"] for problem in answer["problems"] if problem["level"] == level}
+
+
+def test_counts_and_costs(home: Home) -> None:
+    answer = ask(home, max_train_rows=200)
+    assert answer["rows"] == {"train": 200, "validation": 50, "test": 50}
+    assert answer["counted_rows"] == 200
+    assert answer["steps_per_epoch"] == 13
+    assert answer["steps"] == 39
+    assert answer["config"]["learning_rate"] == 1e-4
+    assert answer["untrained_rows"] == answer["truncated_rows"] == 0
+    assert answer["memory"]["low_gib"] < answer["memory"]["peak_gib"] < answer["memory"]["high_gib"]
+    assert answer["time"]["low_seconds"] < answer["time"]["seconds"]
+    assert answer["problems"] == []
+
+
+def test_one_row_token_by_token(home: Home) -> None:
+    row = ask(home, row=2)["row"]
+    text = "".join(token["text"] for token in row["tokens"])
+    assert text.startswith("<|im_start|>user\nNumber ")
+    assert text.endswith("<|im_end|>\n")
+    assert "".join(t["text"] for t in row["tokens"] if t["trained"]).endswith("<|im_end|>")
+    assert (row["index"], row["of"]) == (2, 300)
+    assert ask(home, row=10_000)["row"]["index"] == 299
+
+
+def test_a_character_of_several_tokens_is_shown_once(home: Home) -> None:
+    rows = [
+        [{"role": "user", "content": "ä"}, {"role": "assistant", "content": "日本 🎉"}] for _ in range(60)
+    ]
+    write_rows(home, "rows", rows)
+    tokens = ask(home)["row"]["tokens"]
+    assert "".join(token["text"] for token in tokens) == (
+        "<|im_start|>user\nä<|im_end|>\n<|im_start|>assistant\n日本 🎉<|im_end|>\n"
+    )
+    assert sum(token["text"] == "" for token in tokens) == 8  # 1 of ä, 2 each of 日 and 本, 3 of 🎉
+
+
+def test_rows_without_a_trained_token_refuse_the_launch(home: Home) -> None:
+    write_rows(home, "rows", [row[:1] for row in conversations(100)])
+    answer = ask(home)
+    assert fields_of(answer, "error") == {"dataset"}
+    assert "no assistant turn" in answer["problems"][0]["message"]
+    answer = ask(home, max_length=8)
+    assert fields_of(answer, "error") == {"dataset"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"learning_rate": 0.5}, "learning_rate"),
+        ({"per_device_train_batch_size": 1000}, "per_device_train_batch_size"),
+        ({"method": "qlora"}, "method"),
+        ({"optim": "paged_adamw_8bit"}, "optim"),
+        ({"max_length": 36}, "max_length"),
+        ({"max_steps": 3}, "num_train_epochs"),
+        ({"max_eval_rows": 10}, "test_size"),
+    ],
+)
+def test_what_an_expert_may_want_is_a_warning(home: Home, fields: dict[str, Any], field: str) -> None:
+    answer = ask(home, **fields)
+    assert field in fields_of(answer, "warning")
+    assert not fields_of(answer, "error")
+    assert all(problem["fix"] for problem in answer["problems"])
+
+
+def test_a_length_beyond_the_model_is_an_error(home: Home) -> None:
+    answer = ask(home, max_length=4096)
+    assert fields_of(answer, "error") == {"max_length"}
+    assert answer["max_length"] == 256
+
+
+def test_a_base_model_is_told_how_it_will_be_asked(home: Home) -> None:
+    (home.models / "tiny" / "chat_template.jinja").unlink()
+    answer = ask(home)
+    assert fields_of(answer, "warning") == {"model"}
+    assert "".join(t["text"] for t in answer["row"]["tokens"]).startswith("### User:")
+
+
+def test_a_large_set_is_counted_on_a_sample(home: Home, monkeypatch: Any) -> None:
+    whole = ask(home)["tokens_per_epoch"]
+    monkeypatch.setattr(preview, "WHOLE", 100)
+    monkeypatch.setattr("engine.tuning.tokens.WHOLE", 100)
+    answer = ask(home)
+    assert answer["counted_rows"] == 100
+    assert answer["rows"]["train"] == 300
+    assert answer["tokens_per_epoch"] == pytest.approx(whole, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("missing", "says"),
+    [
+        ("config.json", r"has no config\.json"),
+        ("model.safetensors", "has no safetensors weights"),
+        ("tokenizer.json", "has no tokenizer"),
+    ],
+)
+def test_a_folder_that_is_not_a_model_says_what_it_lacks(home: Home, missing: str, says: str) -> None:
+    (home.models / "tiny" / missing).unlink()
+    with pytest.raises(ModelError, match=says) as caught:
+        ask(home)
+    assert caught.value.field == "model"
+    assert caught.value.fix
+
+
+def test_pickled_weights_are_refused(home: Home) -> None:
+    (home.models / "tiny" / "model.safetensors").rename(home.models / "tiny" / "pytorch_model.bin")
+    with pytest.raises(ModelError, match=r"only pytorch_model\.bin"):
+        ask(home)
+
+
+def test_a_broken_config_is_a_model_error(home: Home) -> None:
+    (home.models / "tiny" / "config.json").write_text('{"model_type": "never heard of"}')
+    with pytest.raises(ModelError, match="can't be loaded"):
+        ask(home)
