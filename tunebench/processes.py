@@ -107,7 +107,7 @@ def free_port(wanted: int | None) -> int:
 def screens_command(port: int) -> list[str]:
     """The command that serves the screens on loopback."""
     return [
-        *(sys.executable, "-m", "streamlit", "run", str(PROJECT / "app.py")),
+        *(sys.executable, "-m", "pages"),
         *("--server.address", "127.0.0.1", "--server.port", str(port)),
     ]
 
