@@ -84,8 +84,12 @@ def up(port: Port = None) -> None:
             print(f"Tunebench is at {address}", flush=True)
             say("Ctrl-C stops it.")
 
+        def watch() -> None:
+            if processes.keep_engine(home):
+                say("The engine had ended and was started again; see logs/engine.log.")
+
         try:
-            code = processes.serve_screens(home, chosen, ready)
+            code = processes.serve_screens(home, chosen, ready, watch)
         finally:
             if started and processes.stop_engine(home):
                 say("Stopped. Runs that were training go on; `tunebench up` shows them again.")

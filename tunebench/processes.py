@@ -112,8 +112,22 @@ def screens_command(port: int) -> list[str]:
     ]
 
 
-def serve_screens(home: Home, port: int, ready: Callable[[str], None]) -> int:
-    """Run the screens until they end or Ctrl-C; `ready(address)` is called once the page answers."""
+def keep_engine(home: Home) -> bool:
+    """Start the engine again where its process has ended; True where it had. Runs went on meanwhile."""
+    record = read_json(home.engine_file)
+    if record and psutil.pid_exists(record["pid"]):
+        return False
+    start_engine(home)
+    return True
+
+
+def serve_screens(
+    home: Home, port: int, ready: Callable[[str], None], watch: Callable[[], None] = lambda: None
+) -> int:
+    """Run the screens until they end or Ctrl-C.
+
+    `ready(address)` is called once the page answers, `watch()` about once a second from then on.
+    """
     environment = {**os.environ, "TUNEBENCH_HOME": str(home.path)}
     with open(home.logs / "screens.log", "ab") as log:
         process = subprocess.Popen(
@@ -131,9 +145,12 @@ def serve_screens(home: Home, port: int, ready: Callable[[str], None]) -> int:
             try:
                 if httpx.get(f"{address}/_stcore/health", timeout=1).status_code == 200:
                     ready(address)
-                    return process.wait()
+                    break
             except httpx.HTTPError:
                 time.sleep(0.05)
+        while process.poll() is None:
+            time.sleep(1)
+            watch()
         return process.returncode
     except KeyboardInterrupt:
         return 0
