@@ -47,11 +47,11 @@ def draw(run: dict[str, Any]) -> None:
     alive = run["status"] in ALIVE
     every = "2s" if alive else None
     draw_header(run)
-    draw_alerts(run)
     draw_trouble(run)
     if run["verdict"]:
         verdict_card(run["verdict"], run["run_id"])
         draw_key_numbers(run["verdict"])
+    draw_alerts(run)
     if run["status"] != "queued":
         st.fragment(run_live.draw_live, run_every=every)(run["run_id"], run["status"])
     else:

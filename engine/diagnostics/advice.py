@@ -82,7 +82,7 @@ def _fewer_epochs(
     best, epochs = overfitting["best_step"], float(config.get("num_train_epochs") or 0)
     if not best:
         return _lower_rate(config, "It overfits from the start.")
-    kept = stopped.get("restored_step") is not None
+    kept = stopped.get("restored_step") not in (None, stopped["step"])
     lead = "The best step was kept." if kept else "The last step was kept, which is past the best."
     fewer = max(0.5, math.ceil(2 * epochs * best / int(stopped["step"])) / 2)
     if stopped["reason"] != "epochs" or fewer >= epochs:

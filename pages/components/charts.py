@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from pages.components.palette import BAD, BASE, VALIDATION, run_color, run_dash
 from pages.components.traces import (
+    PILL,
     add_band,
     add_best,
     add_level,
@@ -73,7 +74,7 @@ def loss_chart(
         end = last_step if last_step is not None else max([since_step, *steps])
         figure.add_vrect(
             x0=since_step, x1=end, fillcolor=BAD, opacity=0.08, line_width=0, layer="below",
-            annotation={"text": "overfits", "font": {"color": BAD, "size": 12}, "yanchor": "bottom"},
+            annotation={"text": "overfits", "bgcolor": BAD, "yanchor": "bottom", **PILL},
             annotation_position="bottom left",
         )  # fmt: skip
     return figure
@@ -83,7 +84,7 @@ def line_chart(table: pa.Table, name: str, *, color: str = VALIDATION, height: i
     """One metric of one run, its buckets' extremes as a faint band."""
     what = quantity(name)
     figure = empty_figure(what.title, what.axis, height)
-    figure.update_layout(showlegend=False)
+    figure.update_layout(showlegend=False, margin={"t": 40})
     add_band(figure, table, color)
     column = "mean" if is_bucketed(table) else "value"
     steps, values = steps_of(table), values_of(table, column)
@@ -154,5 +155,5 @@ def interval_chart(
     figure.add_vline(x=0, line={"dash": "dash", "color": BASE, "width": 1.5})
     figure.update_yaxes(showgrid=False, automargin=True, title=None, showticklabels=len(estimates) > 1)
     figure.update_xaxes(rangemode="normal")
-    figure.update_layout(hovermode="closest", margin={"t": 40 if title else 8, "b": 44})
+    figure.update_layout(hovermode="closest", margin={"l": 12, "t": 40 if title else 8, "b": 44})
     return figure

@@ -71,22 +71,27 @@ def gain_text(verdict: dict[str, Any] | None) -> str:
 
 
 def verdict_card(verdict: dict[str, Any], run_id: str) -> None:
-    """What came of a run: a sentence, the evidence under it, and what to do next beside it."""
+    """What came of a run: a sentence, the evidence under it, and what to do next."""
     state = wording.VERDICTS[verdict["state"]]
-    with st.container(border=True, key=f"verdict-{verdict['state']}"):
-        st.markdown(badge(state))
-        st.subheader(plain(verdict["headline"]), anchor=False)
-        if verdict["gain"] and verdict["gain"]["low"] is not None:
-            _gain_chart(verdict["gain"], STATE_INK[state.color])
-        st.markdown("\n".join(f"- {plain(sentence)}" for sentence in verdict["sentences"]))
-        if verdict["advice"]:
-            _advice(verdict["advice"], run_id)
+    edge = f"{{border-left: 5px solid {STATE_INK[state.color]}; border-radius: 8px}}"
+    with st.container(border=True, key="verdict"):
+        st.html(f"<style>.st-key-verdict {edge}</style>")
+        st.subheader(f":{state.color}[{state.icon}] {plain(verdict['headline'])}", anchor=False)
+        words, picture = st.columns([3, 2], gap="medium", vertical_alignment="center")
+        with words:
+            st.markdown("\n".join(f"- {plain(sentence)}" for sentence in verdict["sentences"]))
+        with picture:
+            if verdict["gain"] and verdict["gain"]["low"] is not None:
+                _gain_chart(verdict["gain"], STATE_INK[state.color])
+        for index, piece in enumerate(verdict["advice"]):
+            _advice(piece, index, run_id)
 
 
 def _gain_chart(gain: dict[str, Any], ink: str) -> None:
     row = charts.Estimate("gain", gain["value"], gain["low"], gain["high"], ink)
-    axis = f"Gain over the base model ({gain['unit']}, 95% interval), right is better"
-    figure = charts.interval_chart([row], axis, height=92)
+    figure = charts.interval_chart(
+        [row], f"Gain in {gain['unit']}, 95% interval; 0 is the base model", height=120
+    )
     st.plotly_chart(
         figure,
         key="verdict-gain",
@@ -95,11 +100,9 @@ def _gain_chart(gain: dict[str, Any], ink: str) -> None:
     )
 
 
-def _advice(advice: list[dict[str, Any]], run_id: str) -> None:
-    st.markdown("**What to try next**")
-    for index, piece in enumerate(advice):
-        with st.container(horizontal=True, vertical_alignment="center"):
-            st.markdown(plain(piece["text"]), width="stretch")
-            if piece["change"] and st.button("Try it", icon=":material/tune:", key=f"advice-{index}"):
-                link = {"from": run_id, "change": json.dumps(piece["change"])}
-                st.switch_page("pages/launch.py", query_params=link)
+def _advice(piece: dict[str, Any], index: int, run_id: str) -> None:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f":material/lightbulb: **Next:** {plain(piece['text'])}", width="stretch")
+        if piece["change"] and st.button("Try it", icon=":material/tune:", key=f"advice-{index}"):
+            link = {"from": run_id, "change": json.dumps(piece["change"])}
+            st.switch_page("pages/launch.py", query_params=link)

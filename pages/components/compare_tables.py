@@ -20,9 +20,15 @@ def draw_numbers(runs: list[dict[str, Any]]) -> None:
     winner = surely_best(runs)
     names = labels(runs)
     rows = [_numbers(run, names[run["run_id"]], run["run_id"] == winner) for run in runs]
-    st.dataframe(pd.DataFrame(rows), hide_index=True, key="compare-numbers", alt="Numbers of each run")
+    st.dataframe(
+        pd.DataFrame(rows),
+        hide_index=True,
+        column_config={"Run": st.column_config.TextColumn(pinned=True)},
+        key="compare-numbers",
+        alt="Numbers of each run",
+    )
     if winner is None and sum(bool(run["verdict"]) for run in runs) > 1:
-        st.caption("No run is marked as the best: the differences can't be told from noise.")
+        st.caption("No run is marked as the best: the leading ones can't be told apart.")
 
 
 def surely_best(runs: list[dict[str, Any]]) -> str | None:

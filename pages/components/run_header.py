@@ -85,10 +85,18 @@ def _confirm_delete(run: dict[str, Any]) -> None:
     st.markdown(
         f"**{plain(run['name'])}** goes for good, with its curves, samples, checkpoints and trained weights."
     )
-    if (
-        st.button("Delete for good", type="primary", icon=":material/delete:", key="run-delete-sure")
-        and act("delete", {"job": run["run_id"]}, "Deleted") is not None
-    ):
+    st.button(
+        "Delete for good",
+        type="primary",
+        icon=":material/delete:",
+        key="run-delete-sure",
+        on_click=_delete,
+        args=(run["run_id"],),
+    )
+
+
+def _delete(run_id: str) -> None:
+    if act("delete", {"job": run_id}, "Deleted") is not None:
         st.switch_page("pages/overview.py")
 
 
@@ -102,8 +110,6 @@ def draw_alerts(run: dict[str, Any]) -> None:
     seen: dict[str, str] = {}
     for alert in run_reads.alerts(run["run_id"]):
         seen[alert["message"]] = alert["level"]
+    icons = {"warning": ":orange[:material/warning:]", "info": ":gray[:material/info:]"}
     for message, level in seen.items():
-        if level == "warning":
-            st.warning(plain(message), icon=":material/warning:")
-        else:
-            st.info(plain(message), icon=":material/info:")
+        st.markdown(f"{icons.get(level, icons['info'])} {plain(message)}")

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from pages.components.palette import BAD, BASE, GRID, TRAIN, VALIDATION
 
+PILL = {"font": {"color": "white", "size": 12}, "borderpad": 3}  # a label that lines may run behind
 SMOOTHED_FROM = 40  # points: below that a raw curve is readable
 
 
@@ -42,11 +43,11 @@ def add_level(figure: go.Figure, level: float, text: str) -> None:
 def empty_figure(title: str, y_title: str, height: int, x_title: str = "Optimiser step") -> go.Figure:
     """Title, axes, legend and margins; nothing is drawn yet."""
     figure = go.Figure()
-    axis: dict[str, Any] = {"gridcolor": GRID, "zeroline": False, "automargin": True, "title_standoff": 8}
+    axis: dict[str, Any] = {"gridcolor": GRID, "zeroline": False, "automargin": True, "title_standoff": 12}
     figure.update_layout(
         title={"text": title, "x": 0, "xanchor": "left", "y": 0.98, "yanchor": "top", "font": {"size": 15}},
         height=height,
-        margin={"l": 8, "r": 8, "t": 62, "b": 8},
+        margin={"l": 64, "r": 12, "t": 62, "b": 8},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         hovermode="x unified",
@@ -158,10 +159,8 @@ def add_best(figure: go.Figure, step: int, loss: float) -> None:
             showlegend=False,
         )
     )
-    figure.add_annotation(
-        x=step, y=loss, text=f"best {loss:.3f} at step {step:,}", showarrow=False, yshift=-20,
-        font={"color": VALIDATION, "size": 12},
-    )  # fmt: skip
+    text = f"best {loss:.3f} at step {step:,}"
+    figure.add_annotation(x=step, y=loss, text=text, showarrow=False, yshift=-24, bgcolor=VALIDATION, **PILL)
 
 
 def is_bucketed(table: pa.Table) -> bool:

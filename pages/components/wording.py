@@ -59,7 +59,7 @@ QUANTITIES: dict[str, Quantity] = {
     "train/loss": Quantity("Training loss", "Loss (nats a token)", "lower"),
     "eval/loss": Quantity("Validation loss", "Loss (nats a token)", "lower"),
     "eval/perplexity": Quantity("Validation perplexity", "Perplexity", "lower", 2),
-    "eval/token_accuracy": Quantity("Validation token accuracy", "Share of tokens right", "higher"),
+    "eval/token_accuracy": Quantity("Validation token accuracy", "Tokens right (share)", "higher"),
     "train/learning_rate": Quantity("Learning rate", "Learning rate"),
     "train/grad_norm": Quantity("Gradient norm, before clipping", "L2 norm"),
     "train/tokens_per_second": Quantity("Throughput", "Tokens a second", "higher", 0),

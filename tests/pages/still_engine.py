@@ -1,0 +1,69 @@
+"""The engine's real HTTP interface over a real store, without a scheduler: nothing moves by itself.
+
+So a run stays queued or training for as long as a test looks at it. Commands are recorded, not done.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import uvicorn
+
+from store.database import Database
+from store.home import Home
+from store.jobdir import write_json
+from store.server import build
+
+COMMANDS = ("cancel", "resume", "delete", "edit_run", "launch", "launch_sample")
+
+
+@dataclass
+class StillEngine:
+    """The home folder it serves, its store, and the commands that were sent to it: (name, body)."""
+
+    home: Home
+    database: Database
+    sent: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+
+@contextmanager
+def still_engine(home: Home) -> Iterator[StillEngine]:
+    """Serve `home` while the block runs."""
+    database = Database(home.database, [home.datasets, home.jobs])
+    engine = StillEngine(home, database)
+    home.token.write_text("still")
+    home.token.chmod(0o600)
+    commands = {name: _recorder(engine, name) for name in COMMANDS}
+    app = build(database, "still", commands, _no_asks, home, ["cpu"])
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    port = listener.getsockname()[1]
+    write_json(home.engine_file, {"address": f"http://127.0.0.1:{port}", "host": "127.0.0.1", "port": port})
+    try:
+        yield engine
+    finally:
+        server.should_exit = True
+        thread.join(10)
+        database.close()
+
+
+def _recorder(engine: StillEngine, name: str) -> Any:
+    def record(body: dict[str, Any]) -> dict[str, Any]:
+        engine.sent.append((name, body))
+        return {}
+
+    return record
+
+
+async def _no_asks(name: str, body: dict[str, Any]) -> dict[str, Any]:
+    raise AssertionError(f"{name} was asked of an engine that answers nothing: {body}")
