@@ -5,85 +5,39 @@ The link says which: `?dataset=ID` (with `&row=N`), `?view=import`, `?job=ID` of
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
-from pages.components import quantities, reads
+from pages.components import reads
+from pages.components.dataset_list import back_to_list, show_list
 from pages.components.dataset_view import show_dataset
 from pages.components.import_progress import show_import_job
 from pages.components.import_view import show_import
-from pages.components.session import guarded, plain
-from store.formats import FORMATS
-
-PAGE = 20
+from pages.components.session import guarded, show_error
+from store.errors import NotFoundError
 
 
 def main() -> None:
     query = st.query_params
     with guarded():
         if query.get("dataset"):
-            show_dataset(reads.dataset(query["dataset"]))
+            _one(query["dataset"])
         elif query.get("job"):
             show_import_job(query["job"])
         elif query.get("view") == "import":
             show_import()
         else:
-            _list()
+            show_list()
 
 
-def _list() -> None:
-    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        st.title("What data is there?", anchor=False, width="content")
-        if st.button("Import a data set", type="primary", icon=":material/upload_file:", key="import-open"):
-            st.switch_page("pages/data_sets.py", query_params={"view": "import"})
-    known = reads.datasets()
-    if not known:
-        st.markdown("There is no data set yet. Import a file with prompts and answers, texts with labels,")
-        st.markdown("conversations or plain text, or run the sample experiment from the overview.")
+def _one(dataset_id: str) -> None:
+    try:
+        dataset = reads.dataset(dataset_id)
+    except NotFoundError as error:
+        st.title("This data set is not here", anchor=False)
+        back_to_list()
+        show_error(error)
         return
-    search = st.text_input(
-        "Search",
-        key="datasets-search",
-        type="search",
-        live="300ms",
-        placeholder="Search by name",
-        label_visibility="collapsed",
-        icon=":material/search:",
-    )
-    wanted = (search or "").strip().lower()
-    found = [row for row in known if wanted in row["name"].lower()]
-    pages = max(1, -(-len(found) // PAGE))
-    slot = st.container(gap="xsmall")
-    page = st.pagination(pages, key=f"datasets-page-{wanted}") if pages > 1 else 1
-    with slot:
-        st.caption(f"{len(found):,} of {len(known):,} data sets" if wanted else f"{len(known):,} data sets")
-        for row in found[(page - 1) * PAGE : page * PAGE]:
-            _line(row)
-
-
-def _line(row: dict[str, Any]) -> None:
-    with st.container(border=True, horizontal=True, vertical_alignment="center", gap="small"):
-        with st.container(gap=None):
-            st.page_link(
-                "pages/data_sets.py",
-                label=f"**{plain(row['name'])}**",
-                query_params={"dataset": row["dataset_id"]},
-            )
-            st.caption(_words(row))
-        st.page_link(
-            "pages/launch.py",
-            label="Fine-tune",
-            icon=":material/rocket_launch:",
-            query_params={"dataset": row["dataset_id"]},
-        )
-
-
-def _words(row: dict[str, Any]) -> str:
-    parts = [f"{row['row_count']:,} rows"]
-    parts += [f"{row['skipped_count']:,} skipped"] if row["skipped_count"] else []
-    parts += [f"{row['duplicate_count']:,} repeated"] if row["duplicate_count"] else []
-    return " · ".join([*parts, FORMATS[row["format"]].title, quantities.ago(row["created_at"])])
+    show_dataset(dataset)
 
 
 main()

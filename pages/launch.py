@@ -13,7 +13,7 @@ import streamlit as st
 from pages.components import config_fields as fields
 from pages.components import launch_form as form
 from pages.components import preview, reads
-from pages.components.session import client, guarded, plain, show_error
+from pages.components.session import client, guarded, show_error
 from store.config import TrainConfig
 from store.errors import TunebenchError
 
@@ -123,14 +123,17 @@ def _resolved(
     config: TrainConfig | None, dataset: dict[str, Any] | None, last: preview.Preview | None
 ) -> dict[str, Any]:
     """What the automatic fields amount to: as the preview found them, until then as far as rows tell."""
+    kept = {k: dataset[k] for k in ("split_seed", "validation_size", "test_size")} if dataset else {}
     if last and last.answer and (config is None or last.answer["config"]["method"] == config.method):
-        return {**last.answer["config"], "name": config.resolved(1).name if config else ""}
+        found = {k: v for k, v in last.answer["config"].items() if v is not None}
+        name = config.resolved(1).name if config else ""
+        return {**kept, **found, "max_length": last.answer["max_length"], "name": name}
     if config is None or dataset is None:
         return {}
-    held_out = (config.validation_size or dataset["validation_size"]) + (
-        dataset["test_size"] if config.test_size is None else config.test_size
-    )
-    return config.resolved(int(dataset["row_count"] * (1 - held_out))).model_dump()
+    held_out = {**kept, **config.model_dump(include={"validation_size", "test_size"}, exclude_none=True)}
+    share = held_out["validation_size"] + held_out["test_size"]
+    found = config.resolved(int(dataset["row_count"] * (1 - share))).model_dump(exclude_none=True)
+    return {**kept, **found}
 
 
 def _reason(
@@ -140,12 +143,10 @@ def _reason(
     notes: form.Notes,
 ) -> str:
     """Why the run can't be launched; empty where it can."""
-    errors = [
-        (field, said) for field, all_said in notes.items() for level, said in all_said if level == "error"
-    ]
-    if errors:
-        field, said = errors[0]
-        return plain(said) if field in ("", "config") else f"Correct **{plain(field)}** first: {plain(said)}"
+    wrong = [field for field in notes if any(level == "error" for level, _ in notes[field])]
+    if wrong:
+        named = [field for field in wrong if field in TrainConfig.model_fields]
+        return f"Correct {named[0]} first." if named else "See the message above."
     if not reads.datasets():
         return "There is no data set yet."
     if config is None or dataset is None:

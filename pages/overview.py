@@ -19,7 +19,7 @@ from pages.components.session import act, guarded, watch_engine
 from store.states import ACTIVE
 
 PAGE = 20
-COLUMNS = [0.25, 2.6, 7]  # box, name, numbers
+COLUMNS = [2.8, 7]  # name, numbers
 SAMPLE = """
 The sample experiment fine-tunes a small real language model (SmolLM2, 135 million parameters) on 600
 entries of Python's own documentation, and ends with a verdict: did it learn, and how sure is that?
@@ -85,7 +85,7 @@ def _first_steps(jobs: list[dict[str, Any]]) -> None:
 
 
 def _runs(counts: dict[str, int]) -> None:
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader("Runs", anchor=False, width="content")
         said = st.text_input(
             "Search runs",
@@ -112,7 +112,7 @@ def _runs(counts: dict[str, int]) -> None:
     total = reads.run_count(search, statuses)
     _compare_bar(total, sum(counts.values()), counts, shown)
     pages = max(1, -(-total // PAGE))
-    st.columns(COLUMNS)[2].html(list_head())
+    st.columns(COLUMNS)[1].html(list_head())
     slot = st.container(gap=None, key="runs-list")
     page = st.pagination(pages, key=f"runs-page-{search}-{'-'.join(statuses)}") if pages > 1 else 1
     with slot:
@@ -120,6 +120,7 @@ def _runs(counts: dict[str, int]) -> None:
             _run_line(run)
         if not total:
             st.caption("No run matches. Empty the search or choose another status.")
+    st.caption("Losses in nats a token, lower is better. Ranges are 95% intervals over n held-out rows.")
 
 
 def _compare_bar(total: int, everything: int, counts: dict[str, int], shown: list[str]) -> None:
@@ -141,10 +142,9 @@ def _compare_bar(total: int, everything: int, counts: dict[str, int], shown: lis
 
 def _run_line(run: dict[str, Any]) -> None:
     with st.container(key=f"run-line-{run['run_id']}"):
-        box, name, numbers = st.columns(COLUMNS, vertical_alignment="center")
-        with box:
+        name, numbers = st.columns(COLUMNS, vertical_alignment="center")
+        with name, st.container(horizontal=True, wrap=False, vertical_alignment="center", gap="xsmall"):
             pick_box(run)
-        with name:
             chip_link(run)
         numbers.html(run_numbers(run))
 

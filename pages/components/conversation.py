@@ -16,20 +16,23 @@ NAMES = {"user": "Prompt", "assistant": "Answer", "system": "System", "tool": "T
 SHOWN = 4000  # characters of one turn; what is left off is said
 
 
-def show_row(row: dict[str, Any]) -> None:
-    """Draw one row of {messages | text, label, rejected}; content is shown as it is, never as Markdown."""
+def show_row(row: dict[str, Any], limit: int = SHOWN) -> None:
+    """Draw one row of {messages | text, label, rejected}; content is shown as it is, never as Markdown.
+
+    `limit`: characters of a turn that are shown.
+    """
     messages = row.get("messages")
     if not messages:
-        st.text(shortened(row.get("text") or ""))
+        st.text(shortened(row.get("text") or "", limit))
         return
     for message in messages:
         role = str(message["role"])
         with st.chat_message(role, avatar=AVATARS.get(role, ":material/chat:")):
-            st.text(shortened(str(message["content"])))
+            st.text(shortened(str(message["content"]), limit))
     if row.get("rejected"):
         with st.chat_message("assistant", avatar=":material/thumb_down:"):
             st.caption("Rejected answer, not trained on")
-            st.text(shortened(str(row["rejected"])))
+            st.text(shortened(str(row["rejected"]), limit))
 
 
 def shortened(text: str, limit: int = SHOWN) -> str:

@@ -70,7 +70,7 @@ def _table(dataset_id: str, found: list[dict[str, Any]]) -> None:
             "answer": st.column_config.TextColumn("Answer", width="large"),
             "label": st.column_config.TextColumn("Label", width="medium"),
         },
-        height=min(38 * (len(cells) + 1), 780),
+        height=35 * (len(cells) + 1) + 3,
         alt="Rows of the data set",
     )
     if event.selection.rows:

@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from pages.components import figures, quantities, reads
+from pages.components.dataset_list import back_to_list
 from pages.components.dataset_rows import show_rows
 from pages.components.import_progress import account, show_skipped
 from pages.components.session import act, guarded, plain, show_error
@@ -22,7 +23,7 @@ def show_dataset(dataset: dict[str, Any]) -> None:
         st.title(plain(dataset["name"]), anchor=False, width="content")
         if st.button("Fine-tune on this", type="primary", icon=":material/rocket_launch:"):
             st.switch_page("pages/launch.py", query_params={"dataset": dataset["dataset_id"]})
-    st.page_link("pages/data_sets.py", label="All data sets", icon=":material/arrow_back:")
+    back_to_list()
     st.html(figures.facts(_figures(dataset)))
     rows, split, skipped, settings = st.tabs(
         [

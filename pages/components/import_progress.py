@@ -7,6 +7,7 @@ from typing import Any
 import streamlit as st
 
 from pages.components import figures, reads
+from pages.components.dataset_list import back_to_list
 from pages.components.progress import progress_block
 from pages.components.session import act, guarded, plain, watch_engine
 from store.states import ALIVE
@@ -16,7 +17,7 @@ def show_import_job(job_id: str) -> None:
     """The job's progress while it lives, then its result with the next step."""
     job = reads.job(job_id)
     st.title(f"Importing {_name(job)}" if job["status"] in ALIVE else _name(job), anchor=False)
-    st.page_link("pages/data_sets.py", label="All data sets", icon=":material/arrow_back:")
+    back_to_list()
     if job["status"] in ALIVE:
         _live(job_id)
     elif job["status"] == "finished":

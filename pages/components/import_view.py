@@ -13,6 +13,7 @@ import streamlit as st
 
 from pages.components import quantities, reads
 from pages.components.conversation import show_row
+from pages.components.dataset_list import back_to_list
 from pages.components.import_source import draw_source, suggested_name
 from pages.components.session import client, guarded, plain, show_error
 from store.config import ImportConfig
@@ -36,7 +37,7 @@ ENCODINGS = ("utf-8", "utf-16", "latin-1")
 def show_import() -> None:
     """The whole import, from the source to the button."""
     st.title("Which rows should a model learn from?")
-    st.page_link("pages/data_sets.py", label="All data sets", icon=":material/arrow_back:")
+    back_to_list()
     source = draw_source()
     if source is None:
         return
@@ -181,7 +182,7 @@ def _show_rows(
         st.caption("No row can be read in this way; choose other columns.")
     for row in found["canonical"][:3]:
         with st.container(border=True):
-            show_row(row)
+            show_row(row, 600)
 
 
 def _start(document: dict[str, Any]) -> None:

@@ -134,7 +134,8 @@ def _model(notes: Notes) -> None:
     )
     model = known.get(chosen)
     if model and model["ready"]:
-        st.caption(f"{quantities.parameters(model['parameters'])} parameters, {model['architecture']}")
+        kind = str(model["architecture"]).removesuffix("ForCausalLM")
+        st.caption(f"{quantities.parameters(model['parameters'])} parameters, {kind}")
     elif model or chosen == BUNDLED_MODEL:
         st.caption("Comes with Tunebench; it is made ready at its first use.")
     fields.draw_notes("model", notes)

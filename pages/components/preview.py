@@ -80,11 +80,10 @@ def _time(answer: dict[str, Any]) -> str:
 
 def _memory(answer: dict[str, Any]) -> str:
     memory = answer["memory"]
-    low, high = quantities.gib(memory["low_gib"]), quantities.gib(memory["high_gib"])
     available = memory["available_gib"]
     return figures.meter(
         "Memory",
-        low if low == high else f"{low} to {high}",
+        quantities.gib_between(memory["low_gib"], memory["high_gib"]),
         memory["high_gib"] / available if available else 1.0,
         f"of {quantities.gib(available)} that are free",
     )
@@ -114,13 +113,21 @@ def _figures(answer: dict[str, Any]) -> list[tuple[str, str, str]]:
         ),
         (
             "Tokens an epoch",
-            quantities.parameters(per_epoch),
+            quantities.count(per_epoch),
             f"{quantities.share(told, per_epoch)} trained on" + (f", {about}" if about else ""),
         ),
         ("Rows cut short", f"{answer['truncated_rows']:,}", f"{cut} (limit {answer['max_length']:,} tokens)"),
-        ("Rows without a trained token", f"{answer['untrained_rows']:,}", "they teach nothing"),
-        ("Precision", answer["dtype"], answer["method"]),
+        (
+            "Rows without a trained token",
+            f"{answer['untrained_rows']:,}",
+            _untrained(answer),
+        ),
+        ("Precision", answer["dtype"], "of the numbers in training"),
     ]
+
+
+def _untrained(answer: dict[str, Any]) -> str:
+    return "they teach nothing" if answer["untrained_rows"] else "every row teaches"
 
 
 def show_row(answer: dict[str, Any]) -> None:

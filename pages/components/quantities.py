@@ -14,6 +14,20 @@ def parameters(count: float) -> str:
     return f"{count:.0f}"
 
 
+def count(number: float) -> str:
+    """A count in full below a million, "1.2 M" above."""
+    return f"{number:,.0f}" if number < 1e6 else parameters(number)
+
+
+def gib_between(low: float, high: float) -> str:
+    """Two sizes in GiB as one: "1.7 to 2.1 GiB", or one where both say the same."""
+    first, last = gib(low), gib(high)
+    if first == last:
+        return first
+    number, unit = first.rsplit(" ", 1)
+    return f"{number} to {last}" if last.endswith(unit) else f"{first} to {last}"
+
+
 def gib(value: float) -> str:
     """GiB as "640 MiB" or "3.2 GiB"."""
     if value < 0.95:

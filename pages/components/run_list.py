@@ -65,9 +65,8 @@ def _status(run: dict[str, Any]) -> str:
     status = wording.STATUSES[run["status"]]
     ink = f"color-mix(in srgb, {chips.STATE_INK[status.color]} 72%, currentColor)"
     back = f"color-mix(in srgb, {chips.STATE_INK[status.color]} 15%, transparent)"
-    return (
-        f"<span class='pill' style='background:{back}'><span style='color:{ink}'>{status.title}</span></span>"
-    )
+    word = f"<span style='color:{ink}'>{status.title}</span>"
+    return f"<span class='pill' style='background:{back}'>{word}</span>"
 
 
 def _what(run: dict[str, Any]) -> str:
@@ -87,15 +86,16 @@ def _gain(run: dict[str, Any]) -> str:
     """The gain with its interval where there is a verdict, else the change on the validation rows."""
     gain = (run.get("verdict") or {}).get("gain")
     if gain:
-        low, high = gain["low"], gain["high"]
+        value, low, high = gain["value"], gain["low"], gain["high"]
+        word, kind = "can't tell,", ""
+        if low is not None and low > 0:
+            word, kind = "better by", "better"
+        elif high is not None and high < 0:
+            word, kind = "worse by", "worse"
+            value, low, high = -value, -high, -low
         places = phrasing.decimals(low, high)
-        better, worse = low is not None and low > 0, high is not None and high < 0
-        word, kind = ("undecided:", "")
-        if better or worse:
-            word, kind = ("better by", "better") if better else ("worse by", "worse")
-        value = phrasing.number(-gain["value"] if worse else gain["value"], places)
         return (
-            f"<b style='{INKS[kind]}'>{word} {value}</b>"
+            f"<b style='{INKS[kind]}'>{word} {phrasing.number(value, places)}</b>"
             f"<small>{phrasing.interval(low, high, places)}, n {gain['n']:,}</small>"
         )
     if run["best_eval_loss"] is None or run["base_eval_loss"] is None or not run["best_step"]:

@@ -9,9 +9,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import streamlit as st
+from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
 
 from store.client import Client
@@ -86,6 +88,18 @@ def full_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
 def offline_home(tmp_path: Path) -> Home:
     """A home folder in which no engine runs."""
     return seed(tmp_path / "offline", runs=1, sets=1)
+
+
+@pytest.fixture(autouse=True)
+def as_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `python -m pages` serves them: app.py runs around every page, from the first visit on."""
+    begin = PagesManager.__init__
+
+    def begin_with_navigation(self: PagesManager, *args: Any, **options: Any) -> None:
+        begin(self, *args, **options)
+        PagesManager.uses_pages_directory = False
+
+    monkeypatch.setattr(PagesManager, "__init__", begin_with_navigation)
 
 
 @pytest.fixture

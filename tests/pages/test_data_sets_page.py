@@ -1,0 +1,158 @@
+"""Data sets against a real engine: list, import with correction, one data set, and bad input."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from store.client import Client
+from store.home import Home
+from store.jobs import get_job
+from tests.pages.conftest import SECONDS, Open, everything_said
+
+PAGE = "pages/data_sets.py"
+
+
+def test_empty_list_names_what_can_be_imported(empty_home: Home, open_page: Open) -> None:
+    at = open_page(empty_home, PAGE)
+    assert "There is no data set yet" in everything_said(at)
+    assert at.button(key="import-open").label == "Import a data set"
+
+
+def test_sixty_data_sets_come_a_page_at_a_time_and_are_searched(full_home: Home, open_page: Open) -> None:
+    at = open_page(full_home, PAGE)
+    assert "60 data sets" in everything_said(at)
+    assert len([button for button in at.button if str(button.key).startswith("open-")]) == 20
+    at.text_input(key="datasets-search").set_value("sums 5").run()
+    assert "11 of 60 data sets" in everything_said(at)  # 5 and 50 to 59
+
+
+def test_a_data_set_shows_figures_and_a_page_of_rows(little_home: Home, open_page: Open) -> None:
+    at = open_page(little_home, PAGE, dataset="d00000")
+    said = everything_said(at)
+    assert "of 201 in the file" in said
+    assert "Rows 1 to 20 of 200" in said
+    assert list(at.dataframe[0].value["row"]) == list(range(20))
+    assert at.dataframe[0].value["prompt"][3] == "What is 0 plus 3, <b>please</b>?"
+
+
+def test_rows_are_searched_by_the_store(little_home: Home, open_page: Open) -> None:
+    at = open_page(little_home, PAGE, dataset="d00000")
+    at.text_input(key="rows-search-d00000").set_value("plus 19").run()
+    assert "Rows 1 to 11 of 11" in everything_said(at)  # 19 and 190 to 199
+    at.text_input(key="rows-search-d00000").set_value("%_'").run()
+    assert "No row contains" in everything_said(at)
+    assert not at.exception
+
+
+def test_a_linked_row_opens_as_conversation_and_as_in_the_file(little_home: Home, open_page: Open) -> None:
+    at = open_page(little_home, PAGE, dataset="d00000", row="7")
+    assert [message.name for message in at.chat_message] == ["user", "assistant"]
+    assert [text.value for text in at.text] == ["What is 0 plus 7, <b>please</b>?", "It is **7**."]
+    assert '"q": "What is 0 plus 7' in at.code[0].value
+    at.button(key="row-next").click().run()
+    assert at.query_params["row"] == "8"
+    assert "What is 0 plus 8" in at.text[0].value
+
+
+@pytest.mark.parametrize("row", ["200", "-1", "x", "99999999999999999999"])
+def test_a_link_to_a_row_that_is_not_there_says_so(little_home: Home, open_page: Open, row: str) -> None:
+    at = open_page(little_home, PAGE, dataset="d00000", row=row)
+    assert f"There is no row {row}" in everything_said(at)
+
+
+def test_a_link_to_a_data_set_that_is_not_there_says_so(little_home: Home, open_page: Open) -> None:
+    at = open_page(little_home, PAGE, dataset="nothing")
+    assert "There is no data set 'nothing'" in everything_said(at)
+
+
+def test_import_shows_what_is_recognised_and_ends_with_an_account(
+    little_home: Home, open_page: Open, tmp_path: Path
+) -> None:
+    file = tmp_path / "greetings_in_german.jsonl"
+    lines = [f'{{"question": "Hello {i}", "answer": "Hallo {i}"}}' for i in range(120)]
+    file.write_text("\n".join([*lines[:2], "this is no JSON", *lines[2:]]))
+    at = _inspect(open_page, little_home, file)
+    said = everything_said(at)
+    assert "Recognised as **Question and answer**" in said
+    assert "Line 3:" in said
+    assert [text.value for text in at.text][:2] == ["Hello 0", "Hallo 0"]
+    assert _named(at.text_input, "Name").value == "greetings in german"
+    at.button(key="import-button").click().run()
+    assert not at.error, [error.value for error in at.error]
+    job_id = at.query_params["job"]
+    _wait(little_home, job_id)
+    said = everything_said(open_page(little_home, PAGE, job=job_id))
+    assert "of 121 in the file" in said
+    assert "1 × " in said  # the reason of the broken line, counted
+
+
+def test_a_corrected_mapping_is_shown_as_it_will_be_read(
+    little_home: Home, open_page: Open, tmp_path: Path
+) -> None:
+    file = tmp_path / "swapped.csv"
+    file.write_text("question,answer\n" + "".join(f"Hallo {i},Hello {i}\n" for i in range(60)))
+    at = _inspect(open_page, little_home, file)
+    _named(at.selectbox, "Column of the question").set_value("answer")
+    _named(at.selectbox, "Column of the answer").set_value("question").run()
+    assert not at.exception
+    assert [text.value for text in at.text][:2] == ["Hello 0", "Hallo 0"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("empty.csv", b"", "empty"),
+        ("cut.parquet", b"PAR1 and then nothing", "cut.parquet"),
+        ("nothing.xyz", None, "nothing.xyz"),
+    ],
+)
+def test_bad_files_get_a_message_that_names_them(
+    little_home: Home, open_page: Open, tmp_path: Path, name: str, content: bytes | None, said: str
+) -> None:
+    file = tmp_path / name
+    if content is not None:
+        file.write_bytes(content)
+    at = _inspect(open_page, little_home, file)
+    assert said in " ".join(error.value.replace("\\", "") for error in at.error)
+    assert not [button for button in at.button if button.key == "import-button"]
+
+
+def test_a_name_that_is_taken_is_refused(little_home: Home, open_page: Open, tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("question,answer\n" + "".join(f"Q {i},A {i}\n" for i in range(60)))
+    at = _inspect(open_page, little_home, file)
+    _named(at.text_input, "Name").set_value("Sums 0").run()
+    at.button(key="import-button").click().run()
+    assert "Sums 0" in at.error[0].value
+
+
+def test_without_an_engine_the_list_says_so(offline_home: Home, open_page: Open) -> None:
+    at = open_page(offline_home, PAGE)
+    assert "The engine is not running" in everything_said(at)
+
+
+def _inspect(open_page: Open, home: Home, file: Path) -> AppTest:
+    at = open_page(home, PAGE, view="import")
+    at.get_by_key("import-kind").set_value("A file on this machine").run()
+    at.text_input(key="import-path").set_value(str(file)).run()
+    assert not at.exception
+    return at
+
+
+def _named(widgets: object, label: str) -> object:
+    return next(widget for widget in widgets if widget.label == label)  # type: ignore[attr-defined]
+
+
+def _wait(home: Home, job_id: str) -> None:
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        job = get_job(Client(home), job_id)
+        if job["status"] in ("finished", "failed", "lost"):
+            assert job["status"] == "finished", job["error"]
+            return
+        time.sleep(0.2)
+    raise AssertionError("the import did not end")

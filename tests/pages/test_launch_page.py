@@ -1,0 +1,152 @@
+"""Launch against a real engine and a real model of two layers: form, errors, YAML and preview."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import yaml
+from streamlit.testing.v1 import AppTest
+
+from store.client import Client
+from store.home import Home
+from store.runs import get_run
+from tests.pages.conftest import Open, everything_said
+
+PAGE = "pages/launch.py"
+
+
+@pytest.fixture
+def form(little_home: Home, open_page: Open) -> AppTest:
+    """The form on the first data set with the two-layer model, previewed."""
+    at = open_page(little_home, PAGE, dataset="d00000")
+    at.selectbox(key="launch.model").set_value("tiny-llama").run()
+    assert not at.exception
+    return at
+
+
+def test_without_data_the_form_leads_to_the_import(empty_home: Home, open_page: Open) -> None:
+    at = open_page(empty_home, PAGE)
+    assert [link.proto.label for link in at.get("page_link")] == ["Import a data set first"]
+    assert at.button(key="launch-button").disabled
+    assert "There is no data set yet." in everything_said(at)
+
+
+def test_the_preview_says_cost_and_marks_the_trained_tokens(form: AppTest) -> None:
+    said = everything_said(form)
+    for figure in ("Trained parameters", "Optimiser steps", "Rows to train on", "Memory", "Time"):
+        assert figure in said
+    assert "class='trained" in said
+    assert "&lt;|im_start|&gt;" in said  # escaped: a row can't bring markup
+    assert "<b>please</b>" not in said
+    assert not form.button(key="launch-button").disabled
+
+
+def test_another_row_is_shown_by_its_button(form: AppTest) -> None:
+    before = _tokens(form)
+    form.button(key="launch-next-row").click().run()
+    assert "Row 2 of" in everything_said(form)
+    assert _tokens(form) != before
+
+
+def test_automatic_values_are_shown_and_follow_the_method(form: AppTest) -> None:
+    assert form.text_input(key="launch.learning_rate").placeholder == "0.0001 (automatic)"
+    form.get_by_key("launch.method").set_value("full").run()
+    assert form.text_input(key="launch.learning_rate").placeholder == "0.00002 (automatic)"
+    assert "launch.r" not in [field.key for field in form.text_input]  # no adapter, no rank
+
+
+@pytest.mark.parametrize(
+    ("field", "typed", "said"),
+    [
+        ("learning_rate", "abc", "'abc'"),
+        ("per_device_train_batch_size", "0", "greater than or equal to 1"),
+        ("num_train_epochs", "-1", "greater than 0"),
+        ("max_length", "1e99", "max_length"),
+        ("r", "4.5", "r is 4.5"),
+    ],
+)
+def test_a_bad_number_is_said_at_its_field_and_blocks_the_launch(
+    form: AppTest, field: str, typed: str, said: str
+) -> None:
+    form.text_input(key=f"launch.{field}").set_value(typed).run()
+    assert not form.exception
+    said_at = [m.value.replace("\\", "") for m in form.markdown if m.value.startswith(":red[")]
+    assert any(field in text and said in text for text in said_at), said_at
+    assert form.button(key="launch-button").disabled
+    assert f"Correct {field} first." in everything_said(form)
+
+
+def test_every_bad_field_is_said_at_once(form: AppTest) -> None:
+    form.text_input(key="launch.learning_rate").set_value("abc")
+    form.text_input(key="launch.seed").set_value("-3").run()
+    said_at = [m.value for m in form.markdown if m.value.startswith(":red[")]
+    assert len(said_at) == 2
+
+
+def test_form_and_yaml_follow_each_other(form: AppTest) -> None:
+    form.text_input(key="launch.learning_rate").set_value("3e-4").run()
+    document = yaml.safe_load(form.text_area(key="launch-yaml").value)
+    assert document["learning_rate"] == 3e-4
+    document |= {"method": "full", "num_train_epochs": 2}
+    del document["learning_rate"]
+    form.text_area(key="launch-yaml").set_value(yaml.safe_dump(document)).run()
+    assert form.text_input(key="launch.learning_rate").value == ""
+    assert form.text_input(key="launch.num_train_epochs").value == "2"
+    assert form.get_by_key("launch.method").value == "full"
+
+
+def test_yaml_that_is_wrong_is_kept_with_its_error(form: AppTest) -> None:
+    form.text_area(key="launch-yaml").set_value("dataset: Sums 0\nlerning_rate: 1").run()
+    assert "Did you mean learning_rate?" in form.error[0].value.replace("\\", "")
+    assert "lerning_rate" in form.text_area(key="launch-yaml").value
+    assert form.text_input(key="launch.learning_rate").value == ""
+
+
+def test_a_model_that_is_not_there_is_said_at_the_model(form: AppTest) -> None:
+    form.selectbox(key="launch.model").set_value("/no/such/folder").run()
+    assert not form.exception
+    assert form.button(key="launch-button").disabled
+    assert form.checkbox(key="launch.trust_remote_code").value is False
+    assert "/no/such/folder" in everything_said(form).replace("\\", "")
+
+
+def test_remote_code_says_what_it_means(form: AppTest) -> None:
+    form.selectbox(key="launch.model").set_value("/no/such/folder").run()
+    form.checkbox(key="launch.trust_remote_code").check().run()
+    assert "with your rights" in " ".join(warning.value for warning in form.warning)
+    form.selectbox(key="launch.model").set_value("tiny-llama").run()
+    assert form.session_state["launch.trust_remote_code"] is False  # it was ticked for the other model
+
+
+def test_a_run_is_cloned_and_changed_by_its_link(little_home: Home, open_page: Open) -> None:
+    at = open_page(little_home, PAGE, **{"from": "r000003", "change": '{"learning_rate": 5e-05}'})
+    assert at.text_input(key="launch.seed").value == "3"
+    assert at.text_input(key="launch.name").value == "LoRA on Sums 1 #3 again"
+    assert at.text_input(key="launch.learning_rate").value == "0.00005"
+
+
+def test_a_link_with_a_broken_change_says_so(little_home: Home, open_page: Open) -> None:
+    at = open_page(little_home, PAGE, **{"from": "r000003", "change": "{oops"})
+    assert "a change that is none" in at.error[0].value
+
+
+def test_launch_starts_the_run_and_opens_its_page(form: AppTest, little_home: Home) -> None:
+    form.text_input(key="launch.name").set_value("From the form")
+    form.text_input(key="launch.max_steps").set_value("1").run()
+    form.button(key="launch-button").click().run()
+    assert not form.exception
+    run_id = form.query_params["run"]
+    run = get_run(Client(little_home), str(run_id))
+    assert run["name"] == "From the form"
+    assert run["config"]["max_steps"] == 1
+    Client(little_home).command("cancel", {"job": run["run_id"]})
+
+
+def test_without_an_engine_nothing_breaks(offline_home: Home, open_page: Open) -> None:
+    at = open_page(offline_home, PAGE)
+    assert "The engine is not running" in everything_said(at)
+
+
+def _tokens(at: AppTest) -> str:
+    return "".join(re.findall(r"<div class='tb-tokens'>.*", everything_said(at)))

@@ -1,0 +1,63 @@
+"""Overview against a real engine: empty, a few runs, a thousand, and no engine."""
+
+from __future__ import annotations
+
+from store.home import Home
+from tests.pages.conftest import Open, everything_said
+
+
+def test_empty_store_offers_the_sample_experiment_and_nothing_else_primary(
+    empty_home: Home, open_page: Open
+) -> None:
+    at = open_page(empty_home)
+    assert at.title[0].value == "What is running, and what came out?"
+    assert at.button(key="sample").label == "Run the sample experiment"
+    assert "4 to 5 minutes" in everything_said(at)
+    assert "Processor" in everything_said(at)  # the machine is shown from the start
+
+
+def test_runs_show_status_loss_and_the_gain_with_its_interval(little_home: Home, open_page: Open) -> None:
+    said = everything_said(open_page(little_home))
+    assert "5 runs: 5 finished" in said
+    assert "better by 0.31" in said
+    assert "0.27 to 0.35, n 200" in said
+    assert "worse by 0.12" in said
+    assert "0.08 to 0.16, n 200" in said  # the interval of a loss is turned round with its sign
+    assert "can&#x27;t tell, 0.02" in said or "can't tell, 0.02" in said
+
+
+def test_a_thousand_runs_come_a_page_at_a_time(full_home: Home, open_page: Open) -> None:
+    at = open_page(full_home)
+    assert "1,000 runs" in everything_said(at)
+    boxes = [box.key for box in at.checkbox if str(box.key).startswith("pick-")]
+    assert boxes == [f"pick-r{i:06}" for i in range(999, 979, -1)]
+
+
+def test_search_and_status_are_filtered_by_the_store(full_home: Home, open_page: Open) -> None:
+    at = open_page(full_home)
+    at.text_input(key="runs_search").set_value("#99").run()
+    assert "11 of 1,000 runs" in everything_said(at)  # 99 and 990 to 999
+    at.text_input(key="runs_search").set_value("").run()
+    at.get_by_key("runs_status").set_value(["failed", "lost"]).run()
+    assert not at.exception
+    assert "181 of 1,000 runs" in everything_said(at)
+    at.text_input(key="runs_search").set_value("no run is called this").run()
+    assert "No run matches" in everything_said(at)
+
+
+def test_runs_are_chosen_for_a_comparison_across_searches(full_home: Home, open_page: Open) -> None:
+    at = open_page(full_home)
+    at.checkbox(key="pick-r000999").check().run()
+    assert at.button(key="compare").disabled
+    at.text_input(key="runs_search").set_value("#7 ").run()
+    at.text_input(key="runs_search").set_value("Sums 7 #7").run()
+    at.checkbox(key="pick-r000007").check().run()
+    assert at.button(key="compare").label == "Compare 2 runs"
+    assert at.session_state["runs-picked"] == ["r000999", "r000007"]
+
+
+def test_without_an_engine_the_page_says_how_to_start_it(offline_home: Home, open_page: Open) -> None:
+    at = open_page(offline_home)
+    assert "The engine is not running" in everything_said(at)
+    assert [code.value for code in at.code] == ["tunebench up"]
+    assert at.title[0].value == "What is running, and what came out?"
