@@ -1,0 +1,182 @@
+"""`python -m engine [--home PATH] [--port N]`: open the store, serve it, run the queue.
+
+One engine a home folder: it holds `engine.lock` for as long as it lives, so that a lock is never left
+behind by one that was killed. SIGTERM and Ctrl-C end the engine and not the workers; the next engine
+follows them. Exit codes: 0 asked to stop, 1 the store or the home folder can't be used, 3 another engine
+runs for this home folder, 4 the port is in use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import importlib.metadata
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+import threading
+from typing import IO
+
+import uvicorn
+
+from engine.asks import Asks
+from engine.commands import Commands
+from engine.launchers.local import LocalLauncher
+from engine.scheduler import Scheduler
+from store import datasets, jobs
+from store.database import Database
+from store.errors import TunebenchError
+from store.home import Home
+from store.jobdir import read_json, write_json
+from store.machine import devices as find_devices
+from store.server import build
+
+log = logging.getLogger("engine")
+
+FAILED, ALREADY_RUNNING, PORT_IN_USE = 1, 3, 4
+STEP_SECONDS = 0.5
+GRACE_SECONDS = 5  # for requests under way when the engine is asked to stop
+NO_SAMPLE = "TUNEBENCH_NO_SAMPLE"  # where it is set, a new home folder stays empty
+
+
+class CannotStart(Exception):
+    """The sentence that ends the engine before it serves, and the exit code."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def take_lock(home: Home) -> IO[str]:
+    """Hold the lock of the home folder; the file must stay open. Raises CannotStart where another has it."""
+    lock = open(home.engine_lock, "a")  # noqa: SIM115 (held as long as the engine lives)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        other = read_json(home.engine_file) or {}
+        where = f" at {other['address']} (process {other['pid']})" if other else ""
+        raise CannotStart(f"An engine runs for {home.path} already{where}.", ALREADY_RUNNING) from None
+    return lock
+
+
+def read_token(home: Home) -> str:
+    """The shared secret, made at the first start, readable by this user alone."""
+    if home.token.exists():
+        return home.token.read_text(encoding="utf-8").strip()
+    token = secrets.token_urlsafe(32)
+    aside = home.path / f".token.{os.getpid()}"
+    with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        file.write(token + "\n")
+    os.replace(aside, home.token)
+    return token
+
+
+def listen(port: int) -> socket.socket:
+    """A socket on loopback; port 0 is any free one. Raises CannotStart where the port is taken."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+        listener.listen(128)
+    except OSError as error:
+        raise CannotStart(
+            f"Port {port} can't be used ({error.strerror}). Give another with --port, or 0 for a free one.",
+            PORT_IN_USE,
+        ) from error
+    return listener
+
+
+class Queue(threading.Thread):
+    """The scheduler, stepped twice a second or as soon as a command wakes it."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        super().__init__(name="scheduler")
+        self.scheduler = scheduler
+        self.awake = threading.Event()
+        self.ended = threading.Event()
+
+    def run(self) -> None:
+        while not self.ended.is_set():
+            self.awake.clear()
+            try:
+                more = self.scheduler.step()
+            except Exception:  # the border: one bad step must not end the queue
+                log.exception("A step of the scheduler failed; the next one tries again.")
+                more = False
+            if not more:
+                self.awake.wait(STEP_SECONDS)
+
+    def stop(self) -> None:
+        """End after the present step."""
+        self.ended.set()
+        self.awake.set()
+        self.join()
+
+
+def prepare_first_start(database: Database, commands: Commands) -> None:
+    """In an empty home folder, make the bundled model and the sample data set without being asked."""
+    empty = not datasets.list_datasets(database) and not jobs.recent_jobs(database, limit=1)
+    if empty and not os.environ.get(NO_SAMPLE):
+        commands.launching.prepare_sample()
+
+
+def serve(home: Home, port: int) -> None:
+    """Run the engine until SIGTERM or SIGINT. Raises CannotStart and TunebenchError before it serves."""
+    os.umask(0o077)  # what engine and workers write is for this user alone
+    home.create()
+    lock = take_lock(home)
+    listener = listen(port)
+    database = Database(home.database, [home.datasets, home.jobs])
+    devices = find_devices()
+    launcher = LocalLauncher()
+    scheduler = Scheduler(database, launcher, home, devices)
+    queue = Queue(scheduler)
+    asks = Asks(launcher, home, devices[0])
+    asks.remove_stale()
+    commands = Commands(database, home, asks.ask, wake=queue.awake.set)
+    prepare_first_start(database, commands)
+    app = build(database, read_token(home), commands.table(), asks, home, devices)
+    server = uvicorn.Server(
+        uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5)
+    )
+    address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    version = importlib.metadata.version("tunebench")
+    queue.start()
+    try:
+        write_json(home.engine_file, {"address": address, "pid": os.getpid(), "version": version})
+        log.info(
+            "Tunebench %s serves %s at %s; devices: %s.", version, home.path, address, ", ".join(devices)
+        )
+        server.run(sockets=[listener])
+    finally:
+        home.engine_file.unlink(missing_ok=True)
+        queue.stop()
+        launcher.close()
+        database.close()
+        lock.close()
+    log.info("Stopped. Workers go on; the next engine follows them.")
+
+
+def main() -> int:
+    """Read the command line and run; the last line on stderr says why it did not."""
+    parser = argparse.ArgumentParser(prog="python -m engine", description="The Tunebench engine.")
+    parser.add_argument("--home", help="the home folder; TUNEBENCH_HOME or ~/.tunebench where left out")
+    parser.add_argument("--port", type=int, default=0, help="on loopback; 0 is any free port")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        serve(Home(arguments.home), arguments.port)
+    except CannotStart as error:
+        print(error, file=sys.stderr)
+        return error.code
+    except TunebenchError as error:
+        print(error, file=sys.stderr)
+        return FAILED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

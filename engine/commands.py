@@ -1,0 +1,206 @@
+"""Every change that a user can ask for, as a function from a document to a document.
+
+A body is validated before anything else; a change of the store is one transaction, made of the writes
+of the store's modules, and folders are removed only after it is committed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from engine.asks import remove_tree
+from engine.launching import Launching
+from engine.orders import set_attempt_aside
+from store import datasets, jobs, runs
+from store.config import Config, ImportConfig, Split, TrainConfig
+from store.database import Database, Queryable, Transaction
+from store.errors import ConfigError, NotFoundError, StateError
+from store.home import Home
+from store.jobdir import JobDir
+from store.states import ALIVE, RESUMABLE
+
+Document = dict[str, Any]
+Ask = Callable[[str, Document], Document]
+
+
+class Nothing(Config):
+    """A body without fields."""
+
+
+class DatasetName(Config):
+    dataset: str
+
+
+class Rename(DatasetName):
+    name: str
+
+
+class DatasetSplit(Split):
+    dataset: str
+
+
+class JobName(Config):
+    """`job`: an id, or the name of a run."""
+
+    job: str
+
+
+class RunEdit(Config):
+    """A field left out stays as it is."""
+
+    run: str
+    name: str | None = None
+    notes: str | None = None
+
+
+class Commands:
+    """The commands over one store. `ask` answers a preview; `wake` tells the scheduler not to wait."""
+
+    def __init__(
+        self,
+        database: Database,
+        home: Home,
+        ask: Ask,
+        *,
+        wake: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.database = database
+        self.home = home
+        self.wake = wake
+        self.clock = clock
+        self.launching = Launching(database, home, ask, clock)
+
+    def table(self) -> dict[str, Callable[[Document], Document]]:
+        """name -> function, as the server takes them."""
+        launching = self.launching
+        commands: dict[str, tuple[type[Config], Callable[[Any], Document]]] = {
+            "import_dataset": (ImportConfig, launching.import_dataset),
+            "rename_dataset": (Rename, self.rename_dataset),
+            "set_split": (DatasetSplit, self.set_split),
+            "delete_dataset": (DatasetName, self.delete_dataset),
+            "launch": (TrainConfig, launching.launch),
+            "launch_sample": (Nothing, launching.launch_sample),
+            "prepare_sample": (Nothing, launching.prepare_sample),
+            "cancel": (JobName, self.cancel),
+            "resume": (JobName, self.resume),
+            "delete": (JobName, self.delete),
+            "edit_run": (RunEdit, self.edit_run),
+        }
+        return {name: self._command(model, act) for name, (model, act) in commands.items()}
+
+    def _command(self, model: type[Config], act: Callable[[Any], Document]) -> Callable[[Document], Document]:
+        def command(body: Document) -> Document:
+            answer = act(model.parse(body))
+            self.wake()
+            return answer
+
+        return command
+
+    # -- data sets ----------------------------------------------------------------------------------
+
+    def rename_dataset(self, body: Rename) -> Document:
+        """Another name; runs keep the one that they were launched with."""
+        with self.database.transaction() as tx:
+            self.launching.check_name(tx, body.name)
+            datasets.rename_dataset(tx, body.dataset, body.name)
+        return {}
+
+    def set_split(self, body: DatasetSplit) -> Document:
+        """How rows are dealt in runs to come."""
+        with self.database.transaction() as tx:
+            datasets.set_split(tx, body.dataset, Split(**body.model_dump(exclude={"dataset"})))
+        return {}
+
+    def delete_dataset(self, body: DatasetName) -> Document:
+        """Forget a data set that no run needs, and its rows where no other data set has the same."""
+        with self.database.transaction() as tx:
+            fingerprint = datasets.delete_dataset(tx, body.dataset)
+        if fingerprint:
+            remove_tree(self.home.datasets / fingerprint)
+        return {}
+
+    # -- jobs ---------------------------------------------------------------------------------------
+
+    def cancel(self, body: JobName) -> Document:
+        """A queued job ends at once; the worker of an active one is stopped by the scheduler."""
+        at = self.clock()
+        with self.database.transaction() as tx:
+            job = find_job(tx, body.job)
+            if job["status"] not in ALIVE:
+                raise StateError(
+                    f"{job['title']} is {job['status']} already.", fix="There is nothing to cancel."
+                )
+            if job["status"] == "queued":
+                jobs.finish(tx, job["job_id"], "cancelled", at)
+            elif not job["cancel_requested_at"]:
+                jobs.update(tx, job["job_id"], cancel_requested_at=jobs.utc(at))
+        return {}
+
+    def resume(self, body: JobName) -> Document:
+        """Another attempt in the same folder; ended jobs that it waits for are resumed with it."""
+        with self.database.transaction() as tx:
+            job = find_job(tx, body.job)
+            if job["status"] not in RESUMABLE:
+                raise StateError(
+                    f"{job['title']} is {job['status']} and can't be resumed.",
+                    fix=f"Only what is {', '.join(sorted(RESUMABLE))} can.",
+                )
+            self._requeue(tx, job)
+        return {}
+
+    def _requeue(self, tx: Transaction, job: Document) -> None:
+        if job["kind"] == "train":
+            self._check_data(tx, job)
+        elif job["kind"] == "import":
+            self.launching.check_name(tx, job["config"]["name"])
+        for before in jobs.statuses(tx, job["after_jobs"]).values():
+            if before["status"] in RESUMABLE:
+                self._requeue(tx, jobs.get_job(tx, before["job_id"]))
+        set_attempt_aside(JobDir(self.home.jobs / job["job_id"]), job["attempt"])
+        jobs.requeue(tx, job["job_id"])
+
+    def _check_data(self, tx: Transaction, job: Document) -> None:
+        run = runs.get_run(tx, job["job_id"])
+        if run["data_fingerprint"] is not None:
+            datasets.get_dataset(tx, run["dataset_id"])  # NotFoundError where it was deleted
+
+    def delete(self, body: JobName) -> Document:
+        """Remove an ended job with all that belongs to it: rows first, then its folder."""
+        with self.database.transaction() as tx:
+            job = find_job(tx, body.job)
+            if job["status"] in ALIVE:
+                raise StateError(
+                    f"{job['title']} is {job['status']} and can't be deleted.", fix="Cancel it first."
+                )
+            for other in jobs.with_status(tx, ["queued"]):
+                if job["job_id"] in other["after_jobs"]:
+                    raise StateError(
+                        f"{other['title']} waits for {job['title']}.", fix=f"Cancel {other['title']} first."
+                    )
+            jobs.delete(tx, job["job_id"])
+        remove_tree(self.home.jobs / job["job_id"])
+        return {}
+
+    def edit_run(self, body: RunEdit) -> Document:
+        """Another name or other notes."""
+        changes = body.model_dump(include={"name", "notes"}, exclude_none=True)
+        if changes.get("name") == "":
+            raise ConfigError("A run needs a name.", field="name")
+        with self.database.transaction() as tx:
+            run_id = runs.get_run(tx, body.run)["run_id"]
+            if changes:
+                runs.update(tx, run_id, **changes)
+            if "name" in changes:
+                jobs.update(tx, run_id, title=changes["name"])
+        return {}
+
+
+def find_job(db: Queryable, name: str) -> Document:
+    """The job with this id, or that of the newest run with this name. Raises NotFoundError."""
+    try:
+        return jobs.get_job(db, name)
+    except NotFoundError:
+        return jobs.get_job(db, runs.get_run(db, name)["run_id"])

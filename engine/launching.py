@@ -1,0 +1,209 @@
+"""What puts jobs into the queue: imports, runs, and what the sample experiment needs.
+
+A run is refused here or it is queued: its config is resolved, its preview had no error, and job and run
+are inserted in one transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from engine.results import dataset_id_of
+from store import datasets, jobs, runs
+from store.config import (
+    BUNDLED_MODEL,
+    SAMPLE_DATASET,
+    ImportConfig,
+    Source,
+    Split,
+    TrainConfig,
+    sample_experiment,
+)
+from store.database import Database, Transaction
+from store.errors import ConfigError, NotFoundError
+from store.home import Home
+
+Document = dict[str, Any]
+
+
+class Launching:
+    """Queues jobs of one store. `ask` answers a preview."""
+
+    def __init__(
+        self,
+        database: Database,
+        home: Home,
+        ask: Callable[[str, Document], Document],
+        clock: Callable[[], float],
+    ) -> None:
+        self.database = database
+        self.home = home
+        self.ask = ask
+        self.clock = clock
+
+    # -- data sets and models -----------------------------------------------------------------------
+
+    def import_dataset(self, config: ImportConfig) -> Document:
+        """Queue an import. Raises ConfigError where the name is taken."""
+        with self.database.transaction() as tx:
+            return {"job_id": self._queue_import(tx, config)}
+
+    def check_name(self, tx: Transaction, name: str) -> None:
+        """Raise ConfigError where a data set has this name, or one that is being imported will have it."""
+        taken = {row["name"] for row in datasets.list_datasets(tx)}
+        taken |= {job["config"]["name"] for job in _alive(tx, "import")}
+        if name in taken:
+            raise ConfigError(
+                f"There is a data set named {name!r} already.", fix="Choose another name.", field="name"
+            )
+
+    def _queue_import(self, tx: Transaction, config: ImportConfig) -> str:
+        self.check_name(tx, config.name)
+        document = config.model_dump(exclude_none=True)
+        return self._queue_light(tx, "import", f"Import {config.name}", document)
+
+    def _queue_light(self, tx: Transaction, kind: str, title: str, config: Document) -> str:
+        at = self.clock()
+        job_id = jobs.new_id("job", at)
+        jobs.insert(tx, job_id=job_id, kind=kind, lane="light", title=title, config=config, at=at)
+        return job_id
+
+    # -- runs ---------------------------------------------------------------------------------------
+
+    def launch(self, config: TrainConfig) -> Document:
+        """Queue a run. Raises ConfigError with the first problem that the preview calls an error."""
+        dataset = self._dataset(config.dataset)
+        config = _with_split(config, dataset)
+        answer = self.ask(
+            "preview",
+            {
+                "config": config.model_dump(),
+                "fingerprint": dataset["fingerprint"],
+                "split": _split(config).model_dump(),
+                "row": 0,
+            },
+        )
+        for problem in answer["problems"]:
+            if problem["level"] == "error":
+                raise ConfigError(
+                    problem["message"],
+                    fix=problem.get("fix") or "",
+                    field=problem.get("field") or "config",
+                )
+        resolved = TrainConfig.parse(answer["config"])
+        with self.database.transaction() as tx:
+            dataset = datasets.get_dataset(tx, dataset["dataset_id"])  # it may be gone by now
+            run_id = self._queue_run(
+                tx, resolved, dataset["dataset_id"], dataset["name"], dataset["fingerprint"], ()
+            )
+        return {"run_id": run_id}
+
+    def _dataset(self, name: str) -> Document:
+        try:
+            return datasets.get_dataset(self.database, name)
+        except NotFoundError as error:
+            if any(job["config"]["name"] == name for job in _alive(self.database, "import")):
+                raise ConfigError(
+                    f"The data set {name!r} is still being imported.",
+                    fix="Launch once its import has finished.",
+                    field="dataset",
+                ) from error
+            raise
+
+    def _queue_run(
+        self,
+        tx: Transaction,
+        config: TrainConfig,
+        dataset_id: str,
+        dataset_name: str,
+        fingerprint: str | None,
+        after_jobs: Sequence[str],
+    ) -> str:
+        at = self.clock()
+        run_id = jobs.new_id("run", at)
+        jobs.insert(
+            tx,
+            job_id=run_id,
+            kind="train",
+            lane="device",
+            title=config.name,
+            config=config.model_dump(),
+            at=at,
+            after_jobs=after_jobs,
+        )
+        runs.insert(
+            tx,
+            run_id=run_id,
+            config=config,
+            dataset_id=dataset_id,
+            dataset_name=dataset_name,
+            fingerprint=fingerprint,
+            at=at,
+        )
+        return run_id
+
+    # -- the sample ---------------------------------------------------------------------------------
+
+    def prepare_sample(self, _: object = None) -> Document:
+        """Queue what is missing of the bundled model and the sample data set; the jobs that make it."""
+        with self.database.transaction() as tx:
+            model, rows = self._prepare(tx)
+        return {"job_ids": [job_id for job_id in (model, rows) if job_id]}
+
+    def _prepare(self, tx: Transaction) -> tuple[str | None, str | None]:
+        """Jobs that make the bundled model and the sample data set; None for what is there."""
+        model = rows = None
+        if not (self.home.models / BUNDLED_MODEL / "config.json").exists():
+            model = _first(job for job in _alive(tx, "convert") if job["config"]["model"] == BUNDLED_MODEL)
+            if model is None:
+                title = f"Prepare {BUNDLED_MODEL}"
+                model = self._queue_light(tx, "convert", title, {"model": BUNDLED_MODEL})
+        if SAMPLE_DATASET not in {row["name"] for row in datasets.list_datasets(tx)}:
+            rows = _first(job for job in _alive(tx, "import") if job["config"]["name"] == SAMPLE_DATASET)
+            if rows is None:
+                source = Source(builtin="python")
+                rows = self._queue_import(tx, ImportConfig(name=SAMPLE_DATASET, source=source))
+        return model, rows
+
+    def launch_sample(self, _: object = None) -> Document:
+        """Queue the sample experiment; it waits for the model and the rows where they are being made."""
+        config = sample_experiment()
+        with self.database.transaction() as tx:
+            model, rows = self._prepare(tx)
+            if model or rows:
+                return {"run_id": self._queue_sample(tx, config, [id for id in (model, rows) if id], rows)}
+        return self.launch(config)
+
+    def _queue_sample(
+        self, tx: Transaction, config: TrainConfig, after_jobs: list[str], rows: str | None
+    ) -> str:
+        train_rows = config.max_train_rows
+        assert train_rows is not None  # known before its data set is there
+        if rows is None:
+            dataset = datasets.get_dataset(tx, SAMPLE_DATASET)
+            config = _with_split(config, dataset)
+            data = dataset["dataset_id"], SAMPLE_DATASET, dataset["fingerprint"]
+        else:
+            config = _with_split(config, Split().model_dump())  # as its import is queued
+            data = dataset_id_of(rows), SAMPLE_DATASET, None
+        return self._queue_run(tx, config.resolved(train_rows), *data, after_jobs)
+
+
+def _alive(db: Any, kind: str) -> list[Document]:
+    return [job for job in jobs.queue(db) if job["kind"] == kind]
+
+
+def _first(found: Any) -> str | None:
+    job = next(found, None)
+    return job["job_id"] if job else None
+
+
+def _with_split(config: TrainConfig, of: Document) -> TrainConfig:
+    """The config with the split of `of` where it leaves it open."""
+    fields = {name: of[name] for name in Split.model_fields if getattr(config, name) is None}
+    return config.model_copy(update=fields)
+
+
+def _split(config: TrainConfig) -> Split:
+    return Split.parse({name: getattr(config, name) for name in Split.model_fields})
