@@ -140,8 +140,14 @@ def serve(home: Home, port: int) -> None:
     prepare_first_start(database, commands)
     app = build(database, read_token(home), commands.table(), asks, home, devices)
     server = uvicorn.Server(
-        uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5)
+        uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_SECONDS)
     )
+
+    def stop(*_: object) -> None:  # uvicorn hands its signals on to these once it has shut down
+        server.should_exit = True
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
     address = f"http://127.0.0.1:{listener.getsockname()[1]}"
     version = importlib.metadata.version("tunebench")
     queue.start()
