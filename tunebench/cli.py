@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from store.client import Client
 
 from store import datasets, jobs, runs
+from store.client import Client
 from store.config import ImportConfig, TrainConfig
 from store.errors import ConfigError, EngineUnavailable
 from store.home import Home

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import httpx
 import psutil
-from store.client import Client
 
+from store.client import Client
 from store.errors import ConfigError, EngineUnavailable, StateError
 from store.home import Home
 from store.jobdir import read_json

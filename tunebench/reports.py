@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from store.client import Client
-
 from store import datasets, metrics, runs
+from store.client import Client
 from store.errors import from_dict
 from tunebench.output import FAILED, OK, STOPPED, out, print_json, print_rows, say
 
