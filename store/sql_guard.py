@@ -62,6 +62,7 @@ class Guard:
     def _examine(self, sql: str) -> tuple[str, str] | None:
         """Why `sql` is refused and what to do about it, or None."""
         try:
+            sql.encode()  # a lone surrogate has no place in SQL
             with self._lock:
                 statements = self._cursor.extract_statements(sql)
                 if problem := _shape(statements):

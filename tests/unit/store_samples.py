@@ -1,0 +1,91 @@
+"""A store in a temporary home folder, and an HTTP server over it, for the tests of the store."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import uvicorn
+
+from store.database import Database, utc_now
+from store.home import Home
+from store.jobdir import write_json
+from store.server import build
+
+TOKEN = "token-of-the-test"
+FINGERPRINT = "f00d"
+
+
+def open_store(path: Path) -> tuple[Home, Database]:
+    """A new home folder at `path` and its open store."""
+    home = Home(path).create()
+    return home, Database(home.database, [home.datasets, home.jobs])
+
+
+def add_job(database: Database, job_id: str, *, status: str = "training", run: bool = True) -> None:
+    """A job of kind train, with its run unless told otherwise."""
+    with database.transaction() as tx:
+        tx.execute(
+            "INSERT INTO job (job_id, kind, lane, title, status, config, after_jobs, created_at)"
+            " VALUES (?, 'train', 'device', ?, ?, '{}', [], ?)",
+            [job_id, job_id.title(), status, utc_now()],
+        )
+        if run:
+            tx.execute(
+                "INSERT INTO run VALUES"
+                " (?, 1, ?, '', 'd1', 'Capitals', NULL, 'm', 'lora', 0, '{}', '{}', NULL, ?)",
+                [job_id, job_id.title(), utc_now()],
+            )
+
+
+def write_dataset(home: Home, texts: list[str], labels: list[str | None]) -> dict[str, Any]:
+    """Parquet files of a data set with the columns that screens read, and the row that names them."""
+    file = home.rows(FINGERPRINT)
+    file.parent.mkdir(parents=True)
+    rows = {
+        "row_id": pa.array(range(len(texts)), pa.int64()),
+        "line": pa.array(range(1, len(texts) + 1), pa.int64()),
+        "text": texts,
+        "label": pa.array(labels, pa.string()),
+        "source": [f'{{"n": {index}}}' for index in range(len(texts))],
+    }
+    pq.write_table(pa.table(rows), file)
+    skipped = {"line": pa.array([9, 4], pa.int64()), "reason": ["no text", "cut"], "excerpt": ["", "{"]}
+    pq.write_table(pa.table(skipped), home.skipped(FINGERPRINT))
+    return {
+        **{"dataset_id": "d1", "name": "Capitals", "kind": "text", "format": "text_label"},
+        **{"columns": {"text": "q", "label": "a"}, "source": {"path": "x.csv"}, "stats": {"label_count": 2}},
+        **{"fingerprint": FINGERPRINT, "row_count": len(texts), "skipped_count": 2, "duplicate_count": 0},
+        **{"source_bytes": 10, "split_seed": 0, "validation_size": 0.1, "test_size": 0.1},
+        "created_at": utc_now(),
+    }
+
+
+async def echo_ask(name: str, body: dict[str, Any]) -> dict[str, Any]:
+    """An ask that says what it was asked."""
+    return {"name": name, "body": body}
+
+
+@contextmanager
+def serving(home: Home, database: Database, commands: dict[str, Any] | None = None) -> Iterator[str]:
+    """The HTTP interface on a free port, announced in the home folder as the engine does; its address."""
+    home.token.write_text(TOKEN, encoding="utf-8")
+    app = build(database, TOKEN, commands or {}, echo_ask, home, ["cpu"])
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.005)
+    address = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    write_json(home.engine_file, {"address": address, "pid": 1, "version": "test"})
+    try:
+        yield address
+    finally:
+        server.should_exit = True
+        thread.join(10)

@@ -1,0 +1,277 @@
+"""Each event lands exactly once: however the stream is cut, repeated or torn, the store is the same."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from store import metrics
+from store.database import Database
+from store.errors import NotFoundError
+from store.events import read_events
+from store.ingest import Batch, ingest, ingest_many
+from tests.unit.store_samples import add_job, open_store
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    _, database = open_store(tmp_path_factory.mktemp("ingest"))
+    yield database
+    database.close()
+
+
+_numbers = itertools.count()
+
+
+def new_job(database: Database, status: str = "preparing", run: bool = True) -> str:
+    job_id = f"job{next(_numbers)}"
+    add_job(database, job_id, status=status, run=run)
+    return job_id
+
+
+def event(kind: str, **fields: Any) -> dict[str, Any]:
+    return {"type": kind, "at": 1_790_000_000.5, **fields}
+
+
+def content(database: Database, job_id: str) -> dict[str, Any]:
+    """Everything in the store that events of a job can change, without the job's own name."""
+    params = [job_id]
+    points = database.query(
+        "SELECT name, step, value, logged_at FROM metric WHERE run_id = ? ORDER BY rowid", params
+    ).to_pylist()
+    job = database.query(
+        "SELECT status, event_offset, progress_done, progress_total, progress_unit, progress_message,"
+        " eta_seconds FROM job WHERE job_id = ?",
+        params,
+    ).to_pylist()
+    alerts = database.query(
+        "SELECT level, message FROM alert WHERE job_id = ? ORDER BY rowid", params
+    ).to_pylist()
+    torn = [
+        int(row["message"].split(" has ")[1].split(" line")[0]) for row in alerts if " has " in row["message"]
+    ]
+    said = [row["message"].replace(job_id.title(), "JOB") for row in alerts if " has " not in row["message"]]
+    return {
+        "points": repr(points),  # as text: NaN equals NaN
+        "job": job,
+        "facts": database.query("SELECT facts FROM run WHERE run_id = ?", params).to_pylist(),
+        "torn": sum(torn),
+        "alerts": said,
+    }
+
+
+def summaries(database: Database, job_id: str) -> list[dict[str, Any]]:
+    return [{**row, "run_id": ""} for row in metrics.summaries(database, [job_id])]
+
+
+numbers = st.one_of(
+    st.floats(width=32),
+    st.integers(-(10**20), 10**20),
+    st.sampled_from([math.nan, math.inf, -math.inf, 10**400]),
+)
+values = st.dictionaries(
+    st.sampled_from(["train/loss", "eval/loss", "ünï/code"]),
+    st.one_of(numbers, st.none(), st.booleans()),
+    max_size=3,
+)
+steps = st.one_of(st.integers(0, 12), st.sampled_from([-1, 2**53, 1.5, None, "3"]))
+events = st.one_of(
+    st.builds(lambda s, v: event("metrics", step=s, values=v), steps, values),
+    st.builds(lambda s: event("rewind", step=s), steps),
+    st.builds(
+        lambda s: event("status", status=s),
+        st.sampled_from(["preparing", "training", "evaluating", "finished", "nonsense"]),
+    ),
+    st.builds(
+        lambda d, e: event("progress", done=d, total=10, unit="steps", message="Ü", eta_seconds=e),
+        st.integers(0, 10),
+        st.one_of(st.none(), st.floats(0, 1e6)),
+    ),
+    st.builds(
+        lambda k, v: event("facts", facts={k: v}),
+        st.sampled_from("abc"),
+        st.one_of(st.none(), st.floats(), st.text(max_size=3)),
+    ),
+    st.builds(lambda m: event("alert", level="warning", message=m), st.sampled_from(["one", "two"])),
+    st.just(event("unheard of")),
+)
+lines = st.one_of(
+    events.map(lambda e: json.dumps(e).encode()),
+    st.sampled_from(
+        [b'{"type": "metr', b"\xff\xfe", b"[1]", b"null", b"", b"{}", b"\x00\x00", b'{"a":1},{"b":2}']
+    ),
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), stream=st.lists(lines, max_size=25))
+def test_any_cut_of_the_stream_gives_the_same_store(
+    database: Database, tmp_path: Path, data: st.DataObject, stream: list[bytes]
+) -> None:
+    raw = b"".join(line + b"\n" for line in stream)
+    file = tmp_path / "events.jsonl"
+    whole, parts = new_job(database), new_job(database)
+    file.write_bytes(raw)
+    taken, offset = read_events(file, 0)
+    ingest(database, whole, taken, offset, 0)
+
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(raw)), max_size=6)))
+    offset = 0
+    for end in [*cuts, len(raw)]:
+        file.write_bytes(raw[:end])  # the worker has written so much
+        taken, new = read_events(file, offset, data.draw(st.integers(1, 400)))
+        ingest_many(database, [Batch(parts, taken, new, offset)])
+        if data.draw(st.booleans()):  # an engine that was killed reads the same again
+            ingest_many(database, [Batch(parts, taken, new, offset)])
+        offset = new if new > offset else offset
+    while True:
+        taken, new = read_events(file, offset)
+        if new == offset:
+            break
+        ingest(database, parts, taken, new, offset)
+        offset = new
+    assert content(database, parts) == content(database, whole)
+    for ours, theirs in zip(summaries(database, parts), summaries(database, whole), strict=True):
+        for key, value in theirs.items():
+            if key in ("sum", "sum_squares") and value is not None:  # the order of adding rounds differently
+                assert ours[key] == pytest.approx(value, rel=1e-9, abs=1e-6, nan_ok=True) or value in (
+                    math.inf,
+                    -math.inf,
+                )
+            else:
+                assert ours[key] == value, key
+
+
+def test_everything_of_a_batch_lands(database: Database) -> None:
+    job = new_job(database)
+    report = ingest(
+        database,
+        job,
+        [
+            event("status", status="training"),
+            event("progress", done=1, total=4, unit="steps"),
+            event("metrics", step=1, values={"train/loss": 2.5, "train/epoch": 1}),
+            event("facts", facts={"rows": {"train": 3}, "dtype": "float32"}),
+            event("facts", facts={"dtype": "bfloat16", "odd": math.nan}),
+            event("alert", level="info", message="Rows were cut."),
+            event("progress", done=2, total=4, unit="steps", message="Training", eta_seconds=8),
+        ],
+        700,
+    )
+    assert report == {
+        **{"job_id": job, "applied": True, "events": 7, "points": 2, "torn": 0, "refused": 0},
+        "status": "training",
+    }
+    seen = content(database, job)
+    assert seen["job"] == [
+        {
+            **{"status": "training", "event_offset": 700, "progress_done": 2.0, "progress_total": 4.0},
+            **{"progress_unit": "steps", "progress_message": "Training", "eta_seconds": 8.0},
+        }
+    ]
+    facts = json.loads(seen["facts"][0]["facts"])
+    assert facts == {"rows": {"train": 3}, "dtype": "bfloat16", "odd": "NaN"}
+    assert seen["alerts"] == ["Rows were cut."]
+
+
+def test_rewind_applies_to_what_came_before_it_in_the_store_and_in_the_batch(database: Database) -> None:
+    job = new_job(database, "training")
+    ingest(database, job, [event("metrics", step=s, values={"x": s}) for s in range(5)], 10)
+    batch = [
+        event("metrics", step=5, values={"x": 5}),
+        event("rewind", step=2),
+        event("metrics", step=3, values={"x": 30}),
+        event("rewind", step=4),  # voids nothing: 3 is not after 4
+        event("metrics", step=4, values={"x": 40}),
+    ]
+    ingest(database, job, batch, 20)
+    curve = metrics.curve(database, job, "x")
+    assert curve.column("value").to_pylist() == [0, 1, 2, 30, 40]
+    assert metrics.summaries(database, [job])[0]["sum"] == 73
+
+
+def test_a_move_that_is_not_allowed_is_told_and_not_made(database: Database) -> None:
+    job = new_job(database, "cancelled")
+    report = ingest(database, job, [event("status", status="training")], 10)
+    assert (report["status"], report["refused"]) == ("cancelled", 1)
+    assert content(database, job)["alerts"] == [
+        "The worker reported 'training' while JOB was cancelled; that was not taken."
+    ]
+
+
+def test_a_worker_can_not_end_its_job_by_an_event(database: Database) -> None:
+    job = new_job(database, "training")
+    assert ingest(database, job, [event("status", status="finished")], 10)["status"] == "training"
+
+
+def test_the_state_that_it_has_already_is_no_move(database: Database) -> None:
+    job = new_job(database, "preparing")
+    assert ingest(database, job, [event("status", status="preparing")], 10)["refused"] == 0
+
+
+def test_good_values_of_a_bad_event_are_kept_and_the_rest_is_told(database: Database) -> None:
+    job = new_job(database, "training")
+    report = ingest(
+        database, job, [event("metrics", step=1, values={"good": 1.5, "bad": None, "huge": 10**400})], 10
+    )
+    assert (report["points"], report["torn"]) == (1, 1)
+    assert metrics.names(database, job) == ["good"]
+
+
+def test_bytes_that_are_in_the_store_are_not_taken_again(database: Database) -> None:
+    job = new_job(database, "training")
+    batch = [event("metrics", step=1, values={"x": 1.0})]
+    assert ingest(database, job, batch, 10)["applied"]
+    assert not ingest(database, job, batch, 10)["applied"]
+    assert not ingest(database, job, batch, 30, 20)["applied"]  # it skips bytes 10 to 20
+    assert ingest(database, job, batch, 20, 10)["applied"]
+    assert metrics.summaries(database, [job])[0]["count"] == 2
+
+
+def test_one_flush_for_several_jobs_of_which_one_is_gone(database: Database) -> None:
+    first, second = new_job(database, "training"), new_job(database, "training")
+    batch = [event("metrics", step=1, values={"x": 1.0})]
+    reports = ingest_many(
+        database, [Batch(first, batch, 10), Batch("gone", batch, 10), Batch(second, batch * 3, 30)]
+    )
+    assert [report["status"] for report in reports] == ["training", None, "training"]
+    assert [report["points"] for report in reports] == [1, 0, 3]
+    assert metrics.names(database, "gone") == []
+    with pytest.raises(NotFoundError, match="no job gone"):
+        ingest(database, "gone", batch, 10)
+
+
+def test_a_job_that_is_not_a_run_reports_too(database: Database) -> None:
+    job = new_job(database, "preparing", run=False)
+    report = ingest(
+        database, job, [event("facts", facts={"a": 1}), event("progress", done=1, total=2, unit="rows")], 10
+    )
+    assert report["applied"]
+    assert content(database, job)["job"][0]["progress_done"] == 1.0
+
+
+def test_a_failing_flush_leaves_offset_and_points_as_they_were(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = new_job(database, "training")
+    batch = [event("metrics", step=1, values={"x": 1.0}), event("alert", message="m")]
+
+    def fail(*_: object) -> None:
+        raise OSError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(metrics, "add", fail)
+        with pytest.raises(OSError, match="disk"):
+            ingest(database, job, batch, 10)
+    before = content(database, job)
+    assert (before["job"][0]["event_offset"], before["points"], before["alerts"]) == (0, "[]", [])
+    ingest(database, job, batch, 10)
+    assert content(database, job)["alerts"] == ["m"]
