@@ -123,7 +123,7 @@ def open_page(monkeypatch: pytest.MonkeyPatch) -> Open:
 
 
 def everything_said(at: AppTest) -> str:
-    """All text that a person could read on the page, to look words up in."""
+    """All text that a person could read on the page, without the escapes of Markdown."""
     kinds = (
         "title",
         "header",
@@ -138,4 +138,4 @@ def everything_said(at: AppTest) -> str:
     )
     said = [str(element.value) for kind in kinds for element in at.get(kind)]
     said += [element.proto.body for element in at.get("html")]
-    return "\n".join(said)
+    return "\n".join(said).replace("\\", "")
