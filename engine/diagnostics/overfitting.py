@@ -104,7 +104,7 @@ def _decide(
             )
         return (
             "overfits",
-            f"It overfits: validation loss rose by {shown} while training loss went on falling.",
+            f"It overfits: validation loss rose by {shown} while training loss did not.",
         )
     if rise.high is not None and rise.high < material:
         return "none", f"No overfitting: validation loss rose by less than 1% {where}."

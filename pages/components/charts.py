@@ -116,6 +116,8 @@ def compare_chart(
         values, name = values_of(curve.table, column), short(curve.name)
         add_line(figure, x, values, name, color, width=2.2, markers=len(x) <= 40, dash=run_dash(curve.number))
     add_nonfinite(figure, [curve.table for curve in curves if curve.x is None])
+    # Below, where any number of names has room on any width.
+    figure.update_layout(legend={"y": -0.2, "yanchor": "top"}, margin={"t": 40})
     if base_level is not None:
         add_level(figure, base_level, f"Base model {base_level:.3f}")
     return figure
@@ -145,9 +147,9 @@ def interval_chart(
             go.Scatter(
                 x=[row.value],
                 y=[name],
-                error_x={"type": "data", **reach, "thickness": 4, "width": 0, "color": row.color},
+                error_x={"type": "data", **reach, "thickness": 3.5, "width": 0, "color": row.color},
                 mode="markers",
-                marker={"size": 12, "color": row.color},
+                marker={"size": 9, "color": row.color},
                 hovertemplate=f"%{{x:.4f}} ({low:.4f} to {high:.4f})<extra>{name}</extra>",
                 showlegend=False,
             )

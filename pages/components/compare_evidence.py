@@ -29,7 +29,7 @@ def draw_evidence(runs: list[dict[str, Any]]) -> None:
         st.caption("None of these runs has a verdict yet; their curves can be compared all the same.")
         return
     with st.container(border=True):
-        st.markdown("**Gain over the base model on held-out rows**")
+        st.markdown("**Gain over the base model on held-out rows** (right is better)")
         _draw_gains(judged)
         for found in differences(judged):
             icon = ":material/check_circle:" if found.separated else ":material/help:"
@@ -45,14 +45,15 @@ def draw_evidence(runs: list[dict[str, Any]]) -> None:
 
 
 def _draw_gains(judged: list[dict[str, Any]]) -> None:
-    names = labels(judged)
+    names, counts = labels(judged), {run["verdict"]["gain"]["n"] for run in judged}
     rows = []
     for run in sorted(judged, key=lambda run: -run["verdict"]["gain"]["value"]):
         gain = run["verdict"]["gain"]
-        name = f"{names[run['run_id']]} · n {gain['n']:,}"
+        name = names[run["run_id"]] + (f", n {gain['n']:,}" if len(counts) > 1 else "")
         ink = palette.run_color(run["number"])
         rows.append(charts.Estimate(name, gain["value"], gain["low"], gain["high"], ink))
-    figure = charts.interval_chart(rows, "Nats a token, 95% interval; right is better")
+    shared = f", n {counts.pop():,}" if len(counts) == 1 else ""
+    figure = charts.interval_chart(rows, f"Nats a token, 95% interval{shared}")
     best = f"{rows[0].name}: {wording.signed(rows[0].value, 3)}"
     st.plotly_chart(
         figure, key="compare-gains", config={"displayModeBar": False}, alt=f"Gains; the largest is {best}"

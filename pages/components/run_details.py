@@ -103,7 +103,8 @@ def draw_config(run_id: str) -> None:
 def facts(run: dict[str, Any]) -> dict[str, str]:
     """What was counted and what it ran on, as Markdown for a table."""
     found, rows = run["facts"], run["facts"].get("rows") or {}
-    shown = {"Run": run["run_id"], "Data fingerprint": run["data_fingerprint"] or "–", "Seed": run["seed"]}
+    data = f"{run['data_fingerprint'][:16]}…" if run["data_fingerprint"] else "–"
+    shown = {"Run": run["run_id"], "Data fingerprint": data, "Seed": run["seed"]}
     if rows:
         shown["Rows"] = ", ".join(f"{count:,} {part}" for part, count in rows.items())
     for name, title in COUNTS.items():

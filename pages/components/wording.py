@@ -83,7 +83,7 @@ def compact(value: float | None) -> str:
     """A figure of unknown size with four significant digits: "0.0002", "1,536", "2.1e-07"."""
     if value is None or not math.isfinite(value):
         return number(value)
-    if 1e-4 <= abs(value) < 1e6 and value == int(value):
+    if 0 < abs(value) < 1e15 and value == int(value):
         return phrasing.number(value, 0)
     return f"{value:.4g}".replace("-", phrasing.MINUS, 1) if value < 0 else f"{value:.4g}"
 

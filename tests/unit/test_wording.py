@@ -67,7 +67,15 @@ def test_changes_have_signs() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.0002, "0.0002"), (1536.0, "1,536"), (2.1e-7, "2.1e-07"), (0, "0"), (-1.23456, "−1.235"), (None, "–")],
+    [
+        (0.0002, "0.0002"),
+        (1536.0, "1,536"),
+        (4_884_480, "4,884,480"),
+        (2.1e-7, "2.1e-07"),
+        (0, "0"),
+        (-1.23456, "−1.235"),
+        (None, "–"),
+    ],
 )
 def test_figures_of_unknown_size(value: float | None, text: str) -> None:
     assert wording.compact(value) == text
