@@ -1,0 +1,224 @@
+"""The client against a real server: what comes back, and what it says when no engine of ours answers."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Iterator
+from datetime import datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from store import datasets, metrics
+from store.client import Client
+from store.database import Database
+from store.errors import ConfigError, EngineUnavailable, NotFoundError, QueryError
+from store.home import Home
+from store.jobdir import write_json
+from tests.unit.store_samples import TOKEN, open_store, serving, write_dataset
+
+
+def refuse(body: dict[str, object]) -> dict[str, object]:
+    raise ConfigError("r is 0.", fix="Give 16.", field="r")
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Home, Database, Client]]:
+    home, database = open_store(tmp_path_factory.mktemp("client"))
+    commands = {"echo": lambda body: {"got": body}, "refuse": refuse}
+    with serving(home, database, commands):
+        client = Client(home)
+        yield home, database, client
+        client.close()
+    database.close()
+
+
+Served = tuple[Home, Database, Client]
+
+
+def test_rows_come_back_with_types_and_parameters(served: Served) -> None:
+    table = served[2].query(
+        "SELECT $1::INTEGER AS i, $2 AS s, $3::TIMESTAMP AS t, $4::DOUBLE AS d, [1, NULL] AS l, $5 AS n",
+        [np.int64(3), "Ü", datetime(2026, 1, 2, 3), np.float64("nan"), None],
+    )
+    (row,) = table.to_pylist()
+    assert (row["i"], row["s"], row["t"], row["l"], row["n"]) == (
+        3,
+        "Ü",
+        datetime(2026, 1, 2, 3),
+        [1, None],
+        None,
+    )
+    assert row["d"] != row["d"]
+    assert served[2].query("SELECT $a + 1 AS n", {"a": 1}).to_pylist() == [{"n": 2}]
+
+
+def test_a_result_without_rows_has_its_columns(served: Served) -> None:
+    table = served[2].query("SELECT job_id, created_at FROM job WHERE false")
+    assert (table.num_rows, table.column_names) == (0, ["job_id", "created_at"])
+
+
+def test_a_large_result_is_whole(served: Served) -> None:
+    table = served[2].query("SELECT range AS n FROM range(2000000)")
+    assert table.num_rows == 2_000_000
+    assert table.column("n")[-1].as_py() == 1_999_999
+
+
+def test_errors_of_the_engine_come_back_as_themselves(served: Served) -> None:
+    _, _, client = served
+    with pytest.raises(QueryError, match="The statement is a DROP"):
+        client.query("DROP TABLE job")
+    with pytest.raises(ConfigError) as caught:
+        client.command("refuse", {})
+    assert (caught.value.field, caught.value.fix) == ("r", "Give 16.")
+    with pytest.raises(NotFoundError, match="no command 'nope'"):
+        client.command("nope", {})
+    with pytest.raises(NotFoundError, match="no job 'nope'"):
+        client.log("nope")
+
+
+def test_a_statement_that_fails_after_rows_were_sent_is_an_error(served: Served) -> None:
+    sql = "SELECT CASE WHEN a = 3000000 THEN error('boom')::BIGINT ELSE a END AS n FROM range(5000000) t(a)"
+    with pytest.raises(QueryError, match="boom"):
+        served[2].query(sql)
+
+
+def test_a_parameter_without_a_json_form_is_named(served: Served) -> None:
+    with pytest.raises(QueryError, match="A parameter can't be sent: object has no JSON form"):
+        served[2].query("SELECT ?", [object()])
+
+
+def test_the_other_routes(served: Served) -> None:
+    home, _, client = served
+    assert client.command("echo", {"a": home.path}) == {"got": {"a": str(home.path)}}
+    assert client.ask("inspect", {"a": 1}) == {"name": "inspect", "body": {"a": 1}}
+    assert client.machine()["devices"] == ["cpu"]
+    assert client.models() == []
+    assert client.health()["home"] == str(home.path)
+
+
+def test_an_upload_is_sent_from_its_start(served: Served) -> None:
+    home, _, client = served
+    file = io.BytesIO(b"a,b\n" * 1_000_000)
+    file.read()
+    name = client.upload("sub/rows & more?.csv", file)
+    assert name == "rows & more?.csv"
+    assert (home.uploads / name).read_bytes() == file.getvalue()
+    with pytest.raises(ConfigError, match="not a file name"):
+        client.upload("..", file)
+
+
+def test_query_functions_work_over_http_as_in_the_engine(served: Served) -> None:
+    home, database, client = served
+    row = write_dataset(home, ["Paris", "Rome"], ["a", None])
+    with database.transaction() as tx:
+        datasets.insert_dataset(tx, row)
+    here, there = datasets.get_dataset(database, "Capitals"), datasets.get_dataset(client, "Capitals")
+    assert here == there
+    assert datasets.rows(client, there, search="rom") == datasets.rows(database, here, search="rom")
+    assert datasets.get_rows(client, there, [1, 0]) == datasets.get_rows(database, here, [1, 0])
+    assert metrics.curve(client, "none", "x").schema == metrics.curve(database, "none", "x").schema
+    assert metrics.summaries(client, ["none"]) == []
+
+
+def test_many_threads_share_one_client(served: Served) -> None:
+    answers: dict[int, object] = {}
+
+    def ask(number: int) -> None:
+        answers[number] = served[2].query("SELECT ?::INTEGER AS n", [number]).to_pylist()
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == {number: [{"n": number}] for number in range(40)}
+
+
+# -- when no engine answers ---------------------------------------------------------------------------
+
+
+def test_no_engine_was_ever_started(tmp_path: Path) -> None:
+    with pytest.raises(EngineUnavailable) as caught:
+        Client(Home(tmp_path)).query("SELECT 1")
+    assert caught.value.fix == "Start it with the command: tunebench up"
+
+
+def announce(home: Home, address: object) -> Home:
+    home.create()
+    home.token.write_text(TOKEN, encoding="utf-8")
+    write_json(home.engine_file, {"address": address, "pid": 1, "version": "x"})
+    return home
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:1", "nonsense", "http://[", 7, None])
+def test_nobody_listens_at_the_recorded_address(tmp_path: Path, address: object) -> None:
+    with pytest.raises(EngineUnavailable, match="does not answer"):
+        Client(announce(Home(tmp_path), address)).health()
+
+
+def test_engine_json_that_is_half_written(tmp_path: Path) -> None:
+    home = announce(Home(tmp_path), "x")
+    home.engine_file.write_text('{"addr', encoding="utf-8")
+    with pytest.raises(EngineUnavailable, match="can't be read"):
+        Client(home).health()
+
+
+def test_the_engine_of_another_home_is_not_ours(served: Served, tmp_path: Path) -> None:
+    address = served[2]._connect().base_url
+    client = Client(announce(Home(tmp_path), str(address)))
+    with pytest.raises(EngineUnavailable, match=f"serves {served[0].path}"):
+        client.query("SELECT 1")
+
+
+def test_another_program_on_the_port_never_sees_the_token(tmp_path: Path) -> None:
+    seen: list[str | None] = []
+
+    class Stranger(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(self.headers.get("Authorization"))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"name": "something else"}')
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Stranger)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    client = Client(announce(Home(tmp_path), f"http://127.0.0.1:{server.server_port}"))
+    with pytest.raises(EngineUnavailable, match="another program"):
+        client.command("launch", {})
+    server.shutdown()
+    server.server_close()
+    assert seen == [None]
+
+
+def test_a_client_follows_its_engine_through_a_restart(tmp_path: Path) -> None:
+    home, database = open_store(tmp_path)
+    client = Client(home)
+    with serving(home, database):
+        assert client.query("SELECT 1 AS n").to_pylist() == [{"n": 1}]
+    with pytest.raises(EngineUnavailable):
+        client.query("SELECT 1")
+    with serving(home, database):
+        assert client.query("SELECT 2 AS n").to_pylist() == [{"n": 2}]
+    database.close()
+
+
+def test_a_token_that_is_not_the_engines(tmp_path: Path) -> None:
+    home, database = open_store(tmp_path)
+    with serving(home, database):
+        home.token.write_text("another", encoding="utf-8")
+        with pytest.raises(EngineUnavailable, match="refuses the token"):
+            Client(home).query("SELECT 1")
+    database.close()
+
+
+def test_a_proxy_of_the_environment_is_not_asked(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
+    assert Client(served[0]).query("SELECT 1 AS n").to_pylist() == [{"n": 1}]

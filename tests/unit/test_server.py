@@ -1,0 +1,371 @@
+"""The HTTP interface as foreign programs meet it: who is let in, what uploads may do, how failures look."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pyarrow as pa
+import pytest
+
+from store import machine, uploads
+from store.database import Database
+from store.errors import ConfigError
+from store.home import Home
+from store.models import list_models
+from store.server import is_loopback
+from tests.unit.store_samples import TOKEN, add_job, open_store, serving
+
+
+def fail(body: dict[str, Any]) -> dict[str, Any]:
+    raise KeyError("a bug")
+
+
+def refuse(body: dict[str, Any]) -> dict[str, Any]:
+    raise ConfigError("r is 0: give 1 or more.", fix="Give 16.", field="r")
+
+
+COMMANDS = {"echo": lambda body: {"got": body}, "fail": fail, "refuse": refuse}
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Home, Database, httpx.Client]]:
+    home, database = open_store(tmp_path_factory.mktemp("server"))
+    add_job(database, "job1")
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    with (
+        serving(home, database, COMMANDS) as address,
+        httpx.Client(base_url=address, headers=headers, trust_env=False, timeout=20) as http,
+    ):
+        yield home, database, http
+    database.close()
+
+
+Served = tuple[Home, Database, httpx.Client]
+ROUTES = [
+    ("POST", "/sql"),
+    ("POST", "/commands/echo"),
+    ("POST", "/asks/inspect"),
+    ("PUT", "/uploads/a"),
+    ("GET", "/machine"),
+    ("GET", "/models"),
+    ("GET", "/jobs/job1/log"),
+    ("GET", "/nothing"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+@pytest.mark.parametrize("token", [None, "", "Bearer", "Bearer wrong", f"Basic {TOKEN}", f"Bearer {TOKEN}x"])
+def test_nothing_without_the_token(served: Served, method: str, path: str, token: str | None) -> None:
+    _, _, http = served
+    headers = {} if token is None else {"Authorization": token}
+    answer = httpx.request(method, http.base_url.join(path), headers=headers, trust_env=False)
+    assert answer.status_code == 401
+    assert set(answer.json()) == {"error", "message", "fix", "field"}
+
+
+@pytest.mark.parametrize("path", ["/health", "/machine"])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "192.168.1.4", ""]
+)
+def test_a_name_that_is_not_loopback_is_turned_away(served: Served, path: str, host: str) -> None:
+    _, _, http = served
+    assert http.get(path, headers={"Host": host}).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("host", "good"),
+    [
+        *[
+            (host, True)
+            for host in ("localhost", "LOCALHOST:1", "127.0.0.1", "127.0.0.1:80", "127.9.9.9", "[::1]:80")
+        ],
+        *[
+            (host, False)
+            for host in ("", ":80", "localhost.evil", "0.0.0.0", "[::2]", "127.0.0.1@evil", "1.2.3.4:5")
+        ],
+    ],
+)
+def test_loopback_names(host: str, good: bool) -> None:
+    assert is_loopback(host) is good
+
+
+def test_health_says_who_answers(served: Served) -> None:
+    home, _, http = served
+    answer = httpx.get(http.base_url.join("/health"), trust_env=False).json()
+    assert (answer["name"], answer["home"], answer["pid"]) == ("tunebench", str(home.path), os.getpid())
+
+
+def test_unknown_paths_methods_and_commands_are_documents(served: Served) -> None:
+    _, _, http = served
+    assert http.get("/nothing").json()["error"] == "NotFoundError"
+    assert (http.get("/sql").status_code, http.get("/sql").json()["message"]) == (
+        405,
+        "There is no GET /sql.",
+    )
+    answer = http.post("/commands/nope", json={})
+    assert (answer.status_code, answer.json()["fix"]) == (404, "There are: echo, fail, refuse.")
+
+
+@pytest.mark.parametrize("body", [b"{", b"[1]", b"\xff", b"[" * 100_000])
+def test_a_body_that_is_no_object_is_refused(served: Served, body: bytes) -> None:
+    _, _, http = served
+    for path in ("/sql", "/commands/echo", "/asks/inspect"):
+        answer = http.post(path, content=body)
+        assert (answer.status_code, answer.json()["field"]) == (422, "body")
+
+
+@pytest.mark.parametrize("body", [{}, {"sql": 1}, {"sql": "SELECT 1", "params": "x"}])
+def test_a_query_of_the_wrong_shape_is_refused(served: Served, body: dict[str, Any]) -> None:
+    answer = served[2].post("/sql", json=body)
+    assert (answer.status_code, answer.json()["error"]) == (400, "QueryError")
+
+
+def test_commands_and_asks_answer_documents(served: Served) -> None:
+    _, _, http = served
+    assert http.post("/commands/echo", json={"a": [1, None]}).json() == {"got": {"a": [1, None]}}
+    assert http.post("/asks/inspect", json={"a": 1}).json() == {"name": "inspect", "body": {"a": 1}}
+    answer = http.post("/commands/refuse", json={})
+    assert (answer.status_code, answer.json()["field"], answer.json()["fix"]) == (422, "r", "Give 16.")
+
+
+def test_a_bug_is_one_sentence_and_the_engine_goes_on(served: Served) -> None:
+    _, _, http = served
+    answer = http.post("/commands/fail", json={})
+    assert answer.status_code == 500
+    assert answer.json()["message"] == "The engine failed at POST /commands/fail: KeyError: 'a bug'"
+    assert http.post("/commands/echo", json={}).status_code == 200
+
+
+def test_sql_answers_an_arrow_stream(served: Served) -> None:
+    answer = served[2].post("/sql", json={"sql": "SELECT job_id, ? AS n FROM job", "params": [3]})
+    assert answer.headers["content-type"] == "application/vnd.apache.arrow.stream"
+    assert pa.ipc.open_stream(answer.content).read_all().to_pylist() == [{"job_id": "job1", "n": 3}]
+
+
+def test_a_large_result_is_sent_while_it_is_made(served: Served) -> None:
+    sql = {"sql": "SELECT range AS n, hash(range) AS h FROM range(20000000)"}  # 320 MB
+    began = time.monotonic()
+    with served[2].stream("POST", "/sql", json=sql) as answer:
+        assert "content-length" not in answer.headers
+        next(answer.iter_raw())
+        assert time.monotonic() - began < 2
+
+
+def test_a_stream_that_fails_late_can_not_be_taken_for_whole(served: Served) -> None:
+    sql = "SELECT CASE WHEN a = 3000000 THEN error('boom')::BIGINT ELSE a END AS n FROM range(5000000) t(a)"
+    with served[2].stream("POST", "/sql", json={"sql": sql}) as answer:
+        assert answer.status_code == 200
+        with pytest.raises(httpx.RemoteProtocolError):
+            answer.read()
+
+
+def test_a_client_that_hangs_up_stops_its_statement(served: Served) -> None:
+    _, database, http = served
+    sql = json.dumps({"sql": "SELECT count(*) FROM range(1000000000000) t(a) WHERE hash(a) % 7 = 3"}).encode()
+    head = f"POST /sql HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {TOKEN}\r\n"
+    with socket.create_connection((http.base_url.host, http.base_url.port or 0)) as connection:
+        connection.sendall(f"{head}Content-Length: {len(sql)}\r\n\r\n".encode() + sql)
+        _wait(lambda: len(database._watch._readings) == 1)
+    _wait(lambda: not database._watch._readings)
+
+
+def _wait(done: Any) -> None:
+    deadline = time.monotonic() + 10
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+# -- uploads ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("rows.csv", "rows.csv"),
+        ("../../etc/passwd", "passwd"),
+        ("/abs/olute.csv", "olute.csv"),
+        ("C:\\Users\\me\\rows.csv", "rows.csv"),
+        (".hidden", "hidden"),
+        ("...", None),
+        ("", None),
+        ("a/", None),
+        ("  ", None),
+        ("a\x00b\n.csv", "ab.csv"),
+        ("Zürich.csv", "Zürich.csv"),
+        ("x" * 300 + ".csv.gz", "x" * 193 + ".csv.gz"),
+        ("ü" * 300, "ü" * 100),
+    ],
+)
+def test_names_become_plain(name: str, kept: str | None) -> None:
+    if kept is None:
+        with pytest.raises(ConfigError, match="not a file name"):
+            uploads.plain_name(name)
+    else:
+        assert uploads.plain_name(name) == kept
+
+
+@pytest.mark.parametrize("path", ["..%2F..%2Fescape.csv", "%2Fetc%2Fescape.csv", "a%2F..%2F..%2Fescape.csv"])
+def test_uploads_stay_in_their_folder(served: Served, path: str) -> None:
+    home, _, http = served
+    name = http.put(f"/uploads/{path}", content=b"x").json()["upload"]
+    assert (home.uploads / name).read_bytes() == b"x"
+    assert not [p for p in home.path.rglob("escape*") if p.parent != home.uploads]
+
+
+def test_an_upload_never_replaces_another(served: Served) -> None:
+    home, _, http = served
+    names = [http.put("/uploads/same.csv.gz", content=f"{i}".encode()).json()["upload"] for i in range(3)]
+    assert names == ["same.csv.gz", "same (2).csv.gz", "same (3).csv.gz"]
+    assert [(home.uploads / name).read_text() for name in names] == ["0", "1", "2"]
+
+
+def test_an_upload_is_as_long_as_what_was_sent(served: Served) -> None:
+    home, _, http = served
+    content = os.urandom(10_000_001)
+    name = http.put("/uploads/big.bin", content=content).json()["upload"]
+    assert (home.uploads / name).read_bytes() == content
+
+
+def test_a_full_disk_is_told_and_nothing_is_left(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, _, http = served
+    before = sorted(os.listdir(home.uploads))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(uploads.os, "fsync", full)
+    answer = http.put("/uploads/full.csv", content=b"x" * 5_000_000)
+    assert (answer.status_code, answer.json()["message"]) == (
+        422,
+        "There is no room on the disk for 'full.csv'.",
+    )
+    assert sorted(os.listdir(home.uploads)) == before
+
+
+def test_an_upload_that_breaks_off_leaves_nothing(served: Served) -> None:
+    home, _, http = served
+    before = sorted(os.listdir(home.uploads))
+    head = f"PUT /uploads/cut.csv HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {TOKEN}\r\n"
+    with socket.create_connection((http.base_url.host, http.base_url.port or 0)) as connection:
+        connection.sendall(f"{head}Content-Length: 1000\r\n\r\nonly this".encode())
+        _wait(lambda: sorted(os.listdir(home.uploads)) != before)
+    _wait(lambda: sorted(os.listdir(home.uploads)) == before)
+
+
+# -- logs, models, machine ----------------------------------------------------------------------------
+
+
+def test_the_end_of_a_log_begins_at_a_line(served: Served) -> None:
+    home, _, http = served
+    (home.jobs / "job1").mkdir(exist_ok=True)
+    assert http.get("/jobs/job1/log").json() == {"text": "", "bytes": 0, "shown_bytes": 0}
+    (home.jobs / "job1" / "log.txt").write_bytes(b"first\nsecond\nth\xffird\n")
+    assert http.get("/jobs/job1/log?tail=12").json() == {
+        "text": "th\ufffdird\n",
+        "bytes": 20,
+        "shown_bytes": 7,
+    }
+    assert http.get("/jobs/job1/log").json()["shown_bytes"] == 20
+    assert http.get("/jobs/job1/log?tail=-1").json()["field"] == "tail"
+
+
+@pytest.mark.parametrize("job_id", ["nope", "..%2Fuploads", "..", "%2e%2e", "job1%2F..%2F..%2Ftoken"])
+def test_the_log_of_no_job(served: Served, job_id: str) -> None:
+    assert served[2].get(f"/jobs/{job_id}/log").status_code == 404
+
+
+def write_model(path: Path, *, cut: int = 0) -> None:
+    """A model folder with two tensors of 6 and 4 parameters; `cut` bytes are missing at the end."""
+    path.mkdir()
+    (path / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
+    (path / "tokenizer.json").write_text("{}")
+    tensors = {
+        "__metadata__": {"format": "pt"},
+        "a": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]},
+        "b": {"dtype": "F32", "shape": [4], "data_offsets": [24, 40]},
+    }
+    header = json.dumps(tensors).encode()
+    content = struct.pack("<Q", len(header)) + header + bytes(40)
+    (path / "model.safetensors").write_bytes(content[: len(content) - cut])
+
+
+def test_models_are_described_from_their_headers(tmp_path: Path) -> None:
+    write_model(tmp_path / "whole")
+    write_model(tmp_path / "cut", cut=1)
+    write_model(tmp_path / "untokenized")
+    (tmp_path / "untokenized" / "tokenizer.json").unlink()
+    write_model(tmp_path / "sharded")
+    index = {"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}}
+    (tmp_path / "sharded" / "model.safetensors.index.json").write_text(json.dumps(index))
+    (tmp_path / "empty").mkdir()
+    (tmp_path / ".aside").mkdir()
+    (tmp_path / "garbage").mkdir()
+    (tmp_path / "garbage" / "config.json").write_text("{")
+    (tmp_path / "garbage" / "model.safetensors").write_bytes(b"\xff" * 64)
+    found = {model["name"]: model for model in list_models(tmp_path)}
+    assert {name: model["ready"] for name, model in found.items()} == {
+        **{"cut": False, "empty": False, "garbage": False, "sharded": False, "untokenized": False},
+        "whole": True,
+    }
+    whole = found["whole"]
+    assert (whole["parameters"], whole["architecture"]) == (10, "LlamaForCausalLM")
+    assert whole["bytes"] == sum(file.stat().st_size for file in (tmp_path / "whole").iterdir())
+    assert (found["cut"]["parameters"], found["empty"]["parameters"]) == (None, None)
+
+
+def test_the_machine_is_read_over_http(served: Served) -> None:
+    reading = served[2].get("/machine").json()
+    assert set(reading) == {
+        *("cpu_percent", "cores", "memory_used_gib", "memory_total_gib", "disk_free_gib", "gpus", "devices"),
+        "bf16",
+    }
+    assert 0 < reading["memory_used_gib"] < reading["memory_total_gib"]
+    assert reading["devices"] == ["cpu"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "fast"), [("fpu avx512f avx512_bf16", True), ("amx_bf16", True), ("avx2", False)]
+)
+def test_bf16_is_fast_where_the_cpu_has_units_for_it(
+    monkeypatch: pytest.MonkeyPatch, flags: str, fast: bool
+) -> None:
+    monkeypatch.setattr(machine, "_gpu_handles", lambda: [])
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: f"processor: 0\nflags\t\t: {flags}\n")
+    assert machine.has_bf16() is fast
+
+
+@pytest.mark.parametrize(("capability", "fast"), [((8, 0), True), ((9, 0), True), ((7, 5), False)])
+def test_bf16_is_fast_on_a_gpu_from_ampere_on(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], fast: bool
+) -> None:
+    monkeypatch.setattr(machine, "_gpu_handles", lambda: ["gpu"])
+    monkeypatch.setattr(machine.pynvml, "nvmlDeviceGetCudaComputeCapability", lambda _: capability)
+    assert machine.has_bf16() is fast
+    assert machine.devices() == ["cuda:0"]
+
+
+def test_a_gpu_that_does_not_report_everything_is_shown_with_gaps(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no(*_: object) -> None:
+        raise machine.pynvml.NVMLError(machine.pynvml.NVML_ERROR_NOT_SUPPORTED)
+
+    monkeypatch.setattr(machine, "_gpu_handles", lambda: ["gpu"])
+    for name in ("nvmlDeviceGetMemoryInfo", "nvmlDeviceGetUtilizationRates", "nvmlDeviceGetTemperature"):
+        monkeypatch.setattr(machine.pynvml, name, no)
+    monkeypatch.setattr(machine.pynvml, "nvmlDeviceGetName", lambda _: "NVIDIA A100")
+    (gpu,) = machine.read_gpus()
+    assert (gpu["index"], gpu["name"], gpu["memory_used_gib"], gpu["temperature_c"]) == (
+        0,
+        "NVIDIA A100",
+        None,
+        None,
+    )
