@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,14 @@ REMEMBERED_EXITS = 1000
 SAME_START = 2.0  # seconds; start times are computed from the boot time, which clock corrections move
 
 
-class LocalLauncher:
-    """Workers on this machine. `preload=False` starts every worker as a fresh process."""
+WORKER = (sys.executable, "-m", "engine.worker")
 
-    def __init__(self, preload: bool = True) -> None:
-        self.preload = preload
+
+class LocalLauncher:
+    """Workers on this machine. `preload=False` starts each as a fresh process, by `command` + its folder."""
+
+    def __init__(self, preload: bool = True, command: Sequence[str] = WORKER) -> None:
+        self.command = list(command)
         self._lock = threading.RLock()
         self._zygote: subprocess.Popen[bytes] | None = None
         self._waiting: list[str] = []  # given to the zygote, not yet started by it
@@ -161,7 +165,7 @@ class LocalLauncher:
 
     def _start_fresh(self, path: str) -> None:
         self._fresh[path] = subprocess.Popen(
-            [sys.executable, "-m", "engine.worker", path],
+            [*self.command, path],
             stdin=subprocess.DEVNULL,
             env=worker_environment(),
             start_new_session=True,
