@@ -1,0 +1,282 @@
+"""Every command over a real store; the preview is answered by the test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.commands import Commands
+from engine.results import dataset_id_of
+from store import datasets, jobs, runs
+from store.config import BUNDLED_MODEL, SAMPLE_DATASET, TrainConfig
+from store.database import Database
+from store.errors import ConfigError, NotFoundError, StateError, TunebenchError
+from store.home import Home
+from store.jobdir import JobDir, write_json
+
+START = 1_800_000_000.0
+
+
+class Desk:
+    """Commands by name, and what the preview was asked."""
+
+    def __init__(self, path: Path) -> None:
+        self.home = Home(path).create()
+        self.database = Database(self.home.database, [self.home.datasets, self.home.jobs])
+        self.problems: list[dict[str, Any]] = []
+        self.asked: list[dict[str, Any]] = []
+        self.now = START
+        self.commands = Commands(self.database, self.home, self.ask, clock=self.clock).table()
+
+    def clock(self) -> float:
+        self.now += 1
+        return self.now
+
+    def ask(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
+        assert name == "preview"
+        self.asked.append(body)
+        config = TrainConfig.parse(body["config"]).resolved(600)
+        return {"config": config.model_dump(), "problems": self.problems}
+
+    def __call__(self, name: str, /, **body: Any) -> dict[str, Any]:
+        return self.commands[name](body)
+
+    def add_dataset(self, name: str = "D", fingerprint: str = "f") -> str:
+        dataset_id = f"data-{name}"
+        row = {
+            **{"dataset_id": dataset_id, "name": name, "kind": "chat", "format": "messages", "columns": {}},
+            **{"source": {}, "fingerprint": fingerprint, "row_count": 9, "skipped_count": 0},
+            **{"duplicate_count": 0, "source_bytes": 1, "stats": {}, "split_seed": 3},
+            **{"validation_size": 0.2, "test_size": 0.05, "created_at": jobs.utc(START)},
+        }
+        with self.database.transaction() as tx:
+            datasets.insert_dataset(tx, row)
+        self.home.rows(fingerprint).parent.mkdir(exist_ok=True)
+        self.home.rows(fingerprint).write_bytes(b"rows")
+        return dataset_id
+
+    def end(self, job_id: str, status: str) -> None:
+        with self.database.transaction() as tx:
+            if jobs.get_job(tx, job_id)["status"] == "queued":
+                jobs.claim(tx, job_id, "cpu", self.now)
+            jobs.finish(tx, job_id, status, self.now)
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        return jobs.get_job(self.database, job_id)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    desk = Desk(tmp_path / "home")
+    yield desk
+    desk.database.close()
+
+
+def test_launch_queues_a_resolved_run_with_the_split_of_its_data_set(desk: Desk) -> None:
+    desk.add_dataset()
+    run_id = desk("launch", dataset="D", test_size=0.1)["run_id"]
+    run = runs.get_run(desk.database, run_id)
+    assert run["status"] == "queued"
+    assert run["name"] == "LoRA on D"
+    assert run["data_fingerprint"] == "f"
+    wanted = {"learning_rate": 1e-4, "num_train_epochs": 3.0, "lora_alpha": 32, "weight_decay": 0.0}
+    split = {"split_seed": 3, "validation_size": 0.2, "test_size": 0.1}
+    assert {key: run["config"][key] for key in wanted | split} == wanted | split
+    assert desk.job(run_id)["config"] == run["config"]
+    assert desk.asked[0]["split"] == split
+    assert desk.asked[0]["fingerprint"] == "f"
+
+
+def test_launch_is_refused_with_the_first_error_of_the_preview(desk: Desk) -> None:
+    desk.add_dataset()
+    desk.problems = [
+        {"level": "warning", "field": "r", "message": "A warning.", "fix": ""},
+        {"level": "error", "field": "max_length", "message": "No row is left.", "fix": "Raise it."},
+    ]
+    with pytest.raises(ConfigError, match="No row is left") as caught:
+        desk("launch", dataset="D")
+    assert caught.value.field == "max_length"
+    assert jobs.queue(desk.database) == []
+    assert runs.count_runs(desk.database) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "error", "field"),
+    [
+        ("launch", {"dataset": "D", "learning_rate": "abc"}, ConfigError, "learning_rate"),
+        ("launch", {"dataset": "D", "per_device_train_batch_size": 0}, ConfigError, None),
+        ("launch", {"dataset": "D", "learning_rte": 1}, ConfigError, "learning_rte"),
+        ("launch", {"dataset": "nowhere"}, NotFoundError, "dataset"),
+        ("import_dataset", {"name": "D", "source": {"path": "/f"}}, ConfigError, "name"),
+        ("import_dataset", {"name": "E", "source": {}}, ConfigError, "source"),
+        ("rename_dataset", {"dataset": "D", "name": ""}, ConfigError, "name"),
+        ("set_split", {"dataset": "D", "validation_size": 0.9}, ConfigError, "validation_size"),
+        ("cancel", {"job": "nobody"}, NotFoundError, None),
+        ("resume", {}, ConfigError, "job"),
+        ("edit_run", {"run": "nobody", "notes": "n"}, NotFoundError, None),
+        ("launch_sample", {"x": 1}, ConfigError, "x"),
+    ],
+)
+def test_bad_input_is_named_and_leaves_nothing(
+    desk: Desk, name: str, body: dict[str, Any], error: type[TunebenchError], field: str | None
+) -> None:
+    desk.add_dataset()
+    with pytest.raises(error) as caught:
+        desk(name, **body)
+    if field:
+        assert caught.value.field == field
+    assert jobs.recent_jobs(desk.database) == []
+    assert [row["name"] for row in datasets.list_datasets(desk.database)] == ["D"]
+
+
+def test_a_name_is_taken_while_its_import_is_queued(desk: Desk) -> None:
+    job_id = desk("import_dataset", name="E", source={"path": "/f"})["job_id"]
+    with pytest.raises(ConfigError, match="already"):
+        desk("import_dataset", name="E", source={"path": "/g"})
+    with pytest.raises(ConfigError, match="still being imported"):
+        desk("launch", dataset="E")
+    desk.add_dataset()
+    with pytest.raises(ConfigError, match="already"):
+        desk("rename_dataset", dataset="D", name="E")
+    desk("cancel", job=job_id)
+    desk("rename_dataset", dataset="D", name="E")
+    with pytest.raises(ConfigError, match="already"):
+        desk("resume", job=job_id)
+
+
+def test_a_data_set_is_deleted_with_its_rows_once_no_run_needs_it(desk: Desk) -> None:
+    desk.add_dataset()
+    desk.add_dataset("Twin")
+    run_id = desk("launch", dataset="D", name="My run")["run_id"]
+    with pytest.raises(StateError, match="My run"):
+        desk("delete_dataset", dataset="D")
+    desk("cancel", job="My run")
+    desk("delete", job=run_id)
+    desk("delete_dataset", dataset="D")
+    assert desk.home.rows("f").exists()  # the twin has the same rows
+    desk("delete_dataset", dataset="Twin")
+    assert not desk.home.rows("f").parent.exists()
+
+
+def test_the_sample_waits_for_what_it_needs_and_is_prepared_once(desk: Desk) -> None:
+    prepared = desk("prepare_sample")["job_ids"]
+    assert desk("prepare_sample")["job_ids"] == prepared
+    run_id = desk("launch_sample")["run_id"]
+    job = desk.job(run_id)
+    assert job["after_jobs"] == prepared
+    assert [desk.job(one)["kind"] for one in prepared] == ["convert", "import"]
+    assert desk.job(prepared[1])["config"]["name"] == SAMPLE_DATASET
+    run = runs.get_run(desk.database, run_id)
+    assert run["dataset_id"] == dataset_id_of(prepared[1])
+    assert run["data_fingerprint"] is None
+    assert None not in [run["config"][key] for key in ("weight_decay", "lora_alpha", "split_seed")]
+    assert desk.asked == []
+
+
+def test_the_sample_is_an_ordinary_launch_where_all_is_there(desk: Desk) -> None:
+    desk.add_dataset(SAMPLE_DATASET)
+    write_json(_made(desk.home.models / BUNDLED_MODEL) / "config.json", {})
+    assert desk("prepare_sample") == {"job_ids": []}
+    run_id = desk("launch_sample")["run_id"]
+    assert len(desk.asked) == 1
+    assert desk.job(run_id)["after_jobs"] == []
+
+
+def test_cancel_ends_a_queued_job_and_asks_an_active_one(desk: Desk) -> None:
+    queued, active = (desk("import_dataset", name=n, source={"path": "/f"})["job_id"] for n in "EF")
+    with desk.database.transaction() as tx:
+        jobs.claim(tx, active, "cpu", desk.now)
+    desk("cancel", job=queued)
+    desk("cancel", job=active)
+    assert desk.job(queued)["status"] == "cancelled"
+    assert desk.job(active)["status"] == "preparing"
+    assert desk.job(active)["cancel_requested_at"]
+    with pytest.raises(StateError, match="already"):
+        desk("cancel", job=queued)
+
+
+def test_resume_keeps_the_folder_and_sets_the_ended_attempt_aside(desk: Desk) -> None:
+    desk.add_dataset()
+    run_id = desk("launch", dataset="D", name="R")["run_id"]
+    folder = JobDir(_made(desk.home.jobs / run_id))
+    _made(folder.checkpoints)
+    write_json(folder.worker, {"pid": 1, "started": 1.0})
+    write_json(folder.result, {"status": "failed"})
+    desk.end(run_id, "failed")
+    desk("resume", job="R")
+    job = desk.job(run_id)
+    assert (job["status"], job["attempt"], job["pid"], job["error"]) == ("queued", 2, None, None)
+    assert not folder.result.exists()
+    assert not folder.worker.exists()
+    assert folder.checkpoints.exists()
+    with pytest.raises(StateError, match="queued"):
+        desk("resume", job="R")
+
+
+def test_resuming_a_run_resumes_what_it_waited_for(desk: Desk) -> None:
+    run_id = desk("launch_sample")["run_id"]
+    model, rows = desk.job(run_id)["after_jobs"]
+    desk.end(model, "failed")
+    desk.end(rows, "finished")
+    with desk.database.transaction() as tx:
+        jobs.finish(tx, run_id, "failed", desk.now)
+    desk("resume", job=run_id)
+    assert [desk.job(one)["status"] for one in (model, rows, run_id)] == ["queued", "finished", "queued"]
+
+
+def test_delete_removes_rows_and_folder_of_an_ended_run_alone(desk: Desk) -> None:
+    desk.add_dataset()
+    run_id = desk("launch", dataset="D")["run_id"]
+    folder = _made(desk.home.jobs / run_id)
+    with pytest.raises(StateError, match="Cancel it first"):
+        desk("delete", job=run_id)
+    desk("cancel", job=run_id)
+    with desk.database.transaction() as tx:
+        tx.execute("INSERT INTO metric VALUES (?, 'train/loss', 1, 1.0, ?)", [run_id, jobs.utc(START)])
+    desk("delete", job=run_id)
+    assert not folder.exists()
+    for table in ("job", "run", "metric"):
+        assert desk.database.query(f"SELECT * FROM {table}").num_rows == 0
+    with pytest.raises(NotFoundError):
+        desk("delete", job=run_id)
+
+
+def test_what_a_queued_run_waits_for_is_not_deleted(desk: Desk) -> None:
+    run_id = desk("launch_sample")["run_id"]
+    model = desk.job(run_id)["after_jobs"][0]
+    desk.end(model, "failed")
+    with pytest.raises(StateError, match="waits for"):
+        desk("delete", job=model)
+
+
+def test_a_run_gets_another_name_and_notes(desk: Desk) -> None:
+    desk.add_dataset()
+    run_id = desk("launch", dataset="D", notes="old")["run_id"]
+    desk("edit_run", run=run_id, name="New")
+    run = runs.get_run(desk.database, "New")
+    assert (run["run_id"], run["notes"]) == (run_id, "old")
+    assert desk.job(run_id)["title"] == "New"
+    with pytest.raises(ConfigError):
+        desk("edit_run", run=run_id, name=" ")
+
+
+def test_runs_are_found_by_text_status_and_newest_name(desk: Desk) -> None:
+    desk.add_dataset()
+    ids = [desk("launch", dataset="D", name=name)["run_id"] for name in ("Alpha", "Beta", "Beta")]
+    desk("cancel", job=ids[0])
+    assert sorted(ids) == ids
+    assert [run["run_id"] for run in runs.list_runs(desk.database)] == ids[::-1]
+    assert [run["run_id"] for run in runs.list_runs(desk.database, search="ALPH")] == ids[:1]
+    assert runs.count_runs(desk.database, search="beta", statuses=["queued"]) == 2
+    assert runs.list_runs(desk.database, search="100%") == []
+    assert runs.status_counts(desk.database) == {"queued": 2, "cancelled": 1}
+    assert runs.get_run(desk.database, "Beta")["run_id"] == ids[2]
+    assert [run["number"] for run in runs.get_runs(desk.database, ids[::-1])] == [3, 2, 1]
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder
