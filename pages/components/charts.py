@@ -32,6 +32,7 @@ from pages.components.traces import (
     short,
     steps_of,
     values_of,
+    whole_steps,
 )
 from pages.components.wording import Quantity, quantity
 
@@ -66,6 +67,7 @@ def loss_chart(
     steps, values = steps_of(validation), values_of(validation, "value")
     add_line(figure, steps, values, "Validation", VALIDATION, width=2.6, markers=len(steps) <= 60)
     add_nonfinite(figure, [train, validation])
+    whole_steps(figure, [train, validation])
     if base_level is not None:
         add_level(figure, base_level, f"Base model {base_level:.3f}")
     if best_step is not None and best_step in steps:
@@ -90,6 +92,7 @@ def line_chart(table: pa.Table, name: str, *, color: str = VALIDATION, height: i
     steps, values = steps_of(table), values_of(table, column)
     add_line(figure, steps, values, what.title, color, width=2, markers=len(steps) <= 12)
     add_nonfinite(figure, [table])
+    whole_steps(figure, [table])
     if name == "train/learning_rate":
         figure.update_yaxes(exponentformat="e", tickformat=".1e")
     elif len(values) and np.nanmin(values, initial=np.inf) >= 0:

@@ -59,6 +59,13 @@ def empty_figure(title: str, y_title: str, height: int, x_title: str = "Optimise
     return figure
 
 
+def whole_steps(figure: go.Figure, tables: Sequence[pa.Table]) -> None:
+    """No half steps on the axis of a run that has made few."""
+    last = max((int(steps_of(table).max()) for table in tables if table.num_rows), default=0)
+    if last <= 10:
+        figure.update_xaxes(dtick=1)
+
+
 def add_training(figure: go.Figure, train: pa.Table) -> None:
     """Raw points faint and their moving average bold, once there are too many to read."""
     add_band(figure, train, TRAIN)

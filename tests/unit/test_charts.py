@@ -96,6 +96,11 @@ def test_moving_average_is_unbiased_and_skips_gaps() -> None:
     assert gap[2] == pytest.approx(3)
 
 
+def test_a_run_of_few_steps_has_no_half_steps() -> None:
+    assert line_chart(curve([1.0, 2.0]), "train/grad_norm").layout.xaxis.dtick == 1
+    assert line_chart(curve([1.0, 2.0, 3.0]), "train/grad_norm").layout.xaxis.dtick is None
+
+
 def test_zoom_survives_a_refresh_and_backgrounds_are_transparent() -> None:
     for figure in (loss_chart(curve([1.0]), curve([1.0])), line_chart(curve([1.0]), "train/grad_norm")):
         assert figure.layout.uirevision == "kept"
