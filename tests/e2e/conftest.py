@@ -52,9 +52,16 @@ class App:
         assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
         return json.loads(done.stdout) if "--json" in arguments else {}
 
+    def engine_pid(self) -> int | None:
+        """The process id that the last engine left on record; None where it left none."""
+        path = self.home / "engine.json"
+        return json.loads(path.read_text())["pid"] if path.exists() else None
+
     def engine(self) -> psutil.Process:
         """The process of the engine that answers now."""
-        return psutil.Process(json.loads((self.home / "engine.json").read_text())["pid"])
+        pid = self.engine_pid()
+        assert pid is not None
+        return psutil.Process(pid)
 
     def workers(self) -> list[psutil.Process]:
         """The processes of the jobs that run now."""

@@ -1,0 +1,67 @@
+"""A newcomer's first ten minutes, clicked through: from the empty page to the sample's verdict."""
+
+from __future__ import annotations
+
+import re
+import time
+
+from playwright.sync_api import Page, expect
+
+from tests.e2e.conftest import App
+
+
+def wait_until(condition, seconds: float, what: str) -> None:
+    """Poll; fails with `what` when the time is up."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
+        time.sleep(0.25)
+
+
+def test_the_sample_experiment_from_the_empty_page_to_its_verdict(app: App, page: Page) -> None:
+    page.goto(app.address)
+    page.get_by_role("button", name="Run the sample experiment").click()
+    page.wait_for_url(re.compile(r"/run\?run="))
+    run_id = page.url.split("run=")[1]
+
+    # It waits for model and rows, then learns; the curve is there before the run is over.
+    expect(page.get_by_text("Tokens a second")).to_be_visible(timeout=180_000)
+    expect(page.locator(".js-plotly-plot").first).to_be_visible()
+
+    # A reload in mid-run loses nothing, and neither does an engine that is killed.
+    page.reload()
+    expect(page.locator(".js-plotly-plot").first).to_be_visible()
+    (worker,) = app.workers()
+    old = app.engine()
+    old.kill()
+    wait_until(
+        lambda: (app.home / "engine.json").exists() and app.engine().pid != old.pid, 60, "a new engine"
+    )
+    assert worker.is_running()
+
+    # The worker is killed too: the run is lost, says so, and goes on from its checkpoint.
+    wait_until(lambda: any((app.home / "jobs" / run_id / "checkpoints").glob("*")), 180, "a checkpoint")
+    worker.kill()
+    expect(page.get_by_text("was killed by SIGKILL").first).to_be_visible(timeout=60_000)
+    page.get_by_role("button", name="Resume").click()
+
+    # The verdict: a gain that is told from noise.
+    expect(page.get_by_text(re.compile("^.*Learned")).first).to_be_visible(timeout=600_000)
+    run = app.cli("show", run_id, "--json")
+    assert run["status"] == "finished"
+    assert run["attempt"] == 2
+    assert run["verdict"]["state"] == "learned"
+    assert run["verdict"]["gain"]["low"] > 0
+    assert run["best_eval_loss"] < run["base_eval_loss"]
+
+    # Nothing is lost or doubled: every step from the first to the last has one training loss.
+    loss = run["metrics"]["train/loss"]
+    assert loss["count"] == loss["last_step"] - loss["first_step"] + 1
+
+    # Ten held-out prompts, answered by both.
+    page.get_by_role("tab", name="Samples").click()
+    expect(page.get_by_text("What does").first).to_be_visible()
+
+    # The overview has it, with the change against the base model.
+    page.get_by_role("link", name="Overview").click()
+    expect(page.get_by_text("Sample experiment").first).to_be_visible()
