@@ -33,7 +33,7 @@ def shared(db: Queryable, first: str, second: str, split: str) -> pa.Table:
 
     Columns: row_id, tokens (of the first run), same_tokens (whether both count the same), first_loss and
     second_loss (tuned, summed nats). The caller makes sure that both runs are of the same rows of data.
-    Raises QueryError where a file is missing.
+    Over a Client, QueryError where a file is missing.
     """
     return db.query(_SHARED, [str(path(db, first)), str(path(db, second)), split])
 

@@ -1,0 +1,71 @@
+"""Two runs on shared rows: told apart where the rows say so, and only there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from engine.diagnostics.comparison import difference
+from store import row_losses
+from store.database import Database
+from store.home import Home
+from store.jobdir import JobDir
+
+TOKENS = np.random.default_rng(0).integers(5, 50, 150)
+LOSS = np.random.default_rng(1).gamma(5, 0.4, 150) * TOKENS
+
+
+def noisy(effect: float, seed: int) -> np.ndarray:
+    return LOSS + TOKENS * (effect + np.random.default_rng(seed).normal(0, 0.2, 150))
+
+
+def test_a_clear_difference_is_named_in_the_right_direction() -> None:
+    found = difference("A", "B", LOSS, noisy(0.3, 2), TOKENS)
+    assert found.separated
+    assert found.sentence.startswith("A is better than B by 0.3")
+    other_way = difference("B", "A", noisy(0.3, 2), LOSS, TOKENS)
+    assert other_way.sentence == found.sentence
+
+
+def test_equal_runs_are_not_told_apart_and_what_could_be_seen_is_said() -> None:
+    found = difference("A", "B", LOSS, noisy(0.0, 3), TOKENS)
+    assert not found.separated
+    assert found.sentence.startswith("A and B can't be told apart on 150 held-out rows (")
+    assert f"could be seen is {found.interval.detectable:.2f}" in found.sentence
+
+
+def test_more_comparisons_ask_for_more() -> None:
+    one, ten = (difference("A", "B", LOSS, noisy(0.05, 4), TOKENS, comparisons=k) for k in (1, 10))
+    assert ten.interval.low < one.interval.low < one.interval.high < ten.interval.high
+
+
+def test_what_cannot_be_compared_says_why() -> None:
+    assert "no row in common" in difference("A", "B", [], [], []).sentence
+    assert "not a number" in difference("A", "B", [1.0], [np.nan], [3]).sentence
+
+
+def test_rows_that_both_runs_held_out_are_joined(tmp_path: Path) -> None:
+    home = Home(tmp_path).create()
+    for run, rows, split in (("a", [1, 2, 3], "test"), ("b", [2, 3, 4], "test"), ("c", [1, 2], "validation")):
+        (home.jobs / run).mkdir()
+        table = {
+            "split": [split] * len(rows),
+            "row_id": rows,
+            "tokens": [10 * row + (run == "b" and row == 3) for row in rows],
+            "base_loss": [9.0] * len(rows),
+            "tuned_loss": [float(row) for row in rows],
+        }
+        pq.write_table(pa.table(table), JobDir(home.jobs / run).row_losses)
+    database = Database(home.database, [home.datasets, home.jobs])
+    try:
+        shared = row_losses.shared(database, "a", "b", "test").to_pylist()
+        assert shared == [
+            {"row_id": 2, "tokens": 20, "same_tokens": True, "first_loss": 2.0, "second_loss": 2.0},
+            {"row_id": 3, "tokens": 30, "same_tokens": False, "first_loss": 3.0, "second_loss": 3.0},
+        ]
+        assert row_losses.shared(database, "a", "c", "test").num_rows == 0
+    finally:
+        database.close()
