@@ -1,0 +1,35 @@
+"""`python -m tests.engine.counting_engine HOME`: store, scheduler and launcher of the real engine, with
+workers that count; without HTTP. It steps until it is killed. The test starts and kills it.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from engine.commands import Commands
+from engine.launchers.local import LocalLauncher
+from engine.scheduler import Scheduler
+from store import jobs
+from store.database import Database
+from store.home import Home
+
+WORKER = (sys.executable, "-m", "tests.engine.counting_worker")
+
+
+def main(home: Home, action: str) -> None:
+    """Do `action` ("follow" or "resume"), then step and say on stdout what the run's status is."""
+    database = Database(home.database, [home.datasets, home.jobs])
+    launcher = LocalLauncher(preload=False, command=WORKER)
+    scheduler = Scheduler(database, launcher, home, ["cpu"])
+    if action == "resume":
+        commands = Commands(database, home, lambda name, body: {})
+        commands.table()["resume"]({"job": "run-1"})
+    while True:
+        scheduler.step()
+        print(jobs.get_job(database, "run-1")["status"], flush=True)
+        time.sleep(0.03)
+
+
+if __name__ == "__main__":
+    main(Home(sys.argv[1]), sys.argv[2])

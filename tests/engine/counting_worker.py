@@ -1,0 +1,12 @@
+"""`python counting_worker.py JOB_DIR`: the real worker, in which a train job counts."""
+
+from __future__ import annotations
+
+import sys
+
+from engine import worker
+from tests.engine import counting_job
+
+if __name__ == "__main__":
+    worker.KINDS["train"] = counting_job.__name__
+    sys.exit(worker.main(sys.argv[1:]))
