@@ -1,0 +1,188 @@
+"""The real launcher: forks of the zygote and fresh processes."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from engine.asks import Asks
+from engine.launchers import local
+from engine.launchers.local import LocalLauncher, worker_environment
+from store.errors import DataError, NotFoundError, TunebenchError
+from store.home import Home
+from store.jobdir import JobDir, read_json, write_json
+
+SECONDS = 90
+
+
+def until(condition: Callable[[], Any]) -> Any:
+    """The first true value of `condition`."""
+    deadline = time.monotonic() + SECONDS
+    while not (found := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return found
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    home = Home(tmp_path / "home").create()
+    (home.uploads / "pairs.csv").write_text("question,answer\nWhat?,This.\nWho?,She.\n")
+    return home
+
+
+@pytest.fixture(scope="module")
+def forking() -> Iterator[LocalLauncher]:
+    launcher = LocalLauncher()
+    yield launcher
+    launcher.close()
+
+
+@pytest.fixture
+def fresh() -> LocalLauncher:
+    return LocalLauncher(preload=False)
+
+
+def zygote_of(launcher: LocalLauncher) -> psutil.Process:
+    assert launcher._zygote is not None
+    return psutil.Process(launcher._zygote.pid)
+
+
+INSPECT = {"source": {"upload": "pairs.csv"}}
+
+
+def test_an_ask_is_answered_by_a_fork_in_a_fraction_of_a_second(forking: LocalLauncher, home: Home) -> None:
+    asks = Asks(forking, home, "cpu", seconds=SECONDS)
+    answer = asks.ask("inspect", INSPECT)  # waits for the imports
+    assert answer["format"] == "question_answer"
+    began = time.monotonic()
+    assert asks.ask("inspect", INSPECT) == answer
+    assert time.monotonic() - began < 2  # imports alone would take longer
+    assert list(home.asks.iterdir()) == []
+    assert forking._fresh == {}
+
+
+def test_an_error_comes_back_as_itself_and_leaves_nothing(forking: LocalLauncher, home: Home) -> None:
+    asks = Asks(forking, home, "cpu", seconds=SECONDS)
+    with pytest.raises(DataError, match="nothing here"):
+        asks.ask("inspect", {"source": {"path": "/nothing here.csv"}})
+    with pytest.raises(NotFoundError, match="inspect, split, preview"):
+        asks.ask("train", {})
+    assert list(home.asks.iterdir()) == []
+
+
+def test_asks_are_answered_side_by_side(forking: LocalLauncher, home: Home) -> None:
+    asks = Asks(forking, home, "cpu", seconds=SECONDS)
+
+    async def many() -> list[dict[str, Any]]:
+        return await asyncio.gather(*(asks("inspect", INSPECT) for _ in range(4)))
+
+    assert [answer["format"] for answer in asyncio.run(many())] == ["question_answer"] * 4
+
+
+def test_an_ask_without_an_answer_ends_in_time(home: Home) -> None:
+    asks = Asks(LocalLauncher(preload=False, command=["sleep"]), home, "cpu", seconds=0.2)
+    with pytest.raises(TunebenchError, match=r"not answered|ended \(exit code"):
+        asks.ask("inspect", INSPECT)
+    assert list(home.asks.iterdir()) == []
+
+
+def test_folders_of_asks_that_an_engine_left_are_removed(fresh: LocalLauncher, home: Home) -> None:
+    (home.asks / "ask-old").mkdir()
+    Asks(fresh, home, "cpu").remove_stale()
+    assert list(home.asks.iterdir()) == []
+
+
+def order(home: Home, name: str) -> JobDir:
+    """A job that imports the pairs."""
+    folder = JobDir(home.jobs / name)
+    folder.path.mkdir()
+    config = {"name": "Pairs", **INSPECT}
+    rest = {"home": str(home.path), "device": "cpu", "attempt": 1, "resume": False, "config": config}
+    write_json(folder.config, {"job_id": name, "kind": "import", **rest})
+    return folder
+
+
+@pytest.mark.parametrize("way", ["forking", "fresh"])
+def test_a_worker_leads_its_own_session_and_its_end_is_seen(
+    way: str, home: Home, request: pytest.FixtureRequest
+) -> None:
+    launcher: LocalLauncher = request.getfixturevalue(way)
+    folder = order(home, "job-1")
+    launcher.start(folder.path)
+    seen = until(lambda: launcher.last_exit(folder.path))
+    worker = read_json(folder.worker)
+    assert seen == (worker["pid"], 0)
+    assert read_json(folder.result)["result"]["row_count"] == 2
+    assert not launcher.alive(worker["pid"], worker["started"])
+
+
+TRAIN_IN_A_FORK = """
+import os
+from engine.launchers import zygote
+assert zygote.preload() == []
+pid = os.fork()
+if pid == 0:
+    import torch
+    model = torch.nn.Linear(512, 512)
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    for _ in range(3):
+        model(torch.randn(256, 512)).square().mean().backward()
+        optimizer.step()
+    threads = len(os.listdir("/proc/self/task"))
+    os._exit(0 if torch.get_num_threads() == 2 and threads >= 2 else 1)
+code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+raise SystemExit(code)
+"""
+
+
+def test_forks_train_with_several_threads() -> None:
+    """OpenMP hangs in a fork of a process that ran a parallel region: no preloaded module may do so."""
+    environment = {**worker_environment(), "OMP_NUM_THREADS": "2"}
+    subprocess.run([sys.executable, "-c", TRAIN_IN_A_FORK], env=environment, timeout=SECONDS, check=True)
+
+
+def test_a_process_is_known_by_its_start_too(fresh: LocalLauncher) -> None:
+    me = psutil.Process()
+    assert fresh.alive(me.pid, me.create_time())
+    assert not fresh.alive(me.pid, me.create_time() - 100)
+    fresh.stop(me.pid, me.create_time() - 100, force=True)  # this test goes on: it was not signalled
+    assert not fresh.alive(2**22 + 1, 0.0)
+
+
+def test_jobs_of_a_dead_zygote_start_all_the_same(
+    home: Home, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    launcher = LocalLauncher()
+    zygote_of(launcher).kill()  # before it was ready: it would only die again
+    folder = order(home, "job-1")
+    launcher.start(folder.path)
+    until(lambda: launcher.last_exit(folder.path))
+    assert read_json(folder.result)["status"] == "finished"
+    assert "fresh process" in caplog.text
+    launcher.close()
+
+
+def test_a_zygote_that_had_lived_is_replaced_and_ends_with_its_engine(
+    monkeypatch: pytest.MonkeyPatch, home: Home
+) -> None:
+    monkeypatch.setattr(local, "SHORT_LIFE", 0.0)
+    launcher = LocalLauncher()
+    asks = Asks(launcher, home, "cpu", seconds=SECONDS)
+    asks.ask("inspect", INSPECT)
+    first = zygote_of(launcher)
+    first.kill()
+    until(lambda: launcher._zygote is not None and launcher._zygote.pid != first.pid)
+    assert asks.ask("inspect", INSPECT)["format"] == "question_answer"
+    second = zygote_of(launcher)
+    launcher.close()
+    psutil.wait_procs([second], timeout=SECONDS)
+    assert not second.is_running()
