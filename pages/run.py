@@ -26,6 +26,7 @@ TABS = {
     ":material/terminal: Log": run_details.draw_log,
     ":material/settings: Config": run_details.draw_config,
 }
+MOVING = (run_live.draw_learning, run_details.draw_log)  # the others wait for the run to end
 
 
 def main() -> None:
@@ -60,7 +61,7 @@ def draw(run: dict[str, Any]) -> None:
     for tab, show in zip(tabs, TABS.values(), strict=True):
         if tab.open:
             with tab:
-                st.fragment(show, run_every=every)(run["run_id"])
+                st.fragment(show, run_every=every if show in MOVING else None)(run["run_id"])
 
 
 main()

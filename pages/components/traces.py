@@ -52,6 +52,7 @@ def empty_figure(title: str, y_title: str, height: int, x_title: str = "Optimise
         plot_bgcolor="rgba(0,0,0,0)",
         hovermode="x unified",
         uirevision="kept",
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": BASE, "activecolor": VALIDATION},
         legend={"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "font": {"size": 12}},
         xaxis={**axis, "title": {"text": x_title}, "showgrid": False},
         yaxis={**axis, "title": {"text": y_title}},
