@@ -14,6 +14,8 @@ SUMMARY = (
     *("base_eval_loss", "best_eval_loss", "best_step", "last_train_loss"),
 )
 
+SKIPPED_SHOWN = 5  # rows that an import names on the terminal; the file has them all
+
 
 def summary(run: dict[str, Any]) -> dict[str, Any]:
     """The fields of a run that a list shows."""
@@ -121,6 +123,12 @@ def finish_import(client: Client, job: dict[str, Any], name: str, as_json: bool)
             f"{dataset['name']}: {dataset['row_count']:,} rows read as {dataset['format']},"
             f" {dataset['skipped_count']:,} skipped, {dataset['duplicate_count']:,} duplicates."
         )
+        for notice in dataset["stats"]["notices"]:
+            say(f"  {notice}")
         for reason, count in dataset["stats"]["skipped_reasons"].items():
             say(f"  skipped {count:,}: {reason}")
+        for row in datasets.skipped(client, dataset, limit=SKIPPED_SHOWN):
+            say(f"    line {row['line']}: {row['excerpt'][:80]}")
+        if dataset["skipped_count"] > SKIPPED_SHOWN:
+            say(f"    and {dataset['skipped_count'] - SKIPPED_SHOWN:,} more: {dataset['skipped_path']}")
     raise SystemExit(OK)
