@@ -47,11 +47,11 @@ def _actions(run: dict[str, Any]) -> None:
             stopping = bool(run["cancel_requested_at"])
             label = "Stopping" if stopping else "Cancel"
             if st.button(label, icon=":material/stop_circle:", disabled=stopping, key="run-cancel"):
-                _act("cancel", run_id, "It stops at the next step and leaves a checkpoint.")
+                _act("cancel", run_id)
         if status in RESUMABLE and st.button(
             "Resume", icon=":material/resume:", type="primary", key="run-resume"
         ):
-            _act("resume", run_id, "It goes on from its last checkpoint.")
+            _act("resume", run_id)
         if st.button(
             "Clone", icon=":material/content_copy:", key="run-clone", help="Launch with this config"
         ):
@@ -100,8 +100,9 @@ def _delete(run_id: str) -> None:
         st.switch_page("pages/overview.py")
 
 
-def _act(command: str, run_id: str, done: str) -> None:
-    if act(command, {"job": run_id}, done) is not None:
+def _act(command: str, run_id: str) -> None:
+    """The page itself shows what came of it; a toast would lie over the buttons."""
+    if act(command, {"job": run_id}) is not None:
         st.rerun()
 
 
