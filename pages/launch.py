@@ -30,7 +30,7 @@ def main() -> None:
 def draw() -> None:
     said = fields.document()
     config, wrong = fields.check(said)
-    dataset = _dataset(config)
+    dataset = _dataset(said.get("dataset"))
     asked = (
         preview.question(config, dataset, st.session_state.get("launch-row", 0)) if config and dataset else ""
     )
@@ -101,10 +101,8 @@ def launch(said: dict[str, Any], config: TrainConfig) -> None:
     st.switch_page("pages/run.py", query_params={"run": answer["run_id"]})
 
 
-def _dataset(config: TrainConfig | None) -> dict[str, Any] | None:
-    if config is None:
-        return None
-    return next((row for row in reads.datasets() if config.dataset in (row["name"], row["dataset_id"])), None)
+def _dataset(name: str | None) -> dict[str, Any] | None:
+    return next((row for row in reads.datasets() if name in (row["name"], row["dataset_id"])), None)
 
 
 def _notes(wrong: dict[str, str], current: preview.Preview | None, said: dict[str, Any]) -> form.Notes:

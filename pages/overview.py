@@ -11,10 +11,9 @@ from typing import Any
 import streamlit as st
 
 from pages.components import reads
-from pages.components.chips import chip_link
 from pages.components.machine_view import machine_meters
 from pages.components.now import show_now
-from pages.components.run_list import drop_picked, list_head, pick_box, picked, run_numbers
+from pages.components.run_list import drop_picked, list_head, pick_box, picked, run_link, run_numbers
 from pages.components.session import act, guarded, watch_engine
 from store.states import ACTIVE
 
@@ -145,7 +144,7 @@ def _run_line(run: dict[str, Any]) -> None:
         name, numbers = st.columns(COLUMNS, vertical_alignment="center")
         with name, st.container(horizontal=True, wrap=False, vertical_alignment="center", gap="xsmall"):
             pick_box(run)
-            chip_link(run)
+            run_link(run)
         numbers.html(run_numbers(run))
 
 

@@ -79,6 +79,7 @@ REPRODUCIBILITY = Group("Reproducibility", ":material/replay:", ("seed", "split_
 GROUPS = (OPTIMISATION, ADAPTER, BATCHES, EVALUATION, REPRODUCIBILITY)
 TOP = ("model", "trust_remote_code", "dataset", "method", "name", "notes")
 COLUMNS = 3
+UNLIMITED = {"max_steps": "no limit", "max_train_rows": "all rows"}  # what an empty field means
 
 
 def key(field: str) -> str:
@@ -162,35 +163,40 @@ def check(said: dict[str, Any]) -> tuple[TrainConfig | None, dict[str, str]]:
 
 
 def draw_group(group: Group, resolved: dict[str, Any], notes: dict[str, list[tuple[str, str]]]) -> None:
-    """The group's fields in columns; `notes` is field -> [(level, message)], drawn under the field."""
+    """The group's fields in columns, then its switches; `notes` is field -> [(level, message)], drawn under
+    the field.
+    """
     st.markdown(f"{group.icon} **{group.title}**")
-    for start in range(0, len(group.fields), COLUMNS):
-        columns = st.columns(COLUMNS)
-        for column, field in zip(columns, group.fields[start : start + COLUMNS], strict=False):
+    switches = [field for field in group.fields if isinstance(default(field), bool)]
+    typed = [field for field in group.fields if field not in switches]
+    for start in range(0, len(typed), COLUMNS):
+        for column, field in zip(st.columns(COLUMNS), typed[start : start + COLUMNS], strict=False):
             with column:
                 draw_field(field, resolved)
                 draw_notes(field, notes)
+    with st.container(horizontal=True, gap="medium"):
+        for field in switches:
+            help_text = TrainConfig.model_fields[field].description
+            st.toggle(field, key=key(field), help=help_text, persist_state="session", width="content")
+    for field in switches:
+        draw_notes(field, notes)
 
 
 def draw_field(field: str, resolved: dict[str, Any]) -> None:
-    """One widget, labelled with the field's Hugging Face name."""
-    info = TrainConfig.model_fields[field]
-    help_text = info.description
+    """A choice or a text field, labelled with the field's Hugging Face name."""
+    help_text = TrainConfig.model_fields[field].description
     if choices(field):
         st.selectbox(field, choices(field), key=key(field), help=help_text, persist_state="session")
-    elif isinstance(default(field), bool):
-        st.space("small")
-        st.toggle(field, key=key(field), help=help_text, persist_state="session")
-    else:
-        automatic = resolved.get(field)
-        shown = as_text(automatic if automatic is not None else default(field))
-        st.text_input(
-            field,
-            key=key(field),
-            help=help_text,
-            placeholder=f"{shown} (automatic)" if shown else "automatic",
-            persist_state="session",
-        )
+        return
+    automatic = resolved.get(field)
+    shown = as_text(automatic if automatic is not None else default(field))
+    st.text_input(
+        field,
+        key=key(field),
+        help=help_text,
+        placeholder=f"{shown} (automatic)" if shown else UNLIMITED.get(field, "automatic"),
+        persist_state="session",
+    )
 
 
 def draw_notes(field: str, notes: dict[str, list[tuple[str, str]]]) -> None:

@@ -42,6 +42,14 @@ def shortened(text: str, limit: int = SHOWN) -> str:
     return f"{text[:limit]} … ({len(text) - limit:,} more characters)"
 
 
+def shortened_middle(text: str, limit: int) -> str:
+    """`text`, or its two ends: names often differ in their last letters."""
+    if len(text) <= limit:
+        return text
+    end = limit // 3
+    return f"{text[: limit - end - 1].rstrip()}…{text[-end:].lstrip()}"
+
+
 def prompt_and_answer(row: dict[str, Any]) -> tuple[str, str]:
     """The row as two cells of a table: what the model reads, and what it should say."""
     messages = row.get("messages") or []

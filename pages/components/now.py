@@ -6,10 +6,12 @@ from typing import Any
 
 import streamlit as st
 
+from pages.components.conversation import shortened_middle
 from pages.components.progress import WORDS, progress_block
 from pages.components.session import act, plain
 
 SHOWN = 8
+NAME_LENGTH = 34  # characters of a name that fit on a phone
 ICONS = {
     "train": ":material/model_training:",
     "import": ":material/upload_file:",
@@ -43,7 +45,8 @@ def _title(job: dict[str, Any]) -> None:
     if job["kind"] == "train":
         st.page_link(
             "pages/run.py",
-            label=f"**{plain(job['title'])}**",
+            label=f"**{plain(shortened_middle(job['title'], NAME_LENGTH))}**",
+            help=plain(job["title"]),
             icon=icon,
             query_params={"run": job["job_id"]},
         )

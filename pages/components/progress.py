@@ -26,7 +26,7 @@ def doing(job: dict[str, Any]) -> str:
         return "Stopping; it leaves a checkpoint"
     message = job.get("progress_message") or f"{job['status'].capitalize()}"
     parts = [str(message)]
-    if job.get("progress_total"):
+    if (job.get("progress_total") or 0) > 1:
         done, total = job.get("progress_done") or 0, job["progress_total"]
         parts.append(f"{done:,.0f} of {total:,.0f} {job.get('progress_unit') or ''}".strip())
     if job.get("eta_seconds") is not None:

@@ -9,12 +9,14 @@ import streamlit as st
 
 from engine.diagnostics import phrasing
 from pages.components import chips, figures, palette, quantities, wording
+from pages.components.conversation import shortened_middle
 from pages.components.progress import doing, fraction
 from pages.components.session import plain
 from store.config import METHOD_TITLES
 from store.states import ALIVE
 
 PICKED = "runs-picked"
+NAME_LENGTH = 32  # characters of a name that fit
 INKS = {  # mixed with the text's colour: dark enough on white, light enough on dark
     "better": f"color: color-mix(in srgb, {palette.GOOD} 75%, currentColor)",
     "worse": f"color: color-mix(in srgb, {palette.BAD} 80%, currentColor)",
@@ -112,6 +114,16 @@ def _when(run: dict[str, Any]) -> str:
     if run["started_at"] and run["ended_at"]:
         took = f"took {quantities.span((run['ended_at'] - run['started_at']).total_seconds())}"
     return f"<small>{quantities.ago(run['created_at'])}<br>{took}</small>"
+
+
+def run_link(run: dict[str, Any]) -> None:
+    """The run's colour and name as a link; a long name is shortened in its middle, its tooltip has it all."""
+    st.page_link(
+        "pages/run.py",
+        label=f"{chips.dot(run['number'])} {plain(shortened_middle(run['name'], NAME_LENGTH))}",
+        help=plain(run["name"]),
+        query_params={"run": run["run_id"]},
+    )
 
 
 def picked() -> list[str]:

@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
 import streamlit as st
-from store.client import Client
 
+from store.client import Client
 from store.errors import EngineUnavailable, TunebenchError
 from store.home import Home
 
@@ -141,7 +141,7 @@ def _offline(reason: str) -> None:
         st.rerun()
     with st.container(border=True, key="engine-offline"):
         st.markdown(f":material/cloud_off: **The engine is not running.** {plain(reason)}")
-        st.markdown("Start it with this command; the page comes back by itself.")
+        st.markdown("Below is what was last seen. Start it with this command; the page comes back by itself.")
         st.code("tunebench up", language="bash")
 
 

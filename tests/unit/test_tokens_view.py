@@ -1,0 +1,36 @@
+"""One row drawn token by token: nothing of the data becomes markup, nothing is left off in silence."""
+
+from __future__ import annotations
+
+from pages.components.tokens import SHOWN, is_special, token_view
+
+
+def token(text: str, trained: bool = False, id: int = 1) -> dict[str, object]:
+    return {"text": text, "id": id, "trained": trained}
+
+
+def test_data_is_escaped_and_white_space_is_drawn() -> None:
+    shown = token_view([token("<script>alert(1)"), token(" a\tb\n"), token("</div>")])
+    assert "<script>" not in shown
+    assert "&lt;script&gt;alert(1)" in shown
+    assert "<i>·</i>a<i>⇥</i>b<i>↵</i>" in shown
+
+
+def test_trained_tokens_are_marked_and_counted() -> None:
+    shown = token_view([token("a"), token("b", True), token("c", True), token("d")], truncated=True)
+    assert shown.count("<span class='trained' title=") == 2
+    assert "2 of 4 tokens (50%)" in shown
+    assert "cut at the maximum length" in shown
+
+
+def test_what_is_left_off_is_said() -> None:
+    assert "… 7 more tokens" in token_view([token("x")] * (SHOWN + 7))
+    assert "more tokens" not in token_view([token("x")] * SHOWN)
+    assert "0 of 0 tokens (0%)" in token_view([])
+
+
+def test_the_models_own_marks_are_told_from_text() -> None:
+    assert is_special("<|im_end|>")
+    assert is_special("[INST]")
+    assert not is_special("<a b>")
+    assert not is_special("<")
