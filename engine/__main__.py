@@ -25,7 +25,7 @@ import uvicorn
 from engine.asks import Asks
 from engine.commands import Commands
 from engine.launchers.local import LocalLauncher
-from engine.scheduler import Scheduler
+from engine.scheduler import BUSY_SECONDS, Scheduler
 from store import datasets, jobs
 from store.database import Database
 from store.errors import TunebenchError
@@ -37,7 +37,6 @@ from store.server import build
 log = logging.getLogger("engine")
 
 FAILED, ALREADY_RUNNING, PORT_IN_USE = 1, 3, 4
-STEP_SECONDS = 0.5
 GRACE_SECONDS = 5  # for requests under way when the engine is asked to stop
 NO_SAMPLE = "TUNEBENCH_NO_SAMPLE"  # where it is set, a new home folder stays empty
 
@@ -90,7 +89,7 @@ def listen(port: int) -> socket.socket:
 
 
 class Queue(threading.Thread):
-    """The scheduler, stepped twice a second or as soon as a command wakes it."""
+    """The scheduler, stepped as often as it says, and as soon as a command wakes it."""
 
     def __init__(self, scheduler: Scheduler) -> None:
         super().__init__(name="scheduler")
@@ -99,15 +98,17 @@ class Queue(threading.Thread):
         self.ended = threading.Event()
 
     def run(self) -> None:
+        trouble = ""
         while not self.ended.is_set():
             self.awake.clear()
             try:
-                more = self.scheduler.step()
-            except Exception:  # the border: one bad step must not end the queue
-                log.exception("A step of the scheduler failed; the next one tries again.")
-                more = False
-            if not more:
-                self.awake.wait(STEP_SECONDS)
+                pause = self.scheduler.step()
+                trouble = ""
+            except Exception as error:  # the border: one bad step must not end the queue
+                if repr(error) != trouble:  # said once: a full disk must not be filled with it
+                    log.exception("A step of the scheduler failed; it is tried again until it succeeds.")
+                trouble, pause = repr(error), BUSY_SECONDS
+            self.awake.wait(pause)
 
     def stop(self) -> None:
         """End after the present step."""

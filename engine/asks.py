@@ -41,7 +41,7 @@ class Asks:
             raise NotFoundError(f"There is no ask {name!r}.", fix=f"There are: {', '.join(ASKS)}.")
         folder = self._order(name, body)
         try:
-            self.launcher.start(folder.path)
+            self.launcher.start(folder.path, name)
             outcome = await self._outcome(name, folder)
         finally:
             await asyncio.to_thread(self._end, folder)
@@ -56,7 +56,8 @@ class Asks:
     def remove_stale(self) -> None:
         """At the start: folders of asks that an engine before this one did not live to remove."""
         for path in self.home.asks.iterdir():
-            self._end(JobDir(path))
+            if path.is_dir():
+                self._end(JobDir(path))
 
     def _order(self, name: str, body: dict[str, Any]) -> JobDir:
         job_id = new_id("ask", time.time())

@@ -36,6 +36,9 @@ ANNOUNCE_SECONDS = 180.0  # a worker says who it is; imports on a busy machine t
 CANCEL_SECONDS = 60.0  # from SIGTERM to SIGKILL: time to write a checkpoint
 HEARTBEAT_SECONDS = 5.0  # between two notes that a worker is alive
 
+BUSY_SECONDS = 0.5  # between two steps while there are jobs
+IDLE_SECONDS = 10.0  # and while there are none; a command wakes the scheduler anyway
+
 Row = dict[str, Any]
 
 
@@ -60,10 +63,11 @@ class Scheduler:
         self._troubled: dict[str, str] = {}  # jobs that the last step failed at, and how
         self._last_heartbeat = float("-inf")
 
-    def step(self, now: float | None = None) -> bool:
-        """Bring store and workers up to date; True where more events wait than one step takes."""
+    def step(self, now: float | None = None) -> float:
+        """Bring store and workers up to date; the seconds that may pass until the next step."""
         at = self.clock() if now is None else now
-        active = jobs.with_status(self.database, ACTIVE)
+        present = jobs.queue(self.database)
+        active = [job for job in present if job["status"] in ACTIVE]
         self._forget({job["job_id"] for job in active})
         more = self._take_events(active)
         alive = [job["job_id"] for job in active if self._guarded(self._follow, job, at)]
@@ -71,9 +75,10 @@ class Scheduler:
             with self.database.transaction() as tx:
                 jobs.heartbeat(tx, alive, at)
             self._last_heartbeat = at
-        for job in self._claim(at):
-            self._guarded(self._launch, job, at)
-        return more
+        if present:
+            for job in self._claim(at):
+                self._guarded(self._launch, job, at)
+        return 0.0 if more else BUSY_SECONDS if present else IDLE_SECONDS
 
     def _guarded(self, act: Callable[[Row, float], bool], job: Row, at: float) -> bool:
         """One job at a time behind the border: what goes wrong with one must not hold up the others."""
@@ -194,17 +199,15 @@ class Scheduler:
 
     def _claim(self, at: float) -> list[Row]:
         """Claim queued jobs, oldest first, for every lane that is free; jobs that can't ever run fail."""
-        waiting = jobs.with_status(self.database, ["queued"])
-        if not waiting:
-            return []
         claimed = []
         with self.database.transaction() as tx:
-            active = jobs.with_status(tx, ACTIVE)
+            present = jobs.queue(tx)
+            active = [job for job in present if job["status"] in ACTIVE]
             busy = {job["device"] for job in active if job["lane"] == "device"}
             free = [device for device in self.devices if device not in busy]
             light = not any(job["lane"] == "light" for job in active)
-            for job in jobs.with_status(tx, ["queued"]):
-                if not self._may_start(tx, job, at):
+            for job in present:
+                if job["status"] != "queued" or not self._may_start(tx, job, at):
                     continue
                 if job["lane"] == "device" and free:
                     job["device"] = free.pop(0)
@@ -229,7 +232,7 @@ class Scheduler:
     def _launch(self, job: Row, at: float) -> bool:
         """Write the order and start a worker; False, as it is yet to be seen alive."""
         try:
-            self.launcher.start(write_order(self.database, self.home, job).path)
+            self.launcher.start(write_order(self.database, self.home, job).path, job["kind"])
         except (OSError, TunebenchError) as error:  # a full disk, a data set that was deleted
             self._end(job, at, Ending("failed", error=describe(error)))
         self._launched[job["job_id"]] = at

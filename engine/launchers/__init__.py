@@ -20,8 +20,8 @@ class Exit(NamedTuple):
 class Launcher(Protocol):
     """What scheduler and asks need of a launcher."""
 
-    def start(self, job_dir: Path) -> None:
-        """Have a worker take the job in this folder; returns at once."""
+    def start(self, job_dir: Path, kind: str) -> None:
+        """Have a worker take the job or ask of this kind in this folder; returns at once."""
 
     def alive(self, pid: int, started: float) -> bool:
         """Whether the process with this pid is the one that started then (seconds since the epoch)."""

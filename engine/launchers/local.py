@@ -31,6 +31,7 @@ REMEMBERED_EXITS = 1000
 SAME_START = 2.0  # seconds; start times are computed from the boot time, which clock corrections move
 
 
+WITHOUT_MODELS = frozenset({"import", "inspect", "split"})  # start sooner than the zygote's imports end
 WORKER = (sys.executable, "-m", "engine.worker")
 
 
@@ -41,6 +42,7 @@ class LocalLauncher:
         self.command = list(command)
         self._lock = threading.RLock()
         self._zygote: subprocess.Popen[bytes] | None = None
+        self._ready = False  # the zygote has its imports done
         self._waiting: list[str] = []  # given to the zygote, not yet started by it
         self._fresh: dict[str, subprocess.Popen[bytes]] = {}
         self._exits: OrderedDict[str, Exit] = OrderedDict()
@@ -48,12 +50,12 @@ class LocalLauncher:
         if preload:
             self._start_zygote()
 
-    def start(self, job_dir: Path) -> None:
-        """Have a worker take the job in this folder; returns at once."""
+    def start(self, job_dir: Path, kind: str) -> None:
+        """Have a worker take the job or ask of this kind in this folder; returns at once."""
         path = str(job_dir)
         with self._lock:
             self._exits.pop(path, None)
-            if self._zygote is None:
+            if self._zygote is None or (kind in WITHOUT_MODELS and not self._ready):
                 self._start_fresh(path)
                 return
             self._waiting.append(path)
@@ -125,6 +127,7 @@ class LocalLauncher:
             document = json.loads(line)
             if "ready" in document:
                 ready_at = time.monotonic()
+                self._ready = True
                 log.info("Workers are ready to start (imports took %s s).", document["seconds"])
                 for problem in document["problems"]:
                     log.warning("Not preloaded: %s", problem)
@@ -144,7 +147,7 @@ class LocalLauncher:
 
     def _replace(self, code: int, lived: float) -> None:
         """Another zygote, or fresh processes where it would only die again; nothing ordered is lost."""
-        self._zygote = None
+        self._zygote, self._ready = None, False
         if lived >= SHORT_LIFE:
             log.warning("The zygote ended (exit code %s); another is started.", code)
             self._start_zygote()

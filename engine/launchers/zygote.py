@@ -26,7 +26,7 @@ from typing import Any
 
 from engine import worker
 
-FORK_SAFE = ("numpy", "pyarrow.parquet", "torch", "transformers", "accelerate")
+FORK_SAFE = ("numpy", "pandas", "pyarrow.parquet", "torch", "transformers", "accelerate")
 WITHOUT_GPU = ("peft", "transformers.models.llama.modeling_llama", *sorted(set(worker.KINDS.values())))
 
 

@@ -61,8 +61,9 @@ INSPECT = {"source": {"upload": "pairs.csv"}}
 
 def test_an_ask_is_answered_by_a_fork_in_a_fraction_of_a_second(forking: LocalLauncher, home: Home) -> None:
     asks = Asks(forking, home, "cpu", seconds=SECONDS)
-    answer = asks.ask("inspect", INSPECT)  # waits for the imports
+    answer = asks.ask("inspect", INSPECT)  # by a fresh process: the imports are still under way
     assert answer["format"] == "question_answer"
+    until(lambda: forking._ready)
     began = time.monotonic()
     assert asks.ask("inspect", INSPECT) == answer
     assert time.monotonic() - began < 2  # imports alone would take longer
@@ -117,7 +118,8 @@ def test_a_worker_leads_its_own_session_and_its_end_is_seen(
 ) -> None:
     launcher: LocalLauncher = request.getfixturevalue(way)
     folder = order(home, "job-1")
-    launcher.start(folder.path)
+    until(lambda: launcher._ready or way == "fresh")
+    launcher.start(folder.path, "import")
     seen = until(lambda: launcher.last_exit(folder.path))
     worker = read_json(folder.worker)
     assert seen == (worker["pid"], 0)
@@ -158,13 +160,11 @@ def test_a_process_is_known_by_its_start_too(fresh: LocalLauncher) -> None:
     assert not fresh.alive(2**22 + 1, 0.0)
 
 
-def test_jobs_of_a_dead_zygote_start_all_the_same(
-    home: Home, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_jobs_of_a_dead_zygote_start_all_the_same(home: Home, caplog: pytest.LogCaptureFixture) -> None:
     launcher = LocalLauncher()
-    zygote_of(launcher).kill()  # before it was ready: it would only die again
     folder = order(home, "job-1")
-    launcher.start(folder.path)
+    launcher.start(folder.path, "train")  # ordered from the zygote
+    zygote_of(launcher).kill()  # before it was ready: another would only die again
     until(lambda: launcher.last_exit(folder.path))
     assert read_json(folder.result)["status"] == "finished"
     assert "fresh process" in caplog.text
@@ -177,7 +177,7 @@ def test_a_zygote_that_had_lived_is_replaced_and_ends_with_its_engine(
     monkeypatch.setattr(local, "SHORT_LIFE", 0.0)
     launcher = LocalLauncher()
     asks = Asks(launcher, home, "cpu", seconds=SECONDS)
-    asks.ask("inspect", INSPECT)
+    until(lambda: launcher._ready)
     first = zygote_of(launcher)
     first.kill()
     until(lambda: launcher._zygote is not None and launcher._zygote.pid != first.pid)

@@ -29,7 +29,7 @@ class FakeLauncher:
         self.living: set[tuple[int, float]] = set()
         self.exits: dict[str, Exit] = {}
 
-    def start(self, job_dir: Path) -> None:
+    def start(self, job_dir: Path, kind: str) -> None:
         self.started.append(job_dir.name)
 
     def alive(self, pid: int, started: float) -> bool:
@@ -60,7 +60,7 @@ class World:
 
     def step(self, seconds: float = 0.5) -> None:
         self.now += seconds
-        while self.scheduler.step():
+        while self.scheduler.step() == 0:
             pass
 
     def queue(self, kind: str = "convert", lane: str = "light", after: tuple[str, ...] = ()) -> str:
