@@ -21,6 +21,7 @@ import threading
 from typing import IO
 
 import uvicorn
+from starlette.applications import Starlette
 
 from engine.asks import Asks
 from engine.commands import Commands
@@ -100,7 +101,6 @@ class Queue(threading.Thread):
     def run(self) -> None:
         trouble = ""
         while not self.ended.is_set():
-            self.awake.clear()
             try:
                 pause = self.scheduler.step()
                 trouble = ""
@@ -109,6 +109,7 @@ class Queue(threading.Thread):
                     log.exception("A step of the scheduler failed; it is tried again until it succeeds.")
                 trouble, pause = repr(error), BUSY_SECONDS
             self.awake.wait(pause)
+            self.awake.clear()
 
     def stop(self) -> None:
         """End after the present step."""
@@ -122,6 +123,20 @@ def prepare_first_start(database: Database, commands: Commands) -> None:
     empty = not datasets.list_datasets(database) and not jobs.recent_jobs(database, limit=1)
     if empty and not os.environ.get(NO_SAMPLE):
         commands.launching.prepare_sample()
+
+
+def make_server(app: Starlette) -> uvicorn.Server:
+    """A server that SIGTERM and SIGINT end in order, so that what stands after its `run` is done."""
+    server = uvicorn.Server(
+        uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_SECONDS)
+    )
+
+    def stop(*_: object) -> None:  # uvicorn hands its signals on to these once it has shut down
+        server.should_exit = True
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    return server
 
 
 def serve(home: Home, port: int) -> None:
@@ -139,24 +154,13 @@ def serve(home: Home, port: int) -> None:
     asks.remove_stale()
     commands = Commands(database, home, asks.ask, wake=queue.awake.set)
     prepare_first_start(database, commands)
-    app = build(database, read_token(home), commands.table(), asks, home, devices)
-    server = uvicorn.Server(
-        uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_SECONDS)
-    )
-
-    def stop(*_: object) -> None:  # uvicorn hands its signals on to these once it has shut down
-        server.should_exit = True
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    server = make_server(build(database, read_token(home), commands.table(), asks, home, devices))
     address = f"http://127.0.0.1:{listener.getsockname()[1]}"
     version = importlib.metadata.version("tunebench")
     queue.start()
     try:
         write_json(home.engine_file, {"address": address, "pid": os.getpid(), "version": version})
-        log.info(
-            "Tunebench %s serves %s at %s; devices: %s.", version, home.path, address, ", ".join(devices)
-        )
+        log.info("Tunebench %s serves %s at %s on %s.", version, home.path, address, ", ".join(devices))
         server.run(sockets=[listener])
     finally:
         home.engine_file.unlink(missing_ok=True)
