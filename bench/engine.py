@@ -94,7 +94,8 @@ def serve(home: Home) -> None:
         return {}
 
     app = build(database, "bench", {}, no_asks, home, ["cpu"])
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", access_log=False))
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", access_log=False)
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=_take_in, args=(database, home, server), daemon=True)
     thread.start()
     server.run()
@@ -105,7 +106,8 @@ def _take_in(database: Any, home: Home, server: Any) -> None:
     while not server.started:
         time.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
-    write_json(home.engine_file, {"address": f"http://127.0.0.1:{port}", "pid": os.getpid(), "version": "bench"})
+    address = f"http://127.0.0.1:{port}"
+    write_json(home.engine_file, {"address": address, "pid": os.getpid(), "version": "bench"})
     while not (home.path / "go").exists():
         time.sleep(0.01)
     began = time.perf_counter()
@@ -228,15 +230,21 @@ def missed(figures: dict[str, Any]) -> list[str]:
 
 def show(figures: dict[str, Any]) -> None:
     """The figures as a table."""
-    print(f"{'points written, stored':<44}{figures['points']:>12,}{figures['points_stored']:>12,}")
-    print(f"{'points taken in a second':<44}{figures['points_a_second']:>12,.0f}{'≥ ' + format(POINTS_A_SECOND, ','):>12}")
-    print(f"{'curve of 10,000 steps before, p50 (ms)':<44}{figures['idle_p50_ms']:>12.1f}")
-    print(f"{'curve of 10,000 steps before, p95 (ms)':<44}{figures['idle_p95_ms']:>12.1f}")
-    print(f"{'curve of 10,000 steps meanwhile, p50 (ms)':<44}{figures['p50_ms']:>12.1f}")
-    print(f"{'curve of 10,000 steps meanwhile, p95 (ms)':<44}{figures['p95_ms']:>12.1f}{f'< {P95_MS:g}':>12}")
-    print(f"{'curve of 10,000 steps meanwhile, p99 (ms)':<44}{figures['p99_ms']:>12.1f}")
-    print(f"{'curve of a run being taken in, p95 (ms)':<44}{figures['live_p95_ms']:>12.1f}")
-    print(f"{'questions asked of each':<44}{figures['questions']:>12}")
+    rate, p95 = f"≥ {POINTS_A_SECOND:,}", f"< {P95_MS:g}"
+    lines = [
+        ("points written", f"{figures['points']:,}", ""),
+        ("points in the store", f"{figures['points_stored']:,}", ""),
+        ("points taken in a second", f"{figures['points_a_second']:,.0f}", rate),
+        ("curve of 10,000 steps before, p50 (ms)", f"{figures['idle_p50_ms']:.1f}", ""),
+        ("curve of 10,000 steps before, p95 (ms)", f"{figures['idle_p95_ms']:.1f}", ""),
+        ("curve of 10,000 steps meanwhile, p50 (ms)", f"{figures['p50_ms']:.1f}", ""),
+        ("curve of 10,000 steps meanwhile, p95 (ms)", f"{figures['p95_ms']:.1f}", p95),
+        ("curve of 10,000 steps meanwhile, p99 (ms)", f"{figures['p99_ms']:.1f}", ""),
+        ("curve of a run being taken in, p95 (ms)", f"{figures['live_p95_ms']:.1f}", ""),
+        ("questions asked of each", f"{figures['questions']}", ""),
+    ]
+    for name, figure, limit in lines:
+        print(f"{name:<44}{figure:>12}{limit:>12}")
 
 
 def main() -> int:

@@ -134,26 +134,23 @@ def curve(
     return db.query(_CURVE, [run_id, name, buckets, first, last])
 
 
+# rowid is the order of arrival; a value that is not finite is null in `point`, which aggregates pass over.
 _CURVE = """
-    WITH point AS (
-        SELECT step, value, logged_at, row_number() OVER (ORDER BY step, logged_at) AS place
+    WITH point AS MATERIALIZED (
+        SELECT step, CASE WHEN isfinite(value) THEN value END AS value, rowid AS place
         FROM metric
         WHERE run_id = $1 AND name = $2
           AND step >= coalesce($4::BIGINT, -9223372036854775808)
           AND step <= coalesce($5::BIGINT, 9223372036854775807)
-    ), spread AS (
-        SELECT count(*) AS points, greatest(max(step) - min(step) + 1, 1)::DOUBLE AS steps FROM point
     ), width AS (
-        SELECT CASE WHEN points <= $3 THEN NULL
-                    ELSE (2 ** ceil(log2(greatest(steps / $3, 1))))::BIGINT END AS width
-        FROM spread
+        SELECT CASE WHEN count(*) > $3
+                    THEN (2 ** ceil(log2(greatest((max(step) - min(step) + 1) / $3, 1))))::BIGINT END AS width
+        FROM point
     )
-    SELECT max(step) AS step, min(step) AS first_step,
-           arg_max(value, place) FILTER (isfinite(value)) AS value,
-           min(value) FILTER (isfinite(value)) AS min, max(value) FILTER (isfinite(value)) AS max,
-           avg(value) FILTER (isfinite(value)) AS mean,
-           count(*) AS count, count(*) FILTER (NOT isfinite(value)) AS nonfinite
+    SELECT max(step) AS step, min(step) AS first_step, arg_max(value, (step, place)) AS value,
+           min(value) AS min, max(value) AS max, avg(value) AS mean,
+           count(*) AS count, count(*) - count(value) AS nonfinite
     FROM point, width
     GROUP BY CASE WHEN width IS NULL THEN place ELSE step // width END
-    ORDER BY step, first_step
+    ORDER BY step, first_step, min(place)
 """
