@@ -6,21 +6,18 @@ import errno
 import json
 import os
 import socket
-import struct
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pyarrow as pa
 import pytest
 
-from store import machine, uploads
+from store import uploads
 from store.database import Database
 from store.errors import ConfigError
 from store.home import Home
-from store.models import list_models
 from store.server import is_loopback
 from tests.unit.store_samples import TOKEN, add_job, open_store, serving
 
@@ -262,7 +259,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(served: Served) -> None:
     _wait(lambda: sorted(os.listdir(home.uploads)) == before)
 
 
-# -- logs, models, machine ----------------------------------------------------------------------------
+# -- logs, machine ------------------------------------------------------------------------------------
 
 
 def test_the_end_of_a_log_begins_at_a_line(served: Served) -> None:
@@ -284,45 +281,6 @@ def test_the_log_of_no_job(served: Served, job_id: str) -> None:
     assert served[2].get(f"/jobs/{job_id}/log").status_code == 404
 
 
-def write_model(path: Path, *, cut: int = 0) -> None:
-    """A model folder with two tensors of 6 and 4 parameters; `cut` bytes are missing at the end."""
-    path.mkdir()
-    (path / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
-    (path / "tokenizer.json").write_text("{}")
-    tensors = {
-        "__metadata__": {"format": "pt"},
-        "a": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]},
-        "b": {"dtype": "F32", "shape": [4], "data_offsets": [24, 40]},
-    }
-    header = json.dumps(tensors).encode()
-    content = struct.pack("<Q", len(header)) + header + bytes(40)
-    (path / "model.safetensors").write_bytes(content[: len(content) - cut])
-
-
-def test_models_are_described_from_their_headers(tmp_path: Path) -> None:
-    write_model(tmp_path / "whole")
-    write_model(tmp_path / "cut", cut=1)
-    write_model(tmp_path / "untokenized")
-    (tmp_path / "untokenized" / "tokenizer.json").unlink()
-    write_model(tmp_path / "sharded")
-    index = {"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}}
-    (tmp_path / "sharded" / "model.safetensors.index.json").write_text(json.dumps(index))
-    (tmp_path / "empty").mkdir()
-    (tmp_path / ".aside").mkdir()
-    (tmp_path / "garbage").mkdir()
-    (tmp_path / "garbage" / "config.json").write_text("{")
-    (tmp_path / "garbage" / "model.safetensors").write_bytes(b"\xff" * 64)
-    found = {model["name"]: model for model in list_models(tmp_path)}
-    assert {name: model["ready"] for name, model in found.items()} == {
-        **{"cut": False, "empty": False, "garbage": False, "sharded": False, "untokenized": False},
-        "whole": True,
-    }
-    whole = found["whole"]
-    assert (whole["parameters"], whole["architecture"]) == (10, "LlamaForCausalLM")
-    assert whole["bytes"] == sum(file.stat().st_size for file in (tmp_path / "whole").iterdir())
-    assert (found["cut"]["parameters"], found["empty"]["parameters"]) == (None, None)
-
-
 def test_the_machine_is_read_over_http(served: Served) -> None:
     reading = served[2].get("/machine").json()
     assert set(reading) == {
@@ -331,41 +289,3 @@ def test_the_machine_is_read_over_http(served: Served) -> None:
     }
     assert 0 < reading["memory_used_gib"] < reading["memory_total_gib"]
     assert reading["devices"] == ["cpu"]
-
-
-@pytest.mark.parametrize(
-    ("flags", "fast"), [("fpu avx512f avx512_bf16", True), ("amx_bf16", True), ("avx2", False)]
-)
-def test_bf16_is_fast_where_the_cpu_has_units_for_it(
-    monkeypatch: pytest.MonkeyPatch, flags: str, fast: bool
-) -> None:
-    monkeypatch.setattr(machine, "_gpu_handles", lambda: [])
-    monkeypatch.setattr(Path, "read_text", lambda *_, **__: f"processor: 0\nflags\t\t: {flags}\n")
-    assert machine.has_bf16() is fast
-
-
-@pytest.mark.parametrize(("capability", "fast"), [((8, 0), True), ((9, 0), True), ((7, 5), False)])
-def test_bf16_is_fast_on_a_gpu_from_ampere_on(
-    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], fast: bool
-) -> None:
-    monkeypatch.setattr(machine, "_gpu_handles", lambda: ["gpu"])
-    monkeypatch.setattr(machine.pynvml, "nvmlDeviceGetCudaComputeCapability", lambda _: capability)
-    assert machine.has_bf16() is fast
-    assert machine.devices() == ["cuda:0"]
-
-
-def test_a_gpu_that_does_not_report_everything_is_shown_with_gaps(monkeypatch: pytest.MonkeyPatch) -> None:
-    def no(*_: object) -> None:
-        raise machine.pynvml.NVMLError(machine.pynvml.NVML_ERROR_NOT_SUPPORTED)
-
-    monkeypatch.setattr(machine, "_gpu_handles", lambda: ["gpu"])
-    for name in ("nvmlDeviceGetMemoryInfo", "nvmlDeviceGetUtilizationRates", "nvmlDeviceGetTemperature"):
-        monkeypatch.setattr(machine.pynvml, name, no)
-    monkeypatch.setattr(machine.pynvml, "nvmlDeviceGetName", lambda _: "NVIDIA A100")
-    (gpu,) = machine.read_gpus()
-    assert (gpu["index"], gpu["name"], gpu["memory_used_gib"], gpu["temperature_c"]) == (
-        0,
-        "NVIDIA A100",
-        None,
-        None,
-    )
