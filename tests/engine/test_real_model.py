@@ -1,0 +1,101 @@
+"""The bundled model, from its GGUF file to a verdict: it converts, answers, and LoRA learns."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from engine.jobs import convert, train
+from engine.jobs.convert import count_parameters
+from engine.tuning.models import load_tokenizer, resolve
+from store.config import BUNDLED_MODEL
+from store.errors import ModelError
+from store.home import Home
+from tests.tiny import make_job, write_rows
+
+pytestmark = pytest.mark.model
+
+MODULES = (
+    "os.path",
+    "shutil",
+    "math",
+    "statistics",
+    "itertools",
+    "random",
+    "re",
+    "json",
+    "pathlib",
+    "datetime",
+)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: Any) -> Home:
+    try:
+        convert.gguf_file(BUNDLED_MODEL)
+    except ModelError as error:
+        pytest.skip(str(error))
+    home = Home(tmp_path_factory.mktemp("real") / "home").create()
+    write_rows(home, "rows", documented())
+    job = make_job(home, "convert", model=BUNDLED_MODEL)
+    job.config = {"model": BUNDLED_MODEL}
+    assert convert.run(job)["parameters"] == 134_515_008
+    return home
+
+
+def documented() -> list[list[dict[str, str]]]:
+    """Names of functions and the first paragraphs of their documentation."""
+    rows = {}
+    for name in MODULES:
+        module = importlib.import_module(name)
+        members = [(name, module)] + [
+            (f"{name}.{n}", c) for n, c in inspect.getmembers(module, inspect.isclass)
+        ]
+        for owner, holder in members:
+            for attribute, value in inspect.getmembers(holder, callable):
+                text = (inspect.getdoc(value) or "").split("\n\n")[0].replace("\n", " ")
+                if not attribute.startswith("_") and 20 < len(text) < 300:
+                    rows.setdefault(text, f"What does {owner}.{attribute} do?")
+    return [
+        [{"role": "user", "content": question}, {"role": "assistant", "content": text}]
+        for text, question in sorted(rows.items())
+    ]
+
+
+def test_the_conversion_is_whole_and_leaves_nothing_aside(home: Home) -> None:
+    folder = home.models / BUNDLED_MODEL
+    assert [path.name for path in home.models.iterdir()] == [BUNDLED_MODEL]
+    assert count_parameters(folder) == 134_515_008
+    tokenizer = load_tokenizer(resolve(BUNDLED_MODEL, home))
+    assert tokenizer.has_own_template
+    assert tokenizer.pad_token == tokenizer.eos_token == "<|im_end|>"
+    assert convert.ensure(BUNDLED_MODEL, home) == folder
+
+
+def test_lora_learns_on_a_hundred_rows(home: Home) -> None:
+    job = make_job(
+        home,
+        "run",
+        model=BUNDLED_MODEL,
+        dtype="auto",
+        max_train_rows=100,
+        max_eval_rows=40,
+        learning_rate=1e-3,
+        num_train_epochs=2,
+        evaluations=2,
+        sample_prompts=2,
+        max_new_tokens=16,
+    )
+    verdict = train.run(job)["verdict"]
+    assert verdict["state"] == "learned"
+    assert verdict["gain"]["low"] > 0.2
+    predictions = pq.read_table(job.dir.predictions).to_pylist()
+    assert all(row["base"] and row["tuned"] for row in predictions)
+    config = json.loads((Path(job.dir.model) / "adapter_config.json").read_text())
+    assert config["r"] == 16
