@@ -13,6 +13,7 @@ import streamlit as st
 from pages.components import config_fields as fields
 from pages.components import launch_form as form
 from pages.components import preview, reads
+from pages.components.launch_yaml import draw_yaml
 from pages.components.session import client, guarded, show_error
 from store.config import TrainConfig
 from store.errors import TunebenchError
@@ -37,7 +38,7 @@ def draw() -> None:
     last = preview.last()
     current = last if last and asked and last.question == asked else None
     notes = _notes(wrong, current, said)
-    resolved = _resolved(config, dataset, last)
+    resolved = preview.resolved(config, dataset)
     left, right = st.columns([3, 2], gap="large")
     with left:
         form_tab, yaml_tab = st.tabs([":material/list_alt: Form", ":material/code: YAML"])
@@ -46,7 +47,7 @@ def draw() -> None:
             form.draw_words(str(resolved.get("name") or ""), notes)
             form.draw_hyperparameters(config, resolved, notes)
         with yaml_tab:
-            form.draw_yaml(said)
+            draw_yaml(said)
     with right, st.container(border=True):
         panel(said, config, dataset, current, notes)
     if current and current.answer and current.answer.get("row"):
@@ -115,23 +116,6 @@ def _notes(wrong: dict[str, str], current: preview.Preview | None, said: dict[st
     if refused and refused[0] == said:
         notes.setdefault(refused[1], []).append(("error", refused[2]))
     return notes
-
-
-def _resolved(
-    config: TrainConfig | None, dataset: dict[str, Any] | None, last: preview.Preview | None
-) -> dict[str, Any]:
-    """What the automatic fields amount to: as the preview found them, until then as far as rows tell."""
-    kept = {k: dataset[k] for k in ("split_seed", "validation_size", "test_size")} if dataset else {}
-    if last and last.answer and (config is None or last.answer["config"]["method"] == config.method):
-        found = {k: v for k, v in last.answer["config"].items() if v is not None}
-        name = config.resolved(1).name if config else ""
-        return {**kept, **found, "max_length": last.answer["max_length"], "name": name}
-    if config is None or dataset is None:
-        return {}
-    held_out = {**kept, **config.model_dump(include={"validation_size", "test_size"}, exclude_none=True)}
-    share = held_out["validation_size"] + held_out["test_size"]
-    found = config.resolved(int(dataset["row_count"] * (1 - share))).model_dump(exclude_none=True)
-    return {**kept, **found}
 
 
 def _reason(

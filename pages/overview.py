@@ -1,7 +1,6 @@
 """Overview: what is running, and what came out? Jobs under way, the machine, and every run with its result.
 
-Live while something is alive, still when nothing is. Runs come a page at a time, searched and filtered by
-the store.
+Live while something is alive, still when nothing is. The store searches, filters and pages the runs.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""The launch form's parts: what is trained, on what, how; hyperparameters; the same as YAML.
+"""The launch form's parts: what is trained, on what, how; name and notes; hyperparameters.
 
-Session state is the one source: `config_fields` holds each field, the YAML text is written from them on
-every run, and an edit of the YAML is read back into them, unless it does not parse; then it stays as it
-was typed, with its error.
+Session state is the one source: `config_fields` holds each field, and what a link asks for is filled into
+them once.
 """
 
 from __future__ import annotations
@@ -11,11 +10,10 @@ import json
 from typing import Any
 
 import streamlit as st
-import yaml
 
 from pages.components import config_fields as fields
 from pages.components import quantities, reads
-from pages.components.session import plain
+from pages.components.launch_yaml import forget_yaml
 from store.config import BUNDLED_MODEL, METHOD_TITLES, TrainConfig
 from store.errors import ConfigError
 
@@ -27,7 +25,6 @@ METHOD_ADVICE = {
     "full": "Trains every weight. Choose it with much data, when the model has to change a lot; it needs "
     "the most memory and forgets most easily.",
 }
-YAML_KEY, YAML_ERROR = "launch-yaml", "launch-yaml-error"
 
 
 def begin(query: Any) -> None:
@@ -52,7 +49,7 @@ def begin(query: Any) -> None:
     fields.fill(document)
     st.session_state["launch-link"] = link
     st.session_state["launch-row"] = 0
-    st.session_state.pop(YAML_ERROR, None)
+    forget_yaml()
 
 
 def _cloned(run_id: str) -> dict[str, Any]:
@@ -187,39 +184,3 @@ def draw_hyperparameters(config: TrainConfig | None, resolved: dict[str, Any], n
         for group in fields.GROUPS:
             if adapter or group is not fields.ADAPTER:
                 fields.draw_group(group, resolved, notes)
-
-
-def draw_yaml(said: dict[str, Any]) -> None:
-    """The config as YAML, written from the form and read back into it."""
-    st.caption("The same run as a file: edit it here, or save it and start it with `tunebench launch FILE`.")
-    if YAML_ERROR not in st.session_state:
-        st.session_state[YAML_KEY] = yaml.safe_dump(said, sort_keys=False, allow_unicode=True)
-    st.text_area("YAML", key=YAML_KEY, height=420, on_change=read_yaml, label_visibility="collapsed")
-    if YAML_ERROR in st.session_state:
-        st.error(plain(st.session_state[YAML_ERROR]), icon=":material/error:")
-        st.button("Back to what the form says", on_click=forget_yaml, icon=":material/undo:")
-    name = said.get("name") or "run"
-    st.download_button(
-        "Save as a file",
-        st.session_state[YAML_KEY],
-        file_name=f"{'-'.join(str(name).lower().split())}.yaml",
-        mime="application/yaml",
-        icon=":material/download:",
-        on_click="ignore",
-    )
-
-
-def read_yaml() -> None:
-    """Callback: take the YAML into the form, or keep it with its error."""
-    try:
-        config = TrainConfig.from_yaml(st.session_state[YAML_KEY])
-    except ConfigError as error:
-        st.session_state[YAML_ERROR] = str(error)
-        return
-    st.session_state.pop(YAML_ERROR, None)
-    fields.fill(config.model_dump(exclude_none=True))
-
-
-def forget_yaml() -> None:
-    """Callback: drop an edit that does not parse."""
-    st.session_state.pop(YAML_ERROR, None)

@@ -66,6 +66,22 @@ def ask(text: str) -> Preview:
     return found
 
 
+def resolved(config: TrainConfig | None, dataset: dict[str, Any] | None) -> dict[str, Any]:
+    """What the automatic fields amount to: as the last preview found them, until then as far as rows tell."""
+    kept = {k: dataset[k] for k in ("split_seed", "validation_size", "test_size")} if dataset else {}
+    answer = before.answer if (before := last()) else None
+    if answer and (config is None or answer["config"]["method"] == config.method):
+        found = {k: v for k, v in answer["config"].items() if v is not None}
+        name = config.resolved(1).name if config else ""
+        return {**kept, **found, "max_length": answer["max_length"], "name": name}
+    if config is None or dataset is None:
+        return {}
+    held_out = {**kept, **config.model_dump(include={"validation_size", "test_size"}, exclude_none=True)}
+    share = held_out["validation_size"] + held_out["test_size"]
+    found = config.resolved(int(dataset["row_count"] * (1 - share))).model_dump(exclude_none=True)
+    return {**kept, **found}
+
+
 def show_cost(answer: dict[str, Any]) -> None:
     """Time, memory, what is trained and on how much, as figures with their intervals."""
     st.html(figures.grid([_time(answer), _memory(answer)]))
