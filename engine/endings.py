@@ -42,7 +42,8 @@ def _reason(job: dict[str, Any], exit_code: int | None) -> str:
     if exit_code is None and job["pid"] is None:
         return "No worker came to take the job."
     if exit_code is None:
-        return f"Its worker (process {job['pid']}) ended without a result while no engine was watching it."
+        # Not a child of this engine, so that nobody could be told its exit code.
+        return f"Its worker (process {job['pid']}) is gone without a result: killed, or the machine restarted."
     if exit_code >= 0:
         return f"Its worker ended with exit code {exit_code} and without a result."
     name = signal.Signals(-exit_code).name

@@ -246,7 +246,7 @@ def test_the_next_engine_adopts_a_living_worker_and_marks_a_dead_one(world: Worl
     assert world.status(living) == "preparing"
     assert jobs.epoch(world.job(living)["heartbeat_at"]) == world.now
     assert world.status(dead) == "lost"
-    assert "no engine was watching" in world.job(dead)["error"]["message"]
+    assert "process 12" in world.job(dead)["error"]["message"]
     assert len(world.launcher.started) == 2
 
 
