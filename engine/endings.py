@@ -43,7 +43,8 @@ def _reason(job: dict[str, Any], exit_code: int | None) -> str:
         return "No worker came to take the job."
     if exit_code is None:
         # Not a child of this engine, so that nobody could be told its exit code.
-        return f"Its worker (process {job['pid']}) is gone without a result: killed, or the machine restarted."
+        pid = job["pid"]
+        return f"Its worker (process {pid}) is gone without a result: killed, or the machine was restarted."
     if exit_code >= 0:
         return f"Its worker ended with exit code {exit_code} and without a result."
     name = signal.Signals(-exit_code).name
