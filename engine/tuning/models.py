@@ -14,6 +14,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig
 from transformers.utils import logging as transformers_logging
 
+from engine.tuning.attention import use_where_faster
 from store.config import BUNDLED_MODEL, TrainConfig
 from store.errors import ModelError
 from store.home import Home
@@ -156,6 +157,7 @@ def load_model(config: TrainConfig, source: str, device: str, dtype: torch.dtype
             source, use_safetensors=True, trust_remote_code=config.trust_remote_code, **options
         )
     model.config.use_cache = False
+    use_where_faster(model, torch.device(device), dtype)
     if config.method != "qlora":
         return model.to(device)
     for module in model.modules():
