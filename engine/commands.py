@@ -21,6 +21,8 @@ from store.home import Home
 from store.jobdir import JobDir
 from store.states import ALIVE, RESUMABLE
 
+TAKE_ON_WORK = {"import_dataset", "launch", "launch_sample", "prepare_sample", "resume"}
+
 Document = dict[str, Any]
 Ask = Callable[[str, Document], Document]
 
@@ -89,11 +91,16 @@ class Commands:
             "delete": (JobName, self.delete),
             "edit_run": (RunEdit, self.edit_run),
         }
-        return {name: self._command(model, act) for name, (model, act) in commands.items()}
+        return {name: self._command(name, model, act) for name, (model, act) in commands.items()}
 
-    def _command(self, model: type[Config], act: Callable[[Any], Document]) -> Callable[[Document], Document]:
+    def _command(
+        self, name: str, model: type[Config], act: Callable[[Any], Document]
+    ) -> Callable[[Document], Document]:
         def command(body: Document) -> Document:
-            answer = act(model.parse(body))
+            valid = model.parse(body)
+            if name in TAKE_ON_WORK:
+                self.home.check_space()
+            answer = act(valid)
             self.wake()
             return answer
 

@@ -16,10 +16,12 @@ logs/                engine.log, screens.log
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
-from store.errors import ConfigError
+from store.errors import ConfigError, StateError
 
+SPARE_BYTES = 100 * 2**20  # less free space than this, and no job is taken on
 FOLDERS = ("models", "datasets", "uploads", "jobs", "asks", "cache", "logs")
 
 
@@ -49,6 +51,15 @@ class Home:
                 field="TUNEBENCH_HOME",
             ) from error
         return self
+
+    def check_space(self) -> None:
+        """Raise StateError where the disk is as good as full, before a job is begun that can't end well."""
+        free = shutil.disk_usage(self.path).free
+        if free < SPARE_BYTES:
+            raise StateError(
+                f"The disk of {self.path} is full: {free / 2**20:,.0f} MiB are free.",
+                fix="Free some space, or delete runs that are not needed.",
+            )
 
     @property
     def database(self) -> Path:

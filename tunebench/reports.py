@@ -37,9 +37,11 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def gain_text(gain: dict[str, Any] | None) -> str:
-    """A gain with its 95% interval."""
+    """A gain with its 95% interval, where there are rows enough for one, and n."""
     if not gain:
         return "–"
+    if gain["low"] is None:
+        return f"{gain['value']:+.3f} (n {gain['n']})"
     return f"{gain['value']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f}, n {gain['n']})"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections import namedtuple
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -280,3 +282,15 @@ def test_runs_are_found_by_text_status_and_newest_name(desk: Desk) -> None:
 def _made(folder: Path) -> Path:
     folder.mkdir(parents=True)
     return folder
+
+
+def test_a_full_disk_takes_on_no_work_but_can_be_cleared(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.add_dataset()
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(2**30, 2**30 - 2**20, 2**20))
+    with pytest.raises(StateError, match="is full: 1 MiB are free"):
+        desk("launch", dataset="D")
+    with pytest.raises(StateError, match="is full"):
+        desk("import_dataset", name="N", source={"path": "/f.csv"})
+    assert jobs.queue(desk.database) == []
+    desk("delete_dataset", dataset="D")
