@@ -115,10 +115,18 @@ def screens_command(port: int) -> list[str]:
 def keep_engine(home: Home) -> bool:
     """Start the engine again where its process has ended; True where it had. Runs went on meanwhile."""
     record = read_json(home.engine_file)
-    if record and psutil.pid_exists(record["pid"]):
+    if record and _lives(record["pid"]):
         return False
     start_engine(home)
     return True
+
+
+def _lives(pid: int) -> bool:
+    """Whether the process works still; an ended child that nobody has waited for does not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def serve_screens(
