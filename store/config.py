@@ -217,7 +217,7 @@ def sample_experiment() -> TrainConfig:
         notes="LoRA on 600 functions of the Python standard library: from name to documentation.",
         dataset=SAMPLE_DATASET,
         max_train_rows=600,
-        max_eval_rows=200,
+        max_eval_rows=100,
         num_train_epochs=2,
         learning_rate=2e-4,
     )
