@@ -97,6 +97,7 @@ class Launching:
             run_id = self._queue_run(
                 tx, resolved, dataset["dataset_id"], dataset["name"], dataset["fingerprint"], ()
             )
+            runs.update(tx, run_id, facts=_estimates(answer))  # to be held against what is measured
         return {"run_id": run_id}
 
     def _dataset(self, name: str) -> Document:
@@ -203,6 +204,14 @@ def _with_split(config: TrainConfig, of: Document) -> TrainConfig:
     """The config with the split of `of` where it leaves it open."""
     fields = {name: of[name] for name in Split.model_fields if getattr(config, name) is None}
     return config.model_copy(update=fields)
+
+
+def _estimates(preview: Document) -> Document:
+    """What the preview said the run would take, as facts of the run."""
+    return {
+        "estimated_memory_gib": preview["memory"]["peak_gib"],
+        "estimated_seconds": preview["time"]["seconds"],
+    }
 
 
 def _split(config: TrainConfig) -> Split:

@@ -125,7 +125,8 @@ def _compare_bar(total: int, everything: int, counts: dict[str, int], shown: lis
     chosen = picked()
     with st.container(horizontal=True, vertical_alignment="center"):
         parts = [f"{sum(counts.get(s, 0) for s in FILTERS[name]):,} {name}" for name in shown]
-        found = f"{total:,} of {everything:,} runs" if total != everything else f"{total:,} runs"
+        noun = "run" if everything == 1 else "runs"
+        found = f"{total:,} of {everything:,} {noun}" if total != everything else f"{total:,} {noun}"
         st.caption(f"{found}: {', '.join(parts)}")
         if chosen:
             if st.button(

@@ -129,6 +129,10 @@ def _lives(pid: int) -> bool:
         return False
 
 
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def serve_screens(
     home: Home, port: int, ready: Callable[[str], None], watch: Callable[[], None] = lambda: None
 ) -> int:
@@ -148,6 +152,8 @@ def serve_screens(
             start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the screens
         )
     address = f"http://127.0.0.1:{port}"
+    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # a closed terminal too ends the screens
+        signal.signal(ending, _interrupt)
     try:
         while process.poll() is None:
             try:

@@ -119,5 +119,7 @@ def facts(run: dict[str, Any]) -> dict[str, str]:
         shown["Peak memory"] = f"{quantities.gib(found['peak_memory_gib'])}{estimated}"
     if found.get("train_seconds") is not None:
         shown["Time in training"] = quantities.span(found["train_seconds"])
+    if found.get("estimated_seconds") is not None:
+        shown["Whole run, estimated"] = quantities.span(found["estimated_seconds"])
     shown |= found.get("versions") or {}
     return {plain(str(name)): plain(str(value)) for name, value in shown.items()}

@@ -41,7 +41,8 @@ class Desk:
         assert name == "preview"
         self.asked.append(body)
         config = TrainConfig.parse(body["config"]).resolved(600)
-        return {"config": config.model_dump(), "problems": self.problems}
+        cost = {"memory": {"peak_gib": 1.5}, "time": {"seconds": 90.0}}
+        return {"config": config.model_dump(), "problems": self.problems, **cost}
 
     def __call__(self, name: str, /, **body: Any) -> dict[str, Any]:
         return self.commands[name](body)
@@ -88,6 +89,7 @@ def test_launch_queues_a_resolved_run_with_the_split_of_its_data_set(desk: Desk)
     split = {"split_seed": 3, "validation_size": 0.2, "test_size": 0.1}
     assert {key: run["config"][key] for key in wanted | split} == wanted | split
     assert desk.job(run_id)["config"] == run["config"]
+    assert run["facts"] == {"estimated_memory_gib": 1.5, "estimated_seconds": 90.0}
     assert desk.asked[0]["split"] == split
     assert desk.asked[0]["fingerprint"] == "f"
 
