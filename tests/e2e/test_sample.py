@@ -25,7 +25,7 @@ def test_the_sample_experiment_from_the_empty_page_to_its_verdict(app: App, page
     run_id = page.url.split("run=")[1]
 
     # It waits for model and rows, then learns; the curve is there before the run is over.
-    expect(page.get_by_text("Tokens a second")).to_be_visible(timeout=180_000)
+    expect(page.get_by_text("Tokens a second").first).to_be_visible(timeout=180_000)
     expect(page.locator(".js-plotly-plot").first).to_be_visible()
 
     # A reload in mid-run loses nothing, and neither does an engine that is killed.

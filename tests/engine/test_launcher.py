@@ -59,14 +59,12 @@ def zygote_of(launcher: LocalLauncher) -> psutil.Process:
 INSPECT = {"source": {"upload": "pairs.csv"}}
 
 
-def test_an_ask_is_answered_by_a_fork_in_a_fraction_of_a_second(forking: LocalLauncher, home: Home) -> None:
+def test_an_ask_is_answered_by_a_fork_once_there_is_one_to_fork(forking: LocalLauncher, home: Home) -> None:
     asks = Asks(forking, home, "cpu", seconds=SECONDS)
     answer = asks.ask("inspect", INSPECT)  # by a fresh process: the imports are still under way
     assert answer["format"] == "question_answer"
     until(lambda: forking._ready)
-    began = time.monotonic()
     assert asks.ask("inspect", INSPECT) == answer
-    assert time.monotonic() - began < 2  # imports alone would take longer
     assert list(home.asks.iterdir()) == []
     assert forking._fresh == {}
 
