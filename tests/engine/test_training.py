@@ -243,3 +243,17 @@ def test_a_module_that_is_not_there_names_the_field(home: Home) -> None:
     with pytest.raises(ConfigError) as caught:
         train.run(make_job(home, "run", **(QUICK | {"target_modules": ["nothing"]})))
     assert caught.value.field == "target_modules"
+
+
+@pytest.mark.parametrize(
+    ("method", "golden"),
+    [
+        ("lora", [5.554043, 5.578793, 5.562401, 5.538177, 5.532903, 5.520212]),
+        ("full", [5.554043, 5.578793, 5.523511, 5.461895, 5.423001, 5.398287]),
+    ],
+)
+def test_the_losses_are_those_of_before(home: Home, method: str, golden: list[float]) -> None:
+    """Six steps of fp32 from fixed seeds: whoever changes what training does must change these numbers."""
+    job = make_job(home, "run", **QUICK | {"max_steps": 6}, method=method, dtype="float32", seed=7)
+    train.run(job)
+    assert [loss for _, loss in series(job, "train/loss")] == pytest.approx(golden, rel=1e-4)
