@@ -55,6 +55,4 @@ def _keep_dataset(
 def _keep_verdict(tx: Transaction, folder: JobDir, run_id: str, result: dict[str, Any]) -> None:
     runs.update(tx, run_id, verdict=result["verdict"])
     if folder.predictions.exists():
-        split = result["verdict"]["gain"]["split"]
-        rows = [{"split": split, **row} for row in pq.read_table(folder.predictions).to_pylist()]
-        runs.replace_predictions(tx, run_id, rows)
+        runs.replace_predictions(tx, run_id, pq.read_table(folder.predictions).to_pylist())

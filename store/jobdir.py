@@ -81,7 +81,7 @@ class JobDir:
 
     @property
     def predictions(self) -> Path:
-        """row_id, prompt, reference, base, tuned: held-out prompts answered before and after."""
+        """row_id, split, prompt, reference, base, tuned: held-out prompts answered before and after."""
         return self.path / "predictions.parquet"
 
     @property

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from engine.launchers import Exit
@@ -216,6 +218,20 @@ def test_events_are_taken_to_their_end_before_a_job_ends(world: World) -> None:
     count = world.database.query("SELECT count(*), count(DISTINCT step) FROM metric").to_pylist()[0]
     assert list(count.values()) == [400, 400]
     assert runs.get_run(world.database, run_id)["verdict"] == {"gain": {"split": "test"}}
+
+
+def test_a_verdict_without_a_gain_is_kept_with_its_samples(world: World) -> None:
+    """The tuned loss is not a number: the run has finished all the same, and says what came of it."""
+    world.add_dataset()
+    run_id = world.queue_run()
+    world.step()
+    world.announce(run_id, 11)
+    row = {"row_id": 3, "split": "test", "prompt": "p", "reference": "r", "base": "b", "tuned": "t"}
+    pq.write_table(pa.Table.from_pylist([row]), world.folder(run_id).predictions)
+    world.result(run_id, status="finished", result={"verdict": {"state": "worse", "gain": None}})
+    world.step()
+    assert world.status(run_id) == "finished"
+    assert runs.predictions(world.database, run_id) == [{"run_id": run_id, **row}]
 
 
 def test_a_worker_without_a_result_is_lost_with_the_reason(world: World) -> None:
