@@ -12,6 +12,7 @@ Invariant: a job is ended only after its events.jsonl has been taken to the end.
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -84,11 +85,14 @@ class Scheduler:
         """One job at a time behind the border: what goes wrong with one must not hold up the others."""
         try:
             return act(job, at)
-        except Exception as error:
-            if self._troubled.get(job["job_id"]) != repr(error):  # once, not twice a second
-                log.exception("%s (%s) could not be handled", job["title"], job["job_id"])
-            self._troubled[job["job_id"]] = repr(error)
+        except Exception as error:  # noqa: BLE001 (one of the three borders)
+            self._note_trouble(job, error)
             return False
+
+    def _note_trouble(self, job: Row, error: Exception) -> None:
+        if self._troubled.get(job["job_id"]) != repr(error):  # once, not twice a second
+            log.error("%s (%s) could not be handled", job["title"], job["job_id"], exc_info=error)
+        self._troubled[job["job_id"]] = repr(error)
 
     def _forget(self, active: set[str]) -> None:
         self._launched = {job: at for job, at in self._launched.items() if job in active}
@@ -105,7 +109,11 @@ class Scheduler:
         batches, more = [], False
         for job in active:
             old = job["event_offset"]
-            events, new = read_events(self._folder(job).events, old)
+            try:
+                events, new = read_events(self._folder(job).events, old)
+            except OSError as error:
+                self._note_trouble(job, error)
+                continue
             if new > old:
                 batches.append(Batch(job["job_id"], events, new, old))
                 more = more or new - old > MAX_READ // 2
@@ -188,6 +196,8 @@ class Scheduler:
                 with self.database.transaction() as tx:
                     jobs.finish(tx, job["job_id"], "finished", at, result=ending.result)
                     keep(tx, self.home, job, ending.result or {}, at)
+                # Only now: until the result is in the store, a resume may need them.
+                shutil.rmtree(self._folder(job).checkpoints, ignore_errors=True)
                 return
             except Exception as error:
                 log.exception("The result of %s can't be stored", job["job_id"])

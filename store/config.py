@@ -183,6 +183,8 @@ class TrainConfig(Config):
     @field_validator("target_modules")
     @classmethod
     def _some_module(cls, value: str | list[str]) -> str | list[str]:
+        if isinstance(value, str) and value != "all-linear":  # peft would take it for a pattern
+            value = [part.strip() for part in value.split(",") if part.strip()]
         if not value:
             raise ValueError("name at least one module, or all-linear")
         return value

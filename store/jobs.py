@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from store.errors import NotFoundError
 from store.records import records, to_json
-from store.states import ACTIVE, ALIVE, check_move
+from store.states import ALIVE, check_move
 
 if TYPE_CHECKING:
     from store.database import Queryable, Transaction
@@ -193,8 +193,3 @@ def delete(tx: Transaction, job_id: str) -> None:
         tx.execute(f"DELETE FROM {table} WHERE run_id = ?", [job_id])
     for table in ("alert", "job"):
         tx.execute(f"DELETE FROM {table} WHERE job_id = ?", [job_id])
-
-
-def is_active(job: dict[str, Any]) -> bool:
-    """Whether a worker has the job, or is being started for it."""
-    return job["status"] in ACTIVE

@@ -77,7 +77,7 @@ class JobPoints:
     def rewind(self, event: dict[str, Any]) -> None:
         """Void the points after a step: those gathered here at once, those in the store by `rewound_to`."""
         step = event.get("step")
-        if not (type(step) is int and 0 <= step < END_OF_STEPS):
+        if not (type(step) is int and -1 <= step < END_OF_STEPS):  # -1: every point is void
             self.malformed += 1
             return
         self.rewound_to = step if self.rewound_to is None else min(step, self.rewound_to)

@@ -83,6 +83,18 @@ def print_run(run: dict[str, Any]) -> None:
         say(str(from_dict(run["error"])))
 
 
+def restored_loss(client: Client, run: dict[str, Any]) -> float | None:
+    """Validation loss of the weights that the run ended with; None before it has ended."""
+    stopped = run["facts"].get("stopped")
+    if not stopped:
+        return None
+    table = client.query(
+        "SELECT value FROM metric WHERE run_id = $1 AND name = 'eval/loss' AND step = $2",
+        [run["run_id"], stopped["restored_step"]],
+    )
+    return float(table["value"][0].as_py()) if table.num_rows else None
+
+
 def print_sample(client: Client, run_id: str, as_json: bool) -> None:
     """How the sample experiment ended: base and tuned validation loss, gain, its interval."""
     run = runs.get_run(client, run_id)
@@ -96,7 +108,7 @@ def print_sample(client: Client, run_id: str, as_json: bool) -> None:
             "run_id": run_id,
             "status": run["status"],
             "base_validation_loss": run["base_eval_loss"],
-            "tuned_validation_loss": run["best_eval_loss"],
+            "tuned_validation_loss": restored_loss(client, run),
             "gain": gain.get("value"),
             "gain_low": gain.get("low"),
             "gain_high": gain.get("high"),

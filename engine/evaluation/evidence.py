@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 
 from engine.data.render import Rows, render_prompt
 from engine.evaluation.generation import answers
 from engine.evaluation.losses import RowLosses, row_losses
 from engine.job import Job
+from engine.tuning import memory
 from store.config import TrainConfig
 
 PROMPT_TOKENS = 32  # of a plain text, whose continuation is asked for
@@ -85,6 +87,7 @@ def measure(
 
     def on_batch(done: int) -> None:
         job.check_cancelled()
+        memory.guard(config, torch.device(job.device))
         job.progress(done, len(rows), "rows", f"Evaluating {which} on held-out rows")
 
     losses = row_losses(

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
+LEAST_PROMPT = 8  # tokens of a prompt that are always kept
+
 
 class _EachToken(StoppingCriteria):
     """Calls `on_token` after each step of generation; it may raise to stop."""
@@ -33,10 +35,13 @@ def answers(
     """One greedy answer to each rendered prompt, without special tokens.
 
     Prompts are padded on the left, with an attention mask of their own, as pad and eos may be one token. A
-    prompt that leaves no room for the answer is cut at its beginning.
+    prompt that leaves no room for the answer is cut at its beginning, and an answer that leaves no room for
+    `LEAST_PROMPT` tokens of the prompt at its end.
     """
     room = getattr(model.config, "max_position_embeddings", None)
-    limit = max(8, room - max_new_tokens) if room else None
+    if room:
+        max_new_tokens = min(max_new_tokens, room - LEAST_PROMPT)
+    limit = room - max_new_tokens if room else None
     encoded = tokenizer(list(prompts), add_special_tokens=False).input_ids
     order = sorted(range(len(prompts)), key=lambda i: len(encoded[i]))
     found = [""] * len(prompts)

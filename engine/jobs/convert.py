@@ -12,6 +12,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from engine.job import Job
 from store.config import BUNDLED_MODEL
 from store.errors import ModelError
@@ -44,6 +46,9 @@ def ensure(name: str, home: Home) -> Path:
         raise ModelError(
             f"{name} is not a bundled model.", fix=f"There are: {', '.join(BUNDLED)}.", field="model"
         )
+    for left in home.models.glob(f".{name}.*"):  # of a conversion that was killed
+        if not psutil.pid_exists(int(left.suffix[1:])):
+            shutil.rmtree(left, ignore_errors=True)
     aside = home.models / f".{name}.{os.getpid()}"
     try:
         _convert(gguf_file(name), aside)

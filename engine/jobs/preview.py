@@ -62,6 +62,7 @@ def run(job: Job) -> dict[str, Any]:
             truncated=document["truncated_rows"],
             lost_tokens=document["lost_tokens"],
             reasons=parts["train"].whole.reason_counts,
+            unjudged=not len(parts["validation"].rows),
             unclosed=_unclosed(tokenizer, whole["train"]) if kind != "text" else 0,
             max_length=limit,
             positions=positions,

@@ -63,9 +63,9 @@ class _Run:
         self.architecture = models.load_config(self.source, trust_remote_code=self.config.trust_remote_code)
         self.tokenizer = models.load_tokenizer(self.source, trust_remote_code=self.config.trust_remote_code)
         train, validation, test = self.prepare()
-        model = self.build()
-        training = Training(self.job, self.config, model, train, validation)
+        training = Training(self.job, self.config, self.build(), train, validation)
         held_out, split = (test, "test") if len(test) else (validation, "validation")
+        training.clock.judged = len(held_out) / len(validation)
         stopped = training.run()
         self.job.facts(
             stopped=stopped,
@@ -94,7 +94,7 @@ class _Run:
             kind=data["kind"],
             on_rows=on_rows,
         )
-        positions = getattr(self.architecture, "max_position_embeddings", None)
+        positions = getattr(self.architecture.get_text_config(), "max_position_embeddings", None)
         limit = prepare.length_limit(config, whole["train"], positions)
         parts = {name: prepare.cut(rows, limit) for name, rows in whole.items()}
         self.report_rows(parts, limit)
@@ -169,7 +169,7 @@ class _Run:
             model = models.load_model(config, self.source, str(self.device), self.dtype)
             base = evidence.measure(job, config, model, *things, "the base model")
         evidence.write(job, split, base, tuned, prompts)
-        document = verdict.judge(
+        return verdict.judge(
             row_ids=base.losses.row_ids,
             split=split,
             base_loss_sum=base.losses.loss_sum,
@@ -182,8 +182,6 @@ class _Run:
             stopped=stopped,
             config=config.model_dump(),
         )
-        shutil.rmtree(job.dir.checkpoints, ignore_errors=True)  # a finished run is never resumed
-        return document
 
     def save(self, model: Any) -> None:
         """Adapter or weights as safetensors, with the tokenizer and a note of the base model."""

@@ -2,7 +2,7 @@
 
     checkpoints/step-00000120/tensors.safetensors   masters, optimiser state, random states
                               state.json            step, best step, history (written last)
-    checkpoints/best-00000100.safetensors           masters of the best validation so far
+    checkpoints/best-00000100.safetensors           trained weights of the best validation so far
 
 A checkpoint is written aside, flushed to disk and renamed, so that it is whole or absent. Older ones go
 once a newer one is there, and with them the best weights that it does not name.
@@ -11,6 +11,7 @@ once a newer one is there, and with them the best weights that it does not name.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,12 @@ def save(folder: Path, step: int, tensors: Tensors, document: dict[str, Any], be
     aside = folder / f".{final.name}"
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
-    _write(aside / "tensors.safetensors", tensors)
-    write_json(aside / "state.json", document)
+    try:
+        _write(aside / "tensors.safetensors", tensors)
+        write_json(aside / "state.json", document)
+    except OSError:  # a full disk: what is there of it takes the room that the result needs
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
     shutil.rmtree(final, ignore_errors=True)  # of the same step, before an evaluation that was cut off
     os.rename(aside, final)
     _flush(folder)
@@ -77,11 +82,12 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[Tensors, dict[str
     """The optimiser's state as named tensors, and its numbers as JSON."""
     tensors: Tensors = {}
     numbers: dict[str, Any] = {}
-    for index, state in optimizer.state_dict()["state"].items():
-        for key, value in state.items():
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for index, parameter in enumerate(parameters):  # state_dict() of an 8-bit optimiser is nested
+        for key, value in optimizer.state.get(parameter, {}).items():
             name = f"optimizer.{index}.{key}"
             if isinstance(value, torch.Tensor):
-                tensors[name] = value
+                tensors[name] = value.clone() if key.startswith("qmap") else value  # one map for all
             else:
                 numbers[name] = value
     return tensors, numbers
@@ -116,7 +122,13 @@ def load_random_states(tensors: Tensors) -> None:
 
 def _write(path: Path, tensors: Tensors) -> None:
     aside = path.with_name(f".{path.name}")
-    save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, aside)
+    try:
+        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, aside)
+    except SafetensorError as error:
+        aside.unlink(missing_ok=True)
+        if found := re.search(r"os error (\d+)", str(error)):  # it hides which error of the system it was
+            raise OSError(int(found[1]), str(error)) from error
+        raise
     _flush(aside)
     os.replace(aside, path)
 

@@ -8,14 +8,15 @@ SMOOTHING = 0.1  # weight of the newest step in the mean
 
 
 class Clock:
-    """Times steps and validations; `after_seconds` is what follows training (verdict, answers)."""
+    """Times steps and validations; `judged` is how many validations' worth of held-out rows
+    each of base and tuned model is judged on after training, answers to prompts left out."""
 
     def __init__(self, steps: int, evaluation_steps: set[int]) -> None:
         self.steps = steps
         self.evaluation_steps = evaluation_steps
         self.step_seconds: float | None = None
         self.evaluation_seconds: float | None = None
-        self.after_seconds = 0.0
+        self.judged = 0.0
         self._reported = 0.0
 
     def stepped(self, step: int, seconds: float) -> None:
@@ -33,12 +34,8 @@ class Clock:
         """Seconds from `step` to the end with the validations to come; None before the first step."""
         if self.step_seconds is None:
             return None
-        coming = sum(1 for s in self.evaluation_steps if s > step)
-        return (
-            (self.steps - step) * self.step_seconds
-            + coming * (self.evaluation_seconds or 0.0)
-            + self.after_seconds
-        )
+        coming = sum(1 for s in self.evaluation_steps if s > step) + 2 * self.judged
+        return (self.steps - step) * self.step_seconds + coming * (self.evaluation_seconds or 0.0)
 
     def due(self) -> bool:
         """Whether a second has passed since this was last true."""

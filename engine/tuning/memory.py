@@ -91,9 +91,13 @@ def out_of_memory(config: TrainConfig, device: torch.device) -> OutOfMemory:
     return OutOfMemory(
         f"The {'GPU' if device.type == 'cuda' else 'machine'} ran out of memory: this run took"
         f" {peak_gib(device):.1f} GiB, and {max(free, 0):.1f} of {total:.1f} GiB are left.",
-        fix=(", or ".join(changes) + ".").capitalize(),
+        fix=_sentence(", or ".join(changes)),
         field="per_device_train_batch_size",
     )
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."  # capitalize() would lower the rest
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -31,6 +31,7 @@ class Facts:
     truncated: int
     lost_tokens: int
     reasons: dict[str, int]  # rows without a trained token, of those counted
+    unjudged: bool  # no validation row has a trained token
     unclosed: int  # counted rows whose answer ends without a closing token
     max_length: int
     positions: int | None
@@ -65,6 +66,11 @@ def _rows(f: Facts) -> list[Problem]:
             "warning", "dataset",
             f"{untrained:,} of {f.counted:,} rows have no token to train on and will be left out ({why}).",
             "Look at these rows, or raise max_length.",
+        ))  # fmt: skip
+    if f.unjudged:
+        found.append(_problem(
+            "error", "dataset", "No validation row has a token to train on, so no step could be judged.",
+            "Raise max_length or validation_size, or look at how the columns of the data set were read.",
         ))  # fmt: skip
     if f.config.max_length and f.positions and f.config.max_length > f.positions:
         found.append(_problem(

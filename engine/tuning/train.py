@@ -162,8 +162,8 @@ class Training:
         what = f"The training loss is {loss}" if not math.isfinite(loss) else f"The gradient norm is {norm}"
         raise TunebenchError(
             f"{what} at step {step}, at a learning rate of {rate:.3g}: training diverged.",
-            fix=f"Set learning_rate to {self.config.learning_rate or rate:.1g} / 10 or less, lengthen"
-            " warmup_steps, or set dtype to float32; the weights of the last checkpoint are sound.",
+            fix=f"Launch it again with learning_rate {(self.config.learning_rate or rate) / 10:.1g} or less,"
+            " more warmup_steps, or dtype float32.",
             field="learning_rate",
         )
 

@@ -98,7 +98,7 @@ def test_a_whole_run_leaves_what_it_promises(home: Home) -> None:
     )
     assert sorted(path.name for path in job.dir.model.glob("*.safetensors")) == ["adapter_model.safetensors"]
     assert not list(job.dir.path.rglob("*.bin"))
-    assert not job.dir.checkpoints.exists()
+    assert job.dir.checkpoints.exists()  # until the engine has the result
     assert not list(job.dir.path.glob(".*"))
 
 

@@ -46,6 +46,14 @@ def test_broken_yaml_names_the_line() -> None:
         TrainConfig.from_yaml("- a\n- b")
 
 
+def test_modules_in_one_string_are_a_list_of_names() -> None:
+    config = TrainConfig.from_yaml("dataset: d\ntarget_modules: q_proj, v_proj")
+    assert config.target_modules == ["q_proj", "v_proj"]
+    assert TrainConfig(dataset="d").target_modules == "all-linear"
+    with pytest.raises(ConfigError, match="at least one module"):
+        TrainConfig.parse({"dataset": "d", "target_modules": " , "})
+
+
 def test_yaml_comes_back_the_same() -> None:
     config = sample_experiment().resolved(3_000, 135_000_000)
     assert TrainConfig.from_yaml(config.to_yaml()) == config

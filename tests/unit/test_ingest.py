@@ -182,6 +182,17 @@ def test_everything_of_a_batch_lands(database: Database) -> None:
     assert seen["alerts"] == ["Rows were cut."]
 
 
+def test_a_rewind_to_before_the_first_step_voids_all(database: Database) -> None:
+    """A run that is resumed without a checkpoint begins again."""
+    job = new_job(database, "training")
+    first = [event("metrics", step=s, values={"train/loss": 1.0}) for s in (0, 1, 2)]
+    ingest(database, job, first, 10)
+    report = ingest(database, job, [event("rewind", step=-1), *first[:1]], 20)
+    assert report["torn"] == 0
+    assert database.query("SELECT step FROM metric")["step"].to_pylist() == [0]
+    assert database.query("SELECT count FROM metric_summary")["count"].to_pylist() == [1]
+
+
 def test_rewind_applies_to_what_came_before_it_in_the_store_and_in_the_batch(database: Database) -> None:
     job = new_job(database, "training")
     ingest(database, job, [event("metrics", step=s, values={"x": s}) for s in range(5)], 10)

@@ -228,10 +228,23 @@ def test_a_verdict_without_a_gain_is_kept_with_its_samples(world: World) -> None
     world.announce(run_id, 11)
     row = {"row_id": 3, "split": "test", "prompt": "p", "reference": "r", "base": "b", "tuned": "t"}
     pq.write_table(pa.Table.from_pylist([row]), world.folder(run_id).predictions)
+    world.folder(run_id).checkpoints.mkdir()
     world.result(run_id, status="finished", result={"verdict": {"state": "worse", "gain": None}})
     world.step()
     assert world.status(run_id) == "finished"
     assert runs.predictions(world.database, run_id) == [{"run_id": run_id, **row}]
+    assert not world.folder(run_id).checkpoints.exists()  # a finished run is never resumed
+
+
+def test_a_folder_that_cannot_be_read_holds_up_no_other_job(world: World) -> None:
+    broken = world.queue()
+    world.step()
+    world.announce(broken, 11)
+    world.folder(broken).events.mkdir()  # reading it raises IsADirectoryError
+    world.add_dataset()
+    run_id = world.queue_run()
+    world.step()
+    assert world.status(run_id) == "preparing"
 
 
 def test_a_worker_without_a_result_is_lost_with_the_reason(world: World) -> None:
