@@ -62,4 +62,4 @@ def test_the_sample_experiment_from_the_empty_page_to_its_verdict(app: App, page
 
     # The overview has it, with the change against the base model.
     page.get_by_role("link", name="Overview").click()
-    expect(page.get_by_text("Sample experiment").first).to_be_visible()
+    expect(page.get_by_role("link", name="Sample experiment").first).to_be_visible()
