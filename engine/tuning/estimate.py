@@ -2,7 +2,7 @@
 
 Parameters are counted on the meta device, which holds shapes and no numbers. Memory follows the bytes that
 autograd saves for a token and layer; against published peaks the formula was within -8.5% and +0.5%. Time
-is floating-point operations over a measured rate. Both are given with an interval, and their parts can be shown.
+is floating-point operations over a measured rate. Both are given with an interval, memory in its parts.
 """
 
 from __future__ import annotations
