@@ -17,6 +17,7 @@ from engine.diagnostics.overfitting import Validation
 from engine.diagnostics.statistics import Interval, rows_needed
 
 MOST_EPOCHS = 20.0
+MOST_ROWS = 500  # that a split holds out for validation, and for test (store.config.Split)
 
 
 def advise(
@@ -64,7 +65,8 @@ def _lower_rate(config: Mapping[str, Any], why: str) -> dict[str, Any] | None:
     if not rate:
         return None
     lower = phrasing.significant(rate / 3)
-    return {"text": f"{why} Try a third of the learning rate, {lower:g}.", "change": {"learning_rate": lower}}
+    text = f"{why} Try a third of the learning rate, {phrasing.setting(lower)}."
+    return {"text": text, "change": {"learning_rate": lower}}
 
 
 def _higher_rate(config: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -72,7 +74,7 @@ def _higher_rate(config: Mapping[str, Any]) -> dict[str, Any] | None:
     if not rate:
         return None
     higher = min(1.0, phrasing.significant(rate * 3))
-    text = f"Nothing moved: try three times the learning rate, {higher:g}."
+    text = f"Nothing moved: try three times the learning rate, {phrasing.setting(higher)}."
     return {"text": text, "change": {"learning_rate": higher}}
 
 
@@ -87,7 +89,7 @@ def _fewer_epochs(
     fewer = max(0.5, math.ceil(2 * epochs * best / int(stopped["step"])) / 2)
     if stopped["reason"] != "epochs" or fewer >= epochs:
         return _lower_rate(config, f"{lead} Smaller steps may reach a lower loss before it overfits.")
-    text = f"{lead} {fewer:g} epochs in place of {epochs:g} stop near it."
+    text = f"{lead} {_epochs(fewer)} in place of {epochs:g} would stop near it."
     return {"text": text, "change": {"num_train_epochs": fewer}}
 
 
@@ -100,21 +102,30 @@ def _longer(stopped: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, 
     if not 0 < epochs < MOST_EPOCHS:
         return None
     more = min(MOST_EPOCHS, 2 * epochs)
-    return {"text": f"{lead} try {more:g} epochs.", "change": {"num_train_epochs": more}}
+    return {"text": f"{lead} try {_epochs(more)}.", "change": {"num_train_epochs": more}}
+
+
+def _epochs(count: float) -> str:
+    return f"{count:g} epoch{'' if count == 1 else 's'}"
 
 
 def _more_rows(gain: Interval, split: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """More held-out rows, as far as a split holds out any."""
     needed = rows_needed(gain, gain.value)
+    known = needed is not None and needed > gain.n
+    size = f"a gain of this size needs about {phrasing.significant(needed or 0):,.0f} of them"
+    if gain.n >= MOST_ROWS:
+        text = f"All {gain.n:,} held-out rows can't tell it from noise, and a split holds out no more"
+        return {"text": f"{text}{f'; {size}' if known else ''}.", "change": {}}
     field = f"{split}_size"
     share = float(config.get(field) or 0.1)
-    change: dict[str, Any] = {}
+    wanted = min(MOST_ROWS, int(phrasing.significant(needed))) if known and needed else 2 * gain.n
+    wanted = min(MOST_ROWS, max(wanted, gain.n + 1))
+    change: dict[str, Any] = {field: min(0.5, phrasing.significant(share * wanted / gain.n))}
+    change["max_eval_rows"] = min(MOST_ROWS, max(int(config.get("max_eval_rows", MOST_ROWS)), wanted))
     text = "Judge on more held-out rows"
-    if needed is not None and needed > gain.n:
-        text += f": a gain of this size needs about {phrasing.significant(needed):,.0f} of them"
-        change[field] = min(0.5, phrasing.significant(share * needed / gain.n))
-        change["max_eval_rows"] = max(
-            int(config.get("max_eval_rows", 500)), int(phrasing.significant(needed))
-        )
-    else:
-        change[field] = min(0.5, 2 * share)
-    return {"text": text + ".", "change": change}
+    if known:
+        text += f": {size}"
+        if needed and needed > MOST_ROWS:
+            text += f", and {MOST_ROWS} is the most that a split holds out, so that it may stay open"
+    return {"text": f"{text}.", "change": change}

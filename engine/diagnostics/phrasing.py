@@ -41,6 +41,19 @@ def significant(value: float, digits: int = 2) -> float:
     return round(value, digits - 1 - math.floor(math.log10(abs(value))))
 
 
+def setting(value: float) -> str:
+    """A setting written out, "0.000067" and "3", down to 1e-5; what is smaller in powers of ten."""
+    shown = f"{value:.6g}"
+    if "e-" not in shown or abs(value) < 1e-5:
+        return shown
+    return f"{value:.12f}".rstrip("0")
+
+
+def perplexity(value: float) -> str:
+    """A perplexity with the decimals that its size deserves: "1,235", "12.3", "2.72"."""
+    return number(value, 0 if value >= 100 else 1 if value >= 10 else 2)
+
+
 def plural(count: int, noun: str) -> str:
     """ "1 row", "1,200 rows"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -145,7 +145,8 @@ def _sentences(
     found = []
     if base["perplexity"] and tuned["perplexity"]:
         found.append(
-            f"Perplexity went from {base['perplexity']:,.3g} to {tuned['perplexity']:,.3g}, and "
+            f"Perplexity went from {phrasing.perplexity(base['perplexity'])} to "
+            f"{phrasing.perplexity(tuned['perplexity'])}, and "
             f"{tuned['token_accuracy']:.1%} of {base['tokens']:,} tokens are predicted right "
             f"(base model {base['token_accuracy']:.1%}; {_points(accuracy)})."
         )

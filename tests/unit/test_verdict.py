@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from engine.diagnostics.advice import advise
+from engine.diagnostics.statistics import Interval
 from engine.diagnostics.verdict import judge
 from store.config import TrainConfig
 from tests.unit.test_overfitting import falling, validations
@@ -140,3 +142,40 @@ def test_one_row_decides_nothing() -> None:
 def test_lengths_must_agree() -> None:
     with pytest.raises(ValueError, match="differ in length"):
         judge(**evidence(0.5) | {"row_ids": [1, 2]})
+
+
+def more_rows(value: float, half: float, n: int) -> dict[str, Any]:
+    """Advice on a gain that can't be told from noise, of a run that has nothing else to be said of it."""
+    found = advise(
+        state="undecided",
+        gain=Interval(value, value - half, value + half, n, 0.05, half / 1.4),
+        overfitting={"state": "none"},
+        stopped=EPOCHS,
+        split="test",
+        config=CONFIG,
+        eval_rows=validations([2.0, 1.5, 1.5, 1.5]),
+    )
+    assert len(found) == 1
+    TrainConfig.parse(CONFIG | found[0]["change"])
+    return found[0]
+
+
+def test_no_more_rows_are_asked_for_than_a_split_holds_out() -> None:
+    some, many, all_of_them = more_rows(0.3, 0.4, 100), more_rows(0.1, 0.4, 100), more_rows(0.1, 0.4, 500)
+    assert some["change"]["max_eval_rows"] <= 500
+    assert some["change"]["test_size"] > 0.1
+    assert "stay open" not in some["text"]
+    assert many["change"] == {"test_size": 0.5, "max_eval_rows": 500}
+    assert "500 is the most that a split holds out" in many["text"]
+    assert all_of_them["change"] == {}
+    assert all_of_them["text"].startswith("All 500 held-out rows can't tell it from noise")
+
+
+def test_rates_and_epochs_are_written_as_people_do() -> None:
+    given = evidence(-0.4)
+    given["config"] = CONFIG | {"learning_rate": 2e-4}
+    assert "a third of the learning rate, 0.000067." in judge(**given)["advice"][0]["text"]
+    given = evidence(0.5)
+    given["eval_rows"] = validations([2.0, 1.5, 1.2])
+    given["config"] = CONFIG | {"num_train_epochs": 0.5}
+    assert judge(**given)["advice"][0]["text"].endswith("try 1 epoch.")
