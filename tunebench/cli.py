@@ -25,6 +25,7 @@ from tunebench.output import (
     OK,
     STOPPED,
     errors,
+    plural,
     print_json,
     print_rows,
     print_table,
@@ -159,8 +160,8 @@ def import_(
         if not wait:
             print_json({"job_id": job_id}) if json else say(f"Queued as {job_id}.")
             return
-        job = watch(lambda: jobs.get_job(client, job_id), f"Importing {name}")
-        reports.finish_import(client, job, name, json)
+        job = watch(lambda: jobs.get_job(client, job_id), f"Importing {config.name}")
+        reports.finish_import(client, job, config.name, json)
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -243,7 +244,7 @@ def datasets_(json: Json = False) -> None:
             return
         columns = ["name", "rows", "skipped", "duplicates", "format", "id"]
         keys = ["name", "row_count", "skipped_count", "duplicate_count", "format", "dataset_id"]
-        print_rows(columns, [[row[key] for key in keys] for row in found], f"{len(found)} data sets")
+        print_rows(columns, [[row[key] for key in keys] for row in found], plural(len(found), "data set"))
 
 
 def _change(command: str, body: dict[str, Any], done: str, as_json: bool) -> None:

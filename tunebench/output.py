@@ -45,8 +45,8 @@ EXIT_CODES = {
     StateError: NOT_ALLOWED,
 }
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+out = Console(highlight=False, emoji=False)  # ":red_heart:" in a name is text
+err = Console(stderr=True, highlight=False, emoji=False)
 
 
 def plain(value: Any) -> Any:
@@ -85,6 +85,11 @@ def _escape(text: str) -> str:
     return text.replace("[", r"\[")
 
 
+def plural(count: int, noun: str) -> str:
+    """ "1 row", "1,200 rows"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def say(text: str) -> None:
     """A notice for people, on stderr."""
     err.print(_escape(text), soft_wrap=True)
@@ -97,17 +102,31 @@ def print_rows(columns: list[str], rows: list[list[Any]], footer: str = "") -> N
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*("" if cell is None else _escape(str(cell)) for cell in row))
-    console = out if sys.stdout.isatty() else Console(width=100_000, highlight=False)
+    console = out if sys.stdout.isatty() else Console(width=100_000, highlight=False, emoji=False)
     console.print(table)
     if footer:
         say(footer)
 
 
+def _distinct(names: list[str]) -> list[str]:
+    """Column names of a query with repeated ones told apart: a, a become a, a_2."""
+    found: list[str] = []
+    for name in names:
+        number, told = 1, name
+        while told in found or (number > 1 and told in names):
+            number += 1
+            told = f"{name}_{number}"
+        found.append(told)
+    return found
+
+
 def print_table(table: pa.Table, form: str) -> None:
     """A query's answer as `table`, `csv`, `json` or `parquet` (bytes) on stdout.
 
+    Columns of one name are told apart: as keys of JSON one would replace the other.
     Raises ConfigError where Parquet would be written to a terminal.
     """
+    table = table.rename_columns(_distinct(table.column_names))
     if form == "json":
         print_json(table.to_pylist())
     elif form == "csv":
@@ -120,12 +139,16 @@ def print_table(table: pa.Table, form: str) -> None:
         pyarrow.parquet.write_table(table, pa.PythonFile(sys.stdout.buffer, mode="w"))
     else:
         rows = [list(row.values()) for row in table.to_pylist()]
-        print_rows(table.column_names, rows, f"{table.num_rows:,} rows")
+        print_rows(table.column_names, rows, plural(table.num_rows, "row"))
 
 
 def watch(get_job: Callable[[], dict[str, Any]], label: str, every: float = 0.5) -> dict[str, Any]:
     """Wait until a job has ended, with a progress bar on stderr; the job as it ended."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"))
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+    )
     with Progress(*columns, TimeElapsedColumn(), console=err, transient=True) as progress:
         task = progress.add_task(label, total=None, note="")
         while (job := get_job())["status"] in ALIVE:

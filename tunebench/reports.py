@@ -7,7 +7,7 @@ from typing import Any
 from store import datasets, metrics, runs
 from store.client import Client
 from store.errors import from_dict
-from tunebench.output import FAILED, OK, STOPPED, out, print_json, print_rows, say
+from tunebench.output import FAILED, OK, STOPPED, out, plural, print_json, print_rows, say
 
 SUMMARY = (
     *("run_id", "name", "status", "model", "method", "dataset_name", "created_at", "last_step"),
@@ -61,7 +61,7 @@ def print_runs(found: list[dict[str, Any]], total: int) -> None:
         for run in found
     ]
     columns = ["name", "status", "method", "data set", "base loss", "best loss", "gain (nats a token)", "id"]
-    print_rows(columns, rows, f"{len(found)} of {total} runs")
+    print_rows(columns, rows, f"{len(found):,} of {plural(total, 'run')}")
 
 
 def print_run(run: dict[str, Any]) -> None:
@@ -73,7 +73,7 @@ def print_run(run: dict[str, Any]) -> None:
         ["method", run["method"]],
         ["steps", run["last_step"]],
         ["validation loss of the base", number(run["base_eval_loss"])],
-        ["best validation loss", f"{number(run['best_eval_loss'])} at step {run['best_step']}"],
+        ["best validation loss", _best(run)],
     ]
     print_rows(["", ""], [row for row in rows if row[1] is not None])
     if run["verdict"]:
@@ -81,6 +81,13 @@ def print_run(run: dict[str, Any]) -> None:
             out.print(sentence, markup=False, soft_wrap=True)
     if run["error"]:
         say(str(from_dict(run["error"])))
+
+
+def _best(run: dict[str, Any]) -> str | None:
+    """The lowest validation loss with its step; None before a validation gave a number."""
+    if run["best_eval_loss"] is None or run["best_step"] is None:
+        return None
+    return f"{number(run['best_eval_loss'])} at step {run['best_step']:,}"
 
 
 def restored_loss(client: Client, run: dict[str, Any]) -> float | None:
@@ -134,8 +141,8 @@ def finish_import(client: Client, job: dict[str, Any], name: str, as_json: bool)
         print_json(dataset)
     else:
         say(
-            f"{dataset['name']}: {dataset['row_count']:,} rows read as {dataset['format']},"
-            f" {dataset['skipped_count']:,} skipped, {dataset['duplicate_count']:,} duplicates."
+            f"{dataset['name']}: {plural(dataset['row_count'], 'row')} read as {dataset['format']},"
+            f" {dataset['skipped_count']:,} skipped, {plural(dataset['duplicate_count'], 'duplicate')}."
         )
         for notice in dataset["stats"]["notices"]:
             say(f"  {notice}")

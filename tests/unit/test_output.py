@@ -1,0 +1,39 @@
+"""What the command line prints: names are text, columns are told apart, and counts agree with their nouns."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pytest
+
+from tunebench import output, reports
+
+TWICE = pa.Table.from_arrays([pa.array([1]), pa.array([2]), pa.array([3])], names=["a", "a", "a_2"])
+
+
+def test_columns_of_one_name_are_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    output.print_table(TWICE, "json")
+    assert json.loads(capsys.readouterr().out) == [{"a": 1, "a_3": 2, "a_2": 3}]
+    output.print_table(TWICE, "table")
+    printed = capsys.readouterr()
+    assert [line.split() for line in printed.out.splitlines()] == [["a", "a_3", "a_2"], ["1", "2", "3"]]
+    assert printed.err == "1 row\n"
+
+
+def test_names_are_neither_emoji_nor_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    output.print_rows(["name"], [["lr :red_heart: [/x] [bold]"]])
+    assert "lr :red_heart: [/x] [bold]" in capsys.readouterr().out
+    ended = {"status": "finished"}
+    going = {**ended, "status": "training", "progress_done": 1, "progress_total": 2, "eta_seconds": None}
+    jobs = iter([{**going, "progress_unit": "[/x]"}, ended])
+    assert output.watch(lambda: next(jobs), "lr [/x]", every=0) == ended
+
+
+def test_a_run_without_a_validation_has_no_best_one(capsys: pytest.CaptureFixture[str]) -> None:
+    run = {"name": "r", "status": "failed", "run_id": "r1", "model": "m", "dataset_name": "d"}
+    run |= {"method": "lora", "last_step": None, "base_eval_loss": None, "verdict": None, "error": None}
+    reports.print_run(run | {"best_eval_loss": None, "best_step": None})
+    assert "best validation loss" not in capsys.readouterr().out
+    reports.print_run(run | {"best_eval_loss": 1.5, "best_step": 1200})
+    assert "1.500 at step 1,200" in capsys.readouterr().out
