@@ -142,23 +142,26 @@ def interval_chart(
 ) -> go.Figure:
     """Estimates with their intervals against 0, one under another, the first at the top."""
     figure = empty_figure(title, "", height or 70 + 34 * len(estimates) + (30 if title else 0), x_title=axis)
-    for row in reversed(estimates):
+    names = [short(row.name) for row in estimates]
+    # Places are numbers: names would be categories, of which equal ones fall together and "0.1" is a number.
+    for place, row in enumerate(estimates):
         low, high = (row.value, row.value) if row.low is None or row.high is None else (row.low, row.high)
-        name = short(row.name)
         reach = {"array": [high - row.value], "arrayminus": [row.value - low], "symmetric": False}
         figure.add_trace(
             go.Scatter(
                 x=[row.value],
-                y=[name],
+                y=[place],
                 error_x={"type": "data", **reach, "thickness": 3.5, "width": 0, "color": row.color},
                 mode="markers",
                 marker={"size": 9, "color": row.color},
-                hovertemplate=f"%{{x:.4f}} ({low:.4f} to {high:.4f})<extra>{name}</extra>",
+                hovertemplate=f"%{{x:.4f}} ({low:.4f} to {high:.4f})<extra>{names[place]}</extra>",
                 showlegend=False,
             )
         )
     figure.add_vline(x=0, line={"dash": "dash", "color": BASE, "width": 1.5})
     figure.update_yaxes(showgrid=False, automargin=True, title=None, showticklabels=len(estimates) > 1)
+    last = len(names) - 0.5
+    figure.update_yaxes(tickvals=list(range(len(names))), ticktext=names, range=[last, -0.5], zeroline=False)
     figure.update_xaxes(rangemode="normal")
     figure.update_layout(hovermode="closest", margin={"l": 12, "t": 40 if title else 8, "b": 44})
     return figure

@@ -26,7 +26,7 @@ def draw_evidence(runs: list[dict[str, Any]]) -> None:
     """The gains on one axis, and under them a sentence for each comparison with the best run."""
     judged = judged_of(runs)
     if not judged:
-        st.caption("None of these runs has a verdict yet; their curves can be compared all the same.")
+        st.caption(f"{' '.join(without_gain(runs))} Their curves can be compared all the same.")
         return
     with st.container(border=True):
         st.markdown("**Gain over the base model on held-out rows** (right is better)")
@@ -40,8 +40,23 @@ def draw_evidence(runs: list[dict[str, Any]]) -> None:
                 f"Each against the best of {len(judged)} runs; intervals are widened for {len(judged) - 1} "
                 "comparisons (Bonferroni), so that the chance of any false one stays at 5%."
             )
-        if len(judged) < len(runs):
-            st.caption(f"{len(judged)} of {len(runs)} runs have a verdict.")
+        for sentence in without_gain(runs):
+            st.caption(sentence)
+
+
+def without_gain(runs: list[dict[str, Any]]) -> list[str]:
+    """Sentences on the runs that are not compared: without a verdict, or with one on a broken model."""
+    names = labels(runs)
+    unjudged = [run for run in runs if not run["verdict"]]
+    broken = [run for run in runs if run["verdict"] and not run["verdict"].get("gain")]
+    found = [
+        f"{plain(names[run['run_id']])} has no gain to compare: its loss is not a number." for run in broken
+    ]
+    if len(unjudged) == len(runs):
+        found.append("None of these runs has a verdict yet." if len(runs) > 1 else "It has no verdict yet.")
+    elif unjudged:
+        found.append(f"{len(runs) - len(unjudged)} of {len(runs)} runs have a verdict.")
+    return found
 
 
 def _draw_gains(judged: list[dict[str, Any]]) -> None:
@@ -87,8 +102,8 @@ def _tuned_loss(run: dict[str, Any]) -> float:
 def _difference(
     best: dict[str, Any], other: dict[str, Any], names: dict[str, str], comparisons: int
 ) -> Difference:
-    pair = (names[best["run_id"]], names[other["run_id"]])
     """Why they can't be compared, or by how much they differ."""
+    pair = (names[best["run_id"]], names[other["run_id"]])
     if best["data_fingerprint"] != other["data_fingerprint"]:
         return Difference(*pair, None, "they were trained on different data")
     split = best["verdict"]["gain"]["split"]

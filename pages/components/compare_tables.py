@@ -67,28 +67,33 @@ def _count(value: float | None) -> str:
 def draw_settings(runs: list[dict[str, Any]]) -> None:
     """A line a setting, a column a run; only those that differ unless all are asked for."""
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        st.subheader("Settings that differ", anchor=False, width="content")
-        everything = st.toggle("Show all settings", key="compare-all-settings")
+        several = len(runs) > 1
+        st.subheader("Settings that differ" if several else "Settings", anchor=False, width="content")
+        everything = st.toggle("Show all settings", key="compare-all-settings") if several else True
     table = settings(runs, everything=everything)
     if not table:
-        if len(runs) > 1:
-            st.caption("These runs have the same settings, data and model.")
+        st.caption("These runs have the same settings, data and model.")
         return
     st.dataframe(pd.DataFrame(table), hide_index=True, key="compare-settings", alt="Settings of each run")
 
 
 def settings(runs: list[dict[str, Any]], *, everything: bool = False) -> list[dict[str, str]]:
-    """Rows of {"Setting", run: value}; of one run alone everything is shown."""
-    names = labels(runs)
+    """Rows of {"Setting", run: value}; of one run alone everything is shown.
+
+    A run that is itself called "Setting" has its number in its column's name.
+    """
+    known = labels(runs)
+    names = [known[r["run_id"]] for r in runs]
+    names = [
+        f"{name} #{r['number']}" if name == "Setting" else name for name, r in zip(names, runs, strict=True)
+    ]
     documents = [{**run["config"], "data fingerprint": run["data_fingerprint"]} for run in runs]
     fields = list(dict.fromkeys(field for document in documents for field in document))
     table = []
     for field in fields:
         values = [_shown(document.get(field)) for document in documents]
-        if everything or (field not in NAMED and len(set(values)) > 1):
-            table.append(
-                {"Setting": field} | dict(zip((names[run["run_id"]] for run in runs), values, strict=True))
-            )
+        if everything or len(runs) == 1 or (field not in NAMED and len(set(values)) > 1):
+            table.append({"Setting": field} | dict(zip(names, values, strict=True)))
     return table
 
 

@@ -10,6 +10,7 @@ import streamlit as st
 
 from pages.components import charts, run_reads, wording
 from pages.components.compare_evidence import labels
+from pages.components.session import plain
 
 MAIN = ("eval/loss", "train/loss")
 AXES = {"Optimiser step": "step", "Tokens seen": "tokens"}
@@ -49,7 +50,7 @@ def draw_curves(runs: list[dict[str, Any]]) -> None:
     st.plotly_chart(figure, key=f"compare-{name}-{by_tokens}", config=PLOT, alt=alt)
     silent = [known[run["run_id"]] for run in runs if run not in shown]
     if silent:
-        st.caption(f"Not measured by: {', '.join(silent)}.")
+        st.caption(f"Not measured by: {plain(', '.join(silent))}.")
 
 
 def _curve(

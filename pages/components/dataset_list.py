@@ -6,6 +6,7 @@ from typing import Any
 
 import streamlit as st
 
+from engine.diagnostics.phrasing import plural
 from pages.components import quantities, reads
 from pages.components.session import plain
 from store.formats import FORMATS
@@ -48,7 +49,8 @@ def show_list() -> None:
     slot = st.container(gap="xsmall")
     page = st.pagination(pages, key=f"datasets-page-{wanted}") if pages > 1 else 1
     with slot:
-        st.caption(f"{len(found):,} of {len(known):,} data sets" if wanted else f"{len(known):,} data sets")
+        total = plural(len(known), "data set")
+        st.caption(f"{len(found):,} of {total}" if wanted else total)
         for row in found[(page - 1) * PAGE : page * PAGE]:
             _line(row)
 
@@ -68,7 +70,7 @@ def _line(row: dict[str, Any]) -> None:
 
 
 def _words(row: dict[str, Any]) -> str:
-    parts = [f"{row['row_count']:,} rows"]
+    parts = [plural(row["row_count"], "row")]
     parts += [f"{row['skipped_count']:,} skipped"] if row["skipped_count"] else []
     parts += [f"{row['duplicate_count']:,} repeated"] if row["duplicate_count"] else []
     return " · ".join([*parts, FORMATS[row["format"]].title, quantities.ago(row["created_at"])])

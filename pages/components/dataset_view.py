@@ -7,6 +7,7 @@ from typing import Any
 
 import streamlit as st
 
+from engine.diagnostics.phrasing import plural
 from pages.components import figures, quantities, reads
 from pages.components.dataset_list import back_to_list
 from pages.components.dataset_rows import show_rows
@@ -88,10 +89,10 @@ def _split(dataset: dict[str, Any]) -> None:
     st.html(
         figures.facts(
             [
-                (title, f"{dealt['rows'][part]:,} rows", quantities.share(dealt["rows"][part], total))
+                (title, plural(dealt["rows"][part], "row"), quantities.share(dealt["rows"][part], total))
                 for part, title in (("train", "Training"), ("validation", "Validation"), ("test", "Test"))
             ]
-            + [("Kept together", f"{dealt['kept_together']:,} rows", "moved so that equal rows share a side")]
+            + [("Kept together", plural(dealt["kept_together"], "row"), "moved so that equals share a side")]
         )
     )
     for problem in dealt["problems"]:

@@ -40,13 +40,14 @@ def meter(label: str, value: str, fraction: float, note: str = "", warn: bool = 
     return _figure(label, value, bar(fraction, color), note)
 
 
-def fact(label: str, value: str, note: str = "") -> str:
-    """A labelled figure with what it rests on under it."""
-    return _figure(label, value, "", note)
+def fact(label: str, value: str, note: str = "", more: str = "") -> str:
+    """A labelled figure with what it rests on under it, and `more` of that as the note's tooltip."""
+    return _figure(label, value, "", note, more)
 
 
-def _figure(label: str, value: str, picture: str, note: str) -> str:
-    small = f"<div class='tb-note'>{html.escape(note)}</div>" if note else ""
+def _figure(label: str, value: str, picture: str, note: str, more: str = "") -> str:
+    tip = f" title='{html.escape(more)}'" if more else ""
+    small = f"<div class='tb-note'{tip}>{html.escape(note)}</div>" if note else ""
     return (
         f"<div><div class='tb-name'>{html.escape(label)}</div>"
         f"<div class='tb-value'>{html.escape(value)}</div>{picture}{small}</div>"

@@ -16,7 +16,8 @@ from store.states import ALIVE
 def show_import_job(job_id: str) -> None:
     """The job's progress while it lives, then its result with the next step."""
     job = reads.job(job_id)
-    st.title(f"Importing {_name(job)}" if job["status"] in ALIVE else _name(job), anchor=False)
+    name = plain(_name(job))
+    st.title(f"Importing {name}" if job["status"] in ALIVE else name, anchor=False)
     back_to_list()
     if job["status"] in ALIVE:
         _live(job_id)

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages.components.session import client, guarded
+from pages.components.session import client, guarded, plain
 
 UPLOAD, PATH, HUB = "Upload a file", "A file on this machine", "Hugging Face hub"
 KINDS = "CSV, TSV, JSON, JSONL, Parquet or plain text, also compressed with gzip; up to 2 GB."
@@ -32,7 +32,7 @@ def _upload() -> dict[str, Any] | None:
         return None
     sent = st.session_state.get("import-sent")
     if not sent or sent[0] != file.file_id:
-        with guarded(), st.spinner(f"Copying {file.name} into the home folder …"):
+        with guarded(), st.spinner(f"Copying {plain(file.name)} into the home folder …"):
             sent = (file.file_id, client().upload(file.name, file))
             st.session_state["import-sent"] = sent
     return {"upload": sent[1]} if sent and sent[0] == file.file_id else None

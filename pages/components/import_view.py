@@ -11,13 +11,14 @@ from typing import Any
 
 import streamlit as st
 
+from engine.diagnostics.phrasing import plural
 from pages.components import quantities, reads
 from pages.components.conversation import show_row
 from pages.components.dataset_list import back_to_list
 from pages.components.import_source import draw_source, suggested_name
 from pages.components.session import client, guarded, plain, show_error
 from store.config import ImportConfig
-from store.errors import TunebenchError
+from store.errors import EngineUnavailable, TunebenchError
 from store.formats import FORMATS
 
 RECOGNISED = "as recognised"
@@ -31,7 +32,8 @@ READERS = {
     "text": "plain text",
     "hub": "Hugging Face hub",
 }
-ENCODINGS = ("utf-8", "utf-16", "latin-1")
+ENCODINGS = ("utf-8", "utf-16", "cp1252", "latin-1")
+HEADER = {RECOGNISED: None, "names the columns": True, "is a row": False}
 
 
 def show_import() -> None:
@@ -48,7 +50,15 @@ def show_import() -> None:
 def _correct(source: dict[str, Any]) -> None:
     scope = json.dumps(source, sort_keys=True)
     reading = st.session_state.get(f"import-reading {scope}", {})
-    found = _inspect({"source": source, **reading})
+    try:
+        found = _inspect({"source": source, **reading})
+    except EngineUnavailable:
+        raise
+    except TunebenchError as error:
+        show_error(error)
+        if "encoding" in reading or error.field == "encoding":
+            _read_as(scope, reading, _draw_encoding(scope, reading))
+        return
     _say_recognised(found)
     left, right = st.columns([2, 3], gap="large")
     with left:
@@ -76,7 +86,7 @@ def _say_recognised(found: dict[str, Any]) -> None:
     parts = [READERS.get(found["reader"], found["reader"]), quantities.size(found["bytes"])]
     parts += ["gzip"] if found.get("compressed") else []
     parts += [found["encoding"]] if found.get("encoding") else []
-    parts += [f"{len(found['columns'])} columns"]
+    parts += [plural(len(found["columns"]), "column")]
     if found["reader"] in ("csv", "tsv"):
         parts.append("first line names them" if found["has_header"] else "no header line")
     title = FORMATS[found["format"]].title if found.get("format") else "no known format"
@@ -92,21 +102,34 @@ def _draw_reading(found: dict[str, Any], scope: str) -> dict[str, Any]:
     """How the file is read; a change is asked again at the next run."""
     if found["reader"] in ("parquet", "hub"):
         return {}
-    said: dict[str, Any] = {}
+    reading = st.session_state.get(f"import-reading {scope}", {})
     left, right = st.columns(2)
-    options = (RECOGNISED, *ENCODINGS)
-    encoding = left.selectbox("Encoding", options, key=f"import-encoding {scope}", help=found["encoding"])
-    if encoding != RECOGNISED:
-        said["encoding"] = encoding
+    with left:
+        said = _draw_encoding(scope, reading)
     if found["reader"] in ("csv", "tsv"):
-        header = {RECOGNISED: None, "names the columns": True, "is a row": False}
-        first = right.selectbox("The first line", list(header), key=f"import-header {scope}")
-        if header[first] is not None:
-            said["has_header"] = header[first]
-    if st.session_state.get(f"import-reading {scope}", {}) != said:
+        start = list(HEADER.values()).index(reading.get("has_header"))
+        first = right.selectbox("The first line", list(HEADER), index=start, key=f"import-header {scope}")
+        said.pop("has_header", None)
+        if HEADER[first] is not None:
+            said["has_header"] = HEADER[first]
+    _read_as(scope, reading, said)
+    return said
+
+
+def _draw_encoding(scope: str, reading: dict[str, Any]) -> dict[str, Any]:
+    """What `reading` becomes by the chosen encoding; also where the present one can't read the file."""
+    options = (RECOGNISED, *ENCODINGS)
+    start = options.index(reading.get("encoding", RECOGNISED))
+    encoding = st.selectbox("Encoding", options, index=start, key=f"import-encoding {scope}")
+    rest = {name: value for name, value in reading.items() if name != "encoding"}
+    return rest if encoding == RECOGNISED else {**rest, "encoding": encoding}
+
+
+def _read_as(scope: str, reading: dict[str, Any], said: dict[str, Any]) -> None:
+    """Begin again where something else was chosen."""
+    if said != reading:
         st.session_state[f"import-reading {scope}"] = said
         st.rerun()
-    return said
 
 
 def _draw_mapping(found: dict[str, Any], scope: str) -> tuple[str, dict[str, str], str]:

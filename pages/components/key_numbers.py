@@ -19,20 +19,29 @@ def draw_key_numbers(verdict: dict[str, Any]) -> None:
     base, tuned, gain = verdict["base"], verdict["tuned"], verdict["gain"]
     accuracy = verdict.get("accuracy_gain")
     shares = [None if m["token_accuracy"] is None else 100 * m["token_accuracy"] for m in (base, tuned)]
-    points = f"{wording.estimate(accuracy, scale=100)} points" if accuracy else None
+    points = _points_delta(accuracy)
     with st.grid(4, min_column_width=190):
         _change("Held-out loss", base["loss"], tuned["loss"], 3, _loss_delta(gain), _sign(gain))
         ratio = _perplexity_delta(gain)
         _change("Perplexity", base["perplexity"], tuned["perplexity"], 2, ratio, _sign(gain))
         _change("Token accuracy, %", shares[0], shares[1], 1, points, _sign(accuracy), rises=True)
         _overfitting(verdict["overfitting"])
-    split = "test rows, which only the verdict sees"
-    if gain and gain["split"] != "test":
-        split = "validation rows"
-    st.caption(
-        f"Base → tuned on {tuned['n']:,} {split}, with {tuned['tokens']:,} trained tokens; 95% intervals of "
-        "the change by paired bootstrap over rows."
-    )
+    st.caption(basis(verdict))
+
+
+def basis(verdict: dict[str, Any]) -> str:
+    """The rows and tokens that the numbers rest on, and their intervals where there are any.
+
+    Without a gain nobody can tell which split was judged; the rows are then called held-out ones.
+    """
+    tuned, gain = verdict["tuned"], verdict["gain"]
+    noun, sees = "held-out row", ""
+    if gain:
+        noun, sees = f"{gain['split']} row", ", seen only by the verdict" if gain["split"] == "test" else ""
+    tokens = phrasing.plural(tuned["tokens"], "trained token")
+    said = f"Base → tuned on {phrasing.plural(tuned['n'], noun)}{sees}, with {tokens}"
+    known = [part for part in (gain, verdict.get("accuracy_gain")) if part and part["low"] is not None]
+    return f"{said}; 95% intervals of the change by paired bootstrap over rows." if known else f"{said}."
 
 
 def _overfitting(shape: dict[str, Any]) -> None:
@@ -81,6 +90,14 @@ def _loss_delta(gain: dict[str, Any] | None) -> str | None:
     known = low is not None and high is not None
     bounds = {"low": -high if known else None, "high": -low if known else None}
     return wording.estimate({"value": -gain["value"], **bounds})
+
+
+def _points_delta(change: dict[str, Any] | None) -> str | None:
+    """The change of the share of right tokens, in percentage points."""
+    if not change:
+        return None
+    value, bracket, bounds = wording.estimate(change, scale=100).partition(" (")
+    return f"{value} points{bracket}{bounds}" if change["low"] is None else f"{value}{bracket}{bounds} points"
 
 
 def _perplexity_delta(gain: dict[str, Any] | None) -> str | None:

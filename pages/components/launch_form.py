@@ -11,6 +11,7 @@ from typing import Any
 
 import streamlit as st
 
+from engine.diagnostics.phrasing import plural
 from pages.components import config_fields as fields
 from pages.components import quantities, reads
 from pages.components.launch_yaml import forget_yaml
@@ -168,7 +169,7 @@ def _dataset(notes: Notes) -> None:
         return
     st.selectbox("Data set", options, key=fields.key("dataset"), persist_state="session")
     if chosen in rows:
-        st.caption(f"{rows[chosen]:,} rows")
+        st.caption(plural(rows[chosen], "row"))
     else:
         fields.draw_notes("dataset", {"dataset": [("error", f"There is no data set named {chosen}.")]})
     fields.draw_notes("dataset", notes)

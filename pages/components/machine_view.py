@@ -34,11 +34,12 @@ def machine_meters(machine: dict[str, Any]) -> str:
 
 
 def _gpu(gpu: dict[str, Any]) -> str:
-    used, total = gpu["memory_used_gib"], gpu["memory_total_gib"]
+    """One GPU; what its driver does not report is said to be so, never shown as 0."""
+    used, total, busy = gpu["memory_used_gib"], gpu["memory_total_gib"], gpu["utilization_percent"]
+    label = f"GPU {gpu['index']}: {gpu['name']}"
+    use = "use not reported" if busy is None else f"{busy:.0f}% busy"
     heat = f", {gpu['temperature_c']:.0f} °C" if gpu.get("temperature_c") is not None else ""
-    return figures.meter(
-        f"GPU {gpu['index']}: {gpu['name']}",
-        f"{gpu['utilization_percent'] or 0:.0f}% busy",
-        used / total if total else 1.0,
-        f"{quantities.gib(used)} of {quantities.gib(total)}{heat}",
-    )
+    if used is None or not total:
+        size = f" (of {quantities.gib(total)})" if total else ""
+        return figures.fact(label, use, f"memory not reported{size}{heat}")
+    return figures.meter(label, use, used / total, f"{quantities.gib(used)} of {quantities.gib(total)}{heat}")

@@ -36,7 +36,7 @@ def _line(job: dict[str, Any]) -> None:
         stopping = bool(job.get("cancel_requested_at"))
         label = "Stopping" if stopping else "Cancel"
         if st.button(label, key=f"cancel-{job_id}", icon=":material/stop_circle:", disabled=stopping):
-            act("cancel", {"job": job_id}, f"{job['title']} is being cancelled.")
+            act("cancel", {"job": job_id}, f"{plain(job['title'])} is being cancelled.")
             st.rerun()
 
 

@@ -91,7 +91,7 @@ def show_cost(answer: dict[str, Any]) -> None:
 def _time(answer: dict[str, Any]) -> str:
     time = answer["time"]
     between = quantities.span_between(time["low_seconds"], time["high_seconds"])
-    return figures.fact("Time", between, time["basis"])
+    return figures.fact("Time", between, "from this machine's measured speed", time["basis"])
 
 
 def _memory(answer: dict[str, Any]) -> str:

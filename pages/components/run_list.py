@@ -86,7 +86,10 @@ def _loss(run: dict[str, Any]) -> str:
 
 def _gain(run: dict[str, Any]) -> str:
     """The gain with its interval where there is a verdict, else the change on the validation rows."""
-    gain = (run.get("verdict") or {}).get("gain")
+    verdict = run.get("verdict") or {}
+    gain = verdict.get("gain")
+    if verdict and not gain:
+        return f"<b style='{INKS['worse']}'>broken</b><small>loss is not a number</small>"
     if gain:
         value, low, high = gain["value"], gain["low"], gain["high"]
         word, kind = "can't tell,", ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from engine.diagnostics.phrasing import plural
 from pages.components import quantities, reads, wording
 from pages.components.chips import chip_link, gain_text, status_badge
 
@@ -41,4 +42,4 @@ def choose_run() -> None:
             elif run["best_eval_loss"] is not None:
                 change = wording.transition(run["base_eval_loss"], run["best_eval_loss"])
                 st.markdown(f"validation loss {change}", width="content")
-    st.caption(f"{len(found)} of {matching:,} runs, newest first.")
+    st.caption(f"{len(found)} of {plural(matching, 'run')}, newest first.")

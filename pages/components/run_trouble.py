@@ -24,7 +24,9 @@ def draw_trouble(run: dict[str, Any]) -> None:
     elif status == "failed":
         _failure(run["error"] or {})
     elif status == "lost":
-        st.warning(f"{LOST} **Resume** goes on from there.", icon=":material/link_off:")
+        error = run["error"] or {}
+        st.warning(lost_words(error), icon=":material/link_off:")
+        _traceback(error, "The last it wrote")
     elif status == "cancelled":
         st.info("It was cancelled. **Resume** goes on from its last checkpoint.", icon=":material/cancel:")
 
@@ -33,8 +35,20 @@ def _failure(error: dict[str, Any]) -> None:
     message = error.get("message") or "It failed and left no reason; the log may tell."
     fix = f"  \n{plain(error['fix'])}" if error.get("fix") else ""
     st.error(f"**{plain(message)}**{fix}", icon=":material/error:")
+    _traceback(error, "Traceback")
+
+
+def lost_words(error: dict[str, Any]) -> str:
+    """What the engine found out about the process that is gone, as Markdown; else what is always true."""
+    if not error.get("message"):
+        return f"{LOST} **Resume** goes on from there."
+    fix = plain(error["fix"]) if error.get("fix") else "**Resume** goes on from its last checkpoint."
+    return f"**{plain(error['message'])}**  \n{fix}"
+
+
+def _traceback(error: dict[str, Any], title: str) -> None:
     if error.get("traceback"):
-        with st.expander("Traceback", icon=":material/bug_report:"):
+        with st.expander(title, icon=":material/bug_report:"):
             st.code(error["traceback"], language="python", height=360)
 
 

@@ -94,7 +94,8 @@ def estimate(interval: dict[str, Any] | None, *, scale: float = 1, sign: bool = 
         return "–"
     low, high = interval["low"], interval["high"]
     if low is None or high is None:
-        return signed(scale * interval["value"], 2) if sign else number(scale * interval["value"], 2)
+        value = signed(scale * interval["value"], 2) if sign else number(scale * interval["value"], 2)
+        return f"{value} ({phrasing.interval(low, high)})"
     places = phrasing.decimals(scale * low, scale * high)
     value = signed(scale * interval["value"], places) if sign else number(scale * interval["value"], places)
     return f"{value} ({phrasing.interval(scale * low, scale * high, places)})"

@@ -102,6 +102,20 @@ def test_a_corrected_mapping_is_shown_as_it_will_be_read(
     assert [text.value for text in at.text][:2] == ["Hello 0", "Hallo 0"]
 
 
+def test_a_wrong_encoding_can_be_chosen_again(little_home: Home, open_page: Open, tmp_path: Path) -> None:
+    file = tmp_path / "latin.jsonl"
+    lines = [f'{{"question": "Gr\u00fc\u00dfe {i}", "answer": "Hallo {i}"}}' for i in range(61)]
+    file.write_bytes("\n".join(lines).encode("latin-1"))
+    at = _inspect(open_page, little_home, file)
+    _named(at.selectbox, "Encoding").set_value("utf-16").run()
+    assert at.error
+    assert _named(at.selectbox, "Encoding").value == "utf-16"
+    _named(at.selectbox, "Encoding").set_value("latin-1").run()
+    assert not at.error
+    assert _named(at.selectbox, "Encoding").value == "latin-1"
+    assert at.text[0].value == "Gr\u00fc\u00dfe 0"
+
+
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [

@@ -175,7 +175,7 @@ def test_a_run_that_is_not_there_and_none_at_all(engine: StillEngine, open_page:
     assert at.title[0].value == "Which run?"
     assert "10 of 10 runs" in everything_said(at)
     at.text_input(key="run-search").set_value("another seed").run()
-    assert "1 of 1 runs" in everything_said(at)
+    assert "1 of 1 run," in everything_said(at)
 
 
 def test_a_store_without_runs_shows_the_way_to_the_first(tmp_path: Any, open_page: Open) -> None:

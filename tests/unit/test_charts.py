@@ -134,11 +134,20 @@ def test_names_are_text_and_not_markup() -> None:
 def test_intervals_are_drawn_against_zero() -> None:
     rows = [Estimate("first", 0.8, 0.7, 0.95, "#000"), Estimate("second", 0.1, None, None, "#111")]
     figure = interval_chart(rows, "Gain")
-    first, second = figure.data[1], figure.data[0]
+    first, second = figure.data
     assert first.error_x.array == pytest.approx((0.15,))
     assert first.error_x.arrayminus == pytest.approx((0.1,))
     assert second.error_x.array == (0.0,)
     assert figure.layout.shapes[0].x0 == 0
+
+
+def test_intervals_of_equal_or_numeric_names_keep_their_places() -> None:
+    rows = [Estimate(name, 0.1, 0.0, 0.2, "#000") for name in ("0.001", "same", "same")]
+    figure = interval_chart(rows, "Gain")
+    assert [trace.y for trace in figure.data] == [(0,), (1,), (2,)]
+    assert figure.layout.yaxis.ticktext == ("0.001", "same", "same")
+    assert figure.layout.yaxis.tickvals == (0, 1, 2)
+    assert figure.layout.yaxis.range == (2.5, -0.5)  # the first at the top
 
 
 # -- colours ----------------------------------------------------------------------------------------

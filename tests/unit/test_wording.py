@@ -53,7 +53,9 @@ def test_estimates_carry_their_interval() -> None:
         wording.estimate({"value": 0.05, "low": 0.045, "high": 0.055, "n": 9}, scale=100)
         == "+5.0 (4.5 to 5.5)"
     )
-    assert wording.estimate({"value": 0.5, "low": None, "high": None, "n": 1}) == "+0.50"
+    assert (
+        wording.estimate({"value": 0.5, "low": None, "high": None, "n": 1}) == "+0.50 (no interval: one row)"
+    )
     assert wording.estimate(None) == "–"
 
 
@@ -110,3 +112,23 @@ def test_suggested_settings_are_round() -> None:
     assert phrasing.significant(0) == 0
     assert phrasing.plural(1, "row") == "1 row"
     assert phrasing.plural(1200, "row") == "1,200 rows"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (6.7e-5, "0.000067"),
+        (3e-4, "0.0003"),
+        (1e-5, "0.00001"),
+        (6.7e-6, "6.7e-06"),
+        (0.6, "0.6"),
+        (3.0, "3"),
+    ],
+)
+def test_settings_are_written_out(value: float, text: str) -> None:
+    assert phrasing.setting(value) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(1234.6, "1,235"), (12.34, "12.3"), (2.718, "2.72")])
+def test_perplexities_have_the_digits_of_their_size(value: float, text: str) -> None:
+    assert phrasing.perplexity(value) == text

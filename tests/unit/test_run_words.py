@@ -1,0 +1,81 @@
+"""What screens say of runs and machines at the edges: one row, broken models, figures that are missing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pages.components import (
+    compare_evidence,
+    compare_tables,
+    key_numbers,
+    machine_view,
+    run_list,
+    run_trouble,
+)
+
+MODEL = {"loss": 1.0, "perplexity": 2.7, "token_accuracy": 0.5, "n": 200, "tokens": 900}
+GAIN = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 200, "split": "test"}
+GPU = {"index": 0, "name": "G", "memory_used_gib": 4.0, "memory_total_gib": 8.0, "utilization_percent": 30}
+
+
+def run(name: str, number: int, verdict: dict[str, Any] | None, **config: Any) -> dict[str, Any]:
+    fields = {"run_id": f"r{number}", "name": name, "number": number, "verdict": verdict, "config": config}
+    return {**fields, "data_fingerprint": "f"}
+
+
+def verdict(gain: dict[str, Any] | None, **tuned: Any) -> dict[str, Any]:
+    return {"base": MODEL, "tuned": MODEL | tuned, "gain": gain, "accuracy_gain": None}
+
+
+def test_numbers_rest_on_the_rows_that_were_judged() -> None:
+    said = key_numbers.basis(verdict(GAIN))
+    assert said.startswith(
+        "Base → tuned on 200 test rows, seen only by the verdict, with 900 trained tokens;"
+    )
+    assert "95% intervals" in said
+    assert "200 validation rows, with" in key_numbers.basis(verdict(GAIN | {"split": "validation"}))
+    one = key_numbers.basis(verdict(GAIN | {"low": None, "high": None}, n=1, tokens=1))
+    assert one == "Base → tuned on 1 test row, seen only by the verdict, with 1 trained token."
+    assert "200 held-out rows, with" in key_numbers.basis(verdict(None))
+
+
+def test_one_row_has_no_interval_in_the_numbers() -> None:
+    change = {"value": 0.05, "low": None, "high": None}
+    assert key_numbers._points_delta(change) == "+5.00 points (no interval: one row)"
+    assert key_numbers._points_delta({"value": 0.05, "low": 0.04, "high": 0.06}) == "+5.0 (4.0 to 6.0) points"
+
+
+def test_a_broken_run_has_no_gain_to_compare() -> None:
+    broken, judged, going = run("b", 1, verdict(None)), run("j", 2, verdict(GAIN)), run("g", 3, None)
+    assert "broken" in run_list._gain(broken)
+    assert "loss is not a number" in run_list._gain(broken)
+    said = compare_evidence.without_gain([broken, judged, going])
+    assert said == ["b has no gain to compare: its loss is not a number.", "2 of 3 runs have a verdict."]
+    assert compare_evidence.without_gain([judged]) == []
+
+
+def test_a_lost_run_says_what_the_engine_found() -> None:
+    said = run_trouble.lost_words({"message": "It was killed by SIGKILL_9.", "fix": "Resume it."})
+    assert said == "**It was killed by SIGKILL\\_9.**  \nResume it."
+    assert run_trouble.lost_words({}).startswith(run_trouble.LOST)
+
+
+def test_settings_of_one_run_are_all_shown_and_no_name_takes_the_first_column() -> None:
+    first, second = run("Setting", 1, None, seed=1), run("b", 2, None, seed=2)
+    assert compare_tables.settings([first])[0] == {"Setting": "seed", "Setting #1": "1"}
+    assert compare_tables.settings([first, second]) == [{"Setting": "seed", "Setting #1": "1", "b": "2"}]
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [
+        ({}, "30% busy"),
+        ({"utilization_percent": None}, "use not reported"),
+        ({"memory_used_gib": None}, "memory not reported (of 8.0 GiB)"),
+        ({"memory_used_gib": None, "memory_total_gib": None}, "memory not reported"),
+    ],
+)
+def test_what_a_gpu_does_not_report_is_said(missing: dict[str, None], said: str) -> None:
+    assert said in machine_view._gpu(GPU | missing)
