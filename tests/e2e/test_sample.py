@@ -40,7 +40,7 @@ def test_the_sample_experiment_from_the_empty_page_to_its_verdict(app: App, page
     # The worker is killed too: the run is lost, says so, and goes on from its checkpoint.
     wait_until(lambda: any((app.home / "jobs" / run_id / "checkpoints").glob("*")), 180, "a checkpoint")
     worker.kill()
-    expect(page.get_by_text("is gone and left no result").first).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("Its worker").first).to_be_visible(timeout=60_000)
     page.get_by_role("button", name="Resume").click()
 
     # The verdict: a gain that is told from noise.
