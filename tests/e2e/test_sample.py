@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 import time
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.e2e.conftest import App
+
+pytestmark = pytest.mark.timeout(1500)  # a whole training run, on whatever machine this is
 
 
 def wait_until(condition, seconds: float, what: str) -> None:

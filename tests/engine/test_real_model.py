@@ -19,7 +19,7 @@ from store.errors import ModelError
 from store.home import Home
 from tests.tiny import make_job, write_rows
 
-pytestmark = pytest.mark.model
+pytestmark = [pytest.mark.model, pytest.mark.timeout(900)]  # minutes where the machine is busy
 
 MODULES = (
     "os.path",
