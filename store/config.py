@@ -220,6 +220,6 @@ def sample_experiment() -> TrainConfig:
         dataset=SAMPLE_DATASET,
         max_train_rows=600,
         max_eval_rows=100,
-        num_train_epochs=2,
+        num_train_epochs=1,
         learning_rate=2e-4,
     )
