@@ -6,7 +6,8 @@ Python's json module writes them, and kept.
     {"type": "status",   "at", "status"}                    preparing | training | evaluating
     {"type": "progress", "at", "done", "total", "unit", "message", "eta_seconds"}
     {"type": "metrics",  "at", "step", "values": {name: number}}
-    {"type": "rewind",   "at", "step"}                      metrics after this step are void (a resume)
+    {"type": "rewind",   "at", "step", "prefix"}            metrics after this step are void (a resume);
+                                                            with a prefix, those alone whose name has it
     {"type": "facts",    "at", "facts": {...}}              merged into run.facts
     {"type": "alert",    "at", "level", "message"}          info | warning
 """

@@ -76,8 +76,8 @@ def ingest_many(database: Database, batches: Iterable[Batch]) -> list[dict[str, 
             reports.append(_apply(batch, jobs.get(batch.job_id), points, changes))
         if changes:
             _write(tx, changes)
-        for run_id, step in points.rewinds.items():
-            metrics.rewind(tx, run_id, step)
+        for run_id, prefix, step in points.rewinds:
+            metrics.rewind(tx, run_id, step, prefix)
         if points:
             metrics.add(tx, points.table())
     return reports

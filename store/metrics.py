@@ -80,9 +80,12 @@ def add(tx: Transaction, points: pa.Table) -> None:
         tx.execute(_UPSERT)
 
 
-def rewind(tx: Transaction, run_id: str, step: int) -> int:
-    """Void the points of a run after `step` and make its summaries anew; the number of points voided."""
-    removed = tx.execute("DELETE FROM metric WHERE run_id = ? AND step > ?", [run_id, step])
+def rewind(tx: Transaction, run_id: str, step: int, prefix: str = "") -> int:
+    """Void the points of a run after `step` whose name begins with `prefix` and make its summaries anew;
+    the number of points voided."""
+    removed = tx.execute(
+        "DELETE FROM metric WHERE run_id = ? AND step > ? AND starts_with(name, ?)", [run_id, step, prefix]
+    )
     tx.execute("DELETE FROM metric_summary WHERE run_id = ?", [run_id])
     left = "(SELECT *, rowid AS ordinal FROM metric WHERE run_id = ?)"  # rowid: order of arrival
     tx.execute(_UPSERT.replace("FROM points", f"FROM {left}"), [run_id])

@@ -48,7 +48,7 @@ class JobPoints:
         self._ats: array[float] = array("d")
         self._sizes: array[int] = array("q")
         self.malformed = 0
-        self.rewound_to: int | None = None
+        self.rewinds: dict[str, int] = {}  # prefix of names -> step after which the store's points are void
 
     def __len__(self) -> int:
         return len(self._values)
@@ -75,17 +75,18 @@ class JobPoints:
         self._sizes.append(len(codes))
 
     def rewind(self, event: dict[str, Any]) -> None:
-        """Void the points after a step: those gathered here at once, those in the store by `rewound_to`."""
-        step = event.get("step")
-        if not (type(step) is int and -1 <= step < END_OF_STEPS):  # -1: every point is void
-            self.malformed += 1
+        """Void the points after a step: those gathered here at once, those in the store by `rewinds`."""
+        step, prefix = event.get("step"), event.get("prefix", "")
+        if not (type(step) is int and -1 <= step < END_OF_STEPS and type(prefix) is str):
+            self.malformed += 1  # a step of -1 is fine: every point is void
             return
-        self.rewound_to = step if self.rewound_to is None else min(step, self.rewound_to)
-        events = np.asarray(self._steps) <= step
-        points = np.repeat(events, self._sizes)
-        self._names, self._values = _kept(self._names, points), _kept(self._values, points)
-        self._steps, self._ats = _kept(self._steps, events), _kept(self._ats, events)
-        self._sizes = _kept(self._sizes, events)
+        self.rewinds[prefix] = min(step, self.rewinds.get(prefix, step))
+        sizes = np.asarray(self._sizes)
+        events = np.repeat(np.arange(len(sizes)), sizes)
+        named = [code for name, code in self._codes.items() if name.startswith(prefix)]
+        kept = (np.asarray(self._steps)[events] <= step) | ~np.isin(np.asarray(self._names), named)
+        self._names, self._values = _kept(self._names, kept), _kept(self._values, kept)
+        self._sizes = array("q", np.bincount(events[kept], minlength=len(sizes)).astype(np.int64).tobytes())
 
     def columns(self) -> dict[str, np.ndarray]:
         """name (codes), step, value, at (seconds): one entry a point."""
@@ -127,9 +128,11 @@ class Points:
         return self._jobs.setdefault(job_id, JobPoints(self._codes))
 
     @property
-    def rewinds(self) -> dict[str, int]:
-        """Of each run that was rewound, the step after which the points in the store are void."""
-        return {job_id: job.rewound_to for job_id, job in self._jobs.items() if job.rewound_to is not None}
+    def rewinds(self) -> list[tuple[str, str, int]]:
+        """(run, prefix, step): void are the run's points in the store with this prefix after this step."""
+        return [
+            (run, prefix, step) for run, job in self._jobs.items() for prefix, step in job.rewinds.items()
+        ]
 
     def __bool__(self) -> bool:
         return any(len(job) for job in self._jobs.values())

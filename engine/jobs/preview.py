@@ -157,7 +157,7 @@ class _Measured:
         """The estimate for the whole run, evaluations and answers included."""
         config = self.config
         epochs = self.steps / per_epoch
-        validations = len(evaluation_steps(self.steps, config.evaluations))
+        validations = 1 + len(evaluation_steps(self.steps, config.evaluations))  # the base model's first
         validation, test = self._epoch("validation"), self._epoch("test")
         held_out = test if self.rows["test"] else validation
         work = estimate.Work(

@@ -61,5 +61,5 @@ class State:
 
 
 def evaluation_steps(steps: int, evaluations: int) -> set[int]:
-    """0 (the base model), and `evaluations` steps evenly spaced of which the last is the last."""
-    return {0} | {max(1, round(steps * k / evaluations)) for k in range(1, evaluations + 1)}
+    """`evaluations` steps evenly spaced, of which the last is the last."""
+    return {max(1, round(steps * k / evaluations)) for k in range(1, evaluations + 1)}

@@ -1,11 +1,13 @@
 """The training loop, the same for every method.
 
-    validate the base model → [steps → validate → checkpoint] … → best weights restored
+    [steps → validate → checkpoint] … → best weights restored
 
-A step is one effective batch: the summed loss of its micro-batches over the number of its trained tokens,
-as transformers and TRL compute it. The loop can be cut anywhere: a checkpoint holds a completed step, the
-order of batches is a function of (seed, epoch), random states are those of the step's end, so that a run
-resumed from it continues bit for bit as if nothing had happened (on one CPU).
+The base model is validated too, as step 0: for full fine-tuning before the first step, for an adapter, whose
+base stays in reach, right after it, so that nobody waits for the first loss. A step is one effective batch:
+the summed loss of its micro-batches over the number of its trained tokens, as transformers and TRL compute
+it. The loop can be cut anywhere: a checkpoint holds a completed step, the order of batches is a function of
+(seed, epoch), random states are those of the step's end, so that a run resumed from it continues bit for bit
+as if nothing had happened (on one CPU).
 """
 
 from __future__ import annotations
@@ -45,6 +47,7 @@ class Training:
         self.job, self.config, self.train, self.validation = job, config, train, validation
         self.device = torch.device(job.device)
         self.steps = total_steps(config, len(train))
+        self.adapter = METHODS[config.method].adapter
         self.evaluation_steps = evaluation_steps(self.steps, config.evaluations)
         self.accelerator = Accelerator(cpu=self.device.type == "cpu")
         self.model = self.accelerator.prepare_model(model)
@@ -53,7 +56,9 @@ class Training:
         self.schedule = make_schedule(self.optimizer, config, self.steps)
         self.state = State()
         self.validations = Validations(job.dir.validations)
-        self.clock = Clock(self.steps, self.evaluation_steps)
+        self.clock = Clock(
+            self.steps, self.evaluation_steps, len(validation) / math.prod(batch_shape(config))
+        )
         self.random = checkpoint.random_states()
         self.saved_at, self.save_seconds = time.monotonic(), 0.0
 
@@ -64,10 +69,13 @@ class Training:
         """
         try:
             self.resume()
-            self.validate_if_due()
             self.job.status("training")
+            if self.state.step or not self.adapter:  # a full first step changes the base model itself
+                self.validate_base_if_due()
+            self.validate_if_due()  # of the checkpoint's step
             for rows in self.remaining_steps():
                 self.one_step(rows)
+                self.validate_base_if_due()
                 self.validate_if_due()
                 if self.state.reason:
                     break
@@ -92,10 +100,14 @@ class Training:
         if found is None:
             self.job.emit("rewind", step=-1)
             self.job.alert("There was no checkpoint: training starts from the beginning.", "info")
+            self.report_best()
             return
         tensors, document = found
         self.state = State.from_dict(document["state"])
         self.job.emit("rewind", step=self.state.step)
+        validated = max((step for step, _ in self.state.validations), default=-1)
+        self.job.emit("rewind", step=validated, prefix="eval/")  # measured after the checkpoint was written
+        self.report_best()
         prefix = "weights."
         self.masters.load({n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)})
         checkpoint.load_optimizer_state(self.optimizer, tensors, document["optimizer"])
@@ -191,22 +203,37 @@ class Training:
         if self.clock.due():
             self.job.progress(state.step, self.steps, "steps", "Training", self.clock.eta(state.step))
 
+    def validate_base_if_due(self) -> None:
+        """Evaluate the validation rows under the base model, once, as step 0."""
+        if self.state.validated(0):
+            return
+        with base_weights(self.model) if self.adapter else nullcontext():
+            self.validate(0, "Evaluating the base model")
+
     def validate_if_due(self) -> None:
-        """Evaluate the validation rows where this step asks for it; at step 0 under the base model."""
+        """Evaluate the validation rows where this step asks for it, and keep the weights that are best."""
         step = self.state.step
         if step not in self.evaluation_steps or self.state.validated(step):
             return
-        started = time.perf_counter()
-        adapter = METHODS[self.config.method].adapter
-        with base_weights(self.model) if step == 0 and adapter else nullcontext():
-            losses = self.measure(self.validation, "Evaluating the base model" if step == 0 else "Evaluating")
-        self.job.metrics(step, losses.metrics)
-        self.validations.add(step, losses)
-        if self.state.record(step, losses.loss, self.config):
+        if self.validate(step, "Evaluating"):
             weights = {name: p.detach() for name, p in trainable(self.model)}
             checkpoint.save_best(self.job.dir.checkpoints, step, weights)
+            self.report_best()
+        self.save_if_due(evaluated=True)
+
+    def validate(self, step: int, message: str) -> bool:
+        """Measure the validation rows under the present weights, as of `step`; whether it is the best."""
+        started = time.perf_counter()
+        losses = self.measure(self.validation, message)
+        self.job.metrics(step, losses.metrics)
+        self.validations.add(step, losses)
         self.clock.evaluated(time.perf_counter() - started)
-        self.save_if_due(evaluated=step > 0)
+        return self.state.record(step, losses.loss, self.config)
+
+    def report_best(self) -> None:
+        """Write down the best validation of the trained steps: the base model's is not among them."""
+        best = self.state.best_step
+        self.job.facts(best_step=best, best_eval_loss=None if best is None else self.state.best_loss)
 
     def measure(self, rows: Rows, message: str) -> RowLosses:
         """Losses of `rows` under the present weights, with progress."""

@@ -77,9 +77,10 @@ def _what(run: dict[str, Any]) -> str:
 
 
 def _loss(run: dict[str, Any]) -> str:
-    if run["best_eval_loss"] is None:
-        return "<small>no validation yet</small>"
     base = run["base_eval_loss"]
+    if run["best_eval_loss"] is None:
+        waiting = "no validation yet" if base is None else f"base model {phrasing.number(base, 3)}"
+        return f"<small>{waiting}</small>"
     start = f"<small>from {phrasing.number(base, 3)}</small>" if base is not None else ""
     return f"<b>{phrasing.number(run['best_eval_loss'], 3)}</b>{start}"
 
@@ -103,7 +104,7 @@ def _gain(run: dict[str, Any]) -> str:
             f"<b style='{INKS[kind]}'>{word} {phrasing.number(value, places)}</b>"
             f"<small>{phrasing.interval(low, high, places)}, n {gain['n']:,}</small>"
         )
-    if run["best_eval_loss"] is None or run["base_eval_loss"] is None or not run["best_step"]:
+    if run["best_eval_loss"] is None or run["base_eval_loss"] is None:
         return ""
     change = run["best_eval_loss"] - run["base_eval_loss"]
     kind = "better" if change < 0 else "worse"

@@ -58,8 +58,8 @@ def _progress(run: dict[str, Any]) -> None:
 
 
 def _live_validation(best: float | None, base: float | None, step: int | None) -> None:
-    if best is None or base is None or not step:
-        st.metric("Validation loss", wording.number(best if best is not None else base))
+    if best is None or base is None or step is None:
+        st.metric("Validation loss of the base model", wording.number(base))
         return
     better = best < base
     st.metric(
@@ -79,17 +79,17 @@ def _losses(run: dict[str, Any]) -> None:
             st.caption("The curves begin with the first numbers.")
         return
     shape = (run["verdict"] or {}).get("overfitting") or {}
-    first = run_reads.summaries(run_id).get("eval/loss") or {}
     figure = charts.loss_chart(
         train,
         validation,
-        base_level=run["base_eval_loss"] if first.get("first_step") == 0 else None,
+        base_level=run["base_eval_loss"],
         best_step=run["best_step"],
         since_step=shape.get("since_step"),
         last_step=shape.get("last_step"),
     )
-    best = wording.number(run["best_eval_loss"])
-    alt = f"Training and validation loss by step; best validation loss {best}"
+    alt = (
+        f"Training and validation loss by step; best validation loss {wording.number(run['best_eval_loss'])}"
+    )
     st.plotly_chart(figure, key="loss-chart", config=PLOT, alt=alt)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from engine.jobs import train
 from engine.tuning import memory
 from store.errors import ConfigError, DataError, TunebenchError
 from store.home import Home
+from store.points import Points
 from tests.tiny import conversations, make_job, write_model, write_rows
 
 QUICK = {
@@ -48,9 +50,9 @@ def home(tmp_path: Path) -> Home:
     return home
 
 
-def events(job: Job, kind: str) -> list[dict[str, Any]]:
+def events(job: Job, *kinds: str) -> list[dict[str, Any]]:
     lines = job.dir.events.read_text().splitlines()
-    return [event for event in map(json.loads, lines) if event["type"] == kind]
+    return [event for event in map(json.loads, lines) if event["type"] in kinds]
 
 
 def series(job: Job, name: str) -> list[tuple[int, float]]:
@@ -180,6 +182,46 @@ def test_a_resume_without_a_checkpoint_starts_over(home: Home) -> None:
     train.run(job)
     assert events(job, "rewind") == [{"type": "rewind", "at": events(job, "rewind")[0]["at"], "step": -1}]
     assert series(job, "eval/loss")[0][0] == 0
+
+
+def test_the_first_loss_of_an_adapter_does_not_wait_for_the_base_model(home: Home) -> None:
+    """The base model's own validation comes second, and is that of a model that was not trained yet."""
+    order = {}
+    for method in ("lora", "full"):
+        job = make_job(home, method, **QUICK | {"method": method, "learning_rate": 1e-2})
+        train.run(job)
+        order[method] = [("train/loss" in e["values"], e["step"]) for e in events(job, "metrics")][:3]
+    assert order == {
+        "lora": [(True, 1), (False, 0), (True, 2)],
+        "full": [(False, 0), (True, 1), (True, 2)],
+    }
+    base = [dict(series(make_job(home, method, **QUICK), "eval/loss"))[0] for method in ("lora", "full")]
+    assert base[0] == pytest.approx(base[1], abs=1e-6)
+
+
+def test_a_validation_after_the_last_checkpoint_is_measured_once(home: Home) -> None:
+    """Killed between the validation of a step and the checkpoint that would hold it."""
+    fields = QUICK | {"max_steps": 4, "evaluations": 2}
+    job = make_job(home, "run", **fields)
+    cancel_when(job, lambda e: e.get("step") == 2 and "train/loss" in e.get("values", {}))
+    with pytest.raises(Cancelled):
+        train.run(job)  # leaves a checkpoint of step 2 from before its validation
+    kept = job.dir.path.parent / "kept"
+    shutil.copytree(job.dir.checkpoints, kept)
+    train.run(make_job(home, "run", resume=True, **fields))
+    shutil.rmtree(job.dir.checkpoints)
+    shutil.copytree(kept, job.dir.checkpoints)
+    resumed = make_job(home, "run", resume=True, **fields)
+    train.run(resumed)
+    voids = [(e["step"], e.get("prefix")) for e in events(resumed, "rewind")]
+    assert voids == [(2, None), (0, "eval/")] * 2
+    points = Points()
+    for event in events(resumed, "metrics", "rewind"):
+        (points.of("run").add if event["type"] == "metrics" else points.of("run").rewind)(event)
+    table = points.table()
+    seen = list(zip(table["name"].to_pylist(), table["step"].to_pylist(), strict=True))
+    assert len(seen) == len(set(seen))
+    assert [step for name, step in seen if name == "eval/loss"] == [0, 2, 4]
 
 
 def test_a_loss_that_is_not_a_number_stops_with_the_step(home: Home, monkeypatch: Any) -> None:

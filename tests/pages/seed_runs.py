@@ -189,6 +189,12 @@ def _curves(tx: Transaction, run_id: str, gain: float, turn: int | None, last: i
             ("train/tokens_seen", step, 512.0 * step),
             ("system/memory_gib", step, 1.0 + 0.4 * (1 - math.exp(-step / 10))),
         ]
+    best = min(range(EVERY, last + 1, EVERY), key=lambda step: loss_at(step, gain, turn))
+    tx.execute(
+        "UPDATE run SET facts = json_merge_patch(facts, json_object('best_step', ?, 'best_eval_loss', ?))"
+        " WHERE run_id = ?",
+        [best, loss_at(best, gain, turn), run_id],
+    )
     for step in range(0, last + 1, EVERY):
         loss = loss_at(step, gain, turn)
         points += [("eval/loss", step, loss), ("eval/perplexity", step, math.exp(loss))]

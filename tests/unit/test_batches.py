@@ -68,7 +68,7 @@ def test_the_longest_rows_come_first_in_an_evaluation() -> None:
 
 @pytest.mark.parametrize(
     ("steps", "evaluations", "expected"),
-    [(100, 4, [0, 25, 50, 75, 100]), (3, 10, [0, 1, 2, 3]), (1, 1, [0, 1]), (7, 2, [0, 4, 7])],
+    [(100, 4, [25, 50, 75, 100]), (3, 10, [1, 2, 3]), (1, 1, [1]), (7, 2, [4, 7])],
 )
 def test_validations_are_evenly_spaced_and_end_the_run(
     steps: int, evaluations: int, expected: list[int]

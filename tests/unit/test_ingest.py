@@ -86,6 +86,7 @@ steps = st.one_of(st.integers(0, 12), st.sampled_from([-1, 2**53, 1.5, None, "3"
 events = st.one_of(
     st.builds(lambda s, v: event("metrics", step=s, values=v), steps, values),
     st.builds(lambda s: event("rewind", step=s), steps),
+    st.builds(lambda s: event("rewind", step=s, prefix="eval/"), steps),
     st.builds(
         lambda s: event("status", status=s),
         st.sampled_from(["preparing", "training", "evaluating", "finished", "nonsense"]),
@@ -209,6 +210,24 @@ def test_rewind_applies_to_what_came_before_it_in_the_store_and_in_the_batch(dat
     curve = metrics.curve(database, job, "x")
     assert curve.column("value").to_pylist() == [0, 1, 2, 30, 40]
     assert metrics.summaries(database, [job])[0]["sum"] == 73
+
+
+def test_a_rewind_with_a_prefix_voids_those_names_alone(database: Database) -> None:
+    """A checkpoint can be older than a validation of its own step: that one will be measured again."""
+    job = new_job(database, "training")
+    stored = [event("metrics", step=s, values={"train/loss": s, "eval/loss": s}) for s in (1, 2, 3)]
+    ingest(database, job, stored, 10)
+    batch = [
+        event("metrics", step=4, values={"eval/loss": 4, "train/loss": 4}),
+        event("rewind", step=3),
+        event("rewind", step=2, prefix="eval/"),
+        event("metrics", step=3, values={"eval/loss": 30}),
+    ]
+    assert ingest(database, job, batch, 20)["torn"] == 0
+    assert metrics.curve(database, job, "train/loss")["value"].to_pylist() == [1, 2, 3]
+    assert metrics.curve(database, job, "eval/loss")["value"].to_pylist() == [1, 2, 30]
+    ingest(database, job, [event("rewind", step=2, prefix=7)], 30)
+    assert metrics.curve(database, job, "eval/loss")["value"].to_pylist() == [1, 2, 30]
 
 
 def test_a_move_that_is_not_allowed_is_told_and_not_made(database: Database) -> None:
