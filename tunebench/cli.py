@@ -10,46 +10,33 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from store import datasets, jobs, runs
+from store import jobs, runs
 from store.client import Client
 from store.config import ImportConfig, TrainConfig
-from store.errors import ConfigError, EngineUnavailable
+from store.errors import ConfigError
 from store.home import Home
 from tunebench import processes, reports
+from tunebench.connection import Json, Wait, change, connect
+from tunebench.data_cli import data
 from tunebench.output import (
     FAILED,
     OK,
     STOPPED,
     errors,
-    plural,
     print_json,
-    print_rows,
     print_table,
     say,
     watch,
 )
 
 cli = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+cli.add_typer(data, name="data")
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else")]
-Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Stay until it has ended")]
 Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Port of the screens")]
-
-
-def connect(start: bool = False) -> Client:
-    """A client of the engine; where none runs it is started if `start`, else EngineUnavailable."""
-    home = Home()
-    client = processes.running_engine(home)
-    if client is None and start:
-        client = processes.start_engine(home)
-        say("Started the engine in the background; `tunebench down` stops it.")
-    if client is None:
-        raise EngineUnavailable(f"No engine runs for {home.path}.", fix="Start it with `tunebench up`.")
-    return client
 
 
 def finish(client: Client, run_id: str, wait: bool, as_json: bool) -> None:
@@ -234,47 +221,37 @@ def show(run: Annotated[str, typer.Argument(help="Id or name")], json: Json = Fa
         finish(client, runs.get_run(client, run)["run_id"], False, json)
 
 
-@cli.command("datasets")
-def datasets_(json: Json = False) -> None:
-    """List data sets."""
-    with errors(json):
-        found = datasets.list_datasets(connect())
-        if json:
-            print_json({"datasets": found})
-            return
-        columns = ["name", "rows", "skipped", "duplicates", "format", "id"]
-        keys = ["name", "row_count", "skipped_count", "duplicate_count", "format", "dataset_id"]
-        print_rows(columns, [[row[key] for key in keys] for row in found], plural(len(found), "data set"))
-
-
-def _change(command: str, body: dict[str, Any], done: str, as_json: bool) -> None:
-    with errors(as_json):
-        answer = connect(start=command == "resume").command(command, body)
-        print_json(answer) if as_json else say(done)
-
-
 @cli.command()
 def cancel(run: str, json: Json = False) -> None:
     """Cancel a run; it leaves a checkpoint from which it can be resumed."""
-    _change("cancel", {"job": run}, f"{run} is being cancelled.", json)
+    change("cancel", {"job": run}, f"{run} is being cancelled.", json)
 
 
 @cli.command()
 def resume(run: str, json: Json = False) -> None:
     """Resume a cancelled, failed or lost run from its last checkpoint."""
-    _change("resume", {"job": run}, f"{run} is queued.", json)
+    change("resume", {"job": run}, f"{run} is queued.", json)
 
 
 @cli.command()
 def delete(run: str, json: Json = False) -> None:
     """Delete a run that has ended, with its metrics and its folder."""
-    _change("delete", {"job": run}, f"{run} is deleted.", json)
+    change("delete", {"job": run}, f"{run} is deleted.", json)
 
 
-@cli.command("delete-dataset")
-def delete_dataset(dataset: str, json: Json = False) -> None:
-    """Delete a data set that no run uses."""
-    _change("delete_dataset", {"dataset": dataset}, f"{dataset} is deleted.", json)
+@cli.command()
+def edit(
+    run: Annotated[str, typer.Argument(help="Id or name")],
+    name: Annotated[str | None, typer.Option(help="Its new name")] = None,
+    notes: Annotated[str | None, typer.Option(help="Its new notes")] = None,
+    json: Json = False,
+) -> None:
+    """Give a run another name or other notes."""
+    body = {"run": run} | {k: v for k, v in (("name", name), ("notes", notes)) if v is not None}
+    with errors(json):
+        if len(body) == 1:
+            raise ConfigError("Nothing was asked to change.", fix="Give --name or --notes.")
+    change("edit_run", body, f"{run} is changed.", json)
 
 
 @cli.command()

@@ -1,4 +1,5 @@
-"""Questions and answers from the machine's own Python: what each function of the standard library does.
+"""Questions and answers from the machine's own Python: what each function of the standard library does,
+and what each property is.
 
 Run as a script (`python -I -S python_docs.py`) it imports the standard library in a process of its own
 and prints one JSON array; nothing that a module does when it is imported reaches the caller. It
@@ -26,6 +27,7 @@ LEFT_OUT = frozenset(
     | {"turtledemo", "winreg"}
 )
 PARTS_LEFT_OUT = frozenset({"__main__", "test", "tests"})
+FUNCTION, PROPERTY = "What does {} do?", "What is {}?"
 SHORTEST, LONGEST = 12, 400  # characters of an answer
 HOMES = {"posixpath": "os.path", "genericpath": "os.path", "posix": "os", "_io": "io"}
 
@@ -56,8 +58,8 @@ def _load(name: str) -> ModuleType | None:
         return None
 
 
-def functions() -> Iterator[tuple[str, str, str]]:
-    """(qualified name, module, docstring) of each public function and method, each object once."""
+def functions() -> Iterator[tuple[str, str, str, str]]:
+    """(question, qualified name, module, docstring) of each public function, method and property, once."""
     seen: set[int] = set()
     for name in module_names():
         module = _load(name)
@@ -72,11 +74,13 @@ def functions() -> Iterator[tuple[str, str, str]]:
                 for method, member in sorted(vars(value).items()):
                     if isinstance(member, classmethod | staticmethod):
                         member = member.__func__
-                    if not method.startswith("_") and inspect.isroutine(member) and id(member) not in seen:
+                    known = inspect.isroutine(member) or isinstance(member, property)
+                    if not method.startswith("_") and known and id(member) not in seen:
                         seen.add(id(member))
-                        yield f"{prefix}{key}.{method}", name, _doc(member)
+                        question = PROPERTY if isinstance(member, property) else FUNCTION
+                        yield question, f"{prefix}{key}.{method}", name, _doc(member)
             elif inspect.isroutine(value):
-                yield f"{prefix}{key}", name, _doc(value)
+                yield FUNCTION, f"{prefix}{key}", name, _doc(value)
 
 
 def _belongs(value: Any, key: str, module: ModuleType) -> bool:
@@ -128,10 +132,10 @@ def collect() -> list[dict[str, str]]:
     """
     rows: list[dict[str, str]] = []
     answers: set[str] = set()
-    documented = {name: (module, doc) for name, module, doc in functions() if doc.strip()}
+    documented = {name: (question, module, doc) for question, name, module, doc in functions() if doc.strip()}
     for name in sorted(documented, key=_rank):
-        module, doc = documented[name]
-        row = {"prompt": f"What does {name} do?", "completion": first_paragraph(doc), "module": module}
+        question, module, doc = documented[name]
+        row = {"prompt": question.format(name), "completion": first_paragraph(doc), "module": module}
         reason = fault(row["completion"])
         if not reason and row["completion"].casefold() in answers:
             reason = "answer repeats that of an earlier function"

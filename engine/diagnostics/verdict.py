@@ -151,7 +151,7 @@ def _sentences(
             f"(base model {base['token_accuracy']:.1%}; {_points(accuracy)})."
         )
     found.append(shape["sentence"])
-    found.append(_ending(stopped))
+    found.append(_ending(stopped, config))
     chosen = config.get("load_best_model_at_end", True) or stopped.get("reason") == "early_stopping"
     if split == "validation" and chosen:
         found.append(
@@ -169,7 +169,7 @@ def _points(change: Interval) -> str:
     return f"95% interval of the change {phrasing.interval(100 * low, 100 * high, places)} points"
 
 
-def _ending(stopped: Mapping[str, Any]) -> str:
+def _ending(stopped: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     step, restored = int(stopped["step"]), stopped.get("restored_step")
     reason = {
         "early_stopping": "Early stopping ended it",
@@ -177,6 +177,9 @@ def _ending(stopped: Mapping[str, Any]) -> str:
         "epochs": "It ran all its epochs and ended",
     }[stopped["reason"]]
     ending = f"{reason} at step {step:,}"
+    if stopped["reason"] == "early_stopping" and "early_stopping_patience" in config:
+        waited = phrasing.plural(config["early_stopping_patience"], "validation")
+        ending += f", as {waited} brought no improvement of {config['early_stopping_threshold']:.1%}"
     if restored is not None and int(restored) != step:
         ending += f"; the weights of step {int(restored):,}, the best, were restored"
     return ending + "."

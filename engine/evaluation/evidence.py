@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -80,30 +81,81 @@ class Evidence:
     answers: list[str]
 
 
+class Pace:
+    """How long the judging takes, for an estimate: what one model took is what the next will take."""
+
+    def __init__(self, models: int = 2) -> None:
+        self.models = models  # still to be measured, the present one included
+        self.seconds: dict[str, float] = {}  # of each part, as the first model took it
+        self.told = 0.0
+        self.begin("losses")
+
+    def begin(self, part: str) -> None:
+        """The present model's next part begins."""
+        self.part, self.began = part, time.perf_counter()
+
+    def end(self) -> None:
+        """The present part is done."""
+        self.seconds[self.part] = time.perf_counter() - self.began
+
+    def due(self) -> bool:
+        """Whether a second has passed since this was last true."""
+        now = time.perf_counter()
+        if now - self.told < 1:
+            return False
+        self.told = now
+        return True
+
+    def left(self, share: float) -> float:
+        """Seconds until all models are measured, with this share (above 0) of the present part done."""
+        taken = time.perf_counter() - self.began
+        known = self.seconds | {self.part: taken / share}
+        here = known[self.part] - taken
+        if self.part == "losses":
+            here += self.seconds.get("answers", 0.0)  # of the first model's answers nothing is known yet
+        return here + (self.models - 1) * sum(known.values())
+
+
 def measure(
-    job: Job, config: TrainConfig, model: Any, tokenizer: Any, rows: Rows, prompts: list[Prompt], which: str
+    job: Job,
+    config: TrainConfig,
+    model: Any,
+    tokenizer: Any,
+    rows: Rows,
+    prompts: list[Prompt],
+    pace: Pace,
+    which: str,
 ) -> Evidence:
     """Losses and answers of `model`, called `which` in the progress. Raises Cancelled when asked to stop."""
 
     def on_batch(done: int) -> None:
         job.check_cancelled()
         memory.guard(config, torch.device(job.device))
-        job.progress(done, len(rows), "rows", f"Evaluating {which} on held-out rows")
+        if pace.due():
+            left = pace.left(done / len(rows))
+            job.progress(done, len(rows), "rows", f"Evaluating {which} on held-out rows", left)
 
+    def on_token(done: int, most: int) -> None:
+        job.check_cancelled()
+        if pace.due():
+            job.progress(done, most, "tokens", f"Asking {which} held-out prompts", pace.left(done / most))
+
+    pace.begin("losses")
     losses = row_losses(
         model, rows, batch_size=config.per_device_eval_batch_size, device=job.device, on_batch=on_batch
     )
-    if not prompts:
-        return Evidence(losses, [])
-    job.progress(0, len(prompts), "prompts", f"Asking {which} held-out prompts")
+    pace.end()
+    pace.begin("answers")
     texts = answers(
         model,
         tokenizer,
         [prompt.rendered for prompt in prompts],
         max_new_tokens=config.max_new_tokens,
         device=job.device,
-        on_token=job.check_cancelled,
+        on_token=on_token,
     )
+    pace.end()
+    pace.models -= 1
     return Evidence(losses, texts)
 
 

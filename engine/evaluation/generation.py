@@ -12,13 +12,14 @@ LEAST_PROMPT = 8  # tokens of a prompt that are always kept
 
 
 class _EachToken(StoppingCriteria):
-    """Calls `on_token` after each step of generation; it may raise to stop."""
+    """Calls `on_token(tokens done, tokens at most)` after each step of generation; it may raise to stop."""
 
-    def __init__(self, on_token: Callable[[], None]) -> None:
-        self.on_token = on_token
+    def __init__(self, on_token: Callable[[int, int], None], done: int, most: int) -> None:
+        self.on_token, self.done, self.most = on_token, done, most
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-        self.on_token()
+        self.done += 1
+        self.on_token(self.done, self.most)
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
 
@@ -30,7 +31,7 @@ def answers(
     max_new_tokens: int,
     device: str | torch.device,
     batch_size: int = 16,
-    on_token: Callable[[], None] = lambda: None,
+    on_token: Callable[[int, int], None] = lambda done, most: None,
 ) -> list[str]:
     """One greedy answer to each rendered prompt, without special tokens.
 
@@ -38,6 +39,8 @@ def answers(
     prompt that leaves no room for the answer is cut at its beginning, and an answer that leaves no room for
     `LEAST_PROMPT` tokens of the prompt at its end.
     """
+    if not prompts:
+        return []
     room = getattr(model.config, "max_position_embeddings", None)
     if room:
         max_new_tokens = min(max_new_tokens, room - LEAST_PROMPT)
@@ -48,7 +51,9 @@ def answers(
     training = model.training
     model.eval()
     try:
+        most = max_new_tokens * -(-len(order) // batch_size)  # steps, each a token of every prompt of a batch
         for first in range(0, len(order), batch_size):
+            done = max_new_tokens * (first // batch_size)
             chosen = order[first : first + batch_size]
             ids, mask = _left_padded([encoded[i][-limit:] if limit else encoded[i] for i in chosen], device)
             with torch.inference_mode():
@@ -60,7 +65,7 @@ def answers(
                     use_cache=True,
                     pad_token_id=tokenizer.pad_token_id,
                     eos_token_id=sorted(_ends(model, tokenizer)),
-                    stopping_criteria=StoppingCriteriaList([_EachToken(on_token)]),
+                    stopping_criteria=StoppingCriteriaList([_EachToken(on_token, done, most)]),
                 )
             texts = tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
             for i, text in zip(chosen, texts, strict=True):

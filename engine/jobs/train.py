@@ -158,7 +158,7 @@ class _Run:
         prompts = evidence.choose_prompts(self.tokenizer, rows, load, config, self.split.split_seed)
         model = training.release()
         self.save(model)
-        things = (self.tokenizer, rows, prompts)
+        things = (self.tokenizer, rows, prompts, evidence.Pace())
         tuned = evidence.measure(job, config, model, *things, "the tuned model")
         if METHODS[config.method].adapter:
             with base_weights(model):

@@ -101,8 +101,8 @@ def test_a_restored_step_is_named() -> None:
     given["stopped"] = {"reason": "early_stopping", "step": 100, "restored_step": 40}
     verdict = judge(**given)
     assert (
-        "Early stopping ended it at step 100; the weights of step 40, the best, were restored."
-        in (verdict["sentences"])
+        "Early stopping ended it at step 100, as 3 validations brought no improvement of 0.5%; "
+        "the weights of step 40, the best, were restored." in verdict["sentences"]
     )
     assert "learning_rate" in verdict["advice"][0]["change"]
 

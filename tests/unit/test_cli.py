@@ -1,0 +1,84 @@
+"""The command line against a real server with the real commands: what it changes, prints and exits with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from engine.commands import Commands
+from store import datasets, runs
+from store.database import Database
+from tests.unit.store_samples import add_job, open_store, serving, write_dataset
+from tunebench.cli import cli
+from tunebench.output import NOT_FOUND, OK, USAGE
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Database, Run]]:
+    home, database = open_store(tmp_path)
+    monkeypatch.setenv("TUNEBENCH_HOME", str(home.path))
+    with database.transaction() as tx:
+        datasets.insert_dataset(tx, write_dataset(home, ["Paris", "Rome"], ["FR", "IT"]))
+    add_job(database, "abc", status="failed")
+
+    def refuse(name: str, body: dict[str, Any]) -> dict[str, Any]:
+        raise AssertionError(f"{name} was asked")
+
+    with serving(home, database, Commands(database, home, refuse).table()):
+        yield database, lambda *words: CliRunner().invoke(cli, [str(word) for word in words])
+    database.close()
+
+
+def test_a_data_set_is_renamed_split_and_deleted_only_without_runs(served: tuple[Database, Run]) -> None:
+    database, run = served
+    assert run("data", "rename", "Capitals", "Cities").exit_code == OK
+    done = run("data", "split", "Cities", "--test-size", "0.25")
+    assert done.exit_code == OK
+    found = datasets.get_dataset(database, "Cities")
+    assert (found["split_seed"], found["validation_size"], found["test_size"]) == (0, 0.1, 0.25)
+    listed = json.loads(run("data", "list", "--json").stdout)["datasets"]
+    assert [row["name"] for row in listed] == ["Cities"]
+    used = run("data", "delete", "Cities")
+    assert used.exit_code != OK
+    assert "Abc" in used.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "named"),
+    [
+        (["data", "rename", "Nowhere", "X"], NOT_FOUND, "Nowhere"),
+        (["data", "split", "Capitals", "--test-size", "1.5"], USAGE, "test_size"),
+        (["data", "rename", "Capitals", ""], USAGE, "name"),
+        (["edit", "Abc"], USAGE, "--name"),
+        (["edit", "Nobody", "--notes", "x"], NOT_FOUND, "Nobody"),
+        (["edit", "Abc", "--name", ""], USAGE, "name"),
+    ],
+)
+def test_bad_input_is_named_and_changes_nothing(
+    served: tuple[Database, Run], words: list[str], code: int, named: str
+) -> None:
+    database, run = served
+    before = datasets.list_datasets(database), runs.list_runs(database, limit=9)
+    done = run(*words)
+    assert done.exit_code == code, done.output
+    assert named in done.stderr
+    assert done.stdout == ""
+    as_json = run(*words, "--json")
+    assert as_json.exit_code == code
+    assert json.loads(as_json.stdout)["error"]
+    assert (datasets.list_datasets(database), runs.list_runs(database, limit=9)) == before
+
+
+def test_a_run_is_edited(served: tuple[Database, Run]) -> None:
+    database, run = served
+    assert run("edit", "Abc", "--name", "Second", "--notes", "Too hot").exit_code == OK
+    assert runs.get_run(database, "abc")["name"] == "Second"
+    assert run("edit", "abc", "--notes", "").exit_code == OK
+    assert (runs.get_run(database, "abc")["name"], runs.get_run(database, "abc")["notes"]) == ("Second", "")
