@@ -14,9 +14,8 @@ from engine.data.render import Rows
 from engine.tuning.batches import by_length, collate
 from engine.tuning.loss import picked_logits
 
-LOGIT_BYTES = (
-    512 * 2**20
-)  # of logits in an evaluation batch: a batch with more trained tokens is made smaller
+LOGIT = 10  # bytes of memory that a trained token takes for each entry of the vocabulary
+LOGIT_BYTES = 512 * 2**20  # of them in a batch: one with more trained tokens is made smaller
 
 
 @dataclass
@@ -80,7 +79,7 @@ def row_losses(
 
 def _batches(model: Any, rows: Rows, batch_size: int) -> list[np.ndarray]:
     """Rows of like length, at most `batch_size` and as many as have room for their logits."""
-    most = max(1, LOGIT_BYTES // (10 * model.get_output_embeddings().weight.shape[0]))
+    most = max(1, LOGIT_BYTES // (LOGIT * model.get_output_embeddings().weight.shape[0]))
     counts = rows.trained_counts
     batches = []
     for indices in by_length(rows.lengths, batch_size):

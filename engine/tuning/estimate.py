@@ -13,17 +13,20 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedConfig
 
-from engine.evaluation.losses import LOGIT_BYTES
+from engine.evaluation import losses
+from engine.tuning import attention
 from engine.tuning.methods import METHODS, count_parameters, make_trainable
 from store.config import TrainConfig
 
 GIB = 2**30
 ALLOCATOR = 1.07  # what the allocator holds beyond live tensors; fitted on published peaks
-# Single runs on a CPU lay up to 15% off; the interval is wider until more runs were held against it.
-MEMORY_LOW, MEMORY_HIGH = 0.80, 1.25
+MEMORY_LOW, MEMORY_HIGH = (
+    0.80,
+    1.25,
+)  # a sweep of twelve runs on a CPU lay between 0.81 and 1.22 of the estimate
 NF4_BYTES = 0.516  # a 4-bit weight with its doubly quantised scale
 LOGIT = 14  # bytes a trained token and vocabulary entry: logits, their fp32 copy, log-softmax, gradient
-PROCESS_GIB = {"cpu": 1.0, "cuda": 0.6}  # Python with torch and transformers; context and kernels
+PROCESS_GIB = {"cpu": 0.55, "cuda": 0.6}  # Python with torch and transformers; context and kernels
 # Share of the matrix rate that a step reaches. On a CPU it is what single runs of a 135M model reached on two
 # AVX-512 BF16 cores, on a GPU a published figure of model FLOPs utilisation; hence the wide interval of time.
 SHARE = {("cpu", torch.bfloat16): 0.45, ("cpu", torch.float32): 0.65, ("cuda", torch.bfloat16): 0.35}
@@ -78,8 +81,10 @@ def shape(architecture: PreTrainedConfig, config: TrainConfig) -> Shape:
     )
 
 
-def saved_bytes(s: Shape, config: TrainConfig, dtype: torch.dtype) -> float:
-    """Bytes that autograd keeps for one token over all layers."""
+def saved_bytes(
+    s: Shape, config: TrainConfig, dtype: torch.dtype, device: torch.device, longest: int
+) -> float:
+    """Bytes that autograd keeps for one token of a row of `longest` tokens, over all layers."""
     wide = 2 if dtype == torch.float32 else 1
     h, kv, f, a = s.hidden, s.kv, s.mlp, s.heads
     if METHODS[config.method].adapter:
@@ -88,6 +93,8 @@ def saved_bytes(s: Shape, config: TrainConfig, dtype: torch.dtype) -> float:
             one += wide * (24 * h + 4 * f)
     else:
         one = (32 * h + 8 * kv + 16 * f if wide == 2 else 20 * h + 4 * kv + 8 * f) + 4 * a + 8
+    if device.type == "cpu" and dtype == torch.bfloat16 and longest <= attention.LONGEST:
+        one += 2 * a * longest  # of attention as plain products: the weights to every token of the row
     return s.layers * 2 * wide * h + one if config.gradient_checkpointing else s.layers * one
 
 
@@ -114,13 +121,16 @@ def memory(
         "adapter": s.trainable * size if METHODS[config.method].adapter else 0,
         "gradients": s.trainable * 4,
         "optimizer": s.trainable * (moments + masters),
-        "activations": tokens * saved_bytes(s, config, dtype),
-        "logits": max(tokens * trained_share * s.vocabulary * LOGIT, LOGIT_BYTES),
+        "activations": tokens * saved_bytes(s, config, dtype, device, longest),
+        "logits": tokens * trained_share * s.vocabulary * LOGIT,
     }
-    forward = sum(parts.values()) - parts["gradients"]
-    update = sum(parts.values()) - parts["activations"] - parts["logits"]
+    evaluated = config.per_device_eval_batch_size * longest * trained_share
+    idle = parts["weights"] + parts["adapter"] + parts["optimizer"]
+    forward = idle + parts["activations"] + parts["logits"]
+    evaluation = idle + min(losses.LOGIT_BYTES, evaluated * s.vocabulary * losses.LOGIT)
+    update = idle + parts["gradients"]
     process = PROCESS_GIB[device.type]
-    peak = ALLOCATOR * max(forward, update) / GIB + process
+    peak = ALLOCATOR * max(forward, evaluation, update) / GIB + process
     return {
         "peak_gib": peak,
         "low_gib": peak * MEMORY_LOW,

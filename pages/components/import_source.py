@@ -28,6 +28,7 @@ def draw_source() -> dict[str, Any] | None:
 
 def _upload() -> dict[str, Any] | None:
     file = st.file_uploader("File", key="import-file", help=KINDS)
+    st.caption(f"A larger file need not be copied: choose “{PATH}”.")
     if file is None:
         return None
     sent = st.session_state.get("import-sent")

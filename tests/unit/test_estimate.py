@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import LlamaConfig
 
-from engine.tuning import estimate
+from engine.tuning import attention, estimate
 from engine.tuning.methods import count_parameters, make_trainable
 from store.config import TrainConfig
 from tests.tiny import make_model
@@ -88,6 +88,7 @@ def test_activations_equal_what_autograd_saves() -> None:
     chosen = config(method="lora", r=8, per_device_train_batch_size=4)
     shape = estimate.shape(small, chosen)
     model = make_trainable(LlamaForCausalLM(small).to(BF16), chosen, BF16).train()
+    attention.use_where_faster(model, torch.device("cpu"), BF16)
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
     saved: dict[int, int] = {}
 
@@ -101,7 +102,7 @@ def test_activations_equal_what_autograd_saves() -> None:
     ids = torch.randint(0, 512, (4, 96))
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         body(input_ids=ids, use_cache=False)
-    expected = 4 * 96 * estimate.saved_bytes(shape, chosen, BF16)
+    expected = 4 * 96 * estimate.saved_bytes(shape, chosen, BF16, torch.device("cpu"), 96)
     assert sum(saved.values()) == pytest.approx(expected, rel=0.15)
 
 
