@@ -11,9 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 from engine.asks import remove_tree
+from engine.data_commands import DataCommands, check_unused
 from engine.launching import Launching
 from engine.orders import set_attempt_aside
-from store import datasets, jobs, runs
+from store import datasets, jobs, quality, runs
 from store.config import Config, ImportConfig, Split, TrainConfig
 from store.database import Database, Queryable, Transaction
 from store.errors import ConfigError, NotFoundError, StateError
@@ -22,6 +23,7 @@ from store.jobdir import JobDir
 from store.states import ALIVE, RESUMABLE
 
 TAKE_ON_WORK = {"import_dataset", "launch", "launch_sample", "prepare_sample", "resume"}
+TAKE_ON_WORK |= {"profile", "clean", "export"}
 
 Document = dict[str, Any]
 Ask = Callable[[str, Document], Document]
@@ -74,6 +76,7 @@ class Commands:
         self.wake = wake
         self.clock = clock
         self.launching = Launching(database, home, ask, clock)
+        self.data = DataCommands(database, self.launching, clock)
 
     def table(self) -> dict[str, Callable[[Document], Document]]:
         """name -> function, as the server takes them."""
@@ -90,6 +93,7 @@ class Commands:
             "resume": (JobName, self.resume),
             "delete": (JobName, self.delete),
             "edit_run": (RunEdit, self.edit_run),
+            **self.data.table(),
         }
         return {name: self._command(name, model, act) for name, (model, act) in commands.items()}
 
@@ -124,7 +128,10 @@ class Commands:
     def delete_dataset(self, body: DatasetName) -> Document:
         """Forget a data set that no run needs, and its rows where no other data set has the same."""
         with self.database.transaction() as tx:
+            check_unused(tx, datasets.get_dataset(tx, body.dataset)["dataset_id"])
             fingerprint = datasets.delete_dataset(tx, body.dataset)
+            if fingerprint:
+                quality.forget_signals(tx, fingerprint)
         if fingerprint:
             remove_tree(self.home.datasets / fingerprint)
         return {}

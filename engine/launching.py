@@ -52,7 +52,7 @@ class Launching:
     def check_name(self, tx: Transaction, name: str) -> None:
         """Raise ConfigError where a data set has this name, or one that is being imported will have it."""
         taken = {row["name"] for row in datasets.list_datasets(tx)}
-        taken |= {job["config"]["name"] for job in _alive(tx, "import")}
+        taken |= {job["config"]["name"] for kind in ("import", "clean") for job in _alive(tx, kind)}
         if name in taken:
             raise ConfigError(
                 f"There is a data set named {name!r} already.", fix="Choose another name.", field="name"
@@ -61,12 +61,15 @@ class Launching:
     def _queue_import(self, tx: Transaction, config: ImportConfig) -> str:
         self.check_name(tx, config.name)
         document = config.model_dump(exclude_none=True)
-        return self._queue_light(tx, "import", f"Import {config.name}", document)
+        return self.queue_job(tx, "import", f"Import {config.name}", document)
 
-    def _queue_light(self, tx: Transaction, kind: str, title: str, config: Document) -> str:
+    def queue_job(
+        self, tx: Transaction, kind: str, title: str, config: Document, *, lane: str = "light"
+    ) -> str:
+        """Queue a job that is not a run; its id."""
         at = self.clock()
         job_id = jobs.new_id("job", at)
-        jobs.insert(tx, job_id=job_id, kind=kind, lane="light", title=title, config=config, at=at)
+        jobs.insert(tx, job_id=job_id, kind=kind, lane=lane, title=title, config=config, at=at)
         return job_id
 
     # -- runs ---------------------------------------------------------------------------------------
@@ -159,7 +162,7 @@ class Launching:
             model = _first(job for job in _alive(tx, "convert") if job["config"]["model"] == BUNDLED_MODEL)
             if model is None:
                 title = f"Prepare {BUNDLED_MODEL}"
-                model = self._queue_light(tx, "convert", title, {"model": BUNDLED_MODEL})
+                model = self.queue_job(tx, "convert", title, {"model": BUNDLED_MODEL})
         if SAMPLE_DATASET not in {row["name"] for row in datasets.list_datasets(tx)}:
             rows = _first(job for job in _alive(tx, "import") if job["config"]["name"] == SAMPLE_DATASET)
             if rows is None:

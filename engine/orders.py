@@ -1,7 +1,10 @@
 """What a worker is told: `config.json` of a job's folder, which is all that it knows of the world.
 
 {job_id, kind, home, device, attempt, resume, config}; for a run also `run_id`, `dataset`
-{dataset_id, name, kind, fingerprint} and `split` {split_seed, validation_size, test_size}.
+{dataset_id, name, kind, fingerprint} and `split` {split_seed, validation_size, test_size}. For work on data
+(profile, clean, export): `dataset` {the same, format, columns, parent_id, row_count, split fields, `signals`:
+{group that was measured: its options}}, `parent` (the same of the version before, or null), and `mixed`
+{name in the recipe: the same}.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from store import datasets
+from store import datasets, quality
 from store.config import Split
 from store.database import Queryable
 from store.home import Home
@@ -36,6 +39,8 @@ def write_order(db: Queryable, home: Home, job: dict[str, Any]) -> JobDir:
     }
     if job["kind"] == "train":
         order |= _of_run(db, job)
+    elif job["kind"] in ("profile", "clean", "export"):
+        order |= quality.work_order(db, job["config"])
     write_json(folder.config, order)
     return folder
 

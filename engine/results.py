@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pyarrow.parquet as pq
 
-from store import datasets, jobs, runs
+from store import datasets, jobs, quality, runs
 from store.config import ImportConfig
+from store.data_config import CleanConfig
 from store.database import Transaction
 from store.errors import DataError
 from store.home import Home
 from store.jobdir import JobDir
+
+MEASURED = (
+    *("fingerprint", "kind", "format", "columns", "row_count", "skipped_count", "duplicate_count"),
+    *("source_bytes", "stats"),
+)
 
 
 def dataset_id_of(job_id: str) -> str:
@@ -25,6 +32,10 @@ def keep(tx: Transaction, home: Home, job: dict[str, Any], result: dict[str, Any
         _keep_dataset(tx, home, job, result, at)
     elif job["kind"] == "train":
         _keep_verdict(tx, JobDir(home.jobs / job["job_id"]), job["job_id"], result)
+    elif job["kind"] == "profile":
+        _keep_signals(tx, home, job, result, at)
+    elif job["kind"] == "clean":
+        _keep_version(tx, home, job, result, at)
 
 
 def _keep_dataset(
@@ -34,21 +45,58 @@ def _keep_dataset(
     if not home.rows(result["fingerprint"]).exists():
         raise DataError(f"The rows of {config.name} are gone from {home.datasets}.", fix="Import it again.")
     dataset_id = dataset_id_of(job["job_id"])
-    measured = (
-        *("fingerprint", "kind", "format", "columns", "row_count", "skipped_count", "duplicate_count"),
-        *("source_bytes", "stats"),
-    )
     row = {
         "dataset_id": dataset_id,
         "name": config.name,
         "source": config.source.model_dump(exclude_none=True),
-        **{field: result[field] for field in measured},
+        **{field: result[field] for field in MEASURED},
         **config.model_dump(include={"split_seed", "validation_size", "test_size"}),
         "created_at": jobs.utc(at),
     }
     datasets.insert_dataset(tx, row)
     tx.execute(  # runs that were launched while the rows were still being read
         "UPDATE run SET data_fingerprint = ? WHERE dataset_id = ?", [result["fingerprint"], dataset_id]
+    )
+
+
+def _keep_signals(
+    tx: Transaction, home: Home, job: dict[str, Any], result: dict[str, Any], at: float
+) -> None:
+    """The sidecar that the worker wrote goes to the rows that it measured; a data set deleted meanwhile needs
+    none."""
+    dataset = datasets.find_dataset(tx, job["config"]["dataset"])
+    if dataset is None:
+        return
+    group, fingerprint = job["config"]["group"], dataset["fingerprint"]
+    final = home.signals(fingerprint, group)
+    made = home.jobs / job["job_id"] / final.name
+    if made.exists():  # else an engine that was killed between the move and the commit has moved it
+        final.parent.mkdir(exist_ok=True)
+        os.replace(made, final)
+    quality.record_signals(tx, fingerprint, group, result, jobs.utc(at))
+
+
+def _keep_version(
+    tx: Transaction, home: Home, job: dict[str, Any], result: dict[str, Any], at: float
+) -> None:
+    """The new version; split and source are those of the old one."""
+    config = CleanConfig.parse(job["config"])
+    if not home.rows(result["fingerprint"]).exists():
+        raise DataError(f"The rows of {config.name} are gone from {home.datasets}.", fix="Clean it again.")
+    old = datasets.get_dataset(tx, config.dataset)
+    inherited = ("source", "split_by", "split_column", "split_seed", "validation_size", "test_size")
+    datasets.insert_dataset(
+        tx,
+        {
+            "dataset_id": dataset_id_of(job["job_id"]),
+            "name": config.name,
+            "parent_id": old["dataset_id"],
+            "recipe": config.recipe.model_dump(),
+            **{field: old[field] for field in inherited},
+            **{field: result[field] for field in MEASURED},
+            "fates": result["fates"],
+            "created_at": jobs.utc(at),
+        },
     )
 
 

@@ -27,10 +27,14 @@ from store.jobdir import JobDir, write_json
 KINDS = {
     "train": "engine.jobs.train",
     "import": "engine.jobs.import_rows",
+    "profile": "engine.jobs.profile",
+    "clean": "engine.jobs.clean",
+    "export": "engine.jobs.export",
     "convert": "engine.jobs.convert",
     "inspect": "engine.jobs.inspect",
     "split": "engine.jobs.split",
     "preview": "engine.jobs.preview",
+    "clean_preview": "engine.jobs.clean_preview",
 }
 
 

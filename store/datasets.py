@@ -16,7 +16,7 @@ from store.records import records, scalar, to_json
 if TYPE_CHECKING:
     from store.database import Queryable, Transaction
 
-JSON_COLUMNS = ("columns", "source", "stats")
+JSON_COLUMNS = ("columns", "source", "stats", "recipe", "fates")
 _SELECT = """
     SELECT *, home || '/datasets/' || fingerprint || '/rows.parquet' AS rows_path,
            home || '/datasets/' || fingerprint || '/skipped.parquet' AS skipped_path
@@ -40,6 +40,12 @@ def get_dataset(db: Queryable, dataset: str) -> dict[str, Any]:
             field="dataset",
         )
     return found[0]
+
+
+def find_dataset(db: Queryable, dataset_id: str) -> dict[str, Any] | None:
+    """The data set with that id, or None where it was deleted."""
+    found = _read(db, "WHERE dataset_id = $1", [dataset_id])
+    return found[0] if found else None
 
 
 def rows(
@@ -90,9 +96,12 @@ def skipped(
 
 
 def insert_dataset(tx: Transaction, dataset: dict[str, Any]) -> None:
-    """Record a data set: a document with every column of the table. Raises ConfigError for a taken name."""
+    """Record a data set: a document with every column of the table that has no default. Raises ConfigError
+    for a taken name."""
     _check_name(tx, dataset["name"], dataset["dataset_id"])
-    values = {**dataset, **{name: to_json(dataset[name]) for name in JSON_COLUMNS}}
+    values = dataset | {
+        name: to_json(dataset[name]) for name in JSON_COLUMNS if dataset.get(name) is not None
+    }
     places = ", ".join(f"${name}" for name in values)
     tx.execute(f"INSERT INTO dataset ({', '.join(values)}) VALUES ({places})", values)
 

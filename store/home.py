@@ -5,7 +5,7 @@ token                the shared secret of engine and clients, mode 0600
 engine.json          {"address": "http://127.0.0.1:PORT", "pid", "version"} of the engine that runs
 engine.lock          held by the engine that runs
 models/NAME/         converted models (safetensors)
-datasets/FINGERPRINT/rows.parquet, skipped.parquet
+datasets/FINGERPRINT/rows.parquet, skipped.parquet, fates.parquet, signals/GROUP.parquet
 uploads/             files that came through the browser
 jobs/JOB_ID/         one folder a job (store.jobdir)
 asks/                short-lived folders of previews
@@ -112,3 +112,11 @@ class Home:
     def skipped(self, fingerprint: str) -> Path:
         """The Parquet file with the rows of the source file that were not taken, and why."""
         return self.datasets / fingerprint / "skipped.parquet"
+
+    def fates(self, fingerprint: str) -> Path:
+        """The Parquet file that says what became of every row of the version before; none for an import."""
+        return self.datasets / fingerprint / "fates.parquet"
+
+    def signals(self, fingerprint: str, group: str) -> Path:
+        """The sidecar of a group of signals (`store.signals`) for the rows of that fingerprint."""
+        return self.datasets / fingerprint / "signals" / f"{group}.parquet"

@@ -1,0 +1,148 @@
+"""Which rows of a data set are meant: a search, conditions on columns, an SQL expression, a list of rows.
+
+One model for the screens' table, slices, recipes and the command line. `where` makes SQL over the columns of
+`columns_of`; what a user typed goes into parameters, all but `expression`, which the caller must have had
+checked (`store.sql_guard` for /sql, `engine.data.expression` in a worker).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from store.config import Config
+from store.errors import ConfigError
+from store.signals import GROUP_OF, GROUPS
+
+Op = Literal[
+    "is", "is not", "<", "<=", ">", ">=", "between", "contains", "matches", "is empty", "is not empty"
+]
+
+# Columns of every data set, as SQL over rows.parquet (alias r).
+BASE: dict[str, str] = {
+    "row_id": "r.row_id",
+    "line": "r.line",
+    "text": "r.text",
+    "label": "r.label",
+    "rejected": "r.rejected",
+    "turns": "coalesce(len(r.messages), 0)",
+    "prompt": "CASE WHEN r.messages IS NULL THEN '' ELSE"
+    " array_to_string(list_transform(r.messages[:-2], lambda m: m.content), chr(10) || chr(10)) END",
+    "answer": "CASE WHEN r.messages IS NULL THEN r.text ELSE r.messages[-1].content END",
+}
+SOURCE = "source."  # prefix of a column of the file the rows came from
+COMPARISONS = {"is": "=", "is not": "IS DISTINCT FROM", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
+
+
+class Condition(Config):
+    """One column against a value; `between` takes [low, high), `is` also a list of values."""
+
+    column: str
+    op: Op = "is"
+    value: Any = None
+
+    @model_validator(mode="after")
+    def _value_fits(self) -> Condition:
+        if self.op == "between" and not (isinstance(self.value, list | tuple) and len(self.value) == 2):
+            raise ValueError("between takes a list of two values")
+        if self.op not in ("is empty", "is not empty", "is", "is not") and self.value is None:
+            raise ValueError(f"{self.op} needs a value")
+        return self
+
+
+class Filter(Config):
+    """All that is given must hold; an empty filter means every row."""
+
+    search: str = Field("", description="Found in the text, in any case")
+    regex: str = Field("", description="RE2, matched anywhere in the text")
+    conditions: list[Condition] = Field(default_factory=list)
+    expression: str = Field("", description="SQL that is true or false for a row")
+    row_ids: list[int] | None = None
+
+    def columns(self) -> set[str]:
+        """Columns that the conditions name; those of `expression` are not known here."""
+        return {condition.column for condition in self.conditions}
+
+    def __bool__(self) -> bool:
+        return bool(self.search or self.regex or self.conditions or self.expression.strip()) or (
+            self.row_ids is not None
+        )
+
+    def where(self, known: Collection[str]) -> tuple[str, list[Any]]:
+        """An SQL condition with `?` parameters over a relation that has the `known` columns by name.
+
+        Raises ConfigError (field `filter`) for a column that is not known.
+        """
+        parts: list[str] = ["true"]
+        params: list[Any] = []
+        if self.search:
+            parts.append("contains(lower(text), lower(?))")
+            params.append(self.search)
+        if self.regex:
+            parts.append("regexp_matches(text, ?)")
+            params.append(self.regex)
+        for condition in self.conditions:
+            check_column(condition.column, known)
+            sql, values = _condition(condition)
+            parts.append(sql)
+            params += values
+        if self.row_ids is not None:
+            parts.append("list_contains(?::BIGINT[], row_id)")
+            params.append(self.row_ids)
+        if self.expression.strip():
+            parts.append(f"({self.expression}\n)")
+        return " AND ".join(parts), params
+
+
+def quoted(column: str) -> str:
+    """A column's name as an SQL identifier."""
+    return '"' + column.replace('"', '""') + '"'
+
+
+def column_sql(column: str) -> str:
+    """The SQL of a column over rows.parquet as `r` and sidecars by the name of their group."""
+    if column in BASE:
+        return BASE[column]
+    if column.startswith(SOURCE):
+        path = "$." + '"' + column.removeprefix(SOURCE).replace('"', '\\"') + '"'
+        return f"json_extract_string(r.source, '{path.replace(chr(39), chr(39) * 2)}')"
+    return f"{GROUP_OF[column]}.{quoted(column)}"
+
+
+def check_column(column: str, known: Collection[str]) -> None:
+    """Raise ConfigError where a data set has no such column, or not yet."""
+    if column in known:
+        return
+    if column in GROUP_OF:
+        title = GROUPS[GROUP_OF[column]].title
+        raise ConfigError(
+            f"{column} was not measured for this data set yet.",
+            fix=f"Measure the group {title} first.",
+            field="filter",
+        )
+    raise ConfigError(
+        f"There is no column {column!r}.", fix=f"It has {', '.join(sorted(known)[:30])}.", field="filter"
+    )
+
+
+def _condition(condition: Condition) -> tuple[str, list[Any]]:
+    name, value = quoted(condition.column), condition.value
+    match condition.op:
+        case "is empty":
+            return f"coalesce({name}::VARCHAR, '') IN ('', '0', 'false')", []
+        case "is not empty":
+            return f"coalesce({name}::VARCHAR, '') NOT IN ('', '0', 'false')", []
+        case "between":
+            return f"({name} >= ? AND {name} < ?)", list(value)
+        case "contains":
+            return f"contains(lower({name}::VARCHAR), lower(?))", [str(value)]
+        case "matches":
+            return f"regexp_matches({name}::VARCHAR, ?)", [str(value)]
+        case "is" if isinstance(value, list | tuple):
+            return f"list_contains(?::VARCHAR[], {name}::VARCHAR)", [[str(v) for v in value]]
+        case "is" | "is not" if value is None:
+            return f"{name} IS {'NOT ' if condition.op == 'is not' else ''}NULL", []
+        case op:
+            return f"{name} {COMPARISONS[op]} ?", [value]

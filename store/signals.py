@@ -1,0 +1,417 @@
+"""The signals of a row: what is measured of the rows of a data set, what it means, and what is healthy.
+
+This is the one list of them. A group is computed by one job and stored as one sidecar,
+`datasets/FINGERPRINT/signals/GROUP.parquet`, with `row_id` and the columns named here, in the order of the
+rows. Screens, command line and recipes name a signal by its column.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Type = Literal["number", "flag", "category", "group"]  # group: rows with the same value belong together
+
+
+@dataclass(frozen=True)
+class Signal:
+    """`means` says what the column holds. `healthy`: (low, high) in which the share of flagged rows (flag),
+    the share of rows beyond the first of a group (group) or the median (number) should lie; None: no opinion.
+    For a number that counts what was "found", the share of rows with any. `outside`: what it means where it
+    does not."""
+
+    column: str
+    type: Type
+    title: str
+    means: str
+    unit: str = ""
+    healthy: tuple[float | None, float | None] | None = None
+    outside: str = ""
+
+
+@dataclass(frozen=True)
+class Group:
+    """`version` goes up when the same rows would give other values. `local`: a row's values depend on that
+    row alone, so that a new version of the data reuses those of rows that it kept. `needs`: what must be
+    chosen or loaded first. `automatic`: computed after every import."""
+
+    name: str
+    title: str
+    signals: tuple[Signal, ...]
+    version: int = 1
+    local: bool = True
+    needs: Literal["", "tokenizer", "model", "labels", "embeddings"] = ""
+    automatic: bool = False
+
+
+NONE = (None, 0.0)  # healthy: none at all
+
+GROUPS: dict[str, Group] = {
+    group.name: group
+    for group in (
+        Group(
+            "text",
+            "Texts",
+            (
+                Signal("characters", "number", "Characters", "Characters of the whole row", "characters"),
+                Signal("words", "number", "Words", "Words of the whole row", "words"),
+                Signal(
+                    "prompt_characters",
+                    "number",
+                    "Prompt length",
+                    "Characters of all turns before the last answer",
+                    "characters",
+                ),
+                Signal(
+                    "answer_characters",
+                    "number",
+                    "Answer length",
+                    "Characters of the last answer",
+                    "characters",
+                ),
+                Signal("answer_words", "number", "Answer words", "Words of the last answer", "words"),
+                Signal(
+                    "language",
+                    "category",
+                    "Language",
+                    "ISO 639 code of the row's language; empty where the text is too short to tell",
+                ),
+                Signal(
+                    "language_confidence", "number", "Language confidence", "How sure the language is, 0 to 1"
+                ),
+                Signal(
+                    "repetition",
+                    "number",
+                    "Repetition",
+                    "Share of the words that stand in a 3-gram which occurs before in the row",
+                    "share",
+                    (None, 0.1),
+                    "The text repeats itself; a model learns to loop.",
+                ),
+                Signal(
+                    "encoding_damage",
+                    "flag",
+                    "Broken characters",
+                    "Mojibake (â€™), replacement or control characters",
+                    "",
+                    NONE,
+                    "The file was read or written in a wrong encoding.",
+                ),
+                Signal(
+                    "html",
+                    "flag",
+                    "HTML",
+                    "Tags or entities of HTML",
+                    "",
+                    (None, 0.01),
+                    "The model learns to answer in HTML.",
+                ),
+                Signal(
+                    "boilerplate",
+                    "flag",
+                    "Boilerplate",
+                    "Lines of web pages: cookies, subscribe, all rights reserved, read more",
+                    "",
+                    (None, 0.01),
+                    "Text that was scraped along with the content.",
+                ),
+                Signal(
+                    "empty_answer",
+                    "flag",
+                    "Empty answers",
+                    "The last answer has no letter or digit",
+                    "",
+                    NONE,
+                    "The model learns to say nothing.",
+                ),
+                Signal(
+                    "one_word_answer",
+                    "flag",
+                    "One-word answers",
+                    "The last answer is a single word (not counted where rows have labels)",
+                    "",
+                    (None, 0.2),
+                    "Right for classification, thin for instruction data.",
+                ),
+                Signal(
+                    "echo",
+                    "flag",
+                    "Echoes",
+                    "The answer repeats the prompt",
+                    "",
+                    (None, 0.01),
+                    "The model learns to repeat the question.",
+                ),
+                Signal(
+                    "refusal",
+                    "flag",
+                    "Refusals",
+                    "The answer declines: as an AI, I cannot",
+                    "",
+                    (None, 0.01),
+                    "The model learns to refuse.",
+                ),
+                Signal(
+                    "truncated",
+                    "flag",
+                    "Cut-off answers",
+                    "A long answer without an end: no closing punctuation, an open code block or bracket",
+                    "",
+                    (None, 0.05),
+                    "The model learns to stop in mid-sentence.",
+                ),
+            ),
+            automatic=True,
+        ),
+        Group(
+            "privacy",
+            "Privacy and safety",
+            (
+                Signal(
+                    "email",
+                    "number",
+                    "E-mail addresses",
+                    "How many",
+                    "found",
+                    NONE,
+                    "Personal data that the model may recite.",
+                ),
+                Signal(
+                    "phone",
+                    "number",
+                    "Phone numbers",
+                    "How many",
+                    "found",
+                    NONE,
+                    "Personal data that the model may recite.",
+                ),
+                Signal(
+                    "card",
+                    "number",
+                    "Card numbers",
+                    "How many, by the Luhn check",
+                    "found",
+                    NONE,
+                    "Personal data that the model may recite.",
+                ),
+                Signal(
+                    "iban",
+                    "number",
+                    "Bank accounts (IBAN)",
+                    "How many, by their check digits",
+                    "found",
+                    NONE,
+                    "Personal data that the model may recite.",
+                ),
+                Signal(
+                    "ip",
+                    "number",
+                    "IP addresses",
+                    "How many",
+                    "found",
+                    NONE,
+                    "May point to a person or a machine.",
+                ),
+                Signal(
+                    "ssn",
+                    "number",
+                    "Social security numbers",
+                    "How many in the US form",
+                    "found",
+                    NONE,
+                    "Personal data that the model may recite.",
+                ),
+                Signal(
+                    "person",
+                    "number",
+                    "Names of people",
+                    "How many; a word list with context, so some are missed",
+                    "found",
+                ),
+                Signal(
+                    "address",
+                    "number",
+                    "Street addresses",
+                    "How many; patterns, so some are missed",
+                    "found",
+                    NONE,
+                    "Personal data that the model may recite.",
+                ),
+                Signal(
+                    "secret",
+                    "number",
+                    "Secrets",
+                    "Keys, tokens and passwords",
+                    "found",
+                    NONE,
+                    "A leaked credential; revoke it.",
+                ),
+                Signal(
+                    "profanity",
+                    "number",
+                    "Profanity",
+                    "Swear words and slurs, English",
+                    "found",
+                    (None, 0.01),
+                    "The model learns the tone.",
+                ),
+            ),
+            automatic=True,
+        ),
+        Group(
+            "duplicates",
+            "Duplicates",
+            (
+                Signal(
+                    "exact_group",
+                    "group",
+                    "Exact duplicates",
+                    "The first row with this text (case, white space and Unicode forms apart)",
+                    "",
+                    NONE,
+                    "Weighs them double, and lets them straddle train and test.",
+                ),
+                Signal(
+                    "near_group",
+                    "group",
+                    "Near duplicates",
+                    "Rows whose word 5-grams overlap (Jaccard 0.7 or more, verified): the first row's number",
+                    "",
+                    (None, 0.1),
+                    "Weighs them double, and lets them straddle train and test.",
+                ),
+                Signal(
+                    "near_similarity",
+                    "number",
+                    "Similarity",
+                    "Jaccard similarity to the nearest row of its group",
+                    "share",
+                ),
+                Signal(
+                    "prompt_group",
+                    "group",
+                    "Same prompt",
+                    "Rows with the same prompt: the first row's number",
+                ),
+                Signal(
+                    "conflict",
+                    "flag",
+                    "Conflicts",
+                    "The same prompt has another answer elsewhere",
+                    "",
+                    NONE,
+                    "The model is taught two answers to one question.",
+                ),
+            ),
+            local=False,
+            automatic=True,
+        ),
+        Group(
+            "tokens",
+            "Tokens",
+            (
+                Signal(
+                    "tokens", "number", "Tokens", "Tokens of the row as the chosen model sees it", "tokens"
+                ),
+                Signal(
+                    "trained_tokens",
+                    "number",
+                    "Trained tokens",
+                    "Tokens that the loss is taken over",
+                    "tokens",
+                ),
+                Signal(
+                    "cut",
+                    "flag",
+                    "Cut rows",
+                    "Longer than max_length",
+                    "",
+                    (None, 0.01),
+                    "The end of these rows is never seen.",
+                ),
+                Signal("lost_tokens", "number", "Lost tokens", "Trained tokens beyond max_length", "tokens"),
+            ),
+            needs="tokenizer",
+        ),
+        Group(
+            "difficulty",
+            "Difficulty",
+            (
+                Signal(
+                    "answer_loss",
+                    "number",
+                    "Loss of the answer",
+                    "Nats a token of the answer under the base model, given the prompt",
+                    "nats a token",
+                ),
+                Signal(
+                    "answer_loss_alone",
+                    "number",
+                    "Loss without the prompt",
+                    "The same without the prompt",
+                    "nats a token",
+                ),
+                Signal(
+                    "ifd",
+                    "number",
+                    "Instruction-following difficulty",
+                    "Perplexity of the answer with the prompt over that without; from 1 on it does not help",
+                    "ratio",
+                    (None, 1.0),
+                    "The answer does not follow from the prompt.",
+                ),
+            ),
+            needs="model",
+        ),
+        Group(
+            "labels",
+            "Label quality",
+            (
+                Signal(
+                    "label_confidence",
+                    "number",
+                    "Confidence in the label",
+                    "Out-of-fold probability of the row's own label",
+                    "share",
+                ),
+                Signal(
+                    "label_suggested", "category", "Suggested label", "The label that the other rows suggest"
+                ),
+                Signal(
+                    "label_suspect",
+                    "flag",
+                    "Suspected label errors",
+                    "Confident learning takes the label for wrong",
+                    "",
+                    (None, 0.03),
+                    "The model is taught wrong labels, and judged by them.",
+                ),
+                Signal("label_rank", "number", "Rank of suspicion", "1 is the most suspicious row"),
+            ),
+            local=False,
+            needs="labels",
+        ),
+        Group(
+            "map",
+            "Map",
+            (
+                Signal("x", "number", "Map x", "Place on the map of meanings"),
+                Signal("y", "number", "Map y", "Place on the map of meanings"),
+                Signal(
+                    "cluster", "category", "Topic", "Cluster of meanings, named by its most telling words"
+                ),
+                Signal(
+                    "template",
+                    "category",
+                    "Template",
+                    "The first words of the prompt, where many rows share them",
+                ),
+            ),
+            local=False,
+            needs="embeddings",
+        ),
+    )
+}
+
+SIGNALS: dict[str, Signal] = {s.column: s for group in GROUPS.values() for s in group.signals}
+GROUP_OF: dict[str, str] = {s.column: group.name for group in GROUPS.values() for s in group.signals}
