@@ -292,6 +292,9 @@ GROUPS: dict[str, Group] = {
                     "group",
                     "Same prompt",
                     "Rows with the same prompt: the first row's number",
+                    "",
+                    (None, 0.1),
+                    "A few prompts get most of the weight.",
                 ),
                 Signal(
                     "conflict",

@@ -1,0 +1,177 @@
+"""Findings: every rule from its figures, the edges of the bands, samples, and the order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from engine.diagnostics.finding_rules import RULES
+from engine.diagnostics.findings import LEVELS, Finding, checked, findings, percent
+from store.filters import Filter
+from store.recipe import Recipe
+from store.signals import GROUP_OF, GROUPS, SIGNALS
+
+ROWS = 1000
+JUDGED = [signal for signal in SIGNALS.values() if signal.healthy is not None]
+
+
+def figures_of(column: str, share: float, n: int = ROWS) -> dict[str, Any]:
+    """Figures in which that share of `n` rows was found (or the median is `share`)."""
+    signal, count = SIGNALS[column], round(share * n)
+    if signal.type == "flag":
+        return {"n": n, "flagged": count}
+    if signal.type == "group":
+        groups = max(1, count // 2) if count else 0
+        return {"n": n, "groups": groups, "rows": count + groups, "extra": count}
+    return {"n": n, "min": 0, "mean": 1, "median": share, "p95": 2, "max": 3, "positive": count}
+
+
+def found(columns: dict[str, float], n: int = ROWS, options: dict[str, Any] | None = None) -> list[Finding]:
+    measured: dict[str, Any] = {}
+    for column, share in columns.items():
+        group = measured.setdefault(GROUP_OF[column], {"figures": {}, "options": options or {}})
+        group["figures"][column] = figures_of(column, share, n)
+    return findings({"row_count": ROWS}, measured, GROUPS)
+
+
+@pytest.mark.parametrize("column", [signal.column for signal in JUDGED])
+def test_every_signal_with_a_band_has_a_finding_just_outside_and_none_at_its_edge(column: str) -> None:
+    (low, high) = SIGNALS[column].healthy or (None, None)
+    assert low is None
+    assert high is not None
+    assert found({column: high}) == []
+    (finding,) = found({column: high + 0.002})
+    assert finding.column == column
+    assert finding.why
+    assert finding.severity_reason
+    assert Filter.parse(finding.where)
+
+
+@pytest.mark.parametrize("column", sorted(RULES))
+def test_every_rule_belongs_to_a_signal_and_its_fixes_are_valid_recipes(column: str) -> None:
+    assert SIGNALS[column].healthy is not None
+    (finding,) = found({column: 2.0 if column == "ifd" else 0.5}, options={"max_length": 512, "model": "m"})
+    assert finding.fixes
+    for fix in finding.fixes:
+        assert fix.label
+        assert Recipe.parse({"steps": list(fix.steps)}).steps
+
+
+def test_signals_without_a_band_are_never_a_finding() -> None:
+    assert found({"person": 0.9, "characters": 0.9}) == []
+
+
+def test_near_duplicates_say_how_many_in_how_many_groups() -> None:
+    measured = {
+        "duplicates": {
+            "figures": {"near_group": {"n": 2211, "groups": 180, "rows": 592, "extra": 412}},
+            "options": {"threshold": 0.8},
+        }
+    }
+    (finding,) = findings({"row_count": 2211}, measured, GROUPS)
+    assert finding.title == "412 near duplicates in 180 groups"
+    assert finding.measure == "19% of 2,211 rows"
+    assert finding.rows == 412
+    assert finding.severity == "serious"  # a tenth of the rows and more
+    assert finding.fixes[0].label == "Keep one of each"
+    assert finding.fixes[0].steps == ({"step": "drop_duplicates", "kind": "near", "threshold": 0.8},)
+    # A group is named after its first row, which may be row 0: "is not empty" would miss it.
+    assert finding.where == {"conditions": [{"column": "near_group", "op": "is not", "value": None}]}
+
+
+def test_one_row_is_not_said_to_be_rows() -> None:
+    (finding,) = found({"html": 0.5}, n=2)
+    assert finding.title == "1 row with HTML"
+
+
+def test_the_fixes_are_those_that_the_finding_calls_for() -> None:
+    def first(column: str, share: float = 0.5) -> dict[str, Any]:
+        options = {"max_length": 512, "model": "tiny"}
+        return found({column: share}, options=options)[0].fixes[0].steps[0]
+
+    assert first("exact_group") == {"step": "drop_duplicates", "kind": "exact"}
+    assert first("prompt_group") == {"step": "drop_duplicates", "kind": "prompt"}
+    assert first("conflict") == {"step": "drop_duplicates", "kind": "prompt", "keep": "longest_answer"}
+    assert first("encoding_damage") == {"step": "fix_encoding"}
+    assert first("html") == {"step": "strip", "html": True}
+    assert first("secret") == {"step": "redact", "kinds": ["secret"]}
+    assert first("email") == {"step": "redact", "kinds": ["email"]}
+    assert first("label_suspect") == {"step": "label_errors", "action": "drop"}
+    capped = {"step": "cap_length", "most": 512, "unit": "tokens", "model": "tiny", "action": "drop"}
+    assert first("cut") == capped
+    for column in ("refusal", "empty_answer", "echo", "truncated"):
+        step = first(column)
+        assert (step["step"], step["action"]) == ("filter", "drop")
+        assert step["where"]["conditions"] == [{"column": column, "op": "is", "value": True}]
+
+
+def test_cut_rows_have_no_fix_where_the_length_is_not_known() -> None:
+    (finding,) = found({"cut": 0.5})
+    assert finding.fixes == ()
+
+
+def test_a_sample_gives_an_interval_and_a_whole_set_none() -> None:
+    (whole,) = found({"truncated": 0.08})
+    assert not whole.sampled
+    assert "between" not in whole.measure
+    (part,) = found({"truncated": 0.08}, n=100)
+    assert part.sampled
+    # Wilson's interval of 8 in 100: 4.1% to 15%
+    assert part.measure == "8.0% of 100 rows measured of 1,000; between 4.1% and 15% of all (95%)"
+    assert part.share is not None
+    assert part.share.n == 100
+    assert part.severity == "minor"  # a level down: the interval reaches into the healthy band
+    assert "chance" in part.severity_reason
+    assert whole.severity == "notable"
+
+
+def test_one_secret_in_a_sample_is_not_chance() -> None:
+    (finding,) = found({"secret": 0.01}, n=100)
+    assert finding.severity == "serious"
+
+
+def test_the_most_serious_come_first_and_then_the_most_rows() -> None:
+    order = [f.column for f in found({"html": 0.05, "email": 0.01, "secret": 0.02, "refusal": 0.05})]
+    assert order == ["secret", "email", "refusal", "html"]
+    widespread = found({"html": 0.2, "refusal": 0.05})
+    assert [(f.column, f.severity) for f in widespread] == [("html", "notable"), ("refusal", "notable")]
+    assert "tenth" in widespread[0].severity_reason
+
+
+def test_a_number_is_judged_by_its_median() -> None:
+    (finding,) = found({"repetition": 0.25})
+    assert finding.title == "Repetition: half of the rows are above 0.25; up to 0.1 is healthy"
+    assert finding.share is None
+    assert finding.measure == "Median of 1,000 rows"
+
+
+def test_nothing_measured_finds_nothing_and_says_what_is_missing() -> None:
+    assert findings({"row_count": ROWS}, {}, GROUPS) == []
+    state = checked({}, GROUPS)
+    assert state.signals == ()
+    assert state.missing == tuple(group.title for group in GROUPS.values())
+
+
+def test_what_was_checked_is_named_and_older_measures_too() -> None:
+    measured = {"duplicates": {"figures": {"exact_group": figures_of("exact_group", 0)}, "outdated": True}}
+    state = checked(measured, GROUPS)
+    assert state.signals == ("Exact duplicates",)
+    assert state.outdated == ("Duplicates",)
+    assert "Duplicates" not in state.missing
+    assert findings({"row_count": ROWS}, measured, GROUPS) == []
+
+
+def test_rows_that_could_not_be_measured_are_no_finding() -> None:
+    measured = {"labels": {"figures": {"label_suspect": {"n": 0, "flagged": 0}}, "options": {}}}
+    assert findings({"row_count": ROWS}, measured, GROUPS) == []
+
+
+def test_shares_keep_the_digits_that_they_need() -> None:
+    assert [percent(s) for s in (0, 0.25, 0.035, 0.0004, 0.00001)] == [
+        *("0%", "25%", "3.5%", "0.04%", "under 0.01%")
+    ]
+
+
+def test_every_level_says_why() -> None:
+    assert set(LEVELS) == {"serious", "notable", "minor"}
