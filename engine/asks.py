@@ -21,7 +21,7 @@ from store.jobs import new_id
 
 log = logging.getLogger(__name__)
 
-ASKS = ("inspect", "split", "preview", "clean_preview")
+ASKS = ("inspect", "split", "preview", "clean_preview", "rendering")
 SECONDS = 150.0  # the first preview of a large data set counts its tokens
 POLL = 0.02
 

@@ -35,6 +35,7 @@ KINDS = {
     "split": "engine.jobs.split",
     "preview": "engine.jobs.preview",
     "clean_preview": "engine.jobs.clean_preview",
+    "rendering": "engine.jobs.rendering",
 }
 
 

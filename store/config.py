@@ -169,8 +169,14 @@ class TrainConfig(Config):
     optim: Literal["adamw_torch_fused", "adamw_torch", "paged_adamw_8bit"] = "adamw_torch_fused"
     gradient_checkpointing: bool = False
     max_length: int | None = Field(None, ge=8, le=1_048_576, description="99th percentile where left out")
+    chat_template: str = Field(
+        "",
+        max_length=20_000,
+        description="The model's own where left out; chatml, llama3, zephyr, headings, or Jinja",
+    )
     completion_only_loss: bool = Field(True, description="Train on answers alone")
     seed: int = Field(0, ge=0, le=2**31 - 1)
+    gate_override: str = Field("", max_length=500, description="Why to launch though the mask is wrong")
 
     evaluations: int = Field(10, ge=1, le=1000, description="Validations over the whole run")
     early_stopping: bool = True

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from engine.data import dataset
+from engine.data import dataset, masks
 from engine.data.render import Rows
+from engine.data.token_rows import shown_row
 from engine.job import Job
 from engine.jobs.convert import ensure
 from engine.tuning import estimate, memory, models, prepare, problems
@@ -36,7 +37,9 @@ def run(job: Job) -> dict[str, Any]:
         ensure(config.model, job.home)
     source = models.resolve(config.model, job.home)
     architecture = models.load_config(source, trust_remote_code=config.trust_remote_code)
-    tokenizer = models.load_tokenizer(source, trust_remote_code=config.trust_remote_code)
+    tokenizer = models.load_tokenizer(
+        source, trust_remote_code=config.trust_remote_code, chat_template=config.chat_template
+    )
     shape = estimate.shape(architecture, config)
     dealt = prepare.deal(job.home, fingerprint, Split.parse(asked["split"]), config)
     config = config.resolved(len(dealt["train"]), shape.total)
@@ -48,7 +51,7 @@ def run(job: Job) -> dict[str, Any]:
     parts = {name: prepare.cut(rows, limit) for name, rows in whole.items()}
     measured = _Measured(job, config, shape, dealt, parts, limit)
     document = measured.document()
-    document["row"] = _row(tokenizer, whole["train"], limit, int(asked.get("row", 0)))
+    document["row"] = shown_row(tokenizer, whole["train"], limit, int(asked.get("row", 0)))
     free, total = memory.available_gib(measured.device)
     document["problems"] = problems.find(
         problems.Facts(
@@ -63,7 +66,7 @@ def run(job: Job) -> dict[str, Any]:
             lost_tokens=document["lost_tokens"],
             reasons=parts["train"].whole.reason_counts,
             unjudged=not len(parts["validation"].rows),
-            unclosed=_unclosed(tokenizer, whole["train"]) if kind != "text" else 0,
+            checks=None if kind == "text" else _check(job, fingerprint, tokenizer, whole["train"]),
             max_length=limit,
             positions=positions,
             steps=document["steps"],
@@ -173,45 +176,7 @@ class _Measured:
         return estimate.seconds(self.shape, config, self.dtype, self.device, work, rate)
 
 
-def _unclosed(tokenizer: Any, rows: Rows) -> int:
-    """Rows whose last trained token is an ordinary one, not one that closes a turn."""
-    last = np.full(len(rows), -1)
-    positions = np.flatnonzero(rows.trained)
-    row_of = np.searchsorted(rows.starts, positions, side="right") - 1
-    last[row_of] = rows.ids[positions]  # the last assignment to a row wins
-    closing = [*tokenizer.added_tokens_decoder, tokenizer.eos_token_id, -1]
-    return int((~np.isin(last, closing)).sum())
-
-
-def _row(tokenizer: Any, rows: Rows, limit: int, index: int) -> dict[str, Any]:
-    """One training row as the model will see it; `index` beyond the ends takes the nearest."""
-    index = min(max(index, 0), len(rows) - 1)
-    ids, trained = rows.row(index)
-    seen = ids[:limit].tolist()
-    texts = _pieces(tokenizer, seen)
-    return {
-        "row_id": int(rows.row_ids[index]),
-        "index": index,
-        "of": len(rows),
-        "tokens": [
-            {"text": text, "id": token, "trained": bool(flag)}
-            for text, token, flag in zip(texts, seen, trained, strict=False)
-        ],
-        "truncated": len(ids) > limit,
-    }
-
-
-def _pieces(tokenizer: Any, ids: list[int]) -> list[str]:
-    """The text of each token; of tokens that share one character, the last has it and the others none."""
-    texts, pending = [], []
-    for token, name in zip(ids, tokenizer.convert_ids_to_tokens(ids), strict=True):
-        pending.append(token)
-        text = tokenizer.decode(pending, clean_up_tokenization_spaces=False)
-        if text.endswith("\ufffd") and len(pending) < 4:
-            texts.append("")
-            continue
-        if name.startswith("▁") and not text.startswith(" "):
-            text = " " + text  # a lone token of SentencePiece loses its space
-        texts.append(text)
-        pending = []
-    return texts
+def _check(job: Job, fingerprint: str, tokenizer: Any, rows: Rows) -> masks.Checks:
+    """The trained tokens of the first training rows, held against what was said in them."""
+    some = rows.take(np.arange(min(masks.MOST, len(rows))))
+    return masks.check(tokenizer, prepare.loader(job.home, fingerprint, "chat")(some.row_ids), some)

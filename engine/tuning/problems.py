@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from engine.data.masks import Checks
 from engine.tuning.methods import METHODS
 from store.config import METHOD_TITLES, TrainConfig
 
 TRUNCATED_SHARE = 0.02  # of the rows; the 99th percentile as limit cuts 1%
+WRONG_SHARE = 0.1  # of the rows that were looked at; single odd rows are left out and counted
 FEW_STEPS = 20
 FEW_JUDGED = 30  # rows; fewer give an interval too wide to see a small gain
 
@@ -32,7 +34,7 @@ class Facts:
     lost_tokens: int
     reasons: dict[str, int]  # rows without a trained token, of those counted
     unjudged: bool  # no validation row has a trained token
-    unclosed: int  # counted rows whose answer ends without a closing token
+    checks: Checks | None  # of the trained tokens; None for plain text
     max_length: int
     positions: int | None
     steps: int
@@ -44,7 +46,7 @@ class Facts:
 
 def find(facts: Facts) -> list[Problem]:
     """Every problem, errors first."""
-    found = [*_rows(facts), *_method(facts), *_device(facts), *_judging(facts)]
+    found = [*_rows(facts), *_mask(facts), *_method(facts), *_device(facts), *_judging(facts)]
     return sorted(found, key=lambda problem: problem["level"])
 
 
@@ -85,12 +87,6 @@ def _rows(f: Facts) -> list[Problem]:
             f" loses {f.lost_tokens:,} trained tokens.",
             "Raise max_length, or split long rows.",
         ))  # fmt: skip
-    if f.unclosed > f.counted / 2:
-        found.append(_problem(
-            "warning", "model",
-            "The chat template ends answers without a closing token: the model will not learn to stop.",
-            "Use a model whose template closes each turn, such as with <|im_end|>.",
-        ))  # fmt: skip
     if not f.own_template and f.kind != "text":
         found.append(_problem(
             "warning", "model",
@@ -99,6 +95,37 @@ def _rows(f: Facts) -> list[Problem]:
             "Choose the instruction-tuned variant of the model, or go on.",
         ))  # fmt: skip
     return found
+
+
+def _mask(f: Facts) -> list[Problem]:
+    """The gate: the loss must fall on what the config says. `gate_override` opens it, with a reason."""
+    if f.checks is None:
+        return []
+    c, n, wrong = f.checks, f.checks.counted, []
+    if c.unlocated > WRONG_SHARE * n:
+        wrong.append((
+            f"In {c.unlocated:,} of {n:,} rows the chat template does not tell the answer from the prompt.",
+            "Choose a model whose template renders every turn the same way in any conversation.",
+        ))  # fmt: skip
+    if f.config.completion_only_loss and c.leaking:
+        wrong.append((
+            f"In {c.leaking:,} of {n:,} rows the loss would fall on what the user said, though it is to be"
+            " taken on answers alone.",
+            "Choose another model, or switch completion_only_loss off if that is what you want.",
+        ))  # fmt: skip
+    if c.missed > WRONG_SHARE * n:
+        wrong.append((
+            f"In {c.missed:,} of {n:,} rows a part of the answer would not be trained.",
+            "Choose a model whose template leaves answers as they are.",
+        ))  # fmt: skip
+    if c.unclosed > n / 2:
+        wrong.append((
+            f"In {c.unclosed:,} of {n:,} rows no token closes the answer: the model would not learn to stop.",
+            "Use a model whose template closes each turn, such as with <|im_end|>.",
+        ))  # fmt: skip
+    level = "warning" if f.config.gate_override.strip() else "error"
+    told = " Or go on, and say why in gate_override." if level == "error" else " It is launched all the same."
+    return [_problem(level, "gate_override", message, fix + told) for message, fix in wrong]
 
 
 def _method(f: Facts) -> list[Problem]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from engine.data.render import Rows, fitting_length, render, render_prompt
-from engine.tuning.models import PLAIN_TEMPLATE
+from store.templates import TEMPLATES
 from tests.tiny import make_tokenizer
 
 CHAT = [
@@ -98,7 +98,7 @@ def test_a_row_without_an_answer_has_no_trained_token() -> None:
 
 
 def test_base_models_get_a_plain_template_that_closes_answers() -> None:
-    tokenizer = make_tokenizer(PLAIN_TEMPLATE.replace("{BOS}", "{{ bos_token }}"))
+    tokenizer = make_tokenizer("{{ bos_token }}" + TEMPLATES["headings"])
     rows = render(tokenizer, [0], [CHAT[1:3]])
     text = tokenizer.decode(rows.row(0)[0])
     assert text == "<|im_start|>### User:\nHi\n### Assistant:\nHello<|im_end|>\n"
