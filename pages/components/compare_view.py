@@ -11,10 +11,10 @@ import streamlit as st
 from pages.components import charts, run_reads, wording
 from pages.components.compare_evidence import labels
 from pages.components.session import plain
+from pages.components.traces import PLOT
 
 MAIN = ("eval/loss", "train/loss")
 AXES = {"Optimiser step": "step", "Tokens seen": "tokens"}
-PLOT = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"]}
 
 
 def draw_curves(runs: list[dict[str, Any]]) -> None:

@@ -55,7 +55,6 @@ BATCHES = Group(
         "per_device_eval_batch_size",
         "max_length",
         "max_train_rows",
-        "completion_only_loss",
         "gradient_checkpointing",
     ),
 )
@@ -75,11 +74,21 @@ EVALUATION = Group(
         "max_new_tokens",
     ),
 )
+RENDERING = Group(
+    "What the loss falls on",
+    ":material/format_ink_highlighter:",
+    ("completion_only_loss", "chat_template", "gate_override"),
+)
 REPRODUCIBILITY = Group("Reproducibility", ":material/replay:", ("seed", "split_seed", "dtype"))
-GROUPS = (OPTIMISATION, ADAPTER, BATCHES, EVALUATION, REPRODUCIBILITY)
+GROUPS = (OPTIMISATION, ADAPTER, BATCHES, RENDERING, EVALUATION, REPRODUCIBILITY)
 TOP = ("model", "trust_remote_code", "dataset", "method", "name", "notes")
 COLUMNS = 3
-UNLIMITED = {"max_steps": "no limit", "max_train_rows": "all rows"}  # what an empty field means
+EMPTY = {  # what an empty field means
+    "max_steps": "no limit",
+    "max_train_rows": "all rows",
+    "chat_template": "the model's own",
+    "gate_override": "only where the check fails",
+}
 
 
 def key(field: str) -> str:
@@ -116,7 +125,7 @@ def as_value(field: str, text: str) -> Any:
     text = text.strip()
     if field == "target_modules" and text != "all-linear":
         return [part.strip() for part in text.split(",") if part.strip()]
-    if field in ("name", "notes", "model", "dataset"):
+    if TrainConfig.model_fields[field].annotation is str:
         return text
     for kind in (int, float):
         try:
@@ -194,7 +203,7 @@ def draw_field(field: str, resolved: dict[str, Any]) -> None:
         field,
         key=key(field),
         help=help_text,
-        placeholder=f"{shown} (automatic)" if shown else UNLIMITED.get(field, "automatic"),
+        placeholder=f"{shown} (automatic)" if shown else EMPTY.get(field, "automatic"),
         persist_state="session",
     )
 

@@ -10,9 +10,9 @@ from engine.diagnostics import phrasing
 from pages.components import charts, palette, reads, run_reads, wording
 from pages.components.progress import doing, fraction
 from pages.components.session import guarded, plain, watch_engine
+from pages.components.traces import PLOT
 from store.states import ACTIVE
 
-PLOT = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"]}
 LEARNING = (
     *("train/learning_rate", "train/grad_norm", "train/tokens_per_second", "system/memory_gib"),
     *("eval/perplexity", "eval/token_accuracy"),

@@ -16,6 +16,8 @@ import pyarrow as pa
 
 from pages.components.palette import BAD, BASE, GRID, TRAIN, VALIDATION
 
+# What st.plotly_chart takes as config: no logo, and no buttons that do nothing here.
+PLOT = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"]}
 PILL = {"font": {"color": "white", "size": 12}, "borderpad": 3}  # a label that lines may run behind
 SMOOTHED_FROM = 40  # points: below that a raw curve is readable
 

@@ -1,0 +1,162 @@
+"""How the model will see it: any row token by token under any chat template, and the whole set in numbers.
+
+What is wrong with the mask is said here as the launch will say it, so that nobody finds out after training.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import streamlit as st
+
+from engine.diagnostics.phrasing import plural
+from pages.components import figures, quantities, reads
+from pages.components.rendering_chart import length_chart
+from pages.components.session import guarded, plain
+from pages.components.tokens import token_view
+from pages.components.traces import PLOT
+from store.config import BUNDLED_MODEL
+from store.templates import TEMPLATES
+
+OWN, WRITTEN = "The model's own", "Written here"
+TITLES = {"chatml": "ChatML", "llama3": "Llama 3", "zephyr": "Zephyr", "headings": "Plain headings"}
+
+
+def show_rendering(dataset: dict[str, Any]) -> None:
+    """The tab of one data set."""
+    asked = _question(dataset)
+    if asked is None:
+        return
+    with guarded(), st.spinner("Reading the rows with the model's tokenizer …", show_time=True):
+        answer = reads.ask("rendering", json.dumps(asked, sort_keys=True))
+        _show_checks(answer, asked["completion_only_loss"])
+        st.html(figures.facts(_figures(answer["set"])))
+        _show_row(dataset, answer["row"])
+        _show_lengths(answer["set"])
+        with st.expander("The template", icon=":material/code:"):
+            st.code(answer["template"], "jinja2", wrap_lines=True)
+
+
+def _question(dataset: dict[str, Any]) -> dict[str, Any] | None:
+    """Model, template and length as chosen; None while a template is being written."""
+    key = f"rendering-{dataset['dataset_id']}"
+    names = [model["name"] for model in reads.models()]
+    model, template, length = st.columns([2, 2, 1])
+    chosen = model.selectbox(
+        "Model",
+        list(dict.fromkeys([BUNDLED_MODEL, *names])),
+        key=f"{key}-model",
+        accept_new_options=True,
+        help="One of the home folder, a local folder or a hub id.",
+    )
+    named = template.selectbox(
+        "Chat template",
+        [OWN, *TEMPLATES, WRITTEN],
+        format_func=lambda name: TITLES.get(name, name),
+        key=f"{key}-template",
+        disabled=dataset["kind"] == "text",
+    )
+    limit = length.text_input("max_length", key=f"{key}-length", placeholder="99% fit")
+    text = "" if named == OWN else named
+    if named == WRITTEN:
+        text = st.text_area("Jinja over messages", key=f"{key}-jinja", height=140)
+        if not text.strip():
+            st.caption("Write a template, for example:")
+            st.code(TEMPLATES["chatml"], "jinja2", wrap_lines=True)
+            return None
+    if limit and not (limit.strip().isdigit() and int(limit) >= 8):
+        st.error(f"max_length is {plain(limit)}: give a whole number from 8 on, or leave it empty.")
+        return None
+    only = st.toggle("Take the loss on answers alone", value=True, key=f"{key}-only")
+    return {
+        "fingerprint": dataset["fingerprint"],
+        "kind": dataset["kind"],
+        "model": chosen or BUNDLED_MODEL,
+        "chat_template": text,
+        "completion_only_loss": only,
+        "max_length": int(limit) if limit else None,
+        "row": _row(dataset),
+    }
+
+
+def _show_checks(answer: dict[str, Any], answers_alone: bool) -> None:
+    """One sentence that says that the mask is right, or one for each way in which it is not."""
+    checks = answer["checks"]
+    if checks is None:
+        st.caption("Plain text: every token but the first is trained on.")
+        return
+    n = checks["counted"]
+    wrong = [
+        (checks["unlocated"], "the template does not tell the answer from the prompt"),
+        (checks["leaking"] if answers_alone else 0, "the loss falls on what the user said"),
+        (checks["missed"], "a part of the answer is not trained"),
+        (checks["unclosed"], "no token that closes the answer is trained: the model would not learn to stop"),
+    ]
+    if not any(count for count, _ in wrong):
+        what = "answers and their closing tokens alone" if answers_alone else "prompts and answers"
+        st.success(f"The loss falls on {what}, checked on {plural(n, 'row')}.", icon=":material/verified:")
+    for count, what in wrong:
+        if count:
+            st.error(f"In {count:,} of {plural(n, 'row')} {what}.", icon=":material/error:")
+
+
+def _figures(whole: dict[str, Any]) -> list[tuple[str, str, str]]:
+    rows, of = whole["counted"], whole["of"]
+    about = f"of {of:,} rows" if rows == of else f"counted on {rows:,} of {of:,} rows"
+    untrained = sum(whole["untrained"].values())
+    why = "; ".join(f"{count:,}: {reason}" for reason, count in whole["untrained"].items())
+    lost = quantities.share(whole["lost_tokens"], whole["trained_tokens"])
+    return [
+        ("Tokens", quantities.count(whole["tokens"]), about),
+        (
+            "Trained on",
+            quantities.share(whole["trained_tokens"], whole["tokens"]),
+            f"{quantities.count(whole['trained_tokens'])} tokens",
+        ),
+        ("Rows without a trained token", f"{untrained:,}", why or "every row teaches"),
+        (
+            "Rows cut",
+            f"{whole['cut_rows']:,}",
+            f"at {whole['max_length']:,} tokens; the longest has {whole['longest']:,}",
+        ),
+        (
+            "Answers cut",
+            f"{whole['shortened_answers']:,}",
+            f"{lost} of all trained tokens; the median one loses {whole['median_lost_share']:.0%} of its own"
+            if whole["shortened_answers"]
+            else "none loses a token",
+        ),
+    ]
+
+
+def _show_row(dataset: dict[str, Any], row: dict[str, Any]) -> None:
+    with st.container(border=True):
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            st.markdown("**One row as the model will see it**")
+            st.number_input(
+                "Row",
+                0,
+                dataset["row_count"] - 1,
+                key=_row_key(dataset),
+                width=140,
+                help=f"Rows are counted from 0 to {dataset['row_count'] - 1:,}.",
+            )
+        st.html(token_view(row["tokens"], row["truncated"]))
+
+
+def _row_key(dataset: dict[str, Any]) -> str:
+    return f"rendering-{dataset['dataset_id']}-row"
+
+
+def _row(dataset: dict[str, Any]) -> int:
+    return int(st.session_state.get(_row_key(dataset), 0))
+
+
+def _show_lengths(whole: dict[str, Any]) -> None:
+    st.plotly_chart(
+        length_chart(whole["lengths"]["counts"], whole["lengths"]["edges"], whole["max_length"]),
+        key="rendering-lengths",
+        config=PLOT,
+        alt="Rows by their length in tokens, and where max_length cuts them",
+    )
