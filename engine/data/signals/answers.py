@@ -1,0 +1,145 @@
+"""What is wrong with an answer: it says nothing, repeats the question, refuses, or breaks off.
+
+Each finder is a function of texts. They are read as a person would read them: a refusal is the answer's own
+voice, at the start of a sentence near its beginning, not a word that it mentions; an answer is cut off where
+prose stops in mid-sentence, not where a list, a verse or code ends without a full stop.
+"""
+
+from __future__ import annotations
+
+import re
+
+LONG = 200  # characters; a shorter answer without a full stop is a short answer
+PROSE_LINE = 100  # characters of the last line from which it is prose
+REFUSAL_HEAD = 300  # characters in which a refusal declares itself
+ECHO_WORDS = 3
+
+_SORRY = r"(?:(?:i['’]m|i am|well,? i['’]m) (?:(?:so|very|really|deeply) )?sorry[,;.]? (?:but |however,? )?)?"
+_START = r"(?:^|(?<=[.!?\n]\s)|(?<=\n))\s*" + _SORRY  # of a sentence
+_AI = (
+    r"an? (?:ai|artificial intelligence|large language model|language model|chatbot|virtual assistant)"
+    r"(?: (?:language )?(?:model|assistant|system|chatbot|bot))?"
+)
+_NOT = (
+    r"(?:can(?:no|['’])?t|can not|am (?:not able|unable) to|['’]m (?:not able|unable) to|won['’]t|will not"
+    r"|am not (?:allowed|permitted) to)"
+)
+_DEED = (
+    r"(?:help|assist|provide|fulfill?|comply|generate|create|produce|write|share|disclose|answer|discuss|engage"
+    r"|support|access|browse|perform|complete|offer|give|do that|do this|continue with)"
+)
+_REFUSALS = (
+    rf"as {_AI}(?: (?:developed|created|trained|designed|made) by [^,.]{{1,40}})?, (?:i\b|my )",
+    rf"i(?:['’]m| am) (?:just |only |merely )?{_AI}(?: [^,.]{{0,60}})?(?:,|\.| and)"
+    rf" (?:so |but |and )?i? ?{_NOT}",
+    rf"i ?{_NOT} {_DEED}\b(?! (?:but|feeling|noticing|wondering|myself|thinking|up|enough|laughing))",
+    r"(?:i['’]m|i am) (?:(?:so|very|really) )?sorry,? (?:but )?that['’]s not something i can",
+    r"(?:i['’]m|i am) (?:(?:so|very|really) )?sorry,? (?:but )?i (?:can(?:no|['’])?t|am unable|am not able)",
+    r"i (?:must|have to) (?:respectfully )?decline\b",
+    r"(?:sorry, )?(?:but )?i(?:['’]m| am) (?:not able|unable) to (?:help|assist|provide|answer|comply)",
+    r"i (?:do not|don['’]t) (?:feel comfortable|have (?:personal )?(?:opinions|feelings|beliefs))",
+    r"my (?:programming|guidelines) (?:does|do|prevents?|prohibits?)",
+)
+_REFUSAL = re.compile(_START + "(?:" + "|".join(_REFUSALS) + ")", re.IGNORECASE)
+# RE2, over many rows at once: no row without a match of it can be a refusal.
+REFUSAL_GATE = (
+    r"(?i)\b(?:as an?|an ai|can['’]?t|cannot|can not|unable|not able|won['’]t|will not|not allowed"
+    r"|not permitted|decline|comfortable|opinions|feelings|beliefs|programming|guidelines|sorry)\b"
+)
+
+_LIST_ITEM = re.compile(r"\s*(?:[-*•+·>|#]|\(?\d{1,3}[.)]|\(?[a-z][.)])\s?")
+_OPEN_WORDS = frozenset(  # no sentence ends with them
+    {
+        "the",
+        "a",
+        "an",
+        "of",
+        "and",
+        "or",
+        "to",
+        "with",
+        "in",
+        "for",
+        "on",
+        "at",
+        "by",
+        "from",
+        "as",
+        "is",
+        "are",
+        "was",
+        "were",
+        "be",
+        "that",
+        "which",
+        "who",
+        "if",
+        "but",
+        "because",
+        "so",
+        "than",
+        "into",
+        "this",
+        "these",
+        "their",
+        "his",
+        "her",
+        "its",
+        "your",
+        "our",
+        "my",
+        "not",
+        "when",
+        "while",
+        "where",
+        "about",
+        "between",
+    }
+)
+_SENTENCE_SCRIPT = re.compile("[A-Za-z0-9\u00c0-\u052f]")  # written with full stops
+_LETTER_OR_DIGIT = re.compile(r"[^\W_]")
+_NOT_WORD = re.compile(r"[\W_]+")
+
+
+def says_nothing(answer: str) -> bool:
+    """No letter and no digit."""
+    return _LETTER_OR_DIGIT.search(answer) is None
+
+
+def echoes(asked: str, answer: str) -> bool:
+    """The answer is the question, or begins with all of it; three words at least, for "yes" may answer
+    "yes"."""
+    if asked[:1].lower() != answer[:1].lower() and asked[:1].isalnum() and answer[:1].isalnum():
+        return False
+    question = _NOT_WORD.sub(" ", asked).lower().split()
+    if len(question) < ECHO_WORDS:
+        return False
+    return _NOT_WORD.sub(" ", answer).lower().split()[: len(question)] == question
+
+
+def refuses(answer: str) -> bool:
+    """The answer declines in its own voice."""
+    return _REFUSAL.search(answer[:REFUSAL_HEAD].lstrip()) is not None
+
+
+def breaks_off(answer: str) -> bool:
+    """A long answer that stops in the middle of a sentence, of a code block or of a bracket."""
+    answer = answer.rstrip()
+    if len(answer) < LONG:
+        return False
+    if answer.count("```") % 2:
+        return True
+    last = answer[-1]
+    if last in ",;([{–—" or (last == "-" and answer[-2].isalnum()):
+        return True
+    if answer[0] in "[{" and answer.count(answer[0]) > answer.count("]" if answer[0] == "[" else "}"):
+        return True
+    if not _SENTENCE_SCRIPT.match(last):
+        return False
+    line = answer[answer.rfind("\n") + 1 :]
+    word = line.rsplit(None, 1)[-1]
+    if "/" in word or "@" in word or answer.endswith("```"):
+        return False
+    if line.count("(") > line.count(")") or (word.islower() and word in _OPEN_WORDS):
+        return True
+    return len(line) >= PROSE_LINE and not _LIST_ITEM.match(line)

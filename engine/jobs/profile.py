@@ -1,0 +1,141 @@
+"""The job `profile`: one group of signals, measured for every row of a data set.
+
+It leaves `GROUP.parquet` in its folder, written aside and renamed, with one row for every row of the data
+set in their order; cancelled, failed or killed, it leaves nothing. What a module of `engine.data.signals`
+gives is checked here: columns, types, rows and order are what filters and recipes rest on.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from engine.data.dataset import open_rows
+from engine.data.signals import MODULES, Progress
+from engine.data.signals.figures import figures
+from engine.data.signals.local import measure_rows
+from engine.data.signals.reuse import of_parent
+from engine.job import Job
+from store.data_config import ProfileConfig
+from store.signals import GROUPS, Group
+
+TYPES = {"flag": pa.bool_(), "category": pa.string(), "group": pa.int64()}
+TELL_SECONDS = 1.0
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Measure what the job's ProfileConfig says; the result document of docs/architecture.md."""
+    began = time.monotonic()
+    config = ProfileConfig.parse(job.config)
+    group = GROUPS[config.group]
+    fingerprint = job.order["dataset"]["fingerprint"]
+    row_count = open_rows(job.home, fingerprint).metadata.num_rows
+    rows_path = job.home.rows(fingerprint)
+    module = importlib.import_module(MODULES[group.name])
+    progress = teller(job)
+    if hasattr(module, "compute"):
+        table, of_set = module.compute(job, config, rows_path, progress)
+        options = {name: getattr(config, name) for name in module.OPTIONS}
+        reused = 0
+    else:
+        context, options = module.prepare(job, config, rows_path)
+        table, reused = _measure(job, group, (context, options), rows_path, row_count, progress)
+        of_set = {}
+    table = _checked(table, group, row_count)
+    shown = figures(table, group.signals) | {f"set.{name}": value for name, value in of_set.items()}
+    job.check_cancelled()
+    _write(table, job.dir.path / f"{group.name}.parquet")
+    return {
+        "options": options,
+        "row_count": row_count,
+        "reused_count": reused,
+        "seconds": round(time.monotonic() - began, 3),
+        "figures": shown,
+    }
+
+
+def teller(job: Job, clock: Callable[[], float] = time.monotonic) -> Progress:
+    """`progress(done, total, unit="rows", message="")`: told to the user once a second with an estimate, by
+    the speed since the phase (unit and total) began; raises Cancelled where that was asked for."""
+    phase: tuple[str, float] | None = None
+    started = told = 0.0
+    first = 0.0
+
+    def progress(done: float, total: float, unit: str = "rows", message: str = "") -> None:
+        nonlocal phase, started, told, first
+        job.check_cancelled()
+        now = clock()
+        if (unit, total) != phase:
+            phase, started, first, told = (unit, total), now, done, now - TELL_SECONDS
+        if now - told < TELL_SECONDS:
+            return
+        told = now
+        eta = (now - started) * (total - done) / (done - first) if done > first else None
+        job.progress(done, total, unit, message, eta)
+
+    return progress
+
+
+def _measure(
+    job: Job, group: Group, prepared: tuple[Any, dict[str, Any]], rows_path: Path, rows: int, tell: Progress
+) -> tuple[pa.Table, int]:
+    """The columns of a row-local group for every row, and how many rows were taken over."""
+    context, options = prepared
+    columns = [signal.column for signal in group.signals]
+    reused = of_parent(job, group.name, options, columns)
+    known = reused.rows if reused else np.zeros(0, np.int64)
+    table = measure_rows(job, group.name, context, rows_path, known, tell)
+    if reused is not None:
+        if len(known) == rows:
+            table = reused.table
+        else:
+            new = np.setdiff1d(np.arange(rows), known, assume_unique=True)
+            measured = _cast(table.select(columns), group)
+            both = pa.concat_tables([_cast(reused.table, group), measured])
+            table = both.take(pa.array(np.argsort(np.concatenate([known, new]))))
+    ids = pa.array(np.arange(rows, dtype=np.int64))
+    return table.add_column(0, "row_id", ids) if len(table) == rows else table, len(known)
+
+
+def _checked(table: pa.Table, group: Group, row_count: int) -> pa.Table:
+    """The table with row_id and the group's columns in their order and types.
+
+    Raises AssertionError where a module broke its promise: its values would be those of other rows.
+    """
+    names = ["row_id", *(signal.column for signal in group.signals)]
+    assert set(table.column_names) == set(names), f"{group.name} gave {table.column_names}, not {names}"
+    ids = table["row_id"].to_numpy()
+    assert np.array_equal(ids, np.arange(row_count)), f"{group.name} gave {len(ids)} rows of {row_count}"
+    return _cast(table.select(names), group)
+
+
+def _cast(table: pa.Table, group: Group) -> pa.Table:
+    fields = [("row_id", pa.int64())] if "row_id" in table.column_names else []
+    for signal in group.signals:
+        given = table.schema.field(signal.column).type
+        if signal.type == "number":
+            fields.append((signal.column, pa.float32() if pa.types.is_floating(given) else pa.int32()))
+        else:
+            wanted = TYPES[signal.type]
+            assert given == wanted, f"{signal.column} is {given}, not {wanted}"
+            fields.append((signal.column, wanted))
+    return table.cast(pa.schema(fields))
+
+
+def _write(table: pa.Table, path: Path) -> None:
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        pq.write_table(table, aside, compression="zstd", row_group_size=100_000)
+        with open(aside, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
