@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from store.config import Config
 from store.filters import Filter
@@ -103,7 +103,8 @@ class CapLength(Config):
 
 
 class Balance(Config):
-    """At most this many rows of every value of a column; which ones, the seed decides."""
+    """At most this many rows of every value of a column; which ones, the seed decides. Rows without a value
+    stay."""
 
     step: Literal["balance"] = "balance"
     column: str = "label"
@@ -138,12 +139,20 @@ class Mix(Config):
 
 
 class Edit(Config):
-    """One row by hand: `messages` or `text`, and the label where it changes."""
+    """One row by hand: `messages` or `text`, and the label where it changes. White space is kept as it is."""
+
+    model_config = ConfigDict(str_strip_whitespace=False)
 
     row_id: int = Field(ge=0)
     messages: list[dict[str, str]] | None = None
     text: str | None = None
     label: str | None = None
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Edit:
+        if self.messages is None and self.text is None and self.label is None:
+            raise ValueError(f"row {self.row_id} has no messages, text or label")
+        return self
 
 
 class EditRows(Config):
@@ -175,3 +184,10 @@ class Recipe(Config):
     """Steps in their order."""
 
     steps: list[Step] = Field(min_length=1)
+
+
+def title(step: Step) -> str:
+    """What a step does, as one line: "Drop near duplicates (0.7), keep the longest answer"."""
+    from store.recipe_words import title as in_words  # it knows the steps, so it comes after them
+
+    return in_words(step)

@@ -1,0 +1,136 @@
+"""Recipes and filters in plain words: the title of a step, what a filter means, why a row was dropped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from store.filters import Condition, Filter
+from store.formats import FORMATS
+from store.recipe import (
+    Balance,
+    CapLength,
+    DropDuplicates,
+    EditRows,
+    FilterRows,
+    FixEncoding,
+    MapColumns,
+    Mix,
+    Normalise,
+    Redact,
+    Relabel,
+    Sample,
+    Step,
+    Strip,
+)
+from store.signals import SIGNALS
+
+KEPT = {"first": "first", "longest_answer": "longest answer", "shortest_answer": "shortest answer"}
+DUPLICATES = {"exact": "exact duplicates", "near": "near duplicates", "prompt": "rows with the same prompt"}
+PII = {"email": "e-mail addresses", "phone": "phone numbers", "card": "card numbers", "iban": "bank accounts",
+       "ip": "IP addresses", "ssn": "social security numbers", "person": "names of people",
+       "address": "street addresses", "secret": "secrets"}  # fmt: skip
+VALUE_SHOWN = 40  # characters of a value that a title holds
+
+
+def title(step: Step) -> str:
+    """What a step does, as one line: "Drop near duplicates (0.7), keep the longest answer"."""
+    match step:
+        case FixEncoding():
+            return "Fix broken characters"
+        case Normalise():
+            return _normalise(step)
+        case Strip():
+            more = [word for word, on in (("HTML", step.html), ("boilerplate", step.boilerplate)) if on]
+            return f"Strip {_list(['white space', *more])}"
+        case MapColumns():
+            used = ", ".join(f"{role} = {column}" for role, column in step.columns.items())
+            return f"Read as {FORMATS[step.format].title.lower()}: {used}"
+        case FilterRows():
+            return f"{step.action.title()} rows where {words(step.where)}"
+        case DropDuplicates():
+            share = f" ({step.threshold:g})" if step.kind == "near" else ""
+            return f"Drop {DUPLICATES[step.kind]}{share}, keep the {KEPT[step.keep]}"
+        case Redact():
+            return f"Redact {_list([PII[kind] for kind in step.kinds])}"
+        case CapLength():
+            unit = f"tokens of {step.model}" if step.unit == "tokens" and step.model else step.unit
+            return f"{step.action.title()} rows longer than {step.most:,} {unit}"
+        case Balance():
+            most = f"{step.most:,} rows" if step.most else "as many rows as the rarest has"
+            return f"At most {most} of each {column_title(step.column)}"
+        case Sample():
+            how = "at random" if step.by == "random" else "spread over the topics"
+            return f"Sample {step.rows:,} rows {how}"
+        case Relabel():
+            which = f"the {step.most:,} most suspicious labels" if step.most else "suspected label errors"
+            return f"Drop {which}" if step.action == "drop" else f"Correct {which}"
+        case Mix():
+            return f"Mix in {step.dataset} ({step.share:.0%})"
+        case EditRows():
+            count = len(step.edits)
+            return f"Edit {count:,} row{'' if count == 1 else 's'} by hand"
+    raise TypeError(f"{step!r} is no step of a recipe")  # the union above is all there is
+
+
+def words(where: Filter) -> str:
+    """Which rows a filter means: 'language is "de" and the text contains "x"'; "all rows" for an empty one."""
+    parts = []
+    if where.search:
+        parts.append(f"the text contains {_value(where.search)}")
+    if where.regex:
+        parts.append(f"the text matches {_cut(where.regex)}")
+    parts += [_condition(condition) for condition in where.conditions]
+    if where.row_ids is not None:
+        count = len(where.row_ids)
+        chosen = ", ".join(map(str, where.row_ids)) if count <= 5 else "of a selection"
+        parts.append(f"the row is {chosen}" if count == 1 else f"the row is one of {count:,} ({chosen})")
+    if where.expression.strip():
+        parts.append(_cut(" ".join(where.expression.split())))
+    return " and ".join(parts) or "all rows"
+
+
+def column_title(column: str) -> str:
+    """A column as people call it: "language", "topic", "source.category"."""
+    signal = SIGNALS.get(column)
+    return (signal.title[:1].lower() + signal.title[1:]) if signal else column.replace("_", " ")
+
+
+def _condition(condition: Condition) -> str:
+    name, value = column_title(condition.column), condition.value
+    signal = SIGNALS.get(condition.column)
+    if signal and signal.type == "flag" and condition.op == "is" and isinstance(value, bool):
+        return f"{signal.title} {'was' if value else 'was not'} found"
+    match condition.op:
+        case "between":
+            return f"{name} is from {_value(value[0])} to below {_value(value[1])}"
+        case "is" if isinstance(value, list | tuple):
+            return f"{name} is {_list([_value(one) for one in value[:5]], 'or')}" + _more(len(value) - 5)
+        case "is" | "is not" if value is None:
+            return f"{name} {condition.op} missing"
+        case "is empty" | "is not empty":
+            return f"{name} {condition.op}"
+        case op:
+            return f"{name} {op} {_value(value)}"
+
+
+def _normalise(step: Normalise) -> str:
+    form = "" if step.unicode == "none" else f"Unicode ({step.unicode})"
+    parts = [part for part in (form, "line ends", "white space" if step.white_space else "") if part]
+    return f"Normalise {_list(parts)}"
+
+
+def _value(value: Any) -> str:
+    return f'"{_cut(value)}"' if isinstance(value, str) else str(value)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= VALUE_SHOWN else text[: VALUE_SHOWN - 1] + "…"
+
+
+def _more(count: int) -> str:
+    return f" or {count:,} more" if count > 0 else ""
+
+
+def _list(parts: list[str], last: str = "and") -> str:
+    """a, b and c."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} {last} {parts[-1]}"
