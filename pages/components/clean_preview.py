@@ -1,0 +1,128 @@
+"""What would become of the rows by the recipe: step by step, and before and after on real rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from engine.diagnostics.phrasing import plural
+from pages.components import clean_words, figures, quantities
+from pages.components.session import plain
+
+Document = dict[str, Any]
+FATES = {
+    "changed": (":orange-badge[:material/edit: Changed]", "Changed"),
+    "dropped": (":red-badge[:material/delete: Dropped]", "Dropped"),
+    "added": (":blue-badge[:material/add: Added]", "Added"),
+    "kept": (":green-badge[:material/check: Kept]", "Kept"),
+}
+PAGE = 6  # examples at a time
+
+
+def summary(answer: Document) -> str:
+    """ "2,211 rows become 1,688: 523 dropped, 0 changed, 0 added."."""
+    fates = answer["fates"]
+    before = sum(fates[fate] for fate in ("kept", "changed", "dropped"))
+    after = sum(fates[fate] for fate in ("kept", "changed", "added"))
+    parts = ", ".join(f"{fates[fate]:,} {fate}" for fate in ("dropped", "changed", "added") if fates[fate])
+    return f"{plural(before, 'row')} become {after:,}: {parts or 'all kept as they are'}."
+
+
+def rows_left(answer: Document) -> int:
+    """How many rows the new version would have, as far as the preview knows."""
+    return sum(answer["fates"][fate] for fate in ("kept", "changed", "added"))
+
+
+def show_preview(dataset: Document, answer: Document) -> None:
+    """Counts, steps and examples of one answer of the ask."""
+    st.subheader("What would become of the rows", anchor=False)
+    for problem in answer["problems"]:
+        text = problem if isinstance(problem, str) else f"{problem['message']} {problem.get('fix', '')}"
+        st.warning(plain(text.strip()), icon=":material/warning:")
+    scope = answer.get("of")
+    if scope:
+        st.caption(f"Tried on the first rows of a large data set: {plain(_scope(scope))}.")
+    fates = answer["fates"]
+    total = sum(fates[fate] for fate in ("kept", "changed", "dropped"))
+    shown = [("Kept", "kept"), ("Changed", "changed"), ("Dropped", "dropped")]
+    counts = [
+        (name, f"{fates[f]:,}", f"{quantities.share(fates[f], total)} of {total:,}") for name, f in shown
+    ]
+    counts.append(("Added", f"{fates['added']:,}", "rows of another data set"))
+    st.html(figures.facts(counts))
+    steps_table(fates["steps"])
+    _examples(dataset["dataset_id"], answer["examples"])
+
+
+def _scope(scope: Any) -> str:
+    """The answer's `of` says how many of how many."""
+    if isinstance(scope, list | tuple):
+        return f"{int(scope[0]):,} of {int(scope[1]):,}"
+    if isinstance(scope, dict):
+        return " of ".join(f"{int(value):,}" for value in scope.values())
+    return f"{scope:,}" if isinstance(scope, int) else str(scope)
+
+
+def steps_table(steps: list[Document]) -> None:
+    """Each step with the rows that come in, what it does to them, and the rows that go on."""
+    cells = [
+        {
+            "step": f"{index}. {step['title']}",
+            "dropped": step["dropped"],
+            "changed": step["changed"],
+            "added": step["added"],
+            "left": step["rows_out"],
+        }
+        for index, step in enumerate(steps, 1)
+    ]
+    count = st.column_config.NumberColumn
+    st.dataframe(
+        cells,
+        hide_index=True,
+        column_config={
+            "step": st.column_config.TextColumn("Step", width="large"),
+            "dropped": count("Dropped", width="small", format="localized"),
+            "changed": count("Changed", width="small", format="localized"),
+            "added": count("Added", width="small", format="localized"),
+            "left": count("Rows left", width="small", format="localized"),
+        },
+        alt="What each step does to the rows",
+    )
+
+
+def _examples(dataset_id: str, examples: list[Document]) -> None:
+    if not examples:
+        st.caption("No row changes.")
+        return
+    fates = [fate for fate in FATES if any(example["fate"] == fate for example in examples)]
+    chosen = st.segmented_control(
+        "Examples",
+        fates,
+        selection_mode="multi",
+        format_func=lambda fate: FATES[fate][1],
+        key=f"clean-fates-{dataset_id}",
+        label_visibility="collapsed",
+    )
+    shown = [example for example in examples if not chosen or example["fate"] in chosen]
+    pages = -(-len(shown) // PAGE)
+    slot = st.container(gap="small")
+    page = st.pagination(pages, key=f"clean-examples-{dataset_id}-{chosen}") if pages > 1 else 1
+    with slot:
+        st.caption(f"{plural(len(shown), 'example')}, the words that change are marked.")
+        for example in shown[(page - 1) * PAGE : page * PAGE]:
+            show_example(example)
+
+
+def show_example(example: Document, titles: tuple[str, str] = ("Before", "After")) -> None:
+    """One row with what became of it: {row_id, fate, reason?, before, after}."""
+    row_id = example.get("row_id")
+    where = f"Row {row_id:,}" if row_id is not None else "New row"
+    with st.container(border=True, gap="xsmall"):
+        reason = f" {plain(example['reason'])}" if example.get("reason") else ""
+        st.markdown(f"{FATES[example['fate']][0]} **{where}**{reason}")
+        after = None if example["fate"] == "dropped" else example["after"]
+        before = None if example["fate"] == "added" else example["before"]
+        if example["fate"] == "kept":
+            before = None
+        st.html(clean_words.pair(before, after, titles))

@@ -1,0 +1,78 @@
+"""What the cleaning screens read: figures, saved recipes, previews, measuring jobs; kept for a moment."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import streamlit as st
+
+from pages.components import reads
+from pages.components.session import client, remembered
+from store import datasets, explore, quality
+from store.filters import Filter
+
+Document = dict[str, Any]
+EXAMPLES = 24  # rows of a preview that are shown before and after
+
+
+@remembered
+@st.cache_data(ttl=reads.CALM, max_entries=64, show_spinner=False)
+def signals(fingerprint: str) -> dict[str, Document]:
+    """What was measured of these rows, by group."""
+    return quality.signals(client(), fingerprint)
+
+
+@remembered
+@st.cache_data(ttl=reads.CALM, max_entries=4, show_spinner=False)
+def recipes() -> list[Document]:
+    """Saved recipes by name."""
+    return quality.recipes(client())
+
+
+@remembered
+@st.cache_data(ttl=60, max_entries=64, show_spinner=False)
+def found(
+    dataset_id: str, where: str, together: str, column: str, limit: int, offset: int
+) -> tuple[int, list[Document]]:
+    """How many rows the filter (JSON) means, and a page of them with `value` of the column and, where rows
+    are shown together, the `group` by which they are sorted."""
+    dataset, filtered = reads.dataset(dataset_id), Filter.parse(json.loads(where))
+    measured = signals(dataset["fingerprint"])
+    known = explore.columns(dataset, measured, explore.example_row(client(), dataset))
+    rows = explore.Rows(dataset, measured, known)
+    order = together or "row_id"
+    total = explore.count(client(), rows, filtered)
+    ids = explore.row_ids(client(), rows, filtered, order_by=order, limit=limit, offset=offset)
+    values = explore.values_of(client(), rows, ids, [column, *([together] if together else [])])
+    contents = datasets.get_rows(client(), dataset, ids) if ids else []
+    pairs = zip(contents, values, strict=True)
+    return total, [row | {"value": v.get(column), "group": v.get(together)} for row, v in pairs]
+
+
+def measuring(dataset_id: str) -> list[Document]:
+    """Jobs that measure this data set now, or wait to."""
+    return [
+        job
+        for job in reads.queue()
+        if job["kind"] == "profile" and job["config"].get("dataset") == dataset_id
+    ]
+
+
+def preview(dataset_id: str, steps: list[Document]) -> Document:
+    """What would become of the rows by a valid recipe: the answer of the ask `clean_preview`."""
+    return _preview(dataset_id, json.dumps(steps, sort_keys=True), _measured(dataset_id))
+
+
+@st.cache_data(ttl=600, max_entries=32, show_spinner=False)
+def _preview(dataset_id: str, steps: str, measured: str) -> Document:
+    recipe = {"steps": json.loads(steps)}
+    order = quality.work_order(client(), {"dataset": dataset_id, "recipe": recipe})
+    body = {**order, "recipe": recipe, "examples": EXAMPLES}
+    return client().ask("clean_preview", body)
+
+
+def _measured(dataset_id: str) -> str:
+    """What a filter's answer depends on besides the rows: which signals there are, and from when."""
+    measured = signals(reads.dataset(dataset_id)["fingerprint"])
+    return json.dumps({name: str(row["computed_at"]) for name, row in measured.items()}, sort_keys=True)

@@ -1,0 +1,76 @@
+"""The rows that a finding means, in a dialog: one by one, or the rows of a group side by side.
+
+Within a group every row is held against the first, with the words marked in which they differ: whoever looks
+at near duplicates wants to see how near they are.
+"""
+
+from __future__ import annotations
+
+import json
+from itertools import groupby
+from typing import Any
+
+import streamlit as st
+
+from engine.diagnostics.findings import Finding
+from engine.diagnostics.phrasing import plural
+from pages.components import clean_reads, clean_words
+from pages.components.conversation import show_row
+from pages.components.session import guarded, plain
+from store.signals import SIGNALS
+
+Document = dict[str, Any]
+PAGE = 20
+LONGEST = 800  # characters of a turn; what is left off is said
+
+
+def show_found(dataset: Document, finding: Finding) -> None:
+    """Open the dialog over the page."""
+    column = finding.column
+    together = column if SIGNALS[column].type == "group" else "prompt_group" if column == "conflict" else ""
+
+    def rows() -> None:
+        with guarded():
+            _rows(dataset, finding, together)
+
+    st.dialog(finding.title.replace("[", "(").replace("]", ")"), width="large")(rows)()
+
+
+def _rows(dataset: Document, finding: Finding, together: str) -> None:
+    where = json.dumps(finding.where)
+    key = f"found-page-{finding.column}"
+    offset = PAGE * (st.session_state.get(key, 1) - 1)
+    total, rows = clean_reads.found(dataset["dataset_id"], where, together, finding.column, PAGE, offset)
+    if not rows:
+        st.caption("No row is meant any more: the rows were measured anew.")
+        return
+    note = ", group by group; the words that differ from the first are marked" if together else ""
+    st.caption(f"{offset + 1:,} to {offset + len(rows):,} of {plural(total, 'row')}{note}.")
+    if together:
+        for _, group in groupby(rows, lambda row: row["group"]):
+            _group(list(group))
+    else:
+        for row in rows:
+            _single(row, finding)
+    if total > PAGE:
+        st.pagination(-(-total // PAGE), key=key)
+
+
+def _group(rows: list[Document]) -> None:
+    first = rows[0]
+    with st.container(border=True, gap="small"):
+        if len(rows) == 1:
+            st.caption(f"Row {first['row_id']:,}; the rest of its group is on the page before or after.")
+            st.html(clean_words.pair(None, first, ("", f"Row {first['row_id']:,}")))
+        for other in rows[1:]:
+            titles = (f"Row {first['row_id']:,}", f"Row {other['row_id']:,}")
+            st.html(clean_words.pair(first, other, titles))
+
+
+def _single(row: Document, finding: Finding) -> None:
+    signal = SIGNALS[finding.column]
+    value = row["value"]
+    shown = "" if signal.type == "flag" or value is None else f": {value:,.3g} {signal.unit}".rstrip()
+    with st.container(border=True, gap="xsmall"):
+        st.caption(plain(f"Row {row['row_id']:,}{shown and f' · {signal.title}{shown}'}"))
+        show_row(row, LONGEST)

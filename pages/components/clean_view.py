@@ -1,0 +1,78 @@
+"""The tab "Clean": what is wrong on the left, the recipe on the right, what it would do below.
+
+A finding's button puts its fix into the recipe; the preview follows every change; one button makes the new
+version. The old version is never touched.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from pages.components import clean_draft, clean_reads
+from pages.components.clean_findings import show_findings
+from pages.components.clean_make import job_key, show_job, show_make
+from pages.components.clean_preview import show_preview
+from pages.components.clean_recipe import show_recipe
+from pages.components.clean_row_edit import show_row_editor
+from pages.components.clean_saved import show_saved
+from pages.components.session import guarded, plain, show_error
+from store.errors import EngineUnavailable, TunebenchError
+from store.filters import BASE, SOURCE
+from store.signals import GROUPS
+
+
+def show_clean(dataset: dict[str, Any]) -> None:
+    """Findings, recipe, preview and the new version of one data set."""
+    dataset_id = dataset["dataset_id"]
+    job_id = st.session_state.get(job_key(dataset_id))
+    if job_id:
+        with guarded():
+            show_job(dataset, job_id)
+        return
+    left, right = st.columns([3, 2], gap="large")
+    with left, guarded():
+        show_findings(dataset)
+    with right, guarded():
+        show_recipe(dataset, known_columns(dataset))
+        make = st.container()
+        show_row_editor(dataset)
+        show_saved(dataset)
+    drafted = clean_draft.steps(dataset_id)
+    if not drafted:
+        return
+    steps, wrong = clean_draft.check(drafted)
+    if wrong:
+        with make:
+            st.error(plain(wrong), icon=":material/error:")
+        return
+    _preview_and_make(dataset, steps, make)
+
+
+def _preview_and_make(dataset: dict[str, Any], steps: list[dict[str, Any]], make: Any) -> None:
+    """The preview, and the button with its summary in `make`; a preview that fails leaves no button."""
+    slot = make.empty()
+    with slot.container(), st.spinner("Trying the recipe on the rows …", show_time=True):
+        try:
+            answer = clean_reads.preview(dataset["dataset_id"], steps)
+        except EngineUnavailable:
+            answer = None
+        except TunebenchError as error:
+            show_error(error)
+            return
+    with slot.container(), guarded():
+        show_make(dataset, steps, answer)
+    if answer is None:
+        st.caption(":material/cloud_off: The preview needs the engine.")
+    else:
+        show_preview(dataset, answer)
+
+
+def known_columns(dataset: dict[str, Any]) -> list[str]:
+    """Columns that a filter may name: those of every data set, what was measured, and those of the file."""
+    measured = clean_reads.signals(dataset["fingerprint"])
+    signals = [signal.column for name in measured for signal in GROUPS[name].signals]
+    columns = dataset.get("columns") or {}
+    of_file = [f"{SOURCE}{column}" for column in columns.values() if isinstance(column, str)]
+    return [*BASE, *signals, *dict.fromkeys(of_file)]

@@ -1,0 +1,106 @@
+"""What became of every row as a Sankey diagram: a pure function from counts to a Plotly figure.
+
+Rows flow from the old version through the steps in their order. What a step drops leaves there, what it adds
+enters there; what is left at the end was kept, changed or added and makes the new version. A row is in
+exactly one flow of a stage, so the widths add up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import plotly.graph_objects as go
+
+from pages.components.palette import BAD, BASE, BUSY, GOOD, TRAIN
+
+INK = {"kept": GOOD, "changed": TRAIN, "dropped": BAD, "added": BUSY, "rows": BASE}
+
+
+@dataclass
+class Flows:
+    """Nodes by name and links between them, as Plotly wants them."""
+
+    labels: list[str] = field(default_factory=list)
+    hovers: list[str] = field(default_factory=list)
+    colors: list[str] = field(default_factory=list)
+    links: list[tuple[int, int, int, str]] = field(default_factory=list)
+
+    def node(self, label: str, hover: str, kind: str) -> int:
+        self.labels.append(label)
+        self.hovers.append(hover)
+        self.colors.append(INK[kind])
+        return len(self.labels) - 1
+
+    def link(self, source: int, target: int, rows: int, kind: str) -> None:
+        if rows:
+            self.links.append((source, target, rows, INK[kind]))
+
+
+def flows(fates: dict[str, Any]) -> Flows:
+    """Nodes and links of `fates` {kept, changed, dropped, added, steps: [{title, rows_in, changed, dropped,
+    added, rows_out}]}."""
+    made = Flows()
+    old = sum(fates[fate] for fate in ("kept", "changed", "dropped"))
+    new = sum(fates[fate] for fate in ("kept", "changed", "added"))
+    at = made.node(f"Old {old:,}", f"{old:,} rows of the version before", "rows")
+    passing = old
+    for number, step in enumerate(fates["steps"], 1):
+        changed = f", {step['changed']:,} changed" if step["changed"] else ""
+        here = made.node(
+            f"Step {number}", f"{step['title']}: {step['rows_in']:,} rows come in{changed}", "rows"
+        )
+        made.link(at, here, passing, "rows")
+        if step["dropped"]:
+            hover = f"{step['dropped']:,} dropped by step {number}: {step['title']}"
+            made.link(
+                here, made.node(f"{step['dropped']:,} dropped", hover, "dropped"), step["dropped"], "dropped"
+            )
+        if step["added"]:
+            hover = f"{step['added']:,} added by step {number}: {step['title']}"
+            made.link(made.node(f"{step['added']:,} added", hover, "added"), here, step["added"], "added")
+        at, passing = here, step["rows_out"]
+    end = [(fate, fates[fate]) for fate in ("kept", "changed", "added") if fates[fate]]
+    last = made.node(f"New {new:,}", f"{new:,} rows of the new version", "rows") if end else None
+    for fate, count in end:
+        middle = made.node(f"{count:,} {fate}", f"{count:,} rows {fate}", fate)
+        made.link(at, middle, count, fate)
+        assert last is not None
+        made.link(middle, last, count, fate)
+    return made
+
+
+def sankey(fates: dict[str, Any]) -> go.Figure:
+    """The diagram, from top to bottom, so that a phone shows it whole."""
+    made = flows(fates)
+    sources, targets, rows, inks = (list(part) for part in zip(*made.links, strict=True))
+    figure = go.Figure(
+        go.Sankey(
+            orientation="h",
+            arrangement="snap",
+            node={
+                "label": made.labels,
+                "customdata": [hover.replace("<", "&lt;") for hover in made.hovers],
+                "color": made.colors,
+                "pad": 22,
+                "thickness": 12,
+                "line": {"width": 0},
+                "hovertemplate": "%{customdata}<extra></extra>",
+            },
+            link={
+                "source": sources,
+                "target": targets,
+                "value": rows,
+                "color": [f"rgba({int(c[1:3], 16)},{int(c[3:5], 16)},{int(c[5:7], 16)},0.35)" for c in inks],
+                "hovertemplate": "%{value:,} rows<extra></extra>",
+            },
+        )
+    )
+    figure.update_layout(
+        title={"text": "What became of every row", "font": {"size": 15}},
+        height=300,
+        margin={"l": 8, "r": 8, "t": 40, "b": 12},
+        paper_bgcolor="rgba(0,0,0,0)",
+        font={"size": 13},
+    )
+    return figure
