@@ -7,14 +7,15 @@ checked (`store.sql_guard` for /sql, `engine.data.expression` in a worker).
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from store.config import Config
 from store.errors import ConfigError
-from store.signals import GROUP_OF, GROUPS
+from store.signals import GROUP_OF, GROUPS, SIGNALS
 
 Op = Literal[
     "is", "is not", "<", "<=", ">", ">=", "between", "contains", "matches", "is empty", "is not empty"
@@ -73,23 +74,27 @@ class Filter(Config):
     def where(self, known: Collection[str]) -> tuple[str, list[Any]]:
         """An SQL condition with `?` parameters over a relation that has the `known` columns by name.
 
-        Raises ConfigError (field `filter`) for a column that is not known.
+        `known` may be a mapping of columns to their types (number, flag, category, group, text), and then
+        values are held against them before any row is read. Raises ConfigError (field `filter`) for a
+        column that is not known, or a value that its column can't have.
         """
         parts: list[str] = ["true"]
         params: list[Any] = []
-        if self.search:
-            parts.append("contains(lower(text), lower(?))")
+        if self.search:  # twice as fast as lower() on both sides, and as right with accents
+            parts.append("regexp_matches(text, regexp_escape(?), 'i')")
             params.append(self.search)
         if self.regex:
             parts.append("regexp_matches(text, ?)")
             params.append(self.regex)
         for condition in self.conditions:
             check_column(condition.column, known)
+            if isinstance(known, Mapping):
+                check_value(condition, known[condition.column])
             sql, values = _condition(condition)
             parts.append(sql)
             params += values
         if self.row_ids is not None:
-            parts.append("list_contains(?::BIGINT[], row_id)")
+            parts.append("row_id IN (SELECT unnest(?::BIGINT[]))")  # hashed: a selection may be long
             params.append(self.row_ids)
         if self.expression.strip():
             parts.append(f"({self.expression}\n)")
@@ -106,8 +111,9 @@ def column_sql(column: str) -> str:
     if column in BASE:
         return BASE[column]
     if column.startswith(SOURCE):
-        path = "$." + '"' + column.removeprefix(SOURCE).replace('"', '\\"') + '"'
-        return f"json_extract_string(r.source, '{path.replace(chr(39), chr(39) * 2)}')"
+        # A JSON pointer can name every key: dots, quotes, dollars and the empty one.
+        key = column.removeprefix(SOURCE).replace("~", "~0").replace("/", "~1")
+        return f"json_extract_string(r.source, '/{key.replace(chr(39), chr(39) * 2)}')"
     return f"{GROUP_OF[column]}.{quoted(column)}"
 
 
@@ -127,22 +133,68 @@ def check_column(column: str, known: Collection[str]) -> None:
     )
 
 
+def check_value(condition: Condition, kind: str) -> None:
+    """Raise ConfigError where a column of this type can't have the value that it is compared with."""
+    if condition.op in ("is empty", "is not empty", "contains", "matches"):
+        return
+    values = condition.value if isinstance(condition.value, list | tuple) else [condition.value]
+    for value in values:
+        if value is None and condition.op in ("is", "is not"):
+            continue
+        if kind in ("number", "group") and not _is_number(value):
+            _refuse(condition, value, "Its values are numbers.")
+        if kind == "flag" and not isinstance(value, bool):
+            _refuse(condition, value, "Its values are true and false.")
+        if isinstance(value, dict | list | tuple):
+            _refuse(condition, value, "Give one plain value.")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _refuse(condition: Condition, value: Any, fix: str) -> None:
+    raise ConfigError(f"{condition.column} can't be compared with {value!r}.", fix=fix, field="filter")
+
+
 def _condition(condition: Condition) -> tuple[str, list[Any]]:
     name, value = quoted(condition.column), condition.value
+    if condition.column.startswith(SOURCE) and _numeric(value):
+        name = f"TRY_CAST({name} AS DOUBLE)"  # columns of the file are read as text
     match condition.op:
         case "is empty":
-            return f"coalesce({name}::VARCHAR, '') IN ('', '0', 'false')", []
+            return _empty(condition.column, name), []
         case "is not empty":
-            return f"coalesce({name}::VARCHAR, '') NOT IN ('', '0', 'false')", []
+            return f"NOT {_empty(condition.column, name)}", []
         case "between":
             return f"({name} >= ? AND {name} < ?)", list(value)
         case "contains":
-            return f"contains(lower({name}::VARCHAR), lower(?))", [str(value)]
+            return f"regexp_matches({name}::VARCHAR, regexp_escape(?), 'i')", [str(value)]
         case "matches":
             return f"regexp_matches({name}::VARCHAR, ?)", [str(value)]
         case "is" if isinstance(value, list | tuple):
-            return f"list_contains(?::VARCHAR[], {name}::VARCHAR)", [[str(v) for v in value]]
+            return f"list_contains(?::VARCHAR[], {name}::VARCHAR)", [[_as_text(v) for v in value]]
+        case "is not" if isinstance(value, list | tuple):
+            listed = f"list_contains(?::VARCHAR[], {name}::VARCHAR)"
+            return f"NOT coalesce({listed}, false)", [[_as_text(v) for v in value]]
         case "is" | "is not" if value is None:
             return f"{name} IS {'NOT ' if condition.op == 'is not' else ''}NULL", []
         case op:
             return f"{name} {COMPARISONS[op]} ?", [value]
+
+
+def _empty(column: str, name: str) -> str:
+    """Nothing there: null, no text, 0, false. The number of a group is a name: 0 is not empty."""
+    if column in SIGNALS and SIGNALS[column].type == "group":
+        return f"({name} IS NULL)"
+    return f"(coalesce({name}::VARCHAR, '') IN ('', '0', '0.0', 'false'))"
+
+
+def _numeric(value: Any) -> bool:
+    values = value if isinstance(value, list | tuple) else [value]
+    return bool(values) and all(_is_number(one) for one in values)
+
+
+def _as_text(value: Any) -> str:
+    """As DuckDB casts it to VARCHAR."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

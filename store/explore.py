@@ -1,0 +1,213 @@
+"""Looking into a data set: its columns, and the rows that a filter means, counted and paged.
+
+A column is one of every data set (`store.filters.BASE`), one of the file that the rows came from
+(`source.NAME`), or a signal that was measured. Only the files that a question needs are read: sidecars hold
+a row for every row of the data set in the same order, so they are laid side by side (POSITIONAL JOIN)
+without looking at row numbers. What a user typed reaches SQL as a parameter or as a checked column name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from store.filters import SOURCE, Filter, check_column, column_sql, quoted
+from store.records import records, scalar
+from store.signals import GROUP_OF, GROUPS
+
+if TYPE_CHECKING:
+    from store.database import Queryable
+
+Type = Literal["number", "flag", "category", "group", "text"]
+Measured = Mapping[str, Mapping[str, Any]]  # store.quality.signals
+EXCERPT = 300  # characters of a long text in a table
+
+
+@dataclass(frozen=True)
+class Column:
+    """`title` for people, `means` for their questions. `type` text: too many values to count."""
+
+    name: str
+    type: Type
+    title: str
+    unit: str = ""
+    means: str = ""
+
+
+def columns(dataset: Mapping[str, Any], measured: Measured, example: Mapping[str, Any]) -> dict[str, Column]:
+    """Every column of a data set by name. `example`: one row as it stood in the file (`example_row`)."""
+    found = [Column("row_id", "number", "Row"), Column("line", "number", "Line in the file")]
+    if dataset["kind"] == "text":
+        found += [Column("text", "text", "Text")]
+    else:
+        found += [Column("prompt", "text", "Prompt"), Column("answer", "text", "Answer")]
+        found += [Column("text", "text", "Prompt and answer"), Column("turns", "number", "Turns")]
+    if dataset["stats"].get("label_count"):
+        found.append(Column("label", "category", "Label"))
+    if dataset["kind"] == "preference":
+        found.append(Column("rejected", "text", "Rejected answer"))
+    for name in measured:
+        for signal in GROUPS[name].signals:
+            found.append(Column(signal.column, signal.type, signal.title, signal.unit, signal.means))
+    named = [*dict.fromkeys([*dataset["columns"].values(), *example])]
+    found += [
+        Column(f"{SOURCE}{name}", _source_type(example.get(name)), name, means="As it stood in the file")
+        for name in named
+    ]
+    return {column.name: column for column in found}
+
+
+def _source_type(value: Any) -> Type:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return "number"
+    return "category"
+
+
+def example_row(db: Queryable, dataset: Mapping[str, Any]) -> dict[str, Any]:
+    """The first row as it stood in the file."""
+    sql = "SELECT source FROM read_parquet($1) WHERE row_id = 0"
+    found = records(db.query(sql, [dataset["rows_path"]]), ["source"])
+    return dict(found[0]["source"] or {}) if found else {}
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A data set as SQL sees it: the files of its rows and of what was measured of them."""
+
+    dataset: Mapping[str, Any]
+    measured: Measured
+    known: Mapping[str, Column]
+
+    def relation(self, names: Iterable[str], shorten: int = 0) -> tuple[str, list[Any]]:
+        """A SELECT of the columns by name (and row_id), reading only the files that hold them, with its
+        parameters. `shorten`: texts are cut after so many characters. Raises ConfigError."""
+        wanted = list(dict.fromkeys(["row_id", *names]))
+        for name in wanted:
+            check_column(name, self.known)
+        groups = list(dict.fromkeys(GROUP_OF[name] for name in wanted if name in GROUP_OF))
+        in_rows = [name for name in wanted if name not in GROUP_OF and name != "row_id"]
+        files = [("r", self.dataset["rows_path"])] if in_rows or not groups else []
+        files += [(group, self.measured[group]["path"]) for group in groups]
+        selected = [f"{files[0][0]}.row_id AS row_id"]
+        for name in wanted[1:]:
+            sql = column_sql(name)
+            if name.startswith(SOURCE) and self.known[name].type == "number":
+                sql = f"TRY_CAST({sql} AS DOUBLE)"
+            if shorten and self.known[name].type in ("text", "category"):
+                sql = f"CASE WHEN strlen({sql}) > {shorten} THEN left({sql}, {shorten}) || '…' ELSE {sql} END"
+            selected.append(f"{sql} AS {quoted(name)}")
+        joined = " POSITIONAL JOIN ".join(f"read_parquet(?) AS {alias}" for alias, _ in files)
+        return f"SELECT {', '.join(selected)} FROM {joined}", [path for _, path in files]
+
+    def condition(self, where: Filter) -> tuple[str, list[Any]]:
+        """The filter as SQL over `relation(self.needed(where))`. Raises ConfigError."""
+        return where.where({name: column.type for name, column in self.known.items()})
+
+    def needed(self, where: Filter) -> list[str]:
+        """The columns that the filter looks at; an expression may look at all of them."""
+        if where.expression.strip():
+            return list(self.known)
+        return [*sorted(where.columns()), *(["text"] if where.search or where.regex else [])]
+
+
+def count(db: Queryable, rows: Rows, where: Filter) -> int:
+    """How many rows the filter means."""
+    if not where:
+        return int(rows.dataset["row_count"])
+    relation, files = rows.relation(rows.needed(where))
+    condition, params = rows.condition(where)
+    return int(scalar(db.query(f"SELECT count(*) FROM ({relation}) WHERE {condition}", [*files, *params])))
+
+
+def row_ids(
+    db: Queryable,
+    rows: Rows,
+    where: Filter,
+    *,
+    order_by: str = "row_id",
+    descending: bool = False,
+    limit: int = 20,
+    offset: int = 0,
+) -> list[int]:
+    """Numbers of the rows that the filter means, sorted by a column; rows without a value come last, and
+    equal ones in the order of the file."""
+    check_column(order_by, rows.known)
+    if not where and order_by == "row_id":  # row numbers count from 0: a page is a range of them
+        end = int(rows.dataset["row_count"])
+        place = range(end)[::-1] if descending else range(end)
+        return list(place[offset : offset + limit])
+    relation, files = rows.relation([order_by, *rows.needed(where)])
+    condition, params = rows.condition(where)
+    direction = "DESC" if descending else "ASC"
+    sql = (
+        f"SELECT row_id FROM ({relation}) WHERE {condition}"
+        f" ORDER BY {quoted(order_by)} {direction} NULLS LAST, row_id LIMIT ? OFFSET ?"
+    )
+    found: list[int] = db.query(sql, [*files, *params, limit, offset]).column("row_id").to_pylist()
+    return found
+
+
+def page(
+    db: Queryable,
+    rows: Rows,
+    where: Filter,
+    names: Sequence[str],
+    *,
+    order_by: str = "row_id",
+    descending: bool = False,
+    limit: int = 20,
+    offset: int = 0,
+) -> list[dict[str, Any]]:
+    """Rows that the filter means, with row_id and the columns named; long texts as their beginning."""
+    ids = row_ids(db, rows, where, order_by=order_by, descending=descending, limit=limit, offset=offset)
+    return values_of(db, rows, ids, names, shorten=EXCERPT)
+
+
+def values_of(
+    db: Queryable, rows: Rows, ids: Sequence[int], names: Sequence[str], *, shorten: int = 0
+) -> list[dict[str, Any]]:
+    """These rows, in this order, with row_id and the columns named.
+
+    Each file is asked for itself, because then only its parts that hold these rows are read.
+    """
+    found: dict[int, dict[str, Any]] = {row_id: {"row_id": row_id} for row_id in ids}
+    files: dict[str, list[str]] = {}
+    for name in names:
+        if name != "row_id":
+            files.setdefault(GROUP_OF.get(name, "rows"), []).append(name)
+    listed = ", ".join(str(int(row_id)) for row_id in ids) or "NULL"
+    for part in files.values():
+        relation, paths = rows.relation(part, shorten)
+        for row in records(db.query(f"SELECT * FROM ({relation}) WHERE row_id IN ({listed})", paths)):
+            found[row["row_id"]].update(row)
+    return [found[row_id] for row_id in ids]
+
+
+def companions(db: Queryable, rows: Rows, column: str, row_id: int, limit: int = 20) -> tuple[int, list[int]]:
+    """The rows with the same value of a group column as this row: how many, and the first of them."""
+    relation, files = rows.relation([column])
+    name = quoted(column)
+    sql = (
+        f"WITH g AS ({relation}) SELECT row_id, count(*) OVER () AS n FROM g"
+        f" WHERE {name} = (SELECT {name} FROM g WHERE row_id = ?) ORDER BY row_id LIMIT ?"
+    )
+    table = db.query(sql, [*files, row_id, limit])
+    return (int(table["n"][0].as_py()) if table.num_rows else 0), table["row_id"].to_pylist()
+
+
+def select_over(rows: Rows, sql: str) -> tuple[str, list[Any]]:
+    """A user's SELECT over a table `rows` with every column but those of the file, as one statement.
+
+    Whether it may run is the engine's to say (`store.sql_guard`).
+    """
+    names = [name for name in rows.known if not name.startswith(SOURCE)]
+    relation, files = rows.relation(names)
+    return f"WITH rows AS ({relation})\nSELECT * FROM (\n{sql.strip().rstrip(';')}\n)", files
+
+
+def filter_json(where: Filter) -> str:
+    """The filter as short as it goes, for links and as the name of a cached answer; "" for every row."""
+    document = where.model_dump(exclude_defaults=True)
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":"), sort_keys=True) if where else ""

@@ -1,0 +1,226 @@
+"""Counting, paging and histograms in SQL against pandas on random rows; names and values that bite."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from store import datasets, explore, histogram, quality
+from store.database import Database, utc_now
+from store.errors import ConfigError, QueryError
+from store.filters import Condition, Filter
+from tests.unit.store_samples import FINGERPRINT, open_store, write_dataset
+
+N = 500
+HOSTILE = 'it\'s "x"; DROP.~/*'
+FILES = {
+    "text": ("characters", "repetition", "truncated", "language"),
+    "duplicates": ("near_group", "conflict"),
+}
+
+
+def _frame() -> pd.DataFrame:
+    rng = np.random.default_rng(7)
+    frame = pd.DataFrame(
+        {
+            "row_id": np.arange(N),
+            "text": [f"row {i} says {w}" for i, w in enumerate(rng.choice(["yes", "No", "Ünï"], N))],
+            "label": rng.choice(["a", "b", "c'; --", "<b>"], N),
+            "characters": rng.lognormal(5, 1.5, N).astype("int32"),
+            "repetition": rng.random(N).astype("float32"),
+            "truncated": rng.random(N) < 0.2,
+            "language": rng.choice([f"l{i:02}" for i in range(40)], N),
+            "near_group": np.where(rng.random(N) < 0.3, rng.integers(0, 9, N), -1),
+            "conflict": rng.random(N) < 0.1,
+            HOSTILE: rng.integers(0, 50, N),
+        }
+    )
+    frame["near_group"] = frame["near_group"].where(frame["near_group"] >= 0).astype("Int64")
+    frame.loc[rng.choice(N, 30, replace=False), "repetition"] = None
+    return frame
+
+
+FRAME = _frame()
+Looked = tuple[Database, explore.Rows]
+
+
+@pytest.fixture(scope="module")
+def looked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Looked]:
+    home, database = open_store(tmp_path_factory.mktemp("explore") / "home")
+    row = write_dataset(home, FRAME["text"].tolist(), FRAME["label"].tolist())
+    row |= {"row_count": N, "kind": "chat", "columns": {"prompt": HOSTILE}, "stats": {"label_count": 4}}
+    file = home.rows(FINGERPRINT)
+    table = pq.read_table(file)
+    turns = [
+        [{"role": "user", "content": "Say."}, {"role": "assistant", "content": t}] for t in FRAME["text"]
+    ]
+    source = [json.dumps({HOSTILE: int(n), "word": f"w{n % 3}"}) for n in FRAME[HOSTILE]]
+    table = table.set_column(table.schema.get_field_index("source"), "source", pa.array(source))
+    pq.write_table(table.append_column("messages", pa.array(turns)), file)
+    for group, names in FILES.items():
+        path = home.signals(FINGERPRINT, group)
+        path.parent.mkdir(exist_ok=True)
+        pq.write_table(pa.Table.from_pandas(FRAME[["row_id", *names]], preserve_index=False), path)
+    with database.transaction() as tx:
+        datasets.insert_dataset(tx, row)
+        for group in FILES:
+            quality.record_signals(tx, FINGERPRINT, group, _measured(group), utc_now())
+    dataset = datasets.get_dataset(database, "d1")
+    measured = quality.signals(database, FINGERPRINT)
+    known = explore.columns(dataset, measured, explore.example_row(database, dataset))
+    # what the seeded sidecars lack of their groups is not asked for
+    yield database, explore.Rows(dataset, measured, known)
+    database.close()
+
+
+def _measured(group: str) -> dict[str, Any]:
+    figures = {}
+    for name in FILES[group]:
+        if FRAME[name].dtype.kind in "if":
+            known = FRAME[name].dropna()
+            parts = {"min": known.min(), "p95": known.quantile(0.95), "max": known.max()}
+            figures[name] = {key: float(value) for key, value in parts.items()} | {"n": len(known)}
+    shared = {"options": {}, "row_count": N, "reused_count": 0, "seconds": 1.0}
+    return shared | {"figures": figures}
+
+
+def on(column: str, op: Any, value: Any = None) -> Condition:
+    return Condition(column=column, op=op, value=value)
+
+
+CASES = [
+    (Filter(), FRAME["row_id"] >= 0),
+    (Filter(search="YES"), FRAME["text"].str.contains("yes")),
+    (Filter(regex="^row 1.*No$"), FRAME["text"].str.contains("^row 1.*No$")),
+    (Filter(conditions=[on("label", "is", "c'; --")]), FRAME["label"] == "c'; --"),
+    (
+        Filter(conditions=[on("truncated", "is", True), on("near_group", "is not", None)]),
+        FRAME["truncated"] & FRAME["near_group"].notna(),
+    ),
+    (
+        Filter(
+            search="ünï", conditions=[on("characters", "between", [50, 500]), on("conflict", "is", False)]
+        ),
+        FRAME["text"].str.contains("Ünï") & FRAME["characters"].between(50, 499) & ~FRAME["conflict"],
+    ),
+    (Filter(conditions=[on(f"source.{HOSTILE}", ">", 9)]), FRAME[HOSTILE] > 9),
+    (Filter(conditions=[on("source.word", "is", "w1")]), FRAME[HOSTILE] % 3 == 1),
+    (Filter(conditions=[on("answer", "contains", "says no")]), FRAME["text"].str.contains("says No")),
+    (Filter(row_ids=[3, 5, 499], conditions=[on("row_id", ">", 3)]), FRAME["row_id"].isin([5, 499])),
+]
+
+
+@pytest.mark.parametrize(("where", "mask"), CASES)
+def test_counts_pages_and_histograms_are_those_of_pandas(looked: Looked, where: Filter, mask: Any) -> None:
+    database, rows = looked
+    wanted = FRAME[mask]
+    assert explore.count(database, rows, where) == len(wanted)
+    ids = explore.row_ids(database, rows, where, order_by="repetition", descending=True, limit=40, offset=3)
+    order = wanted.sort_values(["repetition", "row_id"], ascending=[False, True], na_position="last")
+    assert ids == order["row_id"].tolist()[3:43]
+    found = histogram.facets(database, rows, ["characters", "repetition", "language", "near_group"], where)
+    for name in ("characters", "repetition"):
+        bars, values = found[name].bars, FRAME[name].astype(float)
+        assert bars[0].low <= values.min()
+        assert bars[-1].high > values.max()
+        for bar in bars:
+            inside = (values >= bar.low) & (values < bar.high)
+            assert (bar.rows, bar.hits) == (inside.sum(), (inside & mask).sum())
+        assert found[name].missing == (values.isna().sum(), (values.isna() & mask).sum())
+    languages = FRAME["language"].value_counts()
+    shown = found["language"]
+    assert {bar.value: bar.rows for bar in shown.bars} == {
+        bar.value: languages[bar.value] for bar in shown.bars
+    }
+    assert [bar.rows for bar in shown.bars] == languages.tolist()[: histogram.TOP]
+    assert sum(bar.hits for bar in shown.bars) + shown.others[1] == len(wanted)
+    assert shown.others_values == 40 - histogram.TOP
+    assert sum(bar.rows for bar in found["near_group"].bars) == FRAME["near_group"].notna().sum()
+
+
+@pytest.mark.parametrize("column", ["characters", "language", "truncated", "near_group", f"source.{HOSTILE}"])
+def test_a_click_on_a_bar_means_the_rows_of_the_bar(looked: Looked, column: str) -> None:
+    database, rows = looked
+    found = histogram.facets(database, rows, [column], Filter())[column]
+    for bar in found.bars:
+        assert explore.count(database, rows, Filter(conditions=[found.condition(bar)])) == bar.rows
+
+
+def test_a_page_has_the_columns_named_and_long_texts_as_their_beginning(looked: Looked) -> None:
+    database, rows = looked
+    names = ["text", "characters", f"source.{HOSTILE}", "prompt", "turns"]
+    page = explore.page(database, rows, Filter(), names, limit=3, offset=7)
+    assert [row["row_id"] for row in page] == [7, 8, 9]
+    assert page[0] == {
+        "row_id": 7,
+        "text": FRAME["text"][7],
+        "characters": FRAME["characters"][7],
+        f"source.{HOSTILE}": FRAME[HOSTILE][7],
+        "prompt": "Say.",
+        "turns": 2,
+    }
+    cut = explore.values_of(database, rows, [7], ["text"], shorten=5)
+    assert cut == [{"row_id": 7, "text": FRAME["text"][7][:5] + "…"}]
+    assert explore.row_ids(database, rows, Filter(), descending=True, limit=2) == [N - 1, N - 2]
+
+
+def test_rows_of_a_group_are_found_together(looked: Looked) -> None:
+    database, rows = looked
+    group = FRAME[FRAME["near_group"] == FRAME["near_group"].dropna().iloc[0]]["row_id"].tolist()
+    assert explore.companions(database, rows, "near_group", group[1], limit=5) == (len(group), group[:5])
+    alone = int(FRAME[FRAME["near_group"].isna()]["row_id"].iloc[0])
+    assert explore.companions(database, rows, "near_group", alone) == (0, [])
+
+
+def test_only_the_files_that_are_needed_are_read(looked: Looked) -> None:
+    _, rows = looked
+    assert rows.relation(["characters"])[1] == [rows.measured["text"]["path"]]
+    assert rows.relation(["label"])[1] == [rows.dataset["rows_path"]]
+    assert len(rows.relation(["text", "conflict"])[1]) == 2
+
+
+@pytest.mark.parametrize("order", ["row_id; DROP TABLE dataset; --", "nothing", "email"])
+def test_a_column_that_is_not_there_is_refused(looked: Looked, order: str) -> None:
+    database, rows = looked
+    with pytest.raises(ConfigError):
+        explore.row_ids(database, rows, Filter(), order_by=order)
+
+
+def test_a_users_select_sees_rows_and_signals_and_can_only_read(looked: Looked) -> None:
+    database, rows = looked
+    small = explore.Rows(rows.dataset, {}, {k: v for k, v in rows.known.items() if k in ("row_id", "label")})
+    sql, files = explore.select_over(
+        small, "WITH x AS (SELECT * FROM rows) SELECT label, count(*) n FROM x GROUP BY 1; "
+    )
+    found = {row["label"]: row["n"] for row in database.read_only(sql, files).to_pylist()}
+    assert found == FRAME["label"].value_counts().to_dict()
+    for bad in (
+        "DELETE FROM dataset",
+        "SELECT 1); DROP TABLE dataset; --",
+        "SELECT * FROM read_csv('/etc/passwd')",
+    ):
+        with pytest.raises(QueryError):
+            database.read_only(*explore.select_over(small, bad))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "top", "whole"),
+    [(50, 646, 2172, True), (0, 0, 9000, True), (0, 1, 1, True), (0.0, 0.4, 1.0, False),
+     (-3.2, 2, 4.1, False), (7, 7, 7, True), (0.25, 0.25, 0.25, False), (0, 3, 10_000_000, True), (1e-9, 2e-9, 3e-9, False)],
+)  # fmt: skip
+def test_edges_rise_reach_both_ends_and_are_few(low: float, high: float, top: float, whole: bool) -> None:
+    edges = histogram.nice_edges(float(low), float(high), float(top), whole=whole)
+    assert edges[0] <= low
+    assert edges[-1] > top
+    assert all(a < b for a, b in itertools.pairwise(edges))
+    assert 2 <= len(edges) <= 40
+    if whole:
+        assert all(edge == int(edge) for edge in edges)
