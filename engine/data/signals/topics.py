@@ -1,0 +1,83 @@
+"""Topics: clusters of rows that mean alike, named by the words that tell them from the others.
+
+The number of topics follows from the number of rows, so that two data sets of one size compare. A name is the
+three words of the highest class TF-IDF (Grootendorst 2022: how often a word stands in the topic, times the
+logarithm of how rare it is over all topics). Names are distinct, and the same rows give the same names.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn.cluster import MiniBatchKMeans
+from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer
+from threadpoolctl import threadpool_limits
+
+MOST = 30  # topics: more can't be told apart on a map
+WORDS = 3  # in a name
+NAMED_FROM = 100_000  # rows whose words are counted
+FIRST = 400  # characters of a row whose words are counted
+WORD = r"(?u)\b[^\W\d_][\w'’-]{2,30}\b"
+# What contractions leave behind, and what says nothing of a topic.
+EMPTY = {"don't", "i'm", "can't", "i've", "it's", "does", "did", "i'd", "i'll", "isn't", "doesn't", "didn't",
+         "won't", "just", "like", "dont", "cant", "ill", "yes", "that's", "you're", "what's"}  # fmt: skip
+SEED = 0
+
+
+def topic_count(rows: int) -> int:
+    """0.35 times the root of the rows, from 1 (below 8 rows) to 30: 16 for 2,000, 30 from 7,300."""
+    return 1 if rows < 8 else max(2, min(MOST, round(0.35 * math.sqrt(rows))))
+
+
+def cluster(points: np.ndarray) -> np.ndarray:
+    """The topic of each row, int32 [rows], numbered by size, the largest first."""
+    k = min(topic_count(len(points)), len(np.unique(np.round(points[:5_000], 5), axis=0)))
+    if k < 2:
+        return np.zeros(len(points), np.int32)
+    lengths = np.linalg.norm(points, axis=1, keepdims=True)
+    directions = np.divide(points, lengths, out=np.zeros_like(points), where=lengths > 0)
+    means = MiniBatchKMeans(k, batch_size=4096, n_init=5, max_iter=60, random_state=SEED)
+    with threadpool_limits(1):  # so that the same rows give the same topics
+        found = means.fit_predict(directions)
+    order = np.argsort(-np.bincount(found, minlength=k), kind="stable")
+    number = np.empty(k, np.int32)
+    number[order] = np.arange(k, dtype=np.int32)
+    return number[found]
+
+
+def names(topics: np.ndarray, texts: Sequence[str]) -> list[str]:
+    """A distinct name for each topic, from the texts of (a sample of) its rows."""
+    count = int(topics.max()) + 1
+    joined = [" ".join(text[:FIRST] for text, t in zip(texts, topics, strict=True) if t == topic)
+              for topic in range(count)]  # fmt: skip
+    counter = CountVectorizer(
+        lowercase=True, token_pattern=WORD, stop_words=sorted(ENGLISH_STOP_WORDS | EMPTY), max_features=20_000
+    )
+    try:
+        counts = counter.fit_transform(joined).toarray().astype(np.float64)
+    except ValueError:  # no row has a word
+        return [f"Topic {topic + 1}" for topic in range(count)]
+    words = counter.get_feature_names_out()
+    of_topic, of_word = counts.sum(axis=1, keepdims=True), counts.sum(axis=0)
+    weight = counts / np.maximum(of_topic, 1) * np.log1p(of_topic.mean() / of_word)
+    taken: list[str] = []
+    for topic in range(count):
+        order = np.lexsort((np.arange(len(words)), -weight[topic]))
+        telling = [str(words[i]) for i in order[:12] if weight[topic, i] > 0]
+        taken.append(_distinct(telling, topic, taken))
+    return taken
+
+
+def _distinct(telling: list[str], topic: int, taken: list[str]) -> str:
+    """Three words that do not repeat each other (card, cards), more where another topic has those."""
+    chosen: list[str] = []
+    for word in telling:
+        if not any(word.startswith(other[:-1]) or other.startswith(word[:-1]) for other in chosen):
+            chosen.append(word)
+    for length in range(WORDS, len(chosen) + 1):
+        if (name := ", ".join(chosen[:length])) not in taken:
+            return name
+    name = ", ".join(chosen[:WORDS])
+    return f"{name} ({topic + 1})" if name in taken else name or f"Topic {topic + 1}"
