@@ -69,7 +69,7 @@ def _field(
         return filter_fields(value or {}, key, columns)
     if name == "kinds":
         names = {kind: clean_draft.name(kind) for kind in PII_KINDS}
-        return st.multiselect(label, PII_KINDS, value, key=key, help=help_text, format_func=names.get)
+        return st.multiselect(label, PII_KINDS, value, key=key, help=help_text, format_func=names.__getitem__)
     if name in ("dataset", "column", "model"):
         return _choice(label, _known(name, columns, dataset), value, key, help_text)
     if get_origin(kind) is Literal:

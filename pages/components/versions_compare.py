@@ -8,7 +8,8 @@ import streamlit as st
 
 from engine.diagnostics.phrasing import plural
 from pages.components import figures, quantities, versions_reads
-from pages.components.clean_preview import FATES, show_example
+from pages.components.clean_preview import show_example
+from store.versions import FATES
 
 Document = dict[str, Any]
 PAGE = 10
@@ -41,7 +42,7 @@ def show_compare(dataset: Document, family: list[Document]) -> None:
         st.caption("Choose two different versions.")
         return
     fate = st.segmented_control(
-        "Rows", list(FATES), format_func=WORDS.__getitem__, key=f"{key}-fate", label_visibility="collapsed"
+        "Rows", FATES, format_func=WORDS.__getitem__, key=f"{key}-fate", label_visibility="collapsed"
     )
     page_key = f"{key}-page-{first}-{second}-{fate}"
     offset = PAGE * (st.session_state.get(page_key, 1) - 1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +21,8 @@ from store.jobdir import write_json
 from store.server import build
 
 COMMANDS = ("cancel", "resume", "delete", "edit_run", "launch", "launch_sample")
+COMMANDS += ("profile", "clean", "save_recipe", "delete_recipe")
+Ask = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
 @dataclass
@@ -32,15 +34,19 @@ class StillEngine:
     sent: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
 
+async def _no_asks(name: str, body: dict[str, Any]) -> dict[str, Any]:
+    raise AssertionError(f"{name} was asked of an engine that answers nothing: {body}")
+
+
 @contextmanager
-def still_engine(home: Home) -> Iterator[StillEngine]:
-    """Serve `home` while the block runs."""
+def still_engine(home: Home, ask: Ask = _no_asks) -> Iterator[StillEngine]:
+    """Serve `home` while the block runs; `ask` answers what is asked."""
     database = Database(home.database, [home.datasets, home.jobs])
     engine = StillEngine(home, database)
     home.token.write_text("still")
     home.token.chmod(0o600)
     commands = {name: _recorder(engine, name) for name in COMMANDS}
-    app = build(database, "still", commands, _no_asks, home, ["cpu"])
+    app = build(database, "still", commands, ask, home, ["cpu"])
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
@@ -60,10 +66,6 @@ def still_engine(home: Home) -> Iterator[StillEngine]:
 def _recorder(engine: StillEngine, name: str) -> Any:
     def record(body: dict[str, Any]) -> dict[str, Any]:
         engine.sent.append((name, body))
-        return {}
+        return {"job_id": "job-still"} if name in ("profile", "clean") else {}
 
     return record
-
-
-async def _no_asks(name: str, body: dict[str, Any]) -> dict[str, Any]:
-    raise AssertionError(f"{name} was asked of an engine that answers nothing: {body}")
