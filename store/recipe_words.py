@@ -56,8 +56,10 @@ def title(step: Step) -> str:
             unit = f"tokens of {step.model}" if step.unit == "tokens" and step.model else step.unit
             return f"{step.action.title()} rows longer than {step.most:,} {unit}"
         case Balance():
-            most = f"{step.most:,} rows" if step.most else "as many rows as the rarest has"
-            return f"At most {most} of each {column_title(step.column)}"
+            column = column_title(step.column)
+            if step.most is None:
+                return f"As many rows of each {column} as the rarest has"
+            return f"At most {step.most:,} row{'' if step.most == 1 else 's'} of each {column}"
         case Sample():
             how = "at random" if step.by == "random" else "spread over the topics"
             return f"Sample {step.rows:,} rows {how}"
@@ -73,7 +75,7 @@ def title(step: Step) -> str:
 
 
 def words(where: Filter) -> str:
-    """Which rows a filter means: 'language is "de" and the text contains "x"'; "all rows" for an empty one."""
+    """Which rows a filter means: 'language is "de" and the text contains "x"'; or "all rows"."""
     parts = []
     if where.search:
         parts.append(f"the text contains {_value(where.search)}")

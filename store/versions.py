@@ -67,8 +67,8 @@ def fates(
     """What became of the rows of the version before: `{"total", "rows": [{parent_row_id, row_id, fate, step,
     steps, reason, before, after}]}`; before and after are the texts.
 
-    step: those that this step (index in the recipe) dropped, added or changed. search: in the reason or either
-    text, in any case. Raises StateError for a data set that no recipe made.
+    step: those that this step (index in the recipe) dropped, added or changed. search: in the reason or in
+    either text, in any case. Raises StateError for a data set that no recipe made.
     """
     version = datasets.get_dataset(db, dataset)
     parent = _parent(db, version)

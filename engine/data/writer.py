@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from engine.data.convert import Canonical
@@ -31,7 +32,7 @@ class DatasetWriter:
         self.first_skipped: dict[str, int] = {}  # reason -> line
         self.reasons: Counter[str] = Counter()
         self.labels: Counter[str] = Counter()
-        self._fingerprint = Fingerprint()
+        self.fingerprint = Fingerprint()
         self._characters: list[np.ndarray] = []
         self._turns: list[np.ndarray] = []
         self._digests: list[np.ndarray] = []
@@ -71,7 +72,7 @@ class DatasetWriter:
         lines, rows, sources, digests = zip(*self._waiting, strict=True)
         roles, contents, texts, labels, rejected = zip(*rows, strict=True)
         numbers = np.frombuffer(b"".join(digests), dtype="<u8")
-        messages, flat = _messages(roles, contents)
+        messages, flat = turn_arrays(roles, contents)
         columns = {
             "row_id": pa.array(np.arange(self.row_count, self.row_count + len(rows), dtype=np.int64)),
             "line": pa.array(lines, pa.int64()),
@@ -82,16 +83,34 @@ class DatasetWriter:
             "digest": pa.array(numbers),
             "source": pa.array(sources, pa.string()),
         }
+        self._write(columns, flat, np.fromiter(map(len, texts), np.int32, len(texts)))
+        self.labels.update(label for label in labels if label is not None)
+        self._clear()
+
+    def add_table(self, table: pa.Table) -> None:
+        """Rows in the form of SCHEMA with their digests; they are numbered anew."""
+        self._flush()
+        table = table.combine_chunks()
+        columns = {name: table[name].combine_chunks() for name in SCHEMA.names}
+        columns["row_id"] = pa.array(
+            np.arange(self.row_count, self.row_count + table.num_rows, dtype=np.int64)
+        )
+        flat = {"turns": pc.fill_null(pc.list_value_length(columns["messages"]), 0).cast(pa.int32())}
+        said = columns["messages"].flatten()
+        flat |= {"roles": said.field("role"), "contents": said.field("content")}
+        self._write(columns, flat, pc.utf8_length(columns["text"]).to_numpy(zero_copy_only=False))
+        counted = columns["label"].drop_null().value_counts().to_pylist()
+        self.labels.update({one["values"]: one["counts"] for one in counted})
+
+    def _write(self, columns: dict[str, pa.Array], flat: dict[str, pa.Array], characters: np.ndarray) -> None:
         self._rows.write_table(pa.table(columns, schema=SCHEMA))
         for name, array in {**columns, **flat}.items():
             if name != "messages":
-                self._fingerprint.add(name, array)
-        self._digests.append(numbers)
-        self._characters.append(np.fromiter(map(len, texts), np.int32, len(texts)))
-        self._turns.append(np.fromiter(map(len, contents), np.int32, len(contents)))
-        self.labels.update(label for label in labels if label is not None)
-        self.row_count += len(rows)
-        self._clear()
+                self.fingerprint.add(name, array)
+        self._digests.append(columns["digest"].to_numpy())
+        self._characters.append(characters)
+        self._turns.append(flat["turns"].to_numpy())
+        self.row_count += len(characters)
 
     def _flush_skipped(self) -> None:
         if not self._waiting_skips:
@@ -104,7 +123,7 @@ class DatasetWriter:
         }
         self._skipped.write_table(pa.table(columns, schema=SKIPPED_SCHEMA))
         for name, array in columns.items():
-            self._fingerprint.add(f"skipped.{name}", array)
+            self.fingerprint.add(f"skipped.{name}", array)
         self._waiting_skips = []
 
     def close(self) -> str:
@@ -113,7 +132,7 @@ class DatasetWriter:
         self._flush_skipped()
         self._rows.close()
         self._skipped.close()
-        return self._fingerprint.hex()
+        return self.fingerprint.hex()
 
     def __enter__(self) -> DatasetWriter:
         return self
@@ -134,7 +153,7 @@ class DatasetWriter:
         return {"characters": _spread(self._characters), "turns": _spread(self._turns)}
 
 
-def _messages(roles: Any, contents: Any) -> tuple[pa.Array, dict[str, pa.Array]]:
+def turn_arrays(roles: Any, contents: Any) -> tuple[pa.Array, dict[str, pa.Array]]:
     """The column of turns, and its flat parts for the fingerprint. Much faster than from dicts."""
     lengths = np.fromiter(map(len, contents), np.int32, len(contents))
     missing = np.fromiter((one is None for one in roles), bool, len(roles))

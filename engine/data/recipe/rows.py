@@ -1,0 +1,96 @@
+"""Rows of a batch as conversations and back: what a step changed is stored as an import would have stored it.
+
+Text, digest and label of a changed row are made anew from its turns. A system turn that a step emptied is
+left out; a row in which a question or an answer was emptied can't be trained on, and is dropped with that
+reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import pyarrow as pa
+
+from engine.data.convert import Canonical
+from engine.data.dataset import SCHEMA
+from engine.data.digest import digest
+from engine.data.recipe.working import Change
+from engine.data.turns import OURS, RowSkipped
+from engine.data.writer import turn_arrays
+
+EMPTIED = {"user": "nothing is left of a question", "assistant": "nothing is left of an answer"}
+
+
+def canonicals(batch: pa.RecordBatch) -> Iterator[Canonical]:
+    """The rows of a batch as they are stored."""
+    said = batch["messages"].flatten()
+    roles, contents = said.field("role").to_pylist(), said.field("content").to_pylist()
+    lengths = turn_counts(batch)
+    end = 0
+    columns = (batch[name].to_pylist() for name in ("text", "label", "rejected"))
+    missing = batch["messages"].is_null().to_pylist()
+    for count, no_turns, text, label, rejected in zip(lengths, missing, *columns, strict=True):
+        start, end = end, end + count
+        turns = None if no_turns else tuple(roles[start:end])
+        yield Canonical(turns, tuple(contents[start:end]), text, label, rejected)
+
+
+def turn_counts(batch: pa.RecordBatch) -> list[int]:
+    """Turns of each row, 0 for plain text."""
+    return [0 if count is None else count for count in batch["messages"].value_lengths().to_pylist()]
+
+
+def spoken(row: Canonical, contents: tuple[str, ...], text: str, rejected: str | None) -> Canonical:
+    """`row` with other texts (for plain text `text`, else those of its turns). Raises RowSkipped where a text
+    that is needed is empty."""
+    if row.roles is None:
+        if not text or text.isspace():
+            raise RowSkipped("nothing is left of the text")
+        return row._replace(text=text)
+    said = [
+        (role, content) for role, content in zip(row.roles, contents, strict=True) if _says(role, content)
+    ]
+    if row.rejected is not None and (not rejected or rejected.isspace()):
+        raise RowSkipped("nothing is left of the rejected answer")
+    roles, kept = tuple(role for role, _ in said), tuple(content for _, content in said)
+    label = row.label
+    if label is not None and row.contents[-1].strip() == label:
+        label = kept[-1].strip()  # the answer is the label
+    return Canonical(roles, kept, "\n\n".join(kept), label, rejected)
+
+
+def _says(role: str, content: str) -> bool:
+    if content and not content.isspace():
+        return True
+    if role != OURS[0]:
+        raise RowSkipped(EMPTIED.get(role, "nothing is left of a turn"))
+    return False
+
+
+def changed_batch(
+    batch: pa.RecordBatch, made: Mapping[int, Canonical], dropped: Mapping[int, str] | None = None
+) -> Change | None:
+    """The batch with other rows at the places of `made`; None where nothing changed."""
+    if not made and not dropped:
+        return None
+    changed = np.zeros(batch.num_rows, bool)
+    changed[list(made)] = True
+    if not made:
+        return Change(batch, changed, dict(dropped or {}))
+    rows = [made.get(at, row) for at, row in enumerate(canonicals(batch))]
+    digests = batch["digest"].to_numpy().copy()
+    for at, row in made.items():
+        digests[at] = np.frombuffer(digest(row.text), "<u8")[0]
+    roles, contents, texts, labels, rejected = zip(*rows, strict=True)
+    columns = {
+        "row_id": batch["row_id"],
+        "line": batch["line"],
+        "messages": turn_arrays(roles, contents)[0],
+        "text": pa.array(texts, pa.string()),
+        "label": pa.array(labels, pa.string()),
+        "rejected": pa.array(rejected, pa.string()),
+        "digest": pa.array(digests),
+        "source": batch["source"],
+    }
+    return Change(pa.RecordBatch.from_pydict(columns, schema=SCHEMA), changed, dict(dropped or {}))
