@@ -4,7 +4,8 @@ Every pair that joins two texts has its exact Jaccard similarity computed and at
 bucket of up to `WINDOW` texts (those that share a band) all pairs are looked at. A larger bucket is one of
 near copies, or of texts made from one template, and all of its pairs would be too many: there each text is
 compared with the next in the order of another band, and with up to `LEADERS` texts that stand for the bucket,
-each taken from those that no leader matched so far. So the work in a bucket grows with its size alone.
+each taken from those that no leader matched so far; a bucket in which two or more leaders stand for nobody
+but themselves is left to the other bands. So the work in a bucket grows with its size alone.
 """
 
 from __future__ import annotations
@@ -51,9 +52,10 @@ class _Search:
     def run(self) -> Clusters:
         filled = np.flatnonzero(self.sketches.sizes)
         after = self.sketches.keys(self.sketches.b - 1)
-        for self.band in range(self.sketches.b):
-            self.tell(self.band, self.sketches.b)
-            keys = self.sketches.keys(self.band)
+        for band in range(self.sketches.b):
+            self.band = band
+            self.tell(band, self.sketches.b)
+            keys = self.sketches.keys(band)
             self._band(keys[filled], after[filled], filled)
             after = keys
         self.tell(self.sketches.b, self.sketches.b)
@@ -64,8 +66,7 @@ class _Search:
 
     def _band(self, keys: np.ndarray, order: np.ndarray, texts: np.ndarray) -> None:
         """All buckets of a band, in the order of their keys and within a bucket of another band."""
-        by_key = np.lexsort((texts, order, keys))
-        keys, texts = keys[by_key], texts[by_key]
+        keys, texts, order = _shared(keys, texts, order)
         starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])) if len(keys) else keys
         sizes = np.diff(np.append(starts, len(keys)))
         bucket = np.repeat(np.arange(len(starts)), sizes)
@@ -99,17 +100,19 @@ class _Search:
     def _leaders(self, texts: np.ndarray, bucket: np.ndarray) -> None:
         """Rounds: the first text of each bucket against the rest; what it matches, or is joined to by now,
         is done with."""
-        for _ in range(LEADERS):
+        for number in range(LEADERS):
             first = np.concatenate([[True], bucket[1:] != bucket[:-1]])
-            leader = texts[np.flatnonzero(first)[np.cumsum(first) - 1]]
-            open_ = ~first & (self.label[texts] != self.label[leader])
-            if self.side is not None:
-                open_ = ~first
-            if not open_.any():
-                return
+            begins = np.flatnonzero(first)
+            leader = texts[begins[np.cumsum(first) - 1]]
+            open_ = ~first
+            if self.side is None:
+                open_ &= self.label[texts] != self.label[leader]
             self._verify(leader[open_], texts[open_])
             self._join()
-            left = ~first if self.side is not None else open_ & (self.label[texts] != self.label[leader])
+            left = open_ & (self.label[texts] != self.label[leader])
+            if number:
+                sizes = np.diff(np.append(begins, len(texts)))
+                left &= np.repeat(np.add.reduceat(left, begins, dtype=np.int64) < sizes - 1, sizes)
             texts, bucket = texts[left], bucket[left]
             if not len(texts):
                 return
@@ -141,6 +144,18 @@ class _Search:
         joins = first != second
         if joins.any():
             self.label = components(len(self.label), self.label, first[joins], second[joins])
+
+
+def _shared(keys: np.ndarray, *others: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """keys, texts and order of those whose key another has too, sorted by key, then order, then text."""
+    packed = (keys.astype(np.uint64) << np.uint64(32)) | np.arange(len(keys), dtype=np.uint64)
+    packed.sort()  # far faster than an argsort, and nearly all keys stand alone
+    key, place = packed >> np.uint64(32), (packed & np.uint64(0xFFFFFFFF)).astype(np.int64)
+    same = key[1:] == key[:-1]
+    place = place[np.concatenate([same, [False]]) | np.concatenate([[False], same])]
+    keys, (texts, order) = keys[place], (other[place] for other in others)
+    by_key = np.lexsort((texts, order, keys))
+    return keys[by_key], texts[by_key], order[by_key]
 
 
 def components(count: int, label: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -1,18 +1,18 @@
 """The group `duplicates`: equal rows, near duplicates, rows with one prompt, and answers that conflict.
 
-Exact: the column `digest`. Near: one text of each digest is sketched (`minhash`), candidates are verified by
-the exact Jaccard similarity of their word 5-grams (`shingles`) and joined (`clusters`); rows of one digest are
-near duplicates of similarity 1. The system turn is left out of the near comparison: it is said to the model
-with every row, and would make rows alike that ask different things. Same prompt: all turns before the last
-answer, normalised as for the digest; rows of plain text have none. A conflict is a row whose prompt another
-row has with another answer.
+Exact: the column `digest`. Near: one text of each digest is sketched (`minhash`), candidates are verified
+by the exact Jaccard similarity of their word 5-grams (`shingles`) and joined (`clusters`); rows of one digest
+are near duplicates of similarity 1. The system turn is left out of the near comparison: it is said to the
+model with every row, and would make rows alike that ask different things. Same prompt: all turns before the
+last answer, normalised as for the digest; rows of plain text have none. A conflict is a row whose prompt
+another row has with another answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +153,7 @@ def texts_and_prompts(batch: pa.RecordBatch) -> tuple[list[str], np.ndarray]:
     roles = turns.field("role")
     spoken = pc.not_equal(roles, "system").to_pylist()
     texts, prompts = [], []
-    for begin, end in zip(offsets[:-1], offsets[1:], strict=True):
+    for begin, end in pairwise(offsets):
         said = contents[begin:end]
         prompts.append(digest("\n\n".join(said[:-1])))
         if not spoken[begin] or end - begin > 2:
