@@ -90,7 +90,7 @@ def row_texts(rows_path: Path, first: int, *, prompts: bool = False) -> pa.Chunk
         ).to_arrow_table()
     finally:
         connection.close()
-    column: pa.ChunkedArray = table["t"]
+    column: pa.ChunkedArray = table["t"].cast(pa.large_string())  # 2 GiB are soon full
     return column
 
 

@@ -28,6 +28,8 @@ SEED = 0
 def components(vectors: np.ndarray, progress: Progress) -> np.ndarray:
     """The rows' principal components, float32 [rows, at most 30], by a sample where there are many rows."""
     total, width = vectors.shape
+    if total < 2:
+        return np.zeros((total, 1), np.float32)
     sample = np.asarray(vectors[drawn(total, FIT)])
     fitted = PCA(min(COMPONENTS, len(sample), width), svd_solver="full", random_state=SEED).fit(sample)
     found = np.empty((total, fitted.n_components_), np.float32)
