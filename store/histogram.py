@@ -56,7 +56,8 @@ class Histogram:
     def condition(self, bar: Bar) -> Condition:
         """What a click on a bar means."""
         if self.ordered:
-            return Condition(column=self.column.name, op="between", value=[bar.low, bar.high])
+            ends = [int(x) if x.is_integer() else x for x in (bar.low, bar.high)]
+            return Condition(column=self.column.name, op="between", value=ends)
         return Condition(column=self.column.name, op="is", value=bar.value)
 
 

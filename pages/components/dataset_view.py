@@ -1,21 +1,24 @@
-"""One data set: its figures, rows, split and skipped rows, and the form to rename or remove it."""
+"""One data set: its card, then a tab for each thing that can be done with its rows."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from typing import Any
 
 import streamlit as st
 
-from engine.diagnostics.phrasing import plural
-from pages.components import figures, quantities, reads
+from pages.components.clean_view import show_clean
 from pages.components.dataset_list import back_to_list
-from pages.components.dataset_rows import show_rows
-from pages.components.import_progress import account, show_skipped
-from pages.components.session import act, guarded, plain, show_error
-from store.config import Split
-from store.errors import ConfigError
-from store.formats import FORMATS
+from pages.components.dataset_split import show_split
+from pages.components.explore_card import show_card
+from pages.components.explore_filter import ROWS_TAB, tabs_key
+from pages.components.explore_table import show_rows
+from pages.components.import_progress import show_skipped
+from pages.components.rendering_view import show_rendering
+from pages.components.session import act, guarded, plain
+from pages.components.versions_view import show_versions
+
+Tab = tuple[str, Callable[[dict[str, Any]], None]]
 
 
 def show_dataset(dataset: dict[str, Any]) -> None:
@@ -25,88 +28,23 @@ def show_dataset(dataset: dict[str, Any]) -> None:
         if st.button("Fine-tune on this", type="primary", icon=":material/rocket_launch:"):
             st.switch_page("pages/launch.py", query_params={"dataset": dataset["dataset_id"]})
     back_to_list()
-    st.html(figures.facts(_figures(dataset)))
-    rows, split, skipped, settings = st.tabs(
-        [
-            ":material/table_rows: Rows",
-            ":material/call_split: Split",
-            f":material/block: Skipped ({dataset['skipped_count']:,})",
-            ":material/settings: Name and removal",
-        ],
-        key=f"dataset-tabs-{dataset['dataset_id']}",
-        on_change="rerun",
+    with guarded():
+        show_card(dataset)
+    tabs: tuple[Tab, ...] = (
+        (ROWS_TAB, show_rows),
+        (":material/cleaning_services: Clean", show_clean),
+        (":material/visibility: How the model sees it", show_rendering),
+        (":material/account_tree: Versions", show_versions),
+        (":material/call_split: Split", show_split),
+        (f":material/block: Skipped ({dataset['skipped_count']:,})", _skipped),
+        (":material/settings: Name and removal", _settings),
     )
-    for tab, draw in ((rows, show_rows), (split, _split), (skipped, _skipped), (settings, _settings)):
+    titles = [title for title, _ in tabs]
+    opened = st.tabs(titles, key=tabs_key(dataset["dataset_id"]), on_change="rerun")
+    for tab, (_, draw) in zip(opened, tabs, strict=True):
         if tab.open:
             with tab, guarded():
                 draw(dataset)
-
-
-def _figures(dataset: dict[str, Any]) -> list[tuple[str, str, str]]:
-    stats = dataset["stats"]
-    shown = account(dataset)
-    shown.append(("Format", FORMATS[dataset["format"]].title, quantities.size(dataset["source_bytes"])))
-    characters = stats.get("characters") or {}
-    if characters:
-        shown.append(
-            (
-                "Length of a row",
-                f"{characters['median']:,.0f} characters",
-                f"half are shorter; 5% are over {characters['p95']:,.0f}",
-            )
-        )
-    if stats.get("label_count"):
-        common = ", ".join(list(stats["labels"])[:3])
-        shown.append(("Labels", f"{stats['label_count']:,}", f"most frequent: {common}"))
-    version = f"version {dataset['fingerprint'][:8]}"
-    return [*shown, ("Imported", quantities.ago(dataset["created_at"]), version)]
-
-
-def _split(dataset: dict[str, Any]) -> None:
-    """Shares and seed, editable, with the counts that they give."""
-    st.caption("Validation chooses the best step; the verdict alone sees test. Equal rows stay together.")
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        key = f"split-{dataset['dataset_id']}"
-        validation = st.number_input(
-            "Validation %", 0.0, 50.0, 100 * dataset["validation_size"], 1.0, "%g", key=f"{key}-validation"
-        )
-        test = st.number_input("Test %", 0.0, 50.0, 100 * dataset["test_size"], 1.0, "%g", key=f"{key}-test")
-        seed = st.number_input("Seed", 0, 2**31 - 1, dataset["split_seed"], key=f"{key}-seed")
-    said = {
-        "split_seed": int(seed),
-        "validation_size": round(float(validation) / 100, 6),
-        "test_size": round(float(test) / 100, 6),
-    }
-    try:
-        split = Split.parse(said)
-    except ConfigError as error:
-        show_error(error)
-        return
-    body = {"fingerprint": dataset["fingerprint"], "split": split.model_dump()}
-    with st.spinner("Dealing the rows …"):
-        dealt = reads.ask("split", json.dumps(body, sort_keys=True))
-    total = sum(dealt["rows"].values())
-    st.html(
-        figures.facts(
-            [
-                (title, plural(dealt["rows"][part], "row"), quantities.share(dealt["rows"][part], total))
-                for part, title in (("train", "Training"), ("validation", "Validation"), ("test", "Test"))
-            ]
-            + [("Kept together", plural(dealt["kept_together"], "row"), "moved so that equals share a side")]
-        )
-    )
-    for problem in dealt["problems"]:
-        text = problem if isinstance(problem, str) else f"{problem['message']} {problem.get('fix', '')}"
-        st.warning(plain(text.strip()), icon=":material/warning:")
-    changed = any(said[part] != dataset[part] for part in said)
-    pressed = st.button(
-        "Save this split", type="primary", disabled=not changed, icon=":material/save:", key=f"{key}-save"
-    )
-    body = {"dataset": dataset["dataset_id"], **said}
-    if pressed and act("set_split", body, "The split is saved.") is not None:
-        st.rerun()
-    if changed:
-        st.caption("Runs that are there already keep the split that they were started with.")
 
 
 def _skipped(dataset: dict[str, Any]) -> None:

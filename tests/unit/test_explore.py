@@ -214,7 +214,8 @@ def test_a_users_select_sees_rows_and_signals_and_can_only_read(looked: Looked) 
 @pytest.mark.parametrize(
     ("low", "high", "top", "whole"),
     [(50, 646, 2172, True), (0, 0, 9000, True), (0, 1, 1, True), (0.0, 0.4, 1.0, False),
-     (-3.2, 2, 4.1, False), (7, 7, 7, True), (0.25, 0.25, 0.25, False), (0, 3, 10_000_000, True), (1e-9, 2e-9, 3e-9, False)],
+     (-3.2, 2, 4.1, False), (7, 7, 7, True), (0.25, 0.25, 0.25, False), (0, 3, 10_000_000, True),
+     (1e-9, 2e-9, 3e-9, False)],
 )  # fmt: skip
 def test_edges_rise_reach_both_ends_and_are_few(low: float, high: float, top: float, whole: bool) -> None:
     edges = histogram.nice_edges(float(low), float(high), float(top), whole=whole)

@@ -1,0 +1,147 @@
+"""The card of a data set: what is in it, what lies outside its healthy band, what was not measured yet."""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+import streamlit as st
+
+from engine.diagnostics.phrasing import plural
+from pages.components import clean_reads, explore_filter, figures, quantities
+from pages.components.explore_figures import Figure, contents, judged
+from pages.components.import_progress import account
+from pages.components.progress import progress_block
+from pages.components.session import act, guarded, plain
+from store.formats import FORMATS
+from store.signals import GROUPS
+
+FIRST = 8  # tiles that are shown before the fold
+COLORS = {"bad": figures.RED, "warn": figures.AMBER, "good": figures.TEAL}
+NEEDS = {
+    "tokenizer": "needs a model's tokenizer; best chosen under How the model sees it",
+    "model": "needs a model and some minutes",
+    "labels": "needs labels; takes seconds to minutes",
+    "embeddings": "takes seconds to minutes",
+}
+
+
+def show_card(dataset: dict[str, Any]) -> None:
+    """Figures first, then what is wrong, then what can still be measured."""
+    measured = clean_reads.signals(dataset["fingerprint"])
+    st.html(figures.facts([*_facts(dataset), *contents(dataset, measured)]))
+    tiles = judged(dataset, measured)
+    outside = [tile for tile in tiles if tile.state != "good"]
+    inside = [tile for tile in tiles if tile.state == "good"]
+    if outside:
+        whose = "its" if len(outside) == 1 else "their"
+        st.markdown(f"**{plural(len(outside), 'figure')} outside {whose} healthy band**")
+        _tiles(dataset["dataset_id"], outside)
+    elif inside:
+        st.markdown(
+            f":green[:material/check_circle:] All {plural(len(inside), 'figure')} lie in their healthy bands."
+        )
+    if inside:
+        with st.expander(f"{plural(len(inside), 'figure')} inside", icon=":material/check:"):
+            st.html(figures.grid(_tile(tile) for tile in inside))
+    _measuring(dataset, measured)
+
+
+def _facts(dataset: dict[str, Any]) -> list[tuple[str, str, str]]:
+    stats = dataset["stats"]
+    shown = account(dataset)
+    shown.append(("Format", FORMATS[dataset["format"]].title, quantities.size(dataset["source_bytes"])))
+    if characters := stats.get("characters"):
+        note = f"median; 5% are over {characters['p95']:,.0f}"
+        shown.append(("Length of a row", f"{characters['median']:,.0f} characters", note))
+    if stats.get("label_count"):
+        common = ", ".join(label[:40] for label in list(stats["labels"])[:3])
+        shown.append(("Labels", f"{stats['label_count']:,}", f"most frequent: {common}"))
+    version = f"version {dataset['fingerprint'][:8]}"
+    return [*shown, ("Imported", quantities.ago(dataset["created_at"]), version)]
+
+
+def _tiles(dataset_id: str, tiles: list[Figure]) -> None:
+    key = f"card-more-{dataset_id}"
+    whole = st.session_state.get(key, False)
+    shown = tiles if whole else tiles[:FIRST]
+    with st.grid("auto", min_column_width=230, gap="small") as grid:
+        for place, tile in enumerate(shown):
+            with grid.cell(), st.container(border=True, height="stretch", gap=None):
+                st.html(figures.STYLE + _tile(tile))
+                if tile.where is not None:
+                    rows = "Show these rows" if tile.rows is None else f"Show {plural(tile.rows, 'row')}"
+                    st.button(
+                        rows,
+                        type="tertiary",
+                        icon=":material/filter_alt:",
+                        key=f"card-{dataset_id}-{place}",
+                        on_click=explore_filter.show_in_table,
+                        args=(dataset_id, tile.where),
+                    )
+    if len(tiles) > FIRST:
+        st.toggle(f"Show all {len(tiles)}", key=key)
+
+
+def _tile(tile: Figure) -> str:
+    """Title, value in the colour of its state, what it rests on, its band, and what it means."""
+    color = COLORS[tile.state]
+    dot = f"<span style='color:{color}' title='{tile.state}'>●</span>"
+    means = f"<div class='tb-note'>{html.escape(tile.means)}</div>" if tile.means else ""
+    return (
+        f"<div><div class='tb-name'>{dot} {html.escape(tile.title)}</div>"
+        f"<div class='tb-value'>{html.escape(tile.value)}"
+        f" <span class='tb-note' style='font-weight:400'>{html.escape(tile.note)}</span></div>"
+        f"<div class='tb-note'>{html.escape(tile.band)}</div>{means}</div>"
+    )
+
+
+def _measuring(dataset: dict[str, Any], measured: dict[str, dict[str, Any]]) -> None:
+    """Progress of what is being measured, and a button for each group that is not."""
+    jobs = clean_reads.measuring(dataset["dataset_id"])
+    if jobs:
+        _live(dataset["dataset_id"], len(jobs))
+    busy = {job["config"]["group"] for job in jobs}
+    left = [
+        group
+        for name, group in GROUPS.items()
+        if name not in busy
+        and (name not in measured or measured[name]["outdated"])
+        and _possible(dataset, name)
+    ]
+    if not left:
+        return
+    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+        st.caption("Not measured:", width="content")
+        for group in left:
+            old = group.name in measured
+            pressed = st.button(
+                f"{group.title} again" if old else group.title,
+                icon=":material/straighten:",
+                key=f"profile-{dataset['dataset_id']}-{group.name}",
+                help="Measured by an older version" if old else NEEDS.get(group.needs, "Takes seconds"),
+            )
+            body = {"dataset": dataset["dataset_id"], "group": group.name}
+            if pressed and act("profile", body, f"{group.title} will be measured.") is not None:
+                st.rerun()
+
+
+def _possible(dataset: dict[str, Any], name: str) -> bool:
+    return GROUPS[name].needs != "labels" or (dataset["stats"].get("label_count") or 0) > 1
+
+
+@st.fragment(run_every="2s")
+def _live(dataset_id: str, count: int) -> None:
+    with guarded():
+        jobs = clean_reads.measuring(dataset_id)
+        if len(jobs) != count:
+            st.cache_data.clear()
+            st.rerun()
+        for job in jobs:
+            group = GROUPS[job["config"]["group"]]
+            st.caption(
+                f"**{plain(group.title)}** are being measured"
+                if job["status"] != "queued"
+                else plain(group.title)
+            )
+            st.html(progress_block(job))

@@ -1,0 +1,181 @@
+"""The figures of a data set's card: what is in the data, and which figure lies outside its healthy band.
+
+Pure functions over what was counted at the import and measured since; no row is read. Whether a figure is
+outside its band is decided in one place, `engine.diagnostics.findings`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from engine.diagnostics.findings import findings, percent
+from engine.diagnostics.phrasing import number, plural
+from pages.components.quantities import count, share
+from store.filters import Condition, Filter
+from store.signals import GROUPS, Signal
+
+LARGEST = 0.8  # share of the rows that one label may have
+UNEVEN = 5.0  # times its even share that one of many labels may have
+STATES = {"serious": "bad", "notable": "warn", "minor": "warn"}
+
+Measured = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One tile. state: "" (no band), good, warn, bad. where: the rows that it speaks of; rows: how many."""
+
+    title: str
+    value: str
+    note: str
+    band: str = ""
+    state: str = ""
+    means: str = ""
+    where: Filter | None = None
+    rows: int | None = None
+
+
+def judged(dataset: Mapping[str, Any], measured: Measured) -> list[Figure]:
+    """Every measured signal that has a healthy band: those outside first, the worst at the top."""
+    found = findings(dataset, measured, GROUPS)
+    outside = {finding.column: finding for finding in found}
+    tiles = []
+    for finding in found:
+        signal = _signal(finding.column)
+        tiles.append(
+            Figure(
+                signal.title,
+                _value(signal, _figures(measured, finding.column)),
+                finding.measure
+                if finding.share is None
+                else f"{finding.rows:,} of {_rows_of(finding.measure)}",
+                band(signal),
+                STATES[finding.severity],
+                finding.why,
+                Filter.parse(finding.where),
+                _shown(signal, _figures(measured, finding.column)),
+            )
+        )
+    if labels := _labels(dataset):
+        tiles.append(labels)
+    for name in GROUPS:
+        for signal in GROUPS[name].signals if name in measured else ():
+            figures = measured[name]["figures"].get(signal.column)
+            if signal.healthy and figures and figures["n"] and signal.column not in outside:
+                note = f"of {plural(figures['n'], 'row')}"
+                tiles.append(
+                    Figure(signal.title, _value(signal, figures), note, band(signal), "good", signal.means)
+                )
+    return sorted(tiles, key=lambda tile: ["bad", "warn", "good"].index(tile.state))
+
+
+def _rows_of(measure: str) -> str:
+    """ "2,211 rows" of "25% of 2,211 rows", with what follows."""
+    return measure.split(" of ", 1)[1]
+
+
+def _signal(column: str) -> Signal:
+    return next(s for group in GROUPS.values() for s in group.signals if s.column == column)
+
+
+def _figures(measured: Measured, column: str) -> Mapping[str, Any]:
+    return next(m["figures"][column] for m in measured.values() if column in m["figures"])
+
+
+def _value(signal: Signal, figures: Mapping[str, Any]) -> str:
+    """The share of the rows that it found, or the median."""
+    found = found_rows(signal, figures)
+    if found is not None:
+        return percent(found / figures["n"])
+    if figures.get("median") is None:
+        return "–"
+    return percent(figures["median"]) if signal.unit == "share" else number(figures["median"], 2)
+
+
+def found_rows(signal: Signal, figures: Mapping[str, Any]) -> int | None:
+    """Rows that a signal found (of a group: beyond the first); None for a number judged by its median."""
+    if signal.type == "flag":
+        return int(figures["flagged"])
+    if signal.type == "group":
+        return int(figures["extra"])
+    return int(figures["positive"]) if signal.unit == "found" else None
+
+
+def _shown(signal: Signal, figures: Mapping[str, Any]) -> int | None:
+    """Rows that the filter of a finding shows: of a group all of its rows, the first too."""
+    return int(figures["rows"]) if signal.type == "group" else found_rows(signal, figures)
+
+
+def band(signal: Signal) -> str:
+    """The healthy band in words."""
+    low, high = signal.healthy or (None, None)
+    if high == 0:
+        return "healthy: none"
+    counted = signal.type in ("flag", "group") or signal.unit in ("found", "share")
+    ends = [None if x is None else percent(x) if counted else f"{x:g}" for x in (low, high)]
+    what = "" if signal.type in ("flag", "group") or signal.unit == "found" else "median "
+    if ends[0] is not None and ends[1] is not None:
+        return f"healthy: {what}{ends[0]} to {ends[1]}"
+    return f"healthy: {what}up to {ends[1]}" if ends[1] is not None else f"healthy: {what}from {ends[0]}"
+
+
+def _labels(dataset: Mapping[str, Any]) -> Figure | None:
+    """How evenly the rows are spread over the labels."""
+    stats = dataset["stats"]
+    distinct, total = stats.get("label_count") or 0, dataset["row_count"]
+    if distinct < 2 or not stats.get("labels"):
+        return None
+    name, rows = next(iter(stats["labels"].items()))
+    largest, times = rows / total, rows / total * distinct
+    uneven = largest > LARGEST or (distinct > 2 and times > UNEVEN)
+    return Figure(
+        "Largest label",
+        share(rows, total),
+        f"{rows:,} of {plural(total, 'row')}: {name[:60]}",
+        f"healthy: up to {LARGEST:.0%}" + (f" and {UNEVEN:g} times its even share" if distinct > 2 else ""),
+        "warn" if uneven else "good",
+        "Most of what is learned is this one label; accuracy alone will look better than the model is.",
+        Filter(conditions=[Condition(column="label", op="is", value=name)]),
+        rows,
+    )
+
+
+def contents(dataset: Mapping[str, Any], measured: Measured) -> list[tuple[str, str, str]]:
+    """What is in the data, as far as it was measured: languages, lengths, tokens, diversity."""
+    text = measured.get("text", {}).get("figures", {})
+    facts: list[tuple[str, str, str]] = []
+    if languages := text.get("language"):
+        facts.append(_top("Languages", languages))
+    if answers := text.get("answer_words"):
+        facts.append(_spread("Length of an answer", answers, "word"))
+    tokens = measured.get("tokens", {})
+    if known := tokens.get("figures", {}).get("tokens"):
+        total = known["mean"] * dataset["row_count"]
+        about = "" if known["n"] == dataset["row_count"] else "about "
+        note = (
+            f"median {known['median']:,.0f} of {plural(known['n'], 'row')}; 5% are over {known['p95']:,.0f}"
+        )
+        model = tokens["options"].get("model", "")
+        facts.append(("Tokens", f"{about}{count(round(total))}", f"{note}; {model}" if model else note))
+    if topics := measured.get("map", {}).get("figures", {}).get("cluster"):
+        facts.append(_top("Topics", topics))
+    return facts
+
+
+def _top(title: str, figures: Mapping[str, Any]) -> tuple[str, str, str]:
+    """The most frequent values of a category with their shares."""
+    named = [(value, rows) for value, rows in figures["values"].items() if value]
+    if not named:
+        return title, "not known", f"of {plural(figures['n'], 'row')}"
+    first, rows = named[0]
+    rest = ", ".join(f"{value} {share(n, figures['n'])}" for value, n in named[1:4])
+    note = f"of {plural(figures['n'], 'row')}" + (f"; {rest}" if rest else "")
+    more = f", {figures['distinct'] - 4:,} more" if figures["distinct"] > 4 else ""
+    return title, f"{first} {share(rows, figures['n'])}", note + more
+
+
+def _spread(title: str, figures: Mapping[str, Any], noun: str) -> tuple[str, str, str]:
+    note = f"median of {plural(figures['n'], 'row')}; 5% are over {figures['p95']:,.0f}"
+    return title, plural(round(figures["median"]), noun), note

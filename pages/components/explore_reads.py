@@ -1,0 +1,124 @@
+"""What the page of a data set reads: what was measured, the rows as SQL sees them, counts and histograms.
+
+A filter goes into these as its compact JSON, so that equal questions are asked once. `stamp` says what was
+measured when: a new measurement is a new question.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pyarrow as pa
+import streamlit as st
+
+from pages.components import clean_reads, reads
+from pages.components.session import client, remembered
+from store import explore, histogram, quality
+from store.filters import Condition, Filter
+
+KEPT = 600  # seconds; the rows of a fingerprint never change
+
+
+@remembered
+@st.cache_data(ttl=KEPT, max_entries=64, show_spinner=False)
+def example(dataset_id: str) -> dict[str, Any]:
+    return explore.example_row(client(), reads.dataset(dataset_id))
+
+
+def rows(dataset_id: str) -> explore.Rows:
+    """The data set with all of its columns."""
+    dataset = reads.dataset(dataset_id)
+    known = clean_reads.signals(dataset["fingerprint"])
+    return explore.Rows(dataset, known, explore.columns(dataset, known, example(dataset_id)))
+
+
+def stamp(found: explore.Rows) -> str:
+    """What was measured, and when."""
+    return " ".join(f"{name}:{row['computed_at']}" for name, row in sorted(found.measured.items()))
+
+
+def parsed(where: str) -> Filter:
+    """The filter of a compact JSON."""
+    return Filter.parse(json.loads(where)) if where else Filter()
+
+
+@remembered
+@st.cache_data(ttl=KEPT, max_entries=256, show_spinner=False)
+def count(dataset_id: str, where: str, stamp: str) -> int:
+    return explore.count(client(), rows(dataset_id), parsed(where))
+
+
+@remembered
+@st.cache_data(ttl=KEPT, max_entries=256, show_spinner=False)
+def page(
+    dataset_id: str,
+    where: str,
+    names: tuple[str, ...],
+    order_by: str,
+    descending: bool,
+    limit: int,
+    offset: int,
+    stamp: str,
+) -> list[dict[str, Any]]:
+    return explore.page(
+        client(),
+        rows(dataset_id),
+        parsed(where),
+        names,
+        order_by=order_by,
+        descending=descending,
+        limit=limit,
+        offset=offset,
+    )
+
+
+@remembered
+@st.cache_data(ttl=KEPT, max_entries=256, show_spinner=False)
+def facets(dataset_id: str, names: tuple[str, ...], where: str, stamp: str) -> dict[str, histogram.Histogram]:
+    return histogram.facets(client(), rows(dataset_id), names, parsed(where))
+
+
+@remembered
+@st.cache_data(ttl=KEPT, max_entries=64, show_spinner=False)
+def signals_of(dataset_id: str, row_id: int, stamp: str) -> dict[str, Any]:
+    """Everything that was measured of one row."""
+    found = rows(dataset_id)
+    names = [s.column for group in found.measured for s in quality.GROUPS[group].signals]
+    return explore.values_of(client(), found, [row_id], names)[0]
+
+
+@remembered
+@st.cache_data(ttl=KEPT, max_entries=64, show_spinner=False)
+def companions(dataset_id: str, column: str, row_id: int, limit: int, stamp: str) -> tuple[int, list[int]]:
+    return explore.companions(client(), rows(dataset_id), column, row_id, limit)
+
+
+@remembered
+@st.cache_data(ttl=KEPT, max_entries=64, show_spinner=False)
+def neighbour(dataset_id: str, where: str, row_id: int, forward: bool, stamp: str) -> int | None:
+    """The next or the previous row that the filter means."""
+    found, meant = rows(dataset_id), parsed(where)
+    meant.conditions = [
+        *meant.conditions,
+        Condition(column="row_id", op=">" if forward else "<", value=row_id),
+    ]
+    ids = explore.row_ids(client(), found, meant, descending=not forward, limit=1)
+    return ids[0] if ids else None
+
+
+@remembered
+@st.cache_data(ttl=reads.CALM, max_entries=64, show_spinner=False)
+def slices(dataset_id: str) -> list[dict[str, Any]]:
+    return quality.slices(client(), dataset_id)
+
+
+@st.cache_data(ttl=60, max_entries=32, show_spinner="Asking the store …")
+def select(dataset_id: str, sql: str, limit: int, stamp: str) -> tuple[pa.Table, int]:
+    """The first rows of a user's SELECT, and how many there are in all. Raises QueryError."""
+    statement, files = explore.select_over(rows(dataset_id), sql)
+    found = client().query(f"{statement} LIMIT {int(limit) + 1}", files)
+    if found.num_rows <= limit:
+        return found, found.num_rows
+    counted = client().query(f"SELECT count(*) AS n FROM ({statement})", files)
+    return found.slice(0, limit), int(counted["n"][0].as_py())

@@ -1,0 +1,166 @@
+"""One row opened: the conversation, what was measured of it, its duplicates side by side, the file's row."""
+
+from __future__ import annotations
+
+import html
+import json
+from difflib import SequenceMatcher
+from typing import Any
+
+import streamlit as st
+
+from pages.components import explore_reads, figures, reads
+from pages.components.conversation import shortened, show_row
+from pages.components.explore_filter import change
+from pages.components.quantities import count
+from pages.components.session import plain
+from store.explore import Rows, filter_json
+from store.filters import Condition, Filter
+from store.signals import GROUPS, Signal
+
+TOGETHER = 6  # rows of a duplicate group that are drawn side by side
+COMPARED = 4000  # characters of a text whose words are compared
+GROUPED = {"near_group": "Near duplicates", "exact_group": "Exact duplicates", "prompt_group": "Same prompt"}
+
+
+def show_opened(rows: Rows, where: Filter, asked: str) -> None:
+    """The row that the link names; `asked` comes from there."""
+    dataset, total = rows.dataset, rows.dataset["row_count"]
+    number = int(asked) if asked.isdigit() and len(asked) < 19 else -1
+    here = 0 <= number < total
+    _steps(rows, where, number, here)
+    found = reads.dataset_row(dataset["dataset_id"], number) if here else []
+    if not found:
+        st.warning(f"There is no row {plain(asked)} in this data set.", icon=":material/search_off:")
+        return
+    row = found[0]
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        st.markdown("**As the model is given it**")
+        show_row(row)
+    with right:
+        _signals(rows, number)
+        with st.expander(f"As it stands in the file (line {row['line']:,})", icon=":material/code:"):
+            text = json.dumps(row["source"], ensure_ascii=False, indent=2)
+            st.code(shortened(text, 20_000), "json", wrap_lines=True)
+    _companions(rows, row)
+
+
+def _steps(rows: Rows, where: Filter, number: int, here: bool) -> None:
+    """Back to the table, and to the rows before and after: of the filter, where there is one."""
+    dataset_id, total = rows.dataset["dataset_id"], rows.dataset["row_count"]
+    if where and here:
+        text, stamp = filter_json(where), explore_reads.stamp(rows)
+        before = explore_reads.neighbour(dataset_id, text, number, False, stamp)
+        after = explore_reads.neighbour(dataset_id, text, number, True, stamp)
+    else:
+        before = number - 1 if number > 0 else None
+        after = number + 1 if number + 1 < total else None
+    with st.container(horizontal=True, vertical_alignment="center"):
+        back = "Rows of the filter" if where else "All rows"
+        for label, icon, target, key, off in (
+            (back, ":material/table_rows:", None, "row-close", False),
+            ("Previous", ":material/chevron_left:", before, "row-previous", before is None),
+            ("Next", ":material/chevron_right:", after, "row-next", after is None),
+        ):
+            st.button(label, icon=icon, disabled=off, on_click=open_row, args=(target,), key=key)
+        st.caption(f"Row {number:,} of {total:,}, counted from 0")
+
+
+def open_row(number: int | None) -> None:
+    """Make the link name a row, or none."""
+    if number is None:
+        st.query_params.pop("row", None)
+    else:
+        st.query_params["row"] = str(number)
+
+
+def _signals(rows: Rows, number: int) -> None:
+    """What was measured, group by group; what was found comes with its meaning."""
+    values = explore_reads.signals_of(rows.dataset["dataset_id"], number, explore_reads.stamp(rows))
+    if not rows.measured:
+        st.caption("Nothing was measured of these rows yet.")
+    for name in GROUPS:
+        if name not in rows.measured:
+            continue
+        shown = [(signal, values.get(signal.column)) for signal in GROUPS[name].signals]
+        facts = [
+            (s.title, signal_text(s, v), s.outside if _bad(s, v) else "") for s, v in shown if _says(s, v)
+        ]
+        clear = [s.title.lower() for s, v in shown if v is False or (v == 0 and s.unit == "found")]
+        st.markdown(f"**{GROUPS[name].title}**")
+        st.html(figures.facts(facts))
+        if clear:
+            st.caption(f"Not found: {', '.join(clear)}.")
+
+
+def _says(signal: Signal, value: Any) -> bool:
+    """Whether a value is worth a line of its own."""
+    if value is None or value is False:
+        return False
+    return not (signal.unit == "found" and value == 0)
+
+
+def _bad(signal: Signal, value: Any) -> bool:
+    high = signal.healthy[1] if signal.healthy else None
+    if signal.type == "number" and signal.unit != "found":
+        return high is not None and value > high
+    return signal.healthy is not None
+
+
+def signal_text(signal: Signal, value: Any) -> str:
+    """A value as people read it."""
+    if value is None:
+        return "–"
+    if signal.type == "flag":
+        return "yes" if value else "no"
+    if signal.type == "group":
+        return f"group of row {value:,}"
+    if signal.type == "category":
+        return shortened(str(value), 80) or "(too short to tell)"
+    if signal.unit == "share":
+        return f"{100 * value:.0f}%"
+    return count(value) if float(value).is_integer() else f"{value:.2f}"
+
+
+def _companions(rows: Rows, row: dict[str, Any]) -> None:
+    """The rows of the same group, side by side with the words that differ marked."""
+    dataset_id, stamp = rows.dataset["dataset_id"], explore_reads.stamp(rows)
+    drawn: set[int] = {row["row_id"]}
+    for column, title in GROUPED.items():
+        if column not in rows.known:
+            continue
+        total, ids = explore_reads.companions(dataset_id, column, row["row_id"], TOGETHER + 1, stamp)
+        others = [row_id for row_id in ids if row_id not in drawn][:TOGETHER]
+        if not others:
+            continue
+        drawn |= set(others)
+        shown = f", the first {len(others)} of them" if total - 1 > len(others) else ""
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(f"**{title}: {total - 1:,} more{shown}**")
+            value = explore_reads.signals_of(dataset_id, row["row_id"], stamp)[column]
+            alike = Filter(conditions=[Condition(column=column, op="is", value=value)])
+            label = f"Show all {total:,} in the table"
+            st.button(label, type="tertiary", key=f"row-{column}", on_click=change, args=(dataset_id, alike))
+        with st.grid("auto", min_column_width=300) as grid:
+            for row_id in others:
+                other = reads.dataset_row(dataset_id, row_id)[0]
+                with grid.cell(), st.container(border=True):
+                    name = f"Row {row_id:,}"
+                    st.button(
+                        name, type="tertiary", key=f"row-{column}-{row_id}", on_click=open_row, args=(row_id,)
+                    )
+                    st.html(marked(row["text"], other["text"]))
+
+
+def marked(text: str, other: str) -> str:
+    """`other` as HTML with the words that `text` does not have at that place marked."""
+    ours, theirs = text[:COMPARED].split(), other[:COMPARED].split(" ")
+    words = [part.strip() for part in theirs]
+    parts = []
+    for kind, _, _, low, high in SequenceMatcher(None, ours, words, autojunk=False).get_opcodes():
+        piece = html.escape(" ".join(theirs[low:high]))
+        parts.append(piece if kind == "equal" or not piece else f"<mark>{piece}</mark>")
+    cut = f" … ({len(other) - COMPARED:,} more characters)" if len(other) > COMPARED else ""
+    style = "white-space:pre-wrap;overflow-wrap:anywhere;font-size:.9rem;max-height:22rem;overflow-y:auto"
+    return f"<div dir='auto' style='{style}'>{' '.join(part for part in parts if part)}{cut}</div>"
