@@ -15,6 +15,7 @@ from pages.components.chips import verdict_card
 from pages.components.key_numbers import draw_key_numbers
 from pages.components.run_header import draw_alerts, draw_header
 from pages.components.run_picker import choose_run
+from pages.components.run_slices import draw_slices
 from pages.components.run_trouble import draw_trouble
 from pages.components.session import guarded, show_error
 from store.errors import NotFoundError
@@ -23,6 +24,7 @@ from store.states import ALIVE
 TABS = {
     ":material/monitoring: Learning": run_live.draw_learning,
     ":material/forum: Samples": run_details.draw_samples,
+    ":material/pie_chart: Slices": draw_slices,
     ":material/terminal: Log": run_details.draw_log,
     ":material/settings: Config": run_details.draw_config,
 }

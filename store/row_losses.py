@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from store import explore
 from store.errors import NotFoundError
+from store.filters import Filter
 from store.home import Home
 from store.jobdir import JobDir
 
@@ -36,6 +38,19 @@ def shared(db: Queryable, first: str, second: str, split: str) -> pa.Table:
     Over a Client, QueryError where a file is missing.
     """
     return db.query(_SHARED, [str(path(db, first)), str(path(db, second)), split])
+
+
+def sliced(db: Queryable, run_id: str, split: str, rows: explore.Rows, where: Filter) -> pa.Table:
+    """The held-out rows of `split` that the filter means: row_id, tokens, base_loss and tuned_loss (summed
+    nats), in order of row id. `rows` are those that the run was trained on. Raises ConfigError."""
+    relation, files = rows.relation(rows.needed(where))
+    condition, params = rows.condition(where)
+    sql = (
+        "SELECT l.row_id, l.tokens, l.base_loss, l.tuned_loss FROM read_parquet(?) l"
+        f" JOIN (SELECT row_id FROM ({relation}) WHERE {condition}) s ON s.row_id = l.row_id"
+        " WHERE l.split = ? ORDER BY l.row_id"
+    )
+    return db.query(sql, [str(path(db, run_id)), *files, *params, split])
 
 
 _SHARED = """
