@@ -1,0 +1,30 @@
+"""A place in a text that something was found at, and what surrounds it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+PARAGRAPH = "\n\n"  # joins the turns of a row: no finder looks across it, so that a turn alone reads the same
+
+
+class Span(NamedTuple):
+    """`text[start:end]` is of this kind."""
+
+    start: int
+    end: int
+    kind: str
+
+
+def before(text: str, start: int, size: int) -> str:
+    """Up to `size` characters before a place, of the same paragraph, in lower case."""
+    return text[max(0, start - size) : start].rpartition(PARAGRAPH)[2].lower()
+
+
+def without_overlaps(found: Iterable[Span]) -> list[Span]:
+    """The spans in the order of the text; of those that overlap, the one that was found first."""
+    kept: list[Span] = []
+    for span in found:
+        if all(span.end <= other.start or span.start >= other.end for other in kept):
+            kept.append(span)
+    return sorted(kept)
