@@ -14,6 +14,8 @@ from store.errors import ConfigError, NotFoundError, StateError
 from store.records import records, scalar, to_json
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from store.database import Queryable, Transaction
 
 JSON_COLUMNS = ("columns", "source", "stats", "recipe", "fates")
@@ -119,32 +121,44 @@ def rename_dataset(tx: Transaction, dataset: str, name: str) -> None:
 def set_split(tx: Transaction, dataset: str, split: Split) -> None:
     """Set how the rows of a data set are dealt in runs to come; runs keep the split they had."""
     found = get_dataset(tx, dataset)
+    fields = split.model_dump()
     tx.execute(
-        "UPDATE dataset SET split_seed = ?, validation_size = ?, test_size = ? WHERE dataset_id = ?",
-        [split.split_seed, split.validation_size, split.test_size, found["dataset_id"]],
+        f"UPDATE dataset SET {', '.join(f'{name} = ?' for name in fields)} WHERE dataset_id = ?",
+        [*fields.values(), found["dataset_id"]],
     )
 
 
 def delete_dataset(tx: Transaction, dataset: str) -> str | None:
     """Forget a data set; the fingerprint whose folder nothing names any more, or None.
 
-    The caller removes that folder once the transaction is committed. Raises StateError while a run
-    that is not over, or that could be resumed, uses the rows.
+    The caller removes that folder once the transaction is committed. Raises StateError while a run uses the
+    rows, finished or not: its verdict can't be looked into, nor the run repeated, without them. And while
+    there is a version that was made from this one: what became of its rows is told by the texts of the rows
+    here, those that were dropped above all, which are nowhere else.
     """
     found = get_dataset(tx, dataset)
-    users = tx.query(
-        "SELECT name FROM run_overview WHERE dataset_id = ? AND status <> 'finished' ORDER BY number",
-        [found["dataset_id"]],
-    ).column("name")
-    if len(users):
-        more = f" and {len(users) - 1} more" if len(users) > 1 else ""
-        raise StateError(
-            f"{found['name']} is used by the run {users[0].as_py()}{more}.",
-            fix="Let the run finish, or delete it first.",
-        )
+    _check_unused(
+        found,
+        tx.query("SELECT name FROM run WHERE dataset_id = ? ORDER BY number", [found["dataset_id"]]),
+        "is used by the run",
+        "Delete the run first.",
+    )
+    _check_unused(
+        found,
+        tx.query("SELECT name FROM dataset WHERE parent_id = ? ORDER BY created_at", [found["dataset_id"]]),
+        "is what a version was made from:",
+        "Delete that version first.",
+    )
     tx.execute("DELETE FROM dataset WHERE dataset_id = ?", [found["dataset_id"]])
     sharing = tx.query("SELECT count(*) FROM dataset WHERE fingerprint = ?", [found["fingerprint"]])
     return None if scalar(sharing) else str(found["fingerprint"])
+
+
+def _check_unused(found: dict[str, Any], users: pa.Table, how: str, fix: str) -> None:
+    """Raise StateError where the data set has users, given by their names."""
+    if len(users):
+        more = f" and {len(users) - 1} more" if len(users) > 1 else ""
+        raise StateError(f"{found['name']} {how} {users['name'][0].as_py()}{more}.", fix=fix)
 
 
 def _read(db: Queryable, rest: str, params: list[Any]) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ engine.lock          held by the engine that runs
 models/NAME/         converted models (safetensors)
 datasets/FINGERPRINT/rows.parquet, skipped.parquet, fates.parquet, signals/GROUP.parquet
 uploads/             files that came through the browser
+exports/             files that data sets were written to, with their data cards
 jobs/JOB_ID/         one folder a job (store.jobdir)
 asks/                short-lived folders of previews
 cache/               what can be made again
@@ -22,7 +23,7 @@ from pathlib import Path
 from store.errors import ConfigError, StateError
 
 SPARE_BYTES = 100 * 2**20  # less free space than this, and no job is taken on
-FOLDERS = ("models", "datasets", "uploads", "jobs", "asks", "cache", "logs")
+FOLDERS = ("models", "datasets", "uploads", "exports", "jobs", "asks", "cache", "logs")
 
 
 class Home:
@@ -88,6 +89,10 @@ class Home:
     @property
     def uploads(self) -> Path:
         return self.path / "uploads"
+
+    @property
+    def exports(self) -> Path:
+        return self.path / "exports"
 
     @property
     def jobs(self) -> Path:

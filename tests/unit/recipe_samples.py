@@ -71,12 +71,12 @@ def run(
     home: Home, dataset: dict[str, Any], *steps: dict[str, Any], mixed: dict[str, Any] | None = None
 ) -> Cleaned:
     """The new version that the steps make."""
-    job = make_job(home, "clean", {"dataset": dataset["name"], "name": "New", "recipe": {"steps": list(steps)}})
+    job = make_job(
+        home, "clean", {"dataset": dataset["name"], "name": "New", "recipe": {"steps": list(steps)}}
+    )
     job.order |= {"dataset": dataset, "parent": None, "mixed": mixed or {}}
     result = clean.run(job)
-    return Cleaned(
-        result, read(home.rows(result["fingerprint"])), read(home.fates(result["fingerprint"]))
-    )
+    return Cleaned(result, read(home.rows(result["fingerprint"])), read(home.fates(result["fingerprint"])))
 
 
 def folders(home: Home) -> set[Path]:

@@ -146,7 +146,7 @@ def test_files_go_with_the_last_data_set_that_names_them(store: Store) -> None:
     assert datasets.list_datasets(database) == []
 
 
-@pytest.mark.parametrize("status", ["queued", "training", "failed", "lost", "cancelled"])
+@pytest.mark.parametrize("status", ["queued", "training", "finished", "failed", "lost", "cancelled"])
 def test_a_data_set_that_a_run_may_need_is_not_deleted(store: Store, status: str) -> None:
     _, database, _ = store
     add_job(database, "needs it", status=status)
@@ -157,8 +157,12 @@ def test_a_data_set_that_a_run_may_need_is_not_deleted(store: Store, status: str
         datasets.delete_dataset(tx, "d1")
 
 
-def test_a_finished_run_holds_no_data_set(store: Store) -> None:
-    _, database, _ = store
-    add_job(database, "done", status="finished")
+def test_a_version_that_another_was_made_from_is_deleted_after_it(store: Store) -> None:
+    _, database, row = store
     with database.transaction() as tx:
+        child = {**row, "dataset_id": "d2", "name": "Child", "parent_id": "d1", "fingerprint": "beef"}
+        datasets.insert_dataset(tx, child)
+        with pytest.raises(StateError, match="Capitals is what a version was made from: Child"):
+            datasets.delete_dataset(tx, "d1")
+        assert datasets.delete_dataset(tx, "Child") == "beef"
         assert datasets.delete_dataset(tx, "d1") == FINGERPRINT

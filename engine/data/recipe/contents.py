@@ -70,14 +70,14 @@ def edit_rows(work: Working, step: EditRows, index: int) -> None:
     """
     edits: dict[int, Edit] = {}
     for number, edit in enumerate(step.edits):
-        if edit.row_id >= work.parents or edit.row_id in edits:
-            why = "is edited twice" if edit.row_id in edits else f"is none of {work.parents:,} rows"
+        if edit.row_id >= work.whole or edit.row_id in edits:
+            why = "is edited twice" if edit.row_id in edits else f"is none of {work.whole:,} rows"
             raise ConfigError(
                 f"Row {edit.row_id} {why}.", fix="Remove this edit.", field=f"edits.{number}.row_id"
             )
         edits[edit.row_id] = edit
     for row_id in edits:
-        if not work.alive[row_id]:
+        if row_id < work.parents and not work.alive[row_id]:
             work.notices.append(f"The edit of row {row_id} has no effect: an earlier step drops the row.")
     _replace(work, index, {row_id: partial(edited, edit=edit) for row_id, edit in edits.items()})
 

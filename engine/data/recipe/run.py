@@ -49,7 +49,7 @@ def apply(work: Working, recipe: Recipe) -> list[dict[str, Any]]:
             before, total = work.count, work.total
             try:
                 _take(work, ask, step, index)
-                if not work.count:
+                if not work.count and not work.limited:
                     raise _nothing_left(work, index, before)
             except TunebenchError as error:
                 raise _of_step(error, index, name) from error
@@ -65,6 +65,9 @@ def apply(work: Working, recipe: Recipe) -> list[dict[str, Any]]:
                     "rows_out": work.count,
                 }
             )
+            if not work.count:
+                work.notices.append(f"Step {index + 1} ({name}) drops all of the first rows that were tried.")
+                break
     work.progress.begin(len(recipe.steps), "Writing the new version")
     return counted
 

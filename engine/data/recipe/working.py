@@ -76,7 +76,8 @@ class Working:
         self.columns: dict[str, str] = dataset["columns"]
         self.progress = Progress(job)
         rows = open_rows(job.home, dataset["fingerprint"])
-        self.parents: int = rows.metadata.num_rows
+        self.whole: int = rows.metadata.num_rows
+        self.parents = self.whole  # that are looked at
         self.files: list[Path] = [job.home.rows(dataset["fingerprint"])]
         self.origins: list[Origin] = [Origin(dataset)]
         if limit is not None and limit < self.parents:
@@ -89,6 +90,11 @@ class Working:
         self.added_reasons: dict[int, str] = {}
         self.notices: list[str] = []
         self._made = 0
+
+    @property
+    def limited(self) -> bool:
+        """Whether only the first rows of the old version are looked at."""
+        return self.parents < self.whole
 
     @property
     def total(self) -> int:
