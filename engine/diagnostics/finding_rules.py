@@ -133,12 +133,13 @@ RULES: dict[str, Rule] = {
     "near_group": Rule(
         "notable",
         "near duplicate",
-        "Rows that say nearly the same count for more than the others, and teach nothing new.",
+        "Rows that say nearly the same count for more than the others. Look at them first: a small"
+        " difference may be what matters.",
         _near,
     ),
     "prompt_group": Rule(
         "notable",
-        "row that repeats a prompt",
+        "row with the prompt of an earlier row",
         "A few prompts get most of the weight.",
         steps("Keep one of each", {"step": "drop_duplicates", "kind": "prompt"}),
     ),

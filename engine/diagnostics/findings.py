@@ -158,9 +158,12 @@ def _inside(value: float, band: tuple[float | None, float | None] | None) -> boo
 
 
 def _severity(rule: Rule, signal: Signal, share: Interval | None, sampled: bool) -> tuple[Severity, str]:
-    """The rule's level; one up where it is widespread, one down where a sample leaves it open."""
+    """The rule's level; one up where it is widespread and should be rare, one down where a sample leaves it
+    open."""
     at, reason = ORDER.index(rule.severity), LEVELS[rule.severity]
-    if share is not None and share.value > WIDESPREAD and at > 0:
+    high = (signal.healthy or (None, None))[1]
+    usual = high is not None and high >= WIDESPREAD  # such a share says no more than that it is a finding
+    if share is not None and share.value > WIDESPREAD and not usual and at > 0:
         at, reason = at - 1, f"{LEVELS[ORDER[at - 1]]} It touches more than a tenth of the rows."
     if sampled and share is not None and share.low is not None and _open(share, signal.healthy):
         at = min(at + 1, len(ORDER) - 1)

@@ -22,6 +22,22 @@ STEPS: dict[str, type[Config]] = {
     model.model_fields["step"].default: model for model in get_args(get_args(recipes.Step)[0])
 }
 
+NAMES = {
+    "fix_encoding": "Fix broken characters",
+    "normalise": "Normalise the text",
+    "strip": "Strip white space, HTML, boilerplate",
+    "map_columns": "Read other columns",
+    "filter": "Filter rows",
+    "drop_duplicates": "Drop duplicates",
+    "redact": "Redact personal data and secrets",
+    "cap_length": "Cap the length",
+    "balance": "Balance a column",
+    "sample": "Take a sample",
+    "label_errors": "Mend label errors",
+    "mix": "Mix in another data set",
+    "edit_rows": "Edit rows by hand",
+}
+
 
 def key(dataset_id: str) -> str:
     """Where the draft lies in the session."""
@@ -102,8 +118,8 @@ def title(document: Document) -> str:
 
 
 def name(step: str) -> str:
-    """ "drop_duplicates" as "Drop duplicates"."""
-    return step.replace("_", " ").capitalize()
+    """What a kind of step is called; a word of another kind without its underscores."""
+    return NAMES.get(step) or step.replace("_", " ").capitalize()
 
 
 def _has(draft: list[Document], document: Document) -> bool:

@@ -40,18 +40,17 @@ def filter_fields(document: Document, key: str, columns: Sequence[str]) -> Docum
 
 def _condition(found: Document, key: str, columns: Sequence[str]) -> Document | None:
     """One condition; none where its column is empty."""
-    column_at, op_at, value_at = st.columns([3, 2, 3])
     chosen = found.get("column")
     options = list(columns) if chosen in columns or not chosen else [chosen, *columns]
-    with column_at:
-        column = st.selectbox(
-            "Column",
-            options,
-            options.index(chosen) if chosen else None,
-            key=f"{key}-column",
-            format_func=_column_words,
-            placeholder="Add a condition",
-        )
+    column = st.selectbox(
+        "Column",
+        options,
+        options.index(chosen) if chosen else None,
+        key=f"{key}-column",
+        format_func=_column_words,
+        placeholder="Add a condition",
+    )
+    op_at, value_at = st.columns(2)
     with op_at:
         op = st.selectbox("Is", OPS, OPS.index(found.get("op", "is")), key=f"{key}-op")
     with value_at:

@@ -27,8 +27,10 @@ def show_findings(dataset: dict[str, Any]) -> None:
     working = clean_reads.measuring(dataset["dataset_id"])
     found = findings(dataset, measured, GROUPS)
     state = checked(measured, GROUPS)
-    heading = plural(len(found), "finding") if found else "Findings"
-    st.subheader(heading, anchor=False)
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        st.subheader(plural(len(found), "finding") if found else "Findings", anchor=False, width="content")
+        if drafted := clean_draft.steps(dataset["dataset_id"]):
+            st.markdown(f"[:material/checklist: {plural(len(drafted), 'step')} in the recipe](#recipe)")
     if working:
         _measuring(dataset["dataset_id"])
     elif not measured:
@@ -61,11 +63,18 @@ def _card(dataset: dict[str, Any], finding: Finding) -> None:
                     type="secondary" if index == 0 else "tertiary",
                     disabled=added,
                     key=f"fix-{finding.column}-{index}",
-                    on_click=clean_draft.add,
+                    on_click=_add,
                     args=(dataset_id, fix.steps),
                 )
             if st.button("Show rows", icon=":material/table_rows:", type="tertiary", key=f"show-{key}"):
                 show_found(dataset, finding)
+
+
+def _add(dataset_id: str, steps: tuple[dict[str, Any], ...]) -> None:
+    """Callback of a fix; what it did is said, since the recipe may be out of sight on a phone."""
+    clean_draft.add(dataset_id, steps)
+    count = plural(len(clean_draft.steps(dataset_id)), "step")
+    st.toast(f"Added. The recipe has {count}.", icon=":material/check:")
 
 
 def _what_was_checked(dataset: dict[str, Any], state: Checked) -> None:

@@ -33,10 +33,6 @@ def show_make(dataset: Document, steps: list[Document], answer: Document | None)
     if answer is not None:
         st.markdown(f"**{clean_preview.summary(answer)}**")
     nothing = answer is not None and clean_preview.rows_left(answer) == 0
-    with st.expander("Name of the new version", icon=":material/edit:"):
-        typed = st.text_input(
-            "Name", max_chars=80, placeholder=name, key=f"clean-name-{dataset['dataset_id']}"
-        )
     pressed = st.button(
         f"Make version {number}",
         type="primary",
@@ -45,6 +41,10 @@ def show_make(dataset: Document, steps: list[Document], answer: Document | None)
         width="stretch",
         key="clean-make",
     )
+    with st.expander("Name of the new version", icon=":material/edit:"):
+        typed = st.text_input(
+            "Name", max_chars=80, placeholder=name, key=f"clean-name-{dataset['dataset_id']}"
+        )
     if nothing:
         st.caption("No row would be left: take a step out, or change its options.")
     if pressed:

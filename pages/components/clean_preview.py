@@ -114,13 +114,17 @@ def _examples(dataset_id: str, examples: list[Document]) -> None:
             show_example(example)
 
 
-def show_example(example: Document, titles: tuple[str, str] = ("Before", "After")) -> None:
-    """One row with what became of it: {row_id, fate, reason?, before, after}."""
+def show_example(
+    example: Document, titles: tuple[str, str] = ("Before", "After"), badges: dict[str, str] | None = None
+) -> None:
+    """One row with what became of it: {row_id, fate, reason?, before, after}. `badges`: other words for
+    fates."""
     row_id = example.get("row_id")
     where = f"Row {row_id:,}" if row_id is not None else "New row"
     with st.container(border=True, gap="xsmall"):
         reason = f" {plain(example['reason'])}" if example.get("reason") else ""
-        st.markdown(f"{FATES[example['fate']][0]} **{where}**{reason}")
+        badge = (badges or {}).get(example["fate"], FATES[example["fate"]][0])
+        st.markdown(f"{badge} **{where}**{reason}")
         after = None if example["fate"] == "dropped" else example["after"]
         before = None if example["fate"] == "added" else example["before"]
         if example["fate"] == "kept":

@@ -13,7 +13,7 @@ from store import datasets, explore, quality
 from store.filters import Filter
 
 Document = dict[str, Any]
-EXAMPLES = 24  # rows of a preview that are shown before and after
+EXAMPLES = 8  # rows of each fate and step that a preview shows before and after
 
 
 @remembered

@@ -19,7 +19,8 @@ def show_recipe(dataset: Document, columns: list[str]) -> None:
     """The ordered list, the form of the step that is open, and "Add a step"."""
     dataset_id = dataset["dataset_id"]
     steps = clean_draft.steps(dataset_id)
-    st.subheader("Recipe", anchor=False)
+    with st.container(horizontal=True):
+        st.subheader("Recipe", anchor="recipe")
     if not steps:
         st.caption("No steps yet. Use the button of a finding, or add a step.")
     opened = st.session_state.get(_open_key(dataset_id))
@@ -33,7 +34,7 @@ def show_recipe(dataset: Document, columns: list[str]) -> None:
         "Add a step",
         [name for name in clean_draft.STEPS if name != BY_HAND],
         None,
-        format_func=_described,
+        format_func=clean_draft.name,
         placeholder="Add a step",
         label_visibility="collapsed",
         key=_add_key(dataset_id),
@@ -45,7 +46,7 @@ def show_recipe(dataset: Document, columns: list[str]) -> None:
 def _line(dataset_id: str, index: int, step: Document, count: int) -> None:
     with st.container(border=True, key=f"step-{dataset_id}-{index}", gap="xsmall"):
         st.markdown(f"{index + 1}. {plain(clean_draft.title(step))}")
-        with st.container(horizontal=True, gap=None):
+        with st.container(horizontal=True, gap="small"):
             for name, by, icon, end in (
                 ("up", -1, ":material/arrow_upward:", index == 0),
                 ("down", 1, ":material/arrow_downward:", index == count - 1),
@@ -108,11 +109,6 @@ def _form(dataset: Document, index: int, step: Document, columns: list[str]) -> 
         clean_draft.replace(dataset_id, index, found[0])
     _close(dataset_id)
     st.rerun()
-
-
-def _described(name: str) -> str:
-    says = " ".join((clean_draft.STEPS[name].__doc__ or "").split())
-    return f"{clean_draft.name(name)}: {says[:1].lower()}{says[1:].rstrip('.')}"
 
 
 def _add(dataset_id: str) -> None:

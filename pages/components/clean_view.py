@@ -18,7 +18,7 @@ from pages.components.clean_recipe import show_recipe
 from pages.components.clean_row_edit import show_row_editor
 from pages.components.clean_saved import show_saved
 from pages.components.session import guarded, plain, show_error
-from store.errors import EngineUnavailable, TunebenchError
+from store.errors import ConfigError, EngineUnavailable, TunebenchError
 from store.filters import BASE, SOURCE
 from store.signals import GROUPS
 
@@ -51,22 +51,25 @@ def show_clean(dataset: dict[str, Any]) -> None:
 
 
 def _preview_and_make(dataset: dict[str, Any], steps: list[dict[str, Any]], make: Any) -> None:
-    """The preview, and the button with its summary in `make`; a preview that fails leaves no button."""
+    """The preview, and the button with its summary in `make`; no button where the recipe can't be run."""
     slot = make.empty()
     with slot.container(), st.spinner("Trying the recipe on the rows …", show_time=True):
+        answer: dict[str, Any] | None
+        failed: TunebenchError | None
         try:
             answer = clean_reads.preview(dataset["dataset_id"], steps)
-        except EngineUnavailable:
-            answer = None
+            failed = None
         except TunebenchError as error:
-            show_error(error)
-            return
+            answer, failed = None, error
     with slot.container(), guarded():
-        show_make(dataset, steps, answer)
-    if answer is None:
-        st.caption(":material/cloud_off: The preview needs the engine.")
-    else:
+        if failed and not isinstance(failed, EngineUnavailable):
+            show_error(failed)
+        if not isinstance(failed, ConfigError):
+            show_make(dataset, steps, answer)
+    if answer is not None:
         show_preview(dataset, answer)
+    elif isinstance(failed, EngineUnavailable):
+        st.caption(":material/cloud_off: The preview needs the engine.")
 
 
 def known_columns(dataset: dict[str, Any]) -> list[str]:

@@ -16,6 +16,7 @@ from pages.components.conversation import NAMES
 
 LONGEST = 1500  # words and gaps of a text that are compared
 CONTEXT = 24  # words and gaps that stay on each side of a change
+ALONE = (240, 80)  # and of a text that is held against no other: at its start and at its end
 _PIECES = re.compile(r"\s+|\w+|[^\w\s]")
 
 STYLE = """
@@ -71,11 +72,12 @@ def marked(before: str, after: str, *, mark: bool = True) -> tuple[str, str]:
     """Both texts as HTML with what only one of them has marked (<del>, <ins>)."""
     old, old_rest = _pieces(before)
     new, new_rest = _pieces(after)
+    if not mark:
+        texts = [_shortened(pieces, *ALONE) for pieces in (old, new)]
+        return texts[0] + _left_off(old_rest), texts[1] + _left_off(new_rest)
     left: list[str] = []
     right: list[str] = []
-    moves = difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes() if mark else []
-    if not mark:
-        left, right = [_folded(old, True, True)], [_folded(new, True, True)]
+    moves = difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
     for index, (kind, a, b, c, d) in enumerate(moves):
         if kind == "equal":
             first, last = index == 0, index == len(moves) - 1
@@ -95,18 +97,21 @@ def _pieces(text: str) -> tuple[list[str], int]:
 
 
 def _folded(pieces: list[str], start: bool, end: bool) -> str:
-    """Unchanged text; its middle, or what lies away from a change, folded. `start`, `end`: a change (or an
-    edge that a reader wants) is on that side."""
-    keep_start, keep_end = CONTEXT * 2 if start else 0, CONTEXT * 2 if end else 0
+    """Unchanged text; what lies away from a change is folded. `start`, `end`: a change is on that side."""
     if not start and not end:
-        keep_start = CONTEXT * 4
-    if len(pieces) <= keep_start + keep_end + CONTEXT:
+        return _shortened(pieces, CONTEXT * 4, 0)
+    return _shortened(pieces, CONTEXT * 2 if start else 0, CONTEXT * 2 if end else 0)
+
+
+def _shortened(pieces: list[str], first: int, last: int) -> str:
+    """The first and the last pieces, and how many words are folded between them."""
+    if len(pieces) <= first + last + CONTEXT:
         return html.escape("".join(pieces))
-    hidden = pieces[keep_start : len(pieces) - keep_end]
+    hidden = pieces[first : len(pieces) - last]
     words = sum(not piece.isspace() for piece in hidden)
-    tail = pieces[len(pieces) - keep_end :] if keep_end else []
     fold = f"<span class='tb-fold'> … {words:,} words … </span>"
-    return html.escape("".join(pieces[:keep_start])) + fold + html.escape("".join(tail))
+    tail = pieces[len(pieces) - last :]
+    return html.escape("".join(pieces[:first])) + fold + html.escape("".join(tail))
 
 
 def _left_off(count: int) -> str:

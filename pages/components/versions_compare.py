@@ -19,6 +19,11 @@ WORDS = {
     "dropped": "Only in the first",
     "added": "Only in the second",
 }
+BADGES = {
+    "kept": ":green-badge[:material/check: The same]",
+    "dropped": ":red-badge[:material/remove: Only in the first]",
+    "added": ":blue-badge[:material/add: Only in the second]",
+}
 
 
 def show_compare(dataset: Document, family: list[Document]) -> None:
@@ -58,7 +63,7 @@ def show_compare(dataset: Document, family: list[Document]) -> None:
     for row in found["rows"]:
         if row["row_id"] is None:
             row = {**row, "row_id": row["other_row_id"]}
-        show_example(row, (names[first], names[second]))
+        show_example(row, (names[first], names[second]), BADGES)
     if found["total"] > PAGE:
         st.pagination(-(-found["total"] // PAGE), key=page_key)
 

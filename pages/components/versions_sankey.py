@@ -70,14 +70,14 @@ def flows(fates: dict[str, Any]) -> Flows:
     return made
 
 
-def sankey(fates: dict[str, Any]) -> go.Figure:
-    """The diagram, from top to bottom, so that a phone shows it whole."""
+def sankey(fates: dict[str, Any], ink: str = "#5c6b70") -> go.Figure:
+    """The diagram, narrow enough for a phone: steps go by their numbers. `ink`: colour of its words."""
     made = flows(fates)
     sources, targets, rows, inks = (list(part) for part in zip(*made.links, strict=True))
     figure = go.Figure(
         go.Sankey(
-            orientation="h",
             arrangement="snap",
+            textfont={"color": ink, "shadow": "none", "size": 13},
             node={
                 "label": made.labels,
                 "customdata": [hover.replace("<", "&lt;") for hover in made.hovers],
@@ -97,10 +97,8 @@ def sankey(fates: dict[str, Any]) -> go.Figure:
         )
     )
     figure.update_layout(
-        title={"text": "What became of every row", "font": {"size": 15}},
         height=300,
-        margin={"l": 8, "r": 8, "t": 40, "b": 12},
+        margin={"l": 8, "r": 8, "t": 12, "b": 12},
         paper_bgcolor="rgba(0,0,0,0)",
-        font={"size": 13},
     )
     return figure

@@ -87,7 +87,7 @@ def _made_by_recipe(dataset: Document) -> None:
     st.subheader("What became of every row", anchor=False)
     fates = dataset["fates"]
     st.plotly_chart(
-        sankey(fates),
+        sankey(fates, "#e5edee" if st.context.theme.type == "dark" else "#17242a"),
         key=f"sankey-{dataset['dataset_id']}",
         config={"displayModeBar": False},
         alt="Rows of the old version through each step to the new version",

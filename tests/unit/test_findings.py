@@ -73,7 +73,7 @@ def test_near_duplicates_say_how_many_in_how_many_groups() -> None:
     assert finding.title == "412 near duplicates in 180 groups"
     assert finding.measure == "19% of 2,211 rows"
     assert finding.rows == 412
-    assert finding.severity == "serious"  # a tenth of the rows and more
+    assert finding.severity == "notable"  # beyond a tenth of the rows is what makes it a finding at all
     assert finding.fixes[0].label == "Keep one of each"
     assert finding.fixes[0].steps == ({"step": "drop_duplicates", "kind": "near", "threshold": 0.8},)
     # A group is named after its first row, which may be row 0: "is not empty" would miss it.
@@ -137,6 +137,7 @@ def test_the_most_serious_come_first_and_then_the_most_rows() -> None:
     widespread = found({"html": 0.2, "refusal": 0.05})
     assert [(f.column, f.severity) for f in widespread] == [("html", "notable"), ("refusal", "notable")]
     assert "tenth" in widespread[0].severity_reason
+    assert [f.column for f in found({"near_group": 0.6, "exact_group": 0.2})] == ["exact_group", "near_group"]
 
 
 def test_a_number_is_judged_by_its_median() -> None:
