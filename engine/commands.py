@@ -14,8 +14,9 @@ from engine.asks import remove_tree
 from engine.data_commands import DataCommands, check_unused
 from engine.launching import Launching
 from engine.orders import set_attempt_aside
+from engine.profiling import cancel_profiles
 from store import datasets, jobs, quality, runs
-from store.config import Config, ImportConfig, Split, TrainConfig
+from store.config import Config, ImportConfig, Split, TrainConfig, split_of
 from store.database import Database, Queryable, Transaction
 from store.errors import ConfigError, NotFoundError, StateError
 from store.home import Home
@@ -120,15 +121,19 @@ class Commands:
         return {}
 
     def set_split(self, body: DatasetSplit) -> Document:
-        """How rows are dealt in runs to come."""
+        """How rows are dealt in runs to come; what is left out stays as it is."""
+        asked = body.model_dump(exclude={"dataset"}, exclude_unset=True)
         with self.database.transaction() as tx:
-            datasets.set_split(tx, body.dataset, Split(**body.model_dump(exclude={"dataset"})))
+            own = datasets.get_dataset(tx, body.dataset)
+            datasets.set_split(tx, body.dataset, Split.parse(split_of(asked, own)))
         return {}
 
     def delete_dataset(self, body: DatasetName) -> Document:
         """Forget a data set that no run needs, and its rows where no other data set has the same."""
         with self.database.transaction() as tx:
-            check_unused(tx, datasets.get_dataset(tx, body.dataset)["dataset_id"])
+            dataset_id = datasets.get_dataset(tx, body.dataset)["dataset_id"]
+            check_unused(tx, dataset_id)
+            cancel_profiles(tx, dataset_id, self.clock())
             fingerprint = datasets.delete_dataset(tx, body.dataset)
             if fingerprint:
                 quality.forget_signals(tx, fingerprint)
@@ -168,7 +173,7 @@ class Commands:
     def _requeue(self, tx: Transaction, job: Document) -> None:
         if job["kind"] == "train":
             self._check_data(tx, job)
-        elif job["kind"] == "import":
+        elif job["kind"] in ("import", "clean"):
             self.launching.check_name(tx, job["config"]["name"])
         for before in jobs.statuses(tx, job["after_jobs"]).values():
             if before["status"] in RESUMABLE:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from engine.launching import Launching
+from engine.profiling import queue_profile
 from store import datasets, jobs, quality
 from store.config import Config
 from store.data_config import CleanConfig, ExportConfig, ProfileConfig
@@ -13,7 +14,6 @@ from store.database import Database, Transaction
 from store.errors import ConfigError, StateError
 from store.filters import Filter
 from store.recipe import Recipe
-from store.signals import GROUPS
 from store.states import ALIVE
 
 Document = dict[str, Any]
@@ -57,21 +57,7 @@ class DataCommands:
     def profile(self, config: ProfileConfig) -> Document:
         """Queue the measuring of one group of signals; the job that does so already where there is one."""
         with self.database.transaction() as tx:
-            return {"job_id": self.queue_profile(tx, config)}
-
-    def queue_profile(self, tx: Transaction, config: ProfileConfig) -> str:
-        """The same within a transaction."""
-        dataset = datasets.get_dataset(tx, config.dataset)
-        config = config.model_copy(update={"dataset": dataset["dataset_id"]})
-        document = config.model_dump(exclude_none=True)
-        group = GROUPS[config.group]
-        for job in jobs.with_status(tx, ALIVE):
-            if job["kind"] == "profile" and job["config"] == document:
-                return str(job["job_id"])
-        title = f"Measure {group.title.lower()} of {dataset['name']}"
-        return self.launching.queue_job(
-            tx, "profile", title, document, lane="device" if group.needs == "model" else "light"
-        )
+            return {"job_id": queue_profile(tx, config, self.clock())}
 
     def clean(self, config: CleanConfig) -> Document:
         """Queue the making of a new version. Raises ConfigError for a name that is taken."""
@@ -137,5 +123,5 @@ class DataCommands:
 def check_unused(tx: Transaction, dataset_id: str) -> None:
     """Raise StateError where a job that is not over reads or makes a version of the data set."""
     for job in jobs.with_status(tx, ALIVE):
-        if job["kind"] in ("profile", "clean", "export") and job["config"].get("dataset") == dataset_id:
+        if job["kind"] in ("clean", "export") and job["config"].get("dataset") == dataset_id:
             raise StateError(f"{job['title']} is not over.", fix="Let it finish, or cancel it.")

@@ -7,8 +7,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from engine.profiling import queue_automatic
 from store import datasets, jobs, quality, runs
-from store.config import ImportConfig
+from store.config import ImportConfig, Split
 from store.data_config import CleanConfig
 from store.database import Transaction
 from store.errors import DataError
@@ -50,13 +51,14 @@ def _keep_dataset(
         "name": config.name,
         "source": config.source.model_dump(exclude_none=True),
         **{field: result[field] for field in MEASURED},
-        **config.model_dump(include={"split_seed", "validation_size", "test_size"}),
+        **config.model_dump(include=set(Split.model_fields)),
         "created_at": jobs.utc(at),
     }
     datasets.insert_dataset(tx, row)
     tx.execute(  # runs that were launched while the rows were still being read
         "UPDATE run SET data_fingerprint = ? WHERE dataset_id = ?", [result["fingerprint"], dataset_id]
     )
+    queue_automatic(tx, dataset_id, at)
 
 
 def _keep_signals(
@@ -84,7 +86,7 @@ def _keep_version(
     if not home.rows(result["fingerprint"]).exists():
         raise DataError(f"The rows of {config.name} are gone from {home.datasets}.", fix="Clean it again.")
     old = datasets.get_dataset(tx, config.dataset)
-    inherited = ("source", "split_by", "split_column", "split_seed", "validation_size", "test_size")
+    inherited = ("source", *Split.model_fields)
     datasets.insert_dataset(
         tx,
         {
@@ -98,6 +100,7 @@ def _keep_version(
             "created_at": jobs.utc(at),
         },
     )
+    queue_automatic(tx, dataset_id_of(job["job_id"]), at)
 
 
 def _keep_verdict(tx: Transaction, folder: JobDir, run_id: str, result: dict[str, Any]) -> None:

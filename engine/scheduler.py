@@ -208,21 +208,28 @@ class Scheduler:
     # -- what may start -----------------------------------------------------------------------------
 
     def _claim(self, at: float) -> list[Row]:
-        """Claim queued jobs, oldest first, for every lane that is free; jobs that can't ever run fail."""
+        """Claim queued jobs, oldest first, for every lane that is free; jobs that can't ever run fail.
+
+        Measuring data may take long and is waited for by nobody: in the light lane it starts last, and does
+        not hold up what comes while it works.
+        """
         claimed = []
         with self.database.transaction() as tx:
             present = jobs.queue(tx)
             active = [job for job in present if job["status"] in ACTIVE]
             busy = {job["device"] for job in active if job["lane"] == "device"}
             free = [device for device in self.devices if device not in busy]
-            light = not any(job["lane"] == "light" for job in active)
-            for job in present:
+            light = not any(job["lane"] == "light" and job["kind"] != "profile" for job in active)
+            spare = not any(job["lane"] == "light" for job in active)  # for measuring
+            for job in sorted(present, key=lambda job: job["kind"] == "profile"):
                 if job["status"] != "queued" or not self._may_start(tx, job, at):
                     continue
                 if job["lane"] == "device" and free:
                     job["device"] = free.pop(0)
-                elif job["lane"] == "light" and light:
-                    job["device"], light = "cpu", False
+                elif job["lane"] == "light" and job["kind"] == "profile" and spare:
+                    job["device"], spare = "cpu", False
+                elif job["lane"] == "light" and job["kind"] != "profile" and light:
+                    job["device"], light, spare = "cpu", False, False
                 else:
                     continue
                 jobs.claim(tx, job["job_id"], job["device"], at)

@@ -151,11 +151,11 @@ def find_people(text: str) -> Iterator[Span]:
             if match["name"].split()[-1] not in _NO_SURNAME:
                 yield Span(*match.span("name"), "person")
     place = 0
-    while match := _FULL.search(text, place):
-        found = match["first"] in FIRST_NAMES and match["last"] not in _NO_SURNAME
-        place = match.end() if found else match.end("first")  # "Producer James Sparks": the name comes second
-        if found and not _NAMED_AFTER.search(before(text, match.start(), 12)):
-            yield Span(*match.span(), "person")
+    while (full := _FULL.search(text, place)) is not None:
+        found = full["first"] in FIRST_NAMES and full["last"] not in _NO_SURNAME
+        place = full.end() if found else full.end("first")  # "Producer James Sparks": the name comes second
+        if found and not _NAMED_AFTER.search(before(text, full.start(), 12)):
+            yield Span(*full.span(), "person")
     for match in _ALONE.finditer(text):
         name = match["name"].removesuffix("'s").removesuffix("’s")
         if name not in FIRST_NAMES or name in _AMBIGUOUS:
