@@ -19,6 +19,7 @@ from store.config import (
     Split,
     TrainConfig,
     sample_experiment,
+    split_of,
 )
 from store.database import Database, Transaction
 from store.errors import ConfigError, NotFoundError
@@ -205,8 +206,7 @@ def _first(found: Any) -> str | None:
 
 def _with_split(config: TrainConfig, of: Document) -> TrainConfig:
     """The config with the split of `of` where it leaves it open."""
-    fields = {name: of[name] for name in Split.model_fields if getattr(config, name) is None}
-    return config.model_copy(update=fields)
+    return config.model_copy(update=split_of(config.model_dump(), of))
 
 
 def _estimates(preview: Document) -> Document:

@@ -1,10 +1,11 @@
 """What a worker is told: `config.json` of a job's folder, which is all that it knows of the world.
 
 {job_id, kind, home, device, attempt, resume, config}; for a run also `run_id`, `dataset`
-{dataset_id, name, kind, fingerprint} and `split` {split_seed, validation_size, test_size}. For work on data
+{dataset_id, name, kind, fingerprint} and `split` {the fields of Split}. For work on data
 (profile, clean, export): `dataset` {the same, format, columns, parent_id, row_count, split fields, `signals`:
 {group that was measured: its options}}, `parent` (the same of the version before, or null), and `mixed`
-{name in the recipe: the same}.
+{name in the recipe: the same}. For an export, for its data card: `history` [the versions from the first to
+this one] and `figures` {group: what was measured}.
 """
 
 from __future__ import annotations
@@ -12,13 +13,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from store import datasets, quality
-from store.config import Split
+from store import datasets, quality, versions
+from store.config import Split, split_of
 from store.database import Queryable
 from store.home import Home
 from store.jobdir import JobDir, write_json
-
-SPLIT_FIELDS = tuple(Split.model_fields)
 
 
 def write_order(db: Queryable, home: Home, job: dict[str, Any]) -> JobDir:
@@ -41,6 +40,8 @@ def write_order(db: Queryable, home: Home, job: dict[str, Any]) -> JobDir:
         order |= _of_run(db, job)
     elif job["kind"] in ("profile", "clean", "export"):
         order |= quality.work_order(db, job["config"])
+    if job["kind"] == "export":
+        order |= versions.told(db, job["config"]["dataset"])
     write_json(folder.config, order)
     return folder
 
@@ -51,7 +52,7 @@ def _of_run(db: Queryable, job: dict[str, Any]) -> dict[str, Any]:
     return {
         "run_id": job["job_id"],
         "dataset": {key: dataset[key] for key in ("dataset_id", "name", "kind", "fingerprint")},
-        "split": {field: job["config"][field] for field in SPLIT_FIELDS},
+        "split": split_of(job["config"], Split().model_dump()),  # runs of before know fewer fields
     }
 
 

@@ -9,15 +9,25 @@ practice: Hu et al. 2021 (LoRA), Dettmers et al. 2023 (QLoRA), Biderman et al. 2
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from typing import Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from store.errors import ConfigError
 from store.formats import FORMATS, FormatName
 
 Method = Literal["lora", "qlora", "full"]
+SplitBy = Literal["random", "group", "time", "stratified"]
 METHOD_TITLES: dict[str, str] = {
     "lora": "LoRA",
     "qlora": "QLoRA 4-bit",
@@ -81,15 +91,38 @@ def explain(error: ValidationError, known: list[str]) -> ConfigError:
 
 
 class Split(Config):
-    """How rows are dealt to train, validation and test; rows with equal text stay on one side.
+    """How rows are dealt to train, validation and test; rows with equal text stay on one side, and near
+    duplicates too once they are known.
 
     Sizes are shares of the rows. Of 50 rows or more each held-out part is at least 50 rows where its
-    share is above 0 and half the rows remain for training, and at most 500.
+    share is above 0 and half the rows remain for training, and at most 500. `split_by` group: rows with one
+    value of the column stay together; time: the newest rows are test, then validation; stratified: each
+    value of the column has its share in every part. `store.filters` names columns.
     """
 
     split_seed: int = Field(0, ge=0, le=2**31 - 1, description="Another seed deals other rows")
     validation_size: float = Field(0.1, ge=0, le=0.5, description="Share of rows that choose the best step")
     test_size: float = Field(0.1, ge=0, le=0.5, description="Share of rows that only the verdict sees")
+    split_by: SplitBy = Field("random", description="random, group, time or stratified")
+    split_column: str | None = Field(
+        None, validate_default=True, description="label or source.NAME; stratified takes label where left out"
+    )
+
+    @field_validator("split_column")
+    @classmethod
+    def _named_where_needed(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if info.data.get("split_by") in ("group", "time") and not value:
+            raise ValueError(f"a split by {info.data['split_by']} needs a column, such as source.NAME")
+        return value or None
+
+
+def split_of(asked: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of Split: what a run asks for, and where it leaves them open those of its data set `own`.
+    A column goes with the way of splitting that it was chosen for."""
+    fields = {name: own[name] if asked.get(name) is None else asked[name] for name in Split.model_fields}
+    if fields["split_by"] != own["split_by"]:
+        fields["split_column"] = asked.get("split_column")
+    return fields
 
 
 class Source(Config):
@@ -144,6 +177,8 @@ class TrainConfig(Config):
     split_seed: int | None = Field(None, ge=0, le=2**31 - 1, description="The data set's own where left out")
     validation_size: float | None = Field(None, gt=0, le=0.5)
     test_size: float | None = Field(None, ge=0, le=0.5)
+    split_by: SplitBy | None = Field(None, description="The data set's own where left out")
+    split_column: str | None = Field(None, description="For a split by group, time or stratified")
     max_train_rows: int | None = Field(None, ge=1, description="Train on a random sample of this many rows")
     max_eval_rows: int = Field(500, ge=1, description="Rows of validation and of test at most")
 

@@ -1,8 +1,11 @@
 """Rows to train, validation and test, by a hash of text and seed, so that equal texts stay together.
 
-The deal does not depend on the order of the rows. Groups of equal text are put in the order of their
-hash; test takes from the front, validation from the back, training keeps the middle. When rows are
+The deal does not depend on the order of the rows. Groups of rows that belong together are put in the order of
+their hash; test takes from the front, validation from the back, training keeps the middle. When rows are
 added, a held-out row moves only where the size of its part changes, and never between validation and test.
+A split by time puts the groups in the order of their oldest row instead, so that a later copy of an old text
+trains and judges nothing; a stratified one deals each stratum by itself. `dealing` finds what belongs
+together.
 """
 
 from __future__ import annotations
@@ -37,15 +40,59 @@ def _size(rows: int, share: float) -> int:
     return min(max(round(rows * share), SMALLEST), LARGEST)
 
 
-def deal(digests: np.ndarray, split: Split) -> np.ndarray:
-    """For each row 0 (train), 1 (validation) or 2 (test), unchecked. digests: uint64, shape (rows,)."""
-    values, groups, sizes = np.unique(digests.astype(np.uint64), return_inverse=True, return_counts=True)
-    order = np.argsort(_mix(values, split.split_seed), kind="stable")
+def deal(
+    digests: np.ndarray,
+    split: Split,
+    together: np.ndarray | None = None,
+    values: np.ndarray | None = None,
+) -> np.ndarray:
+    """For each row 0 (train), 1 (validation) or 2 (test), unchecked.
+
+    digests: uint64, shape (rows,). together: int64, equal where rows must not be parted; rows of one digest
+    where left out. values: of each row its time as a number (split by time) or its stratum as an int from 0
+    (stratified); not looked at otherwise.
+    """
+    digests = digests.astype(np.uint64)
+    groups = _Groups(digests, digests if together is None else together, split.split_seed)
     validation, test = target_sizes(len(digests), split)
-    codes = np.zeros(len(values), dtype=np.uint8)
-    _take(codes, order, sizes, test, 2)
-    _take(codes, order[::-1], sizes, validation, 1)
-    return codes[groups]
+    codes = np.zeros(len(groups.sizes), dtype=np.uint8)
+    if split.split_by == "time" and values is not None:
+        _take_newest(codes, groups, groups.smallest(values), validation, test)
+    elif split.split_by == "stratified" and values is not None:
+        _take_shares(codes, groups, groups.most_frequent(values), np.bincount(values), validation, test)
+    else:
+        _take(codes, groups.order, groups.sizes, test, 2)
+        _take(codes, groups.order[::-1], groups.sizes, validation, 1)
+    if split.split_by == "group":
+        for code, wanted in ((2, test), (1, validation)):
+            if wanted and not (codes == code).any():
+                _take_smallest(codes, groups, code)
+    return codes[groups.of_row]
+
+
+class _Groups:
+    """Rows that belong together. `of_row`: number of each row's group; `sizes`: rows of each group; `order`:
+    the groups by the mixed hash of their smallest digest, which does not depend on the order of the rows."""
+
+    def __init__(self, digests: np.ndarray, together: np.ndarray, seed: int) -> None:
+        values, self.of_row, self.sizes = np.unique(together, return_inverse=True, return_counts=True)
+        keys = np.full(len(values), np.iinfo(np.uint64).max, dtype=np.uint64)
+        np.minimum.at(keys, self.of_row, digests)
+        self.order = np.argsort(_mix(keys, seed), kind="stable")
+
+    def smallest(self, values: np.ndarray) -> np.ndarray:
+        """The smallest of the values of each group's rows."""
+        found = np.full(len(self.sizes), np.inf)
+        np.minimum.at(found, self.of_row, values)
+        return found
+
+    def most_frequent(self, values: np.ndarray) -> np.ndarray:
+        """The value that most rows of each group have, the smaller one of two that are equally frequent."""
+        pairs, counts = np.unique(np.stack([self.of_row, values]), axis=1, return_counts=True)
+        found = np.zeros(len(self.sizes), dtype=np.int64)
+        best_last = np.lexsort((-pairs[1], counts))
+        found[pairs[0][best_last]] = pairs[1][best_last]  # the last assignment to a group wins
+        return found
 
 
 def _take(codes: np.ndarray, order: np.ndarray, sizes: np.ndarray, wanted: int, code: int) -> None:
@@ -56,6 +103,53 @@ def _take(codes: np.ndarray, order: np.ndarray, sizes: np.ndarray, wanted: int, 
         if codes[group] == 0 and sizes[group] <= wanted:
             codes[group] = code
             wanted -= int(sizes[group])
+
+
+def _take_smallest(codes: np.ndarray, groups: _Groups, code: int) -> None:
+    """Give a part the smallest group, where all are larger than the part: a part of whole groups can only be
+    too large or empty. At least half of the rows stay with training."""
+    free = groups.order[codes[groups.order] == 0]
+    if len(free) > 1:
+        group = free[np.argmin(groups.sizes[free])]
+        if (groups.sizes[codes == 0].sum() - groups.sizes[group]) * 2 >= groups.sizes.sum():
+            codes[group] = code
+
+
+def _take_newest(codes: np.ndarray, groups: _Groups, times: np.ndarray, validation: int, test: int) -> None:
+    """The newest groups to test, the next to validation. What is of one time goes to one part, which may
+    make a part smaller than wanted, or larger where its newest time alone is."""
+    moments, moment_of = np.unique(-times, return_inverse=True)
+    rows = np.bincount(moment_of, weights=groups.sizes, minlength=len(moments)).astype(np.int64)
+    begin = 0
+    for code, wanted in ((2, test), (1, validation)):
+        end = begin + int(np.searchsorted(np.cumsum(rows[begin:]), wanted, side="right")) if wanted else begin
+        if wanted and end == begin < len(rows) and rows[begin + 1 :].sum() * 2 >= rows.sum():
+            end += 1
+        codes[(moment_of >= begin) & (moment_of < end)] = code
+        begin = end
+
+
+def _take_shares(
+    codes: np.ndarray, groups: _Groups, strata: np.ndarray, rows: np.ndarray, validation: int, test: int
+) -> None:
+    """Each stratum (int of each group, of `rows` rows) dealt by itself, to its share of the parts."""
+    order = groups.order[np.argsort(strata[groups.order], kind="stable")]
+    ends = np.cumsum(np.bincount(strata, minlength=len(rows)))
+    shares = zip(ends, _shares(rows, test), _shares(rows, validation), strict=True)
+    begin = 0
+    for end, of_test, of_validation in shares:
+        stratum, begin = order[begin:end], end
+        _take(codes, stratum, groups.sizes, of_test, 2)
+        _take(codes, stratum[::-1], groups.sizes, of_validation, 1)
+
+
+def _shares(rows: np.ndarray, wanted: int) -> np.ndarray:
+    """`wanted` rows dealt to strata of `rows` rows by the largest remainder, ints."""
+    exact = rows * (wanted / max(1, rows.sum()))
+    given = np.floor(exact).astype(np.int64)
+    rest = np.argsort(given - exact, kind="stable")[: wanted - given.sum()]
+    given[rest] += 1
+    return given
 
 
 def _mix(values: np.ndarray, seed: int) -> np.ndarray:
@@ -76,24 +170,29 @@ def counts(assigned: np.ndarray) -> dict[str, int]:
 def check(rows: dict[str, int], split: Split) -> None:
     """Raise ConfigError that names the field where a part that was asked for, or train, has no row."""
     total = sum(rows.values())
+    why = "" if total < 3 else f" ({WHY[split.split_by]})"
     for part, field in (("validation", "validation_size"), ("test", "test_size")):
         share = getattr(split, field)
         if share and not rows[part]:
             raise ConfigError(
-                f"{field} of {share:g} gives {part} 0 of {total} rows{_why(total)}.",
-                fix=f"Import more rows, or set {field} to 0.",
+                f"{field} of {share:g} gives {part} 0 of {total} rows{why}.",
+                fix=f"Import more rows, split them another way, or set {field} to 0.",
                 field=field,
             )
     if not rows["train"]:
         raise ConfigError(
-            f"Training is left with 0 of {total} rows{_why(total)}.",
+            f"Training is left with 0 of {total} rows{why}.",
             fix="Import more rows, or lower validation_size and test_size.",
             field="validation_size",
         )
 
 
-def _why(total: int) -> str:
-    return "" if total < 3 else " (rows of equal text can't be parted)"
+WHY = {
+    "random": "rows of equal text can't be parted",
+    "group": "rows of one group, and rows of equal text, can't be parted",
+    "time": "rows of one time, and rows of equal text, can't be parted",
+    "stratified": "each stratum gives its share, and rows of equal text can't be parted",
+}
 
 
 def assign(digests: np.ndarray, split: Split) -> np.ndarray:

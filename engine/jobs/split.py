@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from pydantic import Field
 
-from engine.data.dataset import load
-from engine.data.split import check, counts, deal
+from engine.data.dealing import deal_rows
+from engine.data.split import check
 from engine.job import Job
 from store.config import Config, Split
 from store.errors import ConfigError
@@ -22,14 +21,19 @@ class SplitAsk(Config):
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Counts, and the reason under `problems` where a launch with this split would be refused."""
+    """Counts, what was kept together, and the reason under `problems` where a launch with this split would be
+    refused. Raises ConfigError where the column to split by is not there, or no time."""
     ask = SplitAsk.parse(job.config)
-    digests = load(job.home, ask.fingerprint, columns=["digest"])["digest"].to_numpy()
-    rows = counts(deal(digests, ask.split))
+    dealt = deal_rows(job.home, ask.fingerprint, ask.split)
     problems = []
     try:
-        check(rows, ask.split)
+        check(dealt.counts(), ask.split)
     except ConfigError as error:
         document = error.to_dict()
         problems.append({"level": "error", **{key: document[key] for key in ("field", "message", "fix")}})
-    return {"rows": rows, "kept_together": len(digests) - len(np.unique(digests)), "problems": problems}
+    return {
+        "rows": dealt.counts(),
+        "kept_together": dealt.together,
+        "kept": list(dealt.kept),
+        "problems": problems,
+    }

@@ -7,6 +7,7 @@ and everything that is not needed to see the first metric comes after training.
 from __future__ import annotations
 
 import gc
+import os
 import shutil
 from typing import Any
 
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from engine.data import dealing
 from engine.data.render import Rows
 from engine.diagnostics import verdict
 from engine.evaluation import evidence
@@ -82,8 +84,7 @@ class _Run:
     def prepare(self) -> tuple[Rows, Rows, Rows]:
         """Train, validation and test rows, cut to length; counts go into the facts."""
         job, config, data = self.job, self.config, self.data
-        dealt = prepare.deal(job.home, data["fingerprint"], self.split, config)
-        _write_split(job, dealt)
+        dealt = _dealt(job, data["fingerprint"], self.split, config)
 
         def on_rows(done: int, total: int) -> None:
             job.check_cancelled()
@@ -203,7 +204,19 @@ class _Run:
         )
 
 
-def _write_split(job: Job, dealt: dict[str, np.ndarray]) -> None:
+def _dealt(job: Job, fingerprint: str, split: Split, config: TrainConfig) -> dict[str, np.ndarray]:
+    """The rows of each part; those of the first attempt where the run is resumed, though more may be known of
+    the duplicates by now."""
+    if job.resume and job.dir.split.exists():
+        table = pq.read_table(job.dir.split)
+        names = table["split"].to_numpy(zero_copy_only=False)
+        return {part: table["row_id"].to_numpy()[names == part] for part in prepare.PARTS}
+    whole = dealing.assign_rows(job.home, fingerprint, split)
+    dealt = prepare.choose(whole, split, config)
+    job.facts(split_kept=list(whole.kept))
     names = [name for name in prepare.PARTS for _ in dealt[name]]
     ids = np.concatenate([dealt[name] for name in prepare.PARTS])
-    pq.write_table(pa.table({"row_id": ids, "split": names}), job.dir.split)
+    aside = job.dir.split.with_suffix(".part")
+    pq.write_table(pa.table({"row_id": ids, "split": names}), aside)
+    os.replace(aside, job.dir.split)  # whole or not there: a resumed run goes by it
+    return dealt

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.data import dataset, split
+from engine.data import dataset, dealing, split
 from engine.data.render import Rows, fitting_length
 from engine.tuning.tokens import tokenised
 from store.config import Split, TrainConfig
@@ -42,22 +42,24 @@ def deal(home: Home, fingerprint: str, parts: Split, config: TrainConfig) -> dic
 
     Raises DataError where the data set has no rows to train or to validate on.
     """
-    table = dataset.load(home, fingerprint, columns=["row_id", "digest"])
-    ids = table["row_id"].to_numpy()
-    side = np.asarray(split.assign(table["digest"].to_numpy(), parts))
+    return choose(dealing.assign_rows(home, fingerprint, parts), parts, config)
+
+
+def choose(whole: dealing.Dealt, parts: Split, config: TrainConfig) -> dict[str, np.ndarray]:
+    """The rows of a deal that a run takes; as `deal`."""
     limits = {
         "train": config.max_train_rows,
         "validation": config.max_eval_rows,
         "test": config.max_eval_rows,
     }
     dealt = {
-        name: _sample(ids[side == name], limits[name], parts.split_seed, number)
-        for number, name in enumerate(PARTS)
+        name: _sample(ids, limits[name], parts.split_seed, number)
+        for number, (name, ids) in enumerate(whole.ids().items())
     }
     for name in ("train", "validation"):
         if not len(dealt[name]):
             raise DataError(
-                f"No row is left for {name} of the {len(ids)} rows of the data set.",
+                f"No row is left for {name} of the {len(whole.row_ids)} rows of the data set.",
                 fix="Take a larger data set, or smaller validation_size and test_size.",
                 field="validation_size" if name == "validation" else "dataset",
             )

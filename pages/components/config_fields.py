@@ -79,7 +79,9 @@ RENDERING = Group(
     ":material/format_ink_highlighter:",
     ("completion_only_loss", "chat_template", "gate_override"),
 )
-REPRODUCIBILITY = Group("Reproducibility", ":material/replay:", ("seed", "split_seed", "dtype"))
+REPRODUCIBILITY = Group(
+    "Reproducibility", ":material/replay:", ("seed", "dtype", "split_seed", "split_by", "split_column")
+)
 GROUPS = (OPTIMISATION, ADAPTER, BATCHES, RENDERING, EVALUATION, REPRODUCIBILITY)
 TOP = ("model", "trust_remote_code", "dataset", "method", "name", "notes")
 COLUMNS = 3

@@ -15,7 +15,7 @@ import streamlit as st
 from pages.components import figures, quantities, reads
 from pages.components.session import plain
 from pages.components.tokens import token_view
-from store.config import TrainConfig
+from store.config import Split, TrainConfig, split_of
 from store.errors import EngineUnavailable, TunebenchError
 
 STATE = "launch-preview"
@@ -42,9 +42,7 @@ def question(config: TrainConfig, dataset: dict[str, Any], row: int) -> str:
     """What to ask about `config`, as JSON: equal configs ask equal questions."""
     document = config.model_dump(exclude_none=True)
     document |= {"name": "", "notes": ""}
-    split = {
-        part: document.get(part, dataset[part]) for part in ("split_seed", "validation_size", "test_size")
-    }
+    split = split_of(document, dataset)
     body = {"config": document, "fingerprint": dataset["fingerprint"], "split": split, "row": row}
     return json.dumps(body, sort_keys=True)
 
@@ -68,7 +66,7 @@ def ask(text: str) -> Preview:
 
 def resolved(config: TrainConfig | None, dataset: dict[str, Any] | None) -> dict[str, Any]:
     """What the automatic fields amount to: as the last preview found them, until then as far as rows tell."""
-    kept = {k: dataset[k] for k in ("split_seed", "validation_size", "test_size")} if dataset else {}
+    kept = {k: dataset[k] for k in Split.model_fields} if dataset else {}
     answer = before.answer if (before := last()) else None
     if answer and (config is None or answer["config"]["method"] == config.method):
         found = {k: v for k, v in answer["config"].items() if v is not None}

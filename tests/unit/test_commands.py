@@ -90,7 +90,7 @@ def test_launch_queues_a_resolved_run_with_the_split_of_its_data_set(desk: Desk)
     assert {key: run["config"][key] for key in wanted | split} == wanted | split
     assert desk.job(run_id)["config"] == run["config"]
     assert run["facts"] == {"estimated_memory_gib": 1.5, "estimated_seconds": 90.0}
-    assert desk.asked[0]["split"] == split
+    assert desk.asked[0]["split"] == {**split, "split_by": "random", "split_column": None}
     assert desk.asked[0]["fingerprint"] == "f"
 
 

@@ -172,7 +172,8 @@ def test_the_order_of_a_run_names_rows_and_split(world: World) -> None:
     order = read_json(world.folder(run_id).config)
     assert order["run_id"] == run_id
     assert order["dataset"] == {"dataset_id": "data-1", "name": "D", "kind": "chat", "fingerprint": "f"}
-    assert order["split"] == {"split_seed": 7, "validation_size": 0.2, "test_size": 0.1}
+    sizes = {"split_seed": 7, "validation_size": 0.2, "test_size": 0.1}
+    assert order["split"] == {**sizes, "split_by": "random", "split_column": None}
 
 
 def test_a_job_waits_for_others_and_does_not_hold_up_the_queue(world: World) -> None:

@@ -112,7 +112,8 @@ def test_the_ask_counts_rows_and_what_duplicates_pulled_along(home: Home, tmp_pa
     path.write_text("text,label\n" + "".join(f"Text {n % 90},x\n" for n in range(100)))
     fingerprint = import_file(home, path).result["fingerprint"]
     answer = ask(home, "split", fingerprint=fingerprint, split={"validation_size": 0.2, "test_size": 0})
-    assert answer == {"rows": {"train": 50, "validation": 50, "test": 0}, "kept_together": 10, "problems": []}
+    rows = {"train": 50, "validation": 50, "test": 0}
+    assert answer == {"rows": rows, "kept_together": 10, "kept": ["text"], "problems": []}
     path.write_text("text,label\nText,x\nText,x\nText,x\n")
     fingerprint = import_file(home, path).result["fingerprint"]
     answer = ask(home, "split", fingerprint=fingerprint)

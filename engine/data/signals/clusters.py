@@ -14,9 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
+from engine.data.groups import join
 from engine.data.signals.minhash import Sketches
 
 WINDOW = 8
@@ -143,7 +142,7 @@ class _Search:
         second = np.concatenate([self.label[part[1]] for part in self.found])
         joins = first != second
         if joins.any():
-            self.label = components(len(self.label), self.label, first[joins], second[joins])
+            self.label = join(self.label, first[joins], second[joins])
 
 
 def _shared(keys: np.ndarray, *others: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -156,16 +155,6 @@ def _shared(keys: np.ndarray, *others: np.ndarray) -> tuple[np.ndarray, np.ndarr
     keys, (texts, order) = keys[place], (other[place] for other in others)
     by_key = np.lexsort((texts, order, keys))
     return keys[by_key], texts[by_key], order[by_key]
-
-
-def components(count: int, label: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """`label` with the classes of first and second joined; each class is named by its smallest member."""
-    ends = np.concatenate([np.arange(count), first]), np.concatenate([label, second])
-    graph = coo_array((np.ones(len(ends[0]), dtype=np.int8), ends), shape=(count, count))
-    number, found = connected_components(graph, directed=False)
-    smallest = np.full(number, count, dtype=np.int64)
-    np.minimum.at(smallest, found, np.arange(count))
-    return smallest[found]
 
 
 def find_clusters(sketches: Sketches, tell: Tell, side: np.ndarray | None = None) -> Clusters:

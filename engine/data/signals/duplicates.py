@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from engine.data.digest import digest
+from engine.data.groups import group_of
 from engine.data.signals import Progress
 from engine.data.signals.clusters import find_clusters
 from engine.data.signals.minhash import Sketches
@@ -71,12 +72,6 @@ def compute(
         }
     )
     return table, _figures(exact, near, prompt_group, conflict)
-
-
-def group_of(values: np.ndarray) -> np.ndarray:
-    """For each place the first place that has the same value, int64."""
-    _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
-    return first.astype(np.int64)[inverse]
 
 
 def _alone(groups: np.ndarray) -> np.ndarray:

@@ -1,0 +1,97 @@
+"""How the rows of a data set in the home folder are dealt: what must stay together, and the column to go by.
+
+Rows of equal text never part. Once the duplicates of the rows are known (their sidecar), near duplicates do
+not part either, nor do rows with the same prompt: what a model was taught about a question must not be asked
+of it again to judge it. Two kinds of groups say less than that and are left to part. A prompt of more than 1%
+of the rows is an instruction that rows share (tell a joke), not a question asked twice. And where more
+than half of the rows hang together, they are made from one template: then rows are kept together by less, by
+near duplicates or, where these are the cause, by equal text alone. `Dealt.kept` says what was kept together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from engine.data.columns import read_strata, read_times, read_values
+from engine.data.dataset import load
+from engine.data.groups import group_of, join, largest
+from engine.data.split import PARTS, check, counts, deal
+from store.config import Split
+from store.home import Home
+
+SHARED_PROMPT = 0.01  # of the rows; a prompt of more rows is an instruction
+FEW_PROMPTS = 10  # rows with one prompt stay together whatever their share
+
+
+@dataclass(frozen=True)
+class Dealt:
+    """`row_ids`: int64; `codes`: uint8, 0 train, 1 validation, 2 test, one for each row. `kept`: what was not
+    parted, of "text", "near", "prompt" and "group". `together`: rows beyond the first of their group."""
+
+    row_ids: np.ndarray
+    codes: np.ndarray
+    kept: tuple[str, ...]
+    together: int
+
+    def ids(self) -> dict[str, np.ndarray]:
+        """The row ids of each part."""
+        return {part: self.row_ids[self.codes == code] for code, part in enumerate(PARTS)}
+
+    def counts(self) -> dict[str, int]:
+        """The rows of each part."""
+        return counts(self.codes)
+
+
+def deal_rows(home: Home, fingerprint: str, split: Split) -> Dealt:
+    """The deal, unchecked: a part may be empty. Raises ConfigError (field split_column) for a column that is
+    not there or, for a split by time, a row without a time."""
+    table = load(home, fingerprint, columns=["row_id", "digest"])
+    digests = table["digest"].to_numpy()
+    groups, kept = together(home, fingerprint, digests)
+    values = None
+    if split.split_by == "group":
+        values = read_values(home, fingerprint, split.split_column or "")
+        known = np.flatnonzero(values >= 0)  # a row without a value is a group of its own
+        first = known[group_of(values[known])]
+        groups, kept = join(groups, known, first), (*kept, "group")
+    elif split.split_by == "time":
+        values = read_times(home, fingerprint, split.split_column or "")
+    elif split.split_by == "stratified":
+        values = read_strata(home, fingerprint, split.split_column or "label")
+    codes = deal(digests, split, groups, values)
+    return Dealt(table["row_id"].to_numpy(), codes, kept, len(digests) - len(np.unique(groups)))
+
+
+def assign_rows(home: Home, fingerprint: str, split: Split) -> Dealt:
+    """The deal. Raises ConfigError also where training, or a part that was asked for, would have no row."""
+    dealt = deal_rows(home, fingerprint, split)
+    check(dealt.counts(), split)
+    return dealt
+
+
+def together(home: Home, fingerprint: str, digests: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """For each row the first row of those that it must not be parted from, and what made them so."""
+    text = group_of(digests)
+    path = home.signals(fingerprint, "duplicates")
+    if not path.exists():
+        return text, ("text",)
+    sidecar = pq.read_table(path, columns=["near_group", "prompt_group"])
+    near = join(text, *_members(sidecar["near_group"].to_numpy()))
+    rows, first = _members(sidecar["prompt_group"].to_numpy())
+    shared = np.bincount(first, minlength=len(digests))[first]
+    question = shared <= max(FEW_PROMPTS, SHARED_PROMPT * len(digests))
+    prompt = join(near, rows[question], first[question])
+    for groups, kept in ((prompt, ("text", "near", "prompt")), (near, ("text", "near"))):
+        if largest(groups) * 2 <= len(digests):
+            return groups, kept
+    return text, ("text",)
+
+
+def _members(column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows that are in a group, and the first row of theirs; null (NaN in numpy) is no group."""
+    values = column.astype(np.float64)
+    rows = np.flatnonzero(~np.isnan(values))
+    return rows, values[rows].astype(np.int64)

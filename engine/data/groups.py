@@ -1,0 +1,30 @@
+"""Rows that belong together, as an array that names for each row the first row of its group."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+
+def group_of(values: np.ndarray) -> np.ndarray:
+    """For each place the first place that has the same value, int64."""
+    _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
+    return first.astype(np.int64)[inverse]
+
+
+def join(groups: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """`groups` (int64, any member of the group for each place) with those of `first` and `second` made one,
+    pair by pair; each group of the answer is named by its smallest member."""
+    count = len(groups)
+    ends = np.concatenate([np.arange(count), first]), np.concatenate([groups, second])
+    graph = coo_array((np.ones(len(ends[0]), dtype=np.int8), ends), shape=(count, count))
+    number, found = connected_components(graph, directed=False)
+    smallest = np.full(number, count, dtype=np.int64)
+    np.minimum.at(smallest, found, np.arange(count))
+    return smallest[found]
+
+
+def largest(groups: np.ndarray) -> int:
+    """Rows of the largest group."""
+    return int(np.bincount(groups).max()) if len(groups) else 0
