@@ -86,6 +86,16 @@ class Client:
             response = http.put(path, content=iter(lambda: file.read(BLOCK_BYTES), b""), timeout=SECONDS)
         return str(_content(response)["upload"])
 
+    def download(self, name: str) -> Iterator[bytes]:
+        """The bytes of an exported file, in blocks. Raises NotFoundError where there is none of that name,
+        and EngineUnavailable where the transfer breaks off."""
+        path = f"/exports/{quote(name, safe='')}"
+        with self._http() as http, http.stream("GET", path, timeout=SECONDS) as response:
+            if response.status_code != 200:
+                response.read()
+                raise _error(response)
+            yield from response.iter_bytes(BLOCK_BYTES)
+
     def machine(self) -> dict[str, Any]:
         """What the machine of the engine has and how busy it is."""
         return self._document("GET", "/machine")

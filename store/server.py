@@ -24,11 +24,11 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from store import uploads
+from store import exports, uploads
 from store.arrow_stream import ArrowStream
 from store.database import Database
 from store.errors import ConfigError, NotFoundError, QueryError, TunebenchError
@@ -63,6 +63,7 @@ def build(
             Route("/machine", engine.machine, methods=["GET"]),
             Route("/models", engine.models, methods=["GET"]),
             Route("/jobs/{job_id}/log", engine.log, methods=["GET"]),
+            Route("/exports/{name:path}", engine.export, methods=["GET"]),
         ],
         middleware=[Middleware(_Gate, token=token)],
         exception_handlers={TunebenchError: _refused, HTTPException: _no_such_route, Exception: _failed},
@@ -122,6 +123,10 @@ class _Engine:
 
     async def models(self, request: Request) -> Response:
         return document(await run_sync(list_models, self._home.models))
+
+    async def export(self, request: Request) -> Response:
+        path = await run_sync(exports.find, self._home.exports, request.path_params["name"])
+        return FileResponse(path, media_type="application/octet-stream", filename=path.name)
 
     async def log(self, request: Request) -> Response:
         text = request.query_params.get("tail", str(TAIL_BYTES))

@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from store import datasets
+from store import datasets, quality
 from store.errors import ConfigError, StateError
 from store.recipe import Recipe, title
 from store.records import records, scalar
@@ -52,6 +52,22 @@ def lineage(db: Queryable, dataset: str) -> list[Document]:
     chosen = datasets.get_dataset(db, dataset)
     known = {row["dataset_id"]: row for row in datasets.list_datasets(db)}
     return _ancestors(known, chosen)[::-1]
+
+
+def told(db: Queryable, dataset: str) -> Document:
+    """What a data card tells of a version: `history` (the versions from the first to this one: name, source,
+    columns, format, row_count, skipped_count, stats, recipe, fates, created_at as text) and `figures` {group:
+    {options, row_count, figures}}."""
+    fields = ("name", "source", "columns", "format", "row_count", "skipped_count", "stats", "recipe", "fates")
+    chain = lineage(db, dataset)
+    history = [{f: row[f] for f in fields} | {"created_at": row["created_at"].isoformat()} for row in chain]
+    measured = quality.signals(db, chain[-1]["fingerprint"])
+    figures = {
+        name: {field: row[field] for field in ("options", "row_count", "figures")}
+        for name, row in measured.items()
+        if not row["outdated"]
+    }
+    return {"history": history, "figures": figures}
 
 
 def fates(

@@ -1,0 +1,160 @@
+"""The data card that lies beside an exported file: where the rows come from and what was done to them.
+
+Markdown that a person reads and a repository shows: counts, source, every version with its recipe and what
+became of the rows, the split, and the signals that were measured with their healthy bands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from engine.data.export import TITLES
+from store.config import Split
+from store.data_config import ExportConfig
+from store.recipe import Recipe
+from store.recipe_words import title, words
+from store.signals import GROUPS, Signal
+
+Document = dict[str, Any]
+KINDS = {"chat": "conversations", "text": "plain texts", "preference": "preferred and rejected answers"}
+
+
+def write(
+    order: Mapping[str, Any], config: ExportConfig, *, rows: int, parts: Mapping[str, int], notices: list[str]
+) -> str:
+    """The card. order: of the job `export`, with `history` and `figures` (engine.orders)."""
+    dataset, history = order["dataset"], order["history"]
+    sections = [
+        f"# {_plain(dataset['name'])}",
+        _facts(dataset, config, rows, notices),
+        "## Source\n\n" + _source(history[0]),
+        "## Versions\n\n" + "\n\n".join(_version(version) for version in history),
+        "## Split\n\n" + _split(dataset, parts),
+    ]
+    if order["figures"]:
+        groups = [_figures(name, group) for name, group in order["figures"].items() if name in GROUPS]
+        sections.append("## Measured of all rows of this version\n\n" + "\n\n".join(groups))
+    return "\n\n".join(sections) + "\n"
+
+
+def _facts(dataset: Document, config: ExportConfig, rows: int, notices: list[str]) -> str:
+    which = [words(config.where)] if config.where else []
+    which += [f"of the {' and '.join(config.parts)} part"] if config.parts else []
+    lines = [
+        ("Rows in this file", f"{rows:,} of {dataset['row_count']:,}"),
+        ("Which", ", ".join(which) or "all rows"),
+        ("Kind", KINDS[dataset["kind"]]),
+        ("Format", TITLES[config.format]),
+        ("Fingerprint of the version", dataset["fingerprint"]),
+    ]
+    told = [f"- {_plain(notice)}" for notice in notices]
+    return "\n".join([*(f"- **{name}:** {_plain(value)}" for name, value in lines), *told])
+
+
+def _source(first: Document) -> str:
+    source = first["source"]
+    named = ", ".join(f"{field} {value}" for field, value in source.items() if value is not None)
+    used = ", ".join(f"{role} = {column}" for role, column in first["columns"].items())
+    lines = [
+        f"- **From:** {_plain(named)}",
+        f"- **Read as:** {first['format']}" + (f" ({_plain(used)})" if used else ""),
+        f"- **Rows read:** {first['row_count']:,}; not taken: {first['skipped_count']:,}",
+    ]
+    for reason, count in (first["stats"].get("skipped_reasons") or {}).items():
+        lines.append(f"  - {count:,}: {_plain(reason)}")
+    return "\n".join(lines)
+
+
+def _version(version: Document) -> str:
+    head = f"### {_plain(version['name'])}: {version['row_count']:,} rows"
+    if not version["recipe"]:
+        return f"{head}\n\nImported {version['created_at'][:10]}."
+    fates = version["fates"]
+    told = ", ".join(f"{fates[fate]:,} {fate}" for fate in ("kept", "changed", "dropped", "added"))
+    titles = [title(step) for step in Recipe.parse(version["recipe"]).steps]
+    rows = [
+        [
+            f"{number}. {_plain(name)}",
+            *(f"{step[field]:,}" for field in ("rows_in", "changed", "dropped", "added", "rows_out")),
+        ]
+        for number, (name, step) in enumerate(zip(titles, fates["steps"], strict=True), 1)
+    ]
+    table = _table(["Step", "Rows in", "Changed", "Dropped", "Added", "Rows out"], rows)
+    return f"{head}\n\nMade {version['created_at'][:10]}: {told}.\n\n{table}"
+
+
+def _split(dataset: Document, parts: Mapping[str, int]) -> str:
+    how = Split.parse({field: dataset[field] for field in Split.model_fields})
+    settings = ", ".join(f"{field} {value}" for field, value in how.model_dump(exclude_none=True).items())
+    counted = ", ".join(f"{count:,} {part}" for part, count in parts.items())
+    return f"Of all rows of the version: {counted} ({_plain(settings)})."
+
+
+def _figures(name: str, measured: Document) -> str:
+    group, figures = GROUPS[name], measured["figures"]
+    options = ", ".join(f"{key} {value}" for key, value in measured["options"].items())
+    rows = [
+        [signal.title, _figure(signal, figures[signal.column]), _band(signal)]
+        for signal in group.signals
+        if signal.column in figures
+    ]
+    rows += [
+        [key.removeprefix("set.").replace("_", " "), _number(figure["value"]), ""]
+        for key, figure in figures.items()
+        if key.startswith("set.") and isinstance(figure.get("value"), int | float)
+    ]
+    how = ", ".join([f"{measured['row_count']:,} rows measured", *([_plain(options)] if options else [])])
+    head = f"### {group.title} ({how})"
+    return f"{head}\n\n{_table(['Signal', 'Figure', 'Healthy'], rows)}"
+
+
+def _figure(signal: Signal, figure: Document) -> str:
+    n = figure["n"]
+    if not n:
+        return "not measured"
+    if signal.type == "flag":
+        return f"{figure['flagged']:,} of {n:,} rows ({figure['flagged'] / n:.2%})"
+    if signal.type == "group":
+        return (
+            f"{figure['extra']:,} of {n:,} rows beyond the first of their group ({figure['extra'] / n:.2%})"
+        )
+    if signal.type == "category":
+        most = [f"{value} {count:,}" for value, count in list(figure["values"].items())[:5]]
+        return f"{figure['distinct']:,} values; {', '.join(most)}"
+    if signal.unit == "found":
+        return f"in {figure['positive']:,} of {n:,} rows ({figure['positive'] / n:.2%})"
+    return f"median {_number(figure['median'])}, 95% at most {_number(figure['p95'])} {signal.unit}".rstrip()
+
+
+def _band(signal: Signal) -> str:
+    if signal.healthy is None:
+        return ""
+    low, high = signal.healthy
+    show = _number if signal.type in ("number",) and signal.unit != "found" else _share
+    if low is None:
+        return f"at most {show(high)}" if high is not None else ""
+    return f"at least {show(low)}" if high is None else f"{show(low)} to {show(high)}"
+
+
+def _share(value: float) -> str:
+    return f"{value:.2%}"
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "not known"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+
+
+def _table(head: list[str], rows: Iterable[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *([_plain(cell) for cell in row] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _plain(value: Any) -> str:
+    """Text that Markdown shows as it is, on one line."""
+    text = " ".join(str(value).split())
+    for mark in "\\`*_[]<>|#":
+        text = text.replace(mark, "\\" + mark)
+    return text

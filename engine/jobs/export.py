@@ -1,0 +1,120 @@
+"""The job `export`: a version, or the rows of it that a filter and the parts of its split name, as a file
+with its data card beside it in the home folder's exports.
+
+Both are written aside and get their names when they are whole; a name that is taken is never replaced.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.data import card, export
+from engine.data.dealing import deal_rows
+from engine.data.recipe.questions import Questions
+from engine.data.recipe.working import Working
+from engine.data.split import PARTS
+from engine.job import Job
+from engine.jobs.import_rows import DISK_FULL
+from store.config import Split
+from store.data_config import ExportConfig
+from store.errors import DataError
+
+COLUMNS = ("messages", "text", "label", "rejected")
+NAME_CHARACTERS = 80
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Write what the job's ExportConfig says: {"path", "card_path", "name", "rows", "format", "notices"}.
+
+    Raises ConfigError where no row is meant, or the format can't hold the rows; nothing is left then.
+    """
+    config = ExportConfig.parse(job.config)
+    aside = job.dir.path / "export"
+    shutil.rmtree(aside, ignore_errors=True)  # of an attempt that was killed
+    try:
+        work = Working(job, job.order["dataset"], {}, aside)
+        work.progress.plan([1.0, 1.0])
+        parts = _choose(work, config)
+        found = export.shape(work.scan(COLUMNS))
+        export.check(work.kind, config.format, found)
+        work.progress.begin(1, "Writing the file")
+        file = aside / "rows"
+        export.write(file, work.kind, config.format, found, work.scan(COLUMNS))
+        notices = export.losses(work.kind, config.format, found)
+        text = card.write(job.order, config, rows=found.rows, parts=parts, notices=notices)
+        (aside / "card").write_text(text, encoding="utf-8")
+        job.check_cancelled()
+        path = _publish(
+            file, aside / "card", job.home.exports, _name(work.origins[0].dataset["name"], config)
+        )
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        raise DataError(
+            f"The disk of {job.home.path} is full: the file could not be written.",
+            fix="Free some space and export again.",
+        ) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    for notice in notices:
+        job.alert(notice, level="info")
+    return {
+        "path": str(path),
+        "card_path": str(_card_of(path)),
+        "name": path.name,
+        "rows": found.rows,
+        "format": config.format,
+        "notices": notices,
+    }
+
+
+def _choose(work: Working, config: ExportConfig) -> dict[str, int]:
+    """Leave alive the rows that are meant; rows of each part of the split, over the whole version."""
+    if config.where:
+        with closing(Questions(work)) as ask:
+            chosen = ask.matching(config.where)
+        work.alive[:] = False
+        work.alive[chosen] = True
+    told = work.origins[0].dataset
+    how = Split.parse({field: told[field] for field in Split.model_fields})
+    dealt = deal_rows(work.home, told["fingerprint"], how)
+    if config.parts is not None:
+        wanted = [PARTS.index(part) for part in config.parts]
+        work.alive &= np.isin(dealt.codes, wanted)
+    return dealt.counts()
+
+
+def _name(dataset_name: str, config: ExportConfig) -> str:
+    plain = re.sub(r"[^\w.()-]+", "-", dataset_name)[:NAME_CHARACTERS].strip("-.") or "data-set"
+    part = f"-{'-'.join(config.parts)}" if config.parts else ""
+    return f"{plain}{part}{export.SUFFIXES.get(config.format, '.jsonl')}"
+
+
+def _publish(file: Path, card_file: Path, folder: Path, name: str) -> Path:
+    """Give file and card their names. A link never replaces a file that is there."""
+    folder.mkdir(exist_ok=True)
+    for path in (file, card_file):
+        with open(path, "rb") as handle:
+            os.fsync(handle.fileno())
+    stem, suffix = os.path.splitext(name)
+    number, path = 1, folder / name
+    while True:
+        try:
+            os.link(file, path)
+            break
+        except FileExistsError:
+            number += 1
+            path = folder / f"{stem}-{number}{suffix}"
+    os.replace(card_file, _card_of(path))
+    return path
+
+
+def _card_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.md")

@@ -1,0 +1,232 @@
+"""Exports: each format reads back as the same rows, what can't be held is refused, and where files lie."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from engine.job import Cancelled
+from engine.jobs import export as job_export
+from store.client import Client
+from store.errors import ConfigError, NotFoundError
+from store.home import Home
+from tests.unit.data_job import import_file, make_job, read
+from tests.unit.recipe_samples import chat, folders, make, measure, run
+from tests.unit.store_samples import TOKEN, open_store, serving
+
+PAIRS = [
+    chat("What is 1 + 1?", "2"),
+    chat('Say "a,b"\nand ; tabs\t', " two\n\nlines "),
+    chat("Ünï 🎉 ”“", "=x"),
+]
+TURNS = [
+    {"messages": [{"role": role, "content": said} for role, said in turns]}
+    for turns in (
+        [("system", "Be kind."), ("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")],
+        [("user", "[1, 2]"), ("assistant", '{"x": "y"}')],
+    )
+]
+SYSTEM = [{"instruction": "q", "output": "a", "system": "Be kind."}, {"instruction": "r", "output": "b"}]
+LABELS = [{"text": f"text {n}", "label": "spam" if n % 2 else "ham"} for n in range(4)]
+TEXTS = [{"text": "Plain text,\nof two lines."}, {"text": 'and "another"'}]
+CHOICES = [
+    {"prompt": "p", "chosen": "good", "rejected": "bad"},
+    {"prompt": "q", "chosen": "x", "rejected": "y"},
+]
+FORMATS = ("messages", "prompt_completion", "alpaca", "sharegpt", "csv", "parquet")
+ANY = ("messages", "csv", "parquet")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path / "home").create()
+
+
+def export(home: Home, dataset: dict[str, Any], **config: Any) -> dict[str, Any]:
+    job = make_job(home, "export", {"dataset": dataset["name"], **config})
+    first = {
+        **{key: dataset[key] for key in ("name", "columns", "format", "row_count")},
+        **{
+            "source": {"path": "/data/a|b.jsonl"},
+            "skipped_count": 1,
+            "stats": {"skipped_reasons": {"no *text*": 1}},
+        },
+        **{"recipe": None, "fates": None, "created_at": "2026-01-02T03:04:05"},
+    }
+    job.order |= {"dataset": dataset, "mixed": {}, "history": [first], "figures": {}}
+    return job_export.run(job)
+
+
+def contents(home: Home, fingerprint: str, *, labels: bool) -> list[tuple[Any, ...]]:
+    rows = read(home.rows(fingerprint))
+    return [(r["messages"], r["text"], r["rejected"], r["digest"], labels and r["label"]) for r in rows]
+
+
+@pytest.mark.parametrize(
+    ("rows", "format"),
+    [
+        *((PAIRS, format) for format in FORMATS),
+        *((SYSTEM, format) for format in FORMATS),
+        *((LABELS, format) for format in FORMATS),
+        *((TURNS, format) for format in (*ANY, "sharegpt")),
+        *((TEXTS, format) for format in ANY),
+        *((CHOICES, format) for format in ANY),
+    ],
+)
+def test_what_is_exported_is_imported_as_the_same_rows(home: Home, rows: list[Any], format: str) -> None:
+    dataset = make(home, rows)
+    result = export(home, dataset, format=format)
+    assert result["rows"] == len(rows)
+    again = import_file(home, Path(result["path"])).result
+    labels = not result["notices"]
+    assert labels == (rows is not LABELS or format in ("csv", "parquet"))
+    assert contents(home, again["fingerprint"], labels=labels) == contents(
+        home, dataset["fingerprint"], labels=labels
+    )
+    assert again["kind"] == dataset["kind"]
+
+
+# Many control characters make a file look binary: an import says so, whoever wrote it.
+CHARACTERS = st.characters(exclude_categories=["Cs", "Cc"], include_characters="\n\r\t")
+TEXT = st.text(CHARACTERS, min_size=1, max_size=20).filter(lambda text: not text.isspace())
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=4), st.sampled_from(FORMATS))
+def test_any_text_survives(home: Home, pairs: list[tuple[str, str]], format: str) -> None:
+    dataset = make(home, [{"prompt": a, "completion": b} for a, b in pairs])
+    path = Path(export(home, dataset, format=format)["path"])
+    again = import_file(home, path).result["fingerprint"]
+    assert contents(home, again, labels=False) == contents(home, dataset["fingerprint"], labels=False)
+
+
+@pytest.mark.parametrize(
+    ("rows", "format", "said", "field"),
+    [
+        (TURNS, "alpaca", "1 of 2 rows are longer", "format"),
+        (TURNS, "prompt_completion", "1 of 2 rows are longer", "format"),
+        (TEXTS, "alpaca", "can't hold plain text", "format"),
+        (CHOICES, "sharegpt", "can't hold preferred and rejected", "format"),
+    ],
+)
+def test_a_format_that_can_not_hold_the_rows_is_refused(
+    home: Home, rows: list[Any], format: str, said: str, field: str
+) -> None:
+    dataset = make(home, rows)
+    before = folders(home)
+    with pytest.raises(ConfigError, match=said) as caught:
+        export(home, dataset, format=format)
+    assert caught.value.field == field
+    assert {path for path in folders(home) - before if path.is_file()} == set()
+    assert list(home.exports.iterdir()) == []
+
+
+def test_a_filter_and_parts_choose_the_rows(home: Home) -> None:
+    dataset = make(home, [chat(f"q{n}", "a" * (n % 5 + 1)) for n in range(100)])
+    measure(home, dataset, "text", answer_words=[n % 3 for n in range(100)])
+    some = export(home, dataset, where={"expression": "answer_words = 2 AND length(answer) = 3"})
+    said = [
+        json.loads(line)["messages"][0]["content"] for line in Path(some["path"]).read_text().splitlines()
+    ]
+    assert said == [f"q{n}" for n in range(100) if n % 3 == 2 and n % 5 == 2]
+    parts = [export(home, dataset, parts=[part]) for part in ("train", "validation", "test")]
+    texts = [line for part in parts for line in Path(part["path"]).read_text().splitlines()]
+    assert len(texts) == len(set(texts)) == 100
+    assert parts[1]["name"] == "Old-validation.jsonl"
+    with pytest.raises(ConfigError, match="no row to export"):
+        export(home, dataset, where={"search": "nowhere"})
+
+
+def test_files_are_never_replaced_and_names_stay_in_the_folder(home: Home) -> None:
+    dataset = make(home, PAIRS) | {"name": "../../etc/pass wd"}
+    names = [Path(export(home, dataset)["path"]) for _ in range(2)]
+    assert [path.name for path in names] == ["etc-pass-wd.jsonl", "etc-pass-wd-2.jsonl"]
+    assert {path.parent for path in names} == {home.exports}
+    assert len(list(home.exports.iterdir())) == 4  # with their cards
+
+
+def test_a_cancelled_export_leaves_nothing(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = make(home, PAIRS)
+    monkeypatch.setattr(job_export.Job, "check_cancelled", lambda self: (_ for _ in ()).throw(Cancelled))
+    with pytest.raises(Cancelled):
+        export(home, dataset)
+    assert list(home.exports.iterdir()) == []
+    assert not any(path.name == "export" for path in home.jobs.rglob("*"))
+
+
+def test_the_card_tells_where_the_rows_come_from(home: Home) -> None:
+    dataset = make(home, PAIRS)
+    made = run(home, dataset, {"step": "drop_duplicates", "kind": "near"}).result
+    job = make_job(home, "export", {"dataset": "New", "where": {"search": "a"}})
+    base = {
+        "columns": {"question": "question"},
+        "format": "question_answer",
+        "created_at": "2026-01-02T03:04:05",
+    }
+    stats = {"skipped_reasons": {"no *text*": 1}}
+    first = {
+        **{"name": "Old", "row_count": 3, "source": {"path": "/data/a|b.jsonl"}, "skipped_count": 1},
+        **{"stats": stats, "recipe": None, "fates": None},
+    }
+    second = {**first, "name": "New", "fates": made["fates"]}
+    second["recipe"] = {"steps": [{"step": "drop_duplicates", "kind": "near"}]}
+    figures = {
+        "text": {
+            "options": {},
+            "row_count": 3,
+            "figures": {
+                "html": {"n": 3, "flagged": 1},
+                "words": {"n": 3, "min": 1, "mean": 2, "median": 2.5, "p95": 9, "max": 9, "positive": 3},
+                "language": {"n": 3, "distinct": 1, "values": {"en": 3}},
+            },
+        }
+    }
+    job.order |= {"dataset": dataset | {"name": "New"}, "mixed": {}, "figures": figures}
+    job.order["history"] = [base | first, base | second]
+    card = Path(job_export.run(job)["card_path"]).read_text()
+    for said in (
+        '**Which:** the text contains "a"',
+        "path /data/a\\|b.jsonl",
+        "1: no \\*text\\*",
+        "3 kept, 0 changed, 0 dropped, 0 added",
+        "1. Drop near duplicates (0.7), keep the first",
+        "| HTML | 1 of 3 rows (33.33%) | at most 1.00% |",
+        "| Words | median 2.5, 95% at most 9 words |",
+        "| Language | 1 values; en 3 |",
+    ):
+        assert said in card
+
+
+def test_only_files_of_the_folder_are_sent_and_only_with_the_token(tmp_path: Path) -> None:
+    home, database = open_store(tmp_path / "home")
+    (home.exports / "rows & more.csv").write_bytes(b"x" * 3_000_000)
+    (home.exports / ".hidden").write_text("no")
+    (home.exports / "link.csv").symlink_to(home.path / "token")
+    with serving(home, database) as address:
+        client = Client(home)
+        assert sum(map(len, client.download("rows & more.csv"))) == 3_000_000
+        for name in (
+            "../token",
+            "/etc/passwd",
+            ".hidden",
+            "link.csv",
+            "nothing",
+            "..",
+            "",
+            "a\0b",
+            "x/../../token",
+        ):
+            with pytest.raises(NotFoundError):
+                list(client.download(name))
+        with httpx.Client(base_url=address, trust_env=False) as http:
+            assert http.get("/exports/rows%20%26%20more.csv").status_code == 401
+            headers = {"Authorization": f"Bearer {TOKEN}"}
+            assert http.get("/exports/%2e%2e%2ftoken", headers=headers).status_code == 404
+        client.close()
+    database.close()
