@@ -28,8 +28,9 @@ def show_dataset(dataset: dict[str, Any]) -> None:
         if st.button("Fine-tune on this", type="primary", icon=":material/rocket_launch:"):
             st.switch_page("pages/launch.py", query_params={"dataset": dataset["dataset_id"]})
     back_to_list()
-    with guarded():
-        show_card(dataset)
+    if st.query_params.get("row") is None:  # an open row is what the visitor wants to see
+        with guarded():
+            show_card(dataset)
     tabs: tuple[Tab, ...] = (
         (ROWS_TAB, show_rows),
         (":material/cleaning_services: Clean", show_clean),

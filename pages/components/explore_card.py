@@ -42,7 +42,7 @@ def show_card(dataset: dict[str, Any]) -> None:
             f":green[:material/check_circle:] All {plural(len(inside), 'figure')} lie in their healthy bands."
         )
     if inside:
-        with st.expander(f"{plural(len(inside), 'figure')} inside", icon=":material/check:"):
+        with st.expander(f"{plural(len(inside), 'figure')} inside the healthy band", icon=":material/check:"):
             st.html(figures.grid(_tile(tile) for tile in inside))
     _measuring(dataset, measured)
 

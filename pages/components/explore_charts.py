@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import plotly.graph_objects as go
 
+from engine.diagnostics.phrasing import plural
 from pages.components.palette import BASE, GRID, TRAIN, VALIDATION
 from pages.components.quantities import count, share
 from pages.components.traces import short
@@ -84,7 +85,10 @@ def _ticks(bars: tuple[Bar, ...]) -> dict[str, object]:
     """About four edges, written under the bars' left sides."""
     edges = [bar.low for bar in bars] + ([bars[-1].high] if bars else [])
     step = max(1, -(-len(edges) // 5))
-    shown = list(range(0, len(edges), step))
+    width = edges[1] - edges[0] if len(edges) > 1 else 1.0
+    even = len(edges) > 2 and abs(edges[-1] - edges[-2] - width) < 1e-9 * max(1.0, abs(edges[-1]))
+    begin = -round(edges[0] / width) % step if even else 0  # so that they are written at round numbers
+    shown = list(range(begin, len(edges), step))
     return {"tickvals": [place - 0.5 for place in shown], "ticktext": [edge_text(edges[i]) for i in shown]}
 
 
@@ -103,7 +107,7 @@ def _name(found: Histogram, bar: Bar) -> str:
 
 
 def _of(bar: Bar) -> str:
-    rows = f"{bar.rows:,} row{'' if bar.rows == 1 else 's'}"
+    rows = plural(bar.rows, "row")
     if bar.hits == bar.rows:
         return rows
     return f"{bar.hits:,} of {rows} ({share(bar.hits, bar.rows)}) are in the filter"
@@ -117,8 +121,8 @@ def left_off(found: Histogram) -> str:
         values = len(hidden) + found.others_values
         rows = sum(bar.rows for bar in hidden) + found.others[0]
         if values:
-            noun = "group" if found.column.type == "group" else "value"
-            parts.append(f"{rows:,} rows with {values:,} other {noun}{'' if values == 1 else 's'}")
+            noun = "other group" if found.column.type == "group" else "other value"
+            parts.append(f"{plural(rows, 'row')} with {plural(values, noun)}")
     if found.missing[0]:
         what = "alone" if found.column.type == "group" else "without a value"
         parts.append(f"{found.missing[0]:,} {what}")

@@ -170,10 +170,10 @@ def _top(title: str, figures: Mapping[str, Any]) -> tuple[str, str, str]:
     if not named:
         return title, "not known", f"of {plural(figures['n'], 'row')}"
     first, rows = named[0]
-    rest = ", ".join(f"{value} {share(n, figures['n'])}" for value, n in named[1:4])
+    rest = ", ".join(f"{value} {percent(n / figures['n'])}" for value, n in named[1:4])
     note = f"of {plural(figures['n'], 'row')}" + (f"; {rest}" if rest else "")
     more = f", {figures['distinct'] - 4:,} more" if figures["distinct"] > 4 else ""
-    return title, f"{first} {share(rows, figures['n'])}", note + more
+    return title, f"{first} {percent(rows / figures['n'])}", note + more
 
 
 def _spread(title: str, figures: Mapping[str, Any], noun: str) -> tuple[str, str, str]:

@@ -29,7 +29,7 @@ def show_strip(rows: Rows, where: Filter) -> None:
     with st.spinner("Counting …"):
         stamp = explore_reads.stamp(rows)
         found = explore_reads.facets(dataset_id, tuple(names), filter_json(where), stamp)
-    with st.grid("auto", min_column_width=240, gap="small", key=f"strip-{dataset_id}") as grid:
+    with st.grid(4, min_column_width=155, gap="small", key=f"strip-{dataset_id}") as grid:
         for name in names:
             with grid.cell():
                 _chart(dataset_id, where, found[name])
@@ -41,7 +41,11 @@ def chosen(rows: Rows, where: Filter) -> list[str]:
     key = f"strip-columns-{rows.dataset['dataset_id']}"
     asked = [name for name in st.session_state.get(key, []) if name in rows.known]
     filtered = [c.column for c in where.conditions if c.column in rows.known and _countable(rows, c.column)]
-    return list(dict.fromkeys([*(asked or telling(rows)), *filtered]))
+    if asked:
+        return list(dict.fromkeys([*asked, *filtered]))
+    liked = telling(rows)
+    more = [name for name in dict.fromkeys(filtered) if name not in liked]
+    return [*liked[: max(1, FIRST - len(more))], *more]
 
 
 def telling(rows: Rows) -> list[str]:
@@ -84,10 +88,10 @@ def countable(rows: Rows) -> list[str]:
 def _chart(dataset_id: str, where: Filter, found: Histogram) -> None:
     conditions = [found.condition(bar) for bar in found.bars]
     marked = frozenset(i for i, one in enumerate(conditions) if explore_filter.holds(where, one))
-    unit = f" ({found.column.unit})" if found.column.unit not in ("", "found", "share") else ""
-    st.markdown(
-        f"**{plain(explore_filter.label(found.column))}**{plain(unit)}", help=found.column.means or None
-    )
+    column = found.column
+    told = column.unit in ("", "found", "share") or column.unit in column.title.lower()
+    unit = "" if told else f" ({column.unit})"
+    st.markdown(f"**{plain(explore_filter.label(column))}**{plain(unit)}", help=column.means or None)
     if not any(bar.rows for bar in found.bars):
         st.caption("No row has a value.")
         return

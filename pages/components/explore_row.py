@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from difflib import SequenceMatcher
 from typing import Any
 
@@ -155,12 +156,14 @@ def _companions(rows: Rows, row: dict[str, Any]) -> None:
 
 def marked(text: str, other: str) -> str:
     """`other` as HTML with the words that `text` does not have at that place marked."""
-    ours, theirs = text[:COMPARED].split(), other[:COMPARED].split(" ")
-    words = [part.strip() for part in theirs]
+    ours, pieces = text[:COMPARED].split(), re.findall(r"\S+\s*", other[:COMPARED])
+    theirs = [piece.strip() for piece in pieces]
     parts = []
-    for kind, _, _, low, high in SequenceMatcher(None, ours, words, autojunk=False).get_opcodes():
-        piece = html.escape(" ".join(theirs[low:high]))
-        parts.append(piece if kind == "equal" or not piece else f"<mark>{piece}</mark>")
+    for kind, _, _, low, high in SequenceMatcher(None, ours, theirs, autojunk=False).get_opcodes():
+        piece = "".join(pieces[low:high])
+        words = html.escape(piece.rstrip())
+        space = piece[len(piece.rstrip()) :]
+        parts.append((words if kind == "equal" or not words else f"<mark>{words}</mark>") + space)
     cut = f" … ({len(other) - COMPARED:,} more characters)" if len(other) > COMPARED else ""
     style = "white-space:pre-wrap;overflow-wrap:anywhere;font-size:.9rem;max-height:22rem;overflow-y:auto"
-    return f"<div dir='auto' style='{style}'>{' '.join(part for part in parts if part)}{cut}</div>"
+    return f"<div dir='auto' style='{style}'>{''.join(parts)}{cut}</div>"

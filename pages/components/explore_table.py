@@ -117,7 +117,9 @@ def _default(rows: Rows) -> list[str]:
 def _page(rows: Rows, where: Filter, found: int) -> None:
     dataset_id = rows.dataset["dataset_id"]
     order = st.session_state.get(f"rows-order-{dataset_id}") or "row_id"
-    order = order if order in rows.known else "row_id"
+    groups = [c.column for c in where.conditions if rows.known[c.column].type == "group"]
+    if order not in rows.known or (order == "row_id" and groups):  # what belongs together stands together
+        order = groups[0] if groups else "row_id"
     descending = bool(st.session_state.get(f"rows-descending-{dataset_id}"))
     chosen = st.session_state.get(f"rows-columns-{dataset_id}") or _default(rows)
     shown = dict.fromkeys([*chosen, *(c.column for c in where.conditions), order])
@@ -156,7 +158,7 @@ def _table(rows: Rows, cells: list[dict[str, Any]], names: tuple[str, ...], key:
             "row": st.column_config.NumberColumn("Row", width="small", format="localized"),
             **{name: _config(rows.known[name]) for name in names},
         },
-        height=35 * (len(shown) + 1) + 3,
+        height="content",
         alt="Rows of the data set",
     )
     if event.selection.rows:

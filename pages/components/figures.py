@@ -16,7 +16,7 @@ STYLE = """
 .tb-grid {display: grid; gap: .7rem 1.4rem; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr))}
 .tb-name, .tb-label {font-size: .84rem; opacity: .7; line-height: 1.5}
 .tb-value {font-weight: 600; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; line-height: 1.45}
-.tb-note {font-size: .84rem; opacity: .7; line-height: 1.35}
+.tb-note {font-size: .84rem; opacity: .7; line-height: 1.35; overflow-wrap: anywhere}
 .tb-bar {height: 6px; border-radius: 3px; margin: .2rem 0 .15rem; overflow: hidden;
   background: color-mix(in srgb, currentColor 12%, transparent)}
 .tb-bar div {height: 100%; border-radius: 3px; min-width: 2px}

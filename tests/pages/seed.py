@@ -15,10 +15,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from store import datasets
+from store import datasets, quality
 from store.config import TrainConfig
 from store.database import Database, Transaction, utc_now
 from store.home import Home
+from store.signals import GROUPS
 
 MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
 ROWS = pa.schema(
@@ -35,6 +36,8 @@ ROWS = pa.schema(
 )
 STATUSES = ("finished",) * 8 + ("failed", "cancelled", "lost")
 STATES = ("learned", "undecided", "worse", "learned")
+TEXT_NUMBERS = tuple(s.column for s in GROUPS["text"].signals if s.type == "number" and s.unit != "share")
+TEXT_FLAGS = tuple(s.column for s in GROUPS["text"].signals if s.type == "flag")
 CURVE = 21  # points of the newest runs
 
 
@@ -47,6 +50,7 @@ def seed(path: Path, *, runs: int, sets: int, rows: int = 60) -> Home:
         with database.transaction() as tx:
             for dataset in known:
                 datasets.insert_dataset(tx, dataset)
+                _measure(tx, home, dataset)
             if runs:
                 _insert_runs(tx, runs, known)
     finally:
@@ -90,6 +94,45 @@ def _dataset(home: Home, index: int, count: int) -> dict[str, Any]:
         "test_size": 0.1,
         "created_at": utc_now() - timedelta(hours=index),
     }
+
+
+def _measure(tx: Transaction, home: Home, dataset: dict[str, Any]) -> None:
+    """Sidecars of lengths, languages and duplicates, as their jobs would have left them."""
+    n = dataset["row_count"]
+    ids = range(n)
+    longest = [20 + i % 17 for i in ids]
+    near = [2 if i in (2, 5, 9) else None for i in ids]
+    flags = [name for name in TEXT_FLAGS if name != "truncated"]
+    text = dict.fromkeys(TEXT_NUMBERS, longest) | {name: [False] * n for name in flags}
+    text |= {"truncated": [i % 4 == 0 for i in ids], "language": ["de" if i % 10 == 0 else "en" for i in ids]}
+    text["repetition"] = [0.0] * n
+    spread = {"n": n, "min": 20, "mean": 28.0, "median": 28.0, "p95": 36.0, "max": 36, "positive": n}
+    figures: dict[str, Any] = dict.fromkeys(TEXT_NUMBERS, spread)
+    figures |= {name: {"n": n, "flagged": sum(text[name])} for name in TEXT_FLAGS}
+    figures["repetition"] = dict.fromkeys(spread, 0.0) | {"n": n}
+    languages = {"en": n - n // 10, "de": n // 10}
+    figures["language"] = {"n": n, "distinct": 2, "values": languages}
+    _sidecar(tx, home, dataset, "text", text, figures)
+    alone: list[int | None] = [None] * n
+    duplicates = {"exact_group": alone, "near_group": near, "near_similarity": alone, "prompt_group": alone}
+    none = {"n": n, "groups": 0, "rows": 0, "extra": 0}
+    figures = {"exact_group": none, "prompt_group": none, "conflict": {"n": n, "flagged": 0}}
+    figures["near_group"] = {"n": n, "groups": 1, "rows": 3, "extra": 2}
+    _sidecar(tx, home, dataset, "duplicates", duplicates | {"conflict": [False] * n}, figures)
+
+
+def _sidecar(
+    tx: Transaction, home: Home, dataset: dict[str, Any], group: str, columns: Any, figures: dict[str, Any]
+) -> None:
+    path = home.signals(dataset["fingerprint"], group)
+    path.parent.mkdir(exist_ok=True)
+    arrays = {name: pa.array(values) for name, values in columns.items()}
+    for name in ("exact_group", "near_group", "prompt_group"):
+        if name in arrays:
+            arrays[name] = pa.array(columns[name], pa.int64())
+    pq.write_table(pa.table({"row_id": pa.array(range(dataset["row_count"]), pa.int64()), **arrays}), path)
+    measured = {"options": {}, "row_count": dataset["row_count"], "reused_count": 0, "seconds": 0.1}
+    quality.record_signals(tx, dataset["fingerprint"], group, measured | {"figures": figures}, utc_now())
 
 
 def _row(index: int, i: int) -> dict[str, Any]:

@@ -42,9 +42,9 @@ def test_a_data_set_shows_figures_and_a_page_of_rows(little_home: Home, open_pag
 def test_rows_are_searched_by_the_store(little_home: Home, open_page: Open) -> None:
     at = open_page(little_home, PAGE, dataset="d00000")
     at.text_input(key="rows-search-d00000").set_value("plus 19").run()
-    assert "Rows 1 to 11 of 11" in everything_said(at)  # 19 and 190 to 199
+    assert "Rows 1 to 11 of 11, filtered from 200" in everything_said(at)  # 19 and 190 to 199
     at.text_input(key="rows-search-d00000").set_value("%_'").run()
-    assert "No row contains" in everything_said(at)
+    assert "No row is like that" in everything_said(at)
     assert not at.exception
 
 
