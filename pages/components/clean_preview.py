@@ -51,7 +51,7 @@ def show_preview(dataset: Document, answer: Document) -> None:
     ]
     counts.append(("Added", f"{fates['added']:,}", "rows of another data set"))
     st.html(figures.facts(counts))
-    steps_table(fates["steps"])
+    steps_list(fates["steps"])
     _examples(dataset["dataset_id"], answer["examples"])
 
 
@@ -64,31 +64,14 @@ def _scope(scope: Any) -> str:
     return f"{scope:,}" if isinstance(scope, int) else str(scope)
 
 
-def steps_table(steps: list[Document]) -> None:
-    """Each step with the rows that come in, what it does to them, and the rows that go on."""
-    cells = [
-        {
-            "step": f"{index}. {step['title']}",
-            "dropped": step["dropped"],
-            "changed": step["changed"],
-            "added": step["added"],
-            "left": step["rows_out"],
-        }
-        for index, step in enumerate(steps, 1)
-    ]
-    count = st.column_config.NumberColumn
-    st.dataframe(
-        cells,
-        hide_index=True,
-        column_config={
-            "step": st.column_config.TextColumn("Step", width="large"),
-            "dropped": count("Dropped", width="small", format="localized"),
-            "changed": count("Changed", width="small", format="localized"),
-            "added": count("Added", width="small", format="localized"),
-            "left": count("Rows left", width="small", format="localized"),
-        },
-        alt="What each step does to the rows",
-    )
+def steps_list(steps: list[Document]) -> None:
+    """Each step in a line: what it does to the rows, and how many go on."""
+    lines = []
+    for index, step in enumerate(steps, 1):
+        did = [f"**{step[fate]:,} {fate}**" for fate in ("dropped", "changed", "added") if step[fate]]
+        did += [f"{step['rows_out']:,} left"] if did else [f"nothing to do, {step['rows_out']:,} left"]
+        lines.append(f"{index}. {plain(step['title'])}: {', '.join(did)}")
+    st.markdown("\n".join(lines))
 
 
 def _examples(dataset_id: str, examples: list[Document]) -> None:

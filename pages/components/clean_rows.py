@@ -16,7 +16,9 @@ from engine.diagnostics.findings import Finding
 from engine.diagnostics.phrasing import plural
 from pages.components import clean_reads, clean_words
 from pages.components.conversation import show_row
+from pages.components.explore_filter import show_in_table
 from pages.components.session import guarded, plain
+from store.filters import Filter
 from store.signals import SIGNALS
 
 Document = dict[str, Any]
@@ -46,6 +48,14 @@ def _rows(dataset: Document, finding: Finding, together: str) -> None:
         return
     note = ", group by group; the words that differ from the first are marked" if together else ""
     st.caption(f"{offset + 1:,} to {offset + len(rows):,} of {plural(total, 'row')}{note}.")
+    if st.button(
+        "Open in the table",
+        icon=":material/filter_alt:",
+        key=f"found-table-{finding.column}",
+        on_click=show_in_table,
+        args=(dataset["dataset_id"], Filter.parse(finding.where)),
+    ):
+        st.rerun()
     if together:
         for _, group in groupby(rows, lambda row: row["group"]):
             _group(list(group))

@@ -61,7 +61,8 @@ def flows(fates: dict[str, Any]) -> Flows:
             made.link(made.node(f"{step['added']:,} added", hover, "added"), here, step["added"], "added")
         at, passing = here, step["rows_out"]
     end = [(fate, fates[fate]) for fate in ("kept", "changed", "added") if fates[fate]]
-    last = made.node(f"New {new:,}", f"{new:,} rows of the new version", "rows") if end else None
+    # Without a label: on a phone it would lie over those of the fates, which are right beside it.
+    last = made.node("", f"{new:,} rows of the new version", "rows") if end else None
     for fate, count in end:
         middle = made.node(f"{count:,} {fate}", f"{count:,} rows {fate}", fate)
         made.link(at, middle, count, fate)

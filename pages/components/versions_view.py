@@ -9,7 +9,7 @@ import streamlit as st
 from engine.diagnostics.phrasing import plural
 from pages.components import quantities, versions_reads
 from pages.components.chips import status_badge
-from pages.components.clean_preview import steps_table
+from pages.components.clean_preview import steps_list
 from pages.components.session import guarded, plain
 from pages.components.versions_compare import show_compare
 from pages.components.versions_fates import show_fates
@@ -86,11 +86,13 @@ def _runs(runs: list[Document]) -> None:
 def _made_by_recipe(dataset: Document) -> None:
     st.subheader("What became of every row", anchor=False)
     fates = dataset["fates"]
+    old = sum(fates[fate] for fate in ("kept", "changed", "dropped"))
+    st.caption(f"{old:,} old rows on the left, {dataset['row_count']:,} new rows on the right.")
     st.plotly_chart(
         sankey(fates, "#e5edee" if st.context.theme.type == "dark" else "#17242a"),
         key=f"sankey-{dataset['dataset_id']}",
         config={"displayModeBar": False},
         alt="Rows of the old version through each step to the new version",
     )
-    steps_table(fates["steps"])
+    steps_list(fates["steps"])
     show_fates(dataset)

@@ -63,7 +63,7 @@ def test_every_row_is_in_exactly_one_flow_of_the_diagram() -> None:
         if into[node] and out[node]:
             assert into[node] == out[node], label
     assert out[made.labels.index("Old 200")] == 200
-    assert into[made.labels.index("New 181")] == 181
+    assert into[made.hovers.index("181 rows of the new version")] == 181
     assert into[made.labels.index("20 dropped")] == 20
     assert {"177 kept", "3 changed"} <= set(made.labels)
     assert made.labels.count("1 added") == 2  # where it comes in, and what it is at the end
@@ -80,16 +80,17 @@ def test_the_diagram_and_the_steps_are_drawn(open_tab: Open) -> None:
     at = open_tab(NEW_ID)
     spec = json.loads(at.get("plotly_chart")[0].proto.spec)
     assert spec["data"][0]["type"] == "sankey"
-    table = at.dataframe[0].value
-    assert list(table["dropped"]) == [20, 0, 0]
-    assert list(table["left"]) == [180, 180, 181]
+    said = everything_said(at)
+    assert "1. Drop exact duplicates, keep the first: **20 dropped**, 180 left" in said
+    assert "**3 changed**, 180 left" in said
+    assert "**1 added**, 181 left" in said
 
 
 def test_the_fates_are_filtered_and_searched(open_tab: Open) -> None:
     at = open_tab(NEW_ID)
     assert "1 to 50 of 201 rows" in everything_said(at)
     _choose(at, f"fates-fate-{NEW_ID}", "dropped")
-    table = at.dataframe[1].value
+    table = at.dataframe[0].value
     assert len(table) == 20
     assert set(table["fate"]) == {"Dropped"}
     assert "the same text as row 0" in list(table["reason"])
@@ -99,7 +100,7 @@ def test_the_fates_are_filtered_and_searched(open_tab: Open) -> None:
     assert "No row has that fate" in everything_said(at)
     at = open_tab(NEW_ID)
     at.selectbox(key=f"fates-step-{NEW_ID}").set_value(1).run()
-    assert set(at.dataframe[1].value["fate"]) == {"Changed"}
+    assert set(at.dataframe[0].value["fate"]) == {"Changed"}
 
 
 def test_two_versions_are_compared_row_by_row_with_words_marked(open_tab: Open) -> None:
