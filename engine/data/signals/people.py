@@ -21,7 +21,7 @@ FIRST_NAMES = frozenset(
 )
 _CAPITAL = "[A-Z\u00c0-\u00d6\u00d8-\u00de\u0100-\u017d\u0410-\u042f]"
 _SMALL = "[a-z\u00df-\u00f6\u00f8-\u017e\u0430-\u044f]"
-_WORD = rf"{_CAPITAL}(?:{_SMALL}|['’](?={_CAPITAL}))(?:{_SMALL}|(?<={_SMALL})[-'’]?{_CAPITAL}(?={_SMALL}))*"
+_WORD = rf"(?:[A-Z]['’])?{_CAPITAL}{_SMALL}(?:{_SMALL}|(?<={_SMALL})[-'’]?{_CAPITAL}(?={_SMALL}))*"
 _MIDDLE = rf"(?: {_CAPITAL}\.?| {_WORD})?"
 _PARTICLE = r"(?: (?:de|da|di|van|von|der|den|del|la|le|el|bin|al))*"
 _FULL = re.compile(
