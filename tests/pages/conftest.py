@@ -71,7 +71,7 @@ def empty_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
 @pytest.fixture(scope="session")
 def little_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     """Five ended runs, two data sets, and a model of two layers that previews can load."""
-    home = seed(tmp_path_factory.mktemp("little"), runs=5, sets=2, rows=200)
+    home = seed(tmp_path_factory.mktemp("little"), runs=5, sets=2, rows=200, measured=True)
     write_model(home.models / "tiny-llama")
     with running_engine(home):
         yield home

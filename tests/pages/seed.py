@@ -41,8 +41,11 @@ TEXT_FLAGS = tuple(s.column for s in GROUPS["text"].signals if s.type == "flag")
 CURVE = 21  # points of the newest runs
 
 
-def seed(path: Path, *, runs: int, sets: int, rows: int = 60) -> Home:
-    """A home folder with `sets` data sets of `rows` rows and `runs` runs that have ended."""
+def seed(path: Path, *, runs: int, sets: int, rows: int = 60, measured: bool = False) -> Home:
+    """A home folder with `sets` data sets of `rows` rows and `runs` runs that have ended.
+
+    measured: with sidecars of texts and duplicates.
+    """
     home = Home(path).create()
     database = Database(home.database, [home.datasets])
     try:
@@ -50,7 +53,8 @@ def seed(path: Path, *, runs: int, sets: int, rows: int = 60) -> Home:
         with database.transaction() as tx:
             for dataset in known:
                 datasets.insert_dataset(tx, dataset)
-                _measure(tx, home, dataset)
+                if measured:
+                    _measure(tx, home, dataset)
             if runs:
                 _insert_runs(tx, runs, known)
     finally:
