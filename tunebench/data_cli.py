@@ -7,10 +7,15 @@ from typing import Annotated
 import typer
 
 from store import datasets
+from store.config import Split, split_of
+from tunebench import quality_cli
 from tunebench.connection import Json, change, connect
+from tunebench.data_reports import split_words
 from tunebench.output import errors, plural, print_json, print_rows
 
-data = typer.Typer(no_args_is_help=True, help="List, rename, split and delete data sets.")
+data = typer.Typer(
+    no_args_is_help=True, help="List, measure, clean, export, rename, split and delete data sets."
+)
 
 DataSet = Annotated[str, typer.Argument(help="Id or name")]
 
@@ -28,6 +33,9 @@ def list_(json: Json = False) -> None:
         print_rows(columns, [[row[key] for key in keys] for row in found], plural(len(found), "data set"))
 
 
+quality_cli.register(data)
+
+
 @data.command()
 def rename(dataset: DataSet, name: str, json: Json = False) -> None:
     """Give a data set another name; runs keep the one that they were launched with."""
@@ -40,20 +48,27 @@ def split(
     seed: Annotated[int | None, typer.Option(help="Left out: stays as it is")] = None,
     validation_size: Annotated[float | None, typer.Option(help="Share of the rows; left out: stays")] = None,
     test_size: Annotated[float | None, typer.Option(help="Share of the rows; left out: stays")] = None,
+    by: Annotated[str | None, typer.Option(help="random, group, time or stratified; left out: stays")] = None,
+    column: Annotated[str | None, typer.Option(help="label or source.NAME, to split by")] = None,
     json: Json = False,
 ) -> None:
     """Set how rows are dealt to train, validation and test in runs to come."""
-    asked = {"split_seed": seed, "validation_size": validation_size, "test_size": test_size}
+    given = {
+        "split_seed": seed,
+        "validation_size": validation_size,
+        "test_size": test_size,
+        "split_by": by,
+        "split_column": column,
+    }
+    asked = {field: value for field, value in given.items() if value is not None}
     with errors(json):
         found = datasets.get_dataset(connect(), dataset)
-    parts = {field: found[field] if value is None else value for field, value in asked.items()}
-    done = "{}: seed {split_seed}, validation {validation_size:g}, test {test_size:g}.".format(
-        dataset, **parts
-    )
-    change("set_split", {"dataset": found["dataset_id"], **parts}, done, json)
+        how = Split.parse(split_of(asked, found))
+    body = {"dataset": found["dataset_id"], **how.model_dump(exclude_none=True)}
+    change("set_split", body, f"{dataset}: {split_words(how)}.", json)
 
 
 @data.command()
 def delete(dataset: DataSet, json: Json = False) -> None:
-    """Delete a data set that no run uses."""
+    """Delete a data set that no run uses and no other version was made from."""
     change("delete_dataset", {"dataset": dataset}, f"{dataset} is deleted.", json)

@@ -14,7 +14,8 @@ from store.config import Split
 from store.data_config import ExportConfig
 from store.recipe import Recipe
 from store.recipe_words import title, words
-from store.signals import GROUPS, Signal
+from store.signal_words import band_words, figure_words, number_words
+from store.signals import GROUPS
 
 Document = dict[str, Any]
 KINDS = {"chat": "conversations", "text": "plain texts", "preference": "preferred and rejected answers"}
@@ -95,56 +96,18 @@ def _figures(name: str, measured: Document) -> str:
     group, figures = GROUPS[name], measured["figures"]
     options = ", ".join(f"{key} {value}" for key, value in measured["options"].items())
     rows = [
-        [signal.title, _figure(signal, figures[signal.column]), _band(signal)]
+        [signal.title, figure_words(signal, figures[signal.column]), band_words(signal)]
         for signal in group.signals
         if signal.column in figures
     ]
     rows += [
-        [key.removeprefix("set.").replace("_", " "), _number(figure["value"]), ""]
+        [key.removeprefix("set.").replace("_", " "), number_words(figure["value"]), ""]
         for key, figure in figures.items()
         if key.startswith("set.") and isinstance(figure.get("value"), int | float)
     ]
     how = ", ".join([f"{measured['row_count']:,} rows measured", *([_plain(options)] if options else [])])
     head = f"### {group.title} ({how})"
     return f"{head}\n\n{_table(['Signal', 'Figure', 'Healthy'], rows)}"
-
-
-def _figure(signal: Signal, figure: Document) -> str:
-    n = figure["n"]
-    if not n:
-        return "not measured"
-    if signal.type == "flag":
-        return f"{figure['flagged']:,} of {n:,} rows ({figure['flagged'] / n:.2%})"
-    if signal.type == "group":
-        return (
-            f"{figure['extra']:,} of {n:,} rows beyond the first of their group ({figure['extra'] / n:.2%})"
-        )
-    if signal.type == "category":
-        most = [f"{value} {count:,}" for value, count in list(figure["values"].items())[:5]]
-        return f"{figure['distinct']:,} values; {', '.join(most)}"
-    if signal.unit == "found":
-        return f"in {figure['positive']:,} of {n:,} rows ({figure['positive'] / n:.2%})"
-    return f"median {_number(figure['median'])}, 95% at most {_number(figure['p95'])} {signal.unit}".rstrip()
-
-
-def _band(signal: Signal) -> str:
-    if signal.healthy is None:
-        return ""
-    low, high = signal.healthy
-    show = _number if signal.type in ("number",) and signal.unit != "found" else _share
-    if low is None:
-        return f"at most {show(high)}" if high is not None else ""
-    return f"at least {show(low)}" if high is None else f"{show(low)} to {show(high)}"
-
-
-def _share(value: float) -> str:
-    return f"{value:.2%}"
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "not known"
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
 
 
 def _table(head: list[str], rows: Iterable[list[str]]) -> str:
