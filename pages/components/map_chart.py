@@ -1,0 +1,154 @@
+"""The map of a data set as a pure figure: a point a row, coloured by a column, what is marked outlined.
+
+Text of rows is escaped, for Plotly reads a little HTML. Places have no unit and no axes: that points lie near
+each other is all that a map of this kind says.
+"""
+
+from __future__ import annotations
+
+import html
+import textwrap
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import pyarrow as pa
+
+from pages.components.map_selection import Marks, inside
+from pages.components.palette import BAD, BASE, BUSY, RUNS, TRAIN, VALIDATION
+from pages.components.traces import short
+from store.explore import Column
+
+COLOURED = 8  # values that have a colour of their own; the others share the grey
+NAMED = 14  # topics whose name stands on the map
+HEIGHT = 560
+SCALE = [[0.0, BUSY], [0.5, TRAIN], [1.0, BAD]]  # mid-tones: seen on white and on dark
+
+
+def map_chart(points: pa.Table, column: Column, marks: Marks, *, names: bool = True) -> go.Figure:
+    """points: row_id, x, y, value (of the column), topic, text (the start of the row)."""
+    x, y = (points[name].to_numpy().astype(float) for name in ("x", "y"))
+    values = points["value"].to_pylist()
+    figure = go.Figure()
+    hover = [_hover(row, value, column) for row, value in zip(points.to_pylist(), values, strict=True)]
+    size = 7 if len(x) < 1_500 else 5 if len(x) < 6_000 else 4
+    marker: dict[str, Any] = {"size": size, "opacity": 0.75, "line": {"width": 0}}
+    if column.type == "number":
+        marker |= _scale(values, column)
+    else:
+        colors, legend = _colors(values, column)
+        marker["color"] = colors
+        for name, color in legend:
+            figure.add_trace(
+                go.Scatter(x=[None], y=[None], mode="markers", name=name, marker={"color": color, "size": 9})
+            )
+    selected = np.flatnonzero(inside(marks, x, y)).tolist() if marks else None
+    figure.add_trace(
+        go.Scattergl(
+            x=x, y=y, mode="markers", marker=marker, hovertext=hover, hoverinfo="text", showlegend=False,
+            selectedpoints=selected, unselected={"marker": {"opacity": 0.15}},
+            selected={"marker": {"opacity": 0.9}},
+        )
+    )  # fmt: skip
+    if names:
+        _name_topics(figure, points["topic"].to_pylist(), x, y)
+    _outline(figure, marks)
+    _plain_axes(figure, column)
+    return figure
+
+
+def _hover(row: dict[str, Any], value: Any, column: Column) -> str:
+    lines = textwrap.wrap(row["text"] or "(empty)", 60, max_lines=4, placeholder=" …") or ["(no text)"]
+    said = f"{value:.4g}" if isinstance(value, float) else "none" if value is None else str(value)
+    shown = "<br>".join(html.escape(line) for line in lines)
+    of_column = html.escape(f"{column.title}: {short(said, 60)}")
+    return f"<b>Row {row['row_id']:,}</b><br>{shown}<br>{of_column}"
+
+
+def _scale(values: list[Any], column: Column) -> dict[str, Any]:
+    """A colour bar up to the 98th percentile, so that one long row does not take all colours."""
+    numbers = np.array([np.nan if value is None else float(value) for value in values])
+    known = numbers[np.isfinite(numbers)]
+    low, high = np.percentile(known, [2, 98]) if len(known) else (0.0, 1.0)
+    unit = f" ({column.unit})" if column.unit not in ("", column.title.lower()) else ""
+    title = html.escape(f"{column.title}{unit}")
+    return {
+        "color": numbers,
+        "colorscale": SCALE,
+        "cmin": float(low),
+        "cmax": float(high if high > low else low + 1),
+        "colorbar": {"title": {"text": title, "side": "top"}, "orientation": "h", "y": -0.02,
+                     "yanchor": "top",
+                     "thickness": 10, "len": 0.7, "x": 0, "xanchor": "left"},
+    }  # fmt: skip
+
+
+def _colors(values: list[Any], column: Column) -> tuple[list[str], list[tuple[str, str]]]:
+    """A colour for each row, and the legend."""
+    if column.type == "flag":
+        known: list[tuple[Any, str, str]] = [(True, "yes", BAD), (False, "no", VALIDATION)]
+        words = values
+    elif column.type == "group":
+        words = [value is not None for value in values]
+        known = [(True, "in a group", BAD), (False, "alone", VALIDATION)]
+    else:
+        words = values
+        frequent = [value for value, _ in Counter(v for v in values if v is not None).most_common()]
+        shown = frequent[:COLOURED]
+        known = [(value, html.escape(short(str(value), 34)), RUNS[i]) for i, value in enumerate(shown)]
+    colors = {value: color for value, _, color in known}
+    found = [colors.get(word, BASE) for word in words]
+    present = set(words)
+    legend = [(name, color) for value, name, color in known if value in present]
+    others = len({word for word in present if word not in colors and word is not None})
+    if others:
+        legend.append((f"{others:,} others", BASE))
+    if None in present:
+        legend.append(("none" if not others else "or none", BASE))
+    return found, legend
+
+
+def _name_topics(figure: go.Figure, topics: list[str | None], x: np.ndarray, y: np.ndarray) -> None:
+    """The largest topics' names at the middle of their rows, the first two words."""
+    labels = np.array([topic or "" for topic in topics])
+    placed: list[tuple[float, float]] = []
+    for topic, _ in Counter(topic for topic in topics if topic).most_common():
+        rows = np.flatnonzero(labels == topic)
+        center = (float(np.median(x[rows])), float(np.median(y[rows])))
+        if len(placed) == NAMED:
+            break
+        if all(abs(center[0] - px) > 3.2 or abs(center[1] - py) > 0.9 for px, py in placed):
+            placed.append(center)
+            figure.add_annotation(
+                x=center[0], y=center[1], text=html.escape(", ".join(topic.split(", ")[:2])), showarrow=False,
+                font={"size": 11, "color": "white"}, bgcolor="rgba(55,65,70,0.72)", borderpad=2,
+            )  # fmt: skip
+
+
+def _outline(figure: go.Figure, marks: Marks) -> None:
+    line = {"color": BASE, "width": 2, "dash": "dot"}
+    for (left, bottom), (right, top) in marks.boxes:
+        figure.add_shape(type="rect", x0=left, y0=bottom, x1=right, y1=top, line=line)
+    for corners in marks.lassos:
+        path = "M " + " L ".join(f"{px:.5f},{py:.5f}" for px, py in corners) + " Z"
+        figure.add_shape(type="path", path=path, line=line)
+
+
+def _plain_axes(figure: go.Figure, column: Column) -> None:
+    bare = {"visible": False, "zeroline": False}
+    figure.update_xaxes(**bare)
+    figure.update_yaxes(**bare)
+    figure.update_layout(
+        height=HEIGHT,
+        margin={"l": 0, "r": 0, "t": 0, "b": 0},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        hovermode="closest",
+        dragmode="select",
+        uirevision="kept",
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": BASE, "activecolor": VALIDATION},
+        showlegend=column.type != "number",
+        legend={"orientation": "h", "x": 0, "y": -0.01, "yanchor": "top", "font": {"size": 12}},
+        hoverlabel={"align": "left"},
+    )

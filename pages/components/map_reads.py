@@ -1,0 +1,52 @@
+"""What the map reads: the points that are drawn, and the places of all rows for what is marked."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import streamlit as st
+
+from pages.components import explore_reads
+from pages.components.map_selection import Marks, filter_of
+from pages.components.session import client, remembered
+from store.explore import Rows
+from store.filters import Filter, quoted
+
+DRAWN = 20_000  # points: a browser moves so many without delay
+TEXT = 240  # characters of a row that hovering shows
+
+
+@remembered
+@st.cache_data(ttl=explore_reads.KEPT, max_entries=16, show_spinner="Drawing the map …")
+def points(dataset_id: str, column: str, stamp: str) -> pa.Table:
+    """row_id, x, y, topic, text and value (of the column) of at most `DRAWN` rows, always the same."""
+    rows = explore_reads.rows(dataset_id)
+    said = text_column(rows)
+    relation, files = rows.relation(["x", "y", "cluster", said, column], TEXT)
+    sql = (
+        f"SELECT row_id, x, y, cluster AS topic, {said} AS text, {quoted(column)} AS value FROM ({relation})"
+        f" ORDER BY hash(row_id), row_id LIMIT {DRAWN}"
+    )
+    return client().query(sql, files)
+
+
+def text_column(rows: Rows) -> str:
+    """What a row says: of a labelled one the prompt, for the label has a column of its own."""
+    return "prompt" if {"label", "prompt"} <= rows.known.keys() else "text"
+
+
+@remembered
+@st.cache_data(ttl=explore_reads.KEPT, max_entries=4, show_spinner=False)
+def places(dataset_id: str, stamp: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """row_id, x and y of every row."""
+    relation, files = explore_reads.rows(dataset_id).relation(["x", "y"])
+    table = client().query(f"SELECT row_id, x, y FROM ({relation})", files)
+    return table["row_id"].to_numpy(), table["x"].to_numpy(), table["y"].to_numpy()
+
+
+def marked(dataset_id: str, marks: Marks, stamp: str) -> Filter:
+    """The rows inside the marks, drawn or not, as a filter."""
+    if marks.one_box:
+        nothing = np.zeros(0)
+        return filter_of(marks, nothing, nothing, nothing)
+    return filter_of(marks, *places(dataset_id, stamp))
