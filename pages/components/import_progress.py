@@ -48,10 +48,10 @@ def show_account(job: dict[str, Any]) -> None:
     dataset = next((row for row in reads.datasets() if row["name"] == _name(job)), None)
     if dataset:
         with st.container(horizontal=True):
-            if st.button("Fine-tune on this", type="primary", icon=":material/rocket_launch:"):
-                st.switch_page("pages/launch.py", query_params={"dataset": dataset["dataset_id"]})
-            if st.button("Look at the rows", icon=":material/table_rows:"):
+            if st.button("See what is in it", type="primary", icon=":material/troubleshoot:"):
                 st.switch_page("pages/data_sets.py", query_params={"dataset": dataset["dataset_id"]})
+            if st.button("Fine-tune on this", icon=":material/rocket_launch:"):
+                st.switch_page("pages/launch.py", query_params={"dataset": dataset["dataset_id"]})
         if result["skipped_count"]:
             show_skipped(dataset)
 
