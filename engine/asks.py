@@ -1,4 +1,4 @@
-"""Questions that need a worker and are answered while someone waits: `inspect`, `split`, `preview`.
+"""Questions that need a worker and are answered while someone waits: `inspect`, `split`, `preview`, ….
 
 An ask is a job without a row in the store: a folder under home/asks, an order, a worker, a result. The
 folder is always removed; a worker that is still at it when the time is up is killed.
@@ -21,7 +21,7 @@ from store.jobs import new_id
 
 log = logging.getLogger(__name__)
 
-ASKS = ("inspect", "split", "preview", "clean_preview", "rendering")
+ASKS = ("inspect", "split", "preview", "clean_preview", "rendering", "overlap")
 SECONDS = 150.0  # the first preview of a large data set counts its tokens
 POLL = 0.02
 

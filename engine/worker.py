@@ -33,6 +33,7 @@ KINDS = {
     "convert": "engine.jobs.convert",
     "inspect": "engine.jobs.inspect",
     "split": "engine.jobs.split",
+    "overlap": "engine.jobs.overlap",
     "preview": "engine.jobs.preview",
     "clean_preview": "engine.jobs.clean_preview",
     "rendering": "engine.jobs.rendering",

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from engine.data import dataset, masks
+from engine.data import dataset, leakage, masks
 from engine.data.render import Rows
 from engine.data.token_rows import shown_row
 from engine.job import Job
@@ -51,6 +51,7 @@ def run(job: Job) -> dict[str, Any]:
     parts = {name: prepare.cut(rows, limit) for name, rows in whole.items()}
     measured = _Measured(job, config, shape, dealt, parts, limit)
     document = measured.document()
+    document["leaks"] = leakage.within(job.home, fingerprint, dealt)
     document["row"] = shown_row(tokenizer, whole["train"], limit, int(asked.get("row", 0)))
     free, total = memory.available_gib(measured.device)
     document["problems"] = problems.find(
@@ -61,6 +62,7 @@ def run(job: Job) -> dict[str, Any]:
             fast_bf16=choose_dtype("auto", measured.device) == torch.bfloat16,
             own_template=tokenizer.has_own_template,
             rows=document["rows"],
+            leaks=document["leaks"],
             counted=document["counted_rows"],
             truncated=document["truncated_rows"],
             lost_tokens=document["lost_tokens"],

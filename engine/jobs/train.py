@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from engine.data import dealing
+from engine.data import dealing, leakage
 from engine.data.render import Rows
 from engine.diagnostics import verdict
 from engine.evaluation import evidence
@@ -213,7 +213,7 @@ def _dealt(job: Job, fingerprint: str, split: Split, config: TrainConfig) -> dic
         return {part: table["row_id"].to_numpy()[names == part] for part in prepare.PARTS}
     whole = dealing.assign_rows(job.home, fingerprint, split)
     dealt = prepare.choose(whole, split, config)
-    job.facts(split_kept=list(whole.kept))
+    job.facts(split_kept=list(whole.kept), leaks=leakage.within(job.home, fingerprint, dealt))
     names = [name for name in prepare.PARTS for _ in dealt[name]]
     ids = np.concatenate([dealt[name] for name in prepare.PARTS])
     aside = job.dir.split.with_suffix(".part")

@@ -31,7 +31,9 @@ REMEMBERED_EXITS = 1000
 SAME_START = 2.0  # seconds; start times are computed from the boot time, which clock corrections move
 
 
-WITHOUT_MODELS = frozenset({"import", "inspect", "split"})  # start sooner than the zygote's imports end
+WITHOUT_MODELS = frozenset(
+    {"import", "inspect", "split", "overlap"}
+)  # start sooner than the zygote's imports end
 WORKER = (sys.executable, "-m", "engine.worker")
 
 

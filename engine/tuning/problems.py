@@ -6,6 +6,7 @@ An error refuses the launch; a warning is something that an expert may want. Thr
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from engine.data.masks import Checks
 from engine.tuning.methods import METHODS
@@ -29,6 +30,7 @@ class Facts:
     fast_bf16: bool
     own_template: bool
     rows: dict[str, int]
+    leaks: dict[str, Any]  # engine.data.leakage.within
     counted: int
     truncated: int
     lost_tokens: int
@@ -46,7 +48,7 @@ class Facts:
 
 def find(facts: Facts) -> list[Problem]:
     """Every problem, errors first."""
-    found = [*_rows(facts), *_mask(facts), *_method(facts), *_device(facts), *_judging(facts)]
+    found = [*_rows(facts), *_mask(facts), *_method(facts), *_device(facts), *_judging(facts), *_leaks(facts)]
     return sorted(found, key=lambda problem: problem["level"])
 
 
@@ -182,6 +184,34 @@ def _device(f: Facts) -> list[Problem]:
             f" {f.device_total:.1f} GiB, of which {f.available:.1f} are free.",
             "Lower per_device_train_batch_size or max_length, switch gradient_checkpointing on, or use a"
             " method with less memory.",
+        ))  # fmt: skip
+    return found
+
+
+def _leaks(f: Facts) -> list[Problem]:
+    """Held-out rows that training repeats: they make the judgement too kind."""
+    held = f.rows["validation"] + f.rows["test"]
+    exact, near, prompts = f.leaks["exact"], f.leaks["near"], f.leaks["same_prompt"]
+    found = []
+    if exact:
+        found.append(_problem(
+            "warning", "dataset",
+            f"{exact:,} of {held:,} held-out rows stand in the training rows too, word for word.",
+            "Clean the data set of its duplicates.",
+        ))  # fmt: skip
+    if near:
+        found.append(_problem(
+            "warning", "dataset",
+            f"{near:,} of {held:,} held-out rows have a near duplicate in training. More than half of the"
+            " rows hang together, as rows made from one template do, and could not be kept on one side.",
+            "Look at the near duplicates; clean the data set of them, or read the verdict with that in mind.",
+        ))  # fmt: skip
+    if prompts:
+        found.append(_problem(
+            "warning", "dataset",
+            f"{prompts:,} of {held:,} held-out rows have a prompt that is trained on with another answer.",
+            "Split by group if a column tells such rows apart; measure the duplicates of the data set, and"
+            " rows with one prompt are kept on one side unless too many share it.",
         ))  # fmt: skip
     return found
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from engine.data.masks import Checks
 from engine.tuning import problems
 from store.config import TrainConfig
@@ -13,6 +15,7 @@ FACTS = problems.Facts(
     fast_bf16=True,
     own_template=True,
     rows={"train": 2_000, "validation": 200, "test": 200},
+    leaks={"exact": 0, "near": 0, "same_prompt": 0, "checked_near": True},
     counted=2_000,
     truncated=0,
     lost_tokens=0,
@@ -31,3 +34,14 @@ FACTS = problems.Facts(
 
 def test_a_run_without_fault_has_no_problem() -> None:
     assert problems.find(FACTS) == []
+
+
+def test_held_out_rows_that_are_trained_on_are_warned_of() -> None:
+    leaks = {"exact": 3, "near": 2, "same_prompt": None, "checked_near": True}
+    found = problems.find(replace(FACTS, leaks=leaks))
+    assert [problem["level"] for problem in found] == ["warning", "warning"]
+    assert found[0]["message"].startswith("3 of 400 held-out rows")
+    assert found[1]["message"].startswith("2 of 400 held-out rows have a near duplicate")
+    found = problems.find(replace(FACTS, leaks={**leaks, "exact": 0, "near": 0, "same_prompt": 4}))
+    assert len(found) == 1
+    assert "4 of 400 held-out rows have a prompt" in found[0]["message"]

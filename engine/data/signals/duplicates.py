@@ -46,7 +46,7 @@ def compute(
     prompts = np.zeros(len(exact), dtype=np.uint64)
     with Sketches(config.threshold, job.dir.path) as sketches:
         done = 0
-        for rows, seen in _sketched(rows_path, first, sketches):
+        for rows, seen in sketched(rows_path, first, sketches):
             sketches.add(rows)
             prompts[done : done + len(seen)] = seen
             done += len(seen)
@@ -105,7 +105,7 @@ def _figures(
     }
 
 
-def _sketched(rows_path: Path, first: np.ndarray, sketches: Sketches) -> Iterator[tuple[Any, np.ndarray]]:
+def sketched(rows_path: Path, first: np.ndarray, sketches: Sketches) -> Iterator[tuple[Any, np.ndarray]]:
     """What `sketches.add` takes, and the hashes of the prompts (0: none), batch by batch in order."""
 
     def work(batch: tuple[list[str], np.ndarray]) -> tuple[Any, np.ndarray]:

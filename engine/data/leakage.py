@@ -1,0 +1,121 @@
+"""Whether what judges a model was trained on: held-out rows that training rows repeat, and two data sets that
+share rows. Everything here is looked up in the rows as they were dealt, not derived from how they were."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from engine.data.dataset import load
+from engine.data.groups import group_of
+from engine.data.signals.clusters import find_clusters
+from engine.data.signals.duplicates import sketched, texts_and_prompts
+from engine.data.signals.minhash import Sketches
+from store.home import Home
+
+WHOLE = 20_000  # rows; in more, prompts are compared only where the duplicates were measured
+EXAMPLES = 50
+Progress = Callable[[int, int, str, str], None]  # done, total, unit, message
+
+
+def within(home: Home, fingerprint: str, dealt: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Held-out rows that training repeats: {"exact": by their text, "near": not exactly, but in a cluster of
+    near duplicates, "same_prompt": another answer to a prompt that is trained on (null where it was not
+    looked at), "checked_near": whether near duplicates are known}.
+
+    dealt: row ids of train, validation and test.
+    """
+    train, held = dealt["train"], np.concatenate([dealt["validation"], dealt["test"]])
+    digests = load(home, fingerprint, columns=["digest"])["digest"].to_numpy()
+    exact = np.isin(digests[held], digests[train])
+    found: dict[str, Any] = {"exact": int(exact.sum()), "near": 0, "same_prompt": None, "checked_near": False}
+    path = home.signals(fingerprint, "duplicates")
+    if path.exists():
+        sidecar = pq.read_table(path, columns=["near_group", "prompt_group"])
+        near, prompt = (sidecar[name].to_numpy().astype(np.float64) for name in sidecar.column_names)
+        near_held = _among(near, held, train) & ~exact
+        found |= {"checked_near": True, "near": int(near_held.sum())}
+    elif len(digests) <= WHOLE:
+        prompt = _prompts(home, fingerprint)
+    else:
+        return found
+    found["same_prompt"] = int((_among(prompt, held, train) & ~exact).sum())
+    return found
+
+
+def _among(groups: np.ndarray, held: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """Which held-out rows have a group (no NaN) that a training row has."""
+    return np.isin(groups[held], groups[train]) & ~np.isnan(groups[held])
+
+
+def _prompts(home: Home, fingerprint: str) -> np.ndarray:
+    """For each row the first row with its prompt; NaN for plain texts."""
+    table = load(home, fingerprint, columns=["messages"])
+    if table["messages"].null_count:
+        return np.full(table.num_rows, np.nan)
+    parts = [texts_and_prompts(batch)[1] for batch in table.to_batches()]
+    return group_of(np.concatenate(parts)).astype(np.float64)
+
+
+def overlap(
+    rows: Path, other: Path, folder: Path, progress: Progress, threshold: float = 0.7
+) -> dict[str, Any]:
+    """Rows of the one data set that the other has too: {"exact": by their text, "near": not exactly, but with
+    a Jaccard similarity of at least `threshold`, "same_prompt": neither, but the same prompt, "rows",
+    "other_rows", "examples": [[row_id, other's row_id, similarity], …] up to 50, half of them exact where
+    there are as many}. `folder` takes a spool file. Both files are read once."""
+    digests = [pq.read_table(path, columns=["digest"])["digest"].to_numpy() for path in (rows, other)]
+    first = [group_of(values) for values in digests]
+    texts = [np.flatnonzero(group == np.arange(len(group))) for group in first]
+    total, done = sum(map(len, digests)), 0
+    prompts: list[list[np.ndarray]] = [[], []]
+    with Sketches(threshold, folder) as sketches:
+        for number, path in enumerate((rows, other)):
+            once = first[number] == np.arange(len(first[number]))
+            for sketch, asked in sketched(path, once, sketches):
+                sketches.add(sketch)
+                prompts[number].append(asked)
+                done += len(asked)
+                progress(done, total, "rows", "Comparing texts")
+        sketches.close()
+        side = np.repeat([0, 1], [len(part) for part in texts])
+        found = find_clusters(sketches, lambda at, of: progress(at, of, "bands", "Verifying"), side)
+    low, high, similarity = found.pairs
+    here, there = np.minimum(low, high), np.maximum(low, high) - len(texts[0])
+    pairs = texts[0][here], texts[1][there], similarity
+    exact = np.isin(digests[0], digests[1])
+    near = np.isin(first[0], pairs[0]) & ~exact
+    mine, theirs = (np.concatenate([np.zeros(0, np.uint64), *part]) for part in prompts)
+    asked_too = np.isin(mine, theirs) & (mine != 0) & ~exact & ~near
+    return {
+        "exact": int(exact.sum()),
+        "near": int(near.sum()),
+        "same_prompt": int(asked_too.sum()),
+        "rows": len(digests[0]),
+        "other_rows": len(digests[1]),
+        "examples": _examples(digests, exact, pairs),
+    }
+
+
+def _examples(
+    digests: list[np.ndarray], exact: np.ndarray, pairs: tuple[np.ndarray, np.ndarray, np.ndarray]
+) -> list[list[Any]]:
+    """Equal rows first, then near ones from the most similar down, each row of the one set once."""
+    values, place = np.unique(digests[1], return_index=True)
+    equal = np.flatnonzero(exact)
+    same = [[int(row), int(place[np.searchsorted(values, digests[0][row])]), 1.0] for row in equal[:EXAMPLES]]
+    rows, others, similarity = pairs
+    best: dict[int, list[Any]] = {}
+    for index in np.lexsort((others, rows, -similarity)):
+        row = int(rows[index])
+        if not exact[row] and row not in best:
+            best[row] = [row, int(others[index]), round(float(similarity[index]), 4)]
+        if len(best) == EXAMPLES:
+            break
+    near = list(best.values())
+    kept = max(EXAMPLES // 2, EXAMPLES - len(near))
+    return [*same[:kept], *near][:EXAMPLES]

@@ -1,0 +1,39 @@
+"""Data sets whose duplicates are measured, for tests of what goes by them."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from engine.data.signals import duplicates
+from store.data_config import ProfileConfig
+from store.home import Home
+from tests.unit.data_job import make_job
+
+WORDS = [f"{first}{last}" for first in "bdfgklmnprst" for last in ("ane", "iro", "elt", "ust", "ock", "ive")]
+
+
+def sentence(seed: int, words: int) -> str:
+    """So many words, other ones for another seed."""
+    return " ".join(random.Random(seed).choices(WORDS, k=words))
+
+
+def compute(
+    home: Home, rows: Path, threshold: float = 0.7, tell: Any = lambda *_: None
+) -> tuple[pa.Table, dict[str, dict[str, Any]]]:
+    """The group `duplicates` of a Parquet file of rows."""
+    config = ProfileConfig(dataset="d", group="duplicates", threshold=threshold)
+    return duplicates.compute(make_job(home, "profile", {}), config, rows, tell)
+
+
+def measure_duplicates(home: Home, fingerprint: str, threshold: float = 0.7) -> pa.Table:
+    """The sidecar as the job `profile` leaves it; its table."""
+    table, _ = compute(home, home.rows(fingerprint), threshold)
+    path = home.signals(fingerprint, "duplicates")
+    path.parent.mkdir(exist_ok=True)
+    pq.write_table(table, path)
+    return table

@@ -1,0 +1,87 @@
+"""Leaks inside a deal and between two data sets, on files that are imported as a user would."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.data.leakage import within
+from store.errors import NotFoundError
+from store.home import Home
+from tests.unit.data_job import ask, import_file
+from tests.unit.measured import measure_duplicates, sentence
+
+
+@pytest.fixture
+def home(tmp_path) -> Home:
+    return Home(tmp_path / "home").create()
+
+
+def write(home: Home, path: Path, rows: list[tuple[str, str]]) -> str:
+    path.write_text("".join(json.dumps({"prompt": p, "completion": c}) + "\n" for p, c in rows))
+    return import_file(home, path).result["fingerprint"]
+
+
+def parts(train: list[int], validation: list[int], test: list[int]) -> dict[str, np.ndarray]:
+    named = {"train": train, "validation": validation, "test": test}
+    return {name: np.asarray(ids, dtype=np.int64) for name, ids in named.items()}
+
+
+def test_a_deal_is_looked_at_row_by_row(home: Home, tmp_path) -> None:
+    words = sentence(1, 40)
+    rows = [
+        (words, "Yes."),
+        (words.upper(), "yes."),  # 0 again
+        (words + " and more", "Yes."),  # near 0
+        (words, "No."),  # the prompt of 0, and near it
+        (sentence(2, 8), "Four."),
+        (sentence(2, 8), sentence(3, 40)),  # the prompt of 4, unlike it
+        (sentence(4, 30), "Five."),
+    ]
+    fingerprint = write(home, tmp_path / "a.jsonl", rows)
+    dealt = parts([0, 4], [1, 2], [5, 6])
+    found = within(home, fingerprint, dealt)
+    assert found == {"exact": 1, "near": 0, "same_prompt": 1, "checked_near": False}
+    measure_duplicates(home, fingerprint)
+    found = within(home, fingerprint, dealt)
+    assert found == {"exact": 1, "near": 1, "same_prompt": 1, "checked_near": True}
+    clean = within(home, fingerprint, parts([0, 1, 2, 3], [4, 5], [6]))
+    assert clean == {"exact": 0, "near": 0, "same_prompt": 0, "checked_near": True}
+
+
+def test_plain_texts_have_no_prompts_to_leak(home: Home, tmp_path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("\n\n".join(sentence(n, 12) for n in (1, 2, 1)))
+    fingerprint = import_file(home, path).result["fingerprint"]
+    found = within(home, fingerprint, parts([0], [1], [2]))
+    assert found == {"exact": 1, "near": 0, "same_prompt": 0, "checked_near": False}
+
+
+def test_two_data_sets_are_compared_by_text_likeness_and_prompt(home: Home, tmp_path) -> None:
+    train = [(sentence(n, 40), f"Answer {n}.") for n in range(50)]
+    test = [(sentence(n, 40), f"Answer {n}.") for n in range(1000, 1020)]
+    test[3] = (train[7][0].title(), train[7][1])  # equal when normalised
+    test[5] = ("Well, " + train[9][0], train[9][1])
+    test[8] = (train[11][0], sentence(5000, 60))
+    test[9] = test[5]
+    mine = write(home, tmp_path / "test.jsonl", test)
+    theirs = write(home, tmp_path / "train.jsonl", train)
+    found = ask(home, "overlap", fingerprint=mine, other=theirs)
+    examples = found.pop("examples")
+    assert found == {"exact": 1, "near": 2, "same_prompt": 1, "rows": 20, "other_rows": 50}
+    assert examples[0] == [3, 7, 1.0]
+    assert [example[:2] for example in examples[1:]] == [[5, 9]]
+    assert 0.7 <= examples[1][2] < 1
+    back = ask(home, "overlap", fingerprint=theirs, other=mine)
+    assert (back["exact"], back["near"], back["same_prompt"]) == (1, 1, 1)
+    stricter = ask(home, "overlap", fingerprint=mine, other=theirs, threshold=1.0)
+    assert (stricter["exact"], stricter["near"]) == (1, 0)
+
+
+def test_a_data_set_that_is_gone_is_named(home: Home, tmp_path) -> None:
+    fingerprint = write(home, tmp_path / "a.jsonl", [("A question", "An answer")])
+    with pytest.raises(NotFoundError, match="not in the home folder"):
+        ask(home, "overlap", fingerprint=fingerprint, other="f" * 32)
