@@ -21,6 +21,10 @@ FIX = "Write a condition on the columns of one row, such as: answer_words > 3 AN
 _SELECT = "SELECT "
 _PLAIN = {"COLUMN_REF", "CONSTANT", "COMPARISON", "CONJUNCTION", "OPERATOR", "CASE", "CAST", "BETWEEN"}
 _PLAIN |= {"FUNCTION", "LAMBDA", "COLLATE", "TYPE"}
+_SAID = {  # what DuckDB says of the SELECT around the expression
+    "Only SELECT statements": "it is more than one expression",
+    "SELECT clause without selection list": "it is empty",
+}
 _NAMES = {
     "SUBQUERY": "a subquery",
     "WINDOW": "a window function, which looks at other rows",
@@ -64,6 +68,7 @@ def _parse(expression: str, before: str = "", after: str = "") -> dict[str, Any]
     tree: dict[str, Any] = json.loads(row[0] if row else "{}")
     if tree.get("error"):
         message = str(tree.get("error_message", "it can't be read"))
+        message = next((ours for theirs, ours in _SAID.items() if message.startswith(theirs)), message)
         position = str(tree.get("position", ""))
         at = int(position) - len(_SELECT + before) if position.isdigit() else None
         raise _refused(expression, message, at)

@@ -1,0 +1,232 @@
+"""Versions: the tree, what became of every row, two of them side by side; recipes in words and in YAML."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.results import keep
+from store import datasets, jobs, versions
+from store.data_config import CleanConfig
+from store.database import Database
+from store.errors import ConfigError, StateError
+from store.filters import Filter
+from store.home import Home
+from store.recipe import Recipe, title
+from store.recipe_words import words
+from tests.unit.data_job import read
+from tests.unit.recipe_samples import chat, make, run
+from tests.unit.store_samples import add_job, open_store
+
+Document = dict[str, Any]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[tuple[Home, Database]]:
+    home, database = open_store(tmp_path / "home")
+    yield home, database
+    database.close()
+
+
+def insert(database: Database, dataset: Document) -> None:
+    """Record a data set that was made by `make`."""
+    with database.transaction() as tx:
+        row = {key: dataset[key] for key in ("fingerprint", "kind", "format", "columns", "row_count", "name")}
+        sizes = {"skipped_count": 0, "duplicate_count": 0, "source_bytes": 1, "stats": {}, "source": {}}
+        split = {"split_seed": 0, "validation_size": 0.1, "test_size": 0.1}
+        row |= {"dataset_id": dataset["dataset_id"], "created_at": jobs.utc(time.time())}
+        datasets.insert_dataset(tx, row | sizes | split)
+
+
+def grow(
+    home: Home, database: Database, parent: Document, name: str, *steps: Document, **mixed: Any
+) -> Document:
+    """Clean `parent` and keep the result as the engine does; what a worker is told of the new version."""
+    made = run(home, parent, *steps, mixed=mixed.get("mixed")).result
+    config = CleanConfig.parse(
+        {"dataset": parent["dataset_id"], "name": name, "recipe": {"steps": list(steps)}}
+    )
+    job = {"job_id": f"job-{name}", "kind": "clean", "config": config.model_dump(exclude_none=True)}
+    with database.transaction() as tx:
+        keep(tx, home, job, made, time.time())
+    found = {key: made[key] for key in ("fingerprint", "kind", "format", "columns", "row_count")}
+    return {**parent, **found, "dataset_id": f"data-{name}", "name": name, "signals": {}}
+
+
+def family(home: Home, database: Database) -> dict[str, Document]:
+    """root -> a (drops row 0, strips) -> b (drops one, edits one); root -> c (strips, mixes in)."""
+    root = make(home, [chat(f"q{n}", f" a{n}") for n in range(6)], name="root")
+    insert(database, root)
+    drop = {"step": "filter", "where": {"row_ids": [0]}, "reason": "first"}
+    a = grow(home, database, root, "a", drop, {"step": "strip"})
+    edit = {"step": "edit_rows", "edits": [{"row_id": 3, "label": "new"}]}
+    b = grow(home, database, a, "b", {"step": "filter", "where": {"search": "q3"}}, edit)
+    other = make(home, [chat("extra", "yes"), chat("more", "no")], name="Other")
+    mix = {"step": "mix", "dataset": "Other", "share": 0.25}
+    c = grow(home, database, root, "c", {"step": "strip"}, mix, mixed={"Other": other})
+    return {"root": root, "a": a, "b": b, "c": c}
+
+
+def test_the_tree_holds_the_family_alone_with_recipes_and_runs(store: tuple[Home, Database]) -> None:
+    home, database = store
+    family(home, database)
+    insert(database, make(home, [chat("x", "y")], name="Stranger"))
+    add_job(database, "run1", status="finished")
+    with database.transaction() as tx:
+        tx.execute("UPDATE run SET dataset_id = 'data-b'")
+    for start in ("root", "b", "data-c"):
+        tree = versions.tree(database, start)
+        assert [(row["name"], row["depth"]) for row in tree] == [("root", 0), ("a", 1), ("b", 2), ("c", 1)]
+    assert tree[1]["titles"] == ["Drop rows where the row is 0", "Strip white space"]
+    assert tree[1]["fates"]["changed"] == 5
+    assert [run["name"] for run in tree[2]["runs"]] == ["Run1"]
+    assert [row["name"] for row in versions.lineage(database, "b")] == ["root", "a", "b"]
+
+
+def test_fates_are_searched_by_fate_step_and_text(store: tuple[Home, Database]) -> None:
+    home, database = store
+    family(home, database)
+    everything = versions.fates(database, "c")
+    assert everything["total"] == len(everything["rows"]) == 8
+    assert [row["row_id"] for row in everything["rows"]] == list(range(8))
+    dropped = versions.fates(database, "a", fate="dropped")
+    assert [(row["before"], row["after"], row["reason"]) for row in dropped["rows"]] == [
+        ("q0\n\n a0", None, "first")
+    ]
+    assert versions.fates(database, "a", step=1)["total"] == 5
+    assert versions.fates(database, "a", step=0)["total"] == 1
+    found = versions.fates(database, "c", search="EXTRA")
+    assert [(row["before"], row["after"], row["fate"]) for row in found["rows"]] == [
+        (None, "extra\n\nyes", "added")
+    ]
+    assert versions.fates(database, "a", search="FIRST")["total"] == 1
+    assert versions.fates(database, "c", search="row 1 of other", fate="added")["total"] == 1
+    pages = [versions.fates(database, "c", limit=3, offset=at)["rows"] for at in (0, 3, 6)]
+    assert [row for page in pages for row in page] == everything["rows"]
+    with pytest.raises(StateError, match="root was imported"):
+        versions.fates(database, "root")
+
+
+@pytest.mark.parametrize("first", ["root", "a", "b", "c"])
+@pytest.mark.parametrize("second", ["root", "a", "b", "c"])
+def test_any_two_versions_are_compared_row_by_row(
+    store: tuple[Home, Database], first: str, second: str
+) -> None:
+    home, database = store
+    made = family(home, database)
+    found = versions.compare(database, first, second, limit=100)
+    ours, theirs = (read(home.rows(made[name]["fingerprint"])) for name in (first, second))
+    counts = found["counts"]
+    assert counts["kept"] + counts["changed"] + counts["dropped"] == len(ours)
+    assert counts["kept"] + counts["changed"] + counts["added"] == len(theirs)
+    question = {row["text"].split("\n")[0]: (row["text"], row["label"]) for row in ours}
+    other = {row["text"].split("\n")[0]: (row["text"], row["label"]) for row in theirs}
+    both = question.keys() & other.keys()
+    assert counts["kept"] == sum(question[name] == other[name] for name in both)
+    assert counts["dropped"] == len(question.keys() - other.keys())
+    assert found["total"] == counts["changed"] + counts["dropped"] + counts["added"] == len(found["rows"])
+    for row in found["rows"]:
+        assert (row["before"] is None) == (row["fate"] == "added")
+        assert (row["after"] is None) == (row["fate"] == "dropped")
+        if row["before"]:
+            assert row["before"]["text"] == ours[row["row_id"]]["text"]
+        if row["fate"] == "changed":
+            assert row["before"] != row["after"]
+    kept = versions.compare(database, first, second, fate="kept", limit=1)
+    assert (kept["total"], len(kept["rows"])) == (counts["kept"], min(1, counts["kept"]))
+
+
+def test_strangers_are_not_compared(store: tuple[Home, Database]) -> None:
+    home, database = store
+    for name in ("One", "Two"):
+        insert(database, make(home, [chat("x", name)], name=name))
+    with pytest.raises(ConfigError, match="One and Two are not versions of one data set"):
+        versions.compare(database, "One", "Two")
+
+
+STEPS = [
+    ({"step": "fix_encoding"}, "Fix broken characters"),
+    ({"step": "normalise", "unicode": "none"}, "Normalise line ends and white space"),
+    ({"step": "strip", "html": True, "boilerplate": True}, "Strip white space, HTML and boilerplate"),
+    (
+        {"step": "map_columns", "format": "text", "columns": {"text": "body"}},
+        "Read as plain text: text = body",
+    ),
+    (
+        {"step": "drop_duplicates", "kind": "near", "keep": "longest_answer"},
+        "Drop near duplicates (0.7), keep the longest answer",
+    ),
+    ({"step": "redact", "kinds": ["email", "ip"]}, "Redact e-mail addresses and IP addresses"),
+    ({"step": "cap_length", "most": 1024, "model": "M"}, "Drop rows longer than 1,024 tokens of M"),
+    ({"step": "cap_length", "most": 9, "unit": "words", "action": "cut"}, "Cut rows longer than 9 words"),
+    ({"step": "balance"}, "As many rows of each label as the rarest has"),
+    ({"step": "balance", "most": 1, "column": "cluster"}, "At most 1 row of each topic"),
+    ({"step": "sample", "rows": 1000, "by": "diversity"}, "Sample 1,000 rows spread over the topics"),
+    ({"step": "label_errors"}, "Drop suspected label errors"),
+    ({"step": "label_errors", "action": "suggested", "most": 5}, "Correct the 5 most suspicious labels"),
+    ({"step": "mix", "dataset": "Prose", "share": 0.1}, "Mix in Prose (10%)"),
+    ({"step": "edit_rows", "edits": [{"row_id": 1, "text": "x"}]}, "Edit 1 row by hand"),
+    (
+        {"step": "filter", "where": {"search": "x", "conditions": [{"column": "html", "value": True}]}},
+        'Drop rows where the text contains "x" and HTML was found',
+    ),
+]
+
+
+@pytest.mark.parametrize(("step", "said"), STEPS)
+def test_a_step_has_a_title_in_plain_words(step: Document, said: str) -> None:
+    assert title(Recipe.parse({"steps": [step]}).steps[0]) == said
+
+
+def test_filters_in_words() -> None:
+    conditions = [
+        {"column": "language", "value": ["de", "en"]},
+        {"column": "words", "op": "between", "value": [1, 5]},
+        {"column": "near_group", "op": "is not", "value": None},
+        {"column": "label", "op": "is empty"},
+    ]
+    where = Filter.parse({"conditions": conditions, "row_ids": [1, 2], "expression": "a\n > 1"})
+    assert words(where) == (
+        'language is "de" or "en" and words is from 1 to below 5 and near duplicates is not missing'
+        " and label is empty and the row is one of 2 (1, 2) and a > 1"
+    )
+    assert words(Filter()) == "all rows"
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(TEXT, TEXT)
+def test_recipes_and_cleanings_survive_yaml(text: str, label: str) -> None:
+    edit = {"row_id": 3, "messages": [{"role": "user", "content": text}], "label": label}
+    steps = [*(step for step, _ in STEPS), {"step": "edit_rows", "edits": [edit]}]
+    recipe = Recipe.parse({"steps": steps})
+    assert recipe.steps[-1].edits[0].messages[0]["content"] == text  # white space is kept
+    assert Recipe.from_yaml(recipe.to_yaml()) == recipe
+    config = CleanConfig.parse({"dataset": "D", "recipe": recipe.model_dump()})
+    assert CleanConfig.from_yaml(config.to_yaml()) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("steps: []", "steps"),
+        ("steps:\n- step: explode", "explode"),
+        ("steps:\n- step: filter\n  where: {}", "where is empty"),
+        ("steps:\n- step: redact\n  kinds: [dreams]", "dreams can't be redacted"),
+        ("steps:\n- step: edit_rows\n  edits: [{row_id: 1}]", "row 1 has no messages"),
+        ("steps:\n- step: sample\n  rows: 0", "rows"),
+        ("steps: [", "not valid YAML"),
+        ("- step: strip", "not a mapping"),
+    ],
+)
+def test_a_bad_recipe_names_what_is_bad(text: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        Recipe.from_yaml(text)
