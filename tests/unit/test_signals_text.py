@@ -104,7 +104,7 @@ def test_the_language_model_is_never_fetched(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(infer, "download", refuse)
     language._detector.cache_clear()
-    assert language.detect("This is an ordinary English sentence.")[0] == "en"
+    assert language.tell([""], ["This is an ordinary English sentence."])[0][0] == "en"
 
 
 @pytest.mark.parametrize(

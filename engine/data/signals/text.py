@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.data.signals.answers import REFUSAL_GATE, breaks_off, echoes, refuses, says_nothing
-from engine.data.signals.language import detect, excerpts
+from engine.data.signals.language import tell
 from engine.data.signals.parts import PART_COLUMNS, Parts, split_parts
 from engine.data.signals.web import BOILERPLATE, HTML
 from engine.job import Job
@@ -48,7 +48,7 @@ def measure(batch: pa.RecordBatch, context: None) -> dict[str, Any]:
     parts = split_parts(batch)
     texts = pa.array(parts.texts, pa.string())
     words, answer_words, repetition = _words(parts, texts)
-    languages = [detect(text) for text in excerpts(parts.prompts, parts.answers)]
+    languages = tell(parts.prompts, parts.answers)
     empty = np.fromiter(map(says_nothing, parts.answers), bool, len(parts))
     no_answer = ~parts.answered
     return {
@@ -95,6 +95,8 @@ def _words(parts: Parts, texts: pa.Array) -> tuple[np.ndarray, np.ndarray, np.nd
 
 def repeated_share(words: list[str]) -> float:
     """Share of the words that stand in a 3-gram which occurs before in the list."""
+    if len(words) - len(set(words)) < GRAM:  # the words of a repeat occur before, each of them
+        return 0.0
     if len(set(zip(words, words[1:], words[2:], strict=False))) >= len(words) - GRAM + 1:
         return 0.0
     seen: set[tuple[str, str, str]] = set()

@@ -1,0 +1,56 @@
+"""Figures of a bench with their limits, as a table: what every section of `bench/data.py` gives."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+
+@dataclass
+class Figure:
+    """One measured number. With a `limit` it must be at least that (`sense` "≥") or at most ("≤")."""
+
+    name: str
+    value: float
+    unit: str = ""
+    limit: float | None = None
+    sense: Literal["≥", "≤"] = "≥"
+    digits: int = 0
+
+    @property
+    def missed(self) -> bool:
+        """The limit is not met; a value that is not a number meets none."""
+        if self.limit is None:
+            return False
+        return not (self.value >= self.limit if self.sense == "≥" else self.value <= self.limit)
+
+
+class Skipped(Exception):
+    """A section can't be measured here, with the reason."""
+
+
+@dataclass
+class Section:
+    """What was measured under one heading, or why it was not."""
+
+    title: str
+    figures: list[Figure]
+    skipped: str = ""
+
+    def show(self) -> None:
+        """Print it as a table."""
+        print(f"\n{self.title}")
+        if self.skipped:
+            print(f"  skipped: {self.skipped}")
+        for figure in self.figures:
+            value = f"{figure.value:,.{figure.digits}f}"
+            limit = "" if figure.limit is None else f"{figure.sense} {figure.limit:,.{figure.digits}f}"
+            verdict = "" if figure.limit is None else "MISSED" if figure.missed else "met"
+            print(f"  {figure.name:<52}{value:>12} {figure.unit:<10}{limit:>12} {verdict}")
+
+
+def as_json(sections: list[Section]) -> str:
+    """All sections as one document, with the names of the figures that missed their limit."""
+    missed = [figure.name for section in sections for figure in section.figures if figure.missed]
+    return json.dumps({"sections": [asdict(section) for section in sections], "missed": missed})
