@@ -1,9 +1,10 @@
 """Looking into a data set: its columns, and the rows that a filter means, counted and paged.
 
 A column is one of every data set (`store.filters.BASE`), one of the file that the rows came from
-(`source.NAME`), or a signal that was measured. Only the files that a question needs are read: sidecars hold
+(`source.NAME`), or a signal that was measured. Only the files that a question needs are read. Sidecars hold
 a row for every row of the data set in the same order, so they are laid side by side (POSITIONAL JOIN)
-without looking at row numbers. What a user typed reaches SQL as a parameter or as a checked column name.
+without a look at row numbers; texts are joined by row number, because then two threads read them. What a
+user typed reaches SQL as a parameter or as a checked column name.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 Type = Literal["number", "flag", "category", "group", "text"]
 Measured = Mapping[str, Mapping[str, Any]]  # store.quality.signals
+JOINED = 2  # sidecars that are joined to texts by row number; hashing more costs more than it saves
 EXCERPT = 300  # characters of a long text in a table
 
 
@@ -98,7 +100,10 @@ class Rows:
             if shorten and self.known[name].type in ("text", "category"):
                 sql = f"CASE WHEN strlen({sql}) > {shorten} THEN left({sql}, {shorten}) || '…' ELSE {sql} END"
             selected.append(f"{sql} AS {quoted(name)}")
-        joined = " POSITIONAL JOIN ".join(f"read_parquet(?) AS {alias}" for alias, _ in files)
+        read = [f"read_parquet(?) AS {alias}" for alias, _ in files]
+        joined = " POSITIONAL JOIN ".join(read)
+        if files[0][0] == "r" and len(groups) <= JOINED:
+            joined = " JOIN ".join([read[0], *(f"{table} USING (row_id)" for table in read[1:])])
         return f"SELECT {', '.join(selected)} FROM {joined}", [path for _, path in files]
 
     def condition(self, where: Filter) -> tuple[str, list[Any]]:
@@ -138,15 +143,47 @@ def row_ids(
         end = int(rows.dataset["row_count"])
         place = range(end)[::-1] if descending else range(end)
         return list(place[offset : offset + limit])
+    selection, params = _selected(rows, where, order_by)
+    order = _order(order_by, descending)
+    sql = f"SELECT row_id FROM ({selection}) ORDER BY {order} LIMIT ? OFFSET ?"
+    found: list[int] = db.query(sql, [*params, limit, offset]).column("row_id").to_pylist()
+    return found
+
+
+def find(
+    db: Queryable,
+    rows: Rows,
+    where: Filter,
+    *,
+    order_by: str = "row_id",
+    descending: bool = False,
+    limit: int = 20,
+) -> tuple[int, list[int]]:
+    """`count` and the first `row_ids` in one reading of the rows: half the time where texts are searched."""
+    check_column(order_by, rows.known)
+    if not where:
+        first = row_ids(db, rows, where, order_by=order_by, descending=descending, limit=limit)
+        return int(rows.dataset["row_count"]), first
+    selection, params = _selected(rows, where, order_by)
+    sql = (
+        f"WITH found AS MATERIALIZED ({selection})"
+        " SELECT row_id, (SELECT count(*) FROM found) AS n FROM found"
+        f" ORDER BY {_order(order_by, descending)} LIMIT ?"
+    )
+    table = db.query(sql, [*params, limit])
+    return (int(table["n"][0].as_py()) if table.num_rows else 0), table["row_id"].to_pylist()
+
+
+def _selected(rows: Rows, where: Filter, order_by: str) -> tuple[str, list[Any]]:
+    """row_id and the column to sort by of the rows that the filter means."""
     relation, files = rows.relation([order_by, *rows.needed(where)])
     condition, params = rows.condition(where)
-    direction = "DESC" if descending else "ASC"
-    sql = (
-        f"SELECT row_id FROM ({relation}) WHERE {condition}"
-        f" ORDER BY {quoted(order_by)} {direction} NULLS LAST, row_id LIMIT ? OFFSET ?"
-    )
-    found: list[int] = db.query(sql, [*files, *params, limit, offset]).column("row_id").to_pylist()
-    return found
+    named = dict.fromkeys(["row_id", quoted(order_by)]) if order_by != "row_id" else ["row_id"]
+    return f"SELECT {', '.join(named)} FROM ({relation}) WHERE {condition}", [*files, *params]
+
+
+def _order(order_by: str, descending: bool) -> str:
+    return f"{quoted(order_by)} {'DESC' if descending else 'ASC'} NULLS LAST, row_id"
 
 
 def page(

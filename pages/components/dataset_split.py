@@ -1,24 +1,41 @@
-"""How a data set is dealt to training, validation and test, and whether it overlaps with another."""
+"""How a data set is dealt to training, validation and test, and whether another one has rows of it."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 import streamlit as st
 
 from engine.diagnostics.phrasing import plural
-from pages.components import figures, quantities, reads
-from pages.components.session import act, plain, show_error
-from store.config import Split
+from pages.components import explore_reads, figures, quantities, reads
+from pages.components.explore_filter import label
+from pages.components.overlap_view import show_overlap
+from pages.components.session import act, guarded, plain, show_error
+from store.config import Split, SplitBy
 from store.errors import ConfigError
 
+BY = {
+    "random": "At random",
+    "group": "By group: equal values stay on one side",
+    "time": "By time: the newest rows are held out",
+    "stratified": "Stratified: each value has its share everywhere",
+}
 PARTS = (("train", "Training"), ("validation", "Validation"), ("test", "Test"))
 
 
 def show_split(dataset: dict[str, Any]) -> None:
-    """Shares and seed, editable, with the counts that they give; then the check against another data set."""
-    st.caption("Validation chooses the best step; the verdict alone sees test. Equal rows stay together.")
+    """Shares, seed and way, editable, with the counts that they give; then the check against another set."""
+    st.caption(
+        "Validation chooses the best step; the verdict alone sees test. Equal rows stay together, and near"
+        " duplicates too once they were measured."
+    )
+    with guarded():
+        _show_deal(dataset)
+    show_overlap(dataset)
+
+
+def _show_deal(dataset: dict[str, Any]) -> None:
     said = _asked(dataset)
     try:
         split = Split.parse(said)
@@ -52,11 +69,30 @@ def _asked(dataset: dict[str, Any]) -> dict[str, Any]:
         )
         test = st.number_input("Test %", 0.0, 50.0, 100 * dataset["test_size"], 1.0, "%g", key=f"{key}-test")
         seed = st.number_input("Seed", 0, 2**31 - 1, dataset["split_seed"], key=f"{key}-seed")
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        ways = list(get_args(SplitBy))
+        own = dataset["split_by"] or "random"
+        by = st.selectbox("Split", ways, ways.index(own), format_func=BY.__getitem__, key=f"{key}-by")
+        column = _column(dataset, by, key) if by != "random" else None
     return {
         "split_seed": int(seed),
         "validation_size": round(float(validation) / 100, 6),
         "test_size": round(float(test) / 100, 6),
+        "split_by": by,
+        "split_column": column,
     }
+
+
+def _column(dataset: dict[str, Any], by: str, key: str) -> str | None:
+    """The label, or a column of the file."""
+    known = explore_reads.rows(dataset["dataset_id"]).known
+    names = [name for name in known if name == "label" or name.startswith("source.")]
+    own = dataset["split_column"]
+    place = names.index(own) if own in names else 0
+    chosen: str | None = st.selectbox(
+        "Column", names, place, format_func=lambda name: label(known[name]), key=f"{key}-column-{by}"
+    )
+    return chosen
 
 
 def _save(dataset: dict[str, Any], said: dict[str, Any]) -> None:

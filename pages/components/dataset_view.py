@@ -14,6 +14,7 @@ from pages.components.explore_card import show_card
 from pages.components.explore_filter import ROWS_TAB, tabs_key
 from pages.components.explore_table import show_rows
 from pages.components.import_progress import show_skipped
+from pages.components.map_view import show_map
 from pages.components.rendering_view import show_rendering
 from pages.components.session import act, guarded, plain
 from pages.components.versions_view import show_versions
@@ -33,6 +34,7 @@ def show_dataset(dataset: dict[str, Any]) -> None:
             show_card(dataset)
     tabs: tuple[Tab, ...] = (
         (ROWS_TAB, show_rows),
+        (":material/scatter_plot: Map", show_map),
         (":material/cleaning_services: Clean", show_clean),
         (":material/visibility: How the model sees it", show_rendering),
         (":material/account_tree: Versions", show_versions),

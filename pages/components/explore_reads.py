@@ -51,6 +51,25 @@ def count(dataset_id: str, where: str, stamp: str) -> int:
 
 @remembered
 @st.cache_data(ttl=KEPT, max_entries=256, show_spinner=False)
+def find(
+    dataset_id: str, where: str, order_by: str, descending: bool, limit: int, stamp: str
+) -> tuple[int, list[int]]:
+    """How many rows, and the first of them."""
+    found = rows(dataset_id)
+    return explore.find(client(), found, parsed(where), order_by=order_by, descending=descending, limit=limit)
+
+
+@remembered
+@st.cache_data(ttl=KEPT, max_entries=256, show_spinner=False)
+def cells(
+    dataset_id: str, row_ids: tuple[int, ...], names: tuple[str, ...], stamp: str
+) -> list[dict[str, Any]]:
+    """These rows with these columns, long texts as their beginning."""
+    return explore.values_of(client(), rows(dataset_id), row_ids, names, shorten=explore.EXCERPT)
+
+
+@remembered
+@st.cache_data(ttl=KEPT, max_entries=256, show_spinner=False)
 def page(
     dataset_id: str,
     where: str,

@@ -40,8 +40,7 @@ def show_rows(dataset: dict[str, Any]) -> None:
     bar = st.container(horizontal=True, gap="small", key=f"rows-actions-{dataset_id}")
     strip = st.container()
     with guarded():
-        found = explore_reads.count(dataset_id, filter_json(where), explore_reads.stamp(rows))
-        _page(rows, where, found)
+        found = _page(rows, where)
         with bar:
             explore_filter.show_adder(rows, where)
             _columns(rows)
@@ -114,35 +113,47 @@ def _default(rows: Rows) -> list[str]:
     return ["prompt", "label" if "label" in rows.known else "answer"]
 
 
-def _page(rows: Rows, where: Filter, found: int) -> None:
-    dataset_id = rows.dataset["dataset_id"]
-    order = st.session_state.get(f"rows-order-{dataset_id}") or "row_id"
-    groups = [c.column for c in where.conditions if rows.known[c.column].type == "group"]
-    if order not in rows.known or (order == "row_id" and groups):  # what belongs together stands together
-        order = groups[0] if groups else "row_id"
-    descending = bool(st.session_state.get(f"rows-descending-{dataset_id}"))
+def _page(rows: Rows, where: Filter) -> int:
+    """A page of the rows that the filter means; how many there are in all."""
+    dataset_id, stamp = rows.dataset["dataset_id"], explore_reads.stamp(rows)
+    order, descending = _sorting(rows, where)
     chosen = st.session_state.get(f"rows-columns-{dataset_id}") or _default(rows)
     shown = dict.fromkeys([*chosen, *(c.column for c in where.conditions), order])
     names = tuple(name for name in shown if name in rows.known and name != "row_id")
     text = filter_json(where)
+    found, first = explore_reads.find(dataset_id, text, order, descending, PAGE, stamp)
     pages = max(1, -(-found // PAGE))
     slot = st.container(gap="xsmall")
     key = f"rows-page-{dataset_id}-{text}-{order}-{descending}"
     page = st.pagination(pages, key=key) if pages > 1 else 1
     offset = (page - 1) * PAGE
-    stamp = explore_reads.stamp(rows)
-    cells = explore_reads.page(dataset_id, text, names, order, descending, PAGE, offset, stamp)
+    if page == 1:
+        cells = explore_reads.cells(dataset_id, tuple(first), names, stamp)
+    else:
+        cells = explore_reads.page(dataset_id, text, names, order, descending, PAGE, offset, stamp)
     with slot:
         total = rows.dataset["row_count"]
         if not cells:
             st.caption("No row is like that." if where else "There is no row.")
-            return
+            return found
         of = f"{found:,}, filtered from {total:,}" if where else f"{total:,}"
         sort = "" if order == "row_id" else f", sorted by {explore_filter.label(rows.known[order]).lower()}"
         st.caption(
             f"Rows {offset + 1:,} to {offset + len(cells):,} of {of}{plain(sort)}. Select one to open it."
         )
         _table(rows, cells, names, f"rows-table-{dataset_id}-{page}-{hash(key) & 0xFFFFFF:x}")
+    return found
+
+
+def _sorting(rows: Rows, where: Filter) -> tuple[str, bool]:
+    """The column to sort by and whether the largest come first, as chosen; rows of a filter on a group stand
+    together unasked."""
+    dataset_id = rows.dataset["dataset_id"]
+    order = st.session_state.get(f"rows-order-{dataset_id}") or "row_id"
+    groups = [c.column for c in where.conditions if rows.known[c.column].type == "group"]
+    if order not in rows.known or (order == "row_id" and groups):
+        order = groups[0] if groups else "row_id"
+    return order, bool(st.session_state.get(f"rows-descending-{dataset_id}"))
 
 
 def _table(rows: Rows, cells: list[dict[str, Any]], names: tuple[str, ...], key: str) -> None:

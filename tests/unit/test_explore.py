@@ -126,6 +126,10 @@ def test_counts_pages_and_histograms_are_those_of_pandas(looked: Looked, where: 
     ids = explore.row_ids(database, rows, where, order_by="repetition", descending=True, limit=40, offset=3)
     order = wanted.sort_values(["repetition", "row_id"], ascending=[False, True], na_position="last")
     assert ids == order["row_id"].tolist()[3:43]
+    first = explore.find(database, rows, where, order_by="repetition", descending=True, limit=5)
+    assert first == (len(wanted), order["row_id"].tolist()[:5])
+    plain = explore.find(database, rows, where, limit=5)
+    assert plain == (len(wanted), wanted["row_id"].tolist()[:5])
     found = histogram.facets(database, rows, ["characters", "repetition", "language", "near_group"], where)
     for name in ("characters", "repetition"):
         bars, values = found[name].bars, FRAME[name].astype(float)

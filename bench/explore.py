@@ -1,0 +1,300 @@
+"""How fast a million rows answer: a page, a filter, a histogram, over HTTP from a real engine.
+
+Rows are made here: questions and answers of words drawn by seed, with sidecars of the signals of texts and
+duplicates in the documented columns. An engine process serves them as `python -m engine` does, while this
+process asks as a screen does, each question with other values than before.
+
+    python bench/explore.py [--rows 1000000] [--rounds 12] [--json]
+
+Limit: 500 ms at the 95th percentile of what a filter takes (to count its rows and bring the first page) and
+of a histogram with and without a filter; the exit code is 1 where one is missed. Questions that must read a
+column of the file out of its JSON are shown beside them without a limit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from store import datasets, explore, histogram, quality
+from store.client import Client
+from store.database import Database, utc_now
+from store.errors import EngineUnavailable
+from store.filters import Condition, Filter
+from store.home import Home
+from store.signals import GROUPS
+
+FINGERPRINT = "b" * 32
+P95_MS = 500.0
+BLOCK = 20_000  # rows of a row group, as an import writes them
+LANGUAGES = ["en", "de", "fr", "es", "it"]
+
+
+def make(home: Home, count: int) -> None:
+    """A data set of `count` rows with its sidecars, recorded in the store."""
+    rng = np.random.default_rng(0)
+    words = np.array(
+        ["".join(rng.choice(list("abcdefghijklmnopqrstuvwxyz"), n)) for n in rng.integers(2, 11, 3000)]
+    )
+    home.rows(FINGERPRINT).parent.mkdir(parents=True)
+    lengths = np.empty(count, np.int32)
+    writer: pq.ParquetWriter | None = None
+    for start in range(0, count, BLOCK):
+        table = _block(rng, words, start, min(BLOCK, count - start))
+        writer = writer or pq.ParquetWriter(
+            home.rows(FINGERPRINT), table.schema, compression="zstd", compression_level=1
+        )
+        lengths[start : start + table.num_rows] = [len(text) for text in table["text"].to_pylist()]
+        writer.write_table(table)
+    assert writer is not None
+    writer.close()
+    database = Database(home.database, [home.datasets])
+    with database.transaction() as tx:
+        datasets.insert_dataset(tx, _dataset(count))
+        for group, columns in (("text", _text(rng, lengths)), ("duplicates", _duplicates(rng, count))):
+            path = home.signals(FINGERPRINT, group)
+            path.parent.mkdir(exist_ok=True)
+            pq.write_table(pa.table({"row_id": np.arange(count), **columns}), path)
+            shared = {"options": {}, "row_count": count, "reused_count": 0, "seconds": 0.0}
+            quality.record_signals(tx, FINGERPRINT, group, shared | {"figures": _figures(columns)}, utc_now())
+    database.close()
+
+
+def _block(rng: np.random.Generator, words: np.ndarray, start: int, count: int) -> pa.Table:
+    """Rows of about 40 words, as the import of prompts and answers leaves them."""
+    sizes = np.clip(rng.lognormal(3.0, 0.6, (count, 2)).astype(int), 2, 300)
+    asked = [" ".join(words[rng.integers(0, len(words), n)]) for n in sizes[:, 0]]
+    given = [" ".join(words[rng.integers(0, len(words), n)]) for n in sizes[:, 1]]
+    flat = [text for pair in zip(asked, given, strict=True) for text in pair]
+    struct = pa.StructArray.from_arrays(
+        [pa.array(["user", "assistant"] * count), pa.array(flat)], ["role", "content"]
+    )
+    return pa.table(
+        {
+            "row_id": pa.array(range(start, start + count), pa.int64()),
+            "line": pa.array(range(start + 1, start + count + 1), pa.int64()),
+            "messages": pa.ListArray.from_arrays(pa.array(range(0, 2 * count + 1, 2), pa.int32()), struct),
+            "text": [f"{a}\n\n{b}" for a, b in zip(asked, given, strict=True)],
+            "label": pa.array([None] * count, pa.string()),
+            "rejected": pa.array([None] * count, pa.string()),
+            "digest": pa.array(rng.integers(0, 2**63, count), pa.uint64()),
+            "source": [json.dumps({"prompt": a, "completion": b}) for a, b in zip(asked, given, strict=True)],
+        }
+    )
+
+
+def _text(rng: np.random.Generator, lengths: np.ndarray) -> dict[str, pa.Array]:
+    count = len(lengths)
+    columns: dict[str, pa.Array] = {}
+    for signal in GROUPS["text"].signals:
+        if signal.type == "flag":
+            columns[signal.column] = pa.array(rng.random(count) < 0.03)
+        elif signal.type == "category":
+            columns[signal.column] = pa.array(rng.choice(LANGUAGES, count, p=[0.9, 0.04, 0.03, 0.02, 0.01]))
+        elif signal.unit in ("characters", "words"):
+            columns[signal.column] = pa.array(lengths)
+        else:
+            columns[signal.column] = pa.array(rng.random(count).astype("float32"))
+    return columns
+
+
+def _duplicates(rng: np.random.Generator, count: int) -> dict[str, pa.Array]:
+    groups = rng.integers(0, count, count)
+    columns: dict[str, pa.Array] = {}
+    for signal in GROUPS["duplicates"].signals:
+        if signal.type == "group":
+            columns[signal.column] = pa.array(groups, mask=rng.random(count) > 0.1)
+        elif signal.type == "flag":
+            columns[signal.column] = pa.array(rng.random(count) < 0.02)
+        else:
+            columns[signal.column] = pa.array(rng.random(count).astype("float32"))
+    return columns
+
+
+def _figures(columns: dict[str, pa.Array]) -> dict[str, Any]:
+    figures = {}
+    for name, values in columns.items():
+        if pa.types.is_integer(values.type) or pa.types.is_floating(values.type):
+            known = values.drop_null().to_numpy()
+            figures[name] = {"n": len(known), "min": float(known.min()), "max": float(known.max())}
+            figures[name]["p95"] = float(np.percentile(known, 95))
+    return figures
+
+
+def _dataset(count: int) -> dict[str, Any]:
+    return {
+        "dataset_id": "data-bench",
+        "name": "Bench",
+        "kind": "chat",
+        "format": "prompt_completion",
+        "columns": {"prompt": "prompt", "completion": "completion"},
+        "source": {"path": "bench"},
+        "fingerprint": FINGERPRINT,
+        "row_count": count,
+        "skipped_count": 0,
+        "duplicate_count": 0,
+        "source_bytes": 0,
+        "stats": {"label_count": 0, "labels": {}, "turns": {"min": 2, "median": 2, "p95": 2, "max": 2}},
+        "split_seed": 0,
+        "validation_size": 0.1,
+        "test_size": 0.1,
+        "created_at": utc_now(),
+    }
+
+
+@contextmanager
+def engine(home: Home) -> Iterator[Client]:
+    """An engine process over `home` while the block runs."""
+    environment = {**os.environ, "TUNEBENCH_HOME": str(home.path), "TUNEBENCH_NO_SAMPLE": "1"}
+    root = Path(__file__).resolve().parent.parent
+    process = subprocess.Popen([sys.executable, "-m", "engine"], cwd=root, env=environment)
+    client = Client(home)
+    try:
+        for _ in range(600):
+            try:
+                client.health()
+                break
+            except EngineUnavailable:
+                time.sleep(0.1)
+        yield client
+    finally:
+        client.close()
+        process.terminate()
+        process.wait(30)
+
+
+def questions(client: Client, rows: explore.Rows) -> dict[str, Callable[[int], Any]]:
+    """name -> a question of the round; each round asks for other values."""
+
+    def filtered(where: Filter) -> int:
+        count, first = explore.find(client, rows, where)
+        explore.values_of(client, rows, first, ["prompt", "answer"], shorten=explore.EXCERPT)
+        return count
+
+    def on(*conditions: tuple[str, Any, Any]) -> Filter:
+        return Filter(conditions=[Condition(column=c, op=op, value=v) for c, op, v in conditions])
+
+    def shape(names: list[str], where: Filter) -> Any:
+        return histogram.facets(client, rows, names, where)
+
+    total = int(rows.dataset["row_count"])
+    page = {"names": ["prompt", "answer"]}
+    flagged = on(("truncated", "is", True))
+    return {
+        "page, anywhere": lambda i: explore.page(client, rows, Filter(), **page, offset=i * total // 13),
+        "page, sorted by a signal": lambda i: explore.page(
+            client, rows, Filter(), **page, order_by="characters", descending=True, offset=20 * i
+        ),
+        "filter, one signal": lambda i: filtered(on(("characters", ">", 200 + 10 * i))),
+        "filter, signals of two groups": lambda i: filtered(
+            on(("language", "is", LANGUAGES[i % 5]), ("conflict", "is", True), ("characters", ">", 100 + i))
+        ),
+        "filter, search in the text": lambda i: filtered(Filter(search=f"{'abcdefghijklm'[i % 13]}x")),
+        "filter, search and a signal": lambda i: filtered(
+            Filter(search=f"{'abcdefghijklm'[i % 13]}y", conditions=flagged.conditions)
+        ),
+        "filter, regular expression": lambda i: filtered(Filter(regex=f"^{'abcdefghijklm'[i % 13]}[a-z]+ x")),
+        "histogram of a number": lambda i: shape(["characters"], Filter()),
+        "histogram of a category": lambda i: shape(["language"], Filter()),
+        "histogram of groups": lambda i: shape(["near_group"], Filter()),
+        "histogram, filtered by a signal": lambda i: shape(["characters"], on(("repetition", ">", i / 20))),
+        "histogram, filtered by a search": lambda i: shape(
+            ["characters"], Filter(search=f"{'abcdefghijklm'[i % 13]}z")
+        ),
+        "four histograms, filtered": lambda i: shape(
+            ["language", "characters", "answer_characters", "truncated"], on(("repetition", ">", i / 20))
+        ),
+    }  # fmt: skip
+
+
+def aside(client: Client, rows: explore.Rows) -> dict[str, Callable[[int], Any]]:
+    """Questions without a limit: they read JSON or whole conversations."""
+    return {
+        "histogram of a column of the file": lambda i: histogram.facets(
+            client, rows, ["source.prompt"], Filter()
+        ),
+        "filter on a column of the file": lambda i: explore.count(
+            client, rows, Filter(conditions=[Condition(column="source.prompt", op="contains", value=f"x{i}")])
+        ),
+    }
+
+
+def measure(home: Home, count: int, rounds: int) -> dict[str, Any]:
+    """Milliseconds of every question at the median and the 95th percentile."""
+    make(home, count)
+    figures: dict[str, Any] = {"rows": count, "megabytes": home.rows(FINGERPRINT).stat().st_size / 1e6}
+    with engine(home) as client:
+        dataset = datasets.get_dataset(client, "data-bench")
+        measured = quality.signals(client, FINGERPRINT)
+        known = explore.columns(dataset, measured, explore.example_row(client, dataset))
+        rows = explore.Rows(dataset, measured, known)
+        for limited, asked in ((True, questions(client, rows)), (False, aside(client, rows))):
+            for name, ask in asked.items():
+                seconds = []
+                for i in range(rounds if limited else 3):
+                    began = time.perf_counter()
+                    ask(i)
+                    seconds.append(time.perf_counter() - began)
+                p50, p95 = (float(np.percentile(seconds, q)) * 1000 for q in (50, 95))
+                figures[name] = {"p50_ms": p50, "p95_ms": p95, "limit_ms": P95_MS if limited else None}
+    return figures
+
+
+def missed(figures: dict[str, Any]) -> list[str]:
+    """The limits that the figures miss."""
+    return [
+        f"{name}: {row['p95_ms']:.0f} ms at the 95th percentile are not under {row['limit_ms']:g}"
+        for name, row in figures.items()
+        if isinstance(row, dict) and row["limit_ms"] and row["p95_ms"] >= row["limit_ms"]
+    ]
+
+
+def show(figures: dict[str, Any]) -> None:
+    """The figures as a table."""
+    print(f"{figures['rows']:,} rows, {figures['megabytes']:.0f} MB of Parquet")
+    print(f"{'':<40}{'p50 (ms)':>10}{'p95 (ms)':>10}{'limit':>10}")
+    for name, row in figures.items():
+        if isinstance(row, dict):
+            limit = f"< {row['limit_ms']:g}" if row["limit_ms"] else ""
+            print(f"{name:<40}{row['p50_ms']:>10.0f}{row['p95_ms']:>10.0f}{limit:>10}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    arguments = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="tunebench-bench-"))
+    try:
+        figures = measure(Home(folder).create(), arguments.rows, arguments.rounds)
+    finally:
+        shutil.rmtree(folder)
+    problems = missed(figures)
+    if arguments.json:
+        print(json.dumps({**figures, "missed": problems}))
+    else:
+        show(figures)
+        for problem in problems:
+            print(f"MISSED: {problem}")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
