@@ -125,7 +125,8 @@ class Commands:
         asked = body.model_dump(exclude={"dataset"}, exclude_unset=True)
         with self.database.transaction() as tx:
             own = datasets.get_dataset(tx, body.dataset)
-            datasets.set_split(tx, body.dataset, Split.parse(split_of(asked, own)))
+            fields = split_of(asked, own) | asked  # a column that is set to null is no column
+            datasets.set_split(tx, body.dataset, Split.parse(fields))
         return {}
 
     def delete_dataset(self, body: DatasetName) -> Document:

@@ -31,10 +31,8 @@ def read_column(home: Home, fingerprint: str, column: str) -> pa.Array:
         raise _unknown(home, fingerprint, column)
     with duckdb.connect(":memory:") as database:
         database.execute("SET threads = 2")
-        found: pa.Table = database.execute(
-            f"SELECT ({column_sql(column)})::VARCHAR AS v FROM read_parquet(?) r ORDER BY row_id",
-            [str(home.rows(fingerprint))],
-        ).to_arrow_table()
+        sql = f"SELECT ({column_sql(column)})::VARCHAR AS v FROM read_parquet(?) r ORDER BY row_id"
+        found = database.sql(sql, params=[str(home.rows(fingerprint))]).to_arrow_table()
         values = found["v"].combine_chunks().cast(pa.string())
     if values.null_count == len(values):
         raise _unknown(home, fingerprint, column)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -9,11 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.data.dataset import load
+from engine.data.dealing import assign_rows, deal_rows
+from engine.data.groups import group_of, join
+from engine.data.leakage import within
 from engine.data.split import assign, check, counts, deal, target_sizes
-from store.config import Split
+from store.config import Split, TrainConfig, split_of
 from store.errors import ConfigError, NotFoundError
 from store.home import Home
-from tests.unit.data_job import ask, import_file
+from tests.unit.data_job import ask, import_file, make_job
+from tests.unit.measured import measure_duplicates, sentence
 
 
 def split(seed: int = 0, validation: float = 0.1, test: float = 0.1) -> Split:
@@ -137,3 +145,190 @@ def test_rows_are_loaded_in_the_order_that_is_asked_for(home: Home, tmp_path) ->
         load(home, fingerprint, row_ids=[1000])
     with pytest.raises(NotFoundError, match="Import the file again"):
         load(home, "0" * 32)
+
+
+def by(way: str, seed: int = 0, validation: float = 0.1, test: float = 0.1) -> Split:
+    column = None if way in ("random", "stratified") else "source.c"
+    return Split(
+        split_seed=seed, validation_size=validation, test_size=test, split_by=way, split_column=column
+    )
+
+
+def test_the_deal_of_a_seed_is_for_good() -> None:
+    codes = deal(np.random.default_rng(0).integers(0, 2**64, 400, dtype=np.uint64), split(5))
+    assert np.flatnonzero(codes == 1)[:8].tolist() == [22, 30, 33, 35, 37, 49, 53, 57]
+    assert np.flatnonzero(codes == 2)[:8].tolist() == [12, 14, 15, 44, 54, 56, 83, 100]
+
+
+ROWS = st.lists(
+    st.tuples(st.integers(0, 25), st.integers(0, 25), st.integers(0, 5)), min_size=1, max_size=200
+)
+WAYS = st.sampled_from(["random", "group", "time", "stratified"])
+
+
+@settings(deadline=None)
+@given(ROWS, WAYS, st.integers(0, 2**31 - 1), SHARE, SHARE)
+def test_what_belongs_together_is_never_parted(
+    rows: list[tuple[int, int, int]], way: str, seed: int, low: float, high: float
+) -> None:
+    texts, links, values = (np.asarray(column) for column in zip(*rows, strict=True))
+    digests = texts.astype(np.uint64)
+    groups = join(group_of(digests), np.arange(len(rows)), group_of(links))
+    how = by(way, seed, low, high)
+    codes = deal(digests, how, groups, values)
+    for column in (texts, links):
+        assert all(len(set(codes[column == value])) == 1 for value in set(column.tolist()))
+    back = np.arange(len(rows))[::-1]
+    mirrored = deal(digests[back], how, group_of(groups[back]), values[back])
+    assert np.array_equal(mirrored[back], codes)
+    validation, test = target_sizes(len(rows), how)
+    if way in ("random", "stratified"):
+        assert np.count_nonzero(codes == 1) <= validation
+        assert np.count_nonzero(codes == 2) <= test
+    if way == "time":
+        oldest = {group: values[groups == group].min() for group in set(groups.tolist())}
+        times = np.asarray([oldest[group] for group in groups])
+        for older, newer in ((0, 1), (1, 2), (0, 2)):
+            if (codes == older).any() and (codes == newer).any():
+                assert times[codes == older].max() < times[codes == newer].min()
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.lists(st.integers(20, 400), min_size=1, max_size=6), st.integers(0, 1000), st.sampled_from([0.1, 0.3])
+)
+def test_strata_keep_their_shares(sizes: list[int], seed: int, share: float) -> None:
+    values = np.repeat(np.arange(len(sizes)), sizes)
+    how = by("stratified", seed, share, share)
+    codes = deal(texts(len(values), seed), how, None, values)
+    for code, wanted in ((1, target_sizes(len(values), how)[0]), (2, target_sizes(len(values), how)[1])):
+        assert np.count_nonzero(codes == code) == wanted
+        for value, size in enumerate(sizes):
+            given_ = np.count_nonzero((codes == code) & (values == value))
+            assert abs(given_ - wanted * size / len(values)) < 1
+
+
+def test_few_large_groups_still_give_every_part_one() -> None:
+    groups = np.repeat(np.arange(5), 1000)
+    codes = deal(texts(5000), by("group"), groups)
+    assert counts(codes) == {"train": 3000, "validation": 1000, "test": 1000}
+    one = deal(texts(100), by("group"), np.zeros(100, dtype=np.int64))
+    assert counts(one)["train"] == 100
+
+
+def imported(home: Home, path: Path, rows: list[dict[str, Any]]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return import_file(home, path).result["fingerprint"]
+
+
+def test_a_column_of_the_file_makes_groups(home: Home, tmp_path) -> None:
+    rows = [
+        {"prompt": f"Q{n}", "completion": "A", "user": f"u{n % 40}", "odd \"'name": n} for n in range(400)
+    ]
+    rows[7]["user"] = rows[8]["user"] = None
+    fingerprint = imported(home, tmp_path / "a.jsonl", rows)
+    how = {"split_by": "group", "split_column": "source.user", "validation_size": 0.2, "test_size": 0.2}
+    dealt = assign_rows(home, fingerprint, Split.parse(how))
+    users = np.asarray([row["user"] or f"alone {n}" for n, row in enumerate(rows)])
+    assert all(len(set(dealt.codes[users == user])) == 1 for user in set(users.tolist()))
+    assert dealt.kept == ("text", "group")
+    assert dealt.together == 400 - 42
+    assert all(70 <= dealt.counts()[part] <= 80 for part in ("validation", "test"))
+    odd = deal_rows(home, fingerprint, Split.parse({**how, "split_column": "source.odd \"'name"}))
+    assert odd.together == 0
+    for column, said in (("source.nobody", "source.user"), ("text2", "source.user"), ("cluster", "Measure")):
+        with pytest.raises(ConfigError) as caught:
+            deal_rows(home, fingerprint, Split.parse({**how, "split_column": column}))
+        assert caught.value.field == "split_column"
+        assert said in caught.value.fix
+
+
+def test_the_newest_rows_are_test_and_a_row_without_a_time_is_named(home: Home, tmp_path) -> None:
+    rows = [
+        {"prompt": f"Question {n}", "completion": "A", "day": f"2026-01-{n // 10 + 1:02}"} for n in range(300)
+    ]
+    rows.append({**rows[0], "day": "2026-01-31"})  # a copy of an old row judges nothing
+    how = {"split_by": "time", "split_column": "source.day", "validation_size": 0.2, "test_size": 0.2}
+    fingerprint = imported(home, tmp_path / "a.jsonl", rows)
+    dealt = assign_rows(home, fingerprint, Split.parse(how)).codes
+    assert dealt[:240].max() == 0 or np.array_equal(np.sort(dealt[:300]), dealt[:300])
+    assert dealt[299] == 2
+    assert dealt[300] == dealt[0] == 0
+    assert [np.count_nonzero(dealt == code) for code in (1, 2)] == [60, 60]
+    rows[17]["day"] = "yesterday"
+    fingerprint = imported(home, tmp_path / "a.jsonl", rows)
+    with pytest.raises(ConfigError, match=r"Row 17 has 'yesterday' in source.day.*1 of 301 rows") as caught:
+        ask(home, "split", fingerprint=fingerprint, split=how)
+    assert caught.value.field == "split_column"
+    for number, row in enumerate(rows):
+        row["day"] = 1_700_000_000 + number // 10
+    fingerprint = imported(home, tmp_path / "b.jsonl", rows)
+    assert deal_rows(home, fingerprint, Split.parse(how)).codes[299] == 2
+
+
+def test_near_duplicates_and_questions_asked_twice_stay_on_one_side(home: Home, tmp_path) -> None:
+    rows = []
+    for n in range(300):
+        words = sentence(n, 40)
+        rows.append({"prompt": words, "completion": "Yes."})
+        rows.append({"prompt": words + " or so", "completion": "Yes."})
+        rows.append({"prompt": words, "completion": sentence(9000 + n, 50)})
+    rows += [{"prompt": "Tell a joke.", "completion": sentence(5000 + n, 30)} for n in range(200)]
+    fingerprint = imported(home, tmp_path / "a.jsonl", rows)
+    before = deal_rows(home, fingerprint, split())
+    assert before.kept == ("text",)
+    triples = before.codes[:900].reshape(300, 3)
+    assert (triples.min(axis=1) != triples.max(axis=1)).any()
+    measure_duplicates(home, fingerprint)
+    for way in ("random", "stratified"):
+        how = Split(split_by=way, split_column="source.completion" if way == "stratified" else None)
+        after = deal_rows(home, fingerprint, how)
+        assert after.kept == ("text", "near", "prompt")
+        triples = after.codes[:900].reshape(300, 3)
+        assert np.array_equal(triples.min(axis=1), triples.max(axis=1))
+    jokes = deal_rows(home, fingerprint, split()).codes[900:]
+    assert len(set(jokes.tolist())) == 3  # one instruction of many rows is no question asked twice
+    answer = ask(home, "split", fingerprint=fingerprint)
+    assert answer["kept_together"] == 600
+    assert answer["kept"] == ["text", "near", "prompt"]
+
+
+def test_rows_of_one_template_are_parted_by_their_text(home: Home, tmp_path) -> None:
+    rows = [{"prompt": f"{sentence(1, 80)} {n}", "completion": f"{n}"} for n in range(100)]
+    fingerprint = imported(home, tmp_path / "a.jsonl", rows)
+    assert set(measure_duplicates(home, fingerprint)["near_group"].to_pylist()) == {0}
+    dealt = assign_rows(home, fingerprint, split())
+    assert dealt.kept == ("text",)
+    assert dealt.counts()["test"] == 25
+    assert within(home, fingerprint, dealt.ids())["near"] == 50
+
+
+def test_a_way_that_needs_a_column_is_refused_without_one() -> None:
+    with pytest.raises(ConfigError, match="a split by time needs a column") as caught:
+        Split.parse({"split_by": "time"})
+    assert caught.value.field == "split_column"
+
+
+def test_a_run_takes_the_way_of_its_data_set_and_a_column_only_with_it() -> None:
+    own = by("group").model_dump()
+    assert split_of({"split_seed": 4}, own) == {**own, "split_seed": 4}
+    assert split_of({"split_by": "stratified"}, own)["split_column"] is None
+    assert split_of({"split_column": "label"}, own)["split_column"] == "label"
+    assert split_of({"split_by": "group"}, own) == own
+
+
+def test_a_resumed_run_is_dealt_as_at_first(home: Home, tmp_path) -> None:
+    from engine.jobs.train import _dealt
+
+    rows = [{"prompt": sentence(n // 3, 40) + f" {n}", "completion": "Yes."} for n in range(300)]
+    fingerprint = imported(home, tmp_path / "a.jsonl", rows)
+    config, how = TrainConfig(dataset="d", max_train_rows=100), split()
+    job = make_job(home, "train", config.model_dump())
+    first = _dealt(job, fingerprint, how, config)
+    measure_duplicates(home, fingerprint)
+    job.resume = True
+    again = _dealt(job, fingerprint, how, config)
+    assert {part: ids.tolist() for part, ids in again.items()} == {p: i.tolist() for p, i in first.items()}
+    job.resume = False
+    fresh = _dealt(job, fingerprint, how, config)
+    assert any(fresh[part].tolist() != first[part].tolist() for part in first)

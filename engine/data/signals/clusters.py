@@ -150,8 +150,10 @@ def _shared(keys: np.ndarray, *others: np.ndarray) -> tuple[np.ndarray, np.ndarr
     packed = (keys.astype(np.uint64) << np.uint64(32)) | np.arange(len(keys), dtype=np.uint64)
     packed.sort()  # far faster than an argsort, and nearly all keys stand alone
     key, place = packed >> np.uint64(32), (packed & np.uint64(0xFFFFFFFF)).astype(np.int64)
-    same = key[1:] == key[:-1]
-    place = place[np.concatenate([same, [False]]) | np.concatenate([[False], same])]
+    twice = np.zeros(len(key), dtype=bool)
+    twice[1:] = key[1:] == key[:-1]
+    twice[:-1] |= twice[1:]
+    place = place[twice]
     keys, (texts, order) = keys[place], (other[place] for other in others)
     by_key = np.lexsort((texts, order, keys))
     return keys[by_key], texts[by_key], order[by_key]

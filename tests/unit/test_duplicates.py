@@ -1,0 +1,232 @@
+"""Duplicates: groups against brute force, rows that are too short, prompts, large clusters."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.data.dataset import SCHEMA
+from engine.data.digest import digest
+from engine.data.signals import duplicates
+from engine.data.signals.clusters import find_clusters
+from engine.data.signals.minhash import Sketches, bands, found_share
+from engine.data.signals.shingles import shingle_sets
+from engine.job import Cancelled
+from store.home import Home
+from store.signals import GROUPS
+from tests.unit.measured import WORDS, compute, sentence
+
+Turns = list[tuple[str, str]]
+
+
+@pytest.fixture
+def home(tmp_path) -> Home:
+    return Home(tmp_path / "home").create()
+
+
+def rows_file(path: Path, rows: list[Turns] | list[str]) -> Path:
+    """rows.parquet of conversations or plain texts, in row groups of a few rows."""
+    chat = bool(rows) and not isinstance(rows[0], str)
+    texts = ["\n\n".join(said for _, said in row) if chat else row for row in rows]
+    numbers = [int.from_bytes(digest(text), "little") for text in texts]
+    messages = [[{"role": role, "content": said} for role, said in row] for row in rows] if chat else None
+    columns = {
+        "row_id": list(range(len(rows))),
+        "line": list(range(1, len(rows) + 1)),
+        "messages": messages or [None] * len(rows),
+        "text": texts,
+        "label": [None] * len(rows),
+        "rejected": [None] * len(rows),
+        "digest": numbers,
+        "source": ["{}"] * len(rows),
+    }
+    pq.write_table(pa.table(columns, schema=SCHEMA), path, row_group_size=7)
+    return path
+
+
+def measure(home: Home, tmp_path: Path, rows: list[Turns] | list[str]) -> tuple[dict[str, list], dict]:
+    table, figures = compute(home, rows_file(tmp_path / "rows.parquet", rows))
+    return table.to_pydict(), {name: figure["value"] for name, figure in figures.items()}
+
+
+def asked(prompt: str, answer: str) -> Turns:
+    return [("user", prompt), ("assistant", answer)]
+
+
+def test_every_kind_of_group(home: Home, tmp_path) -> None:
+    long = sentence(1, 40)
+    rows = [
+        asked(long, "Yes."),
+        asked(sentence(2, 9), "Two."),
+        asked(long.upper(), "  yes. "),
+        asked(long + " indeed so", "Yes."),
+        asked(sentence(2, 9), sentence(3, 30)),
+        asked(sentence(4, 30), "Four."),
+        asked(sentence(2, 9), "Two."),
+    ]
+    found, figures = measure(home, tmp_path, rows)
+    assert list(found) == ["row_id", *(signal.column for signal in GROUPS["duplicates"].signals)]
+    assert found["row_id"] == list(range(7))
+    assert found["exact_group"] == [0, 1, 0, None, None, None, 1]
+    assert found["near_group"] == [0, 1, 0, 0, None, None, 1]
+    assert found["near_similarity"][:3] == [1.0, 1.0, 1.0]
+    assert 0.7 <= found["near_similarity"][3] < 1
+    assert found["near_similarity"][4] is None
+    assert found["prompt_group"] == [0, 1, 0, None, 1, None, 1]
+    assert found["conflict"] == [False, True, False, False, True, False, True]
+    wanted = {"exact_duplicates": 2, "near_duplicates": 3, "same_prompt": 3, "conflicts": 3}
+    assert figures == wanted
+
+
+def test_the_system_turn_makes_nobody_alike(home: Home, tmp_path) -> None:
+    system = ("system", sentence(1, 300))
+    rows = [[system, *asked(sentence(n, 12), f"Answer {n}.")] for n in range(2, 6)]
+    rows.append([("system", "Be brief."), *rows[0][1:]])
+    found, _ = measure(home, tmp_path, rows)
+    assert found["near_group"] == [0, None, None, None, 0]
+    assert found["exact_group"] == [None] * 5
+    assert found["prompt_group"] == [None] * 5  # the system turn is part of what was asked
+
+
+def test_short_rows_and_rows_without_words(home: Home, tmp_path) -> None:
+    rows = ["yes", "Yes!", "no", "!!!", "???", "yes yes", "我们 都 好", "我们都好"]
+    found, figures = measure(home, tmp_path, rows)
+    assert found["near_group"] == [0, 0, None, None, None, None, 6, 6]
+    assert found["exact_group"] == [None] * 8
+    assert found["prompt_group"] == [None] * 8
+    assert not any(found["conflict"])
+    assert figures["near_duplicates"] == 2
+
+
+def test_signs_that_carry_meaning_tell_rows_apart(home: Home, tmp_path) -> None:
+    found, _ = measure(home, tmp_path, ["what is 3 + 4", "what is 3 - 4", "What is 3 + 4?", "what is 3 * 4"])
+    assert found["near_group"] == [0, None, 0, None]
+
+
+@pytest.mark.parametrize("rows", [[], [asked("a", "b")], ["!!!", "???"], ["a b c d e"]])
+def test_rows_that_nothing_can_be_compared_with(home: Home, tmp_path, rows: list) -> None:
+    found, figures = measure(home, tmp_path, rows)
+    for name in ("exact_group", "near_group", "near_similarity", "prompt_group"):
+        assert found[name] == [None] * len(rows)
+    assert found["conflict"] == [False] * len(rows)
+    assert set(figures.values()) == {0}
+
+
+def shingles_by_hand(text: str) -> set[tuple[str, ...]]:
+    words = text.casefold().split()
+    if len(words) < 5:
+        return {tuple(words)} if words else set()
+    return {tuple(words[at : at + 5]) for at in range(len(words) - 4)}
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.lists(st.sampled_from(["ab", "Cé", "ß", "9_x"]), max_size=12).map(" ".join), max_size=20))
+def test_sets_of_shingles_are_those_of_words(texts: list[str]) -> None:
+    sets = shingle_sets(texts)
+    parts = np.split(sets.values, sets.offsets[1:-1]) if texts else []
+    hands = [shingles_by_hand(text) for text in texts]
+    assert [len(part) for part in parts] == [len(hand) for hand in hands]
+    for one, first in zip(parts, hands, strict=True):
+        for other, second in zip(parts, hands, strict=True):
+            assert len(np.intersect1d(one, other)) == len(first & second)
+
+
+def jaccard(first: set, second: set) -> float:
+    return len(first & second) / len(first | second) if first or second else 0.0
+
+
+def edited(words: list[str], share: float, draw: random.Random) -> list[str]:
+    return [draw.choice(WORDS) if draw.random() < share else word for word in words]
+
+
+def test_against_brute_force(tmp_path) -> None:
+    draw = random.Random(5)
+    texts: list[str] = []
+    for seed in range(120):
+        words = sentence(seed, draw.randint(20, 60)).split()
+        texts += [" ".join(edited(words, share, draw)) for share in (0, 0.005, 0.02, 0.05)]
+    hands = [shingles_by_hand(text) for text in texts]
+    true = {
+        (a, b): value
+        for a in range(len(texts))
+        for b in range(a + 1, len(texts))
+        if (value := jaccard(hands[a], hands[b])) >= 0.7
+    }
+    with Sketches(0.7, tmp_path) as sketches:
+        for begin in range(0, len(texts), 50):
+            sketches.add(sketches.sketch(texts[begin : begin + 50]))
+        sketches.close()
+        found = find_clusters(sketches, lambda *_: None)
+    pairs = {(min(a, b), max(a, b)): s for a, b, s in zip(*found.pairs, strict=True)}
+    assert set(pairs) <= set(true)  # each was verified
+    assert all(value == pytest.approx(true[pair]) for pair, value in pairs.items())
+    together = sum(found.label[a] == found.label[b] for a, b in true)
+    assert len(true) > 150
+    assert together >= 0.98 * len(true)
+    assert np.array_equal(found.label[found.label], found.label)  # named by a member, the first
+    assert np.all(found.label <= np.arange(len(texts)))
+    assert np.array_equal(found.similarity > 0, np.bincount(found.label, minlength=480)[found.label] > 1)
+
+
+@pytest.mark.parametrize(("shared", "own", "clusters"), [(60, 1, 1), (45, 15, 3000)])
+def test_large_buckets_do_not_go_quadratic(
+    tmp_path, monkeypatch, shared: int, own: int, clusters: int
+) -> None:
+    rows = 3000
+    base = sentence(0, shared)
+    texts = [f"{base} {sentence(n + 1, own)} {n}" for n in range(rows)]
+    looked_at = []
+    whole = Sketches.jaccard
+    monkeypatch.setattr(Sketches, "jaccard", lambda self, a, b: looked_at.append(len(a)) or whole(self, a, b))
+    with Sketches(0.7, tmp_path) as sketches:
+        sketches.add(sketches.sketch(texts))
+        sketches.close()
+        found = find_clusters(sketches, lambda *_: None)
+    assert len(np.unique(found.label)) == clusters
+    assert sum(looked_at) < 100 * rows  # all pairs would be 1,500 a row
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0])
+def test_bands_find_what_is_at_the_threshold(threshold: float) -> None:
+    r, b = bands(threshold)
+    assert found_share(threshold, r, b) >= 0.99
+    assert r * b <= 160
+    assert bands(0.7) == (5, 26)
+
+
+def test_another_threshold_joins_other_rows(home: Home, tmp_path) -> None:
+    words = sentence(1, 40).split()
+    rows = [" ".join(words), " ".join([*words[:20], "other", *words[21:]])]  # 31 of 41 shingles
+    path = rows_file(tmp_path / "rows.parquet", rows)
+    assert compute(home, path, 0.9)[0]["near_group"].null_count == 2
+    low, _ = compute(home, path, 0.7)
+    assert low["near_group"].to_pylist() == [0, 0]
+    assert low["near_similarity"].to_pylist() == pytest.approx([31 / 41] * 2)
+
+
+def test_a_job_that_is_cancelled_leaves_nothing(home: Home, tmp_path) -> None:
+    path = rows_file(tmp_path / "rows.parquet", [sentence(n % 90, 20) for n in range(100)])
+
+    def stop(done: int, total: int, unit: str = "rows", message: str = "") -> None:
+        if unit == "bands":
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        compute(home, path, tell=stop)
+    job = next(home.jobs.iterdir())
+    assert {file.name for file in job.iterdir()} == {"config.json", "events.jsonl"}
+
+
+def test_batches_are_the_same_as_the_whole(home: Home, tmp_path, monkeypatch) -> None:
+    rows = [asked(sentence(n % 13, 25), sentence(n % 7, 4)) for n in range(60)]
+    path = rows_file(tmp_path / "rows.parquet", rows)
+    whole = compute(home, path)
+    monkeypatch.setattr(duplicates, "BATCH", 3)
+    assert compute(home, path) == whole
