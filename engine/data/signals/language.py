@@ -46,10 +46,10 @@ def tell(prompts: list[str], answers: list[str]) -> list[tuple[str, float]]:
 
 def _excerpts(prompts: list[str], answers: list[str], size: int) -> list[str]:
     """The beginnings of both parts of each row, without addresses and digits."""
-    heads = [
-        f"{_head(prompt, size // 2)} {_head(answer, size // 2)}" if prompt else _head(answer, size)
-        for prompt, answer in zip(prompts, answers, strict=True)
-    ]
+    heads = []
+    for prompt, answer in zip(prompts, answers, strict=True):
+        end = _head(answer, size // 2 if prompt else size)
+        heads.append(f"{_head(prompt, size - len(end))} {end}" if prompt else end)
     clean = pc.utf8_trim_whitespace(pc.replace_substring_regex(pa.array(heads, pa.string()), _NOISE, " "))
     # capitals alone are taken for other languages
     return [text.lower() if text.isupper() else text for text in clean.to_pylist()]

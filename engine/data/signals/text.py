@@ -48,7 +48,7 @@ def measure(batch: pa.RecordBatch, context: None) -> dict[str, Any]:
     parts = split_parts(batch)
     texts = pa.array(parts.texts, pa.string())
     words, answer_words, repetition = _words(parts, texts)
-    languages = tell(parts.prompts, parts.answers)
+    languages = tell(*_in_language(parts))
     empty = np.fromiter(map(says_nothing, parts.answers), bool, len(parts))
     no_answer = ~parts.answered
     return {
@@ -71,6 +71,17 @@ def measure(batch: pa.RecordBatch, context: None) -> dict[str, Any]:
         "refusal": _refusals(parts),
         "truncated": _of_answers(parts, lambda index: breaks_off(parts.answers[index])),
     }
+
+
+def _in_language(parts: Parts) -> tuple[list[str], list[str]]:
+    """Prompts and answers as they are read for their language: a label is in none."""
+    if not parts.labelled.any():
+        return parts.prompts, parts.answers
+    rows = list(zip(parts.prompts, parts.answers, parts.labelled.tolist(), strict=True))
+    return (
+        ["" if labelled else prompt for prompt, _, labelled in rows],
+        [prompt if labelled else answer for prompt, answer, labelled in rows],
+    )
 
 
 def _lengths(texts: list[str]) -> np.ndarray:
