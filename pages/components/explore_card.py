@@ -9,6 +9,7 @@ import streamlit as st
 
 from engine.diagnostics.phrasing import plural
 from pages.components import clean_reads, explore_filter, figures, quantities
+from pages.components.conversation import shortened_middle
 from pages.components.explore_figures import Figure, contents, judged
 from pages.components.import_progress import account
 from pages.components.progress import progress_block
@@ -54,9 +55,13 @@ def _facts(dataset: dict[str, Any]) -> list[tuple[str, str, str]]:
     if characters := stats.get("characters"):
         note = f"median; 5% are over {characters['p95']:,.0f}"
         shown.append(("Length of a row", f"{characters['median']:,.0f} characters", note))
-    if stats.get("label_count"):
-        common = ", ".join(label[:40] for label in list(stats["labels"])[:3])
-        shown.append(("Labels", f"{stats['label_count']:,}", f"most frequent: {common}"))
+    if stats.get("labels"):
+        first, rows = next(iter(stats["labels"].items()))
+        most = quantities.share(rows, dataset["row_count"])
+        note = (
+            f"most frequent: {shortened_middle(first, 40)}, {most} of {plural(dataset['row_count'], 'row')}"
+        )
+        shown.append(("Labels", f"{stats['label_count']:,}", note))
     version = f"version {dataset['fingerprint'][:8]}"
     return [*shown, ("Imported", quantities.ago(dataset["created_at"]), version)]
 

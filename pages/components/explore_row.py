@@ -21,6 +21,8 @@ from store.signals import GROUPS, Signal
 
 TOGETHER = 6  # rows of a duplicate group that are drawn side by side
 COMPARED = 4000  # characters of a text whose words are compared
+# The text keeps its own colour: a browser's yellow is for light pages alone.
+MARK = "<mark style='background:color-mix(in srgb, #d97a1a 40%, transparent);color:inherit'>"
 GROUPED = {"near_group": "Near duplicates", "exact_group": "Exact duplicates", "prompt_group": "Same prompt"}
 
 
@@ -88,7 +90,7 @@ def _signals(rows: Rows, number: int) -> None:
         facts = [
             (s.title, signal_text(s, v), s.outside if _bad(s, v) else "") for s, v in shown if _says(s, v)
         ]
-        clear = [s.title.lower() for s, v in shown if v is False or (v == 0 and s.unit == "found")]
+        clear = [s.title for s, v in shown if v is False or (v == 0 and s.unit == "found")]
         st.markdown(f"**{GROUPS[name].title}**")
         st.html(figures.facts(facts))
         if clear:
@@ -163,7 +165,7 @@ def marked(text: str, other: str) -> str:
         piece = "".join(pieces[low:high])
         words = html.escape(piece.rstrip())
         space = piece[len(piece.rstrip()) :]
-        parts.append((words if kind == "equal" or not words else f"<mark>{words}</mark>") + space)
+        parts.append((words if kind == "equal" or not words else f"{MARK}{words}</mark>") + space)
     cut = f" … ({len(other) - COMPARED:,} more characters)" if len(other) > COMPARED else ""
     style = "white-space:pre-wrap;overflow-wrap:anywhere;font-size:.9rem;max-height:22rem;overflow-y:auto"
     return f"<div dir='auto' style='{style}'>{''.join(parts)}{cut}</div>"

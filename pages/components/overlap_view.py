@@ -54,13 +54,13 @@ def _answer(dataset: dict[str, Any], other: dict[str, Any], found: dict[str, Any
     if not examples:
         return
     ids = sorted({int(row_id) for row_id, *_ in examples})
-    label = (
-        f"Show {plural(len(ids), 'of these row')}"
-        if len(ids) < found["exact"] + found["near"]
-        else "Show them"
+    st.button(
+        f"Show {len(ids):,} of them in the table",
+        key="overlap-show",
+        icon=":material/filter_alt:",
+        on_click=show_in_table,
+        args=(dataset["dataset_id"], Filter(row_ids=ids)),
     )
-    st.button(label, key="overlap-show", icon=":material/filter_alt:", on_click=show_in_table,
-              args=(dataset["dataset_id"], Filter(row_ids=ids)))  # fmt: skip
     for place, (ours, theirs, similarity) in enumerate(examples[:SHOWN]):
         _pair(dataset, other, int(ours), int(theirs), float(similarity), place)
     if len(examples) > SHOWN:

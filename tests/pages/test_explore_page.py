@@ -134,7 +134,7 @@ def test_a_row_opens_with_its_signals_and_its_duplicates_side_by_side(
     at = open_page(little_home, PAGE, dataset=SET, row="5")
     said = everything_said(at)
     assert "Near duplicates: 2 more" in said
-    assert "<mark>2,</mark> &lt;b&gt;please" in said  # the word in which row 2 differs
+    assert ">2,</mark> &lt;b&gt;please" in said  # the word in which row 2 differs
     assert {"row-near_group-2", "row-near_group-9"} <= {str(b.key) for b in at.button}
     at.button(key="row-near_group").click().run()
     assert shown(at) == [2, 5, 9]
