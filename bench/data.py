@@ -44,6 +44,7 @@ ROWS_A_SECOND = 20_000  # both groups together, on two cores
 SECTIONS = {
     "import": ("Import", "bench.data", "imported"),
     "signals": ("Signals without a model", "bench.data", "measured"),
+    "duplicates": ("Near duplicates", "bench.duplicates", "near_duplicates"),
     "pii": ("Personal data", "bench.pii", "found"),
     "languages": ("Languages", "bench.languages", "told"),
 }
