@@ -2,7 +2,7 @@
 
 A piece of work is a range of row groups of rows.parquet, read by the process that measures it, so that rows
 never cross from one process to another and memory is bounded by a batch. Children are started fresh, not
-forked: the worker may have threads. They leave when it does, and a request to cancel is the worker's to take.
+forked: the worker may have threads.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -29,7 +30,8 @@ WORTH_A_PROCESS = 30_000  # rows; fewer are done before a child has imported wha
 MOST_PROCESSES = 4
 POLL_SECONDS = 0.25
 
-_state: dict[str, Any] = {}  # of a child: the module's `measure`, its context, the file
+_state: dict[str, Any] = {}  # of the process that measures: the module, its context, the file
+_stopped = threading.Event()  # a child was asked to stop
 
 
 def measure_rows(
@@ -92,7 +94,8 @@ def _in_processes(
 
 
 def _begin_child(group: str, context: Any, rows_path: str) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # The signal goes to the worker's whole group: a child gives up the piece that it is at.
+    signal.signal(signal.SIGTERM, lambda *_: _stopped.set())
     pa.set_cpu_count(1)
     _begin(group, context, rows_path)
 
@@ -111,6 +114,8 @@ def _batches(index: int, skip: np.ndarray) -> Iterator[pa.Table]:
     module, file = _state["module"], _state["file"]
     columns = list(dict.fromkeys(["row_id", *module.READS]))
     for batch in file.iter_batches(BATCH_ROWS, row_groups=[index], columns=columns, use_threads=False):
+        if _stopped.is_set():
+            raise Cancelled
         if len(skip):
             ids = batch.column("row_id").to_numpy()
             batch = batch.filter(pa.array(~np.isin(ids, skip, assume_unique=True)))
