@@ -29,10 +29,12 @@ def figure_words(signal: Signal, figure: Mapping[str, Any]) -> str:
 
 
 def band_words(signal: Signal) -> str:
-    """The healthy band: "at most 1.00%", empty where there is no opinion."""
+    """The healthy band: "at most 1.00%", "none", empty where there is no opinion."""
     if signal.healthy is None:
         return ""
     low, high = signal.healthy
+    if high == 0:
+        return "none"
     show = number_words if signal.type in ("number",) and signal.unit != "found" else _share
     if low is None:
         return f"at most {show(high)}" if high is not None else ""

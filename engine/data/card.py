@@ -54,7 +54,7 @@ def _facts(dataset: Document, config: ExportConfig, rows: int, notices: list[str
 
 
 def _source(first: Document) -> str:
-    source = first["source"]
+    source = {k: v for k, v in first["source"].items() if k != "hub_split" or first["source"].get("hub_id")}
     named = ", ".join(f"{field} {value}" for field, value in source.items() if value is not None)
     used = ", ".join(f"{role} = {column}" for role, column in first["columns"].items())
     lines = [

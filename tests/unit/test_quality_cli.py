@@ -1,0 +1,161 @@
+"""`tunebench data clean|export|versions|split` against a real server; jobs are done at once, in process."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from engine.commands import Commands
+from engine.job import Job
+from engine.orders import write_order
+from engine.results import keep
+from engine.worker import KINDS, describe
+from store import datasets, jobs
+from store.database import Database
+from store.errors import TunebenchError
+from store.home import Home
+from tests.unit.recipe_samples import chat
+from tests.unit.store_samples import open_store, serving
+from tunebench.cli import cli
+from tunebench.output import NOT_ALLOWED, NOT_FOUND, OK, USAGE
+
+Run = Callable[..., Result]
+
+
+def do(home: Home, database: Database, job_id: str) -> None:
+    """What scheduler and worker do with a queued job."""
+    with database.transaction() as tx:
+        job = jobs.get_job(tx, job_id)
+        jobs.claim(tx, job_id, "cpu", time.time())
+    work = Job(write_order(database, home, job).path)
+    result = error = None
+    try:
+        result = importlib.import_module(KINDS[job["kind"]]).run(work)
+    except TunebenchError as fault:
+        error = describe(fault)
+    with database.transaction() as tx:
+        status = "failed" if error else "finished"
+        jobs.finish(tx, job_id, status, time.time(), result=result, error=error)
+        if result:
+            keep(tx, home, job, result, time.time())
+
+
+@pytest.fixture
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Home, Database, Run]]:
+    home, database = open_store(tmp_path / "home")
+    monkeypatch.setenv("TUNEBENCH_HOME", str(home.path))
+    table = Commands(database, home, lambda name, body: {}).table()
+
+    def at_once(command: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+        def act(body: dict[str, Any]) -> dict[str, Any]:
+            answer = command(body)
+            do(home, database, answer["job_id"])
+            return answer
+
+        return act
+
+    table |= {name: at_once(table[name]) for name in ("import_dataset", "clean", "export")}
+    rows = [chat(f"q{n % 4}", f"a{n % 4} ") for n in range(8)]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    table["import_dataset"]({"name": "Sums", "source": {"path": str(file)}})
+    with serving(home, database, table):
+        yield home, database, lambda *words: CliRunner().invoke(cli, [str(word) for word in words])
+    database.close()
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("steps:\n- step: strip\n- step: drop_duplicates\n")
+    return path
+
+
+def test_a_recipe_makes_the_next_version(served: tuple[Home, Database, Run], recipe: Path) -> None:
+    _, database, run = served
+    done = run("data", "clean", "Sums", recipe)
+    assert done.exit_code == OK, done.output
+    assert "Drop exact duplicates, keep the first" in done.stdout
+    assert "0 kept, 4 changed, 4 dropped, 0 added." in done.stderr
+    assert datasets.get_dataset(database, "Sums v2")["row_count"] == 4
+    named = json.loads(run("data", "clean", "Sums v2", recipe, "--name", "Third", "--json").stdout)
+    assert (named["name"], named["fates"]["kept"]) == ("Third", 4)
+    tree = json.loads(run("data", "versions", "Third", "--json").stdout)["versions"]
+    assert [(row["name"], row["depth"]) for row in tree] == [("Sums", 0), ("Sums v2", 1), ("Third", 2)]
+    shown = run("data", "versions", "Third").stdout
+    assert "Strip white space; Drop exact duplicates" in shown
+    assert run("data", "delete", "Sums").exit_code == NOT_ALLOWED
+
+
+def test_rows_are_exported_and_copied_with_their_card(
+    served: tuple[Home, Database, Run], tmp_path: Path
+) -> None:
+    home, _, run = served
+    out = tmp_path / "out.csv"
+    words = ["data", "export", "Sums", "--format", "csv", "--where", "prompt = 'q1'", "--out", out]
+    done = run(*words)
+    assert done.exit_code == OK, done.output
+    assert out.read_text() == '"prompt","completion"\n"q1","a1 "\n"q1","a1 "\n'
+    assert "2 of 8" in (tmp_path / "out.csv.md").read_text()
+    assert run(*words).exit_code == USAGE  # the file is there
+    result = json.loads(run("data", "export", "Sums", "--part", "train", "--json").stdout)
+    assert Path(result["path"]).parent == home.exports
+    assert len(Path(result["path"]).read_text().splitlines()) == result["rows"]
+
+
+def test_rows_are_split_by_a_column(served: tuple[Home, Database, Run]) -> None:
+    _, database, run = served
+    assert run("data", "split", "Sums", "--by", "group", "--column", "source.question").exit_code == OK
+    found = datasets.get_dataset(database, "Sums")
+    assert (found["split_by"], found["split_column"]) == ("group", "source.question")
+    done = run("data", "split", "Sums", "--test-size", "0.2")
+    assert "by group of source.question" in done.stderr
+    assert run("data", "split", "Sums", "--by", "random").exit_code == OK
+    assert datasets.get_dataset(database, "Sums")["split_by"] == "random"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "named"),
+    [
+        (["clean", "Nowhere", "RECIPE"], NOT_FOUND, "Nowhere"),
+        (["clean", "Sums", "/no/file.yaml"], USAGE, "/no/file.yaml"),
+        (["clean", "Sums", "RECIPE", "--name", "Sums"], USAGE, "named 'Sums' already"),
+        (["export", "Sums", "--where", "answer >"], USAGE, "character"),
+        (["export", "Sums", "--where", "false"], USAGE, "no row to export"),
+        (["export", "Sums", "--format", "word"], USAGE, "format"),
+        (["export", "Sums", "--part", "rest"], USAGE, "parts"),
+        (["profile", "Sums", "--group", "dreams"], USAGE, "dreams"),
+        (["versions", "Nowhere"], NOT_FOUND, "Nowhere"),
+        (["split", "Sums", "--by", "luck"], USAGE, "split_by"),
+        (["split", "Sums", "--by", "group"], USAGE, "split_column"),
+    ],
+)
+def test_bad_input_is_named(
+    served: tuple[Home, Database, Run], recipe: Path, words: list[str], code: int, named: str
+) -> None:
+    _, database, run = served
+    before = datasets.list_datasets(database)
+    done = run("data", *[str(recipe) if word == "RECIPE" else word for word in words])
+    assert done.exit_code == code, done.output
+    assert named in done.stderr
+    assert datasets.list_datasets(database) == before
+
+
+def test_a_step_that_fails_is_named_on_the_terminal(
+    served: tuple[Home, Database, Run], tmp_path: Path
+) -> None:
+    _, _, run = served
+    path = tmp_path / "bad.yaml"
+    path.write_text("steps:\n- step: strip\n- step: sample\n  rows: 2\n  by: diversity\n")
+    done = run("data", "clean", "Sums", path, "--json")
+    assert done.exit_code == USAGE
+    document = json.loads(done.stdout)
+    assert document["field"] == "recipe.steps.1.filter"
+    assert "Step 2 (Sample 2 rows spread over the topics)" in document["message"]
