@@ -7,9 +7,11 @@ from typing import Any
 
 import streamlit as st
 
-from engine.diagnostics.phrasing import plural
+from engine.diagnostics.phrasing import number, plural
 from pages.components import clean_reads, explore_filter, figures, quantities
 from pages.components.conversation import shortened_middle
+from pages.components.diversity_view import KINDS, of_set
+from pages.components.diversity_view import judged as judged_kind
 from pages.components.explore_figures import Figure, contents, judged
 from pages.components.import_progress import account
 from pages.components.progress import progress_block
@@ -17,6 +19,7 @@ from pages.components.session import act, guarded, plain
 from store.formats import FORMATS
 from store.signals import GROUPS
 
+SHOWN = ("vendi", "top_template")  # of the figures of diversity
 FIRST = 8  # tiles that are shown before the fold
 COLORS = {"bad": figures.RED, "warn": figures.AMBER, "good": figures.TEAL}
 NEEDS = {
@@ -30,7 +33,7 @@ NEEDS = {
 def show_card(dataset: dict[str, Any]) -> None:
     """Figures first, then what is wrong, then what can still be measured."""
     measured = clean_reads.signals(dataset["fingerprint"])
-    st.html(figures.facts([*_facts(dataset), *contents(dataset, measured)]))
+    st.html(figures.facts([*_facts(dataset), *contents(dataset, measured), *_diversity(measured)]))
     tiles = judged(dataset, measured)
     outside = [tile for tile in tiles if tile.state != "good"]
     inside = [tile for tile in tiles if tile.state == "good"]
@@ -64,6 +67,21 @@ def _facts(dataset: dict[str, Any]) -> list[tuple[str, str, str]]:
         shown.append(("Labels", f"{stats['label_count']:,}", note))
     version = f"version {dataset['fingerprint'][:8]}"
     return [*shown, ("Imported", quantities.ago(dataset["created_at"]), version)]
+
+
+def _diversity(measured: dict[str, dict[str, Any]]) -> list[tuple[str, str, str]]:
+    """How diverse the set is, once the map was drawn; more of it stands beside the map."""
+    found = of_set(measured.get("map", {}).get("figures", {}))
+    facts = []
+    for kind in KINDS:
+        figure = found.get(kind.name)
+        if kind.name in SHOWN and figure and figure["value"] is not None:
+            unit = "%" if kind.scale == 100 else ""
+            value = f"{number(kind.scale * figure['value'], kind.places)}{unit}"
+            rests = f"n = {figure['n']:,} {figure.get('unit', 'rows')}"
+            outside = judged_kind(kind, figure["value"])[1]
+            facts.append((kind.title, value, f"{outside or kind.means}; {rests}"))
+    return facts
 
 
 def _tiles(dataset_id: str, tiles: list[Figure]) -> None:
@@ -144,9 +162,5 @@ def _live(dataset_id: str, count: int) -> None:
             st.rerun()
         for job in jobs:
             group = GROUPS[job["config"]["group"]]
-            st.caption(
-                f"**{plain(group.title)}** are being measured"
-                if job["status"] != "queued"
-                else plain(group.title)
-            )
+            st.caption(f"Being measured: **{plain(group.title)}**")
             st.html(progress_block(job))
