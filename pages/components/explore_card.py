@@ -80,7 +80,7 @@ def _diversity(measured: dict[str, dict[str, Any]]) -> list[tuple[str, str, str]
             value = f"{number(kind.scale * figure['value'], kind.places)}{unit}"
             rests = f"n = {figure['n']:,} {figure.get('unit', 'rows')}"
             outside = judged_kind(kind, figure["value"])[1]
-            facts.append((kind.title, value, f"{outside or kind.means}; {rests}"))
+            facts.append((kind.title, value, f"{(outside or kind.means).rstrip('.')}; {rests}"))
     return facts
 
 
