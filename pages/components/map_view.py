@@ -125,9 +125,13 @@ def _show_marked(rows: Rows, marks: Marks, kept: str, stamp: str) -> None:
         ):
             st.rerun()
         explore_actions.show_actions(rows, where, found)
-        if st.button("Unmark", icon=":material/deselect:", type="tertiary", key=f"map-unmark-{dataset_id}"):
-            st.session_state.pop(kept)
-            st.rerun(scope="fragment")
+        st.button(
+            "Unmark",
+            icon=":material/deselect:",
+            type="tertiary",
+            key=f"map-unmark-{dataset_id}",
+            on_click=lambda: st.session_state.pop(kept, None),
+        )
     said = map_reads.text_column(rows)
     names = ("label", "cluster", said) if "label" in rows.known else ("cluster", said)
     first = explore_reads.page(dataset_id, text, names, "row_id", False, FIRST, 0, stamp)

@@ -1,0 +1,128 @@
+"""The map as a figure, what is marked on it, and the words of diversity, without a screen."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pages.components.diversity_view import KINDS, half_sentence, judged, tile
+from pages.components.map_chart import COLOURED, map_chart
+from pages.components.map_selection import Marks, filter_of, inside, marks_of
+from pages.components.palette import BAD, BASE, VALIDATION
+from store.explore import Column
+
+TOPIC = Column("cluster", "category", "Topic")
+
+
+def points(values: list, texts: list[str] | None = None) -> pa.Table:
+    n = len(values)
+    return pa.table(
+        {
+            "row_id": pa.array(range(n), pa.int64()),
+            "x": pa.array(np.linspace(-5, 5, n), pa.float32()),
+            "y": pa.array(np.zeros(n), pa.float32()),
+            "topic": [f"topic, {i % 2}, word" for i in range(n)],
+            "text": texts or [f"row {i}" for i in range(n)],
+            "value": values,
+        }
+    )
+
+
+def dots(figure) -> object:
+    return next(trace for trace in figure.data if trace.type == "scattergl")
+
+
+def legend(figure) -> list[str]:
+    return [trace.name for trace in figure.data if trace.type == "scatter"]
+
+
+def test_text_of_rows_is_escaped() -> None:
+    hostile = '<img src=x onerror="alert(1)"><b>%{x}'
+    figure = map_chart(points(["<i>a</i>"] * 2, [hostile] * 2), TOPIC, Marks())
+    shown = dots(figure).hovertext[0]
+    assert "<img" not in shown
+    assert "&lt;img src=x onerror=" in shown
+    assert "<i>" not in shown + "".join(legend(figure))
+
+
+def test_frequent_values_have_a_colour_and_the_others_are_counted() -> None:
+    values = [f"v{i}" for i in range(COLOURED + 3) for _ in range(COLOURED + 4 - i)] + [None]
+    figure = map_chart(points(values), TOPIC, Marks())
+    assert legend(figure)[:COLOURED] == [f"v{i}" for i in range(COLOURED)]
+    assert legend(figure)[COLOURED:] == ["3 others", "or none"]
+    assert len(set(dots(figure).marker.color)) == COLOURED + 1
+    assert dots(figure).marker.color[-1] == BASE
+
+
+def test_flags_have_two_colours_and_numbers_a_bar() -> None:
+    flags = map_chart(points([True, False, None]), Column("html", "flag", "HTML"), Marks())
+    assert list(dots(flags).marker.color) == [BAD, VALIDATION, BASE]
+    numbers = map_chart(
+        points([1.0, 2.0, None, 1e9] + [3.0] * 200), Column("w", "number", "Words", "words"), Marks()
+    )
+    bar = dots(numbers).marker
+    assert (bar.cmin, bar.cmax) == (3, 4)  # the one of a thousand million takes no colours
+    assert bar.colorbar.title.text == "Words"
+    assert not numbers.layout.showlegend
+
+
+def test_what_is_marked_stays_marked_and_outlined() -> None:
+    marks = Marks(boxes=(((-1.0, -1.0), (6.0, 1.0)),), lassos=(((-6, -1), (-6, 1), (-4, 0)),))
+    figure = map_chart(points(["a"] * 11), TOPIC, marks)
+    assert list(dots(figure).selectedpoints) == [0, *range(4, 11)]
+    assert [shape.type for shape in figure.layout.shapes] == ["rect", "path"]
+    assert dots(map_chart(points(["a"] * 3), TOPIC, Marks())).selectedpoints is None
+
+
+def test_a_lasso_holds_what_lies_in_it_also_where_it_is_concave() -> None:
+    corners = ((0.0, 0.0), (4.0, 0.0), (4.0, 4.0), (2.0, 1.0), (0.0, 4.0))  # a wedge is cut from its top
+    x, y = np.array([0.5, 2.0, 3.5, 2.0, 5.0]), np.array([1.0, 0.5, 1.0, 3.0, 1.0])
+    assert inside(Marks(lassos=(corners,)), x, y).tolist() == [True, True, True, False, False]
+
+
+def test_one_box_is_two_conditions_and_more_marks_are_rows() -> None:
+    told = {"box": [{"x": [2, -1], "y": [3, 1]}], "lasso": [{"x": [0, 1], "y": [0, 1]}]}
+    marks = marks_of(told)  # a lasso of two corners is none
+    assert marks == Marks(boxes=(((-1, 1), (2, 3)),))
+    nothing = np.zeros(0)
+    found = filter_of(marks, nothing, nothing, nothing)
+    assert [(c.column, c.op, c.value) for c in found.conditions] == [
+        ("x", "between", [-1, 2]),
+        ("y", "between", [1, 3]),
+    ]
+    two = Marks(boxes=(*marks.boxes, ((5, 5), (6, 6))))
+    rows, x, y = np.array([7, 8, 9]), np.array([0.0, 5.5, 9.0]), np.array([2.0, 5.5, 9.0])
+    assert filter_of(two, rows, x, y).row_ids == [7, 8]
+    assert not marks_of({})
+
+
+def test_the_sentence_on_halves_gives_what_is_kept_with_its_range() -> None:
+    found = {
+        "half_loss_topics": {"value": 0.06, "low": 0.04, "high": 0.08, "n": 5000, "repeats": 8},
+        "half_loss": {"value": 0.3, "low": 0.3, "high": 0.3, "n": 2000, "repeats": 8},
+        "half_loss_pairs": {"value": None, "n": 0},
+    }
+    sentence = half_sentence(found)
+    assert "**92 to 96%** of the topics and **70%** of the coverage" in sentence
+    assert "8 random halves of 5,000 or 2,000 rows" in sentence
+    assert "each one adds something" in sentence
+    assert half_sentence({}) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "state"),
+    [
+        ("compression", 0.2, "warn"),
+        ("compression", 0.4, "good"),
+        ("top_template", 0.3, "warn"),
+        ("vendi", 9, ""),
+    ],
+)
+def test_figures_are_judged_by_their_band(name: str, value: float, state: str) -> None:
+    kind = next(kind for kind in KINDS if kind.name == name)
+    assert judged(kind, value)[0] == state
+    shown = tile(kind, {"value": value, "n": 1234, "unit": "rows", "template": "<b>Write"})
+    assert "n = 1,234 rows" in shown
+    assert "<b>Write" not in shown
+    assert "too few rows" in tile(kind, {"value": None, "n": 1})
