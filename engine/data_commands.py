@@ -67,6 +67,7 @@ class DataCommands:
             self.launching.check_name(tx, name)
             changed = config.model_copy(update={"dataset": dataset["dataset_id"], "name": name})
             document = changed.model_dump(exclude_none=True)
+            quality.work_order(tx, document)  # NotFoundError where a data set to mix in is not there
             return {"job_id": self.launching.queue_job(tx, "clean", f"Clean {dataset['name']}", document)}
 
     def _next_name(self, tx: Transaction, name: str) -> str:
@@ -123,5 +124,13 @@ class DataCommands:
 def check_unused(tx: Transaction, dataset_id: str) -> None:
     """Raise StateError where a job that is not over reads or makes a version of the data set."""
     for job in jobs.with_status(tx, ALIVE):
-        if job["kind"] in ("clean", "export") and job["config"].get("dataset") == dataset_id:
+        if job["kind"] in ("clean", "export") and dataset_id in _read_by(tx, job["config"]):
             raise StateError(f"{job['title']} is not over.", fix="Let it finish, or cancel it.")
+
+
+def _read_by(tx: Transaction, config: Document) -> set[str]:
+    """The ids of the data sets whose rows a cleaning or an export reads: its own, and those it mixes in."""
+    steps = config.get("recipe", {}).get("steps", [])
+    named = {config["dataset"], *(step["dataset"] for step in steps if step["step"] == "mix")}
+    rows = datasets.list_datasets(tx)
+    return {row["dataset_id"] for row in rows if {row["dataset_id"], row["name"]} & named}

@@ -19,7 +19,7 @@ from engine.results import keep
 from engine.worker import KINDS, describe
 from store import datasets, jobs
 from store.database import Database
-from store.errors import TunebenchError
+from store.errors import NotFoundError, TunebenchError
 from store.home import Home
 from tests.unit.recipe_samples import chat
 from tests.unit.store_samples import open_store, serving
@@ -146,6 +146,21 @@ def test_bad_input_is_named(
     assert done.exit_code == code, done.output
     assert named in done.stderr
     assert datasets.list_datasets(database) == before
+
+
+def test_a_data_set_that_is_being_mixed_in_stays(
+    served: tuple[Home, Database, Run], recipe: Path, tmp_path: Path
+) -> None:
+    home, database, run = served
+    assert run("data", "clean", "Sums", recipe, "--name", "Other").exit_code == OK
+    commands = Commands(database, home, lambda name, body: {}).table()
+    mix = {"step": "mix", "dataset": "Other", "share": 0.1}
+    with pytest.raises(NotFoundError, match="Nowhere"):
+        commands["clean"]({"dataset": "Sums", "recipe": {"steps": [{**mix, "dataset": "Nowhere"}]}})
+    commands["clean"]({"dataset": "Sums", "recipe": {"steps": [mix]}})
+    refused = run("data", "delete", "Other")
+    assert refused.exit_code == NOT_ALLOWED
+    assert "Clean Sums is not over" in refused.stderr
 
 
 def test_a_step_that_fails_is_named_on_the_terminal(

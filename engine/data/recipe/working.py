@@ -210,7 +210,7 @@ class Progress:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._weights: list[float] = [1.0]
-        self._phase, self._message = 0, ""
+        self._phase, self._share, self._message = 0, 0.0, ""
         self._started = self._told = time.monotonic()
 
     def plan(self, weights: list[float]) -> None:
@@ -219,17 +219,19 @@ class Progress:
 
     def begin(self, phase: int, message: str) -> None:
         """The next phase."""
-        self._phase, self._message = phase, message
+        self._phase, self._share, self._message = phase, 0.0, message
         self.at(0)
 
     def at(self, share: float) -> None:
-        """`share` of the present phase is done. Raises Cancelled where the user asked to stop."""
+        """`share` of the present phase is done; a second pass of a phase does not go back. Raises Cancelled
+        where the user asked to stop."""
         self._job.check_cancelled()
+        self._share = max(self._share, min(1.0, share))
         now = time.monotonic()
         if now - self._told < 1:
             return
         self._told = now
-        done = sum(self._weights[: self._phase]) + self._weights[self._phase] * min(1.0, share)
+        done = sum(self._weights[: self._phase]) + self._weights[self._phase] * self._share
         whole = sum(self._weights)
         left = (now - self._started) * (whole - done) / done if done else None
         self._job.progress(round(100 * done / whole, 1), 100, "%", self._message, left)
