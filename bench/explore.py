@@ -32,6 +32,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from engine.data.writer import COMPRESSION, LEVELS
 from store import datasets, explore, histogram, quality
 from store.client import Client
 from store.database import Database, utc_now
@@ -58,7 +59,7 @@ def make(home: Home, count: int) -> None:
     for start in range(0, count, BLOCK):
         table = _block(rng, words, start, min(BLOCK, count - start))
         writer = writer or pq.ParquetWriter(
-            home.rows(FINGERPRINT), table.schema, compression="zstd", compression_level=1
+            home.rows(FINGERPRINT), table.schema, compression=COMPRESSION, compression_level=LEVELS
         )
         lengths[start : start + table.num_rows] = [len(text) for text in table["text"].to_pylist()]
         writer.write_table(table)

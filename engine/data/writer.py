@@ -17,6 +17,13 @@ from engine.data.dataset import SCHEMA, SKIPPED_SCHEMA, Fingerprint
 from engine.data.digest import digest
 from engine.data.rows import Skipped
 
+# The text is what searches read: a third faster with lz4, for a sixth more room.
+COMPRESSION = {
+    **dict.fromkeys(("row_id", "line", "label", "rejected", "digest", "source"), "zstd"),
+    **dict.fromkeys(("messages.list.element.role", "messages.list.element.content"), "zstd"),
+    "text": "lz4",
+}
+LEVELS = {name: 1 for name, codec in COMPRESSION.items() if codec == "zstd"}
 FLUSH_ROWS = 20_000
 FLUSH_BYTES = 64 * 1024 * 1024  # of texts that wait to be written
 
@@ -37,7 +44,7 @@ class DatasetWriter:
         self._turns: list[np.ndarray] = []
         self._digests: list[np.ndarray] = []
         self._rows = pq.ParquetWriter(
-            folder / "rows.parquet", SCHEMA, compression="zstd", compression_level=1
+            folder / "rows.parquet", SCHEMA, compression=COMPRESSION, compression_level=LEVELS
         )
         self._skipped = pq.ParquetWriter(folder / "skipped.parquet", SKIPPED_SCHEMA, compression="zstd")
         self._waiting_skips: list[tuple[int, str, str]] = []

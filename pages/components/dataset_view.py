@@ -10,8 +10,8 @@ import streamlit as st
 from pages.components.clean_view import show_clean
 from pages.components.dataset_list import back_to_list
 from pages.components.dataset_split import show_split
-from pages.components.explore_card import show_card
-from pages.components.explore_filter import ROWS_TAB, tabs_key
+from pages.components.explore_card import show_card, show_facts
+from pages.components.explore_filter import CLEAN_TAB, ROWS_TAB, SUMMARY_TAB, open_tab, tabs_key
 from pages.components.explore_table import show_rows
 from pages.components.import_progress import show_skipped
 from pages.components.map_view import show_map
@@ -29,13 +29,15 @@ def show_dataset(dataset: dict[str, Any]) -> None:
         if st.button("Fine-tune on this", type="primary", icon=":material/rocket_launch:"):
             st.switch_page("pages/launch.py", query_params={"dataset": dataset["dataset_id"]})
     back_to_list()
-    if st.query_params.get("row") is None:  # an open row is what the visitor wants to see
-        with guarded():
-            show_card(dataset)
+    show_facts(dataset)
+    key = tabs_key(dataset["dataset_id"])
+    if key not in st.session_state and {"row", "filter"} & set(st.query_params):
+        open_tab(dataset["dataset_id"], ROWS_TAB)  # the link leads to rows
     tabs: tuple[Tab, ...] = (
+        (SUMMARY_TAB, show_card),
         (ROWS_TAB, show_rows),
         (":material/scatter_plot: Map", show_map),
-        (":material/cleaning_services: Clean", show_clean),
+        (CLEAN_TAB, show_clean),
         (":material/visibility: How the model sees it", show_rendering),
         (":material/account_tree: Versions", show_versions),
         (":material/call_split: Split", show_split),
@@ -43,7 +45,7 @@ def show_dataset(dataset: dict[str, Any]) -> None:
         (":material/settings: Name and removal", _settings),
     )
     titles = [title for title, _ in tabs]
-    opened = st.tabs(titles, key=tabs_key(dataset["dataset_id"]), on_change="rerun")
+    opened = st.tabs(titles, key=key, on_change="rerun")
     for tab, (_, draw) in zip(opened, tabs, strict=True):
         if tab.open:
             with tab, guarded():

@@ -1,4 +1,7 @@
-"""The card of a data set: what is in it, what lies outside its healthy band, what was not measured yet."""
+"""The card of a data set: what is in it, what lies outside its healthy band, what was not measured yet.
+
+The facts of the import stand over all tabs; the rest is the first of them.
+"""
 
 from __future__ import annotations
 
@@ -30,16 +33,31 @@ NEEDS = {
 }
 
 
+def show_facts(dataset: dict[str, Any]) -> None:
+    """Rows, format, length, labels: a line of figures."""
+    st.html(figures.facts(_facts(dataset)))
+
+
 def show_card(dataset: dict[str, Any]) -> None:
-    """Figures first, then what is wrong, then what can still be measured."""
+    """What is wrong first, then what is in it, then what can still be measured."""
     measured = clean_reads.signals(dataset["fingerprint"])
-    st.html(figures.facts([*_facts(dataset), *contents(dataset, measured), *_diversity(measured)]))
+    jobs = clean_reads.measuring(dataset["dataset_id"])
+    if jobs:
+        _live(dataset["dataset_id"], len(jobs))
     tiles = judged(dataset, measured)
     outside = [tile for tile in tiles if tile.state != "good"]
     inside = [tile for tile in tiles if tile.state == "good"]
     if outside:
         whose = "its" if len(outside) == 1 else "their"
-        st.markdown(f"**{plural(len(outside), 'figure')} outside {whose} healthy band**")
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(f"**{plural(len(outside), 'figure')} outside {whose} healthy band**", width="content")
+            st.button(
+                "Clean it",
+                icon=":material/cleaning_services:",
+                key=f"card-clean-{dataset['dataset_id']}",
+                on_click=explore_filter.open_tab,
+                args=(dataset["dataset_id"], explore_filter.CLEAN_TAB),
+            )
         _tiles(dataset["dataset_id"], outside)
     elif inside:
         st.markdown(
@@ -48,7 +66,10 @@ def show_card(dataset: dict[str, Any]) -> None:
     if inside:
         with st.expander(f"{plural(len(inside), 'figure')} inside the healthy band", icon=":material/check:"):
             st.html(figures.grid(_tile(tile) for tile in inside))
-    _measuring(dataset, measured)
+    if found := [*contents(dataset, measured), *_diversity(measured)]:
+        st.markdown("**What is in it**")
+        st.html(figures.facts(found))
+    _offer(dataset, measured, {job["config"]["group"] for job in jobs})
 
 
 def _facts(dataset: dict[str, Any]) -> list[tuple[str, str, str]]:
@@ -119,12 +140,8 @@ def _tile(tile: Figure) -> str:
     )
 
 
-def _measuring(dataset: dict[str, Any], measured: dict[str, dict[str, Any]]) -> None:
-    """Progress of what is being measured, and a button for each group that is not."""
-    jobs = clean_reads.measuring(dataset["dataset_id"])
-    if jobs:
-        _live(dataset["dataset_id"], len(jobs))
-    busy = {job["config"]["group"] for job in jobs}
+def _offer(dataset: dict[str, Any], measured: dict[str, dict[str, Any]], busy: set[str]) -> None:
+    """A button for each group of signals that neither was measured nor is being measured."""
     left = [
         group
         for name, group in GROUPS.items()

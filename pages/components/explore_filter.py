@@ -17,7 +17,9 @@ from store.explore import Column, Rows, filter_json
 from store.filters import Condition, Filter
 from store.recipe_words import words
 
+SUMMARY_TAB = ":material/troubleshoot: Summary"
 ROWS_TAB = ":material/table_rows: Rows"
+CLEAN_TAB = ":material/cleaning_services: Clean"
 LINKED = 4000  # characters of a filter that a link takes
 OPS: dict[str, tuple[str, ...]] = {
     "number": (">", ">=", "<", "<=", "between", "is", "is not", "is empty", "is not empty"),
@@ -57,7 +59,12 @@ def change(dataset_id: str, where: Filter) -> None:
 def show_in_table(dataset_id: str, where: Filter) -> None:
     """Set the filter and turn to the rows, from wherever on the page."""
     change(dataset_id, where)
-    st.session_state[tabs_key(dataset_id)] = ROWS_TAB
+    open_tab(dataset_id, ROWS_TAB)
+
+
+def open_tab(dataset_id: str, title: str) -> None:
+    """Turn to a tab of the data set's page; for callbacks, and before the tabs are drawn."""
+    st.session_state[tabs_key(dataset_id)] = title
 
 
 def tabs_key(dataset_id: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from pages.components.explore_filter import CLEAN_TAB, ROWS_TAB
 from store.client import Client
 from store.home import Home
 from store.jobs import get_job
@@ -30,17 +31,32 @@ def test_sixty_data_sets_come_a_page_at_a_time_and_are_searched(full_home: Home,
     assert "11 of 60 data sets" in everything_said(at)  # 5 and 50 to 59
 
 
+def rows_of(at: AppTest) -> AppTest:
+    """Turn to the tab with the rows."""
+    at.session_state["dataset-tabs-d00000"] = ROWS_TAB
+    return at.run()
+
+
 def test_a_data_set_shows_figures_and_a_page_of_rows(little_home: Home, open_page: Open) -> None:
     at = open_page(little_home, PAGE, dataset="d00000")
     said = everything_said(at)
     assert "of 201 in the file" in said
-    assert "Rows 1 to 20 of 200" in said
+    assert "1 figure outside its healthy band" in said
+    assert "Rows 1 to 20 of 200" not in said
+    assert "Rows 1 to 20 of 200" in everything_said(rows_of(at))
     assert list(at.dataframe[0].value["row"]) == list(range(20))
     assert at.dataframe[0].value["prompt"][3] == "What is 0 plus 3, <b>please</b>?"
 
 
-def test_rows_are_searched_by_the_store(little_home: Home, open_page: Open) -> None:
+def test_from_the_summary_to_the_cleaning(little_home: Home, open_page: Open) -> None:
     at = open_page(little_home, PAGE, dataset="d00000")
+    at.button(key="card-clean-d00000").click().run()
+    assert at.session_state["dataset-tabs-d00000"] == CLEAN_TAB
+    assert "Recipe" in everything_said(at)
+
+
+def test_rows_are_searched_by_the_store(little_home: Home, open_page: Open) -> None:
+    at = rows_of(open_page(little_home, PAGE, dataset="d00000"))
     at.text_input(key="rows-search-d00000").set_value("plus 19").run()
     assert "Rows 1 to 11 of 11, filtered from 200" in everything_said(at)  # 19 and 190 to 199
     at.text_input(key="rows-search-d00000").set_value("%_'").run()
