@@ -1,3 +1,3 @@
 """The command line of Tunebench."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

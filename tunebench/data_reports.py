@@ -78,13 +78,24 @@ def print_preview(answer: Document) -> None:
         out.print(
             f"{row}{example['fate']} by {step} {example['reason']}".rstrip(), markup=False, soft_wrap=True
         )
-        for sign, shown in (("-", example["before"]), ("+", example["after"])):
-            if shown:
-                out.print(f"  {sign} {_line(shown['text'])}", markup=False, soft_wrap=True)
+        texts = [shown["text"] if shown else "" for shown in (example["before"], example["after"])]
+        begin = _first_difference(*texts) if all(texts) else 0
+        for sign, text in zip("-+", texts, strict=True):
+            if text:
+                out.print(f"  {sign} {_line(text, begin)}", markup=False, soft_wrap=True)
     print_fates(answer["fates"])
 
 
-def _line(text: str) -> str:
+def _first_difference(before: str, after: str) -> int:
+    """Where two texts part; 0 where one is the beginning of the other."""
+    pairs = enumerate(zip(before, after, strict=False))
+    return next((place for place, (old, new) in pairs if old != new), 0)
+
+
+def _line(text: str, place: int = 0) -> str:
+    """A line of the text, around `place` where the text is long."""
+    begin = max(0, place - EXAMPLE_WIDTH // 3) if len(text) > EXAMPLE_WIDTH else 0
+    text = ("…" if begin else "") + text[begin:]
     text = text.replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t").replace("\x1b", "")
     return text if len(text) <= EXAMPLE_WIDTH else text[: EXAMPLE_WIDTH - 1] + "…"
 

@@ -14,6 +14,7 @@ from engine.commands import Commands
 from store import datasets, runs
 from store.database import Database
 from tests.unit.store_samples import add_job, open_store, serving, write_dataset
+from tunebench import data_reports
 from tunebench.cli import cli
 from tunebench.output import NOT_FOUND, OK, USAGE
 
@@ -82,3 +83,13 @@ def test_a_run_is_edited(served: tuple[Database, Run]) -> None:
     assert runs.get_run(database, "abc")["name"] == "Second"
     assert run("edit", "abc", "--notes", "").exit_code == OK
     assert (runs.get_run(database, "abc")["name"], runs.get_run(database, "abc")["notes"]) == ("Second", "")
+
+
+def test_an_example_is_shown_where_it_changes() -> None:
+    before, after = "same " * 60 + "old" + " end" * 40, "same " * 60 + "new" + " end" * 40
+    begin = data_reports._first_difference(before, after)
+    assert begin == 300
+    assert "old end" in data_reports._line(before, begin)
+    assert "new end" in data_reports._line(after, begin)
+    assert len(data_reports._line(after, begin)) <= data_reports.EXAMPLE_WIDTH
+    assert data_reports._line("short\ntext", 3) == "short\\ntext"
