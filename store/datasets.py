@@ -24,7 +24,6 @@ _SELECT = """
            home || '/datasets/' || fingerprint || '/skipped.parquet' AS skipped_path
     FROM dataset, (SELECT value AS home FROM setting WHERE name = 'home')
 """
-_MATCHES = "(contains(lower(text), lower($2)) OR contains(lower(coalesce(label, '')), lower($2)))"
 
 
 def list_datasets(db: Queryable) -> list[dict[str, Any]]:
@@ -48,30 +47,6 @@ def find_dataset(db: Queryable, dataset_id: str) -> dict[str, Any] | None:
     """The data set with that id, or None where it was deleted."""
     found = _read(db, "WHERE dataset_id = $1", [dataset_id])
     return found[0] if found else None
-
-
-def rows(
-    db: Queryable, dataset: dict[str, Any], *, search: str = "", limit: int = 20, offset: int = 0
-) -> list[dict[str, Any]]:
-    """Rows whose text or label contains `search` in any case, in the order of the file.
-
-    The columns are those of rows.parquet (docs/architecture.md), `source` decoded.
-    """
-    if search:
-        where = f"WHERE {_MATCHES} ORDER BY row_id LIMIT $3 OFFSET $4"
-        params = [dataset["rows_path"], search, limit, offset]
-    else:  # row ids count from 0, so a page is a range of them and the rest of the file is not read
-        where = "WHERE row_id >= $2::BIGINT AND row_id < $2::BIGINT + $3::BIGINT ORDER BY row_id"
-        params = [dataset["rows_path"], offset, limit]
-    return records(db.query(f"SELECT * FROM read_parquet($1) {where}", params), ["source"])
-
-
-def count_rows(db: Queryable, dataset: dict[str, Any], *, search: str = "") -> int:
-    """How many rows `rows` would give without a limit."""
-    if not search:
-        return int(dataset["row_count"])
-    sql = f"SELECT count(*) FROM read_parquet($1) WHERE {_MATCHES}"
-    return int(scalar(db.query(sql, [dataset["rows_path"], search])))
 
 
 def get_rows(db: Queryable, dataset: dict[str, Any], row_ids: Sequence[int]) -> list[dict[str, Any]]:

@@ -75,12 +75,6 @@ def alerts(db: Queryable, job_id: str) -> list[dict[str, Any]]:
     return db.query("SELECT * FROM alert WHERE job_id = ? ORDER BY raised_at", [job_id]).to_pylist()
 
 
-def using_dataset(db: Queryable, dataset_id: str) -> list[str]:
-    """Names of the runs that were trained, or are to be trained, on the data set."""
-    table = db.query("SELECT name FROM run WHERE dataset_id = ? ORDER BY created_at", [dataset_id])
-    return table["name"].to_pylist()
-
-
 def _where(search: str, statuses: Collection[str]) -> tuple[str, list[Any]]:
     conditions, params = [], []
     if search:

@@ -5,7 +5,6 @@ Names and messages are escaped wherever they are drawn, as Markdown or as HTML.
 
 from __future__ import annotations
 
-import html
 import json
 from typing import Any
 
@@ -43,20 +42,6 @@ def chip(run: dict[str, Any], *, status: bool = True) -> str:
     """The chip of a run (a row of run_overview) as inline Markdown."""
     shown = f"{dot(run['number'])} **{plain(run['name'])}**"
     return f"{shown} {status_badge(run['status'])}" if status else shown
-
-
-def run_chip(run: dict[str, Any]) -> str:
-    """Colour and status as HTML, for lists where the name beside it is a link already."""
-    status = wording.STATUSES[run["status"]]
-    ink = STATE_INK[status.color]
-    pill = (
-        f"color:{ink};background:color-mix(in srgb, {ink} 14%, transparent);border-radius:99px;padding:0 .5em"
-    )
-    dot = f"color:{palette.run_color(run['number'])};font-size:1.1em"
-    return (
-        f"<span style='white-space:nowrap'><span style='{dot}'>●</span> "
-        f"<span style='{pill};font-size:.82rem'>{html.escape(status.title)}</span></span>"
-    )
 
 
 def chip_link(run: dict[str, Any]) -> None:

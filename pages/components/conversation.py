@@ -48,13 +48,3 @@ def shortened_middle(text: str, limit: int) -> str:
         return text
     end = limit // 3
     return f"{text[: limit - end - 1].rstrip()}…{text[-end:].lstrip()}"
-
-
-def prompt_and_answer(row: dict[str, Any]) -> tuple[str, str]:
-    """The row as two cells of a table: what the model reads, and what it should say."""
-    messages = row.get("messages") or []
-    if not messages:
-        return str(row.get("text") or ""), ""
-    answer = str(messages[-1]["content"]) if messages[-1]["role"] == "assistant" else ""
-    asked = messages[:-1] if answer else messages
-    return "  ".join(str(message["content"]) for message in asked), answer

@@ -86,18 +86,6 @@ def dataset(dataset: str) -> dict[str, Any]:
 
 
 @remembered
-@st.cache_data(ttl=60, max_entries=64, show_spinner="Searching the rows …")
-def dataset_row_count(dataset_id: str, search: str) -> int:
-    return dataset_queries.count_rows(client(), dataset(dataset_id), search=search)
-
-
-@remembered
-@st.cache_data(ttl=60, max_entries=64, show_spinner=False)
-def dataset_rows(dataset_id: str, search: str, limit: int, offset: int) -> list[dict[str, Any]]:
-    return dataset_queries.rows(client(), dataset(dataset_id), search=search, limit=limit, offset=offset)
-
-
-@remembered
 @st.cache_data(ttl=60, max_entries=64, show_spinner=False)
 def dataset_row(dataset_id: str, row_id: int) -> list[dict[str, Any]]:
     return dataset_queries.get_rows(client(), dataset(dataset_id), [row_id])

@@ -122,10 +122,3 @@ def duration(run: dict[str, Any]) -> str:
     if not run.get("started_at") or not run.get("ended_at"):
         return "–"
     return quantities.span((run["ended_at"] - run["started_at"]).total_seconds())
-
-
-def time_left(seconds: float | None) -> str:
-    """ "done in about 2 min", "done any moment"; empty where nobody knows."""
-    if seconds is None or not math.isfinite(seconds):
-        return ""
-    return "done any moment" if seconds < 5 else f"done in about {quantities.span(seconds)}"

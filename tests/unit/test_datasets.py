@@ -58,39 +58,6 @@ def test_a_name_that_is_the_id_of_another_gives_way_to_the_id(store: Store) -> N
     assert datasets.get_dataset(database, "d1")["name"] == "Capitals"
 
 
-@pytest.mark.parametrize(
-    ("search", "row_ids"),
-    [
-        ("", [0, 1, 2, 3, 4, 5, 6]),
-        ("PARIS", [0]),
-        ("capital", [0, 6]),  # in the label
-        ("%", [1]),
-        ("_", [2]),
-        ("ÄRGER", [4]),
-        ("'; DROP TABLE dataset; --", []),
-        ("it's; drop", [5]),
-        ("nothing like it", []),
-    ],
-)
-def test_search_is_plain_text_in_text_and_label(store: Store, search: str, row_ids: list[int]) -> None:
-    _, database, _ = store
-    dataset = datasets.get_dataset(database, "d1")
-    found = datasets.rows(database, dataset, search=search)
-    assert [row["row_id"] for row in found] == row_ids
-    assert datasets.count_rows(database, dataset, search=search) == len(row_ids)
-    assert all(row["source"] == {"n": row["row_id"]} for row in found)
-
-
-@pytest.mark.parametrize("search", ["", "r"])
-def test_pages_together_are_all_rows_once(store: Store, search: str) -> None:
-    _, database, _ = store
-    dataset = datasets.get_dataset(database, "d1")
-    whole = datasets.rows(database, dataset, search=search, limit=100)
-    pages = [datasets.rows(database, dataset, search=search, limit=2, offset=at) for at in range(0, 10, 2)]
-    assert [row for page in pages for row in page] == whole
-    assert len(whole) == datasets.count_rows(database, dataset, search=search) > 2
-
-
 def test_rows_by_id_come_in_the_order_asked_for(store: Store) -> None:
     _, database, _ = store
     dataset = datasets.get_dataset(database, "d1")

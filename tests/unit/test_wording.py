@@ -83,12 +83,6 @@ def test_figures_of_unknown_size(value: float | None, text: str) -> None:
     assert wording.compact(value) == text
 
 
-def test_times_left() -> None:
-    assert wording.time_left(120) == "done in about 2 min"
-    assert wording.time_left(2) == "done any moment"
-    assert wording.time_left(None) == ""
-
-
 def test_durations() -> None:
     run = {"started_at": datetime(2026, 1, 1, 10, 0), "ended_at": datetime(2026, 1, 1, 10, 4)}
     assert wording.duration(run) == "4 min"
