@@ -23,7 +23,8 @@ check: $(VENV)/.test-ready
 	@$(BIN)/lint-imports --no-cache
 
 bench: $(VENV)/.test-ready
-	@for b in bench/*.py; do echo "== $$b"; $(BIN)/python $$b || exit 1; done
+	@for b in data data_page explore engine first_use memory training; do \
+	  echo "== $$b"; $(BIN)/python bench/$$b.py || exit 1; done
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
