@@ -6,7 +6,6 @@ cancelled or killed cleaning leaves nothing half-made.
 
 from __future__ import annotations
 
-import shutil
 from typing import Any
 
 from engine.data.dataset import publish
@@ -14,9 +13,8 @@ from engine.data.recipe import outcome
 from engine.data.recipe import run as steps
 from engine.data.recipe.working import Working
 from engine.job import Job
-from engine.jobs.import_rows import DISK_FULL
+from engine.jobs.aside import aside
 from store.data_config import CleanConfig
-from store.errors import DataError
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -25,26 +23,13 @@ def run(job: Job) -> dict[str, Any]:
     Raises the error of the step that can't be run, which names it, and DataError where the disk is full.
     """
     config = CleanConfig.parse(job.config)
-    passing, aside = job.dir.path / "passing", job.dir.path / "dataset"
-    folders = (passing, aside)
-    try:
-        for folder in folders:  # of an attempt that was killed
-            shutil.rmtree(folder, ignore_errors=True)
+    passing, made = job.dir.path / "passing", job.dir.path / "dataset"
+    with aside(job, passing, made, what="the new version", again="clean again"):
         work = Working(job, job.order["dataset"], job.order["mixed"], passing)
         counted = steps.apply(work, config.recipe)
-        result = outcome.write(work, aside, counted)
+        result = outcome.write(work, made, counted)
         job.check_cancelled()
-        publish(aside, job.home, result["fingerprint"])
-    except OSError as error:
-        if error.errno not in DISK_FULL:
-            raise
-        raise DataError(
-            f"The disk of {job.home.path} is full: the new version could not be written.",
-            fix="Free some space and clean again.",
-        ) from error
-    finally:
-        for folder in folders:
-            shutil.rmtree(folder, ignore_errors=True)
+        publish(made, job.home, result["fingerprint"])
     for notice in work.notices:
         job.alert(notice, level="info")
     return result

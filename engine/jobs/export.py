@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,9 @@ from engine.data.recipe.questions import Questions
 from engine.data.recipe.working import Working
 from engine.data.split import PARTS
 from engine.job import Job
-from engine.jobs.import_rows import DISK_FULL
+from engine.jobs.aside import aside
 from store.config import Split
 from store.data_config import ExportConfig
-from store.errors import DataError
 
 COLUMNS = ("messages", "text", "label", "rejected")
 NAME_CHARACTERS = 80
@@ -36,33 +34,22 @@ def run(job: Job) -> dict[str, Any]:
     Raises ConfigError where no row is meant, or the format can't hold the rows; nothing is left then.
     """
     config = ExportConfig.parse(job.config)
-    aside = job.dir.path / "export"
-    shutil.rmtree(aside, ignore_errors=True)  # of an attempt that was killed
-    try:
-        work = Working(job, job.order["dataset"], {}, aside)
+    folder = job.dir.path / "export"
+    with aside(job, folder, what="the file", again="export again"):
+        work = Working(job, job.order["dataset"], {}, folder)
         work.progress.plan([1.0, 1.0])
         parts = _choose(work, config)
         found = export.shape(work.scan(COLUMNS))
         export.check(work.kind, config.format, found)
         work.progress.begin(1, "Writing the file")
-        file = aside / "rows"
+        file = folder / "rows"
         export.write(file, work.kind, config.format, found, work.scan(COLUMNS))
         notices = export.losses(work.kind, config.format, found)
         text = card.write(job.order, config, rows=found.rows, parts=parts, notices=notices)
-        (aside / "card").write_text(text, encoding="utf-8")
+        (folder / "card").write_text(text, encoding="utf-8")
         job.check_cancelled()
-        path = _publish(
-            file, aside / "card", job.home.exports, _name(work.origins[0].dataset["name"], config)
-        )
-    except OSError as error:
-        if error.errno not in DISK_FULL:
-            raise
-        raise DataError(
-            f"The disk of {job.home.path} is full: the file could not be written.",
-            fix="Free some space and export again.",
-        ) from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        name = _name(work.origins[0].dataset["name"], config)
+        path = _publish(file, folder / "card", job.home.exports, name)
     for notice in notices:
         job.alert(notice, level="info")
     return {

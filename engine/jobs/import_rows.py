@@ -7,10 +7,8 @@ into place when it is whole, so that a failed, cancelled or killed import leaves
 from __future__ import annotations
 
 import contextlib
-import errno
 import gc
 import itertools
-import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -28,13 +26,13 @@ from engine.data.source_json import encode
 from engine.data.turns import RowSkipped
 from engine.data.writer import DatasetWriter
 from engine.job import Job
+from engine.jobs.aside import aside
 from store.config import ImportConfig
 from store.errors import ConfigError, DataError
 from store.formats import FORMATS
 
 HEAD_ROWS = 500  # from which format and columns are recognised
 CHECK_EVERY = 256  # rows between two looks at the clock and at a request to stop
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -43,22 +41,12 @@ def run(job: Job) -> dict[str, Any]:
     Raises DataError and ConfigError that name the file, column or field, and what to do.
     """
     config = ImportConfig.parse(job.config)
-    aside = job.dir.path / "dataset"
-    shutil.rmtree(aside, ignore_errors=True)  # of an attempt that was killed
-    try:
-        return _import(job, config, aside)
-    except OSError as error:
-        if error.errno not in DISK_FULL:
-            raise
-        raise DataError(
-            f"The disk of {job.home.path} is full: the data set could not be written.",
-            fix="Free some space and import again.",
-        ) from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    folder = job.dir.path / "dataset"
+    with aside(job, folder, what="the data set", again="import again"):
+        return _import(job, config, folder)
 
 
-def _import(job: Job, config: ImportConfig, aside: Path) -> dict[str, Any]:
+def _import(job: Job, config: ImportConfig, folder: Path) -> dict[str, Any]:
     source = open_source(job.home, config.source, has_header=config.has_header, encoding=config.encoding)
     with contextlib.closing(source) as reader:
         rows = reader.rows()
@@ -66,12 +54,12 @@ def _import(job: Job, config: ImportConfig, aside: Path) -> dict[str, Any]:
         format, columns, problems = _agree(config, reader, head)
         label = LABEL if config.source.builtin else None
         convert = converter(format, columns, instruction=config.instruction, label_column=label)
-        with DatasetWriter(aside) as writer, _without_gc():
+        with DatasetWriter(folder) as writer, _without_gc():
             _write(job, reader, itertools.chain(head, rows), convert, writer)
             fingerprint = writer.close()
     if not writer.row_count:
         raise _nothing_read(config.name, writer.reasons, writer.first_skipped)
-    publish(aside, job.home, fingerprint)
+    publish(folder, job.home, fingerprint)
     notices = _notices([*reader.problems, *problems])
     for notice in notices:
         job.alert(notice, level="info")
