@@ -15,6 +15,8 @@ from store.config import Config
 from store.filters import Filter
 from store.formats import FormatName
 
+Fate = Literal["kept", "changed", "dropped", "added"]  # what became of a row
+FATES: tuple[Fate, ...] = ("kept", "changed", "dropped", "added")
 PII_KINDS = ("email", "phone", "card", "iban", "ip", "ssn", "person", "address", "secret")
 
 
@@ -184,10 +186,3 @@ class Recipe(Config):
     """Steps in their order."""
 
     steps: list[Step] = Field(min_length=1)
-
-
-def title(step: Step) -> str:
-    """What a step does, as one line: "Drop near duplicates (0.7), keep the longest answer"."""
-    from store.recipe_words import title as in_words  # it knows the steps, so it comes after them
-
-    return in_words(step)

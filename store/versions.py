@@ -9,18 +9,17 @@ on the way changed the row.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from store import datasets, quality
 from store.errors import ConfigError, StateError
-from store.recipe import Recipe, title
+from store.recipe import FATES, Fate, Recipe
+from store.recipe_words import title
 from store.records import records, scalar
 
 if TYPE_CHECKING:
     from store.database import Queryable
 
-Fate = Literal["kept", "changed", "dropped", "added"]
-FATES: tuple[Fate, ...] = ("kept", "changed", "dropped", "added")
 Document = dict[str, Any]
 
 

@@ -6,12 +6,12 @@ from typing import Any
 
 from engine.diagnostics.findings import findings
 from store.config import Split
+from store.recipe import FATES
 from store.signal_words import band_words, figure_words, number_words
 from store.signals import GROUPS
 from tunebench.output import out, plural, print_rows, say
 
 Document = dict[str, Any]
-FATES = ("kept", "changed", "dropped", "added")
 EXAMPLE_WIDTH = 100  # characters of a row that an example shows
 
 

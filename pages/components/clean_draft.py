@@ -12,6 +12,7 @@ from typing import Any, get_args
 import streamlit as st
 
 from store import recipe as recipes
+from store import recipe_words
 from store.config import Config
 from store.errors import ConfigError
 
@@ -114,7 +115,7 @@ def title(document: Document) -> str:
         (step,) = recipes.Recipe.parse({"steps": [document]}).steps
     except ConfigError:
         return name(str(document.get("step", "")))
-    return recipes.title(step)
+    return recipe_words.title(step)
 
 
 def name(step: str) -> str:

@@ -9,7 +9,7 @@ import streamlit as st
 from engine.diagnostics.phrasing import plural
 from pages.components import figures, quantities, versions_reads
 from pages.components.clean_preview import show_example
-from store.versions import FATES
+from store.recipe import FATES
 
 Document = dict[str, Any]
 PAGE = 10

@@ -9,6 +9,7 @@ import streamlit as st
 from pages.components import reads
 from pages.components.session import client, remembered
 from store import versions
+from store.recipe import Fate
 
 Document = dict[str, Any]
 
@@ -23,7 +24,7 @@ def tree(dataset_id: str) -> list[Document]:
 @remembered
 @st.cache_data(ttl=60, max_entries=64, show_spinner=False)
 def fates(
-    dataset_id: str, fate: versions.Fate | None, step: int | None, search: str, limit: int, offset: int
+    dataset_id: str, fate: Fate | None, step: int | None, search: str, limit: int, offset: int
 ) -> Document:
     """A page of what became of the rows of the version before, and how many there are."""
     return versions.fates(
@@ -33,6 +34,6 @@ def fates(
 
 @remembered
 @st.cache_data(ttl=60, max_entries=64, show_spinner=False)
-def compare(dataset_id: str, other: str, fate: versions.Fate | None, limit: int, offset: int) -> Document:
+def compare(dataset_id: str, other: str, fate: Fate | None, limit: int, offset: int) -> Document:
     """A page of the rows in which two versions differ, or of one fate, and the counts of all."""
     return versions.compare(client(), dataset_id, other, fate=fate, limit=limit, offset=offset)

@@ -10,7 +10,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
 from engine.data.recipe import working
@@ -103,7 +103,12 @@ def test_every_row_is_accounted_for(home: Home, steps: list[dict[str, Any]]) -> 
     dataset, other = make(home, ROWS), make(home, OTHER, name="Other")
     for one in (dataset, other):
         measure(home, one, "text", words=list(range(one["row_count"])))
-    made = run(home, dataset, *steps, mixed={"Other": other})
+    try:
+        made = run(home, dataset, *steps, mixed={"Other": other})
+    except ConfigError as error:
+        if "would drop every one of" not in str(error):
+            raise
+        reject()  # what was drawn leaves no version to check
     check_accounts(home, dataset, made, steps)
     again = run(home, dataset, *steps, mixed={"Other": other})
     assert again.result == made.result

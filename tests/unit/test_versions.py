@@ -18,8 +18,8 @@ from store.database import Database
 from store.errors import ConfigError, StateError
 from store.filters import Filter
 from store.home import Home
-from store.recipe import Recipe, title
-from store.recipe_words import words
+from store.recipe import Recipe
+from store.recipe_words import title, words
 from tests.unit.data_job import read
 from tests.unit.recipe_samples import chat, make, run
 from tests.unit.store_samples import add_job, open_store

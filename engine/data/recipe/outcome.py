@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 
 from engine.data.recipe.working import Working
 from engine.data.writer import FLUSH_ROWS, DatasetWriter
+from store.recipe import FATES
 
-FATES = ("kept", "changed", "dropped", "added")
 FATES_SCHEMA = pa.schema(
     [
         ("parent_row_id", pa.int64()),
