@@ -25,6 +25,7 @@ from pydantic import (
 
 from store.errors import ConfigError
 from store.formats import FORMATS, FormatName
+from store.yaml_text import to_yaml
 
 Method = Literal["lora", "qlora", "full"]
 SplitBy = Literal["random", "group", "time", "stratified"]
@@ -70,7 +71,7 @@ class Config(BaseModel):
 
     def to_yaml(self) -> str:
         """The fields that are set, as YAML that `from_yaml` reads back."""
-        return yaml.safe_dump(self.model_dump(exclude_none=True), sort_keys=False, allow_unicode=True)
+        return to_yaml(self.model_dump(exclude_none=True))
 
 
 def explain(error: ValidationError, known: list[str]) -> ConfigError:

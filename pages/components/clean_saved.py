@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import streamlit as st
-import yaml
 
 from engine.diagnostics.phrasing import plural
 from pages.components import clean_draft, clean_reads
 from pages.components.session import act, plain, show_error
 from store.errors import ConfigError
 from store.recipe import Recipe
+from store.yaml_text import to_yaml
 
 Document = dict[str, Any]
 
@@ -70,7 +70,7 @@ def _load(dataset_id: str) -> None:
 def _yaml(dataset_id: str) -> None:
     steps = clean_draft.steps(dataset_id)
     if steps:
-        st.code(yaml.safe_dump({"steps": steps}, sort_keys=False, allow_unicode=True), "yaml", height=200)
+        st.code(to_yaml({"steps": steps}), "yaml", height=200)
     with st.form(f"recipe-yaml-{dataset_id}", border=False, clear_on_submit=False):
         pasted = st.text_area("Paste a recipe", height=100, placeholder="steps:\n- step: fix_encoding")
         pressed = st.form_submit_button("Use what was pasted", icon=":material/content_paste:")

@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 import streamlit as st
-import yaml
 
 from pages.components import config_fields as fields
 from pages.components.session import plain
 from store.config import TrainConfig
 from store.errors import ConfigError
+from store.yaml_text import to_yaml
 
 YAML_KEY, YAML_ERROR = "launch-yaml", "launch-yaml-error"
 
@@ -22,7 +22,7 @@ def draw_yaml(said: dict[str, Any]) -> None:
     """The config as YAML, written from the form and read back into it."""
     st.caption("The same run as a file: edit it here, or save it and start it with `tunebench launch FILE`.")
     if YAML_ERROR not in st.session_state:
-        st.session_state[YAML_KEY] = yaml.safe_dump(said, sort_keys=False, allow_unicode=True)
+        st.session_state[YAML_KEY] = to_yaml(said)
     st.text_area("YAML", key=YAML_KEY, height=420, on_change=read_yaml, label_visibility="collapsed")
     if YAML_ERROR in st.session_state:
         st.error(plain(st.session_state[YAML_ERROR]), icon=":material/error:")

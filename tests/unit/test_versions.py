@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from engine.results import keep
@@ -203,6 +203,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 
 
 @settings(max_examples=60, deadline=None)
+@example("a\u2028 b", "\x85")  # line ends of YAML that are none elsewhere
 @given(TEXT, TEXT)
 def test_recipes_and_cleanings_survive_yaml(text: str, label: str) -> None:
     edit = {"row_id": 3, "messages": [{"role": "user", "content": text}], "label": label}
