@@ -73,7 +73,7 @@ class DataCommands:
     def _next_name(self, tx: Transaction, name: str) -> str:
         """The name of the next version: "Sums" gives "Sums v2", that gives "Sums v3"."""
         stem, _, number = name.rpartition(" v")
-        stem, count = (stem, int(number)) if stem and number.isdigit() else (name, 1)
+        stem, count = (stem, int(number)) if stem and number.isdecimal() else (name, 1)
         while True:
             count += 1
             new = f"{stem[: 80 - len(f' v{count}')]} v{count}"

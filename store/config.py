@@ -9,6 +9,7 @@ practice: Hu et al. 2021 (LoRA), Dettmers et al. 2023 (QLoRA), Biderman et al. 2
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Mapping
 from typing import Any, Literal, Self, TypeVar
 
@@ -39,6 +40,10 @@ SAMPLE_DATASET = "Python standard library"
 
 Document = TypeVar("Document", bound="Config")
 
+_SHORT = reprlib.Repr()  # a few lines of YAML with aliases can stand for gigabytes
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 200
+_SHORT.maxlevel = 3
+
 
 class Config(BaseModel):
     """A document in which an unknown field is an error, never ignored."""
@@ -67,6 +72,16 @@ class Config(BaseModel):
             mark = getattr(error, "problem_mark", None)
             where = f" at line {mark.line + 1}" if mark else ""
             raise ConfigError(f"This is not valid YAML{where}.", field="config") from error
+        except ValueError as error:  # a date such as 2020-13-45
+            raise ConfigError(
+                f"This YAML holds a value that can't be: {error}.",
+                fix="Put quotes around what is meant as text.",
+                field="config",
+            ) from error
+        except RecursionError as error:
+            raise ConfigError(
+                "This YAML is nested too deeply.", fix="Take brackets away.", field="config"
+            ) from error
         return cls.parse(document)
 
     def to_yaml(self) -> str:
@@ -87,7 +102,7 @@ def explain(error: ValidationError, known: list[str]) -> ConfigError:
         return ConfigError(f"{field} is missing.", fix=f"Give {field} a value.", field=field)
     reason = first["msg"].removeprefix("Value error, ")
     reason = reason[:1].lower() + reason[1:]
-    shown = "" if isinstance(value, dict) else f" is {value!r}"
+    shown = "" if isinstance(value, dict) else f" is {_SHORT.repr(value)}"
     return ConfigError(f"{field}{shown}: {reason}.".replace("..", "."), field=field)
 
 

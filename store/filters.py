@@ -50,6 +50,14 @@ class Condition(Config):
             raise ValueError("between takes a list of two values")
         if self.op not in ("is empty", "is not empty", "is", "is not") and self.value is None:
             raise ValueError(f"{self.op} needs a value")
+        for value in self.value if isinstance(self.value, list | tuple) else [self.value]:
+            if value is not None and not isinstance(value, str | int | float):
+                raise ValueError(
+                    f"a value of {self.column} is {type(value).__name__}, not text, a number, true or false;"
+                    " put a date in quotes"
+                )
+            if isinstance(value, str) and not value.isascii():
+                value.encode()  # UnicodeEncodeError is a ValueError: half of a surrogate pair
         return self
 
 

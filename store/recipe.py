@@ -154,6 +154,13 @@ class Edit(Config):
     def _changes_something(self) -> Edit:
         if self.messages is None and self.text is None and self.label is None:
             raise ValueError(f"row {self.row_id} has no messages, text or label")
+        for text in (
+            self.text,
+            self.label,
+            *(text for turn in self.messages or [] for text in turn.values()),
+        ):
+            if text is not None:
+                text.encode()  # UnicodeEncodeError is a ValueError: half of a surrogate pair
         return self
 
 

@@ -22,13 +22,15 @@ from store.recipe import (
     Step,
     Strip,
 )
-from store.signals import SIGNALS
+from store.signals import SIGNALS, Signal
 
 KEPT = {"first": "first", "longest_answer": "longest answer", "shortest_answer": "shortest answer"}
 DUPLICATES = {"exact": "exact duplicates", "near": "near duplicates", "prompt": "rows with the same prompt"}
 PII = {"email": "e-mail addresses", "phone": "phone numbers", "card": "card numbers", "iban": "bank accounts",
        "ip": "IP addresses", "ssn": "social security numbers", "person": "names of people",
        "address": "street addresses", "secret": "secrets"}  # fmt: skip
+ALIKE = {"exact_group": "exact duplicates", "near_group": "near duplicates",
+         "prompt_group": "others with its prompt"}  # fmt: skip
 VALUE_SHOWN = 40  # characters of a value that a title holds
 
 
@@ -94,17 +96,25 @@ def words(where: Filter) -> str:
 def column_title(column: str) -> str:
     """A column as people call it: "language", "topic", "source.category"."""
     signal = SIGNALS.get(column)
-    return (signal.title[:1].lower() + signal.title[1:]) if signal else column.replace("_", " ")
+    if signal is None:
+        return column.replace("_", " ")
+    return signal.title if signal.title[1:2].isupper() else signal.title[:1].lower() + signal.title[1:]
 
 
 def _condition(condition: Condition) -> str:
     name, value = column_title(condition.column), condition.value
     signal = SIGNALS.get(condition.column)
     if signal and signal.type == "flag" and condition.op == "is" and isinstance(value, bool):
-        return f"{signal.title} {'was' if value else 'was not'} found"
+        return _found(signal, value)
+    if signal and signal.unit == "found" and value == 0 and condition.op in (">", "is"):
+        return _found(signal, condition.op == ">")
+    if condition.column in ALIKE and (group := _group(condition)):
+        return group
     match condition.op:
         case "between":
             return f"{name} is from {_value(value[0])} to below {_value(value[1])}"
+        case "is" if isinstance(value, list | tuple) and not value:
+            return f"{name} is one of no values"
         case "is" if isinstance(value, list | tuple):
             return f"{name} is {_list([_value(one) for one in value[:5]], 'or')}" + _more(len(value) - 5)
         case "is" | "is not" if value is None:
@@ -113,6 +123,24 @@ def _condition(condition: Condition) -> str:
             return f"{name} {condition.op}"
         case op:
             return f"{name} {op} {_value(value)}"
+
+
+def _found(signal: Signal, found: bool) -> str:
+    """ "refusals were found", "HTML was not found"."""
+    verb = "were" if signal.title.endswith("s") else "was"
+    return f"{column_title(signal.column)} {verb}{'' if found else ' not'} found"
+
+
+def _group(condition: Condition) -> str:
+    """What a condition on a group of duplicates means; "" where it is none of the usual ones."""
+    alike, value = ALIKE[condition.column], condition.value
+    if condition.op == "is not empty" or (condition.op == "is not" and value is None):
+        return f"the row has {alike}"
+    if condition.op == "is empty" or (condition.op == "is" and value is None):
+        return f"the row has no {alike}"
+    if condition.op == "is" and isinstance(value, int):
+        return f"the row is in the group of row {value:,} ({column_title(condition.column)})"
+    return ""
 
 
 def _normalise(step: Normalise) -> str:

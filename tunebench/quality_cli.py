@@ -118,8 +118,8 @@ def export(
         config = ExportConfig.parse(
             {"dataset": dataset, "format": format, "where": filter, "parts": part or None}
         )
-        if output is not None and output.exists():
-            raise ConfigError(f"{output} is there already.", fix="Choose another file.", field="out")
+        if output is not None:
+            _check_free(output)
         client = connect(start=True)
         job_id = client.command("export", config.model_dump(exclude_none=True))["job_id"]
         result: Document = _finished(client, job_id, f"Exporting {dataset}")["result"]
@@ -168,6 +168,20 @@ def _read(file: Path) -> str:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} can't be read: {error}.", field="recipe") from error
+
+
+def _check_free(path: Path) -> None:
+    """Raise ConfigError where a file can't be made at `path`, before anything is exported."""
+    why = "is there already"
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        if path.parent.is_dir():
+            return
+        why = f"can't be written: there is no folder {path.parent}"
+    except (OSError, ValueError) as error:
+        why = f"can't be written: {getattr(error, 'strerror', None) or error}"
+    raise ConfigError(f"{path} {why}.", fix="Choose another file.", field="out")
 
 
 def _save(client: Client, name: str, path: Path) -> None:

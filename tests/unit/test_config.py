@@ -86,6 +86,28 @@ def test_an_import_has_exactly_one_source_and_known_roles() -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name: " + "[" * 3000, "nested too deeply"),
+        ("name: 2020-13-45", "month must be in 1..12"),
+        ("name: 2020-10-10 25:61:61", "hour must be in 0..23"),
+        ("name: [", "not valid YAML at line 1"),
+    ],
+)
+def test_yaml_that_cannot_be_read_says_why(text: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        TrainConfig.from_yaml(text)
+
+
+def test_a_bad_value_is_shown_short_however_much_it_stands_for() -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 9)]
+    with pytest.raises(ConfigError) as raised:
+        TrainConfig.from_yaml("name: *a8\n".join(["\n".join(lines) + "\n", ""]))
+    assert len(str(raised.value)) < 5000
+
+
 def test_errors_cross_processes_unchanged() -> None:
     for kind in (TunebenchError, *TunebenchError.__subclasses__()):
         error = kind("what", fix="do", field="f")

@@ -174,3 +174,38 @@ def test_a_step_that_fails_is_named_on_the_terminal(
     document = json.loads(done.stdout)
     assert document["field"] == "recipe.steps.1.filter"
     assert "Step 2 (Sample 2 rows spread over the topics)" in document["message"]
+
+
+def test_a_file_that_cannot_be_made_is_refused_before_rows_are_written(
+    served: tuple[Home, Database, Run], tmp_path: Path
+) -> None:
+    home, _, run = served
+    for out in (tmp_path / "rows.jsonl" / "x.csv", tmp_path / ("x" * 300), tmp_path / "none" / "x.csv"):
+        refused = run("data", "export", "Sums", "--out", out, "--json")
+        assert (refused.exit_code, json.loads(refused.stdout)["field"]) == (USAGE, "out")
+    assert not list(home.exports.iterdir())
+
+
+def test_a_name_that_ends_in_a_raised_number_gets_a_next_version(
+    served: tuple[Home, Database, Run], recipe: Path
+) -> None:
+    _, database, run = served
+    assert run("data", "rename", "Sums", "Area v²").exit_code == OK
+    assert run("data", "clean", "Area v²", recipe).exit_code == OK
+    assert datasets.get_dataset(database, "Area v² v2")["row_count"] == 4
+
+
+def test_half_a_character_in_an_edit_and_an_empty_list_are_said_in_words(
+    served: tuple[Home, Database, Run], tmp_path: Path
+) -> None:
+    _, _, run = served
+    half, none = tmp_path / "half.yaml", tmp_path / "none.yaml"
+    turns = r'[{role: user, content: "\ud800"}, {role: assistant, content: x}]'
+    half.write_text(f"steps: [{{step: edit_rows, edits: [{{row_id: 0, messages: {turns}}}]}}]")
+    none.write_text("steps: [{step: filter, where: {conditions: [{column: answer, value: []}]}}]")
+    refused = run("data", "clean", "Sums", half, "--json")
+    assert refused.exit_code == USAGE, refused.output
+    assert "surrogate" in json.loads(refused.stdout)["message"]
+    cleaned = run("data", "clean", "Sums", none)
+    assert cleaned.exit_code == OK, cleaned.output
+    assert "answer is one of no values" in cleaned.stdout
