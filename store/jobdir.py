@@ -15,22 +15,33 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 
-def write_json(path: Path, document: Any) -> None:
-    """Write JSON so that a reader sees the old file or the new one, never half of one."""
+@contextmanager
+def written_aside(path: Path, *, flush: bool = True) -> Iterator[Path]:
+    """Where the block is to write the file: a reader sees the old one or the new one, never half of one.
+
+    flush: it is on the disk before it gets its name. Where the block raises, nothing is left of it.
+    """
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with open(aside, "w", encoding="utf-8") as file:
-            json.dump(document, file, ensure_ascii=False, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
+        yield aside
+        if flush:
+            with open(aside, "rb") as file:
+                os.fsync(file.fileno())
         os.replace(aside, path)
-    except OSError:
+    finally:
         aside.unlink(missing_ok=True)
-        raise
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write JSON whole."""
+    with written_aside(path) as aside, open(aside, "w", encoding="utf-8") as file:
+        json.dump(document, file, ensure_ascii=False, indent=1)
 
 
 def read_json(path: Path) -> Any | None:

@@ -8,7 +8,6 @@ gives is checked here: columns, types, rows and order are what filters and recip
 from __future__ import annotations
 
 import importlib
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +24,7 @@ from engine.data.signals.local import measure_rows
 from engine.data.signals.reuse import of_parent
 from engine.job import Job
 from store.data_config import ProfileConfig
+from store.jobdir import written_aside
 from store.signals import GROUPS, Group
 
 TYPES = {"flag": pa.bool_(), "category": pa.string(), "group": pa.int64()}
@@ -52,7 +52,8 @@ def run(job: Job) -> dict[str, Any]:
     table = _checked(table, group, row_count)
     shown = figures(table, group.signals) | {f"set.{name}": value for name, value in of_set.items()}
     job.check_cancelled()
-    _write(table, job.dir.path / f"{group.name}.parquet")
+    with written_aside(job.dir.path / f"{group.name}.parquet") as aside:
+        pq.write_table(table, aside, compression="zstd", row_group_size=100_000)
     return {
         "options": options,
         "row_count": row_count,
@@ -128,14 +129,3 @@ def _cast(table: pa.Table, group: Group) -> pa.Table:
             assert given == wanted, f"{signal.column} is {given}, not {wanted}"
             fields.append((signal.column, wanted))
     return table.cast(pa.schema(fields))
-
-
-def _write(table: pa.Table, path: Path) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        pq.write_table(table, aside, compression="zstd", row_group_size=100_000)
-        with open(aside, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)

@@ -7,7 +7,6 @@ and everything that is not needed to see the first metric comes after training.
 from __future__ import annotations
 
 import gc
-import os
 import shutil
 from typing import Any
 
@@ -29,7 +28,7 @@ from engine.tuning.prepare import Part
 from engine.tuning.train import Training, total_steps
 from store.config import Split, TrainConfig
 from store.errors import DataError
-from store.jobdir import write_json
+from store.jobdir import write_json, written_aside
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -216,7 +215,6 @@ def _dealt(job: Job, fingerprint: str, split: Split, config: TrainConfig) -> dic
     job.facts(split_kept=list(whole.kept), leaks=leakage.within(job.home, fingerprint, dealt))
     names = [name for name in prepare.PARTS for _ in dealt[name]]
     ids = np.concatenate([dealt[name] for name in prepare.PARTS])
-    aside = job.dir.split.with_suffix(".part")
-    pq.write_table(pa.table({"row_id": ids, "split": names}), aside)
-    os.replace(aside, job.dir.split)  # whole or not there: a resumed run goes by it
+    with written_aside(job.dir.split, flush=False) as aside:  # a resumed run goes by it
+        pq.write_table(pa.table({"row_id": ids, "split": names}), aside)
     return dealt

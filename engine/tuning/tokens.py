@@ -19,6 +19,7 @@ from safetensors.numpy import load_file, save_file
 
 from engine.data.render import Rows, render
 from store.home import Home
+from store.jobdir import written_aside
 
 VERSION = 1  # of what `render` does: another number, another key
 WHOLE = 20_000
@@ -93,9 +94,8 @@ def _read(path: Path) -> Rows | None:
 
 def _write(path: Path, rows: Rows) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file({name: np.ascontiguousarray(value) for name, value in vars(rows).items()}, aside)
-    os.replace(aside, path)
+    with written_aside(path, flush=False) as aside:
+        save_file({name: np.ascontiguousarray(value) for name, value in vars(rows).items()}, aside)
     files = sorted(path.parent.glob("*.safetensors"), key=lambda file: file.stat().st_mtime)
     for old in files[:-KEPT]:
         old.unlink(missing_ok=True)

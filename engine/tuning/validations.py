@@ -5,7 +5,6 @@ File: step int64, row_id int64, loss_sum float64 (nats), tokens int64, correct i
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 
 from engine.diagnostics.overfitting import Validation
 from engine.evaluation.losses import RowLosses
+from store.jobdir import written_aside
 
 
 class Validations:
@@ -51,9 +51,8 @@ class Validations:
             "tokens": np.concatenate([r.tokens for _, r in self.done]),
             "correct": np.concatenate([r.correct for _, r in self.done]),
         }
-        aside = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        pq.write_table(pa.table(columns), aside)
-        os.replace(aside, self.path)
+        with written_aside(self.path, flush=False) as aside:
+            pq.write_table(pa.table(columns), aside)
 
     def for_verdict(self) -> list[Validation]:
         """Them as `engine.diagnostics` takes them."""

@@ -25,6 +25,7 @@ from engine.data.signals import Progress
 from store.errors import DataError
 from store.filters import BASE
 from store.home import Home
+from store.jobdir import written_aside
 
 VERSION = 1  # of what is embedded and how: another number, another file
 FIRST = 2_000  # characters of a row that are embedded
@@ -43,12 +44,8 @@ def row_vectors(home: Home, rows_path: Path, progress: Progress) -> np.ndarray:
     path = home.cache / "embeddings" / f"{rows_path.parent.name}-v{VERSION}.npy"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
+        with written_aside(path, flush=False) as aside:
             _write(aside, rows_path, progress)
-            os.replace(aside, path)
-        finally:
-            aside.unlink(missing_ok=True)
         _forget_oldest(path.parent)
     os.utime(path)
     return np.load(path, mmap_mode="r")
