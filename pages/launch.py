@@ -22,7 +22,7 @@ REFUSED = "launch-refused"
 
 
 def main() -> None:
-    st.title("What do you want to train?")
+    st.title("What do you want to train?", anchor=False)
     with guarded():
         form.begin(st.query_params)
         draw()

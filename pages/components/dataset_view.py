@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import streamlit as st
 
 from pages.components.clean_view import show_clean
 from pages.components.dataset_list import back_to_list
 from pages.components.dataset_split import show_split
-from pages.components.explore_card import show_card, show_facts
+from pages.components.explore_card import show_card, show_facts, wants_cleaning
 from pages.components.explore_filter import CLEAN_TAB, ROWS_TAB, SUMMARY_TAB, open_tab, tabs_key
 from pages.components.explore_table import show_rows
 from pages.components.import_progress import show_skipped
@@ -26,7 +26,8 @@ def show_dataset(dataset: dict[str, Any]) -> None:
     """The page of one data set."""
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.title(plain(dataset["name"]), anchor=False, width="content")
-        if st.button("Fine-tune on this", type="primary", icon=":material/rocket_launch:"):
+        likely: Literal["primary", "secondary"] = "secondary" if wants_cleaning(dataset) else "primary"
+        if st.button("Fine-tune on this", type=likely, icon=":material/rocket_launch:"):
             st.switch_page("pages/launch.py", query_params={"dataset": dataset["dataset_id"]})
     back_to_list()
     show_facts(dataset)

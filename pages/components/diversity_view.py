@@ -35,14 +35,19 @@ class Kind:
 
 
 KINDS = (
-    Kind("vendi", "Vendi score", "How many rows without anything in common would be as diverse", places=1),
+    Kind(
+        "vendi",
+        "Diversity (Vendi score)",
+        "How many rows without anything in common would be as diverse",
+        places=1,
+    ),
     Kind("cluster_entropy", "Balance of topics", "1 where all topics are equally frequent", places=2),
     Kind(
         "top_template",
         "Most frequent beginning",
         "Share of the rows that begin with the same words",
         scale=100,
-        places=1,
+        places=0,
         healthy=(None, 0.1),
         above="The model learns the template rather than the task.",
     ),

@@ -53,6 +53,7 @@ def show_card(dataset: dict[str, Any]) -> None:
             st.markdown(f"**{plural(len(outside), 'figure')} outside {whose} healthy band**", width="content")
             st.button(
                 "Clean it",
+                type="primary" if any(tile.state == "bad" for tile in outside) else "secondary",
                 icon=":material/cleaning_services:",
                 key=f"card-clean-{dataset['dataset_id']}",
                 on_click=explore_filter.open_tab,
@@ -70,6 +71,11 @@ def show_card(dataset: dict[str, Any]) -> None:
         st.markdown("**What is in it**")
         st.html(figures.facts(found))
     _offer(dataset, measured, {job["config"]["group"] for job in jobs})
+
+
+def wants_cleaning(dataset: dict[str, Any]) -> bool:
+    """Whether a figure is bad enough that cleaning is the likelier next step than training."""
+    return any(tile.state == "bad" for tile in judged(dataset, clean_reads.signals(dataset["fingerprint"])))
 
 
 def _facts(dataset: dict[str, Any]) -> list[tuple[str, str, str]]:

@@ -23,6 +23,7 @@ TOGETHER = 6  # rows of a duplicate group that are drawn side by side
 COMPARED = 4000  # characters of a text whose words are compared
 # The text keeps its own colour: a browser's yellow is for light pages alone.
 MARK = "<mark style='background:color-mix(in srgb, #d97a1a 40%, transparent);color:inherit'>"
+PLACE = ("x", "y")  # a place on the map says nothing without the map
 GROUPED = {"near_group": "Near duplicates", "exact_group": "Exact duplicates", "prompt_group": "Same prompt"}
 
 
@@ -86,13 +87,18 @@ def _signals(rows: Rows, number: int) -> None:
     for name in GROUPS:
         if name not in rows.measured:
             continue
-        shown = [(signal, values.get(signal.column)) for signal in GROUPS[name].signals]
+        shown = [
+            (signal, values.get(signal.column))
+            for signal in GROUPS[name].signals
+            if signal.column not in PLACE
+        ]
         facts = [
             (s.title, signal_text(s, v), s.outside if _bad(s, v) else "") for s, v in shown if _says(s, v)
         ]
         clear = [s.title for s, v in shown if v is False or (v == 0 and s.unit == "found")]
         st.markdown(f"**{GROUPS[name].title}**")
-        st.html(figures.facts(facts))
+        if facts:
+            st.html(figures.facts(facts))
         if clear:
             st.caption(f"Not found: {', '.join(clear)}.")
 

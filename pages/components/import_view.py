@@ -38,7 +38,7 @@ HEADER = {RECOGNISED: None, "names the columns": True, "is a row": False}
 
 def show_import() -> None:
     """The whole import, from the source to the button."""
-    st.title("Which rows should a model learn from?")
+    st.title("Which rows should a model learn from?", anchor=False)
     back_to_list()
     source = draw_source()
     if source is None:

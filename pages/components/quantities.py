@@ -88,9 +88,9 @@ def share(part: float, whole: float) -> str:
     if not whole:
         return "0%"
     percent = 100 * part / whole
-    if percent == 0 or percent >= 10:
+    if percent == 0 or percent >= 9.95:  # what rounds to 10.0 is 10
         return f"{percent:.0f}%"
-    return f"{percent:.{1 if percent >= 1 else 2}f}%"
+    return f"{percent:.{1 if percent >= 0.995 else 2}f}%"
 
 
 def _three_digits(value: float) -> str:

@@ -43,7 +43,7 @@ def flows(fates: dict[str, Any]) -> Flows:
     made = Flows()
     old = sum(fates[fate] for fate in ("kept", "changed", "dropped"))
     new = sum(fates[fate] for fate in ("kept", "changed", "added"))
-    at = made.node(f"Old {old:,}", f"{old:,} rows of the version before", "rows")
+    at = made.node(f"{old:,}", f"{old:,} rows of the version before", "rows")
     passing = old
     for number, step in enumerate(fates["steps"], 1):
         changed = f", {step['changed']:,} changed" if step["changed"] else ""
@@ -78,7 +78,7 @@ def sankey(fates: dict[str, Any], ink: str = "#5c6b70") -> go.Figure:
     figure = go.Figure(
         go.Sankey(
             arrangement="snap",
-            textfont={"color": ink, "shadow": "none", "size": 13},
+            textfont={"color": ink, "shadow": "none", "size": 12},
             node={
                 "label": made.labels,
                 "customdata": [hover.replace("<", "&lt;") for hover in made.hovers],
