@@ -25,6 +25,13 @@ def linked(open_page: Open, home: Home, **where: Any) -> AppTest:
     return open_page(home, PAGE, dataset=SET, filter=json.dumps(where))
 
 
+def rows_tab(open_page: Open, home: Home) -> AppTest:
+    """The page, which begins with its summary, at its rows."""
+    at = open_page(home, PAGE, dataset=SET)
+    at.session_state[explore_filter.tabs_key(SET)] = explore_filter.ROWS_TAB
+    return at.run()
+
+
 def chips(at: AppTest) -> list[str]:
     return [b.label.replace("\\", "") for b in at.button if str(b.key).startswith("filter-chip-")]
 
@@ -69,7 +76,7 @@ def test_a_link_holds_the_filter_and_a_chip_takes_it_away(little_home: Home, ope
 
 
 def test_a_regex_is_searched_and_a_broken_one_explained(little_home: Home, open_page: Open) -> None:
-    at = open_page(little_home, PAGE, dataset=SET)
+    at = rows_tab(open_page, little_home)
     at.toggle(key=f"rows-regex-{SET}").set_value(True)
     at.text_input(key=f"rows-search-{SET}").set_value("plus 1?7,").run()
     assert shown(at) == [7, 17]
@@ -79,7 +86,7 @@ def test_a_regex_is_searched_and_a_broken_one_explained(little_home: Home, open_
 
 
 def test_a_condition_is_added_by_hand(little_home: Home, open_page: Open) -> None:
-    at = open_page(little_home, PAGE, dataset=SET)
+    at = rows_tab(open_page, little_home)
     at.selectbox(key=f"filter-add-{SET}-column").set_value("characters").run()
     at.selectbox(key=f"filter-add-{SET}-op-number").set_value(">=").run()
     at.number_input(key=f"filter-add-{SET}-number").set_value(36.0).run()
@@ -160,7 +167,7 @@ def test_filtered_rows_become_a_step_of_the_recipe_and_a_slice(little_home: Home
     assert at.button(key=f"explore-drop-{SET}").disabled
     at.text_input(key=f"slice-name-{SET}").set_value("*German*").run()
     at.button(key=f"slice-save-{SET}").click().run()
-    again = open_page(little_home, PAGE, dataset=SET)
+    again = rows_tab(open_page, little_home)
     again.button(key=f"slice-apply-{SET}-0").click().run()
     assert chips(again) == ['language is "de"']
     again.button(key=f"slice-forget-{SET}-0").click().run()
@@ -168,7 +175,7 @@ def test_filtered_rows_become_a_step_of_the_recipe_and_a_slice(little_home: Home
 
 
 def test_sql_is_answered_and_only_reads(little_home: Home, open_page: Open) -> None:
-    at = open_page(little_home, PAGE, dataset=SET)
+    at = rows_tab(open_page, little_home)
     at.session_state[f"sql-open-{SET}"] = True
     at.run()
     assert not at.exception
