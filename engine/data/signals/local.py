@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +96,17 @@ def _in_processes(
 def _begin_child(group: str, context: Any, rows_path: str) -> None:
     # The signal goes to the worker's whole group: a child gives up the piece that it is at.
     signal.signal(signal.SIGTERM, lambda *_: _stopped.set())
+    threading.Thread(target=_end_with_the_worker, daemon=True).start()
     pa.set_cpu_count(1)
     _begin(group, context, rows_path)
+
+
+def _end_with_the_worker() -> None:
+    """A worker that is killed can tell nobody: its children must not outlive it."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _begin(group: str, context: Any, rows_path: str) -> None:
