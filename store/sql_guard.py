@@ -5,11 +5,13 @@ SELECT, whose syntax tree has no writing node and calls only table functions of 
 read-only transaction in which it runs (`store.reading`); (3) the confinement of the whole database
 (`store.database`). The list is needed because DuckDB always lets SQL read its own database file
 (`read_blob`), and because table functions can change the process (`enable_profiling`,
-`register_external_resource`) from inside a SELECT.
+`register_external_resource`) from inside a SELECT. Calls that could not be interrupted are refused as well
+(`store.sql_growth`).
 """
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from functools import lru_cache
@@ -17,6 +19,7 @@ from functools import lru_cache
 import duckdb
 
 from store.errors import QueryError
+from store.sql_growth import GROWING, MOST, oversized
 
 # Table functions that read Parquet files of the allowed folders, the catalog, or their arguments alone.
 ALLOWED_TABLE_FUNCTIONS = frozenset(
@@ -29,6 +32,7 @@ ALLOWED_TABLE_FUNCTIONS = frozenset(
     }
 )
 DENIED_SCALARS = frozenset({"write_log", "nextval", "setval"})
+GROWING_FIX = f"Give a size up to {MOST:,}; in FROM, range and generate_series make rows of any number."
 READS_ONLY = "/sql only reads: send one SELECT. Changes go through commands."
 
 # Keys of the serialised tree; a quote inside a literal is escaped there, so text can't imitate a key.
@@ -68,20 +72,21 @@ class Guard:
                 if problem := _shape(statements):
                     return problem
                 row = self._cursor.execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchone()
+            tree = row[0] if row else ""
+            calls = {name.lower() for name in _CALLS.findall(tree)}
+            grown = oversized(json.loads(tree)) if calls & GROWING else None
         except (duckdb.Error, ValueError, RecursionError) as error:
             return explain(error), ""
-        tree = row[0] if row else ""
         if not tree.startswith('{"error":false'):
             return "This statement can't be checked, so it is not run.", READS_ONLY
         if found := _WRITES.search(tree):
             return f"The statement holds {article(found[1])}, which writes.", READS_ONLY
-        for name in _CALLS.findall(tree):
-            if name.lower() in self._denied:
-                return (
-                    f"The function {name} can't be used here.",
-                    "Tables, views, and Parquet files through read_parquet can be read.",
-                )
-        return None
+        if denied := sorted(calls & self._denied):
+            return (
+                f"The function {denied[0]} can't be used here.",
+                "Tables, views, and Parquet files through read_parquet can be read.",
+            )
+        return (f"{grown[0]}.", GROWING_FIX) if grown else None
 
 
 def _shape(statements: list[duckdb.Statement]) -> tuple[str, str] | None:

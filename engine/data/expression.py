@@ -3,7 +3,8 @@
 DuckDB's own parser says what the text is, so that nothing can be hidden from the check: a list of kinds of
 nodes that depend on the row alone is let through, everything else (subqueries, aggregates, windows,
 parameters) is refused by name. Functions must give the same answer every time, or the same recipe on the same
-rows would make two versions.
+rows would make two versions; and a call must not make more than a little (`store.sql_growth`), or it could not
+be stopped.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 import duckdb
 
 from store.errors import ConfigError
+from store.sql_growth import oversized
 
 FIX = "Write a condition on the columns of one row, such as: answer_words > 3 AND language = 'en'."
 _SELECT = "SELECT "
@@ -53,6 +55,8 @@ def check(expression: str) -> frozenset[str]:
         raise _refused(expression, "it is a query of its own")
     if len(node["select_list"]) != 1 or node["select_list"][0]["alias"]:
         raise _refused(expression, "it is more than one expression")
+    if grown := oversized(node["select_list"]):
+        raise _refused(expression, grown[0], grown[1] - len(_SELECT))
     columns: set[str] = set()
     _look(expression, node["select_list"][0], frozenset(), columns)
     return frozenset(columns)
