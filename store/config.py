@@ -13,7 +13,6 @@ import reprlib
 from collections.abc import Mapping
 from typing import Any, Literal, Self, TypeVar
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -26,7 +25,7 @@ from pydantic import (
 
 from store.errors import ConfigError
 from store.formats import FORMATS, FormatName
-from store.yaml_text import to_yaml
+from store.yaml_text import read_yaml, to_yaml
 
 Method = Literal["lora", "qlora", "full"]
 SplitBy = Literal["random", "group", "time", "stratified"]
@@ -66,23 +65,7 @@ class Config(BaseModel):
     @classmethod
     def from_yaml(cls, text: str) -> Self:
         """Like `parse`, from YAML. Raises ConfigError with the line where the YAML breaks off."""
-        try:
-            document = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            where = f" at line {mark.line + 1}" if mark else ""
-            raise ConfigError(f"This is not valid YAML{where}.", field="config") from error
-        except ValueError as error:  # a date such as 2020-13-45
-            raise ConfigError(
-                f"This YAML holds a value that can't be: {error}.",
-                fix="Put quotes around what is meant as text.",
-                field="config",
-            ) from error
-        except RecursionError as error:
-            raise ConfigError(
-                "This YAML is nested too deeply.", fix="Take brackets away.", field="config"
-            ) from error
-        return cls.parse(document)
+        return cls.parse(read_yaml(text))
 
     def to_yaml(self) -> str:
         """The fields that are set, as YAML that `from_yaml` reads back."""

@@ -3,8 +3,8 @@
 DuckDB's own parser says what the text is, so that nothing can be hidden from the check: a list of kinds of
 nodes that depend on the row alone is let through, everything else (subqueries, aggregates, windows,
 parameters) is refused by name. Functions must give the same answer every time, or the same recipe on the same
-rows would make two versions; and a call must not make more than a little (`store.sql_growth`), or it could not
-be stopped.
+rows would make two versions; and no call may make more than a little (`store.sql_growth`), or it could not be
+stopped.
 """
 
 from __future__ import annotations

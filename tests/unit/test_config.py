@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from store.config import ImportConfig, TrainConfig, sample_experiment
 from store.errors import ConfigError, StateError, TunebenchError, from_dict
 from store.states import MOVES, check_move
+from store.yaml_text import read_yaml
 
 
 @pytest.mark.parametrize(
@@ -121,3 +122,27 @@ def test_moves_between_states_follow_the_table() -> None:
     with pytest.raises(StateError, match="is finished and can't become queued"):
         check_move("it", "finished", "queued")
     assert {to for moves in MOVES.values() for to in moves} <= set(MOVES)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("dataset: d\nname: a\nname: b", "name stands twice in this YAML, at line 2 and at line 3."),
+        ("dataset: d\n'dataset': e", "dataset stands twice in this YAML, at line 1 and at line 2."),
+        ("{dataset: d, r: 1, r: 2}", "r stands twice in this YAML, at line 1 and at line 1."),
+        ("a: [{b: {c: 1, d: 2,\n c: 3}}]", "c stands twice in this YAML, at line 1 and at line 2."),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused_with_its_lines(text: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        TrainConfig.from_yaml(text)
+    assert (caught.value.message, caught.value.field) == (said, "config")
+
+
+def test_what_a_merge_brings_in_may_be_given_anew() -> None:
+    text = "x:\n  y: &y {a: 1, b: 2}\nw: {<<: *y, a: 5}\nv: {<<: [*y, {a: 3, c: 4}]}"
+    assert read_yaml(text) == {
+        "x": {"y": {"a": 1, "b": 2}},
+        "w": {"a": 5, "b": 2},
+        "v": {"a": 1, "b": 2, "c": 4},
+    }
