@@ -7,6 +7,7 @@ is not shown is counted too. Several columns are counted in one reading of the r
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 TOP = 20  # values that are shown of a category
 BINS = 24  # bars of a number, about
+FEW = 20_000  # values of a number that are counted one by one
 TAIL = 5.0  # times the 95th percentile: from there on steps grow
 
 
@@ -61,21 +63,66 @@ class Histogram:
         return Condition(column=self.column.name, op="is", value=bar.value)
 
 
+@dataclass(frozen=True)
+class _Counts:
+    """(value or bar, rows, hits) of the most frequent values of a column; `rows`, `hits` and `distinct` of
+    all of them, a missing one counted too."""
+
+    found: list[tuple[Any, int, int]]
+    rows: int
+    hits: int
+    distinct: int
+
+    @property
+    def known(self) -> list[tuple[Any, int, int]]:
+        return [entry for entry in self.found if entry[0] is not None]
+
+    @property
+    def missing(self) -> tuple[int, int]:
+        return next(((n, hits) for value, n, hits in self.found if value is None), (0, 0))
+
+
 def facets(db: Queryable, rows: Rows, names: Sequence[str], where: Filter) -> dict[str, Histogram]:
-    """The histograms of several columns. Raises ConfigError."""
-    edges = spans(db, rows, [name for name in names if rows.known[name].type == "number"])
+    """The histograms of several columns. Raises ConfigError.
+
+    Where the span of a number is not known yet, its values are counted: where they are few the bars are
+    made of them, else the span is asked for and the rows are read once more.
+    """
+    numbers = [name for name in names if rows.known[name].type == "number"]
+    edges = {name: _edges(rows, name, known) for name in numbers if (known := _figures(rows, name))}
+    counts = _count(db, rows, names, where, edges)
+    if many := [name for name in numbers if name not in edges and counts[name].distinct > FEW]:
+        edges |= _asked_edges(db, rows, many)
+        counts |= _count(db, rows, many, where, edges)
+    found = {}
+    for name in names:
+        column, counted = rows.known[name], counts[name]
+        if name in edges:
+            bars = {int(bar): (n, hits) for bar, n, hits in counted.known}
+            found[name] = _of_bars(column, bars, edges[name], counted.missing)
+        elif name in numbers:
+            found[name] = _of_numbers(rows, column, counted)
+        else:
+            found[name] = _of_values(column, counted)
+    return found
+
+
+def _count(
+    db: Queryable, rows: Rows, names: Sequence[str], where: Filter, edges: Mapping[str, list[float]]
+) -> dict[str, _Counts]:
+    """Rows and hits of each column by bar (where it has `edges`) or by value, in one reading of the rows."""
     relation, files = rows.relation([*names, *rows.needed(where)])
     condition, params = rows.condition(where)
-    kept = max(TOP, 4 * BINS) + 1  # groups of a column that are needed: every bar of a number is
-    bins = [
-        f"{_bin(quoted(name), edges[name])} AS b{place}"
-        if name in edges
-        else f"{quoted(name)}::VARCHAR AS b{place}"
-        for place, name in enumerate(names)
-    ]
+    bins = [_key(rows.known[name], edges.get(name)) for name in names]
     listed = [f"b{place}" for place in range(len(names))]
+    kept = " ".join(
+        f"WHEN {_mask(place, len(names))} THEN {_kept(rows.known[name])}" for place, name in enumerate(names)
+    )
     sql = f"""
-        WITH binned AS (SELECT {", ".join(bins)}, coalesce({condition}, false) AS hit FROM ({relation})),
+        WITH binned AS (
+            SELECT {", ".join(f"{key} AS {name}" for key, name in zip(bins, listed, strict=True))},
+                   coalesce({condition}, false) AS hit FROM ({relation})
+        ),
         counted AS (
             SELECT grouping({", ".join(listed)}) AS mask, {", ".join(listed)},
                    count(*) AS n, count(*) FILTER (hit) AS hits
@@ -86,52 +133,72 @@ def facets(db: Queryable, rows: Rows, names: Sequence[str], where: Filter) -> di
                count(*) OVER (PARTITION BY mask) AS distinct_n
         FROM counted
         WINDOW place AS (PARTITION BY mask ORDER BY n DESC, {", ".join(listed)})
-        QUALIFY place <= {kept} OR coalesce({", ".join(f"{name}::VARCHAR" for name in listed)}) IS NULL
+        QUALIFY place <= CASE mask {kept} END
+            OR coalesce({", ".join(f"{name}::VARCHAR" for name in listed)}) IS NULL
     """
     found = records(db.query(sql, [*params, *files]))
-    return {
-        name: _histogram(
-            rows.known[name], [row for row in found if _is_of(row, place, len(names))], place, edges
-        )
-        for place, name in enumerate(names)
-    }
+    counts = {}
+    for place, name in enumerate(names):
+        own = [row for row in found if int(row["mask"]) == _mask(place, len(names))]
+        totals = (int(own[0][k]) for k in ("all_n", "all_hits", "distinct_n")) if own else (0, 0, 0)
+        counts[name] = _Counts([(row[f"b{place}"], row["n"], row["hits"]) for row in own], *totals)
+    return counts
 
 
-def values(db: Queryable, rows: Rows, name: str) -> list[Any]:
-    """The most frequent values of a column, to choose from."""
-    return [bar.value for bar in facets(db, rows, [name], Filter())[name].bars]
+def _key(column: Column, edges: list[float] | None) -> str:
+    """What a column is counted by, as SQL: the bar of a number, or the value."""
+    if edges:
+        return _bin(quoted(column.name), edges)
+    return f"{quoted(column.name)}::{'DOUBLE' if column.type == 'number' else 'VARCHAR'}"
 
 
-def _is_of(row: Mapping[str, Any], place: int, count: int) -> bool:
-    """Whether a row of the answer counts the column at `place`: its bit alone is 0 in the mask."""
-    return int(row["mask"]) == (1 << count) - 1 - (1 << (count - 1 - place))
+def _kept(column: Column) -> int:
+    """Groups of a column that are needed: of a number every bar, or every value up to `FEW`."""
+    return max(FEW, 4 * BINS) + 1 if column.type == "number" else TOP + 1
 
 
-def _histogram(
-    column: Column, found: list[dict[str, Any]], place: int, edges: Mapping[str, list[float]]
-) -> Histogram:
-    missing = next(((r["n"], r["hits"]) for r in found if r[f"b{place}"] is None), (0, 0))
-    known = [row for row in found if row[f"b{place}"] is not None]
-    if column.name in edges:
-        counts = {int(row[f"b{place}"]): row for row in known}
-        limits = edges[column.name]
-        bars = [
-            Bar(counts[i]["n"], counts[i]["hits"], None, low, high)
-            if i in counts
-            else Bar(0, 0, None, low, high)
-            for i, (low, high) in enumerate(itertools.pairwise(limits))
-        ]
-        return Histogram(column, tuple(bars), missing=missing)
-    shown = sorted(known, key=lambda row: (-row["n"], row[f"b{place}"]))[:TOP]
-    all_n, all_hits, distinct = (
-        (int(found[0][k]) for k in ("all_n", "all_hits", "distinct_n")) if found else (0,) * 3
-    )
+def _mask(place: int, count: int) -> int:
+    """grouping() of the rows that count the column at `place`: its bit alone is 0."""
+    return (1 << count) - 1 - (1 << (count - 1 - place))
+
+
+def _of_values(column: Column, counted: _Counts) -> Histogram:
+    shown = sorted(counted.known, key=lambda entry: (-entry[1], entry[0]))[:TOP]
+    missing = counted.missing
     others = (
-        all_n - missing[0] - sum(row["n"] for row in shown),
-        all_hits - missing[1] - sum(row["hits"] for row in shown),
+        counted.rows - missing[0] - sum(n for _, n, _ in shown),
+        counted.hits - missing[1] - sum(hits for _, _, hits in shown),
     )
-    bars = [Bar(row["n"], row["hits"], _value(column, row[f"b{place}"])) for row in shown]
-    return Histogram(column, tuple(bars), others, distinct - len(shown) - (missing[0] > 0), missing)
+    bars = tuple(Bar(n, hits, _value(column, value)) for value, n, hits in shown)
+    return Histogram(column, bars, others, counted.distinct - len(shown) - (missing[0] > 0), missing)
+
+
+def _of_numbers(rows: Rows, column: Column, counted: _Counts) -> Histogram:
+    """Bars of a number of which every value was counted."""
+    finite = sorted((value, n, hits) for value, n, hits in counted.known if math.isfinite(value))
+    odd = [(n, hits) for value, n, hits in counted.known if not math.isfinite(value)]
+    missing = tuple(x + sum(entry[i] for entry in odd) for i, x in enumerate(counted.missing))
+    if not finite:
+        return _of_bars(column, {}, [0.0, 1.0], missing)
+    reached, goal = 0, 0.95 * sum(n for _, n, _ in finite)
+    high = next(value for value, n, _ in finite if (reached := reached + n) >= goal)
+    edges = _edges(rows, column.name, (finite[0][0], high, finite[-1][0]))
+    bars: dict[int, tuple[int, int]] = {}
+    for value, n, hits in finite:
+        place = min(bisect.bisect_right(edges, value) - 1, len(edges) - 2)
+        before = bars.get(place, (0, 0))
+        bars[place] = (before[0] + n, before[1] + hits)
+    return _of_bars(column, bars, edges, missing)
+
+
+def _of_bars(
+    column: Column, counted: Mapping[int, tuple[int, int]], edges: list[float], missing: tuple[int, ...]
+) -> Histogram:
+    bars = tuple(
+        Bar(*counted.get(place, (0, 0)), None, low, high)
+        for place, (low, high) in enumerate(itertools.pairwise(edges))
+    )
+    return Histogram(column, bars, missing=(missing[0], missing[1]))
 
 
 def _value(column: Column, text: str) -> Any:
@@ -140,21 +207,22 @@ def _value(column: Column, text: str) -> Any:
     return int(text) if column.type == "group" else text
 
 
-def spans(db: Queryable, rows: Rows, names: Sequence[str]) -> dict[str, list[float]]:
-    """Edges for each of the number columns, from what was measured already or else from the rows."""
-    found: dict[str, tuple[float, float, float]] = {}
-    for name in names:
-        if figures := _figures(rows, name):
-            found[name] = figures
-    if asked := [name for name in names if name not in found]:
-        relation, files = rows.relation(asked)
-        parts = [f"[min({c}), quantile_cont({c}, 0.95), max({c})]::DOUBLE[]" for c in map(quoted, asked)]
-        row = db.query(f"SELECT {', '.join(parts)} FROM ({relation})", files).to_pylist()[0]
-        for name, numbers in zip(asked, row.values(), strict=True):
-            low, high, top = (0.0 if x is None or not math.isfinite(x) else x for x in numbers)
-            found[name] = (low, high, top)
-    whole = {name: rows.known[name].unit not in ("share", "ratio", "nats a token") for name in names}
-    return {name: nice_edges(*found[name], whole=whole[name]) for name in names}
+def _asked_edges(db: Queryable, rows: Rows, names: Sequence[str]) -> dict[str, list[float]]:
+    """Edges of columns of numbers whose span nobody has measured yet."""
+    relation, files = rows.relation(names)
+    parts = []
+    for c in map(quoted, names):
+        finite = f"FILTER (isfinite({c}::DOUBLE))"
+        parts.append(f"[min({c}) {finite}, quantile_cont({c}, 0.95) {finite}, max({c}) {finite}]::DOUBLE[]")
+    row = db.query(f"SELECT {', '.join(parts)} FROM ({relation})", files).to_pylist()[0]
+    return {
+        name: _edges(rows, name, (numbers[0] or 0.0, numbers[1] or 0.0, numbers[2] or 0.0))
+        for name, numbers in zip(names, row.values(), strict=True)
+    }
+
+
+def _edges(rows: Rows, name: str, span: tuple[float, float, float]) -> list[float]:
+    return nice_edges(*span, whole=rows.known[name].unit not in ("share", "ratio", "nats a token"))
 
 
 def _figures(rows: Rows, name: str) -> tuple[float, float, float] | None:
@@ -216,5 +284,5 @@ def _bin(name: str, edges: list[float]) -> str:
     """Which of the bars a number falls into, as SQL; null where it is none. Edges are ours, so they are
     written out."""
     cases = " ".join(f"WHEN {name}::DOUBLE < {edge!r} THEN {i}" for i, edge in enumerate(edges[1:-1]))
-    known = f"{name} IS NULL OR isnan({name}::DOUBLE)"
+    known = f"{name} IS NULL OR NOT isfinite({name}::DOUBLE)"
     return f"CASE WHEN {known} THEN NULL {cases} ELSE {len(edges) - 2} END"

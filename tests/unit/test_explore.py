@@ -158,6 +158,23 @@ def test_a_click_on_a_bar_means_the_rows_of_the_bar(looked: Looked, column: str)
         assert explore.count(database, rows, Filter(conditions=[found.condition(bar)])) == bar.rows
 
 
+@pytest.mark.parametrize("few", [20_000, 10])  # values counted one by one, or spans asked for first
+def test_a_number_that_nobody_measured_has_bars_of_its_rows(
+    looked: Looked, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database, rows = looked
+    monkeypatch.setattr(histogram, "FEW", few)
+    where = Filter(conditions=[on("truncated", "is", True)])
+    column = f"source.{HOSTILE}"
+    found = histogram.facets(database, rows, [column, "language"], where)[column]
+    values, mask = FRAME[HOSTILE], FRAME["truncated"]
+    assert (found.bars[0].low, found.bars[-1].high) == (0, 50)
+    for bar in found.bars:
+        inside = (values >= bar.low) & (values < bar.high)
+        assert (bar.rows, bar.hits) == (inside.sum(), (inside & mask).sum())
+    assert (sum(bar.rows for bar in found.bars), found.missing) == (N, (0, 0))
+
+
 def test_a_page_has_the_columns_named_and_long_texts_as_their_beginning(looked: Looked) -> None:
     database, rows = looked
     names = ["text", "characters", f"source.{HOSTILE}", "prompt", "turns"]
