@@ -29,15 +29,17 @@ REPAIR = ftfy.TextFixerConfig(
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _BLANKS = "\t\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000 "
 _RUNS = re.compile(rf"(?<=[^{_BLANKS}\n])[{_BLANKS}]{{2,}}(?=[^{_BLANKS}\n])")  # not at the start of a line
-_TRAILING = re.compile(rf"[{_BLANKS}]+(?=\n|\Z)")
+_TRAILING = re.compile(rf"(?<![{_BLANKS}])[{_BLANKS}]+(?=\n|\Z)")  # a run is tried once, from its start
 _BLANK_LINES = re.compile(r"\n{3,}")
 _UNUSUAL = re.compile("[\t\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]|  |\n\n\n| \n| \\Z")
 _FENCED = re.compile(r"(```.*?(?:```|\Z))", re.DOTALL)
-_GONE = re.compile(
-    r"<!--.*?-->|<(script|style)\b[^<>]*>.*?</\1\s*>|<!DOCTYPE[^<>]*>", re.DOTALL | re.IGNORECASE
-)
+_DOCTYPE = re.compile(r"<!DOCTYPE[^<>]*>", re.IGNORECASE)
+_HIDDEN = re.compile(r"<!--|<(script|style)\b[^<>]*>", re.IGNORECASE)
+_ENDS = {
+    name: re.compile(rf"</{name}\s*>" if name else "-->", re.IGNORECASE) for name in ("", "script", "style")
+}
 _BREAKING = "p|br|hr|div|li|ul|ol|tr|table|h[1-6]|section|article|header|footer|blockquote|pre|form|title"
-_BREAK = re.compile(rf"[ \t]*</?(?:{_BREAKING})(?:\s[^<>]*)?/?>[ \t]*", re.IGNORECASE)
+_BREAK = re.compile(rf"(?:(?<![ \t])[ \t]+)?</?(?:{_BREAKING})(?:\s[^<>]*)?/?>[ \t]*", re.IGNORECASE)
 _INLINE = (
     "html|head|body|meta|link|span|thead|tbody|td|th|img|input|button|nav|iframe|font|center|strong|em|code"
     "|sup|sub|a|b|i|u|s|script|style"
@@ -102,6 +104,23 @@ def _without_tags(text: str) -> str:
     """Tags out, a line break where a block ends, entities as the characters that they stand for."""
     if not _HTML.search(text):
         return text
-    text = _BREAK.sub("\n", _GONE.sub("", text))
+    text = _BREAK.sub("\n", _DOCTYPE.sub("", _without_hidden(text)))
     text = entities.unescape(_TAG.sub("", text)).replace("\u00a0", " ")
     return _BLANK_LINES.sub("\n\n", text)
+
+
+def _without_hidden(text: str) -> str:
+    """Comments, scripts and styles out. One that is never closed stays, and no other of its kind is looked
+    for: a text of openings alone would take a search to its end from each of them."""
+    parts, end, place = [], 0, 0
+    unclosed: set[str] = set()
+    while (opening := _HIDDEN.search(text, place)) is not None:
+        name = (opening[1] or "").lower()
+        closing = None if name in unclosed else _ENDS[name].search(text, opening.end())
+        place = opening.end()
+        if closing is None:
+            unclosed.add(name)
+        else:
+            parts.append(text[end : opening.start()])
+            place = end = closing.end()
+    return "".join([*parts, text[end:]])

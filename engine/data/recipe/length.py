@@ -82,13 +82,15 @@ def _rendered(row: Canonical) -> Any:
 def _shortened(row: Canonical, most: int, measure: Measure) -> Canonical | None:
     """The row with as many words of its last answer as fit; None where not one does.
 
-    A search by halves for the number of words: more words never make fewer tokens, but for rare merges.
+    A search for the number of words, first by doubling, then by halves, so that of a very long answer little
+    more than what fits is measured: more words never make fewer tokens, but for rare merges.
     """
     answer = row.text if row.roles is None else row.contents[-1]
     ends = [word.end() for word in _WORD.finditer(answer)]
     low, high, best = 1, len(ends) - 1, None
+    doubling = True
     while low <= high:
-        middle = (low + high) // 2
+        middle = min(2 * low, high) if doubling else (low + high) // 2
         try:
             candidate = _with_answer(row, answer[: ends[middle - 1]])
         except RowSkipped:
@@ -96,7 +98,7 @@ def _shortened(row: Canonical, most: int, measure: Measure) -> Canonical | None:
         if int(measure([candidate])[0]) <= most:
             best, low = candidate, middle + 1
         else:
-            high = middle - 1
+            high, doubling = middle - 1, False
     return best
 
 

@@ -130,8 +130,8 @@ def find_phones(text: str) -> Iterator[Span]:
         unbalanced = number.count("(") != number.count(")")
         if unbalanced or sum(map(str.isdigit, number)) > 20 or _DATE.fullmatch(number):
             continue
-        context = before(text, match.start(), 40)
-        if not _NO_PHONE_WORDS.search(context) and _is_phone(number, context, text[match.end() :][:12]):
+        context, after = before(text, match.start(), 40), text[match.end() : match.end() + 12]
+        if not _NO_PHONE_WORDS.search(context) and _is_phone(number, context, after):
             yield Span(*match.span(), "phone")
 
 

@@ -37,7 +37,7 @@ _FORMATS = (
 _KEY = re.compile(r"(?<![A-Za-z0-9_])(?:" + "|".join(_FORMATS) + r")(?![A-Za-z0-9])")
 _PEM = re.compile(
     r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----"
-    r"(?:.*?-----END (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----)?",
+    r"(?:(?:(?!-----BEGIN ).)*?-----END (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----)?",
     re.DOTALL,
 )
 _IN_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]{1,20}://[^\s:/@\"'<>]{1,64}:([^\s:/@\"'<>]{3,128})@[\w.-]+")

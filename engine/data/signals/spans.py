@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -23,8 +24,9 @@ def before(text: str, start: int, size: int) -> str:
 
 def without_overlaps(found: Iterable[Span]) -> list[Span]:
     """The spans in the order of the text; of those that overlap, the one that was found first."""
-    kept: list[Span] = []
+    kept: list[Span] = []  # sorted: only two neighbours can overlap, and a long text has thousands of finds
     for span in found:
-        if all(span.end <= other.start or span.start >= other.end for other in kept):
-            kept.append(span)
-    return sorted(kept)
+        at = bisect(kept, span)
+        if (not at or kept[at - 1].end <= span.start) and (at == len(kept) or span.end <= kept[at].start):
+            kept.insert(at, span)
+    return kept

@@ -33,12 +33,12 @@ BOILERPLATE = "(?im)" + "|".join(
         r"subscribe to our|sign up (?:for|to) (?:our|the) (?:\w+ )?newsletter",
         rf"(?:follow|like|find) us on (?:{_SITES})|share (?:this )?on (?:{_SITES})",
         r"click here to (?:subscribe|unsubscribe|read|continue|learn|view|download)",
-        r"^\W*(?:read|learn|show|see) more\W*$|(?:\.\.\.|…)\s*(?:read more|continue reading)",
-        r"^\W*(?:advertisement|back to top|previous post|next post|leave a (?:comment|reply))\W*$",
+        r"^[^\w\n]*(?:read|learn|show|see) more[^\w\n]*$|(?:\.\.\.|…)\s*(?:read more|continue reading)",
+        r"^[^\w\n]*(?:advertisement|back to top|previous post|next post|leave a (?:comment|reply))[^\w\n]*$",
         r"skip to (?:main )?content|powered by wordpress",
         r"terms (?:of (?:use|service)|and conditions) (?:\||and|&) privacy|privacy policy \|",
         r"(?:enable|requires?) javascript (?:to|in)",
         r"you (?:may|might) also (?:like|be interested in):?\s*$",
-        r"^\W*copyright (?:©|\(c\))? ?(?:19|20)\d\d|^\W*(?:©|\(c\)) ?(?:19|20)\d\d",
+        r"^[^\w\n]*copyright (?:©|\(c\))? ?(?:19|20)\d\d|^[^\w\n]*(?:©|\(c\)) ?(?:19|20)\d\d",
     )
 )

@@ -1,0 +1,97 @@
+"""Texts of a megabyte: what looks for something in them takes a time in proportion to their length.
+
+Each text here took the code before it minutes, or seconds for each of thousands of finds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from engine.data.convert import Canonical
+from engine.data.recipe.cleaning import Stripper, normaliser
+from engine.data.recipe.length import _shortened, _words
+from engine.data.signals.pii import find
+from engine.data.signals.spans import Span, without_overlaps
+
+SIZE = 300_000
+SECONDS = 4.0  # each takes a tenth of it
+strip = Stripper(html=True, boilerplate=True)
+normalise = normaliser("NFC", white_space=True)
+
+
+def of_size(part: str) -> str:
+    return part * (SIZE // len(part))
+
+
+@pytest.mark.parametrize(
+    ("change", "text", "made"),
+    [
+        (normalise, "a\n" + " " * SIZE + "b", "a\n" + " " * SIZE + "b"),
+        (normalise, "a\n" + " " * SIZE + "\nb", "a\n\nb"),
+        (strip, "<br>" + " " * SIZE + "b", "b"),
+        (strip, "a<br>\nx" + "\t" * SIZE + "b", "a\n\nx" + "\t" * SIZE + "b"),
+        (strip, of_size("<!-- ") + "a", of_size("<!-- ") + "a"),
+        (strip, "a<!-- b -->c" + of_size("<!-- "), "ac" + of_size("<!-- ").rstrip()),
+        (strip, of_size("a<script x> b </sCRIPT >"), of_size("a")[: SIZE // 24]),
+        (strip, "a <br>" + of_size("<script>b"), "a\n" + "b" * (SIZE // 9)),
+        (strip, "a" + "\n" * SIZE + "all rights reserved", "a"),
+    ],
+    ids=range(9),
+)
+def test_texts_are_cleaned_in_a_time_of_their_length(
+    change: Callable[[str], str], text: str, made: str
+) -> None:
+    began = time.monotonic()
+    assert change(text) == made
+    assert time.monotonic() - began < SECONDS
+
+
+@pytest.mark.parametrize(
+    ("part", "kind"),
+    [
+        ("a.b@example.com, ", "email"),
+        ("call +49 170 1234567\n", "phone"),
+        ("-----BEGIN PRIVATE KEY-----\n", "secret"),
+        ("-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----\n", "secret"),
+    ],
+)
+def test_every_find_of_a_long_text_is_found(part: str, kind: str) -> None:
+    text = of_size(part)
+    began = time.monotonic()
+    found = find(text, [kind])
+    assert time.monotonic() - began < SECONDS
+    assert len(found) == SIZE // len(part)
+    assert {span.end - span.start for span in found} == {found[0].end - found[0].start}
+
+
+def test_of_spans_that_overlap_the_first_found_stays() -> None:
+    spans = [
+        Span(5, 9, "a"),
+        Span(0, 5, "b"),
+        Span(8, 12, "c"),
+        Span(4, 6, "d"),
+        Span(5, 9, "e"),
+        Span(9, 10, "f"),
+    ]
+    assert without_overlaps(spans) == [Span(0, 5, "b"), Span(5, 9, "a"), Span(9, 10, "f")]
+
+
+def test_a_long_answer_is_cut_without_measuring_all_of_it_over_and_over() -> None:
+    row = Canonical(("user", "assistant"), ("q", "word " * 200_000), "", None, None)
+    measured = []
+
+    def measure(rows: list[Canonical]) -> object:
+        measured.append(len(rows[0].text))
+        return _words(rows)
+
+    for most in (2, 3, 50, 1000, 199_999):
+        made = _shortened(row, most, measure)
+        assert made is not None
+        assert len(made.text.split()) == most
+    assert _shortened(row, 1, measure) is None
+    measured.clear()
+    _shortened(row, 1000, measure)
+    assert max(measured) < 3 * 5 * 1000
