@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from engine.asks import remove_tree
+from engine.data.split_column import check_split_column
 from engine.data_commands import DataCommands, check_unused
 from engine.launching import Launching
 from engine.orders import set_attempt_aside
@@ -123,10 +124,12 @@ class Commands:
     def set_split(self, body: DatasetSplit) -> Document:
         """How rows are dealt in runs to come; what is left out stays as it is."""
         asked = body.model_dump(exclude={"dataset"}, exclude_unset=True)
+        own = datasets.get_dataset(self.database, body.dataset)
+        split = Split.parse(split_of(asked, own) | asked)  # a column that is set to null is no column
+        if (split.split_by, split.split_column) != (own["split_by"], own["split_column"]):
+            check_split_column(self.home.rows(own["fingerprint"]).parent, split)
         with self.database.transaction() as tx:
-            own = datasets.get_dataset(tx, body.dataset)
-            fields = split_of(asked, own) | asked  # a column that is set to null is no column
-            datasets.set_split(tx, body.dataset, Split.parse(fields))
+            datasets.set_split(tx, own["dataset_id"], split)
         return {}
 
     def delete_dataset(self, body: DatasetName) -> Document:

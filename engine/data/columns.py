@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import duckdb
 import numpy as np
 import pandas as pd
@@ -12,10 +10,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from engine.data.dataset import open_rows
+from engine.data.split_column import not_measured, unknown
 from store.errors import ConfigError
 from store.filters import BASE, SOURCE, column_sql
 from store.home import Home
-from store.signals import GROUP_OF, GROUPS
+from store.signals import GROUP_OF
 
 
 def read_column(home: Home, fingerprint: str, column: str) -> pa.Array:
@@ -28,38 +27,22 @@ def read_column(home: Home, fingerprint: str, column: str) -> pa.Array:
     if column in GROUP_OF:
         return _signal(home, fingerprint, column)
     if column not in BASE and not column.startswith(SOURCE):
-        raise _unknown(home, fingerprint, column)
+        raise unknown(home.rows(fingerprint), column)
     with duckdb.connect(":memory:") as database:
         database.execute("SET threads = 2")
         sql = f"SELECT ({column_sql(column)})::VARCHAR AS v FROM read_parquet(?) r ORDER BY row_id"
         found = database.sql(sql, params=[str(home.rows(fingerprint))]).to_arrow_table()
         values = found["v"].combine_chunks().cast(pa.string())
     if values.null_count == len(values):
-        raise _unknown(home, fingerprint, column)
+        raise unknown(home.rows(fingerprint), column)
     return values
 
 
 def _signal(home: Home, fingerprint: str, column: str) -> pa.Array:
-    group = GROUP_OF[column]
-    path = home.signals(fingerprint, group)
+    path = home.signals(fingerprint, GROUP_OF[column])
     if not path.exists():
-        raise ConfigError(
-            f"{column} was not measured for this data set yet.",
-            fix=f"Measure the group {GROUPS[group].title} first.",
-            field="split_column",
-        )
+        raise not_measured(column)
     return pq.read_table(path, columns=[column])[column].combine_chunks().cast(pa.string())
-
-
-def _unknown(home: Home, fingerprint: str, column: str) -> ConfigError:
-    head = next(open_rows(home, fingerprint).iter_batches(batch_size=1, columns=["source", "label"]))
-    names = [SOURCE + name for name in json.loads(head["source"][0].as_py())]
-    names = [*(["label"] if head["label"][0].is_valid else []), *names]
-    return ConfigError(
-        f"No row has a column {column!r} to split by.",
-        fix=f"The first row has {', '.join(names[:30])}.",
-        field="split_column",
-    )
 
 
 def read_values(home: Home, fingerprint: str, column: str) -> np.ndarray:

@@ -23,6 +23,7 @@ from engine.data.formats import choose, column_names
 from engine.data.readers import open_source
 from engine.data.rows import Problem, Reader, Row, Skipped, skipped
 from engine.data.source_json import encode
+from engine.data.split_column import check_split_column
 from engine.data.turns import RowSkipped
 from engine.data.writer import DatasetWriter
 from engine.job import Job
@@ -59,6 +60,7 @@ def _import(job: Job, config: ImportConfig, folder: Path) -> dict[str, Any]:
             fingerprint = writer.close()
     if not writer.row_count:
         raise _nothing_read(config.name, writer.reasons, writer.first_skipped)
+    check_split_column(folder, config)
     publish(folder, job.home, fingerprint)
     notices = _notices([*reader.problems, *problems])
     for notice in notices:

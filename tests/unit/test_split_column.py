@@ -1,0 +1,86 @@
+"""A split by a column that the rows don't have is refused where it is asked for, not at the next launch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.data.split_column import check_split_column
+from store import datasets, jobs
+from store.config import Split
+from store.errors import ConfigError
+from store.home import Home
+from tests.unit.data_job import import_file
+from tests.unit.recipe_samples import chat, folders, make, measure
+from tests.unit.test_commands import START, Desk
+
+ROWS = [
+    chat("q0", "a0"),
+    chat("q1", "a1", author=None),
+    *(chat(f"q{n}", f"a{n}", author="x") for n in range(2, 9)),
+]
+FIX = "The first row has source.question, source.answer."
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path / "home").create()
+
+
+@pytest.mark.parametrize("column", ["source.author", "turns", "source.question", None, "words"])
+def test_a_column_of_any_row_is_taken(home: Home, column: str | None) -> None:
+    dataset = make(home, ROWS)
+    measure(home, dataset, "text", words=list(range(9)))
+    by = "random" if column is None else "group"
+    check_split_column(home.rows(dataset["fingerprint"]).parent, Split(split_by=by, split_column=column))
+
+
+@pytest.mark.parametrize(
+    ("by", "column", "said"),
+    [
+        ("group", "label", f"No row has a column 'label' to split by. {FIX}"),
+        ("stratified", None, f"No row has a column 'label' to split by. {FIX}"),
+        ("time", "source.date", f"No row has a column 'source.date' to split by. {FIX}"),
+        ("group", "author", f"No row has a column 'author' to split by. {FIX}"),
+        ("group", "words", "words was not measured for this data set yet. Measure the group"),
+    ],
+)
+def test_a_column_that_no_row_has_is_refused_with_those_there_are(
+    home: Home, by: str, column: str | None, said: str
+) -> None:
+    folder = home.rows(make(home, ROWS)["fingerprint"]).parent
+    with pytest.raises(ConfigError) as caught:
+        check_split_column(folder, Split(split_by=by, split_column=column))
+    assert str(caught.value).startswith(said)
+    assert caught.value.field == "split_column"
+
+
+def test_the_command_refuses_it_and_changes_nothing(tmp_path: Path) -> None:
+    desk = Desk(tmp_path / "home")
+    told = make(desk.home, ROWS)
+    row: dict[str, Any] = {
+        **{key: told[key] for key in ("dataset_id", "name", "kind", "format", "columns", "row_count")},
+        **{"fingerprint": told["fingerprint"], "source": {}, "skipped_count": 0, "duplicate_count": 0},
+        **{"source_bytes": 1, "stats": {}, "created_at": jobs.utc(START)},
+        **Split().model_dump(),
+    }
+    with desk.database.transaction() as tx:
+        datasets.insert_dataset(tx, row)
+    with pytest.raises(ConfigError, match="No row has a column 'label'"):
+        desk("set_split", dataset="Old", split_by="group", split_column="label")
+    assert datasets.get_dataset(desk.database, "Old")["split_by"] == "random"
+    desk("set_split", dataset="Old", split_by="group", split_column="source.author")
+    assert datasets.get_dataset(desk.database, "Old")["split_column"] == "source.author"
+    desk.database.close()
+
+
+def test_an_import_that_asks_for_it_leaves_nothing(home: Home, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"question": "q", "answer": "a"}\n' * 3)
+    with pytest.raises(
+        ConfigError, match=r"'source\.author' to split by\. The first row has source\.question"
+    ):
+        import_file(home, path, split_by="group", split_column="source.author")
+    assert not folders(home)
