@@ -1,12 +1,20 @@
-"""How a job ended: what its `result.json` says, or, where there is none, what can be found out."""
+"""How a job ended: what its `result.json` says, or, where there is none, what can be found out.
+
+And what is tidied up then. It is done before the end is recorded: an engine that is killed in between finds
+the job alive and does it again.
+"""
 
 from __future__ import annotations
 
+import shutil
 import signal
 from dataclasses import dataclass
 from typing import Any
 
-from store.jobdir import JobDir
+from store import datasets
+from store.database import Queryable
+from store.home import Home
+from store.jobdir import JobDir, read_json
 
 LOG_LINES = 20
 LOG_BYTES = 16_384
@@ -61,3 +69,26 @@ def last_lines(folder: JobDir) -> str:
     except FileNotFoundError:
         return ""
     return "\n".join(text.splitlines()[-LOG_LINES:])
+
+
+def clear_aside(home: Home, job: dict[str, Any]) -> None:
+    """Remove what the worker of a job that has ended left half-made, here or in the cache: one that was
+    killed could not do so itself."""
+    folder = JobDir(home.jobs / job["job_id"])
+    shutil.rmtree(folder.aside, ignore_errors=True)
+    if job["pid"] is not None:  # files that are written aside are named by it (`store.jobdir.written_aside`)
+        for place in (folder.path, home.cache):
+            for left in place.rglob(f".*.{job['pid']}"):
+                left.unlink(missing_ok=True)
+
+
+def clear_made(db: Queryable, home: Home, job: dict[str, Any]) -> None:
+    """Remove what a job made whole that has not finished: the store will never name it."""
+    folder = JobDir(home.jobs / job["job_id"])
+    if job["kind"] == "profile":
+        for sidecar in folder.path.glob("*.parquet"):
+            sidecar.unlink(missing_ok=True)
+    published = read_json(folder.published)
+    if published and not datasets.is_named(db, published["fingerprint"]):
+        shutil.rmtree(home.datasets / published["fingerprint"], ignore_errors=True)
+    folder.published.unlink(missing_ok=True)

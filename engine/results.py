@@ -66,12 +66,13 @@ def _keep_signals(
 ) -> None:
     """The sidecar that the worker wrote goes to the rows that it measured; a data set deleted meanwhile needs
     none."""
-    dataset = datasets.find_dataset(tx, job["config"]["dataset"])
+    dataset, group = datasets.find_dataset(tx, job["config"]["dataset"]), job["config"]["group"]
+    made = home.jobs / job["job_id"] / f"{group}.parquet"
     if dataset is None:
+        made.unlink(missing_ok=True)
         return
-    group, fingerprint = job["config"]["group"], dataset["fingerprint"]
+    fingerprint = dataset["fingerprint"]
     final = home.signals(fingerprint, group)
-    made = home.jobs / job["job_id"] / final.name
     if made.exists():  # else an engine that was killed between the move and the commit has moved it
         final.parent.mkdir(exist_ok=True)
         os.replace(made, final)

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from engine.endings import Ending, lost, of_result
+from engine.endings import Ending, clear_aside, clear_made, lost, of_result
 from engine.launchers import Launcher
 from engine.orders import write_order
 from engine.results import keep
@@ -191,6 +191,7 @@ class Scheduler:
         self._drain(job)
         if ending.status == "lost" and job["cancel_requested_at"]:
             ending = Ending("cancelled")  # it was killed because the user asked it to stop
+        clear_aside(self.home, job)
         if ending.status == "finished":
             try:
                 with self.database.transaction() as tx:
@@ -202,6 +203,7 @@ class Scheduler:
             except Exception as error:
                 log.exception("The result of %s can't be stored", job["job_id"])
                 ending = Ending("failed", error=describe(error))
+        clear_made(self.database, self.home, job)
         with self.database.transaction() as tx:
             jobs.finish(tx, job["job_id"], ending.status, at, error=ending.error)
 

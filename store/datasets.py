@@ -49,6 +49,11 @@ def find_dataset(db: Queryable, dataset_id: str) -> dict[str, Any] | None:
     return found[0] if found else None
 
 
+def is_named(db: Queryable, fingerprint: str) -> bool:
+    """Whether some data set has the rows with this fingerprint."""
+    return bool(scalar(db.query("SELECT count(*) FROM dataset WHERE fingerprint = ?", [fingerprint])))
+
+
 def get_rows(db: Queryable, dataset: dict[str, Any], row_ids: Sequence[int]) -> list[dict[str, Any]]:
     """The rows with these ids, in the order given. Raises NotFoundError for an id that the set lacks."""
     table = db.query(
@@ -125,8 +130,7 @@ def delete_dataset(tx: Transaction, dataset: str) -> str | None:
         "Delete that version first.",
     )
     tx.execute("DELETE FROM dataset WHERE dataset_id = ?", [found["dataset_id"]])
-    sharing = tx.query("SELECT count(*) FROM dataset WHERE fingerprint = ?", [found["fingerprint"]])
-    return None if scalar(sharing) else str(found["fingerprint"])
+    return None if is_named(tx, found["fingerprint"]) else str(found["fingerprint"])
 
 
 def _check_unused(found: dict[str, Any], users: pa.Table, how: str, fix: str) -> None:

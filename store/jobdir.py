@@ -6,6 +6,8 @@ lock             flock held by that worker: one folder is never worked on twice
 events.jsonl     out, append only: one JSON object a line (`store.events`)
 result.json      out, last, by atomic rename: it decides the status
 log.txt          the worker's stdout and stderr
+aside/           what is half-made; gone once the job has ended
+published.json   the fingerprint of the data set that is about to get its place
 *.parquet        bulk rows
 checkpoints/     what a resumed run starts from
 model/           the adapter or the weights that a finished run ends with
@@ -81,6 +83,14 @@ class JobDir:
     @property
     def log(self) -> Path:
         return self.path / "log.txt"
+
+    @property
+    def aside(self) -> Path:
+        return self.path / "aside"
+
+    @property
+    def published(self) -> Path:
+        return self.path / "published.json"
 
     @property
     def checkpoints(self) -> Path:

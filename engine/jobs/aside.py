@@ -1,4 +1,7 @@
-"""Work that a job does aside, so that a failed, cancelled or killed one leaves nothing half-made."""
+"""Work that a job does aside, so that a failed, cancelled or killed one leaves nothing half-made.
+
+Where the worker is killed it can't tidy up; the engine does so when it ends the job (`engine.endings`).
+"""
 
 from __future__ import annotations
 
@@ -8,23 +11,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from engine.data.dataset import publish
 from engine.job import Job
 from store.errors import DataError
+from store.jobdir import write_json
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
-def aside(job: Job, *folders: Path, what: str, again: str) -> Iterator[None]:
-    """The folders are not there when the block begins, whatever a killed attempt left, nor after it.
+def aside(job: Job, *, what: str, again: str) -> Iterator[Path]:
+    """The job's folder for what is half-made: it is empty when the block begins, whatever a killed attempt
+    left, and gone after it.
 
     Raises DataError where the disk is full: `what` ("the file") could not be written, `again` is what to do
     once there is space ("export again").
     """
+    folder = job.dir.aside
     try:
-        for folder in folders:
-            shutil.rmtree(folder, ignore_errors=True)
-        yield
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        yield folder
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise
@@ -33,5 +40,11 @@ def aside(job: Job, *folders: Path, what: str, again: str) -> Iterator[None]:
             fix=f"Free some space and {again}.",
         ) from error
     finally:
-        for folder in folders:
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def publish_dataset(job: Job, made: Path, fingerprint: str) -> None:
+    """Move a finished data set to its place. The job's folder names it before: should the job end without its
+    result in the store, the engine finds by that what belongs to nobody."""
+    write_json(job.dir.published, {"fingerprint": fingerprint})
+    publish(made, job.home, fingerprint)

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.data.dataset import publish
 from engine.data.recipe import outcome
 from engine.data.recipe import run as steps
 from engine.data.recipe.working import Working
 from engine.job import Job
-from engine.jobs.aside import aside
+from engine.jobs.aside import aside, publish_dataset
 from store.data_config import CleanConfig
 
 
@@ -23,13 +22,12 @@ def run(job: Job) -> dict[str, Any]:
     Raises the error of the step that can't be run, which names it, and DataError where the disk is full.
     """
     config = CleanConfig.parse(job.config)
-    passing, made = job.dir.path / "passing", job.dir.path / "dataset"
-    with aside(job, passing, made, what="the new version", again="clean again"):
-        work = Working(job, job.order["dataset"], job.order["mixed"], passing)
+    with aside(job, what="the new version", again="clean again") as folder:
+        work = Working(job, job.order["dataset"], job.order["mixed"], folder / "passing")
         counted = steps.apply(work, config.recipe)
-        result = outcome.write(work, made, counted)
+        result = outcome.write(work, folder / "dataset", counted)
         job.check_cancelled()
-        publish(made, job.home, result["fingerprint"])
+        publish_dataset(job, folder / "dataset", result["fingerprint"])
     for notice in work.notices:
         job.alert(notice, level="info")
     return result

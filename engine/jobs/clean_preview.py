@@ -39,7 +39,7 @@ class CleanPreview(Config):
 def run(job: Job) -> Document:
     """The document of docs/architecture.md. Raises the error of the step that can't be run."""
     asked = CleanPreview.parse(job.config)
-    work = Working(job, asked.dataset, asked.mixed, job.dir.path / "passing", limit=FIRST_ROWS)
+    work = Working(job, asked.dataset, asked.mixed, job.dir.aside, limit=FIRST_ROWS)
     counted = steps.apply(work, asked.recipe)
     table = outcome.fates(work)
     answer: Document = {

@@ -34,8 +34,7 @@ def run(job: Job) -> dict[str, Any]:
     Raises ConfigError where no row is meant, or the format can't hold the rows; nothing is left then.
     """
     config = ExportConfig.parse(job.config)
-    folder = job.dir.path / "export"
-    with aside(job, folder, what="the file", again="export again"):
+    with aside(job, what="the file", again="export again") as folder:
         work = Working(job, job.order["dataset"], {}, folder)
         work.progress.plan([1.0, 1.0])
         parts = _choose(work, config)

@@ -17,7 +17,6 @@ from typing import Any
 
 from engine.data.builtin import LABEL
 from engine.data.convert import Convert, converter
-from engine.data.dataset import publish
 from engine.data.first_rows import read_first, remarks
 from engine.data.formats import choose, column_names
 from engine.data.readers import open_source
@@ -27,7 +26,7 @@ from engine.data.split_column import check_split_column
 from engine.data.turns import RowSkipped
 from engine.data.writer import DatasetWriter
 from engine.job import Job
-from engine.jobs.aside import aside
+from engine.jobs.aside import aside, publish_dataset
 from store.config import ImportConfig
 from store.errors import ConfigError, DataError
 from store.formats import FORMATS
@@ -42,9 +41,8 @@ def run(job: Job) -> dict[str, Any]:
     Raises DataError and ConfigError that name the file, column or field, and what to do.
     """
     config = ImportConfig.parse(job.config)
-    folder = job.dir.path / "dataset"
-    with aside(job, folder, what="the data set", again="import again"):
-        return _import(job, config, folder)
+    with aside(job, what="the data set", again="import again") as folder:
+        return _import(job, config, folder / "dataset")
 
 
 def _import(job: Job, config: ImportConfig, folder: Path) -> dict[str, Any]:
@@ -61,7 +59,7 @@ def _import(job: Job, config: ImportConfig, folder: Path) -> dict[str, Any]:
     if not writer.row_count:
         raise _nothing_read(config.name, writer.reasons, writer.first_skipped)
     check_split_column(folder, config)
-    publish(folder, job.home, fingerprint)
+    publish_dataset(job, folder, fingerprint)
     notices = _notices([*reader.problems, *problems])
     for notice in notices:
         job.alert(notice, level="info")
