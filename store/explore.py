@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Type = Literal["number", "flag", "category", "group", "text"]
 Measured = Mapping[str, Mapping[str, Any]]  # store.quality.signals
 JOINED = 2  # sidecars that are joined to texts by row number; hashing more costs more than it saves
-EXCERPT = 300  # characters of a long text in a table
+EXCERPT = 2_000  # characters of a long text in a page of rows
 
 
 @dataclass(frozen=True)

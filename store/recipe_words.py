@@ -6,6 +6,7 @@ from typing import Any
 
 from store.filters import Condition, Filter
 from store.formats import FORMATS
+from store.languages import SPOKEN, language_name
 from store.recipe import (
     Balance,
     CapLength,
@@ -77,7 +78,7 @@ def title(step: Step) -> str:
 
 
 def words(where: Filter) -> str:
-    """Which rows a filter means: 'language is "de" and the text contains "x"'; or "all rows"."""
+    """Which rows a filter means: 'language is German and the text contains "x"'; or "all rows"."""
     parts = []
     if where.search:
         parts.append(f"the text contains {_value(where.search)}")
@@ -110,6 +111,11 @@ def _condition(condition: Condition) -> str:
         return _found(signal, condition.op == ">")
     if condition.column in ALIKE and (group := _group(condition)):
         return group
+    if condition.column == SPOKEN and condition.op in ("is", "is not") and value:
+        codes = value if isinstance(value, list | tuple) else [value]
+        return f"{name} {condition.op} {_list([language_name(str(c)) for c in codes[:5]], 'or')}" + _more(
+            len(codes) - 5
+        )
     match condition.op:
         case "between":
             return f"{name} is from {_value(value[0])} to below {_value(value[1])}"

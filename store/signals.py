@@ -74,7 +74,7 @@ GROUPS: dict[str, Group] = {
                     "language",
                     "category",
                     "Language",
-                    "ISO 639 code of the row's language; empty where the text is too short to tell",
+                    "Language of the row, held as its ISO 639 code; empty where the text is too short",
                 ),
                 Signal(
                     "language_confidence", "number", "Language confidence", "How sure the language is, 0 to 1"
@@ -357,8 +357,9 @@ GROUPS: dict[str, Group] = {
                 Signal(
                     "ifd",
                     "number",
-                    "Instruction-following difficulty",
-                    "Perplexity of the answer with the prompt over that without; from 1 on it does not help",
+                    "Difficulty of the answer",
+                    "Perplexity of the answer with the prompt over that without (instruction-following"
+                    " difficulty, IFD); from 1 on the prompt does not help",
                     "ratio",
                     (None, 1.0),
                     "The answer does not follow from the prompt.",

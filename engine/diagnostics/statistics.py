@@ -85,12 +85,6 @@ def ratio_interval(
     return Interval(value, low, high, n, se, _detectable(se, effective, confidence))
 
 
-def mean_interval(values: ArrayLike, **options: Any) -> Interval:
-    """The plain mean of paired differences, one a row, every row weighing the same."""
-    differences = np.asarray(values, dtype=np.float64)
-    return ratio_interval(differences, np.ones_like(differences), **options)
-
-
 def quick_interval(numerators: ArrayLike, denominators: ArrayLike, *, confidence: float = 0.95) -> Interval:
     """`ratio_interval` by the delta method and Student's t: no resampling, for scans over many steps."""
     top, bottom = _checked(numerators, denominators)

@@ -10,8 +10,8 @@ from engine.diagnostics.findings import Checked, Finding, checked, findings
 from engine.diagnostics.phrasing import plural
 from pages.components import clean_draft, clean_reads
 from pages.components.clean_rows import show_found
-from pages.components.progress import progress_block
-from pages.components.session import act, guarded, plain, watch_engine
+from pages.components.measure_group import measurable, show_measuring
+from pages.components.session import act, plain
 from store.signals import GROUPS
 
 BADGES = {
@@ -26,13 +26,10 @@ def show_findings(dataset: dict[str, Any]) -> None:
     measured = clean_reads.signals(dataset["fingerprint"])
     working = clean_reads.measuring(dataset["dataset_id"])
     found = findings(dataset, measured, GROUPS)
-    state = checked(measured, GROUPS)
-    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        st.subheader(plural(len(found), "finding") if found else "Findings", anchor=False, width="content")
-        if drafted := clean_draft.steps(dataset["dataset_id"]):
-            st.markdown(f"[:material/checklist: {plural(len(drafted), 'step')} in the recipe](#recipe)")
+    state = checked(measured, measurable(dataset))
+    st.subheader(plural(len(found), "finding") if found else "Findings", anchor=False)
     if working:
-        _measuring(dataset["dataset_id"])
+        show_measuring(dataset["dataset_id"], len(working))
     elif not measured:
         st.markdown("Nothing was measured yet: measure now, and see what is wrong with these rows.")
         if st.button("Measure now", type="primary", icon=":material/speed:", key="clean-measure"):
@@ -102,16 +99,3 @@ def _measure(dataset_id: str, groups: list[str]) -> None:
     asked = [act("profile", {"dataset": dataset_id, "group": group}) for group in groups]
     if any(answer is not None for answer in asked):
         st.rerun()
-
-
-@st.fragment(run_every="1s")
-def _measuring(dataset_id: str) -> None:
-    with guarded():
-        watch_engine()
-        jobs = clean_reads.measuring(dataset_id)
-        if not jobs:
-            st.cache_data.clear()
-            st.rerun()
-        for job in jobs:
-            st.markdown(f":material/speed: {plain(job['title'])}")
-            st.html(progress_block(job))

@@ -6,9 +6,10 @@ from typing import Any
 
 import streamlit as st
 
+from engine.diagnostics.phrasing import plural
 from pages.components import clean_draft, clean_preview, figures, reads
-from pages.components.progress import progress_block
-from pages.components.session import act, guarded, plain, watch_engine
+from pages.components.job_live import show_bad_end, show_live
+from pages.components.session import act, plain
 from store.errors import NotFoundError
 from store.states import ALIVE
 
@@ -27,31 +28,30 @@ def next_version(dataset: Document, names: list[str]) -> str:
 
 
 def show_make(dataset: Document, steps: list[Document], answer: Document | None) -> None:
-    """The button, with what it would do; `answer` is the preview, None while it is not known."""
+    """What the recipe would do and the button that does it; `answer` is the preview, None while unknown."""
+    dataset_id = dataset["dataset_id"]
     name = next_version(dataset, [row["name"] for row in reads.datasets()])
-    number = name.rpartition(" v")[2]
-    if answer is not None:
-        st.markdown(f"**{clean_preview.summary(answer)}**")
     nothing = answer is not None and clean_preview.rows_left(answer) == 0
-    pressed = st.button(
-        f"Make version {number}",
-        type="primary",
-        icon=":material/auto_fix_high:",
-        disabled=not steps or nothing,
-        width="stretch",
-        key="clean-make",
-    )
-    with st.expander("Name of the new version", icon=":material/edit:"):
-        typed = st.text_input(
-            "Name", max_chars=80, placeholder=name, key=f"clean-name-{dataset['dataset_id']}"
+    said = f" **{clean_preview.summary(answer)}**" if answer is not None else ""
+    st.markdown(f"{plural(len(steps), 'step')} in the [recipe](#recipe).{said}")
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        pressed = st.button(
+            f"Make version {name.rpartition(' v')[2]}",
+            type="primary",
+            icon=":material/auto_fix_high:",
+            disabled=not steps or nothing,
+            key="clean-make",
         )
+        with st.popover("Name it", icon=":material/edit:", type="tertiary"):
+            typed = st.text_input(
+                "Name of the new version", max_chars=80, placeholder=name, key=f"clean-name-{dataset_id}"
+            )
     if nothing:
         st.caption("No row would be left: take a step out, or change its options.")
     if pressed:
-        body = {"dataset": dataset["dataset_id"], "name": typed or "", "recipe": {"steps": steps}}
-        made = act("clean", body)
+        made = act("clean", {"dataset": dataset_id, "name": typed or "", "recipe": {"steps": steps}})
         if made is not None:
-            st.session_state[job_key(dataset["dataset_id"])] = made["job_id"]
+            st.session_state[job_key(dataset_id)] = made["job_id"]
             st.rerun()
 
 
@@ -64,25 +64,11 @@ def show_job(dataset: Document, job_id: str) -> None:
         return
     with st.container(border=True, key="clean-job"):
         if job["status"] in ALIVE:
-            _live(job_id)
+            show_live(job_id, "cleaning", "Making the new version")
         elif job["status"] == "finished":
             _made(dataset, job)
         else:
             _ended_badly(dataset, job)
-
-
-@st.fragment(run_every="1s")
-def _live(job_id: str) -> None:
-    with guarded():
-        watch_engine()
-        job = reads.job(job_id)
-        if job["status"] not in ALIVE:
-            st.cache_data.clear()
-            st.rerun()
-        st.markdown("**Making the new version**")
-        st.html(progress_block(job))
-        if st.button("Cancel", key="clean-cancel", icon=":material/stop_circle:"):
-            act("cancel", {"job": job_id}, "The cleaning is being cancelled.")
 
 
 def _made(dataset: Document, job: Document) -> None:
@@ -112,13 +98,7 @@ def _made(dataset: Document, job: Document) -> None:
 
 
 def _ended_badly(dataset: Document, job: Document) -> None:
-    error = job.get("error") or {}
-    if job["status"] == "cancelled":
-        st.info("The cleaning was cancelled. Nothing was stored.", icon=":material/info:")
-    else:
-        message = error.get("message") or "The process that did it ended without a result."
-        fix = f"  \n{plain(error['fix'])}" if error.get("fix") else ""
-        st.error(f"{plain(message)}{fix}  \nNothing was stored.", icon=":material/error:")
+    show_bad_end(job, "cleaning")
     st.button(
         "Back to the recipe",
         icon=":material/undo:",

@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 
 from engine.diagnostics.phrasing import plural
-from pages.components import clean_words, figures, quantities
+from pages.components import figures, quantities, word_diff
 from pages.components.session import plain
 
 Document = dict[str, Any]
@@ -112,4 +112,4 @@ def show_example(
         before = None if example["fate"] == "added" else example["before"]
         if example["fate"] == "kept":
             before = None
-        st.html(clean_words.pair(before, after, titles))
+        st.html(word_diff.pair(before, after, titles))

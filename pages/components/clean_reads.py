@@ -9,8 +9,7 @@ import streamlit as st
 
 from pages.components import reads
 from pages.components.session import client, remembered
-from store import datasets, explore, quality
-from store.filters import Filter
+from store import quality
 
 Document = dict[str, Any]
 EXAMPLES = 8  # rows of each fate and step that a preview shows before and after
@@ -28,26 +27,6 @@ def signals(fingerprint: str) -> dict[str, Document]:
 def recipes() -> list[Document]:
     """Saved recipes by name."""
     return quality.recipes(client())
-
-
-@remembered
-@st.cache_data(ttl=60, max_entries=64, show_spinner=False)
-def found(
-    dataset_id: str, where: str, together: str, column: str, limit: int, offset: int
-) -> tuple[int, list[Document]]:
-    """How many rows the filter (JSON) means, and a page of them with `value` of the column and, where rows
-    are shown together, the `group` by which they are sorted."""
-    dataset, filtered = reads.dataset(dataset_id), Filter.parse(json.loads(where))
-    measured = signals(dataset["fingerprint"])
-    known = explore.columns(dataset, measured, explore.example_row(client(), dataset))
-    rows = explore.Rows(dataset, measured, known)
-    order = together or "row_id"
-    total = explore.count(client(), rows, filtered)
-    ids = explore.row_ids(client(), rows, filtered, order_by=order, limit=limit, offset=offset)
-    values = explore.values_of(client(), rows, ids, [column, *([together] if together else [])])
-    contents = datasets.get_rows(client(), dataset, ids) if ids else []
-    pairs = zip(contents, values, strict=True)
-    return total, [row | {"value": v.get(column), "group": v.get(together)} for row, v in pairs]
 
 
 def measuring(dataset_id: str) -> list[Document]:

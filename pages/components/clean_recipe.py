@@ -19,8 +19,7 @@ def show_recipe(dataset: Document, columns: list[str]) -> None:
     """The ordered list, the form of the step that is open, and "Add a step"."""
     dataset_id = dataset["dataset_id"]
     steps = clean_draft.steps(dataset_id)
-    with st.container(horizontal=True):
-        st.subheader("Recipe", anchor="recipe")
+    st.subheader("Recipe", anchor="recipe")
     if not steps:
         st.caption("No steps yet. Use the button of a finding, or add a step.")
     opened = st.session_state.get(_open_key(dataset_id))

@@ -14,9 +14,10 @@ import streamlit as st
 
 from engine.diagnostics.findings import Finding
 from engine.diagnostics.phrasing import plural
-from pages.components import clean_reads, clean_words
+from pages.components import explore_reads, word_diff
 from pages.components.conversation import show_row
 from pages.components.explore_filter import show_in_table
+from pages.components.explore_row import signal_text
 from pages.components.session import guarded, plain
 from store.filters import Filter
 from store.signals import SIGNALS
@@ -42,7 +43,7 @@ def _rows(dataset: Document, finding: Finding, together: str) -> None:
     where = json.dumps(finding.where)
     key = f"found-page-{finding.column}"
     offset = PAGE * (st.session_state.get(key, 1) - 1)
-    total, rows = clean_reads.found(dataset["dataset_id"], where, together, finding.column, PAGE, offset)
+    total, rows = explore_reads.found(dataset["dataset_id"], where, together, finding.column, PAGE, offset)
     if not rows:
         st.caption("No row is meant any more: the rows were measured anew.")
         return
@@ -71,16 +72,16 @@ def _group(rows: list[Document]) -> None:
     with st.container(border=True, gap="small"):
         if len(rows) == 1:
             st.caption(f"Row {first['row_id']:,}; the rest of its group is on the page before or after.")
-            st.html(clean_words.pair(None, first, ("", f"Row {first['row_id']:,}")))
+            st.html(word_diff.pair(None, first, ("", f"Row {first['row_id']:,}")))
         for other in rows[1:]:
             titles = (f"Row {first['row_id']:,}", f"Row {other['row_id']:,}")
-            st.html(clean_words.pair(first, other, titles))
+            st.html(word_diff.pair(first, other, titles))
 
 
 def _single(row: Document, finding: Finding) -> None:
     signal = SIGNALS[finding.column]
     value = row["value"]
-    shown = "" if signal.type == "flag" or value is None else f": {value:,.3g} {signal.unit}".rstrip()
+    shown = "" if signal.type == "flag" or value is None else f": {signal_text(signal, value)}"
     with st.container(border=True, gap="xsmall"):
         st.caption(plain(f"Row {row['row_id']:,}{shown and f' · {signal.title}{shown}'}"))
         show_row(row, LONGEST)

@@ -1,4 +1,4 @@
-"""The tab "Clean": what is wrong on the left, the recipe on the right, what it would do below.
+"""The tab "Clean": what is wrong on the left, the recipe on the right, what it would do above and below.
 
 A finding's button puts its fix into the recipe; the preview follows every change; one button makes the new
 version. The old version is never touched.
@@ -22,6 +22,17 @@ from store.errors import ConfigError, EngineUnavailable, TunebenchError
 from store.filters import BASE, SOURCE
 from store.signals import GROUPS
 
+# On a phone the findings are several screens long: what to do next stays in sight above them.
+STAYS = """
+<style>
+@media (max-width: 640px) {
+  div:has(> .st-key-clean-next) {position: sticky; top: 3.75rem; z-index: 20}
+  .st-key-clean-next {background: Canvas}
+  #recipe {scroll-margin-top: 13rem}
+}
+</style>
+"""
+
 
 def show_clean(dataset: dict[str, Any]) -> None:
     """Findings, recipe, preview and the new version of one data set."""
@@ -31,16 +42,18 @@ def show_clean(dataset: dict[str, Any]) -> None:
         with guarded():
             show_job(dataset, job_id)
         return
+    drafted = clean_draft.steps(dataset_id)
+    # Over both columns, so that on a phone the next step does not lie under every finding.
+    make = st.container(border=True, key="clean-next") if drafted else None
+    st.html(STAYS)
     left, right = st.columns([3, 2], gap="large")
     with left, guarded():
         show_findings(dataset)
     with right, guarded():
         show_recipe(dataset, known_columns(dataset))
-        make = st.container()
         show_row_editor(dataset)
         show_saved(dataset)
-    drafted = clean_draft.steps(dataset_id)
-    if not drafted:
+    if make is None:
         return
     steps, wrong = clean_draft.check(drafted)
     if wrong:

@@ -8,12 +8,13 @@ from typing import Any, Literal
 import streamlit as st
 
 from pages.components.clean_view import show_clean
+from pages.components.dataset_facts import show_facts
 from pages.components.dataset_list import back_to_list
+from pages.components.dataset_skipped import show_skipped
 from pages.components.dataset_split import show_split
-from pages.components.explore_card import show_card, show_facts, wants_cleaning
+from pages.components.explore_card import show_card, wants_cleaning
 from pages.components.explore_filter import CLEAN_TAB, ROWS_TAB, SUMMARY_TAB, open_tab, tabs_key
 from pages.components.explore_table import show_rows
-from pages.components.import_progress import show_skipped
 from pages.components.map_view import show_map
 from pages.components.rendering_view import show_rendering
 from pages.components.session import act, guarded, plain
@@ -42,7 +43,7 @@ def show_dataset(dataset: dict[str, Any]) -> None:
         (":material/visibility: How the model sees it", show_rendering),
         (":material/account_tree: Versions", show_versions),
         (":material/call_split: Split", show_split),
-        (f":material/block: Skipped ({dataset['skipped_count']:,})", _skipped),
+        (f":material/block: Skipped ({dataset['skipped_count']:,})", show_skipped),
         (":material/settings: Name and removal", _settings),
     )
     titles = [title for title, _ in tabs]
@@ -51,13 +52,6 @@ def show_dataset(dataset: dict[str, Any]) -> None:
         if tab.open:
             with tab, guarded():
                 draw(dataset)
-
-
-def _skipped(dataset: dict[str, Any]) -> None:
-    if dataset["skipped_count"]:
-        show_skipped(dataset)
-    else:
-        st.caption("Every row of the file was read.")
 
 
 def _settings(dataset: dict[str, Any]) -> None:

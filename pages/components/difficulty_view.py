@@ -8,13 +8,15 @@ import streamlit as st
 
 from engine.diagnostics.phrasing import plural
 from pages.components import explore_filter, explore_reads
-from pages.components.diversity_view import of_set
+from pages.components.common_start import differing
+from pages.components.diversity_kinds import of_set
 from pages.components.explore_charts import histogram_chart
 from pages.components.measure_group import show_missing
 from pages.components.quantities import share
 from pages.components.session import plain
 from store.explore import Rows, filter_json
 from store.filters import Condition, Filter
+from store.signals import SIGNALS
 
 SHOWN = 5  # rows at each end
 MEASURED = Filter(conditions=[Condition(column="ifd", op="is not empty")])
@@ -23,15 +25,14 @@ CONFIG = {"displayModeBar": False}
 
 
 def show_difficulty(dataset: dict[str, Any], rows: Rows) -> None:
-    """A button to measure, or the histogram of IFD and the hardest and easiest rows."""
+    """A button to measure, or the spread and the hardest and easiest rows."""
     if "difficulty" not in rows.measured:
         show_missing(
             dataset,
             "difficulty",
             "Measure difficulty",
-            "The base model reads each answer with its prompt and without: from an IFD of 1 on, the"
-            " prompt does not help."
-            " Without a GPU 200 rows are drawn, which takes some minutes.",
+            "The base model reads each answer with its prompt and without: from a difficulty of 1 on, the"
+            " prompt does not help. Without a GPU 200 rows are drawn, which takes some minutes.",
         )
         return
     measured = rows.measured["difficulty"]
@@ -41,8 +42,13 @@ def show_difficulty(dataset: dict[str, Any], rows: Rows) -> None:
     left, right = st.columns([2, 5], gap="medium")
     with left:
         spread = explore_reads.facets(dataset_id, ("ifd",), "", stamp)["ifd"]
-        st.plotly_chart(histogram_chart(spread), config=CONFIG, key=f"ifd-{dataset_id}", alt="Spread of IFD")
-        st.caption("IFD: perplexity with the prompt over that without.")
+        st.plotly_chart(
+            histogram_chart(spread), config=CONFIG, key=f"ifd-{dataset_id}", alt="Spread of difficulty"
+        )
+        st.caption(
+            "How unlikely the answer is with its prompt, against without: below 1 the prompt helps.",
+            help="Perplexity with the prompt over that without: instruction-following difficulty (IFD)",
+        )
         if found["hard"]["value"]:
             st.button(
                 "Show the hard ones in the table",
@@ -74,12 +80,15 @@ def _summary(found: dict[str, Any], options: dict[str, Any], total: int) -> str:
 def _rows(dataset_id: str, title: str, descending: bool, stamp: str) -> None:
     names = ("ifd", "answer_loss", "prompt", "answer")
     found = explore_reads.page(dataset_id, filter_json(MEASURED), names, "ifd", descending, SHOWN, 0, stamp)
+    found, alike = differing(found, {"prompt": "Prompt", "answer": "Answer"})
+    if alike:
+        st.caption(plain(alike))
     st.dataframe(
         found,
         hide_index=True,
         column_order=("ifd", "prompt", "answer", "answer_loss", "row_id"),
         column_config={
-            "ifd": st.column_config.NumberColumn(f"{title}: IFD", format="%.2f"),
+            "ifd": st.column_config.NumberColumn(f"{title}", format="%.2f", help=SIGNALS["ifd"].means),
             "prompt": st.column_config.TextColumn("Prompt", width="medium"),
             "answer": st.column_config.TextColumn("Answer", width="medium"),
             "answer_loss": st.column_config.NumberColumn(

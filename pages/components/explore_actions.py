@@ -9,8 +9,8 @@ import streamlit as st
 
 from engine.diagnostics.phrasing import plural
 from pages.components import clean_draft, explore_filter, explore_reads, reads
-from pages.components.progress import progress_block
-from pages.components.session import act, guarded, plain
+from pages.components.job_live import show_bad_end, show_live
+from pages.components.session import act, plain
 from store.data_config import ExportFormat
 from store.explore import Rows
 from store.filters import Filter
@@ -119,21 +119,11 @@ def _exported(job_id: str) -> None:
     """Progress while the file is being written, then the file."""
     job = reads.job(job_id)
     if job["status"] in ALIVE:
-        _writing(job_id)
+        show_live(job_id, "export")
     elif job["status"] == "finished":
         _download(job["result"])
     else:
-        error = job.get("error") or {}
-        st.error(plain(error.get("message") or f"The export was {job['status']}."), icon=":material/error:")
-
-
-@st.fragment(run_every="1s")
-def _writing(job_id: str) -> None:
-    with guarded():
-        job = reads.job(job_id)
-        if job["status"] not in ALIVE:
-            st.rerun()
-        st.html(progress_block(job))
+        show_bad_end(job, "export")
 
 
 def _download(result: dict[str, Any]) -> None:

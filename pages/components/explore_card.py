@@ -1,7 +1,4 @@
-"""The card of a data set: what is in it, what lies outside its healthy band, what was not measured yet.
-
-The facts of the import stand over all tabs; the rest is the first of them.
-"""
+"""The tab "Summary": what lies outside its healthy band, what is in the data, what was not measured yet."""
 
 from __future__ import annotations
 
@@ -10,32 +7,22 @@ from typing import Any
 
 import streamlit as st
 
-from engine.diagnostics.phrasing import number, plural
-from pages.components import clean_reads, explore_filter, figures, quantities
-from pages.components.conversation import shortened_middle
-from pages.components.diversity_view import KINDS, of_set
-from pages.components.diversity_view import judged as judged_kind
-from pages.components.explore_figures import Figure, contents, judged
-from pages.components.import_progress import account
-from pages.components.progress import progress_block
-from pages.components.session import act, guarded, plain
-from store.formats import FORMATS
-from store.signals import GROUPS
+from engine.diagnostics.phrasing import plural
+from pages.components import clean_reads, explore_filter, figures
+from pages.components.explore_contents import contents
+from pages.components.explore_figures import Figure, judged
+from pages.components.measure_group import measurable, show_measuring
+from pages.components.session import act
 
-SHOWN = ("vendi", "top_template")  # of the figures of diversity
 FIRST = 8  # tiles that are shown before the fold
 COLORS = {"bad": figures.RED, "warn": figures.AMBER, "good": figures.TEAL}
+STATES = {"bad": "serious", "warn": "worth a look", "good": "healthy"}
 NEEDS = {
-    "tokenizer": "needs a model's tokenizer; best chosen under How the model sees it",
-    "model": "needs a model and some minutes",
-    "labels": "needs labels; takes seconds to minutes",
-    "embeddings": "takes seconds to minutes",
+    "tokenizer": "Needs a model's tokenizer; best chosen under How the model sees it",
+    "model": "Needs a model and some minutes",
+    "labels": "Needs labels; takes seconds to minutes",
+    "embeddings": "Takes seconds to minutes",
 }
-
-
-def show_facts(dataset: dict[str, Any]) -> None:
-    """Rows, format, length, labels: a line of figures."""
-    st.html(figures.facts(_facts(dataset)))
 
 
 def show_card(dataset: dict[str, Any]) -> None:
@@ -43,7 +30,7 @@ def show_card(dataset: dict[str, Any]) -> None:
     measured = clean_reads.signals(dataset["fingerprint"])
     jobs = clean_reads.measuring(dataset["dataset_id"])
     if jobs:
-        _live(dataset["dataset_id"], len(jobs))
+        show_measuring(dataset["dataset_id"], len(jobs))
     tiles = judged(dataset, measured)
     outside = [tile for tile in tiles if tile.state != "good"]
     inside = [tile for tile in tiles if tile.state == "good"]
@@ -67,7 +54,7 @@ def show_card(dataset: dict[str, Any]) -> None:
     if inside:
         with st.expander(f"{plural(len(inside), 'figure')} inside the healthy band", icon=":material/check:"):
             st.html(figures.grid(_tile(tile) for tile in inside))
-    if found := [*contents(dataset, measured), *_diversity(measured)]:
+    if found := contents(dataset, measured):
         st.markdown("**What is in it**")
         st.html(figures.facts(found))
     _offer(dataset, measured, {job["config"]["group"] for job in jobs})
@@ -76,39 +63,6 @@ def show_card(dataset: dict[str, Any]) -> None:
 def wants_cleaning(dataset: dict[str, Any]) -> bool:
     """Whether a figure is bad enough that cleaning is the likelier next step than training."""
     return any(tile.state == "bad" for tile in judged(dataset, clean_reads.signals(dataset["fingerprint"])))
-
-
-def _facts(dataset: dict[str, Any]) -> list[tuple[str, str, str]]:
-    stats = dataset["stats"]
-    shown = account(dataset)
-    shown.append(("Format", FORMATS[dataset["format"]].title, quantities.size(dataset["source_bytes"])))
-    if characters := stats.get("characters"):
-        note = f"median; 5% are over {characters['p95']:,.0f}"
-        shown.append(("Length of a row", f"{characters['median']:,.0f} characters", note))
-    if stats.get("labels"):
-        first, rows = next(iter(stats["labels"].items()))
-        most = quantities.share(rows, dataset["row_count"])
-        note = (
-            f"most frequent: {shortened_middle(first, 40)}, {most} of {plural(dataset['row_count'], 'row')}"
-        )
-        shown.append(("Labels", f"{stats['label_count']:,}", note))
-    version = f"version {dataset['fingerprint'][:8]}"
-    return [*shown, ("Imported", quantities.ago(dataset["created_at"]), version)]
-
-
-def _diversity(measured: dict[str, dict[str, Any]]) -> list[tuple[str, str, str]]:
-    """How diverse the set is, once the map was drawn; more of it stands beside the map."""
-    found = of_set(measured.get("map", {}).get("figures", {}))
-    facts = []
-    for kind in KINDS:
-        figure = found.get(kind.name)
-        if kind.name in SHOWN and figure and figure["value"] is not None:
-            unit = "%" if kind.scale == 100 else ""
-            value = f"{number(kind.scale * figure['value'], kind.places)}{unit}"
-            rests = f"n = {figure['n']:,} {figure.get('unit', 'rows')}"
-            outside = judged_kind(kind, figure["value"])[1]
-            facts.append((kind.title, value, f"{(outside or kind.means).rstrip('.')}; {rests}"))
-    return facts
 
 
 def _tiles(dataset_id: str, tiles: list[Figure]) -> None:
@@ -136,7 +90,7 @@ def _tiles(dataset_id: str, tiles: list[Figure]) -> None:
 def _tile(tile: Figure) -> str:
     """Title, value in the colour of its state, what it rests on, its band, and what it means."""
     color = COLORS[tile.state]
-    dot = f"<span style='color:{color}' title='{tile.state}'>●</span>"
+    dot = f"<span style='color:{color}' title='{STATES[tile.state]}'>●</span>"
     means = f"<div class='tb-note'>{html.escape(tile.means)}</div>" if tile.means else ""
     return (
         f"<div><div class='tb-name'>{dot} {html.escape(tile.title)}</div>"
@@ -150,10 +104,8 @@ def _offer(dataset: dict[str, Any], measured: dict[str, dict[str, Any]], busy: s
     """A button for each group of signals that neither was measured nor is being measured."""
     left = [
         group
-        for name, group in GROUPS.items()
-        if name not in busy
-        and (name not in measured or measured[name]["outdated"])
-        and _possible(dataset, name)
+        for name, group in measurable(dataset).items()
+        if name not in busy and (name not in measured or measured[name]["outdated"])
     ]
     if not left:
         return
@@ -170,20 +122,3 @@ def _offer(dataset: dict[str, Any], measured: dict[str, dict[str, Any]], busy: s
             body = {"dataset": dataset["dataset_id"], "group": group.name}
             if pressed and act("profile", body, f"{group.title} will be measured.") is not None:
                 st.rerun()
-
-
-def _possible(dataset: dict[str, Any], name: str) -> bool:
-    return GROUPS[name].needs != "labels" or (dataset["stats"].get("label_count") or 0) > 1
-
-
-@st.fragment(run_every="2s")
-def _live(dataset_id: str, count: int) -> None:
-    with guarded():
-        jobs = clean_reads.measuring(dataset_id)
-        if len(jobs) != count:
-            st.cache_data.clear()
-            st.rerun()
-        for job in jobs:
-            group = GROUPS[job["config"]["group"]]
-            st.caption(f"Being measured: **{plain(group.title)}**")
-            st.html(progress_block(job))

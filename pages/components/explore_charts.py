@@ -12,6 +12,7 @@ from pages.components.palette import BASE, GRID, TRAIN, VALIDATION
 from pages.components.quantities import count, share
 from pages.components.traces import short
 from store.histogram import Bar, Histogram
+from store.languages import readable
 
 SHOWN = 8  # values of a category in a small chart
 ROW = 20  # pixels of a value
@@ -103,7 +104,7 @@ def _name(found: Histogram, bar: Bar) -> str:
         return edge_text(bar.low) if whole else f"{edge_text(bar.low)} to below {edge_text(bar.high)}"
     if found.column.type == "group":
         return f"group of row {bar.value:,}"
-    return NAMES.get(bar.value, str(bar.value))
+    return NAMES.get(value := readable(found.column.name, bar.value), str(value))
 
 
 def _of(bar: Bar) -> str:

@@ -1,4 +1,4 @@
-"""The figures of a data set's card: what is in the data, and which figure lies outside its healthy band.
+"""The figures of a data set's card that have a healthy band, and which of them lies outside of it.
 
 Pure functions over what was counted at the import and measured since; no row is read. Whether a figure is
 outside its band is decided in one place, `engine.diagnostics.findings`.
@@ -12,7 +12,7 @@ from typing import Any
 
 from engine.diagnostics.findings import findings, percent
 from engine.diagnostics.phrasing import number, plural
-from pages.components.quantities import count, share
+from pages.components.quantities import share
 from store.filters import Condition, Filter
 from store.signals import GROUPS, Signal
 
@@ -140,42 +140,3 @@ def _labels(dataset: Mapping[str, Any]) -> Figure | None:
         Filter(conditions=[Condition(column="label", op="is", value=name)]),
         rows,
     )
-
-
-def contents(dataset: Mapping[str, Any], measured: Measured) -> list[tuple[str, str, str]]:
-    """What is in the data, as far as it was measured: languages, lengths, tokens, diversity."""
-    text = measured.get("text", {}).get("figures", {})
-    facts: list[tuple[str, str, str]] = []
-    if languages := text.get("language"):
-        facts.append(_top("Languages", languages))
-    if answers := text.get("answer_words"):
-        facts.append(_spread("Length of an answer", answers, "word"))
-    tokens = measured.get("tokens", {})
-    if known := tokens.get("figures", {}).get("tokens"):
-        total = known["mean"] * dataset["row_count"]
-        about = "" if known["n"] == dataset["row_count"] else "about "
-        note = (
-            f"median {known['median']:,.0f} of {plural(known['n'], 'row')}; 5% are over {known['p95']:,.0f}"
-        )
-        model = tokens["options"].get("model", "")
-        facts.append(("Tokens", f"{about}{count(round(total))}", f"{note}; {model}" if model else note))
-    if topics := measured.get("map", {}).get("figures", {}).get("cluster"):
-        facts.append(_top("Topics", topics))
-    return facts
-
-
-def _top(title: str, figures: Mapping[str, Any]) -> tuple[str, str, str]:
-    """The most frequent values of a category with their shares."""
-    named = [(value, rows) for value, rows in figures["values"].items() if value]
-    if not named:
-        return title, "not known", f"of {plural(figures['n'], 'row')}"
-    first, rows = named[0]
-    rest = ", ".join(f"{value} {percent(n / figures['n'])}" for value, n in named[1:4])
-    note = f"of {plural(figures['n'], 'row')}" + (f"; {rest}" if rest else "")
-    more = f", {figures['distinct'] - 4:,} more" if figures["distinct"] > 4 else ""
-    return title, f"{first} {percent(rows / figures['n'])}", note + more
-
-
-def _spread(title: str, figures: Mapping[str, Any], noun: str) -> tuple[str, str, str]:
-    note = f"median of {plural(figures['n'], 'row')}; 5% are over {figures['p95']:,.0f}"
-    return title, plural(round(figures["median"]), noun), note

@@ -14,7 +14,7 @@ import streamlit as st
 
 from pages.components import clean_reads, reads
 from pages.components.session import client, remembered
-from store import explore, histogram, quality
+from store import datasets, explore, histogram, quality
 from store.filters import Condition, Filter
 
 KEPT = 600  # seconds; the rows of a fingerprint never change
@@ -57,6 +57,23 @@ def find(
     """How many rows, and the first of them."""
     found = rows(dataset_id)
     return explore.find(client(), found, parsed(where), order_by=order_by, descending=descending, limit=limit)
+
+
+@remembered
+@st.cache_data(ttl=60, max_entries=64, show_spinner=False)
+def found(
+    dataset_id: str, where: str, together: str, column: str, limit: int, offset: int
+) -> tuple[int, list[dict[str, Any]]]:
+    """How many rows the filter means, and a page of them whole, with `value` of the column and, where rows
+    are shown together, the `group` by which they are sorted."""
+    known, meant = rows(dataset_id), parsed(where)
+    total = explore.count(client(), known, meant)
+    order = together or "row_id"
+    ids = explore.row_ids(client(), known, meant, order_by=order, limit=limit, offset=offset)
+    values = explore.values_of(client(), known, ids, [column, *([together] if together else [])])
+    contents = datasets.get_rows(client(), reads.dataset(dataset_id), ids) if ids else []
+    pairs = zip(contents, values, strict=True)
+    return total, [row | {"value": v.get(column), "group": v.get(together)} for row, v in pairs]
 
 
 @remembered

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import html
 import json
-import re
-from difflib import SequenceMatcher
 from typing import Any
 
 import streamlit as st
 
 from pages.components import explore_reads, figures, reads
 from pages.components.conversation import shortened, show_row
-from pages.components.explore_filter import change
+from pages.components.explore_companions import show_companions
+from pages.components.explore_filter import open_row
 from pages.components.quantities import count
 from pages.components.session import plain
 from store.explore import Rows, filter_json
-from store.filters import Condition, Filter
+from store.filters import Filter
+from store.languages import readable
 from store.signals import GROUPS, Signal
 
-TOGETHER = 6  # rows of a duplicate group that are drawn side by side
-COMPARED = 4000  # characters of a text whose words are compared
-# The text keeps its own colour: a browser's yellow is for light pages alone.
-MARK = "<mark style='background:color-mix(in srgb, #d97a1a 40%, transparent);color:inherit'>"
 PLACE = ("x", "y")  # a place on the map says nothing without the map
-GROUPED = {"near_group": "Near duplicates", "exact_group": "Exact duplicates", "prompt_group": "Same prompt"}
 
 
 def show_opened(rows: Rows, where: Filter, asked: str) -> None:
@@ -47,7 +41,7 @@ def show_opened(rows: Rows, where: Filter, asked: str) -> None:
         with st.expander(f"As it stands in the file (line {row['line']:,})", icon=":material/code:"):
             text = json.dumps(row["source"], ensure_ascii=False, indent=2)
             st.code(shortened(text, 20_000), "json", wrap_lines=True)
-    _companions(rows, row)
+    show_companions(rows, row)
 
 
 def _steps(rows: Rows, where: Filter, number: int, here: bool) -> None:
@@ -69,14 +63,6 @@ def _steps(rows: Rows, where: Filter, number: int, here: bool) -> None:
         ):
             st.button(label, icon=icon, disabled=off, on_click=open_row, args=(target,), key=key)
         st.caption(f"Row {number:,} of {total:,}, counted from 0")
-
-
-def open_row(number: int | None) -> None:
-    """Make the link name a row, or none."""
-    if number is None:
-        st.query_params.pop("row", None)
-    else:
-        st.query_params["row"] = str(number)
 
 
 def _signals(rows: Rows, number: int) -> None:
@@ -126,52 +112,7 @@ def signal_text(signal: Signal, value: Any) -> str:
     if signal.type == "group":
         return f"group of row {value:,}"
     if signal.type == "category":
-        return shortened(str(value), 80) or "(too short to tell)"
+        return shortened(str(readable(signal.column, value)), 80) or "(empty)"
     if signal.unit == "share":
         return f"{100 * value:.0f}%"
     return count(value) if float(value).is_integer() else f"{value:.2f}"
-
-
-def _companions(rows: Rows, row: dict[str, Any]) -> None:
-    """The rows of the same group, side by side with the words that differ marked."""
-    dataset_id, stamp = rows.dataset["dataset_id"], explore_reads.stamp(rows)
-    drawn: set[int] = {row["row_id"]}
-    for column, title in GROUPED.items():
-        if column not in rows.known:
-            continue
-        total, ids = explore_reads.companions(dataset_id, column, row["row_id"], TOGETHER + 1, stamp)
-        others = [row_id for row_id in ids if row_id not in drawn][:TOGETHER]
-        if not others:
-            continue
-        drawn |= set(others)
-        shown = f", the first {len(others)} of them" if total - 1 > len(others) else ""
-        with st.container(horizontal=True, vertical_alignment="center"):
-            st.markdown(f"**{title}: {total - 1:,} more{shown}**")
-            value = explore_reads.signals_of(dataset_id, row["row_id"], stamp)[column]
-            alike = Filter(conditions=[Condition(column=column, op="is", value=value)])
-            label = f"Show all {total:,} in the table"
-            st.button(label, type="tertiary", key=f"row-{column}", on_click=change, args=(dataset_id, alike))
-        with st.grid("auto", min_column_width=300) as grid:
-            for row_id in others:
-                other = reads.dataset_row(dataset_id, row_id)[0]
-                with grid.cell(), st.container(border=True):
-                    name = f"Row {row_id:,}"
-                    st.button(
-                        name, type="tertiary", key=f"row-{column}-{row_id}", on_click=open_row, args=(row_id,)
-                    )
-                    st.html(marked(row["text"], other["text"]))
-
-
-def marked(text: str, other: str) -> str:
-    """`other` as HTML with the words that `text` does not have at that place marked."""
-    ours, pieces = text[:COMPARED].split(), re.findall(r"\S+\s*", other[:COMPARED])
-    theirs = [piece.strip() for piece in pieces]
-    parts = []
-    for kind, _, _, low, high in SequenceMatcher(None, ours, theirs, autojunk=False).get_opcodes():
-        piece = "".join(pieces[low:high])
-        words = html.escape(piece.rstrip())
-        space = piece[len(piece.rstrip()) :]
-        parts.append((words if kind == "equal" or not words else f"{MARK}{words}</mark>") + space)
-    cut = f" … ({len(other) - COMPARED:,} more characters)" if len(other) > COMPARED else ""
-    style = "white-space:pre-wrap;overflow-wrap:anywhere;font-size:.9rem;max-height:22rem;overflow-y:auto"
-    return f"<div dir='auto' style='{style}'>{''.join(parts)}{cut}</div>"

@@ -9,14 +9,22 @@ from typing import Any
 
 import streamlit as st
 
-from pages.components import explore_filter, explore_histograms, explore_reads
+from pages.components import (
+    explore_columns,
+    explore_filter,
+    explore_filter_bar,
+    explore_histograms,
+    explore_reads,
+)
+from pages.components.common_start import differing
 from pages.components.explore_actions import show_actions
-from pages.components.explore_row import open_row, show_opened
+from pages.components.explore_row import show_opened
 from pages.components.explore_sql import show_sql
 from pages.components.session import guarded, plain, show_error
 from store.errors import ConfigError
 from store.explore import Column, Rows, filter_json
 from store.filters import Filter
+from store.languages import readable
 
 PAGE = 20
 
@@ -35,15 +43,15 @@ def show_rows(dataset: dict[str, Any]) -> None:
     if (opened := st.query_params.get("row")) is not None:
         show_opened(rows, where, opened)
         return
-    _search(rows, where)
-    explore_filter.show_chips(dataset_id, where)
+    explore_filter_bar.show_search(rows, where)
+    explore_filter_bar.show_chips(dataset_id, where)
     bar = st.container(horizontal=True, gap="small", key=f"rows-actions-{dataset_id}")
     strip = st.container()
     with guarded():
         found = _page(rows, where)
         with bar:
-            explore_filter.show_adder(rows, where)
-            _columns(rows)
+            explore_filter_bar.show_adder(rows, where)
+            explore_columns.show_columns(rows)
             show_actions(rows, where, found)
         with strip, guarded():
             explore_histograms.show_strip(rows, where)
@@ -54,72 +62,11 @@ def show_rows(dataset: dict[str, Any]) -> None:
             show_sql(rows)
 
 
-def _search(rows: Rows, where: Filter) -> None:
-    """The search box, which follows the filter wherever that is changed."""
-    dataset_id = rows.dataset["dataset_id"]
-    text_key, regex_key = f"rows-search-{dataset_id}", f"rows-regex-{dataset_id}"
-    if where.search or where.regex:
-        st.session_state[regex_key] = bool(where.regex)
-    st.session_state[text_key] = where.regex or where.search
-
-    def searched() -> None:
-        typed = (st.session_state[text_key] or "").strip()
-        regex = bool(st.session_state.get(regex_key))
-        changed = {"search": "" if regex else typed, "regex": typed if regex else ""}
-        explore_filter.change(dataset_id, where.model_copy(update=changed))
-
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.text_input(
-            "Search",
-            key=text_key,
-            type="search",
-            live="400ms",
-            placeholder="Search in the text",
-            label_visibility="collapsed",
-            icon=":material/search:",
-            on_change=searched,
-        )
-        st.toggle(
-            "Regex",
-            key=regex_key,
-            on_change=searched,
-            help="An RE2 regular expression, found anywhere in the text; (?i) at its start ignores case",
-        )
-
-
-def _columns(rows: Rows) -> None:
-    """Which columns the table shows, which histograms, and the order of the rows."""
-    dataset_id = rows.dataset["dataset_id"]
-    kept: dict[str, Any] = {"persist_state": "session"}
-
-    def title(name: str) -> str:
-        return explore_filter.label(rows.known[name])
-
-    with st.popover("Columns", icon=":material/view_column:"):
-        names = [name for name in rows.known if name != "row_id"]
-        key = f"rows-columns-{dataset_id}"
-        st.multiselect("Columns", names, default=_default(rows), format_func=title, key=key, **kept)
-        names, key = explore_histograms.countable(rows), f"strip-columns-{dataset_id}"
-        unasked = "The most telling ones"
-        st.multiselect("Histograms", names, format_func=title, placeholder=unasked, key=key, **kept)
-        st.selectbox("Sort by", list(rows.known), format_func=title, key=f"rows-order-{dataset_id}", **kept)
-        st.toggle("Largest first", key=f"rows-descending-{dataset_id}", **kept)
-
-
-def _default(rows: Rows) -> list[str]:
-    """What a row is: its text, or prompt and answer; the label is the answer where there is one."""
-    if "prompt" not in rows.known:
-        return [name for name in ("text", "label") if name in rows.known]
-    return ["prompt", "label" if "label" in rows.known else "answer"]
-
-
 def _page(rows: Rows, where: Filter) -> int:
     """A page of the rows that the filter means; how many there are in all."""
     dataset_id, stamp = rows.dataset["dataset_id"], explore_reads.stamp(rows)
-    order, descending = _sorting(rows, where)
-    chosen = st.session_state.get(f"rows-columns-{dataset_id}") or _default(rows)
-    shown = dict.fromkeys([*chosen, *(c.column for c in where.conditions), order])
-    names = tuple(name for name in shown if name in rows.known and name != "row_id")
+    order, descending = explore_columns.sorting(rows, where)
+    names = explore_columns.shown_columns(rows, where, order)
     text = filter_json(where)
     found, first = explore_reads.find(dataset_id, text, order, descending, PAGE, stamp)
     pages = max(1, -(-found // PAGE))
@@ -145,19 +92,17 @@ def _page(rows: Rows, where: Filter) -> int:
     return found
 
 
-def _sorting(rows: Rows, where: Filter) -> tuple[str, bool]:
-    """The column to sort by and whether the largest come first, as chosen; rows of a filter on a group stand
-    together unasked."""
-    dataset_id = rows.dataset["dataset_id"]
-    order = st.session_state.get(f"rows-order-{dataset_id}") or "row_id"
-    groups = [c.column for c in where.conditions if rows.known[c.column].type == "group"]
-    if order not in rows.known or (order == "row_id" and groups):
-        order = groups[0] if groups else "row_id"
-    return order, bool(st.session_state.get(f"rows-descending-{dataset_id}"))
-
-
 def _table(rows: Rows, cells: list[dict[str, Any]], names: tuple[str, ...], key: str) -> None:
-    shown = [{"row": cell["row_id"]} | {name: cell.get(name) for name in names} for cell in cells]
+    texts = {
+        name: explore_filter.label(rows.known[name]) for name in names if rows.known[name].type == "text"
+    }
+    shortened, said = differing(cells, texts)
+    if said:
+        st.caption(plain(said))
+    shown = [
+        {"row": cell["row_id"]} | {name: readable(name, cell.get(name)) for name in names}
+        for cell in shortened
+    ]
     event = st.dataframe(
         shown,
         hide_index=True,
@@ -173,7 +118,7 @@ def _table(rows: Rows, cells: list[dict[str, Any]], names: tuple[str, ...], key:
         alt="Rows of the data set",
     )
     if event.selection.rows:
-        open_row(cells[event.selection.rows[0]]["row_id"])
+        explore_filter.open_row(cells[event.selection.rows[0]]["row_id"])
         st.rerun()
 
 

@@ -8,8 +8,9 @@ import streamlit as st
 
 from pages.components import figures, reads
 from pages.components.dataset_list import back_to_list
-from pages.components.progress import progress_block
-from pages.components.session import act, guarded, plain, watch_engine
+from pages.components.dataset_skipped import show_skipped
+from pages.components.job_live import show_bad_end, show_live
+from pages.components.session import plain
 from store.states import ALIVE
 
 
@@ -20,24 +21,12 @@ def show_import_job(job_id: str) -> None:
     st.title(f"Importing {name}" if job["status"] in ALIVE else name, anchor=False)
     back_to_list()
     if job["status"] in ALIVE:
-        _live(job_id)
+        show_live(job_id, "import")
     elif job["status"] == "finished":
         show_account(job)
     else:
-        _ended_badly(job)
-
-
-@st.fragment(run_every="1s")
-def _live(job_id: str) -> None:
-    with guarded():
-        watch_engine()
-        job = reads.job(job_id)
-        if job["status"] not in ALIVE:
-            st.cache_data.clear()
-            st.rerun()
-        st.html(progress_block(job))
-        if st.button("Cancel the import", key="import-cancel", icon=":material/stop_circle:"):
-            act("cancel", {"job": job_id}, "The import is being cancelled.")
+        show_bad_end(job, "import")
+        _import_again()
 
 
 def show_account(job: dict[str, Any]) -> None:
@@ -66,37 +55,7 @@ def account(result: dict[str, Any]) -> list[tuple[str, str, str]]:
     ]
 
 
-def show_skipped(dataset: dict[str, Any]) -> None:
-    """The skipped rows: reasons counted, then line by line."""
-    reasons = dataset["stats"].get("skipped_reasons", {})
-    st.subheader("Skipped rows", anchor=False)
-    for reason, count in sorted(reasons.items(), key=lambda pair: -pair[1]):
-        st.markdown(f"- {count:,} × {plain(reason)}")
-    total, size = dataset["skipped_count"], 20
-    pages = -(-total // size)
-    page = st.pagination(pages, key=f"skipped-page-{dataset['dataset_id']}") if pages > 1 else 1
-    rows = reads.skipped_rows(dataset["dataset_id"], size, (page - 1) * size)
-    st.dataframe(
-        rows,
-        hide_index=True,
-        column_order=("line", "reason", "excerpt"),
-        column_config={
-            "line": st.column_config.NumberColumn("Line", width="small"),
-            "reason": st.column_config.TextColumn("Why", width="large"),
-            "excerpt": st.column_config.TextColumn("What stands there", width="large"),
-        },
-        alt="Skipped rows with line number and reason",
-    )
-
-
-def _ended_badly(job: dict[str, Any]) -> None:
-    error = job.get("error") or {}
-    if job["status"] == "cancelled":
-        st.info("The import was cancelled. Nothing was stored.", icon=":material/info:")
-    else:
-        message = error.get("message") or "The process that did it ended without a result."
-        fix = f"  \n{plain(error['fix'])}" if error.get("fix") else ""
-        st.error(f"{plain(message)}{fix}  \nNothing was stored.", icon=":material/error:")
+def _import_again() -> None:
     if st.button("Import again", type="primary", icon=":material/upload_file:"):
         st.switch_page("pages/data_sets.py", query_params={"view": "import"})
 

@@ -9,7 +9,7 @@ import streamlit as st
 
 from engine.diagnostics.phrasing import plural
 from pages.components import clean_draft, explore_filter, explore_reads
-from pages.components.diversity_view import of_set
+from pages.components.diversity_kinds import of_set
 from pages.components.measure_group import show_missing
 from pages.components.quantities import share
 from pages.components.session import plain

@@ -19,6 +19,7 @@ from pages.components.map_selection import Marks, inside
 from pages.components.palette import BAD, BASE, BUSY, RUNS, TRAIN, VALIDATION
 from pages.components.traces import short
 from store.explore import Column
+from store.languages import readable
 
 COLOURED = 8  # values that have a colour of their own; the others share the grey
 NAMED = 14  # topics whose name stands on the map
@@ -60,10 +61,19 @@ def map_chart(points: pa.Table, column: Column, marks: Marks, *, names: bool = T
 
 def _hover(row: dict[str, Any], value: Any, column: Column) -> str:
     lines = textwrap.wrap(row["text"] or "(empty)", 60, max_lines=4, placeholder=" …") or ["(no text)"]
-    said = f"{value:.4g}" if isinstance(value, float) else "none" if value is None else str(value)
     shown = "<br>".join(html.escape(line) for line in lines)
-    of_column = html.escape(f"{column.title}: {short(said, 60)}")
+    of_column = html.escape(f"{column.title}: {short(_said(value, column), 60)}")
     return f"<b>Row {row['row_id']:,}</b><br>{shown}<br>{of_column}"
+
+
+def _said(value: Any, column: Column) -> str:
+    if isinstance(value, float):
+        return f"{100 * value:.0f}%" if column.unit == "share" else f"{value:,.4g}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None:
+        return "none"
+    return str(readable(column.name, value)) or "(empty)"
 
 
 def _scale(values: list[Any], column: Column) -> dict[str, Any]:
@@ -96,7 +106,9 @@ def _colors(values: list[Any], column: Column) -> tuple[list[str], list[tuple[st
         words = values
         frequent = [value for value, _ in Counter(v for v in values if v is not None).most_common()]
         shown = frequent[:COLOURED]
-        known = [(value, html.escape(short(str(value), 34)), RUNS[i]) for i, value in enumerate(shown)]
+        known = [
+            (value, html.escape(short(_said(value, column), 34)), RUNS[i]) for i, value in enumerate(shown)
+        ]
     colors = {value: color for value, _, color in known}
     found = [colors.get(word, BASE) for word in words]
     present = set(words)

@@ -12,19 +12,19 @@ from typing import Any
 import streamlit as st
 
 from engine.diagnostics.phrasing import plural
-from pages.components import explore_actions, explore_filter, explore_reads, map_reads
+from pages.components import explore_filter, explore_reads, map_reads
 from pages.components.difficulty_view import show_difficulty
 from pages.components.diversity_view import show_diversity
 from pages.components.labels_view import show_labels
 from pages.components.map_chart import map_chart
+from pages.components.map_marked import show_marked
 from pages.components.map_selection import Marks, marks_of
-from pages.components.measure_group import show_missing
+from pages.components.measure_group import measurable, show_missing
 from pages.components.session import guarded
 from pages.components.traces import PLOT
-from store.explore import Rows, filter_json
+from store.explore import Rows
 
 MAP = {**PLOT, "modeBarButtonsToRemove": ["autoScale2d"]}
-FIRST = 8  # marked rows that are shown
 PLACE = {"x", "y", "row_id", "line"}
 
 
@@ -45,11 +45,12 @@ def show_map(dataset: dict[str, Any]) -> None:
             "The map lays rows of like meaning side by side, names the topics, finds prompts that begin alike"
             " and measures how diverse the set is. 10,000 rows take about 20 seconds.",
         )
-    if (dataset["stats"].get("label_count") or 0) > 1:
+    possible = measurable(dataset)
+    if "labels" in possible:
         st.subheader("Are the labels right?", anchor=False)
         with guarded():
             show_labels(dataset, rows)
-    if dataset["kind"] != "text":
+    if "difficulty" in possible:
         st.subheader("Which answers are hard?", anchor=False)
         with guarded():
             show_difficulty(dataset, rows)
@@ -87,7 +88,7 @@ def _map(dataset_id: str) -> None:
     )
     st.caption(f"{shown}. Near means alike; distances between clusters mean nothing. Drag a box or a lasso.")
     if marks:
-        _show_marked(rows, marks, kept, stamp)
+        show_marked(rows, marks, kept, stamp)
 
 
 def _choices(rows: Rows) -> list[str]:
@@ -106,46 +107,3 @@ def _marked(chart: str, kept: str) -> None:
     marks = marks_of(st.session_state[chart]["selection"])
     if marks:
         st.session_state[kept] = marks
-
-
-def _show_marked(rows: Rows, marks: Marks, kept: str, stamp: str) -> None:
-    dataset_id = rows.dataset["dataset_id"]
-    where = map_reads.marked(dataset_id, marks, stamp)
-    text = filter_json(where)
-    found = explore_reads.count(dataset_id, text, stamp)
-    st.markdown(f"**{plural(found, 'row')} marked**")
-    with st.container(horizontal=True, gap="small"):
-        if found and st.button(
-            "Filter the table to these",
-            icon=":material/filter_alt:",
-            type="primary",
-            key=f"map-filter-{dataset_id}",
-            on_click=explore_filter.show_in_table,
-            args=(dataset_id, where),
-        ):
-            st.rerun()
-        explore_actions.show_actions(rows, where, found)
-        st.button(
-            "Unmark",
-            icon=":material/deselect:",
-            type="tertiary",
-            key=f"map-unmark-{dataset_id}",
-            on_click=lambda: st.session_state.pop(kept, None),
-        )
-    said = map_reads.text_column(rows)
-    names = ("label", "cluster", said) if "label" in rows.known else ("cluster", said)
-    first = explore_reads.page(dataset_id, text, names, "row_id", False, FIRST, 0, stamp)
-    st.dataframe(
-        first,
-        hide_index=True,
-        column_order=("row_id", *names),
-        column_config={
-            "row_id": st.column_config.NumberColumn("Row", width="small", format="localized"),
-            "label": st.column_config.TextColumn("Label", width="small"),
-            "cluster": st.column_config.TextColumn("Topic", width="small"),
-            said: st.column_config.TextColumn("Text", width="large"),
-        },
-        alt="The first of the marked rows",
-    )
-    if found > FIRST:
-        st.caption(f"The first {FIRST} of {found:,}.")

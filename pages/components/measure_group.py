@@ -1,4 +1,5 @@
-"""A group of signals that a panel needs and that is not there: a button that measures it, or its progress."""
+"""What is measured of a data set: which groups can be, what is being measured now, and a button for a group
+that a panel needs and that is not there."""
 
 from __future__ import annotations
 
@@ -9,14 +10,41 @@ import streamlit as st
 from pages.components import clean_reads, reads
 from pages.components.progress import progress_block
 from pages.components.session import act, guarded, plain, watch_engine
+from store.signals import GROUPS, Group
 from store.states import ALIVE
+
+
+def measurable(dataset: dict[str, Any]) -> dict[str, Group]:
+    """The groups that say something of such rows: labels need labels, and difficulty needs answers."""
+    without = set() if (dataset["stats"].get("label_count") or 0) > 1 else {"labels"}
+    if dataset["kind"] == "text":
+        without.add("model")
+    return {name: group for name, group in GROUPS.items() if group.needs not in without}
+
+
+@st.fragment(run_every="1s")
+def show_measuring(dataset_id: str, count: int, group: str = "") -> None:
+    """What is being measured, of all groups or of one; the page is drawn anew when it is not `count` jobs."""
+    with guarded():
+        watch_engine()
+        jobs = _jobs(dataset_id, group)
+        if len(jobs) != count:
+            st.cache_data.clear()
+            st.rerun()
+        for job in jobs:
+            title = GROUPS[job["config"]["group"]].title
+            st.markdown(f":material/straighten: Being measured: **{plain(title)}**")
+            st.html(progress_block(job))
+            key = f"measure-cancel-{job['job_id']}"
+            if st.button("Cancel", icon=":material/stop_circle:", type="tertiary", key=key):
+                act("cancel", {"job": job["job_id"]}, "It is being cancelled.")
 
 
 def show_missing(dataset: dict[str, Any], group: str, button: str, why: str) -> None:
     """`why` says what the panel would show and what measuring takes."""
     dataset_id = dataset["dataset_id"]
-    if _job(dataset_id, group) is not None:
-        _live(dataset_id, group)
+    if jobs := _jobs(dataset_id, group):
+        show_measuring(dataset_id, len(jobs), group)
         return
     _last_failure(dataset_id, group)
     st.markdown(plain(why))
@@ -28,9 +56,10 @@ def show_missing(dataset: dict[str, Any], group: str, button: str, why: str) -> 
             st.rerun()
 
 
-def _job(dataset_id: str, group: str) -> dict[str, Any] | None:
-    """The job that measures the group now, or waits to."""
-    return next((j for j in clean_reads.measuring(dataset_id) if j["config"]["group"] == group), None)
+def _jobs(dataset_id: str, group: str) -> list[dict[str, Any]]:
+    """The jobs that measure the group, or any where it is "", now or wait to."""
+    jobs = clean_reads.measuring(dataset_id)
+    return [job for job in jobs if group in ("", job["config"]["group"])]
 
 
 def _last_failure(dataset_id: str, group: str) -> None:
@@ -44,21 +73,6 @@ def _last_failure(dataset_id: str, group: str) -> None:
         st.error(f"{plain(error.get('message') or 'It failed.')}{fix}", icon=":material/error:")
     elif job["status"] not in ALIVE and job["status"] != "finished":
         st.info(f"The measuring was {job['status']}.", icon=":material/info:")
-
-
-@st.fragment(run_every="1s")
-def _live(dataset_id: str, group: str) -> None:
-    with guarded():
-        watch_engine()
-        job = _job(dataset_id, group)
-        if job is None:
-            st.cache_data.clear()
-            st.rerun()
-            return
-        st.markdown(f":material/speed: {plain(job['title'])}")
-        st.html(progress_block(job))
-        if st.button("Cancel", icon=":material/stop_circle:", key=f"measure-cancel-{group}-{dataset_id}"):
-            act("cancel", {"job": job["job_id"]}, "It is being cancelled.")
 
 
 def _key(dataset_id: str, group: str) -> str:

@@ -10,9 +10,9 @@ import streamlit as st
 from engine.diagnostics.phrasing import plural
 from pages.components import figures, reads
 from pages.components.explore_filter import show_in_table
-from pages.components.explore_row import marked
 from pages.components.quantities import share
 from pages.components.session import guarded, plain
+from pages.components.word_diff import pair
 from store.filters import Filter
 
 SHOWN = 6  # pairs that are drawn side by side
@@ -73,8 +73,5 @@ def _pair(
     first = reads.dataset_row(dataset["dataset_id"], ours)[0]
     second = reads.dataset_row(other["dataset_id"], theirs)[0]
     with st.container(border=True, key=f"overlap-pair-{place}"):
-        left, right = st.columns(2)
-        left.caption(f"Row {ours:,} here")
-        left.html(marked(second["text"], first["text"]))
-        right.caption(f"Row {theirs:,} of {plain(other['name'])}, {100 * similarity:.0f}% alike")
-        right.html(marked(first["text"], second["text"]))
+        theirs_title = f"Row {theirs:,} of {other['name']}, {100 * similarity:.0f}% alike"
+        st.html(pair(first, second, (f"Row {ours:,} here", theirs_title)))

@@ -13,19 +13,15 @@ import streamlit as st
 from engine.diagnostics.phrasing import plural
 from pages.components import figures, quantities, reads
 from pages.components.rendering_chart import length_chart
-from pages.components.session import guarded, plain
+from pages.components.rendering_question import ask_rendering, row_key
+from pages.components.session import guarded
 from pages.components.tokens import token_view
 from pages.components.traces import PLOT
-from store.config import BUNDLED_MODEL
-from store.templates import TEMPLATES
-
-OWN, WRITTEN = "The model's own", "Written here"
-TITLES = {"chatml": "ChatML", "llama3": "Llama 3", "zephyr": "Zephyr", "headings": "Plain headings"}
 
 
 def show_rendering(dataset: dict[str, Any]) -> None:
     """The tab of one data set."""
-    asked = _question(dataset)
+    asked = ask_rendering(dataset)
     if asked is None:
         return
     with guarded(), st.spinner("Reading the rows with the model's tokenizer …", show_time=True):
@@ -36,48 +32,6 @@ def show_rendering(dataset: dict[str, Any]) -> None:
         _show_lengths(answer["set"])
         with st.expander("The template", icon=":material/code:"):
             st.code(answer["template"], "jinja2", wrap_lines=True)
-
-
-def _question(dataset: dict[str, Any]) -> dict[str, Any] | None:
-    """Model, template and length as chosen; None while a template is being written."""
-    key = f"rendering-{dataset['dataset_id']}"
-    names = [model["name"] for model in reads.models()]
-    model, template, length = st.columns([2, 2, 1])
-    chosen = model.selectbox(
-        "Model",
-        list(dict.fromkeys([BUNDLED_MODEL, *names])),
-        key=f"{key}-model",
-        accept_new_options=True,
-        help="One of the home folder, a local folder or a hub id.",
-    )
-    named = template.selectbox(
-        "Chat template",
-        [OWN, *TEMPLATES, WRITTEN],
-        format_func=lambda name: TITLES.get(name, name),
-        key=f"{key}-template",
-        disabled=dataset["kind"] == "text",
-    )
-    limit = length.text_input("max_length", key=f"{key}-length", placeholder="99% fit")
-    text = "" if named == OWN else named
-    if named == WRITTEN:
-        text = st.text_area("Jinja over messages", key=f"{key}-jinja", height=140)
-        if not text.strip():
-            st.caption("Write a template, for example:")
-            st.code(TEMPLATES["chatml"], "jinja2", wrap_lines=True)
-            return None
-    if limit and not (limit.strip().isdigit() and int(limit) >= 8):
-        st.error(f"max_length is {plain(limit)}: give a whole number from 8 on, or leave it empty.")
-        return None
-    only = st.toggle("Take the loss on answers alone", value=True, key=f"{key}-only")
-    return {
-        "fingerprint": dataset["fingerprint"],
-        "kind": dataset["kind"],
-        "model": chosen or BUNDLED_MODEL,
-        "chat_template": text,
-        "completion_only_loss": only,
-        "max_length": int(limit) if limit else None,
-        "row": _row(dataset),
-    }
 
 
 def _show_checks(answer: dict[str, Any], answers_alone: bool) -> None:
@@ -138,19 +92,11 @@ def _show_row(dataset: dict[str, Any], row: dict[str, Any]) -> None:
                 "Row",
                 0,
                 dataset["row_count"] - 1,
-                key=_row_key(dataset),
+                key=row_key(dataset),
                 width=140,
                 help=f"Rows are counted from 0 to {dataset['row_count'] - 1:,}.",
             )
         st.html(token_view(row["tokens"], row["truncated"]))
-
-
-def _row_key(dataset: dict[str, Any]) -> str:
-    return f"rendering-{dataset['dataset_id']}-row"
-
-
-def _row(dataset: dict[str, Any]) -> int:
-    return int(st.session_state.get(_row_key(dataset), 0))
 
 
 def _show_lengths(whole: dict[str, Any]) -> None:

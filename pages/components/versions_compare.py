@@ -1,4 +1,4 @@
-"""Two versions row by row: how many rows differ, and how, with the changed words marked."""
+"""Two versions row by row: how many rows differ, and how; one opened shows its changed words."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import streamlit as st
 
 from engine.diagnostics.phrasing import plural
 from pages.components import figures, quantities, versions_reads
-from pages.components.clean_preview import show_example
+from pages.components.versions_rows import show_table
 from store.recipe import FATES
 
 Document = dict[str, Any]
-PAGE = 10
+PAGE = 20
 WORDS = {
     "kept": "The same",
     "changed": "Changed",
@@ -57,13 +57,11 @@ def show_compare(dataset: Document, family: list[Document]) -> None:
         st.caption("No row differs." if fate is None else "There is no such row.")
         return
     last = offset + len(found["rows"])
-    st.caption(
-        f"{offset + 1:,} to {last:,} of {plural(found['total'], 'row')}; the changed words are marked."
+    st.caption(f"{offset + 1:,} to {last:,} of {plural(found['total'], 'row')}. Select one to read it.")
+    rows = [row | {"first": row["row_id"], "second": row["other_row_id"]} for row in found["rows"]]
+    show_table(
+        rows, WORDS, f"{page_key}-table-{offset}", ("First", "Second"), (names[first], names[second]), BADGES
     )
-    for row in found["rows"]:
-        if row["row_id"] is None:
-            row = {**row, "row_id": row["other_row_id"]}
-        show_example(row, (names[first], names[second]), BADGES)
     if found["total"] > PAGE:
         st.pagination(-(-found["total"] // PAGE), key=page_key)
 

@@ -8,12 +8,11 @@ import streamlit as st
 
 from engine.diagnostics.phrasing import plural
 from pages.components import versions_reads
-from pages.components.clean_preview import FATES, show_example
-from pages.components.session import plain
+from pages.components.clean_preview import FATES
+from pages.components.versions_rows import show_table
 
 Document = dict[str, Any]
-PAGE = 50
-SHOWN = 300  # characters of a text that a cell holds
+PAGE = 20
 
 
 def show_fates(dataset: Document) -> None:
@@ -33,7 +32,7 @@ def show_fates(dataset: Document) -> None:
             return
         last = offset + len(found["rows"])
         st.caption(f"{offset + 1:,} to {last:,} of {plural(found['total'], 'row')}. Select one to open it.")
-        _table(dataset_id, found["rows"])
+        _table(dataset_id, found["rows"], f"{asked}-{offset}")
 
 
 def _chosen(dataset_id: str, steps: list[Document]) -> tuple[Any, int | None, str]:
@@ -68,38 +67,22 @@ def _chosen(dataset_id: str, steps: list[Document]) -> tuple[Any, int | None, st
     return fate, step, (search or "").strip()
 
 
-def _table(dataset_id: str, rows: list[Document]) -> None:
-    cells = [
+def _table(dataset_id: str, rows: list[Document], key: str) -> None:
+    shown = [
         {
-            "old": row["parent_row_id"],
-            "new": row["row_id"],
-            "fate": FATES[row["fate"]][1],
-            "reason": row["reason"] or "",
-            "text": (row["before"] or row["after"] or "")[:SHOWN],
+            **row,
+            "first": row["parent_row_id"],
+            "second": row["row_id"],
+            "before": _content(row["before"]),
+            "after": _content(row["after"]),
         }
         for row in rows
     ]
-    event = st.dataframe(
-        cells,
-        hide_index=True,
-        on_select="rerun",
-        selection_mode="single-row",
-        key=f"fates-table-{dataset_id}",
-        column_config={
-            "old": st.column_config.NumberColumn("Old row", width="small", format="localized"),
-            "new": st.column_config.NumberColumn("New row", width="small", format="localized"),
-            "fate": st.column_config.TextColumn("Fate", width="small"),
-            "reason": st.column_config.TextColumn("Why", width="medium"),
-            "text": st.column_config.TextColumn("Text", width="large"),
-        },
-        height=min(420, 35 * (len(cells) + 1) + 3),
-        alt="What became of every row",
-    )
-    for at in event.selection.rows[:1]:
-        row = rows[at]
-        opened = {**row, "row_id": row["parent_row_id"]}
-        for side in ("before", "after"):
-            opened[side] = None if row[side] is None else {"text": row[side]}
-        if row["fate"] == "dropped":
-            st.caption(plain(f"Dropped by step {(row['step'] or 0) + 1}."))
-        show_example(opened)
+    words = {fate: word for fate, (_, word) in FATES.items()}
+    opened = show_table(shown, words, f"fates-table-{dataset_id}-{key}")
+    if opened and opened["fate"] == "dropped":
+        st.caption(f"Dropped by step {(opened['step'] or 0) + 1}.")
+
+
+def _content(text: str | None) -> Document | None:
+    return None if text is None else {"text": text}

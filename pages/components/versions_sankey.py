@@ -1,8 +1,9 @@
 """What became of every row as a Sankey diagram: a pure function from counts to a Plotly figure.
 
 Rows flow from the old version through the steps in their order. What a step drops leaves there, what it adds
-enters there; what is left at the end was kept, changed or added and makes the new version. A row is in
-exactly one flow of a stage, so the widths add up.
+enters there; what is left at the end was kept, changed or added, and these together are the new version. A
+row is in exactly one flow of a stage, so the widths add up. Fates stand last, because Plotly writes the names
+of last nodes on their inner side: none runs over the edge of a phone.
 """
 
 from __future__ import annotations
@@ -42,14 +43,11 @@ def flows(fates: dict[str, Any]) -> Flows:
     added, rows_out}]}."""
     made = Flows()
     old = sum(fates[fate] for fate in ("kept", "changed", "dropped"))
-    new = sum(fates[fate] for fate in ("kept", "changed", "added"))
     at = made.node(f"{old:,}", f"{old:,} rows of the version before", "rows")
     passing = old
     for number, step in enumerate(fates["steps"], 1):
         changed = f", {step['changed']:,} changed" if step["changed"] else ""
-        here = made.node(
-            f"Step {number}", f"{step['title']}: {step['rows_in']:,} rows come in{changed}", "rows"
-        )
+        here = made.node(f"{number}.", f"{step['title']}: {step['rows_in']:,} rows come in{changed}", "rows")
         made.link(at, here, passing, "rows")
         if step["dropped"]:
             hover = f"{step['dropped']:,} dropped by step {number}: {step['title']}"
@@ -60,14 +58,9 @@ def flows(fates: dict[str, Any]) -> Flows:
             hover = f"{step['added']:,} added by step {number}: {step['title']}"
             made.link(made.node(f"{step['added']:,} added", hover, "added"), here, step["added"], "added")
         at, passing = here, step["rows_out"]
-    end = [(fate, fates[fate]) for fate in ("kept", "changed", "added") if fates[fate]]
-    # Without a label: on a phone it would lie over those of the fates, which are right beside it.
-    last = made.node("", f"{new:,} rows of the new version", "rows") if end else None
-    for fate, count in end:
-        middle = made.node(f"{count:,} {fate}", f"{count:,} rows {fate}", fate)
-        made.link(at, middle, count, fate)
-        assert last is not None
-        made.link(middle, last, count, fate)
+    for fate in ("kept", "changed", "added"):
+        if count := fates[fate]:
+            made.link(at, made.node(f"{count:,} {fate}", f"{count:,} rows {fate}", fate), count, fate)
     return made
 
 

@@ -87,7 +87,8 @@ def _made_by_recipe(dataset: Document) -> None:
     st.subheader("What became of every row", anchor=False)
     fates = dataset["fates"]
     old = sum(fates[fate] for fate in ("kept", "changed", "dropped"))
-    st.caption(f"{old:,} old rows on the left, {dataset['row_count']:,} new rows on the right.")
+    new = f"{dataset['row_count']:,} new rows on the right"
+    st.caption(f"{old:,} old rows on the left, {new}; steps go by their numbers.")
     st.plotly_chart(
         sankey(fates, "#e5edee" if st.context.theme.type == "dark" else "#17242a"),
         key=f"sankey-{dataset['dataset_id']}",

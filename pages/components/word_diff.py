@@ -61,11 +61,16 @@ def pair(
                 side.append(f"<span class='tb-turn'>{html.escape(part[0])}</span>{text or '(nothing)'}")
     shown = zip(titles, sides, (before, after), strict=True)
     columns = [
-        f"<div class='tb-side'><strong>{html.escape(title)}</strong>{''.join(side)}</div>"
+        f"<div class='tb-side' dir='auto'><strong>{html.escape(title)}</strong>{''.join(side)}</div>"
         for title, side, row in shown
         if row is not None
     ]
     return f"{STYLE}<div class='tb-pair'>{''.join(columns)}</div>"
+
+
+def against(first: str, other: str) -> str:
+    """`other` alone, with the words marked that `first` does not have at that place."""
+    return f"{STYLE}<div class='tb-side' dir='auto'>{marked(first, other)[1]}</div>"
 
 
 def marked(before: str, after: str, *, mark: bool = True) -> tuple[str, str]:

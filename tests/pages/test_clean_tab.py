@@ -92,6 +92,7 @@ def test_findings_stand_in_order_with_share_and_n(engine: StillEngine, open_tab:
     assert "1.5% of 200 rows" in said
     assert "10% of 200 rows" in said
     assert "Not measured yet: Texts, Tokens" in said
+    assert "Label quality" not in said  # these rows have no labels
     assert "No steps yet" in said
 
 
@@ -129,6 +130,9 @@ def test_make_sends_the_recipe_whole_and_follows_the_job(engine: StillEngine, op
     at = open_tab(engine.home, [{"step": "drop_duplicates", "kind": "exact"}])
     button = at.button(key="clean-make")
     assert button.label == "Make version 3"  # "Sums 0 v2" is there already
+    keys = [str(button.key) for button in at.button]
+    assert keys.index("clean-make") < keys.index("fix-email-0")  # in reach above the findings
+    assert "1 step in the [recipe](#recipe). **200 rows become 180" in everything_said(at)
     button.click().run()
     name, body = engine.sent[-1]
     assert (name, body["dataset"], body["name"]) == ("clean", "d00000", "")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import time
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.components.explore_filter import CLEAN_TAB, ROWS_TAB
+from pages.components.dataset_facts import facts
+from pages.components.explore_filter import CLEAN_TAB, ROWS_TAB, tabs_key
+from store import datasets
 from store.client import Client
 from store.home import Home
 from store.jobs import get_job
@@ -163,6 +167,50 @@ def test_a_name_that_is_taken_is_refused(little_home: Home, open_page: Open, tmp
 def test_without_an_engine_the_list_says_so(offline_home: Home, open_page: Open) -> None:
     at = open_page(offline_home, PAGE)
     assert "The engine is not running" in everything_said(at)
+
+
+def test_skipped_rows_are_counted_by_reason_and_one_is_read(
+    little_home: Home, open_page: Open, tmp_path: Path
+) -> None:
+    lines = [json.dumps({"instruction": f"Say {i}.", "output": f"It is {i}."}) for i in range(40)]
+    lines[3] = '{"instruction": "no answer"}'
+    lines[5] = "not <b>JSON</b>"
+    lines[9] = "[1, 2]"
+    path = tmp_path / "broken.jsonl"
+    path.write_text("\n".join(lines))
+    config = {"name": "Half broken", "source": {"path": str(path)}}
+    made = Client(little_home).command("import_dataset", config)
+    _wait(little_home, made["job_id"])
+    dataset = datasets.get_dataset(Client(little_home), "Half broken")
+    at = open_page(little_home, PAGE, dataset=dataset["dataset_id"])
+    assert "of 40 in the file, 3 skipped" in everything_said(at)
+    tab = next(tab.label for tab in at.tabs if "Skipped (3)" in tab.label)
+    at.session_state[tabs_key(dataset["dataset_id"])] = tab
+    at.run()
+    said = everything_said(at)
+    assert "**3 of 40 rows** were skipped. Mend them in the file and import it again." in said
+    assert "- 1 × output is missing" in said
+    table = at.dataframe[0]
+    assert list(table.value["line"]) == [4, 6, 10]
+    at.session_state[table.key] = {"selection": {"rows": [1], "columns": [], "cells": []}}
+    at.run()
+    assert "not <b>JSON</b>" in [code.value for code in at.code]
+
+
+def test_the_line_of_figures_says_where_the_rows_are_from() -> None:
+    stats = {"characters": {"median": 70, "p95": 177}, "labels": {"a" * 60: 3}, "label_count": 7}
+    dataset = {
+        "row_count": 181, "skipped_count": 0, "duplicate_count": 0, "format": "text_label", "fates": None,
+        "source_bytes": 2048, "stats": stats, "created_at": datetime(2026, 3, 12), "fingerprint": "f" * 64,
+    }  # fmt: skip
+    shown = {title: (value, note) for title, value, note in facts(dataset)}
+    assert shown["Rows"] == ("181", "every row of the file")
+    assert shown["Repeated rows"] == ("0", "none")
+    assert shown["Labels"][1] == f"most: {'a' * 14}…{'a' * 7} (1.7%)"
+    made = dataset | {"fates": {"kept": 177, "changed": 3, "dropped": 20, "added": 1}}
+    shown = {title: (value, note) for title, value, note in facts(made)}
+    assert shown["Rows"] == ("181", "180 of 200 in the version before, 1 added")
+    assert "Made" in shown
 
 
 def _inspect(open_page: Open, home: Home, file: Path) -> AppTest:

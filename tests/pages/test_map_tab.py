@@ -114,7 +114,7 @@ def test_the_map_is_drawn_with_how_diverse_the_set_is(open_tab: Any) -> None:
     said = everything_said(at)
     assert "120 rows. Near means alike" in said
     assert "A random half of the rows keeps" in said
-    for title in ("Vendi score", "Most frequent beginning", "Compressed size", "Self-BLEU"):
+    for title in ("Variety", "Vendi score", "Most frequent beginning", "Compressed size", "Self-BLEU"):
         assert title in said
 
 

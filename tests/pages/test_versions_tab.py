@@ -10,9 +10,10 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from pages.components import dataset_view
-from pages.components.clean_words import marked, pair
+from pages.components.versions_rows import excerpt
 from pages.components.versions_sankey import flows, sankey
 from pages.components.versions_view import show_versions
+from pages.components.word_diff import marked, pair
 from tests.pages.conftest import Open as OpenPage
 from tests.pages.conftest import everything_said
 from tests.pages.seed_quality import FATES, NEW_ID, seed_quality
@@ -63,7 +64,8 @@ def test_every_row_is_in_exactly_one_flow_of_the_diagram() -> None:
         if into[node] and out[node]:
             assert into[node] == out[node], label
     assert out[made.labels.index("200")] == 200
-    assert into[made.hovers.index("181 rows of the new version")] == 181
+    ends = [label for label, rows in zip(made.labels, out, strict=True) if not rows]
+    assert ends == ["20 dropped", "177 kept", "3 changed", "1 added"]  # the last three are the new version
     assert into[made.labels.index("20 dropped")] == 20
     assert {"177 kept", "3 changed"} <= set(made.labels)
     assert made.labels.count("1 added") == 2  # where it comes in, and what it is at the end
@@ -88,7 +90,7 @@ def test_the_diagram_and_the_steps_are_drawn(open_tab: Open) -> None:
 
 def test_the_fates_are_filtered_and_searched(open_tab: Open) -> None:
     at = open_tab(NEW_ID)
-    assert "1 to 50 of 201 rows" in everything_said(at)
+    assert "1 to 20 of 201 rows" in everything_said(at)
     _choose(at, f"fates-fate-{NEW_ID}", "dropped")
     table = at.dataframe[0].value
     assert len(table) == 20
@@ -103,15 +105,23 @@ def test_the_fates_are_filtered_and_searched(open_tab: Open) -> None:
     assert set(at.dataframe[0].value["fate"]) == {"Changed"}
 
 
-def test_two_versions_are_compared_row_by_row_with_words_marked(open_tab: Open) -> None:
+def test_two_versions_are_compared_a_line_a_row_and_one_is_opened_with_its_words_marked(
+    open_tab: Open,
+) -> None:
     at = open_tab(NEW_ID)
     shown = html_of(at)
     assert "177" in shown
     assert "88% of 200 rows" in shown
-    assert "<ins>[" in shown
+    assert "<ins>" not in shown
     assert "Only in the second" in shown
-    said = everything_said(at)
-    assert "1 to 10 of 24 rows; the changed words are marked." in said
+    assert "1 to 20 of 24 rows. Select one to read it." in everything_said(at)
+    table = next(table for table in at.dataframe if "-table-" in str(table.key))
+    changed = list(table.value["fate"]).index("Changed")
+    assert table.value["text"][changed].startswith("…")  # from shortly before the first change
+    at.session_state[table.key] = {"selection": {"rows": [changed], "columns": [], "cells": []}}
+    at.run()
+    assert not at.exception
+    assert "<ins>[" in html_of(at)
     at.selectbox(key=f"versions-{NEW_ID}-second").set_value("d00000").run()
     assert "Choose two different versions" in everything_said(at)
 
@@ -130,6 +140,15 @@ def test_what_is_folded_or_left_off_is_counted() -> None:
     assert before.endswith("<del>x</del>")
     before, _ = marked("a " * 1000, "a " * 1000)
     assert "500 more words and gaps are not compared" in before
+
+
+def test_a_line_shows_where_a_text_changed() -> None:
+    same = "The same beginning of both texts, which is long. "
+    assert excerpt(f"{same}Call Ann.", f"{same}Call Bob.") == "… texts, which is long. Call Bob."
+    assert excerpt("Call Ann.", "Call Bob.") == "Call Bob."
+    assert excerpt("Call Ann. Now.", "Call Ann.") == "Call Ann."
+    assert excerpt("gone", None) == "gone"
+    assert excerpt(None, "new") == "new"
 
 
 def test_a_row_that_is_only_in_one_version_is_shown_alone() -> None:

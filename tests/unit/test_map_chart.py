@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pages.components.diversity_view import KINDS, half_sentence, judged, tile
+from pages.components.diversity_kinds import KINDS, half_sentence, judged
+from pages.components.diversity_view import tile
 from pages.components.map_chart import COLOURED, map_chart
 from pages.components.map_selection import Marks, filter_of, inside, marks_of
 from pages.components.palette import BAD, BASE, VALIDATION
@@ -103,11 +104,25 @@ def test_the_sentence_on_halves_gives_what_is_kept_with_its_range() -> None:
         "half_loss": {"value": 0.3, "low": 0.3, "high": 0.3, "n": 2000, "repeats": 8},
         "half_loss_pairs": {"value": None, "n": 0},
     }
-    sentence = half_sentence(found)
+    few = {"n": 5000, "extra": 500}  # a tenth is the edge of the healthy band
+    sentence = half_sentence(found, few)
     assert "**92 to 96%** of the topics and **70%** of the coverage" in sentence
     assert "8 random halves of 5,000 or 2,000 rows" in sentence
     assert "each one adds something" in sentence
-    assert half_sentence({}) == ""
+    assert half_sentence({}, few) == ""
+
+
+def test_rows_that_repeat_each_other_are_not_said_to_add_something_each() -> None:
+    """Coverage compares with the nearest row: of a repeated row that is its repetition."""
+    found = {
+        "half_loss_topics": {"value": 0.0, "low": 0.0, "high": 0.0, "n": 2211, "repeats": 8},
+        "half_loss": {"value": 0.86, "low": 0.84, "high": 0.87, "n": 2000, "repeats": 8},
+    }
+    sentence = half_sentence(found, {"n": 2211, "extra": 1357})
+    assert "**61%** of 2,211 rows nearly repeat an earlier one" in sentence  # as the summary says it
+    assert "coverage" not in sentence
+    assert "each one adds" not in sentence
+    assert "coverage" not in half_sentence(found, None)  # nobody knows what repeats
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ import pytest
 from scipy import stats
 
 from engine.diagnostics.statistics import (
-    mean_interval,
     quick_interval,
     ratio_interval,
     rows_needed,
@@ -44,9 +43,9 @@ def test_bca_agrees_with_scipy(n: int) -> None:
     assert ours.se == pytest.approx(theirs.standard_error, rel=0.05)
 
 
-def test_mean_weighs_every_row_the_same() -> None:
+def test_equal_denominators_weigh_every_row_the_same() -> None:
     values = np.random.default_rng(1).normal(0.4, 1, 300)
-    interval = mean_interval(values)
+    interval = ratio_interval(values, np.ones_like(values))
     t_interval = stats.ttest_1samp(values, 0).confidence_interval()
     assert interval.value == pytest.approx(values.mean())
     assert interval.low == pytest.approx(t_interval.low, abs=0.01)

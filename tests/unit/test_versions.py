@@ -193,7 +193,7 @@ def test_filters_in_words() -> None:
     ]
     where = Filter.parse({"conditions": conditions, "row_ids": [1, 2], "expression": "a\n > 1"})
     assert words(where) == (
-        'language is "de" or "en" and words is from 1 to below 5 and the row has near duplicates'
+        "language is German or English and words is from 1 to below 5 and the row has near duplicates"
         " and label is empty and the row is one of 2 (1, 2) and a > 1"
     )
     assert words(Filter()) == "all rows"

@@ -39,11 +39,6 @@ def bands(threshold: float) -> tuple[int, int]:
     return best
 
 
-def found_share(similarity: float, r: int, b: int) -> float:
-    """The probability that a pair of that similarity shares a band."""
-    return float(1 - (1 - similarity**r) ** b)
-
-
 class Sketches:
     """Texts in the order in which they were added: number n is the n-th text.
 
