@@ -39,8 +39,11 @@ class Context:
 def prepare(job: Job, config: ProfileConfig, rows_path: Path) -> tuple[Context, dict[str, Any]]:
     """Load the tokenizer; choose the length. Raises ModelError, and ConfigError for a length beyond the
     model's positions."""
-    from engine.tuning.models import load_config, load_tokenizer, resolve  # imports torch
+    from engine.jobs.convert import ensure
+    from engine.tuning.models import BUNDLED, load_config, load_tokenizer, resolve  # imports torch
 
+    if config.model in BUNDLED:
+        ensure(config.model, job.home)
     source = resolve(config.model, job.home)
     tokenizer = load_tokenizer(source)
     positions = getattr(load_config(source), "max_position_embeddings", None)
