@@ -10,7 +10,7 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +97,15 @@ def open_rows(home: Home, fingerprint: str) -> pq.ParquetFile:
         ) from error
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{path} is broken.", fix="Delete the data set and import the file again.") from error
+
+
+def batches(
+    file: pq.ParquetFile, most: int, columns: Sequence[str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """The rows in order, in batches of at most so many. None goes beyond a row group, of which the writer
+    bounds the bytes: 10,000 rows of a megabyte each would not fit into memory."""
+    for group in range(file.num_row_groups):
+        yield from file.iter_batches(most, row_groups=[group], columns=columns)
 
 
 def load(

@@ -7,14 +7,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
+from engine.data import writer
 from engine.data.convert import Canonical
+from engine.data.recipe import outcome, working
 from engine.data.recipe.cleaning import Stripper, normaliser
 from engine.data.recipe.length import _shortened, _words
+from engine.data.signals.duplicates import open_texts
 from engine.data.signals.pii import find
 from engine.data.signals.spans import Span, without_overlaps
+from store.home import Home
+from tests.unit.data_job import make_job
+from tests.unit.recipe_samples import chat, make, run
 
 SIZE = 300_000
 SECONDS = 4.0  # each takes a tenth of it
@@ -95,3 +103,24 @@ def test_a_long_answer_is_cut_without_measuring_all_of_it_over_and_over() -> Non
     measured.clear()
     _shortened(row, 1000, measure)
     assert max(measured) < 3 * 5 * 1000
+
+
+def test_rows_are_read_and_written_by_their_bytes_not_their_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch of thousands of rows of a megabyte each would not fit into memory."""
+    monkeypatch.setattr(writer, "FLUSH_BYTES", 100_000)
+    monkeypatch.setattr(outcome, "FLUSH_BYTES", 100_000)
+    home = Home(tmp_path / "home").create()
+    dataset = make(home, [chat(f"q{n}", f"{n} " + "word " * 1_000) for n in range(50)])
+    rows = home.rows(dataset["fingerprint"])
+    job = make_job(home, "clean", {})
+    work = working.Working(job, dataset, {}, job.dir.aside)
+    first = working.Working(job, dataset, {}, job.dir.aside / "first", limit=40)
+    for read, count in ((work.scan(), 50), (first.scan(), 40), (open_texts(rows), 50)):
+        sizes = [batch.num_rows for batch in read]
+        assert (sum(sizes), max(sizes) < 10) == (count, True)
+    made = run(home, dataset, {"step": "fix_encoding"})
+    file = pq.ParquetFile(home.rows(made.result["fingerprint"]))
+    assert max(file.metadata.row_group(at).num_rows for at in range(file.num_row_groups)) < 10
+    assert len(made.rows) == 50

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from engine.data.recipe.working import Working
-from engine.data.writer import FLUSH_ROWS, DatasetWriter
+from engine.data.writer import FLUSH_BYTES, FLUSH_ROWS, DatasetWriter
 from store.recipe import FATES
 
 FATES_SCHEMA = pa.schema(
@@ -86,6 +86,9 @@ def _rows(work: Working, writer: DatasetWriter) -> int:
     waiting: list[pa.RecordBatch] = []
     source_bytes = 0
     for batch in work.scan():
+        if sum(one.nbytes for one in waiting) + batch.nbytes >= FLUSH_BYTES and waiting:
+            writer.add_table(pa.Table.from_batches(waiting))
+            waiting = []
         waiting.append(batch)
         source_bytes += int(pc.sum(pc.binary_length(batch["source"])).as_py())
         if sum(one.num_rows for one in waiting) >= FLUSH_ROWS:

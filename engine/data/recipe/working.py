@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.data.dataset import SCHEMA, open_rows
+from engine.data.dataset import SCHEMA, batches, open_rows
 from engine.job import Job
 from store.home import Home
 
@@ -127,7 +127,7 @@ class Working:
         wanted = None if columns is None else list(dict.fromkeys(["row_id", *columns]))
         seen = 0
         for file in self.files:
-            for batch in pq.ParquetFile(file).iter_batches(BATCH_ROWS, columns=wanted):
+            for batch in batches(pq.ParquetFile(file), BATCH_ROWS, wanted):
                 seen += batch.num_rows
                 self.progress.at(seen / max(1, self.total))
                 alive = self.alive[batch["row_id"].to_numpy()]
@@ -186,7 +186,7 @@ class Working:
     def _first(self, rows: pq.ParquetFile, limit: int) -> Path:
         path, left = self.folder / "first.parquet", limit
         with pq.ParquetWriter(path, SCHEMA, compression="lz4") as writer:
-            for batch in rows.iter_batches(BATCH_ROWS):
+            for batch in batches(rows, BATCH_ROWS):
                 writer.write_batch(batch.slice(0, left))
                 left -= min(left, batch.num_rows)
                 if not left:

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from engine.data.dataset import batches
 from engine.data.digest import digest
 from engine.data.groups import group_of
 from engine.data.signals import Progress
@@ -112,12 +113,12 @@ def sketched(rows_path: Path, first: np.ndarray, sketches: Sketches) -> Iterator
         texts, prompts = batch
         return sketches.sketch(texts), prompts
 
-    batches = _batches(rows_path, first)
+    read = _batches(rows_path, first)
     with ThreadPoolExecutor(THREADS) as threads:
-        waiting = [threads.submit(work, batch) for batch in islice(batches, WAITING)]
+        waiting = [threads.submit(work, batch) for batch in islice(read, WAITING)]
         while waiting:
             yield waiting.pop(0).result()
-            waiting += [threads.submit(work, batch) for batch in islice(batches, 1)]
+            waiting += [threads.submit(work, batch) for batch in islice(read, 1)]
 
 
 def _batches(rows_path: Path, first: np.ndarray) -> Iterator[tuple[list[str], np.ndarray]]:
@@ -134,7 +135,7 @@ def open_texts(rows_path: Path) -> Iterator[pa.RecordBatch]:
     file = pq.ParquetFile(rows_path)
     head = next(file.iter_batches(batch_size=1, columns=["messages"]), None)
     chat = head is not None and head.num_rows and head["messages"][0].is_valid
-    return file.iter_batches(batch_size=BATCH, columns=["messages" if chat else "text"])
+    return batches(file, BATCH, ["messages" if chat else "text"])
 
 
 def texts_and_prompts(batch: pa.RecordBatch) -> tuple[list[str], np.ndarray]:
