@@ -14,7 +14,7 @@ from pages.components import config_fields as fields
 from pages.components import launch_form as form
 from pages.components import preview, reads
 from pages.components.launch_yaml import draw_yaml
-from pages.components.session import client, guarded, show_error
+from pages.components.session import client, guarded, plain, show_error
 from store.config import TrainConfig
 from store.errors import TunebenchError
 
@@ -125,10 +125,10 @@ def _reason(
     notes: form.Notes,
 ) -> str:
     """Why the run can't be launched; empty where it can."""
-    wrong = [field for field in notes if any(level == "error" for level, _ in notes[field])]
+    wrong = [(field, message) for field in notes for level, message in notes[field] if level == "error"]
     if wrong:
-        named = [field for field in wrong if field in TrainConfig.model_fields]
-        return f"Correct {named[0]} first." if named else "See the message above."
+        field, message = wrong[0]
+        return plain(message) if field in TrainConfig.model_fields else "See the message above."
     if not reads.datasets():
         return "There is no data set yet."
     if config is None or dataset is None:
