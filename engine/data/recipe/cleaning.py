@@ -29,7 +29,8 @@ REPAIR = ftfy.TextFixerConfig(
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _BLANKS = "\t\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000 "
 _RUNS = re.compile(rf"(?<=[^{_BLANKS}\n])[{_BLANKS}]{{2,}}(?=[^{_BLANKS}\n])")  # not at the start of a line
-_TRAILING = re.compile(rf"(?<![{_BLANKS}])[{_BLANKS}]+(?=\n|\Z)")  # a run is tried once, from its start
+# A run is tried once, from its start.
+_TRAILING = re.compile(rf"[{_BLANKS}](?<![{_BLANKS}]{{2}})[{_BLANKS}]*(?=\n|\Z)")
 _BLANK_LINES = re.compile(r"\n{3,}")
 _UNUSUAL = re.compile("[\t\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]|  |\n\n\n| \n| \\Z")
 _FENCED = re.compile(r"(```.*?(?:```|\Z))", re.DOTALL)

@@ -35,11 +35,8 @@ _FORMATS = (
     r"eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}",  # JSON web token
 )
 _KEY = re.compile(r"(?<![A-Za-z0-9_])(?:" + "|".join(_FORMATS) + r")(?![A-Za-z0-9])")
-_PEM = re.compile(
-    r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----"
-    r"(?:(?:(?!-----BEGIN ).)*?-----END (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----)?",
-    re.DOTALL,
-)
+_PEM = re.compile(r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----")
+_PEM_END = re.compile(r"-----END (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----")
 _IN_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]{1,20}://[^\s:/@\"'<>]{1,64}:([^\s:/@\"'<>]{3,128})@[\w.-]+")
 _ASSIGNED = re.compile(
     r"(?:(?P<password>passw(?:or)?d|passphrase|pwd)|api[_ -]?key|secret(?:[_ -]?(?:access[_ -]?)?key)?"
@@ -63,8 +60,7 @@ SECRET_GATE = (
 
 def find_secrets(text: str) -> Iterator[Span]:
     """Keys, tokens, private keys, and the values of passwords."""
-    for match in _PEM.finditer(text):
-        yield Span(*match.span(), "secret")
+    yield from _private_keys(text)
     for match in _KEY.finditer(text):
         if entropy(match[0]) >= RANDOM_BITS:
             yield Span(*match.span(), "secret")
@@ -75,6 +71,16 @@ def find_secrets(text: str) -> Iterator[Span]:
         value = match["value"].rstrip(".!?:")
         if _is_secret(value, match):
             yield Span(match.start("value"), match.start("value") + len(value), "secret")
+
+
+def _private_keys(text: str) -> Iterator[Span]:
+    """From each beginning to the next end; only the beginnings where no end comes any more."""
+    place, closed = 0, True
+    while (begin := _PEM.search(text, place)) is not None:
+        end = _PEM_END.search(text, begin.end()) if closed else None
+        closed = end is not None
+        place = (end or begin).end()
+        yield Span(begin.start(), place, "secret")
 
 
 def _is_secret(value: str, match: re.Match[str]) -> bool:
