@@ -67,7 +67,8 @@ def ratio_interval(
     shape [rows]. Rows without a token are left out of the estimate and of n. `small_sample` widens the
     levels by sqrt(m/(m-1)) t/z, without which bootstrap intervals of few rows are too narrow (Hesterberg
     2015, "What Teachers Should Know About the Bootstrap", section 3.3), m being the effective number of
-    rows: a few long rows among short ones say less than their number. It fades as m grows.
+    rows: a few long rows among short ones say less than their number. It fades as m grows. Of so few rows
+    that the level lies beyond the last resample, Student's t on the linearised ratio is taken.
 
     Raises ValueError for arrays of different length, no row with a token, or values that are not finite.
     """
@@ -80,8 +81,11 @@ def ratio_interval(
     if se <= 1e-12 * max(abs(value), 1e-300):  # every row says the same, up to rounding
         return Interval(value, value, value, n, 0.0, 0.0)
     effective = _effective_rows(bottom)
+    tail = _tail(effective, confidence, small_sample)
+    if tail * resamples < 1:
+        return quick_interval(top, bottom, confidence=confidence)
     drawn = _resampled_ratios(top, bottom, resamples, seed)
-    low, high = _bca(value, drawn, _jackknife(top, bottom), _tail(effective, confidence, small_sample))
+    low, high = _bca(value, drawn, _jackknife(top, bottom), tail)
     return Interval(value, low, high, n, se, _detectable(se, effective, confidence))
 
 

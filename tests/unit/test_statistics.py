@@ -100,6 +100,32 @@ def test_rows_needed_grows_with_the_square() -> None:
     assert rows_needed(interval, 0.0) is None
 
 
+@pytest.mark.parametrize("n", range(2, 12))
+@pytest.mark.parametrize("confidence", [0.95, 0.9917, 0.9995])
+def test_few_rows_give_a_finite_interval_that_a_strict_level_widens(n: int, confidence: float) -> None:
+    found = ratio_interval(*evidence(n, 0.2, seed=n), confidence=confidence)
+    usual = ratio_interval(*evidence(n, 0.2, seed=n))
+    assert found.low is not None
+    assert found.high is not None
+    assert math.isfinite(found.low)
+    assert math.isfinite(found.high)
+    assert found.low <= found.value <= found.high
+    assert found.high - found.low >= (usual.high or 0) - (usual.low or 0) - 1e-12
+
+
+@pytest.mark.parametrize("n", [2, 3, 6])
+def test_few_rows_of_one_model_are_not_called_better_more_often_than_a_strict_alpha(n: int) -> None:
+    generator = np.random.default_rng(n)
+    called = [
+        (found.low or 0) > 0 or (found.high or 0) < 0
+        for found in (
+            ratio_interval(generator.normal(0, 1, n), np.ones(n), confidence=0.99, resamples=2000)
+            for _ in range(600)
+        )
+    ]
+    assert np.mean(called) < 0.01 + 3 * math.sqrt(0.01 * 0.99 / 600)
+
+
 def test_one_row_gives_no_interval() -> None:
     interval = ratio_interval([3.0], [10])
     assert (interval.value, interval.low, interval.high, interval.n) == (0.3, None, None, 1)
