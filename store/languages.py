@@ -49,4 +49,4 @@ def readable(column: str, value: Any) -> Any:
     """A value of a column as people read it: the name of a language, any other value as it is."""
     if column != SPOKEN or value is None:
         return value
-    return language_name(value) or "too short to tell"
+    return language_name(value) or "not known"

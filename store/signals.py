@@ -74,7 +74,7 @@ GROUPS: dict[str, Group] = {
                     "language",
                     "category",
                     "Language",
-                    "Language of the row, held as its ISO 639 code; empty where the text is too short",
+                    "Language of the row, held as its ISO 639 code; empty where it can't be told",
                 ),
                 Signal(
                     "language_confidence", "number", "Language confidence", "How sure the language is, 0 to 1"
@@ -269,7 +269,7 @@ GROUPS: dict[str, Group] = {
                     "The first row with this text (case, white space and Unicode forms apart)",
                     "",
                     NONE,
-                    "Weighs them double, and lets them straddle train and test.",
+                    "The model sees it several times, so it counts for more than other rows.",
                 ),
                 Signal(
                     "near_group",
@@ -278,7 +278,7 @@ GROUPS: dict[str, Group] = {
                     "Rows whose word 5-grams overlap (Jaccard 0.7 or more, verified): the first row's number",
                     "",
                     (None, 0.1),
-                    "Weighs them double, and lets them straddle train and test.",
+                    "Others say nearly the same, so together they count for more than other rows.",
                 ),
                 Signal(
                     "near_similarity",

@@ -16,6 +16,8 @@ from store.languages import readable
 
 SHOWN = 8  # values of a category in a small chart
 ROW = 20  # pixels of a value
+NAMED = 17  # characters of a value's name: two charts stand side by side on a phone
+NARROWEST = 30  # pixels that are left to the bars beside long names
 HEIGHT = 170
 NAMES = {True: "yes", False: "no", "": "(empty)"}
 
@@ -51,10 +53,11 @@ def histogram_chart(found: Histogram, chosen: frozenset[int] = frozenset()) -> g
         figure.update_yaxes(**fixed, showgrid=True, gridcolor=GRID, nticks=3, tickformat="~s")
         figure.update_xaxes(**fixed, showgrid=False, **_ticks(bars))
     else:
-        names = [f"{short(_name(found, bar), 22)}" for bar in bars]
+        names = [f"{short(_name(found, bar), NAMED)}" for bar in bars]
         figure.update_yaxes(**fixed, showgrid=False, tickvals=places, ticktext=names, autorange="reversed")
-        figure.update_xaxes(**fixed, showgrid=True, gridcolor=GRID, nticks=4, tickformat="~s")
-        figure.update_layout(height=max(90, 34 + ROW * len(bars)), font={"color": BASE})
+        figure.update_xaxes(**fixed, showgrid=True, gridcolor=GRID, nticks=3, tickangle=0, tickformat="~s")
+        height = max(90, 34 + ROW * len(bars))
+        figure.update_layout(height=height, font={"color": BASE}, minreducedwidth=NARROWEST)
     return figure
 
 

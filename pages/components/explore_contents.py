@@ -16,6 +16,7 @@ from pages.components.quantities import count
 from store.languages import language_name
 
 SHOWN = ("vendi", "top_template")  # of the figures of diversity
+FREQUENT = 4  # values of a category that are named
 Fact = tuple[str, str, str]
 
 
@@ -28,7 +29,8 @@ def contents(dataset: Mapping[str, Any], measured: Measured) -> list[Fact]:
     if (answers := text.get("answer_words")) and not dataset["stats"].get(
         "label_count"
     ):  # else it is a label
-        facts.append(_spread("Length of an answer", answers, "word"))
+        whole = dataset["kind"] == "text"
+        facts.append(_spread("Words of a row" if whole else "Length of an answer", answers, "word"))
     tokens = measured.get("tokens", {})
     if known := tokens.get("figures", {}).get("tokens"):
         total = known["mean"] * dataset["row_count"]
@@ -49,9 +51,12 @@ def _top(title: str, figures: Mapping[str, Any], name: Callable[[str], str] = st
     if not named:
         return title, "not known", f"of {plural(figures['n'], 'row')}"
     first, rows = named[0]
-    rest = ", ".join(f"{value} {percent(n / figures['n'])}" for value, n in named[1:4])
+    rest = "; ".join(f"{value} {percent(n / figures['n'])}" for value, n in named[1:FREQUENT])
     note = f"of {plural(figures['n'], 'row')}" + (f"; {rest}" if rest else "")
-    more = f", {figures['distinct'] - 4:,} more" if figures["distinct"] > 4 else ""
+    unknown = figures["values"].get("", 0)
+    left = figures["distinct"] - bool(unknown) - FREQUENT
+    more = f"; {left:,} more" if left > 0 else ""
+    more += f"; {percent(unknown / figures['n'])} not known" if unknown else ""
     return title, f"{first} {percent(rows / figures['n'])}", note + more
 
 

@@ -56,7 +56,8 @@ def telling(rows: Rows) -> list[str]:
         for signal in GROUPS[name].signals
         if signal.healthy and signal.type != "group" and _found(signal, measured["figures"])
     ]
-    liked = [name for name in LIKED if name in rows.known and _varies(rows, name)]
+    same = {"answer_characters"} if rows.dataset["kind"] == "text" else set()  # a text has no answer apart
+    liked = [name for name in LIKED if name in rows.known.keys() - same and _varies(rows, name)]
     return list(dict.fromkeys([*liked[:3], *outside[:2], *liked[3:]]))[:FIRST]
 
 

@@ -115,4 +115,6 @@ def signal_text(signal: Signal, value: Any) -> str:
         return shortened(str(readable(signal.column, value)), 80) or "(empty)"
     if signal.unit == "share":
         return f"{100 * value:.0f}%"
-    return count(value) if float(value).is_integer() else f"{value:.2f}"
+    shown = count(value) if float(value).is_integer() else f"{value:.2f}"
+    told = signal.unit in ("", "found", "ratio") or signal.unit in signal.title.lower()
+    return shown if told else f"{shown} {signal.unit}"

@@ -27,6 +27,7 @@ from store.filters import Filter
 from store.languages import readable
 
 PAGE = 20
+ALONE = 880  # pixels of a text that is the only column
 
 
 def show_rows(dataset: dict[str, Any]) -> None:
@@ -112,7 +113,7 @@ def _table(rows: Rows, cells: list[dict[str, Any]], names: tuple[str, ...], key:
         column_order=("row", *names),
         column_config={
             "row": st.column_config.NumberColumn("Row", width="small", format="localized"),
-            **{name: _config(rows.known[name]) for name in names},
+            **{name: _config(rows.known[name], alone=len(names) == 1) for name in names},
         },
         height="content",
         alt="Rows of the data set",
@@ -122,7 +123,8 @@ def _table(rows: Rows, cells: list[dict[str, Any]], names: tuple[str, ...], key:
         st.rerun()
 
 
-def _config(column: Column) -> Any:
+def _config(column: Column, alone: bool) -> Any:
+    """`alone`: no other column needs room, which would else be dealt out to the row's number too."""
     title = explore_filter.label(column)
     means = column.means or None
     if column.type == "flag":
@@ -131,5 +133,5 @@ def _config(column: Column) -> Any:
         shown = "percent" if column.unit == "share" else "localized"
         return st.column_config.NumberColumn(title, width="small", format=shown, help=means)
     if column.type == "text":
-        return st.column_config.TextColumn(title, width="large", help=means)
+        return st.column_config.TextColumn(title, width=ALONE if alone else "large", help=means)
     return st.column_config.TextColumn(title, width="medium", help=means)

@@ -105,11 +105,14 @@ def _suspects(dataset_id: str, rows: Rows, suspects: int) -> None:
         hide_index=True,
         column_order=("prompt", "label", "label_suggested", "label_confidence", "row_id"),
         column_config={
-            "prompt": st.column_config.TextColumn("Text", width="large"),
-            "label": st.column_config.TextColumn("Given"),
-            "label_suggested": st.column_config.TextColumn("Suggested"),
+            "prompt": st.column_config.TextColumn("Text", width=210),
+            "label": st.column_config.TextColumn("Given", width=130),
+            "label_suggested": st.column_config.TextColumn("Suggested", width=130),
             "label_confidence": st.column_config.NumberColumn(
-                "Confidence", format="percent", help="Out-of-fold probability of the given label"
+                "Sure",
+                width=60,
+                format="percent",
+                help="How sure the other rows are of the given label (its out-of-fold probability)",
             ),
             "row_id": st.column_config.NumberColumn("Row", width="small", format="localized"),
         },
@@ -121,8 +124,13 @@ def _suspects(dataset_id: str, rows: Rows, suspects: int) -> None:
 
 def _confused(confused: Mapping[str, Any]) -> None:
     st.dataframe(
-        [{"Given": given, "Suggested": other, "Rows": rows} for given, other, rows in confused["pairs"]],
+        [{"Rows": rows, "Given": given, "Suggested": other} for given, other, rows in confused["pairs"]],
         hide_index=True,
+        column_config={
+            "Rows": st.column_config.NumberColumn(width=50, format="localized"),
+            "Given": st.column_config.TextColumn(width=130),
+            "Suggested": st.column_config.TextColumn(width=130),
+        },
         alt="Labels that are mixed up",
     )
     st.caption(f"Labels that are mixed up: {confused['value']:,} of the {confused['n']:,} suspects.")

@@ -29,6 +29,6 @@ def test_a_code_without_a_name_goes_by_itself() -> None:
 
 def test_only_the_column_of_languages_is_read_so() -> None:
     assert readable("language", "de") == "German"
-    assert readable("language", "") == "too short to tell"
+    assert readable("language", "") == "not known"
     assert readable("language", None) is None
     assert readable("label", "de") == "de"
