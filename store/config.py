@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import reprlib
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any, Literal, Self, TypeVar
 
 from pydantic import (
@@ -36,6 +37,7 @@ METHOD_TITLES: dict[str, str] = {
 }
 BUNDLED_MODEL = "SmolLM2-135M-Instruct"
 SAMPLE_DATASET = "Python standard library"
+FILE_ENDINGS = frozenset({".gz", ".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt"})
 
 Document = TypeVar("Document", bound="Config")
 
@@ -141,16 +143,34 @@ class Source(Config):
         return self
 
 
+def suggested_name(source: Mapping[str, Any]) -> str:
+    """A name for a data set, from its file's: "banking77_train.csv.gz" gives "banking77 train"."""
+    where = source.get("path") or source.get("upload") or source.get("hub_id") or source.get("builtin") or ""
+    stem = PurePath(str(where)).name
+    for _ in range(2):
+        if PurePath(stem).suffix.lower() in FILE_ENDINGS:
+            stem = PurePath(stem).stem
+    return " ".join(stem.replace("_", " ").replace("-", " ").split())[:80]
+
+
 class ImportConfig(Split):
     """One import. `format` and `columns` left out are recognised from the first rows."""
 
-    name: str = Field(min_length=1, max_length=80)
+    name: str = Field("", max_length=80, description="From the name of the file where left out")
     source: Source
     format: FormatName | None = None
     columns: dict[str, str] = Field(default_factory=dict, description="role -> column of the file")
     has_header: bool | None = Field(None, description="CSV and TSV: the first line names the columns")
     encoding: str | None = Field(None, description="Recognised where left out: utf-8, utf-16, latin-1")
     instruction: str = Field("", description="Text and label: put before each text, to say what is asked")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, document: Any) -> Any:
+        unnamed = isinstance(document, dict) and not document.get("name")
+        if unnamed and isinstance(source := document.get("source"), dict):
+            return document | {"name": suggested_name(source)}
+        return document
 
     @model_validator(mode="after")
     def _roles_exist(self) -> Self:

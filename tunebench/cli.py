@@ -113,7 +113,7 @@ def screens(port: Port = None) -> None:
 @cli.command("import")
 def import_(
     file: Annotated[str, typer.Argument(help="A file, or hf://owner/name from the Hugging Face hub")],
-    name: Annotated[str, typer.Option("--name", help="What the data set is called")],
+    name: Annotated[str, typer.Option(help="From the file's name where left out")] = "",
     format: Annotated[str | None, typer.Option(help="Recognised where left out")] = None,
     column: Annotated[list[str] | None, typer.Option(help="role=column, may be repeated")] = None,
     instruction: Annotated[str, typer.Option(help="Text and label: put before each text")] = "",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import PurePath
 from typing import Any
 
 import streamlit as st
@@ -53,13 +52,3 @@ def _hub() -> dict[str, Any] | None:
         return None
     source = {"hub_id": hub_id.strip(), "hub_split": (split or "train").strip()}
     return source | ({"hub_config": config.strip()} if config and config.strip() else {})
-
-
-def suggested_name(source: dict[str, Any]) -> str:
-    """A name for the data set, from the file's: "banking77_train.csv.gz" gives "banking77 train"."""
-    where = str(source.get("path") or source.get("upload") or source.get("hub_id") or "")
-    stem = PurePath(where).name
-    for _ in range(2):
-        if PurePath(stem).suffix.lower() in {".gz", ".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt"}:
-            stem = PurePath(stem).stem
-    return " ".join(stem.replace("_", " ").replace("-", " ").split())[:80]

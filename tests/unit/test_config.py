@@ -146,3 +146,17 @@ def test_what_a_merge_brings_in_may_be_given_anew() -> None:
         "w": {"a": 5, "b": 2},
         "v": {"a": 1, "b": 2, "c": 4},
     }
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ({"path": "/data/banking77_train.csv.gz"}, "banking77 train"),
+        ({"upload": "My-rows.JSONL"}, "My rows"),
+        ({"hub_id": "owner/some_rows"}, "some rows"),
+        ({"path": "/data/v1.2 notes"}, "v1.2 notes"),
+    ],
+)
+def test_an_import_without_a_name_takes_its_files(source: dict[str, str], name: str) -> None:
+    assert ImportConfig.parse({"source": source}).name == name
+    assert ImportConfig.parse({"source": source, "name": "Mine"}).name == "Mine"
