@@ -24,9 +24,7 @@ def show_skipped(dataset: dict[str, Any]) -> None:
         )
         return
     of = total + dataset["row_count"]
-    advice = (
-        "A recipe could not read them." if dataset["fates"] else "Mend them in the file and import it again."
-    )
+    advice = "A recipe could not read them." if dataset["fates"] else "Mend the file and import it again."
     st.markdown(f"**{total:,} of {plural(of, 'row')}** {'was' if total == 1 else 'were'} skipped. {advice}")
     reasons = sorted(dataset["stats"].get("skipped_reasons", {}).items(), key=lambda pair: -pair[1])
     st.markdown("\n".join(f"- {count:,} × {plain(reason)}" for reason, count in reasons))

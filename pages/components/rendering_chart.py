@@ -25,7 +25,7 @@ def length_chart(counts: Sequence[int], edges: Sequence[float], max_length: int)
         hovertemplate="%{customdata[0]:,} to %{customdata[1]:,} tokens: %{y:,} rows<extra></extra>",
     )
     figure.update_layout(showlegend=False, bargap=0.05)
-    figure.update_xaxes(title="Tokens of a row", rangemode="tozero")
+    figure.update_xaxes(title="Tokens of a row", rangemode="tozero", tickformat=",")
     if max_length < edges[-1]:
         figure.add_vline(
             x=max_length, line={"color": BAD, "dash": "dash", "width": 1.5},

@@ -45,7 +45,9 @@ def ask_rendering(dataset: dict[str, Any]) -> dict[str, Any] | None:
     if limit and not (limit.strip().isdigit() and int(limit) >= 8):
         st.error(f"max_length is {plain(limit)}: give a whole number from 8 on, or leave it empty.")
         return None
-    only = st.toggle("Take the loss on answers alone", value=True, key=f"{key}-only")
+    only = dataset["kind"] == "text" or st.toggle(  # a text has no answer apart
+        "Take the loss on answers alone", value=True, key=f"{key}-only"
+    )
     return {
         "fingerprint": dataset["fingerprint"],
         "kind": dataset["kind"],

@@ -27,11 +27,14 @@ def show_rendering(dataset: dict[str, Any]) -> None:
     with guarded(), st.spinner("Reading the rows with the model's tokenizer …", show_time=True):
         answer = reads.ask("rendering", json.dumps(asked, sort_keys=True))
         _show_checks(answer, asked["completion_only_loss"])
-        st.html(figures.facts(_figures(answer["set"])))
+        answers = answer["checks"] is not None  # plain text has none, and no template
+        shown = _figures(answer["set"])
+        st.html(figures.facts(shown if answers else shown[:-1]))
         _show_row(dataset, answer["row"])
         _show_lengths(answer["set"])
-        with st.expander("The template", icon=":material/code:"):
-            st.code(answer["template"], "jinja2", wrap_lines=True)
+        if answers:
+            with st.expander("The template", icon=":material/code:"):
+                st.code(answer["template"], "jinja2", wrap_lines=True)
 
 
 def _show_checks(answer: dict[str, Any], answers_alone: bool) -> None:
@@ -56,6 +59,7 @@ def _show_checks(answer: dict[str, Any], answers_alone: bool) -> None:
 
 
 def _figures(whole: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """The last one is of answers."""
     rows, of = whole["counted"], whole["of"]
     about = f"of {of:,} rows" if rows == of else f"counted on {rows:,} of {of:,} rows"
     untrained = sum(whole["untrained"].values())

@@ -53,6 +53,7 @@ def show_table(
             "text": st.column_config.TextColumn("Text", width="large"),
         },
         height="content",
+        placeholder="–",
         alt="Rows of both versions and what became of them",
     )
     for at in event.selection.rows[:1]:

@@ -188,7 +188,7 @@ def test_skipped_rows_are_counted_by_reason_and_one_is_read(
     at.session_state[tabs_key(dataset["dataset_id"])] = tab
     at.run()
     said = everything_said(at)
-    assert "**3 of 40 rows** were skipped. Mend them in the file and import it again." in said
+    assert "**3 of 40 rows** were skipped. Mend the file and import it again." in said
     assert "- 1 × output is missing" in said
     table = at.dataframe[0]
     assert list(table.value["line"]) == [4, 6, 10]

@@ -95,6 +95,18 @@ def test_a_condition_is_added_by_hand(little_home: Home, open_page: Open) -> Non
     assert chips(at) == ["characters >= 36"]
 
 
+def test_a_language_is_chosen_by_its_name_and_kept_by_its_code(little_home: Home, open_page: Open) -> None:
+    at = rows_tab(open_page, little_home)
+    at.selectbox(key=f"filter-add-{SET}-column").set_value("language").run()
+    values = at.selectbox(key=f"filter-add-{SET}-language")
+    assert values.options == ["English", "German"]
+    values.set_value("de").run()
+    at.button(key=f"filter-add-{SET}-button").click().run()
+    assert chips(at) == ["language is German"]
+    assert json.loads(at.query_params["filter"])["conditions"][0]["value"] == "de"
+    assert set(at.dataframe[0].value["language"]) == {"German"}
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from store.client import Client
+from store.datasets import get_dataset
 from store.home import Home
+from store.jobs import get_job
 from tests.pages.conftest import SECONDS, everything_said
 
 KEY = "rendering-d00000"
@@ -65,3 +71,27 @@ def test_another_row_is_shown(at: AppTest) -> None:
     before = [part for part in everything_said(at).splitlines() if "tb-tokens" in part]
     at.number_input(key=f"{KEY}-row").set_value(3).run()
     assert [part for part in everything_said(at).splitlines() if "tb-tokens" in part] != before
+
+
+def test_plain_text_has_no_answers_to_choose_or_to_count(
+    at: AppTest, little_home: Home, tmp_path: Path
+) -> None:
+    path = tmp_path / "walks.txt"
+    path.write_text("\n\n".join(f"Paragraph {i} of a text on walks." for i in range(40)))
+    client = Client(little_home)
+    job_id = client.command("import_dataset", {"name": "Walks", "source": {"path": str(path)}})["job_id"]
+    end = time.monotonic() + SECONDS
+    while (job := get_job(client, job_id))["status"] != "finished":
+        assert job["status"] not in ("failed", "lost"), job["error"]
+        assert time.monotonic() < end, "the import did not end"
+        time.sleep(0.2)
+    dataset_id = get_dataset(client, "Walks")["dataset_id"]
+    at.session_state["dataset"] = dataset_id
+    at.session_state[f"rendering-{dataset_id}-model"] = "tiny-llama"
+    at.run()
+    said = everything_said(at)
+    assert "every token but the first is trained on" in said
+    assert "Rows cut" in said
+    assert "Answers cut" not in said
+    assert not at.toggle
+    assert not at.expander
