@@ -24,17 +24,7 @@ def show_table(
 ) -> Document | None:
     """The row that is open. rows: {first, second: its number in both, fate, reason, before, after: the row or
     None}. words: what fates are called here; numbers: what the first columns are called."""
-    cells = [
-        {
-            "first": row["first"],
-            "second": row["second"],
-            "fate": words[row["fate"]],
-            "reason": row.get("reason"),
-            "text": excerpt(_text(row["before"]), _text(row["after"])),
-        }
-        for row in rows
-    ]
-    cells, alike = differing(cells, {"text": "Text"})
+    cells, alike = differing([_line(row, words) for row in rows], {"text": "Text"})
     if alike:
         st.caption(plain(alike))
     reasons = ["reason"] if any(cell["reason"] for cell in cells) else []
@@ -62,6 +52,16 @@ def show_table(
         show_example({**row, "row_id": number}, titles, badges)
         return row
     return None
+
+
+def _line(row: Document, words: dict[str, str]) -> Document:
+    return {
+        "first": row["first"],
+        "second": row["second"],
+        "fate": words[row["fate"]],
+        "reason": row.get("reason"),
+        "text": excerpt(_text(row["before"]), _text(row["after"])),
+    }
 
 
 def excerpt(before: str | None, after: str | None) -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,6 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from store import jobs
 from store.errors import ConfigError
 from store.home import Home
 from tests.pages.conftest import SECONDS, everything_said
@@ -266,47 +263,6 @@ def test_healthy_rows_say_what_was_checked(tmp_path: Path, open_tab: Open) -> No
         said = everything_said(at)
         assert "Nothing lies outside its healthy band. 1 signal checked on 60 rows." in said
         assert "Not measured yet: Texts, Privacy and safety" in said
-
-
-def test_a_cleaning_is_followed_and_a_bad_end_said(tmp_path: Path, open_tab: Open) -> None:
-    with still_engine(seed(tmp_path / "job", runs=0, sets=1), answer) as engine:
-        _queue(engine, "job-clean", "clean", {"dataset": "d00000"})
-        at = open_tab(engine.home)
-        at.session_state["clean-job-d00000"] = "job-clean"
-        at.run()
-        assert "Making the new version" in everything_said(at)
-        at.button(key="cleaning-cancel").click().run()
-        assert engine.sent[-1] == ("cancel", {"job": "job-clean"})
-        with engine.database.transaction() as tx:
-            tx.execute("UPDATE job SET status = 'cancelled'")
-        st.cache_data.clear()
-        at.run()
-        assert "The cleaning was cancelled. Nothing was stored." in everything_said(at)
-        with engine.database.transaction() as tx:
-            error = {"message": "The disk is full.", "fix": "Make room."}
-            tx.execute("UPDATE job SET status = 'failed', error = ?", [json.dumps(error)])
-        st.cache_data.clear()
-        at.run()
-        assert "The disk is full." in everything_said(at)
-        at.button(key="clean-back").click().run()
-        assert "No steps yet" in everything_said(at)
-
-
-def test_what_is_being_measured_is_shown_and_can_be_stopped(tmp_path: Path, open_tab: Open) -> None:
-    with still_engine(seed(tmp_path / "busy", runs=0, sets=1), answer) as engine:
-        _queue(engine, "job-text", "profile", {"dataset": "d00000", "group": "text"})
-        _queue(engine, "job-other", "profile", {"dataset": "another", "group": "privacy"})
-        at = open_tab(engine.home)
-        said = everything_said(at)
-        assert "Being measured: **Texts**" in said
-        assert "Privacy and safety**" not in said
-        at.button(key="measure-cancel-job-text").click().run()
-        assert engine.sent[-1] == ("cancel", {"job": "job-text"})
-
-
-def _queue(engine: StillEngine, job_id: str, kind: str, config: Document) -> None:
-    with engine.database.transaction() as tx:
-        jobs.insert(tx, job_id=job_id, kind=kind, lane="cpu", title=kind, config=config, at=time.time())
 
 
 def test_without_an_engine_the_tab_says_so(offline_home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
