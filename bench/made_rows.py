@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from engine.data.signals.figures import figures
 from engine.data.writer import COMPRESSION, LEVELS
 from store import datasets, quality
 from store.database import Database, utc_now
@@ -48,9 +49,12 @@ def make(home: Home, count: int) -> None:
         for group, columns in (("text", _text(rng, lengths)), ("duplicates", _duplicates(rng, count))):
             path = home.signals(FINGERPRINT, group)
             path.parent.mkdir(exist_ok=True)
-            pq.write_table(pa.table({"row_id": np.arange(count), **columns}), path)
+            table = pa.table({"row_id": np.arange(count), **columns})
+            pq.write_table(table, path)
             shared = {"options": {}, "row_count": count, "reused_count": 0, "seconds": 0.0}
-            quality.record_signals(tx, FINGERPRINT, group, shared | {"figures": _figures(columns)}, utc_now())
+            quality.record_signals(
+                tx, FINGERPRINT, group, shared | {"figures": figures(table, GROUPS[group].signals)}, utc_now()
+            )
     database.close()
 
 
@@ -108,16 +112,6 @@ def _duplicates(rng: np.random.Generator, count: int) -> dict[str, pa.Array]:
         else:
             columns[signal.column] = pa.array(rng.random(count).astype("float32"))
     return columns
-
-
-def _figures(columns: dict[str, pa.Array]) -> dict[str, Any]:
-    figures = {}
-    for name, values in columns.items():
-        if pa.types.is_integer(values.type) or pa.types.is_floating(values.type):
-            known = values.drop_null().to_numpy()
-            figures[name] = {"n": len(known), "min": float(known.min()), "max": float(known.max())}
-            figures[name]["p95"] = float(np.percentile(known, 95))
-    return figures
 
 
 def _dataset(count: int) -> dict[str, Any]:
