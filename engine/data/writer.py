@@ -17,11 +17,11 @@ from engine.data.dataset import SCHEMA, SKIPPED_SCHEMA, Fingerprint
 from engine.data.digest import digest
 from engine.data.rows import Skipped
 
-# The text is what searches read: a third faster with lz4, for a sixth more room.
+# Text and source are what filters read: with lz4 a third to a half faster, for a fifth more room each.
 COMPRESSION = {
-    **dict.fromkeys(("row_id", "line", "label", "rejected", "digest", "source"), "zstd"),
+    **dict.fromkeys(("row_id", "line", "label", "rejected", "digest"), "zstd"),
     **dict.fromkeys(("messages.list.element.role", "messages.list.element.content"), "zstd"),
-    "text": "lz4",
+    **dict.fromkeys(("text", "source"), "lz4"),
 }
 LEVELS = {name: 1 for name, codec in COMPRESSION.items() if codec == "zstd"}
 FLUSH_ROWS = 20_000
