@@ -31,6 +31,11 @@ class Batch:
     targets: torch.Tensor
     tokens: int
 
+    @property
+    def units(self) -> int:
+        """What the loss sums over: trained tokens."""
+        return len(self.targets)
+
 
 def steps_per_epoch(rows: int, batch_size: int, accumulation: int) -> int:
     """Optimiser steps that visit every row once; the last one may be smaller."""

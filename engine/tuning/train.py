@@ -4,10 +4,10 @@
 
 The base model is validated too, as step 0: for full fine-tuning before the first step, for an adapter, whose
 base stays in reach, right after it, so that nobody waits for the first loss. A step is one effective batch:
-the summed loss of its micro-batches over the number of its trained tokens, as transformers and TRL compute
-it. The loop can be cut anywhere: a checkpoint holds a completed step, the order of batches is a function of
-(seed, epoch), random states are those of the step's end, so that a run resumed from it continues bit for bit
-as if nothing had happened (on one CPU).
+the summed loss of its micro-batches over the number of its trained tokens (or other units of the objective),
+as transformers and TRL compute it. The loop can be cut anywhere: a checkpoint holds a completed step, the
+order of batches is a function of (seed, epoch), random states are those of the step's end, so that a run
+resumed from it continues bit for bit as if nothing had happened (on one CPU).
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ import torch
 from accelerate import Accelerator
 
 from engine.data.render import Rows
-from engine.evaluation.losses import RowLosses, row_losses
+from engine.evaluation.losses import RowLosses
 from engine.job import Cancelled, Job
 from engine.tuning import checkpoint, memory
-from engine.tuning.batches import Step, collate, epoch_steps, steps_per_epoch
+from engine.tuning.batches import Step, epoch_steps, steps_per_epoch
 from engine.tuning.eta import Clock
-from engine.tuning.loss import loss_sum
 from engine.tuning.methods import METHODS, base_weights, trainable
+from engine.tuning.objectives import Objective, TrainedTokens
 from engine.tuning.optimizer import Masters, make_optimizer, make_schedule
 from engine.tuning.state import State, evaluation_steps
 from engine.tuning.validations import Validations
@@ -41,10 +41,19 @@ CHECKPOINT_SHARE = 0.05  # of the time at most that may go into writing checkpoi
 
 class Training:
     """One run's training. `model` has its trainable parameters chosen; `train` and `validation` are cut to
-    length and every row of them has a trained token."""
+    length and every row of them has something to train on under `objective`."""
 
-    def __init__(self, job: Job, config: TrainConfig, model: Any, train: Rows, validation: Rows) -> None:
+    def __init__(
+        self,
+        job: Job,
+        config: TrainConfig,
+        model: Any,
+        train: Rows,
+        validation: Rows,
+        objective: Objective | None = None,
+    ) -> None:
         self.job, self.config, self.train, self.validation = job, config, train, validation
+        self.objective = objective or TrainedTokens()
         self.device = torch.device(job.device)
         self.steps = total_steps(config, len(train))
         self.adapter = METHODS[config.method].adapter
@@ -137,14 +146,14 @@ class Training:
         """One optimiser step on one effective batch."""
         started = time.perf_counter()
         self.model.train()
-        batches = [collate(self.train, indices, self.device) for indices in rows]
-        trained = sum(len(batch.targets) for batch in batches)
+        batches = [self.objective.collate(self.train, indices, self.device) for indices in rows]
+        units = sum(batch.units for batch in batches)
         loss = 0.0
         try:
             for batch in batches:
                 self.job.check_cancelled()
                 memory.guard(self.config, self.device)
-                part = loss_sum(self.model, batch) / trained
+                part = self.objective.loss_sum(self.model, batch) / units
                 self.accelerator.backward(part)
                 loss += part.item()
         except Cancelled:
@@ -247,7 +256,7 @@ class Training:
                     self.state.step, self.steps, "steps", f"{message} ({done} of {len(rows)} rows)", eta
                 )
 
-        return row_losses(
+        return self.objective.measure(
             self.model,
             rows,
             batch_size=self.config.per_device_eval_batch_size,

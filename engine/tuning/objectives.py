@@ -1,0 +1,73 @@
+"""What a step makes smaller: how rows become a batch, its summed loss, and what validation measures.
+
+The loop knows nothing else of a task. A loss is a sum over units (trained tokens, rows, or pairs of answers);
+a step divides it by the units of the whole effective batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from engine.data.render import Rows
+from engine.evaluation.losses import RowLosses, row_losses
+from engine.tuning import loss
+from engine.tuning.batches import collate
+
+
+class Units(Protocol):
+    """A batch, as the loop sees it. tokens: of its rows, without padding; units: what its loss sums over."""
+
+    @property
+    def tokens(self) -> int: ...
+
+    @property
+    def units(self) -> int: ...
+
+
+class Objective(Protocol):
+    """One task's losses."""
+
+    def collate(self, rows: Rows, indices: np.ndarray, device: torch.device) -> Any:
+        """The rows at `indices` as a batch (`Units`)."""
+        ...
+
+    def loss_sum(self, model: Any, batch: Any) -> torch.Tensor:
+        """The summed loss of a batch, with gradients."""
+        ...
+
+    def measure(
+        self,
+        model: Any,
+        rows: Rows,
+        *,
+        batch_size: int,
+        device: torch.device,
+        on_batch: Callable[[int], None],
+    ) -> RowLosses:
+        """Losses of every row, without gradients; `on_batch(rows done)` may raise to stop."""
+        ...
+
+
+class TrainedTokens:
+    """Supervised fine-tuning: cross-entropy of the trained tokens, in nats."""
+
+    def collate(self, rows: Rows, indices: np.ndarray, device: torch.device) -> Any:
+        return collate(rows, indices, device)
+
+    def loss_sum(self, model: Any, batch: Any) -> torch.Tensor:
+        return loss.loss_sum(model, batch)
+
+    def measure(
+        self,
+        model: Any,
+        rows: Rows,
+        *,
+        batch_size: int,
+        device: torch.device,
+        on_batch: Callable[[int], None],
+    ) -> RowLosses:
+        return row_losses(model, rows, batch_size=batch_size, device=device, on_batch=on_batch)
