@@ -26,15 +26,25 @@ from pydantic import (
 
 from store.errors import ConfigError
 from store.formats import FORMATS, FormatName
+from store.methods import METHODS, Held, initial_rank, rank
 from store.yaml_text import read_yaml, to_yaml
 
-Method = Literal["lora", "qlora", "full"]
+Method = Literal[  # as store.methods describes them
+    "lora",
+    "qlora",
+    "full",
+    "freeze",
+    "adalora",
+    "vera",
+    "oft",
+    "ia3",
+    "prompt_tuning",
+    "prefix_tuning",
+    "p_tuning",
+    "llama_adapter",
+    "bottleneck",
+]
 SplitBy = Literal["random", "group", "time", "stratified"]
-METHOD_TITLES: dict[str, str] = {
-    "lora": "LoRA",
-    "qlora": "QLoRA 4-bit",
-    "full": "Full fine-tuning",
-}
 BUNDLED_MODEL = "SmolLM2-135M-Instruct"
 SAMPLE_DATASET = "Python standard library"
 FILE_ENDINGS = frozenset({".gz", ".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt"})
@@ -202,11 +212,36 @@ class TrainConfig(Config):
     max_eval_rows: int = Field(500, ge=1, description="Rows of validation and of test at most")
 
     method: Method = "lora"
-    r: int = Field(16, ge=1, le=1024, description="Rank of the adapter")
+    load_in_4bit: bool = Field(False, description="Hold the base model in 4 bits (NF4, double quantisation)")
+    load_in_8bit: bool = Field(False, description="Hold the base model in 8 bits")
+    r: int | None = Field(None, ge=1, le=1024, description="Rank of the adapter; the method's if left out")
     lora_alpha: int | None = Field(None, ge=1, description="Scale of the adapter; 2r where left out")
     lora_dropout: float = Field(0.0, ge=0, lt=1)
-    target_modules: str | list[str] = Field("all-linear", description="all-linear, or names of modules")
-    use_rslora: bool = False
+    target_modules: str | list[str] | None = Field(
+        None, description="all-linear, keys-values-mlp, or names of modules; the method's own if left out"
+    )
+    use_rslora: bool = Field(False, description="Scale by the root of the rank, for high ranks")
+    use_dora: bool = Field(False, description="Train the length of each weight apart from its direction")
+    init_lora_weights: Literal["default", "pissa", "olora", "eva", "loftq"] = Field(
+        "default",
+        description="What the adapter starts from: nothing, the weights, or what flows through them",
+    )
+    loraplus_lr_ratio: float | None = Field(
+        None, ge=1, le=1024, description="LoRA+: learning rate of B over that of A; 16 is usual"
+    )
+    init_r: int | None = Field(None, ge=2, le=1536, description="Rank that AdaLoRA begins with; 1.5 r")
+    oft_block_size: int = Field(32, ge=2, le=1024, description="Size of the blocks that OFT turns")
+    num_virtual_tokens: int = Field(20, ge=1, le=1024, description="Trained tokens before each row")
+    encoder_hidden_size: int | None = Field(
+        None, ge=1, le=65_536, description="Width of P-tuning's network; the model's own if left out"
+    )
+    adapter_len: int = Field(10, ge=1, le=1024, description="Trained tokens in each adapted layer")
+    adapter_layers: int | None = Field(
+        None, ge=1, le=1024, description="Top layers that LLaMA-Adapter changes; all but two if left out"
+    )
+    bottleneck_size: int = Field(64, ge=1, le=65_536, description="Width of the small networks")
+    trainable_layers: int = Field(2, ge=1, le=1024, description="Top layers that are trained")
+    train_embeddings: bool = Field(False, description="Train the embeddings too")
 
     learning_rate: float | None = Field(None, gt=0, le=1)
     lr_scheduler_type: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
@@ -242,12 +277,19 @@ class TrainConfig(Config):
 
     @field_validator("target_modules")
     @classmethod
-    def _some_module(cls, value: str | list[str]) -> str | list[str]:
-        if isinstance(value, str) and value != "all-linear":  # peft would take it for a pattern
-            value = [part.strip() for part in value.split(",") if part.strip()]
-        if not value:
+    def _some_module(cls, value: str | list[str] | None) -> str | list[str] | None:
+        if isinstance(value, str) and value not in ("all-linear", "keys-values-mlp"):
+            value = [part.strip() for part in value.split(",") if part.strip()]  # peft: a pattern
+        if value is not None and not value:
             raise ValueError("name at least one module, or all-linear")
         return value
+
+    @property
+    def held(self) -> Held:
+        """How the base model's matrices lie in memory."""
+        if self.method == "qlora":
+            return "int8" if self.load_in_8bit else "nf4"
+        return "nf4" if self.load_in_4bit else "int8" if self.load_in_8bit else ""
 
     def resolved(self, train_rows: int, parameters: int | None = None) -> TrainConfig:
         """A copy with every field that depends on others filled.
@@ -255,21 +297,31 @@ class TrainConfig(Config):
         `train_rows`: rows that will be trained on. `parameters`: of the base model, where known.
         """
         rows = min(train_rows, self.max_train_rows or train_rows)
-        small = parameters is None or parameters < 1_000_000_000
-        rates = {"full": 2e-5 if (parameters or 0) < 3_000_000_000 else 1e-5}
-        epochs = 3.0 if rows < 2_000 else 2.0 if rows < 20_000 else 1.0
+        method = METHODS[self.method]
         filled = self.model_copy()
         if self.learning_rate is None:
-            filled.learning_rate = rates.get(self.method, 1e-4 if small else 2e-4)
+            filled.learning_rate = method.learning_rate(parameters or 0)
         if self.num_train_epochs is None:
-            filled.num_train_epochs = epochs
-        if self.lora_alpha is None:
-            filled.lora_alpha = 2 * self.r
+            filled.num_train_epochs = 3.0 if rows < 2_000 else 2.0 if rows < 20_000 else 1.0
         if self.weight_decay is None:
-            filled.weight_decay = 0.0 if self.method != "full" and rows < 2_000 else 0.01
+            filled.weight_decay = 0.0 if method.adapter and rows < 2_000 else 0.01
+        for field, value in self._of_method().items():
+            if field in method.fields and getattr(self, field) is None:
+                setattr(filled, field, value)
         if not self.name:
-            filled.name = f"{METHOD_TITLES[self.method].split()[0]} on {self.dataset}"
+            filled.name = f"{method.title.split(' 4-bit')[0]} on {self.dataset}"
         return filled
+
+    def _of_method(self) -> dict[str, Any]:
+        """Defaults of the fields that only some methods read."""
+        if "r" not in METHODS[self.method].fields:
+            return {"target_modules": "keys-values-mlp" if self.method == "ia3" else "all-linear"}
+        return {
+            "r": rank(self),
+            "lora_alpha": 2 * rank(self),
+            "init_r": initial_rank(rank(self)),
+            "target_modules": "all-linear",
+        }
 
 
 def sample_experiment() -> TrainConfig:

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
+from engine.tuning import prompts
+
 LEAST_PROMPT = 8  # tokens of a prompt that are always kept
 
 
@@ -17,16 +19,20 @@ class _EachToken(StoppingCriteria):
     def __init__(self, on_token: Callable[[int, int], None], done: int, most: int) -> None:
         self.on_token, self.done, self.most = on_token, done, most
 
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+    def count(self) -> None:
+        """A token more of every prompt is made."""
         self.done += 1
         self.on_token(self.done, self.most)
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        self.count()
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
 
 def answers(
     model: Any,
     tokenizer: Any,
-    prompts: Sequence[str],
+    asked: Sequence[str],
     *,
     max_new_tokens: int,
     device: str | torch.device,
@@ -39,15 +45,16 @@ def answers(
     prompt that leaves no room for the answer is cut at its beginning, and an answer that leaves no room for
     `LEAST_PROMPT` tokens of the prompt at its end.
     """
-    if not prompts:
+    if not asked:
         return []
     room = getattr(model.config, "max_position_embeddings", None)
     if room:
+        room -= prompts.tokens(model)
         max_new_tokens = min(max_new_tokens, room - LEAST_PROMPT)
     limit = room - max_new_tokens if room else None
-    encoded = tokenizer(list(prompts), add_special_tokens=False).input_ids
-    order = sorted(range(len(prompts)), key=lambda i: len(encoded[i]))
-    found = [""] * len(prompts)
+    encoded = tokenizer(list(asked), add_special_tokens=False).input_ids
+    order = sorted(range(len(asked)), key=lambda i: len(encoded[i]))
+    found = [""] * len(asked)
     training = model.training
     model.eval()
     try:
@@ -56,23 +63,43 @@ def answers(
             done = max_new_tokens * (first // batch_size)
             chosen = order[first : first + batch_size]
             ids, mask = _left_padded([encoded[i][-limit:] if limit else encoded[i] for i in chosen], device)
+            each = _EachToken(on_token, done, most)
             with torch.inference_mode():
-                out = model.generate(
-                    input_ids=ids,
-                    attention_mask=mask,
-                    max_new_tokens=max_new_tokens,
-                    do_sample=False,
-                    use_cache=True,
-                    pad_token_id=tokenizer.pad_token_id,
-                    eos_token_id=sorted(_ends(model, tokenizer)),
-                    stopping_criteria=StoppingCriteriaList([_EachToken(on_token, done, most)]),
-                )
-            texts = tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
+                new = _generate(model, tokenizer, ids, mask, max_new_tokens, each)
+            texts = tokenizer.batch_decode(new, skip_special_tokens=True)
             for i, text in zip(chosen, texts, strict=True):
                 found[i] = text.strip()
     finally:
         model.train(training)
     return found
+
+
+def _generate(
+    model: Any, tokenizer: Any, ids: torch.Tensor, mask: torch.Tensor, most: int, each: _EachToken
+) -> torch.Tensor:
+    """New tokens [rows, at most `most`] of each prompt."""
+    ends = _ends(model, tokenizer)
+    if prompts.prompted(model):
+        return prompts.generate(
+            model,
+            ids,
+            mask,
+            max_new_tokens=most,
+            ends=ends,
+            pad=tokenizer.pad_token_id,
+            on_token=each.count,
+        )
+    out = model.generate(
+        input_ids=ids,
+        attention_mask=mask,
+        max_new_tokens=most,
+        do_sample=False,
+        use_cache=True,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=sorted(ends),
+        stopping_criteria=StoppingCriteriaList([each]),
+    )
+    return out[:, ids.shape[1] :]
 
 
 def _left_padded(rows: list[list[int]], device: str | torch.device) -> tuple[torch.Tensor, torch.Tensor]:

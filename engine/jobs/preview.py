@@ -18,12 +18,13 @@ from engine.data.token_rows import shown_row
 from engine.job import Job
 from engine.jobs.convert import ensure
 from engine.tuning import estimate, memory, models, prepare, problems
-from engine.tuning.batches import steps_per_epoch
+from engine.tuning.batches import batch_shape, steps_per_epoch, total_steps
 from engine.tuning.calibrate import gflops
 from engine.tuning.precision import choose_dtype, dtype_name
+from engine.tuning.state import evaluation_steps
 from engine.tuning.tokens import WHOLE
-from engine.tuning.train import batch_shape, evaluation_steps, total_steps
-from store.config import METHOD_TITLES, Split, TrainConfig
+from store.config import Split, TrainConfig
+from store.methods import METHODS
 
 Counts = dict[str, np.ndarray]
 
@@ -46,7 +47,7 @@ def run(job: Job) -> dict[str, Any]:
     kind = prepare.kind(job.home, fingerprint)
     counted = _counted(dealt, dataset.open_rows(job.home, fingerprint).metadata.num_rows)
     whole = prepare.tokenise(job.home, config, tokenizer, counted, fingerprint=fingerprint, kind=kind)
-    positions = getattr(architecture.get_text_config(), "max_position_embeddings", None)
+    positions = prepare.positions(architecture, config)
     limit = prepare.fitting(config, whole["train"], positions)
     parts = {name: prepare.cut(rows, limit) for name, rows in whole.items()}
     measured = _Measured(job, config, shape, dealt, parts, limit)
@@ -58,6 +59,7 @@ def run(job: Job) -> dict[str, Any]:
         problems.Facts(
             config=config,
             kind=kind,
+            model_type=architecture.model_type,
             device=measured.device.type,
             fast_bf16=choose_dtype("auto", measured.device) == torch.bfloat16,
             own_template=tokenizer.has_own_template,
@@ -123,10 +125,10 @@ class _Measured:
         """Everything but row and problems."""
         config, train = self.config, self.parts["train"]
         per_epoch = steps_per_epoch(self.train_rows, *batch_shape(config))
-        adapter = self.shape.trainable if config.method != "full" else 0
+        adapter = self.shape.trainable if METHODS[config.method].adapter else 0
         return {
             "config": config.model_dump(),
-            "method": METHOD_TITLES[config.method],
+            "method": METHODS[config.method].title,
             "trainable_parameters": self.shape.trainable,
             "total_parameters": self.shape.total + adapter,
             "rows": self.rows,

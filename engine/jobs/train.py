@@ -7,7 +7,6 @@ and everything that is not needed to see the first metric comes after training.
 from __future__ import annotations
 
 import gc
-import shutil
 from typing import Any
 
 import numpy as np
@@ -21,14 +20,18 @@ from engine.diagnostics import verdict
 from engine.evaluation import evidence
 from engine.job import Job
 from engine.jobs.convert import ensure
-from engine.tuning import memory, models, prepare
-from engine.tuning.methods import METHODS, base_weights, count_parameters, make_trainable
+from engine.tuning import memory, models, prepare, saving, starts
+from engine.tuning.batches import batch_shape, collate, total_steps
+from engine.tuning.methods import base_model, count_parameters, make_trainable
 from engine.tuning.precision import choose_dtype, device_name, dtype_name, versions
 from engine.tuning.prepare import Part
-from engine.tuning.train import Training, total_steps
+from engine.tuning.train import Training
 from store.config import Split, TrainConfig
 from store.errors import DataError
-from store.jobdir import write_json, written_aside
+from store.jobdir import written_aside
+from store.methods import METHODS
+
+EVA_ROWS = 64  # training rows whose inputs show the start `eva` its directions
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -68,7 +71,7 @@ class _Run:
             chat_template=self.config.chat_template,
         )
         train, validation, test = self.prepare()
-        training = Training(self.job, self.config, self.build(), train, validation)
+        training = Training(self.job, self.config, self.build(train), train, validation)
         held_out, split = (test, "test") if len(test) else (validation, "validation")
         training.clock.judged = len(held_out) / len(validation)
         stopped = training.run()
@@ -98,7 +101,7 @@ class _Run:
             kind=data["kind"],
             on_rows=on_rows,
         )
-        positions = getattr(self.architecture.get_text_config(), "max_position_embeddings", None)
+        positions = prepare.positions(self.architecture, config)
         limit = prepare.length_limit(config, whole["train"], positions)
         parts = {name: prepare.cut(rows, limit) for name, rows in whole.items()}
         self.report_rows(parts, limit)
@@ -136,13 +139,19 @@ class _Run:
             split=self.split.model_dump(),
         )
 
-    def build(self) -> Any:
+    def build(self, rows: Rows) -> Any:
         """The model with what the method trains, its initial weights set by the seed."""
         config, device = self.config, self.device
         dtype = self.dtype
         self.job.progress(0, 1, "run", "Loading the model")
         torch.manual_seed(config.seed)
-        model = make_trainable(models.load_model(config, self.source, str(device), dtype), config, dtype)
+        model = make_trainable(
+            models.load_model(config, self.source, str(device), dtype),
+            config,
+            dtype,
+            steps=total_steps(config, len(rows)),
+            start=self.start(rows),
+        )
         trained, total = count_parameters(model)
         self.job.facts(
             trainable_parameters=trained,
@@ -155,18 +164,26 @@ class _Run:
         self.job.check_cancelled()
         return model
 
+    def start(self, rows: Rows) -> starts.Sources:
+        """What the adapter's first weights are made from."""
+        size, _ = batch_shape(self.config)
+        order = np.random.default_rng(self.config.seed).permutation(len(rows))[:EVA_ROWS]
+        parts = [order[i : i + size] for i in range(0, len(order), size)]
+        batches = [collate(rows, part, self.device) for part in parts]
+        return starts.Sources(batches, models.weights_folder(self.source) if self.config.held else None)
+
     def judge(self, training: Training, stopped: dict[str, Any], rows: Rows, split: str) -> dict[str, Any]:
         """Save the model, compare it with the base on `rows`, and pass the verdict."""
         job, config = self.job, self.config
         load = prepare.loader(job.home, self.data["fingerprint"], self.data["kind"])
         prompts = evidence.choose_prompts(self.tokenizer, rows, load, config, self.split.split_seed)
         model = training.release()
-        self.save(model)
+        saving.save(model, self.tokenizer, config, job.dir.model)
         things = (self.tokenizer, rows, prompts, evidence.Pace())
         tuned = evidence.measure(job, config, model, *things, "the tuned model")
         if METHODS[config.method].adapter:
-            with base_weights(model):
-                base = evidence.measure(job, config, model, *things, "the base model")
+            with base_model(model) as base_of_it:
+                base = evidence.measure(job, config, base_of_it, *things, "the base model")
         else:
             del model  # memory holds one model
             gc.collect()
@@ -185,21 +202,6 @@ class _Run:
             train_curve=training.state.curve,
             stopped=stopped,
             config=config.model_dump(),
-        )
-
-    def save(self, model: Any) -> None:
-        """Adapter or weights as safetensors, with the tokenizer and a note of the base model."""
-        folder = self.job.dir.model
-        shutil.rmtree(folder, ignore_errors=True)
-        model.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
-        write_json(
-            folder / "tunebench.json",
-            {
-                "base_model": self.config.model,
-                "method": self.config.method,
-                "adapter": METHODS[self.config.method].adapter,
-            },
         )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from engine.data.render import Rows
+from store.config import TrainConfig
 
 WINDOW = 8  # effective batches among which rows of like length are put together
 
@@ -35,6 +36,17 @@ class Batch:
     def units(self) -> int:
         """What the loss sums over: trained tokens."""
         return len(self.targets)
+
+
+def batch_shape(config: TrainConfig) -> tuple[int, int]:
+    """(rows of a micro-batch, micro-batches of a step)."""
+    return config.per_device_train_batch_size, config.gradient_accumulation_steps
+
+
+def total_steps(config: TrainConfig, rows: int) -> int:
+    """Optimiser steps of the run, without early stopping; `config` is resolved."""
+    steps = math.ceil(steps_per_epoch(rows, *batch_shape(config)) * (config.num_train_epochs or 1))
+    return max(1, min(steps, config.max_steps or steps))
 
 
 def steps_per_epoch(rows: int, batch_size: int, accumulation: int) -> int:

@@ -15,8 +15,9 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig
 
 from engine.evaluation import losses
 from engine.tuning import attention
-from engine.tuning.methods import METHODS, count_parameters, make_trainable
+from engine.tuning.methods import count_parameters, make_trainable
 from store.config import TrainConfig
+from store.methods import METHODS, Held
 
 GIB = 2**30
 ALLOCATOR = 1.07  # what the allocator holds beyond live tensors; fitted on published peaks
@@ -24,7 +25,7 @@ MEMORY_LOW, MEMORY_HIGH = (
     0.80,
     1.25,
 )  # a sweep of twelve runs on a CPU lay between 0.81 and 1.22 of the estimate
-NF4_BYTES = 0.516  # a 4-bit weight with its doubly quantised scale
+HELD_BYTES: dict[Held, float] = {"nf4": 0.516, "int8": 1.002}  # a weight with its (doubly quantised) scale
 LOGIT = 14  # bytes a trained token and vocabulary entry: logits, their fp32 copy, log-softmax, gradient
 PROCESS_GIB = {"cpu": 0.55, "cuda": 0.6}  # Python with torch and transformers; context and kernels
 # Share of the matrix rate that a step reaches. On a CPU it is what single runs of a 135M model reached on two
@@ -32,7 +33,8 @@ PROCESS_GIB = {"cpu": 0.55, "cuda": 0.6}  # Python with torch and transformers; 
 SHARE = {("cpu", torch.bfloat16): 0.45, ("cpu", torch.float32): 0.65, ("cuda", torch.bfloat16): 0.35}
 DEFAULT_SHARE = 0.3
 TIME_LOW, TIME_HIGH = 0.65, 1.7
-QLORA_SLOWER = {"cpu": 2.5, "cuda": 1.3}  # as measured for bitsandbytes on CPUs; published for GPUs
+# Of weights of fewer bits: as measured for bitsandbytes on CPUs; published for GPUs.
+SLOWER = {("cpu", "nf4"): 2.5, ("cuda", "nf4"): 1.3, ("cpu", "int8"): 1.4, ("cuda", "int8"): 1.3}
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def saved_bytes(
     wide = 2 if dtype == torch.float32 else 1
     h, kv, f, a = s.hidden, s.kv, s.mlp, s.heads
     if METHODS[config.method].adapter:
-        one = wide * (16 * h + 4 * kv + 8 * f + 14 * config.r) + 4 * a + 8
+        one = wide * (16 * h + 4 * kv + 8 * f + 14 * (config.r or 0)) + 4 * a + 8
         if config.lora_dropout > 0:
             one += wide * (24 * h + 4 * f)
     else:
@@ -112,12 +114,12 @@ def memory(
     longest: tokens of the longest row. trained_share: of a row's tokens, that have logits.
     """
     size = 4 if dtype == torch.float32 else 2
-    quantised = s.linear if METHODS[config.method].quantised else 0
+    quantised = s.linear if config.held else 0
     tokens = config.per_device_train_batch_size * longest
     moments = 2 if config.optim == "paged_adamw_8bit" else 8
     masters = 0 if dtype == torch.float32 else 4
     parts = {
-        "weights": quantised * NF4_BYTES + (s.total - quantised) * size,
+        "weights": quantised * HELD_BYTES.get(config.held, 0.0) + (s.total - quantised) * size,
         "adapter": s.trainable * size if METHODS[config.method].adapter else 0,
         "gradients": s.trainable * 4,
         "optimizer": s.trainable * (moments + masters),
@@ -163,8 +165,8 @@ def seconds(
 ) -> dict[str, Any]:
     """Time of the run: {"seconds", "low_seconds", "high_seconds", "basis"}."""
     rate = gflops * 1e9 * SHARE.get((device.type, dtype), DEFAULT_SHARE)
-    if METHODS[config.method].quantised:
-        rate /= QLORA_SLOWER[device.type]
+    if config.held:
+        rate /= SLOWER[device.type, config.held]
     # backward: gradients of activations always, those of weights where they are trained
     passes = 2 if METHODS[config.method].adapter else 3
     passes += config.gradient_checkpointing

@@ -19,8 +19,10 @@ from engine.tuning.batches import Batch
 
 @contextmanager
 def _output_where(model: Any, picked: torch.Tensor) -> Iterator[None]:
+    """Inside, logits are of the picked positions alone; trained prompts lengthen rows at their beginning."""
     head = model.get_output_embeddings()
-    hook = head.register_forward_pre_hook(lambda _, inputs: (inputs[0][picked], *inputs[1:]))
+    width = picked.shape[1]
+    hook = head.register_forward_pre_hook(lambda _, inputs: (inputs[0][:, -width:][picked], *inputs[1:]))
     try:
         yield
     finally:

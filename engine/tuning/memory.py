@@ -14,6 +14,7 @@ import torch
 
 from store.config import TrainConfig
 from store.errors import TunebenchError
+from store.methods import METHODS
 
 RESERVE = 0.025  # share of the memory below which the loop stops
 CGROUP = Path("/sys/fs/cgroup")
@@ -84,10 +85,11 @@ def out_of_memory(config: TrainConfig, device: torch.device) -> OutOfMemory:
     if not config.gradient_checkpointing:
         changes.append("switch gradient_checkpointing on")
     changes.append("lower max_length")
-    if config.method == "full":
-        changes.append("train a LoRA adapter in place of all weights")
-    elif config.method == "lora" and device.type == "cuda":
-        changes.append("use method qlora")
+    method = METHODS[config.method]
+    if not method.adapter:
+        changes.append("train a LoRA adapter in place of the model's weights")
+    elif not config.held and device.type == "cuda":
+        changes.append("load the base model in 4 bits" if "load_in_4bit" in method.fields else "use qlora")
     return OutOfMemory(
         f"The {'GPU' if device.type == 'cuda' else 'machine'} ran out of memory: this run took"
         f" {peak_gib(device):.1f} GiB, and {max(free, 0):.1f} of {total:.1f} GiB are left.",

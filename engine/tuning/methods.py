@@ -1,71 +1,215 @@
-"""The training methods as one table: what of the model is trained, and at which rates it is known to work."""
+"""From a base model to one with exactly the parameters of a method that are trained.
+
+`store.methods` is the table of what there is; here each entry becomes a peft config, or a choice of the
+model's own weights.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import (
+    AdaLoraConfig,
+    AdaptionPromptConfig,
+    IA3Config,
+    LoraConfig,
+    OFTConfig,
+    PeftConfig,
+    PeftModel,
+    PrefixTuningConfig,
+    PromptEncoderConfig,
+    PromptTuningConfig,
+    VeraConfig,
+    get_peft_model,
+)
 
+from engine.tuning import held, matrices, starts
+from engine.tuning.adalora import FINAL_SHARE, FIRST_SHARE
+from engine.tuning.bottleneck import BottleneckConfig
 from store.config import TrainConfig
 from store.errors import ConfigError
+from store.methods import METHODS, adapted_layers, block_size, initial_rank, rank
+
+LARGE_STEPS = 1_000  # AdaLoRA's schedule where the number of steps is not known, as in a count of parameters
+ALLOCATIONS = 100  # how often AdaLoRA deals rank anew over a run
 
 
-@dataclass(frozen=True)
-class Method:
-    """`adapter`: the base stays as it is; `rates`: learning rates outside of it are warned of.
-
-    Ranges: Biderman et al. 2024 ("LoRA learns less and forgets less") and the LoRA and QLoRA papers.
-    """
-
-    adapter: bool
-    quantised: bool
-    rates: tuple[float, float]
-
-
-METHODS: dict[str, Method] = {
-    "lora": Method(adapter=True, quantised=False, rates=(1e-5, 2e-3)),
-    "qlora": Method(adapter=True, quantised=True, rates=(1e-5, 2e-3)),
-    "full": Method(adapter=False, quantised=False, rates=(1e-6, 2e-4)),
-}
-
-
-def make_trainable(model: Any, config: TrainConfig, dtype: torch.dtype) -> Any:
+def make_trainable(
+    model: Any,
+    config: TrainConfig,
+    dtype: torch.dtype,
+    *,
+    steps: int = LARGE_STEPS,
+    start: starts.Sources | None = None,
+) -> Any:
     """The model with exactly the parameters that the method trains requiring gradients.
 
-    Adapters are in `dtype`, not in peft's fp32: the optimiser keeps fp32 masters (`optimizer.py`).
-    Raises ConfigError for target modules that the model does not have.
+    Adapters are in `dtype`, not in peft's fp32: the optimiser keeps fp32 masters (`optimizer.py`). steps: of
+    the whole run. start: what starts other than the default are made from; without it they are left at the
+    default, which has the same shapes. Raises ConfigError for target modules that the model doesn't have.
     """
     if METHODS[config.method].adapter:
-        try:
-            model = get_peft_model(model, lora_config(config), autocast_adapter_dtype=False)
-        except ValueError as error:
-            raise ConfigError(
-                f"target_modules is {config.target_modules!r}: {error}",
-                fix="Use all-linear, or names of the model's modules such as q_proj.",
-                field="target_modules",
-            ) from error
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.data = parameter.data.to(dtype)
+        model = _with_adapter(model, config, dtype, steps)
+        if start is not None and "init_lora_weights" in METHODS[config.method].fields:
+            starts.begin(model, config, start)
+    elif config.method == "freeze":
+        _freeze(model, config)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return model
 
 
-def lora_config(config: TrainConfig) -> LoraConfig:
-    """peft's config of the adapter; `config` is resolved."""
+def _with_adapter(model: Any, config: TrainConfig, dtype: torch.dtype, steps: int) -> Any:
+    try:
+        wanted = adapter_config(model, config, steps)
+        model = get_peft_model(model, wanted, autocast_adapter_dtype=False)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(
+            f"{METHODS[config.method].title} does not work on this model: {error}",
+            fix="Check target_modules, or use LoRA.",
+            field="target_modules" if "target_modules" in METHODS[config.method].fields else "method",
+        ) from error
+    for name, parameter in model.named_parameters():
+        if ".ranknum." in name:  # AdaLoRA's count of ranks: not a weight
+            parameter.requires_grad = False
+        elif parameter.requires_grad:
+            parameter.data = parameter.data.to(dtype)
+    held.keep_dtype(model, config, dtype)
+    return model
+
+
+def adapter_config(model: Any, config: TrainConfig, steps: int = LARGE_STEPS) -> PeftConfig:
+    """peft's config of the adapter."""
+    return _CONFIGS[config.method](model, config, steps)
+
+
+def _lora(model: Any, config: TrainConfig, _: int) -> PeftConfig:
     return LoraConfig(
         task_type="CAUSAL_LM",
-        r=config.r,
-        lora_alpha=config.lora_alpha or 2 * config.r,
+        r=rank(config),
+        lora_alpha=config.lora_alpha or 2 * rank(config),
         lora_dropout=config.lora_dropout,
-        target_modules=config.target_modules,
+        target_modules=matrices.targets(model, config),
         use_rslora=config.use_rslora,
+        use_dora=config.use_dora,
     )
+
+
+def _adalora(model: Any, config: TrainConfig, steps: int) -> PeftConfig:
+    return AdaLoraConfig(
+        task_type="CAUSAL_LM",
+        init_r=config.init_r or initial_rank(rank(config)),
+        target_r=rank(config),
+        lora_alpha=config.lora_alpha or 2 * rank(config),
+        lora_dropout=config.lora_dropout,
+        target_modules=matrices.targets(model, config),
+        total_step=max(steps, 2),
+        tinit=int(FIRST_SHARE * steps),
+        tfinal=int(FINAL_SHARE * steps),
+        deltaT=max(1, steps // ALLOCATIONS),
+    )
+
+
+def _vera(model: Any, config: TrainConfig, _: int) -> PeftConfig:
+    return VeraConfig(
+        task_type="CAUSAL_LM",
+        r=rank(config),
+        vera_dropout=config.lora_dropout,
+        target_modules=matrices.targets(model, config),
+        projection_prng_key=config.seed,
+        save_projection=True,
+    )
+
+
+def _oft(model: Any, config: TrainConfig, _: int) -> PeftConfig:
+    names = matrices.targets(model, config)
+    blocks = {block_size(m.width, config.oft_block_size) for m in matrices.sizes(model, config).targets}
+    if len(blocks) > 1:
+        raise ConfigError(
+            f"Blocks of {config.oft_block_size} don't divide the inputs of all target matrices.",
+            fix=f"Try {', '.join(map(str, sorted(blocks)))}, or name fewer target_modules.",
+            field="oft_block_size",
+        )
+    return OFTConfig(task_type="CAUSAL_LM", r=0, oft_block_size=blocks.pop(), target_modules=names)
+
+
+def _ia3(model: Any, config: TrainConfig, _: int) -> PeftConfig:
+    names = matrices.targets(model, config)
+    return IA3Config(
+        task_type="CAUSAL_LM",
+        target_modules=names,
+        feedforward_modules=matrices.feedforward(model, names),
+    )
+
+
+def _prompt_tuning(model: Any, config: TrainConfig, _: int) -> PeftConfig:
+    return PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=config.num_virtual_tokens)
+
+
+def _prefix_tuning(model: Any, config: TrainConfig, _: int) -> PeftConfig:
+    return PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=config.num_virtual_tokens)
+
+
+def _p_tuning(model: Any, config: TrainConfig, _: int) -> PeftConfig:
+    return PromptEncoderConfig(
+        task_type="CAUSAL_LM",
+        num_virtual_tokens=config.num_virtual_tokens,
+        encoder_hidden_size=config.encoder_hidden_size or model.config.get_text_config().hidden_size,
+    )
+
+
+def _llama_adapter(model: Any, config: TrainConfig, _: int) -> PeftConfig:
+    layers = model.config.get_text_config().num_hidden_layers
+    return AdaptionPromptConfig(
+        task_type="CAUSAL_LM",
+        adapter_len=config.adapter_len,
+        adapter_layers=adapted_layers(layers, config.adapter_layers),
+    )
+
+
+def _bottleneck(model: Any, config: TrainConfig, _: int) -> PeftConfig:
+    blocks = matrices.blocks(model)
+    return BottleneckConfig(
+        task_type="CAUSAL_LM",
+        bottleneck_size=config.bottleneck_size,
+        hidden_size=model.config.get_text_config().hidden_size,
+        target_modules=blocks,
+    )
+
+
+_CONFIGS: dict[str, Callable[[Any, TrainConfig, int], PeftConfig]] = {
+    "lora": _lora,
+    "qlora": _lora,
+    "adalora": _adalora,
+    "vera": _vera,
+    "oft": _oft,
+    "ia3": _ia3,
+    "prompt_tuning": _prompt_tuning,
+    "prefix_tuning": _prefix_tuning,
+    "p_tuning": _p_tuning,
+    "llama_adapter": _llama_adapter,
+    "bottleneck": _bottleneck,
+}
+
+
+def _freeze(model: Any, config: TrainConfig) -> None:
+    """Train the top layers and the norm after them alone, and the embeddings where that is asked for."""
+    layers = matrices.decoder_layers(model)
+    if config.trainable_layers > len(layers):
+        raise ConfigError(
+            f"trainable_layers is {config.trainable_layers}, and the model has {len(layers)} layers.",
+            fix=f"Set it to {len(layers)} or less.",
+            field="trainable_layers",
+        )
+    model.requires_grad_(False)
+    for module in (*layers[-config.trainable_layers :], matrices.final_norm(model)):
+        module.requires_grad_(True)
+    if config.train_embeddings:
+        for module in (model.get_input_embeddings(), model.get_output_embeddings()):
+            module.requires_grad_(True)
 
 
 def trainable(model: Any) -> list[tuple[str, torch.nn.Parameter]]:
@@ -75,14 +219,15 @@ def trainable(model: Any) -> list[tuple[str, torch.nn.Parameter]]:
 
 def count_parameters(model: Any) -> tuple[int, int]:
     """(trainable, total) parameters; a 4-bit weight counts as what it stands for."""
-    if isinstance(model, PeftModel):
-        return model.get_nb_trainable_parameters()
-    total = sum(p.numel() for p in model.parameters())
+    total = sum(matrices.parameters(p) for p in model.parameters())
     return sum(p.numel() for _, p in trainable(model)), total
 
 
 @contextmanager
-def base_weights(model: PeftModel) -> Iterator[None]:
-    """The model as it was before training: its adapter is switched off inside."""
+def base_model(model: Any) -> Iterator[Any]:
+    """The model as it was before training, its adapter switched off inside; `model` must have one."""
+    if isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning:
+        yield model.get_base_model()
+        return
     with model.disable_adapter():
-        yield
+        yield model

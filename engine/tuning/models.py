@@ -13,8 +13,10 @@ from typing import Any
 import torch
 from jinja2.exceptions import TemplateError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig
+from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
+from engine.tuning import held
 from engine.tuning.attention import use_where_faster
 from store.config import BUNDLED_MODEL, TrainConfig
 from store.errors import ConfigError, ModelError
@@ -149,21 +151,11 @@ def _set_template(tokenizer: Any, template: str) -> None:
 
 
 def load_model(config: TrainConfig, source: str, device: str, dtype: torch.dtype) -> Any:
-    """The base model on `device`, in `dtype`; with method qlora its linear layers are 4-bit NF4.
+    """The base model on `device`, in `dtype`; where the config says so with matrices of 4 or 8 bits.
 
     Raises ModelError for weights that are missing, pickled, or of an unknown architecture.
     """
-    options: dict[str, Any] = {"dtype": dtype}
-    if config.method == "qlora":
-        from transformers import BitsAndBytesConfig
-
-        options["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=dtype,
-        )
-        options["device_map"] = {"": device}
+    options = {"dtype": dtype} | held.loading(config.held, device, dtype)
     model: Any
     with _explained(source):
         model = AutoModelForCausalLM.from_pretrained(
@@ -171,15 +163,18 @@ def load_model(config: TrainConfig, source: str, device: str, dtype: torch.dtype
         )
     model.config.use_cache = False
     use_where_faster(model, torch.device(device), dtype)
-    if config.method != "qlora":
+    if not config.held:
         return model.to(device)
-    for module in model.modules():
-        # On a CPU with AVX-512 BF16 an evaluation would repack the 4-bit weights in place: it rounds their
-        # scales to bf16, refuses some widths, and breaks dequantisation later. Training and evaluation
-        # must see the same weights.
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
+    held.pin(model)
     return model
+
+
+def weights_folder(source: str) -> Path:
+    """The folder with the safetensors of `source`, which has been loaded before."""
+    if Path(source).is_dir():
+        return Path(source)
+    index = cached_file(source, "config.json", local_files_only=True)
+    return Path(str(index)).parent
 
 
 class _explained:

@@ -67,19 +67,20 @@ def _move_gradient(master: torch.nn.Parameter) -> Any:
 def make_optimizer(model: Any, masters: Masters, config: TrainConfig) -> torch.optim.Optimizer:
     """AdamW in the variant `config.optim`, with weight decay where Trainer would apply it."""
     decayed = set(get_parameter_names(model, [torch.nn.LayerNorm], list(NOT_DECAYED)))
-    groups: list[dict[str, Any]] = [
-        {
-            "params": [p for n, p in masters.weights.items() if n in decayed],
-            "weight_decay": config.weight_decay,
-        },
-        {"params": [p for n, p in masters.weights.items() if n not in decayed], "weight_decay": 0.0},
-    ]
+    groups: dict[tuple[bool, bool], dict[str, Any]] = {}
+    for name, parameter in masters.weights.items():
+        decays, faster = name in decayed, bool(config.loraplus_lr_ratio) and ".lora_B." in name
+        group: dict[str, Any] = {"params": [], "weight_decay": config.weight_decay if decays else 0.0}
+        if faster:  # LoRA+ (Hayou et al. 2024): what leaves the adapter learns faster than what enters it
+            group["lr"] = (config.learning_rate or 0.0) * (config.loraplus_lr_ratio or 1.0)
+        groups.setdefault((not decays, faster), group)["params"].append(parameter)
+    ordered = [groups[key] for key in sorted(groups)]
     options: dict[str, Any] = {"lr": config.learning_rate, "betas": (0.9, 0.999), "eps": 1e-8}
     if config.optim == "paged_adamw_8bit":
         from bitsandbytes.optim import PagedAdamW8bit
 
-        return PagedAdamW8bit(groups, **options)
-    return torch.optim.AdamW(groups, fused=config.optim == "adamw_torch_fused", **options)
+        return PagedAdamW8bit(ordered, **options)
+    return torch.optim.AdamW(ordered, fused=config.optim == "adamw_torch_fused", **options)
 
 
 def warmup_steps(config: TrainConfig, steps: int) -> int:

@@ -18,6 +18,7 @@ from engine.tuning.tokens import tokenised
 from store.config import Split, TrainConfig
 from store.errors import ConfigError, DataError
 from store.home import Home
+from store.methods import METHODS
 
 PARTS = split.PARTS
 
@@ -114,6 +115,13 @@ def kind(home: Home, fingerprint: str) -> str:
     """`text` for a data set of plain texts, `chat` for one of conversations."""
     first = dataset.load(home, fingerprint, columns=["messages"], row_ids=[0])
     return "chat" if first["messages"][0].is_valid else "text"
+
+
+def positions(architecture: Any, config: TrainConfig) -> int | None:
+    """Positions that the model has for a row; tokens that the method puts before each row take some."""
+    most = getattr(architecture.get_text_config(), "max_position_embeddings", None)
+    taken = config.num_virtual_tokens if METHODS[config.method].virtual_tokens else 0
+    return most - taken if most else None
 
 
 def fitting(config: TrainConfig, train: Rows, positions: int | None) -> int:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -25,15 +24,17 @@ from engine.data.render import Rows
 from engine.evaluation.losses import RowLosses
 from engine.job import Cancelled, Job
 from engine.tuning import checkpoint, memory
-from engine.tuning.batches import Step, epoch_steps, steps_per_epoch
+from engine.tuning.adalora import Allocation
+from engine.tuning.batches import Step, batch_shape, epoch_steps, steps_per_epoch, total_steps
 from engine.tuning.eta import Clock
-from engine.tuning.methods import METHODS, base_weights, trainable
+from engine.tuning.methods import base_model, trainable
 from engine.tuning.objectives import Objective, TrainedTokens
 from engine.tuning.optimizer import Masters, make_optimizer, make_schedule
 from engine.tuning.state import State, evaluation_steps
 from engine.tuning.validations import Validations
 from store.config import TrainConfig
 from store.errors import TunebenchError
+from store.methods import METHODS
 
 CHECKPOINT_SECONDS = 60.0
 CHECKPOINT_SHARE = 0.05  # of the time at most that may go into writing checkpoints
@@ -63,6 +64,9 @@ class Training:
         self.masters = Masters(trainable(model))
         self.optimizer = make_optimizer(model, self.masters, config)
         self.schedule = make_schedule(self.optimizer, config, self.steps)
+        self.allocation = (
+            Allocation(model.active_peft_config, self.masters.weights) if config.method == "adalora" else None
+        )
         self.state = State()
         self.validations = Validations(job.dir.validations)
         self.clock = Clock(
@@ -121,6 +125,8 @@ class Training:
         self.masters.load({n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)})
         checkpoint.load_optimizer_state(self.optimizer, tensors, document["optimizer"])
         self.schedule.load_state_dict(document["schedule"])
+        if self.allocation:
+            self.allocation.load(tensors)
         for group, rate in zip(self.optimizer.param_groups, document["rates"], strict=True):
             group["lr"] = rate
         checkpoint.load_random_states(tensors)
@@ -159,10 +165,14 @@ class Training:
         except Cancelled:
             self.optimizer.zero_grad()
             raise
+        if self.allocation:
+            self.allocation.regularise()
         rate = self.optimizer.param_groups[0]["lr"]
         norm = self.clip()
         self.check_finite(loss, norm, rate)
         self.optimizer.step()
+        if self.allocation:
+            self.allocation.after_step(self.state.step + 1)
         self.optimizer.zero_grad()
         self.masters.publish()
         self.schedule.step()
@@ -216,8 +226,11 @@ class Training:
         """Evaluate the validation rows under the base model, once, as step 0."""
         if self.state.validated(0):
             return
-        with base_weights(self.model) if self.adapter else nullcontext():
+        if not self.adapter:
             self.validate(0, "Evaluating the base model")
+            return
+        with base_model(self.model) as base:
+            self.validate(0, "Evaluating the base model", base)
 
     def validate_if_due(self) -> None:
         """Evaluate the validation rows where this step asks for it, and keep the weights that are best."""
@@ -230,10 +243,11 @@ class Training:
             self.report_best()
         self.save_if_due(evaluated=True)
 
-    def validate(self, step: int, message: str) -> bool:
-        """Measure the validation rows under the present weights, as of `step`; whether it is the best."""
+    def validate(self, step: int, message: str, model: Any = None) -> bool:
+        """Measure the validation rows under the present weights, or `model`, as of `step`; whether it is the
+        best."""
         started = time.perf_counter()
-        losses = self.measure(self.validation, message)
+        losses = self.measure(model or self.model, self.validation, message)
         self.job.metrics(step, losses.metrics)
         self.validations.add(step, losses)
         self.clock.evaluated(time.perf_counter() - started)
@@ -244,8 +258,8 @@ class Training:
         best = self.state.best_step
         self.job.facts(best_step=best, best_eval_loss=None if best is None else self.state.best_loss)
 
-    def measure(self, rows: Rows, message: str) -> RowLosses:
-        """Losses of `rows` under the present weights, with progress."""
+    def measure(self, model: Any, rows: Rows, message: str) -> RowLosses:
+        """Losses of `rows` under the present weights of `model`, with progress."""
 
         def on_batch(done: int) -> None:
             self.job.check_cancelled()
@@ -257,7 +271,7 @@ class Training:
                 )
 
         return self.objective.measure(
-            self.model,
+            model,
             rows,
             batch_size=self.config.per_device_eval_batch_size,
             device=self.device,
@@ -275,6 +289,7 @@ class Training:
         started = time.monotonic()
         tensors, numbers = checkpoint.optimizer_state(self.optimizer)
         tensors |= {f"weights.{name}": master for name, master in self.masters.weights.items()}
+        tensors |= self.allocation.tensors() if self.allocation else {}
         document = {
             "state": self.state.to_dict(),
             "optimizer": numbers,
@@ -303,14 +318,3 @@ class Training:
         del self.model, self.masters, self.optimizer, self.schedule
         self.accelerator.free_memory()
         return model
-
-
-def batch_shape(config: TrainConfig) -> tuple[int, int]:
-    """(rows of a micro-batch, micro-batches of a step)."""
-    return config.per_device_train_batch_size, config.gradient_accumulation_steps
-
-
-def total_steps(config: TrainConfig, rows: int) -> int:
-    """Optimiser steps of the run, without early stopping; `config` is resolved."""
-    steps = math.ceil(steps_per_epoch(rows, *batch_shape(config)) * (config.num_train_epochs or 1))
-    return max(1, min(steps, config.max_steps or steps))

@@ -14,6 +14,8 @@ import streamlit as st
 from pages.components.session import plain
 from store.config import TrainConfig
 from store.errors import ConfigError
+from store.methods import METHOD_FIELDS, METHODS
+from store.refusals import refused_change
 
 PREFIX = "launch."
 
@@ -40,11 +42,6 @@ OPTIMISATION = Group(
         "max_grad_norm",
         "optim",
     ),
-)
-ADAPTER = Group(
-    "Adapter",
-    ":material/extension:",
-    ("r", "lora_alpha", "lora_dropout", "target_modules", "use_rslora"),
 )
 BATCHES = Group(
     "Batches and length",
@@ -82,7 +79,7 @@ RENDERING = Group(
 REPRODUCIBILITY = Group(
     "Reproducibility", ":material/replay:", ("seed", "dtype", "split_seed", "split_by", "split_column")
 )
-GROUPS = (OPTIMISATION, ADAPTER, BATCHES, RENDERING, EVALUATION, REPRODUCIBILITY)
+GROUPS = (OPTIMISATION, BATCHES, RENDERING, EVALUATION, REPRODUCIBILITY)
 TOP = ("model", "trust_remote_code", "dataset", "method", "name", "notes")
 COLUMNS = 3
 EMPTY = {  # what an empty field means
@@ -91,6 +88,11 @@ EMPTY = {  # what an empty field means
     "chat_template": "the model's own",
     "gate_override": "only where the check fails",
 }
+
+
+def of_method(method: str) -> Group:
+    """The fields that this method alone, or it among others, reads."""
+    return Group(METHODS[method].title, ":material/extension:", METHODS[method].fields)
 
 
 def key(field: str) -> str:
@@ -125,7 +127,7 @@ def as_text(value: Any) -> str:
 def as_value(field: str, text: str) -> Any:
     """What a text field says: a number where it is one, else the text, for validation to judge."""
     text = text.strip()
-    if field == "target_modules" and text != "all-linear":
+    if field == "target_modules" and text not in ("all-linear", "keys-values-mlp"):
         return [part.strip() for part in text.split(",") if part.strip()]
     if TrainConfig.model_fields[field].annotation is str:
         return text
@@ -146,9 +148,12 @@ def fill(document: dict[str, Any]) -> None:
 
 
 def document() -> dict[str, Any]:
-    """The config as the widgets say it, unchecked; fields left empty are left out."""
+    """The config as the widgets say it, unchecked; without fields left empty or not read by the method."""
     said: dict[str, Any] = {}
+    method = METHODS.get(st.session_state.get(key("method"), ""))
     for field in TrainConfig.model_fields:
+        if method and field in METHOD_FIELDS and field not in method.fields:
+            continue
         value = st.session_state.get(key(field))
         if isinstance(value, str) and not choices(field):
             value = as_value(field, value) if value.strip() else None
@@ -173,9 +178,14 @@ def check(said: dict[str, Any]) -> tuple[TrainConfig | None, dict[str, str]]:
             del rest[field]
 
 
-def draw_group(group: Group, resolved: dict[str, Any], notes: dict[str, list[tuple[str, str]]]) -> None:
+def draw_group(
+    group: Group,
+    resolved: dict[str, Any],
+    notes: dict[str, list[tuple[str, str]]],
+    config: TrainConfig | None = None,
+) -> None:
     """The group's fields in columns, then its switches; `notes` is field -> [(level, message)], drawn under
-    the field.
+    the field. What can't be combined with the rest of `config` is greyed out, with the reason as its help.
     """
     st.markdown(f"{group.icon} **{group.title}**")
     switches = [field for field in group.fields if isinstance(default(field), bool)]
@@ -183,21 +193,44 @@ def draw_group(group: Group, resolved: dict[str, Any], notes: dict[str, list[tup
     for start in range(0, len(typed), COLUMNS):
         for column, field in zip(st.columns(COLUMNS), typed[start : start + COLUMNS], strict=False):
             with column:
-                draw_field(field, resolved)
+                draw_field(field, resolved, config)
                 draw_notes(field, notes)
     with st.container(horizontal=True, gap="medium"):
         for field in switches:
-            help_text = TrainConfig.model_fields[field].description
-            st.toggle(field, key=key(field), help=help_text, persist_state="session", width="content")
+            refused = _refused(config, field, True)
+            st.toggle(
+                field,
+                key=key(field),
+                help=refused or TrainConfig.model_fields[field].description,
+                disabled=bool(refused),
+                persist_state="session",
+                width="content",
+            )
     for field in switches:
         draw_notes(field, notes)
 
 
-def draw_field(field: str, resolved: dict[str, Any]) -> None:
-    """A choice or a text field, labelled with the field's Hugging Face name."""
+def _refused(config: TrainConfig | None, field: str, value: Any) -> str:
+    """Why the field can't have this value, unless it has it already."""
+    if config is None or getattr(config, field) == value:
+        return ""
+    return refused_change(config, field, value)
+
+
+def draw_field(field: str, resolved: dict[str, Any], config: TrainConfig | None = None) -> None:
+    """A choice or a text field, labelled with the field's Hugging Face name. Of a choice, what can't be
+    combined is left out, and the help says why."""
     help_text = TrainConfig.model_fields[field].description
     if choices(field):
-        st.selectbox(field, choices(field), key=key(field), help=help_text, persist_state="session")
+        refused = {value: _refused(config, field, value) for value in choices(field)}
+        reasons = "  \n".join(dict.fromkeys(f"**{value}**: {why}" for value, why in refused.items() if why))
+        st.selectbox(
+            field,
+            [value for value, why in refused.items() if not why],
+            key=key(field),
+            help="  \n".join(part for part in (help_text, reasons) if part) or None,
+            persist_state="session",
+        )
         return
     automatic = resolved.get(field)
     shown = as_text(automatic if automatic is not None else default(field))

@@ -15,17 +15,11 @@ from engine.diagnostics.phrasing import plural
 from pages.components import config_fields as fields
 from pages.components import quantities, reads
 from pages.components.launch_yaml import forget_yaml
-from store.config import BUNDLED_MODEL, METHOD_TITLES, TrainConfig
+from store.config import BUNDLED_MODEL, TrainConfig
 from store.errors import ConfigError
+from store.methods import FAMILY_TITLES, METHODS
 
 Notes = dict[str, list[tuple[str, str]]]
-METHOD_ADVICE = {
-    "lora": "Trains small matrices added to the model. The first choice: quick, light, easy to undo.",
-    "qlora": "LoRA on a model squeezed to 4 bits. Choose it when the model is too large for the memory; "
-    "it is slower, on a CPU about 2.5 times.",
-    "full": "Trains every weight. Choose it with much data, when the model has to change a lot; it needs "
-    "the most memory and forgets most easily.",
-}
 
 
 def begin(query: Any) -> None:
@@ -83,18 +77,39 @@ def draw_choices(notes: Notes) -> None:
         _model(notes)
     with right:
         _dataset(notes)
-    st.segmented_control(
+    _method()
+    fields.draw_notes("method", notes)
+
+
+def _method() -> None:
+    """The method, with what it does and when to choose it."""
+    model_type = _model_type()
+    made_for = {name: method.architectures for name, method in METHODS.items()}
+    fitting = [
+        name for name in METHODS if not made_for[name] or not model_type or model_type in made_for[name]
+    ]
+    chosen = st.session_state.get(fields.key("method"))
+    if chosen in METHODS and chosen not in fitting:
+        fitting.append(str(chosen))
+    left_out = [METHODS[name].title for name in METHODS if name not in fitting]
+    st.selectbox(
         "Method",
-        list(METHOD_TITLES),
-        format_func=METHOD_TITLES.__getitem__,
-        required=True,
+        fitting,
+        format_func=lambda name: METHODS[name].title,
         key=fields.key("method"),
-        help="  \n".join(f"**{METHOD_TITLES[name]}**: {text}" for name, text in METHOD_ADVICE.items()),
+        help=f"Not for this model: {', '.join(left_out)}." if left_out else None,
         persist_state="session",
     )
-    method = st.session_state.get(fields.key("method"))
-    st.caption(METHOD_ADVICE.get(str(method), ""))
-    fields.draw_notes("method", notes)
+    method = METHODS.get(str(st.session_state.get(fields.key("method"))))
+    if method:
+        st.caption(f"{FAMILY_TITLES[method.family]}. {method.when}")
+
+
+def _model_type() -> str:
+    """The chosen model's type, such as llama; empty where it isn't known yet."""
+    chosen = st.session_state.get(fields.key("model"), "")
+    model = next((model for model in reads.models() if model["name"] == chosen and model["ready"]), None)
+    return str(model["architecture"]).removesuffix("ForCausalLM").lower() if model else ""
 
 
 def draw_words(automatic_name: str, notes: Notes) -> None:
@@ -177,11 +192,13 @@ def _dataset(notes: Notes) -> None:
 
 def draw_hyperparameters(config: TrainConfig | None, resolved: dict[str, Any], notes: Notes) -> None:
     """All settings in groups; opened by itself when one of them has an error."""
-    named = {field for group in fields.GROUPS for field in group.fields}
+    method = st.session_state.get(fields.key("method"))
+    groups = list(fields.GROUPS)
+    if method in METHODS and METHODS[method].fields:
+        groups.insert(1, fields.of_method(method))
+    named = {field for group in groups for field in group.fields}
     bad = any(level == "error" for field in named & set(notes) for level, _ in notes[field])
-    adapter = st.session_state.get(fields.key("method")) != "full"
     with st.expander("Hyperparameters", icon=":material/tune:", expanded=bad):
         st.caption("Each starts at a value that suits method and data. Empty a field to go back to it.")
-        for group in fields.GROUPS:
-            if adapter or group is not fields.ADAPTER:
-                fields.draw_group(group, resolved, notes)
+        for group in groups:
+            fields.draw_group(group, resolved, notes, config)

@@ -12,7 +12,7 @@ from pages.components import chips, figures, palette, quantities, wording
 from pages.components.conversation import shortened_middle
 from pages.components.progress import doing, fraction
 from pages.components.session import plain
-from store.config import METHOD_TITLES
+from store.methods import METHODS
 from store.states import ALIVE
 
 PICKED = "runs-picked"
@@ -72,7 +72,7 @@ def _status(run: dict[str, Any]) -> str:
 
 
 def _what(run: dict[str, Any]) -> str:
-    method = METHOD_TITLES.get(run["method"], run["method"])
+    method = METHODS[run["method"]].title
     return f"{html.escape(method)}<small>{html.escape(run['dataset_name'])}</small>"
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from pages.components import config_fields as fields
 from store.config import TrainConfig
+from store.methods import METHOD_FIELDS
 
 
 @pytest.mark.parametrize(
@@ -40,5 +41,5 @@ def test_a_missing_data_set_is_named() -> None:
 
 
 def test_the_form_has_every_field_of_the_config_once() -> None:
-    drawn = [*fields.TOP, *(field for group in fields.GROUPS for field in group.fields)]
+    drawn = [*fields.TOP, *METHOD_FIELDS, *(field for group in fields.GROUPS for field in group.fields)]
     assert sorted(drawn) == sorted(TrainConfig.model_fields)

@@ -1,0 +1,73 @@
+"""Models with trained prompts: how many tokens they take, and greedy answers from them.
+
+peft's own `generate` for prompts does not agree with its training under the present transformers, so answers
+are made here, token by token with a cache, from the same prompts that training sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from peft import PeftModel, PeftType
+from transformers import DynamicCache
+
+
+def prompted(model: Any) -> bool:
+    """Whether the model puts trained tokens before each row."""
+    return isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning
+
+
+def tokens(model: Any) -> int:
+    """Tokens that the model puts before each row, which take room from its positions."""
+    return model.active_peft_config.num_virtual_tokens if prompted(model) else 0
+
+
+def generate(
+    model: PeftModel,
+    ids: torch.Tensor,
+    mask: torch.Tensor,
+    *,
+    max_new_tokens: int,
+    ends: set[int],
+    pad: int,
+    on_token: Callable[[], None],
+) -> torch.Tensor:
+    """Greedy answers [rows, new tokens] to left-padded prompts, filled with `pad` after their ends."""
+    base: Any = model.get_base_model()
+    virtual = tokens(model)
+    rows = len(ids)
+    mask = torch.cat([torch.ones(rows, virtual, dtype=mask.dtype, device=mask.device), mask], dim=1)
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    if model.active_peft_config.peft_type == PeftType.PREFIX_TUNING:
+        cache: Any = model.get_prompt(batch_size=rows)
+        given = {"input_ids": ids}
+        seen = positions[:, virtual:]
+    else:
+        cache = DynamicCache(config=base.config)
+        embedded = base.get_input_embeddings()(ids)
+        given = {"inputs_embeds": torch.cat([model.get_prompt(rows).to(embedded.dtype), embedded], dim=1)}
+        seen = positions
+    made: list[torch.Tensor] = []
+    done = torch.zeros(rows, dtype=torch.bool, device=ids.device)
+    last = torch.tensor(sorted(ends), device=ids.device)
+    for _ in range(max_new_tokens):
+        out = base(
+            **given,
+            attention_mask=mask,
+            position_ids=seen,
+            cache=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        token = out.logits[:, -1].argmax(-1).masked_fill(done, pad)
+        made.append(token)
+        on_token()
+        done |= torch.isin(token, last)
+        if done.all():
+            break
+        given, cache = {"input_ids": token[:, None]}, out.cache
+        mask = torch.cat([mask, mask.new_ones(rows, 1)], dim=1)
+        seen = seen[:, -1:] + 1
+    return torch.stack(made, dim=1)

@@ -1,0 +1,49 @@
+"""The tuned model as files: an adapter or whole weights as safetensors, the tokenizer, a note of the base."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel, PeftType
+from safetensors.torch import save_file
+
+from engine.tuning import starts
+from store.config import TrainConfig
+from store.jobdir import read_json, write_json
+from store.methods import METHODS
+
+
+def save(model: Any, tokenizer: Any, config: TrainConfig, folder: Path) -> None:
+    """Write the model into `folder`, in place of what is there."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if isinstance(model, PeftModel):
+        _save_adapter(model, folder)
+    else:
+        model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    method = METHODS[config.method]
+    write_json(
+        folder / "tunebench.json",
+        {
+            "base_model": config.model,
+            "method": config.method,
+            "adapter": method.adapter,
+            "held": config.held,
+            "merges": method.merges,
+        },
+    )
+
+
+def _save_adapter(model: PeftModel, folder: Path) -> None:
+    model.save_pretrained(str(folder), selected_adapters=["default"])
+    settings = folder / "adapter_config.json"
+    changes: dict[str, Any] = {}
+    if starts.TWIN in model.peft_config:
+        tensors, changes = starts.joined(model)
+        save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    if model.active_peft_config.peft_type == PeftType.ADALORA:
+        changes = {"rank_pattern": None}  # ranks that are gone are zeros in the file: nothing to cut
+    if changes:
+        write_json(settings, (read_json(settings) or {}) | changes)

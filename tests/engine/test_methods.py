@@ -1,0 +1,223 @@
+"""Every method of the table, through the whole train job on a two-layer model: it trains exactly the
+parameters that its formula says, learns, resumes, and what it leaves loads and answers as it did."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from engine.data import dataset
+from engine.data.render import render, render_prompt
+from engine.evaluation.generation import answers
+from engine.evaluation.losses import row_losses
+from engine.job import Cancelled, Job
+from engine.jobs import train
+from engine.tuning import bottleneck, matrices, models
+from engine.tuning.methods import count_parameters, make_trainable
+from store.config import TrainConfig
+from store.errors import ConfigError
+from store.home import Home
+from store.methods import METHODS
+from tests.tiny import conversations, make_job, make_model, write_model, write_rows
+
+QUICK = {
+    "per_device_train_batch_size": 8,
+    "gradient_accumulation_steps": 1,
+    "max_steps": 20,
+    "num_train_epochs": 10,
+    "evaluations": 2,
+    "max_new_tokens": 4,
+    "weight_decay": 0.0,
+}
+# Rates at which twenty steps show on random weights; a real model wants the table's.
+RATES = {"full": 1e-2, "freeze": 1e-2, "ia3": 0.3, "vera": 0.1, "prompt_tuning": 1.0, "prefix_tuning": 0.1}
+VARIANTS: dict[str, dict[str, Any]] = {
+    **{method: {"method": method} for method in METHODS},
+    "DoRA": {"method": "lora", "use_dora": True},
+    "rsLoRA": {"method": "lora", "use_rslora": True},
+    "LoRA+": {"method": "lora", "loraplus_lr_ratio": 4.0},
+    "PiSSA": {"method": "lora", "init_lora_weights": "pissa"},
+    "PiSSA with rsLoRA": {"method": "lora", "init_lora_weights": "pissa", "use_rslora": True},
+    "OLoRA": {"method": "lora", "init_lora_weights": "olora"},
+    "EVA": {"method": "lora", "init_lora_weights": "eva"},
+    "LoftQ": {"method": "qlora", "init_lora_weights": "loftq"},
+    "LoRA in 8 bits": {"method": "lora", "load_in_8bit": True},
+    "IA3 in 4 bits": {"method": "ia3", "load_in_4bit": True},
+    "IA3 in 8 bits": {"method": "ia3", "load_in_8bit": True},
+    "OFT in 4 bits": {"method": "oft", "load_in_4bit": True},
+    "bottleneck in 4 bits": {"method": "bottleneck", "load_in_4bit": True},
+    "prompt tuning in 4 bits": {"method": "prompt_tuning", "load_in_4bit": True},
+    "embeddings too": {"method": "freeze", "trainable_layers": 1, "train_embeddings": True},
+}
+SMALL = {"r": 8, "num_virtual_tokens": 6, "oft_block_size": 8, "bottleneck_size": 8, "trainable_layers": 1}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    home = Home(tmp_path / "home").create()
+    write_model(home.models / "tiny")
+    write_rows(home, "rows", conversations(60))
+    return home
+
+
+def fields_of(variant: str) -> dict[str, Any]:
+    """The fields of a quick run of that variant."""
+    fields = VARIANTS[variant]
+    method = METHODS[fields["method"]]
+    small = {name: value for name, value in SMALL.items() if name in method.fields}
+    rate = RATES.get(fields["method"], 3e-2)
+    return QUICK | {"learning_rate": rate} | small | fields
+
+
+def facts(job: Job) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    for line in job.dir.events.read_text().splitlines():
+        event = json.loads(line)
+        if event["type"] == "facts":
+            merged |= event["facts"]
+    return merged
+
+
+def formula(config: TrainConfig) -> int:
+    return METHODS[config.method].parameters(matrices.sizes(make_model(), config), config)
+
+
+def loaded(job: Job, config: TrainConfig) -> Any:
+    """The model that the job left, read back."""
+    folder = job.dir.model
+    if not METHODS[config.method].adapter:
+        return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    base = models.load_model(config, config.model, "cpu", torch.float32)
+    assert bottleneck.NAME == "BOTTLENECK"  # its module has made peft know the method
+    return PeftModel.from_pretrained(base, folder, autocast_adapter_dtype=False)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_trains_saves_loads_and_answers(home: Home, variant: str) -> None:
+    job = make_job(home, "run", **fields_of(variant))
+    config = TrainConfig.parse(job.config)
+    verdict = train.run(job)["verdict"]
+    assert facts(job)["trainable_parameters"] == formula(config)
+    least = 0.02 if METHODS[config.method].family == "prompt" else 0.05  # prompts steer random weights little
+    assert verdict["base"]["loss"] - verdict["tuned"]["loss"] > least
+    model = loaded(job, config)
+    tokenizer = models.load_tokenizer(str(job.dir.model))
+    losses = pq.read_table(job.dir.row_losses)
+    chats = dataset.load(home, "rows", columns=["messages"], row_ids=losses["row_id"].to_numpy())
+    rows = render(tokenizer, losses["row_id"].to_numpy(), chats["messages"].to_pylist())
+    again = row_losses(model, rows, batch_size=8, device="cpu", on_batch=lambda done: None)
+    assert again.loss_sum == pytest.approx(losses["tuned_loss"].to_numpy(), rel=1e-4, abs=1e-4)
+    told = pq.read_table(job.dir.predictions).to_pylist()
+    asked = dataset.load(home, "rows", columns=["messages"], row_ids=np.array([p["row_id"] for p in told]))
+    rendered = [render_prompt(tokenizer, chat) for chat in asked["messages"].to_pylist()]
+    found = answers(model, tokenizer, [r[0] for r in rendered if r], max_new_tokens=4, device="cpu")
+    assert found == [p["tuned"] for p in told]
+
+
+@pytest.mark.parametrize("variant", ["adalora", "PiSSA", "EVA", "LoRA+", "bottleneck", "p_tuning"])
+def test_a_resumed_run_equals_an_uninterrupted_one(home: Home, variant: str) -> None:
+    fields = fields_of(variant)
+    whole = make_job(home, "whole", **fields)
+    train.run(whole)
+    cut = make_job(home, "cut", **fields)
+    emit = cut.emit
+
+    def stop_at_nine(type: str, **said: Any) -> None:
+        emit(type, **said)
+        if said.get("step") == 9 and "train/loss" in said.get("values", {}):
+            cut.cancel_requested.set()
+
+    cut.emit = stop_at_nine  # type: ignore[method-assign]
+    with pytest.raises(Cancelled):
+        train.run(cut)
+    resumed = make_job(home, "cut", resume=True, **fields)
+    train.run(resumed)
+    name = "adapter_model.safetensors"
+    assert (resumed.dir.model / name).read_bytes() == (whole.dir.model / name).read_bytes()
+
+
+def test_the_answers_of_a_prompt_are_those_that_training_saw(home: Home) -> None:
+    """The greedy token after each prompt is the one that the loss's own logits call likeliest."""
+    for method in ("prompt_tuning", "prefix_tuning", "p_tuning"):
+        config = TrainConfig(dataset="d", model=str(home.models / "tiny"), method=method).resolved(100)
+        torch.manual_seed(1)
+        model = make_trainable(
+            models.load_model(config, config.model, "cpu", torch.float32), config, torch.float32
+        )
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.requires_grad:
+                    parameter.normal_(std=0.5)
+        tokenizer = models.load_tokenizer(config.model)
+        prompts = ["<|im_start|>user\nA<|im_end|>\n", "<|im_start|>user\nLonger one<|im_end|>\n"]
+        found = answers(model, tokenizer, prompts, max_new_tokens=1, device="cpu")
+        for prompt, answer in zip(prompts, found, strict=True):
+            ids = torch.tensor([tokenizer(prompt, add_special_tokens=False).input_ids])
+            with torch.no_grad():
+                token = model(input_ids=ids, use_cache=False).logits[0, -1].argmax()
+            assert answer == tokenizer.decode([int(token)], skip_special_tokens=True).strip()
+
+
+def test_the_formulas_hold_for_other_shapes() -> None:
+    """On the meta device, as a preview counts them."""
+    shape = {"hidden_size": 48, "intermediate_size": 160, "num_attention_heads": 6, "num_key_value_heads": 3}
+    for variant, fields in VARIANTS.items():
+        small = {k: v for k, v in SMALL.items() if k in METHODS[fields["method"]].fields}
+        config = TrainConfig(dataset="d", **(small | fields)).resolved(100)
+        with torch.device("meta"):
+            base = AutoModelForCausalLM.from_config(
+                AutoConfig.for_model(
+                    "llama", vocab_size=259, num_hidden_layers=4, tie_word_embeddings=False, **shape
+                )
+            )
+            expected = METHODS[config.method].parameters(matrices.sizes(base, config), config)
+            assert count_parameters(make_trainable(base, config, torch.float32))[0] == expected, variant
+
+
+def test_names_that_the_model_lacks_are_told_with_those_it_has() -> None:
+    config = TrainConfig(dataset="d", target_modules=["q_proj", "query"]).resolved(100)
+    with pytest.raises(ConfigError, match="names query") as caught:
+        make_trainable(make_model(), config, torch.float32)
+    assert "q_proj, k_proj, v_proj" in caught.value.fix
+    assert caught.value.field == "target_modules"
+
+
+def test_more_layers_than_there_are_name_the_field() -> None:
+    config = TrainConfig(dataset="d", method="freeze", trainable_layers=3).resolved(100)
+    with pytest.raises(ConfigError, match="the model has 2 layers") as caught:
+        make_trainable(make_model(), config, torch.float32)
+    assert caught.value.field == "trainable_layers"
+
+
+def test_adalora_ends_at_its_rank(home: Home) -> None:
+    from safetensors.torch import load_file
+
+    fields = fields_of("adalora") | {"load_best_model_at_end": False, "early_stopping": False}
+    job = make_job(home, "run", **fields)
+    train.run(job)
+    tensors = load_file(job.dir.model / "adapter_model.safetensors")
+    left = sum(int((value != 0).sum()) for name, value in tensors.items() if "lora_E" in name)
+    assert left == 8 * 14  # r of each of seven matrices in two layers, dealt anew among them
+
+
+def test_a_start_from_the_weights_begins_at_the_base_model(home: Home) -> None:
+    for start in ("pissa", "olora", "eva"):
+        fields = fields_of("lora") | {"init_lora_weights": start, "learning_rate": 1e-12, "max_steps": 2}
+        verdict = train.run(make_job(home, start, **fields))["verdict"]
+        assert verdict["base"]["loss"] == pytest.approx(verdict["tuned"]["loss"], abs=1e-5)
