@@ -56,9 +56,9 @@ def make_model(seed: int = 0, **changes: Any) -> Any:
     return LlamaForCausalLM(LlamaConfig(**(shape | changes)))
 
 
-def write_model(folder: Path, template: str | None = CHATML, seed: int = 0) -> Path:
-    """Model and tokenizer as `save_pretrained` leaves them."""
-    make_model(seed).save_pretrained(folder)
+def write_model(folder: Path, template: str | None = CHATML, seed: int = 0, **changes: Any) -> Path:
+    """Model and tokenizer as `save_pretrained` leaves them; `changes` to the model's config."""
+    make_model(seed, **changes).save_pretrained(folder)
     make_tokenizer(template).save_pretrained(folder)
     return folder
 

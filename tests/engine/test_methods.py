@@ -38,7 +38,15 @@ QUICK = {
     "weight_decay": 0.0,
 }
 # Rates at which twenty steps show on random weights; a real model wants the table's.
-RATES = {"full": 1e-2, "freeze": 1e-2, "ia3": 0.3, "vera": 0.1, "prompt_tuning": 1.0, "prefix_tuning": 0.1}
+RATES = {
+    "full": 1e-2,
+    "freeze": 1e-2,
+    "ia3": 0.3,
+    "vera": 0.1,
+    "prompt_tuning": 1.0,
+    "llama_adapter": 0.2,
+    "prefix_tuning": 0.1,
+}
 VARIANTS: dict[str, dict[str, Any]] = {
     **{method: {"method": method} for method in METHODS},
     "DoRA": {"method": "lora", "use_dora": True},
@@ -71,7 +79,7 @@ def _one_thread() -> Any:
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
     home = Home(tmp_path / "home").create()
-    write_model(home.models / "tiny")
+    write_model(home.models / "tiny", initializer_range=0.1)  # attention that prompts can steer
     write_rows(home, "rows", conversations(60))
     return home
 
@@ -114,8 +122,7 @@ def test_trains_saves_loads_and_answers(home: Home, variant: str) -> None:
     config = TrainConfig.parse(job.config)
     verdict = train.run(job)["verdict"]
     assert facts(job)["trainable_parameters"] == formula(config)
-    least = 0.02 if METHODS[config.method].family == "prompt" else 0.05  # prompts steer random weights little
-    assert verdict["base"]["loss"] - verdict["tuned"]["loss"] > least
+    assert verdict["base"]["loss"] - verdict["tuned"]["loss"] > 0.05
     model = loaded(job, config)
     tokenizer = models.load_tokenizer(str(job.dir.model))
     losses = pq.read_table(job.dir.row_losses)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from store.config import ImportConfig, TrainConfig, sample_experiment
 from store.errors import ConfigError, StateError, TunebenchError, from_dict
+from store.methods import METHOD_FIELDS, METHODS
 from store.states import MOVES, check_move
 from store.yaml_text import read_yaml
 
@@ -50,7 +51,8 @@ def test_broken_yaml_names_the_line() -> None:
 def test_modules_in_one_string_are_a_list_of_names() -> None:
     config = TrainConfig.from_yaml("dataset: d\ntarget_modules: q_proj, v_proj")
     assert config.target_modules == ["q_proj", "v_proj"]
-    assert TrainConfig(dataset="d").target_modules == "all-linear"
+    assert TrainConfig(dataset="d").resolved(100).target_modules == "all-linear"
+    assert TrainConfig(dataset="d", method="ia3").resolved(100).target_modules == "keys-values-mlp"
     with pytest.raises(ConfigError, match="at least one module"):
         TrainConfig.parse({"dataset": "d", "target_modules": " , "})
 
@@ -68,13 +70,18 @@ def test_defaults_suit_the_method() -> None:
     assert TrainConfig(dataset="d").resolved(50_000).num_train_epochs == 1
 
 
-@given(st.integers(1, 10**7), st.sampled_from(["lora", "qlora", "full"]))
+@given(st.integers(1, 10**7), st.sampled_from(list(METHODS)))
 def test_resolving_fills_all_and_changes_nothing_that_was_said(rows: int, method: str) -> None:
     said = TrainConfig(dataset="d", method=method, learning_rate=3e-3, name="mine")  # type: ignore[arg-type]
     resolved = said.resolved(rows)
     assert resolved.learning_rate == 3e-3
     assert resolved.name == "mine"
-    assert None not in (resolved.num_train_epochs, resolved.lora_alpha, resolved.weight_decay)
+    assert None not in (resolved.num_train_epochs, resolved.weight_decay)
+    left = {"loraplus_lr_ratio", "encoder_hidden_size", "adapter_layers"}  # off, or the model's own
+    read = METHODS[method].fields
+    assert not [field for field in read if getattr(resolved, field) is None and field not in left]
+    unread = set(METHOD_FIELDS) - set(read)
+    assert all(getattr(resolved, field) == getattr(said, field) for field in unread)
     assert resolved.resolved(rows) == resolved
 
 

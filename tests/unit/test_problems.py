@@ -11,6 +11,7 @@ from store.config import TrainConfig
 FACTS = problems.Facts(
     config=TrainConfig(dataset="d").resolved(2_000),
     kind="chat",
+    model_type="llama",
     device="cpu",
     fast_bf16=True,
     own_template=True,
@@ -45,3 +46,15 @@ def test_held_out_rows_that_are_trained_on_are_warned_of() -> None:
     found = problems.find(replace(FACTS, leaks={**leaks, "exact": 0, "near": 0, "same_prompt": 4}))
     assert len(found) == 1
     assert "4 of 400 held-out rows have a prompt" in found[0]["message"]
+
+
+def test_a_combination_that_can_not_work_is_an_error_at_its_field() -> None:
+    config = TrainConfig(dataset="d", method="prefix_tuning", gradient_checkpointing=True).resolved(1_000)
+    found = [p for p in problems.find(replace(FACTS, config=config)) if p["level"] == "error"]
+    assert [p["field"] for p in found] == ["gradient_checkpointing"]
+
+
+def test_fields_that_the_method_does_not_read_are_named() -> None:
+    config = TrainConfig(dataset="d", method="full", r=8, use_dora=True).resolved(1_000)
+    found = [p["message"] for p in problems.find(replace(FACTS, config=config))]
+    assert "Full fine-tuning does not read r, use_dora." in found

@@ -1,0 +1,69 @@
+"""Settings that can't work together are refused with a reason at their field, and all else is not."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import pytest
+
+from store.config import TrainConfig
+from store.methods import METHODS
+from store.refusals import refusals, refused_change
+
+REFUSED: list[tuple[dict[str, Any], str, str]] = [
+    ({"method": "full", "load_in_4bit": True}, "load_in_4bit", "Take LoRA"),
+    ({"method": "freeze", "load_in_8bit": True}, "load_in_8bit", "Take LoRA"),
+    ({"method": "qlora", "load_in_8bit": True}, "load_in_8bit", "For 8 bits take LoRA"),
+    ({"method": "lora", "load_in_8bit": True, "load_in_4bit": True}, "load_in_8bit", "not in both"),
+    ({"method": "vera", "load_in_8bit": True}, "load_in_8bit", "VeRA can't be trained on 8-bit"),
+    ({"method": "lora", "load_in_8bit": True, "use_dora": True}, "use_dora", "DoRA can't"),
+    ({"method": "qlora", "init_lora_weights": "pissa"}, "init_lora_weights", "Use loftq"),
+    ({"method": "lora", "init_lora_weights": "loftq"}, "init_lora_weights", "doesn't load 4-bit"),
+    ({"method": "lora", "init_lora_weights": "olora", "use_dora": True}, "use_dora", "Choose one"),
+    ({"method": "adalora", "r": 8, "init_r": 8}, "init_r", "begins wider"),
+    ({"method": "prefix_tuning", "gradient_checkpointing": True}, "gradient_checkpointing", "Switch it off"),
+]
+
+
+@pytest.mark.parametrize(("fields", "field", "words"), REFUSED)
+def test_what_can_not_work_names_the_field_and_the_way_out(
+    fields: dict[str, Any], field: str, words: str
+) -> None:
+    found = refusals(TrainConfig(dataset="d", **fields))
+    assert [name for name, _ in found] == [field]
+    assert words in found[0][1]
+
+
+def test_every_method_works_as_it_is_offered() -> None:
+    for method in METHODS:
+        config = TrainConfig(dataset="d", method=method)  # type: ignore[arg-type]
+        assert refusals(config.resolved(100), "llama") == []
+
+
+def test_an_architecture_that_a_method_is_not_made_for_is_refused() -> None:
+    config = TrainConfig(dataset="d", method="llama_adapter")
+    assert refusals(config, "qwen2") == [
+        ("method", "LLaMA-Adapter is made for llama and mistral, not for qwen2. Take LoRA.")
+    ]
+    assert refusals(config, "") == []
+
+
+def test_a_change_is_refused_for_what_it_brings_and_not_for_what_was_wrong_before() -> None:
+    config = TrainConfig(dataset="d", method="vera")
+    assert "8-bit" in refused_change(config, "load_in_8bit", True)
+    assert refused_change(config, "load_in_4bit", True) == ""
+    wrong = TrainConfig(dataset="d", method="adalora", r=8, init_r=4)
+    assert refused_change(wrong, "load_in_4bit", True) == ""
+
+
+def test_no_refusal_breaks_on_any_pair_of_switches() -> None:
+    starts = ("default", "pissa", "olora", "eva", "loftq")
+    for method, four, eight, start in product(METHODS, (True, False), (True, False), starts):
+        config = TrainConfig.parse(
+            {"dataset": "d", "method": method, "load_in_4bit": four, "load_in_8bit": eight}
+            | {"init_lora_weights": start}
+        )
+        assert all(
+            field in TrainConfig.model_fields and reason for field, reason in refusals(config, "llama")
+        )
