@@ -33,7 +33,7 @@ from engine.data.render import Rows, render
 from engine.job import Job
 from engine.jobs.convert import ensure
 from engine.tuning.batches import epoch_steps
-from engine.tuning.methods import lora_config, make_trainable
+from engine.tuning.methods import adapter_config, make_trainable
 from engine.tuning.models import load_model, load_tokenizer
 from engine.tuning.train import Training
 from store.config import BUNDLED_MODEL, TrainConfig
@@ -120,12 +120,13 @@ class Bench:
             disable_tqdm=True,
         )
         torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_pretrained(self.source, dtype=self.dtype)
         trainer = SFTTrainer(
-            model=AutoModelForCausalLM.from_pretrained(self.source, dtype=self.dtype),
+            model=model,
             args=arguments,
             train_dataset=dataset,
             processing_class=self.tokenizer,
-            peft_config=lora_config(config) if config.method == "lora" else None,
+            peft_config=adapter_config(model, config) if config.method == "lora" else None,
             callbacks=[clock],
         )
         trainer.train()
