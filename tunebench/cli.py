@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from store import jobs, runs
+from store import jobs, methods_text, runs
 from store.client import Client
 from store.config import ImportConfig, TrainConfig
 from store.errors import ConfigError
@@ -252,6 +252,16 @@ def edit(
         if len(body) == 1:
             raise ConfigError("Nothing was asked to change.", fix="Give --name or --notes.")
     change("edit_run", body, f"{run} is changed.", json)
+
+
+@cli.command()
+def methods(json: Json = False) -> None:
+    """The training methods: what each trains, at which rate, and when to choose it."""
+    if json:
+        print_json(methods_text.rows())
+        return
+    for method in methods_text.rows():
+        print(f"{method['method']:15}{method['title']}: {method['when']}")
 
 
 @cli.command()

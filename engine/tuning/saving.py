@@ -9,7 +9,7 @@ from typing import Any
 from peft import PeftModel, PeftType
 from safetensors.torch import save_file
 
-from engine.tuning import starts
+from engine.tuning import bottleneck, starts
 from store.config import TrainConfig
 from store.jobdir import read_json, write_json
 from store.methods import METHODS
@@ -34,6 +34,15 @@ def save(model: Any, tokenizer: Any, config: TrainConfig, folder: Path) -> None:
             "merges": method.merges,
         },
     )
+
+
+def load(folder: Path, base: Any) -> Any:
+    """The tuned model: the adapter in `folder` on its base model, which `base` is, loaded as it was held.
+
+    Not for a folder of whole weights, which is a model like any other.
+    """
+    bottleneck.register()
+    return PeftModel.from_pretrained(base, str(folder), autocast_adapter_dtype=False)
 
 
 def _save_adapter(model: PeftModel, folder: Path) -> None:

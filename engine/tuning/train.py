@@ -188,6 +188,9 @@ class Training:
         """Stop before a broken step spoils the weights."""
         if math.isfinite(loss) and math.isfinite(norm):
             return
+        self.optimizer.zero_grad()
+        if self.state.step:  # the last good weights stay
+            self.save()
         step = self.state.step + 1
         self.job.metrics(step, {"train/loss": loss, "train/grad_norm": norm, "train/learning_rate": rate})
         what = f"The training loss is {loss}" if not math.isfinite(loss) else f"The gradient norm is {norm}"

@@ -87,6 +87,9 @@ EMPTY = {  # what an empty field means
     "max_train_rows": "all rows",
     "chat_template": "the model's own",
     "gate_override": "only where the check fails",
+    "loraplus_lr_ratio": "off",
+    "encoder_hidden_size": "the model's own",
+    "adapter_layers": "all but two",
 }
 
 

@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from peft import PeftModel
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from engine.data import dataset
@@ -20,7 +19,7 @@ from engine.evaluation.generation import answers
 from engine.evaluation.losses import row_losses
 from engine.job import Cancelled, Job
 from engine.jobs import train
-from engine.tuning import bottleneck, matrices, models
+from engine.tuning import matrices, models, saving
 from engine.tuning.methods import count_parameters, make_trainable
 from store.config import TrainConfig
 from store.errors import ConfigError
@@ -112,8 +111,7 @@ def loaded(job: Job, config: TrainConfig) -> Any:
     if not METHODS[config.method].adapter:
         return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     base = models.load_model(config, config.model, "cpu", torch.float32)
-    assert bottleneck.NAME == "BOTTLENECK"  # its module has made peft know the method
-    return PeftModel.from_pretrained(base, folder, autocast_adapter_dtype=False)
+    return saving.load(folder, base)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

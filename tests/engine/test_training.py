@@ -15,7 +15,7 @@ import torch
 
 from engine.job import Cancelled, Job
 from engine.jobs import train
-from engine.tuning import memory
+from engine.tuning import checkpoint, memory
 from store.errors import ConfigError, DataError, TunebenchError
 from store.home import Home
 from store.points import Points
@@ -231,9 +231,14 @@ def test_a_loss_that_is_not_a_number_stops_with_the_step(home: Home, monkeypatch
     monkeypatch.setattr(
         loss, "loss_sum", lambda model, batch: real(model, batch) * (math.nan if next(calls) >= 5 else 1)
     )
+    job = make_job(home, "run", **QUICK)
     with pytest.raises(TunebenchError, match="loss is nan at step 3") as caught:
-        train.run(make_job(home, "run", **QUICK))
+        train.run(job)
     assert caught.value.field == "learning_rate"
+    kept = checkpoint.newest(job.dir.checkpoints)
+    assert kept is not None
+    assert kept[1]["state"]["step"] == 2
+    assert all(torch.isfinite(t).all() for name, t in kept[0].items() if name.startswith("weights."))
 
 
 def test_early_stopping_restores_the_best_step(home: Home) -> None:
