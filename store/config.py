@@ -26,7 +26,7 @@ from pydantic import (
 
 from store.errors import ConfigError
 from store.formats import FORMATS, FormatName
-from store.methods import METHODS, Held, initial_rank, rank
+from store.methods import METHOD_FIELDS, METHODS, Held, initial_rank, rank
 from store.yaml_text import read_yaml, to_yaml
 
 Method = Literal[  # as store.methods describes them
@@ -290,6 +290,13 @@ class TrainConfig(Config):
         if self.method == "qlora":
             return "int8" if self.load_in_8bit else "nf4"
         return "nf4" if self.load_in_4bit else "int8" if self.load_in_8bit else ""
+
+    def to_yaml(self) -> str:
+        """As of every config, without defaults of fields that the method doesn't read."""
+        idle = set(METHOD_FIELDS) - set(METHODS[self.method].fields)
+        fields = type(self).model_fields
+        unsaid = {name for name in idle if getattr(self, name) == fields[name].default}
+        return to_yaml(self.model_dump(exclude_none=True, exclude=unsaid))
 
     def resolved(self, train_rows: int, parameters: int | None = None) -> TrainConfig:
         """A copy with every field that depends on others filled.

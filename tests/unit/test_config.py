@@ -62,6 +62,14 @@ def test_yaml_comes_back_the_same() -> None:
     assert TrainConfig.from_yaml(config.to_yaml()) == config
 
 
+def test_yaml_leaves_out_what_the_method_does_not_read() -> None:
+    text = TrainConfig(dataset="d", method="ia3", oft_block_size=8).resolved(100).to_yaml()
+    assert "bottleneck_size" not in text
+    assert "lora_dropout" not in text
+    assert "oft_block_size: 8" in text  # it was said
+    assert "target_modules: keys-values-mlp" in text
+
+
 def test_defaults_suit_the_method() -> None:
     lora = TrainConfig(dataset="d", r=8).resolved(500, 135_000_000)
     assert (lora.learning_rate, lora.lora_alpha, lora.num_train_epochs) == (1e-4, 16, 3)
