@@ -158,6 +158,7 @@ class Training:
                 loss += part.item()
         except Cancelled:
             self.optimizer.zero_grad()
+            self.objective.step_metrics()
             raise
         rate = self.optimizer.param_groups[0]["lr"]
         norm = self.clip()
@@ -206,6 +207,7 @@ class Training:
                 "train/tokens_seen": state.tokens_seen,
                 "train/epoch": state.step / per_epoch,
                 "system/memory_gib": memory.peak_gib(self.device),
+                **self.objective.step_metrics(),
             },
         )
         self.clock.stepped(state.step, seconds)

@@ -58,6 +58,7 @@ BATCHES = Group(
         "gradient_checkpointing",
     ),
 )
+PREFERENCE = Group("Preference", ":material/thumbs_up_down:", ("beta", "loss_type", "label_smoothing"))
 EVALUATION = Group(
     "Evaluation and stopping",
     ":material/flag:",
@@ -82,8 +83,8 @@ RENDERING = Group(
 REPRODUCIBILITY = Group(
     "Reproducibility", ":material/replay:", ("seed", "dtype", "split_seed", "split_by", "split_column")
 )
-GROUPS = (OPTIMISATION, ADAPTER, BATCHES, RENDERING, EVALUATION, REPRODUCIBILITY)
-TOP = ("model", "trust_remote_code", "dataset", "method", "name", "notes")
+GROUPS = (PREFERENCE, OPTIMISATION, ADAPTER, BATCHES, RENDERING, EVALUATION, REPRODUCIBILITY)
+TOP = ("model", "trust_remote_code", "dataset", "task", "method", "name", "notes")
 COLUMNS = 3
 EMPTY = {  # what an empty field means
     "max_steps": "no limit",
