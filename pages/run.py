@@ -13,6 +13,7 @@ import streamlit as st
 from pages.components import run_details, run_live, run_reads
 from pages.components.chips import verdict_card
 from pages.components.key_numbers import draw_key_numbers
+from pages.components.preference_numbers import draw_preference_numbers
 from pages.components.run_header import draw_alerts, draw_header
 from pages.components.run_picker import choose_run
 from pages.components.run_slices import draw_slices
@@ -53,7 +54,8 @@ def draw(run: dict[str, Any]) -> None:
     draw_trouble(run)
     if run["verdict"]:
         verdict_card(run["verdict"], run["run_id"])
-        draw_key_numbers(run["verdict"])
+        draw_numbers = draw_preference_numbers if run["verdict"].get("preference") else draw_key_numbers
+        draw_numbers(run["verdict"])
     draw_alerts(run)
     if run["status"] != "queued":
         st.fragment(run_live.draw_live, run_every=every)(run["run_id"], run["status"])

@@ -45,6 +45,7 @@ Method = Literal[  # as store.methods describes them
     "bottleneck",
 ]
 SplitBy = Literal["random", "group", "time", "stratified"]
+LossType = Literal["sigmoid", "hinge", "ipo", "robust", "sigmoid_norm", "apo_zero"]
 BUNDLED_MODEL = "SmolLM2-135M-Instruct"
 SAMPLE_DATASET = "Python standard library"
 FILE_ENDINGS = frozenset({".gz", ".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt"})
@@ -192,6 +193,13 @@ class ImportConfig(Split):
         return self
 
 
+TASK_TITLES: dict[str, str] = {
+    "sft": "Instruction tuning",
+    "classification": "Text classification",
+    "dpo": "Preference tuning",
+}
+
+
 class TrainConfig(Config):
     """One run: what is trained, on which rows, how."""
 
@@ -208,6 +216,14 @@ class TrainConfig(Config):
     test_size: float | None = Field(None, ge=0, le=0.5)
     split_by: SplitBy | None = Field(None, description="The data set's own where left out")
     split_column: str | None = Field(None, description="For a split by group, time or stratified")
+    task: Literal["sft", "classification", "dpo"] = "sft"
+    beta: float = Field(
+        0.1, gt=0, le=100, description="Preference: how tightly the model is held to the base"
+    )
+    loss_type: LossType = Field("sigmoid", description="Preference: DPO's own loss, or one of its variants")
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=0.5, description="Preference, robust: share of pairs taken to be the wrong way round"
+    )
     max_train_rows: int | None = Field(None, ge=1, description="Train on a random sample of this many rows")
     max_eval_rows: int = Field(500, ge=1, description="Rows of validation and of test at most")
 
@@ -308,6 +324,8 @@ class TrainConfig(Config):
         filled = self.model_copy()
         if self.learning_rate is None:
             filled.learning_rate = method.learning_rate(parameters or 0)
+            if self.task == "dpo":
+                filled.learning_rate /= 10
         if self.num_train_epochs is None:
             filled.num_train_epochs = 3.0 if rows < 2_000 else 2.0 if rows < 20_000 else 1.0
         if self.weight_decay is None:

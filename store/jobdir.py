@@ -119,3 +119,8 @@ class JobDir:
     def split(self) -> Path:
         """row_id, split: which row of the data set served for what."""
         return self.path / "split.parquet"
+
+    @property
+    def references(self) -> Path:
+        """row_id, chosen, rejected: log-probabilities of both answers (nats) before preference tuning."""
+        return self.path / "references.parquet"

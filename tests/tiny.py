@@ -63,8 +63,9 @@ def write_model(folder: Path, template: str | None = CHATML, seed: int = 0, **ch
     return folder
 
 
-def write_rows(home: Any, fingerprint: str, rows: list[Any]) -> None:
-    """A data set of conversations, or of plain texts, where an import would have put it."""
+def write_rows(home: Any, fingerprint: str, rows: list[Any], rejected: list[str] | None = None) -> None:
+    """A data set of conversations, of pairs of answers, or of plain texts, where an import would have put
+    it."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -78,7 +79,7 @@ def write_rows(home: Any, fingerprint: str, rows: list[Any]) -> None:
         "messages": [None] * count if texts else rows,
         "text": rows if texts else [" ".join(m["content"] for m in row) for row in rows],
         "label": [None] * count,
-        "rejected": [None] * count,
+        "rejected": rejected or [None] * count,
         "digest": range(count),
         "source": ["{}"] * count,
     }
@@ -110,6 +111,11 @@ def make_job(home: Any, name: str, *, kind: str = "chat", resume: bool = False, 
     }
     write_json(folder / "config.json", order)
     return Job(folder)
+
+
+def worse_answers(rows: list[list[dict[str, str]]]) -> list[str]:
+    """A rejected answer to each of `conversations`: backwards, and a little longer."""
+    return [row[-1]["content"][::-1] + "!" * (i % 3) for i, row in enumerate(rows)]
 
 
 def conversations(count: int) -> list[list[dict[str, str]]]:

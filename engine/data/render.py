@@ -24,8 +24,9 @@ REASONS = (
     "the row has no assistant turn",
     "the row has nothing after its first token",
     "the answer lies beyond max_length",
+    "the chosen and the rejected answer are the same",
 )
-REFUSED, INCONSISTENT, UNANSWERED, EMPTY, CUT = range(1, len(REASONS))
+REFUSED, INCONSISTENT, UNANSWERED, EMPTY, CUT, EQUAL = range(1, len(REASONS))
 Messages = list[dict[str, str]]
 Span = tuple[int, int]
 
@@ -51,6 +52,11 @@ class Rows:
     def lengths(self) -> np.ndarray:
         """Tokens of each row."""
         return np.diff(self.starts)
+
+    @property
+    def sequence_lengths(self) -> np.ndarray:
+        """Tokens of each sequence that the model reads: of each row."""
+        return self.lengths
 
     @property
     def trained_counts(self) -> np.ndarray:

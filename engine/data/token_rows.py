@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from engine.data.pairs import Pairs
 from engine.data.render import Rows
+
+
+def shown(tokenizer: Any, rows: Rows, limit: int, index: int) -> dict[str, Any]:
+    """One training row as the model will see it, of a pair the rejected answer too under `rejected`; `index`
+    beyond the ends takes the nearest."""
+    if not isinstance(rows, Pairs):
+        return shown_row(tokenizer, rows, limit, index)
+    index = min(max(index, 0), len(rows) - 1)
+    one = rows.take(np.asarray([index]))
+    found = shown_row(tokenizer, one.chosen, limit, 0) | {"index": index, "of": len(rows)}
+    return found | {"rejected": shown_row(tokenizer, one.rejected, limit, 0)}
 
 
 def shown_row(tokenizer: Any, rows: Rows, limit: int, index: int) -> dict[str, Any]:

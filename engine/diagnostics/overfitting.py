@@ -35,12 +35,14 @@ class Validation(TypedDict):
     tokens: ArrayLike
 
 
-def assess(validations: Sequence[Validation], train_curve: TrainCurve) -> dict[str, Any]:
-    """The `overfitting` part of a verdict.
+def assess(
+    validations: Sequence[Validation], train_curve: TrainCurve, *, unit: str = "nats a token"
+) -> dict[str, Any]:
+    """The `overfitting` part of a verdict; `unit` is that of the loss.
 
     `validations` in order of steps, on the same rows; step 0 is the base model. `train_curve`: (step,
     training loss). Returns state (none | overfits | unclear), since_step, best_step, last_step, rise
-    (value, low, high, n; nats a token), gl (per cent), pq and sentence.
+    (value, low, high, n), gl (per cent), pq and sentence.
     """
     finite = [v for v in validations if _is_finite(v)]
     if len(finite) < 2:
@@ -56,7 +58,7 @@ def assess(validations: Sequence[Validation], train_curve: TrainCurve) -> dict[s
         return _document("none", finite, sentence, best=best, quotient=quotient)
     confidence = 1 - 0.05 / last
     rise = _paired(finite[best], finite[last], confidence)
-    state, sentence = _decide(finite, best, rise, float(losses[best]), train_curve)
+    state, sentence = _decide(finite, best, rise, float(losses[best]), train_curve, unit)
     since = _since(finite, best, confidence) if state == "overfits" else None
     return _document(state, finite, sentence, best=best, rise=rise, since=since, quotient=quotient)
 
@@ -64,13 +66,15 @@ def assess(validations: Sequence[Validation], train_curve: TrainCurve) -> dict[s
 def generalisation_loss(losses: ArrayLike) -> Array:
     """GL of each validation: 100 (loss / lowest so far - 1), in per cent; shape [validations]."""
     values = np.asarray(losses, dtype=np.float64)
-    return 100 * (values / np.minimum.accumulate(values) - 1)
+    with np.errstate(divide="ignore", invalid="ignore"):  # a hinge can reach 0
+        return 100 * (values / np.minimum.accumulate(values) - 1)
 
 
 def training_progress(strip: ArrayLike) -> float:
     """P_k of the training losses since the validation before: 1000 (mean / min - 1), per mille."""
     values = np.asarray(strip, dtype=np.float64)
-    return float(1000 * (values.mean() / values.min() - 1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(1000 * (values.mean() / values.min() - 1))
 
 
 def progress_quotient(losses: ArrayLike, steps: Sequence[int], train_curve: TrainCurve) -> Array:
@@ -91,11 +95,12 @@ def _decide(
     rise: Interval,
     lowest: float,
     train_curve: TrainCurve,
+    unit: str,
 ) -> tuple[str, str]:
     steps = [int(v["step"]) for v in validations]
     where = f"between step {steps[best]:,} and step {steps[-1]:,}"
     material = MATERIAL_GL / 100 * lowest
-    shown = f"{_amount(rise)} nats a token {where} (on {phrasing.plural(rise.n, 'row')})"
+    shown = f"{_amount(rise)} {unit} {where} (on {phrasing.plural(rise.n, 'row')})"
     if rise.above and rise.value >= material:
         if _training_rose(train_curve, steps, best):
             return (
@@ -179,13 +184,14 @@ def _document(
 ) -> dict[str, Any]:
     steps = [int(v["step"]) for v in validations]
     losses = [_mean_loss(v) for v in validations]
+    rise_percent = float(generalisation_loss(losses)[-1]) if losses else math.nan
     return {
         "state": state,
         "since_step": since,
         "best_step": steps[best] if steps else None,
         "last_step": steps[-1] if steps else None,
         "rise": rise.to_dict() if rise else None,
-        "gl": float(generalisation_loss(losses)[-1]) if losses else None,
+        "gl": rise_percent if math.isfinite(rise_percent) else None,
         "pq": quotient,
         "sentence": sentence,
     }

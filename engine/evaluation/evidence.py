@@ -14,9 +14,10 @@ import torch
 
 from engine.data.render import Rows, render_prompt
 from engine.evaluation.generation import answers
-from engine.evaluation.losses import RowLosses, row_losses
+from engine.evaluation.losses import RowLosses
 from engine.job import Job
 from engine.tuning import memory
+from engine.tuning.objectives import Objective
 from store.config import TrainConfig
 
 PROMPT_TOKENS = 32  # of a plain text, whose continuation is asked for
@@ -121,6 +122,7 @@ def measure(
     config: TrainConfig,
     model: Any,
     tokenizer: Any,
+    objective: Objective,
     rows: Rows,
     prompts: list[Prompt],
     pace: Pace,
@@ -141,8 +143,12 @@ def measure(
             job.progress(done, most, "tokens", f"Asking {which} held-out prompts", pace.left(done / most))
 
     pace.begin("losses")
-    losses = row_losses(
-        model, rows, batch_size=config.per_device_eval_batch_size, device=job.device, on_batch=on_batch
+    losses = objective.measure(
+        model,
+        rows,
+        batch_size=config.per_device_eval_batch_size,
+        device=torch.device(job.device),
+        on_batch=on_batch,
     )
     pace.end()
     pace.begin("answers")

@@ -62,7 +62,7 @@ def row_losses(
     model.eval()
     try:
         with torch.inference_mode():
-            for indices in _batches(model, rows, batch_size):
+            for indices in fitting_batches(model, rows, batch_size):
                 batch = collate(rows, indices, device)
                 logits = picked_logits(model, batch)
                 losses = F.cross_entropy(logits, batch.targets, reduction="none").double().cpu().numpy()
@@ -77,7 +77,7 @@ def row_losses(
     return RowLosses(rows.row_ids, loss_sum, rows.trained_counts, correct)
 
 
-def _batches(model: Any, rows: Rows, batch_size: int) -> list[np.ndarray]:
+def fitting_batches(model: Any, rows: Rows, batch_size: int) -> list[np.ndarray]:
     """Rows of like length, at most `batch_size` and as many as have room for their logits."""
     most = max(1, LOGIT_BYTES // (LOGIT * model.get_output_embeddings().weight.shape[0]))
     counts = rows.trained_counts

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from engine.data import dataset, leakage, masks
-from engine.data.render import Rows
-from engine.data.token_rows import shown_row
+from engine.data.render import Rows, render
+from engine.data.token_rows import shown
 from engine.job import Job
 from engine.jobs.convert import ensure
 from engine.tuning import estimate, memory, models, prepare, problems
@@ -27,6 +27,7 @@ from store.config import Split, TrainConfig
 from store.methods import METHODS
 
 Counts = dict[str, np.ndarray]
+Parts = dict[str, Rows]
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -53,7 +54,7 @@ def run(job: Job) -> dict[str, Any]:
     measured = _Measured(job, config, shape, dealt, parts, limit)
     document = measured.document()
     document["leaks"] = leakage.within(job.home, fingerprint, dealt)
-    document["row"] = shown_row(tokenizer, whole["train"], limit, int(asked.get("row", 0)))
+    document["row"] = shown(tokenizer, whole["train"], limit, int(asked.get("row", 0)))
     free, total = memory.available_gib(measured.device)
     document["problems"] = problems.find(
         problems.Facts(
@@ -70,7 +71,7 @@ def run(job: Job) -> dict[str, Any]:
             lost_tokens=document["lost_tokens"],
             reasons=parts["train"].whole.reason_counts,
             unjudged=not len(parts["validation"].rows),
-            checks=None if kind == "text" else _check(job, fingerprint, tokenizer, whole["train"]),
+            checks=None if kind == "text" else _check(job, config, fingerprint, tokenizer, whole),
             max_length=limit,
             positions=positions,
             steps=document["steps"],
@@ -154,8 +155,9 @@ class _Measured:
             self.config,
             self.dtype,
             self.device,
-            longest=int(rows.lengths.max()) if len(rows) else self.limit,
+            longest=int(rows.sequence_lengths.max()) if len(rows) else self.limit,
             trained_share=self.trained / max(1.0, self.tokens),
+            sequences=2 if self.config.task == "dpo" else 1,
         )
         free, _ = memory.available_gib(self.device)
         return found | {"available_gib": free, "fits": found["high_gib"] <= free}
@@ -167,20 +169,26 @@ class _Measured:
         validations = 1 + len(evaluation_steps(self.steps, config.evaluations))  # the base model's first
         validation, test = self._epoch("validation"), self._epoch("test")
         held_out = test if self.rows["test"] else validation
+        reference = 1 if config.task == "dpo" else 0  # every pair passes once through the base model
+        once = [self.tokens + validation[0] + test[0], self.trained + validation[1] + test[1]]
         work = estimate.Work(
             train_tokens=self.tokens * epochs,
             train_trained=self.trained * epochs,
-            eval_tokens=validation[0] * validations + 2 * held_out[0],
-            eval_trained=validation[1] * validations + 2 * held_out[1],
+            eval_tokens=validation[0] * validations + 2 * held_out[0] + reference * once[0],
+            eval_trained=validation[1] * validations + 2 * held_out[1] + reference * once[1],
             generated_steps=2 * config.max_new_tokens * -(-config.sample_prompts // 16),
-            mean_length=self.tokens / self.train_rows,
+            mean_length=self.tokens / self.train_rows / (1 + reference),
             steps=self.steps,
         )
         rate = gflops(self.job.home, self.device, self.dtype)
         return estimate.seconds(self.shape, config, self.dtype, self.device, work, rate)
 
 
-def _check(job: Job, fingerprint: str, tokenizer: Any, rows: Rows) -> masks.Checks:
-    """The trained tokens of the first training rows, held against what was said in them."""
-    some = rows.take(np.arange(min(masks.MOST, len(rows))))
-    return masks.check(tokenizer, prepare.loader(job.home, fingerprint, "chat")(some.row_ids), some)
+def _check(job: Job, config: TrainConfig, fingerprint: str, tokenizer: Any, whole: Parts) -> masks.Checks:
+    """The trained tokens of the first training rows, held against what was said in them; of pairs those of
+    the chosen answers, rendered as rows of conversations."""
+    some = whole["train"].take(np.arange(min(masks.MOST, len(whole["train"]))))
+    messages = prepare.loader(job.home, fingerprint, "chat")(some.row_ids)
+    if config.task == "dpo":
+        some = render(tokenizer, some.row_ids, messages)
+    return masks.check(tokenizer, messages, some)

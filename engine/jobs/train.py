@@ -7,6 +7,7 @@ and everything that is not needed to see the first metric comes after training.
 from __future__ import annotations
 
 import gc
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 
 from engine.data import dealing, leakage
 from engine.data.render import Rows
+from engine.diagnostics import preference as preference_verdict
 from engine.diagnostics import verdict
 from engine.evaluation import evidence
 from engine.job import Job
@@ -23,8 +25,11 @@ from engine.jobs.convert import ensure
 from engine.tuning import memory, models, prepare, saving, starts
 from engine.tuning.batches import batch_shape, collate, total_steps
 from engine.tuning.methods import base_model, count_parameters, make_trainable
+from engine.tuning.objectives import Objective, TrainedTokens
 from engine.tuning.precision import choose_dtype, device_name, dtype_name, versions
+from engine.tuning.preference import PairLosses, Preference
 from engine.tuning.prepare import Part
+from engine.tuning.references import references_of
 from engine.tuning.train import Training
 from store.config import Split, TrainConfig
 from store.errors import DataError
@@ -71,7 +76,9 @@ class _Run:
             chat_template=self.config.chat_template,
         )
         train, validation, test = self.prepare()
-        training = Training(self.job, self.config, self.build(train), train, validation)
+        model = self.build(train)
+        self.objective = self.choose_objective(model, [train, validation, test])
+        training = Training(self.job, self.config, model, train, validation, self.objective)
         held_out, split = (test, "test") if len(test) else (validation, "validation")
         training.clock.judged = len(held_out) / len(validation)
         stopped = training.run()
@@ -172,6 +179,14 @@ class _Run:
         batches = [collate(rows, part, self.device) for part in parts]
         return starts.Sources(batches, models.weights_folder(self.source) if self.config.held else None)
 
+    def choose_objective(self, model: Any, parts: list[Rows]) -> Objective:
+        """What the task makes smaller; preference tuning first asks the untouched model for all pairs."""
+        if self.config.task != "dpo":
+            return TrainedTokens()
+        untouched = base_model(model) if METHODS[self.config.method].adapter else nullcontext(model)
+        with untouched as reference:
+            return Preference(self.config, references_of(self.job, self.config, reference, parts))
+
     def judge(self, training: Training, stopped: dict[str, Any], rows: Rows, split: str) -> dict[str, Any]:
         """Save the model, compare it with the base on `rows`, and pass the verdict."""
         job, config = self.job, self.config
@@ -179,7 +194,7 @@ class _Run:
         prompts = evidence.choose_prompts(self.tokenizer, rows, load, config, self.split.split_seed)
         model = training.release()
         saving.save(model, self.tokenizer, config, job.dir.model)
-        things = (self.tokenizer, rows, prompts, evidence.Pace())
+        things = (self.tokenizer, self.objective, rows, prompts, evidence.Pace())
         tuned = evidence.measure(job, config, model, *things, "the tuned model")
         if METHODS[config.method].adapter:
             with base_model(model) as base_of_it:
@@ -190,6 +205,16 @@ class _Run:
             model = models.load_model(config, self.source, str(self.device), self.dtype)
             base = evidence.measure(job, config, model, *things, "the base model")
         evidence.write(job, split, base, tuned, prompts)
+        if isinstance(base.losses, PairLosses) and isinstance(tuned.losses, PairLosses):
+            return preference_verdict.judge(
+                split=split,
+                base=base.losses.evidence,
+                tuned=tuned.losses.evidence,
+                eval_rows=training.validations.for_verdict(),
+                train_curve=training.state.curve,
+                stopped=stopped,
+                config=config.model_dump(),
+            )
         return verdict.judge(
             row_ids=base.losses.row_ids,
             split=split,

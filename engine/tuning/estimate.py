@@ -108,14 +108,16 @@ def memory(
     *,
     longest: int,
     trained_share: float,
+    sequences: int = 1,
 ) -> dict[str, Any]:
     """Peak memory in GiB: {"peak_gib", "low_gib", "high_gib", "parts": {name: gib}}.
 
-    longest: tokens of the longest row. trained_share: of a row's tokens, that have logits.
+    longest: tokens of the longest sequence. trained_share: of its tokens, that have logits. sequences: that
+    a row puts into the model.
     """
     size = 4 if dtype == torch.float32 else 2
     quantised = s.linear if config.held else 0
-    tokens = config.per_device_train_batch_size * longest
+    tokens = config.per_device_train_batch_size * sequences * longest
     moments = 2 if config.optim == "paged_adamw_8bit" else 8
     masters = 0 if dtype == torch.float32 else 4
     parts = {
@@ -126,7 +128,7 @@ def memory(
         "activations": tokens * saved_bytes(s, config, dtype, device, longest),
         "logits": tokens * trained_share * s.vocabulary * LOGIT,
     }
-    evaluated = config.per_device_eval_batch_size * longest * trained_share
+    evaluated = config.per_device_eval_batch_size * sequences * longest * trained_share
     idle = parts["weights"] + parts["adapter"] + parts["optimizer"]
     forward = idle + parts["activations"] + parts["logits"]
     evaluation = idle + min(losses.LOGIT_BYTES, evaluated * s.vocabulary * losses.LOGIT)

@@ -39,6 +39,10 @@ class Objective(Protocol):
         """The summed loss of a batch, with gradients."""
         ...
 
+    def step_metrics(self) -> dict[str, float]:
+        """What the batches since the last call say beside their loss, as metrics of the step."""
+        ...
+
     def measure(
         self,
         model: Any,
@@ -60,6 +64,9 @@ class TrainedTokens:
 
     def loss_sum(self, model: Any, batch: Any) -> torch.Tensor:
         return loss.loss_sum(model, batch)
+
+    def step_metrics(self) -> dict[str, float]:
+        return {}
 
     def measure(
         self,

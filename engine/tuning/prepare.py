@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from engine.data import dataset, dealing, split
+from engine.data import dataset, dealing, pairs, split
 from engine.data.render import Rows, fitting_length
-from engine.tuning.tokens import tokenised
+from engine.tuning.tokens import Load, tokenised
 from store.config import Split, TrainConfig
 from store.errors import ConfigError, DataError
 from store.home import Home
@@ -83,6 +83,17 @@ def loader(home: Home, fingerprint: str, kind: str) -> Callable[[np.ndarray], li
     return load
 
 
+def rejected_loader(home: Home, fingerprint: str) -> Callable[[np.ndarray], list[Any]]:
+    """Row ids to the conversations of a preference data set that end with the rejected answer."""
+
+    def load(row_ids: np.ndarray) -> list[Any]:
+        table = dataset.load(home, fingerprint, columns=["messages", "rejected"], row_ids=row_ids)
+        told = zip(table["messages"].to_pylist(), table["rejected"].to_pylist(), strict=True)
+        return [[*messages[:-1], {"role": "assistant", "content": answer}] for messages, answer in told]
+
+    return load
+
+
 def tokenise(
     home: Home,
     config: TrainConfig,
@@ -93,22 +104,46 @@ def tokenise(
     kind: str,
     on_rows: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Rows]:
-    """The rows of each part as the model sees them, not yet cut to length."""
+    """The rows of each part as the model sees them, not yet cut to length; pairs for preference tuning.
+
+    Raises ConfigError where preference tuning is asked of a data set without rejected answers.
+    """
     all_ids = np.concatenate([dealt[name] for name in PARTS])
-    rows = tokenised(
-        home,
-        tokenizer,
-        fingerprint=fingerprint,
-        row_count=dataset.open_rows(home, fingerprint).metadata.num_rows,
-        row_ids=all_ids,
-        completion_only=config.completion_only_loss,
-        load=loader(home, fingerprint, kind),
-        on_rows=on_rows,
-    )
+    preference = config.task == "dpo"
+    if preference:
+        check_rejected(home, fingerprint)
+
+    def rows_of(load: Load, variant: str = "") -> Rows:
+        return tokenised(
+            home,
+            tokenizer,
+            fingerprint=fingerprint,
+            row_count=dataset.open_rows(home, fingerprint).metadata.num_rows,
+            row_ids=all_ids,
+            completion_only=preference or config.completion_only_loss,
+            load=load,
+            variant=variant,
+            on_rows=on_rows,
+        )
+
+    rows = rows_of(loader(home, fingerprint, kind))
+    if preference:
+        rows = pairs.join(rows, rows_of(rejected_loader(home, fingerprint), "rejected"))
     ends = np.cumsum([len(dealt[name]) for name in PARTS])
     return {
         name: rows.take(np.arange(end - len(dealt[name]), end)) for name, end in zip(PARTS, ends, strict=True)
     }
+
+
+def check_rejected(home: Home, fingerprint: str) -> None:
+    """Raise ConfigError unless the data set has rejected answers beside the chosen ones."""
+    first = dataset.load(home, fingerprint, columns=["rejected"], row_ids=[0])
+    if not first["rejected"][0].is_valid:
+        raise ConfigError(
+            "task is dpo, and the rows of the data set have no rejected answer beside the chosen one.",
+            fix="Take a data set of preferred and rejected answers, or set task to sft.",
+            field="task",
+        )
 
 
 def kind(home: Home, fingerprint: str) -> str:
@@ -127,7 +162,7 @@ def positions(architecture: Any, config: TrainConfig) -> int | None:
 def fitting(config: TrainConfig, train: Rows, positions: int | None) -> int:
     """`max_length`, or the 99th percentile of the training rows; never beyond the model's positions."""
     if config.max_length is None:
-        return fitting_length(train.lengths, positions)
+        return fitting_length(train.sequence_lengths, positions)
     return min(config.max_length, positions) if positions else config.max_length
 
 

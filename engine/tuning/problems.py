@@ -52,7 +52,8 @@ class Facts:
 
 def find(facts: Facts) -> list[Problem]:
     """Every problem, errors first."""
-    found = [*_rows(facts), *_mask(facts), *_method(facts), *_device(facts), *_judging(facts), *_leaks(facts)]
+    parts = (_rows, _mask, _preference, _method, _device, _judging, _leaks)
+    found = [problem for part in parts for problem in part(facts)]
     return sorted(found, key=lambda problem: problem["level"])
 
 
@@ -134,9 +135,35 @@ def _mask(f: Facts) -> list[Problem]:
     return [_problem(level, "gate_override", message, fix + told) for message, fix in wrong]
 
 
+def _preference(f: Facts) -> list[Problem]:
+    """Settings of preference tuning that would do nothing."""
+    config, found = f.config, []
+    if config.task != "dpo":
+        return []
+    if config.label_smoothing and config.loss_type != "robust":
+        found.append(_problem(
+            "error", "label_smoothing",
+            f"label_smoothing is {config.label_smoothing:g}, which the loss {config.loss_type} does not use.",
+            "Set it to 0, or loss_type to robust.",
+        ))  # fmt: skip
+    if config.loss_type == "robust" and not config.label_smoothing:
+        found.append(_problem(
+            "warning", "label_smoothing", "The robust loss with a label_smoothing of 0 is the loss sigmoid.",
+            "Set it to the share of pairs that are the wrong way round; its authors recommend 0.1.",
+        ))  # fmt: skip
+    if not config.completion_only_loss:
+        found.append(_problem(
+            "warning", "completion_only_loss", "Preference tuning compares answers alone.",
+            "Switch it on; it changes nothing here.",
+        ))  # fmt: skip
+    return found
+
+
 def _method(f: Facts) -> list[Problem]:
     config, found = f.config, []
     low, high = METHODS[config.method].rates
+    if config.task == "dpo":  # whose loss is steep: a tenth of the rates of instruction tuning
+        low, high = low / 10, high / 10
     rate = config.learning_rate or 0.0
     if not low <= rate <= high:
         effect = "learns next to nothing" if rate < low else "often diverges or forgets"

@@ -164,6 +164,7 @@ class Training:
                 loss += part.item()
         except Cancelled:
             self.optimizer.zero_grad()
+            self.objective.step_metrics()
             raise
         if self.allocation:
             self.allocation.regularise()
@@ -219,6 +220,7 @@ class Training:
                 "train/tokens_seen": state.tokens_seen,
                 "train/epoch": state.step / per_epoch,
                 "system/memory_gib": memory.peak_gib(self.device),
+                **self.objective.step_metrics(),
             },
         )
         self.clock.stepped(state.step, seconds)

@@ -55,6 +55,7 @@ BATCHES = Group(
         "gradient_checkpointing",
     ),
 )
+PREFERENCE = Group("Preference", ":material/thumbs_up_down:", ("beta", "loss_type", "label_smoothing"))
 EVALUATION = Group(
     "Evaluation and stopping",
     ":material/flag:",
@@ -79,8 +80,8 @@ RENDERING = Group(
 REPRODUCIBILITY = Group(
     "Reproducibility", ":material/replay:", ("seed", "dtype", "split_seed", "split_by", "split_column")
 )
-GROUPS = (OPTIMISATION, BATCHES, RENDERING, EVALUATION, REPRODUCIBILITY)
-TOP = ("model", "trust_remote_code", "dataset", "method", "name", "notes")
+GROUPS = (PREFERENCE, OPTIMISATION, BATCHES, RENDERING, EVALUATION, REPRODUCIBILITY)
+TOP = ("model", "trust_remote_code", "dataset", "task", "method", "name", "notes")
 COLUMNS = 3
 EMPTY = {  # what an empty field means
     "max_steps": "no limit",

@@ -60,6 +60,12 @@ QUANTITIES: dict[str, Quantity] = {
     "eval/loss": Quantity("Validation loss", "Loss (nats a token)", "lower"),
     "eval/perplexity": Quantity("Validation perplexity", "Perplexity", "lower", 2),
     "eval/token_accuracy": Quantity("Validation token accuracy", "Tokens right (share)", "higher"),
+    "eval/reward_accuracy": Quantity("Chosen answer preferred, validation", "Share of pairs", "higher"),
+    "eval/reward_margin": Quantity("Reward margin, validation", "Margin (nats × beta)", "higher"),
+    "eval/chosen_logp": Quantity("Log-probability of chosen answers", "Nats an answer", "higher", 1),
+    "eval/rejected_logp": Quantity("Log-probability of rejected answers", "Nats an answer", "lower", 1),
+    "train/reward_accuracy": Quantity("Chosen answer preferred, training", "Share of pairs", "higher"),
+    "train/reward_margin": Quantity("Reward margin, training", "Margin (nats × beta)", "higher"),
     "train/learning_rate": Quantity("Learning rate", "Learning rate"),
     "train/grad_norm": Quantity("Gradient norm, before clipping", "L2 norm"),
     "train/tokens_per_second": Quantity("Throughput", "Tokens a second", "higher", 0),
@@ -105,6 +111,11 @@ def signed(value: float, places: int) -> str:
     """With its sign, also where that is a plus: a change."""
     text = phrasing.number(value, places)
     return text if value <= 0 or not text.strip("0.,") else f"+{text}"
+
+
+def loss_axis(config: dict[str, Any]) -> str:
+    """Title and unit of a run's losses on an axis."""
+    return "Preference loss (a pair)" if config.get("task") == "dpo" else QUANTITIES["eval/loss"].axis
 
 
 def arrow(better: Better) -> str:

@@ -1,0 +1,150 @@
+"""The reference for preference tuning: the same pairs in the same order give DPOTrainer's losses."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from engine.data.pairs import Pairs, join
+from engine.data.render import render
+from engine.tuning.batches import epoch_steps
+from engine.tuning.methods import make_trainable
+from engine.tuning.preference import Preference
+from engine.tuning.references import References
+from engine.tuning.train import Training
+from store.config import TrainConfig
+from store.home import Home
+from tests.tiny import CHATML, conversations, make_job, make_model, make_tokenizer, worse_answers, write_model
+
+ROWS, BATCH, ACCUMULATION, STEPS = 21, 3, 2, 4  # the last step is smaller
+# TRL takes everything behind the prompt for the answer, a line end behind the closing token too
+TEMPLATE = CHATML.replace("+ '<|im_end|>' + '\\n' }}", "+ '<|im_end|>' }}")
+FIELDS = {
+    "task": "dpo",
+    "beta": 0.3,
+    "per_device_train_batch_size": BATCH,
+    "gradient_accumulation_steps": ACCUMULATION,
+    "num_train_epochs": 1,
+    "learning_rate": 1e-2,
+    "warmup_steps": 0,
+    "weight_decay": 0.1,
+    "max_grad_norm": 0.5,
+    "evaluations": 1,
+    "early_stopping": False,
+    "load_best_model_at_end": False,
+}
+
+
+def pairs() -> Pairs:
+    rows, tokenizer = conversations(ROWS), make_tokenizer(TEMPLATE)
+    told = [
+        [row[0], {"role": "assistant", "content": w}]
+        for row, w in zip(rows, worse_answers(rows), strict=True)
+    ]
+    return join(render(tokenizer, range(ROWS), rows), render(tokenizer, range(ROWS), told))
+
+
+def ours(home: Home, config: TrainConfig, model: Any) -> list[tuple[float, ...]]:
+    """(loss, gradient norm, reward accuracy, margin) of each step in our loop."""
+    job = make_job(home, "run", **config.model_dump(exclude={"name", "model", "dataset", "dtype"}))
+    rows = pairs()
+    references = References.compute(model, [rows], batch_size=4, device=torch.device("cpu"))
+    some = rows.take(np.arange(4))
+    Training(job, config, model, rows, some, Preference(config, references)).run()
+    events = map(json.loads, job.dir.events.read_text().splitlines())
+    values = [e["values"] for e in events if e["type"] == "metrics" and "train/loss" in e["values"]]
+    names = ("train/loss", "train/grad_norm", "train/reward_accuracy", "train/reward_margin")
+    return [tuple(v[name] for name in names) for v in values]
+
+
+def trl(folder: Path, config: TrainConfig, model: Any, reference: Any) -> list[tuple[float, ...]]:
+    """The same of DPOTrainer, its pairs given in the order of our batches."""
+    from datasets import Dataset
+    from trl import DPOConfig, DPOTrainer
+
+    rows = conversations(ROWS)
+    worse = worse_answers(rows)
+    steps = epoch_steps(pairs().lengths, seed=0, epoch=0, batch_size=BATCH, accumulation=ACCUMULATION)
+    order = [int(index) for step in steps for part in step for index in part]
+    told = [
+        {
+            "prompt": rows[i][:1],
+            "chosen": rows[i][1:],
+            "rejected": [{"role": "assistant", "content": worse[i]}],
+        }
+        for i in order
+    ]
+    arguments = DPOConfig(
+        output_dir=str(folder),
+        use_cpu=True,
+        bf16=False,
+        gradient_checkpointing=False,
+        per_device_train_batch_size=BATCH,
+        gradient_accumulation_steps=ACCUMULATION,
+        num_train_epochs=1,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        lr_scheduler_type="cosine",
+        warmup_steps=config.warmup_steps,
+        train_sampling_strategy="sequential",
+        logging_steps=1,
+        report_to=[],
+        save_strategy="no",
+        disable_tqdm=True,
+        beta=config.beta,
+        loss_type=[config.loss_type],
+        label_smoothing=config.label_smoothing,
+    )
+    trainer = DPOTrainer(
+        model,
+        reference,
+        arguments,
+        train_dataset=Dataset.from_list(told),
+        processing_class=make_tokenizer(TEMPLATE),
+    )
+    trainer.train()
+    names = ("loss", "grad_norm", "rewards/accuracies", "rewards/margins")
+    return [tuple(log[name] for name in names) for log in trainer.state.log_history if "loss" in log]
+
+
+@pytest.mark.parametrize(
+    ("loss_type", "method"),
+    [
+        ("sigmoid", "lora"),
+        ("sigmoid", "full"),
+        ("hinge", "lora"),
+        ("ipo", "lora"),
+        ("robust", "lora"),
+        ("sigmoid_norm", "lora"),
+        ("apo_zero", "lora"),
+    ],
+)
+def test_losses_and_gradients_equal_trl(tmp_path: Path, loss_type: str, method: str) -> None:
+    home = Home(tmp_path / "home").create()
+    write_model(home.models / "tiny", TEMPLATE)
+    smoothing = 0.1 if loss_type == "robust" else 0.0
+    given = FIELDS | {"loss_type": loss_type, "method": method, "r": 4, "label_smoothing": smoothing}
+    config = TrainConfig(dataset="rows", **given).resolved(ROWS)
+    model = make_trainable(make_model(), config, torch.float32)
+    copied = copy.deepcopy(model)
+    theirs = trl(tmp_path / "trl", config, copied, make_model() if method == "full" else None)
+    mine = ours(home, config, model)
+    assert len(mine) == len(theirs) == STEPS
+    for (loss, norm, accuracy, margin), told in zip(mine[1:], theirs[1:], strict=True):
+        assert loss == pytest.approx(told[0], abs=1e-4)
+        assert norm == pytest.approx(told[1], rel=1e-3)
+        assert accuracy == pytest.approx(told[2], abs=1e-6)
+        assert margin == pytest.approx(told[3], abs=1e-4)
+    assert mine[0][0] == pytest.approx(theirs[0][0], abs=1e-4)
+    if loss_type in ("sigmoid", "robust", "sigmoid_norm"):
+        assert mine[0][0] == pytest.approx(math.log(2), abs=1e-5)
+    assert mine[0][3] == pytest.approx(0, abs=1e-5)
+    assert mine[-1][0] < mine[0][0]
