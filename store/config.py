@@ -35,6 +35,11 @@ METHOD_TITLES: dict[str, str] = {
     "qlora": "QLoRA 4-bit",
     "full": "Full fine-tuning",
 }
+TASK_TITLES: dict[str, str] = {
+    "sft": "Instruction tuning",
+    "classification": "Text classification",
+    "dpo": "Preference tuning",
+}
 BUNDLED_MODEL = "SmolLM2-135M-Instruct"
 SAMPLE_DATASET = "Python standard library"
 FILE_ENDINGS = frozenset({".gz", ".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt"})
@@ -198,6 +203,7 @@ class TrainConfig(Config):
     test_size: float | None = Field(None, ge=0, le=0.5)
     split_by: SplitBy | None = Field(None, description="The data set's own where left out")
     split_column: str | None = Field(None, description="For a split by group, time or stratified")
+    task: Literal["sft", "classification", "dpo"] = "sft"
     max_train_rows: int | None = Field(None, ge=1, description="Train on a random sample of this many rows")
     max_eval_rows: int = Field(500, ge=1, description="Rows of validation and of test at most")
 
@@ -260,7 +266,8 @@ class TrainConfig(Config):
         epochs = 3.0 if rows < 2_000 else 2.0 if rows < 20_000 else 1.0
         filled = self.model_copy()
         if self.learning_rate is None:
-            filled.learning_rate = rates.get(self.method, 1e-4 if small else 2e-4)
+            new_head = self.task == "classification"  # its weights start at random
+            filled.learning_rate = rates.get(self.method, 1e-4 if small and not new_head else 2e-4)
         if self.num_train_epochs is None:
             filled.num_train_epochs = epochs
         if self.lora_alpha is None:

@@ -63,7 +63,7 @@ def write_model(folder: Path, template: str | None = CHATML, seed: int = 0) -> P
     return folder
 
 
-def write_rows(home: Any, fingerprint: str, rows: list[Any]) -> None:
+def write_rows(home: Any, fingerprint: str, rows: list[Any], labels: list[str | None] | None = None) -> None:
     """A data set of conversations, or of plain texts, where an import would have put it."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -77,7 +77,7 @@ def write_rows(home: Any, fingerprint: str, rows: list[Any]) -> None:
         "line": range(1, count + 1),
         "messages": [None] * count if texts else rows,
         "text": rows if texts else [" ".join(m["content"] for m in row) for row in rows],
-        "label": [None] * count,
+        "label": labels or [None] * count,
         "rejected": [None] * count,
         "digest": range(count),
         "source": ["{}"] * count,

@@ -35,12 +35,14 @@ class Validation(TypedDict):
     tokens: ArrayLike
 
 
-def assess(validations: Sequence[Validation], train_curve: TrainCurve) -> dict[str, Any]:
+def assess(
+    validations: Sequence[Validation], train_curve: TrainCurve, *, unit: str = "nats a token"
+) -> dict[str, Any]:
     """The `overfitting` part of a verdict.
 
     `validations` in order of steps, on the same rows; step 0 is the base model. `train_curve`: (step,
     training loss). Returns state (none | overfits | unclear), since_step, best_step, last_step, rise
-    (value, low, high, n; nats a token), gl (per cent), pq and sentence.
+    (value, low, high, n; in `unit`), gl (per cent), pq and sentence.
     """
     finite = [v for v in validations if _is_finite(v)]
     if len(finite) < 2:
@@ -56,7 +58,7 @@ def assess(validations: Sequence[Validation], train_curve: TrainCurve) -> dict[s
         return _document("none", finite, sentence, best=best, quotient=quotient)
     confidence = 1 - 0.05 / last
     rise = _paired(finite[best], finite[last], confidence)
-    state, sentence = _decide(finite, best, rise, float(losses[best]), train_curve)
+    state, sentence = _decide(finite, best, rise, float(losses[best]), train_curve, unit)
     since = _since(finite, best, confidence) if state == "overfits" else None
     return _document(state, finite, sentence, best=best, rise=rise, since=since, quotient=quotient)
 
@@ -91,11 +93,12 @@ def _decide(
     rise: Interval,
     lowest: float,
     train_curve: TrainCurve,
+    unit: str,
 ) -> tuple[str, str]:
     steps = [int(v["step"]) for v in validations]
     where = f"between step {steps[best]:,} and step {steps[-1]:,}"
     material = MATERIAL_GL / 100 * lowest
-    shown = f"{_amount(rise)} nats a token {where} (on {phrasing.plural(rise.n, 'row')})"
+    shown = f"{_amount(rise)} {unit} {where} (on {phrasing.plural(rise.n, 'row')})"
     if rise.above and rise.value >= material:
         if _training_rose(train_curve, steps, best):
             return (

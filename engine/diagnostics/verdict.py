@@ -151,7 +151,7 @@ def _sentences(
             f"(base model {base['token_accuracy']:.1%}; {_points(accuracy)})."
         )
     found.append(shape["sentence"])
-    found.append(_ending(stopped, config))
+    found.append(ending(stopped, config))
     chosen = config.get("load_best_model_at_end", True) or stopped.get("reason") == "early_stopping"
     if split == "validation" and chosen:
         found.append(
@@ -169,7 +169,8 @@ def _points(change: Interval) -> str:
     return f"95% interval of the change {phrasing.interval(100 * low, 100 * high, places)} points"
 
 
-def _ending(stopped: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+def ending(stopped: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    """Where and why training ended, as a sentence."""
     step, restored = int(stopped["step"]), stopped.get("restored_step")
     reason = {
         "early_stopping": "Early stopping ended it",

@@ -17,12 +17,14 @@ import torch
 
 from engine.data import dealing, leakage
 from engine.data.render import Rows
-from engine.diagnostics import verdict
+from engine.diagnostics import class_verdict, verdict
 from engine.evaluation import evidence
+from engine.evaluation.class_evidence import Asked
 from engine.job import Job
 from engine.jobs.convert import ensure
 from engine.tuning import memory, models, prepare
 from engine.tuning.methods import METHODS, base_weights, count_parameters, make_trainable
+from engine.tuning.objectives import Objective, TrainedTokens
 from engine.tuning.precision import choose_dtype, device_name, dtype_name, versions
 from engine.tuning.prepare import Part
 from engine.tuning.train import Training, total_steps
@@ -35,14 +37,22 @@ def run(job: Job) -> dict[str, Any]:
     """Train as `job.config` says; answers {"verdict": …} of docs/architecture.md."""
     config = TrainConfig.parse(job.config)
     try:
-        return {"verdict": _Run(job, config).run()}
+        return {"verdict": _run_of(config.task)(job, config).run()}
     except Exception as error:
         if memory.is_out_of_memory(error):
             raise memory.out_of_memory(config, torch.device(job.device)) from error
         raise
 
 
-class _Run:
+def _run_of(task: str) -> type[Run]:
+    if task == "classification":
+        from engine.jobs.train_classes import ClassRun  # a run with other rows, model and verdict
+
+        return ClassRun
+    return Run
+
+
+class Run:
     """One run: `prepare` → `build` → training → `judge`."""
 
     def __init__(self, job: Job, config: TrainConfig) -> None:
@@ -68,7 +78,7 @@ class _Run:
             chat_template=self.config.chat_template,
         )
         train, validation, test = self.prepare()
-        training = Training(self.job, self.config, self.build(), train, validation)
+        training = Training(self.job, self.config, self.build(), train, validation, self.objective())
         held_out, split = (test, "test") if len(test) else (validation, "validation")
         training.clock.judged = len(held_out) / len(validation)
         stopped = training.run()
@@ -80,10 +90,19 @@ class _Run:
         self.job.status("evaluating")
         return self.judge(training, stopped, held_out, split)
 
+    def objective(self) -> Objective:
+        """What a step makes smaller."""
+        return TrainedTokens()
+
+    @property
+    def positions(self) -> int | None:
+        """The most tokens that the model can see."""
+        return getattr(self.architecture.get_text_config(), "max_position_embeddings", None)
+
     def prepare(self) -> tuple[Rows, Rows, Rows]:
         """Train, validation and test rows, cut to length; counts go into the facts."""
         job, config, data = self.job, self.config, self.data
-        dealt = _dealt(job, data["fingerprint"], self.split, config)
+        dealt = dealt_rows(job, data["fingerprint"], self.split, config)
 
         def on_rows(done: int, total: int) -> None:
             job.check_cancelled()
@@ -98,8 +117,7 @@ class _Run:
             kind=data["kind"],
             on_rows=on_rows,
         )
-        positions = getattr(self.architecture.get_text_config(), "max_position_embeddings", None)
-        limit = prepare.length_limit(config, whole["train"], positions)
+        limit = prepare.length_limit(config, whole["train"], self.positions)
         parts = {name: prepare.cut(rows, limit) for name, rows in whole.items()}
         self.report_rows(parts, limit)
         return parts["train"].rows, parts["validation"].rows, parts["test"].rows
@@ -142,7 +160,7 @@ class _Run:
         dtype = self.dtype
         self.job.progress(0, 1, "run", "Loading the model")
         torch.manual_seed(config.seed)
-        model = make_trainable(models.load_model(config, self.source, str(device), dtype), config, dtype)
+        model = self.load()
         trained, total = count_parameters(model)
         self.job.facts(
             trainable_parameters=trained,
@@ -155,6 +173,11 @@ class _Run:
         self.job.check_cancelled()
         return model
 
+    def load(self) -> Any:
+        """The base model with what the method trains."""
+        model = models.load_model(self.config, self.source, str(self.device), self.dtype)
+        return make_trainable(model, self.config, self.dtype)
+
     def judge(self, training: Training, stopped: dict[str, Any], rows: Rows, split: str) -> dict[str, Any]:
         """Save the model, compare it with the base on `rows`, and pass the verdict."""
         job, config = self.job, self.config
@@ -162,18 +185,22 @@ class _Run:
         prompts = evidence.choose_prompts(self.tokenizer, rows, load, config, self.split.split_seed)
         model = training.release()
         self.save(model)
+        asked = Asked.of_answers(job, config, self.tokenizer, rows.row_ids, self.positions)
         things = (self.tokenizer, rows, prompts, evidence.Pace())
         tuned = evidence.measure(job, config, model, *things, "the tuned model")
+        tuned_labels = asked and asked.score(model, "the tuned model")
         if METHODS[config.method].adapter:
             with base_weights(model):
                 base = evidence.measure(job, config, model, *things, "the base model")
+                base_labels = asked and asked.score(model, "the base model")
         else:
             del model  # memory holds one model
             gc.collect()
             model = models.load_model(config, self.source, str(self.device), self.dtype)
             base = evidence.measure(job, config, model, *things, "the base model")
+            base_labels = asked and asked.score(model, "the base model")
         evidence.write(job, split, base, tuned, prompts)
-        return verdict.judge(
+        document = verdict.judge(
             row_ids=base.losses.row_ids,
             split=split,
             base_loss_sum=base.losses.loss_sum,
@@ -186,6 +213,9 @@ class _Run:
             stopped=stopped,
             config=config.model_dump(),
         )
+        if asked and tuned_labels and base_labels:
+            class_verdict.add_labels(document, asked.report(split, tuned_labels, base_labels))
+        return document
 
     def save(self, model: Any) -> None:
         """Adapter or weights as safetensors, with the tokenizer and a note of the base model."""
@@ -203,7 +233,7 @@ class _Run:
         )
 
 
-def _dealt(job: Job, fingerprint: str, split: Split, config: TrainConfig) -> dict[str, np.ndarray]:
+def dealt_rows(job: Job, fingerprint: str, split: Split, config: TrainConfig) -> dict[str, np.ndarray]:
     """The rows of each part; those of the first attempt where the run is resumed, though more may be known of
     the duplicates by now."""
     if job.resume and job.dir.split.exists():

@@ -59,7 +59,7 @@ def make_trainable(model: Any, config: TrainConfig, dtype: torch.dtype) -> Any:
 def lora_config(config: TrainConfig) -> LoraConfig:
     """peft's config of the adapter; `config` is resolved."""
     return LoraConfig(
-        task_type="CAUSAL_LM",
+        task_type="SEQ_CLS" if config.task == "classification" else "CAUSAL_LM",  # peft trains its head
         r=config.r,
         lora_alpha=config.lora_alpha or 2 * config.r,
         lora_dropout=config.lora_dropout,
