@@ -1,10 +1,10 @@
 """Texts with labels for a classifier: token ids of the text alone, and the classes that training knows.
 
 A text is encoded as `tokenizer(text)` does it: no chat template, and no closing token that the tokenizer
-doesn't add itself. Every pipeline encodes texts in this way and reads the last token that isn't padding, which
-is often the very token that closes a turn; so the saved model gives the same probabilities wherever it is
-loaded. The classes are those of the training rows, sorted. A held-out row whose label is none of them is kept:
-it can't be right, which accuracy counts, and it has no loss. A row without a label is left out, and counted.
+doesn't add itself. Every pipeline encodes texts in this way and reads the last token that isn't padding,
+which is often the very token that closes a turn; so the saved model gives the same probabilities wherever it
+is loaded. The classes are those of the training rows, sorted. A held-out row whose label is none of them is
+kept: it can't be right, which accuracy counts, and it has no loss. A row without a label is left out.
 """
 
 from __future__ import annotations

@@ -213,9 +213,8 @@ def confusion_sentences(found: Mapping[str, Any]) -> list[str]:
     if macro["low"] is not None:
         places = phrasing.decimals(macro["low"], macro["high"])
         said.append(
-            f"Macro F1 over {phrasing.plural(tuned['class_count'], 'class')} is".replace("classs", "classes")
-            + f" {phrasing.number(macro['value'], places)}"
-            + f" ({phrasing.interval(macro['low'], macro['high'], places)})."
+            f"Macro F1 over {tuned['class_count']:,} classes is {phrasing.number(macro['value'], places)}"
+            f" ({phrasing.interval(macro['low'], macro['high'], places)})."
         )
     calibration = tuned.get("calibration")
     if calibration and calibration["overconfident"]:
@@ -236,16 +235,17 @@ def _points(lead: str, change: Interval, than: str) -> str:
     low, high = change.low, change.high
     if low is None or high is None:
         return "One row gives no interval."
+    if low == high == 0:
+        return f"It is right and wrong on the same rows as {than.removeprefix('than ')}."
     places = phrasing.decimals(100 * low, 100 * high, default=1)
     amount = phrasing.number(abs(100 * change.value), places)
     if low <= 0 <= high:
         bounds = phrasing.interval(100 * low, 100 * high, places)
         return f"That it is more often right {than} can't be told from noise (95% interval {bounds} points)."
     way = "more" if change.value > 0 else "less"
-    ends = sorted((abs(100 * low), abs(100 * high)))
-    return (
-        f"{lead} on {amount} points of rows {way} {than} (95% interval {phrasing.interval(*ends, places)})."
-    )
+    least, most = sorted((abs(100 * low), abs(100 * high)))
+    bounds = phrasing.interval(least, most, places)
+    return f"{lead} on {amount} points of rows {way} {than} (95% interval {bounds})."
 
 
 def _amount(gain: Interval) -> str:
@@ -258,7 +258,8 @@ def _same_rows(split: str, stopped: Mapping[str, Any], config: Mapping[str, Any]
     if split != "validation" or not chosen:
         return []
     return [
-        "There are no test rows: the step was chosen on the same rows that judge it, which flatters it a little."
+        "There are no test rows: the step was chosen on the same rows that judge it, "
+        "which flatters it a little."
     ]
 
 
