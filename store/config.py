@@ -35,11 +35,6 @@ METHOD_TITLES: dict[str, str] = {
     "qlora": "QLoRA 4-bit",
     "full": "Full fine-tuning",
 }
-TASK_TITLES: dict[str, str] = {
-    "sft": "Instruction tuning",
-    "classification": "Text classification",
-    "dpo": "Preference tuning",
-}
 BUNDLED_MODEL = "SmolLM2-135M-Instruct"
 SAMPLE_DATASET = "Python standard library"
 FILE_ENDINGS = frozenset({".gz", ".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt"})
@@ -185,6 +180,13 @@ class ImportConfig(Split):
                 if role not in known:
                     raise ValueError(f"columns has the role {role!r}; {self.format} has {', '.join(known)}")
         return self
+
+
+TASK_TITLES: dict[str, str] = {
+    "sft": "Instruction tuning",
+    "classification": "Text classification",
+    "dpo": "Preference tuning",
+}
 
 
 class TrainConfig(Config):

@@ -20,7 +20,7 @@ from engine.diagnostics.advice import advise
 from engine.diagnostics.classification import most_confused
 from engine.diagnostics.overfitting import Validation
 from engine.diagnostics.statistics import Interval, ratio_interval
-from engine.diagnostics.verdict import ending
+from engine.diagnostics.verdict import FLATTERED, ending_of
 
 UNIT = "nats a row"
 BASELINE = "always the most frequent class"
@@ -70,7 +70,7 @@ def judge(
         "sentences": [
             *_sentences(classification, accuracy, gain),
             shape["sentence"],
-            ending(stopped, config),
+            ending_of(stopped, config),
             *_same_rows(split, stopped, config),
         ],
         "advice": advise(
@@ -257,10 +257,7 @@ def _same_rows(split: str, stopped: Mapping[str, Any], config: Mapping[str, Any]
     chosen = config.get("load_best_model_at_end", True) or stopped.get("reason") == "early_stopping"
     if split != "validation" or not chosen:
         return []
-    return [
-        "There are no test rows: the step was chosen on the same rows that judge it, "
-        "which flatters it a little."
-    ]
+    return [FLATTERED]
 
 
 def add_labels(verdict: Document, classification: Document) -> None:

@@ -18,12 +18,13 @@ from engine.diagnostics.statistics import Interval, ratio_interval
 
 @dataclass(frozen=True)
 class Difference:
-    """How much better `better` is than `other`, in nats a token; `interval` is None with `reason` said."""
+    """How much better `better` is than `other`, in `unit`; `interval` is None with `reason` said."""
 
     better: str
     other: str
     interval: Interval | None
     reason: str = ""
+    unit: str = "nats a token"
 
     @property
     def separated(self) -> bool:
@@ -47,7 +48,7 @@ class Difference:
         low, high = sorted((abs(gap.low or 0.0), abs(gap.high or 0.0)))
         amount = phrasing.number(abs(gap.value), places)
         return (
-            f"{first} is better than {second} by {amount} nats a token on {rows} "
+            f"{first} is better than {second} by {amount} {self.unit} on {rows} "
             f"({phrasing.interval(low, high, places)})."
         )
 
@@ -60,11 +61,13 @@ def difference(
     tokens: ArrayLike,
     *,
     comparisons: int = 1,
+    unit: str = "nats a token",
 ) -> Difference:
-    """`other` minus `better` in loss a token, over shared rows; arrays of summed nats and tokens, [rows]."""
+    """`other` minus `better` in loss a token, over shared rows; arrays of summed losses and tokens."""
     gap = np.asarray(other_loss, np.float64) - np.asarray(better_loss, np.float64)
     if not len(gap):
         return Difference(better, other, None, "they held out no row in common")
     if not np.isfinite(gap).all():
         return Difference(better, other, None, "a loss is not a number")
-    return Difference(better, other, ratio_interval(gap, tokens, confidence=1 - 0.05 / max(1, comparisons)))
+    interval = ratio_interval(gap, tokens, confidence=1 - 0.05 / max(1, comparisons))
+    return Difference(better, other, interval, unit=unit)

@@ -38,11 +38,11 @@ class Validation(TypedDict):
 def assess(
     validations: Sequence[Validation], train_curve: TrainCurve, *, unit: str = "nats a token"
 ) -> dict[str, Any]:
-    """The `overfitting` part of a verdict.
+    """The `overfitting` part of a verdict; `unit` is that of the loss.
 
     `validations` in order of steps, on the same rows; step 0 is the base model. `train_curve`: (step,
     training loss). Returns state (none | overfits | unclear), since_step, best_step, last_step, rise
-    (value, low, high, n; in `unit`), gl (per cent), pq and sentence.
+    (value, low, high, n), gl (per cent), pq and sentence.
     """
     finite = [v for v in validations if _is_finite(v)]
     if len(finite) < 2:
@@ -66,13 +66,15 @@ def assess(
 def generalisation_loss(losses: ArrayLike) -> Array:
     """GL of each validation: 100 (loss / lowest so far - 1), in per cent; shape [validations]."""
     values = np.asarray(losses, dtype=np.float64)
-    return 100 * (values / np.minimum.accumulate(values) - 1)
+    with np.errstate(divide="ignore", invalid="ignore"):  # a hinge can reach 0
+        return 100 * (values / np.minimum.accumulate(values) - 1)
 
 
 def training_progress(strip: ArrayLike) -> float:
     """P_k of the training losses since the validation before: 1000 (mean / min - 1), per mille."""
     values = np.asarray(strip, dtype=np.float64)
-    return float(1000 * (values.mean() / values.min() - 1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(1000 * (values.mean() / values.min() - 1))
 
 
 def progress_quotient(losses: ArrayLike, steps: Sequence[int], train_curve: TrainCurve) -> Array:
@@ -182,13 +184,14 @@ def _document(
 ) -> dict[str, Any]:
     steps = [int(v["step"]) for v in validations]
     losses = [_mean_loss(v) for v in validations]
+    rise_percent = float(generalisation_loss(losses)[-1]) if losses else math.nan
     return {
         "state": state,
         "since_step": since,
         "best_step": steps[best] if steps else None,
         "last_step": steps[-1] if steps else None,
         "rise": rise.to_dict() if rise else None,
-        "gl": float(generalisation_loss(losses)[-1]) if losses else None,
+        "gl": rise_percent if math.isfinite(rise_percent) else None,
         "pq": quotient,
         "sentence": sentence,
     }

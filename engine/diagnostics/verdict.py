@@ -19,6 +19,10 @@ from engine.diagnostics.advice import advise
 from engine.diagnostics.overfitting import Validation
 from engine.diagnostics.statistics import Interval, ratio_interval
 
+FLATTERED = (
+    "There are no test rows: the step was chosen on the same rows that judge it, "
+    "which flatters the gain a little."
+)
 NEGLIGIBLE = 0.01  # of the base loss: an interval within ±1% of it says that nothing was gained
 
 Array = NDArray[np.float64]
@@ -58,7 +62,7 @@ def judge(
     gain = None if broken else ratio_interval(base - tuned, weights)
     correct = np.asarray(tuned_correct, np.float64) - np.asarray(base_correct, np.float64)
     accuracy = ratio_interval(correct, weights)
-    state = _state(gain, models["base"]["loss"])
+    state = state_of(gain, models["base"]["loss"])
     return {
         "state": state,
         "headline": _headline(state, gain, split, broken),
@@ -80,7 +84,8 @@ def judge(
     }
 
 
-def _state(gain: Interval | None, base_loss: float | None) -> str:
+def state_of(gain: Interval | None, base_loss: float | None) -> str:
+    """What the gain against its interval says; None is a loss that is not a number."""
     if gain is None or gain.below:
         return "worse"
     if gain.above:
@@ -151,13 +156,10 @@ def _sentences(
             f"(base model {base['token_accuracy']:.1%}; {_points(accuracy)})."
         )
     found.append(shape["sentence"])
-    found.append(ending(stopped, config))
+    found.append(ending_of(stopped, config))
     chosen = config.get("load_best_model_at_end", True) or stopped.get("reason") == "early_stopping"
     if split == "validation" and chosen:
-        found.append(
-            "There are no test rows: the step was chosen on the same rows that judge it, "
-            "which flatters the gain a little."
-        )
+        found.append(FLATTERED)
     return [sentence for sentence in found if sentence]
 
 
@@ -169,8 +171,8 @@ def _points(change: Interval) -> str:
     return f"95% interval of the change {phrasing.interval(100 * low, 100 * high, places)} points"
 
 
-def ending(stopped: Mapping[str, Any], config: Mapping[str, Any]) -> str:
-    """Where and why training ended, as a sentence."""
+def ending_of(stopped: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    """How training ended, as a sentence."""
     step, restored = int(stopped["step"]), stopped.get("restored_step")
     reason = {
         "early_stopping": "Early stopping ended it",

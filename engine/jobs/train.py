@@ -78,7 +78,9 @@ class Run:
             chat_template=self.config.chat_template,
         )
         train, validation, test = self.prepare()
-        training = Training(self.job, self.config, self.build(), train, validation, self.objective())
+        model = self.build()
+        self.objective = self.choose_objective(model, [train, validation, test])
+        training = Training(self.job, self.config, model, train, validation, self.objective)
         held_out, split = (test, "test") if len(test) else (validation, "validation")
         training.clock.judged = len(held_out) / len(validation)
         stopped = training.run()
@@ -90,8 +92,8 @@ class Run:
         self.job.status("evaluating")
         return self.judge(training, stopped, held_out, split)
 
-    def objective(self) -> Objective:
-        """What a step makes smaller."""
+    def choose_objective(self, model: Any, parts: list[Rows]) -> Objective:
+        """What the task makes smaller."""
         return TrainedTokens()
 
     @property

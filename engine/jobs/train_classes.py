@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import torch
 
 from engine.data.render import Rows
-from engine.diagnostics import class_verdict
+from engine.diagnostics import class_verdict, phrasing
 from engine.evaluation import class_evidence
 from engine.evaluation.class_evidence import Asked, Scores
 from engine.jobs.train import Run, dealt_rows
@@ -44,7 +44,7 @@ class ClassRun(Run):
             job.check_cancelled()
             job.progress(done, total, "rows", "Tokenising")
 
-        self.rows = class_rows(job.home, config, self.tokenizer, dealt, fingerprint, on_rows)
+        self.rows = class_rows(job.home, config, self.tokenizer, dealt, fingerprint, on_rows=on_rows)
         limit = prepare.length_limit(config, self.rows.whole["train"], self.positions)
         parts = self.rows.cut(self.tokenizer, limit)
         self.report_classes(parts, limit)
@@ -54,7 +54,7 @@ class ClassRun(Run):
         """Facts and alerts about rows and classes."""
         train, labels, unseen = parts["train"], self.rows.labels, self.rows.unseen()
         if self.rows.unlabelled:
-            self.job.alert(f"{self.rows.unlabelled:,} rows without a label were left out.")
+            self.job.alert(f"{phrasing.plural(self.rows.unlabelled, 'row')} without a label left out.")
         if unseen:
             self.job.alert(
                 f"{sum(unseen.values()):,} held-out rows have a label that no training row has"
@@ -89,7 +89,7 @@ class ClassRun(Run):
         start_head(model, config.seed)
         return widen_head(make_trainable(model, config, self.dtype))
 
-    def objective(self) -> Classes:
+    def choose_objective(self, model: Any, parts: list[Rows]) -> Classes:
         return Classes(self.rows.labels, self.tokenizer.pad_token_id)
 
     def save(self, model: Any) -> None:
@@ -102,7 +102,7 @@ class ClassRun(Run):
 
     def judge(self, training: Training, stopped: dict[str, Any], rows: Rows, split: str) -> dict[str, Any]:
         """Save the model, classify the held-out rows, ask the untuned model for them, and judge."""
-        objective = self.objective()
+        objective = self.choose_objective(None, [rows])
         model = training.release()
         self.save(model)
         tuned = Scores(rows.row_ids, self.classify(objective, model, rows))

@@ -39,16 +39,17 @@ def tokenised(
     row_ids: np.ndarray,
     completion_only: bool,
     load: Load,
+    variant: str = "",
     encode: Encode | None = None,
-    encoding: str = "",
     on_rows: Callable[[int, int], None] = lambda done, total: None,
 ) -> Rows:
     """The rows `row_ids` of a data set of `row_count`, tokenised; `on_rows(done, total)` may raise.
 
-    encode: in place of `render`, with a name for it that the cache knows it by.
+    `variant` names what `load` makes of the rows where that is not their own text. encode: in place of
+    `render`, which makes a variant too.
     """
     wanted = np.arange(row_count) if row_count <= WHOLE else np.unique(row_ids)
-    key = _key(fingerprint + encoding, tokenizer, completion_only, wanted)
+    key = _key(fingerprint + variant, tokenizer, completion_only, wanted)
     path = home.cache / "tokens" / f"{key}.safetensors"
     rows = _read(path)
     if rows is None:

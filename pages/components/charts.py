@@ -55,6 +55,7 @@ def loss_chart(
     best_step: int | None = None,
     since_step: int | None = None,
     last_step: int | None = None,
+    axis: str = "",
     height: int = 380,
 ) -> go.Figure:
     """Training and validation loss on one chart, the best step marked, the base model's level drawn.
@@ -62,7 +63,7 @@ def loss_chart(
     since_step: from here on it overfits, which is shaded up to the end (or `last_step`).
     """
     loss = quantity("eval/loss")
-    figure = empty_figure("Training and validation loss", loss.axis, height)
+    figure = empty_figure("Training and validation loss", axis or loss.axis, height)
     add_training(figure, train)
     steps, values = steps_of(validation), values_of(validation, "value")
     add_line(figure, steps, values, "Validation", VALIDATION, width=2.6, markers=len(steps) <= 60)

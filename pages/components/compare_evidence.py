@@ -16,6 +16,8 @@ from pages.components import charts, palette, run_reads, wording
 from pages.components.session import plain
 from store.errors import QueryError
 
+LOSS_FIELDS = ("task", "loss_type", "beta", "label_smoothing")  # of which the size of a loss depends
+
 
 def judged_of(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The runs that have a verdict with a gain."""
@@ -68,7 +70,9 @@ def _draw_gains(judged: list[dict[str, Any]]) -> None:
         ink = palette.run_color(run["number"])
         rows.append(charts.Estimate(name, gain["value"], gain["low"], gain["high"], ink))
     shared = f", n {counts.pop():,}" if len(counts) == 1 else ""
-    figure = charts.interval_chart(rows, f"Nats a token, 95% interval{shared}")
+    units = {run["verdict"]["gain"]["unit"] for run in judged}
+    unit = units.pop().capitalize() if len(units) == 1 else "Each in the unit of its loss"
+    figure = charts.interval_chart(rows, f"{unit}, 95% interval{shared}")
     best = f"{rows[0].name}: {wording.signed(rows[0].value, 3)}"
     st.plotly_chart(
         figure, key="compare-gains", config={"displayModeBar": False}, alt=f"Gains; the largest is {best}"
@@ -106,14 +110,20 @@ def _difference(
     pair = (names[best["run_id"]], names[other["run_id"]])
     if best["data_fingerprint"] != other["data_fingerprint"]:
         return Difference(*pair, None, "they were trained on different data")
+    differing = [field for field in LOSS_FIELDS if best["config"].get(field) != other["config"].get(field)]
+    if "task" in differing or (differing and best["config"].get("task") == "dpo"):
+        return Difference(*pair, None, f"their losses mean different things ({', '.join(differing)} differ)")
     split = best["verdict"]["gain"]["split"]
     if split != other["verdict"]["gain"]["split"]:
         return Difference(*pair, None, "one was judged on test rows, the other on validation rows")
-    return _paired(best["run_id"], other["run_id"], split, *pair, comparisons)
+    unit = best["verdict"]["gain"]["unit"]
+    return _paired(best["run_id"], other["run_id"], split, *pair, comparisons, unit)
 
 
 @st.cache_data(ttl=600, max_entries=128, show_spinner="Comparing row by row …")
-def _paired(first: str, second: str, split: str, name: str, other: str, comparisons: int) -> Difference:
+def _paired(
+    first: str, second: str, split: str, name: str, other: str, comparisons: int, unit: str
+) -> Difference:
     try:
         rows = run_reads.shared_rows(first, second, split)
     except QueryError:
@@ -121,4 +131,4 @@ def _paired(first: str, second: str, split: str, name: str, other: str, comparis
     if not all(rows["same_tokens"].to_pylist()):
         return Difference(name, other, None, "they count the tokens of the same rows differently")
     columns = [np.asarray(rows[column].to_numpy()) for column in ("first_loss", "second_loss", "tokens")]
-    return difference(name, other, *columns, comparisons=comparisons)
+    return difference(name, other, *columns, comparisons=comparisons, unit=unit)

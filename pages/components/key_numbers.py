@@ -21,11 +21,11 @@ def draw_key_numbers(verdict: dict[str, Any]) -> None:
     shares = [None if m["token_accuracy"] is None else 100 * m["token_accuracy"] for m in (base, tuned)]
     points = _points_delta(accuracy)
     with st.grid(4, min_column_width=190):
-        _change("Held-out loss", base["loss"], tuned["loss"], 3, _loss_delta(gain), _sign(gain))
+        change("Held-out loss", base["loss"], tuned["loss"], 3, loss_delta(gain), sign_of(gain))
         ratio = _perplexity_delta(gain)
-        _change("Perplexity", base["perplexity"], tuned["perplexity"], 2, ratio, _sign(gain))
-        _change("Token accuracy, %", shares[0], shares[1], 1, points, _sign(accuracy), rises=True)
-        _overfitting(verdict["overfitting"])
+        change("Perplexity", base["perplexity"], tuned["perplexity"], 2, ratio, sign_of(gain))
+        change("Token accuracy, %", shares[0], shares[1], 1, points, sign_of(accuracy), rises=True)
+        overfitting(verdict["overfitting"])
     st.caption(basis(verdict))
 
 
@@ -44,7 +44,7 @@ def basis(verdict: dict[str, Any]) -> str:
     return f"{said}; 95% intervals of the change by paired bootstrap over rows." if known else f"{said}."
 
 
-def _overfitting(shape: dict[str, Any]) -> None:
+def overfitting(shape: dict[str, Any]) -> None:
     best, since = shape["best_step"], shape["since_step"]
     note = f"best step {best:,}" if best is not None else None
     ink: Ink = "red" if since is not None else "green" if shape["state"] == "none" else "gray"
@@ -52,7 +52,7 @@ def _overfitting(shape: dict[str, Any]) -> None:
     st.metric("Overfitting", value, note, delta_color=ink, delta_arrow="off", border=True, height="stretch")
 
 
-def _change(
+def change(
     label: str,
     before: float | None,
     after: float | None,
@@ -75,14 +75,14 @@ def _change(
     )
 
 
-def _sign(interval: dict[str, Any] | None) -> int:
+def sign_of(interval: dict[str, Any] | None) -> int:
     """1 surely better, -1 surely worse, 0 can't be told."""
     if not interval or interval["low"] is None:
         return 0
     return 1 if interval["low"] > 0 else -1 if interval["high"] < 0 else 0
 
 
-def _loss_delta(gain: dict[str, Any] | None) -> str | None:
+def loss_delta(gain: dict[str, Any] | None) -> str | None:
     """The change of the loss, which is minus the gain."""
     if not gain:
         return None

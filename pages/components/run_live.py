@@ -16,8 +16,9 @@ from store.states import ACTIVE
 LEARNING = (
     *("train/learning_rate", "train/grad_norm", "train/tokens_per_second", "system/memory_gib"),
     *("eval/perplexity", "eval/token_accuracy"),
+    *("eval/reward_accuracy", "eval/reward_margin", "eval/chosen_logp", "eval/rejected_logp"),
+    *("train/reward_accuracy", "train/reward_margin"),
 )
-INKS = {"eval/perplexity": palette.VALIDATION, "eval/token_accuracy": palette.VALIDATION}
 
 
 def watch(run_id: str, drawn_status: str) -> dict[str, Any] | None:
@@ -86,6 +87,7 @@ def _losses(run: dict[str, Any]) -> None:
         best_step=run["best_step"],
         since_step=shape.get("since_step"),
         last_step=shape.get("last_step"),
+        axis=wording.loss_axis(run["config"]),
     )
     alt = (
         f"Training and validation loss by step; best validation loss {wording.number(run['best_eval_loss'])}"
@@ -107,6 +109,8 @@ def draw_learning(run_id: str) -> None:
         with st.grid(2, min_column_width=340):
             for name in shown:
                 figure = charts.line_chart(
-                    run_reads.live_curve(run_id, name), name, color=INKS.get(name, palette.TRAIN)
+                    run_reads.live_curve(run_id, name),
+                    name,
+                    color=palette.VALIDATION if name.startswith("eval/") else palette.TRAIN,
                 )
                 st.plotly_chart(figure, key=f"chart-{name}", config=PLOT, alt=wording.quantity(name).title)

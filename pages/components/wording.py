@@ -60,6 +60,8 @@ QUANTITIES: dict[str, Quantity] = {
     "eval/loss": Quantity("Validation loss", "Loss (nats a token)", "lower"),
     "eval/perplexity": Quantity("Validation perplexity", "Perplexity", "lower", 2),
     "eval/token_accuracy": Quantity("Validation token accuracy", "Tokens right (share)", "higher"),
+    "eval/accuracy": Quantity("Validation accuracy", "Rows right (share)", "higher"),
+    "eval/f1_macro": Quantity("Validation macro F1", "Mean F1 of the classes", "higher"),
     "train/learning_rate": Quantity("Learning rate", "Learning rate"),
     "train/grad_norm": Quantity("Gradient norm, before clipping", "L2 norm"),
     "train/tokens_per_second": Quantity("Throughput", "Tokens a second", "higher", 0),
@@ -105,6 +107,12 @@ def signed(value: float, places: int) -> str:
     """With its sign, also where that is a plus: a change."""
     text = phrasing.number(value, places)
     return text if value <= 0 or not text.strip("0.,") else f"+{text}"
+
+
+def loss_axis(config: dict[str, Any]) -> str:
+    """Title and unit of a run's losses on an axis."""
+    known = {"classification": "Cross-entropy (nats a row)"}
+    return known.get(str(config.get("task")), QUANTITIES["eval/loss"].axis)
 
 
 def arrow(better: Better) -> str:

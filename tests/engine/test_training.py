@@ -225,7 +225,7 @@ def test_a_validation_after_the_last_checkpoint_is_measured_once(home: Home) -> 
 
 
 def test_a_loss_that_is_not_a_number_stops_with_the_step(home: Home, monkeypatch: Any) -> None:
-    from engine.tuning import train as loop
+    from engine.tuning import loss as loop
 
     real, calls = loop.loss_sum, iter(range(100))
     monkeypatch.setattr(
