@@ -13,7 +13,7 @@ import streamlit as st
 
 from engine.diagnostics.phrasing import plural
 from pages.components import config_fields as fields
-from pages.components import quantities, reads
+from pages.components import launch_task, quantities, reads
 from pages.components.launch_yaml import forget_yaml
 from store.config import BUNDLED_MODEL, METHOD_TITLES, TrainConfig
 from store.errors import ConfigError
@@ -42,12 +42,14 @@ def begin(query: Any) -> None:
         document = fields.document()
     if link[1]:
         document["dataset"] = reads.dataset(link[1])["name"]
-    if link[2]:
-        document |= _change(link[2])
+    change = _change(link[2]) if link[2] else {}
+    document |= change
     if not document.get("dataset"):
         known = reads.datasets()
         document["dataset"] = known[0]["name"] if known else ""
     fields.fill(document)
+    if not link[0] and "task" not in change:
+        launch_task.suit_dataset()
     st.session_state["launch-link"] = link
     st.session_state["launch-row"] = 0
     forget_yaml()
@@ -83,6 +85,7 @@ def draw_choices(notes: Notes) -> None:
         _model(notes)
     with right:
         _dataset(notes)
+    launch_task.draw(notes)
     st.segmented_control(
         "Method",
         list(METHOD_TITLES),
@@ -167,7 +170,13 @@ def _dataset(notes: Notes) -> None:
             query_params={"view": "import"},
         )
         return
-    st.selectbox("Data set", options, key=fields.key("dataset"), persist_state="session")
+    st.selectbox(
+        "Data set",
+        options,
+        key=fields.key("dataset"),
+        persist_state="session",
+        on_change=launch_task.suit_dataset,
+    )
     if chosen in rows:
         st.caption(plural(rows[chosen], "row"))
     else:
@@ -183,5 +192,5 @@ def draw_hyperparameters(config: TrainConfig | None, resolved: dict[str, Any], n
     with st.expander("Hyperparameters", icon=":material/tune:", expanded=bad):
         st.caption("Each starts at a value that suits method and data. Empty a field to go back to it.")
         for group in fields.GROUPS:
-            if adapter or group is not fields.ADAPTER:
+            if (adapter or group is not fields.ADAPTER) and launch_task.concerns(group):
                 fields.draw_group(group, resolved, notes)

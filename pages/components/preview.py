@@ -12,7 +12,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages.components import figures, quantities, reads
+from pages.components import class_preview, figures, quantities, reads
 from pages.components.session import plain
 from pages.components.tokens import token_view
 from store.config import Split, TrainConfig, split_of
@@ -68,7 +68,10 @@ def resolved(config: TrainConfig | None, dataset: dict[str, Any] | None) -> dict
     """What the automatic fields amount to: as the last preview found them, until then as far as rows tell."""
     kept = {k: dataset[k] for k in Split.model_fields} if dataset else {}
     answer = before.answer if (before := last()) else None
-    if answer and (config is None or answer["config"]["method"] == config.method):
+    same = ("method", "task")
+    if answer and (
+        config is None or all(answer["config"][field] == getattr(config, field) for field in same)
+    ):
         found = {k: v for k, v in answer["config"].items() if v is not None}
         name = config.resolved(1).name if config else ""
         return {**kept, **found, "max_length": answer["max_length"], "name": name}
@@ -84,6 +87,8 @@ def show_cost(answer: dict[str, Any]) -> None:
     """Time, memory, what is trained and on how much, as figures with their intervals."""
     st.html(figures.grid([_time(answer), _memory(answer)]))
     st.html(figures.facts(_figures(answer)))
+    if answer.get("classes"):
+        class_preview.show_counts(answer)
 
 
 def _time(answer: dict[str, Any]) -> str:
@@ -108,6 +113,8 @@ def _figures(answer: dict[str, Any]) -> list[tuple[str, str, str]]:
     about = "" if counted >= rows["train"] else f"counted on {counted:,} rows"
     trained, total = answer["trainable_parameters"], answer["total_parameters"]
     per_epoch, told = answer["tokens_per_epoch"], answer["trained_tokens_per_epoch"]
+    pairs = answer["config"]["task"] == "dpo"
+    noun, both = ("Pairs", "both answers of each pair, ") if pairs else ("Rows", "")
     cut = (
         f"of {counted:,}; {answer['lost_tokens']:,} tokens lost"
         if answer["truncated_rows"]
@@ -121,34 +128,44 @@ def _figures(answer: dict[str, Any]) -> list[tuple[str, str, str]]:
         ),
         ("Optimiser steps", f"{answer['steps']:,}", f"{answer['steps_per_epoch']:,} an epoch"),
         (
-            "Rows to train on",
+            f"{noun} to train on",
             f"{rows['train']:,}",
             f"{rows['validation']:,} validation, {rows['test']:,} test",
         ),
         (
             "Tokens an epoch",
             quantities.count(per_epoch),
-            f"{quantities.share(told, per_epoch)} trained on" + (f", {about}" if about else ""),
+            (both + f"{quantities.share(told, per_epoch)} trained on" if told else "of the texts alone")
+            + (f", {about}" if about else ""),
         ),
-        ("Rows cut short", f"{answer['truncated_rows']:,}", f"{cut} (limit {answer['max_length']:,} tokens)"),
         (
-            "Rows without a trained token",
+            f"{noun} cut short",
+            f"{answer['truncated_rows']:,}",
+            f"{cut} (limit {answer['max_length']:,} tokens)",
+        ),
+        class_preview.fact(answer)
+        if answer.get("classes")
+        else (
+            f"{noun} that teach nothing" if pairs else "Rows without a trained token",
             f"{answer['untrained_rows']:,}",
-            _untrained(answer),
+            _untrained(answer, noun),
         ),
         ("Precision", answer["dtype"], "of the numbers in training"),
     ]
 
 
-def _untrained(answer: dict[str, Any]) -> str:
-    return "they teach nothing" if answer["untrained_rows"] else "every row teaches"
+def _untrained(answer: dict[str, Any], noun: str) -> str:
+    if not answer["untrained_rows"]:
+        return f"every {noun.lower().removesuffix('s')} teaches"
+    return "they are left out" if noun == "Pairs" else "they teach nothing"
 
 
 def show_row(answer: dict[str, Any]) -> None:
     """The previewed row token by token, with buttons to the next and the previous."""
     row = answer["row"]
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown("**One row as the model will see it**")
+        pair = row.get("rejected")
+        st.markdown(f"**One {'pair' if pair else 'row'} as the model will see it**")
         st.button(
             "Previous row",
             key="launch-previous-row",
@@ -167,6 +184,13 @@ def show_row(answer: dict[str, Any]) -> None:
             args=(row["index"] + 1,),
         )
         st.caption(f"Row {row['index'] + 1:,} of {row['of']:,} to train on")
+    if pair:
+        for title, part in (("Chosen", row), ("Rejected", pair)):
+            st.markdown(f"**{title} answer**")
+            st.html(token_view(part["tokens"], part["truncated"]))
+        return
+    if "label" in row:
+        st.markdown(f"Label: **{plain(row['label'])}**. The text alone is read, at its last token.")
     st.html(token_view(row["tokens"], row["truncated"]))
 
 

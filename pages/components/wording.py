@@ -115,6 +115,11 @@ def loss_axis(config: dict[str, Any]) -> str:
     return known.get(str(config.get("task")), QUANTITIES["eval/loss"].axis)
 
 
+def reference(config: dict[str, Any]) -> str:
+    """What a run is held against."""
+    return "the most frequent class" if config.get("task") == "classification" else "the base model"
+
+
 def arrow(better: Better) -> str:
     """The way that is better: "↓", "↑" or nothing."""
     return {"lower": "↓", "higher": "↑", "": ""}[better]
