@@ -10,6 +10,7 @@ import streamlit as st
 
 from pages.components import compare_evidence, compare_picker, compare_tables, compare_view
 from pages.components.chips import chip_link, status_badge
+from pages.components.compare_classes import draw_class_evidence
 from pages.components.session import guarded, watch_engine
 from store.states import ALIVE
 
@@ -33,6 +34,7 @@ def main() -> None:
                     chip_link(run)
                     st.markdown(status_badge(run["status"]), width="content")
         compare_evidence.draw_evidence(runs)
+        draw_class_evidence(runs, compare_evidence.labels(runs))
         st.fragment(_live, run_every="4s" if alive else None)(tuple(run["run_id"] for run in runs))
         compare_tables.draw_numbers(runs)
         compare_tables.draw_settings(runs)

@@ -6,12 +6,16 @@ is alive; when its status changes, the page is drawn once more. The link is `?ru
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import streamlit as st
 
 from pages.components import run_details, run_live, run_reads
 from pages.components.chips import verdict_card
+from pages.components.class_numbers import draw_class_numbers
+from pages.components.class_rows import draw_class_samples
+from pages.components.class_view import draw_classes
 from pages.components.key_numbers import draw_key_numbers
 from pages.components.preference_numbers import draw_preference_numbers
 from pages.components.run_header import draw_alerts, draw_header
@@ -22,13 +26,15 @@ from pages.components.session import guarded, show_error
 from store.errors import NotFoundError
 from store.states import ALIVE
 
-TABS = {
+Tabs = dict[str, Callable[[str], None]]
+TABS: Tabs = {
     ":material/monitoring: Learning": run_live.draw_learning,
     ":material/forum: Samples": run_details.draw_samples,
     ":material/pie_chart: Slices": draw_slices,
     ":material/terminal: Log": run_details.draw_log,
     ":material/settings: Config": run_details.draw_config,
 }
+CLASSES = ":material/category: Classes"
 MOVING = (run_live.draw_learning, run_details.draw_log)  # the others wait for the run to end
 
 
@@ -55,17 +61,37 @@ def draw(run: dict[str, Any]) -> None:
     if run["verdict"]:
         verdict_card(run["verdict"], run["run_id"])
         draw_numbers = draw_preference_numbers if run["verdict"].get("preference") else draw_key_numbers
+        if classifies(run):
+            draw_numbers = draw_class_numbers
         draw_numbers(run["verdict"])
     draw_alerts(run)
     if run["status"] != "queued":
         st.fragment(run_live.draw_live, run_every=every)(run["run_id"], run["status"])
     else:
         st.fragment(run_live.watch, run_every=every)(run["run_id"], run["status"])
-    tabs = st.tabs(list(TABS), on_change="rerun", key="run-tabs")
-    for tab, show in zip(tabs, TABS.values(), strict=True):
+    shown = tabs_of(run)
+    tabs = st.tabs(list(shown), on_change="rerun", key="run-tabs")
+    for tab, show in zip(tabs, shown.values(), strict=True):
         if tab.open:
             with tab:
                 st.fragment(show, run_every=every if show in MOVING else None)(run["run_id"])
+
+
+def classifies(run: dict[str, Any]) -> bool:
+    """The run trains a classification head."""
+    return bool(run["config"].get("task") == "classification")
+
+
+def tabs_of(run: dict[str, Any]) -> Tabs:
+    """What can be looked at: classes where there are figures of some, rows in place of answers for a head."""
+    if not (run["verdict"] or {}).get("classification"):
+        return TABS
+    tabs: Tabs = {}
+    for title, show in TABS.items():
+        tabs[title] = draw_class_samples if show is run_details.draw_samples and classifies(run) else show
+        if show is run_live.draw_learning:
+            tabs[CLASSES] = draw_classes
+    return tabs
 
 
 main()

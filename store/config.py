@@ -46,6 +46,7 @@ Method = Literal[  # as store.methods describes them
 ]
 SplitBy = Literal["random", "group", "time", "stratified"]
 LossType = Literal["sigmoid", "hinge", "ipo", "robust", "sigmoid_norm", "apo_zero"]
+HEAD_RATE = 2e-4  # at least, for a classification head, whose weights start at random
 BUNDLED_MODEL = "SmolLM2-135M-Instruct"
 SAMPLE_DATASET = "Python standard library"
 FILE_ENDINGS = frozenset({".gz", ".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt"})
@@ -326,6 +327,8 @@ class TrainConfig(Config):
             filled.learning_rate = method.learning_rate(parameters or 0)
             if self.task == "dpo":
                 filled.learning_rate /= 10
+            elif self.task == "classification" and method.family == "low rank":
+                filled.learning_rate = max(filled.learning_rate, HEAD_RATE)
         if self.num_train_epochs is None:
             filled.num_train_epochs = 3.0 if rows < 2_000 else 2.0 if rows < 20_000 else 1.0
         if self.weight_decay is None:

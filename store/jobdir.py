@@ -111,6 +111,13 @@ class JobDir:
         return self.path / "row_losses.parquet"
 
     @property
+    def class_predictions(self) -> Path:
+        """split, row_id, label, predicted, probability, label_probability (null where training doesn't know
+        the label), top (list of label and probability), prompted, prompted_probability (the untuned model
+        asked for the label; null where it was not): each held-out row as it was classified."""
+        return self.path / "class_predictions.parquet"
+
+    @property
     def validations(self) -> Path:
         """step, row_id, loss_sum (nats), tokens, correct: every validation row at every validation."""
         return self.path / "eval_rows.parquet"

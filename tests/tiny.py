@@ -63,9 +63,16 @@ def write_model(folder: Path, template: str | None = CHATML, seed: int = 0, **ch
     return folder
 
 
-def write_rows(home: Any, fingerprint: str, rows: list[Any], rejected: list[str] | None = None) -> None:
-    """A data set of conversations, of pairs of answers, or of plain texts, where an import would have put
-    it."""
+def write_rows(
+    home: Any,
+    fingerprint: str,
+    rows: list[Any],
+    *,
+    labels: list[str | None] | None = None,
+    rejected: list[str] | None = None,
+) -> None:
+    """A data set of conversations (with labels), of pairs of answers, or of plain texts, where an import
+    would have put it."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -78,7 +85,7 @@ def write_rows(home: Any, fingerprint: str, rows: list[Any], rejected: list[str]
         "line": range(1, count + 1),
         "messages": [None] * count if texts else rows,
         "text": rows if texts else [" ".join(m["content"] for m in row) for row in rows],
-        "label": [None] * count,
+        "label": labels or [None] * count,
         "rejected": rejected or [None] * count,
         "digest": range(count),
         "source": ["{}"] * count,

@@ -29,11 +29,15 @@ def advise(
     split: str,
     config: Mapping[str, Any],
     eval_rows: Sequence[Validation],
+    against: str = "the base model",
 ) -> list[dict[str, Any]]:
-    """Pieces of advice: `text`, and `change` {field of TrainConfig: new value}, which may be empty."""
+    """Pieces of advice: `text`, and `change` {field of TrainConfig: new value}, which may be empty.
+
+    against: what the run was held against.
+    """
     found = []
     if state == "worse":
-        found.append(_lower_rate(config, "It got worse than the base model: the steps were too large."))
+        found.append(_lower_rate(config, f"It got worse than {against}: the steps were too large."))
     elif overfitting["state"] == "overfits":
         found.append(_fewer_epochs(overfitting, stopped, config))
     elif still_improving(eval_rows, stopped, float(config.get("early_stopping_threshold", 0.005))):

@@ -116,6 +116,13 @@ def wilson_interval(successes: int, n: int, *, confidence: float = 0.95) -> Inte
     return Interval(share, max(0.0, centre - half), min(1.0, centre + half), n)
 
 
+def bca_limits(
+    value: float, drawn: Array, left_out: Array, n: int, *, confidence: float = 0.95
+) -> tuple[float, float]:
+    """BCa limits of any estimate over n rows, from its resamples and its values with each row left out."""
+    return _bca(value, drawn, left_out, _tail(n, confidence, small_sample=True))
+
+
 def rows_needed(interval: Interval, difference: float) -> int | None:
     """Rows at which `difference` would be seen with 80% power; None where the interval can't tell."""
     if not interval.detectable or not difference:

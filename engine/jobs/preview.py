@@ -7,6 +7,7 @@ raised as the error that it is; all else is in `problems`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -42,16 +43,20 @@ def run(job: Job) -> dict[str, Any]:
     tokenizer = models.load_tokenizer(
         source, trust_remote_code=config.trust_remote_code, chat_template=config.chat_template
     )
+    if config.task == "classification":
+        from engine.jobs import preview_classes  # which builds on this module
+
+        return preview_classes.run(job, config, source, architecture, tokenizer)
     shape = estimate.shape(architecture, config)
     dealt = prepare.deal(job.home, fingerprint, Split.parse(asked["split"]), config)
     config = config.resolved(len(dealt["train"]), shape.total)
     kind = prepare.kind(job.home, fingerprint)
-    counted = _counted(dealt, dataset.open_rows(job.home, fingerprint).metadata.num_rows)
+    counted = counted_rows(dealt, dataset.open_rows(job.home, fingerprint).metadata.num_rows)
     whole = prepare.tokenise(job.home, config, tokenizer, counted, fingerprint=fingerprint, kind=kind)
     positions = prepare.positions(architecture, config)
     limit = prepare.fitting(config, whole["train"], positions)
     parts = {name: prepare.cut(rows, limit) for name, rows in whole.items()}
-    measured = _Measured(job, config, shape, dealt, parts, limit)
+    measured = Measured(job, config, shape, dealt, parts, limit)
     document = measured.document()
     document["leaks"] = leakage.within(job.home, fingerprint, dealt)
     document["row"] = shown(tokenizer, whole["train"], limit, int(asked.get("row", 0)))
@@ -84,17 +89,17 @@ def run(job: Job) -> dict[str, Any]:
     return document
 
 
-def _counted(dealt: Counts, row_count: int) -> Counts:
+def counted_rows(dealt: Mapping[str, np.ndarray], row_count: int) -> Counts:
     """The rows whose tokens are counted: all of them, or a sample of a large data set."""
     if row_count <= WHOLE:
-        return dealt
+        return dict(dealt)
     train = dealt["train"]
     if len(train) > WHOLE:
         train = np.sort(np.random.default_rng(0).choice(train, WHOLE, replace=False))
     return {"train": train, "validation": dealt["validation"][:500], "test": dealt["test"][:500]}
 
 
-class _Measured:
+class Measured:
     """The numbers of a preview; those of the whole set are scaled up from the rows that were counted."""
 
     def __init__(
@@ -164,6 +169,12 @@ class _Measured:
 
     def time(self, per_epoch: int) -> dict[str, Any]:
         """The estimate for the whole run, evaluations and answers included."""
+        rate = gflops(self.job.home, self.device, self.dtype)
+        work = self.work(per_epoch)
+        return estimate.seconds(self.shape, self.config, self.dtype, self.device, work, rate)
+
+    def work(self, per_epoch: int) -> estimate.Work:
+        """What passes through the model over the whole run."""
         config = self.config
         epochs = self.steps / per_epoch
         validations = 1 + len(evaluation_steps(self.steps, config.evaluations))  # the base model's first
@@ -171,7 +182,7 @@ class _Measured:
         held_out = test if self.rows["test"] else validation
         reference = 1 if config.task == "dpo" else 0  # every pair passes once through the base model
         once = [self.tokens + validation[0] + test[0], self.trained + validation[1] + test[1]]
-        work = estimate.Work(
+        return estimate.Work(
             train_tokens=self.tokens * epochs,
             train_trained=self.trained * epochs,
             eval_tokens=validation[0] * validations + 2 * held_out[0] + reference * once[0],
@@ -180,8 +191,6 @@ class _Measured:
             mean_length=self.tokens / self.train_rows / (1 + reference),
             steps=self.steps,
         )
-        rate = gflops(self.job.home, self.device, self.dtype)
-        return estimate.seconds(self.shape, config, self.dtype, self.device, work, rate)
 
 
 def _check(job: Job, config: TrainConfig, fingerprint: str, tokenizer: Any, whole: Parts) -> masks.Checks:

@@ -7,7 +7,6 @@ and everything that is not needed to see the first metric comes after training.
 from __future__ import annotations
 
 import gc
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -17,9 +16,10 @@ import torch
 
 from engine.data import dealing, leakage
 from engine.data.render import Rows
-from engine.diagnostics import preference as preference_verdict
-from engine.diagnostics import verdict
+from engine.diagnostics import class_verdict, verdict
 from engine.evaluation import evidence
+from engine.evaluation.class_evidence import Asked
+from engine.evaluation.evidence import Evidence
 from engine.job import Job
 from engine.jobs.convert import ensure
 from engine.tuning import memory, models, prepare, saving, starts
@@ -27,9 +27,7 @@ from engine.tuning.batches import batch_shape, collate, total_steps
 from engine.tuning.methods import base_model, count_parameters, make_trainable
 from engine.tuning.objectives import Objective, TrainedTokens
 from engine.tuning.precision import choose_dtype, device_name, dtype_name, versions
-from engine.tuning.preference import PairLosses, Preference
 from engine.tuning.prepare import Part
-from engine.tuning.references import references_of
 from engine.tuning.train import Training
 from store.config import Split, TrainConfig
 from store.errors import DataError
@@ -43,14 +41,26 @@ def run(job: Job) -> dict[str, Any]:
     """Train as `job.config` says; answers {"verdict": …} of docs/architecture.md."""
     config = TrainConfig.parse(job.config)
     try:
-        return {"verdict": _Run(job, config).run()}
+        return {"verdict": _run_of(config.task)(job, config).run()}
     except Exception as error:
         if memory.is_out_of_memory(error):
             raise memory.out_of_memory(config, torch.device(job.device)) from error
         raise
 
 
-class _Run:
+def _run_of(task: str) -> type[Run]:
+    if task == "classification":
+        from engine.jobs.train_classes import ClassRun  # a run with other rows, model and verdict
+
+        return ClassRun
+    if task == "dpo":
+        from engine.jobs.train_pairs import PairRun
+
+        return PairRun
+    return Run
+
+
+class Run:
     """One run: `prepare` → `build` → training → `judge`."""
 
     def __init__(self, job: Job, config: TrainConfig) -> None:
@@ -90,10 +100,19 @@ class _Run:
         self.job.status("evaluating")
         return self.judge(training, stopped, held_out, split)
 
+    def choose_objective(self, model: Any, parts: list[Rows]) -> Objective:
+        """What the task makes smaller."""
+        return TrainedTokens()
+
+    @property
+    def positions(self) -> int | None:
+        """The most tokens of a row that the model can see."""
+        return prepare.positions(self.architecture, self.config)
+
     def prepare(self) -> tuple[Rows, Rows, Rows]:
         """Train, validation and test rows, cut to length; counts go into the facts."""
         job, config, data = self.job, self.config, self.data
-        dealt = _dealt(job, data["fingerprint"], self.split, config)
+        dealt = dealt_rows(job, data["fingerprint"], self.split, config)
 
         def on_rows(done: int, total: int) -> None:
             job.check_cancelled()
@@ -108,8 +127,7 @@ class _Run:
             kind=data["kind"],
             on_rows=on_rows,
         )
-        positions = prepare.positions(self.architecture, config)
-        limit = prepare.length_limit(config, whole["train"], positions)
+        limit = prepare.length_limit(config, whole["train"], self.positions)
         parts = {name: prepare.cut(rows, limit) for name, rows in whole.items()}
         self.report_rows(parts, limit)
         return parts["train"].rows, parts["validation"].rows, parts["test"].rows
@@ -152,13 +170,7 @@ class _Run:
         dtype = self.dtype
         self.job.progress(0, 1, "run", "Loading the model")
         torch.manual_seed(config.seed)
-        model = make_trainable(
-            models.load_model(config, self.source, str(device), dtype),
-            config,
-            dtype,
-            steps=total_steps(config, len(rows)),
-            start=self.start(rows),
-        )
+        model = self.load(rows)
         trained, total = count_parameters(model)
         self.job.facts(
             trainable_parameters=trained,
@@ -171,6 +183,15 @@ class _Run:
         self.job.check_cancelled()
         return model
 
+    def load(self, rows: Rows) -> Any:
+        """The base model with what the method trains."""
+        return self.tunable(models.load_model(self.config, self.source, str(self.device), self.dtype), rows)
+
+    def tunable(self, model: Any, rows: Rows) -> Any:
+        """The base model with what the method trains; `rows` are those of training."""
+        steps = total_steps(self.config, len(rows))
+        return make_trainable(model, self.config, self.dtype, steps=steps, start=self.start(rows))
+
     def start(self, rows: Rows) -> starts.Sources:
         """What the adapter's first weights are made from."""
         size, _ = batch_shape(self.config)
@@ -179,13 +200,9 @@ class _Run:
         batches = [collate(rows, part, self.device) for part in parts]
         return starts.Sources(batches, models.weights_folder(self.source) if self.config.held else None)
 
-    def choose_objective(self, model: Any, parts: list[Rows]) -> Objective:
-        """What the task makes smaller; preference tuning first asks the untouched model for all pairs."""
-        if self.config.task != "dpo":
-            return TrainedTokens()
-        untouched = base_model(model) if METHODS[self.config.method].adapter else nullcontext(model)
-        with untouched as reference:
-            return Preference(self.config, references_of(self.job, self.config, reference, parts))
+    def save(self, model: Any) -> None:
+        """Leave the tuned model in the job's folder."""
+        saving.save(model, self.tokenizer, self.config, self.job.dir.model)
 
     def judge(self, training: Training, stopped: dict[str, Any], rows: Rows, split: str) -> dict[str, Any]:
         """Save the model, compare it with the base on `rows`, and pass the verdict."""
@@ -193,28 +210,31 @@ class _Run:
         load = prepare.loader(job.home, self.data["fingerprint"], self.data["kind"])
         prompts = evidence.choose_prompts(self.tokenizer, rows, load, config, self.split.split_seed)
         model = training.release()
-        saving.save(model, self.tokenizer, config, job.dir.model)
+        self.save(model)
+        asked = Asked.of_answers(job, config, self.tokenizer, rows.row_ids, self.positions)
         things = (self.tokenizer, self.objective, rows, prompts, evidence.Pace())
         tuned = evidence.measure(job, config, model, *things, "the tuned model")
+        tuned_labels = asked and asked.score(model, "the tuned model")
         if METHODS[config.method].adapter:
-            with base_model(model) as base_of_it:
-                base = evidence.measure(job, config, base_of_it, *things, "the base model")
+            with base_model(model) as untuned:
+                base = evidence.measure(job, config, untuned, *things, "the base model")
+                base_labels = asked and asked.score(untuned, "the base model")
         else:
             del model  # memory holds one model
             gc.collect()
             model = models.load_model(config, self.source, str(self.device), self.dtype)
             base = evidence.measure(job, config, model, *things, "the base model")
+            base_labels = asked and asked.score(model, "the base model")
         evidence.write(job, split, base, tuned, prompts)
-        if isinstance(base.losses, PairLosses) and isinstance(tuned.losses, PairLosses):
-            return preference_verdict.judge(
-                split=split,
-                base=base.losses.evidence,
-                tuned=tuned.losses.evidence,
-                eval_rows=training.validations.for_verdict(),
-                train_curve=training.state.curve,
-                stopped=stopped,
-                config=config.model_dump(),
-            )
+        document = self.verdict(training, stopped, split, base, tuned)
+        if asked and tuned_labels and base_labels:
+            class_verdict.add_labels(document, asked.report(split, tuned_labels, base_labels))
+        return document
+
+    def verdict(
+        self, training: Training, stopped: dict[str, Any], split: str, base: Evidence, tuned: Evidence
+    ) -> dict[str, Any]:
+        """What the evidence says."""
         return verdict.judge(
             row_ids=base.losses.row_ids,
             split=split,
@@ -226,11 +246,11 @@ class _Run:
             eval_rows=training.validations.for_verdict(),
             train_curve=training.state.curve,
             stopped=stopped,
-            config=config.model_dump(),
+            config=self.config.model_dump(),
         )
 
 
-def _dealt(job: Job, fingerprint: str, split: Split, config: TrainConfig) -> dict[str, np.ndarray]:
+def dealt_rows(job: Job, fingerprint: str, split: Split, config: TrainConfig) -> dict[str, np.ndarray]:
     """The rows of each part; those of the first attempt where the run is resumed, though more may be known of
     the duplicates by now."""
     if job.resume and job.dir.split.exists():

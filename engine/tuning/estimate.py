@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedConfig
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedConfig
 
 from engine.evaluation import losses
 from engine.tuning import attention
@@ -57,8 +57,11 @@ class Shape:
 
 def shape(architecture: PreTrainedConfig, config: TrainConfig) -> Shape:
     """Count a model of that architecture under the method of `config`. Raises ConfigError as it does."""
+    auto: Any = AutoModelForCausalLM
+    if config.task == "classification":  # with as many classes as the architecture has labels
+        auto = AutoModelForSequenceClassification
     with torch.device("meta"):
-        model: Any = AutoModelForCausalLM.from_config(
+        model: Any = auto.from_config(
             architecture, dtype=torch.bfloat16, trust_remote_code=config.trust_remote_code
         )
         ends = {id(model.get_input_embeddings()), id(model.get_output_embeddings())}

@@ -14,20 +14,24 @@ from peft.tuners.ia3 import IA3Layer
 from store.config import TrainConfig
 from store.methods import Held
 
+HEADS = ["score", "classifier"]  # as transformers names the heads of classifiers
 
-def loading(held: Held, device: str, dtype: torch.dtype) -> dict[str, Any]:
-    """Options of `from_pretrained` that load matrices in that form."""
+
+def loading(held: Held, device: str, dtype: torch.dtype, *, headed: bool = False) -> dict[str, Any]:
+    """Options of `from_pretrained` that load matrices in that form; headed: but for a classification head."""
     if not held:
         return {}
     from transformers import BitsAndBytesConfig
 
-    config = BitsAndBytesConfig(load_in_8bit=True)
+    skipped = HEADS if headed else None
+    config = BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skipped)
     if held == "nf4":
         config = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=dtype,
+            llm_int8_skip_modules=skipped,
         )
     return {"quantization_config": config, "device_map": {"": device}}
 

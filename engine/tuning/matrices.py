@@ -80,11 +80,8 @@ def sizes(model: Any, config: TrainConfig) -> Sizes:
     layers = decoder_layers(model)
     heads = text.num_attention_heads
     width = getattr(text, "head_dim", None) or text.hidden_size // heads
-    ends = {
-        id(p): p
-        for m in (model.get_input_embeddings(), model.get_output_embeddings())
-        for p in m.parameters()
-    }
+    ends = [m for m in (model.get_input_embeddings(), model.get_output_embeddings()) if m is not None]
+    embeddings = {id(p): p.numel() for module in ends for p in module.parameters()}
     meant: tuple[Matrix, ...] = ()
     if "target_modules" in METHODS[config.method].fields:
         names = set(targets(model, config))
@@ -98,7 +95,7 @@ def sizes(model: Any, config: TrainConfig) -> Sizes:
         hidden=text.hidden_size,
         kv=width * (getattr(text, "num_key_value_heads", None) or heads),
         total=sum(parameters(p) for p in model.parameters()),
-        embeddings=sum(p.numel() for p in ends.values()),
+        embeddings=sum(embeddings.values()),
         layer_parameters=sum(p.numel() for p in layers[-1].parameters()),
         final=sum(p.numel() for p in final_norm(model).parameters()),
         targets=meant,

@@ -86,9 +86,13 @@ def adapter_config(model: Any, config: TrainConfig, steps: int = LARGE_STEPS) ->
     return _CONFIGS[config.method](model, config, steps)
 
 
+def _task_type(config: TrainConfig) -> str:
+    return "SEQ_CLS" if config.task == "classification" else "CAUSAL_LM"  # peft trains the head of the first
+
+
 def _lora(model: Any, config: TrainConfig, _: int) -> PeftConfig:
     return LoraConfig(
-        task_type="CAUSAL_LM",
+        task_type=_task_type(config),
         r=rank(config),
         lora_alpha=config.lora_alpha or 2 * rank(config),
         lora_dropout=config.lora_dropout,
@@ -100,7 +104,7 @@ def _lora(model: Any, config: TrainConfig, _: int) -> PeftConfig:
 
 def _adalora(model: Any, config: TrainConfig, steps: int) -> PeftConfig:
     return AdaLoraConfig(
-        task_type="CAUSAL_LM",
+        task_type=_task_type(config),
         init_r=config.init_r or initial_rank(rank(config)),
         target_r=rank(config),
         lora_alpha=config.lora_alpha or 2 * rank(config),
@@ -115,7 +119,7 @@ def _adalora(model: Any, config: TrainConfig, steps: int) -> PeftConfig:
 
 def _vera(model: Any, config: TrainConfig, _: int) -> PeftConfig:
     return VeraConfig(
-        task_type="CAUSAL_LM",
+        task_type=_task_type(config),
         r=rank(config),
         vera_dropout=config.lora_dropout,
         target_modules=matrices.targets(model, config),
@@ -133,29 +137,29 @@ def _oft(model: Any, config: TrainConfig, _: int) -> PeftConfig:
             fix=f"Try {', '.join(map(str, sorted(blocks)))}, or name fewer target_modules.",
             field="oft_block_size",
         )
-    return OFTConfig(task_type="CAUSAL_LM", r=0, oft_block_size=blocks.pop(), target_modules=names)
+    return OFTConfig(task_type=_task_type(config), r=0, oft_block_size=blocks.pop(), target_modules=names)
 
 
 def _ia3(model: Any, config: TrainConfig, _: int) -> PeftConfig:
     names = matrices.targets(model, config)
     return IA3Config(
-        task_type="CAUSAL_LM",
+        task_type=_task_type(config),
         target_modules=names,
         feedforward_modules=matrices.feedforward(model, names),
     )
 
 
 def _prompt_tuning(model: Any, config: TrainConfig, _: int) -> PeftConfig:
-    return PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=config.num_virtual_tokens)
+    return PromptTuningConfig(task_type=_task_type(config), num_virtual_tokens=config.num_virtual_tokens)
 
 
 def _prefix_tuning(model: Any, config: TrainConfig, _: int) -> PeftConfig:
-    return PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=config.num_virtual_tokens)
+    return PrefixTuningConfig(task_type=_task_type(config), num_virtual_tokens=config.num_virtual_tokens)
 
 
 def _p_tuning(model: Any, config: TrainConfig, _: int) -> PeftConfig:
     return PromptEncoderConfig(
-        task_type="CAUSAL_LM",
+        task_type=_task_type(config),
         num_virtual_tokens=config.num_virtual_tokens,
         encoder_hidden_size=config.encoder_hidden_size or model.config.get_text_config().hidden_size,
     )
@@ -164,7 +168,7 @@ def _p_tuning(model: Any, config: TrainConfig, _: int) -> PeftConfig:
 def _llama_adapter(model: Any, config: TrainConfig, _: int) -> PeftConfig:
     layers = model.config.get_text_config().num_hidden_layers
     return AdaptionPromptConfig(
-        task_type="CAUSAL_LM",
+        task_type=_task_type(config),
         adapter_len=config.adapter_len,
         adapter_layers=adapted_layers(layers, config.adapter_layers),
     )
@@ -173,7 +177,7 @@ def _llama_adapter(model: Any, config: TrainConfig, _: int) -> PeftConfig:
 def _bottleneck(model: Any, config: TrainConfig, _: int) -> PeftConfig:
     blocks = matrices.blocks(model)
     return BottleneckConfig(
-        task_type="CAUSAL_LM",
+        task_type=_task_type(config),
         bottleneck_size=config.bottleneck_size,
         hidden_size=model.config.get_text_config().hidden_size,
         target_modules=blocks,
@@ -207,9 +211,12 @@ def _freeze(model: Any, config: TrainConfig) -> None:
     model.requires_grad_(False)
     for module in (*layers[-config.trainable_layers :], matrices.final_norm(model)):
         module.requires_grad_(True)
+    if config.task == "classification":
+        model.score.requires_grad_(True)
     if config.train_embeddings:
         for module in (model.get_input_embeddings(), model.get_output_embeddings()):
-            module.requires_grad_(True)
+            if module is not None:
+                module.requires_grad_(True)
 
 
 def trainable(model: Any) -> list[tuple[str, torch.nn.Parameter]]:

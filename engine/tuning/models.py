@@ -12,7 +12,13 @@ from typing import Any
 
 import torch
 from jinja2.exceptions import TemplateError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedConfig,
+)
 from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
@@ -66,7 +72,7 @@ def resolve(name: str, home: Home) -> str:
 def _check_folder(folder: Path) -> None:
     """Raise ModelError unless `folder` holds a config, safetensors weights and a tokenizer."""
     names = {path.name for path in folder.iterdir()}
-    if "config.json" not in names and "adapter_config.json" in names:
+    if "adapter_config.json" in names:  # that of a classifier has a config.json beside it
         raise ModelError(
             f"The folder {folder} holds an adapter, not a whole model.",
             fix="Merge the adapter into its base model, or name the base model.",
@@ -105,6 +111,16 @@ def load_config(source: str, *, trust_remote_code: bool = False) -> PreTrainedCo
             field="model",
         )
     return config
+
+
+def name_labels(architecture: PreTrainedConfig, labels: list[str], pad_token_id: int) -> PreTrainedConfig:
+    """The architecture with a class for each label, and the padding that its pooling passes over."""
+    architecture.id2label = dict(enumerate(labels))
+    architecture.label2id = {label: i for i, label in enumerate(labels)}
+    architecture.problem_type = "single_label_classification"
+    for part in {id(c): c for c in (architecture, architecture.get_text_config())}.values():
+        part.pad_token_id = pad_token_id
+    return architecture
 
 
 def load_tokenizer(source: str, *, trust_remote_code: bool = False, chat_template: str = "") -> Any:
@@ -150,15 +166,26 @@ def _set_template(tokenizer: Any, template: str) -> None:
         )
 
 
-def load_model(config: TrainConfig, source: str, device: str, dtype: torch.dtype) -> Any:
+def load_model(
+    config: TrainConfig,
+    source: str,
+    device: str,
+    dtype: torch.dtype,
+    architecture: PreTrainedConfig | None = None,
+) -> Any:
     """The base model on `device`, in `dtype`; where the config says so with matrices of 4 or 8 bits.
+
+    architecture: with a new classification head for the labels that it names, in place of the output layer.
 
     Raises ModelError for weights that are missing, pickled, or of an unknown architecture.
     """
-    options = {"dtype": dtype} | held.loading(config.held, device, dtype)
+    options = {"dtype": dtype} | held.loading(config.held, device, dtype, headed=architecture is not None)
+    auto: Any = AutoModelForCausalLM
+    if architecture is not None:
+        auto, options["config"] = AutoModelForSequenceClassification, architecture
     model: Any
     with _explained(source):
-        model = AutoModelForCausalLM.from_pretrained(
+        model = auto.from_pretrained(
             source, use_safetensors=True, trust_remote_code=config.trust_remote_code, **options
         )
     model.config.use_cache = False

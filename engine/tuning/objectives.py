@@ -55,6 +55,10 @@ class Objective(Protocol):
         """Losses of every row, without gradients; `on_batch(rows done)` may raise to stop."""
         ...
 
+    def baseline(self, rows: Rows) -> RowLosses | None:
+        """What step 0 is where the untrained model is no measure of anything; None: the untrained model."""
+        ...
+
 
 class TrainedTokens:
     """Supervised fine-tuning: cross-entropy of the trained tokens, in nats."""
@@ -78,3 +82,6 @@ class TrainedTokens:
         on_batch: Callable[[int], None],
     ) -> RowLosses:
         return row_losses(model, rows, batch_size=batch_size, device=device, on_batch=on_batch)
+
+    def baseline(self, rows: Rows) -> RowLosses | None:
+        return None

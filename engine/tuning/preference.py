@@ -109,6 +109,14 @@ class Preference:
     ) -> PairLosses:
         """Losses of every pair, without gradients; `on_batch(pairs done)` may raise to stop."""
         logps = answer_logps(model, rows, batch_size=batch_size, device=device, on_batch=on_batch)
+        return self._judged(rows, logps)
+
+    def baseline(self, rows: Rows) -> PairLosses:
+        """Step 0: what the reference says of the pairs, which is known already."""
+        return self._judged(rows, self.references.of(rows.row_ids))
+
+    def _judged(self, rows: Rows, logps: np.ndarray) -> PairLosses:
+        """Log-probabilities of both answers [pairs, 2] against the reference's."""
         ratios = logps - self.references.of(rows.row_ids)
         counts = pairs(rows).sequences.trained_counts.reshape(-1, 2)
         chosen, rejected = torch.from_numpy(ratios.T.copy())

@@ -87,11 +87,12 @@ def _rows(f: Facts) -> list[Problem]:
             f"max_length is {f.config.max_length:,}, and the model has {f.positions:,} positions.",
             f"Set it to {f.positions} or less, or leave it out.",
         ))  # fmt: skip
+    lost = "tokens" if f.config.task == "classification" else "trained tokens"
     if f.truncated > TRUNCATED_SHARE * f.counted:
         found.append(_problem(
             "warning", "max_length",
             f"{f.truncated:,} of {f.counted:,} rows are longer than {f.max_length:,} tokens; cutting them"
-            f" loses {f.lost_tokens:,} trained tokens.",
+            f" loses {f.lost_tokens:,} {lost}.",
             "Raise max_length, or split long rows.",
         ))  # fmt: skip
     if not f.own_template and f.kind != "text":

@@ -231,6 +231,9 @@ class Training:
         """Evaluate the validation rows under the base model, once, as step 0."""
         if self.state.validated(0):
             return
+        if (losses := self.objective.baseline(self.validation)) is not None:
+            self.record(0, losses)
+            return
         if not self.adapter:
             self.validate(0, "Evaluating the base model")
             return
@@ -253,9 +256,13 @@ class Training:
         best."""
         started = time.perf_counter()
         losses = self.measure(model or self.model, self.validation, message)
+        self.clock.evaluated(time.perf_counter() - started)
+        return self.record(step, losses)
+
+    def record(self, step: int, losses: RowLosses) -> bool:
+        """Write down a validation; whether it is the best."""
         self.job.metrics(step, losses.metrics)
         self.validations.add(step, losses)
-        self.clock.evaluated(time.perf_counter() - started)
         return self.state.record(step, losses.loss, self.config)
 
     def report_best(self) -> None:

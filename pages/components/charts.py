@@ -52,6 +52,7 @@ def loss_chart(
     validation: pa.Table,
     *,
     base_level: float | None = None,
+    base_name: str = "Base model",
     best_step: int | None = None,
     since_step: int | None = None,
     last_step: int | None = None,
@@ -70,7 +71,7 @@ def loss_chart(
     add_nonfinite(figure, [train, validation])
     whole_steps(figure, [train, validation])
     if base_level is not None:
-        add_level(figure, base_level, f"Base model {base_level:.3f}")
+        add_level(figure, base_level, f"{base_name} {base_level:.3f}")
     if best_step is not None and best_step in steps:
         add_best(figure, best_step, float(values[list(steps).index(best_step)]))
     if since_step is not None:

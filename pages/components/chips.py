@@ -11,6 +11,7 @@ from typing import Any
 import streamlit as st
 
 from pages.components import charts, palette, wording
+from pages.components.class_numbers import gain_shown
 from pages.components.session import plain
 from pages.components.wording import Status
 
@@ -66,17 +67,16 @@ def verdict_card(verdict: dict[str, Any], run_id: str) -> None:
         with words:
             st.markdown("\n".join(f"- {plain(sentence)}" for sentence in verdict["sentences"]))
         with picture:
-            if verdict["gain"] and verdict["gain"]["low"] is not None:
-                _gain_chart(verdict["gain"], STATE_INK[state.color])
+            gain, axis = gain_shown(verdict)
+            if gain and gain["low"] is not None:
+                _gain_chart(gain, axis, STATE_INK[state.color])
         for index, piece in enumerate(verdict["advice"]):
             _advice(piece, index, run_id)
 
 
-def _gain_chart(gain: dict[str, Any], ink: str) -> None:
+def _gain_chart(gain: dict[str, Any], axis: str, ink: str) -> None:
     row = charts.Estimate("gain", gain["value"], gain["low"], gain["high"], ink)
-    figure = charts.interval_chart(
-        [row], f"Gain in {gain['unit']}, 95% interval; 0 is the base model", height=120
-    )
+    figure = charts.interval_chart([row], axis, height=120)
     st.plotly_chart(
         figure,
         key="verdict-gain",

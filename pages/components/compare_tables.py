@@ -9,8 +9,10 @@ import pandas as pd
 import streamlit as st
 
 from pages.components import quantities, wording
+from pages.components.class_numbers import percent
 from pages.components.compare_evidence import differences, judged_of, labels
 
+CLASS_COLUMNS = ("Accuracy ↑ (95% interval)", "Macro F1 ↑ (95% interval)")
 NAMED = frozenset({"name", "notes"})  # differ by their nature
 
 
@@ -20,6 +22,8 @@ def draw_numbers(runs: list[dict[str, Any]]) -> None:
     winner = surely_best(runs)
     names = labels(runs)
     rows = [_numbers(run, names[run["run_id"]], run["run_id"] == winner) for run in runs]
+    if not any("classification" in (run["verdict"] or {}) for run in runs):
+        rows = [{name: value for name, value in row.items() if name not in CLASS_COLUMNS} for row in rows]
     st.dataframe(
         pd.DataFrame(rows),
         hide_index=True,
@@ -44,6 +48,7 @@ def _numbers(run: dict[str, Any], name: str, best: bool) -> dict[str, Any]:
     verdict, facts = run["verdict"] or {}, run["facts"]
     base, tuned, gain = verdict.get("base", {}), verdict.get("tuned", {}), verdict.get("gain")
     memory, accuracy = facts.get("peak_memory_gib"), tuned.get("token_accuracy")
+    figures = verdict.get("classification", {}).get("models", {}).get("tuned", {})
     return {
         "Run": f"{name} ★ best" if best else name,
         "Gain ↑ (95% interval)": wording.estimate(gain),
@@ -51,6 +56,7 @@ def _numbers(run: dict[str, Any], name: str, best: bool) -> dict[str, Any]:
         "Held-out loss ↓": wording.transition(base.get("loss"), tuned.get("loss")) if verdict else "–",
         "Perplexity ↓": wording.number(tuned.get("perplexity"), 2),
         "Token accuracy ↑": "–" if accuracy is None else f"{accuracy:.1%}",
+        **classes_of(figures),
         "Best validation loss ↓": wording.number(run["best_eval_loss"]),
         "at step": "–" if run["best_step"] is None else f"{run['best_step']:,}",
         "Took": wording.duration(run),
@@ -58,6 +64,13 @@ def _numbers(run: dict[str, Any], name: str, best: bool) -> dict[str, Any]:
         "Peak memory ↓": "–" if memory is None else quantities.gib(memory),
         "Status": wording.STATUSES[run["status"]].title,
     }
+
+
+def classes_of(figures: dict[str, Any]) -> dict[str, str]:
+    """The columns of a classifier, whether it answers with a head or in words."""
+    accuracy, macro = figures.get("accuracy"), figures.get("f1_macro")
+    shown = percent(accuracy), wording.estimate(macro, sign=False)
+    return dict(zip(CLASS_COLUMNS, shown, strict=True))
 
 
 def _count(value: float | None) -> str:

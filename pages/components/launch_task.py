@@ -1,5 +1,6 @@
-"""The task of a run, where its data set leaves a choice: pairs of answers can be tuned on as preferences, or
-on the chosen answers alone. For every other data set there is nothing to choose, and nothing is shown.
+"""The task of a run, where its data set leaves a choice: pairs of answers can be tuned on as preferences or
+on the chosen answers alone, texts with labels be learned as answers or told apart by a classification head.
+For every other data set there is nothing to choose, and nothing is shown.
 """
 
 from __future__ import annotations
@@ -10,42 +11,78 @@ from pages.components import config_fields as fields
 from pages.components import reads
 from store.config import TASK_TITLES
 
-CHOICES = {"dpo": TASK_TITLES["dpo"], "sft": f"{TASK_TITLES['sft']} on the chosen answers"}
-ADVICE = {
-    "dpo": "Learns to prefer the chosen answer of each pair to the rejected one (DPO). It works best on a"
-    " model that already answers in about this way.",
-    "sft": "Learns to give the chosen answers; the rejected ones are left aside.",
+Tasks = tuple[str, ...]
+
+PAIRS: Tasks = ("dpo", "sft")
+LABELS: Tasks = ("sft", "classification")
+NOTHING: Tasks = ("sft",)
+ADVICE: dict[tuple[Tasks, str], str] = {
+    (
+        PAIRS,
+        "dpo",
+    ): "Learns to prefer the chosen answer of each pair to the rejected one (DPO). It works best on"
+    " a model that already answers in about this way.",
+    (PAIRS, "sft"): "Learns to give the chosen answers; the rejected ones are left aside.",
+    (
+        LABELS,
+        "sft",
+    ): "Learns to answer each text with its label, in words. The model can still answer anything else.",
+    (LABELS, "classification"): "Puts a new head with a probability for each label on the model. The first"
+    " choice for labels: exact probabilities, one pass a text, no answer that is none of the labels.",
 }
 
 
-def kind() -> str:
-    """What the chosen data set holds: chat, text or preference; empty where there is none of that name."""
+def choices() -> Tasks:
+    """The tasks that the chosen data set allows, the one that suits it best first where that is clear."""
     name = st.session_state.get(fields.key("dataset"))
-    return next((row["kind"] for row in reads.datasets() if row["name"] == name), "")
+    found = next((row for row in reads.datasets() if row["name"] == name), None)
+    if found and found["kind"] == "preference":
+        return PAIRS
+    if found and (found["stats"] or {}).get("label_count", 0) > 1:
+        return LABELS
+    return NOTHING
+
+
+def task() -> str:
+    """What is chosen."""
+    return str(st.session_state.get(fields.key("task")) or "sft")
 
 
 def suit_dataset() -> None:
-    """Callback: the task that suits the chosen data set best, before anybody says otherwise."""
-    st.session_state[fields.key("task")] = "dpo" if kind() == "preference" else "sft"
+    """Callback: the task that suits the chosen data set, before anybody says otherwise."""
+    possible = choices()
+    if task() not in possible or possible is PAIRS:
+        st.session_state[fields.key("task")] = possible[0]
 
 
 def draw(notes: dict[str, list[tuple[str, str]]]) -> None:
     """The choice, where there is one."""
-    if kind() != "preference" and st.session_state.get(fields.key("task")) != "dpo":
-        fields.draw_notes("task", notes)
-        return
-    st.segmented_control(
-        "Task",
-        list(CHOICES),
-        format_func=CHOICES.__getitem__,
-        required=True,
-        key=fields.key("task"),
-        persist_state="session",
-    )
-    st.caption(ADVICE.get(str(st.session_state.get(fields.key("task"))), ""))
+    of_data = possible = choices()
+    if task() not in possible:  # said in YAML: the engine says why it can't be
+        possible = (*possible, task())
+    if len(possible) > 1:
+        st.segmented_control(
+            "Task",
+            possible,
+            format_func=lambda name: _title(of_data, name),
+            required=True,
+            key=fields.key("task"),
+            persist_state="session",
+        )
+        st.caption(ADVICE.get((of_data, task()), ""))
     fields.draw_notes("task", notes)
+
+
+def _title(of_data: Tasks, name: str) -> str:
+    return (
+        f"{TASK_TITLES['sft']} on the chosen answers"
+        if (of_data, name) == (PAIRS, "sft")
+        else TASK_TITLES[name]
+    )
 
 
 def concerns(group: fields.Group) -> bool:
     """Whether a group of settings means anything for the chosen task."""
-    return group is not fields.PREFERENCE or st.session_state.get(fields.key("task")) == "dpo"
+    if group is fields.PREFERENCE:
+        return task() == "dpo"
+    return group is not fields.RENDERING or task() != "classification"

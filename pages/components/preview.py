@@ -12,7 +12,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages.components import figures, quantities, reads
+from pages.components import class_preview, figures, quantities, reads
 from pages.components.session import plain
 from pages.components.tokens import token_view
 from store.config import Split, TrainConfig, split_of
@@ -87,6 +87,8 @@ def show_cost(answer: dict[str, Any]) -> None:
     """Time, memory, what is trained and on how much, as figures with their intervals."""
     st.html(figures.grid([_time(answer), _memory(answer)]))
     st.html(figures.facts(_figures(answer)))
+    if answer.get("classes"):
+        class_preview.show_counts(answer)
 
 
 def _time(answer: dict[str, Any]) -> str:
@@ -133,14 +135,18 @@ def _figures(answer: dict[str, Any]) -> list[tuple[str, str, str]]:
         (
             "Tokens an epoch",
             quantities.count(per_epoch),
-            f"{both}{quantities.share(told, per_epoch)} trained on" + (f", {about}" if about else ""),
+            both
+            + (f"{quantities.share(told, per_epoch)} trained on" if told else "of the texts alone")
+            + (f", {about}" if about else ""),
         ),
         (
             f"{noun} cut short",
             f"{answer['truncated_rows']:,}",
             f"{cut} (limit {answer['max_length']:,} tokens)",
         ),
-        (
+        class_preview.fact(answer)
+        if answer.get("classes")
+        else (
             f"{noun} that teach nothing" if pairs else "Rows without a trained token",
             f"{answer['untrained_rows']:,}",
             _untrained(answer, noun),
@@ -184,6 +190,8 @@ def show_row(answer: dict[str, Any]) -> None:
             st.markdown(f"**{title} answer**")
             st.html(token_view(part["tokens"], part["truncated"]))
         return
+    if "label" in row:
+        st.markdown(f"Label: **{plain(row['label'])}**. The text alone is read, at its last token.")
     st.html(token_view(row["tokens"], row["truncated"]))
 
 

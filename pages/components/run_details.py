@@ -23,6 +23,8 @@ COUNTS = {
     "truncated_rows": "Rows cut at max_length",
     "untrained_rows": "Rows without a trained token",
     "max_length": "Longest row kept, tokens",
+    "label_count": "Classes",
+    "unlabelled_rows": "Rows without a label",
 }
 
 

@@ -15,7 +15,7 @@ from store.states import ACTIVE
 
 LEARNING = (
     *("train/learning_rate", "train/grad_norm", "train/tokens_per_second", "system/memory_gib"),
-    *("eval/perplexity", "eval/token_accuracy"),
+    *("eval/perplexity", "eval/token_accuracy", "eval/accuracy", "eval/f1_macro"),
     *("eval/reward_accuracy", "eval/reward_margin", "eval/chosen_logp", "eval/rejected_logp"),
     *("train/reward_accuracy", "train/reward_margin"),
 )
@@ -52,21 +52,21 @@ def _progress(run: dict[str, Any]) -> None:
     memory = found.get("system/memory_gib", {}).get("last_value")
     best, base = run["best_eval_loss"], run["base_eval_loss"]
     with st.grid(4, min_column_width=150):
-        _live_validation(best, base, run["best_step"])
+        _live_validation(best, base, run["best_step"], wording.reference(run["config"]))
         st.metric("Training loss", wording.number(found["train/loss"]["last_value"]))
         st.metric("Tokens a second", wording.number(speed, 0))
         st.metric("Peak memory", f"{wording.number(memory, 2)} GiB")
 
 
-def _live_validation(best: float | None, base: float | None, step: int | None) -> None:
+def _live_validation(best: float | None, base: float | None, step: int | None, reference: str) -> None:
     if best is None or base is None or step is None:
-        st.metric("Validation loss of the base model", wording.number(base))
+        st.metric(f"Validation loss of {reference}", wording.number(base))
         return
     better = best < base
     st.metric(
         f"Best validation loss, step {step:,}",
         wording.number(best),
-        f"{phrasing.number(abs(base - best), 3)} against the base model",
+        f"{phrasing.number(abs(base - best), 3)} against {reference}",
         delta_color="green" if better else "red",
         delta_arrow="down" if better else "up",
     )
@@ -84,6 +84,7 @@ def _losses(run: dict[str, Any]) -> None:
         train,
         validation,
         base_level=run["base_eval_loss"],
+        base_name=wording.reference(run["config"]).removeprefix("the ").capitalize(),
         best_step=run["best_step"],
         since_step=shape.get("since_step"),
         last_step=shape.get("last_step"),

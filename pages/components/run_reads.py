@@ -15,7 +15,7 @@ import streamlit as st
 
 from pages.components import reads
 from pages.components.session import client, remembered
-from store import jobs, metrics, row_losses, runs
+from store import class_predictions, jobs, metrics, row_losses, runs
 
 BUCKETS = 600
 KEPT = "live-curves"
@@ -60,6 +60,11 @@ def job_statuses(job_ids: tuple[str, ...]) -> dict[str, dict[str, Any]]:
 @st.cache_data(ttl=600, max_entries=64, show_spinner=False)
 def shared_rows(first: str, second: str, split: str) -> pa.Table:
     return row_losses.shared(client(), first, second, split)
+
+
+@st.cache_data(ttl=600, max_entries=64, show_spinner=False)
+def shared_classes(first: str, second: str, split: str) -> pa.Table:
+    return class_predictions.shared(client(), first, second, split)
 
 
 @remembered

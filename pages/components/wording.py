@@ -66,6 +66,8 @@ QUANTITIES: dict[str, Quantity] = {
     "eval/rejected_logp": Quantity("Log-probability of rejected answers", "Nats an answer", "lower", 1),
     "train/reward_accuracy": Quantity("Chosen answer preferred, training", "Share of pairs", "higher"),
     "train/reward_margin": Quantity("Reward margin, training", "Margin (nats × beta)", "higher"),
+    "eval/accuracy": Quantity("Validation accuracy", "Rows right (share)", "higher"),
+    "eval/f1_macro": Quantity("Validation macro F1", "Mean F1 of the classes", "higher"),
     "train/learning_rate": Quantity("Learning rate", "Learning rate"),
     "train/grad_norm": Quantity("Gradient norm, before clipping", "L2 norm"),
     "train/tokens_per_second": Quantity("Throughput", "Tokens a second", "higher", 0),
@@ -115,7 +117,13 @@ def signed(value: float, places: int) -> str:
 
 def loss_axis(config: dict[str, Any]) -> str:
     """Title and unit of a run's losses on an axis."""
-    return "Preference loss (a pair)" if config.get("task") == "dpo" else QUANTITIES["eval/loss"].axis
+    known = {"classification": "Cross-entropy (nats a row)", "dpo": "Preference loss (a pair)"}
+    return known.get(str(config.get("task")), QUANTITIES["eval/loss"].axis)
+
+
+def reference(config: dict[str, Any]) -> str:
+    """What a run is held against."""
+    return "the most frequent class" if config.get("task") == "classification" else "the base model"
 
 
 def arrow(better: Better) -> str:

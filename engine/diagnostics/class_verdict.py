@@ -1,0 +1,271 @@
+"""The verdict on a classifier: how many held-out rows are right, against what, and how sure that is.
+
+An untrained head is no base model: it says noise. So a run is held against always the most frequent class,
+row by row and in pairs, and beside it against the untuned model that is asked for the label. The state is
+read from the share of rows right; where that can't tell, the loss a row, which sees how sure the model is,
+says so in words. Pure: arrays and config in, the document of docs/architecture.md out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from engine.diagnostics import overfitting, phrasing
+from engine.diagnostics.advice import advise
+from engine.diagnostics.classification import most_confused
+from engine.diagnostics.overfitting import Validation
+from engine.diagnostics.statistics import Interval, ratio_interval
+from engine.diagnostics.verdict import FLATTERED, ending_of
+
+UNIT = "nats a row"
+BASELINE = "always the most frequent class"
+NEGLIGIBLE = 0.01  # of the rows: an interval of the gain within ±1 point says that nothing was gained
+SHORT = ("n", "accuracy", "f1_macro", "f1_weighted")  # what is kept of the models that are compared with
+
+Array = NDArray[np.float64]
+Document = dict[str, Any]
+
+
+def judge(
+    *,
+    split: str,
+    base_loss: ArrayLike,
+    tuned_loss: ArrayLike,
+    known: ArrayLike,
+    base_correct: ArrayLike,
+    tuned_correct: ArrayLike,
+    classification: Document,
+    eval_rows: Sequence[Validation],
+    train_curve: Sequence[tuple[int, float]],
+    stopped: Mapping[str, Any],
+    config: Mapping[str, Any],
+) -> Document:
+    """The verdict document of a run with a classification head.
+
+    Arrays have one entry for each held-out row: loss in nats, whether training knows its label (1 or 0; a row
+    that it doesn't know has no loss and is wrong), and 1 where the prediction is right. base: always the most
+    frequent class. classification: `document`. The rest is as in `engine.diagnostics.verdict.judge`.
+    """
+    weights = np.asarray(known, np.float64)
+    base, tuned = np.asarray(base_loss, np.float64), np.asarray(tuned_loss, np.float64)
+    right = [np.asarray(one, np.float64) for one in (base_correct, tuned_correct)]
+    every = np.ones(len(weights))
+    accuracy = ratio_interval(right[1] - right[0], every)
+    broken = int((~np.isfinite(base - tuned)).sum())
+    gain = None if broken or not weights.any() else ratio_interval(base - tuned, weights)
+    shape = overfitting.assess(eval_rows, train_curve, unit=UNIT)
+    state = "worse" if broken else _state(accuracy)
+    models = {
+        "base": _model(base, weights, classification["models"]["majority"]),
+        "tuned": _model(tuned, weights, classification["models"]["tuned"]),
+    }
+    return {
+        "state": state,
+        "headline": _headline(state, classification, split, broken),
+        "sentences": [
+            *_sentences(classification, accuracy, gain),
+            shape["sentence"],
+            ending_of(stopped, config),
+            *_same_rows(split, stopped, config),
+        ],
+        "advice": advise(
+            state=state,
+            gain=accuracy,
+            overfitting=shape,
+            stopped=stopped,
+            split=split,
+            config=config,
+            eval_rows=eval_rows,
+            against=BASELINE,
+        ),
+        "gain": gain and {**gain.to_dict(), "unit": UNIT, "split": split, "detectable": gain.detectable},
+        "accuracy_gain": {**accuracy.to_dict(), "unit": "share of rows"},
+        **models,
+        "overfitting": shape,
+        "stopped": dict(stopped),
+        "classification": classification,
+    }
+
+
+def document(
+    split: str,
+    labels: Sequence[str],
+    rows: Sequence[int],
+    models: Mapping[str, Document | None],
+    *,
+    unseen: int,
+    over_prompted: Interval | None,
+) -> Document:
+    """`verdict["classification"]`. labels: the classes with `rows` of training each. models: figures of tuned
+    (whole), majority and prompted. over_prompted: how many more rows are right than when the untuned model is
+    asked, as a share, in pairs."""
+    found: Document = {
+        name: figures if name == "tuned" else {part: figures[part] for part in SHORT}
+        for name, figures in models.items()
+        if figures is not None
+    }
+    most = max(rows)
+    return {
+        "split": split,
+        "class_count": len(labels),
+        "majority": {"label": labels[list(rows).index(most)], "share": most / sum(rows), "n": sum(rows)},
+        "unseen": unseen,
+        "models": found,
+        "over_prompted": over_prompted and over_prompted.to_dict(),
+        "confused": most_confused(found["tuned"]["confusion"]),
+    }
+
+
+def _state(accuracy: Interval) -> str:
+    if accuracy.above:
+        return "learned"
+    if accuracy.below:
+        return "worse"
+    low, high = accuracy.low, accuracy.high
+    if low is None or high is None:
+        return "undecided"
+    return "no_gain" if low > -NEGLIGIBLE and high < NEGLIGIBLE else "undecided"
+
+
+def _model(loss: Array, weights: Array, figures: Mapping[str, Any]) -> Document:
+    counted = float(weights.sum())
+    mean = float((loss * weights).sum() / counted) if counted else math.nan
+    return {
+        "loss": mean if math.isfinite(mean) else None,
+        "perplexity": None,
+        "token_accuracy": None,
+        "accuracy": figures["accuracy"]["value"],
+        "f1_macro": figures["f1_macro"]["value"],
+        "n": len(weights),
+        "tokens": int(counted),
+    }
+
+
+def _headline(state: str, found: Mapping[str, Any], split: str, broken: int) -> str:
+    if broken:
+        where = phrasing.plural(broken, f"{split} row")
+        return f"Broken: the loss is not a number on {where}; training diverged."
+    lead = {
+        "learned": "Learned",
+        "worse": "Worse",
+        "no_gain": "No gain",
+        "undecided": "Can't be told from noise",
+    }[state]
+    models = found["models"]
+    rows = "held-out rows" if split == "test" else "validation rows"
+    text = f"{lead}: {shares(models['tuned']['accuracy'], rows)}, against"
+    text += f" {share(models['majority']['accuracy'])} for {BASELINE}"
+    if prompted := models.get("prompted"):
+        text += f" and {share(prompted['accuracy'])} for the untuned model asked for the label"
+    return f"{text}."
+
+
+def shares(interval: Mapping[str, Any], rows: str) -> str:
+    """ "91.2% of held-out rows right (88 to 94%, n 500)"."""
+    places = _places(interval)
+    low, high = 100 * interval["low"], 100 * interval["high"]
+    bounds = phrasing.interval(low, high, places)
+    return f"{share(interval)} of {rows} right ({bounds}%, n {interval['n']:,})"
+
+
+def share(interval: Mapping[str, Any]) -> str:
+    """The value in per cent, with the digits that its interval supports."""
+    return f"{phrasing.number(100 * interval['value'], _places(interval))}%"
+
+
+def _places(interval: Mapping[str, Any]) -> int:
+    return phrasing.decimals(100 * interval["low"], 100 * interval["high"], default=1)
+
+
+def _sentences(found: Mapping[str, Any], accuracy: Interval, gain: Interval | None) -> list[str]:
+    said = [_points("It is right", accuracy, f"than {BASELINE}")]
+    if gain is not None and not accuracy.above and not accuracy.below and gain.above:
+        said[0] += (
+            " Its probabilities are better than the frequencies of the classes, though: the loss is lower"
+        )
+        said[0] += f" by {_amount(gain)} nats a row."
+    prompted = found["models"].get("prompted")
+    if prompted and found["over_prompted"]:
+        over = Interval(**found["over_prompted"])
+        said.append(
+            _points("It is right", over, f"than the untuned model asked for the label (n {over.n:,})")
+        )
+    said += confusion_sentences(found)
+    return said
+
+
+def confusion_sentences(found: Mapping[str, Any]) -> list[str]:
+    """What is mixed up most, how sure the model is, and rows that it can't get right."""
+    said = []
+    tuned = found["models"]["tuned"]
+    if found["confused"]:
+        pair = found["confused"][0]
+        first, second = pair["labels"]
+        said.append(
+            f"The classes {first} and {second} are confused most: {phrasing.plural(pair['rows'], 'row')}."
+        )
+    macro = tuned["f1_macro"]
+    if macro["low"] is not None:
+        places = phrasing.decimals(macro["low"], macro["high"])
+        said.append(
+            f"Macro F1 over {tuned['class_count']:,} classes is {phrasing.number(macro['value'], places)}"
+            f" ({phrasing.interval(macro['low'], macro['high'], places)})."
+        )
+    calibration = tuned.get("calibration")
+    if calibration and calibration["overconfident"]:
+        heat = calibration["temperature"]
+        places = phrasing.decimals(heat["low"], heat["high"], default=1)
+        said.append(
+            "It is more sure than it is right: its logits would have to be divided by"
+            f" {phrasing.number(heat['value'], places)}"
+            f" ({phrasing.interval(heat['low'], heat['high'], places)}, n {heat['n']:,})."
+        )
+    if found["unseen"]:
+        rows = phrasing.plural(found["unseen"], "row")
+        said.append(f"{rows} have a label that training never saw: they count as wrong, and have no loss.")
+    return said
+
+
+def _points(lead: str, change: Interval, than: str) -> str:
+    low, high = change.low, change.high
+    if low is None or high is None:
+        return "One row gives no interval."
+    if low == high == 0:
+        return f"It is right and wrong on the same rows as {than.removeprefix('than ')}."
+    places = phrasing.decimals(100 * low, 100 * high, default=1)
+    amount = phrasing.number(abs(100 * change.value), places)
+    if low <= 0 <= high:
+        bounds = phrasing.interval(100 * low, 100 * high, places)
+        return f"That it is more often right {than} can't be told from noise (95% interval {bounds} points)."
+    way = "more" if change.value > 0 else "less"
+    least, most = sorted((abs(100 * low), abs(100 * high)))
+    bounds = phrasing.interval(least, most, places)
+    return f"{lead} on {amount} points of rows {way} {than} (95% interval {bounds})."
+
+
+def _amount(gain: Interval) -> str:
+    places = phrasing.decimals(gain.low, gain.high)
+    return f"{phrasing.number(gain.value, places)} ({phrasing.interval(gain.low, gain.high, places)})"
+
+
+def _same_rows(split: str, stopped: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
+    chosen = config.get("load_best_model_at_end", True) or stopped.get("reason") == "early_stopping"
+    if split != "validation" or not chosen:
+        return []
+    return [FLATTERED]
+
+
+def add_labels(verdict: Document, classification: Document) -> None:
+    """Give the verdict of a run that learned to answer with the label its figures as a classifier."""
+    tuned, prompted = classification["models"]["tuned"], classification["models"]["prompted"]
+    rows = "held-out rows" if classification["split"] == "test" else "validation rows"
+    said = f"As a classifier, by the likeliest label: {shares(tuned['accuracy'], rows)}, against"
+    said += f" {share(prompted['accuracy'])} for the base model and"
+    said += f" {share(classification['models']['majority']['accuracy'])} for {BASELINE}."
+    verdict["classification"] = classification
+    verdict["sentences"] = [said, *confusion_sentences(classification)[:1], *verdict["sentences"]]

@@ -1,0 +1,157 @@
+"""A run with a classification head: the train job with other rows, another head, and another verdict.
+
+Its reference is no untrained head, which says noise, but always the most frequent class; beside that stands
+the untuned causal model, asked for the label of the same rows.
+"""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from engine.data.render import Rows
+from engine.diagnostics import class_verdict, phrasing
+from engine.evaluation import class_evidence
+from engine.evaluation.class_evidence import Asked, Scores
+from engine.jobs.train import Run, dealt_rows
+from engine.tuning import memory, models, prepare
+from engine.tuning.batches import total_steps
+from engine.tuning.class_rows import ClassRows, class_rows
+from engine.tuning.classification import Classes, start_head, widen_head
+from engine.tuning.prepare import Part
+from engine.tuning.train import Training
+from store.jobdir import read_json, write_json
+
+MOST_LABELS = 1_000  # that the facts list
+
+
+class ClassRun(Run):
+    """`prepare` → `build` → training → `judge`, of a head."""
+
+    rows: ClassRows
+
+    def prepare(self) -> tuple[Rows, Rows, Rows]:
+        """Texts with labels, cut to length; counts go into the facts."""
+        job, config, fingerprint = self.job, self.config, self.data["fingerprint"]
+        dealt = dealt_rows(job, fingerprint, self.split, config)
+
+        def on_rows(done: int, total: int) -> None:
+            job.check_cancelled()
+            job.progress(done, total, "rows", "Tokenising")
+
+        self.rows = class_rows(job.home, config, self.tokenizer, dealt, fingerprint, on_rows=on_rows)
+        limit = prepare.length_limit(config, self.rows.whole["train"], self.positions)
+        parts = self.rows.cut(self.tokenizer, limit)
+        self.report_classes(parts, limit)
+        return parts["train"].rows, parts["validation"].rows, parts["test"].rows
+
+    def report_classes(self, parts: dict[str, Part], limit: int) -> None:
+        """Facts and alerts about rows and classes."""
+        train, labels, unseen = parts["train"], self.rows.labels, self.rows.unseen()
+        if self.rows.unlabelled:
+            self.job.alert(f"{phrasing.plural(self.rows.unlabelled, 'row')} without a label left out.")
+        if unseen:
+            self.job.alert(
+                f"{sum(unseen.values()):,} held-out rows have a label that no training row has"
+                f" ({', '.join(list(unseen)[:5])}): they count as wrong, and have no loss."
+            )
+        if train.truncated:
+            self.job.alert(
+                f"{train.truncated:,} of {len(train.whole):,} training rows were cut at {limit} tokens.",
+                "info",
+            )
+        self.job.facts(
+            rows={name: len(part.rows) for name, part in parts.items()},
+            tokens_per_epoch=len(train.rows.ids),
+            truncated_rows=train.truncated,
+            untrained_rows=train.untrained,
+            max_length=limit,
+            steps=total_steps(self.config, len(train.rows)),
+            data_fingerprint=self.data["fingerprint"],
+            split=self.split.model_dump(),
+            labels=labels.names[:MOST_LABELS],
+            label_rows=labels.counts[:MOST_LABELS].tolist(),
+            label_count=len(labels.names),
+            unlabelled_rows=self.rows.unlabelled,
+            unseen_labels=unseen,
+        )
+
+    def load(self, rows: Rows) -> Any:
+        """The model with a new head, its first weights set by the seed."""
+        names, config = self.rows.labels.names, self.config
+        architecture = models.name_labels(self.architecture, names, self.tokenizer.pad_token_id)
+        model = models.load_model(config, self.source, str(self.device), self.dtype, architecture)
+        start_head(model, config.seed)
+        return widen_head(self.tunable(model, rows))
+
+    def choose_objective(self, model: Any, parts: list[Rows]) -> Classes:
+        return Classes(self.rows.labels, self.tokenizer.pad_token_id)
+
+    def save(self, model: Any) -> None:
+        """As every run, with the config of the whole model, whose labels an adapter alone doesn't carry."""
+        super().save(model)
+        folder = self.job.dir.model
+        model.config.save_pretrained(folder)
+        note = read_json(folder / "tunebench.json") or {}
+        write_json(folder / "tunebench.json", note | {"labels": self.rows.labels.names})
+
+    def judge(self, training: Training, stopped: dict[str, Any], rows: Rows, split: str) -> dict[str, Any]:
+        """Save the model, classify the held-out rows, ask the untuned model for them, and judge."""
+        objective = self.choose_objective(None, [rows])
+        model = training.release()
+        self.save(model)
+        tuned = Scores(rows.row_ids, self.classify(objective, model, rows))
+        del model  # memory holds one model
+        gc.collect()
+        prompted = self.ask_untuned(rows)
+        class_evidence.write(self.job, split, objective.labels, tuned, prompted)
+        base, own = objective.baseline(rows), objective.judged(rows, tuned.logs)
+        losses = {
+            "split": [split] * len(rows),
+            "row_id": rows.row_ids,
+            "tokens": own.tokens,
+            "base_loss": base.loss_sum,
+            "tuned_loss": own.loss_sum,
+            "base_correct": base.correct,
+            "tuned_correct": own.correct,
+        }
+        pq.write_table(pa.table(losses), self.job.dir.row_losses)
+        return class_verdict.judge(
+            split=split,
+            base_loss=base.loss_sum,
+            tuned_loss=own.loss_sum,
+            known=own.tokens,
+            base_correct=base.correct,
+            tuned_correct=own.correct,
+            classification=class_evidence.document(split, objective.labels, tuned, prompted),
+            eval_rows=training.validations.for_verdict(),
+            train_curve=training.state.curve,
+            stopped=stopped,
+            config=self.config.model_dump(),
+        )
+
+    def classify(self, objective: Classes, model: Any, rows: Rows) -> np.ndarray:
+        """Log-probabilities [rows, classes] of the trained head, with progress."""
+
+        def on_batch(done: int) -> None:
+            self.job.check_cancelled()
+            memory.guard(self.config, self.device)
+            self.job.progress(done, len(rows), "rows", "Classifying held-out rows")
+
+        return objective.predict(model, rows, self.config.per_device_eval_batch_size, self.device, on_batch)
+
+    def ask_untuned(self, rows: Rows) -> Scores | None:
+        """The base model as it came, asked for the labels; None where it can't be asked."""
+        asked = Asked.of(
+            self.job, self.config, self.tokenizer, self.rows.labels, rows.row_ids, self.positions
+        )
+        if asked is None:
+            return None
+        torch.manual_seed(self.config.seed)
+        model = models.load_model(self.config, self.source, str(self.device), self.dtype)
+        return asked.score(model, "the untuned model")

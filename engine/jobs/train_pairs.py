@@ -1,0 +1,43 @@
+"""A run of preference tuning: the train job with pairs of answers, held against the base model's view of them."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+
+from engine.data.render import Rows
+from engine.diagnostics import preference
+from engine.evaluation.evidence import Evidence
+from engine.jobs.train import Run
+from engine.tuning.methods import base_model
+from engine.tuning.objectives import Objective
+from engine.tuning.preference import PairLosses, Preference
+from engine.tuning.references import references_of
+from engine.tuning.train import Training
+from store.methods import METHODS
+
+
+class PairRun(Run):
+    """`prepare` → `build` → training → `judge`, of pairs."""
+
+    def choose_objective(self, model: Any, parts: list[Rows]) -> Objective:
+        """The loss of pairs; the untouched model is asked for all of them first."""
+        untouched = base_model(model) if METHODS[self.config.method].adapter else nullcontext(model)
+        with untouched as reference:
+            return Preference(self.config, references_of(self.job, self.config, reference, parts))
+
+    def verdict(
+        self, training: Training, stopped: dict[str, Any], split: str, base: Evidence, tuned: Evidence
+    ) -> dict[str, Any]:
+        """Whether the chosen answers are preferred, and what became of them."""
+        assert isinstance(base.losses, PairLosses)
+        assert isinstance(tuned.losses, PairLosses)
+        return preference.judge(
+            split=split,
+            base=base.losses.evidence,
+            tuned=tuned.losses.evidence,
+            eval_rows=training.validations.for_verdict(),
+            train_curve=training.state.curve,
+            stopped=stopped,
+            config=self.config.model_dump(),
+        )

@@ -1,0 +1,88 @@
+"""Runs that classify, compared by how many of the same rows they get right: in pairs, row by row.
+
+A head and a model that answers in words have losses of different kinds; that a row is right is the same for
+both.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from engine.diagnostics import phrasing
+from engine.diagnostics.statistics import Interval, ratio_interval
+from pages.components import run_reads
+from pages.components.session import plain
+from store.errors import QueryError
+
+
+def draw_class_evidence(runs: list[dict[str, Any]], names: dict[str, str]) -> None:
+    """A sentence for each run against the one that is right on the most rows; nothing for fewer than two."""
+    judged = [run for run in runs if (run["verdict"] or {}).get("classification")]
+    if len(judged) < 2:
+        return
+    best = max(judged, key=_accuracy)
+    others = sorted((run for run in judged if run is not best), key=_accuracy, reverse=True)
+    with st.container(border=True):
+        st.markdown("**Which is right on more rows?**")
+        for other in others:
+            interval, sentence = _compared(best, other, names, len(others))
+            separated = interval is not None and (interval.above or interval.below)
+            icon = ":material/check_circle:" if separated else ":material/help:"
+            icon = ":material/block:" if interval is None else icon
+            st.markdown(f"{icon} {plain(sentence)}")
+        if len(others) > 1:
+            st.caption(f"Intervals are widened for {len(others)} comparisons (Bonferroni).")
+
+
+def _accuracy(run: dict[str, Any]) -> float:
+    return float(run["verdict"]["classification"]["models"]["tuned"]["accuracy"]["value"])
+
+
+def _compared(
+    best: dict[str, Any], other: dict[str, Any], names: dict[str, str], comparisons: int
+) -> tuple[Interval | None, str]:
+    first, second = names[best["run_id"]], names[other["run_id"]]
+    split = best["verdict"]["classification"]["split"]
+    if best["data_fingerprint"] != other["data_fingerprint"]:
+        return None, f"{first} and {second} can't be compared: they were trained on different data."
+    if split != other["verdict"]["classification"]["split"]:
+        return (
+            None,
+            f"{first} and {second} can't be compared: one was judged on test rows, one on validation.",
+        )
+    interval = paired(best["run_id"], other["run_id"], split, 1 - 0.05 / comparisons)
+    if interval is None:
+        return None, f"{first} and {second} can't be compared: they share no row that both classified."
+    return interval, sentence(first, second, interval)
+
+
+def sentence(first: str, second: str, gap: Interval) -> str:
+    """The comparison in plain words; `gap` is the share of rows by which the first is more often right."""
+    rows = phrasing.plural(gap.n, "held-out row")
+    if gap.low is None or gap.high is None:
+        return f"{first} and {second} can't be told apart on one row."
+    places = phrasing.decimals(100 * gap.low, 100 * gap.high, default=1)
+    bounds = phrasing.interval(100 * gap.low, 100 * gap.high, places)
+    if not gap.above and not gap.below:
+        return f"{first} and {second} can't be told apart on {rows} ({bounds} points of accuracy)."
+    amount = phrasing.number(abs(100 * gap.value), places)
+    if gap.below:
+        first, second = second, first
+        bounds = phrasing.interval(-100 * gap.high, -100 * gap.low, places)
+    return f"{first} is right more often than {second} by {amount} points on {rows} ({bounds})."
+
+
+@st.cache_data(ttl=600, max_entries=128, show_spinner="Comparing row by row …")
+def paired(first: str, second: str, split: str, confidence: float) -> Interval | None:
+    """By what share of their shared rows the first is more often right; None without such rows."""
+    try:
+        rows = run_reads.shared_classes(first, second, split)
+    except QueryError:
+        return None
+    if not rows.num_rows:
+        return None
+    right = [np.asarray(rows[name].to_pylist(), float) for name in ("first_right", "second_right")]
+    return ratio_interval(right[0] - right[1], np.ones(rows.num_rows), confidence=confidence)

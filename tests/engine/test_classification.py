@@ -1,0 +1,278 @@
+"""A classification head, trained, stopped, saved and judged on a two-layer model; and labels as text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoConfig, AutoModelForSequenceClassification
+
+from engine.data.render import Rows
+from engine.evaluation import class_evidence, label_text
+from engine.evaluation.losses import row_losses
+from engine.job import Cancelled, Job
+from engine.jobs import train
+from store.errors import ConfigError, DataError
+from store.home import Home
+from tests.engine.test_preview import ask
+from tests.engine.test_training import cancel_when, events, facts, series
+from tests.tiny import conversations, make_job, make_model, make_tokenizer, write_model, write_rows
+
+WORDS = {"cold": ["ice", "snow", "frost"], "warm": ["sun", "heat", "fire"], "wet": ["rain", "sea", "flood"]}
+QUICK: dict[str, Any] = {
+    "task": "classification",
+    "per_device_train_batch_size": 16,
+    "gradient_accumulation_steps": 1,
+    "num_train_epochs": 6,
+    "evaluations": 3,
+}
+RATES = {"lora": 1e-2, "full": 5e-3, "qlora": 1e-2}
+
+
+def labelled(count: int = 240) -> tuple[list[Any], list[str | None]]:
+    """Rows whose label hangs on two of their words, and the labels."""
+    random = np.random.default_rng(0)
+    rows, labels = [], []
+    for i in range(count):
+        label = list(WORDS)[i % 3]
+        text = f"{random.choice(WORDS[label])} and {random.choice(WORDS[label])} today, {i % 7}"
+        rows.append([{"role": "user", "content": text}, {"role": "assistant", "content": label}])
+        labels.append(label)
+    return rows, labels
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    home = Home(tmp_path / "home").create()
+    write_model(home.models / "tiny")
+    rows, labels = labelled()
+    write_rows(home, "rows", rows, labels=labels)
+    return home
+
+
+def run(home: Home, name: str = "run", **fields: Any) -> tuple[Job, dict[str, Any]]:
+    fields = QUICK | {"learning_rate": RATES[fields.get("method", "lora")]} | fields
+    job = make_job(home, name, **fields)
+    return job, train.run(job)["verdict"]
+
+
+def table(job: Job) -> list[dict[str, Any]]:
+    return pq.read_table(job.dir.class_predictions).to_pylist()
+
+
+@pytest.mark.parametrize("method", ["lora", "full", "qlora"])
+def test_it_learns_to_tell_classes_apart(home: Home, method: str) -> None:
+    job, verdict = run(home, method=method)
+    tuned = verdict["classification"]["models"]["tuned"]
+    assert tuned["accuracy"]["value"] > 0.9
+    assert verdict["state"] == "learned"
+    assert verdict["headline"].startswith("Learned: ")
+    rows = table(job)
+    assert np.mean([row["label"] == row["predicted"] for row in rows]) == tuned["accuracy"]["value"]
+    assert tuned["n"] == len(rows) == facts(job)["rows"]["test"]
+    assert all(sum(top["probability"] for top in row["top"]) == pytest.approx(1) for row in rows)
+    assert facts(job)["labels"] == ["cold", "warm", "wet"]
+    validated = [step for step, _ in series(job, "eval/loss")]
+    assert [step for step, _ in series(job, "eval/accuracy")] == validated
+    assert len(validated) == 4
+    assert series(job, "eval/f1_macro")[-1][1] > 0.9
+
+
+def test_step_0_is_always_the_most_frequent_class(home: Home) -> None:
+    job, verdict = run(home, num_train_epochs=1)
+    counts = np.array(facts(job)["label_rows"])
+    shares = counts / counts.sum()
+    validation = pq.read_table(job.dir.validations).to_pylist()
+    first = [row for row in validation if row["step"] == 0]
+    assert all(row["tokens"] == 1 for row in first)
+    assert {round(row["loss_sum"], 6) for row in first} <= {round(-np.log(s), 6) for s in shares}
+    majority = verdict["classification"]["models"]["majority"]
+    losses = pq.read_table(job.dir.row_losses).to_pylist()
+    assert np.mean([row["base_correct"] for row in losses]) == majority["accuracy"]["value"]
+    assert verdict["base"]["loss"] == pytest.approx(np.mean([row["base_loss"] for row in losses]))
+    gain = verdict["base"]["loss"] - verdict["tuned"]["loss"]
+    assert verdict["gain"]["value"] == pytest.approx(gain)
+
+
+def test_resumed_equals_uninterrupted(home: Home) -> None:
+    fields: dict[str, Any] = {"num_train_epochs": 2, "lora_dropout": 0.1}
+    whole, _ = run(home, "whole", **fields)
+    cut = make_job(home, "cut", **(QUICK | {"learning_rate": RATES["lora"]} | fields))
+    cancel_when(cut, lambda e: e.get("step") == 9 and "train/loss" in e.get("values", {}))
+    with pytest.raises(Cancelled):
+        train.run(cut)
+    resumed, _ = run(home, "cut", resume=True, **fields)
+    for name in ("train/loss", "eval/loss", "eval/accuracy", "eval/f1_macro"):
+        assert series(resumed, name) == series(whole, name), name
+    assert table(resumed) == table(whole)
+    adapter = "adapter_model.safetensors"
+    assert (resumed.dir.model / adapter).read_bytes() == (whole.dir.model / adapter).read_bytes()
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_the_saved_model_gives_the_same_probabilities(home: Home, method: str) -> None:
+    """Loaded by transformers alone, padded as its tokenizer pads, though that is the closing token."""
+    job, _ = run(home, method=method, num_train_epochs=1)
+    folder = job.dir.model
+    config = AutoConfig.from_pretrained(folder)
+    assert config.id2label == {0: "cold", 1: "warm", 2: "wet"}
+    assert config.label2id["wet"] == 2
+    if method == "full":
+        model = AutoModelForSequenceClassification.from_pretrained(folder)
+    else:
+        base = AutoModelForSequenceClassification.from_pretrained(home.models / "tiny", config=config)
+        model = PeftModel.from_pretrained(base, folder)
+    rows, _ = labelled()
+    told = table(job)
+    texts = [rows[row["row_id"]][0]["content"] for row in told]
+    batch = make_tokenizer()(texts, padding=True, return_tensors="pt")
+    batch.pop("token_type_ids", None)
+    with torch.inference_mode():
+        shares = model.eval()(**batch).logits.softmax(-1)
+    for row, found in zip(told, shares, strict=True):
+        assert found.max().item() == pytest.approx(row["probability"], abs=1e-5)
+        assert config.id2label[int(found.argmax())] == row["predicted"]
+
+
+def test_the_head_is_fp32_under_a_model_in_bf16(home: Home) -> None:
+    job, verdict = run(home, dtype="bfloat16")
+    assert verdict["classification"]["models"]["tuned"]["accuracy"]["value"] > 0.9
+    shares = {row["probability"] for row in table(job)}
+    assert any(share != float(torch.tensor(share).bfloat16()) for share in shares)
+
+
+def test_a_data_set_without_labels_names_the_field(home: Home) -> None:
+    write_rows(home, "rows", conversations(60))
+    with pytest.raises(ConfigError, match="has no labels") as caught:
+        run(home)
+    assert caught.value.field == "task"
+    with pytest.raises(ConfigError, match="has no labels"):
+        ask(home, task="classification")
+
+
+def test_one_class_is_nothing_to_tell_apart(home: Home) -> None:
+    rows, _ = labelled(60)
+    write_rows(home, "rows", rows, labels=["cold"] * 60)
+    with pytest.raises(DataError, match="one class only, 'cold': there is nothing to tell apart") as caught:
+        ask(home, task="classification")
+    assert caught.value.field == "dataset"
+
+
+def test_a_label_that_training_never_saw_is_wrong_and_has_no_loss(home: Home) -> None:
+    """The first held-out rows get a label of their own; those without one are left out."""
+    job, _ = run(home, "first", num_train_epochs=1)
+    sides = pq.read_table(job.dir.split).to_pylist()
+    test = [row["row_id"] for row in sides if row["split"] == "test"]
+    rows, labels = labelled()
+    labels[test[0]] = labels[test[1]] = "odd"
+    labels[test[2]] = None
+    write_rows(home, "rows", rows, labels=labels)
+    preview = ask(home, task="classification")
+    assert preview["classes"]["unseen"] == {"odd": 2}
+    assert preview["classes"]["unlabelled"] == 1
+    assert any("a label that no training row has (odd)" in p["message"] for p in preview["problems"])
+    job, verdict = run(home)
+    found = verdict["classification"]
+    assert found["unseen"] == 2
+    assert found["models"]["tuned"]["n"] == len(test) - 1
+    losses = {row["row_id"]: row for row in pq.read_table(job.dir.row_losses).to_pylist()}
+    assert [losses[i]["tokens"] for i in test[:2]] == [0, 0]
+    assert [losses[i]["tuned_correct"] for i in test[:2]] == [0, 0]
+    assert verdict["gain"]["n"] == len(test) - 3
+    assert test[2] not in losses
+    odd = next(row for row in found["models"]["tuned"]["classes"] if row["label"] == "odd")
+    assert (odd["n"], odd["recall"]["value"]) == (2, 0)
+    assert "2 rows have a label that training never saw" in " ".join(verdict["sentences"])
+    said = " ".join(alert["message"] for alert in events(job, "alert"))
+    assert "2 held-out rows have a label that no training row has (odd)" in said
+    assert "1 row without a label left out" in said
+
+
+def test_the_preview_counts_what_training_finds(home: Home) -> None:
+    answer = ask(home, row=1, task="classification")
+    assert answer["rows"] == {"train": 140, "validation": 50, "test": 50}
+    assert sum(row[1] for row in answer["classes"]["rows"]) == 140
+    assert answer["classes"]["count"] == 3
+    assert answer["row"]["label"] in WORDS
+    assert "".join(token["text"] for token in answer["row"]["tokens"]).endswith(tuple("0123456"))
+    assert not any(token["trained"] for token in answer["row"]["tokens"])
+    assert answer["memory"]["parts"]["logits"] == 0
+    assert answer["config"]["learning_rate"] == 2e-4
+    job, _ = run(home, num_train_epochs=1, max_length=None)
+    assert facts(job)["trainable_parameters"] == answer["trainable_parameters"]
+    assert facts(job)["total_parameters"] == answer["total_parameters"]
+    assert facts(job)["tokens_per_epoch"] == answer["tokens_per_epoch"]
+
+
+def test_rare_and_frequent_classes_are_warned_of(home: Home) -> None:
+    rows, _ = labelled()
+    write_rows(home, "rows", rows, labels=["cold" if i > 3 else "warm" for i in range(240)])
+    said = " ".join(problem["message"] for problem in ask(home, task="classification")["problems"])
+    assert "of 2 classes have under 5 training rows (warm: " in said
+    assert "of the training rows are of one class, cold" in said
+
+
+def test_labels_as_text_score_as_whole_answers_do() -> None:
+    """Shared keys and values give what each label after each whole prompt gives."""
+    model, tokenizer = make_model(3), make_tokenizer()
+    rows, _ = labelled(12)
+    rows[3][0]["content"] *= 3
+    found = label_text.questions(tokenizer, np.arange(12), rows, ["a", "snowy day", "rain"], 256)
+    assert found is not None
+    closing = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert all(label[-1] == closing for label in found.labels)
+    branched = label_text._branched(model, found, torch.device("cpu"), lambda done: None)
+    whole = label_text._one_by_one(model, found, torch.device("cpu"), 8, lambda done: None)
+    assert branched == pytest.approx(whole, abs=1e-4)
+    one = np.array(found.prompts[3] + found.labels[1], np.int32)
+    trained = np.arange(len(one)) >= len(found.prompts[3])
+    alone = Rows(np.zeros(1, np.int64), np.array([0, len(one)]), one, trained, np.zeros(1, np.uint8))
+    loss = row_losses(model, alone, batch_size=1, device="cpu").loss_sum[0]
+    assert branched[3, 1] == pytest.approx(-loss, abs=1e-4)
+    scores = label_text.label_scores(model, found, torch.device("cpu"))
+    assert np.exp(scores).sum(axis=1) == pytest.approx(np.ones(12))
+
+
+def test_instruction_tuning_on_labels_is_a_classifier_too(home: Home) -> None:
+    """So that it stands in the same columns as a head."""
+    job, verdict = run(home, task="sft", method="full", learning_rate=1e-2, num_train_epochs=12)
+    found = verdict["classification"]["models"]
+    assert set(found) == {"tuned", "majority", "prompted"}
+    assert found["tuned"]["accuracy"]["value"] > found["prompted"]["accuracy"]["value"]
+    assert verdict["sentences"][0].startswith("As a classifier, by the likeliest label: ")
+    assert verdict["gain"]["unit"] == "nats a token"
+    rows = table(job)
+    assert np.mean([r["label"] == r["predicted"] for r in rows]) == found["tuned"]["accuracy"]["value"]
+    assert np.mean([r["label"] == r["prompted"] for r in rows]) == found["prompted"]["accuracy"]["value"]
+
+
+def test_many_labels_are_asked_of_some_rows_and_n_says_so(home: Home, monkeypatch: Any) -> None:
+    monkeypatch.setattr(label_text, "LEAST_ROWS", 10)
+    monkeypatch.setitem(label_text.BUDGET, "cpu", 1)
+    _, verdict = run(home, num_train_epochs=1)
+    found = verdict["classification"]
+    assert found["models"]["prompted"]["n"] == found["over_prompted"]["n"] == 10
+    assert found["models"]["tuned"]["n"] == 50
+    monkeypatch.setattr(class_evidence, "MOST_LABELS", 2)
+    _, verdict = run(home, "none", num_train_epochs=1)
+    assert "prompted" not in verdict["classification"]["models"]
+
+
+def test_a_data_set_whose_answers_are_no_labels_has_no_classes(home: Home) -> None:
+    rows = conversations(60)
+    write_rows(home, "rows", rows, labels=["even" if i % 2 else "odd" for i in range(60)])
+    _, verdict = run(home, task="sft", num_train_epochs=1)
+    assert "classification" not in verdict

@@ -1,0 +1,124 @@
+"""The words of a verdict on a classifier follow from its rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engine.diagnostics import class_verdict
+from engine.diagnostics.calibration import calibration
+from engine.diagnostics.classification import figures
+from engine.diagnostics.statistics import ratio_interval
+
+N = 200
+LABELS = ["card_arrival", "card_lost", "top_up"]
+TRUTH = np.arange(N) % 3
+SHARES = np.array([0.34, 0.33, 0.33])
+STOPPED = {"reason": "epochs", "step": 40, "restored_step": 40}
+
+
+def logs_of(right: float, sure: float = 0.9, seed: int = 0) -> np.ndarray:
+    """Log-probabilities of a classifier that is right on this share of rows, and takes class 0 for 1."""
+    random = np.random.default_rng(seed)
+    told = np.where(random.random(N) < right, TRUTH, np.where(TRUTH == 0, 1, 0))
+    shares = np.full((N, 3), (1 - sure) / 2)
+    shares[np.arange(N), told] = sure
+    return np.log(shares)
+
+
+def judged(right: float, *, prompted: float | None = 0.5, sure: float = 0.9, **more: Any) -> dict[str, Any]:
+    logs = logs_of(right, sure)
+    told = logs.argmax(axis=1)
+    tuned = figures(TRUTH, told, LABELS) | {"calibration": calibration(logs, TRUTH)}
+    asked = over = None
+    if prompted is not None:
+        said = logs_of(prompted, seed=1).argmax(axis=1)
+        asked = figures(TRUTH, said, LABELS)
+        over = ratio_interval((told == TRUTH).astype(float) - (said == TRUTH), np.ones(N))
+    found = class_verdict.document(
+        "test",
+        LABELS,
+        [34, 33, 33],
+        {"tuned": tuned, "majority": figures(TRUTH, np.zeros(N, int), LABELS), "prompted": asked},
+        unseen=more.pop("unseen", 0),
+        over_prompted=over,
+    )
+    losses = -logs[np.arange(N), TRUTH]
+    validations = [
+        {"step": step, "row_ids": np.arange(N), "loss_sums": losses + 1 / (step + 1), "tokens": np.ones(N)}
+        for step in (0, 20, 40)
+    ]
+    return class_verdict.judge(
+        split="test",
+        base_loss=-np.log(SHARES[TRUTH]),
+        tuned_loss=losses,
+        known=np.ones(N),
+        base_correct=TRUTH == 0,
+        tuned_correct=told == TRUTH,
+        classification=found,
+        eval_rows=validations,
+        train_curve=[(step, 1.0) for step in range(1, 41)],
+        stopped=STOPPED,
+        config={"learning_rate": 1e-4, "num_train_epochs": 3},
+        **more,
+    )
+
+
+def test_a_classifier_that_learned_says_what_against_what() -> None:
+    found = judged(0.9)
+    assert found["state"] == "learned"
+    assert found["headline"].startswith("Learned: 8")
+    assert "% of held-out rows right (" in found["headline"]
+    assert "n 200), against 34% for always the most frequent class and" in found["headline"]
+    assert found["headline"].endswith("for the untuned model asked for the label.")
+    said = " ".join(found["sentences"])
+    assert "The classes card_arrival and card_lost are confused most: " in said
+    assert "points of rows more than always the most frequent class (95% interval" in said
+    assert "points of rows more than the untuned model asked for the label (n 200)" in said
+    assert "No overfitting" in said
+    assert found["gain"]["unit"] == "nats a row"
+    assert found["accuracy_gain"]["low"] > 0.4
+    assert found["classification"]["majority"] == {"label": "card_arrival", "share": 0.34, "n": 100}
+    assert found["tuned"]["n"] == found["tuned"]["tokens"] == N
+
+
+def test_without_the_untuned_model_nothing_is_said_of_it() -> None:
+    found = judged(0.9, prompted=None)
+    assert found["headline"].endswith("for always the most frequent class.")
+    assert "prompted" not in found["classification"]["models"]
+
+
+@pytest.mark.parametrize(("right", "state"), [(0.34, "undecided"), (0.05, "worse")])
+def test_no_more_right_than_the_most_frequent_class(right: float, state: str) -> None:
+    found = judged(right, sure=0.4)
+    assert found["state"] == state
+    if state == "worse":
+        assert "points of rows less than always the most frequent class" in " ".join(found["sentences"])
+        assert "It got worse than always the most frequent class" in found["advice"][0]["text"]
+
+
+def test_too_sure_a_classifier_is_told_so() -> None:
+    said = " ".join(judged(0.7, sure=0.999)["sentences"])
+    assert "It is more sure than it is right: its logits would have to be divided by" in said
+    assert "more sure than it is right" not in " ".join(judged(0.9)["sentences"])
+
+
+def test_labels_that_training_never_saw_are_said() -> None:
+    assert "4 rows have a label that training never saw" in " ".join(judged(0.9, unseen=4)["sentences"])
+
+
+def test_a_loss_that_is_not_a_number_is_broken() -> None:
+    logs = logs_of(0.9)
+    found = judged(0.9)["classification"]
+    losses = -logs[np.arange(N), TRUTH]
+    losses[3] = np.nan
+    verdict = class_verdict.judge(
+        split="test", base_loss=np.ones(N), tuned_loss=losses, known=np.ones(N), base_correct=TRUTH == 0,
+        tuned_correct=np.ones(N), classification=found, eval_rows=[], train_curve=[], stopped=STOPPED,
+        config={},
+    )  # fmt: skip
+    assert verdict["state"] == "worse"
+    assert verdict["gain"] is None
+    assert verdict["headline"].startswith("Broken: the loss is not a number on 1 test row")
