@@ -23,7 +23,7 @@ from engine.evaluation.evidence import Evidence
 from engine.job import Job
 from engine.jobs.convert import ensure
 from engine.tuning import memory, models, prepare, saving, starts
-from engine.tuning.batches import batch_shape, collate, total_steps
+from engine.tuning.batches import total_steps
 from engine.tuning.methods import base_model, count_parameters, make_trainable
 from engine.tuning.objectives import Objective, TrainedTokens
 from engine.tuning.precision import choose_dtype, device_name, dtype_name, versions
@@ -34,7 +34,7 @@ from store.errors import DataError
 from store.jobdir import written_aside
 from store.methods import METHODS
 
-EVA_ROWS = 64  # training rows whose inputs show the start `eva` its directions
+START_ROWS = 64  # training rows that show the start `eva` in which directions inputs vary
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -193,12 +193,10 @@ class Run:
         return make_trainable(model, self.config, self.dtype, steps=steps, start=self.start(rows))
 
     def start(self, rows: Rows) -> starts.Sources:
-        """What the adapter's first weights are made from."""
-        size, _ = batch_shape(self.config)
-        order = np.random.default_rng(self.config.seed).permutation(len(rows))[:EVA_ROWS]
-        parts = [order[i : i + size] for i in range(0, len(order), size)]
-        batches = [collate(rows, part, self.device) for part in parts]
-        return starts.Sources(batches, models.weights_folder(self.source) if self.config.held else None)
+        """What the adapter's first weights are made from: some training rows, the model's own weights."""
+        order = np.random.default_rng(self.config.seed).permutation(len(rows))[:START_ROWS]
+        shown = [torch.from_numpy(rows.row(int(i))[0].astype(np.int64)).to(self.device) for i in order]
+        return starts.Sources(shown, models.weights_folder(self.source) if self.config.held else None)
 
     def save(self, model: Any) -> None:
         """Leave the tuned model in the job's folder."""

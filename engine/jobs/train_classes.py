@@ -7,6 +7,7 @@ the untuned causal model, asked for the label of the same rows.
 from __future__ import annotations
 
 import gc
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -96,7 +97,10 @@ class ClassRun(Run):
         """As every run, with the config of the whole model, whose labels an adapter alone doesn't carry."""
         super().save(model)
         folder = self.job.dir.model
-        model.config.save_pretrained(folder)
+        whole = copy(model.config)
+        if hasattr(whole, "quantization_config"):  # how the base was held in training is no need of the head
+            del whole.quantization_config
+        whole.save_pretrained(folder)
         note = read_json(folder / "tunebench.json") or {}
         write_json(folder / "tunebench.json", note | {"labels": self.rows.labels.names})
 

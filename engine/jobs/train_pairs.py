@@ -1,4 +1,4 @@
-"""A run of preference tuning: the train job with pairs of answers, held against the base model's view of them."""
+"""A run of preference tuning: the train job with pairs of answers, held against the base model's own view."""
 
 from __future__ import annotations
 
@@ -12,13 +12,18 @@ from engine.jobs.train import Run
 from engine.tuning.methods import base_model
 from engine.tuning.objectives import Objective
 from engine.tuning.preference import PairLosses, Preference
-from engine.tuning.references import references_of
+from engine.tuning.references import pairs, references_of
+from engine.tuning.starts import Sources
 from engine.tuning.train import Training
 from store.methods import METHODS
 
 
 class PairRun(Run):
     """`prepare` → `build` → training → `judge`, of pairs."""
+
+    def start(self, rows: Rows) -> Sources:
+        """As of every run, from both answers of the pairs."""
+        return super().start(pairs(rows).sequences)
 
     def choose_objective(self, model: Any, parts: list[Rows]) -> Objective:
         """The loss of pairs; the untouched model is asked for all of them first."""

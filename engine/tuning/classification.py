@@ -23,6 +23,7 @@ from engine.data.labelled import UNSEEN, Labels
 from engine.data.render import Rows
 from engine.diagnostics.classification import Confusion, f1_averages
 from engine.evaluation.losses import RowLosses
+from engine.tuning import prompts
 from engine.tuning.batches import by_length
 
 
@@ -187,7 +188,7 @@ def class_logits(model: Any, batch: ClassBatch) -> torch.Tensor:
         mask = torch.arange(batch.inputs.shape[1], device=batch.inputs.device) < batch.lengths[:, None]
         return model(input_ids=batch.inputs, attention_mask=mask.long()).logits.float()
     with _read_at(head, batch.last, batch.inputs.shape[1]):
-        return model(input_ids=batch.inputs, use_cache=False).logits.float()
+        return prompts.forward(model, batch.inputs).logits.float()
 
 
 @contextmanager

@@ -24,6 +24,14 @@ def tokens(model: Any) -> int:
     return model.active_peft_config.num_virtual_tokens if prompted(model) else 0
 
 
+def forward(model: Any, ids: torch.Tensor) -> Any:
+    """What the model says of right-padded rows. A classifier with trained prefixes is called past peft, which
+    looks for another name of the cache than transformers has."""
+    if prompted(model) and model.active_peft_config.peft_type == PeftType.PREFIX_TUNING:
+        return model.get_base_model()(input_ids=ids, cache=model.get_prompt(batch_size=len(ids)))
+    return model(input_ids=ids, use_cache=False)
+
+
 def generate(
     model: PeftModel,
     ids: torch.Tensor,

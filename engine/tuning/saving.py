@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from peft import PeftModel, PeftType
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from engine.tuning import bottleneck, starts
 from store.config import TrainConfig
@@ -51,7 +51,10 @@ def _save_adapter(model: PeftModel, folder: Path) -> None:
     changes: dict[str, Any] = {}
     if starts.TWIN in model.peft_config:
         tensors, changes = starts.joined(model)
-        save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+        file = folder / "adapter_model.safetensors"
+        save_file(
+            load_file(file) | tensors, file, metadata={"format": "pt"}
+        )  # beside a head, if there is one
     if model.active_peft_config.peft_type == PeftType.ADALORA:
         changes = {"rank_pattern": None}  # ranks that are gone are zeros in the file: nothing to cut
     if changes:

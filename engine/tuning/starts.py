@@ -11,7 +11,8 @@ loftq (Li et al. 2024) begins with what 4-bit weights lost.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from safetensors import safe_open
 
-from engine.tuning.batches import Batch
 from store.config import TrainConfig
 
 TWIN = "start"  # the frozen adapter that takes the beginning off again
@@ -29,10 +29,10 @@ OVERSAMPLING, ITERATIONS = 8, 4  # of the randomised decomposition (Halko et al.
 
 @dataclass(frozen=True)
 class Sources:
-    """What a start is made from. batches: of training rows, for eva; folder: with the model's weights as
-    safetensors, for loftq."""
+    """What a start is made from. rows: token ids of training rows, for eva; folder: with the model's weights
+    as safetensors, for loftq."""
 
-    batches: Sequence[Batch] = field(default=())
+    rows: Sequence[torch.Tensor] = ()
     folder: Path | None = None
 
 
@@ -41,7 +41,7 @@ def begin(model: PeftModel, config: TrainConfig, sources: Sources) -> None:
     if config.init_lora_weights in ("pissa", "olora"):
         _take_apart(model, config.init_lora_weights)
     elif config.init_lora_weights == "eva":
-        _follow_inputs(model, sources.batches)
+        _follow_inputs(model, sources.rows)
     elif config.init_lora_weights == "loftq" and sources.folder is not None:
         _make_up(model, sources.folder)
 
@@ -66,10 +66,9 @@ def _lowrank(weight: torch.Tensor, r: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _take_apart(model: PeftModel, start: str) -> None:
-    dtype = next(p.dtype for p in model.parameters() if p.requires_grad)
-    model.add_adapter(TWIN, model.peft_config["default"])
-    tuner: Any = model.base_model
-    tuner.set_adapter(["default", TWIN])
+    alike: Any = copy(model.peft_config["default"])
+    alike.modules_to_save = None  # a head belongs to the trained adapter alone
+    PeftModel.add_adapter(model, TWIN, alike)
     for _, layer in _layers(model):
         r, scale = layer.r["default"], layer.scaling["default"]
         weight = layer.get_base_layer().weight.detach().float()
@@ -79,23 +78,23 @@ def _take_apart(model: PeftModel, start: str) -> None:
             q, upper = torch.linalg.qr(weight)
             b, a = q[:, :r], upper[:r]
         _set(layer, "default", a, b)
-        _set(layer, TWIN, a, b)
         layer.scaling[TWIN] = -scale
-        for part in (layer.lora_A[TWIN], layer.lora_B[TWIN]):
-            part.requires_grad_(False)
-            part.to(dtype)
+        for trained, twin in ((layer.lora_A, layer.lora_A[TWIN]), (layer.lora_B, layer.lora_B[TWIN])):
+            del twin.weight  # a buffer in its place: peft would make parameters trainable again
+            twin.register_buffer("weight", trained["default"].weight.detach().clone())
+        layer.set_adapter(["default", TWIN])
 
 
-def _follow_inputs(model: PeftModel, batches: Sequence[Batch]) -> None:
-    """A begins at the leading eigenvectors of the inputs' products, summed over the batches; B at zero."""
+def _follow_inputs(model: PeftModel, rows: Sequence[torch.Tensor]) -> None:
+    """A begins at the leading eigenvectors of the inputs' products, summed over the rows; B at zero."""
     products: dict[str, torch.Tensor] = {}
     hooks = [layer.register_forward_pre_hook(_adding(products, name)) for name, layer in _layers(model)]
     training = model.training
     model.eval()
     try:
         with torch.inference_mode(), model.disable_adapter():
-            for batch in batches:
-                model(input_ids=batch.inputs, use_cache=False)
+            for ids in rows:
+                model(input_ids=ids[None], use_cache=False)
     finally:
         for hook in hooks:
             hook.remove()

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from engine.data import dataset
 from engine.data.render import render, render_prompt
@@ -20,6 +20,7 @@ from engine.evaluation.losses import row_losses
 from engine.job import Cancelled, Job
 from engine.jobs import train
 from engine.tuning import matrices, models, saving
+from engine.tuning.classification import ClassBatch, class_logits
 from engine.tuning.methods import count_parameters, make_trainable
 from store.config import TrainConfig
 from store.errors import ConfigError
@@ -226,3 +227,40 @@ def test_a_start_from_the_weights_begins_at_the_base_model(home: Home) -> None:
         fields = fields_of("lora") | {"init_lora_weights": start, "learning_rate": 1e-12, "max_steps": 2}
         verdict = train.run(make_job(home, start, **fields))["verdict"]
         assert verdict["base"]["loss"] == pytest.approx(verdict["tuned"]["loss"], abs=1e-5)
+
+
+HEADED = [*(method for method in METHODS if method != "llama_adapter"), "DoRA", "PiSSA", "IA3 in 8 bits"]
+
+
+@pytest.mark.parametrize("variant", HEADED)
+def test_every_method_trains_a_classification_head(home: Home, variant: str) -> None:
+    """The head learns beside the method's own parameters, and what is saved says what it said."""
+    chats = conversations(80)
+    names = [chat[1]["content"].split()[0] for chat in chats]
+    write_rows(home, "rows", chats, labels=names)
+    job = make_job(home, "run", **fields_of(variant), task="classification")
+    config = TrainConfig.parse(job.config)
+    classes = sorted(set(names))
+    train.run(job)
+    assert facts(job)["trainable_parameters"] == formula(config) + len(classes) * 32
+    told = pq.read_table(job.dir.class_predictions).to_pylist()
+    if METHODS[config.method].adapter:
+        architecture = AutoConfig.from_pretrained(job.dir.model)
+        base = models.load_model(config, config.model, "cpu", torch.float32, architecture)
+        model = saving.load(job.dir.model, base)
+    else:
+        model = AutoModelForSequenceClassification.from_pretrained(job.dir.model, dtype=torch.float32)
+    tokenizer = models.load_tokenizer(str(job.dir.model))
+    texts = [chats[row["row_id"]][0]["content"] for row in told]
+    batches = [torch.tensor([tokenizer(text).input_ids]) for text in texts]
+    model.eval()
+    shares_of = [class_logits(model, ClassBatch(ids, *_whole(ids))).softmax(-1)[0] for ids in batches]
+    for row, shares in zip(told, shares_of, strict=True):
+        assert float(shares.max()) == pytest.approx(row["probability"], abs=1e-4)
+        assert classes[int(shares.argmax())] == row["predicted"]
+
+
+def _whole(ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]:
+    """Where one whole row is read, its length, no class, its tokens: the rest of a batch of it alone."""
+    tokens = ids.shape[1]
+    return torch.tensor([tokens - 1]), torch.tensor([tokens]), torch.tensor([0]), tokens

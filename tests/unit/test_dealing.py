@@ -125,17 +125,17 @@ def test_a_run_takes_the_way_of_its_data_set_and_a_column_only_with_it() -> None
 
 
 def test_a_resumed_run_is_dealt_as_at_first(home: Home, tmp_path) -> None:
-    from engine.jobs.train import _dealt
+    from engine.jobs.train import dealt_rows
 
     rows = [{"prompt": sentence(n // 3, 40) + f" {n}", "completion": "Yes."} for n in range(300)]
     fingerprint = imported(home, tmp_path / "a.jsonl", rows)
     config, how = TrainConfig(dataset="d", max_train_rows=100), Split()
     job = make_job(home, "train", config.model_dump())
-    first = _dealt(job, fingerprint, how, config)
+    first = dealt_rows(job, fingerprint, how, config)
     measure_duplicates(home, fingerprint)
     job.resume = True
-    again = _dealt(job, fingerprint, how, config)
+    again = dealt_rows(job, fingerprint, how, config)
     assert {part: ids.tolist() for part, ids in again.items()} == {p: i.tolist() for p, i in first.items()}
     job.resume = False
-    fresh = _dealt(job, fingerprint, how, config)
+    fresh = dealt_rows(job, fingerprint, how, config)
     assert any(fresh[part].tolist() != first[part].tolist() for part in first)
