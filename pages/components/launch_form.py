@@ -193,4 +193,4 @@ def draw_hyperparameters(config: TrainConfig | None, resolved: dict[str, Any], n
         st.caption("Each starts at a value that suits method and data. Empty a field to go back to it.")
         for group in fields.GROUPS:
             if (adapter or group is not fields.ADAPTER) and launch_task.concerns(group):
-                fields.draw_group(group, resolved, notes)
+                fields.draw_group(launch_task.meant(group), resolved, notes)

@@ -4,12 +4,15 @@ apart by a classification head. For every other data set there is nothing to cho
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import streamlit as st
 
 from pages.components import config_fields as fields
 from pages.components import reads
 from store.config import TASK_TITLES
 
+IN_WORDS = ("sample_prompts", "max_new_tokens")
 ADVICE = {
     "sft": "Learns to answer each text with its label, in words. The model can still answer anything else.",
     "classification": "Puts a new head with a probability for each label on the model. The first choice for"
@@ -53,6 +56,13 @@ def draw(notes: dict[str, list[tuple[str, str]]]) -> None:
         )
         st.caption(ADVICE.get(task(), ""))
     fields.draw_notes("task", notes)
+
+
+def meant(group: fields.Group) -> fields.Group:
+    """The group without settings that mean nothing for the task: a head answers nothing in words."""
+    if task() != "classification":
+        return group
+    return replace(group, fields=tuple(field for field in group.fields if field not in IN_WORDS))
 
 
 def concerns(group: fields.Group) -> bool:
