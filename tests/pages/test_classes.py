@@ -61,7 +61,7 @@ def test_the_form_offers_the_task_for_a_labelled_data_set(live_home: Home, open_
     assert "trained on" not in said.split("Tokens an epoch")[1].split("Rows cut short")[0]
     counts = at.dataframe[0].value
     assert sorted(counts["Class"]) == ["card_arrival", "card_lost", "top_up_failed"]
-    assert counts["Training"].sum() + counts["Validation"].sum() + counts["Test"].sum() == 240
+    assert counts["Train"].sum() + counts["Valid."].sum() + counts["Test"].sum() == 240
     assert at.text_input(key="launch.learning_rate").placeholder == "0.0002 (automatic)"
     fields = [field.key for field in at.text_input]
     assert "launch.sample_prompts" not in fields
