@@ -118,7 +118,10 @@ def _runs(counts: dict[str, int]) -> None:
             _run_line(run)
         if not total:
             st.caption("No run matches. Empty the search or choose another status.")
-    st.caption("Losses in nats a token, lower is better. Ranges are 95% intervals over n held-out rows.")
+    st.caption(
+        "Losses in nats a token (of classifiers a row), lower is better. Ranges are 95% intervals over n"
+        " held-out rows."
+    )
 
 
 def _compare_bar(total: int, everything: int, counts: dict[str, int], shown: list[str]) -> None:

@@ -19,7 +19,7 @@ from engine.diagnostics.statistics import quick_interval, wilson_interval
 BINS = 15  # of equal mass
 DRAWS = 2_000
 CHUNK = 4_000_000
-OVERCONFIDENT = 1.2  # a fitted temperature above it
+OVERCONFIDENT = 1.2  # a fitted temperature above it, whose interval lies above 1
 LEAST, MOST = 0.05, 20.0  # of the temperatures that are looked at
 
 Floats = NDArray[np.float64]
@@ -51,7 +51,9 @@ def calibration(log_probabilities: Any, truth: Any) -> dict[str, Any]:
         },
         "brier": quick_interval(_brier(probabilities, true), np.ones(len(true))).to_dict(),
         "temperature": temperature,
-        "overconfident": bool(temperature and temperature["value"] > OVERCONFIDENT),
+        "overconfident": bool(
+            temperature and temperature["value"] > OVERCONFIDENT and temperature["low"] > 1
+        ),
         "bins": _bins(right, confidence, starts),
     }
 

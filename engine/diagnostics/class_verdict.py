@@ -183,7 +183,7 @@ def _places(interval: Mapping[str, Any]) -> int:
 
 
 def _sentences(found: Mapping[str, Any], accuracy: Interval, gain: Interval | None) -> list[str]:
-    said = [_points("It is right", accuracy, f"than {BASELINE}")]
+    said = [_points(accuracy, f"than {BASELINE}")]
     if gain is not None and not accuracy.above and not accuracy.below and gain.above:
         said[0] += (
             " Its probabilities are better than the frequencies of the classes, though: the loss is lower"
@@ -192,9 +192,7 @@ def _sentences(found: Mapping[str, Any], accuracy: Interval, gain: Interval | No
     prompted = found["models"].get("prompted")
     if prompted and found["over_prompted"]:
         over = Interval(**found["over_prompted"])
-        said.append(
-            _points("It is right", over, f"than the untuned model asked for the label (n {over.n:,})")
-        )
+        said.append(_points(over, f"than the untuned model asked for the label (n {over.n:,})"))
     said += confusion_sentences(found)
     return said
 
@@ -231,7 +229,7 @@ def confusion_sentences(found: Mapping[str, Any]) -> list[str]:
     return said
 
 
-def _points(lead: str, change: Interval, than: str) -> str:
+def _points(change: Interval, than: str) -> str:
     low, high = change.low, change.high
     if low is None or high is None:
         return "One row gives no interval."
@@ -245,7 +243,7 @@ def _points(lead: str, change: Interval, than: str) -> str:
     way = "more" if change.value > 0 else "less"
     least, most = sorted((abs(100 * low), abs(100 * high)))
     bounds = phrasing.interval(least, most, places)
-    return f"{lead} on {amount} points of rows {way} {than} (95% interval {bounds})."
+    return f"It is right {way} often {than}, by {amount} points (95% interval {bounds})."
 
 
 def _amount(gain: Interval) -> str:

@@ -67,7 +67,13 @@ class ClassLosses(RowLosses):
 
 
 class Classes:
-    """The objective; `labels` are those of the run's rows, `pad_token_id` the tokenizer's."""
+    """The objective; `labels` are those of the run's rows, `pad_token_id` the tokenizer's.
+
+    Rows are not grouped by length: labels often hang on it, as spam is longer than ham, and batches of one
+    class pull the head to and fro.
+    """
+
+    grouped = False
 
     def __init__(self, labels: Labels, pad_token_id: int) -> None:
         self.labels, self.pad = labels, pad_token_id

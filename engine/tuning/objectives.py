@@ -29,7 +29,9 @@ class Units(Protocol):
 
 
 class Objective(Protocol):
-    """One task's losses."""
+    """One task's losses. grouped: rows of like length may share a batch, which saves padding."""
+
+    grouped: bool
 
     def collate(self, rows: Rows, indices: np.ndarray, device: torch.device) -> Any:
         """The rows at `indices` as a batch (`Units`)."""
@@ -62,6 +64,8 @@ class Objective(Protocol):
 
 class TrainedTokens:
     """Supervised fine-tuning: cross-entropy of the trained tokens, in nats."""
+
+    grouped = True
 
     def collate(self, rows: Rows, indices: np.ndarray, device: torch.device) -> Any:
         return collate(rows, indices, device)

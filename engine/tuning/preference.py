@@ -75,6 +75,8 @@ def _reward_metrics(prefix: str, margins: np.ndarray) -> dict[str, float]:
 class Preference:
     """The objective of preference tuning: the mean loss of the pairs."""
 
+    grouped = True
+
     def __init__(self, config: TrainConfig, references: References) -> None:
         self.config = config
         self.references = references

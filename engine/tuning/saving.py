@@ -52,9 +52,7 @@ def _save_adapter(model: PeftModel, folder: Path) -> None:
     if starts.TWIN in model.peft_config:
         tensors, changes = starts.joined(model)
         file = folder / "adapter_model.safetensors"
-        save_file(
-            load_file(file) | tensors, file, metadata={"format": "pt"}
-        )  # beside a head, if there is one
+        save_file(load_file(file) | tensors, file, metadata={"format": "pt"})
     if model.active_peft_config.peft_type == PeftType.ADALORA:
         changes = {"rank_pattern": None}  # ranks that are gone are zeros in the file: nothing to cut
     if changes:

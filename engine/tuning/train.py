@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 
@@ -137,10 +138,11 @@ class Training:
         """The steps after `state.step`, epoch by epoch."""
         batch_size, accumulation = batch_shape(self.config)
         per_epoch = steps_per_epoch(len(self.train), batch_size, accumulation)
+        lengths = self.train.lengths if self.objective.grouped else np.ones(len(self.train), np.int64)
         while self.state.step < self.steps and not self.state.reason:
             epoch, done = divmod(self.state.step, per_epoch)
             steps = epoch_steps(
-                self.train.lengths,
+                lengths,
                 seed=self.config.seed,
                 epoch=epoch,
                 batch_size=batch_size,

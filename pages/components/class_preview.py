@@ -8,7 +8,7 @@ import streamlit as st
 
 from engine.diagnostics import phrasing
 
-LISTED = 6  # classes before the table scrolls
+LISTED = 4  # classes before the table scrolls
 
 
 def fact(answer: dict[str, Any]) -> tuple[str, str, str]:
@@ -21,7 +21,7 @@ def fact(answer: dict[str, Any]) -> tuple[str, str, str]:
 def show_counts(answer: dict[str, Any]) -> None:
     """Rows of each class in each part, the largest first."""
     classes = answer["classes"]
-    names = ("Class", "Training", "Validation", "Test")
+    names = ("Class", "Train", "Valid.", "Test")
     rows = [dict(zip(names, row, strict=True)) for row in classes["rows"]]
     listed = "" if len(rows) == classes["count"] else f", the {len(rows):,} largest of {classes['count']:,}"
     st.caption(f"Rows of each class{listed}")
@@ -29,5 +29,9 @@ def show_counts(answer: dict[str, Any]) -> None:
         rows,
         hide_index=True,
         height="content" if len(rows) <= LISTED else 35 * (LISTED + 1) + 3,
+        column_config={
+            "Class": st.column_config.TextColumn(width=130),
+            **{name: st.column_config.NumberColumn(width=62) for name in names[1:]},
+        },
         alt="Rows of each class",
     )

@@ -31,7 +31,9 @@ def draw_evidence(runs: list[dict[str, Any]]) -> None:
         st.caption(f"{' '.join(without_gain(runs))} Their curves can be compared all the same.")
         return
     with st.container(border=True):
-        st.markdown("**Gain over the base model on held-out rows** (right is better)")
+        heads = any(run["config"].get("task") == "classification" for run in judged)
+        other = " (of classifiers over the most frequent class)" if heads else ""
+        st.markdown(f"**Gain over the base model{other} on held-out rows** (right is better)")
         _draw_gains(judged)
         for found in differences(judged):
             icon = ":material/check_circle:" if found.separated else ":material/help:"

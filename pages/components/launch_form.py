@@ -211,4 +211,4 @@ def draw_hyperparameters(config: TrainConfig | None, resolved: dict[str, Any], n
         st.caption("Each starts at a value that suits method and data. Empty a field to go back to it.")
         for group in groups:
             if launch_task.concerns(group):
-                fields.draw_group(group, resolved, notes, config)
+                fields.draw_group(launch_task.meant(group), resolved, notes, config)

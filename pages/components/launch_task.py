@@ -5,6 +5,8 @@ For every other data set there is nothing to choose, and nothing is shown.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import streamlit as st
 
 from pages.components import config_fields as fields
@@ -13,22 +15,25 @@ from store.config import TASK_TITLES
 
 Tasks = tuple[str, ...]
 
+IN_WORDS = ("sample_prompts", "max_new_tokens")
 PAIRS: Tasks = ("dpo", "sft")
 LABELS: Tasks = ("sft", "classification")
 NOTHING: Tasks = ("sft",)
-ADVICE: dict[tuple[Tasks, str], str] = {
-    (
-        PAIRS,
-        "dpo",
-    ): "Learns to prefer the chosen answer of each pair to the rejected one (DPO). It works best on"
-    " a model that already answers in about this way.",
-    (PAIRS, "sft"): "Learns to give the chosen answers; the rejected ones are left aside.",
-    (
-        LABELS,
-        "sft",
-    ): "Learns to answer each text with its label, in words. The model can still answer anything else.",
-    (LABELS, "classification"): "Puts a new head with a probability for each label on the model. The first"
-    " choice for labels: exact probabilities, one pass a text, no answer that is none of the labels.",
+DPO = (
+    "Learns to prefer the chosen answer of each pair to the rejected one (DPO). It works best on a model that"
+    " already answers in about this way."
+)
+CHOSEN = "Learns to give the chosen answers; the rejected ones are left aside."
+WORDS = "Learns to answer each text with its label, in words. The model can still answer anything else."
+HEAD = (
+    "Puts a new head with a probability for each label on the model. The first choice for labels: exact"
+    " probabilities, one pass a text, no answer that is none of the labels."
+)
+ADVICE = {
+    (PAIRS, "dpo"): DPO,
+    (PAIRS, "sft"): CHOSEN,
+    (LABELS, "sft"): WORDS,
+    (LABELS, "classification"): HEAD,
 }
 
 
@@ -74,11 +79,15 @@ def draw(notes: dict[str, list[tuple[str, str]]]) -> None:
 
 
 def _title(of_data: Tasks, name: str) -> str:
-    return (
-        f"{TASK_TITLES['sft']} on the chosen answers"
-        if (of_data, name) == (PAIRS, "sft")
-        else TASK_TITLES[name]
-    )
+    on_chosen = of_data is PAIRS and name == "sft"
+    return f"{TASK_TITLES[name]} on the chosen answers" if on_chosen else TASK_TITLES[name]
+
+
+def meant(group: fields.Group) -> fields.Group:
+    """The group without settings that mean nothing for the task: a head answers nothing in words."""
+    if task() != "classification":
+        return group
+    return replace(group, fields=tuple(field for field in group.fields if field not in IN_WORDS))
 
 
 def concerns(group: fields.Group) -> bool:

@@ -192,7 +192,7 @@ def show_row(answer: dict[str, Any]) -> None:
         return
     if "label" in row:
         st.markdown(f"Label: **{plain(row['label'])}**. The text alone is read, at its last token.")
-    st.html(token_view(row["tokens"], row["truncated"]))
+    st.html(token_view(row["tokens"], row["truncated"], legend="label" not in row))
 
 
 def _move(row: int) -> None:

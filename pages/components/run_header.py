@@ -9,6 +9,7 @@ import streamlit as st
 from pages.components import quantities, run_reads, wording
 from pages.components.chips import dot, status_badge
 from pages.components.session import act, plain
+from store.config import TASK_TITLES
 from store.methods import METHODS
 from store.states import ALIVE, RESUMABLE
 
@@ -26,7 +27,9 @@ def draw_header(run: dict[str, Any]) -> None:
 
 
 def _facts(run: dict[str, Any]) -> str:
+    task = run["config"].get("task", "sft")
     parts = [
+        *([TASK_TITLES.get(task, task)] if task != "sft" else []),
         METHODS[run["method"]].title,
         plain(str(run["model"]).rstrip("/").rsplit("/", 1)[-1]),
         plain(run["dataset_name"]),

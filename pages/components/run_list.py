@@ -73,6 +73,8 @@ def _status(run: dict[str, Any]) -> str:
 
 def _what(run: dict[str, Any]) -> str:
     method = METHODS[run["method"]].title
+    if run["config"].get("task") == "classification":
+        method = f"{method}, classes"
     return f"{html.escape(method)}<small>{html.escape(run['dataset_name'])}</small>"
 
 
@@ -91,6 +93,8 @@ def _gain(run: dict[str, Any]) -> str:
     gain = verdict.get("gain")
     if verdict and not gain:
         return f"<b style='{INKS['worse']}'>broken</b><small>loss is not a number</small>"
+    if gain and gain.get("unit") == "nats a row":
+        return _right(verdict)
     if gain:
         value, low, high = gain["value"], gain["low"], gain["high"]
         word, kind = "can't tell,", ""
@@ -111,6 +115,16 @@ def _gain(run: dict[str, Any]) -> str:
     arrow = "↓" if change < 0 else "↑"
     shown = phrasing.number(abs(change), 3)
     return f"<b style='{INKS[kind]}'>{arrow} {shown}</b><small>validation only, no verdict</small>"
+
+
+def _right(verdict: dict[str, Any]) -> str:
+    """Of a classifier the share of rows that are right, in the colour of its verdict."""
+    share, state = verdict["classification"]["models"]["tuned"]["accuracy"], verdict["state"]
+    kind = {"learned": "better", "worse": "worse"}.get(state, "")
+    places = phrasing.decimals(100 * share["low"], 100 * share["high"], default=1)
+    bounds = phrasing.interval(100 * share["low"], 100 * share["high"], places)
+    value = phrasing.number(100 * share["value"], places)
+    return f"<b style='{INKS[kind]}'>{value}% right</b><small>{bounds}%, n {share['n']:,}</small>"
 
 
 def _when(run: dict[str, Any]) -> str:

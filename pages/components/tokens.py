@@ -28,13 +28,13 @@ _STYLE = """
 """
 
 
-def token_view(tokens: Sequence[dict[str, Any]], truncated: bool = False) -> str:
-    """HTML of `tokens` ({text, id, trained}) with its legend."""
+def token_view(tokens: Sequence[dict[str, Any]], truncated: bool = False, *, legend: bool = True) -> str:
+    """HTML of `tokens` ({text, id, trained}), with a legend of what is trained."""
     shown = tokens[:SHOWN]
     boxes = "".join(_box(token) for token in shown)
     trained = sum(1 for token in tokens if token["trained"])
-    legend = _legend(len(tokens), trained, truncated)
-    return f"{_STYLE}{legend}<div class='tb-tokens'>{boxes}{_rest(tokens)}</div>"
+    key = _legend(len(tokens), trained, truncated) if legend else ""
+    return f"{_STYLE}{key}<div class='tb-tokens'>{boxes}{_rest(tokens)}</div>"
 
 
 def _box(token: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ from engine.evaluation import class_evidence, label_text
 from engine.evaluation.losses import row_losses
 from engine.job import Cancelled, Job
 from engine.jobs import train
+from engine.tuning.classification import Classes
 from store.errors import ConfigError, DataError
 from store.home import Home
 from tests.engine.test_preview import ask
@@ -152,6 +153,27 @@ def test_the_head_is_fp32_under_a_model_in_bf16(home: Home) -> None:
     assert verdict["classification"]["models"]["tuned"]["accuracy"]["value"] > 0.9
     shares = {row["probability"] for row in table(job)}
     assert any(share != float(torch.tensor(share).bfloat16()) for share in shares)
+
+
+def test_batches_are_not_of_one_length(home: Home, monkeypatch: Any) -> None:
+    """Labels that hang on length would come in batches of one class."""
+    rows: list[Any] = []
+    for i in range(240):
+        text = "short" if i % 2 else "a text that is as long as a dozen of the others " + str(i)
+        rows.append([{"role": "user", "content": text}, {"role": "assistant", "content": "?"}])
+    write_rows(home, "rows", rows, labels=["b" if i % 2 else "a" for i in range(240)])
+    seen: list[set[int]] = []
+    collate = Classes.collate
+
+    def collated(self: Classes, *arguments: Any) -> Any:
+        batch = collate(self, *arguments)
+        seen.append(set(batch.targets.tolist()))
+        return batch
+
+    monkeypatch.setattr(Classes, "collate", collated)
+    run(home, num_train_epochs=1, per_device_eval_batch_size=100, evaluations=1)
+    assert len(seen) > 8
+    assert all(classes == {0, 1} for classes in seen[:8])
 
 
 def test_a_data_set_without_labels_names_the_field(home: Home) -> None:

@@ -75,8 +75,8 @@ def test_a_classifier_that_learned_says_what_against_what() -> None:
     assert found["headline"].endswith("for the untuned model asked for the label.")
     said = " ".join(found["sentences"])
     assert "The classes card_arrival and card_lost are confused most: " in said
-    assert "points of rows more than always the most frequent class (95% interval" in said
-    assert "points of rows more than the untuned model asked for the label (n 200)" in said
+    assert "It is right more often than always the most frequent class, by " in said
+    assert "It is right more often than the untuned model asked for the label (n 200), by " in said
     assert "No overfitting" in said
     assert found["gain"]["unit"] == "nats a row"
     assert found["accuracy_gain"]["low"] > 0.4
@@ -95,7 +95,9 @@ def test_no_more_right_than_the_most_frequent_class(right: float, state: str) ->
     found = judged(right, sure=0.4)
     assert found["state"] == state
     if state == "worse":
-        assert "points of rows less than always the most frequent class" in " ".join(found["sentences"])
+        assert "It is right less often than always the most frequent class, by " in " ".join(
+            found["sentences"]
+        )
         assert "It got worse than always the most frequent class" in found["advice"][0]["text"]
 
 
