@@ -286,7 +286,8 @@ class TrainConfig(Config):
         if self.weight_decay is None:
             filled.weight_decay = 0.0 if self.method != "full" and rows < 2_000 else 0.01
         if not self.name:
-            filled.name = f"{METHOD_TITLES[self.method].split()[0]} on {self.dataset}"
+            with_task = " preference" if self.task == "dpo" else ""
+            filled.name = f"{METHOD_TITLES[self.method].split()[0]}{with_task} on {self.dataset}"
         return filled
 
 

@@ -63,7 +63,7 @@ def difference(
     comparisons: int = 1,
     unit: str = "nats a token",
 ) -> Difference:
-    """`other` minus `better` in loss a token, over shared rows; arrays of summed losses and tokens, [rows]."""
+    """`other` minus `better` in loss a token, over shared rows; arrays [rows] of sums."""
     gap = np.asarray(other_loss, np.float64) - np.asarray(better_loss, np.float64)
     if not len(gap):
         return Difference(better, other, None, "they held out no row in common")

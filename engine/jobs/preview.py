@@ -15,6 +15,7 @@ import torch
 from engine.data import dataset, leakage, masks
 from engine.data.render import Rows, render
 from engine.data.token_rows import shown
+from engine.data.tool_turns import has_tools, knows_tools
 from engine.job import Job
 from engine.jobs.convert import ensure
 from engine.tuning import estimate, memory, models, prepare, problems
@@ -77,6 +78,7 @@ def run(job: Job) -> dict[str, Any]:
             memory_high=document["memory"]["high_gib"],
             available=free,
             device_total=total,
+            tools_written=kind != "text" and _tools_written(job, fingerprint, tokenizer, whole["train"]),
         )
     )
     return document
@@ -180,6 +182,12 @@ class _Measured:
         )
         rate = gflops(self.job.home, self.device, self.dtype)
         return estimate.seconds(self.shape, config, self.dtype, self.device, work, rate)
+
+
+def _tools_written(job: Job, fingerprint: str, tokenizer: Any, rows: Rows) -> bool:
+    """Whether the first rows call functions of which the template knows nothing."""
+    load = prepare.loader(job.home, fingerprint, "chat")
+    return not knows_tools(tokenizer) and any(map(has_tools, load(rows.row_ids[: masks.MOST])))
 
 
 def _check(job: Job, config: TrainConfig, fingerprint: str, tokenizer: Any, whole: Parts) -> masks.Checks:

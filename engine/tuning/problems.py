@@ -44,6 +44,7 @@ class Facts:
     memory_high: float
     available: float
     device_total: float
+    tools_written: bool = False  # there are calls of functions, and the chat template knows nothing of them
 
 
 def find(facts: Facts) -> list[Problem]:
@@ -60,6 +61,7 @@ def _problem(level: str, field: str, message: str, fix: str) -> Problem:
 def _rows(f: Facts) -> list[Problem]:
     found = []
     untrained = sum(f.reasons.values())
+    noun = "pairs" if f.config.task == "dpo" else "rows have no token to train on and"
     why = "; ".join(f"{count:,}: {reason}" for reason, count in f.reasons.items())
     if untrained and untrained == f.counted:
         found.append(_problem(
@@ -69,7 +71,7 @@ def _rows(f: Facts) -> list[Problem]:
     elif untrained:
         found.append(_problem(
             "warning", "dataset",
-            f"{untrained:,} of {f.counted:,} rows have no token to train on and will be left out ({why}).",
+            f"{untrained:,} of {f.counted:,} {noun} will be left out ({why}).",
             "Look at these rows, or raise max_length.",
         ))  # fmt: skip
     if f.unjudged:
@@ -89,6 +91,13 @@ def _rows(f: Facts) -> list[Problem]:
             f"{f.truncated:,} of {f.counted:,} rows are longer than {f.max_length:,} tokens; cutting them"
             f" loses {f.lost_tokens:,} trained tokens.",
             "Raise max_length, or split long rows.",
+        ))  # fmt: skip
+    if f.tools_written:
+        found.append(_problem(
+            "warning", "chat_template",
+            "The rows call functions, and the model's chat template knows no tools: schemas are written"
+            ' into the system turn, calls as {"tool_calls": […]}, results as turns of the user.',
+            "Ask the tuned model in the same way, or choose a model whose template knows tools.",
         ))  # fmt: skip
     if not f.own_template and f.kind != "text":
         found.append(_problem(

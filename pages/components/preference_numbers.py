@@ -49,6 +49,6 @@ def basis(verdict: dict[str, Any]) -> str:
     sees = ", seen only by the verdict" if split == "test" else ""
     return (
         f"On {phrasing.plural(tuned['n'], f'{split} pair')}{sees}. Preferred: more than by the base model,"
-        " with Wilson's 95% interval. Answers: the change of their log-probability, summed over tokens. Other 95%"
-        " intervals by paired bootstrap over pairs."
+        " with Wilson's 95% interval. Answers: the change of their log-probability, summed over tokens."
+        " Other 95% intervals by paired bootstrap over pairs."
     )

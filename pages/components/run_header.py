@@ -9,7 +9,7 @@ import streamlit as st
 from pages.components import quantities, run_reads, wording
 from pages.components.chips import dot, status_badge
 from pages.components.session import act, plain
-from store.config import METHOD_TITLES
+from store.config import METHOD_TITLES, TASK_TITLES
 from store.states import ALIVE, RESUMABLE
 
 
@@ -27,6 +27,7 @@ def draw_header(run: dict[str, Any]) -> None:
 
 def _facts(run: dict[str, Any]) -> str:
     parts = [
+        *([TASK_TITLES[task]] if (task := run["config"].get("task", "sft")) != "sft" else []),
         METHOD_TITLES.get(run["method"], run["method"]),
         plain(str(run["model"]).rstrip("/").rsplit("/", 1)[-1]),
         plain(run["dataset_name"]),
