@@ -18,7 +18,7 @@ from engine.data.token_rows import shown
 from engine.data.tool_turns import has_tools, knows_tools
 from engine.job import Job
 from engine.jobs.convert import ensure
-from engine.tuning import estimate, memory, models, prepare, problems
+from engine.tuning import continued, estimate, memory, models, prepare, problems
 from engine.tuning.batches import steps_per_epoch
 from engine.tuning.calibrate import gflops
 from engine.tuning.precision import choose_dtype, dtype_name
@@ -38,6 +38,7 @@ def run(job: Job) -> dict[str, Any]:
     if config.model in models.BUNDLED:
         ensure(config.model, job.home)
     source = models.resolve(config.model, job.home)
+    earlier = continued.find(job.home, config)
     architecture = models.load_config(source, trust_remote_code=config.trust_remote_code)
     tokenizer = models.load_tokenizer(
         source, trust_remote_code=config.trust_remote_code, chat_template=config.chat_template
@@ -78,6 +79,7 @@ def run(job: Job) -> dict[str, Any]:
             memory_high=document["memory"]["high_gib"],
             available=free,
             device_total=total,
+            seen_before=continued.trained_before(earlier, fingerprint, dealt) if earlier else 0,
             tools_written=kind != "text" and _tools_written(job, fingerprint, tokenizer, whole["train"]),
         )
     )

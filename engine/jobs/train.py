@@ -23,7 +23,7 @@ from engine.diagnostics import verdict
 from engine.evaluation import evidence
 from engine.job import Job
 from engine.jobs.convert import ensure
-from engine.tuning import memory, models, prepare
+from engine.tuning import continued, memory, models, prepare
 from engine.tuning.methods import METHODS, base_weights, count_parameters, make_trainable
 from engine.tuning.objectives import Objective, TrainedTokens
 from engine.tuning.precision import choose_dtype, device_name, dtype_name, versions
@@ -66,6 +66,12 @@ class _Run:
         if self.config.model in models.BUNDLED:
             ensure(self.config.model, self.job.home)
         self.source = models.resolve(self.config.model, self.job.home)
+        self.earlier = continued.find(self.job.home, self.config)
+        if self.earlier:
+            self.job.progress(0, 1, "run", "Taking over the model of the earlier run")
+            self.source = continued.source_of(
+                self.job.home, self.config, self.earlier, self.job.dir, self.dtype
+            )
         self.architecture = models.load_config(self.source, trust_remote_code=self.config.trust_remote_code)
         self.tokenizer = models.load_tokenizer(
             self.source,
@@ -85,7 +91,10 @@ class _Run:
             peak_memory_gib=memory.peak_gib(self.device),
         )
         self.job.status("evaluating")
-        return self.judge(training, stopped, held_out, split)
+        found = self.judge(training, stopped, held_out, split)
+        if not METHODS[self.config.method].adapter:
+            shutil.rmtree(self.job.dir.base, ignore_errors=True)  # all weights are saved with the result
+        return continued.told(found, self.earlier)
 
     def prepare(self) -> tuple[Rows, Rows, Rows]:
         """Train, validation and test rows, cut to length; counts go into the facts."""
@@ -150,6 +159,7 @@ class _Run:
         self.job.progress(0, 1, "run", "Loading the model")
         torch.manual_seed(config.seed)
         model = make_trainable(models.load_model(config, self.source, str(device), dtype), config, dtype)
+        self.take_over(model)
         trained, total = count_parameters(model)
         self.job.facts(
             trainable_parameters=trained,
@@ -162,11 +172,17 @@ class _Run:
         self.job.check_cancelled()
         return model
 
+    def take_over(self, model: Any) -> None:
+        """Where an adapter is trained further, give it the weights that it had."""
+        config = self.config
+        if self.earlier and METHODS[config.method].adapter and not continued.starts_at_base(config):
+            continued.load_into(model, self.earlier)
+
     def choose_objective(self, model: Any, parts: list[Rows]) -> Objective:
         """What the task makes smaller; preference tuning first asks the untouched model for all pairs."""
         if self.config.task != "dpo":
             return TrainedTokens()
-        with base_weights(model) if METHODS[self.config.method].adapter else nullcontext():
+        with base_weights(model) if continued.starts_at_base(self.config) else nullcontext():
             references = references_of(self.job, self.config, model, parts)
         return Preference(self.config, references)
 
@@ -179,9 +195,12 @@ class _Run:
         self.save(model)
         things = (self.tokenizer, self.objective, rows, prompts, evidence.Pace())
         tuned = evidence.measure(job, config, model, *things, "the tuned model")
-        if METHODS[config.method].adapter:
+        if continued.starts_at_base(config):
             with base_weights(model):
                 base = evidence.measure(job, config, model, *things, "the base model")
+        elif METHODS[config.method].adapter:
+            self.take_over(model)
+            base = evidence.measure(job, config, model, *things, "the model of the earlier run")
         else:
             del model  # memory holds one model
             gc.collect()
@@ -224,6 +243,10 @@ class _Run:
                 "base_model": self.config.model,
                 "method": self.config.method,
                 "adapter": METHODS[self.config.method].adapter,
+                "continued_from": self.config.init_from or None,
+                "init_mode": self.config.init_mode if self.earlier else None,
+                # the adapter belongs to the model beside this folder, not to that of the name
+                "own_base": METHODS[self.config.method].adapter and self.job.dir.base.exists(),
             },
         )
 

@@ -44,6 +44,7 @@ class Facts:
     memory_high: float
     available: float
     device_total: float
+    seen_before: int = 0  # held-out rows that the run to continue from was trained on
     tools_written: bool = False  # there are calls of functions, and the chat template knows nothing of them
 
 
@@ -94,7 +95,7 @@ def _rows(f: Facts) -> list[Problem]:
         ))  # fmt: skip
     if f.tools_written:
         found.append(_problem(
-            "warning", "chat_template",
+            "warning", "model",
             "The rows call functions, and the model's chat template knows no tools: schemas are written"
             ' into the system turn, calls as {"tool_calls": […]}, results as turns of the user.',
             "Ask the tuned model in the same way, or choose a model whose template knows tools.",
@@ -241,6 +242,12 @@ def _leaks(f: Facts) -> list[Problem]:
             f"{near:,} of {held:,} held-out rows have a near duplicate in training. More than half of the"
             " rows hang together, as rows made from one template do, and could not be kept on one side.",
             "Look at the near duplicates; clean the data set of them, or read the verdict with that in mind.",
+        ))  # fmt: skip
+    if f.seen_before:
+        found.append(_problem(
+            "warning", "init_from",
+            f"{f.seen_before:,} of {held:,} held-out rows were trained on by the run to continue from.",
+            "Take its split_seed, validation_size and test_size, or another data set.",
         ))  # fmt: skip
     if prompts:
         found.append(_problem(

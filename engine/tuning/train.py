@@ -26,8 +26,9 @@ from engine.evaluation.losses import RowLosses
 from engine.job import Cancelled, Job
 from engine.tuning import checkpoint, memory
 from engine.tuning.batches import Step, epoch_steps, steps_per_epoch
+from engine.tuning.continued import starts_at_base
 from engine.tuning.eta import Clock
-from engine.tuning.methods import METHODS, base_weights, trainable
+from engine.tuning.methods import base_weights, trainable
 from engine.tuning.objectives import Objective, TrainedTokens
 from engine.tuning.optimizer import Masters, make_optimizer, make_schedule
 from engine.tuning.state import State, evaluation_steps
@@ -56,7 +57,7 @@ class Training:
         self.objective = objective or TrainedTokens()
         self.device = torch.device(job.device)
         self.steps = total_steps(config, len(train))
-        self.adapter = METHODS[config.method].adapter
+        self.adapter = starts_at_base(config)
         self.evaluation_steps = evaluation_steps(self.steps, config.evaluations)
         self.accelerator = Accelerator(cpu=self.device.type == "cpu")
         self.model = self.accelerator.prepare_model(model)

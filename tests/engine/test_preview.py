@@ -160,11 +160,11 @@ def test_calls_of_functions_are_written_out_where_the_template_knows_none(home: 
     write_rows(home, "rows", rows)
     answer = ask(home)
     assert fields_of(answer, "error") == set()
-    assert "chat_template" in fields_of(answer, "warning")
+    assert "model" in fields_of(answer, "warning")
     assert "".join(t["text"] for t in answer["row"]["tokens"] if t["trained"]) == call + "<|im_end|>"
     knowing = (
         "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content }}{{ (m.tool_calls or '') }}"
         "{{ '<|im_end|>' }}{% endfor %}{{ tools and '' }}"
         "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
     )
-    assert "chat_template" not in fields_of(ask(home, chat_template=knowing), "warning")
+    assert "model" not in fields_of(ask(home, chat_template=knowing), "warning")
