@@ -78,6 +78,7 @@ class Launching:
     def launch(self, config: TrainConfig) -> Document:
         """Queue a run. Raises ConfigError with the first problem that the preview calls an error."""
         dataset = self._dataset(config.dataset)
+        config = config.model_copy(update={"init_from": self._earlier(config.init_from)})
         config = _with_split(config, dataset)
         answer = self.ask(
             "preview",
@@ -115,6 +116,22 @@ class Launching:
                     field="dataset",
                 ) from error
             raise
+
+    def _earlier(self, name: str) -> str:
+        """The id of the finished run to continue from; empty where there is none."""
+        if not name:
+            return ""
+        try:
+            run = runs.get_run(self.database, name)
+        except NotFoundError as error:
+            raise ConfigError(error.message, fix=error.fix, field="init_from") from error
+        if run["status"] != "finished":
+            raise ConfigError(
+                f"The run {run['name']!r} is {run['status']}: there is no model to continue from.",
+                fix="Wait until it has finished, or choose another run.",
+                field="init_from",
+            )
+        return str(run["run_id"])
 
     def _queue_run(
         self,

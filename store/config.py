@@ -211,6 +211,11 @@ class TrainConfig(Config):
     trust_remote_code: bool = Field(False, description="Run code that comes with the model")
     dtype: Literal["auto", "bfloat16", "float32"] = Field("auto", description="auto: bfloat16 where fast")
 
+    init_from: str = Field("", max_length=120, description="Continue from an earlier run: its id or name")
+    init_mode: Literal["stack", "merge"] = Field(
+        "stack", description="stack: train what it trained further; merge: train anew on its merged model"
+    )
+
     dataset: str = Field(min_length=1, description="Name or id of a data set")
     split_seed: int | None = Field(None, ge=0, le=2**31 - 1, description="The data set's own where left out")
     validation_size: float | None = Field(None, gt=0, le=0.5)
@@ -337,7 +342,8 @@ class TrainConfig(Config):
             if field in method.fields and getattr(self, field) is None:
                 setattr(filled, field, value)
         if not self.name:
-            filled.name = f"{method.title.split(' 4-bit')[0]} on {self.dataset}"
+            with_task = " preference" if self.task == "dpo" else ""
+            filled.name = f"{method.title.split(' 4-bit')[0]}{with_task} on {self.dataset}"
         return filled
 
     def _of_method(self) -> dict[str, Any]:

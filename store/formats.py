@@ -37,13 +37,20 @@ class Format:
 FORMATS: dict[str, Format] = {
     f.name: f
     for f in (
-        Format("messages", "OpenAI messages", "chat", ("messages",), (), "A list of {role, content} turns."),
+        Format(
+            "messages",
+            "OpenAI messages",
+            "chat",
+            ("messages",),
+            ("tools",),
+            "A list of {role, content} turns, with tool_calls where functions are called.",
+        ),
         Format(
             "sharegpt",
             "ShareGPT conversations",
             "chat",
             ("conversations",),
-            ("system",),
+            ("system", "tools"),
             "A list of {from, value} turns.",
         ),
         Format(
@@ -51,7 +58,7 @@ FORMATS: dict[str, Format] = {
             "Preferred and rejected answers",
             "preference",
             ("chosen", "rejected"),
-            ("prompt", "system"),
+            ("prompt", "system", "tools"),
             "The chosen answer is what is trained on.",
         ),
         Format(

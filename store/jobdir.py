@@ -101,6 +101,11 @@ class JobDir:
         return self.path / "model"
 
     @property
+    def base(self) -> Path:
+        """The model under the adapter, where that is an earlier run's and not one that has a name."""
+        return self.path / "base"
+
+    @property
     def predictions(self) -> Path:
         """row_id, split, prompt, reference, base, tuned: held-out prompts answered before and after."""
         return self.path / "predictions.parquet"

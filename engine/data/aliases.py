@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 SYSTEM = ("system", "system_prompt", "system_message")
+TOOLS = ("tools", "functions", "available_tools")
 
 # In the order in which formats are tried: the more particular before the more general.
 ALIASES: dict[str, dict[str, tuple[str, ...]]] = {
@@ -15,6 +16,7 @@ ALIASES: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "prompt": ("prompt", "question", "instruction", "query", "input"),
         "system": SYSTEM,
+        "tools": TOOLS,
     },
     "instruction": {
         "instruction": ("instruction", "instructions"),

@@ -7,7 +7,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from engine.data.turns import RowSkipped, Turns, check_turns, list_in_text, plain, read_turns, spoken_turns
+from engine.data.tool_calls import with_tools
+from engine.data.turns import (
+    RowSkipped,
+    Turns,
+    calls_functions,
+    check_turns,
+    list_in_text,
+    plain,
+    read_turns,
+    spoken_turns,
+)
 from store.errors import ConfigError
 from store.formats import FORMATS
 
@@ -49,7 +59,9 @@ def converter(
     if format == "text":
         return _plain_text(columns["text"])
     if format in ("messages", "sharegpt"):
-        return _conversation(columns[FORMATS[format].required[0]], columns.get("system"))
+        return _conversation(
+            columns[FORMATS[format].required[0]], columns.get("system"), columns.get("tools")
+        )
     if format == "preference":
         return _preference(columns)
     if format == "text_label":
@@ -127,11 +139,13 @@ def _plain_text(column: str) -> Convert:
     return convert
 
 
-def _conversation(column: str, system: str | None) -> Convert:
+def _conversation(column: str, system: str | None, tools: str | None) -> Convert:
     def convert(row: dict[str, Any]) -> Canonical:
         turns = read_turns(row.get(column), column)
         if system and turns and turns[0][0] != "system" and (told := _optional(row, system)):
             turns.insert(0, ("system", told))
+        calls = calls_functions(row.get(column))
+        turns = with_tools(turns, row.get(tools) if tools else None, calls=calls)
         check_turns(turns)
         return _from_turns(turns, None)
 
@@ -140,7 +154,7 @@ def _conversation(column: str, system: str | None) -> Convert:
 
 def _preference(columns: dict[str, str]) -> Convert:
     """Answers may be texts (with a prompt, or spoken as Human and Assistant) or whole conversations."""
-    prompt, system = columns.get("prompt"), columns.get("system")
+    prompt, system, tools = (columns.get(role) for role in ("prompt", "system", "tools"))
 
     def convert(row: dict[str, Any]) -> Canonical:
         asked = _asked(row, prompt)
@@ -149,6 +163,8 @@ def _preference(columns: dict[str, str]) -> Convert:
             raise RowSkipped("chosen and rejected answer different questions")
         if system and chosen and chosen[0][0] != "system" and (told := _optional(row, system)):
             chosen.insert(0, ("system", told))
+        calls = any(calls_functions(row.get(name)) for name in columns.values())
+        chosen = with_tools(chosen, row.get(tools) if tools else None, calls=calls)
         check_turns(chosen)
         if not rejected or rejected[-1][0] != "assistant":
             raise RowSkipped("the rejected answer is not by the assistant")

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from engine.data.convert import Canonical
 from engine.data.recipe.rows import canonicals
+from engine.data.tool_turns import TOOLS, openai
 from store.data_config import ExportFormat
 from store.errors import ConfigError
 
@@ -42,11 +43,12 @@ Document = dict[str, Any]
 @dataclass
 class Shape:
     """What the rows are like: how many there are, how many are one question with its answer (and perhaps a
-    system turn), have a system turn, have a label, and have the label as their answer."""
+    system turn), have a system turn, call functions, have a label, and have the label as their answer."""
 
     rows: int = 0
     pairs: int = 0
     with_system: int = 0
+    with_tools: int = 0
     labelled: int = 0
     answered_by_label: int = 0
 
@@ -60,6 +62,7 @@ def shape(batches: Iterable[pa.RecordBatch]) -> Shape:
             roles = row.roles or ()
             found["pairs"] += roles in (("user", "assistant"), ("system", "user", "assistant"))
             found["with_system"] += roles[:1] == ("system",)
+            found["with_tools"] += roles[:1] == (TOOLS,)
             if row.label is not None:
                 found["labelled"] += 1
                 found["answered_by_label"] += bool(row.contents) and row.contents[-1] == row.label
@@ -83,6 +86,13 @@ def check(kind: str, format: ExportFormat, shape: Shape) -> None:
     if kind != "chat" and format not in ("messages", "csv", "parquet"):
         what = "plain text" if kind == "text" else "preferred and rejected answers"
         raise ConfigError(f"{TITLES[format]} can't hold {what}.", fix=f"Choose {able}.", field="format")
+    if format == "sharegpt" and shape.with_tools:
+        raise ConfigError(
+            f"{TITLES[format]} can't hold calls of functions, and {shape.with_tools:,} of {shape.rows:,}"
+            " rows have some.",
+            fix=f"Choose {able}.",
+            field="format",
+        )
     if format in PAIRS and shape.pairs < shape.rows:
         raise ConfigError(
             f"{TITLES[format]} holds one question and one answer a row, and {shape.rows - shape.pairs:,} of"
@@ -133,7 +143,7 @@ def _labelled(document: Document, row: Canonical) -> Document:
 
 
 def _openai(row: Canonical) -> Document:
-    return _labelled({"messages": _messages(row)}, row)
+    return _labelled(openai(_messages(row)), row)
 
 
 def _sharegpt(row: Canonical) -> Document:

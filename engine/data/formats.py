@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from engine.data.aliases import ALIASES, TURN_NAMES, normalise
+from engine.data.aliases import ALIASES, TOOLS, TURN_NAMES, normalise
 from engine.data.turns import keys_of
 from store.errors import ConfigError, DataError
 from store.formats import FORMATS, FormatName
@@ -138,11 +138,13 @@ def _turns(columns: list[str], rows: Rows) -> dict[FormatName, dict[str, str]]:
         if normalise(column) in ("chosen", "rejected", "prompt"):  # conversations of a preference
             continue
         keys = next((keys for value in values_of(rows, column)[:5] if (keys := keys_of(value))), None)
+        listed = next((c for c in columns if normalise(c) in TOOLS), None)
+        tools = {"tools": listed} if listed else {}
         if keys == ("role", "content"):
-            found.setdefault("messages", {"messages": column})
+            found.setdefault("messages", {"messages": column, **tools})
         elif keys:
             extra = next((c for c in columns if normalise(c) in ALIASES["instruction"]["system"]), None)
-            mapping = {"conversations": column, **({"system": extra} if extra else {})}
+            mapping = {"conversations": column, **({"system": extra} if extra else {}), **tools}
             found.setdefault("sharegpt", mapping)
     return found
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from engine.data.render import INCONSISTENT, REFUSED, Messages, Rows, Span
+from engine.data.render import INCONSISTENT, REFUSED, Messages, Rows, Span, rendered
+from engine.data.tool_turns import for_template, knows_tools
 
 MOST = 200  # rows that are looked at; a template goes wrong in many rows or in none
 
@@ -59,7 +60,7 @@ def unclosed(tokenizer: Any, rows: Rows) -> int:
 
 def _offsets(tokenizer: Any, messages: Messages) -> np.ndarray:
     """Where each token begins in the rendered text."""
-    text = tokenizer.apply_chat_template(messages, tokenize=False)
+    text = rendered(tokenizer, messages)
     offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True).offset_mapping
     return np.asarray([offset[0] for offset in offsets], np.int64)
 
@@ -67,10 +68,10 @@ def _offsets(tokenizer: Any, messages: Messages) -> np.ndarray:
 def _contents(tokenizer: Any, messages: Messages) -> tuple[list[Span], list[Span]] | None:
     """Where what the others and what the assistant said stands in the rendered text; None where it does not
     stand there word for word."""
-    text, at = tokenizer.apply_chat_template(messages, tokenize=False), 0
+    text, at = rendered(tokenizer, messages), 0
     prompts: list[Span] = []
     answers: list[Span] = []
-    for message in messages:
+    for message in for_template(messages, knows_tools(tokenizer))[0]:
         content = message["content"].strip()
         begin = text.find(content, at)
         if begin < 0:

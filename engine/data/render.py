@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from jinja2.exceptions import TemplateError
 
+from engine.data.tool_turns import for_template, has_tools, knows_tools
+
 # Why a row has no trained token, by the code in `Rows.reasons`; 0 is a row that has.
 REASONS = (
     "",
@@ -27,7 +29,7 @@ REASONS = (
     "the chosen and the rejected answer are the same",
 )
 REFUSED, INCONSISTENT, UNANSWERED, EMPTY, CUT, EQUAL = range(1, len(REASONS))
-Messages = list[dict[str, str]]
+Messages = list[dict[str, Any]]
 Span = tuple[int, int]
 
 
@@ -139,8 +141,18 @@ def render_prompt(tokenizer: Any, messages: Messages) -> tuple[str, str] | None:
     last = max((i for i, m in enumerate(messages) if m["role"] == "assistant"), default=None)
     if not last:
         return None
-    prompt = tokenizer.apply_chat_template(messages[:last], tokenize=False, add_generation_prompt=True)
+    prompt = rendered(tokenizer, messages[:last], generation_prompt=True)
     return prompt, messages[last]["content"]
+
+
+def rendered(tokenizer: Any, messages: Messages, *, generation_prompt: bool = False) -> str:
+    """A conversation as the template writes it, tools included."""
+    turns, tools = for_template(messages, knows_tools(tokenizer))
+    return str(
+        tokenizer.apply_chat_template(
+            turns, tools=tools, tokenize=False, add_generation_prompt=generation_prompt
+        )
+    )
 
 
 def _texts(tokenizer: Any, texts: list[str]) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -181,6 +193,8 @@ def _render_all(tokenizer: Any, rows: list[Messages], *, generation_prompt: bool
     """Each row as text, None for a row that the template refuses (a role it does not know, say)."""
     if not rows:
         return []
+    if any(map(has_tools, rows)):  # schemas are given for a whole batch, so that these rows go one by one
+        return [_render_one(tokenizer, row, generation_prompt) for row in rows]
     try:
         return tokenizer.apply_chat_template(rows, tokenize=False, add_generation_prompt=generation_prompt)
     except TemplateError:
@@ -192,6 +206,13 @@ def _render_all(tokenizer: Any, rows: list[Messages], *, generation_prompt: bool
             for part in (rows[:half], rows[half:])
             for text in _render_all(tokenizer, part, generation_prompt=generation_prompt)
         ]
+
+
+def _render_one(tokenizer: Any, row: Messages, generation_prompt: bool) -> str | None:
+    try:
+        return rendered(tokenizer, row, generation_prompt=generation_prompt)
+    except (TemplateError, TypeError):  # a template that can't hold several calls, or arguments as text
+        return None
 
 
 def _answer_spans(

@@ -1,7 +1,7 @@
 """Conversations as they come, brought to turns of system, user and assistant, or refused with a reason.
 
 A conversation that can be trained on has a question by the user and ends with an answer. A system turn
-without text says nothing and is left out.
+without text says nothing and is left out. Calls of functions are stored as `tool_turns.py` says.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ import json
 import math
 import re
 from typing import Any
+
+from engine.data.skipped import RowSkipped as RowSkipped
+from engine.data.tool_calls import CALL, in_order, read_call, read_result, read_schemas
 
 ROLES = {
     "system": "system",
@@ -26,17 +29,21 @@ ROLES = {
     "chatbot": "assistant",
     "bing": "assistant",
     "bard": "assistant",
+    "tools": "tools",
+    "tool": "tool",
+    "function": "tool",
+    "observation": "tool",
+    "function_response": "tool",
+    "ipython": "tool",
+    "function_call": CALL,
+    "tool_call": CALL,
 }
-OURS = ("system", "user", "assistant")
+OURS = ("system", "user", "assistant", "tools", "tool")
 KEYS = (("role", "content"), ("from", "value"))
 _TURN_LIST = re.compile(r"\s*\[\s*(\{|\]\s*$)")
 _SPOKEN = re.compile(r"\n\n(Human|Assistant): ?")
 
 Turns = list[tuple[str, str]]  # (role, content)
-
-
-class RowSkipped(Exception):
-    """This row can't be taken. The reason is the same for every row with the same fault."""
 
 
 def plain(value: Any, name: str) -> str:
@@ -90,6 +97,7 @@ def read_turns(value: Any, name: str) -> Turns:
     if not value:
         raise RowSkipped(f"{name} is empty")
     turns: Turns = []
+    answered: list[Any] = []  # of each turn: the call whose result it is
     for turn in value:
         if type(turn) is not dict:
             raise RowSkipped("a turn is not an object")
@@ -100,13 +108,31 @@ def read_turns(value: Any, name: str) -> Turns:
             content = turn.get("value")
         if role not in OURS:
             role = _role(role)
-        if type(content) is not str:
+        if role == CALL or turn.get("tool_calls") or turn.get("function_call"):
+            role, content = "assistant", read_call(turn, role, content)
+        elif role in ("tool", "tools"):
+            content = read_result(content) if role == "tool" else read_schemas(content)
+        elif type(content) is not str:
             content = _content(content, role)
         if content and not content.isspace():
             turns.append((role, content))
+            answered.append(turn.get("tool_call_id"))
         elif role != "system":
             raise RowSkipped("an answer is empty" if role == "assistant" else "a question is empty")
-    return turns
+    return in_order(turns, answered) if any(one is not None for one in answered) else turns
+
+
+def calls_functions(value: Any) -> bool:
+    """Whether a conversation, as its file has it, calls a function: an answer that looks like a call is an
+    answer."""
+    value = list_in_text(value)
+    return type(value) is list and any(type(turn) is dict and _is_call(turn) for turn in value)
+
+
+def _is_call(turn: dict[str, Any]) -> bool:
+    speaker = turn.get("from") if turn.get("role") is None else turn.get("role")
+    named = ROLES.get(str(speaker).strip().lower()) in ("tool", CALL)
+    return bool(named or turn.get("tool_calls") or turn.get("function_call"))
 
 
 def _role(speaker: Any) -> str:
@@ -114,7 +140,9 @@ def _role(speaker: Any) -> str:
         raise RowSkipped("a turn has no speaker")
     role = ROLES.get(str(speaker).strip().lower())
     if role is None:
-        raise RowSkipped(f"a turn is by {str(speaker)[:30]!r}, who is neither system, user nor assistant")
+        raise RowSkipped(
+            f"a turn is by {str(speaker)[:30]!r}, who is neither system, user, assistant nor tool"
+        )
     return role
 
 
@@ -139,6 +167,8 @@ def check_turns(turns: Turns) -> None:
         raise RowSkipped("no turn by the assistant")
     if "user" not in roles:
         raise RowSkipped("no turn by the user")
+    if "tools" in roles[1:]:
+        raise RowSkipped("the tools are not the first turn")
     if roles[-1] != "assistant":
         raise RowSkipped("the last turn is not by the assistant")
 

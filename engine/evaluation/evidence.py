@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import torch
 
 from engine.data.render import Rows, render_prompt
+from engine.data.tool_turns import TOOLS
 from engine.evaluation.generation import answers
 from engine.evaluation.losses import RowLosses
 from engine.job import Job
@@ -57,7 +58,7 @@ def _of_chat(tokenizer: Any, row_id: int, messages: list[dict[str, str]]) -> Pro
     if rendered is None:
         return None
     last = max(i for i, m in enumerate(messages) if m["role"] == "assistant")
-    turns = [m for m in messages[:last] if m["role"] != "system"]
+    turns = [m for m in messages[:last] if m["role"] not in ("system", TOOLS)]
     shown = (
         turns[0]["content"] if len(turns) == 1 else "\n".join(f"{m['role']}: {m['content']}" for m in turns)
     )

@@ -16,9 +16,10 @@ import torch
 from engine.data import dataset, leakage, masks
 from engine.data.render import Rows, render
 from engine.data.token_rows import shown
+from engine.data.tool_turns import has_tools, knows_tools
 from engine.job import Job
 from engine.jobs.convert import ensure
-from engine.tuning import estimate, memory, models, prepare, problems
+from engine.tuning import continued, estimate, memory, models, prepare, problems
 from engine.tuning.batches import batch_shape, steps_per_epoch, total_steps
 from engine.tuning.calibrate import gflops
 from engine.tuning.precision import choose_dtype, dtype_name
@@ -39,6 +40,7 @@ def run(job: Job) -> dict[str, Any]:
     if config.model in models.BUNDLED:
         ensure(config.model, job.home)
     source = models.resolve(config.model, job.home)
+    earlier = continued.find(job.home, config)
     architecture = models.load_config(source, trust_remote_code=config.trust_remote_code)
     tokenizer = models.load_tokenizer(
         source, trust_remote_code=config.trust_remote_code, chat_template=config.chat_template
@@ -84,6 +86,8 @@ def run(job: Job) -> dict[str, Any]:
             memory_high=document["memory"]["high_gib"],
             available=free,
             device_total=total,
+            seen_before=continued.trained_before(earlier, fingerprint, dealt) if earlier else 0,
+            tools_written=kind != "text" and _tools_written(job, fingerprint, tokenizer, whole["train"]),
         )
     )
     return document
@@ -191,6 +195,12 @@ class Measured:
             mean_length=self.tokens / self.train_rows / (1 + reference),
             steps=self.steps,
         )
+
+
+def _tools_written(job: Job, fingerprint: str, tokenizer: Any, rows: Rows) -> bool:
+    """Whether the first rows call functions of which the template knows nothing."""
+    load = prepare.loader(job.home, fingerprint, "chat")
+    return not knows_tools(tokenizer) and any(map(has_tools, load(rows.row_ids[: masks.MOST])))
 
 
 def _check(job: Job, config: TrainConfig, fingerprint: str, tokenizer: Any, whole: Parts) -> masks.Checks:

@@ -7,6 +7,7 @@ and everything that is not needed to see the first metric comes after training.
 from __future__ import annotations
 
 import gc
+import shutil
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from engine.evaluation.class_evidence import Asked
 from engine.evaluation.evidence import Evidence
 from engine.job import Job
 from engine.jobs.convert import ensure
-from engine.tuning import memory, models, prepare, saving, starts
+from engine.tuning import continued, memory, models, prepare, saving, starts
 from engine.tuning.batches import total_steps
 from engine.tuning.methods import base_model, count_parameters, make_trainable
 from engine.tuning.objectives import Objective, TrainedTokens
@@ -79,6 +80,12 @@ class Run:
         if self.config.model in models.BUNDLED:
             ensure(self.config.model, self.job.home)
         self.source = models.resolve(self.config.model, self.job.home)
+        self.earlier = continued.find(self.job.home, self.config)
+        if self.earlier:
+            self.job.progress(0, 1, "run", "Taking over the model of the earlier run")
+            self.source = continued.source_of(
+                self.job.home, self.config, self.earlier, self.job.dir, self.dtype
+            )
         self.architecture = models.load_config(self.source, trust_remote_code=self.config.trust_remote_code)
         self.tokenizer = models.load_tokenizer(
             self.source,
@@ -98,7 +105,10 @@ class Run:
             peak_memory_gib=memory.peak_gib(self.device),
         )
         self.job.status("evaluating")
-        return self.judge(training, stopped, held_out, split)
+        found = self.judge(training, stopped, held_out, split)
+        if not METHODS[self.config.method].adapter:
+            shutil.rmtree(self.job.dir.base, ignore_errors=True)  # all weights are saved with the result
+        return continued.told(found, self.earlier)
 
     def choose_objective(self, model: Any, parts: list[Rows]) -> Objective:
         """What the task makes smaller."""
@@ -171,6 +181,7 @@ class Run:
         self.job.progress(0, 1, "run", "Loading the model")
         torch.manual_seed(config.seed)
         model = self.load(rows)
+        self.take_over(model)
         trained, total = count_parameters(model)
         self.job.facts(
             trainable_parameters=trained,
@@ -190,7 +201,8 @@ class Run:
     def tunable(self, model: Any, rows: Rows) -> Any:
         """The base model with what the method trains; `rows` are those of training."""
         steps = total_steps(self.config, len(rows))
-        return make_trainable(model, self.config, self.dtype, steps=steps, start=self.start(rows))
+        start = None if continued.further(self.config) else self.start(rows)
+        return make_trainable(model, self.config, self.dtype, steps=steps, start=start)
 
     def start(self, rows: Rows) -> starts.Sources:
         """What the adapter's first weights are made from: some training rows, the model's own weights."""
@@ -198,9 +210,20 @@ class Run:
         shown = [torch.from_numpy(rows.row(int(i))[0].astype(np.int64)).to(self.device) for i in order]
         return starts.Sources(shown, models.weights_folder(self.source) if self.config.held else None)
 
+    def take_over(self, model: Any) -> None:
+        """Where an adapter is trained further, give it the weights that it had."""
+        if self.earlier and METHODS[self.config.method].adapter and continued.further(self.config):
+            continued.load_into(model, self.earlier)
+
     def save(self, model: Any) -> None:
         """Leave the tuned model in the job's folder."""
-        saving.save(model, self.tokenizer, self.config, self.job.dir.model)
+        origin = {
+            "continued_from": self.config.init_from or None,
+            "init_mode": self.config.init_mode if self.earlier else None,
+            # the adapter belongs to the model beside this folder, not to that of the name
+            "own_base": METHODS[self.config.method].adapter and self.job.dir.base.exists(),
+        }
+        saving.save(model, self.tokenizer, self.config, self.job.dir.model, origin)
 
     def judge(self, training: Training, stopped: dict[str, Any], rows: Rows, split: str) -> dict[str, Any]:
         """Save the model, compare it with the base on `rows`, and pass the verdict."""
@@ -213,10 +236,14 @@ class Run:
         things = (self.tokenizer, self.objective, rows, prompts, evidence.Pace())
         tuned = evidence.measure(job, config, model, *things, "the tuned model")
         tuned_labels = asked and asked.score(model, "the tuned model")
-        if METHODS[config.method].adapter:
+        if continued.starts_at_base(config):
             with base_model(model) as untuned:
                 base = evidence.measure(job, config, untuned, *things, "the base model")
                 base_labels = asked and asked.score(untuned, "the base model")
+        elif METHODS[config.method].adapter:
+            self.take_over(model)
+            base = evidence.measure(job, config, model, *things, "the model of the earlier run")
+            base_labels = asked and asked.score(model, "the model of the earlier run")
         else:
             del model  # memory holds one model
             gc.collect()

@@ -48,6 +48,8 @@ class Facts:
     memory_high: float
     available: float
     device_total: float
+    seen_before: int = 0  # held-out rows that the run to continue from was trained on
+    tools_written: bool = False  # there are calls of functions, and the chat template knows nothing of them
 
 
 def find(facts: Facts) -> list[Problem]:
@@ -64,6 +66,7 @@ def _problem(level: str, field: str, message: str, fix: str) -> Problem:
 def _rows(f: Facts) -> list[Problem]:
     found = []
     untrained = sum(f.reasons.values())
+    noun = "pairs" if f.config.task == "dpo" else "rows have no token to train on and"
     why = "; ".join(f"{count:,}: {reason}" for reason, count in f.reasons.items())
     if untrained and untrained == f.counted:
         found.append(_problem(
@@ -73,7 +76,7 @@ def _rows(f: Facts) -> list[Problem]:
     elif untrained:
         found.append(_problem(
             "warning", "dataset",
-            f"{untrained:,} of {f.counted:,} rows have no token to train on and will be left out ({why}).",
+            f"{untrained:,} of {f.counted:,} {noun} will be left out ({why}).",
             "Look at these rows, or raise max_length.",
         ))  # fmt: skip
     if f.unjudged:
@@ -94,6 +97,13 @@ def _rows(f: Facts) -> list[Problem]:
             f"{f.truncated:,} of {f.counted:,} rows are longer than {f.max_length:,} tokens; cutting them"
             f" loses {f.lost_tokens:,} {lost}.",
             "Raise max_length, or split long rows.",
+        ))  # fmt: skip
+    if f.tools_written:
+        found.append(_problem(
+            "warning", "model",
+            "The rows call functions, and the model's chat template knows no tools: schemas are written"
+            ' into the system turn, calls as {"tool_calls": […]}, results as turns of the user.',
+            "Ask the tuned model in the same way, or choose a model whose template knows tools.",
         ))  # fmt: skip
     if not f.own_template and f.kind != "text":
         found.append(_problem(
@@ -247,6 +257,12 @@ def _leaks(f: Facts) -> list[Problem]:
             f"{near:,} of {held:,} held-out rows have a near duplicate in training. More than half of the"
             " rows hang together, as rows made from one template do, and could not be kept on one side.",
             "Look at the near duplicates; clean the data set of them, or read the verdict with that in mind.",
+        ))  # fmt: skip
+    if f.seen_before:
+        found.append(_problem(
+            "warning", "init_from",
+            f"{f.seen_before:,} of {held:,} held-out rows were trained on by the run to continue from.",
+            "Take its split_seed, validation_size and test_size, or another data set.",
         ))  # fmt: skip
     if prompts:
         found.append(_problem(

@@ -15,8 +15,10 @@ from store.jobdir import read_json, write_json
 from store.methods import METHODS
 
 
-def save(model: Any, tokenizer: Any, config: TrainConfig, folder: Path) -> None:
-    """Write the model into `folder`, in place of what is there."""
+def save(
+    model: Any, tokenizer: Any, config: TrainConfig, folder: Path, origin: dict[str, Any] | None = None
+) -> None:
+    """Write the model into `folder`, in place of what is there; origin: what the note says beside it."""
     shutil.rmtree(folder, ignore_errors=True)
     if isinstance(model, PeftModel):
         _save_adapter(model, folder)
@@ -32,7 +34,8 @@ def save(model: Any, tokenizer: Any, config: TrainConfig, folder: Path) -> None:
             "adapter": method.adapter,
             "held": config.held,
             "merges": method.merges,
-        },
+        }
+        | (origin or {}),
     )
 
 

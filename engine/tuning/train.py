@@ -27,6 +27,7 @@ from engine.job import Cancelled, Job
 from engine.tuning import checkpoint, memory
 from engine.tuning.adalora import Allocation
 from engine.tuning.batches import Step, batch_shape, epoch_steps, steps_per_epoch, total_steps
+from engine.tuning.continued import starts_at_base
 from engine.tuning.eta import Clock
 from engine.tuning.methods import base_model, trainable
 from engine.tuning.objectives import Objective, TrainedTokens
@@ -35,7 +36,6 @@ from engine.tuning.state import State, evaluation_steps
 from engine.tuning.validations import Validations
 from store.config import TrainConfig
 from store.errors import TunebenchError
-from store.methods import METHODS
 
 CHECKPOINT_SECONDS = 60.0
 CHECKPOINT_SHARE = 0.05  # of the time at most that may go into writing checkpoints
@@ -58,7 +58,7 @@ class Training:
         self.objective = objective or TrainedTokens()
         self.device = torch.device(job.device)
         self.steps = total_steps(config, len(train))
-        self.adapter = METHODS[config.method].adapter
+        self.adapter = starts_at_base(config)
         self.evaluation_steps = evaluation_steps(self.steps, config.evaluations)
         self.accelerator = Accelerator(cpu=self.device.type == "cpu")
         self.model = self.accelerator.prepare_model(model)

@@ -81,7 +81,10 @@ REPRODUCIBILITY = Group(
     "Reproducibility", ":material/replay:", ("seed", "dtype", "split_seed", "split_by", "split_column")
 )
 GROUPS = (PREFERENCE, OPTIMISATION, BATCHES, RENDERING, EVALUATION, REPRODUCIBILITY)
-TOP = ("model", "trust_remote_code", "dataset", "task", "method", "name", "notes")
+TOP = (
+    *("model", "trust_remote_code", "init_from", "init_mode", "dataset", "task", "method"),
+    *("name", "notes"),
+)
 COLUMNS = 3
 EMPTY = {  # what an empty field means
     "max_steps": "no limit",

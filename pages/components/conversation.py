@@ -11,8 +11,9 @@ AVATARS = {
     "assistant": ":material/smart_toy:",
     "system": ":material/settings:",
     "tool": ":material/build:",
+    "tools": ":material/handyman:",
 }
-NAMES = {"user": "Prompt", "assistant": "Answer", "system": "System", "tool": "Tool"}
+NAMES = {"user": "Prompt", "assistant": "Answer", "system": "System", "tool": "Result", "tools": "Tools"}
 SHOWN = 4000  # characters of one turn; what is left off is said
 
 

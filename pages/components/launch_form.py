@@ -13,7 +13,7 @@ import streamlit as st
 
 from engine.diagnostics.phrasing import plural
 from pages.components import config_fields as fields
-from pages.components import launch_task, quantities, reads
+from pages.components import launch_continue, launch_task, quantities, reads
 from pages.components.launch_yaml import forget_yaml
 from store.config import BUNDLED_MODEL, TrainConfig
 from store.errors import ConfigError
@@ -37,6 +37,8 @@ def begin(query: Any) -> None:
     if link[1]:
         document["dataset"] = reads.dataset(link[1])["name"]
     change = _change(link[2]) if link[2] else {}
+    if change.get("init_from") and "name" in document:
+        document["name"] = document["name"].removesuffix(" again")[:110] + " continued"
     document |= change
     if not document.get("dataset"):
         known = reads.datasets()
@@ -77,6 +79,7 @@ def draw_choices(notes: Notes) -> None:
     left, right = st.columns(2)
     with left:
         _model(notes)
+        launch_continue.draw(notes)
     with right:
         _dataset(notes)
     launch_task.draw(notes)

@@ -184,7 +184,7 @@ def show_row(answer: dict[str, Any]) -> None:
             on_click=_move,
             args=(row["index"] + 1,),
         )
-        st.caption(f"Row {row['index'] + 1:,} of {row['of']:,} to train on")
+        st.caption(f"{'Pair' if pair else 'Row'} {row['index'] + 1:,} of {row['of']:,} to train on")
     if pair:
         for title, part in (("Chosen", row), ("Rejected", pair)):
             st.markdown(f"**{title} answer**")

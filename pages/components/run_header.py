@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import streamlit as st
@@ -59,6 +60,14 @@ def _actions(run: dict[str, Any]) -> None:
             "Clone", icon=":material/content_copy:", key="run-clone", help="Launch with this config"
         ):
             st.switch_page("pages/launch.py", query_params={"from": run_id})
+        if status == "finished" and st.button(
+            "Continue training",
+            icon=":material/fast_forward:",
+            key="run-continue",
+            help="Launch a run that goes on from this model",
+        ):
+            link = {"from": run_id, "change": json.dumps({"init_from": run_id, "init_mode": "stack"})}
+            st.switch_page("pages/launch.py", query_params=link)
         if status == "finished" and st.button(
             "Compare", icon=":material/stacked_line_chart:", key="run-compare"
         ):

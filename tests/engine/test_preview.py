@@ -151,3 +151,20 @@ def test_a_broken_config_is_a_model_error(home: Home) -> None:
     (home.models / "tiny" / "config.json").write_text('{"model_type": "never heard of"}')
     with pytest.raises(ModelError, match="can't be loaded"):
         ask(home)
+
+
+def test_calls_of_functions_are_written_out_where_the_template_knows_none(home: Home) -> None:
+    call = '{"tool_calls": [{"name": "f", "arguments": {}}]}'
+    turns = [("tools", '[{"name": "f"}]'), ("user", "Go"), ("assistant", call)]
+    rows = [[{"role": role, "content": text} for role, text in turns] for _ in range(200)]
+    write_rows(home, "rows", rows)
+    answer = ask(home)
+    assert fields_of(answer, "error") == set()
+    assert "model" in fields_of(answer, "warning")
+    assert "".join(t["text"] for t in answer["row"]["tokens"] if t["trained"]) == call + "<|im_end|>"
+    knowing = (
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content }}{{ (m.tool_calls or '') }}"
+        "{{ '<|im_end|>' }}{% endfor %}{{ tools and '' }}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    )
+    assert "model" not in fields_of(ask(home, chat_template=knowing), "warning")

@@ -220,7 +220,7 @@ def user(content: Any) -> dict[str, Any]:
         ("messages", {"messages": [user("x"), said(None)]}, "a turn of assistant has no content"),
         ("messages", {"messages": [user("x"), said(" ")]}, "an answer is empty"),
         ("messages", {"messages": [{"role": "system", "content": ""}]}, "no turn by the assistant"),
-        ("sharegpt", {"conversations": [{"from": "tool", "value": "x"}]}, "a turn is by 'tool'"),
+        ("sharegpt", {"conversations": [{"from": "narrator", "value": "x"}]}, "a turn is by 'narrator'"),
         ("preference", {"chosen": "a", "rejected": "b", "prompt": ""}, "prompt is empty"),
         ("preference", {"chosen": CHAT, "rejected": [user("Ho"), CHAT[1]]}, "different questions"),
     ],

@@ -139,7 +139,8 @@ def open_texts(rows_path: Path) -> Iterator[pa.RecordBatch]:
 
 
 def texts_and_prompts(batch: pa.RecordBatch) -> tuple[list[str], np.ndarray]:
-    """The text of each row without its system turn, and a hash of its prompt, uint64 (0: it has none)."""
+    """The text of each row without its turns of system and tools, and a hash of its prompt, uint64 (0: it has
+    none)."""
     if "text" in batch.schema.names:
         return batch["text"].to_pylist(), np.zeros(batch.num_rows, dtype=np.uint64)
     messages = batch["messages"]
@@ -147,7 +148,7 @@ def texts_and_prompts(batch: pa.RecordBatch) -> tuple[list[str], np.ndarray]:
     turns = messages.values
     contents = turns.field("content").to_pylist()
     roles = turns.field("role")
-    spoken = pc.not_equal(roles, "system").to_pylist()
+    spoken = pc.invert(pc.is_in(roles, pa.array(["system", "tools"]))).to_pylist()
     texts, prompts = [], []
     for begin, end in pairwise(offsets):
         said = contents[begin:end]
