@@ -9,13 +9,13 @@ from engine.data.render import Rows
 from engine.diagnostics import preference
 from engine.evaluation.evidence import Evidence
 from engine.jobs.train import Run
+from engine.tuning.continued import starts_at_base
 from engine.tuning.methods import base_model
 from engine.tuning.objectives import Objective
 from engine.tuning.preference import PairLosses, Preference
 from engine.tuning.references import pairs, references_of
 from engine.tuning.starts import Sources
 from engine.tuning.train import Training
-from store.methods import METHODS
 
 
 class PairRun(Run):
@@ -27,7 +27,7 @@ class PairRun(Run):
 
     def choose_objective(self, model: Any, parts: list[Rows]) -> Objective:
         """The loss of pairs; the untouched model is asked for all of them first."""
-        untouched = base_model(model) if METHODS[self.config.method].adapter else nullcontext(model)
+        untouched = base_model(model) if starts_at_base(self.config) else nullcontext(model)
         with untouched as reference:
             return Preference(self.config, references_of(self.job, self.config, reference, parts))
 

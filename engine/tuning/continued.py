@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import torch
 from peft.utils.save_and_load import load_peft_weights, set_peft_model_state_dict
 
-from engine.tuning import models, saving
+from engine.tuning import models, prompts, saving
 from engine.tuning.methods import trainable
 from store.config import TrainConfig
 from store.errors import ConfigError
@@ -181,6 +181,8 @@ def load_into(model: Any, earlier: Earlier) -> None:
         outcome: Any = set_peft_model_state_dict(model, weights)
     except RuntimeError as error:  # shapes that differ
         raise _misfit(earlier) from error
+    if prompts.prompted(model):  # peft has put them in their place, and names them as if it hadn't
+        return
     missing = {name for name, _ in trainable(model)} & set(outcome.missing_keys)
     if missing or outcome.unexpected_keys:
         raise _misfit(earlier)

@@ -35,7 +35,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     write_model(home.models / "tiny")
     write_model(home.models / "other", seed=3)
     rows = conversations(60)
-    write_rows(home, "rows", rows, worse_answers(rows))
+    write_rows(home, "rows", rows, rejected=worse_answers(rows))
     train.run(make_job(home, "lora", **ONE))
     train.run(make_job(home, "full", **ONE | {"method": "full"}))
     train.run(make_job(home, "alien", **ONE | {"model": str(home.models / "other")}))

@@ -264,3 +264,40 @@ def _whole(ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor,
     """Where one whole row is read, its length, no class, its tokens: the rest of a batch of it alone."""
     tokens = ids.shape[1]
     return torch.tensor([tokens - 1]), torch.tensor([tokens]), torch.tensor([0]), tokens
+
+
+FURTHER = ["qlora", "vera", "oft", "ia3", "prompt_tuning", "prefix_tuning", "bottleneck", "freeze", "DoRA"]
+
+
+@pytest.mark.parametrize("variant", FURTHER)
+def test_a_run_is_trained_further_from_where_it_ended(home: Home, variant: str) -> None:
+    fields = fields_of(variant) | {"load_best_model_at_end": False, "early_stopping": False}
+    ended = train.run(make_job(home, "first", **fields))["verdict"]["tuned"]["loss"]
+    second = make_job(home, "second", **fields, init_from="first", init_mode="stack")
+    verdict = train.run(second)["verdict"]
+    assert verdict["base"]["loss"] == pytest.approx(ended, abs=1e-4)
+
+
+def test_pissa_is_trained_further_as_the_lora_that_it_left(home: Home) -> None:
+    fields = fields_of("PiSSA") | {"r": 4}
+    train.run(make_job(home, "first", **fields))
+    with pytest.raises(ConfigError, match="r is 4") as caught:
+        train.run(make_job(home, "second", **fields, init_from="first"))
+    assert "Set r to 8" in caught.value.fix
+    plain = fields | {"r": 8, "lora_alpha": 16, "init_lora_weights": "default"}
+    train.run(make_job(home, "third", **plain, init_from="first"))
+
+
+@pytest.mark.parametrize("variant", ["p_tuning", "adalora"])
+def test_what_can_not_be_trained_further_says_so(home: Home, variant: str) -> None:
+    fields = fields_of(variant)
+    train.run(make_job(home, "first", **fields))
+    with pytest.raises(ConfigError, match="can't be trained further"):
+        train.run(make_job(home, "second", **fields, init_from="first"))
+
+
+def test_prompts_can_not_be_merged(home: Home) -> None:
+    train.run(make_job(home, "first", **fields_of("prompt_tuning")))
+    with pytest.raises(ConfigError, match="can't be merged") as caught:
+        train.run(make_job(home, "second", **QUICK, init_from="first", init_mode="merge"))
+    assert caught.value.field == "init_mode"

@@ -39,7 +39,7 @@ def home(tmp_path: Path) -> Home:
     home = Home(tmp_path / "home").create()
     write_model(home.models / "tiny")
     rows = conversations(60)
-    write_rows(home, "rows", rows, worse_answers(rows))
+    write_rows(home, "rows", rows, rejected=worse_answers(rows))
     return home
 
 
@@ -113,7 +113,7 @@ def test_pairs_that_teach_nothing_are_counted(home: Home) -> None:
     worse = worse_answers(rows)
     for index in range(0, 60, 6):
         worse[index] = rows[index][-1]["content"]
-    write_rows(home, "rows", rows, worse)
+    write_rows(home, "rows", rows, rejected=worse)
     job = make_job(home, "run", **QUICK | {"max_steps": 1, "evaluations": 1})
     train.run(job)
     assert facts(job)["untrained_rows"] > 0
@@ -137,7 +137,7 @@ def test_the_preview_counts_both_answers_and_shows_them(home: Home) -> None:
         [{"role": "user", "content": f"Number {i}"}, {"role": "assistant", "content": "a" * 20}]
         for i in range(400)
     ]
-    write_rows(home, "rows", rows, ["b" * 40] * 400)
+    write_rows(home, "rows", rows, rejected=["b" * 40] * 400)
     pairs, alone = ask(home, row=3, task="dpo"), ask(home, row=3)
     assert pairs["rows"] == alone["rows"]
     assert pairs["config"]["learning_rate"] == pytest.approx(alone["config"]["learning_rate"] / 10)
