@@ -12,54 +12,35 @@ from typing import Any
 import numpy as np
 import torch
 
-from engine.data import dataset, leakage, masks
+from engine.data import leakage, masks
 from engine.data.render import Rows
 from engine.data.token_rows import shown_row
 from engine.job import Job
-from engine.jobs.convert import ensure
-from engine.tuning import estimate, memory, models, prepare, problems
-from engine.tuning.batches import steps_per_epoch
-from engine.tuning.calibrate import gflops
+from engine.jobs.costs import Cost
+from engine.jobs.question import Question
+from engine.tuning import memory, prepare, problems
 from engine.tuning.precision import choose_dtype, dtype_name
-from engine.tuning.tokens import WHOLE
-from engine.tuning.train import batch_shape, evaluation_steps, total_steps
-from store.config import METHOD_TITLES, Split, TrainConfig
-
-Counts = dict[str, np.ndarray]
+from store.config import METHOD_TITLES
 
 
 def run(job: Job) -> dict[str, Any]:
     """Answer the document of docs/architecture.md for {"config", "fingerprint", "split", "row"}."""
-    asked = job.config
-    config = TrainConfig.parse(asked["config"])
-    fingerprint = asked["fingerprint"]
-    if config.model in models.BUNDLED:
-        ensure(config.model, job.home)
-    source = models.resolve(config.model, job.home)
-    architecture = models.load_config(source, trust_remote_code=config.trust_remote_code)
-    tokenizer = models.load_tokenizer(
-        source, trust_remote_code=config.trust_remote_code, chat_template=config.chat_template
-    )
-    shape = estimate.shape(architecture, config)
-    dealt = prepare.deal(job.home, fingerprint, Split.parse(asked["split"]), config)
-    config = config.resolved(len(dealt["train"]), shape.total)
-    kind = prepare.kind(job.home, fingerprint)
-    counted = _counted(dealt, dataset.open_rows(job.home, fingerprint).metadata.num_rows)
-    whole = prepare.tokenise(job.home, config, tokenizer, counted, fingerprint=fingerprint, kind=kind)
-    positions = getattr(architecture.get_text_config(), "max_position_embeddings", None)
-    limit = prepare.fitting(config, whole["train"], positions)
-    parts = {name: prepare.cut(rows, limit) for name, rows in whole.items()}
-    measured = _Measured(job, config, shape, dealt, parts, limit)
-    document = measured.document()
+    question = Question(job)
+    fingerprint, kind, tokenizer = question.fingerprint, question.kind, question.tokenizer
+    whole, parts, limit, device = question.whole, question.parts, question.limit, question.device
+    dealt, costs, cost = question.dealt, question.costs, question.cost(question.said)
+    config = cost.config
+    document = _document(cost, parts["train"], limit)
     document["leaks"] = leakage.within(job.home, fingerprint, dealt)
-    document["row"] = shown_row(tokenizer, whole["train"], limit, int(asked.get("row", 0)))
-    free, total = memory.available_gib(measured.device)
+    document["row"] = shown_row(tokenizer, whole["train"], limit, int(job.config.get("row", 0)))
+    document["fitting"] = [] if document["memory"]["fits"] else costs.fitting(cost, limit)
+    free, total = memory.available_gib(device)
     document["problems"] = problems.find(
         problems.Facts(
             config=config,
             kind=kind,
-            device=measured.device.type,
-            fast_bf16=choose_dtype("auto", measured.device) == torch.bfloat16,
+            device=device.type,
+            fast_bf16=choose_dtype("auto", device) == torch.bfloat16,
             own_template=tokenizer.has_own_template,
             rows=document["rows"],
             leaks=document["leaks"],
@@ -70,7 +51,7 @@ def run(job: Job) -> dict[str, Any]:
             unjudged=not len(parts["validation"].rows),
             checks=None if kind == "text" else _check(job, fingerprint, tokenizer, whole["train"]),
             max_length=limit,
-            positions=positions,
+            positions=question.positions,
             steps=document["steps"],
             memory_low=document["memory"]["low_gib"],
             memory_high=document["memory"]["high_gib"],
@@ -81,101 +62,29 @@ def run(job: Job) -> dict[str, Any]:
     return document
 
 
-def _counted(dealt: Counts, row_count: int) -> Counts:
-    """The rows whose tokens are counted: all of them, or a sample of a large data set."""
-    if row_count <= WHOLE:
-        return dealt
-    train = dealt["train"]
-    if len(train) > WHOLE:
-        train = np.sort(np.random.default_rng(0).choice(train, WHOLE, replace=False))
-    return {"train": train, "validation": dealt["validation"][:500], "test": dealt["test"][:500]}
-
-
-class _Measured:
+def _document(cost: Cost, train: prepare.Part, limit: int) -> dict[str, Any]:
     """The numbers of a preview; those of the whole set are scaled up from the rows that were counted."""
-
-    def __init__(
-        self,
-        job: Job,
-        config: TrainConfig,
-        shape: estimate.Shape,
-        dealt: Counts,
-        parts: dict[str, prepare.Part],
-        limit: int,
-    ) -> None:
-        self.job, self.config, self.shape, self.parts, self.limit = job, config, shape, parts, limit
-        self.rows = {name: len(ids) for name, ids in dealt.items()}
-        self.device = torch.device(job.device)
-        self.dtype = choose_dtype(config.dtype, self.device)
-        train = parts["train"]
-        kept = len(train.rows) / max(1, len(train.whole))
-        self.train_rows = max(1, round(self.rows["train"] * kept))
-        self.tokens, self.trained = self._epoch("train")
-        self.steps = total_steps(config, self.train_rows)
-
-    def _epoch(self, name: str) -> tuple[float, float]:
-        """Tokens and trained tokens of one pass over a part."""
-        part = self.parts[name]
-        scale = self.rows[name] / max(1, len(part.whole))
-        return len(part.rows.ids) * scale, int(part.rows.trained.sum()) * scale
-
-    def document(self) -> dict[str, Any]:
-        """Everything but row and problems."""
-        config, train = self.config, self.parts["train"]
-        per_epoch = steps_per_epoch(self.train_rows, *batch_shape(config))
-        adapter = self.shape.trainable if config.method != "full" else 0
-        return {
-            "config": config.model_dump(),
-            "method": METHOD_TITLES[config.method],
-            "trainable_parameters": self.shape.trainable,
-            "total_parameters": self.shape.total + adapter,
-            "rows": self.rows,
-            "counted_rows": len(train.whole),
-            "tokens_per_epoch": round(self.tokens),
-            "trained_tokens_per_epoch": round(self.trained),
-            "max_length": self.limit,
-            "truncated_rows": train.truncated,
-            "untrained_rows": train.untrained,
-            "lost_tokens": train.lost_tokens,
-            "steps": self.steps,
-            "steps_per_epoch": per_epoch,
-            "memory": self.memory(),
-            "time": self.time(per_epoch),
-            "dtype": dtype_name(self.dtype),
-        }
-
-    def memory(self) -> dict[str, Any]:
-        """The estimate against what is free."""
-        rows = self.parts["train"].rows
-        found = estimate.memory(
-            self.shape,
-            self.config,
-            self.dtype,
-            self.device,
-            longest=int(rows.lengths.max()) if len(rows) else self.limit,
-            trained_share=self.trained / max(1.0, self.tokens),
-        )
-        free, _ = memory.available_gib(self.device)
-        return found | {"available_gib": free, "fits": found["high_gib"] <= free}
-
-    def time(self, per_epoch: int) -> dict[str, Any]:
-        """The estimate for the whole run, evaluations and answers included."""
-        config = self.config
-        epochs = self.steps / per_epoch
-        validations = 1 + len(evaluation_steps(self.steps, config.evaluations))  # the base model's first
-        validation, test = self._epoch("validation"), self._epoch("test")
-        held_out = test if self.rows["test"] else validation
-        work = estimate.Work(
-            train_tokens=self.tokens * epochs,
-            train_trained=self.trained * epochs,
-            eval_tokens=validation[0] * validations + 2 * held_out[0],
-            eval_trained=validation[1] * validations + 2 * held_out[1],
-            generated_steps=2 * config.max_new_tokens * -(-config.sample_prompts // 16),
-            mean_length=self.tokens / self.train_rows,
-            steps=self.steps,
-        )
-        rate = gflops(self.job.home, self.device, self.dtype)
-        return estimate.seconds(self.shape, config, self.dtype, self.device, work, rate)
+    costs, counts = cost.costs, cost.counts
+    tokens, trained = costs.epoch("train")
+    return {
+        "config": cost.config.model_dump(),
+        "method": METHOD_TITLES[cost.config.method],
+        "trainable_parameters": round(counts.trainable),
+        "total_parameters": round(counts.total + counts.added),
+        "rows": costs.rows,
+        "counted_rows": len(train.whole),
+        "tokens_per_epoch": round(tokens),
+        "trained_tokens_per_epoch": round(trained),
+        "max_length": limit,
+        "truncated_rows": train.truncated,
+        "untrained_rows": train.untrained,
+        "lost_tokens": train.lost_tokens,
+        "steps": cost.steps,
+        "steps_per_epoch": cost.per_epoch,
+        "memory": cost.memory(),
+        "time": cost.time(),
+        "dtype": dtype_name(cost.dtype),
+    }
 
 
 def _check(job: Job, fingerprint: str, tokenizer: Any, rows: Rows) -> masks.Checks:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import shutil
+import time
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from engine.evaluation import evidence
 from engine.job import Job
 from engine.jobs.convert import ensure
 from engine.tuning import memory, models, prepare
+from engine.tuning.energy import Meter
 from engine.tuning.methods import METHODS, base_weights, count_parameters, make_trainable
 from engine.tuning.precision import choose_dtype, device_name, dtype_name, versions
 from engine.tuning.prepare import Part
@@ -52,6 +54,7 @@ class _Run:
         self.data: dict[str, Any] = job.order["dataset"]
         self.device = torch.device(job.device)
         self.dtype = choose_dtype(self.config.dtype, self.device)
+        self.began, self.energy = time.monotonic(), Meter(self.device)
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
 
@@ -78,7 +81,10 @@ class _Run:
             peak_memory_gib=memory.peak_gib(self.device),
         )
         self.job.status("evaluating")
-        return self.judge(training, stopped, held_out, split)
+        judged = self.judge(training, stopped, held_out, split)
+        if not self.job.resume:  # of a resumed run nobody knows the whole
+            self.job.facts(run_seconds=time.monotonic() - self.began, energy_wh=self.energy.watt_hours())
+        return judged
 
     def prepare(self) -> tuple[Rows, Rows, Rows]:
         """Train, validation and test rows, cut to length; counts go into the facts."""

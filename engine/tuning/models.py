@@ -169,8 +169,7 @@ def load_model(config: TrainConfig, source: str, device: str, dtype: torch.dtype
         model = AutoModelForCausalLM.from_pretrained(
             source, use_safetensors=True, trust_remote_code=config.trust_remote_code, **options
         )
-    model.config.use_cache = False
-    use_where_faster(model, torch.device(device), dtype)
+    model = made_ready(model, torch.device(device), dtype)
     if config.method != "qlora":
         return model.to(device)
     for module in model.modules():
@@ -179,6 +178,18 @@ def load_model(config: TrainConfig, source: str, device: str, dtype: torch.dtype
         # must see the same weights.
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
+    for parameter in model.parameters():
+        # One weight that still lies in the mapped file keeps all of the file in memory, the weights that
+        # were quantised with it.
+        if device == "cpu" and parameter.dtype.is_floating_point:
+            parameter.data = parameter.data.clone()
+    return model
+
+
+def made_ready(model: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    """The loaded model with what training changes of it; memory estimates count with the same."""
+    model.config.use_cache = False
+    use_where_faster(model, device, dtype)
     return model
 
 

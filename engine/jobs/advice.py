@@ -1,0 +1,83 @@
+"""The `advice` ask: what every method of the table would need for the question that a preview answers.
+
+The rows are tokenised once (their counts are in the cache that preview and training use); a method that
+can't be used with these settings is in the answer with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from engine.diagnostics import advisor
+from engine.job import Job
+from engine.jobs.question import Question
+from engine.tuning.methods import METHODS
+from store.config import METHOD_TITLES, TrainConfig
+from store.errors import ConfigError
+
+Run = dict[str, Any]
+OWN = ("learning_rate", "weight_decay")  # fields whose default is the method's
+SHOWN = 50  # runs whose predictions are held against what they measured
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Answer the document of docs/architecture.md for {"config", "fingerprint", "split"}."""
+    question = Question(job)
+    costs = question.costs
+    alike = [run for run in job.config.get("past", ()) if _same_rows(run, question)]
+    price = job.config.get("price") or {"per_hour": None, "currency": ""}
+    power = advisor.watts(costs.past)
+    options = [_option(question, name, alike, price["per_hour"], power) for name in METHODS]
+    tokens = max((o["trained_tokens"] for o in options if not o["problem"]), default=0.0)
+    return {
+        "options": options,
+        "recommendation": advisor.recommend(options, train_rows=costs.train_rows, trained_tokens=tokens),
+        "rows": costs.rows,
+        "past_runs": len(alike),
+        "available_gib": costs.available_gib(),
+        "price": price,
+        "watts": power,
+        "device": costs.device_name,
+        "measured": [run for run in costs.past if run["estimated_memory_gib"]][:SHOWN],
+    }
+
+
+def _option(
+    question: Question, method: str, alike: Sequence[Run], price: float | None, power: float | None
+) -> dict[str, Any]:
+    """One row of the table; a method that can't be used has its `problem`, and no figures."""
+    option: dict[str, Any] = {"method": method, "title": METHOD_TITLES[method], "problem": ""}
+    option["past"] = advisor.past_of(alike, method)
+    said = question.said.model_dump(exclude_unset=True)
+    if method != question.said.method:
+        said = {name: value for name, value in said.items() if name not in OWN}
+    try:
+        cost = question.cost(TrainConfig.parse(said | {"method": method}))
+        memory, time = cost.memory(), cost.time()
+    except ConfigError as error:
+        return option | {"problem": str(error)}
+    hours = [time[name] / 3600 for name in ("low_seconds", "seconds", "high_seconds")]
+    _, trained = question.costs.epoch("train")
+    keys = ("peak_gib", "low_gib", "high_gib", "available_gib", "fits")
+    return option | {
+        **{name: memory[name] for name in keys},
+        "seconds": time["seconds"],
+        "low_seconds": time["low_seconds"],
+        "high_seconds": time["high_seconds"],
+        "cost": None if price is None else [price * h for h in hours],
+        "energy_wh": None if power is None else [power * h for h in hours],
+        "disk_bytes": cost.disk_bytes(),
+        "trainable_parameters": round(cost.counts.trainable),
+        "total_parameters": round(cost.counts.total + cost.counts.added),
+        "trained_tokens": trained * cost.steps / cost.per_epoch,
+        "learning_rate": cost.config.learning_rate,
+        "memory_basis": memory["basis"],
+        "time_basis": time["basis"],
+    }
+
+
+def _same_rows(run: Run, question: Question) -> bool:
+    """A run of the same model on the same rows, as many of them."""
+    rows, train_rows = run["train_rows"], question.costs.train_rows
+    same = run["model"] == question.said.model and run["data_fingerprint"] == question.fingerprint
+    return bool(same and rows and abs(rows - train_rows) <= 0.01 * train_rows)

@@ -1,0 +1,204 @@
+"""What a config would cost on given rows: parameters, peak memory, time. The preview and the advice ask here.
+
+Nothing is loaded; runs of the past, which the engine hands over with the question, correct the numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from transformers import PreTrainedConfig
+
+from engine.data.render import Rows
+from engine.diagnostics import calibration, fitting
+from engine.diagnostics.calibration import Correction, Pair
+from engine.job import Job
+from engine.tuning import estimate, memory, prepare
+from engine.tuning.batches import steps_per_epoch
+from engine.tuning.calibrate import gflops
+from engine.tuning.footprint import Rehearsal
+from engine.tuning.methods import METHODS
+from engine.tuning.precision import choose_dtype, device_name
+from engine.tuning.state import evaluation_steps
+from engine.tuning.train import batch_shape, total_steps
+from store.config import TrainConfig
+from store.errors import TunebenchError
+
+LIGHTER = {"full": ("lora", "qlora"), "lora": ("qlora",)}  # methods to try, nearest first
+
+
+def process_gib(device: torch.device) -> float:
+    """What a worker takes before its model: as this one does now, as jobs are forks of one process."""
+    if device.type == "cuda":
+        return memory.CONTEXT_GIB
+    return psutil.Process().memory_info().rss / memory.GIB
+
+
+class Costs:
+    """The rows of one question, its device and what runs on that device needed."""
+
+    def __init__(
+        self,
+        job: Job,
+        architecture: PreTrainedConfig,
+        rows: dict[str, int],
+        parts: dict[str, prepare.Part],
+        process: float,
+    ) -> None:
+        self.job, self.architecture, self.rows, self.parts, self.process = (
+            job,
+            architecture,
+            rows,
+            parts,
+            process,
+        )
+        self.device = torch.device(job.device)
+        self.gflops = cache(lambda dtype: gflops(job.home, self.device, dtype))
+        self.device_name = device_name(self.device)
+        self.past = [run for run in job.config.get("past", ()) if run["device_name"] == self.device_name]
+
+    def epoch(self, name: str) -> tuple[float, float]:
+        """Tokens and trained tokens of one pass over a part, scaled up from the rows that were counted."""
+        part = self.parts[name]
+        scale = self.rows[name] / max(1, len(part.whole))
+        return len(part.rows.ids) * scale, int(part.rows.trained.sum()) * scale
+
+    @property
+    def train_rows(self) -> int:
+        """Rows with a trained token."""
+        train = self.parts["train"]
+        return max(1, round(self.rows["train"] * len(train.rows) / max(1, len(train.whole))))
+
+    def correction(self, what: str, method: str) -> Correction:
+        """Of `memory` or `time`, from the past."""
+        if what == "memory":
+            return calibration.correct(memory_pairs(self.past), method, calibration.MEMORY)
+        return calibration.correct(time_pairs(self.past), method, calibration.TIME)
+
+    def shorter(self, limit: int) -> Costs:
+        """The same with rows cut at `limit` tokens."""
+        parts = {name: prepare.cut(part.whole, limit) for name, part in self.parts.items()}
+        return Costs(self.job, self.architecture, self.rows, parts, self.process)
+
+    def available_gib(self) -> float:
+        """Memory that a run could take now: what is free, and what this worker gives back."""
+        free, _ = memory.available_gib(self.device)
+        return free
+
+    def fitting(self, cost: Cost, limit: int) -> list[dict[str, Any]]:
+        """The nearest settings that fit into what is free."""
+        config = cost.config.model_dump() | {"max_length": limit}
+        made: dict[tuple[str, bool], Rehearsal] = {}
+
+        def need(change: dict[str, Any]) -> tuple[float, float] | None:
+            try:
+                changed = TrainConfig.parse(cost.config.model_dump() | change)
+                key = changed.method, changed.gradient_checkpointing
+                costs = self.shorter(change["max_length"]) if "max_length" in change else self
+                found = Cost(costs, changed, made.get(key))
+                made[key] = found.rehearsal
+                needed = found.memory()
+            except TunebenchError:
+                return None
+            return needed["peak_gib"], needed["high_gib"]
+
+        return fitting.nearest(config, need, self.available_gib(), LIGHTER.get(cost.config.method, ()))
+
+
+class Cost:
+    """One config of a question."""
+
+    def __init__(self, costs: Costs, config: TrainConfig, rehearsal: Rehearsal | None = None) -> None:
+        self.costs, self.config = costs, config
+        self.dtype = choose_dtype(config.dtype, costs.device)
+        self.rehearsal = rehearsal or Rehearsal(costs.architecture, config, self.dtype, costs.device.type)
+        self.counts = self.rehearsal.counts
+        self.steps = total_steps(config, costs.train_rows)
+        self.per_epoch = steps_per_epoch(costs.train_rows, *batch_shape(config))
+
+    def disk_bytes(self) -> float:
+        """What is kept of the run: the adapter, or all weights, as they lie in memory."""
+        size = 4 if self.dtype == torch.float32 else 2
+        adapter = METHODS[self.config.method].adapter
+        return size * (self.counts.trainable if adapter else self.counts.total)
+
+    def memory(self) -> dict[str, Any]:
+        """The estimate against what is free."""
+        costs = self.costs
+        train = costs.parts["train"].rows
+        held_out = costs.parts["validation"].rows
+        rows = train if len(train) else _blank(self.config.max_length or 8)
+        footprint = self.rehearsal.run(self.config, rows, held_out if len(held_out) else rows)
+        found = estimate.memory(
+            self.counts,
+            footprint,
+            self.config,
+            self.dtype,
+            costs.device,
+            process_gib=costs.process,
+            correction=costs.correction("memory", self.config.method),
+        )
+        free = costs.available_gib()
+        return found | {"available_gib": free, "fits": found["high_gib"] <= free}
+
+    def time(self) -> dict[str, Any]:
+        """The estimate for the whole run, evaluations and answers included."""
+        config, costs = self.config, self.costs
+        epochs = self.steps / self.per_epoch
+        validations = 1 + len(evaluation_steps(self.steps, config.evaluations))  # the base model's first
+        tokens, trained = costs.epoch("train")
+        validation, test = costs.epoch("validation"), costs.epoch("test")
+        held_out = test if costs.rows["test"] else validation
+        work = estimate.Work(
+            train_tokens=tokens * epochs,
+            train_trained=trained * epochs,
+            eval_tokens=validation[0] * validations + 2 * held_out[0],
+            eval_trained=validation[1] * validations + 2 * held_out[1],
+            generated_steps=2 * config.max_new_tokens * -(-config.sample_prompts // 16),
+            mean_length=tokens / costs.train_rows,
+            steps=self.steps,
+        )
+        return estimate.seconds(
+            costs.architecture,
+            self.counts,
+            config,
+            self.dtype,
+            costs.device,
+            work,
+            costs.gflops(self.dtype),
+            costs.correction("time", config.method),
+        )
+
+
+def memory_pairs(past: Sequence[dict[str, Any]]) -> list[Pair]:
+    """What was counted and measured beyond the process itself."""
+    return [
+        Pair(
+            run["counted_memory_gib"] - run["process_memory_gib"],
+            run["peak_memory_gib"] - run["process_memory_gib"],
+            run["method"],
+        )
+        for run in past
+        if run["counted_memory_gib"] and run["peak_memory_gib"] and run["process_memory_gib"] is not None
+    ]
+
+
+def time_pairs(past: Sequence[dict[str, Any]]) -> list[Pair]:
+    """What was counted and measured of runs that went to their end in one go."""
+    return [
+        Pair(run["counted_seconds"], run["run_seconds"], run["method"])
+        for run in past
+        if run["counted_seconds"] and run["run_seconds"] and run["stopped"] != "early_stopping"
+    ]
+
+
+def _blank(length: int) -> Rows:
+    """One row of that many trained tokens, for a data set whose own rows have none."""
+    starts = np.asarray([0, length], np.int64)
+    ids, trained = np.zeros(length, np.int32), np.ones(length, bool)
+    return Rows(np.zeros(1, np.int64), starts, ids, trained, np.zeros(1, np.uint8))
