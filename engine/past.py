@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from store import runs, settings
+from store import runs
 from store.database import Queryable
 
 Body = dict[str, Any]
@@ -21,6 +21,6 @@ def completed_by(database: Queryable) -> Callable[[str, Body], Body]:
     def complete(name: str, body: Body) -> Body:
         if name not in ("preview", "advice"):
             return body
-        return body | {"past": runs.measured(database), "price": settings.price(database)}
+        return body | {"past": runs.measured(database)}
 
     return complete

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 JSON_COLUMNS = ("config", "facts", "verdict", "error")
 MEASURED = (
     *("device_name", "counted_memory_gib", "process_memory_gib", "estimated_memory_gib", "peak_memory_gib"),
-    *("counted_seconds", "estimated_seconds", "run_seconds", "energy_wh"),
+    *("estimated_memory_low_gib", "estimated_memory_high_gib", "counted_seconds", "estimated_seconds"),
+    *("estimated_low_seconds", "estimated_high_seconds", "run_seconds", "energy_wh"),
 )
 SEARCHED = ("name", "notes", "dataset_name", "model", "method", "run_id")
 

@@ -21,6 +21,7 @@ Option = Mapping[str, Any]
 # forgets less (Biderman et al. 2024); from there on full fine-tuning learns more, where it fits.
 MANY_TOKENS = 20_000_000  # trained tokens over the run
 SMALL_ROWS = 2_000
+TIMES = ("low_seconds", "seconds", "high_seconds")
 FIRST, LIGHT, WHOLE = "lora", "qlora", "full"
 
 
@@ -171,6 +172,14 @@ def watts(runs: Sequence[Mapping[str, Any]]) -> float | None:
     """Mean power over the runs whose energy was counted; None where none was."""
     known = [(r["energy_wh"], r["run_seconds"]) for r in runs if r.get("energy_wh") and r.get("run_seconds")]
     return 3600 * sum(e for e, _ in known) / sum(s for _, s in known) if known else None
+
+
+def cost(option: Option, per_hour: float | None) -> tuple[float, float, float] | None:
+    """What a run would cost at this price: low, expected, high; None where price or time is unknown."""
+    if per_hour is None or option["problem"]:
+        return None
+    low, expected, high = (option[name] / 3600 * per_hour for name in TIMES)
+    return low, expected, high
 
 
 def _median(values: Sequence[float | None]) -> float | None:

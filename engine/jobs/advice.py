@@ -25,9 +25,8 @@ def run(job: Job) -> dict[str, Any]:
     question = Question(job)
     costs = question.costs
     alike = [run for run in job.config.get("past", ()) if _same_rows(run, question)]
-    price = job.config.get("price") or {"per_hour": None, "currency": ""}
     power = advisor.watts(costs.past)
-    options = [_option(question, name, alike, price["per_hour"], power) for name in METHODS]
+    options = [_option(question, name, alike, power) for name in METHODS]
     tokens = max((o["trained_tokens"] for o in options if not o["problem"]), default=0.0)
     return {
         "options": options,
@@ -35,16 +34,13 @@ def run(job: Job) -> dict[str, Any]:
         "rows": costs.rows,
         "past_runs": len(alike),
         "available_gib": costs.available_gib(),
-        "price": price,
         "watts": power,
         "device": costs.device_name,
         "measured": [run for run in costs.past if run["estimated_memory_gib"]][:SHOWN],
     }
 
 
-def _option(
-    question: Question, method: str, alike: Sequence[Run], price: float | None, power: float | None
-) -> dict[str, Any]:
+def _option(question: Question, method: str, alike: Sequence[Run], power: float | None) -> dict[str, Any]:
     """One row of the table; a method that can't be used has its `problem`, and no figures."""
     option: dict[str, Any] = {"method": method, "title": METHOD_TITLES[method], "problem": ""}
     option["past"] = advisor.past_of(alike, method)
@@ -64,7 +60,6 @@ def _option(
         "seconds": time["seconds"],
         "low_seconds": time["low_seconds"],
         "high_seconds": time["high_seconds"],
-        "cost": None if price is None else [price * h for h in hours],
         "energy_wh": None if power is None else [power * h for h in hours],
         "disk_bytes": cost.disk_bytes(),
         "trainable_parameters": round(cost.counts.trainable),
