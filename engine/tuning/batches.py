@@ -24,12 +24,14 @@ Step = list[np.ndarray]  # row indices of each micro-batch of one optimiser step
 @dataclass
 class Batch:
     """inputs int64 [rows, longest]; picked bool, the same shape: where the next token is trained;
-    targets int64 [trained]: those tokens, in row-major order; tokens: of the rows, without padding."""
+    targets int64 [trained]: those tokens, in row-major order; tokens: of the rows, without padding;
+    lengths: of each row in `inputs`, where the rest is padding; without them the rows are taken as they are."""
 
     inputs: torch.Tensor
     picked: torch.Tensor
     targets: torch.Tensor
     tokens: int
+    lengths: list[int] | None = None
 
     @property
     def units(self) -> int:
@@ -85,4 +87,5 @@ def collate(rows: Rows, indices: np.ndarray, device: str | torch.device = "cpu")
         torch.from_numpy(picked).to(device),
         torch.from_numpy(np.concatenate(targets).astype(np.int64)).to(device),
         sum(len(ids) for ids, _ in parts),
+        used,
     )
