@@ -10,7 +10,7 @@ from pages.components import config_fields as fields
 from pages.components import reads
 
 SHOWN = 200  # newest finished runs to choose from
-MODES = {"stack": "Train it further", "merge": "Merge it, train anew on top"}
+MODES = {"stack": "Train further", "merge": "Merge, train anew"}
 ADVICE = {
     "stack": "The same parameters are trained further, with the method and shape that they have.",
     "merge": "The earlier run's changes become a part of the base model, written beside the result.",

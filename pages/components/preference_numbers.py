@@ -15,7 +15,7 @@ def draw_preference_numbers(verdict: dict[str, Any]) -> None:
     """Reward accuracy, loss, what became of both answers' likelihood, and whether it overfits."""
     found, gain = verdict["preference"], verdict["gain"]
     accuracy = found["reward_accuracy"]
-    with st.grid(4, min_column_width=190):
+    with st.grid(5, min_column_width=165):
         above = sign_of({"low": accuracy["low"] - 0.5, "high": accuracy["high"] - 0.5})
         bounds = phrasing.interval(100 * accuracy["low"], 100 * accuracy["high"], 0)
         _figure("Chosen answer preferred", f"{accuracy['value']:.0%}", f"{bounds}%; chance is 50%", above)
