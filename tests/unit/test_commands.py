@@ -296,3 +296,17 @@ def test_a_full_disk_takes_on_no_work_but_can_be_cleared(desk: Desk, monkeypatch
         desk("import_dataset", name="N", source={"path": "/f.csv"})
     assert jobs.queue(desk.database) == []
     desk("delete_dataset", dataset="D")
+
+
+def test_a_run_continues_from_one_that_finished_by_its_name_or_id(desk: Desk) -> None:
+    desk.add_dataset()
+    first = desk("launch", dataset="D", name="First")["run_id"]
+    for name, said in (("First", "is queued"), ("Nobody", "There is no run")):
+        with pytest.raises(ConfigError, match=said) as caught:
+            desk("launch", dataset="D", init_from=name)
+        assert caught.value.field == "init_from"
+    desk.end(first, "finished")
+    for name in ("First", first):
+        run_id = desk("launch", dataset="D", init_from=name)["run_id"]
+        assert desk.asked[-1]["config"]["init_from"] == first  # a worker knows folders, not names
+        assert desk.job(run_id)["config"]["init_from"] == first
