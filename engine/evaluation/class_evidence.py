@@ -17,9 +17,9 @@ from engine.diagnostics.calibration import calibration
 from engine.diagnostics.classification import figures
 from engine.diagnostics.statistics import ratio_interval
 from engine.evaluation import label_text
-from engine.evaluation.evidence import Pace
 from engine.job import Job
 from engine.tuning import memory
+from engine.tuning.eta import Pass
 from store.config import TrainConfig
 from store.errors import ConfigError, DataError
 from store.jobdir import written_aside
@@ -92,18 +92,15 @@ class Asked:
             return None
         return cls.of(job, config, tokenizer, labels, own, room)
 
-    def score(self, model: Any, which: str, pace: Pace | None = None) -> Scores:
+    def score(self, model: Any, which: str) -> Scores:
         """What `model`, called `which` in the progress, says. Raises Cancelled when asked to stop."""
-        due = (pace or Pace()).due
-        total = len(self.questions.prompts)
+        device = torch.device(self.job.device)
+        tell = Pass(self.job, len(self.questions.prompts), "rows", f"Asking {which} for the labels")
 
         def on_rows(done: int) -> None:
-            self.job.check_cancelled()
-            memory.guard(self.config, torch.device(self.job.device))
-            if due():
-                self.job.progress(done, total, "rows", f"Asking {which} for the labels")
+            memory.guard(self.config, device)
+            tell(done)
 
-        device = torch.device(self.job.device)
         batch_size = self.config.per_device_eval_batch_size
         logs = label_text.label_scores(model, self.questions, device, batch_size=batch_size, on_rows=on_rows)
         return Scores(self.questions.row_ids, logs)

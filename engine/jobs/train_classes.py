@@ -24,6 +24,7 @@ from engine.tuning import memory, models, prepare
 from engine.tuning.batches import total_steps
 from engine.tuning.class_rows import ClassRows, class_rows
 from engine.tuning.classification import Classes, start_head, widen_head
+from engine.tuning.eta import Pass
 from engine.tuning.prepare import Part
 from engine.tuning.train import Training
 from store.jobdir import read_json, write_json
@@ -142,10 +143,11 @@ class ClassRun(Run):
     def classify(self, objective: Classes, model: Any, rows: Rows) -> np.ndarray:
         """Log-probabilities [rows, classes] of the trained head, with progress."""
 
+        tell = Pass(self.job, len(rows), "rows", "Classifying held-out rows")
+
         def on_batch(done: int) -> None:
-            self.job.check_cancelled()
             memory.guard(self.config, self.device)
-            self.job.progress(done, len(rows), "rows", "Classifying held-out rows")
+            tell(done)
 
         return objective.predict(model, rows, self.config.per_device_eval_batch_size, self.device, on_batch)
 

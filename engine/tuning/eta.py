@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+from engine.job import Job
+
 SMOOTHING = 0.1  # weight of the newest step in the mean
 
 
@@ -52,3 +54,21 @@ class Clock:
             return False
         self._reported = now
         return True
+
+
+class Pass:
+    """One pass of a job over its rows, which tells once a second how far it is and how long it will take."""
+
+    def __init__(self, job: Job, total: int, unit: str, message: str) -> None:
+        self.job, self.total, self.unit, self.message = job, total, unit, message
+        self.began, self.told = time.perf_counter(), 0.0
+
+    def __call__(self, done: int) -> None:
+        """So many rows are done. Raises Cancelled when asked to stop."""
+        self.job.check_cancelled()
+        now = time.perf_counter()
+        if now - self.told < 1:
+            return
+        self.told = now
+        left = (now - self.began) / done * (self.total - done) if done else None
+        self.job.progress(done, self.total, self.unit, self.message, left)

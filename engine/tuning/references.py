@@ -7,7 +7,6 @@ every pair through it up to eleven times; and a full fine-tuning leaves nothing 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -26,11 +25,10 @@ from engine.evaluation.losses import fitting_batches
 from engine.job import Job
 from engine.tuning import memory
 from engine.tuning.batches import Batch, collate
+from engine.tuning.eta import Pass
 from engine.tuning.loss import picked_logits
 from store.config import TrainConfig
 from store.jobdir import written_aside
-
-REPORT_SECONDS = 1.0
 
 
 @dataclass
@@ -89,16 +87,13 @@ def references_of(job: Job, config: TrainConfig, model: Any, parts: Sequence[Row
     found = References.read(job.dir.references)
     if found is not None and job.resume:
         return found
-    total, told = sum(len(part) for part in parts), 0.0
+    total = sum(len(part) for part in parts)
+    tell = Pass(job, total, "pairs", "Asking the base model for both answers of each pair")
     device = torch.device(job.device)
 
     def on_batch(done: int) -> None:
-        nonlocal told
-        job.check_cancelled()
         memory.guard(config, device)
-        if time.monotonic() - told > REPORT_SECONDS:
-            told = time.monotonic()
-            job.progress(done, total, "pairs", "Asking the base model for both answers of each pair")
+        tell(done)
 
     batch_size = config.per_device_eval_batch_size
     found = References.compute(model, parts, batch_size=batch_size, device=device, on_batch=on_batch)

@@ -1,0 +1,31 @@
+"""A pass tells how long it still takes, once a second and no oftener, and hears when it is to stop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from engine.tuning import eta
+
+
+class _Job:
+    def __init__(self) -> None:
+        self.told: list[tuple[float, float | None]] = []
+
+    def check_cancelled(self) -> None:
+        return
+
+    def progress(self, done: float, total: float, unit: str, message: str, left: float | None) -> None:
+        self.told.append((done, left))
+
+
+def test_a_pass_tells_the_time_left_from_the_time_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(eta.time, "perf_counter", lambda: now[0])
+    job: Any = _Job()
+    tell = eta.Pass(job, 40, "rows", "Asking")
+    for done, at in ((0, 100.0), (5, 100.5), (10, 105.0), (11, 105.5), (30, 115.0)):
+        now[0] = at
+        tell(done)
+    assert job.told == [(0, None), (10, 15.0), (30, 5.0)]
