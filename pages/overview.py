@@ -119,7 +119,7 @@ def _runs(counts: dict[str, int]) -> None:
         if not total:
             st.caption("No run matches. Empty the search or choose another status.")
     st.caption(
-        "Losses in nats a token (of classifiers a row), lower is better. Ranges are 95% intervals over n"
+        "Losses in nats a token (of classifiers a row, of preferences a pair), lower is better. Ranges are 95% intervals over n"
         " held-out rows."
     )
 
