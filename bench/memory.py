@@ -50,6 +50,7 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "LoRA r 64, dropout": {"r": 64, "lora_dropout": 0.05},
     "LoRA, fp32": {"dtype": "float32"},
     "LoRA, loss on prompts too": {"completion_only_loss": False},
+    "LoRA, rows of 20 to 256 tokens": {"dataset": "varied", "max_steps": 8},
     "full, two batches a step": {"method": "full", "gradient_accumulation_steps": 2},
     "full, 8-bit AdamW": {"method": "full", "optim": "paged_adamw_8bit"},
 }
@@ -82,10 +83,11 @@ def main() -> int:
     folder = given.home or Path(tempfile.mkdtemp(prefix="memory-"))
     home = Home(folder).create()
     try:
-        write_prose(home)
+        write_prose(home, "prose")
+        write_prose(home, "varied", shortest=60)
         found = []
         for name, config in wanted(given):
-            found.append(measure(home, name, config | {"max_steps": given.steps}))
+            found.append(measure(home, name, {"max_steps": given.steps} | config))
             print(line(found[-1]), file=sys.stderr, flush=True)
     finally:
         if not given.home:
@@ -109,13 +111,17 @@ def wanted(given: argparse.Namespace) -> list[tuple[str, dict[str, Any]]]:
     return runs
 
 
-def write_prose(home: Home) -> None:
-    """A data set of three consecutive stretches of Python's own help texts a row, over 512 tokens each."""
+def write_prose(home: Home, name: str, shortest: int = 3000) -> None:
+    """A data set of consecutive stretches of Python's own help texts, of `shortest` to 3,000 characters
+    (over 512 tokens)."""
     text = " ".join(" ".join(pydoc_data.topics.topics.values()).split())
     pieces = [text[at : at + 1500] for at in range(0, len(text) - 1500, 1500)]
     rows = [
-        [{"role": "user", "content": a[:100]}, {"role": "assistant", "content": b + c}]
-        for a, b, c in zip(pieces, pieces[1:], pieces[2:], strict=False)
+        [
+            {"role": "user", "content": a[:100]},
+            {"role": "assistant", "content": (b + c)[: shortest + i * 997 % (3001 - shortest)]},
+        ]
+        for i, (a, b, c) in enumerate(zip(pieces, pieces[1:], pieces[2:], strict=False))
     ][:200]
     columns = {
         "row_id": list(range(len(rows))),
@@ -127,19 +133,19 @@ def write_prose(home: Home) -> None:
         "digest": list(range(len(rows))),
         "source": ["{}"] * len(rows),
     }
-    home.rows("prose").parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table(columns, schema=SCHEMA), home.rows("prose"))
+    home.rows(name).parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns, schema=SCHEMA), home.rows(name))
 
 
 def measure(home: Home, name: str, config: dict[str, Any]) -> dict[str, Any]:
     """One run to its end: what was predicted and what it took beyond the process, in GiB; or its error."""
     baseline = psutil.Process().memory_info().rss / 2**30
-    body = {"config": config, "fingerprint": "prose", "split": SPLIT, "row": 0}
+    body = {"config": config, "fingerprint": config["dataset"], "split": SPLIT, "row": 0}
     preview = work(home, "preview", body)
     if "error" in preview:
         return {"run": name, "error": preview["error"]["message"]}
     resolved = TrainConfig.parse(preview["result"]["config"]).model_dump()
-    data = {"fingerprint": "prose", "name": "prose", "kind": "chat"}
+    data = {"fingerprint": config["dataset"], "name": config["dataset"], "kind": "chat"}
     trained = work(home, "train", resolved, dataset=data, split=SPLIT)
     if "error" in trained:
         return {"run": name, "error": trained["error"]["message"]}

@@ -29,6 +29,8 @@ from engine.tuning.train import batch_shape, total_steps
 from store.config import TrainConfig
 from store.errors import TunebenchError
 
+# Pages of libraries that a run has touched by its end. A fork begins with hardly any of them.
+LIBRARIES_GIB = 0.2
 LIGHTER = {"full": ("lora", "qlora"), "lora": ("qlora",)}  # methods to try, nearest first
 
 
@@ -36,7 +38,8 @@ def process_gib(device: torch.device) -> float:
     """What a worker takes before its model: as this one does now, as jobs are forks of one process."""
     if device.type == "cuda":
         return memory.CONTEXT_GIB
-    return psutil.Process().memory_info().rss / memory.GIB
+    own = psutil.Process().memory_info()
+    return (own.rss - own.shared) / memory.GIB + LIBRARIES_GIB
 
 
 class Costs:
