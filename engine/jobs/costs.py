@@ -30,7 +30,7 @@ from store.config import TrainConfig
 from store.errors import TunebenchError
 
 # Pages of libraries that a run has touched by its end. A fork begins with hardly any of them.
-LIBRARIES_GIB = 0.2
+LIBRARIES_GIB = 0.05
 LIGHTER = {"full": ("lora", "qlora"), "lora": ("qlora",)}  # methods to try, nearest first
 
 

@@ -122,7 +122,7 @@ def _option(
     if option["problem"]:
         st.caption(f":material/block: {plain(option['problem'])}")
         return
-    st.html(figures.grid(_figures(option, answer, price)))
+    st.html(figures.grid(_figures(option, answer, price), width=7.5))
 
 
 def _use(method: str) -> None:

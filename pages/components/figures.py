@@ -13,7 +13,8 @@ AMBER = "#d97a1a"
 RED = "#d64545"
 STYLE = """
 <style>
-.tb-grid {display: grid; gap: .7rem 1.4rem; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr))}
+.tb-grid {display: grid; gap: .7rem 1.4rem;
+  grid-template-columns: repeat(auto-fit, minmax(var(--tb-width, 9.5rem), 1fr))}
 .tb-name, .tb-label {font-size: .84rem; opacity: .7; line-height: 1.5}
 .tb-value {font-weight: 600; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; line-height: 1.45}
 .tb-note {font-size: .84rem; opacity: .7; line-height: 1.35; overflow-wrap: anywhere}
@@ -71,9 +72,9 @@ def _figure(label: str, value: str, picture: str, note: str, more: str = "") -> 
     )
 
 
-def grid(parts: Iterable[str]) -> str:
-    """Meters and facts side by side, as many a line as fit."""
-    return f"{STYLE}<div class='tb-grid'>{''.join(parts)}</div>"
+def grid(parts: Iterable[str], width: float = 9.5) -> str:
+    """Meters and facts side by side, as many a line as fit, each at least `width` rem wide."""
+    return f"{STYLE}<div class='tb-grid' style='--tb-width:{width}rem'>{''.join(parts)}</div>"
 
 
 def facts(rows: Sequence[tuple[str, str, str]]) -> str:
