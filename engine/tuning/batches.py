@@ -16,6 +16,9 @@ import torch
 
 from engine.data.render import Rows
 
+# Tokens of a micro-batch on a CPU: enough for its matrix products to be fast, few enough for its caches and its
+# memory. Where all weights are trained, every micro-batch adds up all their gradients: fewer of them are better.
+CPU_TOKENS = {"adapter": 512, "full": 2048}
 WINDOW = 8  # effective batches among which rows of like length are put together
 
 Step = list[np.ndarray]  # row indices of each micro-batch of one optimiser step
@@ -61,6 +64,22 @@ def epoch_steps(
         dealt = [groups[i] for i in random.permutation(movable)] + groups[movable:]
         steps += [dealt[i : i + accumulation] for i in range(0, len(dealt), accumulation)]
     return steps
+
+
+def pieces(step: Step, lengths: np.ndarray, most: int) -> Step:
+    """The rows of a step, dealt anew into micro-batches of at most `most` tokens; a longer row is one alone.
+
+    The step's loss is a sum over rows, so that this changes memory and speed and nothing else.
+    """
+    rows = np.concatenate(step)
+    found: Step = []
+    first = total = 0
+    for place, length in enumerate(lengths[rows].tolist()):
+        if total and total + length > most:
+            found.append(rows[first:place])
+            first, total = place, 0
+        total += length
+    return [*found, rows[first:]]
 
 
 def by_length(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:

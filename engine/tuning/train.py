@@ -25,7 +25,7 @@ from engine.data.render import Rows
 from engine.evaluation.losses import RowLosses
 from engine.job import Cancelled, Job
 from engine.tuning import checkpoint, memory
-from engine.tuning.batches import Step, epoch_steps, steps_per_epoch
+from engine.tuning.batches import CPU_TOKENS, Step, epoch_steps, pieces, steps_per_epoch
 from engine.tuning.eta import Clock
 from engine.tuning.methods import METHODS, base_weights, trainable
 from engine.tuning.objectives import Objective, TrainedTokens
@@ -146,6 +146,8 @@ class Training:
         """One optimiser step on one effective batch."""
         started = time.perf_counter()
         self.model.train()
+        if self.device.type == "cpu":
+            rows = pieces(rows, self.train.lengths, CPU_TOKENS["adapter" if self.adapter else "full"])
         batches = [self.objective.collate(self.train, indices, self.device) for indices in rows]
         units = sum(batch.units for batch in batches)
         loss = 0.0
