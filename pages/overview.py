@@ -119,8 +119,8 @@ def _runs(counts: dict[str, int]) -> None:
         if not total:
             st.caption("No run matches. Empty the search or choose another status.")
     st.caption(
-        "Losses in nats a token (of classifiers a row, of preferences a pair), lower is better. Ranges are 95%"
-        " intervals over n held-out rows."
+        "Losses in nats a token (of classifiers a row, of preferences a pair), lower is better. Ranges are"
+        " 95% intervals over n held-out rows."
     )
 
 
