@@ -127,29 +127,41 @@ def forward(x: Tensor, parts: Sequence[Affine], residual: Tensor | None = None) 
     return outputs, low
 
 
-def backward(
-    x: Tensor, parts: Sequence[Affine], low: Tensor | None, grads: Sequence[Tensor], needs: Sequence[bool], to_x: bool
-) -> tuple[Tensor | None, Tensors]:
-    """Gradients of x and of every part's `tensors`; `needs`: which of those are wanted, in that order."""
+def input_gradient(
+    parts: Sequence[Affine], grads: Sequence[Tensor], to_x: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """Gradients of x, where it is wanted, and of the low-rank inputs, from those of the outputs."""
     wide, rows = _wide(parts)
-    d_low = None if low is None else torch.empty_like(low)
+    low = None if wide is None else grads[0].new_empty(len(grads[0]), len(wide))
     dx: Tensor | None = None
+    for part, mine, grad in zip(parts, rows, grads, strict=True):
+        if to_x:
+            dense = part.dense(grad.dtype)
+            dx = grad @ dense if dx is None else dx.addmm_(grad, dense)
+        if low is not None and mine is not None and part.b is not None:
+            torch.mul(grad @ part.b, part.scale, out=low[:, mine])
+    if dx is not None and low is not None and wide is not None:
+        dx.addmm_(low, wide)
+    return dx, low
+
+
+def weight_gradients(
+    x: Tensor,
+    parts: Sequence[Affine],
+    low: Tensor | None,
+    of_low: Tensor | None,
+    grads: Sequence[Tensor],
+    needs: Sequence[bool],
+) -> Tensors:
+    """Gradients of every part's `tensors`; `needs`: which of them are wanted, in that order."""
+    _, rows = _wide(parts)
+    of_wide = None if of_low is None or not any(needs[2::4]) else of_low.t() @ x
     found: Tensors = []
     for i, (part, mine, grad) in enumerate(zip(parts, rows, grads, strict=True)):
         weight, bias, a, b = needs[4 * i : 4 * i + 4]
-        if to_x:
-            dense = part.dense(x.dtype)
-            dx = grad @ dense if dx is None else dx.addmm_(grad, dense)
-        of_b = None
-        if low is not None and d_low is not None and mine is not None and part.b is not None:
-            torch.mul(grad @ part.b, part.scale, out=d_low[:, mine])
-            of_b = (grad.t() @ low[:, mine]).mul_(part.scale) if b else None
-        found += [grad.t() @ x if weight else None, grad.sum(0) if bias else None, None, of_b]
-    if d_low is not None and wide is not None:
-        if any(needs[2::4]):
-            of_wide = d_low.t() @ x
-            for i, mine in enumerate(rows):
-                found[4 * i + 2] = of_wide[mine] if mine is not None and needs[4 * i + 2] else None
-        if dx is not None:
-            dx.addmm_(d_low, wide)
-    return dx, found
+        pair = mine is not None and low is not None
+        found.append(grad.t() @ x if weight else None)
+        found.append(grad.sum(0) if bias else None)
+        found.append(of_wide[mine] if pair and a and of_wide is not None else None)
+        found.append((grad.t() @ low[:, mine]).mul_(part.scale) if pair and b and low is not None else None)
+    return found

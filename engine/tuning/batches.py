@@ -18,7 +18,7 @@ from engine.data.render import Rows
 
 # Tokens of a micro-batch on a CPU: enough for its matrix products to be fast, few enough for its caches and its
 # memory. Where all weights are trained, every micro-batch adds up all their gradients: fewer of them are better.
-CPU_TOKENS = {"adapter": 512, "full": 2048}
+CPU_TOKENS = {"adapter": 1024, "full": 2048}
 WINDOW = 8  # effective batches among which rows of like length are put together
 
 Step = list[np.ndarray]  # row indices of each micro-batch of one optimiser step

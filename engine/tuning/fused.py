@@ -18,62 +18,85 @@ from torch.autograd.function import once_differentiable
 from engine.tuning import affine
 from engine.tuning.affine import Affine
 
+BLOCK = 2**17  # numbers of a tensor that are worked on at a time: a few such blocks fit into a core's cache
 LOSS_ROWS = 32  # whose fp32 logits are held at a time
 HEAD_ROWS = 512  # whose logits are
 
 
-def _inverse_length(x: Tensor, eps: float) -> Tensor:
-    """One over the root mean square of each row, [tokens, 1] in fp32."""
-    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-    return length.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
-
-
-def _normed(x: Tensor, weight: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:
-    """The normed rows, and in fp32 what they are before the weight."""
-    unit = x.float() * inverse
-    return unit.to(x.dtype) * weight, unit
+def _normed(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """The normed rows, and one over the root mean square of each, [rows, 1] in fp32."""
+    normed = torch.empty_like(x)
+    inverse = torch.empty(len(x), 1, dtype=torch.float32)
+    wide = weight.float()
+    for rows in _rows(x):
+        unit = _wide(x[rows])
+        factor = torch.linalg.vector_norm(unit, dim=-1, keepdim=True)
+        inverse[rows] = factor.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+        normed[rows] = unit.mul_(factor).mul_(wide)
+    return normed, inverse
 
 
 def _norm_backward(
-    grad: Tensor, weight: Tensor, unit: Tensor, inverse: Tensor, to_weight: bool
-) -> tuple[Tensor, Tensor | None]:
-    """Gradients of the input, in fp32, and of the weight."""
-    grad = grad.float()
-    of_weight = (grad * unit).sum(0).to(weight.dtype) if to_weight else None
-    grad = grad * weight
-    share = (grad * unit).sum(-1, keepdim=True).div_(-unit.shape[-1])
-    return grad.addcmul_(unit, share).mul_(inverse), of_weight
+    grad: Tensor | None, x: Tensor, weight: Tensor, inverse: Tensor, to_weight: bool, residual: Tensor | None = None
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """The normed rows again, and the gradients of the input, where `grad` is there, and of the weight.
+
+    `residual`: what the input's gradient gets from elsewhere.
+    """
+    normed = torch.empty_like(x)
+    dx = None if grad is None else torch.empty_like(x)
+    wide = weight.float()
+    of_weight = torch.zeros_like(wide) if to_weight else None
+    for rows in _rows(x):
+        unit = _wide(x[rows]).mul_(inverse[rows])
+        if grad is not None and dx is not None:
+            wanted = _wide(grad[rows])
+            if of_weight is not None:
+                of_weight += (wanted * unit).sum(0)
+            wanted.mul_(wide)
+            share = (wanted * unit).sum(-1, keepdim=True).div_(-x.shape[-1])
+            wanted.addcmul_(unit, share).mul_(inverse[rows])
+            dx[rows] = wanted if residual is None else wanted.add_(residual[rows])
+        normed[rows] = unit.mul_(wide)
+    return normed, dx, None if of_weight is None else of_weight.to(weight.dtype)
+
+
+def _wide(x: Tensor) -> Tensor:
+    """A copy in fp32."""
+    return x.to(torch.float32, copy=True)
+
+
+def _rows(x: Tensor) -> list[slice]:
+    """The rows of x, a few at a time, so that what is made between two steps stays in the cache."""
+    count = max(1, BLOCK // x.shape[-1])
+    return [slice(first, first + count) for first in range(0, len(x), count)]
 
 
 class RmsNorm(torch.autograd.Function):
-    """weight · x / rms(x), over the last dimension."""
+    """weight · x / rms(x), over the rows of x."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        inverse = _inverse_length(x, eps)
+        normed, inverse = _normed(x, weight, eps)
         ctx.save_for_backward(x, weight, inverse)
-        return _normed(x, weight, inverse)[0]
+        return normed
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         x, weight, inverse = ctx.saved_tensors
-        unit = x.float() * inverse
-        shape = unit.shape
-        flat = (-1, shape[-1])
-        dx, of_weight = _norm_backward(
-            grad.reshape(flat), weight, unit.view(flat), inverse.view(-1, 1), ctx.needs_input_grad[1]
-        )
-        return dx.to(x.dtype).view(shape), of_weight, None
+        return *_norm_backward(grad, x, weight, inverse, ctx.needs_input_grad[1])[1:], None
 
 
 class NormedLinears(torch.autograd.Function):
     """(x, and each part of the normed x): the first output is for the residual, so that gradients meet in fp32."""
 
     @staticmethod
-    def forward(ctx: Any, parts: Sequence[Affine], eps: float, x: Tensor, weight: Tensor, *_: Any) -> tuple[Tensor, ...]:
-        inverse = _inverse_length(x, eps)
-        outputs, low = affine.forward(_normed(x, weight, inverse)[0], parts)
+    def forward(
+        ctx: Any, parts: Sequence[Affine], eps: float, x: Tensor, weight: Tensor, *_: Any
+    ) -> tuple[Tensor, ...]:
+        normed, inverse = _normed(x, weight, eps)
+        outputs, low = affine.forward(normed, parts)
         ctx.parts = parts
         ctx.save_for_backward(x, weight, inverse, low)
         return (x.view_as(x), *outputs)
@@ -83,12 +106,9 @@ class NormedLinears(torch.autograd.Function):
     def backward(ctx: Any, residual: Tensor, *grads: Tensor) -> tuple[Any, ...]:
         x, weight, inverse, low = ctx.saved_tensors
         to_x, to_weight, *needs = ctx.needs_input_grad[2:]
-        normed, unit = _normed(x, weight, inverse)
-        dx, found = affine.backward(normed, ctx.parts, low, grads, needs, to_x or to_weight)
-        of_weight = None
-        if dx is not None:
-            dx, of_weight = _norm_backward(dx, weight, unit, inverse, to_weight)
-            dx = dx.add_(residual).to(x.dtype)
+        dx, of_low = affine.input_gradient(ctx.parts, grads, to_x or to_weight)
+        normed, dx, of_weight = _norm_backward(dx, x, weight, inverse, to_weight, residual)
+        found = affine.weight_gradients(normed, ctx.parts, low, of_low, grads, needs)
         return None, None, dx, of_weight, *found
 
 
@@ -107,8 +127,8 @@ class AddedLinear(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         x, low = ctx.saved_tensors
         to_x, _, *needs = ctx.needs_input_grad[1:]
-        dx, found = affine.backward(x, [ctx.part], low, [grad], needs, to_x)
-        return None, dx, grad, *found
+        dx, of_low = affine.input_gradient([ctx.part], [grad], to_x)
+        return None, dx, grad, *affine.weight_gradients(x, [ctx.part], low, of_low, [grad], needs)
 
 
 class AddedSwiglu(torch.autograd.Function):
@@ -116,7 +136,10 @@ class AddedSwiglu(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, part: Affine, gate: Tensor, up: Tensor, residual: Tensor, *_: Any) -> Tensor:
-        (output,), low = affine.forward(F.silu(gate).mul_(up), [part], residual)
+        product = torch.empty_like(gate)
+        for rows in _rows(gate):
+            torch.mul(F.silu(gate[rows]), up[rows], out=product[rows])
+        (output,), low = affine.forward(product, [part], residual)
         ctx.part = part
         ctx.save_for_backward(gate, up, low)
         return output
@@ -125,18 +148,21 @@ class AddedSwiglu(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         gate, up, low = ctx.saved_tensors
-        active = F.silu(gate)
-        product = active * up
-        dx, found = affine.backward(product, [ctx.part], low, [grad], ctx.needs_input_grad[4:], True)
+        dx, of_low = affine.input_gradient([ctx.part], [grad], True)
         assert dx is not None
-        of_up = active.mul_(dx)
-        of_gate = torch.ops.aten.silu_backward(torch.mul(dx, up, out=product), gate)
-        return None, of_gate, of_up, grad, *found
+        product, of_gate = torch.empty_like(gate), torch.empty_like(gate)
+        for rows in _rows(gate):
+            active = F.silu(gate[rows])
+            torch.mul(active, up[rows], out=product[rows])
+            of_gate[rows] = torch.ops.aten.silu_backward(dx[rows] * up[rows], gate[rows])
+            dx[rows] *= active  # what comes back to `up`
+        needs = ctx.needs_input_grad[4:]
+        return None, of_gate, dx, grad, *affine.weight_gradients(product, [ctx.part], low, of_low, [grad], needs)
 
 
 class SummedLoss(torch.autograd.Function):
-    """The summed cross-entropy of targets [rows] under logits hidden · weightᵀ. The gradients are made at once,
-    in place of the logits, so that no logits are kept and few are held in fp32."""
+    """The summed cross-entropy of `targets` under logits hidden · weightᵀ, of as many rows; rows beyond are spare.
+    The gradients are made at once, in place of the logits, so that no logits are kept and few are in fp32."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
@@ -147,7 +173,10 @@ class SummedLoss(torch.autograd.Function):
         for first in range(0, len(hidden), HEAD_ROWS):
             rows = slice(first, first + HEAD_ROWS)
             logits = hidden[rows] @ weight.t()
-            for part, wanted in zip(logits.split(LOSS_ROWS), targets[rows].split(LOSS_ROWS), strict=True):
+            wanted_here = targets[rows]
+            logits[len(wanted_here) :] = 0
+            for wanted, part in zip(wanted_here.split(LOSS_ROWS), logits.split(LOSS_ROWS), strict=False):
+                part = part[: len(wanted)]
                 log_share = F.log_softmax(part.float(), -1)
                 total -= log_share.gather(1, wanted[:, None]).sum()
                 if to_hidden or to_weight:

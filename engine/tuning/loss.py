@@ -34,7 +34,7 @@ def picked_logits(model: Any, batch: Batch) -> torch.Tensor:
     """Logits [trained tokens, vocabulary] in fp32, in the order of `batch.targets`."""
     hidden = hidden_states(model, batch)
     if hidden is not None:
-        return model.get_output_embeddings()(hidden).float()
+        return model.get_output_embeddings()(hidden[: len(batch.targets)]).float()
     with _output_where(model, batch.picked):
         return model(input_ids=batch.inputs, use_cache=False).logits.float()
 

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTuner
 from torch import Tensor, nn
@@ -49,6 +50,8 @@ KNOWN: dict[type, tuple[type, ...]] = {
 }  # fmt: skip
 LINEARS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
            "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")  # fmt: skip
+
+MULTIPLE = 64  # of tokens
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,8 @@ def _read_layer(layer: Any, dtype: torch.dtype) -> Layer:
 
 
 def hidden_states(model: Any, batch: Batch) -> Tensor | None:
-    """What the output layer gets at the picked positions [trained, width], in row-major order."""
+    """What the output layer gets at the picked positions [trained, width], in row-major order, and spare rows
+    after them: sizes are rounded up, since each new size of a matrix product costs milliseconds once."""
     if batch.lengths is None:
         return None
     known = recognise(model)
@@ -113,13 +117,16 @@ def hidden_states(model: Any, batch: Batch) -> Tensor | None:
         return None
     inner = known.model.model
     present = torch.arange(batch.inputs.shape[1]) < torch.tensor(batch.lengths)[:, None]
-    tokens, picked = batch.inputs[present], batch.picked[present]
-    positions = torch.cat([torch.arange(length) for length in batch.lengths])
+    spare = MULTIPLE - sum(batch.lengths) % MULTIPLE  # one at least
+    tokens = F.pad(batch.inputs[present], (0, spare))
+    positions = torch.cat([torch.arange(length) for length in [*batch.lengths, spare]])
+    picked = batch.picked[present].nonzero()[:, 0]
+    picked = F.pad(picked, (0, -len(picked) % MULTIPLE), value=len(tokens) - 1)
     x = inner.embed_tokens(tokens[None])[0]
     layout = _layout(known.model, batch.lengths, x, positions)
     for layer in known.layers[:-1]:
         x = _called(layer, x, layout, None)
-    x = _called(known.layers[-1], x, layout, picked.nonzero()[:, 0])
+    x = _called(known.layers[-1], x, layout, picked)
     return RmsNorm.apply(x, inner.norm.weight, inner.norm.variance_epsilon)
 
 
@@ -154,7 +161,7 @@ def _layer(layer: Layer, x: Tensor, layout: Layout, picked: Tensor | None) -> Te
     x, query, key, value = _normed(layer, module.input_layernorm, x, "q_proj", "k_proj", "v_proj")
     if hasattr(attention, "q_norm"):
         query, key = (
-            RmsNorm.apply(y.view(len(y), -1, layout.width), norm.weight, norm.variance_epsilon).flatten(1)
+            RmsNorm.apply(y.view(-1, layout.width), norm.weight, norm.variance_epsilon).view(len(y), -1)
             for y, norm in ((query, attention.q_norm), (key, attention.k_norm))
         )
     mixed = RotaryAttention.apply(layout, query, key, value)
@@ -169,7 +176,7 @@ def _layer(layer: Layer, x: Tensor, layout: Layout, picked: Tensor | None) -> Te
     down = layer.linears["down_proj"]
     if isinstance(down, Affine):
         return AddedSwiglu.apply(down, gate, up, x, *down.tensors)
-    return x + down((nn.functional.silu(gate) * up)[None])[0]
+    return x + down((F.silu(gate) * up)[None])[0]
 
 
 def _normed(layer: Layer, norm: Any, x: Tensor, *names: str) -> tuple[Tensor, ...]:

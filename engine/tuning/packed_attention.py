@@ -23,14 +23,16 @@ KEPT = 128  # tokens up to which attention weights are kept for backward; beyond
 
 @dataclass(frozen=True)
 class Group:
-    """Rows that are computed together. `tokens`: where they lie; `queries`, `keys`: for each token and head,
-    its place among [rows · heads · length]."""
+    """Rows that are computed together. `tokens`: where they lie. `queries`, `keys`: which [token, head] is at each
+    of [rows, heads, length]; of padding it is that of the spare token. `from_queries`, `from_keys`: the way back."""
 
     tokens: slice
     rows: int
     length: int
     queries: Tensor
     keys: Tensor
+    from_queries: Tensor
+    from_keys: Tensor
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ class Layout:
 
 
 def groups(lengths: Sequence[int], heads: int, kv: int) -> list[Group]:
-    """Neighbours among rows of these lengths, put together while that pads little."""
+    """Neighbours among rows of these lengths, put together while that pads little; a spare token follows them."""
+    spare = sum(lengths)
     found: list[Group] = []
     taken: list[int] = []
     start = 0
@@ -56,7 +59,7 @@ def groups(lengths: Sequence[int], heads: int, kv: int) -> list[Group]:
         together = [*taken, length] if length is not None else taken
         padded = -(-max(together) // MULTIPLE) * MULTIPLE * len(together)
         if taken and (length is None or padded > WASTE * (sum(together) + MULTIPLE)):
-            found.append(_group(start, taken, heads, kv))
+            found.append(_group(start, taken, heads, kv, spare))
             start += sum(taken)
             taken = []
         if length is not None:
@@ -64,15 +67,22 @@ def groups(lengths: Sequence[int], heads: int, kv: int) -> list[Group]:
     return found
 
 
-def _group(start: int, lengths: Sequence[int], heads: int, kv: int) -> Group:
+def _group(start: int, lengths: Sequence[int], heads: int, kv: int, spare: int) -> Group:
     longest = -(-max(lengths) // MULTIPLE) * MULTIPLE
     rows = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
     column = torch.cat([torch.arange(length) for length in lengths])
+    tokens = torch.arange(start, start + len(rows))
 
-    def places(count: int) -> Tensor:
-        return ((rows[:, None] * count + torch.arange(count)) * longest + column[:, None]).flatten()
+    def ways(count: int) -> tuple[Tensor, Tensor]:
+        head = torch.arange(count)
+        back = ((rows[:, None] * count + head) * longest + column[:, None]).flatten()
+        there = (spare * count + head).repeat(len(lengths))[:, None].repeat(1, longest).flatten()
+        there[back] = (tokens[:, None] * count + head).flatten()
+        return there, back
 
-    return Group(slice(start, start + sum(lengths)), len(lengths), longest, places(heads), places(kv))
+    (queries, from_queries), (keys, from_keys) = ways(heads), ways(kv)
+    part = slice(start, start + len(rows))
+    return Group(part, len(lengths), longest, queries, keys, from_queries, from_keys)
 
 
 @lru_cache(maxsize=64)
@@ -89,14 +99,9 @@ def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return (x * cos[:, None]).addcmul_(swapped, sin[:, None])
 
 
-def _spread(x: Tensor, places: Tensor, size: int) -> Tensor:
-    """x [tokens, heads, width] at its places, zero elsewhere."""
-    x = x.reshape(-1, x.shape[-1])
-    return x.new_zeros(size, x.shape[-1]).index_copy_(0, places, x)
-
-
 class RotaryAttention(torch.autograd.Function):
-    """Mixed values [tokens, heads · width] of queries, keys and values [tokens, their heads · width]."""
+    """Mixed values [tokens, heads · width] of queries, keys and values [tokens, their heads · width]. Tokens after
+    the last row are spare, one at least: they get zeros, and whatever they are has no effect."""
 
     @staticmethod
     def forward(ctx: Any, layout: Layout, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -104,13 +109,13 @@ class RotaryAttention(torch.autograd.Function):
         query = _rotated(query.view(-1, heads, width), layout.cos * layout.scale, layout.sin * layout.scale)
         key = _rotated(key.view(-1, kv, width), layout.cos, layout.sin)
         value = value.view(-1, kv, width)
-        output = torch.empty_like(query)
+        output = torch.zeros_like(query)
         saved = []
         keep = any(ctx.needs_input_grad)
         for group in layout.groups:
             q, k, v = _laid_out(group, layout, query, key, value)
             mixed, weights = _attend(q, k, v)
-            mixed = mixed.view(-1, width).index_select(0, group.queries)
+            mixed = mixed.view(-1, width).index_select(0, group.from_queries)
             output[group.tokens] = mixed.view(-1, heads, width)
             if keep:
                 saved += [q, k, v, weights if group.length <= KEPT else None]
@@ -124,13 +129,13 @@ class RotaryAttention(torch.autograd.Function):
         layout: Layout = ctx.layout
         saved = ctx.saved_tensors
         heads, kv, width = layout.heads, layout.kv, layout.width
-        grad = grad.reshape(-1, heads, width)
-        found = [grad.new_empty(len(grad), count, width) for count in (heads, kv, kv)]
+        grad = grad.reshape(-1, width)
+        found = [grad.new_zeros(len(grad) // heads, count, width) for count in (heads, kv, kv)]
         for i, group in enumerate(layout.groups):
             q, k, v, weights = saved[4 * i : 4 * i + 4]
-            size = group.rows * heads * group.length
-            back = _attend_backward(_spread(grad[group.tokens], group.queries, size).view(q.shape), q, k, v, weights)
-            for whole, part, places in zip(found, back, (group.queries, group.keys, group.keys), strict=True):
+            back = _attend_backward(grad.index_select(0, group.queries).view(q.shape), q, k, v, weights)
+            ways = (group.from_queries, group.from_keys, group.from_keys)
+            for whole, part, places in zip(found, back, ways, strict=True):
                 part = part.view(-1, width).index_select(0, places)
                 whole[group.tokens] = part.view(-1, whole.shape[1], width)
         query, key, value = found
@@ -142,11 +147,10 @@ class RotaryAttention(torch.autograd.Function):
 
 def _laid_out(group: Group, layout: Layout, query: Tensor, key: Tensor, value: Tensor) -> list[Tensor]:
     """Queries [rows · kv, heads a key head, length, width]; keys and values [rows · kv, length, width]."""
-    tokens, length, width = group.tokens, group.length, layout.width
-    pairs = group.rows * layout.kv
-    q = _spread(query[tokens], group.queries, group.rows * layout.heads * length)
-    k, v = (_spread(x[tokens], group.keys, pairs * length).view(pairs, length, width) for x in (key, value))
-    return [q.view(pairs, -1, length, width), k, v]
+    shape = (group.rows * layout.kv, -1, group.length, layout.width)
+    q = query.view(-1, layout.width).index_select(0, group.queries).view(shape)
+    k, v = (x.reshape(-1, layout.width).index_select(0, group.keys).view(shape)[:, 0] for x in (key, value))
+    return [q, k, v]
 
 
 def _weights(q: Tensor, k: Tensor, first: int, last: int) -> tuple[Tensor, Tensor]:
