@@ -43,7 +43,8 @@ def choices() -> Tasks:
     found = next((row for row in reads.datasets() if row["name"] == name), None)
     if found and found["kind"] == "preference":
         return PAIRS
-    if found and (found["stats"] or {}).get("label_count", 0) > 1:
+    labelled = found and found["format"] == "text_label"  # elsewhere a label stands beside the answer
+    if found and labelled and (found["stats"] or {}).get("label_count", 0) > 1:
         return LABELS
     return NOTHING
 

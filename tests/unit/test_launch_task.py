@@ -1,0 +1,37 @@
+"""Which tasks a data set leaves to choose from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pages.components import config_fields, launch_task
+
+KNOWN = [
+    {"name": "intents", "kind": "chat", "format": "text_label", "stats": {"label_count": 77}},
+    {"name": "one class", "kind": "chat", "format": "text_label", "stats": {"label_count": 1}},
+    {"name": "functions", "kind": "chat", "format": "question_answer", "stats": {"label_count": 120}},
+    {"name": "pairs", "kind": "preference", "format": "preference", "stats": None},
+    {"name": "prose", "kind": "text", "format": "text", "stats": {}},
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "tasks"),
+    [
+        ("intents", ("sft", "classification")),
+        ("one class", ("sft",)),
+        ("functions", ("sft",)),  # its answers are not the labels that stand beside them
+        ("pairs", ("dpo", "sft")),
+        ("prose", ("sft",)),
+        ("nothing of that name", ("sft",)),
+    ],
+)
+def test_a_choice_is_offered_where_the_data_leave_one(
+    name: str, tasks: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state: dict[str, Any] = {config_fields.key("dataset"): name}
+    monkeypatch.setattr(launch_task.reads, "datasets", lambda: KNOWN)
+    monkeypatch.setattr(launch_task.st, "session_state", state)
+    assert launch_task.choices() == tasks
