@@ -9,6 +9,7 @@ changed once the database is open. The schema is brought up to date before anyth
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -26,6 +27,7 @@ from store.sql_guard import Guard
 
 Params = Sequence[Any] | Mapping[str, Any]
 STATEMENT_SECONDS = 30.0  # an untrusted statement is interrupted after this
+CLOSE_SECONDS = 10.0  # our own statements take milliseconds
 MEMORY_SHARE = 0.25  # of the machine's memory; the rest is for the workers
 
 
@@ -131,9 +133,19 @@ class Database:
         self._watch.wait_for_readings(seconds)
 
     def close(self) -> None:
-        """Write everything into the database file and let go of it."""
+        """Write everything into the database file and let go of it: untrusted statements are stopped,
+        our own are waited for, `CLOSE_SECONDS` at most.
+        """
+        self._watch.close_all()
+        deadline = time.monotonic() + CLOSE_SECONDS
         with self._write_lock:
-            self._root.close()
+            while True:
+                try:
+                    return self._root.close()
+                except duckdb.ResourceInUseException:  # a statement of another thread is under way
+                    if time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.01)
 
     def _migrate(self) -> None:
         with self.transaction() as tx:

@@ -21,6 +21,7 @@ from store.sql_guard import READS_ONLY, Guard, explain
 
 BATCH_ROWS = 65_536
 WATCH_SECONDS = 0.1  # between two looks at the time limits
+INTERRUPT_SECONDS = 0.02  # between two attempts to stop a statement
 
 # What DuckDB and the Arrow stream over it raise for a statement that can't run: OSError once rows flow,
 # ValueError and TypeError for parameters that have no SQL type.
@@ -49,6 +50,13 @@ class Watch:
             self._readings.discard(reading)
             if not self._readings:
                 self._changed.notify_all()
+
+    def close_all(self) -> None:
+        """Stop every reading that is under way."""
+        with self._changed:
+            readings = list(self._readings)
+        for reading in readings:
+            reading.close()
 
     def wait_for_readings(self, seconds: float) -> None:
         """Wait until no reading is under way, at most so long."""
@@ -93,16 +101,16 @@ class Reading:
         self._sql, self._params, self._timeout = sql, params, timeout
         self._timed_out = False
         self._busy = threading.Lock()  # held while DuckDB works for this reading
-        self.closed = False
+        self.closed = self._closing = False
         self.deadline = float("inf")
         watch.add(self)
 
     def start(self) -> None:
         """Check the statement and begin it; its time runs from here."""
         with self._busy:
-            if self.closed:
-                raise QueryError("The reading was closed before its first row.")
             self._guard.check(self._sql)
+            if self._closing:
+                raise QueryError("The reading was closed before its first row.")
             self.deadline = time.monotonic() + self._timeout
             try:
                 self._cursor.execute("BEGIN TRANSACTION READ ONLY")
@@ -118,7 +126,7 @@ class Reading:
     def next_batch(self) -> pa.RecordBatch | None:
         """The next batch, or None after the last."""
         with self._busy:
-            if self.closed:
+            if self._closing:
                 raise QueryError("The reading was closed before its last row.")
             try:
                 return self._reader.read_next_batch()
@@ -129,12 +137,17 @@ class Reading:
 
     def close(self) -> None:
         """Stop the statement if it still runs and end its transaction; may be called twice."""
-        self._watch.remove(self)
-        self._cursor.interrupt()
-        with self._busy:
+        self._closing = True
+        # An interrupt that comes just before a statement begins is lost: repeat it until it is heard.
+        while not self._busy.acquire(timeout=INTERRUPT_SECONDS):
+            self._cursor.interrupt()
+        try:
             if not self.closed:
                 self.closed = True
                 self._cursor.close()
+        finally:
+            self._busy.release()
+            self._watch.remove(self)
 
     def __enter__(self) -> Self:
         try:

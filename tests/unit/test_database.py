@@ -5,8 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
+from unittest.mock import Mock, patch
 
+import duckdb
 import pyarrow as pa
 import pytest
 
@@ -203,3 +206,65 @@ def test_a_reading_may_be_closed_from_another_thread(tmp_path: Path) -> None:
         reading.next_batch()
     with database.transaction() as tx:  # nothing of it holds the store up
         tx.execute("INSERT INTO setting VALUES ('a', '1')")
+
+
+ENDLESS = "SELECT count(*) FROM range(1000000000000) t(a) WHERE hash(a) % 7 = 3"
+
+
+def test_a_reading_closed_just_before_it_begins_never_runs(tmp_path: Path) -> None:
+    _, database = open_store(tmp_path)
+    reading = database.stream(ENDLESS)
+    check = reading._guard.check
+
+    def closed_meanwhile(sql: str) -> None:
+        check(sql)
+        threading.Thread(target=reading.close).start()
+        while not reading._closing:
+            time.sleep(0.001)
+
+    with patch.object(reading._guard, "check", closed_meanwhile), pytest.raises(QueryError, match="closed"):
+        reading.start()
+    database.close()
+
+
+def test_an_interrupt_that_comes_too_early_is_repeated(tmp_path: Path) -> None:
+    _, database = open_store(tmp_path)
+    with database.stream("SELECT 1") as reading:
+        interrupts: list[float] = []
+        reading._busy.acquire()  # DuckDB is about to begin: an interrupt is not heard yet
+        cursor = reading._cursor
+        reading._cursor = Mock(interrupt=lambda: interrupts.append(1), close=cursor.close)
+        closing = threading.Thread(target=reading.close)
+        closing.start()
+        while len(interrupts) < 3:
+            time.sleep(0.001)
+        assert not reading.closed
+        reading._busy.release()
+        closing.join(10)
+        assert reading.closed
+
+
+def test_closing_the_store_stops_what_is_being_read(tmp_path: Path) -> None:
+    _, database = open_store(tmp_path)
+    reading = database.stream(ENDLESS)
+    stopped = threading.Event()
+
+    def read() -> None:
+        with pytest.raises(QueryError), reading:
+            reading.next_batch()
+        stopped.set()
+
+    threading.Thread(target=read).start()
+    time.sleep(0.1)
+    database.close()
+    assert stopped.wait(10)
+
+
+def test_closing_the_store_waits_for_statements_of_ours(tmp_path: Path) -> None:
+    _, database = open_store(tmp_path)
+    root = database._root
+    busy = duckdb.ResourceInUseException("connection is busy with another call")
+    database._root = Mock(close=Mock(side_effect=[busy, busy, None]))
+    database.close()
+    assert database._root.close.call_count == 3
+    root.close()
