@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from store.config import TrainConfig
-from store.methods import HELD_TITLES, METHODS, rank
+from store.method_sizes import rank
+from store.methods import HELD_TITLES, METHODS
 
 STARTS_NEEDING_16 = ("pissa", "olora")
 SCALED_BY_INT8 = ("adalora", "vera")

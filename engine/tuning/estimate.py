@@ -16,7 +16,8 @@ from transformers import PreTrainedConfig
 from engine.diagnostics.correction import Correction
 from engine.tuning.footprint import Counts, Footprint
 from store.config import TrainConfig
-from store.methods import Held, adapted_layers
+from store.method_sizes import adapted_layers
+from store.methods import Held
 
 GIB = 2**30
 # What the allocator holds beyond what lives: on a CPU as measured (bench/memory.py), on a GPU fitted on

@@ -26,7 +26,8 @@ from engine.tuning.methods import check_layers, count_parameters, make_trainable
 from engine.tuning.objectives import Objective, TrainedTokens
 from engine.tuning.optimizer import Masters
 from store.config import TrainConfig
-from store.methods import METHODS, adapted_layers
+from store.method_sizes import adapted_layers
+from store.methods import METHODS
 
 log = logging.getLogger(__name__)
 

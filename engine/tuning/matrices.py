@@ -17,7 +17,8 @@ from transformers.pytorch_utils import Conv1D
 
 from store.config import TrainConfig
 from store.errors import ConfigError
-from store.methods import METHODS, Matrix, Sizes
+from store.method_sizes import Matrix, Sizes
+from store.methods import METHODS
 
 SHOWN = 12
 ATTENTION = ("self_attn", "attn", "attention", "self_attention")

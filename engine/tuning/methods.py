@@ -31,7 +31,8 @@ from engine.tuning.adalora import FINAL_SHARE, FIRST_SHARE
 from engine.tuning.bottleneck import BottleneckConfig
 from store.config import TrainConfig
 from store.errors import ConfigError
-from store.methods import METHODS, adapted_layers, block_size, initial_rank, rank
+from store.method_sizes import adapted_layers, block_size, initial_rank, rank
+from store.methods import METHODS
 
 LARGE_STEPS = 1_000  # AdaLoRA's schedule where the number of steps is not known, as in a count of parameters
 ALLOCATIONS = 100  # how often AdaLoRA deals rank anew over a run
