@@ -41,7 +41,7 @@ def run(job: Job) -> dict[str, Any]:
         ensure(config.model, job.home)
     source = models.resolve(config.model, job.home)
     earlier = continued.find(job.home, config)
-    architecture = models.load_config(source, trust_remote_code=config.trust_remote_code)
+    architecture = models.load_config_for(config, source)
     tokenizer = models.load_tokenizer(
         source, trust_remote_code=config.trust_remote_code, chat_template=config.chat_template
     )

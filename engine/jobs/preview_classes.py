@@ -42,9 +42,9 @@ def run(job: Job, config: TrainConfig, source: str, architecture: Any, tokenizer
     limit = prepare.fitting(config, rows.whole["train"], positions)
     parts = rows.cut(tokenizer, limit)
     measured = ClassMeasured(job, config, shape, rows.kept, parts, limit)
-    measured.label_tokens = sum(
-        len(ids) + 1 for ids in tokenizer(rows.labels.names, add_special_tokens=False).input_ids
-    )
+    if not models.is_encoder(architecture):
+        names = tokenizer(rows.labels.names, add_special_tokens=False).input_ids
+        measured.label_tokens = sum(len(ids) + 1 for ids in names)
     document = measured.document()
     document["classes"] = _classes(rows)
     document["leaks"] = leakage.within(job.home, fingerprint, rows.kept)
@@ -58,10 +58,12 @@ def run(job: Job, config: TrainConfig, source: str, architecture: Any, tokenizer
 class ClassMeasured(Measured):
     """The numbers of a preview without a vocabulary's logits: a row has one answer, of as many as classes."""
 
-    label_tokens = 0  # of all labels together, when the untuned model is asked for them
+    label_tokens = 0  # of all labels together, when the untuned model is asked for them; 0: it is not
 
     def work(self, per_epoch: int) -> estimate.Work:
         found = super().work(per_epoch)
+        if not self.label_tokens:
+            return replace(found, eval_trained=0.0, generated_steps=0)
         held_out = self.rows["test"] or self.rows["validation"]
         scored = len(
             label_text.affordable(np.arange(held_out), self.label_tokens, self.device.type, self.config.seed)
