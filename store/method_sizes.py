@@ -13,16 +13,17 @@ if TYPE_CHECKING:
     from store.config import TrainConfig
 
 RANKS = {"lora": 16, "qlora": 16, "adalora": 8, "vera": 256}
-FEEDFORWARD = ("down_proj", "fc2", "c_proj", "dense_4h_to_h", "w2")  # IA3 scales what enters these
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """A linear layer: `width` inputs, `height` outputs; `name` is the last part of its module's name."""
+    """A linear layer: `width` inputs, `height` outputs; `name` is the last part of its module's name. inward:
+    whether IA3 scales what enters it, not what leaves it."""
 
     name: str
     width: int
     height: int
+    inward: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def initial_rank(final: int) -> int:
 
 
 def of_ia3(s: Sizes, _: TrainConfig) -> int:
-    return sum(m.width if m.name in FEEDFORWARD else m.height for m in s.targets)
+    return sum(m.width if m.inward else m.height for m in s.targets)
 
 
 def of_vera(s: Sizes, config: TrainConfig) -> int:

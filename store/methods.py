@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from store import method_sizes
+from store.encoders import reads_only
 from store.method_sizes import Sizes
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Method:
     it is warned of. parameters: the trained ones. adapter: whether the base model stays as it is, so that a
     small file is the result. held: how the base may lie in memory. merges: whether the result can be written
     into the base model's weights. checkpointing: whether it allows gradient checkpointing. architectures: the
-    model types that it is made for; empty for any.
+    model types that it is made for; empty for any. encoders: whether it works on models that only read.
     """
 
     title: str
@@ -55,11 +56,17 @@ class Method:
     merges: bool = True
     checkpointing: bool = True
     architectures: tuple[str, ...] = ()
+    encoders: bool = True
 
     @property
     def virtual_tokens(self) -> bool:
         """Whether it puts tokens of its own before each row."""
         return "num_virtual_tokens" in self.fields
+
+    def fits(self, model_type: str) -> bool:
+        """Whether it works on models of that type; where that is empty, it isn't known and may."""
+        made_for = not self.architectures or not model_type or model_type in self.architectures
+        return made_for and (self.encoders or not reads_only(model_type))
 
     def learning_rate(self, parameters: int) -> float:
         """The default for a base model of that many parameters."""
@@ -164,7 +171,7 @@ METHODS: dict[str, Method] = {
         parameters=lambda s, config: config.num_virtual_tokens * s.hidden,
         formula="virtual tokens × hidden size",
         source="Lester et al. 2021",
-        merges=False,
+        merges=False, encoders=False,
     ),
     "prefix_tuning": Method(
         title="Prefix tuning", family="prompt",
@@ -175,7 +182,7 @@ METHODS: dict[str, Method] = {
         parameters=lambda s, config: config.num_virtual_tokens * s.layers * 2 * s.kv,
         formula="virtual tokens × layers × 2 × width of keys",
         source="Li and Liang 2021",
-        merges=False, checkpointing=False,
+        merges=False, encoders=False, checkpointing=False,
     ),
     "p_tuning": Method(
         title="P-tuning", family="prompt",
@@ -185,7 +192,7 @@ METHODS: dict[str, Method] = {
         parameters=method_sizes.of_p_tuning,
         formula="virtual tokens × hidden size, and a network of three layers over them",
         source="Liu et al. 2021",
-        merges=False,
+        merges=False, encoders=False,
     ),
     "llama_adapter": Method(
         title="LLaMA-Adapter", family="prompt",
@@ -196,7 +203,7 @@ METHODS: dict[str, Method] = {
         parameters=method_sizes.of_llama_adapter,
         formula="adapted layers × (length × hidden size + 1)",
         source="Zhang et al. 2023",
-        merges=False, architectures=("llama", "mistral"),
+        merges=False, architectures=("llama", "mistral"), encoders=False,
     ),
     "bottleneck": Method(
         title="Bottleneck adapters", family="adapter",
@@ -207,7 +214,7 @@ METHODS: dict[str, Method] = {
         parameters=method_sizes.of_bottleneck,
         formula="layers × 2 × (2 × hidden size × width + width + hidden size)",
         source="Houlsby et al. 2019",
-        merges=False,
+        merges=False, encoders=False,
     ),
 }  # fmt: skip
 
