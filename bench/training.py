@@ -47,6 +47,7 @@ from engine.job import Job
 from engine.jobs.convert import ensure
 from engine.tuning import calibrate, estimate
 from engine.tuning.batches import epoch_steps
+from engine.tuning.footprint import Rehearsal
 from engine.tuning.methods import adapter_config, make_trainable
 from engine.tuning.models import load_config, load_model, load_tokenizer
 from engine.tuning.train import Training
@@ -176,13 +177,15 @@ class Bench:
 
     def share(self, seconds: list[float]) -> float:
         """What our steps reach of the rate of matrix products; no gradients of frozen weights are counted."""
-        shape = estimate.shape(load_config(self.source), self.config)
+        architecture = load_config(self.source)
+        counts = Rehearsal(architecture, self.config, self.dtype, "cpu").counts
         steps = [np.concatenate(step) for step in self.batches()]
         passes = 2 if METHODS[self.config.method].adapter else 3
         rates = [
             passes
             * estimate.forward_flops(
-                shape,
+                architecture,
+                counts,
                 self.rows.lengths[step].sum(),
                 self.rows.trained_counts[step].sum(),
                 self.rows.lengths[step].mean(),

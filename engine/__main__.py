@@ -23,6 +23,7 @@ from typing import IO
 import uvicorn
 from starlette.applications import Starlette
 
+from engine import past
 from engine.asks import Asks
 from engine.commands import Commands
 from engine.launchers.local import LocalLauncher
@@ -150,7 +151,7 @@ def serve(home: Home, port: int) -> None:
     launcher = LocalLauncher()
     scheduler = Scheduler(database, launcher, home, devices)
     queue = Queue(scheduler)
-    asks = Asks(launcher, home, devices[0])
+    asks = Asks(launcher, home, devices[0], complete=past.completed_by(database))
     asks.remove_stale()
     commands = Commands(database, home, asks.ask, wake=queue.awake.set)
     prepare_first_start(database, commands)

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +22,35 @@ from store.jobs import new_id
 
 log = logging.getLogger(__name__)
 
-ASKS = ("inspect", "split", "preview", "clean_preview", "rendering", "overlap")
+ASKS = ("inspect", "split", "preview", "advice", "clean_preview", "rendering", "overlap")
 SECONDS = 150.0  # the first preview of a large data set counts its tokens
 POLL = 0.02
+Complete = Callable[[str, dict[str, Any]], dict[str, Any]]
 
 
 class Asks:
-    """`await asks(name, body)` gives the answer, or raises the error that the worker met."""
+    """`await asks(name, body)` gives the answer, or raises the error that the worker met. `complete` adds to
+    a body what a worker needs of the store, whoever asks."""
 
-    def __init__(self, launcher: Launcher, home: Home, device: str, seconds: float = SECONDS) -> None:
+    def __init__(
+        self,
+        launcher: Launcher,
+        home: Home,
+        device: str,
+        seconds: float = SECONDS,
+        complete: Complete = lambda name, body: body,
+    ) -> None:
         self.launcher = launcher
         self.home = home
         self.device = device
         self.seconds = seconds
+        self.complete = complete
 
     async def __call__(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
         """Ask a worker; NotFoundError for an unknown name, TunebenchError where no answer comes in time."""
         if name not in ASKS:
             raise NotFoundError(f"There is no ask {name!r}.", fix=f"There are: {', '.join(ASKS)}.")
-        folder = self._order(name, body)
+        folder = self._order(name, await asyncio.to_thread(self.complete, name, body))
         try:
             self.launcher.start(folder.path, name)
             outcome = await self._outcome(name, folder)

@@ -16,7 +16,7 @@ from engine.data_commands import DataCommands, check_unused
 from engine.launching import Launching
 from engine.orders import set_attempt_aside
 from engine.profiling import cancel_profiles
-from store import datasets, jobs, quality, runs
+from store import datasets, jobs, quality, runs, settings
 from store.config import Config, ImportConfig, Split, TrainConfig, split_of
 from store.database import Database, Queryable, Transaction
 from store.errors import ConfigError, NotFoundError, StateError
@@ -95,6 +95,7 @@ class Commands:
             "resume": (JobName, self.resume),
             "delete": (JobName, self.delete),
             "edit_run": (RunEdit, self.edit_run),
+            "set_price": (settings.Price, self.set_price),
             **self.data.table(),
         }
         return {name: self._command(name, model, act) for name, (model, act) in commands.items()}
@@ -205,6 +206,12 @@ class Commands:
                     )
             jobs.delete(tx, job["job_id"])
         remove_tree(self.home.jobs / job["job_id"])
+        return {}
+
+    def set_price(self, body: settings.Price) -> Document:
+        """What an hour of this machine costs, for the costs that the advice shows."""
+        with self.database.transaction() as tx:
+            settings.set_price(tx, body)
         return {}
 
     def edit_run(self, body: RunEdit) -> Document:

@@ -228,9 +228,17 @@ def _with_split(config: TrainConfig, of: Document) -> TrainConfig:
 
 def _estimates(preview: Document) -> Document:
     """What the preview said the run would take, as facts of the run."""
+    memory, time = preview["memory"], preview["time"]
     return {
-        "estimated_memory_gib": preview["memory"]["peak_gib"],
-        "estimated_seconds": preview["time"]["seconds"],
+        "estimated_memory_gib": memory["peak_gib"],
+        "estimated_memory_low_gib": memory["low_gib"],
+        "estimated_memory_high_gib": memory["high_gib"],
+        "counted_memory_gib": memory["counted_gib"],  # before the correction by earlier runs
+        "process_memory_gib": memory["process_gib"],
+        "estimated_seconds": time["seconds"],
+        "estimated_low_seconds": time["low_seconds"],
+        "estimated_high_seconds": time["high_seconds"],
+        "counted_seconds": time["counted_seconds"],
     }
 
 

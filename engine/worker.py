@@ -35,6 +35,7 @@ KINDS = {
     "split": "engine.jobs.split",
     "overlap": "engine.jobs.overlap",
     "preview": "engine.jobs.preview",
+    "advice": "engine.jobs.advice",
     "clean_preview": "engine.jobs.clean_preview",
     "rendering": "engine.jobs.rendering",
 }

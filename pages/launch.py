@@ -10,9 +10,9 @@ from typing import Any
 
 import streamlit as st
 
+from pages.components import advisor_view, preview, reads
 from pages.components import config_fields as fields
 from pages.components import launch_form as form
-from pages.components import preview, reads
 from pages.components.launch_yaml import draw_yaml
 from pages.components.session import client, guarded, plain, show_error
 from store.config import TrainConfig
@@ -44,6 +44,7 @@ def draw() -> None:
         form_tab, yaml_tab = st.tabs([":material/list_alt: Form", ":material/code: YAML"])
         with form_tab:
             form.draw_choices(notes)
+            advice = advisor_view.draw(config, dataset)
             form.draw_words(str(resolved.get("name") or ""), notes)
             form.draw_hyperparameters(config, resolved, notes)
         with yaml_tab:
@@ -56,6 +57,10 @@ def draw() -> None:
     if asked and current is None:
         with right, st.spinner("Reading the rows with the model's tokenizer …", show_time=True):
             preview.ask(asked)
+        st.rerun()
+    if advice:
+        with form_tab, st.spinner("Working out what each method needs …", show_time=True):
+            advisor_view.ask(advice)
         st.rerun()
 
 
@@ -70,6 +75,7 @@ def panel(
     st.subheader("What will happen", anchor=False)
     if current and current.answer:
         preview.show_cost(current.answer)
+        preview.show_fitting(current.answer)
     elif config and dataset and current is None:
         st.skeleton(height=220)
     preview.show_general(notes, set(TrainConfig.model_fields))

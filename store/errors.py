@@ -19,22 +19,34 @@ from typing import Any
 
 
 class TunebenchError(Exception):
-    """The root. `message` is one sentence; `fix` is one sentence or empty; `field` names a form field."""
+    """The root. `message` is one sentence; `fix` is one sentence or empty; `field` names a form field;
+    `change` is what `fix` says as fields of a config, for a button that launches it so.
+    """
 
     status = 400  # of the HTTP answer
 
-    def __init__(self, message: str, *, fix: str = "", field: str = "") -> None:
+    def __init__(
+        self, message: str, *, fix: str = "", field: str = "", change: dict[str, Any] | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.fix = fix
         self.field = field
+        self.change = change
 
     def __str__(self) -> str:
         return f"{self.message} {self.fix}".strip()
 
     def to_dict(self) -> dict[str, Any]:
-        """The error as JSON: `error` (class name), `message`, `fix`, `field`."""
-        return {"error": type(self).__name__, "message": self.message, "fix": self.fix, "field": self.field}
+        """The error as JSON: `error` (class name), `message`, `fix`, `field`, and `change` where there is
+        one."""
+        document = {
+            "error": type(self).__name__,
+            "message": self.message,
+            "fix": self.fix,
+            "field": self.field,
+        }
+        return document | ({"change": self.change} if self.change else {})
 
 
 class ConfigError(TunebenchError):
@@ -87,4 +99,5 @@ def from_dict(document: dict[str, Any]) -> TunebenchError:
         document.get("message", "The engine gave no reason."),
         fix=document.get("fix", ""),
         field=document.get("field", ""),
+        change=document.get("change"),
     )

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from store.database import Queryable, Transaction
 
 JSON_COLUMNS = ("config", "facts", "verdict", "error")
+MEASURED = (
+    *("device_name", "counted_memory_gib", "process_memory_gib", "estimated_memory_gib", "peak_memory_gib"),
+    *("estimated_memory_low_gib", "estimated_memory_high_gib", "counted_seconds", "estimated_seconds"),
+    *("estimated_low_seconds", "estimated_high_seconds", "run_seconds", "energy_wh"),
+)
 SEARCHED = ("name", "notes", "dataset_name", "model", "method", "run_id")
 
 
@@ -62,6 +67,27 @@ def get_runs(db: Queryable, run_ids: Collection[str]) -> list[dict[str, Any]]:
         if run_id not in found:
             raise NotFoundError(f"There is no run {run_id}.", fix="It may have been deleted.")
     return [found[run_id] for run_id in run_ids]
+
+
+def measured(db: Queryable, *, limit: int = 300) -> list[dict[str, Any]]:
+    """What finished runs were predicted to need and what they needed, newest first.
+
+    {run_id, name, number, method, task, model, data_fingerprint, train_rows, gain (of the verdict, or
+    None), stopped (reason)} and the facts of MEASURED, each None where a run has none."""
+    sql = (
+        "SELECT run_id, name, number, method, coalesce(config ->> 'task', 'sft') AS task, model,"
+        " data_fingerprint, facts, verdict FROM run_overview"
+        " WHERE status = 'finished' AND facts ->> 'peak_memory_gib' IS NOT NULL"
+        " ORDER BY created_at DESC, run_id DESC LIMIT ?"
+    )
+    found = []
+    for run in records(db.query(sql, [limit]), ("facts", "verdict")):
+        facts, verdict = run.pop("facts"), run.pop("verdict") or {}
+        run |= {name: facts.get(name) for name in MEASURED}
+        run["train_rows"] = (facts.get("rows") or {}).get("train")
+        run["stopped"] = (facts.get("stopped") or {}).get("reason")
+        found.append(run | {"gain": verdict.get("gain")})
+    return found
 
 
 def predictions(db: Queryable, run_id: str) -> list[dict[str, Any]]:

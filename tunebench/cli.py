@@ -20,6 +20,7 @@ from store.config import ImportConfig, TrainConfig
 from store.errors import ConfigError
 from store.home import Home
 from tunebench import processes, reports
+from tunebench.advice import advise
 from tunebench.connection import Json, Wait, change, connect
 from tunebench.data_cli import data
 from tunebench.output import (
@@ -35,6 +36,7 @@ from tunebench.output import (
 
 cli = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 cli.add_typer(data, name="data")
+cli.command()(advise)
 
 Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Port of the screens")]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from engine.tuning import memory
 from engine.tuning.eta import Pass
 from store.config import TrainConfig
 from store.errors import ConfigError, DataError
+from store.home import Home
 from store.jobdir import written_aside
 
 TOP = 5  # of each row's classes that are kept
@@ -40,6 +42,28 @@ class Scores:
         order = np.argsort(self.row_ids, kind="stable")
         found = order[np.searchsorted(self.row_ids, row_ids, sorter=order)]
         return Scores(row_ids, self.logs[found])
+
+
+def label_tokens(tokenizer: Any, names: Sequence[str]) -> int:
+    """Tokens of all labels together, each with the one that closes it."""
+    return sum(len(ids) + 1 for ids in tokenizer(list(names), add_special_tokens=False).input_ids)
+
+
+def labels_answered(
+    home: Home, fingerprint: str, kind: str, dealt: Mapping[str, np.ndarray], row_ids: np.ndarray
+) -> tuple[Labels, np.ndarray] | None:
+    """The labels of the dealt rows, and those of the rows `row_ids` that have one, where their answers are
+    the labels; else None."""
+    if kind != "chat":
+        return None
+    try:
+        labels, kept, _ = labelled.labelled(home, fingerprint, dealt)
+    except (ConfigError, DataError):
+        return None
+    own = row_ids[np.isin(row_ids, np.concatenate(list(kept.values())))]
+    rows = dataset.load(home, fingerprint, columns=["messages"], row_ids=own)["messages"]
+    answers = [messages[-1]["content"] for messages in rows.to_pylist()]
+    return (labels, own) if len(own) and answers == labels.text_of(own) else None
 
 
 class Asked:
@@ -64,7 +88,7 @@ class Asked:
         if len(labels.names) > MOST_LABELS:
             return None
         fingerprint = job.order["dataset"]["fingerprint"]
-        size = sum(len(ids) + 1 for ids in tokenizer(labels.names, add_special_tokens=False).input_ids)
+        size = label_tokens(tokenizer, labels.names)
         some = label_text.affordable(row_ids, size, torch.device(job.device).type, config.seed)
         messages = dataset.load(job.home, fingerprint, columns=["messages"], row_ids=some)["messages"]
         found = label_text.questions(tokenizer, some, messages.to_pylist(), labels.names, room)
@@ -76,21 +100,11 @@ class Asked:
     ) -> Asked | None:
         """As `of`, for a run that learns to answer with the label; None where its answers aren't labels."""
         data = job.order["dataset"]
-        if data["kind"] != "chat":
-            return None
         table = pq.read_table(job.dir.split)
         parts = table["split"].to_numpy(zero_copy_only=False)
         dealt = {part: table["row_id"].to_numpy()[parts == part] for part in ("train", "validation", "test")}
-        try:
-            labels, kept, _ = labelled.labelled(job.home, data["fingerprint"], dealt)
-        except (ConfigError, DataError):
-            return None
-        own = row_ids[np.isin(row_ids, np.concatenate(list(kept.values())))]
-        rows = dataset.load(job.home, data["fingerprint"], columns=["messages"], row_ids=own)["messages"]
-        answers = [messages[-1]["content"] for messages in rows.to_pylist()]
-        if not len(own) or answers != labels.text_of(own):
-            return None
-        return cls.of(job, config, tokenizer, labels, own, room)
+        found = labels_answered(job.home, data["fingerprint"], data["kind"], dealt, row_ids)
+        return cls.of(job, config, tokenizer, *found, room) if found else None
 
     def score(self, model: Any, which: str) -> Scores:
         """What `model`, called `which` in the progress, says. Raises Cancelled when asked to stop."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import shutil
+import time
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from engine.job import Job
 from engine.jobs.convert import ensure
 from engine.tuning import continued, memory, models, prepare, saving, starts
 from engine.tuning.batches import total_steps
+from engine.tuning.energy import Meter
 from engine.tuning.methods import base_model, count_parameters, make_trainable
 from engine.tuning.objectives import Objective, TrainedTokens
 from engine.tuning.precision import choose_dtype, device_name, dtype_name, versions
@@ -71,6 +73,7 @@ class Run:
         self.data: dict[str, Any] = job.order["dataset"]
         self.device = torch.device(job.device)
         self.dtype = choose_dtype(self.config.dtype, self.device)
+        self.began, self.energy = time.monotonic(), Meter(self.device)
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
 
@@ -108,6 +111,8 @@ class Run:
         found = self.judge(training, stopped, held_out, split)
         if not METHODS[self.config.method].adapter:
             shutil.rmtree(self.job.dir.base, ignore_errors=True)  # all weights are saved with the result
+        if not self.job.resume:  # of a resumed run nobody knows the whole
+            self.job.facts(run_seconds=time.monotonic() - self.began, energy_wh=self.energy.watt_hours())
         return continued.told(found, self.earlier)
 
     def choose_objective(self, model: Any, parts: list[Rows]) -> Objective:

@@ -6,7 +6,7 @@ import numpy as np
 
 from engine.diagnostics import phrasing
 from engine.tuning.class_rows import ClassRows
-from engine.tuning.problems import Problem
+from engine.tuning.problem import Problem, problem
 
 SMALL = 5  # training rows
 LARGE_SHARE = 0.8  # of the training rows that are of one class
@@ -19,7 +19,7 @@ def find(rows: ClassRows) -> list[Problem]:
 
 
 def _warning(message: str, fix: str) -> Problem:
-    return {"level": "warning", "field": "dataset", "message": message, "fix": fix}
+    return problem("warning", "dataset", message, fix)
 
 
 def _unlabelled(rows: ClassRows) -> list[Problem]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from engine.data import dataset, labelled
-from engine.data.labelled import Labels
+from engine.data.labelled import UNSEEN, Labels
 from engine.data.render import Rows
 from engine.tuning.prepare import PARTS, Part
 from engine.tuning.tokens import tokenised
@@ -18,6 +18,7 @@ from store.errors import DataError
 from store.home import Home
 
 Dealt = Mapping[str, np.ndarray]
+LISTED = 100  # that a preview lists, the largest
 
 
 @dataclass
@@ -48,6 +49,21 @@ class ClassRows:
     def unseen(self) -> dict[str, int]:
         """Labels of held-out rows that training doesn't know, with their rows."""
         return self.labels.unseen(np.concatenate([self.kept[part] for part in PARTS[1:]]))
+
+    def document(self) -> dict[str, Any]:
+        """`classes` of a preview: {"count", "rows": [[name, train, validation, test], …] of the largest,
+        "smallest" (its training rows), "unlabelled", "unseen", "unseen_rows"}."""
+        counts = [self.counts(part).tolist() for part in PARTS]
+        named = sorted(zip(self.labels.names, *counts, strict=True), key=lambda row: (-row[1], row[0]))
+        held = np.concatenate([self.kept[part] for part in PARTS[1:]])
+        return {
+            "count": len(named),
+            "rows": [list(row) for row in named[:LISTED]],
+            "smallest": named[-1][1],
+            "unlabelled": self.unlabelled,
+            "unseen": self.unseen(),
+            "unseen_rows": int((self.labels.of(held) == UNSEEN).sum()),
+        }
 
     def counts(self, part: str) -> np.ndarray:
         """Rows of each class in a part."""

@@ -1,9 +1,9 @@
-"""What a run will need, before anything is loaded: parameters, peak memory, time.
+"""What a run will need, before anything is loaded: peak memory and time.
 
-Parameters are counted on the meta device, which holds shapes and no numbers. Memory follows the bytes that
-autograd saves for a token and layer; against published peaks the formula was within -8.5% and +0.5%. Time
-is floating-point operations over a measured rate. Both are given with an interval, memory in its parts.
-"""
+Memory is the model and its optimiser, counted, and the worst moment of a step, rehearsed (`footprint.py`).
+Time is floating-point operations over a measured rate. Both say how far off they may be: at first by what
+benchmarks found, and by what runs on this device needed once there are some
+(`engine.diagnostics.correction`)."""
 
 from __future__ import annotations
 
@@ -11,145 +11,94 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedConfig
+from transformers import PreTrainedConfig
 
-from engine.evaluation import losses
-from engine.tuning import attention
-from engine.tuning.methods import count_parameters, make_trainable
+from engine.diagnostics.correction import Correction
+from engine.tuning.footprint import Counts, Footprint
 from store.config import TrainConfig
-from store.methods import METHODS, Held
+from store.methods import Held
 
 GIB = 2**30
-ALLOCATOR = 1.07  # what the allocator holds beyond live tensors; fitted on published peaks
-MEMORY_LOW, MEMORY_HIGH = (
-    0.80,
-    1.25,
-)  # a sweep of twelve runs on a CPU lay between 0.81 and 1.22 of the estimate
-HELD_BYTES: dict[Held, float] = {"nf4": 0.516, "int8": 1.002}  # a weight with its (doubly quantised) scale
-LOGIT = 14  # bytes a trained token and vocabulary entry: logits, their fp32 copy, log-softmax, gradient
-PROCESS_GIB = {"cpu": 0.55, "cuda": 0.6}  # Python with torch and transformers; context and kernels
+# What the allocator holds beyond what lives: on a CPU as measured (bench/memory.py), on a GPU fitted on
+# published peaks.
+ALLOCATOR = {"cpu": 1.06, "cuda": 1.07}
+KERNELS_GIB = {"cpu": 0.05, "cuda": 0.0}  # compiled for the shapes that were met, and their scratch
+# Bytes of a weight in 4 bits with its doubly quantised scale, and in 8 bits with a scale a row.
+HELD_BYTES: dict[Held, float] = {"nf4": 0.516, "int8": 1.01}
+FORMULA_OFF = 1.4  # how far off a formula may be for an architecture whose step can't be rehearsed
+FORMULA_SAID = " A step of this architecture can't be rehearsed without numbers: activations are by formula."
 # Share of the matrix rate that a step reaches. On a CPU it is what single runs of a 135M model reached on two
-# AVX-512 BF16 cores, on a GPU a published figure of model FLOPs utilisation; hence the wide interval of time.
+# AVX-512 BF16 cores, on a GPU a published figure of model FLOPs utilisation.
 SHARE = {("cpu", torch.bfloat16): 0.45, ("cpu", torch.float32): 0.65, ("cuda", torch.bfloat16): 0.35}
 DEFAULT_SHARE = 0.3
-TIME_LOW, TIME_HIGH = 0.65, 1.7
 # Of weights of fewer bits: as measured for bitsandbytes on CPUs; published for GPUs.
 SLOWER = {("cpu", "nf4"): 2.5, ("cuda", "nf4"): 1.3, ("cpu", "int8"): 1.4, ("cuda", "int8"): 1.3}
 
 
-@dataclass(frozen=True)
-class Shape:
-    """The sizes of an architecture that memory and time depend on, and its parameters.
-
-    `linear`: weights of the layers' matrices, which NF4 replaces; `embeddings`: input and output layers.
-    """
-
-    layers: int
-    hidden: int
-    mlp: int
-    heads: int
-    kv: int
-    vocabulary: int
-    total: int
-    linear: int
-    trainable: int
-
-
-def shape(architecture: PreTrainedConfig, config: TrainConfig) -> Shape:
-    """Count a model of that architecture under the method of `config`. Raises ConfigError as it does."""
-    auto: Any = AutoModelForCausalLM
-    if config.task == "classification":  # with as many classes as the architecture has labels
-        auto = AutoModelForSequenceClassification
-    with torch.device("meta"):
-        model: Any = auto.from_config(
-            architecture, dtype=torch.bfloat16, trust_remote_code=config.trust_remote_code
-        )
-        ends = {id(model.get_input_embeddings()), id(model.get_output_embeddings())}
-        linear = sum(
-            m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Linear) and id(m) not in ends
-        )
-        base = sum(p.numel() for p in model.parameters())
-        trainable, _ = count_parameters(make_trainable(model, config, torch.bfloat16))
-    text = architecture.get_text_config()
-    heads = text.num_attention_heads
-    width = getattr(text, "head_dim", None) or text.hidden_size // heads
-    return Shape(
-        layers=text.num_hidden_layers,
-        hidden=text.hidden_size,
-        mlp=getattr(text, "intermediate_size", None) or 4 * text.hidden_size,
-        heads=heads,
-        kv=width * (getattr(text, "num_key_value_heads", None) or heads),
-        vocabulary=text.vocab_size,
-        total=base,
-        linear=linear,
-        trainable=trainable,
-    )
-
-
-def saved_bytes(
-    s: Shape, config: TrainConfig, dtype: torch.dtype, device: torch.device, longest: int
-) -> float:
-    """Bytes that autograd keeps for one token of a row of `longest` tokens, over all layers."""
-    wide = 2 if dtype == torch.float32 else 1
-    h, kv, f, a = s.hidden, s.kv, s.mlp, s.heads
-    if METHODS[config.method].adapter:
-        one = wide * (16 * h + 4 * kv + 8 * f + 14 * (config.r or 0)) + 4 * a + 8
-        if config.lora_dropout > 0:
-            one += wide * (24 * h + 4 * f)
-    else:
-        one = (32 * h + 8 * kv + 16 * f if wide == 2 else 20 * h + 4 * kv + 8 * f) + 4 * a + 8
-    if device.type == "cpu" and dtype == torch.bfloat16 and longest <= attention.LONGEST:
-        one += 2 * a * longest  # of attention as plain products: the weights to every token of the row
-    return s.layers * 2 * wide * h + one if config.gradient_checkpointing else s.layers * one
-
-
 def memory(
-    s: Shape,
+    counts: Counts,
+    footprint: Footprint,
     config: TrainConfig,
     dtype: torch.dtype,
     device: torch.device,
     *,
-    longest: int,
-    trained_share: float,
-    sequences: int = 1,
+    process_gib: float,
+    correction: Correction,
 ) -> dict[str, Any]:
-    """Peak memory in GiB: {"peak_gib", "low_gib", "high_gib", "parts": {name: gib}}.
+    """Peak memory in GiB: {"peak_gib", "low_gib", "high_gib", "parts": {name: gib}, "basis", "runs",
+    "counted_gib"}: the last before the correction by runs of the past.
 
-    longest: tokens of the longest sequence. trained_share: of its tokens, that have logits. sequences: that
-    a row puts into the model.
+    process_gib: of the worker before it loads the model; on a GPU its context.
     """
     size = 4 if dtype == torch.float32 else 2
-    quantised = s.linear if config.held else 0
-    tokens = config.per_device_train_batch_size * sequences * longest
+    replaced = counts.linear if config.held else 0.0
     moments = 2 if config.optim == "paged_adamw_8bit" else 8
     masters = 0 if dtype == torch.float32 else 4
     parts = {
-        "weights": quantised * HELD_BYTES.get(config.held, 0.0) + (s.total - quantised) * size,
-        "adapter": s.trainable * size if METHODS[config.method].adapter else 0,
-        "gradients": s.trainable * 4,
-        "optimizer": s.trainable * (moments + masters),
-        "activations": tokens * saved_bytes(s, config, dtype, device, longest),
-        "logits": tokens * trained_share * s.vocabulary * LOGIT,
+        "weights": replaced * HELD_BYTES.get(config.held, 0) + (counts.total - replaced) * size,
+        "adapter": counts.added * size,
+        "optimizer": counts.trainable * (moments + masters),
     }
-    evaluated = config.per_device_eval_batch_size * sequences * longest * trained_share
-    idle = parts["weights"] + parts["adapter"] + parts["optimizer"]
-    forward = idle + parts["activations"] + parts["logits"]
-    evaluation = idle + min(losses.LOGIT_BYTES, evaluated * s.vocabulary * losses.LOGIT)
-    update = idle + parts["gradients"]
-    process = PROCESS_GIB[device.type]
-    peak = ALLOCATOR * max(forward, evaluation, update) / GIB + process
+    parts |= _working(footprint, config, device)
+    if replaced:
+        parts["dequantised"] = counts.largest * size * 2  # a matrix and what it is unpacked through
+    live = sum(parts.values())
+    parts["allocator"] = (ALLOCATOR[device.type] - 1) * live
+    parts["kernels"] = KERNELS_GIB[device.type] * GIB
+    counted = (live + parts["allocator"] + parts["kernels"]) / GIB
+    low, peak, high = (process_gib + counted * factor for factor in correction.factors)
+    if not footprint.rehearsed:
+        low, high = low / FORMULA_OFF, high * FORMULA_OFF
     return {
         "peak_gib": peak,
-        "low_gib": peak * MEMORY_LOW,
-        "high_gib": peak * MEMORY_HIGH,
-        "parts": {name: value / GIB for name, value in parts.items()} | {"process": process},
+        "low_gib": low,
+        "high_gib": high,
+        "counted_gib": counted + process_gib,
+        "process_gib": process_gib,
+        "parts": {name: value / GIB for name, value in parts.items()} | {"process": process_gib},
+        "basis": correction.sentence("memory") + ("" if footprint.rehearsed else FORMULA_SAID),
+        "runs": correction.n,
     }
 
 
-def forward_flops(s: Shape, tokens: float, trained: float, mean_length: float) -> float:
-    """Operations of a forward pass: two a weight and token, attention, and logits where trained."""
-    attention = 4 * mean_length * s.hidden * s.layers
-    return tokens * (2 * s.linear + attention) + 2 * trained * s.hidden * s.vocabulary
+def _working(f: Footprint, config: TrainConfig, device: torch.device) -> dict[str, float]:
+    """Bytes of activations, logits and gradients at the worst moment of training or evaluation."""
+    kept = f.left if config.gradient_accumulation_steps > 1 else 0.0  # of the micro-batches before
+    forward, loss, last, first = f.phases
+    heap = forward if device.type == "cpu" else 0.0  # a CPU's allocator keeps small pieces for the next step
+    moments = {
+        "loss": kept + loss,
+        "last layer": kept + last,
+        "first layer": first,
+        "evaluation": heap + f.evaluation,
+    }
+    worst = max(moments, key=lambda name: moments[name])
+    if worst == "first layer":
+        return {"gradients": f.left, "activations": max(0.0, first - f.left)}
+    if worst == "evaluation":
+        return {"activations": heap, "evaluation": f.evaluation}
+    activations = min(forward, moments[worst] - kept)
+    return {"activations": activations, "logits": moments[worst] - kept - activations, "gradients": kept}
 
 
 @dataclass(frozen=True)
@@ -165,27 +114,50 @@ class Work:
     steps: int
 
 
+def forward_flops(
+    architecture: PreTrainedConfig, counts: Counts, tokens: float, trained: float, mean_length: float
+) -> float:
+    """Operations of a forward pass: two a weight and token, attention, and logits where trained."""
+    text = architecture.get_text_config()
+    attention = 4 * mean_length * text.hidden_size * text.num_hidden_layers
+    return tokens * (2 * counts.linear + attention) + 2 * trained * text.hidden_size * text.vocab_size
+
+
 def seconds(
-    s: Shape, config: TrainConfig, dtype: torch.dtype, device: torch.device, work: Work, gflops: float
+    architecture: PreTrainedConfig,
+    counts: Counts,
+    config: TrainConfig,
+    dtype: torch.dtype,
+    device: torch.device,
+    work: Work,
+    gflops: float,
+    correction: Correction,
 ) -> dict[str, Any]:
-    """Time of the run: {"seconds", "low_seconds", "high_seconds", "basis"}."""
+    """Time of the run: {"seconds", "low_seconds", "high_seconds", "basis", "runs", "counted_seconds"}."""
     rate = gflops * 1e9 * SHARE.get((device.type, dtype), DEFAULT_SHARE)
     if config.held:
         rate /= SLOWER[device.type, config.held]
     # backward: gradients of activations always, those of weights where they are trained
-    passes = 2 if METHODS[config.method].adapter else 3
-    passes += config.gradient_checkpointing
-    train = passes * forward_flops(s, work.train_tokens, work.train_trained, work.mean_length) / rate
-    evaluation = forward_flops(s, work.eval_tokens, work.eval_trained, work.mean_length) / rate
+    passes = 2 + counts.trainable / max(1.0, counts.total + counts.added) + config.gradient_checkpointing
+
+    def flops(tokens: float, trained: float) -> float:
+        return forward_flops(architecture, counts, tokens, trained, work.mean_length)
+
+    train = passes * flops(work.train_tokens, work.train_trained) / rate
+    evaluation = flops(work.eval_tokens, work.eval_trained) / rate
     # reading the weights bounds a generated token, and on the CPU the update of all weights
-    read = s.total * (4 if dtype == torch.float32 else 2) / (8e9 if device.type == "cpu" else 5e11)
+    bandwidth = 8e9 if device.type == "cpu" else 5e11
+    read = counts.total * (4 if dtype == torch.float32 else 2) / bandwidth
     generation = work.generated_steps * max(2 * read, 0.03)
-    update = work.steps * s.trainable * 40 / (8e9 if device.type == "cpu" else 5e11)
+    update = work.steps * counts.trainable * 40 / bandwidth
     total = train + evaluation + generation + update + 10
+    low, value, high = (total * factor for factor in correction.factors)
     return {
-        "seconds": total,
-        "low_seconds": total * TIME_LOW,
-        "high_seconds": total * TIME_HIGH,
+        "seconds": value,
+        "low_seconds": low,
+        "high_seconds": high,
+        "counted_seconds": total,
         "basis": f"{gflops:,.0f} GFLOP/s measured for matrix products on this device, of which a step reaches"
-        f" {rate / gflops / 1e7:.0f}%",
+        f" {rate / gflops / 1e7:.0f}%. {correction.sentence('time')}",
+        "runs": correction.n,
     }

@@ -53,6 +53,14 @@ def pin(model: Any) -> None:
             module.train = _stay.__get__(module)  # type: ignore[method-assign]
 
 
+def unmap(model: Any) -> None:
+    """Copy what was not quantised out of the file that was mapped: one weight that still lies there keeps all
+    of the file in memory, with the weights that were quantised."""
+    for parameter in model.parameters():
+        if parameter.device.type == "cpu" and parameter.dtype.is_floating_point:
+            parameter.data = parameter.data.clone()
+
+
 def _stay(module: torch.nn.Module, mode: bool = True) -> torch.nn.Module:
     """In place of `train`: the layer goes on as in training."""
     return module

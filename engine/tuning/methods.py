@@ -199,15 +199,22 @@ _CONFIGS: dict[str, Callable[[Any, TrainConfig, int], PeftConfig]] = {
 }
 
 
+def check_layers(config: TrainConfig, layers: int) -> None:
+    """Raise ConfigError where the method is to change more layers than the model has."""
+    for field in ("trainable_layers", "adapter_layers"):
+        wanted = getattr(config, field) or 0
+        if field in METHODS[config.method].fields and wanted > layers:
+            raise ConfigError(
+                f"{field} is {wanted}, and the model has {layers} layers.",
+                fix=f"Set it to {layers} or less.",
+                field=field,
+            )
+
+
 def _freeze(model: Any, config: TrainConfig) -> None:
     """Train the top layers and the norm after them alone, and the embeddings where that is asked for."""
     layers = matrices.decoder_layers(model)
-    if config.trainable_layers > len(layers):
-        raise ConfigError(
-            f"trainable_layers is {config.trainable_layers}, and the model has {len(layers)} layers.",
-            fix=f"Set it to {len(layers)} or less.",
-            field="trainable_layers",
-        )
+    check_layers(config, len(layers))
     model.requires_grad_(False)
     for module in (*layers[-config.trainable_layers :], matrices.final_norm(model)):
         module.requires_grad_(True)

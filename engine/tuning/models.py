@@ -188,11 +188,18 @@ def load_model(
         model = auto.from_pretrained(
             source, use_safetensors=True, trust_remote_code=config.trust_remote_code, **options
         )
-    model.config.use_cache = False
-    use_where_faster(model, torch.device(device), dtype)
+    model = made_ready(model, torch.device(device), dtype)
     if not config.held:
         return model.to(device)
     held.pin(model)
+    held.unmap(model)
+    return model
+
+
+def made_ready(model: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    """The loaded model with what training changes of it; memory estimates count with the same."""
+    model.config.use_cache = False
+    use_where_faster(model, device, dtype)
     return model
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.data.masks import Checks
+from engine.tuning import known_ranges
+from engine.tuning.problem import Problem, problem
 from store.config import TrainConfig
 from store.methods import METHOD_FIELDS, METHODS
 from store.refusals import refusals
@@ -19,8 +21,6 @@ FEW_STEPS = 20
 FEW_JUDGED = 30  # rows; fewer give an interval too wide to see a small gain
 
 SLOWER = {"nf4": 2.5, "int8": 1.4}  # times, as measured on a CPU against the same model in bf16
-
-Problem = dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,9 @@ class Facts:
 def find(facts: Facts) -> list[Problem]:
     """Every problem, errors first."""
     parts = (_rows, _mask, _preference, _method, _device, _judging, _leaks)
-    found = [problem for part in parts for problem in part(facts)]
-    return sorted(found, key=lambda problem: problem["level"])
-
-
-def _problem(level: str, field: str, message: str, fix: str) -> Problem:
-    return {"level": level, "field": field, "message": message, "fix": fix}
+    found = [each for part in parts for each in part(facts)]
+    found += known_ranges.find(facts.config, facts.rows["train"])
+    return sorted(found, key=lambda each: each["level"])
 
 
 def _rows(f: Facts) -> list[Problem]:
@@ -69,44 +66,44 @@ def _rows(f: Facts) -> list[Problem]:
     noun = "pairs" if f.config.task == "dpo" else "rows have no token to train on and"
     why = "; ".join(f"{count:,}: {reason}" for reason, count in f.reasons.items())
     if untrained and untrained == f.counted:
-        found.append(_problem(
+        found.append(problem(
             "error", "dataset", f"No row has a token to train on ({why}).",
             "Look at how the columns of the data set were read, or raise max_length.",
         ))  # fmt: skip
     elif untrained:
-        found.append(_problem(
+        found.append(problem(
             "warning", "dataset",
             f"{untrained:,} of {f.counted:,} {noun} will be left out ({why}).",
             "Look at these rows, or raise max_length.",
         ))  # fmt: skip
     if f.unjudged:
-        found.append(_problem(
+        found.append(problem(
             "error", "dataset", "No validation row has a token to train on, so no step could be judged.",
             "Raise max_length or validation_size, or look at how the columns of the data set were read.",
         ))  # fmt: skip
     if f.config.max_length and f.positions and f.config.max_length > f.positions:
-        found.append(_problem(
+        found.append(problem(
             "error", "max_length",
             f"max_length is {f.config.max_length:,}, and the model has {f.positions:,} positions.",
             f"Set it to {f.positions} or less, or leave it out.",
         ))  # fmt: skip
     lost = "tokens" if f.config.task == "classification" else "trained tokens"
     if f.truncated > TRUNCATED_SHARE * f.counted:
-        found.append(_problem(
+        found.append(problem(
             "warning", "max_length",
             f"{f.truncated:,} of {f.counted:,} rows are longer than {f.max_length:,} tokens; cutting them"
             f" loses {f.lost_tokens:,} {lost}.",
             "Raise max_length, or split long rows.",
         ))  # fmt: skip
     if f.tools_written:
-        found.append(_problem(
+        found.append(problem(
             "warning", "model",
             "The rows call functions, and the model's chat template knows no tools: schemas are written"
             ' into the system turn, calls as {"tool_calls": […]}, results as turns of the user.',
             "Ask the tuned model in the same way, or choose a model whose template knows tools.",
         ))  # fmt: skip
     if not f.own_template and f.kind != "text":
-        found.append(_problem(
+        found.append(problem(
             "warning", "model",
             "The model has no chat template: conversations are written under plain headings (### User:,"
             " ### Assistant:), and the tuned model must be asked in the same way.",
@@ -143,7 +140,7 @@ def _mask(f: Facts) -> list[Problem]:
         ))  # fmt: skip
     level = "warning" if f.config.gate_override.strip() else "error"
     told = " Or go on, and say why in gate_override." if level == "error" else " It is launched all the same."
-    return [_problem(level, "gate_override", message, fix + told) for message, fix in wrong]
+    return [problem(level, "gate_override", message, fix + told) for message, fix in wrong]
 
 
 def _preference(f: Facts) -> list[Problem]:
@@ -152,18 +149,18 @@ def _preference(f: Facts) -> list[Problem]:
     if config.task != "dpo":
         return []
     if config.label_smoothing and config.loss_type != "robust":
-        found.append(_problem(
+        found.append(problem(
             "error", "label_smoothing",
             f"label_smoothing is {config.label_smoothing:g}, which the loss {config.loss_type} does not use.",
             "Set it to 0, or loss_type to robust.",
         ))  # fmt: skip
     if config.loss_type == "robust" and not config.label_smoothing:
-        found.append(_problem(
+        found.append(problem(
             "warning", "label_smoothing", "The robust loss with a label_smoothing of 0 is the loss sigmoid.",
             "Set it to the share of pairs that are the wrong way round; its authors recommend 0.1.",
         ))  # fmt: skip
     if not config.completion_only_loss:
-        found.append(_problem(
+        found.append(problem(
             "warning", "completion_only_loss", "Preference tuning compares answers alone.",
             "Switch it on; it changes nothing here.",
         ))  # fmt: skip
@@ -172,37 +169,25 @@ def _preference(f: Facts) -> list[Problem]:
 
 def _method(f: Facts) -> list[Problem]:
     config, found = f.config, []
-    low, high = METHODS[config.method].rates
-    if config.task == "dpo":  # whose loss is steep: a tenth of the rates of instruction tuning
-        low, high = low / 10, high / 10
-    rate = config.learning_rate or 0.0
-    if not low <= rate <= high:
-        effect = "learns next to nothing" if rate < low else "often diverges or forgets"
-        found.append(_problem(
-            "warning", "learning_rate",
-            f"A learning rate of {rate:g} is outside the {low:g} to {high:g} in which"
-            f" {METHODS[config.method].title} is known to work; it {effect}.",
-            "Leave it out for the default of the method.",
-        ))  # fmt: skip
-    found += [_problem("error", field, reason, "") for field, reason in refusals(config, f.model_type)]
+    found += [problem("error", field, reason, "") for field, reason in refusals(config, f.model_type)]
     unread = [name for name in METHOD_FIELDS if name not in METHODS[config.method].fields]
     given = [name for name in unread if getattr(config, name) != TrainConfig.model_fields[name].default]
     if given:
-        found.append(_problem(
+        found.append(problem(
             "warning", "method",
             f"{METHODS[config.method].title} does not read {', '.join(given)}.",
             "Empty the fields, or choose a method that does.",
         ))  # fmt: skip
     effective = config.per_device_train_batch_size * config.gradient_accumulation_steps
     if effective > f.rows["train"]:
-        found.append(_problem(
+        found.append(problem(
             "warning", "per_device_train_batch_size",
             f"A step takes {effective:,} rows ({config.per_device_train_batch_size} ×"
             f" {config.gradient_accumulation_steps}), and there are {f.rows['train']:,} to train on.",
             "Lower per_device_train_batch_size or gradient_accumulation_steps.",
         ))  # fmt: skip
     if f.steps < FEW_STEPS:
-        found.append(_problem(
+        found.append(problem(
             "warning", "num_train_epochs",
             f"The run has {f.steps} optimiser step{'s' * (f.steps != 1)}; that is too few to learn much.",
             "Take more epochs or rows, or a smaller batch.",
@@ -214,23 +199,23 @@ def _device(f: Facts) -> list[Problem]:
     config, found = f.config, []
     cpu, bits = f.device == "cpu", 4 if config.held == "nf4" else 8
     if cpu and config.held:
-        found.append(_problem(
+        found.append(problem(
             "warning", "method" if config.method == "qlora" else f"load_in_{bits}bit",
             f"Weights of {bits} bits train about {SLOWER[config.held]} times slower on a CPU.",
             "Leave the model as it is unless memory is short.",
         ))  # fmt: skip
     if cpu and config.optim == "paged_adamw_8bit":
-        found.append(_problem(
+        found.append(problem(
             "warning", "optim", "8-bit AdamW is about 17 times slower than the fused one on a CPU.",
             "Use adamw_torch_fused.",
         ))  # fmt: skip
     if config.dtype == "bfloat16" and not f.fast_bf16:
-        found.append(_problem(
+        found.append(problem(
             "warning", "dtype", "This device has no fast bfloat16 arithmetic.", "Set dtype to auto."
         ))  # fmt: skip
     if f.memory_high > f.available:
         never = f.memory_low > f.device_total
-        found.append(_problem(
+        found.append(problem(
             "error" if never else "warning", "per_device_train_batch_size",
             f"The run needs {f.memory_low:.1f} to {f.memory_high:.1f} GiB; the device has"
             f" {f.device_total:.1f} GiB, of which {f.available:.1f} are free.",
@@ -246,26 +231,26 @@ def _leaks(f: Facts) -> list[Problem]:
     exact, near, prompts = f.leaks["exact"], f.leaks["near"], f.leaks["same_prompt"]
     found = []
     if exact:
-        found.append(_problem(
+        found.append(problem(
             "warning", "dataset",
             f"{exact:,} of {held:,} held-out rows stand in the training rows too, word for word.",
             "Clean the data set of its duplicates.",
         ))  # fmt: skip
     if near:
-        found.append(_problem(
+        found.append(problem(
             "warning", "dataset",
             f"{near:,} of {held:,} held-out rows have a near duplicate in training. More than half of the"
             " rows hang together, as rows made from one template do, and could not be kept on one side.",
             "Look at the near duplicates; clean the data set of them, or read the verdict with that in mind.",
         ))  # fmt: skip
     if f.seen_before:
-        found.append(_problem(
+        found.append(problem(
             "warning", "init_from",
             f"{f.seen_before:,} of {held:,} held-out rows were trained on by the run to continue from.",
             "Take its split_seed, validation_size and test_size, or another data set.",
         ))  # fmt: skip
     if prompts:
-        found.append(_problem(
+        found.append(problem(
             "warning", "dataset",
             f"{prompts:,} of {held:,} held-out rows have a prompt that is trained on with another answer.",
             "Split by group if a column tells such rows apart; measure the duplicates of the data set, and"
@@ -278,14 +263,14 @@ def _judging(f: Facts) -> list[Problem]:
     judged, field = ("test", "test_size") if f.rows["test"] else ("validation", "validation_size")
     found = []
     if judged == "validation":
-        found.append(_problem(
+        found.append(problem(
             "warning", "test_size",
             "There are no test rows: the verdict rests on the validation rows, which also choose the best"
             " step.",
             "Set test_size above 0.",
         ))  # fmt: skip
     if f.rows[judged] < FEW_JUDGED:
-        found.append(_problem(
+        found.append(problem(
             "warning", field,
             f"{f.rows[judged]} {judged} rows are few: only a large gain will show.",
             f"Raise {field}, or import more rows.",

@@ -59,6 +59,12 @@ class References:
         return cls(columns[0], np.stack(columns[1:], axis=1))
 
     @classmethod
+    def unknown(cls, parts: Sequence[Rows]) -> References:
+        """Zeros for every pair of `parts`: nobody has asked the reference yet."""
+        row_ids = np.unique(np.concatenate([part.row_ids for part in parts]))
+        return cls(row_ids, np.zeros((len(row_ids), 2)))
+
+    @classmethod
     def compute(
         cls,
         model: Any,

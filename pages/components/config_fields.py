@@ -148,8 +148,12 @@ def as_value(field: str, text: str) -> Any:
 
 def fill(document: dict[str, Any]) -> None:
     """Set every widget from a config document; call it before the widgets are drawn, or in a callback."""
-    for field in TrainConfig.model_fields:
-        value = document.get(field, default(field))
+    change({field: document.get(field, default(field)) for field in TrainConfig.model_fields})
+
+
+def change(changes: dict[str, Any]) -> None:
+    """Set some fields, the others stay; None empties one. As `fill`, call it before the widgets are drawn."""
+    for field, value in changes.items():
         keeps_type = choices(field) or isinstance(default(field), bool)
         st.session_state[key(field)] = value if keeps_type else as_text(value)
 

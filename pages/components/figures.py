@@ -13,13 +13,18 @@ AMBER = "#d97a1a"
 RED = "#d64545"
 STYLE = """
 <style>
-.tb-grid {display: grid; gap: .7rem 1.4rem; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr))}
+.tb-grid {display: grid; gap: .7rem 1.4rem;
+  grid-template-columns: repeat(auto-fit, minmax(var(--tb-width, 9.5rem), 1fr))}
 .tb-name, .tb-label {font-size: .84rem; opacity: .7; line-height: 1.5}
 .tb-value {font-weight: 600; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; line-height: 1.45}
 .tb-note {font-size: .84rem; opacity: .7; line-height: 1.35; overflow-wrap: anywhere}
 .tb-bar {height: 6px; border-radius: 3px; margin: .2rem 0 .15rem; overflow: hidden;
   background: color-mix(in srgb, currentColor 12%, transparent)}
 .tb-bar div {height: 100%; border-radius: 3px; min-width: 2px}
+.tb-ranged {position: relative}
+.tb-ranged div {position: absolute; left: 0; top: 0}
+.tb-ranged div:first-child {opacity: .38}
+.tb-ranged i {position: absolute; top: 0; bottom: 0; width: 2px; background: currentColor}
 .tb-bar .working {width: 100%; opacity: .5; background: repeating-linear-gradient(115deg,
   #12a594 0 9px, color-mix(in srgb, #12a594 45%, transparent) 9px 18px)}
 </style>
@@ -32,6 +37,19 @@ def bar(fraction: float | None, color: str = TEAL) -> str:
         return "<div class='tb-bar'><div class='working'></div></div>"
     width = 100 * min(1.0, max(0.0, fraction))
     return f"<div class='tb-bar'><div style='width:{width:.1f}%;background:{color}'></div></div>"
+
+
+def ranged(label: str, value: str, low: float, high: float, whole: float, note: str = "") -> str:
+    """A labelled amount of something limited with its interval: full up to `low`, hatched up to `high`, of
+    `whole`; amber from 80% of it, red where it may be more."""
+    scale = 100 / max(whole, high, 1e-9)
+    color = RED if high > whole else AMBER if high > 0.8 * whole else TEAL
+    edge = f"<i style='left:{whole * scale:.1f}%'></i>" if high > whole else ""
+    picture = (
+        f"<div class='tb-bar tb-ranged'><div style='width:{high * scale:.1f}%;background:{color}'></div>"
+        f"<div style='width:{low * scale:.1f}%;background:{color}'></div>{edge}</div>"
+    )
+    return _figure(label, value, picture, note)
 
 
 def meter(label: str, value: str, fraction: float, note: str = "", warn: bool = True) -> str:
@@ -54,9 +72,9 @@ def _figure(label: str, value: str, picture: str, note: str, more: str = "") -> 
     )
 
 
-def grid(parts: Iterable[str]) -> str:
-    """Meters and facts side by side, as many a line as fit."""
-    return f"{STYLE}<div class='tb-grid'>{''.join(parts)}</div>"
+def grid(parts: Iterable[str], width: float = 9.5) -> str:
+    """Meters and facts side by side, as many a line as fit, each at least `width` rem wide."""
+    return f"{STYLE}<div class='tb-grid' style='--tb-width:{width}rem'>{''.join(parts)}</div>"
 
 
 def facts(rows: Sequence[tuple[str, str, str]]) -> str:

@@ -12,7 +12,8 @@ from typing import Any
 
 import streamlit as st
 
-from pages.components import class_preview, figures, quantities, reads
+from engine.diagnostics import phrasing
+from pages.components import class_preview, config_fields, figures, quantities, reads
 from pages.components.session import plain
 from pages.components.tokens import token_view
 from store.config import Split, TrainConfig, split_of
@@ -91,20 +92,48 @@ def show_cost(answer: dict[str, Any]) -> None:
         class_preview.show_counts(answer)
 
 
+def show_fitting(answer: dict[str, Any]) -> None:
+    """Where the run may not fit: the nearest settings that do, each a button that sets them in the form."""
+    offers = answer.get("fitting") or []
+    if answer["memory"]["fits"]:
+        return
+    if not offers:
+        st.caption("No smaller batch, shorter row or lighter method fits; take a smaller model.")
+        return
+    st.markdown("**What would fit**")
+    for index, offer in enumerate(offers):
+        st.button(
+            f"{offer['text']}: {quantities.gib(offer['peak_gib'])}",
+            key=f"launch-fitting-{index}",
+            icon=":material/compress:",
+            width="stretch",
+            on_click=config_fields.change,
+            args=(offer["change"],),
+            help=f"At most {quantities.gib(offer['high_gib'])}. Sets these fields in the form.",
+        )
+
+
 def _time(answer: dict[str, Any]) -> str:
     time = answer["time"]
     between = quantities.span_between(time["low_seconds"], time["high_seconds"])
-    return figures.fact("Time", between, "from this machine's measured speed", time["basis"])
+    rests_on = _past(time["runs"]) or "from this machine's measured speed"
+    return figures.fact("Time", between, rests_on, time["basis"])
+
+
+def _past(runs: int) -> str:
+    return f"from {phrasing.plural(runs, 'run')} here" if runs else ""
 
 
 def _memory(answer: dict[str, Any]) -> str:
     memory = answer["memory"]
     available = memory["available_gib"]
-    return figures.meter(
+    return figures.ranged(
         "Memory",
         quantities.gib_between(memory["low_gib"], memory["high_gib"]),
-        memory["high_gib"] / available if available else 1.0,
-        f"of {quantities.gib(available)} that are free",
+        memory["low_gib"],
+        memory["high_gib"],
+        available,
+        ", ".join(p for p in (f"of {quantities.gib(available)} that are free", _past(memory["runs"])) if p),
     )
 
 

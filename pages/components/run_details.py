@@ -102,6 +102,25 @@ def draw_config(run_id: str) -> None:
             st.table(facts(run), border="horizontal")
 
 
+PREDICTED = {  # what was measured -> its prediction, with the interval's ends
+    "peak_memory_gib": ("estimated_memory_gib", "estimated_memory_low_gib", "estimated_memory_high_gib"),
+    "run_seconds": ("estimated_seconds", "estimated_low_seconds", "estimated_high_seconds"),
+}
+
+
+def with_prediction(found: dict[str, Any], measured: str) -> str:
+    """ "2.3 GiB, predicted 2.1 GiB (1.9 to 2.4 GiB)", of the facts of a run."""
+    memory = measured == "peak_memory_gib"
+    one = quantities.gib if memory else quantities.span
+    both = quantities.gib_between if memory else quantities.span_between
+    value, (guess, low, high) = found.get(measured), (found.get(name) for name in PREDICTED[measured])
+    said = [one(value)] if value is not None else []
+    if guess is not None:
+        between = f" ({both(low, high)})" if low is not None and high is not None else ""
+        said.append(f"predicted {one(guess)}{between}")
+    return ", ".join(said)
+
+
 def facts(run: dict[str, Any]) -> dict[str, str]:
     """What was counted and what it ran on, as Markdown for a table."""
     found, rows = run["facts"], run["facts"].get("rows") or {}
@@ -116,12 +135,13 @@ def facts(run: dict[str, Any]) -> dict[str, str]:
         " ".join(str(found[k]) for k in ("device", "device_name", "dtype") if found.get(k)) or "–"
     )
     if found.get("peak_memory_gib") is not None:
-        guess = found.get("estimated_memory_gib")
-        estimated = f" (estimated {quantities.gib(guess)})" if guess is not None else ""
-        shown["Peak memory"] = f"{quantities.gib(found['peak_memory_gib'])}{estimated}"
+        shown["Peak memory"] = with_prediction(found, "peak_memory_gib")
     if found.get("train_seconds") is not None:
         shown["Time in training"] = quantities.span(found["train_seconds"])
-    if found.get("estimated_seconds") is not None:
-        shown["Whole run, estimated"] = quantities.span(found["estimated_seconds"])
+    if found.get("run_seconds") is not None or found.get("estimated_seconds") is not None:
+        shown["Whole run"] = with_prediction(found, "run_seconds")
+    if found.get("run_seconds") is not None:
+        energy = found.get("energy_wh")
+        shown["Energy"] = "unknown, not counted here" if energy is None else f"{energy:,.1f} Wh of its device"
     shown |= found.get("versions") or {}
     return {plain(str(name)): plain(str(value)) for name, value in shown.items()}

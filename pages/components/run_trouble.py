@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import streamlit as st
@@ -22,7 +23,7 @@ def draw_trouble(run: dict[str, Any]) -> None:
     if status == "queued":
         st.info(waiting_for(run), icon=":material/schedule:")
     elif status == "failed":
-        _failure(run["error"] or {})
+        _failure(run["run_id"], run["error"] or {})
     elif status == "lost":
         error = run["error"] or {}
         st.warning(lost_words(error), icon=":material/link_off:")
@@ -31,11 +32,32 @@ def draw_trouble(run: dict[str, Any]) -> None:
         st.info("It was cancelled. **Resume** goes on from its last checkpoint.", icon=":material/cancel:")
 
 
-def _failure(error: dict[str, Any]) -> None:
+def _failure(run_id: str, error: dict[str, Any]) -> None:
     message = error.get("message") or "It failed and left no reason; the log may tell."
     fix = f"  \n{plain(error['fix'])}" if error.get("fix") else ""
     st.error(f"**{plain(message)}**{fix}", icon=":material/error:")
+    if error.get("change"):
+        pressed = st.button(
+            f"Launch it with {changed(error['change'])}",
+            type="primary",
+            icon=":material/rocket_launch:",
+            key="run-launch-changed",
+            help="Opens the form with this run's settings, these changed.",
+        )
+        if pressed:
+            link = {"from": run_id, "change": json.dumps(error["change"])}
+            st.switch_page("pages/launch.py", query_params=link)
     _traceback(error, "Traceback")
+
+
+def changed(change: dict[str, Any]) -> str:
+    """Fields with their new values: "gradient_checkpointing on, max_length 128"."""
+    words = {True: "on", False: "off"}
+    return ", ".join(
+        f"{name} {words.get(value, value) if isinstance(value, bool) else value}"
+        for name, value in change.items()
+        if value is not None  # left to the default
+    )
 
 
 def lost_words(error: dict[str, Any]) -> str:

@@ -117,7 +117,7 @@ def test_a_base_model_is_told_how_it_will_be_asked(home: Home) -> None:
 
 def test_a_large_set_is_counted_on_a_sample(home: Home, monkeypatch: Any) -> None:
     whole = ask(home)["tokens_per_epoch"]
-    monkeypatch.setattr(preview, "WHOLE", 100)
+    monkeypatch.setattr("engine.jobs.question.WHOLE", 100)
     monkeypatch.setattr("engine.tuning.tokens.WHOLE", 100)
     answer = ask(home)
     assert answer["counted_rows"] == 100

@@ -33,6 +33,7 @@ ERROR = {
     "error": "OutOfMemory",
     "message": "The device ran out of memory.",
     "fix": "Halve per_device_train_batch_size and double gradient_accumulation_steps.",
+    "change": {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 4},
     "traceback": TRACEBACK,
 }
 

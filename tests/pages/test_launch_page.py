@@ -136,6 +136,21 @@ def test_a_link_with_a_broken_change_says_so(little_home: Home, open_page: Open)
     assert "a change that is none" in at.error[0].value
 
 
+def test_the_methods_are_compared_and_one_is_taken(form: AppTest) -> None:
+    form.session_state["launch-advice-open"] = True
+    form.run()
+    said = everything_said(form)
+    assert "Take LoRA." in said
+    for figure in ("Memory", "Time", "Kept on disk", "Measured gain"):
+        assert figure in said
+    assert form.button(key="advice-use-lora").disabled  # it is chosen
+    form.number_input(key="price-per-hour").set_value(2.0).run()
+    assert "costs 0.0" in everything_said(form)
+    form.button(key="advice-use-full").click().run()
+    assert form.get_by_key("launch.method").value == "full"
+    assert form.button(key="advice-use-full").label == "Chosen"
+
+
 def test_launch_starts_the_run_and_opens_its_page(form: AppTest, little_home: Home) -> None:
     form.text_input(key="launch.name").set_value("From the form")
     form.text_input(key="launch.max_steps").set_value("1").run()

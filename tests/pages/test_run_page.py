@@ -146,6 +146,22 @@ def test_a_failed_run_says_why_and_what_to_do(engine: StillEngine, open_page: Op
     assert engine.sent == [("resume", {"job": "failed"})]
 
 
+def test_a_run_that_ran_out_of_memory_is_launched_changed_by_one_click(
+    engine: StillEngine, open_page: Open
+) -> None:
+    at = open_page(engine.home, PAGE, run="failed")
+    button = at.button(key="run-launch-changed")
+    assert "per_device_train_batch_size 4, gradient_accumulation_steps 4" in button.label
+    assert (
+        open_page(
+            engine.home,
+            "pages/launch.py",
+            **{"from": "failed", "change": json.dumps({"per_device_train_batch_size": 4})},
+        ).session_state["launch.per_device_train_batch_size"]
+        == "4"
+    )
+
+
 @pytest.mark.parametrize(
     ("run", "words"),
     [

@@ -41,7 +41,16 @@ class Desk:
         assert name == "preview"
         self.asked.append(body)
         config = TrainConfig.parse(body["config"]).resolved(600)
-        cost = {"memory": {"peak_gib": 1.5}, "time": {"seconds": 90.0}}
+        cost = {
+            "memory": {
+                "peak_gib": 1.5,
+                "low_gib": 1.2,
+                "high_gib": 1.9,
+                "counted_gib": 1.4,
+                "process_gib": 0.6,
+            },
+            "time": {"seconds": 90.0, "low_seconds": 60.0, "high_seconds": 140.0, "counted_seconds": 80.0},
+        }
         return {"config": config.model_dump(), "problems": self.problems, **cost}
 
     def __call__(self, name: str, /, **body: Any) -> dict[str, Any]:
@@ -89,7 +98,12 @@ def test_launch_queues_a_resolved_run_with_the_split_of_its_data_set(desk: Desk)
     split = {"split_seed": 3, "validation_size": 0.2, "test_size": 0.1}
     assert {key: run["config"][key] for key in wanted | split} == wanted | split
     assert desk.job(run_id)["config"] == run["config"]
-    assert run["facts"] == {"estimated_memory_gib": 1.5, "estimated_seconds": 90.0}
+    assert run["facts"] == {
+        **{"estimated_memory_gib": 1.5, "estimated_memory_low_gib": 1.2, "estimated_memory_high_gib": 1.9},
+        **{"counted_memory_gib": 1.4, "process_memory_gib": 0.6},
+        **{"estimated_seconds": 90.0, "estimated_low_seconds": 60.0, "estimated_high_seconds": 140.0},
+        "counted_seconds": 80.0,
+    }
     assert desk.asked[0]["split"] == {**split, "split_by": "random", "split_column": None}
     assert desk.asked[0]["fingerprint"] == "f"
 

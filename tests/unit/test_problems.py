@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
+
+import pytest
 
 from engine.data.masks import Checks
 from engine.tuning import problems
@@ -58,3 +61,39 @@ def test_fields_that_the_method_does_not_read_are_named() -> None:
     config = TrainConfig(dataset="d", method="full", r=8, use_dora=True).resolved(1_000)
     found = [p["message"] for p in problems.find(replace(FACTS, config=config))]
     assert "Full fine-tuning does not read r, use_dora." in found
+
+
+def _warned(**fields: Any) -> list[tuple[str, str]]:
+    config = TrainConfig(dataset="d", **fields).resolved(2_000)
+    return [(p["field"], p["message"]) for p in problems.find(replace(FACTS, config=config))]
+
+
+@pytest.mark.parametrize(
+    ("fields", "warned"),
+    [
+        ({"learning_rate": 0.1}, ("learning_rate", "often diverges or forgets")),
+        ({"learning_rate": 1e-7}, ("learning_rate", "learns next to nothing")),
+        ({"learning_rate": 2e-3, "task": "dpo"}, ("learning_rate", "1e-06 to 0.0002")),
+        ({"r": 1}, ("r", "leaves little room to learn")),
+        ({"r": 512}, ("r", "no quality")),
+        ({"per_device_train_batch_size": 1}, ("gradient_accumulation_steps", "2 rows, outside the 8 to 64")),
+        ({"per_device_train_batch_size": 64}, ("gradient_accumulation_steps", "each learns little more")),
+        ({"num_train_epochs": 5}, ("num_train_epochs", "5 epochs over 2,000 rows are more than the 4")),
+    ],
+)
+def test_what_is_not_known_to_work_is_warned_of(fields: dict[str, Any], warned: tuple[str, str]) -> None:
+    [(field, message)] = _warned(**fields)
+    assert field == warned[0]
+    assert warned[1] in message
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"r": 2}, {"r": 256}, {"num_train_epochs": 4}, {"num_train_epochs": 50, "max_steps": 100},
+        {"per_device_train_batch_size": 4}, {"per_device_train_batch_size": 32},
+        {"method": "vera", "r": 512}, {"learning_rate": 1e-5}, {"learning_rate": 2e-3},
+    ],
+)  # fmt: skip
+def test_what_is_known_to_work_is_not(fields: dict[str, Any]) -> None:
+    assert _warned(**fields) == []

@@ -1,0 +1,192 @@
+"""Which method to take: rules over what each would need and what runs of the past measured.
+
+Evidence on the same model and rows wins over rules of thumb; what does not fit is never recommended. Tables
+in, a recommendation with its reasons out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from engine.diagnostics.phrasing import number, plural
+
+Option = Mapping[str, Any]
+
+# LoRA is within the noise of full fine-tuning up to instruction sets of this size, and
+# forgets less (Biderman et al. 2024); from there on full fine-tuning learns more, where it fits.
+MANY_TOKENS = 20_000_000  # trained tokens over the run
+SMALL_ROWS = 2_000
+TIMES = ("low_seconds", "seconds", "high_seconds")
+FIRST, LIGHT, WHOLE = "lora", "qlora", "full"
+
+
+def recommend(options: Sequence[Option], *, train_rows: int, trained_tokens: float) -> dict[str, Any]:
+    """{"method": name or None, "sentence", "reasons": [..]} of options.
+
+    An option: method, title, peak_gib, high_gib, available_gib, fits, problem (why it can't be used, or ""),
+    and past: {"gain", "low", "high", "unit", "runs", "n"} of runs with it on model and rows, or None.
+    train_rows: of the data; trained_tokens: over the whole run."""
+    usable = {o["method"]: o for o in options if not o["problem"]}
+    fitting = {name: o for name, o in usable.items() if o["fits"]}
+    if not fitting:
+        return _nothing_fits(list(usable.values()))
+    measured = _measured_best(list(fitting.values()))
+    if measured:
+        return measured
+    if WHOLE in fitting and trained_tokens >= MANY_TOKENS:
+        return _said(
+            fitting[WHOLE],
+            f"The run trains on {trained_tokens / 1e6:,.0f} million tokens: from about"
+            f" {MANY_TOKENS / 1e6:,.0f} million on, training every weight learns more than an adapter.",
+            _room(fitting[WHOLE]),
+            "It forgets more of what the model knew: look at that after the run.",
+        )
+    if FIRST in fitting:
+        return _said(
+            fitting[FIRST], _of_size(train_rows, trained_tokens), _room(fitting[FIRST]), *_beside(usable)
+        )
+    if LIGHT in fitting:
+        reasons = [_room(fitting[LIGHT])]
+        if FIRST in usable:
+            reasons.insert(0, f"LoRA itself does not fit: {_need(usable[FIRST])}.")
+        return _said(fitting[LIGHT], *reasons)
+    least = min(fitting.values(), key=lambda o: o["peak_gib"])
+    return _said(least, "LoRA and QLoRA do not fit; of what fits, this needs the least.", _room(least))
+
+
+def _said(option: Option, *reasons: str) -> dict[str, Any]:
+    return {
+        "method": option["method"],
+        "sentence": f"Take {option['title']}.",
+        "reasons": [reason for reason in reasons if reason],
+    }
+
+
+def _measured_best(options: Sequence[Option]) -> dict[str, Any] | None:
+    """The method whose measured gain lies above every other's interval; two methods must have been tried."""
+    tried = [o for o in options if o["past"] and o["past"]["low"] is not None]
+    if len(tried) < 2:
+        return None
+    best, *others = sorted(tried, key=lambda o: -o["past"]["gain"])
+    if any(best["past"]["low"] <= other["past"]["high"] for other in others):
+        return None
+    second = others[0]
+    return _said(
+        best,
+        f"On this model and these rows it gained most: {_gain(best)}, against {_gain(second)} with"
+        f" {second['title']}.",
+        _room(best),
+    )
+
+
+def _gain(option: Option) -> str:
+    past = option["past"]
+    low, high = number(past["low"], 2), number(past["high"], 2)
+    return f"{number(past['gain'], 2)} {past['unit']} ({low} to {high}, {plural(past['runs'], 'run')})"
+
+
+def _of_size(rows: int, tokens: float) -> str:
+    if rows < SMALL_ROWS:
+        return (
+            f"{plural(rows, 'row')} are few: an adapter learns as much from them as all weights would, and"
+            " forgets less."
+        )
+    if not tokens:
+        return f"{plural(rows, 'labelled row')}: LoRA under the head is the usual first try."
+    return (
+        f"{plural(rows, 'row')} with {tokens / 1e6:,.1f} million trained tokens over the run are below the"
+        f" {MANY_TOKENS / 1e6:,.0f} million from which training every weight pays."
+    )
+
+
+def _beside(usable: Mapping[str, Option]) -> list[str]:
+    """Why not the methods next to it."""
+    said = []
+    if WHOLE in usable and not usable[WHOLE]["fits"]:
+        said.append(f"{usable[WHOLE]['title']} does not fit: {_need(usable[WHOLE])}.")
+    tried = [o for o in usable.values() if o["past"]]
+    if len(tried) > 1:
+        said.append(
+            "Runs with other methods on these rows do not tell them apart yet: their intervals overlap."
+        )
+    return said
+
+
+def _need(option: Option) -> str:
+    return f"it needs up to {option['high_gib']:.1f} GiB of {option['available_gib']:.1f} that are free"
+
+
+def _room(option: Option) -> str:
+    return f"It fits: {_need(option)}."
+
+
+def _nothing_fits(options: Sequence[Option]) -> dict[str, Any]:
+    if not options:
+        return {"method": None, "sentence": "No method can be used here.", "reasons": []}
+    least = min(options, key=lambda o: o["high_gib"])
+    return {
+        "method": None,
+        "sentence": "No method fits with these settings.",
+        "reasons": [
+            f"{least['title']} needs the least: up to {least['high_gib']:.1f} GiB of"
+            f" {least['available_gib']:.1f} that are free.",
+            "Take smaller batches, shorter rows, gradient checkpointing or a smaller model.",
+        ],
+    }
+
+
+def past_of(runs: Sequence[Mapping[str, Any]], method: str) -> dict[str, Any] | None:
+    """What runs with one method on one model and data set measured: their mean gain with its interval,
+    medians of memory (GiB) and time (s); None without such a run."""
+    mine = [run for run in runs if run["method"] == method]
+    if not mine:
+        return None
+    gains = [run["gain"] for run in mine if run["gain"] and run["gain"]["low"] is not None]
+    gains = [gain for gain in gains if gain["unit"] == gains[0]["unit"]]
+    value, low, high = _mean_gain(gains) if gains else (None, None, None)
+    return {
+        "runs": len(mine),
+        "gain": value,
+        "low": low,
+        "high": high,
+        "n": gains[0]["n"] if gains else None,
+        "unit": gains[0]["unit"] if gains else None,
+        "memory_gib": _median([run["peak_memory_gib"] for run in mine]),
+        "seconds": _median([run["run_seconds"] for run in mine]),
+        "best_run": max(mine, key=lambda r: (r["gain"] or {}).get("value") or float("-inf"))["run_id"],
+    }
+
+
+def _mean_gain(gains: Sequence[Mapping[str, float]]) -> tuple[float, float, float]:
+    """Their mean with an interval. The runs held out the same rows, so that the rows' part of it does not
+    shrink with runs; what runs differ by is added to it."""
+    values = [g["value"] for g in gains]
+    mean, k = float(np.mean(values)), len(values)
+    below, above = (float(np.mean([abs(g[end] - g["value"]) for g in gains])) for end in ("low", "high"))
+    seeds = float(stats.t.ppf(0.975, k - 1) * np.std(values, ddof=1) / math.sqrt(k)) if k > 1 else 0.0
+    return mean, mean - math.hypot(below, seeds), mean + math.hypot(above, seeds)
+
+
+def watts(runs: Sequence[Mapping[str, Any]]) -> float | None:
+    """Mean power over the runs whose energy was counted; None where none was."""
+    known = [(r["energy_wh"], r["run_seconds"]) for r in runs if r.get("energy_wh") and r.get("run_seconds")]
+    return 3600 * sum(e for e, _ in known) / sum(s for _, s in known) if known else None
+
+
+def cost(option: Option, per_hour: float | None) -> tuple[float, float, float] | None:
+    """What a run would cost at this price: low, expected, high; None where price or time is unknown."""
+    if per_hour is None or option["problem"]:
+        return None
+    low, expected, high = (option[name] / 3600 * per_hour for name in TIMES)
+    return low, expected, high
+
+
+def _median(values: Sequence[float | None]) -> float | None:
+    known = sorted(v for v in values if v is not None)
+    middle = len(known) // 2
+    return None if not known else known[middle] if len(known) % 2 else (known[middle - 1] + known[middle]) / 2

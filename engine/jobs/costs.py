@@ -1,0 +1,256 @@
+"""What a config would cost on given rows: parameters, peak memory, time. The preview and the advice ask here.
+
+Nothing is loaded; runs of the past, which the engine hands over with the question, correct the numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from copy import copy
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from transformers import PreTrainedConfig
+
+from engine.data.render import Rows
+from engine.diagnostics import correction, fitting
+from engine.diagnostics.correction import Correction, Pair
+from engine.evaluation import label_text
+from engine.job import Job
+from engine.tuning import estimate, memory, prepare
+from engine.tuning.batches import batch_shape, steps_per_epoch, total_steps
+from engine.tuning.calibrate import gflops
+from engine.tuning.footprint import Rehearsal
+from engine.tuning.objectives import Objective
+from engine.tuning.precision import choose_dtype, device_name
+from engine.tuning.state import evaluation_steps
+from store.config import TrainConfig
+from store.errors import TunebenchError
+from store.methods import METHODS
+
+# Pages of libraries that a run has touched by its end. A fork begins with hardly any of them.
+LIBRARIES_GIB = 0.05
+ANSWERED = 16  # prompts that are answered together
+
+
+@dataclass(frozen=True)
+class LabelsAsText:
+    """Labels for which models are asked after the run: their tokens together, and how many models."""
+
+    tokens: int
+    models: int
+
+
+def process_gib(device: torch.device) -> float:
+    """What a worker takes before its model: as this one does now, as jobs are forks of one process."""
+    if device.type == "cuda":
+        return memory.CONTEXT_GIB
+    own = psutil.Process().memory_info()
+    return (own.rss - own.shared) / memory.GIB + LIBRARIES_GIB
+
+
+class Costs:
+    """The rows of one question, its device and what runs on that device needed."""
+
+    def __init__(
+        self,
+        job: Job,
+        architecture: PreTrainedConfig,
+        rows: dict[str, int],
+        parts: dict[str, prepare.Part],
+        cut: Callable[[int], dict[str, prepare.Part]],
+        process: float,
+        objective: Objective,
+        labels: LabelsAsText | None = None,
+    ) -> None:
+        self.job, self.architecture, self.rows, self.parts = job, architecture, rows, parts
+        self.cut, self.process, self.objective, self.labels = cut, process, objective, labels
+        self.device = torch.device(job.device)
+        self.gflops = cache(lambda dtype: gflops(job.home, self.device, dtype))
+        self.device_name = device_name(self.device)
+        self.past = [run for run in job.config.get("past", ()) if run["device_name"] == self.device_name]
+
+    def epoch(self, name: str) -> tuple[float, float]:
+        """Tokens and trained tokens of one pass over a part, scaled up from the rows that were counted."""
+        part = self.parts[name]
+        scale = self.rows[name] / max(1, len(part.whole))
+        return len(part.rows.ids) * scale, int(part.rows.trained.sum()) * scale
+
+    @property
+    def train_rows(self) -> int:
+        """Rows with a trained token."""
+        train = self.parts["train"]
+        return max(1, round(self.rows["train"] * len(train.rows) / max(1, len(train.whole))))
+
+    def correction(self, what: str, config: TrainConfig) -> Correction:
+        """Of `memory` or `time`, from the past."""
+        kind = _kind(config.method, config.task)
+        if what == "memory":
+            return correction.correct(memory_pairs(self.past), kind, correction.MEMORY)
+        return correction.correct(time_pairs(self.past), kind, correction.TIME)
+
+    def shorter(self, limit: int) -> Costs:
+        """The same with rows cut at `limit` tokens."""
+        shorter = copy(self)
+        shorter.parts = self.cut(limit)
+        return shorter
+
+    def available_gib(self) -> float:
+        """Memory that a run could take now: what is free, and what this worker gives back."""
+        free, _ = memory.available_gib(self.device)
+        return free
+
+    def fitting(self, cost: Cost, limit: int) -> list[dict[str, Any]]:
+        """The nearest settings that fit into what is free."""
+        config = cost.config.model_dump() | {"max_length": limit}
+        made: dict[tuple[str, str, bool], Rehearsal] = {}
+
+        def need(change: dict[str, Any]) -> tuple[float, float] | None:
+            try:
+                changed = TrainConfig.parse(cost.config.model_dump() | change)
+                key = changed.method, changed.held, changed.gradient_checkpointing
+                costs = self.shorter(change["max_length"]) if "max_length" in change else self
+                found = Cost(costs, changed, made.get(key))
+                made[key] = found.rehearsal
+                needed = found.memory()
+            except TunebenchError:
+                return None
+            return needed["peak_gib"], needed["high_gib"]
+
+        return fitting.nearest(config, need, self.available_gib(), _lighter(cost.config))
+
+
+class Cost:
+    """One config of a question."""
+
+    def __init__(self, costs: Costs, config: TrainConfig, rehearsal: Rehearsal | None = None) -> None:
+        self.costs, self.config = costs, config
+        self.dtype = choose_dtype(config.dtype, costs.device)
+        self.rehearsal = rehearsal or Rehearsal(costs.architecture, config, self.dtype, costs.device.type)
+        self.counts = self.rehearsal.counts
+        self.steps = total_steps(config, costs.train_rows)
+        self.per_epoch = steps_per_epoch(costs.train_rows, *batch_shape(config))
+
+    def disk_bytes(self) -> float:
+        """What is kept of the run: the adapter, or all weights, as they lie in memory."""
+        size = 4 if self.dtype == torch.float32 else 2
+        adapter = METHODS[self.config.method].adapter
+        return size * (self.counts.trainable if adapter else self.counts.total)
+
+    def memory(self) -> dict[str, Any]:
+        """The estimate against what is free."""
+        costs = self.costs
+        train = costs.parts["train"].rows
+        held_out = costs.parts["validation"].rows
+        rows = train if len(train) else _blank(self.config.max_length or 8)
+        footprint = self.rehearsal.run(
+            self.config, rows, held_out if len(held_out) else rows, costs.objective
+        )
+        found = estimate.memory(
+            self.counts,
+            footprint,
+            self.config,
+            self.dtype,
+            costs.device,
+            process_gib=costs.process,
+            correction=costs.correction("memory", self.config),
+        )
+        free = costs.available_gib()
+        return found | {"available_gib": free, "fits": found["high_gib"] <= free}
+
+    def time(self) -> dict[str, Any]:
+        """The estimate for the whole run, evaluations and answers included."""
+        config, costs = self.config, self.costs
+        return estimate.seconds(
+            costs.architecture,
+            self.counts,
+            config,
+            self.dtype,
+            costs.device,
+            self._work(),
+            costs.gflops(self.dtype),
+            costs.correction("time", config),
+        )
+
+    def _work(self) -> estimate.Work:
+        """What passes through the model over the whole run."""
+        config, costs = self.config, self.costs
+        epochs = self.steps / self.per_epoch
+        validations = 1 + len(evaluation_steps(self.steps, config.evaluations))  # the base model's first
+        train, validation, test = (np.array(costs.epoch(part)) for part in prepare.PARTS)
+        held_out = test if costs.rows["test"] else validation
+        evaluated = validation * validations + 2 * held_out
+        mean_length = train[0] / costs.train_rows
+        if config.task == "dpo":  # every pair passes once through the base model
+            evaluated = evaluated + train + validation + test
+            mean_length /= 2
+        if costs.labels:
+            evaluated = evaluated + self._labels_asked(costs.labels, mean_length)
+        prompts = 0 if config.task == "classification" else config.sample_prompts
+        return estimate.Work(
+            train_tokens=train[0] * epochs,
+            train_trained=train[1] * epochs,
+            eval_tokens=evaluated[0],
+            eval_trained=evaluated[1],
+            generated_steps=2 * config.max_new_tokens * -(-prompts // ANSWERED),
+            mean_length=mean_length,
+            steps=self.steps,
+        )
+
+    def _labels_asked(self, labels: LabelsAsText, mean_length: float) -> np.ndarray:
+        """Tokens, and those with logits, of asking models for the labels of held-out rows."""
+        rows = self.costs.rows["test"] or self.costs.rows["validation"]
+        device, seed = self.costs.device.type, self.config.seed
+        asked = labels.models * len(label_text.affordable(np.arange(rows), labels.tokens, device, seed))
+        return np.array([asked * (mean_length + labels.tokens), asked * labels.tokens])
+
+
+def _lighter(config: TrainConfig) -> list[dict[str, Any]]:
+    """Changes to a method that takes less, nearest first."""
+    method = METHODS[config.method]
+    own = {"learning_rate": None}  # each method has its own
+    if not method.adapter:
+        return [own | {"method": "lora"}, own | {"method": "qlora"}]
+    if config.held:
+        return []
+    if "load_in_4bit" in method.fields:
+        return [{"load_in_4bit": True}]
+    return []
+
+
+def _kind(method: str, task: str) -> str:
+    """Runs of one kind err alike."""
+    return f"{task} {method}"
+
+
+def memory_pairs(past: Sequence[dict[str, Any]]) -> list[Pair]:
+    """What was counted and measured beyond the process itself."""
+    return [
+        Pair(
+            run["counted_memory_gib"] - run["process_memory_gib"],
+            run["peak_memory_gib"] - run["process_memory_gib"],
+            _kind(run["method"], run["task"]),
+        )
+        for run in past
+        if run["counted_memory_gib"] and run["peak_memory_gib"] and run["process_memory_gib"] is not None
+    ]
+
+
+def time_pairs(past: Sequence[dict[str, Any]]) -> list[Pair]:
+    """What was counted and measured of runs that went to their end in one go."""
+    return [
+        Pair(run["counted_seconds"], run["run_seconds"], _kind(run["method"], run["task"]))
+        for run in past
+        if run["counted_seconds"] and run["run_seconds"] and run["stopped"] != "early_stopping"
+    ]
+
+
+def _blank(length: int) -> Rows:
+    """One row of that many trained tokens, for a data set whose own rows have none."""
+    starts = np.asarray([0, length], np.int64)
+    ids, trained = np.zeros(length, np.int32), np.ones(length, bool)
+    return Rows(np.zeros(1, np.int64), starts, ids, trained, np.zeros(1, np.uint8))

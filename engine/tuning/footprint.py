@@ -1,0 +1,225 @@
+"""What a model under a method takes, from its config alone: parameters, and the memory of a step's phases.
+
+Two or three models of a few layers are built on the meta device, and what they differ by is what a layer
+adds; so a model of 80 layers costs no more than one of three. Architectures whose kinds of layer take turns
+are built in whole turns. Fields that say how many of the layers a method touches are varied with them."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedConfig
+
+from engine.data.render import Rows
+from engine.evaluation import losses
+from engine.tuning import matrices, models, rehearsal
+from engine.tuning.batches import by_length
+from engine.tuning.classification import widen_head
+from engine.tuning.methods import check_layers, count_parameters, make_trainable, trainable
+from engine.tuning.objectives import Objective, TrainedTokens
+from engine.tuning.optimizer import Masters
+from store.config import TrainConfig
+from store.methods import METHODS, adapted_layers
+
+log = logging.getLogger(__name__)
+
+CPU = torch.device("cpu")  # where whole numbers stay
+FORMULA_LOGIT = 12  # bytes a trained token and vocabulary entry
+LONGEST_TURN = 8  # layers; kinds of layer that take longer turns are taken for one kind
+LAYER_FIELDS = ("trainable_layers", "adapter_layers")  # numbers of layers, counted from the top
+TWICE = ("pissa", "olora")  # starts that put a frozen adapter beside the trained one
+
+
+@dataclass(frozen=True)
+class Few:
+    """A model of few layers on the meta device; `chosen`: how many of them the method touches, if it says."""
+
+    layers: int
+    chosen: int | None
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Parameters: of the base model, of its layers' matrices (which quantisation replaces), trained, added by
+    the method; largest: of one matrix."""
+
+    total: float
+    linear: float
+    trainable: float
+    added: float
+    largest: float
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes beyond weights and optimiser: `phases` of a step (rehearsal.PHASES), gradients `left` by it,
+    activations `saved` when the backward pass starts, `evaluation`: a pass without gradients."""
+
+    phases: tuple[float, ...]
+    left: float
+    saved: float
+    evaluation: float
+    rehearsed: bool = True  # else by formula, which is further off
+
+
+def build(
+    architecture: PreTrainedConfig, few: Few, config: TrainConfig, dtype: torch.dtype, device: str
+) -> Any:
+    """The base model with that many layers, on the meta device, as loading would hand it out on `device`."""
+    text = copy.deepcopy(architecture)
+    part = text.get_text_config()
+    whole = part.num_hidden_layers
+    for name, value in list(vars(part).items()):
+        if isinstance(value, list) and len(value) == whole:  # a value for each layer
+            setattr(part, name, value[: few.layers])
+    part.num_hidden_layers = few.layers
+    auto: Any = AutoModelForCausalLM
+    if config.task == "classification":  # with as many classes as the architecture has labels
+        auto = AutoModelForSequenceClassification
+    with torch.device("meta"):
+        model = auto.from_config(text, dtype=dtype, trust_remote_code=config.trust_remote_code)
+    return models.made_ready(model, torch.device(device), dtype)
+
+
+def few_layers(architecture: PreTrainedConfig, config: TrainConfig) -> tuple[list[Few], Callable[[Any], Any]]:
+    """The models to build, and what makes of their values the value of the whole model."""
+    text = architecture.get_text_config()
+    whole, turn = text.num_hidden_layers, _turn(getattr(text, "layer_types", None))
+    first = max(2, turn)
+    check_layers(config, whole)
+    field = next((f for f in LAYER_FIELDS if f in METHODS[config.method].fields), None)
+    if field is None:
+        steps = (whole - first) / turn
+
+        def of_layers(values: Any) -> Any:
+            return values[0] + steps * (values[1] - values[0])
+
+        return [Few(first, None), Few(first + turn, None)], of_layers
+    chosen = min(adapted_layers(whole, getattr(config, field)), whole)
+
+    def of_chosen(values: Any) -> Any:
+        least, more_layers, more_chosen = values
+        others = (whole - chosen) - (first - 1)
+        both = more_chosen - more_layers + (more_layers - least)  # one more layer, and it is chosen
+        return least + others * (more_layers - least) + (chosen - 1) * both
+
+    return [Few(first, 1), Few(first + 1, 1), Few(first + 1, 2)], of_chosen
+
+
+def _turn(kinds: list[str] | None) -> int:
+    """After how many layers the kinds of layer repeat."""
+    for turn in range(1, LONGEST_TURN + 1):
+        if not kinds or all(kind == kinds[i % turn] for i, kind in enumerate(kinds)):
+            return turn
+    return 1
+
+
+def made(
+    architecture: PreTrainedConfig, few: Few, config: TrainConfig, dtype: torch.dtype, device: str
+) -> tuple[Any, Counts]:
+    """A model of few layers, made trainable, and its counts."""
+    model = build(architecture, few, config, dtype, device)
+    linears: list[Any] = list(matrices.linears(model).values())
+    widths = [module.weight.numel() for module in linears]
+    total = sum(p.numel() for p in model.parameters())
+    if few.chosen is not None:
+        config = config.model_copy(update=dict.fromkeys(LAYER_FIELDS, few.chosen))
+    with torch.device("meta"):
+        model = make_trainable(model, config, dtype).train()
+        if config.task == "classification":
+            widen_head(model)
+    trained, everything = count_parameters(model)
+    added = everything - total
+    if config.init_lora_weights in TWICE:
+        added += trained
+    return model, Counts(total, sum(widths), trained, added, max(widths, default=0))
+
+
+class Rehearsal:
+    """A config's model in its few-layer forms, from which its counts are known at once and steps can be
+    tried."""
+
+    def __init__(
+        self, architecture: PreTrainedConfig, config: TrainConfig, dtype: torch.dtype, device: str
+    ) -> None:
+        self.few, self._extend = few_layers(architecture, config)
+        made_ones = [made(architecture, few, config, dtype, device) for few in self.few]
+        self.models = [model for model, _ in made_ones]
+        with torch.device("meta"):
+            self.masters = [Masters(trainable(model)) for model in self.models]  # their hooks move gradients
+        self.counts = Counts(*self._whole([list(vars(counts).values()) for _, counts in made_ones]))
+        self.text = architecture.get_text_config()
+
+    def _whole(self, values: list[list[float]]) -> list[float]:
+        """What the values of the few-layer models amount to for all layers."""
+        return [float(v) for v in self._extend([np.asarray(v, float) for v in values])]
+
+    def run(
+        self, config: TrainConfig, train: Rows, evaluated: Rows, objective: Objective | None = None
+    ) -> Footprint:
+        """The footprint of a step on the longest rows of `train`, and of a validation on those of
+        `evaluated`.
+
+        Of `config` the batch sizes are read; the model is that of the config it was made for.
+        """
+        objective = objective or TrainedTokens()
+        batch = objective.collate(train, _longest(train, config.per_device_train_batch_size), CPU)
+        try:
+            return self._rehearse(config, objective, batch, evaluated)
+        except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
+            log.warning("%s can't be rehearsed: %s", self.text.model_type, error)
+            return self._by_formula(config, train)
+
+    def _rehearse(self, config: TrainConfig, objective: Objective, batch: Any, evaluated: Rows) -> Footprint:
+        values = []
+        for few, model, masters in zip(self.few, self.models, self.masters, strict=True):
+            step = rehearsal.run_step(model.train(), partial(objective.loss_sum, model, batch), few.layers)
+            for parameter in masters.weights.values():
+                parameter.grad = None
+            values.append([step.left, step.saved, *step.phases])
+        held_out = objective.collate(evaluated, _evaluated(evaluated, config, self.text.vocab_size), CPU)
+        model = self.models[0].eval()  # without gradients no layer keeps anything
+        evaluation = rehearsal.run_forward(lambda: objective.loss_sum(model, held_out))
+        left, saved, *phases = self._whole(values)
+        return Footprint(tuple(phases), left, saved, float(evaluation))
+
+    def _by_formula(self, config: TrainConfig, train: Rows) -> Footprint:
+        """For code that decides by numbers, such as a router's, which the meta device has not: bytes of a
+        Llama's layer, and of logits."""
+        text = self.text
+        chosen = _longest(train, config.per_device_train_batch_size)
+        tokens = len(chosen) * int(train.lengths[chosen].max())
+        wide = 2 if next(self.models[0].parameters()).dtype == torch.float32 else 1
+        mlp = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
+        layer = wide * tokens * (24 * text.hidden_size + 8 * mlp)
+        layers = text.num_hidden_layers
+        if config.gradient_checkpointing:
+            saved = layers * 2 * wide * tokens * text.hidden_size + layer
+        else:
+            saved = layers * layer
+        logits = int(train.trained_counts[chosen].sum()) * text.vocab_size * FORMULA_LOGIT
+        left = 4 * self.counts.trainable
+        return Footprint(
+            (saved, saved + logits, saved + left, left), left, saved, losses.LOGIT_BYTES, rehearsed=False
+        )
+
+
+def _longest(rows: Rows, size: int) -> np.ndarray:
+    """The rows of the largest batch; the longest is repeated where there are fewer rows."""
+    batch = by_length(rows.lengths, size)[0]
+    return np.concatenate([batch, np.repeat(batch[:1], max(0, size - len(batch)))])
+
+
+def _evaluated(rows: Rows, config: TrainConfig, vocabulary: int) -> np.ndarray:
+    """The rows of the largest batch of a validation, which its logits limit."""
+    batch = by_length(rows.lengths, config.per_device_eval_batch_size)[0]
+    most = max(1, losses.LOGIT_BYTES // (losses.LOGIT * vocabulary))
+    fits = int((np.cumsum(rows.trained_counts[batch]) <= most).sum())
+    return batch[: max(1, fits)]

@@ -1,0 +1,236 @@
+"""A training step rehearsed without numbers: what of memory lives at its worst moments, by running it.
+
+A model of a few layers is built on the meta device, made trainable by the code that training uses, and taken
+through forward, loss and backward there. Every storage is counted while it lives, so that whatever a method,
+an attention function or a loss keeps is in the count and no formula has to know of it. Phases of the step
+grow linearly with the layers, and are extended to the model's own number by the caller.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+aten = torch.ops.aten
+META = torch.device("meta")
+PHASES = ("forward", "loss", "last layer", "first layer")
+_COUNTING = {aten.arange.default, aten.arange.start, aten.arange.start_step}
+_MASKED = {aten.index.Tensor, aten._unsafe_index.Tensor}
+# Half of a step's operations; torch works out in Python what they give, ten times as slowly as `_pointwise`.
+_POINTWISE = {aten.mul.Tensor, aten.add.Tensor, aten.sub.Tensor, aten.neg.default, aten.pow.Tensor_Scalar}
+_POINTWISE |= {aten.rsqrt.default, aten.silu.default, aten.mul.Scalar, aten.div.Tensor}
+_FILLED = {aten._index_put_impl_.default, aten.index_put_.default, aten.index_put.default}
+
+
+@dataclass(frozen=True)
+class Step:
+    """Bytes beyond those that lay there before the step: `saved` when the backward pass starts, `phases` the
+    most in each of PHASES, `left` after it (the gradients)."""
+
+    saved: float
+    phases: tuple[float, ...]
+    left: float
+
+
+class Living(TorchDispatchMode):
+    """Counts the bytes of storages that are alive on a device, and the most in each phase.
+
+    Whole numbers (tokens, positions, masks) stay on the CPU with their values, as code may decide by them;
+    whatever they are combined with is on the meta device, and so is the outcome.
+    """
+
+    def __init__(self, device: str = "meta") -> None:
+        super().__init__()
+        self.device = device
+        self.known: dict[int, Any] = {}
+        self.bytes = 0
+        self.phase = 0
+        self.most = [0] * len(PHASES)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in _COUNTING:
+            out = func(*args, **{**kwargs, "device": "cpu"})
+        elif func in _MASKED and (mask := _mask(args[1])) is not None:
+            taken = args[0]
+            out = taken.new_empty((int(mask.sum()), *taken.shape[mask.dim() :]))
+        elif func in _FILLED and _mask(args[1]) is not None:
+            out = torch.empty_like(args[0]) if func is aten.index_put.default else args[0]
+        elif func in _POINTWISE and (shaped := _pointwise(args)) is not None:
+            out = shaped
+        elif _holds_meta((args, kwargs)):
+            out = func(*_on_meta(args), **_on_meta(kwargs))
+        else:
+            out = func(*args, **kwargs)
+        there = {tensor.untyped_storage()._cdata for tensor in _tensors(args)}
+        for tensor in _tensors(out):
+            # a view of a weight takes nothing
+            if tensor.device.type == self.device and tensor.untyped_storage()._cdata not in there:
+                self.add(tensor)
+        return out
+
+    def add(self, tensor: torch.Tensor) -> None:
+        """Count its storage until nobody holds it any more."""
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key in self.known:
+            return
+        size = storage.nbytes()
+
+        def gone(_: Any) -> None:
+            del self.known[key]
+            self.bytes -= size
+
+        self.known[key] = weakref.ref(storage, gone)
+        self.bytes += size
+        self.most[self.phase] = max(self.most[self.phase], self.bytes)
+
+    def enter(self, phase: int) -> None:
+        """The next phase begins; phases never go back."""
+        if phase > self.phase:
+            self.phase = phase
+            self.most[phase] = self.bytes
+
+
+@contextmanager
+def _fused_attention() -> Iterator[None]:
+    """Attention as torch's fused kernels keep it (output and one sum a row), where the meta device would
+    write all weights out. Replaced by name, as a recomputing checkpoint does not see function modes."""
+    functional: Any = torch.nn.functional
+    own = functional.scaled_dot_product_attention
+    functional.scaled_dot_product_attention = _attend
+    try:
+        yield
+    finally:
+        functional.scaled_dot_product_attention = own
+
+
+def _attend(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attn_mask: torch.Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,  # the kernels read shared keys where they lie
+) -> torch.Tensor:
+    if attn_mask is not None:
+        attn_mask = attn_mask.to(META, query.dtype) if attn_mask.dtype == torch.bool else attn_mask
+    return aten._scaled_dot_product_flash_attention_for_cpu(
+        query, key, value, dropout_p, is_causal, attn_mask=attn_mask, scale=scale
+    )[0]
+
+
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            yield from _tensors(part)
+
+
+def _pointwise(args: Any) -> torch.Tensor | None:
+    """What an operation on each number gives, where all of its arguments lie in order; else None."""
+    tensors = [a for a in args if isinstance(a, torch.Tensor)]
+    first = tensors[0]
+    if first.device.type != "meta" or not first.is_floating_point():
+        return None
+    if len(tensors) == 1:
+        return torch.empty_like(first)
+    second = tensors[1]
+    if second.device.type != "meta" or not (first.is_contiguous() and second.is_contiguous()):
+        return None
+    shape = torch.broadcast_shapes(first.shape, second.shape)
+    return torch.empty(shape, dtype=torch.result_type(first, second), device=META)
+
+
+def _mask(indices: Any) -> torch.Tensor | None:
+    """The boolean mask among the indices of an operation."""
+    return next((i for i in indices if isinstance(i, torch.Tensor) and i.dtype == torch.bool), None)
+
+
+def _holds_meta(value: Any) -> bool:
+    if isinstance(value, torch.Tensor):
+        return value.device.type == "meta"
+    if isinstance(value, dict):
+        return any(_holds_meta(v) for v in value.values())
+    return isinstance(value, (list, tuple)) and any(_holds_meta(v) for v in value)
+
+
+def _on_meta(value: Any) -> Any:
+    """The arguments of an operation, all of them on the meta device."""
+    if isinstance(value, torch.Tensor):
+        return value if value.device.type == "meta" else torch.empty_like(value, device=META)
+    if isinstance(value, (list, tuple)):
+        return type(value)(_on_meta(v) for v in value)
+    if isinstance(value, dict):
+        return {k: _on_meta(v) for k, v in value.items()}
+    return torch.device("meta") if isinstance(value, torch.device) else value
+
+
+def run_step(model: Any, loss: Callable[[], torch.Tensor], layers: int, device: str = "meta") -> Step:
+    """Forward, loss and backward of a model on the meta device; `loss` computes the loss of one
+    micro-batch."""
+    living = Living(device)
+    attention = _fused_attention() if device == "meta" else nullcontext()
+    with _marked(model, layers, living), attention, living:
+        total = loss()
+        living.enter(1)
+        saved = living.bytes
+        total.backward()
+        del total
+        left = living.bytes
+    return Step(saved, tuple(living.most), left)
+
+
+def run_forward(forward: Callable[[], Any]) -> int:
+    """The most bytes of a pass without gradients."""
+    living = Living()
+    with torch.no_grad(), _fused_attention(), living:
+        forward()
+    return max(living.most)
+
+
+@contextmanager
+def _marked(model: Any, layers: int, living: Living) -> Iterator[None]:
+    """Tell `living` when the loss begins, and when the backward pass reaches the last and the first layer."""
+    stack = decoder_layers(model, layers)
+    hooks = []
+
+    def on_gradient(output: Any, phase: int) -> None:
+        tensor = output[0] if isinstance(output, tuple) else output
+        if tensor.requires_grad:
+            tensor.register_hook(lambda _: living.enter(phase))
+
+    def first(_: Any, __: Any, output: Any) -> None:
+        if not living.phase:
+            on_gradient(output, 3)
+
+    def last(_: Any, __: Any, output: Any) -> None:
+        if not living.phase:
+            on_gradient(output, 2)
+            living.enter(1)
+
+    hooks.append(stack[0].register_forward_hook(first))
+    hooks.append(stack[-1].register_forward_hook(last))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def decoder_layers(model: Any, layers: int) -> Any:
+    """The stack of the model's layers: its first list of that many modules. NotImplementedError without
+    one."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.ModuleList) and len(module) == layers:
+            return module
+    raise NotImplementedError("The model has no list of its layers.")

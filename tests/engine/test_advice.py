@@ -1,0 +1,109 @@
+"""The advice ask: every method with its costs or the reason against it, for each task; what runs measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.job import Job
+from engine.jobs import advice, preview
+from store.home import Home
+from store.jobdir import write_json
+from store.methods import METHODS
+from tests.tiny import conversations, worse_answers, write_model, write_rows
+
+Document = dict[str, Any]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    home = Home(tmp_path / "home").create()
+    write_model(home.models / "tiny")
+    rows = conversations(200)
+    write_rows(home, "rows", rows, labels=["odd" if i % 2 else "even" for i in range(200)])
+    write_rows(home, "pairs", rows, rejected=worse_answers(rows))
+    return home
+
+
+def ask(
+    home: Home, kind: Any = advice, rows: str = "rows", past: tuple[Document, ...] = (), **fields: Any
+) -> Any:
+    folder = home.asks / "one"
+    folder.mkdir(exist_ok=True)
+    config = {"model": str(home.models / "tiny"), "dataset": rows} | fields
+    body = {"config": config, "fingerprint": rows, "split": {"split_seed": 0}, "past": past}
+    order = {"job_id": "one", "kind": kind.__name__.rpartition(".")[2], "home": str(home.path)}
+    write_json(folder / "config.json", {**order, "device": "cpu", "config": body})
+    return kind.run(Job(folder))
+
+
+@pytest.mark.parametrize(("task", "rows"), [("sft", "rows"), ("classification", "rows"), ("dpo", "pairs")])
+def test_every_method_has_its_costs_or_a_reason(home: Home, task: str, rows: str) -> None:
+    answer = ask(home, rows=rows, task=task)
+    assert [option["method"] for option in answer["options"]] == list(METHODS)
+    for option in answer["options"]:
+        if not option["problem"]:
+            assert 0 < option["low_gib"] < option["peak_gib"] < option["high_gib"], option
+            assert 0 < option["low_seconds"] < option["seconds"], option
+            assert 0 < option["trainable_parameters"] <= option["total_parameters"], option
+            assert option["disk_bytes"] > 0, option
+    usable = {option["method"] for option in answer["options"] if not option["problem"]}
+    assert usable >= {"lora", "qlora", "full", "ia3", "prompt_tuning"}
+    assert answer["recommendation"]["method"] == "lora"
+
+
+def test_what_a_method_says_is_what_its_preview_says(home: Home) -> None:
+    options = {option["method"]: option for option in ask(home)["options"]}
+    for method in ("lora", "vera", "full"):
+        answer = ask(home, preview, method=method)
+        assert answer["trainable_parameters"] == options[method]["trainable_parameters"]
+        assert answer["memory"]["peak_gib"] == pytest.approx(options[method]["peak_gib"], rel=0.2)
+        assert answer["config"]["learning_rate"] == options[method]["learning_rate"]
+
+
+def test_settings_of_one_method_are_not_laid_on_another(home: Home) -> None:
+    plain, asked = (
+        {option["method"]: option for option in ask(home, **fields)["options"]}
+        for fields in ({}, {"method": "lora", "r": 64, "learning_rate": 1e-3, "gradient_checkpointing": True})
+    )
+    assert asked["lora"]["trainable_parameters"] > plain["lora"]["trainable_parameters"]
+    assert asked["vera"]["trainable_parameters"] == plain["vera"]["trainable_parameters"]
+    assert asked["full"]["learning_rate"] == plain["full"]["learning_rate"]
+    assert "checkpointing" in asked["prefix_tuning"]["problem"]
+
+
+def test_runs_of_the_past_are_shown_and_correct_their_own_kind_most(home: Home) -> None:
+    first = ask(home)
+    run = {
+        **{"run_id": "r1", "name": "a", "number": 1, "method": "lora", "task": "sft"},
+        **{"model": str(home.models / "tiny"), "data_fingerprint": "rows", "stopped": "finished"},
+        "train_rows": first["rows"]["train"],
+        "gain": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 50, "unit": "nats a token"},
+        **{"device_name": first["device"], "counted_memory_gib": 1.5, "process_memory_gib": 0.5},
+        **{"peak_memory_gib": 2.0, "estimated_memory_gib": 1.5, "counted_seconds": 100.0},
+        **{"run_seconds": 150.0, "energy_wh": None, "estimated_seconds": 100.0},
+    }
+    answer = ask(home, past=(run,))
+    before, after = ({o["method"]: o for o in found["options"]} for found in (first, answer))
+    ratios = {name: after[name]["seconds"] / before[name]["seconds"] for name in ("lora", "full")}
+    assert ratios["lora"] > ratios["full"] > 1
+    assert after["lora"]["past"]["gain"] == 0.5
+    assert after["full"]["past"] is None
+    assert answer["past_runs"] == 1
+    other = ask(home, past=({**run, "task": "classification"},))
+    assert other["past_runs"] == 0
+
+
+def test_labels_that_models_are_asked_for_take_time(home: Home) -> None:
+    rows = conversations(200)
+    for i, row in enumerate(rows):
+        row[-1]["content"] = "odd" if i % 2 else "even"
+    write_rows(home, "answers", rows, labels=["odd" if i % 2 else "even" for i in range(200)])
+    write_rows(home, "others", rows, labels=["one" if i % 2 else "two" for i in range(200)])
+    asked, unasked = (
+        ask(home, preview, rows=name, sample_prompts=0)["time"]["counted_seconds"]
+        for name in ("answers", "others")
+    )
+    assert asked > unasked

@@ -1,0 +1,101 @@
+"""Recommendations: what fits, what the data asks for, and evidence before rules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from engine.diagnostics import advisor
+
+TITLES = {"lora": "LoRA", "qlora": "QLoRA 4-bit", "full": "Full fine-tuning"}
+
+
+def option(method: str, high: float, available: float = 16.0, **fields: Any) -> dict[str, Any]:
+    return {
+        **{"method": method, "title": TITLES[method], "problem": "", "past": None},
+        **{"peak_gib": 0.9 * high, "high_gib": high, "available_gib": available, "fits": high <= available},
+        **{"low_seconds": 1800.0, "seconds": 3600.0, "high_seconds": 7200.0},
+        **fields,
+    }
+
+
+def options(lora: float = 4.0, qlora: float = 2.0, full: float = 12.0) -> list[dict[str, Any]]:
+    return [option("lora", lora), option("qlora", qlora), option("full", full)]
+
+
+def past(gain: float, half: float, runs: int = 1) -> dict[str, Any]:
+    return {
+        "gain": gain,
+        "low": gain - half,
+        "high": gain + half,
+        "unit": "nats a token",
+        "runs": runs,
+        "n": 100,
+    }
+
+
+def recommend(given: list[dict[str, Any]], rows: int = 500, tokens: float = 1e5) -> dict[str, Any]:
+    return advisor.recommend(given, train_rows=rows, trained_tokens=tokens)
+
+
+@pytest.mark.parametrize(
+    ("given", "tokens", "method", "said"),
+    [
+        (options(), 1e5, "lora", "500 rows are few"),
+        (options(), 1e8, "full", "100 million tokens"),
+        (options(full=40.0), 1e8, "lora", "Full fine-tuning does not fit"),
+        (options(lora=20.0, full=40.0), 1e5, "qlora", "LoRA itself does not fit"),
+        (options(20.0, 18.0, 40.0), 1e5, None, "QLoRA 4-bit needs the least"),
+    ],
+)
+def test_rules(given: list[dict[str, Any]], tokens: float, method: str | None, said: str) -> None:
+    found = recommend(given, tokens=tokens)
+    assert found["method"] == method
+    assert any(said in reason for reason in found["reasons"]), found
+
+
+def test_what_runs_measured_wins_over_rules_where_intervals_are_apart() -> None:
+    apart = [option("lora", 4.0, past=past(0.5, 0.1)), option("full", 12.0, past=past(0.9, 0.1, 3))]
+    found = recommend(apart)
+    assert found["method"] == "full"
+    assert "0.90 nats a token (0.80 to 1.00, 3 runs)" in found["reasons"][0]
+    close = [option("lora", 4.0, past=past(0.7, 0.2)), option("full", 12.0, past=past(0.9, 0.2))]
+    found = recommend(close)
+    assert found["method"] == "lora"
+    assert any("overlap" in reason for reason in found["reasons"])
+
+
+def test_evidence_for_what_does_not_fit_is_no_reason_to_take_it() -> None:
+    given = [option("lora", 4.0, past=past(0.5, 0.1)), option("full", 40.0, past=past(0.9, 0.1))]
+    assert recommend(given)["method"] == "lora"
+
+
+def test_a_method_that_cannot_be_used_is_left_out() -> None:
+    given = [option("lora", 4.0, problem="No such modules."), option("full", 12.0)]
+    assert recommend(given)["method"] == "full"
+    assert recommend([given[0]])["method"] is None
+
+
+def test_past_runs_are_pooled_without_claiming_more_rows() -> None:
+    runs = [
+        {"method": "lora", "run_id": f"r{i}", "peak_memory_gib": 2.0 + i, "run_seconds": 60.0 * (i + 1)}
+        | {"gain": {"value": value, "low": value - 0.2, "high": value + 0.2, "n": 80, "unit": "nats"}}
+        for i, value in enumerate((0.5, 0.5, 0.5))
+    ]
+    found = advisor.past_of(runs, "lora")
+    assert found is not None
+    assert (found["runs"], found["n"], found["memory_gib"], found["seconds"]) == (3, 80, 3.0, 120.0)
+    assert (found["low"], found["high"]) == (pytest.approx(0.3), pytest.approx(0.7))  # the same rows thrice
+    runs[0]["gain"] = {"value": 0.1, "low": -0.1, "high": 0.3, "n": 80, "unit": "nats"}
+    spread = advisor.past_of(runs, "lora")
+    assert spread is not None
+    assert spread["high"] - spread["low"] > 0.5
+    assert advisor.past_of(runs, "full") is None
+
+
+def test_costs_and_energy_are_unknown_until_somebody_tells() -> None:
+    assert advisor.cost(option("lora", 4.0), None) is None
+    assert advisor.cost(option("lora", 4.0), 2.0) == (1.0, 2.0, 4.0)
+    assert advisor.watts([{"energy_wh": None, "run_seconds": 60.0}]) is None
+    assert advisor.watts([{"energy_wh": 10.0, "run_seconds": 3600.0}]) == pytest.approx(10.0)

@@ -1,0 +1,51 @@
+"""Corrections by runs of the past: right on average, honest about few, and covering what they promise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from engine.diagnostics.correction import MEMORY, TIME, Pair, correct
+
+
+def test_without_a_run_the_prediction_stands() -> None:
+    found = correct([], "lora", MEMORY)
+    assert (found.factor, found.n, found.same) == (1.0, 0, 0)
+    assert found.low < 0.9
+    assert found.high > 1.1
+    assert "No run" in found.sentence("memory")
+
+
+def test_one_run_moves_it_half_of_the_way_and_many_all_of_it() -> None:
+    one = correct([Pair(1.0, 1.2, "lora")], "lora", MEMORY)
+    assert one.factor == pytest.approx(1.2**0.5)
+    many = correct([Pair(1.0, 1.2, "lora")] * 50, "lora", MEMORY)
+    assert many.factor == pytest.approx(1.2, rel=0.01)
+    assert many.high / many.low < one.high / one.low
+
+
+def test_runs_with_the_same_method_count_for_more() -> None:
+    pairs = [Pair(1.0, 1.3, "full")] * 3 + [Pair(1.0, 1.0, "lora")] * 3
+    lora, full = (correct(pairs, method, MEMORY) for method in ("lora", "full"))
+    assert 1.0 < lora.factor < full.factor < 1.3
+    assert (lora.n, lora.same) == (6, 3)
+    assert "6 runs on this device (3 with this method and task)" in lora.sentence("memory")
+
+
+def test_odd_numbers_are_left_out() -> None:
+    pairs = [Pair(0.0, 1.0, "lora"), Pair(1.0, -1.0, "lora"), Pair(1.0, float("nan"), "lora")]
+    assert correct(pairs, "lora", TIME).n == 0
+
+
+@pytest.mark.parametrize("runs", [1, 3, 10, 40])
+@pytest.mark.parametrize("spread", [0.05, 0.2])
+def test_the_interval_covers_the_next_run_as_often_as_it_says(runs: int, spread: float) -> None:
+    """Devices differ by some per cent; the prior's spread is right, or four times too small."""
+    noise = np.random.default_rng(runs)
+    hits = 0
+    for _ in range(400):
+        bias = noise.normal(0, 0.06)
+        ratios = np.exp(bias + noise.normal(0, spread, runs + 1))
+        found = correct([Pair(1.0, float(r), "lora") for r in ratios[:-1]], "lora", MEMORY)
+        hits += found.low <= ratios[-1] <= found.high
+    assert hits / 400 >= (0.93 if spread == 0.05 else 0.55 if runs < 10 else 0.8)
