@@ -16,7 +16,12 @@ import torch
 
 from engine.data.render import Rows
 from store.config import TrainConfig
+from store.methods import METHODS
 
+# Tokens of a micro-batch on a CPU: enough for its matrix products to be fast, few enough for its caches and
+# its memory. Where all weights are trained, every micro-batch adds up all their gradients: fewer of them are
+# better.
+CPU_TOKENS = {"adapter": 1024, "full": 2048}
 WINDOW = 8  # effective batches among which rows of like length are put together
 
 Step = list[np.ndarray]  # row indices of each micro-batch of one optimiser step
@@ -25,12 +30,14 @@ Step = list[np.ndarray]  # row indices of each micro-batch of one optimiser step
 @dataclass
 class Batch:
     """inputs int64 [rows, longest]; picked bool, the same shape: where the next token is trained;
-    targets int64 [trained]: those tokens, in row-major order; tokens: of the rows, without padding."""
+    targets int64 [trained]: those tokens, in row-major order; tokens: of the rows, without padding;
+    lengths: of each row in `inputs`, where the rest is padding."""
 
     inputs: torch.Tensor
     picked: torch.Tensor
     targets: torch.Tensor
     tokens: int
+    lengths: list[int]
 
     @property
     def units(self) -> int:
@@ -73,6 +80,45 @@ def epoch_steps(
     return steps
 
 
+def pieces(step: Step, lengths: np.ndarray, most: int) -> Step:
+    """The rows of a step, dealt anew into micro-batches of at most `most` tokens; a longer row is one alone.
+
+    The step's loss is a sum over rows, so that this changes memory and speed and nothing else.
+    """
+    rows = np.concatenate(step)
+    found: Step = []
+    first = total = 0
+    for place, length in enumerate(lengths[rows].tolist()):
+        if total and total + length > most:
+            found.append(rows[first:place])
+            first, total = place, 0
+        total += length
+    return [*found, rows[first:]]
+
+
+def tokens_of_a_piece(config: TrainConfig) -> int:
+    """The most tokens of a micro-batch of packed rows, where no single row has more."""
+    return CPU_TOKENS["adapter" if METHODS[config.method].adapter else "full"]
+
+
+def largest_piece(lengths: np.ndarray, config: TrainConfig, *, packed: bool) -> np.ndarray:
+    """Indices of rows that make up the largest micro-batch that a step may be dealt into: what memory has to
+    hold. `lengths` of all training rows (of pairs: of both sequences); packed: whether rows are."""
+    batch_size, accumulation = batch_shape(config)
+    longest_first = np.argsort(-lengths, kind="stable")
+    if not packed:
+        return longest_first[:batch_size]
+    room = max(tokens_of_a_piece(config), int(lengths.max()))
+    found: list[int] = []
+    for index in longest_first.tolist():
+        if lengths[index] <= room:
+            found.append(index)
+            room -= int(lengths[index])
+        if len(found) == batch_size * accumulation or room < lengths[longest_first[-1]]:
+            break
+    return np.asarray(found)
+
+
 def by_length(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
     """Row indices in batches, longest first: the largest batch comes when memory is checked first."""
     order = np.argsort(-lengths, kind="stable")
@@ -97,4 +143,5 @@ def collate(rows: Rows, indices: np.ndarray, device: str | torch.device = "cpu")
         torch.from_numpy(picked).to(device),
         torch.from_numpy(np.concatenate(targets).astype(np.int64)).to(device),
         sum(len(ids) for ids, _ in parts),
+        used,
     )

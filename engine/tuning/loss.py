@@ -14,7 +14,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from engine.tuning.affine import untouched
 from engine.tuning.batches import Batch
+from engine.tuning.fused import SummedLoss
+from engine.tuning.packed import hidden_states
 
 
 @contextmanager
@@ -31,10 +34,18 @@ def _output_where(model: Any, picked: torch.Tensor) -> Iterator[None]:
 
 def picked_logits(model: Any, batch: Batch) -> torch.Tensor:
     """Logits [trained tokens, vocabulary] in fp32, in the order of `batch.targets`."""
+    hidden = hidden_states(model, batch)
+    if hidden is not None:
+        return model.get_output_embeddings()(hidden[: len(batch.targets)]).float()
     with _output_where(model, batch.picked):
         return model(input_ids=batch.inputs, use_cache=False).logits.float()
 
 
 def loss_sum(model: Any, batch: Batch) -> torch.Tensor:
     """The summed loss of the batch in nats; divide by the trained tokens of the whole effective batch."""
+    head = model.get_output_embeddings()
+    if type(head) is torch.nn.Linear and head.bias is None and untouched(head):
+        hidden = hidden_states(model, batch)
+        if hidden is not None:
+            return SummedLoss.apply(hidden, head.weight, batch.targets)
     return F.cross_entropy(picked_logits(model, batch), batch.targets, reduction="sum")

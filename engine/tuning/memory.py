@@ -66,19 +66,20 @@ def _inactive_file() -> int:
     return next((int(line.split()[1]) for line in lines if line.startswith("inactive_file ")), 0)
 
 
-def guard(config: TrainConfig, device: torch.device) -> None:
-    """Raise OutOfMemory when the machine is about to run out; a GPU raises by itself."""
+def guard(config: TrainConfig, device: torch.device, *, dealt: bool = False) -> None:
+    """Raise OutOfMemory when the machine is about to run out; a GPU raises by itself. dealt: micro-batches
+    are dealt by tokens, whatever their configured size."""
     if device.type != "cpu":
         return
     free, total = available_gib(device)
     if free < RESERVE * total:
-        raise out_of_memory(config, device)
+        raise out_of_memory(config, device, dealt=dealt)
 
 
-def out_of_memory(config: TrainConfig, device: torch.device) -> OutOfMemory:
+def out_of_memory(config: TrainConfig, device: torch.device, *, dealt: bool = False) -> OutOfMemory:
     """The error, with the peak so far and the changes that would help this config most."""
     free, total = available_gib(device)
-    changes = smaller(config, device)
+    changes = smaller(config, device, dealt=dealt)
     return OutOfMemory(
         f"The {'GPU' if device.type == 'cuda' else 'machine'} ran out of memory: this run took"
         f" {peak_gib(device):.1f} GiB, and {max(free, 0):.1f} of {total:.1f} GiB are left.",
@@ -88,10 +89,13 @@ def out_of_memory(config: TrainConfig, device: torch.device) -> OutOfMemory:
     )
 
 
-def smaller(config: TrainConfig, device: torch.device) -> list[tuple[str, dict[str, Any]]]:
-    """What to change so that a run takes less, nearest first: in words and as fields of the config."""
+def smaller(
+    config: TrainConfig, device: torch.device, *, dealt: bool = False
+) -> list[tuple[str, dict[str, Any]]]:
+    """What to change so that a run takes less, nearest first: in words and as fields of the config. dealt:
+    micro-batches are dealt by tokens, so that a smaller size of theirs changes nothing."""
     changes: list[tuple[str, dict[str, Any]]] = []
-    if config.per_device_train_batch_size > 1:
+    if config.per_device_train_batch_size > 1 and not dealt:
         half = config.per_device_train_batch_size // 2
         twice = config.gradient_accumulation_steps * 2
         changes.append((

@@ -19,20 +19,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 
 from engine.data.render import Rows
 from engine.evaluation.losses import RowLosses
 from engine.job import Cancelled, Job
 from engine.tuning import checkpoint, memory
-from engine.tuning.adalora import Allocation
 from engine.tuning.batches import Step, batch_shape, epoch_steps, steps_per_epoch, total_steps
 from engine.tuning.continued import starts_at_base
 from engine.tuning.eta import Clock
 from engine.tuning.methods import base_model, trainable
 from engine.tuning.objectives import Objective, TrainedTokens
-from engine.tuning.optimizer import Masters, make_optimizer, make_schedule
 from engine.tuning.state import State, evaluation_steps
+from engine.tuning.step import Gradients, Stepper
 from engine.tuning.validations import Validations
 from store.config import TrainConfig
 from store.errors import TunebenchError
@@ -60,14 +58,7 @@ class Training:
         self.steps = total_steps(config, len(train))
         self.adapter = starts_at_base(config)
         self.evaluation_steps = evaluation_steps(self.steps, config.evaluations)
-        self.accelerator = Accelerator(cpu=self.device.type == "cpu")
-        self.model = self.accelerator.prepare_model(model)
-        self.masters = Masters(trainable(model))
-        self.optimizer = make_optimizer(model, self.masters, config)
-        self.schedule = make_schedule(self.optimizer, config, self.steps)
-        self.allocation = (
-            Allocation(model.active_peft_config, self.masters.weights) if config.method == "adalora" else None
-        )
+        self.stepper = Stepper(job, config, model, train, self.objective, self.steps)
         self.state = State()
         self.validations = Validations(job.dir.validations)
         self.clock = Clock(
@@ -84,6 +75,7 @@ class Training:
         try:
             self.resume()
             self.job.status("training")
+            self.say_forward()
             if self.state.step or not self.adapter:  # a full first step changes the base model itself
                 self.validate_base_if_due()
             self.validate_if_due()  # of the checkpoint's step
@@ -106,6 +98,13 @@ class Training:
         self.save()
         return self.finish()
 
+    def say_forward(self) -> None:
+        """Write down, in the log too, whether rows are packed or why they are not."""
+        why = self.stepper.unpacked
+        forward = f"padded: {why}" if why else "packed"
+        self.job.facts(forward=forward)
+        print(f"Rows are {forward}.", flush=True)
+
     def resume(self) -> None:
         """Go back to the newest checkpoint, if this is a resume; without one, start over."""
         if not self.job.resume:
@@ -122,14 +121,7 @@ class Training:
         validated = max((step for step, _ in self.state.validations), default=-1)
         self.job.emit("rewind", step=validated, prefix="eval/")  # measured after the checkpoint was written
         self.report_best()
-        prefix = "weights."
-        self.masters.load({n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)})
-        checkpoint.load_optimizer_state(self.optimizer, tensors, document["optimizer"])
-        self.schedule.load_state_dict(document["schedule"])
-        if self.allocation:
-            self.allocation.load(tensors)
-        for group, rate in zip(self.optimizer.param_groups, document["rates"], strict=True):
-            group["lr"] = rate
+        self.stepper.restore(tensors, document)
         checkpoint.load_random_states(tensors)
         self.random = checkpoint.random_states()
         self.validations.rewind({step for step, _ in self.state.validations})
@@ -153,49 +145,22 @@ class Training:
     def one_step(self, rows: Step) -> None:
         """One optimiser step on one effective batch."""
         started = time.perf_counter()
-        self.model.train()
-        batches = [self.objective.collate(self.train, indices, self.device) for indices in rows]
-        units = sum(batch.units for batch in batches)
-        loss = 0.0
-        try:
-            for batch in batches:
-                self.job.check_cancelled()
-                memory.guard(self.config, self.device)
-                part = self.objective.loss_sum(self.model, batch) / units
-                self.accelerator.backward(part)
-                loss += part.item()
-        except Cancelled:
-            self.optimizer.zero_grad()
-            self.objective.step_metrics()
-            raise
-        if self.allocation:
-            self.allocation.regularise()
-        rate = self.optimizer.param_groups[0]["lr"]
-        norm = self.clip()
-        self.check_finite(loss, norm, rate)
-        self.optimizer.step()
-        if self.allocation:
-            self.allocation.after_step(self.state.step + 1)
-        self.optimizer.zero_grad()
-        self.masters.publish()
-        self.schedule.step()
+        found = self.stepper.gradients(rows)
+        self.check_finite(found)
+        self.stepper.update(self.state.step + 1)
         self.random = checkpoint.random_states()
-        self.report(loss, norm, rate, sum(batch.tokens for batch in batches), time.perf_counter() - started)
+        self.report(found, time.perf_counter() - started)
 
-    def clip(self) -> float:
-        """Clip the gradients and answer their norm before that."""
-        limit = self.config.max_grad_norm or math.inf
-        return float(self.accelerator.clip_grad_norm_(list(self.masters.weights.values()), limit))
-
-    def check_finite(self, loss: float, norm: float, rate: float) -> None:
+    def check_finite(self, found: Gradients) -> None:
         """Stop before a broken step spoils the weights."""
+        loss, norm, rate = found.loss, found.norm, found.rate
         if math.isfinite(loss) and math.isfinite(norm):
             return
-        self.optimizer.zero_grad()
+        self.stepper.drop()
         if self.state.step:  # the last good weights stay
             self.save()
         step = self.state.step + 1
-        self.job.metrics(step, {"train/loss": loss, "train/grad_norm": norm, "train/learning_rate": rate})
+        self.job.metrics(step, _step_metrics(found))
         what = f"The training loss is {loss}" if not math.isfinite(loss) else f"The gradient norm is {norm}"
         raise TunebenchError(
             f"{what} at step {step}, at a learning rate of {rate:.3g}: training diverged.",
@@ -204,21 +169,19 @@ class Training:
             field="learning_rate",
         )
 
-    def report(self, loss: float, norm: float, rate: float, tokens: int, seconds: float) -> None:
+    def report(self, found: Gradients, seconds: float) -> None:
         """Count the step and write down its metrics."""
         state = self.state
         state.step += 1
-        state.tokens_seen += tokens
+        state.tokens_seen += found.tokens
         state.train_seconds += seconds
-        state.curve.append((state.step, loss))
+        state.curve.append((state.step, found.loss))
         per_epoch = steps_per_epoch(len(self.train), *batch_shape(self.config))
         self.job.metrics(
             state.step,
             {
-                "train/loss": loss,
-                "train/learning_rate": rate,
-                "train/grad_norm": norm,
-                "train/tokens_per_second": tokens / seconds,
+                **_step_metrics(found),
+                "train/tokens_per_second": found.tokens / seconds,
                 "train/tokens_seen": state.tokens_seen,
                 "train/epoch": state.step / per_epoch,
                 "system/memory_gib": memory.peak_gib(self.device),
@@ -239,7 +202,7 @@ class Training:
         if not self.adapter:
             self.validate(0, "Evaluating the base model")
             return
-        with base_model(self.model) as base:
+        with base_model(self.stepper.model) as base:
             self.validate(0, "Evaluating the base model", base)
 
     def validate_if_due(self) -> None:
@@ -248,7 +211,7 @@ class Training:
         if step not in self.evaluation_steps or self.state.validated(step):
             return
         if self.validate(step, "Evaluating"):
-            weights = {name: p.detach() for name, p in trainable(self.model)}
+            weights = {name: p.detach() for name, p in trainable(self.stepper.model)}
             checkpoint.save_best(self.job.dir.checkpoints, step, weights)
             self.report_best()
         self.save_if_due(evaluated=True)
@@ -257,7 +220,7 @@ class Training:
         """Measure the validation rows under the present weights, or `model`, as of `step`; whether it is the
         best."""
         started = time.perf_counter()
-        losses = self.measure(model or self.model, self.validation, message)
+        losses = self.measure(model or self.stepper.model, self.validation, message)
         self.clock.evaluated(time.perf_counter() - started)
         return self.record(step, losses)
 
@@ -301,15 +264,8 @@ class Training:
     def save(self) -> None:
         """Write a checkpoint of the last completed step."""
         started = time.monotonic()
-        tensors, numbers = checkpoint.optimizer_state(self.optimizer)
-        tensors |= {f"weights.{name}": master for name, master in self.masters.weights.items()}
-        tensors |= self.allocation.tensors() if self.allocation else {}
-        document = {
-            "state": self.state.to_dict(),
-            "optimizer": numbers,
-            "schedule": self.schedule.state_dict(),
-            "rates": [group["lr"] for group in self.optimizer.param_groups],
-        }
+        tensors, document = self.stepper.kept()
+        document["state"] = self.state.to_dict()
         self.validations.write()
         checkpoint.save(
             self.job.dir.checkpoints, self.state.step, tensors | self.random, document, self.state.best_step
@@ -322,13 +278,16 @@ class Training:
         restored = self.state.step
         best = self.state.best_step
         if self.config.load_best_model_at_end and best is not None and best != self.state.step:
-            self.masters.load(checkpoint.load_best(self.job.dir.checkpoints, best))
+            self.stepper.masters.load(checkpoint.load_best(self.job.dir.checkpoints, best))
             restored = best
         return {"reason": self.state.reason, "step": self.state.step, "restored_step": restored}
 
     def release(self) -> Any:
         """Hand the model out and let go of everything else that takes memory."""
-        model = self.accelerator.unwrap_model(self.model)
-        del self.model, self.masters, self.optimizer, self.schedule
-        self.accelerator.free_memory()
+        model = self.stepper.release()
+        del self.stepper
         return model
+
+
+def _step_metrics(found: Gradients) -> dict[str, float]:
+    return {"train/loss": found.loss, "train/learning_rate": found.rate, "train/grad_norm": found.norm}

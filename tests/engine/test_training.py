@@ -221,9 +221,9 @@ def test_a_validation_after_the_last_checkpoint_is_measured_once(home: Home) -> 
 def test_a_loss_that_is_not_a_number_stops_with_the_step(home: Home, monkeypatch: Any) -> None:
     from engine.tuning import loss
 
-    real, calls = loss.loss_sum, iter(range(100))
+    real, calls = loss.loss_sum, iter(range(100))  # a step of these short rows is one batch
     monkeypatch.setattr(
-        loss, "loss_sum", lambda model, batch: real(model, batch) * (math.nan if next(calls) >= 5 else 1)
+        loss, "loss_sum", lambda model, batch: real(model, batch) * (math.nan if next(calls) >= 2 else 1)
     )
     job = make_job(home, "run", **QUICK)
     with pytest.raises(TunebenchError, match="loss is nan at step 3") as caught:
@@ -251,9 +251,12 @@ def test_early_stopping_restores_the_best_step(home: Home) -> None:
 def test_memory_that_runs_out_says_what_to_change(home: Home, monkeypatch: Any) -> None:
     monkeypatch.setattr(memory, "available_gib", lambda device: (0.1, 16.0))
     with pytest.raises(memory.OutOfMemory, match=r"0\.1 of 16\.0 GiB are left") as caught:
-        train.run(make_job(home, "run", **QUICK))
+        train.run(make_job(home, "run", lora_dropout=0.1, **QUICK))  # its rows are padded
     assert "per_device_train_batch_size to 2" in caught.value.fix
     assert caught.value.to_dict()["error"] == "OutOfMemory"
+    with pytest.raises(memory.OutOfMemory) as caught:
+        train.run(make_job(home, "packed", **QUICK))
+    assert "per_device_train_batch_size" not in caught.value.fix  # micro-batches go by tokens
 
 
 def test_rows_that_can_not_be_trained_are_counted_or_refused(home: Home) -> None:

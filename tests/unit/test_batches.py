@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.data.render import render
-from engine.tuning.batches import by_length, collate, epoch_steps, steps_per_epoch
+from engine.tuning.batches import by_length, collate, epoch_steps, largest_piece, pieces, steps_per_epoch
 from engine.tuning.state import State, evaluation_steps
 from store.config import TrainConfig
 from tests.tiny import conversations, make_tokenizer
@@ -93,3 +95,35 @@ def test_without_early_stopping_the_run_goes_on() -> None:
     for step in range(20):
         state.record(step, 1.0, config)
     assert state.reason == ""
+
+
+@given(SIZES)
+def test_pieces_hold_every_row_in_its_order_and_no_more_tokens_than_they_may(
+    sizes: tuple[int, int, int],
+) -> None:
+    rows, most, parts = sizes[0], 30 * sizes[1], sizes[2]
+    lengths = np.random.default_rng(rows).integers(1, 80, rows)
+    step = [part for part in np.array_split(np.random.default_rng(0).permutation(rows), parts) if len(part)]
+    found = pieces(step, lengths, most)
+    assert np.concatenate(found).tolist() == np.concatenate(step).tolist()
+    assert all(len(part) == 1 or lengths[part].sum() <= most for part in found)
+    for part, after in itertools.pairwise(found):
+        assert lengths[part].sum() + lengths[after[0]] > most  # none is cut without need
+
+
+@pytest.mark.parametrize(
+    ("lengths", "found"),
+    [
+        ([100] * 20, [100] * 10),  # as many as fit
+        ([3000, 10, 20], [3000]),  # a longer row is one alone
+        ([600, 500, 300, 100], [600, 300, 100]),  # the next that still fits
+        ([10] * 200, [10] * 16),  # a step has no more rows
+    ],
+)
+def test_the_largest_piece_is_no_smaller_than_any_that_is_dealt(lengths: list[int], found: list[int]) -> None:
+    config = TrainConfig(dataset="d", per_device_train_batch_size=4, gradient_accumulation_steps=4).resolved(
+        100
+    )
+    given = np.asarray(lengths)
+    assert given[largest_piece(given, config, packed=True)].tolist() == found
+    assert given[largest_piece(given, config, packed=False)].tolist() == sorted(lengths, reverse=True)[:4]

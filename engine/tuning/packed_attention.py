@@ -1,0 +1,197 @@
+"""Causal attention over rows that lie behind each other in one row of tokens, with rotary positions.
+
+Rows of like length are laid out together, padded to a multiple that softmax is fast at; the padding follows
+the row's tokens, where causality hides it. Long rows go in blocks of queries, each against the keys up to its
+end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+MULTIPLE = 32  # of the keys: torch's softmax of bf16 takes three times as long at lengths between
+WASTE = 1.4  # padded tokens to tokens, up to which rows share a group
+BLOCK = 256  # queries
+KEPT = 128  # tokens up to which attention weights are kept for backward; beyond they are made again
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows that are computed together. `tokens`: where they lie. `queries`, `keys`: which [token, head] is at
+    each of [rows, heads, length]; of padding it is that of the spare token. `from_queries`, `from_keys`: the
+    way back."""
+
+    tokens: slice
+    rows: int
+    length: int
+    queries: Tensor
+    keys: Tensor
+    from_queries: Tensor
+    from_keys: Tensor
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How rows lie: heads and key heads, width of a head, groups; the factors of the rotation [tokens,
+    width], those of `sin` negative in the first half; `scale` of the scores."""
+
+    heads: int
+    kv: int
+    width: int
+    scale: float
+    groups: Sequence[Group]
+    cos: Tensor
+    sin: Tensor
+
+
+def groups(lengths: Sequence[int], heads: int, kv: int) -> list[Group]:
+    """Neighbours among rows of these lengths, put together while that pads little; a spare token follows
+    them."""
+    spare = sum(lengths)
+    found: list[Group] = []
+    taken: list[int] = []
+    start = 0
+    for length in [*lengths, None]:
+        together = [*taken, length] if length is not None else taken
+        padded = -(-max(together) // MULTIPLE) * MULTIPLE * len(together)
+        if taken and (length is None or padded > WASTE * (sum(together) + MULTIPLE)):
+            found.append(_group(start, taken, heads, kv, spare))
+            start += sum(taken)
+            taken = []
+        if length is not None:
+            taken.append(length)
+    return found
+
+
+def _group(start: int, lengths: Sequence[int], heads: int, kv: int, spare: int) -> Group:
+    longest = -(-max(lengths) // MULTIPLE) * MULTIPLE
+    rows = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
+    column = torch.cat([torch.arange(length) for length in lengths])
+    tokens = torch.arange(start, start + len(rows))
+
+    def ways(count: int) -> tuple[Tensor, Tensor]:
+        head = torch.arange(count)
+        back = ((rows[:, None] * count + head) * longest + column[:, None]).flatten()
+        there = (spare * count + head).repeat(len(lengths))[:, None].repeat(1, longest).flatten()
+        there[back] = (tokens[:, None] * count + head).flatten()
+        return there, back
+
+    (queries, from_queries), (keys, from_keys) = ways(heads), ways(kv)
+    part = slice(start, start + len(rows))
+    return Group(part, len(lengths), longest, queries, keys, from_queries, from_keys)
+
+
+@lru_cache(maxsize=64)
+def _future(first: int, last: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """-inf where a column lies after its row, for the rows from `first` to `last`."""
+    with torch.inference_mode(False):
+        return torch.full((last - first, last), float("-inf"), dtype=dtype, device=device).triu(first + 1)
+
+
+def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """x [tokens, heads, width] turned by its positions; with -sin, turned back."""
+    half = x.shape[-1] // 2
+    swapped = torch.cat((x[..., half:], x[..., :half]), -1)
+    return (x * cos[:, None]).addcmul_(swapped, sin[:, None])
+
+
+class RotaryAttention(torch.autograd.Function):
+    """Mixed values [tokens, heads · width] of queries, keys and values [tokens, their heads · width]. Tokens
+    after the last row are spare, one at least: they get zeros, and whatever they are has no effect."""
+
+    @staticmethod
+    def forward(ctx: Any, layout: Layout, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        heads, kv, width = layout.heads, layout.kv, layout.width
+        query = _rotated(query.view(-1, heads, width), layout.cos * layout.scale, layout.sin * layout.scale)
+        key = _rotated(key.view(-1, kv, width), layout.cos, layout.sin)
+        value = value.view(-1, kv, width)
+        output = torch.zeros_like(query)
+        saved = []
+        keep = any(ctx.needs_input_grad)
+        for group in layout.groups:
+            q, k, v = _laid_out(group, layout, query, key, value)
+            mixed, weights = _attend(q, k, v)
+            mixed = mixed.view(-1, width).index_select(0, group.from_queries)
+            output[group.tokens] = mixed.view(-1, heads, width)
+            if keep:
+                saved += [q, k, v, weights if group.length <= KEPT else None]
+        ctx.layout = layout
+        ctx.save_for_backward(*saved)
+        return output.view(-1, heads * width)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        layout: Layout = ctx.layout
+        saved = ctx.saved_tensors
+        heads, kv, width = layout.heads, layout.kv, layout.width
+        grad = grad.reshape(-1, width)
+        found = [grad.new_zeros(len(grad) // heads, count, width) for count in (heads, kv, kv)]
+        for i, group in enumerate(layout.groups):
+            q, k, v, weights = saved[4 * i : 4 * i + 4]
+            back = _attend_backward(grad.index_select(0, group.queries).view(q.shape), q, k, v, weights)
+            ways = (group.from_queries, group.from_keys, group.from_keys)
+            for whole, part, places in zip(found, back, ways, strict=True):
+                part = part.view(-1, width).index_select(0, places)
+                whole[group.tokens] = part.view(-1, whole.shape[1], width)
+        query, key, value = found
+        sin = -layout.sin
+        query = _rotated(query, layout.cos * layout.scale, sin * layout.scale)
+        key = _rotated(key, layout.cos, sin)
+        return None, query.flatten(1), key.flatten(1), value.flatten(1)
+
+
+def _laid_out(group: Group, layout: Layout, query: Tensor, key: Tensor, value: Tensor) -> list[Tensor]:
+    """Queries [rows · kv, heads a key head, length, width]; keys and values [rows · kv, length, width]."""
+    shape = (group.rows * layout.kv, -1, group.length, layout.width)
+    q = query.view(-1, layout.width).index_select(0, group.queries).view(shape)
+    k, v = (x.reshape(-1, layout.width).index_select(0, group.keys).view(shape)[:, 0] for x in (key, value))
+    return [q, k, v]
+
+
+def _weights(q: Tensor, k: Tensor, first: int, last: int) -> tuple[Tensor, Tensor]:
+    """Queries of a block, stacked, and their weights over the keys up to its end."""
+    block = q[:, :, first:last].reshape(len(q), -1, q.shape[-1])
+    scores = torch.bmm(block, k[:, :last].transpose(1, 2)).view(-1, last - first, last)
+    scores += _future(first, last, q.dtype, q.device)
+    return block, scores.softmax(-1).view(len(q), -1, last)  # torch sums in fp32
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Mixed values, shaped as q, and the weights of the last block."""
+    length = q.shape[2]
+    parts = []
+    for first in range(0, length, BLOCK):
+        last = min(first + BLOCK, length)
+        _, weights = _weights(q, k, first, last)
+        parts.append(torch.bmm(weights, v[:, :last]).view(*q.shape[:2], last - first, -1))
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 2), weights
+
+
+def _attend_backward(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, kept: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of q, k and v; `kept`: the weights of the only block, where they were kept."""
+    length = q.shape[2]
+    of_k, of_v = torch.zeros_like(k), torch.zeros_like(v)
+    of_q = []
+    for first in range(0, length, BLOCK):
+        last = min(first + BLOCK, length)
+        if kept is None:
+            block, weights = _weights(q, k, first, last)
+        else:
+            block, weights = q.view(len(q), -1, q.shape[-1]), kept
+        mine = grad[:, :, first:last].reshape(len(q), -1, q.shape[-1])
+        of_v[:, :last] += torch.bmm(weights.transpose(1, 2), mine)
+        of_weights = torch.bmm(mine, v[:, :last].transpose(1, 2))
+        of_scores = torch.ops.aten._softmax_backward_data(of_weights, weights, -1, q.dtype)
+        of_q.append(torch.bmm(of_scores, k[:, :last]).view(*q.shape[:2], last - first, -1))
+        of_k[:, :last] += torch.bmm(of_scores.transpose(1, 2), block)
+    return of_q[0] if len(of_q) == 1 else torch.cat(of_q, 2), of_k, of_v
