@@ -60,7 +60,7 @@ def memory(
         "adapter": counts.added * size,
         "optimizer": counts.trainable * (moments + masters),
     }
-    parts |= _working(footprint, config, device)
+    parts |= _working(footprint, device)
     if replaced:
         parts["dequantised"] = counts.largest * size * 2  # a matrix and what it is unpacked through
     live = sum(parts.values())
@@ -82,9 +82,9 @@ def memory(
     }
 
 
-def _working(f: Footprint, config: TrainConfig, device: torch.device) -> dict[str, float]:
+def _working(f: Footprint, device: torch.device) -> dict[str, float]:
     """Bytes of activations, logits and gradients at the worst moment of training or evaluation."""
-    kept = f.left if config.gradient_accumulation_steps > 1 else 0.0  # of the micro-batches before
+    kept = f.left if f.several else 0.0  # gradients of the micro-batches before
     forward, loss, last, first = f.phases
     heap = forward if device.type == "cpu" else 0.0  # a CPU's allocator keeps small pieces for the next step
     moments = {

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,12 +21,13 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from engine.data.render import Rows
 from engine.evaluation import losses
-from engine.tuning import matrices, models, rehearsal
-from engine.tuning.batches import by_length
+from engine.tuning import matrices, models, packable, rehearsal
+from engine.tuning.batches import batch_shape, by_length, largest_piece
 from engine.tuning.classification import widen_head
 from engine.tuning.methods import check_layers, count_parameters, make_trainable, trainable
 from engine.tuning.objectives import Objective, TrainedTokens
 from engine.tuning.optimizer import Masters
+from engine.tuning.packed_attention import future
 from store.config import TrainConfig
 from store.method_sizes import adapted_layers
 from store.methods import METHODS
@@ -61,12 +64,14 @@ class Counts:
 @dataclass(frozen=True)
 class Footprint:
     """Bytes beyond weights and optimiser: `phases` of a step (rehearsal.PHASES), gradients `left` by it,
-    activations `saved` when the backward pass starts, `evaluation`: a pass without gradients."""
+    activations `saved` when the backward pass starts, `evaluation`: a pass without gradients. several: a step
+    may have more than one micro-batch, so that gradients wait."""
 
     phases: tuple[float, ...]
     left: float
     saved: float
     evaluation: float
+    several: bool
     rehearsed: bool = True  # else by formula, which is further off
 
 
@@ -93,7 +98,7 @@ def few_layers(architecture: PreTrainedConfig, config: TrainConfig) -> tuple[lis
     """The models to build, and what makes of their values the value of the whole model."""
     text = architecture.get_text_config()
     whole, turn = text.num_hidden_layers, _turn(getattr(text, "layer_types", None))
-    first = max(2, turn)
+    first = max(3, turn)  # the last layer of packed rows is smaller: one before it must be in every phase
     check_layers(config, whole)
     field = next((f for f in LAYER_FIELDS if f in METHODS[config.method].fields), None)
     if field is None:
@@ -156,7 +161,7 @@ class Rehearsal:
         with torch.device("meta"):
             self.masters = [Masters(trainable(model)) for model in self.models]  # their hooks move gradients
         self.counts = Counts(*self._whole([list(vars(counts).values()) for _, counts in made_ones]))
-        self.text = architecture.get_text_config()
+        self.text, self.device = architecture.get_text_config(), device
 
     def _whole(self, values: list[list[float]]) -> list[float]:
         """What the values of the few-layer models amount to for all layers."""
@@ -165,22 +170,30 @@ class Rehearsal:
     def run(
         self, config: TrainConfig, train: Rows, evaluated: Rows, objective: Objective | None = None
     ) -> Footprint:
-        """The footprint of a step on the longest rows of `train`, and of a validation on those of
+        """The footprint of the largest micro-batch of `train`, and of a validation on the longest rows of
         `evaluated`.
 
         Of `config` the batch sizes are read; the model is that of the config it was made for.
         """
         objective = objective or TrainedTokens()
-        batch = objective.collate(train, _longest(train, config.per_device_train_batch_size), CPU)
-        try:
-            return self._rehearse(config, objective, batch, evaluated)
-        except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
-            log.warning("%s can't be rehearsed: %s", self.text.model_type, error)
-            return self._by_formula(config, train)
+        with packable.rehearsing() if self.device == "cpu" else nullcontext():
+            longest = int(train.sequence_lengths.max())
+            packed = not packable.refusal(self.models[0], longest)
+            chosen = largest_piece(train.lengths, config, packed=packed)
+            several = len(chosen) < min(len(train), math.prod(batch_shape(config)))
+            try:
+                batch = objective.collate(train, chosen, CPU)
+                return self._rehearse(config, objective, batch, evaluated, several)
+            except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
+                log.warning("%s can't be rehearsed: %s", self.text.model_type, error)
+                return self._by_formula(train, chosen, config, several)
 
-    def _rehearse(self, config: TrainConfig, objective: Objective, batch: Any, evaluated: Rows) -> Footprint:
+    def _rehearse(
+        self, config: TrainConfig, objective: Objective, batch: Any, evaluated: Rows, several: bool
+    ) -> Footprint:
         values = []
         for few, model, masters in zip(self.few, self.models, self.masters, strict=True):
+            future.cache_clear()  # each model counts the mask that the first would leave to the others
             step = rehearsal.run_step(model.train(), partial(objective.loss_sum, model, batch), few.layers)
             for parameter in masters.weights.values():
                 parameter.grad = None
@@ -189,13 +202,12 @@ class Rehearsal:
         model = self.models[0].eval()  # without gradients no layer keeps anything
         evaluation = rehearsal.run_forward(lambda: objective.loss_sum(model, held_out))
         left, saved, *phases = self._whole(values)
-        return Footprint(tuple(phases), left, saved, float(evaluation))
+        return Footprint(tuple(phases), left, saved, float(evaluation), several)
 
-    def _by_formula(self, config: TrainConfig, train: Rows) -> Footprint:
+    def _by_formula(self, train: Rows, chosen: np.ndarray, config: TrainConfig, several: bool) -> Footprint:
         """For code that decides by numbers, such as a router's, which the meta device has not: bytes of a
         Llama's layer, and of logits."""
         text = self.text
-        chosen = _longest(train, config.per_device_train_batch_size)
         tokens = len(chosen) * int(train.lengths[chosen].max())
         wide = 2 if next(self.models[0].parameters()).dtype == torch.float32 else 1
         mlp = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
@@ -208,14 +220,10 @@ class Rehearsal:
         logits = int(train.trained_counts[chosen].sum()) * text.vocab_size * FORMULA_LOGIT
         left = 4 * self.counts.trainable
         return Footprint(
-            (saved, saved + logits, saved + left, left), left, saved, losses.LOGIT_BYTES, rehearsed=False
+            *((saved, saved + logits, saved + left, left), left, saved, losses.LOGIT_BYTES),
+            several=several,
+            rehearsed=False,
         )
-
-
-def _longest(rows: Rows, size: int) -> np.ndarray:
-    """The rows of the largest batch; the longest is repeated where there are fewer rows."""
-    batch = by_length(rows.lengths, size)[0]
-    return np.concatenate([batch, np.repeat(batch[:1], max(0, size - len(batch)))])
 
 
 def _evaluated(rows: Rows, config: TrainConfig, vocabulary: int) -> np.ndarray:

@@ -89,7 +89,7 @@ def _group(start: int, lengths: Sequence[int], heads: int, kv: int, spare: int) 
 
 
 @lru_cache(maxsize=64)
-def _future(first: int, last: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+def future(first: int, last: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """-inf where a column lies after its row, for the rows from `first` to `last`."""
     with torch.inference_mode(False):
         return torch.full((last - first, last), float("-inf"), dtype=dtype, device=device).triu(first + 1)
@@ -160,7 +160,7 @@ def _weights(q: Tensor, k: Tensor, first: int, last: int) -> tuple[Tensor, Tenso
     """Queries of a block, stacked, and their weights over the keys up to its end."""
     block = q[:, :, first:last].reshape(len(q), -1, q.shape[-1])
     scores = torch.bmm(block, k[:, :last].transpose(1, 2)).view(-1, last - first, last)
-    scores += _future(first, last, q.dtype, q.device)
+    scores += future(first, last, q.dtype, q.device)
     return block, scores.softmax(-1).view(len(q), -1, last)  # torch sums in fp32
 
 

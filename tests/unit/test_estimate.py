@@ -20,7 +20,8 @@ from engine.data.labelled import Labels
 from engine.data.pairs import Pairs
 from engine.data.render import Rows
 from engine.diagnostics import correction
-from engine.tuning import attention, estimate, models, rehearsal
+from engine.tuning import attention, estimate, models, packable, rehearsal
+from engine.tuning.batches import largest_piece
 from engine.tuning.classification import Classes
 from engine.tuning.footprint import Footprint, Rehearsal
 from engine.tuning.methods import count_parameters, make_trainable, trainable
@@ -60,6 +61,15 @@ SMALL = LlamaConfig(
     num_attention_heads=4,
     num_key_value_heads=2,
 )
+
+
+def padded(architecture: LlamaConfig) -> LlamaConfig:
+    """The same with an activation that rows without padding are not computed with."""
+    other = copy(architecture)
+    other.hidden_act = "gelu"
+    return other
+
+
 UNTOLD = correction.correct([], "lora", correction.MEMORY)
 
 
@@ -156,7 +166,9 @@ def test_a_rehearsed_step_keeps_what_a_real_one_keeps(
     model = make_trainable(model, chosen, dtype).train()
     masters = Masters(trainable(model))
     objective = TrainedTokens()
-    batch = objective.collate(rows(4, length, 0.3), np.arange(4), CPU)
+    told = rows(32, length, 0.3)
+    largest = largest_piece(told.lengths, chosen, packed=not packable.refusal(model, length))
+    batch = objective.collate(told, largest, CPU)
     real = rehearsal.run_step(model, lambda: objective.loss_sum(model, batch), 5, "cpu")
     assert masters.weights
     assert found.rehearsed
@@ -170,16 +182,17 @@ def test_a_rehearsed_step_keeps_what_a_real_one_keeps(
 
 def test_a_head_and_pairs_are_rehearsed_with_their_own_losses() -> None:
     labels = Labels(["a", "b"], np.arange(32), np.arange(32) % 2, ["a", "b"] * 16, np.array([16, 16]))
-    architecture, chosen = models.name_labels(copy(SMALL), ["a", "b"], 0), config(task="classification")
+    architecture = models.name_labels(padded(SMALL), ["a", "b"], 0)
+    chosen = config(task="classification")
     told = rows(32, 128)
     head = Rehearsal(architecture, chosen, BF16, "cpu").run(chosen, told, told, Classes(labels, 0))
-    answers = Rehearsal(SMALL, config(), BF16, "cpu").run(config(), told, told)
+    answers = Rehearsal(padded(SMALL), config(), BF16, "cpu").run(config(), told, told)
     assert head.rehearsed
     assert head.saved < answers.saved  # no logits over a vocabulary
     pairs = Pairs(**vars(told), splits=np.full(32, 64))
     chosen = config(task="dpo")
     objective = Preference(chosen, References.unknown([pairs]))
-    both = Rehearsal(SMALL, chosen, BF16, "cpu").run(chosen, pairs, pairs, objective)
+    both = Rehearsal(padded(SMALL), chosen, BF16, "cpu").run(chosen, pairs, pairs, objective)
     assert both.rehearsed
     assert both.saved == pytest.approx(answers.saved, rel=0.2)  # two sequences of half the length
 
@@ -191,15 +204,17 @@ def test_other_architectures_are_rehearsed_too() -> None:
 
 
 def test_where_nothing_can_be_rehearsed_the_formula_is_near() -> None:
-    tried, found = rehearse(SMOLLM2, config())
-    by_formula = tried._by_formula(config(), rows(32, 128, 0.3))
+    tried, found = rehearse(padded(SMOLLM2), config())
+    by_formula = tried._by_formula(rows(32, 128, 0.3), np.arange(8), config(), several=True)
     assert not by_formula.rehearsed
     assert by_formula.phases[:2] == pytest.approx(found.phases[:2], rel=0.4)
 
 
-def _memory(dtype: torch.dtype = BF16, length: int = 128, **fields: Any) -> dict[str, Any]:
+def _memory(
+    dtype: torch.dtype = BF16, length: int = 128, of: LlamaConfig = SMOLLM2, **fields: Any
+) -> dict[str, Any]:
     chosen = config(**fields)
-    tried, found = rehearse(SMOLLM2, chosen, dtype, length)
+    tried, found = rehearse(of, chosen, dtype, length)
     return estimate.memory(tried.counts, found, chosen, dtype, CPU, process_gib=0.5, correction=UNTOLD)
 
 
@@ -218,12 +233,20 @@ def test_methods_and_switches_move_memory_the_right_way() -> None:
     assert lora["peak_gib"] < _memory(method="full")["peak_gib"]
     light = _memory(gradient_checkpointing=True)["parts"]["activations"]
     assert light < lora["parts"]["activations"] / 5
-    twice = _memory(per_device_train_batch_size=16)["parts"]
-    assert twice["activations"] == pytest.approx(2 * lora["parts"]["activations"], rel=0.02)
+    one, two = (
+        [
+            _memory(of=of, per_device_train_batch_size=n)["parts"]["activations"]
+            for of in (SMOLLM2, padded(SMOLLM2))
+        ]
+        for n in (8, 16)
+    )
+    assert two[0] == pytest.approx(one[0], rel=0.02)  # rows without padding are dealt by tokens
+    assert two[1] == pytest.approx(2 * one[1], rel=0.02)
+    assert one[0] < 0.7 * one[1]
     assert _memory(lora_dropout=0.1)["peak_gib"] > lora["peak_gib"]
     assert _memory(length=256)["peak_gib"] > lora["peak_gib"]
-    one, two = (_memory(method="full", gradient_accumulation_steps=steps) for steps in (1, 2))
-    assert two["peak_gib"] > one["peak_gib"]  # the first batch's gradients wait for the second's
+    once, twice = (_memory(method="full", gradient_accumulation_steps=steps) for steps in (1, 4))
+    assert twice["peak_gib"] > once["peak_gib"]  # the first batch's gradients wait for the second's
 
 
 def test_runs_of_the_past_move_the_estimate_and_narrow_it() -> None:
