@@ -1,10 +1,12 @@
 """What each method gained, cost and forgot, on the same rows: the table of docs/methods.md.
 
-    python bench/methods.py banking77_train.csv [--rows 500] [--epochs 2] [--method lora ia3] [--json]
+    python bench/methods.py banking77_train.csv [--rows 500] [--epochs 2] [--case lora ia3] [--json]
 
-Each method is launched like any other run, with its own defaults. Gained: nats a token on held-out rows, from
-the run's verdict. Forgot: how much the cross-entropy of other text rose, Python's own help, in stretches of
-256 tokens; its interval is over the stretches. Cost: time of training, peak memory, size of the result.
+Each method is launched like any other run, with its own defaults, and LoRA under a classification head.
+Gained: nats a token on held-out rows, from the run's verdict. Right: share of held-out rows whose label is
+the most likely one, where answers are labels. Forgot: how much the cross-entropy of other text rose, Python's
+own help, in stretches of 256 tokens; its interval is over the stretches; a head has no words to forget. Cost:
+time of training, peak memory, size of the result.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from store.home import Home
 from store.methods import METHODS
 
 COMMAND = [sys.executable, "-m", "tunebench.cli"]
+HEAD = "classification"
 STRETCH, STRETCHES = 256, 80  # tokens, and how many of them: 20,480 tokens
 
 
@@ -43,7 +46,7 @@ def main() -> None:
     parser.add_argument("data", help="a file of rows")
     parser.add_argument("--rows", type=int, default=500, help="training rows")
     parser.add_argument("--epochs", type=float, default=2)
-    parser.add_argument("--method", nargs="+", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--case", nargs="+", default=[*METHODS, HEAD], choices=[*METHODS, HEAD])
     parser.add_argument("--home", help="a home folder to keep, whose finished runs are not repeated")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
@@ -53,7 +56,7 @@ def main() -> None:
         known = {d["name"] for d in json.loads(tunebench("data", "list", "--json"))["datasets"]}
         if "Rows" not in known:
             tunebench("import", given.data, "--name", "Rows")
-        found = [measure(home, method, given) for method in given.method]
+        found = [measure(home, case, given) for case in given.case]
     finally:
         tunebench("down")
         if not given.home:
@@ -61,12 +64,14 @@ def main() -> None:
     print(json.dumps(found) if given.json else table(found))
 
 
-def measure(home: Path, method: str, given: argparse.Namespace) -> dict[str, Any]:
+def measure(home: Path, case: str, given: argparse.Namespace) -> dict[str, Any]:
     """One run to its end, and what its model makes of other text."""
-    name = f"{METHODS[method].title}, {given.rows} rows"
+    title = "LoRA under a head" if case == HEAD else METHODS[case].title
+    name = f"{title}, {given.rows} rows"
     done = {run["name"]: run for run in json.loads(tunebench("runs", "--json"))["runs"]}
     if name not in done or done[name]["status"] != "finished":
-        config = {"name": name, "dataset": "Rows", "method": method, "max_train_rows": given.rows}
+        config = {"name": name, "dataset": "Rows", "max_train_rows": given.rows}
+        config |= {"task": HEAD} if case == HEAD else {"method": case}
         config |= {"num_train_epochs": given.epochs, "max_eval_rows": 200, "evaluations": 4}
         config |= {"sample_prompts": 0, "early_stopping": False}
         file = home / "run.yaml"
@@ -77,17 +82,25 @@ def measure(home: Path, method: str, given: argparse.Namespace) -> dict[str, Any
     folder = home / "jobs" / run["run_id"] / "model"
     weights = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     return {
-        "method": method,
-        "title": METHODS[method].title,
+        "case": case,
+        "title": title,
         "learning_rate": run["config"]["learning_rate"],
         "trained": facts["trainable_parameters"],
-        "gain": run["verdict"]["gain"],
-        "forgot": forgot(home, folder, TrainConfig.parse(run["config"])),
+        "gain": None if case == HEAD else run["verdict"]["gain"],
+        "right": right(run["verdict"], "tuned"),
+        "right_before": right(run["verdict"], "prompted"),
+        "forgot": None if case == HEAD else forgot(home, folder, TrainConfig.parse(run["config"])),
         "minutes": facts["train_seconds"] / 60,
         "peak_gib": facts["peak_memory_gib"],
         "predicted_gib": facts["estimated_memory_gib"],
         "file_mb": weights / 1e6,
     }
+
+
+def right(verdict: dict[str, Any], model: str) -> dict[str, float] | None:
+    """Share of held-out rows whose label the model found, where it was asked for labels."""
+    found = (verdict.get("classification") or {}).get("models", {}).get(model)
+    return found and found["accuracy"]
 
 
 def forgot(home: Path, folder: Path, config: TrainConfig) -> dict[str, float]:
@@ -124,22 +137,22 @@ def other_text(source: str) -> Rows:
 def table(found: list[dict[str, Any]]) -> str:
     """The figures as Markdown."""
     heads = (
-        "method", "rate", "trained", "gained, nats a token", "forgot, nats a token", "training, min",
+        "method", "rate", "trained", "gained, nats a token", "right", "forgot, nats a token", "training, min",
         "peak, GiB (predicted)", "file, MB",
     )  # fmt: skip
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for run in found:
         cells = (
             run["title"], f"{run['learning_rate']:g}", f"{run['trained']:,}", interval(run["gain"]),
-            interval(run["forgot"]), f"{run['minutes']:.1f}",
+            interval(run["right"]), interval(run["forgot"]), f"{run['minutes']:.1f}",
             f"{run['peak_gib']:.2f} ({run['predicted_gib']:.2f})", f"{run['file_mb']:.1f}",
         )  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def interval(of: dict[str, float]) -> str:
-    return f"{of['value']:.2f} ({of['low']:.2f} to {of['high']:.2f})"
+def interval(of: dict[str, float] | None) -> str:
+    return "–" if of is None else f"{of['value']:.2f} ({of['low']:.2f} to {of['high']:.2f})"
 
 
 def tunebench(*words: str) -> str:

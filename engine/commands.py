@@ -17,10 +17,12 @@ from engine.launching import Launching
 from engine.orders import set_attempt_aside
 from engine.profiling import cancel_profiles
 from store import datasets, jobs, quality, runs, settings
-from store.config import Config, ImportConfig, Split, TrainConfig, split_of
+from store.config import Split, TrainConfig, split_of
 from store.database import Database, Queryable, Transaction
+from store.document import Config
 from store.errors import ConfigError, NotFoundError, StateError
 from store.home import Home
+from store.import_config import ImportConfig
 from store.jobdir import JobDir
 from store.states import ALIVE, RESUMABLE
 

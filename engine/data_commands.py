@@ -8,9 +8,9 @@ from typing import Any
 from engine.launching import Launching
 from engine.profiling import queue_profile
 from store import datasets, jobs, quality
-from store.config import Config
 from store.data_config import CleanConfig, ExportConfig, ProfileConfig
 from store.database import Database, Transaction
+from store.document import Config
 from store.errors import ConfigError, StateError
 from store.filters import Filter
 from store.recipe import Recipe

@@ -11,19 +11,11 @@ from typing import Any
 
 from engine.results import dataset_id_of
 from store import datasets, jobs, runs
-from store.config import (
-    BUNDLED_MODEL,
-    SAMPLE_DATASET,
-    ImportConfig,
-    Source,
-    Split,
-    TrainConfig,
-    sample_experiment,
-    split_of,
-)
+from store.config import BUNDLED_MODEL, SAMPLE_DATASET, Split, TrainConfig, sample_experiment, split_of
 from store.database import Database, Transaction
 from store.errors import ConfigError, NotFoundError
 from store.home import Home
+from store.import_config import ImportConfig, Source
 
 Document = dict[str, Any]
 

@@ -9,11 +9,12 @@ import pyarrow.parquet as pq
 
 from engine.profiling import queue_automatic
 from store import datasets, jobs, quality, runs
-from store.config import ImportConfig, Split
+from store.config import Split
 from store.data_config import CleanConfig
 from store.database import Transaction
 from store.errors import DataError
 from store.home import Home
+from store.import_config import ImportConfig
 from store.jobdir import JobDir
 
 MEASURED = (

@@ -1,33 +1,22 @@
-"""Everything a form, a YAML file or a command may say, validated in one place.
+"""What a run may say, on a form, in a YAML file or in a command, and how rows are dealt to its parts.
 
 A field that depends on others (learning rate on method, epochs on rows) is None until `resolved()`
-fills it; what is stored with a run is always the resolved config. A bad value raises `ConfigError`
-that names the field. Hyperparameters carry their Hugging Face names. Defaults follow published
-practice: Hu et al. 2021 (LoRA), Dettmers et al. 2023 (QLoRA), Biderman et al. 2024 (rates).
+fills it; what is stored with a run is always the resolved config. Hyperparameters carry their Hugging
+Face names. Defaults follow published practice: Hu et al. 2021 (LoRA), Dettmers et al. 2023 (QLoRA),
+Biderman et al. 2024 (rates).
 """
 
 from __future__ import annotations
 
-import difflib
-import reprlib
 from collections.abc import Mapping
-from pathlib import PurePath
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ValidationInfo, field_validator
 
-from store.errors import ConfigError
-from store.formats import FORMATS, FormatName
-from store.methods import METHOD_FIELDS, METHODS, Held, initial_rank, rank
-from store.yaml_text import read_yaml, to_yaml
+from store.document import Config
+from store.method_sizes import initial_rank, rank
+from store.methods import METHOD_FIELDS, METHODS, Held
+from store.yaml_text import to_yaml
 
 Method = Literal[  # as store.methods describes them
     "lora",
@@ -49,58 +38,6 @@ LossType = Literal["sigmoid", "hinge", "ipo", "robust", "sigmoid_norm", "apo_zer
 HEAD_RATE = 2e-4  # at least, for a classification head, whose weights start at random
 BUNDLED_MODEL = "SmolLM2-135M-Instruct"
 SAMPLE_DATASET = "Python standard library"
-FILE_ENDINGS = frozenset({".gz", ".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt"})
-
-Document = TypeVar("Document", bound="Config")
-
-_SHORT = reprlib.Repr()  # a few lines of YAML with aliases can stand for gigabytes
-_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 200
-_SHORT.maxlevel = 3
-
-
-class Config(BaseModel):
-    """A document in which an unknown field is an error, never ignored."""
-
-    model_config = ConfigDict(extra="forbid", validate_assignment=True, str_strip_whitespace=True)
-
-    @classmethod
-    def parse(cls, document: Any) -> Self:
-        """The config that `document` (a mapping) describes.
-
-        Raises ConfigError that names the first bad field, its value and what is accepted.
-        """
-        if not isinstance(document, dict):
-            raise ConfigError("The config is not a mapping of fields to values.", field="config")
-        try:
-            return cls.model_validate(document)
-        except ValidationError as error:
-            raise explain(error, list(cls.model_fields)) from error
-
-    @classmethod
-    def from_yaml(cls, text: str) -> Self:
-        """Like `parse`, from YAML. Raises ConfigError with the line where the YAML breaks off."""
-        return cls.parse(read_yaml(text))
-
-    def to_yaml(self) -> str:
-        """The fields that are set, as YAML that `from_yaml` reads back."""
-        return to_yaml(self.model_dump(exclude_none=True))
-
-
-def explain(error: ValidationError, known: list[str]) -> ConfigError:
-    """The first problem of a pydantic error as a sentence that names field and value."""
-    first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"]) or "config"
-    value = first.get("input")
-    if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(field, known, n=1)
-        hint = f"Did you mean {near[0]}?" if near else "Remove it."
-        return ConfigError(f"There is no field {field}.", fix=hint, field=field)
-    if first["type"] == "missing":
-        return ConfigError(f"{field} is missing.", fix=f"Give {field} a value.", field=field)
-    reason = first["msg"].removeprefix("Value error, ")
-    reason = reason[:1].lower() + reason[1:]
-    shown = "" if isinstance(value, dict) else f" is {_SHORT.repr(value)}"
-    return ConfigError(f"{field}{shown}: {reason}.".replace("..", "."), field=field)
 
 
 class Split(Config):
@@ -136,62 +73,6 @@ def split_of(asked: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]
     if fields["split_by"] != own["split_by"]:
         fields["split_column"] = asked.get("split_column")
     return fields
-
-
-class Source(Config):
-    """Where rows come from: exactly one of a path on this machine, an upload, a hub id, or a built-in set."""
-
-    path: str | None = Field(None, description="A file on the machine of the engine")
-    upload: str | None = Field(None, description="The name of a file that was uploaded")
-    hub_id: str | None = Field(None, description="owner/name of a data set on the Hugging Face hub")
-    hub_config: str | None = None
-    hub_split: str = "train"
-    builtin: Literal["python"] | None = Field(None, description="Rows made from this machine's own Python")
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> Self:
-        if sum(bool(v) for v in (self.path, self.upload, self.hub_id, self.builtin)) != 1:
-            raise ValueError("give exactly one of path, upload, hub_id and builtin")
-        return self
-
-
-def suggested_name(source: Mapping[str, Any]) -> str:
-    """A name for a data set, from its file's: "banking77_train.csv.gz" gives "banking77 train"."""
-    where = source.get("path") or source.get("upload") or source.get("hub_id") or source.get("builtin") or ""
-    stem = PurePath(str(where)).name
-    for _ in range(2):
-        if PurePath(stem).suffix.lower() in FILE_ENDINGS:
-            stem = PurePath(stem).stem
-    return " ".join(stem.replace("_", " ").replace("-", " ").split())[:80]
-
-
-class ImportConfig(Split):
-    """One import. `format` and `columns` left out are recognised from the first rows."""
-
-    name: str = Field("", max_length=80, description="From the name of the file where left out")
-    source: Source
-    format: FormatName | None = None
-    columns: dict[str, str] = Field(default_factory=dict, description="role -> column of the file")
-    has_header: bool | None = Field(None, description="CSV and TSV: the first line names the columns")
-    encoding: str | None = Field(None, description="Recognised where left out: utf-8, utf-16, latin-1")
-    instruction: str = Field("", description="Text and label: put before each text, to say what is asked")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _named(cls, document: Any) -> Any:
-        unnamed = isinstance(document, dict) and not document.get("name")
-        if unnamed and isinstance(source := document.get("source"), dict):
-            return document | {"name": suggested_name(source)}
-        return document
-
-    @model_validator(mode="after")
-    def _roles_exist(self) -> Self:
-        if self.format:
-            known = FORMATS[self.format].required + FORMATS[self.format].optional
-            for role in self.columns:
-                if role not in known:
-                    raise ValueError(f"columns has the role {role!r}; {self.format} has {', '.join(known)}")
-        return self
 
 
 TASK_TITLES: dict[str, str] = {

@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from store.config import BUNDLED_MODEL, Config
+from store.config import BUNDLED_MODEL
+from store.document import Config
 from store.filters import Filter
 from store.recipe import Recipe
 from store.signals import GROUPS

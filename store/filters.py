@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from store.config import Config
+from store.document import Config
 from store.errors import ConfigError
 from store.signals import GROUP_OF, GROUPS, SIGNALS
 

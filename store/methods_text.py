@@ -23,6 +23,7 @@ def rows() -> list[dict[str, Any]]:
             "held": [HELD_TITLES[held] for held in method.held],
             "merges": method.merges,
             "architectures": list(method.architectures),
+            "encoders": method.encoders,
             "fields": list(method.fields),
             "source": method.source,
         }
@@ -54,4 +55,6 @@ def rate_words(method: Method) -> str:
 
 
 def _made_for(method: Method) -> str:
-    return f" Model types: {', '.join(method.architectures)}." if method.architectures else ""
+    if method.architectures:
+        return f" Model types: {', '.join(method.architectures)}."
+    return "" if method.encoders else " Not for encoders such as BERT."

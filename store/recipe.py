@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from store.config import Config
+from store.document import Config
 from store.filters import Filter
 from store.formats import FormatName
 

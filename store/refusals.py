@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from store.config import TrainConfig
-from store.methods import HELD_TITLES, METHODS, rank
+from store.encoders import reads_only
+from store.method_sizes import rank
+from store.methods import HELD_TITLES, METHODS
 
 STARTS_NEEDING_16 = ("pissa", "olora")
 SCALED_BY_INT8 = ("adalora", "vera")
@@ -16,7 +18,7 @@ Refusal = tuple[str, str]
 def refusals(config: TrainConfig, model_type: str = "") -> list[Refusal]:
     """(field, why and what to do) of every combination in `config` that can't work; `model_type`: of the base
     model's config, empty where it isn't known."""
-    return [*_held(config), *_start(config), *_shape(config, model_type)]
+    return [*_held(config), *_start(config), *_shape(config, model_type), *encoder(config, model_type)]
 
 
 def refused_change(config: TrainConfig, field: str, value: object, model_type: str = "") -> str:
@@ -79,6 +81,25 @@ def _shape(config: TrainConfig, model_type: str) -> Iterator[Refusal]:
             f"{method.title} keeps trained keys and values, which gradient checkpointing would drop."
             " Switch it off.",
         )
-    if method.architectures and model_type and model_type not in method.architectures:
+    if method.architectures and model_type not in ("", *method.architectures) and not reads_only(model_type):
         made_for = " and ".join(method.architectures)
         yield "method", f"{method.title} is made for {made_for}, not for {model_type}. Take LoRA."
+
+
+def encoder(config: TrainConfig, model_type: str) -> Iterator[Refusal]:
+    """What a model that only reads can't do."""
+    if not reads_only(model_type):
+        return
+    method = METHODS[config.method]
+    if config.task != "classification":
+        yield (
+            "task",
+            f"A {model_type} model is an encoder: it reads text and can't write any. Set task to"
+            " classification, or choose a causal language model.",
+        )
+    if not method.encoders:
+        yield (
+            "method",
+            f"{method.title} is made for models that write text, and {model_type} is an encoder. Take LoRA or"
+            " full fine-tuning.",
+        )

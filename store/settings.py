@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from store.config import Config
+from store.document import Config
 
 if TYPE_CHECKING:
     from store.database import Queryable, Transaction

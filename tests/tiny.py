@@ -12,6 +12,7 @@ CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>' + '\\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
+ENCODER_SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
 
@@ -60,6 +61,61 @@ def write_model(folder: Path, template: str | None = CHATML, seed: int = 0, **ch
     """Model and tokenizer as `save_pretrained` leaves them; `changes` to the model's config."""
     make_model(seed, **changes).save_pretrained(folder)
     make_tokenizer(template).save_pretrained(folder)
+    return folder
+
+
+def make_encoder_tokenizer() -> Any:
+    """The bytes as tokens, [CLS] before and [SEP] after each text; no end-of-text token, as BERT has none."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: i for i, token in enumerate([*ENCODER_SPECIAL, *alphabet])}
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    around = [(name, vocabulary[name]) for name in ("[CLS]", "[SEP]")]
+    backend.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=around)
+    pad, unknown, first, between, mask = ENCODER_SPECIAL
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token=pad,
+        unk_token=unknown,
+        cls_token=first,
+        sep_token=between,
+        mask_token=mask,
+    )
+
+
+def encoder_config(kind: str, **changes: Any) -> Any:
+    """The config of an encoder of 2 layers and width 32, of the model type `kind`."""
+    from transformers import AutoConfig
+
+    tokens = {
+        "initializer_range": 0.1,
+        "pad_token_id": 0,
+        "cls_token_id": 2,
+        "sep_token_id": 3,
+        "bos_token_id": 2,
+        "eos_token_id": 3,
+    }
+    shape = {"vocab_size": 261, "max_position_embeddings": 256, **tokens}
+    if kind == "distilbert":
+        own = {"dim": 32, "hidden_dim": 64, "n_layers": 2, "n_heads": 4}
+    else:
+        own = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    return AutoConfig.for_model(kind, **(shape | own | changes))
+
+
+def write_encoder(folder: Path, kind: str = "bert", **changes: Any) -> Path:
+    """An encoder with random weights as it is published: trained to fill in words, so without a classifier
+    and, where it is a BERT, without a pooler."""
+    import torch
+    from transformers import AutoModelForMaskedLM
+
+    torch.manual_seed(0)
+    AutoModelForMaskedLM.from_config(encoder_config(kind, **changes)).save_pretrained(folder)
+    make_encoder_tokenizer().save_pretrained(folder)
     return folder
 
 

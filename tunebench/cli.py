@@ -16,9 +16,10 @@ import typer
 
 from store import jobs, methods_text, runs
 from store.client import Client
-from store.config import ImportConfig, TrainConfig
+from store.config import TrainConfig
 from store.errors import ConfigError
 from store.home import Home
+from store.import_config import ImportConfig
 from tunebench import processes, reports
 from tunebench.advice import advise
 from tunebench.connection import Json, Wait, change, connect

@@ -13,9 +13,9 @@ from engine.data.rows import Problem, Reader
 from engine.data.source import locate
 from engine.data.streams import ByteStream, DecodedStream, check_encoding, detect_encoding
 from engine.data.text_rows import TextReader
-from store.config import Source
 from store.errors import ConfigError, DataError
 from store.home import Home
+from store.import_config import Source
 
 
 def open_source(

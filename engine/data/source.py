@@ -11,9 +11,9 @@ import os
 import stat
 from pathlib import Path
 
-from store.config import Source
 from store.errors import DataError
 from store.home import Home
+from store.import_config import Source
 
 
 def locate(home: Home, source: Source) -> Path:

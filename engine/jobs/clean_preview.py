@@ -18,7 +18,7 @@ from engine.data.recipe import outcome
 from engine.data.recipe import run as steps
 from engine.data.recipe.working import Working
 from engine.job import Job
-from store.config import Config
+from store.document import Config
 from store.recipe import Recipe
 
 FIRST_ROWS = 20_000

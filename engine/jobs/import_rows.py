@@ -27,9 +27,9 @@ from engine.data.turns import RowSkipped
 from engine.data.writer import DatasetWriter
 from engine.job import Job
 from engine.jobs.aside import aside, publish_dataset
-from store.config import ImportConfig
 from store.errors import ConfigError, DataError
 from store.formats import FORMATS
+from store.import_config import ImportConfig
 
 HEAD_ROWS = 500  # from which format and columns are recognised
 CHECK_EVERY = 256  # rows between two looks at the clock and at a request to stop

@@ -16,8 +16,9 @@ from engine.data.rows import Problem, Reader, Row, Skipped
 from engine.data.source_json import plain_json
 from engine.data.turns import RowSkipped
 from engine.job import Job
-from store.config import Config, Source
+from store.document import Config
 from store.formats import FORMATS, FormatName
+from store.import_config import Source
 
 ROWS = 2000  # read; what is wrong further on shows in the import
 SHOWN, CANONICAL, PROBLEMS = 20, 5, 100

@@ -10,7 +10,7 @@ from pydantic import Field
 from engine.data.dataset import open_rows
 from engine.data.leakage import overlap
 from engine.job import Job
-from store.config import Config
+from store.document import Config
 
 
 class OverlapAsk(Config):

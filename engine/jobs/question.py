@@ -52,7 +52,7 @@ class Question:
             ensure(config.model, home)
         source = models.resolve(config.model, home)
         self.earlier = continued.find(home, config)
-        self.architecture = models.load_config(source, trust_remote_code=config.trust_remote_code)
+        self.architecture = models.load_config_for(config, source)
         self.tokenizer = models.load_tokenizer(
             source, trust_remote_code=config.trust_remote_code, chat_template=config.chat_template
         )
@@ -106,6 +106,8 @@ class Question:
 
     def _labels(self) -> LabelsAsText | None:
         """The labels that causal models are asked for after the run, if they are."""
+        if models.is_encoder(self.architecture):
+            return None
         if self.classes:
             names = self.classes.labels.names
         else:

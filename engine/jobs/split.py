@@ -9,7 +9,8 @@ from pydantic import Field
 from engine.data.dealing import deal_rows
 from engine.data.split import check
 from engine.job import Job
-from store.config import Config, Split
+from store.config import Split
+from store.document import Config
 from store.errors import ConfigError
 
 

@@ -89,7 +89,7 @@ class Run:
             self.source = continued.source_of(
                 self.job.home, self.config, self.earlier, self.job.dir, self.dtype
             )
-        self.architecture = models.load_config(self.source, trust_remote_code=self.config.trust_remote_code)
+        self.architecture = models.load_config_for(self.config, self.source)
         self.tokenizer = models.load_tokenizer(
             self.source,
             trust_remote_code=self.config.trust_remote_code,

@@ -1,7 +1,7 @@
 """A run with a classification head: the train job with other rows, another head, and another verdict.
 
 Its reference is no untrained head, which says noise, but always the most frequent class; beside that stands
-the untuned causal model, asked for the label of the same rows.
+the untuned causal model, asked for the label of the same rows. An encoder can't be asked.
 """
 
 from __future__ import annotations
@@ -153,6 +153,13 @@ class ClassRun(Run):
 
     def ask_untuned(self, rows: Rows) -> Scores | None:
         """The base model as it came, asked for the labels; None where it can't be asked."""
+        if models.is_encoder(self.architecture):
+            self.job.alert(
+                "The model is an encoder, which can't write: the untuned model was not asked for the labels,"
+                " and the tuned one is held against the most frequent class alone.",
+                "info",
+            )
+            return None
         asked = Asked.of(
             self.job, self.config, self.tokenizer, self.rows.labels, rows.row_ids, self.positions
         )

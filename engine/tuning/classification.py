@@ -2,9 +2,9 @@
 
 Which token a row is read at is decided here, not by the model: a hook on `score` shows the head the hidden
 state of each row's last token that isn't padding, whatever an adapter has put before the row, and spreads its
-answer over all positions, so that the pooling of transformers takes it from anywhere. The head is in fp32
-under any model: its probabilities are what people read. A model whose head isn't called `score` (encoders)
-pools by itself and gets an attention mask.
+answer over all positions, so that the pooling of transformers takes it from anywhere. That head is in fp32
+under any model: its probabilities are what people read. An encoder, whose head isn't called `score`, pools by
+itself, in its own precision, and gets an attention mask.
 """
 
 from __future__ import annotations

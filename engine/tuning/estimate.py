@@ -16,6 +16,7 @@ from transformers import PreTrainedConfig
 from engine.diagnostics.correction import Correction
 from engine.tuning.footprint import Counts, Footprint
 from store.config import TrainConfig
+from store.method_sizes import adapted_layers
 from store.methods import Held
 
 GIB = 2**30
@@ -123,6 +124,16 @@ def forward_flops(
     return tokens * (2 * counts.linear + attention) + 2 * trained * text.hidden_size * text.vocab_size
 
 
+def _backward_share(config: TrainConfig, architecture: PreTrainedConfig) -> float:
+    """Of the layers, that gradients flow through."""
+    layers = architecture.get_text_config().num_hidden_layers
+    if config.method == "freeze" and not config.train_embeddings:
+        return min(config.trainable_layers, layers) / layers
+    if config.method == "llama_adapter":
+        return min(adapted_layers(layers, config.adapter_layers), layers) / layers
+    return 1.0
+
+
 def seconds(
     architecture: PreTrainedConfig,
     counts: Counts,
@@ -137,8 +148,9 @@ def seconds(
     rate = gflops * 1e9 * SHARE.get((device.type, dtype), DEFAULT_SHARE)
     if config.held:
         rate /= SLOWER[device.type, config.held]
-    # backward: gradients of activations always, those of weights where they are trained
-    passes = 2 + counts.trainable / max(1.0, counts.total + counts.added) + config.gradient_checkpointing
+    # backward: gradients of activations down to the lowest trained layer, those of weights where trained
+    passes = 1 + _backward_share(config, architecture) + config.gradient_checkpointing
+    passes += counts.trainable / max(1.0, counts.total + counts.added)
 
     def flops(tokens: float, trained: float) -> float:
         return forward_flops(architecture, counts, tokens, trained, work.mean_length)

@@ -26,7 +26,8 @@ from engine.tuning.methods import check_layers, count_parameters, make_trainable
 from engine.tuning.objectives import Objective, TrainedTokens
 from engine.tuning.optimizer import Masters
 from store.config import TrainConfig
-from store.methods import METHODS, adapted_layers
+from store.method_sizes import adapted_layers
+from store.methods import METHODS
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ def build(
     whole = part.num_hidden_layers
     for name, value in list(vars(part).items()):
         if isinstance(value, list) and len(value) == whole:  # a value for each layer
-            setattr(part, name, value[: few.layers])
+            setattr(part, name, [value[i % whole] for i in range(few.layers)])
     part.num_hidden_layers = few.layers
     auto: Any = AutoModelForCausalLM
     if config.task == "classification":  # with as many classes as the architecture has labels

@@ -14,7 +14,7 @@ from peft.tuners.ia3 import IA3Layer
 from store.config import TrainConfig
 from store.methods import Held
 
-HEADS = ["score", "classifier"]  # as transformers names the heads of classifiers
+HEADS = ["score", "classifier", "pre_classifier", "head", ".*pooler"]  # of classifiers in transformers
 
 
 def loading(held: Held, device: str, dtype: torch.dtype, *, headed: bool = False) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from transformers.pytorch_utils import Conv1D
 
 from store.config import TrainConfig
 from store.errors import ConfigError
-from store.methods import METHODS, Matrix, Sizes
+from store.method_sizes import Matrix, Sizes
+from store.methods import METHODS
 
 SHOWN = 12
 ATTENTION = ("self_attn", "attn", "attention", "self_attention")
@@ -25,13 +26,30 @@ MLP = ("mlp", "feed_forward", "ffn")
 
 
 def linears(model: Any) -> dict[str, nn.Module]:
-    """The model's linear layers by their full names, without the output layer."""
-    head = model.get_output_embeddings()
+    """The model's linear layers by their full names, without the output layer or the head."""
+    tops = [model.get_output_embeddings(), *(model.get_submodule(name) for name in head_names(model))]
+    left_out = {id(module) for top in tops if top is not None for module in top.modules()}
     return {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, (nn.Linear, Conv1D)) and module is not head and not name.endswith("score")
+        if isinstance(module, (nn.Linear, Conv1D)) and id(module) not in left_out
     }
+
+
+def head_names(model: Any) -> list[str]:
+    """Full names of what a classifier has on top: everything outside the model proper, and the pooler of an
+    encoder, which many checkpoints lack, so that its weights are new too. None for a causal model."""
+    if model.get_output_embeddings() is not None:
+        return []
+    base = model.base_model
+    names = [
+        name
+        for name, child in model.named_children()
+        if child is not base and next(child.parameters(), None) is not None
+    ]
+    if isinstance(getattr(base, "pooler", None), nn.Module) and base is not model:
+        names.append(f"{model.base_model_prefix}.pooler")
+    return names
 
 
 def targets(model: Any, config: TrainConfig) -> list[str]:
@@ -71,7 +89,7 @@ def _scaled(model: Any) -> list[str]:
 def feedforward(model: Any, names: list[str]) -> list[str]:
     """Those of the modules `names` whose inputs IA3 scales, not their outputs."""
     known = TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING.get(model.config.model_type, ["down_proj"])
-    return [name for name in names if name.rpartition(".")[2] in known]
+    return [name for name in names if name in known or name.rpartition(".")[2] in known]
 
 
 def sizes(model: Any, config: TrainConfig) -> Sizes:
@@ -84,11 +102,12 @@ def sizes(model: Any, config: TrainConfig) -> Sizes:
     embeddings = {id(p): p.numel() for module in ends for p in module.parameters()}
     meant: tuple[Matrix, ...] = ()
     if "target_modules" in METHODS[config.method].fields:
-        names = set(targets(model, config))
+        names = targets(model, config)
+        inward = feedforward(model, names)
         meant = tuple(
-            _matrix(name, module)
+            _matrix(name, module, _is_one_of(name, inward))
             for name, module in linears(model).items()
-            if any(name == wanted or name.endswith(f".{wanted}") for wanted in names)
+            if _is_one_of(name, names)
         )
     return Sizes(
         layers=text.num_hidden_layers,
@@ -102,11 +121,16 @@ def sizes(model: Any, config: TrainConfig) -> Sizes:
     )
 
 
-def _matrix(name: str, module: Any) -> Matrix:
+def _is_one_of(name: str, wanted: list[str]) -> bool:
+    """Whether peft takes the module `name` for one of those wanted."""
+    return any(name == one or name.endswith(f".{one}") for one in wanted)
+
+
+def _matrix(name: str, module: Any, inward: bool) -> Matrix:
     short = name.rpartition(".")[2]
     if isinstance(module, Conv1D):
-        return Matrix(short, module.weight.shape[0], module.weight.shape[1])
-    return Matrix(short, module.in_features, module.out_features)
+        return Matrix(short, module.weight.shape[0], module.weight.shape[1], inward)
+    return Matrix(short, module.in_features, module.out_features, inward)
 
 
 def parameters(weight: torch.nn.Parameter) -> int:
@@ -118,8 +142,9 @@ def parameters(weight: torch.nn.Parameter) -> int:
 def decoder_layers(model: Any) -> nn.ModuleList:
     """The stack of layers. Raises ConfigError where the model doesn't show one."""
     decoder = model.get_decoder() if hasattr(model, "get_decoder") else model.base_model
-    for name in ("layers", "h", "block", "blocks"):
-        found = getattr(decoder, name, None)
+    stack = getattr(decoder, "encoder", None) or getattr(decoder, "transformer", None) or decoder
+    for name in ("layers", "h", "block", "blocks", "layer"):
+        found = getattr(stack, name, None)
         if isinstance(found, nn.ModuleList):
             return found
     raise ConfigError(
@@ -132,7 +157,7 @@ def decoder_layers(model: Any) -> nn.ModuleList:
 def final_norm(model: Any) -> nn.Module:
     """The norm after the last layer; an empty module where there is none."""
     decoder = model.get_decoder() if hasattr(model, "get_decoder") else model.base_model
-    for name in ("norm", "ln_f", "final_layernorm", "final_layer_norm"):
+    for name in ("norm", "ln_f", "final_layernorm", "final_layer_norm", "final_norm"):
         found = getattr(decoder, name, None)
         if isinstance(found, nn.Module):
             return found

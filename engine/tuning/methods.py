@@ -31,9 +31,11 @@ from engine.tuning.adalora import FINAL_SHARE, FIRST_SHARE
 from engine.tuning.bottleneck import BottleneckConfig
 from store.config import TrainConfig
 from store.errors import ConfigError
-from store.methods import METHODS, adapted_layers, block_size, initial_rank, rank
+from store.method_sizes import adapted_layers, block_size, initial_rank, rank
+from store.methods import METHODS
 
 LARGE_STEPS = 1_000  # AdaLoRA's schedule where the number of steps is not known, as in a count of parameters
+PEFT_HEADS = ("classifier", "score")  # that peft trains and saves by itself in a classifier
 ALLOCATIONS = 100  # how often AdaLoRA deals rank anew over a run
 
 
@@ -65,6 +67,7 @@ def make_trainable(
 def _with_adapter(model: Any, config: TrainConfig, dtype: torch.dtype, steps: int) -> Any:
     try:
         wanted = adapter_config(model, config, steps)
+        _keep_head(model, wanted)
         model = get_peft_model(model, wanted, autocast_adapter_dtype=False)
     except (ValueError, TypeError) as error:
         raise ConfigError(
@@ -79,6 +82,13 @@ def _with_adapter(model: Any, config: TrainConfig, dtype: torch.dtype, steps: in
             parameter.data = parameter.data.to(dtype)
     held.keep_dtype(model, config, dtype)
     return model
+
+
+def _keep_head(model: Any, wanted: PeftConfig) -> None:
+    """Have the whole head trained and saved with the adapter: of its modules peft knows the last alone."""
+    unknown = [name for name in matrices.head_names(model) if name not in PEFT_HEADS]
+    if unknown and hasattr(wanted, "modules_to_save"):
+        wanted.modules_to_save = unknown
 
 
 def adapter_config(model: Any, config: TrainConfig, steps: int = LARGE_STEPS) -> PeftConfig:
@@ -219,7 +229,8 @@ def _freeze(model: Any, config: TrainConfig) -> None:
     for module in (*layers[-config.trainable_layers :], matrices.final_norm(model)):
         module.requires_grad_(True)
     if config.task == "classification":
-        model.score.requires_grad_(True)
+        for name in matrices.head_names(model):
+            model.get_submodule(name).requires_grad_(True)
     if config.train_embeddings:
         for module in (model.get_input_embeddings(), model.get_output_embeddings()):
             if module is not None:

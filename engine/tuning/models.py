@@ -24,7 +24,9 @@ from transformers.utils import logging as transformers_logging
 
 from engine.tuning import held
 from engine.tuning.attention import use_where_faster
+from store import refusals
 from store.config import BUNDLED_MODEL, TrainConfig
+from store.encoders import reads_only
 from store.errors import ConfigError, ModelError
 from store.home import Home
 from store.templates import TEMPLATES, template_text
@@ -113,6 +115,19 @@ def load_config(source: str, *, trust_remote_code: bool = False) -> PreTrainedCo
     return config
 
 
+def load_config_for(config: TrainConfig, source: str) -> PreTrainedConfig:
+    """As `load_config`. Raises ConfigError for a task or a method that an encoder isn't made for."""
+    architecture = load_config(source, trust_remote_code=config.trust_remote_code)
+    for field, why in refusals.encoder(config, architecture.model_type):
+        raise ConfigError(why, field=field)
+    return architecture
+
+
+def is_encoder(architecture: PreTrainedConfig) -> bool:
+    """Whether the model reads text and can't write any."""
+    return reads_only(architecture.model_type)
+
+
 def name_labels(architecture: PreTrainedConfig, labels: list[str], pad_token_id: int) -> PreTrainedConfig:
     """The architecture with a class for each label, and the padding that its pooling passes over."""
     architecture.id2label = dict(enumerate(labels))
@@ -127,12 +142,15 @@ def load_tokenizer(source: str, *, trust_remote_code: bool = False, chat_templat
     """The tokenizer, with a pad token and a chat template: the one given (by name or as Jinja), or its own.
 
     A model without one gets plain headings; the attribute `has_own_template` says which. Raises ModelError
-    where there is no tokenizer, or one without offsets or an end-of-text token, ConfigError for a template
-    that does not work.
+    where there is no tokenizer, or one without offsets or an end-of-text token (which encoders don't need),
+    ConfigError for a template that does not work.
     """
     with _explained(source):
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
-    if not tokenizer.is_fast or tokenizer.eos_token is None:
+    unending = tokenizer.eos_token is None and not (
+        tokenizer.pad_token and is_encoder(load_config(source, trust_remote_code=trust_remote_code))
+    )
+    if not tokenizer.is_fast or unending:
         lack, fix = "end-of-text token", "Set eos_token in tokenizer_config.json."
         if not tokenizer.is_fast:
             lack, fix = "fast implementation (tokenizer.json)", "Convert it to a fast tokenizer."
@@ -177,8 +195,11 @@ def load_model(
 
     architecture: with a new classification head for the labels that it names, in place of the output layer.
 
-    Raises ModelError for weights that are missing, pickled, or of an unknown architecture.
+    Raises ModelError for weights that are missing, pickled, or of an unknown architecture, and for an encoder
+    without a head.
     """
+    if architecture is None:
+        _check_writes(source, config.trust_remote_code)
     options = {"dtype": dtype} | held.loading(config.held, device, dtype, headed=architecture is not None)
     auto: Any = AutoModelForCausalLM
     if architecture is not None:
@@ -201,6 +222,17 @@ def made_ready(model: Any, device: torch.device, dtype: torch.dtype) -> Any:
     model.config.use_cache = False
     use_where_faster(model, device, dtype)
     return model
+
+
+def _check_writes(source: str, trust_remote_code: bool) -> None:
+    """Raise ModelError for an encoder, which transformers would give a random output layer."""
+    kind = load_config(source, trust_remote_code=trust_remote_code).model_type
+    if reads_only(kind):
+        raise ModelError(
+            f"{source} is an encoder ({kind}): it reads text and can't write any.",
+            fix="Choose a causal language model.",
+            field="model",
+        )
 
 
 def weights_folder(source: str) -> Path:

@@ -16,6 +16,7 @@ from engine.data import dataset, dealing, pairs, split
 from engine.data.render import Rows, fitting_length
 from engine.tuning.tokens import Load, tokenised
 from store.config import Split, TrainConfig
+from store.encoders import SHIFTED
 from store.errors import ConfigError, DataError
 from store.home import Home
 from store.methods import METHODS
@@ -156,6 +157,8 @@ def positions(architecture: Any, config: TrainConfig) -> int | None:
     """Positions that the model has for a row; tokens that the method puts before each row take some."""
     most = getattr(architecture.get_text_config(), "max_position_embeddings", None)
     taken = config.num_virtual_tokens if METHODS[config.method].virtual_tokens else 0
+    if architecture.model_type in SHIFTED:
+        taken += (architecture.pad_token_id or 0) + 1
     return most - taken if most else None
 
 

@@ -10,6 +10,7 @@ loftq (Li et al. 2024) begins with what 4-bit weights lost.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -67,7 +68,9 @@ def _lowrank(weight: torch.Tensor, r: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _take_apart(model: PeftModel, start: str) -> None:
     alike: Any = copy(model.peft_config["default"])
-    alike.modules_to_save = None  # a head belongs to the trained adapter alone
+    heads, alike.modules_to_save = alike.modules_to_save, None  # they belong to the trained adapter alone
+    if heads:
+        alike.exclude_modules = rf"(.*\.)?({'|'.join(map(re.escape, heads))})(\..*)?"
     PeftModel.add_adapter(model, TWIN, alike)
     for _, layer in _layers(model):
         r, scale = layer.r["default"], layer.scaling["default"]

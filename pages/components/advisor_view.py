@@ -20,11 +20,13 @@ from pages.components.session import plain
 from pages.components.traces import PLOT
 from store.config import TrainConfig, split_of
 from store.errors import EngineUnavailable, TunebenchError
+from store.methods import HELD, METHOD_FIELDS, METHODS
 
 STATE = "launch-advice"
 OPEN = "launch-advice-open"
-# What the choice of a method sets, or what is its own to set: none of it changes the question.
-UNASKED = ("name", "notes", "method", "learning_rate", "weight_decay")
+# What the choice of a method sets: none of it changes the question.
+UNASKED = {"name", "notes", "learning_rate", "weight_decay"}
+FIRST = ("lora", "qlora", "full")  # compared at length whatever is advised
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,10 @@ def draw(config: TrainConfig | None, dataset: dict[str, Any] | None) -> str:
 
 
 def question(config: TrainConfig, dataset: dict[str, Any]) -> str:
-    """What to ask, as JSON: equal for every method that could be chosen."""
-    document = config.model_dump(exclude_unset=True, exclude_none=True, exclude=set(UNASKED))
+    """What to ask, as JSON: equal for every method that could be chosen, unless fields of its own are set."""
+    document = config.model_dump(exclude_unset=True, exclude_none=True, exclude=UNASKED)
+    if not (set(METHOD_FIELDS) - set(HELD)) & set(document):
+        document.pop("method", None)
     body = {"config": document, "fingerprint": dataset["fingerprint"], "split": split_of(document, dataset)}
     return json.dumps(body, sort_keys=True)
 
@@ -82,12 +86,13 @@ def _draw_answer(answer: dict[str, Any], method: str) -> None:
     _recommendation(answer["recommendation"], answer)
     price = draw_price()
     recommended = answer["recommendation"]["method"]
-    options = sorted(answer["options"], key=lambda o: (o["method"] != recommended, bool(o["problem"])))
-    for option in options:
+    first = [o for o in answer["options"] if o["past"] or o["method"] in (recommended, method, *FIRST)]
+    for option in sorted(first, key=lambda o: (o["method"] != recommended, bool(o["problem"]))):
         with st.container(border=True, key=f"advice-row-{option['method']}"):
             _option(
                 option, answer, price, chosen=option["method"] == method, best=option["method"] == recommended
             )
+    _others([o for o in answer["options"] if o not in first], price)
     _footnotes(answer)
     _past(answer["measured"])
 
@@ -125,6 +130,39 @@ def _option(
     st.html(figures.grid(_figures(option, answer, price), width=7.5))
 
 
+def _others(options: list[dict[str, Any]], price: dict[str, Any]) -> None:
+    """The methods that are rarely the first choice, one a line; the one that is picked can be taken."""
+    usable = [o for o in options if not o["problem"]]
+    if usable:
+        st.markdown("**Other methods**")
+        columns: dict[str, list[str]] = {
+            "Method": [o["title"] for o in usable],
+            "Memory": [quantities.gib_between(o["low_gib"], o["high_gib"]) for o in usable],
+            "Fits": ["yes" if o["fits"] else "may not" for o in usable],
+            "Time": [quantities.span_between(o["low_seconds"], o["high_seconds"]) for o in usable],
+            "On disk": [quantities.size(o["disk_bytes"]) for o in usable],
+            "Trained": [quantities.share(o["trainable_parameters"], o["total_parameters"]) for o in usable],
+        }
+        if price["per_hour"] is not None:
+            columns["Cost"] = [_cost(o, price).removeprefix("costs ") for o in usable]
+        picked = st.dataframe(
+            columns, hide_index=True, on_select="rerun", selection_mode="single-row", key="advice-others"
+        )
+        for index in picked["selection"]["rows"][:1]:
+            name = usable[index]["method"]
+            st.caption(plain(METHODS[name].when))
+            st.button(
+                f"Use {usable[index]['title']}",
+                key=f"advice-use-{name}",
+                icon=":material/arrow_forward:",
+                on_click=_use,
+                args=(name,),
+            )
+    for option in options:
+        if option["problem"]:
+            st.caption(f":material/block: **{plain(option['title'])}**: {plain(option['problem'])}")
+
+
 def _use(method: str) -> None:
     """Set the method; the rates of another one are not its own."""
     config_fields.change({"method": method, "learning_rate": None, "weight_decay": None})
@@ -133,7 +171,7 @@ def _use(method: str) -> None:
 def _figures(option: dict[str, Any], answer: dict[str, Any], price: dict[str, Any]) -> list[str]:
     low, high = option["low_gib"], option["high_gib"]
     share = quantities.share(option["trainable_parameters"], option["total_parameters"])
-    return [
+    found = [
         figures.ranged(
             "Memory",
             quantities.gib_between(low, high),
@@ -148,18 +186,21 @@ def _figures(option: dict[str, Any], answer: dict[str, Any], price: dict[str, An
             _cost(option, price),
             option["time_basis"],
         ),
-        figures.fact("Energy", _energy(option), "" if answer["watts"] else "not counted on this machine"),
         figures.fact(
             "Kept on disk", quantities.size(option["disk_bytes"]), f"{share} of the weights trained"
         ),
-        figures.fact("Measured gain", *_measured(option["past"])),
     ]
+    if answer["watts"]:
+        found.append(figures.fact("Energy", _energy(option), "from runs on this machine"))
+    if answer["past_runs"]:
+        found.append(figures.fact("Measured gain", *_measured(option["past"])))
+    return found
 
 
 def _cost(option: dict[str, Any], price: dict[str, Any]) -> str:
     found = advisor.cost(option, price["per_hour"])
     if found is None:
-        return "cost unknown: no price is set"
+        return ""
     low, _, high = found
     places = 2 if high < 100 else 0
     between = f"{wording.number(low, places)} to {wording.number(high, places)}"
@@ -167,8 +208,6 @@ def _cost(option: dict[str, Any], price: dict[str, Any]) -> str:
 
 
 def _energy(option: dict[str, Any]) -> str:
-    if option["energy_wh"] is None:
-        return "unknown"
     low, _, high = option["energy_wh"]
     return f"{low:,.0f} to {high:,.0f} Wh" if high >= 10 else f"{low:,.1f} to {high:,.1f} Wh"
 
@@ -192,10 +231,14 @@ def _footnotes(answer: dict[str, Any]) -> None:
     first = next((o for o in answer["options"] if not o["problem"]), None)
     if first is None:
         return
-    st.caption(
-        "Gain: less loss on held-out rows than the base model, mean over the runs, 95% interval."
-        f" Memory: {plain(first['memory_basis'])}"
-    )
+    said = [f"Memory: {plain(first['memory_basis'])}"]
+    if answer["past_runs"]:
+        said.insert(
+            0, "Gain: less loss on held-out rows than the base model, mean over the runs, 95% interval."
+        )
+    if not answer["watts"]:
+        said.append("Energy is not counted on this machine.")
+    st.caption(" ".join(said))
 
 
 def _past(runs: list[dict[str, Any]]) -> None:

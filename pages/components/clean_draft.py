@@ -13,7 +13,7 @@ import streamlit as st
 
 from store import recipe as recipes
 from store import recipe_words
-from store.config import Config
+from store.document import Config
 from store.errors import ConfigError
 
 Document = dict[str, Any]

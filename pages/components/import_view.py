@@ -17,9 +17,9 @@ from pages.components.conversation import show_row
 from pages.components.dataset_list import back_to_list
 from pages.components.import_source import draw_source
 from pages.components.session import client, guarded, plain, show_error
-from store.config import ImportConfig, suggested_name
 from store.errors import EngineUnavailable, TunebenchError
 from store.formats import FORMATS
+from store.import_config import ImportConfig, suggested_name
 
 RECOGNISED = "as recognised"
 NOTHING = "—"

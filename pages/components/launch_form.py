@@ -7,6 +7,7 @@ them once.
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import streamlit as st
@@ -90,10 +91,7 @@ def draw_choices(notes: Notes) -> None:
 def _method() -> None:
     """The method, with what it does and when to choose it."""
     model_type = _model_type()
-    made_for = {name: method.architectures for name, method in METHODS.items()}
-    fitting = [
-        name for name in METHODS if not made_for[name] or not model_type or model_type in made_for[name]
-    ]
+    fitting = [name for name, method in METHODS.items() if method.fits(model_type)]
     chosen = st.session_state.get(fields.key("method"))
     if chosen in METHODS and chosen not in fitting:
         fitting.append(str(chosen))
@@ -115,7 +113,7 @@ def _model_type() -> str:
     """The chosen model's type, such as llama; empty where it isn't known yet."""
     chosen = st.session_state.get(fields.key("model"), "")
     model = next((model for model in reads.models() if model["name"] == chosen and model["ready"]), None)
-    return str(model["architecture"]).removesuffix("ForCausalLM").lower() if model else ""
+    return re.split("For(?=[A-Z])", str(model["architecture"]))[0].lower() if model else ""
 
 
 def draw_words(automatic_name: str, notes: Notes) -> None:

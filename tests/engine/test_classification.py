@@ -24,6 +24,8 @@ from tests.engine.test_preview import ask
 from tests.engine.test_training import cancel_when, events, facts, series
 from tests.tiny import conversations, make_job, make_model, make_tokenizer, write_model, write_rows
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 WORDS = {"cold": ["ice", "snow", "frost"], "warm": ["sun", "heat", "fire"], "wet": ["rain", "sea", "flood"]}
 QUICK: dict[str, Any] = {
     "task": "classification",
@@ -45,14 +47,6 @@ def labelled(count: int = 240) -> tuple[list[Any], list[str | None]]:
         rows.append([{"role": "user", "content": text}, {"role": "assistant", "content": label}])
         labels.append(label)
     return rows, labels
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

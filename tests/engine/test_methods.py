@@ -28,6 +28,8 @@ from store.home import Home
 from store.methods import METHODS
 from tests.tiny import conversations, make_job, make_model, write_model, write_rows
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 QUICK = {
     "per_device_train_batch_size": 8,
     "gradient_accumulation_steps": 1,
@@ -66,14 +68,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "embeddings too": {"method": "freeze", "trainable_layers": 1, "train_embeddings": True},
 }
 SMALL = {"r": 8, "num_virtual_tokens": 6, "oft_block_size": 8, "bottleneck_size": 8, "trainable_layers": 1}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

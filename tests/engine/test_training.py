@@ -21,6 +21,8 @@ from store.home import Home
 from store.points import Points
 from tests.tiny import conversations, make_job, write_model, write_rows
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 QUICK = {
     "per_device_train_batch_size": 4,
     "gradient_accumulation_steps": 2,
@@ -32,14 +34,6 @@ QUICK = {
 
 # embeddings (tied), then by layer q and o, k and v, gate, up and down, two norms; the last norm
 BASE_PARAMETERS = 259 * 32 + 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64 + 2 * 32) + 32
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from engine.tuning.methods import make_trainable
 from engine.tuning.train import Training
 from store.config import TrainConfig
 from store.home import Home
+from tests.engine.beside_trl import Steps, arguments, our_steps, trl_steps
 from tests.tiny import conversations, make_job, make_model, make_tokenizer, write_model
 
 ROWS, BATCH, ACCUMULATION = 43, 4, 2  # the last step is smaller, and so is its last micro-batch
@@ -34,17 +34,15 @@ FIELDS = {
 }
 
 
-def ours(home: Home, config: TrainConfig, model: Any) -> list[tuple[float, float]]:
+def ours(home: Home, config: TrainConfig, model: Any) -> Steps:
     """(loss, gradient norm) of each step in our loop."""
     job = make_job(home, "run", **config.model_dump(exclude={"name", "model", "dataset", "dtype"}))
     rows = render(make_tokenizer(), range(ROWS), conversations(ROWS))
     Training(job, config, model, rows, rows.take(np.arange(4))).run()
-    events = map(json.loads, job.dir.events.read_text().splitlines())
-    values = [e["values"] for e in events if e["type"] == "metrics" and "train/loss" in e["values"]]
-    return [(v["train/loss"], v["train/grad_norm"]) for v in values]
+    return our_steps(job, "train/loss", "train/grad_norm")
 
 
-def trl(folder: Path, config: TrainConfig, model: Any) -> list[tuple[float, float]]:
+def trl(folder: Path, config: TrainConfig, model: Any) -> Steps:
     """The same of SFTTrainer, its rows given in the order of our batches."""
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
@@ -55,28 +53,10 @@ def trl(folder: Path, config: TrainConfig, model: Any) -> list[tuple[float, floa
     dataset = Dataset.from_list(
         [{"input_ids": ids.tolist(), "labels": np.where(on, ids, -100).tolist()} for ids, on in pairs]
     )
-    arguments = SFTConfig(
-        output_dir=str(folder),
-        use_cpu=True,
-        bf16=False,
-        gradient_checkpointing=False,
-        per_device_train_batch_size=BATCH,
-        gradient_accumulation_steps=ACCUMULATION,
-        num_train_epochs=1,
-        learning_rate=config.learning_rate,
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm,
-        lr_scheduler_type="cosine",
-        warmup_steps=config.warmup_steps,
-        train_sampling_strategy="sequential",
-        logging_steps=1,
-        report_to=[],
-        save_strategy="no",
-        disable_tqdm=True,
-    )
-    trainer = SFTTrainer(model, arguments, train_dataset=dataset, processing_class=make_tokenizer())
+    told = SFTConfig(**arguments(folder, config))
+    trainer = SFTTrainer(model, told, train_dataset=dataset, processing_class=make_tokenizer())
     trainer.train()
-    return [(log["loss"], log["grad_norm"]) for log in trainer.state.log_history if "loss" in log]
+    return trl_steps(trainer, "loss", "grad_norm")
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from engine.tuning.references import References
 from engine.tuning.train import Training
 from store.config import TrainConfig
 from store.home import Home
+from tests.engine.beside_trl import Steps, arguments, our_steps, trl_steps
 from tests.tiny import CHATML, conversations, make_job, make_model, make_tokenizer, worse_answers, write_model
 
 ROWS, BATCH, ACCUMULATION, STEPS = 21, 3, 2, 4  # the last step is smaller
@@ -51,20 +51,17 @@ def pairs() -> Pairs:
     return join(render(tokenizer, range(ROWS), rows), render(tokenizer, range(ROWS), told))
 
 
-def ours(home: Home, config: TrainConfig, model: Any) -> list[tuple[float, ...]]:
+def ours(home: Home, config: TrainConfig, model: Any) -> Steps:
     """(loss, gradient norm, reward accuracy, margin) of each step in our loop."""
     job = make_job(home, "run", **config.model_dump(exclude={"name", "model", "dataset", "dtype"}))
     rows = pairs()
     references = References.compute(model, [rows], batch_size=4, device=torch.device("cpu"))
     some = rows.take(np.arange(4))
     Training(job, config, model, rows, some, Preference(config, references)).run()
-    events = map(json.loads, job.dir.events.read_text().splitlines())
-    values = [e["values"] for e in events if e["type"] == "metrics" and "train/loss" in e["values"]]
-    names = ("train/loss", "train/grad_norm", "train/reward_accuracy", "train/reward_margin")
-    return [tuple(v[name] for name in names) for v in values]
+    return our_steps(job, "train/loss", "train/grad_norm", "train/reward_accuracy", "train/reward_margin")
 
 
-def trl(folder: Path, config: TrainConfig, model: Any, reference: Any) -> list[tuple[float, ...]]:
+def trl(folder: Path, config: TrainConfig, model: Any, reference: Any) -> Steps:
     """The same of DPOTrainer, its pairs given in the order of our batches."""
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
@@ -81,24 +78,8 @@ def trl(folder: Path, config: TrainConfig, model: Any, reference: Any) -> list[t
         }
         for i in order
     ]
-    arguments = DPOConfig(
-        output_dir=str(folder),
-        use_cpu=True,
-        bf16=False,
-        gradient_checkpointing=False,
-        per_device_train_batch_size=BATCH,
-        gradient_accumulation_steps=ACCUMULATION,
-        num_train_epochs=1,
-        learning_rate=config.learning_rate,
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm,
-        lr_scheduler_type="cosine",
-        warmup_steps=config.warmup_steps,
-        train_sampling_strategy="sequential",
-        logging_steps=1,
-        report_to=[],
-        save_strategy="no",
-        disable_tqdm=True,
+    wanted = DPOConfig(
+        **arguments(folder, config),
         beta=config.beta,
         loss_type=[config.loss_type],
         label_smoothing=config.label_smoothing,
@@ -106,13 +87,12 @@ def trl(folder: Path, config: TrainConfig, model: Any, reference: Any) -> list[t
     trainer = DPOTrainer(
         model,
         reference,
-        arguments,
+        wanted,
         train_dataset=Dataset.from_list(told),
         processing_class=make_tokenizer(TEMPLATE),
     )
     trainer.train()
-    names = ("loss", "grad_norm", "rewards/accuracies", "rewards/margins")
-    return [tuple(log[name] for name in names) for log in trainer.state.log_history if "loss" in log]
+    return trl_steps(trainer, "loss", "grad_norm", "rewards/accuracies", "rewards/margins")
 
 
 @pytest.mark.parametrize(

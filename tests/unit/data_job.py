@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from engine.data.readers import open_source
 from engine.data.rows import Reader, Skipped
 from engine.job import Job
-from store.config import Source
 from store.home import Home
+from store.import_config import Source
 
 MODULES = {"import": "import_rows"}
 

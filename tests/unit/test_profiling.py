@@ -10,8 +10,8 @@ import pytest
 
 from engine.results import dataset_id_of, keep
 from store import datasets, jobs, quality
-from store.config import ImportConfig, Source
 from store.data_config import CleanConfig
+from store.import_config import ImportConfig, Source
 from store.signals import GROUPS
 from tests.unit.test_commands import Desk
 from tests.unit.test_scheduler import World

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from engine.data import rows as rows_module
 from engine.data import streams
 from engine.data.readers import open_source
-from store.config import Source
 from store.errors import ConfigError, DataError
 from store.home import Home
+from store.import_config import Source
 from tests.unit.data_job import open_file, read_all, reasons
 
 

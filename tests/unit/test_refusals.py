@@ -49,6 +49,20 @@ def test_an_architecture_that_a_method_is_not_made_for_is_refused() -> None:
     assert refusals(config, "") == []
 
 
+@pytest.mark.parametrize("model_type", ["bert", "distilbert", "DebertaV2", "xlm-roberta", "modernbert"])
+def test_a_model_that_only_reads_classifies_and_takes_methods_made_for_it(model_type: str) -> None:
+    [(field, why)] = refusals(TrainConfig(dataset="d"), model_type)
+    assert field == "task"
+    assert f"A {model_type} model is an encoder" in why
+    fitting = []
+    for method in METHODS:
+        config = TrainConfig(dataset="d", task="classification", method=method)  # type: ignore[arg-type]
+        found = refusals(config.resolved(100), model_type)
+        assert [name for name, _ in found] == ([] if METHODS[method].fits(model_type) else ["method"])
+        fitting += [method] * (not found)
+    assert fitting == ["lora", "qlora", "full", "freeze", "adalora", "vera", "oft", "ia3"]
+
+
 def test_a_change_is_refused_for_what_it_brings_and_not_for_what_was_wrong_before() -> None:
     config = TrainConfig(dataset="d", method="vera")
     assert "8-bit" in refused_change(config, "load_in_8bit", True)
