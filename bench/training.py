@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # for all contenders, as workers have it: before torch is loaded
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # before torch is loaded: as workers have it
 
 import numpy as np
 import psutil
