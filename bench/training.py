@@ -20,6 +20,7 @@ import argparse
 import contextlib
 import json
 import logging
+import os
 import resource
 import statistics
 import subprocess
@@ -30,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # before torch is loaded: as workers have it
 
 import numpy as np
 import psutil
