@@ -174,10 +174,10 @@ def test_a_rehearsed_step_keeps_what_a_real_one_keeps(
     assert found.rehearsed
     # a tied model's rotary tables and masks are cached by a first step, and constants weigh a few KiB
     # of AdaLoRA, whose regulariser reaches all adapters at once, one more copy of their gradients is counted
-    off = 4 * tried.counts.trainable if method == "adalora" else 40_000
+    off = 4 * tried.counts.trainable if method == "adalora" else 80_000
     assert found.phases == pytest.approx(real.phases, rel=0.03, abs=off)
     assert found.left == pytest.approx(real.left, rel=0.03, abs=40_000)
-    assert found.saved == pytest.approx(real.saved, rel=0.03)
+    assert found.saved == pytest.approx(real.saved, rel=0.03, abs=off)
 
 
 def test_a_head_and_pairs_are_rehearsed_with_their_own_losses() -> None:
@@ -233,18 +233,16 @@ def test_methods_and_switches_move_memory_the_right_way() -> None:
     assert lora["peak_gib"] < _memory(method="full")["peak_gib"]
     light = _memory(gradient_checkpointing=True)["parts"]["activations"]
     assert light < lora["parts"]["activations"] / 5
+    kinds = (SMOLLM2, padded(SMOLLM2))
     one, two = (
-        [
-            _memory(of=of, per_device_train_batch_size=n)["parts"]["activations"]
-            for of in (SMOLLM2, padded(SMOLLM2))
-        ]
+        [_memory(of=of, per_device_train_batch_size=n)["parts"]["activations"] for of in kinds]
         for n in (8, 16)
     )
     assert two[0] == pytest.approx(one[0], rel=0.02)  # rows without padding are dealt by tokens
     assert two[1] == pytest.approx(2 * one[1], rel=0.02)
     assert one[0] < 0.7 * one[1]
     assert _memory(lora_dropout=0.1)["peak_gib"] > lora["peak_gib"]
-    assert _memory(length=256)["peak_gib"] > lora["peak_gib"]
+    assert _memory(length=256, of=kinds[1])["peak_gib"] > _memory(of=kinds[1])["peak_gib"]
     once, twice = (_memory(method="full", gradient_accumulation_steps=steps) for steps in (1, 4))
     assert twice["peak_gib"] > once["peak_gib"]  # the first batch's gradients wait for the second's
 
