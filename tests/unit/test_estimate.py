@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import pytest
@@ -46,9 +47,15 @@ def test_counts_equal_those_of_the_loaded_model(method: str) -> None:
     assert shape.trainable == count_parameters(loaded)[0]
 
 
+@cache
+def _shape(method: str) -> estimate.Shape:
+    """Of that method; no other field of these tests changes it."""
+    return estimate.shape(SMOLLM2, config(method=method))
+
+
 def _parts(dtype: torch.dtype = BF16, longest: int = 128, **fields: Any) -> dict[str, float]:
     chosen = config(**fields)
-    shape = estimate.shape(SMOLLM2, chosen)
+    shape = _shape(chosen.method)
     found = estimate.memory(shape, chosen, dtype, CPU, longest=longest, trained_share=0.3)
     return {name: gib * estimate.GIB for name, gib in found["parts"].items()} | {"peak": found["peak_gib"]}
 
