@@ -46,16 +46,14 @@ class Guard:
     def __init__(self, cursor: duckdb.DuckDBPyConnection) -> None:
         self._cursor = cursor
         self._lock = threading.Lock()
-        rows = cursor.execute(
-            "SELECT DISTINCT function_name FROM duckdb_functions()"
-            " WHERE function_type IN ('table', 'table_macro', 'pragma')"
-        ).fetchall()
-        scalars = cursor.execute(
-            "SELECT DISTINCT function_name FROM duckdb_functions()"
-            " WHERE function_type IN ('scalar', 'aggregate', 'macro')"
-        ).fetchall()
-        tables = {name.lower() for (name,) in rows} - {name.lower() for (name,) in scalars}
-        self._denied = (tables - ALLOWED_TABLE_FUNCTIONS) | DENIED_SCALARS
+        # once, for it takes longer than all else at the opening of a store
+        found = cursor.execute("SELECT DISTINCT function_type, lower(function_name) FROM duckdb_functions()")
+        names: dict[str, set[str]] = {}
+        for kind, name in found.fetchall():
+            names.setdefault(kind, set()).add(name)
+        tables = {name for kind in ("table", "table_macro", "pragma") for name in names.get(kind, ())}
+        scalars = {name for kind in ("scalar", "aggregate", "macro") for name in names.get(kind, ())}
+        self._denied = (tables - scalars - ALLOWED_TABLE_FUNCTIONS) | DENIED_SCALARS
         self._verdict = lru_cache(maxsize=512)(self._examine)
 
     def check(self, sql: str) -> None:

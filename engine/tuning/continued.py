@@ -165,12 +165,15 @@ def _linked(source: str, target: str) -> str:
 
 
 def _merge(home: Home, config: TrainConfig, earlier: Earlier, folder: Path, dtype: torch.dtype) -> None:
-    """The earlier run's base with its adapter merged in; never in 4 bits."""
+    """The earlier run's base with its adapter merged in; never in 4 bits. A head is not taken over: a causal
+    model is loaded without, and of an encoder what is below it is kept."""
     plain = config.model_copy(update={"method": "full", "load_in_4bit": False, "load_in_8bit": False})
     source = earlier.base(home)
-    model = models.load_model(plain, source, "cpu", dtype)
+    encoder = models.is_encoder(models.load_config(source, trust_remote_code=config.trust_remote_code))
+    headed = models.load_config(str(earlier.folder.model)) if encoder else None
+    model = models.load_model(plain, source, "cpu", dtype, headed)
     merged = saving.load(earlier.folder.model, model).merge_and_unload()
-    merged.save_pretrained(folder)
+    (merged.base_model if encoder else merged).save_pretrained(folder)
     models.load_tokenizer(source, trust_remote_code=config.trust_remote_code).save_pretrained(folder)
 
 

@@ -148,6 +148,19 @@ def test_bf16_and_a_run_that_goes_on(home: Home) -> None:
     assert table(resumed) == table(job)
 
 
+@pytest.mark.parametrize("mode", ["stack", "merge"])
+def test_a_later_run_goes_on_from_it(home: Home, mode: str) -> None:
+    """Merged, with a new head over the layers that have learned, it learns again at once."""
+    write_encoder(home.models / "tiny")
+    _, verdict = run(home, "first", **LEARNS)
+    assert verdict["classification"]["models"]["tuned"]["accuracy"]["value"] > 0.9
+    _, verdict = run(home, "second", init_from="first", init_mode=mode, num_train_epochs=4)
+    assert verdict["classification"]["models"]["tuned"]["accuracy"]["value"] > 0.9
+    assert verdict["continued_from"]["run_id"] == "first"
+    _, verdict = run(home, "alone", num_train_epochs=4)
+    assert verdict["classification"]["models"]["tuned"]["accuracy"]["value"] < 0.9
+
+
 def test_what_asks_it_to_write_is_left_out_and_said(home: Home) -> None:
     write_encoder(home.models / "tiny")
     job, verdict = run(home, num_train_epochs=1)

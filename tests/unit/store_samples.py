@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
@@ -72,12 +73,21 @@ async def echo_ask(name: str, body: dict[str, Any]) -> dict[str, Any]:
     return {"name": name, "body": body}
 
 
+class Server(uvicorn.Server):
+    """uvicorn's, which otherwise looks only ten times a second whether it is to stop."""
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        while not self.should_exit:
+            await asyncio.sleep(0.005)
+
+
 @contextmanager
 def serving(home: Home, database: Database, commands: dict[str, Any] | None = None) -> Iterator[str]:
     """The HTTP interface on a free port, announced in the home folder as the engine does; its address."""
     home.token.write_text(TOKEN, encoding="utf-8")
     app = build(database, TOKEN, commands or {}, echo_ask, home, ["cpu"])
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical"))
+    server = Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:

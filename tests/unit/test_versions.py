@@ -73,6 +73,14 @@ def family(home: Home, database: Database) -> dict[str, Document]:
     return {"root": root, "a": a, "b": b, "c": c}
 
 
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Home, Database, dict[str, Document]]]:
+    """A store with the family, for tests that only look at it."""
+    home, database = open_store(tmp_path_factory.mktemp("grown") / "home")
+    yield home, database, family(home, database)
+    database.close()
+
+
 def test_the_tree_holds_the_family_alone_with_recipes_and_runs(store: tuple[Home, Database]) -> None:
     home, database = store
     family(home, database)
@@ -89,9 +97,10 @@ def test_the_tree_holds_the_family_alone_with_recipes_and_runs(store: tuple[Home
     assert [row["name"] for row in versions.lineage(database, "b")] == ["root", "a", "b"]
 
 
-def test_fates_are_searched_by_fate_step_and_text(store: tuple[Home, Database]) -> None:
-    home, database = store
-    family(home, database)
+def test_fates_are_searched_by_fate_step_and_text(
+    grown: tuple[Home, Database, dict[str, Document]],
+) -> None:
+    _, database, _ = grown
     everything = versions.fates(database, "c")
     assert everything["total"] == len(everything["rows"]) == 8
     assert [row["row_id"] for row in everything["rows"]] == list(range(8))
@@ -116,10 +125,9 @@ def test_fates_are_searched_by_fate_step_and_text(store: tuple[Home, Database]) 
 @pytest.mark.parametrize("first", ["root", "a", "b", "c"])
 @pytest.mark.parametrize("second", ["root", "a", "b", "c"])
 def test_any_two_versions_are_compared_row_by_row(
-    store: tuple[Home, Database], first: str, second: str
+    grown: tuple[Home, Database, dict[str, Document]], first: str, second: str
 ) -> None:
-    home, database = store
-    made = family(home, database)
+    home, database, made = grown
     found = versions.compare(database, first, second, limit=100)
     ours, theirs = (read(home.rows(made[name]["fingerprint"])) for name in (first, second))
     counts = found["counts"]
