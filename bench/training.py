@@ -6,12 +6,11 @@
 The contenders alternate in one process, so that other work on the machine hits all. TRL runs as its
 documentation shows it, on the CPU: `SFTTrainer(model=…, args=SFTConfig(…), train_dataset=…, peft_config=…)`;
 then with gradient checkpointing, which SFTConfig switches on by default, switched off; and without padding
-too, for which it warns on a CPU that rows see each other. Only steps are timed, without set-up, and the first
-step of each round is left out. Losses stand side by side: they must agree, or the comparison would mean
-nothing. In bf16 those of full fine-tuning drift apart after a few steps, since TRL rounds every update into
-the bf16 weights, and ours go into fp32 masters; with --dtype float32 they are equal. Memory is the peak of
-the process over what it held before the model was loaded. `share` is what a step reaches of the device's own
-rate of matrix products.
+too. Only steps are timed, without set-up, and the first step of each round is left out. Losses stand side by
+side: they must agree, or the comparison would mean nothing. In bf16 those of full fine-tuning part after a
+few steps, since TRL rounds every update into bf16 weights, where most of a small one is lost, and ours go
+into fp32 masters; with --dtype float32 they are equal. Memory is the peak of the process over what it held
+before the model was loaded. `share` is what a step reaches of the device's own rate of matrix products.
 """
 
 from __future__ import annotations
@@ -53,15 +52,16 @@ from engine.tuning.footprint import Rehearsal
 from engine.tuning.methods import adapter_config, make_trainable
 from engine.tuning.models import load_config, load_model, load_tokenizer
 from engine.tuning.train import Training
-from store.config import BUNDLED_MODEL, Source, TrainConfig
+from store.config import BUNDLED_MODEL, TrainConfig
 from store.home import Home
+from store.import_config import Source
 from store.jobdir import write_json
 from store.methods import METHODS
 
 ROWS = 600  # of the data, drawn at random
 CPU = torch.device("cpu")
 OURS = "Tunebench"
-VARIANTS: dict[str, dict[str, bool]] = {
+VARIANTS: dict[str, dict[str, Any]] = {
     "TRL, its defaults": {"gradient_checkpointing": True},
     "TRL, no checkpointing": {"gradient_checkpointing": False},
     "TRL, no padding either": {"gradient_checkpointing": False, "padding_free": True},
@@ -124,7 +124,7 @@ class Bench:
             timed.append((time.perf_counter() - started, training.state.curve[-1][1]))
         return timed
 
-    def trl(self, **variant: bool) -> Timed:
+    def trl(self, **variant: Any) -> Timed:
         """Steps of SFTTrainer on the same tokens and labels in the same order."""
         pairs = [self.rows.row(i) for i in self.order]
         dataset = Dataset.from_list(
