@@ -150,6 +150,15 @@ def test_a_base_in_four_bits(tmp_path: Path, checkpointing: bool) -> None:
     assert_equal(model)
 
 
+def test_a_base_in_eight_bits_goes_through_its_own_forward(tmp_path: Path) -> None:
+    """Which columns count as outliers hangs on all rows of a batch there."""
+    write_model(tmp_path / "tiny", max_position_embeddings=512)
+    chosen = config(method="lora", load_in_8bit=True, model=str(tmp_path / "tiny"))
+    base_model = models.load_model(chosen, chosen.model, "cpu", torch.float32)
+    model = make_trainable(base_model, chosen, torch.float32)
+    assert "Linear8bitLt" in packable.refusal(model, LONGEST)
+
+
 def test_bf16_is_as_near_to_fp32_as_the_models_own_forward() -> None:
     model = base()
     batch = collate(rows(), np.arange(6))
