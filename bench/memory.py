@@ -43,7 +43,7 @@ CASES: dict[str, dict[str, Any]] = {
     "QLoRA": {"method": "qlora"},
     "IA3": {"method": "ia3"},
     "prompt tuning": {"method": "prompt_tuning"},
-    "classification": {"task": "classification"},
+    "classification": {"task": "classification", "dataset": "texts"},
 }
 LENGTHS = (128, 256, 512)
 BATCHES = (2, 8)
@@ -57,7 +57,7 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "full, two batches a step": {"method": "full", "gradient_accumulation_steps": 2},
     "full, 8-bit AdamW": {"method": "full", "optim": "paged_adamw_8bit"},
     "preference": {"task": "dpo"},
-    "classification, full": {"task": "classification", "method": "full"},
+    "classification, full": {"task": "classification", "dataset": "texts", "method": "full"},
 }
 # The methods that no case trains, at 256 tokens and batches of 8.
 SWITCHES |= {
@@ -96,6 +96,7 @@ def main() -> int:
     try:
         write_prose(home, "prose")
         write_prose(home, "varied", shortest=60)
+        write_prose(home, "texts", asked=3000)
         found = []
         for name, config in wanted(given):
             found.append(measure(home, name, {"max_steps": given.steps} | config))
@@ -122,14 +123,14 @@ def wanted(given: argparse.Namespace) -> list[tuple[str, dict[str, Any]]]:
     return runs
 
 
-def write_prose(home: Home, name: str, shortest: int = 3000) -> None:
+def write_prose(home: Home, name: str, shortest: int = 3000, asked: int = 100) -> None:
     """A data set of consecutive stretches of Python's own help texts, of `shortest` to 3,000 characters
-    (over 512 tokens)."""
+    (over 512 tokens), each after `asked` characters of the stretch before."""
     text = " ".join(" ".join(pydoc_data.topics.topics.values()).split())
     pieces = [text[at : at + 1500] for at in range(0, len(text) - 1500, 1500)]
     rows = [
         [
-            {"role": "user", "content": a[:100]},
+            {"role": "user", "content": (a + b)[:asked]},
             {"role": "assistant", "content": (b + c)[: shortest + i * 997 % (3001 - shortest)]},
         ]
         for i, (a, b, c) in enumerate(zip(pieces, pieces[1:], pieces[2:], strict=False))

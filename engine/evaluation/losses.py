@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from engine.data.render import Rows
-from engine.tuning.batches import by_length, collate
-from engine.tuning.loss import picked_logits
+from engine.tuning import packable
+from engine.tuning.batches import CPU_TOKENS, by_length, collate
+from engine.tuning.loss import token_losses
 
 LOGIT = 10  # bytes of memory that a trained token takes for each entry of the vocabulary
 LOGIT_BYTES = 512 * 2**20  # of them in a batch: one with more trained tokens is made smaller
@@ -64,12 +65,10 @@ def row_losses(
         with torch.inference_mode():
             for indices in fitting_batches(model, rows, batch_size):
                 batch = collate(rows, indices, device)
-                logits = picked_logits(model, batch)
-                losses = F.cross_entropy(logits, batch.targets, reduction="none").double().cpu().numpy()
-                hits = (logits.argmax(-1) == batch.targets).cpu().numpy()
+                losses, hits = token_losses(model, batch)
                 row_of = batch.picked.nonzero()[:, 0].cpu().numpy()
-                loss_sum[indices] = np.bincount(row_of, losses, len(indices))
-                correct[indices] = np.bincount(row_of, hits, len(indices)).astype(np.int64)
+                loss_sum[indices] = np.bincount(row_of, losses.double().cpu().numpy(), len(indices))
+                correct[indices] = np.bincount(row_of, hits.cpu().numpy(), len(indices)).astype(np.int64)
                 done += len(indices)
                 on_batch(done)
     finally:
@@ -78,16 +77,20 @@ def row_losses(
 
 
 def fitting_batches(model: Any, rows: Rows, batch_size: int) -> list[np.ndarray]:
-    """Rows of like length, at most `batch_size` and as many as have room for their logits."""
+    """Rows of like length, the longest first: at most `batch_size`, as many as have room for their logits,
+    of packed rows no more tokens than a CPU is fast with."""
     most = max(1, LOGIT_BYTES // (LOGIT * model.get_output_embeddings().weight.shape[0]))
-    counts = rows.trained_counts
+    packed = not packable.refusal(model, int(rows.sequence_lengths.max()))
+    room = CPU_TOKENS["full"] if packed else math.inf
     batches = []
     for indices in by_length(rows.lengths, batch_size):
-        first, total = 0, 0
+        first = trained = tokens = 0
         for place, index in enumerate(indices):
-            if total and total + counts[index] > most:
+            trained += int(rows.trained_counts[index])
+            tokens += int(rows.lengths[index])
+            if place > first and (trained > most or tokens > room):
                 batches.append(indices[first:place])
-                first, total = place, 0
-            total += int(counts[index])
+                first, trained = place, int(rows.trained_counts[index])
+                tokens = int(rows.lengths[index])
         batches.append(indices[first:])
     return batches

@@ -43,11 +43,12 @@ START_ROWS = 64  # training rows that show the start `eva` in which directions i
 def run(job: Job) -> dict[str, Any]:
     """Train as `job.config` says; answers {"verdict": …} of docs/architecture.md."""
     config = TrainConfig.parse(job.config)
+    run = _run_of(config.task)(job, config)
     try:
-        return {"verdict": _run_of(config.task)(job, config).run()}
+        return {"verdict": run.run()}
     except Exception as error:
         if memory.is_out_of_memory(error):
-            raise memory.out_of_memory(config, torch.device(job.device)) from error
+            raise memory.out_of_memory(config, torch.device(job.device), dealt=run.packed) from error
         raise
 
 
@@ -71,6 +72,7 @@ class Run:
         self.config = config
         self.split = Split.parse(job.order["split"])
         self.data: dict[str, Any] = job.order["dataset"]
+        self.packed = False  # whether micro-batches are dealt by tokens
         self.device = torch.device(job.device)
         self.dtype = choose_dtype(self.config.dtype, self.device)
         self.began, self.energy = time.monotonic(), Meter(self.device)
@@ -100,6 +102,7 @@ class Run:
         self.objective = self.choose_objective(model, [train, validation, test])
         training = Training(self.job, self.config, model, train, validation, self.objective)
         held_out, split = (test, "test") if len(test) else (validation, "validation")
+        self.packed = not training.stepper.unpacked
         training.clock.judged = len(held_out) / len(validation)
         stopped = training.run()
         self.job.facts(

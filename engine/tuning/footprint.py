@@ -178,7 +178,7 @@ class Rehearsal:
         objective = objective or TrainedTokens()
         with packable.rehearsing() if self.device == "cpu" else nullcontext():
             longest = int(train.sequence_lengths.max())
-            packed = not packable.refusal(self.models[0], longest)
+            packed = not packable.refusal(self.models[0].train(), longest)
             chosen = largest_piece(train.lengths, config, packed=packed)
             several = len(chosen) < min(len(train), math.prod(batch_shape(config)))
             try:
@@ -198,8 +198,9 @@ class Rehearsal:
             for parameter in masters.weights.values():
                 parameter.grad = None
             values.append([step.left, step.saved, *step.phases])
-        held_out = objective.collate(evaluated, _evaluated(evaluated, config, self.text.vocab_size), CPU)
         model = self.models[0].eval()  # without gradients no layer keeps anything
+        largest = _evaluated(model, evaluated, config.per_device_eval_batch_size)
+        held_out = objective.collate(evaluated, largest, CPU)
         evaluation = rehearsal.run_forward(lambda: objective.loss_sum(model, held_out))
         left, saved, *phases = self._whole(values)
         return Footprint(tuple(phases), left, saved, float(evaluation), several)
@@ -226,9 +227,8 @@ class Rehearsal:
         )
 
 
-def _evaluated(rows: Rows, config: TrainConfig, vocabulary: int) -> np.ndarray:
-    """The rows of the largest batch of a validation, which its logits limit."""
-    batch = by_length(rows.lengths, config.per_device_eval_batch_size)[0]
-    most = max(1, losses.LOGIT_BYTES // (losses.LOGIT * vocabulary))
-    fits = int((np.cumsum(rows.trained_counts[batch]) <= most).sum())
-    return batch[: max(1, fits)]
+def _evaluated(model: Any, rows: Rows, batch_size: int) -> np.ndarray:
+    """The rows of the largest batch of a validation."""
+    if model.get_output_embeddings() is None:  # under a classification head
+        return by_length(rows.lengths, batch_size)[0]
+    return losses.fitting_batches(model, rows, batch_size)[0]

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 
 from engine.tuning.affine import untouched
 from engine.tuning.batches import Batch
-from engine.tuning.fused import SummedLoss
+from engine.tuning.fused import HEAD_ROWS, LOSS_ROWS, SummedLoss
 from engine.tuning.packed import hidden_states
 
 
@@ -43,9 +43,34 @@ def picked_logits(model: Any, batch: Batch) -> torch.Tensor:
 
 def loss_sum(model: Any, batch: Batch) -> torch.Tensor:
     """The summed loss of the batch in nats; divide by the trained tokens of the whole effective batch."""
-    head = model.get_output_embeddings()
-    if type(head) is torch.nn.Linear and head.bias is None and untouched(head):
-        hidden = hidden_states(model, batch)
-        if hidden is not None:
-            return SummedLoss.apply(hidden, head.weight, batch.targets)
+    hidden = _under_plain_head(model, batch)
+    if hidden is not None:
+        return SummedLoss.apply(hidden, model.get_output_embeddings().weight, batch.targets)
     return F.cross_entropy(picked_logits(model, batch), batch.targets, reduction="sum")
+
+
+def token_losses(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Loss in nats, and whether it is the likeliest token, of each of `batch.targets`; without gradients."""
+    hidden = _under_plain_head(model, batch)
+    if hidden is None:
+        logits = picked_logits(model, batch)
+        return F.cross_entropy(logits, batch.targets, reduction="none"), logits.argmax(-1) == batch.targets
+    found = [
+        part
+        for rows, targets in zip(hidden.split(HEAD_ROWS), batch.targets.split(HEAD_ROWS), strict=False)
+        for part in _of_rows(rows[: len(targets)] @ model.get_output_embeddings().weight.t(), targets)
+    ]
+    return torch.cat([losses for losses, _ in found]), torch.cat([hits for _, hits in found])
+
+
+def _of_rows(logits: torch.Tensor, targets: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """As `token_losses`, a few rows at a time, so that few logits are in fp32."""
+    for part, wanted in zip(logits.split(LOSS_ROWS), targets.split(LOSS_ROWS), strict=True):
+        yield F.cross_entropy(part.float(), wanted, reduction="none"), part.argmax(-1) == wanted
+
+
+def _under_plain_head(model: Any, batch: Batch) -> torch.Tensor | None:
+    """What a head that is a matrix and nothing else gets of packed rows; None where that is not so."""
+    head = model.get_output_embeddings()
+    plain = type(head) is torch.nn.Linear and head.bias is None and untouched(head)
+    return hidden_states(model, batch) if plain else None

@@ -285,7 +285,7 @@ def test_it_can_be_rehearsed_without_numbers(method: str) -> None:
     batch = collate(rows(), np.arange(6))
 
     def keeps(device: str) -> tuple[rehearsal.Step, bool]:
-        packed_attention._future.cache_clear()  # masks stay for the next step
+        packed_attention.future.cache_clear()  # masks stay for the next step
         model = base().to(device)
         model.tie_weights()  # moving to the meta device unties them
         model = make_trainable(model, config(method=method), torch.float32).train().to(device)
