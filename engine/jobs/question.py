@@ -74,8 +74,9 @@ class Question:
         """The costs of `config`, resolved for these rows and this model. Raises ConfigError where its method
         can't be used with it."""
         dtype = choose_dtype(config.dtype, self.device)
-        rehearsal = Rehearsal(self.architecture, config, dtype, self.device.type)
-        resolved = config.resolved(len(self.dealt["train"]), round(rehearsal.counts.total))
+        rows = len(self.dealt["train"])
+        rehearsal = Rehearsal(self.architecture, config.resolved(rows), dtype, self.device.type)
+        resolved = config.resolved(rows, round(rehearsal.counts.total))
         return Cost(self.costs, resolved, rehearsal)
 
     def _read_answers(self) -> Cut:

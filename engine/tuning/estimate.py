@@ -24,8 +24,10 @@ GIB = 2**30
 # published peaks.
 ALLOCATOR = {"cpu": 1.06, "cuda": 1.07}
 KERNELS_GIB = {"cpu": 0.1, "cuda": 0.0}  # compiled for the shapes that were met, and their scratch
+MANY_SHAPES_GIB = 0.3  # more of it on a CPU where rows are of many lengths, as measured
 # Bytes of a weight in 4 bits with its doubly quantised scale, and in 8 bits with a scale a row.
 HELD_BYTES: dict[Held, float] = {"nf4": 0.516, "int8": 1.01}
+EIGHT_BIT_UPDATE = 4  # bytes a weight that bitsandbytes' AdamW takes during an update, as measured on a CPU
 FORMULA_OFF = 1.4  # how far off a formula may be for an architecture whose step can't be rehearsed
 FORMULA_SAID = " A step of this architecture can't be rehearsed without numbers: activations are by formula."
 # Share of the matrix rate that a step reaches. On a CPU it is what single runs of a 135M model reached on two
@@ -60,12 +62,14 @@ def memory(
         "adapter": counts.added * size,
         "optimizer": counts.trainable * (moments + masters),
     }
-    parts |= _working(footprint, device)
+    update = counts.trainable * EIGHT_BIT_UPDATE if config.optim == "paged_adamw_8bit" else 0.0
+    parts |= _working(footprint, device, update)
     if replaced:
         parts["dequantised"] = counts.largest * size * 2  # a matrix and what it is unpacked through
     live = sum(parts.values())
     parts["allocator"] = (ALLOCATOR[device.type] - 1) * live
-    parts["kernels"] = KERNELS_GIB[device.type] * GIB
+    many = MANY_SHAPES_GIB if footprint.varied and device.type == "cpu" else 0.0
+    parts["kernels"] = (KERNELS_GIB[device.type] + many) * GIB
     counted = (live + parts["allocator"] + parts["kernels"]) / GIB
     low, peak, high = (process_gib + counted * factor for factor in correction.factors)
     if not footprint.rehearsed:
@@ -82,7 +86,7 @@ def memory(
     }
 
 
-def _working(f: Footprint, device: torch.device) -> dict[str, float]:
+def _working(f: Footprint, device: torch.device, update: float) -> dict[str, float]:
     """Bytes of activations, logits and gradients at the worst moment of training or evaluation."""
     kept = f.left if f.several else 0.0  # gradients of the micro-batches before
     forward, loss, last, first = f.phases
@@ -92,10 +96,13 @@ def _working(f: Footprint, device: torch.device) -> dict[str, float]:
         "last layer": kept + last,
         "first layer": first,
         "evaluation": heap + f.evaluation,
+        "update": f.left + update,
     }
     worst = max(moments, key=lambda name: moments[name])
     if worst == "first layer":
         return {"gradients": f.left, "activations": max(0.0, first - f.left)}
+    if worst == "update":
+        return {"gradients": f.left, "update": update}
     if worst == "evaluation":
         return {"activations": heap, "evaluation": f.evaluation}
     activations = min(forward, moments[worst] - kept)

@@ -11,7 +11,7 @@ import logging
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -27,6 +27,7 @@ from engine.tuning.classification import widen_head
 from engine.tuning.methods import check_layers, count_parameters, make_trainable, trainable
 from engine.tuning.objectives import Objective, TrainedTokens
 from engine.tuning.optimizer import Masters
+from engine.tuning.packed import MULTIPLE
 from engine.tuning.packed_attention import future
 from store.config import TrainConfig
 from store.method_sizes import adapted_layers
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 
 CPU = torch.device("cpu")  # where whole numbers stay
 FORMULA_LOGIT = 12  # bytes a trained token and vocabulary entry
+FEW_LENGTHS = 3  # of rows, in multiples of MULTIPLE
 LONGEST_TURN = 8  # layers; kinds of layer that take longer turns are taken for one kind
 LAYER_FIELDS = ("trainable_layers", "adapter_layers")  # numbers of layers, counted from the top
 TWICE = ("pissa", "olora")  # starts that put a frozen adapter beside the trained one
@@ -65,13 +67,14 @@ class Counts:
 class Footprint:
     """Bytes beyond weights and optimiser: `phases` of a step (rehearsal.PHASES), gradients `left` by it,
     activations `saved` when the backward pass starts, `evaluation`: a pass without gradients. several: a step
-    may have more than one micro-batch, so that gradients wait."""
+    may have more than one micro-batch, so that gradients wait. varied: rows are of many lengths."""
 
     phases: tuple[float, ...]
     left: float
     saved: float
     evaluation: float
     several: bool
+    varied: bool = False
     rehearsed: bool = True  # else by formula, which is further off
 
 
@@ -180,13 +183,15 @@ class Rehearsal:
             longest = int(train.sequence_lengths.max())
             packed = not packable.refusal(self.models[0].train(), longest)
             chosen = largest_piece(train.lengths, config, packed=packed)
+            varied = len(np.unique(train.lengths // MULTIPLE)) > FEW_LENGTHS
             several = len(chosen) < min(len(train), math.prod(batch_shape(config)))
             try:
                 batch = objective.collate(train, chosen, CPU)
-                return self._rehearse(config, objective, batch, evaluated, several)
+                found = self._rehearse(config, objective, batch, evaluated, several)
             except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
                 log.warning("%s can't be rehearsed: %s", self.text.model_type, error)
-                return self._by_formula(train, chosen, config, several)
+                found = self._by_formula(train, chosen, config, several)
+        return replace(found, varied=varied)
 
     def _rehearse(
         self, config: TrainConfig, objective: Objective, batch: Any, evaluated: Rows, several: bool

@@ -6,13 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from engine.job import Job
 from engine.jobs import preview
+from engine.tuning.methods import count_parameters, make_trainable
+from store.config import TrainConfig
 from store.errors import ModelError
 from store.home import Home
 from store.jobdir import write_json
-from tests.tiny import conversations, write_model, write_rows
+from store.methods import METHODS
+from tests.tiny import conversations, make_model, write_model, write_rows
 
 
 @pytest.fixture
@@ -168,3 +172,11 @@ def test_calls_of_functions_are_written_out_where_the_template_knows_none(home: 
         "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
     )
     assert "model" not in fields_of(ask(home, chat_template=knowing), "warning")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_trained_is_what_training_will_train(home: Home, method: str) -> None:
+    answer = ask(home, method=method)
+    chosen = TrainConfig.parse(answer["config"])
+    counted = count_parameters(make_trainable(make_model(), chosen, torch.float32))
+    assert (answer["trainable_parameters"], answer["total_parameters"]) == counted
