@@ -1,6 +1,6 @@
 """What each method gained, cost and forgot, on the same rows: the table of docs/methods.md.
 
-    python bench/methods.py banking77_train.csv [--rows 500] [--epochs 2] [--case lora ia3] [--json]
+    python bench/methods.py banking77_train.csv [--rows 500] [--held-out 200] [--case lora ia3] [--json]
 
 Each method is launched like any other run, with its own defaults, and LoRA under a classification head.
 Gained: nats a token on held-out rows, from the run's verdict. Right: share of held-out rows whose label is
@@ -45,6 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("data", help="a file of rows")
     parser.add_argument("--rows", type=int, default=500, help="training rows")
+    parser.add_argument("--held-out", type=int, default=200, help="validation and test rows")
     parser.add_argument("--epochs", type=float, default=2)
     parser.add_argument("--case", nargs="+", default=[*METHODS, HEAD], choices=[*METHODS, HEAD])
     parser.add_argument("--home", help="a home folder to keep, whose finished runs are not repeated")
@@ -72,7 +73,7 @@ def measure(home: Path, case: str, given: argparse.Namespace) -> dict[str, Any]:
     if name not in done or done[name]["status"] != "finished":
         config = {"name": name, "dataset": "Rows", "max_train_rows": given.rows}
         config |= {"task": HEAD} if case == HEAD else {"method": case}
-        config |= {"num_train_epochs": given.epochs, "max_eval_rows": 200, "evaluations": 4}
+        config |= {"num_train_epochs": given.epochs, "max_eval_rows": given.held_out, "evaluations": 4}
         config |= {"sample_prompts": 0, "early_stopping": False}
         file = home / "run.yaml"
         file.write_text(json.dumps(config))  # JSON is YAML

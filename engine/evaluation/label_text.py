@@ -17,14 +17,16 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from peft import PeftModel
 from transformers import DynamicCache
 
 from engine.data.render import Rows, render_prompt
 from engine.evaluation.losses import row_losses
+from engine.tuning.loss import output_where
 
 BRANCHES = 64  # rows × labels that are passed through the model together
-BUDGET = {"cpu": 100_000, "cuda": 5_000_000}  # label tokens of one evaluation; beyond it rows are drawn
+BUDGET = {"cpu": 40_000, "cuda": 5_000_000}  # label tokens of one evaluation; beyond it rows are drawn
 LEAST_ROWS = 50
 
 Messages = list[dict[str, str]]
@@ -170,7 +172,8 @@ class _Prompts:
         """Summed log-probabilities [prompts, labels]."""
         firsts = torch.tensor([label[0] for label in labels], device=self.device)
         scores = self.next[:, firsts].clone()
-        longer = [i for i, label in enumerate(labels) if len(label) > 1]
+        # those of like length together: one long label would pad all others
+        longer = sorted((i for i, label in enumerate(labels) if len(label) > 1), key=lambda i: len(labels[i]))
         at_once = max(1, BRANCHES // len(self.lengths))
         for first in range(0, len(longer), at_once):
             some = longer[first : first + at_once]
@@ -190,7 +193,7 @@ class _Prompts:
         cache.batch_repeat_interleave(many)
         mask = torch.cat([self.mask.repeat_interleave(many, 0), torch.ones_like(told)], dim=1)
         positions = self.lengths.repeat_interleave(many)[:, None] + torch.arange(width, device=self.device)
-        logits = self._forward(ids[:, :-1], mask, positions, cache, 0)
-        targets = ids[:, 1:]
-        chosen = logits.float().log_softmax(-1).gather(-1, targets[..., None]).squeeze(-1)
-        return (chosen * told).sum(-1).view(rows, many)
+        with output_where(self.model, told):
+            logits = self._forward(ids[:, :-1], mask, positions, cache, 0)
+        chosen = -F.cross_entropy(logits.float(), ids[:, 1:][told], reduction="none")
+        return chosen.new_zeros(len(ids)).index_add(0, told.nonzero()[:, 0], chosen).view(rows, many)

@@ -21,7 +21,7 @@ from engine.tuning.packed import hidden_states
 
 
 @contextmanager
-def _output_where(model: Any, picked: torch.Tensor) -> Iterator[None]:
+def output_where(model: Any, picked: torch.Tensor) -> Iterator[None]:
     """Inside, logits are of the picked positions alone; trained prompts lengthen rows at their beginning."""
     head = model.get_output_embeddings()
     width = picked.shape[1]
@@ -37,7 +37,7 @@ def picked_logits(model: Any, batch: Batch) -> torch.Tensor:
     hidden = hidden_states(model, batch)
     if hidden is not None:
         return model.get_output_embeddings()(hidden[: len(batch.targets)]).float()
-    with _output_where(model, batch.picked):
+    with output_where(model, batch.picked):
         return model(input_ids=batch.inputs, use_cache=False).logits.float()
 
 
