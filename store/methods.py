@@ -92,7 +92,7 @@ METHODS: dict[str, Method] = {
     "qlora": Method(
         title="QLoRA 4-bit", family="low rank",
         when="LoRA on a model squeezed to 4 bits. Choose it when the model is too large for the memory; it is"
-        " slower, on a CPU about 2.5 times.",
+        " slower, on a CPU about 1.5 times.",
         fields=(*LORA, *START),
         rate=((0, 1e-4), (BILLION, 2e-4), (13 * BILLION, 1e-4)), rates=(1e-5, 2e-3),
         parameters=method_sizes.of_lora,

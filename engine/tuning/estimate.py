@@ -30,12 +30,13 @@ HELD_BYTES: dict[Held, float] = {"nf4": 0.516, "int8": 1.01}
 EIGHT_BIT_UPDATE = 4  # bytes a weight that bitsandbytes' AdamW takes during an update, as measured on a CPU
 FORMULA_OFF = 1.4  # how far off a formula may be for an architecture whose step can't be rehearsed
 FORMULA_SAID = " A step of this architecture can't be rehearsed without numbers: activations are by formula."
-# Share of the matrix rate that a step reaches. On a CPU it is what single runs of a 135M model reached on two
-# AVX-512 BF16 cores, on a GPU a published figure of model FLOPs utilisation.
-SHARE = {("cpu", torch.bfloat16): 0.45, ("cpu", torch.float32): 0.65, ("cuda", torch.bfloat16): 0.35}
+# Share of the matrix rate that a step reaches. On a CPU in bf16 a 135M model reached 45% with AVX-512 and 10%
+# with AMX, whose rate small matrices don't reach: between them, until runs have told. On a GPU it is a
+# published figure of model FLOPs utilisation.
+SHARE = {("cpu", torch.bfloat16): 0.2, ("cpu", torch.float32): 0.65, ("cuda", torch.bfloat16): 0.35}
 DEFAULT_SHARE = 0.3
-# Of weights of fewer bits: as measured for bitsandbytes on CPUs; published for GPUs.
-SLOWER = {("cpu", "nf4"): 2.5, ("cuda", "nf4"): 1.3, ("cpu", "int8"): 1.4, ("cuda", "int8"): 1.3}
+# Of weights of fewer bits: whole runs on CPUs, as measured; published for GPUs.
+SLOWER = {("cpu", "nf4"): 1.5, ("cuda", "nf4"): 1.3, ("cpu", "int8"): 1.4, ("cuda", "int8"): 1.3}
 
 
 def memory(
