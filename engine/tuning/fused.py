@@ -74,8 +74,12 @@ def _wide(x: Tensor) -> Tensor:
 
 def _rows(x: Tensor) -> list[slice]:
     """The rows of x, a few at a time, so that what is made between two steps stays in the cache."""
-    count = max(1, BLOCK // x.shape[-1])
-    return [slice(first, first + count) for first in range(0, len(x), count)]
+    return _blocks(x, max(1, BLOCK // x.shape[-1]))
+
+
+def _blocks(x: Tensor, count: int) -> list[slice]:
+    """The rows of x, `count` at a time; without numbers the first are enough, as the others take no more."""
+    return [slice(first, first + count) for first in range(0, 1 if x.is_meta else len(x), count)]
 
 
 class RmsNorm(torch.autograd.Function):
@@ -184,13 +188,13 @@ class SummedLoss(torch.autograd.Function):
         total = hidden.new_zeros((), dtype=torch.float32)
         of_hidden = torch.empty_like(hidden) if to_hidden else None
         of_weight = None
-        for first in range(0, len(hidden), HEAD_ROWS):
-            rows = slice(first, first + HEAD_ROWS)
+        for rows in _blocks(hidden, HEAD_ROWS):
             logits = hidden[rows] @ weight.t()
             wanted_here = targets[rows]
             logits[len(wanted_here) :] = 0
-            for wanted, part in zip(wanted_here.split(LOSS_ROWS), logits.split(LOSS_ROWS), strict=False):
-                part = part[: len(wanted)]
+            for few in _blocks(logits, LOSS_ROWS):
+                wanted = wanted_here[few]
+                part = logits[few][: len(wanted)]
                 log_share = F.log_softmax(part.float(), -1)
                 total -= log_share.gather(1, wanted[:, None]).sum()
                 if to_hidden or to_weight:
