@@ -26,7 +26,7 @@ class Prior:
     runs: float
 
 
-# 53 runs on a CPU (bench/memory.py): 47 within 15% of what was predicted, all within 25%.
+# 53 runs on a CPU (bench/memory.py): 48 within 15% of what was predicted, all within 25%.
 MEMORY = Prior(spread=0.08, degrees=8, runs=1)
 # Two kinds of CPU lay a factor of two to either side, and shared machines vary as much from hour to hour.
 TIME = Prior(spread=0.4, degrees=6, runs=0.3)
