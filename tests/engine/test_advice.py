@@ -9,6 +9,7 @@ import pytest
 
 from engine.job import Job
 from engine.jobs import advice, preview
+from engine.jobs.question import Question
 from store.home import Home
 from store.jobdir import write_json
 from store.methods import METHODS
@@ -30,13 +31,17 @@ def home(tmp_path: Path) -> Home:
 def ask(
     home: Home, kind: Any = advice, rows: str = "rows", past: tuple[Document, ...] = (), **fields: Any
 ) -> Any:
+    return kind.run(asked(home, kind, rows, past, **fields))
+
+
+def asked(home: Home, kind: Any, rows: str, past: tuple[Document, ...] = (), **fields: Any) -> Job:
     folder = home.asks / "one"
     folder.mkdir(exist_ok=True)
     config = {"model": str(home.models / "tiny"), "dataset": rows} | fields
     body = {"config": config, "fingerprint": rows, "split": {"split_seed": 0}, "past": past}
     order = {"job_id": "one", "kind": kind.__name__.rpartition(".")[2], "home": str(home.path)}
     write_json(folder / "config.json", {**order, "device": "cpu", "config": body})
-    return kind.run(Job(folder))
+    return Job(folder)
 
 
 @pytest.mark.parametrize(("task", "rows"), [("sft", "rows"), ("classification", "rows"), ("dpo", "pairs")])
@@ -102,8 +107,8 @@ def test_labels_that_models_are_asked_for_take_time(home: Home) -> None:
         row[-1]["content"] = "odd" if i % 2 else "even"
     write_rows(home, "answers", rows, labels=["odd" if i % 2 else "even" for i in range(200)])
     write_rows(home, "others", rows, labels=["one" if i % 2 else "two" for i in range(200)])
-    asked, unasked = (
-        ask(home, preview, rows=name, sample_prompts=0)["time"]["counted_seconds"]
-        for name in ("answers", "others")
-    )
-    assert asked > unasked
+    questions = [Question(asked(home, preview, name)) for name in ("answers", "others")]
+    work = [question.cost(question.said)._work() for question in questions]
+    assert questions[0].costs.labels is not None
+    assert work[0].eval_tokens > work[1].eval_tokens
+    assert work[0].train_tokens == work[1].train_tokens

@@ -236,7 +236,9 @@ def test_an_interrupt_that_comes_too_early_is_repeated(tmp_path: Path) -> None:
         reading._cursor = Mock(interrupt=lambda: interrupts.append(1), close=cursor.close)
         closing = threading.Thread(target=reading.close)
         closing.start()
+        deadline = time.monotonic() + 10  # before the time limit of the statement interrupts it as well
         while len(interrupts) < 3:
+            assert time.monotonic() < deadline
             time.sleep(0.001)
         assert not reading.closed
         reading._busy.release()

@@ -1,0 +1,49 @@
+"""What evaluation says of every token, where rows are packed: the same as the model's own forward."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from engine.evaluation.losses import fitting_batches, row_losses
+from engine.tuning import loss, packable
+from engine.tuning.batches import CPU_TOKENS, collate
+from tests.engine.test_packed import LONGEST, base, rows
+
+
+def test_every_token_has_the_loss_and_the_guess_of_its_row_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loss, "HEAD_ROWS", 16)
+    monkeypatch.setattr(loss, "LOSS_ROWS", 5)
+    model, told = base().eval(), rows()
+    assert packable.refusal(model, LONGEST) == ""
+    sums, right = [], []
+    with torch.no_grad():
+        for place in range(len(told)):
+            batch = collate(told, np.array([place]))
+            logits = model(input_ids=batch.inputs, use_cache=False).logits[batch.picked]
+            half = len(logits) // 2  # of which the model is made right
+            batch.targets[:half] = logits.argmax(-1)[:half]
+            losses, hits = loss.token_losses(model, batch)
+            own = F.cross_entropy(logits, batch.targets, reduction="none")
+            torch.testing.assert_close(losses, own, rtol=1e-4, atol=1e-5)
+            assert hits.tolist() == (logits.argmax(-1) == batch.targets).tolist()
+            assert hits[:half].all()
+            plain = collate(told, np.array([place])).targets
+            sums.append(F.cross_entropy(logits, plain, reduction="sum").item())
+            right.append(int((logits.argmax(-1) == plain).sum()))
+    found = row_losses(model, told, batch_size=4, device="cpu")
+    assert found.loss_sum == pytest.approx(sums, rel=1e-4)
+    assert found.correct.tolist() == right
+
+
+def test_packed_rows_are_evaluated_by_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, told = base().eval(), rows()
+    whole = fitting_batches(model, told, 6)
+    assert [len(batch) for batch in whole] == [6]
+    monkeypatch.setitem(CPU_TOKENS, "full", int(told.lengths.max()))
+    dealt = fitting_batches(model, told, 6)
+    assert len(dealt) > 1
+    assert sorted(np.concatenate(dealt).tolist()) == list(range(6))
+    assert all(told.lengths[batch].sum() <= told.lengths.max() for batch in dealt)
