@@ -237,11 +237,13 @@ def test_an_interrupt_that_comes_too_early_is_repeated(tmp_path: Path) -> None:
         closing = threading.Thread(target=reading.close)
         closing.start()
         deadline = time.monotonic() + 10  # before the time limit of the statement interrupts it as well
-        while len(interrupts) < 3:
-            assert time.monotonic() < deadline
-            time.sleep(0.001)
-        assert not reading.closed
-        reading._busy.release()
+        try:
+            while len(interrupts) < 3:
+                assert time.monotonic() < deadline
+                time.sleep(0.001)
+            assert not reading.closed
+        finally:
+            reading._busy.release()
         closing.join(10)
         assert reading.closed
 
