@@ -49,6 +49,11 @@ def labelled(count: int = 240) -> tuple[list[Any], list[str | None]]:
     return rows, labels
 
 
+def model_gib(answer: dict[str, Any]) -> float:
+    """Without the process itself, which grows from one question to the next."""
+    return float(answer["memory"]["counted_gib"] - answer["memory"]["process_gib"])
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
     home = Home(tmp_path / "home").create()
@@ -225,7 +230,7 @@ def test_the_preview_counts_what_training_finds(home: Home) -> None:
     assert answer["row"]["label"] in WORDS
     assert "".join(token["text"] for token in answer["row"]["tokens"]).endswith(tuple("0123456"))
     assert not any(token["trained"] for token in answer["row"]["tokens"])
-    assert answer["memory"]["counted_gib"] < ask(home, row=1)["memory"]["counted_gib"]
+    assert model_gib(answer) < model_gib(ask(home, row=1))
     assert answer["config"]["learning_rate"] == 2e-4
     job, _ = run(home, num_train_epochs=1, max_length=None)
     assert facts(job)["trainable_parameters"] == answer["trainable_parameters"]
