@@ -16,6 +16,7 @@ from pages.components.chips import verdict_card
 from pages.components.class_numbers import draw_class_numbers
 from pages.components.class_rows import draw_class_samples
 from pages.components.class_view import draw_classes
+from pages.components.forgetting_view import draw_forgetting
 from pages.components.key_numbers import draw_key_numbers
 from pages.components.preference_numbers import draw_preference_numbers
 from pages.components.run_header import draw_alerts, draw_header
@@ -29,6 +30,7 @@ from store.states import ALIVE
 Tabs = dict[str, Callable[[str], None]]
 TABS: Tabs = {
     ":material/monitoring: Learning": run_live.draw_learning,
+    ":material/psychology_alt: Forgetting": draw_forgetting,
     ":material/forum: Samples": run_details.draw_samples,
     ":material/pie_chart: Slices": draw_slices,
     ":material/terminal: Log": run_details.draw_log,

@@ -175,6 +175,13 @@ class TrainConfig(Config):
     early_stopping_patience: int = Field(3, ge=1, le=100, description="Validations without improvement")
     early_stopping_threshold: float = Field(0.005, ge=0, lt=1, description="Smallest relative improvement")
     load_best_model_at_end: bool = True
+    probes: bool = Field(True, description="Measure what is forgotten: general questions, prose, own samples")
+    probe_share: float = Field(
+        0.1, ge=0, le=1, description="Of the time in training, what probes between steps may take at most"
+    )
+    max_forgetting: float | None = Field(
+        None, gt=0, le=100, description="Stop once general prose has lost so many nats a token"
+    )
     sample_prompts: int = Field(10, ge=0, le=100, description="Held-out prompts answered by base and tuned")
     max_new_tokens: int = Field(64, ge=1, le=4096)
 

@@ -128,6 +128,22 @@ class JobDir:
         return self.path / "eval_rows.parquet"
 
     @property
+    def live_probes(self) -> Path:
+        """Items of the probes that were measured while it trained; columns as of `probes`."""
+        return self.path / "live_probes.parquet"
+
+    @property
+    def probes(self) -> Path:
+        """model (base or tuned), probe, item, category, loss_sum (nats), tokens, correct, options, chosen:
+        what was known before and after."""
+        return self.path / "probes.parquet"
+
+    @property
+    def probe_items(self) -> Path:
+        """probe, item, category, text, options (list, empty for a text), right (index): what was asked."""
+        return self.path / "probe_items.parquet"
+
+    @property
     def split(self) -> Path:
         """row_id, split: which row of the data set served for what."""
         return self.path / "split.parquet"

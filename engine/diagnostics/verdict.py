@@ -176,6 +176,7 @@ def ending_of(stopped: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     step, restored = int(stopped["step"]), stopped.get("restored_step")
     reason = {
         "early_stopping": "Early stopping ended it",
+        "forgetting": "It was stopped for what it forgot,",
         "max_steps": "It ended at its limit of steps,",
         "epochs": "It ran all its epochs and ended",
     }[stopped["reason"]]

@@ -1,9 +1,9 @@
-"""Base and tuned model on the same held-out rows: losses row by row, and answers side by side."""
+"""Base and tuned model on the same held-out rows and probes: losses item by item, answers side by side."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from engine.data.render import Rows, render_prompt
 from engine.data.tool_turns import TOOLS
 from engine.evaluation.generation import answers
 from engine.evaluation.losses import RowLosses
+from engine.evaluation.probes import Measured, Probe
 from engine.job import Job
 from engine.tuning import memory
 from engine.tuning.objectives import Objective
@@ -77,10 +78,14 @@ def _of_text(tokenizer: Any, row_id: int, text: str) -> Prompt | None:
 
 @dataclass
 class Evidence:
-    """What one model made of the held-out rows: losses of the rows, answers to the prompts."""
+    """What one model made of the held-out rows and probes: losses of the rows, answers to the prompts."""
 
     losses: RowLosses
     answers: list[str]
+    probes: list[Measured]
+
+
+PACED = ("losses", "answers", "probes")  # parts of the judging, in order
 
 
 class Pace:
@@ -113,8 +118,8 @@ class Pace:
         taken = time.perf_counter() - self.began
         known = self.seconds | {self.part: taken / share}
         here = known[self.part] - taken
-        if self.part == "losses":
-            here += self.seconds.get("answers", 0.0)  # of the first model's answers nothing is known yet
+        # of what the first model's later parts take nothing is known yet
+        here += sum(self.seconds.get(part, 0.0) for part in PACED[PACED.index(self.part) + 1 :])
         return here + (self.models - 1) * sum(known.values())
 
 
@@ -126,10 +131,12 @@ def measure(
     objective: Objective,
     rows: Rows,
     prompts: list[Prompt],
+    probes: Sequence[Probe],
     pace: Pace,
     which: str,
 ) -> Evidence:
-    """Losses and answers of `model`, called `which` in the progress. Raises Cancelled when asked to stop."""
+    """Losses, answers and probes of `model`, called `which` in the progress. Raises Cancelled when asked to
+    stop."""
 
     def on_batch(done: int) -> None:
         job.check_cancelled()
@@ -162,12 +169,38 @@ def measure(
         on_token=on_token,
     )
     pace.end()
+    pace.begin("probes")
+    measured = list(_measured(job, config, model, probes, pace, which))
+    pace.end()
     pace.models -= 1
-    return Evidence(losses, texts)
+    return Evidence(losses, texts, measured)
+
+
+def _measured(
+    job: Job, config: TrainConfig, model: Any, probes: Sequence[Probe], pace: Pace, which: str
+) -> Iterator[Measured]:
+    whole, before = sum(probe.tokens for probe in probes), 0
+    for probe in probes:
+        name = probe.name.replace("_", " ")
+
+        def on_items(done: int, probe: Probe = probe, name: str = name, before: int = before) -> None:
+            job.check_cancelled()
+            memory.guard(config, torch.device(job.device))
+            if pace.due():
+                share = (before + probe.tokens * done / len(probe)) / whole
+                job.progress(done, len(probe), "items", f"Probing {which}: {name}", pace.left(share))
+
+        yield probe.measure(
+            model,
+            batch_size=config.per_device_eval_batch_size,
+            device=torch.device(job.device),
+            on_items=on_items,
+        )
+        before += probe.tokens
 
 
 def write(job: Job, split: str, base: Evidence, tuned: Evidence, prompts: list[Prompt]) -> None:
-    """`row_losses.parquet` and `predictions.parquet` of the job."""
+    """`row_losses.parquet`, `predictions.parquet` and `probes.parquet` of the job."""
     pq.write_table(
         pa.table(
             {
@@ -192,3 +225,6 @@ def write(job: Job, split: str, base: Evidence, tuned: Evidence, prompts: list[P
     columns = {"row_id": pa.array([p.row_id for p in prompts], pa.int64())}
     columns |= {name: pa.array(values, pa.string()) for name, values in strings.items()}
     pq.write_table(pa.table(columns), job.dir.predictions)
+    kept = [m.table(model=which) for which, e in (("base", base), ("tuned", tuned)) for m in e.probes]
+    if kept:
+        pq.write_table(pa.concat_tables(kept), job.dir.probes)

@@ -9,19 +9,18 @@ from __future__ import annotations
 import gc
 import shutil
 import time
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
-from engine.data import dealing, leakage
 from engine.data.render import Rows
 from engine.diagnostics import class_verdict, verdict
-from engine.evaluation import evidence
+from engine.evaluation import evidence, general
 from engine.evaluation.class_evidence import Asked
 from engine.evaluation.evidence import Evidence
+from engine.evaluation.probes import Probe
 from engine.job import Job
 from engine.jobs.convert import ensure
 from engine.tuning import continued, memory, models, prepare, saving, starts
@@ -31,10 +30,10 @@ from engine.tuning.methods import base_model, count_parameters, make_trainable
 from engine.tuning.objectives import Objective, TrainedTokens
 from engine.tuning.precision import choose_dtype, device_name, dtype_name, versions
 from engine.tuning.prepare import Part
+from engine.tuning.probing import Probing, Seen
 from engine.tuning.train import Training
 from store.config import Split, TrainConfig
 from store.errors import DataError
-from store.jobdir import written_aside
 from store.methods import METHODS
 
 START_ROWS = 64  # training rows that show the start `eva` in which directions inputs vary
@@ -100,7 +99,8 @@ class Run:
         train, validation, test = self.prepare()
         model = self.build(train)
         self.objective = self.choose_objective(model, [train, validation, test])
-        training = Training(self.job, self.config, model, train, validation, self.objective)
+        probing = self.probing(train, validation)
+        training = Training(self.job, self.config, model, train, validation, self.objective, probing)
         held_out, split = (test, "test") if len(test) else (validation, "validation")
         self.packed = not training.stepper.unpacked
         training.clock.judged = len(held_out) / len(validation)
@@ -122,6 +122,24 @@ class Run:
         """What the task makes smaller."""
         return TrainedTokens()
 
+    @cached_property
+    def general(self) -> list[Probe]:
+        """What the model should still know afterwards, as probes."""
+        if not self.config.probes:
+            return []
+        self.job.facts(suite=general.fingerprint())
+        return [make(self.tokenizer, self.positions) for make in (general.prose, general.questions)]
+
+    def probing(self, train: Rows, validation: Rows) -> Probing:
+        """What is measured while it trains: as many training rows as validation rows, some of `general`."""
+        seen = Seen(train, self.objective, len(validation))
+        some = [probe.part(general.LIGHT[probe.name]) for probe in self.general]
+        return Probing(self.job, self.config, [[seen], some] if self.config.probes else [])
+
+    def probes(self, model: Any) -> list[Probe]:
+        """What base and tuned model are asked beside the held-out rows; `model` is the tuned one."""
+        return self.general
+
     @property
     def positions(self) -> int | None:
         """The most tokens of a row that the model can see."""
@@ -130,7 +148,7 @@ class Run:
     def prepare(self) -> tuple[Rows, Rows, Rows]:
         """Train, validation and test rows, cut to length; counts go into the facts."""
         job, config, data = self.job, self.config, self.data
-        dealt = dealt_rows(job, data["fingerprint"], self.split, config)
+        dealt = prepare.dealt_rows(job, data["fingerprint"], self.split, config)
 
         def on_rows(done: int, total: int) -> None:
             job.check_cancelled()
@@ -241,7 +259,7 @@ class Run:
         model = training.release()
         self.save(model)
         asked = Asked.of_answers(job, config, self.tokenizer, rows.row_ids, self.positions)
-        things = (self.tokenizer, self.objective, rows, prompts, evidence.Pace())
+        things = (self.tokenizer, self.objective, rows, prompts, self.probes(model), evidence.Pace())
         tuned = evidence.measure(job, config, model, *things, "the tuned model")
         tuned_labels = asked and asked.score(model, "the tuned model")
         if continued.starts_at_base(config):
@@ -281,20 +299,3 @@ class Run:
             stopped=stopped,
             config=self.config.model_dump(),
         )
-
-
-def dealt_rows(job: Job, fingerprint: str, split: Split, config: TrainConfig) -> dict[str, np.ndarray]:
-    """The rows of each part; those of the first attempt where the run is resumed, though more may be known of
-    the duplicates by now."""
-    if job.resume and job.dir.split.exists():
-        table = pq.read_table(job.dir.split)
-        names = table["split"].to_numpy(zero_copy_only=False)
-        return {part: table["row_id"].to_numpy()[names == part] for part in prepare.PARTS}
-    whole = dealing.assign_rows(job.home, fingerprint, split)
-    dealt = prepare.choose(whole, split, config)
-    job.facts(split_kept=list(whole.kept), leaks=leakage.within(job.home, fingerprint, dealt))
-    names = [name for name in prepare.PARTS for _ in dealt[name]]
-    ids = np.concatenate([dealt[name] for name in prepare.PARTS])
-    with written_aside(job.dir.split, flush=False) as aside:  # a resumed run goes by it
-        pq.write_table(pa.table({"row_id": ids, "split": names}), aside)
-    return dealt

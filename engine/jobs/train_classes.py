@@ -19,7 +19,8 @@ from engine.data.render import Rows
 from engine.diagnostics import class_verdict, phrasing
 from engine.evaluation import class_evidence
 from engine.evaluation.class_evidence import Asked, Scores
-from engine.jobs.train import Run, dealt_rows
+from engine.evaluation.probes import Probe
+from engine.jobs.train import Run
 from engine.tuning import memory, models, prepare
 from engine.tuning.batches import total_steps
 from engine.tuning.class_rows import ClassRows, class_rows
@@ -40,7 +41,7 @@ class ClassRun(Run):
     def prepare(self) -> tuple[Rows, Rows, Rows]:
         """Texts with labels, cut to length; counts go into the facts."""
         job, config, fingerprint = self.job, self.config, self.data["fingerprint"]
-        dealt = dealt_rows(job, fingerprint, self.split, config)
+        dealt = prepare.dealt_rows(job, fingerprint, self.split, config)
 
         def on_rows(done: int, total: int) -> None:
             job.check_cancelled()
@@ -90,6 +91,11 @@ class ClassRun(Run):
         model = models.load_model(config, self.source, str(self.device), self.dtype, architecture)
         start_head(model, config.seed)
         return widen_head(self.tunable(model, rows))
+
+    @property
+    def general(self) -> list[Probe]:  # type: ignore[override]
+        """None: with a head in place of its words the model can't be asked."""
+        return []
 
     def choose_objective(self, model: Any, parts: list[Rows]) -> Classes:
         return Classes(self.rows.labels, self.tokenizer.pad_token_id)

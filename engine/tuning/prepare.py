@@ -11,14 +11,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from engine.data import dataset, dealing, pairs, split
+from engine.data import dataset, dealing, leakage, pairs, split
 from engine.data.render import Rows, fitting_length
+from engine.job import Job
 from engine.tuning.tokens import Load, tokenised
 from store.config import Split, TrainConfig
 from store.encoders import SHIFTED
 from store.errors import ConfigError, DataError
 from store.home import Home
+from store.jobdir import written_aside
 from store.methods import METHODS
 
 PARTS = split.PARTS
@@ -45,6 +49,23 @@ def deal(home: Home, fingerprint: str, parts: Split, config: TrainConfig) -> dic
     Raises DataError where the data set has no rows to train or to validate on.
     """
     return choose(dealing.assign_rows(home, fingerprint, parts), parts, config)
+
+
+def dealt_rows(job: Job, fingerprint: str, parts: Split, config: TrainConfig) -> dict[str, np.ndarray]:
+    """The rows of each part; those of the first attempt where the run is resumed, though more may be known of
+    the duplicates by now."""
+    if job.resume and job.dir.split.exists():
+        table = pq.read_table(job.dir.split)
+        names = table["split"].to_numpy(zero_copy_only=False)
+        return {part: table["row_id"].to_numpy()[names == part] for part in PARTS}
+    whole = dealing.assign_rows(job.home, fingerprint, parts)
+    dealt = choose(whole, parts, config)
+    job.facts(split_kept=list(whole.kept), leaks=leakage.within(job.home, fingerprint, dealt))
+    names = [name for name in PARTS for _ in dealt[name]]
+    ids = np.concatenate([dealt[name] for name in PARTS])
+    with written_aside(job.dir.split, flush=False) as aside:  # a resumed run goes by it
+        pq.write_table(pa.table({"row_id": ids, "split": names}), aside)
+    return dealt
 
 
 def choose(whole: dealing.Dealt, parts: Split, config: TrainConfig) -> dict[str, np.ndarray]:

@@ -24,6 +24,7 @@ class State:
     best_step: int | None = None
     best_loss: float = float("inf")
     reference_loss: float = float("inf")  # what the next validation must beat by the threshold
+    probe_seconds: list[float] = field(default_factory=list)  # of each kind of probe
     waited: int = 0  # validations since it was beaten
     reason: str = ""  # why training ended; empty while it goes on
 

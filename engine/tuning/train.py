@@ -29,6 +29,7 @@ from engine.tuning.continued import starts_at_base
 from engine.tuning.eta import Clock
 from engine.tuning.methods import base_model, trainable
 from engine.tuning.objectives import Objective, TrainedTokens
+from engine.tuning.probing import Probing
 from engine.tuning.state import State, evaluation_steps
 from engine.tuning.step import Gradients, Stepper
 from engine.tuning.validations import Validations
@@ -51,6 +52,7 @@ class Training:
         train: Rows,
         validation: Rows,
         objective: Objective | None = None,
+        probing: Probing | None = None,
     ) -> None:
         self.job, self.config, self.train, self.validation = job, config, train, validation
         self.objective = objective or TrainedTokens()
@@ -61,6 +63,7 @@ class Training:
         self.stepper = Stepper(job, config, model, train, self.objective, self.steps)
         self.state = State()
         self.validations = Validations(job.dir.validations)
+        self.probing = probing or Probing(job, config, [])
         self.clock = Clock(
             self.steps, self.evaluation_steps, len(validation) / math.prod(batch_shape(config))
         )
@@ -119,12 +122,14 @@ class Training:
         self.state = State.from_dict(document["state"])
         self.job.emit("rewind", step=self.state.step)
         validated = max((step for step, _ in self.state.validations), default=-1)
-        self.job.emit("rewind", step=validated, prefix="eval/")  # measured after the checkpoint was written
+        for prefix in ("eval/", "probe/"):  # measured after the checkpoint was written
+            self.job.emit("rewind", step=validated, prefix=prefix)
         self.report_best()
         self.stepper.restore(tensors, document)
         checkpoint.load_random_states(tensors)
         self.random = checkpoint.random_states()
         self.validations.rewind({step for step, _ in self.state.validations})
+        self.probing.rewind(validated, self.state.probe_seconds)
 
     def remaining_steps(self) -> Iterator[Step]:
         """The steps after `state.step`, epoch by epoch."""
@@ -201,9 +206,11 @@ class Training:
             return
         if not self.adapter:
             self.validate(0, "Evaluating the base model")
+            self.probing.start(self.stepper.model, self.tell)
             return
         with base_model(self.stepper.model) as base:
             self.validate(0, "Evaluating the base model", base)
+            self.probing.start(base, self.tell)
 
     def validate_if_due(self) -> None:
         """Evaluate the validation rows where this step asks for it, and keep the weights that are best."""
@@ -214,7 +221,16 @@ class Training:
             weights = {name: p.detach() for name, p in trainable(self.stepper.model)}
             checkpoint.save_best(self.job.dir.checkpoints, step, weights)
             self.report_best()
+        self.probe(step)
         self.save_if_due(evaluated=True)
+
+    def probe(self, step: int) -> None:
+        """Measure those probes that the time of training so far pays for."""
+        pace = (self.clock.evaluation_seconds or 0.0) / len(self.validation.ids)
+        found = self.probing.measure(step, self.stepper.model, self.state.train_seconds, pace, self.tell)
+        self.state.probe_seconds = self.probing.seconds
+        if self.probing.forgot(found):
+            self.state.reason = self.state.reason or "forgetting"
 
     def validate(self, step: int, message: str, model: Any = None) -> bool:
         """Measure the validation rows under the present weights, or `model`, as of `step`; whether it is the
@@ -238,22 +254,21 @@ class Training:
     def measure(self, model: Any, rows: Rows, message: str) -> RowLosses:
         """Losses of `rows` under the present weights of `model`, with progress."""
 
-        def on_batch(done: int) -> None:
-            self.job.check_cancelled()
-            memory.guard(self.config, self.device)
-            if self.clock.due():
-                eta = self.clock.eta(self.state.step)
-                self.job.progress(
-                    self.state.step, self.steps, "steps", f"{message} ({done} of {len(rows)} rows)", eta
-                )
-
         return self.objective.measure(
             model,
             rows,
             batch_size=self.config.per_device_eval_batch_size,
             device=self.device,
-            on_batch=on_batch,
+            on_batch=lambda done: self.tell(f"{message} ({done} of {len(rows)} rows)"),
         )
+
+    def tell(self, message: str) -> None:
+        """Say what goes on between steps. Raises Cancelled when asked to stop."""
+        self.job.check_cancelled()
+        memory.guard(self.config, self.device)
+        if self.clock.due():
+            eta = self.clock.eta(self.state.step)
+            self.job.progress(self.state.step, self.steps, "steps", message, eta)
 
     def save_if_due(self, *, evaluated: bool = False) -> None:
         """Write a checkpoint after a validation or a minute, unless writing them takes too much time."""
@@ -267,6 +282,7 @@ class Training:
         tensors, document = self.stepper.kept()
         document["state"] = self.state.to_dict()
         self.validations.write()
+        self.probing.write()
         checkpoint.save(
             self.job.dir.checkpoints, self.state.step, tensors | self.random, document, self.state.best_step
         )

@@ -68,6 +68,9 @@ EVALUATION = Group(
         "early_stopping_patience",
         "early_stopping_threshold",
         "load_best_model_at_end",
+        "probes",
+        "probe_share",
+        "max_forgetting",
         "sample_prompts",
         "max_new_tokens",
     ),
@@ -89,6 +92,7 @@ COLUMNS = 3
 EMPTY = {  # what an empty field means
     "max_steps": "no limit",
     "max_train_rows": "all rows",
+    "max_forgetting": "never",
     "chat_template": "the model's own",
     "gate_override": "only where the check fails",
     "loraplus_lr_ratio": "off",

@@ -73,6 +73,12 @@ QUANTITIES: dict[str, Quantity] = {
     "train/tokens_per_second": Quantity("Throughput", "Tokens a second", "higher", 0),
     "train/tokens_seen": Quantity("Tokens seen", "Tokens", "", 0),
     "train/epoch": Quantity("Epoch", "Passes over the training rows", "", 2),
+    "probe/train_rows/loss": Quantity(
+        "Loss on rows it trains on, without dropout", "Loss (nats a token)", "lower"
+    ),
+    "probe/prose/loss": Quantity("Loss on plain prose", "Loss (nats a token)", "lower"),
+    "probe/choices/loss": Quantity("Loss on general questions", "Loss (nats a question)", "lower"),
+    "probe/choices/accuracy": Quantity("General questions right", "Questions right (share)", "higher"),
     "system/memory_gib": Quantity("Peak memory so far", "Memory (GiB)", "lower", 2),
 }
 

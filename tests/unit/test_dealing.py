@@ -125,7 +125,7 @@ def test_a_run_takes_the_way_of_its_data_set_and_a_column_only_with_it() -> None
 
 
 def test_a_resumed_run_is_dealt_as_at_first(home: Home, tmp_path) -> None:
-    from engine.jobs.train import dealt_rows
+    from engine.tuning.prepare import dealt_rows
 
     rows = [{"prompt": sentence(n // 3, 40) + f" {n}", "completion": "Yes."} for n in range(300)]
     fingerprint = imported(home, tmp_path / "a.jsonl", rows)

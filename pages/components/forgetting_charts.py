@@ -1,0 +1,106 @@
+"""The charts of what a run forgot, as pure functions: documents of the verdict in, Plotly figures out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+import pyarrow as pa
+
+from pages.components.charts import Estimate, interval_chart
+from pages.components.palette import BAD, BASE, GOOD, TRAIN, VALIDATION
+from pages.components.traces import add_level, add_line, add_nonfinite, empty_figure, steps_of, values_of
+
+AMBER = "#d97a1a"
+FLIPS = ("Right before", "Wrong before", "Right after", "Wrong after")
+
+
+def category_name(category: str) -> str:
+    """As people write it: "common sense"."""
+    return category.replace("_", " ")
+
+
+def category_chart(categories: Sequence[Mapping[str, Any]]) -> go.Figure:
+    """Change of accuracy by category in percentage points, the most forgotten first."""
+    rows = [
+        Estimate(
+            f"{category_name(part['category'])} (n {part['n']})",
+            100 * part["change"]["value"],
+            100 * part["change"]["low"],
+            100 * part["change"]["high"],
+            ink_of(part),
+        )
+        for part in sorted(categories, key=lambda part: part["change"]["value"])
+    ]
+    return interval_chart(rows, "Change of accuracy (percentage points)")
+
+
+def ink_of(part: Mapping[str, Any]) -> str:
+    """Red where it is surely lost after Holm over the categories, green where surely won, else grey."""
+    if part["p_holm"] >= 0.05:
+        return BASE
+    return BAD if part["change"]["value"] < 0 else GOOD
+
+
+def flips_chart(choices: Mapping[str, Any], ink: str) -> go.Figure:
+    """Questions from right or wrong before to right or wrong after, as a Sankey diagram."""
+    lost, won = int(choices["lost"]), int(choices["won"])
+    kept = round(choices["before"]["value"] * choices["n"]) - lost
+    wrong = int(choices["n"]) - kept - lost - won
+    flows = [(0, 2, kept, GOOD), (0, 3, lost, BAD), (1, 2, won, TRAIN), (1, 3, wrong, BASE)]
+    flows = [flow for flow in flows if flow[2]]
+    counts = (kept + lost, won + wrong, kept + won, lost + wrong)
+    figure = go.Figure(
+        go.Sankey(
+            arrangement="snap",
+            textfont={"color": ink, "shadow": "none", "size": 13},
+            node={
+                "label": [f"{name}: {count:,}" for name, count in zip(FLIPS, counts, strict=True)],
+                "color": [GOOD, BASE, GOOD, BASE],
+                "pad": 26,
+                "thickness": 12,
+                "line": {"width": 0},
+                "hovertemplate": "%{label}<extra></extra>",
+            },
+            link={
+                "source": [flow[0] for flow in flows],
+                "target": [flow[1] for flow in flows],
+                "value": [flow[2] for flow in flows],
+                "color": [faint(flow[3]) for flow in flows],
+                "hovertemplate": "%{value:,} questions<extra></extra>",
+            },
+        )
+    )
+    figure.update_layout(height=280, margin={"l": 8, "r": 8, "t": 12, "b": 12}, paper_bgcolor="rgba(0,0,0,0)")
+    return figure
+
+
+def faint(color: str) -> str:
+    """A colour of the palette that lets what lies under it through."""
+    red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},0.35)"
+
+
+def course_chart(curve: pa.Table, base: float | None, thresholds: Mapping[str, float] | None) -> go.Figure:
+    """Loss on plain prose while it trained, with the base model's level and how far above it is amber and
+    red."""
+    figure = empty_figure("Loss on plain prose while it trained", "Loss (nats a token)", 300)
+    steps, values = steps_of(curve), values_of(curve, "value")
+    add_line(figure, steps, values, "Plain prose", VALIDATION, width=2.4, markers=True)
+    add_nonfinite(figure, [curve])
+    figure.update_layout(showlegend=False)
+    if base is None:
+        return figure
+    add_level(figure, base, f"Base model {base:.3f}")
+    highest = max([base, *values])
+    for name, color in (("amber", AMBER), ("red", BAD)):
+        level = base + (thresholds or {}).get(name, 0.0)
+        if thresholds and level < highest * 1.05 + thresholds["amber"]:
+            figure.add_hline(
+                y=level,
+                line={"dash": "dot", "color": color, "width": 1.4},
+                annotation={"text": f"+{thresholds[name]:g}", "font": {"color": color, "size": 12}},
+                annotation_position="bottom right",
+            )
+    return figure

@@ -1,0 +1,184 @@
+"""What did it forget? The tab of one run: how much, of what, and the questions behind it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from engine.diagnostics import phrasing
+from pages.components import forgetting_charts, reads, run_reads, wording
+from pages.components.key_numbers import INKS
+from pages.components.session import guarded, plain
+from pages.components.traces import PLOT
+from pages.components.wording import Status
+from store.states import ALIVE
+
+STATES: dict[str, Status] = {
+    "none": Status("Nothing that matters", "green", ":material/verified:"),
+    "some": Status("Some", "orange", ":material/warning:"),
+    "much": Status("Much", "red", ":material/error:"),
+    "unclear": Status("Can't tell", "gray", ":material/help:"),
+}
+KINDS = {
+    "lost": "Right before, wrong after",
+    "won": "Wrong before, right after",
+    "wrong": "Wrong both times",
+    "": "All",
+}
+PAGE = 10
+INK = {"light": "#17242a", "dark": "#e5edee"}
+
+
+def draw_forgetting(run_id: str) -> None:
+    """The tab of one run."""
+    with guarded():
+        run = reads.runs_by_id((run_id,))[run_id]
+        found = (run["verdict"] or {}).get("forgetting")
+        if not found:
+            st.caption(_why_none(run))
+            _draw_course(run, None)
+            return
+        state = STATES[found["state"]]
+        st.subheader(f":{state.color}[{state.icon}] {plain(found['headline'])}", anchor=False)
+        if found["sentences"]:
+            st.markdown("\n".join(f"- {plain(sentence)}" for sentence in found["sentences"]))
+        _draw_numbers(found)
+        left, right = st.columns(2, gap="large")
+        for choices in found["choices"][:1]:
+            with left:
+                st.markdown("**Questions by category**, the most forgotten first")
+                figure = forgetting_charts.category_chart(choices["categories"])
+                alt = "Change of accuracy by category with intervals"
+                st.plotly_chart(figure, key="forgetting-categories", config=PLOT, alt=alt)
+                st.caption(
+                    "95% intervals over the questions of each category; red is surely lost, after Holm's"
+                    f" correction for {len(choices['categories'])} categories."
+                )
+            with right:
+                st.markdown("**Where the answers went**")
+                ink = INK["dark" if st.context.theme.type == "dark" else "light"]
+                figure = forgetting_charts.flips_chart(choices, ink)
+                alt = f"{choices['lost']} questions lost and {choices['won']} won of {choices['n']}"
+                st.plotly_chart(figure, key="forgetting-flips", config={"displayModeBar": False}, alt=alt)
+                st.caption(_test_words(choices))
+        _draw_course(run, found)
+        if found["choices"]:
+            _draw_questions(run_id)
+
+
+def _why_none(run: dict[str, Any]) -> str:
+    if run["status"] in ALIVE:
+        return "What it forgot comes with the verdict."
+    if run["config"].get("task") == "classification":
+        return "Not measured: with a classification head in place of its words the model can't be asked."
+    if run["config"].get("probes") is False:
+        return "Not measured: the run was launched with probes switched off."
+    return "Not measured in this run."
+
+
+def _draw_numbers(found: dict[str, Any]) -> None:
+    shown = [*found["texts"], *found["choices"], *found["divergence"]]
+    with st.grid(max(1, min(4, len(shown))), min_column_width=210):
+        for text in found["texts"]:
+            _number(
+                f"Loss on {_named(text['probe'])}",
+                wording.transition(text["before"], text["after"], 3),
+                wording.estimate(text["change"]),
+                _sign(text["change"], rises=False),
+                f"{phrasing.plural(text['n'], 'passage')}, {text.get('tokens', 0):,} tokens",
+            )
+        for choices in found["choices"]:
+            before, after = (f"{100 * choices[name]['value']:.1f}" for name in ("before", "after"))
+            _number(
+                f"Accuracy on {_named(choices['probe'])}, %",
+                f"{before} → {after}",
+                f"{wording.estimate(choices['change'], scale=100)} points",
+                _sign(choices["change"], rises=True),
+                phrasing.plural(choices["n"], "question"),
+            )
+        for part in found["divergence"]:
+            if part["kl"]:
+                whose = "its own answers to the task" if part["prompts"] == "task" else "its own texts"
+                _number(
+                    "Distance from the base model, KL",
+                    wording.estimate(part["kl"], sign=False),
+                    "nats a token",
+                    0,
+                    f"on {whose}, {phrasing.plural(part['kl']['n'], 'sample')}",
+                )
+
+
+def _number(label: str, value: str, delta: str, sign: int, basis: str) -> None:
+    with st.container(border=True, height="stretch"):
+        st.metric(label, value, delta, delta_color=INKS[sign], delta_arrow="off")
+        st.caption(basis)
+
+
+def _named(probe: str) -> str:
+    return {"prose": "plain prose", "choices": "questions"}.get(probe, probe.removeprefix("data/"))
+
+
+def _sign(change: dict[str, Any], *, rises: bool) -> int:
+    """1 surely better, -1 surely worse, 0 can't be told; whether it is better where it `rises`."""
+    if change["low"] is None or change["low"] <= 0 <= change["high"]:
+        return 0
+    return 1 if (change["value"] > 0) == rises else -1
+
+
+def _test_words(choices: dict[str, Any]) -> str:
+    p = choices["p"]
+    said = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    chance = f"McNemar's test of {choices['lost']:,} lost against {choices['won']:,} won: {said}."
+    return f"{chance} A change under {100 * choices['detectable']:.1f} points can't be seen."
+
+
+def _draw_course(run: dict[str, Any], found: dict[str, Any] | None) -> None:
+    """Prose while it trained."""
+    curve = run_reads.live_curve(run["run_id"], "probe/prose/loss")
+    if not curve.num_rows:
+        return
+    text = next((t for t in (found or {}).get("texts", ()) if t["probe"] == "prose"), None)
+    limits = (found or {}).get("thresholds", {}).get("nats")
+    base = (found or {}).get("light_before") or (text or {}).get("before")
+    figure = forgetting_charts.course_chart(curve, base, limits)
+    st.plotly_chart(figure, key="forgetting-course", config=PLOT, alt="Loss on plain prose by step")
+    spent, trained = run["facts"].get("probe_seconds"), run["facts"].get("train_seconds")
+    if spent and trained:
+        share = 100 * spent / trained
+        st.caption(f"Probes between steps took {spent:.0f} s, {share:.0f}% of the time in training.")
+
+
+def _draw_questions(run_id: str) -> None:
+    st.markdown("**The questions behind it**")
+    only = st.segmented_control(
+        "Which", list(KINDS), default="lost", key="forgetting-only", format_func=KINDS.__getitem__,
+        label_visibility="collapsed",
+    )  # fmt: skip
+    only = "lost" if only is None else only
+    page = st.session_state.get("forgetting-page", 1)
+    total, rows = run_reads.questions(run_id, only, PAGE, PAGE * (page - 1))
+    if not total:
+        st.caption("None.")
+        return
+    st.dataframe(
+        [_question(row) for row in rows],
+        hide_index=True,
+        column_config={"Question": st.column_config.TextColumn(width="large")},
+        alt=f"Questions: {KINDS[only]}",
+    )
+    pages = -(-total // PAGE)
+    if pages > 1:
+        st.pagination(pages, key="forgetting-page")
+    st.caption(f"{phrasing.plural(total, 'question')}; those first whose right answer lost most.")
+
+
+def _question(row: dict[str, Any]) -> dict[str, Any]:
+    options = row["options"]
+    return {
+        "Question": row["text"],
+        "Right": options[row["right"]],
+        "Base model": options[row["base"]],
+        "Tuned model": options[row["tuned"]],
+        "Category": forgetting_charts.category_name(row["category"]),
+    }

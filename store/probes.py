@@ -1,0 +1,46 @@
+"""What a run's base and tuned model made of each item of its probes, read from the Parquet files in its job
+folder: `probes.parquet` (docs/architecture.md) and, for what was asked, `probe_items.parquet`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from store import row_losses
+from store.records import records, scalar
+
+if TYPE_CHECKING:
+    from store.database import Queryable
+
+ONLY = {
+    "": "true",
+    "lost": "b.correct > t.correct",
+    "won": "b.correct < t.correct",
+    "wrong": "b.correct + t.correct = 0",
+}
+
+
+def questions(
+    db: Queryable, run_id: str, *, only: str = "", category: str = "", limit: int = 10, offset: int = 0
+) -> tuple[int, list[dict[str, Any]]]:
+    """How many of the choice items there are, and some of them: item, category, text, options, right, and
+    what base and tuned model chose; those first whose right option lost most.
+
+    only: "", "lost" (right before, wrong after), "won" or "wrong" (both times). Over a Client, QueryError
+    where a file is missing.
+    """
+    folder = row_losses.path(db, run_id).parent
+    params = [str(folder / name) for name in ("probes.parquet", "probe_items.parquet")] + [category]
+    source = _QUESTIONS + f" WHERE {ONLY[only]} AND ($3 = '' OR b.category = $3)"
+    total = int(scalar(db.query(f"SELECT count(*) FROM ({source})", params)))
+    found = db.query(f"{source} ORDER BY rise DESC, item LIMIT $4 OFFSET $5", [*params, limit, offset])
+    return total, records(found)
+
+
+_QUESTIONS = """
+    SELECT i.item, i.category, i.text, i.options, i."right", b.chosen AS base, t.chosen AS tuned,
+           t.loss_sum - b.loss_sum AS rise
+    FROM read_parquet($1) b
+    JOIN read_parquet($1) t
+        ON b.model = 'base' AND t.model = 'tuned' AND t.probe = b.probe AND t.item = b.item
+    JOIN read_parquet($2) i ON i.probe = b.probe AND i.item = b.item AND len(i.options) > 0
+"""
