@@ -143,12 +143,19 @@ class Cost:
         adapter = METHODS[self.config.method].adapter
         return size * (self.counts.trainable if adapter else self.counts.total)
 
+    @property
+    def packed(self) -> bool:
+        """Whether micro-batches are dealt by tokens."""
+        return self.rehearsal.packed(int(self._train().sequence_lengths.max()))
+
+    def _train(self) -> Rows:
+        train = self.costs.parts["train"].rows
+        return train if len(train) else _blank(self.config.max_length or 8)
+
     def memory(self) -> dict[str, Any]:
         """The estimate against what is free."""
-        costs = self.costs
-        train = costs.parts["train"].rows
+        costs, rows = self.costs, self._train()
         held_out = costs.parts["validation"].rows
-        rows = train if len(train) else _blank(self.config.max_length or 8)
         footprint = self.rehearsal.run(
             self.config, rows, held_out if len(held_out) else rows, costs.objective
         )

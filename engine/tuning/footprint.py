@@ -181,7 +181,7 @@ class Rehearsal:
         objective = objective or TrainedTokens()
         with packable.rehearsing() if self.device == "cpu" else nullcontext():
             longest = int(train.sequence_lengths.max())
-            packed = not packable.refusal(self.models[0].train(), longest)
+            packed = self.packed(longest)
             chosen = largest_piece(train.lengths, config, packed=packed)
             varied = len(np.unique(train.lengths // MULTIPLE)) > FEW_LENGTHS
             several = len(chosen) < min(len(train), math.prod(batch_shape(config)))
@@ -192,6 +192,11 @@ class Rehearsal:
                 log.warning("%s can't be rehearsed: %s", self.text.model_type, error)
                 found = self._by_formula(train, chosen, config, several)
         return replace(found, varied=varied)
+
+    def packed(self, longest: int) -> bool:
+        """Whether rows of up to that many tokens go through the packed forward."""
+        with packable.rehearsing() if self.device == "cpu" else nullcontext():
+            return not packable.refusal(self.models[0].train(), longest)
 
     def _rehearse(
         self, config: TrainConfig, objective: Objective, batch: Any, evaluated: Rows, several: bool
