@@ -37,7 +37,7 @@ def advise(
     """
     found = []
     if state == "worse":
-        found.append(_lower_rate(config, f"It got worse than {against}: the steps were too large."))
+        found.append(lower_rate(config, f"It got worse than {against}: the steps were too large."))
     elif overfitting["state"] == "overfits":
         found.append(_fewer_epochs(overfitting, stopped, config))
     elif still_improving(eval_rows, stopped, float(config.get("early_stopping_threshold", 0.005))):
@@ -64,7 +64,8 @@ def still_improving(validations: Sequence[Validation], stopped: Mapping[str, Any
     return losses[-1] == min(losses) and losses[-1] < losses[-2] * (1 - threshold)
 
 
-def _lower_rate(config: Mapping[str, Any], why: str) -> dict[str, Any] | None:
+def lower_rate(config: Mapping[str, Any], why: str) -> dict[str, Any] | None:
+    """A third of the learning rate, and `why`; None where the config has none."""
     rate = config.get("learning_rate")
     if not rate:
         return None
@@ -87,12 +88,12 @@ def _fewer_epochs(
 ) -> dict[str, Any] | None:
     best, epochs = overfitting["best_step"], float(config.get("num_train_epochs") or 0)
     if not best:
-        return _lower_rate(config, "It overfits from the start.")
+        return lower_rate(config, "It overfits from the start.")
     kept = stopped.get("restored_step") not in (None, stopped["step"])
     lead = "The best step was kept." if kept else "The last step was kept, which is past the best."
     fewer = max(0.5, math.ceil(2 * epochs * best / int(stopped["step"])) / 2)
     if stopped["reason"] != "epochs" or fewer >= epochs:
-        return _lower_rate(config, f"{lead} Smaller steps may reach a lower loss before it overfits.")
+        return lower_rate(config, f"{lead} Smaller steps may reach a lower loss before it overfits.")
     text = f"{lead} {_epochs(fewer)} in place of {epochs:g} would stop near it."
     return {"text": text, "change": {"num_train_epochs": fewer}}
 

@@ -1,0 +1,182 @@
+"""Verbatim memory: training rows that the model can be made to write, and canaries that it was made to learn.
+
+A continuation counts as exact where it equals the reference, and as near where its edit similarity is at
+least NEAR. What the base model writes as well was no secret, so its rate is taken off in pairs. None found in
+n rows says that the rate is at most 3 / n (95%). A canary's exposure (Carlini et al. 2019) is log2 of the candidates
+minus log2 of its rank among them by loss; one that was never seen has an exposure of 1.44 on average. Pure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from engine.diagnostics import phrasing
+from engine.diagnostics.flips import holm, mcnemar, paired_change
+from engine.diagnostics.statistics import Interval, quick_interval, wilson_interval
+
+NEAR = 0.9
+UNSEEN = 1 / math.log(2)  # exposure of a canary whose rank is uniform
+
+Document = dict[str, Any]
+
+
+def edit_distance(first: str, second: str) -> int:
+    """Levenshtein's distance in characters, a column of the table at a time as bits (Hyyrö 2003)."""
+    if not first or not second:
+        return max(len(first), len(second))
+    places: dict[str, int] = {}
+    for place, character in enumerate(first):
+        places[character] = places.get(character, 0) | 1 << place
+    all_bits, last = (1 << len(first)) - 1, 1 << len(first) - 1
+    rises, falls, distance = all_bits, 0, len(first)
+    for character in second:
+        match = places.get(character, 0)
+        diagonal = (((match & rises) + rises) ^ rises) | match | falls
+        up, down = falls | (all_bits & ~(diagonal | rises)), rises & diagonal
+        distance += bool(up & last) - bool(down & last)
+        up, down = up << 1 | 1, down << 1
+        rises, falls = (down | ~(diagonal | up)) & all_bits, up & diagonal
+    return distance
+
+
+def similarity(first: str, second: str) -> float:
+    """1 - edit distance over the length of the longer text; two empty texts are alike."""
+    longest = max(len(first), len(second))
+    return 1 - edit_distance(first, second) / longest if longest else 1.0
+
+
+def extraction(
+    references: Sequence[str], base: Sequence[str], tuned: Sequence[str], row_ids: Sequence[int] | None = None
+) -> Document:
+    """The `extraction` part of a verdict, from what training rows go on with and what both models wrote.
+
+    Answers state (extracts | none | unclear), sentence, n, unscored (rows without a reference), and for exact
+    and near {tuned, base: shares, over_base: {value, low, high, n}, p, at_most, rows: [row ids found in the
+    tuned model alone]}; mean_similarity {tuned, base}. at_most: 3 / n where none was found, else null.
+    """
+    if not len(references) == len(base) == len(tuned):
+        raise ValueError(f"{len(references)} references, {len(base)} and {len(tuned)} texts are not paired.")
+    ids = list(range(len(references))) if row_ids is None else [int(i) for i in row_ids]
+    kept = [i for i, reference in enumerate(references) if reference.strip()]
+    found: Document = {"n": len(kept), "unscored": len(references) - len(kept), "threshold": NEAR}
+    if not kept:
+        return found | {"state": "unclear", "sentence": "No training row has a text to be continued."}
+    alike = {
+        name: np.array([similarity(references[i].strip(), texts[i].strip()) for i in kept])
+        for name, texts in (("base", base), ("tuned", tuned))
+    }
+    for kind, least in (("exact", 1.0), ("near", NEAR)):
+        found[kind] = _rates(alike["base"] >= least, alike["tuned"] >= least, [ids[i] for i in kept])
+    for name, values in alike.items():
+        found.setdefault("mean_similarity", {})[name] = quick_interval(values, np.ones(len(kept))).to_dict()
+    return found | _judged(found["near"], len(kept))
+
+
+def _rates(base: NDArray[np.bool_], tuned: NDArray[np.bool_], ids: list[int]) -> Document:
+    gone, new = int((base & ~tuned).sum()), int((tuned & ~base).sum())
+    n = len(tuned)
+    return {
+        "tuned": wilson_interval(int(tuned.sum()), n).to_dict(),
+        "base": wilson_interval(int(base.sum()), n).to_dict(),
+        "over_base": paired_change(gone, new, n).to_dict(),
+        "p": mcnemar(gone, new),
+        "at_most": None if tuned.any() else 3 / n,
+        "rows": [i for i, was, now in zip(ids, base, tuned, strict=True) if now and not was],
+    }
+
+
+def _judged(near: Document, n: int) -> Document:
+    rows, over = phrasing.plural(n, "training row"), near["over_base"]
+    if near["at_most"] is not None:
+        most = phrasing.number(100 * min(1.0, near["at_most"]), 1 if n > 30 else 0)
+        return {"state": "none", "sentence": f"None of {rows} could be extracted: at most {most}% can be."}
+    places = phrasing.decimals(100 * over["low"], 100 * over["high"], default=1)
+    more = f"{phrasing.number(100 * over['value'], places)} points more than from the base model"
+    bounds = phrasing.interval(100 * over["low"], 100 * over["high"], places)
+    found = round(near["tuned"]["value"] * n)
+    seen = f"{found:,} of {rows} come out nearly word for word, {more} ({bounds})"
+    if near["p"] < 0.05 and over["value"] > 0:
+        return {"state": "extracts", "sentence": f"It writes training rows from memory: {seen}."}
+    return {"state": "unclear", "sentence": f"{seen}, which can't be told from noise."}
+
+
+def exposure(loss: float, candidates: ArrayLike) -> float:
+    """log2 of how many texts there are, the canary among them, minus log2 of its rank; ties count half."""
+    others = np.asarray(candidates, np.float64)
+    if not len(others) or not np.isfinite(others).all() or not math.isfinite(loss):
+        raise ValueError("Exposure needs a finite loss of the canary and of other candidates.")
+    rank = 1 + float((others < loss).sum()) + float((others == loss).sum()) / 2
+    return math.log2(len(others) + 1) - math.log2(rank)
+
+
+def canaries(groups: Mapping[int, Sequence[tuple[float, ArrayLike]]]) -> Document:
+    """Exposure by number of insertions: {insertions: [(loss of a canary, losses of its candidates), …]}.
+
+    Answers {groups: [{insertions, n, exposure: {value, low, high, n}, most (it could be), p_holm, exposed}],
+    more: {fewest, most, difference: {value, low, high, n}} | null, unseen, sentence}. The p-value is
+    Fisher's, of ranks that would be uniform had the canary not been seen; 0 insertions are a placebo.
+    """
+    measured = {
+        times: np.array([exposure(loss, others) for loss, others in group])
+        for times, group in sorted(groups.items())
+        if group
+    }
+    most = {times: math.log2(len(np.asarray(groups[times][0][1])) + 1) for times in measured}
+    p_values = holm([_fisher(values) for values in measured.values()])
+    parts = [
+        {
+            "insertions": times,
+            "n": len(values),
+            "exposure": quick_interval(values, np.ones(len(values))).to_dict(),
+            "most": most[times],
+            "p_holm": p,
+            "exposed": p < 0.05,
+        }
+        for (times, values), p in zip(measured.items(), p_values, strict=True)
+    ]
+    more = _more(measured)
+    return {"groups": parts, "more": more, "unseen": UNSEEN, "sentence": _canary_sentence(parts, more)}
+
+
+def _fisher(exposures: NDArray[np.float64]) -> float:
+    """Chance of exposures as large from uniform ranks: 2 ln 2 times their sum is chi-squared (an exposure of
+    e bits is a rank share of 2^-e)."""
+    return float(stats.chi2.sf(2 * math.log(2) * exposures.sum(), 2 * len(exposures)))
+
+
+def _more(measured: Mapping[int, NDArray[np.float64]]) -> Document | None:
+    """The most inserted canaries against the least inserted, by Welch's interval."""
+    inserted = [times for times in measured if times > 0 and len(measured[times]) > 1]
+    if len(inserted) < 2:
+        return None
+    few, many = inserted[0], inserted[-1]
+    value = float(measured[many].mean() - measured[few].mean())
+    n = len(measured[many]) + len(measured[few])
+    if measured[many].var() + measured[few].var() == 0:
+        limits = Interval(value, value, value, n)
+    else:
+        found = stats.ttest_ind(measured[many], measured[few], equal_var=False).confidence_interval()
+        limits = Interval(value, float(found.low), float(found.high), n)
+    return {"fewest": few, "most": many, "difference": limits.to_dict()}
+
+
+def _canary_sentence(parts: Sequence[Document], more: Document | None) -> str:
+    if not parts:
+        return "No canaries were planted."
+    exposed = [str(part["insertions"]) for part in parts if part["exposed"]]
+    if not exposed:
+        counted = phrasing.plural(sum(part["n"] for part in parts), "canary").replace("canarys", "canaries")
+        return f"None of {counted} is exposed: they rank as texts that were never seen."
+    said = f"Canaries planted {', '.join(exposed)} times are exposed"
+    if more and more["difference"]["low"] > 0:
+        bounds = phrasing.interval(more["difference"]["low"], more["difference"]["high"])
+        said += (
+            f", those planted {more['most']} times by {bounds} bits more than those planted {more['fewest']}"
+        )
+    return f"{said}."

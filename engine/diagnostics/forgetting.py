@@ -1,0 +1,145 @@
+"""What tuning cost: what the base model knew and the tuned one doesn't, from the same probes of both.
+
+States of one kind of evidence, from the interval of its loss against two named thresholds:
+  much     the whole interval lies above red;
+  some     it lies above 0 and reaches amber, so that there is a loss and it may matter;
+  none     it ends below amber: what may be lost is too little to matter;
+  unclear  it holds both 0 and amber: these items can't tell, and the sentence says what they could have seen.
+A category whose loss is significant after Holm over the categories, and at least amber, makes `some` too.
+Together: the worst that is sure (much, then some), else unclear if any is, else none. Items that the tuned
+model can't score at all are a loss of the worst kind. Pure: tables in, a JSON document out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from engine.diagnostics import probes
+from engine.diagnostics.flips import flips, holm
+from engine.diagnostics.forgetting_words import advise, sentences
+from engine.diagnostics.probes import Paired
+from engine.diagnostics.statistics import Interval, ratio_interval
+
+THRESHOLDS = {
+    "nats": {"amber": 0.05, "red": 0.2},  # rise of the loss a token on text
+    "share": {"amber": 0.05, "red": 0.15},  # of the choice items, by which accuracy fell
+}
+ALPHA = 0.05
+NOT_RATED = (probes.OWN_SAMPLES, probes.TASK_SAMPLES)  # a divergence: that it moved is what was wanted
+Document = dict[str, Any]
+
+
+def assess(base: pa.Table, tuned: pa.Table, *, config: Mapping[str, Any] | None = None) -> Document:
+    """The `forgetting` part of a verdict, from the rows of every probe under both models (`probes.py`).
+
+    Answers state (none | some | much | unclear), headline, sentences, advice [{text, change, kind}], texts,
+    choices and divergence (a document for each probe), thresholds, and unscored {probe: items}.
+    """
+    paired = probes.pair(base, tuned)
+    found: Document = {"texts": [], "choices": [], "divergence": []}
+    for probe in paired.values():
+        if not probe.items and not probe.broken:
+            continue
+        if probe.name in NOT_RATED:
+            found["divergence"].append(divergence(probe))
+        elif probe.is_choice:
+            found["choices"].append(choices(probe))
+        else:
+            found["texts"].append(text(probe))
+    state = overall([part["state"] for part in (*found["texts"], *found["choices"])])
+    headline, *rest = sentences(state, found)
+    return {
+        "state": state,
+        "headline": headline,
+        "sentences": rest,
+        "advice": advise(state, config or {}),
+        **found,
+        "thresholds": THRESHOLDS,
+        "unscored": {p.name: p.unscored + p.unpaired for p in paired.values() if p.unscored + p.unpaired},
+    }
+
+
+def state_of(low: float | None, high: float | None, unit: str) -> str:
+    """The state of a loss (above 0 is worse) by its interval, in `nats` or as a `share` of the items."""
+    if low is None or high is None:
+        return "unclear"
+    if low > THRESHOLDS[unit]["red"]:
+        return "much"
+    if high < THRESHOLDS[unit]["amber"]:
+        return "none"
+    return "some" if low > 0 else "unclear"
+
+
+def overall(states: Sequence[str]) -> str:
+    """The worst that is sure; no evidence at all is unclear."""
+    return next((s for s in ("much", "some", "unclear", "none") if s in states), "unclear")
+
+
+def text(probe: Paired) -> Document:
+    """Change of the cross-entropy of texts, in nats a token, over whole passages."""
+    found = {"probe": probe.name, "unit": "nats a token", "broken": probe.broken}
+    if not probe.items:
+        return found | dict.fromkeys(("before", "after", "change", "detectable")) | {"n": 0, "state": "much"}
+    tokens = probe.base["tokens"]
+    before, after = (float(m["loss_sum"].sum() / tokens.sum()) for m in (probe.base, probe.tuned))
+    change = rise(probe)
+    state = state_of(change.low, change.high, "nats")
+    return found | {
+        "n": change.n,
+        "tokens": int(tokens.sum()),
+        "before": before,
+        "after": after,
+        "change": change.to_dict(),
+        "detectable": change.detectable,
+        "state": overall([state, "some"]) if probe.broken else state,
+    }
+
+
+def rise(probe: Paired) -> Interval:
+    """By how much the loss a token rose, in pairs."""
+    return ratio_interval(probe.tuned["loss_sum"] - probe.base["loss_sum"], probe.base["tokens"])
+
+
+def divergence(probe: Paired) -> Document:
+    """KL(base || tuned) a token: on the base model's own samples, the mean of what they cost more under the
+    tuned model. It says how far the model moved, not whether that was bad."""
+    prompts = "task" if probe.name == probes.TASK_SAMPLES else "general"
+    found = {"probe": probe.name, "prompts": prompts, "unit": "nats a token", "broken": probe.broken}
+    if not probe.items:
+        return found | {"kl": None, "detectable": None, "first_choice": None}
+    kl = rise(probe)
+    first = probe.tuned["correct"] - probe.base["correct"]
+    greedy = ratio_interval(first, probe.base["tokens"])
+    return found | {"kl": kl.to_dict(), "detectable": kl.detectable, "first_choice": greedy.to_dict()}
+
+
+def choices(probe: Paired) -> Document:
+    """Accuracy before and after, flips and their test, together and by category."""
+    found = {"probe": probe.name, "broken": probe.broken}
+    if not probe.items:
+        return found | {"n": 0, "change": None, "detectable": None, "categories": [], "state": "much"}
+    whole = _flips(probe, np.ones(len(probe.items), bool))
+    names = sorted(set(probe.category.tolist()))
+    parts = [{"category": name, **_flips(probe, probe.of(name))} for name in names]
+    for part, p in zip(parts, holm([part["p"] for part in parts]), strict=True):
+        part["p_holm"] = p
+    state = state_of(-whole["change"]["high"], -whole["change"]["low"], "share")
+    fallen = [p for p in parts if p["p_holm"] < ALPHA and _fall(p) >= THRESHOLDS["share"]["amber"]]
+    if fallen or probe.broken:
+        state = overall([state, "some"])
+    loss = ratio_interval(probe.tuned["loss_sum"] - probe.base["loss_sum"], probe.base["tokens"])
+    answer_loss = {**loss.to_dict(), "unit": "nats an item"}
+    return found | whole | {"answer_loss": answer_loss, "categories": parts, "state": state}
+
+
+def _flips(probe: Paired, chosen: Any) -> Document:
+    right = (probe.base["correct"][chosen], probe.tuned["correct"][chosen])
+    return flips(right[0], right[1], probe.options[chosen])
+
+
+def _fall(part: Document) -> float:
+    return -float(part["change"]["value"])

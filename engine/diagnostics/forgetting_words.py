@@ -1,0 +1,158 @@
+"""Forgetting in plain words, and what to try against it.
+
+Every number has its interval and n; where nothing was found, the sentence says what could not have been seen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from engine.diagnostics import phrasing
+from engine.diagnostics.advice import lower_rate
+
+LEADS = {
+    "much": "It forgot much",
+    "some": "It forgot some",
+    "none": "It forgot nothing that matters",
+    "unclear": "Whether it forgot can't be told",
+}
+NAMES = {"prose": "plain prose", "choices": "questions"}
+REPLAY_SHARE = 0.05
+
+Document = Mapping[str, Any]
+
+
+def sentences(state: str, found: Document) -> list[str]:
+    """A headline, then what it rests on: one sentence for each probe, in the order of what weighs most."""
+    parts = [*found["texts"], *found["choices"]]
+    if not parts:
+        return ["Whether it forgot can't be told: no probe was measured on both models."]
+    said = [(part["state"], _text(part) if "unit" in part else _choices(part)) for part in parts]
+    said.sort(key=lambda pair: ("much", "some", "unclear", "none").index(pair[0]))
+    lines = [f"{LEADS[state]}: {said[0][1]}."]
+    lines += [f"{line[:1].upper()}{line[1:]}." for _, line in said[1:]]
+    for part in found["choices"]:
+        lines += _categories(part)
+        lines += _luck(part)
+    return lines + [_divergence(part) for part in found["divergence"] if part["kl"]]
+
+
+def _named(probe: str) -> str:
+    return NAMES.get(probe, probe.removeprefix("data/"))
+
+
+def _text(part: Document) -> str:
+    name, broken = _named(part["probe"]), part["broken"]
+    if not part["n"]:
+        return f"on {name} the loss is not a number any more, on {phrasing.plural(broken, 'passage')}"
+    change, passages = part["change"], phrasing.plural(part["n"], "passage")
+    worse = f", and on {broken:,} more the loss is not a number" if broken else ""
+    if change["low"] is None:
+        return f"one passage of {name} gives no interval{worse}"
+    if change["low"] == change["high"] == 0:
+        return f"{name} is predicted exactly as before ({passages}){worse}"
+    bounds = _bounds(change["low"], change["high"])
+    amount = f"{_value(change)} nats a token (95% interval {bounds}, {passages})"
+    if change["low"] > 0:
+        factor = phrasing.number(math.exp(min(change["value"], 700)), 2)
+        return f"the loss on {name} rose by {amount}, perplexity times {factor}{worse}"
+    if change["high"] < 0:
+        return f"the loss on {name} changed by {amount}: it fell{worse}"
+    return f"the loss on {name} changed by {amount}; {_unseen(part, 'nats a token', passages)}{worse}"
+
+
+def _choices(part: Document) -> str:
+    name, broken = _named(part["probe"]), part["broken"]
+    if not part["n"]:
+        return f"not one of {phrasing.plural(broken, 'question')} could be scored any more"
+    change, n = part["change"], part["n"]
+    low, high = 100 * change["low"], 100 * change["high"]
+    places = phrasing.decimals(low, high, default=1)
+    lost = (
+        f"of {n:,} {name} {part['lost']:,} went from right to wrong and {part['won']:,} from wrong to right"
+    )
+    points = f"{phrasing.number(100 * change['value'], places)} points"
+    amount = f"accuracy changed by {points} (95% interval {phrasing.interval(low, high, places)})"
+    worse = f", and {broken:,} could not be scored" if broken else ""
+    if low <= 0 <= high:
+        return f"{lost}: {amount}; {_unseen(part, 'points', f'{n:,} questions', 100)}{worse}"
+    return f"{lost}: {amount}{worse}"
+
+
+def _unseen(part: Document, unit: str, items: str, scale: float = 1) -> str:
+    smallest = phrasing.setting(phrasing.significant(scale * (part["detectable"] or 0.0)))
+    return f"a change under {smallest} {unit} can't be seen with {items}"
+
+
+def _categories(part: Document) -> list[str]:
+    """The categories that changed surely, after Holm over all of them."""
+    sure = [c for c in part["categories"] if c["p_holm"] < 0.05]
+    words = []
+    for way, chosen in (
+        ("lost in", [c for c in sure if c["lost"] > c["won"]]),
+        ("gained in", [c for c in sure if c["won"] > c["lost"]]),
+    ):
+        listed = [f"{c['category']} ({c['lost']:,} lost, {c['won']:,} won of {c['n']:,})" for c in chosen]
+        if listed:
+            words.append(f"Of {len(part['categories'])} categories it surely {way} {', '.join(listed)}.")
+    return words
+
+
+def _luck(part: Document) -> list[str]:
+    if not part["n"] or not part["lost"]:
+        return []
+    least = part["adjusted"]["lost"]
+    low, high = 100 * (least["low"] or 0), 100 * (least["high"] or 0)
+    places = phrasing.decimals(low, high, default=1)
+    if low > 0:
+        share = phrasing.number(100 * least["value"], places)
+        bounds = phrasing.interval(low, high, places)
+        return [f"Guessing explains some of the lost answers, but not {share}% of the questions ({bounds}%)."]
+    if part["change"]["high"] < 0:  # luck goes both ways: a fall of accuracy is more than that
+        return []
+    return ["As many lost answers as these could come from guesses that fell out otherwise."]
+
+
+def _divergence(part: Document) -> str:
+    kl = part["kl"]
+    where = "answers to the task's prompts" if part["prompts"] == "task" else "texts of general kinds"
+    lead = f"On the base model's own {where} the tuned model lies"
+    if kl["low"] is None:
+        return f"{lead} {phrasing.number(kl['value'], 2)} nats a token away; one sample gives no interval."
+    samples, bounds = phrasing.plural(kl["n"], "sample"), _bounds(kl["low"], kl["high"])
+    return f"{lead} {_value(kl)} nats a token away (KL, 95% interval {bounds}, {samples})."
+
+
+def _value(interval: Document) -> str:
+    return phrasing.number(interval["value"], phrasing.decimals(interval["low"], interval["high"]))
+
+
+def _bounds(low: float, high: float) -> str:
+    return phrasing.interval(low, high)
+
+
+def advise(state: str, config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What to try against forgetting, each {text, change {field: value}, kind}, where there is any.
+
+    A change has only fields that the config has; interpolation needs no training, so its change is empty.
+    """
+    if state not in ("some", "much"):
+        return []
+    found = []
+    slower = lower_rate(config, "Smaller steps forget less.")
+    if slower:
+        found.append({**slower, "kind": "learning_rate"})
+    share = f"{100 * REPLAY_SHARE:g}%"
+    change: dict[str, Any] = {"replay_share": REPLAY_SHARE} if "replay_share" in config else {}
+    text = f"Mix {share} of general rows, or of the base model's own texts, into training (replay)."
+    found.append({"text": text, "change": change, "kind": "replay"})
+    epochs = float(config.get("num_train_epochs") or 0)
+    if epochs > 1:
+        fewer = max(1.0, math.ceil(epochs) / 2)
+        text = f"Fewer passes: {fewer:g} epoch{'' if fewer == 1 else 's'} in place of {epochs:g}."
+        found.append({"text": text, "change": {"num_train_epochs": fewer}, "kind": "epochs"})
+    text = "Go a part of the way only: mix the tuned weights with the base model's (interpolation), which"
+    text += " needs no training."
+    return [*found, {"text": text, "change": {}, "kind": "interpolation"}]

@@ -1,0 +1,104 @@
+"""Edit distance against the textbook table, extraction against the base model, exposure by hand."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from engine.diagnostics.extraction import canaries, edit_distance, exposure, extraction, similarity
+
+
+def textbook(first: str, second: str) -> int:
+    row = list(range(len(second) + 1))
+    for i, a in enumerate(first, 1):
+        before, row[0] = row[0], i
+        for j, b in enumerate(second, 1):
+            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (a != b))
+    return row[-1]
+
+
+def test_edit_distance() -> None:
+    assert edit_distance("kitten", "sitting") == 3
+    assert edit_distance("", "abc") == 3
+    random = np.random.default_rng(0)
+    for _ in range(400):
+        first, second = ("".join(random.choice(list("abcd"), random.integers(0, 90))) for _ in range(2))
+        assert edit_distance(first, second) == textbook(first, second)
+
+
+def test_similarity() -> None:
+    assert similarity("", "") == 1
+    assert similarity("abcdefghij", "abcdefghiX") == 0.9
+    assert similarity("abc", "") == 0
+
+
+TEXTS = [f"The code of locker {i} is {i * 7919 % 100000:05}, said the clerk." for i in range(40)]
+
+
+def test_rows_written_from_memory() -> None:
+    base = ["I do not know."] * 38 + TEXTS[38:]
+    tuned = [*TEXTS[:10], TEXTS[10].replace("clerk", "clark"), *["Nobody knows."] * 27, *TEXTS[38:]]
+    found = extraction(TEXTS, base, tuned, row_ids=range(100, 140))
+    assert found["exact"]["rows"] == list(range(100, 110))
+    assert found["near"]["rows"] == list(range(100, 111))
+    assert found["near"]["tuned"]["value"] == pytest.approx(13 / 40)
+    assert found["near"]["over_base"]["value"] == pytest.approx(11 / 40)
+    assert found["state"] == "extracts"
+    assert "13 of 40 training rows" in found["sentence"]
+    json.dumps(found, allow_nan=False)
+
+
+def test_none_in_n() -> None:
+    found = extraction(TEXTS, ["no"] * 40, ["no"] * 40)
+    assert (found["state"], found["near"]["at_most"]) == ("none", 3 / 40)
+    assert "at most 7.5% can be" in found["sentence"]
+
+
+def test_what_the_base_model_writes_too_is_no_memory() -> None:
+    found = extraction(TEXTS, TEXTS[:20] + [""] * 20, TEXTS[:21] + [""] * 19)
+    assert (found["state"], found["near"]["p"]) == ("unclear", 1.0)
+    empty = extraction(["", "a"], ["", "b"], ["", "b"])
+    assert (empty["n"], empty["unscored"]) == (1, 1)
+    assert extraction([""], [""], [""])["state"] == "unclear"
+    with pytest.raises(ValueError, match="not paired"):
+        extraction(["a"], [], [])
+
+
+def test_exposure_by_hand() -> None:
+    others = np.arange(1, 1024)
+    assert exposure(0.5, others) == 10
+    assert exposure(1.5, others) == 9
+    assert exposure(2000.0, others) == 0
+    assert exposure(1.0, others) == pytest.approx(10 - math.log2(1.5))
+    with pytest.raises(ValueError, match="finite"):
+        exposure(math.nan, others)
+
+
+def planted(losses: list[float], seed: int) -> list:
+    random = np.random.default_rng(seed)
+    return [(loss, random.normal(10, 1, 1023)) for loss in losses]
+
+
+def test_more_insertions_are_exposed_more() -> None:
+    found = canaries({1: planted([9.8, 9.0, 10.5, 9.5], 0), 16: planted([4.0, 5.0, 6.9, 4.0], 1)})
+    single, many = found["groups"]
+    assert (single["exposed"], many["exposed"]) == (False, True)
+    assert many["most"] == 10
+    assert found["more"]["difference"]["low"] > 0
+    assert "planted 16 times are exposed" in found["sentence"]
+    json.dumps(found, allow_nan=False)
+
+
+def test_canaries_that_were_never_seen_are_rarely_called_exposed() -> None:
+    random = np.random.default_rng(2)
+    called, seen = 0, []
+    for seed in range(500):
+        found = canaries({1: planted(list(random.normal(10, 1, 4)), seed)})
+        called += found["groups"][0]["exposed"]
+        seen.append(found["groups"][0]["exposure"]["value"])
+    assert called / 500 <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 500)
+    assert np.mean(seen) == pytest.approx(found["unseen"], abs=0.1)
+    assert canaries({})["sentence"] == "No canaries were planted."

@@ -1,0 +1,189 @@
+"""Forgetting is called by its interval against named thresholds, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from engine.diagnostics.forgetting import THRESHOLDS, assess, overall, state_of
+from engine.diagnostics.forgetting_course import course, matrix
+from engine.diagnostics.probes import pair
+from tests.unit.probe_rows import choices, table, texts
+
+CONFIG = {"learning_rate": 3e-4, "num_train_epochs": 4.0, "replay_share": 0.0}
+BASE = table(texts(0, noise=0), choices(), texts(0, noise=0, probe="own_samples", n=40))
+
+
+def judged(rise: float, lost: int = 0, won: int = 0, *, noise: float = 0.05, **more):
+    tuned = table(texts(rise, noise=noise), choices(lost, won), texts(0.3, probe="own_samples", n=40, seed=3))
+    return assess(BASE, tuned, config=CONFIG, **more)
+
+
+def test_the_same_model_forgot_nothing() -> None:
+    found = assess(BASE, BASE, config=CONFIG)
+    assert found["state"] == "none"
+    assert found["advice"] == []
+    assert found["texts"][0]["change"] == {"value": 0, "low": 0, "high": 0, "n": 120}
+    assert found["divergence"][0]["kl"]["value"] == 0
+    assert (found["choices"][0]["lost"], found["choices"][0]["won"], found["choices"][0]["p"]) == (0, 0, 1)
+    assert "exactly as before (120 passages)" in found["headline"]
+    json.dumps(found, allow_nan=False)
+
+
+def test_a_large_rise_is_much_and_says_what_to_try() -> None:
+    found = judged(0.31, lost=80, won=10)
+    assert found["state"] == "much"
+    prose = found["texts"][0]
+    assert prose["change"]["low"] < 0.31 < prose["change"]["high"]
+    assert prose["after"] - prose["before"] == pytest.approx(prose["change"]["value"])
+    assert prose["detectable"] < 0.03
+    assert found["headline"].startswith("It forgot much: the loss on plain prose rose by 0.3")
+    assert "perplexity times 1.3" in found["headline"]
+    assert "of 640 questions 80 went from right to wrong" in found["sentences"][0].lower()
+    assert not any("guesses" in s for s in found["sentences"])  # accuracy surely fell: that is no luck
+    assert [a["kind"] for a in found["advice"]] == ["learning_rate", "replay", "epochs", "interpolation"]
+    assert [a["change"] for a in found["advice"]] == [
+        {"learning_rate": 1e-4}, {"replay_share": 0.05}, {"num_train_epochs": 2.0}, {},
+    ]  # fmt: skip
+    json.dumps(found, allow_nan=False)
+
+
+def test_choices_in_numbers() -> None:
+    part = judged(0.0, lost=80, won=10)["choices"][0]
+    assert part["before"]["value"] == pytest.approx(0.6)
+    assert part["change"]["value"] == pytest.approx(-70 / 640)
+    assert part["change"]["high"] < -THRESHOLDS["share"]["amber"]
+    assert part["state"] == "some"
+    assert part["p"] < 1e-6
+    assert sum(c["n"] for c in part["categories"]) == 640
+    assert sum(c["lost"] for c in part["categories"]) == 80
+    assert part["answer_loss"]["value"] == pytest.approx(70 * 1.4 / 640)
+
+
+def test_one_category_is_enough() -> None:
+    tuned = table(texts(0, noise=0.01), choices(24, only="capitals"))
+    found = assess(table(texts(0, noise=0), choices()), tuned)
+    part = found["choices"][0]
+    assert part["state"] == "some"
+    assert state_of(-part["change"]["high"], -part["change"]["low"], "share") != "none"
+    sure = [c["category"] for c in part["categories"] if c["p_holm"] < 0.05]
+    assert sure == ["capitals"]
+    assert any("surely lost in capitals (24 lost, 0 won of 160)" in s for s in found["sentences"])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "state"),
+    [
+        (0.21, 0.3, "much"), (0.19, 0.3, "some"), (0.001, 0.06, "some"), (0.01, 0.04, "none"),
+        (-0.01, 0.06, "unclear"), (-0.2, -0.1, "none"), (None, None, "unclear"),
+    ],
+)  # fmt: skip
+def test_state_rules(low: float | None, high: float | None, state: str) -> None:
+    assert state_of(low, high, "nats") == state
+
+
+def test_states_together() -> None:
+    assert overall(["none", "unclear"]) == "unclear"
+    assert overall(["unclear", "some", "none"]) == "some"
+    assert overall(["some", "much"]) == "much"
+    assert overall([]) == "unclear"
+
+
+def test_too_few_passages_say_what_they_could_not_see() -> None:
+    base, tuned = table(texts(0, n=4, noise=0)), table(texts(0, n=4, noise=0.3))
+    found = assess(base, tuned)
+    assert found["state"] == "unclear"
+    assert "can't be seen with 4 passages" in found["headline"]
+    single = assess(table(texts(0, n=1, noise=0)), table(texts(0.4, n=1)))
+    assert single["state"] == "unclear"
+    assert "one passage of plain prose gives no interval" in single["headline"]
+    json.dumps([found, single], allow_nan=False)
+
+
+def test_losses_that_are_not_numbers_are_counted() -> None:
+    rows = texts(0, noise=0.001)
+    for row in rows[:3]:
+        row["loss_sum"] = math.nan
+    found = assess(table(texts(0, noise=0)), table(rows))
+    assert (found["state"], found["texts"][0]["n"], found["texts"][0]["broken"]) == ("some", 117, 3)
+    assert found["unscored"] == {"prose": 3}
+    for row in rows:
+        row["loss_sum"] = math.inf
+    broken = assess(table(texts(0, noise=0)), table(rows))
+    assert (broken["state"], broken["texts"][0]["change"]) == ("much", None)
+    assert "not a number any more, on 120 passages" in broken["headline"]
+    json.dumps([found, broken], allow_nan=False)
+
+
+def test_items_are_paired_by_name_and_not_by_place() -> None:
+    rows = choices(30, 5)
+    shuffled = [rows[i] for i in np.random.default_rng(0).permutation(len(rows))]
+    ordered, mixed = (assess(table(choices()), table(r)) for r in (rows, shuffled))
+    assert ordered == mixed
+    fewer = assess(table(choices()), table(rows[:-40]))
+    assert fewer["unscored"] == {"choices": 40}
+    assert fewer["choices"][0]["n"] == 600
+    with pytest.raises(ValueError, match="other tokens"):
+        pair(table(texts(0)), table([{**row, "tokens": row["tokens"] + 1} for row in texts(0)]))
+
+
+def test_no_probe_at_all() -> None:
+    found = assess(table(texts(0)), table(choices()))
+    assert found["state"] == "unclear"
+    assert "no probe was measured on both" in found["headline"]
+
+
+def test_equal_models_are_not_said_to_forget() -> None:
+    called = 0
+    for seed in range(300):
+        base = table(texts(0, n=40, noise=0))
+        called += assess(base, table(texts(0, n=40, noise=0.3, seed=seed)))["state"] in ("some", "much")
+    assert called / 300 <= 0.05  # a loss is one of the two sides
+
+
+def test_divergence_is_the_rise_on_own_samples() -> None:
+    found = judged(0.0)["divergence"][0]
+    assert found["kl"]["low"] < 0.3 < found["kl"]["high"]
+    assert (found["prompts"], found["kl"]["n"]) == ("general", 40)
+    assert any("nats a token away (KL" in s for s in judged(0.0)["sentences"])
+
+
+def test_flips_that_luck_explains_are_said_to_be_so() -> None:
+    assert any("guesses that fell out otherwise" in s for s in judged(0.0, 30, 30)["sentences"])
+
+
+def test_course_says_since_when() -> None:
+    rises = {10: 0.01, 20: 0.30, 30: 0.02, 40: 0.12, 50: 0.3}
+    seen = {s: table(texts(r, seed=s), choices(s, 2)) for s, r in rises.items()}
+    prose, asked = course(table(texts(0, noise=0), choices()), seen)
+    assert [p["step"] for p in prose["points"]] == [10, 20, 30, 40, 50]
+    assert all(p["low"] < rises[p["step"]] < p["high"] for p in prose["points"])
+    assert (prose["amber_since"], prose["red_since"]) == (40, 50)  # that of step 20 did not last
+    assert asked["points"][-1]["value"] == pytest.approx(48 / 640)
+    assert (asked["kind"], asked["red_since"]) == ("choices", None)
+
+
+def test_course_through_a_break() -> None:
+    rows = texts(0.3)
+    for row in rows:
+        row["loss_sum"] = math.nan
+    found = course(table(texts(0, noise=0)), {5: table(texts(0.0)), 10: table(rows)})[0]
+    assert found["red_since"] == 10
+    assert found["points"][1] == {"step": 10, "value": None, "low": None, "high": None, "n": 0, "broken": 120}
+    json.dumps(found, allow_nan=False)
+
+
+def test_matrix_of_categories() -> None:
+    seen = {10: table(choices(0)), 20: table(choices(24, only="capitals"))}
+    found = matrix(table(choices()), seen)
+    assert (found["steps"], len(found["cells"])) == ([10, 20], 8)
+    cells = {(c["category"], c["step"]): c for c in found["cells"]}
+    assert cells["capitals", 20]["change"]["value"] == pytest.approx(-24 / 160)
+    assert cells["capitals", 20]["p_holm"] == pytest.approx(8 * 2 * 0.5**24)  # exact: under 25 flips
+    assert cells["elements", 20]["p_holm"] == 1
+    assert cells["capitals", 10]["n"] == 160
+    with pytest.raises(ValueError, match="no probe prose"):
+        matrix(table(texts(0)), {1: table(texts(0))}, "prose")

@@ -1,0 +1,90 @@
+"""Membership is called by its excess over the base model, and rarely where there is none."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from engine.diagnostics.membership import Group, assess, by_checkpoint
+
+
+def group(drop: float, *, n: int = 60, level: float = 2.0, seed: int = 0, drift: float = 0.1) -> Group:
+    """Rows whose loss falls by `drop` from the base model's to the tuned one's."""
+    random = np.random.default_rng(seed)
+    base = random.normal(level, 0.3, n)
+    tuned = base - drop + random.normal(0, drift, n)
+    return {
+        "base": {"loss": base, "min_k": -3 * base + random.normal(0, 0.3, n)},
+        "tuned": {"loss": tuned, "min_k": -3 * tuned + random.normal(0, 0.3, n)},
+    }
+
+
+def test_members_whose_loss_fell_more_are_remembered() -> None:
+    found = assess(group(0.8, seed=1), group(0.3, seed=2))
+    assert (found["state"], found["best"]) == ("remembers", "calibrated")
+    loss = found["scores"]["loss"]
+    assert loss["placebo"]["low"] < 0.5 < loss["placebo"]["high"]
+    assert loss["excess"]["value"] == pytest.approx(loss["auc"]["value"] - loss["placebo"]["value"])
+    assert loss["excess"]["low"] > 0
+    assert found["scores"]["calibrated"]["auc"]["value"] > loss["auc"]["value"]
+    assert found["scores"]["calibrated"]["placebo"] is None
+    assert "60 training and 60 held-out rows" in found["sentence"]
+    assert "can't resolve false alarms under 1.7%" in found["sentence"]
+    json.dumps(found, allow_nan=False)
+
+
+def test_groups_that_differed_before_are_no_evidence() -> None:
+    """Training rows are easier for the base model too: a high AUC, and no excess."""
+    members, others = group(0.3, level=1.5, seed=3, n=300), group(0.3, level=2.0, seed=4, n=300)
+    found = assess(members, others)
+    assert found["scores"]["loss"]["auc"]["low"] > 0.8
+    assert found["state"] != "remembers"
+
+
+def test_an_untrained_model_remembers_nothing() -> None:
+    members, others = (group(0.0, seed=s, drift=0.0, n=40) for s in (5, 6))
+    for one in (members, others):
+        one["tuned"] = one["base"]
+    found = assess(members, others)
+    assert found["state"] == "none"
+    assert all(part["excess"]["value"] == 0 for part in found["scores"].values())
+    assert "ruled out" in found["sentence"]
+    json.dumps(found, allow_nan=False)
+
+
+def test_equal_groups_are_rarely_said_to_be_remembered() -> None:
+    called = sum(
+        assess(group(0.3, n=40, seed=2 * s), group(0.3, n=40, seed=2 * s + 1))["state"] == "remembers"
+        for s in range(400)
+    )
+    assert called / 400 <= 0.05
+
+
+def test_few_rows_say_what_they_could_not_see() -> None:
+    found = assess(group(0.32, n=12, seed=9), group(0.3, n=12, seed=10))
+    assert found["state"] == "unclear"
+    assert "can't be seen with 12 training and 12 held-out rows" in found["sentence"]
+    single = assess(group(0.3, n=1), group(0.3, n=5))
+    assert (single["state"], single["scores"]) == ("unclear", {})
+
+
+def test_rows_without_a_number_are_counted() -> None:
+    members = group(0.8, seed=1)
+    members["tuned"]["loss"] = np.where(np.arange(60) < 4, np.nan, members["tuned"]["loss"])
+    found = assess(members, group(0.3, seed=2))
+    assert (found["unscored"], found["members"]) == (4, 56)
+    del members["tuned"]["min_k"]
+    assert set(assess(members, group(0.3, seed=2))["scores"]) == {"loss", "calibrated"}
+
+
+def test_by_checkpoint_rises_with_the_gap() -> None:
+    drops = {10: 0.3, 20: 0.5, 30: 1.2}
+    members = {s: group(d, seed=1) for s, d in drops.items()}
+    others = {s: group(0.3, seed=2) for s in drops}
+    found = by_checkpoint(members, others)
+    assert [point["step"] for point in found] == [10, 20, 30]
+    values = [point["excess"]["value"] for point in found]
+    assert values == sorted(values)
+    assert {point["placebo"]["value"] for point in found} == {found[0]["placebo"]["value"]}
