@@ -14,9 +14,10 @@ import torch
 
 from engine.data.render import Rows, render_prompt
 from engine.data.tool_turns import TOOLS
+from engine.diagnostics import forgetting, membership
 from engine.evaluation.generation import answers
 from engine.evaluation.losses import RowLosses
-from engine.evaluation.probes import Measured, Probe
+from engine.evaluation.probes import SEEN, Measured, Probe
 from engine.job import Job
 from engine.tuning import memory
 from engine.tuning.objectives import Objective
@@ -83,6 +84,10 @@ class Evidence:
     losses: RowLosses
     answers: list[str]
     probes: list[Measured]
+
+    def probe_table(self, **same: Any) -> pa.Table:
+        """A row for each item of all probes."""
+        return pa.concat_tables([measured.table(**same) for measured in self.probes])
 
 
 PACED = ("losses", "answers", "probes")  # parts of the judging, in order
@@ -225,6 +230,33 @@ def write(job: Job, split: str, base: Evidence, tuned: Evidence, prompts: list[P
     columns = {"row_id": pa.array([p.row_id for p in prompts], pa.int64())}
     columns |= {name: pa.array(values, pa.string()) for name, values in strings.items()}
     pq.write_table(pa.table(columns), job.dir.predictions)
-    kept = [m.table(model=which) for which, e in (("base", base), ("tuned", tuned)) for m in e.probes]
-    if kept:
-        pq.write_table(pa.concat_tables(kept), job.dir.probes)
+    if base.probes:
+        both = [each.probe_table(model=which) for which, each in (("base", base), ("tuned", tuned))]
+        pq.write_table(pa.concat_tables(both), job.dir.probes)
+
+
+def write_items(job: Job, probes: Sequence[Probe]) -> None:
+    """`probe_items.parquet` of the job: what the items of the probes are."""
+    if probes:
+        pq.write_table(pa.concat_tables([probe.listing() for probe in probes]), job.dir.probe_items)
+
+
+def add_probes(verdict: dict[str, Any], base: Evidence, tuned: Evidence, config: TrainConfig) -> None:
+    """What the probes say of what was lost and of what was memorised, into the verdict, with what to try."""
+    pairs = [(b, t) for b, t in zip(base.probes, tuned.probes, strict=True) if b.probe != SEEN]
+    if pairs:
+        tables = (pa.concat_tables([m.table() for m in some]) for some in zip(*pairs, strict=True))
+        found = forgetting.assess(*tables, config=config.model_dump())
+        verdict["forgetting"] = found
+        said = {field for piece in verdict["advice"] for field in piece["change"]}
+        new = [piece for piece in found["advice"] if piece["change"] and not said & set(piece["change"])]
+        verdict["advice"] = [*verdict["advice"], *new]
+    seen = [next((m for m in each.probes if m.probe == SEEN), None) for each in (base, tuned)]
+    if seen[0] and seen[1]:
+        members: membership.Group = {"base": _scores(seen[0]), "tuned": _scores(seen[1])}
+        others: membership.Group = {"base": _scores(base.losses), "tuned": _scores(tuned.losses)}
+        verdict["membership"] = membership.assess(members, others)
+
+
+def _scores(rows: Measured | RowLosses) -> membership.Scores:
+    return {"loss": rows.loss_sum / rows.tokens}

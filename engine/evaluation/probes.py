@@ -20,6 +20,7 @@ from engine.data.render import Rows
 from engine.evaluation.losses import row_losses
 
 OnItems = Callable[[int], None]
+SEEN = "train_rows"  # rows that are trained on; the other probes are of what the model should still know
 LISTING = pa.schema(
     [
         ("probe", pa.string()),
@@ -86,7 +87,9 @@ class Measured:
 class Probe(Protocol):
     """A named set of items."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """As in the names of its metrics."""
 
     def __len__(self) -> int: ...
 
@@ -140,8 +143,9 @@ class Texts:
 
     def part(self, most: int) -> Texts:
         chosen = spread(len(self), most)
-        columns = ([column[i] for i in chosen] for column in (self.items, self.categories, self.texts))
-        return Texts(self.name, *columns, self.rows.take(chosen))
+        whole = (self.items, self.categories, self.texts)
+        items, categories, texts = ([column[i] for i in chosen] for column in whole)
+        return Texts(self.name, items, categories, texts, self.rows.take(chosen))
 
 
 def spread(count: int, most: int) -> np.ndarray:

@@ -132,13 +132,13 @@ class Run:
 
     def probing(self, train: Rows, validation: Rows) -> Probing:
         """What is measured while it trains: as many training rows as validation rows, some of `general`."""
-        seen = Seen(train, self.objective, len(validation))
+        self.seen = Seen(train, self.objective, len(validation))
         some = [probe.part(general.LIGHT[probe.name]) for probe in self.general]
-        return Probing(self.job, self.config, [[seen], some] if self.config.probes else [])
+        return Probing(self.job, self.config, [[self.seen], some] if self.config.probes else [])
 
     def probes(self, model: Any) -> list[Probe]:
         """What base and tuned model are asked beside the held-out rows; `model` is the tuned one."""
-        return self.general
+        return [*self.general, self.seen] if self.config.probes else []
 
     @property
     def positions(self) -> int | None:
@@ -259,7 +259,9 @@ class Run:
         model = training.release()
         self.save(model)
         asked = Asked.of_answers(job, config, self.tokenizer, rows.row_ids, self.positions)
-        things = (self.tokenizer, self.objective, rows, prompts, self.probes(model), evidence.Pace())
+        probes = self.probes(model)
+        evidence.write_items(job, probes)
+        things = (self.tokenizer, self.objective, rows, prompts, probes, evidence.Pace())
         tuned = evidence.measure(job, config, model, *things, "the tuned model")
         tuned_labels = asked and asked.score(model, "the tuned model")
         if continued.starts_at_base(config):
@@ -278,6 +280,7 @@ class Run:
             base_labels = asked and asked.score(model, "the base model")
         evidence.write(job, split, base, tuned, prompts)
         document = self.verdict(training, stopped, split, base, tuned)
+        evidence.add_probes(document, base, tuned, config)
         if asked and tuned_labels and base_labels:
             class_verdict.add_labels(document, asked.report(split, tuned_labels, base_labels))
         return document

@@ -93,7 +93,7 @@ class ClassRun(Run):
         return widen_head(self.tunable(model, rows))
 
     @property
-    def general(self) -> list[Probe]:  # type: ignore[override]
+    def general(self) -> list[Probe]:
         """None: with a head in place of its words the model can't be asked."""
         return []
 

@@ -19,14 +19,12 @@ import torch
 
 from engine.data.render import Rows
 from engine.diagnostics.statistics import quick_interval
-from engine.evaluation.probes import Measured, Probe, spread
+from engine.evaluation.general import PROSE
+from engine.evaluation.probes import LISTING, SEEN, Measured, Probe, spread
 from engine.job import Job
 from engine.tuning.objectives import Objective
 from store.config import TrainConfig
 from store.jobdir import written_aside
-
-SEEN = "train_rows"
-PROSE = "prose"
 
 
 class Seen:
@@ -61,6 +59,10 @@ class Seen:
         return Measured(
             SEEN, names, [""] * len(self), found.loss_sum, found.tokens, found.correct, none, none - 1
         )
+
+    def listing(self) -> pa.Table:
+        """None: the rows are the data set's own."""
+        return LISTING.empty_table()
 
     def part(self, most: int) -> Seen:
         return Seen(self.rows, self.objective, most)

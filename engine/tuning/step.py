@@ -23,6 +23,7 @@ from engine.tuning.methods import trainable
 from engine.tuning.objectives import Objective
 from engine.tuning.optimizer import Masters, make_optimizer, make_schedule
 from store.config import TrainConfig
+from store.errors import TunebenchError
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,28 @@ class Gradients:
     norm: float
     rate: float
     tokens: int
+
+    @property
+    def finite(self) -> bool:
+        """Whether an update with them leaves the weights numbers."""
+        return math.isfinite(self.loss) and math.isfinite(self.norm)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Under their names in the store."""
+        return {"train/loss": self.loss, "train/learning_rate": self.rate, "train/grad_norm": self.norm}
+
+    def diverged(self, step: int, config: TrainConfig) -> TunebenchError:
+        """What to say where they are not finite."""
+        name, value = "training loss", self.loss
+        if math.isfinite(value):
+            name, value = "gradient norm", self.norm
+        return TunebenchError(
+            f"The {name} is {value} at step {step}, at a learning rate of {self.rate:.3g}: it diverged.",
+            fix=f"Launch it again with learning_rate {(config.learning_rate or self.rate) / 10:.1g} or less,"
+            " more warmup_steps, or dtype float32.",
+            field="learning_rate",
+        )
 
 
 class Stepper:

@@ -34,7 +34,6 @@ from engine.tuning.state import State, evaluation_steps
 from engine.tuning.step import Gradients, Stepper
 from engine.tuning.validations import Validations
 from store.config import TrainConfig
-from store.errors import TunebenchError
 
 CHECKPOINT_SECONDS = 60.0
 CHECKPOINT_SHARE = 0.05  # of the time at most that may go into writing checkpoints
@@ -158,21 +157,14 @@ class Training:
 
     def check_finite(self, found: Gradients) -> None:
         """Stop before a broken step spoils the weights."""
-        loss, norm, rate = found.loss, found.norm, found.rate
-        if math.isfinite(loss) and math.isfinite(norm):
+        if found.finite:
             return
         self.stepper.drop()
         if self.state.step:  # the last good weights stay
             self.save()
         step = self.state.step + 1
-        self.job.metrics(step, _step_metrics(found))
-        what = f"The training loss is {loss}" if not math.isfinite(loss) else f"The gradient norm is {norm}"
-        raise TunebenchError(
-            f"{what} at step {step}, at a learning rate of {rate:.3g}: training diverged.",
-            fix=f"Launch it again with learning_rate {(self.config.learning_rate or rate) / 10:.1g} or less,"
-            " more warmup_steps, or dtype float32.",
-            field="learning_rate",
-        )
+        self.job.metrics(step, found.metrics)
+        raise found.diverged(step, self.config)
 
     def report(self, found: Gradients, seconds: float) -> None:
         """Count the step and write down its metrics."""
@@ -185,7 +177,7 @@ class Training:
         self.job.metrics(
             state.step,
             {
-                **_step_metrics(found),
+                **found.metrics,
                 "train/tokens_per_second": found.tokens / seconds,
                 "train/tokens_seen": state.tokens_seen,
                 "train/epoch": state.step / per_epoch,
@@ -303,7 +295,3 @@ class Training:
         model = self.stepper.release()
         del self.stepper
         return model
-
-
-def _step_metrics(found: Gradients) -> dict[str, float]:
-    return {"train/loss": found.loss, "train/learning_rate": found.rate, "train/grad_norm": found.norm}

@@ -63,6 +63,7 @@ def verdict_card(verdict: dict[str, Any], run_id: str) -> None:
     with st.container(border=True, key="verdict"):
         st.html(f"<style>.st-key-verdict {edge}</style>")
         st.subheader(f":{state.color}[{state.icon}] {plain(verdict['headline'])}", anchor=False)
+        forgetting_line(verdict.get("forgetting"))
         words, picture = st.columns([3, 2], gap="medium", vertical_alignment="center")
         with words:
             st.markdown("\n".join(f"- {plain(sentence)}" for sentence in verdict["sentences"]))
@@ -72,6 +73,13 @@ def verdict_card(verdict: dict[str, Any], run_id: str) -> None:
                 _gain_chart(gain, axis, STATE_INK[state.color])
         for index, piece in enumerate(verdict["advice"]):
             _advice(piece, index, run_id)
+
+
+def forgetting_line(found: dict[str, Any] | None) -> None:
+    """What the gain cost, under it."""
+    if found:
+        state = wording.FORGETTING[found["state"]]
+        st.markdown(f":{state.color}[{state.icon}] **{plain(found['headline'])}**")
 
 
 def _gain_chart(gain: dict[str, Any], axis: str, ink: str) -> None:

@@ -11,15 +11,8 @@ from pages.components import forgetting_charts, reads, run_reads, wording
 from pages.components.key_numbers import INKS
 from pages.components.session import guarded, plain
 from pages.components.traces import PLOT
-from pages.components.wording import Status
 from store.states import ALIVE
 
-STATES: dict[str, Status] = {
-    "none": Status("Nothing that matters", "green", ":material/verified:"),
-    "some": Status("Some", "orange", ":material/warning:"),
-    "much": Status("Much", "red", ":material/error:"),
-    "unclear": Status("Can't tell", "gray", ":material/help:"),
-}
 KINDS = {
     "lost": "Right before, wrong after",
     "won": "Wrong before, right after",
@@ -39,7 +32,7 @@ def draw_forgetting(run_id: str) -> None:
             st.caption(_why_none(run))
             _draw_course(run, None)
             return
-        state = STATES[found["state"]]
+        state = wording.FORGETTING[found["state"]]
         st.subheader(f":{state.color}[{state.icon}] {plain(found['headline'])}", anchor=False)
         if found["sentences"]:
             st.markdown("\n".join(f"- {plain(sentence)}" for sentence in found["sentences"]))

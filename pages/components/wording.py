@@ -45,6 +45,14 @@ VERDICTS: dict[str, Status] = {
 }
 
 
+FORGETTING: dict[str, Status] = {
+    "none": Status("Forgot nothing that matters", "green", ":material/verified:"),
+    "some": Status("Forgot some", "orange", ":material/warning:"),
+    "much": Status("Forgot much", "red", ":material/error:"),
+    "unclear": Status("Forgetting can't be told", "gray", ":material/help:"),
+}
+
+
 @dataclass(frozen=True)
 class Quantity:
     """What a metric measures: title of its chart, axis with unit, and which way is better."""
