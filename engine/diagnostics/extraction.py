@@ -2,8 +2,8 @@
 
 A continuation counts as exact where it equals the reference, and as near where its edit similarity is at
 least NEAR. What the base model writes as well was no secret, so its rate is taken off in pairs. None found in
-n rows says that the rate is at most 3 / n (95%). A canary's exposure (Carlini et al. 2019) is log2 of the candidates
-minus log2 of its rank among them by loss; one that was never seen has an exposure of 1.44 on average. Pure.
+n rows says that the rate is at most 3 / n (95%). A canary's exposure (Carlini et al. 2019) is log2 of
+the candidates minus log2 of its rank among them by loss; one that was never seen has 1.44 on average. Pure.
 """
 
 from __future__ import annotations
@@ -176,7 +176,6 @@ def _canary_sentence(parts: Sequence[Document], more: Document | None) -> str:
     said = f"Canaries planted {', '.join(exposed)} times are exposed"
     if more and more["difference"]["low"] > 0:
         bounds = phrasing.interval(more["difference"]["low"], more["difference"]["high"])
-        said += (
-            f", those planted {more['most']} times by {bounds} bits more than those planted {more['fewest']}"
-        )
+        fewest = "once" if more["fewest"] == 1 else f"{more['fewest']} times"
+        said += f"; {more['most']} times give {bounds} bits more than {fewest}"
     return f"{said}."

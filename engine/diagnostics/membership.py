@@ -170,7 +170,7 @@ def _sentence(state: str, found: Mapping[str, Document], best: str, counts: Docu
     shown = found[best]
     rows = f"{counts['members']:,} training and {phrasing.plural(counts['others'], 'held-out row')}"
     area, excess = shown["auc"], shown["excess"]
-    places = phrasing.decimals(area["low"], area["high"])
+    places = min(3, phrasing.decimals(area["low"], area["high"]))
     seen = f"by {TITLES[best]} it tells {rows} apart with an AUC of {_shown(area, places)}"
     if shown["placebo"]:
         seen += f", the base model with {_shown(shown['placebo'], places)}"

@@ -10,14 +10,15 @@ instability, not overfitting, and is called so. GL and PQ are Prechelt's (1998, 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from engine.diagnostics import phrasing
+from engine.diagnostics import phrasing, train_gap
+from engine.diagnostics.stages import Metric, gap_points, parting, stage_of
 from engine.diagnostics.statistics import Interval, quick_interval, ratio_interval
 
 MATERIAL_GL = 1.0  # per cent of the best loss: a smaller rise doesn't matter
@@ -36,14 +37,41 @@ class Validation(TypedDict):
 
 
 def assess(
-    validations: Sequence[Validation], train_curve: TrainCurve, *, unit: str = "nats a token"
+    validations: Sequence[Validation],
+    train_curve: TrainCurve,
+    *,
+    unit: str = "nats a token",
+    train_probe: Sequence[Validation] | None = None,
+    metric: Sequence[Metric] | None = None,
+    metric_name: str = "the metric",
+    membership: Mapping[str, Any] | None = None,
+    extraction: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The `overfitting` part of a verdict; `unit` is that of the loss.
 
     `validations` in order of steps, on the same rows; step 0 is the base model. `train_curve`: (step,
     training loss). Returns state (none | overfits | unclear), since_step, best_step, last_step, rise
-    (value, low, high, n), gl (per cent), pq and sentence.
+    (value, low, high, n), gl (per cent), pq and sentence; and the stage (learning | converged | overfitting |
+    memorising | unclear, `stages.py`) with stage_sentence, gap [points of `train_gap.gaps`], gap_sentence,
+    and parting (of loss and metric, or null). train_probe: a fixed probe of training rows at the same steps;
+    metric: the task's, called metric_name in words; membership, extraction: documents of those modules.
     """
+    shape = _shape(validations, train_curve, unit)
+    finite = [v for v in validations if _is_finite(v)]
+    points = gap_points(train_probe, finite)
+    diverged = len(finite) < len(validations)
+    stage, said = stage_of(shape, [] if diverged else finite, points, membership, extraction)
+    rise = Interval(**shape["rise"]) if shape["rise"] else None
+    return shape | {
+        "stage": stage,
+        "stage_sentence": said if not diverged or stage == "memorising" else shape["sentence"],
+        "gap": points,
+        "gap_sentence": train_gap.sentence(points, unit),
+        "parting": parting(shape, metric, metric_name, rise) if metric else None,
+    }
+
+
+def _shape(validations: Sequence[Validation], train_curve: TrainCurve, unit: str) -> dict[str, Any]:
     finite = [v for v in validations if _is_finite(v)]
     if len(finite) < 2:
         return _document("unclear", finite, "Too few validations to tell whether it overfits.")

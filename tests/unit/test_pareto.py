@@ -1,0 +1,124 @@
+"""The front, what is like it, and methods at equal gain."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from engine.diagnostics.pareto import Run, at_gain, front, matched
+
+
+def run(
+    name: str, gain: float, forgetting: float, *, half: float = 0.02, group: str = "lora", setting: float = 0
+) -> Run:
+    around = [{"value": v, "low": v - half, "high": v + half} for v in (gain, forgetting)]
+    return {"run": name, "group": group, "setting": setting, "gain": around[0], "forgetting": around[1]}
+
+
+def test_the_front_by_hand() -> None:
+    runs = [
+        run("a", 0.2, 0.05),
+        run("b", 0.5, 0.2),
+        run("c", 0.4, 0.4),
+        run("d", 0.49, 0.21),
+        run("e", 0.6, 0.9),
+    ]
+    found = {f["run"]: f for f in front(runs)}
+    assert [name for name, f in found.items() if f["status"] == "front"] == ["a", "b", "e"]
+    assert (found["c"]["status"], found["c"]["dominated_by"], found["c"]["alike"]) == ("dominated", ["b"], [])
+    assert (found["d"]["status"], found["d"]["dominated_by"], found["d"]["alike"]) == ("alike", ["b"], ["b"])
+
+
+def test_told_apart_at_the_independent_level() -> None:
+    # 0.0277 = 1.96 times the error of a difference of two estimates with half-widths of 0.02 each
+    near, far = run("near", 0.5, 0.2277), run("far", 0.5, 0.2293)
+    found = {f["run"]: f["status"] for f in front([run("best", 0.5, 0.2), near, far])}
+    assert found["near"] == "alike"
+    assert 0.02 * math.sqrt(2) == pytest.approx(0.02828, abs=1e-4)
+    assert {f["run"]: f["status"] for f in front([run("best", 0.5, 0.2), far])}["far"] == "dominated"
+
+
+def test_equal_runs_are_both_on_the_front_and_runs_without_figures_are_unknown() -> None:
+    broken = run("broken", 0.1, 0.1)
+    broken["forgetting"] = {"value": None, "low": None, "high": None}
+    single = run("single", 0.4, 0.5)
+    single["gain"] = {"value": 0.4, "low": None, "high": None}
+    found = {f["run"]: f["status"] for f in front([run("a", 0.5, 0.2), run("b", 0.5, 0.2), broken, single])}
+    assert found == {"a": "front", "b": "front", "broken": "unknown", "single": "dominated"}
+    assert front([]) == []
+
+
+def sweep(group: str, points: list[tuple[float, float]], half: float = 0.01) -> list[Run]:
+    return [run(f"{group}{i}", g, f, half=half, group=group, setting=i) for i, (g, f) in enumerate(points)]
+
+
+def test_forgetting_between_two_runs() -> None:
+    line = sweep("lora", [(0.2, 0.1), (0.6, 0.3)])
+    value, error = at_gain(line, 0.3)
+    assert value == pytest.approx(0.15)
+    one = 0.01 / 1.959964
+    assert error == pytest.approx(math.hypot(0.75, 0.25) * math.hypot(one, 0.5 * one))
+    assert at_gain(line, 0.6)[0] == pytest.approx(0.3)
+    assert at_gain(line, 0.61) is None
+    # past the best learning rate the gain falls again while more is forgotten: the least counts
+    assert at_gain(sweep("lora", [(0.2, 0.1), (0.6, 0.3), (0.3, 0.9)]), 0.4)[0] == pytest.approx(0.2)
+
+
+def test_the_error_along_a_line_is_that_of_a_simulation() -> None:
+    random, seen = np.random.default_rng(0), []
+    for _ in range(4000):
+        noise = random.normal(0, 0.01 / 1.96, 4)
+        line = sweep("x", [(0.2 + noise[0], 0.1 + noise[1]), (0.6 + noise[2], 0.5 + noise[3])])
+        seen.append(at_gain(line, 0.35)[0])
+    assert at_gain(sweep("x", [(0.2, 0.1), (0.6, 0.5)]), 0.35)[1] == pytest.approx(np.std(seen), rel=0.05)
+
+
+def test_less_forgotten_at_equal_gain() -> None:
+    lora = sweep("LoRA", [(0.2, 0.05), (0.5, 0.15), (0.7, 0.30)])
+    full = sweep("full", [(0.3, 0.20), (0.6, 0.45)])
+    found = matched(lora, full)
+    assert found["overlap"] == [0.3, 0.6]
+    assert [round(p["gain"], 3) for p in found["points"]] == [0.3, 0.375, 0.45, 0.525, 0.6]
+    assert found["state"] == "first"
+    assert "LoRA forgets less than full at every gain that both reach, by up to 0.2" in found["sentence"]
+    assert matched(full, lora)["state"] == "second"
+    assert matched(full, lora)["sentence"] == found["sentence"]
+    json.dumps(found, allow_nan=False)
+
+
+def test_no_overlap_is_said() -> None:
+    found = matched(sweep("LoRA", [(0.1, 0.1), (0.2, 0.2)]), sweep("full", [(0.3, 0.1), (0.4, 0.2)]))
+    assert (found["state"], found["overlap"], found["points"]) == ("no_overlap", None, [])
+    assert "LoRA from 0.10 to 0.20; full from 0.30 to 0.40" in found["sentence"]
+    assert matched([], sweep("full", [(0.3, 0.1)]))["state"] == "no_overlap"
+
+
+def test_a_single_run_is_compared_at_its_own_gain() -> None:
+    found = matched(sweep("LoRA", [(0.4, 0.1)]), sweep("full", [(0.3, 0.4), (0.5, 0.5)]))
+    assert [p["gain"] for p in found["points"]] == [0.4]
+    assert found["points"][0]["difference"]["value"] == pytest.approx(0.1 - 0.45)
+    assert found["state"] == "first"
+
+
+def test_the_same_method_twice_is_rarely_told_apart() -> None:
+    random, called = np.random.default_rng(1), 0
+    for _ in range(500):
+        pair = []
+        for name in ("one", "two"):
+            noise = random.normal(0, 0.01 / 1.96, (3, 2))
+            points = [
+                (g + a, f + b)
+                for (g, f), (a, b) in zip([(0.2, 0.1), (0.4, 0.2), (0.6, 0.5)], noise, strict=True)
+            ]
+            pair.append(sweep(name, points))
+        called += matched(*pair)["state"] != "alike"
+    assert called / 500 <= 0.05
+
+
+def test_crossing_sweeps_are_mixed() -> None:
+    found = matched(sweep("a", [(0.2, 0.1), (0.6, 0.9)]), sweep("b", [(0.2, 0.5), (0.6, 0.5)]))
+    assert found["state"] == "mixed"
+    assert "At some gains a forgets less, at others b does" in found["sentence"]
