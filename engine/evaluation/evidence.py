@@ -85,6 +85,11 @@ class Evidence:
     answers: list[str]
     probes: list[Measured]
 
+    @property
+    def seen(self) -> Measured | None:
+        """Rows that were trained on."""
+        return next((measured for measured in self.probes if measured.probe == SEEN), None)
+
     def probe_table(self, **same: Any) -> pa.Table:
         """A row for each item of all probes."""
         return pa.concat_tables([measured.table(**same) for measured in self.probes])
@@ -241,21 +246,26 @@ def write_items(job: Job, probes: Sequence[Probe]) -> None:
         pq.write_table(pa.concat_tables([probe.listing() for probe in probes]), job.dir.probe_items)
 
 
-def add_probes(verdict: dict[str, Any], base: Evidence, tuned: Evidence, config: TrainConfig) -> None:
-    """What the probes say of what was lost and of what was memorised, into the verdict, with what to try."""
+def add_forgetting(verdict: dict[str, Any], base: Evidence, tuned: Evidence, config: TrainConfig) -> None:
+    """What the probes say of what was lost, into the verdict, with what to try."""
     pairs = [(b, t) for b, t in zip(base.probes, tuned.probes, strict=True) if b.probe != SEEN]
-    if pairs:
-        tables = (pa.concat_tables([m.table() for m in some]) for some in zip(*pairs, strict=True))
-        found = forgetting.assess(*tables, config=config.model_dump())
-        verdict["forgetting"] = found
-        said = {field for piece in verdict["advice"] for field in piece["change"]}
-        new = [piece for piece in found["advice"] if piece["change"] and not said & set(piece["change"])]
-        verdict["advice"] = [*verdict["advice"], *new]
-    seen = [next((m for m in each.probes if m.probe == SEEN), None) for each in (base, tuned)]
-    if seen[0] and seen[1]:
-        members: membership.Group = {"base": _scores(seen[0]), "tuned": _scores(seen[1])}
-        others: membership.Group = {"base": _scores(base.losses), "tuned": _scores(tuned.losses)}
-        verdict["membership"] = membership.assess(members, others)
+    if not pairs:
+        return
+    tables = (pa.concat_tables([m.table() for m in some]) for some in zip(*pairs, strict=True))
+    found = forgetting.assess(*tables, config=config.model_dump())
+    said = {field for piece in verdict["advice"] for field in piece["change"]}
+    new = [piece for piece in found["advice"] if piece["change"] and not said & set(piece["change"])]
+    verdict["forgetting"] = found
+    verdict["advice"] = [*verdict["advice"], *new]
+
+
+def memorised(base: Evidence, tuned: Evidence) -> dict[str, Any] | None:
+    """Whether the rows that were trained on can be told from held-out ones; None where none were measured."""
+    if base.seen is None or tuned.seen is None:
+        return None
+    members: membership.Group = {"base": _scores(base.seen), "tuned": _scores(tuned.seen)}
+    others: membership.Group = {"base": _scores(base.losses), "tuned": _scores(tuned.losses)}
+    return membership.assess(members, others)
 
 
 def _scores(rows: Measured | RowLosses) -> membership.Scores:

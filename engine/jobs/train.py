@@ -23,17 +23,16 @@ from engine.evaluation.evidence import Evidence
 from engine.evaluation.probes import Probe
 from engine.job import Job
 from engine.jobs.convert import ensure
+from engine.jobs.row_facts import tell_rows
 from engine.tuning import continued, memory, models, prepare, saving, starts
 from engine.tuning.batches import total_steps
 from engine.tuning.energy import Meter
 from engine.tuning.methods import base_model, count_parameters, make_trainable
 from engine.tuning.objectives import Objective, TrainedTokens
 from engine.tuning.precision import choose_dtype, device_name, dtype_name, versions
-from engine.tuning.prepare import Part
 from engine.tuning.probing import Probing, Seen
 from engine.tuning.train import Training
 from store.config import Split, TrainConfig
-from store.errors import DataError
 from store.methods import METHODS
 
 START_ROWS = 64  # training rows that show the start `eva` in which directions inputs vary
@@ -165,40 +164,8 @@ class Run:
         )
         limit = prepare.length_limit(config, whole["train"], self.positions)
         parts = {name: prepare.cut(rows, limit) for name, rows in whole.items()}
-        self.report_rows(parts, limit)
+        tell_rows(job, config, self.split, data["fingerprint"], parts, limit)
         return parts["train"].rows, parts["validation"].rows, parts["test"].rows
-
-    def report_rows(self, parts: dict[str, Part], limit: int) -> None:
-        """Facts and alerts about the rows. Raises DataError where a part has no trained token at all."""
-        train = parts["train"]
-        for name in ("train", "validation"):
-            if not len(parts[name].rows):
-                reasons = ", ".join(parts[name].whole.reason_counts)
-                raise DataError(
-                    f"No {name} row has a token to train on: {reasons}.",
-                    fix="Raise max_length, or look at how the data set's columns were read.",
-                    field="dataset",
-                )
-        for name, part in parts.items():
-            for reason, count in part.whole.reason_counts.items():
-                self.job.alert(f"{count:,} of {len(part.whole):,} {name} rows were left out: {reason}.")
-        if train.truncated:
-            self.job.alert(
-                f"{train.truncated:,} of {len(train.whole):,} training rows were cut at {limit} tokens; they"
-                f" lost {train.lost_tokens:,} trained tokens.",
-                "info",
-            )
-        self.job.facts(
-            rows={name: len(part.rows) for name, part in parts.items()},
-            tokens_per_epoch=len(train.rows.ids),
-            trained_tokens_per_epoch=int(train.rows.trained.sum()),
-            truncated_rows=train.truncated,
-            untrained_rows=train.untrained,
-            max_length=limit,
-            steps=total_steps(self.config, len(train.rows)),
-            data_fingerprint=self.data["fingerprint"],
-            split=self.split.model_dump(),
-        )
 
     def build(self, rows: Rows) -> Any:
         """The model with what the method trains, its initial weights set by the seed."""
@@ -280,7 +247,7 @@ class Run:
             base_labels = asked and asked.score(model, "the base model")
         evidence.write(job, split, base, tuned, prompts)
         document = self.verdict(training, stopped, split, base, tuned)
-        evidence.add_probes(document, base, tuned, config)
+        evidence.add_forgetting(document, base, tuned, config)
         if asked and tuned_labels and base_labels:
             class_verdict.add_labels(document, asked.report(split, tuned_labels, base_labels))
         return document
@@ -289,7 +256,9 @@ class Run:
         self, training: Training, stopped: dict[str, Any], split: str, base: Evidence, tuned: Evidence
     ) -> dict[str, Any]:
         """What the evidence says."""
-        return verdict.judge(
+        seen = training.probing.seen(base.seen, tuned.seen, stopped["restored_step"])
+        memorised = evidence.memorised(base, tuned)
+        document = verdict.judge(
             row_ids=base.losses.row_ids,
             split=split,
             base_loss_sum=base.losses.loss_sum,
@@ -301,4 +270,7 @@ class Run:
             train_curve=training.state.curve,
             stopped=stopped,
             config=self.config.model_dump(),
+            train_probe=seen or None,
+            membership=memorised,
         )
+        return document | {"membership": memorised}

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import torch
 
 from engine.data.render import Rows
+from engine.diagnostics.overfitting import Validation
 from engine.diagnostics.statistics import quick_interval
 from engine.evaluation.general import PROSE
 from engine.evaluation.probes import LISTING, SEEN, Measured, Probe, spread
@@ -159,7 +160,9 @@ class Probing:
             table = pq.read_table(self.job.dir.live_probes)
             for step in pc.unique(table["step"]).to_pylist():
                 if step <= last:
-                    self.tables[step] = [table.filter(pc.equal(table["step"], step))]
+                    of_step = table.filter(pc.equal(table["step"], step))
+                    names = pc.unique(of_step["probe"]).to_pylist()
+                    self.tables[step] = [of_step.filter(pc.equal(of_step["probe"], name)) for name in names]
         if 0 in self.tables:
             self.base = Measured.of(self.tables[0][0])
 
@@ -170,3 +173,18 @@ class Probing:
                 pq.write_table(
                     pa.concat_tables([t for step in sorted(self.tables) for t in self.tables[step]]), aside
                 )
+
+    def seen(self, base: Measured | None, tuned: Measured | None, step: int) -> list[Validation]:
+        """The probe of training rows at every step that it was measured, as `engine.diagnostics` takes it:
+        under the base model as of step 0, and under the model that was kept as of the `step` it is from."""
+        found = {
+            at: Measured.of(table)
+            for at, tables in self.tables.items()
+            for table in tables
+            if table["probe"][0].as_py() == SEEN
+        }
+        found |= {at: measured for at, measured in ((0, base), (step, tuned)) if measured}
+        return [
+            {"step": at, "row_ids": list(m.items), "loss_sums": m.loss_sum, "tokens": m.tokens}
+            for at, m in sorted(found.items())
+        ]
