@@ -47,6 +47,13 @@ class Imported:
         return "\n".join(event["message"] for event in self.events if event["type"] == "alert")
 
 
+def write(folder: Path, name: str, content: str | bytes) -> Path:
+    """A file of this content."""
+    path = folder / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
 def import_file(home: Home, path: Path, **config: Any) -> Imported:
     from engine.jobs import import_rows
 

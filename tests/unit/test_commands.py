@@ -4,87 +4,17 @@ from __future__ import annotations
 
 import shutil
 from collections import namedtuple
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from engine.commands import Commands
 from engine.results import dataset_id_of
 from store import datasets, jobs, runs
-from store.config import BUNDLED_MODEL, SAMPLE_DATASET, TrainConfig
-from store.database import Database
+from store.config import BUNDLED_MODEL, SAMPLE_DATASET
 from store.errors import ConfigError, NotFoundError, StateError, TunebenchError
-from store.home import Home
 from store.jobdir import JobDir, write_json
-
-START = 1_800_000_000.0
-
-
-class Desk:
-    """Commands by name, and what the preview was asked."""
-
-    def __init__(self, path: Path) -> None:
-        self.home = Home(path).create()
-        self.database = Database(self.home.database, [self.home.datasets, self.home.jobs])
-        self.problems: list[dict[str, Any]] = []
-        self.asked: list[dict[str, Any]] = []
-        self.now = START
-        self.commands = Commands(self.database, self.home, self.ask, clock=self.clock).table()
-
-    def clock(self) -> float:
-        self.now += 1
-        return self.now
-
-    def ask(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
-        assert name == "preview"
-        self.asked.append(body)
-        config = TrainConfig.parse(body["config"]).resolved(600)
-        cost = {
-            "memory": {
-                "peak_gib": 1.5,
-                "low_gib": 1.2,
-                "high_gib": 1.9,
-                "counted_gib": 1.4,
-                "process_gib": 0.6,
-            },
-            "time": {"seconds": 90.0, "low_seconds": 60.0, "high_seconds": 140.0, "counted_seconds": 80.0},
-        }
-        return {"config": config.model_dump(), "problems": self.problems, **cost}
-
-    def __call__(self, name: str, /, **body: Any) -> dict[str, Any]:
-        return self.commands[name](body)
-
-    def add_dataset(self, name: str = "D", fingerprint: str = "f") -> str:
-        dataset_id = f"data-{name}"
-        row = {
-            **{"dataset_id": dataset_id, "name": name, "kind": "chat", "format": "messages", "columns": {}},
-            **{"source": {}, "fingerprint": fingerprint, "row_count": 9, "skipped_count": 0},
-            **{"duplicate_count": 0, "source_bytes": 1, "stats": {}, "split_seed": 3},
-            **{"validation_size": 0.2, "test_size": 0.05, "created_at": jobs.utc(START)},
-        }
-        with self.database.transaction() as tx:
-            datasets.insert_dataset(tx, row)
-        self.home.rows(fingerprint).parent.mkdir(exist_ok=True)
-        self.home.rows(fingerprint).write_bytes(b"rows")
-        return dataset_id
-
-    def end(self, job_id: str, status: str) -> None:
-        with self.database.transaction() as tx:
-            if jobs.get_job(tx, job_id)["status"] == "queued":
-                jobs.claim(tx, job_id, "cpu", self.now)
-            jobs.finish(tx, job_id, status, self.now)
-
-    def job(self, job_id: str) -> dict[str, Any]:
-        return jobs.get_job(self.database, job_id)
-
-
-@pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    desk = Desk(tmp_path / "home")
-    yield desk
-    desk.database.close()
+from tests.unit.desk import START, Desk
 
 
 def test_launch_queues_a_resolved_run_with_the_split_of_its_data_set(desk: Desk) -> None:

@@ -18,11 +18,6 @@ from tests.unit.data_job import ask, import_file, make_job
 from tests.unit.measured import measure_duplicates, sentence
 
 
-@pytest.fixture
-def home(tmp_path) -> Home:
-    return Home(tmp_path / "home").create()
-
-
 def imported(home: Home, path: Path, rows: list[dict[str, Any]]) -> str:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return import_file(home, path).result["fingerprint"]

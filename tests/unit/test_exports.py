@@ -43,11 +43,6 @@ FORMATS = ("messages", "prompt_completion", "alpaca", "sharegpt", "csv", "parque
 ANY = ("messages", "csv", "parquet")
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return Home(tmp_path / "home").create()
-
-
 def export(home: Home, dataset: dict[str, Any], **config: Any) -> dict[str, Any]:
     job = make_job(home, "export", {"dataset": dataset["name"], **config})
     first = {

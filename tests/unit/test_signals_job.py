@@ -22,11 +22,6 @@ from tests.tiny import write_model
 from tests.unit.data_job import import_file
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return Home(tmp_path / "home").create()
-
-
 def rows_of(home: Home, count: int, changed: tuple[int, ...] = (), name: str = "rows.jsonl") -> str:
     """A data set of `count` conversations; its fingerprint."""
     path = home.uploads / name
