@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from pathlib import Path
@@ -14,13 +15,18 @@ import torch
 from engine.job import Cancelled, Job
 from engine.jobs import train
 from engine.tuning import checkpoint, memory
+from store.config import Split, TrainConfig
 from store.errors import ConfigError, DataError, TunebenchError
 from store.home import Home
 from store.points import Points
 from tests.engine.told import QUICK, cancel_when, events, facts, series, weights
 from tests.tiny import conversations, make_job, write_model, write_rows
+from tests.unit.data_job import import_file, write
+from tests.unit.data_job import make_job as make_data_job
+from tests.unit.measured import measure_duplicates, sentence
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
 # embeddings (tied), then by layer q and o, k and v, gate, up and down, two norms; the last norm
 BASE_PARAMETERS = 259 * 32 + 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64 + 2 * 32) + 32
 
@@ -126,6 +132,22 @@ def test_resumed_equals_uninterrupted(home: Home) -> None:
         for file in ("eval_rows.parquet", "row_losses.parquet", "predictions.parquet"):
             assert pq.read_table(resumed.dir.path / file) == pq.read_table(whole.dir.path / file)
         assert weights(resumed) == weights(whole)
+
+
+def test_a_resumed_run_is_dealt_as_at_first(home: Home, tmp_path: Path) -> None:
+    rows = [{"prompt": sentence(n // 3, 40) + f" {n}", "completion": "Yes."} for n in range(300)]
+    path = write(tmp_path, "a.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    fingerprint = import_file(home, path).result["fingerprint"]
+    config, how = TrainConfig(dataset="d", max_train_rows=100), Split()
+    job = make_data_job(home, "train", config.model_dump())
+    first = train.dealt_rows(job, fingerprint, how, config)
+    measure_duplicates(home, fingerprint)
+    job.resume = True
+    again = train.dealt_rows(job, fingerprint, how, config)
+    assert {part: ids.tolist() for part, ids in again.items()} == {p: i.tolist() for p, i in first.items()}
+    job.resume = False
+    fresh = train.dealt_rows(job, fingerprint, how, config)
+    assert any(fresh[part].tolist() != first[part].tolist() for part in first)
 
 
 def test_a_resume_without_a_checkpoint_starts_over(home: Home) -> None:

@@ -20,6 +20,10 @@ from store.import_config import Source
 MODULES = {"import": "import_rows"}
 
 
+def silent(*_: Any, **__: Any) -> None:
+    """Nobody is told of progress."""
+
+
 def make_job(home: Home, kind: str, config: dict[str, Any]) -> Job:
     folder = home.jobs / f"{kind}-{len(list(home.jobs.iterdir()))}"
     folder.mkdir()
