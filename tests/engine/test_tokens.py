@@ -9,10 +9,11 @@ import pytest
 from engine.data import dataset
 from engine.data.render import fitting_length, render
 from engine.jobs import profile
-from store.errors import ConfigError
+from store.errors import ConfigError, TunebenchError
 from store.home import Home
 from tests.tiny import make_tokenizer, write_model
 from tests.unit.profile_job import job_of, rows_of, sidecar
+from tests.unit.recipe_samples import ROWS, folders, make, run
 
 
 def test_tokens_are_those_of_the_renderer_and_the_length_is_that_of_training(tmp_path: Path) -> None:
@@ -37,3 +38,15 @@ def test_tokens_are_those_of_the_renderer_and_the_length_is_that_of_training(tmp
     assert lost == sum(sidecar(short)["lost_tokens"].to_pylist()) > 0
     with pytest.raises(ConfigError, match="256 positions"):
         profile.run(job_of(home, fingerprint, "tokens", model=model, max_length=300))
+
+
+def test_a_step_that_counts_tokens_names_a_model_that_is_missing(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home").create()
+    data = make(home, ROWS)
+    before = folders(home)
+    with pytest.raises(TunebenchError, match="no model folder") as caught:
+        run(home, data, {"step": "normalise"}, {"step": "cap_length", "most": 8, "model": "/no/model"})
+    assert caught.value.message.startswith("Step 2 (")
+    assert caught.value.field == "recipe.steps.1.model"
+    assert caught.value.fix
+    assert {path for path in folders(home) - before if path.is_file()} == set()

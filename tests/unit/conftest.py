@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +13,15 @@ from store.database import Database
 from store.home import Home
 from tests.unit.desk import Desk
 from tests.unit.played import World
-from tests.unit.store_samples import open_store
+from tests.unit.store_samples import new_store
+
+MEMORY = "/dev/shm"
+ROOM = 4 * 1024**3  # bytes; the folders of a whole run take a fraction of it
+
+# A store and a data set wait for the disk with each commit, which no test here looks at: their folders lie in
+# memory where there is room. Pytest reads this when the first folder is asked for.
+if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)
 
 
 @pytest.fixture
@@ -22,7 +32,7 @@ def home(tmp_path: Path) -> Home:
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     """One store for all tests of a file, each of which adds jobs of its own."""
-    _, database = open_store(tmp_path_factory.mktemp("store"))
+    _, database = new_store(tmp_path_factory.mktemp("store"))
     yield database
     database.close()
 

@@ -8,8 +8,7 @@ from typing import Any
 from engine.commands import Commands
 from store import datasets, jobs
 from store.config import TrainConfig
-from store.database import Database
-from store.home import Home
+from tests.unit.store_samples import new_store
 
 START = 1_800_000_000.0
 
@@ -18,8 +17,7 @@ class Desk:
     """Commands by name, and what the preview was asked."""
 
     def __init__(self, path: Path) -> None:
-        self.home = Home(path).create()
-        self.database = Database(self.home.database, [self.home.datasets, self.home.jobs])
+        self.home, self.database = new_store(path)
         self.problems: list[dict[str, Any]] = []
         self.asked: list[dict[str, Any]] = []
         self.now = START

@@ -10,9 +10,8 @@ from engine.launchers import Exit
 from engine.scheduler import Scheduler
 from store import datasets, jobs, runs
 from store.config import TrainConfig
-from store.database import Database
-from store.home import Home
 from store.jobdir import JobDir, write_json
+from tests.unit.store_samples import new_store
 
 START = 1_800_000_000.0
 
@@ -43,8 +42,7 @@ class World:
     """A store, a scheduler over it, and workers played by the test."""
 
     def __init__(self, path: Path, devices: tuple[str, ...] = ("cpu",)) -> None:
-        self.home = Home(path).create()
-        self.database = Database(self.home.database, [self.home.datasets, self.home.jobs])
+        self.home, self.database = new_store(path)
         self.launcher = FakeLauncher()
         self.devices = devices
         self.now = START

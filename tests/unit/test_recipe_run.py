@@ -38,7 +38,6 @@ from tests.unit.recipe_samples import OTHER, ROWS, folders, make, measure, run
         ({"step": "sample", "rows": 2, "by": "diversity"}, "filter", "Measure the group Map first"),
         ({"step": "label_errors"}, "filter", "Label quality"),
         ({"step": "cap_length", "most": 8}, "model", "none is named"),
-        ({"step": "cap_length", "most": 8, "model": "/no/model"}, "model", "no model folder"),
         ({"step": "map_columns", "format": "text", "columns": {"text": "question"}}, "", None),
         (
             {"step": "map_columns", "format": "question_answer",
