@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import namedtuple
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,15 @@ def test_launch_is_refused_with_the_first_error_of_the_preview(desk: Desk) -> No
     assert runs.count_runs(desk.database) == 0
 
 
+@pytest.fixture(scope="module")
+def unchanged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    """One store for all that is refused: each test sees that it left nothing there."""
+    desk = Desk(tmp_path_factory.mktemp("desk"))
+    desk.add_dataset()
+    yield desk
+    desk.database.close()
+
+
 @pytest.mark.parametrize(
     ("name", "body", "error", "field"),
     [
@@ -69,15 +79,16 @@ def test_launch_is_refused_with_the_first_error_of_the_preview(desk: Desk) -> No
     ],
 )
 def test_bad_input_is_named_and_leaves_nothing(
-    desk: Desk, name: str, body: dict[str, Any], error: type[TunebenchError], field: str | None
+    unchanged: Desk, name: str, body: dict[str, Any], error: type[TunebenchError], field: str | None
 ) -> None:
-    desk.add_dataset()
+    before = datasets.list_datasets(unchanged.database)
     with pytest.raises(error) as caught:
-        desk(name, **body)
+        unchanged(name, **body)
     if field:
         assert caught.value.field == field
-    assert jobs.recent_jobs(desk.database) == []
-    assert [row["name"] for row in datasets.list_datasets(desk.database)] == ["D"]
+    assert jobs.recent_jobs(unchanged.database) == []
+    assert datasets.list_datasets(unchanged.database) == before
+    assert [row["name"] for row in before] == ["D"]
 
 
 def test_a_name_is_taken_while_its_import_is_queued(desk: Desk) -> None:

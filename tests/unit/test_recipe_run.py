@@ -20,6 +20,17 @@ from tests.unit.data_job import make_job
 from tests.unit.recipe_samples import OTHER, ROWS, folders, make, measure, run
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Home, dict[str, Any], dict[str, Any]]:
+    """A data set, its signals not told, and those to mix in; a cleaning that fails changes none of them."""
+    home = Home(tmp_path_factory.mktemp("made") / "home").create()
+    dataset, other = make(home, ROWS), make(home, OTHER, name="Other")
+    measure(home, dataset, "text", words=list(range(34)))
+    dataset["signals"] = {}
+    texts = make(home, [{"text": "a"}, {"text": "b"}], name="Texts")
+    return home, dataset, {"Other": other, "Self": dataset, "Texts": texts}
+
+
 @pytest.mark.parametrize(
     ("step", "field", "said"),
     [
@@ -58,13 +69,9 @@ from tests.unit.recipe_samples import OTHER, ROWS, folders, make, measure, run
     ],
 )  # fmt: skip
 def test_what_can_not_be_done_names_the_step_and_leaves_nothing(
-    home: Home, step: dict[str, Any], field: str, said: str | None
+    made: tuple[Home, dict[str, Any], dict[str, Any]], step: dict[str, Any], field: str, said: str | None
 ) -> None:
-    dataset, other = make(home, ROWS), make(home, OTHER, name="Other")
-    measure(home, dataset, "text", words=list(range(34)))
-    dataset["signals"] = {}
-    texts = make(home, [{"text": "a"}, {"text": "b"}], name="Texts")
-    mixed = {"Other": other, "Self": dataset, "Texts": texts}
+    home, dataset, mixed = made
     if said is None:  # numbers other than 0 are true
         assert run(home, dataset, step).result["row_count"] == 34
         return
