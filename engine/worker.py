@@ -76,8 +76,8 @@ def describe(error: BaseException) -> dict[str, Any]:
         document = {
             "error": "OutOfMemory",
             "message": "The device ran out of memory.",
-            "fix": "Halve per_device_train_batch_size and double gradient_accumulation_steps, lower"
-            " max_length, switch gradient_checkpointing on, or use a method with less memory.",
+            # a run of training says by itself what of its config to change
+            "fix": "End other jobs and programs, or take fewer rows or a smaller model.",
         }
     elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         document = {

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -19,9 +19,9 @@ from transformers import PreTrainedConfig
 from engine.data.render import Rows
 from engine.diagnostics import correction, fitting
 from engine.diagnostics.correction import Correction, Pair
-from engine.evaluation import label_text
+from engine.evaluation import branches, label_text
 from engine.job import Job
-from engine.tuning import estimate, memory, prepare
+from engine.tuning import estimate, memory, packable, prepare
 from engine.tuning.batches import batch_shape, steps_per_epoch, total_steps
 from engine.tuning.calibrate import gflops
 from engine.tuning.footprint import Rehearsal
@@ -34,14 +34,14 @@ from store.methods import METHODS
 
 # Pages of libraries that a run has touched by its end. A fork begins with hardly any of them.
 LIBRARIES_GIB = 0.05
-LABELS_SLOWER = 2.5  # times a token of a label takes as long as one of a packed row, as measured
+LABEL_COST = 0.9  # times a token of a label takes as long as one of a row, as measured: some are shared
 ANSWERED = 16  # prompts that are answered together
 
 
 @dataclass(frozen=True)
 class LabelsAsText:
     """Labels for which models are asked after the run: their tokens together, and how many models. They go
-    through the model's own forward, in small pieces with keys and values of the prompt before them."""
+    through the model behind each row's prompt, as a tree (`engine.evaluation.branches`)."""
 
     tokens: int
     models: int
@@ -143,18 +143,25 @@ class Cost:
         adapter = METHODS[self.config.method].adapter
         return size * (self.counts.trainable if adapter else self.counts.total)
 
+    @property
+    def packed(self) -> bool:
+        """Whether micro-batches are dealt by tokens."""
+        return self.rehearsal.packed(int(self._train().sequence_lengths.max()))
+
+    def _train(self) -> Rows:
+        train = self.costs.parts["train"].rows
+        return train if len(train) else _blank(self.config.max_length or 8)
+
     def memory(self) -> dict[str, Any]:
         """The estimate against what is free."""
-        costs = self.costs
-        train = costs.parts["train"].rows
+        costs, rows = self.costs, self._train()
         held_out = costs.parts["validation"].rows
-        rows = train if len(train) else _blank(self.config.max_length or 8)
         footprint = self.rehearsal.run(
             self.config, rows, held_out if len(held_out) else rows, costs.objective
         )
         found = estimate.memory(
             self.counts,
-            footprint,
+            replace(footprint, labels=self._labels_bytes()),
             self.config,
             self.dtype,
             costs.device,
@@ -203,12 +210,26 @@ class Cost:
             steps=self.steps,
         )
 
+    def _labels_bytes(self) -> float:
+        """What asking a model for the text of labels takes."""
+        costs, labels = self.costs, self.costs.labels
+        lengths = [int(part.rows.sequence_lengths.max(initial=0)) for part in costs.parts.values()]
+        if not labels:
+            return 0.0
+        longest = max(1, *lengths)
+        if self.config.task == "classification":  # the untuned model is asked, not the one with a head
+            packed = costs.device.type == "cpu" and packable.known(costs.architecture)
+        else:
+            packed = self.rehearsal.packed(longest, training=False)
+        text = costs.architecture.get_text_config()
+        return branches.most_bytes(text, longest, labels.tokens, self.dtype, costs.device.type, packed=packed)
+
     def _labels_asked(self, labels: LabelsAsText, mean_length: float) -> np.ndarray:
         """Tokens, and those with logits, of asking models for the labels of held-out rows."""
         rows = self.costs.rows["test"] or self.costs.rows["validation"]
         device, seed = self.costs.device.type, self.config.seed
         asked = labels.models * len(label_text.affordable(np.arange(rows), labels.tokens, device, seed))
-        return np.array([asked * (mean_length + LABELS_SLOWER * labels.tokens), asked * labels.tokens])
+        return np.array([asked * (mean_length + LABEL_COST * labels.tokens), asked * labels.tokens])
 
 
 def _lighter(config: TrainConfig) -> list[dict[str, Any]]:

@@ -96,6 +96,7 @@ def _facts(question: Question, cost: Cost, document: dict[str, Any]) -> problems
         available=free,
         device_total=total,
         seen_before=continued.trained_before(earlier, question.fingerprint, question.dealt) if earlier else 0,
+        packed=cost.packed,
         tools_written=answers and _tools_written(job, question),
     )
 

@@ -97,6 +97,7 @@ def _working(f: Footprint, device: torch.device, update: float) -> dict[str, flo
         "last layer": kept + last,
         "first layer": first,
         "evaluation": heap + f.evaluation,
+        "labels": heap + f.labels,
         "update": f.left + update,
     }
     worst = max(moments, key=lambda name: moments[name])
@@ -104,8 +105,8 @@ def _working(f: Footprint, device: torch.device, update: float) -> dict[str, flo
         return {"gradients": f.left, "activations": max(0.0, first - f.left)}
     if worst == "update":
         return {"gradients": f.left, "update": update}
-    if worst == "evaluation":
-        return {"activations": heap, "evaluation": f.evaluation}
+    if worst in ("evaluation", "labels"):
+        return {"activations": heap, worst: moments[worst] - heap}
     activations = min(forward, moments[worst] - kept)
     return {"activations": activations, "logits": moments[worst] - kept - activations, "gradients": kept}
 

@@ -66,8 +66,9 @@ class Counts:
 @dataclass(frozen=True)
 class Footprint:
     """Bytes beyond weights and optimiser: `phases` of a step (rehearsal.PHASES), gradients `left` by it,
-    activations `saved` when the backward pass starts, `evaluation`: a pass without gradients. several: a step
-    may have more than one micro-batch, so that gradients wait. varied: rows are of many lengths."""
+    activations `saved` when the backward pass starts, `evaluation`: a pass without gradients, `labels`: when
+    it is asked for their text. several: a step may have more than one micro-batch, so that gradients wait.
+    varied: rows are of many lengths."""
 
     phases: tuple[float, ...]
     left: float
@@ -76,6 +77,7 @@ class Footprint:
     several: bool
     varied: bool = False
     rehearsed: bool = True  # else by formula, which is further off
+    labels: float = 0.0
 
 
 def build(
@@ -181,7 +183,7 @@ class Rehearsal:
         objective = objective or TrainedTokens()
         with packable.rehearsing() if self.device == "cpu" else nullcontext():
             longest = int(train.sequence_lengths.max())
-            packed = not packable.refusal(self.models[0].train(), longest)
+            packed = self.packed(longest)
             chosen = largest_piece(train.lengths, config, packed=packed)
             varied = len(np.unique(train.lengths // MULTIPLE)) > FEW_LENGTHS
             several = len(chosen) < min(len(train), math.prod(batch_shape(config)))
@@ -192,6 +194,11 @@ class Rehearsal:
                 log.warning("%s can't be rehearsed: %s", self.text.model_type, error)
                 found = self._by_formula(train, chosen, config, several)
         return replace(found, varied=varied)
+
+    def packed(self, longest: int, *, training: bool = True) -> bool:
+        """Whether rows of up to that many tokens go through the packed forward."""
+        with packable.rehearsing() if self.device == "cpu" else nullcontext():
+            return not packable.refusal(self.models[0].train(training), longest)
 
     def _rehearse(
         self, config: TrainConfig, objective: Objective, batch: Any, evaluated: Rows, several: bool

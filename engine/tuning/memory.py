@@ -79,14 +79,23 @@ def guard(config: TrainConfig, device: torch.device, *, dealt: bool = False) -> 
 def out_of_memory(config: TrainConfig, device: torch.device, *, dealt: bool = False) -> OutOfMemory:
     """The error, with the peak so far and the changes that would help this config most."""
     free, total = available_gib(device)
-    changes = smaller(config, device, dealt=dealt)
+    fix, field, change = advised(config, device, dealt=dealt)
     return OutOfMemory(
         f"The {'GPU' if device.type == 'cuda' else 'machine'} ran out of memory: this run took"
         f" {peak_gib(device):.1f} GiB, and {max(free, 0):.1f} of {total:.1f} GiB are left.",
-        fix=_sentence(", or ".join(text for text, _ in changes)),
-        field="per_device_train_batch_size",
-        change=next((change for _, change in changes if change), None),
+        fix=fix,
+        field=field,
+        change=change,
     )
+
+
+def advised(
+    config: TrainConfig, device: torch.device, *, dealt: bool
+) -> tuple[str, str, dict[str, Any] | None]:
+    """What `smaller` knows as a sentence, the field to begin with, and the nearest change, if any."""
+    changes = smaller(config, device, dealt=dealt)
+    change = next((change for _, change in changes if change), None)
+    return _sentence(", or ".join(text for text, _ in changes)), next(iter(change or ["max_length"])), change
 
 
 def smaller(

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from engine.tuning.batches import Batch
 from engine.tuning.fused import AddedLinear, AddedSwiglu, NormedLinears, RmsNorm
-from engine.tuning.packable import Layer, recognise
-from engine.tuning.packed_attention import Layout, RotaryAttention, groups
+from engine.tuning.packable import Known, Layer, recognise
+from engine.tuning.packed_attention import Group, Layout, RotaryAttention, groups
 
 MULTIPLE = 64  # of tokens: each new size of a matrix product costs milliseconds once
 
@@ -27,10 +27,18 @@ def hidden_states(model: Any, batch: Batch) -> Tensor | None:
     known = recognise(model, max(batch.lengths))
     if isinstance(known, str):
         return None
+    config = known.causal.config
+    found = groups(batch.lengths, config.num_attention_heads, config.num_key_value_heads)
+    return passed(known, *_packed(batch), found)
+
+
+def passed(
+    known: Known, tokens: Tensor, positions: Tensor, picked: Tensor, grouped: Sequence[Group]
+) -> Tensor:
+    """What the output layer gets at the places `picked` among `tokens`, whose rows are `grouped`."""
     inner = known.causal.model
-    tokens, positions, picked = _packed(batch)
     x = inner.embed_tokens(tokens[None])[0]
-    layout = _layout(known.causal, batch.lengths, x, positions)
+    layout = _layout(known.causal, grouped, x, positions)
     for layer in known.layers[:-1]:
         x = _called(layer, x, layout, None)
     x = _called(known.layers[-1], x, layout, picked)
@@ -56,14 +64,13 @@ def _packed(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     return tokens, torch.cat((column, filler)), picked
 
 
-def _layout(causal: Any, lengths: Sequence[int], x: Tensor, positions: Tensor) -> Layout:
+def _layout(causal: Any, grouped: Sequence[Group], x: Tensor, positions: Tensor) -> Layout:
     attention = causal.model.layers[0].self_attn
     heads, kv = causal.config.num_attention_heads, causal.config.num_key_value_heads
     cos, sin = causal.model.rotary_emb(x[None], position_ids=positions[None])
     cos, sin, half = cos[0], sin[0], cos.shape[-1] // 2
     signed = torch.cat((-sin[:, :half], sin[:, half:]), -1)
-    found = groups(lengths, heads, kv)
-    return Layout(heads, kv, attention.head_dim, attention.scaling, found, cos, signed)
+    return Layout(heads, kv, attention.head_dim, attention.scaling, grouped, cos, signed)
 
 
 def _called(layer: Layer, x: Tensor, layout: Layout, picked: Tensor | None) -> Tensor:

@@ -8,7 +8,7 @@ end.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -26,7 +26,8 @@ KEPT = 128  # tokens up to which attention weights are kept for backward; beyond
 class Group:
     """Rows that are computed together. `tokens`: where they lie. `queries`, `keys`: which [token, head] is at
     each of [rows, heads, length]; of padding it is that of the spare token. `from_queries`, `from_keys`: the
-    way back."""
+    way back. `mask` [rows, length, keys], in passes without gradients alone: what is added to the scores in
+    place of causality; of the keys the last `length` are the rows' own, and none sees one after it."""
 
     tokens: slice
     rows: int
@@ -35,6 +36,7 @@ class Group:
     keys: Tensor
     from_queries: Tensor
     from_keys: Tensor
+    mask: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,10 @@ class Layout:
     sin: Tensor
 
 
-def groups(lengths: Sequence[int], heads: int, kv: int) -> list[Group]:
-    """Neighbours among rows of these lengths, put together while that pads little; a spare token follows
-    them."""
-    spare = sum(lengths)
+def groups(lengths: Sequence[int], heads: int, kv: int, spare: int | None = None) -> list[Group]:
+    """Neighbours among rows of these lengths, put together while that pads little; the token `spare` is none
+    of theirs, that after them where it isn't said."""
+    spare = sum(lengths) if spare is None else spare
     found: list[Group] = []
     taken: list[int] = []
     start = 0
@@ -88,6 +90,26 @@ def _group(start: int, lengths: Sequence[int], heads: int, kv: int, spare: int) 
     return Group(part, len(lengths), longest, queries, keys, from_queries, from_keys)
 
 
+def behind(
+    start: int,
+    lengths: Sequence[int],
+    ahead: Sequence[Tensor],
+    heads: int,
+    kv: int,
+    spare: int,
+    mask: Tensor,
+) -> Group:
+    """The rows from the token `start` on as one group, each with the keys of the tokens `ahead` of it in
+    front of its own, padded at the front to the width of `mask`."""
+    own = _group(start, lengths, heads, kv, spare)
+    front = torch.full((len(lengths), 1, mask.shape[2] - own.length), spare)
+    for places, tokens in zip(front, ahead, strict=True):
+        places[0, places.shape[1] - len(tokens) :] = tokens
+    head = torch.arange(kv)
+    keys = torch.cat((front * kv + head[:, None], own.keys.view(len(lengths), kv, own.length)), 2)
+    return replace(own, keys=keys.flatten(), mask=mask)
+
+
 @lru_cache(maxsize=64)
 def future(first: int, last: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """-inf where a column lies after its row, for the rows from `first` to `last`."""
@@ -117,7 +139,7 @@ class RotaryAttention(torch.autograd.Function):
         keep = any(ctx.needs_input_grad)
         for group in layout.groups:
             q, k, v = _laid_out(group, layout, query, key, value)
-            mixed, weights = _attend(q, k, v)
+            mixed, weights = _attend(q, k, v, group.mask)
             mixed = mixed.view(-1, width).index_select(0, group.from_queries)
             output[group.tokens] = mixed.view(-1, heads, width)
             if keep:
@@ -149,29 +171,35 @@ class RotaryAttention(torch.autograd.Function):
 
 
 def _laid_out(group: Group, layout: Layout, query: Tensor, key: Tensor, value: Tensor) -> list[Tensor]:
-    """Queries [rows · kv, heads a key head, length, width]; keys and values [rows · kv, length, width]."""
-    shape = (group.rows * layout.kv, -1, group.length, layout.width)
-    q = query.view(-1, layout.width).index_select(0, group.queries).view(shape)
-    k, v = (x.reshape(-1, layout.width).index_select(0, group.keys).view(shape)[:, 0] for x in (key, value))
+    """Queries [rows · kv, heads a key head, length, width]; keys and values [rows · kv, keys, width]."""
+    count, width = group.rows * layout.kv, layout.width
+    q = query.view(-1, width).index_select(0, group.queries).view(count, -1, group.length, width)
+    k, v = (x.reshape(-1, width).index_select(0, group.keys).view(count, -1, width) for x in (key, value))
     return [q, k, v]
 
 
-def _weights(q: Tensor, k: Tensor, first: int, last: int) -> tuple[Tensor, Tensor]:
+def _weights(
+    q: Tensor, k: Tensor, first: int, last: int, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Queries of a block, stacked, and their weights over the keys up to its end."""
     block = q[:, :, first:last].reshape(len(q), -1, q.shape[-1])
-    scores = torch.bmm(block, k[:, :last].transpose(1, 2)).view(-1, last - first, last)
-    scores += future(first, last, q.dtype, q.device)
-    return block, scores.softmax(-1).view(len(q), -1, last)  # torch sums in fp32
+    end = k.shape[1] - q.shape[2] + last
+    scores = torch.bmm(block, k[:, :end].transpose(1, 2)).view(-1, last - first, end)
+    if mask is None:
+        scores += future(first, last, q.dtype, q.device)
+    else:
+        scores.view(len(mask), -1, last - first, end).add_(mask[:, None, first:last, :end])
+    return block, scores.softmax(-1).view(len(q), -1, end)  # torch sums in fp32
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Mixed values, shaped as q, and the weights of the last block."""
     length = q.shape[2]
     parts = []
     for first in range(0, length, BLOCK):
         last = min(first + BLOCK, length)
-        _, weights = _weights(q, k, first, last)
-        parts.append(torch.bmm(weights, v[:, :last]).view(*q.shape[:2], last - first, -1))
+        _, weights = _weights(q, k, first, last, mask)
+        parts.append(torch.bmm(weights, v[:, : weights.shape[2]]).view(*q.shape[:2], last - first, -1))
     return parts[0] if len(parts) == 1 else torch.cat(parts, 2), weights
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from engine.data.masks import Checks
-from engine.tuning import known_ranges
+from engine.tuning import known_ranges, memory
 from engine.tuning.problem import Problem, problem
 from store.config import TrainConfig
 from store.methods import METHOD_FIELDS, METHODS
@@ -49,6 +51,7 @@ class Facts:
     available: float
     device_total: float
     seen_before: int = 0  # held-out rows that the run to continue from was trained on
+    packed: bool = False  # micro-batches are dealt by tokens, whatever their size in rows
     tools_written: bool = False  # there are calls of functions, and the chat template knows nothing of them
 
 
@@ -215,12 +218,12 @@ def _device(f: Facts) -> list[Problem]:
         ))  # fmt: skip
     if f.memory_high > f.available:
         never = f.memory_low > f.device_total
+        fix, field, _ = memory.advised(config, torch.device(f.device), dealt=f.packed)
         found.append(problem(
-            "error" if never else "warning", "per_device_train_batch_size",
+            "error" if never else "warning", field,
             f"The run needs {f.memory_low:.1f} to {f.memory_high:.1f} GiB; the device has"
             f" {f.device_total:.1f} GiB, of which {f.available:.1f} are free.",
-            "Lower per_device_train_batch_size or max_length, switch gradient_checkpointing on, or use a"
-            " method with less memory.",
+            fix,
         ))  # fmt: skip
     return found
 

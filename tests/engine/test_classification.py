@@ -13,7 +13,7 @@ from peft import PeftModel
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from engine.data.render import Rows
-from engine.evaluation import class_evidence, label_text
+from engine.evaluation import branches, class_evidence, label_text
 from engine.evaluation.losses import row_losses
 from engine.job import Cancelled, Job
 from engine.jobs import train
@@ -247,7 +247,7 @@ def test_rare_and_frequent_classes_are_warned_of(home: Home) -> None:
 
 
 def test_labels_as_text_score_as_whole_answers_do() -> None:
-    """Shared keys and values give what each label after each whole prompt gives."""
+    """Labels in a tree give what each label after each whole prompt gives."""
     model, tokenizer = make_model(3), make_tokenizer()
     rows, _ = labelled(12)
     rows[3][0]["content"] *= 3
@@ -255,9 +255,10 @@ def test_labels_as_text_score_as_whole_answers_do() -> None:
     assert found is not None
     closing = tokenizer.convert_tokens_to_ids("<|im_end|>")
     assert all(label[-1] == closing for label in found.labels)
-    branched = label_text._branched(model, found, torch.device("cpu"), lambda done: None)
-    whole = label_text._one_by_one(model, found, torch.device("cpu"), 8, lambda done: None)
-    assert branched == pytest.approx(whole, abs=1e-4)
+    labels = [found.labels] * 12
+    branched = np.stack(branches.branch_scores(model, found.prompts, labels, torch.device("cpu")))
+    whole = branches.one_by_one(model, found.prompts, labels, torch.device("cpu"), batch_size=8)
+    assert branched == pytest.approx(np.stack(whole), abs=1e-4)
     one = np.array(found.prompts[3] + found.labels[1], np.int32)
     trained = np.arange(len(one)) >= len(found.prompts[3])
     alone = Rows(np.zeros(1, np.int64), np.array([0, len(one)]), one, trained, np.zeros(1, np.uint8))

@@ -180,3 +180,9 @@ def test_what_is_trained_is_what_training_will_train(home: Home, method: str) ->
     chosen = TrainConfig.parse(answer["config"])
     counted = count_parameters(make_trainable(make_model(), chosen, torch.float32))
     assert (answer["trainable_parameters"], answer["total_parameters"]) == counted
+
+
+def test_memory_that_is_short_is_warned_of_at_a_field_that_helps(home: Home, monkeypatch: Any) -> None:
+    monkeypatch.setattr("engine.tuning.memory.available_gib", lambda device: (0.01, 64.0))
+    assert "gradient_checkpointing" in fields_of(ask(home), "warning")  # rows are dealt by tokens
+    assert "per_device_train_batch_size" in fields_of(ask(home, lora_dropout=0.1), "warning")

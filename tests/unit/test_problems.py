@@ -97,3 +97,17 @@ def test_what_is_not_known_to_work_is_warned_of(fields: dict[str, Any], warned: 
 )  # fmt: skip
 def test_what_is_known_to_work_is_not(fields: dict[str, Any]) -> None:
     assert _warned(**fields) == []
+
+
+def test_memory_that_does_not_fit_names_what_helps_this_run() -> None:
+    """Where micro-batches are dealt by tokens, a smaller size in rows changes nothing."""
+    tight = replace(FACTS, available=1.5)
+    (padded,) = problems.find(tight)
+    assert padded["field"] == "per_device_train_batch_size"
+    assert "per_device_train_batch_size to" in padded["fix"]
+    (packed,) = problems.find(replace(tight, packed=True))
+    assert packed["field"] == "gradient_checkpointing"
+    assert "per_device_train_batch_size" not in packed["fix"]
+    config = FACTS.config.model_copy(update={"gradient_checkpointing": True})
+    (left,) = problems.find(replace(tight, packed=True, config=config))
+    assert (left["field"], left["level"]) == ("max_length", "warning")
