@@ -21,8 +21,9 @@ from store.jobdir import read_json, write_json
 
 SHAPE = (512, 1024, 2048)  # rows, inner, columns of products that are large for a CPU
 LARGEST = 4096  # rows or columns that are measured; larger ones are no faster
-HEAD = 64  # width of an attention head
+HEAD, HEADS = 64, 3  # width of an attention head, and how many share their keys
 ROWS, LONGEST = 16, 512  # of the rows that attention is measured on
+COLD = 2**24  # bytes that are gone through before any is met again: more than a core's cache holds
 BLOCK = 2**17  # numbers that packed layers work on at a time
 SECONDS, RUNS = 0.02, 12  # the most that a measurement takes: time, or runs
 # Of a GPU's products: what training reaches of them with all else, by published figures of model FLOPs
@@ -63,7 +64,7 @@ def rates(
     return Rates(
         kept.best(f"products {shape}", lambda: _products(device, dtype, shape)),
         kept.best(f"attention {length}", lambda: _attention(device, dtype, length)),
-        kept.best("moved", lambda: _moved(device, dtype)),
+        kept.best(f"moved {shape}", lambda: _moved(device, dtype, shape)),
         1 / kept.best("calls", lambda: _calls(device, dtype)),
     )
 
@@ -97,35 +98,54 @@ class _Kept:
 
 
 def _products(device: torch.device, dtype: torch.dtype, shape: tuple[int, int, int]) -> float:
+    """Through one matrix after the other and back, as in a model: none of them is in a cache any more."""
     rows, inner, columns = shape
-    left = torch.randn(rows, inner, device=device, dtype=dtype)
-    right = torch.randn(columns, inner, device=device, dtype=dtype)
-    return 2.0 * rows * inner * columns / _best(device, lambda: F.linear(left, right))
+    count = 1 if device.type == "cuda" else max(1, COLD // (2 * inner * columns * dtype.itemsize))
+    given = torch.randn(rows, inner, device=device, dtype=dtype)
+    pairs = [
+        [torch.randn(size, device=device, dtype=dtype) for size in ((columns, inner), (inner, columns))]
+        for _ in range(count)
+    ]
+
+    def run() -> None:
+        for there, back in pairs:
+            F.linear(F.linear(given, there), back)
+
+    return 4.0 * count * rows * inner * columns / _best(device, run)
 
 
 def _attention(device: torch.device, dtype: torch.dtype, length: int) -> float:
-    """Scores, softmax and mixing, counted as their products alone."""
-    query = torch.randn(ROWS, length, HEAD, device=device, dtype=dtype)
+    """Scores of a few heads that share their keys, and mixing."""
+    query = torch.randn(ROWS, HEADS * length, HEAD, device=device, dtype=dtype)
+    key = torch.randn(ROWS, length, HEAD, device=device, dtype=dtype)
 
-    def attend() -> None:
-        weights = torch.bmm(query, query.transpose(1, 2))
-        torch.bmm(weights, query)
+    def run() -> None:
+        torch.bmm(torch.bmm(query, key.transpose(1, 2)), key)
 
-    return 4.0 * ROWS * length * length * HEAD / _best(device, attend)
+    return 4.0 * ROWS * HEADS * length * length * HEAD / _best(device, run)
 
 
-def _moved(device: torch.device, dtype: torch.dtype) -> float:
-    """Of a block that is widened, multiplied, put through a function, and narrowed."""
-    block = torch.randn(BLOCK, device=device, dtype=dtype)
-    size = block.element_size()
+def _moved(device: torch.device, dtype: torch.dtype, shape: tuple[int, int, int]) -> float:
+    """What layers do beside products: tensors of all tokens, block by block, in two precisions."""
+    rows, _, columns = shape
+    size, block = dtype.itemsize, max(1, BLOCK // columns)
+    count = max(1, COLD // (3 * rows * columns * size))
+    triples = [
+        [torch.randn(rows, columns, device=device, dtype=dtype) for _ in range(3)] for _ in range(count)
+    ]
 
-    def work() -> None:
-        wide = block.to(torch.float32, copy=True)
-        wide.mul_(wide)
-        F.silu(block).mul_(block)
-        block.copy_(wide)
+    def run() -> None:
+        for gate, up, out in triples:
+            for first in range(0, rows, block):
+                part = slice(first, first + block)
+                torch.mul(F.silu(gate[part]), up[part], out=out[part])
+                wide = gate[part].to(torch.float32, copy=True)
+                out[part] = wide.mul_(wide)
+            up.add_(out)
 
-    return BLOCK * (size + 4 + 12 + 2 * size + 3 * size + 4 + size) / _best(device, work)
+    # silu, mul, widened, squared, narrowed, added: as operations.py counts them
+    each = 2 * size + 3 * size + (size + 4) + 12 + (4 + size) + 3 * size
+    return float(count * rows * columns * each) / _best(device, run)
 
 
 def _calls(device: torch.device, dtype: torch.dtype) -> float:
