@@ -101,9 +101,9 @@ def _products(device: torch.device, dtype: torch.dtype, shape: tuple[int, int, i
     """Through one matrix after the other and back, as in a model: none of them is in a cache any more."""
     rows, inner, columns = shape
     count = 1 if device.type == "cuda" else max(1, COLD // (2 * inner * columns * dtype.itemsize))
-    given = torch.randn(rows, inner, device=device, dtype=dtype)
+    given = torch.ones(rows, inner, device=device, dtype=dtype)
     pairs = [
-        [torch.randn(size, device=device, dtype=dtype) for size in ((columns, inner), (inner, columns))]
+        [torch.ones(size, device=device, dtype=dtype) for size in ((columns, inner), (inner, columns))]
         for _ in range(count)
     ]
 
@@ -116,8 +116,8 @@ def _products(device: torch.device, dtype: torch.dtype, shape: tuple[int, int, i
 
 def _attention(device: torch.device, dtype: torch.dtype, length: int) -> float:
     """Scores of a few heads that share their keys, and mixing."""
-    query = torch.randn(ROWS, HEADS * length, HEAD, device=device, dtype=dtype)
-    key = torch.randn(ROWS, length, HEAD, device=device, dtype=dtype)
+    query = torch.ones(ROWS, HEADS * length, HEAD, device=device, dtype=dtype)
+    key = torch.ones(ROWS, length, HEAD, device=device, dtype=dtype)
 
     def run() -> None:
         torch.bmm(torch.bmm(query, key.transpose(1, 2)), key)
@@ -131,7 +131,7 @@ def _moved(device: torch.device, dtype: torch.dtype, shape: tuple[int, int, int]
     size, block = dtype.itemsize, max(1, BLOCK // columns)
     count = max(1, COLD // (3 * rows * columns * size))
     triples = [
-        [torch.randn(rows, columns, device=device, dtype=dtype) for _ in range(3)] for _ in range(count)
+        [torch.ones(rows, columns, device=device, dtype=dtype) for _ in range(3)] for _ in range(count)
     ]
 
     def run() -> None:
