@@ -179,8 +179,8 @@ class Cost:
         inner = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
         shape = (
             calibrate.rounded(work.train_tokens / work.pieces),
-            calibrate.rounded(text.hidden_size),
-            calibrate.rounded(inner),
+            text.hidden_size,
+            inner,
         )
         return estimate.seconds(
             self.counts,

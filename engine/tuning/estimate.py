@@ -29,11 +29,15 @@ HELD_BYTES: dict[Held, float] = {"nf4": 0.516, "int8": 1.01}
 EIGHT_BIT_UPDATE = 4  # bytes a weight that bitsandbytes' AdamW takes during an update, as measured on a CPU
 FORMULA_OFF = 1.4  # how far off a formula may be for an architecture whose step can't be rehearsed
 FORMULA_SAID = " A step of this architecture can't be rehearsed without numbers: activations are by formula."
-# Bytes that making a matrix dense again moves, a weight: as measured against other work (bench/time.py). Done
-# anew by every pass of every micro-batch, in code that the rehearsal doesn't see.
-DEQUANTISED: dict[Held, float] = {"nf4": 20.0, "int8": 20.0}
+# Bytes of other work, a weight, in the time that making a matrix dense again takes, as measured on a CPU.
+# Done anew by every pass of every micro-batch, in code that the rehearsal doesn't see.
+DEQUANTISED: dict[Held, float] = {"nf4": 8.0, "int8": 9.0}
+# Times as long as its operations that a step takes on a CPU, as measured with five methods (1.15 to 1.34):
+# new sizes of products, memory touched for the first time, and products with narrow matrices, which are
+# slower.
+BESIDE = {"cpu": 1.25, "cuda": 1.0}
 BANDWIDTH = {"cpu": 8e9, "cuda": 5e11}  # bytes a second of what is far larger than a cache
-UPDATED = 40  # bytes a trained weight that an update reads and writes
+UPDATED = 16  # bytes a trained weight, at that bandwidth, of an update: as measured
 STARTED = 10.0  # seconds that a run takes beside all that is counted
 
 
@@ -144,9 +148,10 @@ def seconds(
     bandwidth = BANDWIDTH[device.type]
     read = counts.total * (4 if dtype == torch.float32 else 2) / bandwidth
     parts = {
-        "training": rates.seconds(train) + passes * dense,
+        "training": BESIDE[device.type] * rates.seconds(train) + passes * dense,
         "update": work.steps * counts.trainable * UPDATED / bandwidth,
-        "evaluation": rates.seconds(evaluation) + work.eval_tokens / piece.tokens * dense,
+        "evaluation": BESIDE[device.type] * rates.seconds(evaluation)
+        + work.eval_tokens / piece.tokens * dense,
         "generation": work.generated_steps * max(2 * read, 0.03),
         "start": STARTED,
     }
