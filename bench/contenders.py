@@ -22,7 +22,7 @@ from engine.data.readers import open_source
 from engine.data.render import fitting_length, render
 from engine.job import Job
 from engine.jobs.convert import ensure
-from engine.tuning import calibrate, estimate
+from engine.tuning import calibrate, formulas
 from engine.tuning.batches import epoch_steps
 from engine.tuning.footprint import Rehearsal
 from engine.tuning.methods import adapter_config, make_trainable
@@ -156,17 +156,20 @@ class Bench:
     def share(self, seconds: list[float]) -> float:
         """What our steps reach of the rate of matrix products; no gradients of frozen weights are counted."""
         architecture = load_config(self.source)
+        text = architecture.get_text_config()
         counts = Rehearsal(architecture, self.config, self.dtype, "cpu").counts
         steps = [np.concatenate(step) for step in self.batches()]
         passes = 2 if METHODS[self.config.method].adapter else 3
         rates = [
             passes
-            * estimate.forward_flops(
-                architecture,
-                counts,
-                self.rows.lengths[step].sum(),
-                self.rows.trained_counts[step].sum(),
-                self.rows.lengths[step].mean(),
+            * sum(
+                formulas.flops(
+                    text,
+                    counts.linear,
+                    self.rows.lengths[step].sum(),
+                    self.rows.trained_counts[step].sum(),
+                    self.rows.lengths[step].mean(),
+                )
             )
             / taken
             for step, taken in zip(steps, seconds, strict=True)

@@ -177,7 +177,7 @@ def measure(home: Home, name: str, config: dict[str, Any]) -> dict[str, Any]:
 
 
 def work(home: Home, kind: str, config: dict[str, Any], **order: Any) -> dict[str, Any]:
-    """The result of a job in a process of its own, with the facts that it reported."""
+    """The result of a job in a process of its own, with the facts and the metrics that it reported."""
     folder = JobDir(Path(tempfile.mkdtemp(prefix=f"{kind}-", dir=home.jobs)))
     document = {
         "job_id": folder.path.name,
@@ -192,6 +192,7 @@ def work(home: Home, kind: str, config: dict[str, Any], **order: Any) -> dict[st
     if folder.events.exists():
         events = [json.loads(text) for text in folder.events.read_text().splitlines()]
         outcome["facts"] = {k: v for event in events for k, v in event.get("facts", {}).items()}
+        outcome["metrics"] = [event["values"] for event in events if event["type"] == "metrics"]
     shutil.rmtree(folder.path)
     return outcome
 

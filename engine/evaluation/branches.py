@@ -17,14 +17,16 @@ import numpy as np
 import torch
 from peft import PeftModel
 from torch import Tensor
+from transformers import PreTrainedConfig
 
 from engine.data.render import Rows
 from engine.evaluation import losses, tries
-from engine.evaluation.packed_trees import TOKENS, Packed, added
+from engine.evaluation.packed_trees import RUN, TOKENS, Packed, added
 from engine.evaluation.tries import Row, Tokens
 from engine.tuning import attention, packable
-from engine.tuning.fused import LOSS_ROWS
+from engine.tuning.fused import HEAD_ROWS, LOSS_ROWS
 from engine.tuning.loss import output_where
+from engine.tuning.packed_attention import BLOCK
 
 NODES = 1024  # of a tree: one with more is parted, and the prompt passed once more
 MASKED = ("eager", "sdpa", attention.NAME)  # attention that takes any mask
@@ -59,6 +61,28 @@ def branch_scores(
     finally:
         model.train(training)
     return one_by_one(model, prompts, branches, device, batch_size=batch_size, on_prompts=on_prompts)
+
+
+def most_bytes(
+    text: PreTrainedConfig, longest: int, tokens: int, dtype: torch.dtype, device: str, *, packed: bool
+) -> float:
+    """About the most memory that asking takes beyond the model: what a layer makes of a batch, and its
+    logits, as an allocator keeps the one while the other is made. text: the architecture's; longest: tokens
+    of a prompt; tokens: of a prompt's branches together; packed: whether rows are."""
+    size, heads = dtype.itemsize, text.num_attention_heads
+    kv = getattr(text, "num_key_value_heads", None) or heads
+    width = getattr(text, "head_dim", None) or text.hidden_size // heads
+    inner = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
+    batch = max(TOKENS[device], longest + min(tokens, NODES))
+    keys = longest + RUN if packed else longest + min(tokens, NODES)
+    at_once = batch * min(1.0, BLOCK / longest) if packed else batch
+    # a fused kernel keeps no scores, and its mask is there once
+    scores = at_once * keys * (2 * heads + 1 if packed else 1)
+    layer = size * (batch * (4 * text.hidden_size + 4 * (heads + kv) * width + 3 * inner) + scores)
+    most = losses.LOGIT_BYTES / (losses.LOGIT * text.vocab_size)
+    logits = HEAD_ROWS if packed else min(batch, most)
+    # in fp32 a few, with their exponential and a copy
+    return layer + text.vocab_size * (logits * size + LOSS_ROWS * 12)
 
 
 def one_by_one(
@@ -99,7 +123,7 @@ class _Masked:
     def __init__(self, model: Any, device: torch.device) -> None:
         self.model, self.device = model, device
         entries = model.get_output_embeddings().weight.shape[0]
-        self.most_picked = max(1, losses.LOGIT_BYTES // (losses.LOGIT * entries))
+        self.most_picked = max(2, losses.LOGIT_BYTES // (losses.LOGIT * entries))
 
     def logits(self, rows: Sequence[Row]) -> Iterator[Tensor]:
         width = max(map(len, rows))
@@ -132,7 +156,7 @@ def _in_trees(
     on_prompts: OnPrompts,
 ) -> list[np.ndarray]:
     scores = [np.zeros(len(some)) for some in branches]
-    rows = tries.rows(prompts, branches, NODES)
+    rows = tries.rows(prompts, branches, NODES, forward.most_picked - 1)
     left = np.bincount([row.prompt for row in rows], minlength=len(prompts))
     for some in _batches(rows, TOKENS.get(device.type, TOKENS["cpu"]), forward.most_picked):
         ends = np.cumsum([row.picked for row in some])

@@ -129,13 +129,16 @@ class Row:
         return sees
 
 
-def rows(prompts: Sequence[Tokens], branches: Sequence[Sequence[Tokens]], most: int) -> list[Row]:
-    """Each prompt with its branches, the longest row first. A tree has at most `most` nodes, or as many as
-    the prompt has tokens, as a further tree takes the prompt once more; its nodes lie depth first."""
+def rows(
+    prompts: Sequence[Tokens], branches: Sequence[Sequence[Tokens]], enough: int, most: int
+) -> list[Row]:
+    """Each prompt with its branches, the longest row first. A tree has at most `enough` nodes, or as many as
+    the prompt has tokens, as a further tree takes the prompt once more, and never more than `most`; its nodes
+    lie depth first."""
     found: list[Row] = []
     known: dict[tuple[int, int], list[tuple[np.ndarray, Trie]]] = {}
     for i, (ids, some) in enumerate(zip(prompts, branches, strict=True)):
-        room = max(most, len(ids))
+        room = min(max(enough, len(ids)), most)
         key = id(some), room  # prompts may share the list of their branches
         if key not in known:
             known[key] = forest(some, room)

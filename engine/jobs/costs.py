@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import copy
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -19,13 +19,13 @@ from transformers import PreTrainedConfig
 from engine.data.render import Rows
 from engine.diagnostics import correction, fitting
 from engine.diagnostics.correction import Correction, Pair
-from engine.evaluation import label_text
+from engine.evaluation import branches, label_text
 from engine.job import Job
-from engine.tuning import estimate, memory, prepare
-from engine.tuning.batches import batch_shape, steps_per_epoch, total_steps
-from engine.tuning.calibrate import gflops
-from engine.tuning.footprint import Rehearsal
+from engine.tuning import calibrate, estimate, memory, packable, prepare
+from engine.tuning.batches import batch_shape, steps_per_epoch, tokens_of_a_piece, total_steps
+from engine.tuning.footprint import Footprint, Rehearsal
 from engine.tuning.objectives import Objective
+from engine.tuning.operations import length_of
 from engine.tuning.precision import choose_dtype, device_name
 from engine.tuning.state import evaluation_steps
 from store.config import TrainConfig
@@ -34,14 +34,14 @@ from store.methods import METHODS
 
 # Pages of libraries that a run has touched by its end. A fork begins with hardly any of them.
 LIBRARIES_GIB = 0.05
-LABELS_SLOWER = 2.5  # times a token of a label takes as long as one of a packed row, as measured
+LABEL_COST = 0.9  # times a token of a label takes as long as one of a row, as measured: some are shared
 ANSWERED = 16  # prompts that are answered together
 
 
 @dataclass(frozen=True)
 class LabelsAsText:
     """Labels for which models are asked after the run: their tokens together, and how many models. They go
-    through the model's own forward, in small pieces with keys and values of the prompt before them."""
+    through the model behind each row's prompt, as a tree (`engine.evaluation.branches`)."""
 
     tokens: int
     models: int
@@ -72,7 +72,7 @@ class Costs:
         self.job, self.architecture, self.rows, self.parts = job, architecture, rows, parts
         self.cut, self.process, self.objective, self.labels = cut, process, objective, labels
         self.device = torch.device(job.device)
-        self.gflops = cache(lambda dtype: gflops(job.home, self.device, dtype))
+        self.rates = cache(partial(calibrate.rates, job.home, self.device))
         self.device_name = device_name(self.device)
         self.past = [run for run in job.config.get("past", ()) if run["device_name"] == self.device_name]
 
@@ -146,22 +146,29 @@ class Cost:
     @property
     def packed(self) -> bool:
         """Whether micro-batches are dealt by tokens."""
-        return self.rehearsal.packed(int(self._train().sequence_lengths.max()))
+        return self.rehearsal.packed(int(self._train.sequence_lengths.max()))
 
+    @cached_property
+    def footprint(self) -> Footprint:
+        """The largest micro-batch, rehearsed."""
+        held_out = self.costs.parts["validation"].rows
+        rows = self._train
+        found = self.rehearsal.run(
+            self.config, rows, held_out if len(held_out) else rows, self.costs.objective
+        )
+        return replace(found, labels=self._labels_bytes())
+
+    @property
     def _train(self) -> Rows:
         train = self.costs.parts["train"].rows
         return train if len(train) else _blank(self.config.max_length or 8)
 
     def memory(self) -> dict[str, Any]:
         """The estimate against what is free."""
-        costs, rows = self.costs, self._train()
-        held_out = costs.parts["validation"].rows
-        footprint = self.rehearsal.run(
-            self.config, rows, held_out if len(held_out) else rows, costs.objective
-        )
+        costs = self.costs
         found = estimate.memory(
             self.counts,
-            footprint,
+            self.footprint,
             self.config,
             self.dtype,
             costs.device,
@@ -174,14 +181,21 @@ class Cost:
     def time(self) -> dict[str, Any]:
         """The estimate for the whole run, evaluations and answers included."""
         config, costs = self.config, self.costs
+        work, text = self._work(), costs.architecture.get_text_config()
+        inner = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
+        shape = (
+            calibrate.rounded(work.train_tokens / work.pieces),
+            text.hidden_size,
+            inner,
+        )
         return estimate.seconds(
-            costs.architecture,
             self.counts,
+            self.footprint,
             config,
             self.dtype,
             costs.device,
-            self._work(),
-            costs.gflops(self.dtype),
+            work,
+            costs.rates(self.dtype, shape, calibrate.rounded(work.length)),
             costs.correction("time", config),
         )
 
@@ -200,22 +214,40 @@ class Cost:
         if costs.labels:
             evaluated = evaluated + self._labels_asked(costs.labels, mean_length)
         prompts = 0 if config.task == "classification" else config.sample_prompts
+        pieces: float = self.steps * batch_shape(config)[1]
+        if self.footprint.packed:
+            pieces = self.steps * max(1.0, train[0] / self.per_epoch / tokens_of_a_piece(config))
         return estimate.Work(
             train_tokens=train[0] * epochs,
             train_trained=train[1] * epochs,
+            pieces=pieces,
             eval_tokens=evaluated[0],
             eval_trained=evaluated[1],
             generated_steps=2 * config.max_new_tokens * -(-prompts // ANSWERED),
-            mean_length=mean_length,
+            length=length_of(self._train.lengths),
             steps=self.steps,
         )
+
+    def _labels_bytes(self) -> float:
+        """What asking a model for the text of labels takes."""
+        costs, labels = self.costs, self.costs.labels
+        lengths = [int(part.rows.sequence_lengths.max(initial=0)) for part in costs.parts.values()]
+        if not labels:
+            return 0.0
+        longest = max(1, *lengths)
+        if self.config.task == "classification":  # the untuned model is asked, not the one with a head
+            packed = costs.device.type == "cpu" and packable.known(costs.architecture)
+        else:
+            packed = self.rehearsal.packed(longest, training=False)
+        text = costs.architecture.get_text_config()
+        return branches.most_bytes(text, longest, labels.tokens, self.dtype, costs.device.type, packed=packed)
 
     def _labels_asked(self, labels: LabelsAsText, mean_length: float) -> np.ndarray:
         """Tokens, and those with logits, of asking models for the labels of held-out rows."""
         rows = self.costs.rows["test"] or self.costs.rows["validation"]
         device, seed = self.costs.device.type, self.config.seed
         asked = labels.models * len(label_text.affordable(np.arange(rows), labels.tokens, device, seed))
-        return np.array([asked * (mean_length + LABELS_SLOWER * labels.tokens), asked * labels.tokens])
+        return np.array([asked * (mean_length + LABEL_COST * labels.tokens), asked * labels.tokens])
 
 
 def _lighter(config: TrainConfig) -> list[dict[str, Any]]:

@@ -1,9 +1,9 @@
 """What a run will need, before anything is loaded: peak memory and time.
 
 Memory is the model and its optimiser, counted, and the worst moment of a step, rehearsed (`footprint.py`).
-Time is floating-point operations over a measured rate. Both say how far off they may be: at first by what
-benchmarks found, and by what runs on this device needed once there are some
-(`engine.diagnostics.correction`)."""
+Time is the work of that step, counted in the same rehearsal, at rates measured on the device
+(`calibrate.py`). Both say how far off they may be: at first by what benchmarks found, and by what runs on
+this device needed once there are some (`engine.diagnostics.correction`)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import PreTrainedConfig
 
 from engine.diagnostics.correction import Correction
+from engine.tuning.calibrate import UTILISATION, Rates
 from engine.tuning.footprint import Counts, Footprint
 from store.config import TrainConfig
-from store.method_sizes import adapted_layers
 from store.methods import Held
 
 GIB = 2**30
@@ -30,13 +29,16 @@ HELD_BYTES: dict[Held, float] = {"nf4": 0.516, "int8": 1.01}
 EIGHT_BIT_UPDATE = 4  # bytes a weight that bitsandbytes' AdamW takes during an update, as measured on a CPU
 FORMULA_OFF = 1.4  # how far off a formula may be for an architecture whose step can't be rehearsed
 FORMULA_SAID = " A step of this architecture can't be rehearsed without numbers: activations are by formula."
-# Share of the matrix rate that a step reaches. On a CPU in bf16 a 135M model reached 45% with AVX-512 and 10%
-# with AMX, whose rate small matrices don't reach: between them, until runs have told. On a GPU it is a
-# published figure of model FLOPs utilisation.
-SHARE = {("cpu", torch.bfloat16): 0.2, ("cpu", torch.float32): 0.65, ("cuda", torch.bfloat16): 0.35}
-DEFAULT_SHARE = 0.3
-# Of weights of fewer bits: whole runs on CPUs, as measured; published for GPUs.
-SLOWER = {("cpu", "nf4"): 1.5, ("cuda", "nf4"): 1.3, ("cpu", "int8"): 1.4, ("cuda", "int8"): 1.3}
+# Bytes of other work, a weight, in the time that making a matrix dense again takes, as measured on a CPU.
+# Done anew by every pass of every micro-batch, in code that the rehearsal doesn't see.
+DEQUANTISED: dict[Held, float] = {"nf4": 8.0, "int8": 9.0}
+# Times as long as its operations that a step takes on a CPU, as measured with five methods (1.15 to 1.34):
+# new sizes of products, memory touched for the first time, and products with narrow matrices, which are
+# slower.
+BESIDE = {"cpu": 1.25, "cuda": 1.0}
+BANDWIDTH = {"cpu": 8e9, "cuda": 5e11}  # bytes a second of what is far larger than a cache
+UPDATED = 16  # bytes a trained weight, at that bandwidth, of an update: as measured
+STARTED = 10.0  # seconds that a run takes beside all that is counted
 
 
 def memory(
@@ -97,6 +99,7 @@ def _working(f: Footprint, device: torch.device, update: float) -> dict[str, flo
         "last layer": kept + last,
         "first layer": first,
         "evaluation": heap + f.evaluation,
+        "labels": heap + f.labels,
         "update": f.left + update,
     }
     worst = max(moments, key=lambda name: moments[name])
@@ -104,80 +107,78 @@ def _working(f: Footprint, device: torch.device, update: float) -> dict[str, flo
         return {"gradients": f.left, "activations": max(0.0, first - f.left)}
     if worst == "update":
         return {"gradients": f.left, "update": update}
-    if worst == "evaluation":
-        return {"activations": heap, "evaluation": f.evaluation}
+    if worst in ("evaluation", "labels"):
+        return {"activations": heap, worst: moments[worst] - heap}
     activations = min(forward, moments[worst] - kept)
     return {"activations": activations, "logits": moments[worst] - kept - activations, "gradients": kept}
 
 
 @dataclass(frozen=True)
 class Work:
-    """Tokens that a run passes through the model: trained on, evaluated (with repeats), generated."""
+    """Tokens that a run passes through the model: trained on, in so many micro-batches (`pieces`), evaluated
+    (with repeats), generated; in rows of about `length`."""
 
     train_tokens: float
     train_trained: float
+    pieces: float
     eval_tokens: float
     eval_trained: float
     generated_steps: int
-    mean_length: float
+    length: float
     steps: int
 
 
-def forward_flops(
-    architecture: PreTrainedConfig, counts: Counts, tokens: float, trained: float, mean_length: float
-) -> float:
-    """Operations of a forward pass: two a weight and token, attention, and logits where trained."""
-    text = architecture.get_text_config()
-    attention = 4 * mean_length * text.hidden_size * text.num_hidden_layers
-    return tokens * (2 * counts.linear + attention) + 2 * trained * text.hidden_size * text.vocab_size
-
-
-def _backward_share(config: TrainConfig, architecture: PreTrainedConfig) -> float:
-    """Of the layers, that gradients flow through."""
-    layers = architecture.get_text_config().num_hidden_layers
-    if config.method == "freeze" and not config.train_embeddings:
-        return min(config.trainable_layers, layers) / layers
-    if config.method == "llama_adapter":
-        return min(adapted_layers(layers, config.adapter_layers), layers) / layers
-    return 1.0
-
-
 def seconds(
-    architecture: PreTrainedConfig,
     counts: Counts,
+    footprint: Footprint,
     config: TrainConfig,
     dtype: torch.dtype,
     device: torch.device,
     work: Work,
-    gflops: float,
+    rates: Rates,
     correction: Correction,
 ) -> dict[str, Any]:
-    """Time of the run: {"seconds", "low_seconds", "high_seconds", "basis", "runs", "counted_seconds"}."""
-    rate = gflops * 1e9 * SHARE.get((device.type, dtype), DEFAULT_SHARE)
-    if config.held:
-        rate /= SLOWER[device.type, config.held]
-    # backward: gradients of activations down to the lowest trained layer, those of weights where trained
-    passes = 1 + _backward_share(config, architecture) + config.gradient_checkpointing
-    passes += counts.trainable / max(1.0, counts.total + counts.added)
-
-    def flops(tokens: float, trained: float) -> float:
-        return forward_flops(architecture, counts, tokens, trained, work.mean_length)
-
-    train = passes * flops(work.train_tokens, work.train_trained) / rate
-    evaluation = flops(work.eval_tokens, work.eval_trained) / rate
+    """Time of the run: {"seconds", "low_seconds", "high_seconds", "basis", "runs", "counted_seconds",
+    "parts": {name: seconds} (what was counted)}."""
+    piece = footprint.piece
+    train = piece.step(work.train_tokens, work.train_trained, work.length, work.pieces)
+    evaluation = piece.evaluation(work.eval_tokens, work.eval_trained, work.length)
+    dense = counts.linear * DEQUANTISED[config.held] / rates.moved if config.held else 0.0
+    passes = work.pieces * (2 + config.gradient_checkpointing)
     # reading the weights bounds a generated token, and on the CPU the update of all weights
-    bandwidth = 8e9 if device.type == "cpu" else 5e11
+    bandwidth = BANDWIDTH[device.type]
     read = counts.total * (4 if dtype == torch.float32 else 2) / bandwidth
-    generation = work.generated_steps * max(2 * read, 0.03)
-    update = work.steps * counts.trainable * 40 / bandwidth
-    total = train + evaluation + generation + update + 10
+    parts = {
+        "training": BESIDE[device.type] * rates.seconds(train) + passes * dense,
+        "update": work.steps * counts.trainable * UPDATED / bandwidth,
+        "evaluation": BESIDE[device.type] * rates.seconds(evaluation)
+        + work.eval_tokens / piece.tokens * dense,
+        "generation": work.generated_steps * max(2 * read, 0.03),
+        "start": STARTED,
+    }
+    total = sum(parts.values())
     low, value, high = (total * factor for factor in correction.factors)
+    if not footprint.rehearsed:
+        low, high = low / FORMULA_OFF, high * FORMULA_OFF
     return {
         "seconds": value,
         "low_seconds": low,
         "high_seconds": high,
         "counted_seconds": total,
-        "basis": f"{gflops:,.0f} GFLOP/s measured for matrix products on this device, of which a step reaches"
-        f" {rate / gflops / 1e7:.0f}%. {correction.sentence('time')}",
+        "parts": parts,
+        "basis": f"{_rests_on(rates, device)} {correction.sentence('time')}",
         "runs": correction.n,
     }
+
+
+def _rests_on(rates: Rates, device: torch.device) -> str:
+    if device.type == "cuda":
+        return (
+            f"Matrix products at {UTILISATION:.0%} of the rate measured on this device:"
+            f" {rates.products / 1e9:,.0f} GFLOP/s."
+        )
+    return (
+        f"Measured on this device: {rates.products / 1e9:,.0f} GFLOP/s in matrix products of this model's"
+        f" sizes, {rates.moved / 1e9:,.0f} GB/s in all other operations, {rates.call * 1e6:.0f} µs to start"
+        " one."
+    )

@@ -1,4 +1,4 @@
-"""What a model under a method takes, from its config alone: parameters, and the memory of a step's phases.
+"""What a model under a method takes, from its config alone: parameters, and memory and work of a step.
 
 Two or three models of a few layers are built on the meta device, and what they differ by is what a layer
 adds; so a model of 80 layers costs no more than one of three. Architectures whose kinds of layer take turns
@@ -21,11 +21,12 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from engine.data.render import Rows
 from engine.evaluation import losses
-from engine.tuning import matrices, models, packable, rehearsal
+from engine.tuning import formulas, matrices, models, packable, rehearsal
 from engine.tuning.batches import batch_shape, by_length, largest_piece
 from engine.tuning.classification import widen_head
 from engine.tuning.methods import check_layers, count_parameters, make_trainable, trainable
 from engine.tuning.objectives import Objective, TrainedTokens
+from engine.tuning.operations import KINDS, Piece, length_of
 from engine.tuning.optimizer import Masters
 from engine.tuning.packed import MULTIPLE
 from engine.tuning.packed_attention import future
@@ -36,7 +37,6 @@ from store.methods import METHODS
 log = logging.getLogger(__name__)
 
 CPU = torch.device("cpu")  # where whole numbers stay
-FORMULA_LOGIT = 12  # bytes a trained token and vocabulary entry
 FEW_LENGTHS = 3  # of rows, in multiples of MULTIPLE
 LONGEST_TURN = 8  # layers; kinds of layer that take longer turns are taken for one kind
 LAYER_FIELDS = ("trainable_layers", "adapter_layers")  # numbers of layers, counted from the top
@@ -66,16 +66,21 @@ class Counts:
 @dataclass(frozen=True)
 class Footprint:
     """Bytes beyond weights and optimiser: `phases` of a step (rehearsal.PHASES), gradients `left` by it,
-    activations `saved` when the backward pass starts, `evaluation`: a pass without gradients. several: a step
-    may have more than one micro-batch, so that gradients wait. varied: rows are of many lengths."""
+    activations `saved` when the backward pass starts, `evaluation`: a pass without gradients, `labels`: when
+    it is asked for their text. several: a step may have more than one micro-batch, so that gradients wait.
+    varied: rows are of many lengths. piece: what the largest micro-batch does. packed: rows have no padding.
+    """
 
     phases: tuple[float, ...]
     left: float
     saved: float
     evaluation: float
     several: bool
+    piece: Piece
+    packed: bool = False
     varied: bool = False
     rehearsed: bool = True  # else by formula, which is further off
+    labels: float = 0.0
 
 
 def build(
@@ -186,53 +191,65 @@ class Rehearsal:
             varied = len(np.unique(train.lengths // MULTIPLE)) > FEW_LENGTHS
             several = len(chosen) < min(len(train), math.prod(batch_shape(config)))
             try:
-                batch = objective.collate(train, chosen, CPU)
-                found = self._rehearse(config, objective, batch, evaluated, several)
+                found = self._rehearse(config, objective, train, chosen, evaluated, several)
             except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
                 log.warning("%s can't be rehearsed: %s", self.text.model_type, error)
                 found = self._by_formula(train, chosen, config, several)
-        return replace(found, varied=varied)
+        return replace(found, varied=varied, packed=packed)
 
-    def packed(self, longest: int) -> bool:
+    def packed(self, longest: int, *, training: bool = True) -> bool:
         """Whether rows of up to that many tokens go through the packed forward."""
         with packable.rehearsing() if self.device == "cpu" else nullcontext():
-            return not packable.refusal(self.models[0].train(), longest)
+            return not packable.refusal(self.models[0].train(training), longest)
 
     def _rehearse(
-        self, config: TrainConfig, objective: Objective, batch: Any, evaluated: Rows, several: bool
+        self,
+        config: TrainConfig,
+        objective: Objective,
+        train: Rows,
+        chosen: np.ndarray,
+        evaluated: Rows,
+        several: bool,
     ) -> Footprint:
+        batch = objective.collate(train, chosen, CPU)
         values = []
         for few, model, masters in zip(self.few, self.models, self.masters, strict=True):
             future.cache_clear()  # each model counts the mask that the first would leave to the others
             step = rehearsal.run_step(model.train(), partial(objective.loss_sum, model, batch), few.layers)
             for parameter in masters.weights.values():
                 parameter.grad = None
-            values.append([step.left, step.saved, *step.phases])
+            values.append([step.left, step.saved, *step.phases, *np.ravel(step.done)])
         model = self.models[0].eval()  # without gradients no layer keeps anything
         largest = _evaluated(model, evaluated, config.per_device_eval_batch_size)
         held_out = objective.collate(evaluated, largest, CPU)
-        evaluation = rehearsal.run_forward(lambda: objective.loss_sum(model, held_out))
-        left, saved, *phases = self._whole(values)
-        return Footprint(tuple(phases), left, saved, float(evaluation), several)
+        evaluation, judged = rehearsal.run_forward(
+            model, lambda: objective.loss_sum(model, held_out), self.few[0].layers
+        )
+        left, saved, *others = self._whole(values)
+        phases = others[: len(rehearsal.PHASES)]
+        forward, loss, *backward = np.reshape(others[len(phases) :], (len(phases), len(KINDS)))
+        trained = train.trained_counts[chosen].sum()
+        more = trained / max(1, evaluated.trained_counts[largest].sum())
+        piece = Piece(
+            tokens=float(train.lengths[chosen].sum()),
+            trained=float(trained),
+            length=length_of(train.lengths[chosen]),
+            layers=forward + sum(backward),
+            loss=loss,
+            forward=forward,
+            judged=np.array(judged[1]) * more,
+        )
+        return Footprint(tuple(phases), left, saved, float(evaluation), several, piece)
 
     def _by_formula(self, train: Rows, chosen: np.ndarray, config: TrainConfig, several: bool) -> Footprint:
-        """For code that decides by numbers, such as a router's, which the meta device has not: bytes of a
-        Llama's layer, and of logits."""
-        text = self.text
-        tokens = len(chosen) * int(train.lengths[chosen].max())
+        length, trained = int(train.lengths[chosen].max()), int(train.trained_counts[chosen].sum())
         wide = 2 if next(self.models[0].parameters()).dtype == torch.float32 else 1
-        mlp = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
-        layer = wide * tokens * (24 * text.hidden_size + 8 * mlp)
-        layers = text.num_hidden_layers
-        if config.gradient_checkpointing:
-            saved = layers * 2 * wide * tokens * text.hidden_size + layer
-        else:
-            saved = layers * layer
-        logits = int(train.trained_counts[chosen].sum()) * text.vocab_size * FORMULA_LOGIT
-        left = 4 * self.counts.trainable
+        formula = formulas.Formula(self.text, config, len(chosen), length, trained, wide)
+        counts, saved, left = self.counts, formula.saved, 4 * self.counts.trainable
         return Footprint(
-            *((saved, saved + logits, saved + left, left), left, saved, losses.LOGIT_BYTES),
+            *((saved, saved + formula.logits, saved + left, left), left, saved, losses.LOGIT_BYTES),
             several=several,
+            piece=formula.piece(counts.linear, counts.trainable / max(1.0, counts.total + counts.added)),
             rehearsed=False,
         )
 

@@ -8,7 +8,7 @@ stand for. All tensors are [tokens, width]; there is no padding among the tokens
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from torch.autograd.function import once_differentiable
 
 from engine.tuning import affine
 from engine.tuning.affine import Affine
+from engine.tuning.operations import repeated
 
 BLOCK = 2**17  # numbers of a tensor that are worked on at a time: a few such blocks fit into a core's cache
 LOSS_ROWS = 32  # whose fp32 logits are held at a time
@@ -72,14 +73,20 @@ def _wide(x: Tensor) -> Tensor:
     return x.to(torch.float32, copy=True)
 
 
-def _rows(x: Tensor) -> list[slice]:
+def _rows(x: Tensor) -> Iterator[slice]:
     """The rows of x, a few at a time, so that what is made between two steps stays in the cache."""
     return _blocks(x, max(1, BLOCK // x.shape[-1]))
 
 
-def _blocks(x: Tensor, count: int) -> list[slice]:
-    """The rows of x, `count` at a time; without numbers the first are enough, as the others take no more."""
-    return [slice(first, first + count) for first in range(0, 1 if x.is_meta else len(x), count)]
+def _blocks(x: Tensor, count: int) -> Iterator[slice]:
+    """The rows of x, `count` at a time; without numbers the first stand for all, as the others take no
+    more."""
+    if not x.is_meta:
+        for first in range(0, len(x), count):
+            yield slice(first, first + count)
+        return
+    with repeated(max(1.0, len(x) / count)):
+        yield slice(0, count)
 
 
 class RmsNorm(torch.autograd.Function):

@@ -79,6 +79,11 @@ class Known:
     layers: list[Layer]
 
 
+def known(architecture: Any) -> bool:
+    """Whether models of this config are packed as they come."""
+    return type(architecture) in {kind.config_class for kind in KNOWN}  # type: ignore[attr-defined]
+
+
 def refusal(model: Any, longest: int) -> str:
     """Why rows of up to `longest` tokens must go through the model's own forward; empty where they are
     packed."""

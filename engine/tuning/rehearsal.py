@@ -18,23 +18,28 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from engine.tuning import operations
+from engine.tuning.operations import KINDS
+
 aten = torch.ops.aten
 META = torch.device("meta")
 PHASES = ("forward", "loss", "last layer", "first layer")
 _COUNTING = {aten.arange.default, aten.arange.start, aten.arange.start_step}
 _MASKED = {aten.index.Tensor, aten._unsafe_index.Tensor}
-_KNOWN: dict[Any, Any] = {}  # shape, stride and type of what operations gave
+_KNOWN: dict[Any, Any] = {}  # shape, stride and type of what operations gave, and their work
 _FILLED = {aten._index_put_impl_.default, aten.index_put_.default, aten.index_put.default}
 
 
 @dataclass(frozen=True)
 class Step:
     """Bytes beyond those that lay there before the step: `saved` when the backward pass starts, `phases` the
-    most in each of PHASES, `left` after it (the gradients)."""
+    most in each of PHASES, `left` after it (the gradients). done: what it does in each of PHASES
+    (operations.KINDS)."""
 
     saved: float
     phases: tuple[float, ...]
     left: float
+    done: list[list[float]]
 
 
 class _Unfilled(TorchFunctionMode):
@@ -50,7 +55,8 @@ def unfilled() -> TorchFunctionMode:
 
 
 class Living(TorchDispatchMode):
-    """Counts the bytes of storages that are alive on a device, and the most in each phase.
+    """Counts the bytes of storages that are alive on a device, and the most in each phase; and what its
+    operations do.
 
     Whole numbers (tokens, positions, masks) stay on the CPU with their values, as code may decide by them;
     whatever they are combined with is on the meta device, and so is the outcome.
@@ -63,6 +69,7 @@ class Living(TorchDispatchMode):
         self.bytes = 0
         self.phase = 0
         self.most = [0] * len(PHASES)
+        self.done = [[0.0] * len(KINDS) for _ in PHASES]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -70,6 +77,7 @@ class Living(TorchDispatchMode):
         devices = {tensor.device.type for tensor in taken}
         if func.is_view and devices == {"meta"}:  # a third of all operations; nothing is made
             return func(*args, **kwargs)
+        known = None
         if func in _COUNTING:
             out = func(*args, **{**kwargs, "device": "cpu"})
         elif func in _MASKED and (mask := _mask(args[1])) is not None:
@@ -77,31 +85,45 @@ class Living(TorchDispatchMode):
         elif func in _FILLED and _mask(args[1]) is not None:
             out = torch.empty_like(args[0]) if func is aten.index_put.default else args[0]
         elif "meta" in devices or _holds_meta(kwargs):
-            out = self._shaped(func, args if devices == {"meta"} else _on_meta(args), _on_meta(kwargs))
+            out, known = self._shaped(func, args if devices == {"meta"} else _on_meta(args), _on_meta(kwargs))
         else:
             out = func(*args, **kwargs)
+        made = list(_tensors(out))
         there = {tensor.untyped_storage()._cdata for tensor in taken}
-        for tensor in _tensors(out):
+        for tensor in made:
             # a view of a weight takes nothing
             if tensor.device.type == self.device and tensor.untyped_storage()._cdata not in there:
                 self.add(tensor)
+        if made and made[0].device.type == self.device and not func.is_view:
+            self.did(known or operations.work(func, taken, made))
         return out
 
-    def _shaped(self, func: Any, args: Any, kwargs: Any) -> Any:
-        """What an operation gives. torch works that out in Python, and layers are alike: it is asked once."""
+    def _shaped(self, func: Any, args: Any, kwargs: Any) -> tuple[Any, operations.Work | None]:
+        """What an operation gives, and its work. torch works that out in Python, and layers are alike: it is
+        asked once."""
         if func._schema.is_mutable:
             in_place = func._opname.endswith("_") and torch.Tag.inplace_view not in func.tags
-            return args[0] if in_place else func(*args, **kwargs)
+            return (args[0] if in_place else func(*args, **kwargs)), None
         key = func, _shapes(args), _shapes(kwargs)
         known = _KNOWN.get(key)
         if known is None:
             out = func(*args, **kwargs)
-            there = {tensor.untyped_storage()._cdata for tensor in _tensors((args, *kwargs.values()))}
+            taken = list(_tensors((args, *kwargs.values())))
+            there = {tensor.untyped_storage()._cdata for tensor in taken}
             if isinstance(out, torch.Tensor) and out.untyped_storage()._cdata not in there:
-                _KNOWN[key] = out.shape, out.stride(), out.dtype
-            return out
-        shape, stride, dtype = known
-        return torch.empty_strided(shape, stride, dtype=dtype, device=META)
+                work = operations.work(func, list(_tensors(args)), [out])
+                _KNOWN[key] = out.shape, out.stride(), out.dtype, work
+            return out, None
+        shape, stride, dtype, work = known
+        return torch.empty_strided(shape, stride, dtype=dtype, device=META), work
+
+    def did(self, work: operations.Work) -> None:
+        """Add an operation's work to that of the phase."""
+        done, times = self.done[self.phase], operations.times()
+        done[0] += times * work[0]
+        done[1] += times * work[1]
+        done[2] += times * work[2]
+        done[3] += times
 
     def add(self, tensor: torch.Tensor) -> None:
         """Count its storage until nobody holds it any more."""
@@ -211,15 +233,16 @@ def run_step(model: Any, loss: Callable[[], torch.Tensor], layers: int, device: 
         total.backward()
         del total
         left = living.bytes
-    return Step(saved, tuple(living.most), left)
+    return Step(saved, tuple(living.most), left, living.done)
 
 
-def run_forward(forward: Callable[[], Any]) -> int:
-    """The most bytes of a pass without gradients."""
+def run_forward(model: Any, forward: Callable[[], Any], layers: int) -> tuple[int, list[list[float]]]:
+    """Of a pass without gradients the most bytes, and what it does in each of PHASES: in the layers, and
+    behind them."""
     living = Living()
-    with torch.no_grad(), _fused_attention(), living:
+    with _marked(model, layers, living), torch.no_grad(), _fused_attention(), living:
         forward()
-    return max(living.most)
+    return max(living.most), living.done
 
 
 @contextmanager

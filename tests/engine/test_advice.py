@@ -101,7 +101,7 @@ def test_runs_of_the_past_are_shown_and_correct_their_own_kind_most(home: Home) 
     assert other["past_runs"] == 0
 
 
-def test_labels_that_models_are_asked_for_take_time(home: Home) -> None:
+def test_labels_that_models_are_asked_for_take_time_and_memory(home: Home) -> None:
     rows = conversations(200)
     for i, row in enumerate(rows):
         row[-1]["content"] = "odd" if i % 2 else "even"
@@ -112,3 +112,7 @@ def test_labels_that_models_are_asked_for_take_time(home: Home) -> None:
     assert questions[0].costs.labels is not None
     assert work[0].eval_tokens > work[1].eval_tokens
     assert work[0].train_tokens == work[1].train_tokens
+    asking = [question.cost(question.said)._labels_bytes() for question in questions]
+    assert asking[0] > asking[1] == 0
+    peaks = [question.cost(question.said).memory()["peak_gib"] for question in questions]
+    assert peaks[0] > peaks[1]

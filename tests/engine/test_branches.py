@@ -12,7 +12,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, Mamba2Config, Mamba2ForCau
 
 from engine.evaluation import branches, packed_trees, tries
 from engine.evaluation.branches import branch_scores, one_by_one
-from engine.tuning import packable
+from engine.tuning import packable, rehearsal
 from engine.tuning.methods import make_trainable
 from store.config import TrainConfig
 from tests.engine.test_packed import base, stirred
@@ -116,6 +116,25 @@ def test_many_small_trees_and_runs_change_nothing(monkeypatch: pytest.MonkeyPatc
     assert told[-1] == len(prompts)
     for mine, theirs in zip(found, one_by_one(model, prompts, some, CPU), strict=True):
         assert mine == pytest.approx(theirs, abs=1e-4)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("length", [40, 600])
+def test_memory_is_bounded_and_known_before(
+    packed: bool, length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lives at once is no more than is said, and not far below."""
+    shape = {"hidden_size": 256, "intermediate_size": 704, "num_attention_heads": 8, "vocab_size": 4000}
+    model = base(**shape).bfloat16()
+    random = np.random.default_rng(0)
+    prompts = [random.integers(3, 4000, length).tolist() for _ in range(8)]
+    labels = [random.integers(3, 4000, 8).tolist() for _ in range(60)]
+    if not packed:
+        monkeypatch.setattr(packable, "recognise", lambda model, longest: "it is not to be")
+    with rehearsal.Living("cpu") as living:
+        branch_scores(model, prompts, [labels] * 8, CPU)
+    said = branches.most_bytes(model.config, length, 480, torch.bfloat16, "cpu", packed=packed)
+    assert 0.3 * said < max(living.most) < said
 
 
 def test_nothing_is_passed_twice() -> None:

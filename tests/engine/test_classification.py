@@ -21,7 +21,7 @@ from engine.tuning.classification import Classes
 from store.errors import ConfigError, DataError
 from store.home import Home
 from tests.engine.test_preview import ask
-from tests.engine.test_training import cancel_when, events, facts, series
+from tests.engine.told import cancel_when, events, facts, series
 from tests.tiny import conversations, make_job, make_model, make_tokenizer, write_model, write_rows
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -21,7 +21,7 @@ from engine.jobs import train
 from store.errors import ConfigError
 from store.home import Home
 from tests.engine.test_preview import ask, fields_of
-from tests.engine.test_training import QUICK, cancel_when, series, weights
+from tests.engine.told import QUICK, cancel_when, series, weights
 from tests.tiny import conversations, make_job, make_tokenizer, worse_answers, write_model, write_rows
 
 ONE = QUICK | {"num_train_epochs": 1, "learning_rate": 5e-3, "r": 4, "early_stopping": False}

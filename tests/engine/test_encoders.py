@@ -23,7 +23,7 @@ from store.home import Home
 from store.methods import METHODS
 from tests.engine.test_classification import QUICK, labelled, table
 from tests.engine.test_preview import ask
-from tests.engine.test_training import cancel_when, events, facts, series
+from tests.engine.told import cancel_when, events, facts, series
 from tests.tiny import encoder_config, make_encoder_tokenizer, make_job, write_encoder, write_rows
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from engine.evaluation.losses import fitting_batches, row_losses
 from engine.tuning import loss, packable
 from engine.tuning.batches import CPU_TOKENS, collate
-from tests.engine.test_packed import LONGEST, base, rows
+from tests.engine.packed_rows import LONGEST, base, rows
 
 
 def test_every_token_has_the_loss_and_the_guess_of_its_row_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from engine.tuning.models import load_tokenizer
 from store.errors import ConfigError
 from store.home import Home
 from tests.engine.test_preview import ask, fields_of
-from tests.engine.test_training import cancel_when, events, facts, series, weights
+from tests.engine.told import cancel_when, events, facts, series, weights
 from tests.tiny import conversations, make_job, make_model, worse_answers, write_model, write_rows
 
 QUICK = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +15,18 @@ import torch
 from engine.job import Cancelled, Job
 from engine.jobs import train
 from engine.tuning import checkpoint, memory
+from engine.tuning.prepare import dealt_rows
+from store.config import Split, TrainConfig
 from store.errors import ConfigError, DataError, TunebenchError
 from store.home import Home
 from store.points import Points
+from tests.engine.told import QUICK, cancel_when, events, facts, series, weights
 from tests.tiny import conversations, make_job, write_model, write_rows
+from tests.unit.data_job import import_file, write
+from tests.unit.data_job import make_job as make_data_job
+from tests.unit.measured import measure_duplicates, sentence
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-QUICK = {
-    "per_device_train_batch_size": 4,
-    "gradient_accumulation_steps": 2,
-    "num_train_epochs": 2,
-    "learning_rate": 1e-3,
-    "evaluations": 3,
-    "max_new_tokens": 4,
-}
 
 # embeddings (tied), then by layer q and o, k and v, gate, up and down, two norms; the last norm
 BASE_PARAMETERS = 259 * 32 + 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64 + 2 * 32) + 32
@@ -42,22 +38,6 @@ def home(tmp_path: Path) -> Home:
     write_model(home.models / "tiny")
     write_rows(home, "rows", conversations(60))
     return home
-
-
-def events(job: Job, *kinds: str) -> list[dict[str, Any]]:
-    lines = job.dir.events.read_text().splitlines()
-    return [event for event in map(json.loads, lines) if event["type"] in kinds]
-
-
-def series(job: Job, name: str) -> list[tuple[int, float]]:
-    return [(e["step"], e["values"][name]) for e in events(job, "metrics") if name in e["values"]]
-
-
-def facts(job: Job) -> dict[str, Any]:
-    merged: dict[str, Any] = {}
-    for event in events(job, "facts"):
-        merged |= event["facts"]
-    return merged
 
 
 def test_overfits_eight_rows(home: Home) -> None:
@@ -155,20 +135,20 @@ def test_resumed_equals_uninterrupted(home: Home) -> None:
         assert weights(resumed) == weights(whole)
 
 
-def weights(job: Job) -> bytes:
-    return (job.dir.model / "adapter_model.safetensors").read_bytes()
-
-
-def cancel_when(job: Job, condition: Callable[[dict[str, Any]], bool]) -> None:
-    """Ask the job to stop as soon as it emits an event for which the condition holds."""
-    emit = job.emit
-
-    def emit_and_cancel(type: str, **fields: Any) -> None:
-        emit(type, **fields)
-        if condition(fields):
-            job.cancel_requested.set()
-
-    job.emit = emit_and_cancel  # type: ignore[method-assign]
+def test_a_resumed_run_is_dealt_as_at_first(home: Home, tmp_path: Path) -> None:
+    rows = [{"prompt": sentence(n // 3, 40) + f" {n}", "completion": "Yes."} for n in range(300)]
+    path = write(tmp_path, "a.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    fingerprint = import_file(home, path).result["fingerprint"]
+    config, how = TrainConfig(dataset="d", max_train_rows=100), Split()
+    job = make_data_job(home, "train", config.model_dump())
+    first = dealt_rows(job, fingerprint, how, config)
+    measure_duplicates(home, fingerprint)
+    job.resume = True
+    again = dealt_rows(job, fingerprint, how, config)
+    assert {part: ids.tolist() for part, ids in again.items()} == {p: i.tolist() for p, i in first.items()}
+    job.resume = False
+    fresh = dealt_rows(job, fingerprint, how, config)
+    assert any(fresh[part].tolist() != first[part].tolist() for part in first)
 
 
 def test_a_resume_without_a_checkpoint_starts_over(home: Home) -> None:

@@ -19,7 +19,7 @@ from store.client import Client
 from store.home import Home
 from tests.pages.conftest import SECONDS, everything_said, running_engine
 from tests.tiny import write_model
-from tests.unit.test_meaning import themed
+from tests.unit.measured import themed
 
 HOSTILE = "<img src=x onerror=alert(1)> bake fresh bread and fry an onion"
 NAMES = ["cooking", "space", "banking"]

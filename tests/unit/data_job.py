@@ -20,6 +20,10 @@ from store.import_config import Source
 MODULES = {"import": "import_rows"}
 
 
+def silent(*_: Any, **__: Any) -> None:
+    """Nobody is told of progress."""
+
+
 def make_job(home: Home, kind: str, config: dict[str, Any]) -> Job:
     folder = home.jobs / f"{kind}-{len(list(home.jobs.iterdir()))}"
     folder.mkdir()
@@ -45,6 +49,13 @@ class Imported:
     @property
     def alerts(self) -> str:
         return "\n".join(event["message"] for event in self.events if event["type"] == "alert")
+
+
+def write(folder: Path, name: str, content: str | bytes) -> Path:
+    """A file of this content."""
+    path = folder / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
 
 
 def import_file(home: Home, path: Path, **config: Any) -> Imported:

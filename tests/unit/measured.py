@@ -1,4 +1,4 @@
-"""Data sets whose duplicates are measured, for tests of what goes by them."""
+"""Texts with planted themes, and data sets whose duplicates are measured, for tests of what goes by them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -15,6 +16,33 @@ from store.home import Home
 from tests.unit.data_job import make_job
 
 WORDS = [f"{first}{last}" for first in "bdfgklmnprst" for last in ("ane", "iro", "elt", "ust", "ock", "ive")]
+
+THEMES = {
+    "cooking": ("boil the pasta", "fry an onion", "bake fresh bread", "season the soup", "roast a chicken"),
+    "space": (
+        "orbit of the moon",
+        "rocket launch to mars",
+        "distant galaxy",
+        "telescope sees a star",
+        "comet",
+    ),
+    "banking": (
+        "open a bank account",
+        "loan interest rate",
+        "credit card fee",
+        "wire money",
+        "mortgage payment",
+    ),
+}
+
+
+def themed(count: int) -> tuple[list[str], np.ndarray]:
+    """So many texts, each on one of the themes, and which."""
+    random = np.random.default_rng(5)
+    theme = random.integers(0, 3, count)
+    phrases = list(THEMES.values())
+    texts = [" and ".join(random.choice(phrases[t], 3)) + f" number {i}" for i, t in enumerate(theme)]
+    return texts, theme
 
 
 def sentence(seed: int, words: int) -> str:

@@ -19,6 +19,20 @@ from tests.unit.data_job import import_file, make_job, read
 ARROW = {"number": pa.float32(), "flag": pa.bool_(), "category": pa.string(), "group": pa.int64()}
 
 
+def chat(question: str, answer: str, **more: Any) -> dict[str, Any]:
+    return {"question": question, "answer": answer, **more}
+
+
+ROWS = [
+    *(chat(f"question {n % 7}", f"  answer {n}" + " word" * (n % 9), part=n % 3) for n in range(30)),
+    chat("<b>", "x"),
+    chat("q", "<p>tag</p> a@b.com"),
+    chat("spÃ¤t", "dup"),
+    chat("spÃ¤t", "dup"),
+]
+OTHER = [chat(f"other {n}", "  yes <br> c@d.com") for n in range(60)]
+
+
 @dataclass
 class Cleaned:
     """A new version as the job left it."""
@@ -48,10 +62,6 @@ def make(home: Home, rows: list[dict[str, Any]], name: str = "Old", **config: An
         **{"dataset_id": f"data-{name}", "name": name, "parent_id": None, "signals": {}},
         **Split.parse({}).model_dump(),
     }
-
-
-def chat(question: str, answer: str, **more: Any) -> dict[str, Any]:
-    return {"question": question, "answer": answer, **more}
 
 
 def measure(home: Home, dataset: dict[str, Any], group: str, **columns: list[Any]) -> None:

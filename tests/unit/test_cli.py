@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from typer.testing import CliRunner, Result
 from engine.commands import Commands
 from store import datasets, runs
 from store.database import Database
-from tests.unit.store_samples import add_job, open_store, serving, write_dataset
+from tests.unit.store_samples import add_job, new_store, serving, write_dataset
 from tunebench import data_reports
 from tunebench.cli import cli
 from tunebench.output import NOT_FOUND, OK, USAGE
@@ -21,10 +22,9 @@ from tunebench.output import NOT_FOUND, OK, USAGE
 Run = Callable[..., Result]
 
 
-@pytest.fixture
-def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Database, Run]]:
-    home, database = open_store(tmp_path)
-    monkeypatch.setenv("TUNEBENCH_HOME", str(home.path))
+@contextmanager
+def _served(folder: Path) -> Iterator[tuple[Database, Run]]:
+    home, database = new_store(folder)
     with database.transaction() as tx:
         datasets.insert_dataset(tx, write_dataset(home, ["Paris", "Rome"], ["FR", "IT"]))
     add_job(database, "abc", status="failed")
@@ -32,9 +32,23 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Da
     def refuse(name: str, body: dict[str, Any]) -> dict[str, Any]:
         raise AssertionError(f"{name} was asked")
 
+    runner = CliRunner(env={"TUNEBENCH_HOME": str(home.path)})
     with serving(home, database, Commands(database, home, refuse).table()):
-        yield database, lambda *words: CliRunner().invoke(cli, [str(word) for word in words])
+        yield database, lambda *words: runner.invoke(cli, [str(word) for word in words])
     database.close()
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[Database, Run]]:
+    with _served(tmp_path) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def unchanged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Database, Run]]:
+    """One server for all that is refused: each test sees that it left the store as it was."""
+    with _served(tmp_path_factory.mktemp("cli")) as served:
+        yield served
 
 
 def test_a_data_set_is_renamed_split_and_deleted_only_without_runs(served: tuple[Database, Run]) -> None:
@@ -63,9 +77,9 @@ def test_a_data_set_is_renamed_split_and_deleted_only_without_runs(served: tuple
     ],
 )
 def test_bad_input_is_named_and_changes_nothing(
-    served: tuple[Database, Run], words: list[str], code: int, named: str
+    unchanged: tuple[Database, Run], words: list[str], code: int, named: str
 ) -> None:
-    database, run = served
+    database, run = unchanged
     before = datasets.list_datasets(database), runs.list_runs(database, limit=9)
     done = run(*words)
     assert done.exit_code == code, done.output

@@ -10,81 +10,12 @@ from typing import Any
 
 import pytest
 
-from engine.commands import Commands
 from engine.results import dataset_id_of
 from store import datasets, jobs, runs
-from store.config import BUNDLED_MODEL, SAMPLE_DATASET, TrainConfig
-from store.database import Database
+from store.config import BUNDLED_MODEL, SAMPLE_DATASET
 from store.errors import ConfigError, NotFoundError, StateError, TunebenchError
-from store.home import Home
 from store.jobdir import JobDir, write_json
-
-START = 1_800_000_000.0
-
-
-class Desk:
-    """Commands by name, and what the preview was asked."""
-
-    def __init__(self, path: Path) -> None:
-        self.home = Home(path).create()
-        self.database = Database(self.home.database, [self.home.datasets, self.home.jobs])
-        self.problems: list[dict[str, Any]] = []
-        self.asked: list[dict[str, Any]] = []
-        self.now = START
-        self.commands = Commands(self.database, self.home, self.ask, clock=self.clock).table()
-
-    def clock(self) -> float:
-        self.now += 1
-        return self.now
-
-    def ask(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
-        assert name == "preview"
-        self.asked.append(body)
-        config = TrainConfig.parse(body["config"]).resolved(600)
-        cost = {
-            "memory": {
-                "peak_gib": 1.5,
-                "low_gib": 1.2,
-                "high_gib": 1.9,
-                "counted_gib": 1.4,
-                "process_gib": 0.6,
-            },
-            "time": {"seconds": 90.0, "low_seconds": 60.0, "high_seconds": 140.0, "counted_seconds": 80.0},
-        }
-        return {"config": config.model_dump(), "problems": self.problems, **cost}
-
-    def __call__(self, name: str, /, **body: Any) -> dict[str, Any]:
-        return self.commands[name](body)
-
-    def add_dataset(self, name: str = "D", fingerprint: str = "f") -> str:
-        dataset_id = f"data-{name}"
-        row = {
-            **{"dataset_id": dataset_id, "name": name, "kind": "chat", "format": "messages", "columns": {}},
-            **{"source": {}, "fingerprint": fingerprint, "row_count": 9, "skipped_count": 0},
-            **{"duplicate_count": 0, "source_bytes": 1, "stats": {}, "split_seed": 3},
-            **{"validation_size": 0.2, "test_size": 0.05, "created_at": jobs.utc(START)},
-        }
-        with self.database.transaction() as tx:
-            datasets.insert_dataset(tx, row)
-        self.home.rows(fingerprint).parent.mkdir(exist_ok=True)
-        self.home.rows(fingerprint).write_bytes(b"rows")
-        return dataset_id
-
-    def end(self, job_id: str, status: str) -> None:
-        with self.database.transaction() as tx:
-            if jobs.get_job(tx, job_id)["status"] == "queued":
-                jobs.claim(tx, job_id, "cpu", self.now)
-            jobs.finish(tx, job_id, status, self.now)
-
-    def job(self, job_id: str) -> dict[str, Any]:
-        return jobs.get_job(self.database, job_id)
-
-
-@pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    desk = Desk(tmp_path / "home")
-    yield desk
-    desk.database.close()
+from tests.unit.desk import START, Desk
 
 
 def test_launch_queues_a_resolved_run_with_the_split_of_its_data_set(desk: Desk) -> None:
@@ -121,6 +52,15 @@ def test_launch_is_refused_with_the_first_error_of_the_preview(desk: Desk) -> No
     assert runs.count_runs(desk.database) == 0
 
 
+@pytest.fixture(scope="module")
+def unchanged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    """One store for all that is refused: each test sees that it left nothing there."""
+    desk = Desk(tmp_path_factory.mktemp("desk"))
+    desk.add_dataset()
+    yield desk
+    desk.database.close()
+
+
 @pytest.mark.parametrize(
     ("name", "body", "error", "field"),
     [
@@ -139,15 +79,16 @@ def test_launch_is_refused_with_the_first_error_of_the_preview(desk: Desk) -> No
     ],
 )
 def test_bad_input_is_named_and_leaves_nothing(
-    desk: Desk, name: str, body: dict[str, Any], error: type[TunebenchError], field: str | None
+    unchanged: Desk, name: str, body: dict[str, Any], error: type[TunebenchError], field: str | None
 ) -> None:
-    desk.add_dataset()
+    before = datasets.list_datasets(unchanged.database)
     with pytest.raises(error) as caught:
-        desk(name, **body)
+        unchanged(name, **body)
     if field:
         assert caught.value.field == field
-    assert jobs.recent_jobs(desk.database) == []
-    assert [row["name"] for row in datasets.list_datasets(desk.database)] == ["D"]
+    assert jobs.recent_jobs(unchanged.database) == []
+    assert datasets.list_datasets(unchanged.database) == before
+    assert [row["name"] for row in before] == ["D"]
 
 
 def test_a_name_is_taken_while_its_import_is_queued(desk: Desk) -> None:

@@ -13,7 +13,7 @@ from store.config import Split
 from store.database import Database
 from store.errors import ConfigError, NotFoundError, StateError
 from store.home import Home
-from tests.unit.store_samples import FINGERPRINT, add_job, open_store, write_dataset
+from tests.unit.store_samples import FINGERPRINT, add_job, new_store, write_dataset
 
 TEXTS = [
     "Paris is in France",
@@ -29,7 +29,7 @@ LABELS = ["Capital", "odd", None, None, None, "odd", "CAPITAL"]
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[tuple[Home, Database, dict[str, Any]]]:
-    home, database = open_store(tmp_path / "home")
+    home, database = new_store(tmp_path / "home")
     row = write_dataset(home, TEXTS, LABELS)
     with database.transaction() as tx:
         datasets.insert_dataset(tx, row)

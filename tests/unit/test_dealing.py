@@ -11,16 +11,11 @@ import pytest
 
 from engine.data.dealing import assign_rows, deal_rows
 from engine.data.leakage import within
-from store.config import Split, TrainConfig, split_of
+from store.config import Split, split_of
 from store.errors import ConfigError
 from store.home import Home
-from tests.unit.data_job import ask, import_file, make_job
+from tests.unit.data_job import ask, import_file
 from tests.unit.measured import measure_duplicates, sentence
-
-
-@pytest.fixture
-def home(tmp_path) -> Home:
-    return Home(tmp_path / "home").create()
 
 
 def imported(home: Home, path: Path, rows: list[dict[str, Any]]) -> str:
@@ -122,20 +117,3 @@ def test_a_run_takes_the_way_of_its_data_set_and_a_column_only_with_it() -> None
     assert split_of({"split_by": "stratified"}, own)["split_column"] is None
     assert split_of({"split_column": "label"}, own)["split_column"] == "label"
     assert split_of({"split_by": "group"}, own) == own
-
-
-def test_a_resumed_run_is_dealt_as_at_first(home: Home, tmp_path) -> None:
-    from engine.tuning.prepare import dealt_rows
-
-    rows = [{"prompt": sentence(n // 3, 40) + f" {n}", "completion": "Yes."} for n in range(300)]
-    fingerprint = imported(home, tmp_path / "a.jsonl", rows)
-    config, how = TrainConfig(dataset="d", max_train_rows=100), Split()
-    job = make_job(home, "train", config.model_dump())
-    first = dealt_rows(job, fingerprint, how, config)
-    measure_duplicates(home, fingerprint)
-    job.resume = True
-    again = dealt_rows(job, fingerprint, how, config)
-    assert {part: ids.tolist() for part, ids in again.items()} == {p: i.tolist() for p, i in first.items()}
-    job.resume = False
-    fresh = dealt_rows(job, fingerprint, how, config)
-    assert any(fresh[part].tolist() != first[part].tolist() for part in first)

@@ -26,11 +26,6 @@ from tests.unit.measured import WORDS, compute, sentence
 Turns = list[tuple[str, str]]
 
 
-@pytest.fixture
-def home(tmp_path) -> Home:
-    return Home(tmp_path / "home").create()
-
-
 def rows_file(path: Path, rows: list[Turns] | list[str]) -> Path:
     """rows.parquet of conversations or plain texts, in row groups of a few rows."""
     chat = bool(rows) and not isinstance(rows[0], str)

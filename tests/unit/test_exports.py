@@ -18,7 +18,7 @@ from store.errors import ConfigError, NotFoundError
 from store.home import Home
 from tests.unit.data_job import import_file, make_job, read
 from tests.unit.recipe_samples import chat, folders, make, measure, run
-from tests.unit.store_samples import TOKEN, open_store, serving
+from tests.unit.store_samples import TOKEN, new_store, serving
 
 PAIRS = [
     chat("What is 1 + 1?", "2"),
@@ -41,11 +41,6 @@ CHOICES = [
 ]
 FORMATS = ("messages", "prompt_completion", "alpaca", "sharegpt", "csv", "parquet")
 ANY = ("messages", "csv", "parquet")
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return Home(tmp_path / "home").create()
 
 
 def export(home: Home, dataset: dict[str, Any], **config: Any) -> dict[str, Any]:
@@ -204,7 +199,7 @@ def test_the_card_tells_where_the_rows_come_from(home: Home) -> None:
 
 
 def test_only_files_of_the_folder_are_sent_and_only_with_the_token(tmp_path: Path) -> None:
-    home, database = open_store(tmp_path / "home")
+    home, database = new_store(tmp_path / "home")
     (home.exports / "rows & more.csv").write_bytes(b"x" * 3_000_000)
     (home.exports / ".hidden").write_text("no")
     (home.exports / "link.csv").symlink_to(home.path / "token")

@@ -21,18 +21,7 @@ from engine.job import Cancelled
 from engine.jobs import import_rows
 from store.errors import ConfigError, DataError
 from store.home import Home
-from tests.unit.data_job import import_file, make_job
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return Home(tmp_path / "home").create()
-
-
-def write(tmp_path: Path, name: str, content: str | bytes) -> Path:
-    path = tmp_path / name
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return path
+from tests.unit.data_job import import_file, make_job, write
 
 
 def leftovers(home: Home) -> list[str]:

@@ -1,154 +1,17 @@
-"""Each event lands exactly once: however the stream is cut, repeated or torn, the store is the same."""
+"""What each kind of event does to the store, once, and what of it is refused and told."""
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from store import metrics
 from store.database import Database
 from store.errors import NotFoundError
-from store.events import read_events
 from store.ingest import Batch, ingest, ingest_many
-from tests.unit.store_samples import add_job, open_store
-
-
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    _, database = open_store(tmp_path_factory.mktemp("ingest"))
-    yield database
-    database.close()
-
-
-_numbers = itertools.count()
-
-
-def new_job(database: Database, status: str = "preparing", run: bool = True) -> str:
-    job_id = f"job{next(_numbers)}"
-    add_job(database, job_id, status=status, run=run)
-    return job_id
-
-
-def event(kind: str, **fields: Any) -> dict[str, Any]:
-    return {"type": kind, "at": 1_790_000_000.5, **fields}
-
-
-def content(database: Database, job_id: str) -> dict[str, Any]:
-    """Everything in the store that events of a job can change, without the job's own name."""
-    params = [job_id]
-    points = database.query(
-        "SELECT name, step, value, logged_at FROM metric WHERE run_id = ? ORDER BY rowid", params
-    ).to_pylist()
-    job = database.query(
-        "SELECT status, event_offset, progress_done, progress_total, progress_unit, progress_message,"
-        " eta_seconds FROM job WHERE job_id = ?",
-        params,
-    ).to_pylist()
-    alerts = database.query(
-        "SELECT level, message FROM alert WHERE job_id = ? ORDER BY rowid", params
-    ).to_pylist()
-    torn = [
-        int(row["message"].split(" has ")[1].split(" line")[0]) for row in alerts if " has " in row["message"]
-    ]
-    said = [row["message"].replace(job_id.title(), "JOB") for row in alerts if " has " not in row["message"]]
-    return {
-        "points": repr(points),  # as text: NaN equals NaN
-        "job": job,
-        "facts": database.query("SELECT facts FROM run WHERE run_id = ?", params).to_pylist(),
-        "torn": sum(torn),
-        "alerts": said,
-    }
-
-
-def summaries(database: Database, job_id: str) -> list[dict[str, Any]]:
-    return [{**row, "run_id": ""} for row in metrics.summaries(database, [job_id])]
-
-
-numbers = st.one_of(
-    st.floats(width=32),
-    st.integers(-(10**20), 10**20),
-    st.sampled_from([math.nan, math.inf, -math.inf, 10**400]),
-)
-values = st.dictionaries(
-    st.sampled_from(["train/loss", "eval/loss", "ünï/code"]),
-    st.one_of(numbers, st.none(), st.booleans()),
-    max_size=3,
-)
-steps = st.one_of(st.integers(0, 12), st.sampled_from([-1, 2**53, 1.5, None, "3"]))
-events = st.one_of(
-    st.builds(lambda s, v: event("metrics", step=s, values=v), steps, values),
-    st.builds(lambda s: event("rewind", step=s), steps),
-    st.builds(lambda s: event("rewind", step=s, prefix="eval/"), steps),
-    st.builds(
-        lambda s: event("status", status=s),
-        st.sampled_from(["preparing", "training", "evaluating", "finished", "nonsense"]),
-    ),
-    st.builds(
-        lambda d, e: event("progress", done=d, total=10, unit="steps", message="Ü", eta_seconds=e),
-        st.integers(0, 10),
-        st.one_of(st.none(), st.floats(0, 1e6)),
-    ),
-    st.builds(
-        lambda k, v: event("facts", facts={k: v}),
-        st.sampled_from("abc"),
-        st.one_of(st.none(), st.floats(), st.text(max_size=3)),
-    ),
-    st.builds(lambda m: event("alert", level="warning", message=m), st.sampled_from(["one", "two"])),
-    st.just(event("unheard of")),
-)
-lines = st.one_of(
-    events.map(lambda e: json.dumps(e).encode()),
-    st.sampled_from(
-        [b'{"type": "metr', b"\xff\xfe", b"[1]", b"null", b"", b"{}", b"\x00\x00", b'{"a":1},{"b":2}']
-    ),
-)
-
-
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data(), stream=st.lists(lines, max_size=25))
-def test_any_cut_of_the_stream_gives_the_same_store(
-    database: Database, tmp_path: Path, data: st.DataObject, stream: list[bytes]
-) -> None:
-    raw = b"".join(line + b"\n" for line in stream)
-    file = tmp_path / "events.jsonl"
-    whole, parts = new_job(database), new_job(database)
-    file.write_bytes(raw)
-    taken, offset = read_events(file, 0)
-    ingest(database, whole, taken, offset, 0)
-
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(raw)), max_size=6)))
-    offset = 0
-    for end in [*cuts, len(raw)]:
-        file.write_bytes(raw[:end])  # the worker has written so much
-        taken, new = read_events(file, offset, data.draw(st.integers(1, 400)))
-        ingest_many(database, [Batch(parts, taken, new, offset)])
-        if data.draw(st.booleans()):  # an engine that was killed reads the same again
-            ingest_many(database, [Batch(parts, taken, new, offset)])
-        offset = new if new > offset else offset
-    while True:
-        taken, new = read_events(file, offset)
-        if new == offset:
-            break
-        ingest(database, parts, taken, new, offset)
-        offset = new
-    assert content(database, parts) == content(database, whole)
-    for ours, theirs in zip(summaries(database, parts), summaries(database, whole), strict=True):
-        for key, value in theirs.items():
-            if key in ("sum", "sum_squares") and value is not None:  # the order of adding rounds differently
-                assert ours[key] == pytest.approx(value, rel=1e-9, abs=1e-6, nan_ok=True) or value in (
-                    math.inf,
-                    -math.inf,
-                )
-            else:
-                assert ours[key] == value, key
+from tests.unit.ingest_samples import content, event, new_job
 
 
 def test_everything_of_a_batch_lands(database: Database) -> None:

@@ -15,11 +15,6 @@ from store.home import Home
 from tests.unit.data_job import ask
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return Home(tmp_path / "home").create()
-
-
 def inspect(home: Home, path: Path, **options: object) -> dict:
     answer = ask(home, "inspect", source={"path": str(path)}, **options)
     json.dumps(answer, allow_nan=False)  # it crosses to the browser

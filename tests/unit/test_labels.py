@@ -14,8 +14,8 @@ from engine.data.signals.label_model import FOLDS, folds
 from store.data_config import ProfileConfig
 from store.errors import DataError
 from store.home import Home
-from tests.unit.data_job import import_file, make_job
-from tests.unit.test_meaning import silent, themed
+from tests.unit.data_job import import_file, make_job, silent
+from tests.unit.measured import themed
 
 
 def measured(tmp_path: Path, rows: list[tuple[str, str]]) -> tuple[pa.Table, dict[str, dict[str, Any]]]:

@@ -15,11 +15,6 @@ from tests.unit.data_job import ask, import_file
 from tests.unit.measured import measure_duplicates, sentence
 
 
-@pytest.fixture
-def home(tmp_path) -> Home:
-    return Home(tmp_path / "home").create()
-
-
 def write(home: Home, path: Path, rows: list[tuple[str, str]]) -> str:
     path.write_text("".join(json.dumps({"prompt": p, "completion": c}) + "\n" for p, c in rows))
     return import_file(home, path).result["fingerprint"]

@@ -13,37 +13,8 @@ from engine.data.signals import meaning, openings, projection, topics
 from engine.data.signals.embeddings import embed, row_texts, row_vectors
 from store.data_config import ProfileConfig
 from store.home import Home
-from tests.unit.data_job import import_file, make_job
-
-THEMES = {
-    "cooking": ("boil the pasta", "fry an onion", "bake fresh bread", "season the soup", "roast a chicken"),
-    "space": (
-        "orbit of the moon",
-        "rocket launch to mars",
-        "distant galaxy",
-        "telescope sees a star",
-        "comet",
-    ),
-    "banking": (
-        "open a bank account",
-        "loan interest rate",
-        "credit card fee",
-        "wire money",
-        "mortgage payment",
-    ),
-}
-
-
-def silent(*_: Any, **__: Any) -> None:
-    pass
-
-
-def themed(count: int) -> tuple[list[str], np.ndarray]:
-    random = np.random.default_rng(5)
-    theme = random.integers(0, 3, count)
-    phrases = list(THEMES.values())
-    texts = [" and ".join(random.choice(phrases[t], 3)) + f" number {i}" for i, t in enumerate(theme)]
-    return texts, theme
+from tests.unit.data_job import import_file, make_job, silent
+from tests.unit.measured import THEMES, themed
 
 
 @pytest.fixture(scope="module")

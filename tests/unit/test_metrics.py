@@ -16,14 +16,14 @@ import pytest
 from store import metrics
 from store.database import Database
 from store.errors import ConfigError
-from tests.unit.store_samples import open_store
+from tests.unit.store_samples import new_store
 
 START = datetime(2026, 1, 1)
 
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    _, database = open_store(tmp_path)
+    _, database = new_store(tmp_path)
     yield database
     database.close()
 

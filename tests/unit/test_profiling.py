@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,25 +11,11 @@ from store import datasets, jobs, quality
 from store.data_config import CleanConfig
 from store.import_config import ImportConfig, Source
 from store.signals import GROUPS
-from tests.unit.test_commands import Desk
-from tests.unit.test_scheduler import World
+from tests.unit.desk import Desk
+from tests.unit.played import World
 
 AUTOMATIC = [name for name, group in GROUPS.items() if group.automatic]
 MEASURED = {"options": {}, "row_count": 9, "reused_count": 0, "figures": {}, "seconds": 1.0}
-
-
-@pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    desk = Desk(tmp_path / "desk")
-    yield desk
-    desk.database.close()
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    world = World(tmp_path / "world")
-    yield world
-    world.database.close()
 
 
 def imported(desk: Desk, fingerprint: str = "f", **more: Any) -> dict[str, Any]:

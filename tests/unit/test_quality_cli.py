@@ -6,6 +6,7 @@ import importlib
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from store.database import Database
 from store.errors import NotFoundError, TunebenchError
 from store.home import Home
 from tests.unit.recipe_samples import chat
-from tests.unit.store_samples import open_store, serving
+from tests.unit.store_samples import new_store, serving
 from tunebench.cli import cli
 from tunebench.output import NOT_ALLOWED, NOT_FOUND, OK, USAGE
 
@@ -47,10 +48,9 @@ def do(home: Home, database: Database, job_id: str) -> None:
             keep(tx, home, job, result, time.time())
 
 
-@pytest.fixture
-def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Home, Database, Run]]:
-    home, database = open_store(tmp_path / "home")
-    monkeypatch.setenv("TUNEBENCH_HOME", str(home.path))
+@contextmanager
+def _served(folder: Path) -> Iterator[tuple[Home, Database, Run]]:
+    home, database = new_store(folder / "home")
     table = Commands(database, home, lambda name, body: {}).table()
 
     def at_once(command: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[..., dict[str, Any]]:
@@ -63,12 +63,26 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Ho
 
     table |= {name: at_once(table[name]) for name in ("import_dataset", "clean", "export")}
     rows = [chat(f"q{n % 4}", f"a{n % 4} ") for n in range(8)]
-    file = tmp_path / "rows.jsonl"
+    file = folder / "rows.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     table["import_dataset"]({"name": "Sums", "source": {"path": str(file)}})
+    runner = CliRunner(env={"TUNEBENCH_HOME": str(home.path)})
     with serving(home, database, table):
-        yield home, database, lambda *words: CliRunner().invoke(cli, [str(word) for word in words])
+        yield home, database, lambda *words: runner.invoke(cli, [str(word) for word in words])
     database.close()
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[Home, Database, Run]]:
+    with _served(tmp_path) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def unchanged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Home, Database, Run]]:
+    """One server for all that is refused: each test sees that it left the data sets as they were."""
+    with _served(tmp_path_factory.mktemp("cli")) as served:
+        yield served
 
 
 @pytest.fixture
@@ -138,9 +152,9 @@ def test_rows_are_split_by_a_column(served: tuple[Home, Database, Run]) -> None:
     ],
 )
 def test_bad_input_is_named(
-    served: tuple[Home, Database, Run], recipe: Path, words: list[str], code: int, named: str
+    unchanged: tuple[Home, Database, Run], recipe: Path, words: list[str], code: int, named: str
 ) -> None:
-    _, database, run = served
+    _, database, run = unchanged
     before = datasets.list_datasets(database)
     done = run("data", *[str(recipe) if word == "RECIPE" else word for word in words])
     assert done.exit_code == code, done.output

@@ -1,8 +1,7 @@
-"""Readers: whatever a file is, each of its rows comes out once, read or skipped, with its line."""
+"""A file is what its content says: texts, Parquet and gzip are read, and what is no data set is refused."""
 
 from __future__ import annotations
 
-import csv
 import gzip
 import io
 import json
@@ -12,154 +11,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from engine.data import rows as rows_module
 from engine.data import streams
 from engine.data.readers import open_source
-from store.errors import ConfigError, DataError
+from store.errors import DataError
 from store.home import Home
 from store.import_config import Source
-from tests.unit.data_job import open_file, read_all, reasons
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return Home(tmp_path / "home").create()
-
-
-def write(tmp_path: Path, name: str, content: str | bytes) -> Path:
-    path = tmp_path / name
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return path
-
-
-def test_csv_lines_are_physical_lines_also_after_quoted_newlines(home: Home, tmp_path: Path) -> None:
-    path = write(tmp_path, "a.csv", 'text,label\n"two\nlines",x\n\nplain,y\n"a ""quote""",z\n')
-    good, bad, reader = read_all(home, path)
-    assert good == [
-        (2, {"text": "two\nlines", "label": "x"}),
-        (5, {"text": "plain", "label": "y"}),
-        (6, {"text": 'a "quote"', "label": "z"}),
-    ]
-    assert not bad
-    assert (reader.name, reader.delimiter, reader.has_header) == ("csv", ",", True)
-
-
-def test_ragged_rows_are_skipped_with_line_and_widths(home: Home, tmp_path: Path) -> None:
-    path = write(tmp_path, "a.csv", "text,label\none,x\ntwo\nthree,y,extra\nfour,z\n")
-    good, bad, _ = read_all(home, path)
-    assert [row["text"] for _, row in good] == ["one", "four"]
-    assert bad == [(3, "1 field where the header names 2"), (4, "3 fields where the header names 2")]
-
-
-def test_a_quote_that_is_never_closed_costs_one_row(home: Home, tmp_path: Path) -> None:
-    path = write(tmp_path, "a.csv", 'text,label\none,x\n"two,y\nthree,z\nfour,w\n')
-    good, bad, _ = read_all(home, path)
-    assert [line for line, _ in good] == [2, 4, 5]
-    assert bad == [(3, "a quote opens here and is never closed")]
-
-
-@pytest.mark.parametrize("delimiter", [",", "\t", ";", "|"])
-def test_delimiters_are_recognised(home: Home, tmp_path: Path, delimiter: str) -> None:
-    lines = [delimiter.join(("text", "label")), *(delimiter.join((f"row {n}", "x")) for n in range(9))]
-    good, bad, reader = read_all(home, write(tmp_path, "a.csv", "\n".join(lines)))
-    assert reader.delimiter == delimiter
-    assert len(good) == 9
-    assert not bad
-
-
-def test_semicolons_win_over_commas_inside_texts(home: Home, tmp_path: Path) -> None:
-    path = write(tmp_path, "a.csv", "text;label\nwell, yes;a\nno;b\none, two, three;a\n")
-    good, _, reader = read_all(home, path)
-    assert reader.delimiter == ";"
-    assert good[2][1] == {"text": "one, two, three", "label": "a"}
-
-
-def test_tsv_without_header_and_with_plain_quotes(home: Home, tmp_path: Path) -> None:
-    body = 'ham\t"hello there\nspam\tWin a prize now\nham\tok then\n'
-    good, bad, reader = read_all(home, write(tmp_path, "a.tsv", body))
-    assert reader.has_header is False
-    assert reader.columns == ["column_1", "column_2"]
-    assert [row["column_2"] for _, row in good] == ['"hello there', "Win a prize now", "ok then"]
-    assert not bad
-    assert "column_1, column_2" in reasons(reader)
-
-
-def test_the_header_can_be_overruled(home: Home, tmp_path: Path) -> None:
-    path = write(tmp_path, "a.csv", "text,label\na b,x\n")
-    assert len(read_all(home, path, has_header=False)[0]) == 2
-    assert read_all(home, path, has_header=True)[2].columns == ["text", "label"]
-
-
-def test_repeated_column_names_are_made_unique_and_said(home: Home, tmp_path: Path) -> None:
-    good, _, reader = read_all(home, write(tmp_path, "a.csv", "text,text,,label\na,b,c,d\n"))
-    assert reader.columns == ["text", "text_2", "column_3", "label"]
-    assert good[0][1]["text_2"] == "b"
-    assert "Two columns are named 'text'" in reasons(reader)
-
-
-def test_broken_line_3_of_jsonl_costs_that_line(home: Home, tmp_path: Path) -> None:
-    path = write(tmp_path, "a.jsonl", '{"text": "a"}\n{"text": "b"}\n{"text": "c"\n\n[1]\n{"text": "e"}')
-    good, bad, _ = read_all(home, path)
-    assert [line for line, _ in good] == [1, 2, 6]
-    assert [line for line, _ in bad] == [3, 5]
-    assert bad[0][1].startswith("broken JSON (Expecting ',' delimiter")
-    assert bad[1][1] == "a list where an object is expected"
-
-
-def test_jsonl_whose_first_line_is_broken(home: Home, tmp_path: Path) -> None:
-    good, bad, reader = read_all(home, write(tmp_path, "a.jsonl", '{"text": \n{"text": "b"}\n'))
-    assert (reader.name, len(good), bad[0][0]) == ("jsonl", 1, 1)
-
-
-@pytest.mark.parametrize("text", ["NaN", "[" * 5000 + "]" * 5000, "9" * 5000])
-def test_hostile_json_values_are_rows_or_skipped(home: Home, tmp_path: Path, text: str) -> None:
-    good, bad, _ = read_all(home, write(tmp_path, "a.jsonl", f'{{"text": {text}}}\n{{"text": "b"}}\n'))
-    assert len(good) + len(bad) == 2
-    assert good[-1] == (2, {"text": "b"})
-
-
-@pytest.mark.parametrize("chunk", [7, 64, 1024 * 1024])
-@pytest.mark.parametrize("wrap", ["{rows}", '{{"version": 1, "data": {rows}}}'])
-def test_json_arrays_stream_whatever_the_pieces(
-    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int, wrap: str
-) -> None:
-    monkeypatch.setattr(streams, "HEAD", 64 if chunk < 64 else chunk)
-    monkeypatch.setattr(streams, "CHUNK", chunk)
-    rows = [{"text": f'é " \\ [{n}]\n' * n, "label": n} for n in range(40)]
-    path = write(tmp_path, "a.json", wrap.format(rows=json.dumps(rows, indent=1, ensure_ascii=False)))
-    good, bad, reader = read_all(home, path)
-    assert [row for _, row in good] == rows
-    assert not bad
-    assert reader.name == "json"
-    text = path.read_text()
-    assert all(text.split("\n")[line - 1].strip().endswith("{") for line, _ in good)
-
-
-def test_json_that_ends_in_the_middle_is_refused_with_its_line(home: Home, tmp_path: Path) -> None:
-    path = write(tmp_path, "a.json", '[\n {"text": "a"},\n {"text": "b')
-    with pytest.raises(DataError, match=r"a\.json is not valid JSON at line 3: it ends in the middle"):
-        read_all(home, path)
-
-
-def test_json_with_a_syntax_error_is_refused_with_its_line(home: Home, tmp_path: Path) -> None:
-    path = write(tmp_path, "a.json", '[\n {"text": "a"}\n {"text": "b"}]' + " " * 100)
-    with pytest.raises(DataError, match="line 3: a comma or a closing bracket is missing"):
-        read_all(home, path)
-
-
-def test_json_that_is_no_array_of_objects_is_refused(home: Home, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds one JSON object"):
-        read_all(home, write(tmp_path, "a.json", '{\n"text": {"0": "a"},\n"label": {"0": "b"}\n}'))
-
-
-def test_rows_after_the_wrapped_array_are_mentioned(home: Home, tmp_path: Path) -> None:
-    _, _, reader = read_all(
-        home, write(tmp_path, "a.json", '{"train": [{"text": "a"}],\n"test": [{"text": "b"}]}')
-    )
-    assert "Only the rows of 'train' are read" in reasons(reader)
+from tests.unit.data_job import open_file, read_all, reasons, write
 
 
 def test_content_wins_over_the_extension_and_says_so(home: Home, tmp_path: Path) -> None:
@@ -183,63 +41,6 @@ def test_paragraphs_are_rows_and_a_text_without_blank_lines_has_a_row_a_line(
     good, _, reader = read_all(home, write(tmp_path, "b.txt", "".join(f"Line {n}.\n" for n in range(30))))
     assert good[29] == (30, {"text": "Line 29."})
     assert "its lines" in reasons(reader)
-
-
-@pytest.mark.parametrize(
-    ("codec", "reported"),
-    [
-        ("utf-8", "utf-8"),
-        ("utf-8-sig", "utf-8-sig"),
-        ("utf-16", "utf-16"),
-        ("utf-16-le", "utf-16-le"),
-        ("utf-16-be", "utf-16-be"),
-        ("utf-32", "utf-32"),
-        ("cp1252", "cp1252"),
-    ],
-)
-@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.json"])
-def test_encodings(home: Home, tmp_path: Path, codec: str, reported: str, name: str) -> None:
-    rows = [{"text": "Grüße, “Ä” – café", "label": "ß"}] * 3
-    text = {
-        "a.csv": "text,label\r\n" + '"Grüße, “Ä” – café",ß\r\n' * 3,
-        "a.jsonl": "\r\n".join(json.dumps(row, ensure_ascii=False) for row in rows),
-        "a.json": json.dumps(rows, ensure_ascii=False),
-    }[name]
-    good, bad, reader = read_all(home, write(tmp_path, name, text.encode(codec)))
-    assert [row for _, row in good] == rows
-    assert not bad
-    assert reader.encoding == reported
-    assert ("Windows-1252" in reasons(reader)) == (reported == "cp1252")
-
-
-def test_latin1_far_into_an_ascii_file_is_read_and_said_with_its_line(home: Home, tmp_path: Path) -> None:
-    body = b"text,label\n" + b"plain,x\n" * 200_000 + "café,y\n".encode("latin-1")
-    good, bad, reader = read_all(home, write(tmp_path, "a.csv", body))
-    assert good[-1] == (200_002, {"text": "café", "label": "y"})
-    assert not bad
-    assert reader.encoding == "cp1252"
-    assert [problem.line for problem in reader.problems] == [200_002]
-
-
-def test_a_stray_byte_in_a_utf8_file_costs_that_row(home: Home, tmp_path: Path) -> None:
-    body = "text,label\nGrüße,x\n".encode() * 1 + b"x" * streams.HEAD + b",y\nbro\xfcken,y\nlast,z\n"
-    good, bad, reader = read_all(home, write(tmp_path, "a.csv", body))
-    assert bad == [(4, "not valid utf-8")]
-    assert len(good) == 3
-    assert reader.encoding == "utf-8"
-
-
-def test_a_named_encoding_is_kept_to(home: Home, tmp_path: Path) -> None:
-    path = write(tmp_path, "a.csv", "text,label\nплохо,x\n".encode("koi8-r"))
-    assert read_all(home, path, encoding="koi8-r")[0][0][1]["text"] == "плохо"
-    with pytest.raises(ConfigError, match="'klingon'") as caught:
-        open_file(home, path, encoding="klingon")
-    assert caught.value.field == "encoding"
-
-
-def test_old_mac_line_ends(home: Home, tmp_path: Path) -> None:
-    good, _, _ = read_all(home, write(tmp_path, "a.csv", b"text,label\ra,x\rb,y\r"))
-    assert good == [(2, {"text": "a", "label": "x"}), (3, {"text": "b", "label": "y"})]
 
 
 @pytest.mark.parametrize("name", ["a.csv.gz", "a.jsonl.gz", "a.parquet.gz"])
@@ -349,19 +150,6 @@ def test_uploads_stay_inside_their_folder(home: Home, tmp_path: Path) -> None:
             open_source(home, Source(upload=name))
 
 
-def test_a_line_over_the_limit_is_skipped_and_the_rest_read(
-    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("engine.data.lines.MAX_ROW", 3_000_000)
-    for position in (0, 1_000_000):  # with its end in a later piece, and with both ends in one
-        body = (
-            b'{"text": "a"}\n' + b" " * position + b'{"text": "' + b"x" * 5_000_000 + b'"}\n{"text": "b"}\n'
-        )
-        good, bad, _ = read_all(home, write(tmp_path, "a.jsonl", body))
-        assert [line for line, _ in good] == [1, 3]
-        assert bad == [(2, f"longer than {rows_module.MAX_ROW_TEXT}")]
-
-
 def test_the_hub_without_a_network_says_so_at_once(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     huggingface_hub = pytest.importorskip("huggingface_hub")
 
@@ -372,37 +160,3 @@ def test_the_hub_without_a_network_says_so_at_once(home: Home, monkeypatch: pyte
     with pytest.raises(DataError, match="hub can't be reached for owner/name") as caught:
         open_source(home, Source(hub_id="owner/name"))
     assert "by path" in caught.value.fix
-
-
-CELL = st.text(alphabet=st.sampled_from('ab,;"\n\r\t é|'), max_size=8)
-
-
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(CELL, CELL), min_size=1, max_size=12))
-def test_what_the_csv_module_writes_is_read_back(
-    home: Home, tmp_path: Path, cells: list[tuple[str, str]]
-) -> None:
-    path = tmp_path / "a.csv"
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, quoting=csv.QUOTE_ALL)
-        writer.writerows([("text", "label"), *cells])
-    good, bad, _ = read_all(home, path, has_header=True)
-    expected = [tuple(cell.replace("\r\n", "\n") for cell in row) for row in cells]
-    assert [tuple(row.values()) for _, row in good] == expected
-    assert not bad
-
-
-LINE = st.one_of(
-    st.builds(lambda text: json.dumps({"text": text}), st.text(max_size=10)),
-    st.text(alphabet=st.characters(exclude_characters="\n\r", exclude_categories=("Cs", "Cc")), max_size=20),
-)
-
-
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(LINE, max_size=20))
-def test_every_line_of_jsonl_is_read_or_skipped(home: Home, tmp_path: Path, lines: list[str]) -> None:
-    first = '{"text": "so that the file is recognised"}'
-    path = write(tmp_path, "a.jsonl", "\n".join([first, *lines]))
-    good, bad, _ = read_all(home, path)
-    expected = [number for number, line in enumerate([first, *lines], 1) if line.strip()]
-    assert sorted(line for line, _ in [*good, *bad]) == expected

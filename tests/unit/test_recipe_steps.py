@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from store.home import Home
 from tests.unit.recipe_samples import chat, make, measure, run
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return Home(tmp_path / "home").create()
-
 
 ROWS = [chat("a?", "one"), chat("b?", "two"), chat("c?", "three")]
 

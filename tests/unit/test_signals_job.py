@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,46 +12,11 @@ import pytest
 
 from engine.data.signals import local
 from engine.data.signals.figures import figures
-from engine.job import Cancelled, Job
+from engine.job import Cancelled
 from engine.jobs import profile
-from store.errors import ConfigError
 from store.home import Home
 from store.signals import GROUPS, Signal
-from tests.tiny import write_model
-from tests.unit.data_job import import_file
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return Home(tmp_path / "home").create()
-
-
-def rows_of(home: Home, count: int, changed: tuple[int, ...] = (), name: str = "rows.jsonl") -> str:
-    """A data set of `count` conversations; its fingerprint."""
-    path = home.uploads / name
-    with open(path, "w", encoding="utf-8") as file:
-        for index in range(count):
-            answer = (
-                "Changed to ann@example.org." if index in changed else f"Answer {index} from 10.0.0.{index}."
-            )
-            file.write(json.dumps({"prompt": f"Question {index}?", "completion": answer}) + "\n")
-    return str(import_file(home, path).result["fingerprint"])
-
-
-def job_of(
-    home: Home, fingerprint: str, group: str, parent: dict[str, Any] | None = None, **config: Any
-) -> Job:
-    folder = home.jobs / f"profile-{len(list(home.jobs.iterdir()))}"
-    folder.mkdir()
-    dataset = {"dataset_id": "d", "fingerprint": fingerprint, "kind": "chat", "signals": {}}
-    order = {"job_id": folder.name, "kind": "profile", "home": str(home.path), "dataset": dataset}
-    order |= {"config": {"dataset": "d", "group": group, **config}, "parent": parent, "mixed": {}}
-    (folder / "config.json").write_text(json.dumps(order))
-    return Job(folder)
-
-
-def sidecar(job: Job) -> pa.Table:
-    return pq.read_table(job.dir.path / f"{job.config['group']}.parquet")
+from tests.unit.profile_job import job_of, rows_of, sidecar
 
 
 @pytest.mark.parametrize("group", ["text", "privacy"])
@@ -243,32 +207,3 @@ def test_a_module_that_breaks_its_promise_is_found_out(home: Home, monkeypatch: 
     with pytest.raises(AssertionError):
         profile.run(job)
     assert not (job.dir.path / "privacy.parquet").exists()
-
-
-def test_tokens_are_those_of_the_renderer_and_the_length_is_that_of_training(
-    home: Home, tmp_path: Path
-) -> None:
-    from engine.data import dataset
-    from engine.data.render import fitting_length, render
-    from tests.tiny import make_tokenizer
-
-    model = str(write_model(tmp_path / "model"))
-    fingerprint = rows_of(home, 12)
-    messages = dataset.load(home, fingerprint, columns=["messages"])["messages"].to_pylist()
-    rows = render(make_tokenizer(), range(12), messages)
-
-    job = job_of(home, fingerprint, "tokens", model=model)
-    result = profile.run(job)
-    length = fitting_length(rows.lengths, 256)
-    assert result["options"] == {"model": model, "max_length": length, "chosen": False}
-    assert sidecar(job)["tokens"].to_pylist() == rows.lengths.tolist()
-    assert sidecar(job)["trained_tokens"].to_pylist() == rows.trained_counts.tolist()
-    assert not any(sidecar(job)["cut"].to_pylist())
-
-    short = job_of(home, fingerprint, "tokens", model=model, max_length=40)
-    assert profile.run(short)["options"] == {"model": model, "max_length": 40, "chosen": True}
-    _, cut, lost = rows.truncated(40)
-    assert cut == sum(sidecar(short)["cut"].to_pylist()) > 0
-    assert lost == sum(sidecar(short)["lost_tokens"].to_pylist()) > 0
-    with pytest.raises(ConfigError, match="256 positions"):
-        profile.run(job_of(home, fingerprint, "tokens", model=model, max_length=300))

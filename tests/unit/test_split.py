@@ -103,11 +103,6 @@ def test_no_held_out_rows_where_none_are_asked_for() -> None:
     check(found, split(validation=0, test=0))
 
 
-@pytest.fixture
-def home(tmp_path) -> Home:
-    return Home(tmp_path / "home").create()
-
-
 def test_the_ask_counts_rows_and_what_duplicates_pulled_along(home: Home, tmp_path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("text,label\n" + "".join(f"Text {n % 90},x\n" for n in range(100)))

@@ -13,8 +13,8 @@ from store.config import Split
 from store.errors import ConfigError
 from store.home import Home
 from tests.unit.data_job import import_file
+from tests.unit.desk import START, Desk
 from tests.unit.recipe_samples import chat, folders, make, measure
-from tests.unit.test_commands import START, Desk
 
 ROWS = [
     chat("q0", "a0"),
@@ -22,11 +22,6 @@ ROWS = [
     *(chat(f"q{n}", f"a{n}", author="x") for n in range(2, 9)),
 ]
 FIX = "The first row has source.question, source.answer."
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return Home(tmp_path / "home").create()
 
 
 @pytest.mark.parametrize("column", ["source.author", "turns", "source.question", None, "words"])
@@ -57,8 +52,7 @@ def test_a_column_that_no_row_has_is_refused_with_those_there_are(
     assert caught.value.field == "split_column"
 
 
-def test_the_command_refuses_it_and_changes_nothing(tmp_path: Path) -> None:
-    desk = Desk(tmp_path / "home")
+def test_the_command_refuses_it_and_changes_nothing(desk: Desk) -> None:
     told = make(desk.home, ROWS)
     row: dict[str, Any] = {
         **{key: told[key] for key in ("dataset_id", "name", "kind", "format", "columns", "row_count")},
@@ -73,7 +67,6 @@ def test_the_command_refuses_it_and_changes_nothing(tmp_path: Path) -> None:
     assert datasets.get_dataset(desk.database, "Old")["split_by"] == "random"
     desk("set_split", dataset="Old", split_by="group", split_column="source.author")
     assert datasets.get_dataset(desk.database, "Old")["split_column"] == "source.author"
-    desk.database.close()
 
 
 def test_an_import_that_asks_for_it_leaves_nothing(home: Home, tmp_path: Path) -> None:

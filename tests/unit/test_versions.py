@@ -22,14 +22,14 @@ from store.recipe import Recipe
 from store.recipe_words import title, words
 from tests.unit.data_job import read
 from tests.unit.recipe_samples import chat, make, run
-from tests.unit.store_samples import add_job, open_store
+from tests.unit.store_samples import add_job, new_store
 
 Document = dict[str, Any]
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[tuple[Home, Database]]:
-    home, database = open_store(tmp_path / "home")
+    home, database = new_store(tmp_path / "home")
     yield home, database
     database.close()
 
@@ -76,7 +76,7 @@ def family(home: Home, database: Database) -> dict[str, Document]:
 @pytest.fixture(scope="module")
 def grown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Home, Database, dict[str, Document]]]:
     """A store with the family, for tests that only look at it."""
-    home, database = open_store(tmp_path_factory.mktemp("grown") / "home")
+    home, database = new_store(tmp_path_factory.mktemp("grown") / "home")
     yield home, database, family(home, database)
     database.close()
 

@@ -22,6 +22,7 @@ from engine.data.render import Rows
 from engine.diagnostics import correction
 from engine.tuning import attention, estimate, models, packable, rehearsal
 from engine.tuning.batches import largest_piece
+from engine.tuning.calibrate import Rates
 from engine.tuning.classification import Classes
 from engine.tuning.footprint import Footprint, Rehearsal
 from engine.tuning.methods import count_parameters, make_trainable, trainable
@@ -70,6 +71,7 @@ def padded(architecture: LlamaConfig) -> LlamaConfig:
     return other
 
 
+RATES = Rates(4e11, 1e11, 1.2e10, 4e-6)
 UNTOLD = correction.correct([], "lora", correction.MEMORY)
 
 
@@ -178,6 +180,11 @@ def test_a_rehearsed_step_keeps_what_a_real_one_keeps(
     assert found.phases == pytest.approx(real.phases, rel=0.03, abs=off)
     assert found.left == pytest.approx(real.left, rel=0.03, abs=40_000)
     assert found.saved == pytest.approx(real.saved, rel=0.03, abs=off)
+    # what it does: the rehearsal sees one block where the step has many, and no operations on whole numbers
+    *done, calls = found.piece.layers + found.piece.loss
+    *really, real_calls = np.sum(real.done, axis=0)
+    assert done == pytest.approx(really, rel=0.03 if method != "adalora" else 0.25)
+    assert calls == pytest.approx(real_calls, abs=110)
 
 
 def test_a_head_and_pairs_are_rehearsed_with_their_own_losses() -> None:
@@ -208,6 +215,8 @@ def test_where_nothing_can_be_rehearsed_the_formula_is_near() -> None:
     by_formula = tried._by_formula(rows(32, 128, 0.3), np.arange(8), config(), several=True)
     assert not by_formula.rehearsed
     assert by_formula.phases[:2] == pytest.approx(found.phases[:2], rel=0.4)
+    assert by_formula.piece.layers == pytest.approx(found.piece.layers, rel=0.4)
+    assert by_formula.piece.loss[0] == pytest.approx(found.piece.loss[0], rel=0.1)
 
 
 def _memory(
@@ -263,15 +272,72 @@ def test_runs_of_the_past_move_the_estimate_and_narrow_it() -> None:
 
 def test_time_grows_with_work_and_says_what_it_rests_on() -> None:
     chosen = config()
-    counts = Rehearsal(SMOLLM2, chosen, BF16, "cpu").counts
+    tried, found = rehearse(SMOLLM2, chosen)
     untold = correction.correct([], "lora", correction.TIME)
 
     def seconds(tokens: float) -> dict[str, Any]:
-        work = estimate.Work(tokens, tokens / 4, 10_000, 2_500, 128, 60, 100)
-        return estimate.seconds(SMOLLM2, counts, chosen, BF16, CPU, work, 400.0, untold)
+        work = estimate.Work(tokens, tokens / 4, tokens / 1024, 10_000, 2_500, 128, 128, 100)
+        return estimate.seconds(tried.counts, found, chosen, BF16, CPU, work, RATES, untold)
 
     short, long = seconds(30_000), seconds(300_000)
     assert short["low_seconds"] < short["seconds"] < short["high_seconds"]
     assert 4 < long["seconds"] / short["seconds"] < 10
     assert "400 GFLOP/s" in short["basis"]
-    assert "20%" in short["basis"]
+    assert "12 GB/s" in short["basis"]
+    assert sum(long["parts"].values()) == pytest.approx(long["counted_seconds"])
+
+
+def test_work_is_that_of_the_weights_and_tokens() -> None:
+    """Two operations a weight and token for every pass: forward, gradients of activations, of weights."""
+    linear = Rehearsal(SMOLLM2, config(), BF16, "cpu").counts.linear
+
+    def passes(**fields: Any) -> float:
+        chosen = config(per_device_train_batch_size=8, **fields)
+        piece = rehearse(padded(SMOLLM2), chosen)[1].piece
+        return float(piece.layers[0] / (2 * linear * piece.tokens))
+
+    lora, full = passes(), passes(method="full")
+    assert lora == pytest.approx(2, rel=0.02)  # padding after a row's last trained token is not computed
+    assert full == pytest.approx(3, rel=0.02)
+    assert passes(gradient_checkpointing=True) == pytest.approx(3, rel=0.02)
+    # of 30 layers two are trained: no gradients below them, and no weight gradients elsewhere
+    assert passes(method="freeze", trainable_layers=2) == pytest.approx(1 + 2 * 2 / 30, rel=0.03)
+    assert passes(method="freeze", trainable_layers=20) == pytest.approx(1 + 2 * 20 / 30, rel=0.03)
+
+
+def test_work_is_in_proportion_to_tokens_and_calls_to_batches() -> None:
+    one, two = (rehearse(padded(SMALL), config(per_device_train_batch_size=n))[1].piece for n in (4, 8))
+    assert two.tokens == 2 * one.tokens
+    assert two.layers[:2] == pytest.approx(2 * one.layers[:2])
+    assert two.layers[2] == pytest.approx(2 * one.layers[2], rel=0.1)  # weights are read once
+    assert two.layers[3] == one.layers[3]
+    as_two = one.step(two.tokens, two.trained, two.length, 1)
+    assert as_two == pytest.approx(two.layers + two.loss, rel=0.1)
+    longer = rehearse(padded(SMALL), config(per_device_train_batch_size=4), length=256)[1].piece
+    assert longer.layers[1] == pytest.approx(4 * one.layers[1], rel=0.02)  # attention
+    assert one.step(longer.tokens, longer.trained, longer.length, 1)[:2] == pytest.approx(
+        (longer.layers + longer.loss)[:2], rel=0.02
+    )
+
+
+def test_an_evaluation_is_a_forward() -> None:
+    piece = rehearse(SMOLLM2, config(gradient_checkpointing=True))[1].piece
+    done = piece.evaluation(piece.tokens, piece.trained, piece.length)
+    assert done == pytest.approx(piece.forward + piece.judged)
+    assert done[0] < (piece.layers + piece.loss)[0] / 2.5
+    assert piece.judged[0] == pytest.approx(piece.loss[0] / 2, rel=0.02)  # logits, and their gradient
+
+
+def test_making_matrices_dense_takes_time_in_every_pass() -> None:
+    untold = correction.correct([], "lora", correction.TIME)
+    work = estimate.Work(1e5, 2e4, 100, 0, 0, 0, 128, 50)
+
+    def training(**fields: Any) -> float:
+        chosen = config(**fields)
+        tried, found = rehearse(SMOLLM2, chosen)
+        told = estimate.seconds(tried.counts, found, chosen, BF16, CPU, work, RATES, untold)
+        return float(told["parts"]["training"])
+
+    linear = Rehearsal(SMOLLM2, config(), BF16, "cpu").counts.linear
+    dense = 100 * 2 * linear * estimate.DEQUANTISED["nf4"] / RATES.moved
+    assert training(method="qlora") - training() == pytest.approx(dense)

@@ -16,8 +16,7 @@ from store.data_config import ProfileConfig
 from store.errors import DataError
 from store.home import Home
 from tests.tiny import conversations, make_tokenizer, write_model, write_rows
-from tests.unit.data_job import make_job
-from tests.unit.test_meaning import silent
+from tests.unit.data_job import make_job, silent
 
 
 @pytest.fixture

@@ -1,0 +1,52 @@
+"""The group `tokens`: counts by the model's own tokenizer and template, cut as training cuts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from engine.data import dataset
+from engine.data.render import fitting_length, render
+from engine.jobs import profile
+from store.errors import ConfigError, TunebenchError
+from store.home import Home
+from tests.tiny import make_tokenizer, write_model
+from tests.unit.profile_job import job_of, rows_of, sidecar
+from tests.unit.recipe_samples import ROWS, folders, make, run
+
+
+def test_tokens_are_those_of_the_renderer_and_the_length_is_that_of_training(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home").create()
+    model = str(write_model(tmp_path / "model"))
+    fingerprint = rows_of(home, 12)
+    messages = dataset.load(home, fingerprint, columns=["messages"])["messages"].to_pylist()
+    rows = render(make_tokenizer(), range(12), messages)
+
+    job = job_of(home, fingerprint, "tokens", model=model)
+    result = profile.run(job)
+    length = fitting_length(rows.lengths, 256)
+    assert result["options"] == {"model": model, "max_length": length, "chosen": False}
+    assert sidecar(job)["tokens"].to_pylist() == rows.lengths.tolist()
+    assert sidecar(job)["trained_tokens"].to_pylist() == rows.trained_counts.tolist()
+    assert not any(sidecar(job)["cut"].to_pylist())
+
+    short = job_of(home, fingerprint, "tokens", model=model, max_length=40)
+    assert profile.run(short)["options"] == {"model": model, "max_length": 40, "chosen": True}
+    _, cut, lost = rows.truncated(40)
+    assert cut == sum(sidecar(short)["cut"].to_pylist()) > 0
+    assert lost == sum(sidecar(short)["lost_tokens"].to_pylist()) > 0
+    with pytest.raises(ConfigError, match="256 positions"):
+        profile.run(job_of(home, fingerprint, "tokens", model=model, max_length=300))
+
+
+def test_a_step_that_counts_tokens_names_a_model_that_is_missing(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home").create()
+    data = make(home, ROWS)
+    before = folders(home)
+    with pytest.raises(TunebenchError, match="no model folder") as caught:
+        run(home, data, {"step": "normalise"}, {"step": "cap_length", "most": 8, "model": "/no/model"})
+    assert caught.value.message.startswith("Step 2 (")
+    assert caught.value.field == "recipe.steps.1.model"
+    assert caught.value.fix
+    assert {path for path in folders(home) - before if path.is_file()} == set()

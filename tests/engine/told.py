@@ -1,0 +1,50 @@
+"""What a train job told and left, and a way to cancel it in the middle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from engine.job import Job
+
+QUICK = {
+    "per_device_train_batch_size": 4,
+    "gradient_accumulation_steps": 2,
+    "num_train_epochs": 2,
+    "learning_rate": 1e-3,
+    "evaluations": 3,
+    "max_new_tokens": 4,
+}
+
+
+def events(job: Job, *kinds: str) -> list[dict[str, Any]]:
+    lines = job.dir.events.read_text().splitlines()
+    return [event for event in map(json.loads, lines) if event["type"] in kinds]
+
+
+def series(job: Job, name: str) -> list[tuple[int, float]]:
+    return [(e["step"], e["values"][name]) for e in events(job, "metrics") if name in e["values"]]
+
+
+def facts(job: Job) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    for event in events(job, "facts"):
+        merged |= event["facts"]
+    return merged
+
+
+def weights(job: Job) -> bytes:
+    return (job.dir.model / "adapter_model.safetensors").read_bytes()
+
+
+def cancel_when(job: Job, condition: Callable[[dict[str, Any]], bool]) -> None:
+    """Ask the job to stop as soon as it emits an event for which the condition holds."""
+    emit = job.emit
+
+    def emit_and_cancel(type: str, **fields: Any) -> None:
+        emit(type, **fields)
+        if condition(fields):
+            job.cancel_requested.set()
+
+    job.emit = emit_and_cancel  # type: ignore[method-assign]

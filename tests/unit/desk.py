@@ -1,0 +1,70 @@
+"""The engine's commands over a real store; the preview is answered here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from engine.commands import Commands
+from store import datasets, jobs
+from store.config import TrainConfig
+from tests.unit.store_samples import new_store
+
+START = 1_800_000_000.0
+
+
+class Desk:
+    """Commands by name, and what the preview was asked."""
+
+    def __init__(self, path: Path) -> None:
+        self.home, self.database = new_store(path)
+        self.problems: list[dict[str, Any]] = []
+        self.asked: list[dict[str, Any]] = []
+        self.now = START
+        self.commands = Commands(self.database, self.home, self.ask, clock=self.clock).table()
+
+    def clock(self) -> float:
+        self.now += 1
+        return self.now
+
+    def ask(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
+        assert name == "preview"
+        self.asked.append(body)
+        config = TrainConfig.parse(body["config"]).resolved(600)
+        cost = {
+            "memory": {
+                "peak_gib": 1.5,
+                "low_gib": 1.2,
+                "high_gib": 1.9,
+                "counted_gib": 1.4,
+                "process_gib": 0.6,
+            },
+            "time": {"seconds": 90.0, "low_seconds": 60.0, "high_seconds": 140.0, "counted_seconds": 80.0},
+        }
+        return {"config": config.model_dump(), "problems": self.problems, **cost}
+
+    def __call__(self, name: str, /, **body: Any) -> dict[str, Any]:
+        return self.commands[name](body)
+
+    def add_dataset(self, name: str = "D", fingerprint: str = "f") -> str:
+        dataset_id = f"data-{name}"
+        row = {
+            **{"dataset_id": dataset_id, "name": name, "kind": "chat", "format": "messages", "columns": {}},
+            **{"source": {}, "fingerprint": fingerprint, "row_count": 9, "skipped_count": 0},
+            **{"duplicate_count": 0, "source_bytes": 1, "stats": {}, "split_seed": 3},
+            **{"validation_size": 0.2, "test_size": 0.05, "created_at": jobs.utc(START)},
+        }
+        with self.database.transaction() as tx:
+            datasets.insert_dataset(tx, row)
+        self.home.rows(fingerprint).parent.mkdir(exist_ok=True)
+        self.home.rows(fingerprint).write_bytes(b"rows")
+        return dataset_id
+
+    def end(self, job_id: str, status: str) -> None:
+        with self.database.transaction() as tx:
+            if jobs.get_job(tx, job_id)["status"] == "queued":
+                jobs.claim(tx, job_id, "cpu", self.now)
+            jobs.finish(tx, job_id, status, self.now)
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        return jobs.get_job(self.database, job_id)

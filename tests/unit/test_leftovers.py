@@ -1,0 +1,93 @@
+"""What a job leaves half-made is removed by the scheduler however it ends, and nothing else is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from store import datasets, jobs
+from store.jobdir import write_json
+from tests.unit.played import World
+
+ENDS = [
+    ("lost", {}),
+    ("failed", {"error": {"message": "no"}}),
+    ("cancelled", {}),
+    ("finished", {"result": {}}),
+]
+
+
+def leave(world: World, job_id: str, pid: int, fingerprint: str) -> list[Path]:
+    """What a worker leaves that is killed after it published a data set, half-made things beside it."""
+    folder = world.folder(job_id)
+    left = [
+        folder.aside / "passing" / "pass-1.parquet",
+        folder.path / f".text.parquet.{pid}",
+        world.home.cache / "embeddings" / f".f-v1.npy.{pid}",
+        world.home.datasets / fingerprint / "rows.parquet",
+    ]
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"half")
+    write_json(folder.published, {"fingerprint": fingerprint})
+    return left
+
+
+@pytest.mark.parametrize(("status", "more"), ENDS)
+@pytest.mark.parametrize("kind", ["import", "clean"])
+def test_what_a_job_leaves_half_made_is_removed_however_it_ends(
+    world: World, kind: str, status: str, more: dict[str, Any]
+) -> None:
+    job_id = world.queue(kind=kind)
+    world.step()
+    world.announce(job_id, 11)
+    world.step()
+    left = leave(world, job_id, 11, "made")
+    if status != "lost":
+        world.result(job_id, status=status, **more)
+    world.die(11)
+    world.next_engine()
+    world.step()
+    assert world.status(job_id) == ("failed" if status == "finished" else status)  # its result is nonsense
+    assert not [path for path in left if path.exists()]
+    assert not (world.home.datasets / "made").exists()
+    assert not world.folder(job_id).aside.exists()
+
+
+def test_rows_that_a_data_set_has_are_not_removed_with_a_lost_job(world: World) -> None:
+    world.add_dataset()
+    job_id = world.queue(kind="import")
+    world.step()
+    world.announce(job_id, 11)
+    world.step()
+    *half, whole = leave(world, job_id, 11, "f")
+    world.die(11)
+    world.step()
+    assert world.status(job_id) == "lost"
+    assert whole.exists()
+    assert not any(path.exists() for path in half)
+
+
+@pytest.mark.parametrize("status", ["lost", "finished"])
+def test_a_sidecar_that_nobody_takes_does_not_stay_in_the_folder_of_its_job(
+    world: World, status: str
+) -> None:
+    """Its worker was killed when it was written; or its data set was deleted while it was measured."""
+    world.add_dataset()
+    job_id = world.queue(kind="profile")
+    with world.database.transaction() as tx:
+        jobs.update(tx, job_id, config={"dataset": "data-1", "group": "text"})
+    world.step()
+    with world.database.transaction() as tx:
+        datasets.delete_dataset(tx, "data-1")
+    world.announce(job_id, 11)
+    sidecar = world.folder(job_id).path / "text.parquet"
+    sidecar.write_bytes(b"rows")
+    if status == "finished":
+        world.result(job_id, status="finished", result={})
+    world.die(11)
+    world.step()
+    assert world.status(job_id) == status
+    assert not sidecar.exists()
