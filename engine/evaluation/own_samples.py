@@ -74,8 +74,8 @@ def sample(
     length: int = LENGTH,
     on_token: OnToken = lambda done, most: None,
 ) -> Rows:
-    """New samples. The model is left as it came, and so is torch's random generator. Layers of an adapter that
-    is switched on take part; tokens that it puts before each row don't."""
+    """New samples; model and torch's random generator are left as they came. Layers of an adapter that is
+    switched on take part; tokens that it puts before each row don't."""
     model = model.get_base_model() if isinstance(model, PeftModel) else model
     starts = _starts(tokenizer, suite, count)
     ends = _ends(model, tokenizer)
