@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections import Counter, defaultdict
+from pathlib import Path
 
 import pytest
 
 from engine.evaluation.items import Item, check
+from engine.evaluation.suite import reading
 from engine.evaluation.suite.reading import load, read_items, read_passages
 from store.errors import DataError
 
 SUITE = load()
+FILES = {"items": ".tsv", "prose": ".txt"}
 SUMS = {
     r"What is (\d+) \+ (\d+)\?": lambda a, b: a + b,
     r"What is (\d+) - (\d+)\?": lambda a, b: a - b,
@@ -125,6 +129,31 @@ def test_prose_is_enough_and_every_passage_is_one_of_its_own() -> None:
     assert min(words) > 180
     sentences = Counter(s for p in SUITE.passages for s in re.split(r"(?<=[.!?])\s+", p.text) if len(s) > 40)
     assert max(sentences.values()) == 1
+
+
+def test_a_changed_text_is_another_suite(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert re.fullmatch("[0-9a-f]{16}", SUITE.fingerprint)
+    files = {folder: reading._files(folder, ending) for folder, ending in FILES.items()}
+    monkeypatch.setattr(reading, "_files", lambda folder, ending: files[folder])
+    assert load.__wrapped__() == SUITE
+    seen = {SUITE.fingerprint}
+    for folder in FILES:
+        whole, (name, text) = files[folder], files[folder][0]
+        files[folder] = [(name, text.replace(" the ", " that ", 1)), *whole[1:]]
+        seen.add(load.__wrapped__().fingerprint)
+        files[folder] = whole
+    assert len(seen) == 3
+
+
+def test_an_installation_has_every_file() -> None:
+    root = Path(__file__).parents[2]
+    with open(root / "pyproject.toml", "rb") as file:
+        declared = tomllib.load(file)["tool"]["setuptools"]["package-data"]["engine.evaluation.suite"]
+    folder = root / "engine/evaluation/suite"
+    found = {path for pattern in declared for path in folder.glob(pattern)}
+    there = {path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert found == there
+    assert len(found) > 16
 
 
 def test_options_stand_as_the_id_says_and_not_as_the_file_does() -> None:
