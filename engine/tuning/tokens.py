@@ -51,7 +51,7 @@ def tokenised(
     wanted = np.arange(row_count) if row_count <= WHOLE else np.unique(row_ids)
     key = _key(fingerprint + variant, tokenizer, completion_only, wanted)
     path = home.cache / "tokens" / f"{key}.safetensors"
-    rows = _read(path)
+    rows = read_rows(path)
     if rows is None:
         parts = []
         for first in range(0, len(wanted), CHUNK):
@@ -62,7 +62,7 @@ def tokenised(
             else:
                 parts.append(render(tokenizer, chunk, load(chunk), completion_only=completion_only))
         rows = _joined(parts)
-        _write(path, rows)
+        write_rows(path, rows)
     return rows.select(row_ids)
 
 
@@ -93,7 +93,8 @@ def _joined(parts: list[Rows]) -> Rows:
     )
 
 
-def _read(path: Path) -> Rows | None:
+def read_rows(path: Path) -> Rows | None:
+    """The rows that `write_rows` left, or None."""
     try:
         arrays = load_file(path)
     except (FileNotFoundError, SafetensorError):  # absent, or cut off by a full disk
@@ -102,7 +103,8 @@ def _read(path: Path) -> Rows | None:
     return Rows(**arrays)
 
 
-def _write(path: Path, rows: Rows) -> None:
+def write_rows(path: Path, rows: Rows) -> None:
+    """Keep the rows; of more than `KEPT` files of the folder the oldest go."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_aside(path, flush=False) as aside:
         save_file({name: np.ascontiguousarray(value) for name, value in vars(rows).items()}, aside)

@@ -1,0 +1,200 @@
+"""Texts that the base model itself writes: where their loss rises, the model has moved away from its base.
+
+Over samples of the base, the mean of loss(tuned) − loss(base) is an estimate of KL(base‖tuned) without
+bias, and no logits have to be kept. That holds for plain samples alone: temperature is 1, and neither top-k
+nor top-p cuts anything, whatever the model's own generation config says. Each text begins with the first
+tokens of a passage of the suite, which aren't trained, so that it is general text, of a chat model too.
+Samples are made once for a base and kept in the home folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from peft import PeftModel
+from safetensors import safe_open
+from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
+
+from engine.data.render import Rows
+from engine.evaluation.suite.reading import Suite
+from engine.tuning.tokens import read_rows, tokenizer_key, write_rows
+from store.home import Home
+
+VERSION = 1  # of how samples are made: another number, another key
+COUNT = 64
+LENGTH = 64  # tokens that the model writes
+START = 5  # tokens of a passage before them
+AT_ONCE = 64  # samples; all of one length, so that there is no padding
+IDENTITY = 4096  # values of a tensor, at its beginning, that tell it from others
+
+OnToken = Callable[[int, int], None]
+
+
+def own_samples(
+    home: Home,
+    model: Any,
+    tokenizer: Any,
+    folder: Path,
+    suite: Suite,
+    *,
+    seed: int = 0,
+    count: int = COUNT,
+    length: int = LENGTH,
+    on_token: OnToken = lambda done, most: None,
+) -> Rows:
+    """Samples of the base model, from the cache where they were made before.
+
+    model: the base, or one with its adapter switched off; folder: with the base's config and safetensors.
+    `on_token(done, most)` may raise to stop, and then nothing is kept. What the model wrote is trained, its
+    end of text too.
+    """
+    key = _key(model, tokenizer, folder, suite, [seed, count, length])
+    path = home.cache / "own_samples" / f"{key}.safetensors"
+    rows = read_rows(path)
+    if rows is None:
+        rows = sample(model, tokenizer, suite, seed=seed, count=count, length=length, on_token=on_token)
+        write_rows(path, rows)
+    return rows
+
+
+def sample(
+    model: Any,
+    tokenizer: Any,
+    suite: Suite,
+    *,
+    seed: int = 0,
+    count: int = COUNT,
+    length: int = LENGTH,
+    on_token: OnToken = lambda done, most: None,
+) -> Rows:
+    """New samples; model and torch's random generator are left as they came. Layers of an adapter that is
+    switched on take part; tokens that it puts before each row don't."""
+    model = model.get_base_model() if isinstance(model, PeftModel) else model
+    starts = _starts(tokenizer, suite, count)
+    ends = _ends(model, tokenizer)
+    device = model.device
+    each = _EachToken(on_token, length * -(-count // AT_ONCE))
+    training = model.training
+    model.eval()
+    written: list[list[int]] = []
+    try:
+        with (
+            torch.inference_mode(),
+            torch.random.fork_rng([device] if device.type == "cuda" else []),
+            _plain_generation(model, ends, tokenizer.pad_token_id, length),
+        ):
+            torch.manual_seed(seed)
+            for first in range(0, count, AT_ONCE):
+                ids = torch.tensor(starts[first : first + AT_ONCE], device=device)
+                out = model.generate(
+                    input_ids=ids,
+                    attention_mask=torch.ones_like(ids),
+                    stopping_criteria=StoppingCriteriaList([each]),
+                )
+                written += out[:, ids.shape[1] :].tolist()
+    finally:
+        model.train(training)
+    return _rows(starts, [_until_end(row, ends) for row in written])
+
+
+class _EachToken(StoppingCriteria):
+    """Tells how many tokens of all batches are done."""
+
+    def __init__(self, on_token: OnToken, most: int) -> None:
+        self.on_token, self.done, self.most = on_token, 0, most
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        self.done += 1
+        self.on_token(self.done, self.most)
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+
+
+@contextmanager
+def _plain_generation(model: Any, ends: set[int], pad: int | None, length: int) -> Iterator[None]:
+    """Inside, the model generates as its distribution says: its own config may cut or punish tokens."""
+    before = model.generation_config
+    plain = GenerationConfig(
+        do_sample=True, temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=length, use_cache=True
+    )
+    plain.eos_token_id, plain.pad_token_id = sorted(ends), pad
+    model.generation_config = plain
+    try:
+        yield
+    finally:
+        model.generation_config = before
+
+
+def _starts(tokenizer: Any, suite: Suite, count: int) -> list[list[int]]:
+    """The first tokens of passages, of all registers in turn, each as long as the others."""
+    bos = tokenizer.bos_token_id
+    ahead = [bos] if bos is not None and tokenizer("a").input_ids[:1] == [bos] else []
+    texts = [passage.text[:200] for passage in suite.passages]
+    known = [ahead + ids[:START] for ids in tokenizer(texts, add_special_tokens=False).input_ids]
+    order = np.random.default_rng(0).permutation(len(known))
+    return [known[order[place % len(order)]] for place in range(count)]
+
+
+def _ends(model: Any, tokenizer: Any) -> set[int]:
+    """Tokens after which a text is over: those of the tokenizer and of the model."""
+    named = model.generation_config.eos_token_id
+    found = {tokenizer.eos_token_id, *([named] if isinstance(named, int) else named or [])}
+    return {token for token in found if token is not None}
+
+
+def _until_end(row: list[int], ends: set[int]) -> list[int]:
+    """The row up to its first end, which the model wrote too; what follows is padding."""
+    place = next((place for place, token in enumerate(row) if token in ends), len(row) - 1)
+    return row[: place + 1]
+
+
+def _rows(starts: list[list[int]], written: list[list[int]]) -> Rows:
+    lengths = [len(start) + len(new) for start, new in zip(starts, written, strict=True)]
+    pairs = list(zip(starts, written, strict=True))
+    return Rows(
+        np.arange(len(pairs)),
+        np.concatenate([[0], np.cumsum(lengths)]),
+        np.concatenate([np.array([*start, *new], np.int32) for start, new in pairs]),
+        np.concatenate([np.repeat([False, True], [len(start), len(new)]) for start, new in pairs]),
+        np.zeros(len(pairs), np.uint8),
+    )
+
+
+def _key(model: Any, tokenizer: Any, folder: Path, suite: Suite, numbers: list[int]) -> str:
+    held: Any = getattr(model.config, "quantization_config", None)
+    parts = [
+        VERSION,
+        START,
+        suite.fingerprint,
+        identity(folder),
+        str(model.dtype),
+        str(held.to_dict() if hasattr(held, "to_dict") else held),
+        tokenizer_key(tokenizer),
+        *numbers,
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:40]
+
+
+def identity(folder: Path) -> str:
+    """Tells these weights from all others: config, and name, shape and first values of every tensor. Training
+    changes every tensor that it touches all over, so that reading all of a large model isn't needed."""
+    digest = hashlib.sha256((folder / "config.json").read_bytes())
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as tensors:
+            for name in sorted(tensors.keys()):
+                part = tensors.get_slice(name)
+                shape = part.get_shape()
+                digest.update(f"{file.name} {name} {part.get_dtype()} {shape}".encode())
+                if all(shape):
+                    rows = max(1, min(shape[0], IDENTITY // int(np.prod(shape[1:])))) if shape else 0
+                    values = part[:rows] if shape else tensors.get_tensor(name)
+                    digest.update(
+                        values.flatten()[:IDENTITY].contiguous().view(torch.uint8).numpy().tobytes()
+                    )
+    return digest.hexdigest()

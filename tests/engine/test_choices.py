@@ -1,0 +1,119 @@
+"""Multiple-choice items under a model: each option as in a whole forward of its own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import log_softmax
+
+from engine.evaluation import choices
+from engine.evaluation.items import Item
+from engine.tuning.methods import base_model, make_trainable
+from store.config import TrainConfig
+from store.errors import DataError
+from tests.tiny import make_model, make_tokenizer
+
+ITEMS = (
+    Item("a/001", "a", "What colour is snow?", ("white", "black", "blue, or perhaps green", "w"), 0),
+    Item("a/002", "a", "Is it?", ("yes", "no"), 1),
+    Item("b/001", "b", "How many?", ("one", "two", "three", "four", "five", "six", "ten"), 6),
+    Item("b/002", "b", "What colour is fresh grass in the spring?", ("green", "grey", "größer"), 0),
+)
+
+
+def whole_forwards(model: object, items: tuple[Item, ...]) -> list[list[float]]:
+    """Of each option the log-probability, from a forward of prompt and option alone."""
+    tokenizer, found = make_tokenizer(), []
+    for item in items:
+        found.append([])
+        for option in item.options:
+            before = tokenizer(f"Question: {item.question}\nAnswer:").input_ids
+            ids = torch.tensor([tokenizer(f"Question: {item.question}\nAnswer: {option}").input_ids])
+            with torch.no_grad():
+                logs = model(input_ids=ids).logits[0].log_softmax(-1)  # type: ignore[operator]
+            said = [logs[place - 1, ids[0, place]].item() for place in range(len(before), ids.shape[1])]
+            found[-1].append(sum(said))
+    return found
+
+
+def test_scores_are_those_of_whole_forwards() -> None:
+    model = make_model().eval()
+    told: list[int] = []
+    found = choices.score(model, choices.tokenise(make_tokenizer(), ITEMS), "cpu", on_items=told.append)
+    expected = whole_forwards(model, ITEMS)
+    for mine, theirs in zip(found.scores, expected, strict=True):
+        assert mine == pytest.approx(theirs, abs=1e-4)
+    assert told[-1] == len(ITEMS)
+    assert not model.training
+    assert found.chosen.tolist() == [int(np.argmax(each)) for each in expected]
+    by_byte = [
+        int(np.argmax([s / len(o.encode()) for s, o in zip(each, item.options, strict=True)]))
+        for each, item in zip(expected, ITEMS, strict=True)
+    ]
+    assert found.chosen_per_byte.tolist() == by_byte
+    losses = [-log_softmax(each)[item.right] for each, item in zip(expected, ITEMS, strict=True)]
+    assert found.losses == pytest.approx(losses, abs=1e-4)
+
+
+def test_the_table_has_a_row_an_item() -> None:
+    model = make_model()
+    found = choices.score(model, choices.tokenise(make_tokenizer(), ITEMS), "cpu")
+    table = found.table("data/mine")
+    assert model.training
+    assert table["item"].to_pylist() == [item.id for item in ITEMS]
+    assert table["category"].to_pylist() == ["a", "a", "b", "b"]
+    assert table["options"].to_pylist() == [4, 2, 7, 3]
+    assert set(table["probe"].to_pylist()) == {"data/mine"}
+    assert table["tokens"].to_pylist() == [1] * 4
+    right = [chosen == item.right for chosen, item in zip(table["chosen"].to_pylist(), ITEMS, strict=True)]
+    assert table["correct"].to_pylist() == [int(each) for each in right]
+    names = ["string", "string", "string", "double", "int64", "int64", "int32", "int32"]
+    assert [str(kind) for kind in table.schema.types] == names
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"use_dora": True}, {"method": "ia3"}, {"method": "bottleneck"}, {"method": "prompt_tuning"}],
+)
+def test_an_untrained_adapter_changes_nothing(fields: dict[str, object]) -> None:
+    asked = choices.tokenise(make_tokenizer(), ITEMS)
+    plain = choices.score(make_model(), asked, "cpu")
+    config = TrainConfig.parse({"dataset": "d", "r": 4, "dtype": "float32"} | fields).resolved(100)
+    model = make_trainable(make_model(), config, torch.float32)
+    if fields.get("method") != "prompt_tuning":  # which is never the identity
+        adapted = choices.score(model, asked, "cpu")
+        assert np.concatenate(adapted.scores) == pytest.approx(np.concatenate(plain.scores), abs=1e-4)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.3)
+    changed = choices.score(model, asked, "cpu")
+    assert np.abs(np.concatenate(changed.scores) - np.concatenate(plain.scores)).max() > 0.01
+    with base_model(model) as base:
+        again = choices.score(base, asked, "cpu")
+    assert np.concatenate(again.scores) == pytest.approx(np.concatenate(plain.scores), abs=1e-4)
+
+
+def test_a_tokenizer_that_begins_texts_begins_prompts_alone() -> None:
+    from tokenizers.processors import TemplateProcessing
+
+    plain, begun = make_tokenizer(), make_tokenizer()
+    begun.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<|im_start|> $A <|im_end|>", special_tokens=[("<|im_start|>", 1), ("<|im_end|>", 2)]
+    )
+    without, found = choices.tokenise(plain, ITEMS), choices.tokenise(begun, ITEMS)
+    assert found.prompts == [[1, *ids] for ids in without.prompts]
+    assert found.options == without.options
+
+
+def test_what_cannot_be_asked_is_named() -> None:
+    tokenizer = make_tokenizer()
+    with pytest.raises(DataError, match=r"'a/009' has an empty option \(number 1\)"):
+        choices.tokenise(tokenizer, [*ITEMS, Item("a/009", "a", "What?", ("", "b"), 1)])
+    with pytest.raises(DataError, match="'a/009' has no question"):
+        choices.tokenise(tokenizer, [*ITEMS, Item("a/009", "a", "", ("a", "b"), 1)])
+    with pytest.raises(DataError, match="'b/002' has 68 tokens, and the model reads 67"):
+        choices.tokenise(tokenizer, ITEMS, room=67)
+    assert len(choices.tokenise(tokenizer, ITEMS, room=68).prompts) == 4
+    assert choices.score(make_model(), choices.tokenise(tokenizer, []), "cpu").table().num_rows == 0
