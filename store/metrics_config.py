@@ -8,8 +8,9 @@ occur several times under different names: {"metric": "regex", "name": "has_date
 from __future__ import annotations
 
 import difflib
+import json
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
@@ -89,6 +90,11 @@ class SchemaChoice(Choice):
         except SchemaError as error:
             where = "/".join(str(part) for part in error.absolute_path) or "at its top"
             raise ValueError(f"it is no JSON schema: {where}: {error.message[:200]}") from error
+        if all(f'"{word}"' in json.dumps(value) for word in ("unevaluatedProperties", "patternProperties")):
+            raise ValueError(
+                "unevaluatedProperties beside patternProperties can take time without end; use"
+                " additionalProperties"
+            )
         return value
 
 
@@ -160,6 +166,18 @@ AnyChoice = Annotated[
     | JudgeChoice,
     Field(discriminator="metric"),
 ]
+
+
+CHOICES: dict[str, type[Choice]] = {
+    name: kind
+    for kind in get_args(get_args(AnyChoice)[0])
+    for name in get_args(kind.model_fields["metric"].annotation)
+}
+
+
+def options(metric: str) -> list[str]:
+    """The options that a metric of the table has, for forms and documents."""
+    return [name for name in CHOICES[metric].model_fields if name not in Choice.model_fields]
 
 
 class MetricsConfig(Config):

@@ -20,6 +20,7 @@ from engine.evaluation.judge_client import JudgeClient, Messages, Reply
 from store.judge_config import JudgeChoice
 
 NONSENSE = "the judge's answer has no verdict in JSON"
+LONGEST = 20_000  # characters at the end of a reply in which the verdict is looked for
 
 Check = Callable[[int], None]
 
@@ -106,6 +107,7 @@ def _position(forth: np.ndarray, back: np.ndarray) -> dict[str, Any] | None:
 
 def verdict(text: str) -> dict[str, Any]:
     """The last JSON object in the text that is not inside another; empty where there is none."""
+    text = text[-LONGEST:]
     decoder, found, place = json.JSONDecoder(), {}, 0
     while (place := text.find("{", place)) >= 0:
         try:
