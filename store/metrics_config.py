@@ -22,6 +22,15 @@ from store.judge_config import JudgeChoice
 from store.metric_choice import Choice, check_pattern
 from store.metric_table import METRICS, offered
 
+TAKEN = {
+    *METRICS,
+    "loss",
+    "token_accuracy",
+    "reward_accuracy",
+    "reward_margin",
+    "chosen_logp",
+    "rejected_logp",
+}
 MOST_LABELS = 10_000
 KNOWN = f"there are {', '.join(METRICS)}"
 
@@ -207,6 +216,9 @@ class MetricsConfig(Config):
     def _told_apart(cls, value: list[Choice]) -> list[Choice]:
         seen: dict[str, int] = {}
         for place, choice in enumerate(value):
+            own = choice.key.removeprefix("eval/")
+            if own != choice.metric and own in TAKEN:
+                raise ValueError(f"{choice.key}, in place {place}, is what another number is called; name it")
             if choice.key in seen:
                 raise ValueError(
                     f"{choice.key} is there twice, in places {seen[choice.key]} and {place};"

@@ -122,8 +122,8 @@ def figure(
     """The figure of these rows with its interval; how many groups they come in, None where in none."""
     sums = scored.sums[rows]
     unit_of, units = _units(groups, rows)
-    if scored.estimator == "mean" and units is None and _shares(sums):
-        return wilson_interval(int(sums[:, 0].sum()), len(rows), confidence=confidence), None
+    if units is None and _shares(scored, rows):
+        return wilson_interval(int(scored.scores[rows].sum()), len(rows), confidence=confidence), None
     counts, estimate = _counted(sums, scored)
     found = _interval(counts, estimate, unit_of, scored, scored.bounds, confidence)
     return replace(found, n=len(rows)), units
@@ -170,17 +170,21 @@ def _units(groups: Any, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], int
     """The unit of each row, and how many; every row is one where there are no groups or none has two rows."""
     if groups is None:
         return np.arange(len(rows)), None
-    own = np.asarray(groups, dtype=object)[rows]
-    alone = iter(range(len(own)))  # a row without a group is one of its own
-    places: dict[Any, int] = {}
-    unit_of = np.array(
-        [places.setdefault(("alone", next(alone)) if g is None else g, len(places)) for g in own]
-    )
+    places: dict[str, int] = {}
+    unit_of = np.zeros(len(rows), np.int64)
+    for place, row in enumerate(rows.tolist()):
+        own = groups[row]
+        name = f"row {row}" if own is None else f"group {own!r}"  # without a group it is one of its own
+        unit_of[place] = places.setdefault(name, len(places))
     return (unit_of, None) if len(places) == len(rows) else (unit_of, len(places))
 
 
-def _shares(sums: Floats) -> bool:
-    return bool(np.isin(sums[:, 0], (0.0, 1.0)).all() and (sums[:, 1] == 1).all())
+def _shares(scored: Scored, rows: NDArray[np.int64]) -> bool:
+    """Whether the figure is a share of the rows: the mean of scores that are 0 or 1."""
+    if scored.estimator == "mean" and scored.statistics is not None:
+        return False
+    known = scored.estimator in ("mean", "accuracy", "recall_micro")
+    return known and bool(np.isin(scored.scores[rows], (0.0, 1.0)).all())
 
 
 def _counted(sums: Floats, scored: Scored) -> tuple[Any, Estimate]:

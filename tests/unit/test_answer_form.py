@@ -203,6 +203,15 @@ def test_two_metrics_of_one_name_are_refused_and_a_name_tells_them_apart() -> No
     assert MetricsConfig.from_yaml(config.to_yaml()) == config
 
 
+@pytest.mark.parametrize(
+    "metric", [{"metric": "own", "file": "bleu"}, {"metric": "regex", "pattern": "a", "name": "loss"}]
+)
+def test_no_metric_takes_the_name_of_another(metric: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="what another number is called"):
+        MetricsConfig.parse({"metrics": [metric]})
+    assert MetricsConfig.parse({"metrics": [metric | {"name": "my_own"}]}).metrics[0].key == "eval/my_own"
+
+
 def test_each_task_offers_metrics_that_can_be_parsed() -> None:
     for task in TASK_TITLES:
         assert [one.metric for one in MetricsConfig.of_task(task).metrics] == offered(task)

@@ -76,6 +76,17 @@ def test_a_share_of_rows_has_wilsons_interval() -> None:
     assert (found["low"], found["high"]) == (pytest.approx(0.5313, abs=1e-4), pytest.approx(0.8881, abs=1e-4))
 
 
+def test_accuracy_is_such_a_share_and_groups_of_any_kind_are_told_apart() -> None:
+    places = np.array([[0.0, 0.0]] * 15 + [[0.0, 1.0]] * 5)
+    right = (places[:, 0] == places[:, 1]).astype(float)
+    scored = shares(right, statistics=places, labels=["a", "b"], estimator="accuracy")
+    found = aggregate(scored)
+    assert (found["value"], found["low"]) == (0.75, pytest.approx(0.5313, abs=1e-4))
+    grouped = aggregate(scored, [["x"], ["y"], None, 4] * 5)
+    assert grouped["groups"] == 3 + 5
+    assert grouped["low"] < 0.75 < grouped["high"]
+
+
 def test_rows_that_all_agree_are_not_certain() -> None:
     assert aggregate(shares([1] * 30))["low"] == pytest.approx(30 / (30 + 1.96**2), abs=1e-3)
     # no two of these groups differ, and there are four of them, not forty
