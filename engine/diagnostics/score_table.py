@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from engine.diagnostics.scored import Scored
+from engine.diagnostics.scored import Scored, difference
 
 SCHEMA = pa.schema(
     [
@@ -78,3 +78,26 @@ def from_table(table: pa.Table, document: Mapping[str, Any]) -> Scored:
         empty=document["empty"],
         failed=document["failed"],
     )
+
+
+def differences(
+    first: tuple[pa.Table, Sequence[Mapping[str, Any]]],
+    second: tuple[pa.Table, Sequence[Mapping[str, Any]]],
+    groups: Mapping[int, Any] | None = None,
+    *,
+    comparisons: int = 1,
+) -> list[dict[str, Any]]:
+    """`first` minus `second` in every metric that both evaluations, each (scores, documents), have; `groups`:
+    row id -> group. With several comparisons each interval is at 1 - 0.05 / comparisons (Bonferroni)."""
+    others = {document["metric"]: document for document in second[1]}
+    found = []
+    for document in first[1]:
+        other = others.get(document["metric"])
+        if other is None or document["estimator"] == "whole":
+            continue
+        if document["estimator"] != other["estimator"] or document["labels"] != other["labels"]:
+            continue
+        one, two = from_table(first[0], document), from_table(second[0], other)
+        own = None if groups is None else [groups.get(row) for row in one.row_ids.tolist()]
+        found.append(difference(one, two, own, confidence=1 - 0.05 / max(1, comparisons)))
+    return found

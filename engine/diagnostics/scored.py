@@ -73,6 +73,13 @@ class Scored:
         weighed = sums[:, 1] > 0 if self.estimator in WEIGHED else np.ones(len(sums), bool)
         return np.isfinite(sums.sum(axis=1)) & weighed
 
+    def take(self, places: NDArray[np.int64]) -> Scored:
+        """These rows alone, as far as scores and statistics go."""
+        statistics = None if self.statistics is None else self.statistics[places]
+        return replace(
+            self, row_ids=self.row_ids[places], scores=self.scores[places], statistics=statistics, reasons={}
+        )
+
 
 def aggregate(scored: Scored, groups: Any = None, *, confidence: float = 0.95) -> dict[str, Any]:
     """The document of one metric: {"metric", "unit", "better", "estimator", "bounds", "labels", "value",
@@ -134,19 +141,22 @@ def difference(
 ) -> dict[str, Any]:
     """`first` minus `second` over the rows that both could score: {"metric", "value", "low", "high", "n",
     "groups", "detectable": the smallest difference that so many rows would show in 80 of 100 cases,
-    "left_out": rows that only one could score, "better", "first_higher", "second_higher", "same": rows}.
+    "left_out": rows that only one could score or was asked, "unit", "better", "first_higher",
+    "second_higher", "same": rows}. `groups` are those of the first's rows.
 
-    Raises ValueError where the two are not the same metric on the same rows.
+    Raises ValueError where the two are not the same metric.
     """
     if first.estimator != second.estimator or list(first.labels) != list(second.labels):
         raise ValueError(f"{first.name} and {second.name} are not the same metric.")
-    if not np.array_equal(first.row_ids, second.row_ids):
-        raise ValueError(f"{first.name} was measured on other rows.")
+    alone = int(first.usable.sum() + second.usable.sum())
+    _, own, others = np.intersect1d(first.row_ids, second.row_ids, return_indices=True)
+    groups = None if groups is None else [groups[place] for place in own]
+    first, second = first.take(own), second.take(others)
     both = first.usable & second.usable
     rows = np.flatnonzero(both)
     document: dict[str, Any] = {"metric": first.name, "value": None, "low": None, "high": None, "n": 0}
     document |= {"groups": None, "detectable": None, "better": first.better, "unit": first.unit}
-    document |= {"left_out": int((first.usable ^ second.usable).sum())} | _counts(first, second, both)
+    document |= {"left_out": alone - 2 * len(rows)} | _counts(first, second, both)
     if not len(rows) or "whole" in (first.estimator, second.estimator):
         return document
     unit_of, units = _units(groups, rows)

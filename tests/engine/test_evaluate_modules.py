@@ -49,9 +49,9 @@ SAID = ["the cat sat on the mat", "a dog ran", ""]
 REFERENCES = ["the cat sat on a mat", "a dog ran", "x"]
 
 
-def test_every_metric_that_needs_no_server_and_no_probabilities_is_a_module() -> None:
+def test_every_metric_of_ours_that_needs_no_server_is_a_module() -> None:
     own = {path.stem for path in FOLDER.glob("*.py")} - {"__init__"}
-    assert own == {metric.family for metric in METRICS.values()} - {"judge", "own", "hub", "calibration"}
+    assert own == {metric.family for metric in METRICS.values()} - {"judge", "own", "hub"}
 
 
 @pytest.mark.parametrize(
@@ -88,6 +88,14 @@ def test_bleu_is_that_of_sacrebleu_and_losses_have_their_columns() -> None:
     found = loaded("losses").compute(loss_sum=[1.0, 2.0], tokens=[2, 1], bytes=[8, 4])
     assert found["perplexity"] == pytest.approx(np.e)
     assert found["bits_per_byte"] == pytest.approx(3 / np.log(2) / 12)
+
+
+def test_calibration_is_asked_with_probabilities() -> None:
+    logs = np.log([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.7, 0.3]])
+    found = loaded("calibration").compute(predictions=logs.tolist(), references=[0, 1, 1, 0])
+    assert found["brier"] == pytest.approx(2 * np.mean([0.01, 0.36, 0.04, 0.09]))
+    assert 0 < found["ece"] < 1
+    assert found["temperature"] > 0
 
 
 def run(tmp_path: Path, source: str, rows: int = 40, **options: Any) -> tuple[Scored, str]:

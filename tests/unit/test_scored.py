@@ -14,7 +14,7 @@ from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 from engine.diagnostics import estimators
 from engine.diagnostics.estimators import class_counts, of_classes
 from engine.diagnostics.jackknife import jackknife_interval
-from engine.diagnostics.score_table import from_table, to_table
+from engine.diagnostics.score_table import differences, from_table, to_table
 from engine.diagnostics.scored import Scored, aggregate, difference
 from engine.evaluation.metrics import overlap
 
@@ -185,11 +185,31 @@ def test_without_rows_and_with_one_there_is_no_interval() -> None:
     assert (empty["n"], empty["value"], empty["left_out"]) == (0, None, 1)
 
 
-def test_other_rows_and_other_metrics_are_not_compared() -> None:
-    with pytest.raises(ValueError, match="other rows"):
-        difference(shares([1, 0]), Scored("eval/x", np.array([5, 6]), np.ones(2)))
+def test_other_metrics_are_not_compared_and_other_rows_are_left_out() -> None:
     with pytest.raises(ValueError, match="not the same metric"):
         difference(shares([1]), shares([1], estimator="bleu"))
+    one = Scored("eval/x", np.array([3, 1, 2]), np.array([0.3, 0.1, 0.2]))
+    two = Scored("eval/x", np.array([2, 9, 3]), np.array([0.1, 5.0, 0.1]))
+    found = difference(one, two, ["a", "b", "a"])
+    assert (found["value"], found["n"], found["left_out"]) == (pytest.approx(0.15), 2, 2)
+    assert found["groups"] == 1
+    assert found["first_higher"] == 2
+    assert difference(one, Scored("eval/x", np.array([7]), np.ones(1)))["n"] == 0
+
+
+def test_two_stored_evaluations_are_compared_in_every_metric_that_both_have() -> None:
+    pairs = sentences(6, 60)
+    worse = [(" ".join(said.split()[::2]), reference) for said, reference in pairs]
+    stored = []
+    for some, name in ((pairs, "eval/chrf"), (worse, "eval/x")):
+        scores, counts = overlap.bleu(some)
+        bleu = Scored("eval/bleu", np.arange(60), scores, "bleu", (0.0, 100.0), statistics=counts)
+        scored = [bleu, Scored(name, np.arange(60), scores)]
+        stored.append((to_table(scored), [aggregate(one) for one in scored]))
+    (found,) = differences(*stored, {row: row // 2 for row in range(60)}, comparisons=3)
+    assert (found["metric"], found["n"], found["groups"]) == ("eval/bleu", 60, 30)
+    assert 0 < found["low"] < found["value"] < found["high"]
+    assert found["high"] > differences(*stored)[0]["high"]  # a stricter level, fewer units
 
 
 def test_scores_come_back_from_their_table() -> None:
