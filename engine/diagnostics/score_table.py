@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from engine.diagnostics.scored import Scored, difference
+from engine.diagnostics.paired_scores import difference
+from engine.diagnostics.scored import Scored
 
 SCHEMA = pa.schema(
     [

@@ -1,4 +1,4 @@
-"""What one metric says of one model on a set of rows, with its interval, and how two models differ on it.
+"""What one metric says of one model on a set of rows, with its interval.
 
 A row has a score, where the metric has one, and statistics from whose sums the figure of the whole set
 follows (`estimators.py`). What could not be scored is NaN and has its reason. Rows are the unit, or groups of
@@ -128,55 +128,15 @@ def figure(
 ) -> tuple[Interval, int | None]:
     """The figure of these rows with its interval; how many groups they come in, None where in none."""
     sums = scored.sums[rows]
-    unit_of, units = _units(groups, rows)
+    unit_of, units = units_of(groups, rows)
     if units is None and _shares(scored, rows):
         return wilson_interval(int(scored.scores[rows].sum()), len(rows), confidence=confidence), None
-    counts, estimate = _counted(sums, scored)
-    found = _interval(counts, estimate, unit_of, scored, scored.bounds, confidence)
+    counts, estimate = counted(sums, scored)
+    found = interval_of(counts, estimate, unit_of, scored, scored.bounds, confidence)
     return replace(found, n=len(rows)), units
 
 
-def difference(
-    first: Scored, second: Scored, groups: Any = None, *, confidence: float = 0.95
-) -> dict[str, Any]:
-    """`first` minus `second` over the rows that both could score: {"metric", "value", "low", "high", "n",
-    "groups", "detectable": the smallest difference that so many rows would show in 80 of 100 cases,
-    "left_out": rows that only one could score or was asked, "unit", "better", "first_higher",
-    "second_higher", "same": rows}. `groups` are those of the first's rows.
-
-    Raises ValueError where the two are not the same metric.
-    """
-    if first.estimator != second.estimator or list(first.labels) != list(second.labels):
-        raise ValueError(f"{first.name} and {second.name} are not the same metric.")
-    alone = int(first.usable.sum() + second.usable.sum())
-    _, own, others = np.intersect1d(first.row_ids, second.row_ids, return_indices=True)
-    groups = None if groups is None else [groups[place] for place in own]
-    first, second = first.take(own), second.take(others)
-    both = first.usable & second.usable
-    rows = np.flatnonzero(both)
-    document: dict[str, Any] = {"metric": first.name, "value": None, "low": None, "high": None, "n": 0}
-    document |= {"groups": None, "detectable": None, "better": first.better, "unit": first.unit}
-    document |= {"left_out": alone - 2 * len(rows)} | _counts(first, second, both)
-    if not len(rows) or "whole" in (first.estimator, second.estimator):
-        return document
-    unit_of, units = _units(groups, rows)
-    a, b = first.sums[rows], second.sums[rows]
-    low, high = first.bounds
-    span = None if low is None or high is None else high - low
-    bounds: Bounds = (None, None) if span is None else (-span, span)
-    counts, estimate = _paired(a, b, first)
-    found = _interval(counts, estimate, unit_of, first, bounds, confidence)
-    return document | found.to_dict() | {"n": len(rows), "groups": units, "detectable": found.detectable}
-
-
-def _counts(first: Scored, second: Scored, both: Any) -> dict[str, int]:
-    rows = both & np.isfinite(first.scores) & np.isfinite(second.scores)
-    gap = first.scores[rows] - second.scores[rows]
-    higher, lower = int((gap > 0).sum()), int((gap < 0).sum())
-    return {"first_higher": higher, "second_higher": lower, "same": int(rows.sum()) - higher - lower}
-
-
-def _units(groups: Any, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], int | None]:
+def units_of(groups: Any, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], int | None]:
     """The unit of each row, and how many; every row is one where there are no groups or none has two rows."""
     if groups is None:
         return np.arange(len(rows)), None
@@ -197,7 +157,7 @@ def _shares(scored: Scored, rows: NDArray[np.int64]) -> bool:
     return known and bool(np.isin(scored.scores[rows], (0.0, 1.0)).all())
 
 
-def _counted(sums: Floats, scored: Scored) -> tuple[Any, Estimate]:
+def counted(sums: Floats, scored: Scored) -> tuple[Any, Estimate]:
     """What is summed over rows [rows, counts], and the figure of such sums."""
     if scored.estimator not in CLASS_FIGURES:
         return sums, ESTIMATORS[scored.estimator]
@@ -205,18 +165,7 @@ def _counted(sums: Floats, scored: Scored) -> tuple[Any, Estimate]:
     return class_counts(sums[:, 0], sums[:, 1], classes), of_classes(scored.estimator, classes)
 
 
-def _paired(a: Floats, b: Floats, scored: Scored) -> tuple[Any, Estimate]:
-    """As `_counted` for two models, whose answers to a row are resampled together."""
-    if scored.estimator == "mean" and np.array_equal(a[:, 1], b[:, 1]):
-        return np.column_stack([a[:, 0] - b[:, 0], a[:, 1]]), ESTIMATORS["mean"]
-    first, each = _counted(a, scored)
-    second, _ = _counted(b, scored)
-    width = first.shape[1]
-    both = sparse.hstack([first, second], "csr") if sparse.issparse(first) else np.hstack([first, second])
-    return both, lambda sums: each(sums[:, :width]) - each(sums[:, width:])
-
-
-def _interval(
+def interval_of(
     counts: Any, estimate: Estimate, unit_of: Any, scored: Scored, bounds: Bounds, confidence: float
 ) -> Interval:
     """`n` of the answer is the number of units."""

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 from rouge_score.rouge_scorer import RougeScorer
 
-from engine.diagnostics.scored import Scored, aggregate, difference
+from engine.diagnostics.paired_scores import difference
+from engine.diagnostics.scored import Scored, aggregate
 from engine.evaluation.metrics import overlap
 from engine.evaluation.metrics.answers import NO_PREDICTION, NO_REFERENCE, Answers
 from engine.evaluation.metrics.measure import MEASURES, measure

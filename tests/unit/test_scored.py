@@ -9,13 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sacrebleu.metrics import BLEU, CHRF
+from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
 from engine.diagnostics import estimators
 from engine.diagnostics.estimators import class_counts, of_classes
 from engine.diagnostics.jackknife import jackknife_interval
+from engine.diagnostics.paired_scores import difference
 from engine.diagnostics.score_table import differences, from_table, to_table
-from engine.diagnostics.scored import Scored, aggregate, difference
+from engine.diagnostics.scored import Scored, aggregate
 from engine.evaluation.metrics import overlap
 
 WORDS = ["the", "a", "cat", "dog", "sat", "on", "mat", "under", "tree", "and", "ran", "away", "today"]
@@ -162,6 +164,46 @@ def test_no_difference_is_called_one_in_too_many_of_a_hundred_trials() -> None:
         found = difference(*made)
         called += found["low"] > 0 or found["high"] < 0
     assert called <= 10
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "told"), [(5, 0, False), (6, 0, True), (9, 3, False), (14, 2, True)]
+)
+def test_few_rows_that_differ_are_told_apart_by_mcnemars_exact_test(
+    gained: int, lost: int, told: bool
+) -> None:
+    assert (binomtest(gained, gained + lost).pvalue < 0.05) == told
+    one = [1.0] * gained + [0.0] * lost + [1.0] * 80
+    two = [0.0] * gained + [1.0] * lost + [1.0] * 80
+    mean = difference(shares(one), shares(two))
+    assert (mean["low"] > 0) == told
+    assert (mean["first_higher"], mean["second_higher"]) == (gained, lost)
+    truth = np.zeros(len(one))
+    made = [
+        shares(values, estimator="accuracy", labels=["a", "b"],
+               statistics=np.column_stack([truth, 1 - np.array(values)]))
+        for values in (one, two)
+    ]  # fmt: skip
+    assert (difference(*made)["low"] > 0) == told
+
+
+def test_two_models_that_are_one_are_told_apart_no_oftener_than_the_level_allows() -> None:
+    rng, called = np.random.default_rng(11), 0
+    for _ in range(200):
+        one = (rng.random(80) < 0.6).astype(float)
+        other = np.where(rng.random(80) < 0.08, 1 - one, one)  # some six rows differ, either way
+        one, other = np.where(rng.random(80) < 0.5, (one, other), (other, one))
+        found = difference(shares(one), shares(other))
+        called += found["low"] > 0 or found["high"] < 0
+    assert called <= 15  # of 200 at 5%
+
+
+def test_a_metric_without_bounds_is_as_uncertain_as_its_scores_are_wide() -> None:
+    scores = np.arange(20.0)
+    unbounded = shares(scores, bounds=(None, None))
+    found = difference(unbounded, unbounded)
+    assert found["value"] == 0
+    assert found["high"] == pytest.approx(19 * 1.96**2 / (20 + 1.96**2), rel=1e-3)
 
 
 def test_perplexity_is_weighted_by_tokens() -> None:
