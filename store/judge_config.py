@@ -7,7 +7,7 @@ that only its owner can read. Plain http is for this machine alone, as it would 
 from __future__ import annotations
 
 import ipaddress
-from typing import Literal, Self
+from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
@@ -31,6 +31,17 @@ class Endpoint(Config):
     max_calls: int = Field(1_000, ge=1, le=1_000_000, description="Requests of one evaluation at most")
     max_tokens: int = Field(512, ge=16, le=16_384, description="Of a judgement")
     json_mode: bool = Field(False, description="Ask for JSON by response_format; some servers refuse it")
+
+    extra: dict[str, Any] = Field(
+        default_factory=dict, description="Fields of each request; null leaves one of ours out"
+    )
+
+    @field_validator("extra")
+    @classmethod
+    def _not_ours(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if taken := {"messages", "model", "stream", "n"} & set(value):
+            raise ValueError(f"{', '.join(sorted(taken))} can't be changed here")
+        return value
 
     @field_validator("base_url")
     @classmethod

@@ -115,7 +115,9 @@ class JudgeClient:
             "temperature": 0,
             "max_tokens": self.endpoint.max_tokens,
         }
-        return body | ({"response_format": {"type": "json_object"}} if self.endpoint.json_mode else {})
+        if self.endpoint.json_mode:
+            body["response_format"] = {"type": "json_object"}
+        return {name: value for name, value in (body | self.endpoint.extra).items() if value is not None}
 
     def _place(self, body: dict[str, Any]) -> Path | None:
         if self.cache is None:

@@ -182,6 +182,7 @@ BAD = [
     ({"metric": "own", "file": "a/b"}, "own.file", "pattern"),
     (judge(base_url="http://a.example/v1"), "judge.base_url", "https"),
     (judge(base_url="https://u:p@a.example"), "judge.base_url", "password"),
+    (judge(extra={"messages": []}), "judge.extra", "can't be changed"),
     (judge(lowest=5), "judge", "not below"),
     (judge(key_env="A", key_file="b"), "judge", "not both"),
     ({"metric": "chrf", "word_orders": 2}, "chrf.word_orders", "no field"),

@@ -79,6 +79,13 @@ def test_what_was_judged_is_asked_once(tmp_path: Path) -> None:
         assert len(server.requests) == 5
 
 
+def test_a_request_can_be_changed_for_a_server_that_wants_other_fields(tmp_path: Path) -> None:
+    extra = {"temperature": None, "max_tokens": None, "max_completion_tokens": 64}
+    with judging(by_length) as server:
+        assert graded(tmp_path, server.base_url, ["a"], extra=extra, json_mode=True).scores.tolist() == [1]
+    assert set(server.requests[0]) == {"model", "messages", "max_completion_tokens", "response_format"}
+
+
 NONSENSES = [
     "", "I like it.", "5", '{"grade": "one"}', '{"grade": 6}', '{"grade": 0}', '{"grade": 2.5}',
     '{"grade": true}', '{"grade": NaN}', '{"grade": 1e999}', '{"grade": [3]}', '{"score": 3}',
