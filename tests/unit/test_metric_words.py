@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from engine.evaluation.metrics.measure import MEASURES
 from store import metric_words
 from store.config import TASK_TITLES
 from store.metric_table import KIND_TITLES, METRICS
 from store.metrics_config import CHOICES, MetricsConfig
+from tunebench.cli import cli
 
 DOCS = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
 
@@ -20,6 +23,13 @@ DOCS = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="u
 def test_the_documentation_has_the_table_as_it_is() -> None:
     assert metric_words.markdown() in DOCS
     assert [row["metric"] for row in metric_words.rows()] == list(METRICS)
+
+
+def test_the_command_line_lists_every_metric_with_its_options() -> None:
+    listed = {row["metric"]: row for row in json.loads(CliRunner().invoke(cli, ["metrics", "--json"]).stdout)}
+    assert list(listed) == list(METRICS)
+    assert listed["bleu"]["options"] == ["tokenize", "lowercase"]
+    assert len(CliRunner().invoke(cli, ["metrics"]).stdout.splitlines()) == len(METRICS)
 
 
 def test_every_metric_can_be_chosen_and_measured() -> None:
