@@ -10,6 +10,7 @@ uploads/             files that came through the browser
 exports/             files that data sets were written to, with their data cards
 jobs/JOB_ID/         one folder a job (store.jobdir)
 asks/                short-lived folders of previews
+metrics/NAME.py      the user's own metrics, which workers alone run
 cache/               what can be made again
 logs/                engine.log, screens.log
 """
@@ -23,7 +24,7 @@ from pathlib import Path
 from store.errors import ConfigError, StateError
 
 SPARE_BYTES = 100 * 2**20  # less free space than this, and no job is taken on
-FOLDERS = ("models", "datasets", "uploads", "exports", "jobs", "asks", "cache", "logs")
+FOLDERS = ("models", "datasets", "uploads", "exports", "jobs", "asks", "metrics", "cache", "logs")
 
 
 class Home:
@@ -101,6 +102,15 @@ class Home:
     @property
     def asks(self) -> Path:
         return self.path / "asks"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics"
+
+    @property
+    def judgements(self) -> Path:
+        """What a judge said, by what it was asked."""
+        return self.cache / "judgements"
 
     @property
     def cache(self) -> Path:

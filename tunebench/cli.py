@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from store import jobs, methods_text, runs
+from store import jobs, methods_text, metric_words, runs
 from store.client import Client
 from store.config import TrainConfig
 from store.errors import ConfigError
@@ -265,6 +265,17 @@ def methods(json: Json = False) -> None:
         return
     for method in methods_text.rows():
         print(f"{method['method']:15}{method['title']}: {method['when']}")
+
+
+@cli.command()
+def metrics(json: Json = False) -> None:
+    """The metrics of an evaluation: what each is, and which options it has."""
+    rows = metric_words.rows()
+    if json:
+        print_json(rows)
+        return
+    for row in rows:
+        print(f"{row['metric']:20}{row['title']}: {row['means']}")
 
 
 @cli.command()

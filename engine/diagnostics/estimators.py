@@ -1,0 +1,131 @@
+"""Figures of a whole set of rows as functions of sums over its rows, so that resampling them is arithmetic.
+
+BLEU (Papineni et al. 2002) and chrF (Popović 2015) are no means of rows: each row counts n-grams, the counts
+are added up, and the figure follows from the sums. So do macro and weighted averages over classes, from the
+rows of each class. Every function takes sums [draws, counts] and answers one value a draw. BLEU and chrF are
+what sacrebleu makes of the same counts (exponential smoothing; effective order). Pure: arrays in and out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+Floats = NDArray[np.float64]
+Estimate = Callable[[Any], Floats]
+BLEU_ORDERS = 4
+CLASS_FIGURES = (
+    "accuracy", "f1_macro", "f1_micro", "f1_weighted", "precision_macro", "precision_micro",
+    "precision_weighted", "recall_macro", "recall_micro", "recall_weighted",
+)  # fmt: skip
+
+
+def mean(sums: Any) -> Floats:
+    """Of [sum of the scores, sum of their weights]."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return sums[:, 0] / sums[:, 1]
+
+
+def perplexity(sums: Any) -> Floats:
+    """Of [nats, tokens]."""
+    with np.errstate(over="ignore"):
+        return np.exp(mean(sums))
+
+
+def bits_per_byte(sums: Any) -> Floats:
+    """Of [nats, bytes of the text]."""
+    return mean(sums) / math.log(2)
+
+
+def bleu(sums: Any) -> Floats:
+    """0 to 100, of [words of the answers, of the references, right n-grams of 1 to 4, all n-grams of 1 to 4].
+
+    An order without a hit counts half a hit, the next one without a quarter, and so on. It is 0 where no
+    answer has four words.
+    """
+    counts = np.asarray(sums, np.float64)
+    answers, references = counts[:, 0], counts[:, 1]
+    right, total = counts[:, 2 : 2 + BLEU_ORDERS], counts[:, 2 + BLEU_ORDERS :]
+    missed = np.cumsum((right == 0) & (total > 0), axis=1)
+    hits = np.where(right > 0, right, 0.5**missed)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        logs = np.where(total > 0, np.log(100 * hits / total), -np.inf)
+        brevity = np.where(answers < references, np.exp(1 - references / answers), 1.0)
+        found = brevity * np.exp(logs.mean(axis=1))
+    return np.where((right.sum(axis=1) > 0) & (answers > 0), found, 0.0)
+
+
+def chrf(sums: Any, *, beta: float = 2) -> Floats:
+    """0 to 100, of [n-grams of the answers, of the references, in both] for each order in turn."""
+    counts = np.asarray(sums, np.float64)
+    answers, references, both = counts[:, 0::3], counts[:, 1::3], counts[:, 2::3]
+    used = (answers > 0) & (references > 0)
+    orders = np.maximum(used.sum(axis=1), 1)
+    precision = np.where(used, both / np.where(used, answers, 1), 0).sum(axis=1) / orders
+    recall = np.where(used, both / np.where(used, references, 1), 0).sum(axis=1) / orders
+    below = beta**2 * precision + recall
+    return np.where(below > 0, 100 * (1 + beta**2) * precision * recall / np.where(below > 0, below, 1), 0)
+
+
+def class_counts(truth: Any, answers: Any, classes: int) -> Any:
+    """What each row adds to the sums of `of_classes`: a sparse matrix [rows, 3 × classes + 1].
+
+    A place from `classes` on is no class: an answer that names none, or a label outside the set. Such a row
+    is never right.
+    """
+    true, guess = np.asarray(truth, np.int64), np.asarray(answers, np.int64)
+    every = np.arange(len(true))
+    is_true, is_guess = true < classes, guess < classes
+    right = is_true & (true == guess)
+    rows = np.concatenate([every[right], every[is_true], every[is_guess], every])
+    columns = np.concatenate(
+        [true[right], classes + true[is_true], 2 * classes + guess[is_guess], np.full(len(true), 3 * classes)]
+    )
+    return sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=(len(true), 3 * classes + 1))
+
+
+def of_classes(figure: str, classes: int) -> Estimate:
+    """One of CLASS_FIGURES as a function of [rows right of each class, rows of it, rows called it, all rows].
+
+    A class that is neither present nor predicted is left out of averages, as in scikit-learn.
+    """
+
+    def value(sums: Any) -> Floats:
+        counts = np.asarray(sums, np.float64)
+        right, support, called = (counts[:, i * classes : (i + 1) * classes] for i in range(3))
+        rows = counts[:, -1]
+        if figure == "accuracy":
+            return right.sum(axis=1) / rows
+        name, average = figure.split("_")
+        if average == "micro":  # a label outside the set can't be recalled, but is a row all the same
+            return _ratio(name, right.sum(axis=1), rows, called.sum(axis=1))
+        weight = support if average == "weighted" else (support + called > 0).astype(np.float64)
+        below = weight.sum(axis=1)
+        each = _ratio(name, right, support, called)
+        return (each * weight).sum(axis=1) / np.where(below > 0, below, 1)
+
+    return value
+
+
+def _ratio(name: str, right: Floats, support: Floats, called: Floats) -> Floats:
+    """Precision, recall or F1; 0 where it is not defined."""
+    above, below = {
+        "precision": (right, called),
+        "recall": (right, support),
+        "f1": (2 * right, support + called),
+    }[name]
+    return above / np.where(below > 0, below, 1)
+
+
+ESTIMATORS: dict[str, Estimate] = {
+    "mean": mean,
+    "perplexity": perplexity,
+    "bits_per_byte": bits_per_byte,
+    "bleu": bleu,
+    "chrf": chrf,
+}

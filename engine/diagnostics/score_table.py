@@ -1,0 +1,104 @@
+"""Scores of rows as a table, so that every later question is a query, and back again.
+
+One line a row and metric: `row_id` int64, `metric` string, `score` float64 (null where the metric has none or
+the row could not be scored), `reason` string (why not, else null), `statistics` list<float64> (what is summed
+where the figure is no mean of scores). What a metric is stands in its document (`scored.aggregate`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from engine.diagnostics.paired_scores import difference
+from engine.diagnostics.scored import Scored
+
+SCHEMA = pa.schema(
+    [
+        ("row_id", pa.int64()),
+        ("metric", pa.string()),
+        ("score", pa.float64()),
+        ("reason", pa.string()),
+        ("statistics", pa.list_(pa.float64())),
+    ]
+)
+
+
+def to_table(found: Sequence[Scored]) -> pa.Table:
+    """The scores of all metrics, one after the other."""
+    return pa.concat_tables([_lines(scored) for scored in found] or [SCHEMA.empty_table()])
+
+
+def _lines(scored: Scored) -> pa.Table:
+    rows = len(scored.row_ids)
+    reasons = [scored.reasons.get(place) for place in range(rows)]
+    if scored.statistics is None:
+        statistics = pa.nulls(rows, SCHEMA.field("statistics").type)
+    else:
+        usable = scored.usable
+        lists = [line if ok else None for line, ok in zip(scored.statistics.tolist(), usable, strict=True)]
+        statistics = pa.array(lists, SCHEMA.field("statistics").type)
+    return pa.table(
+        [
+            pa.array(scored.row_ids, pa.int64()),
+            pa.array([scored.name] * rows, pa.string()),
+            pa.array(scored.scores, pa.float64(), from_pandas=True),
+            pa.array(reasons, pa.string()),
+            statistics,
+        ],
+        schema=SCHEMA,
+    )
+
+
+def from_table(table: pa.Table, document: Mapping[str, Any]) -> Scored:
+    """One metric's scores, given its document."""
+    lines = table.filter(pc.equal(table["metric"], document["metric"]))
+    scores = np.array([np.nan if x is None else x for x in lines["score"].to_pylist()], float)
+    lists = lines["statistics"].to_pylist()
+    width = max((len(one) for one in lists if one is not None), default=0)
+    statistics = None
+    if width:
+        statistics = np.array([[np.nan] * width if one is None else one for one in lists], float)
+    reasons = {place: why for place, why in enumerate(lines["reason"].to_pylist()) if why is not None}
+    low, high = document["bounds"]
+    return Scored(
+        document["metric"],
+        np.array(lines["row_id"].to_pylist(), np.int64),
+        scores,
+        estimator=document["estimator"],
+        bounds=(low, high),
+        unit=document["unit"],
+        better=document["better"],
+        statistics=statistics,
+        labels=document["labels"],
+        reasons=reasons,
+        empty=document["empty"],
+        failed=document["failed"],
+    )
+
+
+def differences(
+    first: tuple[pa.Table, Sequence[Mapping[str, Any]]],
+    second: tuple[pa.Table, Sequence[Mapping[str, Any]]],
+    groups: Mapping[int, Any] | None = None,
+    *,
+    comparisons: int = 1,
+) -> list[dict[str, Any]]:
+    """`first` minus `second` in every metric that both evaluations, each (scores, documents), have; `groups`:
+    row id -> group. With several comparisons each interval is at 1 - 0.05 / comparisons (Bonferroni)."""
+    others = {document["metric"]: document for document in second[1]}
+    found = []
+    for document in first[1]:
+        other = others.get(document["metric"])
+        if other is None or document["estimator"] == "whole":
+            continue
+        if document["estimator"] != other["estimator"] or document["labels"] != other["labels"]:
+            continue
+        one, two = from_table(first[0], document), from_table(second[0], other)
+        own = None if groups is None else [groups.get(row) for row in one.row_ids.tolist()]
+        found.append(difference(one, two, own, confidence=1 - 0.05 / max(1, comparisons)))
+    return found

@@ -1,0 +1,126 @@
+"""What a model answered to a set of rows, as every metric reads it: one entry a row in each column."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+Texts = Sequence[str | None]
+
+COLUMNS = ("predictions", "references", "prompts", "labels", "groups", "loss_sum", "tokens", "bytes",
+           "log_probabilities")  # fmt: skip
+NO_PREDICTION = "no answer was generated"
+NO_REFERENCE = "the row has no reference"
+NO_LABEL = "the row has no label"
+NO_PROMPT = "the row has no prompt"
+
+
+@dataclass
+class Answers:
+    """The rows of one model. A column is None where the evaluation doesn't have it; an entry is None where
+    that row hasn't. An empty prediction is an answer, and is scored as one.
+
+    loss_sum (nats), tokens and bytes are of the reference under the model. log_probabilities [rows, classes]
+    belong to `classes`. groups: rows with the same value are alike and are resampled together.
+    """
+
+    row_ids: np.ndarray
+    predictions: Texts | None = None
+    references: Texts | None = None
+    prompts: Texts | None = None
+    labels: Texts | None = None
+    groups: Sequence[Any] | None = None
+    loss_sum: np.ndarray | None = None
+    tokens: np.ndarray | None = None
+    bytes: np.ndarray | None = None
+    log_probabilities: np.ndarray | None = None
+    classes: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        for name in COLUMNS:
+            column = getattr(self, name)
+            if column is not None and len(column) != len(self.row_ids):
+                raise ValueError(f"{name} has {len(column)} entries for {len(self.row_ids)} rows.")
+
+    def __len__(self) -> int:
+        return len(self.row_ids)
+
+    @classmethod
+    def of_table(
+        cls, table: pa.Table, *, prediction: str = "prediction", group: str | None = None
+    ) -> Answers:
+        """From a table with `row_id`, the column `prediction`, and what there is of reference, prompt, label,
+        loss_sum, tokens, bytes and the column `group`."""
+
+        def column(name: str | None) -> Any:
+            return table[name].to_pylist() if name and name in table.column_names else None
+
+        def numbers(name: str) -> Any:
+            found = column(name)
+            return None if found is None else np.array([np.nan if x is None else x for x in found], float)
+
+        return cls(
+            np.array(table["row_id"].to_pylist(), np.int64),
+            predictions=column(prediction),
+            references=column("reference"),
+            prompts=column("prompt"),
+            labels=column("label"),
+            groups=column(group),
+            loss_sum=numbers("loss_sum"),
+            tokens=numbers("tokens"),
+            bytes=numbers("bytes"),
+        )
+
+    def take(self, places: Any) -> Answers:
+        """These rows alone."""
+
+        def some(column: Any) -> Any:
+            if column is None or isinstance(column, np.ndarray):
+                return None if column is None else column[places]
+            return [column[place] for place in places]
+
+        return replace(self, **{name: some(getattr(self, name)) for name in ("row_ids", *COLUMNS)})
+
+    def missing(self, needs: Sequence[str]) -> str:
+        """Why a metric with these needs can't be measured at all; empty where it can."""
+        have = {
+            "prediction": self.predictions is not None,
+            "reference": self.references is not None,
+            "prompt": self.prompts is not None,
+            "label": self.labels is not None or self.references is not None,
+            "losses": self.loss_sum is not None and self.tokens is not None,
+            "bytes": self.bytes is not None,
+            "probabilities": self.log_probabilities is not None,
+        }
+        lacking = [need for need in needs if not have[need]]
+        return f"The rows have no {' and no '.join(lacking)}." if lacking else ""
+
+    def gaps(self, needs: Sequence[str]) -> dict[int, str]:
+        """Place of every row that lacks something of `needs` -> what."""
+        columns = {
+            "prediction": (self.predictions, NO_PREDICTION),
+            "reference": (self.references, NO_REFERENCE),
+            "prompt": (self.prompts, NO_PROMPT),
+            "label": (self.truths, NO_LABEL),
+        }
+        found: dict[int, str] = {}
+        for need in needs:
+            column, reason = columns.get(need, (None, ""))
+            for place, entry in enumerate(column or ()):
+                if entry is None:
+                    found.setdefault(place, reason)
+        return found
+
+    @property
+    def truths(self) -> Texts | None:
+        """The label of each row: its answer where it has no label of its own."""
+        return self.labels if self.labels is not None else self.references
+
+    @property
+    def empty(self) -> int:
+        """Rows whose answer is nothing but white space."""
+        return sum(text is not None and not text.strip() for text in self.predictions or ())

@@ -1,0 +1,148 @@
+"""Modules of `evaluate`: ours load from files without a hub, a user's own is asked, a hub's may be away."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import evaluate
+import numpy as np
+import pytest
+from sacrebleu.metrics import BLEU
+
+from engine.diagnostics.scored import Scored, aggregate
+from engine.evaluation.metrics import modules
+from engine.evaluation.metrics.answers import Answers
+from engine.evaluation.metrics.measure import measure
+from store.home import Home
+from store.metric_table import METRICS
+from store.metrics_config import MetricsConfig
+
+FOLDER = Path(modules.__file__).parent
+MODULE = """
+import datasets
+import evaluate
+
+class Mine(evaluate.Metric):
+    def _info(self):
+        text = datasets.Value("string")
+        return evaluate.MetricInfo(description="", citation="", inputs_description="",
+                                   features=datasets.Features({"predictions": text, "references": text}))
+
+    def _compute(self, predictions, references, scale=1):
+        same = [float(a == b) for a, b in zip(predictions, references)]
+        return RESULT
+"""
+
+
+@pytest.fixture(autouse=True)
+def _no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(evaluate.config, "HF_METRICS_CACHE", tmp_path / "metrics")
+
+
+def loaded(family: str) -> Any:
+    return evaluate.load(str(FOLDER / f"{family}.py"), keep_in_memory=True)
+
+
+SAID = ["the cat sat on the mat", "a dog ran", ""]
+REFERENCES = ["the cat sat on a mat", "a dog ran", "x"]
+
+
+def test_every_metric_of_ours_that_needs_no_server_is_a_module() -> None:
+    own = {path.stem for path in FOLDER.glob("*.py")} - {"__init__"}
+    assert own == {metric.family for metric in METRICS.values()} - {"judge", "own", "hub"}
+
+
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [
+        ("exact_match", {"normalise": True}),
+        ("token_f1", {}),
+        ("bleu", {"tokenize": "intl"}),
+        ("chrf", {}),
+        ("rouge", {"use_stemmer": True}),
+        ("classes", {"labels": ["a dog ran", "x"]}),
+        ("valid_json", {}),
+        ("json_schema", {"json_schema": {"type": "object"}}),
+        ("regex", {"pattern": "cat"}),
+        ("constraints", {"constraints": [{"kind": "words", "at_least": 3}]}),
+    ],
+)
+def test_a_module_gives_what_an_evaluation_gives(family: str, options: dict[str, Any]) -> None:
+    module = loaded(family)
+    columns = {"predictions": SAID, "references": REFERENCES}
+    found = module.compute(**{name: columns[name] for name in module.features}, **options)
+    assert found["n"] == 3
+    for name in (name for name, metric in METRICS.items() if metric.family == family):
+        config = MetricsConfig.parse({"metrics": [{"metric": name, **options}]})
+        scored = measure(config, Answers(np.arange(3), SAID, REFERENCES), Home())[0]
+        document = aggregate(scored)
+        assert (found[name], found[f"{name}_low"]) == (document["value"], document["low"])
+        assert found[f"{name}_scores"] == scored.scores.tolist()
+
+
+def test_bleu_is_that_of_sacrebleu_and_losses_have_their_columns() -> None:
+    found = loaded("bleu").compute(predictions=SAID, references=REFERENCES)
+    assert found["bleu"] == pytest.approx(BLEU().corpus_score(SAID, [REFERENCES]).score)
+    found = loaded("losses").compute(loss_sum=[1.0, 2.0], tokens=[2, 1], bytes=[8, 4])
+    assert found["perplexity"] == pytest.approx(np.e)
+    assert found["bits_per_byte"] == pytest.approx(3 / np.log(2) / 12)
+
+
+def test_calibration_is_asked_with_probabilities() -> None:
+    logs = np.log([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.7, 0.3]])
+    found = loaded("calibration").compute(predictions=logs.tolist(), references=[0, 1, 1, 0])
+    assert found["brier"] == pytest.approx(2 * np.mean([0.01, 0.36, 0.04, 0.09]))
+    assert 0 < found["ece"] < 1
+    assert found["temperature"] > 0
+
+
+def run(tmp_path: Path, source: str, rows: int = 40, **options: Any) -> tuple[Scored, str]:
+    home = Home(tmp_path).create()
+    (home.metrics / "mine.py").write_text(source, encoding="utf-8")
+    config = MetricsConfig.parse({"metrics": [{"metric": "own", "file": "mine", **options}]})
+    said = ["a" if i % 4 else "b" for i in range(rows)]
+    told: list[str] = []
+    answers = Answers(np.arange(rows), said, ["a"] * rows)
+    return measure(config, answers, home, log=told.append)[0], "\n".join(told)
+
+
+def test_a_module_gives_scores_or_a_figure_with_an_interval(tmp_path: Path) -> None:
+    mine, _ = run(tmp_path, MODULE.replace("RESULT", "{'total': 7.0, 'scores': same}"))
+    assert mine.scores.sum() == 30
+    mine, _ = run(
+        tmp_path, MODULE.replace("RESULT", "{'share': scale * sum(same) / len(same)}"), options={"scale": 10}
+    )
+    found = aggregate(mine)
+    assert (found["value"], found["n"], found["details"]) == (7.5, 40, {"result": "share"})
+    assert found["low"] < 7.5 < found["high"]
+
+
+@pytest.mark.parametrize(
+    ("result", "reason"),
+    [
+        ("None", "Its compute() gave None"),
+        ("{'scores': [1.0]}", "It gave 1 values for 40 rows."),
+        ("{'said': 'good'}", "Its compute() gave said, and no number."),
+        ("{'f': float('nan')}", "Of f: it gave nan."),
+        ("1 / 0", "ZeroDivisionError"),
+    ],
+)
+def test_a_module_that_fails_says_why(tmp_path: Path, result: str, reason: str) -> None:
+    mine, log = run(tmp_path, MODULE.replace("RESULT", result))
+    assert mine.failed.startswith(reason)
+    assert aggregate(mine)["value"] is None
+    assert "Traceback" in log or "1 / 0" not in result
+
+
+def test_a_hub_that_is_out_of_reach_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(*_: Any, **__: Any) -> None:
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(evaluate, "load", load)
+    hub = {"metric": "hub", "hub_id": "some/metric", "trust_remote_code": True}
+    config = MetricsConfig.parse({"metrics": [hub, "exact_match"]})
+    found = measure(config, Answers(np.arange(1), ["a"], ["a"]), Home(tmp_path), log=lambda text: None)
+    assert found[0].failed == "some/metric can't be loaded: ConnectionError: no network"
+    assert aggregate(found[1])["value"] == 1

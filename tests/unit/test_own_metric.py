@@ -1,0 +1,119 @@
+"""A user's own metric: it is asked, and whatever it does, the evaluation goes on and says what happened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engine.diagnostics.scored import Scored, aggregate
+from engine.evaluation.metrics.answers import Answers
+from engine.evaluation.metrics.measure import measure
+from store.home import Home
+from store.metrics_config import MetricsConfig
+
+
+def run(tmp_path: Path, source: str, rows: int = 40, **options: Any) -> tuple[Scored, str]:
+    home = Home(tmp_path).create()
+    (home.metrics / "mine.py").write_text(source, encoding="utf-8")
+    config = MetricsConfig.parse({"metrics": [{"metric": "own", "file": "mine", **options}, "exact_match"]})
+    said = ["a" if i % 4 else "b" for i in range(rows)]
+    told: list[str] = []
+    answers = Answers(np.arange(100, 100 + rows), said, ["a"] * rows, ["p"] * rows)
+    mine, exact = measure(config, answers, home, log=told.append)
+    assert aggregate(exact)["value"] == 0.75  # nothing that a metric does ends the others
+    assert mine.name == "eval/mine"
+    return mine, "\n".join(told)
+
+
+def test_a_function_is_asked_row_by_row_for_what_it_takes(tmp_path: Path) -> None:
+    mine, _ = run(tmp_path, "def score(prediction, reference, prompt):\n    return prediction == reference")
+    assert mine.scores.sum() == 30
+    found = aggregate(mine)
+    assert (found["value"], found["n"], found["failed"]) == (0.75, 40, "")
+    assert found["low"] < 0.75 < found["high"]
+    mine, _ = run(tmp_path, "def score(prediction, unit=2):\n    return len(prediction) * unit")
+    assert mine.scores.tolist() == [2] * 40
+    mine, _ = run(tmp_path, "import functools\nscore = lambda prediction: 1")
+    assert mine.scores.tolist() == [1] * 40
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("raise KeyError('price')", "KeyError: 'price'"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+        ("return float('nan')", "ValueError: it gave nan"),
+        ("return 'good'", "TypeError: it gave 'good' (str), not a number"),
+        ("return None", "TypeError: it gave None (NoneType), not a number"),
+        ("return [1]", "TypeError: it gave [1] (list), not a number"),
+        ("return 10 ** 400", "OverflowError"),
+        ("return deep(1)", "RecursionError"),
+    ],
+)
+def test_one_row_that_fails_is_counted_with_its_error(tmp_path: Path, line: str, reason: str) -> None:
+    mine, log = run(
+        tmp_path,
+        "calls = 0\ndef deep(n):\n    return deep(n) + 1\ndef score(prediction, reference):\n"
+        f"    global calls\n    calls += 1\n    if calls == 17:\n        {line}\n    return 1.0",
+    )
+    found = aggregate(mine)
+    assert (found["n"], found["unscored"]["count"], found["failed"]) == (39, 1, "")
+    row, why = found["unscored"]["examples"][0]
+    assert row == 116
+    assert why.startswith(reason)
+    assert "Traceback" in log
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("def score(prediction:\n", "mine.py is no Python: line 1"),
+        ("\0", "mine.py"),
+        (
+            "import no_such_package",
+            "mine.py can't be run: ModuleNotFoundError: No module named 'no_such_package'",
+        ),
+        ("raise SystemExit", "mine.py can't be run: SystemExit"),
+        ("x = 1", "mine.py has no function score or scores, and no evaluate.Metric."),
+        ("def score(answer, gold):\n    return 1", "It takes 'answer'; a metric is given prediction,"),
+        ("def score(prediction):\n    return 1 / 0", "No row could be scored; the first: ZeroDivisionError"),
+        ("def scores(predictions):\n    return [1, 2, 3]", "It gave 3 values for 40 rows."),
+        ("def scores(predictions):\n    return 5", "TypeError: 'int' object is not iterable"),
+        ("def scores(predictions):\n    raise OSError('disk')", "OSError: disk"),
+    ],
+)
+def test_a_metric_that_fails_says_why(tmp_path: Path, source: str, reason: str) -> None:
+    mine, log = run(tmp_path, source)
+    assert mine.failed.startswith(reason)
+    assert aggregate(mine)["value"] is None
+    if "raise" in source or "/ 0" in source:
+        assert "Traceback" in log
+
+
+def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
+    config = MetricsConfig.parse({"metrics": [{"metric": "own", "file": "gone"}]})
+    found = measure(config, Answers(np.arange(1), ["a"]), Home(tmp_path), log=lambda text: None)
+    assert found[0].failed.endswith(
+        "gone.py can't be read (No such file or directory); put the metric there."
+    )
+
+
+def test_a_function_for_all_rows_gives_a_number_for_each(tmp_path: Path) -> None:
+    mine, _ = run(
+        tmp_path, "import numpy\ndef scores(predictions, references):\n    return numpy.arange(40) / 39"
+    )
+    assert aggregate(mine)["value"] == pytest.approx(0.5)
+    mine, _ = run(tmp_path, "def scores(predictions):\n    return [1] * 39 + ['x']")
+    assert mine.reasons == {39: "TypeError: it gave 'x' (str), not a number"}
+
+
+def test_a_row_without_a_reference_is_no_row_of_a_metric_that_needs_one(tmp_path: Path) -> None:
+    home = Home(tmp_path).create()
+    (home.metrics / "mine.py").write_text("def score(prediction, reference):\n    return 1", encoding="utf-8")
+    config = MetricsConfig.parse({"metrics": [{"metric": "own", "file": "mine"}]})
+    answers = Answers(np.arange(3), ["a", None, "c"], ["a", "b", None])
+    found = aggregate(measure(config, answers, home)[0])
+    assert (found["n"], found["unscored"]["count"]) == (1, 2)
