@@ -19,23 +19,20 @@ from transformers import PreTrainedConfig
 from engine.data.render import Rows
 from engine.diagnostics import correction, fitting
 from engine.diagnostics.correction import Correction, Pair
-from engine.evaluation import branches, label_text
+from engine.evaluation import branches
 from engine.job import Job
+from engine.jobs.work import work_of
 from engine.tuning import calibrate, estimate, memory, packable, prepare
-from engine.tuning.batches import batch_shape, steps_per_epoch, tokens_of_a_piece, total_steps
+from engine.tuning.batches import batch_shape, steps_per_epoch, total_steps
 from engine.tuning.footprint import Footprint, Rehearsal
 from engine.tuning.objectives import Objective
-from engine.tuning.operations import length_of
 from engine.tuning.precision import choose_dtype, device_name
-from engine.tuning.state import evaluation_steps
 from store.config import TrainConfig
 from store.errors import TunebenchError
 from store.methods import METHODS
 
 # Pages of libraries that a run has touched by its end. A fork begins with hardly any of them.
 LIBRARIES_GIB = 0.05
-LABEL_COST = 0.9  # times a token of a label takes as long as one of a row, as measured: some are shared
-ANSWERED = 16  # prompts that are answered together
 
 
 @dataclass(frozen=True)
@@ -146,20 +143,21 @@ class Cost:
     @property
     def packed(self) -> bool:
         """Whether micro-batches are dealt by tokens."""
-        return self.rehearsal.packed(int(self._train.sequence_lengths.max()))
+        return self.rehearsal.packed(int(self.train.sequence_lengths.max()))
 
     @cached_property
     def footprint(self) -> Footprint:
         """The largest micro-batch, rehearsed."""
         held_out = self.costs.parts["validation"].rows
-        rows = self._train
+        rows = self.train
         found = self.rehearsal.run(
             self.config, rows, held_out if len(held_out) else rows, self.costs.objective
         )
         return replace(found, labels=self._labels_bytes())
 
     @property
-    def _train(self) -> Rows:
+    def train(self) -> Rows:
+        """The rows that a step is rehearsed on."""
         train = self.costs.parts["train"].rows
         return train if len(train) else _blank(self.config.max_length or 8)
 
@@ -181,7 +179,7 @@ class Cost:
     def time(self) -> dict[str, Any]:
         """The estimate for the whole run, evaluations and answers included."""
         config, costs = self.config, self.costs
-        work, text = self._work(), costs.architecture.get_text_config()
+        work, text = work_of(self), costs.architecture.get_text_config()
         inner = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
         shape = (
             calibrate.rounded(work.train_tokens / work.pieces),
@@ -199,35 +197,6 @@ class Cost:
             costs.correction("time", config),
         )
 
-    def _work(self) -> estimate.Work:
-        """What passes through the model over the whole run."""
-        config, costs = self.config, self.costs
-        epochs = self.steps / self.per_epoch
-        validations = 1 + len(evaluation_steps(self.steps, config.evaluations))  # the base model's first
-        train, validation, test = (np.array(costs.epoch(part)) for part in prepare.PARTS)
-        held_out = test if costs.rows["test"] else validation
-        evaluated = validation * validations + 2 * held_out
-        mean_length = train[0] / costs.train_rows
-        if config.task == "dpo":  # every pair passes once through the base model
-            evaluated = evaluated + train + validation + test
-            mean_length /= 2
-        if costs.labels:
-            evaluated = evaluated + self._labels_asked(costs.labels, mean_length)
-        prompts = 0 if config.task == "classification" else config.sample_prompts
-        pieces: float = self.steps * batch_shape(config)[1]
-        if self.footprint.packed:
-            pieces = self.steps * max(1.0, train[0] / self.per_epoch / tokens_of_a_piece(config))
-        return estimate.Work(
-            train_tokens=train[0] * epochs,
-            train_trained=train[1] * epochs,
-            pieces=pieces,
-            eval_tokens=evaluated[0],
-            eval_trained=evaluated[1],
-            generated_steps=2 * config.max_new_tokens * -(-prompts // ANSWERED),
-            length=length_of(self._train.lengths),
-            steps=self.steps,
-        )
-
     def _labels_bytes(self) -> float:
         """What asking a model for the text of labels takes."""
         costs, labels = self.costs, self.costs.labels
@@ -241,13 +210,6 @@ class Cost:
             packed = self.rehearsal.packed(longest, training=False)
         text = costs.architecture.get_text_config()
         return branches.most_bytes(text, longest, labels.tokens, self.dtype, costs.device.type, packed=packed)
-
-    def _labels_asked(self, labels: LabelsAsText, mean_length: float) -> np.ndarray:
-        """Tokens, and those with logits, of asking models for the labels of held-out rows."""
-        rows = self.costs.rows["test"] or self.costs.rows["validation"]
-        device, seed = self.costs.device.type, self.config.seed
-        asked = labels.models * len(label_text.affordable(np.arange(rows), labels.tokens, device, seed))
-        return np.array([asked * (mean_length + LABEL_COST * labels.tokens), asked * labels.tokens])
 
 
 def _lighter(config: TrainConfig) -> list[dict[str, Any]]:

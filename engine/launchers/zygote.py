@@ -45,7 +45,21 @@ def preload() -> list[str]:
             importlib.import_module(name)
         except ImportError as error:  # the job that needs it will fail, and say why
             problems.append(f"{name}: {error}")
+    if not problems:
+        _rehearse()
     return problems
+
+
+def _rehearse() -> None:
+    """So that a preview's first rehearsal is not its process's first; on one thread, which leaves no pool."""
+    import torch
+
+    from engine.tuning import footprint
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    footprint.warm_up()
+    torch.set_num_threads(threads)
 
 
 def report(**document: Any) -> None:

@@ -8,6 +8,7 @@ grow linearly with the layers, and are extended to the model's own number by the
 
 from __future__ import annotations
 
+import gc
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -54,6 +55,18 @@ def unfilled() -> TorchFunctionMode:
     return _Unfilled()
 
 
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Without the collector, which looks at all objects of a process several times in one rehearsal."""
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if on:
+            gc.enable()
+
+
 class Living(TorchDispatchMode):
     """Counts the bytes of storages that are alive on a device, and the most in each phase; and what its
     operations do.
@@ -73,7 +86,7 @@ class Living(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        taken = list(_tensors(args))
+        taken = _tensors(args)
         devices = {tensor.device.type for tensor in taken}
         if func.is_view and devices == {"meta"}:  # a third of all operations; nothing is made
             return func(*args, **kwargs)
@@ -85,10 +98,11 @@ class Living(TorchDispatchMode):
         elif func in _FILLED and _mask(args[1]) is not None:
             out = torch.empty_like(args[0]) if func is aten.index_put.default else args[0]
         elif "meta" in devices or _holds_meta(kwargs):
-            out, known = self._shaped(func, args if devices == {"meta"} else _on_meta(args), _on_meta(kwargs))
+            args = args if devices == {"meta"} else _on_meta(args)
+            out, known = self._shaped(func, args, kwargs and _on_meta(kwargs))
         else:
             out = func(*args, **kwargs)
-        made = list(_tensors(out))
+        made = _tensors(out)
         there = {tensor.untyped_storage()._cdata for tensor in taken}
         for tensor in made:
             # a view of a weight takes nothing
@@ -108,10 +122,10 @@ class Living(TorchDispatchMode):
         known = _KNOWN.get(key)
         if known is None:
             out = func(*args, **kwargs)
-            taken = list(_tensors((args, *kwargs.values())))
+            taken = _tensors((args, *kwargs.values()))
             there = {tensor.untyped_storage()._cdata for tensor in taken}
             if isinstance(out, torch.Tensor) and out.untyped_storage()._cdata not in there:
-                work = operations.work(func, list(_tensors(args)), [out])
+                work = operations.work(func, _tensors(args), [out])
                 _KNOWN[key] = out.shape, out.stride(), out.dtype, work
             return out, None
         shape, stride, dtype, work = known
@@ -178,12 +192,18 @@ def _attend(
     )[0]
 
 
-def _tensors(value: Any) -> Iterator[torch.Tensor]:
+def _tensors(value: Any) -> list[torch.Tensor]:
+    """Those among arguments or results, and in lists among them."""
     if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, (list, tuple)):
+        return [value]
+    found: list[torch.Tensor] = []
+    if isinstance(value, (list, tuple)):
         for part in value:
-            yield from _tensors(part)
+            if isinstance(part, torch.Tensor):
+                found.append(part)
+            elif isinstance(part, (list, tuple)):
+                found += _tensors(part)
+    return found
 
 
 def _shapes(value: Any) -> Any:

@@ -10,6 +10,7 @@ import pytest
 from engine.job import Job
 from engine.jobs import advice, preview
 from engine.jobs.question import Question
+from engine.jobs.work import work_of
 from store.home import Home
 from store.jobdir import write_json
 from store.methods import METHODS
@@ -108,7 +109,7 @@ def test_labels_that_models_are_asked_for_take_time_and_memory(home: Home) -> No
     write_rows(home, "answers", rows, labels=["odd" if i % 2 else "even" for i in range(200)])
     write_rows(home, "others", rows, labels=["one" if i % 2 else "two" for i in range(200)])
     questions = [Question(asked(home, preview, name)) for name in ("answers", "others")]
-    work = [question.cost(question.said)._work() for question in questions]
+    work = [work_of(question.cost(question.said)) for question in questions]
     assert questions[0].costs.labels is not None
     assert work[0].eval_tokens > work[1].eval_tokens
     assert work[0].train_tokens == work[1].train_tokens
@@ -116,3 +117,16 @@ def test_labels_that_models_are_asked_for_take_time_and_memory(home: Home) -> No
     assert asking[0] > asking[1] == 0
     peaks = [question.cost(question.said).memory()["peak_gib"] for question in questions]
     assert peaks[0] > peaks[1]
+
+
+def test_padding_takes_time_where_rows_have_some(home: Home) -> None:
+    rows = conversations(200)
+    for i, row in enumerate(rows):
+        row[0]["content"] *= 1 + i % 4
+    write_rows(home, "ragged", rows, labels=["odd" if i % 2 else "even" for i in range(200)])
+    for task, padded in (("sft", False), ("classification", True)):
+        question = Question(asked(home, preview, "ragged", task=task))
+        cost = question.cost(question.said)
+        tokens = question.costs.epoch("train")[0] * cost.steps / cost.per_epoch
+        passed = work_of(cost).train_tokens
+        assert passed > 1.2 * tokens if padded else passed == pytest.approx(tokens)

@@ -71,7 +71,7 @@ def test_the_best_rates_are_kept_by_size(tmp_path: Path, monkeypatch: pytest.Mon
     assert (faster.attention, faster.moved) == (2 * first.attention, 2 * first.moved)
     assert faster.call == first.call / 2
     other = rates((64, 64, 256))
-    assert other.products < first.products  # nothing kept of this size
+    assert other.products == pytest.approx(first.products)  # nothing kept of this size
     assert other.attention == faster.attention
 
 

@@ -1,0 +1,68 @@
+"""What passes through the model over a whole run: training, validations, judging, answers, label texts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from engine.evaluation import label_text
+from engine.tuning import estimate, prepare
+from engine.tuning.batches import batch_shape, epoch_steps, tokens_of_a_piece
+from engine.tuning.operations import length_of
+from engine.tuning.state import evaluation_steps
+
+if TYPE_CHECKING:
+    from engine.jobs.costs import Cost, LabelsAsText
+
+LABEL_COST = 0.9  # times a token of a label takes as long as one of a row, as measured: some are shared
+ANSWERED = 16  # prompts that are answered together
+
+
+def work_of(cost: Cost) -> estimate.Work:
+    """What passes through the model over the whole run."""
+    config, costs = cost.config, cost.costs
+    epochs = cost.steps / cost.per_epoch
+    validations = 1 + len(evaluation_steps(cost.steps, config.evaluations))  # the base model's first
+    train, validation, test = (np.array(costs.epoch(part)) for part in prepare.PARTS)
+    held_out = test if costs.rows["test"] else validation
+    evaluated = validation * validations + 2 * held_out
+    mean_length = train[0] / costs.train_rows
+    if config.task == "dpo":  # every pair passes once through the base model
+        evaluated = evaluated + train + validation + test
+        mean_length /= 2
+    if costs.labels:
+        evaluated = evaluated + _labels_asked(cost, costs.labels, mean_length)
+    prompts = 0 if config.task == "classification" else config.sample_prompts
+    pieces: float = cost.steps * batch_shape(config)[1]
+    padded = _padding(cost)
+    if cost.footprint.packed:
+        padded, pieces = 1.0, cost.steps * max(1.0, train[0] / cost.per_epoch / tokens_of_a_piece(config))
+    return estimate.Work(
+        train_tokens=train[0] * padded * epochs,
+        train_trained=train[1] * epochs,
+        pieces=pieces,
+        eval_tokens=evaluated[0],
+        eval_trained=evaluated[1],
+        generated_steps=2 * config.max_new_tokens * -(-prompts // ANSWERED),
+        length=length_of(cost.train.lengths),
+        steps=cost.steps,
+    )
+
+
+def _padding(cost: Cost) -> float:
+    """Tokens that pass through the model over those of the rows, in micro-batches as in training."""
+    lengths = cost.train.lengths
+    grouped = lengths if cost.costs.objective.grouped else np.ones(len(lengths), np.int64)
+    size, accumulation = batch_shape(cost.config)
+    dealt = epoch_steps(grouped, seed=cost.config.seed, epoch=0, batch_size=size, accumulation=accumulation)
+    whole = sum(len(part) * int(lengths[part].max()) for step in dealt for part in step)
+    return whole / max(1, int(lengths.sum()))
+
+
+def _labels_asked(cost: Cost, labels: LabelsAsText, mean_length: float) -> np.ndarray:
+    """Tokens, and those with logits, of asking models for the labels of held-out rows."""
+    rows = cost.costs.rows["test"] or cost.costs.rows["validation"]
+    device, seed = cost.costs.device.type, cost.config.seed
+    asked = labels.models * len(label_text.affordable(np.arange(rows), labels.tokens, device, seed))
+    return np.array([asked * (mean_length + LABEL_COST * labels.tokens), asked * labels.tokens])
