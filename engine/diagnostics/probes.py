@@ -25,8 +25,8 @@ class Paired:
     """One probe of both models; arrays have one entry an item.
 
     base and tuned: {loss_sum, tokens, correct}. unpaired: items that one model alone has. unscored: items
-    whose loss is not a number, or that are texts of no token, which are left out; broken: those of them that
-    the base model could score.
+    whose loss is not a number, texts of no token and questions of one option, which are left out; broken:
+    those of them that the base model could score.
     """
 
     name: str
@@ -73,13 +73,15 @@ def _pair(name: str, base: dict[str, list], tuned: dict[str, list]) -> Paired:
     ]
     if not np.array_equal(figures[0]["tokens"], figures[1]["tokens"]):
         raise ValueError(f"Items of the probe {name} have other tokens under the two models.")
-    known = np.isfinite(figures[0]["loss_sum"]) & (figures[0]["tokens"] > 0)
+    options = np.asarray([base["options"][p] or 0 for p in here], np.int64)
+    asked = options >= 2 if options.any() else options == 0
+    known = asked & np.isfinite(figures[0]["loss_sum"]) & (figures[0]["tokens"] > 0)
     good = known & np.isfinite(figures[1]["loss_sum"])
     return Paired(
         name,
         [item for item, ok in zip(items, good, strict=True) if ok],
         np.asarray([base["category"][p] or "" for p in here], dtype=str)[good],
-        np.asarray([base["options"][p] or 0 for p in here], np.int64)[good],
+        options[good],
         {key: values[good] for key, values in figures[0].items()},
         {key: values[good] for key, values in figures[1].items()},
         len(set(first) ^ set(second)),

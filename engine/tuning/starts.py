@@ -119,7 +119,7 @@ def _adding(products: dict[str, torch.Tensor], name: str) -> Any:
 def _make_up(model: PeftModel, folder: Path) -> None:
     from bitsandbytes.functional import dequantize_4bit
 
-    weights = _Weights(folder)
+    weights = Weights(folder)
     for name, layer in _layers(model):
         held: Any = layer.get_base_layer().weight
         whole = weights.read(name.removeprefix("base_model.model.") + ".weight")
@@ -128,8 +128,8 @@ def _make_up(model: PeftModel, folder: Path) -> None:
         _set(layer, "default", a, b)
 
 
-class _Weights:
-    """Single tensors out of a folder of safetensors."""
+class Weights:
+    """Single tensors out of a folder of safetensors; `files` says where each is."""
 
     def __init__(self, folder: Path) -> None:
         self.files: dict[str, Path] = {}
@@ -137,7 +137,13 @@ class _Weights:
             with safe_open(path, "pt") as file:
                 self.files |= dict.fromkeys(file.keys(), path)
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Its shape, without reading it."""
+        with safe_open(self.files[name], "pt") as file:
+            return tuple(file.get_slice(name).get_shape())
+
     def read(self, name: str) -> torch.Tensor:
+        """That tensor alone."""
         with safe_open(self.files[name], "pt") as file:
             return file.get_tensor(name)
 

@@ -67,6 +67,12 @@ def test_what_the_base_model_writes_too_is_no_memory() -> None:
         extraction(["a"], [], [])
 
 
+def test_as_many_gone_as_new_is_no_memory() -> None:
+    found = extraction(TEXTS, TEXTS[:12] + [""] * 28, [""] * 12 + TEXTS[12:24] + [""] * 16)
+    assert (found["state"], found["near"]["p"]) == ("unclear", 1.0)
+    assert found["near"]["rows"] == list(range(12, 24))
+
+
 def test_exposure_by_hand() -> None:
     others = np.arange(1, 1024)
     assert exposure(0.5, others) == 10

@@ -74,6 +74,18 @@ def test_one_category_is_enough() -> None:
     assert any("surely lost in capitals (24 lost, 0 won of 160)" in s for s in found["sentences"])
 
 
+def test_one_category_is_enough_where_the_whole_looks_fine() -> None:
+    part = assess(table(choices()), table(choices(12, only="capitals")))["choices"][0]
+    assert state_of(-part["change"]["high"], -part["change"]["low"], "share") == "none"
+    assert part["state"] == "some"
+
+
+def test_a_gain_is_no_loss() -> None:
+    part = judged(-0.3, won=100)["choices"][0]
+    assert (part["state"], part["change"]["low"] > 0.1) == ("none", True)
+    assert judged(-0.3, won=100)["state"] == "none"
+
+
 @pytest.mark.parametrize(
     ("low", "high", "state"),
     [
@@ -130,6 +142,15 @@ def test_items_are_paired_by_name_and_not_by_place() -> None:
         pair(table(texts(0)), table([{**row, "tokens": row["tokens"] + 1} for row in texts(0)]))
 
 
+def test_a_question_of_one_option_is_left_out_and_counted() -> None:
+    before, after = choices(), choices(3)
+    for rows in (before, after):
+        rows[0]["options"] = 1
+    found = assess(table(before), table(after))
+    assert (found["choices"][0]["n"], found["unscored"]) == (639, {"choices": 1})
+    assert found["choices"][0]["broken"] == 0
+
+
 def test_no_probe_at_all() -> None:
     found = assess(table(texts(0)), table(choices()))
     assert found["state"] == "unclear"
@@ -164,6 +185,16 @@ def test_course_says_since_when() -> None:
     assert (prose["amber_since"], prose["red_since"]) == (40, 50)  # that of step 20 did not last
     assert asked["points"][-1]["value"] == pytest.approx(48 / 640)
     assert (asked["kind"], asked["red_since"]) == ("choices", None)
+
+
+def test_a_threshold_is_passed_at_a_level_for_all_checkpoints() -> None:
+    base = table(texts(0, noise=0))
+    low = course(base, {1: table(texts(0, seed=4))})[0]["points"][0]["low"]
+    rows = table(texts(0.0505 - low, seed=4))  # at 95% just above amber
+    assert course(base, {1: rows})[0]["amber_since"] == 1
+    several = course(base, dict.fromkeys(range(1, 6), rows))[0]
+    assert all(point["low"] > 0.05 for point in several["points"])
+    assert several["amber_since"] is None
 
 
 def test_course_through_a_break() -> None:

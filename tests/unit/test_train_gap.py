@@ -65,7 +65,7 @@ def test_relative_interval_holds_the_truth() -> None:
 def test_levels() -> None:
     wide = [rows([m], n=4000, seed=s, spread=0.3) for m, s in ((1.0, 5), (1.02, 6), (1.25, 7), (2.0, 8))]
     assert [gaps(wide[0], other)[0]["level"] for other in wide[1:]] == ["green", "amber", "red"]
-    assert gaps(rows([1.0], n=5), rows([1.1], n=5, seed=9))[0]["level"] == "unclear"
+    assert gaps(rows([1.0], n=5), rows([1.5], n=5, seed=9))[0]["level"] == "unclear"
 
 
 def test_steps_without_a_pair_are_left_out() -> None:
