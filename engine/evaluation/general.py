@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,15 @@ import pyarrow as pa
 import torch
 
 from engine.evaluation import choices
+from engine.evaluation.own_samples import own_samples
 from engine.evaluation.probes import LISTING, Measured, Texts, all_told, spread
 from engine.evaluation.suite import reading
+from engine.job import Job
+from engine.tuning.eta import Pass
 
 CHOICES = "choices"
 PROSE = "prose"
+OWN = "own_samples"
 LIGHT = {PROSE: 16, CHOICES: 160}  # items of each that are measured while a run trains
 
 
@@ -101,3 +106,17 @@ def prose(tokenizer: Any, room: int | None) -> Texts:
         [passage.text for passage in passages],
         [np.asarray(ids[:room], np.int32) for ids in rows],
     )
+
+
+def own_texts(job: Job, model: Any, tokenizer: Any, folder: Path) -> Texts:
+    """Samples of the base model `model`, whose weights lie in `folder`, from the cache or made now."""
+    pace = Pass(job, 0, "tokens", "Letting the base model write, once for every base")
+
+    def on_token(done: int, most: int) -> None:
+        pace.total = most
+        pace(done)
+
+    rows = own_samples(job.home, model, tokenizer, folder, reading.load(), on_token=on_token)
+    texts = [tokenizer.decode(rows.row(i)[0], skip_special_tokens=True) for i in range(len(rows))]
+    items = [f"{OWN}/{i:03}" for i in range(len(rows))]
+    return Texts(OWN, items, [""] * len(rows), texts, rows)

@@ -71,6 +71,7 @@ class Run:
         self.split = Split.parse(job.order["split"])
         self.data: dict[str, Any] = job.order["dataset"]
         self.packed = False  # whether micro-batches are dealt by tokens
+        self.own: list[Probe] | None = None
         self.device = torch.device(job.device)
         self.dtype = choose_dtype(self.config.dtype, self.device)
         self.began, self.energy = time.monotonic(), Meter(self.device)
@@ -137,7 +138,18 @@ class Run:
 
     def probes(self, model: Any) -> list[Probe]:
         """What base and tuned model are asked beside the held-out rows; `model` is the tuned one."""
-        return [*self.general, self.seen] if self.config.probes else []
+        if not self.config.probes:
+            return []
+        if self.own is None:
+            with base_model(model) as untuned:
+                self.own = self.own_texts(untuned)
+        return [*self.general, *self.own, self.seen]
+
+    def own_texts(self, untuned: Any) -> list[Probe]:
+        """What the base model writes by itself, as a probe; written once for every base."""
+        if not self.general:
+            return []
+        return [general.own_texts(self.job, untuned, self.tokenizer, models.weights_folder(self.source))]
 
     @property
     def positions(self) -> int | None:
@@ -175,6 +187,8 @@ class Run:
         torch.manual_seed(config.seed)
         model = self.load(rows)
         self.take_over(model)
+        if not METHODS[self.config.method].adapter:  # later there is no base model to let write
+            self.own = self.own_texts(model)
         trained, total = count_parameters(model)
         self.job.facts(
             trainable_parameters=trained,
