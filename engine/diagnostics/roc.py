@@ -124,11 +124,12 @@ def caught_at(first: ArrayLike, second: ArrayLike, false_alarms: float = 0.01, *
     """
     a, b = np.sort(np.asarray(first, np.float64)), np.sort(np.asarray(second, np.float64))
     allowed = math.floor(false_alarms * len(b) + 1e-9)
-    hits = _above(a, b[len(b) - 1 - allowed])
+    place = len(b) - 1 - allowed  # of the threshold, in ascending order
+    hits = _above(a, b[place])
     whole = wilson_interval(int(hits), len(a))
     random = np.random.default_rng(seed)
-    drawn = np.sort(b[random.integers(0, len(b), (RESAMPLES, len(b)))], axis=1)
-    shares = _above(a, drawn[:, len(b) - 1 - allowed]) / len(a)
+    drawn = random.integers(0, len(b), (RESAMPLES, len(b)), dtype=np.int32)
+    shares = _above(a, b[np.partition(drawn, place, axis=1)[:, place]]) / len(a)
     low, high = np.quantile(random.binomial(len(a), shares) / len(a), [0.025, 0.975])
     low, high = min(float(low), whole.low or 0.0), max(float(high), whole.high or 0.0)
     return Caught(Interval(whole.value, low, high, len(a)), allowed, 1 / len(b))

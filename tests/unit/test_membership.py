@@ -54,12 +54,13 @@ def test_an_untrained_model_remembers_nothing() -> None:
     json.dumps(found, allow_nan=False)
 
 
-def test_equal_groups_are_rarely_said_to_be_remembered() -> None:
+def test_equal_groups_are_rarely_said_to_be_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.diagnostics.roc.RESAMPLES", 50)  # the share caught decides nothing
     called = sum(
         assess(group(0.3, n=40, seed=2 * s), group(0.3, n=40, seed=2 * s + 1))["state"] == "remembers"
-        for s in range(400)
+        for s in range(250)
     )
-    assert called / 400 <= 0.05
+    assert called / 250 <= 0.05
 
 
 def test_few_rows_say_what_they_could_not_see() -> None:

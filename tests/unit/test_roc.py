@@ -42,10 +42,10 @@ def test_difference_of_two_scores_against_a_bootstrap() -> None:
     a[1], b[1] = a[0] + 0.5 * a[1], b[0] + 0.5 * b[1]
     found = auc_difference(placements(a[0], b[0]), placements(a[1], b[1]))
     draws = []
-    for _ in range(2000):
+    for _ in range(800):
         i, j = random.integers(0, 150, (2, 150))
         draws.append(placements(a[0][i], b[0][j]).area - placements(a[1][i], b[1][j]).area)
-    assert found.se == pytest.approx(np.std(draws), rel=0.06)
+    assert found.se == pytest.approx(np.std(draws), rel=0.09)
     same = auc_difference(placements(a[0], b[0]), placements(a[0], b[0]))
     assert (same.value, same.low, same.high) == (0, 0, 0)
 
@@ -56,10 +56,10 @@ def test_the_interval_holds_the_truth(shift: float) -> None:
 
     random = np.random.default_rng(2)
     truth, held = ndtr(shift / np.sqrt(2)), 0
-    for _ in range(1000):
+    for _ in range(500):
         found = auc(random.normal(shift, 1, 32), random.normal(0, 1, 32))
         held += found.low <= truth <= found.high
-    assert held / 1000 >= 0.935
+    assert held / 500 >= 0.93
 
 
 def test_parted_completely_is_not_parted_for_ever() -> None:
@@ -82,7 +82,7 @@ def test_caught_at_one_percent() -> None:
     false, true, _ = roc_curve([1] * 400 + [0] * 300, [*a, *b], drop_intermediate=False)
     assert found.share.value == pytest.approx(true[false <= 0.01].max())
     assert (found.allowed, found.finest) == (3, 1 / 300)
-    assert found.share.low < 0.37 < found.share.high  # the truth: 1 - Phi(2.326 - 2)
+    assert 0.2 < found.share.low < 0.37 < found.share.high < 0.65  # the truth: 1 - Phi(2.326 - 2)
 
 
 def test_few_rows_say_what_they_can_resolve() -> None:
@@ -101,3 +101,12 @@ def test_groups_that_are_none_are_refused() -> None:
     with pytest.raises(ValueError, match="finite"):
         auc([np.nan], [1.0])
     assert auc([1.0], [0.0, 2.0]).low is None
+
+
+def test_the_share_caught_holds_the_truth(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.diagnostics.roc.RESAMPLES", 300)
+    random, held = np.random.default_rng(6), 0
+    for seed in range(120):
+        found = caught_at(random.normal(2, 1, 200), random.normal(0, 1, 400), seed=seed).share
+        held += found.low <= 0.372 <= found.high
+    assert held / 120 >= 0.88

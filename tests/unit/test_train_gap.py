@@ -162,11 +162,11 @@ def test_a_metric_that_falls_while_the_loss_falls_too() -> None:
 
 def test_noise_in_the_metric_is_rarely_called_a_parting() -> None:
     called, ended = 0, {"best_step": 60, "last_step": 60}
-    for seed in range(300):
+    for seed in range(100):
         random = np.random.default_rng(10_000 + seed)
         noise = [
             Metric(step=20 * i, row_ids=np.arange(60), values=random.random(60), weights=np.ones(60))
             for i in range(4)
         ]
         called += parting(ended, noise, "accuracy", None) is not None
-    assert called / 300 <= 0.05
+    assert called / 100 <= 0.05
