@@ -1,0 +1,196 @@
+"""Probes on a two-layer model: what base and tuned model know, between steps and at the end of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from engine.evaluation import general, own_samples
+from engine.evaluation.probes import SEEN, Measured, spread
+from engine.evaluation.suite import reading
+from engine.job import Cancelled
+from engine.jobs import train
+from engine.tuning import probing
+from engine.tuning.methods import base_model, make_trainable
+from store.config import TrainConfig
+from store.home import Home
+from store.methods import METHODS
+from tests.engine.told import QUICK, cancel_when, events, facts, series
+from tests.tiny import conversations, make_job, make_model, make_tokenizer, write_model, write_rows
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+PROBED = QUICK | {"probes": True, "probe_share": 1.0, "evaluations": 4, "sample_prompts": 0}
+NAMES = {"prose", "choices", "own_samples", SEEN}
+
+
+@pytest.fixture(autouse=True)
+def small_suite(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every category, in seconds; what the model itself writes is short too."""
+    whole = reading.load()
+    passages = tuple(whole.passages[i] for i in spread(len(whole.passages), 6))
+    items = tuple(whole.items[i] for i in spread(len(whole.items), 24))
+    monkeypatch.setattr(reading, "load", lambda: reading.Suite(items, passages, whole.fingerprint))
+    monkeypatch.setattr(general, "LIGHT", {"prose": 3, "choices": 8})
+    monkeypatch.setattr(own_samples.own_samples, "__kwdefaults__", {
+        **own_samples.own_samples.__kwdefaults__, "count": 8, "length": 8,
+    })  # fmt: skip
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    home = Home(tmp_path / "home").create()
+    write_model(home.models / "tiny")
+    write_rows(home, "rows", conversations(60))
+    return home
+
+
+def kept(job: Any, model: str, probe: str) -> Any:
+    table = pq.read_table(job.dir.probes)
+    return table.filter(pc.and_(pc.equal(table["model"], model), pc.equal(table["probe"], probe)))
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_run_says_what_it_forgot(home: Home, method: str) -> None:
+    job = make_job(home, "run", method=method, **(PROBED | {"learning_rate": 3e-2}))
+    verdict = train.run(job)["verdict"]
+    for name in NAMES:
+        base, tuned = (kept(job, model, name) for model in ("base", "tuned"))
+        assert base["item"].to_pylist() == tuned["item"].to_pylist()
+        assert base.num_rows > 0
+        assert base["loss_sum"].to_pylist() != tuned["loss_sum"].to_pylist()
+    found = verdict["forgetting"]
+    (prose,) = found["texts"]
+    base, tuned = (kept(job, model, "prose") for model in ("base", "tuned"))
+    rise = (pc.sum(tuned["loss_sum"]).as_py() - pc.sum(base["loss_sum"]).as_py()) / pc.sum(
+        base["tokens"]
+    ).as_py()
+    assert prose["change"]["value"] == pytest.approx(rise)
+    assert found["choices"][0]["n"] == 24
+    assert found["divergence"][0]["probe"] == "own_samples"
+    assert verdict["membership"]["members"] == len(kept(job, "base", SEEN))
+    assert verdict["overfitting"]["gap"][0]["step"] == 0
+    asked = pq.read_table(job.dir.probe_items)
+    assert set(asked["probe"].to_pylist()) == NAMES - {SEEN}
+    assert facts(job)["suite"] == reading.load().fingerprint
+
+
+def test_base_numbers_of_a_run_are_those_of_the_plain_model(home: Home) -> None:
+    job = make_job(home, "run", **PROBED)
+    train.run(job)
+    plain = make_model().eval()
+    for probe in (general.prose(make_tokenizer(), 256), general.questions(make_tokenizer(), 256)):
+        found = probe.measure(plain, batch_size=16, device=torch.device("cpu"))
+        told = kept(job, "base", probe.name)
+        assert told["item"].to_pylist() == list(found.items)
+        assert told["loss_sum"].to_numpy() == pytest.approx(found.loss_sum, abs=1e-3)
+        assert told["chosen"].to_pylist() == found.chosen.tolist()
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if METHODS[name].adapter])
+def test_an_adapter_that_is_switched_off_forgets_nothing(method: str) -> None:
+    """A prompt that was never trained changes the model: the base is the model without it."""
+    config = TrainConfig(dataset="rows", method=method).resolved(100, 10_000)
+    tuned = make_trainable(make_model(), config, torch.float32)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in tuned.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.3)
+    plain, device = make_model(), torch.device("cpu")
+    tokenizer = make_tokenizer()
+    for probe in (general.prose(tokenizer, 200), general.questions(tokenizer, 200)):
+        before = probe.measure(plain, batch_size=8, device=device)
+        with base_model(tuned) as base:
+            off = probe.measure(base, batch_size=8, device=device)
+        on = probe.measure(tuned, batch_size=8, device=device)
+        assert abs(off.loss_sum - before.loss_sum).max() / before.tokens.max() < 1e-4
+        assert (off.chosen == before.chosen).all()
+        assert abs(on.loss_sum - before.loss_sum).max() > 1e-3
+
+
+def test_a_resumed_run_probes_no_step_twice(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probing.Budget, "allows", lambda *_: True)
+    whole = make_job(home, "whole", **PROBED)
+    train.run(whole)
+    job = make_job(home, "run", **PROBED)
+    cancel_when(job, lambda event: event.get("step") == 6 and "train/loss" in event.get("values", {}))
+    with pytest.raises(Cancelled):
+        train.run(job)
+    again = make_job(home, "run", resume=True, **PROBED)
+    train.run(again)
+    steps = pq.read_table(again.dir.live_probes)
+    counts = steps.group_by(["step", "probe", "item"]).aggregate([("item", "count")])
+    assert set(counts["item_count"].to_pylist()) == {1}
+    assert series(again, "train/loss")[-1] == pytest.approx(series(whole, "train/loss")[-1])
+    assert kept(again, "tuned", "prose")["loss_sum"].to_pylist() == pytest.approx(
+        kept(whole, "tuned", "prose")["loss_sum"].to_pylist()
+    )
+
+
+def test_a_run_stops_for_what_it_forgot(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probing.Budget, "allows", lambda *_: True)  # whatever the clock says
+    fields = PROBED | {"learning_rate": 5e-2, "num_train_epochs": 6, "evaluations": 6}
+    job = make_job(home, "run", max_forgetting=0.05, early_stopping=False, **fields)
+    verdict = train.run(job)["verdict"]
+    assert verdict["stopped"]["reason"] == "forgetting"
+    assert verdict["stopped"]["step"] < facts(job)["steps"]
+    assert any("stopped for what it forgot" in sentence for sentence in verdict["sentences"])
+    assert series(job, "probe/prose/loss")[0][0] == 0  # against the base model, which was measured first
+
+
+def test_probes_wait_until_training_pays_for_them(home: Home) -> None:
+    job = make_job(home, "run", **(PROBED | {"probe_share": 0.0}))
+    train.run(job)
+    assert not series(job, "probe/prose/loss")
+    assert not job.dir.live_probes.exists()
+    assert kept(job, "tuned", "prose").num_rows == 6  # at the end they are measured all the same
+
+
+def test_a_budget_is_kept() -> None:
+    budget = probing.Budget(0.1)
+    assert not budget.allows(trained=10, expected=1.1)
+    assert budget.allows(trained=10, expected=0.9)
+    budget.spend(2.0)  # dearer than expected
+    assert not budget.allows(trained=39, expected=0.1)
+    assert budget.allows(trained=40, expected=0.1)
+    assert not probing.Budget(0.0).allows(trained=1e9, expected=0.0)
+
+
+def test_a_head_is_not_asked(home: Home) -> None:
+    rows = conversations(60)
+    write_rows(home, "rows", rows, labels=["odd" if i % 2 else "even" for i in range(60)])
+    job = make_job(home, "run", task="classification", **PROBED)
+    verdict = train.run(job)["verdict"]
+    assert "forgetting" not in verdict
+    assert [name for e in events(job, "metrics") for name in e["values"] if name.startswith("probe/")][
+        :1
+    ] == ["probe/train_rows/loss"]
+
+
+def test_measured_items_are_read_back() -> None:
+    one = Measured(
+        "prose", ["a", "b"], ["x", "y"], np.array([1.0, 2.0]), np.array([3, 4]), np.array([1, 0]),
+        np.zeros(2, np.int32), np.full(2, -1, np.int32),
+    )  # fmt: skip
+    again = Measured.of(one.table(step=3))
+    assert (list(again.items), again.loss_sum.tolist(), again.tokens.tolist()) == (
+        ["a", "b"],
+        [1.0, 2.0],
+        [3, 4],
+    )
+    assert one.metrics == {"probe/prose/loss": 3 / 7}
+
+
+def test_parts_are_spread_over_the_whole() -> None:
+    assert spread(10, 3).tolist() == [0, 3, 6]
+    assert spread(3, 10).tolist() == [0, 1, 2]
+    whole = general.questions(make_tokenizer(), 256)
+    categories = {item.category for item in whole.part(8).asked.items}
+    assert len(categories) >= 6
