@@ -159,6 +159,8 @@ def _sentences(
             f"(base model {base['token_accuracy']:.1%}; {_points(accuracy)})."
         )
     found.append(shape["sentence"])
+    if shape["stage"] == "memorising":
+        found.append(shape["stage_sentence"])
     found.append(ending_of(stopped, config))
     chosen = config.get("load_best_model_at_end", True) or stopped.get("reason") == "early_stopping"
     if split == "validation" and chosen:

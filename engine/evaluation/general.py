@@ -22,7 +22,7 @@ from engine.tuning.eta import Pass
 CHOICES = "choices"
 PROSE = "prose"
 OWN = "own_samples"
-LIGHT = {PROSE: 16, CHOICES: 160}  # items of each that are measured while a run trains
+LIGHT = {PROSE: 8, CHOICES: 96}  # items of each that are measured while a run trains
 
 
 def fingerprint() -> str:

@@ -28,8 +28,8 @@ from engine.tuning.tokens import read_rows, tokenizer_key, write_rows
 from store.home import Home
 
 VERSION = 1  # of how samples are made: another number, another key
-COUNT = 64
-LENGTH = 64  # tokens that the model writes
+COUNT = 48
+LENGTH = 48  # tokens that the model writes
 START = 5  # tokens of a passage before them
 AT_ONCE = 64  # samples; all of one length, so that there is no padding
 IDENTITY = 4096  # values of a tensor, at its beginning, that tell it from others
