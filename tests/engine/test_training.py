@@ -188,7 +188,7 @@ def test_a_validation_after_the_last_checkpoint_is_measured_once(home: Home) -> 
     resumed = make_job(home, "run", resume=True, **fields)
     train.run(resumed)
     voids = [(e["step"], e.get("prefix")) for e in events(resumed, "rewind")]
-    assert voids == [(2, None), (0, "eval/")] * 2
+    assert voids == [(2, None), (0, "eval/"), (0, "probe/")] * 2
     points = Points()
     for event in events(resumed, "metrics", "rewind"):
         (points.of("run").add if event["type"] == "metrics" else points.of("run").rewind)(event)
