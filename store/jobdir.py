@@ -144,6 +144,12 @@ class JobDir:
         return self.path / "probe_items.parquet"
 
     @property
+    def weights(self) -> Path:
+        """name, layer, module, shape, weight_norm, delta_norm, relative, stable_rank, effective_rank,
+        intruders, strongest: how far each matrix moved."""
+        return self.path / "weights.parquet"
+
+    @property
     def split(self) -> Path:
         """row_id, split: which row of the data set served for what."""
         return self.path / "split.parquet"

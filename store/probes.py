@@ -1,5 +1,6 @@
 """What a run's base and tuned model made of each item of its probes, read from the Parquet files in its job
-folder: `probes.parquet` (docs/architecture.md) and, for what was asked, `probe_items.parquet`."""
+folder: `probes.parquet` (docs/architecture.md) and, for what was asked, `probe_items.parquet`; and how far
+its weights moved."""
 
 from __future__ import annotations
 
@@ -34,6 +35,12 @@ def questions(
     total = int(scalar(db.query(f"SELECT count(*) FROM ({source})", params)))
     found = db.query(f"{source} ORDER BY rise DESC, item LIMIT $4 OFFSET $5", [*params, limit, offset])
     return total, records(found)
+
+
+def weights(db: Queryable, run_id: str) -> list[dict[str, Any]]:
+    """How far each matrix moved, by layer and module. Over a Client, QueryError where the file is missing."""
+    path = row_losses.path(db, run_id).with_name("weights.parquet")
+    return records(db.query("SELECT * FROM read_parquet(?) ORDER BY layer NULLS LAST, module", [str(path)]))
 
 
 _QUESTIONS = """

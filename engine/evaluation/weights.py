@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from peft import PeftModel
 from scipy import linalg
@@ -35,6 +36,21 @@ SECONDS = 25.0
 LAYER = re.compile(r"(?:^|\.)(\d+)\.(.+)$")
 NO_MATRICES = "This method leaves the base model's matrices as they are: there is no weight change to show."
 
+ROWS = pa.schema(
+    [
+        ("name", pa.string()),
+        ("layer", pa.int32()),
+        ("module", pa.string()),
+        ("shape", pa.list_(pa.int64())),
+        ("weight_norm", pa.float64()),
+        ("delta_norm", pa.float64()),
+        ("relative", pa.float64()),
+        ("stable_rank", pa.float64()),
+        ("effective_rank", pa.float64()),
+        ("intruders", pa.int32()),
+        ("strongest", pa.int32()),
+    ]
+)
 Floats = NDArray[np.float64]
 Document = dict[str, Any]
 

@@ -24,6 +24,7 @@ from engine.evaluation.probes import Probe
 from engine.job import Job
 from engine.jobs.convert import ensure
 from engine.jobs.row_facts import tell_rows
+from engine.jobs.weight_change import weight_change
 from engine.tuning import continued, memory, models, prepare, saving, starts
 from engine.tuning.batches import total_steps
 from engine.tuning.energy import Meter
@@ -262,6 +263,8 @@ class Run:
         evidence.write(job, split, base, tuned, prompts)
         document = self.verdict(training, stopped, split, base, tuned)
         evidence.add_forgetting(document, base, tuned, config)
+        if config.probes:
+            document["weights"] = weight_change(job, config, self.source, model)
         if asked and tuned_labels and base_labels:
             class_verdict.add_labels(document, asked.report(split, tuned_labels, base_labels))
         return document

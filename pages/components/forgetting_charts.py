@@ -104,3 +104,44 @@ def course_chart(curve: pa.Table, base: float | None, thresholds: Mapping[str, f
                 annotation_position="bottom right",
             )
     return figure
+
+
+def weights_chart(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
+    """How far each matrix moved, in per cent of its norm, by layer and module."""
+    placed = [row for row in rows if row["layer"] is not None and row["relative"] is not None]
+    layers = sorted({row["layer"] for row in placed})
+    modules = list(dict.fromkeys(row["module"].removesuffix(".weight") for row in placed))
+    cells = {(row["module"].removesuffix(".weight"), row["layer"]): row for row in placed}
+    figure = empty_figure("", "", 90 + 30 * len(modules), x_title="Layer")
+    figure.add_trace(
+        go.Heatmap(
+            z=[[_moved(cells.get((m, layer))) for layer in layers] for m in modules],
+            x=layers,
+            y=[module.rsplit(".", 1)[-1] for module in modules],
+            colorscale=[[0.0, "rgba(15,157,143,0.06)"], [1.0, "rgba(15,157,143,1)"]],
+            zmin=0,
+            xgap=1,
+            ygap=1,
+            colorbar={"ticksuffix": "%", "thickness": 10, "outlinewidth": 0},
+            text=[[_told(cells.get((m, layer))) for layer in layers] for m in modules],
+            hovertemplate="Layer %{x}, %{y}: %{text}<extra></extra>",
+        )
+    )
+    figure.update_yaxes(autorange="reversed", showgrid=False, title=None)
+    figure.update_layout(hovermode="closest", margin={"l": 8, "r": 8, "t": 8, "b": 44})
+    return figure
+
+
+def _moved(row: Mapping[str, Any] | None) -> float | None:
+    return None if row is None else 100 * row["relative"]
+
+
+def _told(row: Mapping[str, Any] | None) -> str:
+    if row is None:
+        return "not known"
+    said = f"moved by {100 * row['relative']:.2g}% of its norm"
+    if row["stable_rank"] is not None:
+        said += f", stable rank {row['stable_rank']:.1f}, effective rank {row['effective_rank']:.0f}"
+    if row["intruders"] is not None:
+        said += f", {row['intruders']} of {row['strongest']} strongest directions are new"
+    return said

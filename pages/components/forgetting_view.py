@@ -58,6 +58,7 @@ def draw_forgetting(run_id: str) -> None:
         _draw_course(run, found)
         if found["choices"]:
             _draw_questions(run_id)
+        _draw_weights(run)
 
 
 def _why_none(run: dict[str, Any]) -> str:
@@ -140,6 +141,27 @@ def _draw_course(run: dict[str, Any], found: dict[str, Any] | None) -> None:
     if spent and trained:
         share = 100 * spent / trained
         st.caption(f"Probes between steps took {spent:.0f} s, {share:.0f}% of the time in training.")
+
+
+def _draw_weights(run: dict[str, Any]) -> None:
+    """How far the weights moved, matrix by matrix."""
+    found = run["verdict"].get("weights")
+    if not found:
+        return
+    st.markdown("**How far the weights moved**")
+    if found["relative"] is not None:
+        figure = forgetting_charts.weights_chart(run_reads.weights(run["run_id"]))
+        alt = "Change of each matrix in per cent of its norm, by layer and module"
+        st.plotly_chart(figure, key="forgetting-weights", config={"displayModeBar": False}, alt=alt)
+        said = f"All {found['matrices']:,} matrices together by {100 * found['relative']:.2g}% of their norm."
+        if found["strongest"]:
+            said += (
+                f" Of the {found['strongest']:,} strongest directions of {found['spectra']:,} matrices"
+                f" {found['intruders']:,} are new (intruder dimensions)."
+            )
+        st.caption(said)
+    for note in found["notes"]:
+        st.caption(plain(note))
 
 
 def _draw_questions(run_id: str) -> None:

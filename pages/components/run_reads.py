@@ -51,6 +51,11 @@ def questions(run_id: str, only: str, limit: int, offset: int) -> tuple[int, lis
     return probes.questions(client(), run_id, only=only, limit=limit, offset=offset)
 
 
+@st.cache_data(ttl=600, max_entries=32, show_spinner=False)
+def weights(run_id: str) -> list[dict[str, Any]]:
+    return probes.weights(client(), run_id)
+
+
 @remembered
 @st.cache_data(ttl=reads.LIVE, max_entries=16, show_spinner=False)
 def log(job_id: str, tail: int) -> dict[str, Any]:

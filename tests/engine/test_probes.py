@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from engine.evaluation import general, own_samples
+from engine.evaluation import general, own_samples, weights
 from engine.evaluation.probes import SEEN, Measured, spread
 from engine.evaluation.suite import reading
 from engine.job import Cancelled
@@ -76,6 +76,8 @@ def test_a_run_says_what_it_forgot(home: Home, method: str) -> None:
     assert found["divergence"][0]["probe"] == "own_samples"
     assert verdict["membership"]["members"] == len(kept(job, "base", SEEN))
     assert verdict["overfitting"]["gap"][0]["step"] == 0
+    assert verdict["weights"]["relative"] > 0
+    assert pq.read_table(job.dir.weights).num_rows == verdict["weights"]["matrices"]
     asked = pq.read_table(job.dir.probe_items)
     assert set(asked["probe"].to_pylist()) == NAMES - {SEEN}
     assert facts(job)["suite"] == reading.load().fingerprint
@@ -103,6 +105,7 @@ def test_an_adapter_that_is_switched_off_forgets_nothing(method: str) -> None:
         for parameter in tuned.parameters():
             if parameter.requires_grad:
                 parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.3)
+    assert weights.of_adapter(tuned)["notes"] or weights.of_adapter(tuned)["relative"] > 0
     plain, device = make_model(), torch.device("cpu")
     tokenizer = make_tokenizer()
     for probe in (general.prose(tokenizer, 200), general.questions(tokenizer, 200)):
