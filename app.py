@@ -51,6 +51,13 @@ page = st.navigation(
                 url_path="compare",
                 help="Several runs laid over each other, and the settings in which they differ.",
             ),
+            st.Page(
+                "pages/evidence.py",
+                title="Evidence",
+                icon=":material/balance:",
+                url_path="evidence",
+                help="What learning cost: gain against forgetting over all runs, and which are worth having.",
+            ),
         ],
     }
 )

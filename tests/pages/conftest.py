@@ -80,7 +80,7 @@ def little_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
 @pytest.fixture(scope="session")
 def full_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     """A thousand runs over sixty data sets."""
-    with running_engine(seed(tmp_path_factory.mktemp("full"), runs=1000, sets=60)) as home:
+    with running_engine(seed(tmp_path_factory.mktemp("full"), runs=1000, sets=60, probed=True)) as home:
         yield home
 
 

@@ -20,6 +20,7 @@ from store.config import TrainConfig
 from store.database import Database, Transaction, utc_now
 from store.home import Home
 from store.signals import GROUPS
+from tests.pages.seed_evidence import forgetting
 
 MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
 ROWS = pa.schema(
@@ -38,13 +39,16 @@ STATUSES = ("finished",) * 8 + ("failed", "cancelled", "lost")
 STATES = ("learned", "undecided", "worse", "learned")
 TEXT_NUMBERS = tuple(s.column for s in GROUPS["text"].signals if s.type == "number" and s.unit != "share")
 TEXT_FLAGS = tuple(s.column for s in GROUPS["text"].signals if s.type == "flag")
+RISES = (0.0, 0.02, 0.06, 0.11, 0.24)  # of the loss on prose
 CURVE = 21  # points of the newest runs
 
 
-def seed(path: Path, *, runs: int, sets: int, rows: int = 60, measured: bool = False) -> Home:
+def seed(
+    path: Path, *, runs: int, sets: int, rows: int = 60, measured: bool = False, probed: bool = False
+) -> Home:
     """A home folder with `sets` data sets of `rows` rows and `runs` runs that have ended.
 
-    measured: with sidecars of texts and duplicates.
+    measured: with sidecars of texts and duplicates; probed: with what the runs forgot.
     """
     home = Home(path).create()
     database = Database(home.database, [home.datasets])
@@ -56,7 +60,7 @@ def seed(path: Path, *, runs: int, sets: int, rows: int = 60, measured: bool = F
                 if measured:
                     _measure(tx, home, dataset)
             if runs:
-                _insert_runs(tx, runs, known)
+                _insert_runs(tx, runs, known, probed)
     finally:
         database.close()
     return home
@@ -153,7 +157,7 @@ def _row(index: int, i: int) -> dict[str, Any]:
     }
 
 
-def _insert_runs(tx: Transaction, count: int, known: list[dict[str, Any]]) -> None:
+def _insert_runs(tx: Transaction, count: int, known: list[dict[str, Any]], probed: bool) -> None:
     now = utc_now()
     jobs, runs, summaries, points = [], [], [], []
     for i in range(count):
@@ -164,6 +168,9 @@ def _insert_runs(tx: Transaction, count: int, known: list[dict[str, Any]]) -> No
         status = STATUSES[i % len(STATUSES)]
         jobs.append(_job(run_id, config, status, created))
         runs.append(_run(run_id, i, config, dataset, status, created))
+        if probed and status == "finished":
+            forgot = forgetting(RISES[i // len(known) % len(RISES)], config.model_dump())
+            runs[-1]["verdict"] = json.dumps(_verdict(i) | {"forgetting": forgot})
         summaries += _summaries(run_id, i, created)
         if i >= count - 3:
             points += _points(run_id, i, created)

@@ -22,6 +22,7 @@ from store.config import TrainConfig
 from store.database import Database, Transaction, utc_now
 from store.home import Home
 from store.jobdir import JobDir
+from tests.pages import seed_evidence as probed
 
 STEPS, EVERY, ROWS = 120, 12, 200
 TOKENS = np.random.default_rng(1).integers(8, 70, ROWS)
@@ -50,9 +51,21 @@ def seed_runs(path: Path) -> Home:
     database = Database(home.database, [home.datasets, home.jobs])
     try:
         with database.transaction() as tx:
-            finished(tx, home, "learned", "LoRA r16 <b>bold</b> [x](y)", gain=0.83, learning_rate=2e-4)
+            finished(
+                tx, home, "learned", "LoRA r16 <b>bold</b> [x](y)", gain=0.83, rise=0.02, learning_rate=2e-4
+            )
             finished(tx, home, "twin", "LoRA r16, another seed", gain=0.825, learning_rate=2e-4, seed=1)
-            finished(tx, home, "overfit", "Full, 8 epochs", gain=0.5, turn=60, learning_rate=1e-4)
+            finished(
+                tx,
+                home,
+                "overfit",
+                "Full, 8 epochs",
+                gain=0.5,
+                turn=60,
+                rise=0.31,
+                gap=0.7,
+                learning_rate=1e-4,
+            )
             finished(tx, home, "worse", "LoRA, rate too high", gain=-0.3, learning_rate=1e-2)
             _run(tx, home, "failed", "Too big a batch", "failed", error=ERROR)
             _run(tx, home, "lost", "Pulled plug", "lost")
@@ -75,9 +88,12 @@ def finished(
     *,
     gain: float,
     turn: int | None = None,
+    rise: float | None = None,
+    gap: float = 0.0,
     **config: Any,
 ) -> None:
-    """A run with its curves, row losses, samples and verdict."""
+    """A run with its curves, row losses, samples and verdict; where `rise` is given it was probed too: the
+    loss on prose rose by that, and at the end that of training rows lies `gap` under that of validation."""
     noise = np.random.default_rng(len(run_id) + 3)
     best = min(range(0, STEPS + 1, EVERY), key=lambda step: loss_at(step, gain, turn))
     tuned = BASE_LOSS - TOKENS * (START - loss_at(best or STEPS, gain, turn) + noise.normal(0, 0.25, ROWS))
@@ -88,6 +104,9 @@ def finished(
     pq.write_table(pa.table({"split": ["test"] * ROWS} | losses), folder.row_losses)
     folder.log.write_text("".join(f"step {step}\n" for step in range(30_000)))
     seen = _run(tx, home, run_id, name, "finished", **config)
+    steps = range(0, STEPS + 1, EVERY)
+    seen_rows = None if rise is None else [_seen(step, gain, turn, gap) for step in steps]
+    memorised = None if rise is None else probed.membership(gap)
     verdict = judge(
         row_ids=np.arange(ROWS),
         split="test",
@@ -98,13 +117,21 @@ def finished(
         tuned_correct=np.clip(
             right + (TOKENS * 0.25 * gain + noise.normal(0, 2, ROWS)).astype(int), 0, TOKENS
         ),
-        eval_rows=[_validation(step, gain, turn) for step in range(0, STEPS + 1, EVERY)],
+        eval_rows=[_validation(step, gain, turn) for step in steps],
         train_curve=[(step, _train_loss(step, gain)) for step in range(1, STEPS + 1)],
         stopped={"reason": "epochs", "step": STEPS, "restored_step": best or None},
         config=seen.model_dump(),
+        train_probe=seen_rows,
+        membership=memorised,
     )
+    if rise is not None:
+        verdict |= {"membership": memorised, "forgetting": probed.forgetting(rise, seen.model_dump())}
     runs.update(tx, run_id, verdict=verdict)
     _curves(tx, run_id, gain, turn, STEPS)
+    if rise is not None:
+        _add_points(tx, run_id, [("probe/prose/loss", s, 3.0 + rise * s / STEPS) for s in steps[1:]])
+        losses = [(s, loss_at(s, gain, turn) - gap * s / STEPS) for s in steps[1:]]
+        _add_points(tx, run_id, [("probe/train_rows/loss", step, loss) for step, loss in losses])
     runs.replace_predictions(tx, run_id, [_prediction(i, gain) for i in range(10)])
 
 
@@ -117,6 +144,13 @@ def _validation(step: int, gain: float, turn: int | None) -> Validation:
     noise = np.random.default_rng(step).normal(0, 0.05, ROWS)
     loss = BASE_LOSS + TOKENS * (loss_at(step, gain, turn) - START + noise)
     return Validation(step=step, row_ids=np.arange(ROWS), loss_sums=loss, tokens=TOKENS)
+
+
+def _seen(step: int, gain: float, turn: int | None, gap: float) -> Validation:
+    """The same rows' losses as if they had been trained on."""
+    noise = np.random.default_rng(step + 1).normal(0, 0.05, ROWS)
+    loss = BASE_LOSS + TOKENS * (loss_at(step, gain, turn) - START - gap * step / STEPS + noise)
+    return Validation(step=step, row_ids=np.arange(ROWS) + ROWS, loss_sums=loss, tokens=TOKENS)
 
 
 def _prediction(row: int, gain: float) -> dict[str, Any]:
@@ -200,6 +234,10 @@ def _curves(tx: Transaction, run_id: str, gain: float, turn: int | None, last: i
         loss = loss_at(step, gain, turn)
         points += [("eval/loss", step, loss), ("eval/perplexity", step, math.exp(loss))]
         points += [("eval/token_accuracy", step, 0.45 + 0.2 * gain * min(1, step / 60))]
+    _add_points(tx, run_id, points)
+
+
+def _add_points(tx: Transaction, run_id: str, points: list[tuple[str, int, float]]) -> None:
     names, steps, values = zip(*points, strict=True)
     now = utc_now()
     columns = [[run_id] * len(points), names, steps, values, [now] * len(points), range(len(points))]

@@ -1,0 +1,45 @@
+"""What probes of a run say, judged by the real diagnostics from rows with known changes."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from engine.diagnostics import forgetting as forgetting_diagnostics
+from engine.diagnostics import membership as membership_diagnostics
+from tests.unit.probe_rows import choices, table, texts
+
+BASE = table(texts(0, noise=0), choices(), texts(0, noise=0, probe="own_samples", n=40))
+LOST = 200  # questions for each nat on prose
+
+
+def forgetting(rise: float, config: dict[str, Any]) -> dict[str, Any]:
+    """The loss on prose rose by `rise`; with it questions were lost and the distance from the base grew."""
+    rate, epochs = config["learning_rate"], config["num_train_epochs"]
+    return _forgetting(rise, rate, epochs)
+
+
+@cache
+def _forgetting(rise: float, rate: float, epochs: float) -> dict[str, Any]:
+    moved = texts(1.2 * rise, probe="own_samples", n=40, seed=3)
+    tuned = table(texts(rise), choices(round(LOST * max(0.0, rise)), 4), moved)
+    settings = {"learning_rate": rate, "num_train_epochs": epochs}
+    return forgetting_diagnostics.assess(BASE, tuned, config=settings)
+
+
+@cache
+def membership(gap: float, rows: int = 150) -> dict[str, Any]:
+    """Of as many training and held-out rows, the first of which became easier by `gap` nats a token."""
+    random = np.random.default_rng(5)
+    level = random.normal(2.4, 0.5, (2, rows))
+    change = random.normal(0.5, 0.15, (2, rows)) + np.array([[gap], [0.0]])
+    groups = [
+        {
+            "base": {"loss": base, "min_k": -2 * base},
+            "tuned": {"loss": base - fell, "min_k": -2 * (base - fell)},
+        }
+        for base, fell in zip(level, change, strict=True)
+    ]
+    return membership_diagnostics.assess(*groups)

@@ -1,0 +1,112 @@
+"""What learning cost: the plot of all runs when there is none, some, a thousand, and no engine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from store.home import Home
+from tests.pages.conftest import Open, everything_said
+from tests.pages.seed_costs import SWEEPS, seed_costs
+from tests.pages.still_engine import StillEngine, still_engine
+
+PAGE = "pages/evidence.py"
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StillEngine]:
+    with still_engine(seed_costs(tmp_path_factory.mktemp("costs"))) as engine:
+        yield engine
+
+
+def plot(at: AppTest) -> dict[str, Any]:
+    figure = json.loads(at.get("plotly_chart")[0].proto.spec)
+    return {trace["name"]: trace for trace in figure["data"]}
+
+
+def test_the_runs_and_those_left_out(engine: StillEngine, open_page: Open) -> None:
+    at = open_page(engine.home, PAGE)
+    assert at.title[0].value == "What did learning cost?"
+    said = everything_said(at)
+    assert "7 of 11 finished runs. Left out:" in said
+    for words in ("1 run without a figure", "1 run of preference", "1 run with a classification head"):
+        assert words in said
+    assert "1 run continuing an earlier run" in said
+    assert len(plot(at)["Runs"]["customdata"]) == len(SWEEPS)
+    assert "Most gained at no cost that matters" in at.subheader[0].value
+    assert "lora at 0.0003" in at.subheader[0].value
+    table = at.dataframe[0].value
+    assert len(table) == len(SWEEPS)
+    assert set(table["n (rows)"]) == {200}
+    assert set(table["n (passages)"]) == {120}
+    assert "LoRA forgets less than Full fine-tuning" in said
+
+
+def test_another_measure_has_its_own_axis_and_limits(engine: StillEngine, open_page: Open) -> None:
+    at = open_page(engine.home, PAGE)
+    at.segmented_control(key="forgetting").set_value("answers").run()
+    layout = json.loads(at.get("plotly_chart")[0].proto.spec)["layout"]
+    assert layout["xaxis"]["title"]["text"] == "Fall of accuracy on questions (points)"
+    assert {a["text"] for a in layout["annotations"]} >= {"forgot some, from 5", "forgot much, from 15"}
+    at.segmented_control(key="forgetting").set_value("kl").run()
+    layout = json.loads(at.get("plotly_chart")[0].proto.spec)["layout"]
+    assert not any("forgot" in a["text"] for a in layout["annotations"])
+    assert "on the front" in at.subheader[0].value
+    at.segmented_control(key="colour").set_value("method").run()
+    assert {"LoRA", "Full fine-tuning"} <= set(plot(at))
+    assert not at.exception
+
+
+def test_a_picked_run_offers_its_page_and_what_to_try(engine: StillEngine, open_page: Open) -> None:
+    at = open_page(engine.home, PAGE, run="lora-0.003")
+    assert plot(at)["Selected"]["x"] == plot(at)["Runs"]["x"][3:4]
+    said = everything_said(at)
+    assert "Forgot much" in said
+    assert "120 passages. Behind #3 lora at 0.001." in said
+    at.button(key="cost-advice-0").click().run()
+    assert at.query_params["from"] == "lora-0.003"
+    assert json.loads(at.query_params["change"]) == {"learning_rate": 0.001}
+
+
+def test_opening_the_picked_run(engine: StillEngine, open_page: Open) -> None:
+    at = open_page(engine.home, PAGE, run="full-1e-05")
+    at.button(key="cost-open").click().run()
+    assert not at.exception
+    assert "full at 1e-05" in at.title[0].value
+
+
+def test_a_run_that_is_not_drawn_is_no_error(engine: StillEngine, open_page: Open) -> None:
+    assert "Click a run" in everything_said(open_page(engine.home, PAGE, run="old"))
+
+
+def test_a_thousand_runs(full_home: Home, open_page: Open) -> None:
+    at = open_page(full_home, PAGE)
+    at.selectbox(key="dataset").set_value("").run()
+    assert not at.exception
+    said = everything_said(at)
+    assert "728 of 728 finished runs." in said
+    assert "held against those of its own" in said
+    assert "Front" not in plot(at)
+    assert len(at.dataframe[0].value) == 728
+
+
+def test_runs_from_before_there_were_probes(offline_home: Home, open_page: Open) -> None:
+    with still_engine(offline_home) as before:
+        said = everything_said(open_page(before.home, PAGE))
+    assert "0 of 1 finished run. Left out: 1 run without a figure" in said
+    assert "clone and launch them again" in said
+
+
+def test_an_empty_store_and_no_engine(tmp_path: Path, offline_home: Home, open_page: Open) -> None:
+    with still_engine(Home(tmp_path / "empty").create()) as empty:
+        at = open_page(empty.home, PAGE)
+        assert "No run has finished yet." in everything_said(at)
+        at.button(key="cost-launch").click().run()
+        assert not at.exception
+    at = open_page(offline_home, PAGE)
+    assert "This part needs the engine" in everything_said(at)

@@ -1,0 +1,190 @@
+"""Gain against forgetting of many runs: what the store tells, which runs belong together, what is drawn."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pages.components import cost_chart, cost_matched, cost_points
+from pages.components.palette import BASE, RUNS
+from store import evidence, runs
+from tests.unit.store_samples import add_job, new_store
+
+
+def estimate(value: float, half: float = 0.02, n: int = 100) -> dict[str, Any]:
+    return {"value": value, "low": value - half, "high": value + half, "n": n}
+
+
+def row(number: int, gain: float, cost: float, **more: Any) -> dict[str, Any]:
+    known = {
+        "run_id": f"r{number}", "number": number, "name": f"Run <{number}>", "method": "lora", "model": "m",
+        "dataset_id": "d1", "dataset_name": "Sums", "task": "sft", "learning_rate": 1e-4 * number,
+        "num_train_epochs": 2.0, "init_from": "", "state": "some",
+        "gain": estimate(gain) | {"unit": "nats a token"}, "prose": estimate(cost),
+        "answers": None, "kl": None,
+    }  # fmt: skip
+    return known | more
+
+
+ROWS = [row(1, 0.2, 0.0), row(2, 0.5, 0.1), row(3, 0.49, 0.11), row(4, 0.4, 0.4)]
+
+
+def traces(figure: Any) -> dict[str, Any]:
+    return {trace.name: trace for trace in figure.data}
+
+
+def test_the_store_picks_the_figures_out_of_verdicts(tmp_path: Path) -> None:
+    _, database = new_store(tmp_path / "home")
+    verdict = {
+        "gain": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9, "unit": "nats a token"},
+        "forgetting": {
+            "state": "some",
+            "texts": [
+                {"probe": "data/mine", "change": estimate(9)},
+                {"probe": "prose", "change": estimate(0.1)},
+            ],
+            "choices": [{"probe": "choices", "change": estimate(-0.05), "categories": [1, 2]}],
+            "divergence": [{"probe": "own_samples", "kl": None}],
+        },
+    }
+    for run_id, document in (
+        ("whole", verdict),
+        ("old", {"gain": verdict["gain"]}),
+        ("broken", {"gain": None}),
+    ):
+        add_job(database, run_id, status="finished")
+        with database.transaction() as tx:
+            runs.update(tx, run_id, verdict=document)
+    add_job(database, "bare", status="finished")
+    add_job(database, "lives", status="training")
+    found = {r["run_id"]: r for r in evidence.costs(database)}
+    assert list(found) == ["whole", "old", "broken", "bare"]
+    whole = found["whole"]
+    assert (whole["state"], whole["prose"], whole["kl"]) == ("some", estimate(0.1), None)
+    assert (whole["answers"], whole["gain"]["n"]) == (estimate(-0.05), 9)
+    assert (whole["task"], whole["learning_rate"], whole["init_from"]) == ("sft", None, "")
+    for run_id in ("old", "broken", "bare"):
+        assert [found[run_id][name] for name in ("prose", "answers", "kl", "state")] == [None] * 4
+    assert found["broken"]["gain"] is None
+    database.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"task": "classification"}, "classification head"),
+        ({"task": "dpo"}, "preference"),
+        ({"init_from": "r1"}, "earlier run"),
+        ({"gain": None}, "not a number"),
+        ({"gain": estimate(1) | {"unit": "nats a row"}}, "another unit"),
+        ({"prose": None}, "“Plain prose”"),
+        ({"prose": {"value": "NaN", "low": None, "high": None, "n": 3}}, "“Plain prose”"),
+    ],
+)
+def test_runs_whose_axes_mean_something_else_are_counted(change: dict[str, Any], word: str) -> None:
+    shown, reasons = cost_points.sort_out([*ROWS, row(9, 0.1, 0.1) | change], "prose")
+    assert [r["run_id"] for r in shown] == ["r1", "r2", "r3", "r4"]
+    said = cost_points.left_out(len(shown), 5, reasons)
+    assert said.startswith("4 of 5 finished runs. Left out: 1 run ")
+    assert word in said
+
+
+def test_a_fall_of_accuracy_is_a_cost_with_its_ends_turned_round() -> None:
+    asked = row(1, 0.2, 0.0, answers={"value": -0.1, "low": -0.14, "high": -0.02, "n": 640})
+    assert cost_points.cost_of(asked, "answers") == {
+        "value": 10,
+        "low": 2,
+        "high": pytest.approx(14),
+        "n": 640,
+    }
+    assert cost_points.limits("answers") == {"amber": 5, "red": 15}
+    assert cost_points.limits("kl") is None
+    assert cost_points.points([asked], "answers")[0].state == "some"
+
+
+def test_places_and_the_run_that_costs_nothing_that_matters() -> None:
+    found = cost_points.points(ROWS, "prose")
+    assert [p.status for p in found] == ["front", "front", "alike", "dominated"]
+    assert found[3].behind == ("#2 Run <2>",)
+    assert [p.state for p in found] == ["none", "some", "some", "much"]
+    best = cost_points.cheapest(found)
+    assert best is not None
+    assert best.row["run_id"] == "r1"
+    assert cost_points.cheapest(found[1:]) is None
+    other = cost_points.points([*ROWS, row(5, 0.1, 0.3, dataset_id="d2")], "prose")
+    assert other[4].status == "front"  # of its own data set
+
+
+def test_the_plot_has_a_step_line_intervals_bands_and_the_base_model() -> None:
+    drawn = traces(figure := cost_chart.cost_chart(cost_points.points(ROWS, "prose"), "prose", "run", "r2"))
+    assert drawn["Front"].line.shape == "hv"
+    assert list(drawn["Front"].x[:2]) == [0.0, 0.1]
+    assert list(drawn["Front"].y) == [0.2, 0.5, 0.5]
+    assert drawn["Front"].x[2] == figure.layout.xaxis.range[1]
+    assert list(drawn["Intervals"].error_x.array) == pytest.approx([0.02] * 4)
+    assert list(drawn["Intervals"].error_y.arrayminus) == pytest.approx([0.02] * 4)
+    assert list(drawn["Runs"].marker.color) == list(RUNS[:4])
+    assert list(drawn["Runs"].text) == ["#1", "#2", "#3", "#4"]
+    assert drawn["Runs"].marker.symbol[2] == "circle-open"
+    assert drawn["Runs"].marker.opacity[3] < 1
+    assert [tuple(d) for d in drawn["Runs"].customdata] == [("r1",), ("r2",), ("r3",), ("r4",)]
+    assert "Run &lt;2&gt;" in drawn["Runs"].hovertext[1]
+    assert "learning rate 0.0002" in drawn["Runs"].hovertext[1]
+    assert (drawn["Selected"].x, drawn["Selected"].marker.color) == ((0.1,), RUNS[1])
+    assert (drawn["Base model"].x, drawn["Base model"].y, drawn["Base model"].marker.color) == (
+        (0,),
+        (0,),
+        BASE,
+    )
+    bands = [(shape.x0, shape.x1) for shape in figure.layout.shapes if shape.type == "rect"]
+    assert bands == [(0.05, 0.2), (0.2, figure.layout.xaxis.range[1])]
+
+
+def test_colours_by_rate_and_method_and_sizes_by_distance() -> None:
+    rows = [
+        row(1, 0.2, 0.0, kl=estimate(0.1)),
+        row(2, 0.5, 0.1, kl=estimate(0.4), method="full"),
+        row(3, 0.1, 0.1),
+    ]
+    found = cost_points.points(rows, "prose")
+    drawn = traces(cost_chart.cost_chart(found, "prose", "rate"))["Runs"].marker
+    assert list(drawn.color) == pytest.approx([-4.0, -3.69897, -3.5228787])
+    assert list(drawn.colorbar.ticktext) == ["1e-4", "2e-4", "3e-4"]
+    assert drawn.size[2] < drawn.size[0] < drawn.size[1] == cost_chart.SIZES[1]
+    figure = cost_chart.cost_chart(found, "prose", "method")
+    assert {"LoRA", "Full fine-tuning"} <= set(traces(figure))
+    assert len(set(traces(figure)["Runs"].marker.color)) == 2
+
+
+def test_many_runs_have_no_numbers_and_intervals_on_the_front_alone() -> None:
+    many = [row(i, 0.5 + 0.001 * (i % 7), 0.1 + 0.002 * i) for i in range(1, 200)]
+    drawn = traces(cost_chart.cost_chart(found := cost_points.points(many, "prose"), "prose", "rate"))
+    assert drawn["Runs"].text is None
+    assert len(drawn["Runs"].x) == 199
+    assert len(drawn["Intervals"].x) == sum(p.status == "front" for p in found) < 199
+    json.dumps([p.behind for p in found])
+
+
+def test_one_run_without_intervals_is_drawn() -> None:
+    single = row(1, 0.2, 0.01)
+    single["gain"] |= {"low": None, "high": None}
+    figure = cost_chart.cost_chart(cost_points.points([single], "prose"), "prose", "rate")
+    assert len(traces(figure)["Intervals"].x) == 0
+    assert "no interval: one row" in traces(figure)["Runs"].hovertext[0]
+
+
+def test_methods_are_matched_first_then_rates() -> None:
+    assert cost_matched.compared(ROWS, "prose") == ("", [])
+    both = [*ROWS[:2], row(11, 0.2, 0.3, method="full"), row(12, 0.5, 0.5, method="full")]
+    kind, found = cost_matched.compared(both, "prose")
+    assert kind == "method"
+    assert found[0]["sentence"].startswith("LoRA forgets less than Full fine-tuning at every gain")
+    rates = [
+        row(i, 0.2 + 0.1 * i, 0.1 * i, learning_rate=rate) for i, rate in enumerate([1e-4, 1e-4, 2e-4, 2e-4])
+    ]
+    kind, found = cost_matched.compared(rates, "prose")
+    assert kind == "learning rate"
+    assert {found[0]["first"], found[0]["second"]} == {"learning rate 0.0001", "learning rate 0.0002"}
