@@ -1,4 +1,4 @@
-"""Evaluations in the store: what may be asked for, what is kept of it, and what it keeps others from doing."""
+"""Evaluations in the store: what may be asked for, what is kept, and what others can't do meanwhile."""
 
 from __future__ import annotations
 
@@ -133,7 +133,11 @@ def finish(desk: Desk, job_id: str, scores: list[float | None]) -> None:
     folder = JobDir(desk.home.jobs / job_id)
     folder.path.mkdir()
     n = len(scores)
-    rows = {"row_id": range(n), "prompt": [f"p{i}" for i in range(n)], "prediction": [f"a{i}" for i in range(n)]}
+    rows = {
+        "row_id": range(n),
+        "prompt": [f"p{i}" for i in range(n)],
+        "prediction": [f"a{i}" for i in range(n)],
+    }
     rows |= {"reference": ["r"] * n, "label": pa.nulls(n, pa.string()), "group": pa.nulls(n, pa.int64())}
     pq.write_table(pa.table(rows), folder.predictions)
     reasons = [None if score is not None else "the row has no reference" for score in scores]
