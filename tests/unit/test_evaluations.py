@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner, Result
 
 from engine.results import keep
 from store import evaluations, jobs
@@ -14,8 +18,15 @@ from store.errors import ConfigError, NotFoundError, StateError, TunebenchError
 from store.evaluate_config import EvaluateConfig
 from store.jobdir import JobDir, write_json
 from tests.unit.desk import Desk
+from tests.unit.store_samples import serving
+from tunebench.cli import cli
+from tunebench.output import NOT_FOUND, OK, USAGE
 
-FIGURE = {"metric": "eval/exact_match", "value": 0.5, "low": 0.2, "high": 0.8, "n": 3, "better": "higher"}
+FIGURE: dict[str, Any] = {
+    **{"metric": "eval/exact_match", "value": 0.5, "low": 0.2, "high": 0.8, "n": 3, "better": "higher"},
+    **{"unit": "share of rows", "estimator": "mean", "bounds": [0.0, 1.0], "labels": [], "empty": 0},
+    **{"unscored": {"count": 0, "reasons": {}, "examples": []}, "failed": "", "groups": None, "details": {}},
+}
 RESULT: dict[str, Any] = {
     **{"n": 3, "figures": [FIGURE], "probes": [], "counts": {"rows": 3, "empty": 1}, "reasons": {}},
     **{"notices": ["A random 3 of 9 rows."], "seconds": {"answers": 1.0}, "peak_memory_gib": 0.5},
@@ -206,3 +217,52 @@ def test_what_an_evaluation_needs_is_not_deleted_under_it(desk: Desk) -> None:
     desk("delete", job=job_id)
     desk("delete_dataset", dataset="Other")
     desk("delete", job=run_id)
+
+
+@pytest.fixture
+def command_line(desk: Desk) -> Iterator[Callable[..., Result]]:
+    """`tunebench` against a server over the desk's store."""
+    runner = CliRunner(env={"TUNEBENCH_HOME": str(desk.home.path)})
+    with serving(desk.home, desk.database, desk.commands):
+        yield lambda *words: runner.invoke(cli, [str(word) for word in words])
+
+
+def test_the_command_line_asks_for_an_evaluation(
+    desk: Desk, command_line: Callable[..., Result], tmp_path: Path
+) -> None:
+    run_id = launched(desk)
+    file = tmp_path / "asked.yaml"
+    file.write_text("run: My run\npart: all\nmetrics:\n  - {metric: bleu, tokenize: intl}\n")
+    done = command_line("evaluate", file, "--part", "train", "--max-rows", 0, "--no-wait", "--json")
+    assert done.exit_code == OK, done.output
+    config = desk.job(json.loads(done.stdout)["job_id"])["config"]
+    assert (config["part"], config["max_rows"], config["run"]) == ("train", None, run_id)
+    assert config["metrics"][0]["tokenize"] == "intl"
+    done = command_line("evaluate", "--run", "My run", "--metric", "chrf", "--probes", "--no-wait")
+    assert done.exit_code == OK, done.output
+    for words, named in (
+        (["--metric", "chrf"], "run"),
+        (["--run", "My run", "--metric", "blue"], "bleu"),
+        ([str(tmp_path / "nowhere.yaml")], "nowhere.yaml"),
+    ):
+        refused = command_line("evaluate", *words, "--no-wait")
+        assert refused.exit_code == USAGE
+        assert named in refused.stderr
+
+
+def test_the_command_line_shows_rows_and_differences(desk: Desk, command_line: Callable[..., Result]) -> None:
+    run_id = launched(desk)
+    first, second = (desk("evaluate", run=run_id, name=name)["job_id"] for name in ("One", "Two"))
+    finish(desk, first, [1.0, 0.0, 0.0, 1.0])
+    finish(desk, second, [1.0, 1.0, 1.0, 1.0])
+    listed = json.loads(command_line("evaluations", "--run", run_id, "--json").stdout)["evaluations"]
+    assert [row["name"] for row in listed] == ["Two", "One"]
+    shown = command_line("evaluations", "One", "--rows", 2, "--against", "Two")
+    assert shown.exit_code == OK, shown.output
+    assert "0.5 (0.2 to 0.8)" in shown.stdout
+    assert "a1" in shown.stdout
+    document = json.loads(command_line("evaluations", "One", "--against", "Two", "--json").stdout)
+    assert document["differences"][0]["value"] == pytest.approx(-0.5)
+    assert (document["differences"][0]["second_higher"], document["differences"][0]["same"]) == (2, 2)
+    assert command_line("evaluations", "Nobody").exit_code == NOT_FOUND
+    assert command_line("evaluations", "One", "--rows", 1, "--metric", "bleu").exit_code == USAGE
