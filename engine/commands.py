@@ -13,6 +13,7 @@ from typing import Any
 from engine.asks import remove_tree
 from engine.data.split_column import check_split_column
 from engine.data_commands import DataCommands, check_unused
+from engine.evaluation_commands import EvaluationCommands, check_not_evaluated
 from engine.launching import Launching
 from engine.orders import set_attempt_aside
 from engine.profiling import cancel_profiles
@@ -27,7 +28,7 @@ from store.jobdir import JobDir
 from store.states import ALIVE, RESUMABLE
 
 TAKE_ON_WORK = {"import_dataset", "launch", "launch_sample", "prepare_sample", "resume"}
-TAKE_ON_WORK |= {"profile", "clean", "export"}
+TAKE_ON_WORK |= {"profile", "clean", "export", "evaluate"}
 
 Document = dict[str, Any]
 Ask = Callable[[str, Document], Document]
@@ -81,6 +82,7 @@ class Commands:
         self.clock = clock
         self.launching = Launching(database, home, ask, clock)
         self.data = DataCommands(database, self.launching, clock)
+        self.evaluations = EvaluationCommands(database, home, self.launching)
 
     def table(self) -> dict[str, Callable[[Document], Document]]:
         """name -> function, as the server takes them."""
@@ -99,6 +101,7 @@ class Commands:
             "edit_run": (RunEdit, self.edit_run),
             "set_price": (settings.Price, self.set_price),
             **self.data.table(),
+            **self.evaluations.table(),
         }
         return {name: self._command(name, model, act) for name, (model, act) in commands.items()}
 
@@ -138,8 +141,10 @@ class Commands:
     def delete_dataset(self, body: DatasetName) -> Document:
         """Forget a data set that no run needs, and its rows where no other data set has the same."""
         with self.database.transaction() as tx:
-            dataset_id = datasets.get_dataset(tx, body.dataset)["dataset_id"]
+            dataset = datasets.get_dataset(tx, body.dataset)
+            dataset_id = dataset["dataset_id"]
             check_unused(tx, dataset_id)
+            check_not_evaluated(tx, "dataset_id", dataset_id, dataset["name"])
             cancel_profiles(tx, dataset_id, self.clock())
             fingerprint = datasets.delete_dataset(tx, body.dataset)
             if fingerprint:
@@ -206,6 +211,7 @@ class Commands:
                     raise StateError(
                         f"{other['title']} waits for {job['title']}.", fix=f"Cancel {other['title']} first."
                     )
+            check_not_evaluated(tx, "run_id", job["job_id"], job["title"])
             jobs.delete(tx, job["job_id"])
         remove_tree(self.home.jobs / job["job_id"])
         return {}

@@ -5,7 +5,8 @@
 (profile, clean, export): `dataset` {the same, format, columns, parent_id, row_count, split fields, `signals`:
 {group that was measured: its options}}, `parent` (the same of the version before, or null), and `mixed`
 {name in the recipe: the same}. For an export, for its data card: `history` [the versions from the first to
-this one] and `figures` {group: what was measured}.
+this one] and `figures` {group: what was measured}. For an evaluation: `dataset` as of a run, and its own
+`split`; the run that is evaluated is known by its folder.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ def write_order(db: Queryable, home: Home, job: dict[str, Any]) -> JobDir:
     }
     if job["kind"] == "train":
         order |= _of_run(db, job)
+    elif job["kind"] == "evaluate":
+        order |= _of_evaluation(db, job)
     elif job["kind"] in ("profile", "clean", "export"):
         order |= quality.work_order(db, job["config"])
     if job["kind"] == "export":
@@ -53,6 +56,14 @@ def _of_run(db: Queryable, job: dict[str, Any]) -> dict[str, Any]:
         "run_id": job["job_id"],
         "dataset": {key: dataset[key] for key in ("dataset_id", "name", "kind", "fingerprint")},
         "split": split_of(job["config"], Split().model_dump()),  # runs of before know fewer fields
+    }
+
+
+def _of_evaluation(db: Queryable, job: dict[str, Any]) -> dict[str, Any]:
+    dataset = datasets.get_dataset(db, job["config"]["dataset"])
+    return {
+        "dataset": {key: dataset[key] for key in ("dataset_id", "name", "kind", "fingerprint")},
+        "split": split_of({}, dataset),
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from engine.profiling import queue_automatic
-from store import datasets, jobs, quality, runs
+from store import datasets, evaluations, jobs, quality, runs
 from store.config import Split
 from store.data_config import CleanConfig
 from store.database import Transaction
@@ -38,6 +38,10 @@ def keep(tx: Transaction, home: Home, job: dict[str, Any], result: dict[str, Any
         _keep_signals(tx, home, job, result, at)
     elif job["kind"] == "clean":
         _keep_version(tx, home, job, result, at)
+    elif job["kind"] == "evaluate":
+        config = job["config"]
+        model = config["model"] or runs.get_run(tx, config["run"])["model"]
+        evaluations.insert(tx, job, result, datasets.get_dataset(tx, config["dataset"]), model, at)
 
 
 def _keep_dataset(

@@ -26,6 +26,7 @@ from store.jobdir import JobDir, write_json
 # kind of job or ask -> module with `run(job: Job) -> dict`, imported when it is needed
 KINDS = {
     "train": "engine.jobs.train",
+    "evaluate": "engine.jobs.evaluate",
     "import": "engine.jobs.import_rows",
     "profile": "engine.jobs.profile",
     "clean": "engine.jobs.clean",

@@ -107,8 +107,15 @@ class JobDir:
 
     @property
     def predictions(self) -> Path:
-        """row_id, split, prompt, reference, base, tuned: held-out prompts answered before and after."""
+        """Of a run row_id, split, prompt, reference, base, tuned: held-out prompts answered before and after.
+        Of an evaluation row_id, prompt, prediction, reference, label, loss_sum (nats), tokens, bytes, group,
+        probability (of a head's answer): what the model made of each row, null where a row has none."""
         return self.path / "predictions.parquet"
+
+    @property
+    def scores(self) -> Path:
+        """row_id, metric, score, reason, statistics: `engine.diagnostics.score_table`."""
+        return self.path / "scores.parquet"
 
     @property
     def row_losses(self) -> Path:

@@ -191,5 +191,6 @@ def delete(tx: Transaction, job_id: str) -> None:
     """Remove the job and every row that belongs to it. The caller has checked that nothing works on it."""
     for table in JOB_TABLES:
         tx.execute(f"DELETE FROM {table} WHERE run_id = ?", [job_id])
+    tx.execute("DELETE FROM evaluation WHERE evaluation_id = ?", [job_id])
     for table in ("alert", "job"):
         tx.execute(f"DELETE FROM {table} WHERE job_id = ?", [job_id])

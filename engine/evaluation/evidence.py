@@ -47,15 +47,16 @@ def choose_prompts(
             break
         row_id = int(rows.row_ids[index])
         content = load(np.asarray([row_id]))[0]
-        prompt = _of_text(tokenizer, row_id, content) if isinstance(content, str) else None
+        prompt = prompt_of_text(tokenizer, row_id, content) if isinstance(content, str) else None
         if prompt is None and not isinstance(content, str):
-            prompt = _of_chat(tokenizer, row_id, content)
+            prompt = prompt_of_chat(tokenizer, row_id, content)
         if prompt is not None:
             found.append(prompt)
     return found
 
 
-def _of_chat(tokenizer: Any, row_id: int, messages: list[dict[str, str]]) -> Prompt | None:
+def prompt_of_chat(tokenizer: Any, row_id: int, messages: list[dict[str, str]]) -> Prompt | None:
+    """The turns before the last answer; None without one."""
     rendered = render_prompt(tokenizer, messages)
     if rendered is None:
         return None
@@ -67,7 +68,8 @@ def _of_chat(tokenizer: Any, row_id: int, messages: list[dict[str, str]]) -> Pro
     return Prompt(row_id, shown, rendered[0], rendered[1])
 
 
-def _of_text(tokenizer: Any, row_id: int, text: str) -> Prompt | None:
+def prompt_of_text(tokenizer: Any, row_id: int, text: str) -> Prompt | None:
+    """The beginning of a text, to be continued; None where it is too short."""
     offsets = tokenizer(text, return_offsets_mapping=True, add_special_tokens=False).offset_mapping
     if len(offsets) < 4:
         return None

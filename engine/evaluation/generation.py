@@ -1,16 +1,39 @@
-"""Greedy answers to held-out prompts, the same for base and tuned model."""
+"""Answers to held-out prompts, the same way for base and tuned model: greedy, unless asked otherwise."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import StoppingCriteria, StoppingCriteriaList
+from transformers import StoppingCriteria, StoppingCriteriaList, TopPLogitsWarper
 
 from engine.tuning import prompts
 
 LEAST_PROMPT = 8  # tokens of a prompt that are always kept
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Answers drawn from the model's own distribution, sharpened below temperature 1, of its likeliest tokens
+    that have the probability top_p together."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    seed: int = 0
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """For `generate` of transformers, whatever the model's own defaults are."""
+        return {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p, "top_k": 0}
+
+    def pick(self, logits: torch.Tensor) -> torch.Tensor:
+        """One token for each row of logits."""
+        scaled = logits.float() / self.temperature
+        if self.top_p < 1:
+            scaled = TopPLogitsWarper(self.top_p)(None, scaled)
+        return torch.multinomial(scaled.softmax(-1), 1)[:, 0]
 
 
 class _EachToken(StoppingCriteria):
@@ -37,9 +60,10 @@ def answers(
     max_new_tokens: int,
     device: str | torch.device,
     batch_size: int = 16,
+    sampling: Sampling | None = None,
     on_token: Callable[[int, int], None] = lambda done, most: None,
 ) -> list[str]:
-    """One greedy answer to each rendered prompt, without special tokens.
+    """One answer to each rendered prompt, without special tokens; greedy without `sampling`.
 
     Prompts are padded on the left, with an attention mask of their own, as pad and eos may be one token. A
     prompt that leaves no room for the answer is cut at its beginning, and an answer that leaves no room for
@@ -57,6 +81,8 @@ def answers(
     found = [""] * len(asked)
     training = model.training
     model.eval()
+    if sampling:
+        torch.manual_seed(sampling.seed)
     try:
         most = max_new_tokens * -(-len(order) // batch_size)  # steps, each a token of every prompt of a batch
         for first in range(0, len(order), batch_size):
@@ -65,7 +91,7 @@ def answers(
             ids, mask = _left_padded([encoded[i][-limit:] if limit else encoded[i] for i in chosen], device)
             each = _EachToken(on_token, done, most)
             with torch.inference_mode():
-                new = _generate(model, tokenizer, ids, mask, max_new_tokens, each)
+                new = _generate(model, tokenizer, ids, mask, max_new_tokens, each, sampling)
             texts = tokenizer.batch_decode(new, skip_special_tokens=True)
             for i, text in zip(chosen, texts, strict=True):
                 found[i] = text.strip()
@@ -75,7 +101,13 @@ def answers(
 
 
 def _generate(
-    model: Any, tokenizer: Any, ids: torch.Tensor, mask: torch.Tensor, most: int, each: _EachToken
+    model: Any,
+    tokenizer: Any,
+    ids: torch.Tensor,
+    mask: torch.Tensor,
+    most: int,
+    each: _EachToken,
+    sampling: Sampling | None,
 ) -> torch.Tensor:
     """New tokens [rows, at most `most`] of each prompt."""
     ends = _ends(model, tokenizer)
@@ -88,16 +120,17 @@ def _generate(
             ends=ends,
             pad=tokenizer.pad_token_id,
             on_token=each.count,
+            pick=sampling.pick if sampling else prompts.likeliest,
         )
     out = model.generate(
         input_ids=ids,
         attention_mask=mask,
         max_new_tokens=most,
-        do_sample=False,
         use_cache=True,
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=sorted(ends),
         stopping_criteria=StoppingCriteriaList([each]),
+        **(sampling.options if sampling else {"do_sample": False}),
     )
     return out[:, ids.shape[1] :]
 

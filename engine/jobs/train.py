@@ -42,7 +42,7 @@ START_ROWS = 64  # training rows that show the start `eva` in which directions i
 def run(job: Job) -> dict[str, Any]:
     """Train as `job.config` says; answers {"verdict": …} of docs/architecture.md."""
     config = TrainConfig.parse(job.config)
-    run = _run_of(config.task)(job, config)
+    run = run_of(config.task)(job, config)
     try:
         return {"verdict": run.run()}
     except Exception as error:
@@ -51,7 +51,8 @@ def run(job: Job) -> dict[str, Any]:
         raise
 
 
-def _run_of(task: str) -> type[Run]:
+def run_of(task: str) -> type[Run]:
+    """What does a run of this task."""
     if task == "classification":
         from engine.jobs.train_classes import ClassRun  # a run with other rows, model and verdict
 
@@ -79,8 +80,8 @@ class Run:
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
 
-    def run(self) -> dict[str, Any]:
-        self.job.status("preparing")
+    def open(self) -> None:
+        """Find the model that is loaded, and load its tokenizer."""
         self.job.progress(0, 1, "run", "Loading the tokenizer")
         if self.config.model in models.BUNDLED:
             ensure(self.config.model, self.job.home)
@@ -97,6 +98,10 @@ class Run:
             trust_remote_code=self.config.trust_remote_code,
             chat_template=self.config.chat_template,
         )
+
+    def run(self) -> dict[str, Any]:
+        self.job.status("preparing")
+        self.open()
         train, validation, test = self.prepare()
         model = self.build(train)
         self.objective = self.choose_objective(model, [train, validation, test])

@@ -1,4 +1,4 @@
-"""Models with trained prompts: how many tokens they take, and greedy answers from them.
+"""Models with trained prompts: how many tokens they take, and answers from them.
 
 peft's own `generate` for prompts does not agree with its training under the present transformers, so answers
 are made here, token by token with a cache, from the same prompts that training sees.
@@ -12,6 +12,13 @@ from typing import Any
 import torch
 from peft import PeftModel, PeftType
 from transformers import DynamicCache
+
+Pick = Callable[[torch.Tensor], torch.Tensor]  # logits [rows, vocabulary] -> a token for each row
+
+
+def likeliest(logits: torch.Tensor) -> torch.Tensor:
+    """The greedy choice."""
+    return logits.argmax(-1)
 
 
 def prompted(model: Any) -> bool:
@@ -41,8 +48,9 @@ def generate(
     ends: set[int],
     pad: int,
     on_token: Callable[[], None],
+    pick: Pick = likeliest,
 ) -> torch.Tensor:
-    """Greedy answers [rows, new tokens] to left-padded prompts, filled with `pad` after their ends."""
+    """Answers [rows, new tokens] to left-padded prompts, filled with `pad` after their ends."""
     base: Any = model.get_base_model()
     virtual = tokens(model)
     rows = len(ids)
@@ -69,7 +77,7 @@ def generate(
             use_cache=True,
             logits_to_keep=1,
         )
-        token = out.logits[:, -1].argmax(-1).masked_fill(done, pad)
+        token = pick(out.logits[:, -1]).masked_fill(done, pad)
         made.append(token)
         on_token()
         done |= torch.isin(token, last)

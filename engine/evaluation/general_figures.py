@@ -1,0 +1,47 @@
+"""What one model knows in general, as figures with their intervals: the suite's prose and questions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from engine.diagnostics.statistics import ratio_interval, wilson_interval
+from engine.evaluation import general
+from engine.evaluation.probes import Measured
+from engine.job import Job
+from engine.tuning.eta import Pass
+from store.jobdir import written_aside
+
+
+def measure(
+    job: Job, model: Any, tokenizer: Any, positions: int | None, *, batch_size: int, confidence: float
+) -> list[dict[str, Any]]:
+    """A document for each probe; its items go into `probes.parquet` and `probe_items.parquet`."""
+    probes = [make(tokenizer, positions) for make in (general.prose, general.questions)]
+    found = []
+    for probe in probes:
+        tell = Pass(job, len(probe), "items", f"Probing: {probe.name}")
+        device = torch.device(job.device)
+        found.append(probe.measure(model, batch_size=batch_size, device=device, on_items=tell))
+    tables = {
+        job.dir.probes: [measured.table(model="evaluated") for measured in found],
+        job.dir.probe_items: [probe.listing() for probe in probes],
+    }
+    for path, parts in tables.items():
+        with written_aside(path) as aside:
+            pq.write_table(pa.concat_tables(parts), aside)
+    return [_document(measured, confidence) for measured in found]
+
+
+def _document(measured: Measured, confidence: float) -> dict[str, Any]:
+    """{"probe", "suite", "n", "loss" and, of questions, "accuracy": each {value, low, high, n}}."""
+    loss = ratio_interval(measured.loss_sum, measured.tokens, confidence=confidence)
+    document = {"probe": measured.probe, "suite": general.fingerprint(), "n": len(measured)}
+    document["loss"] = loss.to_dict()
+    if measured.options.any():
+        right = int(measured.correct.sum())
+        document["accuracy"] = wilson_interval(right, len(measured), confidence=confidence).to_dict()
+    return document

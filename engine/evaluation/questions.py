@@ -1,0 +1,74 @@
+"""The rows of an evaluation as questions: what each is asked as, what its reference is, and its label.
+
+A row that can't be asked keeps its place, without a prompt, and says why: it is counted, never dropped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jinja2.exceptions import TemplateError
+
+from engine.data import dataset
+from engine.data.columns import read_values
+from engine.data.render import rendered
+from engine.evaluation.evidence import Prompt, prompt_of_chat, prompt_of_text
+from store.errors import ConfigError
+from store.home import Home
+
+TOO_SHORT = "the text is too short to be continued"
+REFUSED = "the chat template refuses the row"
+NOTHING = "the row has no turn to answer"
+
+
+@dataclass
+class Question:
+    """`rendered`: as the model is asked it, None where it can't be, which `reason` explains."""
+
+    row_id: int
+    shown: str | None
+    rendered: str | None
+    reference: str | None
+    label: str | None
+    reason: str = ""
+
+
+def questions(tokenizer: Any, home: Home, fingerprint: str, row_ids: np.ndarray) -> list[Question]:
+    """One for each of the rows, in their order."""
+    table = dataset.load(home, fingerprint, columns=["messages", "text", "label"], row_ids=row_ids)
+    rows = zip(row_ids.tolist(), *(table[name].to_pylist() for name in table.column_names), strict=True)
+    return [
+        _question(tokenizer, row_id, messages or text, label or None)
+        for row_id, messages, text, label in rows
+    ]
+
+
+def _question(tokenizer: Any, row_id: int, content: Any, label: str | None) -> Question:
+    reason = TOO_SHORT if isinstance(content, str) else NOTHING
+    found: Prompt | None = None
+    try:
+        if isinstance(content, str):
+            found = prompt_of_text(tokenizer, row_id, content)
+        elif content:
+            found = prompt_of_chat(tokenizer, row_id, content)
+            if found is None and content[-1]["role"] == "user":
+                text = rendered(tokenizer, content, generation_prompt=True)
+                return Question(row_id, content[-1]["content"], text, None, label)
+    except (TemplateError, TypeError):  # of a template that can't hold its tools
+        reason = REFUSED
+    if found is None:
+        return Question(row_id, None, None, None, label, reason)
+    return Question(row_id, found.shown, found.rendered, found.reference or None, label)
+
+
+def groups(home: Home, fingerprint: str, column: str | None, row_ids: np.ndarray) -> list[int | None] | None:
+    """The group of each row by that column, None for one without a value. Raises ConfigError (group_by)."""
+    if column is None:
+        return None
+    try:
+        values = read_values(home, fingerprint, column)[row_ids]
+    except ConfigError as error:
+        raise ConfigError(error.message, fix=error.fix, field="group_by") from error
+    return [None if value < 0 else value for value in values.tolist()]

@@ -1,0 +1,122 @@
+"""The command that asks for an evaluation, and what keeps data and runs that evaluations need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from engine.launching import Launching
+from store import datasets, evaluations, runs
+from store.database import Database, Transaction
+from store.document import Config
+from store.errors import ConfigError, NotFoundError, StateError
+from store.evaluate_config import CHECKPOINTS, EvaluateConfig
+from store.home import Home
+from store.jobdir import JobDir
+from store.metric_table import METRICS, offered
+from store.states import ALIVE
+
+Document = dict[str, Any]
+LABELS = ("accuracy", "f1_macro")  # where the answers of a data set are labels, whatever the task
+NEED = {"probabilities": "the probabilities of a classification head", "bytes": "the bytes of an answer"}
+
+
+class EvaluationCommands:
+    """The commands over one store; `launching` queues jobs."""
+
+    def __init__(self, database: Database, home: Home, launching: Launching) -> None:
+        self.database, self.home, self.launching = database, home, launching
+
+    def table(self) -> dict[str, tuple[type[Config], Callable[[Any], Document]]]:
+        """name -> (model of the body, function)."""
+        return {"evaluate": (EvaluateConfig, self.evaluate)}
+
+    def evaluate(self, config: EvaluateConfig) -> Document:
+        """Queue an evaluation. Raises ConfigError and StateError that name the field at fault."""
+        with self.database.transaction() as tx:
+            run = self._run(tx, config)
+            dataset = datasets.get_dataset(tx, config.dataset or (run or {})["dataset_id"])
+            changes: Document = {"dataset": dataset["dataset_id"], "run": run["run_id"] if run else ""}
+            # a copy is not validated, and each of these fields was
+            config = config.model_copy(update=changes)
+            if not config.metrics:
+                config = EvaluateConfig.parse(config.document() | {"metrics": _metrics(run, dataset, config)})
+            _check_metrics(run, config)
+            title = config.name or _title(run, dataset, config)
+            job_id = self.launching.queue_job(tx, evaluations.KIND, title, config.document(), lane="device")
+        return {"job_id": job_id}
+
+    def _run(self, tx: Transaction, config: EvaluateConfig) -> Document | None:
+        """The run that is evaluated; None for a model."""
+        if not config.run:
+            return None
+        try:
+            run = runs.get_run(tx, config.run)
+        except NotFoundError as error:
+            raise ConfigError(error.message, fix=error.fix, field="run") from error
+        if run["status"] in ALIVE:
+            raise StateError(
+                f"The run {run['name']!r} is {run['status']}.",
+                fix="Wait until it has ended, or cancel it.",
+                field="run",
+            )
+        folder = JobDir(self.home.jobs / run["run_id"])
+        stopped = any(folder.checkpoints.glob("step-*")) if folder.checkpoints.exists() else False
+        there = run["status"] == "finished" or config.checkpoint == "base"
+        if not there and not (stopped and config.checkpoint in ("best", "newest")):
+            left = "only checkpoints" if stopped else "no checkpoint"
+            raise StateError(
+                f"The run {run['name']!r} is {run['status']} and left {left}, not"
+                f" {CHECKPOINTS[config.checkpoint]}.",
+                fix="Set checkpoint to best or newest." if stopped else "Resume it, or choose another run.",
+                field="checkpoint",
+            )
+        if not folder.config.exists():
+            raise StateError(
+                f"The folder of the run {run['name']!r} is gone.", fix="Choose another run.", field="run"
+            )
+        return run
+
+
+def _heads(run: Document | None, config: EvaluateConfig) -> bool:
+    """Whether the model that is evaluated has a classification head."""
+    return bool(run and run["config"].get("task") == "classification" and config.checkpoint != "base")
+
+
+def _metrics(run: Document | None, dataset: Document, config: EvaluateConfig) -> list[str]:
+    """Those of the task; of a model that writes, those of labels too where the answers are labels."""
+    if _heads(run, config):
+        return offered("classification")
+    labelled = bool(dataset["stats"].get("label_count"))
+    return [*offered("sft"), *(LABELS if labelled else ())]
+
+
+def _check_metrics(run: Document | None, config: EvaluateConfig) -> None:
+    """Raise ConfigError for a metric that this kind of model can't have."""
+    lacking = {"bytes"} if _heads(run, config) else {"probabilities"}
+    for place, choice in enumerate(config.metrics):
+        missing = lacking & set(METRICS[choice.metric].needs)
+        if missing:
+            raise ConfigError(
+                f"{choice.metric} needs {NEED[missing.pop()]}, which this model doesn't have.",
+                fix="Leave it out.",
+                field=f"metrics.{place}.metric",
+            )
+
+
+def _title(run: Document | None, dataset: Document, config: EvaluateConfig) -> str:
+    what = run["name"] if run else config.model
+    if run and config.checkpoint != "tuned":
+        what = f"{CHECKPOINTS[config.checkpoint].removeprefix('the ').capitalize()} of {what}"
+    rows = "all rows" if config.part == "all" else f"{config.part} rows"
+    return f"{what} on {dataset['name']}, {rows}"
+
+
+def check_not_evaluated(tx: Transaction, column: str, value: str, name: str) -> None:
+    """Raise StateError where an evaluation needs the data set (`dataset_id`) or the run (`run_id`)."""
+    found = evaluations.users(tx, column, value)
+    if found:
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        raise StateError(
+            f"{name} is used by the evaluation “{found[0]}”{more}.", fix="Delete that evaluation first."
+        )

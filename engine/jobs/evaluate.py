@@ -1,0 +1,193 @@
+"""The evaluate job: any model on any rows, what it answers and loses on each, and the metrics over that.
+
+Rows first (what can be refused cheaply), then the model, losses, answers, metrics, probes. Every row that was
+asked for has a line in `predictions.parquet`, with nulls where the model has nothing to say of it; what could
+not be scored is counted with its reason. A metric never ends the others.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from engine.data import dataset, dealing
+from engine.diagnostics import score_table
+from engine.diagnostics.phrasing import plural
+from engine.diagnostics.scored import aggregate
+from engine.evaluation import general_figures
+from engine.evaluation.metrics.answers import Answers
+from engine.evaluation.metrics.measure import measure
+from engine.evaluation.questions import groups
+from engine.job import Job
+from engine.jobs import evaluated
+from engine.jobs.evaluate_rows import headed, written
+from engine.tuning import memory
+from engine.tuning.precision import device_name, dtype_name, versions
+from store.config import Split
+from store.errors import DataError
+from store.evaluate_config import EvaluateConfig
+from store.jobdir import JobDir, written_aside
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Evaluate as `job.config` says; the document of docs/architecture.md."""
+    config = EvaluateConfig.parse(job.config)
+    try:
+        return Evaluation(job, config).run()
+    except Exception as error:
+        if isinstance(error, memory.OutOfMemory) or memory.is_out_of_memory(error):
+            raise _out_of_memory(config) from error
+        raise
+
+
+def _out_of_memory(config: EvaluateConfig) -> memory.OutOfMemory:
+    size = config.per_device_eval_batch_size
+    smaller = {"per_device_eval_batch_size": max(1, size // 4)}
+    fix = f"Set per_device_eval_batch_size to {max(1, size // 4)}, or max_new_tokens or max_length lower."
+    if size == 1:
+        smaller, fix = {}, "Set max_length or max_new_tokens lower, or take a smaller model."
+    return memory.OutOfMemory(
+        "The device ran out of memory while the model was evaluated.",
+        fix=fix,
+        field="per_device_eval_batch_size" if smaller else "max_length",
+        change=smaller or None,
+    )
+
+
+class Evaluation:
+    """One evaluation: `choose` → the model → `answers` → `score`."""
+
+    def __init__(self, job: Job, config: EvaluateConfig) -> None:
+        self.job, self.config = job, config
+        self.data: dict[str, Any] = job.order["dataset"]
+        self.notices: list[str] = []
+        self.seconds: dict[str, float] = {}
+
+    def run(self) -> dict[str, Any]:
+        job, config, fingerprint = self.job, self.config, self.data["fingerprint"]
+        job.status("preparing")
+        row_ids = self.choose()
+        group_of = groups(job.home, fingerprint, config.group_by, row_ids)
+        with self.timed("loading"):
+            subject = evaluated.load(job, config)
+        job.status("evaluating")
+        take = headed if subject.labels is not None else written
+        found = take(job, config, subject, self.data, row_ids, self.timed)
+        table = found.table.append_column("group", pa.array(group_of or [None] * len(row_ids), pa.int64()))
+        with written_aside(job.dir.predictions) as aside:
+            pq.write_table(table, aside)
+        answers = Answers.of_table(table, group="group" if group_of else None)
+        if found.log_probabilities is not None:
+            answers = replace(
+                answers, log_probabilities=found.log_probabilities, classes=subject.labels or ()
+            )
+        if not found.asked:
+            answers = replace(answers, predictions=None)
+        figures = self.score(answers)
+        probes = self.probe(subject)
+        return {
+            "n": len(row_ids),
+            "figures": figures,
+            "probes": probes,
+            "counts": found.counts | {"empty": answers.empty, "rows": len(row_ids)},
+            "reasons": dict(Counter(found.reasons).most_common()),
+            "notices": [*self.notices, *found.notices],
+            "seconds": self.seconds,
+            "peak_memory_gib": memory.peak_gib(torch.device(job.device)),
+            "device": job.device,
+            "device_name": device_name(torch.device(job.device)),
+            "dtype": dtype_name(next(subject.model.parameters()).dtype),
+            "versions": versions(),
+        }
+
+    @contextmanager
+    def timed(self, part: str) -> Any:
+        """The block's seconds go under that name."""
+        began = time.perf_counter()
+        yield
+        self.seconds[part] = time.perf_counter() - began
+
+    def choose(self) -> np.ndarray:
+        """Ids of the rows, sorted. Raises DataError for a part without rows."""
+        config, home, fingerprint = self.config, self.job.home, self.data["fingerprint"]
+        every = np.arange(dataset.open_rows(home, fingerprint).metadata.num_rows)
+        own = self.split_of_run()
+        if config.part == "all":
+            ids = every
+            if own:
+                trained = len(own.get("train", ()))
+                self.notices.append(f"{plural(trained, 'row')} of the data set were trained on.")
+        elif own:
+            ids = own[config.part]
+        else:
+            split = Split.parse(self.job.order["split"])
+            ids = dealing.deal_rows(home, fingerprint, split).ids()[config.part]
+        if not len(ids):
+            raise DataError(
+                f"The data set has no {config.part} rows.",
+                fix="Set part to all, or to another part.",
+                field="part",
+            )
+        if config.max_rows is not None and len(ids) > config.max_rows:
+            self.notices.append(f"A random {config.max_rows:,} of {plural(len(ids), 'row')}.")
+            ids = np.random.default_rng([config.seed, 11]).choice(ids, config.max_rows, replace=False)
+        return np.sort(ids).astype(np.int64)
+
+    def split_of_run(self) -> dict[str, np.ndarray] | None:
+        """Which rows the run had for what, where it was trained on this very data; else None."""
+        if not self.config.run:
+            return None
+        run = evaluated.of_run(self.job, self.config.run)
+        if run.fingerprint != self.data["fingerprint"] or not run.folder.split.exists():
+            return None
+        return _split(run.folder)
+
+    def score(self, answers: Answers) -> list[dict[str, Any]]:
+        """The metrics' documents; the scores of rows go into `scores.parquet`."""
+        job, config = self.job, self.config
+        most = len(config.metrics)
+
+        def on_metric(done: int, name: str) -> None:
+            job.progress(done, most, "metrics", f"Scoring: {name.removeprefix('eval/')}")
+
+        with self.timed("scoring"):
+            found = measure(config, answers, job.home, check=job.check_cancelled, on_metric=on_metric)
+            with written_aside(job.dir.scores) as aside:
+                pq.write_table(score_table.to_table(found), aside)
+            figures = []
+            for done, scored in enumerate(found):
+                job.check_cancelled()
+                job.progress(done, most, "metrics", "Working out intervals")
+                figures.append(aggregate(scored, answers.groups, confidence=config.confidence))
+        return figures
+
+    def probe(self, subject: evaluated.Evaluated) -> list[dict[str, Any]]:
+        """General questions and prose, where they are asked for and the model can be asked."""
+        if not self.config.probes:
+            return []
+        if subject.labels is not None:
+            self.notices.append("General questions were left out: a model with a head can't be asked.")
+            return []
+        with self.timed("probes"):
+            return general_figures.measure(
+                self.job,
+                subject.model,
+                subject.tokenizer,
+                subject.positions,
+                batch_size=self.config.per_device_eval_batch_size,
+                confidence=self.config.confidence,
+            )
+
+
+def _split(folder: JobDir) -> dict[str, np.ndarray]:
+    table = pq.read_table(folder.split)
+    names, ids = table["split"].to_numpy(zero_copy_only=False), table["row_id"].to_numpy()
+    return {part: ids[names == part] for part in ("train", "validation", "test")}

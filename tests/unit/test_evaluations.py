@@ -1,0 +1,268 @@
+"""Evaluations in the store: what may be asked for, what is kept, and what others can't do meanwhile."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner, Result
+
+from engine.results import keep
+from store import evaluations, jobs
+from store.errors import ConfigError, NotFoundError, StateError, TunebenchError
+from store.evaluate_config import EvaluateConfig
+from store.jobdir import JobDir, write_json
+from tests.unit.desk import Desk
+from tests.unit.store_samples import serving
+from tunebench.cli import cli
+from tunebench.output import NOT_FOUND, OK, USAGE
+
+FIGURE: dict[str, Any] = {
+    **{"metric": "eval/exact_match", "value": 0.5, "low": 0.2, "high": 0.8, "n": 3, "better": "higher"},
+    **{"unit": "share of rows", "estimator": "mean", "bounds": [0.0, 1.0], "labels": [], "empty": 0},
+    **{"unscored": {"count": 0, "reasons": {}, "examples": []}, "failed": "", "groups": None, "details": {}},
+}
+RESULT: dict[str, Any] = {
+    **{"n": 3, "figures": [FIGURE], "probes": [], "counts": {"rows": 3, "empty": 1}, "reasons": {}},
+    **{"notices": ["A random 3 of 9 rows."], "seconds": {"answers": 1.0}, "peak_memory_gib": 0.5},
+    **{"device": "cpu", "device_name": "x", "dtype": "float32", "versions": {}},
+}
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"dataset": "D"}, "run"),
+        ({"model": "m", "run": "r", "dataset": "D"}, "run"),
+        ({"model": "m"}, "dataset"),
+        ({"model": "m", "dataset": "D", "checkpoint": "best"}, "checkpoint"),
+        ({"run": "r", "temperature": 0.5}, "temperature"),
+        ({"run": "r", "top_p": 0.5}, "top_p"),
+        ({"run": "r", "do_sample": True, "top_p": 0}, "top_p"),
+        ({"run": "r", "part": "tests"}, "part"),
+        ({"run": "r", "max_rows": 0}, "max_rows"),
+        ({"run": "r", "metrics": ["blue"]}, "metrics"),
+        ({"run": "r", "metrics": [{"metric": "regex", "pattern": "("}]}, "metrics.0.regex.pattern"),
+        ({"run": "r", "metric": ["bleu"]}, "metric"),
+    ],
+)
+def test_a_bad_field_is_named(fields: dict[str, Any], field: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        EvaluateConfig.parse(fields)
+    assert caught.value.field == field
+
+
+def test_a_config_comes_back_from_its_document() -> None:
+    asked = {"run": "r", "metrics": ["bleu", {"metric": "regex", "name": "date", "pattern": "x"}]}
+    config = EvaluateConfig.parse(asked | {"max_rows": None, "do_sample": True, "temperature": 0.7})
+    assert EvaluateConfig.parse(config.document()) == config
+    assert config.document()["max_rows"] is None
+    assert EvaluateConfig.from_yaml(config.to_yaml()).metrics == config.metrics
+    assert config.generates
+    assert not EvaluateConfig.parse({"run": "r", "metrics": ["perplexity"]}).generates
+
+
+def launched(desk: Desk, status: str = "finished", **config: Any) -> str:
+    """A run that has ended, with the folder of one."""
+    if not desk.home.rows("f").exists():
+        desk.add_dataset()
+    run_id = str(desk("launch", dataset="D", name="My run", **config)["run_id"])
+    desk.end(run_id, status)
+    folder = JobDir(desk.home.jobs / run_id)
+    folder.path.mkdir()
+    write_json(folder.config, {})
+    return run_id
+
+
+def test_an_evaluation_is_queued_with_all_that_was_left_open(desk: Desk) -> None:
+    run_id = launched(desk)
+    job = desk.job(desk("evaluate", run="My run")["job_id"])
+    assert (job["kind"], job["lane"], job["title"]) == ("evaluate", "device", "My run on D, test rows")
+    assert (job["config"]["run"], job["config"]["dataset"]) == (run_id, "data-D")
+    names = [choice["metric"] for choice in job["config"]["metrics"]]
+    assert names == ["exact_match", "token_f1", "chrf", "rougeL", "perplexity"]
+    base = desk.job(desk("evaluate", run=run_id, checkpoint="base", part="all")["job_id"])
+    assert base["title"] == "Base model of My run on D, all rows"
+    model = desk.job(desk("evaluate", model="m", dataset="D", metrics=["bleu"], name="Mine")["job_id"])
+    assert (model["title"], model["config"]["run"]) == ("Mine", "")
+
+
+def test_a_head_has_the_metrics_of_classes(desk: Desk) -> None:
+    run_id = launched(desk, task="classification")
+    names = [
+        choice["metric"] for choice in desk.job(desk("evaluate", run=run_id)["job_id"])["config"]["metrics"]
+    ]
+    assert names == ["accuracy", "f1_macro", "f1_weighted", "ece", "brier"]
+    base = desk.job(desk("evaluate", run=run_id, checkpoint="base")["job_id"])
+    assert "ece" not in [choice["metric"] for choice in base["config"]["metrics"]]
+
+
+@pytest.mark.parametrize(
+    ("body", "error", "field"),
+    [
+        ({"run": "nobody"}, ConfigError, "run"),
+        ({"model": "m", "dataset": "nowhere"}, NotFoundError, "dataset"),
+        ({"run": "My run", "dataset": "nowhere"}, NotFoundError, "dataset"),
+        ({"run": "My run", "metrics": ["perplexity", "ece"]}, ConfigError, "metrics.1.metric"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused(
+    desk: Desk, body: dict[str, Any], error: type[TunebenchError], field: str
+) -> None:
+    launched(desk)
+    with pytest.raises(error) as caught:
+        desk("evaluate", **body)
+    assert caught.value.field == field
+    assert jobs.queue(desk.database) == []
+
+
+def test_a_stopped_run_has_its_checkpoints_alone(desk: Desk) -> None:
+    run_id = launched(desk, "cancelled")
+    with pytest.raises(StateError, match="left no checkpoint"):
+        desk("evaluate", run=run_id, checkpoint="best")
+    (JobDir(desk.home.jobs / run_id).checkpoints / "step-00000004").mkdir(parents=True)
+    with pytest.raises(StateError, match="best or newest"):
+        desk("evaluate", run=run_id)
+    for checkpoint in ("best", "newest", "base"):
+        desk("evaluate", run=run_id, checkpoint=checkpoint)
+
+
+def test_a_run_that_goes_on_is_not_evaluated(desk: Desk) -> None:
+    desk.add_dataset()
+    run_id = desk("launch", dataset="D", name="My run")["run_id"]
+    with pytest.raises(StateError, match="queued"):
+        desk("evaluate", run=run_id)
+
+
+def finish(desk: Desk, job_id: str, scores: list[float | None]) -> None:
+    """End the evaluation as the engine does, with its files."""
+    folder = JobDir(desk.home.jobs / job_id)
+    folder.path.mkdir()
+    n = len(scores)
+    rows = {
+        "row_id": range(n),
+        "prompt": [f"p{i}" for i in range(n)],
+        "prediction": [f"a{i}" for i in range(n)],
+    }
+    rows |= {"reference": ["r"] * n, "label": pa.nulls(n, pa.string()), "group": pa.nulls(n, pa.int64())}
+    pq.write_table(pa.table(rows), folder.predictions)
+    reasons = [None if score is not None else "the row has no reference" for score in scores]
+    lines = {"row_id": range(n), "metric": ["eval/exact_match"] * n, "score": pa.array(scores, pa.float64())}
+    lines |= {"reason": pa.array(reasons, pa.string()), "statistics": pa.nulls(n, pa.list_(pa.float64()))}
+    pq.write_table(pa.table(lines), folder.scores)
+    with desk.database.transaction() as tx:
+        job = jobs.get_job(tx, job_id)
+        jobs.claim(tx, job_id, "cpu", desk.clock())
+        jobs.finish(tx, job_id, "finished", desk.clock(), result=RESULT)
+        keep(tx, desk.home, job, RESULT, desk.clock())
+
+
+def test_a_finished_evaluation_is_kept_listed_and_deleted(desk: Desk) -> None:
+    run_id = launched(desk)
+    first, second = (desk("evaluate", run=run_id, name=name)["job_id"] for name in ("One", "Two"))
+    assert [job["job_id"] for job in evaluations.unfinished(desk.database, run_id)] == [first, second]
+    finish(desk, first, [1.0, None, 0.0])
+    finish(desk, second, [1.0, 1.0, 1.0])
+    found = evaluations.list_evaluations(desk.database, run_id=run_id)
+    assert [row["evaluation_id"] for row in found] == [second, first]
+    assert evaluations.unfinished(desk.database, run_id) == []
+    one = evaluations.get(desk.database, "One")
+    assert one["figures"] == [FIGURE]
+    assert one["details"]["notices"] == RESULT["notices"]
+    assert (one["dataset_name"], one["data_fingerprint"], one["n"]) == ("D", "f", 3)
+    assert [row["name"] for row in evaluations.comparable(desk.database, one)] == ["Two"]
+    desk("delete", job=first)
+    with pytest.raises(NotFoundError):
+        evaluations.get(desk.database, "One")
+    assert not (desk.home.jobs / first).exists()
+    assert evaluations.get(desk.database, "Two")
+
+
+def test_rows_come_by_page_the_worst_first(desk: Desk) -> None:
+    run_id = launched(desk)
+    first, second = (desk("evaluate", run=run_id)["job_id"] for _ in range(2))
+    finish(desk, first, [1.0, None, 0.0, 0.5])
+    finish(desk, second, [0.0, 1.0, 0.0, 0.25])
+    total, rows = evaluations.page(desk.database, first, "eval/exact_match", limit=3)
+    assert total == 4
+    assert [row["row_id"] for row in rows] == [1, 2, 3]
+    assert rows[0]["scores"]["eval/exact_match"]["reason"] == "the row has no reference"
+    assert rows[1]["scores"]["eval/exact_match"] == {"score": 0.0, "reason": None}
+    lower = evaluations.page(desk.database, first, "eval/exact_match", better="lower", limit=2, offset=1)[1]
+    assert [row["row_id"] for row in lower] == [0, 3]
+    count, differing = evaluations.shared(desk.database, first, second, "eval/exact_match")
+    assert count == 4
+    assert [row["row_id"] for row in differing] == [0, 3]
+    assert (differing[0]["first_score"], differing[0]["second_score"]) == (1.0, 0.0)
+    assert evaluations.scores(desk.database, first)["row_id"].to_pylist() == [0, 1, 2, 3]
+    assert evaluations.groups(desk.database, first) is None
+
+
+def test_what_an_evaluation_needs_is_not_deleted_under_it(desk: Desk) -> None:
+    run_id = launched(desk)
+    desk.add_dataset("Other", "g")
+    job_id = desk("evaluate", run=run_id, dataset="Other", name="Mine")["job_id"]
+    for _ in range(2):
+        with pytest.raises(StateError, match="Mine"):
+            desk("delete_dataset", dataset="Other")
+        with pytest.raises(StateError, match="Mine"):
+            desk("delete", job=run_id)
+        if desk.job(job_id)["status"] == "queued":
+            finish(desk, job_id, [1.0])
+    desk("delete", job=job_id)
+    desk("delete_dataset", dataset="Other")
+    desk("delete", job=run_id)
+
+
+@pytest.fixture
+def command_line(desk: Desk) -> Iterator[Callable[..., Result]]:
+    """`tunebench` against a server over the desk's store."""
+    runner = CliRunner(env={"TUNEBENCH_HOME": str(desk.home.path)})
+    with serving(desk.home, desk.database, desk.commands):
+        yield lambda *words: runner.invoke(cli, [str(word) for word in words])
+
+
+def test_the_command_line_asks_for_an_evaluation(
+    desk: Desk, command_line: Callable[..., Result], tmp_path: Path
+) -> None:
+    run_id = launched(desk)
+    file = tmp_path / "asked.yaml"
+    file.write_text("run: My run\npart: all\nmetrics:\n  - {metric: bleu, tokenize: intl}\n")
+    done = command_line("evaluate", file, "--part", "train", "--max-rows", 0, "--no-wait", "--json")
+    assert done.exit_code == OK, done.output
+    config = desk.job(json.loads(done.stdout)["job_id"])["config"]
+    assert (config["part"], config["max_rows"], config["run"]) == ("train", None, run_id)
+    assert config["metrics"][0]["tokenize"] == "intl"
+    done = command_line("evaluate", "--run", "My run", "--metric", "chrf", "--probes", "--no-wait")
+    assert done.exit_code == OK, done.output
+    for words, named in (
+        (["--metric", "chrf"], "run"),
+        (["--run", "My run", "--metric", "blue"], "bleu"),
+        ([str(tmp_path / "nowhere.yaml")], "nowhere.yaml"),
+    ):
+        refused = command_line("evaluate", *words, "--no-wait")
+        assert refused.exit_code == USAGE
+        assert named in refused.stderr
+
+
+def test_the_command_line_shows_rows_and_differences(desk: Desk, command_line: Callable[..., Result]) -> None:
+    run_id = launched(desk)
+    first, second = (desk("evaluate", run=run_id, name=name)["job_id"] for name in ("One", "Two"))
+    finish(desk, first, [1.0, 0.0, 0.0, 1.0])
+    finish(desk, second, [1.0, 1.0, 1.0, 1.0])
+    listed = json.loads(command_line("evaluations", "--run", run_id, "--json").stdout)["evaluations"]
+    assert [row["name"] for row in listed] == ["Two", "One"]
+    shown = command_line("evaluations", "One", "--rows", 2, "--against", "Two")
+    assert shown.exit_code == OK, shown.output
+    assert "0.5 (0.2 to 0.8)" in shown.stdout
+    assert "a1" in shown.stdout
+    document = json.loads(command_line("evaluations", "One", "--against", "Two", "--json").stdout)
+    assert document["differences"][0]["value"] == pytest.approx(-0.5)
+    assert (document["differences"][0]["second_higher"], document["differences"][0]["same"]) == (2, 2)
+    assert command_line("evaluations", "Nobody").exit_code == NOT_FOUND
+    assert command_line("evaluations", "One", "--rows", 1, "--metric", "bleu").exit_code == USAGE

@@ -1,0 +1,191 @@
+"""`tunebench evaluate` and `tunebench evaluations`: any model on any rows, and what came of it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from engine.diagnostics import score_table
+from store import evaluations, jobs
+from store.client import Client
+from store.errors import ConfigError, from_dict
+from store.evaluate_config import EvaluateConfig
+from store.yaml_text import read_yaml
+from tunebench.connection import Json, Wait, connect
+from tunebench.output import FAILED, STOPPED, errors, out, plural, print_json, print_rows, say, watch
+
+Document = dict[str, Any]
+WIDTH = 60  # characters of a text in a table
+
+
+def register(cli: typer.Typer) -> None:
+    """Add the commands to `tunebench`."""
+    cli.command()(evaluate)
+    cli.command("evaluations")(evaluations_)
+
+
+def evaluate(
+    file: Annotated[Path | None, typer.Argument(help="An evaluation as YAML, - for standard input")] = None,
+    run: Annotated[str | None, typer.Option(help="Id or name of a run; or else a model")] = None,
+    checkpoint: Annotated[str | None, typer.Option(help="tuned, best, newest or base")] = None,
+    model: Annotated[str | None, typer.Option(help="A model by name, folder or hub id")] = None,
+    dataset: Annotated[str | None, typer.Option(help="The run's own where left out")] = None,
+    part: Annotated[str | None, typer.Option(help="train, validation, test or all")] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="May be repeated; the task's otherwise")] = None,
+    max_rows: Annotated[int | None, typer.Option(help="Rows at most; 0 takes all")] = None,
+    probes: Annotated[bool | None, typer.Option("--probes", help="General questions and prose too")] = None,
+    name: Annotated[str | None, typer.Option(help="Made up where left out")] = None,
+    wait: Wait = True,
+    json: Json = False,
+) -> None:
+    """Evaluate a model or a run on a data set; what is given as an option goes before the file."""
+    given: Document = {
+        **{"run": run, "checkpoint": checkpoint, "model": model, "dataset": dataset, "part": part},
+        **{"metrics": metric, "probes": probes, "name": name, "max_rows": max_rows},
+    }
+    with errors(json):
+        document = _read(file) | {field: value for field, value in given.items() if value is not None}
+        if document.get("max_rows") == 0:
+            document["max_rows"] = None
+        config = EvaluateConfig.parse(document)
+        client = connect(start=True)
+        job_id = client.command("evaluate", config.document())["job_id"]
+        if not wait:
+            print_json({"job_id": job_id}) if json else say(f"Queued as {job_id}.")
+            return
+        job = watch(lambda: jobs.get_job(client, job_id), "Evaluating")
+        if job["status"] != "finished":
+            if job["error"]:
+                raise from_dict(job["error"])
+            say(f"The evaluation was {job['status']}.")
+            raise SystemExit(FAILED if job["status"] == "failed" else STOPPED)
+        found = evaluations.get(client, job_id)
+        print_json(found) if json else _print(found)
+
+
+def _read(file: Path | None) -> Document:
+    if file is None:
+        return {}
+    try:
+        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} can't be read: {error}.", field="file") from error
+    document = read_yaml(text)
+    if not isinstance(document, dict):
+        raise ConfigError("The config is not a mapping of fields to values.", field="config")
+    return document
+
+
+def evaluations_(
+    evaluation: Annotated[str | None, typer.Argument(help="Id or name; all are listed without")] = None,
+    run: Annotated[str | None, typer.Option(help="Only those of this run, by its id")] = None,
+    against: Annotated[str | None, typer.Option(help="Another evaluation: paired differences")] = None,
+    rows: Annotated[int, typer.Option(min=0, help="Show so many rows, the worst first")] = 0,
+    metric: Annotated[str | None, typer.Option(help="By which rows are ordered; the first otherwise")] = None,
+    json: Json = False,
+) -> None:
+    """List evaluations, or show one: figures with intervals, its worst rows, what differs from another."""
+    with errors(json):
+        client = connect()
+        if evaluation is None:
+            _list(evaluations.list_evaluations(client, run_id=run), json)
+            return
+        found: Document = evaluations.get(client, evaluation)
+        if against is not None:
+            found["differences"] = differences(client, found, evaluations.get(client, against))
+        if rows:
+            found["rows"] = _worst(client, found, metric, rows)
+        print_json(found) if json else _print(found)
+
+
+def _list(found: list[Document], as_json: bool) -> None:
+    if as_json:
+        print_json({"evaluations": found})
+        return
+    columns = ["name", "data set", "part", "n", "first figure", "id"]
+    lines = [
+        [row["name"], row["dataset_name"], row["part"], row["n"], _headline(row), row["evaluation_id"]]
+        for row in found
+    ]
+    print_rows(columns, lines, plural(len(found), "evaluation"))
+
+
+def _headline(row: Document) -> str:
+    first = next((figure for figure in row["figures"] if figure["value"] is not None), None)
+    return f"{_short(first['metric'])} {_interval(first)}" if first else "–"
+
+
+def _short(metric: str) -> str:
+    return metric.removeprefix("eval/")
+
+
+def _interval(figure: Document) -> str:
+    if figure["value"] is None:
+        return "–"
+    if figure["low"] is None:
+        return f"{figure['value']:.4g}"
+    return f"{figure['value']:.4g} ({figure['low']:.4g} to {figure['high']:.4g})"
+
+
+def _worst(client: Client, found: Document, metric: str | None, limit: int) -> list[Document]:
+    named = f"eval/{_short(metric)}" if metric else found["figures"][0]["metric"]
+    figure = next((f for f in found["figures"] if f["metric"] == named), None)
+    if figure is None:
+        known = ", ".join(_short(f["metric"]) for f in found["figures"])
+        raise ConfigError(f"It has no metric {metric!r}; it has {known}.", field="metric")
+    better = figure["better"]
+    return evaluations.page(client, found["evaluation_id"], named, better=better, limit=limit)[1]
+
+
+def differences(client: Client, first: Document, second: Document) -> list[Document]:
+    """`first` minus `second` in every metric that both have, paired by row. Raises ConfigError for rows of
+    other data."""
+    if first["data_fingerprint"] != second["data_fingerprint"]:
+        raise ConfigError(
+            f"{second['name']} is of other rows than {first['name']}.",
+            fix="Compare evaluations of the same data set.",
+            field="against",
+        )
+    sides = [(evaluations.scores(client, one["evaluation_id"]), one["figures"]) for one in (first, second)]
+    groups = evaluations.groups(client, first["evaluation_id"])
+    return score_table.differences(sides[0], sides[1], groups, comparisons=len(first["figures"]))
+
+
+def _print(found: Document) -> None:
+    where = f"{found['dataset_name']}, {found['part']} rows, n {found['n']:,}"
+    out.print(f"{found['name']}  {where}  {found['evaluation_id']}", markup=False, soft_wrap=True)
+    lines = [
+        [_short(f["metric"]), _interval(f), f["n"], f["unit"], f["unscored"]["count"] or "", _why(f)]
+        for f in found["figures"]
+    ]
+    confidence = found["config"]["confidence"]
+    print_rows(["metric", f"value ({confidence:.0%} interval)", "n", "unit", "unscored", "why"], lines)
+    for probe in found["details"]["probes"]:
+        figures = ", ".join(f"{k} {_interval(probe[k])}" for k in ("loss", "accuracy") if k in probe)
+        out.print(f"{probe['probe']}: {figures}, n {probe['n']:,}", markup=False)
+    for notice in found["details"]["notices"]:
+        say(notice)
+    if found.get("differences") is not None:
+        columns = ["difference in", "value (interval)", "n", "could see", "can it be told"]
+        print_rows(columns, [_difference(one) for one in found["differences"]])
+    if found.get("rows"):
+        columns = ["row", "prompt", "reference", "answer"]
+        print_rows(columns, [_row(row) for row in found["rows"]])
+
+
+def _why(figure: Document) -> str:
+    return figure["failed"] or "; ".join(f"{why}: {n}" for why, n in figure["unscored"]["reasons"].items())
+
+
+def _difference(one: Document) -> list[Any]:
+    sure = one["low"] is not None and (one["low"] > 0 or one["high"] < 0)
+    seen = "" if one["detectable"] is None else f"{one['detectable']:.3g}"
+    return [_short(one["metric"]), _interval(one), one["n"], seen, "yes" if sure else "no"]
+
+
+def _row(row: Document) -> list[Any]:
+    texts = (row["prompt"], row["reference"], row["prediction"])
+    return [row["row_id"], *("–" if text is None else " ".join(text.split())[:WIDTH] for text in texts)]
