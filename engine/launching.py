@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from engine.past import replayed
 from engine.results import dataset_id_of
 from store import datasets, jobs, runs
 from store.config import BUNDLED_MODEL, SAMPLE_DATASET, Split, TrainConfig, sample_experiment, split_of
@@ -72,6 +73,9 @@ class Launching:
         dataset = self._dataset(config.dataset)
         config = config.model_copy(update={"init_from": self._earlier(config.init_from)})
         config = _with_split(config, dataset)
+        replay = replayed(self.database, {"config": config.model_dump()})
+        if replay:  # by its id, as a data set may get another name while the run waits
+            config = config.model_copy(update={"replay_dataset": replay["dataset_id"]})
         answer = self.ask(
             "preview",
             {
