@@ -24,11 +24,12 @@ from store.document import Config
 from store.errors import ConfigError, NotFoundError, StateError
 from store.home import Home
 from store.import_config import ImportConfig
+from store.interpolation import Interpolate
 from store.jobdir import JobDir
 from store.states import ALIVE, RESUMABLE
 
 TAKE_ON_WORK = {"import_dataset", "launch", "launch_sample", "prepare_sample", "resume"}
-TAKE_ON_WORK |= {"profile", "clean", "export", "evaluate"}
+TAKE_ON_WORK |= {"profile", "clean", "export", "evaluate", "interpolate"}
 
 Document = dict[str, Any]
 Ask = Callable[[str, Document], Document]
@@ -99,6 +100,7 @@ class Commands:
             "resume": (JobName, self.resume),
             "delete": (JobName, self.delete),
             "edit_run": (RunEdit, self.edit_run),
+            "interpolate": (Interpolate, launching.interpolate),
             "set_price": (settings.Price, self.set_price),
             **self.data.table(),
             **self.evaluations.table(),

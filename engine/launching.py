@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from engine.past import replayed
 from engine.results import dataset_id_of
 from store import datasets, jobs, runs
 from store.config import BUNDLED_MODEL, SAMPLE_DATASET, Split, TrainConfig, sample_experiment, split_of
@@ -16,6 +17,7 @@ from store.database import Database, Transaction
 from store.errors import ConfigError, NotFoundError
 from store.home import Home
 from store.import_config import ImportConfig, Source
+from store.interpolation import Interpolate, refusal
 
 Document = dict[str, Any]
 
@@ -72,6 +74,9 @@ class Launching:
         dataset = self._dataset(config.dataset)
         config = config.model_copy(update={"init_from": self._earlier(config.init_from)})
         config = _with_split(config, dataset)
+        replay = replayed(self.database, {"config": config.model_dump()})
+        if replay:  # by its id, as a data set may get another name while the run waits
+            config = config.model_copy(update={"replay_dataset": replay["dataset_id"]})
         answer = self.ask(
             "preview",
             {
@@ -97,6 +102,17 @@ class Launching:
             runs.update(tx, run_id, facts=_estimates(answer))  # to be held against what is measured
         return {"run_id": run_id}
 
+    def interpolate(self, body: Interpolate) -> Document:
+        """Queue the scoring of a finished run's model at shares of the way from its base."""
+        run = self._finished(body.run, "run")
+        config = TrainConfig.parse(run["config"])
+        if why := refusal(config):
+            raise ConfigError(why, fix="Choose another run, or replay general rows.", field="run")
+        with self.database.transaction() as tx:
+            document = {"run_id": run["run_id"], **body.model_dump(include={"alphas", "save"})}
+            title = f"Between {run['name']} and its base"
+            return {"job_id": self.queue_job(tx, "interpolate", title, document, lane="device")}
+
     def _dataset(self, name: str) -> Document:
         try:
             return datasets.get_dataset(self.database, name)
@@ -111,19 +127,21 @@ class Launching:
 
     def _earlier(self, name: str) -> str:
         """The id of the finished run to continue from; empty where there is none."""
-        if not name:
-            return ""
+        return str(self._finished(name, "init_from")["run_id"]) if name else ""
+
+    def _finished(self, name: str, field: str) -> Document:
+        """The run of that id or name, which left a model. Raises ConfigError at `field`."""
         try:
             run = runs.get_run(self.database, name)
         except NotFoundError as error:
-            raise ConfigError(error.message, fix=error.fix, field="init_from") from error
+            raise ConfigError(error.message, fix=error.fix, field=field) from error
         if run["status"] != "finished":
             raise ConfigError(
-                f"The run {run['name']!r} is {run['status']}: there is no model to continue from.",
+                f"The run {run['name']!r} is {run['status']}: there is no model to go on with.",
                 fix="Wait until it has finished, or choose another run.",
-                field="init_from",
+                field=field,
             )
-        return str(run["run_id"])
+        return run
 
     def _queue_run(
         self,

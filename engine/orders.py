@@ -1,7 +1,8 @@
 """What a worker is told: `config.json` of a job's folder, which is all that it knows of the world.
 
 {job_id, kind, home, device, attempt, resume, config}; for a run also `run_id`, `dataset`
-{dataset_id, name, kind, fingerprint} and `split` {the fields of Split}. For work on data
+{dataset_id, name, kind, fingerprint}, `split` {the fields of Split} and, where rows of a data set are
+replayed, `replay` {as `dataset`; null where it is gone}. For work on data
 (profile, clean, export): `dataset` {the same, format, columns, parent_id, row_count, split fields, `signals`:
 {group that was measured: its options}}, `parent` (the same of the version before, or null), and `mixed`
 {name in the recipe: the same}. For an export, for its data card: `history` [the versions from the first to
@@ -19,6 +20,8 @@ from store.config import Split, split_of
 from store.database import Queryable
 from store.home import Home
 from store.jobdir import JobDir, write_json
+
+NAMED = ("dataset_id", "name", "kind", "fingerprint")
 
 
 def write_order(db: Queryable, home: Home, job: dict[str, Any]) -> JobDir:
@@ -52,11 +55,15 @@ def write_order(db: Queryable, home: Home, job: dict[str, Any]) -> JobDir:
 def _of_run(db: Queryable, job: dict[str, Any]) -> dict[str, Any]:
     run = db.query("SELECT dataset_id FROM run WHERE run_id = ?", [job["job_id"]])
     dataset = datasets.get_dataset(db, run["dataset_id"][0].as_py())
-    return {
+    order = {
         "run_id": job["job_id"],
-        "dataset": {key: dataset[key] for key in ("dataset_id", "name", "kind", "fingerprint")},
+        "dataset": {key: dataset[key] for key in NAMED},
         "split": split_of(job["config"], Split().model_dump()),  # runs of before know fewer fields
     }
+    if replayed := job["config"].get("replay_dataset"):
+        general = datasets.find_dataset(db, replayed)  # a resumed run has kept what it needs of it
+        order["replay"] = {key: general[key] for key in NAMED} if general else None
+    return order
 
 
 def _of_evaluation(db: Queryable, job: dict[str, Any]) -> dict[str, Any]:

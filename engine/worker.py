@@ -32,6 +32,7 @@ KINDS = {
     "clean": "engine.jobs.clean",
     "export": "engine.jobs.export",
     "convert": "engine.jobs.convert",
+    "interpolate": "engine.jobs.interpolate",
     "inspect": "engine.jobs.inspect",
     "split": "engine.jobs.split",
     "overlap": "engine.jobs.overlap",

@@ -182,6 +182,15 @@ class TrainConfig(Config):
     max_forgetting: float | None = Field(
         None, gt=0, le=100, description="Stop once general prose has lost so many nats a token"
     )
+    replay_share: float = Field(
+        0.0, ge=0, lt=1, description="General rows beside the data set's: their share of each effective batch"
+    )
+    replay_dataset: str = Field(
+        "", max_length=120, description="Where general rows come from: a data set, or the base's own texts"
+    )
+    kl_beta: float = Field(
+        0.0, ge=0, le=100, description="How much the distance to the base model (KL, on replayed rows) counts"
+    )
     sample_prompts: int = Field(10, ge=0, le=100, description="Held-out prompts answered by base and tuned")
     max_new_tokens: int = Field(64, ge=1, le=4096)
 

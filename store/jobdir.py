@@ -165,3 +165,13 @@ class JobDir:
     def references(self) -> Path:
         """row_id, chosen, rejected: log-probabilities of both answers (nats) before preference tuning."""
         return self.path / "references.parquet"
+
+    @property
+    def interpolation(self) -> Path:
+        """alpha, and the columns of `probes`; the probe `held_out` has the rows that judged the run."""
+        return self.path / "interpolation.parquet"
+
+    @property
+    def replay(self) -> Path:
+        """The general rows that a run replays, tokenised: a resumed run takes the same."""
+        return self.path / "replay.safetensors"

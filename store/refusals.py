@@ -18,7 +18,8 @@ Refusal = tuple[str, str]
 def refusals(config: TrainConfig, model_type: str = "") -> list[Refusal]:
     """(field, why and what to do) of every combination in `config` that can't work; `model_type`: of the base
     model's config, empty where it isn't known."""
-    return [*_held(config), *_start(config), *_shape(config, model_type), *encoder(config, model_type)]
+    parts = _held(config), _start(config), _shape(config, model_type), encoder(config, model_type)
+    return [refusal for part in (*parts, _replay(config)) for refusal in part]
 
 
 def refused_change(config: TrainConfig, field: str, value: object, model_type: str = "") -> str:
@@ -84,6 +85,34 @@ def _shape(config: TrainConfig, model_type: str) -> Iterator[Refusal]:
     if method.architectures and model_type not in ("", *method.architectures) and not reads_only(model_type):
         made_for = " and ".join(method.architectures)
         yield "method", f"{method.title} is made for {made_for}, not for {model_type}. Take LoRA."
+
+
+def _replay(config: TrainConfig) -> Iterator[Refusal]:
+    method = METHODS[config.method]
+    if config.replay_share and config.task != "sft":
+        why = "A classifier has a head in place of the output layer, so that it can't be trained on texts."
+        if config.task == "dpo":
+            why = "Preference tuning holds the model to its base by beta, and its rows are pairs."
+        yield "replay_share", f"{why} Set replay_share to 0."
+    if config.replay_dataset and not config.replay_share:
+        yield (
+            "replay_dataset",
+            f"No row of {config.replay_dataset} would be replayed: replay_share is 0. Set it to 0.05, or"
+            " empty replay_dataset.",
+        )
+    if config.kl_beta and not config.replay_share:
+        yield (
+            "kl_beta",
+            "The distance to the base model is measured on replayed rows, and replay_share is 0. Set it to"
+            " 0.05, or kl_beta to 0.",
+        )
+    if config.kl_beta and not method.adapter:
+        yield (
+            "kl_beta",
+            f"{method.title} changes the base model itself, and a second copy to hold it to would take its"
+            " memory again. Take LoRA, or replay the base's own texts without kl_beta: their loss pulls the"
+            " same way.",
+        )
 
 
 def encoder(config: TrainConfig, model_type: str) -> Iterator[Refusal]:

@@ -52,6 +52,25 @@ def _among(groups: np.ndarray, held: np.ndarray, train: np.ndarray) -> np.ndarra
     return np.isin(groups[held], groups[train]) & ~np.isnan(groups[held])
 
 
+def among(home: Home, fingerprint: str, held: np.ndarray, other: str, other_ids: np.ndarray) -> np.ndarray:
+    """Which of the rows `other_ids` of another data set are a row `held` of this one, by its text, or ask the
+    same."""
+    ours, theirs = _said(home, fingerprint, held), _said(home, other, other_ids)
+    texts = np.isin(theirs[0], ours[0])
+    return texts | (np.isin(theirs[1], ours[1]) & (theirs[1] != 0))
+
+
+def _said(home: Home, fingerprint: str, row_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The digest of each row, and a hash of its prompt (0: it has none)."""
+    table = load(home, fingerprint, columns=["digest", "messages"], row_ids=row_ids)
+    prompts = [np.zeros(0, np.uint64)]
+    if table["messages"].null_count:
+        prompts = [np.zeros(len(table), np.uint64)]
+    else:
+        prompts += [texts_and_prompts(batch)[1] for batch in table.to_batches()]
+    return table["digest"].to_numpy(), np.concatenate(prompts)
+
+
 def _prompts(home: Home, fingerprint: str) -> np.ndarray:
     """For each row the first row with its prompt; NaN for plain texts."""
     table = load(home, fingerprint, columns=["messages"])

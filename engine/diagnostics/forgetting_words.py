@@ -19,7 +19,7 @@ LEADS = {
     "unclear": "Whether it forgot can't be told",
 }
 NAMES = {"prose": "plain prose", "choices": "questions"}
-REPLAY_SHARE = 0.05
+REPLAY_SHARE, MOST_REPLAY = 0.05, 0.25
 
 Document = Mapping[str, Any]
 
@@ -145,9 +145,16 @@ def advise(state: str, config: Mapping[str, Any]) -> list[dict[str, Any]]:
     if slower:
         found.append({**slower, "kind": "learning_rate"})
     share = f"{100 * REPLAY_SHARE:g}%"
-    change: dict[str, Any] = {"replay_share": REPLAY_SHARE} if "replay_share" in config else {}
-    text = f"Mix {share} of general rows, or of the base model's own texts, into training (replay)."
-    found.append({"text": text, "change": change, "kind": "replay"})
+    known = "replay_share" in config and config.get("task", "sft") == "sft"  # elsewhere it is refused
+    before = float(config.get("replay_share") or 0)
+    if not before:
+        change: dict[str, Any] = {"replay_share": REPLAY_SHARE} if known else {}
+        text = f"Mix {share} of general rows, or of the base model's own texts, into training (replay)."
+        found.append({"text": text, "change": change, "kind": "replay"})
+    elif known and before < MOST_REPLAY:
+        more = min(MOST_REPLAY, 5 * before)
+        text = f"Replay more general rows: {100 * more:g}% in place of {100 * before:g}%."
+        found.append({"text": text, "change": {"replay_share": more}, "kind": "replay"})
     epochs = float(config.get("num_train_epochs") or 0)
     if epochs > 1:
         fewer = max(1.0, math.ceil(epochs) / 2)

@@ -24,9 +24,11 @@ from engine.job import Job
 from engine.jobs.work import work_of
 from engine.tuning import calibrate, estimate, memory, packable, prepare
 from engine.tuning.batches import batch_shape, steps_per_epoch, total_steps
+from engine.tuning.divergence import BesideBase
 from engine.tuning.footprint import Footprint, Rehearsal
-from engine.tuning.objectives import Objective
+from engine.tuning.objectives import Objective, TrainedTokens
 from engine.tuning.precision import choose_dtype, device_name
+from engine.tuning.replay import Replay
 from store.config import TrainConfig
 from store.errors import TunebenchError
 from store.methods import METHODS
@@ -65,8 +67,10 @@ class Costs:
         process: float,
         objective: Objective,
         labels: LabelsAsText | None = None,
+        general: Rows | None = None,
     ) -> None:
         self.job, self.architecture, self.rows, self.parts = job, architecture, rows, parts
+        self.general = general
         self.cut, self.process, self.objective, self.labels = cut, process, objective, labels
         self.device = torch.device(job.device)
         self.rates = cache(partial(calibrate.rates, job.home, self.device))
@@ -153,7 +157,17 @@ class Cost:
         found = self.rehearsal.run(
             self.config, rows, held_out if len(held_out) else rows, self.costs.objective
         )
+        if replay := self.replay:
+            objective = BesideBase() if self.config.kl_beta else TrainedTokens()
+            found = found.at_least(self.rehearsal.run(self.config, replay.rows, replay.rows, objective))
         return replace(found, labels=self._labels_bytes())
+
+    @property
+    def replay(self) -> Replay | None:
+        """What is replayed, as far as it is known."""
+        if self.costs.general is None or not self.config.replay_share:
+            return None
+        return Replay(self.costs.general, self.config, self.costs.train_rows)
 
     @property
     def train(self) -> Rows:

@@ -17,6 +17,7 @@ from engine.data.render import render
 from engine.data.token_rows import shown
 from engine.data.tool_turns import has_tools, knows_tools
 from engine.job import Job
+from engine.jobs import general_rows
 from engine.jobs.costs import Cost
 from engine.jobs.question import Question
 from engine.tuning import class_problems, continued, memory, prepare, problems
@@ -59,12 +60,23 @@ def _document(cost: Cost, train: prepare.Part, limit: int) -> dict[str, Any]:
         "truncated_rows": train.truncated,
         "untrained_rows": train.untrained,
         "lost_tokens": train.lost_tokens,
+        "replay": _replay(cost),
         "steps": cost.steps,
         "steps_per_epoch": cost.per_epoch,
         "memory": cost.memory(),
         "time": cost.time(),
         "dtype": dtype_name(cost.dtype),
     }
+
+
+def _replay(cost: Cost) -> dict[str, Any] | None:
+    """The general rows that the whole run trains beside those of the data set; None without."""
+    if (replay := cost.replay) is None:
+        return None
+    tokens, trained = replay.tokens
+    source = cost.costs.job.config.get("replay")
+    name = source["name"] if source else general_rows.OWN
+    return {"from": name, "rows": replay.count, "tokens": tokens, "trained_tokens": trained}
 
 
 def _facts(question: Question, cost: Cost, document: dict[str, Any]) -> problems.Facts:

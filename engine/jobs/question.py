@@ -17,6 +17,7 @@ from engine.data import dataset
 from engine.data.render import Rows
 from engine.evaluation import class_evidence
 from engine.job import Job
+from engine.jobs import general_rows
 from engine.jobs.convert import ensure
 from engine.jobs.costs import Cost, Costs, LabelsAsText, process_gib
 from engine.tuning import continued, models, prepare
@@ -27,6 +28,7 @@ from engine.tuning.objectives import Objective, TrainedTokens
 from engine.tuning.precision import choose_dtype
 from engine.tuning.preference import Preference
 from engine.tuning.references import References
+from engine.tuning.replay import needed
 from engine.tuning.tokens import WHOLE
 from store.config import Split, TrainConfig
 
@@ -67,7 +69,15 @@ class Question:
         self.parts = cut(self.limit)
         rows = {name: len(ids) for name, ids in self.dealt.items()}
         self.costs = Costs(
-            job, self.architecture, rows, self.parts, cut, process, self._objective(), self._labels()
+            job,
+            self.architecture,
+            rows,
+            self.parts,
+            cut,
+            process,
+            self._objective(),
+            self._labels(),
+            self._general(),
         )
 
     def cost(self, config: TrainConfig) -> Cost:
@@ -97,6 +107,16 @@ class Question:
             self.architecture, rows.labels.names, self.tokenizer.pad_token_id
         )
         return lambda limit: rows.cut(self.tokenizer, limit)
+
+    def _general(self) -> Rows | None:
+        """General rows as the run would replay them; None without replay."""
+        rows = len(self.dealt["train"])
+        config, positions = self.said.resolved(rows), self.positions
+        if not config.replay_share or config.task != "sft":
+            return None
+        held = self.fingerprint, np.concatenate([self.dealt[part] for part in prepare.PARTS[1:]])
+        source, wanted = self.job.config.get("replay"), needed(config, rows)
+        return general_rows.expected(self.job.home, config, self.tokenizer, source, held, wanted, positions)
 
     def _objective(self) -> Objective:
         if self.classes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import shutil
 import time
+from contextlib import nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -22,6 +23,7 @@ from engine.evaluation.class_evidence import Asked
 from engine.evaluation.evidence import Evidence
 from engine.evaluation.probes import Probe
 from engine.job import Job
+from engine.jobs import general_rows
 from engine.jobs.convert import ensure
 from engine.jobs.row_facts import tell_rows
 from engine.jobs.weight_change import weight_change
@@ -32,6 +34,7 @@ from engine.tuning.methods import base_model, count_parameters, make_trainable
 from engine.tuning.objectives import Objective, TrainedTokens
 from engine.tuning.precision import choose_dtype, device_name, dtype_name, versions
 from engine.tuning.probing import Probing, Seen
+from engine.tuning.replay import Replay
 from engine.tuning.train import Training
 from store.config import Split, TrainConfig
 from store.methods import METHODS
@@ -106,7 +109,8 @@ class Run:
         model = self.build(train)
         self.objective = self.choose_objective(model, [train, validation, test])
         probing = self.probing(train, validation)
-        training = Training(self.job, self.config, model, train, validation, self.objective, probing)
+        replay = self.replayed(model, len(train), np.concatenate([validation.row_ids, test.row_ids]))
+        training = Training(self.job, self.config, model, train, validation, self.objective, probing, replay)
         held_out, split = (test, "test") if len(test) else (validation, "validation")
         self.packed = not training.stepper.unpacked
         training.clock.judged = len(held_out) / len(validation)
@@ -156,6 +160,16 @@ class Run:
         if not self.general:
             return []
         return [general.own_texts(self.job, untuned, self.tokenizer, models.weights_folder(self.source))]
+
+    def replayed(self, model: Any, train_rows: int, held: np.ndarray) -> Replay | None:
+        """General rows to train beside those of the data set; the base model may have to write them."""
+        if not self.config.replay_share:
+            return None
+        adapter = METHODS[self.config.method].adapter
+        with base_model(model) if adapter else nullcontext(model) as untuned:
+            base = general_rows.Base(untuned, self.tokenizer, self.source, self.positions)
+            judging = self.data["fingerprint"], held
+            return general_rows.gather(self.job, self.config, base, judging, train_rows)
 
     @property
     def positions(self) -> int | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from engine.evaluation import label_text
+from engine.evaluation.own_samples import LENGTH
 from engine.tuning import estimate, prepare
 from engine.tuning.batches import batch_shape, epoch_steps, tokens_of_a_piece
 from engine.tuning.operations import length_of
@@ -38,13 +39,20 @@ def work_of(cost: Cost) -> estimate.Work:
     padded = _padding(cost)
     if cost.footprint.packed:
         padded, pieces = 1.0, cost.steps * max(1.0, train[0] / cost.per_epoch / tokens_of_a_piece(config))
+    trained, written = train * (padded, 1.0) * epochs, 0
+    if replay := cost.replay:
+        more = np.array(replay.tokens)
+        trained, pieces = trained + more, pieces + max(cost.steps, more[0] / tokens_of_a_piece(config))
+        evaluated = evaluated + more * (config.kl_beta > 0)  # passes through the base too
+        if not config.replay_dataset:
+            written = LENGTH * -(-len(replay.rows) // ANSWERED)
     return estimate.Work(
-        train_tokens=train[0] * padded * epochs,
-        train_trained=train[1] * epochs,
+        train_tokens=trained[0],
+        train_trained=trained[1],
         pieces=pieces,
         eval_tokens=evaluated[0],
         eval_trained=evaluated[1],
-        generated_steps=2 * config.max_new_tokens * -(-prompts // ANSWERED),
+        generated_steps=2 * config.max_new_tokens * -(-prompts // ANSWERED) + written,
         length=length_of(cost.train.lengths),
         steps=cost.steps,
     )

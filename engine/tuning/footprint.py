@@ -87,6 +87,17 @@ class Footprint:
     rehearsed: bool = True  # else by formula, which is further off
     labels: float = 0.0
 
+    def at_least(self, other: Footprint) -> Footprint:
+        """This one, with the memory of whichever of the two takes more."""
+        return replace(
+            self,
+            phases=tuple(map(max, self.phases, other.phases)),
+            left=max(self.left, other.left),
+            saved=max(self.saved, other.saved),
+            several=True,
+            varied=self.varied or other.varied,
+        )
+
 
 def build(
     architecture: PreTrainedConfig, few: Few, config: TrainConfig, dtype: torch.dtype, device: str

@@ -43,7 +43,7 @@ def picked_logits(model: Any, batch: Batch) -> torch.Tensor:
 
 def loss_sum(model: Any, batch: Batch) -> torch.Tensor:
     """The summed loss of the batch in nats; divide by the trained tokens of the whole effective batch."""
-    hidden = _under_plain_head(model, batch)
+    hidden = under_plain_head(model, batch)
     if hidden is not None:
         return SummedLoss.apply(hidden, model.get_output_embeddings().weight, batch.targets)
     return F.cross_entropy(picked_logits(model, batch), batch.targets, reduction="sum")
@@ -51,7 +51,7 @@ def loss_sum(model: Any, batch: Batch) -> torch.Tensor:
 
 def token_losses(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """Loss in nats, and whether it is the likeliest token, of each of `batch.targets`; without gradients."""
-    hidden = _under_plain_head(model, batch)
+    hidden = under_plain_head(model, batch)
     if hidden is None:
         logits = picked_logits(model, batch)
         return F.cross_entropy(logits, batch.targets, reduction="none"), logits.argmax(-1) == batch.targets
@@ -69,7 +69,7 @@ def _of_rows(logits: torch.Tensor, targets: torch.Tensor) -> Iterator[tuple[torc
         yield F.cross_entropy(part.float(), wanted, reduction="none"), part.argmax(-1) == wanted
 
 
-def _under_plain_head(model: Any, batch: Batch) -> torch.Tensor | None:
+def under_plain_head(model: Any, batch: Batch) -> torch.Tensor | None:
     """What a head that is a matrix and nothing else gets of packed rows; None where that is not so."""
     head = model.get_output_embeddings()
     plain = type(head) is torch.nn.Linear and head.bias is None and untouched(head)

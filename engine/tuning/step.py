@@ -1,16 +1,19 @@
 """One optimiser step: gradients of an effective batch, and the update that they make.
 
 The step's loss is a sum over rows, divided by the units of the whole effective batch (trained tokens, rows or
-pairs), so that how its rows are dealt into micro-batches changes memory and speed and nothing else. Where the
-packed forward stands for the model's own, they are dealt by tokens; elsewhere as the config says.
+pairs), so that how its rows are dealt into micro-batches changes memory and speed and nothing else. Where
+the packed forward stands for the model's own, they are dealt by tokens; elsewhere as the config says. General
+rows beside them (`replay.py`) have a mean loss of their own; each of the two means counts by its share of the
+rows, as a few long general rows would else outweigh many short answers.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 
@@ -19,22 +22,26 @@ from engine.job import Cancelled, Job
 from engine.tuning import checkpoint, memory, packable
 from engine.tuning.adalora import Allocation
 from engine.tuning.batches import Step, pieces, tokens_of_a_piece
+from engine.tuning.divergence import losses_beside_base
 from engine.tuning.methods import trainable
-from engine.tuning.objectives import Objective
+from engine.tuning.objectives import Objective, TrainedTokens
 from engine.tuning.optimizer import Masters, make_optimizer, make_schedule
+from engine.tuning.replay import Replay, micro_batches
 from store.config import TrainConfig
 from store.errors import TunebenchError
 
 
 @dataclass(frozen=True)
 class Gradients:
-    """What a backward pass over an effective batch left: its loss, the gradients' norm before clipping, the
-    learning rate that they will be taken with, and the tokens of its rows."""
+    """What a backward pass over an effective batch left: the loss of the data set's rows, the gradients' norm
+    before clipping, the learning rate that they will be taken with, the tokens of all rows, and metrics of
+    the replayed ones."""
 
     loss: float
     norm: float
     rate: float
     tokens: int
+    replayed: dict[str, float] = field(default_factory=dict)
 
     @property
     def finite(self) -> bool:
@@ -44,7 +51,8 @@ class Gradients:
     @property
     def metrics(self) -> dict[str, float]:
         """Under their names in the store."""
-        return {"train/loss": self.loss, "train/learning_rate": self.rate, "train/grad_norm": self.norm}
+        own = {"train/loss": self.loss, "train/learning_rate": self.rate, "train/grad_norm": self.norm}
+        return own | self.replayed
 
     def diverged(self, step: int, config: TrainConfig) -> TunebenchError:
         """What to say where they are not finite."""
@@ -64,9 +72,17 @@ class Stepper:
     packed."""
 
     def __init__(
-        self, job: Job, config: TrainConfig, model: Any, rows: Rows, objective: Objective, steps: int
+        self,
+        job: Job,
+        config: TrainConfig,
+        model: Any,
+        rows: Rows,
+        objective: Objective,
+        steps: int,
+        replay: Replay | None = None,
     ) -> None:
         self.job, self.config, self.rows, self.objective = job, config, rows, objective
+        self.replay, self.replayed = replay, TrainedTokens()
         self.device = torch.device(job.device)
         self.accelerator = Accelerator(cpu=self.device.type == "cpu")
         self.model = self.accelerator.prepare_model(model)
@@ -77,21 +93,28 @@ class Stepper:
             Allocation(model.active_peft_config, self.masters.weights) if config.method == "adalora" else None
         )
         self.model.train()
-        self.unpacked = packable.refusal(self.model, int(rows.sequence_lengths.max()))
+        longest = max(int(r.sequence_lengths.max()) for r in (rows, *([replay.rows] if replay else [])))
+        self.unpacked = packable.refusal(self.model, longest)
 
-    def gradients(self, rows: Step) -> Gradients:
-        """Forward and backward over the rows of a step. When the job is cancelled, none are left."""
+    def gradients(self, rows: Step, step: int = 0) -> Gradients:
+        """Forward and backward over the rows of a step, and over those that step number `step` (from 0)
+        replays. When the job is cancelled, none are left."""
         self.model.train()
-        batches = [self.objective.collate(self.rows, indices, self.device) for indices in self.dealt(rows)]
+        batches = [
+            self.objective.collate(self.rows, indices, self.device) for indices in self.dealt(rows, self.rows)
+        ]
         units = sum(batch.units for batch in batches)
+        general = self.replay.step(step) if self.replay else np.zeros(0, np.int64)
+        own = sum(map(len, rows))
+        share = len(general) / (own + len(general))
         loss = 0.0
         try:
             for batch in batches:
-                self.job.check_cancelled()
-                memory.guard(self.config, self.device, dealt=not self.unpacked)
+                self.about_to_pass()
                 part = self.objective.loss_sum(self.model, batch) / units
-                self.accelerator.backward(part)
+                self.accelerator.backward(part * (1 - share))
                 loss += part.item()
+            replayed, tokens = self.replay_gradients(general, share) if len(general) else ({}, 0)
         except Cancelled:
             self.drop()
             self.objective.step_metrics()
@@ -99,13 +122,40 @@ class Stepper:
         if self.allocation:
             self.allocation.regularise()
         rate = self.optimizer.param_groups[0]["lr"]
-        return Gradients(loss, self.clip(), rate, sum(batch.tokens for batch in batches))
+        return Gradients(loss, self.clip(), rate, sum(batch.tokens for batch in batches) + tokens, replayed)
 
-    def dealt(self, rows: Step) -> Step:
-        """The micro-batches of a step."""
+    def replay_gradients(self, general: np.ndarray, share: float) -> tuple[dict[str, float], int]:
+        """Add the gradients of general rows, whose mean loss counts by their `share`; metrics, and tokens."""
+        assert self.replay is not None
+        rows, beta = self.replay.rows, self.replay.kl_beta
+        dealt = self.dealt(micro_batches(general, self.config), rows)
+        batches = [self.replayed.collate(rows, indices, self.device) for indices in dealt]
+        units = sum(batch.units for batch in batches)
+        loss = divergence = 0.0
+        for batch in batches:
+            self.about_to_pass()
+            if beta:
+                of_loss, of_divergence = losses_beside_base(self.model, batch)
+                total = (of_loss * share + of_divergence * beta) / units
+                divergence += of_divergence.item() / units
+            else:
+                of_loss = self.replayed.loss_sum(self.model, batch)
+                total = of_loss * share / units
+            self.accelerator.backward(total)
+            loss += of_loss.item() / units
+        metrics = {"train/replay_loss": loss} | ({"train/replay_kl": divergence} if beta else {})
+        return metrics, sum(batch.tokens for batch in batches)
+
+    def about_to_pass(self) -> None:
+        """Before each micro-batch: raises Cancelled when asked to stop, and where memory runs out."""
+        self.job.check_cancelled()
+        memory.guard(self.config, self.device, dealt=not self.unpacked)
+
+    def dealt(self, step: Step, rows: Rows) -> Step:
+        """The micro-batches of a step over `rows`."""
         if self.unpacked:
-            return rows
-        return pieces(rows, self.rows.lengths, tokens_of_a_piece(self.config))
+            return step
+        return pieces(step, rows.lengths, tokens_of_a_piece(self.config))
 
     def clip(self) -> float:
         """Clip the gradients and answer their norm before that."""

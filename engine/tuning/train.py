@@ -30,6 +30,7 @@ from engine.tuning.eta import Clock
 from engine.tuning.methods import base_model, trainable
 from engine.tuning.objectives import Objective, TrainedTokens
 from engine.tuning.probing import Probing
+from engine.tuning.replay import Replay
 from engine.tuning.state import State, evaluation_steps
 from engine.tuning.step import Gradients, Stepper
 from engine.tuning.validations import Validations
@@ -52,6 +53,7 @@ class Training:
         validation: Rows,
         objective: Objective | None = None,
         probing: Probing | None = None,
+        replay: Replay | None = None,
     ) -> None:
         self.job, self.config, self.train, self.validation = job, config, train, validation
         self.objective = objective or TrainedTokens()
@@ -59,7 +61,7 @@ class Training:
         self.steps = total_steps(config, len(train))
         self.adapter = starts_at_base(config)
         self.evaluation_steps = evaluation_steps(self.steps, config.evaluations)
-        self.stepper = Stepper(job, config, model, train, self.objective, self.steps)
+        self.stepper = Stepper(job, config, model, train, self.objective, self.steps, replay)
         self.state = State()
         self.validations = Validations(job.dir.validations)
         self.probing = probing or Probing(job, config, [])
@@ -149,7 +151,7 @@ class Training:
     def one_step(self, rows: Step) -> None:
         """One optimiser step on one effective batch."""
         started = time.perf_counter()
-        found = self.stepper.gradients(rows)
+        found = self.stepper.gradients(rows, self.state.step)
         self.check_finite(found)
         self.stepper.update(self.state.step + 1)
         self.random = checkpoint.random_states()

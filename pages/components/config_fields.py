@@ -75,6 +75,9 @@ EVALUATION = Group(
         "max_new_tokens",
     ),
 )
+AGAINST_FORGETTING = Group(
+    "Against forgetting", ":material/psychology:", ("replay_share", "replay_dataset", "kl_beta")
+)
 RENDERING = Group(
     "What the loss falls on",
     ":material/format_ink_highlighter:",
@@ -83,7 +86,7 @@ RENDERING = Group(
 REPRODUCIBILITY = Group(
     "Reproducibility", ":material/replay:", ("seed", "dtype", "split_seed", "split_by", "split_column")
 )
-GROUPS = (PREFERENCE, OPTIMISATION, BATCHES, RENDERING, EVALUATION, REPRODUCIBILITY)
+GROUPS = (PREFERENCE, OPTIMISATION, BATCHES, RENDERING, AGAINST_FORGETTING, EVALUATION, REPRODUCIBILITY)
 TOP = (
     *("model", "trust_remote_code", "init_from", "init_mode", "dataset", "task", "method"),
     *("name", "notes"),
@@ -93,6 +96,7 @@ EMPTY = {  # what an empty field means
     "max_steps": "no limit",
     "max_train_rows": "all rows",
     "max_forgetting": "never",
+    "replay_dataset": "the base model's own texts",
     "chat_template": "the model's own",
     "gate_override": "only where the check fails",
     "loraplus_lr_ratio": "off",
@@ -163,11 +167,15 @@ def change(changes: dict[str, Any]) -> None:
 
 
 def document() -> dict[str, Any]:
-    """The config as the widgets say it, unchecked; without fields left empty or not read by the method."""
+    """The config as the widgets say it, unchecked; without fields left empty or not read."""
     said: dict[str, Any] = {}
     method = METHODS.get(st.session_state.get(key("method"), ""))
     for field in TrainConfig.model_fields:
         if method and field in METHOD_FIELDS and field not in method.fields:
+            continue
+        if method and field == "kl_beta" and not method.adapter:
+            continue
+        if field in AGAINST_FORGETTING.fields and st.session_state.get(key("task"), "sft") != "sft":
             continue
         value = st.session_state.get(key(field))
         if isinstance(value, str) and not choices(field):

@@ -58,6 +58,8 @@ def _cloned(run_id: str) -> dict[str, Any]:
     document = {k: v for k, v in run["config"].items() if v is not None}
     names = {row["dataset_id"]: row["name"] for row in reads.datasets()}
     document["dataset"] = names.get(run["dataset_id"], run["dataset_name"])
+    if general := document.get("replay_dataset"):
+        document["replay_dataset"] = names.get(general, general)
     document["name"] = f"{run['name']} again"[:120]
     return document
 

@@ -12,6 +12,7 @@ import streamlit as st
 from pages.components import config_fields as fields
 from pages.components import reads
 from store.config import TASK_TITLES
+from store.methods import METHODS
 
 Tasks = tuple[str, ...]
 
@@ -85,7 +86,11 @@ def _title(of_data: Tasks, name: str) -> str:
 
 
 def meant(group: fields.Group) -> fields.Group:
-    """The group without settings that mean nothing for the task: a head answers nothing in words."""
+    """The group without settings that mean nothing for the task or the method: a head answers nothing in
+    words, and where the model's own weights are trained there is no base to be held to."""
+    method = METHODS.get(st.session_state.get(fields.key("method"), ""))
+    if group is fields.AGAINST_FORGETTING and method and not method.adapter:
+        return replace(group, fields=tuple(field for field in group.fields if field != "kl_beta"))
     if task() != "classification":
         return group
     return replace(group, fields=tuple(field for field in group.fields if field not in IN_WORDS))
@@ -95,4 +100,6 @@ def concerns(group: fields.Group) -> bool:
     """Whether a group of settings means anything for the chosen task."""
     if group is fields.PREFERENCE:
         return task() == "dpo"
+    if group is fields.AGAINST_FORGETTING:
+        return task() == "sft"
     return group is not fields.RENDERING or task() != "classification"

@@ -16,6 +16,7 @@ ICONS = {
     "train": ":material/model_training:",
     "import": ":material/upload_file:",
     "convert": ":material/deployed_code:",
+    "interpolate": ":material/linear_scale:",
 }
 
 

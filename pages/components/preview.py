@@ -181,7 +181,16 @@ def _figures(answer: dict[str, Any]) -> list[tuple[str, str, str]]:
             _untrained(answer, noun),
         ),
         ("Precision", answer["dtype"], "of the numbers in training"),
+        *_replayed(answer),
     ]
+
+
+def _replayed(answer: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """The general rows beside those of the data set, over the whole run."""
+    if (replay := answer.get("replay")) is None:
+        return []
+    tokens = f"{quantities.count(replay['tokens'])} tokens of {replay['from']}"
+    return [("Rows replayed", f"{replay['rows']:,}", tokens)]
 
 
 def _untrained(answer: dict[str, Any], noun: str) -> str:

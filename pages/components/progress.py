@@ -8,7 +8,7 @@ from typing import Any
 from pages.components import figures, quantities
 from store.states import ACTIVE
 
-WORDS = {"train": "Run", "import": "Import", "convert": "Model"}
+WORDS = {"train": "Run", "import": "Import", "convert": "Model", "interpolate": "Interpolation"}
 
 
 def fraction(job: dict[str, Any]) -> float | None:

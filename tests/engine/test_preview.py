@@ -16,6 +16,7 @@ from store.errors import ModelError
 from store.home import Home
 from store.jobdir import write_json
 from store.methods import METHODS
+from store.refusals import refusals
 from tests.tiny import conversations, make_model, write_model, write_rows
 
 
@@ -27,14 +28,14 @@ def home(tmp_path: Path) -> Home:
     return home
 
 
-def ask(home: Home, row: int = 0, **fields: Any) -> dict[str, Any]:
+def ask(home: Home, row: int = 0, body: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
     folder = home.asks / "one"
     folder.mkdir(exist_ok=True)
     config = {"model": str(home.models / "tiny"), "dataset": "rows"} | fields
-    body = {"config": config, "fingerprint": "rows", "split": {"split_seed": 0}, "row": row}
+    asked = {"config": config, "fingerprint": "rows", "split": {"split_seed": 0}, "row": row} | (body or {})
     write_json(
         folder / "config.json",
-        {"job_id": "one", "kind": "preview", "home": str(home.path), "device": "cpu", "config": body},
+        {"job_id": "one", "kind": "preview", "home": str(home.path), "device": "cpu", "config": asked},
     )
     return preview.run(Job(folder))
 
@@ -186,3 +187,41 @@ def test_memory_that_is_short_is_warned_of_at_a_field_that_helps(home: Home, mon
     monkeypatch.setattr("engine.tuning.memory.available_gib", lambda device: (0.01, 64.0))
     assert "gradient_checkpointing" in fields_of(ask(home), "warning")  # rows are dealt by tokens
     assert "per_device_train_batch_size" in fields_of(ask(home, lora_dropout=0.1), "warning")
+
+
+def test_what_is_replayed_counts_in_steps_time_and_memory(home: Home) -> None:
+    plain = ask(home)
+    own = ask(home, replay_share=0.2)
+    held = ask(home, replay_share=0.2, kl_beta=1.0)
+    rows = 0.25 * plain["rows"]["train"] * plain["config"]["num_train_epochs"]
+    assert plain["replay"] is None
+    assert own["replay"]["rows"] == rows
+    assert own["replay"]["from"] == "the base model's own texts"
+    assert own["replay"]["trained_tokens"] == 64 * rows
+    assert own["steps"] == plain["steps"]  # general rows come beside those of the data set
+    assert plain["time"]["parts"]["training"] < own["time"]["parts"]["training"]
+    assert plain["time"]["parts"]["generation"] < own["time"]["parts"]["generation"]
+    assert own["time"]["parts"]["evaluation"] < held["time"]["parts"]["evaluation"]
+    assert plain["memory"]["counted_gib"] < own["memory"]["counted_gib"] <= held["memory"]["counted_gib"]
+
+
+def test_a_data_set_that_is_replayed_is_counted_as_it_is_cut(home: Home) -> None:
+    write_rows(home, "general", [f"Text number {i} of general kinds." for i in range(90)])
+    source = {"dataset_id": "g", "name": "General", "kind": "text", "fingerprint": "general"}
+    answer = ask(home, replay_share=0.1, replay_dataset="General", body={"replay": source})
+    assert answer["replay"]["from"] == "General"
+    assert answer["replay"]["tokens"] > answer["replay"]["trained_tokens"] > 20 * answer["replay"]["rows"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"kl_beta": 0.1}, "kl_beta"),
+        ({"replay_dataset": "General"}, "replay_dataset"),
+        ({"replay_share": 0.1, "kl_beta": 0.1, "method": "full"}, "kl_beta"),
+        ({"replay_share": 0.1, "task": "dpo"}, "replay_share"),
+    ],
+)
+def test_replay_that_can_not_be_is_refused_at_its_field(fields: dict[str, Any], field: str) -> None:
+    config = TrainConfig.parse({"dataset": "rows"} | fields)
+    assert [name for name, _ in refusals(config)] == [field]

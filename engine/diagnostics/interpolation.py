@@ -1,0 +1,64 @@
+"""Which part of the way from base to tuned model to go: what each α gains on the task and costs elsewhere.
+
+Pure: tables and losses in, a JSON document out. Every α is held against α = 0, row by row and item by item.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from engine.diagnostics import forgetting, phrasing
+from engine.diagnostics.statistics import quick_interval
+
+KEPT = 0.9  # of the gain, that a recommended α keeps
+Document = dict[str, Any]
+
+
+def point(
+    alpha: float, tokens: np.ndarray, base: np.ndarray, losses: np.ndarray, before: pa.Table, now: pa.Table
+) -> Document:
+    """One α: {alpha, loss, gain (nats a token below α = 0, on the held-out rows), text and choices (as in a
+    verdict's `forgetting`), state}. base, losses: summed nats of each held-out row; before, now: items of the
+    probes."""
+    found = forgetting.assess(before, now)
+    return {
+        "alpha": alpha,
+        "loss": asdict(quick_interval(losses, tokens)),
+        "gain": asdict(quick_interval(base - losses, tokens)),
+        "text": found["texts"][0] if found["texts"] else None,
+        "choices": found["choices"][0] if found["choices"] else None,
+        "state": found["state"],
+    }
+
+
+def recommend(points: Sequence[Document]) -> Document:
+    """{alpha, sentence}: the smallest share of the way that keeps 90% of the best gain; alpha is null where
+    none gained surely."""
+    whole = max(points, key=lambda each: each["gain"]["value"])
+    best = whole["gain"]
+    if best["low"] is None or best["low"] <= 0:
+        return {"alpha": None, "sentence": "No share of the way gains surely on the held-out rows."}
+    chosen = min(
+        (each for each in points if each["gain"]["value"] >= KEPT * best["value"]), key=lambda p: p["alpha"]
+    )
+    tuned = max(points, key=lambda each: each["alpha"])
+    gain, text = chosen["gain"], chosen["text"]
+    kept = 100 * gain["value"] / best["value"]
+    words = f"α {chosen['alpha']:g} keeps {kept:.0f}% of the best gain ({_nats(gain)}, n = {gain['n']:,})"
+    if text and tuned["text"]:
+        now, then = text["change"], tuned["text"]["change"]
+        words += f"; prose loses {_nats(now)} there and {_nats(then)} at α 1 (n = {now['n']:,})"
+    return {"alpha": chosen["alpha"], "sentence": words + "."}
+
+
+def _nats(interval: Document) -> str:
+    if interval["low"] is None:
+        return f"{phrasing.number(interval['value'], 3)} nats a token"
+    low, high = interval["low"], interval["high"]
+    value = phrasing.number(interval["value"], phrasing.decimals(low, high))
+    return f"{value} nats a token, 95% interval {phrasing.interval(low, high)}"
