@@ -18,6 +18,7 @@ from pages.components.class_rows import draw_class_samples
 from pages.components.class_view import draw_classes
 from pages.components.forgetting_view import draw_forgetting
 from pages.components.key_numbers import draw_key_numbers
+from pages.components.overfitting_view import draw_overfitting
 from pages.components.preference_numbers import draw_preference_numbers
 from pages.components.run_header import draw_alerts, draw_header
 from pages.components.run_picker import choose_run
@@ -30,6 +31,7 @@ from store.states import ALIVE
 Tabs = dict[str, Callable[[str], None]]
 TABS: Tabs = {
     ":material/monitoring: Learning": run_live.draw_learning,
+    ":material/u_turn_right: Overfitting": draw_overfitting,
     ":material/psychology_alt: Forgetting": draw_forgetting,
     ":material/forum: Samples": run_details.draw_samples,
     ":material/pie_chart: Slices": draw_slices,
@@ -37,7 +39,11 @@ TABS: Tabs = {
     ":material/settings: Config": run_details.draw_config,
 }
 CLASSES = ":material/category: Classes"
-MOVING = (run_live.draw_learning, run_details.draw_log)  # the others wait for the run to end
+MOVING = (
+    run_live.draw_learning,
+    draw_overfitting,
+    run_details.draw_log,
+)  # the others wait for the run to end
 
 
 def main() -> None:

@@ -140,9 +140,14 @@ class Estimate:
 
 
 def interval_chart(
-    estimates: Sequence[Estimate], axis: str, *, title: str = "", height: int | None = None
+    estimates: Sequence[Estimate],
+    axis: str,
+    *,
+    title: str = "",
+    height: int | None = None,
+    level: float = 0,
 ) -> go.Figure:
-    """Estimates with their intervals against 0, one under another, the first at the top."""
+    """Estimates with their intervals against 0, or another level, one under another, the first at the top."""
     figure = empty_figure(title, "", height or 70 + 34 * len(estimates) + (30 if title else 0), x_title=axis)
     names = [short(row.name) for row in estimates]
     # Places are numbers: names would be categories, of which equal ones fall together and "0.1" is a number.
@@ -160,7 +165,7 @@ def interval_chart(
                 showlegend=False,
             )
         )
-    figure.add_vline(x=0, line={"dash": "dash", "color": BASE, "width": 1.5})
+    figure.add_vline(x=level, line={"dash": "dash", "color": BASE, "width": 1.5})
     figure.update_yaxes(showgrid=False, automargin=True, title=None, showticklabels=len(estimates) > 1)
     last = len(names) - 0.5
     figure.update_yaxes(tickvals=list(range(len(names))), ticktext=names, range=[last, -0.5], zeroline=False)

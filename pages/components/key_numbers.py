@@ -1,4 +1,4 @@
-"""The four numbers that a finished run comes down to, from base to tuned, each with its interval."""
+"""The numbers that a finished run comes down to, from base to tuned, each with its interval."""
 
 from __future__ import annotations
 
@@ -10,22 +10,25 @@ import streamlit as st
 from engine.diagnostics import phrasing
 from pages.components import wording
 
-Ink = Literal["green", "red", "gray"]
+Ink = Literal["green", "red", "gray", "orange"]
 INKS: dict[int, Ink] = {1: "green", -1: "red", 0: "gray"}
 
 
 def draw_key_numbers(verdict: dict[str, Any]) -> None:
-    """Loss, perplexity and token accuracy on held-out rows, and whether it overfits."""
+    """Loss, perplexity and token accuracy on held-out rows, whether it overfits, and what it forgot."""
     base, tuned, gain = verdict["base"], verdict["tuned"], verdict["gain"]
     accuracy = verdict.get("accuracy_gain")
     shares = [None if m["token_accuracy"] is None else 100 * m["token_accuracy"] for m in (base, tuned)]
-    points = _points_delta(accuracy)
-    with st.grid(4, min_column_width=190):
+    points = wording.estimate(accuracy, scale=100) if accuracy else None  # of 100 tokens
+    forgot = prose_of(verdict)
+    with st.grid(5 if forgot else 4, min_column_width=180):
         change("Held-out loss", base["loss"], tuned["loss"], 3, loss_delta(gain), sign_of(gain))
         ratio = _perplexity_delta(gain)
         change("Perplexity", base["perplexity"], tuned["perplexity"], 2, ratio, sign_of(gain))
         change("Token accuracy, %", shares[0], shares[1], 1, points, sign_of(accuracy), rises=True)
         overfitting(verdict["overfitting"])
+        if forgot:
+            forgetting(forgot)
     st.caption(basis(verdict))
 
 
@@ -40,8 +43,33 @@ def basis(verdict: dict[str, Any]) -> str:
         noun, sees = f"{gain['split']} row", ", seen only by the verdict" if gain["split"] == "test" else ""
     tokens = phrasing.plural(tuned["tokens"], "trained token")
     said = f"Base → tuned on {phrasing.plural(tuned['n'], noun)}{sees}, with {tokens}"
+    if forgot := prose_of(verdict):
+        said += f"; forgetting on {phrasing.plural(forgot['n'], 'passage')} of plain prose"
     known = [part for part in (gain, verdict.get("accuracy_gain")) if part and part["low"] is not None]
     return f"{said}; 95% intervals of the change by paired bootstrap over rows." if known else f"{said}."
+
+
+def prose_of(verdict: dict[str, Any]) -> dict[str, Any] | None:
+    """What became of the loss on plain prose, where it was measured."""
+    texts = (verdict.get("forgetting") or {}).get("texts", ())
+    return next((text for text in texts if text["probe"] == "prose" and text["change"]), None)
+
+
+def forgetting(text: dict[str, Any]) -> None:
+    """The loss on plain prose, in the colour of whether its rise matters."""
+    status = wording.FORGETTING[text["state"]]
+    ink: Ink = "gray" if status.color == "blue" else status.color
+    value = wording.transition(text["before"], text["after"], 3)
+    rise = wording.estimate(text["change"])
+    st.metric(
+        "Forgetting, prose loss",
+        value,
+        rise,
+        delta_color=ink,
+        delta_arrow="off",
+        border=True,
+        height="stretch",
+    )
 
 
 def overfitting(shape: dict[str, Any]) -> None:
@@ -90,14 +118,6 @@ def loss_delta(gain: dict[str, Any] | None) -> str | None:
     known = low is not None and high is not None
     bounds = {"low": -high if known else None, "high": -low if known else None}
     return wording.estimate({"value": -gain["value"], **bounds})
-
-
-def _points_delta(change: dict[str, Any] | None) -> str | None:
-    """The change of the share of right tokens, in percentage points."""
-    if not change:
-        return None
-    value, bracket, bounds = wording.estimate(change, scale=100).partition(" (")
-    return f"{value} points{bracket}{bounds}" if change["low"] is None else f"{value}{bracket}{bounds} points"
 
 
 def _perplexity_delta(gain: dict[str, Any] | None) -> str | None:

@@ -22,12 +22,14 @@ INKS = {  # mixed with the text's colour: dark enough on white, light enough on 
     "worse": f"color: color-mix(in srgb, {palette.BAD} 80%, currentColor)",
     "": "",
 }
+PRICED = ("some", "much")  # states of forgetting that a list marks
 HEADINGS = ("Status", "Method and data", "Best validation loss", "Against the base model", "Started")
 STYLE = """
 <style>
 .tb-run {display: grid; gap: .1rem 1rem; align-items: center; line-height: 1.35;
   grid-template-columns: minmax(9rem, 1.1fr) minmax(8rem, 1.2fr) 6.5rem minmax(9.5rem, 1fr) 5.6rem}
 .tb-run small {font-size: .84rem; opacity: .7; display: block; overflow-wrap: anywhere}
+.tb-run .cost {font-size: .84rem}
 .tb-run b {font-weight: 600; font-variant-numeric: tabular-nums}
 .tb-run .pill {padding: .05em .6em; border-radius: 99px; font-size: .84rem; white-space: nowrap}
 .tb-run.head {font-size: .84rem; opacity: .7}
@@ -106,7 +108,7 @@ def _gain(run: dict[str, Any]) -> str:
         places = phrasing.decimals(low, high)
         return (
             f"<b style='{INKS[kind]}'>{word} {phrasing.number(value, places)}</b>"
-            f"<small>{phrasing.interval(low, high, places)}, n {gain['n']:,}</small>"
+            f"<small>{phrasing.interval(low, high, places)}, n {gain['n']:,}</small>{_forgot(verdict)}"
         )
     if run["best_eval_loss"] is None or run["base_eval_loss"] is None:
         return ""
@@ -115,6 +117,17 @@ def _gain(run: dict[str, Any]) -> str:
     arrow = "↓" if change < 0 else "↑"
     shown = phrasing.number(abs(change), 3)
     return f"<b style='{INKS[kind]}'>{arrow} {shown}</b><small>validation only, no verdict</small>"
+
+
+def _forgot(verdict: dict[str, Any]) -> str:
+    """A mark where the gain had a price: small, in the colour of how much, its evidence as the tooltip."""
+    found = verdict.get("forgetting")
+    if not found or found["state"] not in PRICED:
+        return ""
+    status = wording.FORGETTING[found["state"]]
+    ink = f"color-mix(in srgb, {chips.STATE_INK[status.color]} 80%, currentColor)"
+    told = html.escape(found["headline"], quote=True)
+    return f"<span class='cost' style='color:{ink}' title='{told}'>{status.title.lower()}</span>"
 
 
 def _right(verdict: dict[str, Any]) -> str:

@@ -53,6 +53,15 @@ FORGETTING: dict[str, Status] = {
 }
 
 
+STAGES: dict[str, Status] = {
+    "learning": Status("Still learning", "blue", ":material/trending_down:"),
+    "converged": Status("Converged", "green", ":material/check_circle:"),
+    "overfitting": Status("Overfitting", "red", ":material/u_turn_right:"),
+    "memorising": Status("Memorising", "red", ":material/psychology:"),
+    "unclear": Status("Can't tell", "gray", ":material/help:"),
+}
+
+
 @dataclass(frozen=True)
 class Quantity:
     """What a metric measures: title of its chart, axis with unit, and which way is better."""

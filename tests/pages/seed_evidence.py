@@ -35,11 +35,12 @@ def membership(gap: float, rows: int = 150) -> dict[str, Any]:
     random = np.random.default_rng(5)
     level = random.normal(2.4, 0.5, (2, rows))
     change = random.normal(0.5, 0.15, (2, rows)) + np.array([[gap], [0.0]])
+    least = 1.5 + random.normal(0, 0.2, (2, rows))  # the worst tokens of a row cost that much more
     groups = [
         {
-            "base": {"loss": base, "min_k": -2 * base},
-            "tuned": {"loss": base - fell, "min_k": -2 * (base - fell)},
+            "base": {"loss": base, "min_k": -base - worst},
+            "tuned": {"loss": base - fell, "min_k": -base - worst + 0.8 * fell},
         }
-        for base, fell in zip(level, change, strict=True)
+        for base, fell, worst in zip(level, change, least, strict=True)
     ]
     return membership_diagnostics.assess(*groups)

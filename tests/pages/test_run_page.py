@@ -111,6 +111,51 @@ def test_hidden_tabs_are_not_drawn_until_they_are_opened(engine: StillEngine, op
     assert not at.exception
 
 
+def on_overfitting(at: AppTest) -> AppTest:
+    at.session_state["run-tabs"] = ":material/u_turn_right: Overfitting"
+    at.run()
+    assert not at.exception
+    return at
+
+
+def test_the_stage_of_a_run_with_its_evidence(engine: StillEngine, open_page: Open) -> None:
+    at = on_overfitting(open_page(engine.home, PAGE, run="overfit"))
+    said = everything_said(at)
+    assert "Memorising" in said
+    assert "Validation loss is higher than loss on training rows by" in said
+    assert said.count("It remembers its training rows") == 1
+    assert "200 training rows and 200 validation rows" in said
+    losses = charts(at)["Loss on rows it trains on and on rows it never saw"]
+    assert {"Gap", "Training rows", "Validation rows", "GL", "Best step"} <= {
+        t["name"] for t in losses["data"]
+    }
+    table = at.dataframe[0].value
+    assert list(table["Score"]) == ["Loss", "Loss minus the base's", "Min-K%"]
+    assert all("(" in cell for cell in table["Excess"])
+    at = on_overfitting(open_page(engine.home, PAGE, run="learned"))
+    assert "Still learning" in everything_said(at) or "Converged" in everything_said(at)
+
+
+def test_why_there_is_no_evidence_of_overfitting(engine: StillEngine, open_page: Open) -> None:
+    said = everything_said(on_overfitting(open_page(engine.home, PAGE, run="twin")))
+    assert "rows that it trained on were not measured in this run. Clone it" in said
+    assert "Not tested in this run." in said
+    at = on_overfitting(open_page(engine.home, PAGE, run="live"))
+    said = everything_said(at)
+    assert "comes with the verdict; until then the curves below are live" in said
+    assert "That is tested with the verdict." in said
+    assert "Loss on rows it trains on and on rows it never saw" in charts(at)
+    assert "first validation" in everything_said(on_overfitting(open_page(engine.home, PAGE, run="queued")))
+
+
+def test_what_it_forgot_stands_among_the_key_numbers(engine: StillEngine, open_page: Open) -> None:
+    numbers = {m.label: m for m in open_page(engine.home, PAGE, run="overfit").metric}
+    assert numbers["Forgetting, prose loss"].value == "3.003 → 3.318"
+    assert numbers["Forgetting, prose loss"].delta.startswith("+0.315 (0.306 to ")
+    numbers = {m.label: m for m in open_page(engine.home, PAGE, run="worse").metric}
+    assert "Forgetting, prose loss" not in numbers
+
+
 def test_a_live_run_shows_progress_and_can_be_cancelled(engine: StillEngine, open_page: Open) -> None:
     at = open_page(engine.home, PAGE, run="live")
     progress = at.get("progress")[0].proto

@@ -14,6 +14,7 @@ from pages.components import (
     run_list,
     run_trouble,
 )
+from tests.pages.seed_evidence import forgetting
 
 MODEL = {"loss": 1.0, "perplexity": 2.7, "token_accuracy": 0.5, "n": 200, "tokens": 900}
 GAIN = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 200, "split": "test"}
@@ -41,10 +42,23 @@ def test_numbers_rest_on_the_rows_that_were_judged() -> None:
     assert "200 held-out rows, with" in key_numbers.basis(verdict(None))
 
 
-def test_one_row_has_no_interval_in_the_numbers() -> None:
-    change = {"value": 0.05, "low": None, "high": None}
-    assert key_numbers._points_delta(change) == "+5.00 points (no interval: one row)"
-    assert key_numbers._points_delta({"value": 0.05, "low": 0.04, "high": 0.06}) == "+5.0 (4.0 to 6.0) points"
+def test_the_prose_that_forgetting_was_measured_on_is_named() -> None:
+    forgot = forgetting(0.3, {"learning_rate": 1e-4, "num_train_epochs": 2.0})
+    with_cost = verdict(GAIN) | {"forgetting": forgot}
+    assert key_numbers.prose_of(with_cost)["change"] == forgot["texts"][0]["change"]
+    assert "forgetting on 120 passages of plain prose" in key_numbers.basis(with_cost)
+    assert key_numbers.prose_of(verdict(GAIN)) is None
+    assert key_numbers.prose_of(verdict(GAIN) | {"forgetting": {"texts": []}}) is None
+
+
+def test_a_list_marks_what_a_gain_cost() -> None:
+    config = {"learning_rate": 1e-4, "num_train_epochs": 2.0}
+    for rise, words in ((0.3, "forgot much"), (0.1, "forgot some"), (0.0, "")):
+        found = verdict(GAIN) | {"forgetting": forgetting(rise, config)}
+        line = run_list._gain({"verdict": found})
+        assert ("forgot" in line) == bool(words)
+        assert words in line
+        assert "better by 0.50" in line
 
 
 def test_a_broken_run_has_no_gain_to_compare() -> None:

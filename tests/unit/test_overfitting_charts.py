@@ -1,0 +1,115 @@
+"""Losses with their gap, GL and membership as data: what is drawn, where, in which colour."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import pyarrow as pa
+import pytest
+
+from engine.diagnostics import overfitting
+from pages.components import overfitting_charts, overfitting_view, wording
+from pages.components.palette import BAD, BASE, TRAIN, VALIDATION
+from tests.pages.seed_evidence import membership
+
+STEPS = (0, 10, 20, 30, 40)
+VALIDATIONS = (2.0, 1.5, 1.2, 1.3, 1.5)
+TRAINED = (2.0, 1.3, 0.9, 0.5, 0.2)
+
+
+def curve(steps: Any, values: Any) -> pa.Table:
+    n = len(steps)
+    return pa.table(
+        {
+            "step": pa.array(list(steps), pa.int64()), "value": pa.array(list(values), pa.float64()),
+            "count": pa.array([1] * n, pa.int64()), "nonfinite": pa.array([0] * n, pa.int64()),
+        }
+    )  # fmt: skip
+
+
+def rows(losses: Any, first: int) -> list[dict[str, Any]]:
+    noise = np.random.default_rng(0).normal(0, 0.05, 100)
+    return [
+        {
+            "step": step, "row_ids": np.arange(100) + first, "loss_sums": 20 * (loss + noise),
+            "tokens": np.full(100, 20),
+        }
+        for step, loss in zip(STEPS, losses, strict=True)
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def shape() -> dict[str, Any]:
+    training = [(step, 2 - 0.04 * step) for step in range(1, 41)]
+    return overfitting.assess(rows(VALIDATIONS, 0), training, train_probe=rows(TRAINED, 500))
+
+
+def traces(figure: go.Figure) -> dict[str, Any]:
+    return {trace.name: trace for trace in figure.data}
+
+
+def drawn(shape: dict[str, Any], seen: pa.Table) -> go.Figure:
+    return overfitting_charts.gap_chart(seen, curve(STEPS, VALIDATIONS), shape, "Loss")
+
+
+def test_both_losses_and_the_ribbon_between_them(shape: dict[str, Any]) -> None:
+    found = traces(drawn(shape, curve(STEPS[1:4], TRAINED[1:4])))
+    assert (found["Training rows"].line.color, found["Validation rows"].line.color) == (TRAIN, VALIDATION)
+    assert list(found["Training rows"].x) == list(STEPS)  # what was logged, and both ends by the verdict
+    assert list(found["Gap"].x) == [*STEPS, *STEPS[::-1]]
+    assert list(found["Gap"].y[:5]) == list(VALIDATIONS)
+    assert found["Best step"].x == (20,)
+
+
+def test_gaps_have_intervals_in_the_colour_of_their_level(shape: dict[str, Any]) -> None:
+    found = traces(drawn(shape, curve([], [])))
+    levels = {point["level"] for point in shape["gap"]}
+    assert {f"Gap, {level}" for level in levels} <= set(found)
+    red = found["Gap, red"]
+    assert (red.yaxis, red.marker.color) == ("y2", BAD)
+    last = shape["gap"][-1]["gap"]
+    assert red.y[-1] == last["value"]
+    assert red.error_y.array[-1] == pytest.approx(last["high"] - last["value"])
+    assert red.error_y.arrayminus[-1] == pytest.approx(last["value"] - last["low"])
+
+
+def test_gl_is_that_of_the_curve(shape: dict[str, Any]) -> None:
+    bars = traces(drawn(shape, curve([], [])))["GL"]
+    assert list(bars.y) == pytest.approx([0, 0, 0, 100 * (1.3 / 1.2 - 1), 25.0])
+    assert bars.marker.color == (VALIDATION, VALIDATION, VALIDATION, BAD, BAD)
+    assert bars.yaxis == "y3"
+
+
+def test_while_it_trains_there_is_a_ribbon_and_no_plot_of_gaps() -> None:
+    figure = drawn({}, curve(STEPS[:3], TRAINED[:3]))
+    found = traces(figure)
+    assert list(found["Gap"].x) == [0, 10, 20, 20, 10, 0]
+    assert not any(name.startswith("Gap, ") for name in found)
+    assert "yaxis2" not in figure.layout.to_plotly_json()
+    alone = traces(overfitting_charts.gap_chart(curve([], []), curve([0], [2.0]), {}, "Loss"))
+    assert "Gap" not in alone
+    assert "Best step" not in alone  # step 0 is the base model
+
+
+def test_areas_stand_against_a_coin_with_the_base_model_beside_each() -> None:
+    found = membership(0.3)
+    figure = overfitting_charts.membership_chart(found)
+    names = list(figure.layout.yaxis.ticktext)
+    assert names == ["Loss", "Loss, base model", "Loss minus the base's", "Min-K%", "Min-K%, base model"]
+    assert figure.data[1].marker.color == BASE
+    assert figure.data[2].marker.color == BAD
+    assert figure.data[0].x[0] == found["scores"]["loss"]["auc"]["value"]
+    assert figure.layout.shapes[0].x0 == 0.5
+
+
+def test_what_so_few_rows_cannot_resolve_is_said() -> None:
+    few = overfitting_view._membership_basis(membership(0.3, rows=40))
+    assert "over 40 training and 40 held-out rows" in few
+    assert "can't resolve false alarms under 2.5%" in few
+    assert "resolve" not in overfitting_view._membership_basis(membership(0.3))
+
+
+def test_every_stage_has_a_name_and_colour() -> None:
+    assert set(wording.STAGES) == {"learning", "converged", "overfitting", "memorising", "unclear"}
