@@ -16,6 +16,7 @@ from pages.components.chips import verdict_card
 from pages.components.class_numbers import draw_class_numbers
 from pages.components.class_rows import draw_class_samples
 from pages.components.class_view import draw_classes
+from pages.components.evaluations_view import draw_evaluations
 from pages.components.forgetting_view import draw_forgetting
 from pages.components.key_numbers import draw_key_numbers
 from pages.components.overfitting_view import draw_overfitting
@@ -34,6 +35,7 @@ TABS: Tabs = {
     ":material/u_turn_right: Overfitting": draw_overfitting,
     ":material/psychology_alt: Forgetting": draw_forgetting,
     ":material/forum: Samples": run_details.draw_samples,
+    ":material/fact_check: Evaluations": draw_evaluations,
     ":material/pie_chart: Slices": draw_slices,
     ":material/terminal: Log": run_details.draw_log,
     ":material/settings: Config": run_details.draw_config,

@@ -1,0 +1,121 @@
+"""One evaluation against another on the rows that both have: differences that can be told, and that can't."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from engine.diagnostics import phrasing
+from pages.components import evaluation_reads, wording
+from pages.components.evaluation_figures import scale, title
+from pages.components.evaluation_rows import shown
+from pages.components.session import plain
+from store.errors import QueryError
+
+Document = dict[str, Any]
+ROWS = 5
+
+
+def draw_comparison(evaluation: Document) -> None:
+    """The choice of the other one, the differences, and rows on which the two differ most."""
+    own = evaluation["evaluation_id"]
+    others = {one["evaluation_id"]: one for one in evaluation_reads.comparable(own)}
+    if not others:
+        st.caption(
+            "There is no other evaluation of this data set. Evaluate the base model on the same rows, and the"
+            " two can be compared row by row."
+        )
+        return
+    chosen = st.selectbox(
+        "Against",
+        list(others),
+        format_func=lambda one: f"{others[one]['name']} ({others[one]['part']}, n {others[one]['n']:,})",
+        key=f"evaluation-against-{own}",
+    )
+    other = others[chosen]
+    try:
+        found = evaluation_reads.differences(own, chosen)
+    except QueryError:
+        st.caption("The file with the rows of one of them is gone.")
+        return
+    if not found or not any(one["n"] for one in found):
+        st.caption("The two have no row in common that both could score in the same metric.")
+        return
+    figures = {figure["metric"]: figure for figure in evaluation["figures"]}
+    lines = [_line(one, figures[one["metric"]], evaluation["config"]) for one in found]
+    lines += [_general(one) for one in evaluation_reads.general_change(own, chosen)]
+    st.dataframe(lines, hide_index=True, alt="Differences of the two evaluations, with intervals")
+    st.caption(
+        f"This evaluation minus {plain(other['name'])}, paired over the rows that both have; shares in"
+        f" points. Intervals are widened for {phrasing.plural(len(figures), 'comparison')} (Bonferroni),"
+        " so that the chance of any false one stays at 5%. General knowledge is at 95% on its own."
+    )
+    _draw_differing(
+        own, chosen, [one for one in found if one["first_higher"] + one["second_higher"]], evaluation
+    )
+
+
+def _line(one: Document, figure: Document, config: Document) -> Document:
+    times = scale(figure)
+    return {
+        "Metric": title(one["metric"], config),
+        "Difference": wording.estimate(one, scale=times) if one["value"] is not None else "–",
+        "Told apart": told(one),
+        "n": one["n"],
+        "Would be seen from": "–"
+        if one["detectable"] is None
+        else wording.compact(times * one["detectable"]),
+        "Rows higher / lower / same": f"{one['first_higher']:,} / {one['second_higher']:,} / {one['same']:,}",
+    }
+
+
+def _general(one: Document) -> Document:
+    shares = "lost" in one
+    times = 100.0 if shares else 1.0
+    change = one["change"] or {"value": None, "low": None, "high": None}
+    better = "higher" if shares else "lower"
+    return {
+        "Metric": "General questions right" if shares else "Loss on plain prose, nats a token",
+        "Difference": wording.estimate(change, scale=times) if change["value"] is not None else "–",
+        "Told apart": told(change | {"better": better}),
+        "n": one["n"],
+        "Would be seen from": "–"
+        if one["detectable"] is None
+        else wording.compact(times * one["detectable"]),
+        "Rows higher / lower / same": f"{one['won']:,} / {one['lost']:,} / –" if shares else "",
+    }
+
+
+def told(one: Document) -> str:
+    """Better, worse, or that so many rows can't tell."""
+    if one["low"] is None or one["high"] is None or one["low"] <= 0 <= one["high"]:
+        return "can't be told"
+    return "better" if (one["value"] > 0) == (one["better"] == "higher") else "worse"
+
+
+def _draw_differing(own: str, other: str, found: list[Document], evaluation: Document) -> None:
+    if not found:
+        return
+    config = evaluation["config"]
+    metric = st.selectbox(
+        "Rows that differ most in",
+        [one["metric"] for one in found],
+        format_func=lambda name: title(name, config),
+        key=f"evaluation-differing-{own}",
+    )
+    total, rows = evaluation_reads.shared(own, other, metric, ROWS)
+    st.caption(f"The first {len(rows)} of {phrasing.plural(total, 'row')} in common.")
+    for row in rows:
+        with st.container(border=True, gap="xsmall"):
+            st.caption(f":material/person: Prompt · row {row['row_id']:,}")
+            st.text(shown(row["prompt"]))
+            texts = {
+                "Reference": row["reference"],
+                f"This one, {phrasing.number(row['first_score'], 2)}": row["first"],
+                f"The other, {phrasing.number(row['second_score'], 2)}": row["second"],
+            }
+            for column, (name, text) in zip(st.columns(3, gap="medium"), texts.items(), strict=True):
+                with column:
+                    st.markdown(f"**{name}**")
+                    st.text(shown(text, nothing="(an empty answer)"))

@@ -1,0 +1,130 @@
+"""Starting an evaluation of a run: which of its models, on which rows, by which metrics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from pages.components import reads
+from pages.components.metric_options import PREFIX, draw_metrics
+from pages.components.session import act, plain, show_error
+from store.errors import ConfigError
+from store.evaluate_config import EvaluateConfig
+from store.metric_table import offered
+
+Document = dict[str, Any]
+MODELS = {
+    "tuned": "Tuned model",
+    "base": "Base model",
+    "best": "Best checkpoint",
+    "newest": "Newest checkpoint",
+}
+PARTS = {"test": "Test", "validation": "Validation", "train": "Training", "all": "All rows"}
+
+
+def draw_form(run: Document) -> None:
+    """The fields and the button; what is wrong is named before anything is queued."""
+    finished = run["status"] == "finished"
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        which = ["tuned", "base"] if finished else ["best", "newest", "base"]
+        checkpoint = st.selectbox("Model", which, format_func=MODELS.__getitem__, key=f"{PREFIX}checkpoint")
+        dataset = _dataset(run)
+        part = st.selectbox(
+            "Rows",
+            list(PARTS),
+            format_func=PARTS.__getitem__,
+            key=f"{PREFIX}part",
+            help="Of the run's own data the split that it was trained with, of another the data set's own.",
+        )
+        most = st.number_input(
+            "At most", 1, None, 500, 100, key=f"{PREFIX}rows", help="A random sample of so many rows"
+        )
+    if dataset is None:
+        st.caption("Import a data set first.")
+        return
+    head = run["config"].get("task") == "classification" and checkpoint != "base"
+    metrics, problem = draw_metrics(_defaults(head, dataset), "bytes" if head else "probabilities")
+    body: Document = {
+        "run": run["run_id"],
+        "checkpoint": checkpoint,
+        "dataset": dataset["dataset_id"],
+        "part": part,
+        "max_rows": int(most),
+        "metrics": metrics,
+        **_more(head),
+    }
+    if problem:
+        st.error(plain(problem), icon=":material/error:")
+    pressed = st.button(
+        "Evaluate", type="primary", icon=":material/fact_check:", key=f"{PREFIX}go", disabled=bool(problem)
+    )
+    if not pressed:
+        return
+    try:
+        config = EvaluateConfig.parse(body)
+    except ConfigError as error:
+        show_error(error)
+        return
+    if act("evaluate", config.document(), "The evaluation is queued.") is not None:
+        st.rerun()
+
+
+def _dataset(run: Document) -> Document | None:
+    """The run's own first."""
+    known = sorted(reads.datasets(), key=lambda one: one["dataset_id"] != run["dataset_id"])
+    by_id = {one["dataset_id"]: one for one in known}
+    if not by_id:
+        return None
+    chosen = st.selectbox(
+        "Data set",
+        list(by_id),
+        format_func=lambda one: by_id[one]["name"] + (" (its own)" if one == run["dataset_id"] else ""),
+        key=f"{PREFIX}dataset",
+    )
+    return by_id[chosen]
+
+
+def _defaults(head: bool, dataset: Document) -> list[str]:
+    if head:
+        return offered("classification")
+    labelled = bool(dataset["stats"].get("label_count"))
+    return [*offered("sft"), *(("accuracy", "f1_macro") if labelled else ())]
+
+
+def _more(head: bool) -> Document:
+    """How it answers, and what else is measured."""
+    said: Document = {}
+    with st.expander("Answers and probes", icon=":material/more_horiz:"):
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            tokens = st.number_input("max_new_tokens", 1, 4096, 64, key=f"{PREFIX}tokens", disabled=head)
+            size = st.number_input("per_device_eval_batch_size", 1, 4096, 16, key=f"{PREFIX}batch")
+            drawn = st.toggle(
+                "do_sample",
+                key=f"{PREFIX}sample",
+                disabled=head,
+                help=EvaluateConfig.model_fields["do_sample"].description,
+            )
+            if drawn:
+                said["temperature"] = st.number_input(
+                    "temperature", 0.05, 10.0, 1.0, 0.1, key=f"{PREFIX}heat"
+                )
+                said["top_p"] = st.number_input("top_p", 0.01, 1.0, 1.0, 0.05, key=f"{PREFIX}top")
+        probes = st.toggle(
+            "General questions and prose too",
+            key=f"{PREFIX}probes",
+            disabled=head,
+            help="What the model should still know, whatever it was trained on: about a minute on a CPU.",
+        )
+        group_by = st.text_input(
+            "group_by",
+            key=f"{PREFIX}group",
+            placeholder="no groups",
+            help=EvaluateConfig.model_fields["group_by"].description,
+        )
+    said |= {"max_new_tokens": int(tokens), "per_device_eval_batch_size": int(size)}
+    return said | {
+        "do_sample": bool(drawn),
+        "probes": bool(probes),
+        "group_by": (group_by or "").strip() or None,
+    }

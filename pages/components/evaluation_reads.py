@@ -1,0 +1,67 @@
+"""What the evaluations of a run's page read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import streamlit as st
+
+from engine.diagnostics import forgetting, score_table
+from pages.components import reads
+from pages.components.session import client, remembered
+from store import evaluations
+from store.errors import QueryError
+
+
+@remembered
+@st.cache_data(ttl=reads.LIVE, max_entries=32, show_spinner=False)
+def of_run(run_id: str) -> list[dict[str, Any]]:
+    return evaluations.list_evaluations(client(), run_id=run_id)
+
+
+@remembered
+@st.cache_data(ttl=reads.LIVE, max_entries=32, show_spinner=False)
+def unfinished(run_id: str) -> list[dict[str, Any]]:
+    return evaluations.unfinished(client(), run_id)
+
+
+@remembered
+@st.cache_data(ttl=reads.CALM, max_entries=32, show_spinner=False)
+def comparable(evaluation_id: str) -> list[dict[str, Any]]:
+    return evaluations.comparable(client(), evaluations.get(client(), evaluation_id))
+
+
+@remembered
+@st.cache_data(ttl=600, max_entries=128, show_spinner=False)
+def page(
+    evaluation_id: str, metric: str, better: str, limit: int, offset: int
+) -> tuple[int, list[dict[str, Any]]]:
+    return evaluations.page(client(), evaluation_id, metric, better=better, limit=limit, offset=offset)
+
+
+@st.cache_data(ttl=600, max_entries=64, show_spinner=False)
+def shared(first: str, second: str, metric: str, limit: int) -> tuple[int, list[dict[str, Any]]]:
+    return evaluations.shared(client(), first, second, metric, limit=limit)
+
+
+@st.cache_data(ttl=600, max_entries=32, show_spinner="Comparing row by row …")
+def differences(first: str, second: str) -> list[dict[str, Any]]:
+    """`first` minus `second` in every metric that both have, paired by row."""
+    known = [evaluations.get(client(), one) for one in (first, second)]
+    sides = [(evaluations.scores(client(), one["evaluation_id"]), one["figures"]) for one in known]
+    groups = evaluations.groups(client(), first)
+    return score_table.differences(sides[0], sides[1], groups, comparisons=len(known[0]["figures"]))
+
+
+@st.cache_data(ttl=600, max_entries=32, show_spinner=False)
+def general_change(first: str, second: str) -> list[dict[str, Any]]:
+    """How prose and general questions changed from the second to the first; none where one wasn't asked."""
+    tables: list[pa.Table] = []
+    for one in (second, first):
+        try:
+            tables.append(evaluations.probes(client(), one))
+        except QueryError:
+            return []
+    found = forgetting.assess(*tables)
+    return [*found["texts"], *found["choices"]]

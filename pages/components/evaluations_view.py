@@ -1,0 +1,133 @@
+"""The evaluations of one run: those at work, those that are there, one in depth, and how to start one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from engine.diagnostics import phrasing
+from pages.components import evaluation_reads, quantities, reads
+from pages.components.evaluation_compare import draw_comparison
+from pages.components.evaluation_figures import bounds_text, draw_figures, title, value_text
+from pages.components.evaluation_form import MODELS, PARTS, draw_form
+from pages.components.evaluation_rows import draw_rows
+from pages.components.progress import progress_block
+from pages.components.session import act, guarded, plain, watch_engine
+from store.states import ALIVE
+
+Document = dict[str, Any]
+HEADLINES = 3  # figures of an evaluation in the list
+
+
+def draw_evaluations(run_id: str) -> None:
+    """The tab of one run."""
+    with guarded():
+        run = reads.runs_by_id((run_id,))[run_id]
+        if run["status"] in ALIVE:
+            st.caption("Its model can be evaluated once the run has ended, on any data set.")
+            return
+        unfinished = evaluation_reads.unfinished(run_id)
+        found = evaluation_reads.of_run(run_id)
+        alive = tuple(job["job_id"] for job in unfinished if job["status"] in ALIVE)
+        if alive:
+            _live(run_id, alive)
+        for job in unfinished:
+            if job["status"] not in ALIVE:
+                _draw_bad_end(job)
+        if not found and not alive:
+            st.markdown(
+                "There is no evaluation of this run yet. Choose rows and metrics and press **Evaluate**: the"
+                " model answers every row, and each figure comes with its interval. Evaluate the base model"
+                " on the same rows, and the two are compared row by row."
+            )
+        with st.expander("Evaluate this run", icon=":material/add:", expanded=not found and not alive):
+            draw_form(run)
+        if found:
+            _draw_list(found)
+            _draw_one(found)
+
+
+@st.fragment(run_every="1s")
+def _live(run_id: str, shown: tuple[str, ...]) -> None:
+    """Those that wait or work; the tab is drawn anew when one has ended."""
+    with guarded():
+        watch_engine()
+        jobs = [job for job in evaluation_reads.unfinished(run_id) if job["status"] in ALIVE]
+        if tuple(job["job_id"] for job in jobs) != shown:
+            st.cache_data.clear()
+            st.rerun()
+        for job in jobs:
+            with st.container(border=True):
+                st.markdown(f"**{plain(job['title'])}**")
+                st.html(progress_block(job))
+                key = f"evaluation-cancel-{job['job_id']}"
+                if st.button("Cancel", key=key, icon=":material/stop_circle:"):
+                    act("cancel", {"job": job["job_id"]}, "The evaluation is being cancelled.")
+
+
+def _draw_bad_end(job: Document) -> None:
+    """Why there is no result, and what can be done."""
+    error = job["error"] or {}
+    why = error.get("message") or f"It was {job['status']}."
+    fix = f"  \n{plain(error['fix'])}" if error.get("fix") else ""
+    shown = st.info if job["status"] == "cancelled" else st.error
+    shown(f"**{plain(job['title'])}** has no result. {plain(why)}{fix}", icon=":material/info:")
+    with st.container(horizontal=True):
+        for label, command, done in (
+            ("Try it again", "resume", "The evaluation is queued."),
+            ("Delete it", "delete", "The evaluation is deleted."),
+        ):
+            pressed = st.button(label, key=f"evaluation-{command}-{job['job_id']}")
+            if pressed and act(command, {"job": job["job_id"]}, done) is not None:
+                st.rerun()
+
+
+def _draw_list(found: list[Document]) -> None:
+    st.dataframe(
+        [_summary(one) for one in found], hide_index=True, alt="Evaluations of this run, newest first"
+    )
+    st.caption(f"{phrasing.plural(len(found), 'evaluation')}, newest first; intervals in brackets.")
+
+
+def _summary(one: Document) -> Document:
+    config = one["config"]
+    figures = [f for f in one["figures"] if f["value"] is not None][:HEADLINES]
+    said = [
+        f"{title(f['metric'], config)} {value_text(f)} ({bounds_text(f, config['confidence'])})"
+        for f in figures
+    ]
+    return {
+        "Evaluation": one["name"],
+        "Model": MODELS[one["checkpoint"]],
+        "Data set": one["dataset_name"],
+        "Rows": PARTS[one["part"]],
+        "n": one["n"],
+        "Figures": "; ".join(said) or "none could be measured",
+        "When": quantities.ago(one["created_at"]),
+    }
+
+
+def _draw_one(found: list[Document]) -> None:
+    """The chosen evaluation: figures, rows, comparison."""
+    by_id = {one["evaluation_id"]: one for one in found}
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        chosen = st.selectbox(
+            "Evaluation",
+            list(by_id),
+            format_func=lambda one: f"{by_id[one]['name']}, {quantities.ago(by_id[one]['created_at'])}",
+            key="evaluation-shown",
+        )
+        with st.popover("Delete", icon=":material/delete:"):
+            st.markdown("Its rows, scores and figures are removed; the run stays.")
+            pressed = st.button("Delete this evaluation", key=f"evaluation-delete-{chosen}")
+    if pressed and act("delete", {"job": chosen}, "The evaluation is deleted.") is not None:
+        st.rerun()
+    one = by_id[chosen]
+    if one["notes"]:
+        st.caption(plain(one["notes"]))
+    draw_figures(one)
+    st.markdown("**Against another evaluation, on the same rows**")
+    draw_comparison(one)
+    st.markdown("**Row by row**")
+    draw_rows(one)

@@ -1,0 +1,93 @@
+"""The metrics of an evaluation as widgets, drawn from the metric table and the options that each has."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args, get_origin
+
+import streamlit as st
+
+from pages.components.session import plain
+from store.errors import TunebenchError
+from store.metric_table import METRICS
+from store.metrics_config import CHOICES, options
+from store.yaml_text import read_yaml
+
+Document = dict[str, Any]
+PREFIX = "evaluate."
+COLUMNS = 3
+
+
+def draw_metrics(defaults: list[str], lacking: str) -> tuple[list[Document], str]:
+    """The choice of metrics with their options; what they say as documents, and the first problem.
+
+    lacking: what the model can't give, so that metrics that need it are not offered.
+    """
+    known = [name for name, metric in METRICS.items() if lacking not in metric.needs]
+    chosen = st.multiselect(
+        "Metrics",
+        known,
+        default=[name for name in defaults if name in known],
+        format_func=lambda name: METRICS[name].title,
+        key=f"{PREFIX}metrics",
+        help="  \n".join(f"**{METRICS[name].title}**: {plain(METRICS[name].means)}" for name in known),
+    )
+    problem, found = "", []
+    with_options = [name for name in chosen if options(name)]
+    needed = [name for name in with_options if _required(name)]
+    if with_options:
+        box = st.expander("Options of the metrics", icon=":material/tune:", expanded=bool(needed))
+        with box:
+            said = {name: _draw_options(name) for name in with_options}
+    else:
+        said = {}
+    for name in chosen:
+        document, wrong = said.get(name, ({}, ""))
+        problem = problem or wrong
+        found.append({"metric": name, **document})
+    return found, problem
+
+
+def _required(metric: str) -> list[str]:
+    return [name for name in options(metric) if CHOICES[metric].model_fields[name].is_required()]
+
+
+def _draw_options(metric: str) -> tuple[Document, str]:
+    """The options that were changed, and the first that can't be read."""
+    st.markdown(f"**{METRICS[metric].title}**")
+    found: Document = {}
+    problem = ""
+    names = options(metric)
+    for start in range(0, len(names), COLUMNS):
+        for column, name in zip(st.columns(COLUMNS), names[start : start + COLUMNS], strict=False):
+            with column:
+                value, wrong = _draw_option(metric, name)
+            problem = problem or wrong
+            if value is not None:
+                found[name] = value
+    return found, problem
+
+
+def _draw_option(metric: str, name: str) -> tuple[Any, str]:
+    """The value, None where it is left at its default; and why it can't be read."""
+    info = CHOICES[metric].model_fields[name]
+    key = f"{PREFIX}{metric}.{name}"
+    annotation, default = info.annotation, None if info.is_required() else info.get_default()
+    if annotation is bool:
+        value = st.toggle(name, value=bool(default), key=key, help=info.description)
+        return (None if value == default else value), ""
+    if get_origin(annotation) is Literal:
+        values = list(get_args(annotation))
+        place = values.index(default) if default in values else 0
+        value = st.selectbox(name, values, place, key=key, help=info.description)
+        return (None if value == default else value), ""
+    shown = "" if default in (None, "", {}, []) else str(default)
+    if annotation in (str, int, float):
+        text = st.text_input(name, key=key, help=info.description, placeholder=shown or None)
+        return ((text or "").strip() or None), ""
+    text = st.text_area(name, key=key, help=f"{info.description or ''} (YAML)".strip(), placeholder="YAML")
+    if not (text or "").strip():
+        return None, ""
+    try:
+        return read_yaml(text), ""
+    except TunebenchError as error:
+        return None, f"{METRICS[metric].title}, {name}: {error}"
