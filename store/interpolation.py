@@ -1,5 +1,5 @@
-"""Going a part of the way from the base model to the tuned one: what is asked, for which runs it means
-something, and what came of it.
+"""Going a part of the way from the base model to the tuned one: what is asked, and for which runs it means
+something.
 
 The weights at α are those of the base plus α times what tuning changed (Wortsman et al. 2022): 0 is the base
 model, 1 the tuned one. Nothing is trained.
@@ -8,17 +8,12 @@ model, 1 the tuned one. Nothing is trained.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, field_validator
 
 from store.config import TrainConfig
 from store.document import Config
 from store.methods import METHODS
-from store.records import records
-
-if TYPE_CHECKING:
-    from store.database import Queryable
 
 ALPHAS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 MOST = 21
@@ -61,13 +56,3 @@ def refusal(config: TrainConfig) -> str:
     if config.init_from and not (method.adapter and config.init_mode == "merge"):
         return "It went on from an earlier run's model, which is not what its weights lie on top of."
     return ""
-
-
-def of_run(db: Queryable, run_id: str) -> dict[str, Any] | None:
-    """What the newest finished interpolation of a run found (docs/architecture.md), with its `job_id`."""
-    sql = (
-        "SELECT job_id, result FROM job WHERE kind = 'interpolate' AND status = 'finished'"
-        " AND config ->> 'run_id' = ? ORDER BY created_at DESC, job_id DESC LIMIT 1"
-    )
-    found = records(db.query(sql, [run_id]), ["result"])
-    return found[0]["result"] | {"job_id": found[0]["job_id"]} if found else None

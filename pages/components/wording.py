@@ -74,6 +74,8 @@ class Quantity:
 
 QUANTITIES: dict[str, Quantity] = {
     "train/loss": Quantity("Training loss", "Loss (nats a token)", "lower"),
+    "train/replay_loss": Quantity("Loss of replayed rows", "Loss (nats a token)", "lower"),
+    "train/replay_kl": Quantity("Distance to the base on replayed rows", "KL (nats a token)", "lower"),
     "eval/loss": Quantity("Validation loss", "Loss (nats a token)", "lower"),
     "eval/perplexity": Quantity("Validation perplexity", "Perplexity", "lower", 2),
     "eval/token_accuracy": Quantity("Validation token accuracy", "Tokens right (share)", "higher"),

@@ -12,7 +12,7 @@ import pytest
 
 from engine.orders import write_order
 from engine.results import dataset_id_of
-from store import datasets, interpolation, jobs, runs
+from store import datasets, interpolations, jobs, runs
 from store.config import BUNDLED_MODEL, SAMPLE_DATASET
 from store.errors import ConfigError, NotFoundError, StateError, TunebenchError
 from store.jobdir import JobDir, read_json, write_json
@@ -297,11 +297,11 @@ def test_an_interpolation_is_queued_for_a_finished_run_that_has_a_line(desk: Des
     job = desk.job(desk("interpolate", run="LoRA on D", alphas=[0.5])["job_id"])
     assert (job["kind"], job["lane"]) == ("interpolate", "device")
     assert job["config"] == {"run_id": run_id, "alphas": [0.0, 0.5, 1.0], "save": None}
-    assert interpolation.of_run(desk.database, run_id) is None
+    assert interpolations.of_run(desk.database, run_id) is None
     with desk.database.transaction() as tx:
         jobs.claim(tx, job["job_id"], "cpu", desk.now)
         jobs.finish(tx, job["job_id"], "finished", desk.now, result={"run_id": run_id, "points": []})
-    found = interpolation.of_run(desk.database, run_id)
+    found = interpolations.of_run(desk.database, run_id)
     assert found == {"run_id": run_id, "points": [], "job_id": job["job_id"]}
     other = desk("launch", dataset="D", method="prompt_tuning")["run_id"]
     desk.end(other, "finished")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 
 from engine.diagnostics.forgetting import THRESHOLDS, assess, overall, state_of
 from engine.diagnostics.forgetting_course import course, matrix
+from engine.diagnostics.forgetting_words import advise
 from engine.diagnostics.probes import pair
 from tests.unit.probe_rows import choices, table, texts
 
@@ -218,3 +220,13 @@ def test_matrix_of_categories() -> None:
     assert cells["capitals", 10]["n"] == 160
     with pytest.raises(ValueError, match="no probe prose"):
         matrix(table(texts(0)), {1: table(texts(0))}, "prose")
+
+
+def test_replay_is_advised_where_it_can_be_set_and_not_twice() -> None:
+    def replay(config: dict[str, Any]) -> list[dict[str, Any]]:
+        return [a["change"] for a in advise("much", CONFIG | config) if a["kind"] == "replay"]
+
+    assert replay({}) == [{"replay_share": 0.05}]
+    assert replay({"replay_share": 0.05}) == [{"replay_share": 0.25}]
+    assert replay({"replay_share": 0.3}) == []
+    assert replay({"task": "dpo"}) == [{}]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.data.leakage import within
+from engine.data.leakage import among, within
 from store.errors import NotFoundError
 from store.home import Home
 from tests.unit.data_job import ask, import_file
@@ -80,3 +80,16 @@ def test_a_data_set_that_is_gone_is_named(home: Home, tmp_path) -> None:
     fingerprint = write(home, tmp_path / "a.jsonl", [("A question", "An answer")])
     with pytest.raises(NotFoundError, match="not in the home folder"):
         ask(home, "overlap", fingerprint=fingerprint, other="f" * 32)
+
+
+def test_rows_of_another_set_that_are_held_out_here_or_ask_the_same_are_found(home: Home, tmp_path) -> None:
+    here = write(home, tmp_path / "a.jsonl", [("one?", "1"), ("two?", "2"), ("three?", "3")])
+    other = write(
+        home, tmp_path / "b.jsonl", [("Two?", "2"), ("three?", "drei"), ("one?", "1"), ("four?", "4")]
+    )
+    found = among(home, here, np.array([1, 2]), other, np.arange(4))
+    assert found.tolist() == [True, True, False, False]  # row 0 is only trained on
+    texts = tmp_path / "c.txt"
+    texts.write_text("A plain text.\n\nAnother one.\n")
+    plain = import_file(home, texts).result["fingerprint"]
+    assert not among(home, here, np.array([0, 1]), plain, np.array([0])).any()

@@ -1,0 +1,43 @@
+"""What an α is said to gain and cost, and which one is recommended."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+
+from engine.diagnostics.interpolation import point, recommend
+from tests.unit.probe_rows import choices, table, texts
+
+BEFORE = table(texts(0, noise=0), choices())
+TOKENS = np.full(80, 10)
+BASE = np.random.default_rng(0).normal(20, 2, 80)
+
+
+def at(alpha: float, gain: float, rise: float) -> dict[str, Any]:
+    losses = BASE - 10 * gain - np.random.default_rng(1).normal(0, 0.5, 80) * (alpha > 0)
+    return point(alpha, TOKENS, BASE, losses, BEFORE, table(texts(rise, noise=0.05), choices()))
+
+
+def test_a_point_has_both_axes_with_interval_and_n() -> None:
+    found = at(0.5, 0.3, 0.1)
+    assert found["gain"]["low"] < 0.3 < found["gain"]["high"]
+    assert found["gain"]["n"] == found["loss"]["n"] == 80
+    assert found["text"]["change"]["low"] < 0.1 < found["text"]["change"]["high"]
+    assert found["choices"]["change"]["value"] == 0
+    json.dumps(found, allow_nan=False)
+
+
+def test_the_least_share_that_keeps_nine_tenths_of_the_best_gain_is_recommended() -> None:
+    points = [at(0, 0, 0), at(0.4, 0.2, 0.02), at(0.6, 0.39, 0.05), at(0.8, 0.42, 0.1), at(1, 0.41, 0.3)]
+    found = recommend(points)
+    assert found["alpha"] == 0.6
+    assert "α 0.6 keeps 93% of the best gain" in found["sentence"]
+    assert "n = 80" in found["sentence"]
+
+
+def test_without_a_sure_gain_none_is_recommended() -> None:
+    found = recommend([at(0, 0, 0), at(0.5, 0.001, 0.01), at(1, -0.2, 0.4)])
+    assert found["alpha"] is None
+    assert "No share of the way gains surely" in found["sentence"]
