@@ -9,8 +9,6 @@ from __future__ import annotations
 import gc
 import shutil
 import time
-from contextlib import nullcontext
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,13 +16,12 @@ import torch
 
 from engine.data.render import Rows
 from engine.diagnostics import class_verdict, verdict
-from engine.evaluation import evidence, general
+from engine.evaluation import evidence
 from engine.evaluation.class_evidence import Asked
 from engine.evaluation.evidence import Evidence
-from engine.evaluation.probes import Probe
 from engine.job import Job
-from engine.jobs import general_rows
 from engine.jobs.convert import ensure
+from engine.jobs.knowledge import Knowledge
 from engine.jobs.row_facts import tell_rows
 from engine.jobs.weight_change import weight_change
 from engine.tuning import continued, memory, models, prepare, saving, starts
@@ -33,8 +30,6 @@ from engine.tuning.energy import Meter
 from engine.tuning.methods import base_model, count_parameters, make_trainable
 from engine.tuning.objectives import Objective, TrainedTokens
 from engine.tuning.precision import choose_dtype, device_name, dtype_name, versions
-from engine.tuning.probing import Probing, Seen
-from engine.tuning.replay import Replay
 from engine.tuning.train import Training
 from store.config import Split, TrainConfig
 from store.methods import METHODS
@@ -76,7 +71,6 @@ class Run:
         self.split = Split.parse(job.order["split"])
         self.data: dict[str, Any] = job.order["dataset"]
         self.packed = False  # whether micro-batches are dealt by tokens
-        self.own: list[Probe] | None = None
         self.device = torch.device(job.device)
         self.dtype = choose_dtype(self.config.dtype, self.device)
         self.began, self.energy = time.monotonic(), Meter(self.device)
@@ -106,10 +100,12 @@ class Run:
         self.job.status("preparing")
         self.open()
         train, validation, test = self.prepare()
+        self.knowledge = self.know()
         model = self.build(train)
         self.objective = self.choose_objective(model, [train, validation, test])
-        probing = self.probing(train, validation)
-        replay = self.replayed(model, len(train), np.concatenate([validation.row_ids, test.row_ids]))
+        probing = self.knowledge.probing(train, validation, self.objective)
+        held = self.data["fingerprint"], np.concatenate([validation.row_ids, test.row_ids])
+        replay = self.knowledge.replayed(model, held, len(train))
         training = Training(self.job, self.config, model, train, validation, self.objective, probing, replay)
         held_out, split = (test, "test") if len(test) else (validation, "validation")
         self.packed = not training.stepper.unpacked
@@ -132,44 +128,9 @@ class Run:
         """What the task makes smaller."""
         return TrainedTokens()
 
-    @cached_property
-    def general(self) -> list[Probe]:
-        """What the model should still know afterwards, as probes."""
-        if not self.config.probes:
-            return []
-        self.job.facts(suite=general.fingerprint())
-        return [make(self.tokenizer, self.positions) for make in (general.prose, general.questions)]
-
-    def probing(self, train: Rows, validation: Rows) -> Probing:
-        """What is measured while it trains: as many training rows as validation rows, some of `general`."""
-        self.seen = Seen(train, self.objective, len(validation))
-        some = [probe.part(general.LIGHT[probe.name]) for probe in self.general]
-        return Probing(self.job, self.config, [[self.seen], some] if self.config.probes else [])
-
-    def probes(self, model: Any) -> list[Probe]:
-        """What base and tuned model are asked beside the held-out rows; `model` is the tuned one."""
-        if not self.config.probes:
-            return []
-        if self.own is None:
-            with base_model(model) as untuned:
-                self.own = self.own_texts(untuned)
-        return [*self.general, *self.own, self.seen]
-
-    def own_texts(self, untuned: Any) -> list[Probe]:
-        """What the base model writes by itself, as a probe; written once for every base."""
-        if not self.general:
-            return []
-        return [general.own_texts(self.job, untuned, self.tokenizer, models.weights_folder(self.source))]
-
-    def replayed(self, model: Any, train_rows: int, held: np.ndarray) -> Replay | None:
-        """General rows to train beside those of the data set; the base model may have to write them."""
-        if not self.config.replay_share:
-            return None
-        adapter = METHODS[self.config.method].adapter
-        with base_model(model) if adapter else nullcontext(model) as untuned:
-            base = general_rows.Base(untuned, self.tokenizer, self.source, self.positions)
-            judging = self.data["fingerprint"], held
-            return general_rows.gather(self.job, self.config, base, judging, train_rows)
+    def know(self) -> Knowledge:
+        """What its models are asked beside the held-out rows."""
+        return Knowledge(self.job, self.config, self.tokenizer, self.source, self.positions)
 
     @property
     def positions(self) -> int | None:
@@ -208,7 +169,7 @@ class Run:
         model = self.load(rows)
         self.take_over(model)
         if not METHODS[self.config.method].adapter:  # later there is no base model to let write
-            self.own = self.own_texts(model)
+            self.knowledge.hear(model)
         trained, total = count_parameters(model)
         self.job.facts(
             trainable_parameters=trained,
@@ -260,7 +221,7 @@ class Run:
         model = training.release()
         self.save(model)
         asked = Asked.of_answers(job, config, self.tokenizer, rows.row_ids, self.positions)
-        probes = self.probes(model)
+        probes = self.knowledge.probes(model)
         evidence.write_items(job, probes)
         things = (self.tokenizer, self.objective, rows, prompts, probes, evidence.Pace())
         tuned = evidence.measure(job, config, model, *things, "the tuned model")

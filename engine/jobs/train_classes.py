@@ -19,7 +19,7 @@ from engine.data.render import Rows
 from engine.diagnostics import class_verdict, phrasing
 from engine.evaluation import class_evidence
 from engine.evaluation.class_evidence import Asked, Scores
-from engine.evaluation.probes import Probe
+from engine.jobs.knowledge import Knowledge
 from engine.jobs.train import Run
 from engine.tuning import memory, models, prepare
 from engine.tuning.batches import total_steps
@@ -92,10 +92,10 @@ class ClassRun(Run):
         start_head(model, config.seed)
         return widen_head(self.tunable(model, rows))
 
-    @property
-    def general(self) -> list[Probe]:
-        """None: with a head in place of its words the model can't be asked."""
-        return []
+    def know(self) -> Knowledge:
+        """With a head in place of its words the model can't be asked."""
+        args = (self.job, self.config, self.tokenizer, self.source, self.positions)
+        return Knowledge(*args, speaks=False)
 
     def choose_objective(self, model: Any, parts: list[Rows]) -> Classes:
         return Classes(self.rows.labels, self.tokenizer.pad_token_id)
