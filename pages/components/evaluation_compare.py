@@ -39,7 +39,8 @@ def draw_comparison(evaluation: Document) -> None:
     except QueryError:
         st.caption("The file with the rows of one of them is gone.")
         return
-    if not found or not any(one["n"] for one in found):
+    found = [one for one in found if one["n"]]
+    if not found:
         st.caption("The two have no row in common that both could score in the same metric.")
         return
     figures = {figure["metric"]: figure for figure in evaluation["figures"]}

@@ -51,6 +51,14 @@ def bounds_text(figure: Document, confidence: float) -> str:
     return f"{confidence:.0%}: {phrasing.interval(low, high, phrasing.decimals(low, high))}"
 
 
+def estimate_text(figure: Document) -> str:
+    """ "74.4 % (59 to 86)" of a figure with its interval."""
+    if figure["value"] is None or figure["low"] is None:
+        return value_text(figure)
+    low, high = scale(figure) * figure["low"], scale(figure) * figure["high"]
+    return f"{value_text(figure)} ({phrasing.interval(low, high, phrasing.decimals(low, high))})"
+
+
 def draw_figures(evaluation: Document) -> None:
     """A card for each metric, then what was measured of general knowledge, counts and notices."""
     config, details = evaluation["config"], evaluation["details"]
@@ -113,7 +121,15 @@ def _draw_details(figure: Document, name: str) -> None:
     if said and figure["metric"] != "eval/f1_macro":
         st.caption(f"{plain(name)}: {plain('; '.join(said))}.")
     if details.get("constraints"):
-        st.dataframe(details["constraints"], hide_index=True, alt=f"{name}: rows that keep each constraint")
+        lines = [
+            {
+                "Constraint": kept["constraint"],
+                "Rows that keep it": estimate_text(kept | {"bounds": [0.0, 1.0]}),
+                "n": kept["n"],
+            }
+            for kept in details["constraints"]
+        ]
+        st.dataframe(lines, hide_index=True, alt=f"{name}: rows that keep each constraint")
 
 
 def about(evaluation: Document) -> str:

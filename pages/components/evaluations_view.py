@@ -7,9 +7,9 @@ from typing import Any
 import streamlit as st
 
 from engine.diagnostics import phrasing
-from pages.components import evaluation_reads, quantities, reads
+from pages.components import evaluation_reads, quantities, reads, wording
 from pages.components.evaluation_compare import draw_comparison
-from pages.components.evaluation_figures import bounds_text, draw_figures, title, value_text
+from pages.components.evaluation_figures import draw_figures, estimate_text, title
 from pages.components.evaluation_form import MODELS, PARTS, draw_form
 from pages.components.evaluation_rows import draw_rows
 from pages.components.progress import progress_block
@@ -17,7 +17,7 @@ from pages.components.session import act, guarded, plain, watch_engine
 from store.states import ALIVE
 
 Document = dict[str, Any]
-HEADLINES = 3  # figures of an evaluation in the list
+HEADLINES = 3  # metrics in the list
 
 
 def draw_evaluations(run_id: str) -> None:
@@ -84,26 +84,30 @@ def _draw_bad_end(job: Document) -> None:
 
 
 def _draw_list(found: list[Document]) -> None:
-    st.dataframe(
-        [_summary(one) for one in found], hide_index=True, alt="Evaluations of this run, newest first"
-    )
+    """A line an evaluation, a column for each of the first metrics that occur."""
+    shown: dict[str, None] = {}
+    for one in found:
+        shown |= dict.fromkeys(f["metric"] for f in one["figures"] if f["value"] is not None)
+    columns = list(shown)[:HEADLINES]
+    lines = [_summary(one, columns) for one in found]
+    st.dataframe(lines, hide_index=True, alt="Evaluations of this run, newest first")
     st.caption(f"{phrasing.plural(len(found), 'evaluation')}, newest first; intervals in brackets.")
 
 
-def _summary(one: Document) -> Document:
-    config = one["config"]
-    figures = [f for f in one["figures"] if f["value"] is not None][:HEADLINES]
-    said = [
-        f"{title(f['metric'], config)} {value_text(f)} ({bounds_text(f, config['confidence'])})"
-        for f in figures
-    ]
+def _summary(one: Document, columns: list[str]) -> Document:
+    figures = {figure["metric"]: figure for figure in one["figures"]}
+    said = {}
+    for name in columns:
+        figure = figures.get(name)
+        arrow = wording.arrow(figure["better"]) if figure else ""
+        said[f"{title(name, one['config'])} {arrow}".strip()] = estimate_text(figure) if figure else "–"
     return {
-        "Evaluation": one["name"],
         "Model": MODELS[one["checkpoint"]],
         "Data set": one["dataset_name"],
         "Rows": PARTS[one["part"]],
         "n": one["n"],
-        "Figures": "; ".join(said) or "none could be measured",
+        **said,
+        "Evaluation": one["name"],
         "When": quantities.ago(one["created_at"]),
     }
 
