@@ -100,9 +100,7 @@ class Stepper:
         """Forward and backward over the rows of a step, and over those that step number `step` (from 0)
         replays. When the job is cancelled, none are left."""
         self.model.train()
-        batches = [
-            self.objective.collate(self.rows, indices, self.device) for indices in self.dealt(rows, self.rows)
-        ]
+        batches = [self.objective.collate(self.rows, indices, self.device) for indices in self.dealt(rows)]
         units = sum(batch.units for batch in batches)
         general = self.replay.step(step) if self.replay else np.zeros(0, np.int64)
         own = sum(map(len, rows))
@@ -151,11 +149,11 @@ class Stepper:
         self.job.check_cancelled()
         memory.guard(self.config, self.device, dealt=not self.unpacked)
 
-    def dealt(self, step: Step, rows: Rows) -> Step:
-        """The micro-batches of a step over `rows`."""
+    def dealt(self, step: Step, rows: Rows | None = None) -> Step:
+        """The micro-batches of a step over `rows`, those of the data set where left out."""
         if self.unpacked:
             return step
-        return pieces(step, rows.lengths, tokens_of_a_piece(self.config))
+        return pieces(step, (rows or self.rows).lengths, tokens_of_a_piece(self.config))
 
     def clip(self) -> float:
         """Clip the gradients and answer their norm before that."""
