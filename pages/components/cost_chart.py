@@ -177,18 +177,16 @@ def colors(found: Sequence[Point], color: str) -> tuple[list[Any], dict[str, Any
     bar = {
         "title": {"text": "Learning rate", "side": "top"}, "tickvals": [math.log10(t) for t in ticks],
         "ticktext": [f"{t:.0e}".replace("e-0", "e-") if t < 1e-3 else f"{t:g}" for t in ticks],
-        "thickness": 10, "len": 0.5, "orientation": "h", "x": 1, "xanchor": "right",
-        "y": 1.0, "yanchor": "bottom",
+        "thickness": 10, "len": 0.42, "orientation": "h", "x": 0.98, "xanchor": "right",
+        "y": 0.03, "yanchor": "bottom",  # inside: few runs forget much and gain little
     }  # fmt: skip
     scale = {"colorscale": SCALE, "cmin": low, "cmax": high if high > low else low + 1, "colorbar": bar}
     return [math.log10(p.row["learning_rate"]) if p.row["learning_rate"] else low for p in found], scale
 
 
 def rate_ticks(rates: Sequence[float]) -> list[float]:
-    """At most four of the rates, the smallest and the largest among them."""
-    if len(rates) <= 4:
-        return list(rates)
-    return [rates[round(i * (len(rates) - 1) / 3)] for i in range(4)]
+    """At most three of the rates, the smallest and the largest among them."""
+    return list(rates) if len(rates) <= 3 else [rates[0], rates[len(rates) // 2], rates[-1]]
 
 
 def _scale(bar: Mapping[str, Any]) -> dict[str, Any]:
