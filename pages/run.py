@@ -41,11 +41,8 @@ TABS: Tabs = {
     ":material/settings: Config": run_details.draw_config,
 }
 CLASSES = ":material/category: Classes"
-MOVING = (
-    run_live.draw_learning,
-    draw_overfitting,
-    run_details.draw_log,
-)  # the others wait for the run to end
+# The others wait for the run to end.
+MOVING = (run_live.draw_learning, draw_overfitting, draw_forgetting, run_details.draw_log)
 
 
 def main() -> None:

@@ -63,7 +63,7 @@ def draw_forgetting(run_id: str) -> None:
 
 def _why_none(run: dict[str, Any]) -> str:
     if run["status"] in ALIVE:
-        return "What it forgot comes with the verdict."
+        return "It comes with the verdict."
     if run["config"].get("task") == "classification":
         return "Not measured: with a classification head in place of its words the model can't be asked."
     if run["config"].get("probes") is False:

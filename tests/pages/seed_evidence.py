@@ -6,9 +6,13 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from engine.diagnostics import forgetting as forgetting_diagnostics
 from engine.diagnostics import membership as membership_diagnostics
+from store.jobdir import JobDir
 from tests.unit.probe_rows import choices, table, texts
 
 BASE = table(texts(0, noise=0), choices(), texts(0, noise=0, probe="own_samples", n=40))
@@ -21,10 +25,32 @@ def forgetting(rise: float, config: dict[str, Any]) -> dict[str, Any]:
     return _forgetting(rise, rate, epochs)
 
 
+def _tuned(rise: float) -> pa.Table:
+    moved = texts(1.2 * rise, probe="own_samples", n=40, seed=3)
+    return table(texts(rise), choices(round(LOST * max(0.0, rise)), 4), moved)
+
+
+def write_probes(folder: JobDir, rise: float) -> None:
+    """The items behind it, as a run leaves them."""
+    both = [("base", BASE), ("tuned", _tuned(rise))]
+    tables = [t.append_column("model", pa.array([name] * t.num_rows)) for name, t in both]
+    pq.write_table(pa.concat_tables(tables), folder.probes)
+    asked = BASE.filter(pc.equal(BASE["probe"], "choices"))
+    count = asked.num_rows
+    items = {
+        "probe": asked["probe"],
+        "item": asked["item"],
+        "category": asked["category"],
+        "text": [f"What is {i} + {i}?" for i in range(count)],
+        "options": [[str(2 * i), str(2 * i + 1), str(2 * i + 2), str(2 * i + 3)] for i in range(count)],
+        "right": pa.array([0] * count, pa.int32()),
+    }
+    pq.write_table(pa.table(items), folder.probe_items)
+
+
 @cache
 def _forgetting(rise: float, rate: float, epochs: float) -> dict[str, Any]:
-    moved = texts(1.2 * rise, probe="own_samples", n=40, seed=3)
-    tuned = table(texts(rise), choices(round(LOST * max(0.0, rise)), 4), moved)
+    tuned = _tuned(rise)
     settings = {"learning_rate": rate, "num_train_epochs": epochs}
     return forgetting_diagnostics.assess(BASE, tuned, config=settings)
 

@@ -126,6 +126,7 @@ def finished(
     )
     if rise is not None:
         verdict |= {"membership": memorised, "forgetting": probed.forgetting(rise, seen.model_dump())}
+        probed.write_probes(folder, rise)
     runs.update(tx, run_id, verdict=verdict)
     _curves(tx, run_id, gain, turn, STEPS)
     if rise is not None:

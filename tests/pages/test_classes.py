@@ -103,7 +103,7 @@ def test_a_run_with_a_head_begins_with_its_verdict_in_plain_words(
     said = everything_said(at)
     assert "loss in nats a row" in said
     assert "Text classification · LoRA" in said
-    assert [tab.label.split(": ")[-1] for tab in at.tabs][:3] == ["Learning", "Classes", "Samples"]
+    assert [tab.label.split(": ")[-1] for tab in at.tabs][:3] == ["Learning", "Classes", "Overfitting"]
     axis = charts(at)[0]["layout"]["xaxis"]["title"]["text"]
     assert axis == "Gain in points of accuracy; 0 is the most frequent class"
 

@@ -36,7 +36,8 @@ def engine(seeded: StillEngine) -> StillEngine:
 def charts(at: AppTest) -> dict[str, Any]:
     """Title of each chart on the page -> its figure as data."""
     figures = [json.loads(chart.proto.spec) for chart in at.get("plotly_chart")]
-    return {figure["layout"]["title"].get("text") or "gain": figure for figure in figures}
+    titles = [figure["layout"].get("title", {}).get("text") for figure in figures]
+    return {title or "gain": figure for title, figure in zip(titles, figures, strict=True)}
 
 
 def shown_labels(at: AppTest) -> list[str]:
@@ -123,7 +124,7 @@ def test_the_stage_of_a_run_with_its_evidence(engine: StillEngine, open_page: Op
     said = everything_said(at)
     assert "Memorising" in said
     assert "Validation loss is higher than loss on training rows by" in said
-    assert said.count("It remembers its training rows") == 1
+    assert said.count("It remembers its training rows") == 2  # in the verdict, and on the tab
     assert "200 training rows and 200 validation rows" in said
     losses = charts(at)["Loss on rows it trains on and on rows it never saw"]
     assert {"Gap", "Training rows", "Validation rows", "GL", "Best step"} <= {
@@ -247,3 +248,38 @@ def test_a_store_without_runs_shows_the_way_to_the_first(tmp_path: Any, open_pag
 def test_without_an_engine_the_page_says_so(offline_home: Home, open_page: Open) -> None:
     at = open_page(offline_home, PAGE, run="learned")
     assert "This part needs the engine" in everything_said(at)
+
+
+def on_forgetting(at: AppTest) -> AppTest:
+    at.session_state["run-tabs"] = ":material/psychology_alt: Forgetting"
+    at.run()
+    assert not at.exception
+    return at
+
+
+def test_what_a_run_forgot_with_the_questions_behind_it(engine: StillEngine, open_page: Open) -> None:
+    at = on_forgetting(open_page(engine.home, PAGE, run="overfit"))
+    said = everything_said(at)
+    assert "It forgot much: the loss on plain prose rose by 0.3" in said
+    assert said.count("It forgot much") == 2  # under the verdict's headline, and on the tab
+    numbers = {metric.label: metric for metric in at.metric}
+    assert numbers["Loss on plain prose"].delta.startswith("+0.3")
+    assert numbers["Accuracy on questions, %"].delta.endswith("points")
+    assert "nats a token" in numbers["Distance from the base model, KL"].delta
+    assert "Loss on plain prose while it trained" in charts(at)
+    table = at.dataframe[-1].value
+    assert list(table.columns) == ["Question", "Right", "Base model", "Tuned model", "Category"]
+    assert len(table) == 10
+    assert (table["Base model"] == table["Right"]).all()
+    assert (table["Tuned model"] != table["Right"]).all()
+    at.segmented_control(key="forgetting-only").set_value("won").run()
+    assert (at.dataframe[-1].value["Tuned model"] == at.dataframe[-1].value["Right"]).all()
+
+
+def test_why_nothing_is_said_of_forgetting(engine: StillEngine, open_page: Open) -> None:
+    assert "Not measured in this run" in everything_said(
+        on_forgetting(open_page(engine.home, PAGE, run="twin"))
+    )
+    assert "It comes with the verdict" in everything_said(
+        on_forgetting(open_page(engine.home, PAGE, run="live"))
+    )
