@@ -77,6 +77,8 @@ def overfitting(shape: dict[str, Any]) -> None:
     note = f"best step {best:,}" if best is not None else None
     ink: Ink = "red" if since is not None else "green" if shape["state"] == "none" else "gray"
     value = f"Since step {since:,}" if since is not None else shape["state"].capitalize()
+    if shape.get("stage") == "memorising":  # runs from before stages have none
+        value, ink = "Memorises", "red"
     st.metric("Overfitting", value, note, delta_color=ink, delta_arrow="off", border=True, height="stretch")
 
 
