@@ -76,7 +76,8 @@ def test_the_loss_chart_marks_overfitting_best_step_and_base_level(
     assert "overfits" in said
     assert any(text.startswith("Base model 2.457") for text in said)
     assert any(text.endswith("at step 60") for text in said)
-    assert next(m.value for m in at.metric if m.label == "Overfitting").startswith("Since step ")
+    card = next(metric for metric in at.metric if metric.label == "Overfitting")
+    assert (card.value, card.delta[:20]) == ("Memorises", "overfits since step ")
 
 
 def test_values_that_are_not_finite_are_marked(engine: StillEngine, open_page: Open) -> None:
