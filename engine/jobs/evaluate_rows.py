@@ -189,36 +189,41 @@ def headed(
     logs = np.full((len(row_ids), len(names)), np.nan)
     with timed("answers"):
         tell = Pass(job, len(kept), "rows", "Classifying the rows")
-        logs[kept] = Classes(labels, subject.tokenizer.pad_token_id).predict(
-            subject.model,
-            rows.take(kept),
-            config.per_device_eval_batch_size,
-            torch.device(job.device),
-            tell,
-        )
-    has = set(kept.tolist())
-    best = [int(logs[i].argmax()) if i in has else None for i in range(len(row_ids))]
-    loss = [float(-logs[i, ids[i]]) if i in has and ids[i] != UNSEEN else None for i in range(len(row_ids))]
-    columns: dict[str, list[Any]] = {
-        "prompt": texts,
-        "prediction": [None if i is None else names[i] for i in best],
-        "reference": truths,
-        "label": truths,
-        "loss_sum": loss,
-        "tokens": [None if value is None else 1 for value in loss],
-        "bytes": [None] * len(row_ids),
-        "probability": [None if i is None else float(np.exp(logs[row, i])) for row, i in enumerate(best)],
-    }
+        objective = Classes(labels, subject.tokenizer.pad_token_id)
+        size, device = config.per_device_eval_batch_size, torch.device(job.device)
+        logs[kept] = objective.predict(subject.model, rows.take(kept), size, device, tell)
+    columns: dict[str, list[Any]] = _classified(names, ids, logs)
+    columns |= {"prompt": texts, "reference": truths}
+    # a row that can't be read has no probabilities: no metric may score it
+    columns["label"] = [
+        None if said is None else label for label, said in zip(truths, columns["prediction"], strict=True)
+    ]
     unseen = sum(label is not None and label not in index for label in truths)
     counts = {
         "no_prompt": len(row_ids) - len(kept),
         "no_reference": sum(label is None for label in truths),
-        "no_loss": sum(value is None for value in loss),
+        "no_loss": sum(value is None for value in columns["loss_sum"]),
         "cut": cut,
     }
     notices = [f"{plural(unseen, 'row')} with a label that training doesn't know: wrong."] if unseen else []
     reasons = ["the row has no text"] * counts["no_prompt"]
     return Found(_table(row_ids, columns), True, counts, reasons, notices, logs)
+
+
+def _classified(names: list[str], ids: np.ndarray, logs: np.ndarray) -> dict[str, list[Any]]:
+    """The likeliest class of each row and its probability, and the loss of its own, which `ids` names. logs
+    [rows, classes]: NaN for a row that could not be read."""
+    asked = ~np.isnan(logs).any(axis=1)
+    best = [int(row.argmax()) if known else None for row, known in zip(logs, asked, strict=True)]
+    told = asked & (ids != UNSEEN)
+    loss = [float(-logs[i, ids[i]]) if told[i] else None for i in range(len(ids))]
+    return {
+        "prediction": [None if i is None else names[i] for i in best],
+        "probability": [None if i is None else float(np.exp(logs[row, i])) for row, i in enumerate(best)],
+        "loss_sum": loss,
+        "tokens": [None if value is None else 1 for value in loss],
+        "bytes": [None] * len(ids),
+    }
 
 
 def _table(row_ids: np.ndarray, columns: dict[str, list[Any]]) -> pa.Table:

@@ -59,8 +59,12 @@ def draw_form(run: Document) -> None:
     pressed = st.button(
         "Evaluate", type="primary", icon=":material/fact_check:", key=f"{PREFIX}go", disabled=bool(problem)
     )
-    if not pressed:
-        return
+    if pressed:
+        _start(body)
+
+
+def _start(body: Document) -> None:
+    """Queue it, or say which field is wrong."""
     try:
         config = EvaluateConfig.parse(body)
     except ConfigError as error:

@@ -85,22 +85,22 @@ def _draw_bad_end(job: Document) -> None:
 
 def _draw_list(found: list[Document]) -> None:
     """A line an evaluation, a column for each of the first metrics that occur."""
-    shown: dict[str, None] = {}
+    heads: dict[str, str] = {}  # metric -> head of its column
     for one in found:
-        shown |= dict.fromkeys(f["metric"] for f in one["figures"] if f["value"] is not None)
-    columns = list(shown)[:HEADLINES]
-    lines = [_summary(one, columns) for one in found]
+        for figure in one["figures"]:
+            if figure["value"] is not None and (figure["metric"] in heads or len(heads) < HEADLINES):
+                name = f"{title(figure['metric'], one['config'])} {wording.arrow(figure['better'])}"
+                heads.setdefault(figure["metric"], name)
+    lines = [_summary(one, heads) for one in found]
     st.dataframe(lines, hide_index=True, alt="Evaluations of this run, newest first")
     st.caption(f"{phrasing.plural(len(found), 'evaluation')}, newest first; intervals in brackets.")
 
 
-def _summary(one: Document, columns: list[str]) -> Document:
+def _summary(one: Document, heads: dict[str, str]) -> Document:
     figures = {figure["metric"]: figure for figure in one["figures"]}
-    said = {}
-    for name in columns:
-        figure = figures.get(name)
-        arrow = wording.arrow(figure["better"]) if figure else ""
-        said[f"{title(name, one['config'])} {arrow}".strip()] = estimate_text(figure) if figure else "–"
+    said = {
+        head: estimate_text(figures[metric]) if metric in figures else "–" for metric, head in heads.items()
+    }
     return {
         "Model": MODELS[one["checkpoint"]],
         "Data set": one["dataset_name"],

@@ -302,6 +302,23 @@ def test_a_head_says_classes_with_their_probabilities(home: Home) -> None:
     assert said[0]["prediction"] is not None
 
 
+def test_a_row_without_a_text_is_counted_by_a_head(home: Home) -> None:
+    rows = conversations(60)
+    write_rows(home, "labelled", rows, labels=[row[-1]["content"].split()[0] for row in rows])
+    trained_head(home, "head")
+    odd = conversations(6)
+    odd[2][0]["content"] = ""
+    labels: list[str | None] = ["red", "green", "blue", None, "purple", "red"]
+    write_rows(home, "odd", odd, labels=labels)
+    _, result, found = measured(home, "e", rows="odd", run="head", part="all", metrics=CLASSES)
+    assert (found[2]["prediction"], found[2]["probability"]) == (None, None)
+    assert [result["counts"][k] for k in ("no_prompt", "no_reference", "no_loss")] == [1, 1, 3]
+    assert figure(result, "accuracy")["n"] == 4
+    assert figure(result, "brier")["unscored"]["reasons"] == {"the row has no label": 2}
+    assert not any(f["failed"] for f in result["figures"])
+    assert "1 row with a label that training doesn't know: wrong." in result["notices"]
+
+
 def trained_head(home: Home, name: str, **fields: Any) -> Job:
     folder = make_job(home, name, **(QUICK | {"task": "classification", "max_steps": 3} | fields))
     order = json.loads(folder.dir.config.read_text())

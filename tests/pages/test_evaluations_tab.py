@@ -118,6 +118,13 @@ def test_two_evaluations_are_compared_row_by_row(engine: StillEngine, open_page:
     assert set(table["Told apart"]) == {"worse"}
 
 
+def test_the_list_has_a_column_for_each_of_the_first_metrics(engine: StillEngine, open_page: Open) -> None:
+    table = tab_of(engine, open_page, "judged").dataframe[0].value
+    assert list(table["Model"]) == ["Tuned model", "Base model"]
+    assert list(table.columns[4:7]) == ["Exact match ↑", "chrF ↑", "Perplexity ↓"]
+    assert table["Exact match ↑"][0].startswith("74.4 % (")
+
+
 def test_those_at_work_and_those_that_failed_are_shown(engine: StillEngine, open_page: Open) -> None:
     at = tab_of(engine, open_page, "judged")
     said = everything_said(at)
