@@ -170,17 +170,16 @@ def colors(found: Sequence[Point], color: str) -> tuple[list[Any], dict[str, Any
         order = list(dict.fromkeys(p.method for p in sorted(found, key=lambda p: p.method)))
         return [RUNS[order.index(p.method) % len(RUNS)] for p in found], {}
     rates = [p.row["learning_rate"] for p in found if p.row["learning_rate"]]
-    if color != "rate" or not rates:
+    if color != "rate" or len(set(rates)) < 2:
         return [run_color(p.row["number"]) for p in found], {}
     low, high = (math.log10(end) for end in (min(rates), max(rates)))
     ticks = rate_ticks(sorted(set(rates)))
     bar = {
-        "title": {"text": "Learning rate", "side": "top"}, "tickvals": [math.log10(t) for t in ticks],
+        "title": {"text": "Rate", "side": "top"}, "tickvals": [math.log10(t) for t in ticks],
         "ticktext": [f"{t:.0e}".replace("e-0", "e-") if t < 1e-3 else f"{t:g}" for t in ticks],
-        "thickness": 10, "len": 0.42, "orientation": "h", "x": 0.98, "xanchor": "right",
-        "y": 0.03, "yanchor": "bottom",  # inside: few runs forget much and gain little
+        "thickness": 10, "len": 0.6, "x": 1, "xanchor": "left", "y": 0.5,
     }  # fmt: skip
-    scale = {"colorscale": SCALE, "cmin": low, "cmax": high if high > low else low + 1, "colorbar": bar}
+    scale = {"colorscale": SCALE, "cmin": low, "cmax": high, "colorbar": bar}
     return [math.log10(p.row["learning_rate"]) if p.row["learning_rate"] else low for p in found], scale
 
 

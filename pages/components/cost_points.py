@@ -170,7 +170,7 @@ def _state(cost: Mapping[str, Any], measure: str) -> str:
 def cheapest(found: Sequence[Point]) -> Point | None:
     """The run that gains most of those that surely gained and forgot nothing that matters."""
     free = [p for p in found if p.state == "none" and p.gain["low"] is not None and p.gain["low"] > 0]
-    return max(free, key=lambda p: p.gain["value"]) if free else None
+    return max(free, key=lambda p: (p.gain["value"], -p.cost["value"])) if free else None
 
 
 def rate_text(row: Row) -> str:

@@ -114,6 +114,8 @@ def test_places_and_the_run_that_costs_nothing_that_matters() -> None:
     assert best is not None
     assert best.row["run_id"] == "r1"
     assert cost_points.cheapest(found[1:]) is None
+    equal = cost_points.points([row(6, 0.2, 0.02), row(7, 0.2, 0.0), row(8, 0.2, 0.01)], "prose")
+    assert cost_points.cheapest(equal) == equal[1]  # of equal gains the one that cost least
     other = cost_points.points([*ROWS, row(5, 0.1, 0.3, dataset_id="d2")], "prose")
     assert other[4].status == "front"  # of its own data set
 
@@ -154,6 +156,8 @@ def test_colours_by_rate_and_method_and_sizes_by_distance() -> None:
     assert list(drawn.color) == pytest.approx([-4.0, -3.69897, -3.5228787])
     assert list(drawn.colorbar.ticktext) == ["1e-4", "2e-4", "3e-4"]
     assert drawn.size[2] < drawn.size[0] < drawn.size[1] == cost_chart.SIZES[1]
+    single = traces(cost_chart.cost_chart(found[:1], "prose", "rate"))["Runs"].marker
+    assert single.color == (RUNS[0],)  # one rate is no scale
     figure = cost_chart.cost_chart(found, "prose", "method")
     assert {"LoRA", "Full fine-tuning"} <= set(traces(figure))
     assert len(set(traces(figure)["Runs"].marker.color)) == 2
