@@ -202,7 +202,7 @@ def test_a_reading_may_be_closed_from_another_thread(tmp_path: Path) -> None:
     _, database = open_store(tmp_path)
     reading = database.stream("SELECT count(*) FROM range(1000000000000) t(a) WHERE hash(a) % 7 = 3")
     threading.Timer(0.2, reading.close).start()
-    with pytest.raises(QueryError, match="Interrupted|closed before"), reading:
+    with pytest.raises(QueryError, match=r"Interrupted|closed before"), reading:
         reading.next_batch()
     with database.transaction() as tx:  # nothing of it holds the store up
         tx.execute("INSERT INTO setting VALUES ('a', '1')")
