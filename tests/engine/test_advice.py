@@ -118,7 +118,7 @@ def test_labels_that_models_are_asked_for_take_time_and_memory(home: Home) -> No
     found = [question.cost(question.said).memory() for question in questions]
     need = [
         memory["counted_gib"] - memory["process_gib"] for memory in found
-    ]  # without the process, which grows
+    ]
     assert need[0] > need[1]
 
 
