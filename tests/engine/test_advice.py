@@ -116,9 +116,7 @@ def test_labels_that_models_are_asked_for_take_time_and_memory(home: Home) -> No
     asking = [question.cost(question.said)._labels_bytes() for question in questions]
     assert asking[0] > asking[1] == 0
     found = [question.cost(question.said).memory() for question in questions]
-    need = [
-        memory["counted_gib"] - memory["process_gib"] for memory in found
-    ]
+    need = [memory["counted_gib"] - memory["process_gib"] for memory in found]
     assert need[0] > need[1]
 
 
