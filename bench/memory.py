@@ -70,6 +70,7 @@ COMMON = {
     "max_eval_rows": 8,
     "evaluations": 1,
     "sample_prompts": 2,
+    "probes": False,
     "max_new_tokens": 8,
     "gradient_accumulation_steps": 1,
 }

@@ -42,7 +42,7 @@ CASES: dict[str, dict[str, Any]] = {
     "classification": {"task": "classification"},
     "classification, full": {"task": "classification", "method": "full"},
 }
-COMMON = {"max_eval_rows": 16, "evaluations": 1, "sample_prompts": 0}
+COMMON = {"max_eval_rows": 16, "evaluations": 1, "sample_prompts": 0, "probes": False}
 LIMIT = 1.5
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.evaluation import label_text
+from engine.evaluation import label_text, weights
 from engine.evaluation.own_samples import LENGTH
 from engine.tuning import estimate, prepare
 from engine.tuning.batches import batch_shape, epoch_steps, tokens_of_a_piece
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 LABEL_COST = 0.9  # times a token of a label takes as long as one of a row, as measured: some are shared
 ANSWERED = 16  # prompts that are answered together
+SUITE = np.array([40_000, 26_000])  # tokens of questions, prose and own texts, and those with logits, about
 
 
 def work_of(cost: Cost) -> estimate.Work:
@@ -34,6 +35,9 @@ def work_of(cost: Cost) -> estimate.Work:
         mean_length /= 2
     if costs.labels:
         evaluated = evaluated + _labels_asked(cost, costs.labels, mean_length)
+    asked = config.probes and config.task != "classification"
+    if asked:  # of base and tuned model, with as many rows that were trained on as validation has
+        evaluated = evaluated + 2 * (SUITE + validation)
     prompts = 0 if config.task == "classification" else config.sample_prompts
     pieces: float = cost.steps * batch_shape(config)[1]
     padded = _padding(cost)
@@ -55,6 +59,7 @@ def work_of(cost: Cost) -> estimate.Work:
         generated_steps=2 * config.max_new_tokens * -(-prompts // ANSWERED) + written,
         length=length_of(cost.train.lengths),
         steps=cost.steps,
+        beside=weights.SECONDS if asked else 0.0,
     )
 
 

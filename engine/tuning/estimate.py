@@ -116,7 +116,7 @@ def _working(f: Footprint, device: torch.device, update: float) -> dict[str, flo
 @dataclass(frozen=True)
 class Work:
     """Tokens that a run passes through the model: trained on, in so many micro-batches (`pieces`), evaluated
-    (with repeats), generated; in rows of about `length`."""
+    (with repeats), generated; in rows of about `length`. beside: seconds of what is not the model's work."""
 
     train_tokens: float
     train_trained: float
@@ -126,6 +126,7 @@ class Work:
     generated_steps: int
     length: float
     steps: int
+    beside: float = 0.0
 
 
 def seconds(
@@ -155,6 +156,7 @@ def seconds(
         + work.eval_tokens / piece.tokens * dense,
         "generation": work.generated_steps * max(2 * read, 0.03),
         "start": STARTED,
+        "beside": work.beside,
     }
     total = sum(parts.values())
     low, value, high = (total * factor for factor in correction.factors)

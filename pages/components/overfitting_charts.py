@@ -80,9 +80,11 @@ def _ribbon(
     figure: go.Figure, x: np.ndarray, inside: np.ndarray, steps: np.ndarray, outside: np.ndarray
 ) -> None:
     """Between the two losses, from the first step that both have to the last."""
-    both = sorted(set(x.tolist()) & set(steps.tolist()))
-    if len(both) < 2:
+    common = set(x.tolist()) & set(steps.tolist())
+    if len(common) < 2:
         return
+    # at the steps of either, so that it lies between the drawn lines
+    both = sorted(s for s in {*x.tolist(), *steps.tolist()} if min(common) <= s <= max(common))
     below = np.interp(both, x, inside)
     above = np.interp(both, steps, outside)
     figure.add_trace(

@@ -131,3 +131,15 @@ def test_padding_takes_time_where_rows_have_some(home: Home) -> None:
         tokens = question.costs.epoch("train")[0] * cost.steps / cost.per_epoch
         passed = work_of(cost).train_tokens
         assert passed > 1.2 * tokens if padded else passed == pytest.approx(tokens)
+
+
+def test_what_a_run_is_asked_of_forgetting_takes_time(home: Home) -> None:
+    with_probes, without, head = (
+        Question(asked(home, preview, "rows", **fields))
+        for fields in ({}, {"probes": False}, {"task": "classification"})
+    )
+    costs = [question.cost(question.said) for question in (with_probes, without, head)]
+    work = [work_of(cost) for cost in costs]
+    assert work[0].eval_tokens - work[1].eval_tokens > 2 * 40_000
+    assert [w.beside > 0 for w in work] == [True, False, False]
+    assert costs[0].time()["counted_seconds"] > costs[1].time()["counted_seconds"] + work[0].beside

@@ -63,6 +63,14 @@ def test_both_losses_and_the_ribbon_between_them(shape: dict[str, Any]) -> None:
     assert found["Best step"].x == (20,)
 
 
+def test_the_ribbon_lies_between_lines_of_different_steps() -> None:
+    """A validation between two probes bends the upper edge, as it bends the line."""
+    found = traces(drawn({}, curve((0, 40), (2.0, 0.4))))
+    assert list(found["Gap"].x[:5]) == list(STEPS)
+    assert list(found["Gap"].y[:5]) == list(VALIDATIONS)
+    assert list(found["Gap"].y[5:]) == pytest.approx([0.4, 0.8, 1.2, 1.6, 2.0])
+
+
 def test_gaps_have_intervals_in_the_colour_of_their_level(shape: dict[str, Any]) -> None:
     found = traces(drawn(shape, curve([], [])))
     levels = {point["level"] for point in shape["gap"]}
