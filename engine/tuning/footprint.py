@@ -113,7 +113,7 @@ def build(
     auto: Any = AutoModelForCausalLM
     if config.task == "classification":  # with as many classes as the architecture has labels
         auto = AutoModelForSequenceClassification
-    with torch.device("meta"), rehearsal.unfilled():
+    with torch.device("meta"), rehearsal.Unfilled():
         model = auto.from_config(text, dtype=dtype, trust_remote_code=config.trust_remote_code)
     return models.made_ready(model, torch.device(device), dtype)
 
@@ -161,7 +161,7 @@ def made(
     total = sum(p.numel() for p in model.parameters())
     if few.chosen is not None:
         config = config.model_copy(update=dict.fromkeys(LAYER_FIELDS, few.chosen))
-    with torch.device("meta"), rehearsal.unfilled():
+    with torch.device("meta"), rehearsal.Unfilled():
         model = make_trainable(model, config, dtype).train()
         if config.task == "classification":
             widen_head(model)

@@ -43,16 +43,13 @@ class Step:
     done: list[list[float]]
 
 
-class _Unfilled(TorchFunctionMode):
+class Unfilled(TorchFunctionMode):
+    """Weights without numbers need none drawn: a tenth of the time of building a model."""
+
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if getattr(func, "__module__", "") == "torch.nn.init":
             return args[0] if args else kwargs["tensor"]
         return func(*args, **(kwargs or {}))
-
-
-def unfilled() -> TorchFunctionMode:
-    """Weights without numbers need none drawn: a tenth of the time of building a model."""
-    return _Unfilled()
 
 
 @contextmanager

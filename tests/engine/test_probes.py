@@ -95,6 +95,17 @@ def test_base_numbers_of_a_run_are_those_of_the_plain_model(home: Home) -> None:
         assert told["chosen"].to_pylist() == found.chosen.tolist()
 
 
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_own_texts_are_those_of_the_untrained_model(home: Home, method: str) -> None:
+    job = make_job(home, "run", method=method, **(PROBED | {"learning_rate": 3e-2}))
+    train.run(job)
+    asked = pq.read_table(job.dir.probe_items)
+    told = asked.filter(pc.equal(asked["probe"], "own_samples"))["text"].to_pylist()
+    rows = own_samples.sample(make_model(), make_tokenizer(), reading.load(), count=8, length=8)
+    tokenizer = make_tokenizer()
+    assert told == [tokenizer.decode(rows.row(i)[0], skip_special_tokens=True) for i in range(8)]
+
+
 @pytest.mark.parametrize("method", [name for name in METHODS if METHODS[name].adapter])
 def test_an_adapter_that_is_switched_off_forgets_nothing(method: str) -> None:
     """A prompt that was never trained changes the model: the base is the model without it."""
