@@ -217,7 +217,7 @@ class Rehearsal:
     def packed(self, longest: int, *, training: bool = True) -> bool:
         """Whether rows of up to that many tokens go through the packed forward."""
         with packable.rehearsing() if self.device == "cpu" else nullcontext():
-            return not packable.refusal(self.models[0].train(training), longest)
+            return not packable.refusal(_set(self.models[0], training), longest)
 
     def _rehearse(
         self,
@@ -232,11 +232,11 @@ class Rehearsal:
         values = []
         for few, model, masters in zip(self.few, self.models, self.masters, strict=True):
             future.cache_clear()  # each model counts the mask that the first would leave to the others
-            step = rehearsal.run_step(model.train(), partial(objective.loss_sum, model, batch), few.layers)
+            step = rehearsal.run_step(_set(model, True), partial(objective.loss_sum, model, batch), few.layers)
             for parameter in masters.weights.values():
                 parameter.grad = None
             values.append([step.left, step.saved, *step.phases, *np.ravel(step.done)])
-        model = self.models[0].eval()  # without gradients no layer keeps anything
+        model = _set(self.models[0], False)  # without gradients no layer keeps anything
         largest = _evaluated(model, evaluated, config.per_device_eval_batch_size)
         held_out = objective.collate(evaluated, largest, CPU)
         evaluation, judged = rehearsal.run_forward(
@@ -276,6 +276,11 @@ def _evaluated(model: Any, rows: Rows, batch_size: int) -> np.ndarray:
     if model.get_output_embeddings() is None:  # under a classification head
         return by_length(rows.lengths, batch_size)[0]
     return losses.fitting_batches(model, rows, batch_size)[0]
+
+
+def _set(model: Any, training: bool) -> Any:
+    """The model in that mode; setting one that it has costs as much as building a layer."""
+    return model if model.training == training else model.train(training)
 
 
 def warm_up() -> None:
