@@ -232,8 +232,8 @@ class Rehearsal:
         values = []
         for few, model, masters in zip(self.few, self.models, self.masters, strict=True):
             future.cache_clear()  # each model counts the mask that the first would leave to the others
-            loss = partial(objective.loss_sum, model, batch)
-            step = rehearsal.run_step(_set(model, True), loss, few.layers)
+            ask = partial(objective.loss_sum, model, batch)
+            step = rehearsal.run_step(_set(model, True), ask, few.layers)
             for parameter in masters.weights.values():
                 parameter.grad = None
             values.append([step.left, step.saved, *step.phases, *np.ravel(step.done)])
