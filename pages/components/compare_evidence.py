@@ -12,11 +12,10 @@ import numpy as np
 import streamlit as st
 
 from engine.diagnostics.comparison import Difference, difference
-from pages.components import charts, palette, run_reads, wording
+from pages.components import charts, compare_repeats, palette, run_reads, wording
 from pages.components.session import plain
+from store import repeats
 from store.errors import QueryError
-
-LOSS_FIELDS = ("task", "loss_type", "beta", "label_smoothing")  # of which the size of a loss depends
 
 
 def judged_of(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -35,15 +34,18 @@ def draw_evidence(runs: list[dict[str, Any]]) -> None:
         other = " (of classifiers over the most frequent class)" if heads else ""
         st.markdown(f"**Gain over the base model{other} on held-out rows** (right is better)")
         _draw_gains(judged)
-        for found in differences(judged):
+        found_differences = differences(judged)
+        for found in found_differences:
             icon = ":material/check_circle:" if found.separated else ":material/help:"
             icon = ":material/block:" if found.interval is None else icon
             st.markdown(f"{icon} {plain(found.sentence)}")
-        if len(judged) > 2:
+        if len(found_differences) > 1:
             st.caption(
-                f"Each against the best of {len(judged)} runs; intervals are widened for {len(judged) - 1} "
-                "comparisons (Bonferroni), so that the chance of any false one stays at 5%."
+                f"Each against the best of {len(found_differences) + 1}; intervals are widened for"
+                f" {len(found_differences)} comparisons (Bonferroni), so that the chance of any false one"
+                " stays at 5%."
             )
+        compare_repeats.draw_seeds(by_settings(judged), labels(judged))
         for sentence in without_gain(runs):
             st.caption(sentence)
 
@@ -91,13 +93,21 @@ def labels(runs: list[dict[str, Any]]) -> dict[str, str]:
 
 
 def differences(judged: list[dict[str, Any]]) -> list[Difference]:
-    """Each run against the one with the lowest held-out loss, over the rows that both held out."""
-    if len(judged) < 2:
+    """Each against the one with the lowest held-out loss, over the rows that both held out: settings where
+    some were run with several seeds, else runs."""
+    groups = by_settings(judged)
+    if len(groups) < 2:
         return []
+    if len(groups) < len(judged):
+        return compare_repeats.differences(groups, labels(judged))
     names = labels(judged)
-    best = min(judged, key=_tuned_loss)
-    others = [run for run in judged if run is not best]
-    return [_difference(best, run, names, len(others)) for run in sorted(others, key=_tuned_loss)]
+    best, *others = groups
+    return [_difference(best[0], other[0], names, len(others)) for other in others]
+
+
+def by_settings(judged: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The runs by their settings, the lowest mean held-out loss first."""
+    return sorted(repeats.repeated(judged), key=lambda group: sum(map(_tuned_loss, group)) / len(group))
 
 
 def _tuned_loss(run: dict[str, Any]) -> float:
@@ -110,14 +120,9 @@ def _difference(
 ) -> Difference:
     """Why they can't be compared, or by how much they differ."""
     pair = (names[best["run_id"]], names[other["run_id"]])
-    if best["data_fingerprint"] != other["data_fingerprint"]:
-        return Difference(*pair, None, "they were trained on different data")
-    differing = [field for field in LOSS_FIELDS if best["config"].get(field) != other["config"].get(field)]
-    if "task" in differing or (differing and best["config"].get("task") == "dpo"):
-        return Difference(*pair, None, f"their losses mean different things ({', '.join(differing)} differ)")
+    if reason := compare_repeats.apart(best, other):
+        return Difference(*pair, None, reason)
     split = best["verdict"]["gain"]["split"]
-    if split != other["verdict"]["gain"]["split"]:
-        return Difference(*pair, None, "one was judged on test rows, the other on validation rows")
     unit = best["verdict"]["gain"]["unit"]
     return _paired(best["run_id"], other["run_id"], split, *pair, comparisons, unit)
 

@@ -10,7 +10,7 @@ import streamlit as st
 
 from pages.components import quantities, wording
 from pages.components.class_numbers import percent
-from pages.components.compare_evidence import differences, judged_of, labels
+from pages.components.compare_evidence import by_settings, differences, judged_of, labels
 
 CLASS_COLUMNS = ("Accuracy ↑ (95% interval)", "Macro F1 ↑ (95% interval)")
 NAMED = frozenset({"name", "notes"})  # differ by their nature
@@ -19,9 +19,9 @@ NAMED = frozenset({"name", "notes"})  # differ by their nature
 def draw_numbers(runs: list[dict[str, Any]]) -> None:
     """A line a run: gain with interval and n, held-out figures, cost; a best one is marked if it is sure."""
     st.subheader("Numbers", anchor=False)
-    winner = surely_best(runs)
+    winners = surely_best(runs)
     names = labels(runs)
-    rows = [_numbers(run, names[run["run_id"]], run["run_id"] == winner) for run in runs]
+    rows = [_numbers(run, names[run["run_id"]], run["run_id"] in winners) for run in runs]
     if not any("classification" in (run["verdict"] or {}) for run in runs):
         rows = [{name: value for name, value in row.items() if name not in CLASS_COLUMNS} for row in rows]
     st.dataframe(
@@ -31,17 +31,17 @@ def draw_numbers(runs: list[dict[str, Any]]) -> None:
         key="compare-numbers",
         alt="Numbers of each run",
     )
-    if winner is None and sum(bool(run["verdict"]) for run in runs) > 1:
+    if not winners and sum(bool(run["verdict"]) for run in runs) > 1:
         st.caption("No run is marked as the best: the leading ones can't be told apart.")
 
 
-def surely_best(runs: list[dict[str, Any]]) -> str | None:
-    """The run that is better than each of the others beyond noise, if there is one."""
+def surely_best(runs: list[dict[str, Any]]) -> set[str]:
+    """The run that is better than each of the others beyond noise, or the runs of the setting that is."""
     judged = judged_of(runs)
     found = differences(judged)
     if not found or not all(d.interval is not None and d.interval.above for d in found):
-        return None
-    return min(judged, key=lambda run: run["verdict"]["tuned"]["loss"])["run_id"]
+        return set()
+    return {run["run_id"] for run in by_settings(judged)[0]}
 
 
 def _numbers(run: dict[str, Any], name: str, best: bool) -> dict[str, Any]:

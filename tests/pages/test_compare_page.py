@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from pages.components import compare_repeats
+from store import repeats, runs
+from store.database import Database
 from store.home import Home
 from tests.pages.conftest import Open, everything_said
 from tests.pages.seed import seed
-from tests.pages.seed_runs import seed_runs
+from tests.pages.seed_runs import finished, seed_runs
 from tests.pages.still_engine import StillEngine, still_engine
 
 PAGE = "pages/compare.py"
@@ -19,12 +22,19 @@ PAGE = "pages/compare.py"
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StillEngine]:
-    with still_engine(seed_runs(tmp_path_factory.mktemp("compared"))) as engine:
+    home = seed_runs(tmp_path_factory.mktemp("compared"))
+    database = Database(home.database, [home.datasets, home.jobs])
+    with database.transaction() as tx:
+        finished(tx, home, "near", "LoRA r16, rate 0.00019", gain=0.827, learning_rate=1.9e-4)
+        for n in (2, 3):
+            finished(tx, home, f"seed-{n}", f"LoRA r16, seed {n}", gain=0.826, learning_rate=2e-4, seed=n)
+    database.close()
+    with still_engine(home) as engine:
         yield engine
 
 
 def test_two_equal_runs_cannot_be_told_apart(engine: StillEngine, open_page: Open) -> None:
-    at = open_page(engine.home, PAGE, runs="learned,twin")
+    at = open_page(engine.home, PAGE, runs="learned,near")
     said = everything_said(at)
     assert "can't be told apart on 200 held-out rows" in said
     assert "the smallest difference that could be seen is 0.0" in said
@@ -32,6 +42,32 @@ def test_two_equal_runs_cannot_be_told_apart(engine: StillEngine, open_page: Ope
     numbers = at.dataframe[0].value
     assert not numbers["Run"].str.contains("best").any()
     assert list(numbers["n"]) == ["200", "200"]
+
+
+def test_what_a_seed_does_is_luck_and_counts_for_settings(engine: StillEngine, open_page: Open) -> None:
+    at = open_page(engine.home, PAGE, runs="learned,twin")
+    said = everything_said(at)
+    assert "differ in nothing but their seed and lie 0.0" in said
+    assert "that is luck, not a better setting" in said
+    assert "is better than" not in said
+    assert not at.dataframe[0].value["Run"].str.contains("best").any()
+
+    at = open_page(engine.home, PAGE, runs="learned,twin,seed-2,seed-3,overfit")
+    said = everything_said(at)
+    assert "(4 seeds) is better than Full, 8 epochs by 0.4" in said
+    marked = at.dataframe[0].value["Run"].str.contains("best")
+    assert list(marked) == [True] * 4 + [False]  # all models of the better setting
+
+
+def test_another_seed_of_each_is_one_click(engine: StillEngine, open_page: Open) -> None:
+    at = open_page(engine.home, PAGE, runs="learned,overfit")
+    assert "One run of each: this tells these models apart" in everything_said(at)
+    assert "another seed" in at.button(key="compare-repeat").label
+    one = runs.get_run(engine.database, "learned")
+    again = compare_repeats.again(one)
+    assert again["seed"] == one["config"]["seed"] + 1
+    assert again["name"].endswith("seed 1")
+    assert repeats.settings_of(one | {"config": again}) == repeats.settings_of(one)
 
 
 def test_a_run_that_is_surely_better_is_marked(engine: StillEngine, open_page: Open) -> None:
@@ -89,10 +125,10 @@ def test_runs_that_are_gone_and_runs_without_a_verdict(engine: StillEngine, open
 
 
 def test_a_missing_file_of_row_losses_is_said(engine: StillEngine, open_page: Open) -> None:
-    path = engine.home.jobs / "twin" / "row_losses.parquet"
+    path = engine.home.jobs / "near" / "row_losses.parquet"
     aside = path.rename(path.with_suffix(".gone"))
     try:
-        at = open_page(engine.home, PAGE, runs="learned,twin")
+        at = open_page(engine.home, PAGE, runs="learned,near")
         assert "can't be compared: the losses of single rows" in everything_said(at).replace("\\", "")
     finally:
         aside.rename(path)

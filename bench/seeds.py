@@ -1,0 +1,60 @@
+"""Whether runs that differ in nothing but their seed are called different: 12 of one setting, taken as two.
+
+Every way of taking `k` of them as one setting and `k` others as another is a comparison without a difference
+(there are many; DRAWS of them are tried, by seed). They are not independent, so the share that is called
+different is an estimate from 12 models and no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from bench.trials import Trials
+from engine.diagnostics import repeats
+from engine.diagnostics.statistics import quick_interval
+
+RUNS, DRAWS, LEVEL = 12, 2000, 0.05
+SETTING: dict[str, Any] = {
+    "method": "lora",
+    "learning_rate": 1e-3,
+    "max_train_rows": 64,
+    "num_train_epochs": 1,
+    "per_device_train_batch_size": 8,
+    "gradient_accumulation_steps": 1,
+    "max_eval_rows": 200,
+    "evaluations": 1,
+    "early_stopping": False,
+    "load_best_model_at_end": False,
+    "sample_prompts": 0,
+    "probes": False,
+}
+
+
+def claims(trials: Trials) -> Iterator[tuple[str, bool, str]]:
+    """What must hold of comparisons without a difference."""
+    data = trials.data("Python functions", {"builtin": "python"})
+    found = [trials.run(f"seed {seed}", dataset=data, seed=seed, **SETTING) for seed in range(RUNS)]
+    read = [trials.row_losses(run) for run in found]
+    losses, tokens = np.array([losses for losses, _ in read]), read[0][1]
+    pairs = [quick_interval(a - b, tokens) for a, b in combinations(losses, 2)]
+    by_rows = float(np.mean([pair.above or pair.below for pair in pairs]))
+    known = repeats.spread([losses], tokens)
+    assert known is not None
+    about = f"seeds move the loss by {known.deviation:.4f} nats a token; by rows alone {by_rows:.0%} differ"
+    rng = np.random.default_rng(0)
+    for k in (2, 3):
+        called = np.mean([_different(losses[rng.permutation(RUNS)[: 2 * k]], tokens) for _ in range(DRAWS)])
+        said = f"{called:.1%} of {DRAWS:,} draws; {about}"
+        yield f"{k} seeds against {k} are called different in at most 1 of 20", called <= LEVEL, said
+
+
+def _different(losses: np.ndarray, tokens: np.ndarray) -> bool:
+    first, second = np.split(losses, 2)
+    known = repeats.spread([first, second], tokens)
+    assert known is not None
+    found = repeats.difference(first, second, tokens, known)
+    return found.above or found.below

@@ -1,0 +1,121 @@
+"""Runs for the benches that judge what a run's evidence says.
+
+They are launched and waited for as by any user, through an engine of a home folder of their own, so that they
+can be looked at afterwards with `tunebench up`. A run whose name is in the home already is not made again.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from engine.diagnostics import pareto, probes
+from engine.diagnostics.statistics import Interval, ratio_interval
+from store import datasets, evidence, runs
+from store.client import Client
+from store.home import Home
+from store.jobdir import JobDir
+from store.states import ALIVE
+from tunebench import processes
+
+Run = dict[str, Any]
+
+
+class Trials:
+    """The runs of one home folder; `trec_file` is where TREC's questions lie."""
+
+    def __init__(self, folder: Path, trec_file: Path | None = None) -> None:
+        self.trec_file = trec_file
+        os.environ["TUNEBENCH_NO_SAMPLE"] = "1"
+        self.home = Home(folder).create()
+        running = processes.running_engine(self.home)
+        self.client: Client = running or processes.start_engine(self.home)
+
+    def close(self) -> None:
+        """Stop the engine."""
+        processes.stop_engine(self.home)
+
+    def data(self, name: str, source: dict[str, str], **others: Any) -> str:
+        """The name of a data set, imported where it isn't there."""
+        known = {row["name"] for row in datasets.list_datasets(self.client)}
+        if name not in known:
+            asked = {"name": name, "source": source, **others}
+            self._wait(self.client.command("import_dataset", asked)["job_id"])
+        return name
+
+    def trec(self) -> str:
+        """The data set of TREC's questions and the kind of answer that each asks for."""
+        if not self.trec_file:
+            raise SystemExit("Say where TREC's questions lie: --trec FILE")
+        return self.data(
+            "TREC",
+            {"path": str(self.trec_file.resolve())},
+            format="text_label",
+            columns={"text": "text", "label": "coarse"},
+        )
+
+    def front(self, shown: Sequence[Run]) -> dict[str, str]:
+        """Each run by name, and whether it lies on the front of gain against forgetting."""
+        ids = {run["run_id"]: run["name"] for run in shown}
+        points = [
+            pareto.Run(
+                run=row["run_id"],
+                group=row["method"],
+                setting=row["learning_rate"],
+                gain=row["gain"],
+                forgetting=row["prose"],
+            )
+            for row in evidence.costs(self.client)
+            if row["run_id"] in ids
+        ]
+        return {ids[found["run"]]: found["status"] for found in pareto.front(points)}
+
+    def run(self, name: str, **config: Any) -> Run:
+        """The finished run of that name. Raises SystemExit where it failed."""
+        found = [run for run in runs.list_runs(self.client, search=name) if run["name"] == name]
+        if not found:
+            began = time.monotonic()
+            run_id = self.client.command("launch", {"name": name, **config})["run_id"]
+            self._wait(run_id)
+            print(f"  {name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+        else:
+            run_id = found[0]["run_id"]
+        return runs.get_run(self.client, run_id)
+
+    def forgets_more(self, one: Run, other: Run) -> Interval:
+        """How much more of the prose `one` forgot than `other`, nats a token, paired by passage."""
+        first, second = (
+            pq.read_table(JobDir(self.home.jobs / run["run_id"]).probes, filters=[("model", "=", "tuned")])
+            for run in (one, other)
+        )
+        prose = probes.pair(second, first)["prose"]
+        return ratio_interval(prose.tuned["loss_sum"] - prose.base["loss_sum"], prose.base["tokens"])
+
+    def row_losses(self, run: Run) -> tuple[np.ndarray, np.ndarray]:
+        """Summed losses of the held-out rows under the tuned model, and their tokens, by row."""
+        table = pq.read_table(JobDir(self.home.jobs / run["run_id"]).row_losses).sort_by("row_id")
+        return table["tuned_loss"].to_numpy(), table["tokens"].to_numpy()
+
+    def _wait(self, job_id: str) -> None:
+        while True:
+            sql = "SELECT status, error FROM job WHERE job_id = ?"
+            job = self.client.query(sql, [job_id]).to_pylist()[0]
+            if job["status"] not in ALIVE:
+                break
+            time.sleep(0.5)
+        if job["status"] != "finished":
+            raise SystemExit(f"{job_id} {job['status']}: {job['error']}")
+
+
+def shown(interval: Interval | dict[str, Any], digits: int = 3) -> str:
+    """A value with its interval and n."""
+    found = interval if isinstance(interval, dict) else interval.to_dict()
+    value, low, high = (f"{found[key]:+.{digits}f}" for key in ("value", "low", "high"))
+    return f"{value} ({low} to {high}, n {found['n']})"

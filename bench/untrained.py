@@ -1,0 +1,59 @@
+"""What an untrained adapter seems to forget.
+
+Of every method that leaves the base model in place: the change of the loss on prose against the plain model,
+with the adapter switched off, as the evidence measures the base, and left on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from engine.evaluation import general
+from engine.evaluation.probes import Measured
+from engine.tuning import models, starts
+from engine.tuning.methods import base_model, make_trainable
+from store.config import BUNDLED_MODEL, TrainConfig
+from store.home import Home
+from store.methods import METHODS
+
+CPU = torch.device("cpu")
+PASSAGES = 12  # of the suite's prose
+# Beside the methods of the table: where an adapter starts from changes what it does untrained.
+STARTS = {
+    "LoRA with DoRA": {"use_dora": True},
+    "LoRA from PiSSA": {"init_lora_weights": "pissa"},
+    "LoRA from OLoRA": {"init_lora_weights": "olora"},
+}
+
+
+def changes(home: Home) -> Iterator[tuple[str, float, float]]:
+    """Title of the method, nats a token forgotten with the adapter switched off, and with it on."""
+    cases: dict[str, dict[str, Any]] = {
+        method.title: {"method": name} for name, method in METHODS.items() if method.adapter
+    }
+    for title, fields in (cases | STARTS).items():
+        config = TrainConfig(dataset="none", dtype="float32", **fields).resolved(500)
+        yield title, *_change(home, config)
+
+
+def _change(home: Home, config: TrainConfig) -> tuple[float, float]:
+    source = models.resolve(BUNDLED_MODEL, home)
+    tokenizer = models.load_tokenizer(source)
+    model = models.load_model(config, source, "cpu", torch.float32)
+    probe = general.prose(tokenizer, None).part(PASSAGES)
+    before = _loss(probe.measure(model, batch_size=8, device=CPU))
+    torch.manual_seed(0)
+    shown = [torch.tensor([tokenizer(text).input_ids[:64]]) for text in probe.texts[:4]]
+    folder = None if config.held else models.weights_folder(source)
+    tuned = make_trainable(model, config, torch.float32, start=starts.Sources(shown, folder))
+    on = _loss(probe.measure(tuned, batch_size=8, device=CPU))
+    with base_model(tuned) as untuned:
+        off = _loss(probe.measure(untuned, batch_size=8, device=CPU))
+    return off - before, on - before
+
+
+def _loss(measured: Measured) -> float:
+    return float(measured.loss_sum.sum() / measured.tokens.sum())
