@@ -9,8 +9,6 @@ Samples are made once for a base and kept in the home folder.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,12 +17,12 @@ from typing import Any
 import numpy as np
 import torch
 from peft import PeftModel
-from safetensors import safe_open
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
 from engine.data.render import Rows
+from engine.evaluation.base_key import base_key
 from engine.evaluation.suite.reading import Suite
-from engine.tuning.tokens import read_rows, tokenizer_key, write_rows
+from engine.tuning.tokens import read_rows, write_rows
 from store.home import Home
 
 VERSION = 1  # of how samples are made: another number, another key
@@ -32,7 +30,6 @@ COUNT = 48
 LENGTH = 48  # tokens that the model writes
 START = 5  # tokens of a passage before them
 AT_ONCE = 64  # samples; all of one length, so that there is no padding
-IDENTITY = 4096  # values of a tensor, at its beginning, that tell it from others
 
 OnToken = Callable[[int, int], None]
 
@@ -55,7 +52,7 @@ def own_samples(
     `on_token(done, most)` may raise to stop, and then nothing is kept. What the model wrote is trained, its
     end of text too.
     """
-    key = _key(model, tokenizer, folder, suite, [seed, count, length])
+    key = base_key(model, tokenizer, folder, VERSION, START, suite.fingerprint, seed, count, length)
     path = home.cache / "own_samples" / f"{key}.safetensors"
     rows = read_rows(path)
     if rows is None:
@@ -164,37 +161,3 @@ def _rows(starts: list[list[int]], written: list[list[int]]) -> Rows:
         np.concatenate([np.repeat([False, True], [len(start), len(new)]) for start, new in pairs]),
         np.zeros(len(pairs), np.uint8),
     )
-
-
-def _key(model: Any, tokenizer: Any, folder: Path, suite: Suite, numbers: list[int]) -> str:
-    held: Any = getattr(model.config, "quantization_config", None)
-    parts = [
-        VERSION,
-        START,
-        suite.fingerprint,
-        identity(folder),
-        str(model.dtype),
-        str(held.to_dict() if hasattr(held, "to_dict") else held),
-        tokenizer_key(tokenizer),
-        *numbers,
-    ]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:40]
-
-
-def identity(folder: Path) -> str:
-    """Tells these weights from all others: config, and name, shape and first values of every tensor. Training
-    changes every tensor that it touches all over, so that reading all of a large model isn't needed."""
-    digest = hashlib.sha256((folder / "config.json").read_bytes())
-    for file in sorted(folder.glob("*.safetensors")):
-        with safe_open(file, framework="pt") as tensors:
-            for name in sorted(tensors.keys()):
-                part = tensors.get_slice(name)
-                shape = part.get_shape()
-                digest.update(f"{file.name} {name} {part.get_dtype()} {shape}".encode())
-                if all(shape):
-                    rows = max(1, min(shape[0], IDENTITY // int(np.prod(shape[1:])))) if shape else 0
-                    values = part[:rows] if shape else tensors.get_tensor(name)
-                    digest.update(
-                        values.flatten()[:IDENTITY].contiguous().view(torch.uint8).numpy().tobytes()
-                    )
-    return digest.hexdigest()

@@ -12,6 +12,7 @@ import numpy as np
 from engine.data.render import Rows
 from engine.evaluation import general
 from engine.evaluation.probes import Probe
+from engine.evaluation.remembered import Remembered
 from engine.job import Job
 from engine.jobs import general_rows
 from engine.tuning import models
@@ -63,6 +64,14 @@ class Knowledge:
             with base_model(model) as untuned:
                 self.hear(untuned)
         return [*self.general, *(self.own or ()), self.seen]
+
+    def of_base(self, probes: list[Probe]) -> list[Probe]:
+        """The same for the base model, which is asked nothing twice, whatever run asks."""
+        folder = models.weights_folder(self.source)
+        return [
+            probe if probe is self.seen else Remembered(probe, self.job.home, self.tokenizer, folder)
+            for probe in probes
+        ]
 
     def hear(self, untuned: Any) -> None:
         """Let the base model write texts of its own, once for every base: they are a probe too."""

@@ -223,12 +223,14 @@ class Run:
         asked = Asked.of_answers(job, config, self.tokenizer, rows.row_ids, self.positions)
         probes = self.knowledge.probes(model)
         evidence.write_items(job, probes)
-        things = (self.tokenizer, self.objective, rows, prompts, probes, evidence.Pace())
+        pace = evidence.Pace()
+        things = (self.tokenizer, self.objective, rows, prompts, probes, pace)
+        of_base = (*things[:-2], self.knowledge.of_base(probes), pace)
         tuned = evidence.measure(job, config, model, *things, "the tuned model")
         tuned_labels = asked and asked.score(model, "the tuned model")
         if continued.starts_at_base(config):
             with base_model(model) as untuned:
-                base = evidence.measure(job, config, untuned, *things, "the base model")
+                base = evidence.measure(job, config, untuned, *of_base, "the base model")
                 base_labels = asked and asked.score(untuned, "the base model")
         elif METHODS[config.method].adapter:
             self.take_over(model)
@@ -238,7 +240,7 @@ class Run:
             del model  # memory holds one model
             gc.collect()
             model = models.load_model(config, self.source, str(self.device), self.dtype)
-            base = evidence.measure(job, config, model, *things, "the base model")
+            base = evidence.measure(job, config, model, *of_base, "the base model")
             base_labels = asked and asked.score(model, "the base model")
         evidence.write(job, split, base, tuned, prompts)
         document = self.verdict(training, stopped, split, base, tuned)

@@ -12,7 +12,6 @@ from engine.evaluation.items import Item
 from engine.tuning.methods import base_model, make_trainable
 from store.config import TrainConfig
 from store.errors import DataError
-from store.methods import METHODS
 from tests.tiny import make_model, make_tokenizer
 
 ITEMS = (
@@ -75,16 +74,14 @@ def test_the_table_has_a_row_an_item() -> None:
 
 @pytest.mark.parametrize(
     "fields",
-    [{"method": name} for name, method in METHODS.items() if method.adapter] + [{"use_dora": True}],
-    ids=str,
+    [{}, {"use_dora": True}, {"method": "ia3"}, {"method": "bottleneck"}, {"method": "prompt_tuning"}],
 )
 def test_an_untrained_adapter_changes_nothing(fields: dict[str, object]) -> None:
     asked = choices.tokenise(make_tokenizer(), ITEMS)
     plain = choices.score(make_model(), asked, "cpu")
     config = TrainConfig.parse({"dataset": "d", "r": 4, "dtype": "float32"} | fields).resolved(100)
     model = make_trainable(make_model(), config, torch.float32)
-    if METHODS[config.method].family != "prompt" or config.method == "llama_adapter":
-        # what is put before a row is never the identity
+    if fields.get("method") != "prompt_tuning":  # which is never the identity
         adapted = choices.score(model, asked, "cpu")
         assert np.concatenate(adapted.scores) == pytest.approx(np.concatenate(plain.scores), abs=1e-4)
     with torch.no_grad():

@@ -13,8 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from engine.evaluation import own_samples
+from engine.evaluation.base_key import identity
 from engine.evaluation.losses import row_losses
-from engine.evaluation.own_samples import identity, sample
+from engine.evaluation.own_samples import sample
 from engine.evaluation.suite.reading import load
 from engine.tuning.methods import base_model, make_trainable
 from store.config import TrainConfig

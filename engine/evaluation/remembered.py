@@ -1,0 +1,87 @@
+"""What a base model makes of a probe, measured once and kept in the home folder.
+
+Every run on the same base asks it the same questions on the same machine. What a run needs of them, all items
+in one order, is small; asking takes as long as asking the tuned model. The key holds all that an answer
+depends on: weights, precision, tokenizer, the items themselves, and the batches and threads that decide in
+which order bf16 is added up.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from engine.evaluation.base_key import base_key
+from engine.evaluation.probes import Measured, Probe
+from store.home import Home
+from store.jobdir import written_aside
+
+VERSION = 1  # of how a probe is measured: another number, another key
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """A probe of the base model whose weights lie in `folder`."""
+
+    probe: Probe
+    home: Home
+    tokenizer: Any
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return self.probe.name
+
+    @property
+    def tokens(self) -> int:
+        return self.probe.tokens
+
+    def __len__(self) -> int:
+        return len(self.probe)
+
+    def measure(
+        self,
+        model: Any,
+        *,
+        batch_size: int,
+        device: torch.device,
+        on_items: Callable[[int], None] = lambda done: None,
+    ) -> Measured:
+        """As of the probe, from the cache where this base was asked before."""
+        path = self._path(model, batch_size, device)
+        if (known := _read(path)) is not None:
+            on_items(len(self))
+            return known
+        found = self.probe.measure(model, batch_size=batch_size, device=device, on_items=on_items)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with written_aside(path) as aside:
+            pq.write_table(found.table(), aside)
+        return found
+
+    def listing(self) -> pa.Table:
+        return self.probe.listing()
+
+    def part(self, most: int) -> Remembered:
+        return Remembered(self.probe.part(most), self.home, self.tokenizer, self.folder)
+
+    def _path(self, model: Any, batch_size: int, device: torch.device) -> Path:
+        items = hashlib.sha256()
+        for batch in self.listing().to_batches():
+            items.update(repr(batch.to_pylist()).encode())
+        how = [VERSION, self.tokens, batch_size, str(device), torch.get_num_threads(), torch.__version__]
+        key = base_key(model, self.tokenizer, self.folder, self.name, items.hexdigest(), *how)
+        return self.home.cache / "base_probes" / f"{key}.parquet"
+
+
+def _read(path: Path) -> Measured | None:
+    try:
+        return Measured.of(pq.read_table(path))
+    except (OSError, pa.ArrowInvalid):
+        return None
