@@ -3,12 +3,14 @@
     python bench/evidence.py [SECTION ...] [--model FOLDER] [--dtype bfloat16|float32] [--rounds 3] [--json]
 
 `suite`: accuracy of the model on the suite's items, overall and by category, by both rules, and its loss on
-the suite's prose. `samples`: how long its own samples take to make. `throughput`: the same items asked by
-lm-evaluation-harness' own Hugging Face backend (`pip install 'tunebench[bench]'`), with the same model object
-and tokenizer; the contenders alternate in one process, each tokenises anew, and the ratio is against the
-fastest of its batch sizes. Accuracies are counted from each side's log-probabilities by the same two lines.
-In fp32 they must be equal to the last digit. In bf16 the sums of equal texts differ by rounding with how rows
-are batched, in the backend too, so there the items that are chosen otherwise are counted instead.
+the suite's prose. `samples`: how long its own samples take to make. `sample`: what the evidence of the sample
+experiment takes, by an engine of its own: probes while it trains, and all that comes after. `throughput`: the
+same items asked by lm-evaluation-harness' own Hugging Face backend (`pip install 'tunebench[bench]'`), with
+the same model object and tokenizer; the contenders alternate in one process, each tokenises anew, and the
+ratio is against the fastest of its batch sizes. Accuracies are counted from each side's log-probabilities by
+the same two lines. In fp32 they must be equal to the last digit. In bf16 the sums of equal texts differ by
+rounding with how rows are batched, in the backend too, so there the items that are chosen otherwise are
+counted instead.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ import numpy as np
 import torch
 
 from bench.report import Figure, Section, Skipped, as_json
+from bench.trials import Trials
 from engine.data.render import render
 from engine.diagnostics.statistics import ratio_interval, wilson_interval
 from engine.evaluation import choices, own_samples
@@ -40,11 +43,12 @@ from engine.evaluation.losses import row_losses
 from engine.evaluation.suite.reading import Suite, load
 from engine.jobs.convert import ensure
 from engine.tuning.models import load_model, load_tokenizer
-from store.config import BUNDLED_MODEL, TrainConfig
+from store.config import BUNDLED_MODEL, SAMPLE_DATASET, TrainConfig, sample_experiment
 from store.home import Home
 
 TIMES = 2.0  # items a second against the harness
 SAMPLES_SECONDS = 30.0
+EVIDENCE_SECONDS = 180.0  # of the sample experiment
 BATCH_SIZES = (16, 64)  # of the harness
 
 Answers = list[np.ndarray]  # of each item the log-probabilities of its options
@@ -110,6 +114,24 @@ def samples(bench: Bench) -> list[Figure]:
         Figure(f"{len(rows)} samples, {losses.tokens.sum():,} tokens", seconds, "s", SAMPLES_SECONDS, "≤", 1),
         Figure("their loss: an estimate of the model's entropy", losses.loss, "nats", digits=3),
     ]
+
+
+def sample(bench: Bench) -> list[Figure]:
+    """Seconds of a run of the sample experiment that are not training, on a new base and on a known one."""
+    trials = Trials(bench.home.path)
+    try:
+        trials.data(SAMPLE_DATASET, {"builtin": "python"})
+        config = sample_experiment().model_dump(exclude={"name"}, exclude_unset=True)
+        figures = []
+        for name in ("first on its base", "second on its base"):
+            run = trials.run(name, **config)
+            took, trained = run["facts"]["run_seconds"], run["facts"]["train_seconds"]
+            asked = trials.judged_seconds(run) + run["facts"].get("probe_seconds", 0.0)
+            title = f"{name}: evidence of a run of {took:.0f} s, {trained:.0f} of them training"
+            figures.append(Figure(title, asked, "s", EVIDENCE_SECONDS, "≤"))
+        return figures
+    finally:
+        trials.close()
 
 
 def throughput(bench: Bench) -> list[Figure]:
@@ -196,6 +218,7 @@ def _harness(bench: Bench, batch_size: int) -> Callable[[], Answers]:
 SECTIONS: dict[str, tuple[str, Callable[[Bench], list[Figure]]]] = {
     "suite": ("The suite", suite),
     "samples": ("The model's own samples", samples),
+    "sample": ("All evidence of the sample experiment", sample),
     "throughput": ("Items a second against lm-evaluation-harness", throughput),
 }
 

@@ -6,6 +6,7 @@ can be looked at afterwards with `tunebench up`. A run whose name is in the home
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -97,6 +98,13 @@ class Trials:
         )
         prose = probes.pair(second, first)["prose"]
         return ratio_interval(prose.tuned["loss_sum"] - prose.base["loss_sum"], prose.base["tokens"])
+
+    def judged_seconds(self, run: Run) -> float:
+        """How long it was judged, from the end of training to its verdict."""
+        lines = JobDir(self.home.jobs / run["run_id"]).events.read_text().splitlines()
+        events = [json.loads(line) for line in lines]
+        began = next(event["at"] for event in events if event.get("status") == "evaluating")
+        return float(events[-1]["at"] - began)
 
     def row_losses(self, run: Run) -> tuple[np.ndarray, np.ndarray]:
         """Summed losses of the held-out rows under the tuned model, and their tokens, by row."""
