@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import copy
 from typing import Any
 
 import numpy as np
@@ -13,84 +12,36 @@ from transformers import (
     GPT2Config,
     LlamaConfig,
     LlamaForCausalLM,
-    PreTrainedConfig,
 )
 
 from engine.data.labelled import Labels
 from engine.data.pairs import Pairs
-from engine.data.render import Rows
 from engine.diagnostics import correction
 from engine.tuning import attention, estimate, models, packable, rehearsal
 from engine.tuning.batches import largest_piece
-from engine.tuning.calibrate import Rates
 from engine.tuning.classification import Classes
-from engine.tuning.footprint import Footprint, Rehearsal
+from engine.tuning.footprint import Rehearsal
 from engine.tuning.methods import count_parameters, make_trainable, trainable
 from engine.tuning.objectives import TrainedTokens
 from engine.tuning.optimizer import Masters
 from engine.tuning.preference import Preference
 from engine.tuning.references import References
-from store.config import TrainConfig
 from store.errors import ConfigError
 from store.methods import METHODS
+from tests.engine.rehearsed import (
+    BF16,
+    CPU,
+    FP32,
+    LLAMA_70B,
+    SMALL,
+    SMOLLM2,
+    UNTOLD,
+    config,
+    padded,
+    rehearse,
+    rows,
+)
 from tests.tiny import make_model
-
-CPU = torch.device("cpu")
-BF16, FP32 = torch.bfloat16, torch.float32
-SMOLLM2 = LlamaConfig(
-    vocab_size=49_152,
-    hidden_size=576,
-    intermediate_size=1536,
-    num_hidden_layers=30,
-    num_attention_heads=9,
-    num_key_value_heads=3,
-    tie_word_embeddings=True,
-)
-LLAMA_70B = LlamaConfig(
-    vocab_size=128_256,
-    hidden_size=8192,
-    intermediate_size=28_672,
-    num_hidden_layers=80,
-    num_attention_heads=64,
-    num_key_value_heads=8,
-)
-SMALL = LlamaConfig(
-    vocab_size=512,
-    hidden_size=128,
-    intermediate_size=384,
-    num_hidden_layers=5,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-)
-
-
-def padded(architecture: LlamaConfig) -> LlamaConfig:
-    """The same with an activation that rows without padding are not computed with."""
-    other = copy(architecture)
-    other.hidden_act = "gelu"
-    return other
-
-
-RATES = Rates(4e11, 1e11, 1.2e10, 4e-6)
-UNTOLD = correction.correct([], "lora", correction.MEMORY)
-
-
-def config(**fields: Any) -> TrainConfig:
-    return TrainConfig(dataset="d", **fields).resolved(1000)
-
-
-def rows(count: int, length: int, trained: float = 1.0) -> Rows:
-    told = np.arange(length) >= length * (1 - trained)
-    starts = np.arange(count + 1) * length
-    ids = np.ones(count * length, np.int32)
-    return Rows(np.arange(count), starts, ids, np.tile(told, count), np.zeros(count, np.uint8))
-
-
-def rehearse(
-    architecture: PreTrainedConfig, chosen: TrainConfig, dtype: torch.dtype = BF16, length: int = 128
-) -> tuple[Rehearsal, Footprint]:
-    tried = Rehearsal(architecture, chosen, dtype, "cpu")
-    return tried, tried.run(chosen, rows(32, length, 0.3), rows(16, length, 0.3))
 
 
 def test_parameters_of_a_known_model_are_exact() -> None:
@@ -268,76 +219,3 @@ def test_runs_of_the_past_move_the_estimate_and_narrow_it() -> None:
     assert after["peak_gib"] - 0.5 == pytest.approx(1.19 * (before["peak_gib"] - 0.5), rel=0.01)
     widths = [m["high_gib"] / m["low_gib"] for m in (before, after)]
     assert widths[1] < widths[0]
-
-
-def test_time_grows_with_work_and_says_what_it_rests_on() -> None:
-    chosen = config()
-    tried, found = rehearse(SMOLLM2, chosen)
-    untold = correction.correct([], "lora", correction.TIME)
-
-    def seconds(tokens: float) -> dict[str, Any]:
-        work = estimate.Work(tokens, tokens / 4, tokens / 1024, 10_000, 2_500, 128, 128, 100)
-        return estimate.seconds(tried.counts, found, chosen, BF16, CPU, work, RATES, untold)
-
-    short, long = seconds(30_000), seconds(300_000)
-    assert short["low_seconds"] < short["seconds"] < short["high_seconds"]
-    assert 4 < long["seconds"] / short["seconds"] < 10
-    assert "400 GFLOP/s" in short["basis"]
-    assert "12 GB/s" in short["basis"]
-    assert sum(long["parts"].values()) == pytest.approx(long["counted_seconds"])
-
-
-def test_work_is_that_of_the_weights_and_tokens() -> None:
-    """Two operations a weight and token for every pass: forward, gradients of activations, of weights."""
-    linear = Rehearsal(SMOLLM2, config(), BF16, "cpu").counts.linear
-
-    def passes(**fields: Any) -> float:
-        chosen = config(per_device_train_batch_size=8, **fields)
-        piece = rehearse(padded(SMOLLM2), chosen)[1].piece
-        return float(piece.layers[0] / (2 * linear * piece.tokens))
-
-    lora, full = passes(), passes(method="full")
-    assert lora == pytest.approx(2, rel=0.02)  # padding after a row's last trained token is not computed
-    assert full == pytest.approx(3, rel=0.02)
-    assert passes(gradient_checkpointing=True) == pytest.approx(3, rel=0.02)
-    # of 30 layers two are trained: no gradients below them, and no weight gradients elsewhere
-    assert passes(method="freeze", trainable_layers=2) == pytest.approx(1 + 2 * 2 / 30, rel=0.03)
-    assert passes(method="freeze", trainable_layers=20) == pytest.approx(1 + 2 * 20 / 30, rel=0.03)
-
-
-def test_work_is_in_proportion_to_tokens_and_calls_to_batches() -> None:
-    one, two = (rehearse(padded(SMALL), config(per_device_train_batch_size=n))[1].piece for n in (4, 8))
-    assert two.tokens == 2 * one.tokens
-    assert two.layers[:2] == pytest.approx(2 * one.layers[:2])
-    assert two.layers[2] == pytest.approx(2 * one.layers[2], rel=0.1)  # weights are read once
-    assert two.layers[3] == one.layers[3]
-    as_two = one.step(two.tokens, two.trained, two.length, 1)
-    assert as_two == pytest.approx(two.layers + two.loss, rel=0.1)
-    longer = rehearse(padded(SMALL), config(per_device_train_batch_size=4), length=256)[1].piece
-    assert longer.layers[1] == pytest.approx(4 * one.layers[1], rel=0.02)  # attention
-    assert one.step(longer.tokens, longer.trained, longer.length, 1)[:2] == pytest.approx(
-        (longer.layers + longer.loss)[:2], rel=0.02
-    )
-
-
-def test_an_evaluation_is_a_forward() -> None:
-    piece = rehearse(SMOLLM2, config(gradient_checkpointing=True))[1].piece
-    done = piece.evaluation(piece.tokens, piece.trained, piece.length)
-    assert done == pytest.approx(piece.forward + piece.judged)
-    assert done[0] < (piece.layers + piece.loss)[0] / 2.5
-    assert piece.judged[0] == pytest.approx(piece.loss[0] / 2, rel=0.02)  # logits, and their gradient
-
-
-def test_making_matrices_dense_takes_time_in_every_pass() -> None:
-    untold = correction.correct([], "lora", correction.TIME)
-    work = estimate.Work(1e5, 2e4, 100, 0, 0, 0, 128, 50)
-
-    def training(**fields: Any) -> float:
-        chosen = config(**fields)
-        tried, found = rehearse(SMOLLM2, chosen)
-        told = estimate.seconds(tried.counts, found, chosen, BF16, CPU, work, RATES, untold)
-        return float(told["parts"]["training"])
-
-    linear = Rehearsal(SMOLLM2, config(), BF16, "cpu").counts.linear
-    dense = 100 * 2 * linear * estimate.DEQUANTISED["nf4"] / RATES.moved
-    assert training(method="qlora") - training() == pytest.approx(dense)

@@ -1,0 +1,88 @@
+"""Time before a launch: what passes through the model, in proportion to rows, weights and switches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from engine.diagnostics import correction
+from engine.tuning import estimate
+from engine.tuning.calibrate import Rates
+from engine.tuning.footprint import Rehearsal
+from tests.engine.rehearsed import BF16, CPU, SMALL, SMOLLM2, config, padded, rehearse
+
+RATES = Rates(4e11, 1e11, 1.2e10, 4e-6)
+
+
+def test_time_grows_with_work_and_says_what_it_rests_on() -> None:
+    chosen = config()
+    tried, found = rehearse(SMOLLM2, chosen)
+    untold = correction.correct([], "lora", correction.TIME)
+
+    def seconds(tokens: float) -> dict[str, Any]:
+        work = estimate.Work(tokens, tokens / 4, tokens / 1024, 10_000, 2_500, 128, 128, 100)
+        return estimate.seconds(tried.counts, found, chosen, BF16, CPU, work, RATES, untold)
+
+    short, long = seconds(30_000), seconds(300_000)
+    assert short["low_seconds"] < short["seconds"] < short["high_seconds"]
+    assert 4 < long["seconds"] / short["seconds"] < 10
+    assert "400 GFLOP/s" in short["basis"]
+    assert "12 GB/s" in short["basis"]
+    assert sum(long["parts"].values()) == pytest.approx(long["counted_seconds"])
+
+
+def test_work_is_that_of_the_weights_and_tokens() -> None:
+    """Two operations a weight and token for every pass: forward, gradients of activations, of weights."""
+    linear = Rehearsal(SMOLLM2, config(), BF16, "cpu").counts.linear
+
+    def passes(**fields: Any) -> float:
+        chosen = config(per_device_train_batch_size=8, **fields)
+        piece = rehearse(padded(SMOLLM2), chosen)[1].piece
+        return float(piece.layers[0] / (2 * linear * piece.tokens))
+
+    lora, full = passes(), passes(method="full")
+    assert lora == pytest.approx(2, rel=0.02)  # padding after a row's last trained token is not computed
+    assert full == pytest.approx(3, rel=0.02)
+    assert passes(gradient_checkpointing=True) == pytest.approx(3, rel=0.02)
+    # of 30 layers two are trained: no gradients below them, and no weight gradients elsewhere
+    assert passes(method="freeze", trainable_layers=2) == pytest.approx(1 + 2 * 2 / 30, rel=0.03)
+    assert passes(method="freeze", trainable_layers=20) == pytest.approx(1 + 2 * 20 / 30, rel=0.03)
+
+
+def test_work_is_in_proportion_to_tokens_and_calls_to_batches() -> None:
+    one, two = (rehearse(padded(SMALL), config(per_device_train_batch_size=n))[1].piece for n in (4, 8))
+    assert two.tokens == 2 * one.tokens
+    assert two.layers[:2] == pytest.approx(2 * one.layers[:2])
+    assert two.layers[2] == pytest.approx(2 * one.layers[2], rel=0.1)  # weights are read once
+    assert two.layers[3] == one.layers[3]
+    as_two = one.step(two.tokens, two.trained, two.length, 1)
+    assert as_two == pytest.approx(two.layers + two.loss, rel=0.1)
+    longer = rehearse(padded(SMALL), config(per_device_train_batch_size=4), length=256)[1].piece
+    assert longer.layers[1] == pytest.approx(4 * one.layers[1], rel=0.02)  # attention
+    assert one.step(longer.tokens, longer.trained, longer.length, 1)[:2] == pytest.approx(
+        (longer.layers + longer.loss)[:2], rel=0.02
+    )
+
+
+def test_an_evaluation_is_a_forward() -> None:
+    piece = rehearse(SMOLLM2, config(gradient_checkpointing=True))[1].piece
+    done = piece.evaluation(piece.tokens, piece.trained, piece.length)
+    assert done == pytest.approx(piece.forward + piece.judged)
+    assert done[0] < (piece.layers + piece.loss)[0] / 2.5
+    assert piece.judged[0] == pytest.approx(piece.loss[0] / 2, rel=0.02)  # logits, and their gradient
+
+
+def test_making_matrices_dense_takes_time_in_every_pass() -> None:
+    untold = correction.correct([], "lora", correction.TIME)
+    work = estimate.Work(1e5, 2e4, 100, 0, 0, 0, 128, 50)
+
+    def training(**fields: Any) -> float:
+        chosen = config(**fields)
+        tried, found = rehearse(SMOLLM2, chosen)
+        told = estimate.seconds(tried.counts, found, chosen, BF16, CPU, work, RATES, untold)
+        return float(told["parts"]["training"])
+
+    linear = Rehearsal(SMOLLM2, config(), BF16, "cpu").counts.linear
+    dense = 100 * 2 * linear * estimate.DEQUANTISED["nf4"] / RATES.moved
+    assert training(method="qlora") - training() == pytest.approx(dense)
