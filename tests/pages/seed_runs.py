@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from engine.diagnostics import alarms
 from engine.diagnostics.overfitting import Validation
 from engine.diagnostics.verdict import judge
 from store import jobs, metrics, runs
@@ -128,6 +129,9 @@ def finished(
         verdict |= {"membership": memorised, "forgetting": probed.forgetting(rise, seen.model_dump())}
         probed.write_probes(folder, rise)
     runs.update(tx, run_id, verdict=verdict)
+    for alarm in alarms.of_verdict(verdict):
+        told = [run_id, alarm.message, utc_now(), alarm.kind, alarm.step]
+        tx.execute("INSERT INTO alert VALUES (?, 'warning', ?, ?, ?, ?)", told)
     _curves(tx, run_id, gain, turn, STEPS)
     if rise is not None:
         _add_points(tx, run_id, [("probe/prose/loss", s, 3.0 + rise * s / STEPS) for s in steps[1:]])
@@ -201,7 +205,8 @@ def _run(
     facts |= {"versions": {"torch": "2.13.0", "transformers": "5.24.0"}, "split_fingerprint": "abc"}
     runs.update(tx, run_id, facts=facts)
     tx.execute(
-        "INSERT INTO alert VALUES (?, 'warning', ?, ?)", [run_id, "3 rows were cut at 128 tokens.", now]
+        "INSERT INTO alert (job_id, level, message, raised_at) VALUES (?, 'warning', ?, ?)",
+        [run_id, "3 rows were cut at 128 tokens.", now],
     )
     return seen
 
