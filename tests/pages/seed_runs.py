@@ -76,9 +76,18 @@ def seed_runs(path: Path) -> Home:
             _run(tx, home, "next", "Waits for the device", "queued")
             _run(tx, home, "live", "On its way", "training", progress=(40, STEPS))
             _curves(tx, "live", 0.8, None, 40)
+            _live_course(tx, home)
     finally:
         database.close()
     return home
+
+
+def _live_course(tx: Transaction, home: Home) -> None:
+    """What the run that is on its way was asked at two checkpoints."""
+    folder = JobDir(home.jobs / "live")
+    folder.path.mkdir(parents=True)
+    probed.write_course(folder, 0.6, [20, 40], STEPS, base=True)
+    _add_points(tx, "live", [("probe/prose/loss", step, 3.0 + 0.01 * step) for step in (0, 20, 40)])
 
 
 def finished(
@@ -128,6 +137,7 @@ def finished(
     if rise is not None:
         verdict |= {"membership": memorised, "forgetting": probed.forgetting(rise, seen.model_dump())}
         probed.write_probes(folder, rise)
+        probed.write_course(folder, rise, list(steps[1:]), STEPS, base=False)
     runs.update(tx, run_id, verdict=verdict)
     for alarm in alarms.of_verdict(verdict):
         told = [run_id, alarm.message, utc_now(), alarm.kind, alarm.step]
