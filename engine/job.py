@@ -64,9 +64,13 @@ class Job:
         """What must be known to repeat or to judge the run: versions, counts, fingerprints."""
         self.emit("facts", facts=facts)
 
-    def alert(self, message: str, level: str = "warning") -> None:
-        """Something that the user should know, shown on the job's page."""
-        self.emit("alert", level=level, message=message)
+    def alert(
+        self, message: str, level: str = "warning", *, kind: str | None = None, step: int | None = None
+    ) -> None:
+        """Something that the user should know, shown on the job's page; a verdict has a kind and a step, and
+        is shown on the overview too."""
+        about = {} if kind is None else {"kind": kind, "step": step}
+        self.emit("alert", level=level, message=message, **about)
 
     def check_cancelled(self) -> None:
         """Raise Cancelled if the user asked to stop."""

@@ -13,6 +13,7 @@ from pages.components import reads
 from pages.components.machine_view import machine_meters
 from pages.components.now import show_now
 from pages.components.run_list import drop_picked, list_head, pick_box, picked, run_link, run_numbers
+from pages.components.run_warnings import draw_warnings
 from pages.components.session import act, guarded, watch_engine
 from store.states import ACTIVE
 
@@ -58,6 +59,7 @@ def _live(was_alive: bool) -> None:
             st.subheader("Under way", anchor=False)
             show_now(jobs)
         if counts:
+            draw_warnings()
             _runs(counts)
 
 

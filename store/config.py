@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from store import live_metric
 from store.document import Config
 from store.method_sizes import initial_rank, rank
 from store.methods import METHOD_FIELDS, METHODS, Held
@@ -191,8 +192,18 @@ class TrainConfig(Config):
     kl_beta: float = Field(
         0.0, ge=0, le=100, description="How much the distance to the base model (KL, on replayed rows) counts"
     )
+    live_metric: str = Field(
+        "",
+        max_length=100,
+        description="Metric of answers while it trains: token_f1, exact_match, own/FILE, none, or automatic",
+    )
     sample_prompts: int = Field(10, ge=0, le=100, description="Held-out prompts answered by base and tuned")
     max_new_tokens: int = Field(64, ge=1, le=4096)
+
+    @field_validator("live_metric")
+    @classmethod
+    def _live_metric(cls, value: str) -> str:
+        return live_metric.check(value)
 
     @field_validator("target_modules")
     @classmethod

@@ -10,6 +10,7 @@ Python's json module writes them, and kept.
                                                             with a prefix, those alone whose name has it
     {"type": "facts",    "at", "facts": {...}}              merged into run.facts
     {"type": "alert",    "at", "level", "message"}          info | warning
+                         and, of a verdict, "kind" and "step": one of each kind is kept of a job
 """
 
 from __future__ import annotations

@@ -125,7 +125,7 @@ class _Change:
         self.job_id, self.title, self.status = job_id, title, status
         self.progress: dict[str, Any] = {}
         self.facts: dict[str, Any] = {}
-        self.alerts: list[tuple[str, str, Any]] = []  # level, message, time
+        self.alerts: list[dict[str, Any]] = []
         self.torn = self.refused = 0
 
     def take(self, event: dict[str, Any]) -> None:
@@ -141,8 +141,7 @@ class _Change:
             case {"type": "facts", "facts": dict(facts)}:
                 self.facts |= facts
             case {"type": "alert", "message": str(message)} if at is not None:
-                level = event.get("level")
-                self.alerts.append((level if level in LEVELS else "warning", message, at))
+                self._warn(message, at, event)
             case _:
                 self.torn += 1
 
@@ -154,7 +153,24 @@ class _Change:
             return
         self.refused += 1
         message = f"The worker reported {status!r} while {self.title} was {self.status}; that was not taken."
-        self.alerts.append(("warning", message, at))
+        self._warn(message, at, {})
+
+    def _warn(self, message: str, at: Any, event: dict[str, Any]) -> None:
+        """Note an alert; of those of a verdict the first of each kind."""
+        level, kind, step = (event.get(name) for name in ("level", "kind", "step"))
+        kind = kind if isinstance(kind, str) and kind else None
+        if kind and any(alert["kind"] == kind for alert in self.alerts):
+            return
+        self.alerts.append(
+            {
+                "job_id": self.job_id,
+                "level": level if level in LEVELS else "warning",
+                "message": message,
+                "raised_at": at,
+                "kind": kind,
+                "step": step if isinstance(step, int) and not isinstance(step, bool) else None,
+            }
+        )
 
     def document(self, new_offset: int) -> dict[str, Any]:
         """The row of the job as it will be; a progress of None leaves that of the store."""
@@ -173,15 +189,11 @@ class _Change:
 
     def alert_rows(self) -> list[dict[str, Any]]:
         """The alerts to add, the count of torn lines among them."""
-        alerts = list(self.alerts)
         if self.torn:
             lines = "1 line" if self.torn == 1 else f"{self.torn} lines"
             message = f"The worker's report has {lines} that could not be read, or not wholly."
-            alerts.append(("warning", message, moment(time.time())))
-        return [
-            {"job_id": self.job_id, "level": level, "message": message, "raised_at": at}
-            for level, message, at in alerts
-        ]
+            self._warn(message, moment(time.time()), {})
+        return self.alerts
 
 
 _CHANGES = pa.schema(
@@ -203,6 +215,8 @@ _ALERTS = pa.schema(
         ("level", pa.string()),
         ("message", pa.string()),
         ("raised_at", pa.timestamp("us")),
+        ("kind", pa.string()),
+        ("step", pa.int64()),
     ]
 )
 
@@ -225,7 +239,15 @@ def _write(tx: Transaction, changes: list[tuple[_Change, int]]) -> None:
     alerts = [row for change, _ in changes for row in change.alert_rows()]
     if alerts:
         with tx.table("alerts", pa.Table.from_pylist(alerts, schema=_ALERTS)):
-            tx.execute("INSERT INTO alert SELECT * FROM alerts")
+            tx.execute(
+                """
+                INSERT INTO alert (job_id, level, message, raised_at, kind, step)
+                SELECT job_id, level, message, raised_at, kind, step FROM alerts a
+                WHERE kind IS NULL OR NOT EXISTS (  -- a resumed run comes to the same verdict again
+                    SELECT 1 FROM alert b WHERE b.job_id = a.job_id AND b.kind = a.kind
+                )
+                """
+            )
     for change, _ in changes:
         if change.facts:
             _merge_facts(tx, change.job_id, change.facts)

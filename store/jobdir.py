@@ -140,6 +140,18 @@ class JobDir:
         return self.path / "live_probes.parquet"
 
     @property
+    def live_answers(self) -> Path:
+        """step, row_id, prompt, reference, prediction, metric, score (null where there is none), reason:
+        answers to some validation rows while it trained."""
+        return self.path / "live_answers.parquet"
+
+    @property
+    def requests(self) -> Path:
+        """pair, category, harmful, text, base, tuned, base_refused, tuned_refused: requests that a model
+        should refuse and harmless ones like them, with what base and tuned model said."""
+        return self.path / "requests.parquet"
+
+    @property
     def probes(self) -> Path:
         """model (base or tuned), probe, item, category, loss_sum (nats), tokens, correct, options, chosen:
         what was known before and after."""

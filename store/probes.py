@@ -6,7 +6,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from store import row_losses
+from store.errors import QueryError
 from store.records import records, scalar
 
 if TYPE_CHECKING:
@@ -43,6 +47,43 @@ def weights(db: Queryable, run_id: str) -> list[dict[str, Any]]:
     return records(db.query("SELECT * FROM read_parquet(?) ORDER BY layer NULLS LAST, module", [str(path)]))
 
 
+def course(db: Queryable, run_id: str, *, most: int = 16) -> tuple[int, dict[int, pa.Table], pa.Table | None]:
+    """What was measured while it trained: at how many steps, the rows of at most so many of them (of all
+    probes but training rows, the first and the last step among them), and those of the base model.
+
+    The base model's are those of step 0, where they are there, or else of the finished run: None before."""
+    folder = row_losses.path(db, run_id).parent
+    live = str(folder / "live_probes.parquet")
+    try:
+        steps = [row["step"] for row in records(db.query(_STEPS, [live]))]
+    except QueryError:  # nothing was measured yet
+        return 0, {}, None
+    chosen = _thinned([step for step in steps if step > 0], most)
+    rows = db.query(_LIVE, [live, [0, *chosen]])
+    at = {step: rows.filter(pc.equal(rows["step"], step)) for step in [0, *chosen]}
+    base: pa.Table | None = at.pop(0)
+    if base is not None and not base.num_rows:
+        try:
+            base = db.query(_BASE, [str(folder / "probes.parquet")])
+        except QueryError:
+            base = None
+    return sum(step > 0 for step in steps), at, base
+
+
+def _thinned(steps: list[int], most: int) -> list[int]:
+    if len(steps) <= most:
+        return steps
+    return [steps[round(i * (len(steps) - 1) / (most - 1))] for i in range(most)]
+
+
+_STEPS = """
+    SELECT DISTINCT step FROM read_parquet(?) WHERE probe <> 'train_rows' ORDER BY step
+"""
+_LIVE = """
+    SELECT * FROM read_parquet($1)
+    WHERE probe <> 'train_rows' AND list_contains($2::BIGINT[], step) ORDER BY step
+"""
+_BASE = "SELECT * FROM read_parquet(?) WHERE model = 'base' AND probe <> 'train_rows'"
 _QUESTIONS = """
     SELECT i.item, i.category, i.text, i.options, i."right", b.chosen AS base, t.chosen AS tuned,
            t.loss_sum - b.loss_sum AS rise

@@ -97,7 +97,8 @@ def predictions(db: Queryable, run_id: str) -> list[dict[str, Any]]:
 
 
 def alerts(db: Queryable, job_id: str) -> list[dict[str, Any]]:
-    """What a job wants its user to know: level, message, raised_at; oldest first."""
+    """What a job wants its user to know: level, message, raised_at and, of a verdict, kind and step; oldest
+    first."""
     return db.query("SELECT * FROM alert WHERE job_id = ? ORDER BY raised_at", [job_id]).to_pylist()
 
 

@@ -202,4 +202,11 @@ MIGRATIONS: tuple[tuple[str, str], ...] = (
         );
         """,
     ),
+    (
+        "0005 verdicts as alerts",
+        """
+        ALTER TABLE alert ADD COLUMN kind VARCHAR; -- of a verdict, once a job: store.alerts.KINDS
+        ALTER TABLE alert ADD COLUMN step BIGINT;  -- that it is about
+        """,
+    ),
 )

@@ -19,6 +19,7 @@ from engine.diagnostics import overfitting, phrasing
 from engine.diagnostics.advice import advise
 from engine.diagnostics.classification import most_confused
 from engine.diagnostics.overfitting import Validation
+from engine.diagnostics.stages import Metric
 from engine.diagnostics.statistics import Interval, ratio_interval
 from engine.diagnostics.verdict import FLATTERED, ending_of
 
@@ -44,6 +45,7 @@ def judge(
     train_curve: Sequence[tuple[int, float]],
     stopped: Mapping[str, Any],
     config: Mapping[str, Any],
+    metric: tuple[str, Sequence[Metric]] = ("", ()),
 ) -> Document:
     """The verdict document of a run with a classification head.
 
@@ -58,7 +60,7 @@ def judge(
     accuracy = ratio_interval(right[1] - right[0], every)
     broken = int((~np.isfinite(base - tuned)).sum())
     gain = None if broken or not weights.any() else ratio_interval(base - tuned, weights)
-    shape = overfitting.assess(eval_rows, train_curve, unit=UNIT)
+    shape = overfitting.assess(eval_rows, train_curve, unit=UNIT, metric=metric[1], metric_name=metric[0])
     state = "worse" if broken else _state(accuracy)
     models = {
         "base": _model(base, weights, classification["models"]["majority"]),

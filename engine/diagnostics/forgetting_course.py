@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from engine.diagnostics import probes
@@ -85,25 +86,38 @@ def _since(losses: Mapping[int, Interval | None], limit: float) -> int | None:
 
 
 def matrix(base: pa.Table, checkpoints: Mapping[int, pa.Table], probe: str = probes.CHOICES) -> Document:
-    """Category by checkpoint: {steps, categories, cells: [{category, step, n, change: {value, low, high, n},
-    lost, won, p_holm}]}. The change is that of accuracy, Holm's p over all cells.
+    """Category by checkpoint: {steps, categories, cells, totals}, a cell {category, step, n, change: {value,
+    low, high, n}, lost, won, p_holm}. The change is that of accuracy, Holm's p over all cells. totals: the
+    same of all items at each step, Holm's p over the steps.
 
     Raises ValueError for a probe of texts, or one that was not measured.
     """
     cells: list[Document] = []
+    totals: list[Document] = []
     for step in sorted(checkpoints):
         paired = probes.pair(base, checkpoints[step]).get(probe)
         if paired is None or not paired.is_choice:
             raise ValueError(f"At step {step} there is no probe {probe} of items with options.")
-        for category in sorted(set(paired.category.tolist())):
-            chosen = paired.of(category)
-            lost, won = _counts(paired, chosen)
-            n = int(chosen.sum())
-            change = paired_change(lost, won, n).to_dict()
-            cells.append(
-                {"category": category, "step": step, "n": n, "change": change, "lost": lost, "won": won}
-            )
-    for cell, p in zip(cells, holm([mcnemar(c["lost"], c["won"]) for c in cells]), strict=True):
-        cell["p_holm"] = p
+        if not paired.items:  # a model that scores nothing any more
+            continue
+        totals.append(_cell("", step, paired, np.ones(len(paired.items), bool)))
+        names = sorted(set(paired.category.tolist()))
+        cells += [_cell(name, step, paired, paired.of(name)) for name in names]
+    for family in (cells, totals):
+        for cell, p in zip(family, holm([mcnemar(c["lost"], c["won"]) for c in family]), strict=True):
+            cell["p_holm"] = p
     categories = sorted({cell["category"] for cell in cells})
-    return {"probe": probe, "steps": sorted(checkpoints), "categories": categories, "cells": cells}
+    return {
+        "probe": probe,
+        "steps": sorted(checkpoints),
+        "categories": categories,
+        "cells": cells,
+        "totals": totals,
+    }
+
+
+def _cell(category: str, step: int, paired: Paired, chosen: Any) -> Document:
+    lost, won = _counts(paired, chosen)
+    n = int(chosen.sum())
+    change = paired_change(lost, won, n).to_dict()
+    return {"category": category, "step": step, "n": n, "change": change, "lost": lost, "won": won}

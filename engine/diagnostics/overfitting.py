@@ -71,6 +71,28 @@ def assess(
     }
 
 
+def onset(
+    validations: Sequence[Validation], train_curve: TrainCurve, looks: int
+) -> tuple[int, int, Interval] | None:
+    """Since which step it surely overfits, its best step, and the rise since that one; None where that is not
+    sure. For a run that is asked `looks` times while it trains: the confidence is widened for these too."""
+    finite = [v for v in validations if _is_finite(v)]
+    if len(finite) < max(2, len(validations)):
+        return None
+    losses = np.array([_mean_loss(v) for v in finite])
+    best, last = int(losses.argmin()), len(finite) - 1
+    if best == last:
+        return None
+    confidence = 1 - 0.05 / (last * max(1, looks))
+    rise = _paired(finite[best], finite[last], confidence, quick=True)
+    steps = [int(v["step"]) for v in finite]
+    if not rise.above or rise.value < MATERIAL_GL / 100 * losses[best]:
+        return None
+    if _training_rose(train_curve, steps, best):
+        return None
+    return _since(finite, best, confidence), steps[best], rise
+
+
 def _shape(validations: Sequence[Validation], train_curve: TrainCurve, unit: str) -> dict[str, Any]:
     finite = [v for v in validations if _is_finite(v)]
     if len(finite) < 2:
@@ -89,6 +111,11 @@ def _shape(validations: Sequence[Validation], train_curve: TrainCurve, unit: str
     state, sentence = _decide(finite, best, rise, float(losses[best]), train_curve, unit)
     since = _since(finite, best, confidence) if state == "overfits" else None
     return _document(state, finite, sentence, best=best, rise=rise, since=since, quotient=quotient)
+
+
+def mean_losses(validations: Sequence[Validation]) -> Array:
+    """The loss of each validation over all of its rows; not a number where one row's is not."""
+    return np.array([_mean_loss(v) for v in validations])
 
 
 def generalisation_loss(losses: ArrayLike) -> Array:

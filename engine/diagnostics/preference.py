@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from engine.diagnostics import overfitting, phrasing
 from engine.diagnostics.advice import advise
 from engine.diagnostics.overfitting import Validation
+from engine.diagnostics.stages import Metric
 from engine.diagnostics.statistics import Interval, ratio_interval, wilson_interval
 from engine.diagnostics.verdict import FLATTERED, ending_of, state_of
 
@@ -36,6 +37,7 @@ def judge(
     train_curve: Sequence[tuple[int, float]],
     stopped: Mapping[str, Any],
     config: Mapping[str, Any],
+    metric: tuple[str, Sequence[Metric]] = ("", ()),
 ) -> dict[str, Any]:
     """The verdict document of docs/architecture.md, with `preference` beside it.
 
@@ -46,7 +48,7 @@ def judge(
     unit = "nats a pair" if config["loss_type"] in IN_NATS else "loss a pair"
     broken = int((~np.isfinite(tuned["losses"])).sum())
     gain = None if broken else ratio_interval(base["losses"] - tuned["losses"], np.ones(count))
-    shape = overfitting.assess(eval_rows, train_curve, unit=unit)
+    shape = overfitting.assess(eval_rows, train_curve, unit=unit, metric=metric[1], metric_name=metric[0])
     models = {"base": _model(base["losses"]), "tuned": _model(tuned["losses"])}
     state = state_of(gain, models["base"]["loss"])
     found = None if broken else _preference(base, tuned)

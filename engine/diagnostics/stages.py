@@ -116,9 +116,14 @@ def _lower(sentence: str) -> str:
 
 
 def parting(
-    shape: Mapping[str, Any], metric: Sequence[Metric], name: str, loss_rises: Interval | None
+    shape: Mapping[str, Any],
+    metric: Sequence[Metric],
+    name: str,
+    loss_rises: Interval | None,
+    looks: int = 1,
 ) -> Document | None:
     """Whether metric and loss say different things; None where they don't, or the metric was not measured.
+    Asked `looks` times while it trains, the confidence is widened for these too.
 
     Looked at from the step of the lowest loss to the last: {kind: "metric_improves" | "metric_falls",
     from_step, to_step, metric: {value, low, high, n}, loss: the same | null, sentence}. improves: while
@@ -129,13 +134,13 @@ def parting(
     if last not in by_step or len(by_step) < 2:
         return None
     if best in by_step and best != last and loss_rises is not None and loss_rises.above:
-        change = _metric_change(by_step[best], by_step[last])
+        change = _metric_change(by_step[best], by_step[last], 1 - 0.05 / looks)
         if change.above:
             return _parted("metric_improves", best, last, name, change, loss_rises)
     means = {step: _mean(m) for step, m in by_step.items() if step <= last}
     top = max(means, key=lambda step: means[step])
     if best == last and top != last:
-        change = _metric_change(by_step[top], by_step[last], 1 - 0.05 / (len(means) - 1))
+        change = _metric_change(by_step[top], by_step[last], 1 - 0.05 / (len(means) - 1) / looks)
         if change.below:
             return _parted("metric_falls", top, last, name, change, None)
     return None

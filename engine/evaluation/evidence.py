@@ -37,13 +37,13 @@ class Prompt:
 
 
 def choose_prompts(
-    tokenizer: Any, rows: Rows, load: Callable[[np.ndarray], list[Any]], config: TrainConfig, seed: int
+    tokenizer: Any, rows: Rows, load: Callable[[np.ndarray], list[Any]], count: int, seed: int
 ) -> list[Prompt]:
-    """`sample_prompts` of the rows, drawn by `seed`; a row without an answer is passed over."""
+    """`count` of the rows, drawn by `seed`; a row without an answer is passed over."""
     order = np.random.default_rng([seed, 7]).permutation(len(rows))
     found: list[Prompt] = []
     for index in order:
-        if len(found) == config.sample_prompts:
+        if len(found) == count:
             break
         row_id = int(rows.row_ids[index])
         content = load(np.asarray([row_id]))[0]

@@ -154,7 +154,7 @@ class _Resumed(Job):
     def facts(self, **facts: Any) -> None:
         """Nothing new is found out about the run."""
 
-    def alert(self, message: str, level: str = "warning") -> None:
+    def alert(self, message: str, level: str = "warning", **about: Any) -> None:
         """It said so when it began."""
 
 

@@ -3,6 +3,7 @@ general rows that it may train on so as not to forget."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import cached_property
 from typing import Any
@@ -11,15 +12,20 @@ import numpy as np
 
 from engine.data.render import Rows
 from engine.evaluation import general
+from engine.evaluation.class_evidence import labels_answered
+from engine.evaluation.evidence import choose_prompts
+from engine.evaluation.live_answers import ROWS, LiveAnswers
 from engine.evaluation.probes import Probe
 from engine.evaluation.remembered import Remembered
 from engine.job import Job
 from engine.jobs import general_rows
-from engine.tuning import models
+from engine.tuning import models, prepare
 from engine.tuning.methods import base_model
 from engine.tuning.objectives import Objective
 from engine.tuning.probing import Probing, Seen
 from engine.tuning.replay import Replay
+from engine.tuning.task_metric import TaskMetric
+from store import live_metric
 from store.config import TrainConfig
 from store.methods import METHODS
 
@@ -54,7 +60,45 @@ class Knowledge:
         """What is measured while it trains: as many training rows as validation rows, some of `general`."""
         self.seen = Seen(train, objective, len(validation))
         some = [probe.part(general.LIGHT[probe.name]) for probe in self.general]
-        return Probing(self.job, self.config, [[self.seen], some] if self.config.probes else [])
+        answers = self.live_answers(validation)
+        return Probing(self.job, self.config, [[self.seen], some] if self.config.probes else [], answers)
+
+    @property
+    def load(self) -> Callable[[np.ndarray], list[Any]]:
+        """Row ids to what the rows are."""
+        data = self.job.order["dataset"]
+        return prepare.loader(self.job.home, data["fingerprint"], data["kind"])
+
+    def live_answers(self, validation: Rows) -> LiveAnswers | None:
+        """Answers to some validation rows, where they say more than the loss's own pass does: of instruction
+        data whose answers aren't labels, or where a metric was asked for."""
+        config, name = self.config, self.config.live_metric
+        instructed = config.task == "sft" and self.job.order["dataset"]["kind"] == "chat"
+        if not name and instructed and config.completion_only_loss and not self.answers_labels(validation):
+            name = live_metric.DEFAULT
+        if name in (live_metric.AUTOMATIC, live_metric.NONE) or not (config.probes and self.speaks):
+            return None
+        seed = int(self.job.order["split"]["split_seed"])
+        asked = choose_prompts(self.tokenizer, validation, self.load, ROWS, seed)
+        return LiveAnswers(self.job, config, self.tokenizer, asked, name) if asked else None
+
+    def answers_labels(self, rows: Rows) -> bool:
+        """Whether the answers of these rows are the labels of the data set."""
+        job, data = self.job, self.job.order["dataset"]
+        dealt = prepare.dealt_before(job)
+        return labels_answered(job.home, data["fingerprint"], data["kind"], dealt, rows.row_ids) is not None
+
+    def metric(self, validation: Rows, probing: Probing) -> TaskMetric:
+        """What counts beside the loss while it trains."""
+        kind = {"classification": "accuracy", "dpo": "pairs"}.get(self.config.task, "tokens")
+        if kind == "tokens" and self.config.completion_only_loss and self.answers_labels(validation):
+            kind = "label"
+        answers = probing.answers
+        self.job.facts(
+            task_metric=kind,
+            live_metric=answers and {"key": answers.key, "words": answers.words, "n": len(answers.asked)},
+        )
+        return TaskMetric(kind, answers)
 
     def probes(self, model: Any) -> list[Probe]:
         """What base and tuned model are asked; `model` is the tuned one."""

@@ -106,7 +106,9 @@ class Run:
         probing = self.knowledge.probing(train, validation, self.objective)
         held = self.data["fingerprint"], np.concatenate([validation.row_ids, test.row_ids])
         replay = self.knowledge.replayed(model, held, len(train))
-        training = Training(self.job, self.config, model, train, validation, self.objective, probing, replay)
+        metric = self.knowledge.metric(validation, probing)
+        args = (self.job, self.config, model, train, validation, self.objective, probing, replay, metric)
+        training = Training(*args)
         held_out, split = (test, "test") if len(test) else (validation, "validation")
         self.packed = not training.stepper.unpacked
         training.clock.judged = len(held_out) / len(validation)
@@ -118,6 +120,7 @@ class Run:
         )
         self.job.status("evaluating")
         found = self.judge(training, stopped, held_out, split)
+        training.alarms.conclude(found)
         if not METHODS[self.config.method].adapter:
             shutil.rmtree(self.job.dir.base, ignore_errors=True)  # all weights are saved with the result
         if not self.job.resume:  # of a resumed run nobody knows the whole
@@ -217,7 +220,8 @@ class Run:
         """Save the model, compare it with the base on `rows`, and pass the verdict."""
         job, config = self.job, self.config
         load = prepare.loader(job.home, self.data["fingerprint"], self.data["kind"])
-        prompts = evidence.choose_prompts(self.tokenizer, rows, load, config, self.split.split_seed)
+        count, seed = config.sample_prompts, self.split.split_seed
+        prompts = evidence.choose_prompts(self.tokenizer, rows, load, count, seed)
         model = training.release()
         self.save(model)
         asked = Asked.of_answers(job, config, self.tokenizer, rows.row_ids, self.positions)
@@ -271,5 +275,6 @@ class Run:
             config=self.config.model_dump(),
             train_probe=seen or None,
             membership=memorised,
+            metric=training.metric.told(training.validations),
         )
         return document | {"membership": memorised}

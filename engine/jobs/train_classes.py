@@ -144,6 +144,7 @@ class ClassRun(Run):
             train_curve=training.state.curve,
             stopped=stopped,
             config=self.config.model_dump(),
+            metric=training.metric.told(training.validations),
         )
 
     def classify(self, objective: Classes, model: Any, rows: Rows) -> np.ndarray:

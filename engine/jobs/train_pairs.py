@@ -45,4 +45,5 @@ class PairRun(Run):
             train_curve=training.state.curve,
             stopped=stopped,
             config=self.config.model_dump(),
+            metric=training.metric.told(training.validations),
         )

@@ -55,9 +55,7 @@ def dealt_rows(job: Job, fingerprint: str, parts: Split, config: TrainConfig) ->
     """The rows of each part; those of the first attempt where the run is resumed, though more may be known of
     the duplicates by now."""
     if job.resume and job.dir.split.exists():
-        table = pq.read_table(job.dir.split)
-        names = table["split"].to_numpy(zero_copy_only=False)
-        return {part: table["row_id"].to_numpy()[names == part] for part in PARTS}
+        return dealt_before(job)
     whole = dealing.assign_rows(job.home, fingerprint, parts)
     dealt = choose(whole, parts, config)
     job.facts(split_kept=list(whole.kept), leaks=leakage.within(job.home, fingerprint, dealt))
@@ -66,6 +64,13 @@ def dealt_rows(job: Job, fingerprint: str, parts: Split, config: TrainConfig) ->
     with written_aside(job.dir.split, flush=False) as aside:  # a resumed run goes by it
         pq.write_table(pa.table({"row_id": ids, "split": names}), aside)
     return dealt
+
+
+def dealt_before(job: Job) -> dict[str, np.ndarray]:
+    """The rows of each part as they were dealt to this job."""
+    table = pq.read_table(job.dir.split)
+    names = table["split"].to_numpy(zero_copy_only=False)
+    return {part: table["row_id"].to_numpy()[names == part] for part in PARTS}
 
 
 def choose(whole: dealing.Dealt, parts: Split, config: TrainConfig) -> dict[str, np.ndarray]:

@@ -1,8 +1,11 @@
-"""Probes between steps: what training rows lose beside validation rows, and what the model still knows.
+"""Probes between steps: what training rows lose beside validation rows, what the model still knows, and how
+it answers.
 
 Each kind has its own share of the time that training took so far and waits until that pays for it, so that
 probes never take more than the run's `probe_share`, however short the run or slow the machine. What they cost
-is written down. Nothing here draws a random number: with probes or without, training is the same.
+is written down. General probes are measured on the base model too, as step 0, the first time that they can be
+paid for, as they say something against it alone. Nothing here draws a random number: with probes or without,
+training is the same.
 """
 
 from __future__ import annotations
@@ -21,8 +24,11 @@ from engine.data.render import Rows
 from engine.diagnostics.overfitting import Validation
 from engine.diagnostics.statistics import quick_interval
 from engine.evaluation.general import PROSE
+from engine.evaluation.live_answers import LiveAnswers
 from engine.evaluation.probes import LISTING, SEEN, Measured, Probe, spread
 from engine.job import Job
+from engine.tuning.continued import starts_at_base
+from engine.tuning.methods import base_model
 from engine.tuning.objectives import Objective
 from store.config import TrainConfig
 from store.jobdir import written_aside
@@ -76,24 +82,32 @@ class Budget:
         self.share, self.spent = share, spent
         self.last: float | None = None  # what it took the last time
 
-    def allows(self, trained: float, expected: float) -> bool:
-        """Whether it can be paid for once more; `expected` seconds where it was not done yet."""
-        cost = expected if self.last is None else self.last
+    def allows(self, trained: float, expected: float, times: int = 1) -> bool:
+        """Whether it can be paid for once more, or so many `times`; `expected` seconds where it was not done
+        yet."""
+        cost = times * (expected if self.last is None else self.last)
         return self.share > 0 and self.spent + cost <= self.share * trained
 
-    def spend(self, seconds: float) -> None:
-        """It took so long."""
-        self.spent, self.last = self.spent + seconds, seconds
+    def spend(self, seconds: float, times: int = 1) -> None:
+        """It took so long, for so many `times`."""
+        self.spent, self.last = self.spent + seconds, seconds / times
 
 
 class Probing:
-    """The probes of one run: `kinds`, each a list of probes that are measured together."""
+    """The probes of one run: `kinds`, each a list of probes that are measured together, and answers."""
 
-    def __init__(self, job: Job, config: TrainConfig, kinds: Sequence[Sequence[Probe]]) -> None:
+    def __init__(
+        self,
+        job: Job,
+        config: TrainConfig,
+        kinds: Sequence[Sequence[Probe]],
+        answers: LiveAnswers | None = None,
+    ) -> None:
         self.job, self.config, self.device = job, config, torch.device(job.device)
         self.kinds = [list(kind) for kind in kinds if kind]
-        share = config.probe_share / max(1, len(self.kinds))
-        self.budgets = [Budget(share) for _ in self.kinds]
+        self.answers = answers
+        parts = [1.0] * len(self.kinds) + ([answers.weight] if answers else [])
+        self.budgets = [Budget(config.probe_share * part / sum(parts)) for part in parts]
         self.tables: dict[int, list[pa.Table]] = {}
         self.base: Measured | None = None  # prose under the base model
 
@@ -108,37 +122,68 @@ class Probing:
         """At `step`, after `trained` seconds of training, whatever can be paid for. `pace`: seconds a token
         of a validation; `tell`: what is going on."""
         found = []
-        for kind, budget in zip(self.kinds, self.budgets, strict=True):
-            if not budget.allows(trained, pace * sum(probe.tokens for probe in kind)):
+        for kind, budget in zip(self.kinds, self.budgets, strict=False):
+            first = 0 not in self.tables and _is_general(kind) and starts_at_base(self.config)
+            times = 2 if first else 1
+            if not budget.allows(trained, pace * sum(probe.tokens for probe in kind), times):
                 continue
             began = time.perf_counter()
+            if first:
+                with base_model(model) as base:
+                    self._begin(kind, base, tell)
             found += [self._one(probe, model, tell) for probe in kind]
-            budget.spend(time.perf_counter() - began)
+            budget.spend(time.perf_counter() - began, times)
         self._keep(step, found)
-        if found:
+        answered = self._answer(step, model, trained, pace, tell)
+        if found or answered:
             self.job.facts(probe_seconds=sum(self.seconds))
         return found
 
+    def _answer(
+        self, step: int, model: Any, trained: float, pace: float, tell: Callable[[str], None]
+    ) -> bool:
+        answers = self.answers
+        if answers is None or not self.budgets[-1].allows(trained, pace * answers.tokens):
+            return False
+        began = time.perf_counter()
+        answers.measure(step, model, tell)
+        self.budgets[-1].spend(time.perf_counter() - began)
+        return True
+
     def start(self, model: Any, tell: Callable[[str], None]) -> None:
-        """Measure the base model, where a run is to stop for what it forgets: that is against it."""
-        general = [probe for kind in self.kinds for probe in kind if probe.name == PROSE]
-        if self.config.max_forgetting is None or not general:
-            return
-        self.base = self._one(general[0], model, tell)
-        self._keep(0, [self.base])
+        """Measure the base model, where a run is to stop for what it forgets: that is against it. It counts
+        into what probes may take, so that later ones wait for it."""
+        for kind, budget in zip(self.kinds, self.budgets, strict=False):
+            if self.config.max_forgetting is not None and _is_general(kind):
+                began = time.perf_counter()
+                self._begin(kind, model, tell)
+                budget.spend(time.perf_counter() - began)
+
+    def _begin(self, kind: Sequence[Probe], base: Any, tell: Callable[[str], None]) -> None:
+        found = [self._one(probe, base, tell) for probe in kind]
+        self.base = _prose(found)
+        self._keep(0, found)
 
     def forgot(self, found: Sequence[Measured]) -> bool:
         """Whether prose has surely (95%, over passages) lost more than the run may forget."""
-        prose = next((measured for measured in found if measured.probe == PROSE), None)
+        prose = _prose(found)
         if prose is None or self.base is None or self.config.max_forgetting is None:
             return False
         lost = quick_interval(prose.loss_sum - self.base.loss_sum, prose.tokens)
         return lost.low is not None and lost.low > self.config.max_forgetting
 
+    def prose_at(self, step: int) -> tuple[Measured, Measured] | None:
+        """Prose under the base model and as it was measured at `step`, where both were."""
+        there = _prose([Measured.of(table) for table in self.tables.get(step, ())])
+        return (self.base, there) if self.base and there else None
+
     def _keep(self, step: int, found: Sequence[Measured]) -> None:
         for measured in found:
-            self.job.metrics(step, measured.metrics)
             self.tables.setdefault(step, []).append(measured.table(step=step))
+        if found:
+            self.write()  # before the numbers: who sees them can read the items
+        for measured in found:
+            self.job.metrics(step, measured.metrics)
 
     def _one(self, probe: Probe, model: Any, tell: Callable[[str], None]) -> Measured:
         def on_items(done: int) -> None:
@@ -163,8 +208,9 @@ class Probing:
                     of_step = table.filter(pc.equal(table["step"], step))
                     names = pc.unique(of_step["probe"]).to_pylist()
                     self.tables[step] = [of_step.filter(pc.equal(of_step["probe"], name)) for name in names]
-        if 0 in self.tables:
-            self.base = Measured.of(self.tables[0][0])
+        self.base = _prose([Measured.of(table) for table in self.tables.get(0, ())])
+        if self.answers:
+            self.answers.rewind(last)
 
     def write(self) -> None:
         """Write all that was measured, by atomic rename."""
@@ -188,3 +234,11 @@ class Probing:
             {"step": at, "row_ids": list(m.items), "loss_sums": m.loss_sum, "tokens": m.tokens}
             for at, m in sorted(found.items())
         ]
+
+
+def _is_general(kind: Sequence[Probe]) -> bool:
+    return any(probe.name == PROSE for probe in kind)
+
+
+def _prose(found: Sequence[Measured]) -> Measured | None:
+    return next((measured for measured in found if measured.probe == PROSE), None)

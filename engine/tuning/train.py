@@ -24,6 +24,7 @@ from engine.data.render import Rows
 from engine.evaluation.losses import RowLosses
 from engine.job import Cancelled, Job
 from engine.tuning import checkpoint, memory
+from engine.tuning.alarms import Alarms
 from engine.tuning.batches import Step, batch_shape, epoch_steps, steps_per_epoch, total_steps
 from engine.tuning.continued import starts_at_base
 from engine.tuning.eta import Clock
@@ -33,6 +34,7 @@ from engine.tuning.probing import Probing
 from engine.tuning.replay import Replay
 from engine.tuning.state import State, evaluation_steps
 from engine.tuning.step import Gradients, Stepper
+from engine.tuning.task_metric import TaskMetric
 from engine.tuning.validations import Validations
 from store.config import TrainConfig
 
@@ -54,6 +56,7 @@ class Training:
         objective: Objective | None = None,
         probing: Probing | None = None,
         replay: Replay | None = None,
+        metric: TaskMetric | None = None,
     ) -> None:
         self.job, self.config, self.train, self.validation = job, config, train, validation
         self.objective = objective or TrainedTokens()
@@ -65,6 +68,8 @@ class Training:
         self.state = State()
         self.validations = Validations(job.dir.validations)
         self.probing = probing or Probing(job, config, [])
+        self.metric = metric or TaskMetric()
+        self.alarms = Alarms(job, config, len(self.evaluation_steps))
         self.clock = Clock(
             self.steps, self.evaluation_steps, len(validation) / math.prod(batch_shape(config))
         )
@@ -216,6 +221,7 @@ class Training:
             checkpoint.save_best(self.job.dir.checkpoints, step, weights)
             self.report_best()
         self.probe(step)
+        self.alarms.look(step, self.state, self.validations, self.metric, self.probing)
         self.save_if_due(evaluated=True)
 
     def probe(self, step: int) -> None:
@@ -236,7 +242,7 @@ class Training:
 
     def record(self, step: int, losses: RowLosses) -> bool:
         """Write down a validation; whether it is the best."""
-        self.job.metrics(step, losses.metrics)
+        self.job.metrics(step, losses.metrics | self.metric.metrics(losses))
         self.validations.add(step, losses)
         return self.state.record(step, losses.loss, self.config)
 

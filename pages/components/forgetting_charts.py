@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
-import pyarrow as pa
 
 from pages.components.charts import Estimate, interval_chart
-from pages.components.palette import BAD, BASE, GOOD, TRAIN, VALIDATION
-from pages.components.traces import add_level, add_line, add_nonfinite, empty_figure, steps_of, values_of
+from pages.components.palette import BAD, BASE, GOOD, TRAIN
+from pages.components.traces import empty_figure
 
 AMBER = "#d97a1a"
 FLIPS = ("Right before", "Wrong before", "Right after", "Wrong after")
@@ -80,30 +79,6 @@ def faint(color: str) -> str:
     """A colour of the palette that lets what lies under it through."""
     red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},0.35)"
-
-
-def course_chart(curve: pa.Table, base: float | None, thresholds: Mapping[str, float] | None) -> go.Figure:
-    """Loss on plain prose while it trained, with the base model's level and how far above it is amber and
-    red."""
-    figure = empty_figure("Loss on plain prose while it trained", "Loss (nats a token)", 300)
-    steps, values = steps_of(curve), values_of(curve, "value")
-    add_line(figure, steps, values, "Plain prose", VALIDATION, width=2.4, markers=True)
-    add_nonfinite(figure, [curve])
-    figure.update_layout(showlegend=False)
-    if base is None:
-        return figure
-    add_level(figure, base, f"Base model {base:.3f}")
-    highest = max([base, *values])
-    for name, color in (("amber", AMBER), ("red", BAD)):
-        level = base + (thresholds or {}).get(name, 0.0)
-        if thresholds and level < highest * 1.05 + thresholds["amber"]:
-            figure.add_hline(
-                y=level,
-                line={"dash": "dot", "color": color, "width": 1.4},
-                annotation={"text": f"+{thresholds[name]:g}", "font": {"color": color, "size": 12}},
-                annotation_position="bottom right",
-            )
-    return figure
 
 
 def weights_chart(rows: Sequence[Mapping[str, Any]]) -> go.Figure:

@@ -8,6 +8,7 @@ import streamlit as st
 
 from engine.diagnostics import phrasing
 from pages.components import forgetting_charts, reads, run_reads, wording
+from pages.components.course_view import draw_course
 from pages.components.key_numbers import INKS
 from pages.components.session import guarded, plain
 from pages.components.traces import PLOT
@@ -30,7 +31,7 @@ def draw_forgetting(run_id: str) -> None:
         found = (run["verdict"] or {}).get("forgetting")
         if not found:
             st.caption(_why_none(run))
-            _draw_course(run, None)
+            draw_course(run, None)
             return
         state = wording.FORGETTING[found["state"]]
         st.subheader(f":{state.color}[{state.icon}] {plain(found['headline'])}", anchor=False)
@@ -55,7 +56,7 @@ def draw_forgetting(run_id: str) -> None:
                 alt = f"{choices['lost']} questions lost and {choices['won']} won of {choices['n']}"
                 st.plotly_chart(figure, key="forgetting-flips", config={"displayModeBar": False}, alt=alt)
                 st.caption(_test_words(choices))
-        _draw_course(run, found)
+        draw_course(run, found)
         if found["choices"]:
             _draw_questions(run_id)
         _draw_weights(run)
@@ -125,22 +126,6 @@ def _test_words(choices: dict[str, Any]) -> str:
     said = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
     chance = f"McNemar's test of {choices['lost']:,} lost against {choices['won']:,} won: {said}."
     return f"{chance} A change under {100 * choices['detectable']:.1f} points can't be seen."
-
-
-def _draw_course(run: dict[str, Any], found: dict[str, Any] | None) -> None:
-    """Prose while it trained."""
-    curve = run_reads.live_curve(run["run_id"], "probe/prose/loss")
-    if not curve.num_rows:
-        return
-    text = next((t for t in (found or {}).get("texts", ()) if t["probe"] == "prose"), None)
-    limits = (found or {}).get("thresholds", {}).get("nats")
-    base = (found or {}).get("light_before") or (text or {}).get("before")
-    figure = forgetting_charts.course_chart(curve, base, limits)
-    st.plotly_chart(figure, key="forgetting-course", config=PLOT, alt="Loss on plain prose by step")
-    spent, trained = run["facts"].get("probe_seconds"), run["facts"].get("train_seconds")
-    if spent and trained:
-        share = 100 * spent / trained
-        st.caption(f"Probes between steps took {spent:.0f} s, {share:.0f}% of the time in training.")
 
 
 def _draw_weights(run: dict[str, Any]) -> None:

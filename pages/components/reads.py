@@ -11,6 +11,7 @@ from typing import Any
 import streamlit as st
 
 from pages.components.session import client, remembered
+from store import alerts as alert_queries
 from store import datasets as dataset_queries
 from store import jobs as job_queries
 from store import runs as run_queries
@@ -59,6 +60,13 @@ def queue() -> list[dict[str, Any]]:
 @st.cache_data(ttl=LIVE, max_entries=64, show_spinner=False)
 def job(job_id: str) -> dict[str, Any]:
     return job_queries.get_job(client(), job_id)
+
+
+@remembered
+@st.cache_data(ttl=LIVE, max_entries=4, show_spinner=False)
+def warned_runs(limit: int) -> tuple[int, list[dict[str, Any]]]:
+    """How many runs were warned of something, and those warned last."""
+    return alert_queries.count_runs(client()), alert_queries.by_run(client(), limit=limit)
 
 
 @remembered

@@ -119,10 +119,11 @@ def _act(command: str, run_id: str) -> None:
 
 
 def draw_alerts(run: dict[str, Any]) -> None:
-    """What the run wants its user to know, the same thing once."""
+    """What the run wants its user to know, the same thing once; what the verdict says stands in its card."""
     seen: dict[str, str] = {}
     for alert in run_reads.alerts(run["run_id"]):
-        seen[alert["message"]] = alert["level"]
+        if not (alert["kind"] and run["verdict"]):
+            seen[alert["message"]] = alert["level"]
     icons = {"warning": ":orange[:material/warning:]", "info": ":gray[:material/info:]"}
     for message, level in seen.items():
         st.markdown(f"{icons.get(level, icons['info'])} {plain(message)}")

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import streamlit as st
 
+from engine.diagnostics import forgetting_course
 from pages.components import reads
 from pages.components.session import client, remembered
 from store import class_predictions, jobs, metrics, probes, row_losses, runs
@@ -49,6 +50,22 @@ def predictions(run_id: str) -> list[dict[str, Any]]:
 @st.cache_data(ttl=600, max_entries=64, show_spinner=False)
 def questions(run_id: str, only: str, limit: int, offset: int) -> tuple[int, list[dict[str, Any]]]:
     return probes.questions(client(), run_id, only=only, limit=limit, offset=offset)
+
+
+@st.cache_data(ttl=600, max_entries=16, show_spinner=False)
+def course(run_id: str, measured: int, ended: bool) -> tuple[int, list[Any], dict[str, Any] | None]:
+    """What was forgotten when: how many checkpoints there are, and `forgetting_course.course` and `matrix` of
+    some of them; nothing without a base model to hold them against. `measured` points there are, and whether
+    the run `ended`: another state of it, another answer."""
+    steps, at, base = probes.course(client(), run_id)
+    if base is None or not at:
+        return steps, [], None
+    asked = {step: rows for step, rows in at.items() if "choices" in rows["probe"].to_pylist()}
+    return (
+        steps,
+        forgetting_course.course(base, at),
+        forgetting_course.matrix(base, asked) if asked else None,
+    )
 
 
 @st.cache_data(ttl=600, max_entries=32, show_spinner=False)

@@ -48,6 +48,21 @@ def write_probes(folder: JobDir, rise: float) -> None:
     pq.write_table(pa.table(items), folder.probe_items)
 
 
+def write_course(folder: JobDir, rise: float, steps: list[int], last: int, *, base: bool) -> None:
+    """The few items that were measured while it trained, at each step; with `base`, as step 0 too."""
+    known = [BASE.filter(pc.equal(BASE["probe"], name)) for name in ("prose", "choices")]
+    light = set(known[0]["item"].to_pylist()[:8]) | set(known[1]["item"].to_pylist()[:96])
+    tables = [(0, BASE)] if base else []
+    tables += [(step, _tuned(rise * step / last)) for step in steps]
+    kept = [
+        table.filter(pc.is_in(table["item"], pa.array(sorted(light)))).append_column(
+            "step", pa.array([step] * len(light))
+        )
+        for step, table in tables
+    ]
+    pq.write_table(pa.concat_tables(kept), folder.live_probes)
+
+
 @cache
 def _forgetting(rise: float, rate: float, epochs: float) -> dict[str, Any]:
     tuned = _tuned(rise)

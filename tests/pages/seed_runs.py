@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from engine.diagnostics import alarms
 from engine.diagnostics.overfitting import Validation
 from engine.diagnostics.verdict import judge
 from store import jobs, metrics, runs
@@ -75,9 +76,18 @@ def seed_runs(path: Path) -> Home:
             _run(tx, home, "next", "Waits for the device", "queued")
             _run(tx, home, "live", "On its way", "training", progress=(40, STEPS))
             _curves(tx, "live", 0.8, None, 40)
+            _live_course(tx, home)
     finally:
         database.close()
     return home
+
+
+def _live_course(tx: Transaction, home: Home) -> None:
+    """What the run that is on its way was asked at two checkpoints."""
+    folder = JobDir(home.jobs / "live")
+    folder.path.mkdir(parents=True)
+    probed.write_course(folder, 0.6, [20, 40], STEPS, base=True)
+    _add_points(tx, "live", [("probe/prose/loss", step, 3.0 + 0.01 * step) for step in (0, 20, 40)])
 
 
 def finished(
@@ -127,7 +137,11 @@ def finished(
     if rise is not None:
         verdict |= {"membership": memorised, "forgetting": probed.forgetting(rise, seen.model_dump())}
         probed.write_probes(folder, rise)
+        probed.write_course(folder, rise, list(steps[1:]), STEPS, base=False)
     runs.update(tx, run_id, verdict=verdict)
+    for alarm in alarms.of_verdict(verdict):
+        told = [run_id, alarm.message, utc_now(), alarm.kind, alarm.step]
+        tx.execute("INSERT INTO alert VALUES (?, 'warning', ?, ?, ?, ?)", told)
     _curves(tx, run_id, gain, turn, STEPS)
     if rise is not None:
         _add_points(tx, run_id, [("probe/prose/loss", s, 3.0 + rise * s / STEPS) for s in steps[1:]])
@@ -201,7 +215,8 @@ def _run(
     facts |= {"versions": {"torch": "2.13.0", "transformers": "5.24.0"}, "split_fingerprint": "abc"}
     runs.update(tx, run_id, facts=facts)
     tx.execute(
-        "INSERT INTO alert VALUES (?, 'warning', ?, ?)", [run_id, "3 rows were cut at 128 tokens.", now]
+        "INSERT INTO alert (job_id, level, message, raised_at) VALUES (?, 'warning', ?, ?)",
+        [run_id, "3 rows were cut at 128 tokens.", now],
     )
     return seen
 

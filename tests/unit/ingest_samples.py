@@ -17,7 +17,7 @@ def new_job(database: Database, status: str = "preparing", run: bool = True) -> 
     return job_id
 
 
-def event(kind: str, **fields: Any) -> dict[str, Any]:
+def event(kind: str, /, **fields: Any) -> dict[str, Any]:
     return {"type": kind, "at": 1_790_000_000.5, **fields}
 
 

@@ -218,6 +218,9 @@ def test_matrix_of_categories() -> None:
     assert cells["capitals", 20]["p_holm"] == pytest.approx(8 * 2 * 0.5**24)  # exact: under 25 flips
     assert cells["elements", 20]["p_holm"] == 1
     assert cells["capitals", 10]["n"] == 160
+    nothing, fallen = found["totals"]
+    assert (nothing["n"], nothing["lost"], nothing["p_holm"]) == (640, 0, 1)
+    assert (fallen["lost"], fallen["p_holm"]) == (24, pytest.approx(2 * 2 * 0.5**24))
     with pytest.raises(ValueError, match="no probe prose"):
         matrix(table(texts(0)), {1: table(texts(0))}, "prose")
 

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from store import metrics
+from store import alerts, metrics, runs
 from store.database import Database
 from store.errors import NotFoundError
 from store.ingest import Batch, ingest, ingest_many
@@ -44,6 +44,26 @@ def test_everything_of_a_batch_lands(database: Database) -> None:
     facts = json.loads(seen["facts"][0]["facts"])
     assert facts == {"rows": {"train": 3}, "dtype": "bfloat16", "odd": "NaN"}
     assert seen["alerts"] == ["Rows were cut."]
+
+
+def test_a_verdict_is_one_alert_however_often_it_is_raised(database: Database) -> None:
+    """A resumed run comes to it again; another run's is its own."""
+    job, other = new_job(database, "training"), new_job(database, "training")
+    verdict = event("alert", message="It overfits.", kind="overfitting", step=40)
+    later = event("alert", message="It overfits again.", kind="overfitting", step=50)
+    plain = event("alert", message="Rows were cut.")
+    ingest(database, job, [verdict, later, plain, plain], 10)
+    ingest(database, job, [later, event("alert", message="It forgot.", kind="forgetting_red", step=50)], 20)
+    ingest(database, other, [later], 10)
+    told = [(a["kind"], a["step"]) for a in runs.alerts(database, job)]
+    assert sorted(told, key=str) == sorted(
+        [("overfitting", 40), (None, None), (None, None), ("forgetting_red", 50)], key=str
+    )
+    assert alerts.count_runs(database) == 2
+    last, first = sorted(alerts.by_run(database), key=lambda run: len(run["alerts"]))
+    assert (last["run_id"], first["run_id"]) == (other, job)
+    assert [a["kind"] for a in first["alerts"]] == ["forgetting_red", "overfitting"]
+    assert len(alerts.by_run(database, limit=1)) == 1
 
 
 def test_a_rewind_to_before_the_first_step_voids_all(database: Database) -> None:

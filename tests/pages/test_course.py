@@ -1,0 +1,89 @@
+"""What happened while runs trained, on the screens: warnings, what was forgotten when, the metric beside the
+loss."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from tests.pages.conftest import Open, everything_said
+from tests.pages.seed_runs import seed_runs
+from tests.pages.still_engine import StillEngine, still_engine
+
+PAGE = "pages/run.py"
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StillEngine]:
+    with still_engine(seed_runs(tmp_path_factory.mktemp("course"))) as running:
+        yield running
+
+
+def test_warnings_name_the_run_what_is_sure_and_since_when(engine: StillEngine, open_page: Open) -> None:
+    said = everything_said(open_page(engine.home)).replace("\\", "")
+    assert "Warnings" in said
+    assert re.search(r":red-badge\[Overfits · step \d+\]", said)
+    assert "It overfits since step" in said
+    assert ":red-badge[Forgot much" in said
+    assert "Forgot some" not in said  # the higher threshold says it
+
+
+def on_tab(at: AppTest, tab: str) -> AppTest:
+    at.session_state["run-tabs"] = tab
+    at.run()
+    assert not at.exception
+    return at
+
+
+def figure(at: AppTest, key: str) -> dict[str, Any]:
+    """The chart drawn under that key."""
+    return next(json.loads(c.proto.spec) for c in at.get("plotly_chart") if key in c.proto.id)
+
+
+FORGETTING = ":material/psychology_alt: Forgetting"
+
+
+@pytest.mark.parametrize(("run", "columns"), [("overfit", 11), ("live", 2)])
+def test_the_map_of_categories_numbers_what_is_sure_alone(
+    engine: StillEngine, open_page: Open, run: str, columns: int
+) -> None:
+    at = on_tab(open_page(engine.home, PAGE, run=run), FORGETTING)
+    pale, strong = figure(at, "course-cells")["data"]
+    assert len(strong["x"]) == columns
+    assert strong["y"] == ["all questions", "arithmetic", "capitals", "elements", "grammar"]
+    for faint, full, label, told in zip(
+        pale["z"], strong["z"], strong["text"], strong["customdata"], strict=True
+    ):
+        for noise, sure, number, said in zip(faint, full, label, told, strict=True):
+            assert (noise is None) != (sure is None)
+            assert (number != "") == (sure is not None)
+            assert ("can't be told from noise" in said) == (sure is None)
+            assert " of n " in said
+    assert any(cell is not None for line in pale["z"] for cell in line)
+    if run == "overfit":
+        assert strong["x"][-1].startswith("kept")
+        assert strong["z"][0][-1] < 0
+    said = everything_said(at)
+    assert "96 questions are asked, 24 of each category" in said
+
+
+def test_prose_over_the_steps_has_intervals_and_says_since_when(engine: StillEngine, open_page: Open) -> None:
+    at = on_tab(open_page(engine.home, PAGE, run="overfit"), FORGETTING)
+    line, end = figure(at, "course-prose")["data"]
+    assert len(line["x"]) == len(line["error_y"]["array"]) == 10
+    assert end["marker"]["symbol"] == "diamond"
+    said = everything_said(at)
+    assert re.search(r"Surely over 0\.2 nats a token \(loss on plain prose\) from step \d+ on", said)
+    assert "8 passages" in said
+    at = on_tab(open_page(engine.home, PAGE, run="learned"), FORGETTING)
+    assert "Nowhere surely over 0.05 nats a token" in everything_said(at)
+
+
+def test_why_there_is_no_course(engine: StillEngine, open_page: Open) -> None:
+    at = on_tab(open_page(engine.home, PAGE, run="twin"), FORGETTING)
+    assert "No probe was paid for while it trained" in everything_said(at)

@@ -1,0 +1,123 @@
+"""What a run is warned of, at which step, and that a run that is fine is hardly ever warned."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from engine.diagnostics import alarms, task_metric
+from engine.diagnostics.statistics import quick_interval
+from store.alerts import KINDS
+
+ROWS, TOKENS = 120, 20
+
+
+def validations(levels: list[float], noise: float = 0.1, seed: int = 0) -> list[Any]:
+    """One at each tenth step, of rows whose loss a token lies around the level, with noise of its own."""
+    random = np.random.default_rng(seed)
+    rows = random.normal(0, 0.5, ROWS)
+    return [
+        {
+            "step": 10 * (i + 1),
+            "row_ids": np.arange(ROWS),
+            "loss_sums": TOKENS * (level + rows + random.normal(0, noise, ROWS)),
+            "tokens": np.full(ROWS, TOKENS),
+        }
+        for i, level in enumerate(levels)
+    ]
+
+
+def falling(steps: int) -> list[tuple[int, float]]:
+    return [(step, 2 - 0.01 * step) for step in range(1, steps + 1)]
+
+
+def kinds(found: list[alarms.Alarm]) -> list[tuple[str, int]]:
+    return [(alarm.kind, alarm.step) for alarm in found]
+
+
+def test_a_rise_is_dated_to_where_it_began() -> None:
+    found = alarms.overfits(validations([2.0, 1.5, 1.7, 1.9]), falling(40), unit="nats a token", looks=10)
+    assert kinds(found) == [("overfitting", 30)]
+    assert "above that of step 20 (95% over 10 looks, 120 rows)" in found[0].message
+    assert not alarms.overfits(validations([2.0, 1.5, 1.4]), falling(30), unit="", looks=10)
+    unstable = [(step, 1.0 + step / 10) for step in range(1, 41)]  # training loss rises too
+    assert not alarms.overfits(validations([2.0, 1.5, 1.7, 1.9]), unstable, unit="", looks=10)
+
+
+def test_a_run_that_is_fine_is_hardly_ever_warned() -> None:
+    """Flat at its end and noisy, looked at ten times: one in twenty at most."""
+    warned = 0
+    for seed in range(60):
+        every = validations([2.0, *[1.5] * 9], noise=0.4, seed=seed)
+        warned += any(alarms.overfits(every[:last], falling(100), unit="", looks=10) for last in range(2, 11))
+    assert warned <= 3
+
+
+def test_metric_and_loss_part_while_it_trains() -> None:
+    every = validations([2.0, 1.5, 1.7, 1.9])
+    right = [0.2, 0.4, 0.6, 0.9]
+    metric = [
+        task_metric.of_rows("label", v["step"], v["row_ids"], (np.arange(ROWS) / ROWS < r) * 3, [3] * ROWS)
+        for v, r in zip(every, right, strict=True)
+    ]
+    found = alarms.overfits(
+        every, falling(40), unit="nats a token", looks=10, metric=metric, metric_name="label accuracy"
+    )
+    assert kinds(found) == [("overfitting", 30), ("parting", 40)]
+    assert "label accuracy rose by 0.5" in found[1].message
+    assert kinds(alarms.overfits(every, falling(40), unit="", looks=10)) == [("overfitting", 30)]
+
+
+def test_forgetting_passes_a_threshold_only_where_that_is_sure() -> None:
+    random = np.random.default_rng(0)
+    tokens = np.full(8, 300)
+    base = 300 * random.normal(3, 0.3, 8)
+
+    def told(rise: float, noise: float = 0.02) -> list[tuple[str, int]]:
+        tuned = base + 300 * (rise + random.normal(0, noise, 8))
+        return kinds(alarms.forgets(40, base, tuned, tokens, looks=10))
+
+    assert told(0.0) == []
+    assert told(0.04) == []
+    assert told(0.15) == [("forgetting_amber", 40)]
+    assert told(0.5) == [("forgetting_red", 40), ("forgetting_amber", 40)]
+    assert told(0.3, noise=0.5) == []  # not from eight passages
+    assert alarms.forgets(40, base, base * np.nan, tokens, looks=10) == []
+
+
+def test_a_verdict_says_what_was_not_said_before() -> None:
+    change = {"value": 0.3, "low": 0.25, "high": 0.35, "n": 67}
+    document = {
+        "stopped": {"reason": "epochs", "step": 90, "restored_step": 60},
+        "overfitting": {
+            "state": "overfits", "since_step": 70, "last_step": 90, "sentence": "It overfits: …",
+            "stage": "memorising", "stage_sentence": "It memorises.", "parting": None,
+        },
+        "forgetting": {"texts": [{"probe": name, "change": change} for name in ("prose", "data/x")]},
+    }  # fmt: skip
+    found = alarms.of_verdict(document)
+    assert kinds(found) == [
+        ("overfitting", 70),
+        ("memorising", 90),
+        ("forgetting_amber", 60),
+        ("forgetting_red", 60),
+    ]
+    assert {alarm.kind for alarm in found} <= set(KINDS)
+    assert alarms.of_verdict({}) == []
+
+
+def test_a_course_from_sums_has_the_interval_of_its_rows() -> None:
+    random = np.random.default_rng(1)
+    tokens = random.integers(3, 30, 50)
+    right = random.binomial(tokens, 0.6)
+    sums = {
+        "step": 10, "n": 50, "x": right.sum(), "w": tokens.sum(), "xx": (right * right).sum(),
+        "xw": (right * tokens).sum(), "ww": (tokens * tokens).sum(),
+    }  # fmt: skip
+    (point,) = task_metric.course("tokens", [sums])
+    expected = quick_interval(right, tokens)
+    assert point["n"] == 50
+    for name in ("value", "low", "high"):
+        assert abs(point[name] - getattr(expected, name)) < 1e-9
+    assert task_metric.course("label", [sums | {"x": 50, "w": 50}])[0]["low"] < 1  # Wilson: never certain
