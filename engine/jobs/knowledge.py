@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from engine.data.render import Rows
-from engine.evaluation import general
+from engine.evaluation import data_probes, general
 from engine.evaluation.probes import Probe
 from engine.job import Job
 from engine.jobs import general_rows
@@ -40,6 +40,7 @@ class Knowledge:
         self.job, self.config, self.tokenizer = job, config, tokenizer
         self.source, self.positions, self.speaks = source, positions, speaks
         self.own: list[Probe] | None = None
+        self.asked: list[Probe] = []  # data sets of the user's
 
     @cached_property
     def general(self) -> list[Probe]:
@@ -53,7 +54,25 @@ class Knowledge:
         """What is measured while it trains: as many training rows as validation rows, some of `general`."""
         self.seen = Seen(train, objective, len(validation))
         some = [probe.part(general.LIGHT[probe.name]) for probe in self.general]
-        return Probing(self.job, self.config, [[self.seen], some] if self.config.probes else [])
+        if not self.config.probes:
+            return Probing(self.job, self.config, [])
+        self.asked = self._data_sets(train)
+        return Probing(self.job, self.config, [[self.seen], some, [*map(data_probes.light, self.asked)]])
+
+    def _data_sets(self, train: Rows) -> list[Probe]:
+        """The data sets that the run is to leave as they are known."""
+        sources = self.job.order.get("probes") or []
+        if not self.config.probe_datasets or not self.speaks:
+            return []
+        gone = len(self.config.probe_datasets) - len(sources)
+        if gone:
+            self.job.alert(f"Of the data sets that were to be probes {gone} are gone.")
+        trained = self.job.order["dataset"]["fingerprint"], train.row_ids
+        found = data_probes.find(
+            self.job, self.config, self.tokenizer, self.positions, sources, trained=trained
+        )
+        data_probes.tell(self.job, found)
+        return [one.probe for one in found if one.probe]
 
     def probes(self, model: Any) -> list[Probe]:
         """What base and tuned model are asked; `model` is the tuned one."""
@@ -62,7 +81,7 @@ class Knowledge:
         if self.own is None:
             with base_model(model) as untuned:
                 self.hear(untuned)
-        return [*self.general, *(self.own or ()), self.seen]
+        return [*self.general, *self.asked, *(self.own or ()), self.seen]
 
     def hear(self, untuned: Any) -> None:
         """Let the base model write texts of its own, once for every base: they are a probe too."""

@@ -82,12 +82,17 @@ def faint(color: str) -> str:
     return f"rgba({red},{green},{blue},0.35)"
 
 
-def course_chart(curve: pa.Table, base: float | None, thresholds: Mapping[str, float] | None) -> go.Figure:
-    """Loss on plain prose while it trained, with the base model's level and how far above it is amber and
-    red."""
-    figure = empty_figure("Loss on plain prose while it trained", "Loss (nats a token)", 300)
+def course_chart(
+    curve: pa.Table,
+    base: float | None,
+    thresholds: Mapping[str, float] | None,
+    what: str = "plain prose",
+) -> go.Figure:
+    """Loss on plain prose, or on rows of a data set, while it trained, with the base model's level and how
+    far above it is amber and red."""
+    figure = empty_figure(f"Loss on {what} while it trained", "Loss (nats a token)", 300)
     steps, values = steps_of(curve), values_of(curve, "value")
-    add_line(figure, steps, values, "Plain prose", VALIDATION, width=2.4, markers=True)
+    add_line(figure, steps, values, what[:1].upper() + what[1:], VALIDATION, width=2.4, markers=True)
     add_nonfinite(figure, [curve])
     figure.update_layout(showlegend=False)
     if base is None:

@@ -38,21 +38,24 @@ def draw_forgetting(run_id: str) -> None:
             st.markdown("\n".join(f"- {plain(sentence)}" for sentence in found["sentences"]))
         _draw_numbers(found)
         left, right = st.columns(2, gap="large")
-        for choices in found["choices"][:1]:
+        for choices in _chosen(found["choices"]):
+            own = choices["probe"].startswith("data/")
             with left:
-                st.markdown("**Questions by category**, the most forgotten first")
+                st.markdown(
+                    f"**{'Rows by label' if own else 'Questions by category'}**, the most forgotten first"
+                )
                 figure = forgetting_charts.category_chart(choices["categories"])
                 alt = "Change of accuracy by category with intervals"
                 st.plotly_chart(figure, key="forgetting-categories", config=PLOT, alt=alt)
                 st.caption(
-                    "95% intervals over the questions of each category; red is surely lost, after Holm's"
-                    f" correction for {len(choices['categories'])} categories."
+                    f"95% intervals over the {'rows of each label' if own else 'questions of each category'};"
+                    f" red is surely lost, after Holm's correction for {len(choices['categories'])}."
                 )
             with right:
                 st.markdown("**Where the answers went**")
                 ink = INK["dark" if st.context.theme.type == "dark" else "light"]
                 figure = forgetting_charts.flips_chart(choices, ink)
-                alt = f"{choices['lost']} questions lost and {choices['won']} won of {choices['n']}"
+                alt = f"{choices['lost']} answers lost and {choices['won']} won of {choices['n']}"
                 st.plotly_chart(figure, key="forgetting-flips", config={"displayModeBar": False}, alt=alt)
                 st.caption(_test_words(choices))
         _draw_course(run, found)
@@ -75,12 +78,13 @@ def _draw_numbers(found: dict[str, Any]) -> None:
     shown = [*found["texts"], *found["choices"], *found["divergence"]]
     with st.grid(max(1, min(4, len(shown))), min_column_width=210):
         for text in found["texts"]:
+            rows = phrasing.plural(text["n"], _unit(text["probe"], "passage"))
             _number(
                 f"Loss on {_named(text['probe'])}",
                 wording.transition(text["before"], text["after"], 3),
                 wording.estimate(text["change"]),
                 _sign(text["change"], rises=False),
-                f"{phrasing.plural(text['n'], 'passage')}, {text.get('tokens', 0):,} tokens",
+                f"{rows}, {text.get('tokens', 0):,} tokens",
             )
         for choices in found["choices"]:
             before, after = (f"{100 * choices[name]['value']:.1f}" for name in ("before", "after"))
@@ -89,7 +93,7 @@ def _draw_numbers(found: dict[str, Any]) -> None:
                 f"{before} → {after}",
                 f"{wording.estimate(choices['change'], scale=100)} points",
                 _sign(choices["change"], rises=True),
-                phrasing.plural(choices["n"], "question"),
+                phrasing.plural(choices["n"], _unit(choices["probe"], "question")),
             )
         for part in found["divergence"]:
             if part["kl"]:
@@ -113,6 +117,26 @@ def _named(probe: str) -> str:
     return {"prose": "plain prose", "choices": "questions"}.get(probe, probe.removeprefix("data/"))
 
 
+def _unit(probe: str, other: str) -> str:
+    return "row" if probe.startswith("data/") else other
+
+
+def _chosen(choices: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The one whose answers are drawn; data sets with labels stand beside the general questions."""
+    if len(choices) < 2:
+        return choices
+    by_name = {part["probe"]: part for part in choices}
+    chosen = st.segmented_control(
+        "Answers to",
+        list(by_name),
+        default=choices[0]["probe"],
+        format_func=lambda probe: _named(probe).capitalize() if probe == "choices" else _named(probe),
+        key="forgetting-choices",
+        required=True,
+    )
+    return [by_name[chosen or choices[0]["probe"]]]
+
+
 def _sign(change: dict[str, Any], *, rises: bool) -> int:
     """1 surely better, -1 surely worse, 0 can't be told; whether it is better where it `rises`."""
     if change["low"] is None or change["low"] <= 0 <= change["high"]:
@@ -128,7 +152,21 @@ def _test_words(choices: dict[str, Any]) -> str:
 
 
 def _draw_course(run: dict[str, Any], found: dict[str, Any] | None) -> None:
-    """Prose while it trained."""
+    """Prose while it trained, and data sets that are probes."""
+    _draw_general_course(run, found)
+    for asked in run["facts"].get("probe_datasets") or ():
+        curve = run_reads.live_curve(run["run_id"], f"probe/data/{asked['name']}/loss")
+        if curve.num_rows:
+            figure = forgetting_charts.course_chart(curve, None, None, f"rows of {asked['name']}")
+            key = f"forgetting-course-{asked['name']}"
+            st.plotly_chart(figure, key=key, config=PLOT, alt=f"Loss on {asked['name']} by step")
+    spent, trained = run["facts"].get("probe_seconds"), run["facts"].get("train_seconds")
+    if spent and trained:
+        share = 100 * spent / trained
+        st.caption(f"Probes between steps took {spent:.0f} s, {share:.0f}% of the time in training.")
+
+
+def _draw_general_course(run: dict[str, Any], found: dict[str, Any] | None) -> None:
     curve = run_reads.live_curve(run["run_id"], "probe/prose/loss")
     if not curve.num_rows:
         return
@@ -137,10 +175,6 @@ def _draw_course(run: dict[str, Any], found: dict[str, Any] | None) -> None:
     base = (found or {}).get("light_before") or (text or {}).get("before")
     figure = forgetting_charts.course_chart(curve, base, limits)
     st.plotly_chart(figure, key="forgetting-course", config=PLOT, alt="Loss on plain prose by step")
-    spent, trained = run["facts"].get("probe_seconds"), run["facts"].get("train_seconds")
-    if spent and trained:
-        share = 100 * spent / trained
-        st.caption(f"Probes between steps took {spent:.0f} s, {share:.0f}% of the time in training.")
 
 
 def _draw_weights(run: dict[str, Any]) -> None:
