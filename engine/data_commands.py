@@ -124,8 +124,10 @@ class DataCommands:
 def check_unused(tx: Transaction, dataset_id: str) -> None:
     """Raise StateError where a job that is not over reads or makes a version of the data set."""
     for job in jobs.with_status(tx, ALIVE):
-        replays = job["kind"] == "train" and dataset_id == job["config"].get("replay_dataset")
-        reads = job["kind"] in ("clean", "export") and dataset_id in _read_by(tx, job["config"])
+        config = job["config"]
+        asked = [config.get("replay_dataset"), *config.get("probe_datasets", ())]
+        replays = job["kind"] == "train" and dataset_id in asked
+        reads = job["kind"] in ("clean", "export") and dataset_id in _read_by(tx, config)
         if replays or reads:
             raise StateError(f"{job['title']} is not over.", fix="Let it finish, or cancel it.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from typing import Any
 
@@ -42,6 +43,7 @@ class EvaluationCommands:
             if not config.metrics:
                 config = EvaluateConfig.parse(config.document() | {"metrics": _metrics(run, dataset, config)})
             _check_metrics(run, config)
+            _check_tasks(run, config)
             title = config.name or _title(run, dataset, config)
             job_id = self.launching.queue_job(tx, evaluations.KIND, title, config.document(), lane="device")
         return {"job_id": job_id}
@@ -102,6 +104,22 @@ def _check_metrics(run: Document | None, config: EvaluateConfig) -> None:
                 fix="Leave it out.",
                 field=f"metrics.{place}.metric",
             )
+
+
+def _check_tasks(run: Document | None, config: EvaluateConfig) -> None:
+    """Raise ConfigError where no task can be asked: lm-evaluation-harness is optional."""
+    if not config.tasks:
+        return
+    if importlib.util.find_spec("lm_eval") is None:
+        raise ConfigError(
+            "Tasks are those of lm-evaluation-harness, which is not installed.",
+            fix="Install it with: pip install 'tunebench[tasks]'; then start the engine anew.",
+            field="tasks",
+        )
+    if _heads(run, config):
+        raise ConfigError(
+            "A model with a classification head can't be asked tasks.", fix="Leave them out.", field="tasks"
+        )
 
 
 def _title(run: Document | None, dataset: Document, config: EvaluateConfig) -> str:

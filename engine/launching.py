@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from engine.past import replayed
+from engine.past import probed, replayed
 from engine.results import dataset_id_of
 from store import datasets, jobs, runs
 from store.config import BUNDLED_MODEL, SAMPLE_DATASET, Split, TrainConfig, sample_experiment, split_of
@@ -77,6 +77,8 @@ class Launching:
         replay = replayed(self.database, {"config": config.model_dump()})
         if replay:  # by its id, as a data set may get another name while the run waits
             config = config.model_copy(update={"replay_dataset": replay["dataset_id"]})
+        probes = probed(self.database, {"config": config.model_dump()})
+        config = config.model_copy(update={"probe_datasets": [one["dataset_id"] for one in probes]})
         answer = self.ask(
             "preview",
             {

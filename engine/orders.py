@@ -2,7 +2,8 @@
 
 {job_id, kind, home, device, attempt, resume, config}; for a run also `run_id`, `dataset`
 {dataset_id, name, kind, fingerprint}, `split` {the fields of Split} and, where rows of a data set are
-replayed, `replay` {as `dataset`; null where it is gone}. For work on data
+replayed, `replay` {as `dataset`; null where it is gone}, and `probes` [{as `dataset`}, …], the data sets that
+are probes, without those that are gone. For work on data
 (profile, clean, export): `dataset` {the same, format, columns, parent_id, row_count, split fields, `signals`:
 {group that was measured: its options}}, `parent` (the same of the version before, or null), and `mixed`
 {name in the recipe: the same}. For an export, for its data card: `history` [the versions from the first to
@@ -63,6 +64,9 @@ def _of_run(db: Queryable, job: dict[str, Any]) -> dict[str, Any]:
     if replayed := job["config"].get("replay_dataset"):
         general = datasets.find_dataset(db, replayed)  # a resumed run has kept what it needs of it
         order["replay"] = {key: general[key] for key in NAMED} if general else None
+    if names := job["config"].get("probe_datasets"):
+        known = [datasets.find_dataset(db, name) for name in names]
+        order["probes"] = [{key: one[key] for key in NAMED} for one in known if one]
     return order
 
 

@@ -1,5 +1,5 @@
 """What the engine adds to a question about costs and a worker can't look up: how runs of the past turned out,
-and which data set is to be replayed.
+which data set is to be replayed, and which are probes.
 
 Screens, command line and the launch itself all ask through here, so that one config has one answer.
 """
@@ -22,7 +22,8 @@ def completed_by(database: Queryable) -> Callable[[str, Body], Body]:
     def complete(name: str, body: Body) -> Body:
         if name not in ("preview", "advice"):
             return body
-        return body | {"past": runs.measured(database), "replay": replayed(database, body)}
+        past = {"past": runs.measured(database)}
+        return body | past | {"replay": replayed(database, body), "probes": probed(database, body)}
 
     return complete
 
@@ -33,10 +34,22 @@ def replayed(database: Queryable, body: Body) -> Body | None:
     Raises ConfigError for one that isn't there.
     """
     name = (body.get("config") or {}).get("replay_dataset") or ""
-    if not name or not isinstance(name, str):
-        return None
+    return _told(database, name, "replay_dataset") if name and isinstance(name, str) else None
+
+
+def probed(database: Queryable, body: Body) -> list[Body]:
+    """The data sets that are probes of a run, each once, as `replayed`. Raises ConfigError for one that isn't
+    there."""
+    names = (body.get("config") or {}).get("probe_datasets") or []
+    names = names.split(",") if isinstance(names, str) else names
+    asked = [name.strip() for name in names if isinstance(name, str) and name.strip()]
+    found = [_told(database, name, "probe_datasets") for name in asked]
+    return list({one["dataset_id"]: one for one in found}.values())
+
+
+def _told(database: Queryable, name: str, field: str) -> Body:
     try:
         found = datasets.get_dataset(database, name)
     except NotFoundError as error:
-        raise ConfigError(error.message, fix=error.fix, field="replay_dataset") from error
+        raise ConfigError(error.message, fix=error.fix, field=field) from error
     return {key: found[key] for key in ("dataset_id", "name", "kind", "fingerprint")}

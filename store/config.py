@@ -177,6 +177,14 @@ class TrainConfig(Config):
     early_stopping_threshold: float = Field(0.005, ge=0, lt=1, description="Smallest relative improvement")
     load_best_model_at_end: bool = True
     probes: bool = Field(True, description="Measure what is forgotten: general questions, prose, own samples")
+    probe_datasets: list[str] = Field(
+        default_factory=list,
+        max_length=20,
+        description="Data sets of which it is measured, before and after, what the model makes of them",
+    )
+    probe_rows: int = Field(
+        200, ge=1, le=10_000, description="Of each of the probe_datasets at most; the same ones in every run"
+    )
     probe_share: float = Field(
         0.1, ge=0, le=1, description="Of the time in training, what probes between steps may take at most"
     )
@@ -213,6 +221,15 @@ class TrainConfig(Config):
         if value is not None and not value:
             raise ValueError("name at least one module, or all-linear")
         return value
+
+    @field_validator("probe_datasets", mode="before")
+    @classmethod
+    def _by_commas(cls, value: Any) -> Any:
+        """Names with commas between them, as a form and a command line give them."""
+        names = value.split(",") if isinstance(value, str) else value
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            return value
+        return list(dict.fromkeys(name.strip() for name in names if name.strip()))
 
     @property
     def held(self) -> Held:

@@ -60,6 +60,23 @@ class EvaluateConfig(MetricsConfig):
         default_factory=list, max_length=100, description="The task's where left out"
     )
     probes: bool = Field(False, description="General questions and prose too")
+    tasks: list[str] = Field(
+        default_factory=list,
+        max_length=50,
+        description="Of lm-evaluation-harness, where it is installed: own ones from the home folder's tasks",
+    )
+    task_rows: int | None = Field(
+        None, ge=1, description="Of each task so many items, its first; all if null"
+    )
+    num_fewshot: int | None = Field(None, ge=0, le=64, description="Of tasks; each one's own where left out")
+
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _by_commas(cls, value: Any) -> Any:
+        names = value.split(",") if isinstance(value, str) else value
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            return value
+        return list(dict.fromkeys(name.strip() for name in names if name.strip()))
 
     @field_validator("run")
     @classmethod

@@ -11,6 +11,7 @@ exports/             files that data sets were written to, with their data cards
 jobs/JOB_ID/         one folder a job (store.jobdir)
 asks/                short-lived folders of previews
 metrics/NAME.py      the user's own metrics, which workers alone run
+tasks/NAME.yaml      the user's own tasks of lm-evaluation-harness
 cache/               what can be made again
 logs/                engine.log, screens.log
 """
@@ -24,7 +25,7 @@ from pathlib import Path
 from store.errors import ConfigError, StateError
 
 SPARE_BYTES = 100 * 2**20  # less free space than this, and no job is taken on
-FOLDERS = ("models", "datasets", "uploads", "exports", "jobs", "asks", "metrics", "cache", "logs")
+FOLDERS = ("models", "datasets", "uploads", "exports", "jobs", "asks", "metrics", "tasks", "cache", "logs")
 
 
 class Home:
@@ -106,6 +107,10 @@ class Home:
     @property
     def metrics(self) -> Path:
         return self.path / "metrics"
+
+    @property
+    def tasks(self) -> Path:
+        return self.path / "tasks"
 
     @property
     def judgements(self) -> Path:

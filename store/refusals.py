@@ -19,7 +19,7 @@ def refusals(config: TrainConfig, model_type: str = "") -> list[Refusal]:
     """(field, why and what to do) of every combination in `config` that can't work; `model_type`: of the base
     model's config, empty where it isn't known."""
     parts = _held(config), _start(config), _shape(config, model_type), encoder(config, model_type)
-    return [refusal for part in (*parts, _replay(config)) for refusal in part]
+    return [refusal for part in (*parts, _replay(config), _probes(config)) for refusal in part]
 
 
 def refused_change(config: TrainConfig, field: str, value: object, model_type: str = "") -> str:
@@ -112,6 +112,23 @@ def _replay(config: TrainConfig) -> Iterator[Refusal]:
             f"{method.title} changes the base model itself, and a second copy to hold it to would take its"
             " memory again. Take LoRA, or replay the base's own texts without kl_beta: their loss pulls the"
             " same way.",
+        )
+
+
+def _probes(config: TrainConfig) -> Iterator[Refusal]:
+    if not config.probe_datasets:
+        return
+    if not config.probes:
+        yield (
+            "probe_datasets",
+            "Nothing is measured of data sets while probes is false. Set it to true, or empty"
+            " probe_datasets.",
+        )
+    if config.task == "classification":
+        yield (
+            "probe_datasets",
+            "A classifier has a head in place of its words, so that nothing can be measured of other data"
+            " sets. Empty probe_datasets.",
         )
 
 

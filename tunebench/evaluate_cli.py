@@ -37,6 +37,7 @@ def evaluate(
     metric: Annotated[list[str] | None, typer.Option(help="May be repeated; the task's otherwise")] = None,
     max_rows: Annotated[int | None, typer.Option(help="Rows at most; 0 takes all")] = None,
     probes: Annotated[bool | None, typer.Option("--probes", help="General questions and prose too")] = None,
+    task: Annotated[list[str] | None, typer.Option(help="Of lm-evaluation-harness; may be repeated")] = None,
     name: Annotated[str | None, typer.Option(help="Made up where left out")] = None,
     wait: Wait = True,
     json: Json = False,
@@ -44,7 +45,7 @@ def evaluate(
     """Evaluate a model or a run on a data set; what is given as an option goes before the file."""
     given: Document = {
         **{"run": run, "checkpoint": checkpoint, "model": model, "dataset": dataset, "part": part},
-        **{"metrics": metric, "probes": probes, "name": name, "max_rows": max_rows},
+        **{"metrics": metric, "probes": probes, "name": name, "max_rows": max_rows, "tasks": task},
     }
     with errors(json):
         document = _read(file) | {field: value for field, value in given.items() if value is not None}

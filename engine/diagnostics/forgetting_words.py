@@ -43,14 +43,20 @@ def _named(probe: str) -> str:
     return NAMES.get(probe, probe.removeprefix("data/"))
 
 
+def _unit(probe: str) -> str:
+    """What its items are called."""
+    own = "question" if probe == "choices" else "passage"
+    return "row" if probe.startswith("data/") else own
+
+
 def _text(part: Document) -> str:
-    name, broken = _named(part["probe"]), part["broken"]
+    name, broken, unit = _named(part["probe"]), part["broken"], _unit(part["probe"])
     if not part["n"]:
-        return f"on {name} the loss is not a number any more, on {phrasing.plural(broken, 'passage')}"
-    change, passages = part["change"], phrasing.plural(part["n"], "passage")
+        return f"on {name} the loss is not a number any more, on {phrasing.plural(broken, unit)}"
+    change, passages = part["change"], phrasing.plural(part["n"], unit)
     worse = f", and on {broken:,} more the loss is not a number" if broken else ""
     if change["low"] is None:
-        return f"one passage of {name} gives no interval{worse}"
+        return f"one {unit} of {name} gives no interval{worse}"
     if change["low"] == change["high"] == 0:
         return f"{name} is predicted exactly as before ({passages}){worse}"
     bounds = _bounds(change["low"], change["high"])
@@ -64,20 +70,22 @@ def _text(part: Document) -> str:
 
 
 def _choices(part: Document) -> str:
-    name, broken = _named(part["probe"]), part["broken"]
+    name, broken, own = _named(part["probe"]), part["broken"], part["probe"].startswith("data/")
+    questions = f"{phrasing.plural(part['n'], 'row')} of {name}" if own else f"{part['n']:,} {name}"
     if not part["n"]:
-        return f"not one of {phrasing.plural(broken, 'question')} could be scored any more"
-    change, n = part["change"], part["n"]
+        of = f" of {name}" if own else ""
+        return (
+            f"not one of {phrasing.plural(broken, 'row' if own else 'question')}{of} could be scored any more"
+        )
+    change = part["change"]
     low, high = 100 * change["low"], 100 * change["high"]
     places = phrasing.decimals(low, high, default=1)
-    lost = (
-        f"of {n:,} {name} {part['lost']:,} went from right to wrong and {part['won']:,} from wrong to right"
-    )
+    lost = f"of {questions} {part['lost']:,} went from right to wrong and {part['won']:,} from wrong to right"
     points = f"{phrasing.number(100 * change['value'], places)} points"
     amount = f"accuracy changed by {points} (95% interval {phrasing.interval(low, high, places)})"
     worse = f", and {broken:,} could not be scored" if broken else ""
     if low <= 0 <= high:
-        return f"{lost}: {amount}; {_unseen(part, 'points', f'{n:,} questions', 100)}{worse}"
+        return f"{lost}: {amount}; {_unseen(part, 'points', questions, 100)}{worse}"
     return f"{lost}: {amount}{worse}"
 
 
@@ -96,7 +104,9 @@ def _categories(part: Document) -> list[str]:
     ):
         listed = [f"{c['category']} ({c['lost']:,} lost, {c['won']:,} won of {c['n']:,})" for c in chosen]
         if listed:
-            words.append(f"Of {len(part['categories'])} categories it surely {way} {', '.join(listed)}.")
+            own = part["probe"].startswith("data/")
+            kinds = f"labels of {_named(part['probe'])}" if own else "categories"
+            words.append(f"Of {len(part['categories'])} {kinds} it surely {way} {', '.join(listed)}.")
     return words
 
 
@@ -109,7 +119,9 @@ def _luck(part: Document) -> list[str]:
     if low > 0:
         share = phrasing.number(100 * least["value"], places)
         bounds = phrasing.interval(low, high, places)
-        return [f"Guessing explains some of the lost answers, but not {share}% of the questions ({bounds}%)."]
+        own = part["probe"].startswith("data/")
+        asked = f"the rows of {_named(part['probe'])}" if own else "the questions"
+        return [f"Guessing explains some of the lost answers, but not {share}% of {asked} ({bounds}%)."]
     if part["change"]["high"] < 0:  # luck goes both ways: a fall of accuracy is more than that
         return []
     return ["As many lost answers as these could come from guesses that fell out otherwise."]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -17,23 +18,38 @@ from store.jobdir import written_aside
 
 
 def measure(
-    job: Job, model: Any, tokenizer: Any, positions: int | None, *, batch_size: int, confidence: float
+    job: Job,
+    model: Any,
+    tokenizer: Any,
+    positions: int | None,
+    *,
+    batch_size: int,
+    confidence: float,
+    beside: tuple[Sequence[Measured], Sequence[pa.Table]] = ((), ()),
 ) -> list[dict[str, Any]]:
-    """A document for each probe; its items go into `probes.parquet` and `probe_items.parquet`."""
+    """A document for each probe; its items go into `probes.parquet` and `probe_items.parquet`, with those
+    `beside` them."""
     probes = [make(tokenizer, positions) for make in (general.prose, general.questions)]
     found = []
     for probe in probes:
         tell = Pass(job, len(probe), "items", f"Probing: {probe.name}")
         device = torch.device(job.device)
         found.append(probe.measure(model, batch_size=batch_size, device=device, on_items=tell))
+    write(job, [*found, *beside[0]], [*(probe.listing() for probe in probes), *beside[1]])
+    return [_document(measured, confidence) for measured in found]
+
+
+def write(job: Job, measured: Sequence[Measured], listed: Sequence[pa.Table]) -> None:
+    """`probes.parquet` and `probe_items.parquet` of the job, where there is something in them."""
+    if not measured:
+        return
     tables = {
-        job.dir.probes: [measured.table(model="evaluated") for measured in found],
-        job.dir.probe_items: [probe.listing() for probe in probes],
+        job.dir.probes: [each.table(model="evaluated") for each in measured],
+        job.dir.probe_items: list(listed),
     }
     for path, parts in tables.items():
         with written_aside(path) as aside:
             pq.write_table(pa.concat_tables(parts), aside)
-    return [_document(measured, confidence) for measured in found]
 
 
 def _document(measured: Measured, confidence: float) -> dict[str, Any]:

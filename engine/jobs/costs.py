@@ -71,6 +71,7 @@ class Costs:
     ) -> None:
         self.job, self.architecture, self.rows, self.parts = job, architecture, rows, parts
         self.general = general
+        self.probed = np.zeros(2)  # tokens of data sets that are probes, and those with logits
         self.cut, self.process, self.objective, self.labels = cut, process, objective, labels
         self.device = torch.device(job.device)
         self.rates = cache(partial(calibrate.rates, job.home, self.device))

@@ -22,7 +22,7 @@ from engine.data import dataset, dealing
 from engine.diagnostics import score_table
 from engine.diagnostics.phrasing import plural
 from engine.diagnostics.scored import aggregate
-from engine.evaluation import general_figures
+from engine.evaluation import general_figures, harness
 from engine.evaluation.metrics.answers import Answers
 from engine.evaluation.metrics.measure import measure
 from engine.evaluation.questions import groups
@@ -91,8 +91,9 @@ class Evaluation:
             )
         if not found.asked:
             answers = replace(answers, predictions=None)
-        figures = self.score(answers)
-        probes = self.probe(subject)
+        tasks = self.ask(subject)
+        figures = self.score(answers, tasks)
+        probes = self.probe(subject, tasks)
         return {
             "n": len(row_ids),
             "figures": figures,
@@ -150,8 +151,29 @@ class Evaluation:
             return None
         return _split(run.folder)
 
-    def score(self, answers: Answers) -> list[dict[str, Any]]:
-        """The metrics' documents; the scores of rows go into `scores.parquet`."""
+    def ask(self, subject: evaluated.Evaluated) -> harness.Found:
+        """Tasks of lm-evaluation-harness."""
+        job, names = self.job, self.config.tasks
+        if not names:
+            return harness.Found()
+        with self.timed("tasks"):
+            found = harness.run(
+                subject.model,
+                subject.tokenizer,
+                names,
+                job.home,
+                device=job.device,
+                batch_size=self.config.per_device_eval_batch_size,
+                limit=self.config.task_rows,
+                num_fewshot=self.config.num_fewshot,
+                check=job.check_cancelled,
+                on_task=lambda done, name: job.progress(done, len(names), "tasks", f"Asking the task {name}"),
+            )
+        self.notices += found.notices
+        return found
+
+    def score(self, answers: Answers, tasks: harness.Found) -> list[dict[str, Any]]:
+        """The documents of metrics and tasks; the scores of rows and items go into `scores.parquet`."""
         job, config = self.job, self.config
         most = len(config.metrics)
 
@@ -160,18 +182,22 @@ class Evaluation:
 
         with self.timed("scoring"):
             found = measure(config, answers, job.home, check=job.check_cancelled, on_metric=on_metric)
+            found += tasks.scored
             with written_aside(job.dir.scores) as aside:
                 pq.write_table(score_table.to_table(found), aside)
             figures = []
             for done, scored in enumerate(found):
                 job.check_cancelled()
                 job.progress(done, most, "metrics", "Working out intervals")
-                figures.append(aggregate(scored, answers.groups, confidence=config.confidence))
+                own = None if scored.name.startswith(harness.PREFIX) else answers.groups
+                figures.append(aggregate(scored, own, confidence=config.confidence))
         return figures
 
-    def probe(self, subject: evaluated.Evaluated) -> list[dict[str, Any]]:
-        """General questions and prose, where they are asked for and the model can be asked."""
+    def probe(self, subject: evaluated.Evaluated, tasks: harness.Found) -> list[dict[str, Any]]:
+        """General questions and prose, where they are asked for and the model can be asked; the items of
+        tasks are kept beside them."""
         if not self.config.probes:
+            general_figures.write(self.job, tasks.measured, tasks.items)
             return []
         if subject.labels is not None:
             self.notices.append("General questions were left out: a model with a head can't be asked.")
@@ -184,6 +210,7 @@ class Evaluation:
                 subject.positions,
                 batch_size=self.config.per_device_eval_batch_size,
                 confidence=self.config.confidence,
+                beside=(tasks.measured, tasks.items),
             )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from engine.data.render import Rows
-from engine.evaluation import general
+from engine.evaluation import data_probes, general
 from engine.evaluation.class_evidence import labels_answered
 from engine.evaluation.evidence import choose_prompts
 from engine.evaluation.live_answers import ROWS, LiveAnswers
@@ -47,6 +47,7 @@ class Knowledge:
         self.job, self.config, self.tokenizer = job, config, tokenizer
         self.source, self.positions, self.speaks = source, positions, speaks
         self.own: list[Probe] | None = None
+        self.asked: list[Probe] = []  # data sets of the user's
 
     @cached_property
     def general(self) -> list[Probe]:
@@ -61,7 +62,11 @@ class Knowledge:
         self.seen = Seen(train, objective, len(validation))
         some = [probe.part(general.LIGHT[probe.name]) for probe in self.general]
         answers = self.live_answers(validation)
-        return Probing(self.job, self.config, [[self.seen], some] if self.config.probes else [], answers)
+        if not self.config.probes:
+            return Probing(self.job, self.config, [], answers)
+        self.asked = self._data_sets(train)
+        light = [data_probes.light(probe) for probe in self.asked]
+        return Probing(self.job, self.config, [[self.seen], some, light], answers)
 
     @property
     def load(self) -> Callable[[np.ndarray], list[Any]]:
@@ -100,6 +105,21 @@ class Knowledge:
         )
         return TaskMetric(kind, answers)
 
+    def _data_sets(self, train: Rows) -> list[Probe]:
+        """The data sets that the run is to leave as they are known."""
+        sources = self.job.order.get("probes") or []
+        if not self.config.probe_datasets or not self.speaks:
+            return []
+        gone = len(self.config.probe_datasets) - len(sources)
+        if gone:
+            self.job.alert(f"Of the data sets that were to be probes {gone} are gone.")
+        trained = self.job.order["dataset"]["fingerprint"], train.row_ids
+        found = data_probes.find(
+            self.job, self.config, self.tokenizer, self.positions, sources, trained=trained
+        )
+        data_probes.tell(self.job, found)
+        return [one.probe for one in found if one.probe]
+
     def probes(self, model: Any) -> list[Probe]:
         """What base and tuned model are asked; `model` is the tuned one."""
         if not self.config.probes:
@@ -107,13 +127,16 @@ class Knowledge:
         if self.own is None:
             with base_model(model) as untuned:
                 self.hear(untuned)
-        return [*self.general, *(self.own or ()), self.seen]
+        return [*self.general, *self.asked, *(self.own or ()), self.seen]
 
     def of_base(self, probes: list[Probe]) -> list[Probe]:
         """The same for the base model, which is asked nothing twice, whatever run asks."""
         folder = models.weights_folder(self.source)
+        same = [*self.general, *(self.own or ())]
         return [
-            probe if probe is self.seen else Remembered(probe, self.job.home, self.tokenizer, folder)
+            Remembered(probe, self.job.home, self.tokenizer, folder)
+            if any(probe is one for one in same)
+            else probe
             for probe in probes
         ]
 

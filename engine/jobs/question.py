@@ -15,7 +15,7 @@ import torch
 
 from engine.data import dataset
 from engine.data.render import Rows
-from engine.evaluation import class_evidence
+from engine.evaluation import class_evidence, data_probes
 from engine.job import Job
 from engine.jobs import general_rows
 from engine.jobs.convert import ensure
@@ -79,6 +79,7 @@ class Question:
             self._labels(),
             self._general(),
         )
+        self.costs.probed = self._probed()
 
     def cost(self, config: TrainConfig) -> Cost:
         """The costs of `config`, resolved for these rows and this model. Raises ConfigError where its method
@@ -117,6 +118,14 @@ class Question:
         held = self.fingerprint, np.concatenate([self.dealt[part] for part in prepare.PARTS[1:]])
         source, wanted = self.job.config.get("replay"), needed(config, rows)
         return general_rows.expected(self.job.home, config, self.tokenizer, source, held, wanted, positions)
+
+    def _probed(self) -> np.ndarray:
+        """Tokens that the data sets which are probes take, each time that they are asked."""
+        sources = self.job.config.get("probes") or []
+        if not sources or not self.said.probes or self.classes:
+            return np.zeros(2)
+        found = data_probes.find(self.job, self.said, self.tokenizer, self.positions, sources)
+        return data_probes.passing(found)
 
     def _objective(self) -> Objective:
         if self.classes:

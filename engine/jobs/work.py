@@ -37,7 +37,7 @@ def work_of(cost: Cost) -> estimate.Work:
         evaluated = evaluated + _labels_asked(cost, costs.labels, mean_length)
     asked = config.probes and config.task != "classification"
     if asked:  # of base and tuned model, with as many rows that were trained on as validation has
-        evaluated = evaluated + 2 * (SUITE + validation)
+        evaluated = evaluated + 2 * (SUITE + validation + cost.costs.probed)
     prompts = 0 if config.task == "classification" else config.sample_prompts
     pieces: float = cost.steps * batch_shape(config)[1]
     padded = _padding(cost)

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import streamlit as st
 
+from pages.components import reads
 from pages.components.session import plain
 from store.config import TrainConfig
 from store.errors import ConfigError
@@ -70,6 +71,8 @@ EVALUATION = Group(
         "load_best_model_at_end",
         "probes",
         "probe_share",
+        "probe_datasets",
+        "probe_rows",
         "max_forgetting",
         "live_metric",
         "sample_prompts",
@@ -93,12 +96,14 @@ TOP = (
     *("name", "notes"),
 )
 COLUMNS = 3
+DATASETS = ("probe_datasets",)  # fields that name several
 EMPTY = {  # what an empty field means
     "max_steps": "no limit",
     "max_train_rows": "all rows",
     "max_forgetting": "never",
     "live_metric": "token_f1, where training pays for it",
     "replay_dataset": "the base model's own texts",
+    "probe_datasets": "none",
     "chat_template": "the model's own",
     "gate_override": "only where the check fails",
     "loraplus_lr_ratio": "off",
@@ -120,7 +125,7 @@ def key(field: str) -> str:
 def default(field: str) -> Any:
     """The value of the field when nothing is said; None for one that is worked out from others."""
     info = TrainConfig.model_fields[field]
-    return None if info.is_required() else info.default
+    return None if info.is_required() else info.get_default(call_default_factory=True)
 
 
 def choices(field: str) -> tuple[str, ...]:
@@ -164,7 +169,7 @@ def fill(document: dict[str, Any]) -> None:
 def change(changes: dict[str, Any]) -> None:
     """Set some fields, the others stay; None empties one. As `fill`, call it before the widgets are drawn."""
     for field, value in changes.items():
-        keeps_type = choices(field) or isinstance(default(field), bool)
+        keeps_type = choices(field) or isinstance(default(field), bool) or field in DATASETS
         st.session_state[key(field)] = value if keeps_type else as_text(value)
 
 
@@ -182,7 +187,7 @@ def document() -> dict[str, Any]:
         value = st.session_state.get(key(field))
         if isinstance(value, str) and not choices(field):
             value = as_value(field, value) if value.strip() else None
-        if value is not None:
+        if value is not None and value != []:
             said[field] = value
     return said
 
@@ -257,6 +262,9 @@ def draw_field(field: str, resolved: dict[str, Any], config: TrainConfig | None 
             persist_state="session",
         )
         return
+    if field in DATASETS:
+        _draw_datasets(field, help_text)
+        return
     automatic = resolved.get(field)
     shown = as_text(automatic if automatic is not None else default(field))
     st.text_input(
@@ -264,6 +272,20 @@ def draw_field(field: str, resolved: dict[str, Any], config: TrainConfig | None 
         key=key(field),
         help=help_text,
         placeholder=f"{shown} (automatic)" if shown else EMPTY.get(field, "automatic"),
+        persist_state="session",
+    )
+
+
+def _draw_datasets(field: str, help_text: str | None) -> None:
+    """A choice of several data sets; one that isn't there any more stays, so that it can be taken out."""
+    chosen = st.session_state.get(key(field)) or []
+    known = [row["name"] for row in reads.datasets()]
+    st.multiselect(
+        field,
+        list(dict.fromkeys([*known, *chosen])),
+        key=key(field),
+        help=help_text,
+        placeholder=EMPTY[field],
         persist_state="session",
     )
 

@@ -114,15 +114,18 @@ def _scale(strength: float) -> list[list[Any]]:
     ]
 
 
-def rise_chart(points: Sequence[Document], end: Document | None, kept: int | None, limits: Document) -> Any:
-    """By how much the loss on plain prose lies above the base model's, by step, with its interval; the kept
-    model, measured on all passages, as a diamond."""
-    figure = empty_figure("Forgetting while it trained", "Rise of the loss (nats a token)", 320)
+def rise_chart(course: Document, end: Document | None, kept: int | None, limits: Document, what: str) -> Any:
+    """By how much the loss on a probe of texts lies above the base model's, or of one with options the share
+    of right answers below it, by step, with its interval; the kept model, asked all items, as a diamond."""
+    points, shares = course["points"], course["kind"] == "choices"
+    title = "Share of answers lost" if shares else "Rise of the loss (nats a token)"
+    figure = empty_figure(f"Forgetting while it trained: {what}", title, 320)
     known = [point for point in points if point["value"] is not None and point["low"] is not None]
     figure.add_hline(y=0, line={"dash": "dash", "color": BASE, "width": 1.6})
-    figure.add_trace(_bars(known, [p["step"] for p in known], "lines+markers", "circle", 8))
+    unit = course["unit"]
+    figure.add_trace(_bars(known, [p["step"] for p in known], "lines+markers", "circle", 8, unit))
     if end and end["low"] is not None and kept is not None:
-        figure.add_trace(_bars([end], [kept], "markers", "diamond", 12))
+        figure.add_trace(_bars([end], [kept], "markers", "diamond", 12, unit))
     highest = max([*(p["high"] for p in known), end["high"] if end and end["high"] else 0.0, 0.0])
     for name, color in (("amber", AMBER), ("red", BAD)):
         if limits[name] < 1.4 * highest + limits["amber"]:
@@ -136,9 +139,11 @@ def rise_chart(points: Sequence[Document], end: Document | None, kept: int | Non
     return figure
 
 
-def _bars(points: Sequence[Document], steps: Sequence[int], mode: str, symbol: str, size: int) -> Any:
+def _bars(
+    points: Sequence[Document], steps: Sequence[int], mode: str, symbol: str, size: int, unit: str
+) -> Any:
     inks = [BAD if p["low"] > 0 else GOOD if p["high"] < 0 else BASE for p in points]
-    told = [f"{wording.estimate(dict(p))} nats a token, {p['n']} passages" for p in points]
+    told = [f"{wording.estimate(dict(p))} {unit}, n {p['n']}" for p in points]
     return go.Scatter(
         x=list(steps),
         y=[p["value"] for p in points],

@@ -29,34 +29,43 @@ def draw_course(run: Document, found: Document | None) -> None:
         st.caption(_why_no_base(run, steps))
         return
     kept = ((run["verdict"] or {}).get("stopped") or {}).get("restored_step")
-    _draw_rise(run, next((p for p in probes if p["probe"] == "prose"), None), found, kept)
+    for probe in probes:
+        if probe["probe"] == "prose" or probe["probe"].startswith("data/"):
+            _draw_rise(probe, found, kept)
     if cells:
         _draw_cells(run, cells, ((found or {}).get("choices") or [None])[0], kept, steps)
     _draw_price(run)
 
 
-def _draw_rise(run: Document, prose: Document | None, found: Document | None, kept: int | None) -> None:
-    if prose is None:
-        return
-    text = next((t for t in (found or {}).get("texts", ()) if t["probe"] == "prose"), None)
-    end = (text or {}).get("change")
-    figure = course_charts.rise_chart(prose["points"], end, kept, THRESHOLDS["nats"])
-    st.plotly_chart(figure, key="course-prose", config=PLOT, alt="Rise of the loss on plain prose by step")
-    passages = max(point["n"] for point in prose["points"])
-    said = f"95% intervals over {phrasing.plural(passages, 'passage')}; grey holds 0, the base model."
+def _draw_rise(course: Document, found: Document | None, kept: int | None) -> None:
+    name = course["probe"]
+    verdicts = [*(found or {}).get("texts", ()), *(found or {}).get("choices", ())]
+    end = next((part["change"] for part in verdicts if part["probe"] == name), None)
+    what, item = ("plain prose", "passage") if name == "prose" else (name.removeprefix("data/"), "row")
+    shares = course["kind"] == "choices"
+    if end and shares:  # a change of accuracy, the other way round
+        end = {**end, "value": -end["value"], "low": _less(end["high"]), "high": _less(end["low"])}
+    limits = THRESHOLDS["share" if shares else "nats"]
+    figure = course_charts.rise_chart(course, end, kept, limits, what)
+    st.plotly_chart(figure, key=f"course-{name}", config=PLOT, alt=f"Forgetting of {what} by step")
+    most = max(point["n"] for point in course["points"])
+    said = f"95% intervals over {phrasing.plural(most, item)}; grey holds 0, the base model."
     if end:
-        said += f" The diamond is the kept model, on {phrasing.plural(end['n'], 'passage')}."
-    st.caption(f"{_since(prose)} {said}")
+        said += f" The diamond is the kept model, on {phrasing.plural(end['n'], item)}."
+    st.caption(f"{_since(course, limits, what)} {said}")
 
 
-def _since(prose: Document) -> str:
+def _less(value: float | None) -> float | None:
+    return None if value is None else -value
+
+
+def _since(course: Document, limits: dict[str, float], what: str) -> str:
     """From where on it surely lies over a threshold."""
-    limits = THRESHOLDS["nats"]
     for colour in ("red", "amber"):
-        step = prose[f"{colour}_since"]
+        step = course[f"{colour}_since"]
         if step is not None:
-            return f"Surely over {limits[colour]:g} nats a token (loss on plain prose) from step {step:,} on."
-    return f"Nowhere surely over {limits['amber']:g} nats a token (loss on plain prose)."
+            return f"Surely over {limits[colour]:g} {course['unit']} on {what} from step {step:,} on."
+    return f"Nowhere surely over {limits['amber']:g} {course['unit']} on {what}."
 
 
 def _draw_cells(run: Document, cells: Document, end: Document | None, kept: int | None, steps: int) -> None:

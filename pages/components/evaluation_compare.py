@@ -8,7 +8,7 @@ import streamlit as st
 
 from engine.diagnostics import phrasing
 from pages.components import evaluation_reads, wording
-from pages.components.evaluation_figures import scale, title
+from pages.components.evaluation_figures import TASK, scale, title
 from pages.components.evaluation_rows import shown
 from pages.components.session import plain
 from store.errors import QueryError
@@ -53,7 +53,14 @@ def draw_comparison(evaluation: Document) -> None:
         " so that the chance of any false one stays at 5%. General knowledge is at 95% on its own."
     )
     _draw_differing(
-        own, chosen, [one for one in found if one["first_higher"] + one["second_higher"]], evaluation
+        own,
+        chosen,
+        [
+            one
+            for one in found
+            if one["first_higher"] + one["second_higher"] and not one["metric"].startswith(TASK)
+        ],
+        evaluation,
     )
 
 

@@ -13,10 +13,14 @@ from store.metric_table import METRICS
 
 Document = dict[str, Any]
 WHY = 3  # reasons that a card names
+TASK = "task/"  # figures of lm-evaluation-harness, of items in place of rows
 
 
 def title(metric: str, config: Document) -> str:
     """What a figure is called: the metric's title, with its own name where it was given one."""
+    if metric.startswith(TASK):
+        task, _, what = metric.removeprefix(TASK).partition("/")
+        return f"{task}: {what}" if what else task
     for choice in config["metrics"]:
         known = METRICS[choice["metric"]]
         own = choice.get("name") or choice.get("file") or choice.get("hub_id")

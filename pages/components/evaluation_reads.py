@@ -64,4 +64,5 @@ def general_change(first: str, second: str) -> list[dict[str, Any]]:
         except QueryError:
             return []
     found = forgetting.assess(*tables)
-    return [*found["texts"], *found["choices"]]
+    parts = [*found["texts"], *found["choices"]]
+    return [part for part in parts if not part["probe"].startswith("task/")]  # they are figures too

@@ -9,7 +9,7 @@ import streamlit as st
 from engine.diagnostics import phrasing
 from pages.components import evaluation_reads
 from pages.components.conversation import shortened
-from pages.components.evaluation_figures import scale, title
+from pages.components.evaluation_figures import TASK, scale, title
 from pages.components.session import plain
 from store.errors import QueryError
 
@@ -21,7 +21,7 @@ Document = dict[str, Any]
 def draw_rows(evaluation: Document) -> None:
     """Rows in the order of one metric; those that it could not score come first."""
     config, own = evaluation["config"], evaluation["evaluation_id"]
-    scored = {f["metric"]: f for f in evaluation["figures"] if f["estimator"] != "whole" and not f["failed"]}
+    scored = {f["metric"]: f for f in evaluation["figures"] if _of_rows(f)}
     if not scored:
         st.caption("No metric has scores of rows.")
         return
@@ -43,6 +43,11 @@ def draw_rows(evaluation: Document) -> None:
     st.caption(f"{phrasing.plural(total, 'row')}; those that it could not score stand at the top.")
     for row in rows:
         _draw_row(row, scored, config)
+
+
+def _of_rows(figure: Document) -> bool:
+    """It has a score for each row; a task of the harness has items of its own."""
+    return figure["estimator"] != "whole" and not figure["failed"] and not figure["metric"].startswith(TASK)
 
 
 def _draw_row(row: Document, scored: dict[str, Document], config: Document) -> None:

@@ -39,21 +39,24 @@ def draw_forgetting(run_id: str) -> None:
             st.markdown("\n".join(f"- {plain(sentence)}" for sentence in found["sentences"]))
         _draw_numbers(found)
         left, right = st.columns(2, gap="large")
-        for choices in found["choices"][:1]:
+        for choices in _chosen(found["choices"]):
+            own = choices["probe"].startswith("data/")
             with left:
-                st.markdown("**Questions by category**, the most forgotten first")
+                st.markdown(
+                    f"**{'Rows by label' if own else 'Questions by category'}**, the most forgotten first"
+                )
                 figure = forgetting_charts.category_chart(choices["categories"])
                 alt = "Change of accuracy by category with intervals"
                 st.plotly_chart(figure, key="forgetting-categories", config=PLOT, alt=alt)
                 st.caption(
-                    "95% intervals over the questions of each category; red is surely lost, after Holm's"
-                    f" correction for {len(choices['categories'])} categories."
+                    f"95% intervals over the {'rows of each label' if own else 'questions of each category'};"
+                    f" red is surely lost, after Holm's correction for {len(choices['categories'])}."
                 )
             with right:
                 st.markdown("**Where the answers went**")
                 ink = INK["dark" if st.context.theme.type == "dark" else "light"]
                 figure = forgetting_charts.flips_chart(choices, ink)
-                alt = f"{choices['lost']} questions lost and {choices['won']} won of {choices['n']}"
+                alt = f"{choices['lost']} answers lost and {choices['won']} won of {choices['n']}"
                 st.plotly_chart(figure, key="forgetting-flips", config={"displayModeBar": False}, alt=alt)
                 st.caption(_test_words(choices))
         draw_course(run, found)
@@ -76,12 +79,13 @@ def _draw_numbers(found: dict[str, Any]) -> None:
     shown = [*found["texts"], *found["choices"], *found["divergence"]]
     with st.grid(max(1, min(4, len(shown))), min_column_width=210):
         for text in found["texts"]:
+            rows = phrasing.plural(text["n"], _unit(text["probe"], "passage"))
             _number(
                 f"Loss on {_named(text['probe'])}",
                 wording.transition(text["before"], text["after"], 3),
                 wording.estimate(text["change"]),
                 _sign(text["change"], rises=False),
-                f"{phrasing.plural(text['n'], 'passage')}, {text.get('tokens', 0):,} tokens",
+                f"{rows}, {text.get('tokens', 0):,} tokens",
             )
         for choices in found["choices"]:
             before, after = (f"{100 * choices[name]['value']:.1f}" for name in ("before", "after"))
@@ -90,7 +94,7 @@ def _draw_numbers(found: dict[str, Any]) -> None:
                 f"{before} → {after}",
                 f"{wording.estimate(choices['change'], scale=100)} points",
                 _sign(choices["change"], rises=True),
-                phrasing.plural(choices["n"], "question"),
+                phrasing.plural(choices["n"], _unit(choices["probe"], "question")),
             )
         for part in found["divergence"]:
             if part["kl"]:
@@ -112,6 +116,26 @@ def _number(label: str, value: str, delta: str, sign: int, basis: str) -> None:
 
 def _named(probe: str) -> str:
     return {"prose": "plain prose", "choices": "questions"}.get(probe, probe.removeprefix("data/"))
+
+
+def _unit(probe: str, other: str) -> str:
+    return "row" if probe.startswith("data/") else other
+
+
+def _chosen(choices: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The one whose answers are drawn; data sets with labels stand beside the general questions."""
+    if len(choices) < 2:
+        return choices
+    by_name = {part["probe"]: part for part in choices}
+    chosen = st.segmented_control(
+        "Answers to",
+        list(by_name),
+        default=choices[0]["probe"],
+        format_func=lambda probe: _named(probe).capitalize() if probe == "choices" else _named(probe),
+        key="forgetting-choices",
+        required=True,
+    )
+    return [by_name[chosen or choices[0]["probe"]]]
 
 
 def _sign(change: dict[str, Any], *, rises: bool) -> int:

@@ -60,6 +60,8 @@ def _cloned(run_id: str) -> dict[str, Any]:
     document["dataset"] = names.get(run["dataset_id"], run["dataset_name"])
     if general := document.get("replay_dataset"):
         document["replay_dataset"] = names.get(general, general)
+    if probes := document.get("probe_datasets"):
+        document["probe_datasets"] = [names.get(one, one) for one in probes]
     document["name"] = f"{run['name']} again"[:120]
     return document
 

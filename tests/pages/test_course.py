@@ -78,7 +78,7 @@ def test_prose_over_the_steps_has_intervals_and_says_since_when(engine: StillEng
     assert len(line["x"]) == len(line["error_y"]["array"]) == 10
     assert end["marker"]["symbol"] == "diamond"
     said = everything_said(at)
-    assert re.search(r"Surely over 0\.2 nats a token \(loss on plain prose\) from step \d+ on", said)
+    assert re.search(r"Surely over 0\.2 nats a token on plain prose from step \d+ on", said)
     assert "8 passages" in said
     at = on_tab(open_page(engine.home, PAGE, run="learned"), FORGETTING)
     assert "Nowhere surely over 0.05 nats a token" in everything_said(at)

@@ -287,6 +287,24 @@ def test_a_data_set_to_replay_is_named_by_its_id_and_kept_while_it_is_needed(des
     assert caught.value.field == "replay_dataset"
 
 
+def test_data_sets_that_are_probes_are_named_by_their_ids_and_kept_while_they_are_needed(desk: Desk) -> None:
+    desk.add_dataset()
+    general = desk.add_dataset("General", "g")
+    run_id = desk("launch", dataset="D", probe_datasets="General, General")["run_id"]
+    assert desk.job(run_id)["config"]["probe_datasets"] == [general]
+    with pytest.raises(StateError, match="is not over"):
+        desk("delete_dataset", dataset="General")
+    job = desk.job(run_id) | {"attempt": 1}
+    order = read_json(write_order(desk.database, desk.home, job).config)
+    assert order["probes"] == [{"dataset_id": general, "name": "General", "kind": "chat", "fingerprint": "g"}]
+    desk.end(run_id, "cancelled")
+    desk("delete_dataset", dataset="General")
+    assert read_json(write_order(desk.database, desk.home, desk.job(run_id)).config)["probes"] == []
+    with pytest.raises(ConfigError, match="There is no data set 'General'") as caught:
+        desk("launch", dataset="D", probe_datasets=["General"])
+    assert caught.value.field == "probe_datasets"
+
+
 def test_an_interpolation_is_queued_for_a_finished_run_that_has_a_line(desk: Desk) -> None:
     desk.add_dataset()
     run_id = desk("launch", dataset="D")["run_id"]

@@ -81,3 +81,11 @@ def test_no_refusal_breaks_on_any_pair_of_switches() -> None:
         assert all(
             field in TrainConfig.model_fields and reason for field, reason in refusals(config, "llama")
         )
+
+
+def test_data_sets_are_probes_of_models_with_words_alone() -> None:
+    for fields in ({"probes": False}, {"task": "classification"}):
+        config = TrainConfig.parse({"dataset": "d", "probe_datasets": "a, b"} | fields)
+        assert config.probe_datasets == ["a", "b"]
+        assert [field for field, _ in refusals(config)] == ["probe_datasets"]
+    assert refusals(TrainConfig.parse({"dataset": "d", "probe_datasets": ["a"]})) == []

@@ -1,0 +1,131 @@
+"""Tasks of lm-evaluation-harness: what they say of each item, and those that can't be run. Without the
+harness the stand-in below has its place, with results in its shape."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from engine.evaluation import harness
+from engine.job import Cancelled
+from engine.jobs import evaluate
+from store.home import Home
+from tests.engine.evaluating import evaluation, figure, home_with_rows
+from tests.tiny import make_model, make_tokenizer
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+THERE = pytest.mark.skipif(importlib.util.find_spec("lm_eval") is None, reason="lm-eval is not installed")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return home_with_rows(tmp_path)
+
+
+def item(place: int, said: list[float], right: int, **more: Any) -> dict[str, Any]:
+    options = [f" option {i}" for i in range(len(said))]
+    return {
+        "doc_id": place, "target": right, "filter": "none", "metrics": ["acc"],
+        "arguments": [("Question?", option) for option in options],
+        "filtered_resps": [(value, False) for value in said],
+        "acc": float(int(np.argmax(said)) == right),
+    } | more  # fmt: skip
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch, tasks: dict[str, Any]) -> None:
+    """`tasks`: name -> its samples, or the error that it raises."""
+
+    def asker(*_: Any) -> Any:
+        def ask(name: str, limit: int | None, num_fewshot: int | None) -> Any:
+            found = tasks[name]
+            if isinstance(found, BaseException):
+                raise found
+            return {"samples": {name: found[:limit]}, "higher_is_better": {name: {"acc": True}}}
+
+        return ask
+
+    monkeypatch.setattr(harness, "_asker", asker)
+
+
+def test_items_become_scores_and_rows_of_a_probe(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch, {"facts": [item(0, [-1, -3], 0), item(1, [-1, -3], 1), item(2, [-5, -4, -9], 1)]})
+    job = evaluation(home, "e", model="tiny", metrics=["perplexity"], tasks="facts")
+    result = json.loads(json.dumps(evaluate.run(job)))
+    told = next(one for one in result["figures"] if one["metric"] == "task/facts/acc")
+    assert told["value"] == pytest.approx(2 / 3)
+    assert told["low"] < 2 / 3 < told["high"]
+    assert told["n"] == 3
+    scores = pq.read_table(job.dir.scores).to_pylist()
+    assert [row["score"] for row in scores if row["metric"] == "task/facts/acc"] == [1, 0, 1]
+    rows = pq.read_table(job.dir.probes).to_pylist()
+    assert [row["correct"] for row in rows] == [1, 0, 1]
+    assert [row["options"] for row in rows] == [2, 2, 3]
+    assert rows[0]["loss_sum"] == pytest.approx(np.log1p(np.exp(-2)))
+    assert pq.read_table(job.dir.probe_items)["probe"].to_pylist() == ["task/facts"] * 3
+
+
+def test_one_task_never_ends_the_others(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [{"doc_id": i, "target": "a", "filter": "strict", "metrics": ["exact_match", "odd"],
+                "arguments": [("Say a", {})], "filtered_resps": ["b"], "odd": (1, 2),
+                "exact_match": value} for i, value in enumerate([1.0, float("nan"), 0.0])]  # fmt: skip
+    stand_in(monkeypatch, {
+        "wrong_key": IndexError("list index out of range"),
+        "hub": ConnectionError("no network"),
+        "free": answers,
+    })  # fmt: skip
+    job = evaluation(home, "e", model="tiny", metrics=["perplexity"], tasks=["wrong_key", "hub", "free"])
+    result = evaluate.run(job)
+    failed = {one["metric"]: one["failed"] for one in result["figures"] if one["failed"]}
+    assert "answer key is none of its options" in failed["task/wrong_key"]
+    assert "The task hub can't be run: ConnectionError: no network" in failed["task/hub"]
+    free = next(one for one in result["figures"] if one["metric"] == "task/free/exact_match,strict")
+    assert (free["n"], free["value"]) == (2, 0.5)
+    assert free["unscored"]["reasons"] == {"the task gave nan": 1}
+    assert any("no item has a share in: odd" in notice for notice in result["notices"])
+    assert figure(result, "perplexity")["value"] > 1
+
+
+def test_a_request_to_stop_passes(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch, {"facts": Cancelled()})
+    with pytest.raises(Cancelled):
+        harness.run(None, None, ["facts"], home, device="cpu", batch_size=1)
+
+
+CAPITALS = """
+task: capitals
+dataset_path: json
+dataset_kwargs: {data_files: {test: FILE}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "Question: {{question}}\\nAnswer:"
+doc_to_choice: "{{options}}"
+doc_to_target: "{{right}}"
+metric_list: [{metric: acc, aggregation: mean, higher_is_better: true}]
+"""
+
+
+@THERE
+def test_a_task_of_the_home_folder_is_run_by_the_harness(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(home.cache / "hf"))
+    rows = [{"question": f"Number {i}?", "options": ["red", "green"], "right": i % 2} for i in range(6)]
+    good, bad = home.path / "good.jsonl", home.path / "bad.jsonl"
+    good.write_text("\n".join(map(json.dumps, rows)))
+    bad.write_text("\n".join(json.dumps(row | {"right": 7}) for row in rows))
+    for name, file in (("capitals", good), ("broken", bad)):
+        text = CAPITALS.replace("FILE", str(file)).replace("task: capitals", f"task: {name}")
+        (home.tasks / f"{name}.yaml").write_text(text)
+    model, tokenizer = make_model(tie_word_embeddings=False).eval(), make_tokenizer()
+    found = harness.run(model, tokenizer, ["capitals", "broken"], home, device="cpu", batch_size=2, limit=5)
+    acc = next(one for one in found.scored if one.name == "task/capitals/acc")
+    (measured,) = found.measured
+    assert acc.scores.tolist() == measured.correct.tolist()
+    assert len(measured) == 5
+    assert "first 5 items" in found.notices[0]
+    failed = next(one.failed for one in found.scored if one.failed)
+    assert "broken" in failed
