@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from engine.diagnostics import probes
+from engine.diagnostics import probes, refusing
 from engine.diagnostics.flips import flips, holm
 from engine.diagnostics.forgetting_words import advise, sentences
 from engine.diagnostics.probes import Paired
@@ -37,14 +37,17 @@ def assess(base: pa.Table, tuned: pa.Table, *, config: Mapping[str, Any] | None 
     """The `forgetting` part of a verdict, from the rows of every probe under both models (`probes.py`).
 
     Answers state (none | some | much | unclear), headline, sentences, advice [{text, change, kind}], texts,
-    choices and divergence (a document for each probe), thresholds, and unscored {probe: items}.
+    choices and divergence (a document for each probe), requests (`refusing.py`) where they were asked,
+    thresholds, and unscored {probe: items}.
     """
     paired = probes.pair(base, tuned)
     found: Document = {"texts": [], "choices": [], "divergence": []}
     for probe in paired.values():
         if not probe.items and not probe.broken:
             continue
-        if probe.name in NOT_RATED:
+        if probe.name == probes.REQUESTS:
+            found["requests"] = refusing.assess(probe)
+        elif probe.name in NOT_RATED:
             found["divergence"].append(divergence(probe))
         elif probe.is_choice:
             found["choices"].append(choices(probe))
@@ -52,6 +55,8 @@ def assess(base: pa.Table, tuned: pa.Table, *, config: Mapping[str, Any] | None 
             found["texts"].append(text(probe))
     state = overall([part["state"] for part in (*found["texts"], *found["choices"])])
     headline, *rest = sentences(state, found)
+    if "requests" in found and found["requests"]["state"] in refusing.CHANGED:
+        rest.append(found["requests"]["sentences"][0])
     return {
         "state": state,
         "headline": headline,
@@ -112,9 +117,8 @@ def divergence(probe: Paired) -> Document:
     if not probe.items:
         return found | {"kl": None, "detectable": None, "first_choice": None}
     kl = rise(probe)
-    first = probe.tuned["correct"] - probe.base["correct"]
-    greedy = ratio_interval(first, probe.base["tokens"])
-    return found | {"kl": kl.to_dict(), "detectable": kl.detectable, "first_choice": greedy.to_dict()}
+    # how often both say the same token first isn't in the rows: `engine.evaluation.samples` adds it
+    return found | {"kl": kl.to_dict(), "detectable": kl.detectable, "first_choice": None}
 
 
 def choices(probe: Paired) -> Document:

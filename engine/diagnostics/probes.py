@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 CHOICES, PROSE, OWN_SAMPLES, TASK_SAMPLES = "choices", "prose", "own_samples", "task_samples"
+REQUESTS = "requests"  # of which `correct` says whether it was refused
 FIGURES = ("loss_sum", "tokens", "correct")
 
 Floats = NDArray[np.float64]

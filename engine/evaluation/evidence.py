@@ -15,6 +15,7 @@ import torch
 from engine.data.render import Rows, render_prompt
 from engine.data.tool_turns import TOOLS
 from engine.diagnostics import forgetting, membership
+from engine.evaluation import requests, samples
 from engine.evaluation.generation import answers
 from engine.evaluation.losses import RowLosses
 from engine.evaluation.probes import SEEN, Measured, Probe
@@ -240,6 +241,7 @@ def write(job: Job, split: str, base: Evidence, tuned: Evidence, prompts: list[P
     if base.probes:
         both = [each.probe_table(model=which) for which, each in (("base", base), ("tuned", tuned))]
         pq.write_table(pa.concat_tables(both), job.dir.probes)
+        requests.write(job, base.probes, tuned.probes)
 
 
 def write_items(job: Job, probes: Sequence[Probe]) -> None:
@@ -255,6 +257,7 @@ def add_forgetting(verdict: dict[str, Any], base: Evidence, tuned: Evidence, con
         return
     tables = (pa.concat_tables([m.table() for m in some]) for some in zip(*pairs, strict=True))
     found = forgetting.assess(*tables, config=config.model_dump())
+    samples.add_agreement(found, base.probes, tuned.probes)
     said = {field for piece in verdict["advice"] for field in piece["change"]}
     new = [piece for piece in found["advice"] if piece["change"] and not said & set(piece["change"])]
     verdict["forgetting"] = found

@@ -15,6 +15,7 @@ import torch
 from engine.evaluation import choices
 from engine.evaluation.own_samples import own_samples
 from engine.evaluation.probes import LISTING, Measured, Texts, all_told, spread
+from engine.evaluation.samples import Samples
 from engine.evaluation.suite import reading
 from engine.job import Job
 from engine.tuning.eta import Pass
@@ -108,7 +109,7 @@ def prose(tokenizer: Any, room: int | None) -> Texts:
     )
 
 
-def own_texts(job: Job, model: Any, tokenizer: Any, folder: Path) -> Texts:
+def own_texts(job: Job, model: Any, tokenizer: Any, folder: Path) -> Samples:
     """Samples of the base model `model`, whose weights lie in `folder`, from the cache or made now."""
     pace = Pass(job, 0, "tokens", "Letting the base model write, once for every base")
 
@@ -119,4 +120,4 @@ def own_texts(job: Job, model: Any, tokenizer: Any, folder: Path) -> Texts:
     rows = own_samples(job.home, model, tokenizer, folder, reading.load(), on_token=on_token)
     texts = [tokenizer.decode(rows.row(i)[0], skip_special_tokens=True) for i in range(len(rows))]
     items = [f"{OWN}/{i:03}" for i in range(len(rows))]
-    return Texts(OWN, items, [""] * len(rows), texts, rows)
+    return Samples(OWN, items, [""] * len(rows), texts, rows)

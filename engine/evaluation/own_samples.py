@@ -73,11 +73,25 @@ def sample(
 ) -> Rows:
     """New samples; model and torch's random generator are left as they came. Layers of an adapter that is
     switched on take part; tokens that it puts before each row don't."""
-    model = model.get_base_model() if isinstance(model, PeftModel) else model
     starts = _starts(tokenizer, suite, count)
+    return continued(model, tokenizer, starts, seed=seed, length=length, on_token=on_token)
+
+
+def continued(
+    model: Any,
+    tokenizer: Any,
+    starts: list[list[int]],
+    *,
+    seed: int,
+    length: int,
+    on_token: OnToken = lambda done, most: None,
+) -> Rows:
+    """Each start (token ids, padded on the left where it is shorter than others) as the model goes on from
+    it; what it wrote is trained. Otherwise as `sample`."""
+    model = model.get_base_model() if isinstance(model, PeftModel) else model
     ends = _ends(model, tokenizer)
     device = model.device
-    each = _EachToken(on_token, length * -(-count // AT_ONCE))
+    each = _EachToken(on_token, length * -(-len(starts) // AT_ONCE))
     training = model.training
     model.eval()
     written: list[list[int]] = []
@@ -88,17 +102,24 @@ def sample(
             _plain_generation(model, ends, tokenizer.pad_token_id, length),
         ):
             torch.manual_seed(seed)
-            for first in range(0, count, AT_ONCE):
-                ids = torch.tensor(starts[first : first + AT_ONCE], device=device)
+            for first in range(0, len(starts), AT_ONCE):
+                ids, mask = _padded(starts[first : first + AT_ONCE], device)
                 out = model.generate(
                     input_ids=ids,
-                    attention_mask=torch.ones_like(ids),
+                    attention_mask=mask,
                     stopping_criteria=StoppingCriteriaList([each]),
                 )
                 written += out[:, ids.shape[1] :].tolist()
     finally:
         model.train(training)
     return _rows(starts, [_until_end(row, ends) for row in written])
+
+
+def _padded(rows: list[list[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    width = max(map(len, rows))
+    ids = torch.tensor([[0] * (width - len(row)) + row for row in rows], device=device)
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
+    return ids, mask
 
 
 class _EachToken(StoppingCriteria):

@@ -11,18 +11,22 @@ from typing import Any
 import numpy as np
 
 from engine.data.render import Rows
-from engine.evaluation import data_probes, general
+from engine.evaluation import data_probes, general, samples
 from engine.evaluation.class_evidence import labels_answered
 from engine.evaluation.evidence import choose_prompts
 from engine.evaluation.live_answers import ROWS, LiveAnswers
 from engine.evaluation.probes import Probe
 from engine.evaluation.remembered import Remembered
+from engine.evaluation.requests import Requests
 from engine.job import Job
 from engine.jobs import general_rows
 from engine.tuning import models, prepare
+from engine.tuning.continued import starts_at_base
+from engine.tuning.eta import Pass
 from engine.tuning.methods import base_model
 from engine.tuning.objectives import Objective
 from engine.tuning.probing import Probing, Seen
+from engine.tuning.prompts import prompted
 from engine.tuning.replay import Replay
 from engine.tuning.task_metric import TaskMetric
 from store import live_metric
@@ -48,6 +52,8 @@ class Knowledge:
         self.source, self.positions, self.speaks = source, positions, speaks
         self.own: list[Probe] | None = None
         self.asked: list[Probe] = []  # data sets of the user's
+        self.task: list[Probe] | None = None
+        self.judged: Rows | None = None  # the held-out rows that judge the run
 
     @cached_property
     def general(self) -> list[Probe]:
@@ -127,7 +133,12 @@ class Knowledge:
         if self.own is None:
             with base_model(model) as untuned:
                 self.hear(untuned)
-        return [*self.general, *self.asked, *(self.own or ()), self.seen]
+        if self.task is None and starts_at_base(self.config):
+            with base_model(model) as untuned:
+                self.hear_task(untuned)
+        requests = [Requests.of(self.tokenizer)] if self.general else []
+        heard = [*(self.own or ()), *(self.task or ())]
+        return [*self.general, *self.asked, *heard, *requests, self.seen]
 
     def of_base(self, probes: list[Probe]) -> list[Probe]:
         """The same for the base model, which is asked nothing twice, whatever run asks."""
@@ -139,6 +150,24 @@ class Knowledge:
             else probe
             for probe in probes
         ]
+
+    def hear_task(self, untuned: Any) -> None:
+        """Let the model that the run is judged against answer some of the prompts that judge it, freely: its
+        distance to the tuned one is measured on what it says. Not through prompts that an adapter has put
+        before each row, as the samples would be another model's."""
+        self.task = []
+        if not self.general or self.judged is None or prompted(untuned):
+            return
+        pace = Pass(self.job, 0, "tokens", "Letting the base model answer the task's prompts")
+
+        def on_token(done: int, most: int) -> None:
+            pace.total = most
+            pace(done)
+
+        seed = int(self.job.order["split"]["split_seed"])
+        asked = choose_prompts(self.tokenizer, self.judged, self.load, samples.COUNT, seed)
+        found = samples.task_samples(untuned, self.tokenizer, asked, self.positions, on_token)
+        self.task = [found] if found else []
 
     def hear(self, untuned: Any) -> None:
         """Let the base model write texts of its own, once for every base: they are a probe too."""

@@ -101,6 +101,7 @@ class Run:
         self.open()
         train, validation, test = self.prepare()
         self.knowledge = self.know()
+        self.knowledge.judged = test if len(test) else validation
         model = self.build(train)
         self.objective = self.choose_objective(model, [train, validation, test])
         probing = self.knowledge.probing(train, validation, self.objective)
@@ -173,6 +174,8 @@ class Run:
         self.take_over(model)
         if not METHODS[self.config.method].adapter:  # later there is no base model to let write
             self.knowledge.hear(model)
+        if not continued.starts_at_base(config):
+            self.knowledge.hear_task(model)
         trained, total = count_parameters(model)
         self.job.facts(
             trainable_parameters=trained,

@@ -27,7 +27,7 @@ from tests.tiny import conversations, make_job, make_model, make_tokenizer, writ
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 PROBED = QUICK | {"probes": True, "probe_share": 1.0, "evaluations": 4, "sample_prompts": 0}
-NAMES = {"prose", "choices", "own_samples", SEEN}
+NAMES = {"prose", "choices", "own_samples", "task_samples", "requests", SEEN}
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +64,8 @@ def test_a_run_says_what_it_forgot(home: Home, method: str) -> None:
         base, tuned = (kept(job, model, name) for model in ("base", "tuned"))
         assert base["item"].to_pylist() == tuned["item"].to_pylist()
         assert base.num_rows > 0
-        assert base["loss_sum"].to_pylist() != tuned["loss_sum"].to_pylist()
+        if name != "requests":  # of which a random model refuses none
+            assert base["loss_sum"].to_pylist() != tuned["loss_sum"].to_pylist()
     found = verdict["forgetting"]
     (prose,) = found["texts"]
     base, tuned = (kept(job, model, "prose") for model in ("base", "tuned"))
@@ -73,7 +74,12 @@ def test_a_run_says_what_it_forgot(home: Home, method: str) -> None:
     ).as_py()
     assert prose["change"]["value"] == pytest.approx(rise)
     assert found["choices"][0]["n"] == 24
-    assert found["divergence"][0]["probe"] == "own_samples"
+    assert [part["prompts"] for part in found["divergence"]] == ["general", "task"]
+    for part in found["divergence"]:
+        assert part["kl"]["value"] > 0
+        assert 0 <= part["first_choice"]["value"] < 1
+    assert found["requests"]["state"] == "silent"
+    assert pq.read_table(job.dir.requests).num_rows == 56
     assert verdict["membership"]["members"] == len(kept(job, "base", SEEN))
     assert verdict["overfitting"]["gap"][0]["step"] == 0
     assert verdict["weights"]["relative"] > 0
