@@ -256,7 +256,7 @@ def add_forgetting(verdict: dict[str, Any], base: Evidence, tuned: Evidence, con
     tables = (pa.concat_tables([m.table() for m in some]) for some in zip(*pairs, strict=True))
     found = forgetting.assess(*tables, config=config.model_dump())
     said = {field for piece in verdict["advice"] for field in piece["change"]}
-    new = [piece for piece in found["advice"] if piece["change"] and not said & set(piece["change"])]
+    new = [piece for piece in found["advice"] if not said & set(piece["change"])]
     verdict["forgetting"] = found
     verdict["advice"] = [*verdict["advice"], *new]
 
