@@ -24,12 +24,12 @@ from store.document import Config
 from store.errors import ConfigError, NotFoundError, StateError
 from store.home import Home
 from store.import_config import ImportConfig
-from store.interpolation import Interpolate
+from store.interpolation import Interpolate, Variant
 from store.jobdir import JobDir
 from store.states import ALIVE, RESUMABLE
 
 TAKE_ON_WORK = {"import_dataset", "launch", "launch_sample", "prepare_sample", "resume"}
-TAKE_ON_WORK |= {"profile", "clean", "export", "evaluate", "interpolate"}
+TAKE_ON_WORK |= {"profile", "clean", "export", "evaluate", "interpolate", "keep_variant"}
 
 Document = dict[str, Any]
 Ask = Callable[[str, Document], Document]
@@ -101,6 +101,7 @@ class Commands:
             "delete": (JobName, self.delete),
             "edit_run": (RunEdit, self.edit_run),
             "interpolate": (Interpolate, launching.interpolate),
+            "keep_variant": (Variant, launching.keep_variant),
             "set_price": (settings.Price, self.set_price),
             **self.data.table(),
             **self.evaluations.table(),
@@ -185,7 +186,7 @@ class Commands:
         return {}
 
     def _requeue(self, tx: Transaction, job: Document) -> None:
-        if job["kind"] == "train":
+        if job["kind"] in runs.RUNS:
             self._check_data(tx, job)
         elif job["kind"] in ("import", "clean"):
             self.launching.check_name(tx, job["config"]["name"])

@@ -17,7 +17,7 @@ from store.database import Database, Transaction
 from store.errors import ConfigError, NotFoundError
 from store.home import Home
 from store.import_config import ImportConfig, Source
-from store.interpolation import Interpolate, refusal
+from store.interpolation import Interpolate, Variant, refusal
 
 Document = dict[str, Any]
 
@@ -72,7 +72,8 @@ class Launching:
     def launch(self, config: TrainConfig) -> Document:
         """Queue a run. Raises ConfigError with the first problem that the preview calls an error."""
         dataset = self._dataset(config.dataset)
-        config = config.model_copy(update={"init_from": self._earlier(config.init_from)})
+        known = {"init_from": self._earlier(config.init_from), "parent": self._parent(config.parent)}
+        config = config.model_copy(update=known)
         config = _with_split(config, dataset)
         replay = replayed(self.database, {"config": config.model_dump()})
         if replay:  # by its id, as a data set may get another name while the run waits
@@ -106,14 +107,31 @@ class Launching:
 
     def interpolate(self, body: Interpolate) -> Document:
         """Queue the scoring of a finished run's model at shares of the way from its base."""
-        run = self._finished(body.run, "run")
-        config = TrainConfig.parse(run["config"])
-        if why := refusal(config):
-            raise ConfigError(why, fix="Choose another run, or replay general rows.", field="run")
+        run, _ = self._mixable(body.run)
         with self.database.transaction() as tx:
-            document = {"run_id": run["run_id"], **body.model_dump(include={"alphas", "save"})}
+            document = {"run_id": run["run_id"], "alphas": body.alphas}
             title = f"Between {run['name']} and its base"
             return {"job_id": self.queue_job(tx, "interpolate", title, document, lane="device")}
+
+    def keep_variant(self, body: Variant) -> Document:
+        """Queue a run whose model lies a share of the way from the base of a finished one to its own."""
+        run, config = self._mixable(body.run)
+        name = body.name or f"{run['name'][:105]} at α {body.alpha:g}"
+        config = config.model_copy(update={"name": name, "notes": "", "parent": run["run_id"]})
+        data = run["dataset_id"], run["dataset_name"], run["data_fingerprint"]
+        with self.database.transaction() as tx:
+            datasets.get_dataset(tx, run["dataset_id"])  # NotFoundError where it was deleted
+            run_id = self._queue_run(tx, config, *data, (), kind="variant")
+            runs.update(tx, run_id, facts={"mixed_from": run["run_id"], "alpha": body.alpha})
+        return {"run_id": run_id}
+
+    def _mixable(self, name: str) -> tuple[Document, TrainConfig]:
+        """A finished run between whose base and tuned model there are others. Raises ConfigError."""
+        run = self._finished(name, "run")
+        config = TrainConfig.parse(run["config"])
+        if why := refusal(config, run["facts"]):
+            raise ConfigError(why, fix="Choose another run, or replay general rows.", field="run")
+        return run, config
 
     def _dataset(self, name: str) -> Document:
         try:
@@ -130,6 +148,16 @@ class Launching:
     def _earlier(self, name: str) -> str:
         """The id of the finished run to continue from; empty where there is none."""
         return str(self._finished(name, "init_from")["run_id"]) if name else ""
+
+    def _parent(self, name: str) -> str:
+        """The id of the run that a run is a change of; empty where it is of none."""
+        if not name:
+            return ""
+        try:
+            return str(runs.get_run(self.database, name)["run_id"])
+        except NotFoundError as error:
+            fix = "Leave parent out, or name a run that is still there."
+            raise ConfigError(error.message, fix=fix, field="parent") from error
 
     def _finished(self, name: str, field: str) -> Document:
         """The run of that id or name, which left a model. Raises ConfigError at `field`."""
@@ -153,13 +181,14 @@ class Launching:
         dataset_name: str,
         fingerprint: str | None,
         after_jobs: Sequence[str],
+        kind: str = "train",
     ) -> str:
         at = self.clock()
         run_id = jobs.new_id("run", at)
         jobs.insert(
             tx,
             job_id=run_id,
-            kind="train",
+            kind=kind,
             lane="device",
             title=config.name,
             config=config.model_dump(),

@@ -3,7 +3,8 @@
 {job_id, kind, home, device, attempt, resume, config}; for a run also `run_id`, `dataset`
 {dataset_id, name, kind, fingerprint}, `split` {the fields of Split} and, where rows of a data set are
 replayed, `replay` {as `dataset`; null where it is gone}, and `probes` [{as `dataset`}, …], the data sets that
-are probes, without those that are gone. For work on data
+are probes, without those that are gone; for a run that is mixed and not trained `mixed_from` (the run of
+whose model) and `alpha`. For work on data
 (profile, clean, export): `dataset` {the same, format, columns, parent_id, row_count, split fields, `signals`:
 {group that was measured: its options}}, `parent` (the same of the version before, or null), and `mixed`
 {name in the recipe: the same}. For an export, for its data card: `history` [the versions from the first to
@@ -16,11 +17,12 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from store import datasets, quality, versions
+from store import datasets, quality, runs, versions
 from store.config import Split, split_of
 from store.database import Queryable
 from store.home import Home
 from store.jobdir import JobDir, write_json
+from store.runs import RUNS
 
 NAMED = ("dataset_id", "name", "kind", "fingerprint")
 
@@ -41,7 +43,7 @@ def write_order(db: Queryable, home: Home, job: dict[str, Any]) -> JobDir:
         "resume": job["attempt"] > 1,
         "config": job["config"],
     }
-    if job["kind"] == "train":
+    if job["kind"] in RUNS:
         order |= _of_run(db, job)
     elif job["kind"] == "evaluate":
         order |= _of_evaluation(db, job)
@@ -54,8 +56,8 @@ def write_order(db: Queryable, home: Home, job: dict[str, Any]) -> JobDir:
 
 
 def _of_run(db: Queryable, job: dict[str, Any]) -> dict[str, Any]:
-    run = db.query("SELECT dataset_id FROM run WHERE run_id = ?", [job["job_id"]])
-    dataset = datasets.get_dataset(db, run["dataset_id"][0].as_py())
+    run = runs.get_run(db, job["job_id"])
+    dataset = datasets.get_dataset(db, run["dataset_id"])
     order = {
         "run_id": job["job_id"],
         "dataset": {key: dataset[key] for key in NAMED},
@@ -67,6 +69,8 @@ def _of_run(db: Queryable, job: dict[str, Any]) -> dict[str, Any]:
     if names := job["config"].get("probe_datasets"):
         known = [datasets.find_dataset(db, name) for name in names]
         order["probes"] = [{key: one[key] for key in NAMED} for one in known if one]
+    if job["kind"] == "variant":
+        order |= {"mixed_from": run["facts"]["mixed_from"], "alpha": run["facts"]["alpha"]}
     return order
 
 

@@ -32,7 +32,7 @@ def keep(tx: Transaction, home: Home, job: dict[str, Any], result: dict[str, Any
     """Store what the finished `job` made; raises where its result is not what docs/architecture.md says."""
     if job["kind"] == "import":
         _keep_dataset(tx, home, job, result, at)
-    elif job["kind"] == "train":
+    elif job["kind"] in runs.RUNS:
         _keep_verdict(tx, JobDir(home.jobs / job["job_id"]), job["job_id"], result)
     elif job["kind"] == "profile":
         _keep_signals(tx, home, job, result, at)

@@ -98,6 +98,10 @@ class TrainConfig(Config):
         "stack", description="stack: train what it trained further; merge: train anew on its merged model"
     )
 
+    parent: str = Field(
+        "", max_length=120, description="The run that this one is a change of: its id or name"
+    )
+
     dataset: str = Field(min_length=1, description="Name or id of a data set")
     split_seed: int | None = Field(None, ge=0, le=2**31 - 1, description="The data set's own where left out")
     validation_size: float | None = Field(None, gt=0, le=0.5)

@@ -7,7 +7,8 @@ model, 1 the tuned one. Nothing is trained.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from pydantic import Field, field_validator
 
@@ -32,7 +33,6 @@ class Interpolate(Config):
     alphas: list[float] = Field(
         list(ALPHAS), min_length=1, max_length=MOST, description="Shares of the way; 0 and 1 are added"
     )
-    save: float | None = Field(None, ge=0, le=1, description="Keep the model at this share of the way")
 
     @field_validator("alphas")
     @classmethod
@@ -44,9 +44,19 @@ class Interpolate(Config):
         return sorted({0.0, 1.0, *asked})
 
 
-def refusal(config: TrainConfig) -> str:
+class Variant(Config):
+    """A model between base and tuned model of a run, to be kept as a run of its own."""
+
+    run: str = Field(min_length=1, description="A finished run: its id or name")
+    alpha: float = Field(gt=0, lt=1, description="Share of the way from the base (0) to the tuned model (1)")
+    name: str = Field("", max_length=120, description="Made from the run and the share where left empty")
+
+
+def refusal(config: TrainConfig, facts: Mapping[str, Any] | None = None) -> str:
     """Why there is nothing between base and tuned model of such a run; empty where there is."""
     method = METHODS[config.method]
+    if (facts or {}).get("mixed_from"):
+        return "It is a mix already: every other share is reached from the run that it was mixed from."
     if config.task != "sft":
         return "A run of instruction tuning is needed: elsewhere the held-out loss is not that of its texts."
     if config.method not in STRAIGHT:

@@ -1,20 +1,56 @@
-"""What interpolations found. Single rows and items are in `interpolation.parquet` of the job's folder."""
+"""What interpolations found. Single rows and items are in `interpolation.parquet` of the job's folder.
+
+Every α of a run is known once: where several interpolations measured it, the newest counts.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from store.records import records
+from store.states import ALIVE
 
 if TYPE_CHECKING:
     from store.database import Queryable
 
+FIGURES = ("gain", "prose", "answers", "kl")
 
-def of_run(db: Queryable, run_id: str) -> dict[str, Any] | None:
-    """What the newest finished interpolation of a run found (docs/architecture.md), with its `job_id`."""
-    sql = (
-        "SELECT job_id, result FROM job WHERE kind = 'interpolate' AND status = 'finished'"
-        " AND config ->> 'run_id' = ? ORDER BY created_at DESC, job_id DESC LIMIT 1"
-    )
-    found = records(db.query(sql, [run_id]), ["result"])
-    return found[0]["result"] | {"job_id": found[0]["job_id"]} if found else None
+
+def points(db: Queryable, run_id: str = "") -> list[dict[str, Any]]:
+    """Every α that was measured, of one run or of all, along the way: run_id, job_id, alpha, state,
+    job_seconds and scored (how long its job took, for how many shares), and the four figures {value, low,
+    high, n} of `store.evidence.costs`, null where there is none."""
+    one = "AND config ->> 'run_id' = ?" if run_id else ""
+    sql = f"""
+        WITH found AS (
+            SELECT config ->> 'run_id' AS run_id, job_id, created_at, ended_at - started_at AS took,
+                   json_array_length(result, '$.points') AS scored,
+                   unnest(json_extract(result, '$.points[*]')) AS point
+            FROM job
+            WHERE kind = 'interpolate' AND status = 'finished' {one}
+        )
+        SELECT run_id, job_id, TRY_CAST(point ->> '$.alpha' AS DOUBLE) AS alpha, point ->> '$.state' AS state,
+               epoch(took) AS job_seconds, scored,
+               nullif(point -> '$.gain', 'null') AS gain, nullif(point -> '$.text.change', 'null') AS prose,
+               nullif(point -> '$.choices.change', 'null') AS answers, nullif(point -> '$.kl', 'null') AS kl
+        FROM found
+        QUALIFY row_number() OVER (PARTITION BY run_id, alpha ORDER BY created_at DESC, job_id DESC) = 1
+        ORDER BY run_id, alpha
+    """
+    return records(db.query(sql, [run_id] if run_id else []), FIGURES)
+
+
+def unfinished(db: Queryable, run_id: str) -> list[dict[str, Any]]:
+    """Interpolations of a run that wait, work, or ended without a result since the newest that has one."""
+    sql = """
+        SELECT * FROM job WHERE kind = 'interpolate' AND config ->> 'run_id' = ? AND status <> 'finished'
+        AND created_at > coalesce((SELECT max(created_at) FROM job WHERE kind = 'interpolate'
+            AND config ->> 'run_id' = ? AND status = 'finished'), TIMESTAMP '1970-01-01')
+        ORDER BY created_at, job_id
+    """
+    return records(db.query(sql, [run_id, run_id]), ("config", "error", "result"))
+
+
+def waiting(db: Queryable, run_id: str) -> bool:
+    """Whether one of them waits or works."""
+    return any(job["status"] in ALIVE for job in unfinished(db, run_id))

@@ -17,6 +17,7 @@ from store.records import records, scalar, to_json
 if TYPE_CHECKING:
     from store.database import Queryable, Transaction
 
+RUNS = ("train", "variant")  # kinds of job that are runs
 JSON_COLUMNS = ("config", "facts", "verdict", "error")
 MEASURED = (
     *("device_name", "counted_memory_gib", "process_memory_gib", "estimated_memory_gib", "peak_memory_gib"),

@@ -23,8 +23,8 @@ def point(
     alpha: float, tokens: np.ndarray, base: np.ndarray, losses: np.ndarray, before: pa.Table, now: pa.Table
 ) -> Document:
     """One α: {alpha, loss, gain (nats a token below α = 0, on the held-out rows), text and choices (as in a
-    verdict's `forgetting`), state}. base, losses: summed nats of each held-out row; before, now: items of the
-    probes."""
+    verdict's `forgetting`), kl (on the base model's own texts; null where it has none), state}. base, losses:
+    summed nats of each held-out row; before, now: items of the probes."""
     found = forgetting.assess(before, now)
     return {
         "alpha": alpha,
@@ -32,17 +32,18 @@ def point(
         "gain": asdict(quick_interval(base - losses, tokens)),
         "text": found["texts"][0] if found["texts"] else None,
         "choices": found["choices"][0] if found["choices"] else None,
+        "kl": found["divergence"][0]["kl"] if found["divergence"] else None,
         "state": found["state"],
     }
 
 
 def recommend(points: Sequence[Document]) -> Document:
-    """{alpha, sentence}: the smallest share of the way that keeps 90% of the best gain; alpha is null where
-    none gained surely."""
+    """{recommended, sentence}: the smallest share of the way that keeps 90% of the best gain; null where none
+    gained surely."""
     whole = max(points, key=lambda each: each["gain"]["value"])
     best = whole["gain"]
     if best["low"] is None or best["low"] <= 0:
-        return {"alpha": None, "sentence": "No share of the way gains surely on the held-out rows."}
+        return {"recommended": None, "sentence": "No share of the way gains surely on the held-out rows."}
     chosen = min(
         (each for each in points if each["gain"]["value"] >= KEPT * best["value"]), key=lambda p: p["alpha"]
     )
@@ -53,7 +54,7 @@ def recommend(points: Sequence[Document]) -> Document:
     if text and tuned["text"]:
         now, then = text["change"], tuned["text"]["change"]
         words += f"; prose loses {_nats(now)} there and {_nats(then)} at α 1 (n = {now['n']:,})"
-    return {"alpha": chosen["alpha"], "sentence": words + "."}
+    return {"recommended": chosen["alpha"], "sentence": words + "."}
 
 
 def _nats(interval: Document) -> str:

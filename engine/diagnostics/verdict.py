@@ -188,8 +188,10 @@ def _points(change: Interval) -> str:
 
 
 def ending_of(stopped: Mapping[str, Any], config: Mapping[str, Any]) -> str:
-    """How training ended, as a sentence."""
+    """How training ended, as a sentence; empty where there was no training."""
     step, restored = int(stopped["step"]), stopped.get("restored_step")
+    if stopped["reason"] == "mixed":  # from the weights of another run
+        return ""
     reason = {
         "early_stopping": "Early stopping ended it",
         "forgetting": "It was stopped for what it forgot,",

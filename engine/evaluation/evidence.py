@@ -259,7 +259,7 @@ def add_forgetting(verdict: dict[str, Any], base: Evidence, tuned: Evidence, con
     found = forgetting.assess(*tables, config=config.model_dump())
     samples.add_agreement(found, base.probes, tuned.probes)
     said = {field for piece in verdict["advice"] for field in piece["change"]}
-    new = [piece for piece in found["advice"] if piece["change"] and not said & set(piece["change"])]
+    new = [piece for piece in found["advice"] if not said & set(piece["change"])]
     verdict["forgetting"] = found
     verdict["advice"] = [*verdict["advice"], *new]
 

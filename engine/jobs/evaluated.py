@@ -57,7 +57,7 @@ def load(job: Job, config: EvaluateConfig) -> Evaluated:
     if config.checkpoint != "tuned" and checkpoint.newest(run.folder.checkpoints) is not None:
         return _checkpoint(job, run, best=config.checkpoint == "best")
     _check_ended(run, config)
-    return _tuned(job, run)
+    return tuned(job, run)
 
 
 def of_run(job: Job, run_id: str) -> Earlier:
@@ -108,14 +108,14 @@ def _base(job: Job, run: Earlier) -> Evaluated:
     """What the run began with: of one that went on from another, that one's model."""
     config = run.config
     if config.init_from and (continued.further(config) or not run.folder.base.exists()):
-        return _tuned(job, of_run(job, config.init_from))
+        return tuned(job, of_run(job, config.init_from))
     if config.model in models.BUNDLED:
         ensure(config.model, job.home)
     source = str(run.folder.base) if run.folder.base.exists() else models.resolve(config.model, job.home)
     return _untouched(job, config, source)
 
 
-def _tuned(job: Job, run: Earlier) -> Evaluated:
+def tuned(job: Job, run: Earlier) -> Evaluated:
     """The model that the run left."""
     config, folder = run.config, str(run.folder.model)
     if config.model in models.BUNDLED:

@@ -147,15 +147,15 @@ def _write_base(home: Home, config: TrainConfig, earlier: Earlier, target: Path,
     aside = target.with_name("base.part")
     shutil.rmtree(aside, ignore_errors=True)
     if config.init_mode == "stack":
-        shutil.copytree(earlier.folder.base, aside, copy_function=_linked)
+        shutil.copytree(earlier.folder.base, aside, copy_function=linked)
     elif not earlier.adapter:
-        shutil.copytree(earlier.folder.model, aside, copy_function=_linked)
+        shutil.copytree(earlier.folder.model, aside, copy_function=linked)
     else:
         _merge(home, config, earlier, aside, dtype)
     os.rename(aside, target)
 
 
-def _linked(source: str, target: str) -> str:
+def linked(source: str, target: str) -> str:
     """Nobody changes a saved model: a hard link keeps it for both runs at no cost."""
     try:
         os.link(source, target)

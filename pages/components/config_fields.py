@@ -92,7 +92,7 @@ REPRODUCIBILITY = Group(
 )
 GROUPS = (PREFERENCE, OPTIMISATION, BATCHES, RENDERING, AGAINST_FORGETTING, EVALUATION, REPRODUCIBILITY)
 TOP = (
-    *("model", "trust_remote_code", "init_from", "init_mode", "dataset", "task", "method"),
+    *("model", "trust_remote_code", "init_from", "init_mode", "parent", "dataset", "task", "method"),
     *("name", "notes"),
 )
 COLUMNS = 3

@@ -21,12 +21,13 @@ def draw_key_numbers(verdict: dict[str, Any]) -> None:
     shares = [None if m["token_accuracy"] is None else 100 * m["token_accuracy"] for m in (base, tuned)]
     points = wording.estimate(accuracy, scale=100) if accuracy else None  # of 100 tokens
     forgot = prose_of(verdict)
-    with st.grid(5 if forgot else 4, min_column_width=180):
+    with st.grid(3 + bool(verdict["overfitting"]) + bool(forgot), min_column_width=180):
         change("Held-out loss", base["loss"], tuned["loss"], 3, loss_delta(gain), sign_of(gain))
         ratio = _perplexity_delta(gain)
         change("Perplexity", base["perplexity"], tuned["perplexity"], 2, ratio, sign_of(gain))
         change("Token accuracy, %", shares[0], shares[1], 1, points, sign_of(accuracy), rises=True)
-        overfitting(verdict["overfitting"])
+        if verdict["overfitting"]:
+            overfitting(verdict["overfitting"])
         if forgot:
             forgetting(forgot)
     st.caption(basis(verdict))

@@ -9,6 +9,7 @@ import streamlit as st
 from pages.components.conversation import shortened_middle
 from pages.components.progress import WORDS, progress_block
 from pages.components.session import act, plain
+from store.runs import RUNS
 
 SHOWN = 8
 NAME_LENGTH = 34  # characters of a name that fit on a phone
@@ -17,6 +18,7 @@ ICONS = {
     "import": ":material/upload_file:",
     "convert": ":material/deployed_code:",
     "interpolate": ":material/linear_scale:",
+    "variant": ":material/linear_scale:",
 }
 
 
@@ -43,7 +45,7 @@ def _line(job: dict[str, Any]) -> None:
 
 def _title(job: dict[str, Any]) -> None:
     icon = ICONS.get(job["kind"], ":material/work:")
-    if job["kind"] == "train":
+    if job["kind"] in RUNS:
         st.page_link(
             "pages/run.py",
             label=f"**{plain(shortened_middle(job['title'], NAME_LENGTH))}**",

@@ -31,7 +31,10 @@ def _draw_stage(run: dict[str, Any], shape: dict[str, Any]) -> None:
     """Where it ended, in its colour; before there is a verdict, what is to come."""
     if not shape:
         waits = "Where it stands comes with the verdict; until then the curves below are live."
-        st.caption(waits if run["status"] in ALIVE else "It ended without a verdict.")
+        ended = "It ended without a verdict."
+        if run["verdict"]:
+            ended = "Nothing was trained: the model is a mix of another run's and its base."
+        st.caption(waits if run["status"] in ALIVE else ended)
         return
     if "stage" not in shape:  # a verdict from before stages were told apart
         st.markdown(plain(shape["sentence"]))

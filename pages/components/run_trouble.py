@@ -9,6 +9,7 @@ import streamlit as st
 
 from pages.components import reads, run_reads
 from pages.components.session import plain
+from store.runs import RUNS
 from store.states import ACTIVE
 
 LOST = (
@@ -81,7 +82,7 @@ def waiting_for(run: dict[str, Any]) -> str:
     if unready:
         names = ", ".join(f"{plain(job['title'])} ({job['status']})" for job in unready)
         return f"It waits for {names}."
-    queue = [job for job in reads.queue() if job["kind"] == "train"]
+    queue = [job for job in reads.queue() if job["kind"] in RUNS]
     working = [job for job in queue if job["status"] in ACTIVE]
     ahead = [job["job_id"] for job in queue if job["status"] == "queued"]
     place = ahead.index(run["run_id"]) if run["run_id"] in ahead else 0

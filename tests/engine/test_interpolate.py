@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +12,19 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from engine.evaluation import general
+from engine.evaluation.losses import row_losses
 from engine.job import Job
-from engine.jobs import interpolate, train
-from engine.tuning import models, saving
+from engine.jobs import evaluated, interpolate, mixing, train, variant
+from engine.tuning import interpolation
 from store.config import TrainConfig
 from store.errors import ConfigError, NotFoundError
+from store.evaluate_config import EvaluateConfig
 from store.home import Home
-from store.interpolation import Interpolate, refusal
-from store.jobdir import write_json
+from store.interpolation import Interpolate, Variant, refusal
+from store.jobdir import read_json, write_json
 from store.methods import METHODS
 from tests.engine.told import QUICK
 from tests.tiny import conversations, make_job, write_model, write_rows
@@ -83,22 +88,113 @@ def test_the_ends_are_the_base_and_the_tuned_model(home: Home, fields: dict[str,
     assert set(rows["probe"].to_pylist()) == {"held_out", "prose", "choices"}
 
 
+def kept(home: Home, name: str, run_id: str, alpha: float) -> tuple[Job, dict[str, Any]]:
+    """A variant as the engine orders it."""
+    order = read_json(home.jobs / run_id / "config.json")
+    folder = home.jobs / name
+    folder.mkdir()
+    write_json(folder / "config.json", order | {"job_id": name, "mixed_from": run_id, "alpha": alpha})
+    job = Job(folder)
+    return job, variant.run(job)["verdict"]
+
+
 @pytest.mark.parametrize("method", ["lora", "full"])
-def test_a_share_of_the_way_can_be_kept_as_a_model(home: Home, method: str) -> None:
-    run = make_job(home, "run", **(FAST | {"method": method, "learning_rate": 1e-3}))
+def test_a_share_of_the_way_is_kept_as_a_run(home: Home, method: str) -> None:
+    fields = FAST | {"method": method, "learning_rate": 1e-3, "probes": True, "sample_prompts": 2}
+    run = make_job(home, "run", **fields)
     train.run(run)
-    job, found = interpolated(home, run_id="run", alphas=[0.25], save=0.25)
-    config = TrainConfig.parse(run.config)
-    source = config.model if method == "lora" else str(job.dir.model)
-    model = models.load_model(config, source, "cpu", torch.float32)
-    if method == "lora":
-        model = saving.load(job.dir.model, model)
-    again = interpolate.Interpolation(job, Interpolate(run="run", alphas=[0.25]))
-    again.tokenizer, again.probes = models.load_tokenizer(config.model), []
-    _, held_out = again.held_out(256)
-    own = again.measure(model, held_out, 0.25)[0]
-    loss = float(own.loss_sum.sum() / own.tokens.sum())
-    assert loss == pytest.approx(found["points"][1]["loss"]["value"], abs=1e-5)
+    between, found = interpolated(home, run_id="run", alphas=[0.25])
+    point = found["points"][1]
+    job, verdict = kept(home, "quarter", "run", 0.25)
+    gain = verdict["gain"]
+    assert gain["value"] == pytest.approx(point["gain"]["value"], abs=1e-5)
+    assert gain["n"] == point["gain"]["n"]
+    change = verdict["forgetting"]["texts"][0]["change"]["value"]
+    assert change == pytest.approx(point["text"]["change"]["value"], abs=1e-5)
+    kl = verdict["forgetting"]["divergence"][0]["kl"]["value"]
+    assert point["kl"]["value"] == pytest.approx(kl, abs=1e-5)
+    assert verdict["overfitting"] is None
+    assert verdict["advice"] == verdict["forgetting"]["advice"] == []
+    assert "α 0.25" in verdict["sentences"][0]
+    base = pq.read_table(run.dir.row_losses)["base_loss"].to_numpy()
+    assert np.allclose(pq.read_table(job.dir.row_losses)["base_loss"].to_numpy(), base, atol=1e-4)
+    assert pq.read_table(job.dir.predictions).num_rows == 2
+
+    config = EvaluateConfig(run="quarter", dataset="rows", metrics=["perplexity"])
+    again = evaluated.load(job, config)  # what evaluations load
+    rows = mixing.Mixing(between, "run").rows
+    own = row_losses(again.model, rows, batch_size=8, device="cpu")
+    assert own.loss == pytest.approx(point["loss"]["value"], abs=1e-5)
+
+    on = make_job(home, "on", **(fields | {"init_from": "quarter", "init_mode": "stack", "max_steps": 1}))
+    assert train.run(on)["verdict"]["continued_from"]["run_id"] == "quarter"
+
+
+def test_the_ends_are_taken_over_from_the_verdict(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    train.run(make_job(home, "run", **(FAST | {"probes": True})))
+    measured: list[float] = []
+    measure = mixing.Mixing.measure
+
+    def noted(self: mixing.Mixing, alpha: float, tell: Any) -> Any:
+        measured.append(alpha)
+        return measure(self, alpha, tell)
+
+    monkeypatch.setattr(mixing.Mixing, "measure", noted)
+    _, found = interpolated(home, run_id="run", alphas=[0.5])
+    assert measured == [0.5]
+    assert found["points"][2]["gain"]["value"] > 0
+
+
+def test_whole_weights_are_mixed_with_one_model_in_memory(tmp_path: Path) -> None:
+    """Both ends are read from the disk, a matrix at a time: under twice what the model takes."""
+    code = """
+import resource, sys, torch
+from pathlib import Path
+from safetensors.torch import save_file
+from engine.tuning.interpolation import of_weights
+folder = Path(sys.argv[1])
+layers = {f"{i}.weight": torch.full((1024, 1024), float(i)) for i in range(64)}  # 256 MiB
+for side, add in (("base", 0.0), ("tuned", 1.0)):
+    (folder / side).mkdir()
+    save_file({name: w + add for name, w in layers.items()}, folder / side / "model.safetensors")
+del layers
+model = torch.nn.Sequential(*(torch.nn.Linear(1024, 1024, bias=False) for _ in range(64)))
+for i, layer in enumerate(model):
+    layer.weight.data.fill_(i + 1.0)
+before = int(open("/proc/self/statm").read().split()[1])
+line = of_weights(model, (folder / "base", folder / "tuned"), None, folder / "aside")
+line.go(0.25)
+assert model[7].weight[3, 4].item() == 7.25
+line.go(0.0)
+assert model[7].weight[3, 4].item() == 7.0
+anonymous = [l for l in open("/proc/self/status") if l.startswith("RssAnon")][0].split()[1]
+print(len(line.parameters), int(anonymous) // 1024)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    parameters, mib = map(int, done.stdout.split())
+    assert parameters == 64
+    assert mib < 256 * 1.5 + 250  # torch itself takes some 200
+
+
+def test_weights_under_other_names_are_written_aside(tmp_path: Path) -> None:
+    model = torch.nn.Linear(3, 3)
+    for side in ("base", "tuned"):
+        (tmp_path / side).mkdir()
+        save_file({"of another name": torch.zeros(1)}, tmp_path / side / "model.safetensors")
+
+    def load(folder: Path) -> Any:
+        made = torch.nn.Linear(3, 3)
+        made.weight.data.fill_(folder.name == "tuned")
+        made.bias.data.fill_(2.0)
+        return made
+
+    model.load_state_dict(load(tmp_path / "tuned").state_dict())
+    line = interpolation.of_weights(model, (tmp_path / "base", tmp_path / "tuned"), load, tmp_path / "aside")
+    line.go(0.75)
+    assert model.weight.data.flatten().tolist() == [0.75] * 9
+    assert list(line.parameters) == ["weight"]  # the bias was not moved
 
 
 def test_a_run_without_a_model_is_named(home: Home) -> None:
@@ -114,8 +210,15 @@ def test_methods_without_a_straight_line_are_refused_with_their_reason() -> None
     assert "instruction tuning" in refusal(TrainConfig(dataset="d", task="dpo"))
 
 
-@pytest.mark.parametrize("body", [{"alphas": [0.5, 1.5]}, {"alphas": []}, {"save": -1}, {"alphas": ["x"]}])
+@pytest.mark.parametrize("body", [{"alphas": [0.5, 1.5]}, {"alphas": []}, {"alphas": ["x"]}])
 def test_a_bad_share_names_its_field(body: dict[str, Any]) -> None:
     with pytest.raises(ConfigError) as caught:
         Interpolate.parse({"run": "r"} | body)
     assert caught.value.field.split(".")[0] == next(iter(body))
+
+
+@pytest.mark.parametrize("alpha", [0, 1, -0.5, "half", None])
+def test_only_a_share_in_between_can_be_kept(alpha: Any) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Variant.parse({"run": "r", "alpha": alpha})
+    assert caught.value.field == "alpha"

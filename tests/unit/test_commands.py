@@ -12,7 +12,7 @@ import pytest
 
 from engine.orders import write_order
 from engine.results import dataset_id_of
-from store import datasets, interpolations, jobs, runs
+from store import datasets, jobs, runs
 from store.config import BUNDLED_MODEL, SAMPLE_DATASET
 from store.errors import ConfigError, NotFoundError, StateError, TunebenchError
 from store.jobdir import JobDir, read_json, write_json
@@ -303,26 +303,3 @@ def test_data_sets_that_are_probes_are_named_by_their_ids_and_kept_while_they_ar
     with pytest.raises(ConfigError, match="There is no data set 'General'") as caught:
         desk("launch", dataset="D", probe_datasets=["General"])
     assert caught.value.field == "probe_datasets"
-
-
-def test_an_interpolation_is_queued_for_a_finished_run_that_has_a_line(desk: Desk) -> None:
-    desk.add_dataset()
-    run_id = desk("launch", dataset="D")["run_id"]
-    with pytest.raises(ConfigError, match="is queued") as caught:
-        desk("interpolate", run=run_id)
-    assert caught.value.field == "run"
-    desk.end(run_id, "finished")
-    job = desk.job(desk("interpolate", run="LoRA on D", alphas=[0.5])["job_id"])
-    assert (job["kind"], job["lane"]) == ("interpolate", "device")
-    assert job["config"] == {"run_id": run_id, "alphas": [0.0, 0.5, 1.0], "save": None}
-    assert interpolations.of_run(desk.database, run_id) is None
-    with desk.database.transaction() as tx:
-        jobs.claim(tx, job["job_id"], "cpu", desk.now)
-        jobs.finish(tx, job["job_id"], "finished", desk.now, result={"run_id": run_id, "points": []})
-    found = interpolations.of_run(desk.database, run_id)
-    assert found == {"run_id": run_id, "points": [], "job_id": job["job_id"]}
-    other = desk("launch", dataset="D", method="prompt_tuning")["run_id"]
-    desk.end(other, "finished")
-    with pytest.raises(ConfigError, match="no models in between") as caught:
-        desk("interpolate", run=other)
-    assert caught.value.field == "run"

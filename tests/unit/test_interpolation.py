@@ -32,12 +32,12 @@ def test_a_point_has_both_axes_with_interval_and_n() -> None:
 def test_the_least_share_that_keeps_nine_tenths_of_the_best_gain_is_recommended() -> None:
     points = [at(0, 0, 0), at(0.4, 0.2, 0.02), at(0.6, 0.39, 0.05), at(0.8, 0.42, 0.1), at(1, 0.41, 0.3)]
     found = recommend(points)
-    assert found["alpha"] == 0.6
+    assert found["recommended"] == 0.6
     assert "α 0.6 keeps 93% of the best gain" in found["sentence"]
     assert "n = 80" in found["sentence"]
 
 
 def test_without_a_sure_gain_none_is_recommended() -> None:
     found = recommend([at(0, 0, 0), at(0.5, 0.001, 0.01), at(1, -0.2, 0.4)])
-    assert found["alpha"] is None
+    assert found["recommended"] is None
     assert "No share of the way gains surely" in found["sentence"]

@@ -1,0 +1,89 @@
+"""The variant job: a run's model at one share of the way from its base, kept as a run of its own.
+
+Its folder is that of a trained run (model, split, losses, probes, answers), and its verdict holds it against
+the same base model on the same rows, so that it is compared, evaluated and continued like any other.
+"""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from engine.diagnostics import mixed
+from engine.evaluation import evidence
+from engine.evaluation.evidence import Evidence, Prompt
+from engine.evaluation.losses import RowLosses
+from engine.evaluation.probes import Measured
+from engine.job import Job
+from engine.jobs.mixing import Mixing
+from engine.jobs.weight_change import weight_change
+from engine.tuning import continued, prepare, saving
+from engine.tuning.objectives import TrainedTokens
+from store.config import TrainConfig
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Keep the model of `order` {mixed_from, alpha}; answers {"verdict": …} as a run that was trained."""
+    config, alpha = TrainConfig.parse(job.config), float(job.order["alpha"])
+    job.status("preparing")
+    job.progress(0, 1, "run", "Loading the model")
+    mixing = Mixing(job, job.order["mixed_from"])
+    shutil.copy2(mixing.folder.split, job.dir.split)
+    if mixing.folder.base.exists():
+        shutil.rmtree(job.dir.base, ignore_errors=True)
+        shutil.copytree(mixing.folder.base, job.dir.base, copy_function=continued.linked)
+    mixing.line.go(alpha)
+    note = {"mixed_from": job.order["mixed_from"], "alpha": alpha, "own_base": job.dir.base.exists()}
+    saving.save(mixing.model, mixing.tokenizer, config, job.dir.model, note)
+    job.status("evaluating")
+    return {"verdict": _judged(job, config, mixing, alpha)}
+
+
+def _judged(job: Job, config: TrainConfig, mixing: Mixing, alpha: float) -> dict[str, Any]:
+    """The verdict, with the rows and items that it rests on beside it."""
+    data = mixing.order["dataset"]
+    load = prepare.loader(job.home, data["fingerprint"], data["kind"])
+    seed = int(mixing.order["split"]["split_seed"])
+    prompts = evidence.choose_prompts(mixing.tokenizer, mixing.rows, load, config.sample_prompts, seed)
+    known = mixing.known(0.0)
+    pace = evidence.Pace(1 if known else 2)
+    things = (mixing.tokenizer, TrainedTokens(), mixing.rows, prompts, mixing.probes, pace)
+    tuned = evidence.measure(job, config, mixing.model, *things, "the mixed model")
+    if known:
+        base = _of_before(known, prompts, mixing)
+    else:
+        mixing.line.go(0.0)
+        base = evidence.measure(job, config, mixing.model, *things, "the base model")
+    evidence.write_items(job, mixing.probes)
+    evidence.write(job, mixing.split, base, tuned, prompts)
+    verdict = mixed.judge(
+        alpha=alpha,
+        of=mixing.config.name,
+        row_ids=base.losses.row_ids,
+        split=mixing.split,
+        base_loss_sum=base.losses.loss_sum,
+        tuned_loss_sum=tuned.losses.loss_sum,
+        tokens=base.losses.tokens,
+        base_correct=base.losses.correct,
+        tuned_correct=tuned.losses.correct,
+        config=config.model_dump(),
+    )
+    evidence.add_forgetting(verdict, base, tuned, config)
+    if config.probes:
+        mixing.line.go(alpha)
+        verdict["weights"] = weight_change(job, config, mixing.run.base(job.home), mixing.model)
+    return mixed.without_advice(verdict)
+
+
+def _of_before(known: list[Measured], prompts: list[Prompt], mixing: Mixing) -> Evidence:
+    """What the run's own verdict found of the base model."""
+    rows, *probes = known
+    losses = RowLosses(mixing.rows.row_ids, rows.loss_sum, rows.tokens, np.asarray(rows.correct))
+    answers: dict[int, str] = {}
+    if mixing.folder.predictions.exists():
+        said = pq.read_table(mixing.folder.predictions, columns=["row_id", "base"]).to_pylist()
+        answers = {row["row_id"]: row["base"] for row in said}
+    return Evidence(losses, [answers.get(prompt.row_id, "") for prompt in prompts], probes)

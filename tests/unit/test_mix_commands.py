@@ -1,0 +1,102 @@
+"""Models between a run and its base, and runs that change others: what is queued and what the store tells."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from engine.orders import write_order
+from store import interpolations, jobs, runs
+from store.config import TrainConfig
+from store.errors import ConfigError
+from store.jobdir import read_json
+from tests.unit.desk import Desk
+
+
+def measured(*alphas: float) -> list[dict[str, Any]]:
+    """Points of an interpolation that gains all along, and loses a tenth of that on prose."""
+
+    def figure(value: float) -> dict[str, Any]:
+        return {"value": value, "low": round(value - 0.1, 9), "high": round(value + 0.1, 9), "n": 50}
+
+    return [
+        {"alpha": a, "gain": figure(a), "text": {"change": figure(a / 10)}, "choices": None, "kl": None}
+        for a in alphas
+    ]
+
+
+def test_an_interpolation_is_queued_for_a_finished_run_that_has_a_line(desk: Desk) -> None:
+    desk.add_dataset()
+    run_id = desk("launch", dataset="D")["run_id"]
+    with pytest.raises(ConfigError, match="is queued") as caught:
+        desk("interpolate", run=run_id)
+    assert caught.value.field == "run"
+    desk.end(run_id, "finished")
+    job = desk.job(desk("interpolate", run="LoRA on D", alphas=[0.5])["job_id"])
+    assert (job["kind"], job["lane"]) == ("interpolate", "device")
+    assert job["config"] == {"run_id": run_id, "alphas": [0.0, 0.5, 1.0]}
+    assert interpolations.waiting(desk.database, run_id)
+    with desk.database.transaction() as tx:
+        jobs.claim(tx, job["job_id"], "cpu", desk.now)
+        jobs.finish(tx, job["job_id"], "finished", desk.now, result={"points": measured(0, 0.5, 1)})
+    found = interpolations.points(desk.database, run_id)
+    assert [(point["run_id"], point["alpha"], point["scored"]) for point in found] == [
+        (run_id, alpha, 3) for alpha in (0.0, 0.5, 1.0)
+    ]
+    assert found[1]["gain"] == {"value": 0.5, "low": 0.4, "high": 0.6, "n": 50}
+    assert found[1]["prose"]["value"] == 0.05
+    assert found[1]["kl"] is None
+    assert not interpolations.unfinished(desk.database, run_id)
+    more = desk("interpolate", run=run_id, alphas=[0.25])["job_id"]  # adds to what is known
+    with desk.database.transaction() as tx:
+        jobs.claim(tx, more, "cpu", desk.now)
+        jobs.finish(tx, more, "finished", desk.now, result={"points": measured(0, 0.25, 1)})
+    found = interpolations.points(desk.database)
+    assert [(point["alpha"], point["job_id"]) for point in found] == [
+        *((0.0, more), (0.25, more), (0.5, job["job_id"]), (1.0, more))
+    ]
+    failed = desk("interpolate", run=run_id, alphas=[0.1])["job_id"]
+    desk.end(failed, "failed")
+    assert [job["job_id"] for job in interpolations.unfinished(desk.database, run_id)] == [failed]
+    assert not interpolations.waiting(desk.database, run_id)
+    other = desk("launch", dataset="D", method="prompt_tuning")["run_id"]
+    desk.end(other, "finished")
+    with pytest.raises(ConfigError, match="no models in between") as caught:
+        desk("interpolate", run=other)
+    assert caught.value.field == "run"
+
+
+def test_a_variant_is_a_run_of_its_own_beside_its_parent(desk: Desk) -> None:
+    desk.add_dataset()
+    run_id = desk("launch", dataset="D", learning_rate=3e-4)["run_id"]
+    for body in ({"run": run_id}, {"run": "nobody"}):
+        with pytest.raises(ConfigError) as caught:
+            desk("keep_variant", alpha=0.4, **body)
+        assert caught.value.field == "run"
+    desk.end(run_id, "finished")
+    made = desk("keep_variant", run="LoRA on D", alpha=0.4)["run_id"]
+    run = runs.get_run(desk.database, made)
+    assert (run["name"], run["method"], run["number"]) == ("LoRA on D at α 0.4", "lora", 2)
+    assert run["facts"] == {"mixed_from": run_id, "alpha": 0.4}
+    assert run["config"]["parent"] == run_id
+    assert run["config"]["learning_rate"] == 3e-4
+    order = read_json(write_order(desk.database, desk.home, desk.job(made)).config)
+    assert (order["kind"], order["mixed_from"], order["alpha"]) == ("variant", run_id, 0.4)
+    assert order["dataset"]["fingerprint"] == "f"
+    TrainConfig.parse(order["config"])
+    desk.end(made, "finished")
+    with pytest.raises(ConfigError, match="a mix already"):
+        desk("keep_variant", run=made, alpha=0.5)
+    with pytest.raises(ConfigError, match="a mix already"):
+        desk("interpolate", run=made)
+
+
+def test_a_run_names_the_one_that_it_changes(desk: Desk) -> None:
+    desk.add_dataset()
+    first = desk("launch", dataset="D")["run_id"]
+    second = desk("launch", dataset="D", parent="LoRA on D", learning_rate=1e-5)["run_id"]
+    assert runs.get_run(desk.database, second)["config"]["parent"] == first
+    with pytest.raises(ConfigError, match="nobody") as caught:
+        desk("launch", dataset="D", parent="nobody")
+    assert caught.value.field == "parent"
