@@ -43,20 +43,23 @@ def judge(
     config: Mapping[str, Any],
     train_probe: Sequence[Validation] | None = None,
     membership: Mapping[str, Any] | None = None,
+    extraction: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The verdict document of docs/architecture.md.
 
     Arrays have one entry for each held-out row: summed loss in nats, trained tokens, and how many of
     those were the model's first choice. `split`: "test" or "validation". `eval_rows`: the validations of
     the run in order, step 0 first. `train_curve`: (step, loss). `stopped`: reason, step, restored_step.
-    `config`: the resolved TrainConfig. `train_probe`, `membership`: as `overfitting.assess`. Raises
-    ValueError where no row has a token or lengths differ.
+    `config`: the resolved TrainConfig. `train_probe`, `membership`, `extraction`: as
+    `overfitting.assess`. Raises ValueError where no row has a token or lengths differ.
     """
     weights = np.asarray(tokens, np.float64)
     base, tuned = np.asarray(base_loss_sum, np.float64), np.asarray(tuned_loss_sum, np.float64)
     if not len(np.asarray(row_ids)) == len(base) == len(tuned) == len(weights):
         raise ValueError("Held-out rows, losses and tokens differ in length.")
-    shape = overfitting.assess(eval_rows, train_curve, train_probe=train_probe, membership=membership)
+    shape = overfitting.assess(
+        eval_rows, train_curve, train_probe=train_probe, membership=membership, extraction=extraction
+    )
     models = {
         "base": _model(base, np.asarray(base_correct, np.float64), weights),
         "tuned": _model(tuned, np.asarray(tuned_correct, np.float64), weights),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,7 @@ from engine.diagnostics import forgetting, membership
 from engine.evaluation.generation import answers
 from engine.evaluation.losses import RowLosses
 from engine.evaluation.probes import SEEN, Measured, Probe
+from engine.evaluation.verbatim import OnToken, Written
 from engine.job import Job
 from engine.tuning import memory
 from engine.tuning.objectives import Objective
@@ -81,11 +82,13 @@ def prompt_of_text(tokenizer: Any, row_id: int, text: str) -> Prompt | None:
 
 @dataclass
 class Evidence:
-    """What one model made of the held-out rows and probes: losses of the rows, answers to the prompts."""
+    """What one model made of the held-out rows and probes: losses of the rows, answers to the prompts; and
+    what it wrote of rows from memory."""
 
     losses: RowLosses
     answers: list[str]
     probes: list[Measured]
+    written: list[Written] = field(default_factory=list)
 
     @property
     def seen(self) -> Measured | None:
@@ -97,7 +100,13 @@ class Evidence:
         return pa.concat_tables([measured.table(**same) for measured in self.probes])
 
 
-PACED = ("losses", "answers", "probes")  # parts of the judging, in order
+class Asks(Protocol):
+    """Who asks a model for rows from memory, with its losses of training rows and of held-out ones."""
+
+    def ask(self, model: Any, seen: RowLosses, held: RowLosses, on_token: OnToken) -> list[Written]: ...
+
+
+PACED = ("losses", "answers", "probes", "memory")  # parts of the judging, in order
 
 
 class Pace:
@@ -144,6 +153,7 @@ def measure(
     rows: Rows,
     prompts: list[Prompt],
     probes: Sequence[Probe],
+    recall: Asks | None,
     pace: Pace,
     which: str,
 ) -> Evidence:
@@ -160,7 +170,8 @@ def measure(
     def on_token(done: int, most: int) -> None:
         job.check_cancelled()
         if pace.due():
-            job.progress(done, most, "tokens", f"Asking {which} held-out prompts", pace.left(done / most))
+            asked = "rows from memory" if pace.part == "memory" else "held-out prompts"
+            job.progress(done, most, "tokens", f"Asking {which} {asked}", pace.left(done / most))
 
     pace.begin("losses")
     losses = objective.measure(
@@ -182,10 +193,14 @@ def measure(
     )
     pace.end()
     pace.begin("probes")
-    measured = list(_measured(job, config, model, probes, pace, which))
+    found = Evidence(losses, texts, list(_measured(job, config, model, probes, pace, which)))
+    pace.end()
+    pace.begin("memory")
+    if recall and found.seen and found.seen.rows:
+        found.written = recall.ask(model, found.seen.rows, losses, on_token)
     pace.end()
     pace.models -= 1
-    return Evidence(losses, texts, measured)
+    return found
 
 
 def _measured(
@@ -265,10 +280,17 @@ def memorised(base: Evidence, tuned: Evidence) -> dict[str, Any] | None:
     """Whether the rows that were trained on can be told from held-out ones; None where none were measured."""
     if base.seen is None or tuned.seen is None:
         return None
-    members: membership.Group = {"base": _scores(base.seen), "tuned": _scores(tuned.seen)}
-    others: membership.Group = {"base": _scores(base.losses), "tuned": _scores(tuned.losses)}
+    seen = [measured.rows for measured in (base.seen, tuned.seen)]
+    if seen[0] is None or seen[1] is None:
+        return None
+    members: membership.Group = {"base": scores(seen[0]), "tuned": scores(seen[1])}
+    others: membership.Group = {"base": scores(base.losses), "tuned": scores(tuned.losses)}
     return membership.assess(members, others)
 
 
-def _scores(rows: Measured | RowLosses) -> membership.Scores:
-    return {"loss": rows.loss_sum / rows.tokens}
+def scores(rows: RowLosses) -> membership.Scores:
+    """What rows lost, as `membership` takes it."""
+    found: membership.Scores = {"loss": rows.loss_sum / rows.tokens}
+    if rows.min_k is not None:
+        found["min_k"] = rows.min_k
+    return found

@@ -22,6 +22,7 @@ from engine.evaluation.evidence import Evidence
 from engine.job import Job
 from engine.jobs.convert import ensure
 from engine.jobs.knowledge import Knowledge
+from engine.jobs.recall import Recall
 from engine.jobs.row_facts import tell_rows
 from engine.jobs.weight_change import weight_change
 from engine.tuning import continued, memory, models, prepare, saving, starts
@@ -223,7 +224,8 @@ class Run:
         asked = Asked.of_answers(job, config, self.tokenizer, rows.row_ids, self.positions)
         probes = self.knowledge.probes(model)
         evidence.write_items(job, probes)
-        things = (self.tokenizer, self.objective, rows, prompts, probes, evidence.Pace())
+        recall = self.recall(rows)
+        things = (self.tokenizer, self.objective, rows, prompts, probes, recall, evidence.Pace())
         tuned = evidence.measure(job, config, model, *things, "the tuned model")
         tuned_labels = asked and asked.score(model, "the tuned model")
         if continued.starts_at_base(config):
@@ -241,7 +243,7 @@ class Run:
             base = evidence.measure(job, config, model, *things, "the base model")
             base_labels = asked and asked.score(model, "the base model")
         evidence.write(job, split, base, tuned, prompts)
-        document = self.verdict(training, stopped, split, base, tuned)
+        document = self.verdict(training, stopped, split, base, tuned, recall)
         evidence.add_forgetting(document, base, tuned, config)
         if config.probes:
             document["weights"] = weight_change(job, config, self.source, model)
@@ -249,12 +251,26 @@ class Run:
             class_verdict.add_labels(document, asked.report(split, tuned_labels, base_labels))
         return document
 
+    def recall(self, rows: Rows) -> Recall | None:
+        """What asks for rows from memory; `rows` are held out."""
+        if not self.config.probes:
+            return None
+        load = prepare.loader(self.job.home, self.data["fingerprint"], self.data["kind"])
+        return Recall(self.job, self.tokenizer, self.knowledge.seen.rows, rows, load)
+
     def verdict(
-        self, training: Training, stopped: dict[str, Any], split: str, base: Evidence, tuned: Evidence
+        self,
+        training: Training,
+        stopped: dict[str, Any],
+        split: str,
+        base: Evidence,
+        tuned: Evidence,
+        recall: Recall | None,
     ) -> dict[str, Any]:
         """What the evidence says."""
         seen = training.probing.seen(base.seen, tuned.seen, stopped["restored_step"])
         memorised = evidence.memorised(base, tuned)
+        written = recall.judge(base, tuned) if recall else None
         document = verdict.judge(
             row_ids=base.losses.row_ids,
             split=split,
@@ -269,5 +285,6 @@ class Run:
             config=self.config.model_dump(),
             train_probe=seen or None,
             membership=memorised,
+            extraction=written,
         )
-        return document | {"membership": memorised}
+        return document | {"membership": memorised, "extraction": written}

@@ -8,6 +8,7 @@ from typing import Any
 from engine.data.render import Rows
 from engine.diagnostics import preference
 from engine.evaluation.evidence import Evidence
+from engine.jobs.recall import Recall
 from engine.jobs.train import Run
 from engine.tuning.continued import starts_at_base
 from engine.tuning.methods import base_model
@@ -31,8 +32,17 @@ class PairRun(Run):
         with untouched as reference:
             return Preference(self.config, references_of(self.job, self.config, reference, parts))
 
+    def recall(self, rows: Rows) -> None:
+        """Pairs are not asked for."""
+
     def verdict(
-        self, training: Training, stopped: dict[str, Any], split: str, base: Evidence, tuned: Evidence
+        self,
+        training: Training,
+        stopped: dict[str, Any],
+        split: str,
+        base: Evidence,
+        tuned: Evidence,
+        recall: Recall | None,
     ) -> dict[str, Any]:
         """Whether the chosen answers are preferred, and what became of them."""
         assert isinstance(base.losses, PairLosses)

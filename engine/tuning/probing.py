@@ -58,7 +58,7 @@ class Seen:
         none = np.zeros(len(self), np.int32)
         names = [str(row_id) for row_id in found.row_ids]
         return Measured(
-            SEEN, names, [""] * len(self), found.loss_sum, found.tokens, found.correct, none, none - 1
+            SEEN, names, [""] * len(self), found.loss_sum, found.tokens, found.correct, none, none - 1, found
         )
 
     def listing(self) -> pa.Table:
