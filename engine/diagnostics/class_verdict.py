@@ -20,7 +20,7 @@ from engine.diagnostics.advice import advise
 from engine.diagnostics.classification import most_confused
 from engine.diagnostics.overfitting import Validation
 from engine.diagnostics.statistics import Interval, ratio_interval
-from engine.diagnostics.verdict import FLATTERED, ending_of
+from engine.diagnostics.verdict import FLATTERED, ending_of, told
 
 UNIT = "nats a row"
 BASELINE = "always the most frequent class"
@@ -44,6 +44,8 @@ def judge(
     train_curve: Sequence[tuple[int, float]],
     stopped: Mapping[str, Any],
     config: Mapping[str, Any],
+    train_probe: Sequence[Validation] | None = None,
+    membership: Mapping[str, Any] | None = None,
 ) -> Document:
     """The verdict document of a run with a classification head.
 
@@ -58,7 +60,9 @@ def judge(
     accuracy = ratio_interval(right[1] - right[0], every)
     broken = int((~np.isfinite(base - tuned)).sum())
     gain = None if broken or not weights.any() else ratio_interval(base - tuned, weights)
-    shape = overfitting.assess(eval_rows, train_curve, unit=UNIT)
+    shape = overfitting.assess(
+        eval_rows, train_curve, unit=UNIT, train_probe=train_probe, membership=membership
+    )
     state = "worse" if broken else _state(accuracy)
     models = {
         "base": _model(base, weights, classification["models"]["majority"]),
@@ -69,7 +73,7 @@ def judge(
         "headline": _headline(state, classification, split, broken),
         "sentences": [
             *_sentences(classification, accuracy, gain),
-            shape["sentence"],
+            *told(shape),
             ending_of(stopped, config),
             *_same_rows(split, stopped, config),
         ],
@@ -87,6 +91,7 @@ def judge(
         "accuracy_gain": {**accuracy.to_dict(), "unit": "share of rows"},
         **models,
         "overfitting": shape,
+        "membership": membership,
         "stopped": dict(stopped),
         "classification": classification,
     }

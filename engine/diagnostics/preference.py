@@ -21,7 +21,7 @@ from engine.diagnostics import overfitting, phrasing
 from engine.diagnostics.advice import advise
 from engine.diagnostics.overfitting import Validation
 from engine.diagnostics.statistics import Interval, ratio_interval, wilson_interval
-from engine.diagnostics.verdict import FLATTERED, ending_of, state_of
+from engine.diagnostics.verdict import FLATTERED, ending_of, state_of, told
 
 Array = NDArray[np.float64]
 IN_NATS = ("sigmoid", "robust", "sigmoid_norm")  # the other losses are no log-likelihoods
@@ -36,6 +36,8 @@ def judge(
     train_curve: Sequence[tuple[int, float]],
     stopped: Mapping[str, Any],
     config: Mapping[str, Any],
+    train_probe: Sequence[Validation] | None = None,
+    membership: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The verdict document of docs/architecture.md, with `preference` beside it.
 
@@ -46,7 +48,9 @@ def judge(
     unit = "nats a pair" if config["loss_type"] in IN_NATS else "loss a pair"
     broken = int((~np.isfinite(tuned["losses"])).sum())
     gain = None if broken else ratio_interval(base["losses"] - tuned["losses"], np.ones(count))
-    shape = overfitting.assess(eval_rows, train_curve, unit=unit)
+    shape = overfitting.assess(
+        eval_rows, train_curve, unit=unit, train_probe=train_probe, membership=membership
+    )
     models = {"base": _model(base["losses"]), "tuned": _model(tuned["losses"])}
     state = state_of(gain, models["base"]["loss"])
     found = None if broken else _preference(base, tuned)
@@ -65,6 +69,7 @@ def judge(
         "preference": found,
         **models,
         "overfitting": shape,
+        "membership": membership,
         "stopped": dict(stopped),
     }
 
@@ -126,7 +131,7 @@ def _sentences(
     unit: str,
 ) -> list[str]:
     said = [_loss(gain, models, unit), _answers(found)] if gain and found else []
-    said += [shape["sentence"], ending_of(stopped, config)]
+    said += [*told(shape), ending_of(stopped, config)]
     chosen = config.get("load_best_model_at_end", True) or stopped.get("reason") == "early_stopping"
     if split == "validation" and chosen:
         said.append(FLATTERED)

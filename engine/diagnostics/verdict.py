@@ -161,9 +161,7 @@ def _sentences(
             f"{tuned['token_accuracy']:.1%} of {base['tokens']:,} tokens are predicted right "
             f"(base model {base['token_accuracy']:.1%}; {_points(accuracy)})."
         )
-    found.append(shape["sentence"])
-    if shape["stage"] == "memorising":
-        found.append(shape["stage_sentence"])
+    found += told(shape)
     found.append(ending_of(stopped, config))
     chosen = config.get("load_best_model_at_end", True) or stopped.get("reason") == "early_stopping"
     if split == "validation" and chosen:
@@ -177,6 +175,12 @@ def _points(change: Interval) -> str:
         return "one row gives no interval"
     places = phrasing.decimals(100 * low, 100 * high, default=1)
     return f"95% interval of the change {phrasing.interval(100 * low, 100 * high, places)} points"
+
+
+def told(shape: Mapping[str, Any]) -> list[str]:
+    """Whether it overfits, and that it memorises where it does."""
+    memorises = [shape["stage_sentence"]] if shape["stage"] == "memorising" else []
+    return [shape["sentence"], *memorises]
 
 
 def ending_of(stopped: Mapping[str, Any], config: Mapping[str, Any]) -> str:

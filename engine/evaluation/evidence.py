@@ -14,7 +14,8 @@ import torch
 
 from engine.data.render import Rows, render_prompt
 from engine.data.tool_turns import TOOLS
-from engine.diagnostics import forgetting, membership
+from engine.diagnostics import forgetting, membership, membership_path
+from engine.diagnostics.overfitting import Validation
 from engine.evaluation.generation import answers
 from engine.evaluation.losses import RowLosses
 from engine.evaluation.probes import SEEN, Measured, Probe
@@ -276,21 +277,27 @@ def add_forgetting(verdict: dict[str, Any], base: Evidence, tuned: Evidence, con
     verdict["advice"] = [*verdict["advice"], *new]
 
 
-def memorised(base: Evidence, tuned: Evidence) -> dict[str, Any] | None:
+def memorised(
+    base: Evidence, tuned: Evidence, seen: Sequence[Validation], validations: Sequence[Validation]
+) -> dict[str, Any] | None:
     """Whether the rows that were trained on can be told from held-out ones; None where none were measured."""
     if base.seen is None or tuned.seen is None:
         return None
-    seen = [measured.rows for measured in (base.seen, tuned.seen)]
-    if seen[0] is None or seen[1] is None:
+    return told_apart((base.seen.rows, base.losses), (tuned.seen.rows, tuned.losses), seen, validations)
+
+
+def told_apart(
+    base: tuple[RowLosses | None, RowLosses],
+    tuned: tuple[RowLosses | None, RowLosses],
+    seen: Sequence[Validation],
+    validations: Sequence[Validation],
+) -> dict[str, Any] | None:
+    """`membership.assess` of (training rows, held-out rows) under both models, with its `path` over the steps
+    at which training and validation rows were measured; None where no training rows were."""
+    if base[0] is None or tuned[0] is None:
         return None
-    members: membership.Group = {"base": scores(seen[0]), "tuned": scores(seen[1])}
-    others: membership.Group = {"base": scores(base.losses), "tuned": scores(tuned.losses)}
-    return membership.assess(members, others)
-
-
-def scores(rows: RowLosses) -> membership.Scores:
-    """What rows lost, as `membership` takes it."""
-    found: membership.Scores = {"loss": rows.loss_sum / rows.tokens}
-    if rows.min_k is not None:
-        found["min_k"] = rows.min_k
-    return found
+    members: membership.Group = {"base": base[0].scores, "tuned": tuned[0].scores}
+    others: membership.Group = {"base": base[1].scores, "tuned": tuned[1].scores}
+    points = membership_path.path(seen, validations)
+    found = membership.assess(members, others)
+    return found | {"path": points, "path_sentence": membership_path.sentence(points)}

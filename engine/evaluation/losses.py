@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from engine.data.render import Rows
+from engine.diagnostics.membership import Scores
 from engine.tuning import packable
 from engine.tuning.batches import CPU_TOKENS, by_length, collate
 from engine.tuning.loss import token_losses
@@ -39,6 +40,16 @@ class RowLosses:
     def loss(self) -> float:
         """Nats a token, over all tokens."""
         return float(self.loss_sum.sum() / self.tokens.sum())
+
+    @property
+    def scores(self) -> Scores:
+        """What each row says of whether it was trained on, as `engine.diagnostics.membership` takes it; a row
+        without a token says nothing."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found: Scores = {"loss": self.loss_sum / self.tokens}
+        if self.min_k is not None:
+            found["min_k"] = self.min_k
+        return found
 
     @property
     def metrics(self) -> dict[str, float]:

@@ -269,7 +269,8 @@ class Run:
     ) -> dict[str, Any]:
         """What the evidence says."""
         seen = training.probing.seen(base.seen, tuned.seen, stopped["restored_step"])
-        memorised = evidence.memorised(base, tuned)
+        validations = training.validations.for_verdict()
+        memorised = evidence.memorised(base, tuned, seen, validations)
         written = recall.judge(base, tuned) if recall else None
         document = verdict.judge(
             row_ids=base.losses.row_ids,
@@ -279,7 +280,7 @@ class Run:
             tokens=base.losses.tokens,
             base_correct=base.losses.correct,
             tuned_correct=tuned.losses.correct,
-            eval_rows=training.validations.for_verdict(),
+            eval_rows=validations,
             train_curve=training.state.curve,
             stopped=stopped,
             config=self.config.model_dump(),

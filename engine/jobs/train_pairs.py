@@ -7,6 +7,7 @@ from typing import Any
 
 from engine.data.render import Rows
 from engine.diagnostics import preference
+from engine.evaluation import evidence
 from engine.evaluation.evidence import Evidence
 from engine.jobs.recall import Recall
 from engine.jobs.train import Run
@@ -47,12 +48,16 @@ class PairRun(Run):
         """Whether the chosen answers are preferred, and what became of them."""
         assert isinstance(base.losses, PairLosses)
         assert isinstance(tuned.losses, PairLosses)
+        seen = training.probing.seen(base.seen, tuned.seen, stopped["restored_step"])
+        validations = training.validations.for_verdict()
         return preference.judge(
             split=split,
             base=base.losses.evidence,
             tuned=tuned.losses.evidence,
-            eval_rows=training.validations.for_verdict(),
+            eval_rows=validations,
             train_curve=training.state.curve,
             stopped=stopped,
             config=self.config.model_dump(),
+            train_probe=seen or None,
+            membership=evidence.memorised(base, tuned, seen, validations),
         )

@@ -21,6 +21,7 @@ from engine.data.render import Rows
 from engine.diagnostics.overfitting import Validation
 from engine.diagnostics.statistics import quick_interval
 from engine.evaluation.general import PROSE
+from engine.evaluation.losses import RowLosses
 from engine.evaluation.probes import LISTING, SEEN, Measured, Probe, spread
 from engine.job import Job
 from engine.tuning.objectives import Objective
@@ -55,6 +56,10 @@ class Seen:
         found = self.objective.measure(
             model, self.rows, batch_size=batch_size, device=device, on_batch=on_items
         )
+        return self.as_measured(found)
+
+    def as_measured(self, found: RowLosses) -> Measured:
+        """Losses of its rows as those of a probe."""
         none = np.zeros(len(self), np.int32)
         names = [str(row_id) for row_id in found.row_ids]
         return Measured(

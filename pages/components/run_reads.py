@@ -15,7 +15,7 @@ import streamlit as st
 
 from pages.components import reads
 from pages.components.session import client, remembered
-from store import class_predictions, jobs, metrics, probes, row_losses, runs
+from store import class_predictions, jobs, metrics, probes, recalled, row_losses, runs
 
 BUCKETS = 600
 KEPT = "live-curves"
@@ -49,6 +49,11 @@ def predictions(run_id: str) -> list[dict[str, Any]]:
 @st.cache_data(ttl=600, max_entries=64, show_spinner=False)
 def questions(run_id: str, only: str, limit: int, offset: int) -> tuple[int, list[dict[str, Any]]]:
     return probes.questions(client(), run_id, only=only, limit=limit, offset=offset)
+
+
+@st.cache_data(ttl=600, max_entries=64, show_spinner=False)
+def recalled_rows(run_id: str, part: str, limit: int, offset: int) -> tuple[int, list[dict[str, Any]]]:
+    return recalled.page(client(), run_id, part, limit=limit, offset=offset)
 
 
 @st.cache_data(ttl=600, max_entries=32, show_spinner=False)
