@@ -163,6 +163,13 @@ class JobDir:
         return self.path / "probe_items.parquet"
 
     @property
+    def recalled(self) -> Path:
+        """part (train or held_out), row_id, prompt, prefix, reference, tokens; of base and tuned model
+        what it wrote, MODEL_same (tokens before its first slip), MODEL_whole, MODEL_similarity: rows asked
+        from memory."""
+        return self.path / "recalled.parquet"
+
+    @property
     def weights(self) -> Path:
         """name, layer, module, shape, weight_norm, delta_norm, relative, stable_rank, effective_rank,
         intruders, strongest: how far each matrix moved."""

@@ -21,7 +21,7 @@ from engine.diagnostics.classification import most_confused
 from engine.diagnostics.overfitting import Validation
 from engine.diagnostics.stages import Metric
 from engine.diagnostics.statistics import Interval, ratio_interval
-from engine.diagnostics.verdict import FLATTERED, ending_of
+from engine.diagnostics.verdict import FLATTERED, ending_of, told
 
 UNIT = "nats a row"
 BASELINE = "always the most frequent class"
@@ -46,6 +46,8 @@ def judge(
     stopped: Mapping[str, Any],
     config: Mapping[str, Any],
     metric: tuple[str, Sequence[Metric]] = ("", ()),
+    train_probe: Sequence[Validation] | None = None,
+    membership: Mapping[str, Any] | None = None,
 ) -> Document:
     """The verdict document of a run with a classification head.
 
@@ -60,7 +62,15 @@ def judge(
     accuracy = ratio_interval(right[1] - right[0], every)
     broken = int((~np.isfinite(base - tuned)).sum())
     gain = None if broken or not weights.any() else ratio_interval(base - tuned, weights)
-    shape = overfitting.assess(eval_rows, train_curve, unit=UNIT, metric=metric[1], metric_name=metric[0])
+    shape = overfitting.assess(
+        eval_rows,
+        train_curve,
+        unit=UNIT,
+        train_probe=train_probe,
+        metric=metric[1],
+        metric_name=metric[0],
+        membership=membership,
+    )
     state = "worse" if broken else _state(accuracy)
     models = {
         "base": _model(base, weights, classification["models"]["majority"]),
@@ -71,7 +81,7 @@ def judge(
         "headline": _headline(state, classification, split, broken),
         "sentences": [
             *_sentences(classification, accuracy, gain),
-            shape["sentence"],
+            *told(shape),
             ending_of(stopped, config),
             *_same_rows(split, stopped, config),
         ],
@@ -89,6 +99,7 @@ def judge(
         "accuracy_gain": {**accuracy.to_dict(), "unit": "share of rows"},
         **models,
         "overfitting": shape,
+        "membership": membership,
         "stopped": dict(stopped),
         "classification": classification,
     }

@@ -58,7 +58,7 @@ def extraction(
 
     Answers state (extracts | none | unclear), sentence, n, unscored (rows without a reference), and for exact
     and near {tuned, base: shares, over_base: {value, low, high, n}, p, at_most, rows: [row ids found in the
-    tuned model alone]}; mean_similarity {tuned, base}. at_most: 3 / n where none was found, else null.
+    tuned model alone]}. at_most: 3 / n where none was found, else null.
     """
     if not len(references) == len(base) == len(tuned):
         raise ValueError(f"{len(references)} references, {len(base)} and {len(tuned)} texts are not paired.")
@@ -73,8 +73,6 @@ def extraction(
     }
     for kind, least in (("exact", 1.0), ("near", NEAR)):
         found[kind] = _rates(alike["base"] >= least, alike["tuned"] >= least, [ids[i] for i in kept])
-    for name, values in alike.items():
-        found.setdefault("mean_similarity", {})[name] = quick_interval(values, np.ones(len(kept))).to_dict()
     return found | _judged(found["near"], len(kept))
 
 

@@ -2,9 +2,10 @@
 
 Members are a probe of training rows, others are held-out rows. Scores, higher for a member: minus the loss a
 token; the loss under the base model minus that loss (calibrated); Min-K%, the mean of the lowest 20% of the
-log-probabilities of a row's tokens. Rows of two groups may differ before any training, so the same area under
-the base model is a placebo, and what counts is the excess over it, in pairs (over one half for the calibrated
-score, which the base model has no say in). States, after Holm over the scores:
+log-probabilities of a row's tokens; of pairs of answers, whose loss is that of the chosen one, their margin.
+Rows of two groups may differ before any training, so the same area under the base model is a placebo, and
+what counts is the excess over it, in pairs (over one half for the calibrated score, which the base model
+has no say in). States, after Holm over the scores:
   remembers  an excess is surely above 0, and reaches MATERIAL;
   none       no excess reaches MATERIAL, by its whole interval;
   unclear    otherwise: so few rows can't tell, and the sentence says what they could have seen.
@@ -27,18 +28,24 @@ from engine.diagnostics.statistics import Interval
 
 MATERIAL = 0.05  # of excess area
 FALSE_ALARMS = 0.01
-TITLES = {"loss": "the loss", "calibrated": "the loss against the base model's", "min_k": "Min-K%"}
+TITLES = {
+    "loss": "the loss",
+    "calibrated": "the loss against the base model's",
+    "min_k": "Min-K%",
+    "margin": "the margin between both answers",
+}
 
 Floats = NDArray[np.float64]
 Document = dict[str, Any]
 
 
 class Scores(TypedDict):
-    """Of each row the loss a token in nats, and where known the Min-K% value; in the same order for both
-    models."""
+    """Of each row the loss a token in nats, and where known the Min-K% value, of a pair of answers the margin
+    (0 under the base model); in the same order for both models."""
 
     loss: ArrayLike
     min_k: NotRequired[ArrayLike]
+    margin: NotRequired[ArrayLike]
 
 
 class Group(TypedDict):
@@ -106,6 +113,8 @@ def _scored(group: Group) -> tuple[dict[str, Floats], int]:
     if "min_k" in tuned and "min_k" in base:
         found["min_k"] = np.asarray(tuned["min_k"], np.float64)
         found["base/min_k"] = np.asarray(base["min_k"], np.float64)
+    if "margin" in tuned:
+        found["margin"] = np.asarray(tuned["margin"], np.float64)
     good = np.all([np.isfinite(values) for values in found.values()], axis=0)
     return {name: values[good] for name, values in found.items()}, int((~good).sum())
 

@@ -22,7 +22,7 @@ from engine.diagnostics.advice import advise
 from engine.diagnostics.overfitting import Validation
 from engine.diagnostics.stages import Metric
 from engine.diagnostics.statistics import Interval, ratio_interval, wilson_interval
-from engine.diagnostics.verdict import FLATTERED, ending_of, state_of
+from engine.diagnostics.verdict import FLATTERED, ending_of, state_of, told
 
 Array = NDArray[np.float64]
 IN_NATS = ("sigmoid", "robust", "sigmoid_norm")  # the other losses are no log-likelihoods
@@ -38,6 +38,8 @@ def judge(
     stopped: Mapping[str, Any],
     config: Mapping[str, Any],
     metric: tuple[str, Sequence[Metric]] = ("", ()),
+    train_probe: Sequence[Validation] | None = None,
+    membership: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The verdict document of docs/architecture.md, with `preference` beside it.
 
@@ -48,7 +50,15 @@ def judge(
     unit = "nats a pair" if config["loss_type"] in IN_NATS else "loss a pair"
     broken = int((~np.isfinite(tuned["losses"])).sum())
     gain = None if broken else ratio_interval(base["losses"] - tuned["losses"], np.ones(count))
-    shape = overfitting.assess(eval_rows, train_curve, unit=unit, metric=metric[1], metric_name=metric[0])
+    shape = overfitting.assess(
+        eval_rows,
+        train_curve,
+        unit=unit,
+        train_probe=train_probe,
+        metric=metric[1],
+        metric_name=metric[0],
+        membership=membership,
+    )
     models = {"base": _model(base["losses"]), "tuned": _model(tuned["losses"])}
     state = state_of(gain, models["base"]["loss"])
     found = None if broken else _preference(base, tuned)
@@ -67,6 +77,7 @@ def judge(
         "preference": found,
         **models,
         "overfitting": shape,
+        "membership": membership,
         "stopped": dict(stopped),
     }
 
@@ -128,7 +139,7 @@ def _sentences(
     unit: str,
 ) -> list[str]:
     said = [_loss(gain, models, unit), _answers(found)] if gain and found else []
-    said += [shape["sentence"], ending_of(stopped, config)]
+    said += [*told(shape), ending_of(stopped, config)]
     chosen = config.get("load_best_model_at_end", True) or stopped.get("reason") == "early_stopping"
     if split == "validation" and chosen:
         said.append(FLATTERED)

@@ -45,14 +45,16 @@ def judge(
     train_probe: Sequence[Validation] | None = None,
     membership: Mapping[str, Any] | None = None,
     metric: tuple[str, Sequence[Metric]] = ("", ()),
+    extraction: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The verdict document of docs/architecture.md.
 
     Arrays have one entry for each held-out row: summed loss in nats, trained tokens, and how many of
     those were the model's first choice. `split`: "test" or "validation". `eval_rows`: the validations of
     the run in order, step 0 first. `train_curve`: (step, loss). `stopped`: reason, step, restored_step.
-    `config`: the resolved TrainConfig. `train_probe`, `membership`: as `overfitting.assess`, `metric`
-    its name in words and its values by step. Raises ValueError where no row has a token or lengths differ.
+    `config`: the resolved TrainConfig. `train_probe`, `membership`, `extraction`: as `overfitting.assess`,
+    `metric` its name in words and its values by step. Raises ValueError where no row has a token or lengths
+    differ.
     """
     weights = np.asarray(tokens, np.float64)
     base, tuned = np.asarray(base_loss_sum, np.float64), np.asarray(tuned_loss_sum, np.float64)
@@ -63,6 +65,7 @@ def judge(
         train_curve,
         train_probe=train_probe,
         membership=membership,
+        extraction=extraction,
         metric=metric[1],
         metric_name=metric[0],
     )
@@ -167,11 +170,7 @@ def _sentences(
             f"{tuned['token_accuracy']:.1%} of {base['tokens']:,} tokens are predicted right "
             f"(base model {base['token_accuracy']:.1%}; {_points(accuracy)})."
         )
-    found.append(shape["sentence"])
-    if shape["parting"]:
-        found.append(shape["parting"]["sentence"])
-    if shape["stage"] == "memorising":
-        found.append(shape["stage_sentence"])
+    found += told(shape)
     found.append(ending_of(stopped, config))
     chosen = config.get("load_best_model_at_end", True) or stopped.get("reason") == "early_stopping"
     if split == "validation" and chosen:
@@ -185,6 +184,13 @@ def _points(change: Interval) -> str:
         return "one row gives no interval"
     places = phrasing.decimals(100 * low, 100 * high, default=1)
     return f"95% interval of the change {phrasing.interval(100 * low, 100 * high, places)} points"
+
+
+def told(shape: Mapping[str, Any]) -> list[str]:
+    """Whether it overfits, where loss and metric part, and that it memorises where it does."""
+    parts = [shape["parting"]["sentence"]] if shape["parting"] else []
+    memorises = [shape["stage_sentence"]] if shape["stage"] == "memorising" else []
+    return [shape["sentence"], *parts, *memorises]
 
 
 def ending_of(stopped: Mapping[str, Any], config: Mapping[str, Any]) -> str:

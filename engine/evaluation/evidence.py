@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -14,11 +14,13 @@ import torch
 
 from engine.data.render import Rows, render_prompt
 from engine.data.tool_turns import TOOLS
-from engine.diagnostics import forgetting, membership
+from engine.diagnostics import forgetting, membership, membership_path
+from engine.diagnostics.overfitting import Validation
 from engine.evaluation import requests, samples
 from engine.evaluation.generation import answers
 from engine.evaluation.losses import RowLosses
 from engine.evaluation.probes import SEEN, Measured, Probe
+from engine.evaluation.verbatim import OnToken, Written
 from engine.job import Job
 from engine.tuning import memory
 from engine.tuning.objectives import Objective
@@ -82,11 +84,13 @@ def prompt_of_text(tokenizer: Any, row_id: int, text: str) -> Prompt | None:
 
 @dataclass
 class Evidence:
-    """What one model made of the held-out rows and probes: losses of the rows, answers to the prompts."""
+    """What one model made of the held-out rows and probes: losses of the rows, answers to the prompts; and
+    what it wrote of rows from memory."""
 
     losses: RowLosses
     answers: list[str]
     probes: list[Measured]
+    written: list[Written] = field(default_factory=list)
 
     @property
     def seen(self) -> Measured | None:
@@ -98,7 +102,13 @@ class Evidence:
         return pa.concat_tables([measured.table(**same) for measured in self.probes])
 
 
-PACED = ("losses", "answers", "probes")  # parts of the judging, in order
+class Asks(Protocol):
+    """Who asks a model for rows from memory, with its losses of training rows and of held-out ones."""
+
+    def ask(self, model: Any, seen: RowLosses, held: RowLosses, on_token: OnToken) -> list[Written]: ...
+
+
+PACED = ("losses", "answers", "probes", "memory")  # parts of the judging, in order
 
 
 class Pace:
@@ -145,6 +155,7 @@ def measure(
     rows: Rows,
     prompts: list[Prompt],
     probes: Sequence[Probe],
+    recall: Asks | None,
     pace: Pace,
     which: str,
 ) -> Evidence:
@@ -161,7 +172,8 @@ def measure(
     def on_token(done: int, most: int) -> None:
         job.check_cancelled()
         if pace.due():
-            job.progress(done, most, "tokens", f"Asking {which} held-out prompts", pace.left(done / most))
+            asked = "rows from memory" if pace.part == "memory" else "held-out prompts"
+            job.progress(done, most, "tokens", f"Asking {which} {asked}", pace.left(done / most))
 
     pace.begin("losses")
     losses = objective.measure(
@@ -183,10 +195,14 @@ def measure(
     )
     pace.end()
     pace.begin("probes")
-    measured = list(_measured(job, config, model, probes, pace, which))
+    found = Evidence(losses, texts, list(_measured(job, config, model, probes, pace, which)))
+    pace.end()
+    pace.begin("memory")
+    if recall and found.seen and found.seen.rows:
+        found.written = recall.ask(model, found.seen.rows, losses, on_token)
     pace.end()
     pace.models -= 1
-    return Evidence(losses, texts, measured)
+    return found
 
 
 def _measured(
@@ -264,14 +280,27 @@ def add_forgetting(verdict: dict[str, Any], base: Evidence, tuned: Evidence, con
     verdict["advice"] = [*verdict["advice"], *new]
 
 
-def memorised(base: Evidence, tuned: Evidence) -> dict[str, Any] | None:
+def memorised(
+    base: Evidence, tuned: Evidence, seen: Sequence[Validation], validations: Sequence[Validation]
+) -> dict[str, Any] | None:
     """Whether the rows that were trained on can be told from held-out ones; None where none were measured."""
     if base.seen is None or tuned.seen is None:
         return None
-    members: membership.Group = {"base": _scores(base.seen), "tuned": _scores(tuned.seen)}
-    others: membership.Group = {"base": _scores(base.losses), "tuned": _scores(tuned.losses)}
-    return membership.assess(members, others)
+    return told_apart((base.seen.rows, base.losses), (tuned.seen.rows, tuned.losses), seen, validations)
 
 
-def _scores(rows: Measured | RowLosses) -> membership.Scores:
-    return {"loss": rows.loss_sum / rows.tokens}
+def told_apart(
+    base: tuple[RowLosses | None, RowLosses],
+    tuned: tuple[RowLosses | None, RowLosses],
+    seen: Sequence[Validation],
+    validations: Sequence[Validation],
+) -> dict[str, Any] | None:
+    """`membership.assess` of (training rows, held-out rows) under both models, with its `path` over the steps
+    at which training and validation rows were measured; None where no training rows were."""
+    if base[0] is None or tuned[0] is None:
+        return None
+    members: membership.Group = {"base": base[0].scores, "tuned": tuned[0].scores}
+    others: membership.Group = {"base": base[1].scores, "tuned": tuned[1].scores}
+    points = membership_path.path(seen, validations)
+    found = membership.assess(members, others)
+    return found | {"path": points, "path_sentence": membership_path.sentence(points)}

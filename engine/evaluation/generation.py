@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from transformers import StoppingCriteria, StoppingCriteriaList, TopPLogitsWarpe
 from engine.tuning import prompts
 
 LEAST_PROMPT = 8  # tokens of a prompt that are always kept
+ENOUGH_EVERY = 4  # tokens between two looks at whether more are wanted
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,22 @@ class Sampling:
 
 
 class _EachToken(StoppingCriteria):
-    """Calls `on_token(tokens done, tokens at most)` after each step of generation; it may raise to stop."""
+    """Calls `on_token(tokens done, tokens at most)` after each step of generation; it may raise to stop.
 
-    def __init__(self, on_token: Callable[[int, int], None], done: int, most: int) -> None:
-        self.on_token, self.done, self.most = on_token, done, most
+    enough: of a prompt of the batch and the tokens it went on with, whether no more are wanted; asked every
+    few tokens.
+    """
+
+    def __init__(
+        self,
+        on_token: Callable[[int, int], None],
+        done: int,
+        most: int,
+        enough: Callable[[int, list[int]], bool] | None,
+        width: int,
+    ) -> None:
+        self.on_token, self.done, self.most, self.enough, self.width = on_token, done, most, enough, width
+        self.ended: set[int] = set()
 
     def count(self) -> None:
         """A token more of every prompt is made."""
@@ -49,7 +63,14 @@ class _EachToken(StoppingCriteria):
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
         self.count()
-        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+        made = input_ids.shape[1] - self.width
+        if self.enough is not None and made % ENOUGH_EVERY == 0:
+            for row, tokens in enumerate(input_ids[:, self.width :].tolist()):
+                if row not in self.ended and self.enough(row, tokens):
+                    self.ended.add(row)
+        ended = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+        ended[sorted(self.ended)] = True
+        return ended
 
 
 def answers(
@@ -63,22 +84,50 @@ def answers(
     sampling: Sampling | None = None,
     on_token: Callable[[int, int], None] = lambda done, most: None,
 ) -> list[str]:
-    """One answer to each rendered prompt, without special tokens; greedy without `sampling`.
+    """One answer to each rendered prompt, without special tokens; as `continuations`."""
+    encoded = tokenizer(list(asked), add_special_tokens=False).input_ids if asked else []
+    found = continuations(
+        model,
+        tokenizer,
+        encoded,
+        max_new_tokens=max_new_tokens,
+        device=device,
+        batch_size=batch_size,
+        sampling=sampling,
+        on_token=on_token,
+    )
+    return [text.strip() for text in tokenizer.batch_decode(found, skip_special_tokens=True)]
+
+
+def continuations(
+    model: Any,
+    tokenizer: Any,
+    encoded: Sequence[list[int]],
+    *,
+    max_new_tokens: int,
+    device: str | torch.device,
+    batch_size: int = 16,
+    sampling: Sampling | None = None,
+    on_token: Callable[[int, int], None] = lambda done, most: None,
+    enough: Callable[[int, list[int]], bool] | None = None,
+) -> list[list[int]]:
+    """The tokens that each prompt goes on with, padded behind a closing one; greedy without `sampling`.
+    enough: of the index of a prompt and what it went on with so far, whether it may end there (trained
+    prompts go on all the same).
 
     Prompts are padded on the left, with an attention mask of their own, as pad and eos may be one token. A
     prompt that leaves no room for the answer is cut at its beginning, and an answer that leaves no room for
     `LEAST_PROMPT` tokens of the prompt at its end.
     """
-    if not asked:
+    if not encoded:
         return []
     room = getattr(model.config, "max_position_embeddings", None)
     if room:
         room -= prompts.tokens(model)
         max_new_tokens = min(max_new_tokens, room - LEAST_PROMPT)
     limit = room - max_new_tokens if room else None
-    encoded = tokenizer(list(asked), add_special_tokens=False).input_ids
-    order = sorted(range(len(asked)), key=lambda i: len(encoded[i]))
-    found = [""] * len(asked)
+    order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]))
+    found: list[list[int]] = [[] for _ in encoded]
     training = model.training
     model.eval()
     if sampling:
@@ -89,15 +138,21 @@ def answers(
             done = max_new_tokens * (first // batch_size)
             chosen = order[first : first + batch_size]
             ids, mask = _left_padded([encoded[i][-limit:] if limit else encoded[i] for i in chosen], device)
-            each = _EachToken(on_token, done, most)
+            more = None if enough is None else partial(_of_batch, enough, chosen)
+            each = _EachToken(on_token, done, most, more, ids.shape[1])
             with torch.inference_mode():
                 new = _generate(model, tokenizer, ids, mask, max_new_tokens, each, sampling)
-            texts = tokenizer.batch_decode(new, skip_special_tokens=True)
-            for i, text in zip(chosen, texts, strict=True):
-                found[i] = text.strip()
+            for i, tokens in zip(chosen, new.tolist(), strict=True):
+                found[i] = tokens
     finally:
         model.train(training)
     return found
+
+
+def _of_batch(
+    enough: Callable[[int, list[int]], bool], chosen: Sequence[int], row: int, tokens: list[int]
+) -> bool:
+    return enough(chosen[row], tokens)
 
 
 def _generate(

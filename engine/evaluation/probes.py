@@ -17,7 +17,7 @@ import pyarrow as pa
 import torch
 
 from engine.data.render import Rows
-from engine.evaluation.losses import row_losses
+from engine.evaluation.losses import RowLosses, row_losses
 
 OnItems = Callable[[int], None]
 SEEN = "train_rows"  # rows that are trained on; the other probes are of what the model should still know
@@ -37,7 +37,7 @@ LISTING = pa.schema(
 class Measured:
     """Items of one probe under one model. `loss_sum`: nats, of a text over its `tokens`, of a choice that of
     the right one of its `options`. `correct`: tokens predicted greedily, or 1 for a right choice. `chosen`:
-    index of the option, -1 for a text."""
+    index of the option, -1 for a text. rows: what a probe of rows was measured to, while it is in memory."""
 
     probe: str
     items: Sequence[str]
@@ -47,6 +47,7 @@ class Measured:
     correct: np.ndarray
     options: np.ndarray
     chosen: np.ndarray
+    rows: RowLosses | None = None
 
     def __len__(self) -> int:
         return len(self.items)

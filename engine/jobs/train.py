@@ -22,6 +22,7 @@ from engine.evaluation.evidence import Evidence
 from engine.job import Job
 from engine.jobs.convert import ensure
 from engine.jobs.knowledge import Knowledge
+from engine.jobs.recall import Recall
 from engine.jobs.row_facts import tell_rows
 from engine.jobs.weight_change import weight_change
 from engine.tuning import continued, memory, models, prepare, saving, starts
@@ -230,9 +231,9 @@ class Run:
         asked = Asked.of_answers(job, config, self.tokenizer, rows.row_ids, self.positions)
         probes = self.knowledge.probes(model)
         evidence.write_items(job, probes)
-        pace = evidence.Pace()
-        things = (self.tokenizer, self.objective, rows, prompts, probes, pace)
-        of_base = (*things[:-2], self.knowledge.of_base(probes), pace)
+        recall, pace = self.recall(rows), evidence.Pace()
+        things = (self.tokenizer, self.objective, rows, prompts, probes, recall, pace)
+        of_base = (*things[:4], self.knowledge.of_base(probes), *things[5:])
         tuned = evidence.measure(job, config, model, *things, "the tuned model")
         tuned_labels = asked and asked.score(model, "the tuned model")
         if continued.starts_at_base(config):
@@ -250,7 +251,7 @@ class Run:
             base = evidence.measure(job, config, model, *of_base, "the base model")
             base_labels = asked and asked.score(model, "the base model")
         evidence.write(job, split, base, tuned, prompts)
-        document = self.verdict(training, stopped, split, base, tuned)
+        document = self.verdict(training, stopped, split, base, tuned, recall)
         evidence.add_forgetting(document, base, tuned, config)
         if config.probes:
             document["weights"] = weight_change(job, config, self.source, model)
@@ -258,12 +259,27 @@ class Run:
             class_verdict.add_labels(document, asked.report(split, tuned_labels, base_labels))
         return document
 
+    def recall(self, rows: Rows) -> Recall | None:
+        """What asks for rows from memory; `rows` are held out."""
+        if not self.config.probes:
+            return None
+        load = prepare.loader(self.job.home, self.data["fingerprint"], self.data["kind"])
+        return Recall(self.job, self.tokenizer, self.knowledge.seen.rows, rows, load)
+
     def verdict(
-        self, training: Training, stopped: dict[str, Any], split: str, base: Evidence, tuned: Evidence
+        self,
+        training: Training,
+        stopped: dict[str, Any],
+        split: str,
+        base: Evidence,
+        tuned: Evidence,
+        recall: Recall | None,
     ) -> dict[str, Any]:
         """What the evidence says."""
         seen = training.probing.seen(base.seen, tuned.seen, stopped["restored_step"])
-        memorised = evidence.memorised(base, tuned)
+        validations = training.validations.for_verdict()
+        memorised = evidence.memorised(base, tuned, seen, validations)
+        written = recall.judge(base, tuned) if recall else None
         document = verdict.judge(
             row_ids=base.losses.row_ids,
             split=split,
@@ -272,12 +288,13 @@ class Run:
             tokens=base.losses.tokens,
             base_correct=base.losses.correct,
             tuned_correct=tuned.losses.correct,
-            eval_rows=training.validations.for_verdict(),
+            eval_rows=validations,
             train_curve=training.state.curve,
             stopped=stopped,
             config=self.config.model_dump(),
             train_probe=seen or None,
             membership=memorised,
             metric=training.metric.told(training.validations),
+            extraction=written,
         )
-        return document | {"membership": memorised}
+        return document | {"membership": memorised, "extraction": written}

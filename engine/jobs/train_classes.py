@@ -19,6 +19,8 @@ from engine.data.render import Rows
 from engine.diagnostics import class_verdict, phrasing
 from engine.evaluation import class_evidence
 from engine.evaluation.class_evidence import Asked, Scores
+from engine.evaluation.evidence import told_apart
+from engine.evaluation.probes import Measured
 from engine.jobs.knowledge import Knowledge
 from engine.jobs.train import Run
 from engine.tuning import memory, models, prepare
@@ -117,11 +119,15 @@ class ClassRun(Run):
         model = training.release()
         self.save(model)
         tuned = Scores(rows.row_ids, self.classify(objective, model, rows))
+        seen = self.seen(objective, model) if self.config.probes else None
         del model  # memory holds one model
         gc.collect()
         prompted = self.ask_untuned(rows)
         class_evidence.write(self.job, split, objective.labels, tuned, prompted)
         base, own = objective.baseline(rows), objective.judged(rows, tuned.logs)
+        before, after = seen or (None, None)
+        probe = training.probing.seen(before, after, stopped["restored_step"])
+        validations = training.validations.for_verdict()
         losses = {
             "split": [split] * len(rows),
             "row_id": rows.row_ids,
@@ -140,17 +146,35 @@ class ClassRun(Run):
             base_correct=base.correct,
             tuned_correct=own.correct,
             classification=class_evidence.document(split, objective.labels, tuned, prompted),
-            eval_rows=training.validations.for_verdict(),
+            eval_rows=validations,
             train_curve=training.state.curve,
             stopped=stopped,
             config=self.config.model_dump(),
             metric=training.metric.told(training.validations),
+            train_probe=probe or None,
+            membership=told_apart(
+                (before.rows if before else None, base),
+                (after.rows if after else None, own),
+                probe,
+                validations,
+            ),
         )
 
-    def classify(self, objective: Classes, model: Any, rows: Rows) -> np.ndarray:
+    def seen(self, objective: Classes, model: Any) -> tuple[Measured, Measured]:
+        """Rows that it trained on: as always the most frequent class and as the trained head have them."""
+        probe = self.knowledge.seen
+        logs = self.classify(objective, model, probe.rows, "Classifying rows that it trained on")
+        return (
+            probe.as_measured(objective.baseline(probe.rows)),
+            probe.as_measured(objective.judged(probe.rows, logs)),
+        )
+
+    def classify(
+        self, objective: Classes, model: Any, rows: Rows, message: str = "Classifying held-out rows"
+    ) -> np.ndarray:
         """Log-probabilities [rows, classes] of the trained head, with progress."""
 
-        tell = Pass(self.job, len(rows), "rows", "Classifying held-out rows")
+        tell = Pass(self.job, len(rows), "rows", message)
 
         def on_batch(done: int) -> None:
             memory.guard(self.config, self.device)

@@ -7,7 +7,9 @@ from typing import Any
 
 from engine.data.render import Rows
 from engine.diagnostics import preference
+from engine.evaluation import evidence
 from engine.evaluation.evidence import Evidence
+from engine.jobs.recall import Recall
 from engine.jobs.train import Run
 from engine.tuning.continued import starts_at_base
 from engine.tuning.methods import base_model
@@ -31,19 +33,32 @@ class PairRun(Run):
         with untouched as reference:
             return Preference(self.config, references_of(self.job, self.config, reference, parts))
 
+    def recall(self, rows: Rows) -> None:
+        """Pairs are not asked for."""
+
     def verdict(
-        self, training: Training, stopped: dict[str, Any], split: str, base: Evidence, tuned: Evidence
+        self,
+        training: Training,
+        stopped: dict[str, Any],
+        split: str,
+        base: Evidence,
+        tuned: Evidence,
+        recall: Recall | None,
     ) -> dict[str, Any]:
         """Whether the chosen answers are preferred, and what became of them."""
         assert isinstance(base.losses, PairLosses)
         assert isinstance(tuned.losses, PairLosses)
+        seen = training.probing.seen(base.seen, tuned.seen, stopped["restored_step"])
+        validations = training.validations.for_verdict()
         return preference.judge(
             split=split,
             base=base.losses.evidence,
             tuned=tuned.losses.evidence,
-            eval_rows=training.validations.for_verdict(),
+            eval_rows=validations,
             train_curve=training.state.curve,
             stopped=stopped,
             config=self.config.model_dump(),
             metric=training.metric.told(training.validations),
+            train_probe=seen or None,
+            membership=evidence.memorised(base, tuned, seen, validations),
         )

@@ -50,7 +50,7 @@ def _judged(job: Job, config: TrainConfig, mixing: Mixing, alpha: float) -> dict
     prompts = evidence.choose_prompts(mixing.tokenizer, mixing.rows, load, config.sample_prompts, seed)
     known = mixing.known(0.0)
     pace = evidence.Pace(1 if known else 2)
-    things = (mixing.tokenizer, TrainedTokens(), mixing.rows, prompts, mixing.probes, pace)
+    things = (mixing.tokenizer, TrainedTokens(), mixing.rows, prompts, mixing.probes, None, pace)
     tuned = evidence.measure(job, config, mixing.model, *things, "the mixed model")
     if known:
         base = _of_before(known, prompts, mixing)

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from engine.data.render import Rows
+from engine.diagnostics.membership import Scores
 from engine.evaluation.losses import RowLosses
 from engine.tuning.batches import Batch
 from engine.tuning.references import References, answer_logps, collate_pairs, pairs, sequence_logps
@@ -39,10 +40,17 @@ class PairBatch(Batch):
 class PairLosses(RowLosses):
     """RowLosses of pairs: loss_sum is the pair's loss, tokens are 1, correct is 1 where the chosen answer
     gained more than the rejected one. logps float64 [n, 2]; rewards float64 [n, 2]: beta times the
-    log-ratios."""
+    log-ratios; counts int64 [n, 2]: tokens of the answers."""
 
     logps: np.ndarray
     rewards: np.ndarray
+    counts: np.ndarray
+
+    @property
+    def scores(self) -> Scores:
+        """The loss a token of the chosen answer, and by how much it gained on the rejected one."""
+        margins = self.rewards[:, 0] - self.rewards[:, 1]
+        return {"loss": -self.logps[:, 0] / self.counts[:, 0], "margin": margins}
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -125,7 +133,8 @@ class Preference:
         losses = pair_losses(chosen, rejected, torch.from_numpy(counts.T.copy()), self.config).numpy()
         rewards = self.config.beta * ratios
         correct = (rewards[:, 0] > rewards[:, 1]).astype(np.int64)
-        return PairLosses(rows.row_ids, losses, np.ones(len(rows), np.int64), correct, logps, rewards)
+        ones = np.ones(len(rows), np.int64)
+        return PairLosses(rows.row_ids, losses, ones, correct, logps, rewards, counts)
 
 
 def pair_losses(

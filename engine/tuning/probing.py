@@ -25,6 +25,7 @@ from engine.diagnostics.overfitting import Validation
 from engine.diagnostics.statistics import quick_interval
 from engine.evaluation.general import PROSE
 from engine.evaluation.live_answers import LiveAnswers
+from engine.evaluation.losses import RowLosses
 from engine.evaluation.probes import LISTING, SEEN, Measured, Probe, spread
 from engine.job import Job
 from engine.tuning.continued import starts_at_base
@@ -61,10 +62,14 @@ class Seen:
         found = self.objective.measure(
             model, self.rows, batch_size=batch_size, device=device, on_batch=on_items
         )
+        return self.as_measured(found)
+
+    def as_measured(self, found: RowLosses) -> Measured:
+        """Losses of its rows as those of a probe."""
         none = np.zeros(len(self), np.int32)
         names = [str(row_id) for row_id in found.row_ids]
         return Measured(
-            SEEN, names, [""] * len(self), found.loss_sum, found.tokens, found.correct, none, none - 1
+            SEEN, names, [""] * len(self), found.loss_sum, found.tokens, found.correct, none, none - 1, found
         )
 
     def listing(self) -> pa.Table:

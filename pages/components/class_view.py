@@ -31,7 +31,7 @@ def draw_classes(run_id: str) -> None:
         with left:
             _draw_confusion(tuned, found)
         with right:
-            _draw_calibration(tuned["calibration"])
+            draw_calibration(tuned["calibration"], "reliability")
         if found["confused"]:
             _draw_confused(run, found["confused"])
 
@@ -99,12 +99,12 @@ def _pairs_table(pairs: list[dict[str, Any]]) -> None:
         st.caption("No row was taken for another class.")
 
 
-def _draw_calibration(calibration: dict[str, Any]) -> None:
+def draw_calibration(calibration: dict[str, Any], key: str) -> None:
+    """Reliability on held-out rows, as a chart and in words."""
     st.markdown("**Is it as often right as it is sure?**")
     figure = class_charts.reliability_chart(calibration["bins"])
-    st.plotly_chart(
-        figure, key="reliability", config=PLOT, alt="Share of rows right by how sure the model was"
-    )
+    alt = "Share of rows right by how sure the model was"
+    st.plotly_chart(figure, key=key, config=PLOT, alt=alt)
     st.caption(calibration_words(calibration))
 
 

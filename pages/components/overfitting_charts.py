@@ -21,7 +21,12 @@ from pages.components.traces import add_best, add_line, empty_figure, steps_of, 
 AMBER = "#d97a1a"
 STOP_GL = 5.0  # per cent: where Prechelt's rule would stop
 LEVELS = {"red": BAD, "amber": AMBER, "green": VALIDATION, "unclear": BASE}
-SCORES = {"loss": "Loss", "calibrated": "Loss minus the base's", "min_k": "Min-K%"}
+SCORES = {
+    "loss": "Loss",
+    "calibrated": "Loss minus the base's",
+    "min_k": "Min-K%",
+    "margin": "Margin of the answers",
+}
 Document = Mapping[str, Any]
 
 
@@ -34,15 +39,23 @@ def seen_curve(curve: pa.Table, points: Sequence[Document]) -> tuple[np.ndarray,
 
 
 def gap_chart(
-    seen: pa.Table, validation: pa.Table, shape: Document, axis: str, *, height: int = 560
+    seen: pa.Table,
+    validation: pa.Table,
+    shape: Document,
+    axis: str,
+    *,
+    path: Sequence[Document] = (),
+    height: int = 560,
 ) -> go.Figure:
-    """Both losses with the gap as a ribbon, the gap with its intervals, and GL, over the same steps.
+    """Both losses with the gap as a ribbon, the gap with its intervals, membership, and GL, over the same
+    steps.
 
-    shape: the `overfitting` part of a verdict, or nothing while there is none.
+    shape: the `overfitting` part of a verdict, or nothing while there is none; path: of its `membership`.
     """
     points: Sequence[Document] = shape.get("gap") or ()
-    figure = empty_figure("Loss on rows it trains on and on rows it never saw", axis, height)
-    _strips(figure, bool(points))
+    more = 150 if path else 0
+    figure = empty_figure("Loss on rows it trains on and on rows it never saw", axis, height + more)
+    _strips(figure, bool(points), bool(path))
     x, inside = seen_curve(seen, points)
     steps, outside = steps_of(validation), values_of(validation, "value")
     _ribbon(figure, x, inside, steps, outside)
@@ -59,17 +72,21 @@ def gap_chart(
         )  # fmt: skip
     if points:
         _gaps(figure, points)
+    if path:
+        _areas(figure, path)
     _strip_of_gl(figure, steps, outside)
     return figure
 
 
-def _strips(figure: go.Figure, gaps: bool) -> None:
-    """Three plots over one axis of steps: losses, the gap where it is known, GL."""
+def _strips(figure: go.Figure, gaps: bool, areas: bool) -> None:
+    """Plots over one axis of steps: losses, the gap and membership where they are known, GL."""
     axis = {"gridcolor": GRID, "zeroline": False, "automargin": True, "title": {"standoff": 12}}
     tops = {"yaxis": [0.5, 1.0], "yaxis2": [0.24, 0.42], "yaxis3": [0.0, 0.16]}
-    if not gaps:
+    if areas:
+        tops = {"yaxis": [0.58, 1.0], "yaxis2": [0.38, 0.52], "yaxis4": [0.18, 0.32], "yaxis3": [0.0, 0.12]}
+    elif not gaps:
         tops = {"yaxis": [0.32, 1.0], "yaxis3": [0.0, 0.22]}
-    titles = {"yaxis2": "Gap", "yaxis3": "GL (%)"}
+    titles = {"yaxis2": "Gap", "yaxis3": "GL (%)", "yaxis4": "AUC"}
     for name, domain in tops.items():
         more = {**axis, "title": {"text": titles[name]}, "anchor": "x"} if name in titles else {}
         figure.update_layout({name: {"domain": domain, **more}})
@@ -117,6 +134,33 @@ def _gaps(figure: go.Figure, points: Sequence[Document]) -> None:
             )
         )  # fmt: skip
     _level(figure, "y2", 0, BASE, "dash")
+
+
+def _areas(figure: go.Figure, path: Sequence[Document]) -> None:
+    """The AUC of each step with its interval, over the base model's interval as a band."""
+    placebo = path[-1]["placebo"]
+    if placebo["low"] is not None:
+        figure.add_shape(
+            type="rect", xref="paper", x0=0, x1=1, yref="y4", y0=placebo["low"], y1=placebo["high"],
+            fillcolor=BASE, opacity=0.16, line={"width": 0}, layer="below",
+        )  # fmt: skip
+    areas = [(point["step"], point["auc"], point["excess"]) for point in path]
+    inks = [BAD if (excess["low"] or 0) > 0 else VALIDATION for _, _, excess in areas]
+    for (step, area, _), ink in zip(areas, inks, strict=True):
+        low, high = (area[end] if area[end] is not None else area["value"] for end in ("low", "high"))
+        figure.add_trace(
+            go.Scatter(
+                x=[step], y=[area["value"]], yaxis="y4", mode="markers", showlegend=False,
+                error_y={"type": "data", "symmetric": False, "array": [high - area["value"]],
+                         "arrayminus": [area["value"] - low], "thickness": 2, "width": 0, "color": ink},
+                marker={"size": 7, "color": ink}, name="AUC",
+                hovertemplate=f"AUC %{{y:.3f}} ({low:.3f} to {high:.3f})<extra></extra>",
+            )
+        )  # fmt: skip
+    ends = [area[end] for _, area, _ in areas for end in ("low", "high") if area[end] is not None]
+    reach = [0.45, 0.55, *ends, *(placebo[end] for end in ("low", "high") if placebo[end] is not None)]
+    figure.update_layout(yaxis4={"range": [min(reach) - 0.03, min(1.03, max(reach) + 0.03)]})
+    _level(figure, "y4", 0.5, BASE, "dash")
 
 
 def _strip_of_gl(figure: go.Figure, steps: np.ndarray, losses: np.ndarray) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import streamlit as st
 
 from engine.diagnostics import phrasing
-from pages.components import overfitting_charts, reads, run_reads, wording
+from pages.components import class_view, memory_view, overfitting_charts, reads, run_reads, wording
 from pages.components.chips import STATE_INK
 from pages.components.session import guarded, plain
 from pages.components.traces import PLOT
@@ -23,8 +24,11 @@ def draw_overfitting(run_id: str) -> None:
         verdict = run["verdict"] or {}
         shape = verdict.get("overfitting") or {}
         _draw_stage(run, shape)
-        _draw_losses(run, shape)
-        _draw_membership(run, verdict.get("membership"), shape.get("stage_sentence", ""))
+        membership = verdict.get("membership") or {}
+        _draw_losses(run, shape, membership)
+        _draw_membership(run, membership, shape.get("stage_sentence", ""))
+        memory_view.draw_extraction(run, verdict.get("extraction"), shape.get("stage_sentence", ""))
+        _draw_calibration(verdict)
 
 
 def _draw_stage(run: dict[str, Any], shape: dict[str, Any]) -> None:
@@ -54,14 +58,15 @@ def _draw_stage(run: dict[str, Any], shape: dict[str, Any]) -> None:
         st.markdown("\n".join(f"- {plain(sentence)}" for sentence in said if sentence))
 
 
-def _draw_losses(run: dict[str, Any], shape: dict[str, Any]) -> None:
+def _draw_losses(run: dict[str, Any], shape: dict[str, Any], membership: dict[str, Any]) -> None:
     seen, validation = (run_reads.live_curve(run["run_id"], name) for name in (SEEN, "eval/loss"))
     if not validation.num_rows:
         if run["status"] in ALIVE:
             st.caption("The curves begin with the first validation.")
         return
     axis = wording.loss_axis(run["config"])
-    figure = overfitting_charts.gap_chart(seen, validation, shape, axis)
+    path = membership.get("path") or ()
+    figure = overfitting_charts.gap_chart(seen, validation, shape, axis, path=path)
     alt = "Loss on training and validation rows by step, with the gap between them"
     st.plotly_chart(figure, key="overfitting-losses", config=PLOT, alt=alt)
     points = shape.get("gap")
@@ -78,15 +83,25 @@ def _draw_losses(run: dict[str, Any], shape: dict[str, Any]) -> None:
         rows += " over 30% red)"
     st.caption(
         f"Both losses without dropout. Gap: validation minus training{rows}. GL: how far a validation lies"
-        " above the lowest so far; amber from 1%, red from 5%."
+        f" above the lowest so far; amber from 1%, red from 5%.{_told_apart(path)}"
+    )
+    if membership.get("path_sentence"):
+        st.markdown(plain(membership["path_sentence"]))
+
+
+def _told_apart(path: Sequence[dict[str, Any]]) -> str:
+    """What the strip of membership shows."""
+    if not path:
+        return ""
+    return (
+        " AUC: how well the loss tells training rows from validation rows, 95% intervals; red where it is"
+        " surely more than under the base model, whose interval is the grey band; 0.5 is a coin."
     )
 
 
 def _why_no_gap(run: dict[str, Any]) -> str:
     if run["config"].get("probes") is False:
         return "No gap: the run was launched with probes switched off."
-    if run["config"].get("task") != "sft":
-        return "No gap: rows that it trains on are measured in supervised tuning alone."
     if run["status"] in ALIVE:
         return "Rows that it trains on are measured too as soon as the time for probes allows it."
     return "No gap: rows that it trained on were not measured in this run. Clone it to have them measured."
@@ -120,9 +135,14 @@ def _draw_membership(run: dict[str, Any], found: dict[str, Any] | None, said: st
 def _why_no_membership(run: dict[str, Any]) -> str:
     if run["config"].get("probes") is False:
         return "Not tested: the run was launched with probes switched off."
-    if run["config"].get("task") != "sft":
-        return "Not tested: only runs of supervised tuning are."
     return "Not tested in this run. Clone it to have it tested."
+
+
+def _draw_calibration(verdict: dict[str, Any]) -> None:
+    """How sure a classifier is: a model that knows its training rows by heart is too sure of others."""
+    models = (verdict.get("classification") or {}).get("models") or {}
+    if calibration := (models.get("tuned") or {}).get("calibration"):
+        class_view.draw_calibration(calibration, "overfitting-reliability")
 
 
 def _score(name: str, score: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import streamlit as st
 from engine.diagnostics import forgetting_course
 from pages.components import reads
 from pages.components.session import client, remembered
-from store import class_predictions, jobs, metrics, probes, row_losses, runs
+from store import class_predictions, jobs, metrics, probes, recalled, row_losses, runs
 
 BUCKETS = 600
 KEPT = "live-curves"
@@ -66,6 +66,11 @@ def course(run_id: str, measured: int, ended: bool) -> tuple[int, list[Any], dic
         forgetting_course.course(base, at),
         forgetting_course.matrix(base, asked) if asked else None,
     )
+
+
+@st.cache_data(ttl=600, max_entries=64, show_spinner=False)
+def recalled_rows(run_id: str, part: str, limit: int, offset: int) -> tuple[int, list[dict[str, Any]]]:
+    return recalled.page(client(), run_id, part, limit=limit, offset=offset)
 
 
 @st.cache_data(ttl=600, max_entries=32, show_spinner=False)

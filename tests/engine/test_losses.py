@@ -47,3 +47,18 @@ def test_packed_rows_are_evaluated_by_tokens(monkeypatch: pytest.MonkeyPatch) ->
     assert len(dealt) > 1
     assert sorted(np.concatenate(dealt).tolist()) == list(range(6))
     assert all(told.lengths[batch].sum() <= told.lengths.max() for batch in dealt)
+
+
+def test_the_worst_tokens_of_a_row_and_its_hits() -> None:
+    model, told = base().eval(), rows()
+    found = row_losses(model, told, batch_size=4, device="cpu")
+    assert found.min_k is not None
+    assert found.hits is not None
+    ends = np.cumsum(found.tokens)
+    for place in range(len(told)):
+        batch = collate(told, np.array([place]))
+        with torch.no_grad():
+            losses, hits = loss.token_losses(model, batch)
+        worst = losses.sort(descending=True).values[: max(1, round(0.2 * len(losses)))]
+        assert found.min_k[place] == pytest.approx(-worst.mean().item(), rel=1e-4)
+        assert found.hits[ends[place] - found.tokens[place] : ends[place]].tolist() == hits.tolist()

@@ -1,0 +1,31 @@
+"""The charts of what a run knows by heart, as pure functions: verdict documents in, figures out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import plotly.graph_objects as go
+
+from pages.components.charts import Estimate, interval_chart
+from pages.components.palette import BAD, BASE, VALIDATION
+
+Document = Mapping[str, Any]
+
+
+def extraction_chart(found: Document) -> go.Figure:
+    """Rows that come out nearly word for word: of training rows and of held-out ones, of each model."""
+    rows = []
+    for title, part in (("Training rows", found), ("Held-out rows", found["control"])):
+        if not part:
+            continue
+        named = f"{title} ({part['n']:,})"
+        ink = BAD if part is found and found["state"] == "extracts" else VALIDATION
+        rows.append(_percent(f"{named}, tuned", part["near"]["tuned"], ink))
+        rows.append(_percent(f"{named}, base", part["near"]["base"], BASE))
+    return interval_chart(rows, "Rows written nearly word for word (%)")
+
+
+def _percent(name: str, share: Document, ink: str) -> Estimate:
+    low, high = (None if share[end] is None else 100 * share[end] for end in ("low", "high"))
+    return Estimate(name, 100 * share["value"], low, high, ink)
