@@ -33,6 +33,7 @@ KINDS = {
     "export": "engine.jobs.export",
     "convert": "engine.jobs.convert",
     "interpolate": "engine.jobs.interpolate",
+    "transfer": "engine.jobs.transfer",
     "inspect": "engine.jobs.inspect",
     "split": "engine.jobs.split",
     "overlap": "engine.jobs.overlap",

@@ -17,6 +17,7 @@ ICONS = {
     "import": ":material/upload_file:",
     "convert": ":material/deployed_code:",
     "interpolate": ":material/linear_scale:",
+    "transfer": ":material/grid_on:",
 }
 
 
