@@ -58,6 +58,13 @@ page = st.navigation(
                 url_path="evidence",
                 help="What learning cost: gain against forgetting over all runs, and which are worth having.",
             ),
+            st.Page(
+                "pages/transfer.py",
+                title="Transfer",
+                icon=":material/grid_on:",
+                url_path="transfer",
+                help="What training on one data set does for the others: every run on every data set.",
+            ),
         ],
     }
 )

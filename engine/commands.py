@@ -17,6 +17,7 @@ from engine.evaluation_commands import EvaluationCommands, check_not_evaluated
 from engine.launching import Launching
 from engine.orders import set_attempt_aside
 from engine.profiling import cancel_profiles
+from engine.transfer_commands import TransferCommands
 from store import datasets, jobs, quality, runs, settings
 from store.config import Split, TrainConfig, split_of
 from store.database import Database, Queryable, Transaction
@@ -29,7 +30,7 @@ from store.jobdir import JobDir
 from store.states import ALIVE, RESUMABLE
 
 TAKE_ON_WORK = {"import_dataset", "launch", "launch_sample", "prepare_sample", "resume"}
-TAKE_ON_WORK |= {"profile", "clean", "export", "evaluate", "interpolate", "keep_variant"}
+TAKE_ON_WORK |= {"profile", "clean", "export", "evaluate", "interpolate", "keep_variant", "transfer"}
 
 Document = dict[str, Any]
 Ask = Callable[[str, Document], Document]
@@ -84,6 +85,7 @@ class Commands:
         self.launching = Launching(database, home, ask, clock)
         self.data = DataCommands(database, self.launching, clock)
         self.evaluations = EvaluationCommands(database, home, self.launching)
+        self.transfers = TransferCommands(database, self.launching)
 
     def table(self) -> dict[str, Callable[[Document], Document]]:
         """name -> function, as the server takes them."""
@@ -105,6 +107,7 @@ class Commands:
             "set_price": (settings.Price, self.set_price),
             **self.data.table(),
             **self.evaluations.table(),
+            **self.transfers.table(),
         }
         return {name: self._command(name, model, act) for name, (model, act) in commands.items()}
 

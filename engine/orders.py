@@ -9,7 +9,8 @@ whose model) and `alpha`. For work on data
 {group that was measured: its options}}, `parent` (the same of the version before, or null), and `mixed`
 {name in the recipe: the same}. For an export, for its data card: `history` [the versions from the first to
 this one] and `figures` {group: what was measured}. For an evaluation: `dataset` as of a run, and its own
-`split`; the run that is evaluated is known by its folder.
+`split`; the run that is evaluated is known by its folder. For a matrix of transfer: `datasets` [the same of
+each that is still there].
 """
 
 from __future__ import annotations
@@ -46,7 +47,10 @@ def write_order(db: Queryable, home: Home, job: dict[str, Any]) -> JobDir:
     if job["kind"] in RUNS:
         order |= _of_run(db, job)
     elif job["kind"] == "evaluate":
-        order |= _of_evaluation(db, job)
+        order |= _of_evaluation(db, job["config"]["dataset"])
+    elif job["kind"] == "transfer":
+        there = [name for name in job["config"]["datasets"] if datasets.find_dataset(db, name)]
+        order["datasets"] = [_of_evaluation(db, name) for name in there]
     elif job["kind"] in ("profile", "clean", "export"):
         order |= quality.work_order(db, job["config"])
     if job["kind"] == "export":
@@ -74,10 +78,10 @@ def _of_run(db: Queryable, job: dict[str, Any]) -> dict[str, Any]:
     return order
 
 
-def _of_evaluation(db: Queryable, job: dict[str, Any]) -> dict[str, Any]:
-    dataset = datasets.get_dataset(db, job["config"]["dataset"])
+def _of_evaluation(db: Queryable, name: str) -> dict[str, Any]:
+    dataset = datasets.get_dataset(db, name)
     return {
-        "dataset": {key: dataset[key] for key in ("dataset_id", "name", "kind", "fingerprint")},
+        "dataset": {key: dataset[key] for key in NAMED},
         "split": split_of({}, dataset),
     }
 

@@ -34,6 +34,7 @@ KINDS = {
     "convert": "engine.jobs.convert",
     "interpolate": "engine.jobs.interpolate",
     "variant": "engine.jobs.variant",
+    "transfer": "engine.jobs.transfer",
     "inspect": "engine.jobs.inspect",
     "split": "engine.jobs.split",
     "overlap": "engine.jobs.overlap",

@@ -191,6 +191,13 @@ class JobDir:
         return self.path / "interpolation.parquet"
 
     @property
+    def cells(self) -> Path:
+        """Of a matrix of transfer KEY.parquet, each a model on rows: row_id, loss_sum (nats), tokens,
+        correct; and change-KEY.parquet, the weight change of a model: name, layer, norm, values. The key is
+        the content."""
+        return self.path / "cells"
+
+    @property
     def replay(self) -> Path:
         """The general rows that a run replays, tokenised: a resumed run takes the same."""
         return self.path / "replay.safetensors"

@@ -25,10 +25,12 @@ from tunebench.advice import advise
 from tunebench.connection import Json, Wait, change, connect
 from tunebench.data_cli import data
 from tunebench.output import FAILED, OK, STOPPED, errors, print_json, print_table, say, watch
+from tunebench.transfer_cli import transfer
 
 cli = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 cli.add_typer(data, name="data")
 cli.command()(advise)
+cli.command()(transfer)
 evaluate_cli.register(cli)
 
 Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Port of the screens")]

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from engine.data.dataset import load
+from engine.data.dealing import FEW_PROMPTS, SHARED_PROMPT
 from engine.data.groups import group_of
 from engine.data.signals.clusters import find_clusters
 from engine.data.signals.duplicates import sketched, texts_and_prompts
@@ -58,6 +59,33 @@ def among(home: Home, fingerprint: str, held: np.ndarray, other: str, other_ids:
     ours, theirs = _said(home, fingerprint, held), _said(home, other, other_ids)
     texts = np.isin(theirs[0], ours[0])
     return texts | (np.isin(theirs[1], ours[1]) & (theirs[1] != 0))
+
+
+def repeated(
+    home: Home, fingerprint: str, row_ids: np.ndarray, other: str, other_ids: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which of the rows `other_ids` are a row `row_ids` of this data set by their text, and which others ask
+    the same. A prompt that many rows share is an instruction and no question (`dealing`)."""
+    ours, theirs = _said(home, fingerprint, row_ids), _said(home, other, other_ids)
+    texts = np.isin(theirs[0], ours[0])
+    prompts, count = np.unique(ours[1], return_counts=True)
+    asked = prompts[(prompts != 0) & (count <= max(FEW_PROMPTS, SHARED_PROMPT * len(row_ids)))]
+    return texts, np.isin(theirs[1], asked) & ~texts
+
+
+def near(
+    home: Home, fingerprint: str, row_ids: np.ndarray, other: str, other_ids: np.ndarray, folder: Path
+) -> int:
+    """How many of the rows `other_ids` are nearly a row `row_ids` of this data set, and not exactly. `folder`
+    takes two files, which are gone afterwards."""
+    files = folder / "near-ours.parquet", folder / "near-theirs.parquet"
+    try:
+        for file, name, ids in zip(files, (fingerprint, other), (row_ids, other_ids), strict=True):
+            pq.write_table(load(home, name, columns=["digest", "messages", "text"], row_ids=ids), file)
+        return int(overlap(files[1], files[0], folder, lambda *_: None)["near"])
+    finally:
+        for file in files:
+            file.unlink(missing_ok=True)
 
 
 def _said(home: Home, fingerprint: str, row_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -19,6 +19,7 @@ ICONS = {
     "convert": ":material/deployed_code:",
     "interpolate": ":material/linear_scale:",
     "variant": ":material/linear_scale:",
+    "transfer": ":material/grid_on:",
 }
 
 

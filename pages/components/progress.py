@@ -9,6 +9,7 @@ from pages.components import figures, quantities
 from store.states import ACTIVE
 
 WORDS = {"train": "Run", "import": "Import", "convert": "Model", "interpolate": "Interpolation"}
+WORDS |= {"transfer": "Transfer"}
 
 
 def fraction(job: dict[str, Any]) -> float | None:

@@ -1,0 +1,110 @@
+"""What a matrix of transfer says, in sentences: who helps whom, who costs whom, or that nothing can be
+told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from engine.diagnostics import phrasing
+from engine.diagnostics.phrasing import plural
+
+MOST = 3  # effects that the lead names
+Document = Mapping[str, Any]
+UNITS = {"relative": "%", "right": " points"}
+
+
+def effect(figure: Document, measure: str) -> str:
+    """ "12% (9 to 15)" without its sign, as whoever reads it says helps or costs."""
+    ends = [100 * figure[end] for end in ("low", "high")]
+    places = phrasing.decimals(*ends)
+    low, high = sorted(abs(end) for end in ends)
+    value = phrasing.number(abs(100 * figure["value"]), places)
+    return f"{value}{UNITS[measure]} ({phrasing.interval(low, high, places)})"
+
+
+def lead(cells: Sequence[Document], measure: str) -> str:
+    """The sentence over the matrix. cells: as `transfer.judged` gives them, with `source` (what the run was
+    trained on), `target` (names) and `own` (whether these are the same)."""
+    others = [cell for cell in cells if not cell["own"]]
+    if not others:
+        return "There is no other data set to help or to harm yet: add one, or a run of another."
+    sure = sorted((cell for cell in others if cell["sure"]), key=lambda c: -abs(c["figure"]["value"]))
+    if not sure:
+        return nothing(others, measure)
+    sentences = [_of_source(source, sure[:MOST], measure) for source in _sources(sure[:MOST])]
+    rest = len(sure) - min(MOST, len(sure))
+    if rest:
+        sentences.append(f"{plural(rest, 'more effect')} can be told from noise.")
+    unsure = len(others) - len(sure)
+    if unsure:
+        sentences.append(f"{unsure:,} of {plural(len(others), 'cell')} off the own data can't be.")
+    return " ".join(sentences)
+
+
+def _sources(cells: Sequence[Document]) -> list[str]:
+    return list(dict.fromkeys(cell["source"] for cell in cells))
+
+
+def _of_source(source: str, cells: Sequence[Document], measure: str) -> str:
+    """ "Training on A helps B by 12% (9 to 15) and costs C 4% (2 to 6)." """
+    mine = [cell for cell in cells if cell["source"] == source]
+    helped = [c for c in mine if c["figure"]["value"] > 0]
+    cost = [c for c in mine if c["figure"]["value"] < 0]
+    parts = []
+    if helped:
+        parts.append("helps " + _listed([f"{c['target']} by {effect(c['figure'], measure)}" for c in helped]))
+    if cost:
+        parts.append("costs " + _listed([f"{c['target']} {effect(c['figure'], measure)}" for c in cost]))
+    return f"Training on {source} {' and '.join(parts)}."
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def nothing(others: Sequence[Document], measure: str) -> str:
+    """That nothing is told from noise, and what could have been."""
+    said = "What training on one data set does for the others can't be told from noise"
+    seen = sorted(c["figure"]["detectable"] for c in others if c["figure"].get("detectable"))
+    if not seen:
+        return f"{said}: there are too few rows."
+    middle = 100 * seen[len(seen) // 2]
+    counts = sorted(c["figure"]["n"] for c in others)
+    rows = plural(counts[len(counts) // 2], "row")
+    shown = phrasing.number(middle, 1 if middle < 10 else 0)
+    return f"{said}: {rows} would show a change of about {shown}{UNITS[measure]}."
+
+
+def correlation(found: Document, what: str) -> str:
+    """What a predictor says, with its interval and n."""
+    n = plural(found["n"], "pair")
+    if found["value"] is None:
+        return f"Too few pairs to tell whether {what} predicts transfer (n {n})."
+    value = phrasing.number(found["value"], 2)
+    ends = f"{phrasing.interval(found['low'], found['high'], 2)}, " if found["low"] is not None else ""
+    figures = f"ρ {value} ({ends}n {n})"
+    if found["state"] == "few":
+        return f"Too few pairs to tell: {figures}."
+    if found["state"] == "unclear":
+        return f"Whether {what} predicts transfer can't be told: {figures}."
+    way = "more" if found["value"] > 0 else "less"
+    return f"The larger the {what}, the {way} it helps: {figures}."
+
+
+def backward(found: Document) -> str:
+    """What the rest of a sequence did to its earlier tasks."""
+    tasks, rows = plural(len(found["tasks"]), "earlier data set"), plural(found["n"], "row")
+    if found["low"] is None:
+        return f"Backward transfer can't be told: a data set has one row ({tasks})."
+    low, high = 100 * found["low"], 100 * found["high"]
+    places = phrasing.decimals(low, high)
+    value = phrasing.number(abs(100 * found["value"]), places)
+    ends = phrasing.interval(low, high, places)
+    shown = phrasing.number(100 * found["value"], places)
+    figures = f"backward transfer {shown} points of relative gain ({ends}), {tasks}, n {rows}"
+    if high < 0:
+        return f"Later training took back {value} points of what earlier training had gained: {figures}."
+    if low > 0:
+        return f"Later training added {value} points to what earlier training had gained: {figures}."
+    return f"What later training did to what was learned before can't be told from noise: {figures}."
