@@ -52,6 +52,13 @@ page = st.navigation(
                 help="Several runs laid over each other, and the settings in which they differ.",
             ),
             st.Page(
+                "pages/evaluations.py",
+                title="Evaluations",
+                icon=":material/fact_check:",
+                url_path="evaluations",
+                help="Any model or run on any rows: figures with intervals, compared row by row.",
+            ),
+            st.Page(
                 "pages/evidence.py",
                 title="Evidence",
                 icon=":material/balance:",

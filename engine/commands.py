@@ -30,7 +30,7 @@ from store.jobdir import JobDir
 from store.states import ALIVE, RESUMABLE
 
 TAKE_ON_WORK = {"import_dataset", "launch", "launch_sample", "prepare_sample", "resume"}
-TAKE_ON_WORK |= {"profile", "clean", "export", "evaluate", "interpolate", "keep_variant", "transfer"}
+TAKE_ON_WORK |= {"profile", "clean", "export", "evaluate", "judge", "interpolate", "keep_variant", "transfer"}
 
 Document = dict[str, Any]
 Ask = Callable[[str, Document], Document]

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 from engine.launching import Launching
-from store import datasets, evaluations, runs
+from store import datasets, evaluations, judging, runs
 from store.database import Database, Transaction
 from store.document import Config
 from store.errors import ConfigError, NotFoundError, StateError
 from store.evaluate_config import CHECKPOINTS, EvaluateConfig
 from store.home import Home
 from store.jobdir import JobDir
+from store.judge_config import JudgePairs
 from store.metric_table import METRICS, offered
 from store.states import ALIVE
 
@@ -30,7 +31,7 @@ class EvaluationCommands:
 
     def table(self) -> dict[str, tuple[type[Config], Callable[[Any], Document]]]:
         """name -> (model of the body, function)."""
-        return {"evaluate": (EvaluateConfig, self.evaluate)}
+        return {"evaluate": (EvaluateConfig, self.evaluate), "judge": (JudgePairs, self.judge)}
 
     def evaluate(self, config: EvaluateConfig) -> Document:
         """Queue an evaluation. Raises ConfigError and StateError that name the field at fault."""
@@ -47,6 +48,25 @@ class EvaluationCommands:
             title = config.name or _title(run, dataset, config)
             job_id = self.launching.queue_job(tx, evaluations.KIND, title, config.document(), lane="device")
         return {"job_id": job_id}
+
+    def judge(self, body: JudgePairs) -> Document:
+        """Queue a judging of two evaluations' answers. Raises ConfigError for other rows, or no answers."""
+        with self.database.transaction() as tx:
+            first, second = (
+                _evaluation(tx, name, field)
+                for name, field in ((body.first, "first"), (body.second, "second"))
+            )
+            if first["data_fingerprint"] != second["data_fingerprint"]:
+                raise ConfigError(
+                    f"{second['name']} is of other rows than {first['name']}.",
+                    fix="Judge evaluations of the same data set.",
+                    field="second",
+                )
+            ids = {"first": first["evaluation_id"], "second": second["evaluation_id"]}
+            document = JudgePairs.parse(body.model_dump() | ids).model_dump(exclude_none=True)
+            title = f"{first['name']} against {second['name']}, judged"
+            document |= {"max_rows": body.max_rows}
+            return {"job_id": self.launching.queue_job(tx, judging.KIND, title, document)}
 
     def _run(self, tx: Transaction, config: EvaluateConfig) -> Document | None:
         """The run that is evaluated; None for a model."""
@@ -78,6 +98,21 @@ class EvaluationCommands:
                 f"The folder of the run {run['name']!r} is gone.", fix="Choose another run.", field="run"
             )
         return run
+
+
+def _evaluation(tx: Transaction, name: str, field: str) -> Document:
+    """The evaluation of that id or name, which has answers. Raises ConfigError at `field`."""
+    try:
+        found = evaluations.get(tx, name)
+    except NotFoundError as error:
+        raise ConfigError(error.message, fix=error.fix, field=field) from error
+    if not EvaluateConfig.parse(found["config"]).generates:
+        raise ConfigError(
+            f"{found['name']} has no answers: none of its metrics looks at them.",
+            fix="Evaluate it with a metric of answers, such as chrf.",
+            field=field,
+        )
+    return found
 
 
 def _heads(run: Document | None, config: EvaluateConfig) -> bool:

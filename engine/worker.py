@@ -27,6 +27,7 @@ from store.jobdir import JobDir, write_json
 KINDS = {
     "train": "engine.jobs.train",
     "evaluate": "engine.jobs.evaluate",
+    "judge": "engine.jobs.judge_pairs",
     "import": "engine.jobs.import_rows",
     "profile": "engine.jobs.profile",
     "clean": "engine.jobs.clean",

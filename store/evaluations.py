@@ -25,6 +25,10 @@ KIND = "evaluate"
 JSON_COLUMNS = ("config", "figures", "details")
 DETAILS = ("counts", "reasons", "notices", "probes", "seconds", "peak_memory_gib", "device", "device_name",
            "dtype", "versions")  # fmt: skip
+_FIGURE = (
+    '[{"metric":"VARCHAR","value":"DOUBLE","low":"DOUBLE","high":"DOUBLE","n":"BIGINT","better":"VARCHAR",'
+    '"bounds":"DOUBLE[]","failed":"VARCHAR"}]'
+)
 
 
 # -- reads ------------------------------------------------------------------------------------------
@@ -49,13 +53,69 @@ def get(db: Queryable, name: str) -> dict[str, Any]:
     return found[0]
 
 
-def unfinished(db: Queryable, run_id: str) -> list[dict[str, Any]]:
-    """Jobs that evaluate this run and have no result: waiting, at work, failed or stopped; oldest first."""
-    sql = (
-        "SELECT * FROM job WHERE kind = ? AND status <> 'finished' AND config ->> 'run' = ?"
-        " ORDER BY created_at, job_id"
-    )
-    return records(db.query(sql, [KIND, run_id]), ("config", "error", "result"))
+def unfinished(db: Queryable, run_id: str | None = None) -> list[dict[str, Any]]:
+    """Jobs that evaluate this run, or anything, and have no result: waiting, at work, failed or stopped;
+    oldest first."""
+    where, params = ("AND config ->> 'run' = ?", [run_id]) if run_id is not None else ("", [])
+    sql = f"SELECT * FROM job WHERE kind = ? AND status <> 'finished' {where} ORDER BY created_at, job_id"
+    return records(db.query(sql, [KIND, *params]), ("config", "error", "result"))
+
+
+def found(
+    db: Queryable,
+    *,
+    search: str = "",
+    dataset_id: str = "",
+    model: str = "",
+    limit: int = 25,
+    offset: int = 0,
+) -> tuple[int, list[dict[str, Any]]]:
+    """How many finished ones match, and a page of them, newest first, each with `run_name` and with figures
+    that have metric, value, low, high, n, better and bounds alone: the whole documents can be large.
+
+    search: part of a name, data set, model or run; model: the name of a model or of a run.
+    """
+    where = """
+        contains(lower(concat_ws(' ', e.name, e.notes, e.dataset_name, e.model, r.name)), lower($1))
+        AND ($2 = '' OR e.dataset_id = $2) AND ($3 = '' OR coalesce(r.name, e.model) = $3)
+    """
+    source = f"FROM evaluation e LEFT JOIN run r ON r.run_id = e.run_id WHERE {where}"
+    params: list[Any] = [search, dataset_id, model]
+    total = int(scalar(db.query(f"SELECT count(*) {source}", params)))
+    sql = f"""
+        SELECT e.evaluation_id, e.name, e.model, e.run_id, r.name AS run_name, e.checkpoint, e.dataset_id,
+               e.dataset_name, e.data_fingerprint, e.part, e.n, e.created_at, e.config,
+               to_json(from_json(e.figures, '{_FIGURE}')) AS figures
+        {source} ORDER BY e.created_at DESC, e.evaluation_id DESC LIMIT $4 OFFSET $5
+    """
+    return total, records(db.query(sql, [*params, limit, offset]), ("config", "figures"))
+
+
+def models(db: Queryable) -> list[str]:
+    """Names of the runs and models that were evaluated."""
+    sql = """
+        SELECT DISTINCT coalesce(r.name, e.model) AS name
+        FROM evaluation e LEFT JOIN run r ON r.run_id = e.run_id ORDER BY name
+    """
+    return [str(name) for name in db.query(sql)["name"].to_pylist()]
+
+
+def sliced(db: Queryable, evaluation_id: str, metric: str, other: str = "") -> pa.Table:
+    """Of every row that `metric` scored: row_id, score, label, prompt and answer (characters), and, with
+    another evaluation, its `other` score of the same row. Over a Client, QueryError where a file is gone."""
+    folder = _folder(db, evaluation_id)
+    paths = [str(folder.predictions), str(folder.scores), metric]
+    beside, joined = "NULL::DOUBLE", ""
+    if other:
+        beside, joined = "o.score", "JOIN read_parquet($4) o ON o.row_id = p.row_id AND o.metric = $3"
+        paths.append(str(_folder(db, other).scores))
+    sql = f"""
+        SELECT p.row_id, s.score, {beside} AS other, p.label, length(p.prompt) AS prompt,
+               length(p.reference) AS answer
+        FROM read_parquet($1) p JOIN read_parquet($2) s ON s.row_id = p.row_id AND s.metric = $3
+        {joined} ORDER BY p.row_id
+    """
+    return db.query(sql, paths)
 
 
 def comparable(db: Queryable, evaluation: dict[str, Any], limit: int = 100) -> list[dict[str, Any]]:

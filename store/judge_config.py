@@ -10,7 +10,7 @@ import ipaddress
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from store.document import Config
 from store.metric_choice import Choice
@@ -76,6 +76,28 @@ class JudgeChoice(Choice, Endpoint):
         if self.lowest >= self.highest:
             raise ValueError(f"lowest {self.lowest} is not below highest {self.highest}")
         return self
+
+
+class JudgePairs(Config):
+    """Which of two evaluations' answers to the same rows is better."""
+
+    first: str = Field(min_length=1, max_length=120, description="An evaluation, by id or name")
+    second: str = Field(min_length=1, max_length=120, description="Another one, of the same rows")
+    judge: JudgeChoice
+    max_rows: int | None = Field(200, ge=1, description="A random sample of so many pairs; all where null")
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Of the sample")
+
+    @field_validator("judge", mode="before")
+    @classmethod
+    def _is_judge(cls, value: Any) -> Any:
+        return {"metric": "judge"} | value if isinstance(value, dict) else value
+
+    @field_validator("second")
+    @classmethod
+    def _another(cls, value: str, info: ValidationInfo) -> str:
+        if value == info.data.get("first"):
+            raise ValueError("it is the first one; name another evaluation")
+        return value
 
 
 def _loopback(host: str) -> bool:

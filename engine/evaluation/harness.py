@@ -90,7 +90,7 @@ def _said(name: str, error: BaseException) -> str:
     if isinstance(error, IndexError):
         return f"The task {name} has an item whose answer key is none of its options ({text})."
     if isinstance(error, (KeyError, ValueError)) and name in text and "not found" in text.lower():
-        return f"There is no task {name}; put its YAML into the folder `tasks` of the home folder."
+        return f"There is no task {name}; put its YAML into the folder “tasks” of the home folder."
     return f"The task {name} can't be run: {type(error).__name__}: {text}"
 
 

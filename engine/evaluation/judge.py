@@ -72,7 +72,8 @@ def prefer(
 ) -> tuple[np.ndarray, dict[int, str], dict[str, Any]]:
     """(1 where `first` wins, 0 where `second` does, 0.5 for a tie; place -> why not; details).
 
-    Details: calls, cached, and "position": {"agree": share of pairs judged the same in both orders, with its
+    Details: calls, cached, "orders": for each pair how `first` did shown first and shown second (null where
+    that was not judged), and "position": {"agree": share of pairs judged the same in both orders, with its
     interval, "first_shown": share of the disagreements in which the place that was shown first won}.
     """
     questions = []
@@ -90,7 +91,8 @@ def prefer(
     forth, back = shown[0::2], 1 - shown[1::2]
     wins = np.where(forth == back, forth, np.where(np.isnan(forth + back), np.nan, 0.5))
     missing = {place // 2: reason for place, reason in reasons.items()}
-    return wins, missing, _spent(client, replies) | {"position": _position(forth, back)}
+    orders = [[None if np.isnan(x) else float(x) for x in pair] for pair in zip(forth, back, strict=True)]
+    return wins, missing, _spent(client, replies) | {"position": _position(forth, back), "orders": orders}
 
 
 def _position(forth: np.ndarray, back: np.ndarray) -> dict[str, Any] | None:

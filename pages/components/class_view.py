@@ -26,17 +26,17 @@ def draw_classes(run_id: str) -> None:
             return
         tuned = found["models"]["tuned"]
         draw_models(found)
-        _draw_table(tuned)
+        draw_table(tuned)
         left, right = st.columns([3, 2], gap="large")
         with left:
-            _draw_confusion(tuned, found)
+            draw_confusion(tuned, found["confused"])
         with right:
-            draw_calibration(tuned["calibration"], "reliability")
+            draw_calibration(tuned["calibration"])
         if found["confused"]:
             _draw_confused(run, found["confused"])
 
 
-def _draw_table(tuned: dict[str, Any]) -> None:
+def draw_table(tuned: dict[str, Any]) -> None:
     """A line a class, the worst told first."""
     st.markdown("**Each class**, the worst told first")
     rows = sorted(tuned["classes"], key=lambda row: (row["f1"]["value"], -row["n"]))
@@ -70,17 +70,18 @@ def _class(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _draw_confusion(tuned: dict[str, Any], found: dict[str, Any]) -> None:
+def draw_confusion(tuned: dict[str, Any], confused: list[dict[str, Any]], key: str = "confusion") -> None:
+    """A matrix, or the pairs that are confused most where it would have too many classes."""
     st.markdown("**What is taken for what**")
     labels = sorted({label for cell in tuned["confusion"] for label in cell[:2]})
     if len(labels) > class_charts.MOST or tuned["pair_count"] > len(tuned["confusion"]):
         st.caption(f"{tuned['class_count']:,} classes are too many for a matrix: the most confused pairs.")
-        _pairs_table(found["confused"])
+        _pairs_table(confused)
         return
     figure = class_charts.confusion_matrix(tuned["confusion"], labels)
     alt = f"Confusion matrix of {len(labels)} classes on {tuned['n']:,} rows"
-    st.plotly_chart(figure, key="confusion", config={"displayModeBar": False}, alt=alt)
-    st.caption(f"Held-out rows, n {tuned['n']:,}; the darker, the larger the share of the true class.")
+    st.plotly_chart(figure, key=key, config={"displayModeBar": False}, alt=alt)
+    st.caption(f"Rows, n {tuned['n']:,}; the darker, the larger the share of the true class.")
 
 
 def _pairs_table(pairs: list[dict[str, Any]]) -> None:
@@ -99,12 +100,11 @@ def _pairs_table(pairs: list[dict[str, Any]]) -> None:
         st.caption("No row was taken for another class.")
 
 
-def draw_calibration(calibration: dict[str, Any], key: str) -> None:
-    """Reliability on held-out rows, as a chart and in words."""
+def draw_calibration(calibration: dict[str, Any], key: str = "reliability") -> None:
+    """How often right against how sure, and what that comes to."""
     st.markdown("**Is it as often right as it is sure?**")
     figure = class_charts.reliability_chart(calibration["bins"])
-    alt = "Share of rows right by how sure the model was"
-    st.plotly_chart(figure, key=key, config=PLOT, alt=alt)
+    st.plotly_chart(figure, key=key, config=PLOT, alt="Share of rows right by how sure the model was")
     st.caption(calibration_words(calibration))
 
 
@@ -114,8 +114,9 @@ def calibration_words(calibration: dict[str, Any]) -> str:
     said = (
         f"Calibration error {error['value']:.1%} over {len(calibration['bins'])} bins of equal size, n"
         f" {error['n']:,}; a perfectly calibrated model would show up to {error['null']:.1%} by chance."
-        f" Brier score {wording.estimate(brier, sign=False)}."
     )
+    if brier is not None:
+        said += f" Brier score {wording.estimate(brier, sign=False)}."
     if heat is None:
         return f"{said} A temperature can't be fitted: too few rows are wrong."
     word = "too sure" if calibration["overconfident"] else "not too sure"

@@ -9,7 +9,9 @@ import streamlit as st
 from engine.diagnostics import phrasing
 from pages.components import evaluation_reads, wording
 from pages.components.evaluation_figures import TASK, scale, title
+from pages.components.evaluation_judging import draw_judging
 from pages.components.evaluation_rows import shown
+from pages.components.evaluation_slices import draw_slices
 from pages.components.session import plain
 from store.errors import QueryError
 
@@ -52,6 +54,10 @@ def draw_comparison(evaluation: Document) -> None:
         f" points. Intervals are widened for {phrasing.plural(len(figures), 'comparison')} (Bonferroni),"
         " so that the chance of any false one stays at 5%. General knowledge is at 95% on its own."
     )
+    with st.expander("Where the two differ: by label and length", icon=":material/pie_chart:"):
+        draw_slices(evaluation, other)
+    with st.expander("Which answers a language model prefers", icon=":material/gavel:"):
+        draw_judging(evaluation, other)
     _draw_differing(
         own,
         chosen,

@@ -1,7 +1,8 @@
-"""Starting an evaluation of a run: which of its models, on which rows, by which metrics."""
+"""Starting an evaluation of a run or of a model: which one, on which rows, by which metrics."""
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any
 
 import streamlit as st
@@ -23,12 +24,17 @@ MODELS = {
 PARTS = {"test": "Test", "validation": "Validation", "train": "Training", "all": "All rows"}
 
 
-def draw_form(run: Document) -> None:
-    """The fields and the button; what is wrong is named before anything is queued."""
-    finished = run["status"] == "finished"
+def draw_form(run: Document | None, model: Document | None = None) -> None:
+    """The fields and the button; what is wrong is named before anything is queued. Of a run, or of a `model`
+    {"model", "trust_remote_code"} that no run made."""
+    checkpoint = "tuned"
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        which = ["tuned", "base"] if finished else ["best", "newest", "base"]
-        checkpoint = st.selectbox("Model", which, format_func=MODELS.__getitem__, key=f"{PREFIX}checkpoint")
+        if run:
+            finished = run["status"] == "finished"
+            which = ["tuned", "base"] if finished else ["best", "newest", "base"]
+            checkpoint = st.selectbox(
+                "Of the run", which, format_func=MODELS.__getitem__, key=f"{PREFIX}checkpoint"
+            )
         dataset = _dataset(run)
         part = st.selectbox(
             "Rows",
@@ -41,13 +47,17 @@ def draw_form(run: Document) -> None:
             "At most", 1, None, 500, 100, key=f"{PREFIX}rows", help="A random sample of so many rows"
         )
     if dataset is None:
-        st.caption("Import a data set first.")
+        st.page_link(
+            "pages/data_sets.py",
+            label="Import a data set first",
+            icon=":material/upload_file:",
+            query_params={"view": "import"},
+        )
         return
-    head = run["config"].get("task") == "classification" and checkpoint != "base"
+    head = bool(run and run["config"].get("task") == "classification" and checkpoint != "base")
     metrics, problem = draw_metrics(_defaults(head, dataset), "bytes" if head else "probabilities")
     body: Document = {
-        "run": run["run_id"],
-        "checkpoint": checkpoint,
+        **({"run": run["run_id"], "checkpoint": checkpoint} if run else model or {}),
         "dataset": dataset["dataset_id"],
         "part": part,
         "max_rows": int(most),
@@ -74,16 +84,17 @@ def _start(body: Document) -> None:
         st.rerun()
 
 
-def _dataset(run: Document) -> Document | None:
+def _dataset(run: Document | None) -> Document | None:
     """The run's own first."""
-    known = sorted(reads.datasets(), key=lambda one: one["dataset_id"] != run["dataset_id"])
+    own = run["dataset_id"] if run else None
+    known = sorted(reads.datasets(), key=lambda one: one["dataset_id"] != own)
     by_id = {one["dataset_id"]: one for one in known}
     if not by_id:
         return None
     chosen = st.selectbox(
         "Data set",
         list(by_id),
-        format_func=lambda one: by_id[one]["name"] + (" (its own)" if one == run["dataset_id"] else ""),
+        format_func=lambda one: by_id[one]["name"] + (" (its own)" if one == own else ""),
         key=f"{PREFIX}dataset",
     )
     return by_id[chosen]
@@ -99,7 +110,7 @@ def _defaults(head: bool, dataset: Document) -> list[str]:
 def _more(head: bool) -> Document:
     """How it answers, and what else is measured."""
     said: Document = {}
-    with st.expander("Answers and probes", icon=":material/more_horiz:"):
+    with st.expander("Answers, probes and tasks", icon=":material/more_horiz:"):
         with st.container(horizontal=True, vertical_alignment="bottom"):
             tokens = st.number_input("max_new_tokens", 1, 4096, 64, key=f"{PREFIX}tokens", disabled=head)
             size = st.number_input("per_device_eval_batch_size", 1, 4096, 16, key=f"{PREFIX}batch")
@@ -120,6 +131,7 @@ def _more(head: bool) -> Document:
             disabled=head,
             help="What the model should still know, whatever it was trained on: about a minute on a CPU.",
         )
+        said |= _tasks(head)
         group_by = st.text_input(
             "group_by",
             key=f"{PREFIX}group",
@@ -132,3 +144,34 @@ def _more(head: bool) -> Document:
         "probes": bool(probes),
         "group_by": (group_by or "").strip() or None,
     }
+
+
+def _tasks(head: bool) -> Document:
+    """Tasks of lm-evaluation-harness; how to install it where it isn't there."""
+    fields = EvaluateConfig.model_fields
+    there = importlib.util.find_spec("lm_eval") is not None
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        names = st.text_input(
+            "tasks",
+            key=f"{PREFIX}tasks",
+            placeholder="none; names with commas between them"
+            if there
+            else "lm-evaluation-harness is not installed",
+            disabled=head or not there,
+            help=fields["tasks"].description,
+        )
+        most = st.number_input(
+            "task_rows", 1, None, None, key=f"{PREFIX}task_rows", disabled=head or not there,
+            placeholder="all", help=fields["task_rows"].description,
+        )  # fmt: skip
+    if not there:
+        st.caption(
+            "Tasks of lm-evaluation-harness can be asked too, once it is installed with `pip install"
+            " 'tunebench[tasks]'` and Tunebench is started anew."
+        )
+        return {}
+    st.caption(
+        "A task of your own is a YAML file in the folder `tasks` of the home folder, and needs no network. "
+        "Those that come with lm-evaluation-harness fetch their rows from the hub."
+    )
+    return {"tasks": names or "", "task_rows": None if most is None else int(most)}

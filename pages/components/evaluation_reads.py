@@ -10,7 +10,7 @@ import streamlit as st
 from engine.diagnostics import forgetting, score_table
 from pages.components import reads
 from pages.components.session import client, remembered
-from store import evaluations
+from store import evaluations, judging
 from store.errors import QueryError
 
 
@@ -22,7 +22,35 @@ def of_run(run_id: str) -> list[dict[str, Any]]:
 
 @remembered
 @st.cache_data(ttl=reads.LIVE, max_entries=32, show_spinner=False)
-def unfinished(run_id: str) -> list[dict[str, Any]]:
+def found(
+    search: str, dataset_id: str, model: str, limit: int, offset: int
+) -> tuple[int, list[dict[str, Any]]]:
+    return evaluations.found(
+        client(), search=search, dataset_id=dataset_id, model=model, limit=limit, offset=offset
+    )
+
+
+@remembered
+@st.cache_data(ttl=reads.LIVE, max_entries=32, show_spinner=False)
+def judgings(first: str, second: str) -> list[dict[str, Any]]:
+    return judging.of_pair(client(), first, second)
+
+
+@remembered
+@st.cache_data(ttl=reads.CALM, max_entries=4, show_spinner=False)
+def models() -> list[str]:
+    return evaluations.models(client())
+
+
+@remembered
+@st.cache_data(ttl=reads.CALM, max_entries=64, show_spinner=False)
+def one(evaluation_id: str) -> dict[str, Any]:
+    return evaluations.get(client(), evaluation_id)
+
+
+@remembered
+@st.cache_data(ttl=reads.LIVE, max_entries=32, show_spinner=False)
+def unfinished(run_id: str | None) -> list[dict[str, Any]]:
     return evaluations.unfinished(client(), run_id)
 
 

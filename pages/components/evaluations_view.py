@@ -8,16 +8,16 @@ import streamlit as st
 
 from engine.diagnostics import phrasing
 from pages.components import evaluation_reads, quantities, reads, wording
-from pages.components.evaluation_compare import draw_comparison
-from pages.components.evaluation_figures import draw_figures, estimate_text, title
+from pages.components.evaluation_detail import draw_delete, draw_detail
+from pages.components.evaluation_figures import estimate_text, title
 from pages.components.evaluation_form import MODELS, PARTS, draw_form
-from pages.components.evaluation_rows import draw_rows
 from pages.components.progress import progress_block
 from pages.components.session import act, guarded, plain, watch_engine
 from store.states import ALIVE
 
 Document = dict[str, Any]
 HEADLINES = 3  # metrics in the list
+BAD_ENDS = 5  # that are shown
 
 
 def draw_evaluations(run_id: str) -> None:
@@ -27,14 +27,8 @@ def draw_evaluations(run_id: str) -> None:
         if run["status"] in ALIVE:
             st.caption("Its model can be evaluated once the run has ended, on any data set.")
             return
-        unfinished = evaluation_reads.unfinished(run_id)
         found = evaluation_reads.of_run(run_id)
-        alive = tuple(job["job_id"] for job in unfinished if job["status"] in ALIVE)
-        if alive:
-            _live(run_id, alive)
-        for job in unfinished:
-            if job["status"] not in ALIVE:
-                _draw_bad_end(job)
+        alive = draw_unfinished(run_id)
         if not found and not alive:
             st.markdown(
                 "There is no evaluation of this run yet. Choose rows and metrics and press **Evaluate**: the"
@@ -48,8 +42,22 @@ def draw_evaluations(run_id: str) -> None:
             _draw_one(found)
 
 
+def draw_unfinished(run_id: str | None, most: int = BAD_ENDS) -> bool:
+    """Those of a run, or of all models, that work or ended badly; whether some still work."""
+    unfinished = evaluation_reads.unfinished(run_id)
+    alive = tuple(job["job_id"] for job in unfinished if job["status"] in ALIVE)
+    if alive:
+        _live(run_id, alive)
+    ended = [job for job in unfinished if job["status"] not in ALIVE]
+    for job in ended[::-1][:most]:
+        _draw_bad_end(job)
+    if len(ended) > most:
+        st.caption(f"{len(ended) - most:,} older ones without a result are not shown.")
+    return bool(alive)
+
+
 @st.fragment(run_every="1s")
-def _live(run_id: str, shown: tuple[str, ...]) -> None:
+def _live(run_id: str | None, shown: tuple[str, ...]) -> None:
     """Those that wait or work; the tab is drawn anew when one has ended."""
     with guarded():
         watch_engine()
@@ -85,22 +93,33 @@ def _draw_bad_end(job: Document) -> None:
 
 def _draw_list(found: list[Document]) -> None:
     """A line an evaluation, a column for each of the first metrics that occur."""
-    heads: dict[str, str] = {}  # metric -> head of its column
-    for one in found:
-        for figure in one["figures"]:
-            if figure["value"] is not None and (figure["metric"] in heads or len(heads) < HEADLINES):
-                name = f"{title(figure['metric'], one['config'])} {wording.arrow(figure['better'])}"
-                heads.setdefault(figure["metric"], name)
+    heads = headlines(found)
     lines = [_summary(one, heads) for one in found]
     st.dataframe(lines, hide_index=True, alt="Evaluations of this run, newest first")
     st.caption(f"{phrasing.plural(len(found), 'evaluation')}, newest first; intervals in brackets.")
 
 
-def _summary(one: Document, heads: dict[str, str]) -> Document:
+def headlines(found: list[Document]) -> dict[str, str]:
+    """metric -> head of its column, of the first metrics that have a value."""
+    heads: dict[str, str] = {}
+    for one in found:
+        for figure in one["figures"]:
+            if figure["value"] is not None and (figure["metric"] in heads or len(heads) < HEADLINES):
+                name = f"{title(figure['metric'], one['config'])} {wording.arrow(figure['better'])}"
+                heads.setdefault(figure["metric"], name)
+    return heads
+
+
+def cells(one: Document, heads: dict[str, str]) -> Document:
+    """The figure of each of these metrics, with its interval."""
     figures = {figure["metric"]: figure for figure in one["figures"]}
-    said = {
+    return {
         head: estimate_text(figures[metric]) if metric in figures else "–" for metric, head in heads.items()
     }
+
+
+def _summary(one: Document, heads: dict[str, str]) -> Document:
+    said = cells(one, heads)
     return {
         "Model": MODELS[one["checkpoint"]],
         "Data set": one["dataset_name"],
@@ -113,7 +132,7 @@ def _summary(one: Document, heads: dict[str, str]) -> Document:
 
 
 def _draw_one(found: list[Document]) -> None:
-    """The chosen evaluation: figures, rows, comparison."""
+    """The chosen evaluation."""
     by_id = {one["evaluation_id"]: one for one in found}
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = st.selectbox(
@@ -122,16 +141,7 @@ def _draw_one(found: list[Document]) -> None:
             format_func=lambda one: f"{by_id[one]['name']}, {quantities.ago(by_id[one]['created_at'])}",
             key="evaluation-shown",
         )
-        with st.popover("Delete", icon=":material/delete:"):
-            st.markdown("Its rows, scores and figures are removed; the run stays.")
-            pressed = st.button("Delete this evaluation", key=f"evaluation-delete-{chosen}")
-    if pressed and act("delete", {"job": chosen}, "The evaluation is deleted.") is not None:
+        gone = draw_delete(by_id[chosen])
+    if gone:
         st.rerun()
-    one = by_id[chosen]
-    if one["notes"]:
-        st.caption(plain(one["notes"]))
-    draw_figures(one)
-    st.markdown("**Against another evaluation, on the same rows**")
-    draw_comparison(one)
-    st.markdown("**Row by row**")
-    draw_rows(one)
+    draw_detail(by_id[chosen])

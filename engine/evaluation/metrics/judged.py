@@ -69,6 +69,9 @@ def preferred(
         )
     finally:
         client.close()
+    orders = scored.details["orders"]
+    own = dict(zip(places.tolist(), orders, strict=True))
+    scored.details["orders"] = [own.get(place, [None, None]) for place in range(len(first))]
     scored.scores[places] = wins
     scored.reasons |= {int(places[row]): reason for row, reason in missing.items()}
     scored.empty = first.empty + second.empty
