@@ -9,6 +9,7 @@ import streamlit as st
 from engine.diagnostics import phrasing
 from pages.components import overfitting_charts, reads, run_reads, wording
 from pages.components.chips import STATE_INK
+from pages.components.metric_view import draw_metric
 from pages.components.session import guarded, plain
 from pages.components.traces import PLOT
 from store.states import ALIVE
@@ -24,6 +25,7 @@ def draw_overfitting(run_id: str) -> None:
         shape = verdict.get("overfitting") or {}
         _draw_stage(run, shape)
         _draw_losses(run, shape)
+        draw_metric(run, shape)
         _draw_membership(run, verdict.get("membership"), shape.get("stage_sentence", ""))
 
 
