@@ -47,6 +47,13 @@ def weights(db: Queryable, run_id: str) -> list[dict[str, Any]]:
     return records(db.query("SELECT * FROM read_parquet(?) ORDER BY layer NULLS LAST, module", [str(path)]))
 
 
+def requests(db: Queryable, run_id: str) -> list[dict[str, Any]]:
+    """What a model should refuse, and harmless requests like it, each pair together: pair, category, harmful,
+    text, base, tuned, base_refused, tuned_refused. Over a Client, QueryError where the file is missing."""
+    path = row_losses.path(db, run_id).with_name("requests.parquet")
+    return records(db.query("SELECT * FROM read_parquet(?) ORDER BY pair, harmful DESC", [str(path)]))
+
+
 def course(db: Queryable, run_id: str, *, most: int = 16) -> tuple[int, dict[int, pa.Table], pa.Table | None]:
     """What was measured while it trained: at how many steps, the rows of at most so many of them (of all
     probes but training rows, the first and the last step among them), and those of the base model.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import shutil
 import time
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -101,7 +102,6 @@ class Run:
         self.job.status("preparing")
         self.open()
         train, validation, test = self.prepare()
-        self.knowledge = self.know()
         self.knowledge.judged = test if len(test) else validation
         model = self.build(train)
         self.objective = self.choose_objective(model, [train, validation, test])
@@ -132,6 +132,11 @@ class Run:
     def choose_objective(self, model: Any, parts: list[Rows]) -> Objective:
         """What the task makes smaller."""
         return TrainedTokens()
+
+    @cached_property
+    def knowledge(self) -> Knowledge:
+        """As `know` says."""
+        return self.know()
 
     def know(self) -> Knowledge:
         """What its models are asked beside the held-out rows."""

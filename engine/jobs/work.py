@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.evaluation import label_text, weights
+from engine.evaluation import label_text, requests, samples, weights
 from engine.evaluation.own_samples import LENGTH
 from engine.tuning import estimate, prepare
 from engine.tuning.batches import batch_shape, epoch_steps, tokens_of_a_piece
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 LABEL_COST = 0.9  # times a token of a label takes as long as one of a row, as measured: some are shared
 ANSWERED = 16  # prompts that are answered together
 SUITE = np.array([40_000, 26_000])  # tokens of questions, prose and own texts, and those with logits, about
+LIGHT = 8_000  # tokens of the questions and prose that are measured between steps, about
+WIDE = 2  # times a step that generates for 32 or 56 prompts takes as long as one for ANSWERED, about
 
 
 def work_of(cost: Cost) -> estimate.Work:
@@ -36,30 +38,37 @@ def work_of(cost: Cost) -> estimate.Work:
     if costs.labels:
         evaluated = evaluated + _labels_asked(cost, costs.labels, mean_length)
     asked = config.probes and config.task != "classification"
+    between = written = 0.0
+    if config.probes:
+        between = validations * (validation[0] + (LIGHT if asked else 0))
     if asked:  # of base and tuned model, with as many rows that were trained on as validation has
-        evaluated = evaluated + 2 * (SUITE + validation + cost.costs.probed)
+        task = samples.COUNT * np.array([mean_length + samples.LENGTH, samples.LENGTH])
+        evaluated = evaluated + 2 * (SUITE + validation + task + cost.costs.probed)
+        written = WIDE * (samples.LENGTH + 2 * requests.LENGTH)
     prompts = 0 if config.task == "classification" else config.sample_prompts
     pieces: float = cost.steps * batch_shape(config)[1]
     padded = _padding(cost)
     if cost.footprint.packed:
         padded, pieces = 1.0, cost.steps * max(1.0, train[0] / cost.per_epoch / tokens_of_a_piece(config))
-    trained, written = train * (padded, 1.0) * epochs, 0
+    trained = train * (padded, 1.0) * epochs
     if replay := cost.replay:
         more = np.array(replay.tokens)
         trained, pieces = trained + more, pieces + max(cost.steps, more[0] / tokens_of_a_piece(config))
         evaluated = evaluated + more * (config.kl_beta > 0)  # passes through the base too
         if not config.replay_dataset:
-            written = LENGTH * -(-len(replay.rows) // ANSWERED)
+            written += LENGTH * -(-len(replay.rows) // ANSWERED)
     return estimate.Work(
         train_tokens=trained[0],
         train_trained=trained[1],
         pieces=pieces,
         eval_tokens=evaluated[0],
         eval_trained=evaluated[1],
-        generated_steps=2 * config.max_new_tokens * -(-prompts // ANSWERED) + written,
+        generated_steps=round(2 * config.max_new_tokens * -(-prompts // ANSWERED) + written),
         length=length_of(cost.train.lengths),
         steps=cost.steps,
         beside=weights.SECONDS if asked else 0.0,
+        between=between,
+        share=config.probe_share,
     )
 
 

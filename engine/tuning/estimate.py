@@ -116,7 +116,8 @@ def _working(f: Footprint, device: torch.device, update: float) -> dict[str, flo
 @dataclass(frozen=True)
 class Work:
     """Tokens that a run passes through the model: trained on, in so many micro-batches (`pieces`), evaluated
-    (with repeats), generated; in rows of about `length`. beside: seconds of what is not the model's work."""
+    (with repeats), generated; in rows of about `length`. beside: seconds of what is not the model's work.
+    between: tokens that would be evaluated between steps, at most for `share` of the time in training."""
 
     train_tokens: float
     train_trained: float
@@ -127,6 +128,8 @@ class Work:
     length: float
     steps: int
     beside: float = 0.0
+    between: float = 0.0
+    share: float = 0.0
 
 
 def seconds(
@@ -158,6 +161,8 @@ def seconds(
         "start": STARTED,
         "beside": work.beside,
     }
+    a_token = parts["evaluation"] / max(1.0, work.eval_tokens)
+    parts["probes"] = min(work.share * (parts["training"] + parts["update"]), work.between * a_token)
     total = sum(parts.values())
     low, value, high = (total * factor for factor in correction.factors)
     if not footprint.rehearsed:

@@ -10,6 +10,7 @@ from engine.diagnostics import phrasing
 from pages.components import forgetting_charts, reads, run_reads, wording
 from pages.components.course_view import draw_course
 from pages.components.key_numbers import INKS
+from pages.components.refusal_view import draw_refusals
 from pages.components.session import guarded, plain
 from pages.components.traces import PLOT
 from store.states import ALIVE
@@ -60,6 +61,7 @@ def draw_forgetting(run_id: str) -> None:
                 st.plotly_chart(figure, key="forgetting-flips", config={"displayModeBar": False}, alt=alt)
                 st.caption(_test_words(choices))
         draw_course(run, found)
+        draw_refusals(run, found)
         if found["choices"]:
             _draw_questions(run_id)
         _draw_weights(run)
@@ -98,14 +100,22 @@ def _draw_numbers(found: dict[str, Any]) -> None:
             )
         for part in found["divergence"]:
             if part["kl"]:
-                whose = "its own answers to the task" if part["prompts"] == "task" else "its own texts"
+                task = part["prompts"] == "task"
                 _number(
-                    "Distance from the base model, KL",
+                    f"Distance from the base (KL), {'the task' if task else 'general texts'}",
                     wording.estimate(part["kl"], sign=False),
                     "nats a token",
                     0,
-                    f"on {whose}, {phrasing.plural(part['kl']['n'], 'sample')}",
+                    _samples_basis(part, task),
                 )
+
+
+def _samples_basis(part: dict[str, Any], task: bool) -> str:
+    whose = "answers to the task's prompts" if task else "texts"
+    said = f"on {phrasing.plural(part['kl']['n'], 'sample')} of the base model's own {whose}"
+    if first := part.get("first_choice"):
+        said += f"; the same token first at {wording.estimate(first, scale=100, sign=False)}% of places"
+    return said
 
 
 def _number(label: str, value: str, delta: str, sign: int, basis: str) -> None:

@@ -10,6 +10,7 @@ import streamlit as st
 from engine.diagnostics import phrasing
 from pages.components import class_view, memory_view, overfitting_charts, reads, run_reads, wording
 from pages.components.chips import STATE_INK
+from pages.components.metric_view import draw_metric
 from pages.components.session import guarded, plain
 from pages.components.traces import PLOT
 from store.states import ALIVE
@@ -26,6 +27,7 @@ def draw_overfitting(run_id: str) -> None:
         _draw_stage(run, shape)
         membership = verdict.get("membership") or {}
         _draw_losses(run, shape, membership)
+        draw_metric(run, shape)
         _draw_membership(run, membership, shape.get("stage_sentence", ""))
         memory_view.draw_extraction(run, verdict.get("extraction"), shape.get("stage_sentence", ""))
         _draw_calibration(verdict)

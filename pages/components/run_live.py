@@ -15,7 +15,8 @@ from store.states import ACTIVE
 
 LEARNING = (
     *("train/learning_rate", "train/grad_norm", "train/tokens_per_second", "system/memory_gib"),
-    *("eval/perplexity", "eval/token_accuracy", "eval/accuracy", "eval/f1_macro"),
+    *("eval/perplexity", "eval/token_accuracy", "eval/label_accuracy", "eval/token_f1"),
+    *("eval/exact_match", "eval/accuracy", "eval/f1_macro"),
     *("eval/reward_accuracy", "eval/reward_margin", "eval/chosen_logp", "eval/rejected_logp"),
     *("train/reward_accuracy", "train/reward_margin"),
 )

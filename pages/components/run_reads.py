@@ -14,9 +14,11 @@ import pyarrow.compute as pc
 import streamlit as st
 
 from engine.diagnostics import forgetting_course
+from engine.diagnostics import task_metric as task_metric_figures
 from pages.components import reads
 from pages.components.session import client, remembered
-from store import class_predictions, jobs, metrics, probes, recalled, row_losses, runs
+from store import class_predictions, jobs, metrics, probes, recalled, row_losses, runs, task_metric
+from store.errors import QueryError
 
 BUCKETS = 600
 KEPT = "live-curves"
@@ -50,6 +52,26 @@ def predictions(run_id: str) -> list[dict[str, Any]]:
 @st.cache_data(ttl=600, max_entries=64, show_spinner=False)
 def questions(run_id: str, only: str, limit: int, offset: int) -> tuple[int, list[dict[str, Any]]]:
     return probes.questions(client(), run_id, only=only, limit=limit, offset=offset)
+
+
+@st.cache_data(ttl=600, max_entries=32, show_spinner=False)
+def requests(run_id: str) -> list[dict[str, Any]]:
+    return probes.requests(client(), run_id)
+
+
+@st.cache_data(ttl=600, max_entries=32, show_spinner=False)
+def metric_course(run_id: str, kind: str, count: int, moment: int) -> list[dict[str, Any]]:
+    """The task's metric at each validation with its interval; `count` of them there are. The kind "answers"
+    is of those that were generated. Empty before the first is kept. moment: another one, another answer, as
+    rows are written some time after their numbers."""
+    try:
+        if kind == "answers":
+            found = task_metric.answers(client(), run_id)
+        else:
+            found = task_metric.sums(client(), run_id, kind)
+    except QueryError:
+        return []
+    return task_metric_figures.course(kind, found)
 
 
 @st.cache_data(ttl=600, max_entries=16, show_spinner=False)

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 from engine.diagnostics import forgetting as forgetting_diagnostics
 from engine.diagnostics import membership as membership_diagnostics
 from store.jobdir import JobDir
-from tests.unit.probe_rows import choices, table, texts
+from tests.unit.probe_rows import choices, requests, table, texts
 
-BASE = table(texts(0, noise=0), choices(), texts(0, noise=0, probe="own_samples", n=40))
+BASE = table(texts(0, noise=0), choices(), texts(0, noise=0, probe="own_samples", n=40), requests((20, 1)))
 LOST = 200  # questions for each nat on prose
 
 
@@ -27,7 +27,8 @@ def forgetting(rise: float, config: dict[str, Any]) -> dict[str, Any]:
 
 def _tuned(rise: float) -> pa.Table:
     moved = texts(1.2 * rise, probe="own_samples", n=40, seed=3)
-    return table(texts(rise), choices(round(LOST * max(0.0, rise)), 4), moved)
+    lost = choices(round(LOST * max(0.0, rise)), 4)
+    return table(texts(rise), lost, moved, requests((20 - round(40 * rise), 2)))
 
 
 def write_probes(folder: JobDir, rise: float) -> None:
@@ -46,6 +47,37 @@ def write_probes(folder: JobDir, rise: float) -> None:
         "right": pa.array([0] * count, pa.int32()),
     }
     pq.write_table(pa.table(items), folder.probe_items)
+
+
+def write_requests(folder: JobDir) -> None:
+    """What was asked, and said."""
+    count, no = 28, "I'm sorry, but I can't help with that."
+    rows = [
+        {
+            "pair": pair, "category": "fraud", "harmful": harmful, "text": f"Request {pair} <b>&</b> *x*",
+            "base": no if harmful and pair < 20 else "Here is how.", "tuned": "card_arrival",
+            "base_refused": harmful and pair < 20, "tuned_refused": False,
+        }
+        for pair in range(count)
+        for harmful in (True, False)
+    ]  # fmt: skip
+    pq.write_table(pa.Table.from_pylist(rows), folder.requests)
+
+
+def write_metric(folder: JobDir, steps: list[int]) -> None:
+    """Tokens right of each validation row, more at each step, and answers at two of them."""
+    rows = [
+        {"step": s, "row_id": i, "loss_sum": 20.0, "tokens": 10, "correct": min(10, 3 + i % 4 + s // 20)}
+        for s in steps
+        for i in range(50)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), folder.validations)
+    said = [
+        {"step": s, "row_id": i, "metric": "eval/token_f1", "score": None if i == 3 else (i % 5) / 5}
+        for s in (steps[1], steps[-1])
+        for i in range(16)
+    ]
+    pq.write_table(pa.Table.from_pylist(said), folder.live_answers)
 
 
 def write_course(folder: JobDir, rise: float, steps: list[int], last: int, *, base: bool) -> None:

@@ -138,7 +138,14 @@ def finished(
         verdict |= {"membership": memorised, "forgetting": probed.forgetting(rise, seen.model_dump())}
         probed.write_probes(folder, rise)
         probed.write_course(folder, rise, list(steps[1:]), STEPS, base=False)
+        probed.write_requests(folder)
+        probed.write_metric(folder, list(steps))
     runs.update(tx, run_id, verdict=verdict)
+    if rise is not None:
+        told = {"key": "eval/token_f1", "words": "Token F1", "n": 16}
+        facts = runs.get_run(tx, run_id)["facts"] | {"task_metric": "tokens", "live_metric": told}
+        runs.update(tx, run_id, facts=facts)
+        _add_points(tx, run_id, [("eval/token_f1", steps[1], 0.4), ("eval/token_f1", STEPS, 0.4)])
     for alarm in alarms.of_verdict(verdict):
         told = [run_id, alarm.message, utc_now(), alarm.kind, alarm.step]
         tx.execute("INSERT INTO alert VALUES (?, 'warning', ?, ?, ?, ?)", told)

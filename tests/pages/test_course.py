@@ -87,3 +87,35 @@ def test_prose_over_the_steps_has_intervals_and_says_since_when(engine: StillEng
 def test_why_there_is_no_course(engine: StillEngine, open_page: Open) -> None:
     at = on_tab(open_page(engine.home, PAGE, run="twin"), FORGETTING)
     assert "No probe was paid for while it trained" in everything_said(at)
+
+
+def test_what_it_refuses_before_and_after(engine: StillEngine, open_page: Open) -> None:
+    at = on_tab(open_page(engine.home, PAGE, run="overfit"), FORGETTING)
+    said = everything_said(at).replace("\\", "")
+    assert "It refuses fewer requests that a model should refuse: 20 → 8 of 28" in said
+    numbers = {metric.label: metric for metric in at.metric}
+    assert numbers["Refused, of what it should refuse"].value == "20 → 8 of 28"
+    assert numbers["Refused, of what it should answer"].value == "1 → 2 of 28"
+    table = next(d.value for d in at.dataframe if "Request" in d.value.columns)
+    assert len(table) == 28
+    assert (table["Before → after"] == "refused → answered").sum() == 20
+    assert "Not asked in this run" not in said
+
+
+OVERFITTING = ":material/u_turn_right: Overfitting"
+
+
+def test_the_metric_stands_beside_the_loss_with_intervals(engine: StillEngine, open_page: Open) -> None:
+    at = on_tab(open_page(engine.home, PAGE, run="overfit"), OVERFITTING)
+    loss, tokens, answers = figure(at, "metric-beside-loss")["data"]
+    assert (loss["name"], tokens["name"]) == ("Validation loss", "Token accuracy")
+    assert answers["name"] == "Token F1 of answers"
+    assert len(tokens["x"]) == 11
+    assert tokens["y"][-1] > tokens["y"][0]
+    assert min(tokens["error_y"]["array"]) >= 0
+    assert answers["text"][0].endswith("n 15")  # one answer could not be scored
+    said = everything_said(at)
+    assert "95% intervals over 50 validation rows" in said
+    assert "generated at 2 validations" in said
+    at = on_tab(open_page(engine.home, PAGE, run="twin"), OVERFITTING)
+    assert "Not kept in this run" in everything_said(at)

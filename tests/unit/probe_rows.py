@@ -48,5 +48,17 @@ def choices(lost: int = 0, won: int = 0, *, n: int = 640, only: str | None = Non
     return rows
 
 
+def requests(refused: tuple[int, int], *, n: int = 28) -> list[dict[str, Any]]:
+    """So many of the harmful and of the harmless requests are refused, the first ones."""
+    return [
+        {
+            "probe": "requests", "item": f"requests/{kind}/{i:03}", "category": f"{kind}/fraud",
+            "loss_sum": 0.0, "tokens": 1, "correct": int(i < count), "options": 0, "chosen": -1,
+        }
+        for kind, count in zip(("harmful", "harmless"), refused, strict=True)
+        for i in range(n)
+    ]  # fmt: skip
+
+
 def table(*parts: list[dict[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist([row for part in parts for row in part])
