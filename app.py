@@ -52,6 +52,13 @@ page = st.navigation(
                 help="Several runs laid over each other, and the settings in which they differ.",
             ),
             st.Page(
+                "pages/mix.py",
+                title="Mix",
+                icon=":material/linear_scale:",
+                url_path="mix",
+                help="Models between a run and its base, without training: how much of the tuning to keep.",
+            ),
+            st.Page(
                 "pages/evidence.py",
                 title="Evidence",
                 icon=":material/balance:",

@@ -15,10 +15,11 @@ import numpy as np
 import torch
 
 from engine.data.render import Rows
-from engine.diagnostics import class_verdict, verdict
+from engine.diagnostics import class_verdict, front_step, verdict
 from engine.evaluation import evidence
 from engine.evaluation.class_evidence import Asked
 from engine.evaluation.evidence import Evidence
+from engine.evaluation.general import PROSE
 from engine.job import Job
 from engine.jobs.convert import ensure
 from engine.jobs.knowledge import Knowledge
@@ -242,12 +243,23 @@ class Run:
             base_labels = asked and asked.score(model, "the base model")
         evidence.write(job, split, base, tuned, prompts)
         document = self.verdict(training, stopped, split, base, tuned)
-        evidence.add_forgetting(document, base, tuned, config)
+        earlier = self.earlier_step(training, stopped, tuned)
+        evidence.add_forgetting(document, base, tuned, config, earlier)
         if config.probes:
             document["weights"] = weight_change(job, config, self.source, model)
         if asked and tuned_labels and base_labels:
             class_verdict.add_labels(document, asked.report(split, tuned_labels, base_labels))
         return document
+
+    def earlier_step(
+        self, training: Training, stopped: dict[str, Any], tuned: Evidence
+    ) -> dict[str, Any] | None:
+        """The advice to stop at a step that gained as much and forgot less, where the course shows one."""
+        prose = next((measured.table() for measured in tuned.probes if measured.probe == PROSE), None)
+        if prose is None:
+            return None
+        validations, course = training.validations.for_verdict(), training.probing.course(PROSE)
+        return front_step.advise(validations, course, prose, stopped, self.config.model_dump())
 
     def verdict(
         self, training: Training, stopped: dict[str, Any], split: str, base: Evidence, tuned: Evidence
