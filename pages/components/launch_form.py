@@ -15,7 +15,7 @@ import streamlit as st
 from engine.diagnostics.phrasing import plural
 from pages.components import config_fields as fields
 from pages.components import launch_continue, launch_task, quantities, reads
-from pages.components.launch_from import cloned
+from pages.components.launch_from import cloned, draw_parent
 from pages.components.launch_yaml import forget_yaml
 from store.config import BUNDLED_MODEL, TrainConfig
 from store.errors import ConfigError
@@ -106,7 +106,8 @@ def _model_type() -> str:
 
 
 def draw_words(automatic_name: str, notes: Notes) -> None:
-    """Name and notes."""
+    """Which run it changes; name and notes."""
+    draw_parent(notes)
     left, right = st.columns(2)
     with left:
         st.text_input(
