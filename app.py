@@ -59,6 +59,13 @@ page = st.navigation(
                 help="Any model or run on any rows: figures with intervals, compared row by row.",
             ),
             st.Page(
+                "pages/mix.py",
+                title="Mix",
+                icon=":material/linear_scale:",
+                url_path="mix",
+                help="Models between a run and its base, without training: how much of the tuning to keep.",
+            ),
+            st.Page(
                 "pages/evidence.py",
                 title="Evidence",
                 icon=":material/balance:",

@@ -51,6 +51,15 @@ def unfinished(db: Queryable, run_id: str) -> list[dict[str, Any]]:
     return records(db.query(sql, [run_id, run_id]), ("config", "error", "result"))
 
 
+def kept(db: Queryable, run_id: str) -> dict[float, dict[str, Any]]:
+    """Runs that were mixed from this one and its base, the newest of each α: run_id, number, name, status."""
+    sql = """
+        SELECT run_id, number, name, status, TRY_CAST(facts ->> 'alpha' AS DOUBLE) AS alpha
+        FROM run_overview WHERE facts ->> 'mixed_from' = ? ORDER BY created_at, run_id
+    """
+    return {row["alpha"]: row for row in records(db.query(sql, [run_id]))}
+
+
 def waiting(db: Queryable, run_id: str) -> bool:
     """Whether one of them waits or works."""
     return any(job["status"] in ALIVE for job in unfinished(db, run_id))

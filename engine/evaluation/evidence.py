@@ -24,6 +24,7 @@ from engine.evaluation.verbatim import OnToken, Written
 from engine.job import Job
 from engine.tuning import memory
 from engine.tuning.objectives import Objective
+from store import interpolation
 from store.config import TrainConfig
 
 PROMPT_TOKENS = 32  # of a plain text, whose continuation is asked for
@@ -266,14 +267,31 @@ def write_items(job: Job, probes: Sequence[Probe]) -> None:
         pq.write_table(pa.concat_tables([probe.listing() for probe in probes]), job.dir.probe_items)
 
 
-def add_forgetting(verdict: dict[str, Any], base: Evidence, tuned: Evidence, config: TrainConfig) -> None:
-    """What the probes say of what was lost, into the verdict, with what to try."""
+def add_forgetting(
+    verdict: dict[str, Any],
+    base: Evidence,
+    tuned: Evidence,
+    config: TrainConfig,
+    earlier: dict[str, Any] | None = None,
+) -> None:
+    """What the probes say of what was lost, into the verdict, with what to try. earlier: the advice to stop
+    at a step that was as good, in place of half the epochs."""
     pairs = [(b, t) for b, t in zip(base.probes, tuned.probes, strict=True) if b.probe != SEEN]
     if not pairs:
         return
     tables = (pa.concat_tables([m.table() for m in some]) for some in zip(*pairs, strict=True))
     found = forgetting.assess(*tables, config=config.model_dump())
     samples.add_agreement(found, base.probes, tuned.probes)
+    if earlier and found["state"] in ("some", "much"):
+        others = [piece for piece in found["advice"] if piece["kind"] != "epochs"]
+        found["advice"] = [earlier, *others]
+        shorter = {
+            "num_train_epochs",
+            "max_steps",
+        }  # what the course shows comes before a guess at its length
+        verdict["advice"] = [piece for piece in verdict["advice"] if not shorter & set(piece["change"])]
+    if interpolation.refusal(config):
+        found["advice"] = [piece for piece in found["advice"] if piece["kind"] != "interpolation"]
     said = {field for piece in verdict["advice"] for field in piece["change"]}
     new = [piece for piece in found["advice"] if not said & set(piece["change"])]
     verdict["forgetting"] = found

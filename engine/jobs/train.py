@@ -16,10 +16,11 @@ import numpy as np
 import torch
 
 from engine.data.render import Rows
-from engine.diagnostics import class_verdict, verdict
+from engine.diagnostics import class_verdict, front_step, verdict
 from engine.evaluation import evidence
 from engine.evaluation.class_evidence import Asked
 from engine.evaluation.evidence import Evidence
+from engine.evaluation.general import PROSE
 from engine.job import Job
 from engine.jobs.convert import ensure
 from engine.jobs.knowledge import Knowledge
@@ -257,7 +258,8 @@ class Run:
             base_labels = asked and asked.score(model, "the base model")
         evidence.write(job, split, base, tuned, prompts)
         document = self.verdict(training, stopped, split, base, tuned, recall)
-        evidence.add_forgetting(document, base, tuned, config)
+        earlier = self.earlier_step(training, stopped, tuned)
+        evidence.add_forgetting(document, base, tuned, config, earlier)
         if config.probes:
             document["weights"] = weight_change(job, config, self.source, model)
         if asked and tuned_labels and base_labels:
@@ -270,6 +272,16 @@ class Run:
             return None
         load = prepare.loader(self.job.home, self.data["fingerprint"], self.data["kind"])
         return Recall(self.job, self.tokenizer, self.knowledge.seen.rows, rows, load)
+
+    def earlier_step(
+        self, training: Training, stopped: dict[str, Any], tuned: Evidence
+    ) -> dict[str, Any] | None:
+        """The advice to stop at a step that gained as much and forgot less, where the course shows one."""
+        prose = next((measured.table() for measured in tuned.probes if measured.probe == PROSE), None)
+        if prose is None:
+            return None
+        validations, course = training.validations.for_verdict(), training.probing.course(PROSE)
+        return front_step.advise(validations, course, prose, stopped, self.config.model_dump())
 
     def verdict(
         self,

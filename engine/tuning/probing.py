@@ -225,6 +225,15 @@ class Probing:
                     pa.concat_tables([t for step in sorted(self.tables) for t in self.tables[step]]), aside
                 )
 
+    def course(self, probe: str) -> dict[int, pa.Table]:
+        """Rows of one probe at every step that it was measured at."""
+        return {
+            step: table
+            for step, tables in self.tables.items()
+            for table in tables
+            if table["probe"][0].as_py() == probe
+        }
+
     def seen(self, base: Measured | None, tuned: Measured | None, step: int) -> list[Validation]:
         """The probe of training rows at every step that it was measured, as `engine.diagnostics` takes it:
         under the base model as of step 0, and under the model that was kept as of the `step` it is from."""

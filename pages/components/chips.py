@@ -5,12 +5,12 @@ Names and messages are escaped wherever they are drawn, as Markdown or as HTML.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import streamlit as st
 
 from pages.components import charts, palette, wording
+from pages.components.advice_actions import draw_advice
 from pages.components.class_numbers import gain_shown
 from pages.components.session import plain
 from pages.components.wording import Status
@@ -71,8 +71,10 @@ def verdict_card(verdict: dict[str, Any], run_id: str) -> None:
             gain, axis = gain_shown(verdict)
             if gain and gain["low"] is not None:
                 _gain_chart(gain, axis, STATE_INK[state.color])
+        if verdict["advice"]:
+            st.markdown("**What to try next**")
         for index, piece in enumerate(verdict["advice"]):
-            _advice(piece, index, run_id)
+            draw_advice(piece, run_id, f"advice-{index}")
 
 
 def forgetting_line(found: dict[str, Any] | None) -> None:
@@ -91,11 +93,3 @@ def _gain_chart(gain: dict[str, Any], axis: str, ink: str) -> None:
         config={"displayModeBar": False, "staticPlot": True},
         alt=f"Gain of {wording.estimate(gain)} {gain['unit']}",
     )
-
-
-def _advice(piece: dict[str, Any], index: int, run_id: str) -> None:
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(f":material/lightbulb: **Next:** {plain(piece['text'])}", width="stretch")
-        if piece["change"] and st.button("Try it", icon=":material/tune:", key=f"advice-{index}"):
-            link = {"from": run_id, "change": json.dumps(piece["change"])}
-            st.switch_page("pages/launch.py", query_params=link)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
@@ -32,19 +32,20 @@ NUMBERED = 40  # points: more numbers can't be read
 BARS = 80  # points: more intervals are a fog, and only those of the front are drawn
 
 
-def cost_chart(found: Sequence[Point], measure: str, color: str, selected: str = "") -> go.Figure:
-    """The plot; `color`: a key of COLORS; `selected`: the run that a ring stands around."""
-    what = MEASURES[measure]
-    figure = empty_figure("", "Gain on held-out rows (nats a token)", 520, x_title=what.axis)
-    figure.update_layout(
-        hovermode="closest", dragmode="pan", clickmode="event+select", margin={"t": 40, "b": 50}
-    )
-    (left, right), (bottom, top) = span(found, "cost"), span(found, "gain")
-    _bands(figure, limits(measure), right)
-    figure.add_hline(y=0, line={"dash": "dash", "color": BASE, "width": 1.4}, layer="below")
-    _base(figure)
+def cost_chart(
+    found: Sequence[Point],
+    measure: str,
+    color: str,
+    selected: str = "",
+    add: Callable[[go.Figure], None] = lambda figure: None,
+) -> go.Figure:
+    """The plot; `color`: a key of COLORS; `selected`: the run that a ring stands around; `add`: what is drawn
+    under the runs."""
+    figure = plane(found, measure)
+    right = span(found, "cost")[1]
     _front(figure, found, right)
-    _bars(figure, found)
+    bars(figure, found if len(found) <= BARS else [p for p in found if p.status == "front"])
+    add(figure)
     _runs(figure, found, color, selected, measure)
     for status, title in STATUSES.items():
         if any(p.status == status for p in found):
@@ -52,6 +53,19 @@ def cost_chart(found: Sequence[Point], measure: str, color: str, selected: str =
     if color == "method":
         for method, ink in dict(zip((p.method for p in found), colors(found, color)[0], strict=True)).items():
             _legend(figure, html.escape(method), ink, "front")
+    return figure
+
+
+def plane(found: Sequence[Point], measure: str, height: int = 520) -> go.Figure:
+    """Both axes with room for the points, the base model, and from where on forgetting matters."""
+    figure = empty_figure("", "Gain on held-out rows (nats a token)", height, x_title=MEASURES[measure].axis)
+    figure.update_layout(
+        hovermode="closest", dragmode="pan", clickmode="event+select", margin={"t": 40, "b": 50}
+    )
+    (left, right), (bottom, top) = span(found, "cost"), span(found, "gain")
+    _bands(figure, limits(measure), right)
+    figure.add_hline(y=0, line={"dash": "dash", "color": BASE, "width": 1.4}, layer="below")
+    _base(figure)
     figure.update_xaxes(range=[left, right], showgrid=True)
     figure.update_yaxes(range=[bottom, top])
     figure.add_annotation(
@@ -112,10 +126,9 @@ def _front(figure: go.Figure, found: Sequence[Point], right: float) -> None:
     )  # fmt: skip
 
 
-def _bars(figure: go.Figure, found: Sequence[Point]) -> None:
-    """Both intervals of each run, under the points."""
-    shown = found if len(found) <= BARS else [p for p in found if p.status == "front"]
-    known = [p for p in shown if p.gain["low"] is not None and p.cost["low"] is not None]
+def bars(figure: go.Figure, found: Sequence[Point]) -> None:
+    """Both intervals of each point, under the points."""
+    known = [p for p in found if p.gain["low"] is not None and p.cost["low"] is not None]
     reach: dict[str, Any] = {}
     for axis, name in (("error_x", "cost"), ("error_y", "gain")):
         estimates = [getattr(p, name) for p in known]
@@ -211,12 +224,17 @@ def opacity(status: str) -> float:
     return FAINT if status == "dominated" else 1
 
 
+def made(row: Mapping[str, Any]) -> str:
+    """How the model came about, in few words."""
+    return f"mixed at α {row['alpha']:g}" if row.get("alpha") else f"learning rate {rate_text(dict(row))}"
+
+
 def told(point: Point, measure: str) -> str:
     """What hovering says of a run."""
     what, row = MEASURES[measure], point.row
     lines = [
         f"<b>{short(row['name'], 48)}</b> #{row['number']}",
-        f"{html.escape(point.method)}, learning rate {rate_text(row)}",
+        f"{html.escape(point.method)}, {made(row)}",
         f"Gain {wording.estimate(dict(point.gain))} nats a token, n {point.gain['n']:,}",
         f"{what.title} {wording.estimate(dict(point.cost))} {what.unit}, n {point.cost['n']:,}",
     ]

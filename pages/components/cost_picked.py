@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from typing import Any
 
 import streamlit as st
 
 from engine.diagnostics import phrasing
-from pages.components import cost_points, reads, wording
+from pages.components import reads, wording
+from pages.components.advice_actions import draw_advice
 from pages.components.chips import badge, dot
+from pages.components.cost_chart import made
 from pages.components.cost_points import MEASURES, Point
 from pages.components.session import plain
 
@@ -34,14 +34,14 @@ def draw_picked(found: Sequence[Point], picked: str, measure: str) -> bool:
             st.switch_page("pages/run.py", query_params={"run": picked})
         verdict = reads.runs_by_id((picked,))[picked]["verdict"] or {}
         for index, piece in enumerate((verdict.get("forgetting") or {}).get("advice", ())):
-            _draw_advice(piece, index, picked)
+            draw_advice(piece, picked, f"cost-advice-{index}")
     return True
 
 
 def _said(point: Point, measure: str) -> str:
     gain, cost = wording.estimate(dict(point.gain)), wording.estimate(dict(point.cost))
     said = (
-        f"{point.method}, learning rate {cost_points.rate_text(point.row)}. Gain {gain} nats a token on"
+        f"{point.method}, {made(point.row)}. Gain {gain} nats a token on"
         f" {phrasing.plural(point.gain['n'], 'row')}; {MEASURES[measure].title.lower()} {cost}"
         f" {MEASURES[measure].unit}, {phrasing.plural(point.cost['n'], MEASURES[measure].items)}."
     )
@@ -52,13 +52,6 @@ def _said(point: Point, measure: str) -> str:
     )
     lead = "Not surely worse than" if point.status == "alike" else "Behind"
     return f"{said} {lead} {names}."
-
-
-def _draw_advice(piece: dict[str, Any], index: int, run_id: str) -> None:
-    st.markdown(f":material/lightbulb: {plain(piece['text'])}")
-    if piece["change"] and st.button("Launch changed", icon=":material/tune:", key=f"cost-advice-{index}"):
-        link = {"from": run_id, "change": json.dumps(piece["change"])}
-        st.switch_page("pages/launch.py", query_params=link)
 
 
 def draw_front(found: Sequence[Point], measure: str) -> None:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import plotly.graph_objects as go
 import streamlit as st
 
 from engine.diagnostics import phrasing
-from pages.components import cost_chart, cost_points, reads, wording
+from pages.components import cost_chart, cost_families, cost_points, reads, wording
 from pages.components.chips import dot
 from pages.components.cost_matched import draw_matched
 from pages.components.cost_picked import draw_front, draw_picked
@@ -18,7 +19,7 @@ from pages.components.cost_points import MEASURES, Point, Row
 from pages.components.cost_table import draw_table
 from pages.components.session import client, plain, remembered
 from pages.components.traces import PLOT
-from store import evidence
+from store import evidence, interpolations
 
 CHART, LINK = "cost-chart", "run"
 FEW = 12  # runs that keep their own colours unless told otherwise
@@ -33,6 +34,12 @@ figures: clone and launch them again.
 @st.cache_data(ttl=reads.CALM, max_entries=4, show_spinner=False)
 def _costs() -> list[Row]:
     return evidence.costs(client())
+
+
+@remembered
+@st.cache_data(ttl=reads.CALM, max_entries=4, show_spinner=False)
+def _shares() -> list[Row]:
+    return interpolations.points(client())
 
 
 def draw_costs() -> None:
@@ -52,6 +59,7 @@ def draw_costs() -> None:
         shown, others = _of_model(shown)
         usual = "run" if len(shown) <= FEW else "rate"
         color = _choice("Colour", cost_chart.COLORS, "colour", usual)
+        families = _families(shown)
     if others:
         reasons["of another base model, whose tokens are others"] = others
     said = cost_points.left_out(len(shown), len(rows), reasons)
@@ -60,25 +68,49 @@ def draw_costs() -> None:
         return
     if len({row["dataset_id"] for row in shown}) > 1:
         said += " A gain on one data set is not one on another: a run is held against those of its own."
-    _draw_plot(shown, measure, color, said)
+    _draw_plot(shown, measure, color, said, families)
 
 
-def _draw_plot(shown: list[Row], measure: str, color: str, said: str) -> None:
+def _families(shown: Sequence[Row]) -> list[str]:
+    """What is drawn of the families of runs, where there is any."""
+    ids, shares = {row["run_id"] for row in shown}, _shares()
+    there = {
+        "parents": any(row["parent"] in ids for row in shown),
+        "mixes": any(row["run_id"] in ids and 0 < row["alpha"] < 1 for row in shares),
+    }
+    options = [kind for kind in cost_families.KINDS if there[kind]]
+    if not options:
+        return []
+    return st.pills(
+        "Lines", options, selection_mode="multi", default=options, key="lines",
+        format_func=cost_families.KINDS.__getitem__, bind="query-params",
+    )  # fmt: skip
+
+
+def _draw_plot(shown: list[Row], measure: str, color: str, said: str, families: Sequence[str]) -> None:
     found = cost_points.points(shown, measure)
+    drawn = {"mixes": 0}
+
+    def add(figure: go.Figure) -> None:
+        if "mixes" in families:
+            drawn["mixes"] = cost_families.add_mixes(figure, found, _shares(), measure)
+        if "parents" in families:
+            cost_families.add_links(figure, found)
+
     one_set = len({row["dataset_id"] for row in shown}) == 1
     _draw_lead(found, measure, one_set)
     picked = st.query_params.get(LINK, "")
     wide, narrow = st.columns([3, 1.25], gap="medium")
     with wide:
         st.plotly_chart(
-            cost_chart.cost_chart(found, measure, color, picked),
+            cost_chart.cost_chart(found, measure, color, picked, add),
             key=CHART,
             on_select=_clicked,
             selection_mode="points",
             config=PLOT,
             alt=f"Gain against forgetting of {phrasing.plural(len(found), 'run')}",
         )
-        st.caption(plain(f"{_legend(found)} {said}"))
+        st.caption(plain(f"{_legend(found, drawn['mixes'])} {said}"))
     with narrow:
         if not draw_picked(found, picked, measure) and one_set:
             draw_front(found, measure)
@@ -151,12 +183,17 @@ def _draw_lead(found: list[Point], measure: str, one_set: bool) -> None:
     st.markdown(f"No run surely gained and surely forgot less than {amber} {unit}. {said}")
 
 
-def _legend(found: Sequence[Point]) -> str:
+def _legend(found: Sequence[Point], mixes: int) -> str:
     parts = ["Bars are 95% intervals."]
     if len(found) > cost_chart.BARS:
         parts = ["Bars are 95% intervals, drawn for runs on the front."]
     if any(p.row["kl"] for p in found):
         parts.append("The larger a point, the farther the run moved from its base model (KL).")
+    if mixes:
+        parts.append(
+            f"{phrasing.plural(mixes, 'diamond')} on the way to the base model: mixed with it, not trained,"
+            " and not held against the front until kept as a run."
+        )
     parts.append("Runs are told apart from the front as if measured on different rows, which is careful.")
     return " ".join(parts)
 

@@ -38,6 +38,13 @@ def draw_forgetting(run_id: str) -> None:
         st.subheader(f":{state.color}[{state.icon}] {plain(found['headline'])}", anchor=False)
         if found["sentences"]:
             st.markdown("\n".join(f"- {plain(sentence)}" for sentence in found["sentences"]))
+        if run["status"] == "finished" and st.button(
+            "Mix with the base model",
+            icon=":material/linear_scale:",
+            key="forgetting-mix",
+            help="Scores models between the two: how much of the tuning is worth keeping. No training.",
+        ):
+            st.switch_page("pages/mix.py", query_params={"run": run_id})
         _draw_numbers(found)
         left, right = st.columns(2, gap="large")
         for choices in _chosen(found["choices"]):

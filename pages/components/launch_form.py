@@ -15,6 +15,7 @@ import streamlit as st
 from engine.diagnostics.phrasing import plural
 from pages.components import config_fields as fields
 from pages.components import launch_continue, launch_task, quantities, reads
+from pages.components.launch_from import cloned, draw_parent
 from pages.components.launch_yaml import forget_yaml
 from store.config import BUNDLED_MODEL, TrainConfig
 from store.errors import ConfigError
@@ -31,15 +32,13 @@ def begin(query: Any) -> None:
     if st.session_state.get("launch-link") == link and fields.key("method") in st.session_state:
         return
     document: dict[str, Any] = {}
+    change = _change(link[2]) if link[2] else {}
     if link[0]:
-        document = _cloned(link[0])
+        document = cloned(link[0], change)
     elif fields.key("method") in st.session_state:
         document = fields.document()
     if link[1]:
         document["dataset"] = reads.dataset(link[1])["name"]
-    change = _change(link[2]) if link[2] else {}
-    if change.get("init_from") and "name" in document:
-        document["name"] = document["name"].removesuffix(" again")[:110] + " continued"
     document |= change
     if not document.get("dataset"):
         known = reads.datasets()
@@ -50,20 +49,6 @@ def begin(query: Any) -> None:
     st.session_state["launch-link"] = link
     st.session_state["launch-row"] = 0
     forget_yaml()
-
-
-def _cloned(run_id: str) -> dict[str, Any]:
-    """The config of a run, with its data set under its present name and a name that tells them apart."""
-    run = reads.run(run_id)
-    document = {k: v for k, v in run["config"].items() if v is not None}
-    names = {row["dataset_id"]: row["name"] for row in reads.datasets()}
-    document["dataset"] = names.get(run["dataset_id"], run["dataset_name"])
-    if general := document.get("replay_dataset"):
-        document["replay_dataset"] = names.get(general, general)
-    if probes := document.get("probe_datasets"):
-        document["probe_datasets"] = [names.get(one, one) for one in probes]
-    document["name"] = f"{run['name']} again"[:120]
-    return document
 
 
 def _change(text: str) -> dict[str, Any]:
@@ -121,7 +106,8 @@ def _model_type() -> str:
 
 
 def draw_words(automatic_name: str, notes: Notes) -> None:
-    """Name and notes."""
+    """Which run it changes; name and notes."""
+    draw_parent(notes)
     left, right = st.columns(2)
     with left:
         st.text_input(

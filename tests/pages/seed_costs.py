@@ -3,9 +3,12 @@ data set, and one run of each kind that does not belong on it."""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
-from store.database import Database
+from store import jobs
+from store.database import Database, Transaction, utc_now
 from store.home import Home
 from tests.pages.seed_runs import finished
 
@@ -21,7 +24,8 @@ SWEEPS = (  # method, learning rate, gain, rise of the loss on prose
 
 
 def seed_costs(path: Path) -> Home:
-    """Seven runs on the plot, and four that are left out of it."""
+    """Eight runs on the plot, one of them a change of another; four that are left out; scored shares of one,
+    by two jobs, and of one that was deleted."""
     home = Home(path).create()
     database = Database(home.database, [home.datasets, home.jobs])
     try:
@@ -31,8 +35,37 @@ def seed_costs(path: Path) -> Home:
                 finished(tx, home, f"{method}-{rate:g}", f"{method} at {rate:g}", **settings)
             finished(tx, home, "old", "From before", gain=0.6, learning_rate=2e-4)
             finished(tx, home, "more", "Goes on", gain=0.3, rise=0.1, init_from="lora-0.0001")
+            settings = {"gain": 0.45, "rise": 0.05, "learning_rate": 1e-3, "parent": "lora-0.001"}
+            finished(tx, home, "replayed", "With replay", replay_share=0.05, **settings)
+            mixed(
+                tx, "lora-0.003", "mix-a", {0.0: (0, 0), 0.4: (0.55, 0.09), 0.8: (0.74, 0.3), 1.0: (0.7, 0.5)}
+            )
+            mixed(tx, "lora-0.003", "mix-b", {0.0: (0, 0), 0.2: (0.3, 0.03), 1.0: (0.7, 0.5)})
+            mixed(tx, "gone", "mix-c", {0.0: (0, 0), 0.5: (0.2, 0.1), 1.0: (0.3, 0.4)})
             for run_id, task in (("pairs", "dpo"), ("heads", "classification")):
                 finished(tx, home, run_id, f"Of {run_id}", gain=0.4, task=task)
     finally:
         database.close()
     return home
+
+
+def mixed(tx: Transaction, run_id: str, job_id: str, points: dict[float, tuple[float, float]]) -> None:
+    """A finished interpolation of a run: share -> gain and rise of the loss on prose."""
+    now = utc_now()
+    jobs.insert(
+        tx, job_id=job_id, kind="interpolate", lane="device", title="Between", at=now.timestamp(),
+        config={"run_id": run_id, "alphas": list(points)},
+    )  # fmt: skip
+    found = [
+        {
+            "alpha": alpha, "state": "some", "choices": None, "kl": None,
+            "gain": _estimate(gain, 200), "text": {"change": _estimate(rise, 120)},
+        }
+        for alpha, (gain, rise) in points.items()
+    ]  # fmt: skip
+    columns = {"status": "finished", "result": {"run_id": run_id, "points": found}}
+    jobs.update(tx, job_id, **columns, started_at=now - timedelta(seconds=60), ended_at=now)
+
+
+def _estimate(value: float, n: int) -> dict[str, Any]:
+    return {"value": value, "low": value - 0.01, "high": value + 0.01, "n": n}

@@ -21,17 +21,19 @@ from store.jobdir import write_json
 from store.server import build
 
 COMMANDS = ("cancel", "resume", "delete", "edit_run", "launch", "launch_sample")
-COMMANDS += ("profile", "clean", "save_recipe", "delete_recipe", "evaluate", "transfer")
+COMMANDS += ("profile", "clean", "save_recipe", "delete_recipe", "evaluate", "transfer", "judge")
+COMMANDS += ("interpolate", "keep_variant")
 Ask = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
 @dataclass
 class StillEngine:
-    """The home folder it serves, its store, and the commands that were sent to it: (name, body)."""
+    """The home folder it serves, its store, the commands that were sent to it: (name, body)."""
 
     home: Home
     database: Database
     sent: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    made: str = "run-still"  # id of the run that a launch is answered with
 
 
 async def _no_asks(name: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -66,6 +68,8 @@ def still_engine(home: Home, ask: Ask = _no_asks) -> Iterator[StillEngine]:
 def _recorder(engine: StillEngine, name: str) -> Any:
     def record(body: dict[str, Any]) -> dict[str, Any]:
         engine.sent.append((name, body))
+        if name in ("launch", "keep_variant"):
+            return {"run_id": engine.made}
         return {"job_id": "job-still"} if name in ("profile", "clean") else {}
 
     return record

@@ -33,15 +33,15 @@ def test_the_runs_and_those_left_out(engine: StillEngine, open_page: Open) -> No
     at = open_page(engine.home, PAGE)
     assert at.title[0].value == "What did learning cost?"
     said = everything_said(at)
-    assert "7 of 11 finished runs. Left out:" in said
+    assert "8 of 12 finished runs. Left out:" in said
     for words in ("1 run without a figure", "1 run of preference", "1 run with a classification head"):
         assert words in said
     assert "1 run continuing an earlier run" in said
-    assert len(plot(at)["Runs"]["customdata"]) == len(SWEEPS)
+    assert len(plot(at)["Runs"]["customdata"]) == len(SWEEPS) + 1
     assert "Most gained at no cost that matters" in at.subheader[0].value
     assert "lora at 0.0003" in at.subheader[0].value
     table = at.dataframe[0].value
-    assert len(table) == len(SWEEPS)
+    assert len(table) == len(SWEEPS) + 1
     assert set(table["n (rows)"]) == {200}
     assert set(table["n (passages)"]) == {120}
     assert "LoRA forgets less than Full fine-tuning" in said
@@ -71,6 +71,47 @@ def test_a_picked_run_offers_its_page_and_what_to_try(engine: StillEngine, open_
     at.button(key="cost-advice-0").click().run()
     assert at.query_params["from"] == "lora-0.003"
     assert json.loads(at.query_params["change"]) == {"learning_rate": 0.001}
+
+
+def test_an_advice_is_launched_by_one_click(engine: StillEngine, open_page: Open) -> None:
+    at = open_page(engine.home, PAGE, run="lora-0.003")
+    engine.made = "lora-0.0003"  # any run that is there to be shown
+    at.button(key="cost-advice-0-launch").click().run()
+    name, body = engine.sent[-1]
+    assert name == "launch"
+    assert (body["learning_rate"], body["parent"]) == (0.001, "lora-0.003")
+    assert body["name"] == "lora at 0.003, learning_rate 0.001"
+    assert at.query_params["run"] == "lora-0.0003"
+    assert not at.exception
+
+
+def test_mixing_is_one_click_away(engine: StillEngine, open_page: Open) -> None:
+    at = open_page(engine.home, PAGE, run="lora-0.003")
+    labels = {str(button.key): button.label for button in at.button}
+    key = next(key for key, label in labels.items() if label == "Mix it")
+    at.button(key=key).click().run()
+    assert not at.exception
+    assert at.title[0].value == "How much of the tuning is worth keeping?"
+    assert at.query_params["run"] == "lora-0.003"
+
+
+def test_children_and_mixes_hang_on_their_run(engine: StillEngine, open_page: Open) -> None:
+    at = open_page(engine.home, PAGE)
+    drawn = plot(at)
+    runs, child = drawn["Runs"], drawn["From its parent"]
+    places = {one[0]: (x, y) for one, x, y in zip(runs["customdata"], runs["x"], runs["y"], strict=True)}
+    assert (child["x"][0], child["y"][0]) == places["lora-0.001"]
+    assert (child["x"][2], child["y"][2]) == places["replayed"]
+    assert drawn["Mixes"]["x"] == [0.3, 0.09, 0.03]
+    assert {one[0] for one in drawn["Mixes"]["customdata"]} == {"lora-0.003"}
+    way = drawn["To the base"]
+    assert (way["x"][0], way["y"][0]) == places["lora-0.003"]
+    assert (way["x"][-2], way["y"][-2]) == (0, 0)
+    assert "3 diamonds on the way to the base model" in everything_said(at)
+    at.get_by_key("lines").set_value([]).run()
+    assert not {"Mixes", "To the base", "From its parent"} & set(plot(at))
+    at.segmented_control(key="forgetting").set_value("answers").run()  # which no share has
+    assert not at.exception
 
 
 def test_opening_the_picked_run(engine: StillEngine, open_page: Open) -> None:

@@ -93,6 +93,13 @@ def test_advice_leads_to_a_launch_with_the_change(engine: StillEngine, open_page
     assert not at.exception
     assert at.query_params["from"] == "worse"
     assert json.loads(at.query_params["change"]) == {"learning_rate": 0.0033}
+    at = open_page(engine.home, PAGE, run="worse")
+    engine.made = "learned"
+    at.button(key="advice-0-launch").click().run()
+    assert engine.sent[-1][0] == "launch"
+    assert engine.sent[-1][1]["learning_rate"] == 0.0033
+    assert engine.sent[-1][1]["parent"] == "worse"
+    assert at.query_params["run"] == "learned"
 
 
 def test_hidden_tabs_are_not_drawn_until_they_are_opened(engine: StillEngine, open_page: Open) -> None:

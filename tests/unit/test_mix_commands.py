@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner, Result
 
 from engine.orders import write_order
 from store import interpolations, jobs, runs
@@ -12,6 +15,9 @@ from store.config import TrainConfig
 from store.errors import ConfigError
 from store.jobdir import read_json
 from tests.unit.desk import Desk
+from tests.unit.store_samples import serving
+from tunebench.cli import cli
+from tunebench.output import NOT_FOUND, OK, USAGE
 
 
 def measured(*alphas: float) -> list[dict[str, Any]]:
@@ -100,3 +106,38 @@ def test_a_run_names_the_one_that_it_changes(desk: Desk) -> None:
     with pytest.raises(ConfigError, match="nobody") as caught:
         desk("launch", dataset="D", parent="nobody")
     assert caught.value.field == "parent"
+
+
+@pytest.fixture
+def command_line(desk: Desk) -> Iterator[Callable[..., Result]]:
+    """`tunebench` against a server over the desk's store."""
+    runner = CliRunner(env={"TUNEBENCH_HOME": str(desk.home.path)})
+    with serving(desk.home, desk.database, desk.commands):
+        yield lambda *words: runner.invoke(cli, [str(word) for word in words])
+
+
+def test_the_command_line_scores_keeps_and_shows(desk: Desk, command_line: Callable[..., Result]) -> None:
+    desk.add_dataset()
+    run_id = desk("launch", dataset="D")["run_id"]
+    desk.end(run_id, "finished")
+    assert command_line("interpolations", run_id).exit_code == NOT_FOUND
+    done = command_line("interpolate", "LoRA on D", "--alphas", "0.5, 0.25", "--no-wait", "--json")
+    assert done.exit_code == OK, done.output
+    job = desk.job(json.loads(done.stdout)["job_id"])
+    assert job["config"]["alphas"] == [0, 0.25, 0.5, 1]
+    with desk.database.transaction() as tx:
+        jobs.claim(tx, job["job_id"], "cpu", desk.now)
+        jobs.finish(tx, job["job_id"], "finished", desk.now, result={"points": measured(0, 0.25, 0.5, 1)})
+    kept = json.loads(command_line("interpolate", run_id, "--save", 0.5, "--no-wait", "--json").stdout)
+    assert list(kept) == ["run_id"]  # nothing is scored that was not asked for
+    shown = command_line("interpolations", "LoRA on D")
+    assert shown.exit_code == OK, shown.output
+    assert "+0.500 (+0.400 to +0.600, n 50)" in shown.stdout
+    assert kept["run_id"] in shown.stdout
+    assert "α 1 keeps 100% of the best gain" in shown.stdout
+    document = json.loads(command_line("interpolations", run_id, "--json").stdout)
+    assert (document["recommended"], document["kept"]) == (1.0, {"0.5": kept["run_id"]})
+    for words in (["--alphas", "half"], ["--alphas", "1.5"], ["--save", 1]):
+        refused = command_line("interpolate", run_id, *words, "--no-wait")
+        assert refused.exit_code == USAGE, words
+    assert command_line("interpolate", "nobody", "--no-wait").exit_code in (USAGE, NOT_FOUND)

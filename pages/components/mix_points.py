@@ -1,0 +1,72 @@
+"""Every share of the way from a run's base to its model that was scored, as points of the plot. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from engine.diagnostics import interpolation
+from pages.components.cost_points import Point, Row, cost_of
+
+USUAL = (0.2, 0.4, 0.6, 0.8)
+STEP = 0.05  # between two shares that can be asked for
+FIGURES = {"prose": "texts", "answers": "choices", "kl": "divergence"}
+
+
+def scored(run: Mapping[str, Any], measured: Sequence[Row]) -> list[Row]:
+    """What was measured, and of the two ends what the run's verdict says, where no job has measured them."""
+    known = {row["alpha"]: row for row in measured}
+    tuned = _tuned(run["verdict"] or {})
+    if tuned["gain"]:
+        known.setdefault(1.0, {"run_id": run["run_id"], "alpha": 1.0, **tuned})
+    same = {"run_id": run["run_id"], "number": run["number"], "name": run["name"]}
+    return [row | same for _, row in sorted(known.items()) if row["alpha"] > 0]
+
+
+def _tuned(verdict: Mapping[str, Any]) -> Row:
+    found = verdict.get("forgetting") or {}
+    figures = {"gain": verdict.get("gain")}
+    for name, probe, figure in (
+        ("prose", "prose", "change"), ("answers", "choices", "change"), ("kl", "own_samples", "kl")
+    ):  # fmt: skip
+        parts = [part for part in found.get(FIGURES[name], ()) if part["probe"] == probe]
+        figures[name] = parts[0][figure] if parts else None
+    return figures
+
+
+def points(rows: Sequence[Row], measure: str) -> list[Point]:
+    """Those that have a figure on both axes, along the way."""
+    found = []
+    for row in rows:
+        cost = cost_of(row, measure)
+        if cost and row["gain"]:
+            found.append(Point(row, cost, "", (), ""))
+    return found
+
+
+def recommend(rows: Sequence[Row]) -> dict[str, Any]:
+    """As `engine.diagnostics.interpolation.recommend`, over all that was scored."""
+    known = [{**row, "text": row["prose"] and {"change": row["prose"]}} for row in rows if row["gain"]]
+    return interpolation.recommend(known)
+
+
+def shares() -> list[float]:
+    """That can be asked for, the ends left out."""
+    return [round(STEP * place, 2) for place in range(1, round(1 / STEP))]
+
+
+def seconds_each(run: Mapping[str, Any], measured: Sequence[Row]) -> float | None:
+    """How long scoring one share takes: as it did before, else half of what judging the run took."""
+    jobs = {row["job_id"]: row for row in measured}
+    if jobs:
+        last = jobs[max(jobs)]
+        return float(last["job_seconds"] / max(1, last["scored"] - 2))
+    whole, trained = run["facts"].get("run_seconds"), run["facts"].get("train_seconds")
+    return (whole - trained) / 2 if whole and trained else None
+
+
+def nearest(rows: Sequence[Row], alpha: float) -> tuple[Row | None, Row | None]:
+    """The scored shares under and over `alpha`."""
+    below = [row for row in rows if row["alpha"] < alpha]
+    above = [row for row in rows if row["alpha"] > alpha]
+    return (below[-1] if below else None), (above[0] if above else None)

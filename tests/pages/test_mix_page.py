@@ -1,0 +1,131 @@
+"""Between a run and its base: what was scored, what can be asked for, and a share that is kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from store import jobs, runs
+from store.home import Home
+from tests.pages.conftest import Open, everything_said
+from tests.pages.seed_costs import seed_costs
+from tests.pages.still_engine import StillEngine, still_engine
+
+PAGE = "pages/mix.py"
+RUN = "lora-0.003"
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[StillEngine]:
+    with still_engine(seed_costs(tmp_path / "costs")) as engine:
+        yield engine
+
+
+def plot(at: AppTest) -> dict[str, Any]:
+    figure = json.loads(at.get("plotly_chart")[0].proto.spec)
+    return {trace["name"]: trace for trace in figure["data"] if "name" in trace}
+
+
+def test_what_was_scored_stands_on_both_axes(engine: StillEngine, open_page: Open) -> None:
+    at = open_page(engine.home, PAGE, run=RUN)
+    assert "α 0.8 keeps 100% of the best gain" in at.subheader[0].value  # the least with nine tenths of it
+    shares = plot(at)["Shares"]
+    assert shares["text"] == ["α 0.2", "α 0.4", "α 0.8", "α 1"]
+    assert shares["x"] == [0.03, 0.09, 0.3, 0.5]
+    assert "n 200" in shares["hovertext"][0]
+    assert "n 120" in shares["hovertext"][0]
+    assert at.slider(key="alpha").value == 0.8
+    said = everything_said(at)
+    assert "Gain +0.740 (0.730 to 0.750) nats a token on 200 rows" in said
+    assert "120 passages" in said
+    table = at.dataframe[0].value
+    assert table["α"].tolist() == ["0.2", "0.4", "0.8", "1"]
+    assert set(table["n (rows)"]) == {200}
+
+
+def test_a_share_is_kept_by_one_click(engine: StillEngine, open_page: Open) -> None:
+    at = open_page(engine.home, PAGE, run=RUN, alpha="0.4")
+    engine.made = RUN
+    at.button(key="mix-keep").click().run()
+    assert engine.sent == [("keep_variant", {"run": RUN, "alpha": 0.4})]
+    assert at.query_params["run"] == RUN
+    assert not at.exception
+
+
+def test_a_kept_share_is_a_link(engine: StillEngine, open_page: Open) -> None:
+    with engine.database.transaction() as tx:
+        runs.update(tx, "replayed", facts={"mixed_from": RUN, "alpha": 0.4})
+    at = open_page(engine.home, PAGE, run=RUN, alpha="0.4")
+    assert "Kept as a run of its own" in everything_said(at)
+    assert not [button for button in at.button if button.key == "mix-keep"]
+    assert plot(at)["Shares"]["marker"]["symbol"] == ["diamond-open", "diamond", "diamond-open", "circle"]
+    assert "With replay" in at.dataframe[0].value["Kept as"].tolist()[1]
+    at = open_page(engine.home, PAGE, run="replayed")
+    assert "It is a mix already" in everything_said(at)
+    at.button(key="mix-parent").click().run()
+    assert at.query_params["run"] == RUN
+
+
+def test_more_shares_are_asked_for(engine: StillEngine, open_page: Open) -> None:
+    at = open_page(engine.home, PAGE, run=RUN, alpha="0.35")
+    said = everything_said(at)
+    assert "Not scored yet. It lies between α 0.2 and α 0.4." in said
+    assert "About 1 min for 1 share" in said  # its last job took a minute for one
+    at.button(key="mix-score-one").click().run()
+    at.button(key="mix-score").click().run()
+    assert engine.sent == [
+        ("interpolate", {"run": RUN, "alphas": [0.35]}),
+        ("interpolate", {"run": RUN, "alphas": [0.6]}),  # of the usual ones it is left
+    ]
+
+
+def test_a_scoring_under_way_and_one_that_failed(engine: StillEngine, open_page: Open) -> None:
+    with engine.database.transaction() as tx:
+        at = 4e9  # after those that have a result
+        config = {"run_id": RUN, "alphas": [0.6]}
+        jobs.insert(tx, job_id="j", kind="interpolate", lane="device", title="Between", config=config, at=at)
+        jobs.update(tx, "j", status="evaluating", progress_done=4, progress_total=10, eta_seconds=90.0)
+    page = open_page(engine.home, PAGE, run=RUN)
+    assert "2 min left" in everything_said(page)
+    assert page.button(key="mix-score").disabled
+    with engine.database.transaction() as tx:
+        error = {"message": "The folder is gone.", "fix": "Choose another run."}
+        jobs.update(tx, "j", status="failed", error=error)
+    page = open_page(engine.home, PAGE, run=RUN)
+    assert "The folder is gone." in everything_said(page)
+    assert not page.button(key="mix-score").disabled
+
+
+def test_before_anything_was_scored_both_ends_are_there(engine: StillEngine, open_page: Open) -> None:
+    at = open_page(engine.home, PAGE, run="lora-0.001")
+    assert plot(at)["Shares"]["text"] == ["α 1"]
+    assert "is the share of what tuning changed" in everything_said(at)
+    assert at.multiselect[0].value == [0.2, 0.4, 0.6, 0.8]
+
+
+@pytest.mark.parametrize(
+    ("run", "reason"), [("pairs", "A run of instruction tuning is needed"), ("more", "It went on from")]
+)
+def test_why_a_run_has_no_mixes(engine: StillEngine, open_page: Open, run: str, reason: str) -> None:
+    at = open_page(engine.home, PAGE, run=run)
+    assert reason in everything_said(at)
+    assert not at.slider
+
+
+def test_without_a_run_one_is_chosen(engine: StillEngine, open_page: Open, tmp_path: Path) -> None:
+    at = open_page(engine.home, PAGE)
+    at.selectbox(key="mix-run").set_value(RUN).run()
+    assert at.query_params["run"] == RUN
+    assert at.slider
+    at = open_page(engine.home, PAGE, run="nobody")
+    assert "There is no run" in everything_said(at)
+    with still_engine(Home(tmp_path / "empty").create()) as empty:
+        at = open_page(empty.home, PAGE)
+        assert "No run has finished yet" in everything_said(at)
+        at.button(key="mix-launch").click().run()
+        assert not at.exception
