@@ -191,6 +191,12 @@ class TrainConfig(Config):
     kl_beta: float = Field(
         0.0, ge=0, le=100, description="How much the distance to the base model (KL, on replayed rows) counts"
     )
+    canaries: int = Field(
+        0,
+        ge=0,
+        le=50,
+        description="Trains the model on made-up secrets, so many once, 4 and 16 times each: what sticks?",
+    )
     sample_prompts: int = Field(10, ge=0, le=100, description="Held-out prompts answered by base and tuned")
     max_new_tokens: int = Field(64, ge=1, le=4096)
 

@@ -19,7 +19,7 @@ def refusals(config: TrainConfig, model_type: str = "") -> list[Refusal]:
     """(field, why and what to do) of every combination in `config` that can't work; `model_type`: of the base
     model's config, empty where it isn't known."""
     parts = _held(config), _start(config), _shape(config, model_type), encoder(config, model_type)
-    return [refusal for part in (*parts, _replay(config)) for refusal in part]
+    return [refusal for part in (*parts, _replay(config), _canaries(config)) for refusal in part]
 
 
 def refused_change(config: TrainConfig, field: str, value: object, model_type: str = "") -> str:
@@ -112,6 +112,15 @@ def _replay(config: TrainConfig) -> Iterator[Refusal]:
             f"{method.title} changes the base model itself, and a second copy to hold it to would take its"
             " memory again. Take LoRA, or replay the base's own texts without kl_beta: their loss pulls the"
             " same way.",
+        )
+
+
+def _canaries(config: TrainConfig) -> Iterator[Refusal]:
+    if config.canaries and config.task != "sft":
+        kind = "pairs of answers" if config.task == "dpo" else "texts with labels"
+        yield (
+            "canaries",
+            f"A canary is a question with its answer, and this run trains on {kind}. Set canaries to 0.",
         )
 
 

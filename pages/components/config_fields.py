@@ -71,6 +71,7 @@ EVALUATION = Group(
         "probes",
         "probe_share",
         "max_forgetting",
+        "canaries",
         "sample_prompts",
         "max_new_tokens",
     ),
@@ -175,7 +176,10 @@ def document() -> dict[str, Any]:
             continue
         if method and field == "kl_beta" and not method.adapter:
             continue
-        if field in AGAINST_FORGETTING.fields and st.session_state.get(key("task"), "sft") != "sft":
+        if (
+            field in (*AGAINST_FORGETTING.fields, "canaries")
+            and st.session_state.get(key("task"), "sft") != "sft"
+        ):
             continue
         value = st.session_state.get(key(field))
         if isinstance(value, str) and not choices(field):

@@ -81,3 +81,12 @@ def test_no_refusal_breaks_on_any_pair_of_switches() -> None:
         assert all(
             field in TrainConfig.model_fields and reason for field, reason in refusals(config, "llama")
         )
+
+
+def test_canaries_are_questions_with_answers() -> None:
+    config = TrainConfig(dataset="rows", canaries=2)
+    assert not refusals(config)
+    for task, kind in (("dpo", "pairs of answers"), ("classification", "texts with labels")):
+        ((field, why),) = refusals(config.model_copy(update={"task": task}))
+        assert field == "canaries"
+        assert kind in why
