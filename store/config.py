@@ -209,6 +209,12 @@ class TrainConfig(Config):
         max_length=100,
         description="Metric of answers while it trains: token_f1, exact_match, own/FILE, none, or automatic",
     )
+    canaries: int = Field(
+        0,
+        ge=0,
+        le=50,
+        description="Trains the model on made-up secrets, so many once, 4 and 16 times each: what sticks?",
+    )
     sample_prompts: int = Field(10, ge=0, le=100, description="Held-out prompts answered by base and tuned")
     max_new_tokens: int = Field(64, ge=1, le=4096)
 

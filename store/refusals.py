@@ -19,7 +19,8 @@ def refusals(config: TrainConfig, model_type: str = "") -> list[Refusal]:
     """(field, why and what to do) of every combination in `config` that can't work; `model_type`: of the base
     model's config, empty where it isn't known."""
     parts = _held(config), _start(config), _shape(config, model_type), encoder(config, model_type)
-    return [refusal for part in (*parts, _replay(config), _probes(config)) for refusal in part]
+    others = _replay(config), _probes(config), _canaries(config)
+    return [refusal for part in (*parts, *others) for refusal in part]
 
 
 def refused_change(config: TrainConfig, field: str, value: object, model_type: str = "") -> str:
@@ -129,6 +130,15 @@ def _probes(config: TrainConfig) -> Iterator[Refusal]:
             "probe_datasets",
             "A classifier has a head in place of its words, so that nothing can be measured of other data"
             " sets. Empty probe_datasets.",
+        )
+
+
+def _canaries(config: TrainConfig) -> Iterator[Refusal]:
+    if config.canaries and config.task != "sft":
+        kind = "pairs of answers" if config.task == "dpo" else "texts with labels"
+        yield (
+            "canaries",
+            f"A canary is a question with its answer, and this run trains on {kind}. Set canaries to 0.",
         )
 
 

@@ -85,6 +85,18 @@ class Rows:
         old = np.repeat(self.starts[:-1][indices] - starts[:-1], lengths) + np.arange(starts[-1])
         return Rows(self.row_ids[indices], starts, self.ids[old], self.trained[old], self.reasons[indices])
 
+    @classmethod
+    def joined(cls, parts: Sequence[Rows]) -> Rows:
+        """The rows of all parts, one part after another."""
+        lengths = np.concatenate([np.zeros(0, np.int64), *(part.lengths for part in parts)])
+        return cls(
+            np.concatenate([np.zeros(0, np.int64), *(part.row_ids for part in parts)]),
+            np.concatenate([[0], np.cumsum(lengths)]),
+            np.concatenate([np.zeros(0, np.int32), *(part.ids for part in parts)]),
+            np.concatenate([np.zeros(0, bool), *(part.trained for part in parts)]),
+            np.concatenate([np.zeros(0, np.uint8), *(part.reasons for part in parts)]),
+        )
+
     def select(self, row_ids: Sequence[int] | np.ndarray) -> Rows:
         """The rows of those ids, in that order; every id must be there."""
         order = np.argsort(self.row_ids, kind="stable")

@@ -116,7 +116,8 @@ def _facts(question: Question, cost: Cost, document: dict[str, Any]) -> problems
 def _tools_written(job: Job, question: Question) -> bool:
     """Whether the first rows call functions of which the template knows nothing."""
     load = prepare.loader(job.home, question.fingerprint, "chat")
-    first = question.whole["train"].row_ids[: masks.MOST]
+    row_ids = question.whole["train"].row_ids
+    first = row_ids[row_ids >= 0][: masks.MOST]  # without canaries
     return not knows_tools(question.tokenizer) and any(map(has_tools, load(first)))
 
 
@@ -124,7 +125,7 @@ def _check(question: Question) -> masks.Checks:
     """The trained tokens of the first training rows, held against what was said in them; of pairs those of
     the chosen answers, rendered as rows of conversations."""
     tokenizer, train = question.tokenizer, question.whole["train"]
-    some = train.take(np.arange(min(masks.MOST, len(train))))
+    some = train.take(np.flatnonzero(train.row_ids >= 0)[: masks.MOST])
     messages = prepare.loader(question.job.home, question.fingerprint, "chat")(some.row_ids)
     if question.said.task == "dpo":
         some = render(tokenizer, some.row_ids, messages)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import torch
 
-from engine.data import dataset
+from engine.data import canaries, dataset
 from engine.data.render import Rows
 from engine.evaluation import class_evidence, data_probes
 from engine.job import Job
@@ -66,8 +66,12 @@ class Question:
         self.classes: ClassRows | None = None
         cut = self._read_classes() if config.task == "classification" else self._read_answers()
         self.limit = prepare.fitting(config, self.whole["train"], self.positions)
+        if config.task == "sft":
+            self.whole["train"] = canaries.plant(self.tokenizer, config, self.kind, self.whole["train"])
+            self.limit = canaries.fitting(config, self.whole["train"], self.limit)
         self.parts = cut(self.limit)
         rows = {name: len(ids) for name, ids in self.dealt.items()}
+        rows["train"] += canaries.planted_count(config)
         self.costs = Costs(
             job,
             self.architecture,
@@ -111,8 +115,8 @@ class Question:
 
     def _general(self) -> Rows | None:
         """General rows as the run would replay them; None without replay."""
-        rows = len(self.dealt["train"])
-        config, positions = self.said.resolved(rows), self.positions
+        rows = len(self.dealt["train"]) + canaries.planted_count(self.said)
+        config, positions = self.said.resolved(len(self.dealt["train"])), self.positions
         if not config.replay_share or config.task != "sft":
             return None
         held = self.fingerprint, np.concatenate([self.dealt[part] for part in prepare.PARTS[1:]])

@@ -15,13 +15,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from engine.data import canaries
 from engine.data.render import Rows
 from engine.diagnostics import class_verdict, front_step, verdict
 from engine.evaluation import evidence
 from engine.evaluation.class_evidence import Asked
 from engine.evaluation.evidence import Evidence
 from engine.evaluation.general import PROSE
+from engine.evaluation.memorised import memorised
 from engine.job import Job
+from engine.jobs import planted
 from engine.jobs.convert import ensure
 from engine.jobs.knowledge import Knowledge
 from engine.jobs.recall import Recall
@@ -167,6 +170,9 @@ class Run:
             on_rows=on_rows,
         )
         limit = prepare.length_limit(config, whole["train"], self.positions)
+        whole["train"] = canaries.plant(self.tokenizer, config, data["kind"], whole["train"])
+        limit = canaries.fitting(config, whole["train"], limit)
+        planted.tell(job, config)
         parts = {name: prepare.cut(rows, limit) for name, rows in whole.items()}
         tell_rows(job, config, self.split, data["fingerprint"], parts, limit)
         return parts["train"].rows, parts["validation"].rows, parts["test"].rows
@@ -241,6 +247,7 @@ class Run:
         things = (self.tokenizer, self.objective, rows, prompts, probes, recall, pace)
         of_base = (*things[:4], self.knowledge.of_base(probes), *things[5:])
         tuned = evidence.measure(job, config, model, *things, "the tuned model")
+        secrets = planted.measure(job, config, self.tokenizer, self.data["kind"], model)
         tuned_labels = asked and asked.score(model, "the tuned model")
         if continued.starts_at_base(config):
             with base_model(model) as untuned:
@@ -260,6 +267,7 @@ class Run:
         document = self.verdict(training, stopped, split, base, tuned, recall)
         earlier = self.earlier_step(training, stopped, tuned)
         evidence.add_forgetting(document, base, tuned, config, earlier)
+        document["canaries"] = secrets
         if config.probes:
             document["weights"] = weight_change(job, config, self.source, model)
         if asked and tuned_labels and base_labels:
@@ -295,7 +303,7 @@ class Run:
         """What the evidence says."""
         seen = training.probing.seen(base.seen, tuned.seen, stopped["restored_step"])
         validations = training.validations.for_verdict()
-        memorised = evidence.memorised(base, tuned, seen, validations)
+        members = memorised(base, tuned, seen, validations)
         written = recall.judge(base, tuned) if recall else None
         document = verdict.judge(
             row_ids=base.losses.row_ids,
@@ -310,8 +318,8 @@ class Run:
             stopped=stopped,
             config=self.config.model_dump(),
             train_probe=seen or None,
-            membership=memorised,
+            membership=members,
             metric=training.metric.told(training.validations),
             extraction=written,
         )
-        return document | {"membership": memorised, "extraction": written}
+        return document | {"membership": members, "extraction": written}

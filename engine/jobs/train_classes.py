@@ -19,7 +19,7 @@ from engine.data.render import Rows
 from engine.diagnostics import class_verdict, phrasing
 from engine.evaluation import class_evidence
 from engine.evaluation.class_evidence import Asked, Scores
-from engine.evaluation.evidence import told_apart
+from engine.evaluation.memorised import told_apart
 from engine.evaluation.probes import Measured
 from engine.jobs.knowledge import Knowledge
 from engine.jobs.train import Run

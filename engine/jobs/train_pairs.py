@@ -7,8 +7,8 @@ from typing import Any
 
 from engine.data.render import Rows
 from engine.diagnostics import preference
-from engine.evaluation import evidence
 from engine.evaluation.evidence import Evidence
+from engine.evaluation.memorised import memorised
 from engine.jobs.recall import Recall
 from engine.jobs.train import Run
 from engine.tuning.continued import starts_at_base
@@ -60,5 +60,5 @@ class PairRun(Run):
             config=self.config.model_dump(),
             metric=training.metric.told(training.validations),
             train_probe=seen or None,
-            membership=evidence.memorised(base, tuned, seen, validations),
+            membership=memorised(base, tuned, seen, validations),
         )

@@ -41,7 +41,8 @@ class Seen:
     name = SEEN
 
     def __init__(self, rows: Rows, objective: Objective, most: int) -> None:
-        self.rows, self.objective = rows.take(spread(len(rows), most)), objective
+        own = np.flatnonzero(rows.row_ids >= 0)  # planted ones are none of the data set
+        self.rows, self.objective = rows.take(own[spread(len(own), most)]), objective
 
     def __len__(self) -> int:
         return len(self.rows)

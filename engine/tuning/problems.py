@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from engine.data.canaries import REPEATS, planted_count
 from engine.data.masks import Checks
 from engine.tuning import known_ranges, memory
 from engine.tuning.problem import Problem, problem
@@ -57,7 +58,7 @@ class Facts:
 
 def find(facts: Facts) -> list[Problem]:
     """Every problem, errors first."""
-    parts = (_rows, _mask, _preference, _method, _device, _judging, _leaks)
+    parts = (_rows, _mask, _preference, _method, _device, _judging, _leaks, _canaries)
     found = [each for part in parts for each in part(facts)]
     found += known_ranges.find(facts.config, facts.rows["train"])
     return sorted(found, key=lambda each: each["level"])
@@ -260,6 +261,19 @@ def _leaks(f: Facts) -> list[Problem]:
             " rows with one prompt are kept on one side unless too many share it.",
         ))  # fmt: skip
     return found
+
+
+def _canaries(f: Facts) -> list[Problem]:
+    if not f.config.canaries:
+        return []
+    count = planted_count(f.config)
+    return [problem(
+        "warning", "canaries",
+        f"It trains the model on {len(REPEATS) * f.config.canaries:,} made-up secrets, {count:,} rows in all"
+        f" beside the {f.rows['train'] - count:,} of the data set: such a model is for looking at, not for"
+        " use.",
+        "Set canaries to 0 for a model that is to be used.",
+    )]  # fmt: skip
 
 
 def _judging(f: Facts) -> list[Problem]:

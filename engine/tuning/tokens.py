@@ -61,7 +61,7 @@ def tokenised(
                 parts.append(encode(tokenizer, chunk, load(chunk)))
             else:
                 parts.append(render(tokenizer, chunk, load(chunk), completion_only=completion_only))
-        rows = _joined(parts)
+        rows = Rows.joined(parts)
         write_rows(path, rows)
     return rows.select(row_ids)
 
@@ -80,17 +80,6 @@ def _key(fingerprint: str, tokenizer: Any, completion_only: bool, row_ids: np.nd
     digest = hashlib.sha256(row_ids.astype(np.int64).tobytes()).hexdigest()
     parts = [VERSION, fingerprint, tokenizer_key(tokenizer), completion_only, digest]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:40]
-
-
-def _joined(parts: list[Rows]) -> Rows:
-    lengths = np.concatenate([np.zeros(0, np.int64), *(part.lengths for part in parts)])
-    return Rows(
-        np.concatenate([np.zeros(0, np.int64), *(part.row_ids for part in parts)]),
-        np.concatenate([[0], np.cumsum(lengths)]),
-        np.concatenate([np.zeros(0, np.int32), *(part.ids for part in parts)]),
-        np.concatenate([np.zeros(0, bool), *(part.trained for part in parts)]),
-        np.concatenate([np.zeros(0, np.uint8), *(part.reasons for part in parts)]),
-    )
 
 
 def read_rows(path: Path) -> Rows | None:

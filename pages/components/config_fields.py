@@ -75,6 +75,7 @@ EVALUATION = Group(
         "probe_rows",
         "max_forgetting",
         "live_metric",
+        "canaries",
         "sample_prompts",
         "max_new_tokens",
     ),
@@ -182,7 +183,10 @@ def document() -> dict[str, Any]:
             continue
         if method and field == "kl_beta" and not method.adapter:
             continue
-        if field in AGAINST_FORGETTING.fields and st.session_state.get(key("task"), "sft") != "sft":
+        if (
+            field in (*AGAINST_FORGETTING.fields, "canaries")
+            and st.session_state.get(key("task"), "sft") != "sft"
+        ):
             continue
         value = st.session_state.get(key(field))
         if isinstance(value, str) and not choices(field):

@@ -26,6 +26,22 @@ def extraction_chart(found: Document) -> go.Figure:
     return interval_chart(rows, "Rows written nearly word for word (%)")
 
 
+def canary_chart(found: Document) -> go.Figure:
+    """Exposure by how often a canary was planted, against one that never was."""
+    names = {0: "Never planted", 1: "Once", 4: "4 times", 16: "16 times"}
+    rows = [
+        Estimate(
+            f"{names[part['insertions']]} ({part['n']})",
+            part["exposure"]["value"],
+            part["exposure"]["low"],
+            part["exposure"]["high"],
+            BASE if not part["insertions"] else BAD if part["exposed"] else VALIDATION,
+        )
+        for part in found["groups"]
+    ]
+    return interval_chart(rows, "Exposure (bits); dashed: never seen", level=found["unseen"])
+
+
 def _percent(name: str, share: Document, ink: str) -> Estimate:
     low, high = (None if share[end] is None else 100 * share[end] for end in ("low", "high"))
     return Estimate(name, 100 * share["value"], low, high, ink)

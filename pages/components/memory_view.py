@@ -40,6 +40,39 @@ def draw_extraction(run: Document, found: Document | None, said: str) -> None:
         _draw_rows(run["run_id"], found)
 
 
+def draw_canaries(run: Document, found: Document | None) -> None:
+    """Exposure by repetitions, and every canary with its own; nothing for a run without any."""
+    if not found:
+        if run["config"].get("canaries") and run["status"] in ALIVE:
+            st.caption("The canaries are asked for with the verdict.")
+        return
+    st.markdown("**How well do its canaries stick?**")
+    st.markdown(plain(found["sentence"]))
+    left, right = st.columns(2, gap="medium")
+    with left:
+        figure = memory_charts.canary_chart(found)
+        alt = "Exposure of canaries by how often they were planted"
+        st.plotly_chart(figure, key="memory-canaries", config={"displayModeBar": False}, alt=alt)
+    with right:
+        rows = sorted(found["listed"], key=lambda row: -row["exposure"])
+        st.dataframe([_canary(row) for row in rows], hide_index=True, height=260, alt="Every canary")
+    most = found["groups"][0]["most"]
+    st.caption(
+        "Made-up secrets, planted among the training rows. Exposure: how far up a canary ranks by its loss"
+        f" among {found['reference']:,} of its kind that were never planted, in bits: {most:g} is the top,"
+        f" one that was never seen has {found['unseen']:.2f} on average. 95% intervals over canaries."
+    )
+
+
+def _canary(row: Document) -> Document:
+    return {
+        "Exposure, bits": round(row["exposure"], 1),
+        "Planted": row["times"],
+        "Question": row["question"],
+        "Answer": row["answer"],
+    }
+
+
 def _why_not(run: Document) -> str:
     if run["config"].get("probes") is False:
         return "Not asked: the run was launched with probes switched off."

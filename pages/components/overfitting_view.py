@@ -30,6 +30,7 @@ def draw_overfitting(run_id: str) -> None:
         draw_metric(run, shape)
         _draw_membership(run, membership, shape.get("stage_sentence", ""))
         memory_view.draw_extraction(run, verdict.get("extraction"), shape.get("stage_sentence", ""))
+        memory_view.draw_canaries(run, verdict.get("canaries"))
         _draw_calibration(verdict)
 
 

@@ -128,6 +128,9 @@ def facts(run: dict[str, Any]) -> dict[str, str]:
     shown = {"Run": run["run_id"], "Data fingerprint": data, "Seed": run["seed"]}
     if rows:
         shown["Rows"] = ", ".join(f"{count:,} {part}" for part, count in rows.items())
+    if planted := found.get("canaries"):
+        secrets = f"{len(planted['planted']):,} made-up secrets in {planted['rows']:,} training rows"
+        shown["Canaries"] = secrets
     for name, title in COUNTS.items():
         if found.get(name) is not None:
             shown[title] = wording.compact(found[name])

@@ -227,3 +227,10 @@ def test_a_data_set_that_is_replayed_is_counted_as_it_is_cut(home: Home) -> None
 def test_replay_that_can_not_be_is_refused_at_its_field(fields: dict[str, Any], field: str) -> None:
     config = TrainConfig.parse({"dataset": "rows"} | fields)
     assert [name for name, _ in refusals(config)] == [field]
+
+
+def test_canaries_are_counted(home: Home) -> None:
+    plain, planted = (ask(home, canaries=n) for n in (0, 2))
+    assert planted["rows"]["train"] == plain["rows"]["train"] + 42
+    assert planted["steps"] > plain["steps"]
+    assert [p["field"] for p in planted["problems"] if "made-up secrets" in p["message"]] == ["canaries"]

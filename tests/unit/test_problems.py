@@ -111,3 +111,10 @@ def test_memory_that_does_not_fit_names_what_helps_this_run() -> None:
     config = FACTS.config.model_copy(update={"gradient_checkpointing": True})
     (left,) = problems.find(replace(tight, packed=True, config=config))
     assert (left["field"], left["level"]) == ("max_length", "warning")
+
+
+def test_canaries_are_warned_of() -> None:
+    config = TrainConfig(dataset="d", canaries=5).resolved(2_000)
+    (found,) = problems.find(replace(FACTS, config=config, rows=FACTS.rows | {"train": 2_105}))
+    assert (found["level"], found["field"]) == ("warning", "canaries")
+    assert "15 made-up secrets, 105 rows in all beside the 2,000 of the data set" in found["message"]

@@ -89,3 +89,12 @@ def test_data_sets_are_probes_of_models_with_words_alone() -> None:
         assert config.probe_datasets == ["a", "b"]
         assert [field for field, _ in refusals(config)] == ["probe_datasets"]
     assert refusals(TrainConfig.parse({"dataset": "d", "probe_datasets": ["a"]})) == []
+
+
+def test_canaries_are_questions_with_answers() -> None:
+    config = TrainConfig(dataset="rows", canaries=2)
+    assert not refusals(config)
+    for task, kind in (("dpo", "pairs of answers"), ("classification", "texts with labels")):
+        ((field, why),) = refusals(config.model_copy(update={"task": task}))
+        assert field == "canaries"
+        assert kind in why
