@@ -29,6 +29,7 @@ SEEN = """
 Rows that a run was trained or validated on, and rows that ask what it was taught, never count. Near
 duplicates of its rows are kept and counted: a gain there is partly memory.
 """
+DRAWN_FROM = 3  # pairs: fewer are no picture
 UNITS = {"relative": "Gain on it (% of the base's loss)", "right": "Gain on it (points right)"}
 
 
@@ -64,7 +65,7 @@ def draw_predictors(of: Matrix) -> None:
 def _predictor(of: Matrix, pairs: Sequence[Pair], title: str, what: str, axis: str) -> None:
     found = points.correlation(pairs)
     st.markdown(f"**{title}.** {plain(words.correlation(found, what))}")
-    if pairs:
+    if len(pairs) >= DRAWN_FROM:
         st.plotly_chart(
             scatter(pairs, axis, UNITS[of.measure]),
             key=f"transfer-{what.split()[0]}",

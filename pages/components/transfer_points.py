@@ -86,6 +86,14 @@ def start_sets(runs: Sequence[Document], sets: Sequence[Document]) -> list[str]:
     return own if len(own) > 1 else [*own, *others][:START_SETS]
 
 
+def in_order(sets: Sequence[Document], runs: Sequence[Document]) -> list[Document]:
+    """The data sets in the order of the runs that were trained on them, so that own data lies on a
+    diagonal."""
+    trained = list(dict.fromkeys(run["data_fingerprint"] for run in runs))
+    places = {fingerprint: place for place, fingerprint in enumerate(trained)}
+    return sorted(sets, key=lambda one: (places.get(one["fingerprint"], len(places)), one["name"]))
+
+
 def by_data(of: Matrix) -> list[Pair]:
     """Distance between what a run was trained on and the data set of the cell."""
     prints = {one["dataset_id"]: one["fingerprint"] for one in of.sets}

@@ -102,7 +102,9 @@ def _choices(
     if not picked or not to:
         return [], [], None, measure
     asked = {"runs": picked, "datasets": to, "part": part, "max_rows": int(most)}
-    return [by_id[i] for i in picked], [names[i] for i in to], TransferConfig.parse(asked), measure
+    rows = sorted((by_id[i] for i in picked), key=lambda run: run["number"])
+    columns = transfer_points.in_order([names[i] for i in to], rows)
+    return rows, columns, TransferConfig.parse(asked), measure
 
 
 def _of_model(every: list[Document]) -> tuple[list[Document], int]:
