@@ -20,7 +20,7 @@ from store.config import TrainConfig
 from store.errors import ConfigError
 from store.home import Home
 from store.import_config import ImportConfig
-from tunebench import evaluate_cli, processes, reports
+from tunebench import evaluate_cli, judge_cli, processes, reports
 from tunebench.advice import advise
 from tunebench.connection import Json, Wait, change, connect
 from tunebench.data_cli import data
@@ -30,6 +30,7 @@ cli = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 cli.add_typer(data, name="data")
 cli.command()(advise)
 evaluate_cli.register(cli)
+judge_cli.register(cli)
 
 Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Port of the screens")]
 

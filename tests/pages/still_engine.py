@@ -21,7 +21,7 @@ from store.jobdir import write_json
 from store.server import build
 
 COMMANDS = ("cancel", "resume", "delete", "edit_run", "launch", "launch_sample")
-COMMANDS += ("profile", "clean", "save_recipe", "delete_recipe", "evaluate")
+COMMANDS += ("profile", "clean", "save_recipe", "delete_recipe", "evaluate", "judge")
 Ask = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
