@@ -27,8 +27,12 @@ DETAILS = ("counts", "reasons", "notices", "probes", "seconds", "peak_memory_gib
            "dtype", "versions")  # fmt: skip
 _FIGURE = (
     '[{"metric":"VARCHAR","value":"DOUBLE","low":"DOUBLE","high":"DOUBLE","n":"BIGINT","better":"VARCHAR",'
-    '"bounds":"DOUBLE[]","failed":"VARCHAR"}]'
+    '"bounds":"DOUBLE[]","failed":"VARCHAR","estimator":"VARCHAR"}]'
 )
+_LINE = f"""e.evaluation_id, e.name, e.model, e.run_id, r.name AS run_name, e.checkpoint, e.dataset_id,
+    e.dataset_name, e.data_fingerprint, e.part, e.n, e.created_at, e.config,
+    to_json(from_json(e.figures, '{_FIGURE}')) AS figures
+    FROM evaluation e LEFT JOIN run r ON r.run_id = e.run_id"""  # whole documents can be large
 
 
 # -- reads ------------------------------------------------------------------------------------------
@@ -71,7 +75,7 @@ def found(
     offset: int = 0,
 ) -> tuple[int, list[dict[str, Any]]]:
     """How many finished ones match, and a page of them, newest first, each with `run_name` and with figures
-    that have metric, value, low, high, n, better and bounds alone: the whole documents can be large.
+    that have metric, value, low, high, n, better, bounds, failed and estimator alone.
 
     search: part of a name, data set, model or run; model: the name of a model or of a run.
     """
@@ -79,15 +83,10 @@ def found(
         contains(lower(concat_ws(' ', e.name, e.notes, e.dataset_name, e.model, r.name)), lower($1))
         AND ($2 = '' OR e.dataset_id = $2) AND ($3 = '' OR coalesce(r.name, e.model) = $3)
     """
-    source = f"FROM evaluation e LEFT JOIN run r ON r.run_id = e.run_id WHERE {where}"
     params: list[Any] = [search, dataset_id, model]
-    total = int(scalar(db.query(f"SELECT count(*) {source}", params)))
-    sql = f"""
-        SELECT e.evaluation_id, e.name, e.model, e.run_id, r.name AS run_name, e.checkpoint, e.dataset_id,
-               e.dataset_name, e.data_fingerprint, e.part, e.n, e.created_at, e.config,
-               to_json(from_json(e.figures, '{_FIGURE}')) AS figures
-        {source} ORDER BY e.created_at DESC, e.evaluation_id DESC LIMIT $4 OFFSET $5
-    """
+    counted = f"SELECT count(*) FROM evaluation e LEFT JOIN run r ON r.run_id = e.run_id WHERE {where}"
+    total = int(scalar(db.query(counted, params)))
+    sql = f"SELECT {_LINE} WHERE {where} ORDER BY e.created_at DESC, e.evaluation_id DESC LIMIT $4 OFFSET $5"
     return total, records(db.query(sql, [*params, limit, offset]), ("config", "figures"))
 
 
@@ -119,13 +118,13 @@ def sliced(db: Queryable, evaluation_id: str, metric: str, other: str = "") -> p
 
 
 def comparable(db: Queryable, evaluation: dict[str, Any], limit: int = 100) -> list[dict[str, Any]]:
-    """Other evaluations on the same data, newest first: rows of theirs may be the same."""
+    """Other evaluations on the same data, as in `found`, newest first: rows of theirs may be the same."""
     sql = (
-        "SELECT * FROM evaluation WHERE data_fingerprint = ? AND evaluation_id <> ?"
-        " ORDER BY created_at DESC, evaluation_id DESC LIMIT ?"
+        f"SELECT {_LINE} WHERE e.data_fingerprint = ? AND e.evaluation_id <> ?"
+        " ORDER BY e.created_at DESC, e.evaluation_id DESC LIMIT ?"
     )
     params = [evaluation["data_fingerprint"], evaluation["evaluation_id"], limit]
-    return records(db.query(sql, params), JSON_COLUMNS)
+    return records(db.query(sql, params), ("config", "figures"))
 
 
 def users(db: Queryable, column: str, value: str) -> list[str]:

@@ -20,7 +20,7 @@ from store.config import TrainConfig
 from store.errors import ConfigError
 from store.home import Home
 from store.import_config import ImportConfig
-from tunebench import evaluate_cli, mix_cli, processes, reports
+from tunebench import evaluate_cli, judge_cli, mix_cli, processes, reports
 from tunebench.advice import advise
 from tunebench.connection import Json, Wait, change, connect
 from tunebench.data_cli import data
@@ -33,6 +33,7 @@ cli.command()(advise)
 cli.command()(transfer)
 evaluate_cli.register(cli)
 mix_cli.register(cli)
+judge_cli.register(cli)
 
 Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Port of the screens")]
 

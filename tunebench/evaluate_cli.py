@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,8 +12,8 @@ from store import evaluations, jobs
 from store.client import Client
 from store.errors import ConfigError, from_dict
 from store.evaluate_config import EvaluateConfig
-from store.yaml_text import read_yaml
 from tunebench.connection import Json, Wait, connect
+from tunebench.documents import read_document
 from tunebench.output import FAILED, STOPPED, errors, out, plural, print_json, print_rows, say, watch
 
 Document = dict[str, Any]
@@ -48,7 +47,7 @@ def evaluate(
         **{"metrics": metric, "probes": probes, "name": name, "max_rows": max_rows, "tasks": task},
     }
     with errors(json):
-        document = _read(file) | {field: value for field, value in given.items() if value is not None}
+        document = read_document(file) | {field: value for field, value in given.items() if value is not None}
         if document.get("max_rows") == 0:
             document["max_rows"] = None
         config = EvaluateConfig.parse(document)
@@ -65,19 +64,6 @@ def evaluate(
             raise SystemExit(FAILED if job["status"] == "failed" else STOPPED)
         found = evaluations.get(client, job_id)
         print_json(found) if json else _print(found)
-
-
-def _read(file: Path | None) -> Document:
-    if file is None:
-        return {}
-    try:
-        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} can't be read: {error}.", field="file") from error
-    document = read_yaml(text)
-    if not isinstance(document, dict):
-        raise ConfigError("The config is not a mapping of fields to values.", field="config")
-    return document
 
 
 def evaluations_(

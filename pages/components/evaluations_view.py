@@ -18,6 +18,7 @@ from store.states import ALIVE
 Document = dict[str, Any]
 HEADLINES = 3  # metrics in the list
 BAD_ENDS = 5  # that are shown
+LIVE = 4
 
 
 def draw_evaluations(run_id: str) -> None:
@@ -65,13 +66,16 @@ def _live(run_id: str | None, shown: tuple[str, ...]) -> None:
         if tuple(job["job_id"] for job in jobs) != shown:
             st.cache_data.clear()
             st.rerun()
-        for job in jobs:
-            with st.container(border=True):
-                st.markdown(f"**{plain(job['title'])}**")
+        for job in jobs[:LIVE]:
+            with st.container(border=True, gap="xsmall"):
+                with st.container(horizontal=True, vertical_alignment="center"):
+                    st.markdown(f"**{plain(job['title'])}**", width="stretch")
+                    key = f"evaluation-cancel-{job['job_id']}"
+                    if st.button("Cancel", key=key, icon=":material/stop_circle:"):
+                        act("cancel", {"job": job["job_id"]}, "The evaluation is being cancelled.")
                 st.html(progress_block(job))
-                key = f"evaluation-cancel-{job['job_id']}"
-                if st.button("Cancel", key=key, icon=":material/stop_circle:"):
-                    act("cancel", {"job": job["job_id"]}, "The evaluation is being cancelled.")
+        if len(jobs) > LIVE:
+            st.caption(f"{phrasing.plural(len(jobs) - LIVE, 'more evaluation')} in the queue.")
 
 
 def _draw_bad_end(job: Document) -> None:

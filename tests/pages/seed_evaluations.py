@@ -27,6 +27,18 @@ from tests.pages.seed import seed
 from tests.pages.seed_runs import finished
 
 ROWS = 40
+RESULT: dict[str, Any] = {
+    "probes": [],
+    "counts": {},
+    "reasons": {},
+    "notices": ["A random 40 of 60 rows."],
+    "seconds": {"answers": 12.0},
+    "peak_memory_gib": 0.5,
+    "device": "cpu",
+    "device_name": "A processor",
+    "dtype": "float32",
+    "versions": {},
+}
 METRICS: list[Any] = ["exact_match", "chrf", "perplexity", {"metric": "own", "file": "missing"}]
 
 
@@ -85,20 +97,8 @@ def _finished(tx: Transaction, home: Home, job_id: str, title: str, *, checkpoin
     folder.path.mkdir(parents=True)
     pq.write_table(table, folder.predictions)
     pq.write_table(score_table.to_table(found), folder.scores)
-    result: dict[str, Any] = {
-        "n": ROWS,
-        "figures": [aggregate(scored) for scored in found],
-        "probes": [],
-        "counts": {"rows": ROWS, "empty": ROWS - right, "no_reference": 1, "no_prompt": 0, "no_loss": 0},
-        "reasons": {},
-        "notices": ["A random 40 of 60 rows."],
-        "seconds": {"answers": 12.0},
-        "peak_memory_gib": 0.5,
-        "device": "cpu",
-        "device_name": "A processor",
-        "dtype": "float32",
-        "versions": {},
-    }
+    counts = {"rows": ROWS, "empty": ROWS - right, "no_reference": 1, "no_prompt": 0, "no_loss": 0}
+    result = RESULT | {"n": ROWS, "figures": [aggregate(scored) for scored in found], "counts": counts}
     jobs.claim(tx, job_id, "cpu", 2.0)
     jobs.finish(tx, job_id, "finished", 3.0, result=result)
     evaluations.insert(tx, job, result, datasets.get_dataset(tx, "d00000"), "m", 3.0 + right)

@@ -1,0 +1,178 @@
+"""The page of all evaluations: its empty state, a model's own, classes and slices, and a thousand of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from engine.diagnostics import score_table
+from engine.diagnostics.scored import aggregate
+from engine.evaluation.metrics.answers import Answers
+from engine.evaluation.metrics.measure import measure
+from pages.components import evaluation_list
+from store import datasets, evaluations, jobs
+from store.config import BUNDLED_MODEL
+from store.database import Database, Transaction
+from store.evaluate_config import EvaluateConfig
+from store.home import Home
+from store.jobdir import JobDir
+from tests.pages.conftest import Open, everything_said
+from tests.pages.seed import seed
+from tests.pages.seed_evaluations import RESULT
+from tests.pages.still_engine import StillEngine, still_engine
+
+PAGE = "pages/evaluations.py"
+ROWS = 120
+LABELS = ("card", "cash", "loan")
+MANY = 1_000
+
+
+def classified(tx: Transaction, home: Home, job_id: str, name: str, right: float) -> dict[str, Any]:
+    """An evaluation of a model that no run made, whose answers are labels; it never gets "loan" right."""
+    asked = {"model": "m", "dataset": "d00000", "metrics": ["accuracy", "f1_macro"], "name": name}
+    config = EvaluateConfig.parse(asked)
+    jobs.insert(
+        tx, job_id=job_id, kind="evaluate", lane="device", title=name, config=config.document(), at=1.0
+    )
+    rng = np.random.default_rng(0)
+    truth = [LABELS[row % 3] for row in range(ROWS)]
+    said = [t if t != "loan" and rng.random() < right else "cash" for t in truth]
+    table = pa.table(
+        {
+            "row_id": pa.array(range(ROWS), pa.int64()),
+            "prompt": ["Which? " + "x" * (row % 40) for row in range(ROWS)],
+            "prediction": said,
+            "reference": truth,
+            "label": truth,
+            "loss_sum": pa.array([1.0] * ROWS),
+            "tokens": pa.array([1] * ROWS, pa.int64()),
+            "bytes": pa.array([4] * ROWS, pa.int64()),
+            "probability": pa.nulls(ROWS, pa.float64()),
+            "group": pa.nulls(ROWS, pa.int64()),
+        }
+    )
+    found = measure(config, Answers.of_table(table), home, log=lambda text: None)
+    folder = JobDir(home.jobs / job_id)
+    folder.path.mkdir(parents=True)
+    pq.write_table(table, folder.predictions)
+    pq.write_table(score_table.to_table(found), folder.scores)
+    result = RESULT | {"n": ROWS, "figures": [aggregate(scored) for scored in found], "notices": []}
+    job = jobs.get_job(tx, job_id)
+    jobs.claim(tx, job_id, "cpu", 2.0)
+    jobs.finish(tx, job_id, "finished", 3.0, result=result)
+    evaluations.insert(tx, job, result, datasets.get_dataset(tx, "d00000"), "m", 3.0 + right)
+    return result
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StillEngine]:
+    home = seed(tmp_path_factory.mktemp("many"), runs=0, sets=1)
+    database = Database(home.database, [home.datasets, home.jobs])
+    try:
+        with database.transaction() as tx:
+            classified(tx, home, "e-weak", "Weak", 0.2)
+            classified(tx, home, "e-strong", "Strong", 0.9)
+            tx.execute(
+                "INSERT INTO evaluation BY NAME SELECT * EXCLUDE (i) REPLACE ('old-' || i AS evaluation_id,"
+                " 'Old ' || i AS name, created_at - to_days(1 + i::INTEGER) AS created_at)"
+                f" FROM evaluation, range({MANY}) r(i) WHERE evaluation_id = 'e-weak'"
+            )
+    finally:
+        database.close()
+    with still_engine(home) as engine:
+        yield engine
+
+
+def test_without_any_it_says_what_to_do_and_starts_one_of_a_model(tmp_path: Path, open_page: Open) -> None:
+    with still_engine(seed(tmp_path / "none", runs=0, sets=1)) as engine:
+        at = open_page(engine.home, PAGE)
+        assert "There is no evaluation yet" in everything_said(at)
+        at.get_by_key("evaluate.metrics").set_value(["chrf"])
+        at.get_by_key("evaluate.go").click()
+        at.run()
+        ((name, body),) = engine.sent
+        config = EvaluateConfig.parse(body)
+        assert (name, config.model, config.run, config.dataset) == ("evaluate", BUNDLED_MODEL, "", "d00000")
+        at.get_by_key("evaluate.kind").set_value("A run")
+        at.run()
+        assert "No run has ended yet." in everything_said(at)
+
+
+def test_without_a_data_set_it_leads_to_the_import(tmp_path: Path, open_page: Open) -> None:
+    with still_engine(seed(tmp_path / "bare", runs=0, sets=0)) as engine:
+        at = open_page(engine.home, PAGE)
+        assert not at.exception
+        assert at.get("page_link")[0].proto.label == "Import a data set first"
+
+
+def test_a_thousand_stay_usable(many: StillEngine, open_page: Open) -> None:
+    at = open_page(many.home, PAGE)
+    began = time.monotonic()
+    at.run()
+    assert time.monotonic() - began < 20  # seconds, on a machine that is busy
+    assert f"20 of {MANY + 2:,} evaluations" in everything_said(at)
+    assert list(at.dataframe[0].value["Evaluation"])[:2] == ["Strong", "Weak"]
+    at.get_by_key("evaluations-search").set_value("old 99")
+    at.run()
+    assert f"{evaluation_list.PAGE} of" not in everything_said(at)
+    assert set(at.dataframe[0].value["Evaluation"]) == {"Old 99", *(f"Old {i}" for i in range(990, 1000))}
+    at.get_by_key("evaluations-search").set_value("nothing like it")
+    at.run()
+    assert "No evaluation is like that." in everything_said(at)
+
+
+def test_one_is_shown_by_its_link_with_classes_and_averages(many: StillEngine, open_page: Open) -> None:
+    at = open_page(many.home, PAGE, evaluation="e-strong")
+    tables = [frame.value for frame in at.dataframe]
+    averages = next(table for table in tables if "Average" in table.columns)
+    assert list(averages["Average"]) == ["Macro", "Weighted", "Micro"]
+    accuracy = next(m for m in at.metric if m.label.startswith("Accuracy")).value
+    micro = averages.loc[averages["Average"] == "Micro", "Recall ↑"].item()
+    assert float(accuracy.removesuffix(" %")) == pytest.approx(100 * float(micro.split(" (")[0]), abs=1)
+    assert all(" to " in cell for cell in averages["Precision ↑"])
+    classes = next(table for table in tables if "Class" in table.columns)
+    assert classes["Class"].tolist()[0] == "loan"  # the worst told
+    assert classes["n"].tolist() == [40, 40, 40]
+    assert len(at.get("plotly_chart")) == 1
+    at = open_page(many.home, PAGE, evaluation="gone")
+    assert "There is no evaluation 'gone'" in everything_said(at)
+
+
+def test_slices_stand_out_after_a_correction_alone_and_in_pairs(many: StillEngine, open_page: Open) -> None:
+    at = open_page(many.home, PAGE, evaluation="e-strong")
+    tables = [frame.value for frame in at.dataframe if "Slice" in frame.value.columns]
+    alone = next(table for table in tables if "Other rows" in table.columns).set_index("Slice")
+    assert alone.loc["Label: loan", "Told apart"] == "worse"
+    assert alone.loc["Label: card", "Told apart"] == "better"
+    assert any(name.startswith("Prompt: ") for name in alone.index)
+    assert "Benjamini and Hochberg" in everything_said(at)
+    paired = next(table for table in tables if "Difference" in table.columns).set_index("Slice")
+    assert paired.loc["Label: card", "Told apart"] == "better"  # than the weak one, which comes first
+    assert paired.loc["Label: loan", "Told apart"] == "can't be told"
+    assert "Which answers a language model prefers" in [box.label for box in at.expander]
+
+
+def test_a_judge_is_asked_from_the_page(many: StillEngine, open_page: Open) -> None:
+    many.sent.clear()
+    at = open_page(many.home, PAGE, evaluation="e-strong")
+    fields = {field.label: field for field in at.text_input}
+    fields["base_url"].set_value("http://elsewhere/v1")
+    fields["model"].set_value("m")
+    press = next(button for button in at.button if button.label == "Ask the judge")
+    press.click()
+    at.run()
+    assert many.sent == []
+    assert "use https" in everything_said(at)
+    next(field for field in at.text_input if field.label == "base_url").set_value("https://host/v1")
+    next(button for button in at.button if button.label == "Ask the judge").click()
+    at.run()
+    ((name, body),) = many.sent
+    assert (name, body["first"], body["second"]) == ("judge", "e-strong", "e-weak")
+    assert body["judge"]["base_url"] == "https://host/v1"

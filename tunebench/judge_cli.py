@@ -1,0 +1,64 @@
+"""`tunebench judge`: which of two evaluations' answers a language model prefers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from store import jobs
+from store.errors import from_dict
+from store.judge_config import JudgePairs
+from tunebench.connection import Json, Wait, connect
+from tunebench.documents import read_document
+from tunebench.output import FAILED, STOPPED, errors, out, plural, print_json, say, watch
+
+Document = dict[str, Any]
+
+
+def register(cli: typer.Typer) -> None:
+    """Add the command to `tunebench`."""
+    cli.command()(judge)
+
+
+def judge(
+    first: Annotated[str, typer.Argument(help="An evaluation, by id or name")],
+    second: Annotated[str, typer.Argument(help="Another one, of the same rows")],
+    file: Annotated[Path, typer.Argument(help="The judge as YAML (base_url, model, …), or -")],
+    max_rows: Annotated[int, typer.Option(min=0, help="Pairs at most; 0 takes all")] = 200,
+    wait: Wait = True,
+    json: Json = False,
+) -> None:
+    """Ask a language model which of two evaluations' answers are better, each pair in both orders."""
+    with errors(json):
+        body = {"first": first, "second": second, "judge": read_document(file), "max_rows": max_rows or None}
+        client = connect(start=True)
+        asked = JudgePairs.parse(body).model_dump(exclude_none=True) | {"max_rows": max_rows or None}
+        job_id = client.command("judge", asked)["job_id"]
+        if not wait:
+            print_json({"job_id": job_id}) if json else say(f"Queued as {job_id}.")
+            return
+        job = watch(lambda: jobs.get_job(client, job_id), "Asking the judge")
+        if job["status"] != "finished":
+            if job["error"]:
+                raise from_dict(job["error"])
+            say(f"The judging was {job['status']}.")
+            raise SystemExit(FAILED if job["status"] == "failed" else STOPPED)
+        print_json(job["result"]) if json else _print(job["result"])
+
+
+def _print(found: Document) -> None:
+    figure, pairs = found["figure"], found["pairs"]
+    if figure["failed"]:
+        out.print(figure["failed"], markup=False)
+        return
+    bounds = "" if figure["low"] is None else f" (95%: {figure['low']:.3f} to {figure['high']:.3f})"
+    won = f"The first wins {figure['value']:.3f}{bounds} of {plural(figure['n'], 'pair')}, ties as half."
+    out.print(won, markup=False)
+    told = f"first {pairs['first']}, second {pairs['second']}, ties {pairs['ties']}"
+    out.print(f"In both orders: {told}; the order decided in {pairs['split']}.", markup=False)
+    for reason, rows in found["reasons"].items():
+        out.print(f"Not judged: {rows} ({reason}).", markup=False)
+    for notice in found["notices"]:
+        say(notice)
