@@ -8,9 +8,10 @@ from typing import Any, Literal
 import streamlit as st
 
 from engine.diagnostics import phrasing
-from pages.components import wording
+from pages.components import quantities, wording
 
 Ink = Literal["green", "red", "gray", "orange"]
+MANY = 10_000  # from where on figures are shortened
 INKS: dict[int, Ink] = {1: "green", -1: "red", 0: "gray"}
 
 
@@ -23,8 +24,7 @@ def draw_key_numbers(verdict: dict[str, Any]) -> None:
     forgot = prose_of(verdict)
     with st.grid(3 + bool(verdict["overfitting"]) + bool(forgot), min_column_width=180):
         change("Held-out loss", base["loss"], tuned["loss"], 3, loss_delta(gain), sign_of(gain))
-        ratio = _perplexity_delta(gain)
-        change("Perplexity", base["perplexity"], tuned["perplexity"], 2, ratio, sign_of(gain))
+        _perplexity(base["perplexity"], tuned["perplexity"], gain)
         change("Token accuracy, %", shares[0], shares[1], 1, points, sign_of(accuracy), rises=True)
         if verdict["overfitting"]:
             overfitting(verdict["overfitting"])
@@ -84,6 +84,16 @@ def overfitting(shape: dict[str, Any]) -> None:
     st.metric("Overfitting", value, note, delta_color=ink, delta_arrow="off", border=True, height="stretch")
 
 
+def _perplexity(before: float | None, after: float | None, gain: dict[str, Any] | None) -> None:
+    """With as many digits as fit, however unlikely the base model found the rows."""
+    shown = ["–" if value is None else _of_any_size(value) for value in (before, after)]
+    _metric("Perplexity", " → ".join(shown), perplexity_ratio(gain), sign_of(gain), rises=False)
+
+
+def _of_any_size(value: float) -> str:
+    return quantities.parameters(value) if value >= MANY else phrasing.perplexity(value)
+
+
 def change(
     label: str,
     before: float | None,
@@ -95,10 +105,14 @@ def change(
     rises: bool = False,
 ) -> None:
     """One number from base to tuned; `sign` says whether the change is surely for the better or worse."""
+    _metric(label, wording.transition(before, after, places), delta, sign, rises=rises)
+
+
+def _metric(label: str, value: str, delta: str | None, sign: int, *, rises: bool) -> None:
     up = (sign > 0) == rises
     st.metric(
         label,
-        wording.transition(before, after, places),
+        value,
         delta,
         delta_color=INKS[sign],
         delta_arrow="off" if not sign else "up" if up else "down",
@@ -124,10 +138,13 @@ def loss_delta(gain: dict[str, Any] | None) -> str | None:
     return wording.estimate({"value": -gain["value"], **bounds})
 
 
-def _perplexity_delta(gain: dict[str, Any] | None) -> str | None:
-    """Of perplexity the ratio is what a gain in nats gives: exp(-gain)."""
+def perplexity_ratio(gain: dict[str, Any] | None) -> str | None:
+    """Of perplexity the ratio is what a gain in nats gives: exp(-gain); a tiny one is said as a divisor."""
     if not gain or gain["low"] is None:
         return None
     low, value, high = (math.exp(-gain[part]) for part in ("high", "value", "low"))
+    if value < 1 / MANY:
+        parts = [quantities.parameters(1 / part) for part in (value, high, low)]
+        return "÷{} ({} to {})".format(*parts)
     places = phrasing.decimals(low, high)
     return f"×{phrasing.number(value, places)} ({phrasing.interval(low, high, places)})"

@@ -42,6 +42,15 @@ def test_numbers_rest_on_the_rows_that_were_judged() -> None:
     assert "200 held-out rows, with" in key_numbers.basis(verdict(None))
 
 
+def test_a_perplexity_of_any_size_fits_its_card() -> None:
+    assert key_numbers.perplexity_ratio({"value": 1.0, "low": 0.9, "high": 1.1}) == "×0.37 (0.33 to 0.41)"
+    huge = key_numbers.perplexity_ratio({"value": 12.7, "low": 12.3, "high": 13.1})
+    assert huge == "÷328 K (220 K to 489 K)"
+    assert key_numbers.perplexity_ratio({"value": 1.0, "low": None, "high": None}) is None
+    assert key_numbers._of_any_size(370_196.5) == "370 K"
+    assert key_numbers._of_any_size(61.2) == "61.2"
+
+
 def test_the_prose_that_forgetting_was_measured_on_is_named() -> None:
     forgot = forgetting(0.3, {"learning_rate": 1e-4, "num_train_epochs": 2.0})
     with_cost = verdict(GAIN) | {"forgetting": forgot}
