@@ -39,6 +39,10 @@ def choose() -> None:
         if st.button("Launch a run", type="primary", icon=":material/rocket_launch:", key="mix-launch"):
             st.switch_page("pages/launch.py")
         return
+    st.markdown(
+        "Between a run's base model and the tuned one lie others, which need no training: with a part of the"
+        " tuning they keep a part of the gain and forget less. Choose a run to see which are worth it."
+    )
     chosen = st.selectbox(
         "Which run?",
         list(found),
