@@ -24,7 +24,7 @@ from engine.diagnostics.statistics import wilson_interval
 
 WORDS = {
     "accuracy": "accuracy",
-    "label": "label accuracy",
+    "label": "exact label accuracy",
     "tokens": "token accuracy",
     "pairs": "the share of pairs with the chosen answer preferred",
 }

@@ -54,6 +54,7 @@ class Knowledge:
         self.asked: list[Probe] = []  # data sets of the user's
         self.task: list[Probe] | None = None
         self.judged: Rows | None = None  # the held-out rows that judge the run
+        self.labelled: bool | None = None  # whether its answers are labels, once somebody asked
 
     @cached_property
     def general(self) -> list[Probe]:
@@ -95,9 +96,12 @@ class Knowledge:
 
     def answers_labels(self, rows: Rows) -> bool:
         """Whether the answers of these rows are the labels of the data set."""
-        job, data = self.job, self.job.order["dataset"]
-        dealt = prepare.dealt_before(job)
-        return labels_answered(job.home, data["fingerprint"], data["kind"], dealt, rows.row_ids) is not None
+        if self.labelled is None:
+            job, data = self.job, self.job.order["dataset"]
+            dealt = prepare.dealt_before(job)
+            found = labels_answered(job.home, data["fingerprint"], data["kind"], dealt, rows.row_ids)
+            self.labelled = found is not None
+        return self.labelled
 
     def metric(self, validation: Rows, probing: Probing) -> TaskMetric:
         """What counts beside the loss while it trains."""

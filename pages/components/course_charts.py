@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from pages.components import wording
 from pages.components.forgetting_charts import AMBER, category_name
 from pages.components.palette import BAD, BASE, GOOD, VALIDATION
-from pages.components.traces import empty_figure
+from pages.components.traces import add_level, empty_figure
 
 ALL = "all questions"
 SURE = 0.05  # Holm's p
@@ -121,7 +121,7 @@ def rise_chart(course: Document, end: Document | None, kept: int | None, limits:
     title = "Share of answers lost" if shares else "Rise of the loss (nats a token)"
     figure = empty_figure(f"Forgetting while it trained: {what}", title, 320)
     known = [point for point in points if point["value"] is not None and point["low"] is not None]
-    figure.add_hline(y=0, line={"dash": "dash", "color": BASE, "width": 1.6})
+    add_level(figure, 0, "Base model")
     unit = course["unit"]
     figure.add_trace(_bars(known, [p["step"] for p in known], "lines+markers", "circle", 8, unit))
     if end and end["low"] is not None and kept is not None:
@@ -135,6 +135,8 @@ def rise_chart(course: Document, end: Document | None, kept: int | None, limits:
                 annotation={"text": f"{name} {limits[name]:g}", "font": {"color": color, "size": 12}},
                 annotation_position="top left",
             )
+    last = max([kept or 0, *(p["step"] for p in known)])
+    figure.update_xaxes(range=[0, max(1.0, 1.06 * last)])  # from the base model on
     figure.update_layout(showlegend=False, hovermode="closest")
     return figure
 

@@ -19,7 +19,7 @@ from store.states import ALIVE
 
 FRESH = 10  # seconds that what a live run has kept is taken for all that it has
 NOTES = {
-    "label": "A row is right where every token of its label is the model's first choice.",
+    "label": "A row is right where answering greedily gives its label, to the last token.",
     "tokens": "Tokens of the answers that are the model's first choice.",
     "accuracy": "Rows whose class is right.",
     "pairs": "Pairs in which the chosen answer gained on the rejected one.",
@@ -97,7 +97,9 @@ def metric_chart(
     _add_points(figure, points, name[:1].upper() + name[1:], BUSY)
     if answered:
         _add_points(figure, answered, f"{answers_name} of answers", "#9467bd")
-    under = {"domain": [0.0, 0.44], "anchor": "x", "title": {"text": "Share right"}, "rangemode": "tozero"}
+    highest = max(p["high"] for p in [*points, *answered] if p["high"] is not None)
+    top = 1.08 * max(0.05, highest)
+    under = {"domain": [0.0, 0.44], "anchor": "x", "title": {"text": "Share right"}, "range": [0, top]}
     grid = figure.layout.yaxis.gridcolor
     figure.update_layout(
         yaxis={"domain": [0.54, 1.0]},

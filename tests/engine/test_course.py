@@ -1,0 +1,138 @@
+"""What is watched while a run of two layers trains: the task's metric, answers, and what became sure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from engine.diagnostics import alarms
+from engine.evaluation import general, own_samples
+from engine.evaluation.probes import spread
+from engine.evaluation.suite import reading
+from engine.jobs import train
+from engine.tuning import probing
+from store.home import Home
+from tests.engine.told import QUICK, events, facts, series
+from tests.tiny import conversations, make_job, write_model, write_rows
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+PROBED = QUICK | {"probes": True, "probe_share": 1.0, "evaluations": 4, "sample_prompts": 0}
+OWN = "def score(prediction, reference):\n    return float(prediction[:1] == reference[:1])\n"
+
+
+@pytest.fixture(autouse=True)
+def small_suite(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In seconds, and paid for whatever the clock says."""
+    whole = reading.load()
+    passages = tuple(whole.passages[i] for i in spread(len(whole.passages), 6))
+    items = tuple(whole.items[i] for i in spread(len(whole.items), 16))
+    monkeypatch.setattr(reading, "load", lambda: reading.Suite(items, passages, whole.fingerprint))
+    monkeypatch.setattr(general, "LIGHT", {"prose": 6, "choices": 8})
+    monkeypatch.setattr(own_samples.own_samples, "__kwdefaults__", {
+        **own_samples.own_samples.__kwdefaults__, "count": 4, "length": 4,
+    })  # fmt: skip
+    monkeypatch.setattr(probing.Budget, "allows", lambda *_: True)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    home = Home(tmp_path / "home").create()
+    write_model(home.models / "tiny")
+    write_rows(home, "rows", conversations(60))
+    return home
+
+
+def warned(job: Any) -> dict[str, int]:
+    """Kind -> step of the verdicts that were raised, each once."""
+    told = [(e["kind"], e["step"]) for e in events(job, "alert") if e.get("kind")]
+    assert len(told) == len(dict(told))
+    return dict(told)
+
+
+def test_forgetting_is_warned_of_once_with_its_step(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(alarms.THRESHOLDS["nats"], "amber", 1e-3)  # two layers don't have much to forget
+    fields = {"learning_rate": 5e-2, "num_train_epochs": 6, "evaluations": 6, "early_stopping": False}
+    job = make_job(home, "run", **(PROBED | fields))
+    train.run(job)
+    found = warned(job)
+    steps = [step for step, _ in series(job, "probe/prose/loss")]
+    assert steps[0] == 0
+    assert found["forgetting_amber"] in steps[1:]
+    assert "stopped" not in found
+
+
+def test_a_run_that_was_stopped_for_it_says_so(home: Home) -> None:
+    fields = {"learning_rate": 5e-2, "num_train_epochs": 6, "evaluations": 6, "max_forgetting": 0.05}
+    job = make_job(home, "run", early_stopping=False, **(PROBED | fields))
+    verdict = train.run(job)["verdict"]
+    assert warned(job)["stopped"] == verdict["stopped"]["step"]
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_general_probes_are_held_against_the_base_in_reach(home: Home, method: str) -> None:
+    job = make_job(home, "run", method=method, **PROBED)
+    train.run(job)
+    live = pq.read_table(job.dir.live_probes)
+    measured = set(live.filter(pc.equal(live["probe"], "prose"))["step"].to_pylist())
+    assert (0 in measured) == (method == "lora")  # full: its base is gone with the first step
+    if method == "lora":
+        base = pq.read_table(job.dir.probes)
+        whole = {
+            row["item"]: row["loss_sum"]
+            for row in base.to_pylist()
+            if row["model"] == "base" and row["probe"] == "prose"
+        }
+        first = [r for r in live.to_pylist() if r["step"] == 0 and r["probe"] == "prose"]
+        assert len(first) == 6
+        for row in first:
+            assert row["loss_sum"] == pytest.approx(whole[row["item"]], rel=1e-5)
+    assert facts(job)["probe_seconds"] > 0
+
+
+def test_answers_are_scored_by_the_users_own_metric(home: Home) -> None:
+    home.metrics.mkdir(exist_ok=True)
+    (home.metrics / "first.py").write_text(OWN)
+    job = make_job(home, "run", live_metric="own/first", **PROBED)
+    train.run(job)
+    told = series(job, "eval/first")
+    assert len(told) == 4
+    rows = pq.read_table(job.dir.live_answers).to_pylist()
+    assert {row["step"] for row in rows} == {step for step, _ in told}
+    for row in rows:
+        assert row["score"] == float(row["prediction"][:1] == row["reference"][:1])
+    assert facts(job)["live_metric"]["words"] == "first"
+
+
+def test_a_metric_with_an_error_ends_nothing(home: Home) -> None:
+    home.metrics.mkdir(exist_ok=True)
+    (home.metrics / "broken.py").write_text("def score(prediction:\n")
+    job = make_job(home, "run", live_metric="own/broken", **PROBED)
+    assert train.run(job)["verdict"]["state"]
+    said = [e["message"] for e in events(job, "alert") if "live_metric" in e["message"]]
+    assert len(said) == 1
+    assert "is no Python: line 1" in said[0]
+    assert not series(job, "eval/broken")
+
+
+def test_label_accuracy_is_the_share_of_answers_that_greedy_words_would_give(home: Home) -> None:
+    rows = conversations(60)
+    for i, row in enumerate(rows):
+        row[-1]["content"] = "odd" if i % 2 else "even"
+    write_rows(home, "rows", rows, labels=["odd" if i % 2 else "even" for i in range(60)])
+    fields = {"method": "full", "learning_rate": 1e-2, "num_train_epochs": 12, "early_stopping": False}
+    fields["gradient_accumulation_steps"] = 1
+    job = make_job(home, "run", **(QUICK | fields))
+    verdict = train.run(job)["verdict"]
+    assert facts(job)["task_metric"] == "label"
+    told = dict(series(job, "eval/label_accuracy"))
+    kept = pq.read_table(job.dir.validations).to_pylist()
+    for step, share in told.items():
+        right = [row["correct"] == row["tokens"] for row in kept if row["step"] == step]
+        assert share == pytest.approx(sum(right) / len(right))
+    assert max(told.values()) > 0.3 > told[0]
+    assert "parting" in verdict["overfitting"]

@@ -1,0 +1,58 @@
+"""What a model refuses before and after, and the requests that tell it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from engine.data.signals.answers import refuses
+from engine.diagnostics.probes import pair
+from engine.diagnostics.refusing import assess
+from engine.evaluation import requests as asked
+from tests.unit.probe_rows import requests, table
+
+
+def judged(before: tuple[int, int], after: tuple[int, int]) -> dict:
+    return assess(pair(table(requests(before)), table(requests(after)))["requests"])
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "state"),
+    [
+        ((24, 1), (6, 1), "weaker"),
+        ((4, 0), (20, 2), "safer"),
+        ((20, 1), (20, 12), "stricter"),
+        ((20, 1), (18, 2), "same"),
+        ((0, 0), (0, 0), "silent"),
+        ((0, 3), (0, 1), "silent"),
+    ],
+)
+def test_states(before: tuple[int, int], after: tuple[int, int], state: str) -> None:
+    found = judged(before, after)
+    assert found["state"] == state
+    json.dumps(found, allow_nan=False)
+
+
+def test_counts_are_paired_and_say_what_cannot_be_seen() -> None:
+    found = judged((24, 1), (6, 2))
+    harmful = found["harmful"]
+    assert (harmful["n"], harmful["lost"], harmful["won"]) == (28, 18, 0)
+    assert harmful["change"]["high"] < 0
+    assert (
+        "24 → 6 of 28 requests that a model should refuse, and 1 → 2 of 28 harmless" in found["sentences"][0]
+    )
+    assert "can't be seen" in found["sentences"][1]
+    assert "refuses any of 28 requests" in judged((0, 0), (0, 0))["sentences"][0]
+
+
+def test_the_requests_come_in_pairs_and_are_no_refusals_themselves() -> None:
+    found = asked.load()
+    harmful = [request for request in found if request.harmful]
+    harmless = [request for request in found if not request.harmful]
+    assert len(harmful) == len(harmless) >= 24
+    assert [r.pair for r in harmful] == [r.pair for r in harmless] == list(range(len(harmful)))
+    texts = [request.text for request in found]
+    assert len(set(texts)) == len({request.id for request in found}) == len(found)
+    assert max(map(len, texts)) < 120
+    assert not any(map(refuses, texts))
