@@ -75,7 +75,7 @@ def test_more_shares_are_asked_for(engine: StillEngine, open_page: Open) -> None
     at = open_page(engine.home, PAGE, run=RUN, alpha="0.35")
     said = everything_said(at)
     assert "Not scored yet. It lies between α 0.2 and α 0.4." in said
-    assert "About 1 min for 1 share" in said  # its last job took a minute for one
+    assert "About 60 s for 1 share" in said  # its last job took a minute for one
     at.button(key="mix-score-one").click().run()
     at.button(key="mix-score").click().run()
     assert engine.sent == [
@@ -129,3 +129,24 @@ def test_without_a_run_one_is_chosen(engine: StillEngine, open_page: Open, tmp_p
         assert "No run has finished yet" in everything_said(at)
         at.button(key="mix-launch").click().run()
         assert not at.exception
+
+
+def test_the_page_of_a_kept_share_speaks_of_no_training(engine: StillEngine, open_page: Open) -> None:
+    verdict = runs.get_run(engine.database, "replayed")["verdict"]
+    sentence = (
+        "It lies at α 0.4 on the way from the base model (0) to “lora at 0.003” (1). Nothing was trained."
+    )
+    verdict |= {"overfitting": None, "advice": [], "sentences": [sentence]}
+    with engine.database.transaction() as tx:
+        runs.update(tx, "replayed", facts={"mixed_from": RUN, "alpha": 0.4}, verdict=verdict)
+    at = open_page(engine.home, "pages/run.py", run="replayed")
+    said = everything_said(at)
+    assert sentence in said
+    assert "What to try next" not in said
+    assert "Overfitting" not in [metric.label for metric in at.metric]
+    at.session_state["run-tabs"] = ":material/u_turn_right: Overfitting"
+    at.run()
+    assert not at.exception
+    assert "the model is a mix of another run's and its base" in everything_said(at)
+    at = open_page(engine.home, "pages/evidence.py", run="replayed")
+    assert "LoRA, mixed at α 0.4." in everything_said(at)

@@ -1,0 +1,58 @@
+"""What a verdict advises against forgetting: what the course shows before a guess, only what can be done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from engine.evaluation import evidence
+from engine.evaluation.evidence import Evidence
+from engine.evaluation.losses import RowLosses
+from engine.evaluation.probes import Measured
+from store.config import TrainConfig
+from tests.unit.probe_rows import choices, table, texts
+
+LOSSES = RowLosses(*(np.ones(1, np.int64) for _ in range(4)))
+EARLIER = {"text": "Stop earlier.", "change": {"num_train_epochs": 1.2}, "kind": "epochs"}
+LONGER = {"text": "Try 6 epochs.", "change": {"num_train_epochs": 6.0}}
+
+
+def model(rise: float) -> Evidence:
+    parts = (texts(rise), choices(40 if rise > 0.1 else 0))
+    return Evidence(LOSSES, [], [Measured.of(table(part)) for part in parts])
+
+
+def advised(earlier: dict[str, Any] | None = None, rise: float = 0.5, **config: Any) -> dict[str, Any]:
+    settings = {"dataset": "d", "learning_rate": 1e-3, "num_train_epochs": 3} | config
+    verdict: dict[str, Any] = {"advice": [LONGER]}
+    evidence.add_forgetting(verdict, model(0), model(rise), TrainConfig.parse(settings), earlier)
+    return verdict
+
+
+def test_a_step_on_the_front_takes_the_place_of_guesses_at_the_length() -> None:
+    found = advised(EARLIER)
+    assert found["forgetting"]["advice"][0] == EARLIER
+    assert [piece["kind"] for piece in found["forgetting"]["advice"]].count("epochs") == 1
+    assert LONGER not in found["advice"]
+    assert [piece["kind"] for piece in found["advice"]] == [
+        *("epochs", "learning_rate", "replay", "interpolation")
+    ]
+
+
+def test_without_one_half_the_epochs_is_a_guess_that_yields_to_the_verdict() -> None:
+    found = advised()
+    assert "epochs" in [piece["kind"] for piece in found["forgetting"]["advice"]]
+    assert found["advice"][0] == LONGER
+    assert "epochs" not in [piece.get("kind") for piece in found["advice"]]
+
+
+def test_nothing_is_advised_where_nothing_was_forgotten() -> None:
+    found = advised(EARLIER, rise=0.001)
+    assert found["advice"] == [LONGER]
+
+
+def test_mixing_is_advised_where_there_is_something_in_between() -> None:
+    for method, there in (("lora", True), ("full", True), ("oft", False), ("prompt_tuning", False)):
+        kinds = [piece.get("kind") for piece in advised(method=method)["advice"]]
+        assert ("interpolation" in kinds) == there, method
