@@ -22,10 +22,10 @@ from engine.evaluation.class_evidence import Asked
 from engine.evaluation.evidence import Evidence
 from engine.evaluation.memorised import memorised
 from engine.job import Job
-from engine.jobs import planted
+from engine.jobs import duplicates, planted
 from engine.jobs.convert import ensure
 from engine.jobs.knowledge import Knowledge
-from engine.jobs.recall import Recall
+from engine.jobs.recall import Load, Recall
 from engine.jobs.row_facts import tell_rows
 from engine.jobs.weight_change import weight_change
 from engine.tuning import continued, memory, models, prepare, saving, starts
@@ -230,7 +230,7 @@ class Run:
         asked = Asked.of_answers(job, config, self.tokenizer, rows.row_ids, self.positions)
         probes = self.knowledge.probes(model)
         evidence.write_items(job, probes)
-        recall = self.recall(rows)
+        recall = self.recall(rows, load)
         things = (self.tokenizer, self.objective, rows, prompts, probes, recall, evidence.Pace())
         tuned = evidence.measure(job, config, model, *things, "the tuned model")
         secrets = planted.measure(job, config, self.tokenizer, self.data["kind"], model)
@@ -253,17 +253,18 @@ class Run:
         document = self.verdict(training, stopped, split, base, tuned, recall)
         evidence.add_forgetting(document, base, tuned, config)
         document["canaries"] = secrets
+        if recall:
+            document["duplicates"] = duplicates.judge(job, self.data["fingerprint"], base, tuned)
         if config.probes:
             document["weights"] = weight_change(job, config, self.source, model)
         if asked and tuned_labels and base_labels:
             class_verdict.add_labels(document, asked.report(split, tuned_labels, base_labels))
         return document
 
-    def recall(self, rows: Rows) -> Recall | None:
-        """What asks for rows from memory; `rows` are held out."""
+    def recall(self, rows: Rows, load: Load) -> Recall | None:
+        """What asks for rows from memory; `rows` are held out, `load` has their words."""
         if not self.config.probes:
             return None
-        load = prepare.loader(self.job.home, self.data["fingerprint"], self.data["kind"])
         return Recall(self.job, self.tokenizer, self.knowledge.seen.rows, rows, load)
 
     def verdict(

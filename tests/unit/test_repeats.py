@@ -1,0 +1,62 @@
+"""What duplicates did, told from rows with known effects."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from engine.diagnostics.repeats import leaks, training
+
+RANDOM = np.random.default_rng(2)
+TOKENS = RANDOM.integers(5, 20, 80)
+BASE = 3.0 * TOKENS
+
+
+def losses(drop: np.ndarray) -> np.ndarray:
+    return BASE - (drop + RANDOM.normal(0, 0.1, 80)) * TOKENS
+
+
+def test_repeated_held_out_rows_flatter_the_gain() -> None:
+    hit = np.arange(80) < 20
+    found = leaks(BASE, losses(np.where(hit, 2.0, 0.5)), TOKENS, {"exact": hit, "near": hit & False}, True)
+    assert (found["rows"], found["kinds"]) == (20, {"exact": 20, "near": 0})
+    assert found["clean"]["value"] == pytest.approx(0.5, abs=0.05)
+    assert found["difference"]["low"] > 1
+    assert "20 of 80 held-out rows repeat a training row (20 word for word)" in found["sentence"]
+    assert "they flatter the gain" in found["sentence"]
+    json.dumps(found, allow_nan=False)
+
+
+def test_no_effect_is_not_called_one() -> None:
+    hit = np.arange(80) < 20
+    found = leaks(BASE, losses(np.full(80, 0.5)), TOKENS, {"exact": hit}, False)
+    assert "can't be told from noise" in found["sentence"]
+    none = leaks(BASE, losses(np.full(80, 0.5)), TOKENS, {"exact": hit & False}, False)
+    assert none["repeated"] is None
+    assert "None of 80 held-out rows" in none["sentence"]
+    assert "near duplicates were not looked for" in none["sentence"]
+
+
+def test_training_rows_that_occur_more_than_once() -> None:
+    times = np.where(np.arange(80) < 25, 3, 1)
+    tuned = losses(np.where(times > 1, 2.0, 0.5))
+    written = {i: i < 20 for i in range(40)}
+    found = training(times, BASE, tuned, TOKENS, np.full(50, 2.5), written, np.arange(80), (400, 60))
+    assert found["drop"]["difference"]["low"] > 1
+    assert found["auc"]["repeated"]["value"] == 1
+    assert found["written"]["repeated"] == {"rows": 20, "n": 25}
+    assert found["written"]["difference"]["low"] > 0.5
+    assert "60 of 400 training rows occur more than once" in found["sentence"]
+    assert "25 against 55 measured rows" in found["sentence"]
+    json.dumps(found, allow_nan=False)
+
+
+def test_few_or_no_repeated_rows_say_nothing() -> None:
+    args = (BASE, losses(np.full(80, 0.5)), TOKENS, np.full(50, 2.5), {}, np.arange(80))
+    once = training(np.ones(80), *args, (400, 0))
+    assert (once["drop"], once["sentence"]) == (None, "Each of 400 training rows occurs once.")
+    few = training(np.where(np.arange(80) < 1, 2, 1), *args, (400, 3))
+    assert few["drop"] is None
+    assert "too few to say" in few["sentence"]
