@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from bench.trials import Trials
-from engine.diagnostics import repeats
+from engine.diagnostics import seeds
 from engine.diagnostics.statistics import quick_interval
 
 RUNS, DRAWS, LEVEL = 12, 2000, 0.05
@@ -42,7 +42,7 @@ def claims(trials: Trials) -> Iterator[tuple[str, bool, str]]:
     losses, tokens = np.array([losses for losses, _ in read]), read[0][1]
     pairs = [quick_interval(a - b, tokens) for a, b in combinations(losses, 2)]
     by_rows = float(np.mean([pair.above or pair.below for pair in pairs]))
-    known = repeats.spread([losses], tokens)
+    known = seeds.spread([losses], tokens)
     assert known is not None
     about = f"seeds move the loss by {known.deviation:.4f} nats a token; by rows alone {by_rows:.0%} differ"
     rng = np.random.default_rng(0)
@@ -54,7 +54,7 @@ def claims(trials: Trials) -> Iterator[tuple[str, bool, str]]:
 
 def _different(losses: np.ndarray, tokens: np.ndarray) -> bool:
     first, second = np.split(losses, 2)
-    known = repeats.spread([first, second], tokens)
+    known = seeds.spread([first, second], tokens)
     assert known is not None
-    found = repeats.difference(first, second, tokens, known)
+    found = seeds.difference(first, second, tokens, known)
     return found.above or found.below

@@ -30,22 +30,52 @@ def within(home: Home, fingerprint: str, dealt: dict[str, np.ndarray]) -> dict[s
 
     dealt: row ids of train, validation and test.
     """
-    train, held = dealt["train"], np.concatenate([dealt["validation"], dealt["test"]])
+    held = np.concatenate([dealt["validation"], dealt["test"]])
+    found, checked = repeating(home, fingerprint, held, dealt["train"])
+    counts: dict[str, Any] = {"near": 0, "same_prompt": None}
+    return counts | {kind: int(mask.sum()) for kind, mask in found.items()} | {"checked_near": checked}
+
+
+def repeating(
+    home: Home, fingerprint: str, held: np.ndarray, train: np.ndarray
+) -> tuple[dict[str, np.ndarray], bool]:
+    """Of each kind of repetition (as `within`; one that was not looked at is missing) which of the rows
+    `held` training repeats; and whether near duplicates are known."""
     digests = load(home, fingerprint, columns=["digest"])["digest"].to_numpy()
     exact = np.isin(digests[held], digests[train])
-    found: dict[str, Any] = {"exact": int(exact.sum()), "near": 0, "same_prompt": None, "checked_near": False}
-    path = home.signals(fingerprint, "duplicates")
-    if path.exists():
-        sidecar = pq.read_table(path, columns=["near_group", "prompt_group"])
-        near, prompt = (sidecar[name].to_numpy().astype(np.float64) for name in sidecar.column_names)
-        near_held = _among(near, held, train) & ~exact
-        found |= {"checked_near": True, "near": int(near_held.sum())}
+    found, near = {"exact": exact}, _near(home, fingerprint)
+    if near is not None:
+        found["near"] = _among(near[0], held, train) & ~exact
+        prompt = near[1]
     elif len(digests) <= WHOLE:
         prompt = _prompts(home, fingerprint)
     else:
-        return found
-    found["same_prompt"] = int((_among(prompt, held, train) & ~exact).sum())
-    return found
+        return found, False
+    found["same_prompt"] = _among(prompt, held, train) & ~exact
+    return found, near is not None
+
+
+def _near(home: Home, fingerprint: str) -> list[np.ndarray] | None:
+    """The groups of near duplicates and of equal prompts of every row, where they were measured."""
+    path = home.signals(fingerprint, "duplicates")
+    if not path.exists():
+        return None
+    sidecar = pq.read_table(path, columns=["near_group", "prompt_group"])
+    return [sidecar[name].to_numpy().astype(np.float64) for name in sidecar.column_names]
+
+
+def occurrences(home: Home, fingerprint: str, train: np.ndarray) -> np.ndarray:
+    """How many of the rows `train` each of them is: by its text, and nearly so where that is known."""
+    digests = load(home, fingerprint, columns=["digest"])["digest"].to_numpy()[train]
+    _, place, counts = np.unique(digests, return_inverse=True, return_counts=True)
+    often = counts[place]
+    near = _near(home, fingerprint)
+    if near is not None:
+        groups = near[0][train]
+        known = ~np.isnan(groups)
+        _, place, counts = np.unique(groups[known], return_inverse=True, return_counts=True)
+        often[known] = np.maximum(often[known], counts[place])
+    return often
 
 
 def _among(groups: np.ndarray, held: np.ndarray, train: np.ndarray) -> np.ndarray:

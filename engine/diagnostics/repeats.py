@@ -1,70 +1,172 @@
-"""Two settings compared by the runs that were made with each: what the seed does is not theirs.
+"""What duplicates did: held-out rows that training repeats, and training rows that occur more than once.
 
-Rows say how sure it is that one *model* is better than another. A setting is more than the one model that one
-seed made of it, and of two models that differ in nothing but their seed one is nearly always surely better on
-the same rows. So the error of a difference between settings has two parts: that of the rows, of the paired
-differences of the seed-averaged losses; and that of the seeds, whose variance is pooled over every setting
-that was repeated. With a few seeds a bootstrap over them is too sure, so Student's t is taken, with the
-degrees of freedom of the two parts together (Welch 1947, Satterthwaite 1946). Without any repetition nothing
-is known of the second part, and nothing is answered. Pure: arrays in, an `Interval` out.
+The gain with and without the repeated rows says how much of it they made. Of the training rows that were
+measured, those that occur more than once are held against the others: how far their loss fell, how well they
+are told from held-out rows, and how often they come out word for word. Pure: arrays in, JSON documents out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special, stats
+from scipy import stats
 
-from engine.diagnostics.statistics import Interval, quick_interval
+from engine.diagnostics import phrasing, proportions
+from engine.diagnostics.roc import auc
+from engine.diagnostics.statistics import Interval, quick_interval, ratio_interval
 
+LEAST = 2  # rows of a kind, to compare it
 
-@dataclass(frozen=True)
-class Spread:
-    """How runs of one setting differ by their seed alone: the standard deviation of their loss (in its unit),
-    and how many degrees of freedom it was estimated with."""
-
-    deviation: float
-    degrees: int
-
-
-def spread(settings: Sequence[ArrayLike], tokens: ArrayLike) -> Spread | None:
-    """Over settings, each with the summed losses of its runs, [runs, rows]; None where none was repeated."""
-    squares, degrees = 0.0, 0
-    for losses in settings:
-        means = _means(losses, tokens)
-        squares += float(((means - means.mean()) ** 2).sum())
-        degrees += len(means) - 1
-    return Spread(float(np.sqrt(squares / degrees)), degrees) if degrees else None
+Document = dict[str, Any]
+Array = NDArray[np.float64]
+KINDS = {"exact": "word for word", "near": "nearly", "same_prompt": "by their prompt"}
 
 
-def difference(
-    better: ArrayLike, other: ArrayLike, tokens: ArrayLike, by_seed: Spread, *, confidence: float = 0.95
-) -> Interval:
-    """`other` minus `better` in loss a token: summed losses of the runs of either setting, [runs, rows].
+def leaks(
+    base: ArrayLike, tuned: ArrayLike, tokens: ArrayLike, kinds: Mapping[str, NDArray[np.bool_]], near: bool
+) -> Document:
+    """Held-out rows: summed losses, tokens, and of each kind which of them training repeats; near: whether
+    near duplicates were looked at.
 
-    Raises ValueError for arrays that are not of the same rows.
+    Answers {rows, n, kinds: {kind: rows}, checked_near, whole, clean, repeated, difference: gains in nats a
+    token {value, low, high, n} or null, sentence}; difference: of repeated rows minus that of the others.
     """
-    first, second = (np.atleast_2d(np.asarray(losses, np.float64)) for losses in (better, other))
-    rows = quick_interval(second.mean(axis=0) - first.mean(axis=0), tokens)
-    if rows.se is None:
-        return rows
-    of_seeds = by_seed.deviation**2 * (1 / len(first) + 1 / len(second))
-    of_rows = rows.se**2
-    error = float(np.sqrt(of_rows + of_seeds))
-    if error == 0:
-        return rows
-    degrees = error**4 / (of_rows**2 / (rows.n - 1) + of_seeds**2 / by_seed.degrees)
-    half = float(stats.t.ppf((1 + confidence) / 2, degrees))
-    detectable = (half + float(special.stdtrit(degrees, 0.8))) * error
-    return Interval(
-        rows.value, rows.value - half * error, rows.value + half * error, rows.n, error, detectable
+    saved = np.asarray(base, np.float64) - np.asarray(tuned, np.float64)
+    weights = np.asarray(tokens, np.float64)
+    good = np.isfinite(saved) & (weights > 0)
+    hit = np.any([*kinds.values(), np.zeros(len(saved), bool)], axis=0)
+    found: Document = {
+        "rows": int(hit.sum()),
+        "n": len(saved),
+        "kinds": {kind: int(mask.sum()) for kind, mask in kinds.items()},
+        "checked_near": near,
+    }
+    parts = {"whole": good, "clean": good & ~hit, "repeated": good & hit}
+    gains = {
+        name: ratio_interval(saved[mask], weights[mask]) if mask.sum() >= LEAST else None
+        for name, mask in parts.items()
+    }
+    change = _apart(gains["repeated"], gains["clean"])
+    found |= {name: gain and gain.to_dict() for name, gain in gains.items()}
+    found["difference"] = change and change.to_dict()
+    return found | {"sentence": _leak_sentence(found, gains, change)}
+
+
+def _leak_sentence(found: Document, gains: Mapping[str, Interval | None], change: Interval | None) -> str:
+    rows = phrasing.plural(found["n"], "held-out row")
+    if not found["rows"]:
+        also = "" if found["checked_near"] else "; near duplicates were not looked for"
+        return f"None of {rows} stands in the training rows too{also}."
+    how = ", ".join(f"{count:,} {KINDS[kind]}" for kind, count in found["kinds"].items() if count)
+    said = f"{found['rows']:,} of {rows} repeat a training row ({how})."
+    clean, whole = gains["clean"], gains["whole"]
+    if clean is None or whole is None:
+        return f"{said} Too few others are left to say what that did."
+    said += f" Without them the gain is {_shown(clean)} nats a token, with them {_shown(whole)}."
+    if change is None:
+        return said
+    if change.above:
+        return f"{said} On the repeated ones it is {_shown(change)} more: they flatter the gain."
+    return f"{said} That they gained more than the others can't be told from noise ({_bounds(change)})."
+
+
+def training(
+    times: ArrayLike,
+    base: ArrayLike,
+    tuned: ArrayLike,
+    tokens: ArrayLike,
+    others: ArrayLike,
+    written: Mapping[int, bool],
+    row_ids: ArrayLike,
+    counts: tuple[int, int],
+) -> Document:
+    """Measured training rows: how often each occurs in training, its summed losses, tokens; others: loss a
+    token of held-out rows under the tuned model; written: of the rows that were asked from memory, whether
+    they came out; counts: all training rows, and those of them that occur more than once.
+
+    Answers {rows, repeated_rows, repeated, once: measured rows, drop, auc, written: {repeated, once,
+    difference}, each null where a kind has too few rows, sentence}.
+    """
+    often = np.asarray(times) > 1
+    saved = np.asarray(base, np.float64) - np.asarray(tuned, np.float64)
+    weights, last = np.asarray(tokens, np.float64), np.asarray(tuned, np.float64)
+    good = np.isfinite(saved) & (weights > 0)
+    found: Document = {
+        "rows": counts[0], "repeated_rows": counts[1], "repeated": int((good & often).sum()),
+        "once": int((good & ~often).sum()), "drop": None, "auc": None, "written": None,
+    }  # fmt: skip
+    masks = {"repeated": good & often, "once": good & ~often}
+    if min(mask.sum() for mask in masks.values()) < LEAST:
+        return found | {"sentence": _few(found)}
+    drop = {name: quick_interval(saved[mask], weights[mask]) for name, mask in masks.items()}
+    change = _apart(drop["repeated"], drop["once"])
+    assert change is not None
+    held = -np.asarray(others, np.float64)
+    held = held[np.isfinite(held)]
+    if len(held) >= LEAST:
+        areas = {name: auc(-last[mask] / weights[mask], held) for name, mask in masks.items()}
+        found["auc"] = {name: area.to_dict() for name, area in areas.items()}
+    found["drop"] = {name: one.to_dict() for name, one in drop.items()} | {"difference": change.to_dict()}
+    found["written"] = _written(written, dict(zip(np.asarray(row_ids).tolist(), often.tolist(), strict=True)))
+    return found | {"sentence": _training_sentence(found, change)}
+
+
+def _written(written: Mapping[int, bool], often: Mapping[int, bool]) -> Document | None:
+    groups = {
+        name: [hit for row, hit in written.items() if often.get(row) is kind]
+        for name, kind in (("repeated", True), ("once", False))
+    }
+    if min(len(group) for group in groups.values()) < LEAST:
+        return None
+    counted = {name: (sum(group), len(group)) for name, group in groups.items()}
+    change = proportions.difference(counted["repeated"], counted["once"]).to_dict()
+    return {name: {"rows": hits, "n": n} for name, (hits, n) in counted.items()} | {"difference": change}
+
+
+def _few(found: Document) -> str:
+    rows = phrasing.plural(found["rows"], "training row")
+    if not found["repeated_rows"]:
+        return f"Each of {rows} occurs once."
+    return (
+        f"{found['repeated_rows']:,} of {rows} occur more than once; of those that were measured"
+        f" {found['repeated']:,} do, too few to say what that did."
     )
 
 
-def _means(losses: ArrayLike, tokens: ArrayLike) -> NDArray[np.float64]:
-    """Loss a token of each run."""
-    sums: NDArray[np.float64] = np.atleast_2d(np.asarray(losses, np.float64)).sum(axis=1)
-    return sums / float(np.sum(np.asarray(tokens, np.float64)))
+def _training_sentence(found: Document, change: Interval) -> str:
+    rows = phrasing.plural(found["rows"], "training row")
+    said = f"{found['repeated_rows']:,} of {rows} occur more than once."
+    measured = f"({found['repeated']:,} against {found['once']:,} measured rows)"
+    way, fell = "more" if change.above else "less", change
+    if change.below:
+        fell = Interval(-change.value, -change.high, -change.low, change.n)  # type: ignore[operator]
+    if change.above or change.below:
+        by = f"{_shown(fell)} nats a token {way} than that of the others"
+        return f"{said} Their loss fell by {by} {measured}."
+    return (
+        f"{said} That their loss fell more than that of the others can't be told from noise"
+        f" ({_bounds(change)} nats a token, {measured[1:]}."
+    )
+
+
+def _apart(first: Interval | None, second: Interval | None) -> Interval | None:
+    """The first minus the second, of different rows, by Student's t."""
+    if first is None or second is None or first.se is None or second.se is None:
+        return None
+    value = first.value - second.value
+    half = float(stats.t.ppf(0.975, max(1, min(first.n, second.n) - 1))) * math.hypot(first.se, second.se)
+    return Interval(value, value - half, value + half, first.n + second.n)
+
+
+def _shown(interval: Interval) -> str:
+    places = phrasing.decimals(interval.low, interval.high)
+    bounds = phrasing.interval(interval.low, interval.high, places)
+    return f"{phrasing.number(interval.value, places)} ({bounds})"
+
+
+def _bounds(interval: Interval) -> str:
+    return phrasing.interval(interval.low, interval.high)

@@ -24,10 +24,10 @@ from engine.evaluation.evidence import Evidence
 from engine.evaluation.general import PROSE
 from engine.evaluation.memorised import memorised
 from engine.job import Job
-from engine.jobs import planted
+from engine.jobs import duplicates, planted
 from engine.jobs.convert import ensure
 from engine.jobs.knowledge import Knowledge
-from engine.jobs.recall import Recall
+from engine.jobs.recall import Load, Recall
 from engine.jobs.row_facts import tell_rows
 from engine.jobs.weight_change import weight_change
 from engine.tuning import continued, memory, models, prepare, saving, starts
@@ -243,7 +243,7 @@ class Run:
         asked = Asked.of_answers(job, config, self.tokenizer, rows.row_ids, self.positions)
         probes = self.knowledge.probes(model)
         evidence.write_items(job, probes)
-        recall, pace = self.recall(rows), evidence.Pace()
+        recall, pace = self.recall(rows, load), evidence.Pace()
         things = (self.tokenizer, self.objective, rows, prompts, probes, recall, pace)
         of_base = (*things[:4], self.knowledge.of_base(probes), *things[5:])
         tuned = evidence.measure(job, config, model, *things, "the tuned model")
@@ -268,17 +268,18 @@ class Run:
         earlier = self.earlier_step(training, stopped, tuned)
         evidence.add_forgetting(document, base, tuned, config, earlier)
         document["canaries"] = secrets
+        if recall:
+            document["duplicates"] = duplicates.judge(job, self.data["fingerprint"], base, tuned)
         if config.probes:
             document["weights"] = weight_change(job, config, self.source, model)
         if asked and tuned_labels and base_labels:
             class_verdict.add_labels(document, asked.report(split, tuned_labels, base_labels))
         return document
 
-    def recall(self, rows: Rows) -> Recall | None:
-        """What asks for rows from memory; `rows` are held out."""
+    def recall(self, rows: Rows, load: Load) -> Recall | None:
+        """What asks for rows from memory; `rows` are held out, `load` has their words."""
         if not self.config.probes:
             return None
-        load = prepare.loader(self.job.home, self.data["fingerprint"], self.data["kind"])
         return Recall(self.job, self.tokenizer, self.knowledge.seen.rows, rows, load)
 
     def earlier_step(

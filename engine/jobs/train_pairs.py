@@ -9,7 +9,7 @@ from engine.data.render import Rows
 from engine.diagnostics import preference
 from engine.evaluation.evidence import Evidence
 from engine.evaluation.memorised import memorised
-from engine.jobs.recall import Recall
+from engine.jobs.recall import Load, Recall
 from engine.jobs.train import Run
 from engine.tuning.continued import starts_at_base
 from engine.tuning.methods import base_model
@@ -33,7 +33,7 @@ class PairRun(Run):
         with untouched as reference:
             return Preference(self.config, references_of(self.job, self.config, reference, parts))
 
-    def recall(self, rows: Rows) -> None:
+    def recall(self, rows: Rows, load: Load) -> None:
         """Pairs are not asked for."""
 
     def verdict(

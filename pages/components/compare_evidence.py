@@ -12,9 +12,9 @@ import numpy as np
 import streamlit as st
 
 from engine.diagnostics.comparison import Difference, difference
-from pages.components import charts, compare_repeats, palette, run_reads, wording
+from pages.components import charts, compare_seeds, palette, run_reads, wording
 from pages.components.session import plain
-from store import repeats
+from store import seeds
 from store.errors import QueryError
 
 
@@ -45,7 +45,7 @@ def draw_evidence(runs: list[dict[str, Any]]) -> None:
                 f" {len(found_differences)} comparisons (Bonferroni), so that the chance of any false one"
                 " stays at 5%."
             )
-        compare_repeats.draw_seeds(by_settings(judged), labels(judged))
+        compare_seeds.draw_seeds(by_settings(judged), labels(judged))
         for sentence in without_gain(runs):
             st.caption(sentence)
 
@@ -99,7 +99,7 @@ def differences(judged: list[dict[str, Any]]) -> list[Difference]:
     if len(groups) < 2:
         return []
     if len(groups) < len(judged):
-        return compare_repeats.differences(groups, labels(judged))
+        return compare_seeds.differences(groups, labels(judged))
     names = labels(judged)
     best, *others = groups
     return [_difference(best[0], other[0], names, len(others)) for other in others]
@@ -107,7 +107,7 @@ def differences(judged: list[dict[str, Any]]) -> list[Difference]:
 
 def by_settings(judged: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     """The runs by their settings, the lowest mean held-out loss first."""
-    return sorted(repeats.repeated(judged), key=lambda group: sum(map(_tuned_loss, group)) / len(group))
+    return sorted(seeds.repeated(judged), key=lambda group: sum(map(_tuned_loss, group)) / len(group))
 
 
 def _tuned_loss(run: dict[str, Any]) -> float:
@@ -120,7 +120,7 @@ def _difference(
 ) -> Difference:
     """Why they can't be compared, or by how much they differ."""
     pair = (names[best["run_id"]], names[other["run_id"]])
-    if reason := compare_repeats.apart(best, other):
+    if reason := compare_seeds.apart(best, other):
         return Difference(*pair, None, reason)
     split = best["verdict"]["gain"]["split"]
     unit = best["verdict"]["gain"]["unit"]

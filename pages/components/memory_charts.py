@@ -42,6 +42,18 @@ def canary_chart(found: Document) -> go.Figure:
     return interval_chart(rows, "Exposure (bits); dashed: never seen", level=found["unseen"])
 
 
+def leak_chart(found: Document) -> go.Figure:
+    """The gain on all held-out rows, on those that training doesn't repeat, and on the repeated ones."""
+    titles = {"whole": "All held-out rows", "clean": "Not in training", "repeated": "Repeated in training"}
+    inks = {"whole": BASE, "clean": VALIDATION, "repeated": BAD}
+    rows = [
+        Estimate(f"{title} ({gain['n']:,})", gain["value"], gain["low"], gain["high"], inks[name])
+        for name, title in titles.items()
+        if (gain := found[name])
+    ]
+    return interval_chart(rows, "Gain (nats a token)")
+
+
 def _percent(name: str, share: Document, ink: str) -> Estimate:
     low, high = (None if share[end] is None else 100 * share[end] for end in ("low", "high"))
     return Estimate(name, 100 * share["value"], low, high, ink)

@@ -8,7 +8,15 @@ from typing import Any
 import streamlit as st
 
 from engine.diagnostics import phrasing
-from pages.components import class_view, memory_view, overfitting_charts, reads, run_reads, wording
+from pages.components import (
+    class_view,
+    duplicates_view,
+    memory_view,
+    overfitting_charts,
+    reads,
+    run_reads,
+    wording,
+)
 from pages.components.chips import STATE_INK
 from pages.components.metric_view import draw_metric
 from pages.components.session import guarded, plain
@@ -30,6 +38,7 @@ def draw_overfitting(run_id: str) -> None:
         draw_metric(run, shape)
         _draw_membership(run, membership, shape.get("stage_sentence", ""))
         memory_view.draw_extraction(run, verdict.get("extraction"), shape.get("stage_sentence", ""))
+        duplicates_view.draw_duplicates(verdict.get("duplicates"))
         memory_view.draw_canaries(run, verdict.get("canaries"))
         _draw_calibration(verdict)
 

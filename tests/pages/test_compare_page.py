@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pages.components import compare_repeats
-from store import repeats, runs
+from pages.components import compare_seeds
+from store import runs, seeds
 from store.database import Database
 from store.home import Home
 from tests.pages.conftest import Open, everything_said
@@ -64,10 +64,10 @@ def test_another_seed_of_each_is_one_click(engine: StillEngine, open_page: Open)
     assert "One run of each: this tells these models apart" in everything_said(at)
     assert "another seed" in at.button(key="compare-repeat").label
     one = runs.get_run(engine.database, "learned")
-    again = compare_repeats.again(one)
+    again = compare_seeds.again(one)
     assert again["seed"] == one["config"]["seed"] + 1
     assert again["name"].endswith("seed 1")
-    assert repeats.settings_of(one | {"config": again}) == repeats.settings_of(one)
+    assert seeds.settings_of(one | {"config": again}) == seeds.settings_of(one)
 
 
 def test_a_run_that_is_surely_better_is_marked(engine: StillEngine, open_page: Open) -> None:

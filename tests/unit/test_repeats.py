@@ -1,74 +1,62 @@
-"""Settings told apart by more than what their seeds do, and only then."""
+"""What duplicates did, told from rows with known effects."""
 
 from __future__ import annotations
+
+import json
 
 import numpy as np
 import pytest
 
-from engine.diagnostics import repeats
-from engine.diagnostics.statistics import Interval, quick_interval
+from engine.diagnostics.repeats import leaks, training
 
-ROWS = 120
-TOKENS = np.random.default_rng(0).integers(5, 50, ROWS)
-LOSS = np.random.default_rng(1).gamma(5, 0.4, ROWS) * TOKENS
-
-
-def made(rng: np.random.Generator, runs: int, *, effect: float = 0.0, by_seed: float = 0.05) -> np.ndarray:
-    """Runs of one setting: each seed moves all rows alike, and each row by itself."""
-    shared = rng.normal(effect, by_seed, (runs, 1))
-    return LOSS + TOKENS * (shared + rng.normal(0, 0.1, (runs, ROWS)))
+RANDOM = np.random.default_rng(2)
+TOKENS = RANDOM.integers(5, 20, 80)
+BASE = 3.0 * TOKENS
 
 
-def separated(found: Interval) -> bool:
-    return found.above or found.below
+def losses(drop: np.ndarray) -> np.ndarray:
+    return BASE - (drop + RANDOM.normal(0, 0.1, 80)) * TOKENS
 
 
-@pytest.mark.parametrize("runs", [1, 2, 3])
-def test_seeds_alone_are_not_called_different_more_often_than_said(runs: int) -> None:
-    rng = np.random.default_rng(7)
-    called = by_rows = 0
-    trials = 400
-    for _ in range(trials):
-        first, second, third = made(rng, runs), made(rng, runs), made(rng, 3)
-        known = repeats.spread([first, second, third], TOKENS)
-        assert known is not None
-        called += separated(repeats.difference(first, second, TOKENS, known))
-        by_rows += separated(quick_interval(second[0] - first[0], TOKENS))
-    assert called / trials <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / trials)
-    assert by_rows / trials > 0.3  # which is why rows alone don't judge a setting
+def test_repeated_held_out_rows_flatter_the_gain() -> None:
+    hit = np.arange(80) < 20
+    found = leaks(BASE, losses(np.where(hit, 2.0, 0.5)), TOKENS, {"exact": hit, "near": hit & False}, True)
+    assert (found["rows"], found["kinds"]) == (20, {"exact": 20, "near": 0})
+    assert found["clean"]["value"] == pytest.approx(0.5, abs=0.05)
+    assert found["difference"]["low"] > 1
+    assert "20 of 80 held-out rows repeat a training row (20 word for word)" in found["sentence"]
+    assert "they flatter the gain" in found["sentence"]
+    json.dumps(found, allow_nan=False)
 
 
-def test_settings_that_differ_by_more_than_seeds_do_are_told_apart() -> None:
-    rng = np.random.default_rng(3)
-    first, second = made(rng, 3), made(rng, 3, effect=0.4)
-    known = repeats.spread([first, second], TOKENS)
-    assert known is not None
-    assert known.degrees == 4
-    found = repeats.difference(first, second, TOKENS, known)
-    assert found.above
-    assert found.low < 0.4 < found.high
-    assert found.n == ROWS
+def test_no_effect_is_not_called_one() -> None:
+    hit = np.arange(80) < 20
+    found = leaks(BASE, losses(np.full(80, 0.5)), TOKENS, {"exact": hit}, False)
+    assert "can't be told from noise" in found["sentence"]
+    none = leaks(BASE, losses(np.full(80, 0.5)), TOKENS, {"exact": hit & False}, False)
+    assert none["repeated"] is None
+    assert "None of 80 held-out rows" in none["sentence"]
+    assert "near duplicates were not looked for" in none["sentence"]
 
 
-def test_more_seeds_and_more_comparisons_move_the_interval() -> None:
-    known = repeats.Spread(0.05, 10)
-    rng = np.random.default_rng(5)
-    first, second = made(rng, 6), made(rng, 6, effect=0.1)
-    six, one = (repeats.difference(first[:k], second[:k], TOKENS, known) for k in (6, 1))
-    assert six.high - six.low < one.high - one.low
-    careful = repeats.difference(first, second, TOKENS, known, confidence=0.99)
-    assert careful.low < six.low < six.high < careful.high
-    assert six.detectable < one.detectable
+def test_training_rows_that_occur_more_than_once() -> None:
+    times = np.where(np.arange(80) < 25, 3, 1)
+    tuned = losses(np.where(times > 1, 2.0, 0.5))
+    written = {i: i < 20 for i in range(40)}
+    found = training(times, BASE, tuned, TOKENS, np.full(50, 2.5), written, np.arange(80), (400, 60))
+    assert found["drop"]["difference"]["low"] > 1
+    assert found["auc"]["repeated"]["value"] == 1
+    assert found["written"]["repeated"] == {"rows": 20, "n": 25}
+    assert found["written"]["difference"]["low"] > 0.5
+    assert "60 of 400 training rows occur more than once" in found["sentence"]
+    assert "25 against 55 measured rows" in found["sentence"]
+    json.dumps(found, allow_nan=False)
 
 
-def test_without_a_repetition_nothing_is_known_of_seeds() -> None:
-    assert repeats.spread([[LOSS], [LOSS]], TOKENS) is None
-    only = repeats.spread([[LOSS], [LOSS, LOSS + TOKENS]], TOKENS)
-    assert only is not None
-    assert only.degrees == 1
-    assert only.deviation == pytest.approx(np.sqrt(0.5))
-
-
-def test_rows_that_are_not_the_same_are_refused() -> None:
-    with pytest.raises(ValueError, match="shape"):
-        repeats.difference([LOSS], [LOSS[:-1]], TOKENS, repeats.Spread(0.1, 2))
+def test_few_or_no_repeated_rows_say_nothing() -> None:
+    args = (BASE, losses(np.full(80, 0.5)), TOKENS, np.full(50, 2.5), {}, np.arange(80))
+    once = training(np.ones(80), *args, (400, 0))
+    assert (once["drop"], once["sentence"]) == (None, "Each of 400 training rows occurs once.")
+    few = training(np.where(np.arange(80) < 1, 2, 1), *args, (400, 3))
+    assert few["drop"] is None
+    assert "too few to say" in few["sentence"]

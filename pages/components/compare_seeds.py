@@ -1,7 +1,7 @@
 """Settings that were run with several seeds: which are better by more than what their seeds do.
 
 Of two runs of one setting nearly always one is surely the better model on the same rows, and that is luck. So
-they are never called different; settings are compared by their repetitions (`engine.diagnostics.repeats`).
+they are never called different; settings are compared by their repetitions (`engine.diagnostics.seeds`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from engine.diagnostics import phrasing, repeats
+from engine.diagnostics import phrasing, seeds
 from engine.diagnostics.comparison import Difference
 from pages.components import quantities, run_reads
 from pages.components.session import act, plain
@@ -43,7 +43,7 @@ def differences(groups: Sequence[Runs], names: dict[str, str]) -> list[Differenc
     best, *others = groups
     comparable = [group for group in others if not apart(best[0], group[0])]
     losses, tokens, missing = _losses([best, *comparable])
-    by_seed = None if missing else repeats.spread(losses, tokens)
+    by_seed = None if missing else seeds.spread(losses, tokens)
     found = []
     for group in others:
         pair = (_title(best, names), _title(group, names))
@@ -54,7 +54,7 @@ def differences(groups: Sequence[Runs], names: dict[str, str]) -> list[Differenc
             found.append(Difference(*pair, None, reason))
             continue
         rows = losses[1 + comparable.index(group)]
-        interval = repeats.difference(losses[0], rows, tokens, by_seed, confidence=1 - 0.05 / len(others))
+        interval = seeds.difference(losses[0], rows, tokens, by_seed, confidence=1 - 0.05 / len(others))
         found.append(Difference(*pair, interval, unit=best[0]["verdict"]["gain"]["unit"]))
     return found
 
@@ -82,7 +82,7 @@ def draw_seeds(groups: Sequence[Runs], names: dict[str, str]) -> None:
 def _of_seeds(group: Runs, names: dict[str, str]) -> str:
     names_said = ", ".join(names[run["run_id"]] for run in group[:-1]) + f" and {names[group[-1]['run_id']]}"
     losses, tokens, missing = _losses([group])
-    known = None if missing else repeats.spread(losses, tokens)
+    known = None if missing else seeds.spread(losses, tokens)
     if known is None:
         return f"{names_said} differ in nothing but their seed, but {missing or 'there is no loss'}."
     means = losses[0].sum(axis=1) / tokens.sum()
