@@ -134,6 +134,16 @@ def _matrices(of: Matrix) -> None:
         st.html(transfer_table.pair_table(runs, of.found.weights, "Cosines of the weight changes"))
 
 
+def draw_list(of: Matrix) -> None:
+    """Every cell as a line: all that hovering tells, to be sorted and read aloud."""
+    with st.expander("All cells as a list", icon=":material/list:"):
+        st.dataframe(
+            [points.line(cell, of.measure) for cell in of.cells.values()],
+            hide_index=True,
+            alt="Transfer, a line for each run and data set",
+        )
+
+
 def draw_left_out(of: Matrix) -> None:
     """The check for rows that a run had seen."""
     lines = points.left_out(of)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.diagnostics import phrasing
 from engine.diagnostics import transfer as diagnosis
 from store.transfers import Found
 
@@ -127,6 +128,28 @@ def _pair(x: float, cell: Document) -> Pair:
 def correlation(pairs: Sequence[Pair]) -> Document:
     """Spearman's, with its interval and n."""
     return diagnosis.spearman([pair.x for pair in pairs], [pair.figure["value"] for pair in pairs])
+
+
+def line(cell: Document, measure: str) -> Document:
+    """A cell as a line of the list."""
+    low, high = ends(cell["figure"])
+    change, run = cell["change"], cell["run"]
+    unit = "%" if measure == "relative" else "points"
+    return {
+        "Run": f"#{run['number']} {run['name']}",
+        "Trained on": cell["source"],
+        "Measured on": cell["target"],
+        f"Gain ({unit}) ↑": round(100 * cell["figure"]["value"], 2),
+        "95%": phrasing.interval(low, high),
+        "n (rows)": cell["n"],
+        "p after Holm": float(f"{cell['p_holm']:.2g}"),
+        "Told from noise": "yes" if cell["sure"] else "no",
+        "Loss (nats a token) ↓": round(change["value"], 4),
+        "95% (loss)": phrasing.interval(change["low"], change["high"]),
+        "Right before (%)": round(100 * cell["base"]["right"]["value"], 1),
+        "Right after (%)": round(100 * cell["tuned"]["right"]["value"], 1),
+        "Own data": "yes" if cell["own"] else "no",
+    }
 
 
 def left_out(of: Matrix) -> list[Document]:

@@ -27,7 +27,7 @@ STYLE = """
 .tb-matrix thead th {min-width: 7.4rem; max-width: 11rem}
 .tb-matrix tbody th {position: sticky; left: 0; z-index: 1; min-width: 8rem; max-width: 13rem;
   vertical-align: middle; background: var(--tb-ground, Canvas)}
-.tb-matrix td {min-width: 7.4rem; padding: .4rem .55rem; border-radius: 6px; vertical-align: middle;
+.tb-matrix td {min-width: 8.4rem; padding: .4rem .55rem; border-radius: 6px; vertical-align: middle;
   border: 1px solid color-mix(in srgb, currentColor 13%, transparent)}
 .tb-matrix td.own {outline: 2px solid currentColor; outline-offset: -1px}
 .tb-matrix td.earlier {outline: 2px dashed color-mix(in srgb, currentColor 60%, transparent);
@@ -85,7 +85,7 @@ def _level(cell: Document, measure: str) -> str:
     value = phrasing.number(scale * figure["value"], places)
     interval = phrasing.interval(low, high, places)
     tip = f"Base model: {value}{unit}, 95% interval {interval}, n {plural(cell['n'], 'row')}"
-    return f"<td title='{tip}'><b>{value}{unit}</b><small>{interval}</small></td>"
+    return f"<td title='{tip}'><b>{value}{unit}</b><small>{interval}, n {cell['n']:,}</small></td>"
 
 
 def _row(of: Matrix, run: Document) -> str:
@@ -114,7 +114,8 @@ def _cell(of: Matrix, run: Document, one: Document) -> str:
     tip = html.escape(told(cell, of.measure), quote=True)
     return (
         f"<td class='{' '.join(kinds)}'{paint} title='{tip}'>"
-        f"<b>{value}{unit}{' ' + cell['stars'] if cell['stars'] else ''}</b><small>{interval}</small></td>"
+        f"<b>{value}{unit}{' ' + cell['stars'] if cell['stars'] else ''}</b>"
+        f"<small>{interval}, n {cell['n']:,}</small></td>"
     )
 
 

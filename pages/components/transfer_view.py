@@ -15,7 +15,7 @@ from engine.diagnostics.phrasing import plural
 from pages.components import quantities, reads, transfer_points, transfer_reads, transfer_table
 from pages.components.job_live import show_live
 from pages.components.session import act, plain
-from pages.components.transfer_beside import draw_left_out, draw_predictors, draw_sequences
+from pages.components.transfer_beside import draw_left_out, draw_list, draw_predictors, draw_sequences
 from pages.components.transfer_points import Matrix
 from store.transfer_config import MOST_DATASETS, MOST_RUNS, TransferConfig
 
@@ -27,7 +27,7 @@ LEGEND = {
     "right": "Each cell: how many points more answers than the base model's are exactly right",
 }
 READING = (
-    "with its 95% interval over rows; n and more on hovering. Blue helps, orange costs, grey can't be told"
+    "with its 95% interval over rows; more on hovering. Blue helps, orange costs, grey can't be told"
     " from noise. Outlined: the run's own data; dashed: of a run that it went on from. Another seed of the"
     " same training may differ by more than the rows do."
 )
@@ -58,6 +58,7 @@ def draw_transfer() -> None:
     st.html(transfer_table.table(of, str(st.get_option(f"theme.{theme}.backgroundColor") or "Canvas")))
     st.caption(plain(_legend(of)))
     if of.cells:
+        draw_list(of)
         draw_left_out(of)
         draw_sequences(of)
         if of.off:

@@ -46,7 +46,10 @@ def test_what_matters_is_said_first(tmp_path: Path, open_page: Open) -> None:
     assert "Holm over 8 cells" in said
     assert "Too few pairs to tell" in said
     assert len(at.get("plotly_chart")) == 2
-    assert len(at.dataframe[0].value) == 3 + 2
+    listed, away = at.dataframe[0].value, at.dataframe[1].value
+    assert (len(listed), len(away)) == (8, 3 + 2)
+    assert list(listed["Told from noise"]).count("yes") == 5
+    assert set(listed["n (rows)"]) == {ROWS}
     assert at.button(key="transfer-again").label == "Try 1 cell again"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.data.leakage import among, within
+from engine.data.leakage import among, near, repeated, within
 from store.errors import NotFoundError
 from store.home import Home
 from tests.unit.data_job import ask, import_file
@@ -93,3 +93,25 @@ def test_rows_of_another_set_that_are_held_out_here_or_ask_the_same_are_found(ho
     texts.write_text("A plain text.\n\nAnother one.\n")
     plain = import_file(home, texts).result["fingerprint"]
     assert not among(home, here, np.array([0, 1]), plain, np.array([0])).any()
+
+
+def test_rows_that_training_repeats_and_near_ones_are_told_apart(home: Home, tmp_path) -> None:
+    words = sentence(1, 40)
+    shared = "Tell me a joke, please."
+    train = [(words, "Yes."), (sentence(2, 8), "Two."), *((shared, sentence(n, 9)) for n in range(50, 62))]
+    other = [
+        (words, "Yes."),  # a row of the training data
+        (sentence(2, 8), sentence(3, 40)),  # the prompt of one
+        (words + " and more", "Yes."),  # near the first
+        (shared, "Another one."),  # an instruction that many rows share is no question
+        (sentence(9, 30), "New."),
+    ]
+    ours = write(home, tmp_path / "train.jsonl", train)
+    theirs = write(home, tmp_path / "other.jsonl", other)
+    used, rows = np.arange(len(train)), np.arange(len(other))
+    texts, asked = repeated(home, ours, used, theirs, rows)
+    assert texts.tolist() == [True, False, False, False, False]
+    assert asked.tolist() == [False, True, False, False, False]
+    assert near(home, ours, used, theirs, rows, tmp_path) == 1
+    assert not list(tmp_path.glob("near-*"))
+    assert not repeated(home, ours, used[1:2], theirs, rows[2:])[1].any()
