@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from engine.evaluation.metrics.measure import MEASURES
 from store import metric_words
 from store.config import TASK_TITLES
+from store.evaluate_config import EvaluateConfig
 from store.metric_table import KIND_TITLES, METRICS
 from store.metrics_config import CHOICES, MetricsConfig
 from tunebench.cli import cli
@@ -45,7 +46,8 @@ def test_every_metric_can_be_chosen_and_measured() -> None:
 @pytest.mark.parametrize("example", re.findall(r"```yaml\n(.*?)```", DOCS, re.DOTALL))
 def test_the_examples_are_taken(example: str) -> None:
     document = yaml.safe_load(example)
-    MetricsConfig.parse({"metrics": document} if isinstance(document, list) else document)
+    whole = {"metrics": document} if isinstance(document, list) else document
+    (EvaluateConfig if "model" in whole else MetricsConfig).parse(whole)
 
 
 def test_every_kind_of_constraint_is_documented() -> None:
