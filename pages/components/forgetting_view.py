@@ -37,8 +37,9 @@ def draw_forgetting(run_id: str) -> None:
         if found["sentences"]:
             st.markdown("\n".join(f"- {plain(sentence)}" for sentence in found["sentences"]))
         _draw_numbers(found)
+        chosen = _chosen(found["choices"])
         left, right = st.columns(2, gap="large")
-        for choices in _chosen(found["choices"]):
+        for choices in chosen:
             own = choices["probe"].startswith("data/")
             with left:
                 st.markdown(
@@ -100,8 +101,8 @@ def _draw_numbers(found: dict[str, Any]) -> None:
                 whose = "its own answers to the task" if part["prompts"] == "task" else "its own texts"
                 _number(
                     "Distance from the base model, KL",
-                    wording.estimate(part["kl"], sign=False),
-                    "nats a token",
+                    wording.number(part["kl"]["value"]),
+                    f"{_bounds(part['kl'])}nats a token",
                     0,
                     f"on {whose}, {phrasing.plural(part['kl']['n'], 'sample')}",
                 )
@@ -115,6 +116,12 @@ def _number(label: str, value: str, delta: str, sign: int, basis: str) -> None:
 
 def _named(probe: str) -> str:
     return {"prose": "plain prose", "choices": "questions"}.get(probe, probe.removeprefix("data/"))
+
+
+def _bounds(interval: dict[str, Any]) -> str:
+    if interval["low"] is None:
+        return ""
+    return f"{phrasing.interval(interval['low'], interval['high'])} "
 
 
 def _unit(probe: str, other: str) -> str:
