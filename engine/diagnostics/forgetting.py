@@ -6,8 +6,8 @@ States of one kind of evidence, from the interval of its loss against two named 
   none     it ends below amber: what may be lost is too little to matter;
   unclear  it holds both 0 and amber: these items can't tell, and the sentence says what they could have seen.
 A category whose loss is significant after Holm over the categories, and at least amber, makes `some` too.
-Together: the worst that is sure (much, then some), else unclear if any is, else none. Items that the tuned
-model can't score at all are a loss of the worst kind. Pure: tables in, a JSON document out.
+Together: the worst that is sure (much, then some), else unclear if any but a user's data set is, else none.
+Items that the tuned model can't score at all are a loss of the worst kind. Pure: tables in, a document out.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def assess(base: pa.Table, tuned: pa.Table, *, config: Mapping[str, Any] | None 
             found["choices"].append(choices(probe))
         else:
             found["texts"].append(text(probe))
-    state = overall([part["state"] for part in (*found["texts"], *found["choices"])])
+    state = _together([*found["texts"], *found["choices"]])
     headline, *rest = sentences(state, found)
     if "requests" in found and found["requests"]["state"] in refusing.CHANGED:
         rest.append(found["requests"]["sentences"][0])
@@ -82,6 +82,15 @@ def state_of(low: float | None, high: float | None, unit: str) -> str:
 def overall(states: Sequence[str]) -> str:
     """The worst that is sure; no evidence at all is unclear."""
     return next((s for s in ("much", "some", "unclear", "none") if s in states), "unclear")
+
+
+def _together(parts: Sequence[Document]) -> str:
+    """Of all evidence. A data set of the user's that can't tell, as it may be small, leaves the word to what
+    can; what it surely lost counts as any other loss."""
+    own = [part["probe"].startswith("data/") for part in parts]
+    general = [part["state"] for part, mine in zip(parts, own, strict=True) if not mine]
+    users = [part["state"] for part, mine in zip(parts, own, strict=True) if mine]
+    return overall([*general, *(state for state in users if state != "unclear" or not general)])
 
 
 def text(probe: Paired) -> Document:

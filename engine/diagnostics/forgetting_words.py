@@ -30,7 +30,8 @@ def sentences(state: str, found: Document) -> list[str]:
     if not parts:
         return ["Whether it forgot can't be told: no probe was measured on both models."]
     said = [(part["state"], _text(part) if "unit" in part else _choices(part)) for part in parts]
-    said.sort(key=lambda pair: ("much", "some", "unclear", "none").index(pair[0]))
+    order = ("much", "some", "unclear", "none")
+    said.sort(key=lambda pair: (pair[0] != state, order.index(pair[0])))
     lines = [f"{LEADS[state]}: {said[0][1]}."]
     lines += [f"{line[:1].upper()}{line[1:]}." for _, line in said[1:]]
     for part in found["choices"]:
@@ -124,7 +125,8 @@ def _luck(part: Document) -> list[str]:
         return [f"Guessing explains some of the lost answers, but not {share}% of {asked} ({bounds}%)."]
     if part["change"]["high"] < 0:  # luck goes both ways: a fall of accuracy is more than that
         return []
-    return ["As many lost answers as these could come from guesses that fell out otherwise."]
+    of = f" of {_named(part['probe'])}" if part["probe"].startswith("data/") else ""
+    return [f"As many lost answers{of} as these could come from guesses that fell out otherwise."]
 
 
 def _divergence(part: Document) -> str:

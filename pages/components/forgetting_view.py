@@ -46,8 +46,9 @@ def draw_forgetting(run_id: str) -> None:
         ):
             st.switch_page("pages/mix.py", query_params={"run": run_id})
         _draw_numbers(found)
+        chosen = _chosen(found["choices"])
         left, right = st.columns(2, gap="large")
-        for choices in _chosen(found["choices"]):
+        for choices in chosen:
             own = choices["probe"].startswith("data/")
             with left:
                 st.markdown(
@@ -110,8 +111,8 @@ def _draw_numbers(found: dict[str, Any]) -> None:
                 task = part["prompts"] == "task"
                 _number(
                     f"Distance from the base (KL), {'the task' if task else 'general texts'}",
-                    wording.estimate(part["kl"], sign=False),
-                    "nats a token",
+                    wording.number(part["kl"]["value"]),
+                    f"{_bounds(part['kl'])}nats a token",
                     0,
                     _samples_basis(part, task),
                 )
@@ -133,6 +134,12 @@ def _number(label: str, value: str, delta: str, sign: int, basis: str) -> None:
 
 def _named(probe: str) -> str:
     return {"prose": "plain prose", "choices": "questions"}.get(probe, probe.removeprefix("data/"))
+
+
+def _bounds(interval: dict[str, Any]) -> str:
+    if interval["low"] is None:
+        return ""
+    return f"{phrasing.interval(interval['low'], interval['high'])} "
 
 
 def _unit(probe: str, other: str) -> str:

@@ -233,3 +233,18 @@ def test_replay_is_advised_where_it_can_be_set_and_not_twice() -> None:
     assert replay({"replay_share": 0.05}) == [{"replay_share": 0.25}]
     assert replay({"replay_share": 0.3}) == []
     assert replay({"task": "dpo"}) == [{}]
+
+
+def test_a_small_data_set_of_the_users_can_find_a_loss_and_never_hides_what_is_known() -> None:
+    few = {"probe": "data/Mine", "n": 12}
+    base = table(texts(0, noise=0), choices(), texts(0, noise=0, **few))
+    unsure = assess(base, table(texts(0.001), choices(), texts(0.02, noise=0.3, **few)))
+    assert (unsure["texts"][1]["state"], unsure["state"]) == ("unclear", "none")
+    assert unsure["headline"].startswith("It forgot nothing that matters: ")
+    assert "Mine" not in unsure["headline"]
+    assert any("on Mine" in sentence and "12 rows" in sentence for sentence in unsure["sentences"])
+    lost = assess(base, table(texts(0.001), choices(), texts(0.9, noise=0.1, **few)))
+    assert lost["state"] == "much"
+    assert "the loss on Mine rose by 0.9" in lost["headline"]
+    alone = assess(table(texts(0, noise=0, **few)), table(texts(0.02, noise=0.3, **few)))
+    assert alone["state"] == "unclear"

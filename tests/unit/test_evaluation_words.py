@@ -1,0 +1,73 @@
+"""What the screens say of a judging and of an evaluation's probabilities."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pages.components.class_view import calibration_words
+from pages.components.evaluation_classes import calibration_of
+from pages.components.evaluation_figures import title
+from pages.components.evaluation_judging import headline, sentences
+
+
+def judging(value: float | None, low: float | None, high: float | None, **fields: Any) -> dict[str, Any]:
+    position = {
+        "agree": {"value": 0.8, "low": 0.7, "high": 0.9, "n": 50},
+        "first_shown": {"value": 0.9, "low": 0.6, "high": 1.0, "n": 10},
+    }
+    figure = {
+        "value": value,
+        "low": low,
+        "high": high,
+        "n": 50,
+        "failed": "",
+        "details": {"position": position},
+    }
+    pairs = {"first": 25, "second": 10, "ties": 5, "split": 10, "unjudged": 2}
+    return {"figure": figure, "pairs": pairs, "reasons": {"no verdict": 2}, "notices": []} | fields
+
+
+def test_a_preference_is_called_by_its_interval_and_from_either_side() -> None:
+    assert headline(judging(0.65, 0.53, 0.77), False).startswith("The judge prefers this one's answers")
+    assert headline(judging(0.65, 0.53, 0.77), True).startswith("The judge prefers the other one's answers")
+    assert "this one wins 35 (23 to 47) %" in headline(judging(0.65, 0.53, 0.77), True)
+    assert headline(judging(0.55, 0.43, 0.67), False).startswith("Which answers are better can't be told")
+    assert headline(judging(None, None, None), False) == "No pair could be judged."
+
+
+def test_orders_ties_and_pairs_that_were_not_judged_are_said() -> None:
+    said = " ".join(sentences(judging(0.65, 0.53, 0.77), True, "m", "now"))
+    assert "this one was better 10 times, the other one 25 times; 5 ties" in said
+    assert "In 10 pairs the order in which the two were shown decided" in said
+    assert "the answer that was shown first won in 90 (60 to 100) % (n 10)" in said
+    assert "2 pairs not judged: no verdict (2)." in said
+
+
+def figure(**fields: Any) -> dict[str, Any]:
+    return {"value": 0.1, "low": None, "high": None, "n": 90, "details": {}} | fields
+
+
+def test_calibration_is_read_from_the_figures_that_are_there() -> None:
+    bins = [{"n": 45, "confidence": 0.6, "accuracy": 0.5, "low": 0.4, "high": 0.6}] * 2
+    ece = figure(details={"chance": 0.05, "bins": bins})
+    assert calibration_of({}) is None
+    assert calibration_of({"eval/ece": figure()}) is None
+    alone = calibration_of({"eval/ece": ece})
+    assert alone is not None
+    assert "Calibration error 10.0% over 2 bins" in calibration_words(alone)
+    assert "Brier" not in calibration_words(alone)
+    whole = calibration_of(
+        {
+            "eval/ece": ece,
+            "eval/brier": figure(value=0.4, low=0.3, high=0.5),
+            "eval/temperature": figure(value=1.8, low=1.4, high=2.2, details={"overconfident": True}),
+        }
+    )
+    assert whole is not None
+    assert "Brier score 0.4" in calibration_words(whole)
+    assert "1.8 (1.4 to 2.2): too sure" in calibration_words(whole)
+
+
+def test_a_task_goes_by_its_own_name() -> None:
+    assert title("task/arc_easy/acc_norm", {"metrics": []}) == "arc_easy: acc_norm"
+    assert title("task/gone", {"metrics": [{"metric": "chrf"}]}) == "gone"
