@@ -28,12 +28,13 @@ VERSION = 1  # of how a probe is measured: another number, another key
 
 @dataclass(frozen=True)
 class Remembered:
-    """A probe of the base model whose weights lie in `folder`."""
+    """A probe of the base model whose weights lie in `folder`. whole: what it is a part of."""
 
     probe: Probe
     home: Home
     tokenizer: Any
     folder: Path
+    whole: Probe | None = None
 
     @property
     def name(self) -> str:
@@ -55,33 +56,50 @@ class Remembered:
         on_items: Callable[[int], None] = lambda done: None,
     ) -> Measured:
         """As of the probe, from the cache where this base was asked before."""
-        path = self._path(model, batch_size, device)
-        if (known := _read(path)) is not None:
+        if (known := self._known(model, batch_size, device)) is not None:
             on_items(len(self))
             return known
         found = self.probe.measure(model, batch_size=batch_size, device=device, on_items=on_items)
+        path = self._path(self.probe, model, batch_size, device)
         path.parent.mkdir(parents=True, exist_ok=True)
         with written_aside(path) as aside:
             pq.write_table(found.table(), aside)
         return found
 
+    def known(self, model: Any, batch_size: int, device: torch.device) -> bool:
+        """Whether it was measured before, by itself or with the whole."""
+        return self._known(model, batch_size, device) is not None
+
+    def _known(self, model: Any, batch_size: int, device: torch.device) -> Measured | None:
+        for probe in (self.probe, self.whole):
+            table = _read(self._path(probe, model, batch_size, device)) if probe is not None else None
+            if table is not None:
+                return Measured.of(_rows_of(table, self.listing()["item"].to_pylist()))
+        return None
+
     def listing(self) -> pa.Table:
         return self.probe.listing()
 
     def part(self, most: int) -> Remembered:
-        return Remembered(self.probe.part(most), self.home, self.tokenizer, self.folder)
+        return Remembered(self.probe.part(most), self.home, self.tokenizer, self.folder, self.probe)
 
-    def _path(self, model: Any, batch_size: int, device: torch.device) -> Path:
+    def _path(self, probe: Probe, model: Any, batch_size: int, device: torch.device) -> Path:
         items = hashlib.sha256()
-        for batch in self.listing().to_batches():
+        for batch in probe.listing().to_batches():
             items.update(repr(batch.to_pylist()).encode())
-        how = [VERSION, self.tokens, batch_size, str(device), torch.get_num_threads(), torch.__version__]
+        how = [VERSION, probe.tokens, batch_size, str(device), torch.get_num_threads(), torch.__version__]
         key = base_key(model, self.tokenizer, self.folder, self.name, items.hexdigest(), *how)
         return self.home.cache / "base_probes" / f"{key}.parquet"
 
 
-def _read(path: Path) -> Measured | None:
+def _read(path: Path) -> pa.Table | None:
     try:
-        return Measured.of(pq.read_table(path))
+        return pq.read_table(path)
     except (OSError, pa.ArrowInvalid):
         return None
+
+
+def _rows_of(table: pa.Table, items: list[str]) -> pa.Table:
+    """The rows of these items, in their order."""
+    place = {item: row for row, item in enumerate(table["item"].to_pylist())}
+    return table.take([place[item] for item in items])

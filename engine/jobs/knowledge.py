@@ -3,7 +3,7 @@ general rows that it may train on so as not to forget."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import cached_property
 from typing import Any
@@ -50,6 +50,7 @@ class Knowledge:
     ) -> None:
         self.job, self.config, self.tokenizer = job, config, tokenizer
         self.source, self.positions, self.speaks = source, positions, speaks
+        self.light: list[Probe] = []  # the part of `general` that is measured while it trains
         self.own: list[Probe] | None = None
         self.asked: list[Probe] = []  # data sets of the user's
         self.task: list[Probe] | None = None
@@ -67,13 +68,13 @@ class Knowledge:
     def probing(self, train: Rows, validation: Rows, objective: Objective) -> Probing:
         """What is measured while it trains: as many training rows as validation rows, some of `general`."""
         self.seen = Seen(train, objective, len(validation))
-        some = [probe.part(general.LIGHT[probe.name]) for probe in self.general]
+        self.light = [probe.part(general.LIGHT[probe.name]) for probe in self.general]
         answers = self.live_answers(validation)
         if not self.config.probes:
             return Probing(self.job, self.config, [], answers)
         self.asked = self._data_sets(train)
-        light = [data_probes.light(probe) for probe in self.asked]
-        return Probing(self.job, self.config, [[self.seen], some, light], answers)
+        of_data = [data_probes.light(probe) for probe in self.asked]
+        return Probing(self.job, self.config, [[self.seen], self.light, of_data], answers, self.of_base)
 
     @property
     def load(self) -> Callable[[np.ndarray], list[Any]]:
@@ -144,13 +145,14 @@ class Knowledge:
         heard = [*(self.own or ()), *(self.task or ())]
         return [*self.general, *self.asked, *heard, *requests, self.seen]
 
-    def of_base(self, probes: list[Probe]) -> list[Probe]:
-        """The same for the base model, which is asked nothing twice, whatever run asks."""
+    def of_base(self, probes: Sequence[Probe]) -> list[Probe]:
+        """Probes as the base model is asked them: what is general it is asked once, whatever run asks."""
         folder = models.weights_folder(self.source)
-        same = [*self.general, *(self.own or ())]
+        wholes: dict[int, Probe | None] = {id(probe): None for probe in (*self.general, *(self.own or ()))}
+        wholes |= {id(part): whole for part, whole in zip(self.light, self.general, strict=False)}
         return [
-            Remembered(probe, self.job.home, self.tokenizer, folder)
-            if any(probe is one for one in same)
+            Remembered(probe, self.job.home, self.tokenizer, folder, wholes[id(probe)])
+            if id(probe) in wholes
             else probe
             for probe in probes
         ]

@@ -27,6 +27,7 @@ from engine.evaluation.general import PROSE
 from engine.evaluation.live_answers import LiveAnswers
 from engine.evaluation.losses import RowLosses
 from engine.evaluation.probes import LISTING, SEEN, Measured, Probe, spread
+from engine.evaluation.remembered import Remembered
 from engine.job import Job
 from engine.tuning.continued import starts_at_base
 from engine.tuning.methods import base_model
@@ -100,7 +101,8 @@ class Budget:
 
 
 class Probing:
-    """The probes of one run: `kinds`, each a list of probes that are measured together, and answers."""
+    """The probes of one run: `kinds`, each a list of probes that are measured together, and answers. of_base:
+    a kind as the base model is asked it, which may be known already."""
 
     def __init__(
         self,
@@ -108,8 +110,10 @@ class Probing:
         config: TrainConfig,
         kinds: Sequence[Sequence[Probe]],
         answers: LiveAnswers | None = None,
+        of_base: Callable[[Sequence[Probe]], Sequence[Probe]] = lambda probes: probes,
     ) -> None:
         self.job, self.config, self.device = job, config, torch.device(job.device)
+        self.of_base = of_base
         self.kinds = [list(kind) for kind in kinds if kind]
         self.answers = answers
         parts = [1.0] * len(self.kinds) + ([answers.weight] if answers else [])
@@ -129,14 +133,12 @@ class Probing:
         of a validation; `tell`: what is going on."""
         found = []
         for kind, budget in zip(self.kinds, self.budgets, strict=False):
-            first = 0 not in self.tables and _is_general(kind) and starts_at_base(self.config)
-            times = 2 if first else 1
-            if not budget.allows(trained, pace * sum(probe.tokens for probe in kind), times):
+            expected = pace * sum(probe.tokens for probe in kind)
+            if not budget.allows(trained, expected):
                 continue
-            began = time.perf_counter()
-            if first:
-                with base_model(model) as base:
-                    self._begin(kind, base, tell)
+            times, began = 1, time.perf_counter()
+            if 0 not in self.tables and _is_general(kind) and starts_at_base(self.config):
+                times += self._ask_base(kind, model, tell, budget.allows(trained, expected, 2))
             found += [self._one(probe, model, tell) for probe in kind]
             budget.spend(time.perf_counter() - began, times)
         self._keep(step, found)
@@ -144,6 +146,22 @@ class Probing:
         if found or answered:
             self.job.facts(probe_seconds=sum(self.seconds))
         return found
+
+    def _ask_base(
+        self, kind: Sequence[Probe], model: Any, tell: Callable[[str], None], affordable: bool
+    ) -> int:
+        """Measure the base model where it is known or can be paid for (else it is at the end); how often it
+        was asked for that, 0 or 1."""
+        probes = self.of_base(kind)
+        with base_model(model) as base:
+            known = all(isinstance(probe, Remembered) and probe.known(base, *self._how) for probe in probes)
+            if known or affordable:
+                self._begin(probes, base, tell)
+        return int(affordable and not known)
+
+    @property
+    def _how(self) -> tuple[int, torch.device]:
+        return self.config.per_device_eval_batch_size, self.device
 
     def _answer(
         self, step: int, model: Any, trained: float, pace: float, tell: Callable[[str], None]
@@ -162,7 +180,7 @@ class Probing:
         for kind, budget in zip(self.kinds, self.budgets, strict=False):
             if self.config.max_forgetting is not None and _is_general(kind):
                 began = time.perf_counter()
-                self._begin(kind, model, tell)
+                self._begin(self.of_base(kind), model, tell)
                 budget.spend(time.perf_counter() - began)
 
     def _begin(self, kind: Sequence[Probe], base: Any, tell: Callable[[str], None]) -> None:
@@ -195,12 +213,8 @@ class Probing:
         def on_items(done: int) -> None:
             tell(f"Measuring {probe.name.replace('_', ' ')} ({done} of {len(probe)})")
 
-        return probe.measure(
-            model,
-            batch_size=self.config.per_device_eval_batch_size,
-            device=self.device,
-            on_items=on_items,
-        )
+        batch_size, device = self._how
+        return probe.measure(model, batch_size=batch_size, device=device, on_items=on_items)
 
     def rewind(self, last: int, seconds: Sequence[float]) -> None:
         """Read what an earlier attempt wrote, up to a step, by when each kind had taken `seconds`."""

@@ -173,6 +173,18 @@ def test_probes_wait_until_training_pays_for_them(home: Home) -> None:
     assert kept(job, "tuned", "prose").num_rows == 6  # at the end they are measured all the same
 
 
+def test_a_base_that_is_known_costs_nothing(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probing.Budget, "allows", lambda self, trained, expected, times=1: times == 1)
+    first, second = (make_job(home, name, **PROBED) for name in ("first", "second"))
+    train.run(first)  # which can pay for the tuned model, and not for the base beside it
+    steps = [step for step, _ in series(first, "probe/prose/loss")]
+    assert steps
+    assert min(steps) > 0
+    train.run(second)
+    assert [step for step, _ in series(second, "probe/prose/loss")] == [0, *steps]
+    assert kept(first, "base", "prose").equals(kept(second, "base", "prose"))
+
+
 def test_a_budget_is_kept() -> None:
     budget = probing.Budget(0.1)
     assert not budget.allows(trained=10, expected=1.1)

@@ -73,6 +73,21 @@ def test_whatever_changes_an_answer_asks_again(home: Home, folder: Path, tmp_pat
     assert fewer.times == 1
 
 
+def test_a_part_is_known_with_the_whole(home: Home, folder: Path) -> None:
+    whole = general.questions(TOKENIZER, 200).part(12)
+    part = whole.part(4)
+    model, how = make_model(), {"batch_size": 8, "device": CPU}
+    small = Remembered(part, home, TOKENIZER, folder, whole)
+    assert not small.known(model, 8, CPU)
+    found = Remembered(whole, home, TOKENIZER, folder).measure(model, **how)
+    assert small.known(model, 8, CPU)
+    known = small.measure(model, **how)
+    asked = part.measure(model, **how)
+    assert list(known.items) == list(asked.items)
+    assert set(known.items) < set(found.items)
+    assert known.loss_sum == pytest.approx(asked.loss_sum, abs=1e-4)
+
+
 def test_a_file_that_is_broken_is_made_anew(home: Home, folder: Path) -> None:
     asked = Asked(general.prose(TOKENIZER, 200).part(6))
     first = ask(asked, home, folder)
