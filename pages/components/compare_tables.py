@@ -13,7 +13,7 @@ from pages.components.class_numbers import percent
 from pages.components.compare_evidence import by_settings, differences, judged_of, labels
 
 CLASS_COLUMNS = ("Accuracy ↑ (95% interval)", "Macro F1 ↑ (95% interval)")
-NAMED = frozenset({"name", "notes"})  # differ by their nature
+NAMED = frozenset({"name", "notes", "parent"})  # differ by their nature
 
 
 def draw_numbers(runs: list[dict[str, Any]]) -> None:
@@ -101,6 +101,9 @@ def settings(runs: list[dict[str, Any]], *, everything: bool = False) -> list[di
         f"{name} #{r['number']}" if name == "Setting" else name for name, r in zip(names, runs, strict=True)
     ]
     documents = [{**run["config"], "data fingerprint": run["data_fingerprint"]} for run in runs]
+    for document, run in zip(documents, runs, strict=True):
+        if alpha := (run.get("facts") or {}).get("alpha"):
+            document["mixed at α"] = alpha
     fields = list(dict.fromkeys(field for document in documents for field in document))
     table = []
     for field in fields:

@@ -48,7 +48,7 @@ def add_links(figure: go.Figure, found: Sequence[Point]) -> None:
     for parent, child in links(found):
         ends = [(p.cost["value"], p.gain["value"]) for p in (parent, child)]
         middle = tuple(sum(pair) / 2 for pair in zip(*ends, strict=True))
-        for place, size in ((ends[0], 0), (middle, 9), (ends[1], 0)):
+        for place, size in ((ends[0], 0), (middle, 13), (ends[1], 0)):
             x.append(place[0])
             y.append(place[1])
             sizes.append(size)

@@ -15,7 +15,7 @@ from pages.components.session import plain
 from store.errors import NotFoundError
 
 NAME = 120  # characters
-UNTOLD = {"name", "notes", "parent", "dataset", "replay_dataset"}  # data sets have two names
+UNTOLD = {"name", "notes", "parent", "dataset", "replay_dataset"}  # data sets have an id and a name
 
 
 def cloned(run_id: str, change: Mapping[str, Any]) -> dict[str, Any]:

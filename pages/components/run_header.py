@@ -7,10 +7,12 @@ from typing import Any
 
 import streamlit as st
 
-from pages.components import quantities, run_reads, wording
-from pages.components.chips import dot, status_badge
+from pages.components import quantities, reads, run_reads, wording
+from pages.components.chips import chip_link, dot, status_badge
+from pages.components.launch_from import changes
 from pages.components.session import act, plain
 from store.config import TASK_TITLES
+from store.errors import NotFoundError
 from store.methods import METHODS
 from store.states import ALIVE, RESUMABLE
 
@@ -23,8 +25,30 @@ def draw_header(run: dict[str, Any]) -> None:
             st.title(name, anchor=False, width="content")
         _actions(run)
     st.markdown(f"{status_badge(run['status'])} {_facts(run)}")
+    if run["config"].get("parent"):
+        _draw_parent(run)
     if run["notes"]:
         st.caption(plain(run["notes"]))
+
+
+def _draw_parent(run: dict[str, Any]) -> None:
+    """The run that this one changes or was mixed from, where it is still there, and both on one plot."""
+    try:
+        parent = reads.run(run["config"]["parent"])
+    except NotFoundError:
+        return
+    alpha = run["facts"].get("alpha")
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.markdown("Mixed from" if alpha else "Changes", width="content")
+        with st.container(width="content"):
+            chip_link(parent)
+        said = f"at α {alpha:g}" if alpha else changes(parent["config"], run["config"])
+        st.markdown(plain(said), width="content")
+        if run["status"] == "finished" and st.button(
+            "Beside it on the plot", icon=":material/balance:", type="tertiary", key="run-beside"
+        ):
+            link = {"run": run["run_id"], "dataset": run["dataset_id"]}
+            st.switch_page("pages/evidence.py", query_params=link)
 
 
 def _facts(run: dict[str, Any]) -> str:

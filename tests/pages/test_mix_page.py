@@ -142,6 +142,8 @@ def test_the_page_of_a_kept_share_speaks_of_no_training(engine: StillEngine, ope
     at = open_page(engine.home, "pages/run.py", run="replayed")
     said = everything_said(at)
     assert sentence in said
+    assert "Mixed from" in said
+    assert "at α 0.4" in said
     assert "What to try next" not in said
     assert "Overfitting" not in [metric.label for metric in at.metric]
     at.session_state["run-tabs"] = ":material/u_turn_right: Overfitting"

@@ -35,7 +35,7 @@ def test_a_line_goes_from_parent_to_child_where_both_are_drawn() -> None:
     figure = go.Figure()
     cost_families.add_links(figure, points)
     assert figure.data[0].x == (0.3, 0.2, 0.1, None)
-    assert figure.data[0].marker.size == (0, 9, 0, 0)
+    assert figure.data[0].marker.size == (0, 13, 0, 0)
 
 
 def test_shares_lie_between_their_run_and_the_base() -> None:
