@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 
-from engine.orders import write_order
 from engine.results import dataset_id_of
 from store import datasets, interpolations, jobs, runs
 from store.config import BUNDLED_MODEL, SAMPLE_DATASET
 from store.errors import ConfigError, NotFoundError, StateError, TunebenchError
-from store.jobdir import JobDir, read_json, write_json
+from store.jobdir import JobDir, write_json
 from tests.unit.desk import START, Desk
 
 
@@ -266,43 +265,6 @@ def test_a_run_continues_from_one_that_finished_by_its_name_or_id(desk: Desk) ->
         run_id = desk("launch", dataset="D", init_from=name)["run_id"]
         assert desk.asked[-1]["config"]["init_from"] == first  # a worker knows folders, not names
         assert desk.job(run_id)["config"]["init_from"] == first
-
-
-def test_a_data_set_to_replay_is_named_by_its_id_and_kept_while_it_is_needed(desk: Desk) -> None:
-    desk.add_dataset()
-    general = desk.add_dataset("General", "g")
-    run_id = desk("launch", dataset="D", replay_share=0.05, replay_dataset="General")["run_id"]
-    assert desk.job(run_id)["config"]["replay_dataset"] == general
-    assert desk.asked[0]["config"]["replay_dataset"] == general
-    with pytest.raises(StateError, match="is not over"):
-        desk("delete_dataset", dataset="General")
-    order = read_json(write_order(desk.database, desk.home, desk.job(run_id) | {"attempt": 1}).config)
-    assert order["replay"] == {"dataset_id": general, "name": "General", "kind": "chat", "fingerprint": "g"}
-    desk.end(run_id, "cancelled")
-    desk("delete_dataset", dataset="General")
-    order = read_json(write_order(desk.database, desk.home, desk.job(run_id)).config)
-    assert order["replay"] is None
-    with pytest.raises(ConfigError, match="There is no data set 'General'") as caught:
-        desk("launch", dataset="D", replay_share=0.05, replay_dataset="General")
-    assert caught.value.field == "replay_dataset"
-
-
-def test_data_sets_that_are_probes_are_named_by_their_ids_and_kept_while_they_are_needed(desk: Desk) -> None:
-    desk.add_dataset()
-    general = desk.add_dataset("General", "g")
-    run_id = desk("launch", dataset="D", probe_datasets="General, General")["run_id"]
-    assert desk.job(run_id)["config"]["probe_datasets"] == [general]
-    with pytest.raises(StateError, match="is not over"):
-        desk("delete_dataset", dataset="General")
-    job = desk.job(run_id) | {"attempt": 1}
-    order = read_json(write_order(desk.database, desk.home, job).config)
-    assert order["probes"] == [{"dataset_id": general, "name": "General", "kind": "chat", "fingerprint": "g"}]
-    desk.end(run_id, "cancelled")
-    desk("delete_dataset", dataset="General")
-    assert read_json(write_order(desk.database, desk.home, desk.job(run_id)).config)["probes"] == []
-    with pytest.raises(ConfigError, match="There is no data set 'General'") as caught:
-        desk("launch", dataset="D", probe_datasets=["General"])
-    assert caught.value.field == "probe_datasets"
 
 
 def test_an_interpolation_is_queued_for_a_finished_run_that_has_a_line(desk: Desk) -> None:

@@ -1,0 +1,47 @@
+"""Data sets that a run names beside its own: known by their ids, and kept while the run needs them."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.orders import write_order
+from store.errors import ConfigError, StateError
+from store.jobdir import read_json
+from tests.unit.desk import Desk
+
+
+def test_a_data_set_to_replay_is_named_by_its_id_and_kept_while_it_is_needed(desk: Desk) -> None:
+    desk.add_dataset()
+    general = desk.add_dataset("General", "g")
+    run_id = desk("launch", dataset="D", replay_share=0.05, replay_dataset="General")["run_id"]
+    assert desk.job(run_id)["config"]["replay_dataset"] == general
+    assert desk.asked[0]["config"]["replay_dataset"] == general
+    with pytest.raises(StateError, match="is not over"):
+        desk("delete_dataset", dataset="General")
+    order = read_json(write_order(desk.database, desk.home, desk.job(run_id) | {"attempt": 1}).config)
+    assert order["replay"] == {"dataset_id": general, "name": "General", "kind": "chat", "fingerprint": "g"}
+    desk.end(run_id, "cancelled")
+    desk("delete_dataset", dataset="General")
+    order = read_json(write_order(desk.database, desk.home, desk.job(run_id)).config)
+    assert order["replay"] is None
+    with pytest.raises(ConfigError, match="There is no data set 'General'") as caught:
+        desk("launch", dataset="D", replay_share=0.05, replay_dataset="General")
+    assert caught.value.field == "replay_dataset"
+
+
+def test_data_sets_that_are_probes_are_named_by_their_ids_and_kept_while_they_are_needed(desk: Desk) -> None:
+    desk.add_dataset()
+    general = desk.add_dataset("General", "g")
+    run_id = desk("launch", dataset="D", probe_datasets="General, General")["run_id"]
+    assert desk.job(run_id)["config"]["probe_datasets"] == [general]
+    with pytest.raises(StateError, match="is not over"):
+        desk("delete_dataset", dataset="General")
+    job = desk.job(run_id) | {"attempt": 1}
+    order = read_json(write_order(desk.database, desk.home, job).config)
+    assert order["probes"] == [{"dataset_id": general, "name": "General", "kind": "chat", "fingerprint": "g"}]
+    desk.end(run_id, "cancelled")
+    desk("delete_dataset", dataset="General")
+    assert read_json(write_order(desk.database, desk.home, desk.job(run_id)).config)["probes"] == []
+    with pytest.raises(ConfigError, match="There is no data set 'General'") as caught:
+        desk("launch", dataset="D", probe_datasets=["General"])
+    assert caught.value.field == "probe_datasets"
