@@ -177,13 +177,9 @@ def mitigation(trials: Trials) -> Iterator[Claim]:
     for title, run in others.items():
         less = trials.forgets_more(run, first)
         yield f"{title} forgets less", less.below, f"{shown(less)}, gain {shown(run['verdict']['gain'])}"
-    front = trials.front([first, *others.values()])
-    words = ", ".join(f"{name}: {status}" for name, status in front.items())
-    yield (
-        "both lie where nothing else is better in both",
-        all(front[run["name"]] in ("front", "alike") for run in others.values()),
-        words,
-    )
+        front = trials.front([first, run])
+        words = ", ".join(f"{name}: {status}" for name, status in front.items())
+        yield f"{title}: neither of the two is better in both", set(front.values()) == {"front"}, words
 
 
 def rates(trials: Trials) -> Iterator[Claim]:

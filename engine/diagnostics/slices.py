@@ -10,13 +10,14 @@ Pure: arrays in, documents out.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from engine.diagnostics.flips import mcnemar
+from engine.diagnostics.flips import mcnemar, paired_change
 from engine.diagnostics.statistics import Interval, ratio_interval, wilson_interval
 
 LEAST = 5  # rows of a slice that is tested
@@ -89,7 +90,7 @@ def of_differences(first: ArrayLike, second: ArrayLike, slices: Slices) -> list[
         if not kept.any():
             continue
         gap = one[kept] - two[kept]
-        interval = ratio_interval(gap, np.ones(len(gap))).to_dict()
+        interval = _gap(gap).to_dict()
         found.append({"by": by, "value": name, "n": len(gap), "gap": interval, "p": _paired(gap)})
     return _adjusted(found)
 
@@ -97,7 +98,19 @@ def of_differences(first: ArrayLike, second: ArrayLike, slices: Slices) -> list[
 def _mean(values: NDArray[np.float64]) -> Interval:
     if np.isin(values, (0.0, 1.0)).all():
         return wilson_interval(int(values.sum()), len(values))
-    return ratio_interval(values, np.ones(len(values)))
+    return _honest(ratio_interval(values, np.ones(len(values))))
+
+
+def _gap(gap: NDArray[np.float64]) -> Interval:
+    """The mean of paired differences; of rows that are right or wrong with Tango's interval."""
+    if np.isin(gap, (-1.0, 0.0, 1.0)).all():
+        return paired_change(int((gap < 0).sum()), int((gap > 0).sum()), len(gap))
+    return _honest(ratio_interval(gap, np.ones(len(gap))))
+
+
+def _honest(found: Interval) -> Interval:
+    """Without limits where all rows agree: of rows that happen to be equal no bootstrap learns anything."""
+    return replace(found, low=None, high=None) if found.low == found.high else found
 
 
 def _apart(own: NDArray[np.float64], rest: NDArray[np.float64]) -> float | None:

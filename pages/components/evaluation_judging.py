@@ -104,6 +104,8 @@ def sentences(found: Document, turned: bool, judge: str, when: str) -> list[str]
     """How the pairs fell, what the order did, and what was not judged."""
     pairs, position = found["pairs"], found["figure"]["details"].get("position")
     first, second = (pairs[name] for name in (("second", "first") if turned else ("first", "second")))
+    if not found["figure"]["n"]:  # the headline has said why
+        return [f"{phrasing.plural(pairs['unjudged'], 'pair')}; the judge was {judge}, {when}."]
     said = [
         f"In both orders this one was better {first:,} times, the other one {second:,} times;"
         f" {pairs['ties']:,} ties."

@@ -53,7 +53,11 @@ def draw_slices(evaluation: Document, other: Document | None = None) -> None:
         st.caption("These rows make no slices: they have one label or none, and are all of one length.")
         return
     times = scale(known[metric])
-    lines = [_line(one, known[metric], times, paired=other is not None) for one in found]
+    tested = [one for one in found if one["q"] is not None]
+    if not tested:
+        st.caption(f"Every slice of these rows has fewer than {slices.LEAST} rows, or none beside it.")
+        return
+    lines = [_line(one, known[metric], times, paired=other is not None) for one in tested]
     st.dataframe(
         lines,
         hide_index=True,
@@ -95,8 +99,6 @@ def _line(one: Document, figure: Document, times: float, *, paired: bool) -> Doc
 
 
 def _word(one: Document, better: str, paired: bool) -> str:
-    if one["q"] is None:
-        return "too few rows"
     if not one["different"]:
         return "can't be told"
     gap = one["gap"]["value"] if paired else one["gap"]
@@ -109,9 +111,12 @@ def _q(value: float | None) -> str:
 
 def _about(found: list[Document], other: Document | None) -> str:
     tested = sum(one["q"] is not None for one in found)
+    small = len(found) - tested
+    left_out = f" {phrasing.plural(small, 'smaller one')} left out." if small else ""
     against = f"this one minus {other['name']}, in pairs" if other else "each against all other rows"
     return plain(
-        f"{phrasing.plural(len(found), 'slice')}, {against}; q is the p-value after Benjamini and Hochberg"
-        f" for {tested} tests: of the slices that are told apart at most a twentieth are expected to be none."
-        f" Slices under {slices.LEAST} rows are not tested; 95% intervals, each on its own."
+        f"{phrasing.plural(tested, 'slice')}, {against}; q is the p-value after Benjamini and Hochberg"
+        f" for {phrasing.plural(tested, 'test')}: of the slices that are told apart at most a twentieth are"
+        " expected to be none."
+        f" 95% intervals, each on its own; a slice has at least {slices.LEAST} rows.{left_out}"
     )

@@ -50,11 +50,21 @@ def draw_unfinished(run_id: str | None, most: int = BAD_ENDS) -> bool:
     if alive:
         _live(run_id, alive)
     ended = [job for job in unfinished if job["status"] not in ALIVE]
+    if ended and run_id is None:  # of one run they are few, of all models they would hide what is there
+        head = f"{phrasing.plural(len(ended), 'evaluation')} without a result"
+        with st.expander(head, icon=":material/error:"):
+            _draw_bad_ends(ended, most)
+    else:
+        _draw_bad_ends(ended, most)
+    return bool(alive)
+
+
+def _draw_bad_ends(ended: list[Document], most: int) -> None:
+    """The newest of them."""
     for job in ended[::-1][:most]:
         _draw_bad_end(job)
     if len(ended) > most:
-        st.caption(f"{len(ended) - most:,} older ones without a result are not shown.")
-    return bool(alive)
+        st.caption(f"{phrasing.plural(len(ended) - most, 'older one')} without a result not shown.")
 
 
 @st.fragment(run_every="1s")

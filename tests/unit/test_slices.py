@@ -66,3 +66,13 @@ def test_few_rows_are_shown_and_not_tested_and_rows_without_a_score_are_left_out
     small = next(one for one in found if one["value"] == "x")
     assert (small["n"], small["p"], small["q"], small["different"]) == (3, None, None, False)
     assert by_value("Label", ["x", None, "x"]) == {}
+
+
+def test_rows_that_all_agree_are_no_certainty() -> None:
+    labels = ["a"] * 6 + ["b"] * 6
+    (one, _) = of_differences(np.ones(12), np.ones(12), by_value("Label", labels))
+    assert one["gap"]["low"] < -0.3 < 0 < 0.3 < one["gap"]["high"]  # of six rows
+    (other, _) = of_differences(np.full(12, 7.5), np.full(12, 5.0), by_value("Label", labels))
+    assert (other["gap"]["value"], other["gap"]["low"], other["gap"]["high"]) == (2.5, None, None)
+    (mean, _) = of_scores(np.full(12, 7.5), by_value("Label", labels))
+    assert (mean["mean"]["value"], mean["mean"]["low"]) == (7.5, None)

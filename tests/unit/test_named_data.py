@@ -1,4 +1,4 @@
-"""Data sets that a run names beside its own: known by their ids, and kept while they are needed."""
+"""Data sets that a run names beside its own: known by their ids, and kept while the run needs them."""
 
 from __future__ import annotations
 
