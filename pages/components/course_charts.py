@@ -117,7 +117,7 @@ def _scale(strength: float) -> list[list[Any]]:
 def rise_chart(points: Sequence[Document], end: Document | None, kept: int | None, limits: Document) -> Any:
     """By how much the loss on plain prose lies above the base model's, by step, with its interval; the kept
     model, measured on all passages, as a diamond."""
-    figure = empty_figure("Forgetting while it trained", "Rise of the loss (nats a token)", 320)
+    figure = empty_figure("Loss on plain prose, above the base model's", "Rise (nats a token)", 320)
     known = [point for point in points if point["value"] is not None and point["low"] is not None]
     add_level(figure, 0, "Base model")
     figure.add_trace(_bars(known, [p["step"] for p in known], "lines+markers", "circle", 8))

@@ -43,7 +43,7 @@ def _draw_rise(run: Document, prose: Document | None, found: Document | None, ke
     figure = course_charts.rise_chart(prose["points"], end, kept, THRESHOLDS["nats"])
     st.plotly_chart(figure, key="course-prose", config=PLOT, alt="Rise of the loss on plain prose by step")
     passages = max(point["n"] for point in prose["points"])
-    said = f"95% intervals over {phrasing.plural(passages, 'passage')}; grey holds 0, the base model."
+    said = f"95% intervals over {phrasing.plural(passages, 'passage')}; a grey one holds 0, the base model."
     if end:
         said += f" The diamond is the kept model, on {phrasing.plural(end['n'], 'passage')}."
     st.caption(f"{_since(prose)} {said}")
