@@ -61,7 +61,7 @@ def _since(prose: Document) -> str:
 
 def _draw_cells(run: Document, cells: Document, end: Document | None, kept: int | None, steps: int) -> None:
     columns = course_charts.columns_of(cells, end, kept)
-    if len(columns) < 2:
+    if len(columns) < 2 or cells["steps"] == [kept]:  # the kept model may be the one that was asked before
         st.caption(_why_one(run, cells))
         return
     st.markdown("**Questions by category and checkpoint**, change of accuracy in percentage points")
