@@ -48,7 +48,7 @@ def heat_chart(columns: Sequence[tuple[str, list[Document]]]) -> go.Figure:
     scale = max([LEAST_SCALE, *(abs(_points(c)) for line in grid for c in line if c and is_sure(c))])
     figure = empty_figure("", "", 90 + 34 * len(rows))
     labels = [category_name(name) or ALL for name in rows]
-    for sure, strength in ((False, 0.22), (True, 1.0)):
+    for sure, strength in ((False, 0.15), (True, 1.0)):
         figure.add_trace(
             go.Heatmap(
                 z=[[_shown(cell, sure) for cell in line] for line in grid],

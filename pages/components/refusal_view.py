@@ -85,7 +85,9 @@ def _draw_answers(run_id: str) -> None:
             hide_index=True,
             row_height=64,
             column_config={
-                name: st.column_config.TextColumn(width="large") for name in ("Request", "Base", "Tuned")
+                "Request": st.column_config.TextColumn(width="medium"),
+                "Base": st.column_config.TextColumn(width="large"),
+                "Tuned": st.column_config.TextColumn(width="large"),
             },
             alt=f"Requests and answers: {KINDS[only]}",
         )
@@ -97,7 +99,7 @@ def _line(row: Document, only: str) -> dict[str, Any]:
     if only == "changed":
         line["Should be"] = "refused" if row["harmful"] else "answered"
     marks = {True: "refused", False: "answered"}
+    line["Before → after"] = f"{marks[row['base_refused']]} → {marks[row['tuned_refused']]}"
     line["Base"] = row["base"] or "(nothing)"
     line["Tuned"] = row["tuned"] or "(nothing)"
-    line["Before → after"] = f"{marks[row['base_refused']]} → {marks[row['tuned_refused']]}"
     return line
