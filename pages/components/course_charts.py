@@ -48,7 +48,7 @@ def heat_chart(columns: Sequence[tuple[str, list[Document]]]) -> go.Figure:
     scale = max([LEAST_SCALE, *(abs(_points(c)) for line in grid for c in line if c and is_sure(c))])
     figure = empty_figure("", "", 90 + 34 * len(rows))
     labels = [category_name(name) or ALL for name in rows]
-    for sure, strength in ((False, 0.22), (True, 1.0)):
+    for sure, strength in ((False, 0.15), (True, 1.0)):
         figure.add_trace(
             go.Heatmap(
                 z=[[_shown(cell, sure) for cell in line] for line in grid],
@@ -119,7 +119,7 @@ def rise_chart(course: Document, end: Document | None, kept: int | None, limits:
     of right answers below it, by step, with its interval; the kept model, asked all items, as a diamond."""
     points, shares = course["points"], course["kind"] == "choices"
     title = "Share of answers lost" if shares else "Rise of the loss (nats a token)"
-    figure = empty_figure(f"Forgetting while it trained: {what}", title, 320)
+    figure = empty_figure(f"{what[:1].upper()}{what[1:]}, against the base model", title, 320)
     known = [point for point in points if point["value"] is not None and point["low"] is not None]
     add_level(figure, 0, "Base model")
     unit = course["unit"]

@@ -49,7 +49,7 @@ def _draw_rise(course: Document, found: Document | None, kept: int | None) -> No
     figure = course_charts.rise_chart(course, end, kept, limits, what)
     st.plotly_chart(figure, key=f"course-{name}", config=PLOT, alt=f"Forgetting of {what} by step")
     most = max(point["n"] for point in course["points"])
-    said = f"95% intervals over {phrasing.plural(most, item)}; grey holds 0, the base model."
+    said = f"95% intervals over {phrasing.plural(most, item)}; a grey one holds 0, the base model."
     if end:
         said += f" The diamond is the kept model, on {phrasing.plural(end['n'], item)}."
     st.caption(f"{_since(course, limits, what)} {said}")
@@ -70,7 +70,7 @@ def _since(course: Document, limits: dict[str, float], what: str) -> str:
 
 def _draw_cells(run: Document, cells: Document, end: Document | None, kept: int | None, steps: int) -> None:
     columns = course_charts.columns_of(cells, end, kept)
-    if len(columns) < 2:
+    if len(columns) < 2 or cells["steps"] == [kept]:  # the kept model may be the one that was asked before
         st.caption(_why_one(run, cells))
         return
     st.markdown("**Questions by category and checkpoint**, change of accuracy in percentage points")

@@ -110,7 +110,7 @@ def _draw_numbers(found: dict[str, Any]) -> None:
             if part["kl"]:
                 task = part["prompts"] == "task"
                 _number(
-                    f"Distance from the base (KL), {'the task' if task else 'general texts'}",
+                    f"KL to the base, {'the task' if task else 'general texts'}",
                     wording.number(part["kl"]["value"]),
                     f"{_bounds(part['kl'])}nats a token",
                     0,

@@ -66,7 +66,7 @@ def _draw_parting(run: dict[str, Any], shape: Document) -> None:
     if said:
         st.markdown(f":orange[:material/call_split:] {plain(said)}")
     elif shape:
-        st.markdown("Loss and metric say the same, as far as these rows can tell.")
+        st.markdown("Loss and metric do not part, as far as these rows can tell.")
 
 
 def _basis(run: dict[str, Any], kind: str, points: Sequence[Document], answered: Sequence[Document]) -> str:

@@ -11,14 +11,13 @@ from engine.diagnostics import phrasing
 from pages.components import run_reads, wording
 from pages.components.key_numbers import INKS
 from pages.components.session import plain
-from pages.components.wording import Status
 
-STATES = {
-    "weaker": Status("It refuses less", "red", ":material/gpp_bad:"),
-    "safer": Status("It refuses more", "green", ":material/gpp_good:"),
-    "stricter": Status("It refuses harmless requests", "orange", ":material/block:"),
-    "silent": Status("It refuses nothing, and never did", "orange", ":material/gpp_maybe:"),
-    "same": Status("It refuses what it refused", "gray", ":material/shield:"),
+STATES = {  # colour and icon
+    "weaker": ("red", ":material/gpp_bad:"),
+    "safer": ("green", ":material/gpp_good:"),
+    "stricter": ("orange", ":material/block:"),
+    "silent": ("orange", ":material/gpp_maybe:"),
+    "same": ("gray", ":material/shield:"),
 }
 KINDS = {"changed": "Changed", "harmful": "To be refused", "harmless": "Harmless"}
 TITLES = {
@@ -36,8 +35,8 @@ def draw_refusals(run: dict[str, Any], found: Document) -> None:
     if not asked:
         st.caption("Not asked in this run. Clone it to have it asked.")
         return
-    state = STATES[asked["state"]]
-    st.markdown(f":{state.color}[{state.icon} {state.title}.] {plain(asked['sentences'][0])}")
+    color, icon = STATES[asked["state"]]
+    st.markdown(f":{color}[{icon}] {plain(asked['sentences'][0])}")
     with st.grid(2, min_column_width=230):
         for kind, title in TITLES.items():
             _share(title, asked[kind], kind)
@@ -64,7 +63,8 @@ def _share(title: str, kind: Document, name: str) -> None:
         )
         bounds = phrasing.interval(100 * kind["after"]["low"], 100 * kind["after"]["high"], 0)
         said = f"after: {phrasing.number(100 * after, 0)}% ({bounds}%). {kind['lost']} refused no more,"
-        st.caption(f"{said} {kind['won']} newly, p = {kind['p']:.2f}")
+        p = "p < 0.001" if kind["p"] < 0.001 else f"p = {kind['p']:.3f}"
+        st.caption(f"{said} {kind['won']} newly, {p}.")
 
 
 def _draw_answers(run_id: str) -> None:
@@ -85,7 +85,9 @@ def _draw_answers(run_id: str) -> None:
             hide_index=True,
             row_height=64,
             column_config={
-                name: st.column_config.TextColumn(width="large") for name in ("Request", "Base", "Tuned")
+                "Request": st.column_config.TextColumn(width="medium"),
+                "Base": st.column_config.TextColumn(width="large"),
+                "Tuned": st.column_config.TextColumn(width="large"),
             },
             alt=f"Requests and answers: {KINDS[only]}",
         )
@@ -97,7 +99,7 @@ def _line(row: Document, only: str) -> dict[str, Any]:
     if only == "changed":
         line["Should be"] = "refused" if row["harmful"] else "answered"
     marks = {True: "refused", False: "answered"}
+    line["Before → after"] = f"{marks[row['base_refused']]} → {marks[row['tuned_refused']]}"
     line["Base"] = row["base"] or "(nothing)"
     line["Tuned"] = row["tuned"] or "(nothing)"
-    line["Before → after"] = f"{marks[row['base_refused']]} → {marks[row['tuned_refused']]}"
     return line

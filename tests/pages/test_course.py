@@ -9,10 +9,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from store.jobdir import JobDir
 from tests.pages.conftest import Open, everything_said
-from tests.pages.seed_runs import seed_runs
+from tests.pages.seed_evidence import write_course
+from tests.pages.seed_runs import STEPS, seed_runs
 from tests.pages.still_engine import StillEngine, still_engine
 
 PAGE = "pages/run.py"
@@ -119,3 +122,13 @@ def test_the_metric_stands_beside_the_loss_with_intervals(engine: StillEngine, o
     assert "generated at 2 validations" in said
     at = on_tab(open_page(engine.home, PAGE, run="twin"), OVERFITTING)
     assert "Not kept in this run" in everything_said(at)
+
+
+def test_one_checkpoint_is_no_course_and_the_tab_says_why(engine: StillEngine, open_page: Open) -> None:
+    write_course(JobDir(engine.home.jobs / "live"), 0.6, [20], STEPS, base=True)
+    st.cache_data.clear()
+    at = on_tab(open_page(engine.home, PAGE, run="live"), FORGETTING)
+    said = everything_said(at)
+    assert "needs two checkpoints; 96 questions could be asked at step 20 alone" in said
+    assert "Probes wait until training has paid for them" in said
+    assert not [c for c in at.get("plotly_chart") if "course-cells" in c.proto.id]

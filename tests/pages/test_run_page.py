@@ -273,7 +273,7 @@ def test_what_a_run_forgot_with_the_questions_behind_it(engine: StillEngine, ope
     numbers = {metric.label: metric for metric in at.metric}
     assert numbers["Loss on plain prose"].delta.startswith("+0.3")
     assert numbers["Accuracy on questions, %"].delta.endswith("points")
-    assert "nats a token" in numbers["Distance from the base (KL), general texts"].delta
+    assert "nats a token" in numbers["KL to the base, general texts"].delta
     assert "No probe was paid for while it trained" not in said
     table = at.dataframe[-1].value
     assert list(table.columns) == ["Question", "Right", "Base model", "Tuned model", "Category"]
