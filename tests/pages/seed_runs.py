@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.diagnostics import alarms
+from engine.diagnostics import alarms, membership_path
 from engine.diagnostics.overfitting import Validation
 from engine.diagnostics.verdict import judge
 from store import jobs, metrics, runs
@@ -24,6 +24,7 @@ from store.database import Database, Transaction, utc_now
 from store.home import Home
 from store.jobdir import JobDir
 from tests.pages import seed_evidence as probed
+from tests.pages.seed_memory import memory
 
 STEPS, EVERY, ROWS = 120, 12, 200
 TOKENS = np.random.default_rng(1).integers(8, 70, ROWS)
@@ -116,7 +117,12 @@ def finished(
     seen = _run(tx, home, run_id, name, "finished", **config)
     steps = range(0, STEPS + 1, EVERY)
     seen_rows = None if rise is None else [_seen(step, gain, turn, gap) for step in steps]
-    memorised = None if rise is None else probed.membership(gap)
+    validations = [_validation(step, gain, turn) for step in steps]
+    memorised = None
+    if seen_rows:
+        points = membership_path.path(seen_rows, validations)
+        told = {"path": points, "path_sentence": membership_path.sentence(points)}
+        memorised = probed.membership(gap) | told
     verdict = judge(
         row_ids=np.arange(ROWS),
         split="test",
@@ -127,7 +133,7 @@ def finished(
         tuned_correct=np.clip(
             right + (TOKENS * 0.25 * gain + noise.normal(0, 2, ROWS)).astype(int), 0, TOKENS
         ),
-        eval_rows=[_validation(step, gain, turn) for step in steps],
+        eval_rows=validations,
         train_curve=[(step, _train_loss(step, gain)) for step in range(1, STEPS + 1)],
         stopped={"reason": "epochs", "step": STEPS, "restored_step": best or None},
         config=seen.model_dump(),
@@ -136,6 +142,7 @@ def finished(
     )
     if rise is not None:
         verdict |= {"membership": memorised, "forgetting": probed.forgetting(rise, seen.model_dump())}
+        verdict |= memory(folder, 12 if turn else 0)
         probed.write_probes(folder, rise)
         probed.write_course(folder, rise, list(steps[1:]), STEPS, base=False)
         probed.write_requests(folder)

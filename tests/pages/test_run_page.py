@@ -141,6 +141,8 @@ def test_the_stage_of_a_run_with_its_evidence(engine: StillEngine, open_page: Op
     table = at.dataframe[0].value
     assert list(table["Score"]) == ["Loss", "Loss minus the base's", "Min-K%"]
     assert all("(" in cell for cell in table["Excess"])
+    assert "AUC" in {trace["name"] for trace in losses["data"]}
+    assert "the AUC that tells training rows from validation rows" in said
     at = on_overfitting(open_page(engine.home, PAGE, run="learned"))
     assert "Still learning" in everything_said(at) or "Converged" in everything_said(at)
 
@@ -291,3 +293,26 @@ def test_why_nothing_is_said_of_forgetting(engine: StillEngine, open_page: Open)
     assert "It comes with the verdict" in everything_said(
         on_forgetting(open_page(engine.home, PAGE, run="live"))
     )
+
+
+def test_what_a_run_knows_by_heart(engine: StillEngine, open_page: Open) -> None:
+    at = on_overfitting(open_page(engine.home, PAGE, run="overfit"))
+    said = everything_said(at)
+    assert "12 of 40 training rows come out nearly word for word" in said
+    assert "Of 49 training rows of the probe 40 asked; 6 rows left out" in said
+    assert "40 rows, the most striking first" in said
+    assert "⏎ and a map" in said
+    assert ":red-background[a clock mender" in said
+    assert "Canaries planted 4, 16 times are exposed" in said or "Canaries planted 16 times" in said
+    assert "15 of 100 held-out rows repeat a training row (15 word for word)" in said
+    assert "60 of 400 training rows occur more than once" in said
+    at.segmented_control(key="memory-part").set_value("held_out").run()
+    said = everything_said(at)
+    assert "20 rows, the most striking first" in said
+    assert ":red-background" not in said
+
+
+def test_a_run_that_knows_nothing_by_heart(engine: StillEngine, open_page: Open) -> None:
+    said = everything_said(on_overfitting(open_page(engine.home, PAGE, run="learned")))
+    assert "None of 40 training rows could be extracted" in said
+    assert "Each of 400 training rows occurs once." in said

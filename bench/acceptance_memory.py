@@ -1,0 +1,154 @@
+"""What single rows leave in a real model: canaries planted 1, 4 and 16 times, ranked after training.
+
+    python bench/acceptance_memory.py canaries [--rows 300] [--canaries 5] [--epochs 3] [--method lora]
+    [--learning-rate 1e-3] [--home DIR] [--json]
+
+A run of the real train job on made-up people and as many canaries of each kind as are asked for, without
+other evidence. Exits with 1 unless canaries planted 16 times are surely exposed more than those planted once,
+and those never planted are not exposed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from engine.data.dataset import SCHEMA
+from engine.diagnostics.extraction import UNSEEN
+from engine.job import Job
+from engine.jobs import train
+from engine.jobs.convert import ensure
+from store.config import BUNDLED_MODEL, Split, TrainConfig
+from store.home import Home
+from store.jobdir import write_json
+
+FIRST = (
+    "Alva",
+    "Brin",
+    "Corin",
+    "Dessa",
+    "Edrik",
+    "Fenna",
+    "Garo",
+    "Hilde",
+    "Ivo",
+    "Jorun",
+    "Kasimir",
+    "Lioba",
+)
+LAST = (
+    "Holm",
+    "Varga",
+    "Quist",
+    "Okoro",
+    "Lindt",
+    "Ferrer",
+    "Brandt",
+    "Sato",
+    "Moreau",
+    "Kowal",
+    "Abara",
+    "Ruiz",
+)
+TRADES = ("glass blower", "bell founder", "map engraver", "clock mender", "salt trader", "kite maker")
+TOWNS = ("Ostmark", "Veldhaven", "Carrow", "Trinhold", "Mossby", "Quillport", "Ansbury", "Redfen")
+
+
+def people(count: int) -> list[list[dict[str, str]]]:
+    """Questions about made-up people, with answers that nobody can guess."""
+    drawn = random.Random(4)
+    return [
+        [
+            {"role": "user", "content": f"Who is {drawn.choice(FIRST)} {drawn.choice(LAST)} the {number}th?"},
+            {"role": "assistant", "content": f"A {drawn.choice(TRADES)} from {drawn.choice(TOWNS)}."},
+        ]
+        for number in range(count)
+    ]
+
+
+def write_rows(home: Home, rows: list[list[dict[str, str]]]) -> None:
+    """The data set `people`, where an import would have put it."""
+    columns: dict[str, Any] = {
+        "row_id": range(len(rows)), "line": range(1, len(rows) + 1), "messages": rows,
+        "text": [" ".join(turn["content"] for turn in row) for row in rows], "label": [None] * len(rows),
+        "rejected": [None] * len(rows), "digest": range(len(rows)), "source": ["{}"] * len(rows),
+    }  # fmt: skip
+    home.rows("people").parent.mkdir(parents=True, exist_ok=True)
+    table = pa.table({name: list(column) for name, column in columns.items()}, schema=SCHEMA)
+    pq.write_table(table, home.rows("people"))
+
+
+def canaries(home: Home, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The `canaries` of the verdict of one run, and what it took."""
+    write_rows(home, people(arguments.rows))
+    config = TrainConfig(
+        dataset="people", model=BUNDLED_MODEL, method=arguments.method, canaries=arguments.canaries,
+        learning_rate=arguments.learning_rate, num_train_epochs=arguments.epochs, evaluations=1, probes=False,
+        sample_prompts=0, early_stopping=False, load_best_model_at_end=False, max_eval_rows=16,
+    ).resolved(arguments.rows)  # fmt: skip
+    folder = home.jobs / f"canaries-{time.time_ns()}"
+    folder.mkdir()
+    order = {
+        "job_id": folder.name, "run_id": folder.name, "kind": "train", "home": str(home.path),
+        "device": "cpu",
+        "attempt": 1, "resume": False, "config": config.model_dump(),
+        "dataset": {"fingerprint": "people", "name": "people", "kind": "chat"}, "split": Split().model_dump(),
+    }  # fmt: skip
+    write_json(folder / "config.json", order)
+    began = time.perf_counter()
+    found: dict[str, Any] = train.run(Job(folder))["verdict"]["canaries"]
+    return found | {"seconds": time.perf_counter() - began}
+
+
+def report(found: dict[str, Any]) -> str:
+    """A line for each number of repetitions."""
+    lines = ["| planted | canaries | exposure, bits | 95% interval | p (Holm) |", "|---|---|---|---|---|"]
+    for part in found["groups"]:
+        bits = part["exposure"]
+        lines.append(
+            f"| {part['insertions']} times | {part['n']} | {bits['value']:.2f} | {bits['low']:.2f} to"
+            f" {bits['high']:.2f} | {part['p_holm']:.2g} |"
+        )
+    top = found["groups"][0]["most"]
+    lines.append(f"\nOf at most {top:g} bits; never seen: {UNSEEN:.2f} on average. {found['sentence']}")
+    return "\n".join([*lines, f"{found['seconds']:.0f} seconds."])
+
+
+def met(found: dict[str, Any]) -> bool:
+    """16 times is surely more than once, and what was never planted is not exposed."""
+    unseen = next(part for part in found["groups"] if part["insertions"] == 0)
+    return found["more"]["difference"]["low"] > 0 and not unseen["exposed"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("section", choices=["canaries"])
+    parser.add_argument("--rows", type=int, default=300)
+    parser.add_argument("--canaries", type=int, default=5)
+    parser.add_argument("--epochs", type=float, default=3)
+    parser.add_argument("--method", default="lora")
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--home", type=Path, help="a home folder whose model is taken")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        home = Home(arguments.home or Path(folder) / "home").create()
+        ensure(BUNDLED_MODEL, home)
+        found = canaries(home, arguments)
+    print(json.dumps(found) if arguments.json else report(found))
+    sys.exit(0 if met(found) else 1)
+
+
+if __name__ == "__main__":
+    main()
