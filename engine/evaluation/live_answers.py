@@ -24,7 +24,7 @@ from store.jobdir import written_aside
 from store.metric_table import METRICS
 
 if TYPE_CHECKING:
-    from engine.evaluation.evidence import Prompt
+    from engine.evaluation.prompts import Prompt
 
 ROWS = 16  # answered together
 TOKEN_COST = 4  # tokens of a validation that a generated token of all rows together costs a row, about

@@ -14,7 +14,7 @@ from jinja2.exceptions import TemplateError
 from engine.data import dataset
 from engine.data.columns import read_values
 from engine.data.render import rendered
-from engine.evaluation.evidence import Prompt, prompt_of_chat, prompt_of_text
+from engine.evaluation.prompts import Prompt, prompt_of_chat, prompt_of_text
 from store.errors import ConfigError
 from store.home import Home
 

@@ -25,7 +25,7 @@ from engine.tuning.batches import collate
 from engine.tuning.loss import picked_logits
 
 if TYPE_CHECKING:
-    from engine.evaluation.evidence import Prompt
+    from engine.evaluation.prompts import Prompt
 
 COUNT = 32  # prompts of the task, of which each is answered once
 LENGTH = 32  # tokens of an answer at most

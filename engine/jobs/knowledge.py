@@ -13,9 +13,9 @@ import numpy as np
 from engine.data.render import Rows
 from engine.evaluation import data_probes, general, samples
 from engine.evaluation.class_evidence import labels_answered
-from engine.evaluation.evidence import choose_prompts
 from engine.evaluation.live_answers import ROWS, LiveAnswers
 from engine.evaluation.probes import Probe
+from engine.evaluation.prompts import choose_prompts
 from engine.evaluation.remembered import Remembered
 from engine.evaluation.requests import Requests
 from engine.job import Job

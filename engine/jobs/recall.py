@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from engine.data.render import Rows
 from engine.diagnostics import verbatim as judged
 from engine.diagnostics.extraction import similarity
-from engine.evaluation import evidence, verbatim
+from engine.evaluation import prompts, verbatim
 from engine.evaluation.evidence import Evidence
 from engine.evaluation.losses import RowLosses
 from engine.evaluation.verbatim import Passage, Written
@@ -78,7 +78,7 @@ class Recall:
         content = self.load(np.asarray([passage.row_id]))[0]
         if isinstance(content, str):
             return ""
-        prompt = evidence.prompt_of_chat(self.tokenizer, passage.row_id, content)
+        prompt = prompts.prompt_of_chat(self.tokenizer, passage.row_id, content)
         return prompt.shown if prompt else ""
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import shutil
 import time
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -17,14 +18,14 @@ import torch
 
 from engine.data import canaries
 from engine.data.render import Rows
-from engine.diagnostics import class_verdict, front_step, verdict
+from engine.diagnostics import class_verdict
 from engine.evaluation import evidence
+from engine.evaluation.asking import Asking, Pace
 from engine.evaluation.class_evidence import Asked
 from engine.evaluation.evidence import Evidence
-from engine.evaluation.general import PROSE
-from engine.evaluation.memorised import memorised
+from engine.evaluation.prompts import choose_prompts
 from engine.job import Job
-from engine.jobs import duplicates, planted
+from engine.jobs import duplicates, planted, row_verdict
 from engine.jobs.convert import ensure
 from engine.jobs.knowledge import Knowledge
 from engine.jobs.recall import Load, Recall
@@ -237,43 +238,43 @@ class Run:
         job, config = self.job, self.config
         load = prepare.loader(job.home, self.data["fingerprint"], self.data["kind"])
         count, seed = config.sample_prompts, self.split.split_seed
-        prompts = evidence.choose_prompts(self.tokenizer, rows, load, count, seed)
+        prompts = choose_prompts(self.tokenizer, rows, load, count, seed)
         model = training.release()
         self.save(model)
-        asked = Asked.of_answers(job, config, self.tokenizer, rows.row_ids, self.positions)
+        labels = Asked.of_answers(job, config, self.tokenizer, rows.row_ids, self.positions)
         probes = self.knowledge.probes(model)
         evidence.write_items(job, probes)
-        recall, pace = self.recall(rows, load), evidence.Pace()
-        things = (self.tokenizer, self.objective, rows, prompts, probes, recall, pace)
-        of_base = (*things[:4], self.knowledge.of_base(probes), *things[5:])
-        tuned = evidence.measure(job, config, model, *things, "the tuned model")
+        recall = self.recall(rows, load)
+        asking = Asking(job, config, self.tokenizer, self.objective, rows, prompts, probes, Pace(), recall)
+        tuned = asking.of(model, "the tuned model")
         secrets = planted.measure(job, config, self.tokenizer, self.data["kind"], model)
-        tuned_labels = asked and asked.score(model, "the tuned model")
+        tuned_labels = labels and labels.score(model, "the tuned model")
+        of_base = replace(asking, probes=self.knowledge.of_base(probes))
         if continued.starts_at_base(config):
             with base_model(model) as untuned:
-                base = evidence.measure(job, config, untuned, *of_base, "the base model")
-                base_labels = asked and asked.score(untuned, "the base model")
+                base = of_base.of(untuned, "the base model")
+                base_labels = labels and labels.score(untuned, "the base model")
         elif METHODS[config.method].adapter:
             self.take_over(model)
-            base = evidence.measure(job, config, model, *things, "the model of the earlier run")
-            base_labels = asked and asked.score(model, "the model of the earlier run")
+            base = asking.of(model, "the model of the earlier run")
+            base_labels = labels and labels.score(model, "the model of the earlier run")
         else:
             del model  # memory holds one model
             gc.collect()
             model = models.load_model(config, self.source, str(self.device), self.dtype)
-            base = evidence.measure(job, config, model, *of_base, "the base model")
-            base_labels = asked and asked.score(model, "the base model")
+            base = of_base.of(model, "the base model")
+            base_labels = labels and labels.score(model, "the base model")
         evidence.write(job, split, base, tuned, prompts)
         document = self.verdict(training, stopped, split, base, tuned, recall)
-        earlier = self.earlier_step(training, stopped, tuned)
+        earlier = row_verdict.earlier_step(config, training, stopped, tuned)
         evidence.add_forgetting(document, base, tuned, config, earlier)
         document["canaries"] = secrets
         if recall:
             document["duplicates"] = duplicates.judge(job, self.data["fingerprint"], base, tuned)
         if config.probes:
             document["weights"] = weight_change(job, config, self.source, model)
-        if asked and tuned_labels and base_labels:
-            class_verdict.add_labels(document, asked.report(split, tuned_labels, base_labels))
+        if labels and tuned_labels and base_labels:
+            class_verdict.add_labels(document, labels.report(split, tuned_labels, base_labels))
         return document
 
     def recall(self, rows: Rows, load: Load) -> Recall | None:
@@ -281,16 +282,6 @@ class Run:
         if not self.config.probes:
             return None
         return Recall(self.job, self.tokenizer, self.knowledge.seen.rows, rows, load)
-
-    def earlier_step(
-        self, training: Training, stopped: dict[str, Any], tuned: Evidence
-    ) -> dict[str, Any] | None:
-        """The advice to stop at a step that gained as much and forgot less, where the course shows one."""
-        prose = next((measured.table() for measured in tuned.probes if measured.probe == PROSE), None)
-        if prose is None:
-            return None
-        validations, course = training.validations.for_verdict(), training.probing.course(PROSE)
-        return front_step.advise(validations, course, prose, stopped, self.config.model_dump())
 
     def verdict(
         self,
@@ -302,25 +293,4 @@ class Run:
         recall: Recall | None,
     ) -> dict[str, Any]:
         """What the evidence says."""
-        seen = training.probing.seen(base.seen, tuned.seen, stopped["restored_step"])
-        validations = training.validations.for_verdict()
-        members = memorised(base, tuned, seen, validations)
-        written = recall.judge(base, tuned) if recall else None
-        document = verdict.judge(
-            row_ids=base.losses.row_ids,
-            split=split,
-            base_loss_sum=base.losses.loss_sum,
-            tuned_loss_sum=tuned.losses.loss_sum,
-            tokens=base.losses.tokens,
-            base_correct=base.losses.correct,
-            tuned_correct=tuned.losses.correct,
-            eval_rows=validations,
-            train_curve=training.state.curve,
-            stopped=stopped,
-            config=self.config.model_dump(),
-            train_probe=seen or None,
-            membership=members,
-            metric=training.metric.told(training.validations),
-            extraction=written,
-        )
-        return document | {"membership": members, "extraction": written}
+        return row_verdict.judge(self.config, training, stopped, split, base, tuned, recall)

@@ -14,9 +14,11 @@ import pyarrow.parquet as pq
 
 from engine.diagnostics import mixed
 from engine.evaluation import evidence
-from engine.evaluation.evidence import Evidence, Prompt
+from engine.evaluation.asking import Asking, Pace
+from engine.evaluation.evidence import Evidence
 from engine.evaluation.losses import RowLosses
 from engine.evaluation.probes import Measured
+from engine.evaluation.prompts import Prompt, choose_prompts
 from engine.job import Job
 from engine.jobs.mixing import Mixing
 from engine.jobs.weight_change import weight_change
@@ -47,16 +49,16 @@ def _judged(job: Job, config: TrainConfig, mixing: Mixing, alpha: float) -> dict
     data = mixing.order["dataset"]
     load = prepare.loader(job.home, data["fingerprint"], data["kind"])
     seed = int(mixing.order["split"]["split_seed"])
-    prompts = evidence.choose_prompts(mixing.tokenizer, mixing.rows, load, config.sample_prompts, seed)
+    prompts = choose_prompts(mixing.tokenizer, mixing.rows, load, config.sample_prompts, seed)
     known = mixing.known(0.0)
-    pace = evidence.Pace(1 if known else 2)
-    things = (mixing.tokenizer, TrainedTokens(), mixing.rows, prompts, mixing.probes, None, pace)
-    tuned = evidence.measure(job, config, mixing.model, *things, "the mixed model")
+    pace = Pace(1 if known else 2)
+    asking = Asking(job, config, mixing.tokenizer, TrainedTokens(), mixing.rows, prompts, mixing.probes, pace)
+    tuned = asking.of(mixing.model, "the mixed model")
     if known:
         base = _of_before(known, prompts, mixing)
     else:
         mixing.line.go(0.0)
-        base = evidence.measure(job, config, mixing.model, *things, "the base model")
+        base = asking.of(mixing.model, "the base model")
     evidence.write_items(job, mixing.probes)
     evidence.write(job, mixing.split, base, tuned, prompts)
     verdict = mixed.judge(
