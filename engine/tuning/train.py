@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -70,9 +71,8 @@ class Training:
         self.probing = probing or Probing(job, config, [])
         self.metric = metric or TaskMetric()
         self.alarms = Alarms(job, config, len(self.evaluation_steps))
-        self.clock = Clock(
-            self.steps, self.evaluation_steps, len(validation) / math.prod(batch_shape(config))
-        )
+        batches = len(validation) / math.prod(batch_shape(config))
+        self.clock = Clock(self.steps, self.evaluation_steps, batches)
         self.random = checkpoint.random_states()
         self.saved_at, self.save_seconds = time.monotonic(), 0.0
 
@@ -100,9 +100,8 @@ class Training:
                 self.save()
             raise
         if not self.state.reason:
-            whole = steps_per_epoch(len(self.train), *batch_shape(self.config)) * (
-                self.config.num_train_epochs or 1
-            )
+            per_epoch = steps_per_epoch(len(self.train), *batch_shape(self.config))
+            whole = per_epoch * (self.config.num_train_epochs or 1)
             self.state.reason = "max_steps" if self.steps < math.ceil(whole) else "epochs"
         self.save()
         return self.finish()
@@ -203,11 +202,8 @@ class Training:
         if (losses := self.objective.baseline(self.validation)) is not None:
             self.record(0, losses)
             return
-        if not self.adapter:
-            self.validate(0, "Evaluating the base model")
-            self.probing.start(self.stepper.model, self.tell)
-            return
-        with base_model(self.stepper.model) as base:
+        model = self.stepper.model
+        with base_model(model) if self.adapter else nullcontext(model) as base:
             self.validate(0, "Evaluating the base model", base)
             self.probing.start(base, self.tell)
 
@@ -253,7 +249,6 @@ class Training:
 
     def measure(self, model: Any, rows: Rows, message: str) -> RowLosses:
         """Losses of `rows` under the present weights of `model`, with progress."""
-
         return self.objective.measure(
             model,
             rows,

@@ -105,7 +105,8 @@ def metric_chart(
         yaxis={"domain": [0.54, 1.0]},
         yaxis2={**under, "gridcolor": grid, "zeroline": False, "automargin": True},
         xaxis={"anchor": "y2"},
-        margin={"b": 44},
+        legend={"y": -0.18, "yanchor": "top"},  # three names are three lines on a phone
+        margin={"t": 40, "b": 44},
     )
     return figure
 
