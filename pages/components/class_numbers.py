@@ -8,7 +8,7 @@ import streamlit as st
 
 from engine.diagnostics import phrasing
 from pages.components import wording
-from pages.components.key_numbers import change, loss_delta, overfitting, sign_of
+from pages.components.key_numbers import change, loss_delta, membership, overfitting, sign_of
 
 MODELS = {
     "tuned": "Tuned",
@@ -22,13 +22,15 @@ def draw_class_numbers(verdict: dict[str, Any]) -> None:
     base, tuned, gain = verdict["base"], verdict["tuned"], verdict["gain"]
     points = wording.estimate(verdict["accuracy_gain"], scale=100).removesuffix(")") + " points)"
     macro = verdict["classification"]["models"]["tuned"]["f1_macro"]
-    with st.grid(4, min_column_width=190):
+    members = verdict.get("membership")  # runs from before it was tested have none
+    with st.grid(5 if members else 4, min_column_width=180):
         shares = (100 * base["accuracy"], 100 * tuned["accuracy"])
         change("Accuracy, %", *shares, 1, points, sign_of(verdict["accuracy_gain"]), rises=True)
         bounds = phrasing.interval(macro["low"], macro["high"])
         change("Macro F1", base["f1_macro"], tuned["f1_macro"], 2, f"now {bounds}", 0, rises=True)
         change("Held-out loss", base["loss"], tuned["loss"], 3, loss_delta(gain), sign_of(gain))
         overfitting(verdict["overfitting"])
+        membership(members)
     split = verdict["classification"]["split"]
     sees = ", seen only by the verdict" if split == "test" else ""
     st.caption(

@@ -73,6 +73,26 @@ def forgetting(text: dict[str, Any]) -> None:
     )
 
 
+def membership(found: dict[str, Any] | None) -> None:
+    """How well training rows are told from held-out ones, from the placebo to the tuned model; nothing where
+    that wasn't tested."""
+    if not found or not found["best"]:
+        return
+    score = found["scores"][found["best"]]
+    ink: Ink = {"remembers": "red", "none": "green"}.get(found["state"], "gray")  # type: ignore[assignment]
+    placebo = score["placebo"]["value"] if score["placebo"] else 0.5
+    st.metric(
+        "Membership, AUC",
+        wording.transition(placebo, score["auc"]["value"], 2),
+        wording.estimate(score["excess"]),
+        delta_color=ink,
+        delta_arrow="off",
+        border=True,
+        height="stretch",
+        help="How well training rows can be told from held-out ones; 0.5 is a coin.",
+    )
+
+
 def overfitting(shape: dict[str, Any]) -> None:
     best, since = shape["best_step"], shape["since_step"]
     note = f"best step {best:,}" if best is not None else None

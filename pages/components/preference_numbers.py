@@ -15,7 +15,8 @@ def draw_preference_numbers(verdict: dict[str, Any]) -> None:
     """Reward accuracy, loss, what became of both answers' likelihood, and whether it overfits."""
     found, gain = verdict["preference"], verdict["gain"]
     accuracy = found["reward_accuracy"]
-    with st.grid(5, min_column_width=165):
+    forgot = key_numbers.prose_of(verdict)
+    with st.grid(6 if forgot else 5, min_column_width=165):
         above = sign_of({"low": accuracy["low"] - 0.5, "high": accuracy["high"] - 0.5})
         bounds = phrasing.interval(100 * accuracy["low"], 100 * accuracy["high"], 0)
         _figure("Chosen answer preferred", f"{accuracy['value']:.0%}", f"{bounds}%; chance is 50%", above)
@@ -30,6 +31,8 @@ def draw_preference_numbers(verdict: dict[str, Any]) -> None:
         _likelihood("Chosen answers, nats", found["chosen_change"], good=1)
         _likelihood("Rejected answers, nats", found["rejected_change"], good=-1)
         key_numbers.overfitting(verdict["overfitting"])
+        if forgot:
+            key_numbers.forgetting(forgot)
     st.caption(basis(verdict))
 
 

@@ -22,7 +22,15 @@ from store.config import TrainConfig
 from store.home import Home
 from store.methods import METHODS
 from tests.engine.told import QUICK, cancel_when, events, facts, series
-from tests.tiny import conversations, make_job, make_model, make_tokenizer, write_model, write_rows
+from tests.tiny import (
+    conversations,
+    make_job,
+    make_model,
+    make_tokenizer,
+    worse_answers,
+    write_model,
+    write_rows,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -81,6 +89,10 @@ def test_a_run_says_what_it_forgot(home: Home, method: str) -> None:
     assert found["requests"]["state"] == "silent"
     assert pq.read_table(job.dir.requests).num_rows == 56
     assert verdict["membership"]["members"] == len(kept(job, "base", SEEN))
+    assert set(verdict["membership"]["scores"]) == {"loss", "calibrated", "min_k"}
+    assert verdict["membership"]["path"][-1]["step"] == verdict["stopped"]["restored_step"]
+    assert verdict["duplicates"]["leaks"]["rows"] == 0
+    assert verdict["duplicates"]["training"]["sentence"].startswith("Each of")
     assert verdict["overfitting"]["gap"][0]["step"] == 0
     assert verdict["weights"]["relative"] > 0
     assert pq.read_table(job.dir.weights).num_rows == verdict["weights"]["matrices"]
@@ -202,9 +214,28 @@ def test_a_head_is_not_asked(home: Home, monkeypatch: pytest.MonkeyPatch) -> Non
     job = make_job(home, "run", task="classification", **PROBED)
     verdict = train.run(job)["verdict"]
     assert "forgetting" not in verdict
+    assert set(verdict["membership"]["scores"]) == {"loss", "calibrated"}
+    assert verdict["membership"]["members"] == verdict["overfitting"]["gap"][0]["train"]["n"]
+    steps = {step for step, _ in series(job, "eval/loss")}
+    assert steps - {0} <= {point["step"] for point in verdict["membership"]["path"]} <= steps
     assert [name for e in events(job, "metrics") for name in e["values"] if name.startswith("probe/")][
         :1
     ] == ["probe/train_rows/loss"]
+
+
+def test_pairs_are_told_apart_by_answer_and_margin(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probing.Budget, "allows", lambda *_: True)
+    rows = conversations(60)
+    write_rows(home, "rows", rows, rejected=worse_answers(rows))
+    verdict = train.run(make_job(home, "run", task="dpo", **PROBED))["verdict"]
+    scores = verdict["membership"]["scores"]
+    assert set(scores) == {"loss", "calibrated", "margin"}
+    assert scores["margin"]["placebo"] is None
+    assert scores["loss"]["placebo"]["value"] != scores["loss"]["auc"]["value"]
+    (first, *_) = verdict["membership"]["path"]
+    assert (first["step"], first["auc"]["value"]) == (0, 0.5)  # before the first step no pair is known
+    assert "extraction" not in verdict
+    assert verdict["overfitting"]["gap"]
 
 
 def test_measured_items_are_read_back() -> None:
