@@ -50,10 +50,13 @@ def recommend(points: Sequence[Document]) -> Document:
     tuned = max(points, key=lambda each: each["alpha"])
     gain, text = chosen["gain"], chosen["text"]
     kept = 100 * gain["value"] / best["value"]
-    words = f"α {chosen['alpha']:g} keeps {kept:.0f}% of the best gain ({_nats(gain)}, n = {gain['n']:,})"
+    words = f"α {chosen['alpha']:g} keeps {kept:.0f}% of the best gain: {_nats(gain)} (n = {gain['n']:,})"
     if text and tuned["text"]:
         now, then = text["change"], tuned["text"]["change"]
-        words += f"; prose loses {_nats(now)} there and {_nats(then)} at α 1 (n = {now['n']:,})"
+        words += f"; the loss on prose changes by {_nats(now)}"
+        if chosen is not tuned:
+            words += f", and at α 1 by {_nats(then)}"
+        words += f" (n = {now['n']:,})"
     return {"recommended": chosen["alpha"], "sentence": words + "."}
 
 
@@ -62,4 +65,4 @@ def _nats(interval: Document) -> str:
         return f"{phrasing.number(interval['value'], 3)} nats a token"
     low, high = interval["low"], interval["high"]
     value = phrasing.number(interval["value"], phrasing.decimals(low, high))
-    return f"{value} nats a token, 95% interval {phrasing.interval(low, high)}"
+    return f"{value} nats a token [{phrasing.interval(low, high)}]"

@@ -227,9 +227,10 @@ def _draw_plot(
         alt=f"Gain against forgetting of {phrasing.plural(len(found), 'share')} of the way to {run['name']}",
     )
     st.caption(
-        f"Bars are 95% intervals, gains over {phrasing.plural(found[-1].gain['n'], 'held-out row')}. Filled"
-        " diamonds were kept as runs. All shares are measured on the same rows, so that they differ more"
-        " surely than their bars say. Click one to choose it."
+        "Bars, and figures in brackets, are 95% intervals; gains are over"
+        f" {phrasing.plural(found[-1].gain['n'], 'held-out row')}. Filled diamonds were kept as runs. All"
+        " shares are measured on the same rows, so that they differ more surely than their bars say. Click"
+        " one to choose it."
     )
 
 
