@@ -92,7 +92,7 @@ class Matrix:
     def cells(self) -> list[Document]:
         """The base model's cells, under an empty run_id, and those of every run."""
         found = self.base_cells()
-        whole = len(self.subjects) * len(self.columns)
+        whole = (len(self.subjects) + 1) * len(self.columns)  # the base model has a row too
         for one in self.subjects:
             for column in self.columns:
                 self.job.check_cancelled()
