@@ -93,7 +93,15 @@ def _choices(
         )
         part = _choice("Held-out rows", PARTS, "part")
         most = st.number_input(
-            "At most", 2, None, 100, 50, key="rows", width=120, help="Rows of each data set, drawn at random"
+            "At most",
+            2,
+            None,
+            100,
+            50,
+            key="rows",
+            width=120,
+            help="Rows of each data set, drawn at random",
+            bind="query-params",
         )
         measure = _choice("Figure", MEASURES, "figure")
     if others:
