@@ -15,6 +15,7 @@ from engine.diagnostics import phrasing
 from engine.diagnostics.statistics import Interval, ratio_interval
 from pages.components import run_reads
 from pages.components.session import plain
+from store import seeds
 from store.errors import QueryError
 
 
@@ -31,6 +32,8 @@ def draw_class_evidence(runs: list[dict[str, Any]], names: dict[str, str]) -> No
             interval, sentence = _compared(best, other, names, len(others))
             separated = interval is not None and (interval.above or interval.below)
             icon = ":material/check_circle:" if separated else ":material/help:"
+            if interval is not None and seeds.settings_of(best) == seeds.settings_of(other):
+                icon, sentence = ":material/casino:", _luck(best, other, names, interval)
             icon = ":material/block:" if interval is None else icon
             st.markdown(f"{icon} {plain(sentence)}")
         if len(others) > 1:
@@ -57,6 +60,17 @@ def _compared(
     if interval is None:
         return None, f"{first} and {second} can't be compared: they share no row that both classified."
     return interval, sentence(first, second, interval)
+
+
+def _luck(best: dict[str, Any], other: dict[str, Any], names: dict[str, str], gap: Interval) -> str:
+    """Of two runs of the same settings: which model is right more often says nothing of them."""
+    points = phrasing.number(abs(100 * gap.value), 1)
+    first, second = names[best["run_id"]], names[other["run_id"]]
+    return (
+        f"{first} and {second} differ in nothing but their seed and lie {points}"
+        f" points of accuracy apart on {phrasing.plural(gap.n, 'held-out row')}: that is luck, not a better"
+        " setting."
+    )
 
 
 def sentence(first: str, second: str, gap: Interval) -> str:

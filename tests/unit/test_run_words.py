@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from engine.diagnostics.statistics import Interval
 from pages.components import (
+    compare_classes,
     compare_evidence,
     compare_tables,
     key_numbers,
@@ -49,6 +51,23 @@ def test_a_perplexity_of_any_size_fits_its_card() -> None:
     assert key_numbers.perplexity_ratio({"value": 1.0, "low": None, "high": None}) is None
     assert key_numbers._of_any_size(370_196.5) == "370 K"
     assert key_numbers._of_any_size(61.2) == "61.2"
+
+
+def test_two_seeds_of_one_setting_are_not_called_different_by_what_they_get_right(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(compare_classes.st, "markdown", said.append)
+    surely = Interval(0.2, 0.1, 0.3, 100)
+    monkeypatch.setattr(compare_classes, "paired", lambda *_: surely)
+    classes = {"split": "test", "models": {"tuned": {"accuracy": {"value": 0.9}}}}
+    found = verdict(GAIN) | {"classification": classes}
+    pair = [run(f"R{seed}", seed, found, seed=seed, learning_rate=1e-4) for seed in (0, 1)]
+    compare_classes.draw_class_evidence(pair, {"r0": "R0", "r1": "R1"})
+    assert "differ in nothing but their seed and lie 20.0 points of accuracy apart" in said[-1]
+    pair[1]["config"]["learning_rate"] = 2e-4
+    compare_classes.draw_class_evidence(pair, {"r0": "R0", "r1": "R1"})
+    assert "is right more often than" in said[-1]
 
 
 def test_the_prose_that_forgetting_was_measured_on_is_named() -> None:
