@@ -43,8 +43,9 @@ from engine.evaluation.losses import row_losses
 from engine.evaluation.suite.reading import Suite, load
 from engine.jobs.convert import ensure
 from engine.tuning.models import load_model, load_tokenizer
-from store.config import BUNDLED_MODEL, SAMPLE_DATASET, TrainConfig, sample_experiment
+from store.config import BUNDLED_MODEL, SAMPLE_DATASET, TrainConfig
 from store.home import Home
+from store.sample import sample_experiment
 
 TIMES = 2.0  # items a second against the harness
 SAMPLES_SECONDS = 30.0

@@ -12,12 +12,13 @@ from typing import Any
 from engine.past import probed, replayed
 from engine.results import dataset_id_of
 from store import datasets, jobs, runs
-from store.config import BUNDLED_MODEL, SAMPLE_DATASET, Split, TrainConfig, sample_experiment, split_of
+from store.config import BUNDLED_MODEL, SAMPLE_DATASET, Split, TrainConfig, split_of
 from store.database import Database, Transaction
 from store.errors import ConfigError, NotFoundError
 from store.home import Home
 from store.import_config import ImportConfig, Source
 from store.interpolation import Interpolate, Variant, refusal
+from store.sample import sample_experiment
 
 Document = dict[str, Any]
 

@@ -291,16 +291,3 @@ class TrainConfig(Config):
             "init_r": initial_rank(rank(self)),
             "target_modules": "all-linear",
         }
-
-
-def sample_experiment() -> TrainConfig:
-    """The experiment that a new home folder offers: it must end with a significant gain within minutes."""
-    return TrainConfig(
-        name="Sample experiment",
-        notes="LoRA on 600 functions of the Python standard library: from name to documentation.",
-        dataset=SAMPLE_DATASET,
-        max_train_rows=600,
-        max_eval_rows=100,
-        num_train_epochs=1,
-        learning_rate=2e-4,
-    )

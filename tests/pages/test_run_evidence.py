@@ -1,0 +1,140 @@
+"""The evidence on a run's page: where it ended, what it forgot, what it knows by heart."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from tests.pages.conftest import Open, everything_said
+from tests.pages.seed_runs import seed_runs
+from tests.pages.still_engine import StillEngine, still_engine
+
+PAGE = "pages/run.py"
+
+
+@pytest.fixture(scope="module")
+def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StillEngine]:
+    with still_engine(seed_runs(tmp_path_factory.mktemp("runs"))) as engine:
+        yield engine
+
+
+@pytest.fixture
+def engine(seeded: StillEngine) -> StillEngine:
+    seeded.sent.clear()
+    return seeded
+
+
+def charts(at: AppTest) -> dict[str, Any]:
+    """Title of each chart on the page -> its figure as data."""
+    figures = [json.loads(chart.proto.spec) for chart in at.get("plotly_chart")]
+    titles = [figure["layout"].get("title", {}).get("text") for figure in figures]
+    return {title or "gain": figure for title, figure in zip(titles, figures, strict=True)}
+
+
+def on_overfitting(at: AppTest) -> AppTest:
+    at.session_state["run-tabs"] = ":material/u_turn_right: Overfitting"
+    at.run()
+    assert not at.exception
+    return at
+
+
+def on_forgetting(at: AppTest) -> AppTest:
+    at.session_state["run-tabs"] = ":material/psychology_alt: Forgetting"
+    at.run()
+    assert not at.exception
+    return at
+
+
+def test_the_stage_of_a_run_with_its_evidence(engine: StillEngine, open_page: Open) -> None:
+    at = on_overfitting(open_page(engine.home, PAGE, run="overfit"))
+    said = everything_said(at)
+    assert "Memorising" in said
+    assert "Validation loss is higher than loss on training rows by" in said
+    assert said.count("It remembers its training rows") == 2  # in the verdict, and on the tab
+    assert "200 training rows and 200 validation rows" in said
+    losses = charts(at)["Loss on rows it trains on and on rows it never saw"]
+    assert {"Gap", "Training rows", "Validation rows", "GL", "Best step"} <= {
+        t["name"] for t in losses["data"]
+    }
+    table = at.dataframe[0].value
+    assert list(table["Score"]) == ["Loss", "Loss minus the base's", "Min-K%"]
+    assert all("(" in cell for cell in table["Excess"])
+    assert "AUC" in {trace["name"] for trace in losses["data"]}
+    assert "the AUC that tells training rows from validation rows" in said
+    at = on_overfitting(open_page(engine.home, PAGE, run="learned"))
+    assert "Still learning" in everything_said(at) or "Converged" in everything_said(at)
+
+
+def test_why_there_is_no_evidence_of_overfitting(engine: StillEngine, open_page: Open) -> None:
+    said = everything_said(on_overfitting(open_page(engine.home, PAGE, run="twin")))
+    assert "rows that it trained on were not measured in this run. Clone it" in said
+    assert "Not tested in this run." in said
+    at = on_overfitting(open_page(engine.home, PAGE, run="live"))
+    said = everything_said(at)
+    assert "comes with the verdict; until then the curves below are live" in said
+    assert "That is tested with the verdict." in said
+    assert "Loss on rows it trains on and on rows it never saw" in charts(at)
+    assert "first validation" in everything_said(on_overfitting(open_page(engine.home, PAGE, run="queued")))
+
+
+def test_what_it_forgot_stands_among_the_key_numbers(engine: StillEngine, open_page: Open) -> None:
+    numbers = {m.label: m for m in open_page(engine.home, PAGE, run="overfit").metric}
+    assert numbers["Forgetting, prose loss"].value == "3.003 → 3.318"
+    assert numbers["Forgetting, prose loss"].delta.startswith("+0.315 (0.306 to ")
+    numbers = {m.label: m for m in open_page(engine.home, PAGE, run="worse").metric}
+    assert "Forgetting, prose loss" not in numbers
+
+
+def test_what_a_run_forgot_with_the_questions_behind_it(engine: StillEngine, open_page: Open) -> None:
+    at = on_forgetting(open_page(engine.home, PAGE, run="overfit"))
+    said = everything_said(at)
+    assert "It forgot much: the loss on plain prose rose by 0.3" in said
+    assert said.count("It forgot much") == 2  # under the verdict's headline, and on the tab
+    numbers = {metric.label: metric for metric in at.metric}
+    assert numbers["Loss on plain prose"].delta.startswith("+0.3")
+    assert numbers["Accuracy on questions, %"].delta.endswith("points")
+    assert "nats a token" in numbers["KL to the base, general texts"].delta
+    assert "No probe was paid for while it trained" not in said
+    table = at.dataframe[-1].value
+    assert list(table.columns) == ["Question", "Right", "Base model", "Tuned model", "Category"]
+    assert len(table) == 10
+    assert (table["Base model"] == table["Right"]).all()
+    assert (table["Tuned model"] != table["Right"]).all()
+    at.segmented_control(key="forgetting-only").set_value("won").run()
+    assert (at.dataframe[-1].value["Tuned model"] == at.dataframe[-1].value["Right"]).all()
+
+
+def test_why_nothing_is_said_of_forgetting(engine: StillEngine, open_page: Open) -> None:
+    assert "Not measured in this run" in everything_said(
+        on_forgetting(open_page(engine.home, PAGE, run="twin"))
+    )
+    assert "It comes with the verdict" in everything_said(
+        on_forgetting(open_page(engine.home, PAGE, run="live"))
+    )
+
+
+def test_what_a_run_knows_by_heart(engine: StillEngine, open_page: Open) -> None:
+    at = on_overfitting(open_page(engine.home, PAGE, run="overfit"))
+    said = everything_said(at)
+    assert "12 of 40 training rows come out nearly word for word" in said
+    assert "Of 49 training rows of the probe 40 asked; 6 rows left out" in said
+    assert "40 rows, the most striking first" in said
+    assert "⏎ and a map" in said
+    assert ":red-background[a clock mender" in said
+    assert "Canaries planted 4, 16 times are exposed" in said or "Canaries planted 16 times" in said
+    assert "15 of 100 held-out rows repeat a training row (15 word for word)" in said
+    assert "60 of 400 training rows occur more than once" in said
+    at.segmented_control(key="memory-part").set_value("held_out").run()
+    said = everything_said(at)
+    assert "20 rows, the most striking first" in said
+    assert ":red-background" not in said
+
+
+def test_a_run_that_knows_nothing_by_heart(engine: StillEngine, open_page: Open) -> None:
+    said = everything_said(on_overfitting(open_page(engine.home, PAGE, run="learned")))
+    assert "None of 40 training rows could be extracted" in said
+    assert "Each of 400 training rows occurs once." in said
