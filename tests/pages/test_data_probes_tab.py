@@ -5,16 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from engine.diagnostics import forgetting
 from store import runs
 from store.database import Database, Transaction
 from store.errors import StateError
 from store.home import Home
+from store.jobdir import JobDir
 from tests.pages.conftest import Open, everything_said
 from tests.pages.seed import seed
-from tests.pages.seed_runs import _add_points, finished
+from tests.pages.seed_runs import finished
 from tests.pages.still_engine import still_engine
-from tests.pages.test_run_page import charts, on_forgetting
+from tests.pages.test_run_evidence import charts, on_forgetting
 from tests.unit.probe_rows import choices, table, texts
 
 
@@ -32,7 +36,21 @@ def probed(tx: Transaction, home: Home) -> None:
     run = runs.get_run(tx, "probed")
     runs.update(tx, "probed", verdict=run["verdict"] | {"forgetting": found})
     runs.update(tx, "probed", facts={"probe_datasets": [{"name": "Notes"}, {"name": "Intents"}]})
-    _add_points(tx, "probed", [("probe/data/Notes/loss", step, 3.0 + step / 100) for step in (5, 10, 15)])
+    folder = JobDir(home.jobs / "probed")
+    notes = {rise: table(texts(rise, noise=0, probe="data/Notes", n=30)) for rise in (0, 0.1, 0.3)}
+    append(folder.probes, notes[0].append_column("model", [["base"] * 30]))
+    append(
+        folder.live_probes,
+        notes[0.1].append_column("step", [[24] * 30]),
+        notes[0.3].append_column("step", [[60] * 30]),
+    )
+
+
+def append(path: Path, *tables: pa.Table) -> None:
+    """Rows more in a file of probes."""
+    known = pq.read_table(path)
+    more = [one.select(known.column_names).cast(known.schema) for one in tables]
+    pq.write_table(pa.concat_tables([known, *more]), path)
 
 
 def test_they_stand_beside_prose_and_questions(tmp_path: Path, open_page: Open) -> None:
@@ -52,7 +70,8 @@ def test_they_stand_beside_prose_and_questions(tmp_path: Path, open_page: Open) 
         assert "30 rows" in said
         assert "Of 200 rows of Intents" in said
         assert "It forgot much: the loss on Notes rose by 0.39" in said
-        assert "Loss on rows of Notes while it trained" in charts(at)
+        assert "Notes, against the base model" in charts(at)
+        assert "Surely over 0.2 nats a token on Notes from step 60 on" in said
         at.segmented_control(key="forgetting-choices").set_value("data/Intents").run()
         assert not at.exception
         assert "Rows by label" in everything_said(at)

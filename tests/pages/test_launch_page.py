@@ -128,10 +128,14 @@ def test_remote_code_says_what_it_means(form: AppTest) -> None:
 def test_a_run_is_cloned_and_changed_by_its_link(little_home: Home, open_page: Open) -> None:
     at = open_page(little_home, PAGE, **{"from": "r000003", "change": CHANGE})
     assert at.text_input(key="launch.seed").value == "3"
-    assert at.text_input(key="launch.name").value == "LoRA on Sums 1 #3, learning_rate 0.00005"
+    assert (
+        at.text_input(key="launch.name").value == "LoRA on Sums 1 #3, learning_rate 0.00005, model tiny-llama"
+    )
     assert at.text_input(key="launch.learning_rate").value == "0.00005"
     assert at.session_state["launch.parent"] == "r000003"
-    assert "Changes ● LoRA on Sums 1 #3: learning_rate" in everything_said(at).replace("**", "")
+    said = next(text.value for text in at.markdown if text.value.startswith("Changes "))
+    assert "**LoRA on Sums 1 #3**: model SmolLM2" in said.replace("\\", "")
+    assert "learning_rate" in said.replace("\\", "")
     at.button(key="launch-unlink").click().run()
     assert at.session_state["launch.parent"] == ""
     assert "Changes" not in everything_said(at)
