@@ -10,11 +10,20 @@ import typer
 from engine.diagnostics import score_table
 from store import evaluations, jobs
 from store.client import Client
-from store.errors import ConfigError, from_dict
+from store.errors import ConfigError
 from store.evaluate_config import EvaluateConfig
 from tunebench.connection import Json, Wait, connect
 from tunebench.documents import read_document
-from tunebench.output import FAILED, STOPPED, errors, out, plural, print_json, print_rows, say, watch
+from tunebench.output import (
+    errors,
+    out,
+    plural,
+    print_json,
+    print_rows,
+    require_finished,
+    say,
+    watch,
+)
 
 Document = dict[str, Any]
 WIDTH = 60  # characters of a text in a table
@@ -57,11 +66,7 @@ def evaluate(
             print_json({"job_id": job_id}) if json else say(f"Queued as {job_id}.")
             return
         job = watch(lambda: jobs.get_job(client, job_id), "Evaluating")
-        if job["status"] != "finished":
-            if job["error"]:
-                raise from_dict(job["error"])
-            say(f"The evaluation was {job['status']}.")
-            raise SystemExit(FAILED if job["status"] == "failed" else STOPPED)
+        require_finished(job, "The evaluation was")
         found = evaluations.get(client, job_id)
         print_json(found) if json else _print(found)
 

@@ -8,11 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from store import jobs
-from store.errors import from_dict
 from store.judge_config import JudgePairs
 from tunebench.connection import Json, Wait, connect
 from tunebench.documents import read_document
-from tunebench.output import FAILED, STOPPED, errors, out, plural, print_json, say, watch
+from tunebench.output import errors, out, plural, print_json, require_finished, say, watch
 
 Document = dict[str, Any]
 
@@ -40,11 +39,7 @@ def judge(
             print_json({"job_id": job_id}) if json else say(f"Queued as {job_id}.")
             return
         job = watch(lambda: jobs.get_job(client, job_id), "Asking the judge")
-        if job["status"] != "finished":
-            if job["error"]:
-                raise from_dict(job["error"])
-            say(f"The judging was {job['status']}.")
-            raise SystemExit(FAILED if job["status"] == "failed" else STOPPED)
+        require_finished(job, "The judging was")
         print_json(job["result"]) if json else _print(job["result"])
 
 

@@ -9,10 +9,19 @@ import typer
 from engine.diagnostics import interpolation
 from store import interpolations, jobs, runs
 from store.client import Client
-from store.errors import ConfigError, NotFoundError, from_dict
+from store.errors import ConfigError, NotFoundError
 from store.interpolation import Interpolate, Variant
 from tunebench.connection import Json, Wait, connect
-from tunebench.output import FAILED, STOPPED, errors, out, plural, print_json, print_rows, say, watch
+from tunebench.output import (
+    errors,
+    out,
+    plural,
+    print_json,
+    print_rows,
+    require_finished,
+    say,
+    watch,
+)
 
 Document = dict[str, Any]
 RunName = Annotated[str, typer.Argument(help="Id or name of a finished run")]
@@ -62,12 +71,7 @@ def _numbers(text: str) -> list[float]:
 
 def _finish(client: Client, job_id: str, what: str) -> None:
     """Wait for the job; raise or exit where it left no result."""
-    job = watch(lambda: jobs.get_job(client, job_id), what)
-    if job["status"] != "finished":
-        if job["error"]:
-            raise from_dict(job["error"])
-        say(f"It was {job['status']}.")
-        raise SystemExit(FAILED if job["status"] == "failed" else STOPPED)
+    require_finished(watch(lambda: jobs.get_job(client, job_id), what), "It was")
 
 
 def interpolations_(run: RunName, json: Json = False) -> None:

@@ -31,6 +31,7 @@ from store.errors import (
     QueryError,
     StateError,
     TunebenchError,
+    from_dict,
 )
 from store.states import ALIVE
 
@@ -160,3 +161,13 @@ def watch(get_job: Callable[[], dict[str, Any]], label: str, every: float = 0.5)
             progress.update(task, completed=job["progress_done"], total=job["progress_total"], note=note)
             time.sleep(every)
     return job
+
+
+def require_finished(job: dict[str, Any], said: str) -> None:
+    """Raise the error that ended the job, or exit with `said` and how it ended, unless it has finished."""
+    if job["status"] == "finished":
+        return
+    if job["error"]:
+        raise from_dict(job["error"])
+    say(f"{said} {job['status']}.")
+    raise SystemExit(FAILED if job["status"] == "failed" else STOPPED)

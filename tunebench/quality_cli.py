@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
@@ -12,12 +12,12 @@ from store import datasets, jobs, quality, versions
 from store.client import Client
 from store.config import BUNDLED_MODEL
 from store.data_config import CleanConfig, ExportConfig, ProfileConfig
-from store.errors import ConfigError, from_dict
+from store.errors import ConfigError
 from store.recipe import Recipe
 from store.signals import GROUPS
 from tunebench import data_reports
 from tunebench.connection import Json, Wait, connect
-from tunebench.output import FAILED, STOPPED, errors, plural, print_json, say, watch
+from tunebench.output import errors, plural, print_json, require_finished, say, watch
 
 DataSet = Annotated[str, typer.Argument(help="Id or name")]
 Document = dict[str, Any]
@@ -151,16 +151,8 @@ def versions_(dataset: DataSet, json: Json = False) -> None:
 def _finished(client: Client, job_id: str, label: str) -> Document:
     """The job once it has finished. Raises the error that it failed with; exits where it was stopped."""
     job = watch(lambda: jobs.get_job(client, job_id), label)
-    if job["status"] != "finished":
-        _give_up(job, label)
+    require_finished(job, f"{label}:")
     return job
-
-
-def _give_up(job: Document, label: str) -> NoReturn:
-    if job["error"]:
-        raise from_dict(job["error"])
-    say(f"{label}: {job['status']}.")
-    raise SystemExit(FAILED if job["status"] == "failed" else STOPPED)
 
 
 def _read(file: Path) -> str:

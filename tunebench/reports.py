@@ -7,7 +7,7 @@ from typing import Any
 from store import datasets, metrics, runs
 from store.client import Client
 from store.errors import from_dict
-from tunebench.output import FAILED, OK, STOPPED, out, plural, print_json, print_rows, say
+from tunebench.output import OK, out, plural, print_json, print_rows, require_finished, say
 
 SUMMARY = (
     *("run_id", "name", "status", "model", "method", "dataset_name", "created_at", "last_step"),
@@ -131,11 +131,7 @@ def print_sample(client: Client, run_id: str, as_json: bool) -> None:
 
 def finish_import(client: Client, job: dict[str, Any], name: str, as_json: bool) -> None:
     """Print what an import read and skipped; exit with the code of its end."""
-    if job["status"] != "finished":
-        if job["error"]:
-            raise from_dict(job["error"])
-        say(f"The import was {job['status']}.")
-        raise SystemExit(STOPPED if job["status"] != "failed" else FAILED)
+    require_finished(job, "The import was")
     dataset = datasets.get_dataset(client, name)
     if as_json:
         print_json(dataset)

@@ -10,11 +10,19 @@ from engine.diagnostics import transfer as diagnosis
 from engine.diagnostics import transfer_words as words
 from store import datasets, jobs, runs, transfers
 from store.client import Client
-from store.errors import ConfigError, from_dict
+from store.errors import ConfigError
 from store.transfer_config import TransferConfig
 from store.transfers import Found
 from tunebench.connection import Json, Wait, connect
-from tunebench.output import FAILED, STOPPED, errors, out, print_json, print_rows, say, watch
+from tunebench.output import (
+    errors,
+    out,
+    print_json,
+    print_rows,
+    require_finished,
+    say,
+    watch,
+)
 
 Document = dict[str, Any]
 PERCENT = 100
@@ -66,13 +74,8 @@ def _measured(client: Client, config: TransferConfig, wait: bool, as_json: bool)
     if not wait:
         print_json({"job_id": job_id}) if as_json else say(f"Queued as {job_id}.")
         return False
-    job = watch(lambda: jobs.get_job(client, job_id), "Measuring")
-    if job["status"] == "finished":
-        return True
-    if job["error"]:
-        raise from_dict(job["error"])
-    say(f"The matrix was {job['status']}.")
-    raise SystemExit(FAILED if job["status"] == "failed" else STOPPED)
+    require_finished(watch(lambda: jobs.get_job(client, job_id), "Measuring"), "The matrix was")
+    return True
 
 
 def matrix(known: Found, found: list[Document], sets: list[Document], measure: str) -> Document:
