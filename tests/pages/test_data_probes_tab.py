@@ -15,10 +15,10 @@ from store.errors import StateError
 from store.home import Home
 from store.jobdir import JobDir
 from tests.pages.conftest import Open, everything_said
+from tests.pages.run_tabs import charts, on_forgetting
 from tests.pages.seed import seed
 from tests.pages.seed_runs import finished
 from tests.pages.still_engine import still_engine
-from tests.pages.test_run_evidence import charts, on_forgetting
 from tests.unit.probe_rows import choices, table, texts
 
 

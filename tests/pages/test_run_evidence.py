@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
-from streamlit.testing.v1 import AppTest
 
 from tests.pages.conftest import Open, everything_said
+from tests.pages.run_tabs import PAGE, charts, on_forgetting, on_overfitting
 from tests.pages.seed_runs import seed_runs
 from tests.pages.still_engine import StillEngine, still_engine
-
-PAGE = "pages/run.py"
 
 
 @pytest.fixture(scope="module")
@@ -26,27 +22,6 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StillEngine]:
 def engine(seeded: StillEngine) -> StillEngine:
     seeded.sent.clear()
     return seeded
-
-
-def charts(at: AppTest) -> dict[str, Any]:
-    """Title of each chart on the page -> its figure as data."""
-    figures = [json.loads(chart.proto.spec) for chart in at.get("plotly_chart")]
-    titles = [figure["layout"].get("title", {}).get("text") for figure in figures]
-    return {title or "gain": figure for title, figure in zip(titles, figures, strict=True)}
-
-
-def on_overfitting(at: AppTest) -> AppTest:
-    at.session_state["run-tabs"] = ":material/u_turn_right: Overfitting"
-    at.run()
-    assert not at.exception
-    return at
-
-
-def on_forgetting(at: AppTest) -> AppTest:
-    at.session_state["run-tabs"] = ":material/psychology_alt: Forgetting"
-    at.run()
-    assert not at.exception
-    return at
 
 
 def test_the_stage_of_a_run_with_its_evidence(engine: StillEngine, open_page: Open) -> None:

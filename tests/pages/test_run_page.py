@@ -15,10 +15,9 @@ from store import metrics
 from store.database import utc_now
 from store.home import Home
 from tests.pages.conftest import Open, everything_said
+from tests.pages.run_tabs import PAGE, charts
 from tests.pages.seed_runs import seed_runs
 from tests.pages.still_engine import StillEngine, still_engine
-
-PAGE = "pages/run.py"
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +30,6 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StillEngine]:
 def engine(seeded: StillEngine) -> StillEngine:
     seeded.sent.clear()
     return seeded
-
-
-def charts(at: AppTest) -> dict[str, Any]:
-    """Title of each chart on the page -> its figure as data."""
-    figures = [json.loads(chart.proto.spec) for chart in at.get("plotly_chart")]
-    titles = [figure["layout"].get("title", {}).get("text") for figure in figures]
-    return {title or "gain": figure for title, figure in zip(titles, figures, strict=True)}
 
 
 def shown_labels(at: AppTest) -> list[str]:
