@@ -87,7 +87,13 @@ def fork(path: str) -> int:
 
 
 def _become_ordinary() -> None:
-    """Undo what only the parent needs: signal handlers, stdin, the shared random state."""
+    """Undo what only the parent needs: signal handlers, stdin, the shared random state, torch's pool.
+
+    In a fork, torch replaces its thread pool at the first use, without a lock: of two threads of the first
+    parallel region one may find none ("Invalid thread pool!"). So it is used here, while there is one thread.
+    """
+    import torch
+
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -95,6 +101,7 @@ def _become_ordinary() -> None:
     os.dup2(nothing, 0)
     os.close(nothing)
     random.seed()
+    torch.set_num_threads(torch.get_num_threads())
 
 
 def reaper(running: dict[int, str]) -> Callable[..., None]:

@@ -150,6 +150,27 @@ def test_forks_train_with_several_threads() -> None:
     subprocess.run([sys.executable, "-c", TRAIN_IN_A_FORK], env=environment, timeout=SECONDS, check=True)
 
 
+POOL_OF_A_FORK = """
+import os
+import torch
+from engine import worker
+from engine.launchers import zygote
+threads, calls = torch.get_num_threads(), []
+torch.set_num_threads(1)
+torch.set_num_threads(threads)
+torch.set_num_threads = calls.append
+worker.main = lambda arguments: 0 if calls == [threads] else 1
+code = os.waitstatus_to_exitcode(os.waitpid(zygote.fork("job"), 0)[1])
+raise SystemExit(code)
+"""
+
+
+def test_a_fork_replaces_the_pool_of_its_parent_before_its_job_has_threads() -> None:
+    """Torch does so without a lock when a pool is first asked for: two threads at once may find none."""
+    job = [sys.executable, "-c", POOL_OF_A_FORK]
+    subprocess.run(job, env=worker_environment(), timeout=SECONDS, check=True)
+
+
 def test_a_process_is_known_by_its_start_too(fresh: LocalLauncher) -> None:
     me = psutil.Process()
     assert fresh.alive(me.pid, me.create_time())
