@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from engine.diagnostics.phrasing import number, plural
 
@@ -168,7 +168,7 @@ def _mean_gain(gains: Sequence[Mapping[str, float]]) -> tuple[float, float, floa
     values = [g["value"] for g in gains]
     mean, k = float(np.mean(values)), len(values)
     below, above = (float(np.mean([abs(g[end] - g["value"]) for g in gains])) for end in ("low", "high"))
-    seeds = float(stats.t.ppf(0.975, k - 1) * np.std(values, ddof=1) / math.sqrt(k)) if k > 1 else 0.0
+    seeds = float(special.stdtrit(k - 1, 0.975) * np.std(values, ddof=1) / math.sqrt(k)) if k > 1 else 0.0
     return mean, mean - math.hypot(below, seeds), mean + math.hypot(above, seeds)
 
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from scipy import stats
+from scipy import special
 
 OTHER_KIND = 0.3  # weight of a run of another kind
 
@@ -83,7 +83,7 @@ def correct(pairs: Iterable[Pair], kind: str, prior: Prior, *, confidence: float
     squares = sum(w * (y - mean) ** 2 for y, w in logs) + prior.runs * mean**2
     degrees = prior.degrees + weight
     spread = math.sqrt((prior.degrees * prior.spread**2 + squares) / degrees)
-    width = float(stats.t.ppf((1 + confidence) / 2, degrees)) * spread
+    width = float(special.stdtrit(degrees, (1 + confidence) / 2)) * spread
     half = width * math.sqrt(1 + 1 / (weight + prior.runs))
     same = sum(p.kind == kind for p in used)
     low, factor, high = (math.exp(mean + shift) for shift in (-half, 0.0, half))

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special
 
 from engine.diagnostics import phrasing
 from engine.diagnostics.flips import holm, mcnemar, paired_change
@@ -145,11 +145,13 @@ def canaries(groups: Mapping[int, Sequence[tuple[float, ArrayLike]]]) -> Documen
 def _fisher(exposures: NDArray[np.float64]) -> float:
     """Chance of exposures as large from uniform ranks: 2 ln 2 times their sum is chi-squared (an exposure of
     e bits is a rank share of 2^-e)."""
-    return float(stats.chi2.sf(2 * math.log(2) * exposures.sum(), 2 * len(exposures)))
+    return float(special.chdtrc(2 * len(exposures), 2 * math.log(2) * exposures.sum()))
 
 
 def _more(measured: Mapping[int, NDArray[np.float64]]) -> Document | None:
     """The most inserted canaries against the least inserted, by Welch's interval."""
+    from scipy import stats  # here: half a second, and the screens only read what it found
+
     inserted = [times for times in measured if times > 0 and len(measured[times]) > 1]
     if len(inserted) < 2:
         return None

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, special, stats
+from scipy import optimize, special
 
 from engine.diagnostics.statistics import Interval, quick_interval, wilson_interval
 
@@ -36,8 +36,8 @@ def mcnemar(lost: int, won: int) -> float:
     if flips == 0:
         return 1.0
     if flips < EXACT_BELOW:
-        return float(stats.binomtest(lost, flips).pvalue)
-    return float(stats.chi2.sf((lost - won) ** 2 / flips, 1))
+        return min(1.0, 2 * float(special.bdtr(min(lost, won), flips, 0.5)))
+    return float(special.chdtrc(1, (lost - won) ** 2 / flips))
 
 
 def paired_change(lost: int, won: int, n: int, *, confidence: float = 0.95) -> Interval:

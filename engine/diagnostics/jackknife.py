@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from engine.diagnostics.statistics import Interval
 
@@ -35,7 +35,7 @@ def jackknife_interval(
     if not np.isfinite(left_out).all():
         return Interval(value, None, None, rows)
     se = math.sqrt((parts - 1) / parts * np.square(left_out - left_out.mean()).sum())
-    half = float(stats.t.ppf((1 + confidence) / 2, parts - 1)) * se
+    half = float(special.stdtrit(parts - 1, (1 + confidence) / 2)) * se
     return Interval(value, value - half, value + half, rows, se)
 
 

@@ -15,7 +15,6 @@ from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from engine.diagnostics import phrasing, train_gap
 from engine.diagnostics.stages import Metric, gap_points, parting, stage_of
@@ -195,6 +194,8 @@ def _paired(before: Validation, after: Validation, confidence: float, *, quick: 
 
 def _training_rose(train_curve: TrainCurve, steps: list[int], best: int) -> bool:
     """Training loss after the best step is surely higher than in the strip before it (Welch, one-sided)."""
+    from scipy import stats  # here: half a second, and the screens only draw
+
     before = _strip(train_curve, steps[best - 1] if best else -1, steps[best])
     after = _strip(train_curve, steps[max(best, len(steps) - 2)], steps[-1])
     if not np.isfinite(after).all():

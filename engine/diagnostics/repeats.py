@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special
 
 from engine.diagnostics import phrasing, proportions
 from engine.diagnostics.roc import auc
@@ -158,7 +158,7 @@ def _apart(first: Interval | None, second: Interval | None) -> Interval | None:
     if first is None or second is None or first.se is None or second.se is None:
         return None
     value = first.value - second.value
-    half = float(stats.t.ppf(0.975, max(1, min(first.n, second.n) - 1))) * math.hypot(first.se, second.se)
+    half = float(special.stdtrit(max(1, min(first.n, second.n) - 1), 0.975)) * math.hypot(first.se, second.se)
     return Interval(value, value - half, value + half, first.n + second.n)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse, special, stats
+from scipy import sparse, special
 
 from engine.diagnostics.estimators import CLASS_FIGURES, ESTIMATORS, Estimate, class_counts, of_classes
 from engine.diagnostics.statistics import Interval, bca_limits, ratio_interval, wilson_interval
@@ -181,8 +181,8 @@ def interval_of(
         return found if found.se else _widened(found, bounds, confidence)
     left_out = _left_out(summed, total, estimate)
     se = float(np.sqrt((units - 1) / units * np.square(left_out - left_out.mean()).sum()))
-    quantile = float(stats.t.ppf((1 + confidence) / 2, units - 1))
-    detectable = (quantile + float(stats.t.ppf(0.8, units - 1))) * se
+    quantile = float(special.stdtrit(units - 1, (1 + confidence) / 2))
+    detectable = (quantile + float(special.stdtrit(units - 1, 0.8))) * se
     if units < FEW_UNITS and se:
         found = Interval(value, value - quantile * se, value + quantile * se, units, se, detectable)
         return _clipped(found, bounds)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special, stats
+from scipy import special
 
 from engine.diagnostics.statistics import Interval, quick_interval
 
@@ -57,7 +57,7 @@ def difference(
     if error == 0:
         return rows
     degrees = error**4 / (of_rows**2 / (rows.n - 1) + of_seeds**2 / by_seed.degrees)
-    half = float(stats.t.ppf((1 + confidence) / 2, degrees))
+    half = float(special.stdtrit(degrees, (1 + confidence) / 2))
     detectable = (half + float(special.stdtrit(degrees, 0.8))) * error
     return Interval(
         rows.value, rows.value - half * error, rows.value + half * error, rows.n, error, detectable

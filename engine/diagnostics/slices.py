@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from engine.diagnostics.flips import mcnemar, paired_change
 from engine.diagnostics.statistics import Interval, ratio_interval, wilson_interval
@@ -115,6 +114,8 @@ def _honest(found: Interval) -> Interval:
 
 def _apart(own: NDArray[np.float64], rest: NDArray[np.float64]) -> float | None:
     """Two-sided p-value that the two have one mean: Fisher's exact test of shares, else Welch's."""
+    from scipy import stats  # in the functions that test: half a second, which the page need not wait for
+
     if len(own) < LEAST or len(rest) < LEAST:
         return None
     if np.isin(own, (0.0, 1.0)).all() and np.isin(rest, (0.0, 1.0)).all():
@@ -127,6 +128,8 @@ def _apart(own: NDArray[np.float64], rest: NDArray[np.float64]) -> float | None:
 
 def _paired(gap: NDArray[np.float64]) -> float | None:
     """McNemar's test where rows are right or wrong, else Wilcoxon's signed ranks of the rows that differ."""
+    from scipy import stats
+
     if len(gap) < LEAST:
         return None
     if np.isin(gap, (-1.0, 0.0, 1.0)).all():
@@ -136,6 +139,8 @@ def _paired(gap: NDArray[np.float64]) -> float | None:
 
 def _adjusted(found: list[Document]) -> list[Document]:
     """With q by Benjamini and Hochberg, the surest first."""
+    from scipy import stats
+
     tested = [one for one in found if one["p"] is not None]
     adjusted = stats.false_discovery_control([one["p"] for one in tested]) if tested else []
     for one in found:

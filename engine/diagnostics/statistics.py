@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special, stats
+from scipy import special
 
 RESAMPLES = 10_000
 CHUNK = 2_000_000  # resampled numbers held at a time: 16 MB an array
@@ -98,7 +98,7 @@ def quick_interval(numerators: ArrayLike, denominators: ArrayLike, *, confidence
         return Interval(value, None, None, 1)
     se = _standard_error(top, bottom, value)
     effective = _effective_rows(bottom)
-    half = float(stats.t.ppf((1 + confidence) / 2, effective - 1)) * se
+    half = float(special.stdtrit(effective - 1, (1 + confidence) / 2)) * se
     return Interval(value, value - half, value + half, n, se, _detectable(se, effective, confidence))
 
 
@@ -159,7 +159,7 @@ def _standard_error(top: Array, bottom: Array, value: float) -> float:
 
 def _detectable(se: float, n: float, confidence: float) -> float:
     """(t(1 - alpha/2) + t(0.8)) standard errors: two-sided test, 80% power (Miller 2024, section 5)."""
-    return float(stats.t.ppf((1 + confidence) / 2, n - 1) + stats.t.ppf(0.8, n - 1)) * se
+    return float(special.stdtrit(n - 1, (1 + confidence) / 2) + special.stdtrit(n - 1, 0.8)) * se
 
 
 def _resampled_ratios(top: Array, bottom: Array, resamples: int, seed: int) -> Array:
@@ -182,7 +182,7 @@ def _tail(n: float, confidence: float, small_sample: bool) -> float:
     tail = (1 - confidence) / 2
     if not small_sample:
         return tail
-    return float(special.ndtr(math.sqrt(n / (n - 1)) * stats.t.ppf(tail, n - 1)))
+    return float(special.ndtr(math.sqrt(n / (n - 1)) * special.stdtrit(n - 1, tail)))
 
 
 def _bca(value: float, drawn: Array, left_out: Array, tail: float) -> tuple[float, float]:

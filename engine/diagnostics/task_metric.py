@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import special
 
 from engine.diagnostics.stages import Metric
 from engine.diagnostics.statistics import wilson_interval
@@ -66,5 +66,5 @@ def _ratio(n: int, x: float, w: float, xx: float, xw: float, ww: float) -> Docum
         return {"value": value, "low": None, "high": None, "n": 1}
     spread = max(0.0, xx - 2 * value * xw + value * value * ww)
     error = math.sqrt(n / (n - 1) * spread) / w
-    half = float(stats.t.ppf(0.975, max(2.0, w * w / ww) - 1)) * error
+    half = float(special.stdtrit(max(2.0, w * w / ww) - 1, 0.975)) * error
     return {"value": value, "low": value - half, "high": value + half, "n": n}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from engine.diagnostics import phrasing
 from engine.diagnostics.statistics import Interval, quick_interval
@@ -107,7 +107,7 @@ def _minus(one: Interval, other: Interval) -> Interval:
     if error == 0:
         return Interval(value, value, value, n, 0.0, 0.0)
     degrees = sum(parts) ** 2 / sum(p**2 / (i.n - 1) for p, i in zip(parts, (one, other), strict=True))
-    half = float(stats.t.ppf(0.975, degrees)) * error
+    half = float(special.stdtrit(degrees, 0.975)) * error
     return Interval(value, value - half, value + half, n, error)
 
 
@@ -119,7 +119,7 @@ def _relative(inside: Interval, outside: Interval) -> Interval:
     if inside.se is None or outside.se is None:
         return Interval(1 - ratio, None, None, inside.n + outside.n)
     error = math.hypot(inside.se, ratio * outside.se) / outside.value
-    half = float(stats.t.ppf(0.975, max(1, min(inside.n, outside.n) - 1))) * error
+    half = float(special.stdtrit(max(1, min(inside.n, outside.n) - 1), 0.975)) * error
     return Interval(1 - ratio, 1 - ratio - half, 1 - ratio + half, inside.n + outside.n, error)
 
 
