@@ -56,27 +56,28 @@ def finish(client: Client, run_id: str, wait: bool, as_json: bool) -> None:
 def up(port: Port = None) -> None:
     """Start engine and screens, print the address; Ctrl-C stops both, runs go on."""
     began = time.monotonic()
-    home = Home()
+    home, started = Home(), False
     with errors():
         home.create()
         chosen = processes.free_port(port)
-        started = processes.running_engine(home) is None
-        if started:
-            processes.start_engine(home)
-        seconds = time.monotonic() - began
-
-        def ready(address: str) -> None:
-            took = time.monotonic() - began
-            say(f"Engine ready after {seconds:.1f} s, screens after {took:.1f} s. Home: {home.path}")
-            print(f"Tunebench is at {address}", flush=True)
-            say("Ctrl-C stops it.")
-
-        def watch() -> None:
-            if processes.keep_engine(home):
-                say("The engine had ended and was started again; see logs/engine.log.")
-
         try:
-            code = processes.serve_screens(home, chosen, ready, watch)
+            with processes.screens(home, chosen) as screens:  # they come up while the engine does
+                started = processes.running_engine(home) is None
+                if started:
+                    processes.start_engine(home)
+                seconds = time.monotonic() - began
+
+                def ready(address: str) -> None:
+                    took = time.monotonic() - began
+                    say(f"Engine ready after {seconds:.1f} s, screens after {took:.1f} s. Home: {home.path}")
+                    print(f"Tunebench is at {address}", flush=True)
+                    say("Ctrl-C stops it.")
+
+                def watch() -> None:
+                    if processes.keep_engine(home):
+                        say("The engine had ended and was started again; see logs/engine.log.")
+
+                code = processes.serve(screens, chosen, ready, watch)
         finally:
             if started and processes.stop_engine(home):
                 say("Stopped. Runs that were training go on; `tunebench up` shows them again.")
@@ -103,10 +104,9 @@ def engine(port: Annotated[int, typer.Option(min=0, max=65535, help="0 is any fr
 def screens(port: Port = None) -> None:
     """Run the screens here, for an engine that runs already."""
     with errors():
-        home = Home().create()
-        raise SystemExit(
-            processes.serve_screens(home, processes.free_port(port), lambda a: print(a, flush=True))
-        )
+        chosen = processes.free_port(port)
+        with processes.screens(Home().create(), chosen) as process:
+            raise SystemExit(processes.serve(process, chosen, lambda address: print(address, flush=True)))
 
 
 @cli.command("import")

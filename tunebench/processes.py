@@ -6,13 +6,14 @@ Workers outlive the engine in turn, so stopping it never costs a run: the next e
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -133,13 +134,11 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def serve_screens(
-    home: Home, port: int, ready: Callable[[str], None], watch: Callable[[], None] = lambda: None
-) -> int:
-    """Run the screens until they end or Ctrl-C.
-
-    `ready(address)` is called once the page answers, `watch()` about once a second from then on.
-    """
+@contextlib.contextmanager
+def screens(home: Home, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """The screens as a process that ends with the block. A signal to end becomes KeyboardInterrupt in it."""
+    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # a closed terminal too ends the screens
+        signal.signal(ending, _interrupt)
     environment = {**os.environ, "TUNEBENCH_HOME": str(home.path)}
     with open(home.logs / "screens.log", "ab") as log:
         process = subprocess.Popen(
@@ -151,9 +150,28 @@ def serve_screens(
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the screens
         )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def serve(
+    process: subprocess.Popen[bytes],
+    port: int,
+    ready: Callable[[str], None],
+    watch: Callable[[], None] = lambda: None,
+) -> int:
+    """Wait until the screens end, or Ctrl-C; their exit code.
+
+    `ready(address)` is called once the page answers, `watch()` about once a second from then on.
+    """
     address = f"http://127.0.0.1:{port}"
-    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # a closed terminal too ends the screens
-        signal.signal(ending, _interrupt)
     try:
         while process.poll() is None:
             try:
@@ -168,10 +186,3 @@ def serve_screens(
         return process.returncode
     except KeyboardInterrupt:
         return 0
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(5)
-            except subprocess.TimeoutExpired:
-                process.kill()
