@@ -56,12 +56,16 @@ def start_engine(home: Home, *, port: int = 0, seconds: float = 60) -> Client:
             cwd=PROJECT,
         )
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if client := running_engine(home):
-            return client
-        if process.poll() is not None:
-            break
-        time.sleep(0.05)
+    try:
+        while time.monotonic() < deadline:
+            if client := running_engine(home):
+                return client
+            if process.poll() is not None:
+                break
+            time.sleep(0.05)
+    except KeyboardInterrupt:  # nobody would stop an engine that had not answered yet
+        process.terminate()
+        raise
     with open(log, "rb") as file:
         file.seek(began)
         said = file.read().decode("utf-8", "replace").strip().splitlines()
