@@ -36,7 +36,8 @@ def advise(
     against: what the run was held against.
     """
     found = []
-    if state == "worse":
+    past_its_best = overfitting["state"] == "overfits" and overfitting["best_step"]
+    if state == "worse" and not past_its_best:
         found.append(lower_rate(config, f"It got worse than {against}: the steps were too large."))
     elif overfitting["state"] == "overfits":
         found.append(_fewer_epochs(overfitting, stopped, config))
@@ -91,11 +92,18 @@ def _fewer_epochs(
         return lower_rate(config, "It overfits from the start.")
     kept = stopped.get("restored_step") not in (None, stopped["step"])
     lead = "The best step was kept." if kept else "The last step was kept, which is past the best."
+    change: dict[str, Any] = {}
+    if not kept and config.get("load_best_model_at_end") is False:
+        lead, change = (
+            "The last step was kept, which is past the best: keep the best.",
+            {"load_best_model_at_end": True},
+        )
     fewer = max(0.5, math.ceil(2 * epochs * best / int(stopped["step"])) / 2)
     if stopped["reason"] != "epochs" or fewer >= epochs:
-        return lower_rate(config, f"{lead} Smaller steps may reach a lower loss before it overfits.")
+        lower = lower_rate(config, f"{lead} Smaller steps may reach a lower loss before it overfits.")
+        return lower and {**lower, "change": change | lower["change"]}
     text = f"{lead} {_epochs(fewer)} in place of {epochs:g} would stop near it."
-    return {"text": text, "change": {"num_train_epochs": fewer}}
+    return {"text": text, "change": change | {"num_train_epochs": fewer}}
 
 
 def _longer(stopped: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any] | None:

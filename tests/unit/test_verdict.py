@@ -95,6 +95,17 @@ def test_overfitting_asks_for_fewer_epochs() -> None:
     assert verdict["overfitting"]["sentence"] in verdict["sentences"]
 
 
+def test_worse_than_the_base_but_better_on_the_way_is_no_matter_of_the_rate() -> None:
+    given = evidence(-0.4)
+    given["eval_rows"] = validations([2.0, 1.4, 1.1, 1.2, 1.35, 2.5])
+    given["config"] = CONFIG | {"load_best_model_at_end": False}
+    verdict = judge(**given)
+    assert verdict["state"] == "worse"
+    assert verdict["overfitting"]["best_step"] == 40
+    assert verdict["advice"][0]["change"] == {"load_best_model_at_end": True, "num_train_epochs": 1.5}
+    assert "keep the best" in verdict["advice"][0]["text"]
+
+
 def test_a_restored_step_is_named() -> None:
     given = evidence(0.5)
     given["eval_rows"] = validations([2.0, 1.4, 1.1, 1.2, 1.35, 1.5])
