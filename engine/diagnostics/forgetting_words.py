@@ -20,6 +20,7 @@ LEADS = {
 }
 NAMES = {"prose": "plain prose", "choices": "questions"}
 REPLAY_SHARE, MOST_REPLAY = 0.05, 0.25
+KL_BETA, MOST_KL = 1.0, 10.0
 
 Document = Mapping[str, Any]
 
@@ -169,6 +170,12 @@ def advise(state: str, config: Mapping[str, Any]) -> list[dict[str, Any]]:
         more = min(MOST_REPLAY, 5 * before)
         text = f"Replay more general rows: {100 * more:g}% in place of {100 * before:g}%."
         found.append({"text": text, "change": {"replay_share": more}, "kind": "replay"})
+    beta = float(config.get("kl_beta") or 0)
+    if known and "kl_beta" in config and beta < MOST_KL:
+        stronger = min(MOST_KL, 10 * beta) if beta else KL_BETA
+        change = {"replay_share": before or REPLAY_SHARE, "kl_beta": stronger}
+        text = f"Hold it to the base model's choices on replayed rows (KL, weight {stronger:g})."
+        found.append({"text": text, "change": change, "kind": "kl"})
     epochs = float(config.get("num_train_epochs") or 0)
     if epochs > 1:
         fewer = max(1.0, math.ceil(epochs) / 2)

@@ -18,6 +18,7 @@ from engine.evaluation.verbatim import Written
 from engine.job import Job
 from store import interpolation
 from store.config import TrainConfig
+from store.refusals import refusals
 
 
 @dataclass
@@ -100,6 +101,9 @@ def add_forgetting(
         verdict["advice"] = [piece for piece in verdict["advice"] if not shorter & set(piece["change"])]
     if interpolation.refusal(config):
         found["advice"] = [piece for piece in found["advice"] if piece["kind"] != "interpolation"]
+    found["advice"] = [
+        piece for piece in found["advice"] if not refusals(config.model_copy(update=piece["change"]))
+    ]
     said = {field for piece in verdict["advice"] for field in piece["change"]}
     new = [piece for piece in found["advice"] if not said & set(piece["change"])]
     verdict["forgetting"] = found

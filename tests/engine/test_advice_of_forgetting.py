@@ -36,7 +36,7 @@ def test_a_step_on_the_front_takes_the_place_of_guesses_at_the_length() -> None:
     assert [piece["kind"] for piece in found["forgetting"]["advice"]].count("epochs") == 1
     assert LONGER not in found["advice"]
     assert [piece["kind"] for piece in found["advice"]] == [
-        *("epochs", "learning_rate", "replay", "interpolation")
+        *("epochs", "learning_rate", "replay", "kl", "interpolation")
     ]
 
 
@@ -56,3 +56,10 @@ def test_mixing_is_advised_where_there_is_something_in_between() -> None:
     for method, there in (("lora", True), ("full", True), ("oft", False), ("prompt_tuning", False)):
         kinds = [piece.get("kind") for piece in advised(method=method)["advice"]]
         assert ("interpolation" in kinds) == there, method
+
+
+def test_the_distance_to_the_base_is_advised_where_the_base_is_there() -> None:
+    for method, there in (("lora", True), ("qlora", True), ("full", False), ("freeze", False)):
+        kinds = [piece.get("kind") for piece in advised(method=method)["advice"]]
+        assert ("kl" in kinds) == there, method
+        assert "replay" in kinds

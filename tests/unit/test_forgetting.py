@@ -235,6 +235,17 @@ def test_replay_is_advised_where_it_can_be_set_and_not_twice() -> None:
     assert replay({"task": "dpo"}) == [{}]
 
 
+def test_the_distance_to_the_base_is_advised_with_rows_to_measure_it_on() -> None:
+    def held(config: dict[str, Any]) -> list[dict[str, Any]]:
+        return [a["change"] for a in advise("some", CONFIG | config) if a["kind"] == "kl"]
+
+    assert held({}) == []  # a config of before there was such a field
+    assert held({"kl_beta": 0.0}) == [{"replay_share": 0.05, "kl_beta": 1.0}]
+    assert held({"kl_beta": 0.5, "replay_share": 0.2}) == [{"replay_share": 0.2, "kl_beta": 5.0}]
+    assert held({"kl_beta": 10.0, "replay_share": 0.2}) == []
+    assert held({"kl_beta": 0.0, "task": "dpo"}) == []
+
+
 def test_a_small_data_set_of_the_users_can_find_a_loss_and_never_hides_what_is_known() -> None:
     few = {"probe": "data/Mine", "n": 12}
     base = table(texts(0, noise=0), choices(), texts(0, noise=0, **few))
