@@ -23,8 +23,9 @@ def tell_rows(
                 field="dataset",
             )
     for name, part in parts.items():
+        called = "training" if name == "train" else name
         for reason, count in part.whole.reason_counts.items():
-            job.alert(f"{count:,} of {len(part.whole):,} {name} rows were left out: {reason}.")
+            job.alert(f"{count:,} of {len(part.whole):,} {called} rows were left out: {reason}.")
     if train.truncated:
         job.alert(
             f"{train.truncated:,} of {len(train.whole):,} training rows were cut at {limit} tokens; they"

@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from pages.components import reads
-from pages.components.metric_options import PREFIX, draw_metrics
+from pages.components.metric_options import PREFIX, draw_metrics, lacking
 from pages.components.session import act, plain, show_error
 from store.errors import ConfigError
 from store.evaluate_config import EvaluateConfig
@@ -69,7 +69,9 @@ def draw_form(run: Document | None, model: Document | None = None) -> None:
     pressed = st.button(
         "Evaluate", type="primary", icon=":material/fact_check:", key=f"{PREFIX}go", disabled=bool(problem)
     )
-    if pressed:
+    if pressed and (missing := lacking(metrics)):
+        st.error(missing, icon=":material/error:")
+    elif pressed:
         _start(body)
 
 
@@ -95,7 +97,7 @@ def _dataset(run: Document | None) -> Document | None:
         "Data set",
         list(by_id),
         format_func=lambda one: by_id[one]["name"] + (" (its own)" if one == own else ""),
-        key=f"{PREFIX}dataset",
+        key=f"{PREFIX}dataset.{own or ''}",  # another run starts at its own again
     )
     return by_id[chosen]
 

@@ -8,6 +8,7 @@ import streamlit as st
 
 from pages.components.session import plain
 from store.errors import TunebenchError
+from store.home import Home
 from store.metric_table import METRICS
 from store.metrics_config import CHOICES, options
 from store.yaml_text import read_yaml
@@ -17,12 +18,12 @@ PREFIX = "evaluate."
 COLUMNS = 3
 
 
-def draw_metrics(defaults: list[str], lacking: str) -> tuple[list[Document], str]:
+def draw_metrics(defaults: list[str], without: str) -> tuple[list[Document], str]:
     """The choice of metrics with their options; what they say as documents, and the first problem.
 
-    lacking: what the model can't give, so that metrics that need it are not offered.
+    without: what the model can't give, so that metrics that need it are not offered.
     """
-    known = [name for name, metric in METRICS.items() if lacking not in metric.needs]
+    known = [name for name, metric in METRICS.items() if without not in metric.needs]
     chosen = st.multiselect(
         "Metrics",
         known,
@@ -45,6 +46,15 @@ def draw_metrics(defaults: list[str], lacking: str) -> tuple[list[Document], str
         problem = problem or wrong
         found.append({"metric": name, **document})
     return found, problem
+
+
+def lacking(metrics: list[Document]) -> str:
+    """What still has to be said about the first of them that needs more, in words."""
+    for one in metrics:
+        named = " and ".join(name for name in _required(one["metric"]) if name not in one)
+        if named:
+            return f"{METRICS[one['metric']].title} needs {named}: see the options of the metrics."
+    return ""
 
 
 def _required(metric: str) -> list[str]:
@@ -71,6 +81,8 @@ def _draw_option(metric: str, name: str) -> tuple[Any, str]:
     """The value, None where it is left at its default; and why it can't be read."""
     info = CHOICES[metric].model_fields[name]
     key = f"{PREFIX}{metric}.{name}"
+    if (metric, name) == ("own", "file"):
+        return _draw_own(key, info.description)
     annotation, default = info.annotation, None if info.is_required() else info.get_default()
     if annotation is bool:
         value = st.toggle(name, value=bool(default), key=key, help=info.description)
@@ -91,3 +103,15 @@ def _draw_option(metric: str, name: str) -> tuple[Any, str]:
         return read_yaml(text), ""
     except TunebenchError as error:
         return None, f"{METRICS[metric].title}, {name}: {error}"
+
+
+def _draw_own(key: str, description: str | None) -> tuple[str | None, str]:
+    """One of the home folder's own metrics."""
+    folder = Home().metrics
+    files = sorted(path.stem for path in folder.glob("*.py"))
+    if not files:
+        return (
+            None,
+            f"There is no Python file in {folder} yet: put one with a function score(prediction) there.",
+        )
+    return st.selectbox("file", files, key=key, help=description or f"A Python file of {folder}"), ""

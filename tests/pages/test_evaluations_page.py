@@ -105,6 +105,24 @@ def test_without_any_it_says_what_to_do_and_starts_one_of_a_model(tmp_path: Path
         assert "No run has ended yet." in everything_said(at)
 
 
+def test_each_run_is_first_asked_for_rows_of_its_own_data(tmp_path: Path, open_page: Open) -> None:
+    with still_engine(seed(tmp_path / "some", runs=6, sets=3)) as engine:
+        rows = engine.database.query("SELECT run_id, dataset_id FROM run").to_pylist()
+        own = {row["run_id"]: row["dataset_id"] for row in rows}
+        at = open_page(engine.home, PAGE)
+        at.get_by_key("evaluate.kind").set_value("A run")
+        at.run()
+        first = at.get_by_key("evaluate.run").value
+        other = next(run for run in own if own[run] != own[first])
+        for run in (first, other, first):
+            at.get_by_key("evaluate.run").set_value(run)
+            at.run()
+            at.get_by_key("evaluate.go").click()
+            at.run()
+            config = EvaluateConfig.parse(engine.sent[-1][1])
+            assert (config.run, config.dataset) == (run, own[run])
+
+
 def test_without_a_data_set_it_leads_to_the_import(tmp_path: Path, open_page: Open) -> None:
     with still_engine(seed(tmp_path / "bare", runs=0, sets=0)) as engine:
         at = open_page(engine.home, PAGE)

@@ -74,6 +74,30 @@ def test_an_option_that_is_no_yaml_is_named(engine: StillEngine, open_page: Open
     assert at.get_by_key("evaluate.go").disabled
 
 
+def test_what_a_metric_needs_is_asked_for_by_name(engine: StillEngine, open_page: Open) -> None:
+    at = tab_of(engine, open_page, "alone")
+    at.get_by_key("evaluate.metrics").set_value(["own"])
+    at.run()
+    assert f"no Python file in {engine.home.metrics}" in everything_said(at).replace("\\", "")
+    assert at.get_by_key("evaluate.go").disabled
+    for name in ("polite", "short"):
+        (engine.home.metrics / f"{name}.py").write_text("def score(prediction):\n    return 1.0\n")
+    try:
+        at.run()
+        at.get_by_key("evaluate.own.file").set_value("short")
+        press(at, "evaluate.go")
+    finally:
+        for path in engine.home.metrics.glob("*.py"):
+            path.unlink()
+    assert EvaluateConfig.parse(engine.sent[-1][1]).metrics[0].model_dump()["file"] == "short"
+    sent = len(engine.sent)
+    at.get_by_key("evaluate.metrics").set_value(["constraints"])
+    at.run()
+    press(at, "evaluate.go")
+    assert "Follows the constraints needs constraints" in everything_said(at)
+    assert len(engine.sent) == sent
+
+
 def test_figures_come_with_interval_n_and_what_was_not_scored(engine: StillEngine, open_page: Open) -> None:
     at = tab_of(engine, open_page, "judged")
     values = {metric.label.replace("\\", ""): (metric.value, metric.delta) for metric in at.metric}
