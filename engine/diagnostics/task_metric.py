@@ -55,8 +55,20 @@ def course(kind: str, steps: Iterable[Mapping[str, Any]]) -> list[Document]:
             bounds = wilson_interval(int(sums["x"]), n).to_dict()
         else:
             bounds = _ratio(n, *(float(sums[name]) for name in ("x", "w", "xx", "xw", "ww")))
+            if bounds["low"] == bounds["high"]:
+                bounds |= _agreed(bounds["value"], n, kind)
         found.append({"step": int(sums["step"]), **bounds})
     return found
+
+
+def _agreed(value: float, n: int, kind: str) -> Document:
+    """Limits where all rows agree, which makes nothing certain: of a share, up to z²/(n + z²) of all rows may
+    be otherwise; none of answers, as their metric may have no bounds."""
+    if kind == "answers":
+        return {"low": None, "high": None}
+    z = float(special.ndtri(0.975))
+    unseen = z * z / (n + z * z)
+    return {"low": (1 - unseen) * value, "high": (1 - unseen) * value + unseen}
 
 
 def _ratio(n: int, x: float, w: float, xx: float, xw: float, ww: float) -> Document:

@@ -77,6 +77,8 @@ def _basis(run: dict[str, Any], kind: str, points: Sequence[Document], answered:
         given = phrasing.plural(len(answered), "validation")
         said += f" {plain(answers['words'])}: answers to {answered[-1]['n']} of them, generated at {given}"
         said += ", whenever training had paid for it."
+        if any(point["low"] is None for point in answered):
+            said += " Where all of them score alike there is no interval, and nothing is certain."
     elif answers:
         said += f" {plain(answers['words'])} of generated answers was not paid for by so short a training."
     return said
@@ -97,7 +99,7 @@ def metric_chart(
     _add_points(figure, points, name[:1].upper() + name[1:], BUSY)
     if answered:
         _add_points(figure, answered, f"{answers_name} of answers", "#9467bd")
-    highest = max(p["high"] for p in [*points, *answered] if p["high"] is not None)
+    highest = max(p["value"] if p["high"] is None else p["high"] for p in [*points, *answered])
     top = 1.08 * max(0.05, highest)
     under = {"domain": [0.0, 0.44], "anchor": "x", "title": {"text": "Share right"}, "range": [0, top]}
     grid = figure.layout.yaxis.gridcolor
@@ -111,12 +113,18 @@ def metric_chart(
     return figure
 
 
+def _told(point: Document) -> str:
+    if point["low"] is None and point["n"] > 1:
+        return f"{wording.number(100 * point['value'], 1)}%, n {point['n']}, all alike"
+    return f"{wording.estimate(dict(point), scale=100, sign=False)}%, n {point['n']}"
+
+
 def _add_points(figure: go.Figure, points: Sequence[Document], name: str, color: str) -> None:
-    known = [p for p in points if p["low"] is not None]
+    bars = [(p["low"], p["high"]) if p["low"] is not None else (p["value"],) * 2 for p in points]
     figure.add_trace(
         go.Scatter(
-            x=[p["step"] for p in known],
-            y=[p["value"] for p in known],
+            x=[p["step"] for p in points],
+            y=[p["value"] for p in points],
             yaxis="y2",
             name=name,
             mode="lines+markers",
@@ -124,10 +132,10 @@ def _add_points(figure: go.Figure, points: Sequence[Document], name: str, color:
             marker={"size": 6, "color": color},
             error_y={
                 "type": "data", "symmetric": False, "thickness": 1.6, "width": 0, "color": color,
-                "array": [p["high"] - p["value"] for p in known],
-                "arrayminus": [p["value"] - p["low"] for p in known],
+                "array": [high - p["value"] for p, (_, high) in zip(points, bars, strict=True)],
+                "arrayminus": [p["value"] - low for p, (low, _) in zip(points, bars, strict=True)],
             },
-            text=[f"{wording.estimate(dict(p), scale=100, sign=False)}%, n {p['n']}" for p in known],
+            text=[_told(p) for p in points],
             hovertemplate="%{text}",
         )
     )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 
 from engine.diagnostics import alarms, task_metric
 from engine.diagnostics.statistics import quick_interval
@@ -121,3 +122,12 @@ def test_a_course_from_sums_has_the_interval_of_its_rows() -> None:
     for name in ("value", "low", "high"):
         assert abs(point[name] - getattr(expected, name)) < 1e-9
     assert task_metric.course("label", [sums | {"x": 50, "w": 50}])[0]["low"] < 1  # Wilson: never certain
+
+
+def test_rows_that_all_agree_make_nothing_certain() -> None:
+    ones = {"step": 1, "n": 16, "x": 0, "w": 80, "xx": 0, "xw": 0, "ww": 400}
+    (none_right,) = task_metric.course("tokens", [ones])
+    assert (none_right["value"], none_right["low"]) == (0, 0)
+    assert none_right["high"] == pytest.approx(1.96**2 / (16 + 1.96**2), abs=1e-3)
+    (alike,) = task_metric.course("answers", [{**ones, "x": 16, "w": 16, "xx": 16, "xw": 16, "ww": 16}])
+    assert (alike["value"], alike["low"], alike["high"]) == (1, None, None)
