@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -140,13 +141,29 @@ def continuations(
             ids, mask = _left_padded([encoded[i][-limit:] if limit else encoded[i] for i in chosen], device)
             more = None if enough is None else partial(_of_batch, enough, chosen)
             each = _EachToken(on_token, done, most, more, ids.shape[1])
-            with torch.inference_mode():
+            with torch.inference_mode(), head_given_whole_rows(model):
                 new = _generate(model, tokenizer, ids, mask, max_new_tokens, each, sampling)
             for i, tokens in zip(chosen, new.tolist(), strict=True):
                 found[i] = tokens
     finally:
         model.train(training)
     return found
+
+
+@contextmanager
+def head_given_whole_rows(model: Any) -> Iterator[None]:
+    """Inside, the head of `model` is given its input in one piece. The last place of each prompt is a slice
+    with gaps, for which torch multiplies by a copy of the head's weights a row, where these are not trained:
+    3.6 GB and seconds for 64 rows of SmolLM2-135M."""
+
+    def compact(head: Any, given: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        return (given[0].contiguous(), *given[1:])
+
+    hook = model.get_output_embeddings().register_forward_pre_hook(compact)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _of_batch(

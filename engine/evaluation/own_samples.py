@@ -21,6 +21,7 @@ from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaLis
 
 from engine.data.render import Rows
 from engine.evaluation.base_key import base_key
+from engine.evaluation.generation import head_given_whole_rows
 from engine.evaluation.suite.reading import Suite
 from engine.tuning.tokens import read_rows, write_rows
 from store.home import Home
@@ -98,6 +99,7 @@ def continued(
     try:
         with (
             torch.inference_mode(),
+            head_given_whole_rows(model),
             torch.random.fork_rng([device] if device.type == "cuda" else []),
             _plain_generation(model, ends, tokenizer.pad_token_id, length),
         ):
