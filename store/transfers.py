@@ -38,6 +38,23 @@ class Found:
     runs: dict[str, Document] = field(default_factory=dict)
     sets: dict[str, Document] = field(default_factory=dict)
 
+    def place(
+        self, run: Mapping[str, Any], one: Mapping[str, Any], sets: Iterable[Mapping[str, Any]]
+    ) -> Document:
+        """What the cell of `run` on the data set `one` is: `source`, what the run was trained on, after what
+        it went on from, as names of `sets`; `target`; `own`, the run's own data; `earlier`, that of a run
+        which it went on from. A gain on either is not transfer."""
+        names = {each["fingerprint"]: each["name"] for each in sets}
+        trained = (self.runs.get(run["run_id"]) or {}).get("trained") or [run["data_fingerprint"]]
+        before = [names.get(fingerprint, "other rows") for fingerprint in reversed(trained[1:])]
+        own = run["data_fingerprint"] == one["fingerprint"]
+        return {
+            "source": ", then ".join([*before, run["dataset_name"]]),
+            "target": one["name"],
+            "own": own,
+            "earlier": not own and one["fingerprint"] in trained,
+        }
+
     def missing(self, runs: Iterable[str], sets: Iterable[str]) -> list[tuple[str, str]]:
         """Pairs of run and data set that nobody measured."""
         named = list(sets)

@@ -79,9 +79,8 @@ def _measured(client: Client, config: TransferConfig, wait: bool, as_json: bool)
 
 
 def matrix(known: Found, found: list[Document], sets: list[Document], measure: str) -> Document:
-    """{lead, cells: judged ones with run, dataset, own and their figures; failed: [run, dataset, reason],
-    distances, weights, sequences}."""
-    names = {one["dataset_id"]: one["name"] for one in sets}
+    """{lead, cells: judged ones with run, source, target, own, earlier and their figures; failed: [run,
+    dataset, reason], distances, weights, sequences}."""
     cells, failed = [], []
     for run in found:
         for one in sets:
@@ -90,9 +89,7 @@ def matrix(known: Found, found: list[Document], sets: list[Document], measure: s
                 why = cell["reason"] if cell else "It was not measured."
                 failed.append({"run": run["name"], "dataset": one["name"], "reason": why})
                 continue
-            own = run["data_fingerprint"] == one["fingerprint"]
-            told = {"run": run["name"], "source": run["dataset_name"], "target": names[one["dataset_id"]]}
-            cells.append(cell | told | {"own": own})
+            cells.append(cell | known.place(run, one, sets) | {"run": run["name"]})
     judged = diagnosis.judged(cells, measure)
     return {
         "lead": words.lead(judged, measure) if judged else "Nothing could be measured.",
@@ -117,7 +114,7 @@ def _print(document: Document, found: list[Document], sets: list[Document], meas
     print_rows(["run", "trained on", *(one["name"] for one in sets)], lines)
     say(LEGEND[measure])
     say("With 95% interval over rows, and n. Stars: told from noise after Holm (* 5%, ** 1%, *** 0.1%).")
-    say("In brackets: the run's own data set.")
+    say("In brackets: the run's own data set; in round ones: that of a run which it went on from.")
     for one in document["failed"]:
         say(f"{one['run']} on {one['dataset']}: {one['reason']}")
     for chain in document["sequences"]:
@@ -141,4 +138,4 @@ def _cell(cell: Document | None, measure: str) -> str:
     ends = [None if figure[end] is None else PERCENT * figure[end] for end in ("low", "high")]
     shown = "no interval" if None in ends else f"{ends[0]:+.1f} to {ends[1]:+.1f}"
     text = f"{PERCENT * figure['value']:+.1f}{cell['stars']} ({shown}), n {figure['n']:,}"
-    return f"[{text}]" if cell["own"] else text
+    return f"[{text}]" if cell["own"] else f"({text})" if cell["earlier"] else text

@@ -25,8 +25,9 @@ def effect(figure: Document, measure: str) -> str:
 
 def lead(cells: Sequence[Document], measure: str) -> str:
     """The sentence over the matrix. cells: as `transfer.judged` gives them, with `source` (what the run was
-    trained on), `target` (names) and `own` (whether these are the same)."""
-    others = [cell for cell in cells if not cell["own"]]
+    trained on), `target` (names), `own` (whether these are the same) and `earlier` (whether a run that it
+    went on from was trained on it): what is gained there is no transfer."""
+    others = [cell for cell in cells if not (cell["own"] or cell["earlier"])]
     if not others:
         return "There is no other data set to help or to harm yet: add one, or a run of another."
     sure = sorted((cell for cell in others if cell["sure"]), key=lambda c: -abs(c["figure"]["value"]))
@@ -38,7 +39,7 @@ def lead(cells: Sequence[Document], measure: str) -> str:
         sentences.append(f"{plural(rest, 'more effect')} can be told from noise.")
     unsure = len(others) - len(sure)
     if unsure:
-        sentences.append(f"{unsure:,} of {plural(len(others), 'cell')} off the own data can't be.")
+        sentences.append(f"{unsure:,} of {plural(len(others), 'cell')} off data it was trained on can't be.")
     return " ".join(sentences)
 
 

@@ -54,9 +54,9 @@ def draw_predictors(of: Matrix) -> None:
             "Cosine of the weight changes",
         )
     st.caption(
-        "A point is a run on another data set than its own; hollow: can't be told from noise. ρ is Spearman's"
-        " rank correlation. Points that share a run or a data set are not independent, so its interval is"
-        " narrow rather than wide."
+        "A point is a run on data that it was not trained on; hollow: can't be told from noise. ρ is"
+        " Spearman's rank correlation. Points that share a run or a data set are not independent, so its"
+        " interval is narrow rather than wide."
     )
     with st.expander("The distances themselves", icon=":material/straighten:"):
         _matrices(of)

@@ -32,8 +32,8 @@ class Matrix:
 
     @property
     def off(self) -> list[Document]:
-        """The cells that are no run's own data."""
-        return [cell for cell in self.cells.values() if not cell["own"]]
+        """The cells of data that the run was never trained on, nor a run that it went on from."""
+        return [cell for cell in self.cells.values() if not (cell["own"] or cell["earlier"])]
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,7 @@ def matrix(runs: Sequence[Document], sets: Sequence[Document], found: Found, mea
             if cell and cell["reason"]:
                 reasons[key] = cell["reason"]
             elif cell:
-                own = run["data_fingerprint"] == one["fingerprint"]
-                told = {"source": run["dataset_name"], "target": one["name"], "own": own, "run": run}
-                cells.append(cell | told)
+                cells.append(cell | found.place(run, one, sets) | {"run": run})
     judged = diagnosis.judged(cells, measure)
     placed = {(cell["run_id"], cell["dataset_id"]): cell for cell in judged}
     return Matrix(runs, sets, found, placed, reasons, measure)
@@ -148,7 +146,7 @@ def line(cell: Document, measure: str) -> Document:
         "95% (loss)": phrasing.interval(change["low"], change["high"]),
         "Right before (%)": round(100 * cell["base"]["right"]["value"], 1),
         "Right after (%)": round(100 * cell["tuned"]["right"]["value"], 1),
-        "Own data": "yes" if cell["own"] else "no",
+        "Own data": "yes" if cell["own"] else "earlier" if cell["earlier"] else "no",
     }
 
 

@@ -108,7 +108,7 @@ def _cell(of: Matrix, run: Document, one: Document) -> str:
     kinds = [] if cell["sure"] else ["noise"]
     if cell["own"]:
         kinds.append("own")
-    elif one["fingerprint"] in (of.found.runs.get(run["run_id"]) or {}).get("trained", []):
+    elif cell["earlier"]:
         kinds.append("earlier")
     paint = f" style='background:{_color(cell, of)}'" if cell["sure"] else ""
     tip = html.escape(told(cell, of.measure), quote=True)
@@ -159,7 +159,7 @@ def told(cell: Document, measure: str) -> str:
 
 
 def _color(cell: Document, of: Matrix) -> str:
-    """Centred on 0: as strong as the effect is large, against the largest one off the own data."""
+    """Centred on 0: as strong as the effect is large, against the largest one of unseen data."""
     value = cell["figure"]["value"]
     sizes = [abs(one["figure"]["value"]) for one in of.off if one["sure"]]
     most = max(sizes, default=abs(value)) or 1.0

@@ -177,8 +177,11 @@ def test_the_distance_of_embeddings() -> None:
     assert embedding_distance(near, far[:1])["low"] is None
 
 
-def cell(source: str, target: str, gain: float, seed: int = 0, own: bool = False) -> dict[str, Any]:
-    return diagnosis.compare(*sides(gain, seed=seed)) | {"source": source, "target": target, "own": own}
+def cell(
+    source: str, target: str, gain: float, seed: int = 0, *, own: bool = False, earlier: bool = False
+) -> Any:
+    told = {"source": source, "target": target, "own": own, "earlier": earlier}
+    return diagnosis.compare(*sides(gain, seed=seed)) | told
 
 
 def test_the_sentence_names_who_helps_and_who_costs() -> None:
@@ -187,11 +190,13 @@ def test_the_sentence_names_who_helps_and_who_costs() -> None:
         cell("A", "B", 0.12, 1),
         cell("A", "C", -0.2, 2),
         cell("B", "A", 0, 3),
+        cell("A, then B", "A", 0.4, 4, earlier=True),
     ]
     said = words.lead(diagnosis.judged(cells), "relative")
     assert said.startswith("Training on A helps B by 1")
     assert " and costs C 18.5% (" in said
-    assert said.endswith("1 of 3 cells off the own data can't be.")
+    assert said.endswith("1 of 3 cells off data it was trained on can't be.")
+    assert "then" not in said  # what was learned in an earlier run is no transfer
 
 
 def test_the_sentence_says_what_noise_hides() -> None:
