@@ -56,6 +56,11 @@ class Pace:
         self.told = now
         return True
 
+    @property
+    def coming(self) -> float:
+        """Seconds of the models that are still to be measured, between two of them."""
+        return self.models * sum(self.seconds.values())
+
     def left(self, share: float) -> float:
         """Seconds until all models are measured, with this share (above 0) of the present part done."""
         taken = time.perf_counter() - self.began
