@@ -247,6 +247,7 @@ class Run:
         recall = self.recall(rows, load)
         asking = Asking(job, config, self.tokenizer, self.objective, rows, prompts, probes, Pace(), recall)
         tuned = asking.of(model, "the tuned model")
+        job.facts(judged_seconds=asking.pace.passes)
         secrets = planted.measure(
             job, config, self.tokenizer, self.data["kind"], model, after=asking.pace.coming
         )
