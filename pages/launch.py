@@ -13,6 +13,7 @@ import streamlit as st
 from pages.components import advisor_view, preview, reads
 from pages.components import config_fields as fields
 from pages.components import launch_form as form
+from pages.components.config_values import check
 from pages.components.launch_yaml import draw_yaml
 from pages.components.session import client, guarded, plain, show_error
 from store.config import TrainConfig
@@ -30,7 +31,7 @@ def main() -> None:
 
 def draw() -> None:
     said = fields.document()
-    config, wrong = fields.check(said)
+    config, wrong = check(said)
     dataset = _dataset(said.get("dataset"))
     asked = (
         preview.question(config, dataset, st.session_state.get("launch-row", 0)) if config and dataset else ""

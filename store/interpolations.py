@@ -18,19 +18,18 @@ FIGURES = ("gain", "prose", "answers", "kl")
 
 def points(db: Queryable, run_id: str = "") -> list[dict[str, Any]]:
     """Every α that was measured, of one run or of all, along the way: run_id, job_id, alpha, state,
-    job_seconds and scored (how long its job took, for how many shares), and the four figures {value, low,
+    seconds (that measuring it took; null where it was known before), and the four figures {value, low,
     high, n} of `store.evidence.costs`, null where there is none."""
     one = "AND config ->> 'run_id' = ?" if run_id else ""
     sql = f"""
         WITH found AS (
-            SELECT config ->> 'run_id' AS run_id, job_id, created_at, ended_at - started_at AS took,
-                   json_array_length(result, '$.points') AS scored,
+            SELECT config ->> 'run_id' AS run_id, job_id, created_at,
                    unnest(json_extract(result, '$.points[*]')) AS point
             FROM job
             WHERE kind = 'interpolate' AND status = 'finished' {one}
         )
         SELECT run_id, job_id, TRY_CAST(point ->> '$.alpha' AS DOUBLE) AS alpha, point ->> '$.state' AS state,
-               epoch(took) AS job_seconds, scored,
+               TRY_CAST(point ->> '$.seconds' AS DOUBLE) AS seconds,
                nullif(point -> '$.gain', 'null') AS gain, nullif(point -> '$.text.change', 'null') AS prose,
                nullif(point -> '$.choices.change', 'null') AS answers, nullif(point -> '$.kl', 'null') AS kl
         FROM found

@@ -63,13 +63,7 @@ def judge(
     broken = int((~np.isfinite(base - tuned)).sum())
     gain = None if broken or not weights.any() else ratio_interval(base - tuned, weights)
     shape = overfitting.assess(
-        eval_rows,
-        train_curve,
-        unit=UNIT,
-        train_probe=train_probe,
-        metric=metric[1],
-        metric_name=metric[0],
-        membership=membership,
+        eval_rows, train_curve, unit=UNIT, train_probe=train_probe, metric=metric, membership=membership
     )
     state = "worse" if broken else _state(accuracy)
     models = {

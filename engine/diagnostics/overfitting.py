@@ -41,8 +41,7 @@ def assess(
     *,
     unit: str = "nats a token",
     train_probe: Sequence[Validation] | None = None,
-    metric: Sequence[Metric] | None = None,
-    metric_name: str = "the metric",
+    metric: tuple[str, Sequence[Metric]] = ("", ()),
     membership: Mapping[str, Any] | None = None,
     extraction: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -53,7 +52,8 @@ def assess(
     (value, low, high, n), gl (per cent), pq and sentence; and the stage (learning | converged | overfitting |
     memorising | unclear, `stages.py`) with stage_sentence, gap [points of `train_gap.gaps`], gap_sentence,
     and parting (of loss and metric, or null). train_probe: a fixed probe of training rows at the same steps;
-    metric: the task's, called metric_name in words; membership, extraction: documents of those modules.
+    metric: what the task's is called in words, and its course; membership, extraction: documents of those
+    modules.
     """
     shape = _shape(validations, train_curve, unit)
     finite = [v for v in validations if _is_finite(v)]
@@ -66,7 +66,7 @@ def assess(
         "stage_sentence": said if not diverged or stage == "memorising" else shape["sentence"],
         "gap": points,
         "gap_sentence": train_gap.sentence(points, unit),
-        "parting": parting(shape, metric, metric_name, rise) if metric else None,
+        "parting": parting(shape, metric[1], metric[0], rise) if metric[1] else None,
     }
 
 

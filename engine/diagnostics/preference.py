@@ -51,13 +51,7 @@ def judge(
     broken = int((~np.isfinite(tuned["losses"])).sum())
     gain = None if broken else ratio_interval(base["losses"] - tuned["losses"], np.ones(count))
     shape = overfitting.assess(
-        eval_rows,
-        train_curve,
-        unit=unit,
-        train_probe=train_probe,
-        metric=metric[1],
-        metric_name=metric[0],
-        membership=membership,
+        eval_rows, train_curve, unit=unit, train_probe=train_probe, metric=metric, membership=membership
     )
     models = {"base": _model(base["losses"]), "tuned": _model(tuned["losses"])}
     state = state_of(gain, models["base"]["loss"])

@@ -66,8 +66,7 @@ def judge(
         train_probe=train_probe,
         membership=membership,
         extraction=extraction,
-        metric=metric[1],
-        metric_name=metric[0],
+        metric=metric,
     )
     models = {
         "base": _model(base, np.asarray(base_correct, np.float64), weights),

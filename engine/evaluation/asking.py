@@ -36,7 +36,8 @@ class Pace:
 
     def __init__(self, models: int = 2) -> None:
         self.models = models  # still to be measured, the present one included
-        self.seconds: dict[str, float] = {}  # of each part, as the first model took it
+        self.seconds: dict[str, float] = {}  # of each part, as the last model took it
+        self.probes: dict[str, float] = {}  # the same of each probe
         self.told = 0.0
         self.begin("losses")
 
@@ -55,6 +56,16 @@ class Pace:
             return False
         self.told = now
         return True
+
+    @property
+    def coming(self) -> float:
+        """Seconds of the models that are still to be measured, between two of them."""
+        return self.models * sum(self.seconds.values())
+
+    @property
+    def passes(self) -> dict[str, float]:
+        """Seconds of the last model's pass over the held-out rows, and over each probe."""
+        return {"held_out": self.seconds["losses"]} | self.probes
 
     def left(self, share: float) -> float:
         """Seconds until all models are measured, with this share (above 0) of the present part done."""
@@ -131,7 +142,9 @@ class Asking:
                 share = (before + probe.tokens * done / len(probe)) / whole
                 self._tell(done, len(probe), "items", f"Probing {which}: {name}", share)
 
+            began = time.perf_counter()
             yield probe.measure(model, batch_size=batch_size, device=device, on_items=on_items)
+            self.pace.probes[probe.name] = time.perf_counter() - began
             before += probe.tokens
 
     def _may_go_on(self) -> None:

@@ -98,6 +98,13 @@ def _passage(
     return Passage(part, int(rows.row_ids[index]), ids[:start].tolist(), prefix, wanted, text, place)
 
 
+def long_enough(trained: np.ndarray) -> np.ndarray:
+    """Whether answers of so many trained tokens, the closing one among them, are asked for; about, as rows
+    may have several answers."""
+    answer = trained - 1
+    return answer - np.minimum(PREFIX, answer // SHARE) >= LEAST
+
+
 def write(
     model: Any,
     tokenizer: Any,

@@ -160,7 +160,7 @@ class Cost:
         )
         if replay := self.replay:
             objective = BesideBase() if self.config.kl_beta else TrainedTokens()
-            found = found.at_least(self.rehearsal.run(self.config, replay.rows, replay.rows, objective))
+            found = found.at_least(self.rehearsal.run(replay.beside, replay.rows, replay.rows, objective))
         return replace(found, labels=self._labels_bytes())
 
     @property

@@ -6,6 +6,7 @@ Nothing is trained and nothing is kept but the scores: `interpolation.parquet` h
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pyarrow as pa
@@ -31,10 +32,12 @@ def run(job: Job) -> dict[str, Any]:
     tables: list[pa.Table] = []
     first: list[Measured] = []
     for alpha, found in known.items():
+        began = time.perf_counter()
         measured = found or mixing.measure(alpha, pace(alpha))
+        seconds = None if found else time.perf_counter() - began
         first = first or measured
         tables += [each.table(alpha=alpha) for each in measured]
-        points.append(_point(alpha, first, measured))
+        points.append(_point(alpha, first, measured) | {"seconds": seconds})
     pq.write_table(pa.concat_tables(tables), job.dir.interpolation)
     return {"run_id": asked.run, "split": mixing.split, "points": points, **diagnosis.recommend(points)}
 

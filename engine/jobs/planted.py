@@ -34,12 +34,14 @@ def tell(job: Job, config: TrainConfig) -> None:
     )
 
 
-def measure(job: Job, config: TrainConfig, tokenizer: Any, kind: str, model: Any) -> dict[str, Any] | None:
-    """The `canaries` part of the verdict; None where none were planted."""
+def measure(
+    job: Job, config: TrainConfig, tokenizer: Any, kind: str, model: Any, *, after: float = 0.0
+) -> dict[str, Any] | None:
+    """The `canaries` part of the verdict; None where none were planted. after: seconds of what comes next."""
     if not config.canaries:
         return None
     rows = canaries.drawn(tokenizer, config, kind)
-    tell_pass = Pass(job, len(rows), "rows", "Asking for the canaries")
+    tell_pass = Pass(job, len(rows), "rows", "Asking for the canaries", after)
 
     def on_batch(done: int) -> None:
         job.check_cancelled()

@@ -247,7 +247,10 @@ class Run:
         recall = self.recall(rows, load)
         asking = Asking(job, config, self.tokenizer, self.objective, rows, prompts, probes, Pace(), recall)
         tuned = asking.of(model, "the tuned model")
-        secrets = planted.measure(job, config, self.tokenizer, self.data["kind"], model)
+        job.facts(judged_seconds=asking.pace.passes)
+        secrets = planted.measure(
+            job, config, self.tokenizer, self.data["kind"], model, after=asking.pace.coming
+        )
         tuned_labels = labels and labels.score(model, "the tuned model")
         of_base = replace(asking, probes=self.knowledge.of_base(probes))
         if continued.starts_at_base(config):

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.evaluation import label_text, requests, samples, weights
+from engine.data import canaries
+from engine.evaluation import label_text, requests, samples, verbatim, weights
 from engine.evaluation.own_samples import LENGTH
 from engine.tuning import estimate, prepare
 from engine.tuning.batches import batch_shape, epoch_steps, tokens_of_a_piece
@@ -20,6 +21,7 @@ LABEL_COST = 0.9  # times a token of a label takes as long as one of a row, as m
 ANSWERED = 16  # prompts that are answered together
 SUITE = np.array([40_000, 26_000])  # tokens of questions, prose and own texts, and those with logits, about
 LIGHT = 8_000  # tokens of the questions and prose that are measured between steps, about
+ASTRAY = 12  # tokens that are written from memory until all of ANSWERED rows went astray, about, as measured
 WIDE = 2  # times a step that generates for 32 or 56 prompts takes as long as one for ANSWERED, about
 
 
@@ -45,6 +47,10 @@ def work_of(cost: Cost) -> estimate.Work:
         task = samples.COUNT * np.array([mean_length + samples.LENGTH, samples.LENGTH])
         evaluated = evaluated + 2 * (SUITE + validation + task + cost.costs.probed)
         written = WIDE * (samples.LENGTH + 2 * requests.LENGTH)
+        if config.task == "sft":
+            written += 2 * ASTRAY * -(-_recalled(cost) // ANSWERED)
+    if config.canaries:
+        evaluated = evaluated + _canaries(cost)  # of the tuned model alone
     prompts = 0 if config.task == "classification" else config.sample_prompts
     pieces: float = cost.steps * batch_shape(config)[1]
     padded = _padding(cost)
@@ -84,7 +90,34 @@ def _padding(cost: Cost) -> float:
 
 def _labels_asked(cost: Cost, labels: LabelsAsText, mean_length: float) -> np.ndarray:
     """Tokens, and those with logits, of asking models for the labels of held-out rows."""
-    rows = cost.costs.rows["test"] or cost.costs.rows["validation"]
+    _, rows = _held_out(cost)
     device, seed = cost.costs.device.type, cost.config.seed
     asked = labels.models * len(label_text.affordable(np.arange(rows), labels.tokens, device, seed))
     return np.array([asked * (mean_length + LABEL_COST * labels.tokens), asked * labels.tokens])
+
+
+def _recalled(cost: Cost) -> int:
+    """Rows that are to be written from memory, about: those whose answer is long enough, up to a limit."""
+    rows, parts = cost.costs.rows, cost.costs.parts
+    own = rows["train"] - canaries.planted_count(cost.config)
+    asked = {"train": ("train", min(own, rows["validation"])), "held_out": _held_out(cost)}
+    found = {}
+    for name, (part, count) in asked.items():
+        counted = parts[part].rows
+        long = verbatim.long_enough(counted.trained_counts[counted.row_ids >= 0])  # without canaries
+        found[name] = min(verbatim.MOST[name], round(count * float(long.mean()))) if len(long) else 0
+    return sum(found.values()) if found["train"] else 0
+
+
+def _held_out(cost: Cost) -> tuple[str, int]:
+    """The part that judges the run, and its rows."""
+    part = "test" if cost.costs.rows["test"] else "validation"
+    return part, cost.costs.rows[part]
+
+
+def _canaries(cost: Cost) -> np.ndarray:
+    """Tokens, and those with logits, of measuring every canary once: planted or not, they are alike."""
+    train = cost.costs.parts["train"].rows
+    own = train.take(np.flatnonzero(train.row_ids < 0))
+    each = np.array([len(own.ids), own.trained.sum()]) / max(1, len(own))
+    return len(canaries.times(cost.config)) * each

@@ -57,10 +57,11 @@ class Clock:
 
 
 class Pass:
-    """One pass of a job over its rows, which tells once a second how far it is and how long it will take."""
+    """One pass of a job over its rows, which tells once a second how far it is and how long it will take;
+    after: seconds that the job goes on afterwards."""
 
-    def __init__(self, job: Job, total: int, unit: str, message: str) -> None:
-        self.job, self.total, self.unit, self.message = job, total, unit, message
+    def __init__(self, job: Job, total: int, unit: str, message: str, after: float = 0.0) -> None:
+        self.job, self.total, self.unit, self.message, self.after = job, total, unit, message, after
         self.began, self.told = time.perf_counter(), 0.0
 
     def __call__(self, done: int) -> None:
@@ -70,5 +71,5 @@ class Pass:
         if now - self.told < 1:
             return
         self.told = now
-        left = (now - self.began) / done * (self.total - done) if done else None
+        left = (now - self.began) / done * (self.total - done) + self.after if done else None
         self.job.progress(done, self.total, self.unit, self.message, left)

@@ -96,6 +96,7 @@ class Footprint:
             saved=max(self.saved, other.saved),
             several=True,
             varied=self.varied or other.varied,
+            rehearsed=self.rehearsed and other.rehearsed,
         )
 
 

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import resource
 from pathlib import Path
-from typing import Any
 
 import psutil
 import torch
 
+from engine.tuning.smaller import advised
 from store.config import TrainConfig
 from store.errors import TunebenchError
-from store.methods import METHODS
 
-SHORTEST = 32  # tokens; a row is not cut to fewer
 RESERVE = 0.025  # share of the memory below which the loop stops
 CGROUP = Path("/sys/fs/cgroup")
 GIB = 2**30
@@ -79,7 +77,7 @@ def guard(config: TrainConfig, device: torch.device, *, dealt: bool = False) -> 
 def out_of_memory(config: TrainConfig, device: torch.device, *, dealt: bool = False) -> OutOfMemory:
     """The error, with the peak so far and the changes that would help this config most."""
     free, total = available_gib(device)
-    fix, field, change = advised(config, device, dealt=dealt)
+    fix, field, change = advised(config, device.type, dealt=dealt)
     return OutOfMemory(
         f"The {'GPU' if device.type == 'cuda' else 'machine'} ran out of memory: this run took"
         f" {peak_gib(device):.1f} GiB, and {max(free, 0):.1f} of {total:.1f} GiB are left.",
@@ -87,47 +85,6 @@ def out_of_memory(config: TrainConfig, device: torch.device, *, dealt: bool = Fa
         field=field,
         change=change,
     )
-
-
-def advised(
-    config: TrainConfig, device: torch.device, *, dealt: bool
-) -> tuple[str, str, dict[str, Any] | None]:
-    """What `smaller` knows as a sentence, the field to begin with, and the nearest change, if any."""
-    changes = smaller(config, device, dealt=dealt)
-    change = next((change for _, change in changes if change), None)
-    return _sentence(", or ".join(text for text, _ in changes)), next(iter(change or ["max_length"])), change
-
-
-def smaller(
-    config: TrainConfig, device: torch.device, *, dealt: bool = False
-) -> list[tuple[str, dict[str, Any]]]:
-    """What to change so that a run takes less, nearest first: in words and as fields of the config. dealt:
-    micro-batches are dealt by tokens, so that a smaller size of theirs changes nothing."""
-    changes: list[tuple[str, dict[str, Any]]] = []
-    if config.per_device_train_batch_size > 1 and not dealt:
-        half = config.per_device_train_batch_size // 2
-        twice = config.gradient_accumulation_steps * 2
-        changes.append((
-            f"set per_device_train_batch_size to {half} and gradient_accumulation_steps to {twice}",
-            {"per_device_train_batch_size": half, "gradient_accumulation_steps": twice},
-        ))  # fmt: skip
-    if not config.gradient_checkpointing:
-        changes.append(("switch gradient_checkpointing on", {"gradient_checkpointing": True}))
-    half = (config.max_length or 0) // 2
-    shorter = {"max_length": half} if half >= SHORTEST else {}
-    changes.append(("lower max_length", shorter))
-    method = METHODS[config.method]
-    if not method.adapter:
-        lora = {"method": "lora", "learning_rate": None}  # each method has its own
-        changes.append(("train a LoRA adapter in place of the model's weights", lora))
-    elif not config.held and device.type == "cuda" and "nf4" in method.held:
-        in_4_bits = {"load_in_4bit": True} if "load_in_4bit" in method.fields else {"method": "qlora"}
-        changes.append(("load the base model in 4 bits", in_4_bits))
-    return changes
-
-
-def _sentence(text: str) -> str:
-    return f"{text[0].upper()}{text[1:]}."  # capitalize() would lower the rest
 
 
 def is_out_of_memory(error: BaseException) -> bool:

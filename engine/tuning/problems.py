@@ -8,12 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from engine.data.canaries import REPEATS, planted_count
 from engine.data.masks import Checks
-from engine.tuning import known_ranges, memory
+from engine.tuning import known_ranges
 from engine.tuning.problem import Problem, problem
+from engine.tuning.smaller import advised
 from store.config import TrainConfig
 from store.methods import METHOD_FIELDS, METHODS
 from store.refusals import refusals
@@ -219,7 +218,7 @@ def _device(f: Facts) -> list[Problem]:
         ))  # fmt: skip
     if f.memory_high > f.available:
         never = f.memory_low > f.device_total
-        fix, field, _ = memory.advised(config, torch.device(f.device), dealt=f.packed)
+        fix, field, _ = advised(config, f.device, dealt=f.packed)
         found.append(problem(
             "error" if never else "warning", field,
             f"The run needs {f.memory_low:.1f} to {f.memory_high:.1f} GiB; the device has"

@@ -47,6 +47,16 @@ class Replay:
         )
 
     @property
+    def beside(self) -> TrainConfig:
+        """The config with batches as large as those of the general rows of a step."""
+        size, accumulation = batch_shape(self.config)
+        own, share = min(size * accumulation, self.train_rows), self.config.replay_share
+        most = max(1, math.ceil(own * share / (1 - share)))
+        size = min(size, most)
+        few = {"per_device_train_batch_size": size, "gradient_accumulation_steps": -(-most // size)}
+        return self.config.model_copy(update=few)
+
+    @property
     def count(self) -> int:
         """Rows that the run replays, with repeats."""
         return needed(self.config, self.train_rows)

@@ -11,7 +11,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages.components.config_fields import as_text
+from pages.components.config_values import as_text
 from pages.components.launch_from import cloned
 from pages.components.session import act, plain
 

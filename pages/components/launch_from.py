@@ -9,7 +9,7 @@ import streamlit as st
 
 from pages.components import config_fields as fields
 from pages.components import reads
-from pages.components.config_fields import as_text
+from pages.components.config_values import as_text, default
 from pages.components.palette import run_color
 from pages.components.session import plain
 from store.errors import NotFoundError
@@ -70,7 +70,7 @@ def draw_parent(notes: Mapping[str, list[tuple[str, str]]]) -> None:
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """What differs between two configs: "learning_rate 0.001 → 0.00033"."""
-    known = {name: before.get(name, fields.default(name)) for name in now if name not in UNTOLD}
+    known = {name: before.get(name, default(name)) for name in now if name not in UNTOLD}
     return ", ".join(
         f"{name} {_shown(was)} → {_shown(now[name])}" for name, was in known.items() if was != now[name]
     )

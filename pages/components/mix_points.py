@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from engine.diagnostics import interpolation
+from engine.diagnostics import interpolation, phrasing
+from pages.components import quantities
 from pages.components.cost_points import Point, Row, cost_of
 
 USUAL = (0.2, 0.4, 0.6, 0.8)
 STEP = 0.05  # between two shares that can be asked for
 FIGURES = {"prose": "texts", "answers": "choices", "kl": "divergence"}
+PASSES = ("held_out", "prose", "choices")  # over which every share is measured, as the run's models were
+OWN_TEXTS = "own_samples"  # and these where the run has them
+LOADING = 10.0  # seconds until the model of a job is there, about
+BUSY = 1.25  # times as long as estimated, from which on it is said
 
 
 def scored(run: Mapping[str, Any], measured: Sequence[Row]) -> list[Row]:
@@ -55,14 +61,38 @@ def shares() -> list[float]:
     return [round(STEP * place, 2) for place in range(1, round(1 / STEP))]
 
 
-def seconds_each(run: Mapping[str, Any], measured: Sequence[Row]) -> float | None:
-    """How long scoring one share takes: as it did before, else half of what judging the run took."""
-    jobs = {row["job_id"]: row for row in measured}
-    if jobs:
-        last = jobs[max(jobs)]
-        return float(last["job_seconds"] / max(1, last["scored"] - 2))
-    whole, trained = run["facts"].get("run_seconds"), run["facts"].get("train_seconds")
-    return (whole - trained) / 2 if whole and trained else None
+@dataclass(frozen=True)
+class Expected:
+    """How long scoring one share takes, in seconds, and in words what that rests on."""
+
+    low: float
+    high: float
+    basis: str
+
+    def shares(self, count: int) -> str:
+        """For so many of them."""
+        low, high = (LOADING + each * count for each in (self.low, self.high))
+        return f"{quantities.span_between(low, high)} for {phrasing.plural(count, 'share')}, {self.basis}"
+
+
+def expected(run: Mapping[str, Any], measured: Sequence[Row]) -> Expected | None:
+    """By the shares of this run that were scored before, else by the same passes of the run's own evidence;
+    None where neither was timed. A machine that was busy then makes it too long: how much so shows in what
+    the run took against its estimate."""
+    if before := [row["seconds"] for row in measured if row["seconds"]]:
+        counted = phrasing.plural(len(before), "share")
+        return Expected(min(before), max(before), f"as {counted} of this run took before")
+    facts = run["facts"]
+    passes = facts.get("judged_seconds") or {}
+    if not all(name in passes for name in PASSES):
+        return None
+    once = sum(passes.get(name, 0.0) for name in (*PASSES, OWN_TEXTS))
+    whole, thought = facts.get("run_seconds"), facts.get("estimated_seconds")
+    busy = max(1.0, whole / thought) if whole and thought else 1.0
+    basis = "by the run's own evidence, measured once"
+    if busy > BUSY:
+        basis += f"; the run took {busy:.1f} times as long as estimated, perhaps as the machine was busy"
+    return Expected(once / busy, once, basis)
 
 
 def nearest(rows: Sequence[Row], alpha: float) -> tuple[Row | None, Row | None]:

@@ -10,7 +10,7 @@ from typing import Any
 import streamlit as st
 
 from engine.diagnostics import phrasing
-from pages.components import mix_points, quantities, reads, wording
+from pages.components import mix_points, reads, wording
 from pages.components.chips import chip_link
 from pages.components.cost_points import MEASURES, Point, Row
 from pages.components.job_live import show_live
@@ -178,10 +178,10 @@ def _draw_more(run: dict[str, Any], measured: list[Row], rows: list[Row], *, bus
         chosen = st.multiselect(
             "Shares to score", left, default=usual, key=f"mix-shares-{len(done)}", format_func="α {:g}".format
         )
-        each = mix_points.seconds_each(run, measured)
-        if each and chosen:
-            count = phrasing.plural(len(chosen), "share")
-            st.caption(f"About {quantities.span(each * len(chosen))} for {count}; nothing is trained.")
+        expected = mix_points.expected(run, measured)
+        if expected and chosen:
+            said = expected.shares(len(chosen))
+            st.caption(f"{said[0].upper()}{said[1:]}. Nothing is trained.")
         if st.button(
             "Score these",
             icon=":material/fact_check:",

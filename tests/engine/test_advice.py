@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
+from engine.data import canaries
+from engine.evaluation import verbatim
 from engine.job import Job
 from engine.jobs import advice, preview
 from engine.jobs.question import Question
-from engine.jobs.work import work_of
+from engine.jobs.work import ANSWERED, ASTRAY, work_of
+from engine.tuning.estimate import Work
 from store.home import Home
 from store.jobdir import write_json
 from store.methods import METHODS
@@ -143,3 +146,31 @@ def test_what_a_run_is_asked_of_forgetting_takes_time(home: Home) -> None:
     assert work[0].eval_tokens - work[1].eval_tokens > 2 * 40_000
     assert [w.beside > 0 for w in work] == [True, False, False]
     assert costs[0].time()["counted_seconds"] > costs[1].time()["counted_seconds"] + work[0].beside
+
+
+def test_rows_from_memory_and_canaries_take_time(home: Home) -> None:
+    rows = conversations(200)
+    for row in rows[:100]:
+        row[-1]["content"] *= 3
+    write_rows(home, "long", rows)
+
+    def work(name: str, **fields: Any) -> tuple[Question, Work]:
+        question = Question(asked(home, preview, name, **fields))
+        return question, work_of(question.cost(question.said))
+
+    (_, short), (question, long), (_, two), (planted, four) = (
+        work("rows"), work("long"), work("rows", canaries=2), work("rows", canaries=4)
+    )  # fmt: skip
+    found = {
+        part: verbatim.choose(question.tokenizer, question.parts[part].rows, part, 1_000)
+        for part in ("train", "test")
+    }
+    assert len(found["train"].passages) == 50  # of 100, of which 50 are measured
+    count = 25 + len(found["test"].passages)
+    assert long.generated_steps - short.generated_steps == 2 * ASTRAY * -(-count // ANSWERED)
+    # planted ones are not asked for, but every canary, of which two more make eight, passes once
+    assert short.generated_steps == two.generated_steps == four.generated_steps
+    drawn = canaries.drawn(planted.tokenizer, planted.said, planted.kind)
+    each = len(drawn.ids) / len(drawn)
+    assert four.eval_tokens - two.eval_tokens > 0.9 * 8 * each
+    assert two.eval_tokens - short.eval_tokens > 0.9 * (len(drawn) - 8) * each

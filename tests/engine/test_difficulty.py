@@ -13,7 +13,6 @@ import torch
 from engine.data.signals import difficulty
 from engine.job import Cancelled, Job
 from store.data_config import ProfileConfig
-from store.errors import DataError
 from store.home import Home
 from tests.tiny import conversations, make_tokenizer, write_model, write_rows
 from tests.unit.data_job import make_job, silent
@@ -105,9 +104,3 @@ def test_it_tells_how_far_it_is_and_can_be_stopped(home: Home) -> None:
 
     with pytest.raises(Cancelled):
         measured(home, stop)
-
-
-def test_plain_texts_are_refused(home: Home) -> None:
-    write_rows(home, "rows", ["a text", "another"])
-    with pytest.raises(DataError, match="no prompt"):
-        measured(home)

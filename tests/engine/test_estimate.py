@@ -20,6 +20,7 @@ from engine.diagnostics import correction
 from engine.tuning import attention, estimate, models, packable, rehearsal
 from engine.tuning.batches import largest_piece
 from engine.tuning.classification import Classes
+from engine.tuning.divergence import BesideBase
 from engine.tuning.footprint import Rehearsal
 from engine.tuning.methods import count_parameters, make_trainable, trainable
 from engine.tuning.objectives import TrainedTokens
@@ -136,6 +137,27 @@ def test_a_rehearsed_step_keeps_what_a_real_one_keeps(
     *really, real_calls = np.sum(real.done, axis=0)
     assert done == pytest.approx(really, rel=0.03 if method != "adalora" else 0.25)
     assert calls == pytest.approx(real_calls, abs=110)
+
+
+@pytest.mark.parametrize("architecture", [SMALL, padded(SMALL)], ids=["packed", "padded"])
+def test_a_step_beside_the_base_is_rehearsed_with_what_is_held_of_it(architecture: LlamaConfig) -> None:
+    chosen = config(per_device_train_batch_size=4)
+    tried, told = Rehearsal(architecture, chosen, BF16, "cpu"), rows(32, 96)
+    found, alone = (tried.run(chosen, told, told, objective) for objective in (BesideBase(), TrainedTokens()))
+    model = LlamaForCausalLM(architecture).to(BF16)
+    attention.use_where_faster(model, CPU, BF16)
+    model = make_trainable(model, chosen, BF16).train()
+    masters = Masters(trainable(model))
+    largest = largest_piece(told.lengths, chosen, packed=not packable.refusal(model, 96))
+    batch = TrainedTokens().collate(told, largest, CPU)
+    real = rehearsal.run_step(model, lambda: BesideBase().loss_sum(model, batch), 5, "cpu")
+    assert masters.weights
+    assert found.rehearsed
+    assert found.phases == pytest.approx(real.phases, rel=0.03, abs=80_000)
+    assert found.saved == pytest.approx(real.saved, rel=0.03, abs=80_000)
+    held = found.phases[1] - alone.phases[1]
+    width = 512 * 4 if architecture is not SMALL else 128 * 2  # logits in fp32, or hidden states in bf16
+    assert held > 0.9 * len(batch.targets) * width
 
 
 def test_a_head_and_pairs_are_rehearsed_with_their_own_losses() -> None:

@@ -115,15 +115,6 @@ def test_what_cannot_be_asked_or_scored_keeps_its_place_and_is_counted(home: Hom
     assert pq.read_table(job.dir.scores).num_rows == 12 * 4
 
 
-def test_empty_answers_are_scored_and_counted(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    from engine.jobs import evaluate_rows
-
-    monkeypatch.setattr(evaluate_rows, "answers", lambda *a, **k: [""] * len(a[2]))
-    _, result, _ = measured(home, "e", model="tiny")
-    assert result["counts"]["empty"] == result["n"]
-    assert (figure(result, "exact_match")["value"], figure(result, "exact_match")["n"]) == (0, result["n"])
-
-
 def test_groups_are_resampled_together(home: Home) -> None:
     labels = [f"g{i % 3}" for i in range(60)]
     write_rows(home, "grouped", conversations(60), labels=labels)

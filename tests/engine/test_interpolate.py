@@ -26,7 +26,7 @@ from store.home import Home
 from store.interpolation import Interpolate, Variant, refusal
 from store.jobdir import read_json, write_json
 from store.methods import METHODS
-from tests.engine.told import QUICK
+from tests.engine.told import QUICK, facts
 from tests.tiny import conversations, make_job, write_model, write_rows
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -131,7 +131,8 @@ def test_a_share_of_the_way_is_kept_as_a_run(home: Home, method: str) -> None:
 
 
 def test_the_ends_are_taken_over_from_the_verdict(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    train.run(make_job(home, "run", **(FAST | {"probes": True})))
+    run = make_job(home, "run", **(FAST | {"probes": True}))
+    train.run(run)
     measured: list[float] = []
     measure = mixing.Mixing.measure
 
@@ -143,6 +144,9 @@ def test_the_ends_are_taken_over_from_the_verdict(home: Home, monkeypatch: pytes
     _, found = interpolated(home, run_id="run", alphas=[0.5])
     assert measured == [0.5]
     assert found["points"][2]["gain"]["value"] > 0
+    assert [bool(point["seconds"]) for point in found["points"]] == [False, True, False]
+    # how long another share takes is known from the run before any was scored
+    assert {"held_out", "prose", "choices", "own_samples"} <= set(facts(run)["judged_seconds"])
 
 
 def test_whole_weights_are_mixed_with_one_model_in_memory(tmp_path: Path) -> None:

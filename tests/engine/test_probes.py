@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from engine.evaluation import general, own_samples, weights
+from engine.data.signals.answers import refuses
+from engine.evaluation import general, own_samples, requests, weights
 from engine.evaluation.probes import SEEN, Measured, spread
 from engine.evaluation.suite import reading
 from engine.job import Cancelled
@@ -258,3 +259,15 @@ def test_parts_are_spread_over_the_whole() -> None:
     whole = general.questions(make_tokenizer(), 256)
     categories = {item.category for item in whole.part(8).asked.items}
     assert len(categories) >= 6
+
+
+def test_the_requests_come_in_pairs_and_are_no_refusals_themselves() -> None:
+    found = requests.load()
+    harmful = [request for request in found if request.harmful]
+    harmless = [request for request in found if not request.harmful]
+    assert len(harmful) == len(harmless) >= 24
+    assert [r.pair for r in harmful] == [r.pair for r in harmless] == list(range(len(harmful)))
+    texts = [request.text for request in found]
+    assert len(set(texts)) == len({request.id for request in found}) == len(found)
+    assert max(map(len, texts)) < 120
+    assert not any(map(refuses, texts))

@@ -20,6 +20,8 @@ from store.client import Client
 from store.errors import EngineUnavailable
 from store.home import Home
 from tests.pages.seed import seed
+from tests.pages.seed_runs import seed_runs
+from tests.pages.still_engine import StillEngine, still_engine
 from tests.tiny import write_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,6 +90,20 @@ def full_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
 def offline_home(tmp_path: Path) -> Home:
     """A home folder in which no engine runs."""
     return seed(tmp_path / "offline", runs=1, sets=1)
+
+
+@pytest.fixture(scope="module")
+def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StillEngine]:
+    """Runs in every state, and an engine that works on none; a file may have a store of its own in place."""
+    with still_engine(seed_runs(tmp_path_factory.mktemp("runs"))) as engine:
+        yield engine
+
+
+@pytest.fixture
+def engine(seeded: StillEngine) -> StillEngine:
+    """The engine of `seeded`, of which this test has asked nothing yet."""
+    seeded.sent.clear()
+    return seeded
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,6 @@ data set, and one run of each kind that does not belong on it."""
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +58,12 @@ def mixed(tx: Transaction, run_id: str, job_id: str, points: dict[float, tuple[f
     found = [
         {
             "alpha": alpha, "state": "some", "choices": None, "kl": None,
+            "seconds": 40 + 12.5 * alpha if 0 < alpha < 1 else None,
             "gain": _estimate(gain, 200), "text": {"change": _estimate(rise, 120)},
         }
         for alpha, (gain, rise) in points.items()
     ]  # fmt: skip
-    columns = {"status": "finished", "result": {"run_id": run_id, "points": found}}
-    jobs.update(tx, job_id, **columns, started_at=now - timedelta(seconds=60), ended_at=now)
+    jobs.update(tx, job_id, status="finished", result={"run_id": run_id, "points": found})
 
 
 def _estimate(value: float, n: int) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,16 +14,10 @@ from streamlit.testing.v1 import AppTest
 from store.jobdir import JobDir
 from tests.pages.conftest import Open, everything_said
 from tests.pages.seed_evidence import write_course
-from tests.pages.seed_runs import STEPS, seed_runs
-from tests.pages.still_engine import StillEngine, still_engine
+from tests.pages.seed_runs import STEPS
+from tests.pages.still_engine import StillEngine
 
 PAGE = "pages/run.py"
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StillEngine]:
-    with still_engine(seed_runs(tmp_path_factory.mktemp("course"))) as running:
-        yield running
 
 
 def test_warnings_name_the_run_what_is_sure_and_since_when(engine: StillEngine, open_page: Open) -> None:

@@ -22,12 +22,6 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StillEngine]:
         yield engine
 
 
-@pytest.fixture
-def engine(seeded: StillEngine) -> StillEngine:
-    seeded.sent.clear()
-    return seeded
-
-
 def tab_of(engine: StillEngine, open_page: Open, run: str) -> AppTest:
     return open_tab(open_page(engine.home, PAGE, run=run), "Evaluations")
 

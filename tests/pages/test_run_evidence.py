@@ -2,26 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
-
 from tests.pages.conftest import Open, everything_said
 from tests.pages.run_tabs import PAGE, charts, on_forgetting, on_overfitting
-from tests.pages.seed_runs import seed_runs
-from tests.pages.still_engine import StillEngine, still_engine
-
-
-@pytest.fixture(scope="module")
-def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StillEngine]:
-    with still_engine(seed_runs(tmp_path_factory.mktemp("runs"))) as engine:
-        yield engine
-
-
-@pytest.fixture
-def engine(seeded: StillEngine) -> StillEngine:
-    seeded.sent.clear()
-    return seeded
+from tests.pages.still_engine import StillEngine
 
 
 def test_the_stage_of_a_run_with_its_evidence(engine: StillEngine, open_page: Open) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -16,20 +15,7 @@ from store.database import utc_now
 from store.home import Home
 from tests.pages.conftest import Open, everything_said
 from tests.pages.run_tabs import PAGE, charts
-from tests.pages.seed_runs import seed_runs
 from tests.pages.still_engine import StillEngine, still_engine
-
-
-@pytest.fixture(scope="module")
-def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StillEngine]:
-    with still_engine(seed_runs(tmp_path_factory.mktemp("runs"))) as engine:
-        yield engine
-
-
-@pytest.fixture
-def engine(seeded: StillEngine) -> StillEngine:
-    seeded.sent.clear()
-    return seeded
 
 
 def shown_labels(at: AppTest) -> list[str]:

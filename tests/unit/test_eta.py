@@ -20,12 +20,15 @@ class _Job:
         self.told.append((done, left))
 
 
-def test_a_pass_tells_the_time_left_from_the_time_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("after", [0.0, 60.0])
+def test_a_pass_tells_the_time_left_from_the_time_taken(
+    monkeypatch: pytest.MonkeyPatch, after: float
+) -> None:
     now = [100.0]
     monkeypatch.setattr(eta.time, "perf_counter", lambda: now[0])
     job: Any = _Job()
-    tell = eta.Pass(job, 40, "rows", "Asking")
+    tell = eta.Pass(job, 40, "rows", "Asking", after)
     for done, at in ((0, 100.0), (5, 100.5), (10, 105.0), (11, 105.5), (30, 115.0)):
         now[0] = at
         tell(done)
-    assert job.told == [(0, None), (10, 15.0), (30, 5.0)]
+    assert job.told == [(0, None), (10, 15.0 + after), (30, 5.0 + after)]

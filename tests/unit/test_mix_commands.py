@@ -27,7 +27,10 @@ def measured(*alphas: float) -> list[dict[str, Any]]:
         return {"value": value, "low": round(value - 0.1, 9), "high": round(value + 0.1, 9), "n": 50}
 
     return [
-        {"alpha": a, "gain": figure(a), "text": {"change": figure(a / 10)}, "choices": None, "kl": None}
+        {
+            **{"alpha": a, "gain": figure(a), "text": {"change": figure(a / 10)}},
+            **{"choices": None, "kl": None, "seconds": 30.0 if 0 < a < 1 else None},
+        }
         for a in alphas
     ]
 
@@ -47,8 +50,10 @@ def test_an_interpolation_is_queued_for_a_finished_run_that_has_a_line(desk: Des
         jobs.claim(tx, job["job_id"], "cpu", desk.now)
         jobs.finish(tx, job["job_id"], "finished", desk.now, result={"points": measured(0, 0.5, 1)})
     found = interpolations.points(desk.database, run_id)
-    assert [(point["run_id"], point["alpha"], point["scored"]) for point in found] == [
-        (run_id, alpha, 3) for alpha in (0.0, 0.5, 1.0)
+    assert [(point["run_id"], point["alpha"], point["seconds"]) for point in found] == [
+        (run_id, 0.0, None),
+        (run_id, 0.5, 30.0),
+        (run_id, 1.0, None),
     ]
     assert found[1]["gain"] == {"value": 0.5, "low": 0.4, "high": 0.6, "n": 50}
     assert found[1]["prose"]["value"] == 0.05

@@ -6,10 +6,8 @@ import json
 
 import pytest
 
-from engine.data.signals.answers import refuses
 from engine.diagnostics.probes import pair
 from engine.diagnostics.refusing import assess
-from engine.evaluation import requests as asked
 from tests.unit.probe_rows import requests, table
 
 
@@ -44,15 +42,3 @@ def test_counts_are_paired_and_say_what_cannot_be_seen() -> None:
     )
     assert "can't be seen" in found["sentences"][1]
     assert "refuses any of 28 requests" in judged((0, 0), (0, 0))["sentences"][0]
-
-
-def test_the_requests_come_in_pairs_and_are_no_refusals_themselves() -> None:
-    found = asked.load()
-    harmful = [request for request in found if request.harmful]
-    harmless = [request for request in found if not request.harmful]
-    assert len(harmful) == len(harmless) >= 24
-    assert [r.pair for r in harmful] == [r.pair for r in harmless] == list(range(len(harmful)))
-    texts = [request.text for request in found]
-    assert len(set(texts)) == len({request.id for request in found}) == len(found)
-    assert max(map(len, texts)) < 120
-    assert not any(map(refuses, texts))

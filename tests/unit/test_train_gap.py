@@ -136,28 +136,25 @@ def measured(means: list[float], *, n: int = 100, seed: int = 0) -> list[Metric]
 
 def test_a_metric_that_rises_with_the_loss_is_said_to_part() -> None:
     rising = validations([2.0, 1.1, 1.05, 1.35])
-    found = assess(rising, falling(60), metric=measured([0.1, 0.5, 0.5, 0.75]), metric_name="accuracy")
+    found = assess(rising, falling(60), metric=("accuracy", measured([0.1, 0.5, 0.5, 0.75])))
     told = found["parting"]
     assert (told["kind"], told["from_step"], told["to_step"]) == ("metric_improves", 40, 60)
     assert told["metric"]["low"] > 0
     assert told["loss"] == found["rise"]
     assert "accuracy rose by 0.2" in told["sentence"]
     json.dumps(found, allow_nan=False)
-    same = assess(rising, falling(60), metric=measured([0.1, 0.5, 0.5, 0.5]))
+    same = assess(rising, falling(60), metric=("accuracy", measured([0.1, 0.5, 0.5, 0.5])))
     assert same["parting"] is None
     assert assess(rising, falling(60))["parting"] is None
 
 
 def test_a_metric_that_falls_while_the_loss_falls_too() -> None:
     still = validations([2.0, 1.6, 1.3, 1.1])
-    found = assess(still, falling(60), metric=measured([0.3, 0.8, 0.8, 0.4]))["parting"]
+    found = assess(still, falling(60), metric=("accuracy", measured([0.3, 0.8, 0.8, 0.4])))["parting"]
     assert (found["kind"], found["from_step"], found["loss"]) == ("metric_falls", 20, None)
+    other = {**measured([0, 0, 0, 0.1])[-1], "row_ids": np.arange(1, 101)}
     with pytest.raises(ValueError, match="different rows"):
-        assess(
-            still,
-            [],
-            metric=[*measured([0.9]), {**measured([0, 0, 0, 0.1])[-1], "row_ids": np.arange(1, 101)}],
-        )
+        assess(still, [], metric=("accuracy", [*measured([0.9]), other]))
 
 
 def test_noise_in_the_metric_is_rarely_called_a_parting() -> None:

@@ -11,6 +11,7 @@ import json
 import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import duckdb
@@ -29,11 +30,16 @@ LOOK_EVERY = 0.1  # seconds between two looks at a request to stop
 
 
 class Questions:
-    """SQL over one Working; `close` it at the end."""
+    """SQL over one Working; `close` it at the end. Most recipes ask nothing: it is opened by the first that
+    does."""
 
     def __init__(self, work: Working) -> None:
         self._work = work
-        self._sql = duckdb.connect(
+
+    @cached_property
+    def _sql(self) -> duckdb.DuckDBPyConnection:
+        work = self._work
+        sql = duckdb.connect(
             ":memory:",
             config={
                 "memory_limit": MEMORY,
@@ -47,12 +53,14 @@ class Questions:
         )
         folders = (work.home.datasets, work.folder)
         listed = ", ".join("'" + f"{folder.resolve()}/".replace("'", "''") + "'" for folder in folders)
-        self._sql.execute(f"SET allowed_directories = [{listed}]")
-        self._sql.execute("SET enable_external_access = false")
-        self._sql.execute("SET lock_configuration = true")
+        sql.execute(f"SET allowed_directories = [{listed}]")
+        sql.execute("SET enable_external_access = false")
+        sql.execute("SET lock_configuration = true")
+        return sql
 
     def close(self) -> None:
-        self._sql.close()
+        if "_sql" in vars(self):
+            self._sql.close()
 
     def matching(self, where: Filter, field: str = "where") -> np.ndarray:
         """The numbers of living rows for which the filter is true (not null), in order: int64.
