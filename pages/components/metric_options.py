@@ -16,6 +16,7 @@ from store.yaml_text import read_yaml
 Document = dict[str, Any]
 PREFIX = "evaluate."
 COLUMNS = 3
+CHOSEN, OFFERED = f"{PREFIX}metrics", f"{PREFIX}metrics.offered"
 
 
 def draw_metrics(defaults: list[str], without: str) -> tuple[list[Document], str]:
@@ -24,12 +25,12 @@ def draw_metrics(defaults: list[str], without: str) -> tuple[list[Document], str
     without: what the model can't give, so that metrics that need it are not offered.
     """
     known = [name for name, metric in METRICS.items() if without not in metric.needs]
+    _begin([name for name in defaults if name in known])
     chosen = st.multiselect(
         "Metrics",
         known,
-        default=[name for name in defaults if name in known],
         format_func=lambda name: METRICS[name].title,
-        key=f"{PREFIX}metrics",
+        key=CHOSEN,
         help="  \n".join(f"**{METRICS[name].title}**: {plain(METRICS[name].means)}" for name in known),
     )
     problem, found = "", []
@@ -46,6 +47,14 @@ def draw_metrics(defaults: list[str], without: str) -> tuple[list[Document], str
         problem = problem or wrong
         found.append({"metric": name, **document})
     return found, problem
+
+
+def _begin(defaults: list[str]) -> None:
+    """What fits the model and the rows is chosen, until somebody chose otherwise."""
+    state = st.session_state
+    if CHOSEN not in state or state[CHOSEN] == state.get(OFFERED):
+        state[CHOSEN] = defaults
+    state[OFFERED] = defaults
 
 
 def lacking(metrics: list[Document]) -> str:

@@ -123,6 +123,28 @@ def test_each_run_is_first_asked_for_rows_of_its_own_data(tmp_path: Path, open_p
             assert (config.run, config.dataset) == (run, own[run])
 
 
+def test_metrics_follow_the_data_until_they_are_chosen(tmp_path: Path, open_page: Open) -> None:
+    home = seed(tmp_path / "sorts", runs=0, sets=2)
+    database = Database(home.database, [home.datasets])
+    with database.transaction() as tx:  # one of them has labels
+        tx.execute(
+            "UPDATE dataset SET stats = json_merge_patch(stats, ?) WHERE dataset_id = 'd00001'",
+            ['{"label_count": 3}'],
+        )
+    database.close()
+    with still_engine(home) as engine:
+        at = open_page(engine.home, PAGE)
+        for chosen, labelled in (("d00001", True), ("d00000", False), ("d00001", True)):
+            at.get_by_key("evaluate.dataset.").set_value(chosen)
+            at.run()
+            assert ("accuracy" in at.get_by_key("evaluate.metrics").value) == labelled
+        at.get_by_key("evaluate.metrics").set_value(["chrf"])
+        at.run()
+        at.get_by_key("evaluate.dataset.").set_value("d00000")
+        at.run()
+        assert at.get_by_key("evaluate.metrics").value == ["chrf"]
+
+
 def test_without_a_data_set_it_leads_to_the_import(tmp_path: Path, open_page: Open) -> None:
     with still_engine(seed(tmp_path / "bare", runs=0, sets=0)) as engine:
         at = open_page(engine.home, PAGE)
