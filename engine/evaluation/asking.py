@@ -15,6 +15,7 @@ from engine.evaluation.generation import answers
 from engine.evaluation.losses import RowLosses
 from engine.evaluation.probes import Measured, Probe
 from engine.evaluation.prompts import Prompt
+from engine.evaluation.task_probes import Tasks
 from engine.evaluation.verbatim import OnToken, Written
 from engine.job import Job
 from engine.tuning import memory
@@ -28,7 +29,7 @@ class Asks(Protocol):
     def ask(self, model: Any, seen: RowLosses, held: RowLosses, on_token: OnToken) -> list[Written]: ...
 
 
-PACED = ("losses", "answers", "probes", "memory")  # parts of the judging, in order
+PACED = ("losses", "answers", "probes", "tasks", "memory")  # parts of the judging, in order
 
 
 class Pace:
@@ -68,8 +69,8 @@ class Pace:
 
 @dataclass(frozen=True)
 class Asking:
-    """Of one run: losses of `rows` under the objective, answers to `prompts`, `probes`, and rows from memory
-    where `recall` asks for them."""
+    """Of one run: losses of `rows` under the objective, answers to `prompts`, `probes`, `tasks` where there
+    are any, and rows from memory where `recall` asks for them."""
 
     job: Job
     config: TrainConfig
@@ -80,6 +81,7 @@ class Asking:
     probes: Sequence[Probe]
     pace: Pace
     recall: Asks | None = None
+    tasks: Tasks | None = None
 
     def of(self, model: Any, which: str) -> Evidence:
         """What `model`, called `which` in the progress, makes of it. Raises Cancelled when asked to stop."""
@@ -112,6 +114,9 @@ class Asking:
         pace.end()
         pace.begin("probes")
         found = Evidence(losses, texts, list(self._probed(model, which)))
+        pace.end()
+        pace.begin("tasks")
+        found.probes += self.tasks.ask(model, which) if self.tasks else []
         pace.end()
         pace.begin("memory")
         if self.recall and found.seen and found.seen.rows:
