@@ -192,7 +192,7 @@ class TrainConfig(Config):
     probe_tasks: list[str] = Field(
         default_factory=list,
         max_length=20,
-        description="Tasks of lm-evaluation-harness, or of the home folder's tasks, asked before and after",
+        description="Of lm-evaluation-harness, asked of base and tuned model at the end; their time is extra",
     )
     probe_task_rows: int = Field(
         200, ge=1, le=100_000, description="Of each of the probe_tasks at most, its first items"

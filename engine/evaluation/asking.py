@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -82,6 +83,11 @@ class Asking:
     pace: Pace
     recall: Asks | None = None
     tasks: Tasks | None = None
+
+    def as_base(self, probes: Sequence[Probe], folder: Path) -> Asking:
+        """The same of the base model, whose weights lie in `folder`: `probes` remember what it said before,
+        and so do tasks."""
+        return replace(self, probes=probes, tasks=self.tasks and self.tasks.of_base(folder))
 
     def of(self, model: Any, which: str) -> Evidence:
         """What `model`, called `which` in the progress, makes of it. Raises Cancelled when asked to stop."""

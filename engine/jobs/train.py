@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import shutil
 import time
-from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -249,11 +248,7 @@ class Run:
         tuned = asking.of(model, "the tuned model")
         secrets = planted.measure(job, config, self.tokenizer, self.data["kind"], model)
         tuned_labels = labels and labels.score(model, "the tuned model")
-        of_base = replace(
-            asking,
-            probes=self.knowledge.of_base(probes),
-            tasks=tasks and tasks.of_base(models.weights_folder(self.source)),
-        )
+        of_base = asking.as_base(self.knowledge.of_base(probes), models.weights_folder(self.source))
         if continued.starts_at_base(config):
             with base_model(model) as untuned:
                 base = of_base.of(untuned, "the base model")

@@ -284,7 +284,7 @@ def draw_field(field: str, resolved: dict[str, Any], config: TrainConfig | None 
         placeholder=f"{shown} (automatic)" if shown else EMPTY.get(field, "automatic"),
         persist_state="session",
         # what a link or YAML brought stays within reach, so that it can be emptied
-        disabled=absent and not st.session_state.get(key(field)),
+        disabled=absent and (st.session_state.get(key(field)) or "") == as_text(default(field)),
     )
     if absent and field == "probe_tasks":
         st.caption(f"{tasks.MISSING} Install it with `{tasks.COMMAND}`, then start Tunebench anew.")
