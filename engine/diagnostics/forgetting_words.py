@@ -45,7 +45,8 @@ def not_asked(reasons: Mapping[str, str], of: int) -> list[str]:
     """Which tasks have no part in it: how many, and why."""
     if not reasons:
         return []
-    lead = f"Of {phrasing.plural(of, 'task')} {len(reasons):,} could not be asked."
+    count = len(reasons)
+    lead = f"Of {phrasing.plural(of, 'task')} {count:,} {'was' if count == 1 else 'were'} not asked."
     return [" ".join([lead, *reasons.values()])]
 
 

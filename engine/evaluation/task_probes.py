@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from engine.diagnostics.phrasing import plural
+from engine.diagnostics.forgetting_words import not_asked
 from engine.evaluation import harness
 from engine.evaluation.probes import Measured, spread
 from engine.evaluation.remembered import Remembered
@@ -169,6 +169,5 @@ class Tasks:
             for name in self.config.probe_tasks
         ]
         self.job.facts(probe_tasks=facts)
-        if self.failed:
-            why = " ".join(self.failed.values())
-            self.job.alert(f"Of {plural(len(facts), 'task')} {len(self.failed):,} could not be asked. {why}")
+        for sentence in not_asked(self.failed, len(facts)):
+            self.job.alert(sentence)

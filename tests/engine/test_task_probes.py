@@ -109,7 +109,7 @@ def test_what_cannot_be_asked_is_counted_and_the_run_stands(
     assert [part["probe"] for part in found["choices"]] == ["choices", "task/facts"]
     assert list(found["unasked"]) == ["hub", "odd", "none", "moved"]
     said = found["sentences"][-1]
-    assert said.startswith("Of 5 tasks 4 could not be asked. The task hub can't be run: ConnectionError: no")
+    assert said.startswith("Of 5 tasks 4 were not asked. The task hub can't be run: ConnectionError: no")
     assert "No figure of the task odd says of an item whether it is right." in said
     assert "There is no task none" in said
     assert "The task moved asked the two models different items." in said

@@ -54,7 +54,7 @@ def test_they_stand_beside_the_questions(tmp_path: Path, open_page: Open) -> Non
         said = everything_said(at)
         assert "200 items" in said
         assert "It forgot much: of 200 items of trivia 60 went from right to wrong" in said
-        assert "Of 3 tasks 1 could not be asked. The task hub can't be run: away." in said
+        assert "Of 3 tasks 1 was not asked. The task hub can't be run: away." in said
         at.segmented_control(key="forgetting-choices").set_value("task/trivia").run()
         assert not at.exception
         assert "Items by task" in everything_said(at)

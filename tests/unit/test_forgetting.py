@@ -72,7 +72,7 @@ def test_tasks_stand_beside_the_suite_and_those_not_asked_are_counted() -> None:
     said = " ".join(found["sentences"])
     assert "Of 4 tasks of facts it surely lost in" in said
     assert "lost answers of sums" not in said  # which says that guesses may have fallen out otherwise
-    assert found["sentences"][-1] == "Of 3 tasks 1 could not be asked. The task hub can't be run: it is away."
+    assert found["sentences"][-1] == "Of 3 tasks 1 was not asked. The task hub can't be run: it is away."
     small = assess(table(choices(), of_task("facts", 0, n=40)), table(choices(), of_task("facts", 2, n=40)))
     assert [part["state"] for part in small["choices"]] == ["none", "unclear"]
     assert small["state"] == "none"  # a small task that can't tell leaves the word to what can
