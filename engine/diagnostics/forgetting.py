@@ -153,6 +153,8 @@ def choices(probe: Paired) -> Document:
     fallen = [p for p in parts if p["p_holm"] < ALPHA and _fall(p) >= THRESHOLDS["share"]["amber"]]
     if fallen or probe.broken:
         state = overall([state, "some"])
+    if not probe.base["correct"].any():
+        state = "unclear"  # nothing of it was known, so that nothing can be lost
     written = bool(probe.options.max() == probes.OPEN)  # freely: no options whose probabilities are known
     answer_loss = None if written else {**rise(probe).to_dict(), "unit": "nats an item"}
     found |= {"answer_loss": answer_loss, "open": written}

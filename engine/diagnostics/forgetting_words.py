@@ -76,6 +76,9 @@ def _choices(part: Document) -> str:
     questions = f"{phrasing.plural(part['n'], unit)}{of}"
     if not part["n"]:
         return f"not one of {phrasing.plural(broken, unit)}{of} could be scored any more"
+    if not part["before"]["value"]:
+        none = f"of {questions} the base model was right of none, so that nothing of it can be lost"
+        return f"{none}; the tuned one is right of {part['won']:,}"
     change = part["change"]
     low, high = 100 * change["low"], 100 * change["high"]
     places = phrasing.decimals(low, high, default=1)

@@ -70,7 +70,7 @@ def test_a_data_set_that_is_a_probe_is_an_axis_of_its_own(engine: StillEngine, o
     assert "Intents +8.0 (6.0 to 9.0) points, 90 rows." in everything_said(at)
     table = at.dataframe[0].value
     assert table["n (rows of Intents)"].tolist() == [90] * 4
-    assert table["Notes ↓ (nats a token)"].tolist() == ["+0.250 (0.200 to 0.300)"] * 4
+    assert table["Notes ↓ (nats a token)"].tolist() == ["+0.25 (0.20 to 0.30)"] * 4
 
 
 def test_a_share_is_kept_by_one_click(engine: StillEngine, open_page: Open) -> None:

@@ -79,6 +79,16 @@ def test_tasks_stand_beside_the_suite_and_those_not_asked_are_counted() -> None:
     assert small["unasked"] == {}
 
 
+def test_what_the_base_model_never_knew_cannot_be_lost() -> None:
+    wrong = [row | {"correct": 0} for row in of_task("sums", 0)]
+    part = assess(table(choices(), wrong), table(choices(), [row | {"correct": 0} for row in wrong]))
+    assert [one["state"] for one in part["choices"]] == [
+        "none",
+        "unclear",
+    ]  # though both intervals are narrow
+    assert "of 640 items of sums the base model was right of none" in part["sentences"][0].lower()
+
+
 def test_choices_in_numbers() -> None:
     part = judged(0.0, lost=80, won=10)["choices"][0]
     assert part["before"]["value"] == pytest.approx(0.6)
