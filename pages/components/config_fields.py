@@ -109,7 +109,7 @@ EMPTY = {  # what an empty field means
     "live_metric": "token_f1, where training pays for it",
     "replay_dataset": "the base model's own texts",
     "probe_datasets": "none",
-    "probe_tasks": "none; names with commas between them",
+    "probe_tasks": "none, or task, task",
     "chat_template": "the model's own",
     "gate_override": "only where the check fails",
     "loraplus_lr_ratio": "off",
