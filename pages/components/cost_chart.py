@@ -88,8 +88,8 @@ def span(found: Sequence[Point], axis: str) -> tuple[float, float]:
     """What an axis shows: all values and 0, with room; and the intervals, unless one is wider than that."""
     estimates = [getattr(point, axis) for point in found]
     values = [0.0, *(e["value"] for e in estimates)]
-    reach = (max(values) - min(values)) or 0.1
     ends = [end for e in estimates for end in (e["low"], e["high"]) if end is not None and math.isfinite(end)]
+    reach = (max(values) - min(values)) or max([0.1, *map(abs, ends)])
     low = max(min([*values, *ends]), min(values) - reach)
     high = min(max([*values, *ends]), max(values) + reach)
     room = 0.07 * (high - low)

@@ -101,7 +101,7 @@ def _measure(rows: list[Row]) -> str:
     titles = {key: measure_of(key).title for key in mix_points.measures(rows)}
     chosen = st.segmented_control(
         "Forgetting", list(titles), default="prose", key="forgetting", format_func=titles.__getitem__,
-        bind="query-params",
+        bind="query-params", wrap=True,
     )  # fmt: skip
     return chosen or "prose"
 
