@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from typing import Any
 
 from engine.launching import Launching
-from store import datasets, evaluations, judging, runs
+from store import datasets, evaluations, judging, runs, tasks
 from store.database import Database, Transaction
 from store.document import Config
 from store.errors import ConfigError, NotFoundError, StateError
@@ -145,12 +144,8 @@ def _check_tasks(run: Document | None, config: EvaluateConfig) -> None:
     """Raise ConfigError where no task can be asked: lm-evaluation-harness is optional."""
     if not config.tasks:
         return
-    if importlib.util.find_spec("lm_eval") is None:
-        raise ConfigError(
-            "Tasks are those of lm-evaluation-harness, which is not installed.",
-            fix="Install it with: pip install 'tunebench[tasks]'; then start the engine anew.",
-            field="tasks",
-        )
+    if not tasks.installed():
+        raise ConfigError(tasks.MISSING, fix=tasks.INSTALL, field="tasks")
     if _heads(run, config):
         raise ConfigError(
             "A model with a classification head can't be asked tasks.", fix="Leave them out.", field="tasks"

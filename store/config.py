@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from store import live_metric
-from store.document import Config
+from store.document import Config, by_commas
 from store.method_sizes import initial_rank, rank
 from store.methods import METHOD_FIELDS, METHODS, Held
 from store.yaml_text import to_yaml
@@ -189,6 +189,14 @@ class TrainConfig(Config):
     probe_rows: int = Field(
         200, ge=1, le=10_000, description="Of each of the probe_datasets at most; the same ones in every run"
     )
+    probe_tasks: list[str] = Field(
+        default_factory=list,
+        max_length=20,
+        description="Of lm-evaluation-harness, asked of base and tuned model at the end; their time is extra",
+    )
+    probe_task_rows: int = Field(
+        200, ge=1, le=100_000, description="Of each of the probe_tasks at most, its first items"
+    )
     probe_share: float = Field(
         0.1, ge=0, le=1, description="Of the time in training, what probes between steps may take at most"
     )
@@ -232,14 +240,10 @@ class TrainConfig(Config):
             raise ValueError("name at least one module, or all-linear")
         return value
 
-    @field_validator("probe_datasets", mode="before")
+    @field_validator("probe_datasets", "probe_tasks", mode="before")
     @classmethod
     def _by_commas(cls, value: Any) -> Any:
-        """Names with commas between them, as a form and a command line give them."""
-        names = value.split(",") if isinstance(value, str) else value
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            return value
-        return list(dict.fromkeys(name.strip() for name in names if name.strip()))
+        return by_commas(value)
 
     @property
     def held(self) -> Held:

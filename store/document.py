@@ -48,6 +48,15 @@ class Config(BaseModel):
         return to_yaml(self.model_dump(exclude_none=True))
 
 
+def by_commas(value: Any) -> Any:
+    """Names with commas between them, as a form and a command line give them, as a list, each once; what is
+    no such list stays as it is, for validation to refuse."""
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return value
+    return list(dict.fromkeys(name.strip() for name in names if name.strip()))
+
+
 def explain(error: ValidationError, known: list[str]) -> ConfigError:
     """The first problem of a pydantic error as a sentence that names field and value."""
     first = error.errors()[0]

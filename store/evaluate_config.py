@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from store.document import by_commas
 from store.metric_table import METRICS
 from store.metrics_config import AnyChoice, MetricsConfig
 
@@ -73,10 +74,7 @@ class EvaluateConfig(MetricsConfig):
     @field_validator("tasks", mode="before")
     @classmethod
     def _by_commas(cls, value: Any) -> Any:
-        names = value.split(",") if isinstance(value, str) else value
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            return value
-        return list(dict.fromkeys(name.strip() for name in names if name.strip()))
+        return by_commas(value)
 
     @field_validator("run")
     @classmethod

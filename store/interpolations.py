@@ -18,8 +18,9 @@ FIGURES = ("gain", "prose", "answers", "kl")
 
 def points(db: Queryable, run_id: str = "") -> list[dict[str, Any]]:
     """Every α that was measured, of one run or of all, along the way: run_id, job_id, alpha, state,
-    seconds (that measuring it took; null where it was known before), and the four figures {value, low,
-    high, n} of `store.evidence.costs`, null where there is none."""
+    seconds (that measuring it took; null where it was known before), the four figures {value, low, high, n}
+    of `store.evidence.costs`, null where there is none, and named (what probes say that the user named, as
+    in a verdict's `forgetting`; null where none was scored)."""
     one = "AND config ->> 'run_id' = ?" if run_id else ""
     sql = f"""
         WITH found AS (
@@ -31,12 +32,13 @@ def points(db: Queryable, run_id: str = "") -> list[dict[str, Any]]:
         SELECT run_id, job_id, TRY_CAST(point ->> '$.alpha' AS DOUBLE) AS alpha, point ->> '$.state' AS state,
                TRY_CAST(point ->> '$.seconds' AS DOUBLE) AS seconds,
                nullif(point -> '$.gain', 'null') AS gain, nullif(point -> '$.text.change', 'null') AS prose,
-               nullif(point -> '$.choices.change', 'null') AS answers, nullif(point -> '$.kl', 'null') AS kl
+               nullif(point -> '$.choices.change', 'null') AS answers, nullif(point -> '$.kl', 'null') AS kl,
+               nullif(point -> '$.named', 'null') AS named
         FROM found
         QUALIFY row_number() OVER (PARTITION BY run_id, alpha ORDER BY created_at DESC, job_id DESC) = 1
         ORDER BY run_id, alpha
     """
-    return records(db.query(sql, [run_id] if run_id else []), FIGURES)
+    return records(db.query(sql, [run_id] if run_id else []), (*FIGURES, "named"))
 
 
 def unfinished(db: Queryable, run_id: str) -> list[dict[str, Any]]:

@@ -27,8 +27,8 @@ ONLY = {
 def questions(
     db: Queryable, run_id: str, *, only: str = "", category: str = "", limit: int = 10, offset: int = 0
 ) -> tuple[int, list[dict[str, Any]]]:
-    """How many of the choice items there are, and some of them: item, category, text, options, right, and
-    what base and tuned model chose; those first whose right option lost most.
+    """How many of the choice items there are, and some of them: probe, item, category, text, options, right,
+    and what base and tuned model chose; those first whose right option lost most.
 
     only: "", "lost" (right before, wrong after), "won" or "wrong" (both times). Over a Client, QueryError
     where a file is missing.
@@ -92,7 +92,7 @@ _LIVE = """
 """
 _BASE = "SELECT * FROM read_parquet(?) WHERE model = 'base' AND probe <> 'train_rows'"
 _QUESTIONS = """
-    SELECT i.item, i.category, i.text, i.options, i."right", b.chosen AS base, t.chosen AS tuned,
+    SELECT i.probe, i.item, i.category, i.text, i.options, i."right", b.chosen AS base, t.chosen AS tuned,
            t.loss_sum - b.loss_sum AS rise
     FROM read_parquet($1) b
     JOIN read_parquet($1) t

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from store import tasks
 from store.config import TrainConfig
 from store.encoders import reads_only
 from store.method_sizes import rank
@@ -117,20 +118,21 @@ def _replay(config: TrainConfig) -> Iterator[Refusal]:
 
 
 def _probes(config: TrainConfig) -> Iterator[Refusal]:
-    if not config.probe_datasets:
-        return
-    if not config.probes:
-        yield (
-            "probe_datasets",
-            "Nothing is measured of data sets while probes is false. Set it to true, or empty"
-            " probe_datasets.",
-        )
-    if config.task == "classification":
-        yield (
-            "probe_datasets",
-            "A classifier has a head in place of its words, so that nothing can be measured of other data"
-            " sets. Empty probe_datasets.",
-        )
+    for field, what, can in (
+        ("probe_datasets", "data sets", "nothing can be measured of other data sets"),
+        ("probe_tasks", "tasks", "it can't be asked tasks"),
+    ):
+        if not getattr(config, field):
+            continue
+        if not config.probes:
+            yield (
+                field,
+                f"Nothing is measured of {what} while probes is false. Set it to true, or empty {field}.",
+            )
+        if config.task == "classification":
+            yield (field, f"A classifier has a head in place of its words, so that {can}. Empty {field}.")
+    if config.probe_tasks and not tasks.installed():
+        yield "probe_tasks", f"{tasks.MISSING} {tasks.INSTALL}"
 
 
 def _canaries(config: TrainConfig) -> Iterator[Refusal]:

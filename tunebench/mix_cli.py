@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from engine.diagnostics import interpolation
+from engine.diagnostics import interpolation, probes
 from store import interpolations, jobs, runs
 from store.client import Client
 from store.errors import ConfigError, NotFoundError
@@ -96,6 +96,7 @@ def _points(client: Client, run_id: str) -> Document:
 
 
 def _print(found: Document) -> None:
+    named = dict.fromkeys(part["probe"] for point in found["points"] for part in point["named"] or ())
     rows = [
         [
             f"{point['alpha']:g}",
@@ -103,14 +104,24 @@ def _print(found: Document) -> None:
             _figure(point["prose"]),
             _figure(point["answers"], 100),
             _figure(point["kl"]),
+            *(_named(point, probe) for probe in named),
             found["kept"].get(str(point["alpha"]), "–"),
         ]
         for point in found["points"]
     ]
-    columns = ["α", "gain", "rise on prose", "questions, points", "KL", "kept as"]
+    columns = ["α", "gain", "rise on prose", "questions, points", "KL"]
+    columns += [*(probes.named(probe) for probe in named), "kept as"]
     print_rows(columns, rows, plural(len(rows), "share"))
     if found.get("sentence"):
         out.print(found["sentence"], markup=False, soft_wrap=True)
+
+
+def _named(point: Document, probe: str) -> str:
+    """What a data set that is a probe says: points of accuracy, or the rise of its loss in nats a token."""
+    part = next((part for part in point["named"] or () if part["probe"] == probe), None)
+    if part is None:
+        return "–"
+    return _figure(part["change"]) if "unit" in part else f"{_figure(part['change'], 100)} points"
 
 
 def _figure(found: Document | None, scale: float = 1) -> str:

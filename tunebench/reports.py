@@ -76,8 +76,9 @@ def print_run(run: dict[str, Any]) -> None:
         ["best validation loss", _best(run)],
     ]
     print_rows(["", ""], [row for row in rows if row[1] is not None])
-    if run["verdict"]:
-        for sentence in (run["verdict"]["headline"], *run["verdict"]["sentences"]):
+    verdict = run["verdict"] or {}
+    for part in (verdict, verdict.get("forgetting") or {}):
+        for sentence in (part["headline"], *part["sentences"]) if part else ():
             out.print(sentence, markup=False, soft_wrap=True)
     if run["error"]:
         say(str(from_dict(run["error"])))

@@ -6,7 +6,7 @@ States of one kind of evidence, from the interval of its loss against two named 
   none     it ends below amber: what may be lost is too little to matter;
   unclear  it holds both 0 and amber: these items can't tell, and the sentence says what they could have seen.
 A category whose loss is significant after Holm over the categories, and at least amber, makes `some` too.
-Together: the worst that is sure (much, then some), else unclear if any but a user's data set is, else none.
+Together: the worst that is sure (much, then some), else unclear if any but what the user named is, else none.
 Items that the tuned model can't score at all are a loss of the worst kind. Pure: tables in, a document out.
 """
 
@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from engine.diagnostics import probes, refusing
 from engine.diagnostics.flips import flips, holm
-from engine.diagnostics.forgetting_words import advise, sentences
+from engine.diagnostics.forgetting_words import advise, not_asked, sentences
 from engine.diagnostics.probes import Paired
 from engine.diagnostics.statistics import Interval, ratio_interval
 
@@ -33,12 +33,19 @@ NOT_RATED = (probes.OWN_SAMPLES, probes.TASK_SAMPLES)  # a divergence: that it m
 Document = dict[str, Any]
 
 
-def assess(base: pa.Table, tuned: pa.Table, *, config: Mapping[str, Any] | None = None) -> Document:
+def assess(
+    base: pa.Table,
+    tuned: pa.Table,
+    *,
+    config: Mapping[str, Any] | None = None,
+    unasked: Mapping[str, str] | None = None,
+) -> Document:
     """The `forgetting` part of a verdict, from the rows of every probe under both models (`probes.py`).
+    unasked: {task: why it was not asked}.
 
     Answers state (none | some | much | unclear), headline, sentences, advice [{text, change, kind}], texts,
     choices and divergence (a document for each probe), requests (`refusing.py`) where they were asked,
-    thresholds, and unscored {probe: items}.
+    thresholds, unscored {probe: items} and unasked.
     """
     paired = probes.pair(base, tuned)
     found: Document = {"texts": [], "choices": [], "divergence": []}
@@ -57,6 +64,7 @@ def assess(base: pa.Table, tuned: pa.Table, *, config: Mapping[str, Any] | None 
     headline, *rest = sentences(state, found)
     if "requests" in found and found["requests"]["state"] in refusing.CHANGED:
         rest.append(found["requests"]["sentences"][0])
+    rest += not_asked(unasked or {}, len((config or {}).get("probe_tasks") or ()))
     return {
         "state": state,
         "headline": headline,
@@ -65,6 +73,7 @@ def assess(base: pa.Table, tuned: pa.Table, *, config: Mapping[str, Any] | None 
         **found,
         "thresholds": THRESHOLDS,
         "unscored": {p.name: p.unscored + p.unpaired for p in paired.values() if p.unscored + p.unpaired},
+        "unasked": dict(unasked or {}),
     }
 
 
@@ -85,9 +94,9 @@ def overall(states: Sequence[str]) -> str:
 
 
 def _together(parts: Sequence[Document]) -> str:
-    """Of all evidence. A data set of the user's that can't tell, as it may be small, leaves the word to what
-    can; what it surely lost counts as any other loss."""
-    own = [part["probe"].startswith("data/") for part in parts]
+    """Of all evidence. A data set or task that the user named may be small: where it can't tell, it leaves
+    the word to what can; what it surely lost counts as any other loss."""
+    own = [probes.users(part["probe"]) for part in parts]
     general = [part["state"] for part, mine in zip(parts, own, strict=True) if not mine]
     users = [part["state"] for part, mine in zip(parts, own, strict=True) if mine]
     return overall([*general, *(state for state in users if state != "unclear" or not general)])
@@ -144,9 +153,12 @@ def choices(probe: Paired) -> Document:
     fallen = [p for p in parts if p["p_holm"] < ALPHA and _fall(p) >= THRESHOLDS["share"]["amber"]]
     if fallen or probe.broken:
         state = overall([state, "some"])
-    loss = ratio_interval(probe.tuned["loss_sum"] - probe.base["loss_sum"], probe.base["tokens"])
-    answer_loss = {**loss.to_dict(), "unit": "nats an item"}
-    return found | whole | {"answer_loss": answer_loss, "categories": parts, "state": state}
+    if not probe.base["correct"].any():
+        state = "unclear"  # nothing of it was known, so that nothing can be lost
+    written = bool(probe.options.max() == probes.OPEN)  # freely: no options whose probabilities are known
+    answer_loss = None if written else {**rise(probe).to_dict(), "unit": "nats an item"}
+    found |= {"answer_loss": answer_loss, "open": written}
+    return found | whole | {"categories": parts, "state": state}
 
 
 def _flips(probe: Paired, chosen: Any) -> Document:

@@ -11,6 +11,8 @@ from typing import Any
 
 from engine.diagnostics import phrasing
 from engine.diagnostics.advice import lower_rate
+from engine.diagnostics.probes import TASK, named, users
+from engine.diagnostics.probes import unit as unit_of
 
 LEADS = {
     "much": "It forgot much",
@@ -18,7 +20,6 @@ LEADS = {
     "none": "It forgot nothing that matters",
     "unclear": "Whether it forgot can't be told",
 }
-NAMES = {"prose": "plain prose", "choices": "questions"}
 REPLAY_SHARE, MOST_REPLAY = 0.05, 0.25
 KL_BETA, MOST_KL = 1.0, 10.0
 
@@ -41,18 +42,17 @@ def sentences(state: str, found: Document) -> list[str]:
     return lines + [_divergence(part) for part in found["divergence"] if part["kl"]]
 
 
-def _named(probe: str) -> str:
-    return NAMES.get(probe, probe.removeprefix("data/"))
-
-
-def _unit(probe: str) -> str:
-    """What its items are called."""
-    own = "question" if probe == "choices" else "passage"
-    return "row" if probe.startswith("data/") else own
+def not_asked(reasons: Mapping[str, str], of: int) -> list[str]:
+    """Which tasks have no part in it: how many, and why."""
+    if not reasons:
+        return []
+    count = len(reasons)
+    lead = f"Of {phrasing.plural(of, 'task')} {count:,} {'was' if count == 1 else 'were'} not asked."
+    return [" ".join([lead, *reasons.values()])]
 
 
 def _text(part: Document) -> str:
-    name, broken, unit = _named(part["probe"]), part["broken"], _unit(part["probe"])
+    name, broken, unit = named(part["probe"]), part["broken"], unit_of(part["probe"])
     if not part["n"]:
         return f"on {name} the loss is not a number any more, on {phrasing.plural(broken, unit)}"
     change, passages = part["change"], phrasing.plural(part["n"], unit)
@@ -72,13 +72,14 @@ def _text(part: Document) -> str:
 
 
 def _choices(part: Document) -> str:
-    name, broken, own = _named(part["probe"]), part["broken"], part["probe"].startswith("data/")
-    questions = f"{phrasing.plural(part['n'], 'row')} of {name}" if own else f"{part['n']:,} {name}"
+    name, broken, unit = named(part["probe"]), part["broken"], unit_of(part["probe"])
+    of = f" of {name}" if users(part["probe"]) else ""
+    questions = f"{phrasing.plural(part['n'], unit)}{of}"
     if not part["n"]:
-        of = f" of {name}" if own else ""
-        return (
-            f"not one of {phrasing.plural(broken, 'row' if own else 'question')}{of} could be scored any more"
-        )
+        return f"not one of {phrasing.plural(broken, unit)}{of} could be scored any more"
+    if not part["before"]["value"]:
+        none = f"of {questions} the base model was right of none, so that nothing of it can be lost"
+        return f"{none}; the tuned one is right of {part['won']:,}"
     change = part["change"]
     low, high = 100 * change["low"], 100 * change["high"]
     places = phrasing.decimals(low, high, default=1)
@@ -98,22 +99,22 @@ def _unseen(part: Document, unit: str, items: str, scale: float = 1) -> str:
 
 def _categories(part: Document) -> list[str]:
     """The categories that changed surely, after Holm over all of them."""
-    sure = [c for c in part["categories"] if c["p_holm"] < 0.05]
-    words = []
+    sure = [c for c in part["categories"] if c["p_holm"] < 0.05 and c["category"]]
+    kinds, words = "categories", []
+    if users(part["probe"]):
+        kinds = f"{'tasks' if part['probe'].startswith(TASK) else 'labels'} of {named(part['probe'])}"
     for way, chosen in (
         ("lost in", [c for c in sure if c["lost"] > c["won"]]),
         ("gained in", [c for c in sure if c["won"] > c["lost"]]),
     ):
         listed = [f"{c['category']} ({c['lost']:,} lost, {c['won']:,} won of {c['n']:,})" for c in chosen]
         if listed:
-            own = part["probe"].startswith("data/")
-            kinds = f"labels of {_named(part['probe'])}" if own else "categories"
             words.append(f"Of {len(part['categories'])} {kinds} it surely {way} {', '.join(listed)}.")
     return words
 
 
 def _luck(part: Document) -> list[str]:
-    if not part["n"] or not part["lost"]:
+    if not part["n"] or not part["lost"] or part.get("open"):
         return []
     least = part["adjusted"]["lost"]
     low, high = 100 * (least["low"] or 0), 100 * (least["high"] or 0)
@@ -121,12 +122,12 @@ def _luck(part: Document) -> list[str]:
     if low > 0:
         share = phrasing.number(100 * least["value"], places)
         bounds = phrasing.interval(low, high, places)
-        own = part["probe"].startswith("data/")
-        asked = f"the rows of {_named(part['probe'])}" if own else "the questions"
+        asked = f"the {unit_of(part['probe'])}s"
+        asked += f" of {named(part['probe'])}" if users(part["probe"]) else ""
         return [f"Guessing explains some of the lost answers, but not {share}% of {asked} ({bounds}%)."]
     if part["change"]["high"] < 0:  # luck goes both ways: a fall of accuracy is more than that
         return []
-    of = f" of {_named(part['probe'])}" if part["probe"].startswith("data/") else ""
+    of = f" of {named(part['probe'])}" if users(part["probe"]) else ""
     return [f"As many lost answers{of} as these could come from guesses that fell out otherwise."]
 
 

@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 
 CHOICES, PROSE, OWN_SAMPLES, TASK_SAMPLES = "choices", "prose", "own_samples", "task_samples"
 REQUESTS = "requests"  # of which `correct` says whether it was refused
+DATA, TASK = "data/", "task/"  # what the user named: data sets, and tasks of lm-evaluation-harness
+OPEN = 2**31 - 1  # options of an item whose answer is written freely: none is right by luck
+NAMES = {CHOICES: "questions", PROSE: "plain prose"}
 FIGURES = ("loss_sum", "tokens", "correct")
 
 Floats = NDArray[np.float64]
@@ -49,6 +52,25 @@ class Paired:
         """Which items are of that category."""
         found: NDArray[np.bool_] = self.category == category
         return found
+
+
+def users(probe: str) -> bool:
+    """Whether it is one that the user named, rather than a part of the suite."""
+    return probe.startswith((DATA, TASK))
+
+
+def named(probe: str) -> str:
+    """What a sentence calls it."""
+    return NAMES.get(probe, probe.removeprefix(DATA).removeprefix(TASK))
+
+
+def unit(probe: str) -> str:
+    """What its items are called."""
+    if probe.startswith(TASK):
+        return "item"
+    if probe.startswith(DATA):
+        return "row"
+    return "question" if probe == CHOICES else "passage"
 
 
 def pair(base: pa.Table, tuned: pa.Table) -> dict[str, Paired]:

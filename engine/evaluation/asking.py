@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -15,6 +16,7 @@ from engine.evaluation.generation import answers
 from engine.evaluation.losses import RowLosses
 from engine.evaluation.probes import Measured, Probe
 from engine.evaluation.prompts import Prompt
+from engine.evaluation.task_probes import Tasks
 from engine.evaluation.verbatim import OnToken, Written
 from engine.job import Job
 from engine.tuning import memory
@@ -28,7 +30,7 @@ class Asks(Protocol):
     def ask(self, model: Any, seen: RowLosses, held: RowLosses, on_token: OnToken) -> list[Written]: ...
 
 
-PACED = ("losses", "answers", "probes", "memory")  # parts of the judging, in order
+PACED = ("losses", "answers", "probes", "tasks", "memory")  # parts of the judging, in order
 
 
 class Pace:
@@ -79,8 +81,8 @@ class Pace:
 
 @dataclass(frozen=True)
 class Asking:
-    """Of one run: losses of `rows` under the objective, answers to `prompts`, `probes`, and rows from memory
-    where `recall` asks for them."""
+    """Of one run: losses of `rows` under the objective, answers to `prompts`, `probes`, `tasks` where there
+    are any, and rows from memory where `recall` asks for them."""
 
     job: Job
     config: TrainConfig
@@ -91,6 +93,12 @@ class Asking:
     probes: Sequence[Probe]
     pace: Pace
     recall: Asks | None = None
+    tasks: Tasks | None = None
+
+    def as_base(self, probes: Sequence[Probe], folder: Path) -> Asking:
+        """The same of the base model, whose weights lie in `folder`: `probes` remember what it said before,
+        and so do tasks."""
+        return replace(self, probes=probes, tasks=self.tasks and self.tasks.of_base(folder))
 
     def of(self, model: Any, which: str) -> Evidence:
         """What `model`, called `which` in the progress, makes of it. Raises Cancelled when asked to stop."""
@@ -123,6 +131,9 @@ class Asking:
         pace.end()
         pace.begin("probes")
         found = Evidence(losses, texts, list(self._probed(model, which)))
+        pace.end()
+        pace.begin("tasks")
+        found.probes += self.tasks.ask(model, which) if self.tasks else []
         pace.end()
         pace.begin("memory")
         if self.recall and found.seen and found.seen.rows:

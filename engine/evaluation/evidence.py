@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,10 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.diagnostics import forgetting
+from engine.diagnostics.probes import TASK
 from engine.evaluation import requests, samples
 from engine.evaluation.losses import RowLosses
 from engine.evaluation.probes import SEEN, Measured, Probe
 from engine.evaluation.prompts import Prompt
+from engine.evaluation.task_probes import Tasks
 from engine.evaluation.verbatim import Written
 from engine.job import Job
 from store import interpolation
@@ -39,6 +41,16 @@ class Evidence:
     def probe_table(self, **same: Any) -> pa.Table:
         """A row for each item of all probes."""
         return pa.concat_tables([measured.table(**same) for measured in self.probes])
+
+
+def settle(tasks: Tasks | None, base: Evidence, tuned: Evidence) -> None:
+    """Both models were asked: what one of them could not be asked goes from both, and is told."""
+    if not tasks:
+        return
+    paired = {probe.name for probe in tasks.probes}
+    for each in (base, tuned):
+        each.probes = [m for m in each.probes if not m.probe.startswith(TASK) or m.probe in paired]
+    tasks.tell()
 
 
 def write(job: Job, split: str, base: Evidence, tuned: Evidence, prompts: list[Prompt]) -> None:
@@ -85,14 +97,15 @@ def add_forgetting(
     tuned: Evidence,
     config: TrainConfig,
     earlier: dict[str, Any] | None = None,
+    unasked: Mapping[str, str] | None = None,
 ) -> None:
     """What the probes say of what was lost, into the verdict, with what to try. earlier: the advice to stop
-    at a step that was as good, in place of half the epochs."""
+    at a step that was as good, in place of half the epochs. unasked: tasks that were not, and why."""
     pairs = [(b, t) for b, t in zip(base.probes, tuned.probes, strict=True) if b.probe != SEEN]
     if not pairs:
         return
     tables = (pa.concat_tables([m.table() for m in some]) for some in zip(*pairs, strict=True))
-    found = forgetting.assess(*tables, config=config.model_dump())
+    found = forgetting.assess(*tables, config=config.model_dump(), unasked=unasked)
     samples.add_agreement(found, base.probes, tuned.probes)
     if earlier and found["state"] in ("some", "much"):
         others = [piece for piece in found["advice"] if piece["kind"] != "epochs"]

@@ -8,44 +8,47 @@ has. Local tasks lie in the home folder's `tasks` and need no network.
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import math
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from scipy.special import logsumexp
 
+from engine.diagnostics import probes
 from engine.diagnostics.phrasing import plural
 from engine.diagnostics.scored import Scored
-from engine.evaluation.probes import LISTING, Measured
+from engine.evaluation import task_items
+from engine.evaluation.probes import Measured
+from engine.evaluation.task_items import Items, Sample
 from engine.job import Cancelled
 from store.home import Home
 
-PREFIX = "task/"
+PREFIX = probes.TASK
 LONGEST = 300  # characters of an error
-TEXT = 4_000  # characters of an item that are kept
-Sample = Mapping[str, Any]
-
-
-def installed() -> bool:
-    """Whether the harness can be imported."""
-    return importlib.util.find_spec("lm_eval") is not None
 
 
 @dataclass
 class Found:
-    """What all tasks said: scores by task and metric, the items of multiple choice, and notices."""
+    """What all tasks said: scores by task and metric, their items where those are right or wrong, and
+    notices."""
 
     scored: list[Scored] = field(default_factory=list)
-    measured: list[Measured] = field(default_factory=list)
-    items: list[pa.Table] = field(default_factory=list)
+    items: list[Items] = field(default_factory=list)
+    silent: list[str] = field(default_factory=list)  # tasks that have no such items
     notices: list[str] = field(default_factory=list)
+
+    @property
+    def choices(self) -> tuple[list[Measured], list[pa.Table]]:
+        """The items of multiple choice, as measured and as asked."""
+        some = [one for one in self.items if one.is_choice]
+        return [one.measured for one in some], [one.listing for one in some]
 
 
 def run(
@@ -64,11 +67,12 @@ def run(
     """Each of `tasks`, of each at most `limit` items, its first ones. `check` is called before each pass
     through the model and may raise Cancelled; `on_task(tasks done, name of the next)` as it goes."""
     found = Found()
-    asks = _asker(model, tokenizer, home, tasks, device, batch_size, check)
+    asks = None
     for done, name in enumerate(tasks):
         on_task(done, name)
         check()
         try:
+            asks = asks or _asker(model, tokenizer, home, tasks, device, batch_size, check)
             results = asks(name, limit, num_fewshot)
             for task, samples in results["samples"].items():
                 _add(found, task, samples, results)
@@ -91,7 +95,7 @@ def _said(name: str, error: BaseException) -> str:
         return f"The task {name} has an item whose answer key is none of its options ({text})."
     if isinstance(error, (KeyError, ValueError)) and name in text and "not found" in text.lower():
         return f"There is no task {name}; put its YAML into the folder “tasks” of the home folder."
-    return f"The task {name} can't be run: {type(error).__name__}: {text}"
+    return f"The task {name} can't be run: {type(error).__name__}: {text.rstrip('.')}."
 
 
 def _asker(
@@ -106,7 +110,6 @@ def _asker(
     """Asks one task. Raises ImportError where the harness isn't there."""
     from lm_eval.evaluator import simple_evaluate
     from lm_eval.models.huggingface import HFLM
-    from lm_eval.tasks import TaskManager
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
 
@@ -119,12 +122,13 @@ def _asker(
             check()
             return super()._model_generate(*args, **kwargs)
 
-    own = TaskManager(include_path=str(home.tasks), include_defaults=False)
-    known = set(own.all_tasks)
-    manager = own if set(tasks) <= known else TaskManager(include_path=str(home.tasks))
-    asked = Heard(
-        pretrained=model, tokenizer=tokenizer, batch_size=batch_size, device=device, backend="causal"
-    )
+    manager = _tasks(str(home.tasks), own=True)
+    if not set(tasks) <= set(manager.all_tasks):
+        manager = _tasks(str(home.tasks), own=False)
+    with _as_it_is(model):
+        asked = Heard(
+            pretrained=model, tokenizer=tokenizer, batch_size=batch_size, device=device, backend="causal"
+        )
 
     def ask(name: str, limit: int | None, num_fewshot: int | None) -> Any:
         if name not in set(manager.all_tasks):
@@ -135,6 +139,25 @@ def _asker(
         )  # fmt: skip
 
     return ask
+
+
+@lru_cache(maxsize=2)
+def _tasks(folder: str, own: bool) -> Any:
+    """The tasks there are: those of the home folder, and unless `own` alone those of the harness, of which
+    there are thousands."""
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager(include_path=folder, include_defaults=not own)
+
+
+@contextmanager
+def _as_it_is(model: Any) -> Iterator[None]:
+    """The harness ties the weights of a model that it is given; one that was trained stays as it is."""
+    vars(model)["tie_weights"] = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        del vars(model)["tie_weights"]
 
 
 def _add(found: Found, task: str, samples: Sequence[Sample], results: Mapping[str, Any]) -> None:
@@ -153,11 +176,12 @@ def _add(found: Found, task: str, samples: Sequence[Sample], results: Mapping[st
         if left_out:
             names = ", ".join(left_out)
             found.notices.append(f"The task {task} has figures that no item has a share in: {names}.")
-    first = [sample for sample in samples if sample["filter"] == samples[0]["filter"]]
-    if first and all(map(_has_options, first)):
-        measured, items = _choices(f"{PREFIX}{task}", first)
-        found.measured.append(measured)
+    config = (results.get("configs") or {}).get(task)
+    items = task_items.of_samples(f"{PREFIX}{task}", samples, config) if samples else None
+    if items:
         found.items.append(items)
+    else:
+        found.silent.append(task)
 
 
 def _scored(name: str, samples: Sequence[Sample], values: Sequence[Any], *, better: bool) -> Scored:
@@ -175,32 +199,3 @@ def _scored(name: str, samples: Sequence[Sample], values: Sequence[Any], *, bett
         unit="share of items" if share else "its own", better="higher" if better else "lower",
         failed="" if len(reasons) < len(values) else f"No item could be scored; the first: {reasons[0]}.",
     )  # fmt: skip
-
-
-def _has_options(sample: Sample) -> bool:
-    said, right = sample["filtered_resps"], sample["target"]
-    pairs = all(isinstance(one, (list, tuple)) and len(one) == 2 for one in said)
-    return pairs and len(said) >= 2 and isinstance(right, int) and 0 <= right < len(said)
-
-
-def _choices(name: str, samples: Sequence[Sample]) -> tuple[Measured, pa.Table]:
-    """Items with options in the shape of every probe: −log p of the right one among them."""
-    scores = [np.array([float(one[0]) for one in sample["filtered_resps"]]) for sample in samples]
-    right = [int(sample["target"]) for sample in samples]
-    chosen = np.array([each.argmax() for each in scores], np.int32)
-    ids = [str(sample["doc_id"]) for sample in samples]
-    count = len(samples)
-    measured = Measured(
-        name,
-        ids,
-        [""] * count,
-        np.array([logsumexp(each) - each[place] for each, place in zip(scores, right, strict=True)]),
-        np.ones(count, np.int64),
-        (chosen == np.array(right)).astype(np.int64),
-        np.array([len(each) for each in scores], np.int32),
-        chosen,
-    )
-    texts = [str(sample["arguments"][0][0])[:TEXT] for sample in samples]
-    options = [[str(pair[1]).strip()[:TEXT] for pair in sample["arguments"]] for sample in samples]
-    columns = [[name] * count, ids, [""] * count, texts, options, np.array(right, np.int32)]
-    return measured, pa.table(columns, schema=LISTING)

@@ -28,13 +28,15 @@ VERSION = 1  # of how a probe is measured: another number, another key
 
 @dataclass(frozen=True)
 class Remembered:
-    """A probe of the base model whose weights lie in `folder`. whole: what it is a part of."""
+    """A probe of the base model whose weights lie in `folder`. whole: what it is a part of. also: what
+    else its answers depend on, where its items don't say."""
 
     probe: Probe
     home: Home
     tokenizer: Any
     folder: Path
     whole: Probe | None = None
+    also: str = ""
 
     @property
     def name(self) -> str:
@@ -81,13 +83,16 @@ class Remembered:
         return self.probe.listing()
 
     def part(self, most: int) -> Remembered:
-        return Remembered(self.probe.part(most), self.home, self.tokenizer, self.folder, self.probe)
+        return Remembered(
+            self.probe.part(most), self.home, self.tokenizer, self.folder, self.probe, self.also
+        )
 
     def _path(self, probe: Probe, model: Any, batch_size: int, device: torch.device) -> Path:
         items = hashlib.sha256()
         for batch in probe.listing().to_batches():
             items.update(repr(batch.to_pylist()).encode())
         how = [VERSION, probe.tokens, batch_size, str(device), torch.get_num_threads(), torch.__version__]
+        how += [self.also] if self.also else []
         key = base_key(model, self.tokenizer, self.folder, self.name, items.hexdigest(), *how)
         return self.home.cache / "base_probes" / f"{key}.parquet"
 

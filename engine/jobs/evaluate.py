@@ -197,7 +197,7 @@ class Evaluation:
         """General questions and prose, where they are asked for and the model can be asked; the items of
         tasks are kept beside them."""
         if not self.config.probes:
-            general_figures.write(self.job, tasks.measured, tasks.items)
+            general_figures.write(self.job, *tasks.choices)
             return []
         if subject.labels is not None:
             self.notices.append("General questions were left out: a model with a head can't be asked.")
@@ -210,7 +210,7 @@ class Evaluation:
                 subject.positions,
                 batch_size=self.config.per_device_eval_batch_size,
                 confidence=self.config.confidence,
-                beside=(tasks.measured, tasks.items),
+                beside=tasks.choices,
             )
 
 

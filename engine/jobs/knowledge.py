@@ -18,6 +18,7 @@ from engine.evaluation.probes import Probe
 from engine.evaluation.prompts import choose_prompts
 from engine.evaluation.remembered import Remembered
 from engine.evaluation.requests import Requests
+from engine.evaluation.task_probes import Tasks
 from engine.job import Job
 from engine.jobs import general_rows
 from engine.tuning import models, prepare
@@ -144,6 +145,13 @@ class Knowledge:
         requests = [Requests.of(self.tokenizer)] if self.general else []
         heard = [*(self.own or ()), *(self.task or ())]
         return [*self.general, *self.asked, *heard, *requests, self.seen]
+
+    @property
+    def tasks(self) -> Tasks | None:
+        """What base and tuned model are asked by lm-evaluation-harness; None where nothing is."""
+        if not self.config.probes or not self.config.probe_tasks or not self.speaks:
+            return None
+        return Tasks(self.job, self.config, self.tokenizer)
 
     def of_base(self, probes: Sequence[Probe]) -> list[Probe]:
         """Probes as the base model is asked them: what is general it is asked once, whatever run asks."""

@@ -1,8 +1,8 @@
 """A finished run's model at any share of the way from its base: opened once, moved, and measured alike.
 
-On the target: the rows that judged the run. On what may be forgotten: the general probes, and the base
-model's own texts where the run has them. What the run's verdict measured of both ends is taken over from its
-folder, so that a share in between costs one pass and not three.
+On the target: the rows that judged the run. On what may be forgotten: the general probes, and where the run
+has them the base model's own texts and the data sets that are its probes. What the run's verdict measured of
+both ends is taken over from its folder, so that a share in between costs one pass and not three.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import torch
 
 from engine.data.render import Rows
-from engine.evaluation import general
+from engine.evaluation import data_probes, general
 from engine.evaluation.losses import RowLosses, row_losses
 from engine.evaluation.probes import Measured, Probe
 from engine.job import Job
@@ -52,7 +52,8 @@ class Mixing:
         found = evaluated.tuned(job, self.run)
         self.model, self.tokenizer, self.positions = found.model, found.tokenizer, found.positions
         self.line = self._line()
-        self.split, self.rows = self._held_out()
+        self.split, self.rows, trained = self._held_out()
+        self.trained = self.order["dataset"]["fingerprint"], trained
         self.probes = self._probes()
 
     def _line(self) -> interpolation.Line:
@@ -66,8 +67,8 @@ class Mixing:
         ends = (source, self.folder.model)
         return interpolation.of_weights(self.model, ends, load, self.job.dir.aside)
 
-    def _held_out(self) -> tuple[str, Rows]:
-        """The rows that judged the run, as it saw them."""
+    def _held_out(self) -> tuple[str, Rows, np.ndarray]:
+        """The rows that judged the run, as it saw them, and the ids of those that it trained on."""
         table, data = pq.read_table(self.folder.split), self.order["dataset"]
         names = table["split"].to_numpy(zero_copy_only=False)
         dealt = {part: table["row_id"].to_numpy()[names == part] for part in prepare.PARTS}
@@ -78,7 +79,7 @@ class Mixing:
         limit = prepare.length_limit(self.config, whole["train"], self.positions)
         parts = {name: prepare.cut(rows, limit).rows for name, rows in whole.items()}
         split = "test" if len(parts["test"]) else "validation"
-        return split, parts[split]
+        return split, parts[split], parts["train"].row_ids
 
     def _probes(self) -> list[Probe]:
         probes: list[Probe] = [
@@ -88,7 +89,16 @@ class Mixing:
             self.line.go(0.0)
             folder = models.weights_folder(self.run.base(self.job.home))
             probes.append(general.own_texts(self.job, self.model, self.tokenizer, folder))
+            probes += self._data_sets()
         return probes
+
+    def _data_sets(self) -> list[Probe]:
+        """The data sets that were probes of the run, the same rows of them."""
+        sources = self.order.get("probes") or []
+        found = data_probes.find(
+            self.job, self.config, self.tokenizer, self.positions, sources, trained=self.trained
+        )
+        return [one.probe for one in found if one.probe]
 
     @property
     def work(self) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import shutil
 import time
-from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -243,16 +242,16 @@ class Run:
         self.save(model)
         labels = Asked.of_answers(job, config, self.tokenizer, rows.row_ids, self.positions)
         probes = self.knowledge.probes(model)
-        evidence.write_items(job, probes)
-        recall = self.recall(rows, load)
-        asking = Asking(job, config, self.tokenizer, self.objective, rows, prompts, probes, Pace(), recall)
+        recall, tasks = self.recall(rows, load), self.knowledge.tasks
+        args = (job, config, self.tokenizer, self.objective, rows, prompts, probes, Pace(), recall, tasks)
+        asking = Asking(*args)
         tuned = asking.of(model, "the tuned model")
         job.facts(judged_seconds=asking.pace.passes)
         secrets = planted.measure(
             job, config, self.tokenizer, self.data["kind"], model, after=asking.pace.coming
         )
         tuned_labels = labels and labels.score(model, "the tuned model")
-        of_base = replace(asking, probes=self.knowledge.of_base(probes))
+        of_base = asking.as_base(self.knowledge.of_base(probes), models.weights_folder(self.source))
         if continued.starts_at_base(config):
             with base_model(model) as untuned:
                 base = of_base.of(untuned, "the base model")
@@ -267,10 +266,12 @@ class Run:
             model = models.load_model(config, self.source, str(self.device), self.dtype)
             base = of_base.of(model, "the base model")
             base_labels = labels and labels.score(model, "the base model")
+        evidence.settle(tasks, base, tuned)
+        evidence.write_items(job, [*probes, *(tasks.probes if tasks else ())])
         evidence.write(job, split, base, tuned, prompts)
         document = self.verdict(training, stopped, split, base, tuned, recall)
         earlier = row_verdict.earlier_step(config, training, stopped, tuned)
-        evidence.add_forgetting(document, base, tuned, config, earlier)
+        evidence.add_forgetting(document, base, tuned, config, earlier, tasks.failed if tasks else None)
         document["canaries"] = secrets
         if recall:
             document["duplicates"] = duplicates.judge(job, self.data["fingerprint"], base, tuned)

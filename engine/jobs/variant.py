@@ -73,7 +73,8 @@ def _judged(job: Job, config: TrainConfig, mixing: Mixing, alpha: float) -> dict
         tuned_correct=tuned.losses.correct,
         config=config.model_dump(),
     )
-    evidence.add_forgetting(verdict, base, tuned, config)
+    unasked = {name: f"Evaluate this run with the task {name} to ask it." for name in config.probe_tasks}
+    evidence.add_forgetting(verdict, base, tuned, config, unasked=unasked)
     if config.probes:
         mixing.line.go(alpha)
         verdict["weights"] = weight_change(job, config, mixing.run.base(job.home), mixing.model)

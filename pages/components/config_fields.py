@@ -14,6 +14,7 @@ import streamlit as st
 from pages.components import reads
 from pages.components.config_values import as_text, as_value, choices, default
 from pages.components.session import plain
+from store import tasks
 from store.config import TrainConfig
 from store.methods import METHOD_FIELDS, METHODS
 from store.refusals import refused_change
@@ -73,6 +74,8 @@ EVALUATION = Group(
         "probe_share",
         "probe_datasets",
         "probe_rows",
+        "probe_tasks",
+        "probe_task_rows",
         "max_forgetting",
         "live_metric",
         "canaries",
@@ -97,6 +100,7 @@ TOP = (
     *("name", "notes"),
 )
 COLUMNS = 3
+OF_TASKS = ("probe_tasks", "probe_task_rows")  # read by lm-evaluation-harness alone
 DATASETS = ("probe_datasets",)  # fields that name several
 EMPTY = {  # what an empty field means
     "max_steps": "no limit",
@@ -105,6 +109,7 @@ EMPTY = {  # what an empty field means
     "live_metric": "token_f1, where training pays for it",
     "replay_dataset": "the base model's own texts",
     "probe_datasets": "none",
+    "probe_tasks": "none, or task, task",
     "chat_template": "the model's own",
     "gate_override": "only where the check fails",
     "loraplus_lr_ratio": "off",
@@ -216,13 +221,18 @@ def draw_field(field: str, resolved: dict[str, Any], config: TrainConfig | None 
         return
     automatic = resolved.get(field)
     shown = as_text(automatic if automatic is not None else default(field))
+    absent = field in OF_TASKS and not tasks.installed()
     st.text_input(
         field,
         key=key(field),
         help=help_text,
         placeholder=f"{shown} (automatic)" if shown else EMPTY.get(field, "automatic"),
         persist_state="session",
+        # what a link or YAML brought stays within reach, so that it can be emptied
+        disabled=absent and (st.session_state.get(key(field)) or "") == as_text(default(field)),
     )
+    if absent and field == "probe_tasks":
+        st.caption(f"{tasks.MISSING} Install it with `{tasks.COMMAND}`, then start Tunebench anew.")
 
 
 def _draw_datasets(field: str, help_text: str | None) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from pages.components import wording
-from pages.components.cost_points import MEASURES, Point, limits, rate_text
+from pages.components.cost_points import Point, limits, measure_of, rate_text
 from pages.components.palette import BAD, BASE, RUNS, run_color
 from pages.components.traces import empty_figure, short
 
@@ -58,7 +58,9 @@ def cost_chart(
 
 def plane(found: Sequence[Point], measure: str, height: int = 520) -> go.Figure:
     """Both axes with room for the points, the base model, and from where on forgetting matters."""
-    figure = empty_figure("", "Gain on held-out rows (nats a token)", height, x_title=MEASURES[measure].axis)
+    figure = empty_figure(
+        "", "Gain on held-out rows (nats a token)", height, x_title=measure_of(measure).axis
+    )
     figure.update_layout(
         hovermode="closest", dragmode="pan", clickmode="event+select", margin={"t": 40, "b": 50}
     )
@@ -86,8 +88,8 @@ def span(found: Sequence[Point], axis: str) -> tuple[float, float]:
     """What an axis shows: all values and 0, with room; and the intervals, unless one is wider than that."""
     estimates = [getattr(point, axis) for point in found]
     values = [0.0, *(e["value"] for e in estimates)]
-    reach = (max(values) - min(values)) or 0.1
     ends = [end for e in estimates for end in (e["low"], e["high"]) if end is not None and math.isfinite(end)]
+    reach = (max(values) - min(values)) or max([0.1, *map(abs, ends)])
     low = max(min([*values, *ends]), min(values) - reach)
     high = min(max([*values, *ends]), max(values) + reach)
     room = 0.07 * (high - low)
@@ -231,7 +233,7 @@ def made(row: Mapping[str, Any]) -> str:
 
 def told(point: Point, measure: str) -> str:
     """What hovering says of a run."""
-    what, row = MEASURES[measure], point.row
+    what, row = measure_of(measure), point.row
     lines = [
         f"<b>{short(row['name'], 48)}</b> #{row['number']}",
         f"{html.escape(point.method)}, {made(row)}",

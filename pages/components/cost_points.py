@@ -7,12 +7,13 @@ left out is counted under its reason. Pure: rows of `store.evidence.costs` in.
 
 from __future__ import annotations
 
+import html
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engine.diagnostics import pareto
+from engine.diagnostics import pareto, probes
 from engine.diagnostics.forgetting import THRESHOLDS, state_of
 from engine.diagnostics.phrasing import plural, setting
 from store.methods import METHODS
@@ -44,6 +45,18 @@ MEASURES = {
         "Distance (KL)", "KL from the base model on its own texts (nats a token)", UNIT, items="sample"
     ),
 }
+
+
+def measure_of(name: str) -> Measure:
+    """One of MEASURES; or of a probe that the user named, as "data/Notes/loss" or "task/piqa/accuracy"."""
+    if name in MEASURES:
+        return MEASURES[name]
+    probe, _, figure = name.rpartition("/")
+    title, unit = probes.named(probe), probes.unit(probe)
+    shown = html.escape(title)
+    if figure == "accuracy":
+        return Measure(title, f"Fall of accuracy on {shown} (points)", "points", -100, "share", unit)
+    return Measure(title, f"Rise of the loss on {shown} (nats a token)", UNIT, 1, "nats", unit)
 
 
 @dataclass(frozen=True)
@@ -85,7 +98,7 @@ def method_title(row: Row) -> str:
 
 def limits(measure: str) -> dict[str, float] | None:
     """Where amber and red begin, in the unit of the axis."""
-    what = MEASURES[measure]
+    what = measure_of(measure)
     if not what.limits:
         return None
     return {name: abs(what.scale) * level for name, level in THRESHOLDS[what.limits].items()}
@@ -93,7 +106,7 @@ def limits(measure: str) -> dict[str, float] | None:
 
 def cost_of(row: Row, measure: str) -> dict[str, Any] | None:
     """What the run forgot, more being worse; None where it was not measured, or is not a number."""
-    found, scale = row[measure], MEASURES[measure].scale
+    found, scale = row.get(measure), measure_of(measure).scale
     if not found or not isinstance(found["value"], int | float):
         return None
     ends = [None if found[end] is None else scale * found[end] for end in ("low", "high")]
@@ -159,10 +172,10 @@ def points(rows: Sequence[Row], measure: str) -> list[Point]:
 
 
 def _state(cost: Mapping[str, Any], measure: str) -> str:
-    kind = MEASURES[measure].limits
+    kind = measure_of(measure).limits
     if not kind:
         return ""
-    scale = abs(MEASURES[measure].scale)
+    scale = abs(measure_of(measure).scale)
     low, high = (None if cost[end] is None else cost[end] / scale for end in ("low", "high"))
     return state_of(low, high, kind)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 import streamlit as st
@@ -10,6 +9,7 @@ import streamlit as st
 from pages.components import reads
 from pages.components.metric_options import PREFIX, draw_metrics, lacking
 from pages.components.session import act, plain, show_error
+from store import tasks
 from store.errors import ConfigError
 from store.evaluate_config import EvaluateConfig
 from store.metric_table import offered
@@ -151,7 +151,7 @@ def _more(head: bool) -> Document:
 def _tasks(head: bool) -> Document:
     """Tasks of lm-evaluation-harness; how to install it where it isn't there."""
     fields = EvaluateConfig.model_fields
-    there = importlib.util.find_spec("lm_eval") is not None
+    there = tasks.installed()
     with st.container(horizontal=True, vertical_alignment="bottom"):
         names = st.text_input(
             "tasks",

@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from engine.diagnostics import phrasing
+from engine.diagnostics import phrasing, probes
 from pages.components import forgetting_charts, reads, run_reads, wording
 from pages.components.course_view import draw_course
 from pages.components.key_numbers import INKS
@@ -49,18 +49,8 @@ def draw_forgetting(run_id: str) -> None:
         chosen = _chosen(found["choices"])
         left, right = st.columns(2, gap="large")
         for choices in chosen:
-            own = choices["probe"].startswith("data/")
             with left:
-                st.markdown(
-                    f"**{'Rows by label' if own else 'Questions by category'}**, the most forgotten first"
-                )
-                figure = forgetting_charts.category_chart(choices["categories"])
-                alt = "Change of accuracy by category with intervals"
-                st.plotly_chart(figure, key="forgetting-categories", config=PLOT, alt=alt)
-                st.caption(
-                    f"95% intervals over the {'rows of each label' if own else 'questions of each category'};"
-                    f" red is surely lost, after Holm's correction for {len(choices['categories'])}."
-                )
+                _draw_categories(choices)
             with right:
                 st.markdown("**Where the answers went**")
                 ink = INK["dark" if st.context.theme.type == "dark" else "light"]
@@ -73,6 +63,24 @@ def draw_forgetting(run_id: str) -> None:
         if found["choices"]:
             _draw_questions(run_id)
         _draw_weights(run)
+
+
+def _draw_categories(choices: dict[str, Any]) -> None:
+    """The change of each category; one alone says nothing that the numbers above don't."""
+    parts, unit = choices["categories"], probes.unit(choices["probe"])
+    if probes.users(choices["probe"]) and len(parts) < 2:
+        st.markdown(f"**{plain(probes.named(choices['probe']))}** has no categories.")
+        st.caption(f"Its {phrasing.plural(choices['n'], unit)} count as one.")
+        return
+    kind = {"row": "label", "item": "task"}.get(unit, "category")
+    st.markdown(f"**{unit.capitalize()}s by {kind}**, the most forgotten first")
+    figure = forgetting_charts.category_chart(parts)
+    alt = "Change of accuracy by category with intervals"
+    st.plotly_chart(figure, key="forgetting-categories", config=PLOT, alt=alt)
+    st.caption(
+        f"95% intervals over the {unit}s of each {kind}; red is surely lost, after Holm's correction for"
+        f" {len(parts)}."
+    )
 
 
 def _why_none(run: dict[str, Any]) -> str:
@@ -89,9 +97,9 @@ def _draw_numbers(found: dict[str, Any]) -> None:
     shown = [*found["texts"], *found["choices"], *found["divergence"]]
     with st.grid(max(1, min(4, len(shown))), min_column_width=210):
         for text in found["texts"]:
-            rows = phrasing.plural(text["n"], _unit(text["probe"], "passage"))
+            rows = phrasing.plural(text["n"], probes.unit(text["probe"]))
             _number(
-                f"Loss on {_named(text['probe'])}",
+                f"Loss on {probes.named(text['probe'])}",
                 wording.transition(text["before"], text["after"], 3),
                 wording.estimate(text["change"]),
                 _sign(text["change"], rises=False),
@@ -100,11 +108,11 @@ def _draw_numbers(found: dict[str, Any]) -> None:
         for choices in found["choices"]:
             before, after = (f"{100 * choices[name]['value']:.1f}" for name in ("before", "after"))
             _number(
-                f"Accuracy on {_named(choices['probe'])}, %",
+                f"Accuracy on {probes.named(choices['probe'])}, %",
                 f"{before} → {after}",
                 f"{wording.estimate(choices['change'], scale=100)} points",
                 _sign(choices["change"], rises=True),
-                phrasing.plural(choices["n"], _unit(choices["probe"], "question")),
+                phrasing.plural(choices["n"], probes.unit(choices["probe"])),
             )
         for part in found["divergence"]:
             if part["kl"]:
@@ -132,22 +140,14 @@ def _number(label: str, value: str, delta: str, sign: int, basis: str) -> None:
         st.caption(basis)
 
 
-def _named(probe: str) -> str:
-    return {"prose": "plain prose", "choices": "questions"}.get(probe, probe.removeprefix("data/"))
-
-
 def _bounds(interval: dict[str, Any]) -> str:
     if interval["low"] is None:
         return ""
     return f"{phrasing.interval(interval['low'], interval['high'])} "
 
 
-def _unit(probe: str, other: str) -> str:
-    return "row" if probe.startswith("data/") else other
-
-
 def _chosen(choices: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The one whose answers are drawn; data sets with labels stand beside the general questions."""
+    """The one whose answers are drawn; data sets with labels and tasks stand beside the general questions."""
     if len(choices) < 2:
         return choices
     by_name = {part["probe"]: part for part in choices}
@@ -155,7 +155,7 @@ def _chosen(choices: list[dict[str, Any]]) -> list[dict[str, Any]]:
         "Answers to",
         list(by_name),
         default=choices[0]["probe"],
-        format_func=lambda probe: _named(probe).capitalize() if probe == "choices" else _named(probe),
+        format_func=lambda probe: "Questions" if probe == probes.CHOICES else probes.named(probe),
         key="forgetting-choices",
         required=True,
     )
@@ -228,5 +228,5 @@ def _question(row: dict[str, Any]) -> dict[str, Any]:
         "Right": options[row["right"]],
         "Base model": options[row["base"]],
         "Tuned model": options[row["tuned"]],
-        "Category": forgetting_charts.category_name(row["category"]),
+        "Category": forgetting_charts.category_name(row["category"] or probes.named(row["probe"])),
     }

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from pages.components import wording
 from pages.components.cost_chart import bars, plane
-from pages.components.cost_points import MEASURES, Point
+from pages.components.cost_points import Point, measure_of
 from pages.components.palette import BASE, run_color
 
 NUMBERED = 12  # shares: more labels can't be read
@@ -67,12 +67,12 @@ def _marks(figure: go.Figure, found: Sequence[Point], measure: str, ink: str, ke
 
 def told(point: Point, measure: str) -> str:
     """What hovering says of a share."""
-    what, alpha = MEASURES[measure], point.row["alpha"]
+    what, alpha, cost = measure_of(measure), point.row["alpha"], point.cost
     title = "The tuned model, α 1" if alpha == 1 else f"α {alpha:g}"
     return "<br>".join(
         [
             f"<b>{title}</b> of {html.escape(point.label)}",
             f"Gain {wording.estimate(dict(point.gain))} nats a token, n {point.gain['n']:,}",
-            f"{what.title} {wording.estimate(dict(point.cost))} {what.unit}, n {point.cost['n']:,}",
+            f"{html.escape(what.title)} {wording.estimate(dict(cost))} {what.unit}, n {cost['n']:,}",
         ]
     )

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engine.diagnostics import interpolation, phrasing
+from engine.diagnostics import interpolation, phrasing, probes
 from pages.components import quantities
-from pages.components.cost_points import Point, Row, cost_of
+from pages.components.cost_points import MEASURES, Point, Row, cost_of
 
 USUAL = (0.2, 0.4, 0.6, 0.8)
 STEP = 0.05  # between two shares that can be asked for
@@ -21,7 +21,7 @@ BUSY = 1.25  # times as long as estimated, from which on it is said
 
 def scored(run: Mapping[str, Any], measured: Sequence[Row]) -> list[Row]:
     """What was measured, and of the two ends what the run's verdict says, where no job has measured them."""
-    known = {row["alpha"]: row for row in measured}
+    known = {row["alpha"]: row | _named(row.get("named") or ()) for row in measured}
     tuned = _tuned(run["verdict"] or {})
     if tuned["gain"]:
         known.setdefault(1.0, {"run_id": run["run_id"], "alpha": 1.0, **tuned})
@@ -37,7 +37,20 @@ def _tuned(verdict: Mapping[str, Any]) -> Row:
     ):  # fmt: skip
         parts = [part for part in found.get(FIGURES[name], ()) if part["probe"] == probe]
         figures[name] = parts[0][figure] if parts else None
-    return figures
+    parts = [*found.get("texts", ()), *found.get("choices", ())]
+    # tasks are asked at the end of a run alone, never of a share of the way
+    return figures | _named([part for part in parts if part["probe"].startswith(probes.DATA)])
+
+
+def _named(parts: Sequence[Mapping[str, Any]]) -> Row:
+    """What was measured of the data sets that are probes, as `cost_points.measure_of` calls them."""
+    return {f"{part['probe']}/{'loss' if 'unit' in part else 'accuracy'}": part["change"] for part in parts}
+
+
+def measures(rows: Sequence[Row]) -> list[str]:
+    """What can be measured against the gain: what every run has, then the data sets that are probes."""
+    named = dict.fromkeys(name for row in rows for name in row if probes.users(name))
+    return [*MEASURES, *named]
 
 
 def points(rows: Sequence[Row], measure: str) -> list[Point]:

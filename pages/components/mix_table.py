@@ -7,27 +7,31 @@ from typing import Any
 
 import streamlit as st
 
-from pages.components import wording
-from pages.components.cost_points import MEASURES, Row, cost_of
+from pages.components import mix_points, wording
+from pages.components.cost_points import MEASURES, Row, cost_of, measure_of
 
 
 def draw_table(rows: Sequence[Row], kept: Mapping[float, Row]) -> None:
     """A line a share, from the base on."""
     if rows:
-        st.dataframe([line(row, kept) for row in rows], hide_index=True, alt="Gain and forgetting by share")
+        measures = mix_points.measures(rows)
+        st.dataframe(
+            [line(row, kept, measures) for row in rows], hide_index=True, alt="Gain and forgetting by share"
+        )
 
 
-def line(row: Row, kept: Mapping[float, Row]) -> dict[str, Any]:
+def line(row: Row, kept: Mapping[float, Row], measures: Sequence[str] = tuple(MEASURES)) -> dict[str, Any]:
     """Of one share."""
     cells: dict[str, Any] = {
         "α": f"{row['alpha']:g}",
         "Gain ↑ (nats a token)": wording.estimate(row["gain"]),
         "n (rows)": row["gain"]["n"] if row["gain"] else None,
     }
-    for name, what in MEASURES.items():
-        cost = cost_of(row, name)
+    for name in measures:
+        what, cost = measure_of(name), cost_of(row, name)
         cells[f"{what.title} ↓ ({what.unit})"] = wording.estimate(cost) if cost else "–"
-        cells[f"n ({what.items}s)"] = cost["n"] if cost else None
+        counted = f"n ({what.items}s)" if name in MEASURES else f"n ({what.items}s of {what.title})"
+        cells[counted] = cost["n"] if cost else None
     run = kept.get(row["alpha"])
     cells["Kept as"] = f"#{run['number']} {run['name']}" if run else "–"
     return cells

@@ -12,7 +12,7 @@ import streamlit as st
 from engine.diagnostics import phrasing
 from pages.components import mix_points, reads, wording
 from pages.components.chips import chip_link
-from pages.components.cost_points import MEASURES, Point, Row
+from pages.components.cost_points import MEASURES, Point, Row, measure_of
 from pages.components.job_live import show_live
 from pages.components.mix_chart import mix_chart
 from pages.components.mix_table import draw_table
@@ -56,7 +56,7 @@ def draw_mix(run: dict[str, Any]) -> None:
         _draw_bad_end(job)
     wide, narrow = st.columns([3, 1.35], gap="medium")
     with narrow:
-        measure = _measure()
+        measure = _measure(rows)
         alpha = _slider(rows)
         _draw_one(run, rows, kept, alpha, measure, busy=bool(alive))
         _draw_more(run, measured, rows, busy=bool(alive))
@@ -97,11 +97,11 @@ def _draw_lead(rows: list[Row]) -> None:
     st.subheader(f"{icon} {plain(found['sentence'])}", anchor=False)
 
 
-def _measure() -> str:
-    titles = {key: what.title for key, what in MEASURES.items()}
+def _measure(rows: list[Row]) -> str:
+    titles = {key: measure_of(key).title for key in mix_points.measures(rows)}
     chosen = st.segmented_control(
         "Forgetting", list(titles), default="prose", key="forgetting", format_func=titles.__getitem__,
-        bind="query-params",
+        bind="query-params", wrap=True,
     )  # fmt: skip
     return chosen or "prose"
 
@@ -151,7 +151,7 @@ def _named(alpha: float) -> str:
 
 
 def _said(row: Row | None, rows: list[Row], alpha: float, measure: str) -> str:
-    what = MEASURES[measure]
+    what = measure_of(measure)
     if alpha == 0:
         return "Nothing gained and nothing forgotten: everything is held against it."
     if row:
@@ -159,14 +159,20 @@ def _said(row: Row | None, rows: list[Row], alpha: float, measure: str) -> str:
         gain = row["gain"]
         said = f"Gain {wording.estimate(gain)} nats a token on {phrasing.plural(gain['n'], 'row')}"
         if not found:
-            return f"{said}; {what.title.lower()} was not measured."
+            return f"{said}; {_called(measure)} was not measured."
         cost = found[0].cost
         n = phrasing.plural(cost["n"], what.items)
-        return f"{said}; {what.title.lower()} {wording.estimate(dict(cost))} {what.unit}, {n}."
+        return f"{said}; {_called(measure)} {wording.estimate(dict(cost))} {what.unit}, {n}."
     below, above = mix_points.nearest(rows, alpha)
     low = f"α {below['alpha']:g}" if below else "the base model"
     high = f"α {above['alpha']:g}" if above and above["alpha"] < 1 else "the tuned model"
     return f"Not scored yet. It lies between {low} and {high}."
+
+
+def _called(measure: str) -> str:
+    """In a sentence; a name that a user gave stays as it is."""
+    title = measure_of(measure).title
+    return title.lower() if measure in MEASURES else title
 
 
 def _draw_more(run: dict[str, Any], measured: list[Row], rows: list[Row], *, busy: bool) -> None:
@@ -216,7 +222,7 @@ def _draw_plot(
 ) -> None:
     found: list[Point] = mix_points.points(rows, measure)
     if not found:
-        st.caption(f"Nothing to draw: “{MEASURES[measure].title}” was not measured of this run.")
+        st.caption(f"Nothing to draw: “{plain(measure_of(measure).title)}” was not measured of this run.")
         return
     st.plotly_chart(
         mix_chart(found, measure, alpha, list(kept)),

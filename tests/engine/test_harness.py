@@ -1,12 +1,9 @@
-"""Tasks of lm-evaluation-harness: what they say of each item, and those that can't be run. Without the
-harness the stand-in below has its place, with results in its shape."""
+"""Tasks of lm-evaluation-harness: what they say of each item, and those that can't be run."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -17,40 +14,15 @@ from engine.job import Cancelled
 from engine.jobs import evaluate
 from store.home import Home
 from tests.engine.evaluating import evaluation, figure, home_with_rows
+from tests.engine.tasks import CAPITALS, THERE, item, stand_in
 from tests.tiny import make_model, make_tokenizer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-THERE = pytest.mark.skipif(importlib.util.find_spec("lm_eval") is None, reason="lm-eval is not installed")
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
     return home_with_rows(tmp_path)
-
-
-def item(place: int, said: list[float], right: int, **more: Any) -> dict[str, Any]:
-    options = [f" option {i}" for i in range(len(said))]
-    return {
-        "doc_id": place, "target": right, "filter": "none", "metrics": ["acc"],
-        "arguments": [("Question?", option) for option in options],
-        "filtered_resps": [(value, False) for value in said],
-        "acc": float(int(np.argmax(said)) == right),
-    } | more  # fmt: skip
-
-
-def stand_in(monkeypatch: pytest.MonkeyPatch, tasks: dict[str, Any]) -> None:
-    """`tasks`: name -> its samples, or the error that it raises."""
-
-    def asker(*_: Any) -> Any:
-        def ask(name: str, limit: int | None, num_fewshot: int | None) -> Any:
-            found = tasks[name]
-            if isinstance(found, BaseException):
-                raise found
-            return {"samples": {name: found[:limit]}, "higher_is_better": {name: {"acc": True}}}
-
-        return ask
-
-    monkeypatch.setattr(harness, "_asker", asker)
 
 
 def test_items_become_scores_and_rows_of_a_probe(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,19 +69,6 @@ def test_a_request_to_stop_passes(home: Home, monkeypatch: pytest.MonkeyPatch) -
         harness.run(None, None, ["facts"], home, device="cpu", batch_size=1)
 
 
-CAPITALS = """
-task: capitals
-dataset_path: json
-dataset_kwargs: {data_files: {test: FILE}}
-test_split: test
-output_type: multiple_choice
-doc_to_text: "Question: {{question}}\\nAnswer:"
-doc_to_choice: "{{options}}"
-doc_to_target: "{{right}}"
-metric_list: [{metric: acc, aggregation: mean, higher_is_better: true}]
-"""
-
-
 @THERE
 def test_a_task_of_the_home_folder_is_run_by_the_harness(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_DATASETS_CACHE", str(home.cache / "hf"))
@@ -123,7 +82,7 @@ def test_a_task_of_the_home_folder_is_run_by_the_harness(home: Home, monkeypatch
     model, tokenizer = make_model(tie_word_embeddings=False).eval(), make_tokenizer()
     found = harness.run(model, tokenizer, ["capitals", "broken"], home, device="cpu", batch_size=2, limit=5)
     acc = next(one for one in found.scored if one.name == "task/capitals/acc")
-    (measured,) = found.measured
+    (measured,) = found.choices[0]
     assert acc.scores.tolist() == measured.correct.tolist()
     assert len(measured) == 5
     assert "first 5 items" in found.notices[0]

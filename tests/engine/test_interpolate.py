@@ -98,6 +98,27 @@ def kept(home: Home, name: str, run_id: str, alpha: float) -> tuple[Job, dict[st
     return job, variant.run(job)["verdict"]
 
 
+def test_data_sets_that_are_probes_are_scored_at_every_share(home: Home) -> None:
+    others = [[{"role": "user", "content": f"Say {i}"}, {"role": "assistant", "content": f"so {i}"}]
+              for i in range(30)]  # fmt: skip
+    write_rows(home, "Other", others)
+    run = make_job(home, "run", **(FAST | {"probes": True, "probe_datasets": ["Other"], "probe_rows": 9}))
+    run.order["probes"] = [{"name": "Other", "kind": "chat", "fingerprint": "Other"}]
+    write_json(run.dir.config, run.order)
+    judged = train.run(run)["verdict"]["forgetting"]["texts"][-1]
+    job, found = interpolated(home, run_id="run", alphas=[0.5])
+    start, middle, end = (point["named"][0] for point in found["points"])
+    assert {part["probe"] for part in (start, middle, end)} == {"data/Other"}
+    assert start["change"]["value"] == 0
+    assert end == judged  # the ends are the run's own figures
+    assert middle["change"]["n"] == 9
+    assert middle["change"]["low"] < middle["change"]["value"] < middle["change"]["high"]
+    assert start["after"] != middle["after"] != end["after"]
+    rows = pq.read_table(job.dir.interpolation)
+    asked = rows.filter(pc.equal(rows["probe"], "data/Other"))
+    assert asked["alpha"].to_pylist() == [0.0] * 9 + [0.5] * 9 + [1.0] * 9
+
+
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_a_share_of_the_way_is_kept_as_a_run(home: Home, method: str) -> None:
     fields = FAST | {"method": method, "learning_rate": 1e-3, "probes": True, "sample_prompts": 2}

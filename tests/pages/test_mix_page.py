@@ -48,6 +48,31 @@ def test_what_was_scored_stands_on_both_axes(engine: StillEngine, open_page: Ope
     assert set(table["n (rows)"]) == {200}
 
 
+def test_a_data_set_that_is_a_probe_is_an_axis_of_its_own(engine: StillEngine, open_page: Open) -> None:
+    def named(change: dict[str, Any] | None, **more: Any) -> dict[str, Any]:
+        return {"probe": "data/Intents", "change": change, "state": "some", "n": 90} | more
+
+    with engine.database.transaction() as tx:
+        for job in jobs.recent_jobs(tx, kinds=("interpolate",)):
+            for point in job["result"]["points"]:
+                fall = -point["alpha"] / 5
+                point["named"] = [
+                    named({"value": fall, "low": fall - 0.01, "high": fall + 0.02, "n": 90}),
+                    named({"value": 0.25, "low": 0.2, "high": 0.3, "n": 30}, probe="data/Notes", unit="nats"),
+                ]
+            jobs.update(tx, job["job_id"], result=job["result"])
+    at = open_page(engine.home, PAGE, run=RUN, alpha="0.4")
+    at.segmented_control(key="forgetting").set_value("data/Intents/accuracy").run()
+    assert not at.exception
+    shares = plot(at)["Shares"]
+    assert shares["x"] == pytest.approx([4.0, 8.0, 16.0, 20.0])  # points, more being worse
+    assert "n 90" in shares["hovertext"][0]
+    assert "Intents +8.0 (6.0 to 9.0) points, 90 rows." in everything_said(at)
+    table = at.dataframe[0].value
+    assert table["n (rows of Intents)"].tolist() == [90] * 4
+    assert table["Notes ↓ (nats a token)"].tolist() == ["+0.25 (0.20 to 0.30)"] * 4
+
+
 def test_a_share_is_kept_by_one_click(engine: StillEngine, open_page: Open) -> None:
     at = open_page(engine.home, PAGE, run=RUN, alpha="0.4")
     engine.made = RUN

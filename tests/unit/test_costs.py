@@ -192,3 +192,11 @@ def test_methods_are_matched_first_then_rates() -> None:
     kind, found = cost_matched.compared(rates, "prose")
     assert kind == "learning rate"
     assert {found[0]["first"], found[0]["second"]} == {"learning rate 0.0001", "learning rate 0.0002"}
+
+
+def test_intervals_are_in_view_where_nothing_was_forgotten() -> None:
+    found = cost_points.points(
+        [row(number, 0.2, 0.0, prose=estimate(0.0, 9.0)) for number in (1, 2)], "prose"
+    )
+    left, right = cost_chart.span(found, "cost")
+    assert left < -9 < 9 < right

@@ -12,7 +12,7 @@ import pytest
 from engine.diagnostics.forgetting import THRESHOLDS, assess, overall, state_of
 from engine.diagnostics.forgetting_course import course, matrix
 from engine.diagnostics.forgetting_words import advise
-from engine.diagnostics.probes import pair
+from engine.diagnostics.probes import OPEN, pair
 from tests.unit.probe_rows import choices, table, texts
 
 CONFIG = {"learning_rate": 3e-4, "num_train_epochs": 4.0, "replay_share": 0.0}
@@ -51,6 +51,42 @@ def test_a_large_rise_is_much_and_says_what_to_try() -> None:
         {"learning_rate": 1e-4}, {"replay_share": 0.05}, {"num_train_epochs": 2.0}, {},
     ]  # fmt: skip
     json.dumps(found, allow_nan=False)
+
+
+def of_task(name: str, lost: int, *, n: int = 640, **more: Any) -> list[dict[str, Any]]:
+    return [row | {"probe": f"task/{name}", **more} for row in choices(lost, n=n)]
+
+
+def test_tasks_stand_beside_the_suite_and_those_not_asked_are_counted() -> None:
+    written = {"options": OPEN, "loss_sum": 0.0, "category": ""}
+    base = table(choices(), of_task("facts", 0), of_task("sums", 0, n=40, **written))
+    tuned = table(choices(3), of_task("facts", 160), of_task("sums", 2, n=40, **written))
+    config = {"probe_tasks": ["facts", "sums", "hub"]}
+    found = assess(base, tuned, config=config, unasked={"hub": "The task hub can't be run: it is away."})
+    assert found["state"] == "much"
+    assert found["headline"].startswith("It forgot much: of 640 items of facts 160 went from right to wrong")
+    facts, sums = found["choices"][1:]
+    assert facts["p"] < 1e-9
+    assert (sums["open"], sums["answer_loss"], sums["state"]) == (True, None, "unclear")
+    assert sums["adjusted"]["lost"]["value"] == pytest.approx(2 / 40)  # nothing is right by luck
+    said = " ".join(found["sentences"])
+    assert "Of 4 tasks of facts it surely lost in" in said
+    assert "lost answers of sums" not in said  # which says that guesses may have fallen out otherwise
+    assert found["sentences"][-1] == "Of 3 tasks 1 was not asked. The task hub can't be run: it is away."
+    small = assess(table(choices(), of_task("facts", 0, n=40)), table(choices(), of_task("facts", 2, n=40)))
+    assert [part["state"] for part in small["choices"]] == ["none", "unclear"]
+    assert small["state"] == "none"  # a small task that can't tell leaves the word to what can
+    assert small["unasked"] == {}
+
+
+def test_what_the_base_model_never_knew_cannot_be_lost() -> None:
+    wrong = [row | {"correct": 0} for row in of_task("sums", 0)]
+    part = assess(table(choices(), wrong), table(choices(), [row | {"correct": 0} for row in wrong]))
+    assert [one["state"] for one in part["choices"]] == [
+        "none",
+        "unclear",
+    ]  # though both intervals are narrow
+    assert "of 640 items of sums the base model was right of none" in part["sentences"][0].lower()
 
 
 def test_choices_in_numbers() -> None:

@@ -30,6 +30,7 @@ def measured(*alphas: float) -> list[dict[str, Any]]:
         {
             **{"alpha": a, "gain": figure(a), "text": {"change": figure(a / 10)}},
             **{"choices": None, "kl": None, "seconds": 30.0 if 0 < a < 1 else None},
+            "named": [{"probe": "data/Intents", "change": figure(-a / 4)}],
         }
         for a in alphas
     ]
@@ -138,6 +139,8 @@ def test_the_command_line_scores_keeps_and_shows(desk: Desk, command_line: Calla
     shown = command_line("interpolations", "LoRA on D")
     assert shown.exit_code == OK, shown.output
     assert "+0.500 (+0.400 to +0.600, n 50)" in shown.stdout
+    assert "Intents" in shown.stdout
+    assert "-12.500 (-22.500 to -2.500, n 50) points" in shown.stdout
     assert kept["run_id"] in shown.stdout
     assert "α 1 keeps 100% of the best gain" in shown.stdout
     document = json.loads(command_line("interpolations", run_id, "--json").stdout)

@@ -37,3 +37,13 @@ def test_a_run_without_a_validation_has_no_best_one(capsys: pytest.CaptureFixtur
     assert "best validation loss" not in capsys.readouterr().out
     reports.print_run(run | {"best_eval_loss": 1.5, "best_step": 1200})
     assert "1.500 at step 1,200" in capsys.readouterr().out
+
+
+def test_a_run_says_what_it_forgot(capsys: pytest.CaptureFixture[str]) -> None:
+    run = {"name": "r", "status": "finished", "run_id": "r1", "model": "m", "dataset_name": "d"}
+    run |= {"method": "lora", "last_step": 4, "base_eval_loss": 2.0, "best_eval_loss": None, "error": None}
+    forgetting = {"headline": "It forgot some: of facts.", "sentences": ["Of 2 tasks 1 was not asked."]}
+    verdict = {"headline": "It learned.", "sentences": ["By much."], "forgetting": forgetting}
+    reports.print_run(run | {"best_step": None, "verdict": verdict})
+    told = capsys.readouterr().out.splitlines()[-4:]
+    assert told == ["It learned.", "By much.", forgetting["headline"], *forgetting["sentences"]]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from store import tasks
 from store.config import TrainConfig
 from store.methods import METHODS
 from store.refusals import refusals, refused_change
@@ -89,6 +90,22 @@ def test_data_sets_are_probes_of_models_with_words_alone() -> None:
         assert config.probe_datasets == ["a", "b"]
         assert [field for field, _ in refusals(config)] == ["probe_datasets"]
     assert refusals(TrainConfig.parse({"dataset": "d", "probe_datasets": ["a"]})) == []
+
+
+def test_tasks_need_words_and_the_harness(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "installed", lambda: True)
+    config = TrainConfig.parse({"dataset": "d", "probe_tasks": "piqa, arc_easy, piqa"})
+    assert config.probe_tasks == ["piqa", "arc_easy"]
+    assert refusals(config) == []
+    for fields in ({"probes": False}, {"task": "classification"}):
+        ((field, why),) = refusals(config.model_copy(update=fields))
+        assert (field, "Empty probe_tasks." in why or "empty probe_tasks." in why) == ("probe_tasks", True)
+    monkeypatch.setattr(tasks, "installed", lambda: False)
+    ((field, why),) = refusals(config)
+    assert field == "probe_tasks"
+    assert "not installed" in why
+    assert "pip install 'tunebench[tasks]'" in why
+    assert refusals(TrainConfig.parse({"dataset": "d"})) == []
 
 
 def test_canaries_are_questions_with_answers() -> None:
