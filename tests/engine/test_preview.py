@@ -212,10 +212,12 @@ def test_no_more_rows_are_rehearsed_than_a_step_replays(home: Home) -> None:
     source = {"dataset_id": "g", "name": "General", "kind": "text", "fingerprint": "general"}
     fields = {"replay_dataset": "General", "body": {"replay": source}, "lora_dropout": 0.1}  # not packed
     asked = ask(home, lora_dropout=0.1), *(ask(home, replay_share=n, **fields) for n in (0.1, 0.4))
-    none, few, many = (a["memory"]["counted_gib"] - a["memory"]["process_gib"] for a in asked)
+    asked = *asked, ask(home, replay_share=0.4, kl_beta=1.0, **fields)
+    none, few, many, held = (a["memory"]["counted_gib"] - a["memory"]["process_gib"] for a in asked)
     # a step has a batch of its own short rows, and then one long text, or several of them
     assert none <= few
     assert many - none > 3 * (few - none)
+    assert held - none > 1.1 * (many - none)  # with what the base makes of them
 
 
 def test_a_data_set_that_is_replayed_is_counted_as_it_is_cut(home: Home) -> None:
