@@ -25,7 +25,7 @@ def title(metric: str, config: Document) -> str:
         known = METRICS[choice["metric"]]
         own = choice.get("name") or choice.get("file") or choice.get("hub_id")
         name = own or choice["metric"]
-        if metric.removeprefix("eval/") == str(name).lower() or len(config["metrics"]) == 1:
+        if metric.removeprefix("eval/").lower() == str(name).lower() or len(config["metrics"]) == 1:
             return f"{known.title}: {own}" if own else known.title
     return metric.removeprefix("eval/")
 
@@ -41,7 +41,7 @@ def value_text(figure: Document) -> str:
         return "–"
     times = scale(figure)
     places = 1 if times == 100 else 2 if abs(figure["value"]) < 100 else 1
-    return f"{phrasing.number(times * figure['value'], places)}{' %' if times == 100 else ''}"
+    return f"{phrasing.number(times * figure['value'], places)}{'%' if times == 100 else ''}"
 
 
 def bounds_text(figure: Document, confidence: float) -> str:
@@ -56,7 +56,7 @@ def bounds_text(figure: Document, confidence: float) -> str:
 
 
 def estimate_text(figure: Document) -> str:
-    """ "74.4 % (59 to 86)" of a figure with its interval."""
+    """ "74.4% (59 to 86)" of a figure with its interval."""
     if figure["value"] is None or figure["low"] is None:
         return value_text(figure)
     low, high = scale(figure) * figure["low"], scale(figure) * figure["high"]

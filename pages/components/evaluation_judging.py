@@ -97,7 +97,7 @@ def headline(found: Document, turned: bool) -> str:
         lead = "The judge prefers this one's answers"
     elif high is not None and high < 0.5:
         lead = "The judge prefers the other one's answers"
-    return f"{lead}: this one wins {share} % of {phrasing.plural(figure['n'], 'pair')}, ties as half"
+    return f"{lead}: this one wins {share}% of {phrasing.plural(figure['n'], 'pair')}, ties as half"
 
 
 def sentences(found: Document, turned: bool, judge: str, when: str) -> list[str]:
@@ -114,13 +114,13 @@ def sentences(found: Document, turned: bool, judge: str, when: str) -> list[str]
         agree = wording.estimate(position["agree"], scale=100, sign=False)
         said.append(
             f"In {pairs['split']:,} pairs the order in which the two were shown decided, which counts as a"
-            f" tie; both orders agree in {agree} %."
+            f" tie; both orders agree in {agree}%."
         )
         shown = position["first_shown"]
         if shown:
             bounds = wording.estimate(shown, scale=100, sign=False)
             said.append(
-                f"Where they don't, the answer that was shown first won in {bounds} % (n {shown['n']:,})."
+                f"Where they don't, the answer that was shown first won in {bounds}% (n {shown['n']:,})."
             )
     if pairs["unjudged"]:
         why = ", ".join(f"{reason} ({rows:,})" for reason, rows in list(found["reasons"].items())[:3])

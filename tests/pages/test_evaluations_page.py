@@ -175,7 +175,7 @@ def test_one_is_shown_by_its_link_with_classes_and_averages(many: StillEngine, o
     assert list(averages["Average"]) == ["Macro", "Weighted", "Micro"]
     accuracy = next(m for m in at.metric if m.label.startswith("Accuracy")).value
     micro = averages.loc[averages["Average"] == "Micro", "Recall ↑"].item()
-    assert float(accuracy.removesuffix(" %")) == pytest.approx(100 * float(micro.split(" (")[0]), abs=1)
+    assert float(accuracy.removesuffix("%")) == pytest.approx(100 * float(micro.split(" (")[0]), abs=1)
     assert all(" to " in cell for cell in averages["Precision ↑"])
     classes = next(table for table in tables if "Class" in table.columns)
     assert classes["Class"].tolist()[0] == "loan"  # the worst told

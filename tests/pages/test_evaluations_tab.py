@@ -96,7 +96,7 @@ def test_figures_come_with_interval_n_and_what_was_not_scored(engine: StillEngin
     at = tab_of(engine, open_page, "judged")
     values = {metric.label.replace("\\", ""): (metric.value, metric.delta) for metric in at.metric}
     value, delta = values["Exact match ↑"]
-    assert value == "74.4 %"  # 29 of 39: one row has no reference
+    assert value == "74.4%"  # 29 of 39: one row has no reference
     assert delta.startswith("95%: ")
     assert "Perplexity ↓" in values
     assert values["Own metric: missing ↑"][0] == "–"
@@ -140,7 +140,7 @@ def test_the_list_has_a_column_for_each_of_the_first_metrics(engine: StillEngine
     table = tab_of(engine, open_page, "judged").dataframe[0].value
     assert list(table["Model"]) == ["Tuned model", "Base model"]
     assert list(table.columns[4:7]) == ["Exact match ↑", "chrF ↑", "Perplexity ↓"]
-    assert table["Exact match ↑"][0].startswith("74.4 % (")
+    assert table["Exact match ↑"][0].startswith("74.4% (")
 
 
 def test_those_at_work_and_those_that_failed_are_shown(engine: StillEngine, open_page: Open) -> None:

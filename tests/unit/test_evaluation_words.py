@@ -30,7 +30,7 @@ def judging(value: float | None, low: float | None, high: float | None, **fields
 def test_a_preference_is_called_by_its_interval_and_from_either_side() -> None:
     assert headline(judging(0.65, 0.53, 0.77), False).startswith("The judge prefers this one's answers")
     assert headline(judging(0.65, 0.53, 0.77), True).startswith("The judge prefers the other one's answers")
-    assert "this one wins 35 (23 to 47) %" in headline(judging(0.65, 0.53, 0.77), True)
+    assert "this one wins 35 (23 to 47)%" in headline(judging(0.65, 0.53, 0.77), True)
     assert headline(judging(0.55, 0.43, 0.67), False).startswith("Which answers are better can't be told")
     assert headline(judging(None, None, None), False) == "No pair could be judged."
 
@@ -39,7 +39,7 @@ def test_orders_ties_and_pairs_that_were_not_judged_are_said() -> None:
     said = " ".join(sentences(judging(0.65, 0.53, 0.77), True, "m", "now"))
     assert "this one was better 10 times, the other one 25 times; 5 ties" in said
     assert "In 10 pairs the order in which the two were shown decided" in said
-    assert "the answer that was shown first won in 90 (60 to 100) % (n 10)" in said
+    assert "the answer that was shown first won in 90 (60 to 100)% (n 10)" in said
     assert "2 pairs not judged: no verdict (2)." in said
 
 
@@ -71,3 +71,10 @@ def test_calibration_is_read_from_the_figures_that_are_there() -> None:
 def test_a_task_goes_by_its_own_name() -> None:
     assert title("task/arc_easy/acc_norm", {"metrics": []}) == "arc_easy: acc_norm"
     assert title("task/gone", {"metrics": [{"metric": "chrf"}]}) == "gone"
+
+
+def test_a_metric_is_called_by_its_title_and_ones_own_by_its_file() -> None:
+    config = {"metrics": [{"metric": "rougeL"}, {"metric": "own", "file": "Short_enough"}]}
+    assert title("eval/rougeL", config) == "ROUGE-L"
+    assert title("eval/short_enough", config) == "Own metric: Short_enough"
+    assert title("eval/ece", config) == "ece"
