@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from engine.evaluation.metrics.measure import MEASURES
 from store import metric_words
-from store.config import TASK_TITLES
+from store.config import TASK_TITLES, TrainConfig
 from store.evaluate_config import EvaluateConfig
 from store.metric_table import KIND_TITLES, METRICS
 from store.metrics_config import CHOICES, MetricsConfig
@@ -47,7 +47,12 @@ def test_every_metric_can_be_chosen_and_measured() -> None:
 def test_the_examples_are_taken(example: str) -> None:
     document = yaml.safe_load(example)
     whole = {"metrics": document} if isinstance(document, list) else document
-    (EvaluateConfig if "model" in whole else MetricsConfig).parse(whole)
+    if "model" in whole:
+        EvaluateConfig.parse(whole)
+    elif "metrics" in whole:
+        MetricsConfig.parse(whole)
+    else:  # fields of a run
+        TrainConfig.parse({"dataset": "d", **whole})
 
 
 def test_every_kind_of_constraint_is_documented() -> None:
