@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pyarrow as pa
@@ -32,7 +33,7 @@ def write_rows(home: Home, name: str, rows: list[Any], **more: Any) -> None:
     """With digests of its own, so that no row passes for one of the rows that are trained on."""
     tiny.write_rows(home, name, rows, **more)
     table = pq.read_table(home.rows(name))
-    digests = pa.array([hash((name, i)) % 2**60 for i in range(len(rows))], pa.uint64())
+    digests = pa.array([crc32(f"{name} {i}".encode()) for i in range(len(rows))], pa.uint64())
     place = table.column_names.index("digest")
     pq.write_table(table.set_column(place, table.schema.field("digest"), digests), home.rows(name))
 
@@ -156,7 +157,7 @@ def test_what_cannot_be_measured_is_told_and_ends_nothing(home: Home) -> None:
 
 @pytest.mark.parametrize("labels", [False, True])
 def test_a_probe_of_one_row_has_no_interval_and_says_so(home: Home, small_suite: None, labels: bool) -> None:
-    write_labelled(home, "Water", 12) if labels else write_rows(home, "Water", conversations(1))
+    write_labelled(home, "Water", 12) if labels else write_rows(home, "Water", labelled_rows(1))
     fields = QUICK | {"probes": True, "max_steps": 2, "sample_prompts": 0}
     job = make_job(home, "run", probe_datasets=["Water"], probe_rows=1, **fields)
     job.order["probes"] = [source("Water")]
