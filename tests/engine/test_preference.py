@@ -138,7 +138,7 @@ def test_the_preview_counts_both_answers_and_shows_them(home: Home) -> None:
         for i in range(400)
     ]
     write_rows(home, "rows", rows, rejected=["b" * 40] * 400)
-    pairs, alone = ask(home, row=3, task="dpo"), ask(home, row=3)
+    pairs, alone = (ask(home, row=3, probes=False, **more) for more in ({"task": "dpo"}, {}))
     assert pairs["rows"] == alone["rows"]
     assert pairs["config"]["learning_rate"] == pytest.approx(alone["config"]["learning_rate"] / 10)
     assert pairs["trained_tokens_per_epoch"] == pairs["rows"]["train"] * (21 + 41)  # the closing tokens too
