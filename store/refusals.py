@@ -132,7 +132,7 @@ def _probes(config: TrainConfig) -> Iterator[Refusal]:
         if config.task == "classification":
             yield (field, f"A classifier has a head in place of its words, so that {can}. Empty {field}.")
     if config.probe_tasks and not tasks.installed():
-        yield "probe_tasks", f"{tasks.MISSING} {tasks.INSTALL}"
+        yield "probe_tasks", f"probe_tasks can't be asked. {tasks.MISSING} {tasks.INSTALL}"
 
 
 def _canaries(config: TrainConfig) -> Iterator[Refusal]:

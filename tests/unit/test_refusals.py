@@ -104,6 +104,7 @@ def test_tasks_need_words_and_the_harness(monkeypatch: pytest.MonkeyPatch) -> No
     ((field, why),) = refusals(config)
     assert field == "probe_tasks"
     assert "not installed" in why
+    assert why.startswith("probe_tasks")
     assert "pip install 'tunebench[tasks]'" in why
     assert refusals(TrainConfig.parse({"dataset": "d"})) == []
 
