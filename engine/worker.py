@@ -17,9 +17,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from engine.job import Cancelled, Job
+from engine.process_start import process_start
 from store.errors import TunebenchError
 from store.jobdir import JobDir, write_json
 
@@ -56,8 +55,7 @@ def work(path: Path) -> int:
         return 3
     if folder.result.exists():
         return 3
-    me = psutil.Process()
-    write_json(folder.worker, {"pid": me.pid, "started": me.create_time()})
+    write_json(folder.worker, {"pid": os.getpid(), "started": process_start(os.getpid())})
     outcome: dict[str, Any]
     try:
         job = Job(path)

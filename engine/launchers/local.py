@@ -23,12 +23,13 @@ from typing import Any
 import psutil
 
 from engine.launchers import Exit
+from engine.process_start import process_start
 
 log = logging.getLogger(__name__)
 
 SHORT_LIFE = 10.0  # seconds; a zygote that dies sooner after it was ready is not started again
 REMEMBERED_EXITS = 1000
-SAME_START = 2.0  # seconds; start times are computed from the boot time, which clock corrections move
+SAME_START = 2.0  # seconds by which a start may have moved, where the system gives it by the clock
 
 
 WITHOUT_MODELS = frozenset(
@@ -67,9 +68,8 @@ class LocalLauncher:
         """Whether the process with this pid is the one that started then; a zombie is not alive."""
         self._reap_fresh()
         try:
-            process = psutil.Process(pid)
-            same = abs(process.create_time() - started) < SAME_START
-            return same and process.status() != psutil.STATUS_ZOMBIE
+            same = abs(process_start(pid) - started) < SAME_START
+            return same and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return False
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import re
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from store.home import Home
 
 P = ParamSpec("P")
 R = TypeVar("R")
+RETRY_SECONDS = 1.0
 REMEMBERED = 256  # answers kept for the time when the engine is away
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>$~#|:])")
 
@@ -89,9 +91,18 @@ def guarded() -> Iterator[None]:
     try:
         yield
     except EngineUnavailable:
-        st.caption(":material/cloud_off: This part needs the engine.")
+        _away(time.monotonic())
     except TunebenchError as error:
         show_error(error)
+
+
+@st.fragment(run_every="2s")
+def _away(since: float) -> None:
+    """In place of what the engine did not answer: it may have failed one request alone, with no banner to
+    bring the page back. Not at once, as the same request may fail again."""
+    if time.monotonic() - since > RETRY_SECONDS and engine_error() is None:
+        st.rerun()
+    st.caption(":material/cloud_off: This part needs the engine.")
 
 
 def show_error(error: TunebenchError) -> None:

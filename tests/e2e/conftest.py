@@ -9,12 +9,14 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from engine.process_start import process_start
 
 BROWSER_ARGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
@@ -72,9 +74,18 @@ class App:
             record = json.loads(path.read_text())
             if psutil.pid_exists(record["pid"]):
                 process = psutil.Process(record["pid"])
-                if process.create_time() == record["started"] and process.status() != psutil.STATUS_ZOMBIE:
+                same = process_start(process.pid) == record["started"]
+                if same and process.status() != psutil.STATUS_ZOMBIE:
                     alive.append(process)
         return alive
+
+    def told(self) -> str:
+        """The end of every log, and how each job stands."""
+        logs = [*sorted(self.home.glob("logs/*.log")), *sorted(self.home.glob("jobs/*/*.log"))]
+        told = [f"{path.relative_to(self.home)}\n{path.read_text(errors='replace')[-2000:]}" for path in logs]
+        for path in sorted(self.home.glob("jobs/*/*.json")):
+            told.append(f"{path.relative_to(self.home)}: {path.read_text(errors='replace')[:500]}")
+        return "\n\n".join(told)
 
     def stop(self) -> None:
         """Ctrl-C, then whatever training is left."""
@@ -82,6 +93,19 @@ class App:
         self.process.wait(30)
         for worker in self.workers():
             worker.kill()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test tells what the page showed and what the processes wrote; it may not fail so again."""
+    report = yield
+    if report.when == "call" and report.failed:
+        arguments = getattr(item, "funcargs", {})
+        if page := arguments.get("page"):
+            report.sections.append((f"What {page.url} showed", page.inner_text("body")))
+        if app := arguments.get("app"):
+            report.sections.append(("What engine and jobs wrote", app.told()))
+    return report
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ import pytest
 from engine.asks import Asks
 from engine.launchers import local
 from engine.launchers.local import LocalLauncher, worker_environment
+from engine.process_start import process_start
 from store.errors import DataError, NotFoundError, TunebenchError
 from store.home import Home
 from store.jobdir import JobDir, read_json, write_json
@@ -172,11 +174,20 @@ def test_a_fork_replaces_the_pool_of_its_parent_before_its_job_has_threads() -> 
 
 
 def test_a_process_is_known_by_its_start_too(fresh: LocalLauncher) -> None:
-    me = psutil.Process()
-    assert fresh.alive(me.pid, me.create_time())
-    assert not fresh.alive(me.pid, me.create_time() - 100)
-    fresh.stop(me.pid, me.create_time() - 100, force=True)  # this test goes on: it was not signalled
+    me, started = os.getpid(), process_start(os.getpid())
+    assert fresh.alive(me, started)
+    assert not fresh.alive(me, started - 100)
+    fresh.stop(me, started - 100, force=True)  # this test goes on: it was not signalled
     assert not fresh.alive(2**22 + 1, 0.0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a start is only known by the clock")
+def test_a_worker_outlives_a_clock_that_is_set(fresh: LocalLauncher, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = process_start(os.getpid())
+    before, boot = psutil.Process().create_time(), psutil.boot_time()
+    monkeypatch.setattr(psutil._pslinux, "boot_time", lambda: boot + 3600)
+    assert psutil.Process().create_time() > before + 3000  # what the clock does to the time of its start
+    assert fresh.alive(os.getpid(), started)
 
 
 def test_jobs_of_a_dead_zygote_start_all_the_same(home: Home, caplog: pytest.LogCaptureFixture) -> None:

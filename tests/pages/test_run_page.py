@@ -10,8 +10,11 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from pages.components import session
 from store import metrics
+from store.client import Client
 from store.database import utc_now
+from store.errors import EngineUnavailable
 from store.home import Home
 from tests.pages.conftest import Open, everything_said
 from tests.pages.run_tabs import PAGE, charts
@@ -189,3 +192,27 @@ def test_a_store_without_runs_shows_the_way_to_the_first(tmp_path: Any, open_pag
 def test_without_an_engine_the_page_says_so(offline_home: Home, open_page: Open) -> None:
     at = open_page(offline_home, PAGE, run="learned")
     assert "This part needs the engine" in everything_said(at)
+
+
+def test_a_request_that_fails_alone_brings_its_part_back(
+    engine: StillEngine, open_page: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = open_page(engine.home, PAGE, run="learned")
+    st.cache_data.clear()
+    st.cache_resource.clear()  # nor is anything left of what was last known
+    query, failures = Client.query, [EngineUnavailable("The engine's answer broke off.")]
+
+    def query_in_vain_once(self: Client, *args: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return query(self, *args)
+
+    monkeypatch.setattr(Client, "query", query_in_vain_once)
+    assert "This part needs the engine" in everything_said(at.run())  # said before it is tried again
+
+    st.cache_data.clear()
+    st.cache_resource.clear()
+    failures.append(EngineUnavailable("The engine's answer broke off."))
+    monkeypatch.setattr(session, "RETRY_SECONDS", -1.0)  # as two seconds later
+    assert "This part needs the engine" not in everything_said(at.run())
+    assert not failures
