@@ -13,7 +13,7 @@ run: $(VENV)/.run-ready
 
 test: check
 	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit
-	@$(BIN)/python -m pytest tests/engine tests/pages
+	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/engine tests/pages
 	@$(BIN)/python -m pytest tests/e2e
 
 check: $(VENV)/.test-ready
