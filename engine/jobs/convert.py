@@ -36,7 +36,7 @@ def run(job: Job) -> dict[str, Any]:
 
 
 def ensure(name: str, home: Home) -> Path:
-    """The folder of the bundled model `name`, converted now if it is not there (about 20 s).
+    """The folder of the bundled model `name`, converted now if it is not there (about 10 s).
 
     Raises ModelError for a name that is not bundled and where its package is not installed.
     """

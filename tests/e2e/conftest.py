@@ -17,6 +17,9 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from engine.process_start import process_start
+from store import runs
+from store.client import Client
+from store.home import Home
 
 BROWSER_ARGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
@@ -55,6 +58,10 @@ class App:
         )
         assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
         return json.loads(done.stdout) if "--json" in arguments else {}
+
+    def status(self, run_id: str) -> str:
+        """How the run stands, as its engine has it."""
+        return str(runs.get_run(Client(Home(self.home)), run_id)["status"])
 
     def engine_pid(self) -> int | None:
         """The process id that the last engine left on record; None where it left none."""

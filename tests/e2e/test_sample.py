@@ -8,6 +8,7 @@ import time
 import pytest
 from playwright.sync_api import Page, expect
 
+from store.states import ACTIVE
 from tests.e2e.conftest import App
 
 pytestmark = pytest.mark.timeout(1500)  # a whole training run, on whatever machine this is
@@ -28,7 +29,9 @@ def test_the_sample_experiment_from_the_empty_page_to_its_verdict(app: App, page
     run_id = page.url.split("run=")[1]
 
     # It waits for model and rows, then learns; the curve is there before the run is over.
-    expect(page.get_by_text("Tokens a second").first).to_be_visible(timeout=180_000)
+    wait_until(lambda: app.status(run_id) not in ("queued", "preparing"), 300, "a run that learns")
+    assert app.status(run_id) in ACTIVE
+    expect(page.get_by_text("Tokens a second").first).to_be_visible(timeout=120_000)
     expect(page.locator(".js-plotly-plot").first).to_be_visible()
 
     # A reload in mid-run loses nothing, and neither does an engine that is killed.
