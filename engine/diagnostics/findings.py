@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from engine.diagnostics.finding_rules import RULES, Fix, Rule, Severity
-from engine.diagnostics.phrasing import number, plural
+from engine.diagnostics.phrasing import number, percent, plural
 from engine.diagnostics.statistics import Interval, wilson_interval
 
 Document = dict[str, Any]
@@ -204,13 +204,6 @@ def _measure(signal: Signal, share: Interval | None, figures: Document, sampled:
     if not sampled or share.low is None or share.high is None:
         return text
     return f"{text} measured of {rows:,}; between {percent(share.low)} and {percent(share.high)} of all (95%)"
-
-
-def percent(share: float) -> str:
-    """A share with the digits that it needs: "25%", "3.5%", "0.04%"."""
-    value = 100 * share
-    places = 0 if value >= 10 or value == 0 else 1 if value >= 1 else 2
-    return f"{value:.{places}f}%" if value == 0 or value >= 0.005 else "under 0.01%"
 
 
 def _where(signal: Signal) -> Document:

@@ -34,6 +34,19 @@ def interval(low: float | None, high: float | None, places: int | None = None) -
     return f"{number(low, shown)} to {number(high, shown)}"
 
 
+def percent(share: float) -> str:
+    """A share with the digits that it needs: "27%", "3.5%", "0.04%". Only none is "0%", only all "100%"."""
+    value = 100 * share
+    if value in (0, 100):
+        return f"{value:.0f}%"
+    if value < 0.005:
+        return "under 0.01%"
+    if 99.95 <= value < 100:
+        return "over 99.9%"
+    whole = 9.95 <= value < 99.5 or value > 100  # what rounds to 10.0 is 10
+    return f"{value:.{0 if whole else 1 if value >= 0.995 else 2}f}%"
+
+
 def significant(value: float, digits: int = 2) -> float:
     """`value` rounded to that many significant digits, for suggested settings."""
     if value == 0 or not math.isfinite(value):

@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from engine.diagnostics.findings import percent
-from engine.diagnostics.phrasing import plural
+from engine.diagnostics.phrasing import percent, plural
 from store.signals import SIGNALS
 
 Figure = Mapping[str, Any]

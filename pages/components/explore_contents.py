@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from engine.diagnostics.findings import percent
-from engine.diagnostics.phrasing import number, plural
+from engine.diagnostics.phrasing import number, percent, plural
 from pages.components.diversity_kinds import KINDS, judged, of_set
 from pages.components.explore_figures import Measured
 from pages.components.quantities import count

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from engine.diagnostics.findings import findings, percent
-from engine.diagnostics.phrasing import number, plural
+from engine.diagnostics.findings import findings
+from engine.diagnostics.phrasing import number, percent, plural
 from pages.components.quantities import share
 from store.filters import Condition, Filter
 from store.signals import GROUPS, Signal

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime
 
+from engine.diagnostics.phrasing import percent
+
 
 def parameters(count: float) -> str:
     """ "134.5 M", "1.2 B"."""
@@ -84,13 +86,8 @@ def ago(moment: datetime | None, now: datetime | None = None) -> str:
 
 
 def share(part: float, whole: float) -> str:
-    """A share in per cent with the digits it needs: "3.5%", "27%", "0.04%"."""
-    if not whole:
-        return "0%"
-    percent = 100 * part / whole
-    if percent == 0 or percent >= 9.95:  # what rounds to 10.0 is 10
-        return f"{percent:.0f}%"
-    return f"{percent:.{1 if percent >= 0.995 else 2}f}%"
+    """A share in per cent with the digits it needs; "0%" of nothing."""
+    return percent(part / whole) if whole else "0%"
 
 
 def _three_digits(value: float) -> str:

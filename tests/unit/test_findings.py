@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from engine.diagnostics.finding_rules import RULES
-from engine.diagnostics.findings import LEVELS, Finding, checked, findings, percent
+from engine.diagnostics.findings import LEVELS, Finding, checked, findings
 from store.filters import Filter
 from store.recipe import Recipe
 from store.signals import GROUP_OF, GROUPS, SIGNALS
@@ -166,12 +166,6 @@ def test_what_was_checked_is_named_and_older_measures_too() -> None:
 def test_rows_that_could_not_be_measured_are_no_finding() -> None:
     measured = {"labels": {"figures": {"label_suspect": {"n": 0, "flagged": 0}}, "options": {}}}
     assert findings({"row_count": ROWS}, measured, GROUPS) == []
-
-
-def test_shares_keep_the_digits_that_they_need() -> None:
-    assert [percent(s) for s in (0, 0.25, 0.035, 0.0004, 0.00001)] == [
-        *("0%", "25%", "3.5%", "0.04%", "under 0.01%")
-    ]
 
 
 def test_every_level_says_why() -> None:

@@ -45,6 +45,27 @@ def test_numbers(value: float, places: int, text: str) -> None:
     assert phrasing.number(value, places) == text
 
 
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        (0, "0%"),
+        (0.00001, "under 0.01%"),
+        (0.0004, "0.04%"),
+        (0.00996, "1.0%"),
+        (0.035, "3.5%"),
+        (0.0996, "10%"),
+        (0.25, "25%"),
+        (0.994, "99%"),
+        (0.9968, "99.7%"),
+        (0.9999, "over 99.9%"),
+        (1, "100%"),
+        (1.5, "150%"),
+    ],
+)
+def test_shares_keep_the_digits_that_they_need(share: float, text: str) -> None:
+    assert phrasing.percent(share) == text
+
+
 def test_estimates_carry_their_interval() -> None:
     gain = {"value": 0.8312, "low": 0.781, "high": 0.882, "n": 200}
     assert wording.estimate(gain) == "+0.83 (0.78 to 0.88)"
