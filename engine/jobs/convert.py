@@ -84,7 +84,7 @@ def gguf_file(name: str) -> Path:
 @contextlib.contextmanager
 def _without_collecting() -> Iterator[None]:
     """Keep the cycle collector off: a GGUF file is read into a million small objects, none of them garbage,
-    and going through them again and again takes two fifths of the time."""
+    and going through them again and again takes a third of the time."""
     was_on = gc.isenabled()
     gc.disable()
     try:
