@@ -13,8 +13,9 @@ def process_start(pid: int) -> float:
     """Seconds from the start of the machine to that of the process, in steps of 10 ms; elsewhere than on
     Linux seconds since 1970.
 
-    psutil's `create_time` is of the second kind everywhere, and so moves for every process when the
-    clock is set: after a suspended laptop woke, all workers would be taken for dead.
+    psutil's `create_time` adds the time of the machine's start, and so moves for every process when the clock
+    is set: after a suspended laptop woke, all workers would be taken for dead. A process of one start of the
+    machine is taken for one of another only where both pid and hundredth of a second are the same.
 
     Raises psutil.NoSuchProcess.
     """

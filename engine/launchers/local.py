@@ -29,7 +29,6 @@ log = logging.getLogger(__name__)
 
 SHORT_LIFE = 10.0  # seconds; a zygote that dies sooner after it was ready is not started again
 REMEMBERED_EXITS = 1000
-SAME_START = 2.0  # seconds by which a start may have moved, where the system gives it by the clock
 
 
 WITHOUT_MODELS = frozenset(
@@ -68,8 +67,7 @@ class LocalLauncher:
         """Whether the process with this pid is the one that started then; a zombie is not alive."""
         self._reap_fresh()
         try:
-            same = abs(process_start(pid) - started) < SAME_START
-            return same and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+            return process_start(pid) == started and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
 
 from engine.process_start import process_start
 from store import runs
@@ -34,6 +35,7 @@ class App:
 
     def __init__(self, home: Path) -> None:
         self.home = home
+        self.client = Client(Home(home))
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tunebench.cli", "up"],
             stdout=subprocess.PIPE,
@@ -61,7 +63,7 @@ class App:
 
     def status(self, run_id: str) -> str:
         """How the run stands, as its engine has it."""
-        return str(runs.get_run(Client(Home(self.home)), run_id)["status"])
+        return str(runs.get_run(self.client, run_id)["status"])
 
     def engine_pid(self) -> int | None:
         """The process id that the last engine left on record; None where it left none."""
@@ -109,7 +111,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     if report.when == "call" and report.failed:
         arguments = getattr(item, "funcargs", {})
         if page := arguments.get("page"):
-            report.sections.append((f"What {page.url} showed", page.inner_text("body")))
+            with contextlib.suppress(Error):  # a page may be beyond telling
+                report.sections.append((f"What {page.url} showed", page.inner_text("body")))
         if app := arguments.get("app"):
             report.sections.append(("What engine and jobs wrote", app.told()))
     return report

@@ -176,8 +176,8 @@ def test_a_fork_replaces_the_pool_of_its_parent_before_its_job_has_threads() -> 
 def test_a_process_is_known_by_its_start_too(fresh: LocalLauncher) -> None:
     me, started = os.getpid(), process_start(os.getpid())
     assert fresh.alive(me, started)
-    assert not fresh.alive(me, started - 100)
-    fresh.stop(me, started - 100, force=True)  # this test goes on: it was not signalled
+    assert not fresh.alive(me, started - 0.01)
+    fresh.stop(me, started - 0.01, force=True)  # this test goes on: it was not signalled
     assert not fresh.alive(2**22 + 1, 0.0)
 
 
