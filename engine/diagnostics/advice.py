@@ -37,12 +37,15 @@ def advise(
     """
     found = []
     past_its_best = overfitting["state"] == "overfits" and overfitting["best_step"]
-    if state == "worse" and not past_its_best:
+    threshold = float(config.get("early_stopping_threshold", 0.005))
+    if state == "worse" and overfitting["state"] != "overfits" and on_its_way(eval_rows, threshold):
+        found.append(_longer(stopped, config, f"It learned, but did not get past {against} yet:"))
+    elif state == "worse" and not past_its_best:
         found.append(lower_rate(config, f"It got worse than {against}: the steps were too large."))
     elif overfitting["state"] == "overfits":
         found.append(_fewer_epochs(overfitting, stopped, config))
-    elif still_improving(eval_rows, stopped, float(config.get("early_stopping_threshold", 0.005))):
-        found.append(_longer(stopped, config))
+    elif still_improving(eval_rows, stopped, threshold):
+        found.append(_longer(stopped, config, "Validation loss was still falling at the end:"))
     elif state == "no_gain":
         found.append(_higher_rate(config))
     if state == "undecided" and gain is not None:
@@ -63,6 +66,14 @@ def still_improving(validations: Sequence[Validation], stopped: Mapping[str, Any
         return False
     losses = [float(np.sum(v["loss_sums"]) / np.sum(v["tokens"])) for v in validations]
     return losses[-1] == min(losses) and losses[-1] < losses[-2] * (1 - threshold)
+
+
+def on_its_way(validations: Sequence[Validation], threshold: float) -> bool:
+    """What began untrained (a new head: there is no step 0) got better by more than `threshold` since."""
+    if not validations or not validations[0]["step"]:
+        return False
+    losses = [float(np.sum(v["loss_sums"]) / np.sum(v["tokens"])) for v in validations]
+    return min(losses) < losses[0] * (1 - threshold)
 
 
 def lower_rate(config: Mapping[str, Any], why: str) -> dict[str, Any] | None:
@@ -106,8 +117,7 @@ def _fewer_epochs(
     return {"text": text, "change": change | {"num_train_epochs": fewer}}
 
 
-def _longer(stopped: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any] | None:
-    lead = "Validation loss was still falling at the end:"
+def _longer(stopped: Mapping[str, Any], config: Mapping[str, Any], lead: str) -> dict[str, Any] | None:
     if stopped["reason"] == "max_steps" and config.get("max_steps"):
         steps = 2 * int(config["max_steps"])
         return {"text": f"{lead} try {steps:,} steps.", "change": {"max_steps": steps}}

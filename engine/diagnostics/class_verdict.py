@@ -62,8 +62,9 @@ def judge(
     accuracy = ratio_interval(right[1] - right[0], every)
     broken = int((~np.isfinite(base - tuned)).sum())
     gain = None if broken or not weights.any() else ratio_interval(base - tuned, weights)
+    validations = of_the_head(eval_rows)
     shape = overfitting.assess(
-        eval_rows, train_curve, unit=UNIT, train_probe=train_probe, metric=metric, membership=membership
+        validations, train_curve, unit=UNIT, train_probe=train_probe, metric=metric, membership=membership
     )
     state = "worse" if broken else _state(accuracy)
     models = {
@@ -86,7 +87,7 @@ def judge(
             stopped=stopped,
             split=split,
             config=config,
-            eval_rows=eval_rows,
+            eval_rows=validations,
             against=BASELINE,
         ),
         "gain": gain and {**gain.to_dict(), "unit": UNIT, "split": split, "detectable": gain.detectable},
@@ -97,6 +98,11 @@ def judge(
         "stopped": dict(stopped),
         "classification": classification,
     }
+
+
+def of_the_head(validations: Sequence[Validation]) -> list[Validation]:
+    """Without step 0, always the most frequent class: that a new head begins above it is no rise."""
+    return [one for one in validations if one["step"] > 0]
 
 
 def document(

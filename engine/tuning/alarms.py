@@ -6,6 +6,7 @@ from typing import Any
 
 from engine.diagnostics import alarms
 from engine.diagnostics.alarms import Alarm
+from engine.diagnostics.class_verdict import of_the_head
 from engine.job import Job
 from engine.tuning.probing import Probing
 from engine.tuning.state import State
@@ -28,8 +29,9 @@ class Alarms:
     ) -> None:
         """Raise what became sure by this validation."""
         name, told = metric.told(validations)
+        done = validations.for_verdict()
         found = alarms.overfits(
-            validations.for_verdict(),
+            of_the_head(done) if self.config.task == "classification" else done,
             state.curve,
             unit=UNITS.get(self.config.task, "nats a token"),
             looks=self.looks,

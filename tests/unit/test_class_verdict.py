@@ -46,9 +46,10 @@ def judged(right: float, *, prompted: float | None = 0.5, sure: float = 0.9, **m
         over_prompted=over,
     )
     losses = -logs[np.arange(N), TRUTH]
+    above = more.pop("above", (1, 1 / 21, 1 / 41))
     validations = [
-        {"step": step, "row_ids": np.arange(N), "loss_sums": losses + 1 / (step + 1), "tokens": np.ones(N)}
-        for step in (0, 20, 40)
+        {"step": step, "row_ids": np.arange(N), "loss_sums": losses + rest, "tokens": np.ones(N)}
+        for step, rest in zip((0, 20, 40), above, strict=True)
     ]
     return class_verdict.judge(
         split="test",
@@ -64,6 +65,18 @@ def judged(right: float, *, prompted: float | None = 0.5, sure: float = 0.9, **m
         config={"learning_rate": 1e-4, "num_train_epochs": 3},
         **more,
     )
+
+
+def test_a_new_head_that_begins_above_the_most_frequent_class_does_not_overfit() -> None:
+    found = judged(0.2, above=(-0.5, 0.6, 0.1))
+    assert found["state"] == "worse"
+    assert found["overfitting"]["state"] == "none"
+    assert found["overfitting"]["best_step"] == 40
+    (advice, *_) = found["advice"]
+    assert advice["change"] == {"num_train_epochs": 6.0}
+    assert "did not get past always the most frequent class yet: try 6 epochs" in advice["text"]
+    assert judged(0.2, above=(-0.5, 0.1, 0.1))["advice"][0]["change"] == {"learning_rate": 3.3e-5}
+    assert judged(0.2, above=(-0.5, 0.1, 0.6))["overfitting"]["state"] == "overfits"
 
 
 def test_a_classifier_that_learned_says_what_against_what() -> None:
@@ -92,7 +105,7 @@ def test_without_the_untuned_model_nothing_is_said_of_it() -> None:
 
 @pytest.mark.parametrize(("right", "state"), [(0.34, "undecided"), (0.05, "worse")])
 def test_no_more_right_than_the_most_frequent_class(right: float, state: str) -> None:
-    found = judged(right, sure=0.4)
+    found = judged(right, sure=0.4, above=(0.1, 0.1, 0.1))
     assert found["state"] == state
     if state == "worse":
         assert "It is right less often than always the most frequent class, by " in " ".join(
