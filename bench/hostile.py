@@ -1,0 +1,47 @@
+"""Input that means harm: files, SQL, HTTP and kills, made from a seed. Nothing may give way.
+
+    python bench/hostile.py [--only DOOR …] [--seed 1]
+
+Prints how many attempts each door met and every one that it did not hold, and exits with 1 where there is one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import pkgutil
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import bench.hostility
+
+
+def doors() -> list[str]:
+    """The files of attempts."""
+    return sorted(module.name for module in pkgutil.iter_modules(bench.hostility.__path__))
+
+
+def main() -> int:
+    """The counts; 1 where a door gave way."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--only", nargs="*", choices=doors(), default=doors())
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    failures = 0
+    for door in options.only:
+        with tempfile.TemporaryDirectory() as folder:
+            module = importlib.import_module(f"bench.hostility.{door}")
+            attempts = list(module.attempts(options.seed, Path(folder)))
+        failed = [attempt for attempt in attempts if attempt.failure]
+        failures += len(failed)
+        print(f"{door}: {len(attempts)} attempts, {len(failed)} failures", flush=True)
+        for attempt in failed:
+            print(f"  {attempt.name}: {attempt.failure}")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
