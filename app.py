@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.components import brand
+from pages.components import brand, frame
 from pages.components.session import engine_banner
 
 st.set_page_config(page_title="Tunebench", page_icon=brand.mark(), layout="wide")
@@ -85,5 +85,6 @@ page = st.navigation(
 
 dark = st.context.theme.type == "dark"
 st.logo(brand.wordmark(dark), size="large", icon_image=brand.mark(dark))
+frame.show_frame()
 engine_banner()
 page.run()

@@ -22,7 +22,7 @@ from store.jobs import new_id
 
 log = logging.getLogger(__name__)
 
-ASKS = ("inspect", "split", "preview", "advice", "clean_preview", "rendering", "overlap")
+ASKS = ("inspect", "split", "preview", "advice", "clean_preview", "rendering", "overlap", "neighbours")
 SECONDS = 150.0  # the first preview of a large data set counts its tokens
 POLL = 0.02
 Complete = Callable[[str, dict[str, Any]], dict[str, Any]]

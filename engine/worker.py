@@ -38,6 +38,7 @@ KINDS = {
     "inspect": "engine.jobs.inspect",
     "split": "engine.jobs.split",
     "overlap": "engine.jobs.overlap",
+    "neighbours": "engine.jobs.neighbours",
     "preview": "engine.jobs.preview",
     "advice": "engine.jobs.advice",
     "clean_preview": "engine.jobs.clean_preview",

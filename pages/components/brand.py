@@ -8,7 +8,7 @@ from __future__ import annotations
 
 TEAL = "#0b6e69"
 TEAL_ON_DARK = "#1b9a8f"
-INK = "#17242a"
+INK = "#0a1519"
 PAPER = "#e5edee"
 
 # "Tunebench" in Source Sans semibold (SIL Open Font Licence), as outlines.

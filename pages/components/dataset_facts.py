@@ -15,7 +15,7 @@ NAMED = 22  # characters of a label that fit under a figure
 
 def show_facts(dataset: dict[str, Any]) -> None:
     """Everything here is known from the import or the cleaning; nothing is read."""
-    st.html(figures.facts(facts(dataset)))
+    st.html(figures.heading(facts(dataset)))
 
 
 def facts(dataset: dict[str, Any]) -> list[tuple[str, str, str]]:

@@ -27,6 +27,10 @@ STYLE = """
 .tb-ranged i {position: absolute; top: 0; bottom: 0; width: 2px; background: currentColor}
 .tb-bar .working {width: 100%; opacity: .5; background: repeating-linear-gradient(115deg,
   #12a594 0 9px, color-mix(in srgb, #12a594 45%, transparent) 9px 18px)}
+@media (max-width: 640px) {
+  .tb-head {grid-template-columns: repeat(3, 1fr); gap: .35rem .8rem}
+  .tb-head .tb-note {display: none}
+}
 </style>
 """
 
@@ -80,3 +84,8 @@ def grid(parts: Iterable[str], width: float = 9.5) -> str:
 def facts(rows: Sequence[tuple[str, str, str]]) -> str:
     """A grid of (label, value, note)."""
     return grid(fact(*row) for row in rows)
+
+
+def heading(rows: Sequence[tuple[str, str, str]]) -> str:
+    """The same at the top of a page: on a phone three to a line and without notes, for the page is below."""
+    return facts(rows).replace("class='tb-grid'", "class='tb-grid tb-head'", 1)

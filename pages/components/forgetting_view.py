@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 
 from engine.diagnostics import phrasing, probes
-from pages.components import forgetting_charts, reads, run_reads, wording
+from pages.components import brand, forgetting_charts, reads, run_reads, wording
 from pages.components.course_view import draw_course
 from pages.components.key_numbers import INKS
 from pages.components.refusal_view import draw_refusals
@@ -22,7 +22,7 @@ KINDS = {
     "": "All",
 }
 PAGE = 10
-INK = {"light": "#17242a", "dark": "#e5edee"}
+INK = {"light": brand.INK, "dark": brand.PAPER}
 
 
 def draw_forgetting(run_id: str) -> None:

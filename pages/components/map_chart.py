@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import textwrap
 from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,8 +28,23 @@ HEIGHT = 560
 SCALE = [[0.0, BUSY], [0.5, TRAIN], [1.0, BAD]]  # mid-tones: seen on white and on dark
 
 
-def map_chart(points: pa.Table, column: Column, marks: Marks, *, names: bool = True) -> go.Figure:
-    """points: row_id, x, y, value (of the column), topic, text (the start of the row)."""
+@dataclass(frozen=True)
+class Look:
+    """How the map is drawn: the column that colours it, of a category the values with a colour of their own
+    (none: the most frequent), what is searched for, whether topics are named, and what was measured when."""
+
+    color: str = ""
+    values: tuple[str, ...] = ()
+    search: str = ""
+    names: bool = True
+    stamp: str = ""
+
+
+def map_chart(
+    points: pa.Table, column: Column, marks: Marks, look: Look, matching: np.ndarray | None = None
+) -> go.Figure:
+    """points: row_id, x, y, value (of the column), topic, text (the start of the row). `matching`: row_ids of
+    the rows that were searched for; the others are drawn faint, or else those outside of the marks."""
     x, y = (points[name].to_numpy().astype(float) for name in ("x", "y"))
     values = points["value"].to_pylist()
     figure = go.Figure()
@@ -38,21 +54,27 @@ def map_chart(points: pa.Table, column: Column, marks: Marks, *, names: bool = T
     if column.type == "number":
         marker |= _scale(values, column)
     else:
-        colors, legend = _colors(values, column)
+        colors, legend = _colors(values, column, look.values)
         marker["color"] = colors
         for name, color in legend:
             figure.add_trace(
                 go.Scatter(x=[None], y=[None], mode="markers", name=name, marker={"color": color, "size": 9})
             )
-    selected = np.flatnonzero(inside(marks, x, y)).tolist() if marks else None
+    row_ids = points["row_id"].to_numpy()
+    selected = None
+    if matching is not None:
+        selected = np.flatnonzero(np.isin(row_ids, matching)).tolist()
+    elif marks:
+        selected = np.flatnonzero(inside(marks, x, y)).tolist()
     figure.add_trace(
         go.Scattergl(
             x=x, y=y, mode="markers", marker=marker, hovertext=hover, hoverinfo="text", showlegend=False,
+            customdata=row_ids,
             selectedpoints=selected, unselected={"marker": {"opacity": 0.15}},
             selected={"marker": {"opacity": 0.9}},
         )
     )  # fmt: skip
-    if names:
+    if look.names:
         _name_topics(figure, points["topic"].to_pylist(), x, y)
     _outline(figure, marks)
     _plain_axes(figure, column)
@@ -94,8 +116,10 @@ def _scale(values: list[Any], column: Column) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _colors(values: list[Any], column: Column) -> tuple[list[str], list[tuple[str, str]]]:
-    """A colour for each row, and the legend."""
+def _colors(
+    values: list[Any], column: Column, chosen: tuple[str, ...]
+) -> tuple[list[str], list[tuple[str, str]]]:
+    """A colour for each row, and the legend; `chosen` values of a category have theirs, or the frequent."""
     if column.type == "flag":
         known: list[tuple[Any, str, str]] = [(True, "yes", BAD), (False, "no", VALIDATION)]
         words = values
@@ -105,9 +129,9 @@ def _colors(values: list[Any], column: Column) -> tuple[list[str], list[tuple[st
     else:
         words = values
         frequent = [value for value, _ in Counter(v for v in values if v is not None).most_common()]
-        shown = frequent[:COLOURED]
+        own = [value for value in frequent if str(value) in chosen] if chosen else frequent[:COLOURED]
         known = [
-            (value, html.escape(short(_said(value, column), 34)), RUNS[i]) for i, value in enumerate(shown)
+            (value, html.escape(short(_said(value, column), 34)), RUNS[i]) for i, value in enumerate(own)
         ]
     colors = {value: color for value, _, color in known}
     found = [colors.get(word, BASE) for word in words]

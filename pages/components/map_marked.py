@@ -1,48 +1,64 @@
-"""The rows that are marked on the map: how many, the first of them, and what can be done with them."""
+"""The rows that are marked or found on the map: how many, the first of them, what can be done with them."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import streamlit as st
 
 from engine.diagnostics.phrasing import plural
 from pages.components import explore_actions, explore_filter, explore_reads, map_reads
 from pages.components.common_start import differing
-from pages.components.map_selection import Marks
 from pages.components.session import plain
 from store.explore import Rows, filter_json
+from store.filters import Filter
 
 FIRST = 8  # marked rows that are shown
 
 
-def show_marked(rows: Rows, marks: Marks, kept: str, stamp: str) -> None:
-    """`kept`: where the session keeps the marks."""
+def show_rows(
+    rows: Rows,
+    where: Filter,
+    count: int,
+    how: str,
+    key: str,
+    stamp: str,
+    unmark: Callable[[], None] | None = None,
+) -> bool:
+    """`count` rows that the filter means, `how` they came to be meant; whether the page must turn to them."""
     dataset_id = rows.dataset["dataset_id"]
-    where = map_reads.marked(dataset_id, marks, stamp)
     text = filter_json(where)
-    found = explore_reads.count(dataset_id, text, stamp)
-    st.markdown(f"**{plural(found, 'row')} marked**")
+    st.markdown(f"**{plural(count, 'row')} {plain(how)}**")
     with st.container(horizontal=True, gap="small"):
-        if found and st.button(
+        turn = bool(count) and st.button(
             "Filter the table to these",
             icon=":material/filter_alt:",
             type="primary",
-            key=f"map-filter-{dataset_id}",
+            key=f"{key}-filter-{dataset_id}",
             on_click=explore_filter.show_in_table,
             args=(dataset_id, where),
-        ):
-            st.rerun()
-        explore_actions.show_actions(rows, where, found)
-        st.button(
-            "Unmark",
-            icon=":material/deselect:",
-            type="tertiary",
-            key=f"map-unmark-{dataset_id}",
-            on_click=lambda: st.session_state.pop(kept, None),
         )
-    said = map_reads.text_column(rows)
-    names = ("label", "cluster", said) if "label" in rows.known else ("cluster", said)
+        explore_actions.show_actions(rows, where, count)
+        if unmark:
+            st.button(
+                "Unmark",
+                icon=":material/deselect:",
+                type="tertiary",
+                key=f"{key}-unmark-{dataset_id}",
+                on_click=unmark,
+            )
+    if count:
+        _first(rows, text, count, stamp)
+    return turn
+
+
+def _first(rows: Rows, text: str, count: int, stamp: str) -> None:
+    """The first rows of the filter."""
+    dataset_id = rows.dataset["dataset_id"]
+    column = map_reads.text_column(rows)
+    names = ("label", "cluster", column) if "label" in rows.known else ("cluster", column)
     first = explore_reads.page(dataset_id, text, names, "row_id", False, FIRST, 0, stamp)
-    first, alike = differing(first, {said: "Text"})
+    first, alike = differing(first, {column: "Text"})
     if alike:
         st.caption(plain(alike))
     st.dataframe(
@@ -53,9 +69,9 @@ def show_marked(rows: Rows, marks: Marks, kept: str, stamp: str) -> None:
             "row_id": st.column_config.NumberColumn("Row", width="small", format="localized"),
             "label": st.column_config.TextColumn("Label", width="small"),
             "cluster": st.column_config.TextColumn("Topic", width="small"),
-            said: st.column_config.TextColumn("Text", width="large"),
+            column: st.column_config.TextColumn("Text", width="large"),
         },
-        alt="The first of the marked rows",
+        alt="The first of these rows",
     )
-    if found > FIRST:
-        st.caption(f"The first {FIRST} of {found:,}.")
+    if count > FIRST:
+        st.caption(f"The first {FIRST} of {count:,}.")

@@ -14,6 +14,7 @@ from store.filters import Filter, quoted
 
 DRAWN = 20_000  # points: a browser moves so many without delay
 TEXT = 240  # characters of a row that hovering shows
+CHOSEN_FROM = 2_000  # values to choose from; a list of more is searched by nobody
 
 
 @remembered
@@ -28,6 +29,31 @@ def points(dataset_id: str, column: str, stamp: str) -> pa.Table:
         f" ORDER BY hash(row_id), row_id LIMIT {DRAWN}"
     )
     return client().query(sql, files)
+
+
+@remembered
+@st.cache_data(ttl=explore_reads.KEPT, max_entries=32, show_spinner=False)
+def values(dataset_id: str, column: str, stamp: str) -> list[str]:
+    """The values of a category, the most frequent first."""
+    relation, files = explore_reads.rows(dataset_id).relation([column])
+    name = quoted(column)
+    sql = (
+        f"SELECT {name}::VARCHAR AS value FROM ({relation}) WHERE {name} IS NOT NULL"
+        f" GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT {CHOSEN_FROM}"
+    )
+    listed: list[str] = client().query(sql, files)["value"].to_pylist()
+    return listed
+
+
+@remembered
+@st.cache_data(ttl=explore_reads.KEPT, max_entries=16, show_spinner="Searching …")
+def matching(dataset_id: str, search: str, stamp: str) -> np.ndarray:
+    """row_id of every row that has the text, drawn or not, int64."""
+    rows, where = explore_reads.rows(dataset_id), Filter(search=search.strip())
+    relation, files = rows.relation(rows.needed(where))
+    condition, params = rows.condition(where)
+    table = client().query(f"SELECT row_id FROM ({relation}) WHERE {condition}", [*files, *params])
+    return table["row_id"].to_numpy()
 
 
 def text_column(rows: Rows) -> str:

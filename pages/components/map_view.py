@@ -1,8 +1,8 @@
 """The map: which kinds of rows are there, where do labels and flags lie, and which rows are alike?
 
-A point is a row; what is marked with a box or a lasso can be looked at, dropped or kept, and stays marked
-while the colours change. Beside it stands how diverse the set is; below it which labels look wrong, and
-which answers are hard.
+A point is a row; what is marked with a box or a lasso, or found by a word, can be looked at, dropped or kept,
+and stays marked while the colours change; a click on a point shows the rows that mean the same. Beside it
+stands how diverse the set is; below it which labels look wrong, and which answers are hard.
 """
 
 from __future__ import annotations
@@ -16,13 +16,16 @@ from pages.components import explore_filter, explore_reads, map_reads
 from pages.components.difficulty_view import show_difficulty
 from pages.components.diversity_view import show_diversity
 from pages.components.labels_view import show_labels
-from pages.components.map_chart import map_chart
-from pages.components.map_marked import show_marked
-from pages.components.map_selection import Marks, marks_of
+from pages.components.map_chart import COLOURED, Look, map_chart
+from pages.components.map_kept import Kept
+from pages.components.map_marked import show_rows
 from pages.components.measure_group import measurable, show_missing
+from pages.components.neighbours_view import show_neighbours
 from pages.components.session import guarded
-from pages.components.traces import PLOT
-from store.explore import Rows
+from pages.components.traces import PLOT, short
+from store.explore import Rows, filter_json
+from store.filters import SOURCE, Filter
+from store.languages import readable
 
 MAP = {**PLOT, "modeBarButtonsToRemove": ["autoScale2d"]}
 PLACE = {"x", "y", "row_id", "line"}
@@ -60,50 +63,74 @@ def show_map(dataset: dict[str, Any]) -> None:
 def _map(dataset_id: str) -> None:
     rows = explore_reads.rows(dataset_id)
     stamp = explore_reads.stamp(rows)
-    kept = f"map-marks-{dataset_id}"
-    marks: Marks = st.session_state.get(kept, Marks())
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        choices = _choices(rows)
-        color = st.selectbox(
-            "Colour by",
-            choices,
-            format_func=lambda name: explore_filter.label(rows.known[name]),
-            key=f"map-colour-{dataset_id}",
-            width=280,
-        )
-        named = st.toggle("Names of topics", value=True, key=f"map-names-{dataset_id}")
-    points = map_reads.points(dataset_id, color, stamp)
-    chart = f"map-chart-{dataset_id}"
+    look = _look(rows, stamp)
+    kept = Kept(dataset_id)
+    marks = kept.drawn(look)
+    points = map_reads.points(dataset_id, look.color, stamp)
+    matching = map_reads.matching(dataset_id, look.search, stamp) if look.search.strip() else None
     st.plotly_chart(
-        map_chart(points, rows.known[color], marks, names=named),
-        key=chart,
-        on_select=lambda: _marked(chart, kept),
-        selection_mode=("box", "lasso"),
+        map_chart(points, rows.known[look.color], marks, look, matching),
+        key=kept.chart,
+        on_select=kept.take,
+        selection_mode=("points", "box", "lasso"),
         config=MAP,
-        alt=f"Map of the rows, coloured by {rows.known[color].title}",
+        alt=f"Map of the rows, coloured by {rows.known[look.color].title}",
     )
     total = rows.dataset["row_count"]
-    shown = (
+    drawn = (
         f"{points.num_rows:,} of {total:,} rows drawn" if points.num_rows < total else plural(total, "row")
     )
-    st.caption(f"{shown}. Near means alike; distances between clusters mean nothing. Drag a box or a lasso.")
-    if marks:
-        show_marked(rows, marks, kept, stamp)
+    st.caption(
+        f"{drawn}. Near means alike; distances between clusters mean nothing. Click a point for the rows that"
+        " mean the same, or drag a box or a lasso."
+    )
+    if matching is not None:
+        where = Filter(search=look.search.strip())
+        if show_rows(rows, where, len(matching), f'with "{look.search.strip()}"', "map-search", stamp):
+            st.rerun()
+    if kept.marks:
+        where = map_reads.marked(dataset_id, kept.marks, stamp)
+        count = explore_reads.count(dataset_id, filter_json(where), stamp)
+        if show_rows(rows, where, count, "marked", "map-marked", stamp, unmark=kept.forget):
+            st.rerun()
+    elif kept.point is not None:
+        show_neighbours(rows, kept.point, "map-nearest")
+
+
+def _look(rows: Rows, stamp: str) -> Look:
+    """What is coloured how: the controls over the map."""
+    dataset_id = rows.dataset["dataset_id"]
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        color = st.selectbox(
+            "Colour by",
+            _choices(rows),
+            format_func=lambda name: explore_filter.label(rows.known[name]),
+            key=f"map-colour-{dataset_id}",
+            width=220,
+        )
+        values: list[str] = []
+        if rows.known[color].type == "category":
+            values = st.multiselect(
+                "Only these",
+                map_reads.values(dataset_id, color, stamp),
+                max_selections=COLOURED,
+                placeholder=f"The {COLOURED} most frequent",
+                help="Up to eight values with a colour of their own; type to find one. All others are grey.",
+                format_func=lambda value: short(str(readable(color, value)) or "(empty)", 40),
+                key=f"map-values-{dataset_id}-{color}",
+                width=280,
+            )
+        search = st.text_input(
+            "Find", key=f"map-search-{dataset_id}", placeholder="a word or a phrase", width=200
+        )
+        named = st.toggle("Names of topics", value=True, key=f"map-names-{dataset_id}")
+    return Look(color, tuple(values), search, named, stamp)
 
 
 def _choices(rows: Rows) -> list[str]:
-    """Columns to colour by, topics first, then labels, then what was measured."""
-    usable = [
-        name
-        for name, column in rows.known.items()
-        if column.type != "text" and name not in PLACE and not name.startswith("source.")
-    ]
+    """Columns to colour by: topics first, then labels, what was measured, and the file's own."""
+    # the file's column of the label is the label
+    left = PLACE | {f"{SOURCE}{name}" for name in rows.dataset["columns"].values()}
+    usable = [name for name, column in rows.known.items() if column.type != "text" and name not in left]
     first = [name for name in ("cluster", "label", "template", "language") if name in usable]
     return [*first, *(name for name in usable if name not in first)]
-
-
-def _marked(chart: str, kept: str) -> None:
-    """Keep what was marked; a chart that is drawn anew tells of nothing, which does not take it away."""
-    marks = marks_of(st.session_state[chart]["selection"])
-    if marks:
-        st.session_state[kept] = marks

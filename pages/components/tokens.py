@@ -21,7 +21,7 @@ _STYLE = """
   box-shadow: inset 0 -2px 0 #12a594}
 .tb-tokens .special {font-size: .92em; opacity: .72; border: 1px dashed
   color-mix(in srgb, currentColor 35%, transparent)}
-.tb-tokens i {font-style: normal; opacity: .38}
+.tb-tokens i {font-style: normal; opacity: .6}
 .tb-legend {display: flex; flex-wrap: wrap; gap: .3rem 1.1rem; font-size: .85rem; line-height: 1.9;
   margin-bottom: .35rem}
 </style>

@@ -32,7 +32,7 @@ STYLE = """
 .tb-matrix td.own {outline: 2px solid currentColor; outline-offset: -1px}
 .tb-matrix td.earlier {outline: 2px dashed color-mix(in srgb, currentColor 60%, transparent);
   outline-offset: -1px}
-.tb-matrix td.noise b, .tb-matrix td.noise small {opacity: .55; font-weight: 400}
+.tb-matrix td.noise b, .tb-matrix td.noise small {opacity: .62; font-weight: 400}
 .tb-matrix td.why {font-size: .78rem; line-height: 1.25; opacity: .7; max-width: 11rem}
 .tb-matrix tr.base td {background: color-mix(in srgb, currentColor 5%, transparent)}
 .tb-matrix small {display: block; font-weight: 400; font-size: .78rem; opacity: .72; line-height: 1.3}

@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 
 from engine.diagnostics.phrasing import plural
-from pages.components import quantities, versions_reads
+from pages.components import brand, quantities, versions_reads
 from pages.components.chips import status_badge
 from pages.components.clean_preview import steps_list
 from pages.components.session import guarded, plain
@@ -90,7 +90,7 @@ def _made_by_recipe(dataset: Document) -> None:
     new = f"{dataset['row_count']:,} new rows on the right"
     st.caption(f"{old:,} old rows on the left, {new}; steps go by their numbers.")
     st.plotly_chart(
-        sankey(fates, "#e5edee" if st.context.theme.type == "dark" else "#17242a"),
+        sankey(fates, brand.PAPER if st.context.theme.type == "dark" else brand.INK),
         key=f"sankey-{dataset['dataset_id']}",
         config={"displayModeBar": False},
         alt="Rows of the old version through each step to the new version",

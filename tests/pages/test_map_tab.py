@@ -165,3 +165,21 @@ def test_difficulty_shows_its_spread_and_both_ends(open_tab: Any) -> None:
     assert ends[0]["ifd"].is_monotonic_decreasing
     assert ends[1]["ifd"].is_monotonic_increasing
     assert ends[0]["ifd"].min() > ends[1]["ifd"].max()
+
+
+def test_a_clicked_point_shows_the_rows_that_mean_the_same(open_tab: Any) -> None:
+    at, _ = open_tab("Themes", **{"map-point": 7})
+    nearest = next(d.value for d in at.dataframe if "similarity" in d.value)
+    assert 7 not in set(nearest["row_id"])
+    assert len(nearest) == 12
+    assert list(nearest["similarity"]) == sorted(nearest["similarity"], reverse=True)
+    button(at, "Show them in the table").click().run()
+    assert json.loads(at.query_params["filter"])["row_ids"] == [7, *nearest["row_id"]]
+
+
+def test_a_word_is_searched_for_on_all_rows(open_tab: Any, home: Home) -> None:
+    at, dataset = open_tab("Themes")
+    texts = pq.read_table(home.rows(dataset["fingerprint"]))["text"].to_pylist()
+    expected = sum("bread" in text.lower() for text in texts)
+    at.text_input(key=f"map-search-{dataset['dataset_id']}").set_value("Bread").run()
+    assert f'**{expected} rows with "Bread"**' in everything_said(at)

@@ -8,7 +8,7 @@ import pytest
 
 from pages.components.diversity_kinds import KINDS, half_sentence, judged
 from pages.components.diversity_view import tile
-from pages.components.map_chart import COLOURED, map_chart
+from pages.components.map_chart import COLOURED, Look, map_chart
 from pages.components.map_selection import Marks, filter_of, inside, marks_of
 from pages.components.palette import BAD, BASE, VALIDATION
 from store.explore import Column
@@ -40,7 +40,7 @@ def legend(figure) -> list[str]:
 
 def test_text_of_rows_is_escaped() -> None:
     hostile = '<img src=x onerror="alert(1)"><b>%{x}'
-    figure = map_chart(points(["<i>a</i>"] * 2, [hostile] * 2), TOPIC, Marks())
+    figure = map_chart(points(["<i>a</i>"] * 2, [hostile] * 2), TOPIC, Marks(), Look())
     shown = dots(figure).hovertext[0]
     assert "<img" not in shown
     assert "&lt;img src=x onerror=" in shown
@@ -49,7 +49,7 @@ def test_text_of_rows_is_escaped() -> None:
 
 def test_frequent_values_have_a_colour_and_the_others_are_counted() -> None:
     values = [f"v{i}" for i in range(COLOURED + 3) for _ in range(COLOURED + 4 - i)] + [None]
-    figure = map_chart(points(values), TOPIC, Marks())
+    figure = map_chart(points(values), TOPIC, Marks(), Look())
     assert legend(figure)[:COLOURED] == [f"v{i}" for i in range(COLOURED)]
     assert legend(figure)[COLOURED:] == ["3 others", "or none"]
     assert len(set(dots(figure).marker.color)) == COLOURED + 1
@@ -57,10 +57,10 @@ def test_frequent_values_have_a_colour_and_the_others_are_counted() -> None:
 
 
 def test_flags_have_two_colours_and_numbers_a_bar() -> None:
-    flags = map_chart(points([True, False, None]), Column("html", "flag", "HTML"), Marks())
+    flags = map_chart(points([True, False, None]), Column("html", "flag", "HTML"), Marks(), Look())
     assert list(dots(flags).marker.color) == [BAD, VALIDATION, BASE]
     numbers = map_chart(
-        points([1.0, 2.0, None, 1e9] + [3.0] * 200), Column("w", "number", "Words", "words"), Marks()
+        points([1.0, 2.0, None, 1e9] + [3.0] * 200), Column("w", "number", "Words", "words"), Marks(), Look()
     )
     bar = dots(numbers).marker
     assert (bar.cmin, bar.cmax) == (3, 4)  # the one of a thousand million takes no colours
@@ -70,10 +70,10 @@ def test_flags_have_two_colours_and_numbers_a_bar() -> None:
 
 def test_what_is_marked_stays_marked_and_outlined() -> None:
     marks = Marks(boxes=(((-1.0, -1.0), (6.0, 1.0)),), lassos=(((-6, -1), (-6, 1), (-4, 0)),))
-    figure = map_chart(points(["a"] * 11), TOPIC, marks)
+    figure = map_chart(points(["a"] * 11), TOPIC, marks, Look())
     assert list(dots(figure).selectedpoints) == [0, *range(4, 11)]
     assert [shape.type for shape in figure.layout.shapes] == ["rect", "path"]
-    assert dots(map_chart(points(["a"] * 3), TOPIC, Marks())).selectedpoints is None
+    assert dots(map_chart(points(["a"] * 3), TOPIC, Marks(), Look())).selectedpoints is None
 
 
 def test_a_lasso_holds_what_lies_in_it_also_where_it_is_concave() -> None:
@@ -141,3 +141,22 @@ def test_figures_are_judged_by_their_band(name: str, value: float, state: str) -
     assert "n = 1,234 rows" in shown
     assert "<b>Write" not in shown
     assert "too few rows" in tile(kind, {"value": None, "n": 1})
+
+
+def test_chosen_values_have_the_colours_and_all_others_are_grey() -> None:
+    values = [f"v{i}" for i in range(COLOURED + 3) for _ in range(COLOURED + 4 - i)]
+    rare = f"v{COLOURED + 2}"
+    figure = map_chart(points(values), TOPIC, Marks(), Look("cluster", (rare,)))
+    assert legend(figure) == [rare, f"{COLOURED + 2} others"]
+    colours = dots(figure).marker.color
+    assert {value for value, colour in zip(values, colours, strict=True) if colour != BASE} == {rare}
+
+
+def test_what_is_searched_for_stands_out_and_a_point_names_its_row() -> None:
+    figure = map_chart(points(["a"] * 5), TOPIC, Marks(), Look("cluster", search="x"), np.array([3, 1, 99]))
+    assert list(dots(figure).selectedpoints) == [1, 3]
+    assert list(dots(figure).customdata) == [0, 1, 2, 3, 4]
+    nothing = map_chart(
+        points(["a"] * 5), TOPIC, Marks(), Look("cluster", search="x"), np.array([], np.int64)
+    )
+    assert list(dots(nothing).selectedpoints) == []
