@@ -11,6 +11,7 @@ from pages.components import explore_reads, figures, reads
 from pages.components.conversation import shortened, show_row
 from pages.components.explore_companions import show_companions
 from pages.components.explore_filter import open_row
+from pages.components.neighbours_view import show_neighbours
 from pages.components.quantities import count
 from pages.components.session import plain
 from store.explore import Rows, filter_json
@@ -42,6 +43,14 @@ def show_opened(rows: Rows, where: Filter, asked: str) -> None:
             text = json.dumps(row["source"], ensure_ascii=False, indent=2)
             st.code(shortened(text, 20_000), "json", wrap_lines=True)
     show_companions(rows, row)
+    _nearest(rows, number)
+
+
+def _nearest(rows: Rows, number: int) -> None:
+    """Rows that mean the same, at once where the map was drawn; else when asked, for it takes a while."""
+    asked = f"row-nearest-{rows.dataset['dataset_id']}"
+    if st.toggle("Rows that mean the same", value="map" in rows.measured, key=asked):
+        show_neighbours(rows, number, "row-nearest")
 
 
 def _steps(rows: Rows, where: Filter, number: int, here: bool) -> None:

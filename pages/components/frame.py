@@ -17,10 +17,10 @@ def show_frame() -> None:
     st.html(
         f"""<style>
 .stTabs [role="tab"][data-selected], .stTabs [role="tab"][aria-selected="true"],
-.stButtonGroup [data-selected], .stButtonGroup button[kind$="Active"] {{color: {color}}}
+[data-testid="stButtonGroup"] [data-selected] {{color: {color}}}
 @media (max-width: 640px) {{
   .stTabs [role="tablist"] {{flex-wrap: wrap; row-gap: 0; overflow: visible}}
-  .stTabs [role="tab"] [data-testid="stIconMaterial"] {{display: none}}
+  .stTabs [role="tab"] [role="img"] {{display: none !important}}
 }}
 </style>"""
     )

@@ -7,7 +7,7 @@ each other is all that a map of this kind says.
 from __future__ import annotations
 
 import html
-import textwrap
+import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -24,19 +24,23 @@ from store.languages import readable
 
 COLOURED = 8  # values that have a colour of their own; the others share the grey
 NAMED = 14  # topics whose name stands on the map
+LINES = 4  # of a row's text in its hover
 HEIGHT = 560
+_LINE = re.compile(r"\S.{0,59}(?= |$)|\S{60}")  # ten times as fast as textwrap, for every point has its text
 SCALE = [[0.0, BUSY], [0.5, TRAIN], [1.0, BAD]]  # mid-tones: seen on white and on dark
 
 
 @dataclass(frozen=True)
 class Look:
     """How the map is drawn: the column that colours it, of a category the values with a colour of their own
-    (none: the most frequent), what is searched for, whether topics are named, and what was measured when."""
+    (none: the most frequent), what is searched for, whether topics are named, whether the mouse picks a row
+    or marks rows, and what was measured when."""
 
     color: str = ""
     values: tuple[str, ...] = ()
     search: str = ""
     names: bool = True
+    picks: bool = False
     stamp: str = ""
 
 
@@ -64,7 +68,7 @@ def map_chart(
     selected = None
     if matching is not None:
         selected = np.flatnonzero(np.isin(row_ids, matching)).tolist()
-    elif marks:
+    elif marks and not look.picks:
         selected = np.flatnonzero(inside(marks, x, y)).tolist()
     figure.add_trace(
         go.Scattergl(
@@ -76,16 +80,19 @@ def map_chart(
     )  # fmt: skip
     if look.names:
         _name_topics(figure, points["topic"].to_pylist(), x, y)
-    _outline(figure, marks)
-    _plain_axes(figure, column)
+    if not look.picks:
+        _outline(figure, marks)
+    _plain_axes(figure, column, "pan" if look.picks else "select")
     return figure
 
 
 def _hover(row: dict[str, Any], value: Any, column: Column) -> str:
-    lines = textwrap.wrap(row["text"] or "(empty)", 60, max_lines=4, placeholder=" …") or ["(no text)"]
-    shown = "<br>".join(html.escape(line) for line in lines)
+    lines = _LINE.findall(" ".join((row["text"] or "(empty)").split())) or ["(no text)"]
+    if len(lines) > LINES:
+        lines = [*lines[: LINES - 1], f"{lines[LINES - 1].rstrip()} …"]
+    text = html.escape("\n".join(line.rstrip() for line in lines)).replace("\n", "<br>")
     of_column = html.escape(f"{column.title}: {short(_said(value, column), 60)}")
-    return f"<b>Row {row['row_id']:,}</b><br>{shown}<br>{of_column}"
+    return f"<b>Row {row['row_id']:,}</b><br>{text}<br>{of_column}"
 
 
 def _said(value: Any, column: Column) -> str:
@@ -171,7 +178,7 @@ def _outline(figure: go.Figure, marks: Marks) -> None:
         figure.add_shape(type="path", path=path, line=line)
 
 
-def _plain_axes(figure: go.Figure, column: Column) -> None:
+def _plain_axes(figure: go.Figure, column: Column, drag: str) -> None:
     bare = {"visible": False, "zeroline": False}
     figure.update_xaxes(**bare)
     figure.update_yaxes(**bare)
@@ -181,7 +188,7 @@ def _plain_axes(figure: go.Figure, column: Column) -> None:
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         hovermode="closest",
-        dragmode="select",
+        dragmode=drag,
         uirevision="kept",
         modebar={"bgcolor": "rgba(0,0,0,0)", "color": BASE, "activecolor": VALIDATION},
         showlegend=column.type != "number",

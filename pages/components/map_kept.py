@@ -51,13 +51,13 @@ class Kept:
         selection = st.session_state[self.chart]["selection"]
         points = selection.get("points", [])
         if marks := marks_of(selection):
-            self._set(marks=marks, point=None)
-        elif len(points) == 1 and not self.marks:
+            self._set(marks=marks)
+        elif len(points) == 1:
             self._set(point=int(points[0]["customdata"]))
 
     def forget(self) -> None:
         """Nothing is marked any more."""
-        self._set(marks=Marks(), drawn=Marks(), point=None, charts=self._get("charts", 0) + 1)
+        self._set(marks=Marks(), drawn=Marks(), charts=self._get("charts", 0) + 1)
 
     def _name(self, part: str) -> str:
         return f"map-{part}-{self._dataset_id}"

@@ -1,7 +1,7 @@
 """The map: which kinds of rows are there, where do labels and flags lie, and which rows are alike?
 
 A point is a row; what is marked with a box or a lasso, or found by a word, can be looked at, dropped or kept,
-and stays marked while the colours change; a click on a point shows the rows that mean the same. Beside it
+and stays marked while the colours change; a row that is picked shows those that mean the same. Beside it
 stands how diverse the set is; below it which labels look wrong, and which answers are hard.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import streamlit as st
+from plotly.graph_objects import Figure
 
 from engine.diagnostics.phrasing import plural
 from pages.components import explore_filter, explore_reads, map_reads
@@ -19,6 +20,7 @@ from pages.components.labels_view import show_labels
 from pages.components.map_chart import COLOURED, Look, map_chart
 from pages.components.map_kept import Kept
 from pages.components.map_marked import show_rows
+from pages.components.map_selection import Marks
 from pages.components.measure_group import measurable, show_missing
 from pages.components.neighbours_view import show_neighbours
 from pages.components.session import guarded
@@ -28,6 +30,7 @@ from store.filters import SOURCE, Filter
 from store.languages import readable
 
 MAP = {**PLOT, "modeBarButtonsToRemove": ["autoScale2d"]}
+MOUSE = {"mark": ":material/select: Mark rows", "pick": ":material/ads_click: Pick a row"}
 PLACE = {"x", "y", "row_id", "line"}
 
 
@@ -69,10 +72,10 @@ def _map(dataset_id: str) -> None:
     points = map_reads.points(dataset_id, look.color, stamp)
     matching = map_reads.matching(dataset_id, look.search, stamp) if look.search.strip() else None
     st.plotly_chart(
-        map_chart(points, rows.known[look.color], marks, look, matching),
+        _figure(dataset_id, look, marks),
         key=kept.chart,
         on_select=kept.take,
-        selection_mode=("points", "box", "lasso"),
+        selection_mode="points" if look.picks else ("box", "lasso"),
         config=MAP,
         alt=f"Map of the rows, coloured by {rows.known[look.color].title}",
     )
@@ -80,21 +83,28 @@ def _map(dataset_id: str) -> None:
     drawn = (
         f"{points.num_rows:,} of {total:,} rows drawn" if points.num_rows < total else plural(total, "row")
     )
-    st.caption(
-        f"{drawn}. Near means alike; distances between clusters mean nothing. Click a point for the rows that"
-        " mean the same, or drag a box or a lasso."
-    )
+    how = "Click a point for the rows that mean the same." if look.picks else "Drag a box or a lasso."
+    st.caption(f"{drawn}. Near means alike; distances between clusters mean nothing. {how}")
     if matching is not None:
         where = Filter(search=look.search.strip())
         if show_rows(rows, where, len(matching), f'with "{look.search.strip()}"', "map-search", stamp):
             st.rerun()
-    if kept.marks:
+    if kept.marks and not look.picks:
         where = map_reads.marked(dataset_id, kept.marks, stamp)
         count = explore_reads.count(dataset_id, filter_json(where), stamp)
         if show_rows(rows, where, count, "marked", "map-marked", stamp, unmark=kept.forget):
             st.rerun()
-    elif kept.point is not None:
+    if look.picks and kept.point is not None:
         show_neighbours(rows, kept.point, "map-nearest")
+
+
+@st.cache_resource(ttl=explore_reads.KEPT, max_entries=16, show_spinner="Drawing the map …")
+def _figure(dataset_id: str, look: Look, marks: Marks) -> Figure:
+    """The chart; made once for a look, since marking rows leaves it as it is."""
+    rows = explore_reads.rows(dataset_id)
+    points = map_reads.points(dataset_id, look.color, look.stamp)
+    matching = map_reads.matching(dataset_id, look.search, look.stamp) if look.search.strip() else None
+    return map_chart(points, rows.known[look.color], marks, look, matching)
 
 
 def _look(rows: Rows, stamp: str) -> Look:
@@ -106,7 +116,7 @@ def _look(rows: Rows, stamp: str) -> Look:
             _choices(rows),
             format_func=lambda name: explore_filter.label(rows.known[name]),
             key=f"map-colour-{dataset_id}",
-            width=220,
+            width=180,
         )
         values: list[str] = []
         if rows.known[color].type == "category":
@@ -118,13 +128,21 @@ def _look(rows: Rows, stamp: str) -> Look:
                 help="Up to eight values with a colour of their own; type to find one. All others are grey.",
                 format_func=lambda value: short(str(readable(color, value)) or "(empty)", 40),
                 key=f"map-values-{dataset_id}-{color}",
-                width=280,
+                width=210,
             )
         search = st.text_input(
-            "Find", key=f"map-search-{dataset_id}", placeholder="a word or a phrase", width=200
+            "Find", key=f"map-search-{dataset_id}", placeholder="a word or a phrase", width=160
         )
-        named = st.toggle("Names of topics", value=True, key=f"map-names-{dataset_id}")
-    return Look(color, tuple(values), search, named, stamp)
+        mouse = st.segmented_control(
+            "Mouse",
+            MOUSE,
+            format_func=MOUSE.__getitem__,
+            default="mark",
+            required=True,
+            key=f"map-mouse-{dataset_id}",
+        )
+        named = st.toggle("Topic names", value=True, key=f"map-names-{dataset_id}")
+    return Look(color, tuple(values), search, named, mouse == "pick", stamp)
 
 
 def _choices(rows: Rows) -> list[str]:

@@ -168,7 +168,7 @@ def test_difficulty_shows_its_spread_and_both_ends(open_tab: Any) -> None:
 
 
 def test_a_clicked_point_shows_the_rows_that_mean_the_same(open_tab: Any) -> None:
-    at, _ = open_tab("Themes", **{"map-point": 7})
+    at, _ = open_tab("Themes", **{"map-point": 7, "map-mouse": "pick"})
     nearest = next(d.value for d in at.dataframe if "similarity" in d.value)
     assert 7 not in set(nearest["row_id"])
     assert len(nearest) == 12
