@@ -27,6 +27,7 @@ from bench.first_use import BROWSER, down, up
 from bench.made_rows import make
 from bench.report import Figure, Section
 from store.home import Home
+from tunebench.processes import screens_entrance
 
 SECONDS = 2.0
 
@@ -49,12 +50,12 @@ def measure(rows: int, rounds: int) -> list[Figure]:
         "its summary": (link, "inside the healthy band|outside (its|their) healthy band"),
         "its rows": (f'{link}&filter={{"search":""}}', f"Rows 1 to 20 of {rows:,}"),
     }
-    process, address = up()
+    process, _ = up()
     try:
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=BROWSER)
             taken = {
-                name: [opened(browser, address + path, shown) for _ in range(rounds + 1)][1:]
+                name: [opened(browser, screens_entrance(Home(), path), shown) for _ in range(rounds + 1)][1:]
                 for name, (path, shown) in ways.items()
             }
             browser.close()

@@ -25,7 +25,12 @@ import tempfile
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 from playwright.sync_api import Page, sync_playwright
+
+from store.home import Home
+from tunebench.processes import screens_entrance
 
 BROWSER = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
 COMMAND = [sys.executable, "-m", "tunebench.cli"]
@@ -58,8 +63,8 @@ def main() -> int:
 
 
 def up() -> tuple[subprocess.Popen[str], str]:
-    """`tunebench up` and the address that it prints."""
-    process = subprocess.Popen([*COMMAND, "up"], stdout=subprocess.PIPE, text=True)
+    """`tunebench up` and the address that it prints, which opens the screens."""
+    process = subprocess.Popen([*COMMAND, "up", "--no-browser"], stdout=subprocess.PIPE, text=True)
     assert process.stdout
     found = re.search(r"http://\S+", process.stdout.readline())
     assert found, "no address was printed"
@@ -84,10 +89,10 @@ def start_and_stop(page: Page) -> float:
 
 def launch(page: Page) -> float:
     """Seconds from the click on Launch to the first training loss, with everything as a user finds it."""
-    process, address = up()
+    process, _ = up()
     try:
         wait_for_sample()
-        page.goto(f"{address}/launch")
+        page.goto(screens_entrance(Home(), "/launch"))
         button = page.get_by_role("button", name="Launch", exact=True)
         button.wait_for(timeout=60_000)
         page.get_by_text("Optimiser steps").first.wait_for(timeout=60_000)

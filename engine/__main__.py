@@ -1,4 +1,4 @@
-"""`python -m engine [--home PATH] [--port N]`: open the store, serve it, run the queue.
+"""`python -m engine [--home PATH] [--port N] [--allow-host NAME …]`: open the store, serve it, run the queue.
 
 One engine a home folder: it holds `engine.lock` for as long as it lives, so that a lock is never left
 behind by one that was killed. SIGTERM and Ctrl-C end the engine and not the workers; the next engine
@@ -13,7 +13,6 @@ import fcntl
 import importlib.metadata
 import logging
 import os
-import secrets
 import signal
 import socket
 import sys
@@ -28,12 +27,13 @@ from engine.asks import Asks
 from engine.commands import Commands
 from engine.launchers.local import LocalLauncher
 from engine.scheduler import BUSY_SECONDS, Scheduler
-from store import datasets, jobs
+from store import datasets, jobs, uploads
 from store.database import Database
+from store.door import Names, read_secret
 from store.errors import TunebenchError
 from store.home import Home
-from store.jobdir import read_json, write_json
 from store.machine import devices as find_devices
+from store.process_record import read_record, write_record
 from store.server import build
 
 log = logging.getLogger("engine")
@@ -57,22 +57,10 @@ def take_lock(home: Home) -> IO[str]:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        other = read_json(home.engine_file) or {}
-        where = f" at {other['address']} (process {other['pid']})" if other else ""
+        other = read_record(home.engine_file)
+        where = f" at {other.address} (process {other.pid})" if other else ""
         raise CannotStart(f"An engine runs for {home.path} already{where}.", ALREADY_RUNNING) from None
     return lock
-
-
-def read_token(home: Home) -> str:
-    """The shared secret, made at the first start, readable by this user alone."""
-    if home.token.exists():
-        return home.token.read_text(encoding="utf-8").strip()
-    token = secrets.token_urlsafe(32)
-    aside = home.path / f".token.{os.getpid()}"
-    with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-        file.write(token + "\n")
-    os.replace(aside, home.token)
-    return token
 
 
 def listen(port: int) -> socket.socket:
@@ -140,12 +128,13 @@ def make_server(app: Starlette) -> uvicorn.Server:
     return server
 
 
-def serve(home: Home, port: int) -> None:
+def serve(home: Home, port: int, names: Names) -> None:
     """Run the engine until SIGTERM or SIGINT. Raises CannotStart and TunebenchError before it serves."""
     os.umask(0o077)  # what engine and workers write is for this user alone
     home.create()
     lock = take_lock(home)
     listener = listen(port)
+    token = read_secret(home.token)
     database = Database(home.database, [home.datasets, home.jobs])
     devices = find_devices()
     launcher = LocalLauncher()
@@ -153,14 +142,16 @@ def serve(home: Home, port: int) -> None:
     queue = Queue(scheduler)
     asks = Asks(launcher, home, devices[0], complete=past.completed_by(database))
     asks.remove_stale()
+    uploads.remove_stale(home.uploads)
+    home.remove_stale()
     commands = Commands(database, home, asks.ask, wake=queue.awake.set)
     prepare_first_start(database, commands)
-    server = make_server(build(database, read_token(home), commands.table(), asks, home, devices))
+    server = make_server(build(database, token, commands.table(), asks, home, devices, names))
     address = f"http://127.0.0.1:{listener.getsockname()[1]}"
     version = importlib.metadata.version("tunebench")
     queue.start()
     try:
-        write_json(home.engine_file, {"address": address, "pid": os.getpid(), "version": version})
+        write_record(home.engine_file, address, os.getpid(), version=version)
         log.info("Tunebench %s serves %s at %s on %s.", version, home.path, address, ", ".join(devices))
         server.run(sockets=[listener])
     finally:
@@ -177,17 +168,27 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m engine", description="The Tunebench engine.")
     parser.add_argument("--home", help="the home folder; TUNEBENCH_HOME or ~/.tunebench where left out")
     parser.add_argument("--port", type=int, default=0, help="on loopback; 0 is any free port")
+    parser.add_argument("--allow-host", action="append", default=[], help="a name beside those of loopback")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        serve(Home(arguments.home), arguments.port)
+        serve(Home(arguments.home), arguments.port, Names(arguments.allow_host))
     except CannotStart as error:
         print(error, file=sys.stderr)
         return error.code
     except TunebenchError as error:
         print(error, file=sys.stderr)
         return FAILED
+    except OSError as error:  # of the home folder, as all else is opened by its own code
+        print(f"The engine can't use {Home(arguments.home).path}: {_words(error)}.", file=sys.stderr)
+        return FAILED
     return 0
+
+
+def _words(error: OSError) -> str:
+    """ "Permission denied (engine.lock)"."""
+    where = f" ({os.path.basename(error.filename)})" if isinstance(error.filename, str) else ""
+    return f"{error.strerror or error}{where}"
 
 
 if __name__ == "__main__":

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from engine.job import Cancelled, Job
-from engine.process_start import process_start
 from store.errors import TunebenchError
 from store.jobdir import JobDir, write_json
+from store.process_start import process_start
 
 # kind of job or ask -> module with `run(job: Job) -> dict`, imported when it is needed
 KINDS = {

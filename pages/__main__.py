@@ -1,27 +1,64 @@
-"""`python -m pages [streamlit options]` serves the screens, with two faults of Streamlit put right.
+"""`python -m pages --port N [--allow-host NAME …] [--with-parent]` serves the screens behind their door.
 
-Streamlit takes a folder `pages` beside the app for its older kind of multi-page app until the app first calls
-`st.navigation`: the first visitor of a new server would see a page without the app around it. Said here,
-before any visitor, that is not so.
+Two faults of Streamlit are put right. It takes a folder `pages` beside the app for its older kind of
+multi-page app until the app first calls `st.navigation`: the first visitor of a new server would see a page
+without the app around it. Said here, before any visitor, that is not so. The other: `leave_pages_for_good`.
 """
 
 from __future__ import annotations
 
+import argparse
+import os
+import signal
 import sys
+import threading
+import time
 from pathlib import Path
 
+import streamlit as st
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.runtime.scriptrunner import RerunData, ScriptRunner
-from streamlit.web import cli
+
+from pages.door import Door, hung_up
+from store.door import Names, read_secret
+from store.errors import TunebenchError
+from store.home import Home
 
 APP = Path(__file__).resolve().parent.parent / "app.py"
+GRACE_SECONDS = 2  # for the server to end in order once its parent is gone
 
 
-def main(options: list[str]) -> None:
-    """Serve until the process is stopped; `options` are those of `streamlit run`."""
+def main() -> int:
+    """Serve on loopback until the process is stopped; the last line on stderr says why it did not."""
+    parser = argparse.ArgumentParser(prog="python -m pages", description="The Tunebench screens.")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--allow-host", action="append", default=[], help="a name beside those of loopback")
+    parser.add_argument("--with-parent", action="store_true", help="end once standard input does")
+    arguments = parser.parse_args()
     PagesManager.uses_pages_directory = False
     leave_pages_for_good()
-    cli.main(["run", str(APP), *options], prog_name="streamlit")
+    if arguments.with_parent:
+        threading.Thread(target=end_with_parent, name="parent", daemon=True).start()
+    try:
+        door = Middleware(Door, secret=read_secret(Home().screens_secret), names=Names(arguments.allow_host))
+    except TunebenchError as error:
+        print(error, file=sys.stderr)
+        return 1
+    app = st.App(APP, middleware=[door], exception_handlers={ClientDisconnect: hung_up})
+    sys.argv = [str(APP)]  # beside which Streamlit looks for its configuration
+    app.run(config={"server.address": "127.0.0.1", "server.port": arguments.port})
+    return 0
+
+
+def end_with_parent() -> None:
+    """End this process when standard input does: its other end is held by the parent, whatever kills that."""
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE_SECONDS)
+    os._exit(1)
 
 
 def leave_pages_for_good() -> None:
@@ -44,4 +81,4 @@ def leave_pages_for_good() -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main())

@@ -12,6 +12,7 @@ import datetime
 import json
 import os
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,14 +22,16 @@ from urllib.parse import quote
 import httpx
 import pyarrow as pa
 
-from store.errors import EngineUnavailable, QueryError, TunebenchError, from_dict
+from store.errors import EngineSilent, EngineUnavailable, QueryError, TunebenchError, from_dict
 from store.home import Home
-from store.jobdir import read_json
+from store.process_record import ProcessRecord, read_record
 from store.uploads import plain_name
 from store.wire import decode
 
 START = "Start it with the command: tunebench up"
 SECONDS = 60.0  # to wait for an answer; SQL is stopped by the engine earlier
+HEALTH_SECONDS = 5.0
+SILENT_SECONDS = 2.0  # an engine that was silent is not asked again: a page asks twenty times
 COMMAND_SECONDS = 180.0  # a launch looks at every row first
 BLOCK_BYTES = 1024 * 1024
 
@@ -49,6 +52,7 @@ class Client:
         self.home = home or Home()
         self._lock = threading.Lock()
         self._link: _Link | None = None
+        self._silent: tuple[float, EngineSilent] | None = None  # until when, and what was said
 
     def query(self, sql: str, params: Sequence[Any] | Mapping[str, Any] = ()) -> pa.Table:
         """All rows of one read-only statement. Raises QueryError."""
@@ -111,7 +115,7 @@ class Client:
 
     def health(self) -> dict[str, Any]:
         """Name, version, pid and home of the engine, asked now."""
-        health = self._document("GET", "/health")
+        health = self._document("GET", "/health", timeout=HEALTH_SECONDS)
         self._check(health)
         return health
 
@@ -137,14 +141,15 @@ class Client:
         try:
             yield http
         except httpx.TimeoutException as error:
-            raise EngineUnavailable(
-                "The engine did not answer in time.", fix="Try again; logs/engine.log says what it does."
-            ) from error
+            self.close()  # so that the next call looks first whether it answers at all
+            raise self._away("it took too long") from error
         except httpx.TransportError as error:
-            raise _unavailable(str(error)) from error
+            raise self._away(str(error)) from error
 
     def _connect(self) -> httpx.Client:
         with self._lock:
+            if self._silent and time.monotonic() < self._silent[0]:
+                raise self._silent[1]
             stamp = self._stamp()
             if self._link is None or self._link.stamp != stamp:
                 self._link = self._open(stamp)
@@ -154,18 +159,28 @@ class Client:
         try:
             status = os.stat(self.home.engine_file)
         except OSError as error:
-            raise EngineUnavailable(f"No engine runs for {self.home.path}.", fix=START) from error
+            raise _none_runs(self.home) from error
         return status.st_ino, status.st_mtime_ns, status.st_size
 
     def _open(self, stamp: tuple[int, int, int]) -> _Link:
         """Look who answers at the recorded address, and only then make a pool that sends the token."""
         try:
-            address = (read_json(self.home.engine_file) or {})["address"]
+            record = read_record(self.home.engine_file)
             token = self.home.token.read_text(encoding="utf-8").strip()
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError) as error:
             raise EngineUnavailable(f"{self.home.engine_file} can't be read.", fix=START) from error
+        if record is None:
+            raise _none_runs(self.home)
+        address = record.address
         try:  # trust_env off: a proxy of the environment is not for loopback
-            health = _content(httpx.get(f"{address}/health", timeout=5, trust_env=False))
+            health = _content(httpx.get(f"{address}/health", timeout=HEALTH_SECONDS, trust_env=False))
+        except httpx.TimeoutException as error:
+            away = self._away("it took too long")
+            if isinstance(away, EngineSilent):
+                self._silent = time.monotonic() + SILENT_SECONDS, away
+            raise away from error
+        except httpx.TransportError as error:
+            raise self._away(str(error)) from error
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, TunebenchError) as error:
             raise _unavailable(str(error)) from error
         self._check(health)
@@ -178,11 +193,38 @@ class Client:
         )
         return _Link(stamp, http, health)
 
+    def _away(self, reason: str) -> EngineUnavailable:
+        """Why no answer came: no engine runs, or the one that does is halted or too busy."""
+        try:
+            record = read_record(self.home.engine_file)
+        except (OSError, ValueError):
+            record = None
+        if record is None or record.process() is None:
+            return _none_runs(self.home)
+        return _silent(record, reason)
+
     def _check(self, health: Any) -> None:
         if not isinstance(health, dict) or health.get("name") != "tunebench":
             raise _unavailable("another program answers at its address")
         if health.get("home") != str(self.home.path):
             raise _unavailable(f"the engine at its address serves {health.get('home')}")
+
+
+def _none_runs(home: Home) -> EngineUnavailable:
+    return EngineUnavailable(f"No engine runs for {home.path}.", fix=START)
+
+
+def _silent(record: ProcessRecord, reason: str) -> EngineSilent:
+    name = f"The engine (process {record.pid})"
+    if record.is_stopped():
+        return EngineSilent(
+            f"{name} runs but is halted by a signal, so that it does not answer.",
+            fix=f"Let it go on with the command: kill -CONT {record.pid}",
+        )
+    return EngineSilent(
+        f"{name} runs but does not answer ({reason}).",
+        fix="Wait for it, or start it anew: tunebench down, then tunebench up. Runs go on.",
+    )
 
 
 def _unavailable(reason: str) -> EngineUnavailable:

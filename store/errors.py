@@ -7,7 +7,9 @@
     ├── NotFoundError      a run, job or data set that is not in the store
     ├── StateError         an action that the present state does not allow
     ├── QueryError         a statement that `/sql` refuses or that fails
+    ├── TooLargeError      a body that is longer than its limit
     └── EngineUnavailable  no engine answers (client side)
+        └── EngineSilent   its process is there and does not answer
 
 An error crosses processes as `to_dict()` and comes back by `from_dict()`; `message` says what happened,
 with the value, and `fix` what to do about it.
@@ -85,10 +87,20 @@ class QueryError(TunebenchError):
     status = 400
 
 
+class TooLargeError(TunebenchError):
+    """A body of a request, or a file, that is longer than its limit."""
+
+    status = 413
+
+
 class EngineUnavailable(TunebenchError):
     """No engine answers at the recorded address."""
 
     status = 503
+
+
+class EngineSilent(EngineUnavailable):
+    """The process of the engine is there but does not answer: it is halted, or very busy."""
 
 
 def from_dict(document: dict[str, Any]) -> TunebenchError:

@@ -2,6 +2,8 @@
 
 tunebench.duckdb     the experiment store, opened by the engine alone
 token                the shared secret of engine and clients, mode 0600
+screens.secret       the secret in the address of the screens, mode 0600
+screens.json         {"address": "http://127.0.0.1:PORT", "pid"} of the screens that were started last
 engine.json          {"address": "http://127.0.0.1:PORT", "pid", "version"} of the engine that runs
 engine.lock          held by the engine that runs
 models/NAME/         converted models (safetensors)
@@ -21,6 +23,8 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+
+import psutil
 
 from store.errors import ConfigError, StateError
 
@@ -43,8 +47,8 @@ class Home:
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             for folder in FOLDERS:
-                (self.path / folder).mkdir(exist_ok=True)
-            probe = self.path / f".write-test-{os.getpid()}"
+                (self.path / folder).mkdir(mode=0o700, exist_ok=True)
+            probe = self.path / f".write-test.{os.getpid()}"
             probe.write_bytes(b"")
             probe.unlink()
         except OSError as error:
@@ -54,6 +58,28 @@ class Home:
                 field="TUNEBENCH_HOME",
             ) from error
         return self
+
+    def remove_stale(self) -> None:
+        """At the start: what processes that were killed left half-written in this folder."""
+        for left in self.path.glob(".*.*"):
+            pid = left.name.rpartition(".")[2]
+            if pid.isdigit() and not psutil.pid_exists(int(pid)):
+                left.unlink(missing_ok=True)
+
+    def holds(self, path: Path) -> bool:
+        """Whether the file is one of this folder's own (a secret, the store, a log, a job's): all but
+        uploads, exports and the rows of data sets. Symbolic links and other names of it don't matter.
+        """
+        real = Path(os.path.realpath(path))
+        above = [folder for folder in (real, *real.parents) if _same(folder, self.path)]
+        if not above:  # a second name of a file, by a hard link, is that file
+            return any(_same(real, own) for own in self.path.iterdir() if own.is_file())
+        inside = real.relative_to(above[0])
+        if not inside.parts:
+            return True
+        if inside.parts[0] == self.datasets.name:
+            return inside.suffix != ".parquet"
+        return inside.parts[0] not in (self.uploads.name, self.exports.name) or inside.name.startswith(".")
 
     def check_space(self) -> None:
         """Raise StateError where the disk is as good as full, before a job is begun that can't end well."""
@@ -71,6 +97,14 @@ class Home:
     @property
     def token(self) -> Path:
         return self.path / "token"
+
+    @property
+    def screens_secret(self) -> Path:
+        return self.path / "screens.secret"
+
+    @property
+    def screens_file(self) -> Path:
+        return self.path / "screens.json"
 
     @property
     def engine_file(self) -> Path:
@@ -140,3 +174,10 @@ class Home:
     def signals(self, fingerprint: str, group: str) -> Path:
         """The sidecar of a group of signals (`store.signals`) for the rows of that fingerprint."""
         return self.datasets / fingerprint / "signals" / f"{group}.parquet"
+
+
+def _same(path: Path, other: Path) -> bool:
+    try:
+        return os.path.samefile(path, other)
+    except OSError:
+        return False

@@ -1,9 +1,9 @@
 """The engine's HTTP interface (docs/architecture.md), as a Starlette application.
 
-Two things hold for every request: its Host is a loopback name (else a web page could reach the engine
-through a name of its own that resolves to 127.0.0.1), and all but `GET /health` carry the token. Every
-refusal and failure is an error document of `store.errors`. Work that blocks runs in threads, SQL in
-places of its own so that slow statements never keep a command waiting.
+Two things hold for every request: it comes to a name of ours and from no foreign page (`store.door`), and all
+but `GET /health` carry the token. Every body has a limit (`store.bodies`, `store.uploads`). Every refusal and
+failure is an error document of `store.errors`. Work that blocks runs in threads, SQL in places of its own so
+that slow statements never keep a command waiting.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from __future__ import annotations
 import gc
 import hmac
 import importlib.metadata
-import ipaddress
-import json
 import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -23,14 +21,16 @@ from anyio.to_thread import run_sync
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from store import exports, uploads
 from store.arrow_stream import ArrowStream
+from store.bodies import read_document
 from store.database import Database
+from store.door import Names
 from store.errors import ConfigError, NotFoundError, QueryError, TunebenchError
 from store.home import Home
 from store.logs import read_tail
@@ -42,12 +42,20 @@ Commands = Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]]
 Asks = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 STATEMENTS = 8  # SQL statements that are worked on at once
 TAIL_BYTES = 65_536
+BODY_BYTES = 8 * 2**20  # of a command, a question or a statement with its parameters
 
 
 def build(
-    database: Database, token: str, commands: Commands, asks: Asks, home: Home, devices: Sequence[str]
+    database: Database,
+    token: str,
+    commands: Commands,
+    asks: Asks,
+    home: Home,
+    devices: Sequence[str],
+    names: Names | None = None,
 ) -> Starlette:
     """The application. `commands` run in a thread each, `asks` are awaited; both take and give documents.
+    `names` are those that it answers to, loopback's alone where left out.
 
     Sets how the threads of this process share the interpreter: see `_answer_soon`.
     """
@@ -65,8 +73,13 @@ def build(
             Route("/jobs/{job_id}/log", engine.log, methods=["GET"]),
             Route("/exports/{name:path}", engine.export, methods=["GET"]),
         ],
-        middleware=[Middleware(_Gate, token=token)],
-        exception_handlers={TunebenchError: _refused, HTTPException: _no_such_route, Exception: _failed},
+        middleware=[Middleware(_Gate, token=token, names=names or Names())],
+        exception_handlers={
+            TunebenchError: _refused,
+            HTTPException: _no_such_route,
+            ClientDisconnect: _hung_up,
+            Exception: _failed,
+        },
     )
 
 
@@ -97,7 +110,7 @@ class _Engine:
         )
 
     async def sql(self, request: Request) -> Response:
-        body = await _body(request)
+        body = await read_document(request, BODY_BYTES, "a statement")
         sql, params = body.get("sql"), body.get("params", [])
         if not isinstance(sql, str) or not isinstance(params, list | dict):
             raise QueryError('A query is {"sql": text, "params": [values]}.')
@@ -109,13 +122,15 @@ class _Engine:
             raise NotFoundError(
                 f"There is no command {name!r}.", fix=f"There are: {', '.join(self._commands)}."
             )
-        return document(await run_sync(self._commands[name], await _body(request)))
+        body = await read_document(request, BODY_BYTES, f"the command {name}")
+        return document(await run_sync(self._commands[name], body))
 
     async def ask(self, request: Request) -> Response:
-        return document(await self._asks(request.path_params["name"], await _body(request)))
+        body = await read_document(request, BODY_BYTES, "a question")
+        return document(await self._asks(request.path_params["name"], body))
 
     async def upload(self, request: Request) -> Response:
-        name = await uploads.save(self._home.uploads, request.path_params["name"], request.stream())
+        name = await uploads.save(self._home.uploads, request.path_params["name"], request)
         return document({"upload": name})
 
     async def machine(self, request: Request) -> Response:
@@ -138,18 +153,18 @@ class _Engine:
 
 
 class _Gate:
-    """Lets a request through that comes to a loopback name and, where it must, carries the token."""
+    """Lets a request through that comes to a name of ours and, where it must, carries the token."""
 
-    def __init__(self, app: ASGIApp, token: str) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, token: str, names: Names) -> None:
+        self._app, self._names = app, names
         self._expected = f"Bearer {token}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             headers = dict(scope["headers"])
             problem = None
-            if not is_loopback(headers.get(b"host", b"").decode("latin-1")):
-                problem = 403, "The engine answers to loopback names alone, such as 127.0.0.1."
+            if wrong := self._names.problem(scope):
+                problem = 403, wrong
             elif scope["path"] != "/health" and not hmac.compare_digest(
                 headers.get(b"authorization", b""), self._expected
             ):
@@ -161,30 +176,9 @@ class _Gate:
         await self._app(scope, receive, send)
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a Host header names this machine's loopback interface."""
-    name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
-    if name.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(name.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
 def document(content: Any, status: int = 200) -> Response:
     """A JSON answer."""
     return Response(to_json(content), status, media_type="application/json")
-
-
-async def _body(request: Request) -> dict[str, Any]:
-    try:
-        content = json.loads(await request.body() or b"{}")
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"The body is not JSON ({error}).", field="body") from error
-    if not isinstance(content, dict):
-        raise ConfigError("The body is not a JSON object.", field="body")
-    return content
 
 
 async def _refused(request: Request, error: Exception) -> Response:
@@ -196,6 +190,11 @@ async def _no_such_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     message = f"There is no {request.method} {request.url.path}."
     return document(NotFoundError(message).to_dict(), error.status_code)
+
+
+async def _hung_up(request: Request, error: Exception) -> Response:
+    """The client is gone: nobody reads the answer, and it is no failure of ours."""
+    return Response(status_code=499)
 
 
 async def _failed(request: Request, error: Exception) -> Response:

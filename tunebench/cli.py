@@ -17,11 +17,13 @@ import typer
 from store import jobs, methods_text, metric_words, runs
 from store.client import Client
 from store.config import TrainConfig
+from store.door import Names
 from store.errors import ConfigError
 from store.home import Home
 from store.import_config import ImportConfig
 from tunebench import evaluate_cli, judge_cli, mix_cli, processes, reports
 from tunebench.advice import advise
+from tunebench.browser import open_browser
 from tunebench.connection import Json, Wait, change, connect
 from tunebench.data_cli import data
 from tunebench.output import FAILED, OK, STOPPED, errors, print_json, print_table, say, watch
@@ -36,6 +38,10 @@ mix_cli.register(cli)
 judge_cli.register(cli)
 
 Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Port of the screens")]
+AllowHost = Annotated[
+    list[str] | None,
+    typer.Option(help="A name, beside those of loopback, by which it may be asked; may be repeated"),
+]
 
 
 def finish(client: Client, run_id: str, wait: bool, as_json: bool) -> None:
@@ -53,31 +59,38 @@ def finish(client: Client, run_id: str, wait: bool, as_json: bool) -> None:
 
 
 @cli.command()
-def up(port: Port = None) -> None:
+def up(
+    port: Port = None,
+    allow_host: AllowHost = None,
+    browser: Annotated[bool, typer.Option(help="Open a browser, where there is one")] = True,
+) -> None:
     """Start engine and screens, print the address; Ctrl-C stops both, runs go on."""
     began = time.monotonic()
-    home, started = Home(), False
+    home, started, names = Home(), False, allow_host or []
     with errors():
+        Names(names)
         home.create()
         chosen = processes.free_port(port)
         try:
-            with processes.screens(home, chosen) as screens:  # they come up while the engine does
+            with processes.screens(home, chosen, names) as screens:  # they come up while the engine does
                 started = processes.running_engine(home) is None
                 if started:
-                    processes.start_engine(home)
+                    processes.start_engine(home, allow_host=names)
                 seconds = time.monotonic() - began
 
                 def ready(address: str) -> None:
                     took = time.monotonic() - began
                     say(f"Engine ready after {seconds:.1f} s, screens after {took:.1f} s. Home: {home.path}")
                     print(f"Tunebench is at {address}", flush=True)
-                    say("Ctrl-C stops it.")
+                    say("The address ends in a secret; `tunebench url` prints it again. Ctrl-C stops it.")
+                    if browser:
+                        open_browser(home, address)
 
                 def watch() -> None:
-                    if processes.keep_engine(home):
+                    if processes.keep_engine(home, names):
                         say("The engine had ended and was started again; see logs/engine.log.")
 
-                code = processes.serve(screens, chosen, ready, watch)
+                code = processes.serve(home, screens, chosen, ready, watch)
         finally:
             if started and processes.stop_engine(home):
                 say("Stopped. Runs that were training go on; `tunebench up` shows them again.")
@@ -92,21 +105,32 @@ def down() -> None:
 
 
 @cli.command()
-def engine(port: Annotated[int, typer.Option(min=0, max=65535, help="0 is any free port")] = 0) -> None:
-    """Run the engine here, its log on stderr."""
-    os.execv(
-        sys.executable,
-        [sys.executable, "-m", "engine", "--home", str(Home().path), "--port", str(port)],
-    )
+def url() -> None:
+    """Print the address of the screens that run, with the secret that opens them."""
+    with errors():
+        print(processes.screens_entrance(Home()))
 
 
 @cli.command()
-def screens(port: Port = None) -> None:
+def engine(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 is any free port")] = 0,
+    allow_host: AllowHost = None,
+) -> None:
+    """Run the engine here, its log on stderr."""
+    os.execv(sys.executable, processes.engine_command(Home(), port, allow_host or []))
+
+
+@cli.command()
+def screens(port: Port = None, allow_host: AllowHost = None) -> None:
     """Run the screens here, for an engine that runs already."""
+    home, names = Home(), allow_host or []
     with errors():
+        Names(names)
         chosen = processes.free_port(port)
-        with processes.screens(Home().create(), chosen) as process:
-            raise SystemExit(processes.serve(process, chosen, lambda address: print(address, flush=True)))
+        with processes.screens(home.create(), chosen, names) as process:
+            raise SystemExit(
+                processes.serve(home, process, chosen, lambda address: print(address, flush=True))
+            )
 
 
 @cli.command("import")

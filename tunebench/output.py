@@ -25,11 +25,13 @@ from rich.table import Table
 from store.errors import (
     ConfigError,
     DataError,
+    EngineSilent,
     EngineUnavailable,
     ModelError,
     NotFoundError,
     QueryError,
     StateError,
+    TooLargeError,
     TunebenchError,
     from_dict,
 )
@@ -43,6 +45,8 @@ EXIT_CODES = {
     QueryError: USAGE,
     NotFoundError: NOT_FOUND,
     EngineUnavailable: UNAVAILABLE,
+    EngineSilent: UNAVAILABLE,
+    TooLargeError: USAGE,
     StateError: NOT_ALLOWED,
 }
 

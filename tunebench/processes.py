@@ -1,7 +1,8 @@
-"""Starting and stopping the two long-lived processes, and finding the engine that runs.
+"""Starting and stopping the two long-lived processes, and finding those that run.
 
 The engine is started detached, its output in `logs/engine.log`; it outlives the command that started it.
-Workers outlive the engine in turn, so stopping it never costs a run: the next engine picks them up.
+Workers outlive the engine in turn, so stopping it never costs a run: the next engine picks them up. The
+screens end with the command that started them, even where that is killed.
 """
 
 from __future__ import annotations
@@ -13,32 +14,46 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import httpx
 import psutil
 
 from store.client import Client
-from store.errors import ConfigError, EngineUnavailable, StateError
+from store.door import entrance, read_secret
+from store.errors import ConfigError, EngineSilent, EngineUnavailable, NotFoundError, StateError
 from store.home import Home
-from store.jobdir import read_json
+from store.process_record import read_record, write_record
 
 PROJECT = Path(__file__).resolve().parent.parent
 SCREENS_PORT = 8501
 
 
 def running_engine(home: Home) -> Client | None:
-    """A client of the engine that answers for this home folder, or None."""
+    """A client of the engine that answers for this home folder, or None where none runs.
+
+    Raises EngineSilent where one runs and does not answer.
+    """
     client = Client(home)
     try:
         client.health()
+    except EngineSilent:
+        raise
     except EngineUnavailable:
         return None
     return client
 
 
-def start_engine(home: Home, *, port: int = 0, seconds: float = 60) -> Client:
+def engine_command(home: Home, port: int = 0, allow_host: Sequence[str] = ()) -> list[str]:
+    """The command that serves the store of a home folder on loopback; port 0 is any free one."""
+    return [
+        *(sys.executable, "-m", "engine", "--home", str(home.path), "--port", str(port)),
+        *(f"--allow-host={name}" for name in allow_host),
+    ]
+
+
+def start_engine(home: Home, *, port: int = 0, seconds: float = 60, allow_host: Sequence[str] = ()) -> Client:
     """Start an engine in the background and wait until it answers.
 
     Raises StateError with the end of its log where it stops or does not answer in time.
@@ -48,7 +63,7 @@ def start_engine(home: Home, *, port: int = 0, seconds: float = 60) -> Client:
     began = log.stat().st_size if log.exists() else 0
     with open(log, "ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "engine", "--home", str(home.path), "--port", str(port)],
+            engine_command(home, port, allow_host),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -58,8 +73,9 @@ def start_engine(home: Home, *, port: int = 0, seconds: float = 60) -> Client:
     deadline = time.monotonic() + seconds
     try:
         while time.monotonic() < deadline:
-            if client := running_engine(home):
-                return client
+            with contextlib.suppress(EngineSilent):  # it is on record a moment before it answers
+                if client := running_engine(home):
+                    return client
             if process.poll() is not None:
                 break
             time.sleep(0.05)
@@ -77,15 +93,17 @@ def start_engine(home: Home, *, port: int = 0, seconds: float = 60) -> Client:
 
 def stop_engine(home: Home, *, seconds: float = 15) -> bool:
     """Ask the engine of this home folder to end; False where none ran. Runs go on."""
-    record = read_json(home.engine_file)
-    if not record or running_engine(home) is None:
+    record = read_record(home.engine_file)
+    process = record.process() if record else None
+    if process is None:
         return False
-    process = psutil.Process(record["pid"])
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(seconds)
-    except psutil.TimeoutExpired:
-        process.kill()
+    with contextlib.suppress(psutil.NoSuchProcess):  # it may end by itself meanwhile
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGCONT)  # one that is halted could not end
+        try:
+            process.wait(seconds)
+        except psutil.TimeoutExpired:
+            process.kill()
     return True
 
 
@@ -109,29 +127,34 @@ def free_port(wanted: int | None) -> int:
     )
 
 
-def screens_command(port: int) -> list[str]:
-    """The command that serves the screens on loopback."""
+def screens_command(port: int, allow_host: Sequence[str] = ()) -> list[str]:
+    """The command that serves the screens on loopback, until its standard input ends."""
     return [
-        *(sys.executable, "-m", "pages"),
-        *("--server.address", "127.0.0.1", "--server.port", str(port)),
+        *(sys.executable, "-m", "pages", "--port", str(port), "--with-parent"),
+        *(f"--allow-host={name}" for name in allow_host),
     ]
 
 
-def keep_engine(home: Home) -> bool:
+def screens_entrance(home: Home, path: str = "/") -> str:
+    """The address of a screen of those that run for this home folder, with its secret.
+
+    Raises NotFoundError where none run.
+    """
+    record = read_record(home.screens_file)
+    if record is None or record.process() is None:
+        raise NotFoundError(
+            f"No screens run for {home.path}.", fix="Start them with the command: tunebench up"
+        )
+    return entrance(record.address, read_secret(home.screens_secret), path)
+
+
+def keep_engine(home: Home, allow_host: Sequence[str] = ()) -> bool:
     """Start the engine again where its process has ended; True where it had. Runs went on meanwhile."""
-    record = read_json(home.engine_file)
-    if record and _lives(record["pid"]):
+    record = read_record(home.engine_file)
+    if record and record.process():
         return False
-    start_engine(home)
+    start_engine(home, allow_host=allow_host)
     return True
-
-
-def _lives(pid: int) -> bool:
-    """Whether the process works still; an ended child that nobody has waited for does not."""
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def _interrupt(*_: object) -> None:
@@ -139,19 +162,20 @@ def _interrupt(*_: object) -> None:
 
 
 @contextlib.contextmanager
-def screens(home: Home, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """The screens as a process that ends with the block. A signal to end becomes KeyboardInterrupt in it."""
+def screens(home: Home, port: int, allow_host: Sequence[str] = ()) -> Iterator[subprocess.Popen[bytes]]:
+    """The screens as a process that ends with the block, and with this process however it ends. A signal to
+    end becomes KeyboardInterrupt in the block."""
     for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # a closed terminal too ends the screens
         signal.signal(ending, _interrupt)
     environment = {**os.environ, "TUNEBENCH_HOME": str(home.path)}
     with open(home.logs / "screens.log", "ab") as log:
         process = subprocess.Popen(
-            screens_command(port),
+            screens_command(port, allow_host),
             cwd=PROJECT,
             env=environment,
             stdout=log,
             stderr=log,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # ends when this process does
             start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the screens
         )
     try:
@@ -163,9 +187,11 @@ def screens(home: Home, port: int) -> Iterator[subprocess.Popen[bytes]]:
                 process.wait(5)
             except subprocess.TimeoutExpired:
                 process.kill()
+        home.screens_file.unlink(missing_ok=True)
 
 
 def serve(
+    home: Home,
     process: subprocess.Popen[bytes],
     port: int,
     ready: Callable[[str], None],
@@ -173,14 +199,17 @@ def serve(
 ) -> int:
     """Wait until the screens end, or Ctrl-C; their exit code.
 
-    `ready(address)` is called once the page answers, `watch()` about once a second from then on.
+    `ready(entrance)` is called once the page answers, `watch()` about once a second from then on.
     """
     address = f"http://127.0.0.1:{port}"
+    whole = entrance(address, read_secret(home.screens_secret))
     try:
         while process.poll() is None:
             try:
-                if httpx.get(f"{address}/_stcore/health", timeout=1).status_code == 200:
-                    ready(address)
+                # trust_env off: a proxy of the environment is not for loopback
+                if httpx.get(whole, timeout=1, trust_env=False).status_code == 200:
+                    write_record(home.screens_file, address, process.pid)
+                    ready(whole)
                     break
             except httpx.HTTPError:
                 time.sleep(0.05)

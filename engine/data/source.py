@@ -1,6 +1,7 @@
 """From what the user named to a file that may be read.
 
-A path may be anywhere on the engine's machine; an upload resolves strictly inside the uploads folder,
+A path may be anywhere on the engine's machine but among the files of the home folder that hold no data (its
+secrets, the store, logs, jobs); an upload resolves strictly inside the uploads folder,
 whatever its name says and whatever symbolic links lie there. Only regular files are opened: a device
 or a pipe would never end.
 """
@@ -18,7 +19,7 @@ from store.import_config import Source
 
 def locate(home: Home, source: Source) -> Path:
     """The file of a path or an upload. Raises DataError that names it where there is none to read."""
-    path = _upload(home, source.upload) if source.upload else _path(source.path or "")
+    path = _upload(home, source.upload) if source.upload else _path(home, source.path or "")
     try:
         mode = os.stat(path).st_mode
         if stat.S_ISDIR(mode):
@@ -49,12 +50,18 @@ def unreadable(path: Path, error: OSError) -> DataError:
     return DataError(f"{path} can't be read ({error.strerror or error}).", field="source")
 
 
-def _path(text: str) -> Path:
+def _path(home: Home, text: str) -> Path:
     path = Path(text).expanduser()
     if "\0" in text or not path.is_absolute():
         raise DataError(
             f"The path {text!r} is not absolute.",
             fix="Give it in full, from the root folder.",
+            field="source",
+        )
+    if home.holds(path):
+        raise DataError(
+            f"{path} is one of Tunebench's own files, not a file of data.",
+            fix="Name a file outside of its home folder, an upload, an export or the rows of a data set.",
             field="source",
         )
     return path

@@ -17,10 +17,11 @@ import psutil
 import pytest
 from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
 
-from engine.process_start import process_start
 from store import runs
 from store.client import Client
 from store.home import Home
+from store.process_start import process_start
+from tunebench.processes import screens_entrance
 
 BROWSER_ARGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
@@ -37,7 +38,7 @@ class App:
         self.home = home
         self.client = Client(Home(home))
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tunebench.cli", "up"],
+            [sys.executable, "-m", "tunebench.cli", "up", "--no-browser"],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -47,7 +48,13 @@ class App:
         line = self.process.stdout.readline()
         found = re.search(r"http://\S+", line)
         assert found, f"no address: {line!r} {self.process.stderr and self.process.stderr.read()}"
-        self.address = found.group()
+        self.entrance = found.group()
+        self.address = self.entrance.partition("/?")[0]
+
+    def open(self, page: Page, path: str = "/") -> None:
+        """Open a screen by its whole address, as it is printed, and wait until the secret is out of it."""
+        page.goto(screens_entrance(Home(self.home), path))
+        page.wait_for_url(lambda url: "secret=" not in url)
 
     def cli(self, *arguments: str, code: int = 0) -> dict:
         """A command's JSON document; the exit code must be `code`."""

@@ -36,7 +36,7 @@ def write_file(path: Path) -> None:
 
 def test_duplicates_are_found_and_removed_by_clicks(app: App, page: Page, tmp_path: Path) -> None:
     write_file(tmp_path / "notes.csv")
-    page.goto(f"{app.address}/data?view=import")
+    app.open(page, "/data?view=import")
     page.locator("input[type=file]").set_input_files(tmp_path / "notes.csv")
     page.get_by_role("button", name=re.compile("^Import")).last.click(timeout=60_000)
     expect(page.get_by_text("340").first).to_be_visible(timeout=60_000)

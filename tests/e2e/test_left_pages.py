@@ -50,7 +50,7 @@ def test_the_page_that_is_gone_to_stays(app: App, page: Page) -> None:
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     timer = MoreQuestions(page)
-    page.goto(app.address)
+    app.open(page)
     expect(page.get_by_text("are being made ready")).to_be_visible()  # so the overview is live
     while timer.asked is None:
         page.wait_for_timeout(100)

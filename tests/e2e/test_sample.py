@@ -23,7 +23,7 @@ def wait_until(condition, seconds: float, what: str) -> None:
 
 
 def test_the_sample_experiment_from_the_empty_page_to_its_verdict(app: App, page: Page) -> None:
-    page.goto(app.address)
+    app.open(page)
     page.get_by_role("button", name="Run the sample experiment").click()
     page.wait_for_url(re.compile(r"/run\?run="))
     run_id = page.url.split("run=")[1]

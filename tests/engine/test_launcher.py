@@ -17,10 +17,10 @@ import pytest
 from engine.asks import Asks
 from engine.launchers import local
 from engine.launchers.local import LocalLauncher, worker_environment
-from engine.process_start import process_start
 from store.errors import DataError, NotFoundError, TunebenchError
 from store.home import Home
 from store.jobdir import JobDir, read_json, write_json
+from store.process_start import process_start
 
 SECONDS = 90
 

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
+import socket
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -12,13 +19,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from store import client as client_module
 from store import datasets, metrics
 from store.client import Client
 from store.database import Database
-from store.errors import ConfigError, EngineUnavailable, NotFoundError, QueryError
+from store.errors import ConfigError, EngineSilent, EngineUnavailable, NotFoundError, QueryError
 from store.home import Home
 from store.jobdir import write_json
+from store.process_record import write_record
 from tests.unit.store_samples import TOKEN, open_store, serving, write_dataset
+from tunebench import processes
 
 
 def refuse(body: dict[str, object]) -> dict[str, object]:
@@ -155,8 +165,66 @@ def announce(home: Home, address: object) -> Home:
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:1", "nonsense", "http://[", 7, None])
 def test_nobody_listens_at_the_recorded_address(tmp_path: Path, address: object) -> None:
-    with pytest.raises(EngineUnavailable, match="does not answer"):
-        Client(announce(Home(tmp_path), address)).health()
+    home = announce(Home(tmp_path), address)
+    with pytest.raises(EngineUnavailable, match="No engine runs") as caught:
+        Client(home).health()
+    assert not isinstance(caught.value, EngineSilent)
+
+
+@contextmanager
+def silent_engine(home: Home) -> Iterator[subprocess.Popen[bytes]]:
+    """A process on record as the engine, whose port takes connections and never answers."""
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        home.create()
+        home.token.write_text(TOKEN, encoding="utf-8")
+        write_record(home.engine_file, f"http://127.0.0.1:{listener.getsockname()[1]}", process.pid)
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.parametrize(
+    ("halted", "message", "fix"),
+    [
+        (False, "runs but does not answer", "tunebench down"),
+        (True, "is halted by a signal", "kill -CONT {pid}"),
+    ],
+)
+def test_an_engine_that_is_there_and_silent_is_not_said_to_be_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, halted: bool, message: str, fix: str
+) -> None:
+    monkeypatch.setattr(client_module, "HEALTH_SECONDS", 0.1)
+    home = Home(tmp_path)
+    with silent_engine(home) as process:
+        if halted:
+            process.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+        client = Client(home)
+        with pytest.raises(EngineSilent, match=f"process {process.pid}.* {message}") as caught:
+            client.query("SELECT 1")
+        assert fix.format(pid=process.pid) in caught.value.fix
+        with pytest.raises(EngineSilent, match=str(process.pid)):
+            processes.running_engine(home)
+        began = time.monotonic()  # a page asks many things: the silence is waited for once
+        for _ in range(20):
+            with pytest.raises(EngineSilent):
+                client.query("SELECT 1")
+        assert time.monotonic() - began < 1
+    with pytest.raises(EngineUnavailable, match="No engine runs"):
+        Client(home).query("SELECT 1")
+    assert processes.running_engine(home) is None
+
+
+def test_a_halted_engine_can_be_stopped(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    with silent_engine(home) as process:
+        process.send_signal(signal.SIGSTOP)
+        assert processes.stop_engine(home)
+        assert process.poll() is not None
+    assert not processes.stop_engine(home)
 
 
 def test_engine_json_that_is_half_written(tmp_path: Path) -> None:

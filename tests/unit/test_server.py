@@ -18,7 +18,6 @@ from store import uploads
 from store.database import Database
 from store.errors import ConfigError
 from store.home import Home
-from store.server import is_loopback
 from tests.unit.store_samples import TOKEN, add_job, open_store, serving
 
 
@@ -76,23 +75,6 @@ def test_nothing_without_the_token(served: Served, method: str, path: str, token
 def test_a_name_that_is_not_loopback_is_turned_away(served: Served, path: str, host: str) -> None:
     _, _, http = served
     assert http.get(path, headers={"Host": host}).status_code == 403
-
-
-@pytest.mark.parametrize(
-    ("host", "good"),
-    [
-        *[
-            (host, True)
-            for host in ("localhost", "LOCALHOST:1", "127.0.0.1", "127.0.0.1:80", "127.9.9.9", "[::1]:80")
-        ],
-        *[
-            (host, False)
-            for host in ("", ":80", "localhost.evil", "0.0.0.0", "[::2]", "127.0.0.1@evil", "1.2.3.4:5")
-        ],
-    ],
-)
-def test_loopback_names(host: str, good: bool) -> None:
-    assert is_loopback(host) is good
 
 
 def test_health_says_who_answers(served: Served) -> None:

@@ -1,0 +1,108 @@
+"""The door of the screens: an ASGI middleware before pages, live connection, uploads, media and static files.
+
+A request is let in that comes to a name of ours and brings the cookie. The cookie is got by the printed
+address, which carries the secret; the secret is taken out of the address bar at once. The answer to that is a
+page that goes on by itself, not a redirect: a browser does not send a SameSite=Strict cookie along a redirect
+that began on another site, in a file or in a terminal in a browser.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from urllib.parse import parse_qsl, quote, urlencode
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from pages import door_page
+from store.door import PARAMETER, Names
+
+COOKIE_SECONDS = 365 * 24 * 3600
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+}
+
+
+class Door:
+    """Lets requests with good names and the cookie through; answers all others with 403."""
+
+    def __init__(self, app: ASGIApp, secret: str, names: Names) -> None:
+        self._app, self._secret, self._names = app, secret.encode(), names
+        self.cookie = cookie_name(secret)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        problem = self._names.problem(scope)
+        if not problem and self._brings_secret(scope):
+            await self._enter(scope)(scope, receive, send)
+        elif not problem and self._brings_cookie(scope):
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})  # before it was accepted: 403
+        else:
+            await refusal(scope, problem)(scope, receive, send)
+
+    def _brings_secret(self, scope: Scope) -> bool:
+        return (
+            scope["type"] == "http"
+            and scope["method"] == "GET"
+            and any(key == PARAMETER and self._is_secret(value.encode()) for key, value in _query(scope))
+        )
+
+    def _brings_cookie(self, scope: Scope) -> bool:
+        """Any cookie of the name counts: another server on this host may have set one of that name too."""
+        pairs = (
+            pair.strip().partition(b"=")
+            for key, value in scope["headers"]
+            if key == b"cookie"
+            for pair in value.split(b";")
+        )
+        return any(name == self.cookie.encode() and self._is_secret(value) for name, _, value in pairs)
+
+    def _is_secret(self, text: bytes) -> bool:
+        return hmac.compare_digest(text, self._secret)
+
+    def _enter(self, scope: Scope) -> Response:
+        rest = urlencode([(key, value) for key, value in _query(scope) if key != PARAMETER])
+        there = quote("/" + scope["path"].lstrip("/\\")) + (f"?{rest}" if rest else "")
+        answer = HTMLResponse(door_page.going_on(there), headers=HEADERS)
+        answer.set_cookie(
+            self.cookie, self._secret.decode(), COOKIE_SECONDS, httponly=True, samesite="strict"
+        )
+        return answer
+
+
+def cookie_name(secret: str) -> str:
+    """A name of its own for each home folder: cookies know no ports, and two folders may be open at once."""
+    return f"tunebench-{hashlib.sha256(secret.encode()).hexdigest()[:12]}"
+
+
+def refusal(scope: Scope, problem: str = "") -> Response:
+    """The answer, with 403, to a request that is not let in: a page for browsers, a sentence for others."""
+    headers = dict(scope["headers"])
+    if b"text/html" not in headers.get(b"accept", b""):
+        return PlainTextResponse(problem or "The secret is missing or wrong.", 403, HEADERS)
+    if problem:
+        page = door_page.wrong_name(problem)
+    elif headers.get(b"sec-fetch-site") == b"cross-site":
+        page = door_page.from_elsewhere()
+    else:
+        page = door_page.no_secret()
+    return HTMLResponse(page, 403, HEADERS)
+
+
+async def hung_up(request: Request, error: Exception) -> Response:
+    """The answer to a client that is gone: nobody reads it, and it is no failure of ours."""
+    assert isinstance(error, ClientDisconnect)
+    return Response(status_code=499)
+
+
+def _query(scope: Scope) -> list[tuple[str, str]]:
+    return parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
