@@ -1,6 +1,6 @@
 """Own metrics that crash, end their process, never end, take all memory and leave processes behind.
 
-What a metric started that kills its guard on purpose is not looked for: it is the user's own code, and guarded
+What a metric started that kills its guard on purpose is not looked for: it is the user's own code, guarded
 against accidents.
 """
 
@@ -34,7 +34,7 @@ ENDS = {
     "takes all memory": "held = [bytearray(2**24) for _ in range(10**6)]",
     "reserves all memory": "bytearray(2**45)",
     "closes every file": "os.closerange(0, 256)\n    return 1",
-    "answers for itself": "[os.write(n, b'{}') for n in range(3, 20) if os.path.exists(f'/proc/self/fd/{n}')]",
+    "answers for itself": "[os.write(int(n), b'{}') for n in os.listdir('/proc/self/fd')[3:-1]]",
     "recurses": "return score(prediction)",
 }
 LEAVES = {

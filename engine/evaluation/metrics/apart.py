@@ -27,7 +27,7 @@ GRACE = 10.0  # seconds that the process has to end all that the metric started
 
 
 def ask_apart(choice: ApartChoice, asked: Asked) -> Found:
-    """What the metric says of the rows. Raises OwnMetricError where it failed, and what `asked.check` raises."""
+    """What the metric says of the rows. Raises OwnMetricError where it failed, and what `check` raises."""
     with tempfile.TemporaryFile() as question, tempfile.TemporaryFile() as answer:
         question.write(json.dumps(_question(choice, asked)).encode())
         question.seek(0)
