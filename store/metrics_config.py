@@ -123,7 +123,23 @@ class ConstraintsChoice(Choice):
     constraints: list[Constraint] = Field(min_length=1, max_length=50)
 
 
-class OwnChoice(Choice):
+class ApartChoice(Choice):
+    """Code that others wrote: it runs in processes of its own, which end with it."""
+
+    max_seconds: float = Field(
+        600, gt=0, le=604_800, description="It may take so long for all rows; then it is ended"
+    )
+    max_memory_gib: float = Field(
+        4, gt=0, le=4096, description="It may hold so much memory, with all that it starts; then it is ended"
+    )
+
+    @property
+    def asked_of(self) -> str:
+        """What is asked, in words."""
+        raise NotImplementedError
+
+
+class OwnChoice(ApartChoice):
     """The file `metrics/FILE.py` of the home folder."""
 
     metric: Literal["own"]
@@ -135,8 +151,12 @@ class OwnChoice(Choice):
     def key(self) -> str:
         return f"eval/{self.name or self.file.lower()}"
 
+    @property
+    def asked_of(self) -> str:
+        return f"{self.file}.py"
 
-class HubChoice(Choice):
+
+class HubChoice(ApartChoice):
     """A module of `evaluate` from the hub. It is code that others wrote, so that it must be allowed."""
 
     metric: Literal["hub"]
@@ -152,6 +172,10 @@ class HubChoice(Choice):
         if not value:
             raise ValueError("a metric of the hub runs code of its author; set it to true to allow that")
         return value
+
+    @property
+    def asked_of(self) -> str:
+        return self.hub_id
 
     @property
     def key(self) -> str:
@@ -185,8 +209,9 @@ CHOICES: dict[str, type[Choice]] = {
 
 
 def options(metric: str) -> list[str]:
-    """The options that a metric of the table has, for forms and documents."""
-    return [name for name in CHOICES[metric].model_fields if name not in Choice.model_fields]
+    """The options that a metric of the table has, for forms and documents; limits are the last."""
+    own = [name for name in CHOICES[metric].model_fields if name not in Choice.model_fields]
+    return sorted(own, key=lambda name: name in ApartChoice.model_fields)
 
 
 class MetricsConfig(Config):

@@ -7,11 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
+from engine.diagnostics import judging
 from store import jobs
 from store.judge_config import JudgePairs
 from tunebench.connection import Json, Wait, connect
 from tunebench.documents import read_document
-from tunebench.output import errors, out, plural, print_json, require_finished, say, watch
+from tunebench.output import errors, out, print_json, require_finished, say, watch
 
 Document = dict[str, Any]
 
@@ -43,17 +44,8 @@ def judge(
         print_json(job["result"]) if json else _print(job["result"])
 
 
-def _print(found: Document) -> None:
-    figure, pairs = found["figure"], found["pairs"]
-    if figure["failed"]:
-        out.print(figure["failed"], markup=False)
-        return
-    bounds = "" if figure["low"] is None else f" (95%: {figure['low']:.3f} to {figure['high']:.3f})"
-    won = f"The first wins {figure['value']:.3f}{bounds} of {plural(figure['n'], 'pair')}, ties as half."
-    out.print(won, markup=False)
-    told = f"first {pairs['first']}, second {pairs['second']}, ties {pairs['ties']}"
-    out.print(f"In both orders: {told}; the order decided in {pairs['split']}.", markup=False)
-    for reason, rows in found["reasons"].items():
-        out.print(f"Not judged: {rows} ({reason}).", markup=False)
-    for notice in found["notices"]:
-        say(notice)
+def _print(judged: Document) -> None:
+    sides = judging.Sides("the first", "the second")
+    out.print(f"{judging.headline(judged, sides)}.", markup=False)
+    for sentence in judging.sentences(judged, sides):
+        out.print(sentence, markup=False)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.diagnostics.judge_length import length_effect
 from engine.diagnostics.statistics import wilson_interval
 from engine.evaluation.judge_client import JudgeClient, Messages, Reply
 from store.judge_config import JudgeChoice
@@ -74,7 +75,8 @@ def prefer(
 
     Details: calls, cached, "orders": for each pair how `first` did shown first and shown second (null where
     that was not judged), and "position": {"agree": share of pairs judged the same in both orders, with its
-    interval, "first_shown": share of the disagreements in which the place that was shown first won}.
+    interval, "first_shown": share of the disagreements in which the place that was shown first won}, and
+    "length": what `engine.diagnostics.judge_length` says of it.
     """
     questions = []
     for prompt, one, two, reference in zip(prompts, first, second, references, strict=True):
@@ -92,7 +94,8 @@ def prefer(
     wins = np.where(forth == back, forth, np.where(np.isnan(forth + back), np.nan, 0.5))
     missing = {place // 2: reason for place, reason in reasons.items()}
     orders = [[None if np.isnan(x) else float(x) for x in pair] for pair in zip(forth, back, strict=True)]
-    return wins, missing, _spent(client, replies) | {"position": _position(forth, back), "orders": orders}
+    told = {"position": _position(forth, back), "length": length_effect(wins, first, second).to_dict()}
+    return wins, missing, _spent(client, replies) | told | {"orders": orders}
 
 
 def _position(forth: np.ndarray, back: np.ndarray) -> dict[str, Any] | None:

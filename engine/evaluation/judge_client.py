@@ -1,23 +1,24 @@
 """Questions to a language model over the OpenAI protocol, several at a time, within a budget.
 
 An answer that may be different next time (429, 5xx, no connection, a timeout) is asked for again, after a
-growing pause or the one that the server names. When the endpoint has been away for some questions in a row,
-or refuses the key or the model, no more is asked: the rest is told why at once. What was answered is kept in
-the home folder's cache by what was asked, so that the same evaluation again costs nothing. The key is read
-when it is needed, and is cut out of everything that a server says.
+growing pause or the one that the server names. The time that is allowed is for all of an answer, however it
+drips, and so is the size; a request to stop ends what is under way. When the endpoint has been away for some
+questions in a row, or refuses the key or the model, no more is asked: the rest is told why at once. What was
+answered is kept in the home folder's cache by what was asked: the same evaluation again costs nothing.
+The key is read when it is needed, and is cut out of everything that a server says.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import os
 import random
 import stat
 import threading
-import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ FIRST_PAUSE = 0.5  # seconds, doubled with each try
 LONGEST_PAUSE = 30.0
 EXCERPT = 200
 LONGEST_ANSWER = 1_000_000  # bytes
+LOOK = 0.2  # seconds between two looks at whether to stop
+STOPPED = "it was stopped"
 
 Messages = list[dict[str, str]]
 
@@ -64,16 +67,32 @@ class JudgeClient:
         self._stop = threading.Event()
         self._wait = wait or self._stop.wait
         self._key = _key(endpoint)
-        self._http = httpx.Client(
+        self._http = httpx.AsyncClient(
             timeout=endpoint.timeout,
             follow_redirects=False,
             trust_env=endpoint.base_url.startswith("https"),  # else a proxy would see the key
+            limits=httpx.Limits(max_connections=endpoint.concurrency),
         )
+        self._pool = ThreadPoolExecutor(endpoint.concurrency, thread_name_prefix="judge")
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="judge loop", daemon=True)
+        self._thread.start()
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """End what is under way and let go of the connections."""
         self._stop.set()
-        self._http.close()
+        asyncio.run_coroutine_threadsafe(self._end_posts(), self._loop).result()
+        self._pool.shutdown(cancel_futures=True)
+        asyncio.run_coroutine_threadsafe(self._http.aclose(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _end_posts(self) -> None:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
 
     def ask(
         self,
@@ -82,20 +101,14 @@ class JudgeClient:
         check: Callable[[int], None] = lambda done: None,
     ) -> list[Reply]:
         """A reply to each question. Only texts that `accept` takes are kept in the cache; `check(questions
-        done)` is called after each and may raise to stop."""
-        found: list[Reply] = []
-        pool = ThreadPoolExecutor(self.endpoint.concurrency, thread_name_prefix="judge")
+        done)` is called after each and a few times a second, and may raise to stop."""
         try:
-            for reply in pool.map(lambda messages: self._one(messages, accept), questions):
-                found.append(reply)
-                check(len(found))
+            replies = [self._pool.submit(self._one, messages, accept) for messages in questions]
+            return _gathered(replies, check)
         except BaseException:
-            self.closed = self.closed or "it was stopped"
+            self.closed = self.closed or STOPPED
             self._stop.set()
             raise
-        finally:  # questions that are under way may take as long as the timeout: nobody waits for them
-            pool.shutdown(wait=False, cancel_futures=True)
-        return found
 
     def _one(self, messages: Messages, accept: Callable[[str], bool]) -> Reply:
         body = self._body(messages)
@@ -165,11 +178,14 @@ class JudgeClient:
     def _sent(self, body: dict[str, Any]) -> tuple[str, str, float | None]:
         """(text, problem, None), or ("", problem, pause before the next try; 0 for the usual one)."""
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+        request = asyncio.run_coroutine_threadsafe(self._post(body, headers), self._loop)
         try:
-            answer = self._http.post(f"{self.endpoint.base_url}/chat/completions", json=body, headers=headers)
-        except httpx.TimeoutException:
+            answer = request.result()
+        except CancelledError:
+            return "", STOPPED, None
+        except (httpx.TimeoutException, TimeoutError):
             return "", f"no answer within {self.endpoint.timeout:g} seconds", 0.0
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             return "", self._clean(f"no connection ({type(error).__name__}: {error})"), 0.0
         if answer.status_code == 429 or answer.status_code >= 500:
             return "", self._clean(f"HTTP {answer.status_code}: {answer.text}"), _retry_after(answer)
@@ -177,17 +193,19 @@ class JudgeClient:
             return "", self._clean(f"HTTP {answer.status_code}: {answer.text}"), None
         return (*self._content(answer), None)
 
-    def _post(self, body: dict[str, Any], headers: dict[str, str]) -> httpx.Response:
+    async def _post(self, body: dict[str, Any], headers: dict[str, str]) -> httpx.Response:
         """The whole answer; the time that is allowed is for all of it, and so is the size."""
-        end = time.monotonic() + self.endpoint.timeout
+        if self._stop.is_set():
+            raise asyncio.CancelledError
         address = f"{self.endpoint.base_url}/chat/completions"
-        with self._http.stream("POST", address, json=body, headers=headers) as answer:
+        async with (
+            asyncio.timeout(self.endpoint.timeout),
+            self._http.stream("POST", address, json=body, headers=headers) as answer,
+        ):
             parts, size = [], 0
-            for part in answer.iter_bytes():
+            async for part in answer.aiter_bytes():
                 parts.append(part)
                 size += len(part)
-                if time.monotonic() > end:
-                    raise httpx.ReadTimeout("the answer goes on and on")
                 if size > LONGEST_ANSWER:
                     break
         kept = {name: answer.headers[name] for name in ("Retry-After",) if name in answer.headers}
@@ -196,7 +214,7 @@ class JudgeClient:
     def _content(self, answer: httpx.Response) -> tuple[str, str]:
         """(text, problem) of an answer with status 200."""
         if len(answer.content) > LONGEST_ANSWER:
-            return "", f"an answer of {len(answer.content):,} bytes"
+            return "", f"an answer of over {LONGEST_ANSWER:,} bytes"
         try:
             text = answer.json()["choices"][0]["message"]["content"]
         except (ValueError, KeyError, IndexError, TypeError):
@@ -208,6 +226,18 @@ class JudgeClient:
 
     def _without_key(self, text: str) -> str:
         return text.replace(self._key, "[key]") if self._key else text
+
+
+def _gathered(replies: Sequence[Future[Reply]], check: Callable[[int], None]) -> list[Reply]:
+    """The replies in order; `check` is told how many are there."""
+    gathered: list[Reply] = []
+    for reply in replies:
+        while not reply.done():
+            wait([reply], LOOK)
+            check(len(gathered))
+        gathered.append(reply.result())
+        check(len(gathered))
+    return gathered
 
 
 def _for_all(problem: str) -> bool:

@@ -49,6 +49,9 @@ def run(job: Job) -> dict[str, Any]:
     scored = preferred(config.judge, one, two, job.home, check=check)
     orders = scored.details.pop("orders", [[None, None]] * len(ids))
     _write(job, ids, scored, orders)
+    reasons = dict(Counter(scored.reasons.values()).most_common())
+    if not np.isfinite(scored.scores).any():
+        raise _nothing_judged(len(ids), reasons, scored.failed)
     figure = aggregate(scored)
     return {
         "first": config.first,
@@ -56,10 +59,18 @@ def run(job: Job) -> dict[str, Any]:
         "n": len(ids),
         "figure": figure,
         "pairs": _counts(scored.scores, orders),
-        "reasons": dict(Counter(scored.reasons.values()).most_common()),
+        "reasons": reasons,
         "notices": notices,
         "seconds": time.perf_counter() - began,
     }
+
+
+def _nothing_judged(pairs: int, reasons: dict[str, int], failed: str) -> DataError:
+    why = "; ".join(f"{reason} ({count:,})" for reason, count in list(reasons.items())[:3])
+    return DataError(
+        f"None of {plural(pairs, 'pair')} could be judged: {why or failed}",
+        fix="Try the judge on one pair (max_rows 1), then ask again.",
+    )
 
 
 def _answers(job: Job, evaluation_id: str) -> Answers:

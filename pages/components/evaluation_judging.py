@@ -7,8 +7,8 @@ from typing import Any
 
 import streamlit as st
 
-from engine.diagnostics import phrasing
-from pages.components import evaluation_reads, quantities, wording
+from engine.diagnostics import judging
+from pages.components import evaluation_reads, quantities
 from pages.components.progress import progress_block
 from pages.components.session import act, plain, show_error
 from store.errors import ConfigError
@@ -73,56 +73,11 @@ def _live(first: str, second: str) -> None:
 
 def _draw_result(job: Document, *, turned: bool) -> None:
     found, judge = job["result"], job["config"]["judge"]
+    sides = judging.Sides(turned=turned)
     with st.container(border=True):
-        st.markdown(f"**{plain(headline(found, turned))}**")
-        st.caption(plain(" ".join(sentences(found, turned, judge["model"], quantities.ago(job["ended_at"])))))
+        st.markdown(f"**{plain(judging.headline(found, sides))}**")
+        by = f"Judged by {judge['model']}, {quantities.ago(job['ended_at'])}; 95% intervals."
+        st.caption(plain(" ".join([*judging.sentences(found, sides), by])))
         pressed = st.button("Delete", key=f"judging-delete-{job['job_id']}", icon=":material/delete:")
     if pressed and act("delete", {"job": job["job_id"]}, "The judging is deleted.") is not None:
         st.rerun()
-
-
-def headline(found: Document, turned: bool) -> str:
-    """Which one is preferred, if that can be told."""
-    figure = found["figure"]
-    if figure["failed"]:
-        return figure["failed"]
-    if figure["value"] is None:
-        return "No pair could be judged."
-    value, low, high = (figure[name] for name in ("value", "low", "high"))
-    if turned:
-        value, low, high = 1 - value, None if high is None else 1 - high, None if low is None else 1 - low
-    share = wording.estimate({"value": value, "low": low, "high": high}, scale=100, sign=False)
-    lead = "Which answers are better can't be told"
-    if low is not None and low > 0.5:
-        lead = "The judge prefers this one's answers"
-    elif high is not None and high < 0.5:
-        lead = "The judge prefers the other one's answers"
-    return f"{lead}: this one wins {share}% of {phrasing.plural(figure['n'], 'pair')}, ties as half"
-
-
-def sentences(found: Document, turned: bool, judge: str, when: str) -> list[str]:
-    """How the pairs fell, what the order did, and what was not judged."""
-    pairs, position = found["pairs"], found["figure"]["details"].get("position")
-    first, second = (pairs[name] for name in (("second", "first") if turned else ("first", "second")))
-    if not found["figure"]["n"]:  # the headline has said why
-        return [f"{phrasing.plural(pairs['unjudged'], 'pair')}; the judge was {judge}, {when}."]
-    said = [
-        f"In both orders this one was better {first:,} times, the other one {second:,} times;"
-        f" {pairs['ties']:,} ties."
-    ]
-    if position:
-        agree = wording.estimate(position["agree"], scale=100, sign=False)
-        said.append(
-            f"In {pairs['split']:,} pairs the order in which the two were shown decided, which counts as a"
-            f" tie; both orders agree in {agree}%."
-        )
-        shown = position["first_shown"]
-        if shown:
-            bounds = wording.estimate(shown, scale=100, sign=False)
-            said.append(
-                f"Where they don't, the answer that was shown first won in {bounds}% (n {shown['n']:,})."
-            )
-    if pairs["unjudged"]:
-        why = ", ".join(f"{reason} ({rows:,})" for reason, rows in list(found["reasons"].items())[:3])
-        said.append(f"{phrasing.plural(pairs['unjudged'], 'pair')} not judged: {why}.")
-    return [*said, *found["notices"], f"Judged by {judge}, {when}; 95% intervals."]

@@ -136,13 +136,9 @@ def test_a_module_that_fails_says_why(tmp_path: Path, result: str, reason: str) 
     assert "Traceback" in log or "1 / 0" not in result
 
 
-def test_a_hub_that_is_out_of_reach_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(*_: Any, **__: Any) -> None:
-        raise ConnectionError("no network")
-
-    monkeypatch.setattr(evaluate, "load", load)
+def test_a_hub_that_is_out_of_reach_fails_alone(tmp_path: Path) -> None:
     hub = {"metric": "hub", "hub_id": "some/metric", "trust_remote_code": True}
     config = MetricsConfig.parse({"metrics": [hub, "exact_match"]})
     found = measure(config, Answers(np.arange(1), ["a"], ["a"]), Home(tmp_path), log=lambda text: None)
-    assert found[0].failed == "some/metric can't be loaded: ConnectionError: no network"
+    assert found[0].failed.startswith("some/metric can't be loaded: ")
     assert aggregate(found[1])["value"] == 1

@@ -94,12 +94,32 @@ def test_nonsense_and_answers_that_are_not_there_are_counted(home: Home) -> None
     assert found["figure"]["n"] == ROWS - 2
 
 
-def test_a_judge_that_is_down_is_one_sentence(home: Home) -> None:
-    with judging(lambda *_: completion("")) as server:
+def test_a_judge_that_is_down_or_talks_nonsense_fails_and_says_of_how_many_pairs(home: Home) -> None:
+    with judging(lambda *_: completion("I like both!")) as server:
         gone = server.base_url
-    _, found = judged(home, gone)
-    assert found["figure"]["failed"].startswith("No pair could be judged; the first: the judge: ")
-    assert found["pairs"]["unjudged"] == ROWS
+        with pytest.raises(DataError) as nonsense:
+            judged(home, server.base_url)
+    every = f"None of {ROWS} pairs could be judged: "
+    assert nonsense.value.message == f"{every}the judge's answer has no verdict in JSON ({ROWS})"
+    with pytest.raises(DataError) as down:
+        judged(home, gone)
+    assert down.value.message.startswith(f"{every}the judge: ")
+    assert "no connection" in down.value.message
+
+
+def test_the_longer_answers_are_told_beside_the_judgement(home: Home) -> None:
+    write_answers(home, "longer", [f"good {i} and {'more ' * (i + 1)}" for i in range(ROWS)])
+
+    def longest(question: str, _: int) -> Any:
+        places = [question.index("[First answer"), question.index("[Second answer")]
+        first, second = question[places[0] : places[1]], question[places[1] :]
+        return completion(json.dumps({"better": "first" if len(first) > len(second) else "second"}))
+
+    with judging(longest) as server:
+        _, result = judged(home, server.base_url, second="longer")
+    length = result["figure"]["details"]["length"]
+    assert (length["longer"]["value"], length["longer"]["n"], length["first_longer"]) == (1, ROWS, 0)
+    assert (length["equal"], length["problem"]) == (None, "under 30 decided pairs")
 
 
 def test_a_sample_of_pairs_is_told_and_rows_that_only_one_has_are_left_out(home: Home) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from engine.diagnostics.judging import Sides, headline, sentences
 from pages.components.class_view import calibration_words
 from pages.components.evaluation_classes import calibration_of
 from pages.components.evaluation_figures import title
-from pages.components.evaluation_judging import headline, sentences
 
 
 def judging(value: float | None, low: float | None, high: float | None, **fields: Any) -> dict[str, Any]:
@@ -27,20 +27,62 @@ def judging(value: float | None, low: float | None, high: float | None, **fields
     return {"figure": figure, "pairs": pairs, "reasons": {"no verdict": 2}, "notices": []} | fields
 
 
+THIS, OTHER = Sides(), Sides(turned=True)
+
+
 def test_a_preference_is_called_by_its_interval_and_from_either_side() -> None:
-    assert headline(judging(0.65, 0.53, 0.77), False).startswith("The judge prefers this one's answers")
-    assert headline(judging(0.65, 0.53, 0.77), True).startswith("The judge prefers the other one's answers")
-    assert "this one wins 35 (23 to 47)%" in headline(judging(0.65, 0.53, 0.77), True)
-    assert headline(judging(0.55, 0.43, 0.67), False).startswith("Which answers are better can't be told")
-    assert headline(judging(None, None, None), False) == "No pair could be judged."
+    assert headline(judging(0.65, 0.53, 0.77), THIS).startswith("The judge prefers this one's answers")
+    assert headline(judging(0.65, 0.53, 0.77), OTHER).startswith("The judge prefers the other one's answers")
+    assert "this one wins 35% (23 to 47%) of 50 pairs" in headline(judging(0.65, 0.53, 0.77), OTHER)
+    assert headline(judging(0.55, 0.43, 0.67), THIS).startswith("Which answers are better can't be told")
+    assert headline(judging(None, None, None), THIS) == "No pair could be judged."
 
 
 def test_orders_ties_and_pairs_that_were_not_judged_are_said() -> None:
-    said = " ".join(sentences(judging(0.65, 0.53, 0.77), True, "m", "now"))
-    assert "this one was better 10 times, the other one 25 times; 5 ties" in said
-    assert "In 10 pairs the order in which the two were shown decided" in said
-    assert "the answer that was shown first won in 90 (60 to 100)% (n 10)" in said
-    assert "2 pairs not judged: no verdict (2)." in said
+    words = " ".join(sentences(judging(0.65, 0.53, 0.77), OTHER))
+    assert "this one was better 10 times, the other one 25 times; 5 ties" in words
+    assert "In 10 pairs the order in which the two were shown decided" in words
+    assert "the answer that was shown first won in 90% (60 to 100%) (n 10)" in words
+    assert "2 of 52 pairs not judged: no verdict (2)." in words
+
+
+def test_a_judge_that_the_order_decides_proves_nothing_equal() -> None:
+    pairs = {"first": 0, "second": 0, "ties": 0, "split": 50, "unjudged": 0}
+    every = judging(0.5, 0.48, 0.52, pairs=pairs)
+    for sides in (THIS, OTHER):
+        words = headline(every, sides)
+        assert words == (
+            "The order in which they were shown decided all 50 pairs: which is better can't be told"
+        )
+    every["figure"]["details"]["length"] = {"longer": None, "equal": None, "problem": "", "first_longer": 0}
+    assert "no pair was decided in both orders" in " ".join(sentences(every, THIS))
+
+
+def of_length(**fields: Any) -> dict[str, Any]:
+    judged = judging(0.85, 0.75, 0.95)
+    longer = {"value": 1.0, "low": 0.9, "high": 1.0, "n": 35}
+    judged["figure"]["details"]["length"] = {"longer": longer, "first_longer": 20, "problem": ""} | fields
+    return judged
+
+
+def test_what_length_did_stands_beside_the_preference() -> None:
+    even = of_length(equal={"value": 0.45, "low": 0.2, "high": 0.7, "n": 35})
+    words = " ".join(sentences(even, THIS))
+    assert (
+        "The longer answer was preferred in 100% (90 to 100%) of 35 decided pairs of unequal length." in words
+    )
+    assert (
+        "At equal length this one would win 45% (20 to 70%) of decided pairs (n 35), so that length alone"
+        in words
+    )
+    assert "this one would win 55% (30 to 80%)" in " ".join(sentences(even, OTHER))
+    sure = of_length(equal={"value": 0.8, "low": 0.6, "high": 0.9, "n": 35})
+    assert "length alone" not in " ".join(sentences(sure, THIS))
+    turned = of_length(equal={"value": 0.2, "low": 0.1, "high": 0.4, "n": 35})
+    assert "the other way round, length aside" in " ".join(sentences(turned, THIS))
+    problem = "one side's answers are the longer ones in 35 of 35 decided pairs"
+    unsaid = of_length(equal=None, problem=problem)
+    assert f"Who would win at equal length can't be told: {problem}." in " ".join(sentences(unsaid, THIS))
 
 
 def figure(**fields: Any) -> dict[str, Any]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import socket
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +148,66 @@ def test_a_server_that_is_slow_is_not_waited_for(tmp_path: Path) -> None:
     with judging(by_length, delay=1.0) as server:
         found = graded(tmp_path, server.base_url, ["a"], timeout=0.2)
     assert found.reasons == {0: "the judge: no answer within 0.2 seconds"}
+
+
+@contextmanager
+def dripping(begins: bytes) -> Iterator[str]:
+    """The address of a server that says this and then a byte every 50 ms, without end."""
+
+    def drip(connection: socket.socket) -> None:
+        with contextlib.suppress(OSError), connection:
+            connection.recv(65_536)
+            connection.sendall(begins)
+            while True:
+                connection.sendall(b"x")
+                time.sleep(0.05)
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=drip, args=(server.accept()[0],), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/v1"
+
+
+DRIPS = [
+    pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 900000\r\n\r\n", id="body"),
+    pytest.param(b"HTTP/1.1 200 OK\r\nX-Long: ", id="header"),
+]
+
+
+@pytest.mark.parametrize("begins", DRIPS)
+def test_an_answer_that_drips_is_not_waited_for_beyond_the_timeout(tmp_path: Path, begins: bytes) -> None:
+    began = time.monotonic()
+    with dripping(begins) as address:
+        found = graded(tmp_path, address, ["a", "b"], timeout=0.4)
+    assert set(found.reasons.values()) == {"the judge: no answer within 0.4 seconds"}
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("begins", DRIPS)
+def test_a_request_to_stop_ends_an_answer_that_drips(tmp_path: Path, begins: bytes) -> None:
+    began = time.monotonic()
+
+    def check() -> None:
+        if time.monotonic() - began > 0.5:
+            raise Cancelled
+
+    with dripping(begins) as address:
+        choice = {"metric": "judge", "base_url": address, "model": "m", "timeout": 60}
+        answers = Answers(np.arange(9), ["a"] * 9, None, ["p"] * 9)
+        with pytest.raises(Cancelled):
+            measure(MetricsConfig.parse({"metrics": [choice]}), answers, Home(tmp_path), check=check)
+    assert time.monotonic() - began < 5
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("judge")]
+
+
+def test_an_answer_without_end_is_read_to_its_limit(tmp_path: Path) -> None:
+    with judging(lambda message, _: (200, {}, b"x" * 50_000_000)) as server:
+        found = graded(tmp_path, server.base_url, ["a"])
+    assert found.reasons == {0: "the judge: an answer of over 1,000,000 bytes"}
 
 
 def test_an_endpoint_that_is_down_is_given_up(tmp_path: Path) -> None:

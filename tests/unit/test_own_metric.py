@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from engine.diagnostics.scored import Scored, aggregate
 from engine.evaluation.metrics.answers import Answers
 from engine.evaluation.metrics.measure import measure
+from engine.job import Cancelled
 from store.home import Home
 from store.metrics_config import MetricsConfig
 
@@ -117,3 +124,125 @@ def test_a_row_without_a_reference_is_no_row_of_a_metric_that_needs_one(tmp_path
     answers = Answers(np.arange(3), ["a", None, "c"], ["a", "b", None])
     found = aggregate(measure(config, answers, home)[0])
     assert (found["n"], found["unscored"]["count"]) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        (
+            "def score(prediction):\n    os._exit(0)",
+            "mine.py: its process was ended before it could answer in",
+        ),
+        (
+            "def score(prediction):\n    os._exit(3)",
+            "mine.py: it ended its process (exit code 3) in row 100.",
+        ),
+        (
+            "calls = []\ndef score(prediction):\n    calls.append(1)\n    if len(calls) == 17:\n"
+            "        os.kill(os.getpid(), 11)\n    return 1",
+            "mine.py: its process crashed (Segmentation fault) in row 116.",
+        ),
+        ("raise KeyboardInterrupt", "mine.py can't be run: KeyboardInterrupt"),
+        ("def scores(predictions):\n    raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("def scores(predictions):\n    os.kill(0, 9)", "mine.py: its process crashed (Killed)."),
+        (
+            "def score(prediction):\n    os.kill(os.getppid(), 9)\n    time.sleep(30)",
+            "mine.py: its process was ended before it could answer in row 100.",
+        ),
+    ],
+)
+def test_a_metric_that_ends_its_process_ends_alone(tmp_path: Path, source: str, reason: str) -> None:
+    mine, _ = run(tmp_path, "import os, time\n" + source)
+    assert mine.failed.startswith(reason)
+
+
+def test_a_row_that_is_interrupted_is_one_row(tmp_path: Path) -> None:
+    mine, _ = run(
+        tmp_path,
+        "def score(prediction, n=[]):\n    n.append(1)\n    if len(n) == 3:\n        raise KeyboardInterrupt"
+        "\n    return 1",
+    )
+    assert mine.reasons == {2: "KeyboardInterrupt"}
+
+
+def test_the_limits_of_time_and_memory_are_named(tmp_path: Path) -> None:
+    mine, _ = run(tmp_path, "def score(prediction):\n    while True: pass", max_seconds=1)
+    assert mine.failed == "mine.py: it took longer than 1 seconds (max_seconds) and was ended in row 100."
+    slowly = "import time\ndef score(prediction, held=[]):\n    while True:\n"
+    slowly += "        held.append(bytearray(2**24))\n        time.sleep(0.01)"
+    mine, _ = run(tmp_path, slowly, max_memory_gib=0.25)
+    assert mine.failed.startswith("mine.py: it held more than 0.25 GiB of memory (max_memory_gib)")
+    mine, _ = run(tmp_path, "def score(prediction):\n    return len(bytearray(2**36))", max_memory_gib=0.25)
+    assert mine.failed.endswith("MemoryError: it may hold 0.25 GiB (max_memory_gib).")
+
+
+LEAVES = """
+import os, subprocess, sys, time
+ENV = dict(os.environ, LEFT_BY=MARK)
+def score(prediction):
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], env=ENV)
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], env=ENV, start_new_session=True)
+    subprocess.run([sys.executable, "-c", "import os, time\\nif not os.fork(): os.setsid(); time.sleep(60)"],
+                   env=ENV)
+    REST
+"""
+
+
+def left_by(mark: str) -> list[int]:
+    """Processes that a metric with this mark started and that are still there."""
+    there = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("LEFT_BY") == mark and process.status() != psutil.STATUS_ZOMBIE:
+                there.append(process.pid)
+    return there
+
+
+@pytest.mark.parametrize("rest", ["return 1", "raise SystemExit", "os._exit(1)", "os.kill(os.getpid(), 11)"])
+def test_what_a_metric_started_ends_with_it(tmp_path: Path, rest: str) -> None:
+    mark = str(tmp_path)
+    run(tmp_path, LEAVES.replace("MARK", repr(mark)).replace("REST", rest), rows=4)
+    assert left_by(mark) == []
+
+
+def test_what_a_metric_started_ends_with_a_worker_that_is_killed(tmp_path: Path) -> None:
+    mark, home = str(tmp_path), Home(tmp_path).create()
+    source = LEAVES.replace("MARK", repr(mark)).replace("REST", "time.sleep(60)")
+    (home.metrics / "mine.py").write_text(source)
+    script = (
+        "import sys, numpy\nfrom engine.evaluation.metrics.answers import Answers\n"
+        "from engine.evaluation.metrics.measure import measure\nfrom store.home import Home\n"
+        "from store.metrics_config import MetricsConfig\n"
+        "config = MetricsConfig.parse({'metrics': [{'metric': 'own', 'file': 'mine'}]})\n"
+        "measure(config, Answers(numpy.arange(1), ['a']), Home(sys.argv[1]))\n"
+    )
+    worker = subprocess.Popen([sys.executable, "-c", script, mark], cwd=Path(__file__).parents[2])
+    try:
+        until(lambda: len(left_by(mark)) == 3)
+    finally:
+        worker.kill()
+        worker.wait()
+    until(lambda: not left_by(mark))
+
+
+def test_a_cancelled_job_ends_the_metric(tmp_path: Path) -> None:
+    mark, home = str(tmp_path), Home(tmp_path).create()
+    source = LEAVES.replace("MARK", repr(mark)).replace("REST", "time.sleep(60)")
+    (home.metrics / "mine.py").write_text(source)
+    config = MetricsConfig.parse({"metrics": [{"metric": "own", "file": "mine"}]})
+
+    def check() -> None:
+        if len(left_by(mark)) == 3:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        measure(config, Answers(np.arange(1), ["a"]), home, check=check)
+    assert left_by(mark) == []
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait for it, 30 seconds at most."""
+    end = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.05)

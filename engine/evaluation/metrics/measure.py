@@ -17,6 +17,7 @@ import numpy as np
 from engine.diagnostics.scored import Scored
 from engine.evaluation.metrics import classes, constraints, form, overlap, own
 from engine.evaluation.metrics.answers import Answers
+from engine.evaluation.metrics.apart import ask_apart
 from engine.evaluation.metrics.judged import graded
 from engine.evaluation.metrics.rows import Asked, Found
 from engine.job import Cancelled
@@ -193,16 +194,6 @@ def _constraints(choice: Any, asked: Asked) -> Found:
     return Found(met.all(axis=1).astype(float), details=details)
 
 
-def _own(choice: Any, asked: Asked) -> Found:
-    """From HOME/metrics."""
-    path = asked.home.metrics / f"{choice.file}.py"
-    return own.found(own.load(path), asked, choice.options)
-
-
-def _hub(choice: Any, asked: Asked) -> Found:
-    return own.found(own.of_hub(choice.hub_id, asked.home), asked, choice.options, choice.result)
-
-
 MEASURES: dict[str, Callable[[Any, Asked], Found]] = {
     "exact_match": _exact_match,
     "token_f1": _token_f1,
@@ -217,6 +208,6 @@ MEASURES: dict[str, Callable[[Any, Asked], Found]] = {
     "regex": _regex,
     "constraints": _constraints,
     "judge": graded,
-    "own": _own,
-    "hub": _hub,
+    "own": ask_apart,
+    "hub": ask_apart,
 }

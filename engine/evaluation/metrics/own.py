@@ -1,4 +1,4 @@
-"""A user's own metric: a Python file of the home folder, run in the worker and nowhere else.
+"""A user's own metric: a Python file of the home folder, run in a process of its own (`apart.py`).
 
 The file has one of
     score(prediction, reference, prompt) -> number                  asked row by row; it may leave some out
@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 
-from engine.diagnostics.jackknife import jackknife_interval
 from engine.evaluation.metrics.answers import NO_PROMPT, NO_REFERENCE, Answers
 from engine.evaluation.metrics.rows import Asked, Found
 from store.home import Home
@@ -52,9 +51,9 @@ def load(path: Path) -> tuple[str, Any]:
         exec(compile(source, str(path), "exec"), module.__dict__)
     except SyntaxError as error:
         where = f"line {error.lineno}" if error.lineno else "the file"
-        raise OwnMetricError(f"{path.name} is no Python: {where}: {error.msg}.", _trace()) from error
-    except (Exception, SystemExit) as error:
-        raise OwnMetricError(f"{path.name} can't be run: {said(error)}", _trace()) from error
+        raise OwnMetricError(f"{path.name} is no Python: {where}: {error.msg}.", trace()) from error
+    except BaseException as error:
+        raise OwnMetricError(f"{path.name} can't be run: {said(error)}", trace()) from error
     for name in ("score", "scores"):
         if callable(module.__dict__.get(name)):
             return name, module.__dict__[name]
@@ -70,8 +69,8 @@ def of_hub(hub_id: str, home: Home) -> tuple[str, Any]:
         import evaluate
 
         return "instance", evaluate.load(hub_id, cache_dir=str(home.cache / "evaluate"), keep_in_memory=True)
-    except (Exception, SystemExit) as error:
-        raise OwnMetricError(f"{hub_id} can't be loaded: {said(error)}", _trace()) from error
+    except BaseException as error:
+        raise OwnMetricError(f"{hub_id} can't be loaded: {said(error)}", trace()) from error
 
 
 def found(metric: tuple[str, Any], asked: Asked, options: dict[str, Any], name: str = "") -> Found:
@@ -84,8 +83,8 @@ def found(metric: tuple[str, Any], asked: Asked, options: dict[str, Any], name: 
     if kind == "module":
         try:
             what = what(keep_in_memory=True, cache_dir=str(asked.home.cache / "evaluate"))
-        except (Exception, SystemExit) as error:
-            raise OwnMetricError(f"{what.__name__} can't be made: {said(error)}", _trace()) from error
+        except BaseException as error:
+            raise OwnMetricError(f"{what.__name__} can't be made: {said(error)}", trace()) from error
     return by_module(what, asked, options, name)
 
 
@@ -101,7 +100,8 @@ def said(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}"[:LONGEST] if text else type(error).__name__
 
 
-def _trace() -> str:
+def trace() -> str:
+    """Of the error that is being handled."""
     return traceback.format_exc()
 
 
@@ -120,9 +120,9 @@ def by_row(score: Callable[..., Any], asked: Asked) -> Found:
             continue
         try:
             given.scores[place] = number(score(**entries))
-        except (Exception, SystemExit) as error:  # noqa: BLE001 (the user's code: it ends this row alone)
+        except BaseException as error:  # noqa: BLE001 (the user's code: it ends this row alone)
             given.reasons[place] = said(error)
-            given.traceback = given.traceback or _trace()
+            given.traceback = given.traceback or trace()
     return given
 
 
@@ -159,8 +159,8 @@ def all_rows(scores: Callable[..., Any], answers: Answers) -> Found:
         return given
     try:
         values = list(scores(**{name: [_entry(columns[name], place) for place in kept] for name in taken}))
-    except (Exception, SystemExit) as error:
-        raise OwnMetricError(said(error), _trace()) from error
+    except BaseException as error:
+        raise OwnMetricError(said(error), trace()) from error
     _place(given, kept, values)
     return given
 
@@ -208,8 +208,8 @@ def by_module(module: Any, asked: Asked, options: dict[str, Any], name: str) -> 
             columns["references"] = [references[i] for i in rows]
         try:
             found = module.compute(**columns, **options)
-        except (Exception, SystemExit) as error:
-            raise OwnMetricError(said(error), _trace()) from error
+        except BaseException as error:
+            raise OwnMetricError(said(error), trace()) from error
         if not isinstance(found, dict) or not found:
             raise OwnMetricError(f"Its compute() gave {found!r:.80}, not a dictionary of numbers.")
         return found
@@ -231,6 +231,9 @@ def by_module(module: Any, asked: Asked, options: dict[str, Any], name: str) -> 
             return number(ask(places.tolist())[own])
         except (TypeError, ValueError) as error:
             raise OwnMetricError(f"Of {own}: {error}.") from error
+
+    # imported where it is needed: scipy takes longer than most metrics
+    from engine.diagnostics.jackknife import jackknife_interval
 
     groups = None if answers.groups is None else [answers.groups[i] for i in kept]
     interval = jackknife_interval(figure, len(kept), groups, confidence=asked.confidence)
