@@ -2,8 +2,8 @@
 
     python bench/truth.py [--only TOPIC …] [--share 1.0]
 
-Prints a table of nominal and observed rates, and exits with 1 where one is off. `--share 0.1` takes a tenth of
-the draws, for a first look: the bands are meant for all of them.
+Prints a table of nominal and observed rates, and exits with 1 where one is off. `--share 0.1` takes a tenth
+of the draws, for a first look: the bands are meant for all of them.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(threads, "1")  # a process a core
 
-import bench.truths
-from bench.truths import Observed, Rate, observe
+import bench.truths  # noqa: E402
+from bench.truths import Observed, Rate, observe  # noqa: E402
 
 
 def topics() -> list[str]:

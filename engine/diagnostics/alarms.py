@@ -47,8 +47,8 @@ def overfits(
     alarms = []
     if found:
         since, best, rise = found
-        said = f"It overfits since step {since:,}: validation loss lies {_amount(rise)} {unit} above that of"
-        said += f" step {best:,} ({_certainty(looks)}, {phrasing.plural(rise.n, 'row')})."
+        said = f"It overfits, surely since step {since:,}: validation loss lies {_amount(rise)} {unit} above"
+        said += f" that of step {best:,} ({_certainty(looks)}, {phrasing.plural(rise.n, 'row')})."
         alarms.append(Alarm("overfitting", since, said))
     losses = overfitting.mean_losses(validations)
     if metric and len(losses) > 1 and np.isfinite(losses).all():
@@ -78,7 +78,7 @@ def of_verdict(verdict: Document) -> list[Alarm]:
     stopped = verdict.get("stopped") or {}
     shape = verdict.get("overfitting") or {}
     if shape.get("state") == "overfits":
-        said = f"It overfits since step {shape['since_step']:,}. {shape['sentence']}"
+        said = f"It overfits, surely since step {shape['since_step']:,}. {shape['sentence']}"
         alarms.append(Alarm("overfitting", int(shape["since_step"]), said))
     if shape.get("stage") == "memorising":
         alarms.append(Alarm("memorising", int(shape["last_step"]), shape["stage_sentence"]))

@@ -2,8 +2,9 @@
 
 The best of k validations is partly the luckiest: of a flat, noisy curve the minimum always lies below
 the end. So the rise from the best to the last validation is measured on the same rows in pairs, at a
-confidence widened for the k - 1 steps that could have been picked (Bonferroni), and it must also matter:
-a rise of under 1% is not called overfitting, however sure. A rise in which training loss rises too is
+confidence widened for the k - 1 steps that could have been picked (Bonferroni). It must also be more than
+what validation loss moves from step to step (`step_noise.py`), which all rows share, and it must matter: a
+rise of under 1% is not called overfitting, however sure. A rise in which training loss rises too is
 instability, not overfitting, and is called so. GL and PQ are Prechelt's (1998, "Early Stopping: But When?").
 """
 
@@ -16,9 +17,9 @@ from typing import Any, TypedDict
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from engine.diagnostics import phrasing, train_gap
+from engine.diagnostics import phrasing, step_noise, train_gap
 from engine.diagnostics.stages import Metric, gap_points, parting, stage_of
-from engine.diagnostics.statistics import Interval, quick_interval, ratio_interval
+from engine.diagnostics.statistics import Interval
 
 MATERIAL_GL = 1.0  # per cent of the best loss: a smaller rise doesn't matter
 
@@ -74,29 +75,44 @@ def onset(
     validations: Sequence[Validation], train_curve: TrainCurve, looks: int
 ) -> tuple[int, int, Interval] | None:
     """Since which step it surely overfits, its best step, and the rise since that one; None where that is not
-    sure. For a run that is asked `looks` times while it trains: the confidence is widened for these too."""
+    sure, now and at the validation before. For a run that is asked `looks` times while it trains: the
+    confidence is widened for these too."""
     finite = [v for v in validations if _is_finite(v)]
-    if len(finite) < max(2, len(validations)):
+    if len(finite) < max(3, len(validations)):
         return None
-    losses = np.array([_mean_loss(v) for v in finite])
-    best, last = int(losses.argmin()), len(finite) - 1
-    if best == last:
+    now, before = _sure_rise(finite, looks), _sure_rise(finite[:-1], looks)
+    if now is None or before is None:
         return None
-    confidence = 1 - 0.05 / (last * max(1, looks))
-    rise = _paired(finite[best], finite[last], confidence, quick=True)
+    best, rise = now
     steps = [int(v["step"]) for v in finite]
-    if not rise.above or rise.value < MATERIAL_GL / 100 * losses[best]:
-        return None
     if _training_rose(train_curve, steps, best):
         return None
-    return _since(finite, best, confidence), steps[best], rise
+    return _since(finite, best, *_widened(finite, looks)), steps[best], rise
+
+
+def _sure_rise(validations: list[Validation], looks: int) -> tuple[int, Interval] | None:
+    """The place of the best validation, and the rise since, where that is sure and matters."""
+    losses = mean_losses(validations)
+    best, last = int(losses.argmin()), len(validations) - 1
+    if best == last:
+        return None
+    rise = step_noise.rise(validations[best], validations[last], *_widened(validations, looks))
+    material = MATERIAL_GL / 100 * abs(float(losses[best]))
+    return (best, rise) if rise.above and rise.value >= material else None
+
+
+def _widened(validations: list[Validation], looks: int) -> tuple[float, float]:
+    """Confidence over rows and reach of the noise of steps, for a run that is looked at so many times."""
+    steps = max(looks, len(validations))
+    noise = step_noise.of_course(mean_losses(validations))
+    return 1 - 0.05 / ((len(validations) - 1) * steps), noise.beyond_all(steps)
 
 
 def _shape(validations: Sequence[Validation], train_curve: TrainCurve, unit: str) -> dict[str, Any]:
     finite = [v for v in validations if _is_finite(v)]
     if len(finite) < 2:
         return _document("unclear", finite, "Too few validations to tell whether it overfits.")
-    losses = np.array([_mean_loss(v) for v in finite])
+    losses = mean_losses(finite)
     best, last = int(losses.argmin()), len(finite) - 1
     quotient = _last_quotient(finite, losses, train_curve)
     if len(finite) < len(validations):
@@ -105,10 +121,13 @@ def _shape(validations: Sequence[Validation], train_curve: TrainCurve, unit: str
     if best == last:
         sentence = "No overfitting: validation loss was at its lowest at the last step."
         return _document("none", finite, sentence, best=best, quotient=quotient)
-    confidence = 1 - 0.05 / last
-    rise = _paired(finite[best], finite[last], confidence)
-    state, sentence = _decide(finite, best, rise, float(losses[best]), train_curve, unit)
-    since = _since(finite, best, confidence) if state == "overfits" else None
+    confidence, reach = 1 - 0.05 / last, step_noise.of_course(losses).beyond_one(len(finite))
+    rows = step_noise.rise(finite[best], finite[last], confidence)
+    rise = step_noise.rise(finite[best], finite[last], confidence, reach)
+    state, sentence = _decide(finite, best, rows, rise, train_curve, unit)
+    since = _since(finite, best, confidence, reach) if state == "overfits" else None
+    if state == "none":
+        rise = rows
     return _document(state, finite, sentence, best=best, rise=rise, since=since, quotient=quotient)
 
 
@@ -146,15 +165,20 @@ def progress_quotient(losses: ArrayLike, steps: Sequence[int], train_curve: Trai
 def _decide(
     validations: list[Validation],
     best: int,
+    rows: Interval,
     rise: Interval,
-    lowest: float,
     train_curve: TrainCurve,
     unit: str,
 ) -> tuple[str, str]:
+    """State and sentence. rows: the rise between the two models as the rows show it; rise: with the noise of
+    steps, which the later steps may undo."""
     steps = [int(v["step"]) for v in validations]
     where = f"between step {steps[best]:,} and step {steps[-1]:,}"
-    material = MATERIAL_GL / 100 * lowest
-    shown = f"{_amount(rise)} {unit} {where} (on {phrasing.plural(rise.n, 'row')})"
+    material = MATERIAL_GL / 100 * abs(_mean_loss(validations[best]))
+    on = phrasing.plural(rise.n, "row")
+    shown = f"{_amount(rise)} {unit} {where} (on {on})"
+    if rise.low is None:
+        return "unclear", f"Whether it overfits can't be told: there is no interval, as {rise.why}."
     if rise.above and rise.value >= material:
         if _training_rose(train_curve, steps, best):
             return (
@@ -165,31 +189,23 @@ def _decide(
             "overfits",
             f"It overfits: validation loss rose by {shown} while training loss did not.",
         )
-    if rise.high is not None and rise.high < material:
+    if rows.high is not None and rows.high < material:
         return "none", f"No overfitting: validation loss rose by less than 1% {where}."
-    if rise.above:
-        return "none", f"No overfitting to speak of: validation loss rose by {shown}, under 1%."
-    return "unclear", f"A rise of {shown} can't be told from noise."
+    if rows.above and rows.value < material:
+        less = f"{_amount(rows)} {unit} {where} (on {on})"
+        return "none", f"No overfitting to speak of: validation loss rose by {less}, under 1%."
+    noise = "what it moves from step to step" if rows.above else "noise"
+    return "unclear", f"A rise of validation loss of {shown} can't be told from {noise}."
 
 
-def _since(validations: list[Validation], best: int, confidence: float) -> int:
+def _since(validations: list[Validation], best: int, confidence: float, reach: float) -> int:
     """The first step from which every later validation is surely above the best one."""
     since = int(validations[-1]["step"])
     for later in reversed(validations[best + 1 :]):
-        if not _paired(validations[best], later, confidence, quick=True).above:
+        if not step_noise.rise(validations[best], later, confidence, reach).above:
             break
         since = int(later["step"])
     return since
-
-
-def _paired(before: Validation, after: Validation, confidence: float, *, quick: bool = False) -> Interval:
-    """Rise of the loss a token from one validation to another, on the same rows in the same order."""
-    if not np.array_equal(np.asarray(before["row_ids"]), np.asarray(after["row_ids"])):
-        raise ValueError(f"Validations at steps {before['step']} and {after['step']} are of different rows.")
-    rise = np.asarray(after["loss_sums"], np.float64) - np.asarray(before["loss_sums"], np.float64)
-    if quick:
-        return quick_interval(rise, before["tokens"], confidence=confidence)
-    return ratio_interval(rise, before["tokens"], confidence=confidence)
 
 
 def _training_rose(train_curve: TrainCurve, steps: list[int], best: int) -> bool:

@@ -56,7 +56,7 @@ def stage_of(
     if writes or (remembers and (shape["state"] == "overfits" or grown)):
         return "memorising", _memorising(shape, membership, extraction, remembers, writes)
     if shape["state"] == "overfits":
-        return "overfitting", f"It overfits since step {shape['since_step']:,}."
+        return "overfitting", f"It overfits, surely since step {shape['since_step']:,}."
     if shape["state"] == "unclear" or len(validations) < 2:
         rows = len(np.asarray(validations[-1]["row_ids"])) if validations else 0
         return (
@@ -78,7 +78,7 @@ def _memorising(
         evidence.append(membership["sentence"])
     if writes and extraction:
         evidence.append(extraction["sentence"])
-    since = f" since step {shape['since_step']:,}" if shape["since_step"] is not None else ""
+    since = f" surely since step {shape['since_step']:,}" if shape["since_step"] is not None else ""
     overfits = f", and overfits{since}" if shape["state"] == "overfits" else ""
     return f"It memorises its training rows{overfits}. {' '.join(evidence)}"
 

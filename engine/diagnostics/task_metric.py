@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from engine.diagnostics.stages import Metric
-from engine.diagnostics.statistics import wilson_interval
+from engine.diagnostics.statistics import LEAST_ROWS, wilson_interval
 
 WORDS = {
     "accuracy": "accuracy",
@@ -55,7 +55,7 @@ def course(kind: str, steps: Iterable[Mapping[str, Any]]) -> list[Document]:
             bounds = wilson_interval(int(sums["x"]), n).to_dict()
         else:
             bounds = _ratio(n, *(float(sums[name]) for name in ("x", "w", "xx", "xw", "ww")))
-            if bounds["low"] == bounds["high"]:
+            if bounds["low"] is not None and bounds["low"] == bounds["high"]:
                 bounds |= _agreed(bounds["value"], n, kind)
         found.append({"step": int(sums["step"]), **bounds})
     return found
@@ -72,11 +72,12 @@ def _agreed(value: float, n: int, kind: str) -> Document:
 
 
 def _ratio(n: int, x: float, w: float, xx: float, xw: float, ww: float) -> Document:
-    """As `statistics.quick_interval`, from sums."""
+    """By linearisation (Cochran 1977, section 6.3) and Student's t at the effective number of rows, as sums
+    allow; no limits of effectively under LEAST_ROWS."""
     value = x / w
-    if n == 1:
-        return {"value": value, "low": None, "high": None, "n": 1}
+    if w * w / ww < LEAST_ROWS:
+        return {"value": value, "low": None, "high": None, "n": n}
     spread = max(0.0, xx - 2 * value * xw + value * value * ww)
     error = math.sqrt(n / (n - 1) * spread) / w
-    half = float(special.stdtrit(max(2.0, w * w / ww) - 1, 0.975)) * error
+    half = float(special.stdtrit(w * w / ww - 1, 0.975)) * error
     return {"value": value, "low": value - half, "high": value + half, "n": n}

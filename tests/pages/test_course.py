@@ -24,7 +24,7 @@ def test_warnings_name_the_run_what_is_sure_and_since_when(engine: StillEngine, 
     said = everything_said(open_page(engine.home)).replace("\\", "")
     assert "Warnings" in said
     assert re.search(r":red-badge\[Overfits · step \d+\]", said)
-    assert "It overfits since step" in said
+    assert "It overfits, surely since step" in said
     assert ":red-badge[Forgot much" in said
     assert "Forgot some" not in said  # the higher threshold says it
 

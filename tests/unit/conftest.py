@@ -5,13 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
 
-from engine.diagnostics import overfitting, stages, transfer, verdict
-from engine.diagnostics.statistics import RESAMPLES, ratio_interval
 from store.database import Database
 from store.home import Home
 from tests.unit.desk import Desk
@@ -38,13 +35,6 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     _, database = new_store(tmp_path_factory.mktemp("store"))
     yield database
     database.close()
-
-
-@pytest.fixture
-def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A tenth of the resamples, for tests that count over many trials how often something is called sure."""
-    for module in (transfer, verdict, stages, overfitting):
-        monkeypatch.setattr(module, "ratio_interval", partial(ratio_interval, resamples=RESAMPLES // 10))
 
 
 @pytest.fixture

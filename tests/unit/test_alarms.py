@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from engine.diagnostics import alarms, task_metric
-from engine.diagnostics.statistics import quick_interval
 from store.alerts import KINDS
 
 ROWS, TOKENS = 120, 20
@@ -117,10 +117,13 @@ def test_a_course_from_sums_has_the_interval_of_its_rows() -> None:
         "xw": (right * tokens).sum(), "ww": (tokens * tokens).sum(),
     }  # fmt: skip
     (point,) = task_metric.course("tokens", [sums])
-    expected = quick_interval(right, tokens)
+    value, n = right.sum() / tokens.sum(), 50
+    error = np.sqrt(n / (n - 1) * np.square(right - value * tokens).sum()) / tokens.sum()
+    half = stats.t.ppf(0.975, tokens.sum() ** 2 / np.square(tokens).sum() - 1) * error
     assert point["n"] == 50
-    for name in ("value", "low", "high"):
-        assert abs(point[name] - getattr(expected, name)) < 1e-9
+    assert (point["low"], point["value"], point["high"]) == pytest.approx((value - half, value, value + half))
+    four = {"n": 4, "x": 20, "w": 40, "xx": 120, "xw": 200, "ww": 400}
+    assert task_metric.course("tokens", [sums | four])[0]["low"] is None
     assert task_metric.course("label", [sums | {"x": 50, "w": 50}])[0]["low"] < 1  # Wilson: never certain
 
 

@@ -47,8 +47,9 @@ def judged(right: float, *, prompted: float | None = 0.5, sure: float = 0.9, **m
     )
     losses = -logs[np.arange(N), TRUTH]
     above = more.pop("above", (1, 1 / 21, 1 / 41))
+    unlike = np.random.default_rng(3).normal(1, 0.01, N)  # no two rows change by the same
     validations = [
-        {"step": step, "row_ids": np.arange(N), "loss_sums": losses + rest, "tokens": np.ones(N)}
+        {"step": step, "row_ids": np.arange(N), "loss_sums": losses + rest * unlike, "tokens": np.ones(N)}
         for step, rest in zip((0, 20, 40), above, strict=True)
     ]
     return class_verdict.judge(

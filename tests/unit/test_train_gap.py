@@ -88,7 +88,7 @@ def test_stages_of_the_curve() -> None:
     assert converged["stage"] == "converged"
     overfitting = assess(validations([2.0, 1.4, 1.1, 1.05, 1.2, 1.35]), curve)
     assert (overfitting["stage"], overfitting["since_step"]) == ("overfitting", 80)
-    assert overfitting["stage_sentence"] == "It overfits since step 80."
+    assert overfitting["stage_sentence"] == "It overfits, surely since step 80."
     few = assess(validations([2.0, 1.05, 1.0], noise=0.5, n=10, seed=1), curve)
     assert few["stage"] == "unclear"
     assert "Can't tell from 10 validation rows" in few["stage_sentence"]
@@ -113,7 +113,8 @@ def test_memorising_needs_its_evidence() -> None:
     found = assess(rising, curve, membership=REMEMBERS)
     assert found["stage"] == "memorising"
     assert (
-        found["stage_sentence"] == "It memorises its training rows, and overfits since step 60. It remembers."
+        found["stage_sentence"]
+        == "It memorises its training rows, and overfits surely since step 60. It remembers."
     )
     assert assess(still, curve, membership=REMEMBERS)["stage"] == "learning"
     assert assess(still, curve, extraction=WRITES)["stage"] == "memorising"

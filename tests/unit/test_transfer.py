@@ -81,7 +81,6 @@ def test_few_rows_can_not_be_surer_than_their_swaps() -> None:
     assert diagnosis.swap_test(np.full(400, 1.0) + np.arange(400) * 1e-3) < 1e-20
 
 
-@pytest.mark.usefixtures("few_resamples")
 def test_cells_without_effect_get_no_star_more_often_than_the_level_allows() -> None:
     alarms = 0
     for round_ in range(60):

@@ -19,8 +19,6 @@ from tests.unit.store_samples import serving
 from tunebench.cli import cli
 from tunebench.output import FAILED, OK, USAGE
 
-pytestmark = pytest.mark.usefixtures("few_resamples")  # what is in a cell is not looked at here
-
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Desk:

@@ -78,7 +78,6 @@ def test_worse_asks_for_a_third_of_the_rate() -> None:
     assert verdict["advice"][0]["change"] == {"learning_rate": 3.3e-5}
 
 
-@pytest.mark.usefixtures("few_resamples")
 def test_same_model_twice_is_never_called_better() -> None:
     same = evidence(0.0)
     same["tuned_loss_sum"] = same["base_loss_sum"]
