@@ -13,6 +13,9 @@ FormatName = Literal[
     "messages",
     "sharegpt",
     "preference",
+    "comparison",
+    "marked_pairs",
+    "marked",
     "multiple_choice",
     "instruction",
     "question_answer",
@@ -23,6 +26,9 @@ FormatName = Literal[
 
 Kind = Literal["chat", "text", "preference"]
 
+LEAVE_OUT = "leave out"
+GivenPart = Literal["train", "validation", "test", "leave out"]  # what a value of a split column may mean
+
 # How the answer of a multiple-choice row names the right choice.
 AnswerBy = Literal["text", "letter", "number from 0", "number from 1"]
 
@@ -30,7 +36,8 @@ AnswerBy = Literal["text", "letter", "number from 0", "number from 1"]
 @dataclass(frozen=True)
 class Format:
     """How rows of one format are read. `kind` is the form in which they are stored. `several`: roles that
-    more than one column may play; the further ones are `choices_2`, `choices_3` … in a mapping."""
+    more than one column may play; the further ones are `choices_2`, `choices_3` … in a mapping. `meanings`:
+    what the values of the last required role may mean."""
 
     name: FormatName
     title: str
@@ -39,6 +46,7 @@ class Format:
     optional: tuple[str, ...] = ()
     help: str = ""
     several: tuple[str, ...] = ()
+    meanings: tuple[str, ...] = ()
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -89,6 +97,38 @@ FORMATS: dict[str, Format] = {
             ("chosen", "rejected"),
             ("prompt", "system", "tools"),
             "The chosen answer is what is trained on.",
+        ),
+        Format(
+            "comparison",
+            "Two answers and which is better",
+            "preference",
+            ("first", "second", "better"),
+            ("prompt", "input", "system"),
+            "The better answer is preferred to the other. Where several people judged, what more than half of"
+            " them say. Ties are left out.",
+            ("better",),
+            ("first", "second", "tie"),
+        ),
+        Format(
+            "marked_pairs",
+            "Good and bad answers as pairs",
+            "preference",
+            ("prompt", "completion", "label"),
+            ("system",),
+            "Prompts with a good and a bad answer, a row each, make pairs; an answer without a partner is"
+            " left out.",
+            (),
+            ("good", "bad"),
+        ),
+        Format(
+            "marked",
+            "Answers marked good or bad",
+            "chat",
+            ("prompt", "completion", "label"),
+            ("system",),
+            "The good answers alone are trained on; the bad ones are left out and counted.",
+            (),
+            ("good", "bad"),
         ),
         Format(
             "multiple_choice",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 SYSTEM = ("system", "system_prompt", "system_message")
 TOOLS = ("tools", "functions", "available_tools")
@@ -17,6 +18,17 @@ ALIASES: dict[str, dict[str, tuple[str, ...]]] = {
         "prompt": ("prompt", "question", "instruction", "query", "input"),
         "system": SYSTEM,
         "tools": TOOLS,
+    },
+    "comparison": {
+        "prompt": ("prompt", "instruction", "question", "query", "input", "text", "article", "context"),
+        "input": ("input",),
+        "system": SYSTEM,
+    },
+    "marked_pairs": {},
+    "marked": {
+        "prompt": ("prompt", "question", "instruction", "query", "input"),
+        "completion": ("completion", "response", "output", "answer", "reply", "generation"),
+        "system": SYSTEM,
     },
     "multiple_choice": {
         "question": (
@@ -40,7 +52,7 @@ ALIASES: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "question_answer": {
         "question": ("question", "query", "q", "problem"),
-        "answer": ("answer", "response", "a", "solution", "reply", "output"),
+        "answer": ("answer", "response", "a", "solution", "reply", "output", "answers"),
         "context": ("context", "passage", "background", "paragraph"),
         "system": SYSTEM,
     },
@@ -75,6 +87,9 @@ CHOICE_STEMS = ("ans", "answer", "option", "opt", "op", "choice", "sol", "ending
 
 TURN_NAMES = ("messages", "conversations", "conversation", "chat", "dialogue", "turns", "message")
 
+FLAG_PREFIXES = ("is_", "has_")
+GENERIC = ("text", "value", "content", "0")  # of a path, these say less than what they lie in
+
 KNOWN_NAMES = frozenset(
     name for roles in ALIASES.values() for names in roles.values() for name in names if len(name) > 1
 ) | frozenset(TURN_NAMES)
@@ -83,3 +98,16 @@ KNOWN_NAMES = frozenset(
 def normalise(name: str) -> str:
     """`Label Text`, `label-text` and `LABEL_TEXT` are one name."""
     return re.sub(r"[\s\-.]+", "_", name.strip().lower())
+
+
+def names_of(columns: Sequence[str]) -> dict[str, str]:
+    """Normalised name -> column, the first of those that share one. A path is met under its last part too, or
+    under what that lies in where the part says nothing (`answer.text`); a column of the name goes before."""
+    names = {normalise(column): column for column in reversed(columns)}
+    for column in columns:
+        parts = column.split(".")
+        while len(parts) > 1 and parts[-1] in GENERIC:
+            parts.pop()
+        if "." in column:
+            names.setdefault(normalise(parts[-1]), column)
+    return names

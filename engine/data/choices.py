@@ -13,15 +13,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from engine.data import dataset
+from engine.data.aliases import ALIASES, CHOICE_STEMS, normalise
+from engine.data.column_values import Rows, values_of
 from engine.data.skipped import RowSkipped
 from engine.data.turns import plain, texts_in_text
 from store.choices import MOST, without_choices
-from store.formats import AnswerBy
+from store.formats import AnswerBy, roles_for
 from store.home import Home
 
 _LETTER = re.compile(r"\s*\(?([A-Za-z])[).:]?\s*")
 _NUMBER = re.compile(r"\s*(\d{1,2})(\.0)?\s*")
 FEWEST = 2
+_NUMBERED = re.compile(r"([a-z]*?)_?(\d{1,2}|[a-z])")
 
 
 class Choices(NamedTuple):
@@ -165,3 +168,50 @@ def _fits(value: Any, choices: Sequence[str], by: AnswerBy, names: Sequence[str]
     except RowSkipped:
         return False
     return True
+
+
+def recognise_choices(columns: Sequence[str], names: Mapping[str, str], rows: Rows) -> dict[str, str] | None:
+    """A question, choices in a list or in columns of their own, and an answer that is one of them."""
+    aliases = ALIASES["multiple_choice"]
+    listed = [names[alias] for alias in aliases["choices"] if alias in names]
+    for where in [*([column] for column in listed), *_choice_columns(columns)]:
+        taken = {*where}
+        answers = [names[alias] for alias in aliases["answer"] if names.get(alias, "") not in {"", *taken}]
+        answer = next((column for column in answers if recognise_answers(rows, where, column)), None)
+        asked = [
+            names[alias] for alias in aliases["question"] if names.get(alias) not in {None, answer, *taken}
+        ]
+        question = next((column for column in asked if _are_texts(rows, column)), None)
+        if not answer or not question:
+            continue
+        mapping = {"question": question, **roles_for("choices", where), "answer": answer}
+        for role in ("context", "system"):
+            free = [
+                names[alias] for alias in aliases[role] if names.get(alias, "") not in {"", *mapping.values()}
+            ]
+            if column := next((column for column in free if _are_texts(rows, column)), None):
+                mapping[role] = column
+        return mapping
+    return None
+
+
+def _choice_columns(columns: Sequence[str]) -> list[list[str]]:
+    """Families of columns that hold one choice each, `ans0, ans1, ans2` or `A, B, C, D`, the widest first."""
+    families: dict[str, dict[str, str]] = {}
+    for column in columns:
+        match = _NUMBERED.fullmatch(normalise(column))
+        if match and (not match[1] or match[1] in CHOICE_STEMS):
+            families.setdefault(match[1] + ("0" if match[2].isdigit() else "a"), {})[match[2]] = column
+    ordered = []
+    for members in families.values():
+        marks = sorted(members, key=lambda mark: (len(mark), mark))
+        first = "a" if not marks[0].isdigit() else marks[0] if marks[0] in "01" else "0"
+        wanted = [str(int(first) + i) if first.isdigit() else chr(ord(first) + i) for i in range(len(marks))]
+        if len(marks) > 1 and marks == wanted:
+            ordered.append([members[mark] for mark in marks])
+    return sorted(ordered, key=len, reverse=True)
+
+
+def _are_texts(rows: Rows, column: str) -> bool:
+    values = values_of(rows, column)
+    return bool(values) and sum(isinstance(value, str) for value in values) * 2 > len(values)

@@ -4,10 +4,12 @@ only labels are stripped of white space around them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from engine.data.choices import place_of, read_choices
+from engine.data.judged import mark_of, side_of
+from engine.data.marked_pairs import REJECTED
 from engine.data.tool_calls import with_tools
 from engine.data.turns import (
     RowSkipped,
@@ -52,12 +54,13 @@ def converter(
     instruction: str = "",
     label_column: str | None = None,
     answers: AnswerBy | None = None,
+    values: Mapping[str, str] | None = None,
 ) -> Convert:
     """The function that turns a row into a Canonical; it raises RowSkipped with the reason.
 
     columns: role -> column. instruction: for text_label, put before every text that brings none itself.
     label_column: of a format without labels, the column to keep as one. answers: how those of multiple choice
-    name their choices.
+    name their choices. values: what the values that judge an answer mean (`store.formats`).
     Raises ConfigError where a required role has no column.
     """
     for role in FORMATS[format].required:
@@ -78,6 +81,13 @@ def converter(
         return _preference(columns)
     if format == "text_label":
         return _text_label(columns, instruction)
+    if format == "comparison":
+        return _comparison(columns, values or {})
+    if format == "marked":
+        return _marked(columns, values or {})
+    if format == "marked_pairs":  # the rows that `engine.data.marked_pairs` made
+        roles: dict[str, str] = {role: columns[role] for role in ("prompt", "system") if role in columns}
+        return _preference({**roles, "chosen": columns["completion"], "rejected": REJECTED})
     if format == "multiple_choice":
         return _multiple_choice(columns, answers or "text")
     question, answer = FORMATS[format].required
@@ -211,6 +221,49 @@ def _preference(columns: dict[str, str]) -> Convert:
         if not rejected or rejected[-1][0] != "assistant":
             raise RowSkipped("the rejected answer is not by the assistant")
         return _from_turns(chosen, rejected[-1][1])
+
+    return convert
+
+
+def _comparison(columns: dict[str, str], values: Mapping[str, str]) -> Convert:
+    """The answer that is better preferred to the other."""
+    prefer = {
+        side: _preference(
+            {
+                **{role: columns[role] for role in ("prompt", "system") if role in columns},
+                "chosen": columns[side],
+                "rejected": columns["second" if side == "first" else "first"],
+            }
+        )
+        for side in ("first", "second")
+    }
+    better, prompt, more = columns_of(columns, "better"), columns.get("prompt"), columns.get("input")
+
+    def convert(row: dict[str, Any]) -> Canonical:
+        side = side_of(row, better, values)
+        if prompt and more and (rest := _optional(row, more)):
+            row = {**row, prompt: f"{_required(row, prompt)}\n\n{rest}"}
+        return prefer[side](row)
+
+    return convert
+
+
+def _marked(columns: dict[str, str], values: Mapping[str, str]) -> Convert:
+    """Good answers alone. Prompt and answer may be texts or turns."""
+    prompt, completion, label, system = (
+        columns.get(role) for role in ("prompt", "completion", "label", "system")
+    )
+    assert completion
+    assert label
+
+    def convert(row: dict[str, Any]) -> Canonical:
+        if mark_of(row, label, values) == "bad":
+            raise RowSkipped("marked as bad: not trained on")
+        turns = _answer(row, completion, _asked(row, prompt))
+        if system and turns[0][0] != "system" and (told := _optional(row, system)):
+            turns.insert(0, ("system", told))
+        check_turns(turns)
+        return _from_turns(turns, None)
 
     return convert
 

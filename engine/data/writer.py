@@ -40,6 +40,7 @@ class DatasetWriter:
         self.first_skipped: dict[str, int] = {}  # reason -> line
         self.reasons: Counter[str] = Counter()
         self.labels: Counter[str] = Counter()
+        self.parts: Counter[str] = Counter()
         self.fingerprint = Fingerprint()
         self._characters: list[np.ndarray] = []
         self._turns: list[np.ndarray] = []
@@ -96,6 +97,7 @@ class DatasetWriter:
         }
         self._write(columns, flat, np.fromiter(map(len, texts), np.int32, len(texts)))
         self.labels.update(label for label in labels if label is not None)
+        self.parts.update(part for part in parts if part is not None)
         self._clear()
 
     def add_table(self, table: pa.Table) -> None:

@@ -12,8 +12,9 @@ import pytest
 
 from engine.data import dataset
 from engine.data.choices import load_questions
+from engine.data.choose import choose
 from engine.data.convert import converter
-from engine.data.formats import choose, recognise
+from engine.data.formats import recognise
 from engine.data.recipe.rows import canonicals, spoken
 from engine.data.turns import RowSkipped
 from store.choices import with_choices, without_choices
