@@ -101,13 +101,18 @@ def normalise(name: str) -> str:
 
 
 def names_of(columns: Sequence[str]) -> dict[str, str]:
-    """Normalised name -> column, the first of those that share one. A path is met under its last part too, or
-    under what that lies in where the part says nothing (`answer.text`); a column of the name goes before."""
-    names = {normalise(column): column for column in reversed(columns)}
+    """Normalised name -> column, the first of those that share one."""
+    return {normalise(column): column for column in reversed(columns)}
+
+
+def names_within(columns: Sequence[str]) -> dict[str, list[str]]:
+    """Normalised name -> paths, by the last part of a path, or by what that lies in where the part says
+    nothing (`answer` for `answer.text`)."""
+    names: dict[str, list[str]] = {}
     for column in columns:
         parts = column.split(".")
         while len(parts) > 1 and parts[-1] in GENERIC:
             parts.pop()
         if "." in column:
-            names.setdefault(normalise(parts[-1]), column)
+            names.setdefault(normalise(parts[-1]), []).append(column)
     return names

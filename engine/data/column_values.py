@@ -74,9 +74,13 @@ def _inside(value: Any, path: str, depth: int) -> Iterator[str]:
     if isinstance(value, list):
         if value and all(isinstance(item, str) for item in value):
             yield f"{path}.0"
+        elif value and isinstance(value[0], dict) and "text" in value[0]:
+            yield f"{path}.0.text"
     elif isinstance(value, dict) and depth < DEEPEST:
         for key, item in value.items():
             inner = f"{path}.{key}"
+            if isinstance(item, list):
+                yield inner
             if isinstance(item, dict | list):
                 yield from _inside(item, inner, depth + 1)
             else:

@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from engine.data.aliases import ALIASES, FLAG_PREFIXES, TOOLS, TURN_NAMES, names_of, normalise
+from engine.data.aliases import ALIASES, FLAG_PREFIXES, TOOLS, TURN_NAMES, names_of, names_within, normalise
 from engine.data.choices import recognise_choices
 from engine.data.column_values import Rows, first_values, looked_at, values_of
 from engine.data.judged import recognise_comparison, recognise_marked
@@ -41,17 +41,19 @@ def recognise(columns: Sequence[str], rows: Rows) -> Recognised:
     what lies at those of the columns that are paths."""
     rows = looked_at(columns, rows)
     names = names_of(columns)
+    within = names_within(columns)
+    every = {**{name: paths[0] for name, paths in within.items()}, **names}
     fitting: dict[str, dict[str, str] | None] = {**_turns(columns, names, rows)}
-    fitting["comparison"] = recognise_comparison(columns, names, rows)
-    fitting["multiple_choice"] = recognise_choices(columns, names, rows)
-    if marked := recognise_marked(names, rows):
+    fitting["comparison"] = recognise_comparison(columns, every, rows)
+    fitting["multiple_choice"] = recognise_choices(columns, every, rows)
+    if marked := recognise_marked(every, rows):
         first, second = (
             ("marked_pairs", "marked") if makes_pairs(rows, marked) else ("marked", "marked_pairs")
         )
         fitting |= {first: marked, second: marked}
     for format in ALIASES:
         if format not in PARTICULAR:
-            fitting[format] = _by_name(format, names, rows)
+            fitting[format] = _by_name(format, names, within, rows)
     if not fitting["text_label"] and not fitting["prompt_completion"]:
         fitting["text_label"] = _flagged(columns, names, rows)
     order = [*("messages", "sharegpt"), *ALIASES]
@@ -104,11 +106,18 @@ def _turns(columns: Sequence[str], names: Mapping[str, str], rows: Rows) -> dict
     return found
 
 
-def _by_name(format: str, names: Mapping[str, str], rows: Rows) -> dict[str, str] | None:
-    """The mapping of a format whose required roles all have a column. names: normalised name -> column."""
+def _by_name(
+    format: str, names: Mapping[str, str], within: Mapping[str, list[str]], rows: Rows
+) -> dict[str, str] | None:
+    """The mapping of a format whose required roles all have a column. names: normalised name -> column;
+    within: -> paths."""
     mapping: dict[str, str] = {}
     for role, aliases in ALIASES[format].items():
-        free = [names[alias] for alias in aliases if alias in names and names[alias] not in mapping.values()]
+        called: list[str] = []
+        for alias in aliases:
+            called += [names[alias]] if alias in names else []
+            called += within.get(alias, [])
+        free = [column for column in dict.fromkeys(called) if column not in mapping.values()]
         values = {column: values_of(rows, column) for column in free}
         column = next((column for column in free if _fits(format, role, values[column])), None)
         required = role in FORMATS[format].required
@@ -150,7 +159,8 @@ def _by_values(columns: Sequence[str], rows: Rows) -> dict[FormatName, dict[str,
     # Of several numbered answers, such as output_1 and output_2, the first.
     bare = {normalise(column).rstrip("0123456789_"): column for column in reversed(columns)}
     numbered = {
-        name: _by_name(name, bare, rows) for name in ("instruction", "question_answer", "prompt_completion")
+        name: _by_name(name, bare, {}, rows)
+        for name in ("instruction", "question_answer", "prompt_completion")
     }
     found = {FORMATS[name].name: mapping for name, mapping in numbered.items() if mapping}
     if not texts_only:
