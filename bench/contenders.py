@@ -16,8 +16,9 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig, TrainerCallba
 from trl import SFTConfig, SFTTrainer
 
 from engine.data.builtin import BuiltinReader
+from engine.data.choose import choose
+from engine.data.column_values import column_names
 from engine.data.convert import Canonical, converter
-from engine.data.formats import choose, column_names
 from engine.data.readers import open_source
 from engine.data.render import fitting_length, render
 from engine.job import Job
@@ -66,7 +67,7 @@ class Bench:
         reader = open_source(self.home, Source(path=str(Path(data).resolve()))) if data else BuiltinReader()
         with contextlib.closing(reader):
             found = [row for _, row in reader.rows() if isinstance(row, dict)]
-        format, columns, _ = choose(column_names(reader.columns, found[:500]), found[:500], None, {})
+        format, columns, *_ = choose(column_names(reader.columns, found[:500]), found[:500], None, {})
         convert = converter(format, columns)
         chosen = np.random.default_rng(0).choice(len(found), min(ROWS, len(found)), replace=False)
         return [_conversation(convert(found[i])) for i in chosen]

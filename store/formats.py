@@ -5,6 +5,7 @@ Each format names its roles; a mapping says which column of the file plays each 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +13,10 @@ FormatName = Literal[
     "messages",
     "sharegpt",
     "preference",
+    "comparison",
+    "marked_pairs",
+    "marked",
+    "multiple_choice",
     "instruction",
     "question_answer",
     "prompt_completion",
@@ -21,10 +26,18 @@ FormatName = Literal[
 
 Kind = Literal["chat", "text", "preference"]
 
+LEAVE_OUT = "leave out"
+GivenPart = Literal["train", "validation", "test", "leave out"]  # what a value of a split column may mean
+
+# How the answer of a multiple-choice row names the right choice.
+AnswerBy = Literal["text", "letter", "number from 0", "number from 1"]
+
 
 @dataclass(frozen=True)
 class Format:
-    """How rows of one format are read. `kind` is the form in which they are stored."""
+    """How rows of one format are read. `kind` is the form in which they are stored. `several`: roles that
+    more than one column may play; the further ones are `choices_2`, `choices_3` … in a mapping. `meanings`:
+    what the values of the last required role may mean."""
 
     name: FormatName
     title: str
@@ -32,6 +45,30 @@ class Format:
     required: tuple[str, ...]
     optional: tuple[str, ...] = ()
     help: str = ""
+    several: tuple[str, ...] = ()
+    meanings: tuple[str, ...] = ()
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """All roles, the required ones first."""
+        return self.required + self.optional
+
+    def has_role(self, role: str) -> bool:
+        """Whether a mapping may name `role`."""
+        base, _, number = role.rpartition("_")
+        return role in self.roles or (base in self.several and number.isdecimal() and int(number) > 1)
+
+
+def columns_of(mapping: Mapping[str, str], role: str) -> list[str]:
+    """The columns that play `role`, in order: those of `choices`, `choices_2`, `choices_3` …"""
+    numbers = [int(rest) for name in mapping if (rest := name.removeprefix(f"{role}_")).isdecimal()]
+    names = [role, *(f"{role}_{number}" for number in sorted(numbers))]
+    return [mapping[name] for name in names if mapping.get(name)]
+
+
+def roles_for(role: str, columns: Sequence[str]) -> dict[str, str]:
+    """The part of a mapping that says that `columns` play `role` together."""
+    return {role if place == 1 else f"{role}_{place}": column for place, column in enumerate(columns, 1)}
 
 
 FORMATS: dict[str, Format] = {
@@ -60,6 +97,48 @@ FORMATS: dict[str, Format] = {
             ("chosen", "rejected"),
             ("prompt", "system", "tools"),
             "The chosen answer is what is trained on.",
+        ),
+        Format(
+            "comparison",
+            "Two answers and which is better",
+            "preference",
+            ("first", "second", "better"),
+            ("prompt", "input", "system"),
+            "The better answer is preferred to the other. Where several people judged, what more than half of"
+            " them say. Ties are left out.",
+            ("better",),
+            ("first", "second", "tie"),
+        ),
+        Format(
+            "marked_pairs",
+            "Good and bad answers as pairs",
+            "preference",
+            ("prompt", "completion", "label"),
+            ("system",),
+            "Prompts with a good and a bad answer, a row each, make pairs; an answer without a partner is"
+            " left out.",
+            (),
+            ("good", "bad"),
+        ),
+        Format(
+            "marked",
+            "Answers marked good or bad",
+            "chat",
+            ("prompt", "completion", "label"),
+            ("system",),
+            "The good answers alone are trained on; the bad ones are left out and counted.",
+            (),
+            ("good", "bad"),
+        ),
+        Format(
+            "multiple_choice",
+            "Multiple choice",
+            "chat",
+            ("question", "choices", "answer"),
+            ("context", "system"),
+            "The question is shown with its choices, and the right one is the answer. One column holds a list"
+            " of choices, or each choice has a column of its own.",
+            ("choices",),
         ),
         Format(
             "instruction",

@@ -13,8 +13,9 @@ from pydantic import Field, model_validator
 
 from store.config import Split
 from store.document import Config
-from store.formats import FORMATS, FormatName
+from store.formats import FORMATS, AnswerBy, FormatName, GivenPart
 
+MEANINGS = tuple(dict.fromkeys(meaning for form in FORMATS.values() for meaning in form.meanings))
 FILE_ENDINGS = frozenset({".gz", ".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt"})
 
 
@@ -45,16 +46,50 @@ def suggested_name(source: Mapping[str, Any]) -> str:
     return " ".join(stem.replace("_", " ").replace("-", " ").split())[:80]
 
 
-class ImportConfig(Split):
-    """One import. `format` and `columns` left out are recognised from the first rows."""
+class Wishes(Config):
+    """What may be said of how rows are read. What is left out is recognised from the first rows."""
 
-    name: str = Field("", max_length=80, description="From the name of the file where left out")
     source: Source
-    format: FormatName | None = None
-    columns: dict[str, str] = Field(default_factory=dict, description="role -> column of the file")
     has_header: bool | None = Field(None, description="CSV and TSV: the first line names the columns")
     encoding: str | None = Field(None, description="Recognised where left out: utf-8, utf-16, latin-1")
+    format: FormatName | None = None
+    columns: dict[str, str] = Field(default_factory=dict, description="role -> column of the file")
+    answers: AnswerBy | None = Field(
+        None, description="Multiple choice: text, letter, number from 0 or from 1; recognised where left out"
+    )
+    values: dict[str, str] = Field(
+        default_factory=dict, description="What deciding values mean: value -> first, second, tie, good, bad"
+    )
     instruction: str = Field("", description="Text and label: put before each text, to say what is asked")
+    part_column: str | None = Field(
+        None,
+        description="Column that says a row's part; recognised where left out, none where empty",
+    )
+    parts: dict[str, GivenPart] = Field(
+        default_factory=dict,
+        description="value of it -> train, validation, test or leave out; by its words if not",
+    )
+
+    @model_validator(mode="after")
+    def _roles_exist(self) -> Self:
+        if self.format:
+            form = FORMATS[self.format]
+            for role in self.columns:
+                if not form.has_role(role):
+                    roles = ", ".join(form.roles)
+                    raise ValueError(f"columns has the role {role!r}; {self.format} has {roles}")
+        meanings = FORMATS[self.format].meanings if self.format else MEANINGS
+        for value, meaning in self.values.items():
+            if meaning not in meanings:
+                able = ", ".join(meanings) or "left out"
+                raise ValueError(f"values has {value}: {meaning!r}; it may be {able}")
+        return self
+
+
+class ImportConfig(Split, Wishes):
+    """One import: how its rows are read, and how they are dealt to train, validation and test."""
+
+    name: str = Field("", max_length=80, description="From the name of the file where left out")
 
     @model_validator(mode="before")
     @classmethod
@@ -63,12 +98,3 @@ class ImportConfig(Split):
         if unnamed and isinstance(source := document.get("source"), dict):
             return document | {"name": suggested_name(source)}
         return document
-
-    @model_validator(mode="after")
-    def _roles_exist(self) -> Self:
-        if self.format:
-            known = FORMATS[self.format].required + FORMATS[self.format].optional
-            for role in self.columns:
-                if role not in known:
-                    raise ValueError(f"columns has the role {role!r}; {self.format} has {', '.join(known)}")
-        return self

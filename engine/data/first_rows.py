@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from engine.data.formats import Rows, values_of
+from engine.data.column_values import Rows, values_of
 from engine.data.rows import Problem, Row
 from engine.data.source_json import encode
 

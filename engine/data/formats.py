@@ -8,18 +8,20 @@ is told; nothing is guessed that a name says.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from engine.data.aliases import ALIASES, TOOLS, TURN_NAMES, normalise
+from engine.data.aliases import ALIASES, FLAG_PREFIXES, TOOLS, TURN_NAMES, names_of, names_within, normalise
+from engine.data.choices import recognise_choices
+from engine.data.column_values import Rows, first_values, looked_at, values_of
+from engine.data.judged import recognise_comparison, recognise_marked
+from engine.data.marked_pairs import makes_pairs
 from engine.data.turns import keys_of
-from store.errors import ConfigError, DataError
 from store.formats import FORMATS, FormatName
 
 LABEL_LENGTH = 80  # characters of a label, at the median
 FEW_VALUES = 0.5  # distinct labels to rows, at most, where values alone say that a column is a label
-
-Rows = Sequence[dict[str, Any]]
+FLAGS = ({"0", "1"}, {"true", "false"}, {"yes", "no"}, {"y", "n"}, {"t", "f"})
 
 
 class Recognised(NamedTuple):
@@ -34,126 +36,88 @@ class Recognised(NamedTuple):
         return self.mappings[self.format] if self.format else {}
 
 
-def column_names(known: list[str], rows: Rows) -> list[str]:
-    """Columns of the file: as known beforehand, else those of the first rows, in the order they appear."""
-    return known or list(dict.fromkeys(name for row in rows for name in row))
-
-
-def recognise(columns: list[str], rows: Rows) -> Recognised:
-    """The format of the rows and the mapping of its roles, with every other format that fits."""
-    mappings: dict[FormatName, dict[str, str]] = {**_turns(columns, rows)}
-    for format in FORMATS:
-        names = {normalise(column): column for column in reversed(columns)}
-        if format in ALIASES and (mapping := _by_name(format, names, rows)):
-            mappings[FORMATS[format].name] = mapping
-    order = ("messages", "sharegpt", *ALIASES)
-    mappings = {FORMATS[name].name: mappings[FORMATS[name].name] for name in order if name in mappings}
-    guesses = _by_values(columns, rows)
+def recognise(columns: Sequence[str], rows: Rows) -> Recognised:
+    """The format of the rows and the mapping of its roles, with every other format that fits. The rows have
+    what lies at those of the columns that are paths."""
+    rows = looked_at(columns, rows)
+    names = names_of(columns)
+    within = names_within(columns)
+    every = {**{name: paths[0] for name, paths in within.items()}, **names}
+    fitting: dict[str, dict[str, str] | None] = {**_turns(columns, names, rows)}
+    fitting["comparison"] = recognise_comparison(columns, every, rows)
+    fitting["multiple_choice"] = recognise_choices(columns, every, rows)
+    if marked := recognise_marked(every, rows):
+        first, second = (
+            ("marked_pairs", "marked") if makes_pairs(rows, marked) else ("marked", "marked_pairs")
+        )
+        fitting |= {first: marked, second: marked}
+    for format in ALIASES:
+        if format not in PARTICULAR:
+            fitting[format] = _by_name(format, names, within, rows)
+    if not fitting["text_label"] and not fitting["prompt_completion"]:
+        fitting["text_label"] = _flagged(columns, names, rows)
+    order = [*("messages", "sharegpt"), *ALIASES]
+    if marked and next(name for name in fitting if name in PAIRED) == "marked":
+        order = [name for name in order if name != "marked_pairs"]
+        order.insert(order.index("marked") + 1, "marked_pairs")
+    mappings = {FORMATS[name].name: mapping for name in order if (mapping := fitting.get(name))}
     guessed = not mappings
-    for name, mapping in guesses.items():
+    for name, mapping in _by_values(columns, rows).items():
         mappings.setdefault(name, mapping)
     return Recognised(next(iter(mappings), None), mappings, guessed and bool(mappings))
 
 
-def choose(
-    columns: list[str], rows: Rows, format: FormatName | None, given: dict[str, str]
-) -> tuple[FormatName, dict[str, str], bool]:
-    """Format, mapping and whether it was guessed, from what the user gave and what is recognised.
-
-    A mapping that names every required role is taken as it is; else the rest is recognised. A role
-    mapped to an empty text has no column. Raises ConfigError for a column that is not there, DataError
-    where nothing fits.
-    """
-    found = recognise(columns, rows)
-    _check_columns(given, columns)
-    if format is None and given:
-        fitting = [name for name in found.mappings if set(given) <= set(roles_of(name))]
-        if not fitting:
-            fitting = [
-                f.name for f in FORMATS.values() if set(f.required) <= set(given) <= set(roles_of(f.name))
-            ]
-        format = fitting[0] if fitting else None
-    guessed = format is None and found.guessed
-    format = format or found.format
-    if format is None:
-        raise DataError(
-            f"No column holds text to train on (columns: {_listed(columns)}).",
-            fix="Choose a format and map its roles to columns.",
-            field="format",
-        )
-    complete = set(FORMATS[format].required) <= set(given)
-    mapping = {**({} if complete else found.mappings.get(format, {})), **given}
-    mapping = {role: column for role, column in mapping.items() if column}
-    for role in FORMATS[format].required:
-        if role not in mapping:
-            raise ConfigError(
-                f"{FORMATS[format].title} needs a column for {role} (columns: {_listed(columns)}).",
-                fix=f"Map a column to {role}, or choose another format.",
-                field=f"columns.{role}",
-            )
-    _check_distinct(mapping)
-    return format, mapping, guessed
+PAIRED = ("marked", "marked_pairs")
+PARTICULAR = ("comparison", "multiple_choice", *PAIRED)  # recognised by more than the names of columns
 
 
-def roles_of(format: str) -> tuple[str, ...]:
-    return FORMATS[format].required + FORMATS[format].optional
+def _flagged(columns: Sequence[str], names: Mapping[str, str], rows: Rows) -> dict[str, str] | None:
+    """A text by name, and the first column of values that are true or false, or called so (`is_toxic`)."""
+    aliases = (*ALIASES["text_label"]["text"], *ALIASES["text"]["text"])
+    texts = (names[alias] for alias in aliases if alias in names)
+    text = next((column for column in texts if _fits("text_label", "text", values_of(rows, column))), None)
+    if text is None:
+        return None
+    for column in columns:
+        values = first_values(rows, column, 2000)
+        keys = {str(value).strip().lower() for value in values}
+        called = normalise(column).startswith(FLAG_PREFIXES) and len(keys) <= 2
+        flat = not any(isinstance(value, list | dict | bytes) for value in values)
+        if flat and keys and (called or any(keys == pair for pair in FLAGS) or keys <= {"true", "false"}):
+            return {"text": text, "label": column}
+    return None
 
 
-def _check_columns(given: dict[str, str], columns: list[str]) -> None:
-    for role, column in given.items():
-        if column and column not in columns:
-            raise ConfigError(
-                f"There is no column {column!r} for {role}.",
-                fix=f"The file has {_listed(columns)}.",
-                field=f"columns.{role}",
-            )
-
-
-def _check_distinct(mapping: dict[str, str]) -> None:
-    taken: dict[str, str] = {}
-    for role, column in mapping.items():
-        if column in taken:
-            raise ConfigError(
-                f"{taken[column]} and {role} are both mapped to the column {column!r}.",
-                fix="Map each role to a column of its own.",
-                field=f"columns.{role}",
-            )
-        taken[column] = role
-
-
-def _listed(columns: list[str]) -> str:
-    return ", ".join(columns[:12]) + (f" and {len(columns) - 12} more" if len(columns) > 12 else "")
-
-
-def values_of(rows: Rows, column: str) -> list[Any]:
-    """The values of a column that are there."""
-    found = (row.get(column) for row in rows)
-    return [value for value in found if value is not None and value == value and value != ""]
-
-
-def _turns(columns: list[str], rows: Rows) -> dict[FormatName, dict[str, str]]:
+def _turns(columns: Sequence[str], names: Mapping[str, str], rows: Rows) -> dict[str, dict[str, str]]:
     """Columns whose values are lists of turns; the usual names first."""
-    found: dict[FormatName, dict[str, str]] = {}
+    found: dict[str, dict[str, str]] = {}
+    listed = next((names[alias] for alias in TOOLS if alias in names), None)
+    extra = next((names[alias] for alias in ALIASES["instruction"]["system"] if alias in names), None)
+    tools = {"tools": listed} if listed else {}
     for column in sorted(columns, key=lambda name: normalise(name) not in TURN_NAMES):
         if normalise(column) in ("chosen", "rejected", "prompt"):  # conversations of a preference
             continue
-        keys = next((keys for value in values_of(rows, column)[:5] if (keys := keys_of(value))), None)
-        listed = next((c for c in columns if normalise(c) in TOOLS), None)
-        tools = {"tools": listed} if listed else {}
+        keys = next((keys for value in first_values(rows, column, 5) if (keys := keys_of(value))), None)
         if keys == ("role", "content"):
             found.setdefault("messages", {"messages": column, **tools})
         elif keys:
-            extra = next((c for c in columns if normalise(c) in ALIASES["instruction"]["system"]), None)
             mapping = {"conversations": column, **({"system": extra} if extra else {}), **tools}
             found.setdefault("sharegpt", mapping)
     return found
 
 
-def _by_name(format: str, names: dict[str, str], rows: Rows) -> dict[str, str] | None:
-    """The mapping of a format whose required roles all have a column. names: normalised name -> column."""
+def _by_name(
+    format: str, names: Mapping[str, str], within: Mapping[str, list[str]], rows: Rows
+) -> dict[str, str] | None:
+    """The mapping of a format whose required roles all have a column. names: normalised name -> column;
+    within: -> paths."""
     mapping: dict[str, str] = {}
     for role, aliases in ALIASES[format].items():
-        free = [names[alias] for alias in aliases if alias in names and names[alias] not in mapping.values()]
+        called: list[str] = []
+        for alias in aliases:
+            called += [names[alias]] if alias in names else []
+            called += within.get(alias, [])
+        free = [column for column in dict.fromkeys(called) if column not in mapping.values()]
         values = {column: values_of(rows, column) for column in free}
         column = next((column for column in free if _fits(format, role, values[column])), None)
         required = role in FORMATS[format].required
@@ -178,7 +142,7 @@ def _fits(format: str, role: str, values: list[Any]) -> bool:
     return role != "label" or statistics.median(len(str(value)) for value in flat) <= LABEL_LENGTH
 
 
-def _by_values(columns: list[str], rows: Rows) -> dict[FormatName, dict[str, str]]:
+def _by_values(columns: Sequence[str], rows: Rows) -> dict[FormatName, dict[str, str]]:
     """Mappings that the values allow where names say nothing."""
     sizes: dict[str, float] = {}
     labels: list[str] = []
@@ -195,7 +159,8 @@ def _by_values(columns: list[str], rows: Rows) -> dict[FormatName, dict[str, str
     # Of several numbered answers, such as output_1 and output_2, the first.
     bare = {normalise(column).rstrip("0123456789_"): column for column in reversed(columns)}
     numbered = {
-        name: _by_name(name, bare, rows) for name in ("instruction", "question_answer", "prompt_completion")
+        name: _by_name(name, bare, {}, rows)
+        for name in ("instruction", "question_answer", "prompt_completion")
     }
     found = {FORMATS[name].name: mapping for name, mapping in numbered.items() if mapping}
     if not texts_only:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from engine.data.lines import LATIN, LineReader, Pieces, is_wide
+from engine.data.parts import part_named
 from engine.data.rows import MAX_ROW, MAX_ROW_TEXT, Problem, Reader, Row, Skipped, skipped
 from engine.data.streams import CHUNK, ByteStream
 from store.errors import DataError
@@ -20,6 +21,11 @@ from store.errors import DataError
 DECODER = json.JSONDecoder(strict=False)
 SPACE = " \t\r\n"
 KINDS = {list: "a list", str: "a text", bool: "true or false", int: "a number", float: "a number"}
+
+
+PART = "split"  # the column of rows that lie in an array for each part
+DEEPEST = 20  # objects in objects that are looked into for an array of rows
+INNER = ("paragraphs", "qas")  # lists of rows inside rows, as SQuAD has them
 
 
 class JsonLinesReader(LineReader):
@@ -50,12 +56,28 @@ class JsonLinesReader(LineReader):
                 yield number, row if type(row) is dict else not_an_object(row, text)
 
 
+def unfolded(row: dict[str, Any], lists: tuple[str, ...]) -> Iterator[dict[str, Any] | Skipped]:
+    """The rows in the innermost of these lists, each with the plain values of all that it lies in."""
+    inner = row.get(lists[0]) if lists else None
+    if not isinstance(inner, list):
+        yield row
+        return
+    outer = {key: value for key, value in row.items() if not isinstance(value, list | dict)}
+    for value in inner:
+        if isinstance(value, dict):
+            yield from unfolded({**outer, **value}, lists[1:])
+        else:
+            yield not_an_object(value, str(value))
+
+
 def not_an_object(value: Any, text: str) -> Skipped:
     return skipped(f"{KINDS.get(type(value), 'null')} where an object is expected", text)
 
 
 class JsonArrayReader(Reader):
-    """`[{...}, ...]`, or the first array of objects inside an object, as in `{"data": [...]}`."""
+    """`[{...}, ...]`, or the first array of objects inside objects, as in `{"data": {"rows": [...]}}`; where
+    it is, is said. Rows that hold others, as the paragraphs of SQuAD hold questions, become those, with the
+    plain values of what it lies in."""
 
     name = "json"
 
@@ -72,29 +94,36 @@ class JsonArrayReader(Reader):
         self._at = 0  # the next character of `_text`
         self._line = 1  # of that character
         self._ended = False
+        self._more_after = False  # there is more in the object after the array
 
     def rows(self) -> Iterator[Row]:
         opening = self._peek()
-        key = ""
+        path: list[str] = []
         if opening == "{":
-            key = self._enter_array()
+            path = self._enter_array()
         elif opening != "[":
             raise self._broken("no array of objects begins here")
-        self._advance(self._at + 1)
-        if self._peek() == "]":
+        while True:
             self._advance(self._at + 1)
-        else:
-            yield from self._elements()
-        self._finish(key)
+            named = part_named(path[-1]) if path else None
+            if self._peek() == "]":
+                self._advance(self._at + 1)
+            else:
+                yield from self._elements({PART: path[-1]} if named else {})
+            if not named or not self._next_part(path):
+                break
+        self._finish(path)
 
-    def _elements(self) -> Iterator[Row]:
+    def _elements(self, marks: dict[str, str]) -> Iterator[Row]:
+        """The rows of the array, each with the `marks` that it does not have itself."""
         while True:
             self._peek()
             line = self._line
             value, end = self._value()
             row = value if type(value) is dict else not_an_object(value, self._text[self._at : end][:500])
             self._advance(end)
-            yield line, row
+            for inner in unfolded(row, INNER) if isinstance(row, dict) else [row]:
+                yield line, {**marks, **inner} if marks and isinstance(inner, dict) else inner
             mark = self._peek()
             if mark not in (",", "]"):
                 raise self._broken("a comma or a closing bracket is missing")
@@ -102,17 +131,36 @@ class JsonArrayReader(Reader):
             if mark == "]":
                 return
 
-    def _enter_array(self) -> str:
-        """Go to the first array of objects in the object that begins here; the key under which it is."""
+    def _enter_array(self) -> list[str]:
+        """Go to the first array of objects in the object that begins here; the keys under which it is."""
+        path: list[str] = []
         self._advance(self._at + 1)
-        while self._peek() == '"':
+        while True:
+            mark = self._peek()
+            if mark == "}":  # the object has none: go on in what it lies in
+                self._advance(self._at + 1)
+                if not path:
+                    break
+                path.pop()
+                if self._peek() == ",":
+                    self._advance(self._at + 1)
+                continue
+            if mark != '"':
+                break
             key, end = self._value()
             self._advance(end)
             if self._peek() != ":":
                 raise self._broken("a colon is missing")
             self._advance(self._at + 1)
-            if self._peek() == "[" and self._second() in ("{", ""):
-                return str(key)
+            opening = self._peek()
+            if opening == "[" and self._second() in ("{", ""):
+                path.append(str(key))
+                self.problems.append(Problem(self._line, f"The rows are those under {'.'.join(path)!r}."))
+                return path
+            if opening == "{" and len(path) < DEEPEST:
+                path.append(str(key))
+                self._advance(self._at + 1)
+                continue
             self._advance(self._value()[1])
             if self._peek() == ",":
                 self._advance(self._at + 1)
@@ -122,6 +170,25 @@ class JsonArrayReader(Reader):
             field="source",
         )
 
+    def _next_part(self, path: list[str]) -> bool:
+        """Go on to the array beside this one where it is another part of the data set, as in
+        `{"train": [...], "test": [...]}`."""
+        if self._peek() != ",":
+            return False
+        self._more_after = True
+        self._advance(self._at + 1)
+        if self._peek() != '"':
+            return False
+        key, end = self._value()
+        self._advance(end)
+        if self._peek() != ":":
+            return False
+        self._advance(self._at + 1)
+        if not part_named(str(key)) or self._peek() != "[" or self._second() not in ("{", "]"):
+            return False
+        path[-1], self._more_after = str(key), False
+        return True
+
     def _second(self) -> str:
         """The first character inside the bracket that comes next."""
         while True:
@@ -129,12 +196,20 @@ class JsonArrayReader(Reader):
             if rest or not self._more():
                 return rest[:1]
 
-    def _finish(self, key: str) -> None:
-        if key and self._peek() == ",":
-            self.problems.append(
-                Problem(self._line, f"Only the rows of {key!r} are read; the file has more after them.")
-            )
-        elif not key and self._peek():
+    def _finish(self, path: list[str]) -> None:
+        """What comes after the array: the ends of what it lies in. Anything else is said: it is not read."""
+        for _ in path:
+            mark = "," if self._more_after else self._peek()
+            if mark == ",":
+                where = ".".join(path)
+                self.problems.append(
+                    Problem(self._line, f"Only the rows of {where!r} are read; the file has more after them.")
+                )
+                return
+            if mark != "}":
+                raise self._broken("a closing brace is missing")
+            self._advance(self._at + 1)
+        if self._peek():
             raise self._broken("there is more after the array")
 
     def _value(self) -> tuple[Any, int]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from engine.data import recognise
 from engine.data.builtin import BuiltinReader
+from engine.data.column_values import check_width
 from engine.data.delimited import DelimitedReader
 from engine.data.hub import HubReader
 from engine.data.json_rows import JsonArrayReader, JsonLinesReader
 from engine.data.lines import Lines, Pieces, is_wide
+from engine.data.marked_text import MarkedTextReader, marks_in
 from engine.data.parquet_rows import ParquetReader
 from engine.data.rows import Problem, Reader
 from engine.data.source import locate
@@ -63,6 +65,8 @@ def _open(stream: ByteStream, home: Home, has_header: bool | None, named: str | 
             reader = DelimitedReader(stream, lines, found.dialect, has_header)
         elif found.reader == "jsonl":
             reader = JsonLinesReader(stream, lines)
+        elif marks := marks_in(head):
+            reader = MarkedTextReader(stream, lines, marks)
         else:
             reader = TextReader(stream, lines, head)
     return _finish(reader, stream, found.notice)
@@ -85,6 +89,7 @@ def _disagreement(stream: ByteStream, found: str) -> str:
 
 
 def _finish(reader: Reader, stream: ByteStream, notice: str) -> Reader:
+    check_width(reader.columns)
     reader.compressed = stream.compressed
     reader.bytes = stream.size
     reader.total = stream.size

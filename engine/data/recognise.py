@@ -95,5 +95,11 @@ def _is_object(line: str) -> bool:
 
 
 def _holds_rows(line: str) -> bool:
-    values = json.loads(line).values()
-    return any(isinstance(value, list) and value and isinstance(value[0], dict) for value in values)
+    waiting = [json.loads(line)]
+    while waiting:
+        for value in waiting.pop().values():
+            if isinstance(value, list) and value and isinstance(value[0], dict):
+                return True
+            if isinstance(value, dict):
+                waiting.append(value)
+    return False

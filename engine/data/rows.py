@@ -73,14 +73,17 @@ class Reader:
 def unique_names(names: list[str]) -> tuple[list[str], list[Problem]]:
     """Column names without blanks and repeats: `column_3` for a blank, `text_2` for the second `text`."""
     taken: set[str] = set()
+    given = set(names)
+    last: dict[str, int] = {}  # of each repeated name the number that was given to it last
     unique: list[str] = []
     problems: list[Problem] = []
     for position, raw in enumerate(names, 1):
         base = raw.strip() or f"column_{position}"
-        name, number = base, 1
-        while name in taken or (number > 1 and name in names):
+        name, number = base, last.get(base, 1)
+        while name in taken or (number > 1 and name in given):
             number += 1
             name = f"{base}_{number}"
+        last[base] = number
         if number > 1:
             reason = f"Two columns are named {base!r}; number {position} is called {name!r} here."
             problems.append(Problem(1, reason + f" Map {name!r}, or rename the column in the file."))

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from engine.data.builtin import LABEL
-from engine.data.convert import Convert, converter
-from engine.data.first_rows import read_first, remarks
-from engine.data.formats import choose, column_names
+from engine.data.convert import Convert
+from engine.data.first_rows import read_first
 from engine.data.readers import open_source
+from engine.data.reading import Reading, decide, look, told
 from engine.data.rows import Problem, Reader, Row, Skipped, skipped
 from engine.data.source_json import encode
 from engine.data.split_column import check_split_column
@@ -32,6 +32,7 @@ from store.formats import FORMATS
 from store.import_config import ImportConfig
 
 HEAD_ROWS = 500  # from which format and columns are recognised
+MOST_IGNORED = 200  # columns that are named
 CHECK_EVERY = 256  # rows between two looks at the clock and at a request to stop
 
 
@@ -46,15 +47,13 @@ def run(job: Job) -> dict[str, Any]:
 
 
 def _import(job: Job, config: ImportConfig, folder: Path) -> dict[str, Any]:
-    source = open_source(job.home, config.source, has_header=config.has_header, encoding=config.encoding)
-    with contextlib.closing(source) as reader:
+    with contextlib.closing(_open(job, config)) as reader:
         rows = reader.rows()
         head = read_first(rows, HEAD_ROWS)
-        format, columns, problems = _agree(config, reader, head)
-        label = LABEL if config.source.builtin else None
-        convert = converter(format, columns, instruction=config.instruction, label_column=label)
+        reading, problems = _agree(config, reader, head)
+        items = reading.items(itertools.chain(head, rows), lambda: _again(job, config))
         with DatasetWriter(folder) as writer, _without_gc():
-            _write(job, reader, itertools.chain(head, rows), convert, writer)
+            _write(job, reader, items, reading.convert(), writer)
             fingerprint = writer.close()
     if not writer.row_count:
         raise _nothing_read(config.name, writer.reasons, writer.first_skipped)
@@ -63,7 +62,20 @@ def _import(job: Job, config: ImportConfig, folder: Path) -> dict[str, Any]:
     notices = _notices([*reader.problems, *problems])
     for notice in notices:
         job.alert(notice, level="info")
-    return _result(fingerprint, format, columns, reader, writer, notices)
+    return _result(fingerprint, reading, reader, writer, notices)
+
+
+def _open(job: Job, config: ImportConfig) -> Reader:
+    return open_source(job.home, config.source, has_header=config.has_header, encoding=config.encoding)
+
+
+def _again(job: Job, config: ImportConfig) -> Iterator[Row]:
+    """The rows from the beginning, for a format that looks at all of them first."""
+    with contextlib.closing(_open(job, config)) as reader:
+        for number, item in enumerate(reader.rows()):
+            if number % CHECK_EVERY == 0:
+                job.check_cancelled()
+            yield item
 
 
 @contextlib.contextmanager
@@ -76,39 +88,31 @@ def _without_gc() -> Iterator[None]:
         gc.enable()
 
 
-def _agree(
-    config: ImportConfig, reader: Reader, head: list[Row]
-) -> tuple[str, dict[str, str], list[Problem]]:
-    """Format and mapping, and what to tell the user about them."""
-    rows = [row for _, row in head if isinstance(row, dict)]
-    if not rows:
+def _agree(config: ImportConfig, reader: Reader, head: list[Row]) -> tuple[Reading, list[Problem]]:
+    """How the rows are read, and what to tell the user about it."""
+    if not any(isinstance(row, dict) for _, row in head):
         faults = [(line, row.reason) for line, row in head if isinstance(row, Skipped)]
         first = {reason: line for line, reason in reversed(faults)}
         raise _nothing_read(config.name, Counter(reason for _, reason in faults), first)
-    names = column_names(reader.columns, rows)
-    format, columns, guessed = choose(names, rows, config.format, config.columns)
-    if config.instruction and format != "text_label":
+    seen = look(reader.columns, head)
+    reading = decide(seen, config, LABEL if config.source.builtin else None)
+    if config.instruction and reading.chosen.format != "text_label":
+        title = FORMATS[reading.chosen.format].title.lower()
         raise ConfigError(
-            f"An instruction goes before texts with a label; these rows are {FORMATS[format].title.lower()}.",
+            f"An instruction goes before texts with a label; these rows are {title}.",
             fix="Leave instruction empty, or choose the format text_label.",
             field="instruction",
         )
-    problems = remarks(columns, rows)
-    if guessed:
-        used = ", ".join(f"{role} = {column}" for role, column in columns.items())
-        problems.append(
-            Problem(None, f"The names of the columns fit no format: {used} was guessed from the values.")
-        )
-    return format, columns, problems
+    return reading, told(reading, seen.rows)
 
 
 def _write(job: Job, reader: Reader, rows: Iterator[Row], convert: Convert, writer: DatasetWriter) -> None:
-    started = told = time.monotonic()
+    started = told_at = time.monotonic()
     for number, (line, row) in enumerate(rows):
         if number % CHECK_EVERY == 0:
             job.check_cancelled()
-            if (now := time.monotonic()) - told >= 1:
-                told = now
+            if (now := time.monotonic()) - told_at >= 1:
+                told_at = now
                 _tell(job, reader, number, now - started)
         if isinstance(row, Skipped):
             writer.skip(line, row)
@@ -152,18 +156,14 @@ def _notices(problems: list[Problem]) -> list[str]:
 
 
 def _result(
-    fingerprint: str,
-    format: str,
-    columns: dict[str, str],
-    reader: Reader,
-    writer: DatasetWriter,
-    notices: list[str],
+    fingerprint: str, reading: Reading, reader: Reader, writer: DatasetWriter, notices: list[str]
 ) -> dict[str, Any]:
+    chosen = reading.chosen
     return {
         "fingerprint": fingerprint,
-        "kind": FORMATS[format].kind,
-        "format": format,
-        "columns": columns,
+        "kind": FORMATS[chosen.format].kind,
+        "format": chosen.format,
+        "columns": {**chosen.mapping, **({"part": reading.part_column} if reading.part_column else {})},
         "row_count": writer.row_count,
         "skipped_count": writer.skipped_count,
         "duplicate_count": writer.duplicate_count(),
@@ -175,6 +175,11 @@ def _result(
             "skipped_reasons": dict(writer.reasons.most_common(100)),
             "reader": reader.name,
             "encoding": reader.encoding,
+            "answers": chosen.answers,
+            "values": dict(chosen.values),
+            "ignored": reading.ignored[:MOST_IGNORED],
+            "ignored_count": len(reading.ignored),
+            "parts": dict(writer.parts),
             "notices": notices,
         },
     }

@@ -2,67 +2,49 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import math
+import time
+from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
-from pydantic import Field
-
 from engine.data.builtin import LABEL
-from engine.data.convert import Canonical, converter
-from engine.data.first_rows import read_first, remarks
-from engine.data.formats import Recognised, Rows, choose, column_names, recognise, values_of
+from engine.data.column_values import Rows, value_at, values_of
+from engine.data.convert import Canonical
+from engine.data.first_rows import read_first
+from engine.data.parts import MOST_VALUES, part_value, parts_of
 from engine.data.readers import open_source
+from engine.data.reading import Reading, Seen, decide, look, told
 from engine.data.rows import Problem, Reader, Row, Skipped
 from engine.data.source_json import plain_json
 from engine.data.turns import RowSkipped
 from engine.job import Job
-from store.document import Config
-from store.formats import FORMATS, FormatName
-from store.import_config import Source
+from store.import_config import Wishes
 
 ROWS = 2000  # read; what is wrong further on shows in the import
 SHOWN, CANONICAL, PROBLEMS = 20, 5, 100
+SECONDS = 2.0  # that further rows are read for, to see the values of the column of parts
 LONGEST = 2000  # characters of a value that is shown
-
-
-class InspectAsk(Config):
-    """A source, and what the user says of it; what is left out is recognised."""
-
-    source: Source
-    has_header: bool | None = None
-    encoding: str | None = None
-    format: FormatName | None = None
-    columns: dict[str, str] = Field(default_factory=dict)
-    instruction: str = ""
 
 
 def run(job: Job) -> dict[str, Any]:
     """The document of docs/architecture.md. Raises DataError, or ConfigError for a mapping that can't be."""
-    ask = InspectAsk.parse(job.config)
+    ask = Wishes.parse(job.config)
     reader = open_source(job.home, ask.source, has_header=ask.has_header, encoding=ask.encoding)
-    try:
-        head = read_first(reader.rows(), ROWS)
-        return _describe(ask, reader, head)
-    finally:
-        reader.close()
+    with contextlib.closing(reader):
+        rows = reader.rows()
+        head = read_first(rows, ROWS)
+        seen = look(reader.columns, head)
+        reading = None
+        if ask.format or ask.columns or seen.recognised.format:
+            reading = decide(seen, ask, LABEL if ask.source.builtin else None)
+        values = _part_values(reading, head, rows) if reading else Counter()
+        return {**_file(reader, seen), **_described(reader, seen, reading, head, values)}
 
 
-def _describe(ask: InspectAsk, reader: Reader, head: list[Row]) -> dict[str, Any]:
-    rows = [row for _, row in head if isinstance(row, dict)]
-    names = column_names(reader.columns, rows)
-    found = recognise(names, rows)
-    problems = [*reader.problems]
-    format, mapping = found.format, found.mapping
-    if ask.format or ask.columns:
-        format, mapping, _ = choose(names, rows, ask.format, ask.columns)
-    elif found.guessed or not format:
-        problems.append(_unsure(found, names))
-    canonical: list[dict[str, Any]] = []
-    if format:
-        problems += remarks(mapping, rows)
-        label = LABEL if ask.source.builtin else None
-        canonical = _convert(format, mapping, ask.instruction, label, head, problems)
-    problems += [Problem(line, row.reason) for line, row in head if isinstance(row, Skipped)]
+def _file(reader: Reader, seen: Seen) -> dict[str, Any]:
     return {
         "reader": reader.name,
         "compressed": reader.compressed,
@@ -70,45 +52,73 @@ def _describe(ask: InspectAsk, reader: Reader, head: list[Row]) -> dict[str, Any
         "has_header": reader.has_header,
         "delimiter": reader.delimiter,
         "bytes": reader.bytes,
-        "columns": [_column(name, rows) for name in names],
-        "format": format,
-        "mapping": mapping,
-        "alternatives": [name for name in found.mappings if name != format],
-        "mappings": found.mappings,
-        "rows": [_short(row) for row in rows[:SHOWN]],
+        "columns": [_column(name, seen.rows) for name in [*seen.columns, *seen.paths]],
+        "rows": [_short({name: row.get(name) for name in seen.columns}) for row in seen.rows[:SHOWN]],
+    }
+
+
+def _described(
+    reader: Reader, seen: Seen, reading: Reading | None, head: list[Row], values: Counter[str]
+) -> dict[str, Any]:
+    mappings = seen.recognised.mappings
+    problems = [*reader.problems]
+    canonical: list[dict[str, Any]] = []
+    if reading is None:
+        names = ", ".join(seen.columns[:30]) or "none"
+        problems.append(Problem(None, f"No column holds text to train on (columns: {names})."))
+        problems += [Problem(line, row.reason) for line, row in head if isinstance(row, Skipped)]
+    else:
+        problems += told(reading, seen.rows)
+        canonical = _convert(reading, head, problems)
+    chosen = reading.chosen if reading else None
+    return {
+        "format": chosen.format if chosen else None,
+        "mapping": chosen.mapping if chosen else {},
+        "guessed": chosen.guessed if chosen else False,
+        "answers": chosen.answers if chosen else None,
+        "values": dict(chosen.values) if chosen else {},
+        "ignored": reading.ignored if reading else seen.columns,
+        "part_column": reading.part_column if reading else None,
+        "part_values": dict(values),
+        "parts": parts_of(values, reading.parts) if reading else {},
+        "alternatives": [name for name in mappings if not chosen or name != chosen.format],
+        "mappings": mappings,
         "canonical": canonical,
         "problems": _listed(problems),
     }
 
 
-def _unsure(found: Recognised, names: list[str]) -> Problem:
-    if found.format is None:
-        return Problem(None, f"No column holds text to train on (columns: {', '.join(names) or 'none'}).")
-    title = FORMATS[found.format].title.lower()
-    return Problem(None, f"The names of the columns fit no format: {title} is a guess from the values.")
+def _part_values(reading: Reading, head: list[Row], rows: Iterator[Row]) -> Counter[str]:
+    """The values of the column of parts with their rows: a sorted file shows the last of them late, so that
+    it is read on for a while."""
+    values: Counter[str] = Counter()
+    column = reading.part_column
+    if column is None:
+        return values
+    end = time.monotonic() + SECONDS
+    for _, row in itertools.chain(head, rows):
+        if isinstance(row, dict) and (value := value_at(row, column)) is not None:
+            values[part_value(value)] += 1
+        if time.monotonic() > end or len(values) > MOST_VALUES:
+            break
+    return values
 
 
-def _convert(
-    format: FormatName,
-    mapping: dict[str, str],
-    instruction: str,
-    label: str | None,
-    head: list[Row],
-    problems: list[Problem],
-) -> list[dict[str, Any]]:
+def _convert(reading: Reading, head: list[Row], problems: list[Problem]) -> list[dict[str, Any]]:
     """The first rows as they would be stored; what can't be converted goes into `problems`."""
-    used = instruction if format == "text_label" else ""
-    convert = converter(format, mapping, instruction=used, label_column=label)
+    convert = reading.convert()
     shown: list[dict[str, Any]] = []
-    for line, row in head:
-        if isinstance(row, dict):
-            try:
-                made = convert(row)
-            except RowSkipped as fault:
-                problems.append(Problem(line, str(fault)))
-                continue
-            if len(shown) < CANONICAL:
-                shown.append(_shown(made))
+    for line, row in reading.items(iter(head), lambda: iter(head)):
+        if isinstance(row, Skipped):
+            problems.append(Problem(line, row.reason))
+            continue
+        try:
+            made = convert(row)
+        except RowSkipped as fault:
+            problems.append(Problem(line, str(fault)))
+            continue
+        if len(shown) < CANONICAL:
+            shown.append(_shown(made))
     return shown
 
 
@@ -117,7 +127,11 @@ def _shown(made: Canonical) -> dict[str, Any]:
         return {"text": _cut(made.text), "label": None}
     turns = zip(made.roles, made.contents, strict=True)
     messages = [{"role": role, "content": _cut(content)} for role, content in turns]
-    shown = {"messages": messages, "label": made.label}
+    shown: dict[str, Any] = {"messages": messages, "label": made.label}
+    if made.choices:
+        shown |= {"choices": [_cut(choice) for choice in made.choices], "answer_index": made.answer_index}
+    if made.part:
+        shown["part"] = made.part
     return {**shown, "rejected": _cut(made.rejected)} if made.rejected else shown
 
 

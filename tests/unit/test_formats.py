@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from engine.data.choose import choose
+from engine.data.column_values import column_names
 from engine.data.convert import Canonical, converter
-from engine.data.formats import choose, column_names, recognise
+from engine.data.formats import recognise
 from engine.data.turns import RowSkipped
 from store.errors import ConfigError, DataError
 from store.formats import FORMATS

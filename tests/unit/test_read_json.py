@@ -86,9 +86,9 @@ def test_json_that_is_no_array_of_objects_is_refused(home: Home, tmp_path: Path)
 
 def test_rows_after_the_wrapped_array_are_mentioned(home: Home, tmp_path: Path) -> None:
     _, _, reader = read_all(
-        home, write(tmp_path, "a.json", '{"train": [{"text": "a"}],\n"test": [{"text": "b"}]}')
+        home, write(tmp_path, "a.json", '{"rows": [{"text": "a"}],\n"more": [{"text": "b"}]}')
     )
-    assert "Only the rows of 'train' are read" in reasons(reader)
+    assert "Only the rows of 'rows' are read" in reasons(reader)
 
 
 LINE = st.one_of(
