@@ -7,6 +7,7 @@
     ├── NotFoundError      a run, job or data set that is not in the store
     ├── StateError         an action that the present state does not allow
     ├── QueryError         a statement that `/sql` refuses or that fails
+    ├── BusyError          as much of this kind is under way as may be; try again
     └── EngineUnavailable  no engine answers (client side)
 
 An error crosses processes as `to_dict()` and comes back by `from_dict()`; `message` says what happened,
@@ -83,6 +84,12 @@ class QueryError(TunebenchError):
     """A statement that is not a single read, or that DuckDB rejects."""
 
     status = 400
+
+
+class BusyError(TunebenchError):
+    """As much of the same kind is under way as may be at once."""
+
+    status = 429
 
 
 class EngineUnavailable(TunebenchError):

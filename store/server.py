@@ -37,10 +37,12 @@ from store.logs import read_tail
 from store.machine import Machine
 from store.models import list_models
 from store.records import to_json
+from store.statements import PLACES, WAITING
+from store.wire import Encoder
 
 Commands = Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]]
 Asks = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
-STATEMENTS = 8  # SQL statements that are worked on at once
+QUESTIONS = 8  # SQL questions of the screens that are worked on at once
 TAIL_BYTES = 65_536
 
 
@@ -57,6 +59,7 @@ def build(
         routes=[
             Route("/health", engine.health, methods=["GET"]),
             Route("/sql", engine.sql, methods=["POST"]),
+            Route("/questions", engine.question, methods=["POST"]),
             Route("/commands/{name}", engine.command, methods=["POST"]),
             Route("/asks/{name}", engine.ask, methods=["POST"]),
             Route("/uploads/{name:path}", engine.upload, methods=["PUT"]),
@@ -88,7 +91,8 @@ class _Engine:
     ) -> None:
         self._database, self._commands, self._asks, self._home = database, commands, asks, home
         self._machine = Machine(home.path, devices)
-        self._statements = anyio.CapacityLimiter(STATEMENTS)
+        self._questions = anyio.CapacityLimiter(QUESTIONS)
+        self._statements = anyio.CapacityLimiter(PLACES + WAITING)
 
     async def health(self, request: Request) -> Response:
         version = importlib.metadata.version("tunebench")
@@ -97,11 +101,12 @@ class _Engine:
         )
 
     async def sql(self, request: Request) -> Response:
-        body = await _body(request)
-        sql, params = body.get("sql"), body.get("params", [])
-        if not isinstance(sql, str) or not isinstance(params, list | dict):
-            raise QueryError('A query is {"sql": text, "params": [values]}.')
-        return ArrowStream(self._database, sql, params, self._statements)
+        """A statement that a person wrote: in a process of its own."""
+        return ArrowStream(self._database.written(*await _statement(request)), self._statements)
+
+    async def question(self, request: Request) -> Response:
+        """A question of Tunebench's own screens and commands: in the engine, in places of its own."""
+        return ArrowStream(Encoder(self._database.stream(*await _statement(request))), self._questions)
 
     async def command(self, request: Request) -> Response:
         name = request.path_params["name"]
@@ -185,6 +190,14 @@ async def _body(request: Request) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigError("The body is not a JSON object.", field="body")
     return content
+
+
+async def _statement(request: Request) -> tuple[str, list[Any] | dict[str, Any]]:
+    body = await _body(request)
+    sql, params = body.get("sql"), body.get("params", [])
+    if not isinstance(sql, str) or not isinstance(params, list | dict):
+        raise QueryError('A query is {"sql": text, "params": [values]}.')
+    return sql, params
 
 
 async def _refused(request: Request, error: Exception) -> Response:
