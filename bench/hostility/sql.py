@@ -48,9 +48,9 @@ def attempts(seed: int, folder: Path) -> list[Attempt]:
     home = Home(folder / "home").create()
     _fill(home)
     statements = _statements(random.Random(seed), home)
-    process = _start(home)
+    process = start_engine(home)
     client = Client(home)
-    _wait_for(client)
+    wait_for(client)
     before = _state(client)
     watch = _Watch(client, process.pid)
     watch.look_before()
@@ -417,7 +417,8 @@ def _fill(home: Home) -> None:
     pq.write_table(pa.table({"secret": [SECRET]}), home.path / "outside.parquet")
 
 
-def _start(home: Home) -> subprocess.Popen[bytes]:
+def start_engine(home: Home) -> subprocess.Popen[bytes]:
+    """A real engine over `home`, with its log in logs/engine.log."""
     environment = {**os.environ, "TUNEBENCH_HOME": str(home.path), "TUNEBENCH_NO_SAMPLE": "1"}
     root = Path(__file__).resolve().parents[2]
     with open(home.logs / "engine.log", "wb") as log:
@@ -425,7 +426,8 @@ def _start(home: Home) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, cwd=root, env=environment, stdout=log, stderr=log)
 
 
-def _wait_for(client: Client) -> None:
+def wait_for(client: Client) -> None:
+    """Return when the engine answers."""
     for _ in range(600):
         try:
             client.health()

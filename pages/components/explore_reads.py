@@ -7,7 +7,7 @@ measured when: a new measurement is a new question.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import streamlit as st
@@ -15,10 +15,8 @@ import streamlit as st
 from pages.components import clean_reads, reads
 from pages.components.session import client, remembered
 from store import datasets, explore, histogram, quality
+from store.client import Client, Written
 from store.filters import Condition, Filter
-
-if TYPE_CHECKING:
-    from store.database import Queryable
 
 KEPT = 600  # seconds; the rows of a fingerprint never change
 
@@ -46,7 +44,7 @@ def parsed(where: str) -> Filter:
     return Filter.parse(json.loads(where)) if where else Filter()
 
 
-def asked(meant: Filter) -> Queryable:
+def asked(meant: Filter) -> Client | Written:
     """Whom to ask: a filter may hold SQL that a person wrote."""
     return client().people if meant.expression.strip() else client()
 
