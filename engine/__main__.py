@@ -17,6 +17,8 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable
+from types import FrameType
 from typing import IO
 
 import uvicorn
@@ -114,18 +116,27 @@ def prepare_first_start(database: Database, commands: Commands) -> None:
         commands.launching.prepare_sample()
 
 
-def make_server(app: Starlette) -> uvicorn.Server:
-    """A server that SIGTERM and SIGINT end in order, so that what stands after its `run` is done."""
-    server = uvicorn.Server(
-        uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_SECONDS)
-    )
+class Server(uvicorn.Server):
+    """A server that SIGTERM and SIGINT end in order, so that what stands after its `run` is done.
 
-    def stop(*_: object) -> None:  # uvicorn hands its signals on to these once it has shut down
-        server.should_exit = True
+    `stopping` is called as soon as one of them comes, before requests under way are waited for.
+    """
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    return server
+    def __init__(self, app: Starlette, stopping: Callable[[], None]) -> None:
+        super().__init__(
+            uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_SECONDS)
+        )
+        self._stopping = stopping
+        for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again once it has shut down
+            signal.signal(number, self._stop)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """While the server runs; the rest is uvicorn's."""
+        super().handle_exit(sig, frame)
+        self._stopping()
+
+    def _stop(self, *_: object) -> None:
+        self.should_exit = True
 
 
 def serve(home: Home, port: int, names: Names) -> None:
@@ -146,7 +157,8 @@ def serve(home: Home, port: int, names: Names) -> None:
     home.remove_stale()
     commands = Commands(database, home, asks.ask, wake=queue.awake.set)
     prepare_first_start(database, commands)
-    server = make_server(build(database, token, commands.table(), asks, home, devices, names))
+    app = build(database, token, commands.table(), asks, home, devices, names)
+    server = Server(app, database.stop_written)
     address = f"http://127.0.0.1:{listener.getsockname()[1]}"
     version = importlib.metadata.version("tunebench")
     queue.start()

@@ -45,6 +45,17 @@ class _Link:
     health: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Written:
+    """Statements that people write: the engine gives each a process of its own, in few places."""
+
+    client: Client
+
+    def query(self, sql: str, params: Sequence[Any] | Mapping[str, Any] = ()) -> pa.Table:
+        """All rows of one read-only statement. Raises QueryError, BusyError where all places are taken."""
+        return self.client._rows("/sql", sql, params)
+
+
 class Client:
     """The engine of one home folder. Every method raises EngineUnavailable where none answers."""
 
@@ -55,13 +66,21 @@ class Client:
         self._silent: tuple[float, EngineSilent] | None = None  # until when, and what was said
 
     def query(self, sql: str, params: Sequence[Any] | Mapping[str, Any] = ()) -> pa.Table:
-        """All rows of one read-only statement. Raises QueryError."""
+        """All rows of one of Tunebench's own questions. Raises QueryError."""
+        return self._rows("/questions", sql, params)
+
+    @property
+    def people(self) -> Written:
+        """Where a statement goes that a person wrote, or that holds what a person wrote as SQL."""
+        return Written(self)
+
+    def _rows(self, path: str, sql: str, params: Sequence[Any] | Mapping[str, Any]) -> pa.Table:
         plain = dict(params) if isinstance(params, Mapping) else list(params)
         try:
             body = json.dumps({"sql": sql, "params": plain}, default=_plain).encode()
         except (TypeError, ValueError) as error:
             raise QueryError(f"A parameter can't be sent: {error}.") from error
-        with self._http() as http, http.stream("POST", "/sql", content=body) as response:
+        with self._http() as http, http.stream("POST", path, content=body) as response:
             if response.status_code != 200:
                 response.read()
                 raise _error(response)

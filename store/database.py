@@ -1,9 +1,10 @@
 """The one DuckDB connection, owned by the engine.
 
 Invariants: one writer at a time (`transaction()` holds a lock, so no commit ever conflicts); every other
-statement runs in a read-only transaction on a cursor of its own, trusted (`query`) or not (`read_only`,
-`stream`); the files that SQL can reach are those of the folders in `readable`, and that can't be
-changed once the database is open. The schema is brought up to date before anything else is done.
+statement runs in a read-only transaction on a cursor of its own, trusted (`query`) or checked (`read_only`,
+`stream`); what people write runs in a process of its own (`written`); the files that SQL can reach are those
+of the folders in `readable`, and that can't be changed once the database is open. The schema is brought up to
+date before anything else is done.
 """
 
 from __future__ import annotations
@@ -20,13 +21,15 @@ import duckdb
 import psutil
 import pyarrow as pa
 
-from store.errors import StateError
+from store.connection import confine, connect
+from store.errors import BusyError, StateError
 from store.reading import Reading, Watch
 from store.schema import MIGRATIONS
 from store.sql_guard import Guard
+from store.statements import Statement, Statements
 
 Params = Sequence[Any] | Mapping[str, Any]
-STATEMENT_SECONDS = 30.0  # an untrusted statement is interrupted after this
+STATEMENT_SECONDS = 30.0  # a question of the screens is interrupted after this
 CLOSE_SECONDS = 10.0  # our own statements take milliseconds
 MEMORY_SHARE = 0.25  # of the machine's memory; the rest is for the workers
 
@@ -75,9 +78,13 @@ class Database:
         self._write_lock = threading.Lock()
         self._writer: int | None = None  # the thread in a transaction
         self._watch = Watch()
-        self._root = _connect(self.path)
+        self._commits = 0
+        folders = [Path(folder).resolve() for folder in readable]
+        self._root = connect(self.path, _memory(), checkpoint_threshold="64MiB")
+        aside = self.path.parent / "cache" / "statements"
+        self._statements = Statements(self.path, folders, aside, self._hold)
         try:
-            _confine(self._root, [Path(folder).resolve() for folder in readable])
+            confine(self._root, folders)
             self._migrate()
             self._guard = Guard(self._root.cursor())
             with self.transaction() as tx:
@@ -110,13 +117,14 @@ class Database:
                 cursor.execute("BEGIN TRANSACTION")
                 yield Transaction(cursor)
                 cursor.execute("COMMIT")
+                self._commits += 1
             finally:
                 cursor.close()  # rolls back what was not committed
                 self._writer = None
 
     def read_only(self, sql: str, params: Params = (), *, timeout: float = STATEMENT_SECONDS) -> pa.Table:
-        """All rows of one untrusted SELECT. Raises QueryError where it is anything else, fails or takes
-        longer than `timeout` seconds. Nothing is cut: every row is there.
+        """All rows of one SELECT. Raises QueryError where it is anything else, fails or takes longer than
+        `timeout` seconds. Nothing is cut: every row is there.
         """
         with self.stream(sql, params, timeout=timeout) as reading:
             return pa.Table.from_batches(list(reading), schema=reading.schema)
@@ -124,6 +132,26 @@ class Database:
     def stream(self, sql: str, params: Params = (), *, timeout: float = STATEMENT_SECONDS) -> Reading:
         """Like `read_only`, as record batches while they are made; the caller starts and closes it."""
         return Reading(self._root.cursor(), sql, params, timeout, self._guard, self._watch)
+
+    def written(self, sql: str, params: Params = (), *, timeout: float = STATEMENT_SECONDS) -> Statement:
+        """A statement that a person wrote, in a process of its own over the store as it is when it begins; it
+        is ended with its memory after `timeout` seconds. Raises QueryError where it is too long or too deep.
+        """
+        return self._statements.statement(sql, params, timeout)
+
+    def stop_written(self) -> None:
+        """Kill the statements that people wrote; for the moment when the engine is asked to stop."""
+        self._statements.stop()
+
+    @contextmanager
+    def _hold(self, seconds: float) -> Iterator[int]:
+        """Let nothing be committed during the block; the number of commits so far."""
+        if not self._write_lock.acquire(timeout=seconds):
+            raise BusyError("The store was written to for all of the statement's time.", fix="Try again.")
+        try:
+            yield self._commits
+        finally:
+            self._write_lock.release()
 
     def give_way(self, seconds: float) -> None:
         """Let untrusted statements that are under way finish first, waiting at most so long.
@@ -136,6 +164,7 @@ class Database:
         """Write everything into the database file and let go of it: untrusted statements are stopped,
         our own are waited for, `CLOSE_SECONDS` at most.
         """
+        self._statements.close()
         self._watch.close_all()
         deadline = time.monotonic() + CLOSE_SECONDS
         with self._write_lock:
@@ -175,34 +204,6 @@ def _table(cursor: duckdb.DuckDBPyConnection, sql: str, params: Params) -> pa.Ta
     return cursor.sql(sql, params=params).to_arrow_table()
 
 
-def _connect(path: Path) -> duckdb.DuckDBPyConnection:
-    memory = max(1, int(psutil.virtual_memory().total * MEMORY_SHARE / 2**30))
-    try:
-        return duckdb.connect(
-            str(path),
-            config={
-                "memory_limit": f"{memory}GiB",
-                "python_enable_replacements": False,  # SQL never sees variables of this process
-                "autoinstall_known_extensions": False,
-                "autoload_known_extensions": False,
-                "checkpoint_threshold": "64MiB",
-            },
-        )
-    except duckdb.Error as error:
-        if "lock on file" in str(error):
-            raise StateError(
-                f"Another process has the store {path} open.",
-                fix="Stop the other engine, or set TUNEBENCH_HOME to another folder.",
-            ) from error
-        raise StateError(
-            f"The store {path} can't be opened: {str(error).splitlines()[0]}",
-            fix="Put a copy of it back, or move the file away to begin with an empty store.",
-        ) from error
-
-
-def _confine(root: duckdb.DuckDBPyConnection, folders: list[Path]) -> None:
-    """No file outside `folders` can be reached, and no setting be changed, from here on."""
-    listed = ", ".join("'" + f"{folder}/".replace("'", "''") + "'" for folder in folders)
-    root.execute(f"SET allowed_directories = [{listed}]")
-    root.execute("SET enable_external_access = false")
-    root.execute("SET lock_configuration = true")
+def _memory() -> int:
+    """Bytes that DuckDB may use in the engine."""
+    return max(2**30, int(psutil.virtual_memory().total * MEMORY_SHARE))

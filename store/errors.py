@@ -8,6 +8,7 @@
     ├── StateError         an action that the present state does not allow
     ├── QueryError         a statement that `/sql` refuses or that fails
     ├── TooLargeError      a body that is longer than its limit
+    ├── BusyError          as much of this kind is under way as may be; try again
     └── EngineUnavailable  no engine answers (client side)
         └── EngineSilent   its process is there and does not answer
 
@@ -91,6 +92,12 @@ class TooLargeError(TunebenchError):
     """A body of a request, or a file, that is longer than its limit."""
 
     status = 413
+
+
+class BusyError(TunebenchError):
+    """As much of the same kind is under way as may be at once."""
+
+    status = 429
 
 
 class EngineUnavailable(TunebenchError):

@@ -1,4 +1,4 @@
-"""One untrusted statement while its rows stream, in a read-only transaction with a time limit.
+"""One statement while its rows stream, in a read-only transaction with a time limit.
 
 The reading owns its cursor: whatever happens, `close()` interrupts the statement, ends the transaction
 and lets the cursor go. It may be closed from another thread than the one that reads (a client that
@@ -22,10 +22,11 @@ from store.sql_guard import READS_ONLY, Guard, explain
 BATCH_ROWS = 65_536
 WATCH_SECONDS = 0.1  # between two looks at the time limits
 INTERRUPT_SECONDS = 0.02  # between two attempts to stop a statement
+LESS = "Ask for fewer rows, or filter by run_id, name or step."
 
 # What DuckDB and the Arrow stream over it raise for a statement that can't run: OSError once rows flow,
 # ValueError and TypeError for parameters that have no SQL type.
-FAILURES = (duckdb.Error, OSError, ValueError, TypeError, NotImplementedError, RuntimeError)
+FAILURES = (duckdb.Error, OSError, ValueError, TypeError, NotImplementedError, RuntimeError, MemoryError)
 
 
 class Watch:
@@ -171,8 +172,10 @@ class Reading:
         if self._timed_out:
             return QueryError(
                 f"The statement took longer than {self._timeout:g} s and was stopped.",
-                fix="Ask for fewer rows, or filter by run_id, name or step.",
+                fix=LESS,
             )
         reason = explain(error)
+        if isinstance(error, duckdb.OutOfMemoryException | MemoryError):
+            return QueryError("The statement needs more memory than one may use.", fix=LESS)
         writes = "read-only mode" in reason
         return QueryError("The statement writes." if writes else reason, fix=READS_ONLY if writes else "")

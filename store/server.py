@@ -37,10 +37,12 @@ from store.logs import read_tail
 from store.machine import Machine
 from store.models import list_models
 from store.records import to_json
+from store.statements import PLACES, WAITING
+from store.wire import Encoder
 
 Commands = Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]]
 Asks = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
-STATEMENTS = 8  # SQL statements that are worked on at once
+QUESTIONS = 8  # SQL questions of the screens that are worked on at once
 TAIL_BYTES = 65_536
 BODY_BYTES = 8 * 2**20  # of a command, a question or a statement with its parameters
 
@@ -65,6 +67,7 @@ def build(
         routes=[
             Route("/health", engine.health, methods=["GET"]),
             Route("/sql", engine.sql, methods=["POST"]),
+            Route("/questions", engine.question, methods=["POST"]),
             Route("/commands/{name}", engine.command, methods=["POST"]),
             Route("/asks/{name}", engine.ask, methods=["POST"]),
             Route("/uploads/{name:path}", engine.upload, methods=["PUT"]),
@@ -101,7 +104,8 @@ class _Engine:
     ) -> None:
         self._database, self._commands, self._asks, self._home = database, commands, asks, home
         self._machine = Machine(home.path, devices)
-        self._statements = anyio.CapacityLimiter(STATEMENTS)
+        self._questions = anyio.CapacityLimiter(QUESTIONS)
+        self._statements = anyio.CapacityLimiter(PLACES + WAITING)
 
     async def health(self, request: Request) -> Response:
         version = importlib.metadata.version("tunebench")
@@ -110,11 +114,12 @@ class _Engine:
         )
 
     async def sql(self, request: Request) -> Response:
-        body = await read_document(request, BODY_BYTES, "a statement")
-        sql, params = body.get("sql"), body.get("params", [])
-        if not isinstance(sql, str) or not isinstance(params, list | dict):
-            raise QueryError('A query is {"sql": text, "params": [values]}.')
-        return ArrowStream(self._database, sql, params, self._statements)
+        """A statement that a person wrote: in a process of its own."""
+        return ArrowStream(self._database.written(*await _statement(request)), self._statements)
+
+    async def question(self, request: Request) -> Response:
+        """A question of Tunebench's own screens and commands: in the engine, in places of its own."""
+        return ArrowStream(Encoder(self._database.stream(*await _statement(request))), self._questions)
 
     async def command(self, request: Request) -> Response:
         name = request.path_params["name"]
@@ -179,6 +184,14 @@ class _Gate:
 def document(content: Any, status: int = 200) -> Response:
     """A JSON answer."""
     return Response(to_json(content), status, media_type="application/json")
+
+
+async def _statement(request: Request) -> tuple[str, list[Any] | dict[str, Any]]:
+    body = await read_document(request, BODY_BYTES, "a statement")
+    sql, params = body.get("sql"), body.get("params", [])
+    if not isinstance(sql, str) or not isinstance(params, list | dict):
+        raise QueryError('A query is {"sql": text, "params": [values]}.')
+    return sql, params
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -1,12 +1,12 @@
 """What of a foreign SQL text may run: one statement that reads tables and Parquet files, nothing else.
 
-Three walls, each enough for what it stops: (1) here, before anything runs: one statement, of the type
-SELECT, whose syntax tree has no writing node and calls only table functions of a short list; (2) the
-read-only transaction in which it runs (`store.reading`); (3) the confinement of the whole database
-(`store.database`). The list is needed because DuckDB always lets SQL read its own database file
-(`read_blob`), and because table functions can change the process (`enable_profiling`,
+Three walls, each enough for what it stops: (1) here, before anything runs: one statement, not too deep
+(`store.sql_depth`), of the type SELECT, whose syntax tree has no writing node and calls only table functions
+of a short list; (2) the read-only transaction in which it runs (`store.reading`); (3) the confinement of the
+whole database (`store.connection`). The list is needed because DuckDB always lets SQL read its own database
+file (`read_blob`), and because table functions can change the process (`enable_profiling`,
 `register_external_resource`) from inside a SELECT. Calls that could not be interrupted are refused as well
-(`store.sql_growth`).
+(`store.sql_growth`); what else can't be interrupted runs in a process of its own (`store.statements`).
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from __future__ import annotations
 import json
 import re
 import threading
+from dataclasses import dataclass
 from functools import lru_cache
 
 import duckdb
 
 from store.errors import QueryError
+from store.sql_depth import SHORTER, too_deep
 from store.sql_growth import GROWING, MOST, oversized
 
 # Table functions that read Parquet files of the allowed folders, the catalog, or their arguments alone.
@@ -37,7 +39,19 @@ READS_ONLY = "/sql only reads: send one SELECT. Changes go through commands."
 
 # Keys of the serialised tree; a quote inside a literal is escaped there, so text can't imitate a key.
 _CALLS = re.compile(r'[{,]"function_name":"((?:[^"\\]|\\.)*)"')
+_TABLES = re.compile(r'[{,]"type":"BASE_TABLE",.*?"table_name":"((?:[^"\\]|\\.)*)"')
+_NAMED = re.compile(r'\{"key":"((?:[^"\\]|\\.)*)","value":\{"aliases"')  # common table expressions
+_CATALOGUE = re.compile(r'[{,]"type":"SHOW_REF"|"function_name":"(?:duckdb_|pragma_)')
 _WRITES = re.compile(r'[{,]"type":"(INSERT|UPDATE|DELETE|MERGE\w*|TRUNCATE)_QUERY_NODE"')
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    """Why a text is refused and what to do about it, or whether it names tables."""
+
+    refused: str = ""
+    fix: str = ""
+    names_tables: bool = False
 
 
 class Guard:
@@ -58,11 +72,17 @@ class Guard:
 
     def check(self, sql: str) -> None:
         """Raise QueryError, with the reason, unless `sql` is one statement that only reads."""
-        if error := self._verdict(sql):
-            raise QueryError(error[0], fix=error[1])
+        verdict = self._verdict(sql)
+        if verdict.refused:
+            raise QueryError(verdict.refused, fix=verdict.fix)
 
-    def _examine(self, sql: str) -> tuple[str, str] | None:
-        """Why `sql` is refused and what to do about it, or None."""
+    def names_tables(self, sql: str) -> bool:
+        """Whether a statement that may run names what may be a table, or looks at the catalogue."""
+        return self._verdict(sql).names_tables
+
+    def _examine(self, sql: str) -> _Verdict:
+        if reason := too_deep(sql):
+            return _Verdict(reason, SHORTER)
         try:
             sql.encode()  # a lone surrogate has no place in SQL
             with self._lock:
@@ -74,27 +94,33 @@ class Guard:
             calls = {name.lower() for name in _CALLS.findall(tree)}
             grown = oversized(json.loads(tree)) if calls & GROWING else None
         except (duckdb.Error, ValueError, RecursionError) as error:
-            return explain(error), ""
+            return _Verdict(explain(error))
         if not tree.startswith('{"error":false'):
-            return "This statement can't be checked, so it is not run.", READS_ONLY
-        if found := _WRITES.search(tree):
-            return f"The statement holds {article(found[1])}, which writes.", READS_ONLY
+            return _Verdict("This statement can't be checked, so it is not run.", READS_ONLY)
+        if write := _WRITES.search(tree):
+            return _Verdict(f"The statement holds {article(write[1])}, which writes.", READS_ONLY)
         if denied := sorted(calls & self._denied):
-            return (
+            return _Verdict(
                 f"The function {denied[0]} can't be used here.",
                 "Tables, views, and Parquet files through read_parquet can be read.",
             )
-        return (f"{grown[0]}.", GROWING_FIX) if grown else None
+        if grown:
+            return _Verdict(f"{grown[0]}.", GROWING_FIX)
+        tables = set(_TABLES.findall(tree)) - set(_NAMED.findall(tree))
+        return _Verdict(names_tables=bool(tables or _CATALOGUE.search(tree)))
 
 
-def _shape(statements: list[duckdb.Statement]) -> tuple[str, str] | None:
+def _shape(statements: list[duckdb.Statement]) -> _Verdict | None:
     if not statements:
-        return "There is no statement.", READS_ONLY
+        return _Verdict("There is no statement.", READS_ONLY)
     if len(statements) > 1:
-        return f"There are {len(statements)} statements.", "Send them one by one."
-    kind = statements[0].type
+        return _Verdict(f"There are {len(statements)} statements.", "Send them one by one.")
+    try:
+        kind = statements[0].type
+    except ValueError:  # a type of statement that DuckDB's Python binding has no name for
+        return _Verdict("The statement is none that reads.", READS_ONLY)
     if kind != duckdb.StatementType.SELECT:
-        return f"The statement is {article(kind.name)}.", READS_ONLY
+        return _Verdict(f"The statement is {article(kind.name)}.", READS_ONLY)
     return None
 
 

@@ -305,7 +305,7 @@ def sql(
 ) -> None:
     """Ask the experiment store: run_overview, metric, metric_summary, dataset, job, prediction, …"""
     with errors(format == "json"):
-        print_table(connect().query(statement), format)
+        print_table(connect().people.query(statement), format)
 
 
 def main() -> None:

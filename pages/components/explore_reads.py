@@ -15,6 +15,7 @@ import streamlit as st
 from pages.components import clean_reads, reads
 from pages.components.session import client, remembered
 from store import datasets, explore, histogram, quality
+from store.client import Client, Written
 from store.filters import Condition, Filter
 
 KEPT = 600  # seconds; the rows of a fingerprint never change
@@ -43,10 +44,16 @@ def parsed(where: str) -> Filter:
     return Filter.parse(json.loads(where)) if where else Filter()
 
 
+def asked(meant: Filter) -> Client | Written:
+    """Whom to ask: a filter may hold SQL that a person wrote."""
+    return client().people if meant.expression.strip() else client()
+
+
 @remembered
 @st.cache_data(ttl=KEPT, max_entries=256, show_spinner=False)
 def count(dataset_id: str, where: str, stamp: str) -> int:
-    return explore.count(client(), rows(dataset_id), parsed(where))
+    meant = parsed(where)
+    return explore.count(asked(meant), rows(dataset_id), meant)
 
 
 @remembered
@@ -55,8 +62,8 @@ def find(
     dataset_id: str, where: str, order_by: str, descending: bool, limit: int, stamp: str
 ) -> tuple[int, list[int]]:
     """How many rows, and the first of them."""
-    found = rows(dataset_id)
-    return explore.find(client(), found, parsed(where), order_by=order_by, descending=descending, limit=limit)
+    found, meant = rows(dataset_id), parsed(where)
+    return explore.find(asked(meant), found, meant, order_by=order_by, descending=descending, limit=limit)
 
 
 @remembered
@@ -67,9 +74,9 @@ def found(
     """How many rows the filter means, and a page of them whole, with `value` of the column and, where rows
     are shown together, the `group` by which they are sorted."""
     known, meant = rows(dataset_id), parsed(where)
-    total = explore.count(client(), known, meant)
+    total = explore.count(asked(meant), known, meant)
     order = together or "row_id"
-    ids = explore.row_ids(client(), known, meant, order_by=order, limit=limit, offset=offset)
+    ids = explore.row_ids(asked(meant), known, meant, order_by=order, limit=limit, offset=offset)
     values = explore.values_of(client(), known, ids, [column, *([together] if together else [])])
     contents = datasets.get_rows(client(), reads.dataset(dataset_id), ids) if ids else []
     pairs = zip(contents, values, strict=True)
@@ -97,10 +104,11 @@ def page(
     offset: int,
     stamp: str,
 ) -> list[dict[str, Any]]:
+    meant = parsed(where)
     return explore.page(
-        client(),
+        asked(meant),
         rows(dataset_id),
-        parsed(where),
+        meant,
         names,
         order_by=order_by,
         descending=descending,
@@ -112,7 +120,8 @@ def page(
 @remembered
 @st.cache_data(ttl=KEPT, max_entries=256, show_spinner=False)
 def facets(dataset_id: str, names: tuple[str, ...], where: str, stamp: str) -> dict[str, histogram.Histogram]:
-    return histogram.facets(client(), rows(dataset_id), names, parsed(where))
+    meant = parsed(where)
+    return histogram.facets(asked(meant), rows(dataset_id), names, meant)
 
 
 @remembered
@@ -139,7 +148,7 @@ def neighbour(dataset_id: str, where: str, row_id: int, forward: bool, stamp: st
         *meant.conditions,
         Condition(column="row_id", op=">" if forward else "<", value=row_id),
     ]
-    ids = explore.row_ids(client(), found, meant, descending=not forward, limit=1)
+    ids = explore.row_ids(asked(meant), found, meant, descending=not forward, limit=1)
     return ids[0] if ids else None
 
 
@@ -153,8 +162,8 @@ def slices(dataset_id: str) -> list[dict[str, Any]]:
 def select(dataset_id: str, sql: str, limit: int, stamp: str) -> tuple[pa.Table, int]:
     """The first rows of a user's SELECT, and how many there are in all. Raises QueryError."""
     statement, files = explore.select_over(rows(dataset_id), sql)
-    found = client().query(f"{statement} LIMIT {int(limit) + 1}", files)
+    found = client().people.query(f"{statement} LIMIT {int(limit) + 1}", files)
     if found.num_rows <= limit:
         return found, found.num_rows
-    counted = client().query(f"SELECT count(*) AS n FROM ({statement})", files)
+    counted = client().people.query(f"SELECT count(*) AS n FROM ({statement})", files)
     return found.slice(0, limit), int(counted["n"][0].as_py())

@@ -76,6 +76,7 @@ COMMANDS = [
     "LOAD httpfs",
     "INSTALL httpfs",
     "CHECKPOINT",
+    "UPDATE EXTENSIONS",
     "FORCE CHECKPOINT",
     "VACUUM",
     "ANALYZE",
@@ -160,12 +161,26 @@ def test_is_refused_and_leaves_everything_as_it_was(store: tuple[Home, Database]
     assert _state(home, database) == before
 
 
+def test_nor_does_any_of_it_get_through_in_a_process_of_its_own(store: tuple[Home, Database]) -> None:
+    home, database = store
+    before = _state(home, database)
+    for sql in WRITES + COMMANDS + FUNCTIONS + FILES:
+        with pytest.raises(QueryError) as caught:
+            database.written(sql.replace("{home}", str(home.path))).read_all()
+        assert "the-secret-token" not in str(caught.value), sql
+    assert _state(home, database) == before
+
+
 def _state(home: Home, database: Database) -> object:
     tables = database.query("SELECT table_name, estimated_size FROM duckdb_tables() ORDER BY 1").to_pylist()
     jobs = database.query("SELECT * FROM job").to_pylist()
     settings = database.query("SELECT name, value FROM duckdb_settings() ORDER BY 1").to_pylist()
     used = database.query("SELECT last_value FROM duckdb_sequences()").to_pylist()
-    files = sorted(str(path) for path in home.path.rglob("*") if ".wal" not in path.name)
+    files = sorted(
+        str(path)
+        for path in home.path.rglob("*")
+        if ".wal" not in path.name and "statements" not in path.parts
+    )
     return tables, jobs, settings, used, files
 
 
@@ -209,6 +224,10 @@ def test_what_only_reads_runs(store: tuple[Home, Database], sql: str, rows: int)
         ("INSERT INTO setting VALUES ('a', 'b')", "The statement is an INSERT."),
         ("SELECT 1; SELECT 2", "There are 2 statements. Send them one by one."),
         ("", "There is no statement."),
+        ("UPDATE EXTENSIONS", "The statement is none that reads. /sql only reads"),
+        ("SELECT " + "a." * 20_000 + "a", "A name in the statement has more than 16 parts."),
+        (" UNION ".join(["SELECT 1"] * 20_000), "holds more than 200 UNION, EXCEPT or INTERSECT."),
+        ("SELECT " + "CASE WHEN 1 THEN " * 300 + "1" + " END" * 300, "nested deeper than 200 brackets."),
         ("SELECT * FROM read_blob('x')", "The function read_blob can't be used here."),
         ("SELECT nam FROM setting", 'Referenced column "nam" not found'),
         ("SELECT * FROM jobs", "Table with name jobs does not exist! Did you mean"),

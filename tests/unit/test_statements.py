@@ -1,0 +1,172 @@
+"""Statements that people write: in a process of their own, over the store as it is, with limits."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from store import statements
+from store.database import Database
+from store.errors import BusyError, EngineUnavailable, QueryError
+from store.home import Home
+from tests.unit.store_samples import add_job, open_store
+
+ENDLESS = "SELECT count(*) FROM range(1000000000000) t(a) WHERE hash(a) % 7 = 3"
+# Constants are worked out before the statement begins: planned for longer than anybody waits.
+GROWS = "repeat('a', 10000)"
+for old, new in zip("abcdef", "bcdefg", strict=True):
+    GROWS = f"replace({GROWS}, '{old}', repeat('{new}', 100))"
+GROWS = f"SELECT length({GROWS})"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Home, Database]]:
+    home, database = open_store(tmp_path_factory.mktemp("statements"))
+    add_job(database, "a")
+    (home.datasets / "f").mkdir()
+    pq.write_table(pa.table({"n": [1, 2, 3]}), home.datasets / "f" / "rows.parquet")
+    yield home, database
+    database.close()
+
+
+Store = tuple[Home, Database]
+
+
+def test_sees_all_that_was_committed_when_it_was_sent(store: Store) -> None:
+    _, database = store
+    for n in range(3):
+        with database.transaction() as tx:
+            tx.execute("INSERT INTO setting VALUES (?, 'x')", [f"n{n}"])
+        assert _one(database, "SELECT count(*) FROM setting WHERE value = 'x'") == n + 1
+        assert _one(database, "SELECT count(*) FROM setting WHERE value = $1", ["x"]) == n + 1
+
+
+def test_sees_what_a_checkpoint_has_written(store: Store) -> None:
+    _, database = store
+    with database.transaction() as tx:
+        tx.execute("CREATE TABLE many AS SELECT range AS n FROM range(10)")
+    for n in range(1, 4):
+        with database.transaction() as tx:
+            tx.execute("INSERT INTO many SELECT range FROM range(100000)")
+        if n % 2:
+            database._root.execute("CHECKPOINT")
+        assert _one(database, "SELECT count(*) FROM many") == 10 + n * 100_000
+
+
+def test_the_store_is_not_copied_for_parquet_files_alone(store: Store) -> None:
+    home, database = store
+    database._statements.close()
+    database._statements.closed = False
+    rows = f"WITH rows AS (SELECT * FROM read_parquet('{home.datasets}/f/rows.parquet'))"
+    assert _one(database, f"{rows} SELECT sum(n) FROM rows") == 6
+    copies = home.cache / "statements"
+    assert not list(copies.rglob("*.duckdb"))
+    assert _one(database, "SELECT count(*) FROM job") == 1
+    assert len(list(copies.rglob("*.duckdb"))) == 1
+
+
+def test_planning_without_end_is_ended_with_its_process(store: Store) -> None:
+    _, database = store
+    before = psutil.Process().memory_info().rss
+    began = time.monotonic()
+    with pytest.raises(QueryError, match=r"longer than 0\.5 s|more memory"):
+        database.written(GROWS, timeout=0.5).read_all()
+    assert time.monotonic() - began < 10
+    assert not database._statements._running
+    assert psutil.Process().memory_info().rss - before < 100 * 2**20
+
+
+def test_what_needs_more_memory_than_it_may_use_is_told(store: Store) -> None:
+    _, database = store
+    sql = "SELECT length(string_agg(repeat('a', 9999), '')) FROM range(10000000)"
+    with pytest.raises(QueryError, match="more memory than one may use"):
+        database.written(sql).read_all()
+    assert _one(database, "SELECT 1") == 1
+
+
+def test_what_is_too_long_or_too_deep_starts_nothing(store: Store) -> None:
+    _, database = store
+    with pytest.raises(QueryError, match="bytes long"):
+        database.written(f"SELECT '{'x' * 70_000}'")
+    with pytest.raises(QueryError, match="more than 16 parts"):
+        database.written("SELECT " + "a." * 20_000 + "a")
+
+
+def test_a_stream_that_fails_late_says_why(store: Store) -> None:
+    sql = "SELECT CASE WHEN a = 3000000 THEN error('boom')::BIGINT ELSE a END AS n FROM range(5000000) t(a)"
+    with pytest.raises(QueryError, match="boom"):
+        store[1].written(sql).read_all()
+    with pytest.raises(QueryError, match=r"longer than 0\.7 s"):
+        store[1].written("SELECT hash(a) FROM range(1000000000000) t(a)", timeout=0.7).read_all()
+
+
+def test_a_process_that_ended_while_it_waited_is_replaced(store: Store) -> None:
+    _, database = store
+    assert _one(database, "SELECT 1") == 1
+    idle = database._statements._idle[0]
+    idle._process.kill()
+    idle._process.wait()
+    assert _one(database, "SELECT 2") == 2
+
+
+def test_who_finds_no_place_is_told_and_takes_none_from_the_screens(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, database = store
+    monkeypatch.setattr(statements, "PLACES", 1)
+    monkeypatch.setattr(statements, "WAIT_SECONDS", 0.1)
+    slow = database.written(ENDLESS)
+    thread = threading.Thread(target=_ended, args=(slow,))
+    thread.start()
+    try:
+        _wait_for_a_place(database)
+        with pytest.raises(BusyError, match="statements are under way") as caught:
+            database.written("SELECT 1").read_all()
+        assert caught.value.status == 429
+        assert database.read_only("SELECT 1").num_rows == 1
+    finally:
+        slow.close()
+        thread.join(20)
+    assert not thread.is_alive()
+
+
+def test_stopping_kills_what_is_under_way(tmp_path: Path) -> None:
+    home, database = open_store(tmp_path)
+    slow = database.written(ENDLESS)
+    errors: list[Exception] = []
+    thread = threading.Thread(target=lambda: errors.append(_ended(slow)))
+    thread.start()
+    _wait_for_a_place(database)
+    database.stop_written()
+    thread.join(10)
+    assert isinstance(errors[0], EngineUnavailable)
+    with pytest.raises(EngineUnavailable, match="being stopped"):
+        database.written("SELECT 1").read_all()
+    database.close()
+    assert not (home.cache / "statements").exists()
+
+
+def _wait_for_a_place(database: Database) -> None:
+    deadline = time.monotonic() + 20
+    while not database._statements._running:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def _ended(statement: statements.Statement) -> Exception:
+    try:
+        statement.read_all()
+    except (QueryError, EngineUnavailable) as error:
+        return error
+    raise AssertionError("it ended by itself")
+
+
+def _one(database: Database, sql: str, params: list[object] | None = None) -> object:
+    return database.written(sql, params or []).read_all().column(0)[0].as_py()
