@@ -18,6 +18,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from typing import IO
 
 import uvicorn
@@ -27,6 +28,7 @@ from engine import past
 from engine.asks import Asks
 from engine.commands import Commands
 from engine.launchers.local import LocalLauncher
+from engine.profiling import queue_outdated
 from engine.scheduler import BUSY_SECONDS, Scheduler
 from store import datasets, jobs
 from store.database import Database
@@ -155,6 +157,8 @@ def serve(home: Home, port: int) -> None:
     asks.remove_stale()
     commands = Commands(database, home, asks.ask, wake=queue.awake.set)
     prepare_first_start(database, commands)
+    with database.transaction() as tx:
+        queue_outdated(tx, time.time())
     server = make_server(build(database, read_token(home), commands.table(), asks, home, devices))
     address = f"http://127.0.0.1:{listener.getsockname()[1]}"
     version = importlib.metadata.version("tunebench")

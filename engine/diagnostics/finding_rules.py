@@ -140,8 +140,7 @@ RULES: dict[str, Rule] = {
     "conflict": Rule(
         "notable",
         "row that another answer to its prompt contradicts",
-        "The model is taught two answers to one question. Look at them first: which one is right, no count can"
-        " tell.",
+        "The model is taught two answers to one question. Look at them first: no count tells which is right.",
         _conflict,
     ),
     "references": Rule(

@@ -88,7 +88,8 @@ def _preview_and_make(dataset: dict[str, Any], steps: list[dict[str, Any]], make
 def known_columns(dataset: dict[str, Any]) -> list[str]:
     """Columns that a filter may name: those of every data set, what was measured, and those of the file."""
     measured = clean_reads.signals(dataset["fingerprint"])
-    signals = [signal.column for name in measured for signal in GROUPS[name].signals]
+    current = [name for name, row in measured.items() if not row["outdated"]]
+    signals = [signal.column for name in current for signal in GROUPS[name].signals]
     columns = dataset.get("columns") or {}
     of_file = [f"{SOURCE}{column}" for column in columns.values() if isinstance(column, str)]
     return [*BASE, *signals, *dict.fromkeys(of_file)]

@@ -17,8 +17,8 @@ from engine.data.convert import Canonical
 from engine.data.recipe import outcome, working
 from engine.data.recipe.cleaning import Stripper, normaliser
 from engine.data.recipe.length import _shortened, _words
-from engine.data.signals.said import reader
 from engine.data.signals.pii import find
+from engine.data.signals.said import reader
 from engine.data.signals.spans import Span, without_overlaps
 from store.home import Home
 from tests.unit.data_job import make_job
