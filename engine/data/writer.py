@@ -162,7 +162,10 @@ class DatasetWriter:
     def sizes(self) -> dict[str, dict[str, float]]:
         """Characters of the text and turns of the conversation (0 for plain text), over the rows; and of
         `duplicates` the rows that an earlier row equals exactly, and when folded (`engine.data.digest`)."""
-        repeated = {"exact": self._repeated(self._exact), "folded": self._repeated(self._folded)}
+        repeated: dict[str, float] = {
+            "exact": self._repeated(self._exact),
+            "folded": self._repeated(self._folded),
+        }
         sizes = {"characters": _spread(self._characters), "turns": _spread(self._turns)}
         return {**sizes, "duplicates": repeated}
 
