@@ -17,6 +17,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import IO
@@ -28,6 +29,7 @@ from engine import past
 from engine.asks import Asks
 from engine.commands import Commands
 from engine.launchers.local import LocalLauncher
+from engine.profiling import queue_outdated
 from engine.scheduler import BUSY_SECONDS, Scheduler
 from store import datasets, jobs, uploads
 from store.database import Database
@@ -157,6 +159,8 @@ def serve(home: Home, port: int, names: Names) -> None:
     home.remove_stale()
     commands = Commands(database, home, asks.ask, wake=queue.awake.set)
     prepare_first_start(database, commands)
+    with database.transaction() as tx:
+        queue_outdated(tx, time.time())
     app = build(database, token, commands.table(), asks, home, devices, names)
     server = Server(app, database.stop_written)
     address = f"http://127.0.0.1:{listener.getsockname()[1]}"

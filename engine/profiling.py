@@ -57,6 +57,17 @@ def queue_automatic(tx: Transaction, dataset_id: str, at: float) -> list[str]:
     ]
 
 
+def queue_outdated(tx: Transaction, at: float) -> list[str]:
+    """Queue anew the automatic groups that were measured in an older way: their columns meant something else.
+    The jobs."""
+    return [
+        job_id
+        for dataset in datasets.list_datasets(tx)
+        if any(row["outdated"] for row in quality.signals(tx, dataset["fingerprint"]).values())
+        for job_id in queue_automatic(tx, dataset["dataset_id"], at)
+    ]
+
+
 def cancel_profiles(tx: Transaction, dataset_id: str, at: float) -> None:
     """Of a data set that is about to go: what is queued ends, what runs is asked to stop."""
     for job in _profiles(tx, dataset_id):

@@ -67,12 +67,21 @@ class FilterRows(Config):
 
 
 class DropDuplicates(Config):
-    """Keeps one row of every group of duplicates."""
+    """Keeps one row of every group of duplicates. Exact: every character (NFC). Folded: the same but for case
+    and spacing; of code that is another text. Near: similar to the row that is kept. Prompt: the same prompt,
+    whatever the answer. Conflict: the same prompt with answers that contradict each other."""
 
     step: Literal["drop_duplicates"] = "drop_duplicates"
-    kind: Literal["exact", "near", "prompt"] = "exact"
+    kind: Literal["exact", "folded", "near", "prompt", "conflict"] = "exact"
     threshold: float = Field(0.7, ge=0.5, le=1, description="Jaccard similarity of word 5-grams; near only")
-    keep: Literal["first", "longest_answer", "shortest_answer"] = "first"
+    keep: Literal["first", "longest_answer", "shortest_answer", "most_frequent"] = Field(
+        "first", description="Of labels the first or the most frequent"
+    )
+    conflicts: Literal["keep", "drop"] = Field(
+        "keep",
+        description="Rows that are alike but for their label or answer are conflicts, and stay; drop takes"
+        " them for duplicates",
+    )
 
 
 class Redact(Config):

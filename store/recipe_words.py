@@ -25,12 +25,17 @@ from store.recipe import (
 )
 from store.signals import SIGNALS, Signal
 
-KEPT = {"first": "first", "longest_answer": "longest answer", "shortest_answer": "shortest answer"}
-DUPLICATES = {"exact": "exact duplicates", "near": "near duplicates", "prompt": "rows with the same prompt"}
+KEPT = {"first": "first", "longest_answer": "longest answer", "shortest_answer": "shortest answer",
+        "most_frequent": "most frequent answer"}  # fmt: skip
+DUPLICATES = {"exact": "exact duplicates", "folded": "rows that are the same but for case and spacing",
+              "near": "near duplicates", "prompt": "rows with the same prompt",
+              "conflict": "rows that contradict another answer to their prompt"}  # fmt: skip
 PII = {"email": "e-mail addresses", "phone": "phone numbers", "card": "card numbers", "iban": "bank accounts",
        "ip": "IP addresses", "ssn": "social security numbers", "person": "names of people",
        "address": "street addresses", "secret": "secrets"}  # fmt: skip
 ALIKE = {"exact_group": "exact duplicates", "near_group": "near duplicates",
+         "folded_group": "others that are the same but for case and spacing",
+         "near_chain": "others in its chain of near duplicates",
          "prompt_group": "others with its prompt"}  # fmt: skip
 VALUE_SHOWN = 40  # characters of a value that a title holds
 
@@ -52,7 +57,9 @@ def title(step: Step) -> str:
             return f"{step.action.title()} rows where {words(step.where)}"
         case DropDuplicates():
             share = f" ({step.threshold:g})" if step.kind == "near" else ""
-            return f"Drop {DUPLICATES[step.kind]}{share}, keep the {KEPT[step.keep]}"
+            alike = step.conflicts == "drop" and step.kind in ("exact", "folded", "near")
+            too = ", of other labels and answers too" if alike else ""
+            return f"Drop {DUPLICATES[step.kind]}{share}{too}, keep the {KEPT[step.keep]}"
         case Redact():
             return f"Redact {_list([PII[kind] for kind in step.kinds])}"
         case CapLength():

@@ -67,7 +67,9 @@ def print_fates(fates: Document) -> None:
 def print_preview(answer: Document) -> None:
     """What a recipe would do, with examples."""
     if of := answer.get("of"):
-        say(f"Tried on the first {of['rows']:,} of {of['total']:,} rows.")
+        say(f"Tried on the first {of['rows']:,} of {of['total']:,} rows; --all counts on all of them.")
+        for one in answer["unknown"]:
+            say(f"Not known yet: what step {one['step'] + 1} ({one['title']}) does to all rows.")
     for problem in answer["problems"]:
         say(problem["message"])
     for example in answer["examples"]:

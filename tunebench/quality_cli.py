@@ -71,6 +71,9 @@ def clean(
     recipe: Annotated[Path, typer.Argument(help="The steps as YAML")],
     name: Annotated[str, typer.Option(help="Of the new version; numbered where left out")] = "",
     preview: Annotated[bool, typer.Option("--preview", help="Only show what it would do")] = False,
+    all_rows: Annotated[
+        bool, typer.Option("--all", help="With --preview: count on all rows, however long it takes")
+    ] = False,
     wait: Wait = True,
     json: Json = False,
 ) -> None:
@@ -81,7 +84,7 @@ def clean(
         client = connect(start=True)
         document = config.model_dump(exclude_none=True)
         if preview:
-            body = {**quality.work_order(client, document), "recipe": document["recipe"]}
+            body = {**quality.work_order(client, document), "recipe": document["recipe"], "whole": all_rows}
             answer = client.ask("clean_preview", body, timeout=PREVIEW_SECONDS)
             print_json(answer) if json else data_reports.print_preview(answer)
             return

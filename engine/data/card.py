@@ -6,18 +6,21 @@ became of the rows, the split, and the signals that were measured with their hea
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from engine.data.export import TITLES
+from engine.data.recipe.redaction import Redactor
 from store.config import Split
 from store.data_config import ExportConfig
-from store.recipe import Recipe
+from store.recipe import Recipe, Redact
 from store.recipe_words import title, words
 from store.signal_words import band_words, figure_words, number_words
 from store.signals import GROUPS
 
 Document = dict[str, Any]
+_VALUE = re.compile(r'"[^"]*[\d@][^"]*"')  # a number alone doesn't say whether it is somebody's
 KINDS = {"chat": "conversations", "text": "plain texts", "preference": "preferred and rejected answers"}
 
 
@@ -26,11 +29,12 @@ def write(
 ) -> str:
     """The card. order: of the job `export`, with `history` and `figures` (engine.orders)."""
     dataset, history = order["dataset"], order["history"]
+    hide = _redactor(history)
     sections = [
         f"# {_plain(dataset['name'])}",
-        _facts(dataset, config, rows, notices),
+        _facts(dataset, config, rows, [hide(notice) for notice in notices], hide),
         "## Source\n\n" + _source(history[0]),
-        "## Versions\n\n" + "\n\n".join(_version(version) for version in history),
+        "## Versions\n\n" + "\n\n".join(_version(version, hide) for version in history),
         "## Split\n\n" + _split(dataset, parts),
     ]
     if order["figures"]:
@@ -39,8 +43,22 @@ def write(
     return "\n\n".join(sections) + "\n"
 
 
-def _facts(dataset: Document, config: ExportConfig, rows: int, notices: list[str]) -> str:
-    which = [words(config.where)] if config.where else []
+def _redactor(history: Iterable[Document]) -> Callable[[str], str]:
+    """What the recipes of the versions redact: a step that names a value must not tell it."""
+    steps = [
+        step for version in history if version["recipe"] for step in Recipe.parse(version["recipe"]).steps
+    ]
+    kinds = {kind for step in steps if isinstance(step, Redact) for kind in step.kinds}
+    if not kinds:
+        return str
+    redact = Redactor(kinds)
+    return lambda text: _VALUE.sub('"…"', redact(text))
+
+
+def _facts(
+    dataset: Document, config: ExportConfig, rows: int, notices: list[str], hide: Callable[[str], str]
+) -> str:
+    which = [hide(words(config.where))] if config.where else []
     which += [f"of the {' and '.join(config.parts)} part"] if config.parts else []
     lines = [
         ("Rows in this file", f"{rows:,} of {dataset['row_count']:,}"),
@@ -67,13 +85,13 @@ def _source(first: Document) -> str:
     return "\n".join(lines)
 
 
-def _version(version: Document) -> str:
+def _version(version: Document, hide: Callable[[str], str]) -> str:
     head = f"### {_plain(version['name'])}: {version['row_count']:,} rows"
     if not version["recipe"]:
         return f"{head}\n\nImported {version['created_at'][:10]}."
     fates = version["fates"]
     told = ", ".join(f"{fates[fate]:,} {fate}" for fate in ("kept", "changed", "dropped", "added"))
-    titles = [title(step) for step in Recipe.parse(version["recipe"]).steps]
+    titles = [hide(title(step)) for step in Recipe.parse(version["recipe"]).steps]
     rows = [
         [
             f"{number}. {_plain(name)}",

@@ -11,8 +11,10 @@ near duplicates or, where these are the cause, by equal text alone. `Dealt.kept`
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.data.columns import read_strata, read_times, read_values
@@ -78,9 +80,9 @@ def together(home: Home, fingerprint: str, digests: np.ndarray) -> tuple[np.ndar
     path = home.signals(fingerprint, "duplicates")
     if not path.exists():
         return text, ("text",)
-    sidecar = pq.read_table(path, columns=["near_group", "prompt_group"])
-    near = join(text, *_members(sidecar["near_group"].to_numpy()))
-    rows, first = _members(sidecar["prompt_group"].to_numpy())
+    chain, prompts = hanging_together(path)
+    near = join(text, *_members(chain.to_numpy()))
+    rows, first = _members(prompts.to_numpy())
     shared = np.bincount(first, minlength=len(digests))[first]
     question = shared <= max(FEW_PROMPTS, SHARED_PROMPT * len(digests))
     prompt = join(near, rows[question], first[question])
@@ -88,6 +90,15 @@ def together(home: Home, fingerprint: str, digests: np.ndarray) -> tuple[np.ndar
         if largest(groups) * 2 <= len(digests):
             return groups, kept
     return text, ("text",)
+
+
+def hanging_together(sidecar: Path) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    """Of each row the first of those that near duplicates chain it to, and the first with its prompt; null
+    for a row that is alone. In a sidecar without chains the groups of near duplicates are chains."""
+    names = pq.read_schema(sidecar).names
+    chain = "near_chain" if "near_chain" in names else "near_group"
+    table = pq.read_table(sidecar, columns=[chain, "prompt_group"])
+    return table[chain], table["prompt_group"]
 
 
 def _members(column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

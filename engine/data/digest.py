@@ -1,9 +1,25 @@
-"""By what rows count as equal: a 64-bit hash of their normalised text."""
+"""By what rows count as equal. There are two ways, and each says which it is.
+
+Exact: every character is the same, in Unicode's form NFC, so that é is é however it was typed. Folded: the
+same but for case, white space and forms of characters (NFKC). Code in another indentation, or a variable N
+and another n, are equal when folded and not exactly; so rows that may be dropped as equal are exactly equal,
+and rows that must not be parted, or leak, are equal when folded. A row of another label, or with another
+rejected answer, is another row either way.
+"""
 
 from __future__ import annotations
 
+import json
 import unicodedata
+from collections.abc import Callable
 from hashlib import blake2b
+
+import numpy as np
+import pyarrow as pa
+
+# What a batch must have for `exact_keys` and `folded_keys`.
+EXACT = ("text", "label", "rejected")
+FOLDED = ("digest", "label", "rejected")
 
 
 def normalise(text: str) -> str:
@@ -14,8 +30,48 @@ def normalise(text: str) -> str:
 
 
 def digest(text: str) -> bytes:
-    """8 bytes, little-endian uint64: equal for texts that are equal when normalised.
+    """8 bytes, little-endian uint64: equal for texts that are equal when folded.
 
     Raises UnicodeEncodeError for half a surrogate pair, which no text may hold.
     """
-    return blake2b(normalise(text).encode("utf-8"), digest_size=8).digest()
+    return _hash(normalise(text).encode("utf-8"))
+
+
+def exact_keys(batch: pa.RecordBatch | pa.Table, *, labels: bool = True) -> np.ndarray:
+    """uint64 of each row, equal where text, label and rejected answer are exactly equal (NFC). The columns
+    EXACT are looked at; without `labels` the text alone."""
+    texts = (_hash(_composed(text)) for text in batch["text"].to_pylist())
+    keys = np.frombuffer(b"".join(texts), "<u8").copy()
+    return _with_sides(keys, batch, _composed) if labels else keys
+
+
+def folded_keys(batch: pa.RecordBatch | pa.Table, *, labels: bool = True) -> np.ndarray:
+    """As `exact_keys`, equal where text and rejected answer are equal when folded, and the label exactly. The
+    columns FOLDED are looked at."""
+    keys = batch["digest"].to_numpy().astype(np.uint64)
+    return _with_sides(keys, batch, lambda text: normalise(text).encode()) if labels else keys
+
+
+def _with_sides(
+    keys: np.ndarray, batch: pa.RecordBatch | pa.Table, form: Callable[[str], bytes]
+) -> np.ndarray:
+    """The keys, moved by the label and the rejected answer of the rows that have one."""
+    labels, rejected = batch["label"], batch["rejected"]
+    if labels.null_count == len(keys) == rejected.null_count:
+        return keys
+    keys = keys.copy()
+    pairs = zip(labels.to_pylist(), rejected.to_pylist(), strict=True)
+    for at, (label, refused) in enumerate(pairs):
+        if label is not None or refused is not None:
+            said = b"" if refused is None else form(refused)
+            whole = b"%d|%b|%b" % (keys[at], json.dumps(label).encode(), said)
+            keys[at] = np.frombuffer(_hash(whole), "<u8")[0]
+    return keys
+
+
+def _composed(text: str) -> bytes:
+    return (text if text.isascii() else unicodedata.normalize("NFC", text)).encode("utf-8")
+
+
+def _hash(text: bytes) -> bytes:
+    return blake2b(text, digest_size=8).digest()

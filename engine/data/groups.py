@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+
+
+def joined(parts: Iterable[np.ndarray]) -> np.ndarray:
+    """Keys (uint64) that come batch by batch, in one array."""
+    return np.concatenate([np.zeros(0, np.uint64), *parts])
 
 
 def group_of(values: np.ndarray) -> np.ndarray:

@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from engine.data.dataset import load
-from engine.data.dealing import FEW_PROMPTS, SHARED_PROMPT
+from engine.data.dealing import FEW_PROMPTS, SHARED_PROMPT, hanging_together
 from engine.data.groups import group_of
 from engine.data.signals.clusters import find_clusters
-from engine.data.signals.duplicates import sketched, texts_and_prompts
 from engine.data.signals.minhash import Sketches
+from engine.data.signals.said import reader, said, sketched
 from store.home import Home
 
 WHOLE = 20_000  # rows; in more, prompts are compared only where the duplicates were measured
@@ -60,8 +60,7 @@ def _near(home: Home, fingerprint: str) -> list[np.ndarray] | None:
     path = home.signals(fingerprint, "duplicates")
     if not path.exists():
         return None
-    sidecar = pq.read_table(path, columns=["near_group", "prompt_group"])
-    return [sidecar[name].to_numpy().astype(np.float64) for name in sidecar.column_names]
+    return [column.to_numpy().astype(np.float64) for column in hanging_together(path)]
 
 
 def occurrences(home: Home, fingerprint: str, train: np.ndarray) -> np.ndarray:
@@ -125,7 +124,7 @@ def _said(home: Home, fingerprint: str, row_ids: np.ndarray) -> tuple[np.ndarray
     if table["messages"].null_count:
         prompts = [np.zeros(len(table), np.uint64)]
     else:
-        prompts += [texts_and_prompts(batch)[1] for batch in table.to_batches()]
+        prompts += [said(batch)[1] for batch in table.to_batches()]
     return table["digest"].to_numpy(), np.concatenate(prompts)
 
 
@@ -134,7 +133,7 @@ def _prompts(home: Home, fingerprint: str) -> np.ndarray:
     table = load(home, fingerprint, columns=["messages"])
     if table["messages"].null_count:
         return np.full(table.num_rows, np.nan)
-    parts = [texts_and_prompts(batch)[1] for batch in table.to_batches()]
+    parts = [said(batch)[1] for batch in table.to_batches()]
     return group_of(np.concatenate(parts)).astype(np.float64)
 
 
@@ -153,7 +152,7 @@ def overlap(
     with Sketches(threshold, folder) as sketches:
         for number, path in enumerate((rows, other)):
             once = first[number] == np.arange(len(first[number]))
-            for sketch, asked in sketched(path, once, sketches):
+            for sketch, asked in sketched(reader(path), once, sketches):
                 sketches.add(sketch)
                 prompts[number].append(asked)
                 done += len(asked)

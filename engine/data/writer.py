@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 
 from engine.data.convert import Canonical
 from engine.data.dataset import LATER, SCHEMA, SKIPPED_SCHEMA, Fingerprint
-from engine.data.digest import digest
+from engine.data.digest import digest, exact_keys, folded_keys
+from engine.data.groups import joined
 from engine.data.rows import Skipped
 
 # Text and source are what filters read: with lz4 a third to a half faster, for a fifth more room each.
@@ -44,7 +45,8 @@ class DatasetWriter:
         self.fingerprint = Fingerprint()
         self._characters: list[np.ndarray] = []
         self._turns: list[np.ndarray] = []
-        self._digests: list[np.ndarray] = []
+        self._exact: list[np.ndarray] = []
+        self._folded: list[np.ndarray] = []
         self._rows = pq.ParquetWriter(
             folder / "rows.parquet", SCHEMA, compression=COMPRESSION, compression_level=LEVELS
         )
@@ -116,12 +118,14 @@ class DatasetWriter:
         self.labels.update({one["values"]: one["counts"] for one in counted})
 
     def _write(self, columns: dict[str, pa.Array], flat: dict[str, pa.Array], characters: np.ndarray) -> None:
-        self._rows.write_table(pa.table(columns, schema=SCHEMA))
+        table = pa.table(columns, schema=SCHEMA)
+        self._rows.write_table(table)
         for name, array in {**columns, **flat}.items():
             if name != "messages" and name not in LATER:
                 self.fingerprint.add(name, array)
         self._fingerprint_later(columns)
-        self._digests.append(columns["digest"].to_numpy())
+        self._exact.append(exact_keys(table))
+        self._folded.append(folded_keys(table))
         self._characters.append(characters)
         self._turns.append(flat["turns"].to_numpy())
         self.row_count += len(characters)
@@ -175,12 +179,21 @@ class DatasetWriter:
                     file.close()
 
     def duplicate_count(self) -> int:
-        """Rows whose normalised text an earlier row already has."""
-        return self.row_count - len(np.unique(np.concatenate(self._digests))) if self._digests else 0
+        """Rows that an earlier row equals exactly."""
+        return self._repeated(self._exact)
 
     def sizes(self) -> dict[str, dict[str, float]]:
-        """Characters of the text and turns of the conversation (0 for plain text), over the rows."""
-        return {"characters": _spread(self._characters), "turns": _spread(self._turns)}
+        """Characters of the text and turns of the conversation (0 for plain text), over the rows; and of
+        `duplicates` the rows that an earlier row equals exactly, and when folded (`engine.data.digest`)."""
+        repeated: dict[str, float] = {
+            "exact": self._repeated(self._exact),
+            "folded": self._repeated(self._folded),
+        }
+        sizes = {"characters": _spread(self._characters), "turns": _spread(self._turns)}
+        return {**sizes, "duplicates": repeated}
+
+    def _repeated(self, keys: list[np.ndarray]) -> int:
+        return self.row_count - len(np.unique(joined(keys)))
 
 
 def turn_arrays(roles: Any, contents: Any) -> tuple[pa.Array, dict[str, pa.Array]]:

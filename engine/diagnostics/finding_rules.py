@@ -76,10 +76,10 @@ def _near(column: str, options: Mapping[str, Any]) -> tuple[Fix, ...]:
 
 
 def _conflict(column: str, options: Mapping[str, Any]) -> tuple[Fix, ...]:
-    longest = {"step": "drop_duplicates", "kind": "prompt", "keep": "longest_answer"}
+    frequent = {"step": "drop_duplicates", "kind": "conflict", "keep": "most_frequent"}
     return (
-        Fix("Keep the longest answer", (longest,)),
-        Fix("Drop all of them", (_drop(column, "is", True, "its prompt has another answer elsewhere"),)),
+        Fix("Keep the most frequent answer", (frequent,)),
+        Fix("Drop all of them", (_drop(column, "is", True, "contradicts another answer to its prompt"),)),
     )
 
 
@@ -137,17 +137,17 @@ RULES: dict[str, Rule] = {
         " difference may be what matters.",
         _near,
     ),
-    "prompt_group": Rule(
-        "notable",
-        "row with the prompt of an earlier row",
-        "A few prompts get most of the weight.",
-        steps("Keep one of each", {"step": "drop_duplicates", "kind": "prompt"}),
-    ),
     "conflict": Rule(
         "notable",
-        "row whose prompt has another answer elsewhere",
-        "The model is taught several answers to one question.",
+        "row that another answer to its prompt contradicts",
+        "The model is taught two answers to one question. Look at them first: no count tells which is right.",
         _conflict,
+    ),
+    "references": Rule(
+        "minor",
+        "row whose prompt has several right answers",
+        "A kind of data and no fault: the answers agree, or there are many. Splits keep the rows of a prompt"
+        " together.",
     ),
     "label_suspect": Rule("serious", "row whose label looks wrong", "", _suspects),
     "encoding_damage": Rule(

@@ -94,6 +94,8 @@ def findings(
     """
     found = []
     for name, measured in signals.items():
+        if measured.get("outdated"):  # its columns meant something else
+            continue
         for signal in groups[name].signals:
             figures = measured["figures"].get(signal.column)
             if figures and figures["n"] and signal.healthy is not None:

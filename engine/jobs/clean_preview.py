@@ -1,7 +1,8 @@
 """The ask `clean_preview`: what a recipe would do, with real rows before and after, and nothing made.
 
-Of a large data set the first rows are tried, and `of` says how many of how many: what a step counts there
-(a sample of 1,000 rows, the duplicates) is then of those rows alone.
+All rows are counted where that takes seconds, or where it is asked for. Otherwise the first rows are tried,
+and `of` says how many of how many. A step that looks across rows (duplicates, a sample) does more to all of
+them than to some, so `unknown` names each of these: nothing is promised of what they do.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from engine.data.recipe.working import Working
 from engine.job import Job
 from store.document import Config
 from store.recipe import Recipe
+from store.recipe_words import title
 
 FIRST_ROWS = 20_000
+PASSES = 2_000_000  # rows times the weight of the steps: what takes about ten seconds
 FIELDS = ("messages", "text", "label", "rejected")
 Document = dict[str, Any]
 
@@ -34,12 +37,14 @@ class CleanPreview(Config):
     parent: Document | None = None
     recipe: Recipe
     examples: int = Field(5, ge=0, le=100)
+    whole: bool = Field(False, description="All rows, however long it takes")
 
 
 def run(job: Job) -> Document:
     """The document of docs/architecture.md. Raises the error of the step that can't be run."""
     asked = CleanPreview.parse(job.config)
-    work = Working(job, asked.dataset, asked.mixed, job.dir.aside, limit=FIRST_ROWS)
+    limit = None if asked.whole or _is_quick(asked) else FIRST_ROWS
+    work = Working(job, asked.dataset, asked.mixed, job.dir.aside, limit=limit)
     counted = steps.apply(work, asked.recipe)
     table = outcome.fates(work)
     answer: Document = {
@@ -52,7 +57,16 @@ def run(job: Job) -> Document:
     }
     if work.limited:
         answer["of"] = {"rows": work.parents, "total": work.whole}
+        answer["unknown"] = [
+            {"step": index, "title": title(step)}
+            for index, step in enumerate(asked.recipe.steps)
+            if steps.looks_across(step)
+        ]
     return answer
+
+
+def _is_quick(asked: CleanPreview) -> bool:
+    return asked.dataset["row_count"] * sum(map(steps.weight, asked.recipe.steps)) <= PASSES
 
 
 def _idle(counted: list[Document]) -> Iterable[tuple[str, str]]:

@@ -31,9 +31,12 @@ def show_make(dataset: Document, steps: list[Document], answer: Document | None)
     """What the recipe would do and the button that does it; `answer` is the preview, None while unknown."""
     dataset_id = dataset["dataset_id"]
     name = next_version(dataset, [row["name"] for row in reads.datasets()])
-    nothing = answer is not None and clean_preview.rows_left(answer) == 0
-    said = f" **{clean_preview.summary(answer)}**" if answer is not None else ""
+    whole = answer is not None and not answer.get("of")
+    nothing = whole and answer is not None and clean_preview.rows_left(answer) == 0
+    said = f" **{plain(clean_preview.summary(answer))}**" if answer is not None else ""
     st.markdown(f"{plural(len(steps), 'step')} in the [recipe](#recipe).{said}")
+    if answer is not None and not whole:
+        st.caption(plain(clean_preview.not_known(answer)))
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         pressed = st.button(
             f"Make version {name.rpartition(' v')[2]}",
@@ -42,6 +45,15 @@ def show_make(dataset: Document, steps: list[Document], answer: Document | None)
             disabled=not steps or nothing,
             key="clean-make",
         )
+        if answer is not None and not whole:
+            st.button(
+                "Count on all rows",
+                icon=":material/calculate:",
+                help="Runs the recipe without keeping anything; takes as long as the cleaning itself",
+                key="clean-whole",
+                on_click=st.session_state.update,
+                args=({whole_key(dataset_id): steps},),
+            )
         with st.popover("Name it", icon=":material/edit:", type="tertiary"):
             typed = st.text_input(
                 "Name of the new version", max_chars=80, placeholder=name, key=f"clean-name-{dataset_id}"
@@ -52,6 +64,7 @@ def show_make(dataset: Document, steps: list[Document], answer: Document | None)
         made = act("clean", {"dataset": dataset_id, "name": typed or "", "recipe": {"steps": steps}})
         if made is not None:
             st.session_state[job_key(dataset_id)] = made["job_id"]
+            st.session_state[_said_key(dataset_id)] = answer
             st.rerun()
 
 
@@ -80,6 +93,9 @@ def _made(dataset: Document, job: Document) -> None:
     shown = [("Kept", "kept"), ("Changed", "changed"), ("Dropped", "dropped"), ("Added", "added")]
     notes = [f"of {total:,} old rows"] * 3 + ["from another data set"]
     st.html(figures.facts([(t, f"{fates[f]:,}", n) for (t, f), n in zip(shown, notes, strict=True)]))
+    answer = st.session_state.get(_said_key(dataset["dataset_id"]))
+    if answer:
+        st.caption(clean_preview.beside(answer, fates))
     with st.container(horizontal=True):
         link = {"dataset": new_id}
         if st.button("Open the new version", type="primary", icon=":material/dataset:", key="clean-open"):
@@ -112,6 +128,16 @@ def _forget(dataset_id: str) -> None:
     """The recipe did its work: begin a new one."""
     st.session_state.pop(job_key(dataset_id), None)
     clean_draft.put(dataset_id, [])
+
+
+def whole_key(dataset_id: str) -> str:
+    """Where the session keeps the steps that are to be counted on all rows."""
+    return f"clean-whole-{dataset_id}"
+
+
+def _said_key(dataset_id: str) -> str:
+    """Where the session keeps what the preview said of the version that is being made."""
+    return f"clean-said-{dataset_id}"
 
 
 def job_key(dataset_id: str) -> str:

@@ -21,17 +21,45 @@ PAGE = 6  # examples at a time
 
 
 def summary(answer: Document) -> str:
-    """ "2,211 rows become 1,688: 523 dropped, 0 changed, 0 added."."""
+    """ "2,211 rows become 1,688: 523 dropped, 0 changed, 0 added."; of a part of the rows nothing that could
+    be taken for a promise."""
     fates = answer["fates"]
     before = sum(fates[fate] for fate in ("kept", "changed", "dropped"))
-    after = sum(fates[fate] for fate in ("kept", "changed", "added"))
+    after = rows_left(answer)
     parts = ", ".join(f"{fates[fate]:,} {fate}" for fate in ("dropped", "changed", "added") if fates[fate])
-    return f"{plural(before, 'row')} become {after:,}: {parts or 'all kept as they are'}."
+    did = parts or "all kept as they are"
+    if not (scope := answer.get("of")):
+        return f"{plural(before, 'row')} become {after:,}: {did}."
+    return f"How many of {scope['total']:,} rows stay isn't known yet. Of the first {before:,}: {did}."
+
+
+def not_known(answer: Document) -> str:
+    """Why a part of the rows doesn't tell of all; "" where all were counted."""
+    if not answer.get("of"):
+        return ""
+    if not answer.get("unknown"):
+        return "The other rows may be different."
+    names = "; ".join(f"step {one['step'] + 1} ({one['title']})" for one in answer["unknown"])
+    return f"It looks across rows, and does more the more rows there are: {names}."
 
 
 def rows_left(answer: Document) -> int:
-    """How many rows the new version would have, as far as the preview knows."""
+    """How many of the rows that the preview looked at would be in the new version."""
     return sum(answer["fates"][fate] for fate in ("kept", "changed", "added"))
+
+
+def beside(answer: Document, fates: Document) -> str:
+    """What the preview said and what came of it, in one sentence."""
+    made, total = rows_left({"fates": fates}), sum(fates[fate] for fate in ("kept", "changed", "dropped"))
+    said = rows_left(answer)
+    now = f"{made:,} rows came of {total:,}"
+    scope = answer.get("of")
+    if not scope:
+        return f"The preview said {said:,} rows; {now}."
+    shares = quantities.share(said, scope["rows"]), quantities.share(made, total)
+    return (
+        f"The preview left {said:,} of the first {scope['rows']:,} rows ({shares[0]}); {now} ({shares[1]})."
+    )
 
 
 def show_preview(dataset: Document, answer: Document) -> None:

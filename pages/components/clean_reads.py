@@ -12,6 +12,7 @@ from pages.components.session import client, remembered
 from store import quality
 
 Document = dict[str, Any]
+WHOLE_SECONDS = 150.0  # the engine's own limit for an ask
 EXAMPLES = 8  # rows of each fate and step that a preview shows before and after
 
 
@@ -38,17 +39,18 @@ def measuring(dataset_id: str) -> list[Document]:
     ]
 
 
-def preview(dataset_id: str, steps: list[Document]) -> Document:
-    """What would become of the rows by a valid recipe: the answer of the ask `clean_preview`."""
-    return _preview(dataset_id, json.dumps(steps, sort_keys=True), _measured(dataset_id))
+def preview(dataset_id: str, steps: list[Document], *, whole: bool = False) -> Document:
+    """What would become of the rows by a valid recipe: the answer of the ask `clean_preview`; `whole`: of all
+    rows, however long it takes."""
+    return _preview(dataset_id, json.dumps(steps, sort_keys=True), whole, _measured(dataset_id))
 
 
 @st.cache_data(ttl=600, max_entries=32, show_spinner=False)
-def _preview(dataset_id: str, steps: str, measured: str) -> Document:
+def _preview(dataset_id: str, steps: str, whole: bool, measured: str) -> Document:
     recipe = {"steps": json.loads(steps)}
     order = quality.work_order(client(), {"dataset": dataset_id, "recipe": recipe})
-    body = {**order, "recipe": recipe, "examples": EXAMPLES}
-    return client().ask("clean_preview", body)
+    body = {**order, "recipe": recipe, "examples": EXAMPLES, "whole": whole}
+    return client().ask("clean_preview", body, timeout=WHOLE_SECONDS)
 
 
 def _measured(dataset_id: str) -> str:

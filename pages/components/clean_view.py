@@ -12,7 +12,7 @@ import streamlit as st
 
 from pages.components import clean_draft, clean_reads
 from pages.components.clean_findings import show_findings
-from pages.components.clean_make import job_key, show_job, show_make
+from pages.components.clean_make import job_key, show_job, show_make, whole_key
 from pages.components.clean_preview import show_preview
 from pages.components.clean_recipe import show_recipe
 from pages.components.clean_row_edit import show_row_editor
@@ -70,7 +70,8 @@ def _preview_and_make(dataset: dict[str, Any], steps: list[dict[str, Any]], make
         answer: dict[str, Any] | None
         failed: TunebenchError | None
         try:
-            answer = clean_reads.preview(dataset["dataset_id"], steps)
+            whole = st.session_state.get(whole_key(dataset["dataset_id"])) == steps
+            answer = clean_reads.preview(dataset["dataset_id"], steps, whole=whole)
             failed = None
         except TunebenchError as error:
             answer, failed = None, error
@@ -88,7 +89,8 @@ def _preview_and_make(dataset: dict[str, Any], steps: list[dict[str, Any]], make
 def known_columns(dataset: dict[str, Any]) -> list[str]:
     """Columns that a filter may name: those of every data set, what was measured, and those of the file."""
     measured = clean_reads.signals(dataset["fingerprint"])
-    signals = [signal.column for name in measured for signal in GROUPS[name].signals]
+    current = [name for name, row in measured.items() if not row["outdated"]]
+    signals = [signal.column for name in current for signal in GROUPS[name].signals]
     columns = dataset.get("columns") or {}
     of_file = [f"{SOURCE}{column}" for column in columns.values() if isinstance(column, str)]
     return [*BASE, *signals, *dict.fromkeys(of_file)]

@@ -24,7 +24,7 @@ def facts(dataset: dict[str, Any]) -> list[tuple[str, str, str]]:
     repeated = dataset["duplicate_count"]
     shown = [
         ("Rows", f"{rows:,}", _whence(dataset)),
-        ("Repeated rows", f"{repeated:,}", "same text as an earlier row" if repeated else "none"),
+        ("Repeated rows", f"{repeated:,}", repeats_words(dataset)),
         ("Format", FORMATS[dataset["format"]].title, quantities.size(dataset["source_bytes"])),
     ]
     if characters := stats.get("characters"):
@@ -37,6 +37,18 @@ def facts(dataset: dict[str, Any]) -> list[tuple[str, str, str]]:
     made = "Made" if dataset["fates"] else "Imported"
     version = f"version {dataset['fingerprint'][:8]}"
     return [*shown, (made, quantities.ago(dataset["created_at"]), version)]
+
+
+def repeats_words(dataset: dict[str, Any]) -> str:
+    """What the number of repeated rows counts: exactly equal ones, in data sets of earlier imports equal ones
+    but for case and spacing."""
+    counted = dataset["stats"].get("duplicates")
+    if counted is None:
+        return "same as an earlier row but for case and spacing" if dataset["duplicate_count"] else "none"
+    more = counted["folded"] - counted["exact"]
+    alike = f"{more:,} more but for case and spacing" if more else ""
+    same = "exactly as an earlier row" if counted["exact"] else "none exactly" if more else "none"
+    return f"{same}; {alike}" if alike else same
 
 
 def _whence(dataset: dict[str, Any]) -> str:

@@ -28,9 +28,10 @@ def example(dataset_id: str) -> dict[str, Any]:
 
 
 def rows(dataset_id: str) -> explore.Rows:
-    """The data set with all of its columns."""
+    """The data set with all of its columns, without those that were measured in an older way."""
     dataset = reads.dataset(dataset_id)
-    known = clean_reads.signals(dataset["fingerprint"])
+    measured = clean_reads.signals(dataset["fingerprint"])
+    known = {name: row for name, row in measured.items() if not row["outdated"]}
     return explore.Rows(dataset, known, explore.columns(dataset, known, example(dataset_id)))
 
 

@@ -98,7 +98,7 @@ def test_near_duplicates_and_questions_asked_twice_stay_on_one_side(home: Home, 
 def test_rows_of_one_template_are_parted_by_their_text(home: Home, tmp_path) -> None:
     rows = [{"prompt": f"{sentence(1, 80)} {n}", "completion": f"{n}"} for n in range(100)]
     fingerprint = imported(home, tmp_path / "a.jsonl", rows)
-    assert set(measure_duplicates(home, fingerprint)["near_group"].to_pylist()) == {0}
+    assert set(measure_duplicates(home, fingerprint)["near_chain"].to_pylist()) == {0}
     dealt = assign_rows(home, fingerprint, Split())
     assert dealt.kept == ("text",)
     assert dealt.counts()["test"] == 25

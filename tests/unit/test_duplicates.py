@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from engine.data.dataset import LATER, SCHEMA
 from engine.data.digest import digest
-from engine.data.signals import duplicates
+from engine.data.signals import said
 from engine.data.signals.clusters import find_clusters
 from engine.data.signals.minhash import Sketches, bands
 from engine.data.signals.shingles import shingle_sets
@@ -70,14 +70,17 @@ def test_every_kind_of_group(home: Home, tmp_path) -> None:
     found, figures = measure(home, tmp_path, rows)
     assert list(found) == ["row_id", *(signal.column for signal in GROUPS["duplicates"].signals)]
     assert found["row_id"] == list(range(7))
-    assert found["exact_group"] == [0, 1, 0, None, None, None, 1]
+    assert found["exact_group"] == [None, 1, None, None, None, None, 1]  # "YES." is not "yes."
+    assert found["folded_group"] == [0, 1, 0, None, None, None, 1]
     assert found["near_group"] == [0, 1, 0, 0, None, None, 1]
     assert found["near_similarity"][:3] == [1.0, 1.0, 1.0]
     assert 0.7 <= found["near_similarity"][3] < 1
     assert found["near_similarity"][4] is None
     assert found["prompt_group"] == [0, 1, 0, None, 1, None, 1]
     assert found["conflict"] == [False, True, False, False, True, False, True]
-    wanted = {"exact_duplicates": 2, "near_duplicates": 3, "same_prompt": 3, "conflicts": 3}
+    assert found["references"] == [False] * 7
+    wanted = {"exact_duplicates": 1, "near_duplicates": 3, "same_prompt": 3, "conflicts": 3}
+    wanted |= {"near_conflicts": 0, "references": 0, "answers": 2, "uncompared": 0}
     assert figures == wanted
 
 
@@ -224,5 +227,128 @@ def test_batches_are_the_same_as_the_whole(home: Home, tmp_path, monkeypatch) ->
     rows = [asked(sentence(n % 13, 25), sentence(n % 7, 4)) for n in range(60)]
     path = rows_file(tmp_path / "rows.parquet", rows)
     whole = compute(home, path)
-    monkeypatch.setattr(duplicates, "BATCH", 3)
+    monkeypatch.setattr(said, "BATCH", 3)
     assert compute(home, path) == whole
+
+
+def labelled(path: Path, rows: list[tuple[str, str]]) -> Path:
+    """rows.parquet of texts whose answer is their label."""
+    rows_file(path, [asked(text, label) for text, label in rows])
+    table = pq.read_table(path)
+    labels = pa.array([label for _, label in rows])
+    pq.write_table(table.set_column(table.schema.get_field_index("label"), "label", labels), path)
+    return path
+
+
+def test_exact_is_exact_and_code_in_another_indentation_is_not(home: Home, tmp_path) -> None:
+    rows = ["if a:\n    b()\nc()", "if a:\n    b()\n    c()", "the variable N", "the variable n"]
+    rows += ["Café", "Cafe\u0301", "x² is", "x2 is"]
+    found, figures = measure(home, tmp_path, rows)
+    assert found["exact_group"] == [None, None, None, None, 4, 4, None, None]  # one accent, typed in two ways
+    assert found["folded_group"] == [0, 0, 2, 2, 4, 4, 6, 6]
+    assert figures["exact_duplicates"] == 1
+
+
+def test_a_near_duplicate_is_similar_to_the_row_that_stands_for_it(home: Home, tmp_path) -> None:
+    words = sentence(1, 120).split()
+    rows, present = [], list(words)
+    for step in range(40):  # a chain: each text has a stretch of the one before replaced
+        rows.append(" ".join(present))
+        present[3 * step : 3 * step + 3] = sentence(100 + step, 3).split()
+    found, figures = measure(home, tmp_path, rows)
+    assert set(found["near_chain"]) == {0}
+    hands = [shingles_by_hand(text) for text in rows]
+    for row, group in enumerate(found["near_group"]):
+        if group is not None and group != row:
+            value = jaccard(hands[row], hands[group])
+            assert value >= 0.7
+            assert found["near_similarity"][row] == pytest.approx(value, abs=1e-6)
+    assert jaccard(hands[0], hands[-1]) < 0.3
+    assert 0 < figures["near_duplicates"] < 39
+
+
+def test_rows_of_another_label_are_conflicts_and_no_near_duplicates(home: Home, tmp_path) -> None:
+    text = sentence(1, 60)
+    rows = [(f"{text} {n}", "up" if n % 2 else "down") for n in range(6)]
+    table, figures = compute(home, labelled(tmp_path / "rows.parquet", rows))
+    assert table["near_group"].to_pylist() == [0, 1, 0, 1, 0, 1]
+    assert table["near_chain"].to_pylist() == [0] * 6
+    assert table["near_conflict"].to_pylist() == [True] * 6
+    assert figures["near_conflicts"]["value"] == 6
+
+
+def test_rows_with_another_answer_are_conflicts_too(home: Home, tmp_path) -> None:
+    question = sentence(1, 60)
+    long = sentence(2, 60)
+    rows = [asked(question, "Yes, always."), asked(question + " now", "No, never.")]
+    rows += [asked(question + " then", long), asked(question + " there", long + " indeed")]
+    found, _ = measure(home, tmp_path, rows)
+    assert found["near_group"] == [None, None, 2, 2]
+    assert found["near_conflict"][:2] == [True, True]
+
+
+def template(count: int, labels: int, seed: int = 0) -> list[tuple[str, str]]:
+    """Texts made from one template with slots, and labels that go by none of them."""
+    draw = random.Random(seed)
+    stem = sentence(1, 60).split()
+    made = []
+    for _ in range(count):
+        words = list(stem)
+        for slot in (5, 15, 25, 35, 45):
+            words[slot] = draw.choice(WORDS[:4])
+        made.append((" ".join(words), f"label {draw.randrange(labels)}"))
+    return made
+
+
+def test_of_many_templated_rows_every_one_that_goes_is_similar_and_of_one_label(home: Home, tmp_path) -> None:
+    rows = template(3000, 7)
+    table, _ = compute(home, labelled(tmp_path / "rows.parquet", rows))
+    stands = table["near_group"].to_pylist()
+    hands = [shingles_by_hand(f"{text} {label}") for text, label in rows]
+    gone = [row for row, group in enumerate(stands) if group is not None and group != row]
+    assert len(gone) > 200
+    assert all(rows[row][1] == rows[stands[row]][1] for row in gone)
+    assert min(jaccard(hands[row], hands[stands[row]]) for row in gone) >= 0.7
+
+
+@pytest.mark.parametrize(
+    ("answers", "conflict"),
+    [
+        (["Paris.", "Lyon."], True),
+        (["It is 72.", "It is 74."], True),
+        (["Yes, it is.", "No, it isn't."], True),
+        (["The capital of Australia is Sydney.", "The capital of Australia is Canberra."], True),
+        (["A red fruit that grows on trees.", "It's a red fruit which grows on a tree."], False),
+        (["Paris", "paris"], None),  # the same answer
+    ],
+)
+def test_answers_that_contradict_and_answers_that_agree(
+    home: Home, tmp_path, answers: list[str], conflict: bool | None
+) -> None:
+    prompt = "What is the capital of Australia, or an apple?"
+    others = [asked(sentence(n, 9), sentence(n + 100, 9)) for n in range(20)]
+    found, figures = measure(home, tmp_path, [*(asked(prompt, answer) for answer in answers), *others])
+    assert found["conflict"][:2] == [conflict is True] * 2
+    assert found["references"][:2] == [conflict is False] * 2
+    assert not any(found["conflict"][2:])
+    assert figures["answers"] == (0 if conflict is None else 2)
+
+
+def test_many_references_for_each_prompt_are_a_kind_of_data(home: Home, tmp_path) -> None:
+    rows = [asked(sentence(n, 8), sentence(100 * n + k, 12)) for n in range(30) for k in range(1, 6)]
+    found, figures = measure(home, tmp_path, rows)
+    assert all(found["references"])
+    assert not any(found["conflict"])
+    assert (figures["references"], figures["answers"]) == (150, 5)
+
+
+def test_labels_never_agree_and_pairs_conflict_where_they_are_turned(home: Home, tmp_path) -> None:
+    rows = [("one text", "sad"), ("one text", "sadness"), ("other", "sad")]
+    table, _ = compute(home, labelled(tmp_path / "rows.parquet", rows))
+    assert table["conflict"].to_pylist() == [True, True, False]
+    path = rows_file(tmp_path / "pairs.parquet", [asked("q", "a"), asked("q", "b"), asked("q", "c")])
+    pairs = pq.read_table(path)
+    at = pairs.schema.get_field_index("rejected")
+    pq.write_table(pairs.set_column(at, "rejected", pa.array(["b", "a", "d"])), path)
+    table, _ = compute(home, path)
+    assert table["conflict"].to_pylist() == [True, True, False]

@@ -17,8 +17,8 @@ from engine.data.convert import Canonical
 from engine.data.recipe import outcome, working
 from engine.data.recipe.cleaning import Stripper, normaliser
 from engine.data.recipe.length import _shortened, _words
-from engine.data.signals.duplicates import open_texts
 from engine.data.signals.pii import find
+from engine.data.signals.said import reader
 from engine.data.signals.spans import Span, without_overlaps
 from store.home import Home
 from tests.unit.data_job import make_job
@@ -117,7 +117,7 @@ def test_rows_are_read_and_written_by_their_bytes_not_their_number(
     job = make_job(home, "clean", {})
     work = working.Working(job, dataset, {}, job.dir.aside)
     first = working.Working(job, dataset, {}, job.dir.aside / "first", limit=40)
-    for read, count in ((work.scan(), 50), (first.scan(), 40), (open_texts(rows), 50)):
+    for read, count in ((work.scan(), 50), (first.scan(), 40), (reader(rows)(["text"]), 50)):
         sizes = [batch.num_rows for batch in read]
         assert (sum(sizes), max(sizes) < 10) == (count, True)
     made = run(home, dataset, {"step": "fix_encoding"})

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from engine.profiling import queue_outdated
 from engine.results import dataset_id_of, keep
 from store import datasets, jobs, quality
 from store.data_config import CleanConfig
@@ -63,6 +64,21 @@ def test_rows_that_were_measured_are_not_measured_again(desk: Desk) -> None:
         quality.record_signals(tx, "f", AUTOMATIC[0], MEASURED, jobs.utc(desk.now))
     ended(desk, queue_import(desk, "Twin"), imported(desk))
     assert [job["config"]["group"] for job in profiles(desk)] == AUTOMATIC[1:]
+
+
+def test_what_was_measured_in_an_older_way_is_measured_anew_at_a_start(desk: Desk) -> None:
+    desk.add_dataset("Sums", "f")
+    desk.add_dataset("Twin", "g")
+    with desk.database.transaction() as tx:
+        for name in AUTOMATIC:
+            quality.record_signals(tx, "f", name, MEASURED, jobs.utc(desk.now))
+        assert queue_outdated(tx, desk.now) == []
+        tx.execute("UPDATE signal SET version = 1 WHERE name = 'duplicates'")
+        assert quality.signals(tx, "f")["duplicates"]["outdated"]
+        assert len(queue_outdated(tx, desk.now)) == 1
+    assert [(job["config"]["group"], job["title"]) for job in profiles(desk)] == [
+        ("duplicates", "Measure duplicates of Sums")
+    ]
 
 
 def test_a_new_version_is_measured_too(desk: Desk) -> None:

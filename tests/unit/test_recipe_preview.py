@@ -9,16 +9,19 @@ import pytest
 from engine.jobs import clean_preview
 from store.home import Home
 from tests.unit.data_job import make_job, read
-from tests.unit.recipe_samples import ROWS, make, run
+from tests.unit.recipe_samples import ROWS, chat, make, run
 
 
-def ask(home: Home, dataset: dict[str, Any], *steps: dict[str, Any], examples: int = 3) -> dict[str, Any]:
+def ask(
+    home: Home, dataset: dict[str, Any], *steps: dict[str, Any], examples: int = 3, whole: bool = False
+) -> dict[str, Any]:
     body = {
         "dataset": dataset,
         "parent": None,
         "mixed": {},
         "recipe": {"steps": list(steps)},
         "examples": examples,
+        "whole": whole,
     }
     return clean_preview.run(make_job(home, "clean_preview", body))
 
@@ -48,6 +51,7 @@ def test_a_preview_says_what_the_job_would_do(home: Home) -> None:
 
 def test_of_a_large_data_set_the_first_rows_are_tried(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clean_preview, "FIRST_ROWS", 10)
+    monkeypatch.setattr(clean_preview, "PASSES", 0)
     dataset = make(home, ROWS)
     answer = ask(
         home, dataset, {"step": "strip"}, {"step": "edit_rows", "edits": [{"row_id": 30, "label": "x"}]}
@@ -57,3 +61,25 @@ def test_of_a_large_data_set_the_first_rows_are_tried(home: Home, monkeypatch: p
     gone = ask(home, dataset, {"step": "filter", "where": {"expression": "row_id < 20"}}, {"step": "strip"})
     assert gone["fates"]["dropped"] == 10
     assert "drops all of the first rows" in gone["problems"][-1]["message"]
+    assert answer["unknown"] == []
+
+
+def test_what_looks_across_rows_is_counted_on_all_of_them_or_not_promised(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clean_preview, "FIRST_ROWS", 20)
+    rows = [
+        chat(f"question {n}", f"answer {n % 25}") for n in range(50)
+    ] * 2  # twice: none among the first 20
+    dataset = make(home, rows)
+    step = {"step": "drop_duplicates"}
+    quick = ask(home, dataset, step)
+    assert "of" not in quick
+    assert quick["fates"]["dropped"] == 50
+    monkeypatch.setattr(clean_preview, "PASSES", 0)
+    first = ask(home, dataset, {"step": "strip"}, step)
+    assert first["of"] == {"rows": 20, "total": 100}
+    assert first["fates"]["dropped"] == 0
+    assert first["unknown"] == [{"step": 1, "title": "Drop exact duplicates, keep the first"}]
+    whole = ask(home, dataset, step, whole=True)
+    assert whole["fates"] == run(home, dataset, step).result["fates"]

@@ -79,7 +79,8 @@ def test_labels_follow_the_answer_that_they_are(home: Home) -> None:
 def test_texts_digests_and_rejected_answers_are_made_anew(home: Home) -> None:
     rows = [
         {"prompt": "p", "chosen": " good", "rejected": "bad "},
-        {"prompt": "p", "chosen": "good", "rejected": "b"},
+        {"prompt": "p", "chosen": "good", "rejected": "bad"},
+        {"prompt": "p", "chosen": "good", "rejected": "b"},  # another pair
     ]
     made = run(home, make(home, rows), {"step": "strip"}, {"step": "drop_duplicates"})
     assert made.rows[0]["rejected"] == "bad"
@@ -145,10 +146,14 @@ LONG = (
 @pytest.mark.parametrize(
     ("step", "dropped"),
     [
-        ({"kind": "exact"}, {1: "the same text as row 0"}),
+        ({"kind": "exact"}, {}),
+        ({"kind": "folded"}, {1: "the same but for case and spacing as row 0"}),
         (
             {"kind": "near"},
-            {1: "in a group of near duplicates with row 0", 2: "in a group of near duplicates with row 0"},
+            {
+                1: "near duplicate of row 0 (similarity 1.00)",
+                2: "near duplicate of row 0 (similarity 0.78)",
+            },
         ),
         ({"kind": "prompt"}, {1: "the same prompt as row 0", 4: "the same prompt as row 3"}),
         (

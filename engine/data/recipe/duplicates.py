@@ -1,82 +1,150 @@
 """The step drop_duplicates: one row of every group of equal, nearly equal, or equally prompted rows stays.
 
 What is equal is judged by the texts as they are at this step, in the same way as the signals of the group
-`duplicates` judge those of the whole version.
+`duplicates` judge those of the whole version. A row that is dropped as a near duplicate has the threshold
+with the row that stays for it; unless the step says otherwise, a row of another label or answer is none.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from engine.data.digest import EXACT, FOLDED, exact_keys, folded_keys
+from engine.data.groups import group_of, joined
 from engine.data.recipe.working import Working
-from engine.data.signals.clusters import find_clusters
-from engine.data.signals.duplicates import group_of, texts_and_prompts
-from engine.data.signals.minhash import Sketches
+from engine.data.signals.alike import near_rows
+from engine.data.signals.prompts import answered
+from engine.data.signals.said import said
+from engine.diagnostics.phrasing import plural
 from store.errors import ConfigError
 from store.recipe import DropDuplicates
 
 SAME = {
     "exact": "the same text as",
-    "near": "in a group of near duplicates with",
+    "folded": "the same but for case and spacing as",
     "prompt": "the same prompt as",
+    "conflict": "contradicts",
 }
 
 
+@dataclass(frozen=True)
+class _Choice:
+    """kept: int64, for each living row the place of the row that stays for it. similarity: of near duplicates
+    that of each row to the one that stays."""
+
+    kept: np.ndarray
+    similarity: np.ndarray | None = None
+
+
 def run(work: Working, step: DropDuplicates, index: int) -> None:
-    """Drop all but one row of each group. Raises ConfigError for prompts of plain texts."""
-    rows = work.living()
-    groups = _groups(work, step)
-    chosen = _chosen(work, step, groups)
-    dropped = np.flatnonzero(chosen != np.arange(len(rows)))
-    same = SAME[step.kind]
-    work.drop(index, rows[dropped], [f"{same} {work.name(int(rows[chosen[at]]))}" for at in dropped])
-
-
-def _groups(work: Working, step: DropDuplicates) -> np.ndarray:
-    """For each living row the place of the first row of its group."""
-    if step.kind == "exact":
-        return group_of(_digests(work))
-    if step.kind == "near":
-        return _near(work, step.threshold)
-    if work.kind == "text":
+    """Drop all but one row of each group. Raises ConfigError for prompts of plain texts, and where labels
+    would be chosen by the length of their names."""
+    if work.kind == "text" and step.kind in ("prompt", "conflict"):
         raise ConfigError("Plain texts have no prompt.", fix="Choose kind exact or near.", field="kind")
-    prompts = [texts_and_prompts(batch.select(["messages"]))[1] for batch in work.scan(["messages"])]
-    return group_of(np.concatenate(prompts))
+    rows = work.living()
+    choice = _near(work, step) if step.kind == "near" else _grouped(work, step)
+    dropped = np.flatnonzero(choice.kept != np.arange(len(rows)))
+    names = [work.name(int(rows[choice.kept[at]])) for at in dropped]
+    if choice.similarity is None:
+        reasons = [f"{SAME[step.kind]} {name}" for name in names]
+    else:
+        values = choice.similarity[dropped]
+        reasons = [f"near duplicate of {n} (similarity {v:.2f})" for n, v in zip(names, values, strict=True)]
+    work.drop(index, rows[dropped], reasons)
 
 
-def _digests(work: Working) -> np.ndarray:
-    return np.concatenate([batch["digest"].to_numpy() for batch in work.scan(["digest"])])
+def _grouped(work: Working, step: DropDuplicates) -> _Choice:
+    strict = step.conflicts == "keep"
+    if step.kind == "exact":
+        groups = group_of(joined(exact_keys(batch, labels=strict) for batch in work.scan(EXACT)))
+    elif step.kind == "folded":
+        groups = group_of(joined(folded_keys(batch, labels=strict) for batch in work.scan(FOLDED)))
+    else:
+        prompts = joined(said(batch.select(["messages"]))[1] for batch in work.scan(["messages"]))
+        groups = group_of(prompts)
+        if step.kind == "conflict":
+            conflict = answered(work.scan, prompts).conflict
+            groups = np.where(conflict, _first_of(groups, conflict), np.arange(len(groups)))
+    return _Choice(_chosen(groups, _order(work, step, groups)))
 
 
-def _near(work: Working, threshold: float) -> np.ndarray:
-    exact = group_of(_digests(work))
-    first = exact == np.arange(len(exact))  # one row of each digest is compared
-    column, row = "text" if work.kind == "text" else "messages", 0
-    with Sketches(threshold, work.folder) as sketches:
-        for batch in work.scan([column]):
-            texts, _ = texts_and_prompts(batch.select([column]))
-            chosen = np.flatnonzero(first[row : row + batch.num_rows])
-            sketches.add(sketches.sketch([texts[at] for at in chosen]))
-            row += batch.num_rows
-        sketches.close()
-        clusters = find_clusters(sketches, lambda band, bands: work.progress.at(1))
-    unique = np.flatnonzero(first)
-    return unique[clusters.label][np.searchsorted(unique, exact)]
+def _first_of(groups: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """For each row the first row of its group that is `among` those (bool)."""
+    first = np.full(len(groups), len(groups))
+    rows = np.flatnonzero(among)
+    np.minimum.at(first, groups[rows], rows)
+    return first[groups]
 
 
-def _chosen(work: Working, step: DropDuplicates, groups: np.ndarray) -> np.ndarray:
-    """For each living row the place of the row that stays for its group; the first among equals."""
+def _near(work: Working, step: DropDuplicates) -> _Choice:
+    near = near_rows(
+        work.scan,
+        step.threshold,
+        work.folder,
+        lambda band, bands: work.progress.at(1),
+        order=_order(work, step, None),
+        strict=step.conflicts == "keep",
+    )
+    conflicts = int(near.conflict.sum())
+    if conflicts:
+        work.notices.append(
+            f"{plural(conflicts, 'row')} nearly the same as another with another label or answer: a conflict"
+            " is no duplicate, so none goes for that."
+        )
+    if near.uncompared:
+        work.notices.append(
+            f"{plural(near.uncompared, 'text')} made from one template: not all of their pairs were compared,"
+            " so near duplicates may be left among them."
+        )
+    return _Choice(near.stands, near.similarity)
+
+
+def _order(work: Working, step: DropDuplicates, groups: np.ndarray | None) -> np.ndarray | None:
+    """A number of each living row, the smallest of a group stays, the first among equals; None: the first.
+    groups: those of rows that may have several labels; None where each has one."""
     if step.keep == "first":
-        return groups
+        return None
+    if step.keep == "most_frequent":
+        keys = joined(folded_keys(batch) for batch in work.scan(FOLDED))
+        _, place, counts = np.unique(keys, return_inverse=True, return_counts=True)
+        return np.asarray(-counts[place])
+    _check_labels(work, step, groups)
     lengths = np.concatenate([_answer_lengths(batch) for batch in work.scan(["messages", "text"])])
-    if step.keep == "longest_answer":
-        lengths = -lengths
-    order = np.lexsort((np.arange(len(groups)), lengths, groups))
-    starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
+    return -lengths if step.keep == "longest_answer" else lengths
+
+
+def _check_labels(work: Working, step: DropDuplicates, groups: np.ndarray | None) -> None:
+    """Raise ConfigError where rows of several labels share a group: the length of a label's name says nothing
+    about which is right."""
+    labels = [label for batch in work.scan(["label"]) for label in batch["label"].to_pylist()]
+    several = len({label for label in labels if label is not None}) > 1
+    if groups is None:
+        wrong = several and step.conflicts == "drop"
+    else:
+        pairs = {
+            (int(group), label) for group, label in zip(groups, labels, strict=True) if label is not None
+        }
+        wrong = len(pairs) > len({group for group, _ in pairs})
+    if wrong:
+        raise ConfigError(
+            "These rows have labels, and the length of a label's name doesn't tell which is right.",
+            fix="Set keep to most_frequent or first, or drop the rows that contradict each other.",
+            field="keep",
+        )
+
+
+def _chosen(groups: np.ndarray, order: np.ndarray | None) -> np.ndarray:
+    """For each living row the place of the row that stays for its group; the first among equals."""
+    if order is None:
+        return groups
+    by = np.lexsort((np.arange(len(groups)), order, groups))
+    starts = np.flatnonzero(np.diff(groups[by], prepend=-1))
     best = np.zeros(len(groups), np.int64)
-    best[groups[order[starts]]] = order[starts]
+    best[groups[by[starts]]] = by[starts]
     return best[groups]
 
 

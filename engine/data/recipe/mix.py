@@ -36,6 +36,11 @@ def run(work: Working, step: Mix, index: int) -> None:
             fix=f"Set share to {int(most * 1000) / 1000:g} or less." if wanted else "Set a larger share.",
             field="share",
         )
+    if work.redactors:
+        work.notices.append(
+            f"The rows of {step.dataset} are mixed in after the redaction, so nothing is redacted in them."
+            " Put the redaction last."
+        )
     row_ids = np.sort(draw(np.arange(there), step.seed)[:wanted])
     work.add(index, other, row_ids, _tables(work, other["fingerprint"], row_ids))
 

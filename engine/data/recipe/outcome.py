@@ -139,10 +139,14 @@ def _changes(work: Working) -> tuple[np.ndarray, pa.Array]:
 
 
 def _reasons(work: Working) -> pa.Array:
-    """Why each row was dropped, or where it was added from; empty for the others."""
+    """Why each row was dropped, or where it was added from; empty for the others. What the recipe redacts is
+    redacted here too: a reason may name a value of the row."""
     reasons = np.full(work.total, "", dtype=object)
     for drop in work.drops:
         reasons[drop.rows] = drop.reasons
     for number in np.flatnonzero(work.alive[work.parents :]) + work.parents:
         reasons[number] = work.name(int(number))
+    for redact in work.redactors:
+        made = {reason: redact(reason) for reason in set(reasons.tolist())}
+        reasons = np.array([made[reason] for reason in reasons.tolist()], dtype=object)
     return pa.array(reasons, pa.string())

@@ -87,10 +87,21 @@ def _says(role: str, content: str) -> bool:
     return False
 
 
+def _replaced(column: pa.Array, texts: Mapping[int, str] | None) -> pa.Array:
+    """The column with other texts at these places."""
+    if not texts:
+        return column
+    return pa.array([texts.get(at, text) for at, text in enumerate(column.to_pylist())], pa.string())
+
+
 def changed_batch(
-    batch: pa.RecordBatch, made: Mapping[int, Canonical], dropped: Mapping[int, str] | None = None
+    batch: pa.RecordBatch,
+    made: Mapping[int, Canonical],
+    dropped: Mapping[int, str] | None = None,
+    sources: Mapping[int, str] | None = None,
 ) -> Change | None:
-    """The batch with other rows at the places of `made`; None where nothing changed."""
+    """The batch with other rows at the places of `made`, and other rows of the file at those of `sources`;
+    None where nothing changed."""
     if not made and not dropped:
         return None
     changed = np.zeros(batch.num_rows, bool)
@@ -110,7 +121,7 @@ def changed_batch(
         "label": pa.array(labels, pa.string()),
         "rejected": pa.array(rejected, pa.string()),
         "digest": pa.array(digests),
-        "source": batch["source"],
+        "source": _replaced(batch["source"], sources),
         "choices": pa.array(choices, pa.list_(pa.string())),
         "answer_index": pa.array(answers, pa.int32()),
         "part": pa.array(parts, pa.string()),

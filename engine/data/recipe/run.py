@@ -41,7 +41,7 @@ def apply(work: Working, recipe: Recipe) -> list[dict[str, Any]]:
     Raises the error of the step that can't be run, and Cancelled.
     """
     counted = []
-    work.progress.plan([*(_weight(step) for step in recipe.steps), 2.0])
+    work.progress.plan([*(weight(step) for step in recipe.steps), 2.0])
     with closing(Questions(work)) as ask:
         for index, step in enumerate(recipe.steps):
             name = title(step)
@@ -96,7 +96,13 @@ def _take(work: Working, ask: Questions, step: Step, index: int) -> None:
             contents.edit_rows(work, step, index)
 
 
-def _weight(step: Step) -> float:
+def looks_across(step: Step) -> bool:
+    """Whether what a step does to a row hangs on the other rows, so that the first rows don't tell of all."""
+    across = isinstance(step, DropDuplicates | Balance | Sample | Mix)
+    return across or (isinstance(step, Relabel) and step.most is not None)
+
+
+def weight(step: Step) -> float:
     """About how long a step takes, in passes over the rows."""
     if isinstance(step, CapLength):
         return 30.0 if step.unit == "tokens" else 3.0

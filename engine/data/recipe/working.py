@@ -89,6 +89,7 @@ class Working:
         self.changes: list[tuple[int, np.ndarray]] = []
         self.added_reasons: dict[int, str] = {}
         self.notices: list[str] = []
+        self.redactors: list[Callable[[str], str]] = []  # what may not stand in reasons either
         self._made = 0
 
     @property

@@ -14,18 +14,16 @@ array; reading rensa's matrix as lists costs several times the making.
 from __future__ import annotations
 
 import math
-import tempfile
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 
 from engine.data.signals.shingles import Sets, mix, shingle_sets
+from engine.data.signals.spool import ShingleSpool
 
 FOUND = 0.99  # of the pairs at the threshold
 MOST = 160  # minima a row
 BLOCK = 60_000  # shingles at a time: what is worked on stays in the processor's cache
-VERIFY = 1_000_000  # shingles of pairs at a time
 
 
 def bands(threshold: float) -> tuple[int, int]:
@@ -39,31 +37,15 @@ def bands(threshold: float) -> tuple[int, int]:
     return best
 
 
-class Sketches:
-    """Texts in the order in which they were added: number n is the n-th text.
-
-    Use as a context manager; the spool file lies in `folder` and is gone afterwards, also after a kill.
-    """
+class Sketches(ShingleSpool):
+    """Texts in the order in which they were added, as sets of shingles and keys of bands."""
 
     def __init__(self, threshold: float, folder: Path) -> None:
-        self.threshold = threshold
+        super().__init__(threshold, folder)
         self.r, self.b = bands(threshold)
         random = np.random.default_rng(0)
         self._factors = random.integers(0, 2**32, self.r * self.b, dtype=np.uint32) | np.uint32(1)
-        self._spool = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (open as long as this is)
         self._keys: list[np.ndarray] = []
-        self._sizes: list[np.ndarray] = []
-        self.offsets = np.zeros(1, dtype=np.int64)
-        self._values: np.ndarray = np.zeros(0, dtype=np.uint32)
-
-    def __enter__(self) -> Sketches:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._values = np.zeros(0, dtype=np.uint32)
-        self._spool.close()
 
     def sketch(self, texts: list[str]) -> tuple[Sets, np.ndarray]:
         """Sets and keys of texts, shape (b, rows), for `add`. Changes nothing, so threads may share it."""
@@ -73,29 +55,12 @@ class Sketches:
     def add(self, sketch: tuple[Sets, np.ndarray]) -> None:
         """Keep what `sketch` made."""
         sets, keys = sketch
-        self._spool.write(sets.values.tobytes())
-        self._sizes.append(np.diff(sets.offsets).astype(np.int32))
+        self.add_sets(sets)
         self._keys.append(keys)
-
-    def close(self) -> None:
-        """No more texts; from here on there are `keys` and `jaccard`."""
-        self._spool.flush()
-        sizes = np.concatenate([np.zeros(0, np.int32), *self._sizes])
-        self.offsets = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
-        if self.offsets[-1]:
-            self._values = np.memmap(self._spool, dtype=np.uint32, mode="r", shape=(int(self.offsets[-1]),))
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
 
     def keys(self, band: int) -> np.ndarray:
         """uint32 of each text, equal where two share the band; texts without shingles have one too."""
         return np.concatenate([np.zeros(0, np.uint32), *(part[band] for part in self._keys)])
-
-    @property
-    def sizes(self) -> np.ndarray:
-        """Shingles of each text."""
-        return np.diff(self.offsets)
 
     def _band_keys(self, sets: Sets) -> np.ndarray:
         keys = np.zeros((self.b, len(sets)), dtype=np.uint32)
@@ -121,34 +86,3 @@ class Sketches:
             band *= np.uint64(0x9E3779B97F4A7C15)
             band += minima
         return (mix(keys) >> np.uint64(32)).astype(np.uint32)
-
-    def jaccard(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """The exact Jaccard similarity of pairs of texts, float64; 0 where the sizes alone put it below the
-        threshold. first, second: numbers of texts, shape (pairs,)."""
-        sizes = self.sizes
-        small = np.minimum(sizes[first], sizes[second])
-        large = np.maximum(sizes[first], sizes[second])
-        found = np.zeros(len(first))
-        possible = np.flatnonzero((small >= self.threshold * large) & (small > 0))
-        ends = np.cumsum((small + large)[possible])
-        begin = 0
-        while begin < len(possible):
-            done = int(ends[begin - 1]) if begin else 0
-            end = max(begin + 1, int(np.searchsorted(ends, done + VERIFY, side="right")))
-            chosen = possible[begin:end]
-            shared = self._shared(first[chosen], second[chosen])
-            found[chosen] = shared / ((small + large)[chosen] - shared)
-            begin = end
-        return found
-
-    def _shared(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """How many shingles each pair has in common: those that stand twice when both sets are sorted."""
-        both = np.concatenate([first, second])
-        lengths = self.sizes[both]
-        total = np.cumsum(lengths)
-        places = np.arange(int(total[-1])) + np.repeat(self.offsets[both] - (total - lengths), lengths)
-        pairs = np.repeat(np.tile(np.arange(len(first), dtype=np.uint64), 2), lengths)
-        keys = (pairs << np.uint64(32)) | self._values[places]
-        keys.sort(kind="stable")  # two runs that are in order already: merged in linear time
-        twice = keys[1:][keys[1:] == keys[:-1]] >> np.uint64(32)
-        return np.bincount(twice.astype(np.int64), minlength=len(first))
