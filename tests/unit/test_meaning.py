@@ -21,7 +21,7 @@ from tests.unit.measured import THEMES, themed
 def imported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Home, Path, np.ndarray]:
     home = Home(tmp_path_factory.mktemp("home")).create()
     texts, theme = themed(150)
-    file = home.path / "rows.txt"
+    file = tmp_path_factory.mktemp("given") / "rows.txt"
     file.write_text("\n".join(texts))
     result = import_file(home, file).result
     return home, home.rows(result["fingerprint"]), theme

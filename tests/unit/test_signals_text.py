@@ -69,6 +69,7 @@ def test_a_conversation_of_four_turns_has_three_in_its_prompt() -> None:
         "messages": [[{"role": role, "content": text} for role, text in turns]],
         **{"rejected": [None], "digest": [0], "source": ["{}"]},
     }
+    row = {name: row.get(name, [None]) for name in SCHEMA.names}
     found = measure(pa.RecordBatch.from_pydict(row, schema=SCHEMA), None)
     assert found["prompt_characters"][0] == len("Hi\n\nHello\n\nWho?")
     assert found["answer_words"][0] == 1
