@@ -130,7 +130,12 @@ def test_still_improving_asks_for_more_epochs() -> None:
 def test_validation_rows_are_confessed() -> None:
     verdict = judge(**evidence(0.5) | {"split": "validation"})
     assert "200 validation rows" in verdict["headline"]
-    assert any("chosen on the same rows" in sentence for sentence in verdict["sentences"])
+    assert "(95% interval over 5 steps " in verdict["headline"]
+    tested = judge(**evidence(0.5))["gain"]
+    assert verdict["gain"]["chosen_of"] == 5
+    assert verdict["gain"]["high"] - verdict["gain"]["low"] > 1.2 * (tested["high"] - tested["low"])
+    assert tested["chosen_of"] == 0
+    assert any("best of 5 validations on the same rows" in sentence for sentence in verdict["sentences"])
     assert verdict["advice"][-1]["change"] == {"test_size": 0.1}
 
 
