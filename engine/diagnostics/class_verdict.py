@@ -157,33 +157,22 @@ def _headline(state: str, found: Mapping[str, Any], split: str, broken: int, neg
     lead = {
         "learned": "Learned",
         "worse": "Worse",
-        "no_gain": f"No gain (within {within_of(negligible)} of the rows, {SETTING})",
+        "no_gain": f"No gain (within {within_of(negligible)} of the rows, setting {SETTING})",
         "undecided": "Can't be told from noise",
     }[state]
     models = found["models"]
     rows = "held-out rows" if split == "test" else "validation rows"
     text = f"{lead}: {shares(models['tuned']['accuracy'], rows)}, against"
-    text += f" {share(models['majority']['accuracy'])} for {BASELINE}"
+    text += f" {phrasing.share(models['majority']['accuracy'])} for {BASELINE}"
     if prompted := models.get("prompted"):
-        text += f" and {share(prompted['accuracy'])} for the untuned model asked for the label"
+        text += f" and {phrasing.share(prompted['accuracy'])} for the untuned model asked for the label"
     return f"{text}."
 
 
 def shares(interval: Mapping[str, Any], rows: str) -> str:
     """ "91.2% of held-out rows right (88 to 94%, n 500)"."""
-    places = _places(interval)
-    low, high = 100 * interval["low"], 100 * interval["high"]
-    bounds = phrasing.interval(low, high, places)
-    return f"{share(interval)} of {rows} right ({bounds}%, n {interval['n']:,})"
-
-
-def share(interval: Mapping[str, Any]) -> str:
-    """The value in per cent, with the digits that its interval supports."""
-    return f"{phrasing.number(100 * interval['value'], _places(interval))}%"
-
-
-def _places(interval: Mapping[str, Any]) -> int:
-    return phrasing.decimals(100 * interval["low"], 100 * interval["high"], default=1)
+    bounds = phrasing.share_bounds(interval)
+    return f"{phrasing.share(interval)} of {rows} right ({bounds}, n {interval['n']:,})"
 
 
 def _sentences(
@@ -264,7 +253,7 @@ def add_labels(verdict: Document, classification: Document) -> None:
     tuned, prompted = classification["models"]["tuned"], classification["models"]["prompted"]
     rows = "held-out rows" if classification["split"] == "test" else "validation rows"
     said = f"As a classifier, by the likeliest label: {shares(tuned['accuracy'], rows)}, against"
-    said += f" {share(prompted['accuracy'])} for the base model and"
-    said += f" {share(classification['models']['majority']['accuracy'])} for {BASELINE}."
+    said += f" {phrasing.share(prompted['accuracy'])} for the base model and"
+    said += f" {phrasing.share(classification['models']['majority']['accuracy'])} for {BASELINE}."
     verdict["classification"] = classification
     verdict["sentences"] = [said, *confusion_sentences(classification)[:1], *verdict["sentences"]]

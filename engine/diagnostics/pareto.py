@@ -173,8 +173,12 @@ def _state(points: Sequence[Document]) -> str:
 def _no_overlap(names: Sequence[str], spans: Sequence[tuple[float, float]]) -> str:
     if any(low > high for low, high in spans):
         return "There are not both kinds of run to compare."
-    said = [f"{name} from {phrasing.interval(*span, 2)}" for name, span in zip(names, spans, strict=True)]
+    said = [f"{name} {_reach(*span)}" for name, span in zip(names, spans, strict=True)]
     return f"They never gain the same ({'; '.join(said)}): their forgetting can't be compared at equal gain."
+
+
+def _reach(low: float, high: float) -> str:
+    return f"from {phrasing.interval(low, high, 2)}" if low < high else f"at {phrasing.number(low, 2)}"
 
 
 def _sentence(names: Sequence[str], points: Sequence[Document], state: str) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 MINUS = "−"
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -71,6 +73,22 @@ def percent(share: float) -> str:
         return "over 99.9%"
     whole = 9.95 <= value < 99.5 or value > 100  # what rounds to 10.0 is 10
     return f"{value:.{0 if whole else 1 if value >= 0.995 else 2}f}%"
+
+
+def share(interval: Mapping[str, Any]) -> str:
+    """The value of a share in per cent, with the digits that its interval supports; all is "100%"."""
+    value = 100 * interval["value"]
+    if value in (0, 100):
+        return f"{value:.0f}%"
+    return f"{number(value, decimals(100 * interval['low'], 100 * interval['high'], default=1))}%"
+
+
+def share_bounds(interval: Mapping[str, Any]) -> str:
+    """ "88 to 94%", of its interval; an end that is none or all is written so."""
+    low, high = (100 * interval[end] for end in ("low", "high"))
+    places = decimals(low, high, default=1)
+    ends = [f"{end:.0f}" if end in (0, 100) else number(end, places) for end in (low, high)]
+    return f"{ends[0]} to {ends[1]}%"
 
 
 def significant(value: float, digits: int = 2) -> float:

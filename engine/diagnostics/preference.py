@@ -132,19 +132,18 @@ def _headline(state: str, gain: Interval | None, found: dict[str, Any], split: s
     n = accuracy["n"]
     pairs = phrasing.plural(n, "held-out pair" if split == "test" else "validation pair")
     if not moved:
-        return f"No gain: nothing moved; on each of {pairs} the tuned model prefers as the base model does."
-    places = phrasing.decimals(100 * accuracy["low"], 100 * accuracy["high"], default=0)
-    bounds = phrasing.interval(100 * accuracy["low"], 100 * accuracy["high"], places)
-    bounds = f"95% interval {bounds}%; chance is 50%"
-    value = phrasing.number(100 * accuracy["value"], places)
-    share = f"prefers the chosen answer more than the base model does in {value}% of {pairs}"
+        lead = "No gain" if state == "no_gain" else "Can't be told"
+        return f"{lead}: nothing moved; on each of {pairs} the tuned model prefers as the base model does."
+    bounds = f"95% interval {phrasing.share_bounds(accuracy)}; chance is 50%"
+    value = phrasing.share(accuracy)
+    share = f"prefers the chosen answer more than the base model does in {value} of {pairs}"
     if state == "learned":
         return f"Learned: the tuned model {share} ({bounds})."
     if state == "worse":
         joined = ", though" if accuracy["low"] > 0.5 else ":"
         return f"Worse than the base model by its loss{joined} the tuned model {share} ({bounds})."
     if state == "no_gain":
-        within = f"within {within_of(negligible)} of the base model's ({SETTING})"
+        within = f"within {within_of(negligible)} of the base model's (setting {SETTING})"
         return f"No gain: the loss lies {within}; the tuned model {share} ({bounds})."
     if gain is not None and gain.low is None:
         why = f"{gain.why}, so that the gain has no interval"

@@ -44,8 +44,8 @@ class Choice:
         best_of = phrasing.plural(self.steps, "validation")
         return [
             f"There are no test rows: the step was chosen as the best of {best_of} on the same rows that"
-            " judge it. The intervals are widened for that; the figures themselves are those of the luckiest step,"
-            " and test rows would show less."
+            " judge it. The intervals are widened for that; the figures themselves are those of the luckiest"
+            " step, and test rows would show less."
         ]
 
 

@@ -162,7 +162,7 @@ def _headline(
         return f"{state.capitalize()}: {moved}."
     bounds = f"{choice.basis} {phrasing.interval(gain.low, gain.high)} nats a token"
     if state == "no_gain":
-        within = f"{within_of(negligible)} of the base model's loss ({SETTING})"
+        within = f"{within_of(negligible)} of the base model's loss (setting {SETTING})"
         if gain.above or gain.below:
             return f"No gain that matters: {moved}, less than {within}."
         return f"No gain: on {rows} the tuned model is as good as the base model ({bounds}), within {within}."
@@ -190,7 +190,7 @@ def _unknown(gain: Interval, rows: str) -> str:
     if not gain.value:
         return f"{said}."
     way = "better" if gain.value > 0 else "worse"
-    return f"{said}; the tuned model is {way} on them by {phrasing.alone(abs(gain.value))} nats a token."
+    return f"{said}; the tuned model is {way} there by {phrasing.alone(abs(gain.value))} nats a token."
 
 
 def _tokens(models: dict[str, dict[str, Any]], accuracy: Interval, choice: Choice) -> list[str]:
