@@ -33,7 +33,7 @@ from engine.diagnostics.stages import Metric
 from pages.components import key_numbers, wording
 from store.config import TrainConfig
 
-COUNTS = (1, 2, 3, 5, 30, 400)
+COUNTS = (1, 2, 5, 30, 400)
 CONFIG = TrainConfig(dataset="d").resolved(600).model_dump()
 PAIRS = TrainConfig(dataset="d", task="dpo").resolved(600).model_dump()
 STOPPED = {"reason": "epochs", "step": 40, "restored_step": 20}
@@ -212,9 +212,10 @@ def of_courses() -> Iterator[str]:
                     yield train_gap.sentence(train_gap.gaps(probe, course))
                 said = alarms.overfits(course, CURVE, unit="nats a token", looks=5)
                 said += alarms.of_verdict({"overfitting": shape, "stopped": STOPPED})
-                for rise in gains(rows).values():
-                    said += alarms.forgets(10, np.full(rows, 7.0), 7 + 10 * rise, np.full(rows, 10), looks=5)
                 yield from (alarm.message for alarm in said)
+        for rise in gains(rows).values():
+            forgot = alarms.forgets(10, np.full(rows, 7.0), 7 + 10 * rise, np.full(rows, 10), looks=5)
+            yield from (alarm.message for alarm in forgot)
 
 
 def of_mixes() -> Iterator[str]:

@@ -125,7 +125,7 @@ def test_crossing_sweeps_are_mixed() -> None:
 
 
 def test_rounding_leads_past_no_run() -> None:
-    """Gains between those of two sweeps, of which the last is as the sum of parts a hair above the highest."""
+    """Of the gains that are compared the last may, as a sum of parts, lie a hair above the highest run's."""
     random = np.random.default_rng(0)
     for _ in range(300):
         sweeps = [sweep(group, list(zip(random.random(3), random.random(3), strict=True))) for group in "ab"]
