@@ -180,6 +180,12 @@ class TrainConfig(Config):
     early_stopping_patience: int = Field(3, ge=1, le=100, description="Validations without improvement")
     early_stopping_threshold: float = Field(0.005, ge=0, lt=1, description="Smallest relative improvement")
     load_best_model_at_end: bool = True
+    negligible_gain: float = Field(
+        0.01,
+        ge=0,
+        lt=1,
+        description="The verdict calls smaller gains no gain: share of the base model's loss, or of the rows",
+    )
     probes: bool = Field(True, description="Measure what is forgotten: general questions, prose, own samples")
     probe_datasets: list[str] = Field(
         default_factory=list,

@@ -2,8 +2,9 @@
 
 An untrained head is no base model: it says noise. So a run is held against always the most frequent class,
 row by row and in pairs, and beside it against the untuned model that is asked for the label. The state is
-read from the share of rows right; where that can't tell, the loss a row, which sees how sure the model is,
-says so in words. Pure: arrays and config in, the document of docs/architecture.md out.
+read from the share of rows right, with Tango's interval for rows gained and lost; where that can't tell, the
+loss a row, which sees how sure the model is, says so in words. Pure: arrays and config in, the document of
+docs/architecture.md out.
 """
 
 from __future__ import annotations
@@ -15,17 +16,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from engine.diagnostics import overfitting, phrasing
+from engine.diagnostics import flips, overfitting, phrasing
 from engine.diagnostics.advice import advise
 from engine.diagnostics.classification import most_confused
 from engine.diagnostics.overfitting import Validation
+from engine.diagnostics.selection import Choice, choice_of
 from engine.diagnostics.stages import Metric
 from engine.diagnostics.statistics import Interval, ratio_interval
-from engine.diagnostics.verdict import FLATTERED, ending_of, told
+from engine.diagnostics.verdict import SETTING, ending_of, gain_of, negligible_of, state_of, told, within_of
 
 UNIT = "nats a row"
 BASELINE = "always the most frequent class"
-NEGLIGIBLE = 0.01  # of the rows: an interval of the gain within ±1 point says that nothing was gained
 SHORT = ("n", "accuracy", "f1_macro", "f1_weighted")  # what is kept of the models that are compared with
 
 Array = NDArray[np.float64]
@@ -57,28 +58,29 @@ def judge(
     """
     weights = np.asarray(known, np.float64)
     base, tuned = np.asarray(base_loss, np.float64), np.asarray(tuned_loss, np.float64)
-    right = [np.asarray(one, np.float64) for one in (base_correct, tuned_correct)]
-    every = np.ones(len(weights))
-    accuracy = ratio_interval(right[1] - right[0], every)
-    broken = int((~np.isfinite(base - tuned)).sum())
-    gain = None if broken or not weights.any() else ratio_interval(base - tuned, weights)
     validations = of_the_head(eval_rows)
+    choice, negligible = choice_of(split, validations, stopped, config), negligible_of(config)
+    accuracy = flips.change_of(base_correct, tuned_correct, confidence=choice.confidence)
+    broken = int((~np.isfinite(base - tuned)).sum())
+    gain = None
+    if not broken and weights.any():
+        gain = ratio_interval(base - tuned, weights, confidence=choice.confidence)
     shape = overfitting.assess(
         validations, train_curve, unit=UNIT, train_probe=train_probe, metric=metric, membership=membership
     )
-    state = "worse" if broken else _state(accuracy)
+    state = "worse" if broken else state_of(accuracy, 1.0, negligible)  # of all rows
     models = {
         "base": _model(base, weights, classification["models"]["majority"]),
         "tuned": _model(tuned, weights, classification["models"]["tuned"]),
     }
     return {
         "state": state,
-        "headline": _headline(state, classification, split, broken),
+        "headline": _headline(state, classification, split, broken, negligible),
         "sentences": [
-            *_sentences(classification, accuracy, gain),
+            *_sentences(classification, accuracy, gain, choice),
             *told(shape),
             ending_of(stopped, config),
-            *_same_rows(split, stopped, config),
+            *choice.sentences,
         ],
         "advice": advise(
             state=state,
@@ -90,7 +92,7 @@ def judge(
             eval_rows=validations,
             against=BASELINE,
         ),
-        "gain": gain and {**gain.to_dict(), "unit": UNIT, "split": split, "detectable": gain.detectable},
+        "gain": gain and gain_of(gain, UNIT, split, choice, negligible),
         "accuracy_gain": {**accuracy.to_dict(), "unit": "share of rows"},
         **models,
         "overfitting": shape,
@@ -134,17 +136,6 @@ def document(
     }
 
 
-def _state(accuracy: Interval) -> str:
-    if accuracy.above:
-        return "learned"
-    if accuracy.below:
-        return "worse"
-    low, high = accuracy.low, accuracy.high
-    if low is None or high is None:
-        return "undecided"
-    return "no_gain" if low > -NEGLIGIBLE and high < NEGLIGIBLE else "undecided"
-
-
 def _model(loss: Array, weights: Array, figures: Mapping[str, Any]) -> Document:
     counted = float(weights.sum())
     mean = float((loss * weights).sum() / counted) if counted else math.nan
@@ -159,44 +150,35 @@ def _model(loss: Array, weights: Array, figures: Mapping[str, Any]) -> Document:
     }
 
 
-def _headline(state: str, found: Mapping[str, Any], split: str, broken: int) -> str:
+def _headline(state: str, found: Mapping[str, Any], split: str, broken: int, negligible: float) -> str:
     if broken:
         where = phrasing.plural(broken, f"{split} row")
         return f"Broken: the loss is not a number on {where}; training diverged."
     lead = {
         "learned": "Learned",
         "worse": "Worse",
-        "no_gain": "No gain",
+        "no_gain": f"No gain (within {within_of(negligible)} of the rows, setting {SETTING})",
         "undecided": "Can't be told from noise",
     }[state]
     models = found["models"]
     rows = "held-out rows" if split == "test" else "validation rows"
     text = f"{lead}: {shares(models['tuned']['accuracy'], rows)}, against"
-    text += f" {share(models['majority']['accuracy'])} for {BASELINE}"
+    text += f" {phrasing.share(models['majority']['accuracy'])} for {BASELINE}"
     if prompted := models.get("prompted"):
-        text += f" and {share(prompted['accuracy'])} for the untuned model asked for the label"
+        text += f" and {phrasing.share(prompted['accuracy'])} for the untuned model asked for the label"
     return f"{text}."
 
 
 def shares(interval: Mapping[str, Any], rows: str) -> str:
     """ "91.2% of held-out rows right (88 to 94%, n 500)"."""
-    places = _places(interval)
-    low, high = 100 * interval["low"], 100 * interval["high"]
-    bounds = phrasing.interval(low, high, places)
-    return f"{share(interval)} of {rows} right ({bounds}%, n {interval['n']:,})"
+    bounds = phrasing.share_bounds(interval)
+    return f"{phrasing.share(interval)} of {rows} right ({bounds}, n {interval['n']:,})"
 
 
-def share(interval: Mapping[str, Any]) -> str:
-    """The value in per cent, with the digits that its interval supports."""
-    return f"{phrasing.number(100 * interval['value'], _places(interval))}%"
-
-
-def _places(interval: Mapping[str, Any]) -> int:
-    return phrasing.decimals(100 * interval["low"], 100 * interval["high"], default=1)
-
-
-def _sentences(found: Mapping[str, Any], accuracy: Interval, gain: Interval | None) -> list[str]:
-    said = [_points(accuracy, f"than {BASELINE}")]
+def _sentences(
+    found: Mapping[str, Any], accuracy: Interval, gain: Interval | None, choice: Choice
+) -> list[str]:
+    said = [_points(accuracy, f"than {BASELINE}", choice.basis)]
     if gain is not None and not accuracy.above and not accuracy.below and gain.above:
         said[0] += (
             " Its probabilities are better than the frequencies of the classes, though: the loss is lower"
@@ -205,7 +187,9 @@ def _sentences(found: Mapping[str, Any], accuracy: Interval, gain: Interval | No
     prompted = found["models"].get("prompted")
     if prompted and found["over_prompted"]:
         over = Interval(**found["over_prompted"])
-        said.append(_points(over, f"than the untuned model asked for the label (n {over.n:,})"))
+        said.append(
+            _points(over, f"than the untuned model asked for the label (n {over.n:,})", "95% interval")
+        )
     said += confusion_sentences(found)
     return said
 
@@ -242,21 +226,21 @@ def confusion_sentences(found: Mapping[str, Any]) -> list[str]:
     return said
 
 
-def _points(change: Interval, than: str) -> str:
+def _points(change: Interval, than: str, basis: str) -> str:
     low, high = change.low, change.high
-    if low is None or high is None:
-        return "One row gives no interval."
-    if low == high == 0:
-        return f"It is right and wrong on the same rows as {than.removeprefix('than ')}."
+    if low is None or high is None:  # of runs from before
+        return (
+            f"Whether it is more often right {than} can't be told: {change.why or 'there is only one row'}."
+        )
     places = phrasing.decimals(100 * low, 100 * high, default=1)
     amount = phrasing.number(abs(100 * change.value), places)
     if low <= 0 <= high:
         bounds = phrasing.interval(100 * low, 100 * high, places)
-        return f"That it is more often right {than} can't be told from noise (95% interval {bounds} points)."
+        return f"That it is more often right {than} can't be told from noise ({basis} {bounds} points)."
     way = "more" if change.value > 0 else "less"
     least, most = sorted((abs(100 * low), abs(100 * high)))
     bounds = phrasing.interval(least, most, places)
-    return f"It is right {way} often {than}, by {amount} points (95% interval {bounds})."
+    return f"It is right {way} often {than}, by {amount} points ({basis} {bounds})."
 
 
 def _amount(gain: Interval) -> str:
@@ -264,19 +248,12 @@ def _amount(gain: Interval) -> str:
     return f"{phrasing.number(gain.value, places)} ({phrasing.interval(gain.low, gain.high, places)})"
 
 
-def _same_rows(split: str, stopped: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
-    chosen = config.get("load_best_model_at_end", True) or stopped.get("reason") == "early_stopping"
-    if split != "validation" or not chosen:
-        return []
-    return [FLATTERED]
-
-
 def add_labels(verdict: Document, classification: Document) -> None:
     """Give the verdict of a run that learned to answer with the label its figures as a classifier."""
     tuned, prompted = classification["models"]["tuned"], classification["models"]["prompted"]
     rows = "held-out rows" if classification["split"] == "test" else "validation rows"
     said = f"As a classifier, by the likeliest label: {shares(tuned['accuracy'], rows)}, against"
-    said += f" {share(prompted['accuracy'])} for the base model and"
-    said += f" {share(classification['models']['majority']['accuracy'])} for {BASELINE}."
+    said += f" {phrasing.share(prompted['accuracy'])} for the base model and"
+    said += f" {phrasing.share(classification['models']['majority']['accuracy'])} for {BASELINE}."
     verdict["classification"] = classification
     verdict["sentences"] = [said, *confusion_sentences(classification)[:1], *verdict["sentences"]]

@@ -63,6 +63,13 @@ def paired_change(lost: int, won: int, n: int, *, confidence: float = 0.95) -> I
     return Interval(value, float(low), float(high), n, error, (z + float(special.ndtri(0.8))) * error)
 
 
+def change_of(before: ArrayLike, after: ArrayLike, *, confidence: float = 0.95) -> Interval:
+    """`paired_change` of two rows of answers, 1 where right and 0 where wrong, one entry an item each."""
+    first, second = np.asarray(before, np.float64), np.asarray(after, np.float64)
+    lost, won = int((first > second).sum()), int((second > first).sum())
+    return paired_change(lost, won, len(first), confidence=confidence)
+
+
 def _score(won: int, lost: int, n: int, change: float) -> float:
     """How many standard errors the flips lie above a true `change`; the share of lost items is at its most
     likely value under that change, the larger root of 2n q^2 + half q = rest."""
@@ -99,7 +106,7 @@ def flips(before: ArrayLike, after: ArrayLike, options: ArrayLike) -> dict[str, 
     if (count < 2).any():
         raise ValueError(f"{int((count < 2).sum())} of {n} items have fewer than two options.")
     lost, won = int((first > second).sum()), int((second > first).sum())
-    change = paired_change(lost, won, n)
+    change = change_of(first, second)
     return {
         "n": n,
         "before": wilson_interval(int(first.sum()), n).to_dict(),

@@ -57,14 +57,15 @@ def recommend(points: Sequence[Document]) -> Document:
         now, then = text["change"], tuned["text"]["change"]
         words += f"; the loss on prose changes by {_nats(now)}"
         if chosen is not tuned:
-            words += f", and at α 1 by {_nats(then)}"
+            words += f", and at α {tuned['alpha']:g} by {_nats(then)}"
         words += f" (n = {now['n']:,})"
     return {"recommended": chosen["alpha"], "sentence": words + "."}
 
 
 def _nats(interval: Document) -> str:
     if interval["low"] is None:
-        return f"{phrasing.number(interval['value'], 3)} nats a token"
+        return f"{phrasing.alone(interval['value'])} nats a token [no interval: {interval['why']}]"
     low, high = interval["low"], interval["high"]
     value = phrasing.number(interval["value"], phrasing.decimals(low, high))
-    return f"{value} nats a token [{phrasing.interval(low, high)}]"
+    bounds = "on each row" if low == high else f"[{phrasing.interval(low, high)}]"
+    return f"{value} nats a token {bounds}"

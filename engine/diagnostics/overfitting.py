@@ -189,7 +189,7 @@ def _decide(
             "overfits",
             f"It overfits: validation loss rose by {shown} while training loss did not.",
         )
-    if rows.high is not None and rows.high < material:
+    if rows.high is not None and rows.high <= material:
         return "none", f"No overfitting: validation loss rose by less than 1% {where}."
     if rows.above and rows.value < material:
         less = f"{_amount(rows)} {unit} {where} (on {on})"

@@ -97,7 +97,8 @@ def matched(first: Sequence[Run], second: Sequence[Run], *, comparisons: int = 1
     low, high = max(s[0] for s in spans), min(s[1] for s in spans)
     if low > high:
         return found | {"state": "no_overlap", "sentence": _no_overlap(names, spans)}
-    gains = [low + (high - low) * i / (GRID - 1) for i in range(GRID)] if high > low else [low]
+    gains = [low, *(low + (high - low) * i / (GRID - 1) for i in range(1, GRID - 1)), high]
+    gains = sorted({min(gain, high) for gain in gains})  # rounding must not lead past the last run
     points = [_point(sweeps, gain, len(gains) * comparisons) for gain in gains]
     state = _state(points)
     found |= {"overlap": [low, high], "points": points, "state": state}
@@ -151,14 +152,15 @@ def _span(sweep: Sequence[Run]) -> tuple[float, float]:
 def _point(sweeps: Sequence[Sequence[Run]], gain: float, looks: int) -> Document:
     others = (_steepest(sweeps[1]), _steepest(sweeps[0]))
     both = [at_gain(sweep, gain, steepness=k) for sweep, k in zip(sweeps, others, strict=True)]
-    assert both[0] is not None  # the gain lies within the span of either
-    assert both[1] is not None
-    value = both[0][0] - both[1][0]
-    half = _z(looks) * math.hypot(both[0][1], both[1][1])
+    one, other = both
+    if one is None or other is None:
+        raise ValueError(f"No sweep of the two reaches a gain of {gain}.")
+    value = one[0] - other[0]
+    half = _z(looks) * math.hypot(one[1], other[1])
     bounds = (
         {"low": value - half, "high": value + half} if math.isfinite(half) else {"low": None, "high": None}
     )
-    return {"gain": gain, "first": both[0][0], "second": both[1][0], "difference": {"value": value, **bounds}}
+    return {"gain": gain, "first": one[0], "second": other[0], "difference": {"value": value, **bounds}}
 
 
 def _state(points: Sequence[Document]) -> str:
@@ -171,8 +173,12 @@ def _state(points: Sequence[Document]) -> str:
 def _no_overlap(names: Sequence[str], spans: Sequence[tuple[float, float]]) -> str:
     if any(low > high for low, high in spans):
         return "There are not both kinds of run to compare."
-    said = [f"{name} from {phrasing.interval(*span, 2)}" for name, span in zip(names, spans, strict=True)]
+    said = [f"{name} {_reach(*span)}" for name, span in zip(names, spans, strict=True)]
     return f"They never gain the same ({'; '.join(said)}): their forgetting can't be compared at equal gain."
+
+
+def _reach(low: float, high: float) -> str:
+    return f"from {phrasing.interval(low, high, 2)}" if low < high else f"at {phrasing.number(low, 2)}"
 
 
 def _sentence(names: Sequence[str], points: Sequence[Document], state: str) -> str:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 MINUS = "−"
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+MOST_PLACES = 6
+LARGE = 1e7  # from here on powers of ten
 
 
 def decimals(low: float | None, high: float | None, default: int = 2) -> int:
@@ -15,28 +20,51 @@ def decimals(low: float | None, high: float | None, default: int = 2) -> int:
     if low is None or high is None or not math.isfinite(high - low) or high <= low:
         return default
     half = (high - low) / 2
-    return min(6, max(0, -math.floor(math.log10(half / 3))))
+    return min(MOST_PLACES, max(0, -math.floor(math.log10(half / 3))))
 
 
 def number(value: float, places: int) -> str:
-    """`value` with that many decimals, thousands apart, and a true minus sign; never "−0.00"."""
+    """`value` with that many decimals, thousands apart, and a true minus sign; never "−0.00". What is too
+    large to read so, or vanishes at six decimals, is written as a power of ten: "1.2×10⁹"."""
     if not math.isfinite(value):
         return "not a number" if math.isnan(value) else ("∞" if value > 0 else MINUS + "∞")
-    text = f"{abs(value):,.{places}f}"
-    return (MINUS if value < 0 and text.strip("0.,") else "") + text
+    sign, size = MINUS if value < 0 else "", abs(value)
+    text = f"{size:,.{places}f}"
+    vanishes = not text.strip("0.,")
+    if size >= LARGE or (vanishes and places >= MOST_PLACES and size):
+        return sign + _power(size)
+    return text if vanishes else sign + text
+
+
+def _power(size: float) -> str:
+    digits, exponent = f"{size:.1e}".split("e")
+    return f"{digits}×10{str(int(exponent)).translate(RAISED)}"
+
+
+def alone(value: float) -> str:
+    """A number that has no interval, with two digits and two decimals at least: "0.25", "0.0031", "12.40"."""
+    if not value or not math.isfinite(value):
+        return number(value, 2)
+    return number(value, min(MOST_PLACES, max(2, 1 - math.floor(math.log10(abs(value))))))
 
 
 def interval(low: float | None, high: float | None, places: int | None = None) -> str:
-    """ "0.78 to 0.88", or what is missing."""
+    """ "0.78 to 0.88", or that there is none."""
     if low is None or high is None:
-        return "no interval: one row"
+        return "no interval"
     shown = decimals(low, high) if places is None else places
-    return f"{number(low, shown)} to {number(high, shown)}"
+    ends = number(low, shown), number(high, shown)
+    if low < high and ends[0] == ends[1]:  # narrower than the decimals that were asked for
+        shown = max(shown, decimals(low, high))
+        ends = number(low, shown), number(high, shown)
+    return f"{ends[0]} to {ends[1]}" if ends[0] != ends[1] else f"{ends[0]} at both ends"
 
 
 def percent(share: float) -> str:
     """A share with the digits that it needs: "27%", "3.5%", "0.04%". Only none is "0%", only all "100%"."""
     value = 100 * share
+    if not math.isfinite(value):
+        return "not a number"
     if value in (0, 100):
         return f"{value:.0f}%"
     if value < 0.005:
@@ -45,6 +73,22 @@ def percent(share: float) -> str:
         return "over 99.9%"
     whole = 9.95 <= value < 99.5 or value > 100  # what rounds to 10.0 is 10
     return f"{value:.{0 if whole else 1 if value >= 0.995 else 2}f}%"
+
+
+def share(interval: Mapping[str, Any]) -> str:
+    """The value of a share in per cent, with the digits that its interval supports; all is "100%"."""
+    value = 100 * interval["value"]
+    if value in (0, 100):
+        return f"{value:.0f}%"
+    return f"{number(value, decimals(100 * interval['low'], 100 * interval['high'], default=1))}%"
+
+
+def share_bounds(interval: Mapping[str, Any]) -> str:
+    """ "88 to 94%", of its interval; an end that is none or all is written so."""
+    low, high = (100 * interval[end] for end in ("low", "high"))
+    places = decimals(low, high, default=1)
+    ends = [f"{end:.0f}" if end in (0, 100) else number(end, places) for end in (low, high)]
+    return f"{ends[0]} to {ends[1]}%"
 
 
 def significant(value: float, digits: int = 2) -> float:

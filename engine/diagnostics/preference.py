@@ -20,9 +20,19 @@ from numpy.typing import NDArray
 from engine.diagnostics import overfitting, phrasing
 from engine.diagnostics.advice import advise
 from engine.diagnostics.overfitting import Validation
+from engine.diagnostics.selection import Choice, choice_of
 from engine.diagnostics.stages import Metric
 from engine.diagnostics.statistics import Interval, ratio_interval, wilson_interval
-from engine.diagnostics.verdict import FLATTERED, ending_of, state_of, told
+from engine.diagnostics.verdict import (
+    SETTING,
+    ending_of,
+    gain_of,
+    negligible_of,
+    smallest,
+    state_of,
+    told,
+    within_of,
+)
 
 Array = NDArray[np.float64]
 IN_NATS = ("sigmoid", "robust", "sigmoid_norm")  # the other losses are no log-likelihoods
@@ -49,12 +59,16 @@ def judge(
     count = len(base["losses"])
     unit = "nats a pair" if config["loss_type"] in IN_NATS else "loss a pair"
     broken = int((~np.isfinite(tuned["losses"])).sum())
-    gain = None if broken else ratio_interval(base["losses"] - tuned["losses"], np.ones(count))
+    choice, negligible = choice_of(split, eval_rows, stopped, config), negligible_of(config)
+    gain = None
+    if not broken:
+        gained = base["losses"] - tuned["losses"]
+        gain = ratio_interval(gained, np.ones(count), confidence=choice.confidence)
     shape = overfitting.assess(
         eval_rows, train_curve, unit=unit, train_probe=train_probe, metric=metric, membership=membership
     )
     models = {"base": _model(base["losses"]), "tuned": _model(tuned["losses"])}
-    state = state_of(gain, models["base"]["loss"])
+    state = state_of(gain, models["base"]["loss"], negligible)
     found = None if broken else _preference(base, tuned)
     advice = advise(
         state=state, gain=gain, overfitting=shape, stopped=stopped, split=split, config=config,
@@ -63,10 +77,15 @@ def judge(
     return {
         "task": "dpo",
         "state": state,
-        "headline": _headline(state, gain, found, split, unit) if gain and found else _broken(broken, split),
-        "sentences": _sentences(gain, found, models, shape, stopped, split, config, unit),
+        "headline": _headline(state, gain, found, split, negligible) if found else _broken(broken, split),
+        "sentences": [
+            *([_loss(gain, models, unit, choice), _answers(found)] if gain and found else []),
+            *told(shape),
+            *([ending] if (ending := ending_of(stopped, config)) else []),
+            *choice.sentences,
+        ],
         "advice": [*_displaced(found, config), *advice],
-        "gain": gain and {**gain.to_dict(), "unit": unit, "split": split, "detectable": gain.detectable},
+        "gain": gain and gain_of(gain, unit, split, choice, negligible),
         "accuracy_gain": None,
         "preference": found,
         **models,
@@ -96,6 +115,7 @@ def _preference(base: Mapping[str, Array], tuned: Mapping[str, Array]) -> dict[s
         for which in ("chosen", "rejected")
     }
     return {
+        "moved": int((margins != 0).sum()),
         "reward_accuracy": wilson_interval(int((margins > 0).sum()), len(margins)).to_dict(),
         "reward_margin": ratio_interval(margins, ones).to_dict(),
         **changes,
@@ -107,56 +127,44 @@ def _broken(count: int, split: str) -> str:
     return f"Broken: the loss is not a number on {where}; training diverged."
 
 
-def _headline(state: str, gain: Interval, found: dict[str, Any], split: str, unit: str) -> str:
-    pairs = phrasing.plural(gain.n, "held-out pair" if split == "test" else "validation pair")
-    accuracy = found["reward_accuracy"]
-    bounds = f"95% interval {accuracy['low']:.0%} to {accuracy['high']:.0%}; chance is 50%"
-    share = f"prefers the chosen answer more than the base model does in {accuracy['value']:.0%} of {pairs}"
+def _headline(state: str, gain: Interval | None, found: dict[str, Any], split: str, negligible: float) -> str:
+    accuracy, moved = found["reward_accuracy"], found["moved"]
+    n = accuracy["n"]
+    pairs = phrasing.plural(n, "held-out pair" if split == "test" else "validation pair")
+    if not moved:
+        lead = "No gain" if state == "no_gain" else "Can't be told"
+        return f"{lead}: nothing moved; on each of {pairs} the tuned model prefers as the base model does."
+    bounds = f"95% interval {phrasing.share_bounds(accuracy)}; chance is 50%"
+    value = phrasing.share(accuracy)
+    share = f"prefers the chosen answer more than the base model does in {value} of {pairs}"
     if state == "learned":
         return f"Learned: the tuned model {share} ({bounds})."
     if state == "worse":
         joined = ", though" if accuracy["low"] > 0.5 else ":"
         return f"Worse than the base model by its loss{joined} the tuned model {share} ({bounds})."
     if state == "no_gain":
-        return f"No gain: the loss is that of the base model; the tuned model {share} ({bounds})."
+        within = f"within {within_of(negligible)} of the base model's (setting {SETTING})"
+        return f"No gain: the loss lies {within}; the tuned model {share} ({bounds})."
+    if gain is not None and gain.low is None:
+        why = f"{gain.why}, so that the gain has no interval"
+        return f"Can't be told: {why}; the tuned model {share} ({bounds})."
     return f"Can't be told from noise: the tuned model {share} ({bounds})."
 
 
-def _sentences(
-    gain: Interval | None,
-    found: dict[str, Any] | None,
-    models: dict[str, dict[str, Any]],
-    shape: dict[str, Any],
-    stopped: Mapping[str, Any],
-    split: str,
-    config: Mapping[str, Any],
-    unit: str,
-) -> list[str]:
-    said = [_loss(gain, models, unit), _answers(found)] if gain and found else []
-    said += [*told(shape), ending_of(stopped, config)]
-    chosen = config.get("load_best_model_at_end", True) or stopped.get("reason") == "early_stopping"
-    if split == "validation" and chosen:
-        said.append(FLATTERED)
-    return [sentence for sentence in said if sentence]
-
-
-def _loss(gain: Interval, models: dict[str, dict[str, Any]], unit: str) -> str:
-    places = phrasing.decimals(gain.low, gain.high)
-    before, after = models["base"]["loss"], models["tuned"]["loss"]
-    way = "fell" if after <= before else "rose"
-    shown = max(places, 2)
-    return (
-        f"The preference loss {way} from {phrasing.number(before, shown)}, which any untrained model has, to "
-        f"{phrasing.number(after, shown)} {unit} (95% interval of the gain "
-        f"{phrasing.interval(gain.low, gain.high, places)}"
-        f"{_detectable(gain, places)})."
-    )
-
-
-def _detectable(gain: Interval, places: int) -> str:
-    if gain.above or gain.below or not gain.detectable:
-        return ""
-    return f"; the smallest gain that could be seen is {phrasing.number(gain.detectable, max(places, 2))}"
+def _loss(gain: Interval, models: dict[str, dict[str, Any]], unit: str, choice: Choice) -> str:
+    places = max(phrasing.decimals(gain.low, gain.high), 2)
+    before, after = (phrasing.number(models[which]["loss"], places) for which in ("base", "tuned"))
+    if before == after:
+        lead = f"The preference loss stayed at {before}, which any untrained model has"
+    else:
+        way = "fell" if gain.value > 0 else "rose"
+        lead = f"The preference loss {way} from {before}, which any untrained model has, to {after} {unit}"
+    if gain.low is None or gain.high is None:
+        return f"{lead} (no interval: {gain.why})."
+    if gain.low == gain.high:
+        return f"{lead}."
+    seen = "" if gain.above or gain.below else smallest(gain)
+    return f"{lead} ({choice.basis} of the gain {phrasing.interval(gain.low, gain.high)}{seen})."
 
 
 def _answers(found: dict[str, Any]) -> str:
@@ -177,7 +185,11 @@ def _answers(found: dict[str, Any]) -> str:
 def _change(interval: dict[str, Any]) -> str:
     places = phrasing.decimals(interval["low"], interval["high"])
     value = phrasing.number(interval["value"], places)
-    sign = "+" if interval["value"] > 0 else ""
+    sign = "+" if interval["value"] > 0 and value.strip("0.,") else ""
+    if interval["low"] is None:
+        return f"{sign}{value} (no interval: {interval['why']})"
+    if interval["low"] == interval["high"]:
+        return f"{sign}{value} on each pair"
     return f"{sign}{value} ({phrasing.interval(interval['low'], interval['high'], places)})"
 
 

@@ -89,21 +89,24 @@ def _falling(validations: Sequence[Validation], shape: Mapping[str, Any]) -> tup
     whole = _change(validations[0], validations[-1])
     rows = phrasing.plural(recent.n, "validation row")
     since = f"between step {validations[-2]['step']:,} and step {validations[-1]['step']:,}"
-    if recent.below and -recent.value >= IMPROVING * level:
-        amount = phrasing.number(-100 * recent.value / level, 1)
+    if level == 0:  # a hinge loss, with every margin above 1
+        return "converged", f"It converged: validation loss is 0 on each of {rows}, and can't fall further."
+    if recent.below and -recent.value >= IMPROVING * abs(level):
+        amount = phrasing.number(-100 * recent.value / abs(level), 1)
         return "learning", f"It is still learning: validation loss fell by {amount}% {since} ({rows})."
     if not whole.below:
         return "unclear", f"Can't tell from {rows}: validation loss did not surely fall at all."
     if recent.low is not None and recent.high is not None:
         least = max(abs(recent.low), abs(recent.high))
-        if least < SETTLED * level:
+        if least < SETTLED * abs(level):
             return "converged", f"It converged: validation loss changed by less than 1% {since} ({rows})."
     return "unclear", f"Can't tell from {rows} whether it is still learning: {_lower(_noise(recent, since))}"
 
 
 def _noise(change: Interval, since: str) -> str:
-    bounds = phrasing.interval(change.low, change.high)
-    return f"The change of validation loss {since} is {bounds}."
+    if change.low is None:
+        return f"The change of validation loss {since} has no interval: {change.why}."
+    return f"The change of validation loss {since} is {phrasing.interval(change.low, change.high)}."
 
 
 def _change(first: Validation, later: Validation) -> Interval:

@@ -26,7 +26,7 @@ Array = NDArray[np.float64]
 @dataclass(frozen=True)
 class Interval:
     """An estimate with its interval; `low` and `high` are None where the rows can't give them, and `why`
-    says in words for what reason ("one row").
+    says in words for what reason ("there is only one row").
 
     n: rows with at least one token. se: standard error. detectable: the smallest true difference that
     a test at alpha = 1 - confidence would find in 80 of 100 such experiments (None without an interval).
@@ -153,7 +153,7 @@ def _too_little(weights: Array, effective: float) -> str:
     """Why so few rows, or rows of so unequal weight, give no interval; empty where they do."""
     n, share = len(weights), float(weights.max() / weights.sum())
     if n == 1:
-        return "one row"
+        return "there is only one row"
     if n < LEAST_ROWS:
         return f"{n} rows are too few"
     if share >= MOST_WEIGHT:

@@ -26,6 +26,14 @@ if TYPE_CHECKING:
 
 USUAL = 0.005  # of the loss
 WEIGHT = 4.0  # degrees of freedom
+TABLED = (
+    4,
+    6,
+    9,
+    14,
+    20,
+    40,
+)  # degrees at which the range is asked for, which takes a tenth of a second each
 DESCENT = 0.7  # the best step is the luckiest, by which residuals are too small: 1 - 0.7/sqrt(steps) of them
 
 Floats = NDArray[np.float64]
@@ -46,7 +54,8 @@ class StepNoise:
     def beyond_all(self, steps: int) -> float:
         """The same of any of so many validations above any earlier one (Tukey's studentised range, of which
         the later one is the upper end in half of the cases)."""
-        return self._reach(_range_quantile(steps, max(1, round(self.degrees))) / math.sqrt(2))
+        degrees = max(known for known in TABLED if known <= self.degrees)
+        return self._reach(_range_quantile(steps, degrees) / math.sqrt(2))
 
     def _reach(self, quantile: float) -> float:
         return quantile * math.sqrt(2) * self.sigma

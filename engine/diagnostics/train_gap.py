@@ -67,7 +67,10 @@ def sentence(points: Sequence[Document], unit: str = "nats a token") -> str:
     gap, n, m = last["gap"], last["train"]["n"], last["validation"]["n"]
     rows = f"{phrasing.plural(n, 'training row')} and {phrasing.plural(m, 'validation row')}"
     if gap["low"] is None:
-        return f"The gap between {rows} has no interval."
+        why = last["train"].get("why") or last["validation"].get("why")
+        return f"The gap between {rows} has no interval{f': {why}' if why else ''}."
+    if gap["low"] == gap["high"] == 0:
+        return f"Loss on {rows} is the same."
     places = phrasing.decimals(gap["low"], gap["high"])
     bounds = phrasing.interval(gap["low"], gap["high"], places)
     amount = f"{phrasing.number(gap['value'], places)} {unit} ({bounds}; {rows})"

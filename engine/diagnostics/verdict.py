@@ -1,7 +1,8 @@
 """The verdict on a run: what was gained against the base model, how sure that is, and what to do next.
 
-The gain is base minus tuned loss a token on the same held-out rows, with a paired bootstrap interval
-over rows; its sign against its interval decides the state, never the eye. Every sentence names the rows
+The gain is base minus tuned loss a token on the same held-out rows, with a paired interval over rows. Whether
+it matters is asked first: within `negligible_gain` of the base loss nothing was gained, however sure. Else
+its sign against its interval decides the state, never the eye. Every sentence names the rows
 it rests on. Pure: arrays and config in, a JSON document out (no NaN in it); docs/architecture.md shows it.
 """
 
@@ -17,14 +18,11 @@ from numpy.typing import ArrayLike, NDArray
 from engine.diagnostics import overfitting, phrasing
 from engine.diagnostics.advice import advise
 from engine.diagnostics.overfitting import Validation
+from engine.diagnostics.selection import Choice, choice_of
 from engine.diagnostics.stages import Metric
 from engine.diagnostics.statistics import Interval, ratio_interval
 
-FLATTERED = (
-    "There are no test rows: the step was chosen on the same rows that judge it, "
-    "which flatters the gain a little."
-)
-NEGLIGIBLE = 0.01  # of the base loss: an interval within ±1% of it says that nothing was gained
+NEGLIGIBLE = 0.01  # `negligible_gain` where a config has none: of the base loss
 
 Array = NDArray[np.float64]
 
@@ -73,14 +71,21 @@ def judge(
         "tuned": _model(tuned, np.asarray(tuned_correct, np.float64), weights),
     }
     broken = int((~np.isfinite(base - tuned)).sum())
-    gain = None if broken else ratio_interval(base - tuned, weights)
+    choice = choice_of(split, eval_rows, stopped, config)
+    gain = None if broken else ratio_interval(base - tuned, weights, confidence=choice.confidence)
     correct = np.asarray(tuned_correct, np.float64) - np.asarray(base_correct, np.float64)
-    accuracy = ratio_interval(correct, weights)
-    state = state_of(gain, models["base"]["loss"])
+    accuracy = ratio_interval(correct, weights, confidence=choice.confidence)
+    negligible = negligible_of(config)
+    state = state_of(gain, models["base"]["loss"], negligible)
     return {
         "state": state,
-        "headline": _headline(state, gain, split, broken),
-        "sentences": _sentences(models, accuracy, shape, stopped, split, config),
+        "headline": _headline(state, gain, split, broken, choice, negligible),
+        "sentences": [
+            *_tokens(models, accuracy, choice),
+            *told(shape),
+            *([ending] if (ending := ending_of(stopped, config)) else []),
+            *choice.sentences,
+        ],
         "advice": advise(
             state=state,
             gain=gain,
@@ -90,7 +95,7 @@ def judge(
             config=config,
             eval_rows=eval_rows,
         ),
-        "gain": gain and _gain(gain, split),
+        "gain": gain and gain_of(gain, "nats a token", split, choice, negligible),
         "accuracy_gain": {**accuracy.to_dict(), "unit": "share of tokens"},
         **models,
         "overfitting": shape,
@@ -98,16 +103,23 @@ def judge(
     }
 
 
-def state_of(gain: Interval | None, base_loss: float | None) -> str:
-    """What the gain against its interval says; None is a loss that is not a number."""
-    if gain is None or gain.below:
+def negligible_of(config: Mapping[str, Any]) -> float:
+    """The share of the base loss, or of rows, up to which a gain doesn't matter; runs from before the setting
+    have the default."""
+    return float(config.get("negligible_gain", NEGLIGIBLE))
+
+
+def state_of(gain: Interval | None, base_loss: float | None, negligible: float = NEGLIGIBLE) -> str:
+    """What the gain says: first whether it can matter at all, then its sign against its interval. A gain of
+    None is a loss that is not a number."""
+    if gain is None:
         return "worse"
-    if gain.above:
-        return "learned"
-    if gain.low is None or gain.high is None or base_loss is None:
+    if gain.low is None or gain.high is None:
         return "undecided"
-    limit = NEGLIGIBLE * base_loss
-    return "no_gain" if -limit < gain.low and gain.high < limit else "undecided"
+    limit = negligible * abs(base_loss or 0.0)
+    if gain.low == gain.high == 0 or -limit < gain.low <= gain.high < limit:
+        return "no_gain"
+    return "learned" if gain.above else "worse" if gain.below else "undecided"
 
 
 def _model(loss_sum: Array, correct: Array, tokens: Array) -> dict[str, Any]:
@@ -123,66 +135,84 @@ def _model(loss_sum: Array, correct: Array, tokens: Array) -> dict[str, Any]:
     }
 
 
-def _gain(gain: Interval, split: str) -> dict[str, Any]:
-    return {**gain.to_dict(), "unit": "nats a token", "split": split, "detectable": gain.detectable}
+def gain_of(gain: Interval, unit: str, split: str, choice: Choice, negligible: float) -> dict[str, Any]:
+    """The `gain` of a verdict; `chosen_of`: the steps that its interval is widened for."""
+    document = {**gain.to_dict(), "unit": unit, "split": split, "detectable": gain.detectable}
+    return document | {"negligible": negligible, "chosen_of": choice.steps}
 
 
-def _headline(state: str, gain: Interval | None, split: str, broken: int) -> str:
+def _headline(
+    state: str, gain: Interval | None, split: str, broken: int, choice: Choice, negligible: float
+) -> str:
     if gain is None:
         where = phrasing.plural(broken, f"{split} row")
         return f"Broken: the loss is not a number on {where}; training diverged."
     rows = phrasing.plural(gain.n, "held-out row" if split == "test" else "validation row")
-    places = phrasing.decimals(gain.low, gain.high)
-    amount = f"{phrasing.number(abs(gain.value), places)} nats a token"
     if gain.low is None or gain.high is None:
-        way = "better" if gain.value > 0 else "worse"
-        return f"Can't be told from one row, on which the tuned model is {way} by {amount}."
-    bounds = phrasing.interval(gain.low, gain.high)
-    if state == "learned":
-        return f"Learned: on {rows} the tuned model is better by {amount} (95% interval {bounds})."
-    if state == "worse":
-        bounds = phrasing.interval(-gain.high, -gain.low)
-        return f"Worse: on {rows} the tuned model is worse by {amount} (95% interval {bounds})."
-    if state == "no_gain":
-        return f"No gain: on {rows} the tuned model is as good as the base model (95% interval {bounds})."
-    smallest = phrasing.number(gain.detectable or 0.0, max(places, 2))
-    return (
-        f"Can't be told from noise with {rows} (95% interval {bounds} nats a token); "
-        f"the smallest gain that could be seen is {smallest}."
+        return _unknown(gain, rows)
+    if gain.low == gain.high:
+        return f"No gain: on each of {rows} the loss is exactly that of the base model; nothing moved."
+    amount = f"{phrasing.number(abs(gain.value), phrasing.decimals(gain.low, gain.high))} nats a token"
+    way = "better" if gain.value > 0 else "worse"
+    least, most = sorted((gain.low, gain.high)) if gain.value > 0 else (-gain.high, -gain.low)
+    moved = (
+        f"on {rows} the tuned model is {way} by {amount} ({choice.basis} {phrasing.interval(least, most)})"
     )
+    if state in ("learned", "worse"):
+        return f"{state.capitalize()}: {moved}."
+    bounds = f"{choice.basis} {phrasing.interval(gain.low, gain.high)} nats a token"
+    if state == "no_gain":
+        within = f"{within_of(negligible)} of the base model's loss (setting {SETTING})"
+        if gain.above or gain.below:
+            return f"No gain that matters: {moved}, less than {within}."
+        return f"No gain: on {rows} the tuned model is as good as the base model ({bounds}), within {within}."
+    return f"Can't be told from noise with {rows} ({bounds}){smallest(gain)}."
 
 
-def _sentences(
-    models: dict[str, dict[str, Any]],
-    accuracy: Interval,
-    shape: dict[str, Any],
-    stopped: Mapping[str, Any],
-    split: str,
-    config: Mapping[str, Any],
-) -> list[str]:
+SETTING = "negligible_gain"
+
+
+def within_of(negligible: float) -> str:
+    """ "1%"."""
+    return f"{100 * negligible:g}%"
+
+
+def smallest(gain: Interval) -> str:
+    """ "; the smallest gain that could be seen is 0.12", empty where that is not known."""
+    if not gain.detectable:
+        return ""
+    places = max(2, phrasing.decimals(gain.low, gain.high))
+    return f"; the smallest gain that could be seen is {phrasing.number(gain.detectable, places)}"
+
+
+def _unknown(gain: Interval, rows: str) -> str:
+    said = f"Can't be told from {rows}: {gain.why or 'they are too few'}, so that there is no interval"
+    if not gain.value:
+        return f"{said}."
+    way = "better" if gain.value > 0 else "worse"
+    return f"{said}; the tuned model is {way} there by {phrasing.alone(abs(gain.value))} nats a token."
+
+
+def _tokens(models: dict[str, dict[str, Any]], accuracy: Interval, choice: Choice) -> list[str]:
     base, tuned = models["base"], models["tuned"]
-    found = []
-    if base["perplexity"] and tuned["perplexity"]:
-        found.append(
-            f"Perplexity went from {phrasing.perplexity(base['perplexity'])} to "
-            f"{phrasing.perplexity(tuned['perplexity'])}, and "
-            f"{tuned['token_accuracy']:.1%} of {base['tokens']:,} tokens are predicted right "
-            f"(base model {base['token_accuracy']:.1%}; {_points(accuracy)})."
-        )
-    found += told(shape)
-    found.append(ending_of(stopped, config))
-    chosen = config.get("load_best_model_at_end", True) or stopped.get("reason") == "early_stopping"
-    if split == "validation" and chosen:
-        found.append(FLATTERED)
-    return [sentence for sentence in found if sentence]
+    if not base["perplexity"] or not tuned["perplexity"]:
+        return []
+    before, after = phrasing.perplexity(base["perplexity"]), phrasing.perplexity(tuned["perplexity"])
+    perplexity = f"went from {before} to {after}" if before != after else f"stayed at {before}"
+    return [
+        f"Perplexity {perplexity}, and the first choice is right for"
+        f" {phrasing.percent(tuned['token_accuracy'])} of tokens (n {base['tokens']:,}; base model"
+        f" {phrasing.percent(base['token_accuracy'])}; {_points(accuracy, choice)})."
+    ]
 
 
-def _points(change: Interval) -> str:
-    low, high = change.low, change.high
-    if low is None or high is None:
-        return "one row gives no interval"
-    places = phrasing.decimals(100 * low, 100 * high, default=1)
-    return f"95% interval of the change {phrasing.interval(100 * low, 100 * high, places)} points"
+def _points(change: Interval, choice: Choice) -> str:
+    if change.low is None or change.high is None:
+        return f"no interval of the change: {change.why}"
+    if change.low == change.high:
+        return "as many on each row"
+    bounds = phrasing.interval(100 * change.low, 100 * change.high)
+    return f"{choice.basis} of the change {bounds} points"
 
 
 def told(shape: Mapping[str, Any]) -> list[str]:
@@ -206,7 +236,7 @@ def ending_of(stopped: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     ending = f"{reason} at step {step:,}"
     if stopped["reason"] == "early_stopping" and "early_stopping_patience" in config:
         waited = phrasing.plural(config["early_stopping_patience"], "validation")
-        ending += f", as {waited} brought no improvement of {config['early_stopping_threshold']:.1%}"
+        ending += f", as {waited} brought no improvement of {100 * config['early_stopping_threshold']:g}%"
     if restored is not None and int(restored) != step:
         ending += f"; the weights of step {int(restored):,}, the best, were restored"
     return ending + "."

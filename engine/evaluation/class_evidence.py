@@ -13,10 +13,9 @@ import torch
 
 from engine.data import dataset, labelled
 from engine.data.labelled import UNSEEN, Labels
-from engine.diagnostics import class_verdict
+from engine.diagnostics import class_verdict, flips
 from engine.diagnostics.calibration import calibration
 from engine.diagnostics.classification import figures
-from engine.diagnostics.statistics import ratio_interval
 from engine.evaluation import label_text
 from engine.job import Job
 from engine.tuning import memory
@@ -140,7 +139,7 @@ def document(split: str, labels: Labels, tuned: Scores, prompted: Scores | None)
         own = labels.place_of(prompted.row_ids)
         same = tuned.rows(prompted.row_ids).logs.argmax(axis=1) == own
         base = prompted.logs.argmax(axis=1) == own
-        over = ratio_interval(same.astype(float) - base, np.ones(len(own)))
+        over = flips.change_of(base, same)
     return class_verdict.document(
         split,
         labels.names,

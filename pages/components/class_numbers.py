@@ -35,7 +35,7 @@ def draw_class_numbers(verdict: dict[str, Any]) -> None:
     sees = ", seen only by the verdict" if split == "test" else ""
     st.caption(
         f"Always the most frequent class → tuned on {phrasing.plural(tuned['n'], f'{split} row')}{sees};"
-        " loss in nats a row. 95% intervals, of changes by paired bootstrap over rows."
+        " loss in nats a row. 95% intervals, of changes over rows in pairs."
     )
 
 

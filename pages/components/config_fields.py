@@ -70,6 +70,7 @@ EVALUATION = Group(
         "early_stopping_patience",
         "early_stopping_threshold",
         "load_best_model_at_end",
+        "negligible_gain",
         "probes",
         "probe_share",
         "probe_datasets",

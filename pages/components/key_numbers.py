@@ -11,6 +11,7 @@ from engine.diagnostics import phrasing
 from pages.components import quantities, wording
 
 Ink = Literal["green", "red", "gray", "orange"]
+MOST_NATS = 100.0
 MANY = 10_000  # from where on figures are shortened
 INKS: dict[int, Ink] = {1: "green", -1: "red", 0: "gray"}
 
@@ -47,7 +48,13 @@ def basis(verdict: dict[str, Any]) -> str:
     if forgot := prose_of(verdict):
         said += f"; forgetting on {phrasing.plural(forgot['n'], 'passage')} of plain prose"
     known = [part for part in (gain, verdict.get("accuracy_gain")) if part and part["low"] is not None]
-    return f"{said}; 95% intervals of the change by paired bootstrap over rows." if known else f"{said}."
+    return f"{said}; 95% intervals of the change over rows{widened(gain)}." if known else f"{said}."
+
+
+def widened(gain: dict[str, Any] | None) -> str:
+    """That the intervals are those of the best of several steps; runs from before don't say."""
+    steps = (gain or {}).get("chosen_of") or 0
+    return f", widened for the {steps} steps that these rows chose from" if steps > 1 else ""
 
 
 def prose_of(verdict: dict[str, Any]) -> dict[str, Any] | None:
@@ -97,9 +104,9 @@ def overfitting(shape: dict[str, Any]) -> None:
     best, since = shape["best_step"], shape["since_step"]
     note = f"best step {best:,}" if best is not None else None
     ink: Ink = "red" if since is not None else "green" if shape["state"] == "none" else "gray"
-    value = f"Since step {since:,}" if since is not None else shape["state"].capitalize()
+    value = f"Surely since step {since:,}" if since is not None else shape["state"].capitalize()
     if shape.get("stage") == "memorising":  # runs from before stages have none
-        note = f"overfits since step {since:,}" if since is not None else note
+        note = f"overfits, surely since step {since:,}" if since is not None else note
         value, ink = "Memorises", "red"
     st.metric("Overfitting", value, note, delta_color=ink, delta_arrow="off", border=True, height="stretch")
 
@@ -162,6 +169,8 @@ def perplexity_ratio(gain: dict[str, Any] | None) -> str | None:
     """Of perplexity the ratio is what a gain in nats gives: exp(-gain); a tiny one is said as a divisor."""
     if not gain or gain["low"] is None:
         return None
+    if max(abs(gain[part]) for part in ("high", "value", "low")) > MOST_NATS:
+        return None  # the ratio would have hundreds of digits
     low, value, high = (math.exp(-gain[part]) for part in ("high", "value", "low"))
     if value < 1 / MANY:
         parts = [quantities.parameters(1 / part) for part in (value, high, low)]

@@ -53,5 +53,5 @@ def basis(verdict: dict[str, Any]) -> str:
     return (
         f"On {phrasing.plural(tuned['n'], f'{split} pair')}{sees}. Preferred: more than by the base model,"
         " with Wilson's 95% interval. Answers: the change of their log-probability, summed over tokens."
-        " Other 95% intervals by paired bootstrap over pairs."
+        f" Other 95% intervals over pairs{key_numbers.widened(verdict['gain'])}."
     )

@@ -50,9 +50,7 @@ def draw_slices(run_id: str) -> None:
         rows += [_row(run, dataset["dataset_id"], one, gain["split"], confidence) for one in slices]
         st.dataframe(rows, hide_index=True, alt="Gain by slice")
         wider = f", widened for {len(slices)} slices (Bonferroni)" if len(slices) > 1 else ""
-        st.caption(
-            f"{gain['unit'].capitalize()}, base minus tuned; intervals by paired bootstrap over rows{wider}."
-        )
+        st.caption(f"{gain['unit'].capitalize()}, base minus tuned; intervals over rows in pairs{wider}.")
 
 
 def _dataset(run: dict[str, Any]) -> dict[str, Any] | None:

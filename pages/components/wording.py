@@ -135,7 +135,8 @@ def estimate(interval: dict[str, Any] | None, *, scale: float = 1, sign: bool = 
     low, high = interval["low"], interval["high"]
     if low is None or high is None:
         value = signed(scale * interval["value"], 2) if sign else number(scale * interval["value"], 2)
-        return f"{value} ({phrasing.interval(low, high)})"
+        why = f": {interval['why']}" if interval.get("why") else ""
+        return f"{value} (no interval{why})"
     places = phrasing.decimals(scale * low, scale * high)
     value = signed(scale * interval["value"], places) if sign else number(scale * interval["value"], places)
     return f"{value} ({phrasing.interval(scale * low, scale * high, places)})"

@@ -98,6 +98,22 @@ def test_a_classifier_that_learned_says_what_against_what() -> None:
     assert found["tuned"]["n"] == found["tuned"]["tokens"] == N
 
 
+def test_few_rows_that_agree_are_no_proof_of_no_gain() -> None:
+    """Twenty rows on which both are right and wrong alike: the interval is that of shares not seen to
+    change."""
+    same = judged(0.9)["classification"]
+    for n, state in ((20, "undecided"), (2_000, "no_gain")):
+        right = np.arange(n) % 3 > 0
+        found = class_verdict.judge(
+            split="test", base_loss=np.ones(n), tuned_loss=np.ones(n), known=np.ones(n), base_correct=right,
+            tuned_correct=right, classification=same, eval_rows=[], train_curve=[], stopped=STOPPED,
+            config={"learning_rate": 1e-4},
+        )  # fmt: skip
+        assert found["state"] == state
+        assert found["accuracy_gain"]["low"] == pytest.approx(-found["accuracy_gain"]["high"])
+        assert found["accuracy_gain"]["low"] < 0
+
+
 def test_without_the_untuned_model_nothing_is_said_of_it() -> None:
     found = judged(0.9, prompted=None)
     assert found["headline"].endswith("for always the most frequent class.")

@@ -177,7 +177,7 @@ def test_one_run_without_intervals_is_drawn() -> None:
     single["gain"] |= {"low": None, "high": None}
     figure = cost_chart.cost_chart(cost_points.points([single], "prose"), "prose", "rate")
     assert len(traces(figure)["Intervals"].x) == 0
-    assert "no interval: one row" in traces(figure)["Runs"].hovertext[0]
+    assert "(no interval)" in traces(figure)["Runs"].hovertext[0]
 
 
 def test_methods_are_matched_first_then_rates() -> None:

@@ -37,6 +37,13 @@ def test_the_least_share_that_keeps_nine_tenths_of_the_best_gain_is_recommended(
     assert "n = 80" in found["sentence"]
 
 
+def test_the_largest_share_that_was_scored_is_named() -> None:
+    found = recommend([at(0, 0, 0), at(0.25, 0.39, 0.02), at(0.5, 0.4, 0.3)])
+    assert found["recommended"] == 0.25
+    assert "and at α 0.5 by " in found["sentence"]
+    assert "α 1" not in found["sentence"]
+
+
 def test_without_a_sure_gain_none_is_recommended() -> None:
     found = recommend([at(0, 0, 0), at(0.5, 0.001, 0.01), at(1, -0.2, 0.4)])
     assert found["recommended"] is None

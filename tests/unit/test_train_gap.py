@@ -95,6 +95,11 @@ def test_stages_of_the_curve() -> None:
     flat = assess(validations([1.0, 1.0, 0.9999], noise=0.01, n=200), curve)
     assert flat["stage"] == "unclear"
     assert assess([], [])["stage"] == "unclear"
+    hinge = validations([1.0, 0.4, 0.0])
+    hinge[2]["loss_sums"] = np.zeros(100)  # every margin is above 1
+    done = assess(hinge, curve)
+    assert done["stage"] == "converged"
+    assert "validation loss is 0 on each of 100 validation rows" in done["stage_sentence"]
     seen = validations([2.0, 1.5, 1.2])
     seen[2]["loss_sums"] = np.full(100, math.nan)
     assert (assess(seen, curve)["stage"], "diverged" in assess(seen, curve)["stage_sentence"]) == (

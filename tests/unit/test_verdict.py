@@ -70,6 +70,30 @@ def test_an_interval_around_nothing_is_no_gain() -> None:
     assert verdict["advice"][0]["change"] == {"learning_rate": 3e-4}
 
 
+def test_a_sure_gain_that_is_nothing_is_no_gain() -> None:
+    """0.00001 nats a token on 400 rows; with a band of nothing it is learned."""
+    given = evidence(1e-5, n=400, noise=1e-6)
+    verdict = judge(**given)
+    assert verdict["gain"]["low"] > 0
+    assert verdict["state"] == "no_gain"
+    assert verdict["headline"].startswith(
+        "No gain that matters: on 400 held-out rows the tuned model is better"
+    )
+    assert verdict["headline"].endswith("less than 1% of the base model's loss (setting negligible_gain).")
+    assert verdict["gain"]["negligible"] == 0.01
+    assert judge(**given | {"config": CONFIG | {"negligible_gain": 0.0}})["state"] == "learned"
+    wide = judge(**evidence(0.3) | {"config": CONFIG | {"negligible_gain": 0.5}})
+    assert wide["state"] == "no_gain"
+
+
+def test_two_rows_that_say_the_same_are_no_evidence() -> None:
+    given = evidence(0.5, n=2)
+    given["tuned_loss_sum"] = given["base_loss_sum"] - 0.5 * given["tokens"]
+    verdict = judge(**given)
+    assert (verdict["state"], verdict["gain"]["low"]) == ("undecided", None)
+    assert "2 rows are too few" in verdict["headline"]
+
+
 def test_worse_asks_for_a_third_of_the_rate() -> None:
     verdict = judge(**evidence(-0.4))
     assert verdict["state"] == "worse"
@@ -130,7 +154,12 @@ def test_still_improving_asks_for_more_epochs() -> None:
 def test_validation_rows_are_confessed() -> None:
     verdict = judge(**evidence(0.5) | {"split": "validation"})
     assert "200 validation rows" in verdict["headline"]
-    assert any("chosen on the same rows" in sentence for sentence in verdict["sentences"])
+    assert "(95% interval over 5 steps " in verdict["headline"]
+    tested = judge(**evidence(0.5))["gain"]
+    assert verdict["gain"]["chosen_of"] == 5
+    assert verdict["gain"]["high"] - verdict["gain"]["low"] > 1.2 * (tested["high"] - tested["low"])
+    assert tested["chosen_of"] == 0
+    assert any("best of 5 validations on the same rows" in sentence for sentence in verdict["sentences"])
     assert verdict["advice"][-1]["change"] == {"test_size": 0.1}
 
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from bench.truths import Rate, detectable, gain, observe, overfitting
+from bench.truths import Rate, checkpoints, classes, detectable, gain, observe, overfitting
 
 
 def rate(topic: list[Rate], name: str) -> Rate:
@@ -38,6 +38,20 @@ def test_the_interval_of_a_gain_covers(name: str) -> None:
 @pytest.mark.parametrize("name", ["normal gains, even lengths, n 10", "t4 gains, log-normal lengths, n 20"])
 def test_the_smallest_gain_that_could_be_seen_is_seen_in_80_of_100(name: str) -> None:
     holds(rate(detectable.RATES, name), 800)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["no change called one, 30% of rows differ, n 20", "+1.8 points called no gain, n 20",
+     "+15 points called learned, n 100"],
+)  # fmt: skip
+def test_classifiers_are_told_apart_where_they_differ(name: str) -> None:
+    holds(rate(classes.RATES, name), 800)
+
+
+@pytest.mark.parametrize("count", [10, 30])
+def test_the_luckiest_checkpoint_is_not_called_better(count: int) -> None:
+    holds(rate(checkpoints.RATES, f"best of {count} that gained nothing called learned, same rows"), 600)
 
 
 @pytest.mark.parametrize("what", ["called overfitting", "warned of while it trains"])

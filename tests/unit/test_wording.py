@@ -74,9 +74,7 @@ def test_estimates_carry_their_interval() -> None:
         wording.estimate({"value": 0.05, "low": 0.045, "high": 0.055, "n": 9}, scale=100)
         == "+5.0 (4.5 to 5.5)"
     )
-    assert (
-        wording.estimate({"value": 0.5, "low": None, "high": None, "n": 1}) == "+0.50 (no interval: one row)"
-    )
+    assert wording.estimate({"value": 0.5, "low": None, "high": None, "n": 1}) == "+0.50 (no interval)"
     assert wording.estimate(None) == "–"
 
 

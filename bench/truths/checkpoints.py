@@ -1,0 +1,54 @@
+"""The best of several checkpoints, judged on the rows that chose it: is it called better where none gained?
+
+Each checkpoint's gain over the base model is 0 on average, with noise of its own on every row beside noise
+that the checkpoints share; the one with the lowest loss is kept, as training keeps it.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from bench.truths import Rate
+from engine.diagnostics.overfitting import Validation
+from engine.diagnostics.selection import choice_of
+from engine.diagnostics.statistics import ratio_interval
+from engine.diagnostics.verdict import state_of
+
+ROWS = 60
+LEVEL = 2.0  # nats a token, of the base model
+
+
+def state(rng: np.random.Generator, checkpoints: int, split: str, gain: float = 0.0) -> str:
+    """The verdict's, on validation rows that chose the step, or on test rows that did not."""
+    tokens = rng.integers(10, 60, ROWS).astype(float)
+    base = tokens * (LEVEL + rng.normal(0, 0.5, ROWS))
+    shared = rng.normal(0, 0.2, ROWS)
+    chosen_on = [base - tokens * (gain + shared + rng.normal(0, 0.4, ROWS)) for _ in range(checkpoints)]
+    judged_on = base - tokens * (gain + rng.normal(0, 0.45, ROWS))
+    course = [base, *chosen_on]
+    validations = [
+        Validation(step=10 * place, row_ids=np.arange(ROWS), loss_sums=losses, tokens=tokens)
+        for place, losses in enumerate(course)
+    ]
+    tuned = min(chosen_on, key=lambda losses: losses.sum()) if split == "validation" else judged_on
+    choice = choice_of(split, validations, {"reason": "epochs"}, {})
+    return state_of(ratio_interval(base - tuned, tokens, confidence=choice.confidence), LEVEL)
+
+
+def _learned(checkpoints: int, split: str, gain: float, rng: np.random.Generator) -> bool:
+    return state(rng, checkpoints, split, gain) == "learned"
+
+
+def _rate(name: str, checkpoints: int, split: str, gain: float, band: tuple[float, float, float]) -> Rate:
+    return Rate("checkpoints", name, *band, partial(_learned, checkpoints, split, gain), 4_000)
+
+
+NONE = (0.025, 0.0, 0.035)
+RATES = [
+    *(_rate(f"best of {count} that gained nothing called learned, same rows", count, "validation", 0, NONE)
+      for count in (1, 3, 10, 30)),
+    _rate("best of 10 that gained nothing called learned, test rows", 10, "test", 0, (0.025, 0.015, 0.035)),
+    _rate("best of 10 that gained 0.3 nats called learned, same rows", 10, "validation", 0.3, (1, 0.9, 1)),
+]  # fmt: skip

@@ -1,0 +1,51 @@
+"""A classifier against its base on the same rows: is it called better or worse where nothing changed, and is
+it called no gain where there is one?"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from bench.truths import Rate
+from engine.diagnostics.flips import change_of
+from engine.diagnostics.verdict import state_of
+
+BASE = 0.7  # of the rows are right
+
+
+def state(rng: np.random.Generator, n: int, agree: float, gain: float) -> str:
+    """Of n rows: both models right or wrong together in a share `agree`, the tuned one right in `gain`
+    more."""
+    same = rng.random(n) < agree
+    before = rng.random(n) < BASE
+    wins = 0.5 + gain / (2 * (1 - agree))  # of the rows that differ, so many of the tuned model
+    alone = rng.random(n) < wins
+    base, tuned = np.where(same, before, ~alone), np.where(same, before, alone)
+    return state_of(change_of(base, tuned), 1.0)
+
+
+def _told_apart(n: int, agree: float, rng: np.random.Generator) -> bool:
+    return state(rng, n, agree, 0.0) in ("learned", "worse")
+
+
+def _missed(n: int, rng: np.random.Generator) -> bool:
+    return state(rng, n, 0.9, 0.018) == "no_gain"
+
+
+def _found(n: int, rng: np.random.Generator) -> bool:
+    return state(rng, n, 0.7, 0.15) == "learned"
+
+
+def _level(n: int, agree: float) -> Rate:
+    name = f"no change called one, {1 - agree:.0%} of rows differ, n {n}"
+    return Rate("classes", name, 0.05, 0, 0.07, partial(_told_apart, n, agree), 4_000)
+
+
+RATES = [
+    *(_level(n, 0.7) for n in (10, 20, 50, 100, 500)),
+    *(_level(n, 0.9) for n in (20, 100)),
+    *(Rate("classes", f"+1.8 points called no gain, n {n}", 0.025, 0, 0.035, partial(_missed, n), 2_000)
+      for n in (20, 100, 500)),
+    Rate("classes", "+15 points called learned, n 100", 0.8, 0.7, 1, partial(_found, 100), 2_000),
+]  # fmt: skip
