@@ -19,9 +19,9 @@ FIGURES = ("gain", "prose", "answers", "kl")
 
 def costs(db: Queryable) -> list[dict[str, Any]]:
     """Of each finished run, oldest first: run_id, number, name, method, model, dataset_id, dataset_name,
-    task, learning_rate, num_train_epochs, init_from and parent (the run that it changes; "" for none), alpha
-    (of a run that was mixed and not trained, else null), state (of its forgetting, or null), and four figures
-    {value, low, high, n, …}, each null where there is none:
+    data_fingerprint (of its rows), task, learning_rate, num_train_epochs, init_from and parent (the run that
+    it changes; "" for none), alpha (of a run that was mixed and not trained, else null), state (of its
+    forgetting, or null), and four figures {value, low, high, n, …}, each null where there is none:
 
     gain (with its unit), prose (rise of the loss on plain prose, nats a token), answers (change of the share
     of questions that are right), kl (distance from the base model on its own texts, nats a token).
@@ -38,7 +38,8 @@ def _figure(kind: str, probe: str, name: str) -> str:
 # The paths of one json_extract are found in one pass over the document.
 _COSTS = f"""
     WITH picked AS (
-        SELECT r.run_id, r.number, r.name, r.method, r.model, r.dataset_id, r.dataset_name, r.created_at,
+        SELECT r.run_id, r.number, r.name, r.method, r.model, r.dataset_id, r.dataset_name,
+               r.data_fingerprint, r.created_at,
                json_extract_string(
                    r.config, ['$.task', '$.learning_rate', '$.num_train_epochs', '$.init_from', '$.parent']
                ) AS settings, TRY_CAST(r.facts ->> 'alpha' AS DOUBLE) AS alpha,
@@ -50,7 +51,7 @@ _COSTS = f"""
         FROM run r JOIN job j ON j.job_id = r.run_id
         WHERE j.status = 'finished'
     )
-    SELECT run_id, number, name, method, model, dataset_id, dataset_name,
+    SELECT run_id, number, name, method, model, dataset_id, dataset_name, data_fingerprint,
            coalesce(settings[1], 'sft') AS task, TRY_CAST(settings[2] AS DOUBLE) AS learning_rate,
            TRY_CAST(settings[3] AS DOUBLE) AS num_train_epochs, coalesce(settings[4], '') AS init_from,
            coalesce(settings[5], '') AS parent, alpha,

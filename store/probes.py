@@ -4,6 +4,7 @@ its weights moved."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -39,6 +40,13 @@ def questions(
     total = int(scalar(db.query(f"SELECT count(*) FROM ({source})", params)))
     found = db.query(f"{source} ORDER BY rise DESC, item LIMIT $4 OFFSET $5", [*params, limit, offset])
     return total, records(found)
+
+
+def of_runs(db: Queryable, run_ids: Sequence[str], probe: str) -> pa.Table:
+    """What the tuned models of these runs made of the items of a probe: run_id, item, tokens, loss_sum (nats)
+    and correct, in order of run and item. Over a Client, QueryError where a file is missing."""
+    paths = [str(row_losses.path(db, run_id).with_name("probes.parquet")) for run_id in run_ids]
+    return db.query(_OF_RUNS, [paths, probe])
 
 
 def weights(db: Queryable, run_id: str) -> list[dict[str, Any]]:
@@ -91,6 +99,11 @@ _LIVE = """
     WHERE probe <> 'train_rows' AND list_contains($2::BIGINT[], step) ORDER BY step
 """
 _BASE = "SELECT * FROM read_parquet(?) WHERE model = 'base' AND probe <> 'train_rows'"
+_OF_RUNS = """
+    SELECT parse_filename(parse_dirpath(filename)) AS run_id, item, tokens, loss_sum, correct
+    FROM read_parquet($1, filename = true, union_by_name = true)
+    WHERE model = 'tuned' AND probe = $2 ORDER BY run_id, item
+"""
 _QUESTIONS = """
     SELECT i.probe, i.item, i.category, i.text, i.options, i."right", b.chosen AS base, t.chosen AS tuned,
            t.loss_sum - b.loss_sum AS rise

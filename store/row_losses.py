@@ -7,6 +7,7 @@ data set, by row id, of the same part of the split in both.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,12 @@ def shared(db: Queryable, first: str, second: str, split: str) -> pa.Table:
     return db.query(_SHARED, [str(path(db, first)), str(path(db, second)), split])
 
 
+def of_runs(db: Queryable, run_ids: Sequence[str]) -> pa.Table:
+    """The held-out rows of these runs: run_id, split, row_id, tokens and tuned_loss (summed nats), in order
+    of run and row. Over a Client, QueryError where a file is missing."""
+    return db.query(_OF_RUNS, [[str(path(db, run_id)) for run_id in run_ids]])
+
+
 def sliced(db: Queryable, run_id: str, split: str, rows: explore.Rows, where: Filter) -> pa.Table:
     """The held-out rows of `split` that the filter means: row_id, tokens, base_loss and tuned_loss (summed
     nats), in order of row id. `rows` are those that the run was trained on. Raises ConfigError."""
@@ -53,6 +60,10 @@ def sliced(db: Queryable, run_id: str, split: str, rows: explore.Rows, where: Fi
     return db.query(sql, [str(path(db, run_id)), *files, *params, split])
 
 
+_OF_RUNS = """
+    SELECT parse_filename(parse_dirpath(filename)) AS run_id, split, row_id, tokens, tuned_loss
+    FROM read_parquet($1, filename = true, union_by_name = true) ORDER BY run_id, row_id
+"""
 _SHARED = """
     SELECT a.row_id, a.tokens, a.tokens = b.tokens AS same_tokens,
            a.tuned_loss AS first_loss, b.tuned_loss AS second_loss

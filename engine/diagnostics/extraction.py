@@ -2,8 +2,9 @@
 
 A continuation counts as exact where it equals the reference, and as near where its edit similarity is at
 least NEAR. What the base model writes as well was no secret, so its rate is taken off in pairs. None found in
-n rows says that the rate is at most 3 / n (95%). A canary's exposure (Carlini et al. 2019) is log2 of
-the candidates minus log2 of its rank among them by loss; one that was never seen has 1.44 on average. Pure.
+n rows says that the rate is at most 1 - 0.05^(1/n), about 3 / n (95%). A canary's exposure (Carlini et al.
+2019) is log2 of the candidates minus log2 of its rank among them by loss; one that was never seen has 1.44 on
+average. Pure.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from engine.diagnostics import phrasing
+from engine.diagnostics import bounded, combined, phrasing
 from engine.diagnostics.flips import holm, mcnemar, paired_change
-from engine.diagnostics.statistics import Interval, quick_interval, wilson_interval
+from engine.diagnostics.statistics import Interval, wilson_interval
 
 NEAR = 0.9
+LEAST = 5  # rows: that none of fewer came out says nothing of the others
 UNSEEN = 1 / math.log(2)  # exposure of a canary whose rank is uniform
 
 Document = dict[str, Any]
@@ -58,7 +60,7 @@ def extraction(
 
     Answers state (extracts | none | unclear), sentence, n, unscored (rows without a reference), and for exact
     and near {tuned, base: shares, over_base: {value, low, high, n}, p, at_most, rows: [row ids found in the
-    tuned model alone]}. at_most: 3 / n where none was found, else null.
+    tuned model alone]}. at_most: the rate that is still likely where none was found, else null.
     """
     if not len(references) == len(base) == len(tuned):
         raise ValueError(f"{len(references)} references, {len(base)} and {len(tuned)} texts are not paired.")
@@ -84,24 +86,33 @@ def _rates(base: NDArray[np.bool_], tuned: NDArray[np.bool_], ids: list[int]) ->
         "base": wilson_interval(int(base.sum()), n).to_dict(),
         "over_base": paired_change(gone, new, n).to_dict(),
         "p": mcnemar(gone, new),
-        "at_most": None if tuned.any() else 3 / n,
+        "at_most": None if tuned.any() else 1 - 0.05 ** (1 / n),
         "rows": [i for i, was, now in zip(ids, base, tuned, strict=True) if now and not was],
     }
 
 
 def _judged(near: Document, n: int) -> Document:
     rows, over = phrasing.plural(n, "training row"), near["over_base"]
+    if near["at_most"] is not None and n < LEAST:
+        few = "one row says nothing" if n == 1 else "so few say nothing"
+        sentence = f"None of {rows} came out nearly word for word: {few} of the others."
+        return {"state": "unclear", "sentence": sentence}
     if near["at_most"] is not None:
-        most = phrasing.number(100 * min(1.0, near["at_most"]), 1 if n > 30 else 0)
-        return {"state": "none", "sentence": f"None of {rows} could be extracted: at most {most}% can be."}
-    places = phrasing.decimals(100 * over["low"], 100 * over["high"], default=1)
-    more = f"{phrasing.number(100 * over['value'], places)} points more than from the base model"
-    bounds = phrasing.interval(100 * over["low"], 100 * over["high"], places)
-    found = round(near["tuned"]["value"] * n)
-    seen = f"{found:,} of {rows} come out nearly word for word, {more} ({bounds})"
-    if near["p"] < 0.05 and over["value"] > 0:
-        return {"state": "extracts", "sentence": f"It writes training rows from memory: {seen}."}
-    return {"state": "unclear", "sentence": f"{seen}, which can't be told from noise."}
+        most = phrasing.number(100 * near["at_most"], 1 if n > 30 else 0)
+        sentence = f"None of {rows} could be extracted: of all of them at most {most}% can be (95%)."
+        return {"state": "none", "sentence": sentence}
+    low, high = 100 * over["low"], 100 * over["high"]
+    places = phrasing.decimals(low, high, default=1)
+    value = phrasing.number(100 * abs(over["value"]), places)
+    seen = f"{round(near['tuned']['value'] * n):,} of {rows} come out nearly word for word"
+    if low > 0:
+        more = f"{value} points more than from the base model ({phrasing.interval(low, high, places)})"
+        return {"state": "extracts", "sentence": f"It writes training rows from memory: {seen}, {more}."}
+    if high < 0:
+        fewer = f"{value} points fewer than from the base model ({phrasing.interval(-high, -low, places)})"
+        return {"state": "none", "sentence": f"{seen}, {fewer}: what it writes was known before."}
+    bounds = f"a difference of {phrasing.interval(low, high, places)} points from the base model"
+    return {"state": "unclear", "sentence": f"{seen}, {bounds}, which can't be told from noise."}
 
 
 def exposure(loss: float, candidates: ArrayLike) -> float:
@@ -127,18 +138,19 @@ def canaries(groups: Mapping[int, Sequence[tuple[float, ArrayLike]]]) -> Documen
     }
     most = {times: math.log2(len(np.asarray(groups[times][0][1])) + 1) for times in measured}
     p_values = holm([_fisher(values) for values in measured.values()])
+    exposed = {times: bounded.mean_interval(values, 0.0, most[times]) for times, values in measured.items()}
     parts = [
         {
             "insertions": times,
             "n": len(values),
-            "exposure": quick_interval(values, np.ones(len(values))).to_dict(),
+            "exposure": exposed[times].to_dict(),
             "most": most[times],
             "p_holm": p,
             "exposed": p < 0.05,
         }
         for (times, values), p in zip(measured.items(), p_values, strict=True)
     ]
-    more = _more(measured)
+    more = _more(exposed)
     return {"groups": parts, "more": more, "unseen": UNSEEN, "sentence": _canary_sentence(parts, more)}
 
 
@@ -148,34 +160,47 @@ def _fisher(exposures: NDArray[np.float64]) -> float:
     return float(special.chdtrc(2 * len(exposures), 2 * math.log(2) * exposures.sum()))
 
 
-def _more(measured: Mapping[int, NDArray[np.float64]]) -> Document | None:
-    """The most inserted canaries against the least inserted, by Welch's interval."""
-    from scipy import stats  # here: half a second, and the screens only read what it found
-
-    inserted = [times for times in measured if times > 0 and len(measured[times]) > 1]
+def _more(exposed: Mapping[int, Interval]) -> Document | None:
+    """The most inserted canaries against the least inserted, where there are two or more of either."""
+    inserted = [times for times, mean in exposed.items() if times > 0 and mean.n > 1]
     if len(inserted) < 2:
         return None
     few, many = inserted[0], inserted[-1]
-    value = float(measured[many].mean() - measured[few].mean())
-    n = len(measured[many]) + len(measured[few])
-    if measured[many].var() + measured[few].var() == 0:
-        limits = Interval(value, value, value, n)
-    else:
-        found = stats.ttest_ind(measured[many], measured[few], equal_var=False).confidence_interval()
-        limits = Interval(value, float(found.low), float(found.high), n)
-    return {"fewest": few, "most": many, "difference": limits.to_dict()}
+    apart = combined.difference(exposed[many], exposed[few])
+    return {"fewest": few, "most": many, "difference": apart.to_dict()}
 
 
 def _canary_sentence(parts: Sequence[Document], more: Document | None) -> str:
     if not parts:
         return "No canaries were planted."
-    exposed = [str(part["insertions"]) for part in parts if part["exposed"]]
+    exposed = [part["insertions"] for part in parts if part["exposed"]]
+    if 0 in exposed:
+        return (
+            "Canaries that were never planted rank as if the model had seen them: their exposure says nothing"
+            " of what training left."
+        )
+    planted = [part for part in parts if part["insertions"]] or parts
     if not exposed:
-        counted = phrasing.plural(sum(part["n"] for part in parts), "canary").replace("canarys", "canaries")
-        return f"None of {counted} is exposed: they rank as texts that were never seen."
-    said = f"Canaries planted {', '.join(exposed)} times are exposed"
+        counted = phrasing.plural(sum(part["n"] for part in planted), "canary").replace("canarys", "canaries")
+        return f"{_none_of(counted)} exposed: {_ranks(planted)} that were never seen."
+    said = f"Canaries planted {_listed([_times(times) for times in exposed])} are exposed"
     if more and more["difference"]["low"] > 0:
         bounds = phrasing.interval(more["difference"]["low"], more["difference"]["high"])
-        fewest = "once" if more["fewest"] == 1 else f"{more['fewest']} times"
-        said += f"; {more['most']} times give {bounds} bits more than {fewest}"
+        said += f"; {_times(more['most'])} gives {bounds} bits more than {_times(more['fewest'])}"
     return f"{said}."
+
+
+def _none_of(counted: str) -> str:
+    return "The one canary is not" if counted == "1 canary" else f"None of {counted} is"
+
+
+def _ranks(parts: Sequence[Document]) -> str:
+    return "it ranks as texts" if sum(part["n"] for part in parts) == 1 else "they rank as texts"
+
+
+def _times(insertions: int) -> str:
+    return "once" if insertions == 1 else f"{insertions:,} times"
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

@@ -6,6 +6,8 @@ States of one kind of evidence, from the interval of its loss against two named 
   none     it ends below amber: what may be lost is too little to matter;
   unclear  it holds both 0 and amber: these items can't tell, and the sentence says what they could have seen.
 A category whose loss is significant after Holm over the categories, and at least amber, makes `some` too.
+Of what the user named beside the suite, a loss is sure only after Holm over all of it, data sets, tasks and
+their categories: of ten tasks one would often seem lost by chance.
 Together: the worst that is sure (much, then some), else unclear if any but what the user named is, else none.
 Items that the tuned model can't score at all are a loss of the worst kind. Pure: tables in, a document out.
 """
@@ -17,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from scipy import special
 
 from engine.diagnostics import probes, refusing
 from engine.diagnostics.flips import flips, holm
@@ -60,7 +63,9 @@ def assess(
             found["choices"].append(choices(probe))
         else:
             found["texts"].append(text(probe))
-    state = _together([*found["texts"], *found["choices"]])
+    parts = [*found["texts"], *found["choices"]]
+    hold_users(parts)
+    state = together(parts)
     headline, *rest = sentences(state, found)
     if "requests" in found and found["requests"]["state"] in refusing.CHANGED:
         rest.append(found["requests"]["sentences"][0])
@@ -93,7 +98,23 @@ def overall(states: Sequence[str]) -> str:
     return next((s for s in ("much", "some", "unclear", "none") if s in states), "unclear")
 
 
-def _together(parts: Sequence[Document]) -> str:
+def hold_users(parts: Sequence[Document]) -> None:
+    """What the user named: `p_holm` over all of it, and the state that is left of each.
+
+    Doubled, as half of the level is the suite's, whose word is not to hang on what a user adds.
+    """
+    mine = [part for part in parts if probes.users(part["probe"]) and part["n"]]
+    categories = [c for part in mine if len(part.get("categories", ())) > 1 for c in part["categories"]]
+    asked = [*mine, *categories]
+    for tested, p in zip(asked, holm([tested["p"] for tested in asked]), strict=True):
+        tested["p_holm"] = min(1.0, 2 * p)
+    for part in mine:
+        if len(part.get("categories", ())) == 1:  # the whole under another name
+            part["categories"][0]["p_holm"] = part["p_holm"]
+        part["state"] = _state_of_choices(part) if "categories" in part else _state_of_text(part)
+
+
+def together(parts: Sequence[Document]) -> str:
     """Of all evidence. A data set or task that the user named may be small: where it can't tell, it leaves
     the word to what can; what it surely lost counts as any other loss."""
     own = [probes.users(part["probe"]) for part in parts]
@@ -110,16 +131,38 @@ def text(probe: Paired) -> Document:
     tokens = probe.base["tokens"]
     before, after = (float(m["loss_sum"].sum() / tokens.sum()) for m in (probe.base, probe.tuned))
     change = rise(probe)
-    state = state_of(change.low, change.high, "nats")
-    return found | {
+    found |= {
         "n": change.n,
         "tokens": int(tokens.sum()),
         "before": before,
         "after": after,
         "change": change.to_dict(),
         "detectable": change.detectable,
-        "state": overall([state, "some"]) if probe.broken else state,
+        "p": _p_of_rise(change, tokens),
     }
+    return found | {"state": _state_of_text(found)}
+
+
+def _state_of_text(part: Document) -> str:
+    state = _if_sure(state_of(part["change"]["low"], part["change"]["high"], "nats"), part)
+    return overall([state, "some"]) if part["broken"] else state
+
+
+def _if_sure(state: str, part: Document) -> str:
+    """The state, or that it can't be told where Holm over what the user named says so."""
+    return "unclear" if state in ("some", "much") and part.get("p_holm", 0.0) >= ALPHA else state
+
+
+def _p_of_rise(change: Interval, tokens: Any) -> float:
+    """Two-sided p-value that agrees with the interval, by Student's t on the effective number of rows."""
+    if change.low is None or change.high is None or change.value == 0:
+        return 1.0
+    end = change.low if change.value > 0 else change.high
+    if end == change.value:  # every row says the same
+        return 0.0
+    degrees = float(tokens.sum() ** 2 / np.square(tokens).sum()) - 1
+    quantile = float(special.stdtrit(degrees, 0.975))
+    return float(2 * special.stdtr(degrees, -quantile * abs(change.value / (change.value - end))))
 
 
 def rise(probe: Paired) -> Interval:
@@ -149,16 +192,21 @@ def choices(probe: Paired) -> Document:
     parts = [{"category": name, **_flips(probe, probe.of(name))} for name in names]
     for part, p in zip(parts, holm([part["p"] for part in parts]), strict=True):
         part["p_holm"] = p
-    state = state_of(-whole["change"]["high"], -whole["change"]["low"], "share")
-    fallen = [p for p in parts if p["p_holm"] < ALPHA and _fall(p) >= THRESHOLDS["share"]["amber"]]
-    if fallen or probe.broken:
-        state = overall([state, "some"])
-    if not probe.base["correct"].any():
-        state = "unclear"  # nothing of it was known, so that nothing can be lost
     written = bool(probe.options.max() == probes.OPEN)  # freely: no options whose probabilities are known
     answer_loss = None if written else {**rise(probe).to_dict(), "unit": "nats an item"}
-    found |= {"answer_loss": answer_loss, "open": written}
-    return found | whole | {"categories": parts, "state": state}
+    found |= {"answer_loss": answer_loss, "open": written, **whole, "categories": parts}
+    return found | {"state": _state_of_choices(found)}
+
+
+def _state_of_choices(part: Document) -> str:
+    change = part["change"]
+    state = _if_sure(state_of(-change["high"], -change["low"], "share"), part)
+    fallen = [
+        p for p in part["categories"] if p["p_holm"] < ALPHA and _fall(p) >= THRESHOLDS["share"]["amber"]
+    ]
+    if fallen or part["broken"]:
+        state = overall([state, "some"])
+    return state if part["before"]["value"] else "unclear"  # nothing of it was known: nothing can be lost
 
 
 def _flips(probe: Paired, chosen: Any) -> Document:

@@ -20,6 +20,7 @@ LEADS = {
     "none": "It forgot nothing that matters",
     "unclear": "Whether it forgot can't be told",
 }
+MOST_TIMES = 1_000  # of a perplexity, that are counted
 REPLAY_SHARE, MOST_REPLAY = 0.05, 0.25
 KL_BETA, MOST_KL = 1.0, 10.0
 
@@ -58,17 +59,29 @@ def _text(part: Document) -> str:
     change, passages = part["change"], phrasing.plural(part["n"], unit)
     worse = f", and on {broken:,} more the loss is not a number" if broken else ""
     if change["low"] is None:
-        return f"one {unit} of {name} gives no interval{worse}"
+        few = "gives" if part["n"] == 1 else "are too few, or too unequal in length, and give"
+        return f"{phrasing.plural(part['n'], unit)} of {name} {few} no interval{worse}"
     if change["low"] == change["high"] == 0:
         return f"{name} is predicted exactly as before ({passages}){worse}"
     bounds = _bounds(change["low"], change["high"])
     amount = f"{_value(change)} nats a token (95% interval {bounds}, {passages})"
     if change["low"] > 0:
-        factor = phrasing.number(math.exp(min(change["value"], 700)), 2)
-        return f"the loss on {name} rose by {amount}, perplexity times {factor}{worse}"
+        return f"the loss on {name} rose by {amount}, {_factor(change['value'])}{_unsure(part)}{worse}"
     if change["high"] < 0:
         return f"the loss on {name} changed by {amount}: it fell{worse}"
     return f"the loss on {name} changed by {amount}; {_unseen(part, 'nats a token', passages)}{worse}"
+
+
+def _factor(rise: float) -> str:
+    """What a rise in nats does to the perplexity."""
+    if rise > math.log(MOST_TIMES):
+        return f"perplexity more than {MOST_TIMES:,} times as high"
+    return f"perplexity times {phrasing.number(math.exp(rise), 2)}"
+
+
+def _unsure(part: Document) -> str:
+    """Where the interval says more than what is sure of all that the user named."""
+    return ", which may be chance among all that you named" if part["state"] == "unclear" else ""
 
 
 def _choices(part: Document) -> str:
@@ -89,17 +102,21 @@ def _choices(part: Document) -> str:
     worse = f", and {broken:,} could not be scored" if broken else ""
     if low <= 0 <= high:
         return f"{lost}: {amount}; {_unseen(part, 'points', questions, 100)}{worse}"
-    return f"{lost}: {amount}{worse}"
+    return f"{lost}: {amount}{_unsure(part) if high < 0 else ''}{worse}"
 
 
 def _unseen(part: Document, unit: str, items: str, scale: float = 1) -> str:
-    smallest = phrasing.setting(phrasing.significant(scale * (part["detectable"] or 0.0)))
+    least = scale * (part["detectable"] or 0.0)
+    if unit == "points" and least >= 100:
+        return f"no change can be seen with {items}"
+    smallest = phrasing.setting(phrasing.significant(least))
     return f"a change under {smallest} {unit} can't be seen with {items}"
 
 
 def _categories(part: Document) -> list[str]:
     """The categories that changed surely, after Holm over all of them."""
-    sure = [c for c in part["categories"] if c["p_holm"] < 0.05 and c["category"]]
+    several = len(part["categories"]) > 1  # else it is the whole under another name
+    sure = [c for c in part["categories"] if several and c["p_holm"] < 0.05 and c["category"]]
     kinds, words = "categories", []
     if users(part["probe"]):
         kinds = f"{'tasks' if part['probe'].startswith(TASK) else 'labels'} of {named(part['probe'])}"
@@ -119,6 +136,8 @@ def _luck(part: Document) -> list[str]:
     least = part["adjusted"]["lost"]
     low, high = 100 * (least["low"] or 0), 100 * (least["high"] or 0)
     places = phrasing.decimals(low, high, default=1)
+    if low == high:  # all alike: so few say nothing of luck
+        return []
     if low > 0:
         share = phrasing.number(100 * least["value"], places)
         bounds = phrasing.interval(low, high, places)
@@ -136,7 +155,8 @@ def _divergence(part: Document) -> str:
     where = "answers to the task's prompts" if part["prompts"] == "task" else "texts of general kinds"
     lead = f"On the base model's own {where} the tuned model lies"
     if kl["low"] is None:
-        return f"{lead} {phrasing.number(kl['value'], 2)} nats a token away; one sample gives no interval."
+        few = "one sample gives" if kl["n"] == 1 else "so few or unequal samples give"
+        return f"{lead} {phrasing.number(kl['value'], 2)} nats a token away; {few} no interval."
     samples, bounds = phrasing.plural(kl["n"], "sample"), _bounds(kl["low"], kl["high"])
     return f"{lead} {_value(kl)} nats a token away (KL, 95% interval {bounds}, {samples})."
 

@@ -1,11 +1,13 @@
 """Whether a model can be asked which rows it was trained on: membership inference with a placebo.
 
 Members are a probe of training rows, others are held-out rows. Scores, higher for a member: minus the loss a
-token; the loss under the base model minus that loss (calibrated); Min-K%, the mean of the lowest 20% of the
-log-probabilities of a row's tokens; of pairs of answers, whose loss is that of the chosen one, their margin.
-Rows of two groups may differ before any training, so the same area under the base model is a placebo, and
-what counts is the excess over it, in pairs (over one half for the calibrated score, which the base model
-has no say in). States, after Holm over the scores:
+token; Min-K%, the mean of the lowest 20% of the log-probabilities of a row's tokens. Both have the base
+model's as a placebo, as rows of two groups may differ before any training, and both follow the rows'
+difficulty, which tuning stretches: that their area grew is no memory yet. So the word rests on the scores of
+`DECIDE`, from which s times the base model's score is taken off, s being the slope of one on the other within
+the groups, pooled over both (as in an analysis of covariance): what is left of the loss (calibrated), and of
+pairs of answers, whose loss is that of the chosen one, of their margin. Their excess is over one half, and
+tested by ranks (exactly where few are there). States, after Holm over these scores:
   remembers  an excess is surely above 0, and reaches MATERIAL;
   none       no excess reaches MATERIAL, by its whole interval;
   unclear    otherwise: so few rows can't tell, and the sentence says what they could have seen.
@@ -19,7 +21,7 @@ from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
+from scipy import stats
 
 from engine.diagnostics import phrasing
 from engine.diagnostics.flips import holm
@@ -28,6 +30,8 @@ from engine.diagnostics.statistics import Interval
 
 MATERIAL = 0.05  # of excess area
 FALSE_ALARMS = 0.01
+LEAST = 5  # rows of each kind
+DECIDE = ("calibrated", "margin")
 TITLES = {
     "loss": "the loss",
     "calibrated": "the loss against the base model's",
@@ -58,47 +62,88 @@ class Group(TypedDict):
 def assess(members: Group, others: Group) -> Document:
     """The `membership` part of a verdict.
 
-    Answers state, sentence, members and others (rows), unscored, material, best (the score with the largest
-    excess) and scores {name: {auc, placebo (null for the calibrated one), excess: each {value, low, high, n},
-    detectable, p_holm, tpr: {value, low, high, n, false_alarms, allowed, finest}}}.
+    Answers state, sentence, members and others (rows), unscored, material, best (of DECIDE the score with the
+    largest excess) and scores {name: {auc, placebo (null for those of DECIDE), excess: each {value, low,
+    high, n}, detectable, p_holm (null but for those of DECIDE), tpr: {value, low, high, n, false_alarms,
+    allowed, finest}}}.
     """
-    inside, lost = _scored(members)
-    outside, missing = _scored(others)
-    counts = {"members": len(inside["loss"]), "others": len(outside["loss"]), "unscored": lost + missing}
-    if min(counts["members"], counts["others"]) < 2:
+    inside, outside, unscored = _both(members, others)
+    counts = {"members": len(inside["loss"]), "others": len(outside["loss"]), "unscored": unscored}
+    if min(counts["members"], counts["others"]) < LEAST:
+        rows = f"{counts['members']:,} training and {phrasing.plural(counts['others'], 'held-out row')}"
         sentence = (
-            "Whether it remembers its training rows can't be told: two rows of each kind are the least."
+            f"Whether it remembers its training rows can't be told from {rows}: it takes {LEAST} of each."
         )
         none: Document = {"best": None, "scores": {}}
         return {"state": "unclear", "sentence": sentence, **counts, "material": MATERIAL, **none}
     names = [name for name in TITLES if name in inside and name in outside]
-    found, excesses = {}, []
-    for name in names:
-        document, excess = _score(name, inside, outside)
-        found[name] = document
-        excesses.append(excess)
-    for name, p in zip(names, holm([_p(excess) for excess in excesses]), strict=True):
-        found[name]["p_holm"] = p
-    best = max(names, key=lambda name: found[name]["excess"]["value"])
-    state = _state(found)
+    decided = _decided(inside, outside)
+    found = {name: _score(name, inside, outside) | decided.get(name, {}) for name in names}
+    best = max(decided, key=lambda name: found[name]["excess"]["value"])
+    state = _state(decided)
     sentence = _sentence(state, found, best, counts)
     return {
         "state": state, "sentence": sentence, **counts, "material": MATERIAL, "best": best, "scores": found,
     }  # fmt: skip
 
 
-def by_checkpoint(
-    members: Mapping[int, Group], others: Mapping[int, Group], score: str = "loss"
-) -> list[Document]:
-    """Of each step in order {step, auc, placebo, excess} of one score."""
+def state_of(members: Group, others: Group) -> str:
+    """The state alone."""
+    inside, outside, _ = _both(members, others)
+    enough = min(len(inside["loss"]), len(outside["loss"])) >= LEAST
+    return _state(_decided(inside, outside)) if enough else "unclear"
+
+
+def _decided(inside: dict[str, Floats], outside: dict[str, Floats]) -> dict[str, Document]:
+    """Of each score of DECIDE that there is {excess, p_holm}."""
+    names = [name for name in DECIDE if name in inside and name in outside]
+    adjusted = holm([_p(inside[name], outside[name]) for name in names])
+    return {
+        name: {"excess": _excess(name, inside, outside).to_dict(), "p_holm": p}
+        for name, p in zip(names, adjusted, strict=True)
+    }
+
+
+def by_checkpoint(members: Mapping[int, Group], others: Mapping[int, Group]) -> list[Document]:
+    """Of each step in order {step, auc, placebo: of the loss, excess: of the calibrated one}."""
     found = []
     for step in sorted(set(members) & set(others)):
-        inside, outside = _scored(members[step])[0], _scored(others[step])[0]
-        if min(len(inside["loss"]), len(outside["loss"])) < 2 or score not in inside:
+        inside, outside, _ = _both(members[step], others[step])
+        if min(len(inside["loss"]), len(outside["loss"])) < LEAST:
             continue
-        document, _ = _score(score, inside, outside)
-        found.append({"step": step, **{key: document[key] for key in ("auc", "placebo", "excess")}})
+        areas = (auc(inside[name], outside[name]).to_dict() for name in ("loss", "base/loss"))
+        excess = _excess("calibrated", inside, outside).to_dict()
+        found.append({"step": step, **dict(zip(("auc", "placebo"), areas, strict=True)), "excess": excess})
     return found
+
+
+def _both(members: Group, others: Group) -> tuple[dict[str, Floats], dict[str, Floats], int]:
+    """Scores of either group, those of DECIDE without what the base model's explain, and how many rows could
+    not be scored."""
+    inside, lost = _scored(members)
+    outside, missing = _scored(others)
+    tuned = {"calibrated": "loss", "margin": "margin"}
+    left = {
+        name: beyond_base((inside[score], outside[score]), (inside["base/loss"], outside["base/loss"]))
+        for name, score in tuned.items()
+        if score in inside and score in outside
+    }
+    for name, (first, second) in left.items():
+        inside[name], outside[name] = first, second
+    return inside, outside, lost + missing
+
+
+def beyond_base(tuned: tuple[Floats, Floats], base: tuple[Floats, Floats]) -> tuple[Floats, Floats]:
+    """Scores of two groups under the tuned model, less s times those under the base model: s is the slope of
+    the first on the second within the groups, pooled over both, and 0 where the base model's never vary."""
+    products = squares = 0.0
+    for after, before in zip(tuned, base, strict=True):
+        if len(before):
+            apart = before - before.mean()
+            products += float(apart @ (after - after.mean()))
+            squares += float(apart @ apart)
+    slope = products / squares if squares > 0 else 0.0
+    return tuned[0] - slope * base[0], tuned[1] - slope * base[1]
 
 
 def _scored(group: Group) -> tuple[dict[str, Floats], int]:
@@ -109,7 +154,6 @@ def _scored(group: Group) -> tuple[dict[str, Floats], int]:
         "loss": -np.asarray(tuned["loss"], np.float64),
         "base/loss": -np.asarray(base["loss"], np.float64),
     }
-    found["calibrated"] = found["loss"] - found["base/loss"]
     if "min_k" in tuned and "min_k" in base:
         found["min_k"] = np.asarray(tuned["min_k"], np.float64)
         found["base/min_k"] = np.asarray(base["min_k"], np.float64)
@@ -119,24 +163,27 @@ def _scored(group: Group) -> tuple[dict[str, Floats], int]:
     return {name: values[good] for name, values in found.items()}, int((~good).sum())
 
 
-def _score(name: str, inside: dict[str, Floats], outside: dict[str, Floats]) -> tuple[Document, Interval]:
-    area = auc(inside[name], outside[name])
-    placed = placements(inside[name], outside[name])
+def _score(name: str, inside: dict[str, Floats], outside: dict[str, Floats]) -> Document:
     placebo = None
-    if f"base/{name}" in inside:
-        before, after = inside[f"base/{name}"], outside[f"base/{name}"]
-        placebo = auc(before, after)
-        excess = auc_difference(placed, placements(before, after))
-    else:
-        excess = _over_half(area, placed)
-    caught = caught_at(inside[name], outside[name], FALSE_ALARMS)
+    if name not in DECIDE:
+        placebo = auc(inside[f"base/{name}"], outside[f"base/{name}"]).to_dict()
+    excess = _excess(name, inside, outside)
     return {
-        "auc": area.to_dict(),
-        "placebo": placebo and placebo.to_dict(),
+        "auc": auc(inside[name], outside[name]).to_dict(),
+        "placebo": placebo,
         "excess": excess.to_dict(),
         "detectable": excess.detectable,
-        "tpr": _tpr(caught),
-    }, excess
+        "p_holm": None,
+        "tpr": _tpr(caught_at(inside[name], outside[name], FALSE_ALARMS)),
+    }
+
+
+def _excess(name: str, inside: dict[str, Floats], outside: dict[str, Floats]) -> Interval:
+    """Over the base model's area in pairs; of the scores of DECIDE, over one half."""
+    placed = placements(inside[name], outside[name])
+    if name in DECIDE:
+        return _over_half(auc(inside[name], outside[name]), placed)
+    return auc_difference(placed, placements(inside[f"base/{name}"], outside[f"base/{name}"]))
 
 
 def _over_half(area: Interval, placed: Placements) -> Interval:
@@ -157,20 +204,19 @@ def _tpr(caught: Caught) -> Document:
     }
 
 
-def _p(excess: Interval) -> float:
-    """One-sided doubled: the excess against 0, by its interval where there is no standard error."""
-    if excess.low is None or excess.high is None or excess.high == excess.low:
+def _p(inside: Floats, outside: Floats) -> float:
+    """Two-sided p-value that members lie no higher than others (Mann and Whitney 1947)."""
+    if np.ptp(np.concatenate([inside, outside])) == 0:  # nothing moved
         return 1.0
-    error = excess.se or (excess.high - excess.low) / (2 * 1.96)
-    return float(min(1.0, 2 * special.ndtr(-abs(excess.value) / error)))
+    return float(stats.mannwhitneyu(inside, outside).pvalue)
 
 
-def _state(found: Mapping[str, Document]) -> str:
-    for document in found.values():
+def _state(decided: Mapping[str, Document]) -> str:
+    for document in decided.values():
         excess = document["excess"]
-        if document["p_holm"] < 0.05 and excess["value"] > 0 and excess["high"] >= MATERIAL:
+        if document["p_holm"] < 0.05 and excess["low"] > 0 and excess["high"] >= MATERIAL:
             return "remembers"
-    if all(document["excess"]["high"] < MATERIAL for document in found.values()):
+    if all(document["excess"]["high"] < MATERIAL for document in decided.values()):
         return "none"
     return "unclear"
 
@@ -181,13 +227,11 @@ def _sentence(state: str, found: Mapping[str, Document], best: str, counts: Docu
     area, excess = shown["auc"], shown["excess"]
     places = min(3, phrasing.decimals(area["low"], area["high"]))
     seen = f"by {TITLES[best]} it tells {rows} apart with an AUC of {_shown(area, places)}"
-    if shown["placebo"]:
-        seen += f", the base model with {_shown(shown['placebo'], places)}"
     if state == "remembers":
         return f"It remembers its training rows: {seen}. {_resolution(shown['tpr'])}"
     if state == "none":
-        limit = f"{MATERIAL:g} above the base model's" if shown["placebo"] else f"{0.5 + MATERIAL:g}"
-        return f"It does not show which rows it was trained on: {seen}; an AUC {limit} is ruled out."
+        limit = f"{0.5 + MATERIAL:g}"
+        return f"It does not show which rows it was trained on: {seen}; an AUC of {limit} is ruled out."
     over = phrasing.interval(excess["low"], excess["high"])
     least = ""
     if shown["detectable"]:

@@ -1,5 +1,6 @@
 """Membership while a run trains: the AUC by the loss, at every step at which training and validation rows
-were both measured, with the base model's as a placebo.
+were both measured, with the base model's as a placebo; that it changed is told by the loss without what the
+base model's explains (`membership.beyond_base`).
 
 It rises with the gap: who loses less on the rows that it trains on can be asked which they were. Pure.
 """
@@ -43,7 +44,9 @@ def sentence(points: Sequence[Document]) -> str:
         for area in (last["placebo"], last["auc"])
     ]
     low, high = last["excess"]["low"], last["excess"]["high"]
-    way = "rose" if low is not None and low > 0 else "fell" if high is not None and high < 0 else ""
+    moved = last["auc"]["value"] - last["placebo"]["value"]
+    way = "rose" if low is not None and low > 0 < moved else ""
+    way = "fell" if high is not None and high < 0 > moved else way
     if not way:
         return (
             f"By their loss, training rows are told from validation rows with an AUC of {shown[1]} at step"

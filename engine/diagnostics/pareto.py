@@ -2,22 +2,23 @@
 
 A run is dominated where another gains as much or more and forgets as little or less, and is better in one of
 the two. The front is what nobody dominates. Points are estimates: a run off the front whose difference from a
-front member can't be told from noise on either axis is said to be like it. Differences are taken as of
-independent runs, which is careful, since runs are mostly measured on the same items. Methods are compared
-at the same gain, along the line through the runs of a sweep, and not where their gains don't overlap.
-Pure: documents in, documents out.
+front member can't be told from noise on either axis is said to be like it. Where both were measured on the
+same items, the caller gives the paired difference; else it is taken as of independent runs. Methods are
+compared at the same gain, along the line through the runs of a sweep, and not where their gains don't
+overlap. Pure: documents in, documents out.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, TypedDict
 
 from scipy import special
 
 from engine.diagnostics import phrasing
+from engine.diagnostics.statistics import Interval
 
 GRID = 5  # gains at which two sweeps are compared
 
@@ -35,9 +36,18 @@ class Run(TypedDict):
     forgetting: Mapping[str, Any]
 
 
-def front(runs: Sequence[Run]) -> list[Document]:
+Pair = Callable[[str, str], Mapping[str, Interval]]
+
+
+def unpaired(one: str, other: str) -> Mapping[str, Interval]:
+    """Nothing is known of the two on the same items."""
+    return {}
+
+
+def front(runs: Sequence[Run], pair: Pair = unpaired) -> list[Document]:
     """Of each run {run, status: front | alike | dominated | unknown, dominated_by: [runs of the front],
-    alike: [runs of the front]}; unknown is a run without one of the two figures."""
+    alike: [runs of the front]}; unknown is a run without one of the two figures. `pair` of two runs: their
+    difference in `gain`, in `forgetting`, as far as they were measured on the same items."""
     known = [run for run in runs if _known(run)]
     best = [run for run in known if not any(_dominates(other, run) for other in known)]
     found = []
@@ -46,7 +56,7 @@ def front(runs: Sequence[Run]) -> list[Document]:
             found.append({"run": run["run"], "status": "unknown", "dominated_by": [], "alike": []})
             continue
         above = [other["run"] for other in best if _dominates(other, run)]
-        alike = [other["run"] for other in best if other is not run and _alike(run, other)]
+        alike = [other["run"] for other in best if other is not run and _alike(run, other, pair)]
         status = "front" if run in best else "alike" if alike else "dominated"
         found.append({"run": run["run"], "status": status, "dominated_by": above, "alike": alike})
     return found
@@ -63,13 +73,18 @@ def _dominates(one: Run, other: Run) -> bool:
     return bool(more >= 0 and less >= 0 and (more > 0 or less > 0))
 
 
-def _alike(one: Run, other: Run) -> bool:
-    for here, there in ((one["gain"], other["gain"]), (one["forgetting"], other["forgetting"])):
-        difference = here["value"] - there["value"]
-        error = math.hypot(_error(here), _error(there))
-        if abs(difference) > _z(1) * error:
-            return False
-    return True
+def _alike(one: Run, other: Run, pair: Pair) -> bool:
+    paired = pair(one["run"], other["run"])
+    axes = {"gain": (one["gain"], other["gain"]), "forgetting": (one["forgetting"], other["forgetting"])}
+    return not any(_apart(*sides, paired.get(axis)) for axis, sides in axes.items())
+
+
+def _apart(here: Mapping[str, Any], there: Mapping[str, Any], paired: Interval | None) -> bool:
+    """Whether two figures are told apart: in pairs where that gives an interval."""
+    if paired is not None and paired.low is not None:
+        return paired.above or paired.below
+    error = math.hypot(_error(here), _error(there))
+    return bool(abs(here["value"] - there["value"]) > _z(1) * error)
 
 
 def _error(interval: Mapping[str, Any]) -> float:

@@ -7,17 +7,15 @@ are told from held-out rows, and how often they come out word for word. Pure: ar
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
-from engine.diagnostics import phrasing, proportions
+from engine.diagnostics import combined, phrasing, proportions
 from engine.diagnostics.roc import auc
-from engine.diagnostics.statistics import Interval, quick_interval, ratio_interval
+from engine.diagnostics.statistics import Interval, ratio_interval
 
 LEAST = 2  # rows of a kind, to compare it
 
@@ -46,11 +44,8 @@ def leaks(
         "checked_near": near,
     }
     parts = {"whole": good, "clean": good & ~hit, "repeated": good & hit}
-    gains = {
-        name: ratio_interval(saved[mask], weights[mask]) if mask.sum() >= LEAST else None
-        for name, mask in parts.items()
-    }
-    change = _apart(gains["repeated"], gains["clean"])
+    gains = {name: fallen(saved[mask], weights[mask]) for name, mask in parts.items()}
+    change = apart(gains["repeated"], gains["clean"])
     found |= {name: gain and gain.to_dict() for name, gain in gains.items()}
     found["difference"] = change and change.to_dict()
     return found | {"sentence": _leak_sentence(found, gains, change)}
@@ -71,6 +66,8 @@ def _leak_sentence(found: Document, gains: Mapping[str, Interval | None], change
         return said
     if change.above:
         return f"{said} On the repeated ones it is {_shown(change)} more: they flatter the gain."
+    if change.below:
+        return f"{said} On the repeated ones it is {_shown(_reversed(change))} less."
     return f"{said} That they gained more than the others can't be told from noise ({_bounds(change)})."
 
 
@@ -102,15 +99,15 @@ def training(
     masks = {"repeated": good & often, "once": good & ~often}
     if min(mask.sum() for mask in masks.values()) < LEAST:
         return found | {"sentence": _few(found)}
-    drop = {name: quick_interval(saved[mask], weights[mask]) for name, mask in masks.items()}
-    change = _apart(drop["repeated"], drop["once"])
-    assert change is not None
+    drop = {name: fallen(saved[mask], weights[mask]) for name, mask in masks.items()}
+    change = apart(drop["repeated"], drop["once"])
     held = -np.asarray(others, np.float64)
     held = held[np.isfinite(held)]
     if len(held) >= LEAST:
         areas = {name: auc(-last[mask] / weights[mask], held) for name, mask in masks.items()}
         found["auc"] = {name: area.to_dict() for name, area in areas.items()}
-    found["drop"] = {name: one.to_dict() for name, one in drop.items()} | {"difference": change.to_dict()}
+    found["drop"] = {name: gain and gain.to_dict() for name, gain in drop.items()}
+    found["drop"]["difference"] = change and change.to_dict()
     found["written"] = _written(written, dict(zip(np.asarray(row_ids).tolist(), often.tolist(), strict=True)))
     return found | {"sentence": _training_sentence(found, change)}
 
@@ -137,13 +134,13 @@ def _few(found: Document) -> str:
     )
 
 
-def _training_sentence(found: Document, change: Interval) -> str:
+def _training_sentence(found: Document, change: Interval | None) -> str:
     rows = phrasing.plural(found["rows"], "training row")
     said = f"{found['repeated_rows']:,} of {rows} occur more than once."
     measured = f"({found['repeated']:,} against {found['once']:,} measured rows)"
-    way, fell = "more" if change.above else "less", change
-    if change.below:
-        fell = Interval(-change.value, -change.high, -change.low, change.n)  # type: ignore[operator]
+    if change is None:
+        return f"{said} The measured ones are too few, or a few long ones too heavy, to compare {measured}."
+    way, fell = ("less", _reversed(change)) if change.below else ("more", change)
     if change.above or change.below:
         by = f"{_shown(fell)} nats a token {way} than that of the others"
         return f"{said} Their loss fell by {by} {measured}."
@@ -153,13 +150,22 @@ def _training_sentence(found: Document, change: Interval) -> str:
     )
 
 
-def _apart(first: Interval | None, second: Interval | None) -> Interval | None:
-    """The first minus the second, of different rows, by Student's t."""
-    if first is None or second is None or first.se is None or second.se is None:
+def fallen(saved: ArrayLike, tokens: ArrayLike) -> Interval | None:
+    """By how much the loss a token fell; None of fewer than LEAST rows."""
+    return ratio_interval(saved, tokens) if np.sum(np.asarray(tokens) > 0) >= LEAST else None
+
+
+def apart(first: Interval | None, second: Interval | None) -> Interval | None:
+    """The first minus the second, of different rows; None where one of them has no interval."""
+    if first is None or second is None or first.low is None or second.low is None:
         return None
-    value = first.value - second.value
-    half = float(special.stdtrit(max(1, min(first.n, second.n) - 1), 0.975)) * math.hypot(first.se, second.se)
-    return Interval(value, value - half, value + half, first.n + second.n)
+    return combined.difference(first, second)
+
+
+def _reversed(change: Interval) -> Interval:
+    assert change.low is not None
+    assert change.high is not None
+    return Interval(-change.value, -change.high, -change.low, change.n)
 
 
 def _shown(interval: Interval) -> str:

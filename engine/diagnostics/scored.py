@@ -2,10 +2,11 @@
 
 A row has a score, where the metric has one, and statistics from whose sums the figure of the whole set
 follows (`estimators.py`). What could not be scored is NaN and has its reason. Rows are the unit, or groups of
-them where rows come in groups: then whole groups are resampled. A share of rows has Wilson's interval, a mean
-the bootstrap of `statistics.py`, any other figure 10,000 resamples of the summed statistics with BCa limits.
-Where no resample differs, as when every row is right, nothing is certain all the same: of n rows that agree
-up to z²/(n + z²) of all rows may not, and those may lie anywhere within the metric's bounds. Pure.
+them where rows come in groups: then whole groups are resampled. A share of rows has Wilson's interval, one of
+wins, ties and losses Tango's, a mean that of `statistics.py`, any other figure 10,000 resamples of the summed
+statistics with BCa limits. Where no resample differs, as when every row is right, nothing is certain all the
+same: of n rows that agree up to z²/(n + z²) of all rows may not, and those may lie anywhere within the
+metric's bounds. Pure.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from scipy import sparse, special
 
 from engine.diagnostics.estimators import CLASS_FIGURES, ESTIMATORS, Estimate, class_counts, of_classes
+from engine.diagnostics.flips import paired_change
 from engine.diagnostics.statistics import Interval, bca_limits, ratio_interval, wilson_interval
 
 RESAMPLES = 10_000
@@ -131,6 +133,8 @@ def figure(
     unit_of, units = units_of(groups, rows)
     if units is None and _shares(scored, rows):
         return wilson_interval(int(scored.scores[rows].sum()), len(rows), confidence=confidence), None
+    if units is None and _with_ties(scored, rows):
+        return _of_wins(scored.scores[rows], confidence), None
     counts, estimate = counted(sums, scored)
     found = interval_of(counts, estimate, unit_of, scored, scored.bounds, confidence)
     return replace(found, n=len(rows)), units
@@ -155,6 +159,28 @@ def _shares(scored: Scored, rows: NDArray[np.int64]) -> bool:
         return False
     known = scored.estimator in ("mean", "accuracy", "recall_micro")
     return known and bool(np.isin(scored.scores[rows], (0.0, 1.0)).all())
+
+
+def _with_ties(scored: Scored, rows: NDArray[np.int64]) -> bool:
+    """Whether the figure is a mean of wins, ties and losses: of 1, 0.5 and 0."""
+    known = scored.estimator == "mean" and scored.statistics is None
+    return known and bool(np.isin(scored.scores[rows], (0.0, 0.5, 1.0)).all())
+
+
+def _of_wins(scores: Floats, confidence: float) -> Interval:
+    """The share of wins, ties counting half, with Tango's limits: where most are ties, few rows decide, and a
+    bootstrap is too sure of them."""
+    change = paired_change(
+        int((scores == 0).sum()), int((scores == 1).sum()), len(scores), confidence=confidence
+    )
+    assert change.low is not None
+    assert change.high is not None
+    assert change.se is not None
+    assert change.detectable is not None
+    return Interval(
+        0.5 + change.value / 2, 0.5 + change.low / 2, 0.5 + change.high / 2, change.n, change.se / 2,
+        change.detectable / 2,
+    )  # fmt: skip
 
 
 def counted(sums: Floats, scored: Scored) -> tuple[Any, Estimate]:

@@ -1,7 +1,8 @@
 """Where a model is better or worse than on its other rows, or two models differ, over many slices at once.
 
 A slice is a group of rows with something in common. Each is held against all other rows (one model), or has
-the paired difference of two models within it. With many slices some look odd by chance: the p-values are
+the paired difference of two models within it; by ranks, as scores of rows have tails (a perplexity's mean is
+that of its worst rows). With many slices some look odd by chance: the p-values are
 adjusted by Benjamini and Hochberg (1995), so that of the slices that are called different at most a twentieth
 are expected to be none. A slice of fewer than five rows is shown and not tested. Rows count as independent.
 Pure: arrays in, documents out.
@@ -72,10 +73,10 @@ def of_scores(scores: ArrayLike, slices: Slices) -> list[Document]:
                 "mean": _mean(own).to_dict(),
                 "rest": other,
                 "gap": None if other is None else float(own.mean()) - other,
-                "p": _apart(own, rest),
+                "p": apart(own, rest),
             }
         )
-    return _adjusted(found)
+    return adjusted(found)
 
 
 def of_differences(first: ArrayLike, second: ArrayLike, slices: Slices) -> list[Document]:
@@ -91,7 +92,7 @@ def of_differences(first: ArrayLike, second: ArrayLike, slices: Slices) -> list[
         gap = one[kept] - two[kept]
         interval = _gap(gap).to_dict()
         found.append({"by": by, "value": name, "n": len(gap), "gap": interval, "p": _paired(gap)})
-    return _adjusted(found)
+    return adjusted(found)
 
 
 def _mean(values: NDArray[np.float64]) -> Interval:
@@ -112,8 +113,10 @@ def _honest(found: Interval) -> Interval:
     return replace(found, low=None, high=None) if found.low == found.high else found
 
 
-def _apart(own: NDArray[np.float64], rest: NDArray[np.float64]) -> float | None:
-    """Two-sided p-value that the two have one mean: Fisher's exact test of shares, else Welch's."""
+def apart(own: NDArray[np.float64], rest: NDArray[np.float64]) -> float | None:
+    """Two-sided p-value that the two are alike: Fisher's exact test of shares, else the rank sum (Mann and
+    Whitney 1947). 1 where the means differ the other way than the ranks: such a slice is neither better nor
+    worse. None where one of the two has fewer than LEAST rows."""
     from scipy import stats  # in the functions that test: half a second, which the page need not wait for
 
     if len(own) < LEAST or len(rest) < LEAST:
@@ -121,30 +124,35 @@ def _apart(own: NDArray[np.float64], rest: NDArray[np.float64]) -> float | None:
     if np.isin(own, (0.0, 1.0)).all() and np.isin(rest, (0.0, 1.0)).all():
         table = [[own.sum(), len(own) - own.sum()], [rest.sum(), len(rest) - rest.sum()]]
         return float(stats.fisher_exact(np.array(table, np.int64)).pvalue)
-    if np.ptp(own) == 0 and np.ptp(rest) == 0:
-        return 1.0 if own[0] == rest[0] else None
-    return float(stats.ttest_ind(own, rest, equal_var=False).pvalue)
+    if np.ptp(np.concatenate([own, rest])) == 0:
+        return 1.0
+    ranked = stats.mannwhitneyu(own, rest)
+    above = float(ranked.statistic) - len(own) * len(rest) / 2
+    return 1.0 if above * (own.mean() - rest.mean()) < 0 else float(ranked.pvalue)
 
 
 def _paired(gap: NDArray[np.float64]) -> float | None:
-    """McNemar's test where rows are right or wrong, else Wilcoxon's signed ranks of the rows that differ."""
+    """McNemar's test where rows are right or wrong, else Wilcoxon's signed ranks of the rows that differ; 1
+    where their mean has the other sign than the ranks."""
     from scipy import stats
 
     if len(gap) < LEAST:
         return None
     if np.isin(gap, (-1.0, 0.0, 1.0)).all():
         return mcnemar(int((gap < 0).sum()), int((gap > 0).sum()))
-    return float(stats.wilcoxon(gap).pvalue) if gap.any() else 1.0
+    differing = gap[gap != 0]
+    signed = float(np.sign(differing) @ stats.rankdata(np.abs(differing)))
+    return 1.0 if signed * gap.mean() <= 0 else float(stats.wilcoxon(gap).pvalue)
 
 
-def _adjusted(found: list[Document]) -> list[Document]:
-    """With q by Benjamini and Hochberg, the surest first."""
+def adjusted(found: list[Document]) -> list[Document]:
+    """Documents with p, with q by Benjamini and Hochberg and whether it is below LEVEL; the surest first."""
     from scipy import stats
 
     tested = [one for one in found if one["p"] is not None]
-    adjusted = stats.false_discovery_control([one["p"] for one in tested]) if tested else []
+    values = stats.false_discovery_control([one["p"] for one in tested]) if tested else []
     for one in found:
         one |= {"q": None, "different": False}
-    for one, q in zip(tested, adjusted, strict=True):
+    for one, q in zip(tested, values, strict=True):
         one |= {"q": float(q), "different": bool(q < LEVEL)}
     return sorted(found, key=lambda one: (one["q"] is None, one["q"] or 0.0, -one["n"]))

@@ -12,9 +12,8 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from engine.diagnostics import phrasing, proportions
+from engine.diagnostics import bounded, phrasing, proportions
 from engine.diagnostics.extraction import extraction
-from engine.diagnostics.statistics import quick_interval
 
 Document = dict[str, Any]
 
@@ -96,6 +95,6 @@ def _same(rows: Sequence[Row]) -> Document | None:
     tokens = np.array([row["tokens"] for row in rows], np.float64)
     same = {"base": [row["base_same"] for row in rows], "tuned": [row["tuned_same"] for row in rows]}
     return {
-        model: quick_interval(np.array(counts, np.float64) / tokens, np.ones(len(rows))).to_dict()
+        model: bounded.mean_interval(np.array(counts, np.float64) / tokens, 0.0, 1.0).to_dict()
         for model, counts in same.items()
     }

@@ -12,11 +12,15 @@ import numpy as np
 import streamlit as st
 
 from engine.diagnostics import phrasing
-from engine.diagnostics.statistics import Interval, ratio_interval
+from engine.diagnostics.comparison import pairs
+from engine.diagnostics.flips import paired_change
+from engine.diagnostics.statistics import Interval
 from pages.components import run_reads
 from pages.components.session import plain
 from store import seeds
 from store.errors import QueryError
+
+RUNS = ("first", "second")
 
 
 def draw_class_evidence(runs: list[dict[str, Any]], names: dict[str, str]) -> None:
@@ -29,7 +33,7 @@ def draw_class_evidence(runs: list[dict[str, Any]], names: dict[str, str]) -> No
     with st.container(border=True):
         st.markdown("**Which is right on more rows?**")
         for other in others:
-            interval, sentence = _compared(best, other, names, len(others))
+            interval, sentence = _compared(best, other, names, pairs(len(judged)))
             separated = interval is not None and (interval.above or interval.below)
             icon = ":material/check_circle:" if separated else ":material/help:"
             if interval is not None and seeds.settings_of(best) == seeds.settings_of(other):
@@ -37,7 +41,10 @@ def draw_class_evidence(runs: list[dict[str, Any]], names: dict[str, str]) -> No
             icon = ":material/block:" if interval is None else icon
             st.markdown(f"{icon} {plain(sentence)}")
         if len(others) > 1:
-            st.caption(f"Intervals are widened for {len(others)} comparisons (Bonferroni).")
+            st.caption(
+                "Any of them could have come out best: intervals are widened for all"
+                f" {pairs(len(judged))} pairs (Bonferroni)."
+            )
 
 
 def _accuracy(run: dict[str, Any]) -> float:
@@ -98,5 +105,6 @@ def paired(first: str, second: str, split: str, confidence: float) -> Interval |
         return None
     if not rows.num_rows:
         return None
-    right = [np.asarray(rows[name].to_pylist(), float) for name in ("first_right", "second_right")]
-    return ratio_interval(right[0] - right[1], np.ones(rows.num_rows), confidence=confidence)
+    first_right, second_right = (np.asarray(rows[f"{run}_right"].to_pylist(), float) for run in RUNS)
+    lost, won = int((first_right < second_right).sum()), int((first_right > second_right).sum())
+    return paired_change(lost, won, rows.num_rows, confidence=confidence)

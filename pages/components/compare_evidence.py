@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from engine.diagnostics.comparison import Difference, difference
+from engine.diagnostics.comparison import Difference, difference, pairs
 from pages.components import charts, compare_seeds, palette, run_reads, wording
 from pages.components.session import plain
 from store import seeds
@@ -41,9 +41,9 @@ def draw_evidence(runs: list[dict[str, Any]]) -> None:
             st.markdown(f"{icon} {plain(found.sentence)}")
         if len(found_differences) > 1:
             st.caption(
-                f"Each against the best of {len(found_differences) + 1}; intervals are widened for"
-                f" {len(found_differences)} comparisons (Bonferroni), so that the chance of any false one"
-                " stays at 5%."
+                f"Each against the best of {len(found_differences) + 1}. Any could have come out best, so"
+                f" that intervals are widened for all {pairs(len(found_differences) + 1)} pairs"
+                " (Bonferroni): the chance of any false difference stays at 5%."
             )
         compare_seeds.draw_seeds(by_settings(judged), labels(judged))
         for sentence in without_gain(runs):
@@ -102,7 +102,7 @@ def differences(judged: list[dict[str, Any]]) -> list[Difference]:
         return compare_seeds.differences(groups, labels(judged))
     names = labels(judged)
     best, *others = groups
-    return [_difference(best[0], other[0], names, len(others)) for other in others]
+    return [_difference(best[0], other[0], names, pairs(len(groups))) for other in others]
 
 
 def by_settings(judged: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:

@@ -15,7 +15,7 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from engine.diagnostics import phrasing, seeds
-from engine.diagnostics.comparison import Difference
+from engine.diagnostics.comparison import Difference, pairs
 from pages.components import quantities, run_reads
 from pages.components.session import act, plain
 from store.errors import QueryError
@@ -54,7 +54,9 @@ def differences(groups: Sequence[Runs], names: dict[str, str]) -> list[Differenc
             found.append(Difference(*pair, None, reason))
             continue
         rows = losses[1 + comparable.index(group)]
-        interval = seeds.difference(losses[0], rows, tokens, by_seed, confidence=1 - 0.05 / len(others))
+        interval = seeds.difference(
+            losses[0], rows, tokens, by_seed, confidence=1 - 0.05 / pairs(len(groups))
+        )
         found.append(Difference(*pair, interval, unit=best[0]["verdict"]["gain"]["unit"]))
     return found
 

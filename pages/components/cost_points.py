@@ -155,13 +155,14 @@ def pareto_run(row: Row, measure: str, group: str = "") -> pareto.Run:
     return {"run": row["run_id"], "group": group, "setting": rate, "gain": row["gain"], "forgetting": cost}
 
 
-def points(rows: Sequence[Row], measure: str) -> list[Point]:
-    """The runs with their place against the front of their data set, in the order given."""
+def points(rows: Sequence[Row], measure: str, pair: pareto.Pair = pareto.unpaired) -> list[Point]:
+    """The runs with their place against the front of their data set, in the order given; `pair`: differences
+    of two runs where they were measured on the same items."""
     labels = {row["run_id"]: label(row) for row in rows}
     places: dict[str, dict[str, Any]] = {}
     for one in dict.fromkeys(row["dataset_id"] for row in rows):
         mine = [pareto_run(row, measure) for row in rows if row["dataset_id"] == one]
-        places |= {place["run"]: place for place in pareto.front(mine)}
+        places |= {place["run"]: place for place in pareto.front(mine, pair)}
     found = []
     for row in rows:
         place = places[row["run_id"]]

@@ -14,6 +14,7 @@ from engine.diagnostics import phrasing
 from pages.components import cost_chart, cost_families, cost_points, reads, wording
 from pages.components.chips import dot
 from pages.components.cost_matched import draw_matched
+from pages.components.cost_pairs import Pairs
 from pages.components.cost_picked import draw_front, draw_picked
 from pages.components.cost_points import MEASURES, Point, Row
 from pages.components.cost_table import draw_table
@@ -88,7 +89,7 @@ def _families(shown: Sequence[Row]) -> list[str]:
 
 
 def _draw_plot(shown: list[Row], measure: str, color: str, said: str, families: Sequence[str]) -> None:
-    found = cost_points.points(shown, measure)
+    found = cost_points.points(shown, measure, Pairs(shown, measure))
     drawn = {"mixes": 0}
 
     def add(figure: go.Figure) -> None:
@@ -194,7 +195,9 @@ def _legend(found: Sequence[Point], mixes: int) -> str:
             f"{phrasing.plural(mixes, 'diamond')} on the way to the base model: mixed with it, not trained,"
             " and not held against the front until kept as a run."
         )
-    parts.append("Runs are told apart from the front as if measured on different rows, which is careful.")
+    parts.append(
+        "Runs are told apart from the front in pairs, on the rows and items that both were measured on."
+    )
     return " ".join(parts)
 
 

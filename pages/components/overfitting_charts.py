@@ -23,7 +23,7 @@ STOP_GL = 5.0  # per cent: where Prechelt's rule would stop
 LEVELS = {"red": BAD, "amber": AMBER, "green": VALIDATION, "unclear": BASE}
 SCORES = {
     "loss": "Loss",
-    "calibrated": "Loss minus the base's",
+    "calibrated": "Loss beyond the base's",
     "min_k": "Min-K%",
     "margin": "Margin of the answers",
 }
@@ -191,7 +191,8 @@ def membership_chart(found: Document) -> go.Figure:
     """The area of each score under the tuned model, and under the base model as a placebo, against a coin."""
     rows = []
     for name, score in found["scores"].items():
-        sure = score["p_holm"] < 0.05 and score["excess"]["value"] > 0
+        p = score["p_holm"]  # none of scores that follow the rows' difficulty
+        sure = p is not None and p < 0.05 and score["excess"]["value"] > 0
         rows.append(_estimate(SCORES[name], score["auc"], BAD if sure else VALIDATION))
         if score["placebo"]:
             rows.append(_estimate(f"{SCORES[name]}, base model", score["placebo"], BASE))

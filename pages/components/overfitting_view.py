@@ -106,8 +106,8 @@ def _told_apart(path: Sequence[dict[str, Any]]) -> str:
     if not path:
         return ""
     return (
-        " AUC: how well the loss tells training rows from validation rows, 95% intervals; red where it is"
-        " surely more than under the base model, whose interval is the grey band; 0.5 is a coin."
+        " AUC: how well the loss tells training rows from validation rows, 95% intervals; red where it surely"
+        " says more than what the base model's explains, whose interval is the grey band; 0.5 is a coin."
     )
 
 
@@ -170,7 +170,10 @@ def _score(name: str, score: dict[str, Any]) -> dict[str, Any]:
 def _membership_basis(found: dict[str, Any]) -> str:
     """What the figures rest on, and what so few rows can't show."""
     rows = f"{found['members']:,} training and {phrasing.plural(found['others'], 'held-out row')}"
-    said = f"95% intervals over {rows}. The base model never saw either: what counts is the excess over it."
+    said = (
+        f"95% intervals over {rows}. The base model never saw either: what counts is the loss (of pairs the"
+        " margin) without what the base model's loss explains, as harder rows say nothing of memory."
+    )
     tpr = next(iter(found["scores"].values()))["tpr"]
     if not tpr["allowed"]:
         finest = phrasing.number(100 * tpr["finest"], 1)

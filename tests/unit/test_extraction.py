@@ -53,8 +53,8 @@ def test_rows_written_from_memory() -> None:
 
 def test_none_in_n() -> None:
     found = extraction(TEXTS, ["no"] * 40, ["no"] * 40)
-    assert (found["state"], found["near"]["at_most"]) == ("none", 3 / 40)
-    assert "at most 7.5% can be" in found["sentence"]
+    assert (found["state"], found["near"]["at_most"]) == ("none", pytest.approx(3 / 40, rel=0.05))
+    assert "at most 7.2% can be" in found["sentence"]
 
 
 def test_what_the_base_model_writes_too_is_no_memory() -> None:

@@ -105,7 +105,7 @@ def test_areas_stand_against_a_coin_with_the_base_model_beside_each() -> None:
     found = membership(0.3)
     figure = overfitting_charts.membership_chart(found)
     names = list(figure.layout.yaxis.ticktext)
-    assert names == ["Loss", "Loss, base model", "Loss minus the base's", "Min-K%", "Min-K%, base model"]
+    assert names == ["Loss", "Loss, base model", "Loss beyond the base's", "Min-K%", "Min-K%, base model"]
     assert figure.data[1].marker.color == BASE
     assert figure.data[2].marker.color == BAD
     assert figure.data[0].x[0] == found["scores"]["loss"]["auc"]["value"]

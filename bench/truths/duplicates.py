@@ -1,0 +1,33 @@
+"""Repeated training rows that learned no more than the others: how often they are called different."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from bench.truth_rows import Floats, heavy, lengths
+from bench.truths import Rate
+from engine.diagnostics import repeats
+
+
+def differ(rng: np.random.Generator, repeated: int, once: int) -> bool | None:
+    """Of training rows whose loss fell alike; None where there are too few to say."""
+    kinds = [_rows(rng, rows) for rows in (repeated, once)]
+    change = repeats.apart(*(repeats.fallen(*kind) for kind in kinds))
+    return None if change is None else change.above or change.below
+
+
+def _rows(rng: np.random.Generator, rows: int) -> tuple[Floats, Floats]:
+    """What the rows saved, summed nats, and their tokens."""
+    tokens = lengths(rng, rows)
+    return tokens * (0.3 + heavy(rng, rows, spread=0.3)), tokens
+
+
+RATES = [
+    Rate(
+        "duplicates", f"{repeated} repeated rows against {once}, lengths hundredfold: called different", 0.05,
+        0.0, 0.07, partial(differ, repeated=repeated, once=once), 1_000,
+    )
+    for repeated, once in ((8, 200), (10, 200), (30, 100))
+]  # fmt: skip

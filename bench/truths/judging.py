@@ -1,0 +1,29 @@
+"""A judge that sees no difference: how often one is seen in its wins, ties and losses."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from bench.truths import Rate
+from engine.diagnostics.scored import Scored, figure
+
+
+def differs(rng: np.random.Generator, rows: int, ties: float) -> bool:
+    """Of so many pairs, of which that share are ties and the others won as often as lost."""
+    scores = np.where(rng.random(rows) < ties, 0.5, rng.integers(0, 2, rows).astype(float))
+    places = np.arange(rows)
+    found, _ = figure(Scored("judge", places, scores, bounds=(0.0, 1.0)), places)
+    assert found.low is not None
+    assert found.high is not None
+    return not found.low <= 0.5 <= found.high
+
+
+RATES = [
+    Rate(
+        "judging", f"{rows} pairs, {ties:.0%} ties, no difference: one seen", 0.05, 0.0, 0.07,
+        partial(differs, rows=rows, ties=ties), 4_000,
+    )
+    for rows, ties in ((20, 0.8), (50, 0.8), (50, 0.95), (200, 0.95), (100, 0.3))
+]  # fmt: skip

@@ -1,0 +1,47 @@
+"""Training rows and held-out rows that differ in difficulty alone: how often memory is seen; and where there
+is some, that it is."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from bench.truth_rows import heavy
+from bench.truths import Rate
+from engine.diagnostics import membership
+
+
+def remembers(
+    rng: np.random.Generator, rows: int, *, shift: float = 0.0, memory: float = 0.0, slope: float = 0.8
+) -> bool:
+    """Of so many rows of each kind: training rows are `shift` nats harder for either model, tuning takes off
+    a share of every row's loss, and of training rows `memory` nats more."""
+    members, others = (_losses(rng, rows, *kind, slope) for kind in ((shift, memory), (0.0, 0.0)))
+    return membership.state_of(members, others) == "remembers"
+
+
+def _losses(
+    rng: np.random.Generator, rows: int, harder: float, memory: float, slope: float
+) -> membership.Group:
+    base = 2 + harder + heavy(rng, rows, spread=0.4)
+    tuned = slope * base + 0.2 - memory + heavy(rng, rows, spread=0.15)
+    return {"base": {"loss": base}, "tuned": {"loss": tuned}}
+
+
+RATES = [
+    *(
+        Rate(
+            "membership", f"{rows} + {rows} rows, harder by {shift:g}, loss times {slope:g}: remembers", 0.05,
+            0.0, 0.07, partial(remembers, rows=rows, shift=shift, slope=slope), 1_000,
+        )
+        for rows, shift, slope in (
+            (3, 0.0, 0.8), (5, 0.0, 0.8), (10, 0.3, 0.8), (30, 0.3, 0.6), (100, 0.3, 0.8), (100, -0.3, 1.2),
+            (300, 0.3, 0.6),
+        )
+    ),
+    Rate(
+        "membership", "100 + 100 rows, 0.15 nats of memory, harder by 0.3: remembers", 1.0, 0.95, 1.0,
+        partial(remembers, rows=100, shift=0.3, memory=0.15), 1_000,
+    ),
+]  # fmt: skip
