@@ -57,6 +57,7 @@ def _keep_dataset(
         "source": config.source.model_dump(exclude_none=True),
         **{field: result[field] for field in MEASURED},
         **config.model_dump(include=set(Split.model_fields)),
+        "split_by": result.get("split_by", config.split_by),
         "created_at": jobs.utc(at),
     }
     datasets.insert_dataset(tx, row)

@@ -34,7 +34,7 @@ Method = Literal[  # as store.methods describes them
     "llama_adapter",
     "bottleneck",
 ]
-SplitBy = Literal["random", "group", "time", "stratified"]
+SplitBy = Literal["random", "group", "time", "stratified", "given"]
 LossType = Literal["sigmoid", "hinge", "ipo", "robust", "sigmoid_norm", "apo_zero"]
 HEAD_RATE = 2e-4  # at least, for a classification head, whose weights start at random
 BUNDLED_MODEL = "SmolLM2-135M-Instruct"
@@ -48,13 +48,14 @@ class Split(Config):
     Sizes are shares of the rows. Of 50 rows or more each held-out part is at least 50 rows where its
     share is above 0 and half the rows remain for training, and at most 500. `split_by` group: rows with one
     value of the column stay together; time: the newest rows are test, then validation; stratified: each
-    value of the column has its share in every part. `store.filters` names columns.
+    value of the column has its share in every part; given: as the file said when it was imported, and of
+    a part that it has no row of the share of the training rows. `store.filters` names columns.
     """
 
     split_seed: int = Field(0, ge=0, le=2**31 - 1, description="Another seed deals other rows")
     validation_size: float = Field(0.1, ge=0, le=0.5, description="Share of rows that choose the best step")
     test_size: float = Field(0.1, ge=0, le=0.5, description="Share of rows that only the verdict sees")
-    split_by: SplitBy = Field("random", description="random, group, time or stratified")
+    split_by: SplitBy = Field("random", description="random, group, time, stratified or given")
     split_column: str | None = Field(
         None, validate_default=True, description="label or source.NAME; stratified takes label where left out"
     )

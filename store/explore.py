@@ -53,7 +53,8 @@ def columns(dataset: Mapping[str, Any], measured: Measured, example: Mapping[str
     for name in measured:
         for signal in GROUPS[name].signals:
             found.append(Column(signal.column, signal.type, signal.title, signal.unit, signal.means))
-    named = [*dict.fromkeys([*dataset["columns"].values(), *example])]
+    used = [name for name in dataset["columns"].values() if name in example or "." not in name]
+    named = [*dict.fromkeys([*used, *example])]
     found += [
         Column(f"{SOURCE}{name}", _source_type(example.get(name)), name, means="As it stood in the file")
         for name in named

@@ -5,6 +5,7 @@ What is left out is recognised from the file itself (`engine.data.readers`); a n
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any, Literal, Self
@@ -20,30 +21,54 @@ FILE_ENDINGS = frozenset({".gz", ".csv", ".tsv", ".json", ".jsonl", ".parquet", 
 
 
 class Source(Config):
-    """Where rows come from: exactly one of a path on this machine, an upload, a hub id, or a built-in set."""
+    """Where rows come from: exactly one of a path on this machine, an upload, several of either, a hub id, or
+    a built-in set. The rows of several files are one data set."""
 
-    path: str | None = Field(None, description="A file on the machine of the engine")
+    path: str | None = Field(None, description="A file or a folder on the machine of the engine")
+    paths: list[str] = Field(default_factory=list, max_length=200, description="Several files on it")
     upload: str | None = Field(None, description="The name of a file that was uploaded")
+    uploads: list[str] = Field(default_factory=list, max_length=200, description="Several of them")
     hub_id: str | None = Field(None, description="owner/name of a data set on the Hugging Face hub")
     hub_config: str | None = None
-    hub_split: str = "train"
+    hub_split: str = Field("train", description="A split of it, or all")
     builtin: Literal["python"] | None = Field(None, description="Rows made from this machine's own Python")
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
-        if sum(bool(v) for v in (self.path, self.upload, self.hub_id, self.builtin)) != 1:
-            raise ValueError("give exactly one of path, upload, hub_id and builtin")
+        given = (self.path, self.paths, self.upload, self.uploads, self.hub_id, self.builtin)
+        if sum(map(bool, given)) != 1:
+            raise ValueError("give exactly one of path, paths, upload, uploads, hub_id and builtin")
         return self
 
 
 def suggested_name(source: Mapping[str, Any]) -> str:
     """A name for a data set, from its file's: "banking77_train.csv.gz" gives "banking77 train"."""
+    if several := source.get("paths") or source.get("uploads"):
+        return _common_name([str(name) for name in several])
     where = source.get("path") or source.get("upload") or source.get("hub_id") or source.get("builtin") or ""
-    stem = PurePath(str(where)).name
+    return _spaced(_stem(str(where)))
+
+
+def _common_name(paths: list[str]) -> str:
+    """What the names of several files begin with, else the folder that they lie in, else the first's."""
+    words = [_spaced(_stem(path)).split() for path in paths]
+    shared = itertools.takewhile(lambda column: len(set(column)) == 1, zip(*words, strict=False))
+    common = " ".join(column[0] for column in shared)
+    if len(common) < 3:
+        common = _spaced(PurePath(paths[0]).parent.name) or _spaced(_stem(paths[0]))
+    return common
+
+
+def _stem(path: str) -> str:
+    stem = PurePath(path).name
     for _ in range(2):
         if PurePath(stem).suffix.lower() in FILE_ENDINGS:
             stem = PurePath(stem).stem
-    return " ".join(stem.replace("_", " ").replace("-", " ").split())[:80]
+    return stem
+
+
+def _spaced(name: str) -> str:
+    return " ".join(name.replace("_", " ").replace("-", " ").split())[:80]
 
 
 class Wishes(Config):

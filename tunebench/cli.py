@@ -20,12 +20,12 @@ from store.config import TrainConfig
 from store.door import Names
 from store.errors import ConfigError
 from store.home import Home
-from store.import_config import ImportConfig
 from tunebench import evaluate_cli, judge_cli, mix_cli, processes, reports
 from tunebench.advice import advise
 from tunebench.browser import open_browser
 from tunebench.connection import Json, Wait, change, connect
 from tunebench.data_cli import data
+from tunebench.import_cli import import_
 from tunebench.output import FAILED, OK, STOPPED, errors, print_json, print_table, say, watch
 from tunebench.transfer_cli import transfer
 
@@ -133,52 +133,7 @@ def screens(port: Port = None, allow_host: AllowHost = None) -> None:
             )
 
 
-@cli.command("import")
-def import_(
-    file: Annotated[str, typer.Argument(help="A file, or hf://owner/name from the Hugging Face hub")],
-    name: Annotated[str, typer.Option(help="From the file's name where left out")] = "",
-    format: Annotated[str | None, typer.Option(help="Recognised where left out")] = None,
-    column: Annotated[list[str] | None, typer.Option(help="role=column, may be repeated")] = None,
-    instruction: Annotated[str, typer.Option(help="Text and label: put before each text")] = "",
-    header: Annotated[bool | None, typer.Option("--header/--no-header", help="CSV and TSV")] = None,
-    encoding: Annotated[str | None, typer.Option(help="Recognised where left out")] = None,
-    split_seed: int = 0,
-    validation_size: float = 0.1,
-    test_size: float = 0.1,
-    wait: Wait = True,
-    json: Json = False,
-) -> None:
-    """Import a data set: CSV, TSV, JSON, JSONL, Parquet, text, or gzip of these."""
-    with errors(json):
-        hub = file.removeprefix("hf://") if file.startswith("hf://") else None
-        config = ImportConfig.parse(
-            {
-                "name": name,
-                "source": {"hub_id": hub} if hub else {"path": str(Path(file).expanduser().resolve())},
-                "format": format,
-                "columns": dict(_pair(item) for item in column or []),
-                "instruction": instruction,
-                "has_header": header,
-                "encoding": encoding,
-                "split_seed": split_seed,
-                "validation_size": validation_size,
-                "test_size": test_size,
-            }
-        )
-        client = connect(start=True)
-        job_id = client.command("import_dataset", config.model_dump(exclude_none=True))["job_id"]
-        if not wait:
-            print_json({"job_id": job_id}) if json else say(f"Queued as {job_id}.")
-            return
-        job = watch(lambda: jobs.get_job(client, job_id), f"Importing {config.name}")
-        reports.finish_import(client, job, config.name, json)
-
-
-def _pair(text: str) -> tuple[str, str]:
-    role, equals, column = text.partition("=")
-    if not equals:
-        raise ConfigError(f"--column is {text!r}.", fix="Write it as role=column.", field="column")
-    return role, column
+cli.command("import")(import_)
 
 
 @cli.command()

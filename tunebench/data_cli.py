@@ -48,7 +48,9 @@ def split(
     seed: Annotated[int | None, typer.Option(help="Left out: stays as it is")] = None,
     validation_size: Annotated[float | None, typer.Option(help="Share of the rows; left out: stays")] = None,
     test_size: Annotated[float | None, typer.Option(help="Share of the rows; left out: stays")] = None,
-    by: Annotated[str | None, typer.Option(help="random, group, time or stratified; left out: stays")] = None,
+    by: Annotated[
+        str | None, typer.Option(help="random, group, time, stratified or given; left out: stays")
+    ] = None,
     column: Annotated[str | None, typer.Option(help="label or source.NAME, to split by")] = None,
     json: Json = False,
 ) -> None:

@@ -125,4 +125,6 @@ def split_words(split: Split) -> str:
     )
     if split.split_by == "random":
         return text
+    if split.split_by == "given":
+        return f"{text}, by the parts that the file gave"
     return f"{text}, by {split.split_by}" + (f" of {split.split_column}" if split.split_column else "")

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from store import datasets, metrics, runs
+from store import metrics, runs
 from store.client import Client
 from store.errors import from_dict
-from tunebench.output import OK, out, plural, print_json, print_rows, require_finished, say
+from tunebench.output import out, plural, print_json, print_rows, say
 
 SUMMARY = (
     *("run_id", "name", "status", "model", "method", "dataset_name", "created_at", "last_step"),
     *("base_eval_loss", "best_eval_loss", "best_step", "last_train_loss"),
 )
-
-SKIPPED_SHOWN = 5  # rows that an import names on the terminal; the file has them all
 
 
 def summary(run: dict[str, Any]) -> dict[str, Any]:
@@ -128,25 +126,3 @@ def print_sample(client: Client, run_id: str, as_json: bool) -> None:
             "error": run["error"],
         }
     )
-
-
-def finish_import(client: Client, job: dict[str, Any], name: str, as_json: bool) -> None:
-    """Print what an import read and skipped; exit with the code of its end."""
-    require_finished(job, "The import was")
-    dataset = datasets.get_dataset(client, name)
-    if as_json:
-        print_json(dataset)
-    else:
-        say(
-            f"{dataset['name']}: {plural(dataset['row_count'], 'row')} read as {dataset['format']},"
-            f" {dataset['skipped_count']:,} skipped, {plural(dataset['duplicate_count'], 'duplicate')}."
-        )
-        for notice in dataset["stats"]["notices"]:
-            say(f"  {notice}")
-        for reason, count in dataset["stats"]["skipped_reasons"].items():
-            say(f"  skipped {count:,}: {reason}")
-        for row in datasets.skipped(client, dataset, limit=SKIPPED_SHOWN):
-            say(f"    line {row['line']}: {row['excerpt'][:80]}")
-        if dataset["skipped_count"] > SKIPPED_SHOWN:
-            say(f"    and {dataset['skipped_count'] - SKIPPED_SHOWN:,} more: {dataset['skipped_path']}")
-    raise SystemExit(OK)

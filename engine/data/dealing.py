@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from engine.data.columns import read_strata, read_times, read_values
 from engine.data.dataset import load
+from engine.data.given import deal_given
 from engine.data.groups import group_of, join, largest
 from engine.data.split import PARTS, check, counts, deal
 from store.config import Split
@@ -50,10 +51,14 @@ class Dealt:
 def deal_rows(home: Home, fingerprint: str, split: Split) -> Dealt:
     """The deal, unchecked: a part may be empty. Raises ConfigError (field split_column) for a column that is
     not there or, for a split by time, a row without a time."""
-    table = load(home, fingerprint, columns=["row_id", "digest"])
+    table = load(home, fingerprint, columns=["row_id", "digest", "part"])
     digests = table["digest"].to_numpy()
     groups, kept = together(home, fingerprint, digests)
     values = None
+    if split.split_by == "given":
+        parts = table["part"].to_numpy(zero_copy_only=False)
+        codes = deal_given(parts, digests, split, groups)
+        return Dealt(table["row_id"].to_numpy(), codes, (), 0)
     if split.split_by == "group":
         values = read_values(home, fingerprint, split.split_column or "")
         known = np.flatnonzero(values >= 0)  # a row without a value is a group of its own

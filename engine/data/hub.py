@@ -57,6 +57,21 @@ class HubReader(Reader):
         return self._done
 
 
+def hub_splits(hub_id: str, config: str | None) -> list[str]:
+    """The splits of a set. Raises DataError where the hub can't be reached or has none."""
+    _ask_hub(hub_id)
+    import datasets
+
+    try:
+        return list(datasets.get_dataset_split_names(hub_id, config))
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        raise DataError(
+            f"The hub did not say which splits {hub_id} has: {' '.join(str(error).split())[:200]}",
+            fix="Name one of them, such as train.",
+            field="source",
+        ) from error
+
+
 def _ask_hub(hub_id: str) -> None:
     """Fail at once where there is no network: `datasets` alone would try for half a minute."""
     from huggingface_hub import HfApi, errors

@@ -21,6 +21,7 @@ WORDS = {
     **dict.fromkeys(("test", "testing", "tst", "holdout", "heldout"), "test"),
 }
 COLUMNS = (
+    "file",
     "split",
     "part",
     "set",
@@ -47,11 +48,12 @@ def parts_of(values: Iterable[str], given: Mapping[str, str]) -> dict[str, str]:
     return {value: part for value, part in named.items() if part}
 
 
-def part_column(columns: Sequence[str], rows: Rows) -> str | None:
-    """The column that says of every row which part it is in: called so, with values that name parts."""
+def part_column(columns: Sequence[str], rows: Rows, marks: Mapping[str, Sequence[str]]) -> str | None:
+    """The column that says of every row which part it is in: called so, with values that name parts.
+    `marks`: all values of columns of which they are known beforehand."""
     for column in columns:
         if normalise(column) in COLUMNS:
-            values = {part_value(value) for value in values_of(rows, column)}
+            values = {part_value(value) for value in (marks.get(column) or values_of(rows, column))}
             if values and len(values) <= MOST_VALUES and all(part_named(value) for value in values):
                 return column
     return None

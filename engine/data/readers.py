@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
+
 from engine.data import recognise
 from engine.data.builtin import BuiltinReader
 from engine.data.column_values import check_width
 from engine.data.delimited import DelimitedReader
-from engine.data.hub import HubReader
+from engine.data.hub import HubReader, hub_splits
 from engine.data.json_rows import JsonArrayReader, JsonLinesReader
 from engine.data.lines import Lines, Pieces, is_wide
 from engine.data.marked_text import MarkedTextReader, marks_in
 from engine.data.parquet_rows import ParquetReader
 from engine.data.rows import Problem, Reader
+from engine.data.several import SeveralReader, files_in, names_of
 from engine.data.source import locate
 from engine.data.streams import ByteStream, DecodedStream, check_encoding, detect_encoding
 from engine.data.text_rows import TextReader
@@ -31,10 +35,38 @@ def open_source(
     if source.builtin:
         return BuiltinReader()
     if source.hub_id:
-        return HubReader(source.hub_id, source.hub_config, source.hub_split)
-    stream = ByteStream(locate(home, source))
+        return _open_hub(source.hub_id, source)
+    encoding = check_encoding(encoding) if encoding else None
+    paths = _paths(home, source)
+    openers = [partial(_open_file, path, home, has_header, encoding) for path in paths]
+    return openers[0]() if len(paths) == 1 else SeveralReader(names_of(paths), openers, "file")
+
+
+def _open_hub(hub_id: str, source: Source) -> Reader:
+    if source.hub_split != "all":
+        return HubReader(hub_id, source.hub_config, source.hub_split)
+    splits = hub_splits(hub_id, source.hub_config)
+    openers = [partial(HubReader, hub_id, source.hub_config, split) for split in splits]
+    return openers[0]() if len(splits) == 1 else SeveralReader(splits, openers, "split")
+
+
+def _paths(home: Home, source: Source) -> list[Path]:
+    """The files that the source names; of a folder those in it."""
+    if source.path and (folder := Path(source.path).expanduser()).is_absolute() and folder.is_dir():
+        named = [Source(path=str(path)) for path in files_in(folder)]
+    elif source.paths:
+        named = [Source(path=path) for path in source.paths]
+    elif source.uploads:
+        named = [Source(upload=upload) for upload in source.uploads]
+    else:
+        named = [source]
+    return [locate(home, one) for one in named]
+
+
+def _open_file(path: Path, home: Home, has_header: bool | None, encoding: str | None) -> Reader:
+    stream = ByteStream(path)
     try:
-        return _open(stream, home, has_header, check_encoding(encoding) if encoding else None)
+        return _open(stream, home, has_header, encoding)
     except (DataError, ConfigError):
         stream.close()
         raise

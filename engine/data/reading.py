@@ -18,6 +18,7 @@ from engine.data.formats import Recognised, recognise
 from engine.data.marked_pairs import Marking, count_pairs, pair_up
 from engine.data.parts import part_column, part_of_row
 from engine.data.rows import Problem, Row
+from store.errors import ConfigError
 from store.formats import FORMATS
 from store.import_config import Wishes
 
@@ -29,16 +30,18 @@ class Seen(NamedTuple):
     paths: list[str]
     rows: Rows
     recognised: Recognised
+    marks: Mapping[str, list[str]]
 
 
-def look(known: list[str], head: Sequence[Row]) -> Seen:
-    """What the first rows show. Raises DataError where there are too many columns."""
+def look(known: list[str], head: Sequence[Row], marks: Mapping[str, list[str]] | None = None) -> Seen:
+    """What the first rows show. `known`, `marks`: columns and marks of the reader. Raises DataError where
+    there are too many columns."""
     rows = [row for _, row in head if isinstance(row, dict)]
     columns = column_names(known, rows)
     paths = paths_of(columns, rows)
     if paths:
         rows = [with_paths(row, paths) for row in rows]
-    return Seen(columns, paths, rows, recognise([*columns, *paths], rows))
+    return Seen(columns, paths, rows, recognise([*columns, *paths], rows), marks or {})
 
 
 class Reading(NamedTuple):
@@ -110,9 +113,15 @@ def decide(seen: Seen, wishes: Wishes, label_column: str | None = None) -> Readi
     )
     column = wishes.part_column
     if column is None:
-        column = part_column(columns, seen.rows)
+        column = part_column(columns, seen.rows, seen.marks)
         if column in chosen.mapping.values():
             column = None
+    elif column and column not in columns:
+        raise ConfigError(
+            f"There is no column {column!r} to say which part a row is in.",
+            fix=f"The file has {', '.join(columns[:12])}.",
+            field="part_column",
+        )
     used = {**chosen.mapping, **({"part": column} if column else {})}
     instruction = wishes.instruction if chosen.format == "text_label" else ""
     left = ignored(seen.columns, used)

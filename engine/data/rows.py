@@ -41,7 +41,8 @@ class Reader:
     """Rows of one source. Subclasses fill the fields before `rows()` is called.
 
     total, unit: what `position()` counts up to (0 where it is not known beforehand).
-    columns: in the order of the file; empty where only the rows tell.
+    columns: in the order of the file; empty where only the rows tell. marks: of a column that says where a
+    row is from (a file, a split) all of its values.
     """
 
     name = ""  # csv | tsv | json | jsonl | parquet | text
@@ -55,6 +56,7 @@ class Reader:
 
     def __init__(self) -> None:
         self.columns: list[str] = []
+        self.marks: dict[str, list[str]] = {}
         self.problems: list[Problem] = []
 
     def rows(self) -> Iterator[Row]:

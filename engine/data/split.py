@@ -189,6 +189,7 @@ def check(rows: dict[str, int], split: Split) -> None:
 
 WHY = {
     "random": "rows of equal text can't be parted",
+    "given": "the file says which part each row is in",
     "group": "rows of one group, and rows of equal text, can't be parted",
     "time": "rows of one time, and rows of equal text, can't be parted",
     "stratified": "each stratum gives its share, and rows of equal text can't be parted",

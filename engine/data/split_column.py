@@ -20,6 +20,8 @@ from store.signals import GROUP_OF, GROUPS
 def check_split_column(folder: Path, split: Split) -> None:
     """Raise ConfigError (field split_column) unless some row of the data set in `folder` has a value in the
     column of the split. A split that is stratified goes by label where it names none."""
+    if split.split_by == "given":
+        check_given(folder / "rows.parquet")
     column = split.split_column or ("label" if split.split_by == "stratified" else None)
     if column is None:
         return
@@ -35,6 +37,20 @@ def check_split_column(folder: Path, split: Split) -> None:
             sql = f"SELECT 1 FROM read_parquet(?) r WHERE ({column_sql(column)}) IS NOT NULL LIMIT 1"
             if database.execute(sql, [str(rows)]).fetchone() is None:
                 raise unknown(rows, column)
+
+
+def check_given(rows: Path) -> None:
+    """Raise ConfigError (field split_by) unless some row says which part it is in."""
+    file = pq.ParquetFile(rows)
+    if "part" in file.schema_arrow.names:
+        for batch in file.iter_batches(columns=["part"]):
+            if batch["part"].null_count < batch.num_rows:
+                return
+    raise ConfigError(
+        "The file did not say which part a row is in.",
+        fix="Import it again with the column that says so, or split another way.",
+        field="split_by",
+    )
 
 
 def unknown(rows: Path, column: str) -> ConfigError:

@@ -62,7 +62,7 @@ def _import(job: Job, config: ImportConfig, folder: Path) -> dict[str, Any]:
     notices = _notices([*reader.problems, *problems])
     for notice in notices:
         job.alert(notice, level="info")
-    return _result(fingerprint, reading, reader, writer, notices)
+    return _result(config, fingerprint, reading, reader, writer, notices)
 
 
 def _open(job: Job, config: ImportConfig) -> Reader:
@@ -94,7 +94,7 @@ def _agree(config: ImportConfig, reader: Reader, head: list[Row]) -> tuple[Readi
         faults = [(line, row.reason) for line, row in head if isinstance(row, Skipped)]
         first = {reason: line for line, reason in reversed(faults)}
         raise _nothing_read(config.name, Counter(reason for _, reason in faults), first)
-    seen = look(reader.columns, head)
+    seen = look(reader.columns, head, reader.marks)
     reading = decide(seen, config, LABEL if config.source.builtin else None)
     if config.instruction and reading.chosen.format != "text_label":
         title = FORMATS[reading.chosen.format].title.lower()
@@ -156,12 +156,18 @@ def _notices(problems: list[Problem]) -> list[str]:
 
 
 def _result(
-    fingerprint: str, reading: Reading, reader: Reader, writer: DatasetWriter, notices: list[str]
+    config: ImportConfig,
+    fingerprint: str,
+    reading: Reading,
+    reader: Reader,
+    writer: DatasetWriter,
+    notices: list[str],
 ) -> dict[str, Any]:
     chosen = reading.chosen
     return {
         "fingerprint": fingerprint,
         "kind": FORMATS[chosen.format].kind,
+        "split_by": "given" if writer.parts and config.split_by == "random" else config.split_by,
         "format": chosen.format,
         "columns": {**chosen.mapping, **({"part": reading.part_column} if reading.part_column else {})},
         "row_count": writer.row_count,

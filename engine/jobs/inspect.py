@@ -36,11 +36,13 @@ def run(job: Job) -> dict[str, Any]:
     with contextlib.closing(reader):
         rows = reader.rows()
         head = read_first(rows, ROWS)
-        seen = look(reader.columns, head)
+        seen = look(reader.columns, head, reader.marks)
         reading = None
         if ask.format or ask.columns or seen.recognised.format:
             reading = decide(seen, ask, LABEL if ask.source.builtin else None)
         values = _part_values(reading, head, rows) if reading else Counter()
+        if reading and reading.part_column:
+            values.update(dict.fromkeys(reader.marks.get(reading.part_column, ()), 0))
         return {**_file(reader, seen), **_described(reader, seen, reading, head, values)}
 
 

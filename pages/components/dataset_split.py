@@ -20,6 +20,7 @@ BY = {
     "group": "By group: equal values stay on one side",
     "time": "By time: the newest rows are held out",
     "stratified": "Stratified: each value has its share everywhere",
+    "given": "As the file says",
 }
 PARTS = (("train", "Training"), ("validation", "Validation"), ("test", "Test"))
 
@@ -73,7 +74,7 @@ def _asked(dataset: dict[str, Any]) -> dict[str, Any]:
         ways = list(get_args(SplitBy))
         own = dataset["split_by"] or "random"
         by = st.selectbox("Split", ways, ways.index(own), format_func=BY.__getitem__, key=f"{key}-by")
-        column = _column(dataset, by, key) if by != "random" else None
+        column = _column(dataset, by, key) if by not in ("random", "given") else None
     return {
         "split_seed": int(seed),
         "validation_size": round(float(validation) / 100, 6),

@@ -9,6 +9,7 @@ import streamlit as st
 from pages.components import figures, reads
 from pages.components.dataset_list import back_to_list
 from pages.components.dataset_skipped import show_skipped
+from pages.components.import_recognised import say_columns
 from pages.components.job_live import show_bad_end, show_live
 from pages.components.session import plain
 from store.states import ALIVE
@@ -34,6 +35,15 @@ def show_account(job: dict[str, Any]) -> None:
     result = job["result"]
     st.success("The rows are in the store.", icon=":material/check_circle:")
     st.html(figures.facts(account(result)))
+    stats = result["stats"]
+    say_columns(
+        result["format"],
+        result["columns"],
+        stats["answers"],
+        stats["values"],
+        stats["ignored"],
+        stats["ignored_count"],
+    )
     dataset = next((row for row in reads.datasets() if row["name"] == _name(job)), None)
     if dataset:
         with st.container(horizontal=True):
@@ -48,11 +58,13 @@ def show_account(job: dict[str, Any]) -> None:
 def account(result: dict[str, Any]) -> list[tuple[str, str, str]]:
     """The counts of an import or a data set as figures."""
     read, skipped = result["row_count"], result["skipped_count"]
-    return [
+    shown = [
         ("Rows read", f"{read:,}", f"of {read + skipped:,} in the file"),
         ("Rows skipped", f"{skipped:,}", "each with its reason" if skipped else "none"),
         ("Repeated rows", f"{result['duplicate_count']:,}", "same text as an earlier row"),
     ]
+    parts = result["stats"].get("parts") or {}
+    return [*shown, *((part.capitalize(), f"{rows:,}", "as the file says") for part, rows in parts.items())]
 
 
 def _import_again() -> None:

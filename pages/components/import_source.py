@@ -18,7 +18,9 @@ def draw_source() -> dict[str, Any] | None:
         "Where are the rows?", (UPLOAD, PATH, HUB), default=UPLOAD, required=True, key="import-kind"
     )
     if kind == PATH:
-        path = st.text_input("Path", key="import-path", placeholder="/home/me/rows.csv", help=KINDS)
+        path = st.text_input(
+            "Path of a file or folder", key="import-path", placeholder="/home/me/rows.csv", help=KINDS
+        )
         return {"path": path.strip()} if path and path.strip() else None
     if kind == HUB:
         return _hub()
@@ -26,16 +28,20 @@ def draw_source() -> dict[str, Any] | None:
 
 
 def _upload() -> dict[str, Any] | None:
-    file = st.file_uploader("File", key="import-file", help=KINDS)
-    st.caption(f"A larger file need not be copied: choose “{PATH}”.")
-    if file is None:
+    files = st.file_uploader("Files", key="import-file", help=KINDS, accept_multiple_files=True)
+    st.caption(
+        f"Several files, such as train.csv and test.csv, are one data set. A larger file need not be copied:"
+        f" choose “{PATH}”."
+    )
+    sent: dict[str, str] = st.session_state.setdefault("import-sent", {})
+    for file in files:
+        if file.file_id not in sent:
+            with guarded(), st.spinner(f"Copying {plain(file.name)} into the home folder …"):
+                sent[file.file_id] = client().upload(file.name, file)
+    uploads = [sent[file.file_id] for file in files if file.file_id in sent]
+    if not files or len(uploads) < len(files):
         return None
-    sent = st.session_state.get("import-sent")
-    if not sent or sent[0] != file.file_id:
-        with guarded(), st.spinner(f"Copying {plain(file.name)} into the home folder …"):
-            sent = (file.file_id, client().upload(file.name, file))
-            st.session_state["import-sent"] = sent
-    return {"upload": sent[1]} if sent and sent[0] == file.file_id else None
+    return {"upload": uploads[0]} if len(uploads) == 1 else {"uploads": uploads}
 
 
 def _hub() -> dict[str, Any] | None:
@@ -47,8 +53,10 @@ def _hub() -> dict[str, Any] | None:
         help="Needs a network that reaches the hub.",
     )
     config = middle.text_input("Configuration", key="import-hub-config", placeholder="default")
-    split = right.text_input("Part", key="import-hub-split", value="train")
+    split = right.text_input(
+        "Split", key="import-hub-split", value="all", help="One of its splits, such as train, or all of them."
+    )
     if not hub_id or not hub_id.strip():
         return None
-    source = {"hub_id": hub_id.strip(), "hub_split": (split or "train").strip()}
+    source = {"hub_id": hub_id.strip(), "hub_split": (split or "all").strip()}
     return source | ({"hub_config": config.strip()} if config and config.strip() else {})

@@ -122,6 +122,55 @@ def test_a_corrected_mapping_is_shown_as_it_will_be_read(
     assert [text.value for text in at.text][:2] == ["Hello 0", "Hallo 0"]
 
 
+def test_what_is_used_and_what_is_ignored_is_said(little_home: Home, open_page: Open, tmp_path: Path) -> None:
+    file = tmp_path / "judged.jsonl"
+    rows = [
+        {"id": i, "input": f"Ask {i}", "output_1": f"one {i}", "output_2": f"two {i}", "label": 1 + i % 2}
+        for i in range(20)
+    ]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    at = _inspect(open_page, little_home, file)
+    said = everything_said(at).replace("\\", "")
+    assert "Recognised as **Two answers and which is better**" in said
+    assert "better = label (1: first, 2: second)" in said
+    assert "**Ignored:** id" in said
+    assert [text.value for text in at.text][:3] == ["Ask 0", "one 0", "two 0"]
+    _named(at.selectbox, "“1” means").set_value("second")
+    _named(at.selectbox, "“2” means").set_value("first").run()
+    assert [text.value for text in at.text][:3] == ["Ask 0", "two 0", "one 0"]
+
+
+def test_nothing_recognised_is_no_green_tick(little_home: Home, open_page: Open, tmp_path: Path) -> None:
+    file = tmp_path / "numbers.jsonl"
+    file.write_text('{"a": 1, "b": 2}\n{"a": 3, "b": 4}\n')
+    at = _inspect(open_page, little_home, file)
+    said = everything_said(at)
+    assert "No format was recognised" in said
+    assert "check_circle" not in said
+    assert at.button(key="import-button").disabled
+
+
+def test_the_split_of_a_file_is_offered_value_by_value(
+    little_home: Home, open_page: Open, tmp_path: Path
+) -> None:
+    file = tmp_path / "parts.jsonl"
+    parts = ["train"] * 30 + ["val"] * 10 + ["oos_test"] * 10
+    file.write_text(
+        "\n".join(json.dumps({"text": f"{p} {i}", "label": i % 2, "part": p}) for i, p in enumerate(parts))
+    )
+    at = _inspect(open_page, little_home, file)
+    assert _named(at.selectbox, "Column that says the part").value == "part"
+    assert _named(at.selectbox, "oos\\_test (10 rows looked at)").value == "test"
+    _named(at.selectbox, "val (10 rows looked at)").set_value("leave out").run()
+    at.button(key="import-button").click().run()
+    assert not at.error, [error.value for error in at.error]
+    _wait(little_home, at.query_params["job"])
+    dataset = datasets.get_dataset(Client(little_home), "parts")
+    assert (dataset["split_by"], dataset["row_count"]) == ("given", 40)
+    assert dataset["stats"]["parts"] == {"train": 30, "test": 10}
+    assert dataset["stats"]["skipped_reasons"] == {"left out: part is 'val'": 10}
+
+
 def test_a_wrong_encoding_can_be_chosen_again(little_home: Home, open_page: Open, tmp_path: Path) -> None:
     file = tmp_path / "latin.jsonl"
     lines = [f'{{"question": "Gr\u00fc\u00dfe {i}", "answer": "Hallo {i}"}}' for i in range(61)]

@@ -111,7 +111,7 @@ def test_files_that_are_no_data_set(home: Home, tmp_path: Path, content: bytes, 
 
 
 def test_paths_that_are_no_file(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(DataError, match="is a folder"):
+    with pytest.raises(DataError, match="has no file of data in it"):
         open_file(home, tmp_path)
     with pytest.raises(DataError, match="There is no file"):
         open_file(home, tmp_path / "missing.csv")

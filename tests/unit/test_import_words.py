@@ -1,0 +1,67 @@
+"""What an import says of columns, on the form and on the command line."""
+
+from __future__ import annotations
+
+import pytest
+
+from store.errors import ConfigError
+from store.reading_words import ignored_words, used_words
+from tunebench.import_cli import account, columns_in, source_of
+
+
+def test_what_is_used_as_what() -> None:
+    columns = {"question": "Q", "choices": "A", "choices_2": "B", "answer": "key", "part": "split"}
+    assert used_words("multiple_choice", columns, "letter") == (
+        "question = Q; choices = A, B; answer = key (its letter); part = split"
+    )
+    values = {"0": "tie", "1": "first"}
+    assert used_words("comparison", {"first": "a", "second": "b", "better": "who"}, None, values) == (
+        "first = a; second = b; better = who (0: tie, 1: first)"
+    )
+
+
+def test_ignored_columns_are_named_and_counted() -> None:
+    assert ignored_words([]) == "no column"
+    assert ignored_words(["id", "url"]) == "id, url"
+    assert ignored_words([f"c{n}" for n in range(200)], 4000).endswith("c11 and 3,988 more")
+
+
+def test_a_role_that_is_given_again_has_one_more_column() -> None:
+    assert columns_in(["choices=a", "answer=x=y", "choices=b", "choices=c"]) == {
+        "choices": "a",
+        "answer": "x=y",
+        "choices_2": "b",
+        "choices_3": "c",
+    }
+    with pytest.raises(ConfigError, match="--column is 'x'"):
+        columns_in(["x"])
+
+
+def test_files_are_one_source_and_a_set_of_the_hub_another() -> None:
+    assert source_of(["/a.csv"], "all") == {"path": "/a.csv"}
+    assert source_of(["/a.csv", "/b.csv"], "all") == {"paths": ["/a.csv", "/b.csv"]}
+    assert source_of(["hf://o/n"], "all") == {"hub_id": "o/n", "hub_split": "all"}
+    with pytest.raises(ConfigError, match="imported alone"):
+        source_of(["hf://o/n", "/a.csv"], "all")
+
+
+def test_the_account_says_used_ignored_parts_and_skipped() -> None:
+    stats = {
+        "answers": None,
+        "values": {"true": "good", "false": "bad"},
+        "ignored": ["id"],
+        "ignored_count": 1,
+        "parts": {"train": 8, "test": 2},
+        "notices": ["A notice."],
+        "skipped_reasons": {"marked as bad: not trained on": 5},
+    }
+    columns = {"prompt": "p", "completion": "c", "label": "l", "part": "split"}
+    document = {"name": "N", "row_count": 10, "skipped_count": 5, "duplicate_count": 0, "format": "marked"}
+    assert account(document | {"columns": columns, "stats": stats}) == [
+        "N: 10 rows read as marked, 5 skipped, 0 duplicates.",
+        "  used: prompt = p; completion = c; label = l (true: good, false: bad); part = split",
+        "  ignored: id",
+        "  parts as the file gives them: train 8, test 2",
+        "  A notice.",
+        "  skipped 5: marked as bad: not trained on",
+    ]
