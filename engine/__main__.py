@@ -9,6 +9,7 @@ runs for this home folder, 4 the port is in use.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import importlib.metadata
 import logging
@@ -34,7 +35,7 @@ from engine.scheduler import BUSY_SECONDS, Scheduler
 from store import datasets, jobs, uploads
 from store.database import Database
 from store.door import Names, read_secret
-from store.errors import TunebenchError
+from store.errors import StateError, TunebenchError
 from store.home import Home
 from store.machine import devices as find_devices
 from store.process_record import read_record, write_record
@@ -171,7 +172,10 @@ def serve(home: Home, port: int, names: Names) -> None:
         log.info("Tunebench %s serves %s at %s on %s.", version, home.path, address, ", ".join(devices))
         server.run(sockets=[listener])
     finally:
-        home.engine_file.unlink(missing_ok=True)
+        with contextlib.suppress(
+            OSError
+        ):  # whatever it is that the file can't be removed, the rest has to end
+            home.engine_file.unlink(missing_ok=True)
         queue.stop()
         launcher.close()
         database.close()
@@ -187,24 +191,29 @@ def main() -> int:
     parser.add_argument("--allow-host", action="append", default=[], help="a name beside those of loopback")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    home = Home(arguments.home)
     try:
-        serve(Home(arguments.home), arguments.port, Names(arguments.allow_host))
+        serve(home, arguments.port, Names(arguments.allow_host))
     except CannotStart as error:
         print(error, file=sys.stderr)
         return error.code
-    except TunebenchError as error:
-        print(error, file=sys.stderr)
-        return FAILED
-    except OSError as error:  # of the home folder, as all else is opened by its own code
-        print(f"The engine can't use {Home(arguments.home).path}: {_words(error)}.", file=sys.stderr)
+    except (TunebenchError, OSError) as error:  # of the system: about the home folder, which all files are in
+        print(_reason(home, error), file=sys.stderr)
         return FAILED
     return 0
 
 
-def _words(error: OSError) -> str:
-    """ "Permission denied (engine.lock)"."""
+def _reason(home: Home, error: TunebenchError | OSError) -> str:
+    """Why the engine ended. A full disk is the reason, whatever it was that could not be written."""
+    with contextlib.suppress(OSError):
+        try:
+            home.check_space()
+        except StateError as full:
+            return str(full)
+    if isinstance(error, TunebenchError):
+        return str(error)
     where = f" ({os.path.basename(error.filename)})" if isinstance(error.filename, str) else ""
-    return f"{error.strerror or error}{where}"
+    return f"The engine can't use {home.path}: {error.strerror or error}{where}."
 
 
 if __name__ == "__main__":

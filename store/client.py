@@ -242,7 +242,7 @@ def _silent(record: ProcessRecord, reason: str) -> EngineSilent:
         )
     return EngineSilent(
         f"{name} runs but does not answer ({reason}).",
-        fix="Wait for it, or start it anew: tunebench down, then tunebench up. Runs go on.",
+        fix="Wait for it, or start it anew (runs go on) with the command: tunebench down && tunebench up",
     )
 
 

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 import httpx
 import psutil
@@ -61,7 +62,7 @@ def start_engine(home: Home, *, port: int = 0, seconds: float = 60, allow_host: 
     home.create()
     log = home.logs / "engine.log"
     began = log.stat().st_size if log.exists() else 0
-    with open(log, "ab") as output:
+    with open_log(log) as output:
         process = subprocess.Popen(
             engine_command(home, port, allow_host),
             stdin=subprocess.DEVNULL,
@@ -85,10 +86,24 @@ def start_engine(home: Home, *, port: int = 0, seconds: float = 60, allow_host: 
     with open(log, "rb") as file:
         file.seek(began)
         said = file.read().decode("utf-8", "replace").strip().splitlines()
+    if not said:  # nothing can be written on a full disk
+        home.check_space()
     raise StateError(
         f"The engine did not start: {said[-1] if said else 'it said nothing'}",
         fix=f"The whole log is {log}.",
     )
+
+
+def open_log(path: Path) -> IO[bytes]:
+    """The log, to be written on. Raises ConfigError (field TUNEBENCH_HOME) where it can't be."""
+    try:
+        return open(path, "ab")
+    except OSError as error:
+        raise ConfigError(
+            f"{path} can't be written to ({error.strerror}).",
+            fix="Set TUNEBENCH_HOME to a folder that you own, or move the file away.",
+            field="TUNEBENCH_HOME",
+        ) from error
 
 
 def stop_engine(home: Home, *, seconds: float = 15) -> bool:
@@ -168,7 +183,8 @@ def screens(home: Home, port: int, allow_host: Sequence[str] = ()) -> Iterator[s
     for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # a closed terminal too ends the screens
         signal.signal(ending, _interrupt)
     environment = {**os.environ, "TUNEBENCH_HOME": str(home.path)}
-    with open(home.logs / "screens.log", "ab") as log:
+    read_secret(home.screens_secret)  # so that they and this process have the same
+    with open_log(home.logs / "screens.log") as log:
         process = subprocess.Popen(
             screens_command(port, allow_host),
             cwd=PROJECT,

@@ -19,7 +19,7 @@ from typing import Any, ParamSpec, TypeVar
 import streamlit as st
 
 from store.client import Client
-from store.errors import EngineUnavailable, TunebenchError
+from store.errors import EngineSilent, EngineUnavailable, TunebenchError
 from store.home import Home
 
 P = ParamSpec("P")
@@ -137,7 +137,7 @@ def engine_banner() -> None:
     away = engine_error()
     st.session_state["engine-away"] = away is not None
     if away is not None:
-        _offline(away.message)
+        _offline()
 
 
 def watch_engine() -> None:
@@ -147,13 +147,19 @@ def watch_engine() -> None:
 
 
 @st.fragment(run_every="2s")
-def _offline(reason: str) -> None:
-    if engine_error() is None:
+def _offline() -> None:
+    away = engine_error()
+    if away is None:
         st.rerun()
+    silent = isinstance(away, EngineSilent)
+    what = "The engine does not answer." if silent else "The engine is not running."
+    do, _, command = away.fix.partition("command: ")
     with st.container(border=True, key="engine-offline"):
-        st.markdown(f":material/cloud_off: **The engine is not running.** {plain(reason)}")
-        st.markdown("Below is what was last seen. Start it with this command; the page comes back by itself.")
-        st.code("tunebench up", language="bash")
+        st.markdown(f":material/cloud_off: **{what}** {plain(away.message)}")
+        again = "Below is what was last seen; the page comes back by itself."
+        st.markdown(f"{again} {plain(do)}{'command:' if command else ''}")
+        if command:
+            st.code(command, language="bash")
 
 
 def engine_error() -> TunebenchError | None:

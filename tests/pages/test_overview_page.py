@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import re
+import signal
+import socket
+import subprocess
+import sys
 
+import pytest
+
+from store import client
 from store.home import Home
+from store.process_record import write_record
 from tests.pages.conftest import Open, everything_said
 
 
@@ -63,3 +71,24 @@ def test_without_an_engine_the_page_says_how_to_start_it(offline_home: Home, ope
     assert "The engine is not running" in everything_said(at)
     assert [code.value for code in at.code] == ["tunebench up"]
     assert at.title[0].value == "What is running, and what came out?"
+
+
+def test_an_engine_that_is_halted_is_not_said_to_be_gone(
+    offline_home: Home, open_page: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "HEALTH_SECONDS", 0.1)
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        offline_home.token.write_text("x")
+        write_record(offline_home.engine_file, f"http://127.0.0.1:{listener.getsockname()[1]}", process.pid)
+        process.send_signal(signal.SIGSTOP)
+        try:
+            at = open_page(offline_home)
+        finally:
+            process.kill()
+            process.wait()
+    said = everything_said(at)
+    assert "The engine does not answer" in said
+    assert f"process {process.pid}" in said
+    assert "is not running" not in said
+    assert at.code[0].value == f"kill -CONT {process.pid}"

@@ -160,3 +160,19 @@ def test_the_hub_without_a_network_says_so_at_once(home: Home, monkeypatch: pyte
     with pytest.raises(DataError, match="hub can't be reached for owner/name") as caught:
         open_source(home, Source(hub_id="owner/name"))
     assert "by path" in caught.value.fix
+
+
+@pytest.mark.parametrize("name", ["token", "screens.secret", "tunebench.duckdb", "logs/engine.log"])
+def test_own_files_of_the_home_folder_are_no_source(home: Home, tmp_path: Path, name: str) -> None:
+    secret = home.path / name
+    secret.write_text("question,answer\nthe secret,is this\n")
+    link = tmp_path / "rows.csv"
+    link.symlink_to(secret)
+    for path in (secret, link, Path(f"/proc/self/root{secret}")):
+        with pytest.raises(DataError, match="Tunebench's own files") as caught:
+            open_source(home, Source(path=str(path)))
+        assert caught.value.field == "source"
+        assert "the secret" not in str(caught.value)
+    upload = home.uploads / "rows.csv"
+    upload.write_text("question,answer\na,b\n")
+    open_source(home, Source(path=str(upload))).close()
