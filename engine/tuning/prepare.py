@@ -58,6 +58,8 @@ def dealt_rows(job: Job, fingerprint: str, parts: Split, config: TrainConfig) ->
         return dealt_before(job)
     whole = dealing.assign_rows(job.home, fingerprint, parts)
     dealt = choose(whole, parts, config)
+    if later := dealing.later_words(whole.later):
+        job.alert(later)
     job.facts(split_kept=list(whole.kept), leaks=leakage.within(job.home, fingerprint, dealt))
     names = [name for name in PARTS for _ in dealt[name]]
     ids = np.concatenate([dealt[name] for name in PARTS])
