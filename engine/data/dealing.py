@@ -10,7 +10,7 @@ near duplicates or, where these are the cause, by equal text alone. `Dealt.kept`
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -26,18 +26,22 @@ from store.config import Split
 from store.home import Home
 
 SHARED_PROMPT = 0.01  # of the rows; a prompt of more rows is an instruction
+NAMED = 10  # rows that a sentence lists
 FEW_PROMPTS = 10  # rows with one prompt stay together whatever their share
 
 
 @dataclass(frozen=True)
 class Dealt:
     """`row_ids`: int64; `codes`: uint8, 0 train, 1 validation, 2 test, one for each row. `kept`: what was not
-    parted, of "text", "near", "prompt" and "group". `together`: rows beyond the first of their group."""
+    parted, of "text", "near", "prompt" and "group". `together`: rows beyond the first of their group.
+    `later`: int64, of a split by time the training rows that are newer than the oldest row of test (of
+    validation where there is no test): they hang together with older ones."""
 
     row_ids: np.ndarray
     codes: np.ndarray
     kept: tuple[str, ...]
     together: int
+    later: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def ids(self) -> dict[str, np.ndarray]:
         """The row ids of each part."""
@@ -69,7 +73,31 @@ def deal_rows(home: Home, fingerprint: str, split: Split) -> Dealt:
     elif split.split_by == "stratified":
         values = read_strata(home, fingerprint, split.split_column or "label")
     codes = deal(digests, split, groups, values)
-    return Dealt(table["row_id"].to_numpy(), codes, kept, len(digests) - len(np.unique(groups)))
+    later = np.zeros(0, np.int64)
+    if split.split_by == "time" and values is not None:
+        later = table["row_id"].to_numpy()[_later(codes, values)]
+    return Dealt(table["row_id"].to_numpy(), codes, kept, len(digests) - len(np.unique(groups)), later)
+
+
+def _later(codes: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """The training rows that are newer than the oldest row of test, or of validation without one."""
+    held = codes == (2 if (codes == 2).any() else 1)
+    if not held.any():
+        return np.zeros(0, np.int64)
+    return np.flatnonzero((codes == 0) & (times > times[held].min()))
+
+
+def later_words(later: np.ndarray) -> str:
+    """A sentence about training rows that are newer than what judges them; "" where there is none."""
+    if not len(later):
+        return ""
+    named = ", ".join(f"{row:,}" for row in later[:NAMED])
+    more = f" and {len(later) - NAMED:,} more" if len(later) > NAMED else ""
+    rows = "row is" if len(later) == 1 else "rows are"
+    return (
+        f"{len(later):,} training {rows} newer than the oldest row held out, as they repeat, or hang together"
+        f" with, rows that are older: {named}{more}. Drop duplicates to be rid of them."
+    )
 
 
 def assign_rows(home: Home, fingerprint: str, split: Split) -> Dealt:

@@ -17,7 +17,7 @@ from store.errors import ConfigError
 
 PARTS = ("train", "validation", "test")
 FEW = 50  # rows; below, the share alone decides
-SMALLEST, LARGEST = 50, 500
+SMALLEST = 50  # rows of a part; fewer tell little
 
 
 def target_sizes(rows: int, split: Split) -> tuple[int, int]:
@@ -37,7 +37,25 @@ def _size(rows: int, share: float) -> int:
         return 0
     if rows < FEW:
         return max(int(rows >= 3), round(rows * share))
-    return min(max(round(rows * share), SMALLEST), LARGEST)
+    return max(round(rows * share), SMALLEST)
+
+
+def not_as_asked(rows: dict[str, int], split: Split) -> list[str]:
+    """What the parts have that their shares don't say, in sentences: the least of 50 rows, half the rows for
+    training, and groups that may not be parted. rows: of each part."""
+    total, told = sum(rows.values()), []
+    sizes = target_sizes(total, split)
+    parts = ("validation", split.validation_size, sizes[0]), ("test", split.test_size, sizes[1])
+    for part, share, target in parts:
+        asked, got = round(total * share), rows[part]
+        if not share or total < FEW or abs(got - asked) <= max(1, 0.05 * asked):
+            continue
+        why = WHY[split.split_by]
+        if got == target:
+            least = f"a part has {SMALLEST} rows at least, where half of all are left for training"
+            why = least if target > asked else "half of the rows stay with training"
+        told.append(f"{share:.3g} of {total:,} rows would be {asked:,}; {part} has {got:,}: {why}.")
+    return told
 
 
 def deal(

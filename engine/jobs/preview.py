@@ -32,6 +32,7 @@ def run(job: Job) -> dict[str, Any]:
     cost = question.cost(question.said)
     document = _document(cost, question.parts["train"], limit)
     document["leaks"] = leakage.within(job.home, question.fingerprint, question.dealt)
+    document["keeping_all"] = prepare.keeping_all(whole["train"], limit, question.positions)
     document["row"] = shown(question.tokenizer, whole["train"], limit, int(job.config.get("row", 0)))
     document["fitting"] = [] if document["memory"]["fits"] else question.costs.fitting(cost, limit)
     found = problems.find(_facts(question, cost, document))
@@ -109,6 +110,7 @@ def _facts(question: Question, cost: Cost, document: dict[str, Any]) -> problems
         device_total=total,
         seen_before=continued.trained_before(earlier, question.fingerprint, question.dealt) if earlier else 0,
         packed=cost.packed,
+        keeping_all=document["keeping_all"],
         tools_written=answers and _tools_written(job, question),
     )
 

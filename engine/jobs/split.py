@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import Field
 
-from engine.data.dealing import deal_rows
-from engine.data.split import check
+from engine.data.dealing import deal_rows, later_words
+from engine.data.split import check, not_as_asked
 from engine.job import Job
 from store.config import Split
 from store.document import Config
@@ -32,6 +32,9 @@ def run(job: Job) -> dict[str, Any]:
     except ConfigError as error:
         document = error.to_dict()
         problems.append({"level": "error", **{key: document[key] for key in ("field", "message", "fix")}})
+    told = [("info", text) for text in not_as_asked(dealt.counts(), ask.split)]
+    told += [("warning", text) for text in [later_words(dealt.later)] if text]
+    problems += [{"level": level, "field": "split_by", "message": text, "fix": ""} for level, text in told]
     return {
         "rows": dealt.counts(),
         "kept_together": dealt.together,

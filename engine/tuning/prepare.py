@@ -58,6 +58,8 @@ def dealt_rows(job: Job, fingerprint: str, parts: Split, config: TrainConfig) ->
         return dealt_before(job)
     whole = dealing.assign_rows(job.home, fingerprint, parts)
     dealt = choose(whole, parts, config)
+    if later := dealing.later_words(whole.later):
+        job.alert(later)
     job.facts(split_kept=list(whole.kept), leaks=leakage.within(job.home, fingerprint, dealt))
     names = [name for name in PARTS for _ in dealt[name]]
     ids = np.concatenate([dealt[name] for name in PARTS])
@@ -189,7 +191,8 @@ def positions(architecture: Any, config: TrainConfig) -> int | None:
 
 
 def fitting(config: TrainConfig, train: Rows, positions: int | None) -> int:
-    """`max_length`, or the 99th percentile of the training rows; never beyond the model's positions."""
+    """`max_length`, or what nearly all training rows fit into (`fitting_length`); never beyond the model's
+    positions."""
     if config.max_length is None:
         return fitting_length(train.sequence_lengths, positions)
     return min(config.max_length, positions) if positions else config.max_length
@@ -204,6 +207,17 @@ def length_limit(config: TrainConfig, train: Rows, positions: int | None) -> int
             field="max_length",
         )
     return fitting(config, train, positions)
+
+
+def keeping_all(train: Rows, max_length: int, positions: int | None) -> tuple[int, float] | None:
+    """The limit at which no row would be cut that the model has positions for, and how many more tokens the
+    rows have then than at `max_length`, as a share; None where none is cut."""
+    lengths = train.sequence_lengths
+    longest = min(int(lengths.max(initial=0)), positions or int(lengths.max(initial=0)))
+    if longest <= max_length:
+        return None
+    tokens = np.minimum(lengths, max_length).sum()
+    return longest, float(np.minimum(lengths, longest).sum() / tokens - 1)
 
 
 def cut(rows: Rows, max_length: int) -> Part:

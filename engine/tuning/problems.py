@@ -10,6 +10,7 @@ from typing import Any
 
 from engine.data.canaries import REPEATS, planted_count
 from engine.data.masks import Checks
+from engine.diagnostics.phrasing import percent
 from engine.tuning import known_ranges
 from engine.tuning.problem import Problem, problem
 from engine.tuning.smaller import advised
@@ -52,6 +53,7 @@ class Facts:
     device_total: float
     seen_before: int = 0  # held-out rows that the run to continue from was trained on
     packed: bool = False  # micro-batches are dealt by tokens, whatever their size in rows
+    keeping_all: tuple[int, float] | None = None  # `prepare.keeping_all`
     tools_written: bool = False  # there are calls of functions, and the chat template knows nothing of them
 
 
@@ -77,7 +79,7 @@ def _rows(f: Facts) -> list[Problem]:
         found.append(problem(
             "warning", "dataset",
             f"{untrained:,} of {f.counted:,} {noun} will be left out ({why}).",
-            "Look at these rows, or raise max_length.",
+            f"Look at these rows{f', or {keep}' if (keep := _keep(f)) else ''}.",
         ))  # fmt: skip
     if f.unjudged:
         found.append(problem(
@@ -96,7 +98,7 @@ def _rows(f: Facts) -> list[Problem]:
             "warning", "max_length",
             f"{f.truncated:,} of {f.counted:,} rows are longer than {f.max_length:,} tokens; cutting them"
             f" loses {f.lost_tokens:,} {lost}.",
-            "Raise max_length, or split long rows.",
+            f"{_keep(f).capitalize() or 'Raise max_length'}; or split long rows.",
         ))  # fmt: skip
     if f.tools_written:
         found.append(problem(
@@ -113,6 +115,16 @@ def _rows(f: Facts) -> list[Problem]:
             "Choose the instruction-tuned variant of the model, or go on.",
         ))  # fmt: skip
     return found
+
+
+def _keep(f: Facts) -> str:
+    """What keeping all would cost."""
+    if f.keeping_all is None:
+        return ""
+    length, share = f.keeping_all
+    return (
+        f"set max_length to {length:,}, which cuts none and adds {percent(share)} to the tokens of an epoch"
+    )
 
 
 def _mask(f: Facts) -> list[Problem]:

@@ -12,7 +12,7 @@ from pages.components import explore_reads, figures, quantities, reads
 from pages.components.explore_filter import label
 from pages.components.overlap_view import show_overlap
 from pages.components.session import act, guarded, plain, show_error
-from store.config import Split, SplitBy
+from store.config import Split, SplitBy, TrainConfig
 from store.errors import ConfigError
 
 BY = {
@@ -56,9 +56,17 @@ def _show_deal(dataset: dict[str, Any]) -> None:
             + [("Kept together", plural(dealt["kept_together"], "row"), "moved so that equals share a side")]
         )
     )
+    most = TrainConfig.model_fields["max_eval_rows"].default
+    if max(dealt["rows"]["validation"], dealt["rows"]["test"]) > most:
+        st.caption(
+            f"A run judges itself on {most:,} rows of a part at most, unless its max_eval_rows says more."
+        )
     for problem in dealt["problems"]:
         text = problem if isinstance(problem, str) else f"{problem['message']} {problem.get('fix', '')}"
-        st.warning(plain(text.strip()), icon=":material/warning:")
+        if isinstance(problem, dict) and problem["level"] == "info":
+            st.caption(plain(text.strip()))
+        else:
+            st.warning(plain(text.strip()), icon=":material/warning:")
     _save(dataset, said)
 
 

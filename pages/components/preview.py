@@ -145,7 +145,7 @@ def _figures(answer: dict[str, Any]) -> list[tuple[str, str, str]]:
     pairs = answer["config"]["task"] == "dpo"
     noun, both = ("Pairs", "both answers of each pair, ") if pairs else ("Rows", "")
     cut = (
-        f"of {counted:,}; {answer['lost_tokens']:,} tokens lost"
+        f"of {counted:,}; {answer['lost_tokens']:,} trained tokens lost{_keeping_all(answer)}"
         if answer["truncated_rows"]
         else "none is too long"
     )
@@ -183,6 +183,14 @@ def _figures(answer: dict[str, Any]) -> list[tuple[str, str, str]]:
         ("Precision", answer["dtype"], "of the numbers in training"),
         *_replayed(answer),
     ]
+
+
+def _keeping_all(answer: dict[str, Any]) -> str:
+    """What a limit that cuts no row would cost."""
+    if not answer.get("keeping_all"):
+        return ""
+    length, share = answer["keeping_all"]
+    return f"; {length:,} would cut none, for {phrasing.percent(share)} more tokens"
 
 
 def _replayed(answer: dict[str, Any]) -> list[tuple[str, str, str]]:

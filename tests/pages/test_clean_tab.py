@@ -38,7 +38,10 @@ async def answer(name: str, body: Document) -> Document:
     told[0] |= {"dropped": 20, "changed": 0}
     everything = steps[0].get("reason") == "everything"
     counts = {"kept": 0 if everything else 179, "changed": 0 if everything else 1, "added": 0}
-    return {
+    part = {}
+    if steps[0].get("reason") == "part" and not body["whole"]:
+        part = {"of": {"rows": 200, "total": 9000}, "unknown": [{"step": 1, "title": "Drop near duplicates"}]}
+    return part | {
         "fates": counts | {"dropped": 200 if everything else 20, "steps": told},
         "examples": [
             example(7, "changed", "Ask a.person@example.org, <b>please</b>", "Ask [EMAIL], <b>please</b>"),
@@ -136,7 +139,13 @@ def test_make_sends_the_recipe_whole_and_follows_the_job(engine: StillEngine, op
     button.click().run()
     name, body = engine.sent[-1]
     assert (name, body["dataset"], body["name"]) == ("clean", "d00000", "")
-    step = {"step": "drop_duplicates", "kind": "exact", "threshold": 0.7, "keep": "first"}
+    step = {
+        "step": "drop_duplicates",
+        "kind": "exact",
+        "threshold": 0.7,
+        "keep": "first",
+        "conflicts": "keep",
+    }
     assert body["recipe"] == {"steps": [step]}
 
 
@@ -283,3 +292,17 @@ def draw_offline() -> None:
 def _press(at: AppTest, label: str) -> None:
     """The button with that label, which may be one of a form."""
     next(button for button in at.button if button.label == label).click().run()
+
+
+def test_a_preview_of_some_rows_promises_nothing_and_counts_on_all_when_asked(
+    open_tab: Open, engine: Any
+) -> None:
+    where = {"conditions": [{"column": "row_id", "op": "is", "value": 1}]}
+    at = open_tab(engine.home, [{"step": "filter", "where": where, "reason": "part"}])
+    said = everything_said(at)
+    assert "How many of 9,000 rows stay isn't known yet. Of the first 200: 20 dropped, 1 changed." in said
+    assert "does more the more rows there are: step 2 (Drop near duplicates)" in said
+    assert "rows become" not in said
+    at.button(key="clean-whole").click().run()
+    assert ASKED[-1]["whole"]
+    assert "200 rows become 180: 20 dropped, 1 changed." in everything_said(at)

@@ -52,7 +52,14 @@ def test_the_newest_rows_are_test_and_a_row_without_a_time_is_named(home: Home, 
     rows.append({**rows[0], "day": "2026-01-31"})  # a copy of an old row judges nothing
     how = {"split_by": "time", "split_column": "source.day", "validation_size": 0.2, "test_size": 0.2}
     fingerprint = imported(home, tmp_path / "a.jsonl", rows)
-    dealt = assign_rows(home, fingerprint, Split.parse(how)).codes
+    whole = assign_rows(home, fingerprint, Split.parse(how))
+    assert whole.later.tolist() == [300]  # the copy is newer than the first test day, and it is said which
+    answer = ask(home, "split", fingerprint=fingerprint, split=how)
+    (problem,) = answer["problems"]
+    assert problem["level"] == "warning"
+    assert problem["message"].startswith("1 training row is newer than the oldest row held out")
+    assert ": 300." in problem["message"]
+    dealt = whole.codes
     assert dealt[:240].max() == 0 or np.array_equal(np.sort(dealt[:300]), dealt[:300])
     assert dealt[299] == 2
     assert dealt[300] == dealt[0] == 0

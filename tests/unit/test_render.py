@@ -133,7 +133,14 @@ def test_rows_are_taken_in_any_order() -> None:
 
 
 @pytest.mark.parametrize(("positions", "expected"), [(None, 96), (64, 64)])
-def test_the_fitting_length_is_the_99th_percentile(positions: int | None, expected: int) -> None:
+def test_the_fitting_length_is_the_99th_percentile_or_what_costs_next_to_nothing(
+    positions: int | None, expected: int
+) -> None:
     lengths = np.asarray([90] * 99 + [1000])
     assert fitting_length(lengths[:-1], positions) == expected
-    assert fitting_length(np.asarray([10] * 1000 + [500]), None) == 16
+    assert fitting_length(np.asarray([10] * 1000 + [500]), None) == 504  # 4.8% more tokens
+    assert fitting_length(np.asarray([10] * 1000 + [500] * 2), None) == 16  # 9.7% more
+    assert fitting_length(np.asarray([10] * 1000 + [30, 500, 500]), None) == 32
+    assert fitting_length(np.asarray([10] * 100_000 + [4000]), None) == 16  # one row would cost memory
+    tweets = np.asarray([40] * 1133 + [90, 95, 100, 110])
+    assert fitting_length(tweets, None) == 112

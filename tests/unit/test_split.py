@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from engine.data.dataset import load
 from engine.data.groups import group_of, join
-from engine.data.split import assign, check, counts, deal, target_sizes
+from engine.data.split import assign, check, counts, deal, not_as_asked, target_sizes
 from store.config import Split
 from store.errors import ConfigError, NotFoundError
 from store.home import Home
@@ -36,7 +36,8 @@ def texts(n: int, seed: int = 1) -> np.ndarray:
         (100, (0.1, 0.0), (50, 0)),
         (600, (0.1, 0.1), (60, 60)),
         (600, (0.01, 0.1), (50, 60)),
-        (1_000_000, (0.1, 0.1), (500, 500)),
+        (22_500, (0.1, 0.2), (2_250, 4_500)),
+        (1_000_000, (0.1, 0.1), (100_000, 100_000)),
     ],
 )
 def test_sizes(rows: int, shares: tuple[float, float], sizes: tuple[int, int]) -> None:
@@ -109,7 +110,10 @@ def test_the_ask_counts_rows_and_what_duplicates_pulled_along(home: Home, tmp_pa
     fingerprint = import_file(home, path).result["fingerprint"]
     answer = ask(home, "split", fingerprint=fingerprint, split={"validation_size": 0.2, "test_size": 0})
     rows = {"train": 50, "validation": 50, "test": 0}
-    assert answer == {"rows": rows, "kept_together": 10, "kept": ["text"], "problems": []}
+    (problem,) = answer.pop("problems")
+    assert answer == {"rows": rows, "kept_together": 10, "kept": ["text"]}
+    assert problem["level"] == "info"
+    assert problem["message"].startswith("0.2 of 100 rows would be 20; validation has 50")
     path.write_text("text,label\nText,x\nText,x\nText,x\n")
     fingerprint = import_file(home, path).result["fingerprint"]
     answer = ask(home, "split", fingerprint=fingerprint)
@@ -202,3 +206,21 @@ def test_few_large_groups_still_give_every_part_one() -> None:
     assert counts(codes) == {"train": 3000, "validation": 1000, "test": 1000}
     one = deal(texts(100), by("group"), np.zeros(100, dtype=np.int64))
     assert counts(one)["train"] == 100
+
+
+def test_a_part_that_is_not_its_share_says_why() -> None:
+    def told(rows: int, *shares: float) -> list[str]:
+        how = split(0, *shares)
+        return not_as_asked(counts(deal(texts(rows), how)), how)
+
+    assert told(22_500, 0.1, 0.2) == []
+    assert told(600, 0.025, 0.2) == [
+        "0.025 of 600 rows would be 15; validation has 50: a part has 50 rows at least, where half of"
+        " all are left for training."
+    ]
+    assert told(60, 0.1, 0.0) == [
+        "0.1 of 60 rows would be 6; validation has 30: a part has 50 rows at least, where half of"
+        " all are left for training."
+    ]
+    how = split(0, 0.1, 0.1)
+    assert "can't be parted" in not_as_asked({"train": 900, "validation": 100, "test": 0}, how)[0]
