@@ -36,8 +36,14 @@ class EvaluationCommands:
         """Queue an evaluation. Raises ConfigError and StateError that name the field at fault."""
         with self.database.transaction() as tx:
             run = self._run(tx, config)
-            dataset = datasets.get_dataset(tx, config.dataset or (run or {})["dataset_id"])
+            like = _rows_of(tx, config)
+            named = config.dataset or (like or run or {})["dataset_id"]
+            dataset = datasets.get_dataset(tx, named)
             changes: Document = {"dataset": dataset["dataset_id"], "run": run["run_id"] if run else ""}
+            if like:
+                _check_same_data(like, dataset)
+                changes |= {"rows_of": like["evaluation_id"], "part": like["part"]}
+                changes |= {"max_rows": like["config"]["max_rows"]}
             # a copy is not validated, and each of these fields was
             config = config.model_copy(update=changes)
             if not config.metrics:
@@ -112,6 +118,26 @@ def _evaluation(tx: Transaction, name: str, field: str) -> Document:
             field=field,
         )
     return found
+
+
+def _rows_of(tx: Transaction, config: EvaluateConfig) -> Document | None:
+    """The evaluation whose rows are asked for. Raises ConfigError (rows_of)."""
+    if not config.rows_of:
+        return None
+    try:
+        return evaluations.get(tx, config.rows_of)
+    except NotFoundError as error:
+        raise ConfigError(error.message, fix=error.fix, field="rows_of") from error
+
+
+def _check_same_data(like: Document, dataset: Document) -> None:
+    """Raise ConfigError where the rows of that evaluation are not rows of the data set."""
+    if like["data_fingerprint"] != dataset["fingerprint"]:
+        raise ConfigError(
+            f"{like['name']} is of rows of {like['dataset_name']}, which {dataset['name']} doesn't hold.",
+            fix="Leave dataset out, or name an evaluation of this data set.",
+            field="rows_of",
+        )
 
 
 def _heads(run: Document | None, config: EvaluateConfig) -> bool:

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from engine.diagnostics import score_table
-from store import evaluations, jobs
+from engine.diagnostics import evaluation_words, score_table
+from store import evaluation_pairs, evaluations, jobs
 from store.client import Client
 from store.errors import ConfigError
 from store.evaluate_config import EvaluateConfig
@@ -44,6 +44,8 @@ def evaluate(
     part: Annotated[str | None, typer.Option(help="train, validation, test or all")] = None,
     metric: Annotated[list[str] | None, typer.Option(help="May be repeated; the task's otherwise")] = None,
     max_rows: Annotated[int | None, typer.Option(help="Rows at most; 0 takes all")] = None,
+    rows_of: Annotated[str | None, typer.Option(help="An evaluation: its very rows, to compare with")] = None,
+    dtype: Annotated[str | None, typer.Option(help="bfloat16 or float32; a run's own otherwise")] = None,
     probes: Annotated[bool | None, typer.Option("--probes", help="General questions and prose too")] = None,
     task: Annotated[list[str] | None, typer.Option(help="Of lm-evaluation-harness; may be repeated")] = None,
     name: Annotated[str | None, typer.Option(help="Made up where left out")] = None,
@@ -54,6 +56,7 @@ def evaluate(
     given: Document = {
         **{"run": run, "checkpoint": checkpoint, "model": model, "dataset": dataset, "part": part},
         **{"metrics": metric, "probes": probes, "name": name, "max_rows": max_rows, "tasks": task},
+        **{"rows_of": rows_of, "dtype": dtype},
     }
     with errors(json):
         document = read_document(file) | {field: value for field, value in given.items() if value is not None}
@@ -87,7 +90,8 @@ def evaluations_(
             return
         found: Document = evaluations.get(client, evaluation)
         if against is not None:
-            found["differences"] = differences(client, found, evaluations.get(client, against))
+            compared = _compared(client, found, evaluations.get(client, against))
+            found |= {"differences": compared.pop("differences"), "comparison": compared}
         if rows:
             found["rows"] = _worst(client, found, metric, rows)
         print_json(found) if json else _print(found)
@@ -132,18 +136,27 @@ def _worst(client: Client, found: Document, metric: str | None, limit: int) -> l
     return evaluations.page(client, found["evaluation_id"], named, better=better, limit=limit)[1]
 
 
-def differences(client: Client, first: Document, second: Document) -> list[Document]:
-    """`first` minus `second` in every metric that both have, paired by row. Raises ConfigError for rows of
-    other data."""
-    if first["data_fingerprint"] != second["data_fingerprint"]:
-        raise ConfigError(
-            f"{second['name']} is of other rows than {first['name']}.",
-            fix="Compare evaluations of the same data set.",
-            field="against",
-        )
-    sides = [(evaluations.scores(client, one["evaluation_id"]), one["figures"]) for one in (first, second)]
-    groups = evaluations.groups(client, first["evaluation_id"])
-    return score_table.differences(sides[0], sides[1], groups, comparisons=len(first["figures"]))
+def _compared(client: Client, first: Document, second: Document) -> Document:
+    """`first` minus `second` in every metric that both have, paired by row, and what must be known of it.
+    Raises ConfigError for rows of other data."""
+    pair = evaluation_pairs.pair(client, first, second)
+    sides = [(scores, one["figures"]) for scores, one in zip(pair.scores, (first, second), strict=True)]
+    compared = score_table.differences(sides[0], sides[1], pair.groups)
+    notices = [*evaluation_words.asked_unlike(evaluation_pairs.unlike(pair))]
+    asked = None
+    if not pair.same_rows:
+        asked = evaluation_pairs.command(evaluation_pairs.again_on_the_same_rows(pair))
+        notices.insert(0, evaluation_words.rows_apart(first["n"], second["n"], pair.common))
+    return {
+        "against": {"name": second["name"], "evaluation_id": second["evaluation_id"], "n": second["n"]},
+        "common": pair.common,
+        "confidence": compared.confidence,
+        "level": compared.level,
+        "sentence": compared.sentence,
+        "notices": notices,
+        "same_rows": asked,
+        "differences": [one | {"first_is": score_table.told(one)} for one in compared.found],
+    }
 
 
 def _print(found: Document) -> None:
@@ -161,11 +174,25 @@ def _print(found: Document) -> None:
     for notice in found["details"]["notices"]:
         say(notice)
     if found.get("differences") is not None:
-        columns = ["difference in", "value (interval)", "n", "could see", "can it be told"]
-        print_rows(columns, [_difference(one) for one in found["differences"]])
+        _print_comparison(found["differences"], found["comparison"])
     if found.get("rows"):
         columns = ["row", "prompt", "reference", "answer"]
         print_rows(columns, [_row(row) for row in found["rows"]])
+
+
+def _print_comparison(differences: list[Document], comparison: Document) -> None:
+    """The differences, then at which level and of which rows they are."""
+    columns = ["this one minus the other", "value (interval)", "n", "could see", "this one is"]
+    print_rows(columns, [_difference(one) for one in differences])
+    out.print(
+        f"Against {comparison['against']['name']}, paired by row. {comparison['sentence']}",
+        markup=False,
+        soft_wrap=True,
+    )
+    for notice in comparison["notices"]:
+        out.print(notice, markup=False, soft_wrap=True)
+    if comparison["same_rows"]:
+        out.print(f"To compare on the same rows: {comparison['same_rows']}", markup=False, soft_wrap=True)
 
 
 def _why(figure: Document) -> str:
@@ -173,9 +200,8 @@ def _why(figure: Document) -> str:
 
 
 def _difference(one: Document) -> list[Any]:
-    sure = one["low"] is not None and (one["low"] > 0 or one["high"] < 0)
     seen = "" if one["detectable"] is None else f"{one['detectable']:.3g}"
-    return [_short(one["metric"]), _interval(one), one["n"], seen, "yes" if sure else "no"]
+    return [_short(one["metric"]), _interval(one), one["n"], seen, one["first_is"]]
 
 
 def _row(row: Document) -> list[Any]:

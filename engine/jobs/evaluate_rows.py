@@ -148,6 +148,7 @@ def _answers(job: Job, config: EvaluateConfig, subject: Evaluated, rendered: lis
         device=job.device,
         batch_size=config.per_device_eval_batch_size,
         sampling=drawn,
+        steady=True,
         on_token=on_token,
     )
 
