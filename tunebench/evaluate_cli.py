@@ -12,9 +12,12 @@ from store import evaluation_pairs, evaluations, jobs
 from store.client import Client
 from store.errors import ConfigError
 from store.evaluate_config import EvaluateConfig
+from tunebench import evaluate_conditions as conditions
 from tunebench.connection import Json, Wait, connect
 from tunebench.documents import read_document
+from tunebench.evaluate_conditions import Bound
 from tunebench.output import (
+    CONDITION,
     errors,
     out,
     plural,
@@ -26,6 +29,12 @@ from tunebench.output import (
 )
 
 Document = dict[str, Any]
+FailUnder = Annotated[
+    list[str] | None, typer.Option(help="METRIC=VALUE: exit 7 where it is worse than that; may be repeated")
+]
+FailIfWorse = Annotated[
+    str | None, typer.Option(help="An evaluation: exit 7 where a metric is surely worse, paired by row")
+]
 WIDTH = 60  # characters of a text in a table
 
 
@@ -49,6 +58,8 @@ def evaluate(
     probes: Annotated[bool | None, typer.Option("--probes", help="General questions and prose too")] = None,
     task: Annotated[list[str] | None, typer.Option(help="Of lm-evaluation-harness; may be repeated")] = None,
     name: Annotated[str | None, typer.Option(help="Made up where left out")] = None,
+    fail_under: FailUnder = None,
+    fail_if_worse_than: FailIfWorse = None,
     wait: Wait = True,
     json: Json = False,
 ) -> None:
@@ -63,7 +74,11 @@ def evaluate(
         if document.get("max_rows") == 0:
             document["max_rows"] = None
         config = EvaluateConfig.parse(document)
+        bounds = [Bound.parse(text) for text in fail_under or ()]
+        if not wait and (bounds or fail_if_worse_than):
+            raise ConfigError("There is nothing to hold yet.", fix="Leave --no-wait out.", field="wait")
         client = connect(start=True)
+        other = evaluations.get(client, fail_if_worse_than) if fail_if_worse_than else None
         job_id = client.command("evaluate", config.document())["job_id"]
         if not wait:
             print_json({"job_id": job_id}) if json else say(f"Queued as {job_id}.")
@@ -71,7 +86,7 @@ def evaluate(
         job = watch(lambda: jobs.get_job(client, job_id), "Evaluating")
         require_finished(job, "The evaluation was")
         found = evaluations.get(client, job_id)
-        print_json(found) if json else _print(found)
+        _finish(client, found, bounds, other, json)
 
 
 def evaluations_(
@@ -80,11 +95,16 @@ def evaluations_(
     against: Annotated[str | None, typer.Option(help="Another evaluation: paired differences")] = None,
     rows: Annotated[int, typer.Option(min=0, help="Show so many rows, the worst first")] = 0,
     metric: Annotated[str | None, typer.Option(help="By which rows are ordered; the first otherwise")] = None,
+    fail_under: FailUnder = None,
+    fail_if_worse_than: FailIfWorse = None,
     json: Json = False,
 ) -> None:
     """List evaluations, or show one: figures with intervals, its worst rows, what differs from another."""
     with errors(json):
+        bounds = [Bound.parse(text) for text in fail_under or ()]
         client = connect()
+        if evaluation is None and (bounds or fail_if_worse_than):
+            raise ConfigError("No evaluation is named.", fix="Name the one to hold.", field="evaluation")
         if evaluation is None:
             _list(evaluations.list_evaluations(client, run_id=run), json)
             return
@@ -94,7 +114,27 @@ def evaluations_(
             found |= {"differences": compared.pop("differences"), "comparison": compared}
         if rows:
             found["rows"] = _worst(client, found, metric, rows)
-        print_json(found) if json else _print(found)
+        other = evaluations.get(client, fail_if_worse_than) if fail_if_worse_than else None
+        _finish(client, found, bounds, other, json)
+
+
+def _finish(
+    client: Client, found: Document, bounds: list[Bound], other: Document | None, as_json: bool
+) -> None:
+    """Print the evaluation; exit with CONDITION where it doesn't hold what was asked of it."""
+    asked = [conditions.bounded(found["figures"], bound) for bound in bounds]
+    if other is not None:
+        compared = _compared(client, found, other)
+        asked.append(conditions.not_worse(compared["differences"], other["name"]))
+        if "differences" not in found:
+            found |= {"differences": compared.pop("differences"), "comparison": compared}
+    if asked:
+        found["conditions"] = [each.document() for each in asked]
+    print_json(found) if as_json else _print(found)
+    for each in asked:
+        say(f"{'Holds' if each.holds else 'FAILS'}: {each.name}. {each.sentence}")
+    if not all(each.holds for each in asked):
+        raise SystemExit(CONDITION)
 
 
 def _list(found: list[Document], as_json: bool) -> None:

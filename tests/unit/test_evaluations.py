@@ -21,7 +21,8 @@ from store.jobdir import JobDir, write_json
 from tests.unit.desk import Desk
 from tests.unit.store_samples import serving
 from tunebench.cli import cli
-from tunebench.output import NOT_FOUND, OK, USAGE
+from tunebench.evaluate_conditions import Bound, bounded, not_worse
+from tunebench.output import CONDITION, NOT_FOUND, OK, USAGE
 
 FIGURE: dict[str, Any] = {
     **{"metric": "eval/exact_match", "value": 0.5, "low": 0.2, "high": 0.8, "n": 3, "better": "higher"},
@@ -312,3 +313,60 @@ def test_rows_that_are_not_of_both_are_told_with_the_command_for_the_same(
     assert done.exit_code == OK, done.output
     config = desk.job(json.loads(done.stdout)["job_id"])["config"]
     assert (config["rows_of"], config["model"]) == (second, "some model")
+
+
+@pytest.mark.parametrize(
+    ("figure", "bound", "holds", "words"),
+    [
+        ({}, 0.5, True, "not worse than 0.5, which its interval leaves open"),
+        ({}, 0.51, False, "0.5 (0.2 to 0.8, n 3), worse than 0.51, which its interval leaves open"),
+        ({}, 0.9, False, "worse than 0.9."),
+        ({"better": "lower"}, 0.1, False, "worse than 0.1."),
+        ({"better": "lower"}, 0.9, True, "not worse than 0.9."),
+        ({"low": None, "high": None}, 0.1, True, "no interval"),
+        ({"value": None, "failed": "no file"}, 0.1, False, "has no value: no file"),
+    ],
+)
+def test_a_bound_is_held_against_the_value(
+    figure: dict[str, Any], bound: float, holds: bool, words: str
+) -> None:
+    found = bounded([FIGURE | figure], Bound("exact_match", bound))
+    assert found.holds is holds
+    assert words in found.sentence
+
+
+def test_only_what_is_surely_worse_fails() -> None:
+    told = {"metric": "eval/x", "value": -0.5, "low": -0.7, "high": -0.2, "n": 9, "first_is": "worse"}
+    kept = told | {"metric": "eval/y", "first_is": "can't be told"}
+    assert not not_worse([told, kept], "Base").holds
+    assert not_worse([told, kept], "Base").sentence == "Surely worse than Base: x by 0.5 (-0.7 to -0.2, n 9)."
+    assert not_worse([kept], "Base").holds
+    assert not not_worse([], "Base").holds
+
+
+def test_exit_codes_for_scripts(desk: Desk, command_line: Callable[..., Result]) -> None:
+    run_id = launched(desk)
+    ids = [desk("evaluate", run=run_id, name=name)["job_id"] for name in ("Bad", "Good", "Apart")]
+    finish(desk, ids[0], [0.0] * 30)
+    finish(desk, ids[1], [1.0] * 30)
+    finish(desk, ids[2], [1.0] * 30, first=100)
+    for words, code in (
+        (["Bad", "--fail-under", "exact_match=0.4"], OK),
+        (["Bad", "--fail-under", "exact_match=0.6"], CONDITION),
+        (["Bad", "--fail-under", "exact_match=0.4", "--fail-under", "eval/exact_match=0.6"], CONDITION),
+        (["Bad", "--fail-if-worse-than", "Good"], CONDITION),
+        (["Good", "--fail-if-worse-than", "Bad", "--json"], OK),
+        (["Good", "--fail-if-worse-than", "Apart"], CONDITION),
+        (["Good", "--fail-if-worse-than", "Nobody"], NOT_FOUND),
+        (["Good", "--fail-under", "chrf=1"], USAGE),
+        (["Good", "--fail-under", "chrf"], USAGE),
+        (["--fail-under", "chrf=1"], USAGE),
+    ):
+        done = command_line("evaluations", *words)
+        assert done.exit_code == code, (words, done.output)
+    refused = command_line("evaluate", "--run", run_id, "--fail-under", "chrf=1", "--no-wait")
+    assert refused.exit_code == USAGE
+    assert (
+        "FAILS: --fail-if-worse-than Good. Surely worse"
+        in command_line("evaluations", "Bad", "--fail-if-worse-than", "Good").stderr
+    )
