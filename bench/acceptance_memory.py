@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from engine.data.dataset import SCHEMA
+from engine.data.dataset import LATER, SCHEMA
 from engine.diagnostics.extraction import UNSEEN
 from engine.job import Job
 from engine.jobs import train
@@ -83,6 +83,7 @@ def write_rows(home: Home, rows: list[list[dict[str, str]]]) -> None:
         "row_id": range(len(rows)), "line": range(1, len(rows) + 1), "messages": rows,
         "text": [" ".join(turn["content"] for turn in row) for row in rows], "label": [None] * len(rows),
         "rejected": [None] * len(rows), "digest": range(len(rows)), "source": ["{}"] * len(rows),
+        **{name: [None] * len(rows) for name in LATER},
     }  # fmt: skip
     home.rows("people").parent.mkdir(parents=True, exist_ok=True)
     table = pa.table({name: list(column) for name, column in columns.items()}, schema=SCHEMA)

@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from engine.data.dataset import SCHEMA
+from engine.data.dataset import LATER, SCHEMA
 from engine.launchers import zygote
 from store.config import TrainConfig
 from store.home import Home
@@ -145,6 +145,7 @@ def write_prose(home: Home, name: str, shortest: int = 3000, asked: int = 100) -
         "rejected": [row[-1]["content"][::-1] for row in rows],
         "digest": list(range(len(rows))),
         "source": ["{}"] * len(rows),
+        **{name: [None] * len(rows) for name in LATER},
     }
     home.rows(name).parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table(columns, schema=SCHEMA), home.rows(name))

@@ -5,6 +5,7 @@ Each format names its roles; a mapping says which column of the file plays each 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +13,7 @@ FormatName = Literal[
     "messages",
     "sharegpt",
     "preference",
+    "multiple_choice",
     "instruction",
     "question_answer",
     "prompt_completion",
@@ -21,10 +23,14 @@ FormatName = Literal[
 
 Kind = Literal["chat", "text", "preference"]
 
+# How the answer of a multiple-choice row names the right choice.
+AnswerBy = Literal["text", "letter", "number from 0", "number from 1"]
+
 
 @dataclass(frozen=True)
 class Format:
-    """How rows of one format are read. `kind` is the form in which they are stored."""
+    """How rows of one format are read. `kind` is the form in which they are stored. `several`: roles that
+    more than one column may play; the further ones are `choices_2`, `choices_3` … in a mapping."""
 
     name: FormatName
     title: str
@@ -32,6 +38,29 @@ class Format:
     required: tuple[str, ...]
     optional: tuple[str, ...] = ()
     help: str = ""
+    several: tuple[str, ...] = ()
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """All roles, the required ones first."""
+        return self.required + self.optional
+
+    def has_role(self, role: str) -> bool:
+        """Whether a mapping may name `role`."""
+        base, _, number = role.rpartition("_")
+        return role in self.roles or (base in self.several and number.isdecimal() and int(number) > 1)
+
+
+def columns_of(mapping: Mapping[str, str], role: str) -> list[str]:
+    """The columns that play `role`, in order: those of `choices`, `choices_2`, `choices_3` …"""
+    numbers = [int(rest) for name in mapping if (rest := name.removeprefix(f"{role}_")).isdecimal()]
+    names = [role, *(f"{role}_{number}" for number in sorted(numbers))]
+    return [mapping[name] for name in names if mapping.get(name)]
+
+
+def roles_for(role: str, columns: Sequence[str]) -> dict[str, str]:
+    """The part of a mapping that says that `columns` play `role` together."""
+    return {role if place == 1 else f"{role}_{place}": column for place, column in enumerate(columns, 1)}
 
 
 FORMATS: dict[str, Format] = {
@@ -60,6 +89,16 @@ FORMATS: dict[str, Format] = {
             ("chosen", "rejected"),
             ("prompt", "system", "tools"),
             "The chosen answer is what is trained on.",
+        ),
+        Format(
+            "multiple_choice",
+            "Multiple choice",
+            "chat",
+            ("question", "choices", "answer"),
+            ("context", "system"),
+            "The question is shown with its choices, and the right one is the answer. One column holds a list"
+            " of choices, or each choice has a column of its own.",
+            ("choices",),
         ),
         Format(
             "instruction",

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from store.config import Split
 from store.document import Config
-from store.formats import FORMATS, FormatName
+from store.formats import FORMATS, AnswerBy, FormatName
 
 FILE_ENDINGS = frozenset({".gz", ".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt"})
 
@@ -54,6 +54,10 @@ class ImportConfig(Split):
     columns: dict[str, str] = Field(default_factory=dict, description="role -> column of the file")
     has_header: bool | None = Field(None, description="CSV and TSV: the first line names the columns")
     encoding: str | None = Field(None, description="Recognised where left out: utf-8, utf-16, latin-1")
+    answers: AnswerBy | None = Field(
+        None,
+        description="Multiple choice: text, letter, number from 0 or number from 1; recognised if left out",
+    )
     instruction: str = Field("", description="Text and label: put before each text, to say what is asked")
 
     @model_validator(mode="before")
@@ -67,8 +71,9 @@ class ImportConfig(Split):
     @model_validator(mode="after")
     def _roles_exist(self) -> Self:
         if self.format:
-            known = FORMATS[self.format].required + FORMATS[self.format].optional
+            form = FORMATS[self.format]
             for role in self.columns:
-                if role not in known:
-                    raise ValueError(f"columns has the role {role!r}; {self.format} has {', '.join(known)}")
+                if not form.has_role(role):
+                    roles = ", ".join(form.roles)
+                    raise ValueError(f"columns has the role {role!r}; {self.format} has {roles}")
         return self

@@ -132,7 +132,7 @@ def write_rows(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from engine.data.dataset import SCHEMA
+    from engine.data.dataset import LATER, SCHEMA
 
     texts = all(isinstance(row, str) for row in rows)
     count = len(rows)
@@ -145,6 +145,7 @@ def write_rows(
         "rejected": rejected or [None] * count,
         "digest": range(count),
         "source": ["{}"] * count,
+        **{name: [None] * count for name in LATER},
     }
     home.rows(fingerprint).parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table({n: list(c) for n, c in columns.items()}, schema=SCHEMA), home.rows(fingerprint))

@@ -18,6 +18,20 @@ ALIASES: dict[str, dict[str, tuple[str, ...]]] = {
         "system": SYSTEM,
         "tools": TOOLS,
     },
+    "multiple_choice": {
+        "question": (
+            "question", "query", "q", "stem", "problem", "ctx", "goal", "prompt", "sentence", "premise",
+            "input", "instruction", "text",
+        ),
+        "choices": ("choices", "options", "endings", "candidates", "alternatives", "mc1_targets"),
+        "answer": (
+            "answer", "answerkey", "answer_key", "answer_index", "answer_idx", "answer_id", "label", "target",
+            "correct", "correct_answer", "correct_option", "correct_choice", "correct_index",
+            "correct_answer_index", "right_answer", "gold", "gold_index", "cop", "solution", "key",
+        ),
+        "context": ("context", "passage", "article", "paragraph", "background", "story", "support"),
+        "system": SYSTEM,
+    },
     "instruction": {
         "instruction": ("instruction", "instructions"),
         "output": ("output", "response", "answer", "completion", "target", "result"),
@@ -55,6 +69,9 @@ ALIASES: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "text": {"text": ("text", "content", "document", "body", "article", "full_text", "passage", "story")},
 }  # fmt: skip
+
+# Columns that hold one choice each: one of these and a number or a letter, or a letter alone.
+CHOICE_STEMS = ("ans", "answer", "option", "opt", "op", "choice", "sol", "ending", "candidate", "alternative")
 
 TURN_NAMES = ("messages", "conversations", "conversation", "chat", "dialogue", "turns", "message")
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from engine.data.choices import place_of, read_choices
 from engine.data.tool_calls import with_tools
 from engine.data.turns import (
     RowSkipped,
@@ -18,8 +19,9 @@ from engine.data.turns import (
     read_turns,
     spoken_turns,
 )
+from store.choices import with_choices
 from store.errors import ConfigError
-from store.formats import FORMATS
+from store.formats import FORMATS, AnswerBy, columns_of
 
 SIDES = ("user", "assistant")
 WITH_SYSTEM = ("system", "user", "assistant")
@@ -27,25 +29,35 @@ WITH_SYSTEM = ("system", "user", "assistant")
 
 class Canonical(NamedTuple):
     """A row as it is stored: roles and contents of its turns (None for plain text), the text that is
-    searched and by which rows are equal, the label, the rejected answer."""
+    searched and by which rows are equal, the label, the rejected answer; of multiple choice the choices and
+    the place of the right one among them, from 0; and the part that its file puts it in."""
 
     roles: tuple[str, ...] | None
     contents: tuple[str, ...]
     text: str
     label: str | None
     rejected: str | None
+    choices: tuple[str, ...] | None = None
+    answer_index: int | None = None
+    part: str | None = None
 
 
 Convert = Callable[[dict[str, Any]], Canonical]
 
 
 def converter(
-    format: str, columns: dict[str, str], *, instruction: str = "", label_column: str | None = None
+    format: str,
+    columns: dict[str, str],
+    *,
+    instruction: str = "",
+    label_column: str | None = None,
+    answers: AnswerBy | None = None,
 ) -> Convert:
     """The function that turns a row into a Canonical; it raises RowSkipped with the reason.
 
     columns: role -> column. instruction: for text_label, put before every text that brings none itself.
-    label_column: of a format without labels, the column to keep as one.
+    label_column: of a format without labels, the column to keep as one. answers: how those of multiple choice
+    name their choices.
     Raises ConfigError where a required role has no column.
     """
     for role in FORMATS[format].required:
@@ -66,6 +78,8 @@ def converter(
         return _preference(columns)
     if format == "text_label":
         return _text_label(columns, instruction)
+    if format == "multiple_choice":
+        return _multiple_choice(columns, answers or "text")
     question, answer = FORMATS[format].required
     around = columns.get("input"), columns.get("context"), columns.get("system")
     return _pair(columns[question], columns[answer], *around, label_column)
@@ -99,6 +113,17 @@ def _label(value: Any, column: str) -> str:
     return text
 
 
+def _asked_and_said(
+    asked: str, said: str, before: str = "", told: str = "", label: str | None = None
+) -> Canonical:
+    """One question, after a context where there is one, and its answer; `told`: a system turn."""
+    if before:
+        asked = f"{before}\n\n{asked}"
+    if told:
+        return Canonical(WITH_SYSTEM, (told, asked, said), f"{told}\n\n{asked}\n\n{said}", label, None)
+    return Canonical(SIDES, (asked, said), f"{asked}\n\n{said}", label, None)
+
+
 def _pair(
     question: str, answer: str, after: str | None, before: str | None, system: str | None, label: str | None
 ) -> Convert:
@@ -106,12 +131,9 @@ def _pair(
         asked, said = _required(row, question), _required(row, answer)
         if after and (more := _optional(row, after)):
             asked = f"{asked}\n\n{more}"
-        if before and (more := _optional(row, before)):
-            asked = f"{more}\n\n{asked}"
         kept = _label(row.get(label), label) if label else None
-        if system and (told := _optional(row, system)):
-            return Canonical(WITH_SYSTEM, (told, asked, said), f"{told}\n\n{asked}\n\n{said}", kept, None)
-        return Canonical(SIDES, (asked, said), f"{asked}\n\n{said}", kept, None)
+        context = _optional(row, before) if before else ""
+        return _asked_and_said(asked, said, context, _optional(row, system) if system else "", kept)
 
     return convert
 
@@ -128,6 +150,26 @@ def _text_label(columns: dict[str, str], instruction: str) -> Convert:
         if asked:
             text = f"{asked}\n\n{text}"
         return Canonical(SIDES, (text, label), f"{text}\n\n{label}", label, None)
+
+    return convert
+
+
+def _multiple_choice(columns: dict[str, str], by: AnswerBy) -> Convert:
+    """The rule of `store.choices`."""
+    question, answer, before, system = (
+        columns.get(role) for role in ("question", "answer", "context", "system")
+    )
+    assert question
+    assert answer
+    where = columns_of(columns, "choices")
+
+    def convert(row: dict[str, Any]) -> Canonical:
+        choices, names = read_choices(row, where)
+        place = place_of(row.get(answer), choices, by, names)
+        asked = with_choices(_required(row, question), choices)
+        context = _optional(row, before) if before else ""
+        made = _asked_and_said(asked, choices[place], context, _optional(row, system) if system else "")
+        return made._replace(choices=choices, answer_index=place)
 
     return convert
 

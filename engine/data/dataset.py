@@ -12,7 +12,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -31,8 +31,13 @@ SCHEMA = pa.schema(
         ("rejected", pa.string()),
         ("digest", pa.uint64()),
         ("source", pa.string()),
+        ("choices", pa.list_(pa.string())),
+        ("answer_index", pa.int32()),
+        ("part", pa.string()),
     ]
 )
+_Rows = TypeVar("_Rows", pa.RecordBatch, pa.Table)
+LATER = frozenset({"choices", "answer_index", "part"})  # columns that older data sets lack: null there
 SKIPPED_SCHEMA = pa.schema([("line", pa.int64()), ("reason", pa.string()), ("excerpt", pa.string())])
 
 
@@ -105,7 +110,17 @@ def batches(
     """The rows in order, in batches of at most so many. None goes beyond a row group, of which the writer
     bounds the bytes: 10,000 rows of a megabyte each would not fit into memory."""
     for group in range(file.num_row_groups):
-        yield from file.iter_batches(most, row_groups=[group], columns=columns)
+        for batch in file.iter_batches(most, row_groups=[group], columns=columns):
+            yield _completed(batch, columns)
+
+
+def _completed(rows: _Rows, columns: Sequence[str] | None) -> _Rows:
+    """The rows with the columns of SCHEMA that were asked for and that an older data set lacks."""
+    for name in SCHEMA.names if columns is None else columns:
+        if name in LATER and name not in rows.schema.names:
+            field = SCHEMA.field(name)
+            rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
+    return rows
 
 
 def load(
@@ -121,7 +136,7 @@ def load(
     """
     file = open_rows(home, fingerprint)
     if row_ids is None:
-        return file.read(columns=columns)
+        return _completed(file.read(columns=columns), columns)
     wanted = np.asarray(row_ids, dtype=np.int64)
     sizes = [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
     ends = np.cumsum(sizes)
@@ -129,11 +144,11 @@ def load(
     if len(outside):
         raise NotFoundError(f"The data set {fingerprint[:12]} has no row {outside[0]}.")
     if not len(wanted):
-        return file.schema_arrow.empty_table().select(columns or file.schema_arrow.names)
+        return SCHEMA.empty_table().select(columns or SCHEMA.names)
     groups = np.searchsorted(ends, wanted, side="right")
     read = np.unique(groups)
     starts = np.zeros(len(sizes), dtype=np.int64)  # where a group begins in the table that is read
     starts[read] = np.concatenate([[0], np.cumsum([sizes[group] for group in read])[:-1]])
     first_ids = ends - sizes
-    table = file.read_row_groups(read.tolist(), columns=columns)
+    table = _completed(file.read_row_groups(read.tolist(), columns=columns), columns)
     return table.take(pa.array(starts[groups] + wanted - first_ids[groups]))

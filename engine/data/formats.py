@@ -7,17 +7,23 @@ is told; nothing is guessed that a name says.
 
 from __future__ import annotations
 
+import itertools
+import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from engine.data.aliases import ALIASES, TOOLS, TURN_NAMES, normalise
+from engine.data.aliases import ALIASES, CHOICE_STEMS, TOOLS, TURN_NAMES, normalise
+from engine.data.choices import recognise_answers
 from engine.data.turns import keys_of
 from store.errors import ConfigError, DataError
-from store.formats import FORMATS, FormatName
+from store.formats import FORMATS, AnswerBy, FormatName, columns_of, roles_for
 
 LABEL_LENGTH = 80  # characters of a label, at the median
 FEW_VALUES = 0.5  # distinct labels to rows, at most, where values alone say that a column is a label
+
+FEWEST_ROWS, MOST_CELLS = 50, 1_000_000  # rows that are looked at, fewer of them where they are wide
+_NUMBERED = re.compile(r"([a-z]*?)_?(\d{1,2}|[a-z])")
 
 Rows = Sequence[dict[str, Any]]
 
@@ -41,10 +47,13 @@ def column_names(known: list[str], rows: Rows) -> list[str]:
 
 def recognise(columns: list[str], rows: Rows) -> Recognised:
     """The format of the rows and the mapping of its roles, with every other format that fits."""
+    rows = rows[: max(FEWEST_ROWS, MOST_CELLS // max(1, len(columns)))]
     mappings: dict[FormatName, dict[str, str]] = {**_turns(columns, rows)}
+    names = {normalise(column): column for column in reversed(columns)}
+    if choice := _choices(columns, names, rows):
+        mappings["multiple_choice"] = choice
     for format in FORMATS:
-        names = {normalise(column): column for column in reversed(columns)}
-        if format in ALIASES and (mapping := _by_name(format, names, rows)):
+        if format != "multiple_choice" and format in ALIASES and (mapping := _by_name(format, names, rows)):
             mappings[FORMATS[format].name] = mapping
     order = ("messages", "sharegpt", *ALIASES)
     mappings = {FORMATS[name].name: mappings[FORMATS[name].name] for name in order if name in mappings}
@@ -55,10 +64,24 @@ def recognise(columns: list[str], rows: Rows) -> Recognised:
     return Recognised(next(iter(mappings), None), mappings, guessed and bool(mappings))
 
 
+class Chosen(NamedTuple):
+    """How rows will be read: the format, role -> column, how answers name their choices (None for other
+    formats), and whether the values alone led there."""
+
+    format: FormatName
+    mapping: dict[str, str]
+    answers: AnswerBy | None
+    guessed: bool
+
+
 def choose(
-    columns: list[str], rows: Rows, format: FormatName | None, given: dict[str, str]
-) -> tuple[FormatName, dict[str, str], bool]:
-    """Format, mapping and whether it was guessed, from what the user gave and what is recognised.
+    columns: list[str],
+    rows: Rows,
+    format: FormatName | None,
+    given: dict[str, str],
+    answers: AnswerBy | None = None,
+) -> Chosen:
+    """How the rows are read, from what the user gave and what is recognised.
 
     A mapping that names every required role is taken as it is; else the rest is recognised. A role
     mapped to an empty text has no column. Raises ConfigError for a column that is not there, DataError
@@ -67,11 +90,10 @@ def choose(
     found = recognise(columns, rows)
     _check_columns(given, columns)
     if format is None and given:
-        fitting = [name for name in found.mappings if set(given) <= set(roles_of(name))]
+        able = [form.name for form in FORMATS.values() if all(form.has_role(role) for role in given)]
+        fitting = [name for name in found.mappings if name in able]
         if not fitting:
-            fitting = [
-                f.name for f in FORMATS.values() if set(f.required) <= set(given) <= set(roles_of(f.name))
-            ]
+            fitting = [name for name in able if set(FORMATS[name].required) <= set(given)]
         format = fitting[0] if fitting else None
     guessed = format is None and found.guessed
     format = format or found.format
@@ -92,11 +114,21 @@ def choose(
                 field=f"columns.{role}",
             )
     _check_distinct(mapping)
-    return format, mapping, guessed
+    if format == "multiple_choice":
+        answers = answers or recognise_answers(rows, columns_of(mapping, "choices"), mapping["answer"])
+        if answers is None:
+            raise _no_answers(mapping)
+        return Chosen(format, mapping, answers, guessed)
+    return Chosen(format, mapping, None, guessed)
 
 
-def roles_of(format: str) -> tuple[str, ...]:
-    return FORMATS[format].required + FORMATS[format].optional
+def _no_answers(mapping: dict[str, str]) -> DataError:
+    return DataError(
+        f"The column {mapping['answer']!r} names none of the choices in {columns_of(mapping, 'choices')}.",
+        fix="Map the columns of the choices and of the right one, and say how it names it: answers is text,"
+        " letter, number from 0 or number from 1.",
+        field="answers",
+    )
 
 
 def _check_columns(given: dict[str, str], columns: list[str]) -> None:
@@ -127,19 +159,28 @@ def _listed(columns: list[str]) -> str:
 
 def values_of(rows: Rows, column: str) -> list[Any]:
     """The values of a column that are there."""
-    found = (row.get(column) for row in rows)
-    return [value for value in found if value is not None and value == value and value != ""]
+    return list(_values(rows, column))
+
+
+def first_values(rows: Rows, column: str, most: int) -> list[Any]:
+    """The first of them."""
+    return list(itertools.islice(_values(rows, column), most))
+
+
+def _values(rows: Rows, column: str) -> Iterator[Any]:
+    values = (row.get(column) for row in rows)
+    return (value for value in values if value is not None and value == value and value != "")
 
 
 def _turns(columns: list[str], rows: Rows) -> dict[FormatName, dict[str, str]]:
     """Columns whose values are lists of turns; the usual names first."""
     found: dict[FormatName, dict[str, str]] = {}
+    listed = next((c for c in columns if normalise(c) in TOOLS), None)
+    tools = {"tools": listed} if listed else {}
     for column in sorted(columns, key=lambda name: normalise(name) not in TURN_NAMES):
         if normalise(column) in ("chosen", "rejected", "prompt"):  # conversations of a preference
             continue
-        keys = next((keys for value in values_of(rows, column)[:5] if (keys := keys_of(value))), None)
-        listed = next((c for c in columns if normalise(c) in TOOLS), None)
-        tools = {"tools": listed} if listed else {}
+        keys = next((keys for value in first_values(rows, column, 5) if (keys := keys_of(value))), None)
         if keys == ("role", "content"):
             found.setdefault("messages", {"messages": column, **tools})
         elif keys:
@@ -147,6 +188,48 @@ def _turns(columns: list[str], rows: Rows) -> dict[FormatName, dict[str, str]]:
             mapping = {"conversations": column, **({"system": extra} if extra else {}), **tools}
             found.setdefault("sharegpt", mapping)
     return found
+
+
+def _choices(columns: list[str], names: dict[str, str], rows: Rows) -> dict[str, str] | None:
+    """A question, choices in a list or in columns of their own, and an answer that is one of them."""
+    aliases = ALIASES["multiple_choice"]
+    listed = [names[alias] for alias in aliases["choices"] if alias in names]
+    for where in [*([column] for column in listed), *_choice_columns(columns)]:
+        taken = {*where}
+        answers = [names[alias] for alias in aliases["answer"] if names.get(alias, "") not in {"", *taken}]
+        answer = next((column for column in answers if recognise_answers(rows, where, column)), None)
+        asked = [
+            names[alias] for alias in aliases["question"] if names.get(alias) not in {None, answer, *taken}
+        ]
+        question = next((column for column in asked if _fits("", "question", values_of(rows, column))), None)
+        if not answer or not question:
+            continue
+        mapping = {"question": question, **roles_for("choices", where), "answer": answer}
+        for role in ("context", "system"):
+            free = [
+                names[alias] for alias in aliases[role] if names.get(alias, "") not in {"", *mapping.values()}
+            ]
+            if column := next((column for column in free if _fits("", role, values_of(rows, column))), None):
+                mapping[role] = column
+        return mapping
+    return None
+
+
+def _choice_columns(columns: list[str]) -> list[list[str]]:
+    """Families of columns that hold one choice each, `ans0, ans1, ans2` or `A, B, C, D`, the widest first."""
+    families: dict[str, dict[str, str]] = {}
+    for column in columns:
+        match = _NUMBERED.fullmatch(normalise(column))
+        if match and (not match[1] or match[1] in CHOICE_STEMS):
+            families.setdefault(match[1] + ("0" if match[2].isdigit() else "a"), {})[match[2]] = column
+    ordered = []
+    for members in families.values():
+        marks = sorted(members, key=lambda mark: (len(mark), mark))
+        first = "a" if not marks[0].isdigit() else marks[0] if marks[0] in "01" else "0"
+        wanted = [str(int(first) + i) if first.isdigit() else chr(ord(first) + i) for i in range(len(marks))]
+        if len(marks) > 1 and marks == wanted:
+            ordered.append([members[mark] for mark in marks])
+    return sorted(ordered, key=len, reverse=True)
 
 
 def _by_name(format: str, names: dict[str, str], rows: Rows) -> dict[str, str] | None:

@@ -41,6 +41,7 @@ ROLES = {
 OURS = ("system", "user", "assistant", "tools", "tool")
 KEYS = (("role", "content"), ("from", "value"))
 _TURN_LIST = re.compile(r"\s*\[\s*(\{|\]\s*$)")
+_LIST = re.compile(r"\s*[\[{].*[\]}]\s*$", re.DOTALL)
 _SPOKEN = re.compile(r"\n\n(Human|Assistant): ?")
 
 Turns = list[tuple[str, str]]  # (role, content)
@@ -76,6 +77,20 @@ def list_in_text(value: Any) -> Any:
             continue
         if type(found) is list and all(type(turn) is dict for turn in found):
             return found
+    return value
+
+
+def texts_in_text(value: Any) -> Any:
+    """A list or an object that a column of texts holds in JSON, or as Python prints it; else the value."""
+    if type(value) is not str or not _LIST.match(value):
+        return value
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            parsed = parse(value.strip())
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if isinstance(parsed, list | dict):
+            return parsed
     return value
 
 

@@ -13,13 +13,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from engine.data.convert import Canonical
-from engine.data.dataset import SCHEMA, SKIPPED_SCHEMA, Fingerprint
+from engine.data.dataset import LATER, SCHEMA, SKIPPED_SCHEMA, Fingerprint
 from engine.data.digest import digest
 from engine.data.rows import Skipped
 
 # Text and source are what filters read: with lz4 a third to a half faster, for a fifth more room each.
 COMPRESSION = {
-    **dict.fromkeys(("row_id", "line", "label", "rejected", "digest"), "zstd"),
+    **dict.fromkeys(("row_id", "line", "label", "rejected", "digest", "answer_index", "part"), "zstd"),
+    "choices.list.element": "zstd",
     **dict.fromkeys(("messages.list.element.role", "messages.list.element.content"), "zstd"),
     **dict.fromkeys(("text", "source"), "lz4"),
 }
@@ -77,7 +78,7 @@ class DatasetWriter:
         if not self._waiting:
             return
         lines, rows, sources, digests = zip(*self._waiting, strict=True)
-        roles, contents, texts, labels, rejected = zip(*rows, strict=True)
+        roles, contents, texts, labels, rejected, choices, answers, parts = zip(*rows, strict=True)
         numbers = np.frombuffer(b"".join(digests), dtype="<u8")
         messages, flat = turn_arrays(roles, contents)
         columns = {
@@ -89,6 +90,9 @@ class DatasetWriter:
             "rejected": pa.array(rejected, pa.string()),
             "digest": pa.array(numbers),
             "source": pa.array(sources, pa.string()),
+            "choices": pa.array(choices, pa.list_(pa.string())),
+            "answer_index": pa.array(answers, pa.int32()),
+            "part": pa.array(parts, pa.string()),
         }
         self._write(columns, flat, np.fromiter(map(len, texts), np.int32, len(texts)))
         self.labels.update(label for label in labels if label is not None)
@@ -112,12 +116,29 @@ class DatasetWriter:
     def _write(self, columns: dict[str, pa.Array], flat: dict[str, pa.Array], characters: np.ndarray) -> None:
         self._rows.write_table(pa.table(columns, schema=SCHEMA))
         for name, array in {**columns, **flat}.items():
-            if name != "messages":
+            if name != "messages" and name not in LATER:
                 self.fingerprint.add(name, array)
+        self._fingerprint_later(columns)
         self._digests.append(columns["digest"].to_numpy())
         self._characters.append(characters)
         self._turns.append(flat["turns"].to_numpy())
         self.row_count += len(characters)
+
+    def _fingerprint_later(self, columns: dict[str, pa.Array]) -> None:
+        """The rows that have choices or a part, with their ids: where none has, the name is that of the time
+        before there were such columns."""
+        for name, values in (("choices", columns["choices"]), ("part", columns["part"])):
+            known = values.is_valid()
+            if not pc.any(known).as_py():
+                continue
+            values = values.filter(known)
+            self.fingerprint.add(f"{name}.row_ids", columns["row_id"].filter(known))
+            if name == "part":
+                self.fingerprint.add(name, values)
+            else:
+                self.fingerprint.add("choices.counts", values.value_lengths())
+                self.fingerprint.add(name, values.flatten())
+                self.fingerprint.add("answer_index", columns["answer_index"].filter(known))
 
     def _flush_skipped(self) -> None:
         if not self._waiting_skips:

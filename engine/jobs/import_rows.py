@@ -18,7 +18,7 @@ from typing import Any
 from engine.data.builtin import LABEL
 from engine.data.convert import Convert, converter
 from engine.data.first_rows import read_first, remarks
-from engine.data.formats import choose, column_names
+from engine.data.formats import Chosen, choose, column_names
 from engine.data.readers import open_source
 from engine.data.rows import Problem, Reader, Row, Skipped, skipped
 from engine.data.source_json import encode
@@ -50,9 +50,14 @@ def _import(job: Job, config: ImportConfig, folder: Path) -> dict[str, Any]:
     with contextlib.closing(source) as reader:
         rows = reader.rows()
         head = read_first(rows, HEAD_ROWS)
-        format, columns, problems = _agree(config, reader, head)
-        label = LABEL if config.source.builtin else None
-        convert = converter(format, columns, instruction=config.instruction, label_column=label)
+        chosen, problems = _agree(config, reader, head)
+        convert = converter(
+            chosen.format,
+            chosen.mapping,
+            instruction=config.instruction,
+            label_column=LABEL if config.source.builtin else None,
+            answers=chosen.answers,
+        )
         with DatasetWriter(folder) as writer, _without_gc():
             _write(job, reader, itertools.chain(head, rows), convert, writer)
             fingerprint = writer.close()
@@ -63,7 +68,7 @@ def _import(job: Job, config: ImportConfig, folder: Path) -> dict[str, Any]:
     notices = _notices([*reader.problems, *problems])
     for notice in notices:
         job.alert(notice, level="info")
-    return _result(fingerprint, format, columns, reader, writer, notices)
+    return _result(fingerprint, chosen, reader, writer, notices)
 
 
 @contextlib.contextmanager
@@ -76,30 +81,29 @@ def _without_gc() -> Iterator[None]:
         gc.enable()
 
 
-def _agree(
-    config: ImportConfig, reader: Reader, head: list[Row]
-) -> tuple[str, dict[str, str], list[Problem]]:
-    """Format and mapping, and what to tell the user about them."""
+def _agree(config: ImportConfig, reader: Reader, head: list[Row]) -> tuple[Chosen, list[Problem]]:
+    """How the rows are read, and what to tell the user about it."""
     rows = [row for _, row in head if isinstance(row, dict)]
     if not rows:
         faults = [(line, row.reason) for line, row in head if isinstance(row, Skipped)]
         first = {reason: line for line, reason in reversed(faults)}
         raise _nothing_read(config.name, Counter(reason for _, reason in faults), first)
     names = column_names(reader.columns, rows)
-    format, columns, guessed = choose(names, rows, config.format, config.columns)
-    if config.instruction and format != "text_label":
+    chosen = choose(names, rows, config.format, config.columns, config.answers)
+    if config.instruction and chosen.format != "text_label":
+        title = FORMATS[chosen.format].title.lower()
         raise ConfigError(
-            f"An instruction goes before texts with a label; these rows are {FORMATS[format].title.lower()}.",
+            f"An instruction goes before texts with a label; these rows are {title}.",
             fix="Leave instruction empty, or choose the format text_label.",
             field="instruction",
         )
-    problems = remarks(columns, rows)
-    if guessed:
-        used = ", ".join(f"{role} = {column}" for role, column in columns.items())
+    problems = remarks(chosen.mapping, rows)
+    if chosen.guessed:
+        used = ", ".join(f"{role} = {column}" for role, column in chosen.mapping.items())
         problems.append(
             Problem(None, f"The names of the columns fit no format: {used} was guessed from the values.")
         )
-    return format, columns, problems
+    return chosen, problems
 
 
 def _write(job: Job, reader: Reader, rows: Iterator[Row], convert: Convert, writer: DatasetWriter) -> None:
@@ -153,17 +157,16 @@ def _notices(problems: list[Problem]) -> list[str]:
 
 def _result(
     fingerprint: str,
-    format: str,
-    columns: dict[str, str],
+    chosen: Chosen,
     reader: Reader,
     writer: DatasetWriter,
     notices: list[str],
 ) -> dict[str, Any]:
     return {
         "fingerprint": fingerprint,
-        "kind": FORMATS[format].kind,
-        "format": format,
-        "columns": columns,
+        "kind": FORMATS[chosen.format].kind,
+        "format": chosen.format,
+        "columns": chosen.mapping,
         "row_count": writer.row_count,
         "skipped_count": writer.skipped_count,
         "duplicate_count": writer.duplicate_count(),

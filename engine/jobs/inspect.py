@@ -10,14 +10,14 @@ from pydantic import Field
 from engine.data.builtin import LABEL
 from engine.data.convert import Canonical, converter
 from engine.data.first_rows import read_first, remarks
-from engine.data.formats import Recognised, Rows, choose, column_names, recognise, values_of
+from engine.data.formats import Chosen, Recognised, Rows, choose, column_names, recognise, values_of
 from engine.data.readers import open_source
 from engine.data.rows import Problem, Reader, Row, Skipped
 from engine.data.source_json import plain_json
 from engine.data.turns import RowSkipped
 from engine.job import Job
 from store.document import Config
-from store.formats import FORMATS, FormatName
+from store.formats import FORMATS, AnswerBy, FormatName
 from store.import_config import Source
 
 ROWS = 2000  # read; what is wrong further on shows in the import
@@ -34,6 +34,7 @@ class InspectAsk(Config):
     format: FormatName | None = None
     columns: dict[str, str] = Field(default_factory=dict)
     instruction: str = ""
+    answers: AnswerBy | None = None
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -52,16 +53,14 @@ def _describe(ask: InspectAsk, reader: Reader, head: list[Row]) -> dict[str, Any
     names = column_names(reader.columns, rows)
     found = recognise(names, rows)
     problems = [*reader.problems]
-    format, mapping = found.format, found.mapping
-    if ask.format or ask.columns:
-        format, mapping, _ = choose(names, rows, ask.format, ask.columns)
-    elif found.guessed or not format:
+    if not (ask.format or ask.columns) and (found.guessed or not found.format):
         problems.append(_unsure(found, names))
+    chosen: Chosen | None = None
     canonical: list[dict[str, Any]] = []
-    if format:
-        problems += remarks(mapping, rows)
-        label = LABEL if ask.source.builtin else None
-        canonical = _convert(format, mapping, ask.instruction, label, head, problems)
+    if ask.format or ask.columns or found.format:
+        chosen = choose(names, rows, ask.format, ask.columns, ask.answers)
+        problems += remarks(chosen.mapping, rows)
+        canonical = _convert(ask, chosen, head, problems)
     problems += [Problem(line, row.reason) for line, row in head if isinstance(row, Skipped)]
     return {
         "reader": reader.name,
@@ -71,9 +70,10 @@ def _describe(ask: InspectAsk, reader: Reader, head: list[Row]) -> dict[str, Any
         "delimiter": reader.delimiter,
         "bytes": reader.bytes,
         "columns": [_column(name, rows) for name in names],
-        "format": format,
-        "mapping": mapping,
-        "alternatives": [name for name in found.mappings if name != format],
+        "format": chosen.format if chosen else None,
+        "mapping": chosen.mapping if chosen else {},
+        "answers": chosen.answers if chosen else None,
+        "alternatives": [name for name in found.mappings if not chosen or name != chosen.format],
         "mappings": found.mappings,
         "rows": [_short(row) for row in rows[:SHOWN]],
         "canonical": canonical,
@@ -89,16 +89,16 @@ def _unsure(found: Recognised, names: list[str]) -> Problem:
 
 
 def _convert(
-    format: FormatName,
-    mapping: dict[str, str],
-    instruction: str,
-    label: str | None,
-    head: list[Row],
-    problems: list[Problem],
+    ask: InspectAsk, chosen: Chosen, head: list[Row], problems: list[Problem]
 ) -> list[dict[str, Any]]:
     """The first rows as they would be stored; what can't be converted goes into `problems`."""
-    used = instruction if format == "text_label" else ""
-    convert = converter(format, mapping, instruction=used, label_column=label)
+    convert = converter(
+        chosen.format,
+        chosen.mapping,
+        instruction=ask.instruction if chosen.format == "text_label" else "",
+        label_column=LABEL if ask.source.builtin else None,
+        answers=chosen.answers,
+    )
     shown: list[dict[str, Any]] = []
     for line, row in head:
         if isinstance(row, dict):
@@ -117,7 +117,9 @@ def _shown(made: Canonical) -> dict[str, Any]:
         return {"text": _cut(made.text), "label": None}
     turns = zip(made.roles, made.contents, strict=True)
     messages = [{"role": role, "content": _cut(content)} for role, content in turns]
-    shown = {"messages": messages, "label": made.label}
+    shown: dict[str, Any] = {"messages": messages, "label": made.label}
+    if made.choices:
+        shown |= {"choices": [_cut(choice) for choice in made.choices], "answer_index": made.answer_index}
     return {**shown, "rejected": _cut(made.rejected)} if made.rejected else shown
 
 

@@ -6,6 +6,9 @@ from typing import Any
 
 import streamlit as st
 
+from pages.components.session import plain
+from store.choices import lettered, without_choices
+
 AVATARS = {
     "user": ":material/person:",
     "assistant": ":material/smart_toy:",
@@ -18,7 +21,8 @@ SHOWN = 4000  # characters of one turn; what is left off is said
 
 
 def show_row(row: dict[str, Any], limit: int = SHOWN) -> None:
-    """Draw one row of {messages | text, label, rejected}; content is shown as it is, never as Markdown.
+    """Draw one row of {messages | text, label, rejected, choices, answer_index}; content is shown as it is,
+    never as Markdown.
 
     `limit`: characters of a turn that are shown.
     """
@@ -26,14 +30,25 @@ def show_row(row: dict[str, Any], limit: int = SHOWN) -> None:
     if not messages:
         st.text(shortened(row.get("text") or "", limit))
         return
-    for message in messages:
-        role = str(message["role"])
+    choices = [str(choice) for choice in row.get("choices") or []]
+    for place, message in enumerate(messages, 1):
+        role, content = str(message["role"]), str(message["content"])
+        asks = bool(choices) and place == len(messages) - 1
         with st.chat_message(role, avatar=AVATARS.get(role, ":material/chat:")):
-            st.text(shortened(str(message["content"]), limit))
+            st.text(shortened(without_choices(content, choices) if asks else content, limit))
+            if asks:
+                _show_choices(choices, row["answer_index"], limit)
     if row.get("rejected"):
         with st.chat_message("assistant", avatar=":material/thumb_down:"):
             st.caption("Rejected answer, not trained on")
             st.text(shortened(str(row["rejected"]), limit))
+
+
+def _show_choices(choices: list[str], right: int, limit: int) -> None:
+    """The choices as the prompt lists them, the right one marked."""
+    for place, (letter, choice) in enumerate(lettered(choices)):
+        line = f"{letter}. {plain(shortened(choice, limit))}"
+        st.markdown(f"**{line}** :green-badge[:material/check: right]" if place == right else line)
 
 
 def shortened(text: str, limit: int = SHOWN) -> str:

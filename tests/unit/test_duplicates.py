@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.data.dataset import SCHEMA
+from engine.data.dataset import LATER, SCHEMA
 from engine.data.digest import digest
 from engine.data.signals import duplicates
 from engine.data.signals.clusters import find_clusters
@@ -41,6 +41,7 @@ def rows_file(path: Path, rows: list[Turns] | list[str]) -> Path:
         "rejected": [None] * len(rows),
         "digest": numbers,
         "source": ["{}"] * len(rows),
+        **{name: [None] * len(rows) for name in LATER},
     }
     pq.write_table(pa.table(columns, schema=SCHEMA), path, row_group_size=7)
     return path

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from engine.data.convert import Canonical, Convert, converter
 from engine.data.recipe.questions import Questions
-from engine.data.recipe.rows import canonicals, changed_batch
+from engine.data.recipe.rows import canonicals, changed_batch, still_chosen
 from engine.data.recipe.working import Change, Working
 from engine.data.turns import RowSkipped, Turns, check_turns, read_turns
 from store.errors import ConfigError
@@ -53,7 +53,7 @@ def _read_anew(batch: pa.RecordBatch, convert: Convert, seen: set[str]) -> Chang
         row = json.loads(source)
         seen.update(row)
         try:
-            new = convert(row)
+            new = convert(row)._replace(part=old.part)
         except RowSkipped as fault:
             dropped[at] = str(fault)
             continue
@@ -104,7 +104,7 @@ def edited(row: Canonical, edit: Edit) -> Canonical:
     roles, contents = zip(*turns, strict=True)
     if edit.label is None and label is not None and row.contents[-1].strip() == label:
         label = contents[-1].strip()  # the answer is the label
-    return Canonical(roles, contents, "\n\n".join(contents), label, row.rejected)
+    return still_chosen(row._replace(roles=roles, contents=contents, text="\n\n".join(contents), label=label))
 
 
 def label_errors(work: Working, ask: Questions, step: Relabel, index: int) -> None:
@@ -132,7 +132,7 @@ def _relabelled(row: Canonical, label: str | None) -> Canonical:
     if row.roles is None or row.label is None or row.contents[-1].strip() != row.label or label is None:
         return row._replace(label=label)
     contents = (*row.contents[:-1], label)
-    return Canonical(row.roles, contents, "\n\n".join(contents), label, row.rejected)
+    return row._replace(contents=contents, text="\n\n".join(contents), label=label)
 
 
 def _replace(work: Working, index: int, rows: dict[int, Callable[[Canonical], Canonical]]) -> None:

@@ -18,22 +18,29 @@ from engine.data.digest import digest
 from engine.data.recipe.working import Change
 from engine.data.turns import OURS, RowSkipped
 from engine.data.writer import turn_arrays
+from store.choices import shows
 
 EMPTIED = {"user": "nothing is left of a question", "assistant": "nothing is left of an answer"}
 
 
 def canonicals(batch: pa.RecordBatch) -> Iterator[Canonical]:
-    """The rows of a batch as they are stored."""
+    """The rows of a batch as they are stored; columns that it lacks, such as choices, are none."""
     said = batch["messages"].flatten()
     roles, contents = said.field("role").to_pylist(), said.field("content").to_pylist()
     lengths = turn_counts(batch)
     end = 0
-    columns = (batch[name].to_pylist() for name in ("text", "label", "rejected"))
+    nothing = [None] * batch.num_rows
+    choices, *columns = (
+        batch[name].to_pylist() if name in batch.schema.names else nothing
+        for name in ("choices", "text", "label", "rejected", "answer_index", "part")
+    )
     missing = batch["messages"].is_null().to_pylist()
-    for count, no_turns, text, label, rejected in zip(lengths, missing, *columns, strict=True):
+    rows = zip(lengths, missing, choices, *columns, strict=True)
+    for count, no_turns, some, text, label, rejected, answer, part in rows:
         start, end = end, end + count
         turns = None if no_turns else tuple(roles[start:end])
-        yield Canonical(turns, tuple(contents[start:end]), text, label, rejected)
+        options = None if some is None else tuple(some)
+        yield Canonical(turns, tuple(contents[start:end]), text, label, rejected, options, answer, part)
 
 
 def turn_counts(batch: pa.RecordBatch) -> list[int]:
@@ -57,7 +64,19 @@ def spoken(row: Canonical, contents: tuple[str, ...], text: str, rejected: str |
     label = row.label
     if label is not None and row.contents[-1].strip() == label:
         label = kept[-1].strip()  # the answer is the label
-    return Canonical(roles, kept, "\n\n".join(kept), label, rejected)
+    return still_chosen(
+        row._replace(roles=roles, contents=kept, text="\n\n".join(kept), label=label, rejected=rejected)
+    )
+
+
+def still_chosen(row: Canonical) -> Canonical:
+    """The row, without choices where its prompt does not list them any more, or its answer is another."""
+    if not row.choices or row.answer_index is None:
+        return row
+    asked = next((text for text in reversed(row.contents[:-1])), "")
+    if shows(asked, row.choices) and row.contents[-1] == row.choices[row.answer_index]:
+        return row
+    return row._replace(choices=None, answer_index=None)
 
 
 def _says(role: str, content: str) -> bool:
@@ -82,7 +101,7 @@ def changed_batch(
     digests = batch["digest"].to_numpy().copy()
     for at, row in made.items():
         digests[at] = np.frombuffer(digest(row.text), "<u8")[0]
-    roles, contents, texts, labels, rejected = zip(*rows, strict=True)
+    roles, contents, texts, labels, rejected, choices, answers, parts = zip(*rows, strict=True)
     columns = {
         "row_id": batch["row_id"],
         "line": batch["line"],
@@ -92,5 +111,8 @@ def changed_batch(
         "rejected": pa.array(rejected, pa.string()),
         "digest": pa.array(digests),
         "source": batch["source"],
+        "choices": pa.array(choices, pa.list_(pa.string())),
+        "answer_index": pa.array(answers, pa.int32()),
+        "part": pa.array(parts, pa.string()),
     }
     return Change(pa.RecordBatch.from_pydict(columns, schema=SCHEMA), changed, dict(dropped or {}))

@@ -54,6 +54,8 @@ def _edited(batch: pa.RecordBatch, edit: Edit) -> Change | None:
         contents = tuple(edit(content) for content in row.contents)
         text = edit(row.text) if row.roles is None else row.text
         rejected = None if row.rejected is None else edit(row.rejected)
+        if row.choices:
+            row = row._replace(choices=tuple(edit(choice) for choice in row.choices))
         try:
             made[at] = spoken(row, contents, text, rejected)
         except RowSkipped as fault:
