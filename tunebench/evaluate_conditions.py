@@ -1,8 +1,8 @@
 """`--fail-under` and `--fail-if-worse-than`: when an evaluation ends a CI job.
 
-A bound is held against the value itself, so that few rows never pass what many would not; how sure that
-is stands beside it. Being worse than another evaluation is held against the paired intervals: only what is surely
-worse fails, since of two equal models one is always a little worse. What can't be compared at all fails.
+A bound is held against the value itself, so that few rows never pass what many would not; how sure that is
+stands beside it. Being worse than another evaluation is held against the paired intervals: only what is
+surely worse fails, since of two equal models one is always a little worse. What can't be compared fails.
 """
 
 from __future__ import annotations
@@ -75,11 +75,8 @@ def bounded(figures: Sequence[Mapping[str, Any]], bound: Bound) -> Condition:
         )
     holds = value >= bound.value if higher else value <= bound.value
     side = "not worse" if holds else "worse"
-    return Condition(
-        name,
-        holds,
-        f"{bound.metric} is {value:.4g}{_interval(figure)}, {side} than {bound.value:g}{_sure(figure, bound.value)}.",
-    )
+    told = f"{bound.metric} is {value:.4g}{_interval(figure)}, {side} than {bound.value:g}"
+    return Condition(name, holds, f"{told}{_sure(figure, bound.value)}.")
 
 
 def _interval(figure: Mapping[str, Any]) -> str:
@@ -108,6 +105,5 @@ def not_worse(differences: Sequence[Mapping[str, Any]], other: str) -> Condition
         return Condition(name, False, f"Surely worse than {other}: {told}.")
     open_ = sum(one["first_is"] == "can't be told" for one in differences)
     left = f"; of {open_:,} it can't be told" if open_ else ""
-    return Condition(
-        name, True, f"None of {plural(len(differences), 'metric')} is surely worse than {other}{left}."
-    )
+    count = plural(len(differences), "metric")
+    return Condition(name, True, f"None of {count} is surely worse than {other}{left}.")

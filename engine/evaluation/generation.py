@@ -125,8 +125,8 @@ def continuations(
     `LEAST_PROMPT` tokens of the prompt at its end.
 
     steady: each batch has the shape that its prompts alone call for (`_steady`), so that what a prompt goes
-    on with greedily does not hang on the others. Products of other shapes are rounded in other ways, and in bf16
-    every other answer would end up elsewhere.
+    on with greedily does not hang on the others. Products of other shapes are rounded in other ways, and in
+    bf16 answers would end up elsewhere.
     """
     if not encoded:
         return []
