@@ -14,12 +14,15 @@ from store.evaluate_config import CHECKPOINTS, EvaluateConfig
 from store.home import Home
 from store.jobdir import JobDir
 from store.judge_config import JudgePairs
-from store.metric_table import METRICS, offered
+from store.metric_table import METRICS, MULTIPLE_CHOICE, defaults
 from store.states import ALIVE
 
 Document = dict[str, Any]
-LABELS = ("accuracy", "f1_macro")  # where the answers of a data set are labels, whatever the task
-NEED = {"probabilities": "the probabilities of a classification head", "bytes": "the bytes of an answer"}
+NEED = {
+    "probabilities": "the probabilities of a classification head",
+    "bytes": "the bytes of an answer",
+    "choices": "multiple choice and a model that writes",
+}
 
 
 class EvaluationCommands:
@@ -48,7 +51,7 @@ class EvaluationCommands:
             config = config.model_copy(update=changes)
             if not config.metrics:
                 config = EvaluateConfig.parse(config.document() | {"metrics": _metrics(run, dataset, config)})
-            _check_metrics(run, config)
+            _check_metrics(run, dataset, config)
             _check_tasks(run, config)
             title = config.name or _title(run, dataset, config)
             job_id = self.launching.queue_job(tx, evaluations.KIND, title, config.document(), lane="device")
@@ -146,21 +149,24 @@ def _heads(run: Document | None, config: EvaluateConfig) -> bool:
 
 
 def _metrics(run: Document | None, dataset: Document, config: EvaluateConfig) -> list[str]:
-    """Those of the task; of a model that writes, those of labels too where the answers are labels."""
-    if _heads(run, config):
-        return offered("classification")
-    labelled = bool(dataset["stats"].get("label_count"))
-    return [*offered("sft"), *(LABELS if labelled else ())]
+    """Those of the task and of the rows."""
+    return defaults(
+        head=_heads(run, config),
+        labelled=bool(dataset["stats"].get("label_count")),
+        choosing=dataset["format"] == MULTIPLE_CHOICE,
+    )
 
 
-def _check_metrics(run: Document | None, config: EvaluateConfig) -> None:
-    """Raise ConfigError for a metric that this kind of model can't have."""
-    lacking = {"bytes"} if _heads(run, config) else {"probabilities"}
+def _check_metrics(run: Document | None, dataset: Document, config: EvaluateConfig) -> None:
+    """Raise ConfigError for a metric that this kind of model, or these rows, can't have."""
+    lacking = {"bytes", "choices"} if _heads(run, config) else {"probabilities"}
+    if dataset["format"] != MULTIPLE_CHOICE:
+        lacking.add("choices")
     for place, choice in enumerate(config.metrics):
-        missing = lacking & set(METRICS[choice.metric].needs)
+        missing = sorted(lacking & set(METRICS[choice.metric].needs))
         if missing:
             raise ConfigError(
-                f"{choice.metric} needs {NEED[missing.pop()]}, which this model doesn't have.",
+                f"{choice.metric} needs {NEED[missing[0]]}, which there is not.",
                 fix="Leave it out.",
                 field=f"metrics.{place}.metric",
             )

@@ -67,6 +67,16 @@ class EvaluateConfig(MetricsConfig):
     metrics: list[AnyChoice] = Field(
         default_factory=list, max_length=100, description="The task's where left out"
     )
+    choice_examples: int = Field(
+        0,
+        ge=0,
+        le=32,
+        description="Of multiple choice: answered rows of the training part before each question",
+    )
+    list_choices: bool = Field(
+        True,
+        description="Of multiple choice: the choices stand in the prompt, as in training, or are only scored",
+    )
     probes: bool = Field(False, description="General questions and prose too")
     tasks: list[str] = Field(
         default_factory=list,
@@ -125,6 +135,11 @@ class EvaluateConfig(MetricsConfig):
     def generates(self) -> bool:
         """Whether some metric looks at answers."""
         return any("prediction" in METRICS[choice.metric].needs for choice in self.metrics)
+
+    @property
+    def chooses(self) -> bool:
+        """Whether some metric looks at the scores of choices."""
+        return any("choices" in METRICS[choice.metric].needs for choice in self.metrics)
 
     def document(self) -> dict[str, Any]:
         """As it is stored and sent: without what is left out."""

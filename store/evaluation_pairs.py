@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from store.database import Queryable
 
 Document = dict[str, Any]
+OF_CHOICES = ("choice_examples", "list_choices")
 OF_ANSWERS = ("max_new_tokens", "do_sample", "temperature", "top_p", "per_device_eval_batch_size")
 
 
@@ -61,10 +62,11 @@ def unlike(pair: Pair) -> list[str]:
     """How the two were asked in other ways, which may tell answers apart by itself: "dtype: bfloat16 and
     float32"."""
     details = [one["details"] for one in (pair.first, pair.second)]
-    configs = [one["config"] for one in (pair.first, pair.second)]
+    configs = [EvaluateConfig.parse(one["config"]) for one in (pair.first, pair.second)]
+    names = [*(OF_ANSWERS if all(config.generates for config in configs) else ())]
+    names += OF_CHOICES if all(config.chooses for config in configs) else ()
     sides = [("dtype", [one["dtype"] for one in details])]
-    if all(EvaluateConfig.parse(config).generates for config in configs):
-        sides += [(name, [config[name] for config in configs]) for name in OF_ANSWERS]
+    sides += [(name, [getattr(config, name) for config in configs]) for name in names]
     return [f"{name}: {one} and {two}" for name, (one, two) in sides if one != two]
 
 

@@ -55,6 +55,9 @@ def evaluate(
     max_rows: Annotated[int | None, typer.Option(help="Rows at most; 0 takes all")] = None,
     rows_of: Annotated[str | None, typer.Option(help="An evaluation: its very rows, to compare with")] = None,
     dtype: Annotated[str | None, typer.Option(help="bfloat16 or float32; a run's own otherwise")] = None,
+    choice_examples: Annotated[
+        int | None, typer.Option(help="Of multiple choice: answered training rows before each question")
+    ] = None,
     probes: Annotated[bool | None, typer.Option("--probes", help="General questions and prose too")] = None,
     task: Annotated[list[str] | None, typer.Option(help="Of lm-evaluation-harness; may be repeated")] = None,
     name: Annotated[str | None, typer.Option(help="Made up where left out")] = None,
@@ -67,7 +70,7 @@ def evaluate(
     given: Document = {
         **{"run": run, "checkpoint": checkpoint, "model": model, "dataset": dataset, "part": part},
         **{"metrics": metric, "probes": probes, "name": name, "max_rows": max_rows, "tasks": task},
-        **{"rows_of": rows_of, "dtype": dtype},
+        **{"rows_of": rows_of, "dtype": dtype, "choice_examples": choice_examples},
     }
     with errors(json):
         document = read_document(file) | {field: value for field, value in given.items() if value is not None}

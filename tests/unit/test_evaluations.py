@@ -96,6 +96,20 @@ def test_an_evaluation_is_queued_with_all_that_was_left_open(desk: Desk) -> None
     assert (model["title"], model["config"]["run"]) == ("Mine", "")
 
 
+def test_multiple_choice_is_scored_by_its_choices_unless_asked_otherwise(desk: Desk) -> None:
+    run_id = launched(desk)
+    with pytest.raises(ConfigError) as caught:
+        desk("evaluate", run=run_id, metrics=["choice_accuracy"])
+    assert caught.value.field == "metrics.0.metric"
+    with desk.database.transaction() as tx:
+        tx.execute("UPDATE dataset SET format = 'multiple_choice'")
+    config = desk.job(desk("evaluate", run=run_id)["job_id"])["config"]
+    names = [choice["metric"] for choice in config["metrics"]]
+    assert names == ["choice_accuracy", "choice_accuracy_per_byte", "perplexity"]
+    assert EvaluateConfig.parse(config).chooses
+    assert not EvaluateConfig.parse(config).generates
+
+
 def test_a_head_has_the_metrics_of_classes(desk: Desk) -> None:
     run_id = launched(desk, task="classification")
     names = [
