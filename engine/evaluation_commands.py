@@ -14,12 +14,15 @@ from store.evaluate_config import CHECKPOINTS, EvaluateConfig
 from store.home import Home
 from store.jobdir import JobDir
 from store.judge_config import JudgePairs
-from store.metric_table import METRICS, offered
+from store.metric_table import METRICS, MULTIPLE_CHOICE, defaults
 from store.states import ALIVE
 
 Document = dict[str, Any]
-LABELS = ("accuracy", "f1_macro")  # where the answers of a data set are labels, whatever the task
-NEED = {"probabilities": "the probabilities of a classification head", "bytes": "the bytes of an answer"}
+NEED = {
+    "probabilities": "the probabilities of a classification head",
+    "bytes": "the bytes of an answer",
+    "choices": "multiple choice and a model that writes",
+}
 
 
 class EvaluationCommands:
@@ -36,13 +39,19 @@ class EvaluationCommands:
         """Queue an evaluation. Raises ConfigError and StateError that name the field at fault."""
         with self.database.transaction() as tx:
             run = self._run(tx, config)
-            dataset = datasets.get_dataset(tx, config.dataset or (run or {})["dataset_id"])
+            like = _rows_of(tx, config)
+            named = config.dataset or (like or run or {})["dataset_id"]
+            dataset = datasets.get_dataset(tx, named)
             changes: Document = {"dataset": dataset["dataset_id"], "run": run["run_id"] if run else ""}
+            if like:
+                _check_same_data(like, dataset)
+                changes |= {"rows_of": like["evaluation_id"], "part": like["part"]}
+                changes |= {"max_rows": like["config"]["max_rows"]}
             # a copy is not validated, and each of these fields was
             config = config.model_copy(update=changes)
             if not config.metrics:
                 config = EvaluateConfig.parse(config.document() | {"metrics": _metrics(run, dataset, config)})
-            _check_metrics(run, config)
+            _check_metrics(run, dataset, config)
             _check_tasks(run, config)
             title = config.name or _title(run, dataset, config)
             job_id = self.launching.queue_job(tx, evaluations.KIND, title, config.document(), lane="device")
@@ -114,27 +123,50 @@ def _evaluation(tx: Transaction, name: str, field: str) -> Document:
     return found
 
 
+def _rows_of(tx: Transaction, config: EvaluateConfig) -> Document | None:
+    """The evaluation whose rows are asked for. Raises ConfigError (rows_of)."""
+    if not config.rows_of:
+        return None
+    try:
+        return evaluations.get(tx, config.rows_of)
+    except NotFoundError as error:
+        raise ConfigError(error.message, fix=error.fix, field="rows_of") from error
+
+
+def _check_same_data(like: Document, dataset: Document) -> None:
+    """Raise ConfigError where the rows of that evaluation are not rows of the data set."""
+    if like["data_fingerprint"] != dataset["fingerprint"]:
+        raise ConfigError(
+            f"{like['name']} is of rows of {like['dataset_name']}, which {dataset['name']} doesn't hold.",
+            fix="Leave dataset out, or name an evaluation of this data set.",
+            field="rows_of",
+        )
+
+
 def _heads(run: Document | None, config: EvaluateConfig) -> bool:
     """Whether the model that is evaluated has a classification head."""
     return bool(run and run["config"].get("task") == "classification" and config.checkpoint != "base")
 
 
 def _metrics(run: Document | None, dataset: Document, config: EvaluateConfig) -> list[str]:
-    """Those of the task; of a model that writes, those of labels too where the answers are labels."""
-    if _heads(run, config):
-        return offered("classification")
-    labelled = bool(dataset["stats"].get("label_count"))
-    return [*offered("sft"), *(LABELS if labelled else ())]
+    """Those of the task and of the rows."""
+    return defaults(
+        head=_heads(run, config),
+        labelled=bool(dataset["stats"].get("label_count")),
+        choosing=dataset["format"] == MULTIPLE_CHOICE,
+    )
 
 
-def _check_metrics(run: Document | None, config: EvaluateConfig) -> None:
-    """Raise ConfigError for a metric that this kind of model can't have."""
-    lacking = {"bytes"} if _heads(run, config) else {"probabilities"}
+def _check_metrics(run: Document | None, dataset: Document, config: EvaluateConfig) -> None:
+    """Raise ConfigError for a metric that this kind of model, or these rows, can't have."""
+    lacking = {"bytes", "choices"} if _heads(run, config) else {"probabilities"}
+    if dataset["format"] != MULTIPLE_CHOICE:
+        lacking.add("choices")
     for place, choice in enumerate(config.metrics):
-        missing = lacking & set(METRICS[choice.metric].needs)
+        missing = sorted(lacking & set(METRICS[choice.metric].needs))
         if missing:
             raise ConfigError(
-                f"{choice.metric} needs {NEED[missing.pop()]}, which this model doesn't have.",
+                f"{choice.metric} needs {NEED[missing[0]]}, which there is not.",
                 fix="Leave it out.",
                 field=f"metrics.{place}.metric",
             )

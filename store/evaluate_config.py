@@ -33,14 +33,21 @@ class EvaluateConfig(MetricsConfig):
     notes: str = Field("", max_length=10_000)
 
     model: str = Field("", max_length=500, description="A model by name, folder or hub id; or else a run")
-    trust_remote_code: bool = Field(False, description="Run code that comes with the model")
-    dtype: Literal["auto", "bfloat16", "float32"] = Field("auto", description="auto: bfloat16 where fast")
-    chat_template: str = Field("", max_length=20_000, description="The model's own where left out")
     run: str = Field("", max_length=120, validate_default=True, description="Id or name of a run")
     checkpoint: Checkpoint = Field(
         "tuned", description="Of a run: as it ended, its best or newest checkpoint, or what it began with"
     )
+    trust_remote_code: bool = Field(False, description="Run code that comes with the model")
+    dtype: Literal["auto", "bfloat16", "float32"] = Field(
+        "auto", description="auto: bfloat16 where fast; of a run what it was trained with"
+    )
+    chat_template: str = Field("", max_length=20_000, description="The model's own where left out")
 
+    rows_of: str = Field(
+        "",
+        max_length=120,
+        description="The very rows of that evaluation, by id or name; part and number are its",
+    )
     dataset: str = Field(
         "", max_length=120, validate_default=True, description="Name or id; the run's own where left out"
     )
@@ -59,6 +66,16 @@ class EvaluateConfig(MetricsConfig):
 
     metrics: list[AnyChoice] = Field(
         default_factory=list, max_length=100, description="The task's where left out"
+    )
+    choice_examples: int = Field(
+        0,
+        ge=0,
+        le=32,
+        description="Of multiple choice: answered rows of the training part before each question",
+    )
+    list_choices: bool = Field(
+        True,
+        description="Of multiple choice: the choices stand in the prompt, as in training, or are only scored",
     )
     probes: bool = Field(False, description="General questions and prose too")
     tasks: list[str] = Field(
@@ -86,6 +103,13 @@ class EvaluateConfig(MetricsConfig):
             raise ValueError("give a run, or a model")
         return value
 
+    @field_validator("trust_remote_code", "chat_template")
+    @classmethod
+    def _of_model(cls, value: bool | str, info: ValidationInfo) -> bool | str:
+        if value and info.data.get("run"):
+            raise ValueError("a run is loaded with what it was trained with; leave it out")
+        return value
+
     @field_validator("checkpoint")
     @classmethod
     def _of_run(cls, value: Checkpoint, info: ValidationInfo) -> Checkpoint:
@@ -96,7 +120,7 @@ class EvaluateConfig(MetricsConfig):
     @field_validator("dataset")
     @classmethod
     def _named(cls, value: str, info: ValidationInfo) -> str:
-        if not value and info.data.get("model"):
+        if not value and info.data.get("model") and not info.data.get("rows_of"):
             raise ValueError("a model has no data set of its own; name one")
         return value
 
@@ -111,6 +135,11 @@ class EvaluateConfig(MetricsConfig):
     def generates(self) -> bool:
         """Whether some metric looks at answers."""
         return any("prediction" in METRICS[choice.metric].needs for choice in self.metrics)
+
+    @property
+    def chooses(self) -> bool:
+        """Whether some metric looks at the scores of choices."""
+        return any("choices" in METRICS[choice.metric].needs for choice in self.metrics)
 
     def document(self) -> dict[str, Any]:
         """As it is stored and sent: without what is left out."""

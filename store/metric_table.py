@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal["rows", "corpus", "classes", "losses", "whole"]
-Need = Literal["prediction", "reference", "prompt", "label", "losses", "bytes", "probabilities"]
+Need = Literal[
+    "prediction", "reference", "prompt", "label", "losses", "bytes", "probabilities", "choices"
+]  # fmt: skip
 KIND_TITLES: dict[Kind, str] = {
     "rows": "mean over rows",
     "corpus": "of all rows together; rows have one of their own too",
@@ -19,6 +21,7 @@ KIND_TITLES: dict[Kind, str] = {
     "losses": "of all tokens together; rows have one of their own too",
     "whole": "of all rows together",
 }
+MULTIPLE_CHOICE = "multiple_choice"  # of store.formats: rows whose choices can be scored
 SHARE = (0.0, 1.0)
 HUNDRED = (0.0, 100.0)
 
@@ -95,6 +98,16 @@ METRICS: dict[str, Metric] = {
     "recall_macro": _of_classes("Recall, macro", "Share found of each class, every class counted the same"),
     "recall_micro": _of_classes("Recall, micro", "Share found of all rows"),
     "recall_weighted": _of_classes("Recall, weighted", "Share found of each class, counted by its rows"),
+    "choice_accuracy": Metric(
+        "Choices right", "choices",
+        "Rows of multiple choice whose right choice has the highest sum of its tokens' log-probabilities",
+        "share of rows", "rows", ("choices",),
+    ),
+    "choice_accuracy_per_byte": Metric(
+        "Choices right, by byte", "choices",
+        "The same, each sum divided by the bytes of the choice: a long choice is no worse for its length",
+        "share of rows", "rows", ("choices",),
+    ),
     "ece": Metric(
         "Calibration error (ECE)", "calibration",
         "Gap between how sure and how often right, over 15 bins of equal size, beside what chance gives",
@@ -154,3 +167,14 @@ METRICS: dict[str, Metric] = {
 def offered(task: str) -> list[str]:
     """The metrics that are measured for a task where nothing else is asked for."""
     return [name for name, metric in METRICS.items() if task in metric.tasks]
+
+
+def defaults(*, head: bool, labelled: bool, choosing: bool) -> list[str]:
+    """What an evaluation measures where nothing else is asked for. head: the model classifies; labelled: the
+    rows have labels; choosing: they are multiple choice, which a model that writes is asked by scoring each
+    choice."""
+    if head:
+        return offered("classification")
+    if choosing:
+        return ["choice_accuracy", "choice_accuracy_per_byte", "perplexity"]
+    return [*offered("sft"), *(("accuracy", "f1_macro") if labelled else ())]

@@ -38,7 +38,16 @@ KNOWN = f"there are {', '.join(METRICS)}"
 class PlainChoice(Choice):
     """A metric without options."""
 
-    metric: Literal["token_f1", "perplexity", "bits_per_byte", "ece", "brier", "temperature"]
+    metric: Literal[
+        "token_f1",
+        "choice_accuracy",
+        "choice_accuracy_per_byte",
+        "perplexity",
+        "bits_per_byte",
+        "ece",
+        "brier",
+        "temperature",
+    ]
 
 
 class ExactMatchChoice(Choice):

@@ -7,14 +7,17 @@ from typing import Annotated, Any
 
 import typer
 
-from engine.diagnostics import score_table
-from store import evaluations, jobs
+from engine.diagnostics import evaluation_words, score_table
+from store import evaluation_pairs, evaluations, jobs
 from store.client import Client
 from store.errors import ConfigError
 from store.evaluate_config import EvaluateConfig
+from tunebench import evaluate_conditions as conditions
 from tunebench.connection import Json, Wait, connect
 from tunebench.documents import read_document
+from tunebench.evaluate_conditions import Bound
 from tunebench.output import (
+    CONDITION,
     errors,
     out,
     plural,
@@ -26,6 +29,12 @@ from tunebench.output import (
 )
 
 Document = dict[str, Any]
+FailUnder = Annotated[
+    list[str] | None, typer.Option(help="METRIC=VALUE: exit 7 where it is worse than that; may be repeated")
+]
+FailIfWorse = Annotated[
+    str | None, typer.Option(help="An evaluation: exit 7 where a metric is surely worse, paired by row")
+]
 WIDTH = 60  # characters of a text in a table
 
 
@@ -44,9 +53,16 @@ def evaluate(
     part: Annotated[str | None, typer.Option(help="train, validation, test or all")] = None,
     metric: Annotated[list[str] | None, typer.Option(help="May be repeated; the task's otherwise")] = None,
     max_rows: Annotated[int | None, typer.Option(help="Rows at most; 0 takes all")] = None,
+    rows_of: Annotated[str | None, typer.Option(help="An evaluation: its very rows, to compare with")] = None,
+    dtype: Annotated[str | None, typer.Option(help="bfloat16 or float32; a run's own otherwise")] = None,
+    choice_examples: Annotated[
+        int | None, typer.Option(help="Of multiple choice: answered training rows before each question")
+    ] = None,
     probes: Annotated[bool | None, typer.Option("--probes", help="General questions and prose too")] = None,
     task: Annotated[list[str] | None, typer.Option(help="Of lm-evaluation-harness; may be repeated")] = None,
     name: Annotated[str | None, typer.Option(help="Made up where left out")] = None,
+    fail_under: FailUnder = None,
+    fail_if_worse_than: FailIfWorse = None,
     wait: Wait = True,
     json: Json = False,
 ) -> None:
@@ -54,13 +70,18 @@ def evaluate(
     given: Document = {
         **{"run": run, "checkpoint": checkpoint, "model": model, "dataset": dataset, "part": part},
         **{"metrics": metric, "probes": probes, "name": name, "max_rows": max_rows, "tasks": task},
+        **{"rows_of": rows_of, "dtype": dtype, "choice_examples": choice_examples},
     }
     with errors(json):
         document = read_document(file) | {field: value for field, value in given.items() if value is not None}
         if document.get("max_rows") == 0:
             document["max_rows"] = None
         config = EvaluateConfig.parse(document)
+        bounds = [Bound.parse(text) for text in fail_under or ()]
+        if not wait and (bounds or fail_if_worse_than):
+            raise ConfigError("There is nothing to hold yet.", fix="Leave --no-wait out.", field="wait")
         client = connect(start=True)
+        other = evaluations.get(client, fail_if_worse_than) if fail_if_worse_than else None
         job_id = client.command("evaluate", config.document())["job_id"]
         if not wait:
             print_json({"job_id": job_id}) if json else say(f"Queued as {job_id}.")
@@ -68,7 +89,7 @@ def evaluate(
         job = watch(lambda: jobs.get_job(client, job_id), "Evaluating")
         require_finished(job, "The evaluation was")
         found = evaluations.get(client, job_id)
-        print_json(found) if json else _print(found)
+        _finish(client, found, bounds, other, json)
 
 
 def evaluations_(
@@ -77,20 +98,46 @@ def evaluations_(
     against: Annotated[str | None, typer.Option(help="Another evaluation: paired differences")] = None,
     rows: Annotated[int, typer.Option(min=0, help="Show so many rows, the worst first")] = 0,
     metric: Annotated[str | None, typer.Option(help="By which rows are ordered; the first otherwise")] = None,
+    fail_under: FailUnder = None,
+    fail_if_worse_than: FailIfWorse = None,
     json: Json = False,
 ) -> None:
     """List evaluations, or show one: figures with intervals, its worst rows, what differs from another."""
     with errors(json):
+        bounds = [Bound.parse(text) for text in fail_under or ()]
         client = connect()
+        if evaluation is None and (bounds or fail_if_worse_than):
+            raise ConfigError("No evaluation is named.", fix="Name the one to hold.", field="evaluation")
         if evaluation is None:
             _list(evaluations.list_evaluations(client, run_id=run), json)
             return
         found: Document = evaluations.get(client, evaluation)
         if against is not None:
-            found["differences"] = differences(client, found, evaluations.get(client, against))
+            compared = _compared(client, found, evaluations.get(client, against))
+            found |= {"differences": compared.pop("differences"), "comparison": compared}
         if rows:
             found["rows"] = _worst(client, found, metric, rows)
-        print_json(found) if json else _print(found)
+        other = evaluations.get(client, fail_if_worse_than) if fail_if_worse_than else None
+        _finish(client, found, bounds, other, json)
+
+
+def _finish(
+    client: Client, found: Document, bounds: list[Bound], other: Document | None, as_json: bool
+) -> None:
+    """Print the evaluation; exit with CONDITION where it doesn't hold what was asked of it."""
+    asked = [conditions.bounded(found["figures"], bound) for bound in bounds]
+    if other is not None:
+        compared = _compared(client, found, other)
+        asked.append(conditions.not_worse(compared["differences"], other["name"]))
+        if "differences" not in found:
+            found |= {"differences": compared.pop("differences"), "comparison": compared}
+    if asked:
+        found["conditions"] = [each.document() for each in asked]
+    print_json(found) if as_json else _print(found)
+    for each in asked:
+        say(f"{'Holds' if each.holds else 'FAILS'}: {each.name}. {each.sentence}")
+    if not all(each.holds for each in asked):
+        raise SystemExit(CONDITION)
 
 
 def _list(found: list[Document], as_json: bool) -> None:
@@ -132,18 +179,27 @@ def _worst(client: Client, found: Document, metric: str | None, limit: int) -> l
     return evaluations.page(client, found["evaluation_id"], named, better=better, limit=limit)[1]
 
 
-def differences(client: Client, first: Document, second: Document) -> list[Document]:
-    """`first` minus `second` in every metric that both have, paired by row. Raises ConfigError for rows of
-    other data."""
-    if first["data_fingerprint"] != second["data_fingerprint"]:
-        raise ConfigError(
-            f"{second['name']} is of other rows than {first['name']}.",
-            fix="Compare evaluations of the same data set.",
-            field="against",
-        )
-    sides = [(evaluations.scores(client, one["evaluation_id"]), one["figures"]) for one in (first, second)]
-    groups = evaluations.groups(client, first["evaluation_id"])
-    return score_table.differences(sides[0], sides[1], groups, comparisons=len(first["figures"]))
+def _compared(client: Client, first: Document, second: Document) -> Document:
+    """`first` minus `second` in every metric that both have, paired by row, and what must be known of it.
+    Raises ConfigError for rows of other data."""
+    pair = evaluation_pairs.pair(client, first, second)
+    sides = [(scores, one["figures"]) for scores, one in zip(pair.scores, (first, second), strict=True)]
+    compared = score_table.differences(sides[0], sides[1], pair.groups)
+    notices = [*evaluation_words.asked_unlike(evaluation_pairs.unlike(pair))]
+    asked = None
+    if not pair.same_rows:
+        asked = evaluation_pairs.command(evaluation_pairs.again_on_the_same_rows(pair))
+        notices.insert(0, evaluation_words.rows_apart(first["n"], second["n"], pair.common))
+    return {
+        "against": {"name": second["name"], "evaluation_id": second["evaluation_id"], "n": second["n"]},
+        "common": pair.common,
+        "confidence": compared.confidence,
+        "level": compared.level,
+        "sentence": compared.sentence,
+        "notices": notices,
+        "same_rows": asked,
+        "differences": [one | {"first_is": score_table.told(one)} for one in compared.found],
+    }
 
 
 def _print(found: Document) -> None:
@@ -161,11 +217,25 @@ def _print(found: Document) -> None:
     for notice in found["details"]["notices"]:
         say(notice)
     if found.get("differences") is not None:
-        columns = ["difference in", "value (interval)", "n", "could see", "can it be told"]
-        print_rows(columns, [_difference(one) for one in found["differences"]])
+        _print_comparison(found["differences"], found["comparison"])
     if found.get("rows"):
         columns = ["row", "prompt", "reference", "answer"]
         print_rows(columns, [_row(row) for row in found["rows"]])
+
+
+def _print_comparison(differences: list[Document], comparison: Document) -> None:
+    """The differences, then at which level and of which rows they are."""
+    columns = ["this one minus the other", "value (interval)", "n", "could see", "this one is"]
+    print_rows(columns, [_difference(one) for one in differences])
+    out.print(
+        f"Against {comparison['against']['name']}, paired by row. {comparison['sentence']}",
+        markup=False,
+        soft_wrap=True,
+    )
+    for notice in comparison["notices"]:
+        out.print(notice, markup=False, soft_wrap=True)
+    if comparison["same_rows"]:
+        out.print(f"To compare on the same rows: {comparison['same_rows']}", markup=False, soft_wrap=True)
 
 
 def _why(figure: Document) -> str:
@@ -173,9 +243,8 @@ def _why(figure: Document) -> str:
 
 
 def _difference(one: Document) -> list[Any]:
-    sure = one["low"] is not None and (one["low"] > 0 or one["high"] < 0)
     seen = "" if one["detectable"] is None else f"{one['detectable']:.3g}"
-    return [_short(one["metric"]), _interval(one), one["n"], seen, "yes" if sure else "no"]
+    return [_short(one["metric"]), _interval(one), one["n"], seen, one["first_is"]]
 
 
 def _row(row: Document) -> list[Any]:

@@ -102,31 +102,36 @@ def _print(found: Document) -> None:
             f"{point['alpha']:g}",
             _figure(point["gain"]),
             _figure(point["prose"]),
-            _figure(point["answers"], 100),
+            _figure(point["answers"], -100),
             _figure(point["kl"]),
             *(_named(point, probe) for probe in named),
             found["kept"].get(str(point["alpha"]), "–"),
         ]
         for point in found["points"]
     ]
-    columns = ["α", "gain", "rise on prose", "questions, points", "KL"]
-    columns += [*(probes.named(probe) for probe in named), "kept as"]
+    columns = ["α", "gain ↑", "rise on prose ↓", "fall on questions, points ↓", "KL ↓"]
+    columns += [*(f"{probes.named(probe)} ↓" for probe in named), "kept as"]
     print_rows(columns, rows, plural(len(rows), "share"))
     if found.get("sentence"):
         out.print(found["sentence"], markup=False, soft_wrap=True)
 
 
 def _named(point: Document, probe: str) -> str:
-    """What a data set that is a probe says: points of accuracy, or the rise of its loss in nats a token."""
+    """What a data set that is a probe says, more being worse as on the screen: points that its accuracy fell,
+    or the rise of its loss in nats a token."""
     part = next((part for part in point["named"] or () if part["probe"] == probe), None)
     if part is None:
         return "–"
-    return _figure(part["change"]) if "unit" in part else f"{_figure(part['change'], 100)} points"
+    return _figure(part["change"]) if "unit" in part else f"{_figure(part['change'], -100)} points"
 
 
 def _figure(found: Document | None, scale: float = 1) -> str:
     if not found:
         return "–"
-    value, low, high = (None if found[k] is None else scale * found[k] for k in ("value", "low", "high"))
+    value, low, high = (
+        None if found[k] is None else scale * found[k] + 0.0 for k in ("value", "low", "high")
+    )
+    if scale < 0:
+        low, high = high, low
     bounds = "" if low is None or high is None else f"{low:+.3f} to {high:+.3f}, "
     return f"{value:+.3f} ({bounds}n {found['n']})"

@@ -37,7 +37,7 @@ from store.errors import (
 )
 from store.states import ALIVE
 
-OK, FAILED, USAGE, NOT_FOUND, UNAVAILABLE, NOT_ALLOWED, STOPPED = range(7)
+OK, FAILED, USAGE, NOT_FOUND, UNAVAILABLE, NOT_ALLOWED, STOPPED, CONDITION = range(8)
 EXIT_CODES = {
     ConfigError: USAGE,
     DataError: USAGE,

@@ -179,6 +179,23 @@ def _mix(values: np.ndarray, seed: int) -> np.ndarray:
         return x ^ (x >> np.uint64(31))
 
 
+def first_by_hash(digests: np.ndarray, row_ids: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """The `most` of these rows that come first by a seeded hash of each, so that a row's place hangs on the
+    row and not on which others there are. digests: uint64 of all rows of the data set, by row id.
+
+    The hash is that of the deal, so that of two test parts of different sizes the same rows come first;
+    copies of one text have places of their own, or a draw could consist of them.
+    """
+    digests = digests.astype(np.uint64)
+    order = np.argsort(digests, kind="stable")
+    _, first, counts = np.unique(digests[order], return_index=True, return_counts=True)
+    copy = np.empty(len(digests), np.uint64)
+    copy[order] = np.arange(len(digests)) - np.repeat(first, counts)
+    with np.errstate(over="ignore"):
+        keys = _mix(digests + copy * np.uint64(0xD1B54A32D192ED03), seed)
+    return row_ids[np.argsort(keys[row_ids], kind="stable")[:most]]
+
+
 def counts(assigned: np.ndarray) -> dict[str, int]:
     """Rows of each part, from codes or names."""
     names = np.asarray(PARTS)[assigned] if assigned.dtype == np.uint8 else assigned

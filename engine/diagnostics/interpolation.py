@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from engine.diagnostics import forgetting, phrasing, probes
-from engine.diagnostics.statistics import quick_interval
+from engine.diagnostics.statistics import ratio_interval
 
 KEPT = 0.9  # of the gain, that a recommended α keeps
 Document = dict[str, Any]
@@ -22,15 +22,16 @@ Document = dict[str, Any]
 def point(
     alpha: float, tokens: np.ndarray, base: np.ndarray, losses: np.ndarray, before: pa.Table, now: pa.Table
 ) -> Document:
-    """One α: {alpha, loss, gain (nats a token below α = 0, on the held-out rows), text and choices (as in a
+    """One α: {alpha, loss, gain (nats a token below α = 0, on the held-out rows, its
+    interval that of the verdict), text and choices (as in a
     verdict's `forgetting`), kl (on the base model's own texts; null where it has none), named (the same of
     what the user named), state}. base, losses: summed nats of each held-out row; before, now: items of the
     probes."""
     found = forgetting.assess(before, now)
     return {
         "alpha": alpha,
-        "loss": asdict(quick_interval(losses, tokens)),
-        "gain": asdict(quick_interval(base - losses, tokens)),
+        "loss": asdict(ratio_interval(losses, tokens)),
+        "gain": asdict(ratio_interval(base - losses, tokens)),
         "text": found["texts"][0] if found["texts"] else None,
         "choices": found["choices"][0] if found["choices"] else None,
         "named": [part for part in [*found["texts"], *found["choices"]] if probes.users(part["probe"])],

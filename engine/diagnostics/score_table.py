@@ -8,6 +8,7 @@ where the figure is no mean of scores). What a metric is stands in its document 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import pyarrow.compute as pc
 from engine.diagnostics.paired_scores import difference
 from engine.diagnostics.scored import Scored
 
+LEVEL = 0.95  # of all intervals of a comparison together
 SCHEMA = pa.schema(
     [
         ("row_id", pa.int64()),
@@ -81,17 +83,50 @@ def from_table(table: pa.Table, document: Mapping[str, Any]) -> Scored:
     )
 
 
+@dataclass(frozen=True)
+class Differences:
+    """`found`: as `paired_scores.difference`, one for each metric that could be compared. Each interval
+    is at `confidence`, so that together they are at `level`."""
+
+    found: list[dict[str, Any]]
+    confidence: float
+    level: float = LEVEL
+
+    @property
+    def sentence(self) -> str:
+        """At which level the intervals are."""
+        if len(self.found) < 2:
+            return f"The interval is at {self.level:.0%}."
+        return (
+            f"Each interval is at {self.confidence:.1%}, so that the {len(self.found)} comparisons are at"
+            f" {self.level:.0%} together (Bonferroni)."
+        )
+
+
 def differences(
     first: tuple[pa.Table, Sequence[Mapping[str, Any]]],
     second: tuple[pa.Table, Sequence[Mapping[str, Any]]],
     groups: Mapping[int, Any] | None = None,
-    *,
-    comparisons: int = 1,
-) -> list[dict[str, Any]]:
-    """`first` minus `second` in every metric that both evaluations, each (scores, documents), have; `groups`:
-    row id -> group. With several comparisons each interval is at 1 - 0.05 / comparisons (Bonferroni)."""
-    others = {document["metric"]: document for document in second[1]}
+) -> Differences:
+    """`first` minus `second` in every metric that both evaluations, each (scores, documents), scored on a row
+    of both; `groups`: row id -> group. Each interval is at 1 - 0.05 / k, k the metrics compared (Bonferroni),
+    so that the order of the two and what only one of them has change nothing."""
+    pairs = _pairs(first, second)
+    confidence = 1 - (1 - LEVEL) / max(1, len(pairs))
     found = []
+    for one, two in pairs:
+        own = None if groups is None else [groups.get(row) for row in one.row_ids.tolist()]
+        found.append(difference(one, two, own, confidence=confidence))
+    return Differences(found, confidence)
+
+
+def _pairs(
+    first: tuple[pa.Table, Sequence[Mapping[str, Any]]],
+    second: tuple[pa.Table, Sequence[Mapping[str, Any]]],
+) -> list[tuple[Scored, Scored]]:
+    """The scores of each metric that both have and that scored a row of both."""
+    others = {document["metric"]: document for document in second[1]}
+    pairs = []
     for document in first[1]:
         other = others.get(document["metric"])
         if other is None or document["estimator"] == "whole":
@@ -99,6 +134,13 @@ def differences(
         if document["estimator"] != other["estimator"] or document["labels"] != other["labels"]:
             continue
         one, two = from_table(first[0], document), from_table(second[0], other)
-        own = None if groups is None else [groups.get(row) for row in one.row_ids.tolist()]
-        found.append(difference(one, two, own, confidence=1 - 0.05 / max(1, comparisons)))
-    return found
+        if len(np.intersect1d(one.row_ids[one.usable], two.row_ids[two.usable])):
+            pairs.append((one, two))
+    return pairs
+
+
+def told(found: Mapping[str, Any]) -> str:
+    """What the first is beside the second by such a difference: better, worse, or that it can't be told."""
+    if found["low"] is None or found["high"] is None or found["low"] <= 0 <= found["high"]:
+        return "can't be told"
+    return "better" if (found["value"] > 0) == (found["better"] == "higher") else "worse"

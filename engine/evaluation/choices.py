@@ -18,7 +18,7 @@ import torch
 from scipy.special import logsumexp
 
 from engine.evaluation.branches import branch_scores
-from engine.evaluation.items import Item, check
+from engine.evaluation.items import Item, check, picked
 from store.errors import DataError
 
 
@@ -37,15 +37,12 @@ class Choices:
     @property
     def chosen(self) -> np.ndarray:
         """Index of the option with the highest sum; the first one of equals."""
-        return np.array([each.argmax() for each in self.scores], np.int32)
+        return picked(self.scores)
 
     @property
     def chosen_per_byte(self) -> np.ndarray:
         """Index of the option with the highest sum by byte."""
-        sizes = [np.array([len(o.encode()) for o in item.options]) for item in self.items]
-        return np.array(
-            [(each / size).argmax() for each, size in zip(self.scores, sizes, strict=True)], np.int32
-        )
+        return picked(self.scores, [item.options for item in self.items])
 
     @property
     def correct(self) -> np.ndarray:
@@ -95,21 +92,31 @@ def tokenise(tokenizer: Any, items: Sequence[Item], *, room: int | None = None) 
     check(items)
     bos = [tokenizer.bos_token_id]
     ahead = bos if bos[0] is not None and tokenizer("a").input_ids[:1] == bos else []
-    flat = [item.prompt for item in items]
-    flat += [item.prompt + option for item in items for option in item.continuations]
-    encoded = tokenizer(flat, add_special_tokens=False).input_ids if flat else []
-    prompts, rest = encoded[: len(items)], iter(encoded[len(items) :])
-    options = []
-    for item, prompt in zip(items, prompts, strict=True):
-        options.append([next(rest)[len(prompt) :] for _ in item.options])
-        if not all(options[-1]):
+    prompts, options = encode(tokenizer, [i.prompt for i in items], [i.continuations for i in items])
+    prompts = [ahead + prompt for prompt in prompts]
+    for item, prompt, each in zip(items, prompts, options, strict=True):
+        if not all(each):
             raise DataError(f"The item {item.id!r} has an option without a token.", fix="Leave it out.")
-        most = len(ahead) + len(prompt) + max(map(len, options[-1]))
+        most = len(prompt) + max(map(len, each))
         if room and most > room:
             raise DataError(
                 f"The item {item.id!r} has {most} tokens, and the model reads {room}.", fix="Shorten it."
             )
-    return Asked(tuple(items), [ahead + prompt for prompt in prompts], options)
+    return Asked(tuple(items), prompts, options)
+
+
+def encode(
+    tokenizer: Any, prompts: Sequence[str], continuations: Sequence[Sequence[str]]
+) -> tuple[list[list[int]], list[list[list[int]]]]:
+    """The tokens of each prompt, without special ones, and those of each of its continuations, as they come
+    where both are one text."""
+    flat = [*prompts]
+    flat += [prompt + text for prompt, some in zip(prompts, continuations, strict=True) for text in some]
+    encoded = tokenizer(flat, add_special_tokens=False).input_ids if flat else []
+    rest = iter(encoded[len(prompts) :])
+    begun = encoded[: len(prompts)]
+    told = [[next(rest)[len(ids) :] for _ in some] for ids, some in zip(begun, continuations, strict=True)]
+    return begun, told
 
 
 def score(

@@ -14,6 +14,7 @@ from transformers import StoppingCriteria, StoppingCriteriaList, TopPLogitsWarpe
 from engine.tuning import prompts
 
 LEAST_PROMPT = 8  # tokens of a prompt that are always kept
+NARROWEST = 32  # tokens to which prompts are padded at least, where shapes are steady
 ENOUGH_EVERY = 4  # tokens between two looks at whether more are wanted
 
 
@@ -83,6 +84,7 @@ def answers(
     device: str | torch.device,
     batch_size: int = 16,
     sampling: Sampling | None = None,
+    steady: bool = False,
     on_token: Callable[[int, int], None] = lambda done, most: None,
 ) -> list[str]:
     """One answer to each rendered prompt, without special tokens; as `continuations`."""
@@ -95,6 +97,7 @@ def answers(
         device=device,
         batch_size=batch_size,
         sampling=sampling,
+        steady=steady,
         on_token=on_token,
     )
     return [text.strip() for text in tokenizer.batch_decode(found, skip_special_tokens=True)]
@@ -109,6 +112,7 @@ def continuations(
     device: str | torch.device,
     batch_size: int = 16,
     sampling: Sampling | None = None,
+    steady: bool = False,
     on_token: Callable[[int, int], None] = lambda done, most: None,
     enough: Callable[[int, list[int]], bool] | None = None,
 ) -> list[list[int]]:
@@ -119,6 +123,10 @@ def continuations(
     Prompts are padded on the left, with an attention mask of their own, as pad and eos may be one token. A
     prompt that leaves no room for the answer is cut at its beginning, and an answer that leaves no room for
     `LEAST_PROMPT` tokens of the prompt at its end.
+
+    steady: each batch has the shape that its prompts alone call for (`_steady`), so that what a prompt goes
+    on with greedily does not hang on the others. Products of other shapes are rounded in other ways, and in
+    bf16 answers would end up elsewhere.
     """
     if not encoded:
         return []
@@ -127,27 +135,61 @@ def continuations(
         room -= prompts.tokens(model)
         max_new_tokens = min(max_new_tokens, room - LEAST_PROMPT)
     limit = room - max_new_tokens if room else None
-    order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]))
+    lengths = [min(len(tokens), limit or len(tokens)) for tokens in encoded]
+    batches = _steady(lengths, batch_size, limit) if steady else _sorted(lengths, batch_size)
     found: list[list[int]] = [[] for _ in encoded]
     training = model.training
     model.eval()
     if sampling:
         torch.manual_seed(sampling.seed)
     try:
-        most = max_new_tokens * -(-len(order) // batch_size)  # steps, each a token of every prompt of a batch
-        for first in range(0, len(order), batch_size):
-            done = max_new_tokens * (first // batch_size)
-            chosen = order[first : first + batch_size]
-            ids, mask = _left_padded([encoded[i][-limit:] if limit else encoded[i] for i in chosen], device)
-            more = None if enough is None else partial(_of_batch, enough, chosen)
-            each = _EachToken(on_token, done, most, more, ids.shape[1])
+        most = max_new_tokens * len(batches)  # steps, each a token of every prompt of a batch
+        for number, batch in enumerate(batches):
+            kept = [encoded[i][-limit:] if limit else encoded[i] for i in batch.places]
+            ids, mask = _left_padded(kept, batch.width, device)
+            more = None if enough is None else partial(_of_batch, enough, batch.places)
+            each = _EachToken(on_token, max_new_tokens * number, most, more, ids.shape[1])
             with torch.inference_mode(), head_given_whole_rows(model):
                 new = _generate(model, tokenizer, ids, mask, max_new_tokens, each, sampling)
-            for i, tokens in zip(chosen, new.tolist(), strict=True):
+            for i, tokens in zip(batch.places, new.tolist(), strict=True):
                 found[i] = tokens
     finally:
         model.train(training)
     return found
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """`places` of the prompts that are gone on with together, padded to `width` tokens."""
+
+    places: list[int]
+    width: int
+
+
+def _sorted(lengths: Sequence[int], size: int) -> list[_Batch]:
+    """Prompts of like length together, the shortest first."""
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    chunks = [order[first : first + size] for first in range(0, len(order), size)]
+    return [_Batch(chunk, lengths[chunk[-1]]) for chunk in chunks]
+
+
+def _width(length: int) -> int:
+    """The least power of two, or three quarters of one, that is no less: 32, 48, 64, 96, 128 …"""
+    whole = max(NARROWEST, 1 << (length - 1).bit_length())
+    return whole * 3 // 4 if length <= whole * 3 // 4 >= NARROWEST else whole
+
+
+def _steady(lengths: Sequence[int], size: int, limit: int | None) -> list[_Batch]:
+    """Batches of one size, filled up with a prompt of theirs, whose prompts are all padded to the width that
+    the length of each calls for."""
+    of_width: dict[int, list[int]] = {}
+    for place, length in enumerate(lengths):
+        of_width.setdefault(_width(length) if limit is None else min(_width(length), limit), []).append(place)
+    return [
+        _Batch([*chunk, *[chunk[0]] * (size - len(chunk))], width)
+        for width, places in sorted(of_width.items())
+        for chunk in (places[first : first + size] for first in range(0, len(places), size))
+    ]
 
 
 @contextmanager
@@ -207,8 +249,9 @@ def _generate(
     return out[:, ids.shape[1] :]
 
 
-def _left_padded(rows: list[list[int]], device: str | torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    width = max(len(row) for row in rows)
+def _left_padded(
+    rows: list[list[int]], width: int, device: str | torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
     ids = torch.zeros(len(rows), width, dtype=torch.long)
     mask = torch.zeros_like(ids)
     for i, row in enumerate(rows):

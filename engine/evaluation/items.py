@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from store.errors import DataError
 
 LEAST_OPTIONS = 2
@@ -38,6 +40,15 @@ class Item:
     def chance(self) -> float:
         """The share of such items that guessing gets right."""
         return 1 / len(self.options)
+
+
+def picked(scores: Sequence[np.ndarray], options: Sequence[Sequence[str]] | None = None) -> np.ndarray:
+    """Of each item the index of the option with the highest sum, int32, the first one of equals; with the
+    texts of the `options` of the highest sum by byte of its text."""
+    if options is not None:
+        sizes = [np.array([len(text.encode()) for text in some]) for some in options]
+        scores = [each / size for each, size in zip(scores, sizes, strict=True)]
+    return np.array([each.argmax() for each in scores], np.int32)
 
 
 def check(items: Sequence[Item]) -> None:

@@ -13,28 +13,23 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from engine.data import dataset, dealing
 from engine.diagnostics import score_table
-from engine.diagnostics.phrasing import plural
 from engine.diagnostics.scored import aggregate
 from engine.evaluation import general_figures, harness
 from engine.evaluation.metrics.answers import Answers
 from engine.evaluation.metrics.measure import measure
 from engine.evaluation.questions import groups
 from engine.job import Job
-from engine.jobs import evaluated
+from engine.jobs import evaluate_draw, evaluated
 from engine.jobs.evaluate_rows import headed, written
 from engine.tuning import memory
 from engine.tuning.precision import device_name, dtype_name, versions
-from store.config import Split
-from store.errors import DataError
 from store.evaluate_config import EvaluateConfig
-from store.jobdir import JobDir, written_aside
+from store.jobdir import written_aside
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -63,7 +58,7 @@ def _out_of_memory(config: EvaluateConfig) -> memory.OutOfMemory:
 
 
 class Evaluation:
-    """One evaluation: `choose` → the model → `answers` → `score`."""
+    """One evaluation: its rows → the model → `answers` → `score`."""
 
     def __init__(self, job: Job, config: EvaluateConfig) -> None:
         self.job, self.config = job, config
@@ -74,7 +69,9 @@ class Evaluation:
     def run(self) -> dict[str, Any]:
         job, config, fingerprint = self.job, self.config, self.data["fingerprint"]
         job.status("preparing")
-        row_ids = self.choose()
+        drawn = evaluate_draw.draw(job, config)
+        self.notices += drawn.notices
+        row_ids = drawn.row_ids
         group_of = groups(job.home, fingerprint, config.group_by, row_ids)
         with self.timed("loading"):
             subject = evaluated.load(job, config)
@@ -115,41 +112,6 @@ class Evaluation:
         began = time.perf_counter()
         yield
         self.seconds[part] = time.perf_counter() - began
-
-    def choose(self) -> np.ndarray:
-        """Ids of the rows, sorted. Raises DataError for a part without rows."""
-        config, home, fingerprint = self.config, self.job.home, self.data["fingerprint"]
-        every = np.arange(dataset.open_rows(home, fingerprint).metadata.num_rows)
-        own = self.split_of_run()
-        if config.part == "all":
-            ids = every
-            if own:
-                trained = len(own.get("train", ()))
-                self.notices.append(f"{plural(trained, 'row')} of the data set were trained on.")
-        elif own:
-            ids = own[config.part]
-        else:
-            split = Split.parse(self.job.order["split"])
-            ids = dealing.deal_rows(home, fingerprint, split).ids()[config.part]
-        if not len(ids):
-            raise DataError(
-                f"The data set has no {config.part} rows.",
-                fix="Set part to all, or to another part.",
-                field="part",
-            )
-        if config.max_rows is not None and len(ids) > config.max_rows:
-            self.notices.append(f"A random {config.max_rows:,} of {plural(len(ids), 'row')}.")
-            ids = np.random.default_rng([config.seed, 11]).choice(ids, config.max_rows, replace=False)
-        return np.sort(ids).astype(np.int64)
-
-    def split_of_run(self) -> dict[str, np.ndarray] | None:
-        """Which rows the run had for what, where it was trained on this very data; else None."""
-        if not self.config.run:
-            return None
-        run = evaluated.of_run(self.job, self.config.run)
-        if run.fingerprint != self.data["fingerprint"] or not run.folder.split.exists():
-            return None
-        return _split(run.folder)
 
     def ask(self, subject: evaluated.Evaluated) -> harness.Found:
         """Tasks of lm-evaluation-harness."""
@@ -212,9 +174,3 @@ class Evaluation:
                 confidence=self.config.confidence,
                 beside=tasks.choices,
             )
-
-
-def _split(folder: JobDir) -> dict[str, np.ndarray]:
-    table = pq.read_table(folder.split)
-    names, ids = table["split"].to_numpy(zero_copy_only=False), table["row_id"].to_numpy()
-    return {part: ids[names == part] for part in ("train", "validation", "test")}

@@ -12,13 +12,17 @@ import pyarrow as pa
 import torch
 
 from engine.data import dataset, labelled
+from engine.data.choices import load_questions
 from engine.data.labelled import UNSEEN, Labels
 from engine.data.render import REASONS, Rows
 from engine.diagnostics.phrasing import plural
+from engine.evaluation.choice_rows import ChoiceRow, choose
 from engine.evaluation.generation import Sampling, answers
+from engine.evaluation.items import picked
 from engine.evaluation.losses import row_losses
 from engine.evaluation.questions import questions
 from engine.job import Job
+from engine.jobs import evaluate_draw
 from engine.jobs.evaluated import Evaluated
 from engine.tuning import memory, prepare
 from engine.tuning.classification import Classes
@@ -38,6 +42,9 @@ SCHEMA = pa.schema(
         ("tokens", pa.int64()),
         ("bytes", pa.int64()),
         ("probability", pa.float64()),
+        ("choices", pa.list_(pa.string())),
+        ("answer_index", pa.int32()),
+        ("choice_scores", pa.list_(pa.float64())),
     ]
 )
 
@@ -75,6 +82,13 @@ def written(
         with timed("answers"):
             said = iter(_answers(job, config, subject, [q.rendered for q in asked if q.rendered is not None]))
             found = [next(said) if q.rendered is not None else None for q in asked]
+    chosen: list[ChoiceRow] = []
+    if config.chooses:
+        with timed("choices"):
+            chosen = _choices(job, config, subject, fingerprint, row_ids)
+        columns |= _of_choices(chosen)
+        if not config.generates:
+            found = [_picked(row) for row in chosen]
     columns |= {
         "prompt": [q.shown for q in asked],
         "prediction": found,
@@ -91,7 +105,47 @@ def written(
         "cut": part.truncated,
     }
     notices = [f"{plural(part.truncated, 'row')} cut for the loss: too long."] if part.truncated else []
+    untold += [row.reason for row in chosen if row.reason]
     return Found(_table(row_ids, columns), config.generates, counts, [*unasked, *untold], notices)
+
+
+def _choices(
+    job: Job, config: EvaluateConfig, subject: Evaluated, fingerprint: str, row_ids: np.ndarray
+) -> list[ChoiceRow]:
+    """Every choice of the rows, scored."""
+    tell = Pass(job, len(row_ids), "rows", "Scoring the choices")
+    device = torch.device(job.device)
+
+    def on_rows(done: int) -> None:
+        memory.guard(subject.config, device)
+        tell(done)
+
+    return choose(
+        subject.model,
+        subject.tokenizer,
+        load_questions(job.home, fingerprint, row_ids),
+        evaluate_draw.examples(job, config, row_ids),
+        listed=config.list_choices,
+        room=subject.positions,
+        device=device,
+        batch_size=config.per_device_eval_batch_size,
+        on_rows=on_rows,
+    )
+
+
+def _of_choices(chosen: list[ChoiceRow]) -> dict[str, list[Any]]:
+    return {
+        "choices": [None if row.options is None else list(row.options) for row in chosen],
+        "answer_index": [row.right for row in chosen],
+        "choice_scores": [None if row.scores is None else row.scores.tolist() for row in chosen],
+    }
+
+
+def _picked(row: ChoiceRow) -> str | None:
+    """The text of the choice with the highest sum."""
+    if row.scores is None or row.options is None:
+        return None
+    return row.options[int(picked([row.scores])[0])]
 
 
 def _tokens(
@@ -148,6 +202,7 @@ def _answers(job: Job, config: EvaluateConfig, subject: Evaluated, rendered: lis
         device=job.device,
         batch_size=config.per_device_eval_batch_size,
         sampling=drawn,
+        steady=True,
         on_token=on_token,
     )
 
@@ -227,5 +282,6 @@ def _classified(names: list[str], ids: np.ndarray, logs: np.ndarray) -> dict[str
 
 
 def _table(row_ids: np.ndarray, columns: dict[str, list[Any]]) -> pa.Table:
-    columns = {"row_id": row_ids.tolist()} | columns
+    nothing = [None] * len(row_ids)
+    columns = {field.name: nothing for field in SCHEMA} | {"row_id": row_ids.tolist()} | columns
     return pa.table([pa.array(columns[field.name], field.type) for field in SCHEMA], schema=SCHEMA)

@@ -1,12 +1,13 @@
 """The model that an evaluation is of: one by name, or what a run left, was on its way to, or began with.
 
-What a run is loaded with is what it was trained with: precision, 4 or 8 bits, template, trust. A checkpoint
-is no model but what a resume starts from, so it is put into the model as a resume does it.
+What a run is loaded with is what it was trained with: 4 or 8 bits, template, trust, and the precision unless
+another one is asked for. A checkpoint is no model but what a resume starts from, so it is put into the model
+as a resume does it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -51,13 +52,20 @@ def load(job: Job, config: EvaluateConfig) -> Evaluated:
             trust_remote_code=config.trust_remote_code,
         )
         return _untouched(job, plain, _source(job, plain.model))
-    run = of_run(job, config.run)
+    run = _in_dtype(of_run(job, config.run), config.dtype)
     if config.checkpoint == "base":
         return _base(job, run)
     if config.checkpoint != "tuned" and checkpoint.newest(run.folder.checkpoints) is not None:
         return _checkpoint(job, run, best=config.checkpoint == "best")
     _check_ended(run, config)
     return tuned(job, run)
+
+
+def _in_dtype(run: Earlier, dtype: str) -> Earlier:
+    """The run as it is loaded in that precision; auto leaves it its own."""
+    if dtype == "auto":
+        return run
+    return replace(run, config=run.config.model_copy(update={"dtype": dtype}))
 
 
 def of_run(job: Job, run_id: str) -> Earlier:
@@ -108,7 +116,7 @@ def _base(job: Job, run: Earlier) -> Evaluated:
     """What the run began with: of one that went on from another, that one's model."""
     config = run.config
     if config.init_from and (continued.further(config) or not run.folder.base.exists()):
-        return tuned(job, of_run(job, config.init_from))
+        return tuned(job, _in_dtype(of_run(job, config.init_from), config.dtype))
     if config.model in models.BUNDLED:
         ensure(config.model, job.home)
     source = str(run.folder.base) if run.folder.base.exists() else models.resolve(config.model, job.home)

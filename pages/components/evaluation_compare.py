@@ -6,14 +6,16 @@ from typing import Any
 
 import streamlit as st
 
-from engine.diagnostics import phrasing
+from engine.diagnostics import evaluation_words, phrasing, score_table
 from pages.components import evaluation_reads, wording
 from pages.components.evaluation_figures import TASK, scale, title
 from pages.components.evaluation_judging import draw_judging
 from pages.components.evaluation_rows import shown
 from pages.components.evaluation_slices import draw_slices
-from pages.components.session import plain
+from pages.components.session import act, plain
+from store import evaluation_pairs
 from store.errors import QueryError
+from store.evaluation_pairs import Pair
 
 Document = dict[str, Any]
 ROWS = 5
@@ -37,11 +39,12 @@ def draw_comparison(evaluation: Document) -> None:
     )
     other = others[chosen]
     try:
-        found = evaluation_reads.differences(own, chosen)
+        pair, compared = evaluation_reads.compared(own, chosen)
     except QueryError:
         st.caption("The file with the rows of one of them is gone.")
         return
-    found = [one for one in found if one["n"]]
+    _draw_rows_apart(pair)
+    found = compared.found
     if not found:
         st.caption("The two have no row in common that both could score in the same metric.")
         return
@@ -51,8 +54,7 @@ def draw_comparison(evaluation: Document) -> None:
     st.dataframe(lines, hide_index=True, alt="Differences of the two evaluations, with intervals")
     st.caption(
         f"This evaluation minus {plain(other['name'])}, paired over the rows that both have; shares in"
-        f" points. Intervals are widened for {phrasing.plural(len(figures), 'comparison')} (Bonferroni),"
-        " so that the chance of any false one stays at 5%. General knowledge is at 95% on its own."
+        f" points. {compared.sentence} General knowledge is at 95% on its own."
     )
     with st.expander("Where the two differ: by label and length", icon=":material/pie_chart:"):
         draw_slices(evaluation, other)
@@ -75,7 +77,7 @@ def _line(one: Document, figure: Document, config: Document) -> Document:
     return {
         "Metric": title(one["metric"], config),
         "Difference": wording.estimate(one, scale=times) if one["value"] is not None else "–",
-        "Told apart": told(one),
+        "Told apart": score_table.told(one),
         "n": one["n"],
         "Would be seen from": "–"
         if one["detectable"] is None
@@ -92,7 +94,7 @@ def _general(one: Document) -> Document:
     return {
         "Metric": "General questions right" if shares else "Loss on plain prose, nats a token",
         "Difference": wording.estimate(change, scale=times) if change["value"] is not None else "–",
-        "Told apart": told(change | {"better": better}),
+        "Told apart": score_table.told(change | {"better": better}),
         "n": one["n"],
         "Would be seen from": "–"
         if one["detectable"] is None
@@ -101,11 +103,25 @@ def _general(one: Document) -> Document:
     }
 
 
-def told(one: Document) -> str:
-    """Better, worse, or that so many rows can't tell."""
-    if one["low"] is None or one["high"] is None or one["low"] <= 0 <= one["high"]:
-        return "can't be told"
-    return "better" if (one["value"] > 0) == (one["better"] == "higher") else "worse"
+def _draw_rows_apart(pair: Pair) -> None:
+    """What is not of both, or was asked in another way, and a button for the same rows."""
+    for notice in evaluation_words.asked_unlike(evaluation_pairs.unlike(pair)):
+        st.warning(plain(notice), icon=":material/warning:")
+    if pair.same_rows:
+        return
+    said = evaluation_words.rows_apart(pair.first["n"], pair.second["n"], pair.common)
+    asked = evaluation_pairs.again_on_the_same_rows(pair)
+    mover = pair.first if asked["rows_of"] == pair.second["evaluation_id"] else pair.second
+    with st.container(border=True, gap="xsmall"):
+        st.markdown(f":orange[:material/warning:] {plain(said)}")
+        st.code(evaluation_pairs.command(asked), language="bash", wrap_lines=True)
+        pressed = st.button(
+            f"Evaluate {plain(mover['name'])} on the same rows",
+            icon=":material/fact_check:",
+            key=f"evaluation-same-{pair.first['evaluation_id']}-{pair.second['evaluation_id']}",
+        )
+    if pressed and act("evaluate", asked, "The evaluation is queued.") is not None:
+        st.rerun()
 
 
 def _draw_differing(own: str, other: str, found: list[Document], evaluation: Document) -> None:

@@ -122,6 +122,8 @@ def _draw_details(figure: Document, name: str) -> None:
         said.append(f"{phrasing.plural(details['outside']['count'], 'row')} whose label is not in the set")
     if details.get("chance") is not None and figure["value"] is not None:
         said.append(f"a perfectly calibrated model would show up to {details['chance']:.1%} by chance")
+    if details.get("guessing") is not None and figure["value"] is not None:
+        said.append(f"guessing would get {phrasing.number(100 * details['guessing'], 1)}%")
     if said and figure["metric"] != "eval/f1_macro":
         st.caption(f"{plain(name)}: {plain('; '.join(said))}.")
     if details.get("constraints"):

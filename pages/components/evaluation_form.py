@@ -12,7 +12,7 @@ from pages.components.session import act, plain, show_error
 from store import tasks
 from store.errors import ConfigError
 from store.evaluate_config import EvaluateConfig
-from store.metric_table import offered
+from store.metric_table import MULTIPLE_CHOICE, defaults
 
 Document = dict[str, Any]
 MODELS = {
@@ -55,14 +55,19 @@ def draw_form(run: Document | None, model: Document | None = None) -> None:
         )
         return
     head = bool(run and run["config"].get("task") == "classification" and checkpoint != "base")
-    metrics, problem = draw_metrics(_defaults(head, dataset), "bytes" if head else "probabilities")
+    choosing = dataset["format"] == MULTIPLE_CHOICE and not head
+    labelled = bool(dataset["stats"].get("label_count"))
+    usual = defaults(head=head, labelled=labelled, choosing=choosing)
+    metrics, problem = draw_metrics(
+        usual, {"bytes" if head else "probabilities", *(() if choosing else ("choices",))}
+    )
     body: Document = {
         **({"run": run["run_id"], "checkpoint": checkpoint} if run else model or {}),
         "dataset": dataset["dataset_id"],
         "part": part,
         "max_rows": int(most),
         "metrics": metrics,
-        **_more(head),
+        **_more(head, choosing),
     }
     if problem:
         st.error(plain(problem), icon=":material/error:")
@@ -102,14 +107,7 @@ def _dataset(run: Document | None) -> Document | None:
     return by_id[chosen]
 
 
-def _defaults(head: bool, dataset: Document) -> list[str]:
-    if head:
-        return offered("classification")
-    labelled = bool(dataset["stats"].get("label_count"))
-    return [*offered("sft"), *(("accuracy", "f1_macro") if labelled else ())]
-
-
-def _more(head: bool) -> Document:
+def _more(head: bool, choosing: bool) -> Document:
     """How it answers, and what else is measured."""
     said: Document = {}
     with st.expander("Answers, probes and tasks", icon=":material/more_horiz:"):
@@ -127,6 +125,7 @@ def _more(head: bool) -> Document:
                     "temperature", 0.05, 10.0, 1.0, 0.1, key=f"{PREFIX}heat"
                 )
                 said["top_p"] = st.number_input("top_p", 0.01, 1.0, 1.0, 0.05, key=f"{PREFIX}top")
+        said |= _choices() if choosing else {}
         probes = st.toggle(
             "General questions and prose too",
             key=f"{PREFIX}probes",
@@ -146,6 +145,19 @@ def _more(head: bool) -> Document:
         "probes": bool(probes),
         "group_by": (group_by or "").strip() or None,
     }
+
+
+def _choices() -> Document:
+    """How questions of multiple choice are asked."""
+    fields = EvaluateConfig.model_fields
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        examples = st.number_input(
+            "choice_examples", 0, 32, 0, key=f"{PREFIX}examples", help=fields["choice_examples"].description
+        )
+        listed = st.toggle(
+            "list_choices", value=True, key=f"{PREFIX}listed", help=fields["list_choices"].description
+        )
+    return {"choice_examples": int(examples), "list_choices": bool(listed)}
 
 
 def _tasks(head: bool) -> Document:

@@ -8,10 +8,12 @@ import pyarrow as pa
 import streamlit as st
 
 from engine.diagnostics import forgetting, score_table
+from engine.diagnostics.score_table import Differences
 from pages.components import reads
 from pages.components.session import client, remembered
-from store import evaluations, judging
+from store import evaluation_pairs, evaluations, judging
 from store.errors import QueryError
+from store.evaluation_pairs import Pair
 
 
 @remembered
@@ -74,12 +76,13 @@ def shared(first: str, second: str, metric: str, limit: int) -> tuple[int, list[
 
 
 @st.cache_data(ttl=600, max_entries=32, show_spinner="Comparing row by row …")
-def differences(first: str, second: str) -> list[dict[str, Any]]:
-    """`first` minus `second` in every metric that both have, paired by row."""
-    known = [evaluations.get(client(), one) for one in (first, second)]
-    sides = [(evaluations.scores(client(), one["evaluation_id"]), one["figures"]) for one in known]
-    groups = evaluations.groups(client(), first)
-    return score_table.differences(sides[0], sides[1], groups, comparisons=len(known[0]["figures"]))
+def compared(first: str, second: str) -> tuple[Pair, Differences]:
+    """The two by their rows, and `first` minus `second` in every metric that both have, paired by row."""
+    pair = evaluation_pairs.pair(client(), *(evaluations.get(client(), one) for one in (first, second)))
+    sides = [
+        (scores, one["figures"]) for scores, one in zip(pair.scores, (pair.first, pair.second), strict=True)
+    ]
+    return pair, score_table.differences(sides[0], sides[1], pair.groups)
 
 
 @st.cache_data(ttl=600, max_entries=32, show_spinner=False)

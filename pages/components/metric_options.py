@@ -19,12 +19,12 @@ COLUMNS = 3
 CHOSEN, OFFERED = f"{PREFIX}metrics", f"{PREFIX}metrics.offered"
 
 
-def draw_metrics(defaults: list[str], without: str) -> tuple[list[Document], str]:
+def draw_metrics(defaults: list[str], without: set[str]) -> tuple[list[Document], str]:
     """The choice of metrics with their options; what they say as documents, and the first problem.
 
-    without: what the model can't give, so that metrics that need it are not offered.
+    without: what model and rows can't give, so that metrics that need it are not offered.
     """
-    known = [name for name, metric in METRICS.items() if without not in metric.needs]
+    known = [name for name, metric in METRICS.items() if not without & set(metric.needs)]
     _begin([name for name in defaults if name in known])
     chosen = st.multiselect(
         "Metrics",

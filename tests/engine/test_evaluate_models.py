@@ -86,6 +86,22 @@ def test_every_kind_of_method_gives_the_losses_and_answers_of_its_run(
     assert {row_id: said[row_id] for row_id in answered} == answered
 
 
+@pytest.mark.parametrize("method", [{}, {"method": "full"}, {"method": "qlora", "r": 4}], ids=str)
+def test_a_run_is_loaded_in_the_precision_that_is_asked_for(home: Home, method: dict[str, Any]) -> None:
+    trained(home, **method)
+    losses = {}
+    for name, fields in {
+        "own": {},
+        "half": {"dtype": "bfloat16"},
+        "base": {"dtype": "bfloat16", "checkpoint": "base"},
+    }.items():
+        _, result, rows = measured(home, name, run="run", metrics=["perplexity"], **fields)
+        assert result["dtype"] == ("bfloat16" if "dtype" in fields else "float32")
+        losses[name] = [row["loss_sum"] for row in rows]
+    assert losses["half"] != losses["own"]
+    assert losses["half"] == pytest.approx(losses["own"], rel=0.05)
+
+
 def test_a_stopped_run_has_its_newest_and_its_best_checkpoint(home: Home) -> None:
     job = make_job(home, "cut", **(QUICK | {"learning_rate": 1e-2, "probes": False}))
     cancel_when(job, lambda e: e.get("step") == 6 and "train/loss" in e.get("values", {}))

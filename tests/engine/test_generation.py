@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from engine.evaluation.generation import answers
+from engine.evaluation.generation import _steady, _width, answers, continuations
 from engine.evaluation.own_samples import continued
 from engine.tuning import models
 from engine.tuning.methods import make_trainable
@@ -40,3 +40,101 @@ def test_the_head_is_never_given_rows_with_gaps(
     assert len(given) >= 3
     assert all(x.is_contiguous() for x in given)
     assert not head._forward_pre_hooks
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(
+        tmp_path_factory.mktemp("generation") / "wide", hidden_size=512, intermediate_size=1024
+    )
+
+
+PROMPTS = [f"prompt number {i} " + "and more of it " * (i % 5) for i in range(23)]
+
+
+def ways(model: Any, **fields: Any) -> list[list[list[int]]]:
+    """What the first nine prompts go on with: alone, among all others, and in another order."""
+    tokenizer = make_tokenizer()
+    encoded = tokenizer(PROMPTS, add_special_tokens=False).input_ids
+    tokenizer.eos_token = "~"  # or a random model ends at once
+    told = []
+    for order in (list(range(9)), list(range(23)), list(range(22, -1, -1))):
+        made = continuations(
+            model,
+            tokenizer,
+            [encoded[i] for i in order],
+            device="cpu",
+            batch_size=4,
+            max_new_tokens=12,
+            **fields,
+        )
+        ordered = [tokens for _, tokens in sorted(zip(order, made, strict=True))][:9]
+        told.append([tokens[: tokens.index(2)] if 2 in tokens else tokens for tokens in ordered])  # padded
+    return told
+
+
+def in_bf16(wide: Path, method: str) -> Any:
+    config = TrainConfig.parse({"dataset": "d", "model": str(wide), "method": method}).resolved(100)
+    base = models.load_model(config, config.model, "cpu", torch.bfloat16)
+    base.generation_config.eos_token_id = None
+    torch.manual_seed(0)
+    head = base.get_output_embeddings().weight
+    base.get_output_embeddings().weight = torch.nn.Parameter(torch.randn_like(head))
+    for weight in base.model.layers.parameters():  # so large that it doesn't repeat the last token for ever
+        weight.data *= 3 if weight.ndim == 2 else 1
+    return make_trainable(base, config, torch.bfloat16)
+
+
+@pytest.mark.parametrize("method", ["lora", "prompt_tuning"])
+def test_an_answer_in_bf16_is_the_same_whatever_stands_beside_it(wide: Path, method: str) -> None:
+    model = in_bf16(wide, method)
+    alone, among, turned = ways(model, steady=True)
+    assert alone == among == turned
+    assert any(len(set(tokens)) > 1 for tokens in alone)
+    counted: list[tuple[int, int]] = []
+    answers(model, make_tokenizer(), PROMPTS, max_new_tokens=3, device="cpu", batch_size=4, steady=True,
+            on_token=lambda done, most: counted.append((done, most)))  # fmt: skip
+    assert all(done <= most for done, most in counted)
+
+
+def logits(model: Any, places: list[int], *, steady: bool) -> set[bytes]:
+    """The logits of the first token that each of these prompts goes on with, to the bit."""
+    found: set[bytes] = set()
+
+    def keep(_: Any, __: Any, out: torch.Tensor) -> None:
+        found.update(row.tobytes() for row in out[:, -1].float().numpy())
+
+    encoded = make_tokenizer()([PROMPTS[i] for i in places], add_special_tokens=False).input_ids
+    hook = model.get_output_embeddings().register_forward_hook(keep)
+    continuations(
+        model, make_tokenizer(), encoded, max_new_tokens=1, device="cpu", batch_size=4, steady=steady
+    )
+    hook.remove()
+    return found
+
+
+def test_steady_shapes_make_the_very_logits_and_others_do_not(wide: Path) -> None:
+    model = in_bf16(wide, "lora")
+    few, every = list(range(9)), list(range(22, -1, -1))
+    assert logits(model, few, steady=True) < logits(model, every, steady=True)
+    assert not logits(model, few, steady=False) < logits(model, every, steady=False)
+
+
+def test_steady_shapes_hang_on_the_length_of_a_prompt_alone() -> None:
+    assert [_width(length) for length in (1, 32, 33, 48, 49, 65, 97, 129)] == [
+        32,
+        32,
+        48,
+        48,
+        64,
+        96,
+        128,
+        192,
+    ]
+    batches = _steady([10, 40, 11, 200, 12], 2, 100)
+    assert [(batch.places, batch.width) for batch in batches] == [
+        ([0, 2], 32),
+        ([4, 4], 32),
+        ([1, 1], 48),
+        ([3, 3], 100),
+    ]

@@ -10,7 +10,11 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import torch
+from transformers import AutoModelForCausalLM
 
+from engine.data.render import render_prompt
+from engine.evaluation.generation import answers
 from engine.jobs import convert, train
 from engine.jobs.convert import count_parameters
 from engine.tuning.models import load_tokenizer, resolve
@@ -99,3 +103,18 @@ def test_lora_learns_on_a_hundred_rows(home: Home) -> None:
     assert all(row["base"] and row["tuned"] for row in predictions)
     config = json.loads((Path(job.dir.model) / "adapter_config.json").read_text())
     assert config["r"] == 16
+
+
+def test_an_answer_in_bf16_is_the_same_whatever_stands_beside_it(home: Home) -> None:
+    folder = resolve(BUNDLED_MODEL, home)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
+    tokenizer = load_tokenizer(folder)
+    rows = documented()[:14]
+    rendered = [text for row in rows if (prompt := render_prompt(tokenizer, row)) for text in prompt[:1]]
+
+    def said(texts: list[str]) -> dict[str, str]:
+        told = answers(model, tokenizer, texts, max_new_tokens=16, device="cpu", batch_size=4, steady=True)
+        return dict(zip(texts, told, strict=True))
+
+    few, among, turned = said(rendered[:6]), said(rendered), said(rendered[5::-1])
+    assert few == {text: among[text] for text in few} == turned

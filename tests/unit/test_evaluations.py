@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from store.jobdir import JobDir, write_json
 from tests.unit.desk import Desk
 from tests.unit.store_samples import serving
 from tunebench.cli import cli
-from tunebench.output import NOT_FOUND, OK, USAGE
+from tunebench.evaluate_conditions import Bound, bounded, not_worse
+from tunebench.output import CONDITION, NOT_FOUND, OK, USAGE
 
 FIGURE: dict[str, Any] = {
     **{"metric": "eval/exact_match", "value": 0.5, "low": 0.2, "high": 0.8, "n": 3, "better": "higher"},
@@ -49,6 +51,8 @@ RESULT: dict[str, Any] = {
         ({"run": "r", "metrics": ["blue"]}, "metrics"),
         ({"run": "r", "metrics": [{"metric": "regex", "pattern": "("}]}, "metrics.0.regex.pattern"),
         ({"run": "r", "metric": ["bleu"]}, "metric"),
+        ({"run": "r", "chat_template": "x"}, "chat_template"),
+        ({"run": "r", "trust_remote_code": True}, "trust_remote_code"),
     ],
 )
 def test_a_bad_field_is_named(fields: dict[str, Any], field: str) -> None:
@@ -90,6 +94,20 @@ def test_an_evaluation_is_queued_with_all_that_was_left_open(desk: Desk) -> None
     assert base["title"] == "Base model of My run on D, all rows"
     model = desk.job(desk("evaluate", model="m", dataset="D", metrics=["bleu"], name="Mine")["job_id"])
     assert (model["title"], model["config"]["run"]) == ("Mine", "")
+
+
+def test_multiple_choice_is_scored_by_its_choices_unless_asked_otherwise(desk: Desk) -> None:
+    run_id = launched(desk)
+    with pytest.raises(ConfigError) as caught:
+        desk("evaluate", run=run_id, metrics=["choice_accuracy"])
+    assert caught.value.field == "metrics.0.metric"
+    with desk.database.transaction() as tx:
+        tx.execute("UPDATE dataset SET format = 'multiple_choice'")
+    config = desk.job(desk("evaluate", run=run_id)["job_id"])["config"]
+    names = [choice["metric"] for choice in config["metrics"]]
+    assert names == ["choice_accuracy", "choice_accuracy_per_byte", "perplexity"]
+    assert EvaluateConfig.parse(config).chooses
+    assert not EvaluateConfig.parse(config).generates
 
 
 def test_a_head_has_the_metrics_of_classes(desk: Desk) -> None:
@@ -139,27 +157,32 @@ def test_a_run_that_goes_on_is_not_evaluated(desk: Desk) -> None:
         desk("evaluate", run=run_id)
 
 
-def finish(desk: Desk, job_id: str, scores: list[float | None]) -> None:
-    """End the evaluation as the engine does, with its files."""
+def finish(desk: Desk, job_id: str, scores: list[float | None], *, first: int = 0, **more: Any) -> None:
+    """End the evaluation as the engine does, with its files; its rows are those from `first` on."""
     folder = JobDir(desk.home.jobs / job_id)
     folder.path.mkdir()
     n = len(scores)
     rows = {
-        "row_id": range(n),
+        "row_id": range(first, first + n),
         "prompt": [f"p{i}" for i in range(n)],
         "prediction": [f"a{i}" for i in range(n)],
     }
     rows |= {"reference": ["r"] * n, "label": pa.nulls(n, pa.string()), "group": pa.nulls(n, pa.int64())}
     pq.write_table(pa.table(rows), folder.predictions)
     reasons = [None if score is not None else "the row has no reference" for score in scores]
-    lines = {"row_id": range(n), "metric": ["eval/exact_match"] * n, "score": pa.array(scores, pa.float64())}
+    lines = {
+        "row_id": range(first, first + n),
+        "metric": ["eval/exact_match"] * n,
+        "score": pa.array(scores, pa.float64()),
+    }
     lines |= {"reason": pa.array(reasons, pa.string()), "statistics": pa.nulls(n, pa.list_(pa.float64()))}
     pq.write_table(pa.table(lines), folder.scores)
     with desk.database.transaction() as tx:
         job = jobs.get_job(tx, job_id)
         jobs.claim(tx, job_id, "cpu", desk.clock())
-        jobs.finish(tx, job_id, "finished", desk.clock(), result=RESULT)
-        keep(tx, desk.home, job, RESULT, desk.clock())
+        result = RESULT | {"n": n} | more
+        jobs.finish(tx, job_id, "finished", desk.clock(), result=result)
+        keep(tx, desk.home, job, result, desk.clock())
 
 
 def test_a_finished_evaluation_is_kept_listed_and_deleted(desk: Desk) -> None:
@@ -201,6 +224,20 @@ def test_rows_come_by_page_the_worst_first(desk: Desk) -> None:
     assert (differing[0]["first_score"], differing[0]["second_score"]) == (1.0, 0.0)
     assert evaluations.scores(desk.database, first)["row_id"].to_pylist() == [0, 1, 2, 3]
     assert evaluations.groups(desk.database, first) is None
+
+
+def test_the_rows_of_another_evaluation_are_asked_for_by_name(desk: Desk) -> None:
+    run_id = launched(desk)
+    desk.add_dataset("Other", "g")
+    first = desk("evaluate", run=run_id, name="One", part="train", max_rows=7)["job_id"]
+    finish(desk, first, [1.0, 0.0])
+    config = desk.job(desk("evaluate", model="m", rows_of="One")["job_id"])["config"]
+    assert (config["rows_of"], config["dataset"]) == (first, "data-D")
+    assert (config["part"], config["max_rows"]) == ("train", 7)
+    for body in ({"model": "m", "rows_of": "Nobody"}, {"model": "m", "rows_of": "One", "dataset": "Other"}):
+        with pytest.raises(ConfigError) as caught:
+            desk("evaluate", **body)
+        assert caught.value.field == "rows_of"
 
 
 def test_what_an_evaluation_needs_is_not_deleted_under_it(desk: Desk) -> None:
@@ -264,5 +301,86 @@ def test_the_command_line_shows_rows_and_differences(desk: Desk, command_line: C
     document = json.loads(command_line("evaluations", "One", "--against", "Two", "--json").stdout)
     assert document["differences"][0]["value"] == pytest.approx(-0.5)
     assert (document["differences"][0]["second_higher"], document["differences"][0]["same"]) == (2, 2)
+    assert document["differences"][0]["first_is"] == "can't be told"
+    assert (document["comparison"]["common"], document["comparison"]["same_rows"]) == (4, None)
+    assert "The interval is at 95%." in shown.stdout
     assert command_line("evaluations", "Nobody").exit_code == NOT_FOUND
     assert command_line("evaluations", "One", "--rows", 1, "--metric", "bleu").exit_code == USAGE
+
+
+def test_rows_that_are_not_of_both_are_told_with_the_command_for_the_same(
+    desk: Desk, command_line: Callable[..., Result]
+) -> None:
+    run_id = launched(desk)
+    first = desk("evaluate", model="some model", dataset="D", name="One", metrics=["exact_match"])["job_id"]
+    second = desk("evaluate", run=run_id, name="Two", metrics=["exact_match"])["job_id"]
+    finish(desk, first, [1.0, 0.0, 0.0, 1.0])
+    finish(desk, second, [1.0, 1.0, 1.0, 1.0], first=3, dtype="bfloat16")
+    for one, other in (("One", "Two"), ("Two", "One")):  # a model moves to a run's rows, never the other way
+        shown = command_line("evaluations", one, "--against", other)
+        assert "Only 1 row of this one's 4 and the other's 4" in shown.stdout
+        command = f"tunebench evaluate --model 'some model' --rows-of {second} --metric exact_match"
+        assert command in shown.stdout
+        assert "dtype: " in shown.stdout
+    words = shlex.split(command)[1:]
+    done = command_line(*words, "--no-wait", "--json")
+    assert done.exit_code == OK, done.output
+    config = desk.job(json.loads(done.stdout)["job_id"])["config"]
+    assert (config["rows_of"], config["model"]) == (second, "some model")
+
+
+@pytest.mark.parametrize(
+    ("figure", "bound", "holds", "words"),
+    [
+        ({}, 0.5, True, "not worse than 0.5, which its interval leaves open"),
+        ({}, 0.51, False, "0.5 (0.2 to 0.8, n 3), worse than 0.51, which its interval leaves open"),
+        ({}, 0.9, False, "worse than 0.9."),
+        ({"better": "lower"}, 0.1, False, "worse than 0.1."),
+        ({"better": "lower"}, 0.9, True, "not worse than 0.9."),
+        ({"low": None, "high": None}, 0.1, True, "no interval"),
+        ({"value": None, "failed": "no file"}, 0.1, False, "has no value: no file"),
+    ],
+)
+def test_a_bound_is_held_against_the_value(
+    figure: dict[str, Any], bound: float, holds: bool, words: str
+) -> None:
+    found = bounded([FIGURE | figure], Bound("exact_match", bound))
+    assert found.holds is holds
+    assert words in found.sentence
+
+
+def test_only_what_is_surely_worse_fails() -> None:
+    told = {"metric": "eval/x", "value": -0.5, "low": -0.7, "high": -0.2, "n": 9, "first_is": "worse"}
+    kept = told | {"metric": "eval/y", "first_is": "can't be told"}
+    assert not not_worse([told, kept], "Base").holds
+    assert not_worse([told, kept], "Base").sentence == "Surely worse than Base: x by 0.5 (-0.7 to -0.2, n 9)."
+    assert not_worse([kept], "Base").holds
+    assert not not_worse([], "Base").holds
+
+
+def test_exit_codes_for_scripts(desk: Desk, command_line: Callable[..., Result]) -> None:
+    run_id = launched(desk)
+    ids = [desk("evaluate", run=run_id, name=name)["job_id"] for name in ("Bad", "Good", "Apart")]
+    finish(desk, ids[0], [0.0] * 30)
+    finish(desk, ids[1], [1.0] * 30)
+    finish(desk, ids[2], [1.0] * 30, first=100)
+    for words, code in (
+        (["Bad", "--fail-under", "exact_match=0.4"], OK),
+        (["Bad", "--fail-under", "exact_match=0.6"], CONDITION),
+        (["Bad", "--fail-under", "exact_match=0.4", "--fail-under", "eval/exact_match=0.6"], CONDITION),
+        (["Bad", "--fail-if-worse-than", "Good"], CONDITION),
+        (["Good", "--fail-if-worse-than", "Bad", "--json"], OK),
+        (["Good", "--fail-if-worse-than", "Apart"], CONDITION),
+        (["Good", "--fail-if-worse-than", "Nobody"], NOT_FOUND),
+        (["Good", "--fail-under", "chrf=1"], USAGE),
+        (["Good", "--fail-under", "chrf"], USAGE),
+        (["--fail-under", "chrf=1"], USAGE),
+    ):
+        done = command_line("evaluations", *words)
+        assert done.exit_code == code, (words, done.output)
+    refused = command_line("evaluate", "--run", run_id, "--fail-under", "chrf=1", "--no-wait")
+    assert refused.exit_code == USAGE
+    assert (
+        "FAILS: --fail-if-worse-than Good. Surely worse"
+        in command_line("evaluations", "Bad", "--fail-if-worse-than", "Good").stderr
+    )

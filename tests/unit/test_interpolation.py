@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from engine.diagnostics.interpolation import point, recommend
+from engine.diagnostics.mixed import judge
 from tests.unit.probe_rows import choices, table, texts
 
 BEFORE = table(texts(0, noise=0), choices())
@@ -48,3 +49,23 @@ def test_without_a_sure_gain_none_is_recommended() -> None:
     found = recommend([at(0, 0, 0), at(0.5, 0.001, 0.01), at(1, -0.2, 0.4)])
     assert found["recommended"] is None
     assert "No share of the way gains surely" in found["sentence"]
+
+
+def test_the_gain_at_the_end_is_the_verdicts_own() -> None:
+    tuned, counts = BASE - 3 - np.random.default_rng(1).exponential(2, 80), np.zeros(80)
+    verdict = judge(
+        alpha=1.0,
+        of="run",
+        row_ids=np.arange(80),
+        split="test",
+        base_loss_sum=BASE,
+        tuned_loss_sum=tuned,
+        tokens=TOKENS,
+        base_correct=counts,
+        tuned_correct=counts,
+        config={},
+    )
+    found = point(1.0, TOKENS, BASE, tuned, BEFORE, BEFORE)["gain"]
+    assert {end: found[end] for end in ("value", "low", "high", "n")} == {
+        end: verdict["gain"][end] for end in ("value", "low", "high", "n")
+    }

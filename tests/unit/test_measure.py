@@ -180,6 +180,7 @@ def test_every_metric_takes_no_row_and_a_row_without_anything(metric: str) -> No
         answers = Answers(
             np.arange(rows), nothing, nothing, nothing, nothing, loss_sum=np.full(rows, np.nan),
             tokens=np.zeros(rows), bytes=np.zeros(rows), log_probabilities=np.zeros((rows, 0)),
+            choices=nothing, rights=[None] * rows, choice_scores=[None] * rows,
         )  # fmt: skip
         scored = one(answers, choice)
         assert len(scored.reasons) == rows

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from engine.orders import write_order
+from pages.components.cost_points import cost_of
 from store import interpolations, jobs, runs
 from store.config import TrainConfig
 from store.errors import ConfigError
@@ -140,7 +141,12 @@ def test_the_command_line_scores_keeps_and_shows(desk: Desk, command_line: Calla
     assert shown.exit_code == OK, shown.output
     assert "+0.500 (+0.400 to +0.600, n 50)" in shown.stdout
     assert "Intents" in shown.stdout
-    assert "-12.500 (-22.500 to -2.500, n 50) points" in shown.stdout
+    assert "+12.500 (+2.500 to +22.500, n 50) points" in shown.stdout
+    (point,) = [row for row in interpolations.points(desk.database, run_id) if row["alpha"] == 0.5]
+    (part,) = point["named"]  # on the screen it has the same sign
+    assert cost_of({"data/Intents/accuracy": part["change"]}, "data/Intents/accuracy") == {
+        **{"value": 12.5, "low": pytest.approx(2.5), "high": pytest.approx(22.5), "n": 50}
+    }
     assert kept["run_id"] in shown.stdout
     assert "α 1 keeps 100% of the best gain" in shown.stdout
     document = json.loads(command_line("interpolations", run_id, "--json").stdout)

@@ -16,7 +16,7 @@ from engine.diagnostics import estimators
 from engine.diagnostics.estimators import class_counts, of_classes
 from engine.diagnostics.jackknife import jackknife_interval
 from engine.diagnostics.paired_scores import difference
-from engine.diagnostics.score_table import differences, from_table, to_table
+from engine.diagnostics.score_table import differences, from_table, to_table, told
 from engine.diagnostics.scored import Scored, aggregate
 from engine.evaluation.metrics import overlap
 
@@ -248,10 +248,46 @@ def test_two_stored_evaluations_are_compared_in_every_metric_that_both_have() ->
         bleu = Scored("eval/bleu", np.arange(60), scores, "bleu", (0.0, 100.0), statistics=counts)
         scored = [bleu, Scored(name, np.arange(60), scores)]
         stored.append((to_table(scored), [aggregate(one) for one in scored]))
-    (found,) = differences(*stored, {row: row // 2 for row in range(60)}, comparisons=3)
+    (found,) = differences(*stored, {row: row // 2 for row in range(60)}).found
     assert (found["metric"], found["n"], found["groups"]) == ("eval/bleu", 60, 30)
     assert 0 < found["low"] < found["value"] < found["high"]
-    assert found["high"] > differences(*stored)[0]["high"]  # a stricter level, fewer units
+    assert found["high"] > differences(*stored).found[0]["high"]  # fewer units
+
+
+def test_a_comparison_is_widened_for_what_was_compared_alone() -> None:
+    rng = np.random.default_rng(5)
+    rows = np.arange(40)
+    names = (["eval/x", "eval/y", "eval/mine", "eval/late"], ["eval/y", "eval/x", "eval/late"])
+    sides = []
+    for each in names:
+        scored = [Scored(name, rows, rng.normal(size=40)) for name in each]
+        late = next(one for one in scored if one.name == "eval/late")
+        late.scores[slice(20) if each is names[0] else slice(20, 40)] = np.nan  # no row of both
+        sides.append((to_table(scored), [aggregate(one) for one in scored]))
+    there, back = differences(*sides), differences(*sides[::-1])
+    assert {one["metric"] for one in there.found} == {"eval/x", "eval/y"}
+    assert there.confidence == back.confidence == 0.975
+    for one in there.found:
+        other = next(found for found in back.found if found["metric"] == one["metric"])
+        assert one["value"] == pytest.approx(-other["value"])
+        width, mirrored = (each["high"] - each["low"] for each in (one, other))
+        assert width == pytest.approx(mirrored, rel=0.05)  # resamples are drawn anew
+    assert "97.5%" in there.sentence
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "better", "expected"),
+    [
+        (0.1, 0.3, "higher", "better"),
+        (0.1, 0.3, "lower", "worse"),
+        (-0.3, -0.1, "lower", "better"),
+        (-0.1, 0.1, "higher", "can't be told"),
+        (None, None, "higher", "can't be told"),
+    ],
+)
+def test_a_difference_has_a_direction_in_words(low: float, high: float, better: str, expected: str) -> None:
+    found = {"value": 0.2 if low and low > 0 else -0.2, "low": low, "high": high, "better": better}
+    assert told(found) == expected
 
 
 def test_scores_come_back_from_their_table() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from engine.data.dataset import load
 from engine.data.groups import group_of, join
-from engine.data.split import assign, check, counts, deal, not_as_asked, target_sizes
+from engine.data.split import assign, check, counts, deal, first_by_hash, not_as_asked, target_sizes
 from store.config import Split
 from store.errors import ConfigError, NotFoundError
 from store.home import Home
@@ -224,3 +224,23 @@ def test_a_part_that_is_not_its_share_says_why() -> None:
     ]
     how = split(0, 0.1, 0.1)
     assert "can't be parted" in not_as_asked({"train": 900, "validation": 100, "test": 0}, how)[0]
+
+
+def test_what_is_drawn_hangs_on_the_rows_and_not_on_the_others() -> None:
+    digests = texts(2_000)
+    every = np.arange(2_000)
+    small = np.sort(np.random.default_rng(3).choice(every, 700, replace=False))
+    drawn = first_by_hash(digests, every, 400, 0)
+    of_small = first_by_hash(digests, small, 150, 0)
+    both = set(drawn.tolist()) & set(small.tolist())
+    assert both <= set(of_small.tolist()) or set(of_small.tolist()) <= both
+    assert set(first_by_hash(digests, every, 400, 1).tolist()) != set(drawn.tolist())
+    parts = [np.flatnonzero(deal(digests, split(test=size)) == 2) for size in (0.1, 0.2)]
+    first = [first_by_hash(digests, part, 60, 0).tolist() for part in parts]
+    assert first[0] == first[1]  # of parts of different sizes too
+
+
+def test_copies_of_one_text_are_not_drawn_together() -> None:
+    digests = np.concatenate([np.zeros(500, np.uint64), texts(500)])
+    drawn = first_by_hash(digests, np.arange(1_000), 100, 0)
+    assert 35 <= (drawn < 500).sum() <= 65

@@ -12,10 +12,11 @@ import pyarrow as pa
 Texts = Sequence[str | None]
 
 COLUMNS = ("predictions", "references", "prompts", "labels", "groups", "loss_sum", "tokens", "bytes",
-           "log_probabilities")  # fmt: skip
+           "log_probabilities", "choices", "rights", "choice_scores")  # fmt: skip
 NO_PREDICTION = "no answer was generated"
 NO_REFERENCE = "the row has no reference"
 NO_LABEL = "the row has no label"
+NO_CHOICES = "the choices of the row could not be scored"
 NO_PROMPT = "the row has no prompt"
 
 
@@ -25,7 +26,9 @@ class Answers:
     that row hasn't. An empty prediction is an answer, and is scored as one.
 
     loss_sum (nats), tokens and bytes are of the reference under the model. log_probabilities [rows, classes]
-    belong to `classes`. groups: rows with the same value are alike and are resampled together.
+    belong to `classes`. choices: the texts of multiple choice, the place of the right one in `rights`, the
+    summed log-probability of each in `choice_scores`. groups: rows with the same value are alike and are
+    resampled together.
     """
 
     row_ids: np.ndarray
@@ -38,6 +41,9 @@ class Answers:
     tokens: np.ndarray | None = None
     bytes: np.ndarray | None = None
     log_probabilities: np.ndarray | None = None
+    choices: Sequence[Sequence[str] | None] | None = None
+    rights: Sequence[int | None] | None = None
+    choice_scores: Sequence[Sequence[float] | None] | None = None
     classes: Sequence[str] = ()
 
     def __post_init__(self) -> None:
@@ -73,6 +79,9 @@ class Answers:
             loss_sum=numbers("loss_sum"),
             tokens=numbers("tokens"),
             bytes=numbers("bytes"),
+            choices=column("choices"),
+            rights=column("answer_index"),
+            choice_scores=column("choice_scores"),
         )
 
     def take(self, places: Any) -> Answers:
@@ -95,6 +104,7 @@ class Answers:
             "losses": self.loss_sum is not None and self.tokens is not None,
             "bytes": self.bytes is not None,
             "probabilities": self.log_probabilities is not None,
+            "choices": self.choice_scores is not None,
         }
         lacking = [need for need in needs if not have[need]]
         return f"The rows have no {' and no '.join(lacking)}." if lacking else ""
@@ -106,6 +116,7 @@ class Answers:
             "reference": (self.references, NO_REFERENCE),
             "prompt": (self.prompts, NO_PROMPT),
             "label": (self.truths, NO_LABEL),
+            "choices": (self.choice_scores, NO_CHOICES),
         }
         found: dict[int, str] = {}
         for need in needs:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from engine.diagnostics.scored import Scored
+from engine.evaluation.items import picked
 from engine.evaluation.metrics import classes, constraints, form, overlap, own
 from engine.evaluation.metrics.answers import Answers
 from engine.evaluation.metrics.apart import ask_apart
@@ -142,6 +143,17 @@ def _classes(choice: Any, asked: Asked) -> Found:
     )
 
 
+def _choices(choice: Any, asked: Asked) -> Found:
+    rows = asked.rows
+    scores = [np.array(each, float) for each in rows.choice_scores or ()]
+    options = [each or () for each in rows.choices or ()]
+    by_byte = choice.metric == "choice_accuracy_per_byte"
+    right = picked(scores, options if by_byte else None) == np.array(rows.rights)
+    return Found(
+        right.astype(float), details={"guessing": float(np.mean([1 / len(each) for each in options]))}
+    )
+
+
 def _calibration(choice: Any, asked: Asked) -> Found:
     logs = np.asarray(asked.rows.log_probabilities, float)
     names = list(asked.rows.classes)
@@ -201,6 +213,7 @@ MEASURES: dict[str, Callable[[Any, Asked], Found]] = {
     "chrf": _chrf,
     "rouge": _rouge,
     "classes": _classes,
+    "choices": _choices,
     "calibration": _calibration,
     "losses": _losses,
     "valid_json": _valid_json,
