@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from store.config import Split
-from store.document import Config
+from store.document import Config, Line
 from store.formats import FORMATS, FormatName
 
 FILE_ENDINGS = frozenset({".gz", ".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt"})
@@ -48,7 +48,7 @@ def suggested_name(source: Mapping[str, Any]) -> str:
 class ImportConfig(Split):
     """One import. `format` and `columns` left out are recognised from the first rows."""
 
-    name: str = Field("", max_length=80, description="From the name of the file where left out")
+    name: Line = Field("", max_length=80, description="From the name of the file where left out")
     source: Source
     format: FormatName | None = None
     columns: dict[str, str] = Field(default_factory=dict, description="role -> column of the file")
