@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from pydantic import Field
+
 from engine.asks import remove_tree
 from engine.data.split_column import check_split_column
 from engine.data_commands import DataCommands, check_unused
@@ -21,7 +23,7 @@ from engine.transfer_commands import TransferCommands
 from store import datasets, jobs, quality, runs, settings
 from store.config import Split, TrainConfig, split_of
 from store.database import Database, Queryable, Transaction
-from store.document import Config
+from store.document import Config, Line
 from store.errors import ConfigError, NotFoundError, StateError
 from store.home import Home
 from store.import_config import ImportConfig
@@ -45,7 +47,7 @@ class DatasetName(Config):
 
 
 class Rename(DatasetName):
-    name: str
+    name: Line = Field(min_length=1, max_length=80)
 
 
 class DatasetSplit(Split):
@@ -62,8 +64,8 @@ class RunEdit(Config):
     """A field left out stays as it is."""
 
     run: str
-    name: str | None = None
-    notes: str | None = None
+    name: Line | None = Field(None, max_length=120)
+    notes: str | None = Field(None, max_length=10_000)
 
 
 class Commands:
@@ -234,7 +236,7 @@ class Commands:
         if changes.get("name") == "":
             raise ConfigError("A run needs a name.", field="name")
         with self.database.transaction() as tx:
-            run_id = runs.get_run(tx, body.run)["run_id"]
+            run_id = runs.one_run(tx, body.run)["run_id"]
             if changes:
                 runs.update(tx, run_id, **changes)
             if "name" in changes:
@@ -243,8 +245,9 @@ class Commands:
 
 
 def find_job(db: Queryable, name: str) -> Document:
-    """The job with this id, or that of the newest run with this name. Raises NotFoundError."""
+    """The job with this id, or that of the run with this name. Raises NotFoundError, and StateError where
+    several runs have it."""
     try:
         return jobs.get_job(db, name)
     except NotFoundError:
-        return jobs.get_job(db, runs.get_run(db, name)["run_id"])
+        return jobs.get_job(db, runs.one_run(db, name)["run_id"])

@@ -10,7 +10,7 @@ from engine.profiling import queue_profile
 from store import datasets, jobs, quality
 from store.data_config import CleanConfig, ExportConfig, ProfileConfig
 from store.database import Database, Transaction
-from store.document import Config
+from store.document import Config, Line
 from store.errors import ConfigError, StateError
 from store.filters import Filter
 from store.recipe import Recipe
@@ -20,16 +20,16 @@ Document = dict[str, Any]
 
 
 class SavedRecipe(Recipe):
-    name: str
+    name: Line
 
 
 class Name(Config):
-    name: str
+    name: Line
 
 
 class SliceName(Config):
     dataset: str
-    name: str
+    name: Line
 
 
 class Slice(SliceName):

@@ -15,6 +15,7 @@ from store.home import Home
 from store.jobdir import JobDir
 from store.judge_config import JudgePairs
 from store.metric_table import METRICS, MULTIPLE_CHOICE, defaults
+from store.metrics_config import OwnChoice
 from store.states import ALIVE
 
 Document = dict[str, Any]
@@ -51,6 +52,9 @@ class EvaluationCommands:
             config = config.model_copy(update=changes)
             if not config.metrics:
                 config = EvaluateConfig.parse(config.document() | {"metrics": _metrics(run, dataset, config)})
+            for place, choice in enumerate(config.metrics):
+                if isinstance(choice, OwnChoice):
+                    self.launching.check_own_metric(choice.file, f"metrics.{place}.file")
             _check_metrics(run, dataset, config)
             _check_tasks(run, config)
             title = config.name or _title(run, dataset, config)

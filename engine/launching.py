@@ -11,7 +11,7 @@ from typing import Any
 
 from engine.past import probed, replayed
 from engine.results import dataset_id_of
-from store import datasets, jobs, runs
+from store import datasets, jobs, live_metric, runs
 from store.config import BUNDLED_MODEL, SAMPLE_DATASET, Split, TrainConfig, split_of
 from store.database import Database, Transaction
 from store.errors import ConfigError, NotFoundError
@@ -76,6 +76,8 @@ class Launching:
         known = {"init_from": self._earlier(config.init_from), "parent": self._parent(config.parent)}
         config = config.model_copy(update=known)
         config = _with_split(config, dataset)
+        if config.live_metric.startswith(live_metric.OWN):
+            self.check_own_metric(config.live_metric.removeprefix(live_metric.OWN), "live_metric")
         replay = replayed(self.database, {"config": config.model_dump()})
         if replay:  # by its id, as a data set may get another name while the run waits
             config = config.model_copy(update={"replay_dataset": replay["dataset_id"]})
@@ -105,6 +107,17 @@ class Launching:
             )
             runs.update(tx, run_id, facts=_estimates(answer))  # to be held against what is measured
         return {"run_id": run_id}
+
+    def check_own_metric(self, file: str, field: str) -> None:
+        """Raise ConfigError at `field` where the home folder has no such metric."""
+        files = sorted(path.stem for path in self.home.metrics.glob("*.py"))
+        if file not in files:
+            there = f"There are {', '.join(files)}." if files else "There is none yet."
+            raise ConfigError(
+                f"There is no metric {file}.py in {self.home.metrics}.",
+                fix=f"Put it there. {there}",
+                field=field,
+            )
 
     def interpolate(self, body: Interpolate) -> Document:
         """Queue the scoring of a finished run's model at shares of the way from its base."""

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from store import live_metric
-from store.document import Config, by_commas
+from store.document import Config, Line, by_commas, one_line
 from store.method_sizes import initial_rank, rank
 from store.methods import METHOD_FIELDS, METHODS, Held
 from store.yaml_text import to_yaml
@@ -57,7 +57,7 @@ class Split(Config):
     validation_size: float = Field(0.1, ge=0, le=0.5, description="Share of rows that choose the best step")
     test_size: float = Field(0.1, ge=0, le=0.5, description="Share of rows that only the verdict sees")
     split_by: SplitBy = Field("random", description="random, group, time, stratified or given")
-    split_column: str | None = Field(
+    split_column: Line | None = Field(
         None, validate_default=True, description="label or source.NAME; stratified takes label where left out"
     )
 
@@ -88,28 +88,33 @@ TASK_TITLES: dict[str, str] = {
 class TrainConfig(Config):
     """One run: what is trained, on which rows, how."""
 
-    name: str = Field("", max_length=120, description="Made from method and data set where left empty")
+    name: Line = Field("", max_length=120, description="Made from method and data set where left empty")
     notes: str = Field("", max_length=10_000)
 
-    model: str = Field(BUNDLED_MODEL, min_length=1, description="A bundled model, a local folder or a hub id")
+    model: Line = Field(
+        BUNDLED_MODEL,
+        min_length=1,
+        max_length=500,
+        description="A bundled model, a local folder or a hub id",
+    )
     trust_remote_code: bool = Field(False, description="Run code that comes with the model")
     dtype: Literal["auto", "bfloat16", "float32"] = Field("auto", description="auto: bfloat16 where fast")
 
-    init_from: str = Field("", max_length=120, description="Continue from an earlier run: its id or name")
+    init_from: Line = Field("", max_length=120, description="Continue from an earlier run: its id or name")
     init_mode: Literal["stack", "merge"] = Field(
         "stack", description="stack: train what it trained further; merge: train anew on its merged model"
     )
 
-    parent: str = Field(
+    parent: Line = Field(
         "", max_length=120, description="The run that this one is a change of: its id or name"
     )
 
-    dataset: str = Field(min_length=1, description="Name or id of a data set")
+    dataset: Line = Field(min_length=1, max_length=120, description="Name or id of a data set")
     split_seed: int | None = Field(None, ge=0, le=2**31 - 1, description="The data set's own where left out")
     validation_size: float | None = Field(None, gt=0, le=0.5)
     test_size: float | None = Field(None, ge=0, le=0.5)
     split_by: SplitBy | None = Field(None, description="The data set's own where left out")
-    split_column: str | None = Field(None, description="For a split by group, time or stratified")
+    split_column: Line | None = Field(None, description="For a split by group, time or stratified")
     task: Literal["sft", "classification", "dpo"] = "sft"
     beta: float = Field(
         0.1, gt=0, le=100, description="Preference: how tightly the model is held to the base"
@@ -189,7 +194,7 @@ class TrainConfig(Config):
         description="The verdict calls smaller gains no gain: share of the base model's loss, or of the rows",
     )
     probes: bool = Field(True, description="Measure what is forgotten: general questions, prose, own samples")
-    probe_datasets: list[str] = Field(
+    probe_datasets: list[Line] = Field(
         default_factory=list,
         max_length=20,
         description="Data sets of which it is measured, before and after, what the model makes of them",
@@ -197,7 +202,7 @@ class TrainConfig(Config):
     probe_rows: int = Field(
         200, ge=1, le=10_000, description="Of each of the probe_datasets at most; the same ones in every run"
     )
-    probe_tasks: list[str] = Field(
+    probe_tasks: list[Line] = Field(
         default_factory=list,
         max_length=20,
         description="Of lm-evaluation-harness, asked of base and tuned model at the end; their time is extra",
@@ -214,13 +219,13 @@ class TrainConfig(Config):
     replay_share: float = Field(
         0.0, ge=0, lt=1, description="General rows beside the data set's: their share of each effective batch"
     )
-    replay_dataset: str = Field(
+    replay_dataset: Line = Field(
         "", max_length=120, description="Where general rows come from: a data set, or the base's own texts"
     )
     kl_beta: float = Field(
         0.0, ge=0, le=100, description="How much the distance to the base model (KL, on replayed rows) counts"
     )
-    live_metric: str = Field(
+    live_metric: Line = Field(
         "",
         max_length=100,
         description="Metric of answers while it trains: token_f1, exact_match, own/FILE, none, or automatic",
@@ -238,6 +243,16 @@ class TrainConfig(Config):
     @classmethod
     def _live_metric(cls, value: str) -> str:
         return live_metric.check(value)
+
+    @field_validator("target_modules", mode="before")
+    @classmethod
+    def _names_modules(cls, value: Any) -> Any:
+        names = value if isinstance(value, list) else [value]
+        if value is not None and not all(isinstance(name, str) for name in names):
+            raise ValueError("it takes names of modules, as in q_proj, v_proj")
+        for name in names if value is not None else ():
+            one_line(name)
+        return value
 
     @field_validator("target_modules")
     @classmethod

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from store.config import BUNDLED_MODEL
-from store.document import Config
+from store.document import Config, Line
 from store.filters import Filter
 from store.recipe import Recipe
 from store.signals import GROUPS
@@ -20,8 +20,11 @@ class ProfileConfig(Config):
 
     dataset: str = Field(min_length=1, description="Name or id of a data set")
     group: str = Field(description="A group of store.signals")
-    model: str = Field(
-        BUNDLED_MODEL, description="Whose tokenizer, or whose loss; tokens and difficulty only"
+    model: Line = Field(
+        BUNDLED_MODEL,
+        min_length=1,
+        max_length=500,
+        description="Whose tokenizer, or whose loss; tokens and difficulty only",
     )
     max_length: int | None = Field(None, ge=8, description="Rows longer than this are cut; tokens only")
     threshold: float = Field(0.7, ge=0.5, le=1, description="Jaccard similarity of near duplicates")
@@ -39,7 +42,9 @@ class CleanConfig(Config):
     """One cleaning: the version that it starts from, the recipe, and what the new version is called."""
 
     dataset: str = Field(min_length=1, description="Name or id of the old version")
-    name: str = Field("", max_length=80, description="Of the new version; numbered after the old where empty")
+    name: Line = Field(
+        "", max_length=80, description="Of the new version; numbered after the old where empty"
+    )
     recipe: Recipe
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from store.document import by_commas
+from store.document import Line, by_commas
 from store.metric_table import METRICS
 from store.metrics_config import AnyChoice, MetricsConfig
 
@@ -29,11 +29,11 @@ SAMPLING = ("temperature", "top_p")
 class EvaluateConfig(MetricsConfig):
     """One evaluation."""
 
-    name: str = Field("", max_length=80, description="Made up where left out")
+    name: Line = Field("", max_length=80, description="Made up where left out")
     notes: str = Field("", max_length=10_000)
 
-    model: str = Field("", max_length=500, description="A model by name, folder or hub id; or else a run")
-    run: str = Field("", max_length=120, validate_default=True, description="Id or name of a run")
+    model: Line = Field("", max_length=500, description="A model by name, folder or hub id; or else a run")
+    run: Line = Field("", max_length=120, validate_default=True, description="Id or name of a run")
     checkpoint: Checkpoint = Field(
         "tuned", description="Of a run: as it ended, its best or newest checkpoint, or what it began with"
     )
@@ -43,12 +43,12 @@ class EvaluateConfig(MetricsConfig):
     )
     chat_template: str = Field("", max_length=20_000, description="The model's own where left out")
 
-    rows_of: str = Field(
+    rows_of: Line = Field(
         "",
         max_length=120,
         description="The very rows of that evaluation, by id or name; part and number are its",
     )
-    dataset: str = Field(
+    dataset: Line = Field(
         "", max_length=120, validate_default=True, description="Name or id; the run's own where left out"
     )
     part: Part = Field("test", description="Of the run's own split, or of the data set's; all: every row")

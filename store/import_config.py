@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from store.config import Split
-from store.document import Config
+from store.document import Config, Line
 from store.formats import FORMATS, AnswerBy, FormatName, GivenPart
 
 MEANINGS = tuple(dict.fromkeys(meaning for form in FORMATS.values() for meaning in form.meanings))
@@ -114,7 +114,7 @@ class Wishes(Config):
 class ImportConfig(Split, Wishes):
     """One import: how its rows are read, and how they are dealt to train, validation and test."""
 
-    name: str = Field("", max_length=80, description="From the name of the file where left out")
+    name: Line = Field("", max_length=80, description="From the name of the file where left out")
 
     @model_validator(mode="before")
     @classmethod

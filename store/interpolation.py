@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from store.config import TrainConfig
-from store.document import Config
+from store.document import Config, Line
 from store.methods import METHODS
 
 ALPHAS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -49,7 +49,7 @@ class Variant(Config):
 
     run: str = Field(min_length=1, description="A finished run: its id or name")
     alpha: float = Field(gt=0, lt=1, description="Share of the way from the base (0) to the tuned model (1)")
-    name: str = Field("", max_length=120, description="Made from the run and the share where left empty")
+    name: Line = Field("", max_length=120, description="Made from the run and the share where left empty")
 
 
 def refusal(config: TrainConfig, facts: Mapping[str, Any] | None = None) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from store.config import TrainConfig
-from store.errors import NotFoundError
+from store.errors import NotFoundError, StateError
 from store.jobs import placeholders, utc
 from store.records import records, scalar, to_json
 
@@ -24,6 +24,7 @@ MEASURED = (
     *("estimated_memory_low_gib", "estimated_memory_high_gib", "counted_seconds", "estimated_seconds"),
     *("estimated_low_seconds", "estimated_high_seconds", "run_seconds", "energy_wh"),
 )
+MOST_LISTED = 10  # ids in the refusal of a name that several runs have
 SEARCHED = ("name", "notes", "dataset_name", "model", "method", "run_id")
 
 
@@ -58,6 +59,20 @@ def get_run(db: Queryable, run: str) -> dict[str, Any]:
     if not rows:
         raise NotFoundError(f"There is no run {run!r}.", fix="List them with: tunebench runs")
     return rows[0]
+
+
+def one_run(db: Queryable, run: str) -> dict[str, Any]:
+    """The run with this id, or the only one with this name: for what changes it. Raises NotFoundError, and
+    StateError that lists the ids where several runs have the name."""
+    chosen = get_run(db, run)
+    sql = "SELECT run_id FROM run_overview WHERE name = ? ORDER BY created_at DESC, run_id DESC"
+    ids = [row["run_id"] for row in db.query(sql, [run]).to_pylist()]
+    if chosen["run_id"] != run and len(ids) > 1:
+        newest = ", ".join(ids[:MOST_LISTED]) + (", …" if len(ids) > MOST_LISTED else "")
+        raise StateError(
+            f"{len(ids):,} runs are named {run!r}, newest first: {newest}.", fix="Name one of them by its id."
+        )
+    return chosen
 
 
 def get_runs(db: Queryable, run_ids: Collection[str]) -> list[dict[str, Any]]:

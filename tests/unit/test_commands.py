@@ -76,6 +76,21 @@ def unchanged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
         ("resume", {}, ConfigError, "job"),
         ("edit_run", {"run": "nobody", "notes": "n"}, NotFoundError, None),
         ("launch_sample", {"x": 1}, ConfigError, "x"),
+        ("launch", {"dataset": "D", "learning_rate": True}, ConfigError, "learning_rate"),
+        ("launch", {"dataset": "D", "live_metric": "own/nope"}, ConfigError, "live_metric"),
+        ("launch", {"dataset": "D", "model": "m" * 5_000}, ConfigError, "model"),
+        ("launch", {"dataset": "D", "target_modules": [5]}, ConfigError, "target_modules"),
+        ("launch", {"dataset": "D", "name": "one\ntwo"}, ConfigError, "name"),
+        ("import_dataset", {"name": "a\x00b", "source": {"path": "/f"}}, ConfigError, "name"),
+        ("rename_dataset", {"dataset": "D", "name": "a\nb"}, ConfigError, "name"),
+        ("save_recipe", {"name": "a\nb", "steps": [{"step": "normalise"}]}, ConfigError, "name"),
+        ("evaluate", {"model": "m", "dataset": "D", "name": "a\u2028b"}, ConfigError, "name"),
+        (
+            "evaluate",
+            {"model": "m", "dataset": "D", "metrics": ["bleu", {"metric": "own", "file": "nope"}]},
+            ConfigError,
+            "metrics.1.file",
+        ),
     ],
 )
 def test_bad_input_is_named_and_leaves_nothing(
@@ -265,3 +280,30 @@ def test_a_run_continues_from_one_that_finished_by_its_name_or_id(desk: Desk) ->
         run_id = desk("launch", dataset="D", init_from=name)["run_id"]
         assert desk.asked[-1]["config"]["init_from"] == first  # a worker knows folders, not names
         assert desk.job(run_id)["config"]["init_from"] == first
+
+
+@pytest.mark.parametrize("name", ["cancel", "delete", "resume"])
+def test_what_changes_a_run_refuses_a_name_that_two_runs_have(desk: Desk, name: str) -> None:
+    desk.add_dataset()
+    first, second = (desk("launch", dataset="D", name="Twin")["run_id"] for _ in range(2))
+    for refused in (lambda: desk(name, job="Twin"), lambda: desk("edit_run", run="Twin", notes="n")):
+        with pytest.raises(StateError, match="2 runs are named 'Twin'") as caught:
+            refused()
+        assert f"newest first: {second}, {first}" in caught.value.message
+    assert {desk.job(run)["status"] for run in (first, second)} == {"queued"}
+    desk("cancel", job=first)
+    assert desk.job(first)["status"] == "cancelled"
+    desk("delete", job=first)
+    desk("cancel", job="Twin")
+    assert desk.job(second)["status"] == "cancelled"
+
+
+def test_an_own_metric_that_is_there_is_measured(desk: Desk) -> None:
+    desk.add_dataset()
+    (desk.home.metrics / "mine.py").write_text("def score(prediction):\n    return 1")
+    with pytest.raises(ConfigError, match=r"There are mine\.") as caught:
+        desk("launch", dataset="D", live_metric="own/nope")
+    assert str(desk.home.metrics) in caught.value.message
+    assert desk("launch", dataset="D", live_metric="own/mine")["run_id"]
+    own = {"metric": "own", "file": "mine"}
+    assert desk("evaluate", model="m", dataset="D", metrics=[own])["job_id"]
