@@ -22,6 +22,8 @@ def completed_by(database: Queryable) -> Callable[[str, Body], Body]:
     def complete(name: str, body: Body) -> Body:
         if name not in ("preview", "advice"):
             return body
+        if not isinstance(body.get("config") or {}, dict):
+            raise ConfigError(f"config is {body['config']!r}: give fields and values.", field="config")
         past = {"past": runs.measured(database)}
         return body | past | {"replay": replayed(database, body), "probes": probed(database, body)}
 

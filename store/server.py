@@ -8,17 +8,20 @@ places of its own so that slow statements never keep a command waiting.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import hmac
 import importlib.metadata
 import ipaddress
 import json
 import os
+import re
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import anyio
+import duckdb
 from anyio.to_thread import run_sync
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -32,7 +35,7 @@ from store import exports, uploads
 from store.arrow_stream import ArrowStream
 from store.database import Database
 from store.errors import ConfigError, NotFoundError, QueryError, TunebenchError
-from store.home import Home
+from store.home import Home, is_full
 from store.logs import read_tail
 from store.machine import Machine
 from store.models import list_models
@@ -44,6 +47,7 @@ Commands = Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]]
 Asks = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 QUESTIONS = 8  # SQL questions of the screens that are worked on at once
 TAIL_BYTES = 65_536
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def build(
@@ -114,10 +118,24 @@ class _Engine:
             raise NotFoundError(
                 f"There is no command {name!r}.", fix=f"There are: {', '.join(self._commands)}."
             )
-        return document(await run_sync(self._commands[name], await _body(request)))
+        body = await _body(request)
+        with self._room():
+            return document(await run_sync(self._commands[name], body))
 
     async def ask(self, request: Request) -> Response:
-        return document(await self._asks(request.path_params["name"], await _body(request)))
+        body = await _body(request)
+        with self._room():
+            return document(await self._asks(request.path_params["name"], body))
+
+    @contextlib.contextmanager
+    def _room(self) -> Iterator[None]:
+        """A disk that is full is said to be, whoever met it."""
+        try:
+            yield
+        except (OSError, duckdb.Error) as error:
+            if not is_full(error):
+                raise
+            raise self._home.no_room() from error
 
     async def upload(self, request: Request) -> Response:
         name = await uploads.save(self._home.uploads, request.path_params["name"], request.stream())
@@ -183,13 +201,25 @@ def document(content: Any, status: int = 200) -> Response:
 
 
 async def _body(request: Request) -> dict[str, Any]:
+    body = await request.body()
     try:
-        content = json.loads(await request.body() or b"{}")
+        content = json.loads(body or b"{}")
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"The body is not JSON ({error}).", field="body") from error
     if not isinstance(content, dict):
         raise ConfigError("The body is not a JSON object.", field="body")
+    if _SURROGATE.search(body) and not _encodes(content):
+        raise ConfigError("The body holds half of a character (\\ud800 to \\udfff alone).", field="body")
     return content
+
+
+def _encodes(content: Any) -> bool:
+    """Whether its texts are Unicode: JSON can spell halves of characters, which no file takes."""
+    try:
+        json.dumps(content, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 async def _statement(request: Request) -> tuple[str, list[Any] | dict[str, Any]]:

@@ -18,6 +18,7 @@ from engine.data.recipe import outcome
 from engine.data.recipe import run as steps
 from engine.data.recipe.working import Working
 from engine.job import Job
+from store.ask_config import OrderedDataset
 from store.document import Config
 from store.recipe import Recipe
 
@@ -29,8 +30,8 @@ Document = dict[str, Any]
 class CleanPreview(Config):
     """A work order, a recipe, and how many examples to show of each fate and step."""
 
-    dataset: Document
-    mixed: Document = Field(default_factory=dict)
+    dataset: OrderedDataset
+    mixed: dict[str, OrderedDataset] = Field(default_factory=dict)
     parent: Document | None = None
     recipe: Recipe
     examples: int = Field(5, ge=0, le=100)
@@ -39,7 +40,8 @@ class CleanPreview(Config):
 def run(job: Job) -> Document:
     """The document of docs/architecture.md. Raises the error of the step that can't be run."""
     asked = CleanPreview.parse(job.config)
-    work = Working(job, asked.dataset, asked.mixed, job.dir.aside, limit=FIRST_ROWS)
+    mixed = {name: dataset.model_dump() for name, dataset in asked.mixed.items()}
+    work = Working(job, asked.dataset.model_dump(), mixed, job.dir.aside, limit=FIRST_ROWS)
     counted = steps.apply(work, asked.recipe)
     table = outcome.fates(work)
     answer: Document = {

@@ -10,6 +10,7 @@ import streamlit as st
 
 from pages.components import explore_reads
 from pages.components.session import plain, show_error
+from store.calendar import spelled_out
 from store.errors import TunebenchError
 from store.explore import Rows
 
@@ -60,7 +61,7 @@ def _answer(dataset_id: str, sql: str, table: pa.Table, total: int) -> None:
     cut = total > table.num_rows
     noun = "row" if total == 1 else "rows"
     st.caption(f"The first {table.num_rows:,} of {total:,} rows" if cut else f"{total:,} {noun}")
-    st.dataframe(table, hide_index=True, key=f"sql-result-{dataset_id}", alt="The answer")
+    st.dataframe(spelled_out(table), hide_index=True, key=f"sql-result-{dataset_id}", alt="The answer")
     some = min(total, DOWNLOADED)
     label = f"Download the first {some:,} rows as CSV" if some < total else "Download as CSV"
     st.download_button(
