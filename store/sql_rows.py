@@ -19,8 +19,8 @@ MOST_BYTES = 32 * 1024
 _PLAIN = re.compile(r"[a-z_][a-z0-9_]*", re.IGNORECASE)
 _WORDS = """
 all analyse analyze and any array as asc asymmetric both case cast check collate column constraint create
-default deferrable desc describe distinct do else end except false fetch for foreign from grant group having in
-initially intersect into lambda lateral leading limit not null offset on only or order pivot pivot_longer
+default deferrable desc describe distinct do else end except false fetch for foreign from grant group having
+in initially intersect into lambda lateral leading limit not null offset on only or order pivot pivot_longer
 pivot_wider placing primary qualify references returning select show some summarize symmetric table then to
 trailing true union unique unpivot using variadic when where window with
 """

@@ -42,9 +42,9 @@ def show_sql(rows: Rows) -> None:
     named = sql_rows.columns(rows)
     st.caption(f"One SELECT over the table `rows`, read-only. {_own(rows, named)}")
     examples = _examples(rows, named)
-    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
-        with st.popover(f"All {len(named)} columns", icon=":material/view_column:", width="content"):
-            _columns(key, rows, named)
+    with st.expander(f"All {len(named)} columns", icon=":material/view_column:"):
+        _columns(key, rows, named)
+    with st.container(horizontal=True, gap="small"):
         for title, sql in examples.items():
             st.button(title, key=f"{key}-{title}", type="tertiary", on_click=_put, args=(key, sql))
     with st.form(f"{key}-form", border=False):  # in a form Ctrl+Enter runs it, and leaving the box does not
