@@ -2,7 +2,7 @@
 
     python bench/hostile.py [--only DOOR …] [--seed 1]
 
-Prints how many attempts each door met and every one that it did not hold, and exits with 1 where there is one.
+Prints how many attempts each door met and those that it did not hold, and exits with 1 where there are any.
 """
 
 from __future__ import annotations

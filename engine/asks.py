@@ -95,6 +95,7 @@ class Asks:
             if (outcome := read_json(folder.result)) is not None:
                 return dict(outcome)
             if ended is not None:
+                self.home.check_space()  # the likeliest reason why there is no answer
                 raise TunebenchError(
                     f"The worker of the {name} ended (exit code {ended.code}) without an answer.",
                     fix="Try again; logs/engine.log may say more.",

@@ -11,6 +11,7 @@ from typing import Any
 
 from store import datasets, runs
 from store.database import Queryable
+from store.document import by_commas
 from store.errors import ConfigError, NotFoundError
 
 Body = dict[str, Any]
@@ -22,6 +23,8 @@ def completed_by(database: Queryable) -> Callable[[str, Body], Body]:
     def complete(name: str, body: Body) -> Body:
         if name not in ("preview", "advice"):
             return body
+        if not isinstance(body.get("config") or {}, dict):
+            raise ConfigError(f"config is {body['config']!r}: give fields and values.", field="config")
         past = {"past": runs.measured(database)}
         return body | past | {"replay": replayed(database, body), "probes": probed(database, body)}
 
@@ -41,9 +44,10 @@ def probed(database: Queryable, body: Body) -> list[Body]:
     """The data sets that are probes of a run, each once, as `replayed`. Raises ConfigError for one that isn't
     there."""
     names = (body.get("config") or {}).get("probe_datasets") or []
-    names = names.split(",") if isinstance(names, str) else names
-    asked = [name.strip() for name in names if isinstance(name, str) and name.strip()]
-    found = [_told(database, name, "probe_datasets") for name in asked]
+    names = by_commas(names)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"probe_datasets is {names!r}: give names of data sets.", field="probe_datasets")
+    found = [_told(database, name, "probe_datasets") for name in names]
     return list({one["dataset_id"]: one for one in found}.values())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from store.errors import ConfigError, TooLargeError
 
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 DRAIN_SECONDS = 5.0  # for a client to get rid of what it is sending; one that is cut off reads no answer
 
 
@@ -18,15 +20,27 @@ async def read_document(request: Request, limit: int, what: str) -> dict[str, An
     """The JSON object that a request brings, `{}` where it brings nothing.
 
     Raises TooLargeError where its body has more than `limit` bytes (`what` says of what), ConfigError (field
-    body) where it is no JSON object, and ClientDisconnect where the client is gone.
+    body) where it is no JSON object of whole characters, and ClientDisconnect where the client is gone.
     """
+    body = await _read(request, limit, what)
     try:
-        content = json.loads(await _read(request, limit, what) or b"{}")
+        content = json.loads(body or b"{}")
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"The body is not JSON ({error}).", field="body") from error
     if not isinstance(content, dict):
         raise ConfigError("The body is not a JSON object.", field="body")
+    if _SURROGATE.search(body) and not _encodes(content):
+        raise ConfigError("The body holds half of a character (\\ud800 to \\udfff alone).", field="body")
     return content
+
+
+def _encodes(content: Any) -> bool:
+    """Whether its texts are Unicode: JSON can spell halves of characters, which no file takes."""
+    try:
+        json.dumps(content, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 async def _read(request: Request, limit: int, what: str) -> bytes:

@@ -27,14 +27,16 @@ class TunebenchError(Exception):
     """
 
     status = 400  # of the HTTP answer
+    MOST = 1_000  # characters of a message and of a field's name: what was given may be endless
 
     def __init__(
         self, message: str, *, fix: str = "", field: str = "", change: dict[str, Any] | None = None
     ) -> None:
+        message = _cut(message, self.MOST)
         super().__init__(message)
         self.message = message
-        self.fix = fix
-        self.field = field
+        self.fix = _cut(fix, self.MOST)
+        self.field = _cut(field, self.MOST)
         self.change = change
 
     def __str__(self) -> str:
@@ -50,6 +52,11 @@ class TunebenchError(Exception):
             "field": self.field,
         }
         return document | ({"change": self.change} if self.change else {})
+
+
+def _cut(text: str, most: int) -> str:
+    """A longer text without its middle: its end says what to do with what stands in it."""
+    return text if len(text) <= most else f"{text[: most // 2]} … {text[-most // 3 :]}"
 
 
 class ConfigError(TunebenchError):

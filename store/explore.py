@@ -235,16 +235,6 @@ def companions(db: Queryable, rows: Rows, column: str, row_id: int, limit: int =
     return (int(table["n"][0].as_py()) if table.num_rows else 0), table["row_id"].to_pylist()
 
 
-def select_over(rows: Rows, sql: str) -> tuple[str, list[Any]]:
-    """A user's SELECT over a table `rows` with every column but those of the file, as one statement.
-
-    Whether it may run is the engine's to say (`store.sql_guard`).
-    """
-    names = [name for name in rows.known if not name.startswith(SOURCE)]
-    relation, files = rows.relation(names)
-    return f"WITH rows AS ({relation})\nSELECT * FROM (\n{sql.strip().rstrip(';')}\n)", files
-
-
 def filter_json(where: Filter) -> str:
     """The filter as short as it goes, for links and as the name of a cached answer; "" for every row."""
     document = where.model_dump(exclude_defaults=True)

@@ -20,6 +20,7 @@ logs/                engine.log, screens.log
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -30,6 +31,12 @@ from store.errors import ConfigError, StateError
 
 SPARE_BYTES = 100 * 2**20  # less free space than this, and no job is taken on
 FOLDERS = ("models", "datasets", "uploads", "exports", "jobs", "asks", "metrics", "tasks", "cache", "logs")
+
+
+def is_full(error: Exception) -> bool:
+    """Whether an error of the system, or DuckDB's of one, says that a disk has no room left."""
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return full or os.strerror(errno.ENOSPC) in str(error)
 
 
 class Home:
@@ -83,12 +90,16 @@ class Home:
 
     def check_space(self) -> None:
         """Raise StateError where the disk is as good as full, before a job is begun that can't end well."""
+        if shutil.disk_usage(self.path).free < SPARE_BYTES:
+            raise self.no_room()
+
+    def no_room(self) -> StateError:
+        """That the disk is full, and how full."""
         free = shutil.disk_usage(self.path).free
-        if free < SPARE_BYTES:
-            raise StateError(
-                f"The disk of {self.path} is full: {free / 2**20:,.0f} MiB are free.",
-                fix="Free some space, or delete runs that are not needed.",
-            )
+        return StateError(
+            f"The disk of {self.path} is full: {free / 2**20:,.0f} MiB are free.",
+            fix="Free some space, or delete runs that are not needed.",
+        )
 
     @property
     def database(self) -> Path:

@@ -8,13 +8,15 @@ from typing import Any
 
 import pyarrow as pa
 
+from store.calendar import spelled_out
+
 
 def records(table: pa.Table, json_columns: Iterable[str] = ()) -> list[dict[str, Any]]:
     """The rows of `table`; a JSON column that is null stays None.
 
     Raises KeyError for a JSON column that the table does not have.
     """
-    rows: list[dict[str, Any]] = table.to_pylist()
+    rows: list[dict[str, Any]] = spelled_out(table).to_pylist()
     for column in json_columns:
         if column not in table.column_names:
             raise KeyError(column)
@@ -26,7 +28,7 @@ def records(table: pa.Table, json_columns: Iterable[str] = ()) -> list[dict[str,
 
 def scalar(table: pa.Table) -> Any:
     """The one value of a table of one row and one column."""
-    return table.column(0)[0].as_py()
+    return spelled_out(table).column(0)[0].as_py()
 
 
 def to_json(document: Any) -> str:

@@ -8,15 +8,17 @@ that slow statements never keep a command waiting.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import hmac
 import importlib.metadata
 import os
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import anyio
+import duckdb
 from anyio.to_thread import run_sync
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -32,7 +34,7 @@ from store.bodies import read_document
 from store.database import Database
 from store.door import Names
 from store.errors import ConfigError, NotFoundError, QueryError, TunebenchError
-from store.home import Home
+from store.home import Home, is_full
 from store.logs import read_tail
 from store.machine import Machine
 from store.models import list_models
@@ -128,11 +130,23 @@ class _Engine:
                 f"There is no command {name!r}.", fix=f"There are: {', '.join(self._commands)}."
             )
         body = await read_document(request, BODY_BYTES, f"the command {name}")
-        return document(await run_sync(self._commands[name], body))
+        with self._room():
+            return document(await run_sync(self._commands[name], body))
 
     async def ask(self, request: Request) -> Response:
         body = await read_document(request, BODY_BYTES, "a question")
-        return document(await self._asks(request.path_params["name"], body))
+        with self._room():
+            return document(await self._asks(request.path_params["name"], body))
+
+    @contextlib.contextmanager
+    def _room(self) -> Iterator[None]:
+        """A disk that is full is said to be, whoever met it."""
+        try:
+            yield
+        except (OSError, duckdb.Error) as error:
+            if not is_full(error):
+                raise
+            raise self._home.no_room() from error
 
     async def upload(self, request: Request) -> Response:
         name = await uploads.save(self._home.uploads, request.path_params["name"], request)

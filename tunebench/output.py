@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from store.calendar import spelled_out
 from store.errors import (
     ConfigError,
     DataError,
@@ -132,6 +133,8 @@ def print_table(table: pa.Table, form: str) -> None:
     Raises ConfigError where Parquet would be written to a terminal.
     """
     table = table.rename_columns(_distinct(table.column_names))
+    if form != "parquet":  # which has room for every time
+        table = spelled_out(table)
     if form == "json":
         print_json(table.to_pylist())
     elif form == "csv":

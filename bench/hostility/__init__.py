@@ -1,4 +1,4 @@
-"""Input that means harm, one file a door: each has `attempts(seed, folder)`. What an attempt is stands here."""
+"""Input that means harm, a file for each door with its `attempts(seed, folder)`; here is what an attempt is."""
 
 from __future__ import annotations
 

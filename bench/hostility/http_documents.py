@@ -1,8 +1,8 @@
 """Documents of wrong types for every command and ask, sent over HTTP to a real engine with its real workers.
 
 Bodies that would do are changed from a seed, one or two fields at a time: numbers where texts belong, lists,
-nested documents, null, very long texts, NUL and newline, names of files. Every one is to be answered by what was
-asked for, or by an error document that is a sentence about a field: no status 500, no class of an exception in
+nested documents, null, very long texts, NUL and newline, names of files. Every one is to be answered by what
+was asked for, or by an error document that is a sentence: no status 500, no class of an exception in
 it, no traceback in the engine's log.
 """
 

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from engine.data.rows import Reader, Row, unique_names
 from engine.data.streams import ByteStream
+from store.calendar import spelled_out
 from store.errors import DataError
 
 BATCH = 1000
@@ -42,7 +43,7 @@ class ParquetReader(Reader):
     def rows(self) -> Iterator[Row]:
         try:
             for batch in self._file.iter_batches(batch_size=BATCH):
-                for row in batch.rename_columns(self.columns).to_pylist():
+                for row in spelled_out(batch.rename_columns(self.columns)).to_pylist():
                     self._done += 1
                     yield self._done, row
         except (pa.ArrowException, OSError) as error:

@@ -1,9 +1,9 @@
 """From what the user named to a file that may be read.
 
 A path may be anywhere on the engine's machine but among the files of the home folder that hold no data (its
-secrets, the store, logs, jobs); an upload resolves strictly inside the uploads folder,
-whatever its name says and whatever symbolic links lie there. Only regular files are opened: a device
-or a pipe would never end.
+secrets, the store, logs, jobs); an upload resolves strictly inside the uploads folder, whatever its name says
+and whatever symbolic links lie there. Only regular files of a disk are opened: a device or a pipe would never
+end, and /proc/self/mem holds the engine's own memory.
 """
 
 from __future__ import annotations
@@ -16,12 +16,20 @@ from store.errors import DataError
 from store.home import Home
 from store.import_config import Source
 
+OF_THE_SYSTEM = ("/proc", "/sys")  # which call a memory or a switch a regular file
+
 
 def locate(home: Home, source: Source) -> Path:
     """The file of a path or an upload. Raises DataError that names it where there is none to read."""
     path = _upload(home, source.upload) if source.upload else _path(home, source.path or "")
     try:
         mode = os.stat(path).st_mode
+        if any(path.resolve().is_relative_to(folder) for folder in OF_THE_SYSTEM):
+            raise DataError(
+                f"{path} is no file on a disk: the system makes it up while it is read.",
+                fix="Copy what you need of it into a file first.",
+                field="source",
+            )
         if stat.S_ISDIR(mode):
             raise DataError(f"{path} is a folder.", fix="Name one file in it.", field="source")
         if not stat.S_ISREG(mode):

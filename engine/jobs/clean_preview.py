@@ -19,6 +19,7 @@ from engine.data.recipe import outcome
 from engine.data.recipe import run as steps
 from engine.data.recipe.working import Working
 from engine.job import Job
+from store.ask_config import OrderedDataset
 from store.document import Config
 from store.recipe import Recipe
 from store.recipe_words import title
@@ -32,8 +33,8 @@ Document = dict[str, Any]
 class CleanPreview(Config):
     """A work order, a recipe, and how many examples to show of each fate and step."""
 
-    dataset: Document
-    mixed: Document = Field(default_factory=dict)
+    dataset: OrderedDataset
+    mixed: dict[str, OrderedDataset] = Field(default_factory=dict)
     parent: Document | None = None
     recipe: Recipe
     examples: int = Field(5, ge=0, le=100)
@@ -43,8 +44,9 @@ class CleanPreview(Config):
 def run(job: Job) -> Document:
     """The document of docs/architecture.md. Raises the error of the step that can't be run."""
     asked = CleanPreview.parse(job.config)
+    mixed = {name: dataset.model_dump() for name, dataset in asked.mixed.items()}
     limit = None if asked.whole or _is_quick(asked) else FIRST_ROWS
-    work = Working(job, asked.dataset, asked.mixed, job.dir.aside, limit=limit)
+    work = Working(job, asked.dataset.model_dump(), mixed, job.dir.aside, limit=limit)
     counted = steps.apply(work, asked.recipe)
     table = outcome.fates(work)
     answer: Document = {
@@ -66,7 +68,7 @@ def run(job: Job) -> Document:
 
 
 def _is_quick(asked: CleanPreview) -> bool:
-    return asked.dataset["row_count"] * sum(map(steps.weight, asked.recipe.steps)) <= PASSES
+    return asked.dataset.row_count * sum(map(steps.weight, asked.recipe.steps)) <= PASSES
 
 
 def _idle(counted: list[Document]) -> Iterable[tuple[str, str]]:

@@ -10,6 +10,7 @@ from engine.data.dataset import open_rows
 from engine.data.signals.embeddings import row_vectors
 from engine.data.signals.nearest import nearest
 from engine.job import Job
+from store.ask_config import Fingerprint
 from store.document import Config
 from store.errors import ConfigError
 
@@ -17,7 +18,7 @@ from store.errors import ConfigError
 class NeighboursAsk(Config):
     """A row of a data set, by the fingerprint of its rows."""
 
-    fingerprint: str
+    fingerprint: Fingerprint
     row_id: int = Field(ge=0)
     count: int = Field(12, ge=1, le=100)
 

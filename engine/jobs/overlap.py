@@ -10,14 +10,15 @@ from pydantic import Field
 from engine.data.dataset import open_rows
 from engine.data.leakage import overlap
 from engine.job import Job
+from store.ask_config import Fingerprint
 from store.document import Config
 
 
 class OverlapAsk(Config):
     """Two data sets, by the fingerprints of their rows."""
 
-    fingerprint: str
-    other: str
+    fingerprint: Fingerprint
+    other: Fingerprint
     threshold: float = Field(0.7, ge=0.5, le=1, description="Jaccard similarity of near duplicates")
 
 

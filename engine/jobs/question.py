@@ -30,7 +30,8 @@ from engine.tuning.preference import Preference
 from engine.tuning.references import References
 from engine.tuning.replay import needed
 from engine.tuning.tokens import WHOLE
-from store.config import Split, TrainConfig
+from store.ask_config import CostsAsk
+from store.config import TrainConfig
 
 HELD_OUT_ROWS = 500  # of each held-out part, that are counted in a large data set
 SOME_ROWS = 20  # held-out rows by which answers are taken for labels
@@ -47,9 +48,9 @@ class Question:
     """
 
     def __init__(self, job: Job) -> None:
-        asked, home = job.config, job.home
-        config = TrainConfig.parse(asked["config"])
-        self.job, self.fingerprint, self.said = job, asked["fingerprint"], config
+        asked, home = CostsAsk.parse(job.config), job.home
+        config = TrainConfig.parse(asked.config)
+        self.job, self.fingerprint, self.said = job, asked.fingerprint, config
         if config.model in models.BUNDLED:
             ensure(config.model, home)
         source = models.resolve(config.model, home)
@@ -61,7 +62,7 @@ class Question:
         self.device = torch.device(job.device)
         process = process_gib(self.device)
         self.kind = prepare.kind(home, self.fingerprint)
-        self.dealt = prepare.deal(home, self.fingerprint, Split.parse(asked["split"]), config)
+        self.dealt = prepare.deal(home, self.fingerprint, asked.split, config)
         self.positions = prepare.positions(self.architecture, config)
         self.classes: ClassRows | None = None
         cut = self._read_classes() if config.task == "classification" else self._read_answers()

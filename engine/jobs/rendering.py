@@ -18,6 +18,7 @@ from engine.job import Job
 from engine.jobs.convert import ensure
 from engine.tuning import models, prepare
 from engine.tuning.tokens import WHOLE, tokenised
+from store.ask_config import RenderingAsk
 from store.errors import NotFoundError
 
 BINS = 40
@@ -25,26 +26,25 @@ BINS = 40
 
 def run(job: Job) -> dict[str, Any]:
     """{"row", "set", "checks", "template"} of docs/architecture.md."""
-    asked = job.config
-    if asked["model"] in models.BUNDLED:
-        ensure(asked["model"], job.home)
-    source = models.resolve(asked["model"], job.home)
-    trust = bool(asked.get("trust_remote_code"))
-    template = asked.get("chat_template", "")
-    tokenizer = models.load_tokenizer(source, trust_remote_code=trust, chat_template=template)
+    asked = RenderingAsk.parse(job.config)
+    if asked.model in models.BUNDLED:
+        ensure(asked.model, job.home)
+    source = models.resolve(asked.model, job.home)
+    trust = asked.trust_remote_code
+    tokenizer = models.load_tokenizer(source, trust_remote_code=trust, chat_template=asked.chat_template)
     positions = getattr(
         models.load_config(source, trust_remote_code=trust).get_text_config(), "max_position_embeddings", None
     )
-    total = dataset.open_rows(job.home, asked["fingerprint"]).metadata.num_rows
-    row_id = int(asked.get("row", 0))
-    if not 0 <= row_id < total:
+    total = dataset.open_rows(job.home, asked.fingerprint).metadata.num_rows
+    row_id = asked.row
+    if row_id >= total:
         raise NotFoundError(f"There is no row {row_id:,}; the data set has {total:,}.", field="row")
     rows = _rows(job, asked, tokenizer, total, row_id)
-    limit = asked.get("max_length") or fitting_length(rows.lengths, positions)
+    limit = asked.max_length or fitting_length(rows.lengths, positions)
     checks = None
-    if asked["kind"] != "text":
+    if asked.kind != "text":
         some = rows.take(np.arange(min(masks.MOST, len(rows))))
-        load = prepare.loader(job.home, asked["fingerprint"], asked["kind"])
+        load = prepare.loader(job.home, asked.fingerprint, asked.kind)
         checks = vars(masks.check(tokenizer, load(some.row_ids), some))
     return {
         "row": shown_row(tokenizer, rows, limit, int(np.flatnonzero(rows.row_ids == row_id)[0])),
@@ -55,7 +55,7 @@ def run(job: Job) -> dict[str, Any]:
     }
 
 
-def _rows(job: Job, asked: dict[str, Any], tokenizer: Any, total: int, row_id: int) -> Rows:
+def _rows(job: Job, asked: RenderingAsk, tokenizer: Any, total: int, row_id: int) -> Rows:
     """All rows, or a sample of a large data set with the row that is to be shown."""
     ids = np.arange(total)
     if total > WHOLE:
@@ -64,11 +64,11 @@ def _rows(job: Job, asked: dict[str, Any], tokenizer: Any, total: int, row_id: i
     return tokenised(
         job.home,
         tokenizer,
-        fingerprint=asked["fingerprint"],
+        fingerprint=asked.fingerprint,
         row_count=total,
         row_ids=ids,
-        completion_only=bool(asked.get("completion_only_loss", True)),
-        load=prepare.loader(job.home, asked["fingerprint"], asked["kind"]),
+        completion_only=asked.completion_only_loss,
+        load=prepare.loader(job.home, asked.fingerprint, asked.kind),
     )
 
 

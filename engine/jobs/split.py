@@ -9,6 +9,7 @@ from pydantic import Field
 from engine.data.dealing import deal_rows, later_words
 from engine.data.split import check, not_as_asked
 from engine.job import Job
+from store.ask_config import Fingerprint
 from store.config import Split
 from store.document import Config
 from store.errors import ConfigError
@@ -17,7 +18,7 @@ from store.errors import ConfigError
 class SplitAsk(Config):
     """Which data set, and how to deal its rows."""
 
-    fingerprint: str
+    fingerprint: Fingerprint
     split: Split = Field(default_factory=lambda: Split.parse({}))
 
 

@@ -14,7 +14,7 @@ import streamlit as st
 
 from pages.components import clean_reads, reads
 from pages.components.session import client, remembered
-from store import datasets, explore, histogram, quality
+from store import datasets, explore, histogram, quality, sql_rows
 from store.client import Client, Written
 from store.filters import Condition, Filter
 
@@ -162,7 +162,7 @@ def slices(dataset_id: str) -> list[dict[str, Any]]:
 @st.cache_data(ttl=60, max_entries=32, show_spinner="Asking the store …")
 def select(dataset_id: str, sql: str, limit: int, stamp: str) -> tuple[pa.Table, int]:
     """The first rows of a user's SELECT, and how many there are in all. Raises QueryError."""
-    statement, files = explore.select_over(rows(dataset_id), sql)
+    statement, files = sql_rows.select_over(rows(dataset_id), sql)
     found = client().people.query(f"{statement} LIMIT {int(limit) + 1}", files)
     if found.num_rows <= limit:
         return found, found.num_rows

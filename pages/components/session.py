@@ -66,11 +66,13 @@ def _memory() -> Memory:
 
 
 def remembered(function: Callable[P, R]) -> Callable[P, R]:
-    """A read that answers with what it last knew while the engine is away."""
+    """A read that answers with what it last knew while the engine is away. Known by its module and qualified
+    name: two modules may each have a read of one name, whose answers have nothing in common."""
 
     @functools.wraps(function)
     def ask(*args: P.args, **kwargs: P.kwargs) -> R:
-        question = (str(Home().path), function.__name__, args, tuple(sorted(kwargs.items())))
+        read = (function.__module__, function.__qualname__)
+        question = (str(Home().path), *read, args, tuple(sorted(kwargs.items())))
         try:
             answer = function(*args, **kwargs)
         except EngineUnavailable:

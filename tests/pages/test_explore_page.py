@@ -206,6 +206,23 @@ def test_sql_is_answered_and_only_reads(little_home: Home, open_page: Open) -> N
         assert not at.exception
 
 
+def test_sql_names_the_columns_of_the_file_and_finds_the_others(little_home: Home, open_page: Open) -> None:
+    at = rows_tab(open_page, little_home)
+    at.session_state[f"sql-open-{SET}"] = True
+    at.run()
+    listed = at.dataframe[-1].value
+    own = listed[listed["From"] == "the file"]["Name in SQL"].tolist()
+    assert own
+    assert all(name in everything_said(at) for name in own)
+    at.text_input(key=f"sql-{SET}-find").set_value("duplicate").run()
+    assert set(at.dataframe[-1].value["From"]) == {"Duplicates"}
+    at.text_input(key=f"sql-{SET}-find").set_value("no such thing").run()
+    assert "No column has no such thing" in everything_said(at)
+    at.text_area(key=f"sql-{SET}").set_value(f"SELECT count({own[0]}) AS n FROM rows")
+    at.button(key=f"sql-{SET}-run").click().run()
+    assert at.dataframe[-1].value.to_dict("list") == {"n": [200]}
+
+
 def _numbers(values: Any) -> list[int]:
     """Plotly packs arrays of numbers into base64."""
     if isinstance(values, dict):

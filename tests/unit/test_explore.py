@@ -7,13 +7,14 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from store import datasets, explore, histogram, quality
+from store import datasets, explore, histogram, quality, sql_rows
 from store.database import Database, utc_now
 from store.errors import ConfigError, QueryError
 from store.filters import Condition, Filter
@@ -218,7 +219,7 @@ def test_a_column_that_is_not_there_is_refused(looked: Looked, order: str) -> No
 def test_a_users_select_sees_rows_and_signals_and_can_only_read(looked: Looked) -> None:
     database, rows = looked
     small = explore.Rows(rows.dataset, {}, {k: v for k, v in rows.known.items() if k in ("row_id", "label")})
-    sql, files = explore.select_over(
+    sql, files = sql_rows.select_over(
         small, "WITH x AS (SELECT * FROM rows) SELECT label, count(*) n FROM x GROUP BY 1; "
     )
     found = {row["label"]: row["n"] for row in database.read_only(sql, files).to_pylist()}
@@ -229,7 +230,55 @@ def test_a_users_select_sees_rows_and_signals_and_can_only_read(looked: Looked) 
         "SELECT * FROM read_csv('/etc/passwd')",
     ):
         with pytest.raises(QueryError):
-            database.read_only(*explore.select_over(small, bad))
+            database.read_only(*sql_rows.select_over(small, bad))
+
+
+def test_sql_names_the_columns_of_the_file_as_the_file_does(looked: Looked) -> None:
+    database, rows = looked
+    known = rows.known | {
+        f"source.{name}": explore.Column(f"source.{name}", "category", name)
+        for name in ("Label", "row_id", "file_row_id", "")
+    }
+    wide = explore.Rows(rows.dataset, rows.measured, known)
+    named = sql_rows.columns(wide)
+    assert next(iter(named)) == "row_id"
+    assert named[HOSTILE] == f"source.{HOSTILE}"
+    assert named["Label"] == "source.Label"
+    assert named["tunebench_label"] == "label"  # SQL does not tell case apart
+    assert named["file_row_id"] == "source.row_id"
+    assert named["file_file_row_id"] == "source.file_row_id"
+    assert named["file_"] == "source."
+    quoted = HOSTILE.replace('"', '""')
+    sql = f'SELECT "{quoted}" AS own, label, characters FROM rows ORDER BY row_id'
+    there = ("row_id", "text", "label", "characters", f"source.{HOSTILE}")
+    small = explore.Rows(rows.dataset, rows.measured, {name: rows.known[name] for name in there})
+    found = database.read_only(*sql_rows.select_over(small, sql)).to_pydict()
+    assert found["own"] == FRAME[HOSTILE].tolist()
+    assert found["characters"] == FRAME["characters"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [("product", "product"), ("Opened at", '"Opened at"'), ("order", '"order"'), ('a"b', '"a""b"'),
+     ("ü", '"ü"'), ("1st", '"1st"'), ("_x1", "_x1")],
+)  # fmt: skip
+def test_names_that_need_quotes_have_them(name: str, written: str) -> None:
+    assert sql_rows.spelled(name) == written
+
+
+def test_every_word_that_duckdb_reserves_is_quoted() -> None:
+    words = duckdb.sql("SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category = 'reserved'")
+    assert [name for (name,) in words.fetchall() if sql_rows.spelled(name) == name] == []
+
+
+def test_of_a_file_with_many_columns_sql_has_those_that_it_names(looked: Looked) -> None:
+    database, rows = looked
+    many = [f"source.question_number_{i}" for i in range(1_000)]
+    known = rows.known | {name: explore.Column(name, "category", name) for name in many}
+    wide = explore.Rows(rows.dataset, rows.measured, known)
+    sql, files = sql_rows.select_over(wide, "SELECT Question_Number_7, label FROM rows LIMIT 3")
+    assert len(sql) < sql_rows.MOST_BYTES
+    assert database.read_only(sql, files).column_names == ["question_number_7", "label"]
 
 
 @pytest.mark.parametrize(

@@ -216,6 +216,8 @@ def test_only_files_of_the_folder_are_sent_and_only_with_the_token(tmp_path: Pat
             "",
             "a\0b",
             "x/../../token",
+            "x" * 5_000,
+            "é" * 200,
         ):
             with pytest.raises(NotFoundError):
                 list(client.download(name))

@@ -14,10 +14,11 @@ import pytest
 
 from engine.data import streams
 from engine.data.readers import open_source
+from engine.data.source import locate
 from store.errors import DataError
 from store.home import Home
 from store.import_config import Source
-from tests.unit.data_job import open_file, read_all, reasons, write
+from tests.unit.data_job import ask, import_file, open_file, read_all, reasons, write
 
 
 def test_content_wins_over_the_extension_and_says_so(home: Home, tmp_path: Path) -> None:
@@ -108,6 +109,29 @@ def test_files_that_are_no_data_set(home: Home, tmp_path: Path, content: bytes, 
         open_file(home, write(tmp_path, "thing.csv", content))
     assert "thing.csv" in caught.value.message
     assert caught.value.fix
+
+
+def test_times_outside_of_the_calendar_are_text(home: Home, tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    far = pa.array([253_402_300_800, -(10**12), 0], pa.timestamp("s"))
+    pq.write_table(pa.table({"text": ["a", "b", "c"], "at": far}), path)
+    spelled = ["10000-01-01 00:00:00.000", "-29719-04-05 22:13:20.000", "1970-01-01 00:00:00.000"]
+    assert [json.loads(row["source"])["at"] for row in import_file(home, path).rows] == spelled
+    shown = ask(home, "inspect", source={"path": str(path)})
+    assert "10000-01-01 00:00:00" in str(shown)
+
+
+@pytest.mark.parametrize("path", ["/proc/self/mem", "/proc/self/environ", "/sys/kernel/uevent_seqnum"])
+def test_files_that_the_system_makes_up_are_no_source(home: Home, path: str) -> None:
+    with pytest.raises(DataError, match="no file on a disk") as caught:
+        locate(home, Source(path=path))
+    assert caught.value.field == "source"
+
+
+def test_a_link_to_such_a_file_is_none_either(home: Home, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").symlink_to("/proc/self/environ")
+    with pytest.raises(DataError, match="no file on a disk"):
+        locate(home, Source(path=str(tmp_path / "rows.csv")))
 
 
 def test_paths_that_are_no_file(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

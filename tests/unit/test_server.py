@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import duckdb
 import httpx
 import pyarrow as pa
 import pytest
@@ -29,7 +30,18 @@ def refuse(body: dict[str, Any]) -> dict[str, Any]:
     raise ConfigError("r is 0: give 1 or more.", fix="Give 16.", field="r")
 
 
-COMMANDS = {"echo": lambda body: {"got": body}, "fail": fail, "refuse": refuse}
+def fill_the_disk(body: dict[str, Any]) -> dict[str, Any]:
+    if body.get("by") == "duckdb":
+        raise duckdb.TransactionException('Could not write file "x.wal": No space left on device')
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+COMMANDS = {
+    "echo": lambda body: {"got": body},
+    "fail": fail,
+    "refuse": refuse,
+    "edit_run": fill_the_disk,
+}
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +104,7 @@ def test_unknown_paths_methods_and_commands_are_documents(served: Served) -> Non
         "There is no GET /sql.",
     )
     answer = http.post("/commands/nope", json={})
-    assert (answer.status_code, answer.json()["fix"]) == (404, "There are: echo, fail, refuse.")
+    assert (answer.status_code, answer.json()["fix"]) == (404, "There are: echo, fail, refuse, edit_run.")
 
 
 @pytest.mark.parametrize("body", [b"{", b"[1]", b"\xff", b"[" * 100_000])
@@ -123,6 +135,22 @@ def test_a_bug_is_one_sentence_and_the_engine_goes_on(served: Served) -> None:
     assert answer.status_code == 500
     assert answer.json()["message"] == "The engine failed at POST /commands/fail: KeyError: 'a bug'"
     assert http.post("/commands/echo", json={}).status_code == 200
+
+
+@pytest.mark.parametrize("by", ["duckdb", "system"])
+def test_a_command_on_a_full_disk_says_so(served: Served, by: str) -> None:
+    home, _, http = served
+    answer = http.post("/commands/edit_run", json={"by": by})
+    assert answer.status_code == 409
+    assert answer.json()["message"].startswith(f"The disk of {home.path} is full: ")
+
+
+def test_halves_of_characters_are_refused(served: Served) -> None:
+    _, _, http = served
+    for content in (rb'{"a": "\ud800"}', rb'{"\udfff": 1}', rb'{"a": ["x\uDBFF x"]}'):
+        answer = http.post("/commands/echo", content=content)
+        assert (answer.status_code, answer.json()["field"]) == (422, "body")
+    assert http.post("/commands/echo", content=rb'{"a": "\ud83d\ude00"}').json() == {"got": {"a": "😀"}}
 
 
 @pytest.mark.parametrize("path", ["/questions", "/sql"])

@@ -1,0 +1,59 @@
+"""With the engine away a read answers with what it last knew itself, never with what another one did."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import streamlit as st
+
+from pages.components import evaluation_reads, reads
+from pages.components.session import _memory, remembered
+from store.errors import EngineUnavailable
+
+
+class Present:
+    """An engine that has one model and one run's models."""
+
+    def models(self) -> list[dict[str, Any]]:
+        return [{"name": "tiny", "ready": True}]
+
+
+class Away:
+    """No engine."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise EngineUnavailable("No engine runs.")
+
+
+@pytest.fixture(autouse=True)
+def forgotten() -> None:
+    st.cache_data.clear()
+    _memory.clear()
+
+
+def test_two_reads_of_one_name_keep_their_own_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reads, "client", Present)
+    assert reads.models() == [{"name": "tiny", "ready": True}]
+    monkeypatch.setattr(reads, "client", Away)
+    monkeypatch.setattr(evaluation_reads, "client", Away)
+    st.cache_data.clear()
+    assert reads.models() == [{"name": "tiny", "ready": True}]  # what it knew
+    with pytest.raises(EngineUnavailable):
+        evaluation_reads.models()  # which never had an answer
+
+
+def test_arguments_tell_answers_apart() -> None:
+    away = False
+
+    @remembered
+    def double(n: int, extra: int = 0) -> int:
+        if away:
+            raise EngineUnavailable("No engine runs.")
+        return 2 * n + extra
+
+    assert [double(1), double(2), double(1, extra=5)] == [2, 4, 7]
+    away = True
+    assert [double(1), double(2), double(1, extra=5)] == [2, 4, 7]
+    with pytest.raises(EngineUnavailable):
+        double(3)
