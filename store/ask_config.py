@@ -58,4 +58,5 @@ class OrderedDataset(Config):
     format: str
     columns: dict[str, str]
     fingerprint: Fingerprint
+    row_count: int = Field(ge=0)
     signals: Document = Field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Input that means harm, a file for each door with its `attempts(seed, folder)`; here is what an attempt is."""
+"""Input that means harm, a file for each door with its `attempts(seed, folder)`; here: what an attempt is."""
 
 from __future__ import annotations
 
