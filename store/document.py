@@ -62,7 +62,7 @@ def _without_booleans(schema: Any) -> Any:
         return schema  # of a model within a model, which has been here before
     inner = {key: entry if key in _NO_SCHEMA else _without_booleans(entry) for key, entry in schema.items()}
     if schema.get("type") in ("int", "float"):
-        return core_schema.no_info_before_validator_function(_no_boolean, inner)  # type: ignore[arg-type]
+        return core_schema.no_info_before_validator_function(_no_boolean, inner)
     return inner
 
 

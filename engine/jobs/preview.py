@@ -110,6 +110,7 @@ def _facts(question: Question, cost: Cost, document: dict[str, Any]) -> problems
         seen_before=continued.trained_before(earlier, question.fingerprint, question.dealt) if earlier else 0,
         packed=cost.packed,
         tools_written=answers and _tools_written(job, question),
+        look=question.look,
     )
 
 
