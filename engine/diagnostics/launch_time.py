@@ -4,7 +4,7 @@ Two things are unknown. One is how far the count is off: the logarithm of what t
 taken over what was counted is taken as normal around a mean of its own for each device, with runs of other
 settings counting for less and runs that lie far off (the first on a machine, whose rates were not yet known;
 one beside other work) hardly at all. The other is how much of its course a run takes, where early stopping
-may end it: of that the courses of earlier runs are taken, beside a guess that loses its weight with each. Only
+may end it: of that the courses of earlier runs are taken, beside a guess that loses weight with each. Only
 what belongs to training gets shorter by it; evidence is taken in any case. Both together give a distribution,
 and of it the shortest range that holds the wanted share. From three runs of a method on, the range is at most
 twofold: where no such range holds nine of ten, the sentence says how many it does. Pure.
