@@ -90,6 +90,7 @@ class Launching:
                 "fingerprint": dataset["fingerprint"],
                 "split": _split(config).model_dump(),
                 "row": 0,
+                "launch": True,  # more time for a look at the weights
             },
         )
         for problem in answer["problems"]:
@@ -294,6 +295,8 @@ def _estimates(preview: Document) -> Document:
         "estimated_low_seconds": time["low_seconds"],
         "estimated_high_seconds": time["high_seconds"],
         "counted_seconds": time["counted_seconds"],
+        "course_seconds": time["course_seconds"],
+        "estimated_steps": preview["steps"],
     }
 
 

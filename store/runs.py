@@ -13,6 +13,7 @@ from store.config import TrainConfig
 from store.errors import NotFoundError, StateError
 from store.jobs import placeholders, utc
 from store.records import records, scalar, to_json
+from store.run_speed import may_stop, speed_settings
 
 if TYPE_CHECKING:
     from store.database import Queryable, Transaction
@@ -22,7 +23,7 @@ JSON_COLUMNS = ("config", "facts", "verdict", "error")
 MEASURED = (
     *("device_name", "counted_memory_gib", "process_memory_gib", "estimated_memory_gib", "peak_memory_gib"),
     *("estimated_memory_low_gib", "estimated_memory_high_gib", "counted_seconds", "estimated_seconds"),
-    *("estimated_low_seconds", "estimated_high_seconds", "run_seconds", "energy_wh"),
+    *("estimated_low_seconds", "estimated_high_seconds", "run_seconds", "energy_wh", "course_seconds"),
 )
 MOST_LISTED = 10  # ids in the refusal of a name that several runs have
 SEARCHED = ("name", "notes", "dataset_name", "model", "method", "run_id")
@@ -89,19 +90,23 @@ def measured(db: Queryable, *, limit: int = 300) -> list[dict[str, Any]]:
     """What finished runs were predicted to need and what they needed, newest first.
 
     {run_id, name, number, method, task, model, data_fingerprint, train_rows, gain (of the verdict, or
-    None), stopped (reason)} and the facts of MEASURED, each None where a run has none."""
+    None), stopped (reason), course (share of the planned steps that it took), settings (that change its
+    speed), stoppable} and the facts of MEASURED, each None where a run has none."""
     sql = (
         "SELECT run_id, name, number, method, coalesce(config ->> 'task', 'sft') AS task, model,"
-        " data_fingerprint, facts, verdict FROM run_overview"
+        " data_fingerprint, config, facts, verdict FROM run_overview"
         " WHERE status = 'finished' AND facts ->> 'peak_memory_gib' IS NOT NULL"
         " ORDER BY created_at DESC, run_id DESC LIMIT ?"
     )
     found = []
-    for run in records(db.query(sql, [limit]), ("facts", "verdict")):
-        facts, verdict = run.pop("facts"), run.pop("verdict") or {}
+    for run in records(db.query(sql, [limit]), ("config", "facts", "verdict")):
+        config, facts, verdict = run.pop("config"), run.pop("facts"), run.pop("verdict") or {}
         run |= {name: facts.get(name) for name in MEASURED}
         run["train_rows"] = (facts.get("rows") or {}).get("train")
-        run["stopped"] = (facts.get("stopped") or {}).get("reason")
+        stopped, steps = facts.get("stopped") or {}, facts.get("estimated_steps")
+        run["stopped"] = stopped.get("reason")
+        run["course"] = min(1.0, stopped["step"] / steps) if steps and stopped.get("step") else None
+        run |= {"settings": speed_settings(config), "stoppable": may_stop(config)}
         found.append(run | {"gain": verdict.get("gain")})
     return found
 

@@ -106,8 +106,8 @@ def _end(lacks: Any, value: float, way: float) -> float:
         reach *= 2
         if reach > FURTHEST:
             return way * float("inf")
-    inner, outer = sorted((value + way * reach / 2 * (reach > 1), value + way * reach))
-    return float(optimize.brentq(lacks, inner, outer, xtol=END_CONVERGED))
+    near, far = value + way * reach / 2 * (reach > 1), value + way * reach
+    return float(optimize.brentq(lacks, near, far, xtol=END_CONVERGED)) if lacks(near) > 0 else near
 
 
 class _Firth:
@@ -150,11 +150,17 @@ class _Firth:
         return intercept, slope
 
     def slope_at(self, intercept: float, slope: float) -> float:
-        """The best slope with a given intercept, looked for from a near one."""
+        """The best slope with a given intercept, looked for from a near one: steps that lose are halved."""
+        reached = self.likelihood(intercept, slope)
         for _ in range(200):
             _, along, _, _, three, _ = self._score(intercept, slope)
             step = along / max(three, 1e-9)
-            slope += step / max(1.0, abs(step))
-            if abs(step) < SLOPE_CONVERGED:
+            step /= max(1.0, abs(step))
+            while (beyond := self.likelihood(intercept, slope + step)) < reached and abs(
+                step
+            ) > SLOPE_CONVERGED:
+                step /= 2
+            if abs(step) <= SLOPE_CONVERGED:
                 break
+            slope, reached = slope + step, beyond
         return slope

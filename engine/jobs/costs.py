@@ -19,6 +19,7 @@ from transformers import PreTrainedConfig
 from engine.data.render import Rows
 from engine.diagnostics import correction, fitting
 from engine.diagnostics.correction import Correction, Pair
+from engine.diagnostics.launch_time import NextRun, TimedRun, time_range
 from engine.evaluation import branches
 from engine.job import Job
 from engine.jobs.work import work_of
@@ -32,6 +33,7 @@ from engine.tuning.replay import Replay
 from store.config import TrainConfig
 from store.errors import TunebenchError
 from store.methods import METHODS
+from store.run_speed import may_stop, speed_settings
 
 # Pages of libraries that a run has touched by its end. A fork begins with hardly any of them.
 LIBRARIES_GIB = 0.05
@@ -90,12 +92,20 @@ class Costs:
         train = self.parts["train"]
         return max(1, round(self.rows["train"] * len(train.rows) / max(1, len(train.whole))))
 
-    def correction(self, what: str, config: TrainConfig) -> Correction:
-        """Of `memory` or `time`, from the past."""
+    def memory_correction(self, config: TrainConfig) -> Correction:
+        """From the past."""
         kind = _kind(config.method, config.task)
-        if what == "memory":
-            return correction.correct(memory_pairs(self.past), kind, correction.MEMORY)
-        return correction.correct(time_pairs(self.past), kind, correction.TIME)
+        return correction.correct(memory_pairs(self.past), kind, correction.MEMORY)
+
+    def time_correction(self, config: TrainConfig, training: float) -> Correction:
+        """From the past; training: share of the time that goes with the steps."""
+        coming = NextRun(
+            _kind(config.method, config.task),
+            speed_settings(config.model_dump()),
+            training,
+            may_stop(config.model_dump()),
+        )
+        return time_range(timed_runs(self.past), coming)
 
     def shorter(self, limit: int) -> Costs:
         """The same with rows cut at `limit` tokens."""
@@ -186,7 +196,7 @@ class Cost:
             self.dtype,
             costs.device,
             process_gib=costs.process,
-            correction=costs.correction("memory", self.config),
+            correction=costs.memory_correction(self.config),
         )
         free = costs.available_gib()
         return found | {"available_gib": free, "fits": found["high_gib"] <= free}
@@ -209,7 +219,7 @@ class Cost:
             costs.device,
             work,
             costs.rates(self.dtype, shape, calibrate.rounded(work.length)),
-            costs.correction("time", config),
+            partial(costs.time_correction, config),
         )
 
     def _labels_bytes(self) -> float:
@@ -258,13 +268,26 @@ def memory_pairs(past: Sequence[dict[str, Any]]) -> list[Pair]:
     ]
 
 
-def time_pairs(past: Sequence[dict[str, Any]]) -> list[Pair]:
-    """What was counted and measured of runs that went to their end in one go."""
+def timed_runs(past: Sequence[dict[str, Any]]) -> list[TimedRun]:
+    """What was counted and measured of runs that went to their end, or of whose course it is known how much
+    they took, in one go."""
     return [
-        Pair(run["counted_seconds"], run["run_seconds"], _kind(run["method"], run["task"]))
+        TimedRun(
+            run["counted_seconds"],
+            run["run_seconds"],
+            _kind(run["method"], run["task"]),
+            run.get("settings") or "",
+            run.get("course") or 1.0,
+            (run.get("course_seconds") or 0.0) / run["counted_seconds"],
+            bool(run.get("stoppable")),
+        )
         for run in past
-        if run["counted_seconds"] and run["run_seconds"] and run["stopped"] != "early_stopping"
+        if run["counted_seconds"] and run["run_seconds"] and (run.get("course") or not _stopped_early(run))
     ]
+
+
+def _stopped_early(run: dict[str, Any]) -> bool:
+    return run["stopped"] in ("early_stopping", "forgetting")
 
 
 def _blank(length: int) -> Rows:

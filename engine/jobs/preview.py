@@ -112,6 +112,7 @@ def _facts(question: Question, cost: Cost, document: dict[str, Any]) -> problems
         packed=cost.packed,
         keeping_all=document["keeping_all"],
         tools_written=answers and _tools_written(job, question),
+        look=question.look,
     )
 
 

@@ -1,9 +1,9 @@
 """What a question about a run that is not there yet rests on: model, tokenizer, rows, and the costs of
 configs.
 
-Nothing is loaded but the tokenizer. Token counts come from the cache that training uses too; of a data set
-with more than `WHOLE` rows a sample is counted. The rows are those of the config's task, and with them goes
-the objective with which a step is rehearsed.
+Nothing is loaded but the tokenizer; the files of the weights are looked at once. Token counts come from the
+cache that training uses too; of a data set with more than `WHOLE` rows a sample is counted. The rows are
+those of the config's task, and with them goes the objective with which a step is rehearsed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from engine.job import Job
 from engine.jobs import general_rows
 from engine.jobs.convert import ensure
 from engine.jobs.costs import Cost, Costs, LabelsAsText, process_gib
-from engine.tuning import continued, models, prepare
+from engine.tuning import continued, models, prepare, weight_files
 from engine.tuning.class_rows import ClassRows, class_rows
 from engine.tuning.classification import Classes
 from engine.tuning.footprint import Rehearsal
@@ -34,6 +34,7 @@ from store.ask_config import CostsAsk
 from store.config import TrainConfig
 
 HELD_OUT_ROWS = 500  # of each held-out part, that are counted in a large data set
+LOOK, LAUNCH_LOOK = 5.0, 100.0  # seconds for the values of the weights, before each preview and at the launch
 SOME_ROWS = 20  # held-out rows by which answers are taken for labels
 
 Cut = Callable[[int], dict[str, prepare.Part]]
@@ -66,6 +67,14 @@ class Question:
         self.positions = prepare.positions(self.architecture, config)
         self.classes: ClassRows | None = None
         cut = self._read_classes() if config.task == "classification" else self._read_answers()
+        self.look = weight_files.check(
+            source,
+            self.architecture,
+            home,
+            headed=self.classes is not None,
+            trusted=config.trust_remote_code,
+            seconds=LAUNCH_LOOK if asked.get("launch") else LOOK,
+        )
         self.limit = prepare.fitting(config, self.whole["train"], self.positions)
         if config.task == "sft":
             self.whole["train"] = canaries.plant(self.tokenizer, config, self.kind, self.whole["train"])

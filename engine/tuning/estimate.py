@@ -7,6 +7,7 @@ this device needed once there are some (`engine.diagnostics.correction`)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +39,7 @@ DEQUANTISED: dict[Held, float] = {"nf4": 8.0, "int8": 9.0}
 BESIDE = {"cpu": 1.25, "cuda": 1.0}
 BANDWIDTH = {"cpu": 8e9, "cuda": 5e11}  # bytes a second of what is far larger than a cache
 UPDATED = 16  # bytes a trained weight, at that bandwidth, of an update: as measured
+WITH_THE_STEPS = ("training", "update", "probes")  # parts of the time
 STARTED = 10.0  # seconds that a run takes beside all that is counted
 
 
@@ -140,10 +142,11 @@ def seconds(
     device: torch.device,
     work: Work,
     rates: Rates,
-    correction: Correction,
+    correct: Callable[[float], Correction],
 ) -> dict[str, Any]:
     """Time of the run: {"seconds", "low_seconds", "high_seconds", "basis", "runs", "counted_seconds",
-    "parts": {name: seconds} (what was counted)}."""
+    "course_seconds" (what goes with the steps, and is less where it stops early), "parts": {name: seconds}
+    (what was counted)}. correct: from the share of the course."""
     piece = footprint.piece
     train = piece.step(work.train_tokens, work.train_trained, work.length, work.pieces)
     evaluation = piece.evaluation(work.eval_tokens, work.eval_trained, work.length)
@@ -164,6 +167,8 @@ def seconds(
     a_token = parts["evaluation"] / max(1.0, work.eval_tokens)
     parts["probes"] = min(work.share * (parts["training"] + parts["update"]), work.between * a_token)
     total = sum(parts.values())
+    course = sum(parts[name] for name in WITH_THE_STEPS)
+    correction = correct(course / total)
     low, value, high = (total * factor for factor in correction.factors)
     if not footprint.rehearsed:
         low, high = low / FORMULA_OFF, high * FORMULA_OFF
@@ -172,6 +177,7 @@ def seconds(
         "low_seconds": low,
         "high_seconds": high,
         "counted_seconds": total,
+        "course_seconds": course,
         "parts": parts,
         "basis": f"{_rests_on(rates, device)} {correction.sentence('time')}",
         "runs": correction.n,

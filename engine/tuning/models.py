@@ -22,7 +22,7 @@ from transformers import (
 from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
-from engine.tuning import held
+from engine.tuning import held, weight_files
 from engine.tuning.attention import use_where_faster
 from store import refusals
 from store.config import BUNDLED_MODEL, TrainConfig
@@ -195,8 +195,8 @@ def load_model(
 
     architecture: with a new classification head for the labels that it names, in place of the output layer.
 
-    Raises ModelError for weights that are missing, pickled, or of an unknown architecture, and for an encoder
-    without a head.
+    Raises ModelError for weights that are missing, of other shapes, pickled, or of an unknown architecture,
+    and for an encoder without a head.
     """
     if architecture is None:
         _check_writes(source, config.trust_remote_code)
@@ -206,9 +206,15 @@ def load_model(
         auto, options["config"] = AutoModelForSequenceClassification, architecture
     model: Any
     with _explained(source):
-        model = auto.from_pretrained(
-            source, use_safetensors=True, trust_remote_code=config.trust_remote_code, **options
+        model, told = auto.from_pretrained(
+            source,
+            use_safetensors=True,
+            trust_remote_code=config.trust_remote_code,
+            ignore_mismatched_sizes=True,  # refused below, with a sentence
+            output_loading_info=True,
+            **options,
         )
+    weight_files.refuse_misfits(source, model, told, architecture is not None)
     model = made_ready(model, torch.device(device), dtype)
     if not config.held:
         return model.to(device)

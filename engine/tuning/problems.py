@@ -14,6 +14,7 @@ from engine.diagnostics.phrasing import percent
 from engine.tuning import known_ranges
 from engine.tuning.problem import Problem, problem
 from engine.tuning.smaller import advised
+from engine.tuning.weight_files import GIB, WHOLLY, Look
 from store.config import TrainConfig
 from store.methods import METHOD_FIELDS, METHODS
 from store.refusals import refusals
@@ -55,14 +56,33 @@ class Facts:
     packed: bool = False  # micro-batches are dealt by tokens, whatever their size in rows
     keeping_all: tuple[int, float] | None = None  # `prepare.keeping_all`
     tools_written: bool = False  # there are calls of functions, and the chat template knows nothing of them
+    look: Look = WHOLLY  # at the weights' files
 
 
 def find(facts: Facts) -> list[Problem]:
     """Every problem, errors first."""
-    parts = (_rows, _mask, _preference, _method, _device, _judging, _leaks, _canaries)
+    parts = (of_weights, _rows, _mask, _preference, _method, _device, _judging, _leaks, _canaries)
     found = [each for part in parts for each in part(facts)]
     found += known_ranges.find(facts.config, facts.rows["train"])
     return sorted(found, key=lambda each: each["level"])
+
+
+def of_weights(f: Facts) -> list[Problem]:
+    """What was not looked at of the weights' files."""
+    found = []
+    if f.look.names:
+        found.append(problem(
+            "warning", "model",
+            f"Whether the weights are the architecture's could not be looked at: {f.look.names}.",
+            "Look at the first losses of the run.",
+        ))  # fmt: skip
+    if f.look.done < f.look.of:
+        found.append(problem(
+            "warning", "model",
+            f"Values of the weights were looked at in {f.look.done / GIB:.1f} of {f.look.of / GIB:.1f} GiB.",
+            "Each preview goes on with it, and the launch looks at more.",
+        ))  # fmt: skip
+    return found
 
 
 def _rows(f: Facts) -> list[Problem]:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from engine.diagnostics import correction
+from engine.jobs.costs import timed_runs
 from engine.tuning import estimate
 from engine.tuning.calibrate import Rates
 from engine.tuning.footprint import Rehearsal
@@ -22,7 +23,7 @@ def test_time_grows_with_work_and_says_what_it_rests_on() -> None:
 
     def seconds(tokens: float) -> dict[str, Any]:
         work = estimate.Work(tokens, tokens / 4, tokens / 1024, 10_000, 2_500, 128, 128, 100)
-        return estimate.seconds(tried.counts, found, chosen, BF16, CPU, work, RATES, untold)
+        return estimate.seconds(tried.counts, found, chosen, BF16, CPU, work, RATES, lambda _: untold)
 
     short, long = seconds(30_000), seconds(300_000)
     assert short["low_seconds"] < short["seconds"] < short["high_seconds"]
@@ -80,9 +81,24 @@ def test_making_matrices_dense_takes_time_in_every_pass() -> None:
     def training(**fields: Any) -> float:
         chosen = config(**fields)
         tried, found = rehearse(SMOLLM2, chosen)
-        told = estimate.seconds(tried.counts, found, chosen, BF16, CPU, work, RATES, untold)
+        told = estimate.seconds(tried.counts, found, chosen, BF16, CPU, work, RATES, lambda _: untold)
         return float(told["parts"]["training"])
 
     linear = Rehearsal(SMOLLM2, config(), BF16, "cpu").counts.linear
     dense = 100 * 2 * linear * estimate.DEQUANTISED["nf4"] / RATES.moved
     assert training(method="qlora") - training() == pytest.approx(dense)
+
+
+def past(**more: object) -> dict[str, object]:
+    return {
+        **{"counted_seconds": 600.0, "run_seconds": 400.0, "method": "lora", "task": "sft"},
+        **{"stopped": "epochs", "course_seconds": 300.0, "course": 1.0, "settings": "", "stoppable": True},
+    } | more
+
+
+def test_runs_that_were_stopped_count_by_their_course_or_not_at_all() -> None:
+    for reason in ("early_stopping", "forgetting"):
+        assert timed_runs([past(stopped=reason, course=None)]) == []
+        (known,) = timed_runs([past(stopped=reason, course=0.5)])
+        assert known.whole == pytest.approx(400 / 0.75)
+    assert timed_runs([past(course=None)])[0].whole == pytest.approx(400)

@@ -39,7 +39,11 @@ class Desk:
                 "counted_gib": 1.4,
                 "process_gib": 0.6,
             },
-            "time": {"seconds": 90.0, "low_seconds": 60.0, "high_seconds": 140.0, "counted_seconds": 80.0},
+            "time": {
+                **{"seconds": 90.0, "low_seconds": 60.0, "high_seconds": 140.0},
+                **{"counted_seconds": 80.0, "course_seconds": 50.0},
+            },
+            "steps": 30,
         }
         return {"config": config.model_dump(), "problems": self.problems, **cost}
 
