@@ -50,12 +50,12 @@ def suggested_name(source: Mapping[str, Any]) -> str:
 
 
 def _common_name(paths: list[str]) -> str:
-    """What the names of several files begin with, else the folder that they lie in, else the first's."""
+    """What the names of several files begin with, else the folder that they lie in, else all of them."""
     words = [_spaced(_stem(path)).split() for path in paths]
     shared = itertools.takewhile(lambda column: len(set(column)) == 1, zip(*words, strict=False))
     common = " ".join(column[0] for column in shared)
     if len(common) < 3:
-        common = _spaced(PurePath(paths[0]).parent.name) or _spaced(_stem(paths[0]))
+        common = _spaced(PurePath(paths[0]).parent.name) or ", ".join(map(" ".join, words))[:80]
     return common
 
 

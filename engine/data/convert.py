@@ -24,6 +24,7 @@ from engine.data.turns import (
 from store.choices import with_choices
 from store.errors import ConfigError
 from store.formats import FORMATS, AnswerBy, columns_of
+from store.left_out import MARKED_BAD
 
 SIDES = ("user", "assistant")
 WITH_SYSTEM = ("system", "user", "assistant")
@@ -258,7 +259,7 @@ def _marked(columns: dict[str, str], values: Mapping[str, str]) -> Convert:
 
     def convert(row: dict[str, Any]) -> Canonical:
         if mark_of(row, label, values) == "bad":
-            raise RowSkipped("marked as bad: not trained on")
+            raise RowSkipped(MARKED_BAD)
         turns = _answer(row, completion, _asked(row, prompt))
         if system and turns[0][0] != "system" and (told := _optional(row, system)):
             turns.insert(0, ("system", told))

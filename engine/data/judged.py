@@ -16,6 +16,7 @@ from engine.data.column_values import Rows, values_of
 from engine.data.skipped import RowSkipped
 from engine.data.turns import keys_of
 from store.formats import roles_for
+from store.left_out import TIE
 
 ANSWER_STEMS = frozenset(
     (
@@ -185,7 +186,7 @@ def side_of(row: Mapping[str, Any], better: Sequence[str], meanings: Mapping[str
     for side in ("first", "second"):
         if votes.count(side) * 2 > len(votes):
             return side
-    raise RowSkipped("a tie: neither answer is better")
+    raise RowSkipped(TIE)
 
 
 def recognise_marked(names: Mapping[str, str], rows: Rows) -> dict[str, str] | None:

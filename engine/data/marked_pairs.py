@@ -21,14 +21,10 @@ from engine.data.rows import Row, skipped
 from engine.data.skipped import RowSkipped
 from engine.data.source_json import encode, plain_json
 from store.errors import DataError
+from store.left_out import REJECTED_OF_A_PAIR, WITHOUT_PARTNER
 
 REJECTED = "rejected answer"  # the column that a pair has beside those of its good answer's row
 MOST_WAITING = 1024**3  # bytes of answers whose partner comes later in the file
-USED = "is the rejected answer of a pair"
-ALONE = {
-    "good": "no bad answer to the same prompt is left",
-    "bad": "no good answer to the same prompt is left",
-}
 
 
 class Marking(NamedTuple):
@@ -88,7 +84,7 @@ def pair_up(rows: Iterable[Row], marking: Marking, pairs: Counter[bytes]) -> Ite
             yield line, skipped("nests too deeply", "")
             continue
         if not left[mark][key]:
-            yield line, skipped(ALONE[mark], _excerpt(row))
+            yield line, skipped(WITHOUT_PARTNER[mark], _excerpt(row))
             continue
         left[mark][key] -= 1
         partners = waiting.get((key, "bad" if mark == "good" else "good"))
@@ -104,7 +100,7 @@ def pair_up(rows: Iterable[Row], marking: Marking, pairs: Counter[bytes]) -> Ite
             ((line, row), (other_line, other)) if mark == "good" else ((other_line, other), (line, row))
         )
         yield good[0], {**good[1], REJECTED: bad[1].get(marking.completion)}
-        yield bad[0], skipped(USED, _excerpt(bad[1]))
+        yield bad[0], skipped(REJECTED_OF_A_PAIR, _excerpt(bad[1]))
 
 
 def _excerpt(row: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from engine.data.aliases import normalise
 from engine.data.column_values import Rows, values_of
 from engine.data.skipped import RowSkipped
 from store.formats import LEAVE_OUT
+from store.left_out import LEFT_OUT
 
 WORDS = {
     **dict.fromkeys(("train", "training", "trn"), "train"),
@@ -74,5 +75,5 @@ def part_of_row(row: Mapping[str, Any], column: str, given: Mapping[str, str]) -
     if part is None:
         raise RowSkipped(f"{column} is {name[:40]!r}, to which no part was given")
     if part == LEAVE_OUT:
-        raise RowSkipped(f"left out: {column} is {name[:40]!r}")
+        raise RowSkipped(f"{LEFT_OUT}{column} is {name[:40]!r}")
     return part

@@ -26,6 +26,7 @@ from store.import_config import Wishes
 ROWS = 2000  # read; what is wrong further on shows in the import
 SHOWN, CANONICAL, PROBLEMS = 20, 5, 100
 SECONDS = 2.0  # that further rows are read for, to see the values of the column of parts
+DEEPEST = 20  # objects and lists in each other, of a value that is shown
 LONGEST = 2000  # characters of a value that is shown
 
 
@@ -162,16 +163,18 @@ def _cut(text: str) -> str:
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
-def _short(value: Any) -> Any:
-    """A value as JSON, long texts cut."""
+def _short(value: Any, depth: int = 0) -> Any:
+    """A value as JSON, long texts and deep nesting cut."""
+    if depth > DEEPEST:
+        return "…"
     if isinstance(value, str):
         return _cut(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {str(key): _short(item) for key, item in value.items()}
+        return {str(key): _short(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list):
-        return [_short(item) for item in value]
+        return [_short(item, depth + 1) for item in value]
     return plain_json(value)
 
 

@@ -34,13 +34,17 @@ def show_row(row: dict[str, Any], limit: int = SHOWN) -> None:
     for place, message in enumerate(messages, 1):
         role, content = str(message["role"]), str(message["content"])
         asks = bool(choices) and place == len(messages) - 1
-        with st.chat_message(role, avatar=AVATARS.get(role, ":material/chat:")):
+        preferred = bool(row.get("rejected")) and place == len(messages)
+        avatar = ":material/thumb_up:" if preferred else AVATARS.get(role, ":material/chat:")
+        with st.chat_message(role, avatar=avatar):
+            if preferred:
+                st.caption("Preferred answer")
             st.text(shortened(without_choices(content, choices) if asks else content, limit))
             if asks:
                 _show_choices(choices, row["answer_index"], limit)
     if row.get("rejected"):
         with st.chat_message("assistant", avatar=":material/thumb_down:"):
-            st.caption("Rejected answer, not trained on")
+            st.caption("Rejected answer, for preference tuning alone")
             st.text(shortened(str(row["rejected"]), limit))
 
 

@@ -9,6 +9,7 @@ import streamlit as st
 from engine.diagnostics.phrasing import plural
 from pages.components import reads
 from pages.components.session import plain
+from store.left_out import is_meant
 
 PAGE = 20
 
@@ -24,9 +25,12 @@ def show_skipped(dataset: dict[str, Any]) -> None:
         )
         return
     of = total + dataset["row_count"]
-    advice = "A recipe could not read them." if dataset["fates"] else "Mend the file and import it again."
-    st.markdown(f"**{total:,} of {plural(of, 'row')}** {'was' if total == 1 else 'were'} skipped. {advice}")
     reasons = sorted(dataset["stats"].get("skipped_reasons", {}).items(), key=lambda pair: -pair[1])
+    meant = sum(count for reason, count in reasons if is_meant(reason))
+    advice = "A recipe could not read them." if dataset["fates"] else "Mend the file and import it again."
+    if meant:
+        advice = f"{meant:,} of them are left out as they should be: nothing is wrong with them."
+    st.markdown(f"**{total:,} of {plural(of, 'row')}** {'was' if total == 1 else 'were'} skipped. {advice}")
     st.markdown("\n".join(f"- {count:,} × {plain(reason)}" for reason, count in reasons))
     pages = -(-total // PAGE)
     slot = st.container(gap="xsmall")

@@ -11,6 +11,12 @@ from store.formats import FORMATS, AnswerBy, Format, columns_of, roles_for
 from store.reading_words import BY
 
 NOTHING = "—"
+WORDS = {  # of roles whose name alone says too little
+    "first": "first answer",
+    "second": "second answer",
+    "better": "verdict: which answer is better",
+    "system": "system prompt",
+}
 MEANINGS = {
     "first": "the first answer is better",
     "second": "the second answer is better",
@@ -65,14 +71,14 @@ def _draw_columns(
         key = f"import-{form.name}-{role} {scope}"
         if role in form.several:
             several = st.multiselect(
-                f"Columns of the {role}", columns, default=columns_of(guess, role), key=key
+                f"Columns of the {WORDS.get(role, role)}", columns, default=columns_of(guess, role), key=key
             )
             mapping |= roles_for(role, several)
             continue
         options = columns if role in form.required else [NOTHING, *columns]
         wanted = guess.get(role, NOTHING if guess else role)
         index = options.index(wanted) if wanted in options else 0
-        column = st.selectbox(f"Column of the {role}", options, index=index, key=key)
+        column = st.selectbox(f"Column of the {WORDS.get(role, role)}", options, index=index, key=key)
         if column and column != NOTHING:
             mapping[role] = column
     return mapping

@@ -13,6 +13,7 @@ from engine.diagnostics.phrasing import plural
 from pages.components import quantities
 from pages.components.session import plain
 from store.formats import FORMATS
+from store.left_out import is_meant
 from store.reading_words import ignored_words, used_words
 
 READERS = {
@@ -78,6 +79,9 @@ def _say_problems(problems: list[dict[str, Any]]) -> None:
         where = ""
         if line:
             where = f"Line {line:,}: " if count == 1 else f"{count:,} of the first rows, from line {line:,}: "
-        st.warning(plain(where + reason), icon=":material/warning:")
+        if is_meant(reason):
+            st.caption(f":material/info: {plain(where + reason)}")
+        else:
+            st.warning(plain(where + reason), icon=":material/warning:")
     if len(counts) > PROBLEMS:
         st.caption(f"{PROBLEMS} of {len(counts)} kinds of problems in the first rows are shown.")

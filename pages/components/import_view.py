@@ -161,7 +161,8 @@ def _show_rows(recognised: dict[str, Any], corrected: dict[str, Any] | None, par
     st.dataframe(recognised["rows"], height=230, hide_index=True, alt="The first rows of the file")
     st.markdown("**How they will be read**")
     if not corrected or not corrected["canonical"]:
-        st.caption("No row can be read in this way; choose other columns.")
+        wrong = "No row can be read in this way; choose other columns."
+        st.caption(wrong if recognised["format"] or corrected else "Choose a format first.")
         return
     for row in corrected["canonical"][:3]:
         with st.container(border=True):

@@ -18,6 +18,8 @@ from pages.components.session import guarded
 from pages.components.tokens import token_view
 from pages.components.traces import PLOT
 
+LOST_SHARE = 0.01  # of the tokens to train on; more is no longer all right
+
 
 def show_rendering(dataset: dict[str, Any]) -> None:
     """The tab of one data set."""
@@ -52,10 +54,23 @@ def _show_checks(answer: dict[str, Any], answers_alone: bool) -> None:
     ]
     if not any(count for count, _ in wrong):
         what = "answers and their closing tokens alone" if answers_alone else "prompts and answers"
-        st.success(f"The loss falls on {what}, checked on {plural(n, 'row')}.", icon=":material/verified:")
+        _say_verified(f"The loss falls on {what}, checked on {plural(n, 'row')}.", answer["set"])
     for count, what in wrong:
         if count:
             st.error(f"In {count:,} of {plural(n, 'row')} {what}.", icon=":material/error:")
+
+
+def _say_verified(sentence: str, whole: dict[str, Any]) -> None:
+    """Green only where what is to be trained is there: what is cut off is never learned."""
+    lost, trained = whole["lost_tokens"], whole["trained_tokens"]
+    if lost <= LOST_SHARE * trained:
+        st.success(sentence, icon=":material/verified:")
+        return
+    st.warning(
+        f"{sentence} But {quantities.share(lost, trained)} of the tokens to train on are cut off at"
+        f" {whole['max_length']:,} tokens and never learned. Raise max_length, or shorten the rows.",
+        icon=":material/content_cut:",
+    )
 
 
 def _figures(whole: dict[str, Any]) -> list[tuple[str, str, str]]:

@@ -43,6 +43,7 @@ def at(little_home: Home, monkeypatch: pytest.MonkeyPatch) -> AppTest:
 def test_a_right_mask_is_confirmed_and_the_set_is_counted(at: AppTest) -> None:
     said = everything_said(at)
     assert "The loss falls on answers and their closing tokens alone, checked on 200 rows." in said
+    assert "cut off" not in said
     for figure in ("Tokens", "Trained on", "Rows without a trained token", "Rows cut", "Answers cut"):
         assert figure in said
     assert "class='trained" in said
@@ -63,6 +64,9 @@ def test_a_template_that_never_closes_the_answer_is_said(at: AppTest) -> None:
 def test_a_length_cuts_rows_and_nonsense_is_named(at: AppTest) -> None:
     at.text_input(key=f"{KEY}-length").set_value("16").run()
     assert "at 16 tokens" in everything_said(at)
+    assert not at.success
+    (warning,) = [warning.value for warning in at.warning if "cut off" in warning.value]
+    assert "of the tokens to train on are cut off at 16 tokens and never learned" in warning
     at.text_input(key=f"{KEY}-length").set_value("abc").run()
     assert "max_length is abc" in everything_said(at)
 

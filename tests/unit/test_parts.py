@@ -172,5 +172,6 @@ def test_files_of_other_columns_are_refused_by_name(home: Home, tmp_path: Path) 
 def test_the_name_of_several_files_is_what_they_share() -> None:
     assert suggested_name({"paths": ["/d/cards_train.csv", "/d/cards_test.csv"]}) == "cards"
     assert suggested_name({"paths": ["/data/cards/train.csv", "/data/cards/test.csv"]}) == "cards"
+    assert suggested_name({"uploads": ["train.csv", "test.csv"]}) == "train, test"
     with pytest.raises(Exception, match="exactly one"):
         Source(path="/a", paths=["/b"])
