@@ -1,8 +1,8 @@
 """Engine, screens and the command that started them, killed with -9 at seeded moments while there is work.
 
 In each round an import is ordered and an upload is under way when one of the three is killed. Then Tunebench
-is started again: every import that was taken on ends and is there once with all its rows, nothing half-made is
-left, no process of the round before is left, and the screens have the port and the secret that they had.
+is started again: every import that was taken on ends and is there once with all its rows, nothing half-made
+is left, no process of the round before is left, and the screens have the port and the secret that they had.
 """
 
 from __future__ import annotations
