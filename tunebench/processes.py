@@ -203,7 +203,9 @@ def screens(home: Home, port: int, allow_host: Sequence[str] = ()) -> Iterator[s
                 process.wait(5)
             except subprocess.TimeoutExpired:
                 process.kill()
-        home.screens_file.unlink(missing_ok=True)
+        record = read_record(home.screens_file)
+        if record and record.pid == process.pid:
+            home.screens_file.unlink(missing_ok=True)
 
 
 def serve(

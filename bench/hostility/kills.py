@@ -1,0 +1,125 @@
+"""Engine, screens and the command that started them, killed with -9 at seeded moments while there is work.
+
+In each round an import is ordered and an upload is under way when one of the three is killed. Then Tunebench
+is started again: every import that was taken on ends and is there once with all its rows, nothing half-made
+is left, no process of the round before is left, and the screens have the port and the secret that they had.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+
+from bench.hostility import Attempt
+from bench.served import Served, processes_of, wait_until
+from store import datasets, jobs
+from store.client import Client
+from store.errors import TunebenchError
+from store.home import Home
+from store.states import ALIVE
+from tunebench.processes import free_port, stop_engine
+
+KILLED = ("engine", "screens", "up")
+ROUNDS = 6  # each of the three as often
+ROWS = 2000
+MOMENT_SECONDS = 4.0  # after the order: it covers the start of the worker, its work and the end
+FREE_SECONDS = 5.0  # in which the screens are gone with their parent
+
+
+def attempts(seed: int, folder: Path) -> Iterator[Attempt]:
+    """One attempt a round, and one for what is left of all."""
+    draw = random.Random(seed)
+    home, port = Home(folder / "home").create(), free_port(None)
+    rows = folder / "rows.csv"
+    rows.write_text("question,answer\n" + "".join(f"What is {n}?,It is {n}.\n" for n in range(ROWS)))
+    order = [KILLED[number % len(KILLED)] for number in range(ROUNDS)]
+    draw.shuffle(order)
+    taken: list[tuple[str, str]] = []  # name and job of imports that were taken on
+    entrance = ""
+    for number, victim in enumerate(order):
+        served = Served(home, port)
+        moment = draw.random() * MOMENT_SECONDS
+        try:
+            problems = (
+                [] if served.entrance == (entrance or served.entrance) else ["another address or secret"]
+            )
+            entrance = served.entrance
+            problems += _round(served, rows, f"set {number}", taken, victim, moment)
+        finally:
+            served.stop()
+        yield Attempt(f"{number}: kill -9 of {victim} after {moment:.2f} s", "; ".join(problems))
+    yield from _left(home, port, taken)
+
+
+def _round(
+    served: Served, rows: Path, name: str, taken: list[tuple[str, str]], victim: str, moment: float
+) -> list[str]:
+    """What went wrong when one process was killed while an import and an upload were under way."""
+    client = Client(served.home)
+    body = {"name": name, "source": {"path": str(rows)}}
+    taken.append((name, str(client.command("import_dataset", body)["job_id"])))
+    client.close()
+    pid = {"engine": served.engine.pid, "screens": served.screens.pid, "up": served.process.pid}[victim]
+    port = httpx.URL(served.engine.address).port or 0
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        head = "".join(f"{key}: {value}\r\n" for key, value in served.bearer.items())
+        line = f"PUT /uploads/cut.csv HTTP/1.1\r\nHost: 127.0.0.1\r\n{head}Content-Length: 900000000\r\n\r\n"
+        connection.sendall(line.encode() + b"x" * 5_000_000)
+        time.sleep(moment)
+        engine = served.engine.pid
+        os.kill(pid, 9)
+    if victim == "engine":  # the command starts another one by itself
+        wait_until(lambda: _engine_pid(served) not in (0, engine), "a new engine")
+        return []
+    served.process.wait(60)
+    return _gone(served)
+
+
+def _engine_pid(served: Served) -> int:
+    """The engine that answers now, 0 where none does."""
+    with contextlib.suppress(TunebenchError, AssertionError, ValueError):
+        return int(Client(served.home).health()["pid"])
+    return 0
+
+
+def _gone(served: Served) -> list[str]:
+    """The screens end with their parent, and with them the port is free."""
+    deadline = time.monotonic() + FREE_SECONDS
+    while processes_of(served.home, "pages"):
+        if time.monotonic() > deadline:
+            return [f"the screens are still there after {FREE_SECONDS:.0f} s"]
+        time.sleep(0.05)
+    return []
+
+
+def _left(home: Home, port: int, taken: list[tuple[str, str]]) -> Iterator[Attempt]:
+    """After one more start: every import is there once and whole, and nothing else is."""
+    served = Served(home, port)
+    try:
+        client = Client(home)
+        wait_until(
+            lambda: all(jobs.get_job(client, job)["status"] not in ALIVE for _, job in taken), "ended imports"
+        )
+        for name, job in taken:
+            there = [one for one in datasets.list_datasets(client) if one["name"] == name]
+            counts = [one["row_count"] for one in there]
+            status = jobs.get_job(client, job)["status"]
+            yield Attempt(f"{name}: {status}", "" if counts == [ROWS] else f"{status}, with rows {counts}")
+        half = [*home.uploads.iterdir(), *home.path.glob(".*.*"), *home.path.glob("jobs/*/aside/*")]
+        half += home.asks.iterdir()
+        yield Attempt("what is half-made", ", ".join(str(path.relative_to(home.path)) for path in half))
+        for module in ("engine", "pages"):
+            count = len(processes_of(home, module))
+            yield Attempt(f"processes of {module}", "" if count == 1 else f"{count} of them")
+    finally:
+        served.stop()
+        stop_engine(home)  # one whose command was killed is nobody's, and goes on
+    count = sum(len(processes_of(home, module)) for module in ("engine", "pages"))
+    yield Attempt("processes after the end", f"{count} of them" if count else "")
