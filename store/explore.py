@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Type = Literal["number", "flag", "category", "group", "text"]
 Measured = Mapping[str, Mapping[str, Any]]  # store.quality.signals
 JOINED = 2  # sidecars that are joined to texts by row number; hashing more costs more than it saves
+MATCHING = 20_000  # rows that a search may find for their numbers to stand in its place
 EXCERPT = 2_000  # characters of a long text in a page of rows
 
 
@@ -173,6 +174,20 @@ def find(
     )
     table = db.query(sql, [*params, limit])
     return (int(table["n"][0].as_py()) if table.num_rows else 0), table["row_id"].to_pylist()
+
+
+def matching(db: Queryable, rows: Rows, search: str, regex: str) -> list[int] | None:
+    """The rows that a search or a regular expression finds; None where they are more than `MATCHING`."""
+    ids = row_ids(db, rows, Filter(search=search, regex=regex), limit=MATCHING + 1)
+    return ids if len(ids) <= MATCHING else None
+
+
+def narrowed(where: Filter, ids: Sequence[int]) -> Filter:
+    """The filter with the rows that its search found in place of the search: texts are not read once more."""
+    if where.row_ids is not None:
+        kept = set(where.row_ids)
+        ids = [row_id for row_id in ids if row_id in kept]
+    return where.model_copy(update={"search": "", "regex": "", "row_ids": list(ids)})
 
 
 def _selected(rows: Rows, where: Filter, order_by: str) -> tuple[str, list[Any]]:

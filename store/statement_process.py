@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import psutil
 
 from store.connection import confine, connect
 from store.errors import QueryError, TunebenchError
@@ -72,7 +73,7 @@ class Session:
             self._send(frame(Kind.BROKEN if encoder.failed else Kind.END, chunk))
             self.spent |= encoder.failed
         signal.setitimer(signal.ITIMER_REAL, 0)
-        self.spent |= _resident() > TIRED_BYTES
+        self.spent |= psutil.Process().memory_info().rss > TIRED_BYTES
 
     def _begin(self, order: Order, deadline: float) -> tuple[Encoder, bytes]:
         """The statement with its first rows: over Parquet files alone where it names no table."""
@@ -132,22 +133,12 @@ class Session:
 def stand_back(memory: int) -> None:
     """Limit the addresses of this process, let all other work go first, and be the one that the kernel ends
     where memory runs out."""
-    limit = _pages(0) + memory + BESIDE_BYTES
+    limit = psutil.Process().memory_info().vms + memory + BESIDE_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.nice(NICE)
     with contextlib.suppress(OSError):  # the kernel's own choice where there is no such file
         Path("/proc/self/oom_score_adj").write_text("800")
-
-
-def _pages(place: int) -> int:
-    """Bytes of addresses (0) or of resident memory (1) of this process."""
-    fields = Path("/proc/self/statm").read_text().split()
-    return int(fields[place]) * resource.getpagesize()
-
-
-def _resident() -> int:
-    return _pages(1)
 
 
 def serve(session: Session, receive: Callable[[int], bytes], fd: int) -> None:

@@ -137,6 +137,7 @@ class Statements:
             finally:
                 self._waiting -= 1
             if self.closed:
+                self._changed.notify()  # `stop` wakes nobody: one who waits tells the next
                 raise _stopping()
             if self._taken >= PLACES:
                 raise _busy()

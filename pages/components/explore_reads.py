@@ -45,6 +45,20 @@ def parsed(where: str) -> Filter:
     return Filter.parse(json.loads(where)) if where else Filter()
 
 
+@st.cache_data(ttl=KEPT, max_entries=64, show_spinner=False)
+def _matching(dataset_id: str, search: str, regex: str, stamp: str) -> list[int] | None:
+    return explore.matching(client(), rows(dataset_id), search, regex)
+
+
+def narrowed(dataset_id: str, where: str, stamp: str) -> Filter:
+    """The filter of a compact JSON, its search done once for all questions about it: table, bars, counts."""
+    meant = parsed(where)
+    if not meant.search and not meant.regex:
+        return meant
+    ids = _matching(dataset_id, meant.search, meant.regex, stamp)
+    return meant if ids is None else explore.narrowed(meant, ids)
+
+
 def asked(meant: Filter) -> Client | Written:
     """Whom to ask: a filter may hold SQL that a person wrote."""
     return client().people if meant.expression.strip() else client()
@@ -53,7 +67,7 @@ def asked(meant: Filter) -> Client | Written:
 @remembered
 @st.cache_data(ttl=KEPT, max_entries=256, show_spinner=False)
 def count(dataset_id: str, where: str, stamp: str) -> int:
-    meant = parsed(where)
+    meant = narrowed(dataset_id, where, stamp)
     return explore.count(asked(meant), rows(dataset_id), meant)
 
 
@@ -63,7 +77,7 @@ def find(
     dataset_id: str, where: str, order_by: str, descending: bool, limit: int, stamp: str
 ) -> tuple[int, list[int]]:
     """How many rows, and the first of them."""
-    found, meant = rows(dataset_id), parsed(where)
+    found, meant = rows(dataset_id), narrowed(dataset_id, where, stamp)
     return explore.find(asked(meant), found, meant, order_by=order_by, descending=descending, limit=limit)
 
 
@@ -105,7 +119,7 @@ def page(
     offset: int,
     stamp: str,
 ) -> list[dict[str, Any]]:
-    meant = parsed(where)
+    meant = narrowed(dataset_id, where, stamp)
     return explore.page(
         asked(meant),
         rows(dataset_id),
@@ -121,7 +135,7 @@ def page(
 @remembered
 @st.cache_data(ttl=KEPT, max_entries=256, show_spinner=False)
 def facets(dataset_id: str, names: tuple[str, ...], where: str, stamp: str) -> dict[str, histogram.Histogram]:
-    meant = parsed(where)
+    meant = narrowed(dataset_id, where, stamp)
     return histogram.facets(asked(meant), rows(dataset_id), names, meant)
 
 
@@ -144,7 +158,7 @@ def companions(dataset_id: str, column: str, row_id: int, limit: int, stamp: str
 @st.cache_data(ttl=KEPT, max_entries=64, show_spinner=False)
 def neighbour(dataset_id: str, where: str, row_id: int, forward: bool, stamp: str) -> int | None:
     """The next or the previous row that the filter means."""
-    found, meant = rows(dataset_id), parsed(where)
+    found, meant = rows(dataset_id), narrowed(dataset_id, where, stamp)
     meant.conditions = [
         *meant.conditions,
         Condition(column="row_id", op=">" if forward else "<", value=row_id),

@@ -202,6 +202,36 @@ def test_rows_of_a_group_are_found_together(looked: Looked) -> None:
     assert explore.companions(database, rows, "near_group", alone) == (0, [])
 
 
+@pytest.mark.parametrize(
+    "where",
+    [
+        Filter(search="YES"),
+        Filter(regex="says N"),
+        Filter(search="yes", conditions=[Condition(column="characters", op=">", value=100)]),
+        Filter(search="yes", row_ids=[1, 2, 3, 4, 5, 6, 7]),
+        Filter(search="nowhere"),
+    ],
+)
+def test_a_search_is_done_once_for_all_questions_about_it(looked: Looked, where: Filter) -> None:
+    database, rows = looked
+    ids = explore.matching(database, rows, where.search, where.regex)
+    assert ids is not None
+    narrow = explore.narrowed(where, ids)
+    assert "text" not in rows.needed(narrow)
+    assert explore.find(database, rows, narrow) == explore.find(database, rows, where)
+    assert explore.count(database, rows, narrow) == explore.count(database, rows, where)
+    names = ["characters", "language"]
+    assert histogram.facets(database, rows, names, narrow) == histogram.facets(database, rows, names, where)
+
+
+def test_a_search_that_finds_too_many_rows_stays_a_search(
+    looked: Looked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(explore, "MATCHING", 10)
+    assert explore.matching(*looked, "row", "") is None
+    assert explore.matching(*looked, "row 77 says", "") == [77]
+
+
 def test_only_the_files_that_are_needed_are_read(looked: Looked) -> None:
     _, rows = looked
     assert rows.relation(["characters"])[1] == [rows.measured["text"]["path"]]

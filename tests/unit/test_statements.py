@@ -16,7 +16,7 @@ from store import statements
 from store.database import Database
 from store.errors import BusyError, EngineUnavailable, QueryError
 from store.home import Home
-from tests.unit.store_samples import add_job, open_store
+from tests.unit.store_samples import open_store
 
 ENDLESS = "SELECT count(*) FROM range(1000000000000) t(a) WHERE hash(a) % 7 = 3"
 # Constants are worked out before the statement begins: planned for longer than anybody waits.
@@ -29,9 +29,6 @@ GROWS = f"SELECT length({GROWS})"
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Home, Database]]:
     home, database = open_store(tmp_path_factory.mktemp("statements"))
-    add_job(database, "a")
-    (home.datasets / "f").mkdir()
-    pq.write_table(pa.table({"n": [1, 2, 3]}), home.datasets / "f" / "rows.parquet")
     yield home, database
     database.close()
 
@@ -60,16 +57,18 @@ def test_sees_what_a_checkpoint_has_written(store: Store) -> None:
         assert _one(database, "SELECT count(*) FROM many") == 10 + n * 100_000
 
 
-def test_the_store_is_not_copied_for_parquet_files_alone(store: Store) -> None:
-    home, database = store
-    database._statements.close()
-    database._statements.closed = False
+def test_the_store_is_not_copied_for_parquet_files_alone(tmp_path: Path) -> None:
+    home, database = open_store(tmp_path)
+    (home.datasets / "f").mkdir()
+    pq.write_table(pa.table({"n": [1, 2, 3]}), home.datasets / "f" / "rows.parquet")
     rows = f"WITH rows AS (SELECT * FROM read_parquet('{home.datasets}/f/rows.parquet'))"
     assert _one(database, f"{rows} SELECT sum(n) FROM rows") == 6
     copies = home.cache / "statements"
     assert not list(copies.rglob("*.duckdb"))
-    assert _one(database, "SELECT count(*) FROM job") == 1
+    assert _one(database, "SELECT count(*) FROM job") == 0
     assert len(list(copies.rglob("*.duckdb"))) == 1
+    database.close()
+    assert not copies.exists()
 
 
 def test_planning_without_end_is_ended_with_its_process(store: Store) -> None:
@@ -137,16 +136,23 @@ def test_who_finds_no_place_is_told_and_takes_none_from_the_screens(
     assert not thread.is_alive()
 
 
-def test_stopping_kills_what_is_under_way(tmp_path: Path) -> None:
+def test_stopping_kills_what_is_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home, database = open_store(tmp_path)
-    slow = database.written(ENDLESS)
+    monkeypatch.setattr(statements, "PLACES", 1)
     errors: list[Exception] = []
-    thread = threading.Thread(target=lambda: errors.append(_ended(slow)))
-    thread.start()
+    threads = [
+        threading.Thread(target=lambda: errors.append(_ended(database.written(ENDLESS)))) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
     _wait_for_a_place(database)
+    began = time.monotonic()
     database.stop_written()
-    thread.join(10)
-    assert isinstance(errors[0], EngineUnavailable)
+    for thread in threads:
+        thread.join(10)
+    assert time.monotonic() - began < statements.WAIT_SECONDS  # those that wait for a place are told as well
+    assert len(errors) == 4
+    assert all(isinstance(error, EngineUnavailable) for error in errors)
     with pytest.raises(EngineUnavailable, match="being stopped"):
         database.written("SELECT 1").read_all()
     database.close()
