@@ -41,6 +41,16 @@ def points(db: Queryable, run_id: str = "") -> list[dict[str, Any]]:
     return records(db.query(sql, [run_id] if run_id else []), (*FIGURES, "named"))
 
 
+def mixed(db: Queryable) -> list[str]:
+    """Runs with scored shares, those first that were scored last; deleted ones are left out."""
+    sql = """
+        SELECT j.config ->> 'run_id' AS run_id FROM job j JOIN run r ON r.run_id = j.config ->> 'run_id'
+        WHERE j.kind = 'interpolate' AND j.status = 'finished'
+        GROUP BY ALL ORDER BY max(j.created_at) DESC, run_id
+    """
+    return [str(run_id) for run_id in db.query(sql)["run_id"].to_pylist()]
+
+
 def unfinished(db: Queryable, run_id: str) -> list[dict[str, Any]]:
     """Interpolations of a run that wait, work, or ended without a result since the newest that has one."""
     sql = """

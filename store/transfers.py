@@ -131,6 +131,16 @@ def unfinished(db: Queryable) -> list[Document]:
     return records(db.query(sql, [KIND, *alive]), ("config", "error", "result"))
 
 
+def newest(db: Queryable) -> Document | None:
+    """What the newest finished matrix was asked (`TransferConfig`); None where there is none."""
+    sql = (
+        "SELECT config FROM job WHERE kind = ? AND status = 'finished' ORDER BY created_at DESC, job_id DESC"
+        " LIMIT 1"
+    )
+    rows = records(db.query(sql, [KIND]), ("config",))
+    return rows[0]["config"] if rows else None
+
+
 def last_bad_end(db: Queryable) -> Document | None:
     """The newest matrix, where it failed or was stopped."""
     sql = "SELECT * FROM job WHERE kind = ? ORDER BY created_at DESC, job_id DESC LIMIT 1"

@@ -29,6 +29,7 @@ SYMBOLS = {"front": "circle", "alike": "circle-open", "dominated": "circle"}
 FAINT = 0.38  # of runs behind the front
 SIZES = (11.0, 26.0)  # of markers, from no distance to the largest
 NUMBERED = 40  # points: more numbers can't be read
+ROOM = 1.4  # times the level from which on forgetting matters, that is shown at least
 BARS = 80  # points: more intervals are a fog, and only those of the front are drawn
 
 
@@ -42,7 +43,7 @@ def cost_chart(
     """The plot; `color`: a key of COLORS; `selected`: the run that a ring stands around; `add`: what is drawn
     under the runs."""
     figure = plane(found, measure)
-    right = span(found, "cost")[1]
+    right = costs(found, measure)[1]
     _front(figure, found, right)
     bars(figure, found if len(found) <= BARS else [p for p in found if p.status == "front"])
     add(figure)
@@ -64,7 +65,7 @@ def plane(found: Sequence[Point], measure: str, height: int = 520) -> go.Figure:
     figure.update_layout(
         hovermode="closest", dragmode="pan", clickmode="event+select", margin={"t": 40, "b": 50}
     )
-    (left, right), (bottom, top) = span(found, "cost"), span(found, "gain")
+    (left, right), (bottom, top) = costs(found, measure), span(found, "gain")
     _bands(figure, limits(measure), right)
     figure.add_hline(y=0, line={"dash": "dash", "color": BASE, "width": 1.4}, layer="below")
     _base(figure)
@@ -94,6 +95,17 @@ def span(found: Sequence[Point], axis: str) -> tuple[float, float]:
     high = min(max([*values, *ends]), max(values) + reach)
     room = 0.07 * (high - low)
     return low - room, high + room
+
+
+def costs(found: Sequence[Point], measure: str) -> tuple[float, float]:
+    """What the axis of forgetting shows: as `span`, and never less than from where on it matters, to both
+    sides: else noise would fill the width and look like a trade-off."""
+    low, high = span(found, "cost")
+    levels = limits(measure)
+    if not levels:
+        return low, high
+    matters = levels["amber"]
+    return min(low, -matters), max(high, ROOM * matters)
 
 
 def _bands(figure: go.Figure, levels: Mapping[str, float] | None, right: float) -> None:

@@ -9,7 +9,7 @@ import streamlit as st
 from engine.diagnostics import phrasing
 from pages.components import evaluation_reads, quantities, reads
 from pages.components.evaluation_form import MODELS, PARTS
-from pages.components.evaluations_view import cells, headlines
+from pages.components.evaluations_view import MAIN, cells, headlines, main_figure
 from pages.components.session import show_error
 from store.errors import NotFoundError
 
@@ -42,7 +42,10 @@ def draw_list() -> Document | None:
         on_select=lambda: _picked(ids),
         selection_mode="single-row",
         key=TABLE,
-        column_config={"Evaluation": st.column_config.TextColumn(pinned=True, width="medium")},
+        column_config={
+            "Evaluation": st.column_config.TextColumn(width=150),  # so that the figure is in view on a phone
+            MAIN: st.column_config.TextColumn(width=200),
+        },
         alt="Evaluations, newest first",
     )
     pages = -(-total // PAGE)
@@ -89,6 +92,7 @@ def _picked(ids: list[str]) -> None:
 def _line(row: Document, heads: dict[str, str]) -> Document:
     return {
         "Evaluation": row["name"],
+        MAIN: main_figure(row),
         "Model": MODELS[row["checkpoint"]] if row["run_id"] else row["model"],
         "Of the run": row["run_name"] or "–",
         "Data set": row["dataset_name"],

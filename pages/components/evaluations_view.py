@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import streamlit as st
@@ -17,8 +18,14 @@ from store.states import ALIVE
 
 Document = dict[str, Any]
 HEADLINES = 3  # metrics in the list
+MAIN = "First figure"
 BAD_ENDS = 5  # that are shown
 LIVE = 4
+_ICONS = {
+    "failed": ":red[:material/error:]",
+    "cancelled": ":orange[:material/cancel:]",
+    "lost": ":orange[:material/link_off:]",
+}
 
 
 def draw_evaluations(run_id: str) -> None:
@@ -50,12 +57,11 @@ def draw_unfinished(run_id: str | None, most: int = BAD_ENDS) -> bool:
     if alive:
         _live(run_id, alive)
     ended = [job for job in unfinished if job["status"] not in ALIVE]
-    if ended and run_id is None:  # of one run they are few, of all models they would hide what is there
-        head = f"{phrasing.plural(len(ended), 'evaluation')} without a result"
-        with st.expander(head, icon=":material/error:"):
+    if ended:  # closed: they must not hide what is there
+        newest = ended[-1]
+        head = f"{phrasing.plural(len(ended), 'evaluation')} without a result; the newest: {newest['title']}"
+        with st.expander(plain(head), icon=":material/error:"):
             _draw_bad_ends(ended, most)
-    else:
-        _draw_bad_ends(ended, most)
     return bool(alive)
 
 
@@ -89,20 +95,30 @@ def _live(run_id: str | None, shown: tuple[str, ...]) -> None:
 
 
 def _draw_bad_end(job: Document) -> None:
-    """Why there is no result, and what can be done."""
+    """Why there is no result, and what can be done, in a line and two buttons."""
+    with st.container(border=True, gap="xsmall"):
+        st.markdown(f"{_ICONS.get(job['status'], _ICONS['failed'])} **{plain(job['title'])}**")
+        st.caption(plain(bad_end(job)))
+        with st.container(horizontal=True):
+            for label, command, done in (
+                ("Try it again", "resume", "The evaluation is queued."),
+                ("Delete it", "delete", "The evaluation is deleted."),
+            ):
+                pressed = st.button(label, key=f"evaluation-{command}-{job['job_id']}")
+                if pressed and act(command, {"job": job["job_id"]}, done) is not None:
+                    st.rerun()
+
+
+def bad_end(job: Document) -> str:
+    """Why a job has no result, and the next step."""
     error = job["error"] or {}
-    why = error.get("message") or f"It was {job['status']}."
-    fix = f"  \n{plain(error['fix'])}" if error.get("fix") else ""
-    shown = st.info if job["status"] == "cancelled" else st.error
-    shown(f"**{plain(job['title'])}** has no result. {plain(why)}{fix}", icon=":material/info:")
-    with st.container(horizontal=True):
-        for label, command, done in (
-            ("Try it again", "resume", "The evaluation is queued."),
-            ("Delete it", "delete", "The evaluation is deleted."),
-        ):
-            pressed = st.button(label, key=f"evaluation-{command}-{job['job_id']}")
-            if pressed and act(command, {"job": job["job_id"]}, done) is not None:
-                st.rerun()
+    if error.get("message"):
+        return f"{error['message']} {error.get('fix') or ''}".strip()
+    if job["status"] == "cancelled":
+        return "It was cancelled before it had a result. Try it again, or delete it."
+    if job["status"] == "lost":
+        return "Its process is gone without a result, as when the machine was switched off. Try it again."
+    return "It ended without a result and gave no reason. Its log is in its folder; try it again."
 
 
 def _draw_list(found: list[Document]) -> None:
@@ -114,21 +130,31 @@ def _draw_list(found: list[Document]) -> None:
 
 
 def headlines(found: list[Document]) -> dict[str, str]:
-    """metric -> head of its column, of the first metrics that have a value."""
+    """metric -> head of its column, of the metrics that most of these have a value of."""
     heads: dict[str, str] = {}
+    counts: Counter[str] = Counter()
     for one in found:
         for figure in one["figures"]:
-            if figure["value"] is not None and (figure["metric"] in heads or len(heads) < HEADLINES):
+            if figure["value"] is not None:
+                counts[figure["metric"]] += 1
                 name = f"{title(figure['metric'], one['config'])} {wording.arrow(figure['better'])}"
                 heads.setdefault(figure["metric"], name)
-    return heads
+    return {metric: heads[metric] for metric, _ in counts.most_common(HEADLINES)}
+
+
+def main_figure(one: Document) -> str:
+    """The first figure that has a value, with its name: one is there whatever other evaluations measured."""
+    figure = next((each for each in one["figures"] if each["value"] is not None), None)
+    if figure is None:
+        return "no value"
+    return f"{estimate_text(figure)} {title(figure['metric'], one['config'])}"
 
 
 def cells(one: Document, heads: dict[str, str]) -> Document:
-    """The figure of each of these metrics, with its interval."""
+    """The figure of each of these metrics, with its interval; nothing where it was not measured."""
     figures = {figure["metric"]: figure for figure in one["figures"]}
     return {
-        head: estimate_text(figures[metric]) if metric in figures else "–" for metric, head in heads.items()
+        head: estimate_text(figures[metric]) if metric in figures else None for metric, head in heads.items()
     }
 
 
@@ -136,6 +162,7 @@ def _summary(one: Document, heads: dict[str, str]) -> Document:
     said = cells(one, heads)
     return {
         "Model": MODELS[one["checkpoint"]],
+        MAIN: main_figure(one),
         "Data set": one["dataset_name"],
         "Rows": PARTS[one["part"]],
         "n": one["n"],

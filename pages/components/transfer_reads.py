@@ -38,6 +38,12 @@ def unfinished() -> list[dict[str, Any]]:
 
 @remembered
 @st.cache_data(ttl=reads.CALM, max_entries=4, show_spinner=False)
+def newest() -> dict[str, Any] | None:
+    return transfers.newest(client())
+
+
+@remembered
+@st.cache_data(ttl=reads.CALM, max_entries=4, show_spinner=False)
 def bad_end() -> dict[str, Any] | None:
     return transfers.last_bad_end(client())
 

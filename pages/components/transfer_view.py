@@ -69,13 +69,14 @@ def _choices(
     every: list[Document], sets: list[Document]
 ) -> tuple[list[Document], list[Document], TransferConfig | None, str]:
     """Runs, data sets, the whole question (None where it is incomplete), and which figure is drawn."""
-    mine, others = _of_model(every)
+    before = transfer_reads.newest() or {"runs": [], "datasets": []}
+    mine, others = _of_model(every, before["runs"])
     by_id = {run["run_id"]: run for run in mine}
     names = {one["dataset_id"]: one for one in sets}
     picked = st.multiselect(
         f"Runs, at most {MOST_RUNS}",
         list(by_id),
-        default=transfer_points.start_runs(mine),
+        default=[i for i in before["runs"] if i in by_id] or transfer_points.start_runs(mine),
         key="runs",
         format_func=lambda i: f"#{by_id[i]['number']} {by_id[i]['name']} ({by_id[i]['dataset_name']})",
         max_selections=MOST_RUNS,
@@ -85,18 +86,19 @@ def _choices(
         to = st.multiselect(
             f"Data sets to judge them on, at most {MOST_DATASETS}",
             list(names),
-            default=transfer_points.start_sets([by_id[i] for i in picked], sets),
+            default=_before(before["datasets"], names, before["runs"], picked)
+            or transfer_points.start_sets([by_id[i] for i in picked], sets),
             key="sets",
             format_func=lambda i: names[i]["name"],
             max_selections=MOST_DATASETS,
             bind="query-params",
         )
-        part = _choice("Held-out rows", PARTS, "part")
+        part = _choice("Held-out rows", PARTS, "part", before.get("part", ""))
         most = st.number_input(
             "At most",
             2,
             None,
-            100,
+            before.get("max_rows") or 100,
             50,
             key="rows",
             width=120,
@@ -116,16 +118,23 @@ def _choices(
     return rows, columns, TransferConfig.parse(asked), measure
 
 
-def _of_model(every: list[Document]) -> tuple[list[Document], int]:
-    """The runs of one base model, and how many are of others; a choice only where there are several."""
+def _before(datasets: list[str], names: dict[str, Document], runs: list[str], picked: list[str]) -> list[str]:
+    """The data sets of the newest matrix, for its own runs."""
+    return [i for i in datasets if i in names] if set(picked) <= set(runs) else []
+
+
+def _of_model(every: list[Document], before: list[str]) -> tuple[list[Document], int]:
+    """The runs of one base model, at first that of the runs in the newest matrix, and how many are of others;
+    a choice only where there are several."""
     counts: dict[str, int] = {}
     for run in every:
         counts[run["model"]] = counts.get(run["model"], 0) + 1
-    chosen = next(iter(counts))
+    chosen = next((run["model"] for run in every if run["run_id"] in before), next(iter(counts)))
     if len(counts) > 1:
         chosen = st.selectbox(
             "Base model",
             list(counts),
+            list(counts).index(chosen),
             key="model",
             width=320,
             bind="query-params",
@@ -135,8 +144,8 @@ def _of_model(every: list[Document]) -> tuple[list[Document], int]:
     return kept, len(every) - len(kept)
 
 
-def _choice(label: str, options: dict[str, str], key: str) -> str:
-    usual = next(iter(options))
+def _choice(label: str, options: dict[str, str], key: str, first: str = "") -> str:
+    usual = first if first in options else next(iter(options))
     chosen = st.segmented_control(
         label, list(options), default=usual, key=key, format_func=options.__getitem__, bind="query-params"
     )

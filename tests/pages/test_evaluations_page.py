@@ -25,7 +25,7 @@ from store.home import Home
 from store.jobdir import JobDir
 from tests.pages.conftest import Open, everything_said
 from tests.pages.seed import seed
-from tests.pages.seed_evaluations import RESULT
+from tests.pages.seed_evaluations import RESULT, seed_evaluations
 from tests.pages.still_engine import StillEngine, still_engine
 
 PAGE = "pages/evaluations.py"
@@ -166,6 +166,19 @@ def test_a_thousand_stay_usable(many: StillEngine, open_page: Open) -> None:
     at.get_by_key("evaluations-search").set_value("nothing like it")
     at.run()
     assert "No evaluation is like that." in everything_said(at)
+
+
+def test_every_line_has_a_figure_whatever_the_newest_measured(tmp_path: Path, open_page: Open) -> None:
+    home = seed_evaluations(tmp_path / "both")
+    database = Database(home.database, [home.datasets, home.jobs])
+    with database.transaction() as tx:
+        classified(tx, home, "e-class", "Newest", 0.9)
+    database.close()
+    with still_engine(home) as engine:
+        table = open_page(engine.home, PAGE).dataframe[0].value
+    assert list(table.columns[:2]) == ["Evaluation", "First figure"]
+    assert all("%" in figure for figure in table["First figure"])
+    assert list(table.columns[7:10])[:2] == ["Exact match ↑", "chrF ↑"]  # of two, accuracy of one
 
 
 def test_one_is_shown_by_its_link_with_classes_and_averages(many: StillEngine, open_page: Open) -> None:

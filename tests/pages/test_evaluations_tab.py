@@ -139,7 +139,9 @@ def test_two_evaluations_are_compared_row_by_row(engine: StillEngine, open_page:
 def test_the_list_has_a_column_for_each_of_the_first_metrics(engine: StillEngine, open_page: Open) -> None:
     table = tab_of(engine, open_page, "judged").dataframe[0].value
     assert list(table["Model"]) == ["Tuned model", "Base model"]
-    assert list(table.columns[4:7]) == ["Exact match ↑", "chrF ↑", "Perplexity ↓"]
+    assert list(table.columns[5:8]) == ["Exact match ↑", "chrF ↑", "Perplexity ↓"]
+    assert table["First figure"][0].startswith("74.4% (")
+    assert table["First figure"][0].endswith("Exact match")
     assert table["Exact match ↑"][0].startswith("74.4% (")
 
 
@@ -147,7 +149,11 @@ def test_those_at_work_and_those_that_failed_are_shown(engine: StillEngine, open
     at = tab_of(engine, open_page, "judged")
     said = everything_said(at)
     assert "Answering the prompts, 10 of 40 tokens" in said
-    assert "The folder holds no model." in said
+    assert "The folder holds no model. Train again." in said
+    (closed,) = [box for box in at.expander if "without a result" in box.label]
+    assert closed.label == "1 evaluation without a result; the newest: Broken one"
+    assert not closed.proto.expanded
+    assert not at.error
     press(at, "evaluation-cancel-e-live")
     press(at, "evaluation-resume-e-broken")
     press(at, "evaluation-delete-e-tuned")

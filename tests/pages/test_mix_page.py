@@ -143,12 +143,22 @@ def test_why_a_run_has_no_mixes(engine: StillEngine, open_page: Open, run: str, 
 
 
 def test_without_a_run_one_is_chosen(engine: StillEngine, open_page: Open, tmp_path: Path) -> None:
-    at = open_page(engine.home, PAGE)
-    at.selectbox(key="mix-run").set_value(RUN).run()
-    assert at.query_params["run"] == RUN
-    assert at.slider
+    at = open_page(engine.home, PAGE)  # the run that was scored last stands there already
+    assert plot(at)["Shares"]["text"] == ["α 0.2", "α 0.4", "α 0.8", "α 1"]
+    chosen = at.selectbox(key=f"mix-run-{RUN}")
+    assert chosen.value == RUN
+    assert "shares scored" in chosen.options[0]
+    chosen.set_value("old").run()
+    assert at.query_params["run"] == "old"
     at = open_page(engine.home, PAGE, run="nobody")
     assert "There is no run" in everything_said(at)
+    assert at.slider
+    with engine.database.transaction() as tx:
+        tx.execute("UPDATE job SET status = 'cancelled' WHERE kind = 'interpolate'")
+    at = open_page(engine.home, PAGE)
+    assert "Choose a run to see which are worth it." in everything_said(at)
+    at.selectbox(key="mix-run-").set_value(RUN).run()
+    assert at.query_params["run"] == RUN
     with still_engine(Home(tmp_path / "empty").create()) as empty:
         at = open_page(empty.home, PAGE)
         assert "No run has finished yet" in everything_said(at)

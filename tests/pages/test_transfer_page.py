@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from store import jobs
+from store.database import Database
 from store.home import Home
 from store.transfer_config import KIND
 from tests.pages.conftest import Open, everything_said
@@ -82,6 +83,22 @@ def test_one_run_and_one_data_set(tmp_path: Path, open_page: Open) -> None:
         at = open_page(engine.home, PAGE)
         assert "no other data set to help or to harm" in everything_said(at)
         assert not at.get("plotly_chart")
+
+
+def test_the_newest_matrix_is_what_it_opens_with(tmp_path: Path, open_page: Open) -> None:
+    home = seed_transfer(tmp_path / "newest", count=3, sets=3)
+    database = Database(home.database, [home.datasets, home.jobs])
+    with database.transaction() as tx:
+        config = {"runs": ["run-1"], "datasets": ["d2", "d0"], "part": "validation", "max_rows": 40}
+        tx.execute(
+            "UPDATE job SET config = json_merge_patch(config, ?) WHERE kind = ?", [json.dumps(config), KIND]
+        )
+    database.close()
+    with still_engine(home) as engine:
+        at = open_page(engine.home, PAGE)
+    assert at.get_by_key("runs").value == ["run-1"]
+    assert at.get_by_key("sets").value == ["d2", "d0"]
+    assert (at.get_by_key("part").value, at.get_by_key("rows").value) == ("validation", 40)
 
 
 def test_what_is_missing_is_asked_for(tmp_path: Path, open_page: Open) -> None:

@@ -200,3 +200,17 @@ def test_intervals_are_in_view_where_nothing_was_forgotten() -> None:
     )
     left, right = cost_chart.span(found, "cost")
     assert left < -9 < 9 < right
+
+
+def test_the_axis_of_forgetting_reaches_to_where_it_matters() -> None:
+    small = [row(number, 0.2, 0.0, prose=estimate(0.004 * number, 0.01)) for number in (1, 2)]
+    found = cost_points.points(small, "prose")
+    left, right = cost_chart.costs(found, "prose")
+    amber = cost_points.limits("prose")["amber"]
+    assert left <= -amber
+    assert right > amber
+    shown = cost_chart.plane(found, "prose").layout
+    assert tuple(shown.xaxis.range) == (left, right)
+    assert any("forgot some" in note.text for note in shown.annotations)
+    wide = cost_points.points([row(1, 0.2, 0.9)], "prose")
+    assert cost_chart.costs(wide, "prose") == cost_chart.span(wide, "cost")
