@@ -43,10 +43,11 @@ def questions(
 
 
 def of_runs(db: Queryable, run_ids: Sequence[str], probe: str) -> pa.Table:
-    """What the tuned models of these runs made of the items of a probe: run_id, item, tokens, loss_sum (nats)
-    and correct, in order of run and item. Over a Client, QueryError where a file is missing."""
-    paths = [str(row_losses.path(db, run_id).with_name("probes.parquet")) for run_id in run_ids]
-    return db.query(_OF_RUNS, [paths, probe])
+    """What the tuned models of those of these runs whose file is there made of the items of a probe: run_id,
+    item, tokens, loss_sum (nats) and correct, in order of run and item. Over a Client, QueryError where no
+    run has a file."""
+    files = str(row_losses.path(db, "*").with_name("probes.parquet"))
+    return db.query(_OF_RUNS, [files, list(run_ids), probe])
 
 
 def weights(db: Queryable, run_id: str) -> list[dict[str, Any]]:
@@ -101,8 +102,10 @@ _LIVE = """
 _BASE = "SELECT * FROM read_parquet(?) WHERE model = 'base' AND probe <> 'train_rows'"
 _OF_RUNS = """
     SELECT parse_filename(parse_dirpath(filename)) AS run_id, item, tokens, loss_sum, correct
-    FROM read_parquet($1, filename = true, union_by_name = true)
-    WHERE model = 'tuned' AND probe = $2 ORDER BY run_id, item
+    FROM read_parquet($1, filename = true)
+    WHERE list_contains($2::VARCHAR[], parse_filename(parse_dirpath(filename)))
+        AND model = 'tuned' AND probe = $3
+    ORDER BY run_id, item
 """
 _QUESTIONS = """
     SELECT i.probe, i.item, i.category, i.text, i.options, i."right", b.chosen AS base, t.chosen AS tuned,

@@ -42,9 +42,9 @@ def shared(db: Queryable, first: str, second: str, split: str) -> pa.Table:
 
 
 def of_runs(db: Queryable, run_ids: Sequence[str]) -> pa.Table:
-    """The held-out rows of these runs: run_id, split, row_id, tokens and tuned_loss (summed nats), in order
-    of run and row. Over a Client, QueryError where a file is missing."""
-    return db.query(_OF_RUNS, [[str(path(db, run_id)) for run_id in run_ids]])
+    """The held-out rows of those of these runs whose file is there: run_id, split, row_id, tokens and
+    tuned_loss (summed nats), in order of run and row. Over a Client, QueryError where no run has a file."""
+    return db.query(_OF_RUNS, [str(path(db, "*")), list(run_ids)])
 
 
 def sliced(db: Queryable, run_id: str, split: str, rows: explore.Rows, where: Filter) -> pa.Table:
@@ -62,7 +62,8 @@ def sliced(db: Queryable, run_id: str, split: str, rows: explore.Rows, where: Fi
 
 _OF_RUNS = """
     SELECT parse_filename(parse_dirpath(filename)) AS run_id, split, row_id, tokens, tuned_loss
-    FROM read_parquet($1, filename = true, union_by_name = true) ORDER BY run_id, row_id
+    FROM read_parquet($1, filename = true)
+    WHERE list_contains($2::VARCHAR[], parse_filename(parse_dirpath(filename))) ORDER BY run_id, row_id
 """
 _SHARED = """
     SELECT a.row_id, a.tokens, a.tokens = b.tokens AS same_tokens,

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from scipy import special
 
@@ -21,6 +21,7 @@ from engine.diagnostics import phrasing
 from engine.diagnostics.statistics import Interval
 
 GRID = 5  # gains at which two sweeps are compared
+SURELY = 4.0  # standard errors of independent figures, from which pairs need not be asked
 
 Document = dict[str, Any]
 
@@ -36,18 +37,20 @@ class Run(TypedDict):
     forgetting: Mapping[str, Any]
 
 
-Pair = Callable[[str, str], Mapping[str, Interval]]
+Axis = Literal["gain", "forgetting"]
+Pair = Callable[[str, str, Axis], Interval | None]  # a figure of one run minus that of the other
 
 
-def unpaired(one: str, other: str) -> Mapping[str, Interval]:
+def unpaired(one: str, other: str, axis: Axis) -> Interval | None:
     """Nothing is known of the two on the same items."""
-    return {}
+    return None
 
 
 def front(runs: Sequence[Run], pair: Pair = unpaired) -> list[Document]:
     """Of each run {run, status: front | alike | dominated | unknown, dominated_by: [runs of the front],
     alike: [runs of the front]}; unknown is a run without one of the two figures. `pair` of two runs: their
-    difference in `gain`, in `forgetting`, as far as they were measured on the same items."""
+    difference where they were measured on the same items. It is asked for pairs that independent figures
+    don't surely tell apart."""
     known = [run for run in runs if _known(run)]
     best = [run for run in known if not any(_dominates(other, run) for other in known)]
     found = []
@@ -74,17 +77,23 @@ def _dominates(one: Run, other: Run) -> bool:
 
 
 def _alike(one: Run, other: Run, pair: Pair) -> bool:
-    paired = pair(one["run"], other["run"])
-    axes = {"gain": (one["gain"], other["gain"]), "forgetting": (one["forgetting"], other["forgetting"])}
-    return not any(_apart(*sides, paired.get(axis)) for axis, sides in axes.items())
+    axes: tuple[Axis, ...] = ("gain", "forgetting")
+    if any(_distance(one[axis], other[axis]) > SURELY for axis in axes):
+        return False
+    return not any(_apart(one, other, axis, pair(one["run"], other["run"], axis)) for axis in axes)
 
 
-def _apart(here: Mapping[str, Any], there: Mapping[str, Any], paired: Interval | None) -> bool:
+def _apart(one: Run, other: Run, axis: Axis, paired: Interval | None) -> bool:
     """Whether two figures are told apart: in pairs where that gives an interval."""
     if paired is not None and paired.low is not None:
         return paired.above or paired.below
-    error = math.hypot(_error(here), _error(there))
-    return bool(abs(here["value"] - there["value"]) > _z(1) * error)
+    return _distance(one[axis], other[axis]) > _z(1)
+
+
+def _distance(here: Mapping[str, Any], there: Mapping[str, Any]) -> float:
+    """Between two figures, in standard errors of independent ones."""
+    error, apart = math.hypot(_error(here), _error(there)), abs(here["value"] - there["value"])
+    return float(apart / error) if error else (math.inf if apart else 0.0)
 
 
 def _error(interval: Mapping[str, Any]) -> float:

@@ -6,7 +6,8 @@ intervals overlap far more often than their difference holds 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ import pyarrow as pa
 import streamlit as st
 from numpy.typing import NDArray
 
-from engine.diagnostics import comparison, probes
+from engine.diagnostics import comparison, pareto, probes
 from engine.diagnostics.flips import paired_change
 from engine.diagnostics.statistics import Interval
 from pages.components.cost_points import Row
@@ -42,13 +43,24 @@ class Pairs:
 
     def __init__(self, rows: Sequence[Row], measure: str) -> None:
         self.measure, self.rows = measure, {row["run_id"]: row for row in rows}
-        ids = tuple(self.rows)
-        self.losses, self.probed = _losses(ids), _probed(ids, PROBES[measure]) if measure in PROBES else {}
+        self.told: dict[tuple[str, str, pareto.Axis], Interval | None] = {}
 
-    def __call__(self, one: str, other: str) -> Mapping[str, Interval]:
-        """`gain` (more is better) and `forgetting` (less is better) of `one` minus `other`."""
-        found = {"gain": self._gain(one, other), "forgetting": self._forgetting(one, other)}
-        return {axis: interval for axis, interval in found.items() if interval is not None}
+    @functools.cached_property
+    def losses(self) -> Mapping[tuple[str, ...], Measured]:
+        """(run, part of the split) -> its held-out rows."""
+        return _losses(tuple(self.rows))
+
+    @functools.cached_property
+    def probed(self) -> Mapping[str, Measured]:
+        """Run -> what it made of the probe."""
+        return _probed(tuple(self.rows), PROBES[self.measure]) if self.measure in PROBES else {}
+
+    def __call__(self, one: str, other: str, axis: pareto.Axis) -> Interval | None:
+        """Gain (more is better) or forgetting (less is better) of `one` minus that of `other`."""
+        if (one, other, axis) not in self.told:
+            compare = self._gain if axis == "gain" else self._forgetting
+            self.told[one, other, axis] = compare(one, other)
+        return self.told[one, other, axis]
 
     def _gain(self, one: str, other: str) -> Interval | None:
         here, there = self.rows[one], self.rows[other]
@@ -82,45 +94,45 @@ def _shared(one: Measured | None, other: Measured | None) -> tuple[Array, Array,
     return (first, second, one.tokens[here]) if np.isfinite(first + second).all() else None
 
 
+@st.cache_resource(ttl=600, max_entries=8, show_spinner=False)
+def pairs_of(run_ids: tuple[str, ...], measure: str, _rows: Sequence[Row]) -> Pairs:
+    """The pairs of these runs; what was told apart once is kept."""
+    return Pairs(_rows, measure)
+
+
 @st.cache_data(ttl=600, max_entries=8, show_spinner="Comparing row by row …")
-def _losses(run_ids: tuple[str, ...]) -> dict[tuple[str, str], Measured]:
+def _losses(run_ids: tuple[str, ...]) -> dict[tuple[str, ...], Measured]:
     """(run, part of the split) -> its held-out rows; runs whose file is gone are left out."""
-    found: dict[tuple[str, str], Measured] = {}
-    for table in _tables(run_ids, lambda ids: row_losses.of_runs(client(), ids)):
-        runs, parts = _texts(table, "run_id"), _texts(table, "split")
-        for run in np.unique(runs):
-            for part in np.unique(parts[runs == run]):
-                chosen = (runs == run) & (parts == part)
-                found[str(run), str(part)] = _measured(table, chosen, "row_id", "tuned_loss")
-    return found
+    try:
+        table = row_losses.of_runs(client(), run_ids)
+    except QueryError:
+        return {}
+    return dict(_measured(table, ("run_id", "split"), "row_id", "tuned_loss"))
 
 
 @st.cache_data(ttl=600, max_entries=8, show_spinner="Comparing item by item …")
 def _probed(run_ids: tuple[str, ...], probe: str) -> dict[str, Measured]:
     """Run -> what it made of the probe; runs whose file is gone are left out."""
-    value = "correct" if probe == probes.CHOICES else "loss_sum"
-    found: dict[str, Measured] = {}
-    for table in _tables(run_ids, lambda ids: stored_probes.of_runs(client(), ids, probe)):
-        runs = _texts(table, "run_id")
-        found |= {str(run): _measured(table, runs == run, "item", value) for run in np.unique(runs)}
-    return found
-
-
-def _tables(run_ids: Sequence[str], ask: Callable[[Sequence[str]], pa.Table]) -> list[pa.Table]:
-    """Of all runs at once; one by one where the file of some run is gone."""
     try:
-        return [ask(run_ids)]
+        table = stored_probes.of_runs(client(), run_ids, probe)
     except QueryError:
-        if len(run_ids) == 1:
-            return []
-        return [table for run_id in run_ids for table in _tables((run_id,), ask)]
+        return {}
+    value = "correct" if probe == probes.CHOICES else "loss_sum"
+    return {run: measured for (run,), measured in _measured(table, ("run_id",), "item", value)}
 
 
-def _texts(table: pa.Table, name: str) -> NDArray[np.str_]:
-    return np.array(table[name].to_pylist(), dtype=str)
-
-
-def _measured(table: pa.Table, chosen: NDArray[np.bool_], item: str, value: str) -> Measured:
-    rows = table.filter(pa.array(chosen))
-    numbers = (np.array(rows[name].to_pylist(), np.float64) for name in ("tokens", value))
-    return Measured(np.array(rows[item].to_pylist()), *numbers)
+def _measured(
+    table: pa.Table, keys: Sequence[str], item: str, value: str
+) -> Iterator[tuple[tuple[str, ...], Measured]]:
+    """What stands under each value of the keys."""
+    if not table.num_rows:
+        return
+    items = np.array(table[item].to_pylist())
+    tokens, values = (table[name].to_numpy().astype(np.float64) for name in ("tokens", value))
+    groups, group_of = np.unique(
+        np.array([table[key].to_pylist() for key in keys], str), axis=1, return_inverse=True
+    )
+    order = np.argsort(group_of.ravel(), kind="stable")
+    starts = np.flatnonzero(np.diff(group_of.ravel()[order], prepend=-1))
+    for group, rows in zip(groups.T, np.split(order, starts[1:]), strict=True):
+        yield tuple(map(str, group)), Measured(items[rows], tokens[rows], values[rows])

@@ -14,7 +14,7 @@ from engine.diagnostics import phrasing
 from pages.components import cost_chart, cost_families, cost_points, reads, wording
 from pages.components.chips import dot
 from pages.components.cost_matched import draw_matched
-from pages.components.cost_pairs import Pairs
+from pages.components.cost_pairs import pairs_of
 from pages.components.cost_picked import draw_front, draw_picked
 from pages.components.cost_points import MEASURES, Point, Row
 from pages.components.cost_table import draw_table
@@ -89,7 +89,9 @@ def _families(shown: Sequence[Row]) -> list[str]:
 
 
 def _draw_plot(shown: list[Row], measure: str, color: str, said: str, families: Sequence[str]) -> None:
-    found = cost_points.points(shown, measure, Pairs(shown, measure))
+    found = cost_points.points(
+        shown, measure, pairs_of(tuple(row["run_id"] for row in shown), measure, shown)
+    )
     drawn = {"mixes": 0}
 
     def add(figure: go.Figure) -> None:

@@ -7,12 +7,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from engine.diagnostics.statistics import ratio_interval
+from store import runs
+from store.database import Database
 from store.home import Home
+from store.jobdir import JobDir
 from tests.pages.conftest import Open, everything_said
 from tests.pages.seed_costs import SWEEPS, seed_costs
+from tests.pages.seed_runs import BASE_LOSS, ROWS, TOKENS, finished
 from tests.pages.still_engine import StillEngine, still_engine
 
 PAGE = "pages/evidence.py"
@@ -151,3 +159,48 @@ def test_an_empty_store_and_no_engine(tmp_path: Path, offline_home: Home, open_p
         assert not at.exception
     at = open_page(offline_home, PAGE)
     assert "This part needs the engine" in everything_said(at)
+
+
+def paired_runs(path: Path) -> Home:
+    """Two runs whose gains differ by 0.21 nats on the same rows, and lie 0.2 apart from row to row."""
+    home = Home(path).create()
+    database = Database(home.database, [home.datasets, home.jobs])
+    noise = np.random.default_rng(0)
+    shared = noise.normal(0, 1, ROWS)
+    try:
+        with database.transaction() as tx:
+            for run_id, name, gain in (("better", "The better one", 0.8), ("other", "The other one", 0.59)):
+                finished(tx, home, run_id, name, gain=gain, rise=0.1, learning_rate=1e-4 * gain)
+                saved = TOKENS * (gain + shared + noise.normal(0, 0.2, ROWS))
+                losses = {"tokens": TOKENS, "base_loss": BASE_LOSS, "tuned_loss": BASE_LOSS - saved}
+                rows = {"split": ["test"] * ROWS, "row_id": range(ROWS)} | losses
+                pq.write_table(pa.table(rows), JobDir(home.jobs / run_id).row_losses)
+                verdict = runs.get_run(tx, run_id)["verdict"]
+                verdict["gain"] |= ratio_interval(saved, TOKENS).to_dict()
+                verdict["tuned"]["loss"] = float((BASE_LOSS - saved).sum() / TOKENS.sum())
+                runs.update(tx, run_id, verdict=verdict)
+    finally:
+        database.close()
+    return home
+
+
+def test_both_pages_give_one_answer_on_the_same_rows(tmp_path: Path, open_page: Open) -> None:
+    with still_engine(paired_runs(tmp_path)) as engine:
+        compared = everything_said(open_page(engine.home, "pages/compare.py", runs="better,other"))
+        at = open_page(engine.home, PAGE, run="other")
+    assert "The better one is better than The other one by 0.2" in compared
+    assert plot(at)["Runs"]["customdata"]
+    said = everything_said(at)
+    assert "Behind #1 The better one" in said
+    assert "Not surely worse" not in said
+    assert "in pairs, on the rows and items that both were measured on" in said
+    gains = [run["gain"] for run in (found["verdict"] for found in _verdicts(engine.home))]
+    assert gains[0]["low"] < gains[1]["high"]  # which their own intervals could not tell
+
+
+def _verdicts(home: Home) -> list[dict[str, Any]]:
+    database = Database(home.database, [home.datasets, home.jobs])
+    try:
+        return [runs.get_run(database, run_id) for run_id in ("better", "other")]
+    finally:
+        database.close()

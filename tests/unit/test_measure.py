@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
+import string
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -224,3 +227,29 @@ def test_answers_come_from_a_table_of_predictions() -> None:
     ]
     with pytest.raises(ValueError, match="3 entries for 2 rows"):
         Answers(np.arange(2), ["a", "b", "c"])
+
+
+def squad(text: str) -> list[str]:
+    """Words as the evaluation script of SQuAD 1.1 takes them."""
+    bare = "".join(c for c in text.lower() if c not in set(string.punctuation))
+    return re.sub(r"\b(a|an|the)\b", " ", bare).split()
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference"),
+    [
+        ("$5", "5"), ("3 + 4 = 7", "3 4 7"), ("x^2", "x2"), ("`ls`", "ls"), ("a < b", "b"), ("~10", "10"),
+        ("|the end|", "end"), ("A > B", "b"), ("The U.S. Dollar", "us dollar"),
+        ("Denver-Broncos", "Denver Broncos"), ("€5", "5"), ("snake_case", "snakecase"), ("C++", "C"),
+        ("50% of it", "50 of it"), ("an apple, a pear", "pear apple"),
+    ],
+)  # fmt: skip
+def test_words_are_those_of_squad(answer: str, reference: str) -> None:
+    first, second = Counter(squad(answer)), Counter(squad(reference))
+    shared = (first & second).total()
+    f1 = 2 * shared / (first.total() + second.total()) if shared else 0.0
+    assert overlap.token_f1([(answer, reference)])[0] == pytest.approx(f1)
+    assert overlap.normalised(answer).split() == squad(answer)
+    assert overlap.exact_match([(answer, reference)], normalise=True)[0] == (
+        squad(answer) == squad(reference)
+    )

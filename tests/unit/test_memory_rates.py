@@ -1,4 +1,4 @@
-"""Rates whose truth is known, of memory, forgetting, comparisons: those of `bench/truth.py`, in few draws."""
+"""Rates whose truth is known, of memory, forgetting and comparisons: `bench/truth.py` in few draws."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from engine.diagnostics.pareto import Run, at_gain, front, matched
+from engine.diagnostics.statistics import Interval
 
 
 def run(
@@ -134,3 +135,15 @@ def test_rounding_leads_past_no_run() -> None:
         if found["overlap"]:
             assert [found["points"][0]["gain"], found["points"][-1]["gain"]] == found["overlap"]
     assert len(matched(sweeps[0], sweeps[0])["points"]) == 5
+
+
+def test_paired_differences_decide_where_there_are_any() -> None:
+    best, other = run("best", 0.8, 0.1, half=0.2), run("other", 0.59, 0.1, half=0.2)
+    apart, same = Interval(-0.21, -0.25, -0.17, 100), Interval(0.0, 0.0, 0.0, 100)
+    assert front([best, other])[1]["status"] == "alike"
+    found = front([best, other], lambda one, two, axis: apart if axis == "gain" else same)
+    assert found[1]["status"] == "dominated"
+    surely = front(
+        [run("best", 0.8, 0.1, half=0.1), run("other", 0.59, 0.1, half=0.1)], lambda one, two, axis: same
+    )
+    assert surely[1]["status"] == "alike"  # rows that differ by chance both ways

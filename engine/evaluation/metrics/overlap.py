@@ -8,6 +8,7 @@ every script: its own tokenizer keeps a to z and digits alone, so that a Russian
 from __future__ import annotations
 
 import re
+import string
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -20,17 +21,23 @@ Pairs = Sequence[tuple[str, str]]  # (answer, reference)
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 # Scripts that put no space between words: there a character is a word.
 _DENSE = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
+_HAS_DENSE = re.compile(f"[{_DENSE}]")
 _MARKS = "\u0300-\u036f\u0483-\u0489\u0591-\u05bd\u064b-\u065f\u0900-\u0963\u0966-\u0dff"  # vowels, accents
 _WORDS = re.compile(rf"[{_DENSE}]|(?:[^\W_{_DENSE}]|[{_MARKS}])+")
 
 
 def normalised(text: str) -> str:
-    """Small letters without punctuation, articles and repeated spaces (Rajpurkar et al. 2016); what is
-    nothing else, such as the answer "A" or "?", stays, as an empty answer would be the same."""
+    """Small letters without punctuation, articles and repeated spaces (Rajpurkar et al. 2016). Punctuation
+    is that of ASCII, "$", "+" and "=" with it, and what Unicode calls so; what is nothing else, such as the
+    answer "A" or "?", stays, as an empty answer would be the same."""
     small = text.lower()
-    bare = "".join(c for c in small if not unicodedata.category(c).startswith("P"))
+    bare = "".join(c for c in small if not _is_punctuation(c))
     plain = _ARTICLES.sub(" ", bare)
     return " ".join((plain if plain.strip() else bare if bare.strip() else small).split())
+
+
+def _is_punctuation(character: str) -> bool:
+    return character in string.punctuation or unicodedata.category(character).startswith("P")
 
 
 def exact_match(pairs: Pairs, *, normalise: bool = False) -> np.ndarray:
@@ -45,7 +52,12 @@ def token_f1(pairs: Pairs) -> np.ndarray:
 
 
 def _words(text: str) -> list[str]:
-    return [word for part in normalised(text).split() for word in _WORDS.findall(part) or [part]]
+    """Parted by spaces; where the script puts none between words, by words."""
+    return [
+        word
+        for part in normalised(text).split()
+        for word in (_WORDS.findall(part) if _HAS_DENSE.search(part) else [part])
+    ]
 
 
 def _f1(answer: list[str], reference: list[str]) -> float:
