@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import streamlit as st
@@ -30,7 +31,7 @@ def show_row_editor(dataset: Document) -> None:
             _editor(dataset["dataset_id"], int(row_id))
 
 
-def show_edit_here(dataset: Document, row_id: int) -> None:
+def show_edit_here(dataset: Mapping[str, Any], row_id: int) -> None:
     """The same beside a row that is open: the edit joins the recipe of the data set."""
     dataset_id = dataset["dataset_id"]
     with st.expander("Edit this row", icon=":material/edit_note:", on_change="rerun", key="row-edit") as box:
