@@ -55,3 +55,4 @@ class ExportConfig(Config):
     format: ExportFormat = "messages"
     where: Filter = Field(default_factory=Filter)
     parts: list[Literal["train", "validation", "test"]] | None = Field(None, description="All where left out")
+    one_list: bool = Field(False, description="One JSON list in place of a line a row; csv and parquet apart")

@@ -85,9 +85,13 @@ GROUPS: dict[str, Group] = {
                 Signal("refusal", "flag", "Refusals", "The answer declines: as an AI, I cannot", "",
                     (None, 0.01), "The model learns to refuse."),
                 Signal("truncated", "flag", "Cut-off answers",
-                    "A long answer without an end: no closing punctuation, an open code block or bracket", "",
+                    "A long answer without an end (no closing mark, an open code block or bracket), one that"
+                    " ends with a word like “the”, or, where nearly all answers of the set close with a"
+                    " mark, one that doesn't. A short answer without one may be whole, and isn't counted",
+                    "",
                     (None, 0.05), "The model learns to stop in mid-sentence."),
             ),
+            version=2,
             automatic=True,
         ),
         Group(
@@ -102,7 +106,7 @@ GROUPS: dict[str, Group] = {
                     "Personal data that the model may recite."),
                 Signal("iban", "number", "Bank accounts (IBAN)", "How many, by their check digits", "found",
                     NONE, "Personal data that the model may recite."),
-                Signal("ip", "number", "IP addresses", "How many", "found", NONE,
+                Signal("ip", "number", "IP addresses", "How many public ones", "found", NONE,
                     "May point to a person or a machine."),
                 Signal("ssn", "number", "Social security numbers", "How many in the US form", "found", NONE,
                     "Personal data that the model may recite."),
@@ -115,6 +119,7 @@ GROUPS: dict[str, Group] = {
                 Signal("profanity", "number", "Profanity", "Swear words and slurs, English", "found",
                     (None, 0.01), "The model learns the tone."),
             ),
+            version=2,
             automatic=True,
         ),
         Group(

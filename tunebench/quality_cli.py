@@ -119,7 +119,10 @@ def export(
     with errors(json):
         filter = {"expression": where} if where else {}
         config = ExportConfig.parse(
-            {"dataset": dataset, "format": format, "where": filter, "parts": part or None}
+            {
+                **{"dataset": dataset, "format": format, "where": filter, "parts": part or None},
+                "one_list": output is not None and output.suffix.lower() == ".json",
+            }
         )
         if output is not None:
             _check_free(output)

@@ -1,6 +1,7 @@
 """Rows of a data set as a file for other programs: JSONL in four forms, CSV and Parquet.
 
-What is written reads back as the same rows: an import of the file recognises its form. Where a form can't say
+What is written reads back as the same rows: an import of the file recognises its form. Beside it stand the
+row's number, its part and the other columns of its file (`export_columns`). Where a form can't say
 what a row holds (several turns in Alpaca, an answer that was rejected in ShareGPT) nothing is written, and
 the error says how many rows are so and which form can.
 """
@@ -19,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.data.convert import Canonical
+from engine.data.export_columns import Columns, cell, typed
 from engine.data.recipe.rows import canonicals
 from engine.data.tool_turns import TOOLS, openai
 from store.data_config import ExportFormat
@@ -53,10 +55,11 @@ class Shape:
     answered_by_label: int = 0
 
 
-def shape(batches: Iterable[pa.RecordBatch]) -> Shape:
-    """Looks at every row."""
+def shape(batches: Iterable[pa.RecordBatch], columns: Columns) -> Shape:
+    """Looks at every row, and has `columns` see it."""
     found: Counter[str] = Counter()
     for batch in batches:
+        columns.see(batch)
         found["rows"] += batch.num_rows
         for row in canonicals(batch):
             roles = row.roles or ()
@@ -113,20 +116,34 @@ def losses(kind: str, format: ExportFormat, shape: Shape) -> list[str]:
 
 
 def write(
-    path: Path, kind: str, format: ExportFormat, shape: Shape, batches: Iterable[pa.RecordBatch]
+    path: Path,
+    kind: str,
+    format: ExportFormat,
+    shape: Shape,
+    batches: Iterable[pa.RecordBatch],
+    columns: Columns,
+    *,
+    one_list: bool = False,
 ) -> None:
-    """Write the rows to the new file `path`. `shape` is that of the same rows, and `check`ed."""
+    """Write the rows to the new file `path`, each with its other `columns`. `shape` is that of the same rows,
+    and `check`ed. one_list: of the forms in JSON one list in place of a line for each row."""
     form = form_of(kind, shape)
     if format == "parquet":
-        _write_parquet(path, form, shape, batches)
+        _write_parquet(path, form, shape, batches, columns)
     elif format == "csv":
-        _write_csv(path, form, shape, batches)
+        _write_csv(path, form, shape, batches, columns)
     else:
         document = _DOCUMENTS[format] if kind == "chat" else _of_kind
         encode = json.JSONEncoder(ensure_ascii=False).encode
+        begin, between, end = ("[\n", ",\n", "\n]\n") if one_list else ("", "\n", "\n")
         with open(path, "x", encoding="utf-8", newline="\n") as file:
+            file.write(begin)
+            first = True
             for batch in batches:
-                file.writelines(encode(document(row)) + "\n" for row in canonicals(batch))
+                for row, more in zip(canonicals(batch), columns.of(batch), strict=True):
+                    file.write(("" if first else between) + encode({**document(row), **more}))
+                    first = False
+            file.write(end)
 
 
 # -- JSONL ----------------------------------------------------------------------------------------------
@@ -209,35 +226,39 @@ def _cells(form: Form, row: Canonical) -> Document:
     return {**cells, "label": row.label}
 
 
-def _write_csv(path: Path, form: Form, shape: Shape, batches: Iterable[pa.RecordBatch]) -> None:
-    columns = _columns(form, shape)
+def _write_csv(
+    path: Path, form: Form, shape: Shape, batches: Iterable[pa.RecordBatch], others: Columns
+) -> None:
+    columns = [*_columns(form, shape), *(field.name for field in others.fields())]
     with open(path, "x", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
         table.writerow(columns)
         for batch in batches:
-            table.writerows(_csv_rows(form, columns, batch))
+            table.writerows(_csv_rows(form, columns, batch, others))
 
 
-def _csv_rows(form: Form, columns: list[str], batch: pa.RecordBatch) -> Iterator[list[str]]:
-    for row in canonicals(batch):
-        cells = _cells(form, row)
+def _csv_rows(form: Form, columns: list[str], batch: pa.RecordBatch, others: Columns) -> Iterator[list[str]]:
+    for row, more in zip(canonicals(batch), others.of(batch), strict=True):
+        cells = {**_cells(form, row), **more}
         yield [_cell(cells.get(column)) for column in columns]
 
 
 def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return "" if value is None else str(cell(value, pa.string()))
 
 
-def _write_parquet(path: Path, form: Form, shape: Shape, batches: Iterable[pa.RecordBatch]) -> None:
+def _write_parquet(
+    path: Path, form: Form, shape: Shape, batches: Iterable[pa.RecordBatch], others: Columns
+) -> None:
     turns = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
     nested = ("messages", "chosen", "rejected")
     # A table that can hold turns as they are need not take them apart: pairs are messages here.
     form = "chat" if form == "pairs" else form
-    schema = pa.schema([(c, turns if c in nested else pa.string()) for c in _columns(form, shape)])
+    said = [pa.field(c, turns if c in nested else pa.string()) for c in _columns(form, shape)]
+    schema = pa.schema([*said, *others.fields()])
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for batch in batches:
             cells = [_cells(form, row) for row in canonicals(batch)]
-            columns = [pa.array([one[f.name] for one in cells], f.type) for f in schema]
+            columns = [pa.array([one[f.name] for one in cells], f.type) for f in said]
+            columns += typed(others.of(batch), others.fields())
             writer.write_table(pa.Table.from_arrays(columns, schema=schema))

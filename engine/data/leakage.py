@@ -20,6 +20,7 @@ from store.home import Home
 
 WHOLE = 20_000  # rows; in more, prompts are compared only where the duplicates were measured
 EXAMPLES = 50
+LISTED = 10_000  # rows that an answer lists
 Progress = Callable[[int, int, str, str], None]  # done, total, unit, message
 
 
@@ -140,10 +141,11 @@ def _prompts(home: Home, fingerprint: str) -> np.ndarray:
 def overlap(
     rows: Path, other: Path, folder: Path, progress: Progress, threshold: float = 0.7
 ) -> dict[str, Any]:
-    """Rows of the one data set that the other has too: {"exact": by their text, "near": not exactly, but with
-    a Jaccard similarity of at least `threshold`, "same_prompt": neither, but the same prompt, "rows",
-    "other_rows", "examples": [[row_id, other's row_id, similarity], …] up to 50, half of them exact where
-    there are as many}. `folder` takes a spool file. Both files are read once."""
+    """Rows of the one data set that the other has too: {"exact": by their text (when folded), "near": not so,
+    but with a Jaccard similarity of at least `threshold`, "same_prompt": neither, but the same prompt,
+    "rows", "other_rows", "row_ids": all of these rows (the first 10,000), "examples": [[row_id, other's
+    row_id, similarity], …] up to 50, half of them exact where there are as many}. `folder` takes a spool
+    file. Both files are read once."""
     digests = [pq.read_table(path, columns=["digest"])["digest"].to_numpy() for path in (rows, other)]
     first = [group_of(values) for values in digests]
     texts = [np.flatnonzero(group == np.arange(len(group))) for group in first]
@@ -173,6 +175,7 @@ def overlap(
         "same_prompt": int(asked_too.sum()),
         "rows": len(digests[0]),
         "other_rows": len(digests[1]),
+        "row_ids": np.flatnonzero(exact | near | asked_too)[:LISTED].tolist(),
         "examples": _examples(digests, exact, pairs),
     }
 

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from engine.data import card, export
-from engine.data.dealing import deal_rows
+from engine.data.dealing import Dealt, deal_rows
+from engine.data.export_columns import Columns, used_columns
 from engine.data.recipe.questions import Questions
 from engine.data.recipe.working import Working
 from engine.data.split import PARTS
@@ -24,7 +25,7 @@ from engine.jobs.aside import aside
 from store.config import Split
 from store.data_config import ExportConfig
 
-COLUMNS = ("messages", "text", "label", "rejected")
+COLUMNS = ("messages", "text", "label", "rejected", "source")
 NAME_CHARACTERS = 80
 
 
@@ -37,14 +38,16 @@ def run(job: Job) -> dict[str, Any]:
     with aside(job, what="the file", again="export again") as folder:
         work = Working(job, job.order["dataset"], {}, folder)
         work.progress.plan([1.0, 1.0])
-        parts = _choose(work, config)
-        found = export.shape(work.scan(COLUMNS))
+        dealt = _choose(work, config)
+        columns = Columns(dealt.codes, used_columns(work.columns))
+        found = export.shape(work.scan(COLUMNS), columns)
         export.check(work.kind, config.format, found)
         work.progress.begin(1, "Writing the file")
         file = folder / "rows"
-        export.write(file, work.kind, config.format, found, work.scan(COLUMNS))
+        rows = work.scan(COLUMNS)
+        export.write(file, work.kind, config.format, found, rows, columns, one_list=config.one_list)
         notices = export.losses(work.kind, config.format, found)
-        text = card.write(job.order, config, rows=found.rows, parts=parts, notices=notices)
+        text = card.write(job.order, config, rows=found.rows, parts=dealt.counts(), notices=notices)
         (folder / "card").write_text(text, encoding="utf-8")
         job.check_cancelled()
         name = _name(work.origins[0].dataset["name"], config)
@@ -61,8 +64,8 @@ def run(job: Job) -> dict[str, Any]:
     }
 
 
-def _choose(work: Working, config: ExportConfig) -> dict[str, int]:
-    """Leave alive the rows that are meant; rows of each part of the split, over the whole version."""
+def _choose(work: Working, config: ExportConfig) -> Dealt:
+    """Leave alive the rows that are meant; how the whole version is dealt."""
     if config.where:
         with closing(Questions(work)) as ask:
             chosen = ask.matching(config.where)
@@ -74,13 +77,13 @@ def _choose(work: Working, config: ExportConfig) -> dict[str, int]:
     if config.parts is not None:
         wanted = [PARTS.index(part) for part in config.parts]
         work.alive &= np.isin(dealt.codes, wanted)
-    return dealt.counts()
+    return dealt
 
 
 def _name(dataset_name: str, config: ExportConfig) -> str:
     plain = re.sub(r"[^\w.()-]+", "-", dataset_name)[:NAME_CHARACTERS].strip("-.") or "data-set"
     part = f"-{'-'.join(config.parts)}" if config.parts else ""
-    return f"{plain}{part}{export.SUFFIXES.get(config.format, '.jsonl')}"
+    return f"{plain}{part}{export.SUFFIXES.get(config.format, '.json' if config.one_list else '.jsonl')}"
 
 
 def _publish(file: Path, card_file: Path, folder: Path, name: str) -> Path:

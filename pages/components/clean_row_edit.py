@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import streamlit as st
 
 from pages.components import clean_draft, reads
 from pages.components.conversation import NAMES
+from pages.components.explore_filter import CLEAN_TAB, open_tab
 from pages.components.session import guarded, plain
 
 Document = dict[str, Any]
@@ -27,6 +29,24 @@ def show_row_editor(dataset: Document) -> None:
         row_id = st.number_input(f"Row (0 to {last:,})", 0, last, 0, key=f"edit-row-{dataset['dataset_id']}")
         with guarded():
             _editor(dataset["dataset_id"], int(row_id))
+
+
+def show_edit_here(dataset: Mapping[str, Any], row_id: int) -> None:
+    """The same beside a row that is open: the edit joins the recipe of the data set."""
+    dataset_id = dataset["dataset_id"]
+    with st.expander("Edit this row", icon=":material/edit_note:", on_change="rerun", key="row-edit") as box:
+        if not box.open:
+            return
+        with guarded():
+            _editor(dataset_id, row_id)
+        if _edited(dataset_id, row_id):
+            st.button(
+                "Go to the recipe",
+                icon=":material/cleaning_services:",
+                key="row-edit-recipe",
+                on_click=open_tab,
+                args=(dataset_id, CLEAN_TAB),
+            )
 
 
 def _editor(dataset_id: str, row_id: int) -> None:

@@ -16,7 +16,7 @@ from engine.diagnostics.findings import Finding
 from engine.diagnostics.phrasing import plural
 from pages.components import explore_reads, word_diff
 from pages.components.conversation import show_row
-from pages.components.explore_filter import show_in_table
+from pages.components.explore_filter import ROWS_TAB, open_row, open_tab, show_in_table
 from pages.components.explore_row import signal_text
 from pages.components.session import guarded, plain
 from store.filters import Filter
@@ -59,15 +59,15 @@ def _rows(dataset: Document, finding: Finding, together: str) -> None:
         st.rerun()
     if together:
         for _, group in groupby(rows, lambda row: row["group"]):
-            _group(list(group))
+            _group(dataset, list(group))
     else:
         for row in rows:
-            _single(row, finding)
+            _single(dataset, row, finding)
     if total > PAGE:
         st.pagination(-(-total // PAGE), key=key)
 
 
-def _group(rows: list[Document]) -> None:
+def _group(dataset: Document, rows: list[Document]) -> None:
     first = rows[0]
     with st.container(border=True, gap="small"):
         if len(rows) == 1:
@@ -76,12 +76,37 @@ def _group(rows: list[Document]) -> None:
         for other in rows[1:]:
             titles = (f"Row {first['row_id']:,}", f"Row {other['row_id']:,}")
             st.html(word_diff.pair(first, other, titles))
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            for row in rows[:2]:
+                _edit_button(dataset, row["row_id"])
 
 
-def _single(row: Document, finding: Finding) -> None:
+def _single(dataset: Document, row: Document, finding: Finding) -> None:
     signal = SIGNALS[finding.column]
     value = row["value"]
     shown = "" if signal.type == "flag" or value is None else f": {signal_text(signal, value)}"
     with st.container(border=True, gap="xsmall"):
-        st.caption(plain(f"Row {row['row_id']:,}{shown and f' · {signal.title}{shown}'}"))
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.caption(plain(f"Row {row['row_id']:,}{shown and f' · {signal.title}{shown}'}"))
+            _edit_button(dataset, row["row_id"])
         show_row(row, LONGEST)
+
+
+def _edit_button(dataset: Document, row_id: int) -> None:
+    """Opens the row where it can be edited."""
+    pressed = st.button(
+        f"Edit row {row_id:,}",
+        icon=":material/edit_note:",
+        type="tertiary",
+        key=f"found-edit-{row_id}",
+        on_click=_open_to_edit,
+        args=(dataset["dataset_id"], row_id),
+    )
+    if pressed:
+        st.rerun()
+
+
+def _open_to_edit(dataset_id: str, row_id: int) -> None:
+    open_row(row_id)
+    open_tab(dataset_id, ROWS_TAB)
+    st.session_state["row-edit"] = True

@@ -16,8 +16,7 @@ from pages.components.quantities import share
 from store.filters import Condition, Filter
 from store.signals import GROUPS, Signal
 
-LARGEST = 0.8  # share of the rows that one label may have
-UNEVEN = 5.0  # times its even share that one of many labels may have
+LARGEST, MOST = 0.8, 0.5  # share of the rows that one of two labels, and one of more, may have
 STATES = {"serious": "bad", "notable": "warn", "minor": "warn"}
 
 Measured = Mapping[str, Mapping[str, Any]]
@@ -128,14 +127,13 @@ def _labels(dataset: Mapping[str, Any]) -> Figure | None:
     if distinct < 2 or not stats.get("labels"):
         return None
     name, rows = next(iter(stats["labels"].items()))
-    largest, times = rows / total, rows / total * distinct
-    uneven = largest > LARGEST or (distinct > 2 and times > UNEVEN)
+    most = LARGEST if distinct == 2 else MOST
     return Figure(
         "Largest label",
         share(rows, total),
         f"{rows:,} of {plural(total, 'row')}: {name[:60]}",
-        f"healthy: up to {LARGEST:.0%}" + (f" and {UNEVEN:g} times its even share" if distinct > 2 else ""),
-        "warn" if uneven else "good",
+        f"healthy: up to {most:.0%}",
+        "warn" if rows / total > most else "good",
         "Most of what is learned is this one label; accuracy alone will look better than the model is.",
         Filter(conditions=[Condition(column="label", op="is", value=name)]),
         rows,

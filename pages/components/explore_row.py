@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from pages.components import explore_reads, figures, reads
+from pages.components.clean_row_edit import show_edit_here
 from pages.components.conversation import shortened, show_row
 from pages.components.explore_companions import show_companions
 from pages.components.explore_filter import open_row
@@ -37,6 +38,7 @@ def show_opened(rows: Rows, where: Filter, asked: str) -> None:
     with left:
         st.markdown("**As the model is given it**")
         show_row(row)
+        show_edit_here(dataset, number)
     with right:
         _signals(rows, number)
         with st.expander(f"As it stands in the file (line {row['line']:,})", icon=":material/code:"):

@@ -53,9 +53,11 @@ def _answer(dataset: dict[str, Any], other: dict[str, Any], found: dict[str, Any
     examples = found["examples"]
     if not examples:
         return
-    ids = sorted({int(row_id) for row_id, *_ in examples})
+    ids = found["row_ids"]
+    meant = sum(found[kind] for _, kind in counted)
+    all_of = "all" if len(ids) == meant else f"the first {len(ids):,} of"
     st.button(
-        f"Show {len(ids):,} of them in the table",
+        f"Show {all_of} {plural(meant, 'row')} in the table",
         key="overlap-show",
         icon=":material/filter_alt:",
         on_click=show_in_table,

@@ -19,7 +19,9 @@ def rows_of(home: Home, count: int, changed: tuple[int, ...] = (), name: str = "
     with open(path, "w", encoding="utf-8") as file:
         for index in range(count):
             answer = (
-                "Changed to ann@example.org." if index in changed else f"Answer {index} from 10.0.0.{index}."
+                "Changed to ann@example.org."
+                if index in changed
+                else f"Answer {index} from 93.184.216.{index}."
             )
             file.write(json.dumps({"prompt": f"Question {index}?", "completion": answer}) + "\n")
     return str(import_file(home, path).result["fingerprint"])

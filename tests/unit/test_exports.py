@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -227,3 +229,30 @@ def test_only_files_of_the_folder_are_sent_and_only_with_the_token(tmp_path: Pat
             assert http.get("/exports/%2e%2e%2ftoken", headers=headers).status_code == 404
         client.close()
     database.close()
+
+
+def test_every_column_of_the_file_goes_with_its_row_and_so_do_number_and_part(home: Home) -> None:
+    rows = [chat(f"q{n}", f"a{n}", id=1000 + n, text=f"t{n}", tags=["x", n], score=n / 2) for n in range(60)]
+    dataset = make(home, rows)
+    told = {"row_id", "split", "id", "source.text", "tags", "score"}
+    lines = Path(export(home, dataset)["path"]).read_text().splitlines()
+    first = json.loads(lines[7])
+    assert set(first) == {"messages", *told}
+    assert (first["row_id"], first["id"], first["source.text"], first["tags"]) == (7, 1007, "t7", ["x", 7])
+    parts = [json.loads(line)["split"] for line in lines]
+    assert {part: parts.count(part) for part in set(parts)} == {"train": 30, "validation": 15, "test": 15}
+    table = pq.read_table(export(home, dataset, format="parquet")["path"])
+    assert set(table.column_names) == {"messages", *told}
+    assert (table.schema.field("id").type, table.schema.field("score").type) == (pa.int64(), pa.float64())
+    assert table["tags"][7].as_py() == '["x", 7]'
+    path = Path(export(home, dataset, format="csv")["path"])
+    assert path.read_text().splitlines()[0].count(",") == 7
+    again = import_file(home, path).result["fingerprint"]
+    assert contents(home, again, labels=False) == contents(home, dataset["fingerprint"], labels=False)
+
+
+def test_json_is_one_list(home: Home) -> None:
+    result = export(home, make(home, PAIRS), one_list=True)
+    assert result["name"].endswith(".json")
+    rows = json.loads(Path(result["path"]).read_text())
+    assert [row["messages"][0]["content"] for row in rows] == [pair["question"] for pair in PAIRS]

@@ -65,6 +65,7 @@ def test_two_data_sets_are_compared_by_text_likeness_and_prompt(home: Home, tmp_
     mine = write(home, tmp_path / "test.jsonl", test)
     theirs = write(home, tmp_path / "train.jsonl", train)
     found = ask(home, "overlap", fingerprint=mine, other=theirs)
+    assert found.pop("row_ids") == [3, 5, 8, 9]  # all of them, not only the examples
     examples = found.pop("examples")
     assert found == {"exact": 1, "near": 2, "same_prompt": 1, "rows": 20, "other_rows": 50}
     assert examples[0] == [3, 7, 1.0]

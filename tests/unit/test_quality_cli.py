@@ -116,7 +116,9 @@ def test_rows_are_exported_and_copied_with_their_card(
     words = ["data", "export", "Sums", "--format", "csv", "--where", "prompt = 'q1'", "--out", out]
     done = run(*words)
     assert done.exit_code == OK, done.output
-    assert out.read_text() == '"prompt","completion"\n"q1","a1 "\n"q1","a1 "\n'
+    assert out.read_text() == (
+        '"prompt","completion","row_id","split"\n"q1","a1 ","1","train"\n"q1","a1 ","5","train"\n'
+    )
     assert "2 of 8" in (tmp_path / "out.csv.md").read_text()
     assert run(*words).exit_code == USAGE  # the file is there
     result = json.loads(run("data", "export", "Sums", "--part", "train", "--json").stdout)

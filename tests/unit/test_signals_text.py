@@ -10,6 +10,7 @@ import pytest
 from engine.data.dataset import SCHEMA
 from engine.data.signals import text as group
 from engine.data.signals.answers import breaks_off, echoes, refuses, says_nothing
+from engine.data.signals.endings import Endings, learn, stops_early
 from engine.data.signals.text import measure, repeated_share
 from store.signals import GROUPS
 
@@ -37,7 +38,7 @@ def batch(*rows: tuple[str, str] | str, label: str | None = None) -> pa.RecordBa
 
 
 def measured(*rows: tuple[str, str] | str, label: str | None = None) -> pa.Table:
-    return pa.table(measure(batch(*rows, label=label), None))
+    return pa.table(measure(batch(*rows, label=label), Endings()))
 
 
 def flag(name: str, text: str) -> bool:
@@ -70,7 +71,7 @@ def test_a_conversation_of_four_turns_has_three_in_its_prompt() -> None:
         **{"rejected": [None], "digest": [0], "source": ["{}"]},
     }
     row = {name: row.get(name, [None]) for name in SCHEMA.names}
-    found = measure(pa.RecordBatch.from_pydict(row, schema=SCHEMA), None)
+    found = measure(pa.RecordBatch.from_pydict(row, schema=SCHEMA), Endings())
     assert found["prompt_characters"][0] == len("Hi\n\nHello\n\nWho?")
     assert found["answer_words"][0] == 1
 
@@ -281,5 +282,30 @@ def test_measuring_in_pieces_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> 
     rows = [("Who?", text) for text in [*REFUSALS, *NO_REFUSALS, PROSE, "<p>a</p>"]]
     whole = measured(*rows)
     assert group.READS == ("messages", "text", "label")
-    pieces = [pa.table(measure(batch(*rows).slice(start, 4), None)) for start in range(0, len(rows), 4)]
+    pieces = [pa.table(measure(batch(*rows).slice(start, 4), Endings())) for start in range(0, len(rows), 4)]
     assert pa.concat_tables(pieces).to_pylist() == whole.to_pylist()
+
+
+def test_an_answer_against_the_habit_of_its_set_is_cut_off() -> None:
+    whole = [f"The {n}th answer is a short one." for n in range(100)]
+    cut = [text[: 10 + n % 14] for n, text in enumerate(whole)]
+    endings = learn(whole)
+    assert endings == Endings("closed")
+    assert not any(stops_early(text, endings) for text in whole)
+    assert sum(stops_early(text, endings) for text in cut) >= 50  # the others have three words
+    assert learn([*whole[:97], *("no full stop in this one" for _ in range(3))]).ending == "closed"
+    free = [text.rstrip(".") if n % 8 == 0 else text for n, text in enumerate(whole)]
+    assert learn(free).ending == "open"  # one in eight goes without, and ends as sentences do
+    assert not any(stops_early(text, learn(free)) for text in free)
+    assert stops_early("It is one of the", Endings())
+    assert not stops_early("what one knows about", Endings())  # a phrase
+    assert learn(whole[:20]) == Endings()  # too few to show a habit
+
+
+def test_a_last_line_that_nearly_all_answers_have_is_missed() -> None:
+    whole = [f"First {n} and then {n}.\n#### {2 * n}" for n in range(100)]
+    endings = learn(whole)
+    assert endings.opener == "####"
+    assert not any(stops_early(text, endings) for text in whole)
+    assert all(stops_early(text[:15], endings) for text in whole[10:])
+    assert learn(["- one item is this"] * 60).opener == ""  # marks of a list are none

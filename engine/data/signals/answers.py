@@ -96,6 +96,10 @@ _OPEN_WORDS = frozenset(  # no sentence ends with them
         "between",
     }
 )
+_NEVER_LAST = frozenset(  # a preposition ends a phrase: what one knows about
+    {"the", "a", "an", "and", "or", "but", "because", "if", "than", "their", "its", "your", "our", "my"}
+    | {"which", "while", "is", "are", "was", "were", "not", "very", "every"}
+)
 _SENTENCE_SCRIPT = re.compile("[A-Za-z0-9\u00c0-\u052f]")  # written with full stops
 _LETTER_OR_DIGIT = re.compile(r"[^\W_]")
 _NOT_WORD = re.compile(r"[\W_]+")
@@ -120,6 +124,15 @@ def echoes(asked: str, answer: str) -> bool:
 def refuses(answer: str) -> bool:
     """The answer declines in its own voice."""
     return _REFUSAL.search(answer[:REFUSAL_HEAD].lstrip()) is not None
+
+
+def ends_open(answer: str, *, sentence: bool = False) -> bool:
+    """The last word is one with which no phrase ends (`sentence`: no sentence), or a comma follows."""
+    word = answer.rstrip().rsplit(None, 1)[-1:]
+    if not word:
+        return False
+    open_words = _OPEN_WORDS if sentence else _NEVER_LAST
+    return word[0] in open_words or (word[0][-1:] == "," and word[0][-2:-1].isalnum())
 
 
 def breaks_off(answer: str) -> bool:

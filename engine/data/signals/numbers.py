@@ -2,7 +2,8 @@
 
 Cards: Luhn and the lengths of the networks. IBAN: ISO 13616 (mod 97). Phone numbers: the national plans of
 libphonenumber; a number without a country code counts where it is written as a phone number is, or where the
-words before it say so, for an order number is as long. IP addresses: a version such as 1.2.3.4 is none.
+words before it say so, for an order number is as long. IP addresses: public ones; a
+version such as 1.2.3.4 is none.
 """
 
 from __future__ import annotations
@@ -58,6 +59,12 @@ _NO_PHONE_WORDS = re.compile(
     r"\b(?:order|invoice|ticket|case|reference|ref|tracking|account|isbn|issn|serial|sku|part|policy|model|issue"
     r"|card|license|licence|passport|zip|postal|id|pin|code|no|doi)(?: (?:number|no|id))?\W*(?:is )?\W*$"
 )
+_DECIMAL = re.compile(r"\+?\d+\.\d+")
+_UNITS_AFTER = re.compile(
+    r"\s?(?:(?:kilo|mega|giga|tera)?(?:bytes?|bits?)\b|[KMGT]i?B\b|[mµn]?s\b|(?:milli|micro|nano)?seconds?\b"
+    r"|(?:rows?|tokens?|items?|lines?|times|people|dollars|euros?|km|kg|mm|cm|hz|px|%))",
+    re.IGNORECASE,
+)
 _AMERICAN = re.compile(
     r"(?:\+?1[ .-]?)?(?:\([2-9]\d\d\) ?|[2-9]\d\d[.-])\d{3}[.-]\d{4}(?: ?(?:x|ext\.? ?)\d{1,5})?"
 )
@@ -101,26 +108,28 @@ def find_ssns(text: str) -> Iterator[Span]:
 
 
 def find_ips(text: str) -> Iterator[Span]:
-    """Addresses that may belong to somebody: not loopback, unspecified or broadcast, not a version."""
+    """Addresses that may belong to somebody, which are public ones: not loopback, private, reserved or kept
+    for documentation (RFC 1918, RFC 5737, RFC 3849), not a version."""
     for match in _IPV4.finditer(text):
         octets = [int(part) for part in match[0].split(".")]
         context = before(text, match.start(), 30)
-        if octets[0] in (0, 127, 255) or (_VERSION_WORDS.search(context) and not context.endswith("//")):
+        if not ipaddress.IPv4Address(match[0]).is_global or (
+            _VERSION_WORDS.search(context) and not context.endswith("//")
+        ):
             continue
         if max(octets) >= 10 or _MACHINE_WORDS.search(context):
             yield Span(*match.span(), "ip")
     for match in _IPV6.finditer(text):
         groups = [group for group in match[0].split(":") if group]
-        if len(groups) >= 3 and sum(map(len, groups)) >= 8 and _is_ipv6(match[0]):
+        if len(groups) >= 3 and sum(map(len, groups)) >= 8 and _is_public(match[0]):
             yield Span(*match.span(), "ip")
 
 
-def _is_ipv6(text: str) -> bool:
+def _is_public(text: str) -> bool:
     try:
-        ipaddress.IPv6Address(text)
+        return ipaddress.IPv6Address(text).is_global
     except ValueError:
         return False
-    return True
 
 
 def find_phones(text: str) -> Iterator[Span]:
@@ -131,6 +140,8 @@ def find_phones(text: str) -> Iterator[Span]:
         if unbalanced or sum(map(str.isdigit, number)) > 20 or _DATE.fullmatch(number):
             continue
         context, after = before(text, match.start(), 40), text[match.end() : match.end() + 12]
+        if _DECIMAL.fullmatch(number) or _UNITS_AFTER.match(after):
+            continue
         if not _NO_PHONE_WORDS.search(context) and _is_phone(number, context, after):
             yield Span(*match.span(), "phone")
 

@@ -46,7 +46,7 @@ _ASSIGNED = re.compile(
     re.IGNORECASE,
 )
 _PLACEHOLDER = re.compile(
-    r"your|xxx|\*\*|\.\.\.|example|placeholder|change|insert|replace|redacted|secret|password|passwd|test"
+    r"your|^pass$|xxx|\*\*|\.\.\.|example|placeholder|change|insert|replace|redacted|secret|password|passwd|test"
     r"|dummy|sample|none$|null$|true$|false$|undefined|environ|getenv|process\.env|config|\$|%|^self\.|^os\.|^string$|required",
     re.IGNORECASE,
 )

@@ -14,8 +14,11 @@ import ftfy.badness
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from engine.data.signals.answers import REFUSAL_GATE, breaks_off, echoes, refuses, says_nothing
+from engine.data.dataset import batches
+from engine.data.signals.answers import REFUSAL_GATE, echoes, refuses, says_nothing
+from engine.data.signals.endings import Endings, learn, stops_early
 from engine.data.signals.language import tell
 from engine.data.signals.parts import PART_COLUMNS, Parts, split_parts
 from engine.data.signals.web import BOILERPLATE, HTML
@@ -23,6 +26,7 @@ from engine.job import Job
 from store.data_config import ProfileConfig
 
 READS = PART_COLUMNS
+LEARNED_FROM = 5_000  # rows
 GRAM = 3  # words that make a repeat
 
 # Scripts that put no spaces between words: each of their characters counts as a word.
@@ -38,12 +42,19 @@ _BROKEN = "[\\x00-\\x08\\x0b\\x0e-\\x1f\\x7f-\\x84\\x86-\\x9f\ufffd]"
 _PERHAPS_MOJIBAKE = r"[^\x00-\x7f]{2}|[ÃÂ]"
 
 
-def prepare(job: Job, config: ProfileConfig, rows_path: Path) -> tuple[None, dict[str, Any]]:
-    """Nothing is needed and nothing can be chosen."""
-    return None, {}
+def prepare(job: Job, config: ProfileConfig, rows_path: Path) -> tuple[Endings, dict[str, Any]]:
+    """How the answers of the first rows end; nothing can be chosen."""
+    first = next(batches(pq.ParquetFile(rows_path), LEARNED_FROM, list(PART_COLUMNS)), None)
+    answers: list[str] = []
+    if first is not None:
+        parts = split_parts(first)
+        free = parts.answered & ~parts.labelled
+        answers = [answer for answer, wanted in zip(parts.answers, free.tolist(), strict=True) if wanted]
+    endings = learn(answers)
+    return endings, {"endings": endings.words}
 
 
-def measure(batch: pa.RecordBatch, context: None) -> dict[str, Any]:
+def measure(batch: pa.RecordBatch, context: Endings) -> dict[str, Any]:
     """The columns of the group. Signals of an answer are null for a plain text, which has none."""
     parts = split_parts(batch)
     texts = pa.array(parts.texts, pa.string())
@@ -69,7 +80,7 @@ def measure(batch: pa.RecordBatch, context: None) -> dict[str, Any]:
         ),
         "echo": _of_answers(parts, lambda index: echoes(parts.asked[index], parts.answers[index])),
         "refusal": _refusals(parts),
-        "truncated": _of_answers(parts, lambda index: breaks_off(parts.answers[index])),
+        "truncated": _of_answers(parts, lambda index: stops_early(parts.answers[index], context)),
     }
 
 
