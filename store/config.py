@@ -228,7 +228,8 @@ class TrainConfig(Config):
     live_metric: Line = Field(
         "",
         max_length=100,
-        description="Metric of answers while it trains: token_f1, exact_match, own/FILE, none, or automatic",
+        description="Metric of answers while it trains: token_f1, exact_match, own/FILE (at most 600 s"
+        " and 4 GiB each time), none, or automatic",
     )
     canaries: int = Field(
         0,

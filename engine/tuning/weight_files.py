@@ -19,8 +19,9 @@ from typing import Any
 
 import torch
 import transformers
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedConfig
+from transformers.utils import logging as transformers_logging
 
 from store.errors import ModelError
 from store.home import Home
@@ -121,7 +122,9 @@ def _header(path: Path) -> dict[str, Tensor]:
             for name, entry in document.items()
         }
         end = 8 + length + max((int(entry["data_offsets"][1]) for entry in document.values()), default=0)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+        if size == end:
+            safe_open(path, framework="pt").__exit__(None, None, None)  # refuses what else is wrong with it
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error, SafetensorError) as error:
         raise ModelError(
             f"{path} is no safetensors file: its header can't be read.", fix=SAVE_AGAIN, field="model"
         ) from error
@@ -153,6 +156,7 @@ def _compare(
     if read_json(place) is not None:
         return ""
     auto: Any = AutoModelForSequenceClassification if headed else AutoModelForCausalLM
+    transformers_logging.disable_progress_bar()
     try:
         model, told = auto.from_pretrained(
             source,

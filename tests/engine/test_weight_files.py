@@ -128,7 +128,7 @@ def test_what_was_looked_at_is_not_looked_at_again_until_it_changes(
     first = look(folder, home)
     assert first.done == first.of > 0
     with monkeypatch.context() as patched:
-        patched.setattr(weight_files, "safe_open", None)
+        patched.setattr(weight_files, "_all_finite", None)
         patched.setattr(weight_files.AutoModelForCausalLM, "from_pretrained", None)
         assert look(folder, home, seconds=0) == first
     changed(folder, with_value(UP, float("nan")))
