@@ -129,15 +129,19 @@ def _measure(tx: Transaction, home: Home, dataset: dict[str, Any]) -> None:
     _sidecar(tx, home, dataset, "duplicates", duplicates | {"conflict": [False] * n}, figures)
 
 
+ARROW = {"number": pa.float32(), "flag": pa.bool_(), "category": pa.string(), "group": pa.int64()}
+
+
 def _sidecar(
     tx: Transaction, home: Home, dataset: dict[str, Any], group: str, columns: Any, figures: dict[str, Any]
 ) -> None:
     path = home.signals(dataset["fingerprint"], group)
     path.parent.mkdir(exist_ok=True)
     arrays = {name: pa.array(values) for name, values in columns.items()}
-    for name in ("exact_group", "near_group", "prompt_group"):
-        if name in arrays:
-            arrays[name] = pa.array(columns[name], pa.int64())
+    for signal in GROUPS[group].signals:
+        if signal.type == "group" or signal.column not in arrays:
+            values = columns.get(signal.column, [None] * dataset["row_count"])
+            arrays[signal.column] = pa.array(values, ARROW[signal.type])
     pq.write_table(pa.table({"row_id": pa.array(range(dataset["row_count"]), pa.int64()), **arrays}), path)
     measured = {"options": {}, "row_count": dataset["row_count"], "reused_count": 0, "seconds": 0.1}
     quality.record_signals(tx, dataset["fingerprint"], group, measured | {"figures": figures}, utc_now())

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 from store import datasets, quality
 from store.database import Database, Transaction, utc_now
 from store.home import Home
-from tests.pages.seed import ROWS, seed
+from store.signals import GROUPS
+from tests.pages.seed import ARROW, ROWS, seed
 
 COUNT, REPEATED, WITH_MAIL = 200, 20, (3, 5, 7)
 OLD, NEW = f"{0:064x}", "e" * 64
@@ -90,7 +91,12 @@ def _sidecars(home: Home, rows: list[dict[str, Any]]) -> dict[str, dict[str, Any
     for group, values in columns.items():
         file = home.signals(OLD, group)
         file.parent.mkdir(exist_ok=True)
-        pq.write_table(pa.table({"row_id": [row["row_id"] for row in rows], **values}), file)
+        nulls = {
+            signal.column: pa.nulls(len(rows), ARROW[signal.type])
+            for signal in GROUPS[group].signals
+            if signal.column not in values
+        }
+        pq.write_table(pa.table({"row_id": [row["row_id"] for row in rows], **values, **nulls}), file)
     group_figures = {"n": COUNT, "groups": REPEATED, "rows": 2 * REPEATED, "extra": REPEATED}
     mail = {"n": COUNT, "min": 0, "mean": 0.015, "median": 0, "p95": 0, "max": 1, "positive": len(WITH_MAIL)}
     return {
