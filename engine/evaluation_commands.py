@@ -40,6 +40,7 @@ class EvaluationCommands:
         """Queue an evaluation. Raises ConfigError and StateError that name the field at fault."""
         with self.database.transaction() as tx:
             run = self._run(tx, config)
+            _check_of_model(config)
             like = _rows_of(tx, config)
             named = config.dataset or (like or run or {})["dataset_id"]
             dataset = datasets.get_dataset(tx, named)
@@ -125,6 +126,17 @@ def _evaluation(tx: Transaction, name: str, field: str) -> Document:
             field=field,
         )
     return found
+
+
+def _check_of_model(config: EvaluateConfig) -> None:
+    """Raise ConfigError for what a run brings itself; not checked by the config, as kept ones may have it."""
+    for field in ("trust_remote_code", "chat_template"):
+        if config.run and getattr(config, field):
+            raise ConfigError(
+                f"{field} is read for a model by name alone: a run is loaded with what it was trained with.",
+                fix="Leave it out.",
+                field=field,
+            )
 
 
 def _rows_of(tx: Transaction, config: EvaluateConfig) -> Document | None:

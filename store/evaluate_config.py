@@ -103,13 +103,6 @@ class EvaluateConfig(MetricsConfig):
             raise ValueError("give a run, or a model")
         return value
 
-    @field_validator("trust_remote_code", "chat_template")
-    @classmethod
-    def _of_model(cls, value: bool | str, info: ValidationInfo) -> bool | str:
-        if value and info.data.get("run"):
-            raise ValueError("a run is loaded with what it was trained with; leave it out")
-        return value
-
     @field_validator("checkpoint")
     @classmethod
     def _of_run(cls, value: Checkpoint, info: ValidationInfo) -> Checkpoint:

@@ -151,10 +151,10 @@ def main_figure(one: Document) -> str:
 
 
 def cells(one: Document, heads: dict[str, str]) -> Document:
-    """The figure of each of these metrics, with its interval; nothing where it was not measured."""
+    """The figure of each of these metrics, with its interval; a dash where it was not measured."""
     figures = {figure["metric"]: figure for figure in one["figures"]}
     return {
-        head: estimate_text(figures[metric]) if metric in figures else None for metric, head in heads.items()
+        head: estimate_text(figures[metric]) if metric in figures else "–" for metric, head in heads.items()
     }
 
 

@@ -51,8 +51,6 @@ RESULT: dict[str, Any] = {
         ({"run": "r", "metrics": ["blue"]}, "metrics"),
         ({"run": "r", "metrics": [{"metric": "regex", "pattern": "("}]}, "metrics.0.regex.pattern"),
         ({"run": "r", "metric": ["bleu"]}, "metric"),
-        ({"run": "r", "chat_template": "x"}, "chat_template"),
-        ({"run": "r", "trust_remote_code": True}, "trust_remote_code"),
     ],
 )
 def test_a_bad_field_is_named(fields: dict[str, Any], field: str) -> None:
@@ -127,6 +125,8 @@ def test_a_head_has_the_metrics_of_classes(desk: Desk) -> None:
         ({"model": "m", "dataset": "nowhere"}, NotFoundError, "dataset"),
         ({"run": "My run", "dataset": "nowhere"}, NotFoundError, "dataset"),
         ({"run": "My run", "metrics": ["perplexity", "ece"]}, ConfigError, "metrics.1.metric"),
+        ({"run": "My run", "chat_template": "x"}, ConfigError, "chat_template"),
+        ({"run": "My run", "trust_remote_code": True}, ConfigError, "trust_remote_code"),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused(
