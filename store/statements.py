@@ -214,41 +214,46 @@ class Statement:
         self._process: _Process | None = None
         self._schema: pa.Schema | None = None
         self._lock = threading.Lock()
+        self._busy = threading.Lock()  # held while rows are waited for
         self.done = self.failed = self.closed = False
 
     def first(self) -> bytes:
         """Schema and first rows. Raises QueryError for what can't run, BusyError where there is no place."""
-        process = self._places.take()
-        with self._lock:
-            self._process = process
-            if self.closed:  # the client has hung up meanwhile
-                process.kill()
-        self._deadline = time.monotonic() + self._order.seconds + KILL_SECONDS
-        try:
-            self._hand_over()
-            chunk = self._next_chunk()
-        except TunebenchError:
-            self._end(good=False)
-            raise
-        self._schema = pa.ipc.open_stream(chunk).schema
-        return chunk
+        with self._busy:
+            process = self._places.take()
+            with self._lock:
+                self._process = process
+                if self.closed:  # the client has hung up meanwhile
+                    process.kill()
+            self._deadline = time.monotonic() + self._order.seconds + KILL_SECONDS
+            try:
+                self._hand_over()
+                chunk = self._next_chunk()
+                self._schema = pa.ipc.open_stream(chunk).schema
+            except BaseException:
+                self._end(good=False)
+                raise
+            return chunk
 
     def next(self) -> bytes:
         """More rows, the end of the stream, or what went wrong."""
-        try:
-            return self._next_chunk()
-        except TunebenchError as error:
-            self._end(good=False)
-            self.done = self.failed = True
-            assert self._schema is not None
-            return last_batch(self._schema, error)
+        with self._busy:
+            try:
+                return self._next_chunk()
+            except TunebenchError as error:
+                self._end(good=False)
+                self.done = self.failed = True
+                assert self._schema is not None
+                return last_batch(self._schema, error)
 
     def close(self) -> None:
-        """Kill the statement where it still runs."""
+        """Kill the statement where it still runs, and free its place."""
         with self._lock:
             self.closed = True
             if self._process is not None:
                 self._process.kill()
+        with self._busy:
+            self._end(good=False)
 
     def read_all(self) -> pa.Table:
         """Every row, as a table."""
@@ -272,7 +277,8 @@ class Statement:
         raise self._why_it_ended()
 
     def _next_chunk(self) -> bytes:
-        assert self._process is not None
+        if self._process is None:
+            raise self._why_it_ended()
         try:
             kind, content = self._process.receive(self._deadline)
             if kind is Kind.STORE:

@@ -106,6 +106,19 @@ def test_a_stream_that_fails_late_says_why(store: Store) -> None:
         store[1].written("SELECT hash(a) FROM range(1000000000000) t(a)", timeout=0.7).read_all()
 
 
+def test_who_hangs_up_between_two_chunks_frees_the_place(store: Store) -> None:
+    _, database = store
+    taken = database._statements._taken
+    statement = database.written("SELECT range AS n FROM range(100000000)")
+    statement.first()
+    assert database._statements._taken == taken + 1
+    statement.close()
+    assert database._statements._taken == taken
+    assert statement.next()  # says that it was closed, and takes no place again
+    assert statement.failed
+    assert database._statements._taken == taken
+
+
 def test_a_process_that_ended_while_it_waited_is_replaced(store: Store) -> None:
     _, database = store
     assert _one(database, "SELECT 1") == 1
