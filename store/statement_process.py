@@ -38,7 +38,7 @@ ALARM_SECONDS = 0.5  # after a statement's time: it is interrupted first, for th
 BESIDE_BYTES = 2**30  # of addresses beside DuckDB's own limit: its parser, planner, threads and texts
 SPILL = "4GiB"  # of disk, for what doesn't fit into the limit
 TIRED_BYTES = 512 * 2**20  # a process that still holds so much after a statement is not used again
-NICE = 5
+NICE = 10
 
 
 class Session:

@@ -30,7 +30,7 @@ import pyarrow as pa
 
 from store.errors import BusyError, EngineUnavailable, QueryError, StateError, TunebenchError, from_dict
 from store.reading import LESS
-from store.sql_depth import SHORTER, too_deep, too_long
+from store.sql_depth import SHORTER, too_long
 from store.wire import Kind, Order, Setup, decode, frame, last_batch, read_frame
 
 SECONDS = 30.0  # that a statement may take
@@ -120,8 +120,8 @@ class Statements:
     def statement(
         self, sql: str, params: Sequence[Any] | Mapping[str, Any] = (), seconds: float = SECONDS
     ) -> Statement:
-        """Raises QueryError, before anything is started, for one that is too long or too deep."""
-        if reason := too_long(sql) or too_deep(sql):
+        """Raises QueryError for one that is too long; its own process looks how deep it is."""
+        if reason := too_long(sql):
             raise QueryError(reason, fix=SHORTER)
         plain = dict(params) if isinstance(params, Mapping) else list(params)
         return Statement(self, Order(sql, plain, seconds))

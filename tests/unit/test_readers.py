@@ -15,7 +15,7 @@ import pytest
 from engine.data import streams
 from engine.data.readers import open_source
 from engine.data.source import locate
-from store.errors import DataError
+from store.errors import DataError, TunebenchError
 from store.home import Home
 from store.import_config import Source
 from tests.unit.data_job import ask, import_file, open_file, read_all, reasons, write
@@ -184,3 +184,10 @@ def test_the_hub_without_a_network_says_so_at_once(home: Home, monkeypatch: pyte
     with pytest.raises(DataError, match="hub can't be reached for owner/name") as caught:
         open_source(home, Source(hub_id="owner/name"))
     assert "by path" in caught.value.fix
+
+
+@pytest.mark.parametrize("name", ["nothing", "a\x00b", "hex", "é", "x" * 5_000])
+def test_an_encoding_that_is_none_is_named(name: str) -> None:
+    with pytest.raises(TunebenchError, match="There is no text encoding") as caught:
+        streams.check_encoding(name)
+    assert caught.value.field == "encoding"
