@@ -128,7 +128,7 @@ def prepare_first_start(database: Database, commands: Commands) -> None:
         commands.launching.prepare_sample()
 
 
-class Server(uvicorn.Server):
+class EngineServer(uvicorn.Server):
     """A server that SIGTERM and SIGINT end in order, so that what stands after its `run` is done.
 
     `stopping` is called as soon as one of them comes, before requests under way are waited for.
@@ -167,7 +167,7 @@ def serve(home: Home, port: int) -> None:
     commands = Commands(database, home, asks.ask, wake=queue.awake.set)
     prepare_first_start(database, commands)
     app = build(database, read_token(home), commands.table(), asks, home, devices)
-    server = Server(app, database.stop_written)
+    server = EngineServer(app, database.stop_written)
     address = f"http://127.0.0.1:{listener.getsockname()[1]}"
     version = importlib.metadata.version("tunebench")
     queue.start()
