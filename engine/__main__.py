@@ -119,7 +119,7 @@ def prepare_first_start(database: Database, commands: Commands) -> None:
         commands.launching.prepare_sample()
 
 
-class Server(uvicorn.Server):
+class EngineServer(uvicorn.Server):
     """A server that SIGTERM and SIGINT end in order, so that what stands after its `run` is done.
 
     `stopping` is called as soon as one of them comes, before requests under way are waited for.
@@ -163,7 +163,7 @@ def serve(home: Home, port: int, names: Names) -> None:
     with database.transaction() as tx:
         queue_outdated(tx, time.time())
     app = build(database, token, commands.table(), asks, home, devices, names)
-    server = Server(app, database.stop_written)
+    server = EngineServer(app, database.stop_written)
     address = f"http://127.0.0.1:{listener.getsockname()[1]}"
     version = importlib.metadata.version("tunebench")
     queue.start()

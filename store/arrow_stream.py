@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from store.errors import TunebenchError
 from store.records import to_json
-from store.wire import MEDIA_TYPE, Source
+from store.wire import MEDIA_TYPE, Chunks
 
 
 class ArrowStream(Response):
@@ -24,7 +24,7 @@ class ArrowStream(Response):
 
     media_type = MEDIA_TYPE
 
-    def __init__(self, source: Source, limiter: anyio.CapacityLimiter) -> None:
+    def __init__(self, source: Chunks, limiter: anyio.CapacityLimiter) -> None:
         super().__init__()
         self._source, self._limiter = source, limiter
 

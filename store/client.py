@@ -46,7 +46,7 @@ class _Link:
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenStatements:
     """Statements that people write: the engine gives each a process of its own, in few places."""
 
     client: Client
@@ -70,9 +70,9 @@ class Client:
         return self._rows("/questions", sql, params)
 
     @property
-    def people(self) -> Written:
+    def people(self) -> WrittenStatements:
         """Where a statement goes that a person wrote, or that holds what a person wrote as SQL."""
-        return Written(self)
+        return WrittenStatements(self)
 
     def _rows(self, path: str, sql: str, params: Sequence[Any] | Mapping[str, Any]) -> pa.Table:
         plain = dict(params) if isinstance(params, Mapping) else list(params)

@@ -135,7 +135,7 @@ class Database:
 
     def written(self, sql: str, params: Params = (), *, timeout: float = STATEMENT_SECONDS) -> Statement:
         """A statement that a person wrote, in a process of its own over the store as it is when it begins; it
-        is ended with its memory after `timeout` seconds. Raises QueryError where it is too long or too deep.
+        is ended with its memory after `timeout` seconds. Raises QueryError where it is too long.
         """
         return self._statements.statement(sql, params, timeout)
 

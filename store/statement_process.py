@@ -31,20 +31,22 @@ from store.reading import Reading, Watch
 from store.records import to_json
 from store.snapshot import Snapshot
 from store.sql_guard import Guard
-from store.wire import Encoder, Kind, Order, Setup, frame, read_frame
+from store.wire import Encoder, Message, ProcessSetup, StatementOrder, frame, read_frame
 
 IDLE_SECONDS = 600.0  # without an order, and the process ends
 ALARM_SECONDS = 0.5  # after a statement's time: it is interrupted first, for that loses fewer words
 BESIDE_BYTES = 2**30  # of addresses beside DuckDB's own limit: its parser, planner, threads and texts
 SPILL = "4GiB"  # of disk, for what doesn't fit into the limit
 TIRED_BYTES = 512 * 2**20  # a process that still holds so much after a statement is not used again
-NICE = 5
+NICE = 10
 
 
-class Session:
+class StatementSession:
     """Answers orders one after another; `receive` and `send` are the two ends of the engine."""
 
-    def __init__(self, setup: Setup, receive: Callable[[int], bytes], send: Callable[[bytes], None]) -> None:
+    def __init__(
+        self, setup: ProcessSetup, receive: Callable[[int], bytes], send: Callable[[bytes], None]
+    ) -> None:
         self._setup, self._receive, self._send = setup, receive, send
         self._snapshot = Snapshot(Path(setup.database), Path(setup.folder))
         self._commits = -1  # that the copy holds
@@ -54,28 +56,28 @@ class Session:
         self._watch = Watch()
         self.spent = False
 
-    def answer(self, order: Order) -> None:
+    def answer(self, order: StatementOrder) -> None:
         """Run the statement and send what comes of it."""
         signal.setitimer(signal.ITIMER_REAL, order.seconds + ALARM_SECONDS)
-        self._send(frame(Kind.TAKEN))
+        self._send(frame(Message.TAKEN))
         try:
             encoder, chunk = self._begin(order, time.monotonic() + order.seconds)
         except TunebenchError as error:
-            self._send(frame(Kind.REFUSED, to_json(error.to_dict()).encode()))
+            self._send(frame(Message.REFUSED, to_json(error.to_dict()).encode()))
         except OSError as error:
             told = QueryError(f"The store can't be copied for the statement: {error.strerror}.")
-            self._send(frame(Kind.REFUSED, to_json(told.to_dict()).encode()))
+            self._send(frame(Message.REFUSED, to_json(told.to_dict()).encode()))
             self.spent = True
         else:
             while not encoder.done:
-                self._send(frame(Kind.ROWS, chunk))
+                self._send(frame(Message.ROWS, chunk))
                 chunk = encoder.next()
-            self._send(frame(Kind.BROKEN if encoder.failed else Kind.END, chunk))
+            self._send(frame(Message.BROKEN if encoder.failed else Message.END, chunk))
             self.spent |= encoder.failed
         signal.setitimer(signal.ITIMER_REAL, 0)
         self.spent |= psutil.Process().memory_info().rss > TIRED_BYTES
 
-    def _begin(self, order: Order, deadline: float) -> tuple[Encoder, bytes]:
+    def _begin(self, order: StatementOrder, deadline: float) -> tuple[Encoder, bytes]:
         """The statement with its first rows: over Parquet files alone where it names no table."""
         self._guard.check(order.sql)
         if not self._guard.names_tables(order.sql):
@@ -86,7 +88,9 @@ class Session:
                     raise
         return self._first(self._newest(), order, deadline)
 
-    def _first(self, root: duckdb.DuckDBPyConnection, order: Order, deadline: float) -> tuple[Encoder, bytes]:
+    def _first(
+        self, root: duckdb.DuckDBPyConnection, order: StatementOrder, deadline: float
+    ) -> tuple[Encoder, bytes]:
         seconds = max(0.0, deadline - time.monotonic())
         reading = Reading(root.cursor(), order.sql, order.params, seconds, self._guard, self._watch)
         encoder = Encoder(reading)
@@ -102,16 +106,16 @@ class Session:
     def _newest(self) -> duckdb.DuckDBPyConnection:
         """The store as it is now: its copy, made anew where something was committed since."""
         self._snapshot.prepare()
-        self._send(frame(Kind.STORE))
+        self._send(frame(Message.STORE))
         kind, content = read_frame(self._receive)
-        assert kind is Kind.HELD
+        assert kind is Message.HELD
         commits = int(content)
         if self._store is None or commits != self._commits:
             if self._store is not None:
                 self._store.close()
                 self._store = None
             self._snapshot.take()
-        self._send(frame(Kind.COPIED))
+        self._send(frame(Message.COPIED))
         if self._store is None:
             self._store = self._connect(self._snapshot.path)
             self._commits = commits
@@ -141,20 +145,20 @@ def stand_back(memory: int) -> None:
         Path("/proc/self/oom_score_adj").write_text("800")
 
 
-def serve(session: Session, receive: Callable[[int], bytes], fd: int) -> None:
+def serve(session: StatementSession, receive: Callable[[int], bytes], fd: int) -> None:
     """Answer orders until stdin ends, none comes for long, or the process is spent."""
     while not session.spent and select.select([fd], [], [], IDLE_SECONDS)[0]:
         try:
             kind, content = read_frame(receive)
         except EOFError:
             return
-        assert kind is Kind.ORDER
-        session.answer(Order(**json.loads(content)))
+        assert kind is Message.ORDER
+        session.answer(StatementOrder(**json.loads(content)))
 
 
 def main() -> int:
     """Serve one engine; what DuckDB or Python might print goes to stderr, never between the frames."""
-    setup = Setup(**json.loads(sys.argv[1]))
+    setup = ProcessSetup(**json.loads(sys.argv[1]))
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
     orders = os.fdopen(0, "rb", buffering=0)
@@ -173,7 +177,7 @@ def main() -> int:
 
     Path(setup.folder).mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        session = Session(setup, receive, send)
+        session = StatementSession(setup, receive, send)
         stand_back(setup.memory)
         with contextlib.suppress(BrokenPipeError):  # nobody is left who would read the answer
             serve(session, receive, 0)

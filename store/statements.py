@@ -30,8 +30,8 @@ import pyarrow as pa
 
 from store.errors import BusyError, EngineUnavailable, QueryError, StateError, TunebenchError, from_dict
 from store.reading import LESS
-from store.sql_depth import SHORTER, too_deep, too_long
-from store.wire import Kind, Order, Setup, decode, frame, last_batch, read_frame
+from store.sql_depth import SHORTER, too_long
+from store.wire import Message, ProcessSetup, StatementOrder, decode, frame, last_batch, read_frame
 
 SECONDS = 30.0  # that a statement may take
 KILL_SECONDS = 1.0  # after them; the process's own alarm comes before
@@ -51,7 +51,7 @@ class _Late(Exception):
 class _Process:
     """One process and the two ends of its frames."""
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: ProcessSetup) -> None:
         self._folder = Path(setup.folder)
         self._process = subprocess.Popen(
             [*COMMAND, json.dumps(asdict(setup))],
@@ -72,7 +72,7 @@ class _Process:
         while view:
             view = view[self._orders.write(view) or 0 :]
 
-    def receive(self, deadline: float) -> tuple[Kind, bytes]:
+    def receive(self, deadline: float) -> tuple[Message, bytes]:
         """The next frame. Raises EOFError where the process ended, _Late at the deadline (monotonic)."""
 
         def read(count: int) -> bytes:
@@ -107,7 +107,7 @@ class Statements:
     def __init__(self, database: Path, readable: Sequence[Path], folder: Path, hold: Hold) -> None:
         share = int(psutil.virtual_memory().total * MEMORY_SHARE)
         memory = max(LEAST_MEMORY, min(MOST_MEMORY, share))
-        self._setup = Setup(str(database), [str(path) for path in readable], str(folder), memory)
+        self._setup = ProcessSetup(str(database), [str(path) for path in readable], str(folder), memory)
         self._folder = folder
         self.hold = hold
         self._changed = threading.Condition()
@@ -120,11 +120,11 @@ class Statements:
     def statement(
         self, sql: str, params: Sequence[Any] | Mapping[str, Any] = (), seconds: float = SECONDS
     ) -> Statement:
-        """Raises QueryError, before anything is started, for one that is too long or too deep."""
-        if reason := too_long(sql) or too_deep(sql):
+        """Raises QueryError for one that is too long; its own process looks how deep it is."""
+        if reason := too_long(sql):
             raise QueryError(reason, fix=SHORTER)
         plain = dict(params) if isinstance(params, Mapping) else list(params)
-        return Statement(self, Order(sql, plain, seconds))
+        return Statement(self, StatementOrder(sql, plain, seconds))
 
     def take(self) -> _Process:
         """A process for one statement. Raises BusyError where no place gets free."""
@@ -207,48 +207,53 @@ class Statements:
 
 
 class Statement:
-    """One statement as chunks of an Arrow stream (`store.wire.Source`); may be closed from another thread."""
+    """One statement as chunks of an Arrow stream (`store.wire.Chunks`); may be closed from another thread."""
 
-    def __init__(self, places: Statements, order: Order) -> None:
+    def __init__(self, places: Statements, order: StatementOrder) -> None:
         self._places, self._order = places, order
         self._process: _Process | None = None
         self._schema: pa.Schema | None = None
         self._lock = threading.Lock()
+        self._busy = threading.Lock()  # held while rows are waited for
         self.done = self.failed = self.closed = False
 
     def first(self) -> bytes:
         """Schema and first rows. Raises QueryError for what can't run, BusyError where there is no place."""
-        process = self._places.take()
-        with self._lock:
-            self._process = process
-            if self.closed:  # the client has hung up meanwhile
-                process.kill()
-        self._deadline = time.monotonic() + self._order.seconds + KILL_SECONDS
-        try:
-            self._hand_over()
-            chunk = self._next_chunk()
-        except TunebenchError:
-            self._end(good=False)
-            raise
-        self._schema = pa.ipc.open_stream(chunk).schema
-        return chunk
+        with self._busy:
+            process = self._places.take()
+            with self._lock:
+                self._process = process
+                if self.closed:  # the client has hung up meanwhile
+                    process.kill()
+            self._deadline = time.monotonic() + self._order.seconds + KILL_SECONDS
+            try:
+                self._hand_over()
+                chunk = self._next_chunk()
+                self._schema = pa.ipc.open_stream(chunk).schema
+            except BaseException:
+                self._end(good=False)
+                raise
+            return chunk
 
     def next(self) -> bytes:
         """More rows, the end of the stream, or what went wrong."""
-        try:
-            return self._next_chunk()
-        except TunebenchError as error:
-            self._end(good=False)
-            self.done = self.failed = True
-            assert self._schema is not None
-            return last_batch(self._schema, error)
+        with self._busy:
+            try:
+                return self._next_chunk()
+            except TunebenchError as error:
+                self._end(good=False)
+                self.done = self.failed = True
+                assert self._schema is not None
+                return last_batch(self._schema, error)
 
     def close(self) -> None:
-        """Kill the statement where it still runs."""
+        """Kill the statement where it still runs, and free its place."""
         with self._lock:
             self.closed = True
             if self._process is not None:
                 self._process.kill()
+        with self._busy:
+            self._end(good=False)
 
     def read_all(self) -> pa.Table:
         """Every row, as a table."""
@@ -262,8 +267,8 @@ class Statement:
         for attempt in (1, 2):
             assert self._process is not None
             with contextlib.suppress(OSError, EOFError, _Late):
-                self._process.send(frame(Kind.ORDER, json.dumps(asdict(self._order)).encode()))
-                if self._process.receive(self._deadline)[0] is Kind.TAKEN:
+                self._process.send(frame(Message.ORDER, json.dumps(asdict(self._order)).encode()))
+                if self._process.receive(self._deadline)[0] is Message.TAKEN:
                     return
             if attempt == 1 and not self.closed and not self._places.closed:
                 process = self._places.exchange(self._process)
@@ -272,28 +277,29 @@ class Statement:
         raise self._why_it_ended()
 
     def _next_chunk(self) -> bytes:
-        assert self._process is not None
+        if self._process is None:
+            raise self._why_it_ended()
         try:
             kind, content = self._process.receive(self._deadline)
-            if kind is Kind.STORE:
+            if kind is Message.STORE:
                 kind, content = self._let_copy()
         except (EOFError, _Late, OSError) as error:
             raise self._why_it_ended() from error
-        if kind is Kind.REFUSED:
+        if kind is Message.REFUSED:
             self._end(good=True)
             raise from_dict(json.loads(content))
-        if kind in (Kind.END, Kind.BROKEN):
-            self.done, self.failed = True, kind is Kind.BROKEN
-            self._end(good=kind is Kind.END)
+        if kind in (Message.END, Message.BROKEN):
+            self.done, self.failed = True, kind is Message.BROKEN
+            self._end(good=kind is Message.END)
         return content
 
-    def _let_copy(self) -> tuple[Kind, bytes]:
+    def _let_copy(self) -> tuple[Message, bytes]:
         """Hold the writers while the process copies the store; the frame after that."""
         assert self._process is not None
         with self._places.hold(max(0.0, self._deadline - time.monotonic())) as commits:
-            self._process.send(frame(Kind.HELD, str(commits).encode()))
+            self._process.send(frame(Message.HELD, str(commits).encode()))
             kind, content = self._process.receive(self._deadline)
-        return self._process.receive(self._deadline) if kind is Kind.COPIED else (kind, content)
+        return self._process.receive(self._deadline) if kind is Message.COPIED else (kind, content)
 
     def _end(self, *, good: bool) -> None:
         with self._lock:

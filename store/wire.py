@@ -28,7 +28,7 @@ ERROR_KEY = b"tunebench.error"
 CHUNK_BYTES = 256 * 1024  # a result smaller than this travels in one piece
 
 
-class Source(Protocol):
+class Chunks(Protocol):
     """A statement as chunks of bytes; `failed`: the last chunk says why there are no more rows."""
 
     done: bool
@@ -97,7 +97,7 @@ def last_batch(schema: pa.Schema, error: TunebenchError) -> bytes:
     return sink.getvalue()[begun:]
 
 
-class Kind(Enum):
+class Message(Enum):
     """What a frame between the engine and the process of a statement holds."""
 
     ORDER = b"O"  # to the process: the statement as JSON
@@ -112,7 +112,7 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True)
-class Setup:
+class ProcessSetup:
     """What the process of a statement is started with: paths, and the bytes of memory that DuckDB may use."""
 
     database: str
@@ -122,7 +122,7 @@ class Setup:
 
 
 @dataclass(frozen=True)
-class Order:
+class StatementOrder:
     """A statement and the seconds that it may take."""
 
     sql: str
@@ -133,12 +133,12 @@ class Order:
 HEAD = struct.Struct(">cQ")
 
 
-def frame(kind: Kind, content: bytes = b"") -> bytes:
+def frame(kind: Message, content: bytes = b"") -> bytes:
     """A message of that kind."""
     return HEAD.pack(kind.value, len(content)) + content
 
 
-def read_frame(read: Callable[[int], bytes]) -> tuple[Kind, bytes]:
+def read_frame(read: Callable[[int], bytes]) -> tuple[Message, bytes]:
     """The next message. `read(n)` gives n bytes; where it gives fewer, EOFError is raised."""
     head = read(HEAD.size)
     if len(head) < HEAD.size:
@@ -147,7 +147,7 @@ def read_frame(read: Callable[[int], bytes]) -> tuple[Kind, bytes]:
     content = read(size)
     if len(content) < size:
         raise EOFError
-    return Kind(kind), content
+    return Message(kind), content
 
 
 def decode(body: bytes, *, whole: bool) -> pa.Table:

@@ -171,7 +171,7 @@ def check_encoding(name: str) -> str:
         codec = codecs.lookup(name)
         if "".encode(name) is not None and getattr(codec, "_is_text_encoding", True):
             return codec.name
-    except (LookupError, UnicodeError):
+    except (LookupError, ValueError):
         pass
     raise ConfigError(
         f"There is no text encoding {name!r}.", fix="Try utf-8, utf-16 or latin-1.", field="encoding"

@@ -15,7 +15,7 @@ import streamlit as st
 from pages.components import clean_reads, reads
 from pages.components.session import client, remembered
 from store import datasets, explore, histogram, quality, sql_rows
-from store.client import Client, Written
+from store.client import Client, WrittenStatements
 from store.filters import Condition, Filter
 
 KEPT = 600  # seconds; the rows of a fingerprint never change
@@ -59,7 +59,7 @@ def narrowed(dataset_id: str, where: str, stamp: str) -> Filter:
     return meant if ids is None else explore.narrowed(meant, ids)
 
 
-def asked(meant: Filter) -> Client | Written:
+def asked(meant: Filter) -> Client | WrittenStatements:
     """Whom to ask: a filter may hold SQL that a person wrote."""
     return client().people if meant.expression.strip() else client()
 

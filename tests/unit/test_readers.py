@@ -15,7 +15,7 @@ import pytest
 from engine.data import streams
 from engine.data.readers import open_source
 from engine.data.source import locate
-from store.errors import DataError
+from store.errors import DataError, TunebenchError
 from store.home import Home
 from store.import_config import Source
 from tests.unit.data_job import ask, import_file, open_file, read_all, reasons, write
@@ -200,3 +200,10 @@ def test_own_files_of_the_home_folder_are_no_source(home: Home, tmp_path: Path, 
     upload = home.uploads / "rows.csv"
     upload.write_text("question,answer\na,b\n")
     open_source(home, Source(path=str(upload))).close()
+
+
+@pytest.mark.parametrize("name", ["nothing", "a\x00b", "hex", "é", "x" * 5_000])
+def test_an_encoding_that_is_none_is_named(name: str) -> None:
+    with pytest.raises(TunebenchError, match="There is no text encoding") as caught:
+        streams.check_encoding(name)
+    assert caught.value.field == "encoding"

@@ -57,6 +57,37 @@ def test_sees_what_a_checkpoint_has_written(store: Store) -> None:
         assert _one(database, "SELECT count(*) FROM many") == 10 + n * 100_000
 
 
+def test_copies_made_while_others_write_are_whole(store: Store) -> None:
+    _, database = store
+    with database.transaction() as tx:
+        tx.execute("CREATE TABLE pair (n BIGINT, half VARCHAR)")
+    committed, ended = 0, threading.Event()
+
+    def write() -> None:
+        nonlocal committed
+        while not ended.is_set():
+            with database.transaction() as tx:  # two tables' worth of rows that belong together
+                tx.execute("INSERT INTO pair SELECT range, 'a' FROM range(2000)")
+                tx.execute("INSERT INTO pair SELECT range, 'b' FROM range(2000)")
+            committed += 1
+            if committed % 7 == 0:
+                with database._hold(20):  # as a commit does that writes one
+                    database._root.execute("CHECKPOINT")
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        for _ in range(8):
+            before = committed
+            sql = "SELECT count(*) FILTER (half = 'a') AS a, count(*) FILTER (half = 'b') AS b FROM pair"
+            row = database.written(sql).read_all().to_pylist()[0]
+            assert row["a"] == row["b"]
+            assert before <= row["a"] // 2000 <= committed + 1
+    finally:
+        ended.set()
+        thread.join(20)
+
+
 def test_the_store_is_not_copied_for_parquet_files_alone(tmp_path: Path) -> None:
     home, database = open_store(tmp_path)
     (home.datasets / "f").mkdir()
@@ -90,12 +121,12 @@ def test_what_needs_more_memory_than_it_may_use_is_told(store: Store) -> None:
     assert _one(database, "SELECT 1") == 1
 
 
-def test_what_is_too_long_or_too_deep_starts_nothing(store: Store) -> None:
+def test_what_is_too_long_or_too_deep_is_refused(store: Store) -> None:
     _, database = store
     with pytest.raises(QueryError, match="bytes long"):
         database.written(f"SELECT '{'x' * 70_000}'")
     with pytest.raises(QueryError, match="more than 16 parts"):
-        database.written("SELECT " + "a." * 20_000 + "a")
+        database.written("SELECT " + "a." * 20_000 + "a").read_all()
 
 
 def test_a_stream_that_fails_late_says_why(store: Store) -> None:
@@ -104,6 +135,19 @@ def test_a_stream_that_fails_late_says_why(store: Store) -> None:
         store[1].written(sql).read_all()
     with pytest.raises(QueryError, match=r"longer than 0\.7 s"):
         store[1].written("SELECT hash(a) FROM range(1000000000000) t(a)", timeout=0.7).read_all()
+
+
+def test_who_hangs_up_between_two_chunks_frees_the_place(store: Store) -> None:
+    _, database = store
+    taken = database._statements._taken
+    statement = database.written("SELECT range AS n FROM range(100000000)")
+    statement.first()
+    assert database._statements._taken == taken + 1
+    statement.close()
+    assert database._statements._taken == taken
+    assert statement.next()  # says that it was closed, and takes no place again
+    assert statement.failed
+    assert database._statements._taken == taken
 
 
 def test_a_process_that_ended_while_it_waited_is_replaced(store: Store) -> None:
