@@ -7,6 +7,8 @@ import json
 import random
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from bench.odd_rows import odd_rows
@@ -41,3 +43,18 @@ def test_deep_json_is_shown_or_refused_but_never_breaks_the_form(
     assert json.dumps(document["rows"]).count("{") < 60
     done = import_file(home, path)
     assert done.result["row_count"] + done.result["skipped_count"] == 2
+
+
+def test_a_text_in_parquet_that_is_no_unicode_costs_its_row_alone(home: Home, tmp_path: Path) -> None:
+    good = pa.array(["row one", "row two", "row three"])
+    offsets, data = good.buffers()[1:]
+    bad = pa.Array.from_buffers(
+        pa.string(), 3, [None, offsets, pa.py_buffer(data.to_pybytes().replace(b"two", b"\xfft\xff"))]
+    )
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": bad}), path)
+    done = import_file(home, path)
+    assert [row["text"] for row in done.rows] == ["row one", "row three"]
+    assert [(row["line"], row["reason"]) for row in done.skipped] == [
+        (2, "holds a text that is not valid UTF-8")
+    ]
