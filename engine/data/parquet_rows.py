@@ -10,7 +10,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.data.rows import Reader, Row, unique_names
+from engine.data.rows import Reader, Row, Skipped, skipped, unique_names
 from engine.data.streams import ByteStream
 from store.calendar import spelled_out
 from store.errors import DataError
@@ -34,19 +34,20 @@ class ParquetReader(Reader):
         stream.close()
         try:
             self._file = pq.ParquetFile(source)
-        except (pa.ArrowInvalid, OSError) as error:
+            names = self._file.schema_arrow.names
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             self.close()
             raise self._broken(error) from error
         self.total = self.bytes = stream.size
-        self.columns, self.problems = unique_names(self._file.schema_arrow.names)
+        self.columns, self.problems = unique_names(names)
 
     def rows(self) -> Iterator[Row]:
         try:
             for batch in self._file.iter_batches(batch_size=BATCH):
-                for row in spelled_out(batch.rename_columns(self.columns)).to_pylist():
+                for row in _rows_in(spelled_out(batch.rename_columns(self.columns))):
                     self._done += 1
                     yield self._done, row
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise self._broken(error) from error
 
     def _broken(self, error: Exception) -> DataError:
@@ -64,6 +65,18 @@ class ParquetReader(Reader):
     def close(self) -> None:
         if self._unpacked:
             self._unpacked.close()
+
+
+def _rows_in(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | Skipped]:
+    """The rows; one whose text is no Unicode costs that row alone."""
+    try:
+        yield from batch.to_pylist()
+    except UnicodeDecodeError:
+        for place in range(batch.num_rows):
+            try:
+                yield batch.slice(place, 1).to_pylist()[0]
+            except UnicodeDecodeError:
+                yield skipped("holds a text that is not valid UTF-8", "")
 
 
 def _unpack(stream: ByteStream, scratch: Path) -> IO[bytes]:

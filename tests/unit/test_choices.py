@@ -18,10 +18,11 @@ from engine.data.formats import recognise
 from engine.data.recipe.rows import canonicals, spoken
 from engine.data.turns import RowSkipped
 from store.choices import with_choices, without_choices
-from store.errors import DataError
+from store.errors import ConfigError, DataError
 from store.home import Home
 from store.import_config import ImportConfig
 from tests.unit.data_job import import_file, write
+from tests.unit.recipe_samples import make, run
 
 CITIES = ["Tirana", "Kabul", "Dushanbe"]
 SHOWN = "Capital of Afghanistan?\n\nA. Tirana\nB. Kabul\nC. Dushanbe"
@@ -199,3 +200,26 @@ def test_a_mapping_may_name_several_columns_of_choices() -> None:
 
 def test_the_rule_is_its_own_reverse() -> None:
     assert without_choices(with_choices("Who?\n\nA. x", CITIES), CITIES) == "Who?\n\nA. x"
+
+
+def test_versions_keep_choices_and_parts_and_read_them_anew(home: Home) -> None:
+    rows = [
+        {**ASKED, "choices": ["Tirana ", "Kabul "], "answer": n, "split": "test" if n else "train"}
+        for n in (0, 1)
+    ]
+    dataset_of_rows = make(home, rows)
+    stripped = run(home, dataset_of_rows, {"step": "normalise", "unicode": "none"})
+    assert [row["part"] for row in stripped.rows] == ["train", "test"]
+    assert [row["answer_index"] for row in stripped.rows] == [0, 1]
+    assert stripped.rows[1]["messages"][-1]["content"] == stripped.rows[1]["choices"][1]
+    columns = {"question": "question", "choices": "choices", "answer": "answer"}
+    mapped = run(
+        home, dataset_of_rows, {"step": "map_columns", "format": "multiple_choice", "columns": columns}
+    )
+    assert [row["answer_index"] for row in mapped.rows] == [0, 1]
+    with pytest.raises(ConfigError, match="made at the import"):
+        run(
+            home,
+            dataset_of_rows,
+            {"step": "map_columns", "format": "marked_pairs", "columns": {"prompt": "question"}},
+        )

@@ -9,6 +9,8 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 
+from engine.data.choose import choose
+from engine.data.column_values import column_names
 from engine.data.convert import Canonical, Convert, converter
 from engine.data.recipe.questions import Questions
 from engine.data.recipe.rows import canonicals, changed_batch, still_chosen
@@ -17,6 +19,8 @@ from engine.data.turns import RowSkipped, Turns, check_turns, read_turns
 from store.errors import ConfigError
 from store.formats import FORMATS
 from store.recipe import Edit, EditRows, MapColumns, Relabel
+
+FIRST = 500  # rows from which it is recognised how the new columns are meant
 
 
 def map_columns(work: Working, step: MapColumns, index: int) -> None:
@@ -27,13 +31,13 @@ def map_columns(work: Working, step: MapColumns, index: int) -> None:
     """
     format = FORMATS[step.format]
     for role in step.columns:
-        if role not in format.required + format.optional:
+        if not format.has_role(role):
             raise ConfigError(
                 f"{format.title} has no role {role!r}.",
-                fix=f"It has {', '.join(format.required + format.optional)}.",
+                fix=f"It has {', '.join(format.roles)}.",
                 field=f"columns.{role}",
             )
-    convert = converter(step.format, step.columns, instruction=step.instruction)
+    convert = _converter(work, step)
     seen: set[str] = set()
     work.rewrite(index, lambda batch: _read_anew(batch, convert, seen))
     for role, column in step.columns.items():
@@ -44,6 +48,24 @@ def map_columns(work: Working, step: MapColumns, index: int) -> None:
                 field=f"columns.{role}",
             )
     work.kind, work.format, work.columns = format.kind, step.format, dict(step.columns)
+
+
+def _converter(work: Working, step: MapColumns) -> Convert:
+    """What reads a row anew. How answers name choices, and what deciding values mean, is recognised from
+    the first rows. Raises ConfigError and DataError where it can't be."""
+    if step.format == "marked_pairs":
+        raise ConfigError(
+            "Pairs of good and bad answers are made at the import, from rows that lie apart.",
+            fix="Import the file again in this format.",
+            field="format",
+        )
+    form = FORMATS[step.format]
+    if not (form.meanings or form.several):
+        return converter(step.format, step.columns, instruction=step.instruction)
+    batch = next(work.scan(["source"]), None)
+    rows = [json.loads(source) for source in batch["source"].to_pylist()[:FIRST]] if batch else []
+    chosen = choose(column_names([], rows), rows, step.format, step.columns)
+    return converter(step.format, chosen.mapping, answers=chosen.answers, values=chosen.values)
 
 
 def _read_anew(batch: pa.RecordBatch, convert: Convert, seen: set[str]) -> Change | None:
