@@ -58,7 +58,8 @@ def _text(part: Document) -> str:
     change, passages = part["change"], phrasing.plural(part["n"], unit)
     worse = f", and on {broken:,} more the loss is not a number" if broken else ""
     if change["low"] is None:
-        return f"one {unit} of {name} gives no interval{worse}"
+        few = "gives" if part["n"] == 1 else "are too few, or too unequal in length, and give"
+        return f"{phrasing.plural(part['n'], unit)} of {name} {few} no interval{worse}"
     if change["low"] == change["high"] == 0:
         return f"{name} is predicted exactly as before ({passages}){worse}"
     bounds = _bounds(change["low"], change["high"])

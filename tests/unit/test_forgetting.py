@@ -143,13 +143,13 @@ def test_states_together() -> None:
 
 
 def test_too_few_passages_say_what_they_could_not_see() -> None:
-    base, tuned = table(texts(0, n=4, noise=0)), table(texts(0, n=4, noise=0.3))
+    base, tuned = table(texts(0, n=6, noise=0)), table(texts(0, n=6, noise=0.3))
     found = assess(base, tuned)
     assert found["state"] == "unclear"
-    assert "can't be seen with 4 passages" in found["headline"]
+    assert "can't be seen with 6 passages" in found["headline"]
     single = assess(table(texts(0, n=1, noise=0)), table(texts(0.4, n=1)))
     assert single["state"] == "unclear"
-    assert "one passage of plain prose gives no interval" in single["headline"]
+    assert "1 passage of plain prose gives no interval" in single["headline"]
     json.dumps([found, single], allow_nan=False)
 
 
