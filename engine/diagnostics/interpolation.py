@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from engine.diagnostics import forgetting, phrasing, probes
-from engine.diagnostics.statistics import quick_interval
+from engine.diagnostics.statistics import ratio_interval
 
 KEPT = 0.9  # of the gain, that a recommended α keeps
 Document = dict[str, Any]
@@ -29,8 +29,8 @@ def point(
     found = forgetting.assess(before, now)
     return {
         "alpha": alpha,
-        "loss": asdict(quick_interval(losses, tokens)),
-        "gain": asdict(quick_interval(base - losses, tokens)),
+        "loss": asdict(ratio_interval(losses, tokens)),
+        "gain": asdict(ratio_interval(base - losses, tokens)),
         "text": found["texts"][0] if found["texts"] else None,
         "choices": found["choices"][0] if found["choices"] else None,
         "named": [part for part in [*found["texts"], *found["choices"]] if probes.users(part["probe"])],
