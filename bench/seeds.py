@@ -17,7 +17,7 @@ from scipy import stats
 
 from bench.trials import Trials
 from engine.diagnostics import seeds
-from engine.diagnostics.statistics import quick_interval
+from engine.diagnostics.statistics import ratio_interval
 
 RUNS, DRAWS, LEVEL = 12, 2000, 0.05
 SETTING: dict[str, Any] = {
@@ -42,7 +42,7 @@ def claims(trials: Trials) -> Iterator[tuple[str, bool, str]]:
     found = [trials.run(f"seed {seed}", dataset=data, seed=seed, **SETTING) for seed in range(RUNS)]
     read = [trials.row_losses(run) for run in found]
     losses, tokens = np.array([losses for losses, _ in read]), read[0][1]
-    pairs = [quick_interval(a - b, tokens) for a, b in combinations(losses, 2)]
+    pairs = [ratio_interval(a - b, tokens) for a, b in combinations(losses, 2)]
     by_rows = float(np.mean([pair.above or pair.below for pair in pairs]))
     known = seeds.spread([losses], tokens)
     assert known is not None

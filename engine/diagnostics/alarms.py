@@ -18,7 +18,7 @@ from engine.diagnostics import overfitting, phrasing
 from engine.diagnostics.forgetting import THRESHOLDS
 from engine.diagnostics.overfitting import TrainCurve, Validation
 from engine.diagnostics.stages import Metric, parting
-from engine.diagnostics.statistics import Interval, quick_interval
+from engine.diagnostics.statistics import Interval, ratio_interval
 
 Document = Mapping[str, Any]
 
@@ -65,7 +65,7 @@ def forgets(step: int, base: ArrayLike, tuned: ArrayLike, tokens: ArrayLike, *, 
     change = np.asarray(tuned, np.float64) - np.asarray(base, np.float64)
     if not np.isfinite(change).all():  # training says so itself
         return []
-    rise = quick_interval(change, tokens, confidence=1 - 0.05 / max(1, looks))
+    rise = ratio_interval(change, tokens, confidence=1 - 0.05 / max(1, looks))
     limits = THRESHOLDS["nats"]
     amount = f"{_amount(rise)} nats a token ({_certainty(looks)}, {phrasing.plural(rise.n, 'passage')})"
     passed = [colour for colour in ("red", "amber") if (rise.low or 0) > limits[colour]]

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special
 
-from engine.diagnostics.statistics import Interval, quick_interval, wilson_interval
+from engine.diagnostics.statistics import Interval, ratio_interval, wilson_interval
 
 EXACT_BELOW = 25  # flips: fewer, and McNemar's test is the exact binomial one
 
@@ -130,4 +130,4 @@ def beyond_luck(before: ArrayLike, after: ArrayLike, options: ArrayLike) -> Inte
     first, second, count = (np.asarray(a, np.float64) for a in (before, after, options))
     lost = first * (1 - second)
     lucky: NDArray[np.float64] = (1 - first) * (1 - second) / (count - 1)
-    return quick_interval(lost - lucky, np.ones(len(first)))
+    return ratio_interval(lost - lucky, np.ones(len(first)))

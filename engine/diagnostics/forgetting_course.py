@@ -17,7 +17,7 @@ from engine.diagnostics import probes
 from engine.diagnostics.flips import holm, mcnemar, paired_change
 from engine.diagnostics.forgetting import NOT_RATED, THRESHOLDS
 from engine.diagnostics.probes import Paired
-from engine.diagnostics.statistics import Interval, quick_interval
+from engine.diagnostics.statistics import Interval, ratio_interval
 
 Document = dict[str, Any]
 
@@ -65,7 +65,7 @@ def _loss(probe: Paired, confidence: float) -> Interval | None:
         return None
     before, after = probe.base, probe.tuned
     if not probe.is_choice:
-        return quick_interval(after["loss_sum"] - before["loss_sum"], before["tokens"], confidence=confidence)
+        return ratio_interval(after["loss_sum"] - before["loss_sum"], before["tokens"], confidence=confidence)
     lost, won = _counts(probe, probe.options > 0)
     return paired_change(won, lost, len(probe.items), confidence=confidence)  # the other way round: a loss
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from engine.diagnostics import phrasing, probes
 from engine.diagnostics.overfitting import Validation
-from engine.diagnostics.statistics import Interval, quick_interval
+from engine.diagnostics.statistics import Interval, ratio_interval
 
 KEPT = 0.9  # of the gain, that an earlier step must have had
 LEAST = 0.02  # nats a token, by which it must have forgotten less
@@ -60,7 +60,7 @@ def find(
 
 def _gain(base: Validation, now: Validation) -> Interval:
     tokens = np.asarray(base["tokens"], np.float64)
-    return quick_interval(np.asarray(base["loss_sums"]) - np.asarray(now["loss_sums"]), tokens)
+    return ratio_interval(np.asarray(base["loss_sums"]) - np.asarray(now["loss_sums"]), tokens)
 
 
 def _less(then: pa.Table, kept: pa.Table, looks: int) -> Interval | None:
@@ -69,7 +69,7 @@ def _less(then: pa.Table, kept: pa.Table, looks: int) -> Interval | None:
     if paired is None or not paired.items:
         return None
     change = paired.tuned["loss_sum"] - paired.base["loss_sum"]
-    return quick_interval(change, paired.base["tokens"], confidence=1 - 0.05 / looks)
+    return ratio_interval(change, paired.base["tokens"], confidence=1 - 0.05 / looks)
 
 
 def advise(

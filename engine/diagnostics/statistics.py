@@ -93,7 +93,7 @@ def ratio_interval(numerators: ArrayLike, denominators: ArrayLike, *, confidence
     return Interval(value, value - below, value + above, n, error, reach * _unsure(influence))
 
 
-quick_interval = ratio_interval
+quick_interval = ratio_interval  # its older name, from when there were two
 
 
 def wilson_interval(successes: int, n: int, *, confidence: float = 0.95) -> Interval:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from engine.diagnostics import phrasing
-from engine.diagnostics.statistics import Interval, quick_interval
+from engine.diagnostics.statistics import Interval, ratio_interval
 
 if TYPE_CHECKING:
     from engine.diagnostics.overfitting import Validation
@@ -90,14 +90,14 @@ def _finite(validation: Validation) -> bool:
 
 
 def _mean(validation: Validation) -> Interval:
-    return quick_interval(validation["loss_sums"], validation["tokens"])
+    return ratio_interval(validation["loss_sums"], validation["tokens"])
 
 
 def _change(first: Validation, later: Validation) -> Interval:
     if not np.array_equal(np.asarray(first["row_ids"]), np.asarray(later["row_ids"])):
         raise ValueError(f"Losses at steps {first['step']} and {later['step']} are of different rows.")
     rise = np.asarray(later["loss_sums"], np.float64) - np.asarray(first["loss_sums"], np.float64)
-    return quick_interval(rise, first["tokens"])
+    return ratio_interval(rise, first["tokens"])
 
 
 def _minus(one: Interval, other: Interval) -> Interval:

@@ -22,7 +22,7 @@ import torch
 
 from engine.data.render import Rows
 from engine.diagnostics.overfitting import Validation
-from engine.diagnostics.statistics import quick_interval
+from engine.diagnostics.statistics import ratio_interval
 from engine.evaluation.general import PROSE
 from engine.evaluation.live_answers import LiveAnswers
 from engine.evaluation.losses import RowLosses
@@ -193,7 +193,7 @@ class Probing:
         prose = _prose(found)
         if prose is None or self.base is None or self.config.max_forgetting is None:
             return False
-        lost = quick_interval(prose.loss_sum - self.base.loss_sum, prose.tokens)
+        lost = ratio_interval(prose.loss_sum - self.base.loss_sum, prose.tokens)
         return lost.low is not None and lost.low > self.config.max_forgetting
 
     def prose_at(self, step: int) -> tuple[Measured, Measured] | None:

@@ -163,7 +163,7 @@ def test_a_probe_of_one_row_has_no_interval_and_says_so(home: Home, small_suite:
     job.order["probes"] = [source("Water")]
     found = train.run(job)["verdict"]["forgetting"]
     said = " ".join([found["headline"], *found["sentences"]]).lower()
-    assert ("of 1 row of water" if labels else "one row of water gives no interval") in said
+    assert ("of 1 row of water" if labels else "1 row of water gives no interval") in said
 
 
 def test_a_data_set_that_is_gone_at_the_start_is_told(home: Home, small_suite: None) -> None:

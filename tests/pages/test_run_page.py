@@ -58,7 +58,7 @@ def test_the_loss_chart_marks_overfitting_best_step_and_base_level(
     assert any(text.startswith("Base model 2.457") for text in said)
     assert any(text.endswith("at step 60") for text in said)
     card = next(metric for metric in at.metric if metric.label == "Overfitting")
-    assert (card.value, card.delta[:20]) == ("Memorises", "overfits, surely sinc")
+    assert (card.value, card.delta[:20]) == ("Memorises", "overfits, surely sin")
 
 
 def test_values_that_are_not_finite_are_marked(engine: StillEngine, open_page: Open) -> None:

@@ -229,7 +229,7 @@ def of_mixes() -> Iterator[str]:
             points = [
                 {"alpha": alpha, "gain": gain, "text": text}
                 for alpha, gain in (
-                    (alpha, vars(interpolation.quick_interval(alpha * 10 * losses, np.full(rows, 10))))
+                    (alpha, vars(interpolation.ratio_interval(alpha * 10 * losses, np.full(rows, 10))))
                     for alpha in (0.0, 0.25, 0.5)
                 )
             ]

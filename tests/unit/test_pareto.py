@@ -56,6 +56,18 @@ def sweep(group: str, points: list[tuple[float, float]], half: float = 0.01) -> 
     return [run(f"{group}{i}", g, f, half=half, group=group, setting=i) for i, (g, f) in enumerate(points)]
 
 
+def test_rounding_leads_past_no_run() -> None:
+    """Of the gains that are compared the last may, as a sum of parts, lie a hair above the highest run's."""
+    random = np.random.default_rng(0)
+    for _ in range(300):
+        sweeps = [sweep(group, list(zip(random.random(3), random.random(3), strict=True))) for group in "ab"]
+        found = matched(*sweeps)
+        assert found["state"] in {"first", "second", "alike", "mixed", "no_overlap"}
+        if found["overlap"]:
+            assert [found["points"][0]["gain"], found["points"][-1]["gain"]] == found["overlap"]
+    assert len(matched(sweeps[0], sweeps[0])["points"]) == 5
+
+
 def test_forgetting_between_two_runs() -> None:
     line = sweep("lora", [(0.2, 0.1), (0.6, 0.3)])
     value, error = at_gain(line, 0.3)
@@ -123,18 +135,6 @@ def test_crossing_sweeps_are_mixed() -> None:
     found = matched(sweep("a", [(0.2, 0.1), (0.6, 0.9)]), sweep("b", [(0.2, 0.5), (0.6, 0.5)]))
     assert found["state"] == "mixed"
     assert "At some gains a forgets less, at others b does" in found["sentence"]
-
-
-def test_rounding_leads_past_no_run() -> None:
-    """Of the gains that are compared the last may, as a sum of parts, lie a hair above the highest run's."""
-    random = np.random.default_rng(0)
-    for _ in range(300):
-        sweeps = [sweep(group, list(zip(random.random(3), random.random(3), strict=True))) for group in "ab"]
-        found = matched(*sweeps)
-        assert found["state"] in {"first", "second", "alike", "mixed", "no_overlap"}
-        if found["overlap"]:
-            assert [found["points"][0]["gain"], found["points"][-1]["gain"]] == found["overlap"]
-    assert len(matched(sweeps[0], sweeps[0])["points"]) == 5
 
 
 def test_paired_differences_decide_where_there_are_any() -> None:

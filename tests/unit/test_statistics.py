@@ -74,7 +74,7 @@ def test_symmetric_rows_keep_their_power() -> None:
 @pytest.mark.parametrize(
     ("tokens", "why"),
     [
-        ([10], "one row"),
+        ([10], "there is only one row"),
         ([10] * 4, "4 rows are too few"),
         ([10_000] + [20] * 29, "one of 30 rows holds 94% of the weight"),
         ([1_000] * 3 + [5] * 60, "63 rows of so unequal length say as much as 3.6 would"),
