@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 MINUS = "−"
+COUNTED = 1e7  # from here on numbers are shown by their power of ten
 
 
 def decimals(low: float | None, high: float | None, default: int = 2) -> int:
@@ -23,6 +24,9 @@ def number(value: float, places: int) -> str:
     if not math.isfinite(value):
         return "not a number" if math.isnan(value) else ("∞" if value > 0 else MINUS + "∞")
     text = f"{abs(value):,.{places}f}"
+    if abs(value) >= COUNTED:
+        digits, power = f"{abs(value):.2e}".split("e")
+        text = f"{digits} × 10^{int(power)}"
     return (MINUS if value < 0 and text.strip("0.,") else "") + text
 
 
