@@ -60,7 +60,9 @@ def _leak_sentence(found: Document, gains: Mapping[str, Interval | None], change
         also = "" if found["checked_near"] else "; near duplicates were not looked for"
         return f"None of {rows} stands in the training rows too{also}."
     how = ", ".join(f"{count:,} {KINDS[kind]}" for kind, count in found["kinds"].items() if count)
-    said = f"{found['rows']:,} of {rows} repeat a training row ({how})."
+    said = (
+        f"{found['rows']:,} of {rows} {'repeats' if found['rows'] == 1 else 'repeat'} a training row ({how})."
+    )
     clean, whole = gains["clean"], gains["whole"]
     if clean is None or whole is None:
         return f"{said} Too few others are left to say what that did."
@@ -136,14 +138,19 @@ def _few(found: Document) -> str:
     if not found["repeated_rows"]:
         return f"Each of {rows} occurs once."
     return (
-        f"{found['repeated_rows']:,} of {rows} occur more than once; of those that were measured"
-        f" {found['repeated']:,} do, too few to say what that did."
+        f"{_more_than_once(found)}; of those that were measured"
+        f" {found['repeated']:,} {'does' if found['repeated'] == 1 else 'do'}, too few to say what that did."
     )
 
 
-def _training_sentence(found: Document, change: Interval | None) -> str:
+def _more_than_once(found: Document) -> str:
+    occur = "occurs" if found["repeated_rows"] == 1 else "occur"
     rows = phrasing.plural(found["rows"], "training row")
-    said = f"{found['repeated_rows']:,} of {rows} occur more than once."
+    return f"{found['repeated_rows']:,} of {rows} {occur} more than once"
+
+
+def _training_sentence(found: Document, change: Interval | None) -> str:
+    said = f"{_more_than_once(found)}."
     measured = f"({found['repeated']:,} against {found['once']:,} measured rows)"
     if change is None:
         return f"{said} The measured ones are too few, or a few long ones too heavy, to compare {measured}."

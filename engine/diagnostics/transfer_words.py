@@ -92,7 +92,8 @@ def correlation(found: Document, what: str) -> str:
     if found["value"] is None:
         return f"Too few pairs to tell whether {what} predicts transfer (n {n})."
     value = phrasing.number(found["value"], 2)
-    ends = f"{phrasing.interval(found['low'], found['high'], 2)}, " if found["low"] is not None else ""
+    bounds = [phrasing.number(found[end], 2) for end in ("low", "high") if found[end] is not None]
+    ends = f"{' to '.join(bounds)}, " if len(set(bounds)) > 1 else ""
     figures = f"ρ {value} ({ends}n {n})"
     if found["state"] == "few":
         return f"Too few pairs to tell: {figures}."

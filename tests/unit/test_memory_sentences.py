@@ -11,10 +11,12 @@ from tests.unit.memory_sentences import SOURCES
 NUMBER = r"−?\d[\d,]*(?:\.\d+)?(?: × 10\^\d+)?"
 ODD = {
     "not a number": re.compile(r"\bnan\b|\binf\b|∞|None(?! of)"),
-    "an interval of no width": re.compile(rf"(?<![\d.,−])({NUMBER}) to \1(?![\d.,])"),
+    "an interval of no width": re.compile(rf"(?<![\d.,−])({NUMBER}) to \1(?!\d|[.,]\d)"),
     "of nothing": re.compile(r"\bof 0 |\b0 of 0\b|^0 "),
     "a share of a thousand": re.compile(r"\d,\d{3}(?:\.\d+)?%"),
-    "one and many": re.compile(r"(?<![\d,.])1 (?!less|times)\w+s\b(?!\.)|\bOf 1 \w+s\b"),
+    "one and many": re.compile(
+        r"(?<![\d,.])1 (?!less|times|does|comes|repeats|occurs)\w+s\b(?!\.)|\bOf 1 \w+s\b"
+    ),
     "too many digits": re.compile(r"\d{7}|\d,\d{3},\d{3}"),
     "an empty reason": re.compile(r"\(\)|\( |: \.|  "),
 }
