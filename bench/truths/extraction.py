@@ -48,7 +48,7 @@ RATES = [
     *(
         Rate(
             "extraction", f"exposure of {canaries} canaries, mean {_mean(*kind):.1f} of 8: covers", 0.95,
-            0.93, 0.99, partial(holds_exposure, canaries=canaries, learned=kind[0], spread=kind[1]), 1_000,
+            0.92, 0.99, partial(holds_exposure, canaries=canaries, learned=kind[0], spread=kind[1]), 1_000,
         )
         for canaries, kind in (
             (5, (0.0, 1.0)), (5, (3.0, 0.7)), (5, (3.0, 1.5)), (10, (3.0, 1.5)), (5, (4.0, 0.7)),

@@ -17,6 +17,8 @@ from numpy.typing import ArrayLike
 from engine.diagnostics import phrasing
 from engine.diagnostics.statistics import Interval, ratio_interval
 
+LEAST = 1e-5  # nats, under which a difference is none to speak of
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -40,6 +42,13 @@ class Difference:
             return f"{self.better} and {self.other} can't be compared: {self.reason}."
         gap = self.interval
         rows = phrasing.plural(gap.n, "held-out row")
+        if gap.low is None or gap.high is None:
+            return f"{self.better} and {self.other} can't be told apart: there is no interval of {rows}."
+        if gap.low == gap.high == 0:
+            return f"{self.better} and {self.other} have the same loss on each of {rows}."
+        if max(abs(gap.low), abs(gap.high)) < LEAST:
+            least = phrasing.setting(LEAST)
+            return f"{self.better} and {self.other} differ by less than {least} {self.unit} on {rows}."
         places = phrasing.decimals(gap.low, gap.high)
         bounds = phrasing.interval(gap.low, gap.high, places)
         if not self.separated:
@@ -47,7 +56,7 @@ class Difference:
             seen = f"; the smallest difference that could be seen is {least}" if gap.detectable else ""
             return f"{self.better} and {self.other} can't be told apart on {rows} ({bounds}){seen}."
         first, second = (self.better, self.other) if gap.above else (self.other, self.better)
-        low, high = sorted((abs(gap.low or 0.0), abs(gap.high or 0.0)))
+        low, high = sorted((abs(gap.low), abs(gap.high)))
         amount = phrasing.number(abs(gap.value), places)
         return (
             f"{first} is better than {second} by {amount} {self.unit} on {rows} "

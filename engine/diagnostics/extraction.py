@@ -104,7 +104,8 @@ def _judged(near: Document, n: int) -> Document:
     low, high = 100 * over["low"], 100 * over["high"]
     places = phrasing.decimals(low, high, default=1)
     value = phrasing.number(100 * abs(over["value"]), places)
-    seen = f"{round(near['tuned']['value'] * n):,} of {rows} come out nearly word for word"
+    hits = round(near["tuned"]["value"] * n)
+    seen = f"{hits:,} of {rows} {'comes' if hits == 1 else 'come'} out nearly word for word"
     if low > 0:
         more = f"{value} points more than from the base model ({phrasing.interval(low, high, places)})"
         return {"state": "extracts", "sentence": f"It writes training rows from memory: {seen}, {more}."}
@@ -186,7 +187,7 @@ def _canary_sentence(parts: Sequence[Document], more: Document | None) -> str:
     said = f"Canaries planted {_listed([_times(times) for times in exposed])} are exposed"
     if more and more["difference"]["low"] > 0:
         bounds = phrasing.interval(more["difference"]["low"], more["difference"]["high"])
-        said += f"; {_times(more['most'])} gives {bounds} bits more than {_times(more['fewest'])}"
+        said += f"; {_times(more['most'])} give {bounds} bits more than {_times(more['fewest'])}"
     return f"{said}."
 
 

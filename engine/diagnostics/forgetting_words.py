@@ -20,6 +20,7 @@ LEADS = {
     "none": "It forgot nothing that matters",
     "unclear": "Whether it forgot can't be told",
 }
+TINY = 1e-5  # nats a token, under which nothing is shown
 MOST_TIMES = 1_000  # of a perplexity, that are counted
 REPLAY_SHARE, MOST_REPLAY = 0.05, 0.25
 KL_BETA, MOST_KL = 1.0, 10.0
@@ -63,6 +64,8 @@ def _text(part: Document) -> str:
         return f"{phrasing.plural(part['n'], unit)} of {name} {few} no interval{worse}"
     if change["low"] == change["high"] == 0:
         return f"{name} is predicted exactly as before ({passages}){worse}"
+    if max(abs(change["low"]), abs(change["high"])) < TINY:
+        return f"{name} is predicted as before, to {TINY:.5f} nats a token ({passages}){worse}"
     bounds = _bounds(change["low"], change["high"])
     amount = f"{_value(change)} nats a token (95% interval {bounds}, {passages})"
     if change["low"] > 0:
@@ -81,7 +84,7 @@ def _factor(rise: float) -> str:
 
 def _unsure(part: Document) -> str:
     """Where the interval says more than what is sure of all that the user named."""
-    return ", which may be chance among all that you named" if part["state"] == "unclear" else ""
+    return ", which may be chance among all that was asked" if part["state"] == "unclear" else ""
 
 
 def _choices(part: Document) -> str:
@@ -157,6 +160,8 @@ def _divergence(part: Document) -> str:
     if kl["low"] is None:
         few = "one sample gives" if kl["n"] == 1 else "so few or unequal samples give"
         return f"{lead} {phrasing.number(kl['value'], 2)} nats a token away; {few} no interval."
+    if max(abs(kl["low"]), abs(kl["high"])) < TINY:
+        return f"{lead} where the base model does ({phrasing.plural(kl['n'], 'sample')})."
     samples, bounds = phrasing.plural(kl["n"], "sample"), _bounds(kl["low"], kl["high"])
     return f"{lead} {_value(kl)} nats a token away (KL, 95% interval {bounds}, {samples})."
 

@@ -17,6 +17,7 @@ Pure: arrays in, a JSON document out.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NotRequired, TypedDict
 
 import numpy as np
@@ -169,7 +170,7 @@ def _score(name: str, inside: dict[str, Floats], outside: dict[str, Floats]) -> 
         placebo = auc(inside[f"base/{name}"], outside[f"base/{name}"]).to_dict()
     excess = _excess(name, inside, outside)
     return {
-        "auc": auc(inside[name], outside[name]).to_dict(),
+        "auc": _area(name, inside, outside).to_dict(),
         "placebo": placebo,
         "excess": excess.to_dict(),
         "detectable": excess.detectable,
@@ -178,11 +179,20 @@ def _score(name: str, inside: dict[str, Floats], outside: dict[str, Floats]) -> 
     }
 
 
+def _area(name: str, inside: dict[str, Floats], outside: dict[str, Floats]) -> Interval:
+    """The area; of the scores of DECIDE, whose ranks are tested, with a half in its interval where the test
+    does not rule it out: of few rows DeLong's variance can."""
+    area = auc(inside[name], outside[name])
+    if name not in DECIDE or area.low is None or area.high is None or _p(inside[name], outside[name]) < 0.05:
+        return area
+    return replace(area, low=min(area.low, 0.5), high=max(area.high, 0.5))
+
+
 def _excess(name: str, inside: dict[str, Floats], outside: dict[str, Floats]) -> Interval:
     """Over the base model's area in pairs; of the scores of DECIDE, over one half."""
     placed = placements(inside[name], outside[name])
     if name in DECIDE:
-        return _over_half(auc(inside[name], outside[name]), placed)
+        return _over_half(_area(name, inside, outside), placed)
     return auc_difference(placed, placements(inside[f"base/{name}"], outside[f"base/{name}"]))
 
 

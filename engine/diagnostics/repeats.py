@@ -18,6 +18,7 @@ from engine.diagnostics.roc import auc
 from engine.diagnostics.statistics import Interval, ratio_interval
 
 LEAST = 2  # rows of a kind, to compare it
+TINY = 1e-5  # nats a token, under which nothing is shown
 
 Document = dict[str, Any]
 Array = NDArray[np.float64]
@@ -53,17 +54,23 @@ def leaks(
 
 def _leak_sentence(found: Document, gains: Mapping[str, Interval | None], change: Interval | None) -> str:
     rows = phrasing.plural(found["n"], "held-out row")
+    if not found["n"]:
+        return "There is no held-out row that training could repeat."
     if not found["rows"]:
         also = "" if found["checked_near"] else "; near duplicates were not looked for"
         return f"None of {rows} stands in the training rows too{also}."
     how = ", ".join(f"{count:,} {KINDS[kind]}" for kind, count in found["kinds"].items() if count)
-    said = f"{found['rows']:,} of {rows} repeat a training row ({how})."
+    said = (
+        f"{found['rows']:,} of {rows} {'repeats' if found['rows'] == 1 else 'repeat'} a training row ({how})."
+    )
     clean, whole = gains["clean"], gains["whole"]
     if clean is None or whole is None:
         return f"{said} Too few others are left to say what that did."
     said += f" Without them the gain is {_shown(clean)} nats a token, with them {_shown(whole)}."
     if change is None:
         return said
+    if _nothing(change):
+        return f"{said} On the repeated ones it is the same."
     if change.above:
         return f"{said} On the repeated ones it is {_shown(change)} more: they flatter the gain."
     if change.below:
@@ -126,20 +133,29 @@ def _written(written: Mapping[int, bool], often: Mapping[int, bool]) -> Document
 
 def _few(found: Document) -> str:
     rows = phrasing.plural(found["rows"], "training row")
+    if not found["rows"]:
+        return "There is no training row to look at."
     if not found["repeated_rows"]:
         return f"Each of {rows} occurs once."
     return (
-        f"{found['repeated_rows']:,} of {rows} occur more than once; of those that were measured"
-        f" {found['repeated']:,} do, too few to say what that did."
+        f"{_more_than_once(found)}; of those that were measured"
+        f" {found['repeated']:,} {'does' if found['repeated'] == 1 else 'do'}, too few to say what that did."
     )
 
 
-def _training_sentence(found: Document, change: Interval | None) -> str:
+def _more_than_once(found: Document) -> str:
+    occur = "occurs" if found["repeated_rows"] == 1 else "occur"
     rows = phrasing.plural(found["rows"], "training row")
-    said = f"{found['repeated_rows']:,} of {rows} occur more than once."
+    return f"{found['repeated_rows']:,} of {rows} {occur} more than once"
+
+
+def _training_sentence(found: Document, change: Interval | None) -> str:
+    said = f"{_more_than_once(found)}."
     measured = f"({found['repeated']:,} against {found['once']:,} measured rows)"
     if change is None:
         return f"{said} The measured ones are too few, or a few long ones too heavy, to compare {measured}."
+    if _nothing(change):
+        return f"{said} Their loss fell as much as that of the others {measured}."
     way, fell = ("less", _reversed(change)) if change.below else ("more", change)
     if change.above or change.below:
         by = f"{_shown(fell)} nats a token {way} than that of the others"
@@ -168,10 +184,23 @@ def _reversed(change: Interval) -> Interval:
     return Interval(-change.value, -change.high, -change.low, change.n)
 
 
+def _nothing(change: Interval) -> bool:
+    """Both limits lie so near 0 that no figure would show it."""
+    assert change.low is not None
+    assert change.high is not None
+    return max(abs(change.low), abs(change.high)) < TINY
+
+
 def _shown(interval: Interval) -> str:
+    if interval.low is None:
+        return f"{phrasing.number(interval.value, 2)} (no interval)"
+    if _nothing(interval):
+        return "0"
     places = phrasing.decimals(interval.low, interval.high)
-    bounds = phrasing.interval(interval.low, interval.high, places)
-    return f"{phrasing.number(interval.value, places)} ({bounds})"
+    ends = [phrasing.number(end, places) for end in (interval.low, interval.high) if end is not None]
+    if ends[0] == ends[1]:
+        return f"about {phrasing.number(interval.value, 2)}"
+    return f"{phrasing.number(interval.value, places)} ({' to '.join(ends)})"
 
 
 def _bounds(interval: Interval) -> str:

@@ -10,12 +10,19 @@ from engine.diagnostics import phrasing
 from engine.diagnostics.phrasing import plural
 
 MOST = 3  # effects that the lead names
+LEAST_SHARE = 1e-5  # of the base model's loss, that is shown
+MOST_SHARE = 9.99  # of the base model's loss, that is counted
 Document = Mapping[str, Any]
 UNITS = {"relative": "%", "right": " points"}
 
 
 def effect(figure: Document, measure: str) -> str:
-    """ "12% (9 to 15)" without its sign, as whoever reads it says helps or costs."""
+    """ "12% (9 to 15)" without its sign, as whoever reads it says helps or costs; of a loss that grew beyond
+    measure that it did."""
+    if abs(figure["value"]) < LEAST_SHARE:
+        return f"under {100 * LEAST_SHARE:g}{UNITS[measure]}"
+    if abs(figure["value"]) > MOST_SHARE:
+        return f"over {100 * MOST_SHARE:,.0f}{UNITS[measure]}"
     ends = [100 * figure[end] for end in ("low", "high")]
     places = phrasing.decimals(*ends)
     low, high = sorted(abs(end) for end in ends)
@@ -71,6 +78,8 @@ def nothing(others: Sequence[Document], measure: str) -> str:
     if not seen:
         return f"{said}: there are too few rows."
     middle = 100 * seen[len(seen) // 2]
+    if middle >= 100:
+        return f"{said}: so few rows, or such different ones, show no change."
     counts = sorted(c["figure"]["n"] for c in others)
     rows = plural(counts[len(counts) // 2], "row")
     shown = phrasing.number(middle, 1 if middle < 10 else 0)
@@ -83,7 +92,8 @@ def correlation(found: Document, what: str) -> str:
     if found["value"] is None:
         return f"Too few pairs to tell whether {what} predicts transfer (n {n})."
     value = phrasing.number(found["value"], 2)
-    ends = f"{phrasing.interval(found['low'], found['high'], 2)}, " if found["low"] is not None else ""
+    bounds = [phrasing.number(found[end], 2) for end in ("low", "high") if found[end] is not None]
+    ends = f"{' to '.join(bounds)}, " if len(set(bounds)) > 1 else ""
     figures = f"ρ {value} ({ends}n {n})"
     if found["state"] == "few":
         return f"Too few pairs to tell: {figures}."
@@ -97,15 +107,28 @@ def backward(found: Document) -> str:
     """What the rest of a sequence did to its earlier tasks."""
     tasks, rows = plural(len(found["tasks"]), "earlier data set"), plural(found["n"], "row")
     if found["low"] is None:
-        return f"Backward transfer can't be told: a data set has one row ({tasks})."
+        return f"Backward transfer can't be told: a data set has too few rows, or too unequal ones ({tasks})."
     low, high = 100 * found["low"], 100 * found["high"]
+    if max(abs(found["low"]), abs(found["high"])) < LEAST_SHARE:
+        return f"Later training changed nothing of what earlier training had gained: {tasks}, n {rows}."
+    if abs(found["value"]) > MOST_SHARE:
+        return _beyond(found["value"], low, high, f"{tasks}, n {rows}")
     places = phrasing.decimals(low, high)
     value = phrasing.number(abs(100 * found["value"]), places)
     ends = phrasing.interval(low, high, places)
     shown = phrasing.number(100 * found["value"], places)
-    figures = f"backward transfer {shown} points of relative gain ({ends}), {tasks}, n {rows}"
+    unit = "point" if value == "1" else "points"
+    figures = f"backward transfer {shown} {unit} of relative gain ({ends}), {tasks}, n {rows}"
     if high < 0:
-        return f"Later training took back {value} points of what earlier training had gained: {figures}."
+        return f"Later training took back {value} {unit} of what earlier training had gained: {figures}."
     if low > 0:
-        return f"Later training added {value} points to what earlier training had gained: {figures}."
+        return f"Later training added {value} {unit} to what earlier training had gained: {figures}."
     return f"What later training did to what was learned before can't be told from noise: {figures}."
+
+
+def _beyond(value: float, low: float, high: float, basis: str) -> str:
+    """Of a loss that grew, or had been, beyond measure."""
+    sure = low > 0 or high < 0
+    way = "took back" if value < 0 else "added"
+    lead = "Later training" if sure else "It can't be told from noise that later training"
+    return f"{lead} {way} over {100 * MOST_SHARE:,.0f} points of relative gain: {basis}."

@@ -53,11 +53,7 @@ def assess(
     asked = {name: {**counted[name], "n": len(rows)} for name, rows in parts.items()}
     more = {"asked": asked, "least": least, "same": {name: _same(rows) for name, rows in parts.items()}}
     if not train:
-        short = phrasing.plural(counted["train"]["short"], "row")
-        sentence = (
-            f"Whether it writes training rows from memory can't be asked: of {short} that were looked at none"
-            f" leaves {least} tokens to be written, and shorter answers can be guessed."
-        )
+        sentence = _nothing_asked(counted["train"]["short"], least)
         return {"state": "unclear", "sentence": sentence, "n": 0, "control": None, "beyond": None, **more}
     found = _extraction(train)
     control = _extraction(held_out) if held_out else None
@@ -77,6 +73,16 @@ def assess(
                 f" word, but {seen} too: such answers can be guessed, and say nothing of memory."
             )
     return found
+
+
+def _nothing_asked(short: int, least: int) -> str:
+    lead = "Whether it writes training rows from memory can't be asked"
+    if not short:
+        return f"{lead}: no row was looked at."
+    return (
+        f"{lead}: of {phrasing.plural(short, 'row')} that were looked at none leaves {least} tokens to be"
+        " written, and shorter answers can be guessed."
+    )
 
 
 def _extraction(rows: Sequence[Row]) -> Document:

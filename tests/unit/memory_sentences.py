@@ -1,0 +1,205 @@
+"""Every sentence of memory, forgetting, comparisons and transfer, from inputs at the edges.
+
+`python -m tests.unit.memory_sentences` prints them, to be read.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from engine.diagnostics import (
+    comparison,
+    extraction,
+    forgetting,
+    membership,
+    membership_path,
+    probes,
+    repeats,
+    transfer,
+    transfer_words,
+    verbatim,
+)
+from engine.diagnostics.probes import Paired
+from engine.diagnostics.transfer_sequence import Task, backward_transfer
+from pages.components import compare_classes
+
+SIZES = (0, 1, 2, 3, 5, 10, 40)
+LEVELS = ("equal", "alike", "apart", "tiny", "huge", "broken", "unequal")
+
+
+def losses(kind: str, rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Summed losses of two models, and tokens."""
+    random = np.random.default_rng(seed)
+    tokens = random.integers(5, 60, rows).astype(float)
+    if kind == "unequal":
+        tokens = np.where(np.arange(rows) == 0, 10_000.0, tokens)
+    base = tokens * random.gamma(5, 0.4, rows)
+    noise = random.normal(0, 0.2, rows)
+    change = {
+        "equal": np.zeros(rows), "alike": noise, "apart": noise - 0.8, "tiny": -1e-9 + 1e-10 * noise,
+        "huge": 1e12 * (1 + noise), "broken": noise * np.where(np.arange(rows) % 2, np.nan, 1.0),
+        "unequal": noise,
+    }[kind]  # fmt: skip
+    return base, base + tokens * change, tokens
+
+
+def of_comparisons() -> Iterator[str]:
+    """Compare, by loss and by what is right."""
+    for kind, rows in itertools.product(LEVELS, SIZES):
+        first, second, tokens = losses(kind, rows)
+        for comparisons in (1, 190):
+            yield comparison.difference("A", "B", first, second, tokens, comparisons=comparisons).sentence
+    for lost, won, rows in (
+        (0, 0, 1),
+        (1, 0, 1),
+        (0, 2, 2),
+        (0, 0, 40),
+        (40, 0, 40),
+        (0, 40, 40),
+        (3, 4, 40),
+    ):
+        yield compare_classes.sentence("A", "B", comparison_of(lost, won, rows))
+
+
+def comparison_of(lost: int, won: int, rows: int) -> Any:
+    return compare_classes.paired_change(lost, won, rows)
+
+
+def of_membership() -> Iterator[str]:
+    """Training rows against held-out ones, and their course."""
+    for kind, rows, others in itertools.product(LEVELS, SIZES, (0, 1, 5, 40)):
+        inside, outside = losses(kind, rows), losses("alike", others, 1)
+        groups = [
+            {"base": {"loss": base / tokens}, "tuned": {"loss": tuned / tokens}}
+            for base, tuned, tokens in (inside, outside)
+        ]
+        yield membership.assess(*groups)["sentence"]  # type: ignore[arg-type]
+        points = membership.by_checkpoint({9: groups[0]}, {9: groups[1]})  # type: ignore[dict-item]
+        yield membership_path.sentence(points)
+
+
+def of_extraction() -> Iterator[str]:
+    """Rows from memory, and canaries."""
+    texts = [f"the code of locker {i} is {i * 7919 % 100_000:05}" for i in range(40)]
+    for rows, base, tuned in itertools.product(SIZES, (0, 1, 10, 40), (0, 1, 9, 40)):
+        written = [
+            [text if i < count else "no" for i, text in enumerate(texts[:rows])] for count in (base, tuned)
+        ]
+        yield extraction.extraction(texts[:rows], *written)["sentence"]
+        asked: list[verbatim.Row] = [
+            {
+                "row_id": i, "reference": text, "base": written[0][i], "tuned": written[1][i], "tokens": 20,
+                "base_same": 1, "tuned_same": 20,
+            }
+            for i, text in enumerate(texts[:rows])
+        ]  # fmt: skip
+        counted: verbatim.Counted = {"rows": rows, "short": 0, "passed": 0}
+        held: dict[str, verbatim.Counted] = {"train": counted, "held_out": counted}
+        yield verbatim.assess(asked, asked[: rows // 2], held, 10)["sentence"]
+    others = np.arange(1, 256)
+    for planted, never, rows in itertools.product((0.5, 100.0, 300.0), (0.5, 100.0), (1, 2, 5)):
+        groups = {0: [(never, others)] * rows, 1: [(100.0, others)] * rows, 16: [(planted, others)] * rows}
+        yield extraction.canaries(groups)["sentence"]
+        yield extraction.canaries({1: [(planted, others)] * rows})["sentence"]
+
+
+def of_repeats() -> Iterator[str]:
+    """Duplicates, across the split and in training."""
+    for kind, rows, hit in itertools.product(LEVELS, SIZES, SIZES):
+        base, tuned, tokens = losses(kind, rows)
+        better = tuned - np.where(np.arange(rows) < hit, 0.9 * tokens, 0)
+        for after in (tuned, better, base + base - better):
+            kinds = {"exact": np.arange(rows) < hit}
+            yield repeats.leaks(base, after, tokens, kinds, True)["sentence"]
+            times = np.where(np.arange(rows) < hit, 3, 1)
+            counts = (rows, min(hit, rows))
+            yield repeats.training(times, base, after, tokens, np.full(5, 2.0), {}, np.arange(rows), counts)[
+                "sentence"
+            ]
+
+
+def asked(name: str, before: np.ndarray, after: np.ndarray, broken: int = 0) -> Paired:
+    """Questions of one category."""
+    n, ones = len(before), np.ones(len(before))
+    base, tuned = (
+        {"loss_sum": ones, "tokens": ones, "correct": right.astype(float)} for right in (before, after)
+    )
+    items = [str(i) for i in range(n)]
+    return Paired(name, items, np.array(["c"] * n), np.full(n, 4), base, tuned, 0, broken, broken)
+
+
+def read(name: str, base: np.ndarray, tuned: np.ndarray, tokens: np.ndarray) -> Paired:
+    """Texts that both models could score."""
+    n = len(base)
+    sides = [{"loss_sum": loss, "tokens": tokens, "correct": np.zeros(n)} for loss in (base, tuned)]
+    items = [str(i) for i in range(n)]
+    return Paired(name, items, np.array([""] * n), np.zeros(n, np.int64), sides[0], sides[1], 0, 0, 0)
+
+
+def of_forgetting() -> Iterator[str]:
+    """Texts, questions and what the user named, alone and together."""
+    for rows in SIZES[1:]:
+        right, wrong = np.ones(rows, bool), np.zeros(rows, bool)
+        mixed = np.arange(rows) % 2 == 0
+        for before, after in itertools.product((right, wrong, mixed), repeat=2):
+            for name in (probes.CHOICES, f"{probes.TASK}piqa"):
+                parts = [forgetting.choices(asked(name, before, after))]
+                yield from judged({"texts": [], "choices": parts, "divergence": []})
+        for kind in LEVELS:
+            if kind == "broken":
+                continue
+            text = read(probes.PROSE, *losses(kind, rows))
+            own = read(f"{probes.DATA}Notes", *losses("apart", rows, 3))
+            samples = forgetting.divergence(read(probes.OWN_SAMPLES, *losses(kind, rows)))
+            texts = [forgetting.text(text), forgetting.text(own)]
+            yield from judged({"texts": texts, "choices": [], "divergence": [samples]})
+    nothing = asked(probes.CHOICES, np.zeros(0, bool), np.zeros(0, bool), broken=1)
+    yield from judged({"texts": [], "choices": [forgetting.choices(nothing)], "divergence": []})
+
+
+def judged(found: dict[str, Any]) -> list[str]:
+    """The sentences of these documents."""
+    parts = [*found["texts"], *found["choices"]]
+    forgetting.hold_users(parts)
+    return forgetting.sentences(forgetting.together(parts), found)
+
+
+def of_transfer() -> Iterator[str]:
+    """A matrix with one other cell, a sequence, a predictor."""
+    for kind, rows in itertools.product(LEVELS, SIZES[1:]):
+        base, tuned, tokens = losses(kind, rows)
+        if kind == "broken":
+            continue
+        for start in (base, np.zeros(rows)):
+            sides = [
+                {"loss": loss, "tokens": tokens, "right": np.arange(rows) % 2 == place}
+                for place, loss in enumerate((start, tuned))
+            ]
+            cell = transfer.compare(*sides) | {"source": "A", "target": "B", "own": False, "earlier": False}
+            for measure in transfer.MEASURES:
+                yield transfer_words.lead(transfer.judged([cell], measure), measure)
+        for then in (base, tuned):
+            yield transfer_words.backward(backward_transfer([Task("a", base, then, tuned)]))
+    for n in (0, 1, 3, 5, 12):
+        x = np.arange(n, dtype=float)
+        for y in (x, np.zeros(n), np.random.default_rng(0).normal(size=n)):
+            yield transfer_words.correlation(transfer.spearman(x, y), "distance")
+
+
+SOURCES = (of_comparisons, of_membership, of_extraction, of_repeats, of_forgetting, of_transfer)
+
+
+def every() -> dict[str, list[str]]:
+    """Sentences by where they come from, each once."""
+    return {
+        source.__name__.removeprefix("of_"): list(dict.fromkeys(filter(None, source()))) for source in SOURCES
+    }
+
+
+if __name__ == "__main__":
+    for topic, said in every().items():
+        print(f"\n{topic}", *said, sep="\n  ")
