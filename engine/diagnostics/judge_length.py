@@ -90,9 +90,7 @@ def _at_equal(wins: Floats, difference: Floats) -> Interval:
     top = fit.likelihood(value, slope)
 
     def lacks(intercept: float) -> float:
-        nonlocal slope  # the next intercept is near
-        slope = fit.slope_at(intercept, slope)
-        return fit.likelihood(intercept, slope) - top + drop
+        return fit.likelihood(intercept, fit.slope_at(intercept, slope)) - top + drop
 
     ends = [_end(lacks, value, way) for way in (-1.0, 1.0)]
     shares = special.expit([value, *ends])
