@@ -8,7 +8,8 @@ import pytest
 
 from tests.unit.memory_sentences import SOURCES
 
-NUMBER = r"−?\d[\d,]*(?:\.\d+)?(?: × 10\^\d+)?"
+NUMBER = r"−?\d[\d,]*(?:\.\d+)?(?:×10[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)?"
+PLAIN = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹−", "-0123456789-", ",")
 ODD = {
     "not a number": re.compile(r"\bnan\b|\binf\b|∞|None(?! of)"),
     "an interval of no width": re.compile(rf"(?<![\d.,−])({NUMBER}) to \1(?!\d|[.,]\d)"),
@@ -23,7 +24,7 @@ ODD = {
 
 
 def value(number: str) -> float:
-    return float(number.replace("−", "-").replace(",", "").replace(" × 10^", "e"))
+    return float(number.translate(PLAIN).replace("×10", "e"))
 
 
 def odd(sentence: str) -> list[str]:
