@@ -19,7 +19,7 @@ def test_the_stage_of_a_run_with_its_evidence(engine: StillEngine, open_page: Op
         t["name"] for t in losses["data"]
     }
     table = at.dataframe[0].value
-    assert list(table["Score"]) == ["Loss", "Loss minus the base's", "Min-K%"]
+    assert list(table["Score"]) == ["Loss", "Loss beyond the base's", "Min-K%"]
     assert all("(" in cell for cell in table["Excess"])
     assert "AUC" in {trace["name"] for trace in losses["data"]}
     assert "the AUC that tells training rows from validation rows" in said
@@ -83,7 +83,7 @@ def test_what_a_run_knows_by_heart(engine: StillEngine, open_page: Open) -> None
     assert "40 rows, the most striking first" in said
     assert "⏎ and a map" in said
     assert ":red-background[a clock mender" in said
-    assert "Canaries planted 4, 16 times are exposed" in said or "Canaries planted 16 times" in said
+    assert "Canaries planted 4 times and 16 times are exposed" in said or "Canaries planted 16 times" in said
     assert "15 of 100 held-out rows repeat a training row (15 word for word)" in said
     assert "60 of 400 training rows occur more than once" in said
     at.segmented_control(key="memory-part").set_value("held_out").run()
