@@ -29,6 +29,7 @@ class CostsAsk(Config):
     past: list[Document] = Field(default_factory=list)
     replay: Document | None = None
     probes: list[Document] = Field(default_factory=list)
+    launch: bool = Field(False, description="A launch waits for it: weights are looked at for longer")
 
 
 class RenderingAsk(Config):

@@ -171,7 +171,7 @@ class Reading:
     def _failed(self, error: Exception) -> QueryError:
         if self._timed_out:
             return QueryError(
-                f"The statement took longer than {self._timeout:g} s and was stopped.",
+                f"The statement took longer than {self._timeout:.2g} s and was stopped.",
                 fix=LESS,
             )
         reason = explain(error)

@@ -316,7 +316,7 @@ class Statement:
             return QueryError("The statement was closed before its last row.")
         if time.monotonic() > self._deadline - KILL_SECONDS:
             return QueryError(
-                f"The statement took longer than {self._order.seconds:g} s and was stopped.", fix=LESS
+                f"The statement took longer than {self._order.seconds:.2g} s and was stopped.", fix=LESS
             )
         return QueryError("The statement needs more memory than one may use, or is too deep.", fix=LESS)
 

@@ -11,7 +11,16 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from engine.data.aliases import ALIASES, FLAG_PREFIXES, TOOLS, TURN_NAMES, names_of, names_within, normalise
+from engine.data.aliases import (
+    ALIASES,
+    FLAG_PREFIXES,
+    NUMBERING,
+    TOOLS,
+    TURN_NAMES,
+    names_of,
+    names_within,
+    normalise,
+)
 from engine.data.choices import recognise_choices
 from engine.data.column_values import Rows, first_values, looked_at, values_of
 from engine.data.judged import recognise_comparison, recognise_marked
@@ -79,6 +88,8 @@ def _flagged(columns: Sequence[str], names: Mapping[str, str], rows: Rows) -> di
     if text is None:
         return None
     for column in columns:
+        if normalise(column) in NUMBERING:  # 0 and 1 of two rows
+            continue
         values = first_values(rows, column, 2000)
         keys = {str(value).strip().lower() for value in values}
         called = normalise(column).startswith(FLAG_PREFIXES) and len(keys) <= 2

@@ -73,7 +73,7 @@ class Question:
             home,
             headed=self.classes is not None,
             trusted=config.trust_remote_code,
-            seconds=LAUNCH_LOOK if asked.get("launch") else LOOK,
+            seconds=LAUNCH_LOOK if asked.launch else LOOK,
         )
         self.limit = prepare.fitting(config, self.whole["train"], self.positions)
         if config.task == "sft":
