@@ -88,7 +88,7 @@ CHOICE_STEMS = ("ans", "answer", "option", "opt", "op", "choice", "sol", "ending
 TURN_NAMES = ("messages", "conversations", "conversation", "chat", "dialogue", "turns", "message")
 
 FLAG_PREFIXES = ("is_", "has_")
-NUMBERING = frozenset({"row_id", "rowid", "row", "id", "idx", "index", "line", "number", "no", "unnamed: 0"})
+NUMBERING = frozenset({"row_id", "rowid", "row", "id", "idx", "index", "line", "number", "no", "unnamed:_0"})
 GENERIC = ("text", "value", "content", "0")  # of a path, these say less than what they lie in
 
 KNOWN_NAMES = frozenset(
