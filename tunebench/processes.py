@@ -107,8 +107,17 @@ def open_log(path: Path) -> IO[bytes]:
 
 
 def stop_engine(home: Home, *, seconds: float = 15) -> bool:
-    """Ask the engine of this home folder to end; False where none ran. Runs go on."""
-    record = read_record(home.engine_file)
+    """Ask the engine of this home folder to end; False where none ran. Runs go on.
+
+    Raises StateError where the record of its process is damaged.
+    """
+    try:
+        record = read_record(home.engine_file)
+    except ValueError as error:
+        raise StateError(
+            f"{home.engine_file} is damaged, so that it can't be told whether an engine runs.",
+            fix="Remove the file; `tunebench up` says so where an engine still has the store.",
+        ) from error
     process = record.process() if record else None
     if process is None:
         return False

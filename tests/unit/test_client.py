@@ -23,7 +23,7 @@ from store import client as client_module
 from store import datasets, metrics
 from store.client import Client
 from store.database import Database
-from store.errors import ConfigError, EngineSilent, EngineUnavailable, NotFoundError, QueryError
+from store.errors import ConfigError, EngineSilent, EngineUnavailable, NotFoundError, QueryError, StateError
 from store.home import Home
 from store.jobdir import write_json
 from store.process_record import write_record
@@ -289,3 +289,12 @@ def test_a_proxy_of_the_environment_is_not_asked(served: Served, monkeypatch: py
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
     assert Client(served[0]).query("SELECT 1 AS n").to_pylist() == [{"n": 1}]
+
+
+def test_a_damaged_record_of_the_engine_is_named(tmp_path: Path) -> None:
+    home = Home(tmp_path).create()
+    for text in ("{", "[]", '{"address": "x"}'):
+        home.engine_file.write_text(text)
+        with pytest.raises(StateError, match="damaged") as caught:
+            processes.stop_engine(home)
+        assert "Remove the file" in caught.value.fix
