@@ -17,7 +17,7 @@ def show_frame() -> None:
     st.html(
         f"""<style>
 .stTabs [role="tab"][data-selected], .stTabs [role="tab"][aria-selected="true"],
-[data-testid="stButtonGroup"] [data-selected] {{color: {color}}}
+.stButtonGroup button[data-variant][data-selected]:not([data-disabled]) {{color: {color}}}
 @media (max-width: 640px) {{
   .stTabs [role="tablist"] {{flex-wrap: wrap; row-gap: 0; overflow: visible}}
   .stTabs [role="tab"] [role="img"] {{display: none !important}}
