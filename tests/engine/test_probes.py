@@ -46,7 +46,7 @@ def small_suite(monkeypatch: pytest.MonkeyPatch) -> None:
     passages = tuple(whole.passages[i] for i in spread(len(whole.passages), 6))
     items = tuple(whole.items[i] for i in spread(len(whole.items), 24))
     monkeypatch.setattr(reading, "load", lambda: reading.Suite(items, passages, whole.fingerprint))
-    monkeypatch.setattr(general, "LIGHT", {"prose": 3, "choices": 8})
+    monkeypatch.setattr(general, "LIGHT", {"prose": 6, "choices": 8})
     monkeypatch.setattr(own_samples.own_samples, "__kwdefaults__", {
         **own_samples.own_samples.__kwdefaults__, "count": 8, "length": 8,
     })  # fmt: skip
