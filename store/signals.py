@@ -91,7 +91,7 @@ GROUPS: dict[str, Group] = {
                     "",
                     (None, 0.05), "The model learns to stop in mid-sentence."),
             ),
-            version=2,
+            version=3,
             automatic=True,
         ),
         Group(

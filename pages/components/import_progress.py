@@ -61,7 +61,7 @@ def account(result: dict[str, Any]) -> list[tuple[str, str, str]]:
     shown = [
         ("Rows read", f"{read:,}", f"of {read + skipped:,} in the file"),
         ("Rows skipped", f"{skipped:,}", "each with its reason" if skipped else "none"),
-        ("Repeated rows", f"{result['duplicate_count']:,}", "same text as an earlier row"),
+        ("Repeated rows", f"{result['duplicate_count']:,}", repeats_words(result)),
     ]
     parts = result["stats"].get("parts") or {}
     return [*shown, *((part.capitalize(), f"{rows:,}", "as the file says") for part, rows in parts.items())]
