@@ -7,6 +7,7 @@ from typing import Any
 import streamlit as st
 
 from pages.components import figures, reads
+from pages.components.dataset_facts import repeats_words
 from pages.components.dataset_list import back_to_list
 from pages.components.dataset_skipped import show_skipped
 from pages.components.import_recognised import say_columns
