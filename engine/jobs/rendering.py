@@ -51,7 +51,7 @@ def run(job: Job) -> dict[str, Any]:
         row |= {"rejected": _rejected(job, asked, tokenizer, limit)}
     return {
         "row": row,
-        "set": _whole(rows, limit, total),
+        "set": _whole(rows, limit, total) | {"keeping_all": prepare.keeping_all(rows, limit, positions)},
         "checks": checks,
         "template": str(tokenizer.chat_template),
         "own_template": bool(tokenizer.has_own_template),

@@ -145,7 +145,7 @@ def _figures(answer: dict[str, Any]) -> list[tuple[str, str, str]]:
     pairs = answer["config"]["task"] == "dpo"
     noun, both = ("Pairs", "both answers of each pair, ") if pairs else ("Rows", "")
     cut = (
-        f"of {counted:,}; {answer['lost_tokens']:,} trained tokens lost{_keeping_all(answer)}"
+        f"of {counted:,}; {answer['lost_tokens']:,} trained tokens lost{keeping_all(answer)}"
         if answer["truncated_rows"]
         else "none is too long"
     )
@@ -185,8 +185,8 @@ def _figures(answer: dict[str, Any]) -> list[tuple[str, str, str]]:
     ]
 
 
-def _keeping_all(answer: dict[str, Any]) -> str:
-    """What a limit that cuts no row would cost."""
+def keeping_all(answer: dict[str, Any]) -> str:
+    """What a limit that cuts no row would cost, of a preview or of the rendering of a set."""
     if not answer.get("keeping_all"):
         return ""
     length, share = answer["keeping_all"]

@@ -12,6 +12,7 @@ import streamlit as st
 
 from engine.diagnostics.phrasing import plural
 from pages.components import figures, quantities, reads
+from pages.components.preview import keeping_all
 from pages.components.rendering_chart import length_chart
 from pages.components.rendering_question import ask_rendering, row_key
 from pages.components.session import guarded
@@ -91,7 +92,7 @@ def _figures(whole: dict[str, Any]) -> list[tuple[str, str, str]]:
         (
             "Rows cut",
             f"{whole['cut_rows']:,}",
-            f"at {whole['max_length']:,} tokens; the longest has {whole['longest']:,}",
+            f"at {whole['max_length']:,} tokens; the longest has {whole['longest']:,}{keeping_all(whole)}",
         ),
         (
             "Answers cut",

@@ -60,6 +60,9 @@ def test_what_max_length_cuts_is_counted(home: Home) -> None:
     assert cut["lost_tokens"] > 0
     assert cut["shortened_answers"] <= cut["cut_rows"]
     assert whole["trained_tokens"] == cut["trained_tokens"]
+    longest, more = cut["keeping_all"]
+    assert (longest, whole["keeping_all"]) == (whole["longest"], None)
+    assert more > 0
 
 
 @pytest.mark.parametrize("template", ["{% for", "{{ nothing() }}", "always the same"])
