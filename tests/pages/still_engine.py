@@ -5,6 +5,7 @@ So a run stays queued or training for as long as a test looks at it. Commands ar
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
@@ -17,7 +18,7 @@ import uvicorn
 
 from store.database import Database
 from store.home import Home
-from store.jobdir import write_json
+from store.process_record import write_record
 from store.server import build
 
 COMMANDS = ("cancel", "resume", "delete", "edit_run", "launch", "launch_sample")
@@ -56,7 +57,7 @@ def still_engine(home: Home, ask: Ask = _no_asks) -> Iterator[StillEngine]:
     while not server.started:
         time.sleep(0.01)
     port = listener.getsockname()[1]
-    write_json(home.engine_file, {"address": f"http://127.0.0.1:{port}", "host": "127.0.0.1", "port": port})
+    write_record(home.engine_file, f"http://127.0.0.1:{port}", os.getpid())
     try:
         yield engine
     finally:
