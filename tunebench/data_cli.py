@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -29,8 +29,26 @@ def list_(json: Json = False) -> None:
             print_json({"datasets": found})
             return
         columns = ["name", "rows", "skipped", "duplicates", "format", "id"]
-        keys = ["name", "row_count", "skipped_count", "duplicate_count", "format", "dataset_id"]
-        print_rows(columns, [[row[key] for key in keys] for row in found], plural(len(found), "data set"))
+        rows = [
+            [
+                row["name"],
+                row["row_count"],
+                row["skipped_count"],
+                _repeated(row),
+                row["format"],
+                row["dataset_id"],
+            ]
+            for row in found
+        ]
+        print_rows(columns, rows, plural(len(found), "data set"))
+
+
+def _repeated(dataset: dict[str, Any]) -> str:
+    """Rows that an earlier one equals, and which way; imports of earlier versions looked past case and
+    spacing."""
+    count = dataset["duplicate_count"]
+    exact = dataset["stats"].get("duplicates") is not None
+    return f"{count:,} exact" if exact else f"{count:,} but for case and spacing"
 
 
 quality_cli.register(data)

@@ -137,7 +137,7 @@ def account(dataset: dict[str, Any]) -> list[str]:
     used = used_words(dataset["format"], dataset["columns"], stats["answers"], stats["values"])
     lines = [
         f"{dataset['name']}: {plural(dataset['row_count'], 'row')} read as {dataset['format']},"
-        f" {dataset['skipped_count']:,} skipped, {plural(dataset['duplicate_count'], 'duplicate')}.",
+        f" {dataset['skipped_count']:,} skipped, {plural(dataset['duplicate_count'], 'exact duplicate')}.",
         f"  used: {used}",
         f"  ignored: {ignored_words(stats['ignored'], stats['ignored_count'])}",
     ]

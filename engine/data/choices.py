@@ -23,6 +23,7 @@ from store.home import Home
 
 _LETTER = re.compile(r"\s*\(?([A-Za-z])[).:]?\s*")
 _NUMBER = re.compile(r"\s*(\d{1,2})(\.0)?\s*")
+_INDEX = re.compile(r"(?:^|_)(?:index|idx)$")
 FEWEST = 2
 _NUMBERED = re.compile(r"([a-z]*?)_?(\d{1,2}|[a-z])")
 
@@ -149,13 +150,14 @@ def recognise_answers(
     rows: Sequence[Mapping[str, Any]], columns: Sequence[str], answer: str
 ) -> AnswerBy | None:
     """How the column `answer` names the choices in `columns`: the way that fits most of the rows, of equals a
-    text, but a number where the file has numbers. None where none fits half of the rows that have choices."""
+    text, but a number where the file has numbers or the column is called an index. None where none fits half
+    of the rows that have choices."""
     asked: list[tuple[Any, tuple[str, ...], list[str]]] = []
     for row in rows:
         with contextlib.suppress(RowSkipped):
             asked.append((row.get(answer), *read_choices(row, columns)))
     order: tuple[AnswerBy, ...] = ("text", "letter", "number from 0", "number from 1")
-    if any(isinstance(value, int | float) for value, _, _ in asked):
+    if _INDEX.search(normalise(answer)) or any(isinstance(value, int | float) for value, _, _ in asked):
         order = ("number from 0", "number from 1", "text")
     fits = {by: sum(_fits(value, choices, by, names) for value, choices, names in asked) for by in order}
     best = max(order, key=lambda by: fits[by])  # of equals the first

@@ -21,7 +21,7 @@ from engine.data.turns import (
     read_turns,
     spoken_turns,
 )
-from store.choices import with_choices
+from store.choices import shows, with_choices
 from store.errors import ConfigError
 from store.formats import FORMATS, AnswerBy, columns_of
 from store.left_out import MARKED_BAD
@@ -177,7 +177,9 @@ def _multiple_choice(columns: dict[str, str], by: AnswerBy) -> Convert:
     def convert(row: dict[str, Any]) -> Canonical:
         choices, names = read_choices(row, where)
         place = place_of(row.get(answer), choices, by, names)
-        asked = with_choices(_required(row, question), choices)
+        asked = _required(row, question)
+        if not shows(asked, choices):  # an export's prompt lists them already
+            asked = with_choices(asked, choices)
         context = _optional(row, before) if before else ""
         made = _asked_and_said(asked, choices[place], context, _optional(row, system) if system else "")
         return made._replace(choices=choices, answer_index=place)

@@ -20,9 +20,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.data.convert import Canonical
+from engine.data.dataset import SCHEMA
 from engine.data.export_columns import Columns, cell, typed
-from engine.data.recipe.rows import canonicals
+from engine.data.recipe.rows import canonicals, still_chosen
 from engine.data.tool_turns import TOOLS, openai
+from store.choices import without_choices
 from store.data_config import ExportFormat
 from store.errors import ConfigError
 
@@ -37,15 +39,18 @@ TITLES: dict[ExportFormat, str] = {
 SUFFIXES: dict[ExportFormat, str] = {"csv": ".csv", "parquet": ".parquet"}  # the others are .jsonl
 SPEAKERS = {"system": "system", "user": "human", "assistant": "gpt"}
 PAIRS: tuple[ExportFormat, ...] = ("prompt_completion", "alpaca")
+PAIR_ROLES = (("user", "assistant"), ("system", "user", "assistant"))
+CHOOSING: tuple[ExportFormat, ...] = (*PAIRS, "csv", "parquet")  # that can say what was chosen from
 Batches = Callable[[], Iterable[pa.RecordBatch]]
-Form = Literal["text", "preference", "labelled", "pairs", "chat"]
+Form = Literal["text", "preference", "labelled", "choices", "pairs", "chat"]
 Document = dict[str, Any]
 
 
 @dataclass
 class Shape:
     """What the rows are like: how many there are, how many are one question with its answer (and perhaps a
-    system turn), have a system turn, call functions, have a label, and have the label as their answer."""
+    system turn), have a system turn, call functions, have a label, have the label as their answer, have
+    choices, and are one question with its choices and the right one."""
 
     rows: int = 0
     pairs: int = 0
@@ -53,6 +58,8 @@ class Shape:
     with_tools: int = 0
     labelled: int = 0
     answered_by_label: int = 0
+    with_choices: int = 0
+    choosing: int = 0
 
 
 def shape(batches: Iterable[pa.RecordBatch], columns: Columns) -> Shape:
@@ -63,13 +70,23 @@ def shape(batches: Iterable[pa.RecordBatch], columns: Columns) -> Shape:
         found["rows"] += batch.num_rows
         for row in canonicals(batch):
             roles = row.roles or ()
-            found["pairs"] += roles in (("user", "assistant"), ("system", "user", "assistant"))
+            found["pairs"] += roles in PAIR_ROLES
             found["with_system"] += roles[:1] == ("system",)
             found["with_tools"] += roles[:1] == (TOOLS,)
             if row.label is not None:
                 found["labelled"] += 1
                 found["answered_by_label"] += bool(row.contents) and row.contents[-1] == row.label
+            if row.choices:
+                found["with_choices"] += 1
+                found["choosing"] += _chooses(row)
     return Shape(**found)
+
+
+def _chooses(row: Canonical) -> bool:
+    """Whether question, choices and answer stand apart and can be put together again."""
+    if row.roles not in PAIR_ROLES or still_chosen(row).choices is None:
+        return False
+    return not without_choices(row.contents[-2], row.choices or ()).isspace()
 
 
 def form_of(kind: str, shape: Shape) -> Form:
@@ -78,6 +95,8 @@ def form_of(kind: str, shape: Shape) -> Form:
         return "text" if kind == "text" else "preference"
     if shape.pairs < shape.rows:
         return "chat"
+    if shape.choosing == shape.rows:
+        return "choices"
     return "labelled" if shape.answered_by_label == shape.rows and not shape.with_system else "pairs"
 
 
@@ -108,11 +127,18 @@ def check(kind: str, format: ExportFormat, shape: Shape) -> None:
 def losses(kind: str, format: ExportFormat, shape: Shape) -> list[str]:
     """What an import of the file would not read back, in sentences; empty where it reads all."""
     form = form_of(kind, shape)
+    told = []
+    if shape.with_choices and not (form == "choices" and format in CHOOSING):
+        why = "other rows have none" if form != "choices" else "it reads turns alone"
+        told.append(
+            f"{shape.with_choices:,} rows are multiple choice: an import reads them as questions and answers,"
+            f" for {why}."
+        )
     if shape.labelled and not (form == "labelled" and format in ("csv", "parquet")):
-        return [
+        told.append(
             f"{shape.labelled:,} rows have a label: it is in the column label, and an import leaves it out."
-        ]
-    return []
+        )
+    return told
 
 
 def write(
@@ -159,6 +185,11 @@ def _labelled(document: Document, row: Canonical) -> Document:
     return document if row.label is None else {**document, "label": row.label}
 
 
+def _chosen_from(row: Canonical) -> Document:
+    """What an import tells multiple choice by; the prompt lists the choices as it is."""
+    return {} if not row.choices else {"choices": list(row.choices), "answer_index": row.answer_index}
+
+
 def _openai(row: Canonical) -> Document:
     return _labelled(openai(_messages(row)), row)
 
@@ -170,14 +201,16 @@ def _sharegpt(row: Canonical) -> Document:
 
 def _prompt_completion(row: Canonical) -> Document:
     *system, prompt, completion = row.contents
-    document = {"system": system[0]} if system else {}
-    return _labelled({**document, "prompt": prompt, "completion": completion}, row)
+    document: Document = {"system": system[0]} if system else {}
+    document |= {"prompt": prompt, "completion": completion, **_chosen_from(row)}
+    return _labelled(document, row)
 
 
 def _alpaca(row: Canonical) -> Document:
     *system, instruction, output = row.contents
-    document = {"system": system[0]} if system else {}
-    return _labelled({**document, "instruction": instruction, "input": "", "output": output}, row)
+    document: Document = {"system": system[0]} if system else {}
+    document |= {"instruction": instruction, "input": "", "output": output, **_chosen_from(row)}
+    return _labelled(document, row)
 
 
 def _of_kind(row: Canonical) -> Document:
@@ -200,11 +233,13 @@ _DOCUMENTS: dict[ExportFormat, Callable[[Canonical], Document]] = {
 
 def _columns(form: Form, shape: Shape) -> list[str]:
     """The columns of a table, in order."""
+    pairs = [*(["system"] if shape.with_system else []), "prompt", "completion"]
     columns = {
         "text": ["text"],
         "preference": ["chosen", "rejected"],
         "labelled": ["text", "label"],
-        "pairs": [*(["system"] if shape.with_system else []), "prompt", "completion"],
+        "choices": [*pairs, "choices", "answer_index"],
+        "pairs": pairs,
         "chat": ["messages"],
     }[form]
     return [*columns, "label"] if shape.labelled and form != "labelled" else columns
@@ -219,7 +254,7 @@ def _cells(form: Form, row: Canonical) -> Document:
             cells = _of_kind(row)
         case "labelled":
             cells = {"text": row.contents[0]}
-        case "pairs":
+        case "choices" | "pairs":
             cells = _prompt_completion(row)
         case "chat":
             cells = {"messages": _messages(row)}
@@ -251,10 +286,11 @@ def _write_parquet(
     path: Path, form: Form, shape: Shape, batches: Iterable[pa.RecordBatch], others: Columns
 ) -> None:
     turns = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
-    nested = ("messages", "chosen", "rejected")
+    types = {**dict.fromkeys(("messages", "chosen", "rejected"), turns)}
+    types |= {name: SCHEMA.field(name).type for name in ("choices", "answer_index")}
     # A table that can hold turns as they are need not take them apart: pairs are messages here.
     form = "chat" if form == "pairs" else form
-    said = [pa.field(c, turns if c in nested else pa.string()) for c in _columns(form, shape)]
+    said = [pa.field(column, types.get(column, pa.string())) for column in _columns(form, shape)]
     schema = pa.schema([*said, *others.fields()])
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for batch in batches:

@@ -30,7 +30,7 @@ FORMS = (  # what the forms of an export call their own
         "output",
         "text",
     ),
-    *("label", "chosen", "rejected", "tools"),
+    *("label", "chosen", "rejected", "tools", "choices", "answer_index"),
 )
 TYPES = {int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 Document = dict[str, Any]

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from engine.data.characters import lengths
 from engine.data.convert import Canonical
 from engine.data.dataset import LATER, SCHEMA, SKIPPED_SCHEMA, Fingerprint
 from engine.data.digest import digest, exact_keys, folded_keys
@@ -97,7 +98,7 @@ class DatasetWriter:
             "answer_index": pa.array(answers, pa.int32()),
             "part": pa.array(parts, pa.string()),
         }
-        self._write(columns, flat, np.fromiter(map(len, texts), np.int32, len(texts)))
+        self._write(columns, flat, lengths(texts))
         self.labels.update(label for label in labels if label is not None)
         self.parts.update(part for part in parts if part is not None)
         self._clear()
@@ -113,7 +114,7 @@ class DatasetWriter:
         flat = {"turns": pc.fill_null(pc.list_value_length(columns["messages"]), 0).cast(pa.int32())}
         said = columns["messages"].flatten()
         flat |= {"roles": said.field("role"), "contents": said.field("content")}
-        self._write(columns, flat, pc.utf8_length(columns["text"]).to_numpy(zero_copy_only=False))
+        self._write(columns, flat, lengths(columns["text"].to_pylist()))
         counted = columns["label"].drop_null().value_counts().to_pylist()
         self.labels.update({one["values"]: one["counts"] for one in counted})
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from engine.diagnostics.finding_rules import RULES, Fix, Rule, Severity
-from engine.diagnostics.phrasing import number, percent, plural
+from engine.diagnostics.phrasing import number, percent, percent_beside, plural
 from engine.diagnostics.statistics import Interval, wilson_interval
 
 Document = dict[str, Any]
@@ -182,8 +182,11 @@ def _open(share: Interval, band: tuple[float | None, float | None] | None) -> bo
 def _title(rule: Rule, signal: Signal, figures: Document, count: int | None, value: float) -> str:
     if count is None:
         high = signal.healthy[1] if signal.healthy else None
-        bound = "" if high is None else f"; up to {high:g} is healthy"
-        return f"{signal.title}: half of the rows are above {number(value, 2)}{bound}"
+        share = signal.unit == "share"
+        limit = "" if high is None else percent(high) if share else f"{high:g}"
+        bound = f"; at most {limit} is healthy" if limit else ""
+        above = percent_beside(value, high) if share else number(value, 2)
+        return f"{signal.title}: half of the rows are above {above}{bound}"
     noun = rule.noun or f"row with {signal.title.lower()}"
     text = _counted(count, noun)
     return f"{text} in {plural(int(figures['groups']), 'group')}" if signal.type == "group" else text

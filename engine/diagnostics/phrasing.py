@@ -75,6 +75,14 @@ def percent(share: float) -> str:
     return f"{value:.{0 if whole else 1 if value >= 0.995 else 2}f}%"
 
 
+def percent_beside(share: float, limit: float | None) -> str:
+    """A share beside a limit that it is not equal to: 10.04%, not 10%, where the limit reads 10%."""
+    text = percent(share)
+    if limit is None or share == limit or text != percent(limit):
+        return text
+    return next((t for n in (2, 4) if (t := f"{100 * share:.{n}f}%") != f"{100 * limit:.{n}f}%"), text)
+
+
 def share(interval: Mapping[str, Any]) -> str:
     """The value of a share in per cent, with the digits that its interval supports; all is "100%"."""
     value = 100 * interval["value"]

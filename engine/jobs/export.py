@@ -25,7 +25,7 @@ from engine.jobs.aside import aside
 from store.config import Split
 from store.data_config import ExportConfig
 
-COLUMNS = ("messages", "text", "label", "rejected", "source")
+COLUMNS = ("messages", "text", "label", "rejected", "source", "choices", "answer_index")
 NAME_CHARACTERS = 80
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from engine.data import dataset, masks
-from engine.data.render import Rows, fitting_length
+from engine.data.render import Rows, fitting_length, render
 from engine.data.token_rows import shown_row
 from engine.job import Job
 from engine.jobs.convert import ensure
@@ -46,9 +46,12 @@ def run(job: Job) -> dict[str, Any]:
         some = rows.take(np.arange(min(masks.MOST, len(rows))))
         load = prepare.loader(job.home, asked.fingerprint, asked.kind)
         checks = vars(masks.check(tokenizer, load(some.row_ids), some))
+    row = shown_row(tokenizer, rows, limit, int(np.flatnonzero(rows.row_ids == row_id)[0]))
+    if asked.kind == "preference":
+        row |= {"rejected": _rejected(job, asked, tokenizer, limit)}
     return {
-        "row": shown_row(tokenizer, rows, limit, int(np.flatnonzero(rows.row_ids == row_id)[0])),
-        "set": _whole(rows, limit, total),
+        "row": row,
+        "set": _whole(rows, limit, total) | {"keeping_all": prepare.keeping_all(rows, limit, positions)},
         "checks": checks,
         "template": str(tokenizer.chat_template),
         "own_template": bool(tokenizer.has_own_template),
@@ -70,6 +73,13 @@ def _rows(job: Job, asked: RenderingAsk, tokenizer: Any, total: int, row_id: int
         completion_only=asked.completion_only_loss,
         load=prepare.loader(job.home, asked.fingerprint, asked.kind),
     )
+
+
+def _rejected(job: Job, asked: RenderingAsk, tokenizer: Any, limit: int) -> dict[str, Any]:
+    """The row as it ends with the rejected answer."""
+    ids = np.array([asked.row])
+    told = prepare.rejected_loader(job.home, asked.fingerprint)(ids)
+    return shown_row(tokenizer, render(tokenizer, ids, told), limit, 0)
 
 
 def _whole(rows: Rows, limit: int, total: int) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def band(kind: Kind) -> str:
         return ""
     unit = "%" if kind.scale == 100 else ""
     low, high = (None if side is None else f"{kind.scale * side:g}{unit}" for side in kind.healthy)
-    return f"Healthy: {f'{low} to {high}' if low else f'up to {high}'}"
+    return f"{f'{low} to {high}' if low else f'At most {high}'} is healthy"
 
 
 def half_sentence(found: Mapping[str, Figure], duplicates: Figure | None) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.diagnostics.findings import findings
-from engine.diagnostics.phrasing import number, percent, plural
+from engine.diagnostics.phrasing import number, percent, percent_beside, plural
 from pages.components.quantities import share
 from store.filters import Condition, Filter
 from store.signals import GROUPS, Signal
@@ -86,11 +86,14 @@ def _figures(measured: Measured, column: str) -> Mapping[str, Any]:
 def _value(signal: Signal, figures: Mapping[str, Any]) -> str:
     """The share of the rows that it found, or the median."""
     found = found_rows(signal, figures)
+    limit = (signal.healthy or (None, None))[1]
     if found is not None:
-        return percent(found / figures["n"])
+        return percent_beside(found / figures["n"], limit)
     if figures.get("median") is None:
         return "–"
-    return percent(figures["median"]) if signal.unit == "share" else number(figures["median"], 2)
+    if signal.unit == "share":
+        return percent_beside(figures["median"], limit)
+    return number(figures["median"], 2)
 
 
 def found_rows(signal: Signal, figures: Mapping[str, Any]) -> int | None:
@@ -108,16 +111,16 @@ def _shown(signal: Signal, figures: Mapping[str, Any]) -> int | None:
 
 
 def band(signal: Signal) -> str:
-    """The healthy band in words."""
+    """The healthy band in words that no one takes for the value: "at most 10% is healthy"."""
     low, high = signal.healthy or (None, None)
     if high == 0:
-        return "healthy: none"
+        return "none is healthy"
     counted = signal.type in ("flag", "group") or signal.unit in ("found", "share")
     ends = [None if x is None else percent(x) if counted else f"{x:g}" for x in (low, high)]
-    what = "" if signal.type in ("flag", "group") or signal.unit == "found" else "median "
+    what = "" if signal.type in ("flag", "group") or signal.unit == "found" else "a median of "
     if ends[0] is not None and ends[1] is not None:
-        return f"healthy: {what}{ends[0]} to {ends[1]}"
-    return f"healthy: {what}up to {ends[1]}" if ends[1] is not None else f"healthy: {what}from {ends[0]}"
+        return f"{what}{ends[0]} to {ends[1]} is healthy"
+    return f"{what}{'at least' if ends[1] is None else 'at most'} {ends[0] or ends[1]} is healthy"
 
 
 def _labels(dataset: Mapping[str, Any]) -> Figure | None:
@@ -132,7 +135,7 @@ def _labels(dataset: Mapping[str, Any]) -> Figure | None:
         "Largest label",
         share(rows, total),
         f"{rows:,} of {plural(total, 'row')}: {name[:60]}",
-        f"healthy: up to {most:.0%}",
+        f"at most {most:.0%} is healthy",
         "warn" if rows / total > most else "good",
         "Most of what is learned is this one label; accuracy alone will look better than the model is.",
         Filter(conditions=[Condition(column="label", op="is", value=name)]),

@@ -7,6 +7,7 @@ from typing import Any
 import streamlit as st
 
 from pages.components import figures, reads
+from pages.components.dataset_facts import repeats_words
 from pages.components.dataset_list import back_to_list
 from pages.components.dataset_skipped import show_skipped
 from pages.components.import_recognised import say_columns
@@ -61,7 +62,7 @@ def account(result: dict[str, Any]) -> list[tuple[str, str, str]]:
     shown = [
         ("Rows read", f"{read:,}", f"of {read + skipped:,} in the file"),
         ("Rows skipped", f"{skipped:,}", "each with its reason" if skipped else "none"),
-        ("Repeated rows", f"{result['duplicate_count']:,}", "same text as an earlier row"),
+        ("Repeated rows", f"{result['duplicate_count']:,}", repeats_words(result)),
     ]
     parts = result["stats"].get("parts") or {}
     return [*shown, *((part.capitalize(), f"{rows:,}", "as the file says") for part, rows in parts.items())]

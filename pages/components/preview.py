@@ -15,7 +15,7 @@ import streamlit as st
 from engine.diagnostics import phrasing
 from pages.components import class_preview, config_fields, figures, quantities, reads
 from pages.components.session import plain
-from pages.components.tokens import token_view
+from pages.components.tokens import row_view
 from store.config import Split, TrainConfig, split_of
 from store.errors import EngineUnavailable, TunebenchError
 
@@ -145,7 +145,7 @@ def _figures(answer: dict[str, Any]) -> list[tuple[str, str, str]]:
     pairs = answer["config"]["task"] == "dpo"
     noun, both = ("Pairs", "both answers of each pair, ") if pairs else ("Rows", "")
     cut = (
-        f"of {counted:,}; {answer['lost_tokens']:,} trained tokens lost{_keeping_all(answer)}"
+        f"of {counted:,}; {answer['lost_tokens']:,} trained tokens lost{keeping_all(answer)}"
         if answer["truncated_rows"]
         else "none is too long"
     )
@@ -185,8 +185,8 @@ def _figures(answer: dict[str, Any]) -> list[tuple[str, str, str]]:
     ]
 
 
-def _keeping_all(answer: dict[str, Any]) -> str:
-    """What a limit that cuts no row would cost."""
+def keeping_all(answer: dict[str, Any]) -> str:
+    """What a limit that cuts no row would cost, of a preview or of the rendering of a set."""
     if not answer.get("keeping_all"):
         return ""
     length, share = answer["keeping_all"]
@@ -231,14 +231,9 @@ def show_row(answer: dict[str, Any]) -> None:
             args=(row["index"] + 1,),
         )
         st.caption(f"{'Pair' if pair else 'Row'} {row['index'] + 1:,} of {row['of']:,} to train on")
-    if pair:
-        for title, part in (("Chosen", row), ("Rejected", pair)):
-            st.markdown(f"**{title} answer**")
-            st.html(token_view(part["tokens"], part["truncated"]))
-        return
     if "label" in row:
         st.markdown(f"Label: **{plain(row['label'])}**. The text alone is read, at its last token.")
-    st.html(token_view(row["tokens"], row["truncated"], legend="label" not in row))
+    st.html(row_view(row))
 
 
 def _move(row: int) -> None:

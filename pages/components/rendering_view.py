@@ -12,10 +12,11 @@ import streamlit as st
 
 from engine.diagnostics.phrasing import plural
 from pages.components import figures, quantities, reads
+from pages.components.preview import keeping_all
 from pages.components.rendering_chart import length_chart
 from pages.components.rendering_question import ask_rendering, row_key
 from pages.components.session import guarded
-from pages.components.tokens import token_view
+from pages.components.tokens import row_view
 from pages.components.traces import PLOT
 
 LOST_SHARE = 0.01  # of the tokens to train on; more is no longer all right
@@ -91,7 +92,7 @@ def _figures(whole: dict[str, Any]) -> list[tuple[str, str, str]]:
         (
             "Rows cut",
             f"{whole['cut_rows']:,}",
-            f"at {whole['max_length']:,} tokens; the longest has {whole['longest']:,}",
+            f"at {whole['max_length']:,} tokens; the longest has {whole['longest']:,}{keeping_all(whole)}",
         ),
         (
             "Answers cut",
@@ -115,7 +116,7 @@ def _show_row(dataset: dict[str, Any], row: dict[str, Any]) -> None:
                 width=140,
                 help=f"Rows are counted from 0 to {dataset['row_count'] - 1:,}.",
             )
-        st.html(token_view(row["tokens"], row["truncated"]))
+        st.html(row_view(row))
 
 
 def _show_lengths(whole: dict[str, Any]) -> None:

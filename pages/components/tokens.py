@@ -7,7 +7,7 @@ text's own colour, so that one picture is right in light and in dark.
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 SHOWN = 600  # tokens drawn at most; what is left off is said
@@ -35,6 +35,17 @@ def token_view(tokens: Sequence[dict[str, Any]], truncated: bool = False, *, leg
     trained = sum(1 for token in tokens if token["trained"])
     key = _legend(len(tokens), trained, truncated) if legend else ""
     return f"{_STYLE}{key}<div class='tb-tokens'>{boxes}{_rest(tokens)}</div>"
+
+
+def row_view(row: Mapping[str, Any]) -> str:
+    """HTML of a row ({tokens, truncated}); of a pair both answers, the `rejected` one last."""
+    whole = token_view(row["tokens"], row["truncated"], legend="label" not in row)
+    if not (pair := row.get("rejected")):
+        return whole
+    rejected = token_view(pair["tokens"], pair["truncated"])
+    return (
+        f"<p><b>Chosen answer</b></p>{whole}<p style='margin-top:1rem'><b>Rejected answer</b></p>{rejected}"
+    )
 
 
 def _box(token: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from engine.jobs import rendering
 from store.errors import ConfigError, NotFoundError
 from store.home import Home
 from store.jobdir import write_json
-from tests.tiny import conversations, write_model, write_rows
+from tests.tiny import conversations, worse_answers, write_model, write_rows
 
 
 @pytest.fixture
@@ -60,6 +60,9 @@ def test_what_max_length_cuts_is_counted(home: Home) -> None:
     assert cut["lost_tokens"] > 0
     assert cut["shortened_answers"] <= cut["cut_rows"]
     assert whole["trained_tokens"] == cut["trained_tokens"]
+    longest, more = cut["keeping_all"]
+    assert (longest, whole["keeping_all"]) == (whole["longest"], None)
+    assert more > 0
 
 
 @pytest.mark.parametrize("template", ["{% for", "{{ nothing() }}", "always the same"])
@@ -72,3 +75,17 @@ def test_a_template_that_does_not_work_is_refused(home: Home, template: str) -> 
 def test_a_row_that_is_not_there(home: Home) -> None:
     with pytest.raises(NotFoundError, match="has 60"):
         ask(home, row=60)
+
+
+def test_of_a_pair_both_answers_are_shown(home: Home) -> None:
+    rows = conversations(60)
+    write_rows(home, "pairs", rows, rejected=worse_answers(rows))
+    row = ask(home, fingerprint="pairs", kind="preference")["row"]
+    chosen, rejected = (
+        "".join(token["text"] for token in part["tokens"] if token["trained"])
+        for part in (row, row["rejected"])
+    )
+    assert chosen.startswith(rows[7][-1]["content"])
+    assert rejected.startswith(worse_answers(rows)[7])
+    assert row["rejected"]["row_id"] == 7
+    assert "rejected" not in ask(home)["row"]

@@ -46,7 +46,7 @@ def test_the_card_says_what_lies_outside_its_band_and_leads_there(little_home: H
     assert "outside" in said
     assert "Cut-off answers" in said
     assert "50 of 200 rows" in said
-    assert "healthy: up to 5.0%" in said
+    assert "at most 5.0% is healthy" in said
     assert "English 90%" in said
     button = next(b for b in at.button if b.label == "Show 50 rows")
     button.click().run()
@@ -157,6 +157,36 @@ def test_a_row_opens_with_its_signals_and_its_duplicates_side_by_side(
     assert {"row-near_group-2", "row-near_group-9"} <= {str(b.key) for b in at.button}
     at.button(key="row-near_group").click().run()
     assert shown(at) == [2, 5, 9]
+
+
+def test_a_row_that_is_open_is_edited_where_it_stands(little_home: Home, open_page: Open) -> None:
+    at = open_page(little_home, PAGE, dataset=SET, row="5")
+    assert "Edit this row" in [box.label for box in at.expander]
+    assert not [b for b in at.button if b.label == "Add this edit to the recipe"]  # folded, nothing is drawn
+    at.session_state["row-edit"] = True
+    at.run()
+    press_edit(at)
+    assert "there is nothing to change" in everything_said(at)
+    assert f"recipe-{SET}" not in at.session_state
+    answer = next(area for area in at.text_area if area.label == "Answer")
+    for text in ("Five.", "Five, at last."):  # what was edited is what the next edit begins with
+        answer.set_value(text)
+        press_edit(at)
+        (step,) = at.session_state[f"recipe-{SET}"]
+        (edit,) = step["edits"]
+        assert (edit["row_id"], edit["messages"][-1]["content"]) == (5, text)
+        assert edit["messages"][0]["role"] == "user"
+        answer = next(area for area in at.text_area if area.label == "Answer")
+        assert answer.value == text
+    assert "The recipe changes this row already" in everything_said(at)
+    at.button(key="row-edit-recipe").click().run()
+    assert at.session_state[explore_filter.tabs_key(SET)] == explore_filter.CLEAN_TAB
+    assert "Edit 1 row by hand" in everything_said(at)
+
+
+def press_edit(at: AppTest) -> None:
+    next(b for b in at.button if b.label == "Add this edit to the recipe").click().run()
+    assert not at.exception
 
 
 def test_next_and_previous_stay_in_the_filter(little_home: Home, open_page: Open) -> None:

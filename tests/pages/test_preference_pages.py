@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from pages.components import explore_filter
 from store.client import Client
 from store.home import Home
 from store.jobs import get_job
@@ -66,6 +67,16 @@ def test_the_task_is_asked_where_there_are_pairs(home: Home, open_page: Open) ->
     at.selectbox(key="launch.dataset").select(_other(home)).run()
     assert at.session_state[TASK] == "sft"
     assert "Instruction tuning on the chosen answers" not in everything_said(at)
+
+
+def test_a_pair_is_shown_with_both_answers_on_the_page_of_its_data(home: Home, open_page: Open) -> None:
+    pairs = next(row for row in _datasets(home) if row["kind"] == "preference")["dataset_id"]
+    at = open_page(home, "pages/data_sets.py", dataset=pairs)
+    at.session_state[explore_filter.tabs_key(pairs)] = ":material/visibility: How the model sees it"
+    at.session_state[f"rendering-{pairs}-model"] = "tiny-llama"
+    at.run()
+    chosen, rejected = everything_said(at).split("Chosen answer")[1].split("Rejected answer")
+    assert all("class='trained" in part for part in (chosen, rejected))
 
 
 def _datasets(home: Home) -> list[dict[str, str]]:

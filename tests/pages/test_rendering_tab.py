@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
@@ -64,6 +65,7 @@ def test_a_template_that_never_closes_the_answer_is_said(at: AppTest) -> None:
 def test_a_length_cuts_rows_and_nonsense_is_named(at: AppTest) -> None:
     at.text_input(key=f"{KEY}-length").set_value("16").run()
     assert "at 16 tokens" in everything_said(at)
+    assert re.search(r"\d+ would cut none, for \d+% more tokens", everything_said(at))
     assert not at.success
     (warning,) = [warning.value for warning in at.warning if "cut off" in warning.value]
     assert "of the tokens to train on are cut off at 16 tokens and never learned" in warning

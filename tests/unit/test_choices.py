@@ -223,3 +223,12 @@ def test_versions_keep_choices_and_parts_and_read_them_anew(home: Home) -> None:
             dataset_of_rows,
             {"step": "map_columns", "format": "marked_pairs", "columns": {"prompt": "question"}},
         )
+
+
+def test_another_choice_or_another_order_is_another_row(home: Home) -> None:
+    """The prompt lists the choices, so exact duplicates are told by them."""
+    rows = [
+        {**ASKED, "choices": some, "answer": "Kabul"} for some in (CITIES, CITIES[:2], CITIES[::-1], CITIES)
+    ]
+    made = run(home, make(home, rows), {"step": "drop_duplicates", "kind": "exact"})
+    assert [row["choices"] for row in made.rows] == [CITIES, CITIES[:2], CITIES[::-1]]

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from engine.data.split import PARTS
 from engine.job import Cancelled
 from engine.jobs import export as job_export
 from store.client import Client
@@ -256,3 +257,35 @@ def test_json_is_one_list(home: Home) -> None:
     assert result["name"].endswith(".json")
     rows = json.loads(Path(result["path"]).read_text())
     assert [row["messages"][0]["content"] for row in rows] == [pair["question"] for pair in PAIRS]
+
+
+LISTED = ["1", "2", "3"]  # which place an answer of 1 or "1" is, no value alone can tell
+CHOSEN = [
+    *({"question": f"Which is {n}?", "options": LISTED, "answer": n, "split": PARTS[n]} for n in range(3)),
+    {"question": "The same?", "options": ["x", "x", " y"], "answer": 1, "split": "train"},
+]
+
+
+@pytest.mark.parametrize("format", ["prompt_completion", "alpaca", "csv", "parquet"])
+def test_choices_the_right_one_and_the_part_are_read_back(home: Home, format: str) -> None:
+    dataset = make(home, CHOSEN, answers="number from 0") | {"split_by": "given"}
+    result = export(home, dataset, format=format)
+    again = import_file(home, Path(result["path"])).result
+    assert (again["format"], result["notices"]) == ("multiple_choice", [])
+    columns = ("messages", "choices", "answer_index", "part", "text", "digest")
+    before, after = (
+        [[row[column] for column in columns] for row in read(home.rows(made["fingerprint"]))]
+        for made in (dataset, again)
+    )
+    assert [row[2:4] for row in before] == [[0, "train"], [1, "validation"], [2, "test"], [1, "train"]]
+    assert after == before
+
+
+def test_choices_that_an_import_would_not_read_back_are_told_of(home: Home) -> None:
+    dataset = make(home, CHOSEN, answers="number from 0")
+    (notice,) = export(home, dataset, format="messages")["notices"]
+    assert "4 rows are multiple choice" in notice
+    other = {"dataset": "Other", "step": "mix", "share": 0.5}
+    mixed = run(home, dataset, other, mixed={"Other": make(home, PAIRS * 3, "Other")}).result
+    half = dataset | {key: mixed[key] for key in ("fingerprint", "row_count")}
+    assert "other rows have none" in export(home, half, format="csv")["notices"][0]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from pages.components import import_progress as progress
 from store.errors import ConfigError
 from store.reading_words import ignored_words, used_words
+from tunebench import data_cli
 from tunebench.import_cli import account, columns_in, source_of
 
 
@@ -58,10 +62,26 @@ def test_the_account_says_used_ignored_parts_and_skipped() -> None:
     columns = {"prompt": "p", "completion": "c", "label": "l", "part": "split"}
     document = {"name": "N", "row_count": 10, "skipped_count": 5, "duplicate_count": 0, "format": "marked"}
     assert account(document | {"columns": columns, "stats": stats}) == [
-        "N: 10 rows read as marked, 5 skipped, 0 duplicates.",
+        "N: 10 rows read as marked, 5 skipped, 0 exact duplicates.",
         "  used: prompt = p; completion = c; label = l (true: good, false: bad); part = split",
         "  ignored: id",
         "  parts as the file gives them: train 8, test 2",
         "  A notice.",
         "  skipped 5: marked as bad: not trained on",
     ]
+
+
+@pytest.mark.parametrize(
+    ("stats", "count", "said"),
+    [
+        ({"duplicates": {"exact": 3, "folded": 5}}, 3, "exactly as an earlier row; 2 more but for case and"),
+        ({"duplicates": {"exact": 0, "folded": 0}}, 0, "none"),
+        ({}, 4, "same as an earlier row but for case and spacing"),
+    ],
+)
+def test_a_count_of_repeated_rows_says_of_which_kind(stats: dict[str, Any], count: int, said: str) -> None:
+    made = {"row_count": 9, "skipped_count": 0, "duplicate_count": count, "stats": stats}
+    (line,) = [line for line in progress.account(made) if line[0] == "Repeated rows"]
+    assert line[1] == str(count)
+    assert line[2].startswith(said)
+    assert data_cli._repeated(made).endswith("exact" if stats else "but for case and spacing")

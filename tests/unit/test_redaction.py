@@ -40,7 +40,9 @@ def bytes_of(folder: Path) -> bytes:
 
 
 def planted() -> list[dict[str, Any]]:
-    rows = [{"prompt": f"How is {n}?", "completion": f"It is {n}.", "account": None} for n in range(8)]
+    rows: list[dict[str, Any]] = [
+        {"prompt": f"How is {n}?", "completion": f"It is {n}.", "account": None} for n in range(8)
+    ]
     rows[0] |= {"prompt": f"My account is {IBAN}.", "account": IBAN}
     rows[1] |= {"completion": f"Write to {MAIL}, please.", "by": {"name": "A", MAIL: [MAIL, CARD]}}
     rows[2] |= {
@@ -116,6 +118,38 @@ def test_labels_and_rejected_answers_are_redacted_too(home: Home) -> None:
     dataset = make(home, labels, "Labels")
     made = run(home, dataset, REDACT)
     assert [row["label"] for row in made.rows] == ["plain", "[EMAIL]", "plain", "plain"]
+    assert MAIL not in json.dumps(made.rows, default=str)
+
+
+def test_choices_and_every_other_column_of_a_choice_are_redacted_too(home: Home) -> None:
+    """A number that only the name of its column gives away is gone from prompt, choices and answer, and the
+    row is multiple choice all the same."""
+    rows = [
+        {"question": "Which?", "choices": [f"ask {MAIL}", "nobody"], "answer": 0, "by": {MAIL: [MAIL]}},
+        {"question": "What?", "choices": ["no", PHONE], "answer": 1, "mobile": int(PHONE)},
+        {"question": "Whose?", "choices": [IBAN, MAIL], "answer": 1},
+    ]
+    _, made = cleaned(home, rows, REDACT)
+    assert [row["choices"] for row in made.rows] == [
+        ["ask [EMAIL]", "nobody"],
+        ["no", "[PHONE]"],
+        ["[IBAN]", "[EMAIL]"],
+    ]
+    assert [row["answer_index"] for row in made.rows] == [0, 1, 1]
+    assert [row["messages"][-1]["content"] for row in made.rows] == ["ask [EMAIL]", "[PHONE]", "[EMAIL]"]
+    told = json.dumps(made.rows, default=str)
+    assert [secret for secret in SECRETS if secret in told] == []
+
+
+def test_a_pair_of_marked_answers_keeps_no_copy_of_the_bad_one(home: Home) -> None:
+    rows = [
+        {"prompt": f"q{n}", "completion": f"{said} {n}", "label": good}
+        for n in range(4)
+        for said, good in ((f"ask {MAIL}", False), ("good", True))
+    ]
+    _, made = cleaned(home, rows, REDACT)
+    assert [row["rejected"] for row in made.rows] == [f"ask [EMAIL] {n}" for n in range(4)]
+    assert all("rejected answer" in json.loads(row["source"]) for row in made.rows)
     assert MAIL not in json.dumps(made.rows, default=str)
 
 

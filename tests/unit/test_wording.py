@@ -66,6 +66,14 @@ def test_shares_keep_the_digits_that_they_need(share: float, text: str) -> None:
     assert phrasing.percent(share) == text
 
 
+def test_a_share_over_a_limit_never_reads_like_the_limit() -> None:
+    assert phrasing.percent_beside(0.1004, 0.1) == "10.04%"
+    assert phrasing.percent_beside(0.100004, 0.1) == "10.0004%"
+    assert phrasing.percent_beside(0.1, 0.1) == "10%"
+    assert phrasing.percent_beside(0.021, 0.1) == "2.1%"
+    assert phrasing.percent_beside(0.3, None) == "30%"
+
+
 def test_estimates_carry_their_interval() -> None:
     gain = {"value": 0.8312, "low": 0.781, "high": 0.882, "n": 200}
     assert wording.estimate(gain) == "+0.83 (0.78 to 0.88)"

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from engine.data.characters import lengths
 from engine.data.dataset import batches
 from engine.data.signals.answers import REFUSAL_GATE, echoes, refuses, says_nothing
 from engine.data.signals.endings import Endings, learn, stops_early
@@ -63,10 +64,10 @@ def measure(batch: pa.RecordBatch, context: Endings) -> dict[str, Any]:
     empty = np.fromiter(map(says_nothing, parts.answers), bool, len(parts))
     no_answer = ~parts.answered
     return {
-        "characters": _lengths(parts.texts),
+        "characters": lengths(parts.texts),
         "words": words,
-        "prompt_characters": _lengths(parts.prompts),
-        "answer_characters": _lengths(parts.answers),
+        "prompt_characters": lengths(parts.prompts),
+        "answer_characters": lengths(parts.answers),
         "answer_words": answer_words,
         "language": pa.array([code for code, _ in languages], pa.string()),
         "language_confidence": np.array([sure for _, sure in languages], np.float32),
@@ -93,10 +94,6 @@ def _in_language(parts: Parts) -> tuple[list[str], list[str]]:
         ["" if labelled else prompt for prompt, _, labelled in rows],
         [prompt if labelled else answer for prompt, answer, labelled in rows],
     )
-
-
-def _lengths(texts: list[str]) -> np.ndarray:
-    return np.fromiter(map(len, texts), np.int32, len(texts))
 
 
 def _matching(texts: pa.Array, pattern: str) -> list[int]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.data.characters import characters
 from engine.data.signals import language
 from engine.diagnostics.statistics import wilson_interval
 from engine.evaluation.metrics.form import regex, valid_json
@@ -40,7 +41,7 @@ def _sentences(text: str) -> int:
 
 
 COUNTS: dict[str, Callable[[str], int]] = {
-    "characters": len,
+    "characters": characters,
     "words": lambda text: len(text.split()),
     "sentences": _sentences,
     "lines": lambda text: sum(bool(line.strip()) for line in text.splitlines()),
