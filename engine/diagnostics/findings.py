@@ -183,7 +183,7 @@ def _title(rule: Rule, signal: Signal, figures: Document, count: int | None, val
     if count is None:
         high = signal.healthy[1] if signal.healthy else None
         bound = "" if high is None else f"; up to {high:g} is healthy"
-        return f"{signal.title}: half of the rows are above {number(value, 2)}{bound}"
+        return f"{signal.title}: half of the rows are at {number(value, 2)} or above{bound}"
     noun = rule.noun or f"row with {signal.title.lower()}"
     text = _counted(count, noun)
     return f"{text} in {plural(int(figures['groups']), 'group')}" if signal.type == "group" else text
