@@ -1,4 +1,5 @@
-"""Equal models, each held against the best of them: how often any is called different."""
+"""Equal models, each held against the best of them, and equal methods at equal gain: how often any is called
+different."""
 
 from __future__ import annotations
 
@@ -8,7 +9,10 @@ import numpy as np
 
 from bench.truth_rows import heavy, lengths
 from bench.truths import Rate
-from engine.diagnostics import comparison, seeds
+from engine.diagnostics import comparison, pareto, seeds
+from engine.diagnostics.statistics import Interval, ratio_interval
+
+SWEPT = ((0.2, 0.05), (0.4, 0.1), (0.6, 0.2))  # gain and forgetting of the runs of a sweep
 
 
 def one_differs(rng: np.random.Generator, models: int, rows: int) -> bool:
@@ -37,6 +41,30 @@ def one_setting_differs(rng: np.random.Generator, settings: int, repeats: int, r
     return any(one.above or one.below for one in found)
 
 
+def a_method_differs(rng: np.random.Generator, rows: int, *, paired: bool = True, more: float = 0.0) -> bool:
+    """Of two methods with three runs each, on the same rows and passages, one forgets less at equal gain;
+    `more`: nats that the second forgets beside. What a row gains and a passage loses is mostly its own."""
+    tokens = lengths(rng, rows)
+    common = heavy(rng, 2, rows, spread=0.3)
+    measured, sweeps = {}, []
+    for method in "ab":
+        sweep: list[pareto.Run] = []
+        for place, means in enumerate(SWEPT):
+            truth = np.array([[means[0]], [means[1] + (more if method == "b" else 0.0)]])
+            values = truth + common + heavy(rng, 2, rows, spread=0.05)
+            run = f"{method}{place}"
+            measured[run] = dict(zip(pareto.AXES, tokens * values, strict=True))
+            gain, lost = (ratio_interval(measured[run][axis], tokens).to_dict() for axis in pareto.AXES)
+            sweep.append({"run": run, "group": method, "setting": place, "gain": gain, "forgetting": lost})
+        sweeps.append(sweep)
+
+    def pair(one: str, other: str, axis: pareto.Axis) -> Interval:
+        return ratio_interval(measured[one][axis] - measured[other][axis], tokens)
+
+    found = pareto.matched(*sweeps, pair=pair if paired else pareto.unpaired)
+    return found["state"] in {"first", "second", "mixed"}
+
+
 RATES = [
     *(
         Rate(
@@ -51,5 +79,16 @@ RATES = [
             0.07, partial(one_setting_differs, settings=settings, repeats=repeats, rows=100),
         )
         for settings, repeats in ((3, 2), (5, 3))
+    ),
+    *(
+        Rate(
+            "comparisons", f"two equal methods of 3 runs, {rows} rows: one called to forget less", 0.05, 0.0,
+            0.07, partial(a_method_differs, rows=rows), 1_000,
+        )
+        for rows in (30, 100)
+    ),
+    Rate(
+        "comparisons", "two methods of 3 runs, 100 rows, 0.05 nats apart: one forgets less", 1.0, 0.8, 1.0,
+        partial(a_method_differs, rows=100, more=0.05), 400,
     ),
 ]  # fmt: skip

@@ -1,4 +1,8 @@
-"""Canaries and rows from memory: whether the interval of their mean holds it, few and bounded as they are."""
+"""Canaries and rows from memory: whether the interval of their mean holds it, few and bounded as they are.
+
+The band reaches to 99%, on the careful side: near a bound one of the two limits can hardly lie wrong
+(`engine/diagnostics/bounded.py`).
+"""
 
 from __future__ import annotations
 
@@ -48,17 +52,18 @@ RATES = [
     *(
         Rate(
             "extraction", f"exposure of {canaries} canaries, mean {_mean(*kind):.1f} of 8: covers", 0.95,
-            0.92, 0.99, partial(holds_exposure, canaries=canaries, learned=kind[0], spread=kind[1]), 1_000,
+            0.93, 0.99, partial(holds_exposure, canaries=canaries, learned=kind[0], spread=kind[1]), 2_000,
         )
         for canaries, kind in (
-            (5, (0.0, 1.0)), (5, (3.0, 0.7)), (5, (3.0, 1.5)), (10, (3.0, 1.5)), (5, (4.0, 0.7)),
+            (5, (0.0, 1.0)), (5, (2.0, 3.0)), (5, (3.0, 0.7)), (5, (3.0, 1.5)), (10, (3.0, 1.5)),
+            (5, (3.0, 0.3)), (5, (4.0, 0.7)), (10, (4.0, 0.7)), (20, (4.0, 0.7)),
         )
     ),
     *(
         Rate(
             "extraction", f"share of an answer before the first slip, {rows} rows, {whole:.0%} whole: covers",
-            0.95, 0.93, 0.99, partial(holds_share, rows=rows, whole=whole), 1_000,
+            0.95, 0.93, 0.99, partial(holds_share, rows=rows, whole=whole), 2_000,
         )
-        for rows, whole in ((10, 0.9), (50, 0.05))
+        for rows, whole in ((5, 0.5), (10, 0.9), (50, 0.05))
     ),
 ]  # fmt: skip

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.truths import Rate
-from engine.diagnostics import alarms, overfitting
+from engine.diagnostics import advice, alarms, overfitting
 from engine.diagnostics.overfitting import Validation
 
 ROWS = 100
@@ -48,6 +48,18 @@ def turning(validations: int, rise: float) -> NDArray[np.float64]:
     return 2 + 1.5 * np.exp(-10 * steps / validations) + 2 * rise * up
 
 
+def settling(validations: int) -> NDArray[np.float64]:
+    """Falls in the first third, and not after it."""
+    return 2 + 1.5 * np.exp(-15 * np.arange(validations) / validations)
+
+
+def _still_learning(levels: NDArray[np.float64], noise: float, rng: np.random.Generator) -> bool:
+    """By the stage, or by the advice to train for longer."""
+    every = course(levels, noise, rng)
+    longer = advice.still_improving(every, {"reason": "epochs"}, 0.005)
+    return longer or overfitting.assess(every, TRAINING)["stage"] == "learning"
+
+
 def _called(levels: NDArray[np.float64], noise: float, rng: np.random.Generator) -> bool:
     return overfitting.assess(course(levels, noise, rng), TRAINING)["state"] == "overfits"
 
@@ -74,6 +86,13 @@ RATES = [
     *(rate for validations in (5, 10, 30) for rate in _quiet(validations, 0.005)),
     *_quiet(10, 0.0),
     *_quiet(10, 0.01),
+    *(
+        Rate("overfitting", f"settled course called still learning, {validations} validations, noise of steps"
+             f" {noise:.1%}", 0.025, 0, 0.05, partial(_still_learning, settling(validations), noise), 1_000)
+        for validations, noise in ((10, 0.005), (30, 0.005), (30, 0.01), (10, 0.0))
+    ),
+    Rate("overfitting", "last step falls by 5%, called still learning, 10 validations, noise of steps 0.5%",
+         1, 0.8, 1, partial(_still_learning, 2 * 0.95 ** np.arange(10), 0.005), 500),
     Rate("overfitting", "rise of 10% called overfitting, 10 validations, noise of steps 0.5%", 1, 0.9, 1,
          partial(_called, turning(10, 0.1), 0.005), 500),
     Rate("overfitting", "rise of 10% warned of while it trains, 10 validations, noise of steps 0.5%", 1,

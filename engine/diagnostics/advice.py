@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from engine.diagnostics import phrasing
+from engine.diagnostics import phrasing, step_noise
 from engine.diagnostics.overfitting import Validation
 from engine.diagnostics.statistics import Interval, rows_needed
 
 MOST_EPOCHS = 20.0
+MOST_NEEDED = 1_000_000  # rows that are counted
 MOST_ROWS = 500  # that a split holds out for validation, and for test (store.config.Split)
 
 
@@ -61,19 +62,23 @@ def advise(
 
 
 def still_improving(validations: Sequence[Validation], stopped: Mapping[str, Any], threshold: float) -> bool:
-    """The last validation is the best, better than the one before by more than `threshold` of it."""
+    """The last validation is the best, better than the one before by more than `threshold` of it and by more
+    than the loss moves from step to step (`step_noise.py`)."""
     if stopped["reason"] == "early_stopping" or len(validations) < 2:
         return False
-    losses = [float(np.sum(v["loss_sums"]) / np.sum(v["tokens"])) for v in validations]
-    return losses[-1] == min(losses) and losses[-1] < losses[-2] * (1 - threshold)
+    losses = step_noise.mean_losses(validations)
+    if not np.isfinite(losses).all() or losses[-1] > losses.min():
+        return False
+    least = max(threshold * losses[-2], step_noise.of_course(losses).beyond_one(2))
+    return bool(losses[-2] - losses[-1] > least)
 
 
 def on_its_way(validations: Sequence[Validation], threshold: float) -> bool:
     """What began untrained (a new head: there is no step 0) got better by more than `threshold` since."""
     if not validations or not validations[0]["step"]:
         return False
-    losses = [float(np.sum(v["loss_sums"]) / np.sum(v["tokens"])) for v in validations]
-    return min(losses) < losses[0] * (1 - threshold)
+    losses = step_noise.mean_losses(validations)
+    return bool(losses.min() < losses[0] * (1 - threshold))
 
 
 def lower_rate(config: Mapping[str, Any], why: str) -> dict[str, Any] | None:
@@ -91,7 +96,10 @@ def _higher_rate(config: Mapping[str, Any]) -> dict[str, Any] | None:
     if not rate:
         return None
     higher = min(1.0, phrasing.significant(rate * 3))
-    text = f"Nothing moved: try three times the learning rate, {phrasing.setting(higher)}."
+    if higher <= rate:
+        return None
+    more = "three times the" if higher < 1 else "a higher"
+    text = f"Nothing moved: try {more} learning rate, {phrasing.setting(higher)}."
     return {"text": text, "change": {"learning_rate": higher}}
 
 
@@ -136,7 +144,9 @@ def _more_rows(gain: Interval, split: str, config: Mapping[str, Any]) -> dict[st
     """More held-out rows, as far as a split holds out any."""
     needed = rows_needed(gain, gain.value)
     known = needed is not None and needed > gain.n
-    size = f"a gain of this size needs about {phrasing.significant(needed or 0):,.0f} of them"
+    about = f"about {phrasing.significant(needed or 0):,.0f}"
+    count = about if (needed or 0) <= MOST_NEEDED else f"over {MOST_NEEDED:,}"
+    size = f"a gain of this size needs {count} of them"
     if gain.n >= MOST_ROWS:
         text = f"All {gain.n:,} held-out rows can't tell it from noise, and a split holds out no more"
         return {"text": f"{text}{f'; {size}' if known else ''}.", "change": {}}

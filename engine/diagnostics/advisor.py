@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from engine.diagnostics.phrasing import number, plural
+from engine.diagnostics.phrasing import interval, number, plural
 
 Option = Mapping[str, Any]
 
@@ -69,39 +69,50 @@ def _said(option: Option, *reasons: str) -> dict[str, Any]:
 
 def _measured_best(options: Sequence[Option]) -> dict[str, Any] | None:
     """The method whose measured gain lies above every other's interval; two methods must have been tried."""
-    tried = [o for o in options if o["past"] and o["past"]["low"] is not None]
+    tried = _tried(options)
     if len(tried) < 2:
         return None
-    best, *others = sorted(tried, key=lambda o: -o["past"]["gain"])
+    best, *others = tried
     if any(best["past"]["low"] <= other["past"]["high"] for other in others):
         return None
     second = others[0]
     return _said(
         best,
-        f"On this model and these rows it gained most: {_gain(best)}, against {_gain(second)} with"
+        f"On this model and these rows it {'gained most' if best['past']['gain'] >= 0 else 'lost least'}:"
+        f" {_gain(best)}, against {_gain(second)} with"
         f" {second['title']}.",
         _room(best),
     )
 
 
+def _tried(options: Sequence[Option]) -> list[Option]:
+    """Those that runs of the past measured with an interval, the one that gained most first."""
+    tried = [o for o in options if o["past"] and o["past"]["low"] is not None]
+    return sorted(tried, key=lambda o: -o["past"]["gain"])
+
+
 def _gain(option: Option) -> str:
     past = option["past"]
-    low, high = number(past["low"], 2), number(past["high"], 2)
-    return f"{number(past['gain'], 2)} {past['unit']} ({low} to {high}, {plural(past['runs'], 'run')})"
+    bounds = interval(past["low"], past["high"], 2)
+    return f"{number(past['gain'], 2)} {past['unit']} ({bounds}, {plural(past['runs'], 'run')})"
 
 
 def _of_size(rows: int, tokens: float) -> str:
     if rows < SMALL_ROWS:
         return (
-            f"{plural(rows, 'row')} are few: an adapter learns as much from them as all weights would, and"
-            " forgets less."
+            f"{plural(rows, 'row')} {'is' if rows == 1 else 'are'} few: an adapter learns as much from so few"
+            " as all weights would, and forgets less."
         )
     if not tokens:
         return f"{plural(rows, 'labelled row')}: LoRA under the head is the usual first try."
     return (
-        f"{plural(rows, 'row')} with {tokens / 1e6:,.1f} million trained tokens over the run are below the"
+        f"{plural(rows, 'row')} with {_tokens(tokens)} trained tokens over the run are below the"
         f" {MANY_TOKENS / 1e6:,.0f} million from which training every weight pays."
     )
+
+
+def _tokens(count: float) -> str:
+    return f"{count / 1e6:,.1f} million" if count >= 1e5 else f"{count:,.0f}"
 
 
 def _beside(usable: Mapping[str, Option]) -> list[str]:
@@ -109,8 +120,8 @@ def _beside(usable: Mapping[str, Option]) -> list[str]:
     said = []
     if WHOLE in usable and not usable[WHOLE]["fits"]:
         said.append(f"{usable[WHOLE]['title']} does not fit: {_need(usable[WHOLE])}.")
-    tried = [o for o in usable.values() if o["past"]]
-    if len(tried) > 1:
+    tried = _tried(list(usable.values()))
+    if any(tried[0]["past"]["low"] <= other["past"]["high"] for other in tried[1:]):
         said.append(
             "Runs with other methods on these rows do not tell them apart yet: their intervals overlap."
         )

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from engine.diagnostics import overfitting, phrasing
+from engine.diagnostics import overfitting, phrasing, step_noise
 from engine.diagnostics.forgetting import THRESHOLDS
 from engine.diagnostics.overfitting import TrainCurve, Validation
 from engine.diagnostics.stages import Metric, parting
@@ -50,7 +50,7 @@ def overfits(
         said = f"It overfits, surely since step {since:,}: validation loss lies {_amount(rise)} {unit} above"
         said += f" that of step {best:,} ({_certainty(looks)}, {phrasing.plural(rise.n, 'row')})."
         alarms.append(Alarm("overfitting", since, said))
-    losses = overfitting.mean_losses(validations)
+    losses = step_noise.mean_losses(validations)
     if metric and len(losses) > 1 and np.isfinite(losses).all():
         best = found[1] if found else int(validations[int(losses.argmin())]["step"])
         shape = {"best_step": best, "last_step": last}
@@ -78,7 +78,8 @@ def of_verdict(verdict: Document) -> list[Alarm]:
     stopped = verdict.get("stopped") or {}
     shape = verdict.get("overfitting") or {}
     if shape.get("state") == "overfits":
-        said = f"It overfits, surely since step {shape['since_step']:,}. {shape['sentence']}"
+        rise = shape["sentence"].removeprefix("It overfits: ")
+        said = f"It overfits, surely since step {shape['since_step']:,}: {rise}"
         alarms.append(Alarm("overfitting", int(shape["since_step"]), said))
     if shape.get("stage") == "memorising":
         alarms.append(Alarm("memorising", int(shape["last_step"]), shape["stage_sentence"]))

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from engine.diagnostics.statistics import quick_interval, wilson_interval
+from engine.diagnostics.statistics import ratio_interval, wilson_interval
 
 BINS = 15  # of equal mass
 DRAWS = 2_000
@@ -49,7 +49,7 @@ def calibration(log_probabilities: Any, truth: Any) -> dict[str, Any]:
             "null": _null(confidence, starts),
             "n": len(true),
         },
-        "brier": quick_interval(_brier(probabilities, true), np.ones(len(true))).to_dict(),
+        "brier": ratio_interval(_brier(probabilities, true), np.ones(len(true))).to_dict(),
         "temperature": temperature,
         "overconfident": bool(
             temperature and temperature["value"] > OVERCONFIDENT and temperature["low"] > 1

@@ -221,8 +221,9 @@ def confusion_sentences(found: Mapping[str, Any]) -> list[str]:
             f" ({phrasing.interval(heat['low'], heat['high'], places)}, n {heat['n']:,})."
         )
     if found["unseen"]:
+        have, count = ("has", "it counts") if found["unseen"] == 1 else ("have", "they count")
         rows = phrasing.plural(found["unseen"], "row")
-        said.append(f"{rows} have a label that training never saw: they count as wrong, and have no loss.")
+        said.append(f"{rows} {have} a label that training never saw: {count} as wrong, and {have} no loss.")
     return said
 
 

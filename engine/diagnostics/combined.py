@@ -15,12 +15,14 @@ from engine.diagnostics.statistics import Interval
 
 
 def difference(first: Interval, second: Interval) -> Interval:
-    """First minus second; n counts the rows of both. Without limits where one of them has none."""
+    """First minus second; n counts the rows of both. Without limits, and with its reason, where one of them
+    has none."""
     return _weighted([first, second], [1.0, -1.0])
 
 
 def mean(parts: Sequence[Interval]) -> Interval:
-    """Of one or more parts; n counts the rows of all. Without limits where one of them has none."""
+    """Of one or more parts; n counts the rows of all. Without limits, and with its reason, where one of them
+    has none."""
     return _weighted(parts, [1 / len(parts)] * len(parts))
 
 
@@ -30,7 +32,7 @@ def _weighted(parts: Sequence[Interval], weights: Sequence[float]) -> Interval:
     below = above = 0.0
     for weight, part in zip(weights, parts, strict=True):
         if part.low is None or part.high is None:
-            return Interval(value, None, None, n)
+            return Interval(value, None, None, n, why=part.why)
         down, up = weight * (part.value - part.low), weight * (part.high - part.value)
         below, above = below + (down if weight > 0 else up) ** 2, above + (up if weight > 0 else down) ** 2
     return Interval(value, value - math.sqrt(below), value + math.sqrt(above), n)

@@ -43,7 +43,8 @@ class Difference:
         gap = self.interval
         rows = phrasing.plural(gap.n, "held-out row")
         if gap.low is None or gap.high is None:
-            return f"{self.better} and {self.other} can't be told apart: there is no interval of {rows}."
+            why = gap.why or "they give no interval"
+            return f"{self.better} and {self.other} can't be told apart on {rows}: {why}."
         if gap.low == gap.high == 0:
             return f"{self.better} and {self.other} have the same loss on each of {rows}."
         if max(abs(gap.low), abs(gap.high)) < LEAST:

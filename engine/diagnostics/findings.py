@@ -186,7 +186,7 @@ def _title(rule: Rule, signal: Signal, figures: Document, count: int | None, val
         limit = "" if high is None else percent(high) if share else f"{high:g}"
         bound = f"; at most {limit} is healthy" if limit else ""
         above = percent_beside(value, high) if share else number(value, 2)
-        return f"{signal.title}: half of the rows are above {above}{bound}"
+        return f"{signal.title}: half of the rows are at {above} or above{bound}"
     noun = rule.noun or f"row with {signal.title.lower()}"
     text = _counted(count, noun)
     return f"{text} in {plural(int(figures['groups']), 'group')}" if signal.type == "group" else text

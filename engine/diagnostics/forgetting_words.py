@@ -6,6 +6,7 @@ Every number has its interval and n; where nothing was found, the sentence says 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -60,8 +61,7 @@ def _text(part: Document) -> str:
     change, passages = part["change"], phrasing.plural(part["n"], unit)
     worse = f", and on {broken:,} more the loss is not a number" if broken else ""
     if change["low"] is None:
-        few = "gives" if part["n"] == 1 else "are too few, or too unequal in length, and give"
-        return f"{phrasing.plural(part['n'], unit)} of {name} {few} no interval{worse}"
+        return f"the change of the loss on {name} has no interval: {_reason(change, unit)}{worse}"
     if change["low"] == change["high"] == 0:
         return f"{name} is predicted exactly as before ({passages}){worse}"
     if max(abs(change["low"]), abs(change["high"])) < TINY:
@@ -73,6 +73,12 @@ def _text(part: Document) -> str:
     if change["high"] < 0:
         return f"the loss on {name} changed by {amount}: it fell{worse}"
     return f"the loss on {name} changed by {amount}; {_unseen(part, 'nats a token', passages)}{worse}"
+
+
+def _reason(interval: Document, unit: str) -> str:
+    """Why there is no interval, in what was measured: rows are passages here, or samples."""
+    why: str = interval.get("why") or "the rows are too few, or too unequal in length"
+    return re.sub(r"\brow\b|\brows\b", lambda row: unit + row[0][3:], why)
 
 
 def _factor(rise: float) -> str:
@@ -158,8 +164,8 @@ def _divergence(part: Document) -> str:
     where = "answers to the task's prompts" if part["prompts"] == "task" else "texts of general kinds"
     lead = f"On the base model's own {where} the tuned model lies"
     if kl["low"] is None:
-        few = "one sample gives" if kl["n"] == 1 else "so few or unequal samples give"
-        return f"{lead} {phrasing.number(kl['value'], 2)} nats a token away; {few} no interval."
+        value = phrasing.number(kl["value"], 2)
+        return f"{lead} {value} nats a token away, without an interval: {_reason(kl, 'sample')}."
     if max(abs(kl["low"]), abs(kl["high"])) < TINY:
         return f"{lead} where the base model does ({phrasing.plural(kl['n'], 'sample')})."
     samples, bounds = phrasing.plural(kl["n"], "sample"), _bounds(kl["low"], kl["high"])

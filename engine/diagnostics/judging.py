@@ -68,8 +68,8 @@ def sentences(judging: Document, sides: Sides) -> list[str]:
     names = ("second", "first") if sides.turned else ("first", "second")
     one, other = (pairs[name] for name in names)
     lines = [
-        f"In both orders {sides.one} was better {one:,} times, {sides.other} {other:,} times;"
-        f" {pairs['ties']:,} ties."
+        f"In both orders {sides.one} was better {plural(one, 'time')}, {sides.other} {plural(other, 'time')};"
+        f" {plural(pairs['ties'], 'tie')}."
     ]
     lines += _of_order(pairs, figure["details"].get("position"))
     lines += _of_length(judging, sides)
@@ -83,10 +83,14 @@ def sentences(judging: Document, sides: Sides) -> list[str]:
 def _of_order(pairs: Document, position: Document | None) -> list[str]:
     if not position:
         return []
-    lines = [
-        f"In {pairs['split']:,} pairs the order in which the two were shown decided, which counts as a"
-        f" tie; both orders agree in {_estimate(position['agree'])}."
-    ]
+    split, agree = pairs["split"], _estimate(position["agree"])
+    decided = "In no pair did the order in which the two were shown decide"
+    if split:
+        decided = (
+            f"In {plural(split, 'pair')} the order in which the two were shown decided, which counts as a"
+        )
+        decided += " tie"
+    lines = [f"{decided}; both orders agree in {agree}."]
     shown = position["first_shown"]
     if shown:
         lines.append(

@@ -92,7 +92,7 @@ def onset(
 
 def _sure_rise(validations: list[Validation], looks: int) -> tuple[int, Interval] | None:
     """The place of the best validation, and the rise since, where that is sure and matters."""
-    losses = mean_losses(validations)
+    losses = step_noise.mean_losses(validations)
     best, last = int(losses.argmin()), len(validations) - 1
     if best == last:
         return None
@@ -104,7 +104,7 @@ def _sure_rise(validations: list[Validation], looks: int) -> tuple[int, Interval
 def _widened(validations: list[Validation], looks: int) -> tuple[float, float]:
     """Confidence over rows and reach of the noise of steps, for a run that is looked at so many times."""
     steps = max(looks, len(validations))
-    noise = step_noise.of_course(mean_losses(validations))
+    noise = step_noise.of_course(step_noise.mean_losses(validations))
     return 1 - 0.05 / ((len(validations) - 1) * steps), noise.beyond_all(steps)
 
 
@@ -112,7 +112,7 @@ def _shape(validations: Sequence[Validation], train_curve: TrainCurve, unit: str
     finite = [v for v in validations if _is_finite(v)]
     if len(finite) < 2:
         return _document("unclear", finite, "Too few validations to tell whether it overfits.")
-    losses = mean_losses(finite)
+    losses = step_noise.mean_losses(finite)
     best, last = int(losses.argmin()), len(finite) - 1
     quotient = _last_quotient(finite, losses, train_curve)
     if len(finite) < len(validations):
@@ -129,11 +129,6 @@ def _shape(validations: Sequence[Validation], train_curve: TrainCurve, unit: str
     if state == "none":
         rise = rows
     return _document(state, finite, sentence, best=best, rise=rise, since=since, quotient=quotient)
-
-
-def mean_losses(validations: Sequence[Validation]) -> Array:
-    """The loss of each validation over all of its rows; not a number where one row's is not."""
-    return np.array([_mean_loss(v) for v in validations])
 
 
 def generalisation_loss(losses: ArrayLike) -> Array:
@@ -174,7 +169,7 @@ def _decide(
     steps, which the later steps may undo."""
     steps = [int(v["step"]) for v in validations]
     where = f"between step {steps[best]:,} and step {steps[-1]:,}"
-    material = MATERIAL_GL / 100 * abs(_mean_loss(validations[best]))
+    material = MATERIAL_GL / 100 * abs(step_noise.mean_loss(validations[best]))
     on = phrasing.plural(rise.n, "row")
     shown = f"{_amount(rise)} {unit} {where} (on {on})"
     if rise.low is None:
@@ -230,10 +225,6 @@ def _last_quotient(validations: list[Validation], losses: Array, train_curve: Tr
     return value if math.isfinite(value) else None
 
 
-def _mean_loss(validation: Validation) -> float:
-    return float(np.sum(validation["loss_sums"]) / np.sum(validation["tokens"]))
-
-
 def _is_finite(validation: Validation) -> bool:
     return bool(np.isfinite(np.asarray(validation["loss_sums"], np.float64)).all())
 
@@ -255,7 +246,7 @@ def _document(
     quotient: float | None = None,
 ) -> dict[str, Any]:
     steps = [int(v["step"]) for v in validations]
-    losses = [_mean_loss(v) for v in validations]
+    losses = [step_noise.mean_loss(v) for v in validations]
     rise_percent = float(generalisation_loss(losses)[-1]) if losses else math.nan
     return {
         "state": state,

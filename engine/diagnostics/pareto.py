@@ -2,19 +2,22 @@
 
 A run is dominated where another gains as much or more and forgets as little or less, and is better in one of
 the two. The front is what nobody dominates. Points are estimates: a run off the front whose difference from a
-front member can't be told from noise on either axis is said to be like it. Where both were measured on the
-same items, the caller gives the paired difference; else it is taken as of independent runs. Methods are
-compared at the same gain, along the line through the runs of a sweep, and not where their gains don't
-overlap. Pure: documents in, documents out.
+front member can't be told from noise on either axis is said to be like it. Methods are compared at the same
+gain, along the line through the runs of a sweep, and not where their gains don't overlap. Where runs were
+measured on the same items, the caller gives their paired differences; else they are taken as independent.
+Pure: documents in, documents out.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
+from dataclasses import dataclass
+from itertools import combinations, pairwise, product
 from typing import Any, Literal, TypedDict
 
+import numpy as np
+from numpy.typing import NDArray
 from scipy import special
 
 from engine.diagnostics import phrasing
@@ -24,6 +27,7 @@ GRID = 5  # gains at which two sweeps are compared
 SURELY = 4.0  # standard errors of independent figures, from which pairs need not be asked
 
 Document = dict[str, Any]
+Floats = NDArray[np.float64]
 
 
 class Run(TypedDict):
@@ -38,6 +42,7 @@ class Run(TypedDict):
 
 
 Axis = Literal["gain", "forgetting"]
+AXES: tuple[Axis, Axis] = ("gain", "forgetting")
 Pair = Callable[[str, str, Axis], Interval | None]  # a figure of one run minus that of the other
 
 
@@ -77,10 +82,9 @@ def _dominates(one: Run, other: Run) -> bool:
 
 
 def _alike(one: Run, other: Run, pair: Pair) -> bool:
-    axes: tuple[Axis, ...] = ("gain", "forgetting")
-    if any(_distance(one[axis], other[axis]) > SURELY for axis in axes):
+    if any(_distance(one[axis], other[axis]) > SURELY for axis in AXES):
         return False
-    return not any(_apart(one, other, axis, pair(one["run"], other["run"], axis)) for axis in axes)
+    return not any(_apart(one, other, axis, pair(one["run"], other["run"], axis)) for axis in AXES)
 
 
 def _apart(one: Run, other: Run, axis: Axis, paired: Interval | None) -> bool:
@@ -107,8 +111,28 @@ def _z(comparisons: int) -> float:
     return float(special.ndtri(1 - 0.025 / comparisons))
 
 
-def matched(first: Sequence[Run], second: Sequence[Run], *, comparisons: int = 1) -> Document:
-    """Two sweeps, each runs of one group, at the same gain.
+@dataclass(frozen=True)
+class Part:
+    """A run's part in a point of the line: its weight there, and how steeply forgetting rises with gain on
+    either side of it."""
+
+    run: Run
+    weight: float
+    slopes: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Reached:
+    """What a sweep forgets at a gain, and the runs that say so."""
+
+    value: float
+    parts: tuple[Part, ...]
+
+
+def matched(
+    first: Sequence[Run], second: Sequence[Run], *, comparisons: int = 1, pair: Pair = unpaired
+) -> Document:
+    """Two sweeps, each runs of one group, at the same gain; `pair` as for `front`.
 
     Answers {first, second (groups), overlap: [low, high] | null, points: [{gain, first, second: forgetting,
     difference: {value, low, high}}], state: first | second | alike | mixed | no_overlap, sentence}. The
@@ -123,49 +147,90 @@ def matched(first: Sequence[Run], second: Sequence[Run], *, comparisons: int = 1
         return found | {"state": "no_overlap", "sentence": _no_overlap(names, spans)}
     gains = [low, *(low + (high - low) * i / (GRID - 1) for i in range(1, GRID - 1)), high]
     gains = sorted({min(gain, high) for gain in gains})  # rounding must not lead past the last run
-    points = [_point(sweeps, gain, len(gains) * comparisons) for gain in gains]
+    points = [_point(sweeps, gain, len(gains) * comparisons, pair) for gain in gains]
     state = _state(points)
     found |= {"overlap": [low, high], "points": points, "state": state}
     return found | {"sentence": _sentence(names, points, state)}
 
 
-def at_gain(sweep: Sequence[Run], gain: float, *, steepness: float = 0.0) -> tuple[float, float] | None:
-    """Forgetting at that gain and its standard error, along the line through the runs in the order of their
-    setting; the least where the line comes by more than once, None where it doesn't. steepness: of the line
-    that a single run is held against.
-
-    An error of a run's gain moves the line along its slope, the steeper one of the two where it bends.
-    """
+def at_gain(sweep: Sequence[Run], gain: float, *, steepness: float = 0.0) -> Reached | None:
+    """Forgetting at that gain along the line through the runs in the order of their setting; the least where
+    the line comes by more than once, None where it doesn't. steepness: of the line that a single run is held
+    against."""
     ordered = sorted(sweep, key=lambda run: run["setting"])
     slopes = [_slope(one, other) for one, other in pairwise(ordered)]
-    errors = [
-        math.hypot(
-            _error(run["forgetting"]), max(slopes[max(0, i - 1) : i + 1] or [steepness]) * _error(run["gain"])
-        )
-        for i, run in enumerate(ordered)
+    beside = [tuple(slopes[max(0, i - 1) : i + 1]) or (steepness,) for i in range(len(ordered))]
+    alone = zip(ordered, beside, strict=True)
+    found = [
+        Reached(run["forgetting"]["value"], (Part(run, 1.0, steep),))
+        for run, steep in alone
+        if run["gain"]["value"] == gain
     ]
-    found = []
     for place, (one, other) in enumerate(pairwise(ordered)):
         start, end = one["gain"]["value"], other["gain"]["value"]
-        if min(start, end) <= gain <= max(start, end) and start != end:
+        if min(start, end) < gain < max(start, end):
             share = (gain - start) / (end - start)
             value = (1 - share) * one["forgetting"]["value"] + share * other["forgetting"]["value"]
-            parts = ((1 - share, errors[place]), (share, errors[place + 1]))
-            found.append((value, math.hypot(*(weight * error for weight, error in parts if weight))))
-    alone = zip(ordered, errors, strict=True)
-    found += [(run["forgetting"]["value"], e) for run, e in alone if run["gain"]["value"] == gain]
-    return min(found) if found else None
+            parts = Part(one, 1 - share, beside[place]), Part(other, share, beside[place + 1])
+            found.append(Reached(value, parts))
+    return min(found, key=lambda reached: reached.value) if found else None
+
+
+def deviation(parts: Sequence[Part], pair: Pair = unpaired) -> float:
+    """Standard error of the sum of what these runs forget at a gain, each times its weight.
+
+    An error of a run's gain moves the line along its slope; where the line bends, along the one of the two
+    that makes the sum least sure. What rows have in common falls out of a difference of runs that were
+    measured on them.
+    """
+    runs, weights = [part.run for part in parts], np.array([part.weight for part in parts])
+    along = [weights * steep for steep in product(*(part.slopes for part in parts))]
+    lost = _variance(runs, [weights], "forgetting", pair)
+    return math.sqrt(lost + _variance(runs, along, "gain", pair))
+
+
+def _variance(runs: Sequence[Run], sums: Sequence[Floats], axis: Axis, pair: Pair) -> float:
+    """The largest of the variances of these weighted sums of a figure of the runs.
+
+    Of runs of which every two were measured in pairs, with weights a that add up to A, it is A^2 times the
+    variance of one less the sum of a_i a_j Var(x_i - x_j) over pairs (from the definition; of the variances
+    of one the largest is taken). Else the runs are taken as independent.
+    """
+    alone = np.square([_error(run[axis]) for run in runs])
+    if not np.isfinite(alone).all():
+        return math.inf
+    apart = _apart_in_pairs(runs, axis, pair)
+    if apart is None:
+        return max(float(a**2 @ alone) for a in sums)
+    return max(0.0, *(float(a.sum() ** 2 * alone.max() - a @ apart @ a / 2) for a in sums))
+
+
+def _apart_in_pairs(runs: Sequence[Run], axis: Axis, pair: Pair) -> Floats | None:
+    """Var(x_i - x_j) [runs, runs]; None where it is not known of every two.
+
+    Standard errors fit each other (those of sums follow from those of pairs), limits hold what few and skew
+    rows add: so the errors are taken, raised as the limits of that pair ask for which they ask most.
+    """
+    errors, raised = np.zeros((len(runs), len(runs))), 1.0
+    for i, j in combinations(range(len(runs)), 2):
+        found = pair(runs[i]["run"], runs[j]["run"], axis)
+        if found is None or found.low is None:
+            return None
+        wide = _error(found.to_dict())
+        errors[i, j] = errors[j, i] = found.se or wide
+        raised = max(raised, wide / found.se if found.se else 1.0)
+    return np.square(raised * errors)
 
 
 def _slope(one: Run, other: Run) -> float:
     """How steeply forgetting rises with gain between two runs; 0 where they gain the same."""
-    run = abs(other["gain"]["value"] - one["gain"]["value"])
-    return abs(other["forgetting"]["value"] - one["forgetting"]["value"]) / run if run else 0.0
+    run = other["gain"]["value"] - one["gain"]["value"]
+    return float((other["forgetting"]["value"] - one["forgetting"]["value"]) / run) if run else 0.0
 
 
 def _steepest(sweep: Sequence[Run]) -> float:
     ordered = sorted(sweep, key=lambda run: run["setting"])
-    return max((_slope(one, other) for one, other in pairwise(ordered)), default=0.0)
+    return max((_slope(one, other) for one, other in pairwise(ordered)), default=0.0, key=abs)
 
 
 def _span(sweep: Sequence[Run]) -> tuple[float, float]:
@@ -173,18 +238,19 @@ def _span(sweep: Sequence[Run]) -> tuple[float, float]:
     return (min(gains), max(gains)) if gains else (math.inf, -math.inf)
 
 
-def _point(sweeps: Sequence[Sequence[Run]], gain: float, looks: int) -> Document:
+def _point(sweeps: Sequence[Sequence[Run]], gain: float, looks: int, pair: Pair) -> Document:
     others = (_steepest(sweeps[1]), _steepest(sweeps[0]))
     both = [at_gain(sweep, gain, steepness=k) for sweep, k in zip(sweeps, others, strict=True)]
     one, other = both
     if one is None or other is None:
         raise ValueError(f"No sweep of the two reaches a gain of {gain}.")
-    value = one[0] - other[0]
-    half = _z(looks) * math.hypot(one[1], other[1])
+    value = one.value - other.value
+    taken_off = [Part(part.run, -part.weight, part.slopes) for part in other.parts]
+    half = _z(looks) * deviation([*one.parts, *taken_off], pair)
     bounds = (
         {"low": value - half, "high": value + half} if math.isfinite(half) else {"low": None, "high": None}
     )
-    return {"gain": gain, "first": one[0], "second": other[0], "difference": {"value": value, **bounds}}
+    return {"gain": gain, "first": one.value, "second": other.value, "difference": {"value": value, **bounds}}
 
 
 def _state(points: Sequence[Document]) -> str:

@@ -189,7 +189,7 @@ def _change(interval: dict[str, Any]) -> str:
     if interval["low"] is None:
         return f"{sign}{value} (no interval: {interval['why']})"
     if interval["low"] == interval["high"]:
-        return f"{sign}{value} on each pair"
+        return f"exactly {sign}{value}"
     return f"{sign}{value} ({phrasing.interval(interval['low'], interval['high'], places)})"
 
 

@@ -75,19 +75,27 @@ def _sentences(state: str, found: Document) -> list[str]:
     }
     if state == "silent":
         said = (
-            f"Neither the base model nor the tuned one refuses any of {harmful['n']} requests that a model"
+            f"Neither the base model nor the tuned one refuses any of {_requests(harmful)} that a model"
             " should refuse. A small base model often can't, and what isn't there can't be lost: before"
             " people use it, something else has to keep watch."
         )
         return [said]
-    counts = f"{_counts(harmful)} requests that a model should refuse, and {_counts(harmless)} harmless ones"
-    return [
-        f"{lead[state]}{counts}.",
-        f"With {harmful['n']} requests a change under"
-        f" {phrasing.number(100 * (harmful['detectable'] or 0), 0)} points can't be seen.",
-    ]
+    asked = f"{_counts(harmful)} {_requests(harmful)} that a model should refuse"
+    beside = f"{_counts(harmless)} {phrasing.plural(harmless['n'], 'harmless one')}"
+    return [f"{lead[state]}{asked}, and {beside}.", _unseen(harmful)]
+
+
+def _unseen(kind: Document) -> str:
+    least = 100 * (kind["detectable"] or 0)
+    if least >= 100:
+        return f"No change can be seen with {_requests(kind)}."
+    return f"With {_requests(kind)} a change under {phrasing.number(least, 0)} points can't be seen."
+
+
+def _requests(kind: Document) -> str:
+    return phrasing.plural(kind["n"], "request")
 
 
 def _counts(kind: Document) -> str:
     before, after = (round(kind[name]["value"] * kind["n"]) for name in ("before", "after"))
-    return f"{before} → {after} of {kind['n']}"
+    return f"{before:,} → {after:,} of"

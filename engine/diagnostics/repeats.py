@@ -153,7 +153,7 @@ def _training_sentence(found: Document, change: Interval | None) -> str:
     said = f"{_more_than_once(found)}."
     measured = f"({found['repeated']:,} against {found['once']:,} measured rows)"
     if change is None:
-        return f"{said} The measured ones are too few, or a few long ones too heavy, to compare {measured}."
+        return f"{said} They can't be compared with the others {measured}: {_open(found['drop'])}."
     if _nothing(change):
         return f"{said} Their loss fell as much as that of the others {measured}."
     way, fell = ("less", _reversed(change)) if change.below else ("more", change)
@@ -164,6 +164,13 @@ def _training_sentence(found: Document, change: Interval | None) -> str:
         f"{said} That their loss fell more than that of the others can't be told from noise"
         f" ({_bounds(change)} nats a token, {measured[1:]}."
     )
+
+
+def _open(drop: Mapping[str, Document]) -> str:
+    """Why one of the two kinds has no interval."""
+    kinds = {"repeated": "those that occur more than once", "once": "the others"}
+    reasons = (f"of {words}, {drop[kind]['why']}" for kind, words in kinds.items() if "why" in drop[kind])
+    return next(reasons, "there is no interval")
 
 
 def fallen(saved: ArrayLike, tokens: ArrayLike) -> Interval | None:
@@ -193,7 +200,7 @@ def _nothing(change: Interval) -> bool:
 
 def _shown(interval: Interval) -> str:
     if interval.low is None:
-        return f"{phrasing.number(interval.value, 2)} (no interval)"
+        return f"{phrasing.number(interval.value, 2)} [no interval: {interval.why}]"
     if _nothing(interval):
         return "0"
     places = phrasing.decimals(interval.low, interval.high)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from engine.diagnostics.statistics import Interval, quick_interval
+from engine.diagnostics.statistics import Interval, ratio_interval
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def difference(
     Raises ValueError for arrays that are not of the same rows.
     """
     first, second = (np.atleast_2d(np.asarray(losses, np.float64)) for losses in (better, other))
-    rows = quick_interval(second.mean(axis=0) - first.mean(axis=0), tokens)
+    rows = ratio_interval(second.mean(axis=0) - first.mean(axis=0), tokens)
     if rows.se is None:
         return rows
     of_seeds = by_seed.deviation**2 * (1 / len(first) + 1 / len(second))

@@ -4,7 +4,8 @@
                and overfits, or its gap to training rows surely grew and is surely red; writing rows is
                enough by itself
   overfitting  validation loss surely rose since its best step (`overfitting.py`)
-  learning     validation loss surely fell, and by IMPROVING of it at least, up to the last step
+  learning     validation loss surely fell, by IMPROVING of it at least and by more than it moves from step
+               to step (`step_noise.py`), up to the last step
   converged    it surely fell at first, and its last change is surely under SETTLED of it
   unclear      everything else, and training that diverged or is unstable
 The task's metric may say otherwise than the loss: quality can rise while the loss does. Both changes are
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import numpy as np
 from numpy.typing import ArrayLike
 
-from engine.diagnostics import phrasing, train_gap
+from engine.diagnostics import phrasing, step_noise, train_gap
 from engine.diagnostics.statistics import Interval, ratio_interval
 
 if TYPE_CHECKING:
@@ -84,14 +85,16 @@ def _memorising(
 
 
 def _falling(validations: Sequence[Validation], shape: Mapping[str, Any]) -> tuple[str, str]:
-    level = float(np.sum(validations[-1]["loss_sums"]) / np.sum(validations[-1]["tokens"]))
-    recent = _change(validations[-2], validations[-1])
-    whole = _change(validations[0], validations[-1])
+    losses = step_noise.mean_losses(validations)
+    level, reach = float(losses[-1]), step_noise.of_course(losses).beyond_one(2)
+    recent = step_noise.rise(validations[-2], validations[-1], 0.95)
+    lasting = step_noise.rise(validations[-2], validations[-1], 0.95, reach)
+    whole = step_noise.rise(validations[0], validations[-1], 0.95, reach)
     rows = phrasing.plural(recent.n, "validation row")
     since = f"between step {validations[-2]['step']:,} and step {validations[-1]['step']:,}"
     if level == 0:  # a hinge loss, with every margin above 1
         return "converged", f"It converged: validation loss is 0 on each of {rows}, and can't fall further."
-    if recent.below and -recent.value >= IMPROVING * abs(level):
+    if lasting.below and -recent.value >= IMPROVING * abs(level):
         amount = phrasing.number(-100 * recent.value / abs(level), 1)
         return "learning", f"It is still learning: validation loss fell by {amount}% {since} ({rows})."
     if not whole.below:
@@ -100,18 +103,13 @@ def _falling(validations: Sequence[Validation], shape: Mapping[str, Any]) -> tup
         least = max(abs(recent.low), abs(recent.high))
         if least < SETTLED * abs(level):
             return "converged", f"It converged: validation loss changed by less than 1% {since} ({rows})."
-    return "unclear", f"Can't tell from {rows} whether it is still learning: {_lower(_noise(recent, since))}"
+    return "unclear", f"Can't tell from {rows} whether it is still learning: {_lower(_noise(lasting, since))}"
 
 
 def _noise(change: Interval, since: str) -> str:
     if change.low is None:
         return f"The change of validation loss {since} has no interval: {change.why}."
     return f"The change of validation loss {since} is {phrasing.interval(change.low, change.high)}."
-
-
-def _change(first: Validation, later: Validation) -> Interval:
-    rise = np.asarray(later["loss_sums"], np.float64) - np.asarray(first["loss_sums"], np.float64)
-    return ratio_interval(rise, first["tokens"])
 
 
 def _lower(sentence: str) -> str:

@@ -93,9 +93,6 @@ def ratio_interval(numerators: ArrayLike, denominators: ArrayLike, *, confidence
     return Interval(value, value - below, value + above, n, error, reach * _unsure(influence))
 
 
-quick_interval = ratio_interval  # its older name, from when there were two
-
-
 def wilson_interval(successes: int, n: int, *, confidence: float = 0.95) -> Interval:
     """A proportion with Wilson's score interval (Wilson 1927).
 

@@ -11,6 +11,7 @@ USUAL of the loss, which counts as much as WEIGHT residuals would. Pure.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -59,6 +60,16 @@ class StepNoise:
 
     def _reach(self, quantile: float) -> float:
         return quantile * math.sqrt(2) * self.sigma
+
+
+def mean_loss(validation: Validation) -> float:
+    """The loss a token; not a number where one row's is not."""
+    return float(np.sum(validation["loss_sums"]) / np.sum(validation["tokens"]))
+
+
+def mean_losses(validations: Sequence[Validation]) -> Floats:
+    """Of each of them."""
+    return np.array([mean_loss(validation) for validation in validations])
 
 
 @cache

@@ -73,10 +73,14 @@ def _listed(parts: Sequence[str]) -> str:
 
 def nothing(others: Sequence[Document], measure: str) -> str:
     """That nothing is told from noise, and what could have been."""
+    if all(c["figure"]["low"] == c["figure"]["high"] == 0 for c in others):
+        rows = plural(sum(c["figure"]["n"] for c in others), "row")
+        return f"Training on one data set changed nothing for the others (n {rows})."
     said = "What training on one data set does for the others can't be told from noise"
     seen = sorted(c["figure"]["detectable"] for c in others if c["figure"].get("detectable"))
     if not seen:
-        return f"{said}: there are too few rows."
+        why = next((c["figure"]["why"] for c in others if c["figure"].get("why")), "there are too few rows")
+        return f"{said}: {why}."
     middle = 100 * seen[len(seen) // 2]
     if middle >= 100:
         return f"{said}: so few rows, or such different ones, show no change."
@@ -107,7 +111,9 @@ def backward(found: Document) -> str:
     """What the rest of a sequence did to its earlier tasks."""
     tasks, rows = plural(len(found["tasks"]), "earlier data set"), plural(found["n"], "row")
     if found["low"] is None:
-        return f"Backward transfer can't be told: a data set has too few rows, or too unequal ones ({tasks})."
+        open_ = next((task for task in found["tasks"] if task.get("why")), None)
+        why = f"of {open_['name']}, {open_['why']}" if open_ else "a data set has too few rows"
+        return f"Backward transfer can't be told: {why} ({tasks})."
     low, high = 100 * found["low"], 100 * found["high"]
     if max(abs(found["low"]), abs(found["high"])) < LEAST_SHARE:
         return f"Later training changed nothing of what earlier training had gained: {tasks}, n {rows}."

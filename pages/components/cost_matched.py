@@ -35,8 +35,11 @@ def groups(rows: Sequence[Row]) -> tuple[str, dict[str, list[Row]]]:
     return "", {}
 
 
-def compared(rows: Sequence[Row], measure: str) -> tuple[str, list[dict[str, Any]]]:
-    """Each sweep against the one with the most runs: the kind, and the documents of `pareto.matched`.
+def compared(
+    rows: Sequence[Row], measure: str, pair: pareto.Pair = pareto.unpaired
+) -> tuple[str, list[dict[str, Any]]]:
+    """Each sweep against the one with the most runs: the kind, and the documents of `pareto.matched`; `pair`:
+    differences of two runs where they were measured on the same items.
 
     Along a sweep of learning rates goes the rate, and along runs of one rate the number of epochs.
     """
@@ -44,7 +47,9 @@ def compared(rows: Sequence[Row], measure: str) -> tuple[str, list[dict[str, Any
     order = sorted(found, key=lambda name: -len(found[name]))
     sweeps = {name: [_run(row, measure, name, kind) for row in found[name]] for name in order}
     others = order[1:]
-    return kind, [pareto.matched(sweeps[order[0]], sweeps[name], comparisons=len(others)) for name in others]
+    return kind, [
+        pareto.matched(sweeps[order[0]], sweeps[name], comparisons=len(others), pair=pair) for name in others
+    ]
 
 
 def _run(row: Row, measure: str, name: str, kind: str) -> pareto.Run:
@@ -55,9 +60,9 @@ def _run(row: Row, measure: str, name: str, kind: str) -> pareto.Run:
     return found
 
 
-def draw_matched(rows: Sequence[Row], measure: str) -> None:
+def draw_matched(rows: Sequence[Row], measure: str, pair: pareto.Pair) -> None:
     """A sentence for each comparison, and the figures behind them."""
-    kind, found = compared(rows, measure)
+    kind, found = compared(rows, measure, pair)
     st.subheader("At equal gain", anchor=False)
     if not found:
         st.caption(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from engine.diagnostics import comparison, pareto, probes
 from engine.diagnostics.flips import paired_change
 from engine.diagnostics.statistics import Interval
-from pages.components.cost_points import Row
+from pages.components.cost_points import MEASURES, Row
 from pages.components.session import client
 from store import probes as stored_probes
 from store import row_losses
@@ -56,7 +56,8 @@ class Pairs:
         return _probed(tuple(self.rows), PROBES[self.measure]) if self.measure in PROBES else {}
 
     def __call__(self, one: str, other: str, axis: pareto.Axis) -> Interval | None:
-        """Gain (more is better) or forgetting (less is better) of `one` minus that of `other`."""
+        """Gain (more is better) or forgetting (less is better) of `one` minus that of `other`, in the units
+        of the plot."""
         if (one, other, axis) not in self.told:
             compare = self._gain if axis == "gain" else self._forgetting
             self.told[one, other, axis] = compare(one, other)
@@ -79,7 +80,13 @@ class Pairs:
         first, second, tokens = shared
         if self.measure != "answers":  # the lower loss forgot less
             return comparison.difference(other, one, second, first, tokens).interval
-        return paired_change(int((first > second).sum()), int((second > first).sum()), len(first))
+        more_lost = paired_change(int((first > second).sum()), int((second > first).sum()), len(first))
+        return _scaled(more_lost, abs(MEASURES[self.measure].scale))
+
+
+def _scaled(interval: Interval, by: float) -> Interval:
+    low, high, se = (None if x is None else by * x for x in (interval.low, interval.high, interval.se))
+    return Interval(by * interval.value, low, high, interval.n, se, why=interval.why)
 
 
 def _shared(one: Measured | None, other: Measured | None) -> tuple[Array, Array, Array] | None:

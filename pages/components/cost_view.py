@@ -89,9 +89,8 @@ def _families(shown: Sequence[Row]) -> list[str]:
 
 
 def _draw_plot(shown: list[Row], measure: str, color: str, said: str, families: Sequence[str]) -> None:
-    found = cost_points.points(
-        shown, measure, pairs_of(tuple(row["run_id"] for row in shown), measure, shown)
-    )
+    pairs = pairs_of(tuple(row["run_id"] for row in shown), measure, shown)
+    found = cost_points.points(shown, measure, pairs)
     drawn = {"mixes": 0}
 
     def add(figure: go.Figure) -> None:
@@ -119,7 +118,7 @@ def _draw_plot(shown: list[Row], measure: str, color: str, said: str, families: 
             draw_front(found, measure)
     draw_table(found, measure, _pick)
     if one_set:
-        draw_matched(shown, measure)
+        draw_matched(shown, measure, pairs)
 
 
 def _of_dataset(every: Sequence[Row]) -> list[Row]:

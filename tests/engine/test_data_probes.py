@@ -163,7 +163,8 @@ def test_a_probe_of_one_row_has_no_interval_and_says_so(home: Home, small_suite:
     job.order["probes"] = [source("Water")]
     found = train.run(job)["verdict"]["forgetting"]
     said = " ".join([found["headline"], *found["sentences"]]).lower()
-    assert ("of 1 row of water" if labels else "1 row of water gives no interval") in said
+    alone = "of 1 row of water" if labels else "the loss on water has no interval: there is only one row"
+    assert alone in said
 
 
 def test_a_data_set_that_is_gone_at_the_start_is_told(home: Home, small_suite: None) -> None:

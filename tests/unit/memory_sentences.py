@@ -1,7 +1,4 @@
-"""Every sentence of memory, forgetting, comparisons and transfer, from inputs at the edges.
-
-`python -m tests.unit.memory_sentences` prints them, to be read.
-"""
+"""Every sentence of memory, forgetting, comparisons and transfer, from inputs at the edges."""
 
 from __future__ import annotations
 
@@ -191,15 +188,3 @@ def of_transfer() -> Iterator[str]:
 
 
 SOURCES = (of_comparisons, of_membership, of_extraction, of_repeats, of_forgetting, of_transfer)
-
-
-def every() -> dict[str, list[str]]:
-    """Sentences by where they come from, each once."""
-    return {
-        source.__name__.removeprefix("of_"): list(dict.fromkeys(filter(None, source()))) for source in SOURCES
-    }
-
-
-if __name__ == "__main__":
-    for topic, said in every().items():
-        print(f"\n{topic}", *said, sep="\n  ")

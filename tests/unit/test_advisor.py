@@ -99,3 +99,19 @@ def test_costs_and_energy_are_unknown_until_somebody_tells() -> None:
     assert advisor.cost(option("lora", 4.0), 2.0) == (1.0, 2.0, 4.0)
     assert advisor.watts([{"energy_wh": None, "run_seconds": 60.0}]) is None
     assert advisor.watts([{"energy_wh": 10.0, "run_seconds": 3600.0}]) == pytest.approx(10.0)
+
+
+def test_methods_that_runs_tell_apart_are_not_said_to_overlap() -> None:
+    """The one that gained most by far does not fit: what fits is not said to be like it."""
+    given = [option("lora", 4.0, past=past(0.2, 0.05)), option("full", 40.0, past=past(0.9, 0.05))]
+    found = recommend(given)
+    assert found["method"] == "lora"
+    assert any("Full fine-tuning does not fit" in reason for reason in found["reasons"])
+    assert not any("overlap" in reason for reason in found["reasons"])
+    near = [option("lora", 4.0, past=past(0.2, 0.05)), option("full", 12.0, past=past(0.22, 0.05))]
+    assert any("overlap" in reason for reason in recommend(near)["reasons"])
+
+
+def test_the_method_that_lost_least_did_not_gain_most() -> None:
+    given = [option("lora", 4.0, past=past(-0.1, 0.05)), option("full", 12.0, past=past(-0.9, 0.05))]
+    assert "it lost least: −0.10" in recommend(given)["reasons"][0]

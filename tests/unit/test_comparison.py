@@ -45,6 +45,9 @@ def test_more_comparisons_ask_for_more() -> None:
 def test_what_cannot_be_compared_says_why() -> None:
     assert "no row in common" in difference("A", "B", [], [], []).sentence
     assert "not a number" in difference("A", "B", [1.0], [np.nan], [3]).sentence
+    long = np.where(np.arange(20) == 0, 10_000, 20)
+    heavy = difference("A", "B", 2.0 * long, 2.1 * long, long).sentence
+    assert heavy == "A and B can't be told apart on 20 held-out rows: one of 20 rows holds 96% of the weight."
 
 
 def test_rows_that_both_runs_held_out_are_joined(tmp_path: Path) -> None:

@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pages.components import cost_chart, cost_matched, cost_points
+from pages.components.cost_pairs import Measured, Pairs
 from pages.components.palette import BASE, RUNS
 from store import evidence, runs
 from tests.unit.store_samples import add_job, new_store
@@ -192,6 +194,20 @@ def test_methods_are_matched_first_then_rates() -> None:
     kind, found = cost_matched.compared(rates, "prose")
     assert kind == "learning rate"
     assert {found[0]["first"], found[0]["second"]} == {"learning rate 0.0001", "learning rate 0.0002"}
+
+
+def test_pairs_of_questions_are_in_points_as_the_plot_is() -> None:
+    """Of 100 questions the first run has 80 right, the second these and ten more."""
+    pairs = Pairs([row(number, 0.2, 0.1, answers=estimate(-0.1)) for number in (1, 2)], "answers")
+    right = (np.arange(100) < 80, np.arange(100) < 90)
+    pairs.probed = {
+        f"r{number}": Measured(np.arange(100), np.ones(100), hits.astype(float))
+        for number, hits in zip((1, 2), right, strict=True)
+    }
+    apart = pairs("r1", "r2", "forgetting")
+    assert apart is not None
+    assert (apart.value, apart.n) == (pytest.approx(10.0), 100)
+    assert 3 < apart.low < 10 < apart.high < 20
 
 
 def test_intervals_are_in_view_where_nothing_was_forgotten() -> None:

@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 
+from engine.diagnostics.bounded import mean_interval
 from engine.diagnostics.extraction import canaries, edit_distance, exposure, extraction, similarity
 
 
@@ -108,3 +109,13 @@ def test_canaries_that_were_never_seen_are_rarely_called_exposed() -> None:
     assert called / 500 <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 500)
     assert np.mean(seen) == pytest.approx(found["unseen"], abs=0.1)
     assert canaries({})["sentence"] == "No canaries were planted."
+
+
+def test_the_limit_at_a_bound_is_not_pulled_away_from_it() -> None:
+    """All but one of five at the top: the mean may well be 7.97 of 8. All of them: it may be lower."""
+    nearly = mean_interval([7.0, 8.0, 8.0, 8.0, 8.0], 0.0, 8.0)
+    assert nearly.low < 6.5 < 7.97 < nearly.high <= 8.0
+    every = mean_interval([8.0] * 5, 0.0, 8.0)
+    assert every.low < 6.0 < every.high == 8.0
+    turned = mean_interval([1.0, 0.0, 0.0, 0.0, 0.0], 0.0, 8.0)
+    assert (turned.low, turned.high) == pytest.approx((8 - nearly.high, 8 - nearly.low), abs=0.2)

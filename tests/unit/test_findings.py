@@ -141,7 +141,7 @@ def test_the_most_serious_come_first_and_then_the_most_rows() -> None:
 
 def test_a_number_is_judged_by_its_median() -> None:
     (finding,) = found({"repetition": 0.25})
-    assert finding.title == "Repetition: half of the rows are above 25%; at most 10% is healthy"
+    assert finding.title == "Repetition: half of the rows are at 25% or above; at most 10% is healthy"
     assert finding.share is None
     assert finding.measure == "Median of 1,000 rows"
 

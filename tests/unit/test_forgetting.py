@@ -149,7 +149,7 @@ def test_too_few_passages_say_what_they_could_not_see() -> None:
     assert "can't be seen with 6 passages" in found["headline"]
     single = assess(table(texts(0, n=1, noise=0)), table(texts(0.4, n=1)))
     assert single["state"] == "unclear"
-    assert "1 passage of plain prose gives no interval" in single["headline"]
+    assert "plain prose has no interval: there is only one passage" in single["headline"]
     json.dumps([found, single], allow_nan=False)
 
 

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from engine.diagnostics.pareto import Run, at_gain, front, matched
+from engine.diagnostics.pareto import Run, at_gain, deviation, front, matched
 from engine.diagnostics.statistics import Interval
 
 
@@ -70,14 +70,16 @@ def test_rounding_leads_past_no_run() -> None:
 
 def test_forgetting_between_two_runs() -> None:
     line = sweep("lora", [(0.2, 0.1), (0.6, 0.3)])
-    value, error = at_gain(line, 0.3)
-    assert value == pytest.approx(0.15)
+    between = at_gain(line, 0.3)
+    assert between.value == pytest.approx(0.15)
     one = 0.01 / 1.959964
-    assert error == pytest.approx(math.hypot(0.75, 0.25) * math.hypot(one, 0.5 * one))
-    assert at_gain(line, 0.6)[0] == pytest.approx(0.3)
+    assert deviation(between.parts) == pytest.approx(math.hypot(0.75, 0.25) * math.hypot(one, 0.5 * one))
+    assert at_gain(line, 0.6).value == pytest.approx(0.3)
     assert at_gain(line, 0.61) is None
     # past the best learning rate the gain falls again while more is forgotten: the least counts
-    assert at_gain(sweep("lora", [(0.2, 0.1), (0.6, 0.3), (0.3, 0.9)]), 0.4)[0] == pytest.approx(0.2)
+    bent = sweep("lora", [(0.2, 0.1), (0.6, 0.3), (0.3, 0.9)])
+    assert at_gain(bent, 0.4).value == pytest.approx(0.2)
+    assert deviation(at_gain(bent, 0.6).parts) == pytest.approx(math.hypot(one, 2 * one))  # the steeper side
 
 
 def test_the_error_along_a_line_is_that_of_a_simulation() -> None:
@@ -85,8 +87,31 @@ def test_the_error_along_a_line_is_that_of_a_simulation() -> None:
     for _ in range(4000):
         noise = random.normal(0, 0.01 / 1.96, 4)
         line = sweep("x", [(0.2 + noise[0], 0.1 + noise[1]), (0.6 + noise[2], 0.5 + noise[3])])
-        seen.append(at_gain(line, 0.35)[0])
-    assert at_gain(sweep("x", [(0.2, 0.1), (0.6, 0.5)]), 0.35)[1] == pytest.approx(np.std(seen), rel=0.05)
+        seen.append(at_gain(line, 0.35).value)
+    line = at_gain(sweep("x", [(0.2, 0.1), (0.6, 0.5)]), 0.35)
+    assert deviation(line.parts) == pytest.approx(np.std(seen), rel=0.05)
+
+
+def test_runs_on_the_same_rows_are_paired_at_equal_gain() -> None:
+    """Two runs each at gains of 0.2 and 0.6, slopes 0.5, which forget 0.02 apart: at 0.2 that is a difference
+    of two runs, at 0.4 one of the means of two."""
+    lora = sweep("LoRA", [(0.2, 0.1), (0.6, 0.3)], 0.05)
+    full = sweep("full", [(0.2, 0.12), (0.6, 0.32)], 0.05)
+    halves = {"gain": 0.004, "forgetting": 0.003}
+
+    def pair(one: str, other: str, axis: str) -> Interval:
+        return Interval(0.0, -halves[axis], halves[axis], 100)
+
+    assert matched(lora, full)["state"] == "alike"
+    found = matched(lora, full, pair=pair)
+    assert found["state"] == "first"
+    by_gain = {round(point["gain"], 3): point["difference"] for point in found["points"]}
+    wider = 2.575829 / 1.959964  # five gains are looked at
+    of_two = wider * math.hypot(0.003, 0.5 * 0.004)
+    assert by_gain[0.2]["high"] - by_gain[0.2]["value"] == pytest.approx(of_two)
+    assert by_gain[0.4]["high"] - by_gain[0.4]["value"] == pytest.approx(of_two / math.sqrt(2))
+    some = matched(lora, full, pair=lambda one, other, axis: pair(one, other, axis) if "0" in one else None)
+    assert some["points"][2] == matched(lora, full)["points"][2]  # not every two of them were paired
 
 
 def test_less_forgotten_at_equal_gain() -> None:

@@ -53,6 +53,18 @@ def test_training_rows_that_occur_more_than_once() -> None:
     json.dumps(found, allow_nan=False)
 
 
+def test_rows_without_an_interval_say_why() -> None:
+    tokens = np.where(np.arange(60) == 0, 10_000, 20)
+    fell = tokens * np.linspace(0.5, 1.0, 60)
+    times = np.where(np.arange(60) < 20, 3, 1)
+    found = training(
+        times, 3.0 * tokens, 3.0 * tokens - fell, tokens, np.full(9, 2.0), {}, np.arange(60), (60, 20)
+    )
+    assert found["sentence"].endswith(
+        "of those that occur more than once, one of 20 rows holds 96% of the weight."
+    )
+
+
 def test_few_or_no_repeated_rows_say_nothing() -> None:
     args = (BASE, losses(np.full(80, 0.5)), TOKENS, np.full(50, 2.5), {}, np.arange(80))
     once = training(np.ones(80), *args, (400, 0))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from engine.diagnostics import seeds
-from engine.diagnostics.statistics import Interval, quick_interval
+from engine.diagnostics.statistics import Interval, ratio_interval
 
 ROWS = 120
 TOKENS = np.random.default_rng(0).integers(5, 50, ROWS)
@@ -33,7 +33,7 @@ def test_seeds_alone_are_not_called_different_more_often_than_said(runs: int) ->
         known = seeds.spread([first, second, third], TOKENS)
         assert known is not None
         called += separated(seeds.difference(first, second, TOKENS, known))
-        by_rows += separated(quick_interval(second[0] - first[0], TOKENS))
+        by_rows += separated(ratio_interval(second[0] - first[0], TOKENS))
     assert called / trials <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / trials)
     assert by_rows / trials > 0.3  # which is why rows alone don't judge a setting
 

@@ -206,6 +206,22 @@ def test_the_sentence_says_what_noise_hides() -> None:
     assert "no other data set" in words.lead(diagnosis.judged([cells[2]]), "relative")
 
 
+def test_why_nothing_can_be_told_is_said() -> None:
+    one = diagnosis.compare(*sides(0.5, n=1)) | {"source": "A", "target": "B", "own": False, "earlier": False}
+    said = words.lead(diagnosis.judged([one]), "relative")
+    assert said.endswith("can't be told from noise: there is only one row.")
+    base, tuned = sides(0.4, n=3)
+    found = backward_transfer([Task("a", base["loss"], tuned["loss"], base["loss"])])
+    assert (
+        words.backward(found)
+        == "Backward transfer can't be told: of a, 3 rows are too few (1 earlier data set)."
+    )
+    base, _ = sides(0)
+    same = diagnosis.compare(base, base) | {"source": "A", "target": "B", "own": False, "earlier": False}
+    said = words.lead(diagnosis.judged([same]), "relative")
+    assert said == "Training on one data set changed nothing for the others (n 60 rows)."
+
+
 def test_the_words_of_a_predictor() -> None:
     x = np.arange(24.0)
     assert words.correlation(diagnosis.spearman(x, -x), "distance").startswith(

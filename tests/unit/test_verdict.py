@@ -211,6 +211,18 @@ def test_no_more_rows_are_asked_for_than_a_split_holds_out() -> None:
     assert all_of_them["text"].startswith("All 500 held-out rows can't tell it from noise")
 
 
+def test_a_rate_at_its_end_is_not_said_to_grow_threefold() -> None:
+    def pieces(rate: float) -> list[dict[str, Any]]:
+        return advise(
+            state="no_gain", gain=None, overfitting={"state": "none"}, stopped=EPOCHS, split="test",
+            config=CONFIG | {"learning_rate": rate}, eval_rows=[],
+        )  # fmt: skip
+
+    assert "three times the learning rate, 0.3" in pieces(0.1)[0]["text"]
+    assert "a higher learning rate, 1." in pieces(0.5)[0]["text"]
+    assert pieces(1.0) == []
+
+
 def test_rates_and_epochs_are_written_as_people_do() -> None:
     given = evidence(-0.4)
     given["config"] = CONFIG | {"learning_rate": 2e-4}

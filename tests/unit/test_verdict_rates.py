@@ -54,6 +54,13 @@ def test_the_luckiest_checkpoint_is_not_called_better(count: int) -> None:
     holds(rate(checkpoints.RATES, f"best of {count} that gained nothing called learned, same rows"), 600)
 
 
+@pytest.mark.parametrize(
+    "where", ["30 validations, noise of steps 0.5%", "10 validations, noise of steps 0.5%"]
+)
+def test_what_moves_from_step_to_step_is_no_learning(where: str) -> None:
+    holds(rate(overfitting.RATES, f"settled course called still learning, {where}"), 150)
+
+
 @pytest.mark.parametrize("what", ["called overfitting", "warned of while it trains"])
 def test_noise_of_steps_is_no_overfitting(what: str) -> None:
     holds(rate(overfitting.RATES, f"flat course {what}, 10 validations, noise of steps 0.5% of the loss"), 40)

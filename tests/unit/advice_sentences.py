@@ -1,0 +1,177 @@
+"""Every sentence of refusals, findings, recommendations, advice, predictions and judgings, from inputs at the
+edges."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from engine.diagnostics import advice, advisor, correction, judging, launch_time, refusing
+from engine.diagnostics.findings import findings
+from engine.diagnostics.judge_length import length_effect
+from engine.diagnostics.probes import pair
+from engine.diagnostics.scored import Scored, aggregate
+from engine.diagnostics.statistics import Interval, wilson_interval
+from store.config import TrainConfig
+from store.methods import METHODS
+from store.signals import GROUP_OF, GROUPS, SIGNALS
+from tests.unit.probe_rows import requests, table
+
+COUNTS = (1, 2, 5, 30, 1_000)
+
+
+def of_refusals() -> Iterator[str]:
+    """None, half and all of the requests refused, before and after."""
+    for n in (1, 2, 28):
+        shares = sorted({0, n // 2, n})
+        for before, after in itertools.product(itertools.product(shares, repeat=2), repeat=2):
+            paired = pair(table(requests(before, n=n)), table(requests(after, n=n)))
+            yield from refusing.assess(paired["requests"])["sentences"]
+
+
+def of_findings() -> Iterator[str]:
+    """Every signal with a band, in one row, some and all, of a sample and of all rows."""
+    for signal, n, sampled in itertools.product(SIGNALS.values(), COUNTS, (False, True)):
+        if signal.healthy is None:
+            continue
+        for count in sorted({1, n // 2, n}):
+            measured = {"figures": {signal.column: figures_of(signal.type, count, n)}, "options": {}}
+            rows = 10 * n if sampled else n
+            for finding in findings({"row_count": rows}, {GROUP_OF[signal.column]: measured}, GROUPS):
+                yield from (finding.title, finding.measure, finding.why, finding.severity_reason)
+                yield from (fix.label for fix in finding.fixes)
+
+
+def figures_of(kind: str, count: int, n: int) -> dict[str, Any]:
+    """Of a signal that was found so many times in n rows."""
+    if kind == "flag":
+        return {"n": n, "flagged": count}
+    if kind == "group":
+        return {"n": n, "groups": max(1, count // 2), "rows": n, "extra": count}
+    return {"n": n, "min": 0, "mean": 1, "median": float(count), "p95": 2, "max": 3, "positive": count}
+
+
+def of_recommendations() -> Iterator[str]:
+    """Methods that fit or don't, with and without runs of the past."""
+    pasts = (None, past(0.0, 0.0), past(0.5, 0.1), past(-0.5, 0.1), past(-0.9, 0.1), past(0.5, None))
+    for fits, mine, others in itertools.product(itertools.product((4.0, 99.0), repeat=3), pasts, pasts):
+        options = [
+            option(method, high, mine if method == "lora" else others)
+            for method, high in zip(("lora", "qlora", "full"), fits, strict=True)
+        ]
+        for rows, tokens in ((1, 1.0), (500, 1e5), (5_000, 0.0), (5_000, 4e4), (10**6, 1e9)):
+            for offered in (options, options[1:], options[2:], []):
+                found = advisor.recommend(offered, train_rows=rows, trained_tokens=tokens)
+                yield from (found["sentence"], *found["reasons"])
+
+
+def past(gain: float, half: float | None, runs: int = 1) -> dict[str, Any]:
+    """What runs with a method measured."""
+    low, high = (None, None) if half is None else (gain - half, gain + half)
+    return {"gain": gain, "low": low, "high": high, "unit": "nats a token", "runs": runs, "n": 100}
+
+
+def option(method: str, high: float, measured: dict[str, Any] | None) -> dict[str, Any]:
+    """A method that needs so many GiB of 16."""
+    return {
+        "method": method, "title": METHODS[method].title, "problem": "", "past": measured,
+        "peak_gib": 0.9 * high, "high_gib": high, "available_gib": 16.0, "fits": high <= 16,
+        "low_seconds": 1.0, "seconds": 2.0, "high_seconds": 3.0,
+    }  # fmt: skip
+
+
+def of_advice() -> Iterator[str]:
+    """Every verdict with every course, of few and of many rows, with settings at their ends."""
+    courses = {
+        "none": [], "one": [2.0], "falls": [2.0, 1.5, 1.0], "rises": [1.0, 1.5], "nothing": [0.0, 0.0],
+        "not numbers": [1.0, np.nan], "from a new head": [2.0, 1.0],
+    }  # fmt: skip
+    gains = [None, Interval(0.1, None, None, 1, why="there is only one row")]
+    gains += [Interval(v, v - 0.2, v + 0.2, n, 0.1, 0.3) for v in (0.0, 1e-9, 0.1) for n in (5, 500)]
+    settings = [
+        TrainConfig(dataset="d", num_train_epochs=epochs, learning_rate=rate).resolved(600).model_dump()
+        | {"max_steps": 1}
+        for epochs, rate in ((0.5, 1e-6), (1.0, 0.5), (20.0, 1.0))
+    ]
+    for state, shape, gain, (name, means), reason in itertools.product(
+        ("learned", "no_gain", "undecided", "worse"), ("none", "overfits", "unclear"), gains,
+        courses.items(), ("epochs", "max_steps", "early_stopping"),
+    ):  # fmt: skip
+        first = 10 if name == "from a new head" else 0
+        validations: list[Any] = [
+            {"step": first + 10 * i, "row_ids": [0], "loss_sums": [mean], "tokens": [1]}
+            for i, mean in enumerate(means)
+        ]
+        for best, config in itertools.product((0, 10), settings):
+            stopped = {"reason": reason, "step": 20, "restored_step": best or None}
+            pieces = advice.advise(
+                state=state, gain=gain, overfitting={"state": shape, "best_step": best}, stopped=stopped,
+                split="validation" if name == "falls" else "test", config=config, eval_rows=validations,
+            )  # fmt: skip
+            yield from (piece["text"] for piece in pieces)
+
+
+def of_predictions() -> Iterator[str]:
+    """Memory and time, after no run, one and many, exact, far off and not numbers."""
+    for runs, factor, kind in itertools.product((0, 1, 2, 30), (1.0, 1e-3, 1e3, np.nan, 0.0), ("a", "b")):
+        pairs = [correction.Pair(10.0, 10 * factor, kind) for _ in range(runs)]
+        for prior in (correction.MEMORY, correction.TIME):
+            yield correction.correct(pairs, "a", prior).sentence("memory")
+        for course in (1.0, 0.4):
+            timed = [
+                launch_time.TimedRun(10, 10 * factor * (1 + i % 3), kind, "", course, 0.9, True)
+                for i in range(runs)
+            ]
+            for stoppable in (False, True):
+                coming = launch_time.NextRun("a", "", 0.9, stoppable)
+                yield launch_time.time_range(timed, coming).sentence("time")
+
+
+def of_judgings() -> Iterator[str]:
+    """Pairs that one side wins, that are tied, that the order decided, that were not judged; answers that are
+    equally long, longer, mixed and empty."""
+    texts = {"same": ("a", "a"), "longer": ("aaaa", "a"), "empty": ("", "")}
+    for n, kind, (first, second), missed in itertools.product(
+        (1, 2, 40), ("first", "second", "ties", "split", "mixed", "none"), texts.values(), (0, 1)
+    ):
+        orders = np.array([order_of(kind, place) for place in range(n)])
+        orders[:missed] = np.nan
+        long = [first if place % 4 else second for place in range(n)]
+        other = [second if place % 4 else first for place in range(n)]
+        judged = judged_of(orders, long, other)
+        for sides in (judging.Sides(), judging.Sides("A", "B", turned=True)):
+            yield judging.headline(judged, sides)
+            yield from judging.sentences(judged, sides)
+
+
+def order_of(kind: str, place: int) -> tuple[float, float]:
+    """How the first side did shown first and shown second."""
+    mixed = ((1.0, 1.0), (0.0, 0.0), (0.5, 0.5), (1.0, 0.0))
+    each = {"first": 0, "second": 1, "ties": 2, "split": 3, "mixed": place % 4}
+    return mixed[each[kind]] if kind in each else (np.nan, np.nan)
+
+
+def judged_of(orders: np.ndarray, first: list[str], second: list[str]) -> dict[str, Any]:
+    """What a judge job answers."""
+    forth, back = orders.T
+    wins = np.where(forth == back, forth, np.where(np.isnan(forth + back), np.nan, 0.5))
+    unjudged = {int(place): "no verdict" for place in np.flatnonzero(np.isnan(wins))}
+    differ = ~np.isnan(wins) & (forth != back)
+    counted, split = int((~np.isnan(wins)).sum()), int(differ.sum())
+    position = {
+        "agree": wilson_interval(counted - split, counted).to_dict(),
+        "first_shown": wilson_interval(int((forth > back)[differ].sum()), split).to_dict() if split else None,
+    } if counted else None  # fmt: skip
+    scored = Scored("preference", np.arange(len(wins)), wins, bounds=(0.0, 1.0), reasons=unjudged)
+    details = {"position": position, "length": length_effect(wins, first, second).to_dict()}
+    counts = {"first": int((wins == 1).sum()), "second": int((wins == 0).sum()), "split": split}
+    counts |= {"ties": int((wins == 0.5).sum()) - split, "unjudged": len(unjudged)}
+    reasons = {"no verdict": len(unjudged)} if unjudged else {}
+    figure = aggregate(scored) | {"details": details}
+    return {"figure": figure, "pairs": counts, "reasons": reasons, "notices": []}
+
+
+SOURCES = (of_refusals, of_findings, of_recommendations, of_advice, of_predictions, of_judgings)
