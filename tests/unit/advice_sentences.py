@@ -17,7 +17,7 @@ from engine.diagnostics.scored import Scored, aggregate
 from engine.diagnostics.statistics import Interval, wilson_interval
 from store.config import TrainConfig
 from store.methods import METHODS
-from store.signals import GROUP_OF, GROUPS, SIGNALS
+from store.signals import GROUP_OF, GROUPS, SIGNALS, Signal
 from tests.unit.probe_rows import requests, table
 
 COUNTS = (1, 2, 5, 30, 1_000)
@@ -38,20 +38,21 @@ def of_findings() -> Iterator[str]:
         if signal.healthy is None:
             continue
         for count in sorted({1, n // 2, n}):
-            measured = {"figures": {signal.column: figures_of(signal.type, count, n)}, "options": {}}
+            measured = {"figures": {signal.column: figures_of(signal, count, n)}, "options": {}}
             rows = 10 * n if sampled else n
             for finding in findings({"row_count": rows}, {GROUP_OF[signal.column]: measured}, GROUPS):
                 yield from (finding.title, finding.measure, finding.why, finding.severity_reason)
                 yield from (fix.label for fix in finding.fixes)
 
 
-def figures_of(kind: str, count: int, n: int) -> dict[str, Any]:
-    """Of a signal that was found so many times in n rows."""
-    if kind == "flag":
+def figures_of(signal: Signal, count: int, n: int) -> dict[str, Any]:
+    """Of a signal that was found so many times in n rows, or whose median is a share or a number as large."""
+    if signal.type == "flag":
         return {"n": n, "flagged": count}
-    if kind == "group":
+    if signal.type == "group":
         return {"n": n, "groups": max(1, count // 2), "rows": n, "extra": count}
-    return {"n": n, "min": 0, "mean": 1, "median": float(count), "p95": 2, "max": 3, "positive": count}
+    median = count / n if signal.unit == "share" else float(count)
+    return {"n": n, "min": 0, "mean": 1, "median": median, "p95": 2, "max": 3, "positive": count}
 
 
 def of_recommendations() -> Iterator[str]:
