@@ -37,7 +37,10 @@ def probed(tx: Transaction, home: Home) -> None:
     runs.update(tx, "probed", verdict=run["verdict"] | {"forgetting": found})
     runs.update(tx, "probed", facts={"probe_datasets": [{"name": "Notes"}, {"name": "Intents"}]})
     folder = JobDir(home.jobs / "probed")
-    notes = {rise: table(texts(rise, noise=0, probe="data/Notes", n=30)) for rise in (0, 0.1, 0.3)}
+    notes = {
+        rise: table(texts(rise, noise=0.05 if rise else 0, probe="data/Notes", n=30))
+        for rise in (0, 0.1, 0.3)
+    }
     append(folder.probes, notes[0].append_column("model", [["base"] * 30]))
     append(
         folder.live_probes,
