@@ -64,22 +64,22 @@ def trained(home: Home, name: str, tasks: Any, **fields: Any) -> tuple[Job, dict
 
 
 def test_items_of_both_models_are_paired(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    tuned, base = "-" * 12 + "+" * 8, "+" * 18 + "--"
+    tuned, base = "-" * 13 + "+" * 7, "+" * 18 + "--"
     facts_task, wrote = Asked(tuned, base), Asked(tuned, base, make=free)
     stand_in(monkeypatch, {"facts": facts_task, "wrote": wrote})
     job, found = trained(home, "run", "facts, wrote", probe_task_rows=20)
     assert facts_task.models == ["tuned", "base"]
     for name, options in (("task/facts", 2), ("task/wrote", OPEN)):
         part = next(one for one in found["choices"] if one["probe"] == name)
-        assert (part["lost"], part["won"], part["n"]) == (12, 2, 20)
-        assert part["change"]["low"] < part["change"]["value"] == -0.5 < part["change"]["high"] < 0
-        assert part["p"] == pytest.approx(0.0129, abs=1e-4)  # McNemar's exact test of 12 against 2
+        assert (part["lost"], part["won"], part["n"]) == (13, 2, 20)
+        assert part["change"]["low"] < part["change"]["value"] == -0.55 < part["change"]["high"] < 0
+        assert part["p"] == pytest.approx(0.0074, abs=1e-4)  # McNemar's exact test of 13 against 2
         rows = pq.read_table(job.dir.probes)
         rows = rows.filter(pc.equal(rows["probe"], name))
         assert rows["model"].to_pylist() == ["base"] * 20 + ["tuned"] * 20
         assert set(rows["options"].to_pylist()) == {options}
-    assert "of 20 items of facts 12 went from right to wrong" in found["headline"]
-    assert found["state"] == "some"
+    assert "of 20 items of facts 13 went from right to wrong" in found["headline"]
+    assert found["state"] == "much"
     assert found["choices"][0]["probe"] == "choices"  # the suite's own come first
     asked = pq.read_table(job.dir.probe_items)
     assert asked["probe"].to_pylist().count("task/facts") == 20
