@@ -24,7 +24,8 @@ def test_the_stage_of_a_run_with_its_evidence(engine: StillEngine, open_page: Op
     assert "AUC" in {trace["name"] for trace in losses["data"]}
     assert "the AUC that tells training rows from validation rows" in said
     at = on_overfitting(open_page(engine.home, PAGE, run="learned"))
-    assert "Still learning" in everything_said(at) or "Converged" in everything_said(at)
+    # It fell by 1.2% at last: less than five validations could move by chance.
+    assert "Can't tell from 200 validation rows whether it is still learning" in everything_said(at)
 
 
 def test_why_there_is_no_evidence_of_overfitting(engine: StillEngine, open_page: Open) -> None:
