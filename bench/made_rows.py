@@ -25,8 +25,9 @@ BLOCK = 20_000  # rows of a row group, as an import writes them
 LANGUAGES = ["en", "de", "fr", "es", "it"]
 
 
-def make(home: Home, count: int) -> None:
-    """A data set of `count` rows with its sidecars, recorded in the store."""
+def make(home: Home, count: int, mapped: bool = False) -> None:
+    """A data set of `count` rows with its sidecars (with places on a map where `mapped`), recorded in the
+    store."""
     rng = np.random.default_rng(0)
     words = np.array(
         ["".join(rng.choice(list("abcdefghijklmnopqrstuvwxyz"), n)) for n in rng.integers(2, 11, 3000)]
@@ -46,7 +47,10 @@ def make(home: Home, count: int) -> None:
     database = Database(home.database, [home.datasets])
     with database.transaction() as tx:
         datasets.insert_dataset(tx, _dataset(count))
-        for group, columns in (("text", _text(rng, lengths)), ("duplicates", _duplicates(rng, count))):
+        sidecars = {"text": _text(rng, lengths), "duplicates": _duplicates(rng, count)}
+        if mapped:
+            sidecars["map"] = _map(rng, count)
+        for group, columns in sidecars.items():
             path = home.signals(FINGERPRINT, group)
             path.parent.mkdir(exist_ok=True)
             table = pa.table({"row_id": np.arange(count), **columns})
@@ -112,6 +116,18 @@ def _duplicates(rng: np.random.Generator, count: int) -> dict[str, pa.Array]:
         else:
             columns[signal.column] = pa.array(rng.random(count).astype("float32"))
     return columns
+
+
+def _map(rng: np.random.Generator, count: int) -> dict[str, pa.Array]:
+    """Twenty clouds of points, each a topic."""
+    topics = rng.integers(0, 20, count)
+    places = rng.normal(0, 8, (20, 2))[topics] + rng.normal(0, 1, (count, 2))
+    return {
+        "x": pa.array(places[:, 0].astype("float32")),
+        "y": pa.array(places[:, 1].astype("float32")),
+        "cluster": pa.array([f"topic {topic}" for topic in topics]),
+        "template": pa.array([""] * count),
+    }
 
 
 def _dataset(count: int) -> dict[str, Any]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Type = Literal["number", "flag", "category", "group", "text"]
 Measured = Mapping[str, Mapping[str, Any]]  # store.quality.signals
 JOINED = 2  # sidecars that are joined to texts by row number; hashing more costs more than it saves
-MATCHING = 20_000  # rows that a search may find for their numbers to stand in its place
+MATCHING = 100_000  # rows that a search may find for their numbers to stand in its place
 EXCERPT = 2_000  # characters of a long text in a page of rows
 
 
@@ -121,8 +121,8 @@ class Rows:
 
 def count(db: Queryable, rows: Rows, where: Filter) -> int:
     """How many rows the filter means."""
-    if not where:
-        return int(rows.dataset["row_count"])
+    if (listed := _listed(rows, where)) is not None:
+        return len(listed)
     relation, files = rows.relation(rows.needed(where))
     condition, params = rows.condition(where)
     return int(scalar(db.query(f"SELECT count(*) FROM ({relation}) WHERE {condition}", [*files, *params])))
@@ -141,10 +141,8 @@ def row_ids(
     """Numbers of the rows that the filter means, sorted by a column; rows without a value come last, and
     equal ones in the order of the file."""
     check_column(order_by, rows.known)
-    if not where and order_by == "row_id":  # row numbers count from 0: a page is a range of them
-        end = int(rows.dataset["row_count"])
-        place = range(end)[::-1] if descending else range(end)
-        return list(place[offset : offset + limit])
+    if order_by == "row_id" and (listed := _listed(rows, where)) is not None:
+        return list((listed[::-1] if descending else listed)[offset : offset + limit])
     selection, params = _selected(rows, where, order_by)
     order = _order(order_by, descending)
     sql = f"SELECT row_id FROM ({selection}) ORDER BY {order} LIMIT ? OFFSET ?"
@@ -163,9 +161,9 @@ def find(
 ) -> tuple[int, list[int]]:
     """`count` and the first `row_ids` in one reading of the rows: half the time where texts are searched."""
     check_column(order_by, rows.known)
-    if not where:
+    if (listed := _listed(rows, where)) is not None:
         first = row_ids(db, rows, where, order_by=order_by, descending=descending, limit=limit)
-        return int(rows.dataset["row_count"]), first
+        return len(listed), first
     selection, params = _selected(rows, where, order_by)
     sql = (
         f"WITH found AS MATERIALIZED ({selection})"
@@ -188,6 +186,16 @@ def narrowed(where: Filter, ids: Sequence[int]) -> Filter:
         kept = set(where.row_ids)
         ids = [row_id for row_id in ids if row_id in kept]
     return where.model_copy(update={"search": "", "regex": "", "row_ids": list(ids)})
+
+
+def _listed(rows: Rows, where: Filter) -> Sequence[int] | None:
+    """The rows that the filter means, in the order of the file, where no column has to be looked at."""
+    end = int(rows.dataset["row_count"])  # row numbers count from 0
+    if not where:
+        return range(end)
+    if where.row_ids is None or where != Filter(row_ids=where.row_ids):
+        return None
+    return sorted(row_id for row_id in set(where.row_ids) if 0 <= row_id < end)
 
 
 def _selected(rows: Rows, where: Filter, order_by: str) -> tuple[str, list[Any]]:

@@ -96,8 +96,11 @@ def _chart(dataset_id: str, where: Filter, found: Histogram) -> None:
     if not any(bar.rows for bar in found.bars):
         st.caption("No row has a value.")
         return
-    # Another filter, another key: a chart keeps its selection, and a click on it would then undo nothing.
-    key = f"histogram-{dataset_id}-{found.column.name}-{hash(filter_json(where)) & 0xFFFFFF:x}"
+    # A chart keeps its selection, and a click on what is selected would undo nothing: with another filter on
+    # its own column it gets another key. Under any other filter it is drawn anew in its place, which takes
+    # less than half of the time.
+    own = Filter(conditions=[c for c in where.conditions if c.column == column.name])
+    key = f"histogram-{dataset_id}-{column.name}-{hash(filter_json(own)) & 0xFFFFFF:x}"
     st.plotly_chart(
         histogram_chart(found, marked),
         key=key,

@@ -45,7 +45,7 @@ def parsed(where: str) -> Filter:
     return Filter.parse(json.loads(where)) if where else Filter()
 
 
-@st.cache_data(ttl=KEPT, max_entries=64, show_spinner=False)
+@st.cache_data(ttl=KEPT, max_entries=16, show_spinner=False)  # each up to `explore.MATCHING` numbers
 def _matching(dataset_id: str, search: str, regex: str, stamp: str) -> list[int] | None:
     return explore.matching(client(), rows(dataset_id), search, regex)
 

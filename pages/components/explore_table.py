@@ -30,8 +30,14 @@ PAGE = 20
 ALONE = 880  # pixels of a text that is the only column
 
 
+@st.fragment
 def show_rows(dataset: dict[str, Any]) -> None:
-    """A page of rows, or the one that the link names."""
+    """A page of rows, or the one that the link names; drawn alone when something in it is clicked."""
+    with guarded():
+        _rows(dataset)
+
+
+def _rows(dataset: dict[str, Any]) -> None:
     dataset_id = dataset["dataset_id"]
     rows = explore_reads.rows(dataset_id)
     try:

@@ -232,6 +232,26 @@ def test_a_search_that_finds_too_many_rows_stays_a_search(
     assert explore.matching(*looked, "row 77 says", "") == [77]
 
 
+class NobodyToAsk:
+    """A store that must not be asked."""
+
+    def query(self, sql: str, params: object = ()) -> pa.Table:
+        raise AssertionError(f"asked: {sql}")
+
+
+def test_rows_whose_numbers_are_known_are_counted_and_paged_without_a_look(looked: Looked) -> None:
+    rows, nobody = looked[1], NobodyToAsk()
+    chosen = Filter(row_ids=[7, 3, 3, N + 5, 490, 12, -1])
+    assert explore.find(nobody, rows, chosen, limit=3) == (4, [3, 7, 12])
+    assert explore.find(nobody, rows, chosen, descending=True, limit=3) == (4, [490, 12, 7])
+    assert explore.count(nobody, rows, chosen) == explore.count(looked[0], rows, chosen) == 4
+    assert explore.row_ids(nobody, rows, chosen, limit=2, offset=2) == [12, 490]
+    assert explore.find(nobody, rows, Filter(row_ids=[])) == (0, [])
+    both = chosen.model_copy(update={"conditions": [Condition(column="truncated", op="is", value=True)]})
+    with pytest.raises(AssertionError, match="asked"):
+        explore.count(nobody, rows, both)
+
+
 def test_only_the_files_that_are_needed_are_read(looked: Looked) -> None:
     _, rows = looked
     assert rows.relation(["characters"])[1] == [rows.measured["text"]["path"]]
