@@ -23,7 +23,7 @@ check: $(VENV)/.test-ready
 	@$(BIN)/lint-imports --no-cache
 
 bench: $(VENV)/.test-ready
-	@for b in data data_page explore engine first_use memory training; do \
+	@for b in data data_page clicks explore engine first_use memory training; do \
 	  echo "== $$b"; $(BIN)/python bench/$$b.py || exit 1; done
 
 $(VENV)/bin/python:
