@@ -173,20 +173,13 @@ def test_the_ends_are_taken_over_from_the_verdict(home: Home, monkeypatch: pytes
 def test_whole_weights_are_mixed_with_one_model_in_memory(tmp_path: Path) -> None:
     """Both ends are read from the disk, a matrix at a time: under twice what the model takes."""
     code = """
-import resource, sys, torch
+import sys, torch
 from pathlib import Path
-from safetensors.torch import save_file
 from engine.tuning.interpolation import of_weights
 folder = Path(sys.argv[1])
-layers = {f"{i}.weight": torch.full((1024, 1024), float(i)) for i in range(64)}  # 256 MiB
-for side, add in (("base", 0.0), ("tuned", 1.0)):
-    (folder / side).mkdir()
-    save_file({name: w + add for name, w in layers.items()}, folder / side / "model.safetensors")
-del layers
 model = torch.nn.Sequential(*(torch.nn.Linear(1024, 1024, bias=False) for _ in range(64)))
 for i, layer in enumerate(model):
     layer.weight.data.fill_(i + 1.0)
-before = int(open("/proc/self/statm").read().split()[1])
 line = of_weights(model, (folder / "base", folder / "tuned"), None, folder / "aside")
 line.go(0.25)
 assert model[7].weight[3, 4].item() == 7.25
@@ -195,6 +188,11 @@ assert model[7].weight[3, 4].item() == 7.0
 anonymous = [l for l in open("/proc/self/status") if l.startswith("RssAnon")][0].split()[1]
 print(len(line.parameters), int(anonymous) // 1024)
 """
+    for side, add in (("base", 0.0), ("tuned", 1.0)):
+        (tmp_path / side).mkdir()
+        layers = {f"{i}.weight": torch.full((1024, 1024), i + add) for i in range(64)}  # 256 MiB
+        save_file(layers, tmp_path / side / "model.safetensors")
+    del layers
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
     )
