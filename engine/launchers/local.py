@@ -91,12 +91,14 @@ class LocalLauncher:
             return self._exits.get(str(job_dir))
 
     def close(self) -> None:
-        """End the zygote; workers go on."""
+        """End the zygote; workers go on. One that still imports, for nobody, does not import to its end."""
         with self._lock:
             self._closed = True
-            zygote = self._zygote
+            zygote, idle = self._zygote, not self._ready and not self._waiting
         if zygote and zygote.stdin:
             zygote.stdin.close()
+            if idle:
+                zygote.kill()
 
     # -- the zygote ---------------------------------------------------------------------------------
 

@@ -201,6 +201,15 @@ def test_jobs_of_a_dead_zygote_start_all_the_same(home: Home, caplog: pytest.Log
     launcher.close()
 
 
+def test_a_zygote_that_still_imports_ends_with_its_engine() -> None:
+    launcher = LocalLauncher()
+    zygote = zygote_of(launcher)
+    assert not launcher._ready
+    launcher.close()
+    psutil.wait_procs([zygote], timeout=SECONDS)
+    assert not launcher._ready  # and was not waited for
+
+
 def test_a_zygote_that_had_lived_is_replaced_and_ends_with_its_engine(
     monkeypatch: pytest.MonkeyPatch, home: Home
 ) -> None:

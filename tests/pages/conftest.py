@@ -127,7 +127,6 @@ def open_page(monkeypatch: pytest.MonkeyPatch) -> Open:
         st.cache_data.clear()
         st.cache_resource.clear()
         at = AppTest.from_file(str(APP), default_timeout=SECONDS)
-        at.run()
         at.switch_page(page)
         for name, value in query.items():
             at.query_params[name] = value
