@@ -8,15 +8,10 @@ import streamlit as st
 
 from pages.components.session import plain
 from store.formats import FORMATS, AnswerBy, Format, columns_of, roles_for
-from store.reading_words import BY
+from store.reading_words import BY, ROLES
 
 NOTHING = "—"
-WORDS = {  # of roles whose name alone says too little
-    "first": "first answer",
-    "second": "second answer",
-    "better": "verdict: which answer is better",
-    "system": "system prompt",
-}
+WORDS = ROLES | {"better": "verdict: which answer is better", "system": "system prompt"}
 MEANINGS = {
     "first": "the first answer is better",
     "second": "the second answer is better",

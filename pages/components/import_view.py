@@ -126,27 +126,40 @@ def _draw_name_and_split(body: dict[str, Any], recognised: dict[str, Any], scope
     name = st.text_input(
         "Name", value=suggested_name(body["source"]), max_chars=80, key=f"import-name {scope}"
     )
-    given = bool(recognised["part_column"])
     with st.expander(
-        "Split into training, validation and test", icon=":material/call_split:", expanded=given
+        "Split into training, validation and test",
+        icon=":material/call_split:",
+        expanded=bool(recognised["part_column"]),
     ):
         column, parts = draw_parts(
             recognised, scope, lambda column: _inspect({**body, "part_column": column})
         )
-        if not column:
-            st.caption("Rows with equal text stay on one side. It can be changed later.")
-        left, middle, right = st.columns(3)
-        validation = left.number_input("Validation %", 0, 50, 10, key=f"import-validation {scope}")
-        test = middle.number_input("Test %", 0, 50, 10, key=f"import-test {scope}")
-        seed = right.number_input("Seed", 0, 2**31 - 1, 0, key=f"import-seed {scope}")
+        validation, test, seed = _draw_shares(set(parts.values()), scope)
     return {
         "name": name,
         "part_column": column,
         "parts": parts,
         "validation_size": validation / 100,
         "test_size": test / 100,
-        "split_seed": int(seed),
+        "split_seed": seed,
     }
+
+
+def _draw_shares(given: set[str], scope: str) -> tuple[int, int, int]:
+    """Validation and test in per cent, and the seed; what is not asked, as the file gives those parts, stays
+    at its default."""
+    validation, test, seed = 10, 10, 0
+    if {"validation", "test"} <= given:
+        return validation, test, seed
+    if not given:
+        st.caption("Rows with equal text stay on one side. It can be changed later.")
+    left, middle, right = st.columns(3)
+    if "validation" not in given:
+        validation = left.number_input("Validation %", 0, 50, 10, key=f"import-validation {scope}")
+    if "test" not in given:
+        test = middle.number_input("Test %", 0, 50, 10, key=f"import-test {scope}")
+    seed = right.number_input("Seed", 0, 2**31 - 1, 0, key=f"import-seed {scope}")
+    return validation, test, int(seed)
 
 
 def _show_rows(recognised: dict[str, Any], corrected: dict[str, Any] | None, part_column: str) -> None:
