@@ -51,6 +51,7 @@ def _correct(source: dict[str, Any]) -> None:
             _read_as(scope, reading, _draw_encoding(scope, reading))
         return
     say_recognised(recognised)
+    use = st.container()  # above the form, so that on a phone it stands before the button too
     left, right = st.columns([2, 3], gap="large")
     with left:
         reading = _draw_reading(recognised, scope)
@@ -65,8 +66,11 @@ def _correct(source: dict[str, Any]) -> None:
             key="import-button",
             disabled=corrected is None,
         )
+    if corrected:
+        with use:
+            _say_use(corrected, document["part_column"])
     with right:
-        _show_rows(recognised, corrected, document["part_column"])
+        _show_rows(recognised, corrected)
     if pressed:
         with refused:
             _start({**document, "source": source, **reading, **wishes})
@@ -162,14 +166,16 @@ def _draw_shares(given: set[str], scope: str) -> tuple[int, int, int]:
     return validation, test, int(seed)
 
 
-def _show_rows(recognised: dict[str, Any], corrected: dict[str, Any] | None, part_column: str) -> None:
-    """Which columns are used as what, and the first rows as they stand in the file and as the model gets
-    them."""
-    if corrected:
-        columns = corrected["mapping"] | ({"part": part_column} if part_column else {})
-        left = [*corrected["ignored"], *[name for name in [corrected["part_column"]] if name]]
-        ignored = [name for name in left if name != part_column]
-        say_columns(corrected["format"], columns, corrected["answers"], corrected["values"], ignored)
+def _say_use(corrected: dict[str, Any], part_column: str) -> None:
+    """Which columns are used as what, and which are ignored."""
+    columns = corrected["mapping"] | ({"part": part_column} if part_column else {})
+    left = [*corrected["ignored"], *[name for name in [corrected["part_column"]] if name]]
+    ignored = [name for name in left if name != part_column]
+    say_columns(corrected["format"], columns, corrected["answers"], corrected["values"], ignored)
+
+
+def _show_rows(recognised: dict[str, Any], corrected: dict[str, Any] | None) -> None:
+    """The first rows as they stand in the file and as the model gets them."""
     st.markdown("**The first rows of the file**")
     st.dataframe(recognised["rows"], height=230, hide_index=True, alt="The first rows of the file")
     st.markdown("**How they will be read**")

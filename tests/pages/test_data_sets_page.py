@@ -134,6 +134,10 @@ def test_what_is_used_and_what_is_ignored_is_said(little_home: Home, open_page: 
     assert "Recognised as **Two answers and which is better**" in said
     assert "better answer = label (1: first, 2: second)" in said
     assert "**Ignored:** id" in said
+    drawn = list(at.main)
+    used = next(place for place, node in enumerate(drawn) if "**Used:**" in str(getattr(node, "value", "")))
+    button = next(place for place, node in enumerate(drawn) if getattr(node, "key", "") == "import-button")
+    assert used < button, "on a phone nobody gets to the button before they are told what is ignored"
     assert [text.value for text in at.text][:3] == ["Ask 0", "one 0", "two 0"]
     _named(at.selectbox, "“1” means").set_value("second")
     _named(at.selectbox, "“2” means").set_value("first").run()
@@ -171,6 +175,15 @@ def test_the_split_of_a_file_is_offered_value_by_value(
     assert (dataset["split_by"], dataset["row_count"]) == ("given", 40)
     assert dataset["stats"]["parts"] == {"train": 30, "test": 10}
     assert dataset["stats"]["skipped_reasons"] == {"left out: part is 'val'": 10}
+
+    at = open_page(little_home, PAGE, dataset=dataset["dataset_id"])
+    at.session_state[tabs_key(dataset["dataset_id"])] = ":material/call_split: Split"
+    at.run()
+    key = f"split-{dataset['dataset_id']}"
+    assert at.number_input(key=f"{key}-test").disabled, "the file says which rows are test"
+    assert not at.number_input(key=f"{key}-validation").disabled
+    at.selectbox(key=f"{key}-by").set_value("random").run()
+    assert not at.number_input(key=f"{key}-test").disabled
 
 
 def test_what_is_odd_is_one_warning_and_what_is_meant_is_none(
