@@ -83,7 +83,7 @@ def _draw_answers(own: AnswerBy | None, scope: str) -> dict[str, Any]:
     """How the answer names its choice; only what differs from what was recognised is said."""
     options = list(get_args(AnswerBy))
     by = st.selectbox(
-        "The answer is",
+        "The right choice is given by",
         options,
         index=options.index(own) if own else None,
         format_func=BY.__getitem__,

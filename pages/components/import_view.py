@@ -157,12 +157,12 @@ def _draw_shares(given: set[str], scope: str) -> tuple[int, int, int]:
         return validation, test, seed
     if not given:
         st.caption("Rows with equal text stay on one side. It can be changed later.")
-    left, middle, right = st.columns(3)
-    if "validation" not in given:
-        validation = left.number_input("Validation %", 0, 50, 10, key=f"import-validation {scope}")
-    if "test" not in given:
-        test = middle.number_input("Test %", 0, 50, 10, key=f"import-test {scope}")
-    seed = right.number_input("Seed", 0, 2**31 - 1, 0, key=f"import-seed {scope}")
+    with st.container(horizontal=True):
+        if "validation" not in given:
+            validation = st.number_input("Validation %", 0, 50, 10, key=f"import-validation {scope}")
+        if "test" not in given:
+            test = st.number_input("Test %", 0, 50, 10, key=f"import-test {scope}")
+        seed = st.number_input("Seed", 0, 2**31 - 1, 0, key=f"import-seed {scope}")
     return validation, test, int(seed)
 
 
