@@ -5,7 +5,7 @@ Every other reason is a fault of the row, which its file may be mended of.
 
 from __future__ import annotations
 
-REJECTED_OF_A_PAIR = "is the rejected answer of a pair"
+REJECTED_OF_A_PAIR = "used as the rejected answer of a pair"
 WITHOUT_PARTNER = {
     "good": "no bad answer to the same prompt is left",
     "bad": "no good answer to the same prompt is left",

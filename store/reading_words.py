@@ -9,6 +9,11 @@ from collections.abc import Mapping, Sequence
 from store.formats import FORMATS, columns_of
 
 NAMED = 12  # ignored columns that are named
+ROLES = {  # of roles whose name alone says too little
+    "first": "first answer",
+    "second": "second answer",
+    "better": "better answer",
+}
 BY = {
     "text": "the text of the choice",
     "letter": "its letter",
@@ -23,7 +28,8 @@ def used_words(
     answers: str | None = None,
     values: Mapping[str, str] | None = None,
 ) -> str:
-    """ "question = Q, choices = A, B, C, D, answer = key (its letter)"."""
+    """ "question; choices = A, B, C, D; answer = key (its letter)": a column is named where it has
+    another name than its role."""
     form = FORMATS[format]
     said = {"answer": BY[answers]} if answers else {}
     if values and form.meanings:
@@ -34,7 +40,9 @@ def used_words(
             if not names[0]:
                 continue
             note = f" ({said[role]})" if role in said else ""
-            parts.append(f"{role} = {', '.join(names)}{note}")
+            role_words = ROLES.get(role, role)
+            other_names = "" if names == [role_words] else f" = {', '.join(names)}"
+            parts.append(f"{role_words}{other_names}{note}")
     return "; ".join(parts)
 
 

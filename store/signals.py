@@ -152,7 +152,7 @@ GROUPS: dict[str, Group] = {
                     "The model is taught two answers to one question."),
                 Signal("references", "flag", "Several references",
                     "Its prompt has other answers that are as right: they agree, are many, or the data is"
-                    " made so", "", (None, 0.1), "A kind of data: a prompt with several answers."),
+                    " made so"),  # a kind of data, no fault: it has no band
             ),
             version=2,
             local=False,

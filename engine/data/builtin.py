@@ -31,7 +31,7 @@ class BuiltinReader(Reader):
         self.total = len(self._rows)
         self._done = 0
         version = ".".join(map(str, sys.version_info[:3]))
-        self.problems.append(Problem(None, f"Made from the documentation inside Python {version}."))
+        self.problems.append(Problem(None, f"Made from the documentation inside Python {version}.", True))
 
     def rows(self) -> Iterator[Row]:
         for number, row in enumerate(self._rows, 1):

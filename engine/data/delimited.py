@@ -31,9 +31,8 @@ class DelimitedReader(LineReader):
             self.columns = [f"column_{number}" for number in range(1, len(first) + 1)]
             if has_header is None:
                 names = ", ".join(self.columns[:3])
-                self.problems.append(
-                    Problem(1, f"Line 1 does not look like column names: the columns are called {names}.")
-                )
+                reason = f"The first line does not look like column names: the columns are called {names}."
+                self.problems.append(Problem(None, reason))
 
     def rows(self) -> Iterator[Row]:
         columns = self.columns

@@ -52,5 +52,5 @@ def remarks(mapping: dict[str, str], rows: Rows) -> list[Problem]:
                 found.append(Problem(None, reason + " Map another column if it is not meant."))
                 continue
         if numbers and role != "label":
-            found.append(Problem(None, f"Numbers in the column {column!r} are read as text."))
+            found.append(Problem(None, f"Numbers in the column {column!r} are read as text.", True))
     return found

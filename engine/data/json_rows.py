@@ -122,6 +122,8 @@ class JsonArrayReader(Reader):
             value, end = self._value()
             row = value if type(value) is dict else not_an_object(value, self._text[self._at : end][:500])
             self._advance(end)
+            if isinstance(row, dict) and isinstance(row.get(INNER[0]), list):
+                self._say_inner()
             for inner in unfolded(row, INNER) if isinstance(row, dict) else [row]:
                 yield line, {**marks, **inner} if marks and isinstance(inner, dict) else inner
             mark = self._peek()
@@ -130,6 +132,13 @@ class JsonArrayReader(Reader):
             self._advance(self._at + 1)
             if mark == "]":
                 return
+
+    def _say_inner(self) -> None:
+        """Say once that rows lie inside those of the array."""
+        where = ".".join(INNER)
+        notice = Problem(None, f"Each of them holds others, under {where!r}: those are the rows.", True)
+        if notice not in self.problems:
+            self.problems.append(notice)
 
     def _enter_array(self) -> list[str]:
         """Go to the first array of objects in the object that begins here; the keys under which it is."""
@@ -155,7 +164,7 @@ class JsonArrayReader(Reader):
             opening = self._peek()
             if opening == "[" and self._second() in ("{", ""):
                 path.append(str(key))
-                self.problems.append(Problem(self._line, f"The rows are those under {'.'.join(path)!r}."))
+                self.problems.append(Problem(None, f"The rows are those under {'.'.join(path)!r}.", True))
                 return path
             if opening == "{" and len(path) < DEEPEST:
                 path.append(str(key))

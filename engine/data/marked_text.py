@@ -75,7 +75,7 @@ class MarkedTextReader(LineReader):
         self._marks = marks
         self.columns = list(marks.columns)
         self.problems.append(
-            Problem(None, f"Plain text with marks: {marks.title} begin what a row is made of.")
+            Problem(None, f"Plain text with marks: {marks.title} begin the parts of each row.", True)
         )
 
     def rows(self) -> Iterator[Row]:

@@ -23,10 +23,12 @@ class Skipped(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """Something to know about a file; `line` is None where it concerns the whole file."""
+    """Something to know about a file; `line` is None where it concerns the whole file. A `notice` only says
+    how the file is read: nothing is wrong."""
 
     line: int | None
     reason: str
+    notice: bool = False
 
 
 Row = tuple[int, dict[str, Any] | Skipped]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from engine.data.recognise import by_extension
-from engine.data.rows import Problem, Reader, Row, Skipped, skipped
+from engine.data.rows import Reader, Row, Skipped, skipped
 from engine.data.source import unreadable
 from store.errors import DataError
 
@@ -47,7 +47,7 @@ class SeveralReader(Reader):
         self._reader = reader = self._openers[number]()
         self.bytes += reader.bytes
         name = self._names[number]
-        self.problems += [Problem(problem.line, f"{name}: {problem.reason}") for problem in reader.problems]
+        self.problems += [problem._replace(reason=f"{name}: {problem.reason}") for problem in reader.problems]
         missing = [column for column in self._known if reader.columns and column not in reader.columns]
         if missing:
             raise DataError(

@@ -42,7 +42,10 @@ def _size(rows: int, share: float) -> int:
 
 def not_as_asked(rows: dict[str, int], split: Split) -> list[str]:
     """What the parts have that their shares don't say, in sentences: the least of 50 rows, half the rows for
-    training, and groups that may not be parted. rows: of each part."""
+    training, and groups that may not be parted. A file that says the parts was not asked for shares. rows: of
+    each part."""
+    if split.split_by == "given":
+        return []
     total, told = sum(rows.values()), []
     sizes = target_sizes(total, split)
     parts = ("validation", split.validation_size, sizes[0]), ("test", split.test_size, sizes[1])
@@ -54,7 +57,7 @@ def not_as_asked(rows: dict[str, int], split: Split) -> list[str]:
         if got == target:
             least = f"a part has {SMALLEST} rows at least, where half of all are left for training"
             why = least if target > asked else "half of the rows stay with training"
-        told.append(f"{share:.3g} of {total:,} rows would be {asked:,}; {part} has {got:,}: {why}.")
+        told.append(f"{100 * share:.3g}% of {total:,} rows would be {asked:,}; {part} has {got:,}: {why}.")
     return told
 
 

@@ -22,7 +22,7 @@ class TextReader(LineReader):
         sample = [line.strip() for line in head.strip().split("\n")]
         self.by_line = "" not in sample and len(sample) > FEW_LINES
         what = "its lines (no line is blank)" if self.by_line else "its paragraphs, parted by blank lines,"
-        self.problems.append(Problem(None, f"Plain text: {what} are the rows."))
+        self.problems.append(Problem(None, f"Plain text: {what} are the rows.", True))
 
     def rows(self) -> Iterator[Row]:
         for number, text in self._lines_of_text() if self.by_line else self._paragraphs():

@@ -143,12 +143,6 @@ RULES: dict[str, Rule] = {
         "The model is taught two answers to one question. Look at them first: no count tells which is right.",
         _conflict,
     ),
-    "references": Rule(
-        "minor",
-        "row whose prompt has several right answers",
-        "A kind of data and no fault: the answers agree, or there are many. Splits keep the rows of a prompt"
-        " together.",
-    ),
     "label_suspect": Rule("serious", "row whose label looks wrong", "", _suspects),
     "encoding_damage": Rule(
         "notable",

@@ -152,7 +152,7 @@ def _nothing_read(name: str, reasons: Counter[str], first: dict[str, int]) -> Da
 
 
 def _notices(problems: list[Problem]) -> list[str]:
-    return [f"Line {line}: {reason}" if line else reason for line, reason in problems[:50]]
+    return [f"Line {line}: {reason}" if line else reason for line, reason, _ in problems[:50]]
 
 
 def _result(

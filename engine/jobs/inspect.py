@@ -181,7 +181,10 @@ def _short(value: Any, depth: int = 0) -> Any:
 def _listed(problems: list[Problem]) -> list[dict[str, Any]]:
     """Those of the whole file first, then by line; the number of those that are left out is said."""
     ordered = sorted(problems, key=lambda problem: problem.line or 0)
-    listed = [{"line": line, "reason": reason} for line, reason in ordered[:PROBLEMS]]
+    listed: list[dict[str, Any]] = [
+        {"line": line, "reason": reason} | ({"notice": True} if notice else {})
+        for line, reason, notice in ordered[:PROBLEMS]
+    ]
     if len(ordered) > PROBLEMS:
         more = len(ordered) - PROBLEMS
         listed.append({"line": None, "reason": f"{more} more problems in the first {ROWS:,} rows."})

@@ -39,14 +39,14 @@ def show_edit_here(dataset: Mapping[str, Any], row_id: int) -> None:
             return
         with guarded():
             _editor(dataset_id, row_id)
-        if _edited(dataset_id, row_id):
-            st.button(
-                "Go to the recipe",
-                icon=":material/cleaning_services:",
-                key="row-edit-recipe",
-                on_click=open_tab,
-                args=(dataset_id, CLEAN_TAB),
-            )
+        if _edited(dataset_id, row_id) and st.button(
+            "Go to the recipe",
+            icon=":material/cleaning_services:",
+            key="row-edit-recipe",
+            on_click=open_tab,
+            args=(dataset_id, CLEAN_TAB),
+        ):
+            st.rerun()  # the rows are drawn alone, and the tabs are around them
 
 
 def _editor(dataset_id: str, row_id: int) -> None:

@@ -29,7 +29,8 @@ def show_skipped(dataset: dict[str, Any]) -> None:
     meant = sum(count for reason, count in reasons if is_meant(reason))
     advice = "A recipe could not read them." if dataset["fates"] else "Mend the file and import it again."
     if meant:
-        advice = f"{meant:,} of them are left out as they should be: nothing is wrong with them."
+        which = f"{meant:,} of them" if meant < total else "it" if total == 1 else "them"
+        advice = f"Nothing is wrong with {which}."
     st.markdown(f"**{total:,} of {plural(of, 'row')}** {'was' if total == 1 else 'were'} skipped. {advice}")
     st.markdown("\n".join(f"- {count:,} × {plain(reason)}" for reason, count in reasons))
     pages = -(-total // PAGE)

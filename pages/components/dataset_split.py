@@ -72,21 +72,24 @@ def _show_deal(dataset: dict[str, Any]) -> None:
 
 def _asked(dataset: dict[str, Any]) -> dict[str, Any]:
     key = f"split-{dataset['dataset_id']}"
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        validation = st.number_input(
-            "Validation %", 0.0, 50.0, 100 * dataset["validation_size"], 1.0, "%g", key=f"{key}-validation"
-        )
-        test = st.number_input("Test %", 0.0, 50.0, 100 * dataset["test_size"], 1.0, "%g", key=f"{key}-test")
-        seed = st.number_input("Seed", 0, 2**31 - 1, dataset["split_seed"], key=f"{key}-seed")
+    shares = st.container(horizontal=True, vertical_alignment="bottom")
     with st.container(horizontal=True, vertical_alignment="bottom"):
         ways = list(get_args(SplitBy))
         own = dataset["split_by"] or "random"
         by = st.selectbox("Split", ways, ways.index(own), format_func=BY.__getitem__, key=f"{key}-by")
         column = _column(dataset, by, key) if by not in ("random", "given") else None
+    given = (dataset["stats"].get("parts") or {}) if by == "given" else {}  # the share has no effect there
+    sizes = {}
+    for part, title in PARTS[1:]:
+        start = 100 * dataset[f"{part}_size"]
+        sizes[part] = shares.number_input(
+            f"{title} %", 0.0, 50.0, start, 1.0, "%g", key=f"{key}-{part}", disabled=part in given
+        )
+    seed = shares.number_input("Seed", 0, 2**31 - 1, dataset["split_seed"], key=f"{key}-seed")
     return {
         "split_seed": int(seed),
-        "validation_size": round(float(validation) / 100, 6),
-        "test_size": round(float(test) / 100, 6),
+        "validation_size": round(float(sizes["validation"]) / 100, 6),
+        "test_size": round(float(sizes["test"]) / 100, 6),
         "split_by": by,
         "split_column": column,
     }

@@ -16,6 +16,7 @@ from store.languages import language_name
 
 SHOWN = ("vendi", "top_template")  # of the figures of diversity
 FREQUENT = 4  # values of a category that are named
+A_KIND = 0.1  # share of the rows from which several answers to a prompt are what the data is made of
 Fact = tuple[str, str, str]
 
 
@@ -30,6 +31,11 @@ def contents(dataset: Mapping[str, Any], measured: Measured) -> list[Fact]:
     ):  # else it is a label
         whole = dataset["kind"] == "text"
         facts.append(_spread("Words of a row" if whole else "Length of an answer", answers, "word"))
+    references = measured.get("duplicates", {}).get("figures", {}).get("references")
+    if references and references["flagged"] > A_KIND * references["n"]:
+        share = percent(references["flagged"] / references["n"])
+        note = "share a prompt with other right answers; splits keep them together"
+        facts.append(("Several references", f"{share} of the rows", note))
     tokens = measured.get("tokens", {})
     if known := tokens.get("figures", {}).get("tokens"):
         total = known["mean"] * dataset["row_count"]

@@ -8,15 +8,10 @@ import streamlit as st
 
 from pages.components.session import plain
 from store.formats import FORMATS, AnswerBy, Format, columns_of, roles_for
-from store.reading_words import BY
+from store.reading_words import BY, ROLES
 
 NOTHING = "—"
-WORDS = {  # of roles whose name alone says too little
-    "first": "first answer",
-    "second": "second answer",
-    "better": "verdict: which answer is better",
-    "system": "system prompt",
-}
+WORDS = ROLES | {"better": "verdict: which answer is better", "system": "system prompt"}
 MEANINGS = {
     "first": "the first answer is better",
     "second": "the second answer is better",
@@ -88,7 +83,7 @@ def _draw_answers(own: AnswerBy | None, scope: str) -> dict[str, Any]:
     """How the answer names its choice; only what differs from what was recognised is said."""
     options = list(get_args(AnswerBy))
     by = st.selectbox(
-        "The answer is",
+        "The right choice is given by",
         options,
         index=options.index(own) if own else None,
         format_func=BY.__getitem__,

@@ -52,5 +52,7 @@ def draw_parts(
             format_func=PARTS.__getitem__,
             key=f"import-part {value} {scope}",
         )
-    st.caption("Rows stay in the part that the file gives them; a part without rows is taken from training.")
+    missing = [PARTS[part].lower() for part in ("validation", "test") if part not in parts.values()]
+    taken = f" Those for {' and '.join(missing)} are taken from training: the file has none."
+    st.caption(f"Rows stay in the part that the file gives them.{taken if missing else ''}")
     return column, parts

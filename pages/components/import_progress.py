@@ -10,6 +10,7 @@ from pages.components import figures, reads
 from pages.components.dataset_facts import repeats_words
 from pages.components.dataset_list import back_to_list
 from pages.components.dataset_skipped import show_skipped
+from pages.components.import_parts import PARTS
 from pages.components.import_recognised import say_columns
 from pages.components.job_live import show_bad_end, show_live
 from pages.components.session import plain
@@ -65,7 +66,8 @@ def account(result: dict[str, Any]) -> list[tuple[str, str, str]]:
         ("Repeated rows", f"{result['duplicate_count']:,}", repeats_words(result)),
     ]
     parts = result["stats"].get("parts") or {}
-    return [*shown, *((part.capitalize(), f"{rows:,}", "as the file says") for part, rows in parts.items())]
+    given = [(title, parts[part]) for part, title in PARTS.items() if part in parts]
+    return [*shown, *((title, f"{rows:,}", "as the file says") for title, rows in given)]
 
 
 def _import_again() -> None:

@@ -62,7 +62,8 @@ def say_columns(
 def _file_words(recognised: dict[str, Any]) -> str:
     parts = [READERS.get(recognised["reader"], recognised["reader"]), quantities.size(recognised["bytes"])]
     parts += ["gzip"] if recognised.get("compressed") else []
-    parts += [recognised["encoding"]] if recognised.get("encoding") else []
+    text = recognised.get("encoding") and recognised["reader"] not in ("parquet", "hub")
+    parts += [recognised["encoding"]] if text else []
     own = [column for column in recognised["columns"] if "." not in column["name"]]
     parts += [plural(len(own), "column")]
     if recognised["reader"] in ("csv", "tsv"):
@@ -71,17 +72,22 @@ def _file_words(recognised: dict[str, Any]) -> str:
 
 
 def _say_problems(problems: list[dict[str, Any]]) -> None:
-    """Each kind of problem once, with the rows that have it and the first line."""
+    """Each kind of problem once, with the rows that have it and the first line: all that is odd in one box,
+    so that the form stays in sight, and under it what only says how the file is read."""
     counts = Counter(problem["reason"] for problem in problems)
     first = {problem["reason"]: problem.get("line") for problem in reversed(problems)}
+    notices = {problem["reason"] for problem in problems if problem.get("notice")}
+    odd: list[str] = []
+    meant: list[str] = []
     for reason, count in list(counts.items())[:PROBLEMS]:
         line = first[reason]
         where = ""
         if line:
             where = f"Line {line:,}: " if count == 1 else f"{count:,} of the first rows, from line {line:,}: "
-        if is_meant(reason):
-            st.caption(f":material/info: {plain(where + reason)}")
-        else:
-            st.warning(plain(where + reason), icon=":material/warning:")
+        (meant if reason in notices or is_meant(reason) else odd).append(plain(where + reason))
+    if odd:
+        st.warning("  \n".join(odd), icon=":material/warning:")
+    for sentence in meant:
+        st.caption(f":material/info: {sentence}")
     if len(counts) > PROBLEMS:
         st.caption(f"{PROBLEMS} of {len(counts)} kinds of problems in the first rows are shown.")

@@ -51,6 +51,7 @@ def _correct(source: dict[str, Any]) -> None:
             _read_as(scope, reading, _draw_encoding(scope, reading))
         return
     say_recognised(recognised)
+    use = st.container()  # above the form, so that on a phone it stands before the button too
     left, right = st.columns([2, 3], gap="large")
     with left:
         reading = _draw_reading(recognised, scope)
@@ -65,8 +66,11 @@ def _correct(source: dict[str, Any]) -> None:
             key="import-button",
             disabled=corrected is None,
         )
+    if corrected:
+        with use:
+            _say_use(corrected, document["part_column"])
     with right:
-        _show_rows(recognised, corrected, document["part_column"])
+        _show_rows(recognised, corrected)
     if pressed:
         with refused:
             _start({**document, "source": source, **reading, **wishes})
@@ -126,37 +130,52 @@ def _draw_name_and_split(body: dict[str, Any], recognised: dict[str, Any], scope
     name = st.text_input(
         "Name", value=suggested_name(body["source"]), max_chars=80, key=f"import-name {scope}"
     )
-    given = bool(recognised["part_column"])
     with st.expander(
-        "Split into training, validation and test", icon=":material/call_split:", expanded=given
+        "Split into training, validation and test",
+        icon=":material/call_split:",
+        expanded=bool(recognised["part_column"]),
     ):
         column, parts = draw_parts(
             recognised, scope, lambda column: _inspect({**body, "part_column": column})
         )
-        if not column:
-            st.caption("Rows with equal text stay on one side. It can be changed later.")
-        left, middle, right = st.columns(3)
-        validation = left.number_input("Validation %", 0, 50, 10, key=f"import-validation {scope}")
-        test = middle.number_input("Test %", 0, 50, 10, key=f"import-test {scope}")
-        seed = right.number_input("Seed", 0, 2**31 - 1, 0, key=f"import-seed {scope}")
+        validation, test, seed = _draw_shares(set(parts.values()), scope)
     return {
         "name": name,
         "part_column": column,
         "parts": parts,
         "validation_size": validation / 100,
         "test_size": test / 100,
-        "split_seed": int(seed),
+        "split_seed": seed,
     }
 
 
-def _show_rows(recognised: dict[str, Any], corrected: dict[str, Any] | None, part_column: str) -> None:
-    """Which columns are used as what, and the first rows as they stand in the file and as the model gets
-    them."""
-    if corrected:
-        columns = corrected["mapping"] | ({"part": part_column} if part_column else {})
-        left = [*corrected["ignored"], *[name for name in [corrected["part_column"]] if name]]
-        ignored = [name for name in left if name != part_column]
-        say_columns(corrected["format"], columns, corrected["answers"], corrected["values"], ignored)
+def _draw_shares(given: set[str], scope: str) -> tuple[int, int, int]:
+    """Validation and test in per cent, and the seed; what is not asked, as the file gives those parts, stays
+    at its default."""
+    validation, test, seed = 10, 10, 0
+    if {"validation", "test"} <= given:
+        return validation, test, seed
+    if not given:
+        st.caption("Rows with equal text stay on one side. It can be changed later.")
+    with st.container(horizontal=True):
+        if "validation" not in given:
+            validation = st.number_input("Validation %", 0, 50, 10, key=f"import-validation {scope}")
+        if "test" not in given:
+            test = st.number_input("Test %", 0, 50, 10, key=f"import-test {scope}")
+        seed = st.number_input("Seed", 0, 2**31 - 1, 0, key=f"import-seed {scope}")
+    return validation, test, int(seed)
+
+
+def _say_use(corrected: dict[str, Any], part_column: str) -> None:
+    """Which columns are used as what, and which are ignored."""
+    columns = corrected["mapping"] | ({"part": part_column} if part_column else {})
+    left = [*corrected["ignored"], *[name for name in [corrected["part_column"]] if name]]
+    ignored = [name for name in left if name != part_column]
+    say_columns(corrected["format"], columns, corrected["answers"], corrected["values"], ignored)
+
+
+def _show_rows(recognised: dict[str, Any], corrected: dict[str, Any] | None) -> None:
+    """The first rows as they stand in the file and as the model gets them."""
     st.markdown("**The first rows of the file**")
     st.dataframe(recognised["rows"], height=230, hide_index=True, alt="The first rows of the file")
     st.markdown("**How they will be read**")

@@ -42,10 +42,11 @@ def show_neighbours(rows: Rows, row_id: int, key: str) -> None:
             },
             alt=f"The rows nearest to row {row_id}",
         )  # fmt: skip
-        st.button(
+        if st.button(
             "Show them in the table",
             icon=":material/filter_alt:",
             key=f"{key}-table",
             on_click=explore_filter.show_in_table,
             args=(dataset_id, Filter(row_ids=[row_id, *ids])),
-        )
+        ):
+            st.rerun()  # the map is drawn alone, and the tabs are around it

@@ -10,6 +10,7 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+AWAY = "trained away"  # classes of a token that training makes less likely
 SHOWN = 600  # tokens drawn at most; what is left off is said
 _STYLE = """
 <style>
@@ -19,6 +20,8 @@ _STYLE = """
 .tb-tokens .seen {background: color-mix(in srgb, currentColor 7%, transparent)}
 .tb-tokens .trained {background: color-mix(in srgb, #12a594 30%, transparent);
   box-shadow: inset 0 -2px 0 #12a594}
+.tb-tokens .away {background: color-mix(in srgb, #e5484d 22%, transparent);
+  box-shadow: inset 0 -2px 0 #e5484d}
 .tb-tokens .special {font-size: .92em; opacity: .72; border: 1px dashed
   color-mix(in srgb, currentColor 35%, transparent)}
 .tb-tokens i {font-style: normal; opacity: .6}
@@ -28,12 +31,15 @@ _STYLE = """
 """
 
 
-def token_view(tokens: Sequence[dict[str, Any]], truncated: bool = False, *, legend: bool = True) -> str:
-    """HTML of `tokens` ({text, id, trained}), with a legend of what is trained."""
+def token_view(
+    tokens: Sequence[dict[str, Any]], truncated: bool = False, *, legend: bool = True, away: bool = False
+) -> str:
+    """HTML of `tokens` ({text, id, trained}), with a legend of what is trained. away: the training makes them
+    less likely, as they are of a rejected answer."""
     shown = tokens[:SHOWN]
-    boxes = "".join(_box(token) for token in shown)
+    boxes = "".join(_box(token, away) for token in shown)
     trained = sum(1 for token in tokens if token["trained"])
-    key = _legend(len(tokens), trained, truncated) if legend else ""
+    key = _legend(len(tokens), trained, truncated, away) if legend else ""
     return f"{_STYLE}{key}<div class='tb-tokens'>{boxes}{_rest(tokens)}</div>"
 
 
@@ -42,15 +48,15 @@ def row_view(row: Mapping[str, Any]) -> str:
     whole = token_view(row["tokens"], row["truncated"], legend="label" not in row)
     if not (pair := row.get("rejected")):
         return whole
-    rejected = token_view(pair["tokens"], pair["truncated"])
+    rejected = token_view(pair["tokens"], pair["truncated"], away=True)
     return (
         f"<p><b>Chosen answer</b></p>{whole}<p style='margin-top:1rem'><b>Rejected answer</b></p>{rejected}"
     )
 
 
-def _box(token: dict[str, Any]) -> str:
+def _box(token: dict[str, Any], away: bool) -> str:
     text = str(token["text"])
-    kind = "trained" if token["trained"] else "seen"
+    kind = (AWAY if away else "trained") if token["trained"] else "seen"
     special = " special" if is_special(text) else ""
     breaks = "<br>" * min(text.count("\n"), 3)
     return f"<span class='{kind}{special}' title='token {int(token['id'])}'>{visible(text)}</span>{breaks}"
@@ -69,11 +75,12 @@ def visible(text: str) -> str:
     return "".join(signs.get(char) or html.escape(char) for char in text)
 
 
-def _legend(total: int, trained: int, truncated: bool) -> str:
+def _legend(total: int, trained: int, truncated: bool, away: bool) -> str:
     share = f"{100 * trained / total:.0f}%" if total else "0%"
     cut = " · <b>cut at the maximum length</b>" if truncated else ""
+    kind, means = (AWAY, "made less likely") if away else ("trained", "trained on")
     return (
-        f"<div class='tb-legend'><span>{_sample('trained', '&nbsp;trained on&nbsp;')}</span>"
+        f"<div class='tb-legend'><span>{_sample(kind, f'&nbsp;{means}&nbsp;')}</span>"
         f"<span>{trained} of {total} tokens ({share}){cut}</span>"
         f"<span>{_sample('seen', '&nbsp;only read&nbsp;')}</span>"
         f"<span>{_sample('seen special', '&lt;mark&gt;')} a mark of the model</span>"

@@ -132,8 +132,12 @@ def test_what_is_used_and_what_is_ignored_is_said(little_home: Home, open_page: 
     at = _inspect(open_page, little_home, file)
     said = everything_said(at).replace("\\", "")
     assert "Recognised as **Two answers and which is better**" in said
-    assert "better = label (1: first, 2: second)" in said
+    assert "better answer = label (1: first, 2: second)" in said
     assert "**Ignored:** id" in said
+    drawn = list(at.main)
+    used = next(place for place, node in enumerate(drawn) if "**Used:**" in str(getattr(node, "value", "")))
+    button = next(place for place, node in enumerate(drawn) if getattr(node, "key", "") == "import-button")
+    assert used < button, "on a phone nobody gets to the button before they are told what is ignored"
     assert [text.value for text in at.text][:3] == ["Ask 0", "one 0", "two 0"]
     _named(at.selectbox, "“1” means").set_value("second")
     _named(at.selectbox, "“2” means").set_value("first").run()
@@ -161,7 +165,9 @@ def test_the_split_of_a_file_is_offered_value_by_value(
     at = _inspect(open_page, little_home, file)
     assert _named(at.selectbox, "Column that says the part").value == "part"
     assert _named(at.selectbox, "oos\\_test (10 rows looked at)").value == "test"
+    assert not at.number_input, "shares of parts that the file gives have no effect"
     _named(at.selectbox, "val (10 rows looked at)").set_value("leave out").run()
+    assert [number.label for number in at.number_input] == ["Validation %", "Seed"]
     at.button(key="import-button").click().run()
     assert not at.error, [error.value for error in at.error]
     _wait(little_home, at.query_params["job"])
@@ -169,6 +175,37 @@ def test_the_split_of_a_file_is_offered_value_by_value(
     assert (dataset["split_by"], dataset["row_count"]) == ("given", 40)
     assert dataset["stats"]["parts"] == {"train": 30, "test": 10}
     assert dataset["stats"]["skipped_reasons"] == {"left out: part is 'val'": 10}
+
+    at = open_page(little_home, PAGE, dataset=dataset["dataset_id"])
+    at.session_state[tabs_key(dataset["dataset_id"])] = ":material/call_split: Split"
+    at.run()
+    key = f"split-{dataset['dataset_id']}"
+    assert at.number_input(key=f"{key}-test").disabled, "the file says which rows are test"
+    assert not at.number_input(key=f"{key}-validation").disabled
+    at.selectbox(key=f"{key}-by").set_value("random").run()
+    assert not at.number_input(key=f"{key}-test").disabled
+
+
+def test_what_is_odd_is_one_warning_and_what_is_meant_is_none(
+    little_home: Home, open_page: Open, tmp_path: Path
+) -> None:
+    file = tmp_path / "marked.json"
+    rows = [{"prompt": f"Ask {i}", "completion": f"Say {i}", "label": i % 2 == 0} for i in range(20)]
+    rows[4] |= {"prompt": ""}
+    rows[6] |= {"completion": ""}
+    file.write_text(json.dumps({"rows": rows}))
+    at = _inspect(open_page, little_home, file)
+    (warning,) = at.warning
+    assert "prompt is empty" in warning.value
+    assert "completion is empty" in warning.value
+    captions = [caption.value for caption in at.caption]
+    assert any("10 of the first rows" in caption and "not trained on" in caption for caption in captions)
+    assert any("The rows are those under 'rows'" in caption for caption in captions)
+
+    at.button(key="import-button").click().run()
+    _wait(little_home, at.query_params["job"])
+    said = everything_said(open_page(little_home, PAGE, job=at.query_params["job"]))
+    assert "**12 of 20 rows** were skipped. Nothing is wrong with 10 of them." in said
 
 
 def test_a_wrong_encoding_can_be_chosen_again(little_home: Home, open_page: Open, tmp_path: Path) -> None:

@@ -77,6 +77,9 @@ def test_a_pair_is_shown_with_both_answers_on_the_page_of_its_data(home: Home, o
     at.run()
     chosen, rejected = everything_said(at).split("Chosen answer")[1].split("Rejected answer")
     assert all("class='trained" in part for part in (chosen, rejected))
+    assert "trained on" in chosen
+    assert "made less likely" in rejected
+    assert "trained on" not in rejected
 
 
 def _datasets(home: Home) -> list[dict[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pages.components.explore_contents import contents
+from pages.components.explore_figures import judged
 
 ANSWERS = {"n": 100, "median": 12.4, "p95": 40}
 
@@ -29,3 +30,14 @@ def test_only_what_answers_has_their_length() -> None:
     assert said("chat", answer_words=ANSWERS)["Length of an answer"][0] == "12 words"
     assert said("text", answer_words=ANSWERS)["Words of a row"][0] == "12 words"
     assert not said("chat", label_count=3, answer_words=ANSWERS)  # there it is a label
+
+
+def test_several_right_answers_to_a_prompt_are_what_is_in_it_and_no_finding() -> None:
+    figures = {"references": {"n": 100, "flagged": 90}}
+    measured = {"duplicates": {"figures": figures, "options": {}}}
+    dataset = {"kind": "chat", "row_count": 100, "stats": {}}
+    (fact,) = contents(dataset, measured)
+    assert fact[:2] == ("Several references", "90% of the rows")
+    assert not judged(dataset, measured)
+    figures["references"]["flagged"] = 3
+    assert not contents(dataset, measured)

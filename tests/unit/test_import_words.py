@@ -20,7 +20,11 @@ def test_what_is_used_as_what() -> None:
     )
     values = {"0": "tie", "1": "first"}
     assert used_words("comparison", {"first": "a", "second": "b", "better": "who"}, None, values) == (
-        "first = a; second = b; better = who (0: tie, 1: first)"
+        "first answer = a; second answer = b; better answer = who (0: tie, 1: first)"
+    )
+    same = {"prompt": "prompt", "completion": "answer", "label": "label"}
+    assert used_words("marked", same, None, {"true": "good"}) == (
+        "prompt; completion = answer; label (true: good)"
     )
 
 
@@ -69,6 +73,13 @@ def test_the_account_says_used_ignored_parts_and_skipped() -> None:
         "  A notice.",
         "  skipped 5: marked as bad: not trained on",
     ]
+
+
+def test_the_parts_that_a_file_gives_are_counted_in_their_order() -> None:
+    stats = {"parts": {"test": 2, "train": 8}, "duplicates": {"exact": 0, "folded": 0}}
+    made = {"row_count": 10, "skipped_count": 0, "duplicate_count": 0, "stats": stats}
+    counted = progress.account(made)[-2:]
+    assert counted == [("Training", "8", "as the file says"), ("Test", "2", "as the file says")]
 
 
 @pytest.mark.parametrize(

@@ -109,3 +109,10 @@ def test_bad_files_and_bad_asks(home: Home, tmp_path: Path) -> None:
         inspect(home, tmp_path / "missing.csv")
     with pytest.raises(ConfigError, match="exactly one of path"):
         ask(home, "inspect", source={})
+
+
+def test_what_only_says_how_a_file_is_read_is_a_notice(home: Home, tmp_path: Path) -> None:
+    file = tmp_path / "a.json"
+    file.write_text('{"result": {"items": [{"question": "Who?", "answer": "Ada"}]}}')
+    (notice,) = inspect(home, file)["problems"]
+    assert notice == {"line": None, "reason": "The rows are those under 'result.items'.", "notice": True}

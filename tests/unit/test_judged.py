@@ -58,8 +58,8 @@ def test_prompts_with_a_good_and_a_bad_answer_make_pairs(home: Home, tmp_path: P
         (4, "good 2", "bad 2"),
     ]
     assert sorted((row["line"], row["reason"]) for row in done.skipped) == [
-        (2, "is the rejected answer of a pair"),
-        (3, "is the rejected answer of a pair"),
+        (2, "used as the rejected answer of a pair"),
+        (3, "used as the rejected answer of a pair"),
         (5, "no good answer to the same prompt is left"),
         (6, "no bad answer to the same prompt is left"),
         (7, "label is missing: the answer is marked neither good nor bad"),
@@ -220,4 +220,4 @@ def test_inspect_says_what_is_used_as_what_and_what_is_ignored(home: Home, tmp_p
     assert document["ignored"] == ["id", "source"]
     assert document["canonical"][0]["rejected"] == "a"
     reasons = [problem["reason"] for problem in document["problems"]]
-    assert reasons.count("is the rejected answer of a pair") == 2
+    assert reasons.count("used as the rejected answer of a pair") == 2

@@ -87,6 +87,10 @@ def test_questions_of_paragraphs_are_rows_with_their_context(home: Home, tmp_pat
     assert done.rows[0]["messages"][1]["content"] == "Ada"
     assert [row["reason"] for row in done.skipped] == ["answers.0.text is missing"]
     assert done.result["stats"]["ignored"] == ["title", "id"]
+    assert done.result["stats"]["notices"] == [
+        "The rows are those under 'data'.",
+        "Each of them holds others, under 'paragraphs.qas': those are the rows.",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -202,6 +202,10 @@ def test_empty_and_one_word_answers_and_labels_apart() -> None:
     assert table["empty_answer"].to_pylist() == [True, False, False, True]
     assert table["one_word_answer"].to_pylist() == [False, True, False, False]
     assert measured(("Is it?", "spam"), label="spam")["one_word_answer"].to_pylist() == [None]
+    asked = batch(("Capital of Italy?", "Rome"))
+    choices = pa.array([["Rome", "Oslo"]], pa.list_(pa.string()))
+    asked = asked.set_column(asked.schema.get_field_index("choices"), "choices", choices)
+    assert pa.table(measure(asked, Endings()))["one_word_answer"].to_pylist() == [None]
     assert says_nothing(" \n-")
     assert not says_nothing("é")
 
@@ -281,7 +285,7 @@ def test_answers_that_break_off(answer: str, cut: bool) -> None:
 def test_measuring_in_pieces_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [("Who?", text) for text in [*REFUSALS, *NO_REFUSALS, PROSE, "<p>a</p>"]]
     whole = measured(*rows)
-    assert group.READS == ("messages", "text", "label")
+    assert group.READS == ("messages", "text", "label", "choices")
     pieces = [pa.table(measure(batch(*rows).slice(start, 4), Endings())) for start in range(0, len(rows), 4)]
     assert pa.concat_tables(pieces).to_pylist() == whole.to_pylist()
 

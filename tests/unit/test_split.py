@@ -113,7 +113,7 @@ def test_the_ask_counts_rows_and_what_duplicates_pulled_along(home: Home, tmp_pa
     (problem,) = answer.pop("problems")
     assert answer == {"rows": rows, "kept_together": 10, "kept": ["text"]}
     assert problem["level"] == "info"
-    assert problem["message"].startswith("0.2 of 100 rows would be 20; validation has 50")
+    assert problem["message"].startswith("20% of 100 rows would be 20; validation has 50")
     path.write_text("text,label\nText,x\nText,x\nText,x\n")
     fingerprint = import_file(home, path).result["fingerprint"]
     answer = ask(home, "split", fingerprint=fingerprint)
@@ -215,15 +215,17 @@ def test_a_part_that_is_not_its_share_says_why() -> None:
 
     assert told(22_500, 0.1, 0.2) == []
     assert told(600, 0.025, 0.2) == [
-        "0.025 of 600 rows would be 15; validation has 50: a part has 50 rows at least, where half of"
+        "2.5% of 600 rows would be 15; validation has 50: a part has 50 rows at least, where half of"
         " all are left for training."
     ]
     assert told(60, 0.1, 0.0) == [
-        "0.1 of 60 rows would be 6; validation has 30: a part has 50 rows at least, where half of"
+        "10% of 60 rows would be 6; validation has 30: a part has 50 rows at least, where half of"
         " all are left for training."
     ]
     how = split(0, 0.1, 0.1)
     assert "can't be parted" in not_as_asked({"train": 900, "validation": 100, "test": 0}, how)[0]
+    as_given = Split(split_by="given", validation_size=0.1, test_size=0.1)
+    assert not not_as_asked({"train": 200, "validation": 40, "test": 60}, as_given)
 
 
 def test_what_is_drawn_hangs_on_the_rows_and_not_on_the_others() -> None:

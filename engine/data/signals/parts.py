@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-PART_COLUMNS = ("messages", "text", "label")
+PART_COLUMNS = ("messages", "text", "label", "choices")  # rows of earlier imports have no choices
 
 
 @dataclass
 class Parts:
     """One entry a row. `asked`: the turn before the answer; `answered`: bool [n], the row is a conversation;
-    `labelled`: bool [n], the answer is a label."""
+    `labelled`: bool [n], the answer is a label or one of the choices that the row gives."""
 
     texts: list[str]
     prompts: list[str]
@@ -49,4 +49,6 @@ def split_parts(batch: pa.RecordBatch) -> Parts:
         asked.append(contents[end - 2] if end - first > 1 else "")
         answers.append(contents[end - 1])
     labelled = batch.column("label").is_valid().to_numpy(zero_copy_only=False)
+    if "choices" in batch.schema.names:
+        labelled = labelled | batch.column("choices").is_valid().to_numpy(zero_copy_only=False)
     return Parts(texts, prompts, asked, answers, answered, labelled)
