@@ -190,6 +190,8 @@ class Client:
             raise EngineUnavailable(f"{self.home.engine_file} can't be read.", fix=START) from error
         if record is None:
             raise _none_runs(self.home)
+        if record.is_stopped():  # it would be waited for in vain
+            raise _silent(record, "it is halted")
         address = record.address
         try:  # trust_env off: a proxy of the environment is not for loopback
             health = _content(httpx.get(f"{address}/health", timeout=HEALTH_SECONDS, trust_env=False))
