@@ -50,11 +50,12 @@ def draw_comparison(evaluation: Document) -> None:
         return
     figures = {figure["metric"]: figure for figure in evaluation["figures"]}
     lines = [_line(one, figures[one["metric"]], evaluation["config"]) for one in found]
-    lines += [_general(one) for one in evaluation_reads.general_change(own, chosen)]
+    general = [_general(one) for one in evaluation_reads.general_change(own, chosen)]
+    lines += general
     st.dataframe(lines, hide_index=True, alt="Differences of the two evaluations, with intervals")
     st.caption(
         f"This evaluation minus {plain(other['name'])}, paired over the rows that both have; shares in"
-        f" points. {compared.sentence} General knowledge is at 95% on its own."
+        f" points. {compared.sentence}{' General knowledge is at 95% on its own.' if general else ''}"
     )
     with st.expander("Where the two differ: by label and length", icon=":material/pie_chart:"):
         draw_slices(evaluation, other)
