@@ -43,6 +43,7 @@ def draw_table(tuned: dict[str, Any]) -> None:
     st.dataframe(
         [_class(row) for row in rows],
         hide_index=True,
+        placeholder="–",
         height="content" if len(rows) <= LISTED else 35 * (LISTED + 1) + 3,
         column_config={
             "Class": st.column_config.TextColumn(pinned=True, width="medium"),
@@ -92,7 +93,7 @@ def draw_confusion(tuned: dict[str, Any], confused: list[dict[str, Any]], key: s
     figure = class_charts.confusion_matrix(tuned["confusion"], labels)
     alt = f"Confusion matrix of {len(labels)} classes on {tuned['n']:,} rows"
     st.plotly_chart(figure, key=key, config={"displayModeBar": False}, alt=alt)
-    st.caption(f"Rows, n {tuned['n']:,}; the darker, the larger the share of the true class.")
+    st.caption(f"Rows, n {tuned['n']:,}; the stronger the colour, the larger the share of the true class.")
 
 
 def _pairs_table(pairs: list[dict[str, Any]]) -> None:

@@ -22,7 +22,7 @@ def draw_table(found: Sequence[Point], measure: str, on_pick: Callable[[str], No
         [line(point, measure) for point in order],
         hide_index=True,
         column_config={
-            "Run": st.column_config.TextColumn(width="small", pinned=True),
+            "Run": st.column_config.TextColumn(width=150, pinned=True),
             "Learning rate": st.column_config.NumberColumn(format="%.2g"),
             "Gain ↑": st.column_config.NumberColumn(format="%.3f", help="Nats a token on held-out rows"),
             **{
