@@ -18,6 +18,8 @@ def show_frame() -> None:
     the white text of a primary button: in dark mode no colour does both. So what is chosen is written in the
     theme's colour of links. On a phone tabs take as many lines as they need, without their icons.
 
+    What stands below a number takes a second line where it has to, for an interval cut short is none.
+
     A chart's inks are mid-tones, right for lines on white and on dark; for small text no mid-tone is strong
     enough on both, so that text in them is written in the theme's ink of that hue.
     """
@@ -27,6 +29,7 @@ def show_frame() -> None:
         f"""<style>
 .stTabs [role="tab"][data-selected], .stTabs [role="tab"][aria-selected="true"],
 .stButtonGroup button[data-variant][data-selected]:not([data-disabled]) {{color: {color}}}
+[data-testid="stMetricDelta"], [data-testid="stMetricDelta"] * {{white-space: normal; overflow: visible}}
 @media (max-width: 640px) {{
   .stTabs [role="tablist"] {{flex-wrap: wrap; row-gap: 0; overflow: visible}}
   .stTabs [role="tab"] [role="img"] {{display: none !important}}

@@ -106,7 +106,7 @@ def overfitting(shape: dict[str, Any]) -> None:
     ink: Ink = "red" if since is not None else "green" if shape["state"] == "none" else "gray"
     value = f"Surely since step {since:,}" if since is not None else shape["state"].capitalize()
     if shape.get("stage") == "memorising":  # runs from before stages have none
-        note = f"overfits since step {since:,}" if since is not None else note
+        note = f"overfits, surely since step {since:,}" if since is not None else note
         value, ink = "Memorises", "red"
     st.metric("Overfitting", value, note, delta_color=ink, delta_arrow="off", border=True, height="stretch")
 
