@@ -29,7 +29,9 @@ def show_frame() -> None:
         f"""<style>
 .stTabs [role="tab"][data-selected], .stTabs [role="tab"][aria-selected="true"],
 .stButtonGroup button[data-variant][data-selected]:not([data-disabled]) {{color: {color}}}
-[data-testid="stMetricDelta"], [data-testid="stMetricDelta"] * {{white-space: normal !important; overflow: visible !important; height: auto !important; max-width: 100%}}
+[data-testid="stMetricDelta"], [data-testid="stMetricDelta"] * {{
+  white-space: normal !important; overflow: visible !important; height: auto !important; max-width: 100%
+}}
 @media (max-width: 640px) {{
   .stTabs [role="tablist"] {{flex-wrap: wrap; row-gap: 0; overflow: visible}}
   .stTabs [role="tab"] [role="img"] {{display: none !important}}
