@@ -31,7 +31,7 @@ def written_aside(path: Path, *, flush: bool = True) -> Iterator[Path]:
     flush: it is on the disk before it gets its name. Where the block raises, nothing is left of it.
     """
     # of this thread alone: a judge that is asked the same twice is answered by two of them
-    aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    aside = path.with_name(f".{path.name}.{threading.get_ident()}.{os.getpid()}")  # see Home.remove_stale
     try:
         yield aside
         if flush:

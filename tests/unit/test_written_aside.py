@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
@@ -12,6 +13,7 @@ def test_two_threads_may_write_the_same_file(tmp_path: Path) -> None:
     path = tmp_path / "answer.json"
     other = threading.Thread(target=write_json, args=(path, {"by": "other"}))
     with written_aside(path) as aside:
+        assert aside.name.endswith(f".{os.getpid()}")  # by which a start knows what a dead process left
         aside.write_text('{"by": "this"}')
         other.start()
         other.join()
