@@ -32,7 +32,8 @@ def main() -> None:
                     horizontal=True, width="content", gap="xsmall", vertical_alignment="center"
                 ):
                     chip_link(run)
-                    st.markdown(status_badge(run["status"]), width="content")
+                    if run["status"] != "finished":  # of many that are, a word for each would fill a phone
+                        st.markdown(status_badge(run["status"]), width="content")
         compare_evidence.draw_evidence(runs)
         draw_class_evidence(runs, compare_evidence.labels(runs))
         st.fragment(_live, run_every="4s" if alive else None)(tuple(run["run_id"] for run in runs))

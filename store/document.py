@@ -119,7 +119,7 @@ def explain(error: ValidationError, known: list[str]) -> ConfigError:
         return ConfigError(f"There is no field {field}.", fix=hint, field=field)
     if first["type"] == "missing":
         return ConfigError(f"{field} is missing.", fix=f"Give {field} a value.", field=field)
-    reason = first["msg"].removeprefix("Value error, ")
+    reason = first["msg"].removeprefix("Value error, ").partition(", unable to parse")[0]
     reason = reason[:1].lower() + reason[1:]
     shown = "" if isinstance(value, dict) else f" is {_SHORT.repr(value)}"
     return ConfigError(f"{field}{shown}: {reason}.".replace("..", "."), field=field)

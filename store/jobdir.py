@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +30,8 @@ def written_aside(path: Path, *, flush: bool = True) -> Iterator[Path]:
 
     flush: it is on the disk before it gets its name. Where the block raises, nothing is left of it.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    # of this thread alone: a judge that is asked the same twice is answered by two of them
+    aside = path.with_name(f".{path.name}.{threading.get_ident()}.{os.getpid()}")  # see Home.remove_stale
     try:
         yield aside
         if flush:

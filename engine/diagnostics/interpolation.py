@@ -53,20 +53,22 @@ def recommend(points: Sequence[Document]) -> Document:
     tuned = max(points, key=lambda each: each["alpha"])
     gain, text = chosen["gain"], chosen["text"]
     kept = 100 * gain["value"] / best["value"]
-    words = f"α {chosen['alpha']:g} keeps {kept:.0f}% of the best gain: {_nats(gain)} (n = {gain['n']:,})"
+    rows = phrasing.plural(gain["n"], "row")
+    words = f"α {chosen['alpha']:g} keeps {kept:.0f}% of the best gain: {_nats(gain)} on {rows}"
     if text and tuned["text"]:
         now, then = text["change"], tuned["text"]["change"]
         words += f"; the loss on prose changes by {_nats(now)}"
         if chosen is not tuned:
             words += f", and at α {tuned['alpha']:g} by {_nats(then)}"
-        words += f" (n = {now['n']:,})"
+        words += f", on {phrasing.plural(now['n'], 'passage')}"
     return {"recommended": chosen["alpha"], "sentence": words + "."}
 
 
 def _nats(interval: Document) -> str:
     if interval["low"] is None:
-        return f"{phrasing.alone(interval['value'])} nats a token [no interval: {interval['why']}]"
+        return f"{phrasing.alone(interval['value'])} nats a token (no interval: {interval['why']})"
     low, high = interval["low"], interval["high"]
     value = phrasing.number(interval["value"], phrasing.decimals(low, high))
-    bounds = "on each row" if low == high else f"[{phrasing.interval(low, high)}]"
-    return f"{value} nats a token {bounds}"
+    if low == high:
+        return f"{value} nats a token on each row"
+    return f"{value} ({phrasing.interval(low, high)}) nats a token"

@@ -50,7 +50,7 @@ def sentence(points: Sequence[Document]) -> str:
     if not way:
         return (
             f"By their loss, training rows are told from validation rows with an AUC of {shown[1]} at step"
-            f" {last['step']:,}, which is not surely more than under the base model ({shown[0]})."
+            f" {last['step']:,}, which is not surely more than the {shown[0]} under the base model."
         )
     return (
         f"By their loss, the AUC that tells training rows from validation rows {way} from {shown[0]} under"

@@ -49,8 +49,8 @@ def by_size(name: str, sizes: ArrayLike, unit: str) -> dict[tuple[str, str], NDA
     for place in range(len(edges) + 1):
         rows = known & (part == place)
         if rows.any():
-            own = values[rows]
-            found[(name, f"{own.min():,.0f} to {own.max():,.0f} {unit}")] = rows
+            low, high = (f"{end:,.0f}" for end in (values[rows].min(), values[rows].max()))
+            found[(name, f"{low if low == high else f'{low} to {high}'} {unit}")] = rows
     return found if len(found) > 1 else {}
 
 

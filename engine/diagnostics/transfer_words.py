@@ -46,7 +46,10 @@ def lead(cells: Sequence[Document], measure: str) -> str:
         sentences.append(f"{plural(rest, 'more effect')} can be told from noise.")
     unsure = len(others) - len(sure)
     if unsure:
-        sentences.append(f"{unsure:,} of {plural(len(others), 'cell')} off data it was trained on can't be.")
+        sentences.append(
+            f"{unsure:,} of the {plural(len(others), 'cell')} on data that the run was not trained on can't"
+            " be told from noise."
+        )
     return " ".join(sentences)
 
 

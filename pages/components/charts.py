@@ -36,6 +36,9 @@ from pages.components.traces import (
 )
 from pages.components.wording import Quantity, quantity
 
+LEGEND_LINE = 20  # px that a name takes in the legend
+NAMES_WITH_ROOM = 5  # names that fit below a chart of the usual height
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -121,8 +124,13 @@ def compare_chart(
         values, name = values_of(curve.table, column), short(curve.name)
         add_line(figure, x, values, name, color, width=2.2, markers=len(x) <= 40, dash=run_dash(curve.number))
     add_nonfinite(figure, [curve.table for curve in curves if curve.x is None])
-    # Below, where any number of names has room on any width.
-    figure.update_layout(legend={"y": -0.2, "yanchor": "top"}, margin={"t": 40})
+    # Below, where any number of names has room on any width. On a phone each has a line of its own: many make
+    # the figure higher, or else they would press the curves flat and the last of them be cut off.
+    figure.update_layout(
+        height=height + LEGEND_LINE * max(0, len(curves) - NAMES_WITH_ROOM),
+        legend={"y": -0.2, "yanchor": "top"},
+        margin={"t": 40},
+    )
     if base_level is not None:
         add_level(figure, base_level, f"Base model {base_level:.3f}")
     return figure

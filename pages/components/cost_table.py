@@ -9,7 +9,7 @@ import streamlit as st
 
 from engine.diagnostics import phrasing
 from pages.components.cost_chart import STATUSES
-from pages.components.cost_points import MEASURES, Point, cost_of
+from pages.components.cost_points import MEASURES, Point, Row, cost_of
 
 KEY = "cost-table"
 
@@ -22,6 +22,7 @@ def draw_table(found: Sequence[Point], measure: str, on_pick: Callable[[str], No
         [line(point, measure) for point in order],
         hide_index=True,
         column_config={
+            "Run": st.column_config.TextColumn(width=150, pinned=True),
             "Learning rate": st.column_config.NumberColumn(format="%.2g"),
             "Gain ↑": st.column_config.NumberColumn(format="%.3f", help="Nats a token on held-out rows"),
             **{
@@ -46,19 +47,29 @@ def line(point: Point, measure: str) -> dict[str, Any]:
     row = point.row
     cells: dict[str, Any] = {
         "Run": point.label,
-        "Place": STATUSES[point.status],
-        "Method": point.method,
-        "Learning rate": row["learning_rate"],
-        "Gain ↑": point.gain["value"],
+        "Gain ↑": point.gain["value"],  # at once, as a phone shows the first two or three columns
         "95% (gain)": _bounds(point.gain),
         "n (rows)": point.gain["n"],
     }
-    for name in (measure, *(other for other in MEASURES if other != measure)):
-        what, cost = MEASURES[name], cost_of(row, name)
-        cells[f"{what.title} ↓"] = cost["value"] if cost else None
-        cells[f"95% ({what.title.lower()})"] = _bounds(cost) if cost else "–"
-        cells[f"n ({what.items}s)"] = cost["n"] if cost else None
+    cells |= _forgetting(row, measure)
+    cells |= {
+        "Place": STATUSES[point.status],
+        "Method": point.method,
+        "Learning rate": row["learning_rate"],
+    }
+    for other in MEASURES:
+        if other != measure:
+            cells |= _forgetting(row, other)
     return cells
+
+
+def _forgetting(row: Row, measure: str) -> dict[str, Any]:
+    what, cost = MEASURES[measure], cost_of(row, measure)
+    return {
+        f"{what.title} ↓": cost["value"] if cost else None,
+        f"95% ({what.title.lower()})": _bounds(cost) if cost else "–",
+        f"n ({what.items}s)": cost["n"] if cost else None,
+    }
 
 
 def _bounds(estimate: Any) -> str:

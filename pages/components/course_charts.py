@@ -123,16 +123,17 @@ def rise_chart(course: Document, end: Document | None, kept: int | None, limits:
     known = [point for point in points if point["value"] is not None and point["low"] is not None]
     add_level(figure, 0, "Base model")
     unit = course["unit"]
-    figure.add_trace(_bars(known, [p["step"] for p in known], "lines+markers", "circle", 8, unit))
+    steps = [p["step"] for p in known]
+    figure.add_trace(_bars(known, steps, "lines+markers", "circle", 8, unit, limits))
     if end and end["low"] is not None and kept is not None:
-        figure.add_trace(_bars([end], [kept], "markers", "diamond", 12, unit))
+        figure.add_trace(_bars([end], [kept], "markers", "diamond", 12, unit, limits))
     highest = max([*(p["high"] for p in known), end["high"] if end and end["high"] else 0.0, 0.0])
-    for name, color in (("amber", AMBER), ("red", BAD)):
+    for name, color, words in (("amber", AMBER, "forgot some"), ("red", BAD, "forgot much")):
         if limits[name] < 1.4 * highest + limits["amber"]:
             figure.add_hline(
                 y=limits[name],
                 line={"dash": "dot", "color": color, "width": 1.4},
-                annotation={"text": f"{name} {limits[name]:g}", "font": {"color": color, "size": 12}},
+                annotation={"text": f"{words}, from {limits[name]:g}", "font": {"color": color, "size": 12}},
                 annotation_position="top left",
             )
     last = max([kept or 0, *(p["step"] for p in known)])
@@ -142,9 +143,22 @@ def rise_chart(course: Document, end: Document | None, kept: int | None, limits:
 
 
 def _bars(
-    points: Sequence[Document], steps: Sequence[int], mode: str, symbol: str, size: int, unit: str
+    points: Sequence[Document],
+    steps: Sequence[int],
+    mode: str,
+    symbol: str,
+    size: int,
+    unit: str,
+    limits: Document,
 ) -> Any:
-    inks = [BAD if p["low"] > 0 else GOOD if p["high"] < 0 else BASE for p in points]
+    """Each in the colour of the limit that it surely passes, or green where it surely gained."""
+    inks = [
+        BAD if p["low"] > limits["red"]
+        else AMBER if p["low"] > limits["amber"]
+        else GOOD if p["high"] < 0
+        else BASE
+        for p in points
+    ]  # fmt: skip
     told = [f"{wording.estimate(dict(p))} {unit}, n {p['n']}" for p in points]
     return go.Scatter(
         x=list(steps),

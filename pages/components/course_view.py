@@ -49,7 +49,7 @@ def _draw_rise(course: Document, found: Document | None, kept: int | None) -> No
     figure = course_charts.rise_chart(course, end, kept, limits, what)
     st.plotly_chart(figure, key=f"course-{name}", config=PLOT, alt=f"Forgetting of {what} by step")
     most = max(point["n"] for point in course["points"])
-    said = f"95% intervals over {phrasing.plural(most, item)}; a grey one holds 0, the base model."
+    said = f"95% intervals over {phrasing.plural(most, item)}; one in colour surely passes that line."
     if end:
         said += f" The diamond is the kept model, on {phrasing.plural(end['n'], item)}."
     st.caption(f"{_since(course, limits, what)} {said}")

@@ -50,11 +50,12 @@ def draw_comparison(evaluation: Document) -> None:
         return
     figures = {figure["metric"]: figure for figure in evaluation["figures"]}
     lines = [_line(one, figures[one["metric"]], evaluation["config"]) for one in found]
-    lines += [_general(one) for one in evaluation_reads.general_change(own, chosen)]
+    general = [_general(one) for one in evaluation_reads.general_change(own, chosen)]
+    lines += general
     st.dataframe(lines, hide_index=True, alt="Differences of the two evaluations, with intervals")
     st.caption(
         f"This evaluation minus {plain(other['name'])}, paired over the rows that both have; shares in"
-        f" points. {compared.sentence} General knowledge is at 95% on its own."
+        f" points. {compared.sentence}{' General knowledge is at 95% on its own.' if general else ''}"
     )
     with st.expander("Where the two differ: by label and length", icon=":material/pie_chart:"):
         draw_slices(evaluation, other)
@@ -79,9 +80,7 @@ def _line(one: Document, figure: Document, config: Document) -> Document:
         "Difference": wording.estimate(one, scale=times) if one["value"] is not None else "–",
         "Told apart": score_table.told(one),
         "n": one["n"],
-        "Would be seen from": "–"
-        if one["detectable"] is None
-        else wording.compact(times * one["detectable"]),
+        "Would be seen from": _seen_from(one["detectable"], times),
         "Rows higher / lower / same": f"{one['first_higher']:,} / {one['second_higher']:,} / {one['same']:,}",
     }
 
@@ -96,11 +95,14 @@ def _general(one: Document) -> Document:
         "Difference": wording.estimate(change, scale=times) if change["value"] is not None else "–",
         "Told apart": score_table.told(change | {"better": better}),
         "n": one["n"],
-        "Would be seen from": "–"
-        if one["detectable"] is None
-        else wording.compact(times * one["detectable"]),
+        "Would be seen from": _seen_from(one["detectable"], times),
         "Rows higher / lower / same": f"{one['won']:,} / {one['lost']:,} / –" if shares else "",
     }
+
+
+def _seen_from(detectable: float | None, times: float) -> str:
+    """The smallest difference that could be seen, with two digits: it rests on a guess of the noise."""
+    return "–" if detectable is None else wording.compact(float(f"{times * detectable:.2g}"))
 
 
 def _draw_rows_apart(pair: Pair) -> None:
@@ -114,7 +116,7 @@ def _draw_rows_apart(pair: Pair) -> None:
     mover = pair.first if asked["rows_of"] == pair.second["evaluation_id"] else pair.second
     with st.container(border=True, gap="xsmall"):
         st.markdown(f":orange[:material/warning:] {plain(said)}")
-        st.code(evaluation_pairs.command(asked), language="bash", wrap_lines=True)
+        st.code(evaluation_pairs.command(asked), language=None, wrap_lines=True)
         pressed = st.button(
             f"Evaluate {plain(mover['name'])} on the same rows",
             icon=":material/fact_check:",

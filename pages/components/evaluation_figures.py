@@ -85,9 +85,9 @@ def _card(figure: Document, name: str, confidence: float) -> None:
         grouped = f" in {phrasing.plural(figure['groups'], 'group')}" if figure["groups"] else ""
         st.caption(f"n {figure['n']:,}{grouped}; {plain(figure['unit'] or 'its own unit')}")
         if figure["failed"]:
-            st.caption(f":red[:material/error: {plain(figure['failed'])}]")
+            st.markdown(f":small[:red[:material/error: {plain(figure['failed'])}]]")
         elif figure["unscored"]["count"]:
-            st.caption(f":orange[:material/warning: {plain(unscored(figure))}]")
+            st.markdown(f":small[:orange[:material/warning: {plain(unscored(figure))}]]")
 
 
 def unscored(figure: Document) -> str:

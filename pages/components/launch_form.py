@@ -22,6 +22,7 @@ from store.errors import ConfigError
 from store.methods import FAMILY_TITLES, METHODS
 
 Notes = dict[str, list[tuple[str, str]]]
+OPENED = "launch-hyperparameters-opened"
 
 
 def begin(query: Any) -> None:
@@ -198,7 +199,9 @@ def draw_hyperparameters(config: TrainConfig | None, resolved: dict[str, Any], n
         groups.insert(groups.index(fields.OPTIMISATION) + 1, fields.of_method(method))
     named = {field for group in groups for field in group.fields}
     bad = any(level == "error" for field in named & set(notes) for level, _ in notes[field])
-    with st.expander("Hyperparameters", icon=":material/tune:", expanded=bad):
+    # Opened for an error it stays open: it must not close on whoever has just mended the field.
+    opened = st.session_state[OPENED] = bad or st.session_state.get(OPENED, False)
+    with st.expander("Hyperparameters", icon=":material/tune:", expanded=opened):
         st.caption("Each starts at a value that suits method and data. Empty a field to go back to it.")
         for group in groups:
             if launch_task.concerns(group):

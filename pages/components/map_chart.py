@@ -24,6 +24,7 @@ from store.languages import readable
 
 COLOURED = 8  # values that have a colour of their own; the others share the grey
 NAMED = 14  # topics whose name stands on the map
+NAME_WIDTH = 0.36  # of the map's width that a name may take on a phone
 LINES = 4  # of a row's text in its hover
 HEIGHT = 560
 _LINE = re.compile(r"\S.{0,59}(?= |$)|\S{60}")  # ten times as fast as textwrap, for every point has its text
@@ -75,7 +76,8 @@ def map_chart(
             x=x, y=y, mode="markers", marker=marker, hovertext=hover, hoverinfo="text", showlegend=False,
             customdata=row_ids,
             selectedpoints=selected, unselected={"marker": {"opacity": 0.15}},
-            selected={"marker": {"opacity": 0.9}},
+            # what was searched for is larger too: on dark, faint and full are too near each other
+            selected={"marker": {"opacity": 0.9, "size": size + 3 if matching is not None else size}},
         )
     )  # fmt: skip
     if look.names:
@@ -156,12 +158,13 @@ def _name_topics(figure: go.Figure, topics: list[str | None], x: np.ndarray, y: 
     """The largest topics' names at the middle of their rows, the first two words."""
     labels = np.array([topic or "" for topic in topics])
     placed: list[tuple[float, float]] = []
+    wide = NAME_WIDTH * float(np.ptp(x)) if len(x) else 0.0
     for topic, _ in Counter(topic for topic in topics if topic).most_common():
         rows = np.flatnonzero(labels == topic)
         center = (float(np.median(x[rows])), float(np.median(y[rows])))
         if len(placed) == NAMED:
             break
-        if all(abs(center[0] - px) > 3.2 or abs(center[1] - py) > 0.9 for px, py in placed):
+        if all(abs(center[0] - px) > wide or abs(center[1] - py) > 0.9 for px, py in placed):
             placed.append(center)
             figure.add_annotation(
                 x=center[0], y=center[1], text=html.escape(", ".join(topic.split(", ")[:2])), showarrow=False,

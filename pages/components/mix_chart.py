@@ -41,6 +41,7 @@ def mix_chart(found: Sequence[Point], measure: str, alpha: float, kept: Sequence
 
 def _marks(figure: go.Figure, found: Sequence[Point], measure: str, ink: str, kept: Sequence[float]) -> None:
     numbered = len(found) <= NUMBERED
+    farthest = max(found, key=lambda point: point.cost["value"])
     whole = [p.row["alpha"] in (1.0, *kept) for p in found]
     symbols = [
         "circle" if p.row["alpha"] == 1 else "diamond" if full else "diamond-open"
@@ -52,7 +53,8 @@ def _marks(figure: go.Figure, found: Sequence[Point], measure: str, ink: str, ke
             y=[p.gain["value"] for p in found],
             mode="markers+text" if numbered else "markers",
             text=[f"α {p.row['alpha']:g}" for p in found] if numbered else None,
-            textposition="bottom right",
+            # the last point stands at the right edge, where a name on its right would be cut
+            textposition=["bottom right" if p is not farthest else "bottom left" for p in found],
             textfont={"size": 12, "color": BASE},
             marker={"size": 12, "color": ink, "symbol": symbols, "line": {"width": 2, "color": ink}},
             customdata=[[p.row["alpha"]] for p in found],

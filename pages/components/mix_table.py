@@ -14,7 +14,8 @@ from pages.components.cost_points import MEASURES, Row, cost_of, measure_of
 def draw_table(rows: Sequence[Row], kept: Mapping[float, Row]) -> None:
     """A line a share, from the base on."""
     if rows:
-        measures = mix_points.measures(rows)
+        # a measure that no share has would be a column of nothing
+        measures = [name for name in mix_points.measures(rows) if any(cost_of(row, name) for row in rows)]
         st.dataframe(
             [line(row, kept, measures) for row in rows], hide_index=True, alt="Gain and forgetting by share"
         )

@@ -72,7 +72,7 @@ def lost_words(error: dict[str, Any]) -> str:
 def _traceback(error: dict[str, Any], title: str) -> None:
     if error.get("traceback"):
         with st.expander(title, icon=":material/bug_report:"):
-            st.code(error["traceback"], language="python", height=360)
+            st.code(error["traceback"], language=None, height=360)
 
 
 def waiting_for(run: dict[str, Any]) -> str:

@@ -161,7 +161,7 @@ def _offline() -> None:
         again = "Below is what was last seen; the page comes back by itself."
         st.markdown(f"{again} {plain(do)}{'command:' if command else ''}")
         if command:
-            st.code(command, language="bash")
+            st.code(command, language=None)
 
 
 def engine_error() -> TunebenchError | None:

@@ -165,7 +165,9 @@ def arrow(better: Better) -> str:
 
 
 def transition(before: float | None, after: float | None, places: int = 3) -> str:
-    """ "1.85 → 1.02"."""
+    """ "1.85 → 1.02"; "13.10 → 12.48", as one of 10 or more would make it too long for a card."""
+    if max(abs(value) for value in (before, after, 0.0) if value is not None and math.isfinite(value)) >= 10:
+        places = min(places, 2)
     return f"{number(before, places)} → {number(after, places)}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -119,7 +120,10 @@ def test_the_classes_of_a_run(engine: StillEngine, open_page: Open) -> None:
     assert set(models["n"]) == {120}
     assert list(classes["F1"]) == sorted(classes["F1"])  # the worst told first
     assert set(classes["n"]) == {40}
-    assert all("(" in value for value in [*classes["Recall ↑"], *classes["Precision ↑"]])
+    for share in ("Recall", "Precision"):
+        assert classes[f"{share} ↑"].dtype == float  # in per cent: sorted as numbers, not as words
+        assert classes[f"{share} ↑"].between(1, 100).all()
+        assert all(re.fullmatch(r"\d+(\.\d+)? to \d+(\.\d+)?%", ends) for ends in classes[f"{share}, 95%"])
     matrix, reliability = charts(at)[-2:]
     assert matrix["layout"]["yaxis"]["title"]["text"] == "True label"
     shown = [int(text) for text in matrix["data"][1]["text"]]

@@ -7,10 +7,13 @@ import json
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from pages.components.forgetting_charts import AMBER
+from pages.components.palette import BAD, BASE
 from store.jobdir import JobDir
 from tests.pages.conftest import Open, everything_said
 from tests.pages.seed_evidence import write_course
@@ -72,6 +75,12 @@ def test_prose_over_the_steps_has_intervals_and_says_since_when(engine: StillEng
     at = on_tab(open_page(engine.home, PAGE, run="overfit"), FORGETTING)
     line, end = figure(at, "course-prose")["data"]
     assert len(line["x"]) == len(line["error_y"]["array"]) == 10
+    lows = np.array(line["y"]) - np.array(line["error_y"]["arrayminus"])
+    inks = np.array(line["marker"]["color"])
+    assert 0 < (inks == AMBER).sum() < 10  # what surely passes 0.05 and not 0.2 did not forget much
+    assert (inks[lows > 0.2] == BAD).all()
+    assert (inks[(lows > 0.05) & (lows <= 0.2)] == AMBER).all()
+    assert (inks[lows <= 0.05] == BASE).all()
     assert end["marker"]["symbol"] == "diamond"
     said = everything_said(at)
     assert re.search(r"Surely over 0\.2 nats a token on plain prose from step \d+ on", said)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -229,3 +230,40 @@ def test_a_judge_is_asked_from_the_page(many: StillEngine, open_page: Open) -> N
     ((name, body),) = many.sent
     assert (name, body["first"], body["second"]) == ("judge", "e-strong", "e-weak")
     assert body["judge"]["base_url"] == "https://host/v1"
+
+
+def test_other_rows_are_said_and_one_click_asks_for_the_same(tmp_path: Path, open_page: Open) -> None:
+    with still_engine(seed_evaluations(tmp_path / "apart")) as engine:
+        at = open_page(engine.home, PAGE, evaluation="e-tuned")
+        assert "evaluation-same-e-tuned-e-base" not in [button.key for button in at.button]  # the same rows
+        _keep_rows_of_the_base(engine, 25)
+        at = open_page(engine.home, PAGE, evaluation="e-tuned")
+        assert "Compared on 25 rows of both; 15 that only one has are left out." in everything_said(at)
+        differences = at.dataframe[1].value
+        assert set(differences["n"]) <= {24, 25}  # one row has no reference
+        assert all(len(seen.strip("0.")) <= 2 for seen in differences["Would be seen from"])  # digits
+        (command,) = [code.value for code in at.code if "--rows-of" in code.value]
+        assert command.startswith("tunebench evaluate --run judged --checkpoint base --rows-of e-tuned ")
+        again = at.button(key="evaluation-same-e-tuned-e-base")
+        assert again.label == "Evaluate Base on the same rows"
+        again.click().run()
+        assert not at.exception
+        ((name, body),) = engine.sent
+        config = EvaluateConfig.parse(body)
+        assert (name, config.run, config.checkpoint, config.rows_of) == (
+            "evaluate",
+            "judged",
+            "base",
+            "e-tuned",
+        )
+        assert config.max_rows is None
+
+
+def _keep_rows_of_the_base(engine: StillEngine, count: int) -> None:
+    """As if the base had been asked for fewer of the rows."""
+    folder = JobDir(engine.home.jobs / "e-base")
+    for path in (folder.predictions, folder.scores):
+        table = pq.read_table(path)
+        pq.write_table(table.filter(pc.less(table["row_id"], count)), path)
+    with engine.database.transaction() as tx:
+        tx.execute("UPDATE evaluation SET n = ? WHERE evaluation_id = 'e-base'", [count])

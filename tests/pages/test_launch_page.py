@@ -81,6 +81,20 @@ def test_a_bad_number_is_said_at_its_field_and_blocks_the_launch(
     assert any(field in text and said in text for text in told), told
 
 
+def test_the_hyperparameters_stay_open_when_their_error_is_mended(form: AppTest) -> None:
+    def open_() -> bool:
+        return next(e for e in form.expander if e.label == "Hyperparameters").proto.expanded
+
+    assert not open_()
+    form.text_input(key="launch.negligible_gain").set_value("lots").run()
+    assert open_()
+    (message,) = [m.value.replace("\\", "") for m in form.markdown if m.value.startswith(":red[")]
+    assert message.endswith("negligible_gain is 'lots': input should be a valid number.]"), message
+    form.text_input(key="launch.negligible_gain").set_value("0.02").run()
+    assert not [m for m in form.markdown if m.value.startswith(":red[")]
+    assert open_()
+
+
 def test_every_bad_field_is_said_at_once(form: AppTest) -> None:
     form.text_input(key="launch.learning_rate").set_value("abc")
     form.text_input(key="launch.seed").set_value("-3").run()

@@ -43,7 +43,10 @@ def test_what_was_scored_stands_on_both_axes(engine: StillEngine, open_page: Ope
     said = everything_said(at)
     assert "Gain +0.740 (0.730 to 0.750) nats a token on 200 rows" in said
     assert "120 passages" in said
+    assert set(shares["textposition"][:-1]) == {"bottom right"}
+    assert shares["textposition"][-1] == "bottom left"  # at the right edge it would be cut
     table = at.dataframe[0].value
+    assert not [name for name in table.columns if "Questions" in name or "KL" in name]  # none was measured
     assert table["α"].tolist() == ["0.2", "0.4", "0.8", "1"]
     assert set(table["n (rows)"]) == {200}
 

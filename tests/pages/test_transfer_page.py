@@ -34,7 +34,7 @@ def test_what_matters_is_said_first(tmp_path: Path, open_page: Open) -> None:
     assert re.search(
         r"Training on Set <0> helps Set <1> by 1[0-4].* \(.* to .*\) and costs Set <2> .*%", lead
     )
-    assert "3 of 5 cells off data it was trained on can't be." in lead
+    assert "3 of the 5 cells on data that the run was not trained on can't be told from noise." in lead
     cells = table_cells(page)
     assert len(cells) == 3 + 9
     assert sum("class='own'" in cell for cell in cells) == 3

@@ -114,6 +114,15 @@ def test_compared_runs_keep_their_colours() -> None:
     assert (drawn["a"].line.dash, drawn["b"].line.dash) == ("solid", "dash")
 
 
+def test_many_names_below_make_the_figure_higher() -> None:
+    def height(count: int) -> int:
+        curves = [Curve(f"run {place}", place, curve([2.0, 1.0])) for place in range(count)]
+        return int(compare_chart(curves, quantity("eval/loss")).layout.height)
+
+    assert height(2) == height(5)
+    assert all(height(count) / 2 >= 19 * count for count in (12, 16))  # a legend may take half of it
+
+
 def test_another_axis_replaces_the_steps() -> None:
     figure = compare_chart(
         [Curve("a", 1, curve([2.0, 1.0]), x=[0, 5000])], quantity("eval/loss"), x_title="Tokens seen"

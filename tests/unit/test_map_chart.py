@@ -152,6 +152,13 @@ def test_chosen_values_have_the_colours_and_all_others_are_grey() -> None:
     assert {value for value, colour in zip(values, colours, strict=True) if colour != BASE} == {rare}
 
 
+def test_names_of_topics_have_room_on_a_phone() -> None:
+    table = points(["a"] * 40).set_column(3, "topic", [[f"topic {i // 4}" for i in range(40)]])
+    places = sorted(note.x for note in map_chart(table, TOPIC, Marks(), Look()).layout.annotations)
+    assert len(places) == 3  # of ten in one line, over a width of 10
+    assert np.diff(places).min() > 3.6
+
+
 def test_what_is_searched_for_stands_out_and_a_point_names_its_row() -> None:
     figure = map_chart(points(["a"] * 5), TOPIC, Marks(), Look("cluster", search="x"), np.array([3, 1, 99]))
     assert list(dots(figure).selectedpoints) == [1, 3]

@@ -60,6 +60,11 @@ def test_lengths_are_cut_into_quarters_and_equal_ones_are_none() -> None:
     assert sum(int(rows.sum()) for rows in repeated.values()) == 100
 
 
+def test_rows_of_one_length_are_named_by_it() -> None:
+    names = [name for _, name in by_size("Prompt", [32.0] * 30 + [33.0] * 8, "characters")]
+    assert names == ["32 characters", "33 characters"]
+
+
 def test_few_rows_are_shown_and_not_tested_and_rows_without_a_score_are_left_out() -> None:
     scores = np.array([1.0, np.nan, 0.0, 1.0] + [1.0] * 20)
     found = of_scores(scores, by_value("Label", ["x", "x", "x", "x"] + ["y"] * 20))

@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from pages.components.figures import AMBER
+from pages.components.frame import CHART_TEXTS, TICKS, chart_texts
+from pages.components.palette import BAD, BASE
+
 ROOT = Path(__file__).parents[2]
 THEME = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text())["theme"]
 LEAST = 4.5
@@ -82,3 +86,21 @@ def test_no_screen_fades_a_text_further_than_the_theme() -> None:
         and float(re.findall(r"opacity: ?(\.\d+)", rule)[0]) < FADED
     ]
     assert not fainter
+
+
+def test_no_caption_fades_a_colour() -> None:
+    """A caption leaves `FADED` of its ink, which the text's own has to spare and no colour has."""
+    coloured = [
+        path.name
+        for path in sorted((ROOT / "pages").rglob("*.py"))
+        if re.search(r"""st\.caption\(f?":(red|orange|green|blue|violet)\[""", path.read_text())
+    ]
+    assert not coloured
+
+
+def test_text_on_charts_is_written_in_inks_of_the_theme() -> None:
+    assert {TICKS, BASE, AMBER, BAD} == set(CHART_TEXTS)
+    assert {f"{hue}Color" for hue in CHART_TEXTS.values()} <= set(INKS)
+    rules = chart_texts("light")
+    assert "text[style*='fill: rgb(127, 140, 146)'] {fill: " in rules
+    assert rules.count("!important") == len(CHART_TEXTS)

@@ -195,7 +195,7 @@ def test_the_sentence_names_who_helps_and_who_costs() -> None:
     said = words.lead(diagnosis.judged(cells), "relative")
     assert said.startswith("Training on A helps B by 1")
     assert " and costs C 18.5% (" in said
-    assert said.endswith("1 of 3 cells off data it was trained on can't be.")
+    assert said.endswith("1 of the 3 cells on data that the run was not trained on can't be told from noise.")
     assert "then" not in said  # what was learned in an earlier run is no transfer
 
 

@@ -86,6 +86,13 @@ def test_estimates_carry_their_interval() -> None:
     assert wording.estimate(None) == "–"
 
 
+def test_what_goes_from_one_to_the_other_fits_its_card() -> None:
+    assert wording.transition(1.8512, 1.02) == "1.851 → 1.020"
+    assert wording.transition(13.1, 12.4804) == "13.10 → 12.48"
+    assert wording.transition(43.81, 63.04, 1) == "43.8 → 63.0"
+    assert wording.transition(None, float("nan")).startswith("–")
+
+
 def test_changes_have_signs() -> None:
     assert wording.signed(0.25, 2) == "+0.25"
     assert wording.signed(-0.25, 2) == "−0.25"
