@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -183,6 +184,7 @@ def test_a_halted_engine_is_not_said_to_be_gone(engine: tuple[Path, subprocess.P
         assert f"The engine (process {process.pid}) runs but is halted by a signal" in done.stderr
         assert f"kill -CONT {process.pid}" in done.stderr
         assert tunebench(home, "import", "/etc/hostname").returncode == 4  # and starts no other
+        threading.Thread(target=process.wait, daemon=True).start()  # else it ends, and stays as a zombie
         done = tunebench(home, "down")
         assert "Stopped the engine." in done.stderr
         assert process.wait(20) == 0
