@@ -6,7 +6,7 @@ What is left out is recognised from the file itself (`engine.data.readers`); a n
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import PurePath
 from typing import Any, Literal, Self
 
@@ -16,6 +16,7 @@ from store.config import Split
 from store.document import Config, Line
 from store.formats import FORMATS, AnswerBy, FormatName, GivenPart
 
+NAME_LENGTH = 80  # characters of a data set's name
 MEANINGS = tuple(dict.fromkeys(meaning for form in FORMATS.values() for meaning in form.meanings))
 FILE_ENDINGS = frozenset({".gz", ".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt"})
 
@@ -47,6 +48,12 @@ def suggested_name(source: Mapping[str, Any]) -> str:
         return _common_name([str(name) for name in several])
     where = source.get("path") or source.get("upload") or source.get("hub_id") or source.get("builtin") or ""
     return _spaced(_stem(str(where)))
+
+
+def free_name(name: str, taken: Collection[str]) -> str:
+    """The name, or the first of "NAME 2", "NAME 3" … that no data set bears."""
+    numbered = (f"{name[: NAME_LENGTH - 5]} {number}" for number in itertools.count(2))
+    return next(free for free in itertools.chain([name], numbered) if free not in taken)
 
 
 def _common_name(paths: list[str]) -> str:
@@ -114,7 +121,7 @@ class Wishes(Config):
 class ImportConfig(Split, Wishes):
     """One import: how its rows are read, and how they are dealt to train, validation and test."""
 
-    name: Line = Field("", max_length=80, description="From the name of the file where left out")
+    name: Line = Field("", max_length=NAME_LENGTH, description="From the name of the file where left out")
 
     @model_validator(mode="before")
     @classmethod

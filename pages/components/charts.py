@@ -18,7 +18,7 @@ import numpy as np
 import plotly.graph_objects as go
 import pyarrow as pa
 
-from pages.components.palette import BAD, BASE, VALIDATION, run_color, run_dash
+from pages.components.palette import BAD, BASE, UNDER_WHITE, VALIDATION, run_color, run_dash
 from pages.components.traces import (
     PILL,
     add_band,
@@ -81,7 +81,7 @@ def loss_chart(
         end = last_step if last_step is not None else max([since_step, *steps])
         figure.add_vrect(
             x0=since_step, x1=end, fillcolor=BAD, opacity=0.08, line_width=0, layer="below",
-            annotation={"text": "overfits", "bgcolor": BAD, "yanchor": "bottom", **PILL},
+            annotation={"text": "overfits", "bgcolor": UNDER_WHITE[BAD], "yanchor": "bottom", **PILL},
             annotation_position="bottom left",
         )  # fmt: skip
     return figure

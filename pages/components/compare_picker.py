@@ -18,6 +18,8 @@ LINK = "compare-link"
 
 def pick_runs() -> list[str]:
     """Ids of the chosen runs; the choice is written into the link."""
+    if not reads.run_count("", ()):
+        return []
     _follow_link()
     left, right = st.columns([1, 3], vertical_alignment="bottom")
     with left:

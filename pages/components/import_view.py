@@ -20,7 +20,7 @@ from pages.components.import_recognised import say_columns, say_recognised
 from pages.components.import_source import draw_source
 from pages.components.session import client, guarded, show_error
 from store.errors import EngineUnavailable, TunebenchError
-from store.import_config import ImportConfig, suggested_name
+from store.import_config import NAME_LENGTH, ImportConfig, free_name, suggested_name
 
 RECOGNISED = "as recognised"
 ENCODINGS = ("utf-8", "utf-16", "cp1252", "latin-1")
@@ -127,9 +127,8 @@ def _read_as(scope: str, reading: dict[str, Any], said: dict[str, Any]) -> None:
 
 
 def _draw_name_and_split(body: dict[str, Any], recognised: dict[str, Any], scope: str) -> dict[str, Any]:
-    name = st.text_input(
-        "Name", value=suggested_name(body["source"]), max_chars=80, key=f"import-name {scope}"
-    )
+    suggested = free_name(suggested_name(body["source"]), {row["name"] for row in reads.datasets()})
+    name = st.text_input("Name", value=suggested, max_chars=NAME_LENGTH, key=f"import-name {scope}")
     with st.expander(
         "Split into training, validation and test",
         icon=":material/call_split:",

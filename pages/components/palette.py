@@ -6,6 +6,7 @@ TRAIN = "#e08a2e"  # orange
 VALIDATION = "#0f9d8f"  # teal, as in the mark of the app
 BASE = "#7f8c92"  # grey: the base model's level
 BAD = "#d64545"  # red: not a number, overfitting
+UNDER_WHITE = {VALIDATION: "#0b776c", BAD: "#c43a3a"}  # the same, dark enough to be written on in white
 GOOD = "#2e9e5b"  # green: learned, finished
 BUSY = "#3d86d6"  # blue: something works on it
 GRID = "rgba(127,140,146,0.18)"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Literal
 
 import streamlit as st
 
@@ -76,10 +76,13 @@ def _actions(run: dict[str, Any]) -> None:
             label = "Stopping" if stopping else "Cancel"
             if st.button(label, icon=":material/stop_circle:", disabled=stopping, key="run-cancel"):
                 _act("cancel", run_id)
-        if status in RESUMABLE and st.button(
-            "Resume", icon=":material/resume:", type="primary", key="run-resume"
-        ):
-            _act("resume", run_id)
+        if status in RESUMABLE:
+            # Where what it failed of can be changed, that is the likelier step, and stands below.
+            likely: Literal["primary", "secondary"] = (
+                "secondary" if (run["error"] or {}).get("change") else "primary"
+            )
+            if st.button("Resume", icon=":material/resume:", type=likely, key="run-resume"):
+                _act("resume", run_id)
         if st.button(
             "Clone", icon=":material/content_copy:", key="run-clone", help="Launch with this config"
         ):

@@ -14,7 +14,7 @@ import numpy as np
 import plotly.graph_objects as go
 import pyarrow as pa
 
-from pages.components.palette import BAD, BASE, GRID, TRAIN, VALIDATION
+from pages.components.palette import BAD, BASE, GRID, TRAIN, UNDER_WHITE, VALIDATION
 
 # What st.plotly_chart takes as config: no logo, and no buttons that do nothing here.
 PLOT = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"]}
@@ -170,7 +170,8 @@ def add_best(figure: go.Figure, step: int, loss: float) -> None:
         )
     )
     text = f"best {loss:.3f} at step {step:,}"
-    figure.add_annotation(x=step, y=loss, text=text, showarrow=False, yshift=-24, bgcolor=VALIDATION, **PILL)
+    pill = PILL | {"bgcolor": UNDER_WHITE[VALIDATION]}
+    figure.add_annotation(x=step, y=loss, text=text, showarrow=False, yshift=-24, **pill)
 
 
 def is_bucketed(table: pa.Table) -> bool:

@@ -127,6 +127,8 @@ def open_page(monkeypatch: pytest.MonkeyPatch) -> Open:
         st.cache_data.clear()
         st.cache_resource.clear()
         at = AppTest.from_file(str(APP), default_timeout=SECONDS)
+        if page == "pages/data_sets.py":  # its address is another than its file's, which the first run tells
+            at.run()
         at.switch_page(page)
         for name, value in query.items():
             at.query_params[name] = value

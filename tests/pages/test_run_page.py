@@ -142,6 +142,8 @@ def test_a_run_that_ran_out_of_memory_is_launched_changed_by_one_click(
     at = open_page(engine.home, PAGE, run="failed")
     button = at.button(key="run-launch-changed")
     assert "per_device_train_batch_size 4, gradient_accumulation_steps 4" in button.label
+    primary = [each.key for each in at.button if each.proto.type == "primary"]
+    assert primary == ["run-launch-changed"]  # one likely step
     assert (
         open_page(
             engine.home,

@@ -16,7 +16,7 @@ from engine.data.split_column import check_split_column
 from store.config import Split
 from store.errors import ConfigError, DataError
 from store.home import Home
-from store.import_config import ImportConfig, Source, suggested_name
+from store.import_config import NAME_LENGTH, ImportConfig, Source, free_name, suggested_name
 from tests.unit.data_job import Imported, ask, import_file, make_job, read, write
 
 
@@ -175,3 +175,10 @@ def test_the_name_of_several_files_is_what_they_share() -> None:
     assert suggested_name({"uploads": ["train.csv", "test.csv"]}) == "train, test"
     with pytest.raises(Exception, match="exactly one"):
         Source(path="/a", paths=["/b"])
+
+
+def test_a_name_that_is_taken_is_numbered() -> None:
+    assert free_name("cards", {"card"}) == "cards"
+    assert free_name("cards", {"cards", "cards 2", "cards 4"}) == "cards 3"
+    long = "x" * NAME_LENGTH
+    assert len(free_name(long, {long})) <= NAME_LENGTH
