@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Type = Literal["number", "flag", "category", "group", "text"]
 Measured = Mapping[str, Mapping[str, Any]]  # store.quality.signals
 JOINED = 2  # sidecars that are joined to texts by row number; hashing more costs more than it saves
-MATCHING = 100_000  # rows that a search may find for their numbers to stand in its place
+MATCHING = 20_000  # rows that a search may find for their numbers to stand in its place
 EXCERPT = 2_000  # characters of a long text in a page of rows
 
 

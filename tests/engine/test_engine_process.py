@@ -17,6 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from engine.__main__ import listen
 from store import datasets, jobs
 from store.client import Client
 from store.errors import EngineUnavailable
@@ -265,3 +266,11 @@ def test_a_home_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     said = process.communicate(timeout=SECONDS)[1]
     assert process.returncode == 1
     assert str(tmp_path / "file" / "home") in said.splitlines()[-1]
+
+
+def test_an_answer_is_sent_at_once() -> None:
+    """asyncio switches off Nagle's algorithm on sockets that are named as TCP alone."""
+    with listen(0) as listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            assert listener.proto == connection.proto == socket.IPPROTO_TCP
