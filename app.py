@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.components import brand, frame
-from pages.components.session import engine_banner
+from pages.shared import brand, frame
+from pages.shared.session import engine_banner
 
 st.set_page_config(page_title="Tunebench", page_icon=brand.mark(), layout="wide")
 
@@ -13,14 +13,14 @@ page = st.navigation(
     {
         "Look": [
             st.Page(
-                "pages/overview.py",
+                "pages/overview/page.py",
                 title="Overview",
                 icon=":material/space_dashboard:",
                 default=True,
                 help="What is running, and what came out: all runs, the queue and the machine.",
             ),
             st.Page(
-                "pages/data_sets.py",
+                "pages/data/page.py",
                 title="Data sets",
                 icon=":material/dataset:",
                 url_path="data",
@@ -29,14 +29,14 @@ page = st.navigation(
         ],
         "Train": [
             st.Page(
-                "pages/launch.py",
+                "pages/launch/page.py",
                 title="Launch",
                 icon=":material/rocket_launch:",
                 url_path="launch",
                 help="Choose a model, a data set and a method; see what it costs; start the run.",
             ),
             st.Page(
-                "pages/run.py",
+                "pages/run/page.py",
                 title="Run",
                 icon=":material/show_chart:",
                 url_path="run",
@@ -45,35 +45,35 @@ page = st.navigation(
         ],
         "Judge": [
             st.Page(
-                "pages/compare.py",
+                "pages/compare/page.py",
                 title="Compare",
                 icon=":material/stacked_line_chart:",
                 url_path="compare",
                 help="Several runs laid over each other, and the settings in which they differ.",
             ),
             st.Page(
-                "pages/evaluations.py",
+                "pages/evaluations/page.py",
                 title="Evaluations",
                 icon=":material/fact_check:",
                 url_path="evaluations",
                 help="Any model or run on any rows: figures with intervals, compared row by row.",
             ),
             st.Page(
-                "pages/mix.py",
+                "pages/run/mix/page.py",
                 title="Mix",
                 icon=":material/linear_scale:",
                 url_path="mix",
                 help="Models between a run and its base, without training: how much of the tuning to keep.",
             ),
             st.Page(
-                "pages/evidence.py",
+                "pages/compare/tradeoff/page.py",
                 title="Evidence",
                 icon=":material/balance:",
                 url_path="evidence",
                 help="What learning cost: gain against forgetting over all runs, and which are worth having.",
             ),
             st.Page(
-                "pages/transfer.py",
+                "pages/compare/transfer/page.py",
                 title="Transfer",
                 icon=":material/grid_on:",
                 url_path="transfer",

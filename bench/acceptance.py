@@ -35,7 +35,7 @@ from scipy import stats
 
 from bench import seeds, untrained
 from bench.trials import Run, Trials, shown
-from store.errors import TunebenchError
+from store.contract.errors import TunebenchError
 
 Claim = tuple[str, bool, str]  # what must hold, whether it does, the figures
 

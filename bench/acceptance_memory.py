@@ -24,14 +24,14 @@ import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from engine.data.dataset import LATER, SCHEMA
-from engine.diagnostics.extraction import UNSEEN
-from engine.job import Job
+from engine.diagnostics.memorisation.extraction import UNSEEN
 from engine.jobs import train
-from engine.jobs.convert import ensure
-from store.config import BUNDLED_MODEL, Split, TrainConfig
-from store.home import Home
-from store.jobdir import write_json
+from engine.models.bundled import ensure
+from engine.rows.dataset import LATER, SCHEMA
+from engine.worker.job import Job
+from store.config.train_config import BUNDLED_MODEL, Split, TrainConfig
+from store.contract.home import Home
+from store.contract.jobdir import write_json
 
 FIRST = (
     "Alva",

@@ -27,7 +27,7 @@ from playwright.sync_api import Locator, Page, sync_playwright
 from bench.first_use import BROWSER, down, up
 from bench.made_rows import make
 from bench.report import Figure, Section
-from store.home import Home
+from store.contract.home import Home
 from tunebench.processes import screens_entrance
 
 CLICK_SECONDS, BOX_SECONDS = 0.7, 2.0

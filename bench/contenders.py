@@ -15,25 +15,25 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from engine.data.builtin import BuiltinReader
-from engine.data.choose import choose
-from engine.data.column_values import column_names
-from engine.data.convert import Canonical, converter
-from engine.data.readers import open_source
-from engine.data.render import fitting_length, render
-from engine.job import Job
-from engine.jobs.convert import ensure
-from engine.tuning import calibrate, formulas
-from engine.tuning.batches import epoch_steps
-from engine.tuning.footprint import Rehearsal
-from engine.tuning.methods import adapter_config, make_trainable
-from engine.tuning.models import load_config, load_model, load_tokenizer
-from engine.tuning.train import Training
-from store.config import BUNDLED_MODEL, TrainConfig
-from store.home import Home
-from store.import_config import Source
-from store.jobdir import write_json
-from store.methods import METHODS
+from engine.costs import calibrate, formulas
+from engine.costs.footprint import Rehearsal
+from engine.data.convert.choose import choose
+from engine.data.convert.convert import Canonical, converter
+from engine.data.readers.builtin import BuiltinReader
+from engine.data.readers.column_values import column_names
+from engine.data.readers.readers import open_source
+from engine.forward.batches import epoch_steps
+from engine.models.apply_method import adapter_config, make_trainable
+from engine.models.bundled import ensure
+from engine.models.models import load_config, load_model, load_tokenizer
+from engine.rows.render import fitting_length, render
+from engine.training.train import Training
+from engine.worker.job import Job
+from store.catalog.methods import METHODS
+from store.config.import_config import Source
+from store.config.train_config import BUNDLED_MODEL, TrainConfig
+from store.contract.home import Home
+from store.contract.jobdir import write_json
 
 ROWS = 600  # of the data, drawn at random
 CPU = torch.device("cpu")

@@ -20,14 +20,14 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from engine.data.readers import open_source
-from engine.data.rows import Skipped
-from engine.data.signals.endings import WORDS, learn, stops_early
-from engine.data.signals.text import LEARNED_FROM
+from engine.data.readers.raw_rows import Skipped
+from engine.data.readers.readers import open_source
 from engine.diagnostics.phrasing import percent
-from engine.diagnostics.statistics import wilson_interval
-from store.home import Home
-from store.import_config import Source
+from engine.diagnostics.statistics.statistics import wilson_interval
+from engine.signals.groups.text_signals import LEARNED_FROM
+from engine.signals.texts.answer_endings import WORDS, learn, stops_early
+from store.config.import_config import Source
+from store.contract.home import Home
 
 
 class Counts(NamedTuple):

@@ -26,7 +26,7 @@ from playwright.sync_api import Browser, sync_playwright
 from bench.first_use import BROWSER, down, up
 from bench.made_rows import make
 from bench.report import Figure, Section
-from store.home import Home
+from store.contract.home import Home
 from tunebench.processes import screens_entrance
 
 SECONDS = 2.0

@@ -28,10 +28,10 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
 from bench.report import Figure, Section, Skipped, as_json
-from engine.data.builtin import BuiltinReader
-from engine.data.signals.clusters import Clusters, find_clusters
-from engine.data.signals.minhash import Sketches
-from engine.data.signals.shingles import normalise
+from engine.data.readers.builtin import BuiltinReader
+from engine.near.clusters import Clusters, find_clusters
+from engine.near.minhash import Sketches
+from engine.near.shingles import normalise
 
 THRESHOLD = 0.7
 PLANTED_ROWS = 20_000
@@ -113,7 +113,7 @@ def similar(rows: list[str]) -> list[tuple[int, int]]:
 
 
 def _words(text: str) -> list[str]:
-    """The words of `engine.data.signals.shingles`, told anew one character at a time."""
+    """The words of `engine.near.shingles`, told anew one character at a time."""
     words, running = [], False
     for character in normalise(text):
         if character.isalnum() or character == "_":

@@ -31,11 +31,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
-from store import metrics
-from store.client import Client
-from store.errors import EngineUnavailable
-from store.home import Home
-from store.jobdir import JobDir, read_json, write_json
+from store.contract.errors import EngineUnavailable
+from store.contract.home import Home
+from store.contract.jobdir import JobDir, read_json, write_json
+from store.http.client import Client
+from store.queries import metrics
 
 FOLDERS = 8
 STEPS = 10_000  # of the run whose curve is asked for
@@ -82,8 +82,8 @@ def serve(home: Home) -> None:
     """Serve HTTP, take in the run that is asked for, then the eight folders once the file `go` is there."""
     import uvicorn
 
-    from store.database import Database
-    from store.server import build
+    from store.db.database import Database
+    from store.http.server import build
 
     database = Database(home.database, [home.datasets, home.jobs])
     home.token.write_text("bench", encoding="utf-8")
@@ -120,8 +120,8 @@ def _take_in(database: Any, home: Home, server: Any) -> None:
 
 def _tail(database: Any, home: Home, job_ids: list[str]) -> int:
     """Read on in every folder and commit, until nothing is left: the loop of the scheduler."""
-    from store.events import read_events
-    from store.ingest import Batch, ingest_many
+    from store.contract.events import read_events
+    from store.queries.ingest import Batch, ingest_many
 
     offsets = dict.fromkeys(job_ids, 0)
     points = 0
@@ -138,7 +138,7 @@ def _tail(database: Any, home: Home, job_ids: list[str]) -> int:
 
 
 def _add_jobs(database: Any, job_ids: list[str]) -> None:
-    from store.database import utc_now
+    from store.db.database import utc_now
 
     with database.transaction() as tx:
         for job_id in job_ids:

@@ -35,17 +35,17 @@ import torch
 
 from bench.report import Figure, Section, Skipped, as_json
 from bench.trials import Trials
-from engine.data.render import render
-from engine.diagnostics.statistics import ratio_interval, wilson_interval
-from engine.evaluation import choices, own_samples
-from engine.evaluation.choices import Choices
-from engine.evaluation.losses import row_losses
-from engine.evaluation.suite.reading import Suite, load
-from engine.jobs.convert import ensure
-from engine.tuning.models import load_model, load_tokenizer
-from store.config import BUNDLED_MODEL, SAMPLE_DATASET, TrainConfig
-from store.home import Home
-from store.sample import sample_experiment
+from engine.diagnostics.statistics.statistics import ratio_interval, wilson_interval
+from engine.forward.losses import row_losses
+from engine.models.bundled import ensure
+from engine.models.models import load_model, load_tokenizer
+from engine.probes import choice_scores, own_samples
+from engine.probes.choice_scores import Choices
+from engine.probes.suite.suite_texts import Suite, load
+from engine.rows.render import render
+from store.config.sample import sample_experiment
+from store.config.train_config import BUNDLED_MODEL, SAMPLE_DATASET, TrainConfig
+from store.contract.home import Home
 
 TIMES = 2.0  # items a second against the harness
 SAMPLES_SECONDS = 30.0
@@ -78,7 +78,9 @@ class Bench:
 
     def ours(self) -> Choices:
         """The items as a probe asks them."""
-        return choices.score(self.model, choices.tokenise(self.tokenizer, self.suite.items), "cpu")
+        return choice_scores.score(
+            self.model, choice_scores.tokenise(self.tokenizer, self.suite.items), "cpu"
+        )
 
 
 def suite(bench: Bench) -> list[Figure]:

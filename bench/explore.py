@@ -31,11 +31,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 
 from bench.made_rows import FINGERPRINT, LANGUAGES, make
-from store import datasets, explore, histogram, quality
-from store.client import Client
-from store.errors import EngineUnavailable
-from store.filters import Condition, Filter
-from store.home import Home
+from store.config.filters import Condition, Filter
+from store.contract.errors import EngineUnavailable
+from store.contract.home import Home
+from store.http.client import Client
+from store.queries.data import datasets, explore, histogram, quality
 
 P95_MS = 500.0
 

@@ -26,10 +26,10 @@ import numpy as np
 import pyarrow.parquet as pq
 from sklearn.metrics import average_precision_score
 
-from engine.job import Job
 from engine.jobs import import_rows, profile
-from store.home import Home
-from store.jobdir import write_json
+from engine.worker.job import Job
+from store.contract.home import Home
+from store.contract.jobdir import write_json
 
 SEEDS = 3
 LIMIT = 0.9

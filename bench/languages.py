@@ -12,7 +12,7 @@ import json
 from typing import Any
 
 from bench.report import Figure, Skipped
-from engine.data.signals.language import tell
+from engine.signals.texts.language import tell
 
 # ISO 639-3 -> the code that the model answers with, of the languages that both know
 CODES_TEXT = """

@@ -13,12 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.data.signals.figures import figures
-from engine.data.writer import COMPRESSION, LEVELS
-from store import datasets, quality
-from store.database import Database, utc_now
-from store.home import Home
-from store.signals import GROUPS
+from engine.data.convert.writer import COMPRESSION, LEVELS
+from engine.signals.groups.signal_figures import figures
+from store.catalog.signals import GROUPS
+from store.contract.home import Home
+from store.db.database import Database, utc_now
+from store.queries.data import datasets, quality
 
 FINGERPRINT = "b" * 32
 BLOCK = 20_000  # rows of a row group, as an import writes them

@@ -29,12 +29,12 @@ import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from engine.data.dataset import LATER, SCHEMA
 from engine.launchers import zygote
-from store.config import TrainConfig
-from store.home import Home
-from store.jobdir import JobDir, read_json, write_json
-from store.methods import METHODS
+from engine.rows.dataset import LATER, SCHEMA
+from store.catalog.methods import METHODS
+from store.config.train_config import TrainConfig
+from store.contract.home import Home
+from store.contract.jobdir import JobDir, read_json, write_json
 
 # name -> what is changed of COMMON.
 CASES: dict[str, dict[str, Any]] = {

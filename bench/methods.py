@@ -27,14 +27,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np
 import torch
 
-from engine.data.render import Rows
-from engine.diagnostics.statistics import ratio_interval
-from engine.evaluation.losses import RowLosses, row_losses
-from engine.tuning import models, saving
-from engine.tuning.precision import choose_dtype
-from store.config import BUNDLED_MODEL, TrainConfig
-from store.home import Home
-from store.methods import METHODS
+from engine.diagnostics.statistics.statistics import ratio_interval
+from engine.forward.losses import RowLosses, row_losses
+from engine.models import models, saving
+from engine.models.precision import choose_dtype
+from engine.rows.render import Rows
+from store.catalog.methods import METHODS
+from store.config.train_config import BUNDLED_MODEL, TrainConfig
+from store.contract.home import Home
 
 COMMAND = [sys.executable, "-m", "tunebench.cli"]
 HEAD = "classification"

@@ -16,8 +16,8 @@ import numpy as np
 from scipy import stats
 
 from bench.trials import Trials
-from engine.diagnostics import seeds
-from engine.diagnostics.statistics import ratio_interval
+from engine.diagnostics.comparison import seed_spread
+from engine.diagnostics.statistics.statistics import ratio_interval
 
 RUNS, DRAWS, LEVEL = 12, 2000, 0.05
 SETTING: dict[str, Any] = {
@@ -44,7 +44,7 @@ def claims(trials: Trials) -> Iterator[tuple[str, bool, str]]:
     losses, tokens = np.array([losses for losses, _ in read]), read[0][1]
     pairs = [ratio_interval(a - b, tokens) for a, b in combinations(losses, 2)]
     by_rows = float(np.mean([pair.above or pair.below for pair in pairs]))
-    known = seeds.spread([losses], tokens)
+    known = seed_spread.spread([losses], tokens)
     assert known is not None
     about = f"seeds move the loss by {known.deviation:.4f} nats a token; by rows alone {by_rows:.0%} differ"
     rng = np.random.default_rng(0)
@@ -58,9 +58,9 @@ def claims(trials: Trials) -> Iterator[tuple[str, bool, str]]:
 
 def _different(losses: np.ndarray, tokens: np.ndarray) -> bool:
     first, second = np.split(losses, 2)
-    known = seeds.spread([first, second], tokens)
+    known = seed_spread.spread([first, second], tokens)
     assert known is not None
-    found = seeds.difference(first, second, tokens, known)
+    found = seed_spread.difference(first, second, tokens, known)
     return found.above or found.below
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import psutil
 
 from pages.door import cookie_name
-from store.door import read_secret
-from store.home import Home
-from store.process_record import ProcessRecord, read_record
+from store.contract.home import Home
+from store.contract.process_record import ProcessRecord, read_record
+from store.http.access import read_secret
 
 PROJECT = Path(__file__).resolve().parent.parent
 SECONDS = 90.0

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.memory import SPLIT, work, write_prose
 from engine.launchers import zygote
-from store.home import Home
+from store.contract.home import Home
 
 CASES: dict[str, dict[str, Any]] = {
     "LoRA": {},

@@ -34,8 +34,8 @@ import psutil
 import torch
 
 from bench.contenders import OURS, ROWS, VARIANTS, Bench, Timed
-from store.config import TrainConfig
-from store.home import Home
+from store.config.train_config import TrainConfig
+from store.contract.home import Home
 
 
 def measure_memory(bench: Bench, name: str) -> float:

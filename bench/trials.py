@@ -17,13 +17,15 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from engine.diagnostics import pareto, probes
-from engine.diagnostics.statistics import Interval, ratio_interval
-from store import datasets, evidence, runs
-from store.client import Client
-from store.home import Home
-from store.jobdir import JobDir
-from store.states import ALIVE
+from engine.diagnostics.comparison import pareto
+from engine.diagnostics.forgetting import probe_scores
+from engine.diagnostics.statistics.statistics import Interval, ratio_interval
+from store.contract.home import Home
+from store.contract.jobdir import JobDir
+from store.contract.states import ALIVE
+from store.http.client import Client
+from store.queries.data import datasets
+from store.queries.runs import gains_and_costs, runs
 from tunebench import processes
 
 Run = dict[str, Any]
@@ -73,7 +75,7 @@ class Trials:
                 gain=row["gain"],
                 forgetting=row["prose"],
             )
-            for row in evidence.costs(self.client)
+            for row in gains_and_costs.costs(self.client)
             if row["run_id"] in ids
         ]
         return {ids[found["run"]]: found["status"] for found in pareto.front(points)}
@@ -96,7 +98,7 @@ class Trials:
             pq.read_table(JobDir(self.home.jobs / run["run_id"]).probes, filters=[("model", "=", "tuned")])
             for run in (one, other)
         )
-        prose = probes.pair(second, first)["prose"]
+        prose = probe_scores.pair(second, first)["prose"]
         return ratio_interval(prose.tuned["loss_sum"] - prose.base["loss_sum"], prose.base["tokens"])
 
     def judged_seconds(self, run: Run) -> float:

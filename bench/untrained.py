@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 
-from engine.evaluation import general
-from engine.evaluation.probes import Measured
-from engine.tuning import models, starts
-from engine.tuning.methods import base_model, make_trainable
-from store.config import BUNDLED_MODEL, TrainConfig
-from store.home import Home
-from store.methods import METHODS
+from engine.models import initial_weights, models
+from engine.models.apply_method import base_model, make_trainable
+from engine.probes import general
+from engine.probes.probes import Measured
+from store.catalog.methods import METHODS
+from store.config.train_config import BUNDLED_MODEL, TrainConfig
+from store.contract.home import Home
 
 CPU = torch.device("cpu")
 PASSAGES = 12  # of the suite's prose
@@ -48,7 +48,7 @@ def _change(home: Home, config: TrainConfig) -> tuple[float, float]:
     torch.manual_seed(0)
     shown = [torch.tensor([tokenizer(text).input_ids[:64]]) for text in probe.texts[:4]]
     folder = None if config.held else models.weights_folder(source)
-    tuned = make_trainable(model, config, torch.float32, start=starts.Sources(shown, folder))
+    tuned = make_trainable(model, config, torch.float32, start=initial_weights.Sources(shown, folder))
     on = _loss(probe.measure(tuned, batch_size=8, device=CPU))
     with base_model(tuned) as untuned:
         off = _loss(probe.measure(untuned, batch_size=8, device=CPU))

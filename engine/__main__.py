@@ -26,20 +26,22 @@ from typing import IO
 import uvicorn
 from starlette.applications import Starlette
 
-from engine import past
-from engine.asks import Asks
-from engine.commands import Commands
 from engine.launchers.local import LocalLauncher
-from engine.profiling import queue_outdated
-from engine.scheduler import BUSY_SECONDS, Scheduler
-from store import datasets, jobs, uploads
-from store.database import Database
-from store.door import Names, read_secret
-from store.errors import StateError, TunebenchError
-from store.home import Home
-from store.machine import devices as find_devices
-from store.process_record import read_record, write_record
-from store.server import build
+from engine.server import past_runs
+from engine.server.commands import Commands
+from engine.server.profiling import queue_outdated
+from engine.server.scheduler import BUSY_SECONDS, Scheduler
+from engine.server.waiting import Asks
+from store.contract.errors import StateError, TunebenchError
+from store.contract.home import Home
+from store.contract.process_record import read_record, write_record
+from store.db.database import Database
+from store.http import uploads
+from store.http.access import Names, read_secret
+from store.http.machine import devices as find_devices
+from store.http.server import build
+from store.queries import jobs
+from store.queries.data import datasets
 
 log = logging.getLogger("engine")
 
@@ -156,7 +158,7 @@ def serve(home: Home, port: int, names: Names) -> None:
     launcher = LocalLauncher()
     scheduler = Scheduler(database, launcher, home, devices)
     queue = Queue(scheduler)
-    asks = Asks(launcher, home, devices[0], complete=past.completed_by(database))
+    asks = Asks(launcher, home, devices[0], complete=past_runs.completed_by(database))
     asks.remove_stale()
     uploads.remove_stale(home.uploads)
     home.remove_stale()

@@ -22,9 +22,9 @@ from streamlit.runtime.pages_manager import PagesManager
 from streamlit.runtime.scriptrunner import RerunData, ScriptRunner
 
 from pages.door import Door, hung_up
-from store.door import Names, read_secret
-from store.errors import TunebenchError
-from store.home import Home
+from store.contract.errors import TunebenchError
+from store.contract.home import Home
+from store.http.access import Names, read_secret
 
 APP = Path(__file__).resolve().parent.parent / "app.py"
 GRACE_SECONDS = 2  # for the server to end in order once its parent is gone

@@ -17,7 +17,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pages import door_page
-from store.door import PARAMETER, Names
+from store.http.access import PARAMETER, Names
 
 COOKIE_SECONDS = 365 * 24 * 3600
 HEADERS = {

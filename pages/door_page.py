@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from html import escape
 
-from pages.components import brand
+from pages.shared import brand
 
 _WHERE = """
 <p>The address ends in a secret, which keeps other accounts of this machine out. It stands in the terminal in

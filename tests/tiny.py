@@ -132,7 +132,7 @@ def write_rows(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from engine.data.dataset import LATER, SCHEMA
+    from engine.rows.dataset import LATER, SCHEMA
 
     texts = all(isinstance(row, str) for row in rows)
     count = len(rows)
@@ -153,9 +153,9 @@ def write_rows(
 
 def make_job(home: Any, name: str, *, kind: str = "chat", resume: bool = False, **fields: Any) -> Any:
     """A train job on the data set `rows` of the home folder; a resumed one keeps its folder."""
-    from engine.job import Job
-    from store.config import TrainConfig
-    from store.jobdir import write_json
+    from engine.worker.job import Job
+    from store.config.train_config import TrainConfig
+    from store.contract.jobdir import write_json
 
     folder = home.jobs / name
     folder.mkdir(exist_ok=True)

@@ -12,7 +12,7 @@ import webbrowser
 from html import escape
 from pathlib import Path
 
-from store.home import Home
+from store.contract.home import Home
 
 _REMOTE = ("SSH_CONNECTION", "SSH_TTY", "CI")
 _DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY")

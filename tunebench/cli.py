@@ -14,20 +14,23 @@ from typing import Annotated, Literal
 
 import typer
 
-from store import jobs, methods_text, metric_words, runs
-from store.client import Client
-from store.config import TrainConfig
-from store.door import Names
-from store.errors import ConfigError
-from store.home import Home
-from tunebench import evaluate_cli, judge_cli, mix_cli, processes, reports
-from tunebench.advice import advise
+from store.config.train_config import TrainConfig
+from store.contract.errors import ConfigError
+from store.contract.home import Home
+from store.http.access import Names
+from store.http.client import Client
+from store.queries import jobs
+from store.queries.runs import runs
+from store.words import methods_text, metric_words
+from tunebench import processes
 from tunebench.browser import open_browser
+from tunebench.commands import evaluate_cli, judge_cli, mix_cli, reports
+from tunebench.commands.advice_cli import advise
+from tunebench.commands.data_cli import data
+from tunebench.commands.import_cli import import_
+from tunebench.commands.transfer_cli import transfer
 from tunebench.connection import Json, Wait, change, connect
-from tunebench.data_cli import data
-from tunebench.import_cli import import_
 from tunebench.output import FAILED, OK, STOPPED, errors, print_json, print_table, say, watch
-from tunebench.transfer_cli import transfer
 
 cli = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 cli.add_typer(data, name="data")

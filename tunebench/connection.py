@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from store.client import Client
-from store.errors import EngineUnavailable
-from store.home import Home
+from store.contract.errors import EngineUnavailable
+from store.contract.home import Home
+from store.http.client import Client
 from tunebench import processes
 from tunebench.output import errors, print_json, say
 

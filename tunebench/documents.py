@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from store.errors import ConfigError
-from store.yaml_text import read_yaml
+from store.contract.errors import ConfigError
+from store.contract.yaml_text import read_yaml
 
 
 def read_document(file: Path | None) -> dict[str, Any]:

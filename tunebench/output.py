@@ -22,8 +22,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from store.calendar import spelled_out
-from store.errors import (
+from store.contract.calendar import spelled_out
+from store.contract.errors import (
     ConfigError,
     DataError,
     EngineSilent,
@@ -36,7 +36,7 @@ from store.errors import (
     TunebenchError,
     from_dict,
 )
-from store.states import ALIVE
+from store.contract.states import ALIVE
 
 OK, FAILED, USAGE, NOT_FOUND, UNAVAILABLE, NOT_ALLOWED, STOPPED, CONDITION = range(8)
 EXIT_CODES = {

@@ -21,11 +21,11 @@ from typing import IO
 import httpx
 import psutil
 
-from store.client import Client
-from store.door import entrance, read_secret
-from store.errors import ConfigError, EngineSilent, EngineUnavailable, NotFoundError, StateError
-from store.home import Home
-from store.process_record import read_record, write_record
+from store.contract.errors import ConfigError, EngineSilent, EngineUnavailable, NotFoundError, StateError
+from store.contract.home import Home
+from store.contract.process_record import read_record, write_record
+from store.http.access import entrance, read_secret
+from store.http.client import Client
 
 PROJECT = Path(__file__).resolve().parent.parent
 SCREENS_PORT = 8501

@@ -27,11 +27,12 @@ import pyarrow.parquet as pq
 from bench.hostility import Attempt
 from bench.odd_rows import odd_rows
 from bench.odd_tables import odd_tables
-from engine.data.aliases import ALIASES
-from engine.job import Job
-from engine.jobs import import_rows, inspect
-from store.errors import TunebenchError
-from store.home import Home
+from engine.data.readers.aliases import ALIASES
+from engine.jobs import import_rows
+from engine.jobs.asks import inspect
+from engine.worker.job import Job
+from store.contract.errors import TunebenchError
+from store.contract.home import Home
 
 SECONDS = 60  # for the look and the import together
 MEMORY = 6 * 1024**3  # bytes of address space beyond that of the process that starts them

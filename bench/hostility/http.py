@@ -20,7 +20,7 @@ import psutil
 
 from bench.hostility import Attempt
 from bench.served import Served, processes_of
-from store.home import Home
+from store.contract.home import Home
 from tunebench.processes import free_port
 
 FOREIGN = [

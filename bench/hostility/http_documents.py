@@ -21,17 +21,18 @@ import httpx
 
 from bench.hostility import Attempt
 from bench.hostility.sql import start_engine, wait_for
-from store import datasets, jobs
-from store.client import Client
-from store.config import TrainConfig
-from store.data_config import CleanConfig, ExportConfig, ProfileConfig
-from store.evaluate_config import EvaluateConfig
-from store.home import Home
-from store.import_config import ImportConfig
-from store.judge_config import JudgePairs
-from store.recipe import Recipe
-from store.states import ALIVE
-from store.transfer_config import TransferConfig
+from store.config.data_config import CleanConfig, ExportConfig, ProfileConfig
+from store.config.evaluate_config import EvaluateConfig
+from store.config.import_config import ImportConfig
+from store.config.judge_config import JudgePairs
+from store.config.recipe import Recipe
+from store.config.train_config import TrainConfig
+from store.config.transfer_config import TransferConfig
+from store.contract.home import Home
+from store.contract.states import ALIVE
+from store.http.client import Client
+from store.queries import jobs
+from store.queries.data import datasets
 from tests.tiny import write_model
 
 COMMAND_COUNT, ASK_COUNT = 40, 30  # documents for each command and each ask

@@ -19,11 +19,12 @@ import httpx
 
 from bench.hostility import Attempt
 from bench.served import Served, processes_of, wait_until
-from store import datasets, jobs
-from store.client import Client
-from store.errors import TunebenchError
-from store.home import Home
-from store.states import ALIVE
+from store.contract.errors import TunebenchError
+from store.contract.home import Home
+from store.contract.states import ALIVE
+from store.http.client import Client
+from store.queries import jobs
+from store.queries.data import datasets
 from tunebench.processes import free_port, stop_engine
 
 KILLED = ("engine", "screens", "up")

@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM
 
 from bench.hostility import Attempt
-from engine.tuning import weight_files
-from store.errors import ModelError
-from store.home import Home
+from engine.models import weight_files
+from store.contract.errors import ModelError
+from store.contract.home import Home
 
 ROUNDS = 12  # of each way
 Random = np.random.Generator

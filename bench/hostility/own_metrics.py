@@ -13,11 +13,11 @@ import numpy as np
 import psutil
 
 from bench.hostility import Attempt
-from engine.diagnostics.scored import aggregate
-from engine.evaluation.metrics.answers import Answers
-from engine.evaluation.metrics.measure import measure
-from store.home import Home
-from store.metrics_config import MetricsConfig
+from engine.diagnostics.statistics.scored import aggregate
+from engine.metrics.answer_rows import Answers
+from engine.metrics.measure import measure
+from store.config.metrics_config import MetricsConfig
+from store.contract.home import Home
 
 ROWS = 12
 ENDS = {

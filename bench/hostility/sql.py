@@ -26,10 +26,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bench.hostility import Attempt
-from store import jobs, runs
-from store.client import Client
-from store.errors import BusyError, EngineUnavailable, TunebenchError
-from store.home import Home
+from store.contract.errors import BusyError, EngineUnavailable, TunebenchError
+from store.contract.home import Home
+from store.http.client import Client
+from store.queries import jobs
+from store.queries.runs import runs
 
 LIMIT_SECONDS = 30.0
 LATE_SECONDS = 15.0  # beside the limit: a place to wait for, a process to start, a busy machine

@@ -11,10 +11,10 @@ from functools import partial
 import numpy as np
 
 from bench.truths import Rate
-from engine.diagnostics.overfitting import Validation
-from engine.diagnostics.selection import choice_of
-from engine.diagnostics.statistics import ratio_interval
-from engine.diagnostics.verdict import state_of
+from engine.diagnostics.course.kept_step import choice_of
+from engine.diagnostics.course.validation import Validation
+from engine.diagnostics.statistics.statistics import ratio_interval
+from engine.diagnostics.verdicts.verdict import state_of
 
 ROWS = 60
 LEVEL = 2.0  # nats a token, of the base model

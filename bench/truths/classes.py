@@ -8,8 +8,8 @@ from functools import partial
 import numpy as np
 
 from bench.truths import Rate
-from engine.diagnostics.flips import change_of
-from engine.diagnostics.verdict import state_of
+from engine.diagnostics.statistics.flips import change_of
+from engine.diagnostics.verdicts.verdict import state_of
 
 BASE = 0.7  # of the rows are right
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from bench.truth_rows import heavy, lengths
 from bench.truths import Rate
-from engine.diagnostics import comparison, pareto, seeds
-from engine.diagnostics.statistics import Interval, ratio_interval
+from engine.diagnostics.comparison import comparison, pareto, seed_spread
+from engine.diagnostics.statistics.statistics import Interval, ratio_interval
 
 SWEPT = ((0.2, 0.05), (0.4, 0.1), (0.6, 0.2))  # gain and forgetting of the runs of a sweep
 
@@ -33,11 +33,11 @@ def one_setting_differs(rng: np.random.Generator, settings: int, repeats: int, r
     tokens = lengths(rng, rows)
     by_seed = rng.normal(0, 0.02, (settings, repeats, 1)) + heavy(rng, settings, repeats, rows, spread=0.1)
     losses = tokens * (2 + heavy(rng, rows, spread=0.5) + by_seed)
-    known = seeds.spread(list(losses), tokens)
+    known = seed_spread.spread(list(losses), tokens)
     assert known is not None
     best, *others = losses[np.argsort(losses.sum(axis=(1, 2)))]
     confidence = 1 - 0.05 / comparison.pairs(settings)
-    found = (seeds.difference(best, other, tokens, known, confidence=confidence) for other in others)
+    found = (seed_spread.difference(best, other, tokens, known, confidence=confidence) for other in others)
     return any(one.above or one.below for one in found)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from bench.truth_rows import Floats, heavy, lengths
 from bench.truths import Rate
-from engine.diagnostics import repeats
+from engine.diagnostics.memorisation import repeats
 
 
 def differ(rng: np.random.Generator, repeated: int, once: int) -> bool | None:

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import special
 
 from bench.truths import Rate
-from engine.diagnostics.judge_length import of_lengths
+from engine.diagnostics.comparison.judge_length import of_lengths
 
 # log odds of a win at equal length, its slope on the log ratio of the lengths, mean and spread of that ratio
 JUDGES = {

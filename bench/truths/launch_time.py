@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from bench.truths import Rate
-from engine.diagnostics.launch_time import NextRun, TimedRun, TimeRange, time_range
+from engine.diagnostics.launch.launch_time import NextRun, TimedRun, TimeRange, time_range
 
 MACHINE, METHOD = 0.2, 0.22  # spreads of the logarithm
 NOISES = {"a quiet machine": 0.05, "a used one": 0.1}

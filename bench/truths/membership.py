@@ -9,7 +9,7 @@ import numpy as np
 
 from bench.truth_rows import heavy
 from bench.truths import Rate
-from engine.diagnostics import membership
+from engine.diagnostics.memorisation import membership
 
 
 def remembers(

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.truths import Rate
-from engine.diagnostics import advice, alarms, overfitting
-from engine.diagnostics.overfitting import Validation
+from engine.diagnostics.course import advice, overfitting
+from engine.diagnostics.course.validation import Validation
+from engine.diagnostics.verdicts import live_alarms
 
 ROWS = 100
 TRAINING = [(step, 1 + 0.01 * (step % 7)) for step in range(400)]  # goes nowhere: nothing is unstable
@@ -67,7 +68,7 @@ def _called(levels: NDArray[np.float64], noise: float, rng: np.random.Generator)
 def _warned(levels: NDArray[np.float64], noise: float, rng: np.random.Generator) -> bool:
     every = course(levels, noise, rng)
     return any(
-        alarms.overfits(every[:seen], TRAINING, unit="nats a token", looks=len(every))
+        live_alarms.overfits(every[:seen], TRAINING, unit="nats a token", looks=len(every))
         for seen in range(2, len(every) + 1)
     )
 

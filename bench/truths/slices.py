@@ -8,7 +8,7 @@ import numpy as np
 
 from bench.truth_rows import heavy, lengths
 from bench.truths import Rate
-from engine.diagnostics import slices
+from engine.diagnostics.comparison import slices
 
 
 def one_differs(rng: np.random.Generator, kind: str, rows: int, labels: int) -> bool:

@@ -1,0 +1,1 @@
+"""From foreign files to rows of a data set, and from those to parts. One folder a step."""

@@ -1,0 +1,1 @@
+"""Pure functions, numbers in and verdicts out: no files, no models, no store."""

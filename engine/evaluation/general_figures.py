@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from engine.diagnostics.statistics import ratio_interval, wilson_interval
-from engine.evaluation import general
-from engine.evaluation.probes import Measured
-from engine.job import Job
-from engine.tuning.eta import Pass
-from store.jobdir import written_aside
+from engine.diagnostics.statistics.statistics import ratio_interval, wilson_interval
+from engine.probes import general
+from engine.probes.probes import Measured
+from engine.worker.job import Job
+from engine.worker.progress import Pass
+from store.contract.jobdir import written_aside
 
 
 def measure(

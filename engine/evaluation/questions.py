@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from jinja2.exceptions import TemplateError
 
-from engine.data import dataset
-from engine.data.columns import read_values
-from engine.data.render import rendered
-from engine.evaluation.prompts import Prompt, prompt_of_chat, prompt_of_text
-from store.errors import ConfigError
-from store.home import Home
+from engine.data.deal.columns import read_values
+from engine.probes.sample_prompts import Prompt, prompt_of_chat, prompt_of_text
+from engine.rows import dataset
+from engine.rows.render import rendered
+from store.contract.errors import ConfigError
+from store.contract.home import Home
 
 TOO_SHORT = "the text is too short to be continued"
 REFUSED = "the chat template refuses the row"

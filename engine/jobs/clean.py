@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.data.recipe import outcome
-from engine.data.recipe import run as steps
-from engine.data.recipe.working import Working
-from engine.job import Job
-from engine.jobs.aside import aside, publish_dataset
-from store.data_config import CleanConfig
+from engine.recipe import outcome
+from engine.recipe import steps as steps
+from engine.recipe.working import Working
+from engine.worker.job import Job
+from engine.worker.temporary_folder import aside, publish_dataset
+from store.config.data_config import CleanConfig
 
 
 def run(job: Job) -> dict[str, Any]:

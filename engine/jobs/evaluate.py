@@ -17,19 +17,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from engine.diagnostics import score_table
-from engine.diagnostics.scored import aggregate
-from engine.evaluation import general_figures, harness
-from engine.evaluation.metrics.answers import Answers
-from engine.evaluation.metrics.measure import measure
+from engine.diagnostics.comparison import score_table
+from engine.diagnostics.statistics.scored import aggregate
+from engine.evaluation import evaluate_draw, evaluated, general_figures
+from engine.evaluation.evaluate_rows import headed, written
 from engine.evaluation.questions import groups
-from engine.job import Job
-from engine.jobs import evaluate_draw, evaluated
-from engine.jobs.evaluate_rows import headed, written
-from engine.tuning import memory
-from engine.tuning.precision import device_name, dtype_name, versions
-from store.evaluate_config import EvaluateConfig
-from store.jobdir import written_aside
+from engine.metrics.answer_rows import Answers
+from engine.metrics.measure import measure
+from engine.models import memory
+from engine.models.precision import device_name, dtype_name, versions
+from engine.probes import harness
+from engine.worker.job import Job
+from store.config.evaluate_config import EvaluateConfig
+from store.contract.jobdir import written_aside
 
 
 def run(job: Job) -> dict[str, Any]:

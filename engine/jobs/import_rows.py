@@ -15,21 +15,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from engine.data.builtin import LABEL
-from engine.data.convert import Convert
-from engine.data.first_rows import read_first
-from engine.data.readers import open_source
-from engine.data.reading import Reading, decide, look, told
-from engine.data.rows import Problem, Reader, Row, Skipped, skipped
-from engine.data.source_json import encode
-from engine.data.split_column import check_split_column
-from engine.data.turns import RowSkipped
-from engine.data.writer import DatasetWriter
-from engine.job import Job
-from engine.jobs.aside import aside, publish_dataset
-from store.errors import ConfigError, DataError
-from store.formats import FORMATS
-from store.import_config import ImportConfig
+from engine.data.convert.convert import Convert
+from engine.data.convert.file_reading import Reading, decide, look, told
+from engine.data.convert.turns import RowSkipped
+from engine.data.convert.writer import DatasetWriter
+from engine.data.deal.split_column import check_split_column
+from engine.data.readers.builtin import LABEL
+from engine.data.readers.first_rows import read_first
+from engine.data.readers.raw_rows import Problem, Reader, Row, Skipped, skipped
+from engine.data.readers.readers import open_source
+from engine.data.readers.source_json import encode
+from engine.worker.job import Job
+from engine.worker.temporary_folder import aside, publish_dataset
+from store.catalog.formats import FORMATS
+from store.config.import_config import ImportConfig
+from store.contract.errors import ConfigError, DataError
 
 HEAD_ROWS = 500  # from which format and columns are recognised
 MOST_IGNORED = 200  # columns that are named

@@ -12,11 +12,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.diagnostics import interpolation as diagnosis
-from engine.evaluation.probes import Measured
-from engine.job import Job
-from engine.jobs.mixing import Mixing
-from store.interpolation import Interpolate
+from engine.diagnostics.forgetting import kept_share
+from engine.evaluation.mixing import Mixing
+from engine.probes.probes import Measured
+from engine.worker.job import Job
+from store.config.interpolate_config import Interpolate
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -39,11 +39,11 @@ def run(job: Job) -> dict[str, Any]:
         tables += [each.table(alpha=alpha) for each in measured]
         points.append(_point(alpha, first, measured) | {"seconds": seconds})
     pq.write_table(pa.concat_tables(tables), job.dir.interpolation)
-    return {"run_id": asked.run, "split": mixing.split, "points": points, **diagnosis.recommend(points)}
+    return {"run_id": asked.run, "split": mixing.split, "points": points, **kept_share.recommend(points)}
 
 
 def _point(alpha: float, first: list[Measured], measured: list[Measured]) -> dict[str, Any]:
     """One α held against the first, which is 0."""
     base, now = first[0], measured[0]
     before, after = (pa.concat_tables([m.table() for m in some[1:]]) for some in (first, measured))
-    return diagnosis.point(alpha, now.tokens, base.loss_sum, now.loss_sum, before, after)
+    return kept_share.point(alpha, now.tokens, base.loss_sum, now.loss_sum, before, after)

@@ -14,14 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.diagnostics.phrasing import plural
-from engine.diagnostics.scored import aggregate
-from engine.evaluation.metrics.answers import Answers
-from engine.evaluation.metrics.judged import preferred
-from engine.job import Job
-from engine.tuning.eta import Pass
-from store.errors import DataError
-from store.jobdir import JobDir, written_aside
-from store.judge_config import JudgePairs
+from engine.diagnostics.statistics.scored import aggregate
+from engine.metrics.answer_rows import Answers
+from engine.metrics.judge_scores import preferred
+from engine.worker.job import Job
+from engine.worker.progress import Pass
+from store.config.judge_config import JudgePairs
+from store.contract.errors import DataError
+from store.contract.jobdir import JobDir, written_aside
 
 
 def run(job: Job) -> dict[str, Any]:

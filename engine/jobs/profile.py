@@ -1,7 +1,7 @@
 """The job `profile`: one group of signals, measured for every row of a data set.
 
 It leaves `GROUP.parquet` in its folder, written aside and renamed, with one row for every row of the data
-set in their order; cancelled, failed or killed, it leaves nothing. What a module of `engine.data.signals`
+set in their order; cancelled, failed or killed, it leaves nothing. What a module of `engine.signals`
 gives is checked here: columns, types, rows and order are what filters and recipes rest on.
 """
 
@@ -17,15 +17,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.data.dataset import open_rows
-from engine.data.signals import MODULES, Progress
-from engine.data.signals.figures import figures
-from engine.data.signals.local import measure_rows
-from engine.data.signals.reuse import of_parent
-from engine.job import Job
-from store.data_config import ProfileConfig
-from store.jobdir import written_aside
-from store.signals import GROUPS, Group
+from engine.rows.dataset import open_rows
+from engine.signals.group import MODULES, Progress
+from engine.signals.groups.row_local import measure_rows
+from engine.signals.groups.row_reuse import of_parent
+from engine.signals.groups.signal_figures import figures
+from engine.worker.job import Job
+from store.catalog.signals import GROUPS, Group
+from store.config.data_config import ProfileConfig
+from store.contract.jobdir import written_aside
 
 TYPES = {"flag": pa.bool_(), "category": pa.string(), "group": pa.int64()}
 TELL_SECONDS = 1.0

@@ -14,19 +14,19 @@ import numpy as np
 import torch
 
 from engine.diagnostics.phrasing import plural
-from engine.job import Job
-from engine.jobs import transfer_beside as beside
-from engine.jobs import transfer_measure as measured
-from engine.jobs import transfer_rows as rows
-from engine.jobs.transfer_found import Matrix, Member
-from engine.jobs.transfer_measure import Pace, Shelf
-from engine.jobs.transfer_models import Models, Subject, subject
-from engine.jobs.transfer_rows import Column
-from engine.tuning import memory
-from engine.tuning.continued import Earlier
-from engine.tuning.precision import device_name, versions
-from store.errors import TunebenchError
-from store.transfer_config import TransferConfig
+from engine.models import memory
+from engine.models.continued import Earlier
+from engine.models.precision import device_name, versions
+from engine.transfer import transfer_context as beside
+from engine.transfer import transfer_measure as measured
+from engine.transfer import transfer_rows as rows
+from engine.transfer.transfer_figures import Matrix, Member
+from engine.transfer.transfer_measure import Pace, Shelf
+from engine.transfer.transfer_models import Models, Subject, subject
+from engine.transfer.transfer_rows import Column
+from engine.worker.job import Job
+from store.config.transfer_config import TransferConfig
+from store.contract.errors import TunebenchError
 
 Document = dict[str, Any]
 Table = dict[str, np.ndarray]

@@ -12,19 +12,20 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from engine.diagnostics import mixed
-from engine.evaluation import evidence
-from engine.evaluation.asking import Asking, Pace
-from engine.evaluation.evidence import Evidence
-from engine.evaluation.losses import RowLosses
-from engine.evaluation.probes import Measured
-from engine.evaluation.prompts import Prompt, choose_prompts
-from engine.job import Job
-from engine.jobs.mixing import Mixing
-from engine.jobs.weight_change import weight_change
-from engine.tuning import continued, prepare, saving
-from engine.tuning.objectives import TrainedTokens
-from store.config import TrainConfig
+from engine.diagnostics.verdicts import mixed
+from engine.evaluation.mixing import Mixing
+from engine.evidence import evidence
+from engine.evidence.evidence import Evidence
+from engine.evidence.gathering import Asking, Pace
+from engine.forward.losses import RowLosses
+from engine.models import continued, saving
+from engine.objectives.objectives import TrainedTokens
+from engine.prepare import prepare
+from engine.probes.probes import Measured
+from engine.probes.sample_prompts import Prompt, choose_prompts
+from engine.runs.weight_change import weight_change
+from engine.worker.job import Job
+from store.config.train_config import TrainConfig
 
 
 def run(job: Job) -> dict[str, Any]:

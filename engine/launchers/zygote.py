@@ -24,10 +24,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from engine import worker
+from engine.worker import process
 
 FORK_SAFE = ("numpy", "pandas", "pyarrow.parquet", "torch", "transformers", "accelerate")
-WITHOUT_GPU = ("peft", "transformers.models.llama.modeling_llama", *sorted(set(worker.KINDS.values())))
+WITHOUT_GPU = ("peft", "transformers.models.llama.modeling_llama", *sorted(set(process.KINDS.values())))
 
 
 def preload() -> list[str]:
@@ -54,7 +54,7 @@ def _rehearse() -> None:
     """So that a preview's first rehearsal is not its process's first; on one thread, which leaves no pool."""
     import torch
 
-    from engine.tuning import footprint
+    from engine.costs import footprint
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -77,7 +77,7 @@ def fork(path: str) -> int:
     try:
         os.setsid()
         _become_ordinary()
-        code = worker.main([path])
+        code = process.main([path])
     finally:  # an error shows in the job's log, and the child never returns into the loop of its parent
         if sys.exc_info()[1] is not None:
             sys.excepthook(*sys.exc_info())

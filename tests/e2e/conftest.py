@@ -17,10 +17,10 @@ import psutil
 import pytest
 from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
 
-from store import runs
-from store.client import Client
-from store.home import Home
-from store.process_start import process_start
+from store.contract.home import Home
+from store.contract.process_start import process_start
+from store.http.client import Client
+from store.queries.runs import runs
 from tunebench.processes import screens_entrance
 
 BROWSER_ARGS = [

@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from pages.door import cookie_name
-from store.home import Home
+from store.contract.home import Home
 from tests.e2e.conftest import BROWSER_ARGS, App
 from tunebench.processes import screens_entrance
 

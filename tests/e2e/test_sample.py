@@ -8,7 +8,7 @@ import time
 import pytest
 from playwright.sync_api import Page, expect
 
-from store.states import ACTIVE
+from store.contract.states import ACTIVE
 from tests.e2e.conftest import App
 
 pytestmark = pytest.mark.timeout(1500)  # a whole training run, on whatever machine this is

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from engine.job import Job
-from store.config import TrainConfig
+from engine.worker.job import Job
+from store.config.train_config import TrainConfig
 
 Steps = list[tuple[float, ...]]
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 import sys
 import time
 
-from engine.commands import Commands
 from engine.launchers.local import LocalLauncher
-from engine.scheduler import Scheduler
-from store import jobs
-from store.database import Database
-from store.home import Home
+from engine.server.commands import Commands
+from engine.server.scheduler import Scheduler
+from store.contract.home import Home
+from store.db.database import Database
+from store.queries import jobs
 
 WORKER = (sys.executable, "-m", "tests.engine.counting_worker")
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from engine.job import Job
-from store.jobdir import read_json, write_json
+from engine.worker.job import Job
+from store.contract.jobdir import read_json, write_json
 
 STEPS = 150
 EVERY = 20  # steps between two checkpoints

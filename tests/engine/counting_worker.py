@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from engine import worker
+from engine.worker import process
 from tests.engine import counting_job
 
 if __name__ == "__main__":
-    worker.KINDS["train"] = counting_job.__name__
-    sys.exit(worker.main(sys.argv[1:]))
+    process.KINDS["train"] = counting_job.__name__
+    sys.exit(process.main(sys.argv[1:]))

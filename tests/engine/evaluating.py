@@ -7,11 +7,11 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from engine.job import Job
 from engine.jobs import evaluate, train
-from store.evaluate_config import EvaluateConfig
-from store.home import Home
-from store.jobdir import write_json
+from engine.worker.job import Job
+from store.config.evaluate_config import EvaluateConfig
+from store.contract.home import Home
+from store.contract.jobdir import write_json
 from tests.engine.told import QUICK
 from tests.tiny import conversations, make_job, write_model, write_rows
 

@@ -14,8 +14,8 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from engine.data.render import Rows, render
-from store.config import TrainConfig
+from engine.rows.render import Rows, render
+from store.config.train_config import TrainConfig
 from tests.tiny import conversations, make_model, make_tokenizer
 
 LONGEST = 400  # beyond a block of queries

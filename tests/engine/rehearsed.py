@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, PreTrainedConfig
 
-from engine.data.render import Rows
-from engine.diagnostics import correction
-from engine.tuning.footprint import Footprint, Rehearsal
-from store.config import TrainConfig
+from engine.costs.footprint import Footprint, Rehearsal
+from engine.diagnostics.statistics import correction
+from engine.rows.render import Rows
+from store.config.train_config import TrainConfig
 
 CPU = torch.device("cpu")
 BF16, FP32 = torch.bfloat16, torch.float32

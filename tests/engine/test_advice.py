@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from engine.data import canaries
-from engine.evaluation import verbatim
-from engine.job import Job
-from engine.jobs import advice, preview
-from engine.jobs.question import Question
-from engine.jobs.work import ANSWERED, ASTRAY, work_of
-from engine.tuning.estimate import Work
-from store.home import Home
-from store.jobdir import write_json
-from store.methods import METHODS
+from engine.costs.estimate import Work
+from engine.costs.passes import ANSWERED, ASTRAY, work_of
+from engine.costs.planned_run import Question
+from engine.evidence import extraction_prompts
+from engine.jobs.asks import advice, preview
+from engine.prepare import canaries
+from engine.worker.job import Job
+from store.catalog.methods import METHODS
+from store.contract.home import Home
+from store.contract.jobdir import write_json
 from tests.tiny import conversations, worse_answers, write_model, write_rows
 
 Document = dict[str, Any]
@@ -162,7 +162,7 @@ def test_rows_from_memory_and_canaries_take_time(home: Home) -> None:
         work("rows"), work("long"), work("rows", canaries=2), work("rows", canaries=4)
     )  # fmt: skip
     found = {
-        part: verbatim.choose(question.tokenizer, question.parts[part].rows, part, 1_000)
+        part: extraction_prompts.choose(question.tokenizer, question.parts[part].rows, part, 1_000)
         for part in ("train", "test")
     }
     assert len(found["train"].passages) == 50  # of 100, of which 50 are measured

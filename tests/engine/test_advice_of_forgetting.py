@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from engine.evaluation import evidence
-from engine.evaluation.evidence import Evidence
-from engine.evaluation.losses import RowLosses
-from engine.evaluation.probes import Measured
-from store.config import TrainConfig
+from engine.evidence import evidence
+from engine.evidence.evidence import Evidence
+from engine.forward.losses import RowLosses
+from engine.probes.probes import Measured
+from store.config.train_config import TrainConfig
 from tests.unit.probe_rows import choices, table, texts
 
 LOSSES = RowLosses(*(np.ones(1, np.int64) for _ in range(4)))

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from engine.jobs import evaluate, evaluate_rows
-from store.home import Home
+from engine.evaluation import evaluate_rows
+from engine.jobs import evaluate
+from store.contract.home import Home
 from tests.engine.evaluating import evaluation, figure, home_with_rows
 from tests.tiny import conversations, write_rows
 from tests.unit.judge_server import completion, judging

@@ -10,11 +10,11 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, Mamba2Config, Mamba2ForCausalLM
 
-from engine.evaluation import branches, packed_trees, tries
-from engine.evaluation.branches import branch_scores, one_by_one
-from engine.tuning import packable, rehearsal
-from engine.tuning.methods import make_trainable
-from store.config import TrainConfig
+from engine.costs import rehearsal
+from engine.forward import branches, packable, packed_trees, token_tree
+from engine.forward.branches import branch_scores, one_by_one
+from engine.models.apply_method import make_trainable
+from store.config.train_config import TrainConfig
 from tests.engine.test_packed import base, stirred
 
 CPU = torch.device("cpu")
@@ -138,10 +138,10 @@ def test_memory_is_bounded_and_known_before(
 
 
 def test_nothing_is_passed_twice() -> None:
-    trie = tries.grow([[7, 8], [7, 8, 9, 10], [7], [7, 8, 9, 11]])
+    trie = token_tree.grow([[7, 8], [7, 8, 9, 10], [7], [7, 8, 9, 11]])
     assert trie.tokens.tolist() == [7, 8, 9]  # 10 and 11 are asked for alone
     assert trie.depths.tolist() == [0, 1, 2]
     assert len(trie.said) == 5
-    assert tries.common([[1, 2, 3], [1, 2, 4, 5]]) == 2
-    assert tries.common([[1, 2], [1, 2, 4, 5]]) == 1  # one is left to each
-    assert tries.common([[1], [1]]) == 0
+    assert token_tree.common([[1, 2, 3], [1, 2, 4, 5]]) == 2
+    assert token_tree.common([[1, 2], [1, 2, 4, 5]]) == 1  # one is left to each
+    assert token_tree.common([[1], [1]]) == 0

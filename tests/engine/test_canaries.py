@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.data import canaries
-from engine.diagnostics.extraction import UNSEEN
-from engine.job import Cancelled
-from engine.jobs import planted, train
-from engine.tuning.train import Training
-from store.config import TrainConfig
-from store.errors import ConfigError
-from store.home import Home
+from engine.diagnostics.memorisation.extraction import UNSEEN
+from engine.jobs import train
+from engine.prepare import canaries
+from engine.runs import canary_exposure
+from engine.training.train import Training
+from engine.worker.job import Cancelled
+from store.config.train_config import TrainConfig
+from store.contract.errors import ConfigError
+from store.contract.home import Home
 from tests.engine.told import QUICK, cancel_when, facts, series
 from tests.tiny import conversations, make_job, make_tokenizer, write_model, write_rows
 
@@ -116,7 +117,7 @@ def test_exposures_of_the_document() -> None:
     config = CONFIG
     often = np.array(canaries.times(config))
     losses = np.where(often == 16, 0.0, 10.0) + np.arange(len(often)) * 1e-3
-    found = planted.document(config, losses)
+    found = canary_exposure.document(config, losses)
     top = np.log2(canaries.REFERENCE + 1)
     assert [row["exposure"] for row in found["listed"] if row["times"] == 16] == [top, top]
     assert found["more"]["difference"]["value"] == 0  # each lies below all of the reference

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.tuning import checkpoint
-from engine.tuning.optimizer import Masters
+from engine.training import checkpoint
+from engine.training.optimizer import Masters
 
 
 def _save(folder: Path, step: int, best: int | None = None) -> None:

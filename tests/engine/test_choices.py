@@ -7,11 +7,11 @@ import pytest
 import torch
 from scipy.special import log_softmax
 
-from engine.evaluation import choices
-from engine.evaluation.items import Item
-from engine.tuning.methods import base_model, make_trainable
-from store.config import TrainConfig
-from store.errors import DataError
+from engine.models.apply_method import base_model, make_trainable
+from engine.probes import choice_scores
+from engine.rows.choice_items import Item
+from store.config.train_config import TrainConfig
+from store.contract.errors import DataError
 from tests.tiny import make_model, make_tokenizer
 
 ITEMS = (
@@ -40,7 +40,9 @@ def whole_forwards(model: object, items: tuple[Item, ...]) -> list[list[float]]:
 def test_scores_are_those_of_whole_forwards() -> None:
     model = make_model().eval()
     told: list[int] = []
-    found = choices.score(model, choices.tokenise(make_tokenizer(), ITEMS), "cpu", on_items=told.append)
+    found = choice_scores.score(
+        model, choice_scores.tokenise(make_tokenizer(), ITEMS), "cpu", on_items=told.append
+    )
     expected = whole_forwards(model, ITEMS)
     for mine, theirs in zip(found.scores, expected, strict=True):
         assert mine == pytest.approx(theirs, abs=1e-4)
@@ -58,7 +60,7 @@ def test_scores_are_those_of_whole_forwards() -> None:
 
 def test_the_table_has_a_row_an_item() -> None:
     model = make_model()
-    found = choices.score(model, choices.tokenise(make_tokenizer(), ITEMS), "cpu")
+    found = choice_scores.score(model, choice_scores.tokenise(make_tokenizer(), ITEMS), "cpu")
     table = found.table("data/mine")
     assert model.training
     assert table["item"].to_pylist() == [item.id for item in ITEMS]
@@ -77,21 +79,21 @@ def test_the_table_has_a_row_an_item() -> None:
     [{}, {"use_dora": True}, {"method": "ia3"}, {"method": "bottleneck"}, {"method": "prompt_tuning"}],
 )
 def test_an_untrained_adapter_changes_nothing(fields: dict[str, object]) -> None:
-    asked = choices.tokenise(make_tokenizer(), ITEMS)
-    plain = choices.score(make_model(), asked, "cpu")
+    asked = choice_scores.tokenise(make_tokenizer(), ITEMS)
+    plain = choice_scores.score(make_model(), asked, "cpu")
     config = TrainConfig.parse({"dataset": "d", "r": 4, "dtype": "float32"} | fields).resolved(100)
     model = make_trainable(make_model(), config, torch.float32)
     if fields.get("method") != "prompt_tuning":  # which is never the identity
-        adapted = choices.score(model, asked, "cpu")
+        adapted = choice_scores.score(model, asked, "cpu")
         assert np.concatenate(adapted.scores) == pytest.approx(np.concatenate(plain.scores), abs=1e-4)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.add_(0.3)
-    changed = choices.score(model, asked, "cpu")
+    changed = choice_scores.score(model, asked, "cpu")
     assert np.abs(np.concatenate(changed.scores) - np.concatenate(plain.scores)).max() > 0.01
     with base_model(model) as base:
-        again = choices.score(base, asked, "cpu")
+        again = choice_scores.score(base, asked, "cpu")
     assert np.concatenate(again.scores) == pytest.approx(np.concatenate(plain.scores), abs=1e-4)
 
 
@@ -102,7 +104,7 @@ def test_a_tokenizer_that_begins_texts_begins_prompts_alone() -> None:
     begun.backend_tokenizer.post_processor = TemplateProcessing(
         single="<|im_start|> $A <|im_end|>", special_tokens=[("<|im_start|>", 1), ("<|im_end|>", 2)]
     )
-    without, found = choices.tokenise(plain, ITEMS), choices.tokenise(begun, ITEMS)
+    without, found = choice_scores.tokenise(plain, ITEMS), choice_scores.tokenise(begun, ITEMS)
     assert found.prompts == [[1, *ids] for ids in without.prompts]
     assert found.options == without.options
 
@@ -110,10 +112,12 @@ def test_a_tokenizer_that_begins_texts_begins_prompts_alone() -> None:
 def test_what_cannot_be_asked_is_named() -> None:
     tokenizer = make_tokenizer()
     with pytest.raises(DataError, match=r"'a/009' has an empty option \(number 1\)"):
-        choices.tokenise(tokenizer, [*ITEMS, Item("a/009", "a", "What?", ("", "b"), 1)])
+        choice_scores.tokenise(tokenizer, [*ITEMS, Item("a/009", "a", "What?", ("", "b"), 1)])
     with pytest.raises(DataError, match="'a/009' has no question"):
-        choices.tokenise(tokenizer, [*ITEMS, Item("a/009", "a", "", ("a", "b"), 1)])
+        choice_scores.tokenise(tokenizer, [*ITEMS, Item("a/009", "a", "", ("a", "b"), 1)])
     with pytest.raises(DataError, match="'b/002' has 68 tokens, and the model reads 67"):
-        choices.tokenise(tokenizer, ITEMS, room=67)
-    assert len(choices.tokenise(tokenizer, ITEMS, room=68).prompts) == 4
-    assert choices.score(make_model(), choices.tokenise(tokenizer, []), "cpu").table().num_rows == 0
+        choice_scores.tokenise(tokenizer, ITEMS, room=67)
+    assert len(choice_scores.tokenise(tokenizer, ITEMS, room=68).prompts) == 4
+    assert (
+        choice_scores.score(make_model(), choice_scores.tokenise(tokenizer, []), "cpu").table().num_rows == 0
+    )

@@ -12,14 +12,14 @@ import torch
 from peft import PeftModel
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from engine.data.render import Rows
-from engine.evaluation import branches, class_evidence, label_text
-from engine.evaluation.losses import row_losses
-from engine.job import Cancelled, Job
+from engine.forward import branches, label_text
+from engine.forward.losses import row_losses
 from engine.jobs import train
-from engine.tuning.classification import Classes
-from store.errors import ConfigError, DataError
-from store.home import Home
+from engine.objectives.classification import Classes
+from engine.rows.render import Rows
+from engine.worker.job import Cancelled, Job
+from store.contract.errors import ConfigError, DataError
+from store.contract.home import Home
 from tests.engine.test_preview import ask
 from tests.engine.told import cancel_when, events, facts, series
 from tests.tiny import conversations, make_job, make_model, make_tokenizer, write_model, write_rows
@@ -288,7 +288,7 @@ def test_many_labels_are_asked_of_some_rows_and_n_says_so(home: Home, monkeypatc
     found = verdict["classification"]
     assert found["models"]["prompted"]["n"] == found["over_prompted"]["n"] == 10
     assert found["models"]["tuned"]["n"] == 50
-    monkeypatch.setattr(class_evidence, "MOST_LABELS", 2)
+    monkeypatch.setattr(label_text, "MOST_LABELS", 2)
     _, verdict = run(home, "none", num_train_epochs=1)
     assert "prompted" not in verdict["classification"]["models"]
 

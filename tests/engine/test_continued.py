@@ -14,12 +14,12 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from engine.data.render import render
-from engine.evaluation.losses import row_losses
-from engine.job import Cancelled
+from engine.forward.losses import row_losses
 from engine.jobs import train
-from store.errors import ConfigError
-from store.home import Home
+from engine.rows.render import render
+from engine.worker.job import Cancelled
+from store.contract.errors import ConfigError
+from store.contract.home import Home
 from tests.engine.test_preview import ask, fields_of
 from tests.engine.told import QUICK, cancel_when, series, weights
 from tests.tiny import conversations, make_job, make_tokenizer, worse_answers, write_model, write_rows
@@ -86,7 +86,7 @@ def test_it_begins_where_the_earlier_run_ended(home: Home, before: str, method: 
 
 def make_job_dir(home: Home, name: str) -> Any:
     """A finished job, to read its events."""
-    from engine.job import Job
+    from engine.worker.job import Job
 
     return Job(home.jobs / name)
 
@@ -165,9 +165,9 @@ def test_held_out_rows_that_the_earlier_run_saw_are_warned_of(home: Home) -> Non
 
 
 def _asked_with(home: Home, config: dict[str, Any], *, split_seed: int) -> dict[str, Any]:
-    from engine.job import Job
-    from engine.jobs import preview
-    from store.jobdir import write_json
+    from engine.jobs.asks import preview
+    from engine.worker.job import Job
+    from store.contract.jobdir import write_json
 
     folder = home.asks / "two"
     folder.mkdir(exist_ok=True)

@@ -9,13 +9,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from engine.diagnostics import alarms
-from engine.evaluation import general, own_samples
-from engine.evaluation.probes import spread
-from engine.evaluation.suite import reading
+from engine.diagnostics.verdicts import live_alarms
 from engine.jobs import train
-from engine.tuning import probing
-from store.home import Home
+from engine.probes import general, own_samples
+from engine.probes.probes import spread
+from engine.probes.suite import suite_texts
+from engine.training import probing
+from store.contract.home import Home
 from tests.engine.told import QUICK, events, facts, series
 from tests.tiny import conversations, make_job, write_model, write_rows
 
@@ -28,10 +28,10 @@ OWN = "def score(prediction, reference):\n    return float(prediction[:1] == ref
 @pytest.fixture(autouse=True)
 def small_suite(monkeypatch: pytest.MonkeyPatch) -> None:
     """In seconds, and paid for whatever the clock says."""
-    whole = reading.load()
+    whole = suite_texts.load()
     passages = tuple(whole.passages[i] for i in spread(len(whole.passages), 6))
     items = tuple(whole.items[i] for i in spread(len(whole.items), 16))
-    monkeypatch.setattr(reading, "load", lambda: reading.Suite(items, passages, whole.fingerprint))
+    monkeypatch.setattr(suite_texts, "load", lambda: suite_texts.Suite(items, passages, whole.fingerprint))
     monkeypatch.setattr(general, "LIGHT", {"prose": 6, "choices": 8})
     monkeypatch.setattr(own_samples.own_samples, "__kwdefaults__", {
         **own_samples.own_samples.__kwdefaults__, "count": 4, "length": 4,
@@ -55,7 +55,7 @@ def warned(job: Any) -> dict[str, int]:
 
 
 def test_forgetting_is_warned_of_once_with_its_step(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(alarms.THRESHOLDS["nats"], "amber", 1e-3)  # two layers don't have much to forget
+    monkeypatch.setitem(live_alarms.THRESHOLDS["nats"], "amber", 1e-3)  # two layers don't have much to forget
     fields = {"learning_rate": 5e-2, "num_train_epochs": 6, "evaluations": 6, "early_stopping": False}
     job = make_job(home, "run", **(PROBED | fields))
     train.run(job)

@@ -14,12 +14,13 @@ from typing import Any
 import psutil
 import pytest
 
-from store import datasets, jobs, quality, versions
-from store.client import Client
-from store.errors import StateError
-from store.home import Home
-from store.jobdir import JobDir, read_json
-from store.states import ALIVE
+from store.contract.errors import StateError
+from store.contract.home import Home
+from store.contract.jobdir import JobDir, read_json
+from store.contract.states import ALIVE
+from store.http.client import Client
+from store.queries import jobs
+from store.queries.data import datasets, quality, versions
 from tests.engine.test_engine_process import start, wait_until_ready
 
 ROWS = 12_000  # enough for seconds of work

@@ -13,14 +13,15 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from engine.data.render import render
-from engine.evaluation import data_probes, general, own_samples
-from engine.evaluation.losses import row_losses
-from engine.evaluation.probes import spread
-from engine.evaluation.suite import reading
-from engine.jobs import preview, train
-from store.config import TrainConfig
-from store.home import Home
+from engine.forward.losses import row_losses
+from engine.jobs import train
+from engine.jobs.asks import preview
+from engine.probes import data_probes, general, own_samples
+from engine.probes.probes import spread
+from engine.probes.suite import suite_texts
+from engine.rows.render import render
+from store.config.train_config import TrainConfig
+from store.contract.home import Home
 from tests import tiny
 from tests.engine.told import QUICK, events, facts, series
 from tests.tiny import conversations, make_job, make_model, make_tokenizer, write_model
@@ -48,10 +49,10 @@ def home(tmp_path: Path) -> Home:
 
 @pytest.fixture
 def small_suite(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = reading.load()
+    whole = suite_texts.load()
     passages = tuple(whole.passages[i] for i in spread(len(whole.passages), 3))
     items = tuple(whole.items[i] for i in spread(len(whole.items), 8))
-    monkeypatch.setattr(reading, "load", lambda: reading.Suite(items, passages, whole.fingerprint))
+    monkeypatch.setattr(suite_texts, "load", lambda: suite_texts.Suite(items, passages, whole.fingerprint))
     monkeypatch.setattr(general, "LIGHT", {"prose": 1, "choices": 4})
     defaults = {**own_samples.own_samples.__kwdefaults__, "count": 4, "length": 6}
     monkeypatch.setattr(own_samples.own_samples, "__kwdefaults__", defaults)

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from engine.data.signals import difficulty
-from engine.job import Cancelled, Job
-from store.data_config import ProfileConfig
-from store.home import Home
+from engine.signals.groups import difficulty_signals
+from engine.worker.job import Cancelled, Job
+from store.config.data_config import ProfileConfig
+from store.contract.home import Home
 from tests.tiny import conversations, make_tokenizer, write_model, write_rows
 from tests.unit.data_job import make_job, silent
 
@@ -28,7 +28,7 @@ def home(tmp_path: Path) -> Home:
 def measured(home: Home, progress: Any = silent, **config: Any) -> Any:
     job: Job = make_job(home, "profile", {})
     asked = ProfileConfig(dataset="rows", group="difficulty", model="tiny", **config)
-    return difficulty.compute(job, asked, home.rows("rows"), progress)
+    return difficulty_signals.compute(job, asked, home.rows("rows"), progress)
 
 
 def by_hand(model: Any, before: str, answer: str) -> float:
@@ -41,10 +41,10 @@ def by_hand(model: Any, before: str, answer: str) -> float:
 
 
 def test_losses_and_ratio_are_those_of_a_hand_computation(home: Home, monkeypatch: Any) -> None:
-    from engine.tuning import models
-    from store.config import TrainConfig
+    from engine.models import models
+    from store.config.train_config import TrainConfig
 
-    monkeypatch.setattr(difficulty, "choose_dtype", lambda *_: torch.float32)
+    monkeypatch.setattr(difficulty_signals, "choose_dtype", lambda *_: torch.float32)
     rows = conversations(6)
     rows[3] = [
         {"role": "user", "content": "Hello"},
@@ -73,7 +73,7 @@ def test_the_same_answer_tokens_are_judged_in_both_also_where_they_are_cut() -> 
         *conversations(3),
         [{"role": "user", "content": "x" * 300}, {"role": "assistant", "content": "y"}],
     ]
-    given, alone = difficulty.answer_rows(make_tokenizer(), np.arange(4), rows, 45)
+    given, alone = difficulty_signals.answer_rows(make_tokenizer(), np.arange(4), rows, 45)
     assert given.row_ids.tolist() == alone.row_ids.tolist() == [0, 1, 2]  # no token of row 3's answer is left
     assert given.lengths.max() <= 45
     for i in range(3):

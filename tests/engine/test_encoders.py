@@ -11,16 +11,17 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from engine.job import Cancelled, Job
 from engine.jobs import train
-from engine.tuning import matrices, models, prepare
-from engine.tuning.classification import head_of
-from engine.tuning.methods import count_parameters, make_trainable
-from store.config import TrainConfig
-from store.encoders import ENCODERS, SHIFTED, reads_only
-from store.errors import ConfigError, ModelError
-from store.home import Home
-from store.methods import METHODS
+from engine.models import matrices, models
+from engine.models.apply_method import count_parameters, make_trainable
+from engine.objectives.classification import head_of
+from engine.prepare import prepare
+from engine.worker.job import Cancelled, Job
+from store.catalog.encoders import ENCODERS, SHIFTED, reads_only
+from store.catalog.methods import METHODS
+from store.config.train_config import TrainConfig
+from store.contract.errors import ConfigError, ModelError
+from store.contract.home import Home
 from tests.engine.test_classification import QUICK, labelled, table
 from tests.engine.test_preview import ask
 from tests.engine.told import cancel_when, events, facts, series

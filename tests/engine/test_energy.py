@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.tuning.energy import Meter
+from engine.training.energy import Meter
 
 CPU = torch.device("cpu")
 HOUR = 3_600_000_000  # microjoules in a watt-hour

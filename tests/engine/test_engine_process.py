@@ -18,11 +18,12 @@ import httpx
 import pytest
 
 from engine.__main__ import listen
-from store import datasets, jobs
-from store.client import Client
-from store.errors import EngineUnavailable
-from store.home import Home
-from store.jobdir import read_json
+from store.contract.errors import EngineUnavailable
+from store.contract.home import Home
+from store.contract.jobdir import read_json
+from store.http.client import Client
+from store.queries import jobs
+from store.queries.data import datasets
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 60

@@ -14,21 +14,23 @@ from transformers import (
     LlamaForCausalLM,
 )
 
-from engine.data.labelled import Labels
-from engine.data.pairs import Pairs
-from engine.diagnostics import correction
-from engine.tuning import attention, estimate, models, packable, rehearsal
-from engine.tuning.batches import largest_piece
-from engine.tuning.classification import Classes
-from engine.tuning.divergence import BesideBase
-from engine.tuning.footprint import Rehearsal
-from engine.tuning.methods import count_parameters, make_trainable, trainable
-from engine.tuning.objectives import TrainedTokens
-from engine.tuning.optimizer import Masters
-from engine.tuning.preference import Preference
-from engine.tuning.references import References
-from store.errors import ConfigError
-from store.methods import METHODS
+from engine.costs import estimate, rehearsal
+from engine.costs.footprint import Rehearsal
+from engine.diagnostics.statistics import correction
+from engine.forward import attention, packable
+from engine.forward.batches import largest_piece
+from engine.models import models
+from engine.models.apply_method import count_parameters, make_trainable, trainable
+from engine.objectives.classification import Classes
+from engine.objectives.divergence import BesideBase
+from engine.objectives.objectives import TrainedTokens
+from engine.objectives.preference import Preference
+from engine.objectives.references import References
+from engine.rows.labelled import Labels
+from engine.rows.pairs import Pairs
+from engine.training.optimizer import Masters
+from store.catalog.methods import METHODS
+from store.contract.errors import ConfigError
 from tests.engine.rehearsed import (
     BF16,
     CPU,

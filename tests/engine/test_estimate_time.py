@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from engine.diagnostics import correction
-from engine.jobs.costs import timed_runs
-from engine.tuning import estimate
-from engine.tuning.calibrate import Rates
-from engine.tuning.footprint import Rehearsal
+from engine.costs import estimate
+from engine.costs.calibrate import Rates
+from engine.costs.footprint import Rehearsal
+from engine.costs.run_costs import timed_runs
+from engine.diagnostics.statistics import correction
 from tests.engine.rehearsed import BF16, CPU, SMALL, SMOLLM2, config, padded, rehearse
 
 RATES = Rates(4e11, 1e11, 1.2e10, 4e-6)

@@ -9,10 +9,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from engine.job import Cancelled
 from engine.jobs import evaluate
-from store.errors import ConfigError, DataError, ModelError
-from store.home import Home
+from engine.worker.job import Cancelled
+from store.contract.errors import ConfigError, DataError, ModelError
+from store.contract.home import Home
 from tests.engine.evaluating import (
     evaluation,
     figure,
@@ -147,7 +147,7 @@ def test_a_row_beyond_the_limit_is_cut_for_the_loss_and_told(home: Home) -> None
 
 
 def test_general_probes_come_with_their_intervals(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    from engine.evaluation import general
+    from engine.probes import general
 
     whole = {"prose": general.prose, "questions": general.questions}
     for name, make in whole.items():
@@ -177,7 +177,7 @@ def test_an_empty_part_and_a_missing_run_are_named(home: Home) -> None:
 
 
 def test_running_out_of_memory_says_what_to_change(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    from engine.jobs import evaluate_rows
+    from engine.evaluation import evaluate_rows
 
     def full(*_: Any, **__: Any) -> None:
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")

@@ -13,14 +13,16 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from engine.data import dataset, dealing
-from engine.diagnostics import score_table
-from engine.jobs import evaluate, evaluate_draw
-from store.choices import with_choices
-from store.config import Split
-from store.errors import ConfigError
-from store.evaluate_config import EvaluateConfig
-from store.home import Home
+from engine.data.deal import dealing
+from engine.diagnostics.comparison import score_table
+from engine.evaluation import evaluate_draw
+from engine.jobs import evaluate
+from engine.rows import dataset
+from store.catalog.choice_text import with_choices
+from store.config.evaluate_config import EvaluateConfig
+from store.config.train_config import Split
+from store.contract.errors import ConfigError
+from store.contract.home import Home
 from tests.engine.evaluating import evaluation, figure, home_with_rows, measured, trained
 from tests.tiny import write_rows
 

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.jobs import evaluate
-from store.errors import DataError
-from store.home import Home
+from store.contract.errors import DataError
+from store.contract.home import Home
 from tests.engine.evaluating import evaluation, home_with_rows, measured, trained
 from tests.tiny import conversations, write_rows
 

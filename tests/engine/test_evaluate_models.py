@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from engine.job import Cancelled
 from engine.jobs import evaluate, train
-from engine.tuning import checkpoint
-from store.errors import ModelError, StateError
-from store.home import Home
-from store.jobdir import write_json
+from engine.training import checkpoint
+from engine.worker.job import Cancelled
+from store.contract.errors import ModelError, StateError
+from store.contract.home import Home
+from store.contract.jobdir import write_json
 from tests.engine.evaluating import (
     METRICS,
     evaluation,

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from sacrebleu.metrics import BLEU
 
-from engine.diagnostics.scored import Scored, aggregate
-from engine.evaluation.metrics import modules
-from engine.evaluation.metrics.answers import Answers
-from engine.evaluation.metrics.measure import measure
-from store.home import Home
-from store.metric_table import METRICS
-from store.metrics_config import MetricsConfig
+from engine.diagnostics.statistics.scored import Scored, aggregate
+from engine.metrics import modules
+from engine.metrics.answer_rows import Answers
+from engine.metrics.measure import measure
+from store.catalog.metric_table import METRICS
+from store.config.metrics_config import MetricsConfig
+from store.contract.home import Home
 
 FOLDER = Path(modules.__file__).parent
 MODULE = """

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine.tuning import fused
-from engine.tuning.affine import Affine
-from engine.tuning.fused import AddedLinear, AddedSwiglu, NormedLinears, RmsNorm, SummedLoss
-from engine.tuning.packed_attention import Layout, RotaryAttention, groups
+from engine.forward import fused
+from engine.forward.affine import Affine
+from engine.forward.fused import AddedLinear, AddedSwiglu, NormedLinears, RmsNorm, SummedLoss
+from engine.forward.packed_attention import Layout, RotaryAttention, groups
 
 TOKENS, WIDTH, EPS = 37, 12, 1e-6
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from engine.evaluation.generation import _steady, _width, answers, continuations
-from engine.evaluation.own_samples import continued
-from engine.tuning import models
-from engine.tuning.methods import make_trainable
-from store.config import TrainConfig
+from engine.forward.generation import _steady, _width, answers, continuations
+from engine.models import models
+from engine.models.apply_method import make_trainable
+from engine.probes.own_samples import continued
+from store.config.train_config import TrainConfig
 from tests.tiny import make_tokenizer, write_model
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from engine.evaluation import harness
-from engine.job import Cancelled
 from engine.jobs import evaluate
-from store.home import Home
+from engine.probes import harness
+from engine.worker.job import Cancelled
+from store.contract.home import Home
 from tests.engine.evaluating import evaluation, figure, home_with_rows
 from tests.engine.tasks import CAPITALS, THERE, item, stand_in
 from tests.tiny import make_model, make_tokenizer

@@ -14,18 +14,19 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from engine.evaluation import general
-from engine.evaluation.losses import row_losses
-from engine.job import Job
-from engine.jobs import evaluated, interpolate, mixing, train, variant
-from engine.tuning import interpolation
-from store.config import TrainConfig
-from store.errors import ConfigError, NotFoundError
-from store.evaluate_config import EvaluateConfig
-from store.home import Home
-from store.interpolation import Interpolate, Variant, refusal
-from store.jobdir import read_json, write_json
-from store.methods import METHODS
+from engine.evaluation import evaluated, mixing
+from engine.forward.losses import row_losses
+from engine.jobs import interpolate, train, variant
+from engine.models import interpolation
+from engine.probes import general
+from engine.worker.job import Job
+from store.catalog.methods import METHODS
+from store.config.evaluate_config import EvaluateConfig
+from store.config.interpolate_config import Interpolate, Variant, refusal
+from store.config.train_config import TrainConfig
+from store.contract.errors import ConfigError, NotFoundError
+from store.contract.home import Home
+from store.contract.jobdir import read_json, write_json
 from tests.engine.told import QUICK, facts
 from tests.tiny import conversations, make_job, write_model, write_rows
 
@@ -175,7 +176,7 @@ def test_whole_weights_are_mixed_with_one_model_in_memory(tmp_path: Path) -> Non
     code = """
 import sys, torch
 from pathlib import Path
-from engine.tuning.interpolation import of_weights
+from engine.models.interpolation import of_weights
 folder = Path(sys.argv[1])
 model = torch.nn.Sequential(*(torch.nn.Linear(1024, 1024, bias=False) for _ in range(64)))
 for i, layer in enumerate(model):

@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from engine.job import Job
 from engine.jobs import judge_pairs
-from store.errors import DataError
-from store.home import Home
-from store.jobdir import write_json
+from engine.worker.job import Job
+from store.contract.errors import DataError
+from store.contract.home import Home
+from store.contract.jobdir import write_json
 from tests.unit.judge_server import completion, judging
 
 ROWS = 12

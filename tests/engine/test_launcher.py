@@ -14,13 +14,13 @@ from typing import Any
 import psutil
 import pytest
 
-from engine.asks import Asks
 from engine.launchers import local
 from engine.launchers.local import LocalLauncher, worker_environment
-from store.errors import DataError, NotFoundError, TunebenchError
-from store.home import Home
-from store.jobdir import JobDir, read_json, write_json
-from store.process_start import process_start
+from engine.server.waiting import Asks
+from store.contract.errors import DataError, NotFoundError, TunebenchError
+from store.contract.home import Home
+from store.contract.jobdir import JobDir, read_json, write_json
+from store.contract.process_start import process_start
 
 SECONDS = 90
 
@@ -155,13 +155,13 @@ def test_forks_train_with_several_threads() -> None:
 POOL_OF_A_FORK = """
 import os
 import torch
-from engine import worker
+from engine.worker import process
 from engine.launchers import zygote
 threads, calls = torch.get_num_threads(), []
 torch.set_num_threads(1)
 torch.set_num_threads(threads)
 torch.set_num_threads = calls.append
-worker.main = lambda arguments: 0 if calls == [threads] else 1
+process.main = lambda arguments: 0 if calls == [threads] else 1
 code = os.waitstatus_to_exitcode(os.waitpid(zygote.fork("job"), 0)[1])
 raise SystemExit(code)
 """

@@ -7,9 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from engine.evaluation.losses import fitting_batches, row_losses
-from engine.tuning import loss, packable
-from engine.tuning.batches import CPU_TOKENS, collate
+from engine.forward import loss, packable
+from engine.forward.batches import CPU_TOKENS, collate
+from engine.forward.losses import fitting_batches, row_losses
 from tests.engine.packed_rows import LONGEST, base, rows
 
 

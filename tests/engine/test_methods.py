@@ -13,19 +13,19 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from engine.data import dataset
-from engine.data.render import render, render_prompt
-from engine.evaluation.generation import answers
-from engine.evaluation.losses import row_losses
-from engine.job import Cancelled, Job
+from engine.forward.generation import answers
+from engine.forward.losses import row_losses
 from engine.jobs import train
-from engine.tuning import matrices, models, saving
-from engine.tuning.classification import ClassBatch, class_logits
-from engine.tuning.methods import count_parameters, make_trainable
-from store.config import TrainConfig
-from store.errors import ConfigError
-from store.home import Home
-from store.methods import METHODS
+from engine.models import matrices, models, saving
+from engine.models.apply_method import count_parameters, make_trainable
+from engine.objectives.classification import ClassBatch, class_logits
+from engine.rows import dataset
+from engine.rows.render import render, render_prompt
+from engine.worker.job import Cancelled, Job
+from store.catalog.methods import METHODS
+from store.config.train_config import TrainConfig
+from store.contract.errors import ConfigError
+from store.contract.home import Home
 from tests.tiny import conversations, make_job, make_model, write_model, write_rows
 
 pytestmark = pytest.mark.usefixtures("one_thread")

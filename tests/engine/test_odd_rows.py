@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from engine.jobs import profile
-from store.errors import DataError
-from store.home import Home
+from store.contract.errors import DataError
+from store.contract.home import Home
 from tests.tiny import write_model
 from tests.unit.data_job import make_job, read
 from tests.unit.recipe_samples import make

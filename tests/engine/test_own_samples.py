@@ -12,14 +12,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from engine.evaluation import own_samples
-from engine.evaluation.base_key import identity
-from engine.evaluation.losses import row_losses
-from engine.evaluation.own_samples import sample
-from engine.evaluation.suite.reading import load
-from engine.tuning.methods import base_model, make_trainable
-from store.config import TrainConfig
-from store.home import Home
+from engine.forward.losses import row_losses
+from engine.models.apply_method import base_model, make_trainable
+from engine.probes import own_samples
+from engine.probes.base_key import identity
+from engine.probes.own_samples import sample
+from engine.probes.suite.suite_texts import load
+from store.config.train_config import TrainConfig
+from store.contract.home import Home
 from tests.tiny import make_model, make_tokenizer, write_model
 
 SUITE = load()

@@ -10,11 +10,12 @@ import pytest
 import torch
 from transformers import LlamaForSequenceClassification
 
-from engine.tuning import models, packable
-from engine.tuning.batches import collate
-from engine.tuning.loss import loss_sum
-from engine.tuning.methods import make_trainable
-from engine.tuning.packed import hidden_states
+from engine.forward import packable
+from engine.forward.batches import collate
+from engine.forward.loss import loss_sum
+from engine.forward.packed import hidden_states
+from engine.models import models
+from engine.models.apply_method import make_trainable
 from tests.engine.packed_rows import LONGEST, base, config, rows
 from tests.tiny import write_model
 

@@ -10,10 +10,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from engine.tuning import models, packable
-from engine.tuning.batches import Batch, collate
-from engine.tuning.loss import loss_sum, picked_logits
-from engine.tuning.methods import make_trainable
+from engine.forward import packable
+from engine.forward.batches import Batch, collate
+from engine.forward.loss import loss_sum, picked_logits
+from engine.models import models
+from engine.models.apply_method import make_trainable
 from tests.engine.packed_rows import LONGEST, OTHERS, base, config, rows, stirred
 from tests.tiny import write_model
 

@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from engine.tuning import batches, packable, packed_attention, rehearsal
-from engine.tuning.batches import collate
-from engine.tuning.loss import loss_sum
-from engine.tuning.methods import make_trainable
-from engine.tuning.objectives import TrainedTokens
-from engine.tuning.step import Stepper
-from engine.tuning.train import Training
-from store.config import TrainConfig
-from store.home import Home
+from engine.costs import rehearsal
+from engine.forward import batches, packable, packed_attention
+from engine.forward.batches import collate
+from engine.forward.loss import loss_sum
+from engine.models.apply_method import make_trainable
+from engine.objectives.objectives import TrainedTokens
+from engine.training.step import Stepper
+from engine.training.train import Training
+from store.config.train_config import TrainConfig
+from store.contract.home import Home
 from tests.engine.packed_rows import LONGEST, base, config, rows, stirred
 from tests.tiny import make_job
 

@@ -12,11 +12,11 @@ import pytest
 import torch
 from peft import PeftModel
 
-from engine.job import Cancelled
 from engine.jobs import train
-from engine.tuning.models import load_tokenizer
-from store.errors import ConfigError
-from store.home import Home
+from engine.models.models import load_tokenizer
+from engine.worker.job import Cancelled
+from store.contract.errors import ConfigError
+from store.contract.home import Home
 from tests.engine.test_preview import ask, fields_of
 from tests.engine.told import cancel_when, events, facts, series, weights
 from tests.tiny import conversations, make_job, make_model, worse_answers, write_model, write_rows

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from engine.tuning.preference import pair_losses
-from store.config import TrainConfig
+from engine.objectives.preference import pair_losses
+from store.config.train_config import TrainConfig
 
 CHOSEN, REJECTED, COUNTS, BETA = 1.5, -2.0, (5, 8), 0.2
 MARGIN = BETA * (CHOSEN - REJECTED)  # 0.7

@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 import torch
 
-from engine.evaluation.own_samples import LENGTH
-from engine.job import Job
-from engine.jobs import preview
-from engine.tuning.methods import count_parameters, make_trainable
-from store.config import TrainConfig
-from store.errors import ModelError
-from store.home import Home
-from store.jobdir import write_json
-from store.methods import METHODS
-from store.refusals import refusals
+from engine.jobs.asks import preview
+from engine.models.apply_method import count_parameters, make_trainable
+from engine.probes.own_samples import LENGTH
+from engine.worker.job import Job
+from store.catalog.methods import METHODS
+from store.config.refusals import refusals
+from store.config.train_config import TrainConfig
+from store.contract.errors import ModelError
+from store.contract.home import Home
+from store.contract.jobdir import write_json
 from tests.tiny import conversations, make_model, write_model, write_rows
 
 
@@ -123,8 +123,8 @@ def test_a_base_model_is_told_how_it_will_be_asked(home: Home) -> None:
 
 def test_a_large_set_is_counted_on_a_sample(home: Home, monkeypatch: Any) -> None:
     whole = ask(home)["tokens_per_epoch"]
-    monkeypatch.setattr("engine.jobs.question.WHOLE", 100)
-    monkeypatch.setattr("engine.tuning.tokens.WHOLE", 100)
+    monkeypatch.setattr("engine.costs.planned_run.WHOLE", 100)
+    monkeypatch.setattr("engine.rows.tokens.WHOLE", 100)
     answer = ask(home)
     assert answer["counted_rows"] == 100
     assert answer["rows"]["train"] == 300
@@ -185,7 +185,7 @@ def test_what_is_trained_is_what_training_will_train(home: Home, method: str) ->
 
 
 def test_memory_that_is_short_is_warned_of_at_a_field_that_helps(home: Home, monkeypatch: Any) -> None:
-    monkeypatch.setattr("engine.tuning.memory.available_gib", lambda device: (0.01, 64.0))
+    monkeypatch.setattr("engine.models.memory.available_gib", lambda device: (0.01, 64.0))
     assert "gradient_checkpointing" in fields_of(ask(home), "warning")  # rows are dealt by tokens
     assert "per_device_train_batch_size" in fields_of(ask(home, lora_dropout=0.1), "warning")
 

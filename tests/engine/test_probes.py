@@ -11,17 +11,18 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from engine.data.signals.answers import refuses
-from engine.evaluation import general, own_samples, requests, weights
-from engine.evaluation.probes import SEEN, Measured, spread
-from engine.evaluation.suite import reading
-from engine.job import Cancelled
+from engine.evidence import weights
 from engine.jobs import train
-from engine.tuning import probing
-from engine.tuning.methods import base_model, make_trainable
-from store.config import TrainConfig
-from store.home import Home
-from store.methods import METHODS
+from engine.models.apply_method import base_model, make_trainable
+from engine.probes import general, own_samples, requests
+from engine.probes.probes import SEEN, Measured, spread
+from engine.probes.suite import suite_texts
+from engine.signals.texts.answers import refuses
+from engine.training import probing
+from engine.worker.job import Cancelled
+from store.catalog.methods import METHODS
+from store.config.train_config import TrainConfig
+from store.contract.home import Home
 from tests.engine.told import QUICK, cancel_when, events, facts, series
 from tests.tiny import (
     conversations,
@@ -42,10 +43,10 @@ NAMES = {"prose", "choices", "own_samples", "task_samples", "requests", SEEN}
 @pytest.fixture(autouse=True)
 def small_suite(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every category, in seconds; what the model itself writes is short too."""
-    whole = reading.load()
+    whole = suite_texts.load()
     passages = tuple(whole.passages[i] for i in spread(len(whole.passages), 6))
     items = tuple(whole.items[i] for i in spread(len(whole.items), 24))
-    monkeypatch.setattr(reading, "load", lambda: reading.Suite(items, passages, whole.fingerprint))
+    monkeypatch.setattr(suite_texts, "load", lambda: suite_texts.Suite(items, passages, whole.fingerprint))
     monkeypatch.setattr(general, "LIGHT", {"prose": 6, "choices": 8})
     monkeypatch.setattr(own_samples.own_samples, "__kwdefaults__", {
         **own_samples.own_samples.__kwdefaults__, "count": 8, "length": 8,
@@ -99,7 +100,7 @@ def test_a_run_says_what_it_forgot(home: Home, method: str) -> None:
     assert pq.read_table(job.dir.weights).num_rows == verdict["weights"]["matrices"]
     asked = pq.read_table(job.dir.probe_items)
     assert set(asked["probe"].to_pylist()) == NAMES - {SEEN}
-    assert facts(job)["suite"] == reading.load().fingerprint
+    assert facts(job)["suite"] == suite_texts.load().fingerprint
 
 
 def test_base_numbers_of_a_run_are_those_of_the_plain_model(home: Home) -> None:
@@ -120,7 +121,7 @@ def test_own_texts_are_those_of_the_untrained_model(home: Home, method: str) -> 
     train.run(job)
     asked = pq.read_table(job.dir.probe_items)
     told = asked.filter(pc.equal(asked["probe"], "own_samples"))["text"].to_pylist()
-    rows = own_samples.sample(make_model(), make_tokenizer(), reading.load(), count=8, length=8)
+    rows = own_samples.sample(make_model(), make_tokenizer(), suite_texts.load(), count=8, length=8)
     tokenizer = make_tokenizer()
     assert told == [tokenizer.decode(rows.row(i)[0], skip_special_tokens=True) for i in range(8)]
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from engine.data.render import render
-from engine.evaluation.generation import answers
-from engine.tuning import models
-from engine.tuning.batches import collate
-from engine.tuning.loss import picked_logits
-from engine.tuning.methods import make_trainable
-from store.config import TrainConfig
+from engine.forward.batches import collate
+from engine.forward.generation import answers
+from engine.forward.loss import picked_logits
+from engine.models import models
+from engine.models.apply_method import make_trainable
+from engine.rows.render import render
+from store.config.train_config import TrainConfig
 from tests.tiny import conversations, make_tokenizer, write_model
 
 METHODS = ("prompt_tuning", "prefix_tuning", "p_tuning")

@@ -9,9 +9,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from engine.tuning import calibrate, operations
-from engine.tuning.rehearsal import Living
-from store.home import Home
+from engine.costs import calibrate
+from engine.costs.rehearsal import Living
+from engine.forward import operations
+from store.contract.home import Home
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 SHAPE = (64, 64, 128)

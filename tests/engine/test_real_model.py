@@ -13,14 +13,15 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from engine.data.render import render_prompt
-from engine.evaluation.generation import answers
-from engine.jobs import convert, train
-from engine.jobs.convert import count_parameters
-from engine.tuning.models import load_tokenizer, resolve
-from store.config import BUNDLED_MODEL
-from store.errors import ModelError
-from store.home import Home
+from engine.forward.generation import answers
+from engine.jobs import train
+from engine.models import bundled
+from engine.models.bundled import count_parameters
+from engine.models.models import load_tokenizer, resolve
+from engine.rows.render import render_prompt
+from store.config.train_config import BUNDLED_MODEL
+from store.contract.errors import ModelError
+from store.contract.home import Home
 from tests.tiny import make_job, write_rows
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(900)]  # minutes where the machine is busy
@@ -42,14 +43,14 @@ MODULES = (
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: Any) -> Home:
     try:
-        convert.gguf_file(BUNDLED_MODEL)
+        bundled.gguf_file(BUNDLED_MODEL)
     except ModelError as error:
         pytest.skip(str(error))
     home = Home(tmp_path_factory.mktemp("real") / "home").create()
     write_rows(home, "rows", documented())
     job = make_job(home, "convert", model=BUNDLED_MODEL)
     job.config = {"model": BUNDLED_MODEL}
-    assert convert.run(job)["parameters"] == 134_515_008
+    assert bundled.run(job)["parameters"] == 134_515_008
     return home
 
 
@@ -79,7 +80,7 @@ def test_the_conversion_is_whole_and_leaves_nothing_aside(home: Home) -> None:
     tokenizer = load_tokenizer(resolve(BUNDLED_MODEL, home))
     assert tokenizer.has_own_template
     assert tokenizer.pad_token == tokenizer.eos_token == "<|im_end|>"
-    assert convert.ensure(BUNDLED_MODEL, home) == folder
+    assert bundled.ensure(BUNDLED_MODEL, home) == folder
 
 
 def test_lora_learns_on_a_hundred_rows(home: Home) -> None:

@@ -14,11 +14,13 @@ from typing import Any
 import psutil
 import pytest
 
-from store import datasets, jobs, metrics, runs
-from store.config import TrainConfig
-from store.database import Database
-from store.home import Home
-from store.jobdir import JobDir, read_json
+from store.config.train_config import TrainConfig
+from store.contract.home import Home
+from store.contract.jobdir import JobDir, read_json
+from store.db.database import Database
+from store.queries import jobs, metrics
+from store.queries.data import datasets
+from store.queries.runs import runs
 from tests.engine.counting_job import STEPS, value
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from engine.evaluation import general
-from engine.evaluation.remembered import Remembered
-from store.home import Home
+from engine.probes import general
+from engine.probes.base_answers import Remembered
+from store.contract.home import Home
 from tests.tiny import make_model, make_tokenizer, write_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")

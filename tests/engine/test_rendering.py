@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from engine.job import Job
-from engine.jobs import rendering
-from store.errors import ConfigError, NotFoundError
-from store.home import Home
-from store.jobdir import write_json
+from engine.jobs.asks import rendering
+from engine.worker.job import Job
+from store.contract.errors import ConfigError, NotFoundError
+from store.contract.home import Home
+from store.contract.jobdir import write_json
 from tests.tiny import conversations, worse_answers, write_model, write_rows
 
 

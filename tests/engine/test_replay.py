@@ -10,17 +10,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from engine.data.render import Rows
-from engine.job import Cancelled
+from engine.forward.batches import collate, steps_per_epoch
 from engine.jobs import train
-from engine.tuning import divergence
-from engine.tuning.batches import collate, steps_per_epoch
-from engine.tuning.methods import base_model, make_trainable
-from engine.tuning.replay import Replay, needed
-from engine.tuning.tokens import read_rows
-from store.config import TrainConfig
-from store.errors import DataError
-from store.home import Home
+from engine.models.apply_method import base_model, make_trainable
+from engine.objectives import divergence
+from engine.objectives.replay import Replay, needed
+from engine.rows.render import Rows
+from engine.rows.tokens import read_rows
+from engine.worker.job import Cancelled
+from store.config.train_config import TrainConfig
+from store.contract.errors import DataError
+from store.contract.home import Home
 from tests.engine.told import QUICK, cancel_when, events, facts, series, weights
 from tests.tiny import conversations, make_job, make_model, write_model, write_rows
 

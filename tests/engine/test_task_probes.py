@@ -11,11 +11,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from engine.diagnostics.probes import OPEN
-from engine.evaluation import task_items
-from engine.job import Job
+from engine.diagnostics.forgetting.probe_scores import OPEN
 from engine.jobs import train
-from store.home import Home
+from engine.probes import task_items
+from engine.worker.job import Job
+from store.contract.home import Home
 from tests.engine.tasks import CAPITALS, THERE, item, stand_in
 from tests.engine.test_data_probes import small_suite  # noqa: F401 (a fixture)
 from tests.engine.told import QUICK, events, facts

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from engine.data import dataset
-from engine.data.render import fitting_length, render
 from engine.jobs import profile
-from store.errors import ConfigError, TunebenchError
-from store.home import Home
+from engine.rows import dataset
+from engine.rows.render import fitting_length, render
+from store.contract.errors import ConfigError, TunebenchError
+from store.contract.home import Home
 from tests.tiny import make_tokenizer, write_model
 from tests.unit.profile_job import job_of, rows_of, sidecar
 from tests.unit.recipe_samples import ROWS, folders, make, run

@@ -12,14 +12,15 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from engine.job import Cancelled, Job
 from engine.jobs import train
-from engine.tuning import checkpoint, memory
-from engine.tuning.prepare import dealt_rows
-from store.config import Split, TrainConfig
-from store.errors import ConfigError, DataError, TunebenchError
-from store.home import Home
-from store.points import Points
+from engine.models import memory
+from engine.prepare.prepare import dealt_rows
+from engine.training import checkpoint
+from engine.worker.job import Cancelled, Job
+from store.config.train_config import Split, TrainConfig
+from store.contract.errors import ConfigError, DataError, TunebenchError
+from store.contract.home import Home
+from store.queries.points import Points
 from tests.engine.told import QUICK, cancel_when, events, facts, series, weights
 from tests.tiny import conversations, make_job, write_model, write_rows
 from tests.unit.data_job import import_file, write
@@ -199,7 +200,7 @@ def test_a_validation_after_the_last_checkpoint_is_measured_once(home: Home) -> 
 
 
 def test_a_loss_that_is_not_a_number_stops_with_the_step(home: Home, monkeypatch: Any) -> None:
-    from engine.tuning import loss
+    from engine.forward import loss
 
     real, calls = loss.loss_sum, iter(range(100))  # a step of these short rows is one batch
     monkeypatch.setattr(

@@ -12,12 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from engine.job import Cancelled, Job
-from engine.jobs import train, transfer, transfer_measure
-from engine.jobs.transfer_models import Models, subject
-from store.home import Home
-from store.jobdir import JobDir, read_json, write_json
-from store.transfer_config import TransferConfig
+from engine.jobs import train, transfer
+from engine.transfer import transfer_measure
+from engine.transfer.transfer_models import Models, subject
+from engine.worker.job import Cancelled, Job
+from store.config.transfer_config import TransferConfig
+from store.contract.home import Home
+from store.contract.jobdir import JobDir, read_json, write_json
 from tests.engine.told import QUICK, cancel_when, events
 from tests.tiny import conversations, make_job, write_model, write_rows
 

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from engine.data.pairs import Pairs, join
-from engine.data.render import render
-from engine.tuning.batches import epoch_steps
-from engine.tuning.methods import make_trainable
-from engine.tuning.preference import Preference
-from engine.tuning.references import References
-from engine.tuning.train import Training
-from store.config import TrainConfig
-from store.home import Home
+from engine.forward.batches import epoch_steps
+from engine.models.apply_method import make_trainable
+from engine.objectives.preference import Preference
+from engine.objectives.references import References
+from engine.rows.pairs import Pairs, join
+from engine.rows.render import render
+from engine.training.train import Training
+from store.config.train_config import TrainConfig
+from store.contract.home import Home
 from tests.engine.beside_trl import Steps, arguments, our_steps, trl_steps
 from tests.tiny import CHATML, conversations, make_job, make_model, make_tokenizer, worse_answers, write_model
 

@@ -9,13 +9,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from engine.data.render import render
-from engine.diagnostics.extraction import NEAR, similarity
-from engine.evaluation import verbatim
-from engine.evaluation.generation import continuations
-from engine.evaluation.losses import row_losses
+from engine.diagnostics.memorisation.extraction import NEAR, similarity
+from engine.evidence import extraction_prompts
+from engine.forward.generation import continuations
+from engine.forward.losses import row_losses
 from engine.jobs import train
-from store.home import Home
+from engine.rows.render import render
+from store.contract.home import Home
 from tests.engine.test_probes import PROBED, small_suite  # noqa: F401 (a fixture)
 from tests.tiny import make_job, make_model, make_tokenizer, write_model, write_rows
 
@@ -62,17 +62,17 @@ def test_a_run_that_learned_its_rows_by_heart_is_made_to_write_them(home: Home) 
         assert whole[i][1]["content"].startswith((row["prefix"] + row["reference"])[:20])
 
 
-def passages(model: Any, most: int = 64) -> tuple[list[verbatim.Passage], Any]:
+def passages(model: Any, most: int = 64) -> tuple[list[extraction_prompts.Passage], Any]:
     tokenizer = make_tokenizer()
     rows = render(tokenizer, range(30), told(30))
-    chosen = verbatim.choose(tokenizer, rows, "train", most)
+    chosen = extraction_prompts.choose(tokenizer, rows, "train", most)
     return chosen.passages, row_losses(model, rows, batch_size=4, device="cpu")
 
 
 def test_what_is_written_is_what_the_model_goes_on_with() -> None:
     model = make_model().eval()
     some, measured = passages(model)
-    found = verbatim.write(model, make_tokenizer(), some, {"train": measured}, device="cpu")
+    found = extraction_prompts.write(model, make_tokenizer(), some, {"train": measured}, device="cpu")
     plain = continuations(model, make_tokenizer(), [p.given for p in some], max_new_tokens=50, device="cpu")
     for passage, one, whole in zip(some, found, plain, strict=True):
         text = make_tokenizer().decode(whole[: len(passage.wanted)], skip_special_tokens=True)
@@ -87,18 +87,20 @@ def test_short_answers_and_rows_beyond_the_number_are_counted() -> None:
     rows = told(30)
     for i in range(10):
         rows[i][1]["content"] = "yes"
-    chosen = verbatim.choose(tokenizer, render(tokenizer, range(30), rows), "train", 8)
+    chosen = extraction_prompts.choose(tokenizer, render(tokenizer, range(30), rows), "train", 8)
     assert (len(chosen.passages), chosen.short, chosen.passed) == (8, 10, 12)
     first = chosen.passages[0]
-    assert len(first.prefix) == min(verbatim.PREFIX, len(rows[10][1]["content"]) // verbatim.SHARE)
+    assert len(first.prefix) == min(
+        extraction_prompts.PREFIX, len(rows[10][1]["content"]) // extraction_prompts.SHARE
+    )
 
 
 def test_a_plain_text_is_its_own_prompt() -> None:
     tokenizer = make_tokenizer()
     text = "".join(chr(97 + i * 7 % 26) for i in range(120))
-    (passage,) = verbatim.choose(tokenizer, render(tokenizer, [0], [text]), "train").passages
-    assert len(passage.prefix) == verbatim.TEXT_PREFIX
-    assert len(passage.wanted) == verbatim.WRITTEN
+    (passage,) = extraction_prompts.choose(tokenizer, render(tokenizer, [0], [text]), "train").passages
+    assert len(passage.prefix) == extraction_prompts.TEXT_PREFIX
+    assert len(passage.wanted) == extraction_prompts.WRITTEN
     assert text.startswith(tokenizer.decode(passage.given) + passage.text)
 
 
@@ -111,6 +113,6 @@ def test_only_what_can_not_come_near_is_out_of_reach() -> None:
             other[place] = "x"
         whole = "".join(other)
         if similarity(wanted.strip(), whole.strip()) >= NEAR:
-            assert not any(verbatim.out_of_reach(wanted, whole[:n]) for n in range(41))
-    assert verbatim.out_of_reach("the quick brown fox", "a lazy")
-    assert not verbatim.out_of_reach("the quick brown fox", "the quik b")
+            assert not any(extraction_prompts.out_of_reach(wanted, whole[:n]) for n in range(41))
+    assert extraction_prompts.out_of_reach("the quick brown fox", "a lazy")
+    assert not extraction_prompts.out_of_reach("the quick brown fox", "the quik b")

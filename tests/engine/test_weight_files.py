@@ -12,10 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from engine.tuning import models, problems, weight_files
-from store.config import TrainConfig
-from store.errors import ModelError
-from store.home import Home
+from engine.models import models, weight_files
+from engine.problems import problems
+from store.config.train_config import TrainConfig
+from store.contract.errors import ModelError
+from store.contract.home import Home
 from tests.tiny import make_model, make_tokenizer, write_model
 
 UP = "model.layers.1.mlp.up_proj.weight"

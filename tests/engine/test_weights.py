@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from engine.evaluation import weights
-from engine.evaluation.weight_sources import Source, from_adapter
-from engine.evaluation.weights import intruders, measure, of_adapter, of_weights, ranks, singular_values
-from engine.tuning.methods import make_trainable
-from engine.tuning.models import load_model
-from store.config import TrainConfig
-from store.methods import METHODS
+from engine.evidence import weights
+from engine.evidence.weight_sources import Source, from_adapter
+from engine.evidence.weights import intruders, measure, of_adapter, of_weights, ranks, singular_values
+from engine.models.apply_method import make_trainable
+from engine.models.models import load_model
+from store.catalog.methods import METHODS
+from store.config.train_config import TrainConfig
 from tests.tiny import make_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")

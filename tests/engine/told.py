@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from engine.job import Job
+from engine.worker.job import Job
 
 QUICK = {
     "per_device_train_batch_size": 4,

@@ -16,9 +16,9 @@ import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
 
-from store.client import Client
-from store.errors import EngineUnavailable
-from store.home import Home
+from store.contract.errors import EngineUnavailable
+from store.contract.home import Home
+from store.http.client import Client
 from tests.pages.seed import seed
 from tests.pages.seed_runs import seed_runs
 from tests.pages.still_engine import StillEngine, still_engine
@@ -120,14 +120,14 @@ def as_served(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def open_page(monkeypatch: pytest.MonkeyPatch) -> Open:
-    """`open_page(home, "pages/launch.py", dataset="d00000")`: the page of that link, run once."""
+    """`open_page(home, "pages/launch/page.py", dataset="d00000")`: the page of that link, run once."""
 
-    def open_it(home: Home, page: str = "pages/overview.py", **query: str) -> AppTest:
+    def open_it(home: Home, page: str = "pages/overview/page.py", **query: str) -> AppTest:
         monkeypatch.setenv("TUNEBENCH_HOME", str(home.path))
         st.cache_data.clear()
         st.cache_resource.clear()
         at = AppTest.from_file(str(APP), default_timeout=SECONDS)
-        if page == "pages/data_sets.py":  # its address is another than its file's, which the first run tells
+        if page == "pages/data/page.py":  # its address is another than its file's, which the first run tells
             at.run()
         at.switch_page(page)
         for name, value in query.items():

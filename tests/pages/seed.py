@@ -15,11 +15,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from store import datasets, quality
-from store.config import TrainConfig
-from store.database import Database, Transaction, utc_now
-from store.home import Home
-from store.signals import GROUPS
+from store.catalog.signals import GROUPS
+from store.config.train_config import TrainConfig
+from store.contract.home import Home
+from store.db.database import Database, Transaction, utc_now
+from store.queries.data import datasets, quality
 from tests.pages.seed_evidence import forgetting
 
 MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])

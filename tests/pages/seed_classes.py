@@ -13,15 +13,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.diagnostics import class_verdict, verdict
-from engine.diagnostics.calibration import calibration
-from engine.diagnostics.classification import figures
-from engine.diagnostics.statistics import ratio_interval
-from store import datasets, jobs, runs
-from store.config import TrainConfig
-from store.database import Database, Transaction, utc_now
-from store.home import Home
-from store.jobdir import JobDir
+from engine.diagnostics.statistics.calibration import calibration
+from engine.diagnostics.statistics.class_figures import figures
+from engine.diagnostics.statistics.statistics import ratio_interval
+from engine.diagnostics.verdicts import class_verdict, verdict
+from store.config.train_config import TrainConfig
+from store.contract.home import Home
+from store.contract.jobdir import JobDir
+from store.db.database import Database, Transaction, utc_now
+from store.queries import jobs
+from store.queries.data import datasets
+from store.queries.runs import runs
 from tests.pages.seed import ROWS
 
 COUNT, HELD = 240, 120  # rows, of which the last are held out

@@ -6,9 +6,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from store import jobs
-from store.database import Database, Transaction, utc_now
-from store.home import Home
+from store.contract.home import Home
+from store.db.database import Database, Transaction, utc_now
+from store.queries import jobs
 from tests.pages.seed_runs import finished
 
 SWEEPS = (  # method, learning rate, gain, rise of the loss on prose

@@ -14,15 +14,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.diagnostics import score_table
-from engine.diagnostics.scored import aggregate
-from engine.evaluation.metrics.answers import Answers
-from engine.evaluation.metrics.measure import measure
-from store import datasets, evaluations, jobs
-from store.database import Database, Transaction, utc_now
-from store.evaluate_config import EvaluateConfig
-from store.home import Home
-from store.jobdir import JobDir
+from engine.diagnostics.comparison import score_table
+from engine.diagnostics.statistics.scored import aggregate
+from engine.metrics.answer_rows import Answers
+from engine.metrics.measure import measure
+from store.config.evaluate_config import EvaluateConfig
+from store.contract.home import Home
+from store.contract.jobdir import JobDir
+from store.db.database import Database, Transaction, utc_now
+from store.queries import jobs
+from store.queries.data import datasets
+from store.queries.evaluations import evaluations
 from tests.pages.seed import seed
 from tests.pages.seed_runs import finished
 

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.diagnostics import extraction, repeats, verbatim
-from engine.diagnostics.extraction import similarity
-from store.jobdir import JobDir
+from engine.diagnostics.memorisation import extraction, repeats, verbatim
+from engine.diagnostics.memorisation.extraction import similarity
+from store.contract.jobdir import JobDir
 
 ROWS = {"train": 40, "held_out": 20}
 Document = dict[str, Any]

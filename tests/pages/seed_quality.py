@@ -13,10 +13,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from store import datasets, quality
-from store.database import Database, Transaction, utc_now
-from store.home import Home
-from store.signals import GROUPS
+from store.catalog.signals import GROUPS
+from store.contract.home import Home
+from store.db.database import Database, Transaction, utc_now
+from store.queries.data import datasets, quality
 from tests.pages.seed import ARROW, ROWS, seed
 
 COUNT, REPEATED, WITH_MAIL = 200, 20, (3, 5, 7)

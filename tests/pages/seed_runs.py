@@ -15,14 +15,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.diagnostics import alarms, membership_path
-from engine.diagnostics.overfitting import Validation
-from engine.diagnostics.verdict import judge
-from store import jobs, metrics, runs
-from store.config import TrainConfig
-from store.database import Database, Transaction, utc_now
-from store.home import Home
-from store.jobdir import JobDir
+from engine.diagnostics.course.validation import Validation
+from engine.diagnostics.memorisation import membership_path
+from engine.diagnostics.verdicts import live_alarms
+from engine.diagnostics.verdicts.verdict import judge
+from store.config.train_config import TrainConfig
+from store.contract.home import Home
+from store.contract.jobdir import JobDir
+from store.db.database import Database, Transaction, utc_now
+from store.queries import jobs, metrics
+from store.queries.runs import runs
 from tests.pages import seed_evidence as probed
 from tests.pages.seed_memory import memory
 
@@ -153,7 +155,7 @@ def finished(
         facts = runs.get_run(tx, run_id)["facts"] | {"task_metric": "tokens", "live_metric": told}
         runs.update(tx, run_id, facts=facts)
         _add_points(tx, run_id, [("eval/token_f1", steps[1], 0.4), ("eval/token_f1", STEPS, 0.4)])
-    for alarm in alarms.of_verdict(verdict):
+    for alarm in live_alarms.of_verdict(verdict):
         told = [run_id, alarm.message, utc_now(), alarm.kind, alarm.step]
         tx.execute("INSERT INTO alert VALUES (?, 'warning', ?, ?, ?, ?)", told)
     _curves(tx, run_id, gain, turn, STEPS)

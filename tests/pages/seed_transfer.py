@@ -12,13 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from engine.diagnostics import transfer as diagnosis
-from engine.diagnostics.transfer_sequence import Task, backward_transfer
-from store import datasets, jobs, runs
-from store.config import Split, TrainConfig
-from store.database import Database, Transaction, utc_now
-from store.home import Home
-from store.transfer_config import KIND, TransferConfig
+from engine.diagnostics.transfer import transfer as diagnosis
+from engine.diagnostics.transfer.transfer_sequence import Task, backward_transfer
+from store.config.train_config import Split, TrainConfig
+from store.config.transfer_config import KIND, TransferConfig
+from store.contract.home import Home
+from store.db.database import Database, Transaction, utc_now
+from store.queries import jobs
+from store.queries.data import datasets
+from store.queries.runs import runs
 
 ROWS = 80
 SPLIT = Split().model_dump()

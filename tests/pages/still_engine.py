@@ -16,10 +16,10 @@ from typing import Any
 
 import uvicorn
 
-from store.database import Database
-from store.home import Home
-from store.process_record import write_record
-from store.server import build
+from store.contract.home import Home
+from store.contract.process_record import write_record
+from store.db.database import Database
+from store.http.server import build
 
 COMMANDS = ("cancel", "resume", "delete", "edit_run", "launch", "launch_sample")
 COMMANDS += ("profile", "clean", "save_recipe", "delete_recipe", "evaluate", "transfer", "judge")

@@ -11,8 +11,8 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from store.errors import ConfigError
-from store.home import Home
+from store.contract.errors import ConfigError
+from store.contract.home import Home
 from tests.pages.conftest import SECONDS, everything_said
 from tests.pages.seed import seed
 from tests.pages.seed_quality import example, record, seed_quality
@@ -52,8 +52,8 @@ async def answer(name: str, body: Document) -> Document:
 
 
 def draw() -> None:
-    from pages.components import reads
-    from pages.components.clean_view import show_clean
+    from pages.data.clean.clean_view import show_clean
+    from pages.shared import reads
 
     show_clean(reads.dataset("d00000"))
 
@@ -284,7 +284,7 @@ def test_without_an_engine_the_tab_says_so(offline_home: Home, monkeypatch: pyte
 
 
 def draw_offline() -> None:
-    from pages.components.clean_view import show_clean
+    from pages.data.clean.clean_view import show_clean
 
     show_clean({"dataset_id": "d00000", "fingerprint": "0" * 64, "row_count": 60, "name": "x", "columns": {}})
 

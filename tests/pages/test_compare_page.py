@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from pages.components import compare_seeds
-from store import runs, seeds
-from store.database import Database
-from store.home import Home
+from pages.compare import compare_seeds
+from store.contract.home import Home
+from store.db.database import Database
+from store.queries.runs import runs, seeds
 from tests.pages.conftest import Open, everything_said
 from tests.pages.seed import seed
 from tests.pages.seed_runs import finished, seed_runs
 from tests.pages.still_engine import StillEngine, still_engine
 
-PAGE = "pages/compare.py"
+PAGE = "pages/compare/page.py"
 
 
 @pytest.fixture(scope="module")

@@ -12,15 +12,15 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from pages.components.forgetting_charts import AMBER
-from pages.components.palette import BAD, BASE
-from store.jobdir import JobDir
+from pages.run.forgetting.forgetting_charts import AMBER
+from pages.shared.palette import BAD, BASE
+from store.contract.jobdir import JobDir
 from tests.pages.conftest import Open, everything_said
 from tests.pages.seed_evidence import write_course
 from tests.pages.seed_runs import STEPS
 from tests.pages.still_engine import StillEngine
 
-PAGE = "pages/run.py"
+PAGE = "pages/run/page.py"
 
 
 def test_warnings_name_the_run_what_is_sure_and_since_when(engine: StillEngine, open_page: Open) -> None:

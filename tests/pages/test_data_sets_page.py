@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.components.dataset_facts import facts
-from pages.components.explore_filter import CLEAN_TAB, ROWS_TAB, tabs_key
-from store import datasets
-from store.client import Client
-from store.home import Home
-from store.jobs import get_job
+from pages.data.dataset_facts import facts
+from pages.data.rows.explore_filter import CLEAN_TAB, ROWS_TAB, tabs_key
+from store.contract.home import Home
+from store.http.client import Client
+from store.queries.data import datasets
+from store.queries.jobs import get_job
 from tests.pages.conftest import SECONDS, Open, everything_said
 
-PAGE = "pages/data_sets.py"
+PAGE = "pages/data/page.py"
 
 
 def test_empty_list_names_what_can_be_imported(empty_home: Home, open_page: Open) -> None:

@@ -13,23 +13,25 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from engine.diagnostics import score_table
-from engine.diagnostics.scored import aggregate
-from engine.evaluation.metrics.answers import Answers
-from engine.evaluation.metrics.measure import measure
-from pages.components import evaluation_list
-from store import datasets, evaluations, jobs
-from store.config import BUNDLED_MODEL
-from store.database import Database, Transaction
-from store.evaluate_config import EvaluateConfig
-from store.home import Home
-from store.jobdir import JobDir
+from engine.diagnostics.comparison import score_table
+from engine.diagnostics.statistics.scored import aggregate
+from engine.metrics.answer_rows import Answers
+from engine.metrics.measure import measure
+from pages.evaluations import evaluation_list
+from store.config.evaluate_config import EvaluateConfig
+from store.config.train_config import BUNDLED_MODEL
+from store.contract.home import Home
+from store.contract.jobdir import JobDir
+from store.db.database import Database, Transaction
+from store.queries import jobs
+from store.queries.data import datasets
+from store.queries.evaluations import evaluations
 from tests.pages.conftest import Open, everything_said
 from tests.pages.seed import seed
 from tests.pages.seed_evaluations import RESULT, seed_evaluations
 from tests.pages.still_engine import StillEngine, still_engine
 
-PAGE = "pages/evaluations.py"
+PAGE = "pages/evaluations/page.py"
 ROWS = 120
 LABELS = ("card", "cash", "loan")
 MANY = 1_000

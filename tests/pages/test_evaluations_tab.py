@@ -7,13 +7,13 @@ from collections.abc import Iterator
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from store.evaluate_config import EvaluateConfig
+from store.config.evaluate_config import EvaluateConfig
 from tests.pages.conftest import Open, everything_said
 from tests.pages.seed_evaluations import seed_evaluations
 from tests.pages.still_engine import StillEngine, still_engine
 from tests.pages.test_classes import open_tab
 
-PAGE = "pages/run.py"
+PAGE = "pages/run/page.py"
 
 
 @pytest.fixture(scope="module")

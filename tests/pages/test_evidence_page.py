@@ -13,17 +13,17 @@ import pyarrow.parquet as pq
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from engine.diagnostics.statistics import ratio_interval
-from store import runs
-from store.database import Database
-from store.home import Home
-from store.jobdir import JobDir
+from engine.diagnostics.statistics.statistics import ratio_interval
+from store.contract.home import Home
+from store.contract.jobdir import JobDir
+from store.db.database import Database
+from store.queries.runs import runs
 from tests.pages.conftest import Open, everything_said
 from tests.pages.seed_costs import SWEEPS, seed_costs
 from tests.pages.seed_runs import BASE_LOSS, ROWS, TOKENS, finished
 from tests.pages.still_engine import StillEngine, still_engine
 
-PAGE = "pages/evidence.py"
+PAGE = "pages/compare/tradeoff/page.py"
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +186,7 @@ def paired_runs(path: Path) -> Home:
 
 def test_both_pages_give_one_answer_on_the_same_rows(tmp_path: Path, open_page: Open) -> None:
     with still_engine(paired_runs(tmp_path)) as engine:
-        compared = everything_said(open_page(engine.home, "pages/compare.py", runs="better,other"))
+        compared = everything_said(open_page(engine.home, "pages/compare/page.py", runs="better,other"))
         at = open_page(engine.home, PAGE, run="other")
     assert "The better one is better than The other one by 0.2" in compared
     assert plot(at)["Runs"]["customdata"]

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.components import explore_filter
-from store.filters import Condition, Filter
-from store.home import Home
+from pages.data.rows import explore_filter
+from store.config.filters import Condition, Filter
+from store.contract.home import Home
 from tests.pages.conftest import Open, everything_said
 
-PAGE = "pages/data_sets.py"
+PAGE = "pages/data/page.py"
 GERMAN = {"column": "language", "op": "is", "value": "de"}
 SET = "d00001"
 

@@ -11,16 +11,16 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from store import jobs
-from store.home import Home
+from store.contract.home import Home
+from store.queries import jobs
 from tests.pages.conftest import SECONDS, everything_said
 from tests.pages.seed import seed
 from tests.pages.still_engine import StillEngine, still_engine
 
 
 def draw() -> None:
-    from pages.components import reads
-    from pages.components.clean_view import show_clean
+    from pages.data.clean.clean_view import show_clean
+    from pages.shared import reads
 
     show_clean(reads.dataset("d00000"))
 

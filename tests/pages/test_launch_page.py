@@ -8,13 +8,13 @@ import pytest
 import yaml
 from streamlit.testing.v1 import AppTest
 
-from store.client import Client
-from store.home import Home
-from store.methods import METHODS
-from store.runs import get_run
+from store.catalog.methods import METHODS
+from store.contract.home import Home
+from store.http.client import Client
+from store.queries.runs.runs import get_run
 from tests.pages.conftest import Open, everything_said
 
-PAGE = "pages/launch.py"
+PAGE = "pages/launch/page.py"
 CHANGE = '{"learning_rate": 5e-05, "model": "tiny-llama"}'
 
 

@@ -13,10 +13,11 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from pages.components.map_selection import Marks
-from store import datasets, jobs
-from store.client import Client
-from store.home import Home
+from pages.data.rows.map_selection import Marks
+from store.contract.home import Home
+from store.http.client import Client
+from store.queries import jobs
+from store.queries.data import datasets
 from tests.pages.conftest import SECONDS, everything_said, running_engine
 from tests.tiny import write_model
 from tests.unit.measured import themed
@@ -61,9 +62,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
 def tab() -> None:
     import streamlit as st
 
-    from pages.components import reads
-    from pages.components.map_view import show_map
-    from pages.components.session import guarded
+    from pages.data.map.map_view import show_map
+    from pages.shared import reads
+    from pages.shared.session import guarded
 
     with guarded():
         show_map(reads.dataset(st.session_state["dataset"]))

@@ -10,9 +10,9 @@ import sys
 
 import pytest
 
-from store import client
-from store.home import Home
-from store.process_record import write_record
+from store.contract.home import Home
+from store.contract.process_record import write_record
+from store.http import client
 from tests.pages.conftest import Open, everything_said
 
 

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from pages.components import explore_filter
-from store.client import Client
-from store.home import Home
-from store.jobs import get_job
-from store.states import ALIVE
+from pages.data.rows import explore_filter
+from store.contract.home import Home
+from store.contract.states import ALIVE
+from store.http.client import Client
+from store.queries.jobs import get_job
 from tests.pages.conftest import Open, everything_said, running_engine
 from tests.pages.seed import seed
 from tests.tiny import conversations, worse_answers, write_model
@@ -54,7 +54,7 @@ def _wait(client: Client, job_id: str) -> None:
 def test_the_task_is_asked_where_there_are_pairs(home: Home, open_page: Open) -> None:
     pairs = next(row for row in _datasets(home) if row["kind"] == "preference")
     link = {"dataset": pairs["dataset_id"], "change": '{"model": "tiny-llama"}'}
-    at = open_page(home, "pages/launch.py", **link)
+    at = open_page(home, "pages/launch/page.py", **link)
     assert at.get_by_key(TASK).value == "dpo"
     said = everything_said(at)
     for words in ("Pairs to train on", "Chosen answer", "Rejected answer", "both answers of each pair"):
@@ -71,7 +71,7 @@ def test_the_task_is_asked_where_there_are_pairs(home: Home, open_page: Open) ->
 
 def test_a_pair_is_shown_with_both_answers_on_the_page_of_its_data(home: Home, open_page: Open) -> None:
     pairs = next(row for row in _datasets(home) if row["kind"] == "preference")["dataset_id"]
-    at = open_page(home, "pages/data_sets.py", dataset=pairs)
+    at = open_page(home, "pages/data/page.py", dataset=pairs)
     at.session_state[explore_filter.tabs_key(pairs)] = ":material/visibility: How the model sees it"
     at.session_state[f"rendering-{pairs}-model"] = "tiny-llama"
     at.run()
@@ -91,7 +91,7 @@ def _other(home: Home) -> str:
 
 
 def test_the_verdict_stands_in_its_own_numbers(home: Home, open_page: Open) -> None:
-    at = open_page(home, "pages/run.py", run="Preferred")
+    at = open_page(home, "pages/run/page.py", run="Preferred")
     labels = [metric.label for metric in at.metric]
     assert labels[:4] == [
         *("Chosen answer preferred", "Preference loss", "Chosen answers, nats", "Rejected answers, nats"),
@@ -104,8 +104,12 @@ def test_the_verdict_stands_in_its_own_numbers(home: Home, open_page: Open) -> N
 
 def test_a_finished_run_leads_to_one_that_continues_it(home: Home, open_page: Open) -> None:
     run_id = Client(home).query("SELECT run_id FROM run_overview")["run_id"][0].as_py()
-    assert "run-continue" in [button.key for button in open_page(home, "pages/run.py", run=run_id).button]
-    at = open_page(home, "pages/launch.py", **{"from": run_id, "change": json.dumps({"init_from": run_id})})
+    assert "run-continue" in [
+        button.key for button in open_page(home, "pages/run/page.py", run=run_id).button
+    ]
+    at = open_page(
+        home, "pages/launch/page.py", **{"from": run_id, "change": json.dumps({"init_from": run_id})}
+    )
     assert at.selectbox(key="launch.init_from").value == run_id
     assert at.text_input(key="launch.name").value == "Preferred continued"
     assert not at.button(key="launch-button").disabled

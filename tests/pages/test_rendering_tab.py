@@ -10,10 +10,10 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from store.client import Client
-from store.datasets import get_dataset
-from store.home import Home
-from store.jobs import get_job
+from store.contract.home import Home
+from store.http.client import Client
+from store.queries.data.datasets import get_dataset
+from store.queries.jobs import get_job
 from tests.pages.conftest import SECONDS, everything_said
 
 KEY = "rendering-d00000"
@@ -22,8 +22,8 @@ KEY = "rendering-d00000"
 def tab() -> None:
     import streamlit as st
 
-    from pages.components import reads
-    from pages.components.rendering_view import show_rendering
+    from pages.data.rendering_view import show_rendering
+    from pages.shared import reads
 
     show_rendering(reads.dataset(st.session_state["dataset"]))
 

@@ -10,12 +10,12 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from pages.components import session
-from store import metrics
-from store.client import Client
-from store.database import utc_now
-from store.errors import EngineUnavailable
-from store.home import Home
+from pages.shared import session
+from store.contract.errors import EngineUnavailable
+from store.contract.home import Home
+from store.db.database import utc_now
+from store.http.client import Client
+from store.queries import metrics
 from tests.pages.conftest import Open, everything_said
 from tests.pages.run_tabs import PAGE, charts
 from tests.pages.still_engine import StillEngine, still_engine
@@ -147,7 +147,7 @@ def test_a_run_that_ran_out_of_memory_is_launched_changed_by_one_click(
     assert (
         open_page(
             engine.home,
-            "pages/launch.py",
+            "pages/launch/page.py",
             **{"from": "failed", "change": json.dumps({"per_device_train_batch_size": 4})},
         ).session_state["launch.per_device_train_batch_size"]
         == "4"

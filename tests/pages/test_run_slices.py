@@ -8,11 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from engine.diagnostics.statistics import ratio_interval
-from store import datasets, explore, quality, row_losses
-from store.database import Database, utc_now
-from store.filters import Filter
-from store.home import Home
+from engine.diagnostics.statistics.statistics import ratio_interval
+from store.config.filters import Filter
+from store.contract.home import Home
+from store.db.database import Database, utc_now
+from store.queries.data import datasets, explore, quality
+from store.queries.rows import row_losses
 from tests.pages.conftest import Open, everything_said
 from tests.pages.seed_runs import FINGERPRINT, ROWS, seed_runs
 from tests.pages.still_engine import StillEngine, still_engine
@@ -71,7 +72,7 @@ def test_only_held_out_rows_of_the_slice_count(engine: StillEngine) -> None:
 
 
 def test_the_tab_shows_each_slice_with_its_interval(engine: StillEngine, open_page: Open) -> None:
-    at = open_page(engine.home, "pages/run.py", run="learned")
+    at = open_page(engine.home, "pages/run/page.py", run="learned")
     at.session_state["run-tabs"] = ":material/pie_chart: Slices"
     at.run()
     (frame,) = (f.value for f in at.dataframe if "Slice" in f.value.columns)
@@ -91,7 +92,7 @@ def test_without_slices_the_page_says_how_to_make_one(engine: StillEngine, open_
         for one in kept:
             quality.delete_slice(tx, "d1", one["name"])
     try:
-        at = open_page(engine.home, "pages/run.py", run="learned")
+        at = open_page(engine.home, "pages/run/page.py", run="learned")
         at.session_state["run-tabs"] = ":material/pie_chart: Slices"
         at.run()
         assert "The data set has no slices." in everything_said(at)

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from engine.diagnostics import forgetting
-from store import runs, tasks
-from store.database import Database, Transaction
-from store.errors import StateError
-from store.home import Home
+from engine.diagnostics.forgetting import forgetting
+from store.catalog import tasks
+from store.contract.errors import StateError
+from store.contract.home import Home
+from store.db.database import Database, Transaction
+from store.queries.runs import runs
 from tests.pages.conftest import Open, everything_said
 from tests.pages.run_tabs import on_forgetting
 from tests.pages.seed import seed
@@ -47,7 +48,7 @@ def test_they_stand_beside_the_questions(tmp_path: Path, open_page: Open) -> Non
     finally:
         database.close()
     with still_engine(home) as engine:
-        at = on_forgetting(open_page(engine.home, "pages/run.py", run="asked"))
+        at = on_forgetting(open_page(engine.home, "pages/run/page.py", run="asked"))
         numbers = {metric.label: metric for metric in at.metric}
         assert numbers["Accuracy on trivia, %"].value == "60.0 → 30.0"
         assert numbers["Accuracy on symbols, %"].delta.endswith("points")
@@ -75,7 +76,7 @@ def test_the_form_asks_with_them_where_they_can_be_asked(
 
     monkeypatch.setattr(tasks, "installed", lambda: there)
     with still_engine(seed(tmp_path / "form", runs=0, sets=1), record) as engine:
-        at = open_page(engine.home, "pages/launch.py")
+        at = open_page(engine.home, "pages/launch/page.py")
         fields = [at.get_by_key(f"launch.{name}") for name in ("probe_tasks", "probe_task_rows")]
         assert [field.disabled for field in fields] == [not there] * 2
         assert ("is not installed" in everything_said(at)) is not there

@@ -6,15 +6,15 @@ import json
 import re
 from pathlib import Path
 
-from store import jobs
-from store.database import Database
-from store.home import Home
-from store.transfer_config import KIND
+from store.config.transfer_config import KIND
+from store.contract.home import Home
+from store.db.database import Database
+from store.queries import jobs
 from tests.pages.conftest import Open, everything_said
 from tests.pages.seed_transfer import ROWS, seed_transfer
 from tests.pages.still_engine import still_engine
 
-PAGE = "pages/transfer.py"
+PAGE = "pages/compare/transfer/page.py"
 
 
 def drawn(at: object) -> str:

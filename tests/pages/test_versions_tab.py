@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.components import dataset_view
-from pages.components.versions_rows import excerpt
-from pages.components.versions_sankey import flows, sankey
-from pages.components.versions_view import show_versions
-from pages.components.word_diff import marked, pair
+from pages.data import dataset_view
+from pages.data.versions.versions_rows import excerpt
+from pages.data.versions.versions_sankey import flows, sankey
+from pages.data.versions.versions_view import show_versions
+from pages.shared.word_diff import marked, pair
 from tests.pages.conftest import Open as OpenPage
 from tests.pages.conftest import everything_said
 from tests.pages.seed_quality import FATES, NEW_ID, seed_quality
@@ -32,7 +32,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StillEngine]:
 def open_tab(engine: StillEngine, open_page: OpenPage, monkeypatch: pytest.MonkeyPatch) -> Open:
     """The page of a data set with this tab alone on it, so that links find the other pages."""
     monkeypatch.setattr(dataset_view, "show_dataset", show_versions)
-    return lambda dataset_id: open_page(engine.home, "pages/data_sets.py", dataset=dataset_id)
+    return lambda dataset_id: open_page(engine.home, "pages/data/page.py", dataset=dataset_id)
 
 
 def html_of(at: AppTest) -> str:

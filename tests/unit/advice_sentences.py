@@ -9,15 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from engine.diagnostics import advice, advisor, correction, judging, launch_time, refusing
-from engine.diagnostics.findings import findings
-from engine.diagnostics.judge_length import length_effect
-from engine.diagnostics.probes import pair
-from engine.diagnostics.scored import Scored, aggregate
-from engine.diagnostics.statistics import Interval, wilson_interval
-from store.config import TrainConfig
-from store.methods import METHODS
-from store.signals import GROUP_OF, GROUPS, SIGNALS, Signal
+from engine.diagnostics.comparison import judge_figures
+from engine.diagnostics.comparison.judge_length import length_effect
+from engine.diagnostics.course import advice
+from engine.diagnostics.data.findings import findings
+from engine.diagnostics.forgetting import refusing
+from engine.diagnostics.forgetting.probe_scores import pair
+from engine.diagnostics.launch import advisor, launch_time
+from engine.diagnostics.statistics import correction
+from engine.diagnostics.statistics.scored import Scored, aggregate
+from engine.diagnostics.statistics.statistics import Interval, wilson_interval
+from store.catalog.methods import METHODS
+from store.catalog.signals import GROUP_OF, GROUPS, SIGNALS, Signal
+from store.config.train_config import TrainConfig
 from tests.unit.probe_rows import requests, table
 
 COUNTS = (1, 2, 5, 30, 1_000)
@@ -143,9 +147,9 @@ def of_judgings() -> Iterator[str]:
         long = [first if place % 4 else second for place in range(n)]
         other = [second if place % 4 else first for place in range(n)]
         judged = judged_of(orders, long, other)
-        for sides in (judging.Sides(), judging.Sides("A", "B", turned=True)):
-            yield judging.headline(judged, sides)
-            yield from judging.sentences(judged, sides)
+        for sides in (judge_figures.Sides(), judge_figures.Sides("A", "B", turned=True)):
+            yield judge_figures.headline(judged, sides)
+            yield from judge_figures.sentences(judged, sides)
 
 
 def order_of(kind: str, place: int) -> tuple[float, float]:

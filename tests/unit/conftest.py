@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from store.database import Database
-from store.home import Home
+from store.contract.home import Home
+from store.db.database import Database
 from tests.unit.desk import Desk
 from tests.unit.played import World
 from tests.unit.store_samples import new_store

@@ -11,11 +11,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.data.readers import open_source
-from engine.data.rows import Reader, Skipped
-from engine.job import Job
-from store.home import Home
-from store.import_config import Source
+from engine.data.readers.raw_rows import Reader, Skipped
+from engine.data.readers.readers import open_source
+from engine.worker.job import Job
+from store.config.import_config import Source
+from store.contract.home import Home
 
 MODULES = {"import": "import_rows"}
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from engine.commands import Commands
-from store import datasets, jobs
-from store.config import TrainConfig
+from engine.server.commands import Commands
+from store.config.train_config import TrainConfig
+from store.queries import jobs
+from store.queries.data import datasets
 from tests.unit.store_samples import new_store
 
 START = 1_800_000_000.0

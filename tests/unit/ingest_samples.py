@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from store.database import Database
+from store.db.database import Database
 from tests.unit.store_samples import add_job
 
 _numbers = itertools.count()

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.data.signals import duplicates
-from store.data_config import ProfileConfig
-from store.home import Home
+from engine.signals.groups import duplicate_signals
+from store.config.data_config import ProfileConfig
+from store.contract.home import Home
 from tests.unit.data_job import make_job
 
 WORDS = [f"{first}{last}" for first in "bdfgklmnprst" for last in ("ane", "iro", "elt", "ust", "ock", "ive")]
@@ -55,7 +55,7 @@ def compute(
 ) -> tuple[pa.Table, dict[str, dict[str, Any]]]:
     """The group `duplicates` of a Parquet file of rows."""
     config = ProfileConfig(dataset="d", group="duplicates", threshold=threshold)
-    return duplicates.compute(make_job(home, "profile", {}), config, rows, tell)
+    return duplicate_signals.compute(make_job(home, "profile", {}), config, rows, tell)
 
 
 def measure_duplicates(home: Home, fingerprint: str, threshold: float = 0.7) -> pa.Table:

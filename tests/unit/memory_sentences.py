@@ -8,21 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from engine.diagnostics import (
-    comparison,
-    extraction,
-    forgetting,
-    membership,
-    membership_path,
-    probes,
-    repeats,
-    transfer,
-    transfer_words,
-    verbatim,
-)
-from engine.diagnostics.probes import Paired
-from engine.diagnostics.transfer_sequence import Task, backward_transfer
-from pages.components import compare_classes
+from engine.diagnostics.comparison import comparison
+from engine.diagnostics.forgetting import forgetting, probe_scores
+from engine.diagnostics.forgetting.probe_scores import Paired
+from engine.diagnostics.memorisation import extraction, membership, membership_path, repeats, verbatim
+from engine.diagnostics.transfer import transfer, transfer_words
+from engine.diagnostics.transfer.transfer_sequence import Task, backward_transfer
+from pages.compare import compare_classes
 
 SIZES = (0, 1, 2, 3, 5, 10, 40)
 LEVELS = ("equal", "alike", "apart", "tiny", "huge", "broken", "unequal")
@@ -143,18 +135,18 @@ def of_forgetting() -> Iterator[str]:
         right, wrong = np.ones(rows, bool), np.zeros(rows, bool)
         mixed = np.arange(rows) % 2 == 0
         for before, after in itertools.product((right, wrong, mixed), repeat=2):
-            for name in (probes.CHOICES, f"{probes.TASK}piqa"):
+            for name in (probe_scores.CHOICES, f"{probe_scores.TASK}piqa"):
                 parts = [forgetting.choices(asked(name, before, after))]
                 yield from judged({"texts": [], "choices": parts, "divergence": []})
         for kind in LEVELS:
             if kind == "broken":
                 continue
-            text = read(probes.PROSE, *losses(kind, rows))
-            own = read(f"{probes.DATA}Notes", *losses("apart", rows, 3))
-            samples = forgetting.divergence(read(probes.OWN_SAMPLES, *losses(kind, rows)))
+            text = read(probe_scores.PROSE, *losses(kind, rows))
+            own = read(f"{probe_scores.DATA}Notes", *losses("apart", rows, 3))
+            samples = forgetting.divergence(read(probe_scores.OWN_SAMPLES, *losses(kind, rows)))
             texts = [forgetting.text(text), forgetting.text(own)]
             yield from judged({"texts": texts, "choices": [], "divergence": [samples]})
-    nothing = asked(probes.CHOICES, np.zeros(0, bool), np.zeros(0, bool), broken=1)
+    nothing = asked(probe_scores.CHOICES, np.zeros(0, bool), np.zeros(0, bool), broken=1)
     yield from judged({"texts": [], "choices": [forgetting.choices(nothing)], "divergence": []})
 
 

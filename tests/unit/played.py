@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from engine.launchers import Exit
-from engine.scheduler import Scheduler
-from store import datasets, jobs, runs
-from store.config import TrainConfig
-from store.jobdir import JobDir, write_json
+from engine.server.scheduler import Scheduler
+from store.config.train_config import TrainConfig
+from store.contract.jobdir import JobDir, write_json
+from store.queries import jobs
+from store.queries.data import datasets
+from store.queries.runs import runs
 from tests.unit.store_samples import new_store
 
 START = 1_800_000_000.0

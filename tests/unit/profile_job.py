@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.job import Job
-from store.home import Home
+from engine.worker.job import Job
+from store.contract.home import Home
 from tests.unit.data_job import import_file
 
 

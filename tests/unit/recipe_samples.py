@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.jobs import clean
-from store.config import Split
-from store.home import Home
-from store.signals import GROUPS
+from store.catalog.signals import GROUPS
+from store.config.train_config import Split
+from store.contract.home import Home
 from tests.unit.data_job import import_file, make_job, read
 
 ARROW = {"number": pa.float32(), "flag": pa.bool_(), "category": pa.string(), "group": pa.int64()}

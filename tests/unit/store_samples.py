@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import uvicorn
 
-from store.database import Database, utc_now
-from store.home import Home
-from store.jobdir import write_json
-from store.server import build
+from store.contract.home import Home
+from store.contract.jobdir import write_json
+from store.db.database import Database, utc_now
+from store.http.server import build
 
 TOKEN = "token-of-the-test"
 FINGERPRINT = "f00d"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from engine.diagnostics import advisor
+from engine.diagnostics.launch import advisor
 
 TITLES = {"lora": "LoRA", "qlora": "QLoRA 4-bit", "full": "Full fine-tuning"}
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from engine.diagnostics import alarms, task_metric
-from store.alerts import KINDS
+from engine.diagnostics.course import task_metric_course
+from engine.diagnostics.verdicts import live_alarms
+from store.queries.alerts import KINDS
 
 ROWS, TOKENS = 120, 20
 
@@ -33,17 +34,19 @@ def falling(steps: int) -> list[tuple[int, float]]:
     return [(step, 2 - 0.01 * step) for step in range(1, steps + 1)]
 
 
-def kinds(found: list[alarms.Alarm]) -> list[tuple[str, int]]:
+def kinds(found: list[live_alarms.Alarm]) -> list[tuple[str, int]]:
     return [(alarm.kind, alarm.step) for alarm in found]
 
 
 def test_a_rise_is_dated_to_where_it_began() -> None:
-    found = alarms.overfits(validations([2.0, 1.5, 1.7, 1.9]), falling(40), unit="nats a token", looks=10)
+    found = live_alarms.overfits(
+        validations([2.0, 1.5, 1.7, 1.9]), falling(40), unit="nats a token", looks=10
+    )
     assert kinds(found) == [("overfitting", 30)]
     assert "above that of step 20 (95% over 10 looks, 120 rows)" in found[0].message
-    assert not alarms.overfits(validations([2.0, 1.5, 1.4]), falling(30), unit="", looks=10)
+    assert not live_alarms.overfits(validations([2.0, 1.5, 1.4]), falling(30), unit="", looks=10)
     unstable = [(step, 1.0 + step / 10) for step in range(1, 41)]  # training loss rises too
-    assert not alarms.overfits(validations([2.0, 1.5, 1.7, 1.9]), unstable, unit="", looks=10)
+    assert not live_alarms.overfits(validations([2.0, 1.5, 1.7, 1.9]), unstable, unit="", looks=10)
 
 
 def test_a_run_that_is_fine_is_hardly_ever_warned() -> None:
@@ -51,7 +54,9 @@ def test_a_run_that_is_fine_is_hardly_ever_warned() -> None:
     warned = 0
     for seed in range(60):
         every = validations([2.0, *[1.5] * 9], noise=0.4, seed=seed)
-        warned += any(alarms.overfits(every[:last], falling(100), unit="", looks=10) for last in range(2, 11))
+        warned += any(
+            live_alarms.overfits(every[:last], falling(100), unit="", looks=10) for last in range(2, 11)
+        )
     assert warned <= 3
 
 
@@ -59,15 +64,17 @@ def test_metric_and_loss_part_while_it_trains() -> None:
     every = validations([2.0, 1.5, 1.7, 1.9])
     right = [0.2, 0.4, 0.6, 0.9]
     metric = [
-        task_metric.of_rows("label", v["step"], v["row_ids"], (np.arange(ROWS) / ROWS < r) * 3, [3] * ROWS)
+        task_metric_course.of_rows(
+            "label", v["step"], v["row_ids"], (np.arange(ROWS) / ROWS < r) * 3, [3] * ROWS
+        )
         for v, r in zip(every, right, strict=True)
     ]
-    found = alarms.overfits(
+    found = live_alarms.overfits(
         every, falling(40), unit="nats a token", looks=10, metric=metric, metric_name="label accuracy"
     )
     assert kinds(found) == [("overfitting", 30), ("parting", 40)]
     assert "label accuracy rose by 0.5" in found[1].message
-    assert kinds(alarms.overfits(every, falling(40), unit="", looks=10)) == [("overfitting", 30)]
+    assert kinds(live_alarms.overfits(every, falling(40), unit="", looks=10)) == [("overfitting", 30)]
 
 
 def test_forgetting_passes_a_threshold_only_where_that_is_sure() -> None:
@@ -77,14 +84,14 @@ def test_forgetting_passes_a_threshold_only_where_that_is_sure() -> None:
 
     def told(rise: float, noise: float = 0.02) -> list[tuple[str, int]]:
         tuned = base + 300 * (rise + random.normal(0, noise, 8))
-        return kinds(alarms.forgets(40, base, tuned, tokens, looks=10))
+        return kinds(live_alarms.forgets(40, base, tuned, tokens, looks=10))
 
     assert told(0.0) == []
     assert told(0.04) == []
     assert told(0.15) == [("forgetting_amber", 40)]
     assert told(0.5) == [("forgetting_red", 40), ("forgetting_amber", 40)]
     assert told(0.3, noise=0.5) == []  # not from eight passages
-    assert alarms.forgets(40, base, base * np.nan, tokens, looks=10) == []
+    assert live_alarms.forgets(40, base, base * np.nan, tokens, looks=10) == []
 
 
 def test_a_verdict_says_what_was_not_said_before() -> None:
@@ -97,7 +104,7 @@ def test_a_verdict_says_what_was_not_said_before() -> None:
         },
         "forgetting": {"texts": [{"probe": name, "change": change} for name in ("prose", "data/x")]},
     }  # fmt: skip
-    found = alarms.of_verdict(document)
+    found = live_alarms.of_verdict(document)
     assert kinds(found) == [
         ("overfitting", 70),
         ("memorising", 90),
@@ -105,7 +112,7 @@ def test_a_verdict_says_what_was_not_said_before() -> None:
         ("forgetting_red", 60),
     ]
     assert {alarm.kind for alarm in found} <= set(KINDS)
-    assert alarms.of_verdict({}) == []
+    assert live_alarms.of_verdict({}) == []
 
 
 def test_a_course_from_sums_has_the_interval_of_its_rows() -> None:
@@ -116,21 +123,25 @@ def test_a_course_from_sums_has_the_interval_of_its_rows() -> None:
         "step": 10, "n": 50, "x": right.sum(), "w": tokens.sum(), "xx": (right * right).sum(),
         "xw": (right * tokens).sum(), "ww": (tokens * tokens).sum(),
     }  # fmt: skip
-    (point,) = task_metric.course("tokens", [sums])
+    (point,) = task_metric_course.course("tokens", [sums])
     value, n = right.sum() / tokens.sum(), 50
     error = np.sqrt(n / (n - 1) * np.square(right - value * tokens).sum()) / tokens.sum()
     half = stats.t.ppf(0.975, tokens.sum() ** 2 / np.square(tokens).sum() - 1) * error
     assert point["n"] == 50
     assert (point["low"], point["value"], point["high"]) == pytest.approx((value - half, value, value + half))
     four = {"n": 4, "x": 20, "w": 40, "xx": 120, "xw": 200, "ww": 400}
-    assert task_metric.course("tokens", [sums | four])[0]["low"] is None
-    assert task_metric.course("label", [sums | {"x": 50, "w": 50}])[0]["low"] < 1  # Wilson: never certain
+    assert task_metric_course.course("tokens", [sums | four])[0]["low"] is None
+    assert (
+        task_metric_course.course("label", [sums | {"x": 50, "w": 50}])[0]["low"] < 1
+    )  # Wilson: never certain
 
 
 def test_rows_that_all_agree_make_nothing_certain() -> None:
     ones = {"step": 1, "n": 16, "x": 0, "w": 80, "xx": 0, "xw": 0, "ww": 400}
-    (none_right,) = task_metric.course("tokens", [ones])
+    (none_right,) = task_metric_course.course("tokens", [ones])
     assert (none_right["value"], none_right["low"]) == (0, 0)
     assert none_right["high"] == pytest.approx(1.96**2 / (16 + 1.96**2), abs=1e-3)
-    (alike,) = task_metric.course("answers", [{**ones, "x": 16, "w": 16, "xx": 16, "xw": 16, "ww": 16}])
+    (alike,) = task_metric_course.course(
+        "answers", [{**ones, "x": 16, "w": 16, "xx": 16, "xw": 16, "ww": 16}]
+    )
     assert (alike["value"], alike["low"], alike["high"]) == (1, None, None)

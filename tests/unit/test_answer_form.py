@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from engine.evaluation.metrics import constraints, form
-from store.config import TASK_TITLES
-from store.constraints import Constraint
-from store.errors import ConfigError
-from store.metric_table import offered
-from store.metrics_config import MetricsConfig
+from engine.metrics import constraint_checks, form
+from store.catalog.metric_table import offered
+from store.config.constraints import Constraint
+from store.config.metrics_config import MetricsConfig
+from store.config.train_config import TASK_TITLES
+from store.contract.errors import ConfigError
 
 EVIL = "a" * 40 + "!"
 
@@ -135,7 +135,7 @@ KEPT = [
 @pytest.mark.parametrize(("document", "text", "expected"), KEPT)
 def test_each_constraint(document: dict[str, Any], text: str, expected: bool) -> None:
     one = TypeAdapter(Constraint).validate_python(document)
-    assert constraints.kept([text, ""], [one]).tolist() == [[expected], [False]]
+    assert constraint_checks.kept([text, ""], [one]).tolist() == [[expected], [False]]
     assert one.words()
 
 
@@ -152,7 +152,7 @@ def test_shares_are_told_in_words_with_their_interval() -> None:
         for d in ({"kind": "words", "at_most": 2}, {"kind": "json"})
     ]
     texts = ["one", "two words", "now three words", "1"]
-    shares = constraints.shares(texts, constraints.kept(texts, some), some)
+    shares = constraint_checks.shares(texts, constraint_checks.kept(texts, some), some)
     assert [(s["constraint"], s["value"], s["n"]) for s in shares] == [
         ("at most 2 words", 0.75, 4),
         ("is JSON", 0.25, 4),

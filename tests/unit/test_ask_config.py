@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from store.ask_config import CostsAsk, RenderingAsk
-from store.errors import ConfigError
+from store.config.ask_config import CostsAsk, RenderingAsk
+from store.contract.errors import ConfigError
 
 COSTS = {"config": {}, "fingerprint": "f00d"}
 RENDERING = {"fingerprint": "f00d", "kind": "chat", "model": "tiny"}

@@ -15,10 +15,10 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
-from store import bodies, server, uploads
-from store.client import Client
-from store.errors import TooLargeError
-from store.home import SPARE_BYTES, Home
+from store.contract.errors import TooLargeError
+from store.contract.home import SPARE_BYTES, Home
+from store.http import bodies, server, uploads
+from store.http.client import Client
 from tests.unit.store_samples import TOKEN, new_store, serving
 
 BLOCK = b" " * 65_536

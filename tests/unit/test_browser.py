@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from store.home import Home
+from store.contract.home import Home
 from tunebench import browser
 
 ENTRANCE = "http://127.0.0.1:8501/?secret=s3cret&a=b"

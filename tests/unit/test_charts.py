@@ -10,14 +10,14 @@ import plotly.graph_objects as go
 import pyarrow as pa
 import pytest
 
-from pages.components import palette
-from pages.components.charts import Curve, Estimate, compare_chart, interval_chart, line_chart, loss_chart
-from pages.components.traces import smoothed
-from pages.components.wording import quantity
+from pages.shared import palette
+from pages.shared.charts import Curve, Estimate, compare_chart, interval_chart, line_chart, loss_chart
+from pages.shared.traces import smoothed
+from pages.shared.wording import quantity
 
 
 def curve(values: list[float | None], *, count: int = 1, nonfinite: dict[int, int] | None = None) -> pa.Table:
-    """A table as store.metrics.curve gives it, one bucket every 10 steps."""
+    """A table as store.queries.metrics.curve gives it, one bucket every 10 steps."""
     bad = nonfinite or {}
     return pa.table(
         {

@@ -10,17 +10,17 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from engine.data import dataset
-from engine.data.choices import load_questions
-from engine.data.choose import choose
-from engine.data.convert import converter
-from engine.data.formats import recognise
-from engine.data.recipe.rows import canonicals, spoken
-from engine.data.turns import RowSkipped
-from store.choices import with_choices, without_choices
-from store.errors import ConfigError, DataError
-from store.home import Home
-from store.import_config import ImportConfig
+from engine.data.convert.choose import choose
+from engine.data.convert.convert import converter
+from engine.data.convert.read_choices import load_questions
+from engine.data.convert.recognised_formats import recognise
+from engine.data.convert.turns import RowSkipped
+from engine.recipe.recipe_rows import canonicals, spoken
+from engine.rows import dataset
+from store.catalog.choice_text import with_choices, without_choices
+from store.config.import_config import ImportConfig
+from store.contract.errors import ConfigError, DataError
+from store.contract.home import Home
 from tests.unit.data_job import import_file, write
 from tests.unit.recipe_samples import make, run
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.diagnostics import class_verdict
-from engine.diagnostics.calibration import calibration
-from engine.diagnostics.classification import figures
-from engine.diagnostics.statistics import ratio_interval
+from engine.diagnostics.statistics.calibration import calibration
+from engine.diagnostics.statistics.class_figures import figures
+from engine.diagnostics.statistics.statistics import ratio_interval
+from engine.diagnostics.verdicts import class_verdict
 
 N = 200
 LABELS = ["card_arrival", "card_lost", "top_up"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from engine.diagnostics.classification import (
+from engine.diagnostics.statistics.class_figures import (
     Confusion,
     average_intervals,
     f1_averages,
@@ -97,8 +97,8 @@ def test_equal_evidence_gives_equal_figures() -> None:
 
 
 def test_long_lists_are_cut_to_the_largest(monkeypatch: Any) -> None:
-    monkeypatch.setattr("engine.diagnostics.classification.MOST_CLASSES", 2)
-    monkeypatch.setattr("engine.diagnostics.classification.MOST_PAIRS", 3)
+    monkeypatch.setattr("engine.diagnostics.statistics.class_figures.MOST_CLASSES", 2)
+    monkeypatch.setattr("engine.diagnostics.statistics.class_figures.MOST_PAIRS", 3)
     found = figures(*drawn(), LABELS)
     assert [row["label"] for row in found["classes"]] == LABELS[:2]
     assert (found["class_count"], len(found["confusion"])) == (6, 3)

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from engine.commands import Commands
-from store import datasets, runs
-from store.database import Database
+from engine.server.commands import Commands
+from store.db.database import Database
+from store.queries.data import datasets
+from store.queries.runs import runs
 from tests.unit.store_samples import add_job, new_store, serving, write_dataset
-from tunebench import data_reports
 from tunebench.cli import cli
+from tunebench.commands import data_reports
 from tunebench.output import NOT_FOUND, OK, USAGE
 
 Run = Callable[..., Result]

@@ -19,14 +19,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from store import client as client_module
-from store import datasets, metrics
-from store.client import Client
-from store.database import Database
-from store.errors import ConfigError, EngineSilent, EngineUnavailable, NotFoundError, QueryError, StateError
-from store.home import Home
-from store.jobdir import write_json
-from store.process_record import write_record
+from store.contract.errors import (
+    ConfigError,
+    EngineSilent,
+    EngineUnavailable,
+    NotFoundError,
+    QueryError,
+    StateError,
+)
+from store.contract.home import Home
+from store.contract.jobdir import write_json
+from store.contract.process_record import write_record
+from store.db.database import Database
+from store.http import client as client_module
+from store.http.client import Client
+from store.queries import metrics
+from store.queries.data import datasets
 from tests.unit.store_samples import TOKEN, open_store, serving, write_dataset
 from tunebench import processes
 

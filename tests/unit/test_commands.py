@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
-from engine.results import dataset_id_of
-from store import datasets, jobs, runs
-from store.config import BUNDLED_MODEL, SAMPLE_DATASET
-from store.errors import ConfigError, NotFoundError, StateError, TunebenchError
-from store.jobdir import JobDir, write_json
+from engine.server.results import dataset_id_of
+from store.config.train_config import BUNDLED_MODEL, SAMPLE_DATASET
+from store.contract.errors import ConfigError, NotFoundError, StateError, TunebenchError
+from store.contract.jobdir import JobDir, write_json
+from store.queries import jobs
+from store.queries.data import datasets
+from store.queries.runs import runs
 from tests.unit.desk import START, Desk
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pages.components.common_start import LEAST, SHOWN, common_start, differing
+from pages.shared.common_start import LEAST, SHOWN, common_start, differing
 
 TEMPLATE = "Construct a function call that answers the question: "
 

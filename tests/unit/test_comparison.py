@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.diagnostics.comparison import difference
-from store import row_losses
-from store.database import Database
-from store.home import Home
-from store.jobdir import JobDir
+from engine.diagnostics.comparison.comparison import difference
+from store.contract.home import Home
+from store.contract.jobdir import JobDir
+from store.db.database import Database
+from store.queries.rows import row_losses
 
 TOKENS = np.random.default_rng(0).integers(5, 50, 150)
 LOSS = np.random.default_rng(1).gamma(5, 0.4, 150) * TOKENS

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from store.config import TrainConfig
-from store.errors import ConfigError, StateError, TunebenchError, from_dict
-from store.import_config import ImportConfig
-from store.methods import METHOD_FIELDS, METHODS
-from store.sample import sample_experiment
-from store.states import MOVES, check_move
-from store.yaml_text import read_yaml
+from store.catalog.methods import METHOD_FIELDS, METHODS
+from store.config.import_config import ImportConfig
+from store.config.sample import sample_experiment
+from store.config.train_config import TrainConfig
+from store.contract.errors import ConfigError, StateError, TunebenchError, from_dict
+from store.contract.states import MOVES, check_move
+from store.contract.yaml_text import read_yaml
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from pages.components import config_fields as fields
-from pages.components import config_values as values
-from store.config import TrainConfig
-from store.methods import METHOD_FIELDS
+from pages.run_parts import config_fields as fields
+from pages.run_parts import config_values as values
+from store.catalog.methods import METHOD_FIELDS
+from store.config.train_config import TrainConfig
 
 
 @pytest.mark.parametrize(

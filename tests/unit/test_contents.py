@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pages.components.explore_contents import contents
-from pages.components.explore_figures import judged
+from pages.data.explore.explore_contents import contents
+from pages.data.rows.explore_figures import judged
 
 ANSWERS = {"n": 100, "median": 12.4, "p95": 40}
 

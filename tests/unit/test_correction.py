@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine.diagnostics.correction import MEMORY, TIME, Pair, correct
+from engine.diagnostics.statistics.correction import MEMORY, TIME, Pair, correct
 
 
 def test_without_a_run_the_prediction_stands() -> None:

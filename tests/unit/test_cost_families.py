@@ -6,7 +6,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from pages.components import cost_families, cost_points
+from pages.compare.tradeoff import cost_families, cost_points
 from tests.unit.test_costs import estimate, row
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pages.components import cost_chart, cost_matched, cost_points
-from pages.components.cost_pairs import Measured, Pairs
-from pages.components.palette import BASE, RUNS
-from store import evidence, runs
+from pages.compare.tradeoff import cost_chart, cost_matched, cost_points
+from pages.compare.tradeoff.cost_pairs import Measured, Pairs
+from pages.shared.palette import BASE, RUNS
+from store.queries.runs import gains_and_costs, runs
 from tests.unit.store_samples import add_job, new_store
 
 
@@ -62,7 +62,7 @@ def test_the_store_picks_the_figures_out_of_verdicts(tmp_path: Path) -> None:
             runs.update(tx, run_id, verdict=document)
     add_job(database, "bare", status="finished")
     add_job(database, "lives", status="training")
-    found = {r["run_id"]: r for r in evidence.costs(database)}
+    found = {r["run_id"]: r for r in gains_and_costs.costs(database)}
     assert list(found) == ["whole", "old", "broken", "bare"]
     whole = found["whole"]
     assert (whole["state"], whole["prose"], whole["kl"]) == ("some", estimate(0.1), None)

@@ -13,10 +13,10 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from store import database as database_module
-from store.database import Database
-from store.errors import QueryError, StateError
-from store.schema import MIGRATIONS
+from store.contract.errors import QueryError, StateError
+from store.db import database as database_module
+from store.db.database import Database
+from store.db.schema import MIGRATIONS
 from tests.unit.store_samples import open_store
 
 
@@ -78,8 +78,8 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
 def test_a_store_that_another_process_has_open_is_named(tmp_path: Path) -> None:
     home, database = open_store(tmp_path)
     script = f"""
-from store.database import Database
-from store.errors import StateError
+from store.db.database import Database
+from store.contract.errors import StateError
 try:
     Database({str(home.database)!r}, [])
 except StateError as error:

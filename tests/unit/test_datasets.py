@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from store import datasets
-from store.config import Split
-from store.database import Database
-from store.errors import ConfigError, NotFoundError, StateError
-from store.home import Home
+from store.config.train_config import Split
+from store.contract.errors import ConfigError, NotFoundError, StateError
+from store.contract.home import Home
+from store.db.database import Database
+from store.queries.data import datasets
 from tests.unit.store_samples import FINGERPRINT, add_job, new_store, write_dataset
 
 TEXTS = [

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.data.dealing import assign_rows, deal_rows
-from engine.data.leakage import within
-from store.config import Split, split_of
-from store.errors import ConfigError
-from store.home import Home
+from engine.data.deal.dealing import assign_rows, deal_rows
+from engine.data.deal.leakage import within
+from store.config.train_config import Split, split_of
+from store.contract.errors import ConfigError
+from store.contract.home import Home
 from tests.unit.data_job import ask, import_file
 from tests.unit.measured import measure_duplicates, sentence
 

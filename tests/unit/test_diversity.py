@@ -8,9 +8,9 @@ import math
 import numpy as np
 import pytest
 
-from engine.data.signals import diversity
-from engine.data.signals.bleu import self_bleu
-from engine.data.signals.halves import half_loss
+from engine.signals.embedded import diversity
+from engine.signals.embedded.bleu import self_bleu
+from engine.signals.embedded.halves import half_loss
 
 
 def test_vendi_counts_identical_rows_as_one_and_orthogonal_rows_each() -> None:

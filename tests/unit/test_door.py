@@ -18,9 +18,9 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from pages.door import Door, cookie_name
-from store.door import Names, entrance, is_loopback, read_secret
-from store.errors import ConfigError
-from store.home import Home
+from store.contract.errors import ConfigError
+from store.contract.home import Home
+from store.http.access import Names, entrance, is_loopback, read_secret
 
 SECRET = "the-secret-of-the-test"
 ADDRESS = "http://127.0.0.1:8501"

@@ -12,15 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.data.dataset import LATER, SCHEMA
-from engine.data.digest import digest
-from engine.data.signals import said
-from engine.data.signals.clusters import find_clusters
-from engine.data.signals.minhash import Sketches, bands
-from engine.data.signals.shingles import shingle_sets
-from engine.job import Cancelled
-from store.home import Home
-from store.signals import GROUPS
+from engine.near import compared_texts
+from engine.near.clusters import find_clusters
+from engine.near.digest import digest
+from engine.near.minhash import Sketches, bands
+from engine.near.shingles import shingle_sets
+from engine.rows.dataset import LATER, SCHEMA
+from engine.worker.job import Cancelled
+from store.catalog.signals import GROUPS
+from store.contract.home import Home
 from tests.unit.measured import WORDS, compute, sentence
 
 Turns = list[tuple[str, str]]
@@ -227,7 +227,7 @@ def test_batches_are_the_same_as_the_whole(home: Home, tmp_path, monkeypatch) ->
     rows = [asked(sentence(n % 13, 25), sentence(n % 7, 4)) for n in range(60)]
     path = rows_file(tmp_path / "rows.parquet", rows)
     whole = compute(home, path)
-    monkeypatch.setattr(said, "BATCH", 3)
+    monkeypatch.setattr(compared_texts, "BATCH", 3)
     assert compute(home, path) == whole
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from engine.diagnostics import phrasing, verdict
+from engine.diagnostics import phrasing
+from engine.diagnostics.verdicts import verdict
 from tests.unit.every_sentence import SOURCES, every
 from tests.unit.odd_sentences import odd
 from tests.unit.verdict_sentences import CONFIG, STOPPED

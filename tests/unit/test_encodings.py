@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.data import streams
-from store.errors import ConfigError
-from store.home import Home
+from engine.data.readers import streams
+from store.contract.errors import ConfigError
+from store.contract.home import Home
 from tests.unit.data_job import open_file, read_all, reasons, write
 
 

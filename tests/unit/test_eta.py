@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from engine.tuning import eta
+from engine.worker import progress as eta  # a method of the fake job is called progress
 
 
 class _Job:

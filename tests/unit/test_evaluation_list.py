@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from store import evaluations, judging
-from store.errors import ConfigError
+from store.contract.errors import ConfigError
+from store.queries.evaluations import evaluations, judging
 from tests.unit.desk import Desk
 from tests.unit.store_samples import serving
 from tests.unit.test_evaluations import finish, launched

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.diagnostics.judging import Sides, headline, sentences
-from pages.components.class_view import calibration_words
-from pages.components.evaluation_classes import calibration_of
-from pages.components.evaluation_figures import title
+from engine.diagnostics.comparison.judge_figures import Sides, headline, sentences
+from pages.classes.class_view import calibration_words
+from pages.evaluations.evaluation_classes import calibration_of
+from pages.evaluations.evaluation_figures import title
 
 
 def judging(value: float | None, low: float | None, high: float | None, **fields: Any) -> dict[str, Any]:

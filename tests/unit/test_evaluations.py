@@ -13,15 +13,16 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner, Result
 
-from engine.results import keep
-from store import evaluations, jobs
-from store.errors import ConfigError, NotFoundError, StateError, TunebenchError
-from store.evaluate_config import EvaluateConfig
-from store.jobdir import JobDir, write_json
+from engine.server.results import keep
+from store.config.evaluate_config import EvaluateConfig
+from store.contract.errors import ConfigError, NotFoundError, StateError, TunebenchError
+from store.contract.jobdir import JobDir, write_json
+from store.queries import jobs
+from store.queries.evaluations import evaluations
 from tests.unit.desk import Desk
 from tests.unit.store_samples import serving
 from tunebench.cli import cli
-from tunebench.evaluate_conditions import Bound, bounded, not_worse
+from tunebench.commands.evaluate_conditions import Bound, bounded, not_worse
 from tunebench.output import CONDITION, NOT_FOUND, OK, USAGE
 
 FIGURE: dict[str, Any] = {

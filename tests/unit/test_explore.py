@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from store import datasets, explore, histogram, quality, sql_rows
-from store.database import Database, utc_now
-from store.errors import ConfigError, QueryError
-from store.filters import Condition, Filter
+from store.config.filters import Condition, Filter
+from store.contract.errors import ConfigError, QueryError
+from store.db.database import Database, utc_now
+from store.queries.data import datasets, explore, histogram, quality, sql_rows
 from tests.unit.store_samples import FINGERPRINT, open_store, write_dataset
 
 N = 500

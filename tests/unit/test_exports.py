@@ -13,12 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.data.split import PARTS
-from engine.job import Cancelled
-from engine.jobs import export as job_export
-from store.client import Client
-from store.errors import ConfigError, NotFoundError
-from store.home import Home
+from engine.data.deal.split import PARTS
+from engine.jobs import export_job as job_export
+from engine.worker.job import Cancelled
+from store.contract.errors import ConfigError, NotFoundError
+from store.contract.home import Home
+from store.http.client import Client
 from tests.unit.data_job import import_file, make_job, read
 from tests.unit.recipe_samples import chat, folders, make, measure, run
 from tests.unit.store_samples import TOKEN, new_store, serving

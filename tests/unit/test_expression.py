@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from engine.data.expression import check
-from store.errors import ConfigError
+from engine.recipe.expression import check
+from store.contract.errors import ConfigError
 
 
 @pytest.mark.parametrize(

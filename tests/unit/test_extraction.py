@@ -8,8 +8,14 @@ import math
 import numpy as np
 import pytest
 
-from engine.diagnostics.bounded import mean_interval
-from engine.diagnostics.extraction import canaries, edit_distance, exposure, extraction, similarity
+from engine.diagnostics.memorisation.extraction import (
+    canaries,
+    edit_distance,
+    exposure,
+    extraction,
+    similarity,
+)
+from engine.diagnostics.statistics.bounded import mean_interval
 
 
 def textbook(first: str, second: str) -> int:

@@ -11,8 +11,8 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from store.errors import ConfigError
-from store.filters import Condition, Filter, column_sql
+from store.config.filters import Condition, Filter, column_sql
+from store.contract.errors import ConfigError
 
 ROWS = [
     {"row_id": 0, "text": "Paris is in France", "n": 1.5, "flag": True, "label": "Capital", "near_group": 0},

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from engine.diagnostics.finding_rules import RULES
-from engine.diagnostics.findings import LEVELS, Finding, checked, findings
-from store.filters import Filter
-from store.recipe import Recipe
-from store.signals import GROUP_OF, GROUPS, SIGNALS
+from engine.diagnostics.data.finding_rules import RULES
+from engine.diagnostics.data.findings import LEVELS, Finding, checked, findings
+from store.catalog.signals import GROUP_OF, GROUPS, SIGNALS
+from store.config.filters import Filter
+from store.config.recipe import Recipe
 
 ROWS = 1000
 JUDGED = [signal for signal in SIGNALS.values() if signal.healthy is not None]

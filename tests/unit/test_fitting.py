@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from engine.diagnostics import fitting
+from engine.diagnostics.statistics import fitting
 
 CONFIG: dict[str, Any] = {
     **{"method": "full", "per_device_train_batch_size": 8, "gradient_accumulation_steps": 2},

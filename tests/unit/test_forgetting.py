@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.diagnostics.forgetting import THRESHOLDS, assess, overall, state_of
-from engine.diagnostics.forgetting_course import course, matrix
-from engine.diagnostics.forgetting_words import advise
-from engine.diagnostics.probes import OPEN, pair
+from engine.diagnostics.forgetting.forgetting import THRESHOLDS, assess, overall, state_of
+from engine.diagnostics.forgetting.forgetting_course import course, matrix
+from engine.diagnostics.forgetting.forgetting_words import advise
+from engine.diagnostics.forgetting.probe_scores import OPEN, pair
 from tests.unit.probe_rows import choices, table, texts
 
 CONFIG = {"learning_rate": 3e-4, "num_train_epochs": 4.0, "replay_share": 0.0}

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from engine.data.choose import choose
-from engine.data.column_values import column_names
-from engine.data.convert import Canonical, converter
-from engine.data.formats import recognise
-from engine.data.turns import RowSkipped
-from store.errors import ConfigError, DataError
-from store.formats import FORMATS
+from engine.data.convert.choose import choose
+from engine.data.convert.convert import Canonical, converter
+from engine.data.convert.recognised_formats import recognise
+from engine.data.convert.turns import RowSkipped
+from engine.data.readers.column_values import column_names
+from store.catalog.formats import FORMATS
+from store.contract.errors import ConfigError, DataError
 
 CHAT = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
 SHARED = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]

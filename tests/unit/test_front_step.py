@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from engine.diagnostics import front_step
-from engine.diagnostics.overfitting import Validation
+from engine.diagnostics.course.validation import Validation
+from engine.diagnostics.forgetting import earlier_stop
 from tests.unit.probe_rows import table, texts
 
 ROWS = np.random.default_rng(0).normal(20, 2, 80)
@@ -26,7 +26,7 @@ def prose(rise: float) -> pa.Table:
 
 
 def advised(gains: dict[int, float], rises: dict[int, float], **stopped: Any) -> dict[str, Any] | None:
-    return front_step.advise(
+    return earlier_stop.advise(
         [validation(step, gain) for step, gain in gains.items()],
         {step: prose(rise) for step, rise in rises.items()},
         prose(rises[max(gains)]),

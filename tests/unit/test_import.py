@@ -14,13 +14,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.data import streams, writer
-from engine.data.dataset import SCHEMA, SKIPPED_SCHEMA
-from engine.data.digest import digest
-from engine.job import Cancelled
+from engine.data.convert import writer
+from engine.data.readers import streams
 from engine.jobs import import_rows
-from store.errors import ConfigError, DataError
-from store.home import Home
+from engine.near.digest import digest
+from engine.rows.dataset import SCHEMA, SKIPPED_SCHEMA
+from engine.worker.job import Cancelled
+from store.contract.errors import ConfigError, DataError
+from store.contract.home import Home
 from tests.unit.data_job import import_file, make_job, write
 
 
@@ -204,8 +205,8 @@ def test_a_full_disk_is_named(home: Home, tmp_path: Path) -> None:
     job = make_job(home, "import", {"name": "a", "source": {"path": str(path)}})
     code = (
         "import resource, signal, sys\n"
-        "from engine.job import Job\nfrom engine.jobs import import_rows\n"
-        "from store.errors import DataError\n"
+        "from engine.worker.job import Job\nfrom engine.jobs import import_rows\n"
+        "from store.contract.errors import DataError\n"
         "job = Job(sys.argv[1])\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n"

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from pages.components import import_progress as progress
-from store.errors import ConfigError
-from store.reading_words import ignored_words, used_words
-from tunebench import data_cli
-from tunebench.import_cli import account, columns_in, source_of
+from pages.data.imports import import_progress as progress
+from store.contract.errors import ConfigError
+from store.words.reading_words import ignored_words, used_words
+from tunebench.commands import data_cli
+from tunebench.commands.import_cli import account, columns_in, source_of
 
 
 def test_what_is_used_as_what() -> None:

@@ -7,10 +7,11 @@ import math
 
 import pytest
 
-from store import alerts, metrics, runs
-from store.database import Database
-from store.errors import NotFoundError
-from store.ingest import Batch, ingest, ingest_many
+from store.contract.errors import NotFoundError
+from store.db.database import Database
+from store.queries import alerts, metrics
+from store.queries.ingest import Batch, ingest, ingest_many
+from store.queries.runs import runs
 from tests.unit.ingest_samples import content, event, new_job
 
 

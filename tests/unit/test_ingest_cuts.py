@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from store import metrics
-from store.database import Database
-from store.events import read_events
-from store.ingest import Batch, ingest, ingest_many
+from store.contract.events import read_events
+from store.db.database import Database
+from store.queries import metrics
+from store.queries.ingest import Batch, ingest, ingest_many
 from tests.unit.ingest_samples import content, event, new_job
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from engine.diagnostics.interpolation import point, recommend
-from engine.diagnostics.mixed import judge
+from engine.diagnostics.forgetting.kept_share import point, recommend
+from engine.diagnostics.verdicts.mixed import judge
 from tests.unit.probe_rows import choices, table, texts
 
 BEFORE = table(texts(0, noise=0), choices())

@@ -16,16 +16,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.diagnostics.scored import Scored, aggregate
-from engine.evaluation.judge import NONSENSE, verdict
-from engine.evaluation.judge_client import AWAY_AFTER
-from engine.evaluation.metrics.answers import Answers
-from engine.evaluation.metrics.judged import preferred
-from engine.evaluation.metrics.measure import measure
-from engine.job import Cancelled
-from store.home import Home
-from store.judge_config import JudgeChoice
-from store.metrics_config import MetricsConfig
+from engine.diagnostics.statistics.scored import Scored, aggregate
+from engine.metrics.answer_rows import Answers
+from engine.metrics.judge import NONSENSE, verdict
+from engine.metrics.judge_client import AWAY_AFTER
+from engine.metrics.judge_scores import preferred
+from engine.metrics.measure import measure
+from engine.worker.job import Cancelled
+from store.config.judge_config import JudgeChoice
+from store.config.metrics_config import MetricsConfig
+from store.contract.home import Home
 from tests.unit.judge_server import Answer, completion, judging
 
 KEY = "sk-very-secret-4711"

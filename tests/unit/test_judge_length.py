@@ -7,7 +7,7 @@ import pytest
 
 from bench.truths import Rate, observe
 from bench.truths.judge_length import RATES
-from engine.diagnostics.judge_length import length_effect, of_lengths
+from engine.diagnostics.comparison.judge_length import length_effect, of_lengths
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from engine.data.choose import choose
-from engine.data.formats import recognise
-from engine.data.judged import side_of
-from engine.data.marked_pairs import Marking, count_pairs, pair_up
-from engine.data.turns import RowSkipped
-from store.errors import ConfigError, DataError
-from store.home import Home
-from store.import_config import ImportConfig
+from engine.data.convert.choose import choose
+from engine.data.convert.judged_answers import side_of
+from engine.data.convert.marked_pairs import Marking, count_pairs, pair_up
+from engine.data.convert.recognised_formats import recognise
+from engine.data.convert.turns import RowSkipped
+from store.config.import_config import ImportConfig
+from store.contract.errors import ConfigError, DataError
+from store.contract.home import Home
 from tests.unit.data_job import Imported, ask, import_file, write
 
 
@@ -81,11 +81,11 @@ def test_pairs_far_apart_hold_only_what_will_find_a_partner(monkeypatch: pytest.
     rows += [(1000 + n, kto(f"q{n}", "y", False)) for n in range(3)]
     marking = Marking("prompt", "completion", "label", {"true": "good", "false": "bad"})
     pairs = count_pairs((row for _, row in rows), marking)
-    monkeypatch.setattr("engine.data.marked_pairs.MOST_WAITING", 600)  # three rows, not a thousand
+    monkeypatch.setattr("engine.data.convert.marked_pairs.MOST_WAITING", 600)  # three rows, not a thousand
     items = list(pair_up(iter(rows), marking, pairs))
     assert len(items) == 1003
     assert sum(isinstance(row, dict) for _, row in items) == 3
-    monkeypatch.setattr("engine.data.marked_pairs.MOST_WAITING", 300)
+    monkeypatch.setattr("engine.data.convert.marked_pairs.MOST_WAITING", 300)
     with pytest.raises(DataError, match="waits for the other answer"):
         list(pair_up(iter(rows), marking, pairs))
 

@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from engine.data.signals import labels
-from engine.data.signals.label_model import FOLDS, folds
-from store.data_config import ProfileConfig
-from store.errors import DataError
-from store.home import Home
+from engine.signals.embedded.label_model import FOLDS, folds
+from engine.signals.groups import label_signals
+from store.config.data_config import ProfileConfig
+from store.contract.errors import DataError
+from store.contract.home import Home
 from tests.unit.data_job import import_file, make_job, silent
 from tests.unit.measured import themed
 
@@ -26,7 +26,9 @@ def measured(tmp_path: Path, rows: list[tuple[str, str]]) -> tuple[pa.Table, dic
     columns = {"text": "text", "label": "label"}
     result = import_file(home, file, format="text_label", columns=columns).result
     config = ProfileConfig(dataset="rows", group="labels")
-    return labels.compute(make_job(home, "profile", {}), config, home.rows(result["fingerprint"]), silent)
+    return label_signals.compute(
+        make_job(home, "profile", {}), config, home.rows(result["fingerprint"]), silent
+    )
 
 
 def test_planted_errors_rank_above_the_rest(tmp_path: Path) -> None:
@@ -80,6 +82,6 @@ def test_one_label_none_or_only_rare_ones_are_refused(tmp_path: Path) -> None:
     file.write_text("one\ntwo\n")
     path = home.rows(import_file(home, file).result["fingerprint"])
     with pytest.raises(DataError, match="no labels"):
-        labels.compute(
+        label_signals.compute(
             make_job(home, "profile", {}), ProfileConfig(dataset="rows", group="labels"), path, silent
         )

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from pages.components import config_fields, launch_task
+from pages.launch import launch_task
+from pages.run_parts import config_fields
 
 KNOWN = [
     {"name": "intents", "kind": "chat", "format": "text_label", "stats": {"label_count": 77}},

@@ -7,7 +7,7 @@ import pytest
 
 from bench.truths import observe
 from bench.truths.launch_time import RATES
-from engine.diagnostics.launch_time import NextRun, TimedRun, shortened, time_range
+from engine.diagnostics.launch.launch_time import NextRun, TimedRun, shortened, time_range
 
 LORA = NextRun("sft lora", training=0.6, stoppable=True)
 

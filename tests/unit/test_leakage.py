@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.data.leakage import among, near, repeated, within
-from store.errors import NotFoundError
-from store.home import Home
+from engine.data.deal.leakage import among, near, repeated, within
+from store.contract.errors import NotFoundError
+from store.contract.home import Home
 from tests.unit.data_job import ask, import_file
 from tests.unit.measured import measure_duplicates, sentence
 

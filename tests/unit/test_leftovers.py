@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from store import datasets, jobs
-from store.jobdir import write_json
+from store.contract.jobdir import write_json
+from store.queries import jobs
+from store.queries.data import datasets
 from tests.unit.played import World
 
 ENDS = [

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from store import live_metric
-from store.config import TrainConfig
-from store.errors import ConfigError
-from store.metric_table import METRICS
+from store.catalog.metric_table import METRICS
+from store.config import live_metric
+from store.config.train_config import TrainConfig
+from store.contract.errors import ConfigError
 
 
 def test_every_name_that_is_offered_is_measured_row_by_row_and_higher_is_better() -> None:

@@ -12,15 +12,15 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from engine.data import writer
-from engine.data.convert import Canonical
-from engine.data.recipe import outcome, working
-from engine.data.recipe.cleaning import Stripper, normaliser
-from engine.data.recipe.length import _shortened, _words
-from engine.data.signals.pii import find
-from engine.data.signals.said import reader
-from engine.data.signals.spans import Span, without_overlaps
-from store.home import Home
+from engine.data.convert import writer
+from engine.data.convert.convert import Canonical
+from engine.near.compared_texts import reader
+from engine.recipe import outcome, working
+from engine.recipe.cleaning import Stripper, normaliser
+from engine.recipe.length import _shortened, _words
+from engine.signals.personal.pii import find
+from engine.signals.personal.spans import Span, without_overlaps
+from store.contract.home import Home
 from tests.unit.data_job import make_job
 from tests.unit.recipe_samples import chat, make, run
 

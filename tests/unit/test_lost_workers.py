@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from engine.launchers import Exit
-from engine.scheduler import ANNOUNCE_SECONDS, CANCEL_SECONDS
-from store import jobs
+from engine.server.scheduler import ANNOUNCE_SECONDS, CANCEL_SECONDS
+from store.queries import jobs
 from tests.unit.played import World
 
 

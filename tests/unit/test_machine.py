@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from store import machine
-from store.models import list_models
+from store.contract.model_folders import list_models
+from store.http import machine
 
 
 def write_model(path: Path, *, cut: int = 0) -> None:

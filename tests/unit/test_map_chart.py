@@ -6,12 +6,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pages.components.diversity_kinds import KINDS, half_sentence, judged
-from pages.components.diversity_view import tile
-from pages.components.map_chart import COLOURED, Look, map_chart
-from pages.components.map_selection import Marks, filter_of, inside, marks_of
-from pages.components.palette import BAD, BASE, VALIDATION
-from store.explore import Column
+from pages.data.map.diversity_view import tile
+from pages.data.map.map_chart import COLOURED, Look, map_chart
+from pages.data.rows.diversity_kinds import KINDS, half_sentence, judged
+from pages.data.rows.map_selection import Marks, filter_of, inside, marks_of
+from pages.shared.palette import BAD, BASE, VALIDATION
+from store.queries.data.explore import Column
 
 TOPIC = Column("cluster", "category", "Topic")
 

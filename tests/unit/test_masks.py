@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from engine.data.masks import MOST, Checks, check
-from engine.data.render import render
-from engine.tuning import problems
-from store.config import TrainConfig
-from store.templates import TEMPLATES
+from engine.problems import problems
+from engine.rows.masks import MOST, Checks, check
+from engine.rows.render import render
+from store.catalog.templates import TEMPLATES
+from store.config.train_config import TrainConfig
 from tests.tiny import conversations, make_tokenizer
 from tests.unit.test_problems import FACTS
 from tests.unit.test_render import COUNTS_TURNS, DROPS_REASONING

@@ -9,10 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from engine.data.signals import meaning, openings, projection, topics
-from engine.data.signals.embeddings import embed, row_texts, row_vectors
-from store.data_config import ProfileConfig
-from store.home import Home
+from engine.signals.embedded import openings, projection, topics
+from engine.signals.embedded.embeddings import embed, row_texts, row_vectors
+from engine.signals.groups import map_signals
+from store.config.data_config import ProfileConfig
+from store.contract.home import Home
 from tests.unit.data_job import import_file, make_job, silent
 from tests.unit.measured import THEMES, themed
 
@@ -29,7 +30,7 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Home, Path, np.n
 
 def measured(home: Home, path: Path) -> tuple[pa.Table, dict[str, dict[str, Any]]]:
     config = ProfileConfig(dataset="rows", group="map")
-    return meaning.compute(make_job(home, "profile", {}), config, path, silent)
+    return map_signals.compute(make_job(home, "profile", {}), config, path, silent)
 
 
 def test_vectors_are_those_of_the_package_and_of_length_one() -> None:

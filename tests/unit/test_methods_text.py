@@ -7,9 +7,9 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from store import methods_text
-from store.config import TrainConfig
-from store.methods import METHODS
+from store.catalog.methods import METHODS
+from store.config.train_config import TrainConfig
+from store.words import methods_text
 from tunebench.cli import cli
 
 DOCS = Path(__file__).parents[2] / "docs" / "methods.md"

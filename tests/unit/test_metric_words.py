@@ -10,12 +10,12 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from engine.evaluation.metrics.measure import MEASURES
-from store import metric_words
-from store.config import TASK_TITLES, TrainConfig
-from store.evaluate_config import EvaluateConfig
-from store.metric_table import KIND_TITLES, METRICS
-from store.metrics_config import CHOICES, MetricsConfig
+from engine.metrics.measure import MEASURES
+from store.catalog.metric_table import KIND_TITLES, METRICS
+from store.config.evaluate_config import EvaluateConfig
+from store.config.metrics_config import CHOICES, MetricsConfig
+from store.config.train_config import TASK_TITLES, TrainConfig
+from store.words import metric_words
 from tunebench.cli import cli
 
 DOCS = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")

@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from store import metrics
-from store.database import Database
-from store.errors import ConfigError
+from store.contract.errors import ConfigError
+from store.db.database import Database
+from store.queries import metrics
 from tests.unit.store_samples import new_store
 
 START = datetime(2026, 1, 1)

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from engine.orders import write_order
-from pages.components.cost_points import cost_of
-from store import interpolations, jobs, runs
-from store.config import TrainConfig
-from store.errors import ConfigError
-from store.jobdir import read_json
+from engine.server.work_orders import write_order
+from pages.compare.tradeoff.cost_points import cost_of
+from store.config.train_config import TrainConfig
+from store.contract.errors import ConfigError
+from store.contract.jobdir import read_json
+from store.queries import jobs
+from store.queries.runs import interpolations, runs
 from tests.unit.desk import Desk
 from tests.unit.store_samples import serving
 from tunebench.cli import cli

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 
-from engine.diagnostics import mixed
+from engine.diagnostics.verdicts import mixed
 
 
 def test_it_has_the_figures_of_a_run_and_no_course() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine.data.signals import nearest as module
-from engine.data.signals.nearest import nearest
+from engine.near import nearest as module
+from engine.near.nearest import nearest
 
 
 def drawn(rows: int) -> np.ndarray:

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from engine.data import streams
-from engine.data.formats import recognise
-from engine.data.reading import look
-from store.home import Home
+from engine.data.convert.file_reading import look
+from engine.data.convert.recognised_formats import recognise
+from engine.data.readers import streams
+from store.contract.home import Home
 from tests.unit.data_job import ask, import_file, read_all, reasons, write
 
 ROWS = [{"question": f"q{n}", "answer": f"a{n}"} for n in range(5)]

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 import engine
 import store
-from store.document import Config
+from store.contract.document import Config
 
 ELSEWHERE = ("commands", "data_commands", "jobs.split", "jobs.overlap", "jobs.inspect", "jobs.clean_preview")
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from engine.diagnostics.overfitting import (
+from engine.diagnostics.course.overfitting import (
     Validation,
     assess,
     generalisation_loss,

@@ -9,9 +9,10 @@ import plotly.graph_objects as go
 import pyarrow as pa
 import pytest
 
-from engine.diagnostics import overfitting
-from pages.components import overfitting_charts, overfitting_view, wording
-from pages.components.palette import BAD, BASE, TRAIN, VALIDATION
+from engine.diagnostics.course import overfitting
+from pages.run.overfitting import overfitting_charts, overfitting_view
+from pages.shared import wording
+from pages.shared.palette import BAD, BASE, TRAIN, VALIDATION
 from tests.pages.seed_evidence import membership
 
 STEPS = (0, 10, 20, 30, 40)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.data.pairs import Pairs, join
-from engine.data.render import REASONS, render
+from engine.rows.pairs import Pairs, join
+from engine.rows.render import REASONS, render
 from tests.tiny import make_tokenizer
 
 TOKENIZER = make_tokenizer()

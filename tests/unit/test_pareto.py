@@ -8,8 +8,8 @@ import math
 import numpy as np
 import pytest
 
-from engine.diagnostics.pareto import Run, at_gain, deviation, front, matched
-from engine.diagnostics.statistics import Interval
+from engine.diagnostics.comparison.pareto import Run, at_gain, deviation, front, matched
+from engine.diagnostics.statistics.statistics import Interval
 
 
 def run(

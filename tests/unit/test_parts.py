@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.data.dealing import assign_rows
-from engine.data.given import deal_given
-from engine.data.parts import part_named
-from engine.data.split_column import check_split_column
-from store.config import Split
-from store.errors import ConfigError, DataError
-from store.home import Home
-from store.import_config import NAME_LENGTH, ImportConfig, Source, free_name, suggested_name
+from engine.data.deal.dealing import assign_rows
+from engine.data.deal.given_parts import deal_given
+from engine.data.deal.split_column import check_split_column
+from engine.data.readers.conversation_parts import part_named
+from store.config.import_config import NAME_LENGTH, ImportConfig, Source, free_name, suggested_name
+from store.config.train_config import Split
+from store.contract.errors import ConfigError, DataError
+from store.contract.home import Home
 from tests.unit.data_job import Imported, ask, import_file, make_job, read, write
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from engine.diagnostics.preference import judge
-from store.config import TrainConfig
+from engine.diagnostics.verdicts.preference_verdict import judge
+from store.config.train_config import TrainConfig
 from tests.unit.test_overfitting import falling, validations
 
 EPOCHS = {"reason": "epochs", "step": 100, "restored_step": None}

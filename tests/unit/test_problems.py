@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from engine.data.masks import Checks
-from engine.tuning import problems
-from store.config import TrainConfig
+from engine.problems import problems
+from engine.rows.masks import Checks
+from store.config.train_config import TrainConfig
 
 FACTS = problems.Facts(
     config=TrainConfig(dataset="d").resolved(2_000),

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from engine.profiling import queue_outdated
-from engine.results import dataset_id_of, keep
-from store import datasets, jobs, quality
-from store.data_config import CleanConfig
-from store.import_config import ImportConfig, Source
-from store.signals import GROUPS
+from engine.server.profiling import queue_outdated
+from engine.server.results import dataset_id_of, keep
+from store.catalog.signals import GROUPS
+from store.config.data_config import CleanConfig
+from store.config.import_config import ImportConfig, Source
+from store.queries import jobs
+from store.queries.data import datasets, quality
 from tests.unit.desk import Desk
 from tests.unit.played import World
 
@@ -106,7 +107,7 @@ def test_a_data_set_is_deleted_over_its_measuring(desk: Desk) -> None:
 
 
 def test_measuring_starts_last_and_holds_up_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.orders.quality.work_order", lambda db, config: {})
+    monkeypatch.setattr("engine.server.work_orders.quality.work_order", lambda db, config: {})
     first, second = world.queue("profile"), world.queue("profile")
     reading = world.queue("import")
     world.step()

@@ -13,15 +13,16 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from engine.commands import Commands
-from engine.job import Job
-from engine.orders import write_order
-from engine.results import keep
-from engine.worker import KINDS, describe
-from store import datasets, jobs
-from store.database import Database
-from store.errors import NotFoundError, TunebenchError
-from store.home import Home
+from engine.server.commands import Commands
+from engine.server.results import keep
+from engine.server.work_orders import write_order
+from engine.worker.job import Job
+from engine.worker.process import KINDS, describe
+from store.contract.errors import NotFoundError, TunebenchError
+from store.contract.home import Home
+from store.db.database import Database
+from store.queries import jobs
+from store.queries.data import datasets
 from tests.unit.recipe_samples import chat
 from tests.unit.store_samples import new_store, serving
 from tunebench.cli import cli

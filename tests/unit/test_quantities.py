@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from pages.components import quantities
+from pages.shared import quantities
 
 
 @pytest.mark.parametrize(

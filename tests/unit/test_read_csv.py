@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from store.home import Home
+from store.contract.home import Home
 from tests.unit.data_job import read_all, reasons, write
 
 

@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from engine.data import streams
-from engine.data.readers import open_source
-from engine.data.source import locate
-from store.errors import DataError, TunebenchError
-from store.home import Home
-from store.import_config import Source
+from engine.data.readers import streams
+from engine.data.readers.readers import open_source
+from engine.data.readers.source import locate
+from store.config.import_config import Source
+from store.contract.errors import DataError, TunebenchError
+from store.contract.home import Home
 from tests.unit.data_job import ask, import_file, open_file, read_all, reasons, write
 
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
-from engine.data.recipe import working
-from store.errors import ConfigError
-from store.home import Home
+from engine.recipe import working
+from store.contract.errors import ConfigError
+from store.contract.home import Home
 from tests.unit.data_job import read
 from tests.unit.recipe_samples import OTHER, ROWS, Cleaned, chat, make, measure, run
 

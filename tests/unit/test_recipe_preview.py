@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from engine.jobs import clean_preview
-from store.home import Home
+from engine.jobs.asks import clean_preview
+from store.contract.home import Home
 from tests.unit.data_job import make_job, read
 from tests.unit.recipe_samples import ROWS, chat, make, run
 

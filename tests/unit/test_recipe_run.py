@@ -10,12 +10,12 @@ from typing import Any
 import duckdb
 import pytest
 
-from engine.data.recipe import working
-from engine.data.recipe.questions import Questions
-from engine.job import Cancelled
 from engine.jobs import clean
-from store.errors import ConfigError, TunebenchError
-from store.home import Home
+from engine.recipe import working
+from engine.recipe.questions_of_sql import Questions
+from engine.worker.job import Cancelled
+from store.contract.errors import ConfigError, TunebenchError
+from store.contract.home import Home
 from tests.unit.data_job import make_job
 from tests.unit.recipe_samples import OTHER, ROWS, folders, make, measure, run
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from engine.data.recipe.redaction import Redactor
-from engine.jobs import export, profile
-from store.home import Home
-from store.signals import GROUPS
+from engine.jobs import export_job, profile
+from engine.recipe.redaction import Redactor
+from store.catalog.signals import GROUPS
+from store.contract.home import Home
 from tests.unit.data_job import make_job
 from tests.unit.recipe_samples import Cleaned, make, run
 
@@ -106,7 +106,7 @@ def exported(home: Home, order: dict[str, Any], drop: dict[str, Any]) -> None:
     for format in ("messages", "prompt_completion", "csv", "parquet"):
         job = make_job(home, "export", {"dataset": "x", "format": format})
         job.order.update({"dataset": dataset, "history": history, "figures": {}})
-        export.run(job)
+        export_job.run(job)
 
 
 def test_labels_and_rejected_answers_are_redacted_too(home: Home) -> None:

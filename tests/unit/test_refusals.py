@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from store import tasks
-from store.config import TrainConfig
-from store.methods import METHODS
-from store.refusals import refusals, refused_change
+from store.catalog import tasks
+from store.catalog.methods import METHODS
+from store.config.refusals import refusals, refused_change
+from store.config.train_config import TrainConfig
 
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"method": "full", "load_in_4bit": True}, "load_in_4bit", "Take LoRA"),

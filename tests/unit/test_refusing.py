@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from engine.diagnostics.probes import pair
-from engine.diagnostics.refusing import assess
+from engine.diagnostics.forgetting.probe_scores import pair
+from engine.diagnostics.forgetting.refusing import assess
 from tests.unit.probe_rows import requests, table
 
 

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import streamlit as st
 
-from pages.components import evaluation_reads, reads
-from pages.components.session import _memory, remembered
-from store.errors import EngineUnavailable
+from pages.evaluations import evaluation_reads
+from pages.shared import reads
+from pages.shared.session import _memory, remembered
+from store.contract.errors import EngineUnavailable
 
 
 class Present:

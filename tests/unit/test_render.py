@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine.data.render import Rows, fitting_length, render, render_prompt
-from store.templates import TEMPLATES
+from engine.rows.render import Rows, fitting_length, render, render_prompt
+from store.catalog.templates import TEMPLATES
 from tests.tiny import make_tokenizer
 
 CHAT = [

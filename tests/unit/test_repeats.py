@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from engine.diagnostics.repeats import leaks, training
+from engine.diagnostics.memorisation.repeats import leaks, training
 
 RANDOM = np.random.default_rng(2)
 TOKENS = RANDOM.integers(5, 20, 80)

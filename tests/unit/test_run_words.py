@@ -6,16 +6,11 @@ from typing import Any
 
 import pytest
 
-from engine.diagnostics.statistics import Interval
-from pages.components import (
-    compare_classes,
-    compare_evidence,
-    compare_tables,
-    key_numbers,
-    machine_view,
-    run_list,
-    run_trouble,
-)
+from engine.diagnostics.statistics.statistics import Interval
+from pages.compare import compare_classes, compare_evidence, compare_tables
+from pages.overview import machine_view, run_list
+from pages.run import run_trouble
+from pages.run_parts import key_numbers
 from tests.pages.seed_evidence import forgetting
 
 MODEL = {"loss": 1.0, "perplexity": 2.7, "token_accuracy": 0.5, "n": 200, "tokens": 900}

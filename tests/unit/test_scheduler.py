@@ -9,8 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from store import datasets, jobs, runs
-from store.jobdir import read_json
+from store.contract.jobdir import read_json
+from store.queries import jobs
+from store.queries.data import datasets
+from store.queries.runs import runs
 from tests.unit.played import World
 
 

@@ -12,13 +12,13 @@ from sacrebleu.metrics import BLEU, CHRF
 from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
-from engine.diagnostics import estimators
-from engine.diagnostics.estimators import class_counts, of_classes
-from engine.diagnostics.jackknife import jackknife_interval
-from engine.diagnostics.paired_scores import difference
-from engine.diagnostics.score_table import differences, from_table, to_table, told
-from engine.diagnostics.scored import Scored, aggregate
-from engine.evaluation.metrics import overlap
+from engine.diagnostics.comparison.score_table import differences, from_table, to_table, told
+from engine.diagnostics.statistics import estimators
+from engine.diagnostics.statistics.estimators import class_counts, of_classes
+from engine.diagnostics.statistics.jackknife import jackknife_interval
+from engine.diagnostics.statistics.paired_scores import difference
+from engine.diagnostics.statistics.scored import Scored, aggregate
+from engine.metrics import text_overlap
 
 WORDS = ["the", "a", "cat", "dog", "sat", "on", "mat", "under", "tree", "and", "ran", "away", "today"]
 
@@ -40,11 +40,11 @@ def shares(values: list[float], **more: object) -> Scored:
 def test_bleu_and_chrf_of_summed_counts_are_those_of_sacrebleu(seed: int, rows: int) -> None:
     pairs = sentences(seed, rows)
     said, references = [list(part) for part in zip(*pairs, strict=True)]
-    _, counts = overlap.bleu(pairs)
+    _, counts = text_overlap.bleu(pairs)
     expected = BLEU().corpus_score(said, [references]).score
     assert estimators.bleu(counts.sum(axis=0)[None])[0] == pytest.approx(expected, abs=1e-9)
     for order in (0, 2):
-        each, counts = overlap.chrf(pairs, word_order=order)
+        each, counts = text_overlap.chrf(pairs, word_order=order)
         metric = CHRF(word_order=order)
         assert estimators.chrf(counts.sum(axis=0)[None])[0] == pytest.approx(
             metric.corpus_score(said, [references]).score, abs=1e-9
@@ -114,7 +114,7 @@ def test_groups_widen_the_interval_of_rows_that_repeat_each_other() -> None:
 
 @pytest.mark.parametrize("estimator", ["bleu", "chrf"])
 def test_the_interval_of_a_corpus_figure_holds_the_truth(estimator: str) -> None:
-    measure = getattr(overlap, estimator)
+    measure = getattr(text_overlap, estimator)
     scores, counts = measure(sentences(1, 1_000))
     truth = getattr(estimators, estimator)(counts.sum(axis=0)[None])[0]
     rng, held, wide = np.random.default_rng(0), 0, []
@@ -144,7 +144,7 @@ def test_a_paired_difference_is_narrower_than_two_intervals_and_is_told_with_its
 def test_the_difference_of_a_model_to_itself_is_nothing_and_to_a_worse_one_is_seen(estimator: str) -> None:
     pairs = sentences(2, 150)
     worse = [(" ".join(said.split()[:-2]), reference) for said, reference in pairs]
-    (a, first), (b, second) = (getattr(overlap, estimator)(some) for some in (pairs, worse))
+    (a, first), (b, second) = (getattr(text_overlap, estimator)(some) for some in (pairs, worse))
     one = Scored("eval/x", np.arange(150), a, estimator, (0.0, 100.0), statistics=first)
     two = Scored("eval/x", np.arange(150), b, estimator, (0.0, 100.0), statistics=second)
     assert difference(one, one)["value"] == 0
@@ -244,7 +244,7 @@ def test_two_stored_evaluations_are_compared_in_every_metric_that_both_have() ->
     worse = [(" ".join(said.split()[::2]), reference) for said, reference in pairs]
     stored = []
     for some, name in ((pairs, "eval/chrf"), (worse, "eval/x")):
-        scores, counts = overlap.bleu(some)
+        scores, counts = text_overlap.bleu(some)
         bleu = Scored("eval/bleu", np.arange(60), scores, "bleu", (0.0, 100.0), statistics=counts)
         scored = [bleu, Scored(name, np.arange(60), scores)]
         stored.append((to_table(scored), [aggregate(one) for one in scored]))
@@ -292,7 +292,7 @@ def test_a_difference_has_a_direction_in_words(low: float, high: float, better: 
 
 def test_scores_come_back_from_their_table() -> None:
     pairs = sentences(4, 20)
-    scores, counts = overlap.bleu(pairs)
+    scores, counts = text_overlap.bleu(pairs)
     counts[3] = np.nan
     scores[3] = np.nan
     bleu = Scored("eval/bleu", np.arange(20) * 3, scores, "bleu", (0.0, 100.0), statistics=counts,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine.diagnostics import seeds
-from engine.diagnostics.statistics import Interval, ratio_interval
+from engine.diagnostics.comparison import seed_spread
+from engine.diagnostics.statistics.statistics import Interval, ratio_interval
 
 ROWS = 120
 TOKENS = np.random.default_rng(0).integers(5, 50, ROWS)
@@ -30,9 +30,9 @@ def test_seeds_alone_are_not_called_different_more_often_than_said(runs: int) ->
     trials = 400
     for _ in range(trials):
         first, second, third = made(rng, runs), made(rng, runs), made(rng, 3)
-        known = seeds.spread([first, second, third], TOKENS)
+        known = seed_spread.spread([first, second, third], TOKENS)
         assert known is not None
-        called += separated(seeds.difference(first, second, TOKENS, known))
+        called += separated(seed_spread.difference(first, second, TOKENS, known))
         by_rows += separated(ratio_interval(second[0] - first[0], TOKENS))
     assert called / trials <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / trials)
     assert by_rows / trials > 0.3  # which is why rows alone don't judge a setting
@@ -41,29 +41,29 @@ def test_seeds_alone_are_not_called_different_more_often_than_said(runs: int) ->
 def test_settings_that_differ_by_more_than_seeds_do_are_told_apart() -> None:
     rng = np.random.default_rng(3)
     first, second = made(rng, 3), made(rng, 3, effect=0.4)
-    known = seeds.spread([first, second], TOKENS)
+    known = seed_spread.spread([first, second], TOKENS)
     assert known is not None
     assert known.degrees == 4
-    found = seeds.difference(first, second, TOKENS, known)
+    found = seed_spread.difference(first, second, TOKENS, known)
     assert found.above
     assert found.low < 0.4 < found.high
     assert found.n == ROWS
 
 
 def test_more_seeds_and_more_comparisons_move_the_interval() -> None:
-    known = seeds.Spread(0.05, 10)
+    known = seed_spread.Spread(0.05, 10)
     rng = np.random.default_rng(5)
     first, second = made(rng, 6), made(rng, 6, effect=0.1)
-    six, one = (seeds.difference(first[:k], second[:k], TOKENS, known) for k in (6, 1))
+    six, one = (seed_spread.difference(first[:k], second[:k], TOKENS, known) for k in (6, 1))
     assert six.high - six.low < one.high - one.low
-    careful = seeds.difference(first, second, TOKENS, known, confidence=0.99)
+    careful = seed_spread.difference(first, second, TOKENS, known, confidence=0.99)
     assert careful.low < six.low < six.high < careful.high
     assert six.detectable < one.detectable
 
 
 def test_without_a_repetition_nothing_is_known_of_seeds() -> None:
-    assert seeds.spread([[LOSS], [LOSS]], TOKENS) is None
-    only = seeds.spread([[LOSS], [LOSS, LOSS + TOKENS]], TOKENS)
+    assert seed_spread.spread([[LOSS], [LOSS]], TOKENS) is None
+    only = seed_spread.spread([[LOSS], [LOSS, LOSS + TOKENS]], TOKENS)
     assert only is not None
     assert only.degrees == 1
     assert only.deviation == pytest.approx(np.sqrt(0.5))
@@ -71,4 +71,4 @@ def test_without_a_repetition_nothing_is_known_of_seeds() -> None:
 
 def test_rows_that_are_not_the_same_are_refused() -> None:
     with pytest.raises(ValueError, match="shape"):
-        seeds.difference([LOSS], [LOSS[:-1]], TOKENS, seeds.Spread(0.1, 2))
+        seed_spread.difference([LOSS], [LOSS[:-1]], TOKENS, seed_spread.Spread(0.1, 2))

@@ -15,10 +15,10 @@ import httpx
 import pyarrow as pa
 import pytest
 
-from store import uploads
-from store.database import Database
-from store.errors import ConfigError
-from store.home import Home
+from store.contract.errors import ConfigError
+from store.contract.home import Home
+from store.db.database import Database
+from store.http import uploads
 from tests.unit.store_samples import TOKEN, add_job, open_store, serving
 
 

@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from engine.data.signals import local
-from engine.data.signals.figures import figures
-from engine.job import Cancelled
 from engine.jobs import profile
-from store.home import Home
-from store.signals import GROUPS, Signal
+from engine.signals.groups import row_local
+from engine.signals.groups.signal_figures import figures
+from engine.worker.job import Cancelled
+from store.catalog.signals import GROUPS, Signal
+from store.contract.home import Home
 from tests.unit.profile_job import job_of, rows_of, sidecar
 
 
@@ -39,12 +39,12 @@ def test_the_sidecar_has_a_row_for_every_row_and_the_types_of_the_contract(home:
 
 
 def test_two_processes_measure_what_one_does(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.data.writer.FLUSH_ROWS", 50)  # row groups of 50
+    monkeypatch.setattr("engine.data.convert.writer.FLUSH_ROWS", 50)  # row groups of 50
     fingerprint = rows_of(home, 170)
     alone = job_of(home, fingerprint, "privacy")
     profile.run(alone)
-    monkeypatch.setattr(local, "WORTH_A_PROCESS", 1)
-    monkeypatch.setattr(local.os, "sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr(row_local, "WORTH_A_PROCESS", 1)
+    monkeypatch.setattr(row_local.os, "sched_getaffinity", lambda _: {0, 1})
     together = job_of(home, fingerprint, "privacy")
     profile.run(together)
     assert sidecar(together).equals(sidecar(alone))
@@ -118,17 +118,17 @@ def test_reuse_gives_the_table_that_computing_anew_gives(home: Home) -> None:
 
 
 def test_a_cancelled_profile_leaves_nothing(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "BATCH_ROWS", 5)
+    monkeypatch.setattr(row_local, "BATCH_ROWS", 5)
     job = job_of(home, rows_of(home, 30), "text")
-    from engine.data.signals import text
+    from engine.signals.groups import text_signals
 
-    measure = text.measure
+    measure = text_signals.measure
 
     def stop_then_measure(batch: pa.RecordBatch, context: None) -> dict[str, Any]:
         job.cancel_requested.set()
         return measure(batch, context)
 
-    monkeypatch.setattr(text, "measure", stop_then_measure)
+    monkeypatch.setattr(text_signals, "measure", stop_then_measure)
     with pytest.raises(Cancelled):
         profile.run(job)
     assert list(job.dir.path.glob("*parquet*")) == []
@@ -197,12 +197,14 @@ def test_figures_of_nothing_measured_say_so() -> None:
 
 
 def test_a_module_that_breaks_its_promise_is_found_out(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    from engine.data.signals import privacy
+    from engine.signals.groups import privacy_signals
 
     job = job_of(home, rows_of(home, 4), "privacy")
-    measure = privacy.measure
+    measure = privacy_signals.measure
     monkeypatch.setattr(
-        privacy, "measure", lambda batch, context: {k: v[:-1] for k, v in measure(batch, context).items()}
+        privacy_signals,
+        "measure",
+        lambda batch, context: {k: v[:-1] for k, v in measure(batch, context).items()},
     )
     with pytest.raises(AssertionError):
         profile.run(job)

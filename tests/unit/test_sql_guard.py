@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from store.database import Database
-from store.errors import QueryError
-from store.home import Home
+from store.contract.errors import QueryError
+from store.contract.home import Home
+from store.db.database import Database
 from tests.unit.store_samples import add_job, open_store
 
 

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from store import statements
-from store.database import Database
-from store.errors import BusyError, EngineUnavailable, QueryError
-from store.home import Home
+from store.contract.errors import BusyError, EngineUnavailable, QueryError
+from store.contract.home import Home
+from store.db import statements
+from store.db.database import Database
 from tests.unit.store_samples import open_store
 
 ENDLESS = "SELECT count(*) FROM range(1000000000000) t(a) WHERE hash(a) % 7 = 3"

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from engine.evaluation.items import Item, check
-from engine.evaluation.suite import reading
-from engine.evaluation.suite.reading import load, read_items, read_passages
-from store.errors import DataError
+from engine.probes.suite import suite_texts
+from engine.probes.suite.suite_texts import load, read_items, read_passages
+from engine.rows.choice_items import Item, check
+from store.contract.errors import DataError
 
 SUITE = load()
 FILES = {"items": ".tsv", "prose": ".txt"}
@@ -133,8 +133,8 @@ def test_prose_is_enough_and_every_passage_is_one_of_its_own() -> None:
 
 def test_a_changed_text_is_another_suite(monkeypatch: pytest.MonkeyPatch) -> None:
     assert re.fullmatch("[0-9a-f]{16}", SUITE.fingerprint)
-    files = {folder: reading._files(folder, ending) for folder, ending in FILES.items()}
-    monkeypatch.setattr(reading, "_files", lambda folder, ending: files[folder])
+    files = {folder: suite_texts._files(folder, ending) for folder, ending in FILES.items()}
+    monkeypatch.setattr(suite_texts, "_files", lambda folder, ending: files[folder])
     assert load.__wrapped__() == SUITE
     seen = {SUITE.fingerprint}
     for folder in FILES:
@@ -148,7 +148,7 @@ def test_a_changed_text_is_another_suite(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_an_installation_has_every_file() -> None:
     root = Path(__file__).parents[2]
     with open(root / "pyproject.toml", "rb") as file:
-        declared = tomllib.load(file)["tool"]["setuptools"]["package-data"]["engine.evaluation.suite"]
+        declared = tomllib.load(file)["tool"]["setuptools"]["package-data"]["engine.probes.suite"]
     folder = root / "engine/evaluation/suite"
     found = {path for pattern in declared for path in folder.glob(pattern)}
     there = {path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}

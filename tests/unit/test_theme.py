@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pages.components.figures import AMBER
-from pages.components.frame import CHART_TEXTS, TICKS, chart_texts
-from pages.components.palette import BAD, BASE
+from pages.shared.figures import AMBER
+from pages.shared.frame import CHART_TEXTS, TICKS, chart_texts
+from pages.shared.palette import BAD, BASE
 
 ROOT = Path(__file__).parents[2]
 THEME = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text())["theme"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pages.components.tokens import SHOWN, is_special, token_view
+from pages.shared.token_view import SHOWN, is_special, token_view
 
 
 def token(text: str, trained: bool = False, id: int = 1) -> dict[str, object]:

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from engine.data.convert import converter
-from engine.data.export import _openai
-from engine.data.masks import check
-from engine.data.render import render, render_prompt, rendered
-from engine.data.tool_turns import for_template, knows_tools
-from engine.data.turns import RowSkipped
+from engine.data.convert.convert import converter
+from engine.data.convert.turns import RowSkipped
+from engine.export.export_rows import _openai
+from engine.rows.masks import check
+from engine.rows.render import render, render_prompt, rendered
+from engine.rows.tool_turns import for_template, knows_tools
 from tests.tiny import make_tokenizer
 
 KNOWING = (

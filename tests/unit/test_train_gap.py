@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from engine.diagnostics.overfitting import Validation, assess
-from engine.diagnostics.stages import Metric, parting
-from engine.diagnostics.train_gap import gaps, sentence
+from engine.diagnostics.course.overfitting import assess
+from engine.diagnostics.course.stages import Metric, parting
+from engine.diagnostics.course.train_gap import gaps, sentence
+from engine.diagnostics.course.validation import Validation
 from tests.unit.test_overfitting import falling, validations
 
 

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from engine.diagnostics import transfer as diagnosis
-from engine.diagnostics import transfer_words as words
-from engine.diagnostics.transfer_distance import (
+from engine.diagnostics.transfer import transfer as diagnosis
+from engine.diagnostics.transfer import transfer_words as words
+from engine.diagnostics.transfer.transfer_distance import (
     WIDTH,
     Sketch,
     embedding_distance,
     sketch,
     weight_cosine,
 )
-from engine.diagnostics.transfer_sequence import Task, backward_transfer
+from engine.diagnostics.transfer.transfer_sequence import Task, backward_transfer
 
 
 def sides(

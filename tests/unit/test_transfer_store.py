@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from engine.orders import write_order
-from store import datasets, jobs, transfers
-from store.errors import ConfigError, StateError
-from store.transfer_config import KIND, TransferConfig
+from engine.server.work_orders import write_order
+from store.config.transfer_config import KIND, TransferConfig
+from store.contract.errors import ConfigError, StateError
+from store.queries import jobs
+from store.queries.data import datasets
+from store.queries.runs import transfers
 from tests.pages.seed_transfer import result
 from tests.unit.desk import Desk
 from tests.unit.store_samples import serving

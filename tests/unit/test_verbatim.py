@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from engine.diagnostics.proportions import difference
-from engine.diagnostics.verbatim import Counted, Row, assess
+from engine.diagnostics.memorisation.verbatim import Counted, Row, assess
+from engine.diagnostics.statistics.proportions import difference
 
 COUNTED: Counted = {"rows": 50, "short": 5, "passed": 5}
 BOTH = {"train": COUNTED, "held_out": COUNTED}

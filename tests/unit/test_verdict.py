@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.diagnostics.advice import advise
-from engine.diagnostics.statistics import Interval
-from engine.diagnostics.verdict import judge
-from store.config import TrainConfig
+from engine.diagnostics.course.advice import advise
+from engine.diagnostics.statistics.statistics import Interval
+from engine.diagnostics.verdicts.verdict import judge
+from store.config.train_config import TrainConfig
 from tests.unit.test_overfitting import falling, validations
 
 CONFIG = TrainConfig(dataset="d").resolved(600).model_dump()

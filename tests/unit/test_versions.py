@@ -11,15 +11,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from engine.results import keep
-from store import datasets, jobs, versions
-from store.data_config import CleanConfig
-from store.database import Database
-from store.errors import ConfigError, StateError
-from store.filters import Filter
-from store.home import Home
-from store.recipe import Recipe
-from store.recipe_words import title, words
+from engine.server.results import keep
+from store.config.data_config import CleanConfig
+from store.config.filters import Filter
+from store.config.recipe import Recipe
+from store.contract.errors import ConfigError, StateError
+from store.contract.home import Home
+from store.db.database import Database
+from store.queries import jobs
+from store.queries.data import datasets, versions
+from store.words.recipe_words import title, words
 from tests.unit.data_job import read
 from tests.unit.recipe_samples import chat, make, run
 from tests.unit.store_samples import add_job, new_store

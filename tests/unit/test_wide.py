@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from engine.data import aliases, formats
-from engine.data.choose import choose
-from engine.data.column_values import MOST_COLUMNS
-from engine.data.rows import unique_names
-from store.errors import DataError
-from store.home import Home
+from engine.data.convert import recognised_formats
+from engine.data.convert.choose import choose
+from engine.data.readers import aliases
+from engine.data.readers.column_values import MOST_COLUMNS
+from engine.data.readers.raw_rows import unique_names
+from store.contract.errors import DataError
+from store.contract.home import Home
 from tests.unit.data_job import ask, import_file, write
 
 
@@ -34,7 +35,7 @@ def cost(columns: int) -> tuple[int, float]:
 
     original = aliases.normalise
     with pytest.MonkeyPatch.context() as patch:
-        for module in (aliases, formats):
+        for module in (aliases, recognised_formats):
             patch.setattr(module, "normalise", counting)
         began = time.process_time()
         chosen = choose(names, rows, None, {})

@@ -9,9 +9,9 @@ from typing import get_args
 import pytest
 
 from engine.diagnostics import phrasing
-from pages.components import wording
-from pages.components.wording import Color
-from store.states import MOVES
+from pages.shared import wording
+from pages.shared.wording import Color
+from store.contract.states import MOVES
 
 
 @pytest.mark.parametrize(

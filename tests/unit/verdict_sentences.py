@@ -8,23 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from engine.diagnostics import (
-    alarms,
-    class_verdict,
-    interpolation,
-    mixed,
-    overfitting,
-    pareto,
-    preference,
-    train_gap,
-    verdict,
-)
-from engine.diagnostics.calibration import calibration
-from engine.diagnostics.classification import figures
-from engine.diagnostics.flips import change_of
-from engine.diagnostics.stages import Metric
-from pages.components import key_numbers, wording
-from store.config import TrainConfig
+from engine.diagnostics.comparison import pareto
+from engine.diagnostics.course import overfitting, train_gap
+from engine.diagnostics.course.stages import Metric
+from engine.diagnostics.forgetting import kept_share
+from engine.diagnostics.statistics.calibration import calibration
+from engine.diagnostics.statistics.class_figures import figures
+from engine.diagnostics.statistics.flips import change_of
+from engine.diagnostics.verdicts import class_verdict, live_alarms, mixed, preference_verdict, verdict
+from pages.run_parts import key_numbers
+from pages.shared import wording
+from store.config.train_config import TrainConfig
 
 COUNTS = (1, 2, 5, 30, 400)
 CONFIG = TrainConfig(dataset="d").resolved(600).model_dump()
@@ -166,7 +160,7 @@ def of_pairs() -> Iterator[str]:
                 tuned = {"losses": np.log1p(np.exp(-margin)), "margins": margin} | half
                 tuned["chosen_logps"] = before + margin
                 yield from documents(
-                    preference.judge(
+                    preference_verdict.judge(
                         split=split, base=base, tuned=tuned, eval_rows=validations(COURSES["falls"], rows),
                         train_curve=CURVE, stopped=STOPPED, config=PAIRS,
                     )
@@ -192,11 +186,11 @@ def of_courses() -> Iterator[str]:
                 yield from of_shape(shape)
                 if name != "broken":
                     yield train_gap.sentence(train_gap.gaps(probe, course))
-                said = alarms.overfits(course, CURVE, unit="nats a token", looks=5)
-                said += alarms.of_verdict({"overfitting": shape, "stopped": STOPPED})
+                said = live_alarms.overfits(course, CURVE, unit="nats a token", looks=5)
+                said += live_alarms.of_verdict({"overfitting": shape, "stopped": STOPPED})
                 yield from (alarm.message for alarm in said)
         for rise in gains(rows).values():
-            forgot = alarms.forgets(10, np.full(rows, 7.0), 7 + 10 * rise, np.full(rows, 10), looks=5)
+            forgot = live_alarms.forgets(10, np.full(rows, 7.0), 7 + 10 * rise, np.full(rows, 10), looks=5)
             yield from (alarm.message for alarm in forgot)
 
 
@@ -211,11 +205,11 @@ def of_mixes() -> Iterator[str]:
             points = [
                 {"alpha": alpha, "gain": gain, "text": text}
                 for alpha, gain in (
-                    (alpha, vars(interpolation.ratio_interval(alpha * 10 * losses, np.full(rows, 10))))
+                    (alpha, vars(kept_share.ratio_interval(alpha * 10 * losses, np.full(rows, 10))))
                     for alpha in (0.0, 0.25, 0.5)
                 )
             ]
-            yield interpolation.recommend(points)["sentence"]
+            yield kept_share.recommend(points)["sentence"]
 
 
 def of_sweeps() -> Iterator[str]:

@@ -1,0 +1,197 @@
+"""What a run will need, before anything is loaded: peak memory and time.
+
+Memory is the model and its optimiser, counted, and the worst moment of a step, rehearsed (`footprint.py`).
+Time is the work of that step, counted in the same rehearsal, at rates measured on the device
+(`calibrate.py`). Both say how far off they may be: at first by what benchmarks found, and by what runs on
+this device needed once there are some (`engine.diagnostics.statistics.correction`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from engine.costs.calibrate import UTILISATION, Rates
+from engine.costs.footprint import Counts, Footprint
+from engine.diagnostics.statistics.correction import Correction
+from store.catalog.methods import Held
+from store.config.train_config import TrainConfig
+
+GIB = 2**30
+# What the allocator holds beyond what lives: on a CPU as measured (bench/memory.py), on a GPU fitted on
+# published peaks.
+ALLOCATOR = {"cpu": 1.06, "cuda": 1.07}
+KERNELS_GIB = {"cpu": 0.07, "cuda": 0.0}  # compiled for the shapes that were met, and their scratch
+MANY_SHAPES_GIB = 0.3  # more of it on a CPU where rows are of many lengths, as measured
+# Bytes of a weight in 4 bits with its doubly quantised scale, and in 8 bits with a scale a row.
+HELD_BYTES: dict[Held, float] = {"nf4": 0.516, "int8": 1.01}
+EIGHT_BIT_UPDATE = 4  # bytes a weight that bitsandbytes' AdamW takes during an update, as measured on a CPU
+FORMULA_OFF = 1.4  # how far off a formula may be for an architecture whose step can't be rehearsed
+FORMULA_SAID = " A step of this architecture can't be rehearsed without numbers: activations are by formula."
+# Bytes of other work, a weight, in the time that making a matrix dense again takes, as measured on a CPU.
+# Done anew by every pass of every micro-batch, in code that the rehearsal doesn't see.
+DEQUANTISED: dict[Held, float] = {"nf4": 8.0, "int8": 9.0}
+# Times as long as its operations that a step takes on a CPU, as measured with five methods (1.15 to 1.34):
+# new sizes of products, memory touched for the first time, and products with narrow matrices, which are
+# slower.
+BESIDE = {"cpu": 1.25, "cuda": 1.0}
+BANDWIDTH = {"cpu": 8e9, "cuda": 5e11}  # bytes a second of what is far larger than a cache
+UPDATED = 16  # bytes a trained weight, at that bandwidth, of an update: as measured
+WITH_THE_STEPS = ("training", "update", "probes")  # parts of the time
+STARTED = 10.0  # seconds that a run takes beside all that is counted
+
+
+def memory(
+    counts: Counts,
+    footprint: Footprint,
+    config: TrainConfig,
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    process_gib: float,
+    correction: Correction,
+) -> dict[str, Any]:
+    """Peak memory in GiB: {"peak_gib", "low_gib", "high_gib", "parts": {name: gib}, "basis", "runs",
+    "counted_gib"}: the last before the correction by runs of the past.
+
+    process_gib: of the worker before it loads the model; on a GPU its context.
+    """
+    size = 4 if dtype == torch.float32 else 2
+    replaced = counts.linear if config.held else 0.0
+    moments = 2 if config.optim == "paged_adamw_8bit" else 8
+    masters = 0 if dtype == torch.float32 else 4
+    parts = {
+        "weights": replaced * HELD_BYTES.get(config.held, 0) + (counts.total - replaced) * size,
+        "adapter": counts.added * size,
+        "optimizer": counts.trainable * (moments + masters),
+    }
+    update = counts.trainable * EIGHT_BIT_UPDATE if config.optim == "paged_adamw_8bit" else 0.0
+    parts |= _working(footprint, device, update)
+    if replaced:
+        parts["dequantised"] = counts.largest * size * 2  # a matrix and what it is unpacked through
+    live = sum(parts.values())
+    parts["allocator"] = (ALLOCATOR[device.type] - 1) * live
+    many = MANY_SHAPES_GIB if footprint.varied and device.type == "cpu" else 0.0
+    parts["kernels"] = (KERNELS_GIB[device.type] + many) * GIB
+    counted = (live + parts["allocator"] + parts["kernels"]) / GIB
+    low, peak, high = (process_gib + counted * factor for factor in correction.factors)
+    if not footprint.rehearsed:
+        low, high = low / FORMULA_OFF, high * FORMULA_OFF
+    return {
+        "peak_gib": peak,
+        "low_gib": low,
+        "high_gib": high,
+        "counted_gib": counted + process_gib,
+        "process_gib": process_gib,
+        "parts": {name: value / GIB for name, value in parts.items()} | {"process": process_gib},
+        "basis": correction.sentence("memory") + ("" if footprint.rehearsed else FORMULA_SAID),
+        "runs": correction.n,
+    }
+
+
+def _working(f: Footprint, device: torch.device, update: float) -> dict[str, float]:
+    """Bytes of activations, logits and gradients at the worst moment of training or evaluation."""
+    kept = f.left if f.several else 0.0  # gradients of the micro-batches before
+    forward, loss, last, first = f.phases
+    heap = forward if device.type == "cpu" else 0.0  # a CPU's allocator keeps small pieces for the next step
+    moments = {
+        "loss": kept + loss,
+        "last layer": kept + last,
+        "first layer": first,
+        "evaluation": heap + f.evaluation,
+        "labels": heap + f.labels,
+        "update": f.left + update,
+    }
+    worst = max(moments, key=lambda name: moments[name])
+    if worst == "first layer":
+        return {"gradients": f.left, "activations": max(0.0, first - f.left)}
+    if worst == "update":
+        return {"gradients": f.left, "update": update}
+    if worst in ("evaluation", "labels"):
+        return {"activations": heap, worst: moments[worst] - heap}
+    activations = min(forward, moments[worst] - kept)
+    return {"activations": activations, "logits": moments[worst] - kept - activations, "gradients": kept}
+
+
+@dataclass(frozen=True)
+class Work:
+    """Tokens that a run passes through the model: trained on, in so many micro-batches (`pieces`), evaluated
+    (with repeats), generated; in rows of about `length`. beside: seconds of what is not the model's work.
+    between: tokens that would be evaluated between steps, at most for `share` of the time in training."""
+
+    train_tokens: float
+    train_trained: float
+    pieces: float
+    eval_tokens: float
+    eval_trained: float
+    generated_steps: int
+    length: float
+    steps: int
+    beside: float = 0.0
+    between: float = 0.0
+    share: float = 0.0
+
+
+def seconds(
+    counts: Counts,
+    footprint: Footprint,
+    config: TrainConfig,
+    dtype: torch.dtype,
+    device: torch.device,
+    work: Work,
+    rates: Rates,
+    correct: Callable[[float], Correction],
+) -> dict[str, Any]:
+    """Time of the run: {"seconds", "low_seconds", "high_seconds", "basis", "runs", "counted_seconds",
+    "course_seconds" (what goes with the steps, and is less where it stops early), "parts": {name: seconds}
+    (what was counted)}. correct: from the share of the course."""
+    piece = footprint.piece
+    train = piece.step(work.train_tokens, work.train_trained, work.length, work.pieces)
+    evaluation = piece.evaluation(work.eval_tokens, work.eval_trained, work.length)
+    dense = counts.linear * DEQUANTISED[config.held] / rates.moved if config.held else 0.0
+    passes = work.pieces * (2 + config.gradient_checkpointing)
+    # reading the weights bounds a generated token, and on the CPU the update of all weights
+    bandwidth = BANDWIDTH[device.type]
+    read = counts.total * (4 if dtype == torch.float32 else 2) / bandwidth
+    parts = {
+        "training": BESIDE[device.type] * rates.seconds(train) + passes * dense,
+        "update": work.steps * counts.trainable * UPDATED / bandwidth,
+        "evaluation": BESIDE[device.type] * rates.seconds(evaluation)
+        + work.eval_tokens / piece.tokens * dense,
+        "generation": work.generated_steps * max(2 * read, 0.03),
+        "start": STARTED,
+        "beside": work.beside,
+    }
+    a_token = parts["evaluation"] / max(1.0, work.eval_tokens)
+    parts["probes"] = min(work.share * (parts["training"] + parts["update"]), work.between * a_token)
+    total = sum(parts.values())
+    course = sum(parts[name] for name in WITH_THE_STEPS)
+    correction = correct(course / total)
+    low, value, high = (total * factor for factor in correction.factors)
+    if not footprint.rehearsed:
+        low, high = low / FORMULA_OFF, high * FORMULA_OFF
+    return {
+        "seconds": value,
+        "low_seconds": low,
+        "high_seconds": high,
+        "counted_seconds": total,
+        "course_seconds": course,
+        "parts": parts,
+        "basis": f"{_rests_on(rates, device)} {correction.sentence('time')}",
+        "runs": correction.n,
+    }
+
+
+def _rests_on(rates: Rates, device: torch.device) -> str:
+    if device.type == "cuda":
+        return (
+            f"Matrix products at {UTILISATION:.0%} of the rate measured on this device:"
+            f" {rates.products / 1e9:,.0f} GFLOP/s."
+        )
+    return (
+        f"Measured on this device: {rates.products / 1e9:,.0f} GFLOP/s in matrix products of this model's"
+        f" sizes, {rates.moved / 1e9:,.0f} GB/s in all other operations, {rates.call * 1e6:.0f} µs to start"
+        " one."
+    )

@@ -1,0 +1,296 @@
+"""What a model under a method takes, from its config alone: parameters, and memory and work of a step.
+
+Two or three models of a few layers are built on the meta device, and what they differ by is what a layer
+adds; so a model of 80 layers costs no more than one of three. Architectures whose kinds of layer take turns
+are built in whole turns. Fields that say how many of the layers a method touches are varied with them."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    LlamaConfig,
+    PreTrainedConfig,
+)
+
+from engine.costs import formulas, rehearsal
+from engine.forward import losses, packable
+from engine.forward.batches import batch_shape, by_length, largest_piece
+from engine.forward.operations import KINDS, Piece, length_of
+from engine.forward.packed import MULTIPLE
+from engine.forward.packed_attention import future
+from engine.models import matrices, models
+from engine.models.apply_method import check_layers, count_parameters, make_trainable, trainable
+from engine.objectives.classification import widen_head
+from engine.objectives.objectives import Objective, TrainedTokens
+from engine.rows.render import Rows
+from engine.training.optimizer import Masters
+from store.catalog.method_sizes import adapted_layers
+from store.catalog.methods import METHODS
+from store.config.train_config import TrainConfig
+
+log = logging.getLogger(__name__)
+
+CPU = torch.device("cpu")  # where whole numbers stay
+FEW_LENGTHS = 3  # of rows, in multiples of MULTIPLE
+LONGEST_TURN = 8  # layers; kinds of layer that take longer turns are taken for one kind
+LAYER_FIELDS = ("trainable_layers", "adapter_layers")  # numbers of layers, counted from the top
+TWICE = ("pissa", "olora")  # starts that put a frozen adapter beside the trained one
+
+
+@dataclass(frozen=True)
+class Few:
+    """A model of few layers on the meta device; `chosen`: how many of them the method touches, if it says."""
+
+    layers: int
+    chosen: int | None
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Parameters: of the base model, of its layers' matrices (which quantisation replaces), trained, added by
+    the method; largest: of one matrix."""
+
+    total: float
+    linear: float
+    trainable: float
+    added: float
+    largest: float
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes beyond weights and optimiser: `phases` of a step (rehearsal.PHASES), gradients `left` by it,
+    activations `saved` when the backward pass starts, `evaluation`: a pass without gradients, `labels`: when
+    it is asked for their text. several: a step may have more than one micro-batch, so that gradients wait.
+    varied: rows are of many lengths. piece: what the largest micro-batch does. packed: rows have no padding.
+    """
+
+    phases: tuple[float, ...]
+    left: float
+    saved: float
+    evaluation: float
+    several: bool
+    piece: Piece
+    packed: bool = False
+    varied: bool = False
+    rehearsed: bool = True  # else by formula, which is further off
+    labels: float = 0.0
+
+    def at_least(self, other: Footprint) -> Footprint:
+        """This one, with the memory of whichever of the two takes more."""
+        return replace(
+            self,
+            phases=tuple(map(max, self.phases, other.phases)),
+            left=max(self.left, other.left),
+            saved=max(self.saved, other.saved),
+            several=True,
+            varied=self.varied or other.varied,
+            rehearsed=self.rehearsed and other.rehearsed,
+        )
+
+
+def build(
+    architecture: PreTrainedConfig, few: Few, config: TrainConfig, dtype: torch.dtype, device: str
+) -> Any:
+    """The base model with that many layers, on the meta device, as loading would hand it out on `device`."""
+    text = copy.deepcopy(architecture)
+    part = text.get_text_config()
+    whole = part.num_hidden_layers
+    for name, value in list(vars(part).items()):
+        if isinstance(value, list) and len(value) == whole:  # a value for each layer
+            setattr(part, name, [value[i % whole] for i in range(few.layers)])
+    part.num_hidden_layers = few.layers
+    auto: Any = AutoModelForCausalLM
+    if config.task == "classification":  # with as many classes as the architecture has labels
+        auto = AutoModelForSequenceClassification
+    with torch.device("meta"), rehearsal.Unfilled():
+        model = auto.from_config(text, dtype=dtype, trust_remote_code=config.trust_remote_code)
+    return models.made_ready(model, torch.device(device), dtype)
+
+
+def few_layers(architecture: PreTrainedConfig, config: TrainConfig) -> tuple[list[Few], Callable[[Any], Any]]:
+    """The models to build, and what makes of their values the value of the whole model."""
+    text = architecture.get_text_config()
+    whole, turn = text.num_hidden_layers, _turn(getattr(text, "layer_types", None))
+    first = max(3, turn)  # the last layer of packed rows is smaller: one before it must be in every phase
+    check_layers(config, whole)
+    field = next((f for f in LAYER_FIELDS if f in METHODS[config.method].fields), None)
+    if field is None:
+        steps = (whole - first) / turn
+
+        def of_layers(values: Any) -> Any:
+            return values[0] + steps * (values[1] - values[0])
+
+        return [Few(first, None), Few(first + turn, None)], of_layers
+    chosen = min(adapted_layers(whole, getattr(config, field)), whole)
+
+    def of_chosen(values: Any) -> Any:
+        least, more_layers, more_chosen = values
+        others = (whole - chosen) - (first - 1)
+        both = more_chosen - more_layers + (more_layers - least)  # one more layer, and it is chosen
+        return least + others * (more_layers - least) + (chosen - 1) * both
+
+    return [Few(first, 1), Few(first + 1, 1), Few(first + 1, 2)], of_chosen
+
+
+def _turn(kinds: list[str] | None) -> int:
+    """After how many layers the kinds of layer repeat."""
+    for turn in range(1, LONGEST_TURN + 1):
+        if not kinds or all(kind == kinds[i % turn] for i, kind in enumerate(kinds)):
+            return turn
+    return 1
+
+
+def made(
+    architecture: PreTrainedConfig, few: Few, config: TrainConfig, dtype: torch.dtype, device: str
+) -> tuple[Any, Counts]:
+    """A model of few layers, made trainable, and its counts."""
+    model = build(architecture, few, config, dtype, device)
+    linears: list[Any] = list(matrices.linears(model).values())
+    widths = [module.weight.numel() for module in linears]
+    total = sum(p.numel() for p in model.parameters())
+    if few.chosen is not None:
+        config = config.model_copy(update=dict.fromkeys(LAYER_FIELDS, few.chosen))
+    with torch.device("meta"), rehearsal.Unfilled():
+        model = make_trainable(model, config, dtype).train()
+        if config.task == "classification":
+            widen_head(model)
+    trained, everything = count_parameters(model)
+    added = everything - total
+    if config.init_lora_weights in TWICE:
+        added += trained
+    return model, Counts(total, sum(widths), trained, added, max(widths, default=0))
+
+
+class Rehearsal:
+    """A config's model in its few-layer forms, from which its counts are known at once and steps can be
+    tried."""
+
+    def __init__(
+        self, architecture: PreTrainedConfig, config: TrainConfig, dtype: torch.dtype, device: str
+    ) -> None:
+        self.few, self._extend = few_layers(architecture, config)
+        with rehearsal.uncollected():
+            made_ones = [made(architecture, few, config, dtype, device) for few in self.few]
+        self.models = [model for model, _ in made_ones]
+        with torch.device("meta"):
+            self.masters = [Masters(trainable(model)) for model in self.models]  # their hooks move gradients
+        self.counts = Counts(*self._whole([list(vars(counts).values()) for _, counts in made_ones]))
+        self.text, self.device = architecture.get_text_config(), device
+
+    def _whole(self, values: list[list[float]]) -> list[float]:
+        """What the values of the few-layer models amount to for all layers."""
+        return [float(v) for v in self._extend([np.asarray(v, float) for v in values])]
+
+    def run(
+        self, config: TrainConfig, train: Rows, evaluated: Rows, objective: Objective | None = None
+    ) -> Footprint:
+        """The footprint of the largest micro-batch of `train`, and of a validation on the longest rows of
+        `evaluated`.
+
+        Of `config` the batch sizes are read; the model is that of the config it was made for.
+        """
+        objective = objective or TrainedTokens()
+        with packable.rehearsing() if self.device == "cpu" else nullcontext(), rehearsal.uncollected():
+            longest = int(train.sequence_lengths.max())
+            packed = self.packed(longest)
+            chosen = largest_piece(train.lengths, config, packed=packed)
+            varied = len(np.unique(train.lengths // MULTIPLE)) > FEW_LENGTHS
+            several = len(chosen) < min(len(train), math.prod(batch_shape(config)))
+            try:
+                found = self._rehearse(config, objective, train, chosen, evaluated, several)
+            except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
+                log.warning("%s can't be rehearsed: %s", self.text.model_type, error)
+                found = self._by_formula(train, chosen, config, several)
+        return replace(found, varied=varied, packed=packed)
+
+    def packed(self, longest: int, *, training: bool = True) -> bool:
+        """Whether rows of up to that many tokens go through the packed forward."""
+        with packable.rehearsing() if self.device == "cpu" else nullcontext():
+            return not packable.refusal(_set(self.models[0], training), longest)
+
+    def _rehearse(
+        self,
+        config: TrainConfig,
+        objective: Objective,
+        train: Rows,
+        chosen: np.ndarray,
+        evaluated: Rows,
+        several: bool,
+    ) -> Footprint:
+        batch = objective.collate(train, chosen, CPU)
+        values = []
+        for few, model, masters in zip(self.few, self.models, self.masters, strict=True):
+            future.cache_clear()  # each model counts the mask that the first would leave to the others
+            ask = partial(objective.loss_sum, model, batch)
+            step = rehearsal.run_step(_set(model, True), ask, few.layers)
+            for parameter in masters.weights.values():
+                parameter.grad = None
+            values.append([step.left, step.saved, *step.phases, *np.ravel(step.done)])
+        model = _set(self.models[0], False)  # without gradients no layer keeps anything
+        largest = _evaluated(model, evaluated, config.per_device_eval_batch_size)
+        held_out = objective.collate(evaluated, largest, CPU)
+        evaluation, judged = rehearsal.run_forward(
+            model, lambda: objective.loss_sum(model, held_out), self.few[0].layers
+        )
+        left, saved, *others = self._whole(values)
+        phases = others[: len(rehearsal.PHASES)]
+        forward, loss, *backward = np.reshape(others[len(phases) :], (len(phases), len(KINDS)))
+        trained = train.trained_counts[chosen].sum()
+        more = trained / max(1, evaluated.trained_counts[largest].sum())
+        piece = Piece(
+            tokens=float(train.lengths[chosen].sum()),
+            trained=float(trained),
+            length=length_of(train.lengths[chosen]),
+            layers=forward + sum(backward),
+            loss=loss,
+            forward=forward,
+            judged=np.array(judged[1]) * more,
+        )
+        return Footprint(tuple(phases), left, saved, float(evaluation), several, piece)
+
+    def _by_formula(self, train: Rows, chosen: np.ndarray, config: TrainConfig, several: bool) -> Footprint:
+        length, trained = int(train.lengths[chosen].max()), int(train.trained_counts[chosen].sum())
+        wide = 2 if next(self.models[0].parameters()).dtype == torch.float32 else 1
+        formula = formulas.Formula(self.text, config, len(chosen), length, trained, wide)
+        counts, saved, left = self.counts, formula.saved, 4 * self.counts.trainable
+        return Footprint(
+            *((saved, saved + formula.logits, saved + left, left), left, saved, losses.LOGIT_BYTES),
+            several=several,
+            piece=formula.piece(counts.linear, counts.trainable / max(1.0, counts.total + counts.added)),
+            rehearsed=False,
+        )
+
+
+def _evaluated(model: Any, rows: Rows, batch_size: int) -> np.ndarray:
+    """The rows of the largest batch of a validation."""
+    if model.get_output_embeddings() is None:  # under a classification head
+        return by_length(rows.lengths, batch_size)[0]
+    return losses.fitting_batches(model, rows, batch_size)[0]
+
+
+def _set(model: Any, training: bool) -> Any:
+    """The model in that mode; setting one that it has costs as much as building a layer."""
+    return model if model.training == training else model.train(training)
+
+
+def warm_up() -> None:
+    """Rehearse a step of a tiny model: the first rehearsal of a process takes twice as long as the next."""
+    tiny = LlamaConfig(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=2, vocab_size=32
+    )
+    rows = Rows(np.arange(1), np.array([0, 8]), np.ones(8, np.int32), np.ones(8, bool), np.zeros(1, np.uint8))
+    config = TrainConfig(dataset="none").resolved(1)
+    Rehearsal(tiny, config, torch.bfloat16, "cpu").run(config, rows, rows)

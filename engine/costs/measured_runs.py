@@ -1,0 +1,49 @@
+"""Runs of the past, as what corrects an estimate of memory and time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from engine.diagnostics.launch.launch_time import TimedRun
+from engine.diagnostics.statistics.correction import Pair
+
+
+def kind_of(method: str, task: str) -> str:
+    """Runs of one kind err alike."""
+    return f"{task} {method}"
+
+
+def memory_pairs(past: Sequence[dict[str, Any]]) -> list[Pair]:
+    """What was counted and measured beyond the process itself."""
+    return [
+        Pair(
+            run["counted_memory_gib"] - run["process_memory_gib"],
+            run["peak_memory_gib"] - run["process_memory_gib"],
+            kind_of(run["method"], run["task"]),
+        )
+        for run in past
+        if run["counted_memory_gib"] and run["peak_memory_gib"] and run["process_memory_gib"] is not None
+    ]
+
+
+def timed_runs(past: Sequence[dict[str, Any]]) -> list[TimedRun]:
+    """What was counted and measured of runs that went to their end, or of whose course it is known how much
+    they took, in one go."""
+    return [
+        TimedRun(
+            run["counted_seconds"],
+            run["run_seconds"],
+            kind_of(run["method"], run["task"]),
+            run.get("settings") or "",
+            run.get("course") or 1.0,
+            (run.get("course_seconds") or 0.0) / run["counted_seconds"],
+            bool(run.get("stoppable")),
+        )
+        for run in past
+        if run["counted_seconds"] and run["run_seconds"] and (run.get("course") or not _stopped_early(run))
+    ]
+
+
+def _stopped_early(run: dict[str, Any]) -> bool:
+    return run["stopped"] in ("early_stopping", "forgetting")

@@ -1,0 +1,178 @@
+"""What a question about a run that is not there yet rests on: model, tokenizer, rows, and the costs of
+configs.
+
+Nothing is loaded but the tokenizer; the files of the weights are looked at once. Token counts come from the
+cache that training uses too; of a data set with more than `WHOLE` rows a sample is counted. The rows are
+those of the config's task, and with them goes the objective with which a step is rehearsed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+
+from engine.costs.footprint import Rehearsal
+from engine.costs.run_costs import Cost, Costs, LabelsAsText, process_gib
+from engine.evidence import class_evidence
+from engine.forward import label_text
+from engine.models import continued, models, weight_files
+from engine.models.bundled import ensure
+from engine.models.precision import choose_dtype
+from engine.objectives.classification import Classes
+from engine.objectives.objectives import Objective, TrainedTokens
+from engine.objectives.preference import Preference
+from engine.objectives.references import References
+from engine.objectives.replay import needed
+from engine.prepare import canaries, prepare
+from engine.prepare.class_rows import ClassRows, class_rows
+from engine.probes import data_probes, general_rows
+from engine.rows import dataset
+from engine.rows.render import Rows
+from engine.rows.tokens import WHOLE
+from engine.worker.job import Job
+from store.config.ask_config import CostsAsk
+from store.config.train_config import TrainConfig
+
+HELD_OUT_ROWS = 500  # of each held-out part, that are counted in a large data set
+LOOK, LAUNCH_LOOK = 5.0, 100.0  # seconds for the values of the weights, before each preview and at the launch
+SOME_ROWS = 20  # held-out rows by which answers are taken for labels
+
+Cut = Callable[[int], dict[str, prepare.Part]]
+
+
+class Question:
+    """{"config", "fingerprint", "split"} of an ask, and the rows that it is about.
+
+    dealt: ids of the rows of each part; whole: tokens of those that are counted; parts: them, cut at `limit`
+    tokens; classes: of a classification, else None. Raises what makes an answer impossible: no such model, no
+    rows.
+    """
+
+    def __init__(self, job: Job) -> None:
+        asked, home = CostsAsk.parse(job.config), job.home
+        config = TrainConfig.parse(asked.config)
+        self.job, self.fingerprint, self.said = job, asked.fingerprint, config
+        if config.model in models.BUNDLED:
+            ensure(config.model, home)
+        source = models.resolve(config.model, home)
+        self.earlier = continued.find(home, config)
+        self.architecture = models.load_config_for(config, source)
+        self.tokenizer = models.load_tokenizer(
+            source, trust_remote_code=config.trust_remote_code, chat_template=config.chat_template
+        )
+        self.device = torch.device(job.device)
+        process = process_gib(self.device)
+        self.kind = prepare.kind(home, self.fingerprint)
+        self.dealt = prepare.deal(home, self.fingerprint, asked.split, config)
+        self.positions = prepare.positions(self.architecture, config)
+        self.classes: ClassRows | None = None
+        cut = self._read_classes() if config.task == "classification" else self._read_answers()
+        self.look = weight_files.check(
+            source,
+            self.architecture,
+            home,
+            headed=self.classes is not None,
+            trusted=config.trust_remote_code,
+            seconds=LAUNCH_LOOK if asked.launch else LOOK,
+        )
+        self.limit = prepare.fitting(config, self.whole["train"], self.positions)
+        if config.task == "sft":
+            self.whole["train"] = canaries.plant(self.tokenizer, config, self.kind, self.whole["train"])
+            self.limit = canaries.fitting(config, self.whole["train"], self.limit)
+        self.parts = cut(self.limit)
+        rows = {name: len(ids) for name, ids in self.dealt.items()}
+        rows["train"] += canaries.planted_count(config)
+        self.costs = Costs(
+            job,
+            self.architecture,
+            rows,
+            self.parts,
+            cut,
+            process,
+            self._objective(),
+            self._labels(),
+            self._general(),
+        )
+        self.costs.probed = self._probed()
+
+    def cost(self, config: TrainConfig) -> Cost:
+        """The costs of `config`, resolved for these rows and this model. Raises ConfigError where its method
+        can't be used with it."""
+        dtype = choose_dtype(config.dtype, self.device)
+        rows = len(self.dealt["train"])
+        rehearsal = Rehearsal(self.architecture, config.resolved(rows), dtype, self.device.type)
+        resolved = config.resolved(rows, round(rehearsal.counts.total))
+        return Cost(self.costs, resolved, rehearsal)
+
+    def _read_answers(self) -> Cut:
+        """Rows whose answers are trained, alone or in pairs."""
+        job, whole = self.job, self._counted(self.dealt)
+        self.whole: dict[str, Rows] = prepare.tokenise(
+            job.home, self.said, self.tokenizer, whole, fingerprint=self.fingerprint, kind=self.kind
+        )
+        return lambda limit: {name: prepare.cut(rows, limit) for name, rows in self.whole.items()}
+
+    def _read_classes(self) -> Cut:
+        """Rows with labels, read of every dealt row, so that counts of classes are those of training."""
+        rows = class_rows(
+            self.job.home, self.said, self.tokenizer, self.dealt, self.fingerprint, counted=self._counted
+        )
+        self.classes, self.whole, self.dealt = rows, rows.whole, rows.kept
+        self.architecture = models.name_labels(
+            self.architecture, rows.labels.names, self.tokenizer.pad_token_id
+        )
+        return lambda limit: rows.cut(self.tokenizer, limit)
+
+    def _general(self) -> Rows | None:
+        """General rows as the run would replay them; None without replay."""
+        rows = len(self.dealt["train"]) + canaries.planted_count(self.said)
+        config, positions = self.said.resolved(len(self.dealt["train"])), self.positions
+        if not config.replay_share or config.task != "sft":
+            return None
+        held = self.fingerprint, np.concatenate([self.dealt[part] for part in prepare.PARTS[1:]])
+        source, wanted = self.job.config.get("replay"), needed(config, rows)
+        return general_rows.expected(self.job.home, config, self.tokenizer, source, held, wanted, positions)
+
+    def _probed(self) -> np.ndarray:
+        """Tokens that the data sets which are probes take, each time that they are asked."""
+        sources = self.job.config.get("probes") or []
+        if not sources or not self.said.probes or self.classes:
+            return np.zeros(2)
+        found = data_probes.find(self.job, self.said, self.tokenizer, self.positions, sources)
+        return data_probes.passing(found)
+
+    def _objective(self) -> Objective:
+        if self.classes:
+            return Classes(self.classes.labels, self.tokenizer.pad_token_id)
+        if self.said.task == "dpo":
+            return Preference(self.said, References.unknown(list(self.whole.values())))
+        return TrainedTokens()
+
+    def _labels(self) -> LabelsAsText | None:
+        """The labels that causal models are asked for after the run, if they are."""
+        if models.is_encoder(self.architecture):
+            return None
+        if self.classes:
+            names = self.classes.labels.names
+        else:
+            held_out = np.concatenate([self.dealt[part][:SOME_ROWS] for part in prepare.PARTS[1:]])
+            found = class_evidence.labels_answered(
+                self.job.home, self.fingerprint, self.kind, self.dealt, held_out
+            )
+            names = found[0].names if found else []
+        if not 0 < len(names) <= label_text.MOST_LABELS or self.said.task == "dpo":
+            return None
+        # a head is held against the untuned model, a model that answers against itself before
+        return LabelsAsText(label_text.label_tokens(self.tokenizer, names), 1 if self.classes else 2)
+
+    def _counted(self, dealt: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The rows whose tokens are counted: all of them, or a sample of a large data set."""
+        if dataset.open_rows(self.job.home, self.fingerprint).metadata.num_rows <= WHOLE:
+            return dict(dealt)
+        train = dealt["train"]
+        if len(train) > WHOLE:
+            train = np.sort(np.random.default_rng(0).choice(train, WHOLE, replace=False))
+        held_out = {name: dealt[name][:HELD_OUT_ROWS] for name in prepare.PARTS[1:]}
+        return {"train": train, **held_out}

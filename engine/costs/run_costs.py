@@ -1,0 +1,372 @@
+"""What a config would cost on given rows: parameters, peak memory, time. The preview and the advice ask here.
+
+Nothing is loaded; runs of the past, which the engine hands over with the question, correct the numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import copy
+from dataclasses import dataclass, replace
+from functools import cache, cached_property, partial
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from transformers import PreTrainedConfig
+
+from engine.costs import calibrate, estimate
+from engine.costs.footprint import Footprint, Rehearsal
+from engine.costs.measured_runs import kind_of, memory_pairs, timed_runs
+from engine.diagnostics.launch.launch_time import NextRun, time_range
+from engine.diagnostics.statistics import correction, fitting
+from engine.diagnostics.statistics.correction import Correction
+from engine.evidence import extraction_prompts, weights
+from engine.forward import branches, label_text, packable
+from engine.forward.batches import batch_shape, epoch_steps, steps_per_epoch, tokens_of_a_piece, total_steps
+from engine.forward.operations import length_of
+from engine.models import memory
+from engine.models.precision import choose_dtype, device_name
+from engine.objectives.divergence import BesideBase
+from engine.objectives.objectives import Objective, TrainedTokens
+from engine.objectives.replay import Replay
+from engine.prepare import canaries, prepare
+from engine.probes import requests, samples
+from engine.probes.own_samples import LENGTH
+from engine.rows.render import Rows
+from engine.training.state import evaluation_steps
+from engine.worker.job import Job
+from store.catalog.methods import METHODS
+from store.config.train_config import TrainConfig
+from store.contract.errors import TunebenchError
+from store.queries.runs.run_speed import may_stop, speed_settings
+
+# Pages of libraries that a run has touched by its end. A fork begins with hardly any of them.
+LIBRARIES_GIB = 0.05
+LABEL_COST = 0.9  # times a token of a label takes as long as one of a row, as measured: some are shared
+ANSWERED = 16  # prompts that are answered together
+SUITE = np.array([40_000, 26_000])  # tokens of questions, prose and own texts, and those with logits, about
+LIGHT = 8_000  # tokens of the questions and prose that are measured between steps, about
+ASTRAY = 12  # tokens that are written from memory until all of ANSWERED rows went astray, about, as measured
+WIDE = 2  # times a step that generates for 32 or 56 prompts takes as long as one for ANSWERED, about
+
+
+@dataclass(frozen=True)
+class LabelsAsText:
+    """Labels for which models are asked after the run: their tokens together, and how many models. They go
+    through the model behind each row's prompt, as a tree (`engine.forward.branches`)."""
+
+    tokens: int
+    models: int
+
+
+def process_gib(device: torch.device) -> float:
+    """What a worker takes before its model: as this one does now, as jobs are forks of one process."""
+    if device.type == "cuda":
+        return memory.CONTEXT_GIB
+    own = psutil.Process().memory_info()
+    return (own.rss - own.shared) / memory.GIB + LIBRARIES_GIB
+
+
+class Costs:
+    """The rows of one question, its device and what runs on that device needed."""
+
+    def __init__(
+        self,
+        job: Job,
+        architecture: PreTrainedConfig,
+        rows: dict[str, int],
+        parts: dict[str, prepare.Part],
+        cut: Callable[[int], dict[str, prepare.Part]],
+        process: float,
+        objective: Objective,
+        labels: LabelsAsText | None = None,
+        general: Rows | None = None,
+    ) -> None:
+        self.job, self.architecture, self.rows, self.parts = job, architecture, rows, parts
+        self.general = general
+        self.probed = np.zeros(2)  # tokens of data sets that are probes, and those with logits
+        self.cut, self.process, self.objective, self.labels = cut, process, objective, labels
+        self.device = torch.device(job.device)
+        self.rates = cache(partial(calibrate.rates, job.home, self.device))
+        self.device_name = device_name(self.device)
+        self.past = [run for run in job.config.get("past", ()) if run["device_name"] == self.device_name]
+
+    def epoch(self, name: str) -> tuple[float, float]:
+        """Tokens and trained tokens of one pass over a part, scaled up from the rows that were counted."""
+        part = self.parts[name]
+        scale = self.rows[name] / max(1, len(part.whole))
+        return len(part.rows.ids) * scale, int(part.rows.trained.sum()) * scale
+
+    @property
+    def train_rows(self) -> int:
+        """Rows with a trained token."""
+        train = self.parts["train"]
+        return max(1, round(self.rows["train"] * len(train.rows) / max(1, len(train.whole))))
+
+    def memory_correction(self, config: TrainConfig) -> Correction:
+        """From the past."""
+        kind = kind_of(config.method, config.task)
+        return correction.correct(memory_pairs(self.past), kind, correction.MEMORY)
+
+    def time_correction(self, config: TrainConfig, training: float) -> Correction:
+        """From the past; training: share of the time that goes with the steps."""
+        coming = NextRun(
+            kind_of(config.method, config.task),
+            speed_settings(config.model_dump()),
+            training,
+            may_stop(config.model_dump()),
+        )
+        return time_range(timed_runs(self.past), coming)
+
+    def shorter(self, limit: int) -> Costs:
+        """The same with rows cut at `limit` tokens."""
+        shorter = copy(self)
+        shorter.parts = self.cut(limit)
+        return shorter
+
+    def available_gib(self) -> float:
+        """Memory that a run could take now: what is free, and what this worker gives back."""
+        free, _ = memory.available_gib(self.device)
+        return free
+
+    def fitting(self, cost: Cost, limit: int) -> list[dict[str, Any]]:
+        """The nearest settings that fit into what is free."""
+        config = cost.config.model_dump() | {"max_length": limit}
+        made: dict[tuple[str, str, bool], Rehearsal] = {}
+
+        def need(change: dict[str, Any]) -> tuple[float, float] | None:
+            try:
+                changed = TrainConfig.parse(cost.config.model_dump() | change)
+                key = changed.method, changed.held, changed.gradient_checkpointing
+                costs = self.shorter(change["max_length"]) if "max_length" in change else self
+                found = Cost(costs, changed, made.get(key))
+                made[key] = found.rehearsal
+                needed = found.memory()
+            except TunebenchError:
+                return None
+            return needed["peak_gib"], needed["high_gib"]
+
+        return fitting.nearest(config, need, self.available_gib(), _lighter(cost.config))
+
+
+class Cost:
+    """One config of a question."""
+
+    def __init__(self, costs: Costs, config: TrainConfig, rehearsal: Rehearsal | None = None) -> None:
+        self.costs, self.config = costs, config
+        self.dtype = choose_dtype(config.dtype, costs.device)
+        self.rehearsal = rehearsal or Rehearsal(costs.architecture, config, self.dtype, costs.device.type)
+        self.counts = self.rehearsal.counts
+        self.steps = total_steps(config, costs.train_rows)
+        self.per_epoch = steps_per_epoch(costs.train_rows, *batch_shape(config))
+
+    def disk_bytes(self) -> float:
+        """What is kept of the run: the adapter, or all weights, as they lie in memory."""
+        size = 4 if self.dtype == torch.float32 else 2
+        adapter = METHODS[self.config.method].adapter
+        return size * (self.counts.trainable if adapter else self.counts.total)
+
+    @property
+    def packed(self) -> bool:
+        """Whether micro-batches are dealt by tokens."""
+        return self.rehearsal.packed(int(self.train.sequence_lengths.max()))
+
+    @cached_property
+    def footprint(self) -> Footprint:
+        """The largest micro-batch, rehearsed."""
+        held_out = self.costs.parts["validation"].rows
+        rows = self.train
+        found = self.rehearsal.run(
+            self.config, rows, held_out if len(held_out) else rows, self.costs.objective
+        )
+        if replay := self.replay:
+            objective = BesideBase() if self.config.kl_beta else TrainedTokens()
+            found = found.at_least(self.rehearsal.run(replay.beside, replay.rows, replay.rows, objective))
+        return replace(found, labels=self._labels_bytes())
+
+    @property
+    def replay(self) -> Replay | None:
+        """What is replayed, as far as it is known."""
+        if self.costs.general is None or not self.config.replay_share:
+            return None
+        return Replay(self.costs.general, self.config, self.costs.train_rows)
+
+    @property
+    def train(self) -> Rows:
+        """The rows that a step is rehearsed on."""
+        train = self.costs.parts["train"].rows
+        return train if len(train) else _blank(self.config.max_length or 8)
+
+    def memory(self) -> dict[str, Any]:
+        """The estimate against what is free."""
+        costs = self.costs
+        found = estimate.memory(
+            self.counts,
+            self.footprint,
+            self.config,
+            self.dtype,
+            costs.device,
+            process_gib=costs.process,
+            correction=costs.memory_correction(self.config),
+        )
+        free = costs.available_gib()
+        return found | {"available_gib": free, "fits": found["high_gib"] <= free}
+
+    def time(self) -> dict[str, Any]:
+        """The estimate for the whole run, evaluations and answers included."""
+        config, costs = self.config, self.costs
+        work, text = work_of(self), costs.architecture.get_text_config()
+        inner = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
+        shape = (
+            calibrate.rounded(work.train_tokens / work.pieces),
+            text.hidden_size,
+            inner,
+        )
+        return estimate.seconds(
+            self.counts,
+            self.footprint,
+            config,
+            self.dtype,
+            costs.device,
+            work,
+            costs.rates(self.dtype, shape, calibrate.rounded(work.length)),
+            partial(costs.time_correction, config),
+        )
+
+    def _labels_bytes(self) -> float:
+        """What asking a model for the text of labels takes."""
+        costs, labels = self.costs, self.costs.labels
+        lengths = [int(part.rows.sequence_lengths.max(initial=0)) for part in costs.parts.values()]
+        if not labels:
+            return 0.0
+        longest = max(1, *lengths)
+        if self.config.task == "classification":  # the untuned model is asked, not the one with a head
+            packed = costs.device.type == "cpu" and packable.known(costs.architecture)
+        else:
+            packed = self.rehearsal.packed(longest, training=False)
+        text = costs.architecture.get_text_config()
+        return branches.most_bytes(text, longest, labels.tokens, self.dtype, costs.device.type, packed=packed)
+
+
+def _lighter(config: TrainConfig) -> list[dict[str, Any]]:
+    """Changes to a method that takes less, nearest first."""
+    method = METHODS[config.method]
+    own = {"learning_rate": None}  # each method has its own
+    if not method.adapter:
+        return [own | {"method": "lora"}, own | {"method": "qlora"}]
+    if config.held:
+        return []
+    if "load_in_4bit" in method.fields:
+        return [{"load_in_4bit": True}]
+    return []
+
+
+def _blank(length: int) -> Rows:
+    """One row of that many trained tokens, for a data set whose own rows have none."""
+    starts = np.asarray([0, length], np.int64)
+    ids, trained = np.zeros(length, np.int32), np.ones(length, bool)
+    return Rows(np.zeros(1, np.int64), starts, ids, trained, np.zeros(1, np.uint8))
+
+
+def work_of(cost: Cost) -> estimate.Work:
+    """What passes through the model over the whole run."""
+    config, costs = cost.config, cost.costs
+    epochs = cost.steps / cost.per_epoch
+    validations = 1 + len(evaluation_steps(cost.steps, config.evaluations))  # the base model's first
+    train, validation, test = (np.array(costs.epoch(part)) for part in prepare.PARTS)
+    held_out = test if costs.rows["test"] else validation
+    evaluated = validation * validations + 2 * held_out
+    mean_length = train[0] / costs.train_rows
+    if config.task == "dpo":  # every pair passes once through the base model
+        evaluated = evaluated + train + validation + test
+        mean_length /= 2
+    if costs.labels:
+        evaluated = evaluated + _labels_asked(cost, costs.labels, mean_length)
+    asked = config.probes and config.task != "classification"
+    between = written = 0.0
+    if config.probes:
+        between = validations * (validation[0] + (LIGHT if asked else 0))
+    if asked:  # of base and tuned model, with as many rows that were trained on as validation has
+        task = samples.COUNT * np.array([mean_length + samples.LENGTH, samples.LENGTH])
+        evaluated = evaluated + 2 * (SUITE + validation + task + cost.costs.probed)
+        written = WIDE * (samples.LENGTH + 2 * requests.LENGTH)
+        if config.task == "sft":
+            written += 2 * ASTRAY * -(-_recalled(cost) // ANSWERED)
+    if config.canaries:
+        evaluated = evaluated + _canaries(cost)  # of the tuned model alone
+    prompts = 0 if config.task == "classification" else config.sample_prompts
+    pieces: float = cost.steps * batch_shape(config)[1]
+    padded = _padding(cost)
+    if cost.footprint.packed:
+        padded, pieces = 1.0, cost.steps * max(1.0, train[0] / cost.per_epoch / tokens_of_a_piece(config))
+    trained = train * (padded, 1.0) * epochs
+    if replay := cost.replay:
+        more = np.array(replay.tokens)
+        trained, pieces = trained + more, pieces + max(cost.steps, more[0] / tokens_of_a_piece(config))
+        evaluated = evaluated + more * (config.kl_beta > 0)  # passes through the base too
+        if not config.replay_dataset:
+            written += LENGTH * -(-len(replay.rows) // ANSWERED)
+    return estimate.Work(
+        train_tokens=trained[0],
+        train_trained=trained[1],
+        pieces=pieces,
+        eval_tokens=evaluated[0],
+        eval_trained=evaluated[1],
+        generated_steps=round(2 * config.max_new_tokens * -(-prompts // ANSWERED) + written),
+        length=length_of(cost.train.lengths),
+        steps=cost.steps,
+        beside=weights.SECONDS if asked else 0.0,
+        between=between,
+        share=config.probe_share,
+    )
+
+
+def _padding(cost: Cost) -> float:
+    """Tokens that pass through the model over those of the rows, in micro-batches as in training."""
+    lengths = cost.train.lengths
+    grouped = lengths if cost.costs.objective.grouped else np.ones(len(lengths), np.int64)
+    size, accumulation = batch_shape(cost.config)
+    dealt = epoch_steps(grouped, seed=cost.config.seed, epoch=0, batch_size=size, accumulation=accumulation)
+    whole = sum(len(part) * int(lengths[part].max()) for step in dealt for part in step)
+    return whole / max(1, int(lengths.sum()))
+
+
+def _labels_asked(cost: Cost, labels: LabelsAsText, mean_length: float) -> np.ndarray:
+    """Tokens, and those with logits, of asking models for the labels of held-out rows."""
+    _, rows = _held_out(cost)
+    device, seed = cost.costs.device.type, cost.config.seed
+    asked = labels.models * len(label_text.affordable(np.arange(rows), labels.tokens, device, seed))
+    return np.array([asked * (mean_length + LABEL_COST * labels.tokens), asked * labels.tokens])
+
+
+def _recalled(cost: Cost) -> int:
+    """Rows that are to be written from memory, about: those whose answer is long enough, up to a limit."""
+    rows, parts = cost.costs.rows, cost.costs.parts
+    own = rows["train"] - canaries.planted_count(cost.config)
+    asked = {"train": ("train", min(own, rows["validation"])), "held_out": _held_out(cost)}
+    found = {}
+    for name, (part, count) in asked.items():
+        counted = parts[part].rows
+        long = extraction_prompts.long_enough(
+            counted.trained_counts[counted.row_ids >= 0]
+        )  # without canaries
+        found[name] = (
+            min(extraction_prompts.MOST[name], round(count * float(long.mean()))) if len(long) else 0
+        )
+    return sum(found.values()) if found["train"] else 0
+
+
+def _held_out(cost: Cost) -> tuple[str, int]:
+    """The part that judges the run, and its rows."""
+    part = "test" if cost.costs.rows["test"] else "validation"
+    return part, cost.costs.rows[part]
+
+
+def _canaries(cost: Cost) -> np.ndarray:
+    """Tokens, and those with logits, of measuring every canary once: planted or not, they are alike."""
+    train = cost.costs.parts["train"].rows
+    own = train.take(np.flatnonzero(train.row_ids < 0))
+    each = np.array([len(own.ids), own.trained.sum()]) / max(1, len(own))
+    return len(canaries.times(cost.config)) * each

@@ -1,0 +1,164 @@
+"""How the rows of a source are read, decided from its first rows, and the rows brought to the stored form.
+
+One way for the form that shows it beforehand and the import that does it: format, columns, what values mean,
+which columns are left aside, which part a row is in.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from engine.data.convert.choose import Chosen, choose
+from engine.data.convert.convert import Canonical, Convert, converter
+from engine.data.convert.marked_pairs import Marking, count_pairs, pair_up
+from engine.data.convert.recognised_formats import Recognised, recognise
+from engine.data.readers.column_values import Rows, column_names, ignored, paths_of, with_paths
+from engine.data.readers.conversation_parts import part_column, part_of_row
+from engine.data.readers.first_rows import remarks
+from engine.data.readers.raw_rows import Problem, Row
+from store.catalog.formats import FORMATS
+from store.config.import_config import Wishes
+from store.contract.errors import ConfigError
+
+
+class Seen(NamedTuple):
+    """The columns of a source, those inside objects, its first rows with them, and what they look like."""
+
+    columns: list[str]
+    paths: list[str]
+    rows: Rows
+    recognised: Recognised
+    marks: Mapping[str, list[str]]
+
+
+def look(known: list[str], head: Sequence[Row], marks: Mapping[str, list[str]] | None = None) -> Seen:
+    """What the first rows show. `known`, `marks`: columns and marks of the reader. Raises DataError where
+    there are too many columns."""
+    rows = [row for _, row in head if isinstance(row, dict)]
+    columns = column_names(known, rows)
+    paths = paths_of(columns, rows)
+    if paths:
+        rows = [with_paths(row, paths) for row in rows]
+    return Seen(columns, paths, rows, recognise([*columns, *paths], rows), marks or {})
+
+
+class Reading(NamedTuple):
+    """chosen: format and columns. ignored: columns of which nothing is used. part_column: None for none."""
+
+    chosen: Chosen
+    ignored: list[str]
+    part_column: str | None
+    parts: Mapping[str, str]
+    instruction: str
+    label_column: str | None
+
+    @property
+    def paths(self) -> list[str]:
+        """Columns that may lie inside objects."""
+        named = (*self.chosen.mapping.values(), *([self.part_column] if self.part_column else []))
+        return [column for column in named if "." in column]
+
+    @property
+    def marking(self) -> Marking | None:
+        """Of rows that are to be paired: their columns."""
+        if self.chosen.format != "marked_pairs":
+            return None
+        columns = self.chosen.mapping
+        return Marking(columns["prompt"], columns["completion"], columns["label"], self.chosen.values)
+
+    def convert(self) -> Convert:
+        """A row of the file to the stored form, with its part; it raises RowSkipped."""
+        plain = converter(
+            self.chosen.format,
+            self.chosen.mapping,
+            instruction=self.instruction,
+            label_column=self.label_column,
+            answers=self.chosen.answers,
+            values=self.chosen.values,
+        )
+        column, paths = self.part_column, self.paths
+        if column is None:
+            return plain if not paths else lambda row: plain(with_paths(row, paths))
+
+        def convert(row: dict[str, Any]) -> Canonical:
+            row = with_paths(row, paths)
+            part = part_of_row(row, column, self.parts)
+            return plain(row)._replace(part=part)
+
+        return convert
+
+    def items(self, rows: Iterator[Row], again: Callable[[], Iterator[Row]]) -> Iterator[Row]:
+        """The rows as they are converted, pairs made of those that are to be paired; `again` reads them from
+        the beginning."""
+        marking = self.marking
+        if marking is None:
+            return rows
+        paths = self.paths
+        whole = (with_paths(row, paths) for _, row in again() if isinstance(row, dict))
+        counts: Counter[bytes] = count_pairs(whole, marking)
+        return pair_up(_whole(rows, paths), marking, counts)
+
+
+def _whole(rows: Iterator[Row], paths: list[str]) -> Iterator[Row]:
+    return ((line, with_paths(row, paths) if isinstance(row, dict) else row) for line, row in rows)
+
+
+def decide(seen: Seen, wishes: Wishes, label_column: str | None = None) -> Reading:
+    """Raises ConfigError and DataError that name the field."""
+    columns = [*seen.columns, *seen.paths]
+    chosen = choose(
+        columns, seen.rows, wishes.format, wishes.columns, wishes.answers, wishes.values, seen.recognised
+    )
+    column = wishes.part_column
+    if column is None:
+        column = part_column(columns, seen.rows, seen.marks)
+        if column in chosen.mapping.values():
+            column = None
+    elif column and column not in columns:
+        raise ConfigError(
+            f"There is no column {column!r} to say which part a row is in.",
+            fix=f"The file has {', '.join(columns[:12])}.",
+            field="part_column",
+        )
+    used = {**chosen.mapping, **({"part": column} if column else {})}
+    instruction = wishes.instruction if chosen.format == "text_label" else ""
+    left = ignored(seen.columns, used)
+    return Reading(chosen, left, column or None, wishes.parts, instruction, label_column)
+
+
+def told(reading: Reading, rows: Rows) -> list[Problem]:
+    """What is odd about the values, what was guessed, and what the format leaves out."""
+    chosen = reading.chosen
+    form = FORMATS[chosen.format]
+    deciding = {*form.several, *(form.required[-1:] if form.meanings or form.several else ())}
+    spoken = {role: c for role, c in chosen.mapping.items() if role.partition("_")[0] not in deciding}
+    problems = remarks(spoken, rows)
+    if chosen.guessed:
+        title = FORMATS[chosen.format].title.lower()
+        used = ", ".join(f"{role} = {column}" for role, column in chosen.mapping.items())
+        problems.append(
+            Problem(
+                None, f"The names of the columns fit no format: {title} ({used}) is guessed from the values."
+            )
+        )
+    if chosen.format == "marked":
+        problems += _of_marks(reading, rows)
+    return problems
+
+
+def _of_marks(reading: Reading, rows: Rows) -> list[Problem]:
+    columns = reading.chosen.mapping
+    marking = Marking(columns["prompt"], columns["completion"], columns["label"], reading.chosen.values)
+    pairs = count_pairs(rows, marking).total()
+    if not pairs:
+        return []
+    title = FORMATS["marked_pairs"].title
+    return [
+        Problem(
+            None,
+            f"Among the first {len(rows):,} rows {pairs:,} good answers have a bad one to the same prompt:"
+            f" the format “{title}” makes preference pairs of them.",
+        )
+    ]

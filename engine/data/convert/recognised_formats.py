@@ -1,0 +1,186 @@
+"""Which format the rows of a file are in, from the names of its columns and the first rows.
+
+Conversations are recognised by their structure, everything else by names (`aliases`), checked against
+the values. Where no name fits, the values decide and the result is marked as guessed, so that the user
+is told; nothing is guessed that a name says.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from engine.data.convert.judged_answers import recognise_comparison, recognise_marked
+from engine.data.convert.marked_pairs import makes_pairs
+from engine.data.convert.read_choices import recognise_choices
+from engine.data.convert.turns import keys_of
+from engine.data.readers.aliases import (
+    ALIASES,
+    FLAG_PREFIXES,
+    NUMBERING,
+    TOOLS,
+    TURN_NAMES,
+    names_of,
+    names_within,
+    normalise,
+)
+from engine.data.readers.column_values import Rows, first_values, looked_at, values_of
+from store.catalog.formats import FORMATS, FormatName
+
+LABEL_LENGTH = 80  # characters of a label, at the median
+FEW_VALUES = 0.5  # distinct labels to rows, at most, where values alone say that a column is a label
+FLAGS = ({"0", "1"}, {"true", "false"}, {"yes", "no"}, {"y", "n"}, {"t", "f"})
+
+
+class Recognised(NamedTuple):
+    """format: None where no column holds text. mappings: of every format that fits, the best first."""
+
+    format: FormatName | None
+    mappings: dict[FormatName, dict[str, str]]
+    guessed: bool
+
+    @property
+    def mapping(self) -> dict[str, str]:
+        return self.mappings[self.format] if self.format else {}
+
+
+def recognise(columns: Sequence[str], rows: Rows) -> Recognised:
+    """The format of the rows and the mapping of its roles, with every other format that fits. The rows have
+    what lies at those of the columns that are paths."""
+    rows = looked_at(columns, rows)
+    names = names_of(columns)
+    within = names_within(columns)
+    every = {**{name: paths[0] for name, paths in within.items()}, **names}
+    fitting: dict[str, dict[str, str] | None] = {**_turns(columns, names, rows)}
+    fitting["comparison"] = recognise_comparison(columns, every, rows)
+    fitting["multiple_choice"] = recognise_choices(columns, every, rows)
+    if marked := recognise_marked(every, rows):
+        first, second = (
+            ("marked_pairs", "marked") if makes_pairs(rows, marked) else ("marked", "marked_pairs")
+        )
+        fitting |= {first: marked, second: marked}
+    for format in ALIASES:
+        if format not in PARTICULAR:
+            fitting[format] = _by_name(format, names, within, rows)
+    if not fitting["text_label"] and not fitting["prompt_completion"]:
+        fitting["text_label"] = _flagged(columns, names, rows)
+    order = [*("messages", "sharegpt"), *ALIASES]
+    if marked and next(name for name in fitting if name in PAIRED) == "marked":
+        order = [name for name in order if name != "marked_pairs"]
+        order.insert(order.index("marked") + 1, "marked_pairs")
+    mappings = {FORMATS[name].name: mapping for name in order if (mapping := fitting.get(name))}
+    guessed = not mappings
+    for name, mapping in _by_values(columns, rows).items():
+        mappings.setdefault(name, mapping)
+    return Recognised(next(iter(mappings), None), mappings, guessed and bool(mappings))
+
+
+PAIRED = ("marked", "marked_pairs")
+PARTICULAR = ("comparison", "multiple_choice", *PAIRED)  # recognised by more than the names of columns
+
+
+def _flagged(columns: Sequence[str], names: Mapping[str, str], rows: Rows) -> dict[str, str] | None:
+    """A text by name, and the first column of values that are true or false, or called so (`is_toxic`)."""
+    aliases = (*ALIASES["text_label"]["text"], *ALIASES["text"]["text"])
+    texts = (names[alias] for alias in aliases if alias in names)
+    text = next((column for column in texts if _fits("text_label", "text", values_of(rows, column))), None)
+    if text is None:
+        return None
+    for column in columns:
+        if normalise(column) in NUMBERING:  # 0 and 1 of two rows
+            continue
+        values = first_values(rows, column, 2000)
+        keys = {str(value).strip().lower() for value in values}
+        called = normalise(column).startswith(FLAG_PREFIXES) and len(keys) <= 2
+        flat = not any(isinstance(value, list | dict | bytes) for value in values)
+        if flat and keys and (called or any(keys == pair for pair in FLAGS) or keys <= {"true", "false"}):
+            return {"text": text, "label": column}
+    return None
+
+
+def _turns(columns: Sequence[str], names: Mapping[str, str], rows: Rows) -> dict[str, dict[str, str]]:
+    """Columns whose values are lists of turns; the usual names first."""
+    found: dict[str, dict[str, str]] = {}
+    listed = next((names[alias] for alias in TOOLS if alias in names), None)
+    extra = next((names[alias] for alias in ALIASES["instruction"]["system"] if alias in names), None)
+    tools = {"tools": listed} if listed else {}
+    for column in sorted(columns, key=lambda name: normalise(name) not in TURN_NAMES):
+        if normalise(column) in ("chosen", "rejected", "prompt"):  # conversations of a preference
+            continue
+        keys = next((keys for value in first_values(rows, column, 5) if (keys := keys_of(value))), None)
+        if keys == ("role", "content"):
+            found.setdefault("messages", {"messages": column, **tools})
+        elif keys:
+            mapping = {"conversations": column, **({"system": extra} if extra else {}), **tools}
+            found.setdefault("sharegpt", mapping)
+    return found
+
+
+def _by_name(
+    format: str, names: Mapping[str, str], within: Mapping[str, list[str]], rows: Rows
+) -> dict[str, str] | None:
+    """The mapping of a format whose required roles all have a column. names: normalised name -> column;
+    within: -> paths."""
+    mapping: dict[str, str] = {}
+    for role, aliases in ALIASES[format].items():
+        called: list[str] = []
+        for alias in aliases:
+            called += [names[alias]] if alias in names else []
+            called += within.get(alias, [])
+        free = [column for column in dict.fromkeys(called) if column not in mapping.values()]
+        values = {column: values_of(rows, column) for column in free}
+        column = next((column for column in free if _fits(format, role, values[column])), None)
+        required = role in FORMATS[format].required
+        if column is None and required:  # the name stands, also where the first rows leave it empty
+            column = next((column for column in free if not values[column]), None)
+        if column:
+            mapping[role] = column
+        elif required:
+            return None
+    return mapping
+
+
+def _fits(format: str, role: str, values: list[Any]) -> bool:
+    """Whether the values can play the role: texts, or for a label something short."""
+    if not values:
+        return False
+    if format == "preference":
+        return all(isinstance(value, str) or keys_of(value) for value in values)
+    flat = [value for value in values if not isinstance(value, list | dict | bytes)]
+    if len(flat) < len(values) / 2:
+        return False
+    return role != "label" or statistics.median(len(str(value)) for value in flat) <= LABEL_LENGTH
+
+
+def _by_values(columns: Sequence[str], rows: Rows) -> dict[FormatName, dict[str, str]]:
+    """Mappings that the values allow where names say nothing."""
+    sizes: dict[str, float] = {}
+    labels: list[str] = []
+    for column in columns:
+        values = values_of(rows, column)
+        texts = [value for value in values if isinstance(value, str)]
+        if len(texts) > len(values) / 2:
+            sizes[column] = statistics.median(len(text) for text in texts)
+        flat = [str(value) for value in values if not isinstance(value, list | dict | bytes)]
+        many = len(flat) >= 10 and 1 < len(set(flat)) <= FEW_VALUES * len(flat)
+        if many and max(map(len, flat)) <= LABEL_LENGTH:
+            labels.append(column)
+    texts_only = [column for column in sizes if column not in labels]
+    # Of several numbered answers, such as output_1 and output_2, the first.
+    bare = {normalise(column).rstrip("0123456789_"): column for column in reversed(columns)}
+    numbered = {
+        name: _by_name(name, bare, {}, rows)
+        for name in ("instruction", "question_answer", "prompt_completion")
+    }
+    found = {FORMATS[name].name: mapping for name, mapping in numbered.items() if mapping}
+    if not texts_only:
+        return {"text": {"text": max(sizes, key=sizes.__getitem__)}} if sizes else {}
+    longest = max(sizes[column] for column in texts_only)
+    main = next(column for column in texts_only if sizes[column] >= longest / 2)
+    if labels:
+        label = min(labels, key=lambda name: not isinstance(values_of(rows, name)[0], str))
+        found["text_label"] = {"text": main, "label": label}
+    if len(texts_only) > 1:
+        found.setdefault("prompt_completion", {"prompt": texts_only[0], "completion": texts_only[1]})
+    return {**found, "text": {"text": main}}

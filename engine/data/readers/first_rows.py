@@ -1,0 +1,56 @@
+"""The first rows of a file: enough to recognise it by, bounded in number and in size."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from engine.data.readers.column_values import Rows, values_of
+from engine.data.readers.raw_rows import Problem, Row
+from engine.data.readers.source_json import encode
+
+MOST_BYTES = 32 * 1024 * 1024
+MOST_ITEMS = 20_000  # rows and skipped rows together
+
+_NUMBER = re.compile(r"\s*[-+]?\d[\d.,]*(e[-+]?\d+)?\s*", re.IGNORECASE)
+# Roles that are read by the model; an answer or a label may well be a number.
+ASKING = ("text", "prompt", "question", "instruction")
+
+
+def read_first(rows: Iterator[Row], most: int) -> list[Row]:
+    """Items from the front of `rows` until `most` rows were read; skipped ones come with them, in order."""
+    items: list[Row] = []
+    found = size = 0
+    for item in rows:
+        items.append(item)
+        if isinstance(item[1], dict):
+            found += 1
+            size += _size(item[1])
+        if found >= most or size >= MOST_BYTES or len(items) >= MOST_ITEMS:
+            break
+    return items
+
+
+def _size(row: dict[str, Any]) -> int:
+    try:
+        return len(encode(row))
+    except RecursionError:
+        return 0
+
+
+def remarks(mapping: dict[str, str], rows: Rows) -> list[Problem]:
+    """What is odd about the values of the mapped columns, though they can be read."""
+    found: list[Problem] = []
+    for role, column in mapping.items():
+        values = values_of(rows, column)
+        numbers = [value for value in values if isinstance(value, int | float)]
+        if role in ASKING and values:
+            as_text = [value for value in values if isinstance(value, str) and _NUMBER.fullmatch(value)]
+            if len(numbers) + len(as_text) == len(values):
+                reason = f"Every value of the column {column!r} is a number, yet it is read as the {role}."
+                found.append(Problem(None, reason + " Map another column if it is not meant."))
+                continue
+        if numbers and role != "label":
+            found.append(Problem(None, f"Numbers in the column {column!r} are read as text.", True))
+    return found

@@ -1,2 +1,0 @@
-"""Running a recipe: `run.apply` takes the steps of `store.recipe` over a `working.Working`, `outcome.write`
-makes the new version of what is left. One file for each family of steps."""

@@ -1,0 +1,1 @@
+"""Runs, evaluations and slices against each other, and judges."""

@@ -1,0 +1,1 @@
+"""What the course of a run shows: overfitting, its stages, the step to keep, and what to change."""

@@ -1,0 +1,165 @@
+"""What to change for the next run, as sentences with the fields they change.
+
+A piece of advice follows from the evidence of a verdict alone, names the evidence, and changes fields of
+the config that the form can take over unedited. The most useful comes first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from engine.diagnostics import phrasing
+from engine.diagnostics.course import step_noise
+from engine.diagnostics.course.validation import Validation
+from engine.diagnostics.statistics.statistics import Interval, rows_needed
+
+MOST_EPOCHS = 20.0
+MOST_NEEDED = 1_000_000  # rows that are counted
+MOST_ROWS = 500  # that a split holds out for validation, and for test (store.config.train_config.Split)
+
+
+def advise(
+    *,
+    state: str,
+    gain: Interval | None,
+    overfitting: Mapping[str, Any],
+    stopped: Mapping[str, Any],
+    split: str,
+    config: Mapping[str, Any],
+    eval_rows: Sequence[Validation],
+    against: str = "the base model",
+) -> list[dict[str, Any]]:
+    """Pieces of advice: `text`, and `change` {field of TrainConfig: new value}, which may be empty.
+
+    against: what the run was held against.
+    """
+    found = []
+    past_its_best = overfitting["state"] == "overfits" and overfitting["best_step"]
+    threshold = float(config.get("early_stopping_threshold", 0.005))
+    if state == "worse" and overfitting["state"] != "overfits" and on_its_way(eval_rows, threshold):
+        found.append(_longer(stopped, config, f"It learned, but did not get past {against} yet:"))
+    elif state == "worse" and not past_its_best:
+        found.append(lower_rate(config, f"It got worse than {against}: the steps were too large."))
+    elif overfitting["state"] == "overfits":
+        found.append(_fewer_epochs(overfitting, stopped, config))
+    elif still_improving(eval_rows, stopped, threshold):
+        found.append(_longer(stopped, config, "Validation loss was still falling at the end:"))
+    elif state == "no_gain":
+        found.append(_higher_rate(config))
+    if state == "undecided" and gain is not None:
+        found.append(_more_rows(gain, split, config))
+    if split == "validation":
+        found.append(
+            {
+                "text": "Keep test rows, which only the verdict sees, for an honest figure.",
+                "change": {"test_size": 0.1},
+            }
+        )
+    return [piece for piece in found if piece]
+
+
+def still_improving(validations: Sequence[Validation], stopped: Mapping[str, Any], threshold: float) -> bool:
+    """The last validation is the best, better than the one before by more than `threshold` of it and by more
+    than the loss moves from step to step (`step_noise.py`)."""
+    if stopped["reason"] == "early_stopping" or len(validations) < 2:
+        return False
+    losses = step_noise.mean_losses(validations)
+    if not np.isfinite(losses).all() or losses[-1] > losses.min():
+        return False
+    least = max(threshold * losses[-2], step_noise.of_course(losses).beyond_one(2))
+    return bool(losses[-2] - losses[-1] > least)
+
+
+def on_its_way(validations: Sequence[Validation], threshold: float) -> bool:
+    """What began untrained (a new head: there is no step 0) got better by more than `threshold` since."""
+    if not validations or not validations[0]["step"]:
+        return False
+    losses = step_noise.mean_losses(validations)
+    return bool(losses.min() < losses[0] * (1 - threshold))
+
+
+def lower_rate(config: Mapping[str, Any], why: str) -> dict[str, Any] | None:
+    """A third of the learning rate, and `why`; None where the config has none."""
+    rate = config.get("learning_rate")
+    if not rate:
+        return None
+    lower = phrasing.significant(rate / 3)
+    text = f"{why} Try a third of the learning rate, {phrasing.setting(lower)}."
+    return {"text": text, "change": {"learning_rate": lower}}
+
+
+def _higher_rate(config: Mapping[str, Any]) -> dict[str, Any] | None:
+    rate = config.get("learning_rate")
+    if not rate:
+        return None
+    higher = min(1.0, phrasing.significant(rate * 3))
+    if higher <= rate:
+        return None
+    more = "three times the" if higher < 1 else "a higher"
+    text = f"Nothing moved: try {more} learning rate, {phrasing.setting(higher)}."
+    return {"text": text, "change": {"learning_rate": higher}}
+
+
+def _fewer_epochs(
+    overfitting: Mapping[str, Any], stopped: Mapping[str, Any], config: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    best, epochs = overfitting["best_step"], float(config.get("num_train_epochs") or 0)
+    if not best:
+        return lower_rate(config, "It overfits from the start.")
+    kept = stopped.get("restored_step") not in (None, stopped["step"])
+    lead = "The best step was kept." if kept else "The last step was kept, which is past the best."
+    change: dict[str, Any] = {}
+    if not kept and config.get("load_best_model_at_end") is False:
+        lead, change = (
+            "The last step was kept, which is past the best: keep the best.",
+            {"load_best_model_at_end": True},
+        )
+    fewer = max(0.5, math.ceil(2 * epochs * best / int(stopped["step"])) / 2)
+    if stopped["reason"] != "epochs" or fewer >= epochs:
+        lower = lower_rate(config, f"{lead} Smaller steps may reach a lower loss before it overfits.")
+        return lower and {**lower, "change": change | lower["change"]}
+    text = f"{lead} {_epochs(fewer)} in place of {epochs:g} would stop near it."
+    return {"text": text, "change": change | {"num_train_epochs": fewer}}
+
+
+def _longer(stopped: Mapping[str, Any], config: Mapping[str, Any], lead: str) -> dict[str, Any] | None:
+    if stopped["reason"] == "max_steps" and config.get("max_steps"):
+        steps = 2 * int(config["max_steps"])
+        return {"text": f"{lead} try {steps:,} steps.", "change": {"max_steps": steps}}
+    epochs = float(config.get("num_train_epochs") or 0)
+    if not 0 < epochs < MOST_EPOCHS:
+        return None
+    more = min(MOST_EPOCHS, 2 * epochs)
+    return {"text": f"{lead} try {_epochs(more)}.", "change": {"num_train_epochs": more}}
+
+
+def _epochs(count: float) -> str:
+    return f"{count:g} epoch{'' if count == 1 else 's'}"
+
+
+def _more_rows(gain: Interval, split: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """More held-out rows, as far as a split holds out any."""
+    needed = rows_needed(gain, gain.value)
+    known = needed is not None and needed > gain.n
+    about = f"about {phrasing.significant(needed or 0):,.0f}"
+    count = about if (needed or 0) <= MOST_NEEDED else f"over {MOST_NEEDED:,}"
+    size = f"a gain of this size needs {count} of them"
+    if gain.n >= MOST_ROWS:
+        text = f"All {gain.n:,} held-out rows can't tell it from noise, and a split holds out no more"
+        return {"text": f"{text}{f'; {size}' if known else ''}.", "change": {}}
+    field = f"{split}_size"
+    share = float(config.get(field) or 0.1)
+    wanted = min(MOST_ROWS, int(phrasing.significant(needed))) if known and needed else 2 * gain.n
+    wanted = min(MOST_ROWS, max(wanted, gain.n + 1))
+    change: dict[str, Any] = {field: min(0.5, phrasing.significant(share * wanted / gain.n))}
+    change["max_eval_rows"] = min(MOST_ROWS, max(int(config.get("max_eval_rows", MOST_ROWS)), wanted))
+    text = "Judge on more held-out rows"
+    if known:
+        text += f": {size}"
+        if needed and needed > MOST_ROWS:
+            text += f", and {MOST_ROWS} is the most that a split holds out, so that it may stay open"
+    return {"text": f"{text}.", "change": change}

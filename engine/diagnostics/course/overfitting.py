@@ -1,0 +1,253 @@
+"""Whether validation loss rose after its best step while training went on, and since when.
+
+The best of k validations is partly the luckiest: of a flat, noisy curve the minimum always lies below
+the end. So the rise from the best to the last validation is measured on the same rows in pairs, at a
+confidence widened for the k - 1 steps that could have been picked (Bonferroni). It must also be more than
+what validation loss moves from step to step (`step_noise.py`), which all rows share, and it must matter: a
+rise of under 1% is not called overfitting, however sure. A rise in which training loss rises too is
+instability, not overfitting, and is called so. GL and PQ are Prechelt's (1998, "Early Stopping: But When?").
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from engine.diagnostics import phrasing
+from engine.diagnostics.course import step_noise, train_gap
+from engine.diagnostics.course.stages import Metric, gap_points, parting, stage_of
+from engine.diagnostics.course.validation import Validation
+from engine.diagnostics.statistics.statistics import Interval
+
+MATERIAL_GL = 1.0  # per cent of the best loss: a smaller rise doesn't matter
+
+Array = NDArray[np.float64]
+TrainCurve = Sequence[tuple[int, float]]  # (step, training loss)
+
+
+def assess(
+    validations: Sequence[Validation],
+    train_curve: TrainCurve,
+    *,
+    unit: str = "nats a token",
+    train_probe: Sequence[Validation] | None = None,
+    metric: tuple[str, Sequence[Metric]] = ("", ()),
+    membership: Mapping[str, Any] | None = None,
+    extraction: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The `overfitting` part of a verdict; `unit` is that of the loss.
+
+    `validations` in order of steps, on the same rows; step 0 is the base model. `train_curve`: (step,
+    training loss). Returns state (none | overfits | unclear), since_step, best_step, last_step, rise
+    (value, low, high, n), gl (per cent), pq and sentence; and the stage (learning | converged | overfitting |
+    memorising | unclear, `stages.py`) with stage_sentence, gap [points of `train_gap.gaps`], gap_sentence,
+    and parting (of loss and metric, or null). train_probe: a fixed probe of training rows at the same steps;
+    metric: what the task's is called in words, and its course; membership, extraction: documents of those
+    modules.
+    """
+    shape = _shape(validations, train_curve, unit)
+    finite = [v for v in validations if _is_finite(v)]
+    points = gap_points(train_probe, finite)
+    diverged = len(finite) < len(validations)
+    stage, said = stage_of(shape, [] if diverged else finite, points, membership, extraction)
+    rise = Interval(**shape["rise"]) if shape["rise"] else None
+    return shape | {
+        "stage": stage,
+        "stage_sentence": said if not diverged or stage == "memorising" else shape["sentence"],
+        "gap": points,
+        "gap_sentence": train_gap.sentence(points, unit),
+        "parting": parting(shape, metric[1], metric[0], rise) if metric[1] else None,
+    }
+
+
+def onset(
+    validations: Sequence[Validation], train_curve: TrainCurve, looks: int
+) -> tuple[int, int, Interval] | None:
+    """Since which step it surely overfits, its best step, and the rise since that one; None where that is not
+    sure, now and at the validation before. For a run that is asked `looks` times while it trains: the
+    confidence is widened for these too."""
+    finite = [v for v in validations if _is_finite(v)]
+    if len(finite) < max(3, len(validations)):
+        return None
+    now, before = _sure_rise(finite, looks), _sure_rise(finite[:-1], looks)
+    if now is None or before is None:
+        return None
+    best, rise = now
+    steps = [int(v["step"]) for v in finite]
+    if _training_rose(train_curve, steps, best):
+        return None
+    return _since(finite, best, *_widened(finite, looks)), steps[best], rise
+
+
+def _sure_rise(validations: list[Validation], looks: int) -> tuple[int, Interval] | None:
+    """The place of the best validation, and the rise since, where that is sure and matters."""
+    losses = step_noise.mean_losses(validations)
+    best, last = int(losses.argmin()), len(validations) - 1
+    if best == last:
+        return None
+    rise = step_noise.rise(validations[best], validations[last], *_widened(validations, looks))
+    material = MATERIAL_GL / 100 * abs(float(losses[best]))
+    return (best, rise) if rise.above and rise.value >= material else None
+
+
+def _widened(validations: list[Validation], looks: int) -> tuple[float, float]:
+    """Confidence over rows and reach of the noise of steps, for a run that is looked at so many times."""
+    steps = max(looks, len(validations))
+    noise = step_noise.of_course(step_noise.mean_losses(validations))
+    return 1 - 0.05 / ((len(validations) - 1) * steps), noise.beyond_all(steps)
+
+
+def _shape(validations: Sequence[Validation], train_curve: TrainCurve, unit: str) -> dict[str, Any]:
+    finite = [v for v in validations if _is_finite(v)]
+    if len(finite) < 2:
+        return _document("unclear", finite, "Too few validations to tell whether it overfits.")
+    losses = step_noise.mean_losses(finite)
+    best, last = int(losses.argmin()), len(finite) - 1
+    quotient = _last_quotient(finite, losses, train_curve)
+    if len(finite) < len(validations):
+        sentence = "Validation loss stopped being a number: training diverged."
+        return _document("unclear", finite, sentence, best=best, quotient=quotient)
+    if best == last:
+        sentence = "No overfitting: validation loss was at its lowest at the last step."
+        return _document("none", finite, sentence, best=best, quotient=quotient)
+    confidence, reach = 1 - 0.05 / last, step_noise.of_course(losses).beyond_one(len(finite))
+    rows = step_noise.rise(finite[best], finite[last], confidence)
+    rise = step_noise.rise(finite[best], finite[last], confidence, reach)
+    state, sentence = _decide(finite, best, rows, rise, train_curve, unit)
+    since = _since(finite, best, confidence, reach) if state == "overfits" else None
+    if state == "none":
+        rise = rows
+    return _document(state, finite, sentence, best=best, rise=rise, since=since, quotient=quotient)
+
+
+def generalisation_loss(losses: ArrayLike) -> Array:
+    """GL of each validation: 100 (loss / lowest so far - 1), in per cent; shape [validations]."""
+    values = np.asarray(losses, dtype=np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):  # a hinge can reach 0
+        return 100 * (values / np.minimum.accumulate(values) - 1)
+
+
+def training_progress(strip: ArrayLike) -> float:
+    """P_k of the training losses since the validation before: 1000 (mean / min - 1), per mille."""
+    values = np.asarray(strip, dtype=np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(1000 * (values.mean() / values.min() - 1))
+
+
+def progress_quotient(losses: ArrayLike, steps: Sequence[int], train_curve: TrainCurve) -> Array:
+    """PQ = GL / P_k of each validation; NaN where no training loss or no progress lies before it."""
+    gl = generalisation_loss(losses)
+    quotients = np.full(len(gl), math.nan)
+    for index in range(1, len(gl)):
+        strip = _strip(train_curve, steps[index - 1], steps[index])
+        progress = training_progress(strip) if len(strip) else 0.0
+        if progress > 0:
+            quotients[index] = gl[index] / progress
+    return quotients
+
+
+def _decide(
+    validations: list[Validation],
+    best: int,
+    rows: Interval,
+    rise: Interval,
+    train_curve: TrainCurve,
+    unit: str,
+) -> tuple[str, str]:
+    """State and sentence. rows: the rise between the two models as the rows show it; rise: with the noise of
+    steps, which the later steps may undo."""
+    steps = [int(v["step"]) for v in validations]
+    where = f"between step {steps[best]:,} and step {steps[-1]:,}"
+    material = MATERIAL_GL / 100 * abs(step_noise.mean_loss(validations[best]))
+    on = phrasing.plural(rise.n, "row")
+    shown = f"{_amount(rise)} {unit} {where} (on {on})"
+    if rise.low is None:
+        return "unclear", f"Whether it overfits can't be told: there is no interval, as {rise.why}."
+    if rise.above and rise.value >= material:
+        if _training_rose(train_curve, steps, best):
+            return (
+                "unclear",
+                f"Validation loss rose by {shown}, and training loss rose with it: training is unstable.",
+            )
+        return (
+            "overfits",
+            f"It overfits: validation loss rose by {shown} while training loss did not.",
+        )
+    if rows.high is not None and rows.high <= material:
+        return "none", f"No overfitting: validation loss rose by less than 1% {where}."
+    if rows.above and rows.value < material:
+        less = f"{_amount(rows)} {unit} {where} (on {on})"
+        return "none", f"No overfitting to speak of: validation loss rose by {less}, under 1%."
+    noise = "what it moves from step to step" if rows.above else "noise"
+    return "unclear", f"A rise of validation loss of {shown} can't be told from {noise}."
+
+
+def _since(validations: list[Validation], best: int, confidence: float, reach: float) -> int:
+    """The first step from which every later validation is surely above the best one."""
+    since = int(validations[-1]["step"])
+    for later in reversed(validations[best + 1 :]):
+        if not step_noise.rise(validations[best], later, confidence, reach).above:
+            break
+        since = int(later["step"])
+    return since
+
+
+def _training_rose(train_curve: TrainCurve, steps: list[int], best: int) -> bool:
+    """Training loss after the best step is surely higher than in the strip before it (Welch, one-sided)."""
+    from scipy import stats  # here: half a second, and the screens only draw
+
+    before = _strip(train_curve, steps[best - 1] if best else -1, steps[best])
+    after = _strip(train_curve, steps[max(best, len(steps) - 2)], steps[-1])
+    if not np.isfinite(after).all():
+        return True
+    if len(before) < 2 or len(after) < 2:
+        return False
+    return bool(stats.ttest_ind(after, before, equal_var=False, alternative="greater").pvalue < 0.05)
+
+
+def _strip(train_curve: TrainCurve, after: int, until: int) -> Array:
+    return np.array([loss for step, loss in train_curve if after < step <= until], dtype=np.float64)
+
+
+def _last_quotient(validations: list[Validation], losses: Array, train_curve: TrainCurve) -> float | None:
+    value = float(progress_quotient(losses, [int(v["step"]) for v in validations], train_curve)[-1])
+    return value if math.isfinite(value) else None
+
+
+def _is_finite(validation: Validation) -> bool:
+    return bool(np.isfinite(np.asarray(validation["loss_sums"], np.float64)).all())
+
+
+def _amount(rise: Interval) -> str:
+    places = phrasing.decimals(rise.low, rise.high)
+    bounds = phrasing.interval(rise.low, rise.high, places)
+    return f"{phrasing.number(rise.value, places)} ({bounds})"
+
+
+def _document(
+    state: str,
+    validations: list[Validation],
+    sentence: str,
+    *,
+    best: int = 0,
+    rise: Interval | None = None,
+    since: int | None = None,
+    quotient: float | None = None,
+) -> dict[str, Any]:
+    steps = [int(v["step"]) for v in validations]
+    losses = [step_noise.mean_loss(v) for v in validations]
+    rise_percent = float(generalisation_loss(losses)[-1]) if losses else math.nan
+    return {
+        "state": state,
+        "since_step": since,
+        "best_step": steps[best] if steps else None,
+        "last_step": steps[-1] if steps else None,
+        "rise": rise.to_dict() if rise else None,
+        "gl": rise_percent if math.isfinite(rise_percent) else None,
+        "pq": quotient,
+        "sentence": sentence,
+    }

@@ -1,0 +1,83 @@
+"""The task's own metric at each validation, higher is better: what counts beside the loss.
+
+Three of the four kinds come from the same pass as the loss and cost nothing:
+  accuracy  rows whose class is right (a classification head)
+  label     rows whose every trained token is the model's first choice: answering greedily, it gives exactly
+            the label, closing token included
+  tokens    trained tokens that are the first choice, in supervised tuning
+  pairs     pairs in which the chosen answer gained on the rejected one, against the base model
+Beside them stands the score of answers that were generated for a few validation rows. Pure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import special
+
+from engine.diagnostics.course.stages import Metric
+from engine.diagnostics.statistics.statistics import LEAST_ROWS, wilson_interval
+
+WORDS = {
+    "accuracy": "accuracy",
+    "label": "exact label accuracy",
+    "tokens": "token accuracy",
+    "pairs": "the share of pairs with the chosen answer preferred",
+}
+
+Document = dict[str, Any]
+
+
+def of_rows(kind: str, step: int, row_ids: ArrayLike, correct: ArrayLike, tokens: ArrayLike) -> Metric:
+    """The metric of one validation, from what each of its rows got right of so many tokens."""
+    right, counted = np.asarray(correct, np.float64), np.asarray(tokens, np.float64)
+    if kind == "tokens":
+        values, weights = right / np.maximum(counted, 1), counted
+    else:
+        values, weights = (right == counted if kind == "label" else right).astype(np.float64), None
+    every = np.ones(len(right)) if weights is None else weights
+    return {"step": step, "row_ids": row_ids, "values": values, "weights": every}
+
+
+def course(kind: str, steps: Iterable[Mapping[str, Any]]) -> list[Document]:
+    """At each step {step, value, low, high, n}, with 95% intervals over rows, from sums over its rows
+    (`store.queries.rows.task_metric_rows`): of x and w and their squares and product, w 1 but for tokens."""
+    found = []
+    for sums in steps:
+        n, share = int(sums["n"]), kind in ("accuracy", "label", "pairs")
+        if not n or not sums["w"]:
+            continue
+        if share:
+            bounds = wilson_interval(int(sums["x"]), n).to_dict()
+        else:
+            bounds = _ratio(n, *(float(sums[name]) for name in ("x", "w", "xx", "xw", "ww")))
+            if bounds["low"] is not None and bounds["low"] == bounds["high"]:
+                bounds |= _agreed(bounds["value"], n, kind)
+        found.append({"step": int(sums["step"]), **bounds})
+    return found
+
+
+def _agreed(value: float, n: int, kind: str) -> Document:
+    """Limits where all rows agree, which makes nothing certain: of a share, up to z²/(n + z²) of all rows may
+    be otherwise; none of answers, as their metric may have no bounds."""
+    if kind == "answers":
+        return {"low": None, "high": None}
+    z = float(special.ndtri(0.975))
+    unseen = z * z / (n + z * z)
+    return {"low": (1 - unseen) * value, "high": (1 - unseen) * value + unseen}
+
+
+def _ratio(n: int, x: float, w: float, xx: float, xw: float, ww: float) -> Document:
+    """By linearisation (Cochran 1977, section 6.3) and Student's t at the effective number of rows, as sums
+    allow; no limits of effectively under LEAST_ROWS."""
+    value = x / w
+    if w * w / ww < LEAST_ROWS:
+        return {"value": value, "low": None, "high": None, "n": n}
+    spread = max(0.0, xx - 2 * value * xw + value * value * ww)
+    error = math.sqrt(n / (n - 1) * spread) / w
+    half = float(special.stdtrit(w * w / ww - 1, 0.975)) * error
+    return {"value": value, "low": value - half, "high": value + half, "n": n}

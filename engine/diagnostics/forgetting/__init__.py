@@ -1,0 +1,1 @@
+"""What a run forgot, when, and where it would have kept more."""

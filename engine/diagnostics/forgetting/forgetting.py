@@ -1,0 +1,223 @@
+"""What tuning cost: what the base model knew and the tuned one doesn't, from the same probes of both.
+
+States of one kind of evidence, from the interval of its loss against two named thresholds:
+  much     the whole interval lies above red;
+  some     it lies above 0 and reaches amber, so that there is a loss and it may matter;
+  none     it ends below amber: what may be lost is too little to matter;
+  unclear  it holds both 0 and amber: these items can't tell, and the sentence says what they could have seen.
+A category whose loss is significant after Holm over the categories, and at least amber, makes `some` too.
+Of what the user named beside the suite, a loss is sure only after Holm over all of it, data sets, tasks and
+their categories: of ten tasks one would often seem lost by chance.
+Together: the worst that is sure (much, then some), else unclear if any but what the user named is, else none.
+Items that the tuned model can't score at all are a loss of the worst kind. Pure: tables in, a document out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from scipy import special
+
+from engine.diagnostics.forgetting import probe_scores, refusing
+from engine.diagnostics.forgetting.forgetting_words import advise, not_asked, sentences
+from engine.diagnostics.forgetting.probe_scores import Paired
+from engine.diagnostics.statistics.flips import flips, holm
+from engine.diagnostics.statistics.statistics import Interval, ratio_interval
+
+THRESHOLDS = {
+    "nats": {"amber": 0.05, "red": 0.2},  # rise of the loss a token on text
+    "share": {"amber": 0.05, "red": 0.15},  # of the choice items, by which accuracy fell
+}
+ALPHA = 0.05
+NOT_RATED = (
+    probe_scores.OWN_SAMPLES,
+    probe_scores.TASK_SAMPLES,
+)  # a divergence: that it moved is what was wanted
+Document = dict[str, Any]
+
+
+def assess(
+    base: pa.Table,
+    tuned: pa.Table,
+    *,
+    config: Mapping[str, Any] | None = None,
+    unasked: Mapping[str, str] | None = None,
+) -> Document:
+    """The `forgetting` part of a verdict, from the rows of every probe under both models (`probes.py`).
+    unasked: {task: why it was not asked}.
+
+    Answers state (none | some | much | unclear), headline, sentences, advice [{text, change, kind}], texts,
+    choices and divergence (a document for each probe), requests (`refusing.py`) where they were asked,
+    thresholds, unscored {probe: items} and unasked.
+    """
+    paired = probe_scores.pair(base, tuned)
+    found: Document = {"texts": [], "choices": [], "divergence": []}
+    for probe in paired.values():
+        if not probe.items and not probe.broken:
+            continue
+        if probe.name == probe_scores.REQUESTS:
+            found["requests"] = refusing.assess(probe)
+        elif probe.name in NOT_RATED:
+            found["divergence"].append(divergence(probe))
+        elif probe.is_choice:
+            found["choices"].append(choices(probe))
+        else:
+            found["texts"].append(text(probe))
+    parts = [*found["texts"], *found["choices"]]
+    hold_users(parts)
+    state = together(parts)
+    headline, *rest = sentences(state, found)
+    if "requests" in found and found["requests"]["state"] in refusing.CHANGED:
+        rest.append(found["requests"]["sentences"][0])
+    rest += not_asked(unasked or {}, len((config or {}).get("probe_tasks") or ()))
+    return {
+        "state": state,
+        "headline": headline,
+        "sentences": rest,
+        "advice": advise(state, config or {}),
+        **found,
+        "thresholds": THRESHOLDS,
+        "unscored": {p.name: p.unscored + p.unpaired for p in paired.values() if p.unscored + p.unpaired},
+        "unasked": dict(unasked or {}),
+    }
+
+
+def state_of(low: float | None, high: float | None, unit: str) -> str:
+    """The state of a loss (above 0 is worse) by its interval, in `nats` or as a `share` of the items."""
+    if low is None or high is None:
+        return "unclear"
+    if low > THRESHOLDS[unit]["red"]:
+        return "much"
+    if high < THRESHOLDS[unit]["amber"]:
+        return "none"
+    return "some" if low > 0 else "unclear"
+
+
+def overall(states: Sequence[str]) -> str:
+    """The worst that is sure; no evidence at all is unclear."""
+    return next((s for s in ("much", "some", "unclear", "none") if s in states), "unclear")
+
+
+def hold_users(parts: Sequence[Document]) -> None:
+    """What the user named: `p_holm` over all of it, and the state that is left of each.
+
+    Doubled, as half of the level is the suite's, whose word is not to hang on what a user adds.
+    """
+    mine = [part for part in parts if probe_scores.users(part["probe"]) and part["n"]]
+    categories = [c for part in mine if len(part.get("categories", ())) > 1 for c in part["categories"]]
+    asked = [*mine, *categories]
+    for tested, p in zip(asked, holm([tested["p"] for tested in asked]), strict=True):
+        tested["p_holm"] = min(1.0, 2 * p)
+    for part in mine:
+        if len(part.get("categories", ())) == 1:  # the whole under another name
+            part["categories"][0]["p_holm"] = part["p_holm"]
+        part["state"] = _state_of_choices(part) if "categories" in part else _state_of_text(part)
+
+
+def together(parts: Sequence[Document]) -> str:
+    """Of all evidence. A data set or task that the user named may be small: where it can't tell, it leaves
+    the word to what can; what it surely lost counts as any other loss."""
+    own = [probe_scores.users(part["probe"]) for part in parts]
+    general = [part["state"] for part, mine in zip(parts, own, strict=True) if not mine]
+    users = [part["state"] for part, mine in zip(parts, own, strict=True) if mine]
+    return overall([*general, *(state for state in users if state != "unclear" or not general)])
+
+
+def text(probe: Paired) -> Document:
+    """Change of the cross-entropy of texts, in nats a token, over whole passages."""
+    found = {"probe": probe.name, "unit": "nats a token", "broken": probe.broken}
+    if not probe.items:
+        return found | dict.fromkeys(("before", "after", "change", "detectable")) | {"n": 0, "state": "much"}
+    tokens = probe.base["tokens"]
+    before, after = (float(m["loss_sum"].sum() / tokens.sum()) for m in (probe.base, probe.tuned))
+    change = rise(probe)
+    found |= {
+        "n": change.n,
+        "tokens": int(tokens.sum()),
+        "before": before,
+        "after": after,
+        "change": change.to_dict(),
+        "detectable": change.detectable,
+        "p": _p_of_rise(change, tokens),
+    }
+    return found | {"state": _state_of_text(found)}
+
+
+def _state_of_text(part: Document) -> str:
+    state = _if_sure(state_of(part["change"]["low"], part["change"]["high"], "nats"), part)
+    return overall([state, "some"]) if part["broken"] else state
+
+
+def _if_sure(state: str, part: Document) -> str:
+    """The state, or that it can't be told where Holm over what the user named says so."""
+    return "unclear" if state in ("some", "much") and part.get("p_holm", 0.0) >= ALPHA else state
+
+
+def _p_of_rise(change: Interval, tokens: Any) -> float:
+    """Two-sided p-value that agrees with the interval, by Student's t on the effective number of rows."""
+    if change.low is None or change.high is None or change.value == 0:
+        return 1.0
+    end = change.low if change.value > 0 else change.high
+    if end == change.value:  # every row says the same
+        return 0.0
+    degrees = float(tokens.sum() ** 2 / np.square(tokens).sum()) - 1
+    quantile = float(special.stdtrit(degrees, 0.975))
+    return float(2 * special.stdtr(degrees, -quantile * abs(change.value / (change.value - end))))
+
+
+def rise(probe: Paired) -> Interval:
+    """By how much the loss a token rose, in pairs."""
+    return ratio_interval(probe.tuned["loss_sum"] - probe.base["loss_sum"], probe.base["tokens"])
+
+
+def divergence(probe: Paired) -> Document:
+    """KL(base || tuned) a token: on the base model's own samples, the mean of what they cost more under the
+    tuned model. It says how far the model moved, not whether that was bad."""
+    prompts = "task" if probe.name == probe_scores.TASK_SAMPLES else "general"
+    found = {"probe": probe.name, "prompts": prompts, "unit": "nats a token", "broken": probe.broken}
+    if not probe.items:
+        return found | {"kl": None, "detectable": None, "first_choice": None}
+    kl = rise(probe)
+    # how often both say the same token first isn't in the rows: `engine.probes.samples` adds it
+    return found | {"kl": kl.to_dict(), "detectable": kl.detectable, "first_choice": None}
+
+
+def choices(probe: Paired) -> Document:
+    """Accuracy before and after, flips and their test, together and by category."""
+    found = {"probe": probe.name, "broken": probe.broken}
+    if not probe.items:
+        return found | {"n": 0, "change": None, "detectable": None, "categories": [], "state": "much"}
+    whole = _flips(probe, np.ones(len(probe.items), bool))
+    names = sorted(set(probe.category.tolist()))
+    parts = [{"category": name, **_flips(probe, probe.of(name))} for name in names]
+    for part, p in zip(parts, holm([part["p"] for part in parts]), strict=True):
+        part["p_holm"] = p
+    written = bool(
+        probe.options.max() == probe_scores.OPEN
+    )  # freely: no options whose probabilities are known
+    answer_loss = None if written else {**rise(probe).to_dict(), "unit": "nats an item"}
+    found |= {"answer_loss": answer_loss, "open": written, **whole, "categories": parts}
+    return found | {"state": _state_of_choices(found)}
+
+
+def _state_of_choices(part: Document) -> str:
+    change = part["change"]
+    state = _if_sure(state_of(-change["high"], -change["low"], "share"), part)
+    fallen = [
+        p for p in part["categories"] if p["p_holm"] < ALPHA and _fall(p) >= THRESHOLDS["share"]["amber"]
+    ]
+    if fallen or part["broken"]:
+        state = overall([state, "some"])
+    return state if part["before"]["value"] else "unclear"  # nothing of it was known: nothing can be lost
+
+
+def _flips(probe: Paired, chosen: Any) -> Document:
+    right = (probe.base["correct"][chosen], probe.tuned["correct"][chosen])
+    return flips(right[0], right[1], probe.options[chosen])
+
+
+def _fall(part: Document) -> float:
+    return -float(part["change"]["value"])

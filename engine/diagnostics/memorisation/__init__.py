@@ -1,0 +1,1 @@
+"""Which rows a model knows by heart: membership, extraction, repeated rows."""

@@ -1,0 +1,208 @@
+"""Verbatim memory: training rows that the model can be made to write, and canaries that it was made to learn.
+
+A continuation counts as exact where it equals the reference, and as near where its edit similarity is at
+least NEAR. What the base model writes as well was no secret, so its rate is taken off in pairs. None found in
+n rows says that the rate is at most 1 - 0.05^(1/n), about 3 / n (95%). A canary's exposure (Carlini et al.
+2019) is log2 of the candidates minus log2 of its rank among them by loss; one that was never seen has 1.44 on
+average. Pure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
+
+from engine.diagnostics import phrasing
+from engine.diagnostics.statistics import bounded, combined
+from engine.diagnostics.statistics.flips import holm, mcnemar, paired_change
+from engine.diagnostics.statistics.statistics import Interval, wilson_interval
+
+NEAR = 0.9
+LEAST = 5  # rows: that none of fewer came out says nothing of the others
+UNSEEN = 1 / math.log(2)  # exposure of a canary whose rank is uniform
+
+Document = dict[str, Any]
+
+
+def edit_distance(first: str, second: str) -> int:
+    """Levenshtein's distance in characters, a column of the table at a time as bits (Hyyrö 2003)."""
+    if not first or not second:
+        return max(len(first), len(second))
+    places: dict[str, int] = {}
+    for place, character in enumerate(first):
+        places[character] = places.get(character, 0) | 1 << place
+    all_bits, last = (1 << len(first)) - 1, 1 << len(first) - 1
+    rises, falls, distance = all_bits, 0, len(first)
+    for character in second:
+        match = places.get(character, 0)
+        diagonal = (((match & rises) + rises) ^ rises) | match | falls
+        up, down = falls | (all_bits & ~(diagonal | rises)), rises & diagonal
+        distance += bool(up & last) - bool(down & last)
+        up, down = up << 1 | 1, down << 1
+        rises, falls = (down | ~(diagonal | up)) & all_bits, up & diagonal
+    return distance
+
+
+def similarity(first: str, second: str) -> float:
+    """1 - edit distance over the length of the longer text; two empty texts are alike."""
+    longest = max(len(first), len(second))
+    return 1 - edit_distance(first, second) / longest if longest else 1.0
+
+
+def extraction(
+    references: Sequence[str], base: Sequence[str], tuned: Sequence[str], row_ids: Sequence[int] | None = None
+) -> Document:
+    """The `extraction` part of a verdict, from what training rows go on with and what both models wrote.
+
+    Answers state (extracts | none | unclear), sentence, n, unscored (rows without a reference), and for exact
+    and near {tuned, base: shares, over_base: {value, low, high, n}, p, at_most, rows: [row ids found in the
+    tuned model alone]}. at_most: the rate that is still likely where none was found, else null.
+    """
+    if not len(references) == len(base) == len(tuned):
+        raise ValueError(f"{len(references)} references, {len(base)} and {len(tuned)} texts are not paired.")
+    ids = list(range(len(references))) if row_ids is None else [int(i) for i in row_ids]
+    kept = [i for i, reference in enumerate(references) if reference.strip()]
+    found: Document = {"n": len(kept), "unscored": len(references) - len(kept), "threshold": NEAR}
+    if not kept:
+        return found | {"state": "unclear", "sentence": "No training row has a text to be continued."}
+    alike = {
+        name: np.array([similarity(references[i].strip(), texts[i].strip()) for i in kept])
+        for name, texts in (("base", base), ("tuned", tuned))
+    }
+    for kind, least in (("exact", 1.0), ("near", NEAR)):
+        found[kind] = _rates(alike["base"] >= least, alike["tuned"] >= least, [ids[i] for i in kept])
+    return found | _judged(found["near"], len(kept))
+
+
+def _rates(base: NDArray[np.bool_], tuned: NDArray[np.bool_], ids: list[int]) -> Document:
+    gone, new = int((base & ~tuned).sum()), int((tuned & ~base).sum())
+    n = len(tuned)
+    return {
+        "tuned": wilson_interval(int(tuned.sum()), n).to_dict(),
+        "base": wilson_interval(int(base.sum()), n).to_dict(),
+        "over_base": paired_change(gone, new, n).to_dict(),
+        "p": mcnemar(gone, new),
+        "at_most": None if tuned.any() else 1 - 0.05 ** (1 / n),
+        "rows": [i for i, was, now in zip(ids, base, tuned, strict=True) if now and not was],
+    }
+
+
+def _judged(near: Document, n: int) -> Document:
+    rows, over = phrasing.plural(n, "training row"), near["over_base"]
+    if near["at_most"] is not None and n < LEAST:
+        few = "one row says nothing" if n == 1 else "so few say nothing"
+        sentence = f"None of {rows} came out nearly word for word: {few} of the others."
+        return {"state": "unclear", "sentence": sentence}
+    if near["at_most"] is not None:
+        most = phrasing.number(100 * near["at_most"], 1 if n > 30 else 0)
+        sentence = f"None of {rows} could be extracted: of all of them at most {most}% can be (95%)."
+        return {"state": "none", "sentence": sentence}
+    low, high = 100 * over["low"], 100 * over["high"]
+    places = phrasing.decimals(low, high, default=1)
+    value = phrasing.number(100 * abs(over["value"]), places)
+    hits = round(near["tuned"]["value"] * n)
+    seen = f"{hits:,} of {rows} {'comes' if hits == 1 else 'come'} out nearly word for word"
+    if low > 0:
+        more = f"{value} points more than from the base model ({phrasing.interval(low, high, places)})"
+        return {"state": "extracts", "sentence": f"It writes training rows from memory: {seen}, {more}."}
+    if high < 0:
+        fewer = f"{value} points fewer than from the base model ({phrasing.interval(-high, -low, places)})"
+        return {"state": "none", "sentence": f"{seen}, {fewer}: what it writes was known before."}
+    bounds = f"a difference of {phrasing.interval(low, high, places)} points from the base model"
+    return {"state": "unclear", "sentence": f"{seen}, {bounds}, which can't be told from noise."}
+
+
+def exposure(loss: float, candidates: ArrayLike) -> float:
+    """log2 of how many texts there are, the canary among them, minus log2 of its rank; ties count half."""
+    others = np.asarray(candidates, np.float64)
+    if not len(others) or not np.isfinite(others).all() or not math.isfinite(loss):
+        raise ValueError("Exposure needs a finite loss of the canary and of other candidates.")
+    rank = 1 + float((others < loss).sum()) + float((others == loss).sum()) / 2
+    return math.log2(len(others) + 1) - math.log2(rank)
+
+
+def canaries(groups: Mapping[int, Sequence[tuple[float, ArrayLike]]]) -> Document:
+    """Exposure by number of insertions: {insertions: [(loss of a canary, losses of its candidates), …]}.
+
+    Answers {groups: [{insertions, n, exposure: {value, low, high, n}, most (it could be), p_holm, exposed}],
+    more: {fewest, most, difference: {value, low, high, n}} | null, unseen, sentence}. The p-value is
+    Fisher's, of ranks that would be uniform had the canary not been seen; 0 insertions are a placebo.
+    """
+    measured = {
+        times: np.array([exposure(loss, others) for loss, others in group])
+        for times, group in sorted(groups.items())
+        if group
+    }
+    most = {times: math.log2(len(np.asarray(groups[times][0][1])) + 1) for times in measured}
+    p_values = holm([_fisher(values) for values in measured.values()])
+    exposed = {times: bounded.mean_interval(values, 0.0, most[times]) for times, values in measured.items()}
+    parts = [
+        {
+            "insertions": times,
+            "n": len(values),
+            "exposure": exposed[times].to_dict(),
+            "most": most[times],
+            "p_holm": p,
+            "exposed": p < 0.05,
+        }
+        for (times, values), p in zip(measured.items(), p_values, strict=True)
+    ]
+    more = _more(exposed)
+    return {"groups": parts, "more": more, "unseen": UNSEEN, "sentence": _canary_sentence(parts, more)}
+
+
+def _fisher(exposures: NDArray[np.float64]) -> float:
+    """Chance of exposures as large from uniform ranks: 2 ln 2 times their sum is chi-squared (an exposure of
+    e bits is a rank share of 2^-e)."""
+    return float(special.chdtrc(2 * len(exposures), 2 * math.log(2) * exposures.sum()))
+
+
+def _more(exposed: Mapping[int, Interval]) -> Document | None:
+    """The most inserted canaries against the least inserted, where there are two or more of either."""
+    inserted = [times for times, mean in exposed.items() if times > 0 and mean.n > 1]
+    if len(inserted) < 2:
+        return None
+    few, many = inserted[0], inserted[-1]
+    apart = combined.difference(exposed[many], exposed[few])
+    return {"fewest": few, "most": many, "difference": apart.to_dict()}
+
+
+def _canary_sentence(parts: Sequence[Document], more: Document | None) -> str:
+    if not parts:
+        return "No canaries were planted."
+    exposed = [part["insertions"] for part in parts if part["exposed"]]
+    if 0 in exposed:
+        return (
+            "Canaries that were never planted rank as if the model had seen them: their exposure says nothing"
+            " of what training left."
+        )
+    planted = [part for part in parts if part["insertions"]] or parts
+    if not exposed:
+        counted = phrasing.plural(sum(part["n"] for part in planted), "canary").replace("canarys", "canaries")
+        return f"{_none_of(counted)} exposed: {_ranks(planted)} that were never seen."
+    said = f"Canaries planted {_listed([_times(times) for times in exposed])} are exposed"
+    if more and more["difference"]["low"] > 0:
+        bounds = phrasing.interval(more["difference"]["low"], more["difference"]["high"])
+        said += f"; {_times(more['most'])} give {bounds} bits more than {_times(more['fewest'])}"
+    return f"{said}."
+
+
+def _none_of(counted: str) -> str:
+    return "The one canary is not" if counted == "1 canary" else f"None of {counted} is"
+
+
+def _ranks(parts: Sequence[Document]) -> str:
+    return "it ranks as texts" if sum(part["n"] for part in parts) == 1 else "they rank as texts"
+
+
+def _times(insertions: int) -> str:
+    return "once" if insertions == 1 else f"{insertions:,} times"
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

@@ -1,0 +1,267 @@
+"""Whether a model can be asked which rows it was trained on: membership inference with a placebo.
+
+Members are a probe of training rows, others are held-out rows. Scores, higher for a member: minus the loss a
+token; Min-K%, the mean of the lowest 20% of the log-probabilities of a row's tokens. Both have the base
+model's as a placebo, as rows of two groups may differ before any training, and both follow the rows'
+difficulty, which tuning stretches: that their area grew is no memory yet. So the word rests on the scores of
+`DECIDE`, from which s times the base model's score is taken off, s being the slope of one on the other within
+the groups, pooled over both (as in an analysis of covariance): what is left of the loss (calibrated), and of
+pairs of answers, whose loss is that of the chosen one, of their margin. Their excess is over one half, and
+tested by ranks (exactly where few are there). States, after Holm over these scores:
+  remembers  an excess is surely above 0, and reaches MATERIAL;
+  none       no excess reaches MATERIAL, by its whole interval;
+  unclear    otherwise: so few rows can't tell, and the sentence says what they could have seen.
+Pure: arrays in, a JSON document out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, NotRequired, TypedDict
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from engine.diagnostics import phrasing
+from engine.diagnostics.statistics.flips import holm
+from engine.diagnostics.statistics.roc import Caught, Placements, auc, auc_difference, caught_at, placements
+from engine.diagnostics.statistics.statistics import Interval
+
+MATERIAL = 0.05  # of excess area
+FALSE_ALARMS = 0.01
+LEAST = 5  # rows of each kind
+DECIDE = ("calibrated", "margin")
+TITLES = {
+    "loss": "the loss",
+    "calibrated": "the loss against the base model's",
+    "min_k": "Min-K%",
+    "margin": "the margin between both answers",
+}
+
+Floats = NDArray[np.float64]
+Document = dict[str, Any]
+
+
+class Scores(TypedDict):
+    """Of each row the loss a token in nats, and where known the Min-K% value, of a pair of answers the margin
+    (0 under the base model); in the same order for both models."""
+
+    loss: ArrayLike
+    min_k: NotRequired[ArrayLike]
+    margin: NotRequired[ArrayLike]
+
+
+class Group(TypedDict):
+    """The same rows under the two models."""
+
+    base: Scores
+    tuned: Scores
+
+
+def assess(members: Group, others: Group) -> Document:
+    """The `membership` part of a verdict.
+
+    Answers state, sentence, members and others (rows), unscored, material, best (of DECIDE the score with the
+    largest excess) and scores {name: {auc, placebo (null for those of DECIDE), excess: each {value, low,
+    high, n}, detectable, p_holm (null but for those of DECIDE), tpr: {value, low, high, n, false_alarms,
+    allowed, finest}}}.
+    """
+    inside, outside, unscored = _both(members, others)
+    counts = {"members": len(inside["loss"]), "others": len(outside["loss"]), "unscored": unscored}
+    if min(counts["members"], counts["others"]) < LEAST:
+        rows = f"{counts['members']:,} training and {phrasing.plural(counts['others'], 'held-out row')}"
+        sentence = (
+            f"Whether it remembers its training rows can't be told from {rows}: it takes {LEAST} of each."
+        )
+        none: Document = {"best": None, "scores": {}}
+        return {"state": "unclear", "sentence": sentence, **counts, "material": MATERIAL, **none}
+    names = [name for name in TITLES if name in inside and name in outside]
+    decided = _decided(inside, outside)
+    found = {name: _score(name, inside, outside) | decided.get(name, {}) for name in names}
+    best = max(decided, key=lambda name: found[name]["excess"]["value"])
+    state = _state(decided)
+    sentence = _sentence(state, found, best, counts)
+    return {
+        "state": state, "sentence": sentence, **counts, "material": MATERIAL, "best": best, "scores": found,
+    }  # fmt: skip
+
+
+def state_of(members: Group, others: Group) -> str:
+    """The state alone."""
+    inside, outside, _ = _both(members, others)
+    enough = min(len(inside["loss"]), len(outside["loss"])) >= LEAST
+    return _state(_decided(inside, outside)) if enough else "unclear"
+
+
+def _decided(inside: dict[str, Floats], outside: dict[str, Floats]) -> dict[str, Document]:
+    """Of each score of DECIDE that there is {excess, p_holm}."""
+    names = [name for name in DECIDE if name in inside and name in outside]
+    adjusted = holm([_p(inside[name], outside[name]) for name in names])
+    return {
+        name: {"excess": _excess(name, inside, outside).to_dict(), "p_holm": p}
+        for name, p in zip(names, adjusted, strict=True)
+    }
+
+
+def by_checkpoint(members: Mapping[int, Group], others: Mapping[int, Group]) -> list[Document]:
+    """Of each step in order {step, auc, placebo: of the loss, excess: of the calibrated one}."""
+    found = []
+    for step in sorted(set(members) & set(others)):
+        inside, outside, _ = _both(members[step], others[step])
+        if min(len(inside["loss"]), len(outside["loss"])) < LEAST:
+            continue
+        areas = (auc(inside[name], outside[name]).to_dict() for name in ("loss", "base/loss"))
+        excess = _excess("calibrated", inside, outside).to_dict()
+        found.append({"step": step, **dict(zip(("auc", "placebo"), areas, strict=True)), "excess": excess})
+    return found
+
+
+def _both(members: Group, others: Group) -> tuple[dict[str, Floats], dict[str, Floats], int]:
+    """Scores of either group, those of DECIDE without what the base model's explain, and how many rows could
+    not be scored."""
+    inside, lost = _scored(members)
+    outside, missing = _scored(others)
+    tuned = {"calibrated": "loss", "margin": "margin"}
+    left = {
+        name: beyond_base((inside[score], outside[score]), (inside["base/loss"], outside["base/loss"]))
+        for name, score in tuned.items()
+        if score in inside and score in outside
+    }
+    for name, (first, second) in left.items():
+        inside[name], outside[name] = first, second
+    return inside, outside, lost + missing
+
+
+def beyond_base(tuned: tuple[Floats, Floats], base: tuple[Floats, Floats]) -> tuple[Floats, Floats]:
+    """Scores of two groups under the tuned model, less s times those under the base model: s is the slope of
+    the first on the second within the groups, pooled over both, and 0 where the base model's never vary."""
+    products = squares = 0.0
+    for after, before in zip(tuned, base, strict=True):
+        if len(before):
+            apart = before - before.mean()
+            products += float(apart @ (after - after.mean()))
+            squares += float(apart @ apart)
+    slope = products / squares if squares > 0 else 0.0
+    return tuned[0] - slope * base[0], tuned[1] - slope * base[1]
+
+
+def _scored(group: Group) -> tuple[dict[str, Floats], int]:
+    """Scores of rows that both models could score, those of the base model under `base/NAME`; and how many
+    rows they could not."""
+    tuned, base = group["tuned"], group["base"]
+    found = {
+        "loss": -np.asarray(tuned["loss"], np.float64),
+        "base/loss": -np.asarray(base["loss"], np.float64),
+    }
+    if "min_k" in tuned and "min_k" in base:
+        found["min_k"] = np.asarray(tuned["min_k"], np.float64)
+        found["base/min_k"] = np.asarray(base["min_k"], np.float64)
+    if "margin" in tuned:
+        found["margin"] = np.asarray(tuned["margin"], np.float64)
+    good = np.all([np.isfinite(values) for values in found.values()], axis=0)
+    return {name: values[good] for name, values in found.items()}, int((~good).sum())
+
+
+def _score(name: str, inside: dict[str, Floats], outside: dict[str, Floats]) -> Document:
+    placebo = None
+    if name not in DECIDE:
+        placebo = auc(inside[f"base/{name}"], outside[f"base/{name}"]).to_dict()
+    excess = _excess(name, inside, outside)
+    return {
+        "auc": _area(name, inside, outside).to_dict(),
+        "placebo": placebo,
+        "excess": excess.to_dict(),
+        "detectable": excess.detectable,
+        "p_holm": None,
+        "tpr": _tpr(caught_at(inside[name], outside[name], FALSE_ALARMS)),
+    }
+
+
+def _area(name: str, inside: dict[str, Floats], outside: dict[str, Floats]) -> Interval:
+    """The area; of the scores of DECIDE, whose ranks are tested, with a half in its interval where the test
+    does not rule it out: of few rows DeLong's variance can."""
+    area = auc(inside[name], outside[name])
+    if name not in DECIDE or area.low is None or area.high is None or _p(inside[name], outside[name]) < 0.05:
+        return area
+    return replace(area, low=min(area.low, 0.5), high=max(area.high, 0.5))
+
+
+def _excess(name: str, inside: dict[str, Floats], outside: dict[str, Floats]) -> Interval:
+    """Over the base model's area in pairs; of the scores of DECIDE, over one half."""
+    placed = placements(inside[name], outside[name])
+    if name in DECIDE:
+        return _over_half(_area(name, inside, outside), placed)
+    return auc_difference(placed, placements(inside[f"base/{name}"], outside[f"base/{name}"]))
+
+
+def _over_half(area: Interval, placed: Placements) -> Interval:
+    """The excess over a coin; one half is what every row's score being 0 would give."""
+    if area.low is None or area.high is None:
+        return Interval(area.value - 0.5, None, None, area.n)
+    if not placed.variance and placed.area == 0.5:  # nothing moved
+        return Interval(0.0, 0.0, 0.0, area.n, 0.0, 0.0)
+    return Interval(area.value - 0.5, area.low - 0.5, area.high - 0.5, area.n, area.se, area.detectable)
+
+
+def _tpr(caught: Caught) -> Document:
+    return {
+        **caught.share.to_dict(),
+        "false_alarms": FALSE_ALARMS,
+        "allowed": caught.allowed,
+        "finest": caught.finest,
+    }
+
+
+def _p(inside: Floats, outside: Floats) -> float:
+    """Two-sided p-value that members lie no higher than others (Mann and Whitney 1947)."""
+    if np.ptp(np.concatenate([inside, outside])) == 0:  # nothing moved
+        return 1.0
+    return float(stats.mannwhitneyu(inside, outside).pvalue)
+
+
+def _state(decided: Mapping[str, Document]) -> str:
+    for document in decided.values():
+        excess = document["excess"]
+        if document["p_holm"] < 0.05 and excess["low"] > 0 and excess["high"] >= MATERIAL:
+            return "remembers"
+    if all(document["excess"]["high"] < MATERIAL for document in decided.values()):
+        return "none"
+    return "unclear"
+
+
+def _sentence(state: str, found: Mapping[str, Document], best: str, counts: Document) -> str:
+    shown = found[best]
+    rows = f"{counts['members']:,} training and {phrasing.plural(counts['others'], 'held-out row')}"
+    area, excess = shown["auc"], shown["excess"]
+    places = min(3, phrasing.decimals(area["low"], area["high"]))
+    seen = f"by {TITLES[best]} it tells {rows} apart with an AUC of {_shown(area, places)}"
+    if state == "remembers":
+        return f"It remembers its training rows: {seen}. {_resolution(shown['tpr'])}"
+    if state == "none":
+        limit = f"{0.5 + MATERIAL:g}"
+        return f"It does not show which rows it was trained on: {seen}; an AUC of {limit} is ruled out."
+    over = phrasing.interval(excess["low"], excess["high"])
+    least = ""
+    if shown["detectable"]:
+        smallest = phrasing.setting(phrasing.significant(shown["detectable"]))
+        least = f"; an excess under {smallest} can't be seen with {rows}"
+    return f"Can't tell whether it remembers its training rows: {seen} (excess {over}){least}."
+
+
+def _resolution(tpr: Document) -> str:
+    share = f"{phrasing.number(100 * tpr['value'], 0)}%"
+    bounds = phrasing.interval(100 * tpr["low"], 100 * tpr["high"], 0)
+    if tpr["allowed"]:
+        return f"At 1% false alarms {share} of the training rows are found ({bounds}%, n {tpr['n']:,})."
+    finest = phrasing.number(100 * tpr["finest"], 1)
+    return (
+        f"Above every held-out row lie {share} of the training rows ({bounds}%, n {tpr['n']:,}); so few"
+        f" held-out rows can't resolve false alarms under {finest}%."
+    )
+
+
+def _shown(area: Document, places: int) -> str:
+    bounds = phrasing.interval(area["low"], area["high"], places)
+    return f"{phrasing.number(area['value'], places)} ({bounds})"

@@ -1,0 +1,1 @@
+"""Intervals, tests and scores, whatever they are of."""

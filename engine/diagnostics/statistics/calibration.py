@@ -1,0 +1,142 @@
+"""Whether a classifier is as often right as it is sure: reliability, calibration error, temperature.
+
+Expected calibration error is never 0 on finitely many rows; beside it stands what a perfectly calibrated
+model with the same probabilities would show on as many rows. The temperature divides the logits so that the
+loss on these rows is lowest: above 1 the model is too sure. Pure: arrays in, a JSON document out.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from engine.diagnostics.statistics.statistics import ratio_interval, wilson_interval
+
+BINS = 15  # of equal mass
+DRAWS = 2_000
+CHUNK = 4_000_000
+OVERCONFIDENT = 1.2  # a fitted temperature above it, whose interval lies above 1
+LEAST, MOST = 0.05, 20.0  # of the temperatures that are looked at
+
+Floats = NDArray[np.float64]
+
+
+def calibration(log_probabilities: Any, truth: Any) -> dict[str, Any]:
+    """The document of one classifier.
+
+    log_probabilities [rows, classes]; truth: index of each row's class, or -1 for one that the classifier
+    doesn't have, which can't be right. Answers {"ece": {value, n, "null": what chance alone gives in 19 of
+    20 cases}, "brier": {value, low, high, n}, "temperature": {value, low, high, n} | null, "overconfident",
+    "bins": [{confidence, low, high, accuracy, n}]}.
+    """
+    logs, true = np.asarray(log_probabilities, np.float64), np.asarray(truth, np.int64)
+    if logs.ndim != 2 or len(logs) != len(true) or not len(true):
+        raise ValueError(f"Probabilities of shape {logs.shape} do not fit {len(true)} rows.")
+    probabilities = np.exp(logs)
+    confidence = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == true
+    order = np.argsort(confidence, kind="stable")
+    starts = np.unique(np.linspace(0, len(order), min(BINS, len(order)) + 1).astype(int)[:-1])
+    confidence, right = confidence[order], right[order]
+    temperature = fitted_temperature(logs, true)
+    return {
+        "ece": {
+            "value": _ece(right[None], confidence, starts)[0],
+            "null": _null(confidence, starts),
+            "n": len(true),
+        },
+        "brier": ratio_interval(_brier(probabilities, true), np.ones(len(true))).to_dict(),
+        "temperature": temperature,
+        "overconfident": bool(
+            temperature and temperature["value"] > OVERCONFIDENT and temperature["low"] > 1
+        ),
+        "bins": _bins(right, confidence, starts),
+    }
+
+
+def _ece(right: Any, confidence: Floats, starts: Any) -> list[float]:
+    """Mean gap between share right and confidence over the bins, of each draw [draws, rows in order]."""
+    gaps = np.add.reduceat(right - confidence, starts, axis=1)
+    return (np.abs(gaps).sum(axis=1) / len(confidence)).tolist()
+
+
+def _null(confidence: Floats, starts: Any) -> float:
+    generator = np.random.default_rng(0)
+    at_once = max(1, CHUNK // len(confidence))
+    draws = min(DRAWS, max(200, 50 * at_once))
+    found: list[float] = []
+    for start in range(0, draws, at_once):
+        size = (min(at_once, draws - start), len(confidence))
+        found += _ece(generator.random(size) < confidence, confidence, starts)
+    return float(np.quantile(found, 0.95))
+
+
+def _brier(probabilities: Floats, truth: NDArray[np.int64]) -> Floats:
+    """Of each row the squared distance from the truth over all classes, 0 to 2."""
+    known = truth >= 0
+    squares = np.square(probabilities).sum(axis=1) + 1
+    squares[known] -= 2 * probabilities[known, truth[known]]
+    return squares
+
+
+def _bins(right: Any, confidence: Floats, starts: Any) -> list[dict[str, Any]]:
+    found = []
+    for first, end in zip(starts, [*starts[1:], len(confidence)], strict=True):
+        n, hits = int(end - first), int(right[first:end].sum())
+        share = wilson_interval(hits, n)
+        found.append(
+            {
+                "confidence": float(confidence[first:end].mean()),
+                "accuracy": share.value,
+                "low": share.low,
+                "high": share.high,
+                "n": n,
+            }
+        )
+    return found
+
+
+def fitted_temperature(log_probabilities: Any, truth: Any) -> dict[str, Any] | None:
+    """The temperature of the lowest loss, with a sandwich interval; None where the rows don't bound it, as
+    when every row is right: then sharper would always be better.
+
+    With b = 1/T the loss is convex: its slope is the expected minus the true logit, its curvature the
+    variance of the logits.
+    """
+    known = np.asarray(truth) >= 0
+    logs = np.maximum(np.asarray(log_probabilities, np.float64)[known], -1e4)
+    true = np.asarray(truth)[known]
+    if len(true) < 2:
+        return None
+    at_truth = logs[np.arange(len(true)), true]
+    low, high = 1 / MOST, 1 / LEAST
+    if _slope(logs, at_truth, high).mean() <= 0 or _slope(logs, at_truth, low).mean() >= 0:
+        return None
+    for _ in range(60):
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if _slope(logs, at_truth, middle).mean() < 0 else (low, middle)
+    inverse = math.sqrt(low * high)
+    slopes = _slope(logs, at_truth, inverse)
+    curvature = float(_curvature(logs, inverse).mean())
+    error = math.sqrt(float(np.square(slopes).mean()) / len(true)) / (curvature * inverse)  # of log T
+    value = 1 / inverse
+    return {
+        "value": value,
+        "low": value * math.exp(-1.96 * error),
+        "high": value * math.exp(1.96 * error),
+        "n": len(true),
+    }
+
+
+def _slope(logs: Floats, at_truth: Floats, inverse: float) -> Floats:
+    return (special.softmax(inverse * logs, axis=1) * logs).sum(axis=1) - at_truth
+
+
+def _curvature(logs: Floats, inverse: float) -> Floats:
+    shares = special.softmax(inverse * logs, axis=1)
+    mean = (shares * logs).sum(axis=1, keepdims=True)
+    return (shares * np.square(logs - mean)).sum(axis=1)

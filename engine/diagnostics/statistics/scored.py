@@ -1,0 +1,272 @@
+"""What one metric says of one model on a set of rows, with its interval.
+
+A row has a score, where the metric has one, and statistics from whose sums the figure of the whole set
+follows (`estimators.py`). What could not be scored is NaN and has its reason. Rows are the unit, or groups of
+them where rows come in groups: then whole groups are resampled. A share of rows has Wilson's interval, one of
+wins, ties and losses Tango's, a mean that of `statistics.py`, any other figure 10,000 resamples of the summed
+statistics with BCa limits. Where no resample differs, as when every row is right, nothing is certain all the
+same: of n rows that agree up to z²/(n + z²) of all rows may not, and those may lie anywhere within the
+metric's bounds. Pure.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse, special
+
+from engine.diagnostics.statistics.estimators import (
+    CLASS_FIGURES,
+    ESTIMATORS,
+    Estimate,
+    class_counts,
+    of_classes,
+)
+from engine.diagnostics.statistics.flips import paired_change
+from engine.diagnostics.statistics.statistics import Interval, bca_limits, ratio_interval, wilson_interval
+
+RESAMPLES = 10_000
+CLASS_RESAMPLES = 2_000  # of figures over classes, each of which is dearer
+CHUNK = 2_000_000  # resampled numbers held at a time
+FEW_UNITS = 5  # with fewer, the levels lie beyond the last resample: Student's t on the jackknife
+WEIGHED = ("mean", "perplexity", "bits_per_byte")  # of a sum over a weight, which a row may have none of
+EXAMPLES = 20  # rows without a score that a document names
+
+Floats = NDArray[np.float64]
+Bounds = tuple[float | None, float | None]
+
+
+@dataclass
+class Scored:
+    """`scores` [rows], NaN where there is none; `reasons`: place of a row without a score -> why.
+
+    estimator: "mean", a key of ESTIMATORS, one of CLASS_FIGURES, or "whole" for a figure that no row has a
+    share in (then `whole` holds its document). statistics [rows, counts]: what the estimator sums; of class
+    figures the places of truth and answer in `labels`, from len(labels) on for none of them. failed: why
+    nothing could be scored at all; traceback: for the log. details: what else the metric has to say.
+    """
+
+    name: str
+    row_ids: NDArray[np.int64]
+    scores: Floats
+    estimator: str = "mean"
+    bounds: Bounds = (None, None)
+    unit: str = ""
+    better: str = "higher"
+    statistics: Floats | None = None
+    labels: Sequence[str] = ()
+    reasons: dict[int, str] = field(default_factory=dict)
+    empty: int = 0
+    failed: str = ""
+    traceback: str = ""
+    whole: dict[str, Any] | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def sums(self) -> Floats:
+        """The statistics of each row [rows, counts]; of a plain mean its score and 1."""
+        if self.statistics is not None:
+            return self.statistics
+        return np.column_stack([self.scores, np.ones(len(self.scores))])
+
+    @property
+    def usable(self) -> NDArray[np.bool_]:
+        """Rows that count in the figure."""
+        sums = self.sums
+        weighed = sums[:, 1] > 0 if self.estimator in WEIGHED else np.ones(len(sums), bool)
+        return np.isfinite(sums.sum(axis=1)) & weighed
+
+    def take(self, places: NDArray[np.int64]) -> Scored:
+        """These rows alone, as far as scores and statistics go."""
+        statistics = None if self.statistics is None else self.statistics[places]
+        return replace(
+            self, row_ids=self.row_ids[places], scores=self.scores[places], statistics=statistics, reasons={}
+        )
+
+
+def aggregate(scored: Scored, groups: Any = None, *, confidence: float = 0.95) -> dict[str, Any]:
+    """The document of one metric: {"metric", "unit", "better", "estimator", "bounds", "labels", "value",
+    "low", "high", "n", "groups", "rows", "empty", "unscored": {"count", "reasons": {why: rows}, "examples":
+    [[row_id, why], …]}, "failed", "details"}. Without a usable row value, low and high are None and n is 0.
+    """
+    document: dict[str, Any] = {
+        "metric": scored.name,
+        "unit": scored.unit,
+        "better": scored.better,
+        "estimator": scored.estimator,
+        "bounds": list(scored.bounds),
+        "labels": list(scored.labels),
+        "value": None,
+        "low": None,
+        "high": None,
+        "n": 0,
+        "groups": None,
+        "rows": len(scored.row_ids),
+        "empty": scored.empty,
+        "unscored": _unscored(scored),
+        "failed": scored.failed,
+        "details": scored.details,
+    }
+    if scored.whole is not None:
+        return document | scored.whole
+    usable = np.flatnonzero(scored.usable)
+    if not len(usable) or scored.failed:
+        return document
+    found, units = figure(scored, usable, groups, confidence=confidence)
+    return document | found.to_dict() | {"groups": units}
+
+
+def _unscored(scored: Scored) -> dict[str, Any]:
+    reasons = Counter(scored.reasons.values())
+    first = sorted(scored.reasons)[:EXAMPLES]
+    return {
+        "count": len(scored.reasons),
+        "reasons": dict(reasons.most_common(EXAMPLES)),
+        "examples": [[int(scored.row_ids[i]), scored.reasons[i]] for i in first],
+    }
+
+
+def figure(
+    scored: Scored, rows: NDArray[np.int64], groups: Any = None, *, confidence: float = 0.95
+) -> tuple[Interval, int | None]:
+    """The figure of these rows with its interval; how many groups they come in, None where in none."""
+    sums = scored.sums[rows]
+    unit_of, units = units_of(groups, rows)
+    if units is None and _shares(scored, rows):
+        return wilson_interval(int(scored.scores[rows].sum()), len(rows), confidence=confidence), None
+    if units is None and _with_ties(scored, rows):
+        return _of_wins(scored.scores[rows], confidence), None
+    counts, estimate = counted(sums, scored)
+    found = interval_of(counts, estimate, unit_of, scored, scored.bounds, confidence)
+    return replace(found, n=len(rows)), units
+
+
+def units_of(groups: Any, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], int | None]:
+    """The unit of each row, and how many; every row is one where there are no groups or none has two rows."""
+    if groups is None:
+        return np.arange(len(rows)), None
+    places: dict[str, int] = {}
+    unit_of = np.zeros(len(rows), np.int64)
+    for place, row in enumerate(rows.tolist()):
+        own = groups[row]
+        name = f"row {row}" if own is None else f"group {own!r}"  # without a group it is one of its own
+        unit_of[place] = places.setdefault(name, len(places))
+    return (unit_of, None) if len(places) == len(rows) else (unit_of, len(places))
+
+
+def _shares(scored: Scored, rows: NDArray[np.int64]) -> bool:
+    """Whether the figure is a share of the rows: the mean of scores that are 0 or 1."""
+    if scored.estimator == "mean" and scored.statistics is not None:
+        return False
+    known = scored.estimator in ("mean", "accuracy", "recall_micro")
+    return known and bool(np.isin(scored.scores[rows], (0.0, 1.0)).all())
+
+
+def _with_ties(scored: Scored, rows: NDArray[np.int64]) -> bool:
+    """Whether the figure is a mean of wins, ties and losses: of 1, 0.5 and 0."""
+    known = scored.estimator == "mean" and scored.statistics is None
+    return known and bool(np.isin(scored.scores[rows], (0.0, 0.5, 1.0)).all())
+
+
+def _of_wins(scores: Floats, confidence: float) -> Interval:
+    """The share of wins, ties counting half, with Tango's limits: where most are ties, few rows decide, and a
+    bootstrap is too sure of them."""
+    change = paired_change(
+        int((scores == 0).sum()), int((scores == 1).sum()), len(scores), confidence=confidence
+    )
+    assert change.low is not None
+    assert change.high is not None
+    assert change.se is not None
+    assert change.detectable is not None
+    return Interval(
+        0.5 + change.value / 2, 0.5 + change.low / 2, 0.5 + change.high / 2, change.n, change.se / 2,
+        change.detectable / 2,
+    )  # fmt: skip
+
+
+def counted(sums: Floats, scored: Scored) -> tuple[Any, Estimate]:
+    """What is summed over rows [rows, counts], and the figure of such sums."""
+    if scored.estimator not in CLASS_FIGURES:
+        return sums, ESTIMATORS[scored.estimator]
+    classes = len(scored.labels)
+    return class_counts(sums[:, 0], sums[:, 1], classes), of_classes(scored.estimator, classes)
+
+
+def interval_of(
+    counts: Any, estimate: Estimate, unit_of: Any, scored: Scored, bounds: Bounds, confidence: float
+) -> Interval:
+    """`n` of the answer is the number of units."""
+    units = int(unit_of.max()) + 1
+    every = np.arange(len(unit_of))
+    summed = sparse.csr_array((np.ones(len(every)), (unit_of, every)), shape=(units, len(every))) @ counts
+    total = np.asarray(summed.sum(axis=0), np.float64).reshape(1, -1)
+    value = float(estimate(total)[0])
+    if units == 1 or not np.isfinite(value):
+        return Interval(value, None, None, units)
+    if estimate is ESTIMATORS["mean"]:
+        found = ratio_interval(summed[:, 0], summed[:, 1], confidence=confidence)
+        return found if found.se else _widened(found, bounds, confidence)
+    left_out = _left_out(summed, total, estimate)
+    se = float(np.sqrt((units - 1) / units * np.square(left_out - left_out.mean()).sum()))
+    quantile = float(special.stdtrit(units - 1, (1 + confidence) / 2))
+    detectable = (quantile + float(special.stdtrit(units - 1, 0.8))) * se
+    if units < FEW_UNITS and se:
+        found = Interval(value, value - quantile * se, value + quantile * se, units, se, detectable)
+        return _clipped(found, bounds)
+    drawn = _resampled(summed, estimate, CLASS_RESAMPLES if scored.estimator in CLASS_FIGURES else RESAMPLES)
+    if not np.isfinite(drawn).all() or not np.isfinite(left_out).all():
+        return Interval(value, None, None, units)
+    if np.ptp(drawn) <= 1e-12 * max(1.0, abs(value)):
+        return _widened(Interval(value, value, value, units, 0.0, 0.0), bounds, confidence)
+    low, high = bca_limits(value, drawn, left_out, units, confidence=confidence)
+    return Interval(value, low, high, units, se, detectable)
+
+
+def _left_out(summed: Any, total: Floats, estimate: Estimate) -> Floats:
+    """The figure with each unit left out in turn."""
+    at_once = max(1, CHUNK // total.shape[1])
+    return np.concatenate(
+        [estimate(total - _dense(summed[i : i + at_once])) for i in range(0, summed.shape[0], at_once)]
+    )
+
+
+def _dense(part: Any) -> Floats:
+    return np.asarray(part.toarray() if sparse.issparse(part) else part, np.float64)
+
+
+def _resampled(summed: Any, estimate: Estimate, resamples: int, seed: int = 0) -> Floats:
+    """The figure of each resample of the units."""
+    generator = np.random.default_rng(seed)
+    units = summed.shape[0]
+    at_once = max(1, CHUNK // max(units, summed.shape[1]))
+    parts = []
+    for start in range(0, resamples, at_once):
+        draws = min(at_once, resamples - start)
+        drawn = generator.integers(0, units, (draws, units)) + units * np.arange(draws)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=draws * units).reshape(draws, units)
+        parts.append(estimate(times.astype(np.float64) @ summed))
+    return np.concatenate(parts)
+
+
+def _widened(found: Interval, bounds: Bounds, confidence: float) -> Interval:
+    """Of units that all agree: what the others that were not seen could still change."""
+    low, high = bounds
+    if low is None or high is None:
+        return found
+    z = float(special.ndtri((1 + confidence) / 2))
+    unseen = z * z / (found.n + z * z)
+    ends = [(1 - unseen) * found.value + unseen * end for end in (low, high)]
+    reach = max(ends[1] - found.value, found.value - ends[0])
+    return replace(found, low=ends[0], high=ends[1], detectable=reach)
+
+
+def _clipped(found: Interval, bounds: Bounds) -> Interval:
+    low, high = bounds
+    least = found.low if low is None or found.low is None else max(low, found.low)
+    most = found.high if high is None or found.high is None else min(high, found.high)
+    return replace(found, low=least, high=most)

@@ -1,0 +1,1 @@
+"""What training on one data set does for another."""

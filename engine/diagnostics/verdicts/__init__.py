@@ -1,0 +1,1 @@
+"""The verdict of a whole run, and the alarms that it raises while it trains."""

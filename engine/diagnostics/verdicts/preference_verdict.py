@@ -1,0 +1,207 @@
+"""The verdict on preference tuning: is the chosen answer preferred more than by the model before, and at what
+price.
+
+Of each held-out pair the margin says by how much the chosen answer gained against the rejected one; a model
+that was not trained has margins of 0 and the loss that 0 gives, whatever the pairs. The gain is that loss
+minus the tuned one, paired over pairs, and its sign against its interval decides the state. A lower loss does
+not say that the chosen answers became likelier: both may have become less likely, the rejected ones more so
+(likelihood displacement, Razin et al. 2024), so that this is measured and said. Pure, as `verdict.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.diagnostics import phrasing
+from engine.diagnostics.course import overfitting
+from engine.diagnostics.course.advice import advise
+from engine.diagnostics.course.kept_step import Choice, choice_of
+from engine.diagnostics.course.stages import Metric
+from engine.diagnostics.course.validation import Validation
+from engine.diagnostics.statistics.statistics import Interval, ratio_interval, wilson_interval
+from engine.diagnostics.verdicts.verdict import (
+    SETTING,
+    ending_of,
+    gain_of,
+    negligible_of,
+    smallest,
+    state_of,
+    told,
+    within_of,
+)
+
+Array = NDArray[np.float64]
+IN_NATS = ("sigmoid", "robust", "sigmoid_norm")  # the other losses are no log-likelihoods
+
+
+def judge(
+    *,
+    split: str,
+    base: Mapping[str, Array],
+    tuned: Mapping[str, Array],
+    eval_rows: Sequence[Validation],
+    train_curve: Sequence[tuple[int, float]],
+    stopped: Mapping[str, Any],
+    config: Mapping[str, Any],
+    metric: tuple[str, Sequence[Metric]] = ("", ()),
+    train_probe: Sequence[Validation] | None = None,
+    membership: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The verdict document of docs/architecture.md, with `preference` beside it.
+
+    `base`, `tuned`: `losses`, `margins` (of rewards), `chosen_logps` and `rejected_logps` (nats an answer),
+    float64 [pairs], of the same held-out pairs. The other arguments are those of `verdict.judge`.
+    """
+    count = len(base["losses"])
+    unit = "nats a pair" if config["loss_type"] in IN_NATS else "loss a pair"
+    broken = int((~np.isfinite(tuned["losses"])).sum())
+    choice, negligible = choice_of(split, eval_rows, stopped, config), negligible_of(config)
+    gain = None
+    if not broken:
+        gained = base["losses"] - tuned["losses"]
+        gain = ratio_interval(gained, np.ones(count), confidence=choice.confidence)
+    shape = overfitting.assess(
+        eval_rows, train_curve, unit=unit, train_probe=train_probe, metric=metric, membership=membership
+    )
+    models = {"base": _model(base["losses"]), "tuned": _model(tuned["losses"])}
+    state = state_of(gain, models["base"]["loss"], negligible)
+    found = None if broken else _preference(base, tuned)
+    advice = advise(
+        state=state, gain=gain, overfitting=shape, stopped=stopped, split=split, config=config,
+        eval_rows=eval_rows,
+    )  # fmt: skip
+    return {
+        "task": "dpo",
+        "state": state,
+        "headline": _headline(state, gain, found, split, negligible) if found else _broken(broken, split),
+        "sentences": [
+            *([_loss(gain, models, unit, choice), _answers(found)] if gain and found else []),
+            *told(shape),
+            *([ending] if (ending := ending_of(stopped, config)) else []),
+            *choice.sentences,
+        ],
+        "advice": [*_displaced(found, config), *advice],
+        "gain": gain and gain_of(gain, unit, split, choice, negligible),
+        "accuracy_gain": None,
+        "preference": found,
+        **models,
+        "overfitting": shape,
+        "membership": membership,
+        "stopped": dict(stopped),
+    }
+
+
+def _model(losses: Array) -> dict[str, Any]:
+    loss = float(losses.mean())
+    known = loss if math.isfinite(loss) else None
+    return {
+        "loss": known,
+        "perplexity": None,
+        "token_accuracy": None,
+        "n": len(losses),
+        "tokens": len(losses),
+    }
+
+
+def _preference(base: Mapping[str, Array], tuned: Mapping[str, Array]) -> dict[str, Any]:
+    """Reward accuracy with Wilson's interval, the mean margin, and what became of both answers."""
+    margins, ones = tuned["margins"], np.ones(len(tuned["margins"]))
+    changes = {
+        f"{which}_change": ratio_interval(tuned[f"{which}_logps"] - base[f"{which}_logps"], ones).to_dict()
+        for which in ("chosen", "rejected")
+    }
+    return {
+        "moved": int((margins != 0).sum()),
+        "reward_accuracy": wilson_interval(int((margins > 0).sum()), len(margins)).to_dict(),
+        "reward_margin": ratio_interval(margins, ones).to_dict(),
+        **changes,
+    }
+
+
+def _broken(count: int, split: str) -> str:
+    where = phrasing.plural(count, f"{split} pair")
+    return f"Broken: the loss is not a number on {where}; training diverged."
+
+
+def _headline(state: str, gain: Interval | None, found: dict[str, Any], split: str, negligible: float) -> str:
+    accuracy, moved = found["reward_accuracy"], found["moved"]
+    n = accuracy["n"]
+    pairs = phrasing.plural(n, "held-out pair" if split == "test" else "validation pair")
+    if not moved:
+        lead = "No gain" if state == "no_gain" else "Can't be told"
+        return f"{lead}: nothing moved; on each of {pairs} the tuned model prefers as the base model does."
+    bounds = f"95% interval {phrasing.share_bounds(accuracy)}; chance is 50%"
+    value = phrasing.share(accuracy)
+    share = f"prefers the chosen answer more than the base model does in {value} of {pairs}"
+    if state == "learned":
+        return f"Learned: the tuned model {share} ({bounds})."
+    if state == "worse":
+        joined = ", though" if accuracy["low"] > 0.5 else ":"
+        return f"Worse than the base model by its loss{joined} the tuned model {share} ({bounds})."
+    if state == "no_gain":
+        within = f"within {within_of(negligible)} of the base model's (setting {SETTING})"
+        return f"No gain: the loss lies {within}; the tuned model {share} ({bounds})."
+    if gain is not None and gain.low is None:
+        why = f"{gain.why}, so that the gain has no interval"
+        return f"Can't be told: {why}; the tuned model {share} ({bounds})."
+    return f"Can't be told from noise: the tuned model {share} ({bounds})."
+
+
+def _loss(gain: Interval, models: dict[str, dict[str, Any]], unit: str, choice: Choice) -> str:
+    places = max(phrasing.decimals(gain.low, gain.high), 2)
+    before, after = (phrasing.number(models[which]["loss"], places) for which in ("base", "tuned"))
+    if before == after:
+        lead = f"The preference loss stayed at {before}, which any untrained model has"
+    else:
+        way = "fell" if gain.value > 0 else "rose"
+        lead = f"The preference loss {way} from {before}, which any untrained model has, to {after} {unit}"
+    if gain.low is None or gain.high is None:
+        return f"{lead} (no interval: {gain.why})."
+    if gain.low == gain.high:
+        return f"{lead}."
+    seen = "" if gain.above or gain.below else smallest(gain)
+    return f"{lead} ({choice.basis} of the gain {phrasing.interval(gain.low, gain.high)}{seen})."
+
+
+def _answers(found: dict[str, Any]) -> str:
+    """What became of the chosen answers' own likelihood; that it fell is a known failure, and said."""
+    chosen, rejected = found["chosen_change"], found["rejected_change"]
+    amounts = f"by {_change(chosen)} nats an answer, that of the rejected ones by {_change(rejected)}"
+    if chosen["high"] is not None and chosen["high"] < 0:
+        return (
+            f"The chosen answers themselves became less likely: their log-probability changed {amounts}. The"
+            " model learned to avoid the rejected answers more than to give the chosen ones (likelihood"
+            " displacement); read the answers before you use it."
+        )
+    sure = chosen["low"] is not None and chosen["low"] > 0
+    lead = "The chosen answers became likelier" if sure else "The chosen answers are not surely likelier"
+    return f"{lead}: their log-probability changed {amounts}."
+
+
+def _change(interval: dict[str, Any]) -> str:
+    places = phrasing.decimals(interval["low"], interval["high"])
+    value = phrasing.number(interval["value"], places)
+    sign = "+" if interval["value"] > 0 and value.strip("0.,") else ""
+    if interval["low"] is None:
+        return f"{sign}{value} (no interval: {interval['why']})"
+    if interval["low"] == interval["high"]:
+        return f"exactly {sign}{value}"
+    return f"{sign}{value} ({phrasing.interval(interval['low'], interval['high'], places)})"
+
+
+def _displaced(found: dict[str, Any] | None, config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    high = found["chosen_change"]["high"] if found else None
+    if high is None or high >= 0 or config["loss_type"] == "apo_zero":
+        return []
+    return [
+        {
+            "text": "The chosen answers became less likely: try the loss apo_zero, which raises them and not"
+            " their distance alone.",
+            "change": {"loss_type": "apo_zero"},
+        }
+    ]

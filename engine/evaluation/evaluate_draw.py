@@ -1,0 +1,144 @@
+"""Which rows an evaluation is of: of the run's own split, of the data set's, or those of another evaluation.
+
+Where there are more than are asked for, each row has its place by a seeded hash of itself, and the first
+ones are taken: what is drawn hangs on the rows and never on how many others there were to draw from. So a
+model by name and a run that trained on the same split answer the same rows, whatever the run's own evidence
+was cut to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from engine.data.convert.read_choices import Question, load_questions
+from engine.data.deal import dealing, split
+from engine.diagnostics.phrasing import plural
+from engine.evaluation import evaluated
+from engine.rows import dataset
+from engine.worker.job import Job
+from store.config.evaluate_config import EvaluateConfig
+from store.config.train_config import Split
+from store.contract.errors import ConfigError, DataError
+from store.contract.jobdir import JobDir, read_json
+
+ALL, EXAMPLES = 2**31, 2**32  # beyond every seed of a deal
+CHUNK = 256  # rows that are looked through at a time for questions
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """`row_ids`: int64, sorted. notices: what a reader should know of them."""
+
+    row_ids: np.ndarray
+    notices: list[str]
+
+
+def draw(job: Job, config: EvaluateConfig) -> Drawn:
+    """The rows. Raises DataError for a part without rows, or where the other evaluation's are gone."""
+    fingerprint = job.order["dataset"]["fingerprint"]
+    own = _own_split(job, config, fingerprint)
+    if config.rows_of:
+        ids = _of_evaluation(job, config.rows_of)
+        return Drawn(ids, _told(ids, own))
+    ids = _pool(job, config, fingerprint, own)
+    if not len(ids):
+        raise DataError(
+            f"The data set has no {config.part} rows.",
+            fix="Set part to all, or to another part.",
+            field="part",
+        )
+    notices = _told(ids, own) if config.part == "all" else []
+    if config.max_rows is not None and len(ids) > config.max_rows:
+        notices.append(f"A random {config.max_rows:,} of {plural(len(ids), 'row')}.")
+        digests = dataset.load(job.home, fingerprint, columns=["digest"])["digest"].to_numpy()
+        # over all rows the hash of the deal would put the test rows first
+        seed = config.seed + (ALL if config.part == "all" else 0)
+        ids = split.first_by_hash(digests, ids, config.max_rows, seed)
+    return Drawn(np.sort(ids).astype(np.int64), notices)
+
+
+def examples(job: Job, config: EvaluateConfig, row_ids: np.ndarray) -> dict[int, list[Question]]:
+    """Of each row `choice_examples` answered rows of the training part, never the row or a copy of it; the
+    same ones for a model and a run of one split. Raises ConfigError where there are too few."""
+    if not config.choice_examples:
+        return {}
+    fingerprint = job.order["dataset"]["fingerprint"]
+    digests = dataset.load(job.home, fingerprint, columns=["digest"])["digest"].to_numpy()
+    own = _own_split(job, config, fingerprint)
+    held = np.concatenate([own["validation"], own["test"]]) if own else np.zeros(0, np.int64)
+    train = np.setdiff1d(_dealt(job, config, fingerprint, own)["train"], held)
+    _, first = np.unique(digests[train], return_index=True)
+    ids = split.first_by_hash(digests, train[np.sort(first)], len(train), config.seed + EXAMPLES)
+    found: list[Question] = []
+    for start in range(0, len(ids), CHUNK):
+        found += [one for one in load_questions(job.home, fingerprint, ids[start : start + CHUNK]) if one]
+        if len(found) > config.choice_examples:
+            break
+    if len(found) <= config.choice_examples:
+        raise ConfigError(
+            f"choice_examples is {config.choice_examples}, and the training part has {len(found)} questions.",
+            fix="Set it lower: one more is needed than stands before a question.",
+            field="choice_examples",
+        )
+    few = found[: config.choice_examples + 1]
+    return {
+        row_id: [one for one in few if digests[one.row_id] != digests[row_id]][: config.choice_examples]
+        for row_id in row_ids.tolist()
+    }
+
+
+def _told(ids: np.ndarray, own: dict[str, np.ndarray] | None) -> list[str]:
+    count = int(np.isin(ids, own["train"]).sum()) if own else 0
+    return [f"{plural(count, 'row')} of these were trained on."] if count else []
+
+
+def _pool(
+    job: Job, config: EvaluateConfig, fingerprint: str, own: dict[str, np.ndarray] | None
+) -> np.ndarray:
+    """The rows that there are to draw from."""
+    if config.part == "all":
+        return np.arange(dataset.open_rows(job.home, fingerprint).metadata.num_rows)
+    if own is not None and config.part == "train":
+        return own["train"]
+    dealt = _dealt(job, config, fingerprint, own)[config.part]
+    if own is None:
+        return dealt
+    # a run's `max_eval_rows` says how many its own evidence took of them: the others were held out as well
+    others = np.concatenate([own[part] for part in split.PARTS if part != config.part])
+    return np.union1d(own[config.part], np.setdiff1d(dealt, others))  # duplicates may be known by now
+
+
+def _dealt(
+    job: Job, config: EvaluateConfig, fingerprint: str, own: dict[str, np.ndarray] | None
+) -> dict[str, np.ndarray]:
+    """Every row by its part: of the run's split where it was trained on this data, else the data set's."""
+    order = job.order
+    if own is not None:
+        order = read_json(evaluated.of_run(job, config.run).folder.config) or {}
+    return dealing.deal_rows(job.home, fingerprint, Split.parse(order["split"])).ids()
+
+
+def _own_split(job: Job, config: EvaluateConfig, fingerprint: str) -> dict[str, np.ndarray] | None:
+    """Which rows the run had for what, where it was trained on this very data; else None."""
+    if not config.run:
+        return None
+    run = evaluated.of_run(job, config.run)
+    if run.fingerprint != fingerprint or not run.folder.split.exists():
+        return None
+    table = pq.read_table(run.folder.split)
+    names, ids = table["split"].to_numpy(zero_copy_only=False), table["row_id"].to_numpy()
+    return {part: ids[names == part] for part in split.PARTS}
+
+
+def _of_evaluation(job: Job, evaluation_id: str) -> np.ndarray:
+    path = JobDir(job.home.jobs / evaluation_id).predictions
+    if not path.exists():
+        raise DataError(
+            f"The rows of the evaluation {evaluation_id} are gone.",
+            fix="Choose another evaluation, or a part.",
+            field="rows_of",
+        )
+    return np.sort(pq.read_table(path, columns=["row_id"])["row_id"].to_numpy())

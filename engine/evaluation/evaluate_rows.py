@@ -1,0 +1,288 @@
+"""What a model makes of each row of an evaluation: one that writes, and one with a classification head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from engine.data.convert.read_choices import load_questions
+from engine.diagnostics.phrasing import plural
+from engine.evaluation import evaluate_draw
+from engine.evaluation.evaluated import Evaluated
+from engine.evaluation.questions import questions
+from engine.forward.generation import Sampling, answers
+from engine.forward.losses import row_losses
+from engine.models import memory
+from engine.objectives.classification import Classes
+from engine.prepare import prepare
+from engine.probes.choice_rows import ChoiceRow, choose
+from engine.rows import dataset, labelled
+from engine.rows.choice_items import picked
+from engine.rows.labelled import UNSEEN, Labels
+from engine.rows.render import REASONS, Rows
+from engine.rows.tokens import tokenised
+from engine.worker.job import Job
+from engine.worker.progress import Pass
+from store.config.evaluate_config import EvaluateConfig
+
+Timed = Callable[[str], AbstractContextManager[None]]
+SCHEMA = pa.schema(
+    [
+        ("row_id", pa.int64()),
+        ("prompt", pa.string()),
+        ("prediction", pa.string()),
+        ("reference", pa.string()),
+        ("label", pa.string()),
+        ("loss_sum", pa.float64()),
+        ("tokens", pa.int64()),
+        ("bytes", pa.int64()),
+        ("probability", pa.float64()),
+        ("choices", pa.list_(pa.string())),
+        ("answer_index", pa.int32()),
+        ("choice_scores", pa.list_(pa.float64())),
+    ]
+)
+
+
+@dataclass
+class Found:
+    """`table`: SCHEMA, a line for every row. asked: whether answers were generated. counts: rows by what they
+    lack; reasons: why, a word for each such row. log_probabilities [rows, classes]: of a head."""
+
+    table: pa.Table
+    asked: bool
+    counts: dict[str, int]
+    reasons: list[str]
+    notices: list[str]
+    log_probabilities: np.ndarray | None = None
+
+
+def written(
+    job: Job,
+    config: EvaluateConfig,
+    subject: Evaluated,
+    data: dict[str, Any],
+    row_ids: np.ndarray,
+    timed: Timed,
+) -> Found:
+    """The losses of the rows' own answers, and the answers of the model where some metric looks at them."""
+    fingerprint = data["fingerprint"]
+    asked = questions(subject.tokenizer, job.home, fingerprint, row_ids)
+    with timed("losses"):
+        part = _tokens(job, config, subject, data, row_ids)
+        losses = _losses(job, config, subject, part.rows)
+    columns = _of_rows(row_ids, part.rows, losses, subject.tokenizer)
+    found: list[str | None] = [None] * len(asked)
+    if config.generates:
+        with timed("answers"):
+            said = iter(_answers(job, config, subject, [q.rendered for q in asked if q.rendered is not None]))
+            found = [next(said) if q.rendered is not None else None for q in asked]
+    chosen: list[ChoiceRow] = []
+    if config.chooses:
+        with timed("choices"):
+            chosen = _choices(job, config, subject, fingerprint, row_ids)
+        columns |= _of_choices(chosen)
+        if not config.generates:
+            found = [_picked(row) for row in chosen]
+    columns |= {
+        "prompt": [q.shown for q in asked],
+        "prediction": found,
+        "reference": [q.reference for q in asked],
+        "label": [q.label for q in asked],
+        "probability": [None] * len(asked),
+    }
+    unasked = [q.reason for q in asked if q.rendered is None]
+    untold = [REASONS[code] for code in part.whole.reasons.tolist() if code]
+    counts = {
+        "no_prompt": len(unasked),
+        "no_reference": sum(q.reference is None for q in asked),
+        "no_loss": len(row_ids) - len(part.rows),
+        "cut": part.truncated,
+    }
+    notices = [f"{plural(part.truncated, 'row')} cut for the loss: too long."] if part.truncated else []
+    untold += [row.reason for row in chosen if row.reason]
+    return Found(_table(row_ids, columns), config.generates, counts, [*unasked, *untold], notices)
+
+
+def _choices(
+    job: Job, config: EvaluateConfig, subject: Evaluated, fingerprint: str, row_ids: np.ndarray
+) -> list[ChoiceRow]:
+    """Every choice of the rows, scored."""
+    tell = Pass(job, len(row_ids), "rows", "Scoring the choices")
+    device = torch.device(job.device)
+
+    def on_rows(done: int) -> None:
+        memory.guard(subject.config, device)
+        tell(done)
+
+    return choose(
+        subject.model,
+        subject.tokenizer,
+        load_questions(job.home, fingerprint, row_ids),
+        evaluate_draw.examples(job, config, row_ids),
+        listed=config.list_choices,
+        room=subject.positions,
+        device=device,
+        batch_size=config.per_device_eval_batch_size,
+        on_rows=on_rows,
+    )
+
+
+def _of_choices(chosen: list[ChoiceRow]) -> dict[str, list[Any]]:
+    return {
+        "choices": [None if row.options is None else list(row.options) for row in chosen],
+        "answer_index": [row.right for row in chosen],
+        "choice_scores": [None if row.scores is None else row.scores.tolist() for row in chosen],
+    }
+
+
+def _picked(row: ChoiceRow) -> str | None:
+    """The text of the choice with the highest sum."""
+    if row.scores is None or row.options is None:
+        return None
+    return row.options[int(picked([row.scores])[0])]
+
+
+def _tokens(
+    job: Job, config: EvaluateConfig, subject: Evaluated, data: dict[str, Any], row_ids: np.ndarray
+) -> prepare.Part:
+    tell = Pass(job, len(row_ids), "rows", "Tokenising")
+    rows = tokenised(
+        job.home,
+        subject.tokenizer,
+        fingerprint=data["fingerprint"],
+        row_count=dataset.open_rows(job.home, data["fingerprint"]).metadata.num_rows,
+        row_ids=row_ids,
+        completion_only=True,
+        load=prepare.loader(job.home, data["fingerprint"], data["kind"]),
+        on_rows=lambda done, total: tell(done),
+    )
+    return prepare.cut(rows, _longest(config, subject, rows))
+
+
+def _longest(config: EvaluateConfig, subject: Evaluated, rows: Rows) -> int:
+    limits = [limit for limit in (config.max_length, subject.positions) if limit]
+    return min(limits, default=int(rows.lengths.max(initial=1)))
+
+
+def _losses(job: Job, config: EvaluateConfig, subject: Evaluated, rows: Rows) -> np.ndarray:
+    """Summed nats of each row."""
+    if not len(rows):
+        return np.zeros(0)
+    tell = Pass(job, len(rows), "rows", "Measuring the loss of the rows")
+    device = torch.device(job.device)
+
+    def on_batch(done: int) -> None:
+        memory.guard(subject.config, device)
+        tell(done)
+
+    size = config.per_device_eval_batch_size
+    return row_losses(subject.model, rows, batch_size=size, device=device, on_batch=on_batch).loss_sum
+
+
+def _answers(job: Job, config: EvaluateConfig, subject: Evaluated, rendered: list[str]) -> list[str]:
+    pace = Pass(job, 0, "tokens", "Answering the prompts")
+
+    def on_token(done: int, most: int) -> None:
+        memory.guard(subject.config, torch.device(job.device))
+        pace.total = most
+        pace(done)
+
+    drawn = Sampling(config.temperature, config.top_p, config.seed) if config.do_sample else None
+    return answers(
+        subject.model,
+        subject.tokenizer,
+        rendered,
+        max_new_tokens=config.max_new_tokens,
+        device=job.device,
+        batch_size=config.per_device_eval_batch_size,
+        sampling=drawn,
+        steady=True,
+        on_token=on_token,
+    )
+
+
+def _of_rows(row_ids: np.ndarray, rows: Rows, losses: np.ndarray, tokenizer: Any) -> dict[str, list[Any]]:
+    """loss_sum, tokens and bytes by row, None for a row that has no loss. Bytes are those of the text whose
+    tokens are counted, without special ones."""
+    told = [rows.row(i)[0][rows.row(i)[1]] for i in range(len(rows))]
+    texts = tokenizer.batch_decode([ids.tolist() for ids in told], skip_special_tokens=True) if told else []
+    sizes = [len(text.encode("utf-8", "replace")) for text in texts]
+    place = {row_id: i for i, row_id in enumerate(rows.row_ids.tolist())}
+    at = [place.get(row_id) for row_id in row_ids.tolist()]
+    return {
+        "loss_sum": [None if i is None else float(losses[i]) for i in at],
+        "tokens": [None if i is None else len(told[i]) for i in at],
+        "bytes": [None if i is None else sizes[i] for i in at],
+    }
+
+
+def headed(
+    job: Job,
+    config: EvaluateConfig,
+    subject: Evaluated,
+    data: dict[str, Any],
+    row_ids: np.ndarray,
+    timed: Timed,
+) -> Found:
+    """The class that a head gives each row, and how sure it is of all classes."""
+    names, fingerprint = subject.labels or [], data["fingerprint"]
+    texts = labelled.texts(job.home, fingerprint, row_ids)
+    table = dataset.load(job.home, fingerprint, columns=["label"], row_ids=row_ids)
+    truths = [label or None for label in table["label"].to_pylist()]
+    index = {name: i for i, name in enumerate(names)}
+    ids = np.array([index.get(label or "", UNSEEN) for label in truths], np.int64)
+    labels = Labels(names, row_ids, ids, [label or "" for label in truths], np.zeros(len(names), np.int64))
+    whole = labelled.encode(subject.tokenizer, row_ids, texts)
+    rows, cut, _ = labelled.cut(subject.tokenizer, whole, _longest(config, subject, whole))
+    kept = np.flatnonzero(rows.lengths > 0)
+    logs = np.full((len(row_ids), len(names)), np.nan)
+    with timed("answers"):
+        tell = Pass(job, len(kept), "rows", "Classifying the rows")
+        objective = Classes(labels, subject.tokenizer.pad_token_id)
+        size, device = config.per_device_eval_batch_size, torch.device(job.device)
+        logs[kept] = objective.predict(subject.model, rows.take(kept), size, device, tell)
+    columns: dict[str, list[Any]] = _classified(names, ids, logs)
+    columns |= {"prompt": texts, "reference": truths}
+    # a row that can't be read has no probabilities: no metric may score it
+    columns["label"] = [
+        None if said is None else label for label, said in zip(truths, columns["prediction"], strict=True)
+    ]
+    unseen = sum(label is not None and label not in index for label in truths)
+    counts = {
+        "no_prompt": len(row_ids) - len(kept),
+        "no_reference": sum(label is None for label in truths),
+        "no_loss": sum(value is None for value in columns["loss_sum"]),
+        "cut": cut,
+    }
+    notices = [f"{plural(unseen, 'row')} with a label that training doesn't know: wrong."] if unseen else []
+    reasons = ["the row has no text"] * counts["no_prompt"]
+    return Found(_table(row_ids, columns), True, counts, reasons, notices, logs)
+
+
+def _classified(names: list[str], ids: np.ndarray, logs: np.ndarray) -> dict[str, list[Any]]:
+    """The likeliest class of each row and its probability, and the loss of its own, which `ids` names. logs
+    [rows, classes]: NaN for a row that could not be read."""
+    asked = ~np.isnan(logs).any(axis=1)
+    best = [int(row.argmax()) if known else None for row, known in zip(logs, asked, strict=True)]
+    told = asked & (ids != UNSEEN)
+    loss = [float(-logs[i, ids[i]]) if told[i] else None for i in range(len(ids))]
+    return {
+        "prediction": [None if i is None else names[i] for i in best],
+        "probability": [None if i is None else float(np.exp(logs[row, i])) for row, i in enumerate(best)],
+        "loss_sum": loss,
+        "tokens": [None if value is None else 1 for value in loss],
+        "bytes": [None] * len(ids),
+    }
+
+
+def _table(row_ids: np.ndarray, columns: dict[str, list[Any]]) -> pa.Table:
+    nothing = [None] * len(row_ids)
+    columns = {field.name: nothing for field in SCHEMA} | {"row_id": row_ids.tolist()} | columns
+    return pa.table([pa.array(columns[field.name], field.type) for field in SCHEMA], schema=SCHEMA)

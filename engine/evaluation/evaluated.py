@@ -1,0 +1,193 @@
+"""The model that an evaluation is of: one by name, or what a run left, was on its way to, or began with.
+
+What a run is loaded with is what it was trained with: 4 or 8 bits, template, trust, and the precision unless
+another one is asked for. A checkpoint is no model but what a resume starts from, so it is put into the model
+as a resume does it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from engine.models import continued, models, quantised, saving
+from engine.models.apply_method import trainable
+from engine.models.bundled import ensure
+from engine.models.continued import Earlier
+from engine.models.precision import choose_dtype
+from engine.objectives.classification import widen_head
+from engine.prepare import prepare
+from engine.runs.tasks import RUNS
+from engine.training import checkpoint
+from engine.training.optimizer import Masters
+from engine.worker.job import Job
+from store.config.evaluate_config import CHECKPOINTS, EvaluateConfig
+from store.config.train_config import TrainConfig
+from store.contract.errors import ConfigError, NotFoundError, StateError
+from store.contract.jobdir import JobDir, read_json
+
+
+@dataclass
+class Evaluated:
+    """A loaded model. `labels`: the classes of its head, None where it writes. `positions`: the most tokens
+    of a row that it can see. `config`: what it is loaded and held with."""
+
+    model: Any
+    tokenizer: Any
+    config: TrainConfig
+    positions: int | None
+    labels: list[str] | None = None
+
+
+def load(job: Job, config: EvaluateConfig) -> Evaluated:
+    """The model that `config` names. Raises StateError for a checkpoint that isn't there."""
+    job.progress(0, 1, "run", "Loading the model")
+    if not config.run:
+        plain = TrainConfig(
+            model=config.model,
+            dataset=config.dataset,
+            method="full",
+            dtype=config.dtype,
+            chat_template=config.chat_template,
+            trust_remote_code=config.trust_remote_code,
+        )
+        return _untouched(job, plain, _source(job, plain.model))
+    run = _in_dtype(of_run(job, config.run), config.dtype)
+    if config.checkpoint == "base":
+        return _base(job, run)
+    if config.checkpoint != "tuned" and checkpoint.newest(run.folder.checkpoints) is not None:
+        return _checkpoint(job, run, best=config.checkpoint == "best")
+    _check_ended(run, config)
+    return tuned(job, run)
+
+
+def _in_dtype(run: Earlier, dtype: str) -> Earlier:
+    """The run as it is loaded in that precision; auto leaves it its own."""
+    if dtype == "auto":
+        return run
+    return replace(run, config=run.config.model_copy(update={"dtype": dtype}))
+
+
+def of_run(job: Job, run_id: str) -> Earlier:
+    """The run by its folder. Raises NotFoundError."""
+    folder = JobDir(job.home.jobs / run_id)
+    order = read_json(folder.config) if folder.path.parent == job.home.jobs else None
+    if not order:
+        raise NotFoundError(f"There is no folder of the run {run_id}.", fix="It may have been deleted.")
+    return Earlier(folder, TrainConfig.parse(order["config"]), order["dataset"]["fingerprint"])
+
+
+def _check_ended(run: Earlier, config: EvaluateConfig) -> None:
+    """Raise StateError unless what the run left is the checkpoint that is asked for."""
+    name, wanted = run.config.name, config.checkpoint
+    if not (run.folder.model / "tunebench.json").exists():
+        raise StateError(
+            f"{name!r} left no model, and {CHECKPOINTS[wanted]} is asked for.",
+            fix="Resume the run, or set checkpoint to best, newest or base.",
+            field="checkpoint",
+        )
+    stopped = ((read_json(run.folder.result) or {}).get("result") or {}).get("verdict", {}).get("stopped", {})
+    restored, last = stopped.get("restored_step"), stopped.get("step")
+    gone = {"best": not run.config.load_best_model_at_end, "newest": restored != last}
+    if gone.get(wanted):
+        raise StateError(
+            f"{name!r} has finished with the weights of step {restored} of {last}; its checkpoints are gone.",
+            fix="Set checkpoint to tuned.",
+            field="checkpoint",
+        )
+
+
+def _source(job: Job, name: str) -> str:
+    if name in models.BUNDLED:
+        ensure(name, job.home)
+    return models.resolve(name, job.home)
+
+
+def _untouched(job: Job, config: TrainConfig, source: str) -> Evaluated:
+    """A causal model as it came."""
+    dtype = choose_dtype(config.dtype, torch.device(job.device))
+    model = models.load_model(config, source, job.device, dtype)
+    trust, template = config.trust_remote_code, config.chat_template
+    tokenizer = models.load_tokenizer(source, trust_remote_code=trust, chat_template=template)
+    return Evaluated(model, tokenizer, config, prepare.positions(model.config, config))
+
+
+def _base(job: Job, run: Earlier) -> Evaluated:
+    """What the run began with: of one that went on from another, that one's model."""
+    config = run.config
+    if config.init_from and (continued.further(config) or not run.folder.base.exists()):
+        return tuned(job, _in_dtype(of_run(job, config.init_from), config.dtype))
+    if config.model in models.BUNDLED:
+        ensure(config.model, job.home)
+    source = str(run.folder.base) if run.folder.base.exists() else models.resolve(config.model, job.home)
+    return _untouched(job, config, source)
+
+
+def tuned(job: Job, run: Earlier) -> Evaluated:
+    """The model that the run left."""
+    config, folder = run.config, str(run.folder.model)
+    if config.model in models.BUNDLED:
+        ensure(config.model, job.home)
+    dtype = choose_dtype(config.dtype, torch.device(job.device))
+    tokenizer = models.load_tokenizer(folder, trust_remote_code=config.trust_remote_code)
+    headed = config.task == "classification"
+    architecture = models.load_config(folder, trust_remote_code=config.trust_remote_code) if headed else None
+    source = run.base(job.home) if run.adapter else folder
+    model = models.load_model(config, source, job.device, dtype, architecture)
+    positions = prepare.positions(model.config, config)
+    if run.adapter:
+        model = saving.load(run.folder.model, model)
+        for parameter in model.parameters():  # as it was trained; peft reads some in fp32
+            if parameter.is_floating_point():
+                parameter.data = parameter.data.to(dtype)
+        quantised.keep_dtype(model, config, dtype)
+    if not headed:
+        return Evaluated(model, tokenizer, config, positions)
+    widen_head(model)
+    note = read_json(run.folder.model / "tunebench.json") or {}
+    if not note.get("labels"):
+        raise ConfigError(f"{config.name!r} left no list of its labels.", fix="Run it again.", field="run")
+    return Evaluated(model, tokenizer, config, positions, note["labels"])
+
+
+class _Resumed(Job):
+    """The run's job as a resume would see it, with the device, progress and cancelling of this one."""
+
+    def __init__(self, job: Job, run: Earlier) -> None:
+        vars(self).update(vars(job))
+        self.dir, self.resume = run.folder, True
+        self.order = read_json(run.folder.config) or {}
+        self.config = self.order["config"]
+
+    def facts(self, **facts: Any) -> None:
+        """Nothing new is found out about the run."""
+
+    def alert(self, message: str, level: str = "warning", **about: Any) -> None:
+        """It said so when it began."""
+
+
+def _checkpoint(job: Job, run: Earlier, *, best: bool) -> Evaluated:
+    """The weights that the run was at when it was stopped, or its best ones until then."""
+    config = run.config.model_copy(update={"probes": False})
+    began = RUNS[config.task](_Resumed(job, run), config)
+    began.open()
+    train, _, _ = began.prepare()
+    model = began.build(train)
+    found = checkpoint.newest(run.folder.checkpoints)
+    assert found is not None
+    tensors, document = found
+    step = document["state"]["best_step"]
+    if best and step is None:
+        raise StateError(
+            f"{config.name!r} was stopped before its first validation: no checkpoint is the best.",
+            fix="Set checkpoint to newest.",
+            field="checkpoint",
+        )
+    weights = {n.removeprefix("weights."): t for n, t in tensors.items() if n.startswith("weights.")}
+    if best and step != document["state"]["step"]:
+        weights = checkpoint.load_best(run.folder.checkpoints, step)
+    Masters(trainable(model)).load(weights)
+    labels = getattr(getattr(began, "rows", None), "labels", None)
+    return Evaluated(model, began.tokenizer, config, began.positions, labels.names if labels else None)

@@ -1,7 +1,0 @@
-"""Constraints that a program can check as a local module of `evaluate`."""
-
-from engine.evaluation.metrics import module
-
-
-class Constraints(module.AnswerMetric):
-    family = "constraints"

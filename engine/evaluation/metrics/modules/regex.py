@@ -1,7 +1,0 @@
-"""A regular expression as a local module of `evaluate`."""
-
-from engine.evaluation.metrics import module
-
-
-class Regex(module.AnswerMetric):
-    family = "regex"

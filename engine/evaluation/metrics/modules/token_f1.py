@@ -1,7 +1,0 @@
-"""F1 of words as a local module of `evaluate`."""
-
-from engine.evaluation.metrics import module
-
-
-class TokenF1(module.TextMetric):
-    family = "token_f1"

@@ -1,0 +1,176 @@
+"""A finished run's model at any share of the way from its base: opened once, moved, and measured alike.
+
+On the target: the rows that judged the run. On what may be forgotten: the general probes, and where the run
+has them the base model's own texts and the data sets that are its probes. What the run's verdict measured of
+both ends is taken over from its folder, so that a share in between costs one pass and not three.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+
+from engine.evaluation import evaluated
+from engine.forward.losses import RowLosses, row_losses
+from engine.models import interpolation, memory, models
+from engine.prepare import prepare
+from engine.probes import data_probes, general
+from engine.probes.probes import Measured, Probe
+from engine.rows.render import Rows
+from engine.worker.job import Job
+from engine.worker.progress import Pass
+from store.catalog.methods import METHODS
+from store.config.train_config import TrainConfig
+from store.contract.errors import NotFoundError
+from store.contract.jobdir import JobDir, read_json
+
+HELD_OUT = "held_out"  # the rows that judged the run, beside the probes
+ENDS = {0.0: "base", 1.0: "tuned"}
+
+
+class Mixing:
+    """One run's model on its way. Raises NotFoundError for a run that left none."""
+
+    def __init__(self, job: Job, run_id: str) -> None:
+        self.job, self.folder = job, JobDir(job.home.jobs / run_id)
+        self.order: dict[str, Any] = read_json(self.folder.config) or {}
+        if not self.order or not (self.folder.model / "tunebench.json").exists():
+            raise NotFoundError(
+                f"The run {run_id} left no model in {self.folder.path}.",
+                fix="Choose a run that finished and was not deleted.",
+                field="run",
+            )
+        self.run = evaluated.of_run(job, run_id)
+        self.config: TrainConfig = self.run.config
+        self.device = torch.device(job.device)
+        found = evaluated.tuned(job, self.run)
+        self.model, self.tokenizer, self.positions = found.model, found.tokenizer, found.positions
+        self.line = self._line()
+        self.split, self.rows, trained = self._held_out()
+        self.trained = self.order["dataset"]["fingerprint"], trained
+        self.probes = self._probes()
+
+    def _line(self) -> interpolation.Line:
+        if METHODS[self.config.method].adapter:
+            return interpolation.of_adapter(self.model, self.config.method)
+        source = models.weights_folder(models.resolve(self.config.model, self.job.home))
+
+        def load(folder: Path) -> Any:
+            return models.load_model(self.config, str(folder), "cpu", self.model.dtype)
+
+        ends = (source, self.folder.model)
+        return interpolation.of_weights(self.model, ends, load, self.job.dir.aside)
+
+    def _held_out(self) -> tuple[str, Rows, np.ndarray]:
+        """The rows that judged the run, as it saw them, and the ids of those that it trained on."""
+        table, data = pq.read_table(self.folder.split), self.order["dataset"]
+        names = table["split"].to_numpy(zero_copy_only=False)
+        dealt = {part: table["row_id"].to_numpy()[names == part] for part in prepare.PARTS}
+        whole = prepare.tokenise(
+            self.job.home, self.config, self.tokenizer, dealt,
+            fingerprint=data["fingerprint"], kind=data["kind"],
+        )  # fmt: skip
+        limit = prepare.length_limit(self.config, whole["train"], self.positions)
+        parts = {name: prepare.cut(rows, limit).rows for name, rows in whole.items()}
+        split = "test" if len(parts["test"]) else "validation"
+        return split, parts[split], parts["train"].row_ids
+
+    def _probes(self) -> list[Probe]:
+        probes: list[Probe] = [
+            make(self.tokenizer, self.positions) for make in (general.prose, general.questions)
+        ]
+        if self.config.probes:  # then the base model has written them already
+            self.line.go(0.0)
+            folder = models.weights_folder(self.run.base(self.job.home))
+            probes.append(general.own_texts(self.job, self.model, self.tokenizer, folder))
+            probes += self._data_sets()
+        return probes
+
+    def _data_sets(self) -> list[Probe]:
+        """The data sets that were probes of the run, the same rows of them."""
+        sources = self.order.get("probes") or []
+        found = data_probes.find(
+            self.job, self.config, self.tokenizer, self.positions, sources, trained=self.trained
+        )
+        return [one.probe for one in found if one.probe]
+
+    @property
+    def work(self) -> int:
+        """Tokens of one measurement, about."""
+        return int(self.rows.lengths.sum()) + sum(probe.tokens for probe in self.probes)
+
+    def known(self, alpha: float) -> list[Measured] | None:
+        """What the run's verdict measured of one of the ends; None where it did not measure the same."""
+        which, folder = ENDS.get(alpha, ""), self.folder
+        if not which or not all(p.exists() for p in (folder.row_losses, folder.probes, folder.probe_items)):
+            return None
+        rows, items, asked = map(pq.read_table, (folder.row_losses, folder.probes, folder.probe_items))
+        if (
+            not np.array_equal(rows["row_id"].to_numpy(), self.rows.row_ids)
+            or "base_correct" not in rows.column_names
+        ):
+            return None
+        numbers = (rows[name].to_numpy() for name in (f"{which}_loss", "tokens", f"{which}_correct"))
+        found = [held_out(RowLosses(self.rows.row_ids, *numbers))]
+        items = items.filter(pc.equal(items["model"], which))
+        for probe in self.probes:
+            if not _only(asked, probe.name).equals(probe.listing()):
+                return None
+            found.append(Measured.of(_only(items, probe.name)))
+        return found
+
+    def measure(self, alpha: float, tell: Callable[[int, str], None]) -> list[Measured]:
+        """Go to `alpha` and measure the held-out rows, then each probe. tell(tokens done, of what)."""
+        self.line.go(alpha)
+        size, before = self.config.per_device_eval_batch_size, 0
+
+        def within(tokens: int, count: int, name: str) -> Callable[[int], None]:
+            def on_items(done: int, before: int = before) -> None:
+                memory.guard(self.config, self.device)
+                tell(before + int(tokens * done / max(1, count)), name)
+
+            return on_items
+
+        tokens = int(self.rows.lengths.sum())
+        on_batch = within(tokens, len(self.rows), "held-out rows")
+        losses = row_losses(self.model, self.rows, batch_size=size, device=self.device, on_batch=on_batch)
+        found, before = [held_out(losses)], tokens
+        for probe in self.probes:
+            on_items = within(probe.tokens, len(probe), probe.name.replace("_", " "))
+            found.append(probe.measure(self.model, batch_size=size, device=self.device, on_items=on_items))
+            before += probe.tokens
+        return found
+
+    def pace(self, alphas: list[float]) -> Callable[[float], Callable[[int, str], None]]:
+        """How far the measuring of all these shares is, told with the time that is left."""
+        whole = Pass(self.job, max(1, self.work * len(alphas)), "tokens", "")
+
+        def of(alpha: float) -> Callable[[int, str], None]:
+            begun = alphas.index(alpha) * self.work
+
+            def tell(done: int, what: str) -> None:
+                whole.message = f"Scoring α {alpha:g} ({alphas.index(alpha) + 1} of {len(alphas)}), {what}"
+                whole(begun + done)
+
+            return tell
+
+        return of
+
+
+def held_out(rows: RowLosses) -> Measured:
+    """Losses of rows in the shape of a probe."""
+    count = len(rows.row_ids)
+    none = np.zeros(count, np.int32)
+    items = [str(row_id) for row_id in rows.row_ids]
+    return Measured(HELD_OUT, items, [""] * count, rows.loss_sum, rows.tokens, rows.correct, none, none - 1)
+
+
+def _only(table: pa.Table, probe: str) -> pa.Table:
+    return table.filter(pc.equal(table["probe"], probe)).combine_chunks()

@@ -1,0 +1,123 @@
+"""Base and tuned model on the same held-out rows and probes: losses item by item, answers side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from engine.diagnostics.forgetting import forgetting
+from engine.diagnostics.forgetting.probe_scores import TASK
+from engine.evidence.extraction_prompts import Written
+from engine.forward.losses import RowLosses
+from engine.probes import requests, samples
+from engine.probes.probes import SEEN, Measured, Probe
+from engine.probes.sample_prompts import Prompt
+from engine.probes.task_probes import Tasks
+from engine.worker.job import Job
+from store.config import interpolate_config
+from store.config.refusals import refusals
+from store.config.train_config import TrainConfig
+
+
+@dataclass
+class Evidence:
+    """What one model made of the held-out rows and probes: losses of the rows, answers to the prompts; and
+    what it wrote of rows from memory."""
+
+    losses: RowLosses
+    answers: list[str]
+    probes: list[Measured]
+    written: list[Written] = field(default_factory=list)
+
+    @property
+    def seen(self) -> Measured | None:
+        """Rows that were trained on."""
+        return next((measured for measured in self.probes if measured.probe == SEEN), None)
+
+    def probe_table(self, **same: Any) -> pa.Table:
+        """A row for each item of all probes."""
+        return pa.concat_tables([measured.table(**same) for measured in self.probes])
+
+
+def settle(tasks: Tasks | None, base: Evidence, tuned: Evidence) -> None:
+    """Both models were asked: what one of them could not be asked goes from both, and is told."""
+    if not tasks:
+        return
+    paired = {probe.name for probe in tasks.probes}
+    for each in (base, tuned):
+        each.probes = [m for m in each.probes if not m.probe.startswith(TASK) or m.probe in paired]
+    tasks.tell()
+
+
+def write(job: Job, split: str, base: Evidence, tuned: Evidence, prompts: list[Prompt]) -> None:
+    """`row_losses.parquet`, `predictions.parquet` and `probes.parquet` of the job."""
+    pq.write_table(
+        pa.table(
+            {
+                "split": [split] * len(base.losses.row_ids),
+                "row_id": base.losses.row_ids,
+                "tokens": base.losses.tokens,
+                "base_loss": base.losses.loss_sum,
+                "tuned_loss": tuned.losses.loss_sum,
+                "base_correct": base.losses.correct,
+                "tuned_correct": tuned.losses.correct,
+            }
+        ),
+        job.dir.row_losses,
+    )
+    strings = {
+        "split": [split] * len(prompts),
+        "prompt": [p.shown for p in prompts],
+        "reference": [p.reference for p in prompts],
+        "base": base.answers,
+        "tuned": tuned.answers,
+    }
+    columns = {"row_id": pa.array([p.row_id for p in prompts], pa.int64())}
+    columns |= {name: pa.array(values, pa.string()) for name, values in strings.items()}
+    pq.write_table(pa.table(columns), job.dir.predictions)
+    if base.probes:
+        both = [each.probe_table(model=which) for which, each in (("base", base), ("tuned", tuned))]
+        pq.write_table(pa.concat_tables(both), job.dir.probes)
+        requests.write(job, base.probes, tuned.probes)
+
+
+def write_items(job: Job, probes: Sequence[Probe]) -> None:
+    """`probe_items.parquet` of the job: what the items of the probes are."""
+    if probes:
+        pq.write_table(pa.concat_tables([probe.listing() for probe in probes]), job.dir.probe_items)
+
+
+def add_forgetting(
+    verdict: dict[str, Any],
+    base: Evidence,
+    tuned: Evidence,
+    config: TrainConfig,
+    earlier: dict[str, Any] | None = None,
+    unasked: Mapping[str, str] | None = None,
+) -> None:
+    """What the probes say of what was lost, into the verdict, with what to try. earlier: the advice to stop
+    at a step that was as good, in place of half the epochs. unasked: tasks that were not, and why."""
+    pairs = [(b, t) for b, t in zip(base.probes, tuned.probes, strict=True) if b.probe != SEEN]
+    if not pairs:
+        return
+    tables = (pa.concat_tables([m.table() for m in some]) for some in zip(*pairs, strict=True))
+    found = forgetting.assess(*tables, config=config.model_dump(), unasked=unasked)
+    samples.add_agreement(found, base.probes, tuned.probes)
+    if earlier and found["state"] in ("some", "much"):
+        others = [piece for piece in found["advice"] if piece["kind"] != "epochs"]
+        found["advice"] = [earlier, *others]
+        shorter = {"num_train_epochs", "max_steps"}  # what the course shows comes before a guess at it
+        verdict["advice"] = [piece for piece in verdict["advice"] if not shorter & set(piece["change"])]
+    if interpolate_config.refusal(config):
+        found["advice"] = [piece for piece in found["advice"] if piece["kind"] != "interpolation"]
+    found["advice"] = [
+        piece for piece in found["advice"] if not refusals(config.model_copy(update=piece["change"]))
+    ]
+    said = {field for piece in verdict["advice"] for field in piece["change"]}
+    new = [piece for piece in found["advice"] if not said & set(piece["change"])]
+    verdict["forgetting"] = found
+    verdict["advice"] = [*verdict["advice"], *new]

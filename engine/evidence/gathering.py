@@ -1,0 +1,168 @@
+"""Base and tuned model are asked the same: losses of held-out rows, answers, probes, rows from memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from engine.evidence.evidence import Evidence
+from engine.evidence.extraction_prompts import OnToken, Written
+from engine.forward.generation import answers
+from engine.forward.losses import RowLosses
+from engine.models import memory
+from engine.objectives.objectives import Objective
+from engine.probes.probes import Measured, Probe
+from engine.probes.sample_prompts import Prompt
+from engine.probes.task_probes import Tasks
+from engine.rows.render import Rows
+from engine.worker.job import Job
+from store.config.train_config import TrainConfig
+
+
+class Asks(Protocol):
+    """Who asks a model for rows from memory, with its losses of training rows and of held-out ones."""
+
+    def ask(self, model: Any, seen: RowLosses, held: RowLosses, on_token: OnToken) -> list[Written]: ...
+
+
+PACED = ("losses", "answers", "probes", "tasks", "memory")  # parts of the judging, in order
+
+
+class Pace:
+    """How long the judging takes, for an estimate: what one model took is what the next will take."""
+
+    def __init__(self, models: int = 2) -> None:
+        self.models = models  # still to be measured, the present one included
+        self.seconds: dict[str, float] = {}  # of each part, as the last model took it
+        self.probes: dict[str, float] = {}  # the same of each probe
+        self.told = 0.0
+        self.begin("losses")
+
+    def begin(self, part: str) -> None:
+        """The present model's next part begins."""
+        self.part, self.began = part, time.perf_counter()
+
+    def end(self) -> None:
+        """The present part is done."""
+        self.seconds[self.part] = time.perf_counter() - self.began
+
+    def due(self) -> bool:
+        """Whether a second has passed since this was last true."""
+        now = time.perf_counter()
+        if now - self.told < 1:
+            return False
+        self.told = now
+        return True
+
+    @property
+    def coming(self) -> float:
+        """Seconds of the models that are still to be measured, between two of them."""
+        return self.models * sum(self.seconds.values())
+
+    @property
+    def passes(self) -> dict[str, float]:
+        """Seconds of the last model's pass over the held-out rows, and over each probe."""
+        return {"held_out": self.seconds["losses"]} | self.probes
+
+    def left(self, share: float) -> float:
+        """Seconds until all models are measured, with this share (above 0) of the present part done."""
+        taken = time.perf_counter() - self.began
+        known = self.seconds | {self.part: taken / share}
+        here = known[self.part] - taken
+        # of what the first model's later parts take nothing is known yet
+        here += sum(self.seconds.get(part, 0.0) for part in PACED[PACED.index(self.part) + 1 :])
+        return here + (self.models - 1) * sum(known.values())
+
+
+@dataclass(frozen=True)
+class Asking:
+    """Of one run: losses of `rows` under the objective, answers to `prompts`, `probes`, `tasks` where there
+    are any, and rows from memory where `recall` asks for them."""
+
+    job: Job
+    config: TrainConfig
+    tokenizer: Any
+    objective: Objective
+    rows: Rows
+    prompts: list[Prompt]
+    probes: Sequence[Probe]
+    pace: Pace
+    recall: Asks | None = None
+    tasks: Tasks | None = None
+
+    def as_base(self, probes: Sequence[Probe], folder: Path) -> Asking:
+        """The same of the base model, whose weights lie in `folder`: `probes` remember what it said before,
+        and so do tasks."""
+        return replace(self, probes=probes, tasks=self.tasks and self.tasks.of_base(folder))
+
+    def of(self, model: Any, which: str) -> Evidence:
+        """What `model`, called `which` in the progress, makes of it. Raises Cancelled when asked to stop."""
+        pace, config, count = self.pace, self.config, len(self.rows)
+
+        def on_batch(done: int) -> None:
+            self._may_go_on()
+            self._tell(done, count, "rows", f"Evaluating {which} on held-out rows", done / count)
+
+        def on_token(done: int, most: int) -> None:
+            self.job.check_cancelled()
+            asked = "rows from memory" if pace.part == "memory" else "held-out prompts"
+            self._tell(done, most, "tokens", f"Asking {which} {asked}", done / most)
+
+        pace.begin("losses")
+        batch_size, device = config.per_device_eval_batch_size, torch.device(self.job.device)
+        losses = self.objective.measure(
+            model, self.rows, batch_size=batch_size, device=device, on_batch=on_batch
+        )
+        pace.end()
+        pace.begin("answers")
+        texts = answers(
+            model,
+            self.tokenizer,
+            [prompt.rendered for prompt in self.prompts],
+            max_new_tokens=config.max_new_tokens,
+            device=self.job.device,
+            on_token=on_token,
+        )
+        pace.end()
+        pace.begin("probes")
+        found = Evidence(losses, texts, list(self._probed(model, which)))
+        pace.end()
+        pace.begin("tasks")
+        found.probes += self.tasks.ask(model, which) if self.tasks else []
+        pace.end()
+        pace.begin("memory")
+        if self.recall and found.seen and found.seen.rows:
+            found.written = self.recall.ask(model, found.seen.rows, losses, on_token)
+        pace.end()
+        pace.models -= 1
+        return found
+
+    def _probed(self, model: Any, which: str) -> Iterator[Measured]:
+        whole, before = sum(probe.tokens for probe in self.probes), 0
+        batch_size, device = self.config.per_device_eval_batch_size, torch.device(self.job.device)
+        for probe in self.probes:
+            name = probe.name.replace("_", " ")
+
+            def on_items(done: int, probe: Probe = probe, name: str = name, before: int = before) -> None:
+                self._may_go_on()
+                share = (before + probe.tokens * done / len(probe)) / whole
+                self._tell(done, len(probe), "items", f"Probing {which}: {name}", share)
+
+            began = time.perf_counter()
+            yield probe.measure(model, batch_size=batch_size, device=device, on_items=on_items)
+            self.pace.probes[probe.name] = time.perf_counter() - began
+            before += probe.tokens
+
+    def _may_go_on(self) -> None:
+        self.job.check_cancelled()
+        memory.guard(self.config, torch.device(self.job.device))
+
+    def _tell(self, done: int, total: int, unit: str, message: str, share: float) -> None:
+        """At most once a second, with an estimate; `share` of the present part is done."""
+        if self.pace.due():
+            self.job.progress(done, total, unit, message, self.pace.left(share))

@@ -1,0 +1,223 @@
+"""How far tuning moved each weight matrix, over how many directions, and whether it put in new ones.
+
+Per matrix: the norm of the change over that of the weight (Frobenius); its stable rank, the sum of the
+squared singular values over the largest; its effective rank, exp of the entropy of their shares (Roy and
+Vetterli 2007); and intruder dimensions (Shuttleworth et al. 2024): of the ten strongest left singular vectors
+of the tuned matrix those with no |cos| of .5 to any of the base's. A few matrices are held at a time, each on
+one thread, which is faster than all threads on each. Norms are cheap and known for all; spectra are worked
+out in an order drawn by a fixed seed until the time is used up, and the document says of how many.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from peft import PeftModel
+from scipy import linalg
+from threadpoolctl import threadpool_limits
+
+from engine.evidence.weight_sources import NotKnown, Source, from_adapter, from_folders
+
+STRONGEST = 10
+ALIKE = 0.5  # |cos|
+NEAREST = 40  # of the base's vectors, which nearly always hold the match; all are looked at only without one
+SECONDS = 25.0
+LAYER = re.compile(r"(?:^|\.)(\d+)\.(.+)$")
+NO_MATRICES = "This method leaves the base model's matrices as they are: there is no weight change to show."
+
+ROWS = pa.schema(
+    [
+        ("name", pa.string()),
+        ("layer", pa.int32()),
+        ("module", pa.string()),
+        ("shape", pa.list_(pa.int64())),
+        ("weight_norm", pa.float64()),
+        ("delta_norm", pa.float64()),
+        ("relative", pa.float64()),
+        ("stable_rank", pa.float64()),
+        ("effective_rank", pa.float64()),
+        ("intruders", pa.int32()),
+        ("strongest", pa.int32()),
+    ]
+)
+Floats = NDArray[np.float64]
+Document = dict[str, Any]
+
+
+def of_adapter(model: PeftModel, base: Path | None = None, *, seconds: float = SECONDS) -> Document:
+    """The weight change of an adapter, which is left as it is. base: folder of the base model's weights,
+    without which one that is held in 4 or 8 bits has no ratios."""
+    return measure(from_adapter(model, base), seconds=seconds)
+
+
+def of_weights(base: Path, tuned: Path, *, seconds: float = SECONDS) -> Document:
+    """The weight change of a model that was trained whole, from both folders of safetensors."""
+    return measure(from_folders(base, tuned), seconds=seconds)
+
+
+def measure(sources: Sequence[Source], *, seconds: float = SECONDS) -> Document:
+    """{rows: [{name, layer, module, shape, weight_norm, delta_norm, relative, stable_rank, effective_rank,
+    intruders, strongest}], relative (over all matrices), delta_norm, intruders, strongest (of all that were
+    looked at), matrices, spectra (how many), seconds, notes}. What is not known is null, and notes say why.
+    """
+    begun = time.monotonic()
+    order = np.random.default_rng(0).permutation(len(sources))
+    rows: list[Document | None] = [None] * len(sources)
+    reasons: dict[str, int] = {}
+    at_once = min(4, os.cpu_count() or 1)
+    with threadpool_limits(1), ThreadPoolExecutor(at_once) as pool:
+        for start in range(0, len(order), at_once):
+            places = order[start : start + at_once]
+            spectrum = time.monotonic() - begun < seconds
+            read = [_read(sources[place], reasons) for place in places]
+            done = pool.map(partial(_row, spectrum=spectrum), *zip(*read, strict=True))
+            for place, row in zip(places, done, strict=True):
+                rows[place] = row
+    found = [row for row in rows if row is not None]
+    return {
+        "rows": found,
+        **_totals(found),
+        "seconds": time.monotonic() - begun,
+        "notes": _notes(found, reasons),
+    }
+
+
+def _read(source: Source, reasons: dict[str, int]) -> tuple[str, Floats | None, Floats | None]:
+    """Name, weight and change; without a change where it isn't known, whose reason is counted."""
+    try:
+        weight, change = source.read()
+        if change.isfinite().all():
+            return source.name, None if weight is None else weight.cpu().numpy(), change.cpu().numpy()
+        reason = "a weight is not a number"
+    except NotKnown as error:
+        reason = str(error)
+    reasons[reason] = reasons.get(reason, 0) + 1
+    return source.name, None, None
+
+
+def _named(name: str) -> Document:
+    """An empty row; the layer is the first number of the name, the module what follows it."""
+    match = LAYER.search(name)
+    empty = dict.fromkeys(
+        (
+            "shape",
+            "weight_norm",
+            "delta_norm",
+            "relative",
+            "stable_rank",
+            "effective_rank",
+            "intruders",
+            "strongest",
+        )
+    )
+    layer, module = (int(match[1]), match[2]) if match else (None, name.rsplit(".", 1)[-1])
+    return {"name": name, "layer": layer, "module": module, **empty}
+
+
+def _row(name: str, base: Floats | None, delta: Floats | None, *, spectrum: bool) -> Document:
+    row = _named(name)
+    if delta is None:
+        return row
+    row |= {"shape": list(delta.shape), "delta_norm": float(np.linalg.norm(delta))}
+    if base is not None:
+        row["weight_norm"] = float(np.linalg.norm(base))
+        row["relative"] = row["delta_norm"] / row["weight_norm"] if row["weight_norm"] else None
+    if not spectrum:
+        return row
+    if row["delta_norm"]:
+        row["stable_rank"], row["effective_rank"] = ranks(singular_values(delta))
+    if base is not None:
+        row["strongest"] = min(STRONGEST, *delta.shape)
+        row["intruders"] = intruders(base, delta) if row["delta_norm"] else 0
+    return row
+
+
+def singular_values(matrix: Floats) -> Floats:
+    """Largest first, by the smaller product of the matrix with itself."""
+    squares = linalg.eigvalsh(_gram(matrix))[::-1]
+    return np.sqrt(np.maximum(squares, 0))
+
+
+def _gram(matrix: Floats) -> Floats:
+    return matrix @ matrix.T if matrix.shape[0] <= matrix.shape[1] else matrix.T @ matrix
+
+
+def ranks(values: Floats) -> tuple[float, float]:
+    """Stable and effective rank of a matrix with these singular values, not all 0."""
+    shares = values / values.sum()
+    shares = shares[shares > 0]
+    stable = float(np.square(values).sum() / values.max() ** 2)
+    return stable, float(np.exp(-(shares * np.log(shares)).sum()))
+
+
+def intruders(base: Floats, change: Floats, strongest: int = STRONGEST) -> int:
+    """How many of the strongest left singular vectors of base + change are unlike every one of the base's."""
+    count = min(strongest, *base.shape)
+    tuned = _left(base + change, count)
+    near = _likeness(_left(base, min(NEAREST, *base.shape)), tuned)
+    strange = near < ALIKE
+    if strange.any() and min(base.shape) > NEAREST:
+        strange[strange] = _likeness(_left(base, min(base.shape)), tuned[:, strange]) < ALIKE
+    return int(strange.sum())
+
+
+def _likeness(vectors: Floats, others: Floats) -> Floats:
+    found: Floats = np.abs(vectors.T @ others).max(axis=0, initial=0.0)
+    return found
+
+
+def _left(matrix: Floats, count: int) -> Floats:
+    """The strongest left singular vectors [rows, count], without those of a singular value of 0."""
+    side = min(matrix.shape)
+    chosen = None if count >= side else [side - count, side - 1]
+    squares, vectors = linalg.eigh(_gram(matrix), subset_by_index=chosen, driver="evr" if chosen else "evd")
+    kept = squares > 1e-12 * max(squares.max(), 1e-300)
+    if matrix.shape[0] <= matrix.shape[1]:
+        return np.asarray(vectors[:, kept])
+    return np.asarray(matrix @ vectors[:, kept] / np.sqrt(squares[kept]))
+
+
+def _totals(rows: Sequence[Document]) -> Document:
+    known = [row for row in rows if row["delta_norm"] is not None]
+    both = [row for row in known if row["weight_norm"] is not None]
+    delta, weight = (math.sqrt(sum(row[k] ** 2 for row in both)) for k in ("delta_norm", "weight_norm"))
+    looked = [row for row in rows if row["intruders"] is not None]
+    return {
+        "relative": delta / weight if weight else None,
+        "delta_norm": math.sqrt(sum(row["delta_norm"] ** 2 for row in known)) if known else None,
+        "intruders": sum(row["intruders"] for row in looked) if looked else None,
+        "strongest": sum(row["strongest"] for row in looked) if looked else None,
+        "matrices": len(rows),
+        "spectra": len(looked) or sum(row["stable_rank"] is not None for row in rows),
+    }
+
+
+def _notes(rows: Sequence[Document], reasons: dict[str, int]) -> list[str]:
+    if not rows:
+        return [NO_MATRICES]
+    found = [
+        f"Of {count:,} of {len(rows):,} matrices nothing is known: {why}." for why, count in reasons.items()
+    ]
+    alone = sum(row["delta_norm"] is not None and row["weight_norm"] is None for row in rows)
+    if alone:
+        found.append(
+            f"Of {alone:,} matrices only the size of the change is known: the base model is held in 4 or 8"
+            " bits, and its own weights were not at hand."
+        )
+    left = sum(
+        row["delta_norm"] is not None and row["delta_norm"] > 0 and row["stable_rank"] is None for row in rows
+    )
+    if left:
+        found.append(f"Ranks and intruders are of {len(rows) - left:,} of {len(rows):,} matrices, for time.")
+    return found

@@ -1,0 +1,246 @@
+"""What a causal model makes of several answers to each of many prompts: their summed log-probabilities.
+
+A prompt and the tree of its answers (`tries`) pass through the model as one row, in which a token sees its
+ancestors alone and has their number as its position; logits are made only where a token is asked for, a few
+rows at a time. On a CPU such rows go through the packed forward, and what all prompts of a batch begin with
+goes through it once. Elsewhere the model's own forward takes them with a mask. `refusal` says which models
+can't be asked in this way; to those every answer is given after the whole prompt, with the same numbers.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from peft import PeftModel
+from torch import Tensor
+from transformers import PreTrainedConfig
+
+from engine.forward import attention, losses, packable, token_tree
+from engine.forward.fused import HEAD_ROWS, LOSS_ROWS
+from engine.forward.loss import output_where
+from engine.forward.packed_attention import BLOCK
+from engine.forward.packed_trees import RUN, TOKENS, Packed, added
+from engine.forward.token_tree import Row, Tokens
+from engine.rows.render import Rows
+
+NODES = 1024  # of a tree: one with more is parted, and the prompt passed once more
+MASKED = ("eager", "sdpa", attention.NAME)  # attention that takes any mask
+
+OnPrompts = Callable[[int], None]
+
+
+def branch_scores(
+    model: Any,
+    prompts: Sequence[Tokens],
+    branches: Sequence[Sequence[Tokens]],
+    device: torch.device,
+    *,
+    batch_size: int = 16,
+    on_prompts: OnPrompts = lambda done: None,
+) -> list[np.ndarray]:
+    """Of each prompt the summed log-probabilities of its branches, float64. Prompts and branches have a token
+    at least. `on_prompts(prompts done)` may raise to stop; batch_size: rows, where each branch is passed by
+    itself. The model is left in the mode in which it came."""
+    longest = max(
+        (len(p) + len(b) for p, some in zip(prompts, branches, strict=True) for b in some), default=0
+    )
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            known = packable.recognise(model, longest)
+            if not isinstance(known, str):
+                return _in_trees(Packed(known), prompts, branches, device, on_prompts)
+            if not refusal(model, longest):
+                return _in_trees(_Masked(model, device), prompts, branches, device, on_prompts)
+    finally:
+        model.train(training)
+    return one_by_one(model, prompts, branches, device, batch_size=batch_size, on_prompts=on_prompts)
+
+
+def most_bytes(
+    text: PreTrainedConfig, longest: int, tokens: int, dtype: torch.dtype, device: str, *, packed: bool
+) -> float:
+    """About the most memory that asking takes beyond the model: what a layer makes of a batch, and its
+    logits, as an allocator keeps the one while the other is made. text: the architecture's; longest: tokens
+    of a prompt; tokens: of a prompt's branches together; packed: whether rows are."""
+    size, heads = dtype.itemsize, text.num_attention_heads
+    kv = getattr(text, "num_key_value_heads", None) or heads
+    width = getattr(text, "head_dim", None) or text.hidden_size // heads
+    inner = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
+    batch = max(TOKENS[device], longest + min(tokens, NODES))
+    keys = longest + RUN if packed else longest + min(tokens, NODES)
+    at_once = batch * min(1.0, BLOCK / longest) if packed else batch
+    # a fused kernel keeps no scores, and its mask is there once
+    scores = at_once * keys * (2 * heads + 1 if packed else 1)
+    layer = size * (batch * (4 * text.hidden_size + 4 * (heads + kv) * width + 3 * inner) + scores)
+    most = losses.LOGIT_BYTES / (losses.LOGIT * text.vocab_size)
+    logits = HEAD_ROWS if packed else min(batch, most)
+    # in fp32 a few, with their exponential and a copy
+    return layer + text.vocab_size * (logits * size + LOSS_ROWS * 12)
+
+
+def one_by_one(
+    model: Any,
+    prompts: Sequence[Tokens],
+    branches: Sequence[Sequence[Tokens]],
+    device: torch.device,
+    *,
+    batch_size: int = 16,
+    on_prompts: OnPrompts = lambda done: None,
+) -> list[np.ndarray]:
+    """As `branch_scores`, every branch after its whole prompt."""
+    pairs = [(p, b) for p, some in zip(prompts, branches, strict=True) for b in some]
+    if not pairs:
+        return [np.zeros(0) for _ in prompts]
+    lengths = np.array([len(prompt) + len(branch) for prompt, branch in pairs])
+    rows = Rows(
+        np.arange(len(pairs)),
+        np.concatenate([[0], np.cumsum(lengths)]),
+        np.concatenate([np.array([*prompt, *branch], np.int32) for prompt, branch in pairs]),
+        np.concatenate([np.repeat([False, True], [len(p), len(b)]) for p, b in pairs]),
+        np.zeros(len(pairs), np.uint8),
+    )
+    each = len(prompts) / len(pairs)
+    found = losses.row_losses(
+        model,
+        rows,
+        batch_size=batch_size,
+        device=device,
+        on_batch=lambda done: on_prompts(int(done * each)),
+    )
+    return np.split(-found.loss_sum, np.cumsum([len(some) for some in branches])[:-1])
+
+
+class _Masked:
+    """Padded rows, through the model's own forward with a mask."""
+
+    def __init__(self, model: Any, device: torch.device) -> None:
+        self.model, self.device = model, device
+        entries = model.get_output_embeddings().weight.shape[0]
+        self.most_picked = max(2, losses.LOGIT_BYTES // (losses.LOGIT * entries))
+
+    def logits(self, rows: Sequence[Row]) -> Iterator[Tensor]:
+        width = max(map(len, rows))
+        ids, positions = np.zeros((2, len(rows), width), np.int64)
+        picked = np.zeros((len(rows), width), bool)
+        for i, row in enumerate(rows):
+            ids[i, : len(row)], positions[i, : len(row)] = row.tokens, row.positions
+            picked[i, len(row) - row.picked : len(row)] = True
+        with output_where(self.model, torch.from_numpy(picked).to(self.device)):
+            yield _forward(self.model, rows, ids, positions, self.device)
+
+
+def _forward(
+    model: Any, rows: Sequence[Row], ids: np.ndarray, positions: np.ndarray, device: torch.device
+) -> Tensor:
+    seen = token_tree.mask([0] * len(rows), [row.visible for row in rows])
+    return model(
+        input_ids=torch.from_numpy(ids).to(device),
+        position_ids=torch.from_numpy(positions).to(device),
+        attention_mask=added(seen, model.dtype)[:, None].to(device),
+        use_cache=False,
+    ).logits
+
+
+def _in_trees(
+    forward: Packed | _Masked,
+    prompts: Sequence[Tokens],
+    branches: Sequence[Sequence[Tokens]],
+    device: torch.device,
+    on_prompts: OnPrompts,
+) -> list[np.ndarray]:
+    scores = [np.zeros(len(some)) for some in branches]
+    rows = token_tree.rows(prompts, branches, NODES, forward.most_picked - 1)
+    left = np.bincount([row.prompt for row in rows], minlength=len(prompts))
+    for some in _batches(rows, TOKENS.get(device.type, TOKENS["cpu"]), forward.most_picked):
+        ends = np.cumsum([row.picked for row in some])
+        after = [row.trie.after + end - row.picked + 1 for row, end in zip(some, ends, strict=True)]
+        said = np.concatenate([row.trie.said for row in some])
+        logs = _said(forward.logits(some), np.concatenate(after), said)
+        parts = np.split(logs, np.cumsum([len(row.trie.said) for row in some])[:-1])
+        for row, each in zip(some, parts, strict=True):
+            scores[row.prompt][row.which] = row.trie.sums(each, len(row.which))
+            left[row.prompt] -= 1
+        on_prompts(int((left == 0).sum()))
+    return scores
+
+
+def _batches(rows: Sequence[Row], most: int, most_picked: int) -> Iterator[Sequence[Row]]:
+    """Neighbours, of at most that many tokens with padding, and of as many that others are asked for after;
+    one row at least."""
+    first = picked = 0
+    for place, row in enumerate(rows):
+        picked += row.picked
+        if place > first and ((place + 1 - first) * len(rows[first]) > most or picked > most_picked):
+            yield rows[first:place]
+            first, picked = place, row.picked
+    if rows:
+        yield rows[first:]
+
+
+def _said(logits: Iterator[Tensor], after: np.ndarray, said: np.ndarray) -> np.ndarray:
+    """Log-probabilities of the tokens `said`, each under the logits of the row `after`."""
+    found = np.zeros(len(said))
+    first = 0
+    for part in logits:
+        mine = np.flatnonzero((after >= first) & (after < first + len(part)))
+        rows, tokens = (torch.from_numpy(x).to(part.device) for x in (after[mine] - first, said[mine]))
+        total = torch.cat([few.float().logsumexp(-1) for few in part.split(LOSS_ROWS)])
+        found[mine] = (part[rows, tokens].float() - total[rows]).double().cpu().numpy()
+        first += len(part)
+    return found
+
+
+def refusal(model: Any, longest: int) -> str:
+    """Why rows of up to `longest` positions can't be passed with a mask; empty where they can. The model is
+    in evaluation mode."""
+    if isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning:
+        return "its adapter puts tokens before each row"
+    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    text = base.config.get_text_config()
+    if getattr(base, "_is_stateful", False) or "linear_attention" in (
+        getattr(text, "layer_types", None) or ()
+    ):
+        return "it has a state that every token changes"
+    if "position_ids" not in inspect.signature(base.forward).parameters:
+        return "it takes no positions"
+    if base.config._attn_implementation not in MASKED:
+        return f"its attention ({base.config._attn_implementation}) takes no mask"
+    window = getattr(text, "sliding_window", None) or getattr(text, "attention_chunk_size", None)
+    if window and longest > window:
+        return f"rows of {longest} tokens are longer than its window of {window}"
+    return "" if _follows(model) else "it does not go by the mask and the positions that it is given"
+
+
+def _follows(model: Any) -> bool:
+    """Whether a branch gets the same logits in a tree as alone, whatever its neighbour is.
+
+    Told by numbers, as architectures that make positions or states of their own don't say so."""
+    prompt, branch = (5, 9, 6, 8, 7), (3, 4, 5)
+    device, dtype = model.device, model.dtype
+    alone = Row(0, prompt, np.arange(1), token_tree.grow([branch]))
+    trees = [
+        Row(0, prompt, np.arange(2), token_tree.grow([other, branch])) for other in ((9, 8, 7), (8, 7, 9))
+    ]
+    try:
+        found = [
+            _forward(
+                model,
+                rows,
+                np.stack([row.tokens for row in rows]),
+                np.stack([row.positions for row in rows]),
+                device,
+            )[:, -1].float()
+            for rows in ([alone], trees)
+        ]
+    except (RuntimeError, TypeError, ValueError, IndexError):
+        return False
+    scale = found[0].std()
+    near = 1e-3 if dtype == torch.float32 else 0.1
+    apart = (found[1][0] - found[1][1]).abs().max()
+    return bool(apart <= 1e-3 * scale and (found[1] - found[0]).abs().max() <= near * scale)

@@ -1,0 +1,266 @@
+"""Answers to held-out prompts, the same way for base and tuned model: greedy, unless asked otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from transformers import StoppingCriteria, StoppingCriteriaList, TopPLogitsWarper
+
+from engine.forward import trained_prompts
+
+LEAST_PROMPT = 8  # tokens of a prompt that are always kept
+NARROWEST = 32  # tokens to which prompts are padded at least, where shapes are steady
+ENOUGH_EVERY = 4  # tokens between two looks at whether more are wanted
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Answers drawn from the model's own distribution, sharpened below temperature 1, of its likeliest tokens
+    that have the probability top_p together."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    seed: int = 0
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """For `generate` of transformers, whatever the model's own defaults are."""
+        return {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p, "top_k": 0}
+
+    def pick(self, logits: torch.Tensor) -> torch.Tensor:
+        """One token for each row of logits."""
+        scaled = logits.float() / self.temperature
+        if self.top_p < 1:
+            scaled = TopPLogitsWarper(self.top_p)(None, scaled)
+        return torch.multinomial(scaled.softmax(-1), 1)[:, 0]
+
+
+class _EachToken(StoppingCriteria):
+    """Calls `on_token(tokens done, tokens at most)` after each step of generation; it may raise to stop.
+
+    enough: of a prompt of the batch and the tokens it went on with, whether no more are wanted; asked every
+    few tokens.
+    """
+
+    def __init__(
+        self,
+        on_token: Callable[[int, int], None],
+        done: int,
+        most: int,
+        enough: Callable[[int, list[int]], bool] | None,
+        width: int,
+    ) -> None:
+        self.on_token, self.done, self.most, self.enough, self.width = on_token, done, most, enough, width
+        self.ended: set[int] = set()
+
+    def count(self) -> None:
+        """A token more of every prompt is made."""
+        self.done += 1
+        self.on_token(self.done, self.most)
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        self.count()
+        made = input_ids.shape[1] - self.width
+        if self.enough is not None and made % ENOUGH_EVERY == 0:
+            for row, tokens in enumerate(input_ids[:, self.width :].tolist()):
+                if row not in self.ended and self.enough(row, tokens):
+                    self.ended.add(row)
+        ended = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+        ended[sorted(self.ended)] = True
+        return ended
+
+
+def answers(
+    model: Any,
+    tokenizer: Any,
+    asked: Sequence[str],
+    *,
+    max_new_tokens: int,
+    device: str | torch.device,
+    batch_size: int = 16,
+    sampling: Sampling | None = None,
+    steady: bool = False,
+    on_token: Callable[[int, int], None] = lambda done, most: None,
+) -> list[str]:
+    """One answer to each rendered prompt, without special tokens; as `continuations`."""
+    encoded = tokenizer(list(asked), add_special_tokens=False).input_ids if asked else []
+    found = continuations(
+        model,
+        tokenizer,
+        encoded,
+        max_new_tokens=max_new_tokens,
+        device=device,
+        batch_size=batch_size,
+        sampling=sampling,
+        steady=steady,
+        on_token=on_token,
+    )
+    return [text.strip() for text in tokenizer.batch_decode(found, skip_special_tokens=True)]
+
+
+def continuations(
+    model: Any,
+    tokenizer: Any,
+    encoded: Sequence[list[int]],
+    *,
+    max_new_tokens: int,
+    device: str | torch.device,
+    batch_size: int = 16,
+    sampling: Sampling | None = None,
+    steady: bool = False,
+    on_token: Callable[[int, int], None] = lambda done, most: None,
+    enough: Callable[[int, list[int]], bool] | None = None,
+) -> list[list[int]]:
+    """The tokens that each prompt goes on with, padded behind a closing one; greedy without `sampling`.
+    enough: of the index of a prompt and what it went on with so far, whether it may end there (trained
+    prompts go on all the same).
+
+    Prompts are padded on the left, with an attention mask of their own, as pad and eos may be one token. A
+    prompt that leaves no room for the answer is cut at its beginning, and an answer that leaves no room for
+    `LEAST_PROMPT` tokens of the prompt at its end.
+
+    steady: each batch has the shape that its prompts alone call for (`_steady`), so that what a prompt goes
+    on with greedily does not hang on the others. Products of other shapes are rounded in other ways, and in
+    bf16 answers would end up elsewhere.
+    """
+    if not encoded:
+        return []
+    room = getattr(model.config, "max_position_embeddings", None)
+    if room:
+        room -= trained_prompts.tokens(model)
+        max_new_tokens = min(max_new_tokens, room - LEAST_PROMPT)
+    limit = room - max_new_tokens if room else None
+    lengths = [min(len(tokens), limit or len(tokens)) for tokens in encoded]
+    batches = _steady(lengths, batch_size, limit) if steady else _sorted(lengths, batch_size)
+    found: list[list[int]] = [[] for _ in encoded]
+    training = model.training
+    model.eval()
+    if sampling:
+        torch.manual_seed(sampling.seed)
+    try:
+        most = max_new_tokens * len(batches)  # steps, each a token of every prompt of a batch
+        for number, batch in enumerate(batches):
+            kept = [encoded[i][-limit:] if limit else encoded[i] for i in batch.places]
+            ids, mask = _left_padded(kept, batch.width, device)
+            more = None if enough is None else partial(_of_batch, enough, batch.places)
+            each = _EachToken(on_token, max_new_tokens * number, most, more, ids.shape[1])
+            with torch.inference_mode(), head_given_whole_rows(model):
+                new = _generate(model, tokenizer, ids, mask, max_new_tokens, each, sampling)
+            for i, tokens in zip(batch.places, new.tolist(), strict=True):
+                found[i] = tokens
+    finally:
+        model.train(training)
+    return found
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """`places` of the prompts that are gone on with together, padded to `width` tokens."""
+
+    places: list[int]
+    width: int
+
+
+def _sorted(lengths: Sequence[int], size: int) -> list[_Batch]:
+    """Prompts of like length together, the shortest first."""
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    chunks = [order[first : first + size] for first in range(0, len(order), size)]
+    return [_Batch(chunk, lengths[chunk[-1]]) for chunk in chunks]
+
+
+def _width(length: int) -> int:
+    """The least power of two, or three quarters of one, that is no less: 32, 48, 64, 96, 128 …"""
+    whole = max(NARROWEST, 1 << (length - 1).bit_length())
+    return whole * 3 // 4 if length <= whole * 3 // 4 >= NARROWEST else whole
+
+
+def _steady(lengths: Sequence[int], size: int, limit: int | None) -> list[_Batch]:
+    """Batches of one size, filled up with a prompt of theirs, whose prompts are all padded to the width that
+    the length of each calls for."""
+    of_width: dict[int, list[int]] = {}
+    for place, length in enumerate(lengths):
+        of_width.setdefault(_width(length) if limit is None else min(_width(length), limit), []).append(place)
+    return [
+        _Batch([*chunk, *[chunk[0]] * (size - len(chunk))], width)
+        for width, places in sorted(of_width.items())
+        for chunk in (places[first : first + size] for first in range(0, len(places), size))
+    ]
+
+
+@contextmanager
+def head_given_whole_rows(model: Any) -> Iterator[None]:
+    """Inside, the head of `model` is given its input in one piece. The last place of each prompt is a slice
+    with gaps, for which torch multiplies by a copy of the head's weights a row, where these are not trained:
+    3.6 GB and seconds for 64 rows of SmolLM2-135M."""
+
+    def compact(head: Any, given: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        return (given[0].contiguous(), *given[1:])
+
+    hook = model.get_output_embeddings().register_forward_pre_hook(compact)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _of_batch(
+    enough: Callable[[int, list[int]], bool], chosen: Sequence[int], row: int, tokens: list[int]
+) -> bool:
+    return enough(chosen[row], tokens)
+
+
+def _generate(
+    model: Any,
+    tokenizer: Any,
+    ids: torch.Tensor,
+    mask: torch.Tensor,
+    most: int,
+    each: _EachToken,
+    sampling: Sampling | None,
+) -> torch.Tensor:
+    """New tokens [rows, at most `most`] of each prompt."""
+    ends = _ends(model, tokenizer)
+    if trained_prompts.prompted(model):
+        return trained_prompts.generate(
+            model,
+            ids,
+            mask,
+            max_new_tokens=most,
+            ends=ends,
+            pad=tokenizer.pad_token_id,
+            on_token=each.count,
+            pick=sampling.pick if sampling else trained_prompts.likeliest,
+        )
+    out = model.generate(
+        input_ids=ids,
+        attention_mask=mask,
+        max_new_tokens=most,
+        use_cache=True,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=sorted(ends),
+        stopping_criteria=StoppingCriteriaList([each]),
+        **(sampling.options if sampling else {"do_sample": False}),
+    )
+    return out[:, ids.shape[1] :]
+
+
+def _left_padded(
+    rows: list[list[int]], width: int, device: str | torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    ids = torch.zeros(len(rows), width, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for i, row in enumerate(rows):
+        ids[i, width - len(row) :] = torch.tensor(row, dtype=torch.long)
+        mask[i, width - len(row) :] = 1
+    return ids.to(device), mask.to(device)
+
+
+def _ends(model: Any, tokenizer: Any) -> set[int]:
+    """Tokens that end an answer: chat models often name more than the tokenizer does."""
+    named = model.generation_config.eos_token_id
+    return {tokenizer.eos_token_id, *([named] if isinstance(named, int) else named or [])}

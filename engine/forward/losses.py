@@ -1,0 +1,126 @@
+"""What a model loses on each row of a set: the numbers that every comparison of models rests on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from engine.diagnostics.memorisation.membership import Scores
+from engine.forward import packable
+from engine.forward.batches import CPU_TOKENS, by_length, collate
+from engine.forward.loss import token_losses
+from engine.rows.render import Rows
+
+LOGIT = 10  # bytes of memory that a trained token takes for each entry of the vocabulary
+LOGIT_BYTES = 512 * 2**20  # of them in a batch: one with more trained tokens is made smaller
+WORST = 0.2  # of a row's tokens, those of the lowest log-probability: k of Min-K%
+
+
+@dataclass
+class RowLosses:
+    """Per row: row_ids int64, loss_sum float64 (nats), tokens int64 (trained), correct int64 (greedy).
+
+    Where they were looked at token by token: min_k float64, the mean log-probability of a row's `WORST`
+    tokens; hits bool [trained tokens, row after row], whether each is the model's first choice.
+    """
+
+    row_ids: np.ndarray
+    loss_sum: np.ndarray
+    tokens: np.ndarray
+    correct: np.ndarray
+    min_k: np.ndarray | None = field(default=None, kw_only=True)
+    hits: np.ndarray | None = field(default=None, kw_only=True)
+
+    @property
+    def loss(self) -> float:
+        """Nats a token, over all tokens."""
+        return float(self.loss_sum.sum() / self.tokens.sum())
+
+    @property
+    def scores(self) -> Scores:
+        """What each row says of whether it was trained on, as `engine.diagnostics.memorisation.membership`
+        takes it; a row without a token says nothing."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found: Scores = {"loss": self.loss_sum / self.tokens}
+        if self.min_k is not None:
+            found["min_k"] = self.min_k
+        return found
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Loss, perplexity and token accuracy under their names in the store."""
+        with np.errstate(over="ignore"):
+            perplexity = float(np.exp(np.float64(self.loss)))
+        return {
+            "eval/loss": self.loss,
+            "eval/perplexity": perplexity,
+            "eval/token_accuracy": float(self.correct.sum() / self.tokens.sum()),
+        }
+
+
+def row_losses(
+    model: Any,
+    rows: Rows,
+    *,
+    batch_size: int,
+    device: str | torch.device,
+    on_batch: Callable[[int], None] = lambda done: None,
+) -> RowLosses:
+    """Losses of every row, each with at least one trained token; `on_batch(rows done)` may raise to stop.
+
+    The model is left in the mode (train or eval) in which it came.
+    """
+    counts = rows.trained_counts
+    ends = np.cumsum(counts)
+    each, hits = np.zeros(int(counts.sum())), np.zeros(int(counts.sum()), bool)  # of every trained token
+    training, done = model.training, 0
+    model.eval()
+    try:
+        with torch.inference_mode():
+            for indices in fitting_batches(model, rows, batch_size):
+                batch = collate(rows, indices, device)
+                losses, right = token_losses(model, batch)
+                at = np.concatenate([np.arange(ends[i] - counts[i], ends[i]) for i in indices])
+                each[at], hits[at] = losses.double().cpu().numpy(), right.cpu().numpy()
+                done += len(indices)
+                on_batch(done)
+    finally:
+        model.train(training)
+    starts = ends - counts
+    sums = np.add.reduceat(each, starts) if len(rows) else np.zeros(0)
+    correct = np.add.reduceat(hits, starts, dtype=np.int64) if len(rows) else np.zeros(0, np.int64)
+    return RowLosses(rows.row_ids, sums, counts, correct, min_k=_min_k(each, starts, ends), hits=hits)
+
+
+def _min_k(losses: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Of each row the mean log-probability of its `WORST` tokens, at least one."""
+    found = np.zeros(len(starts))
+    for i, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        worst = max(1, round(WORST * (end - start)))
+        found[i] = -np.sort(losses[start:end])[-worst:].mean()
+    return found
+
+
+def fitting_batches(model: Any, rows: Rows, batch_size: int) -> list[np.ndarray]:
+    """Rows of like length, the longest first: at most `batch_size`, as many as have room for their logits,
+    of packed rows no more tokens than a CPU is fast with."""
+    most = max(1, LOGIT_BYTES // (LOGIT * model.get_output_embeddings().weight.shape[0]))
+    packed = not packable.refusal(model, int(rows.sequence_lengths.max()))
+    room = CPU_TOKENS["full"] if packed else math.inf
+    batches = []
+    for indices in by_length(rows.lengths, batch_size):
+        first = trained = tokens = 0
+        for place, index in enumerate(indices):
+            trained += int(rows.trained_counts[index])
+            tokens += int(rows.lengths[index])
+            if place > first and (trained > most or tokens > room):
+                batches.append(indices[first:place])
+                first, trained = place, int(rows.trained_counts[index])
+                tokens = int(rows.lengths[index])
+        batches.append(indices[first:])
+    return batches

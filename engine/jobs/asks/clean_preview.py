@@ -1,0 +1,123 @@
+"""The ask `clean_preview`: what a recipe would do, with real rows before and after, and nothing made.
+
+All rows are counted where that takes seconds, or where it is asked for. Otherwise the first rows are tried,
+and `of` says how many of how many. A step that looks across rows (duplicates, a sample) does more to all of
+them than to some, so `unknown` names each of these: nothing is promised of what they do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field
+
+from engine.recipe import outcome
+from engine.recipe import steps as steps
+from engine.recipe.working import Working
+from engine.rows.dataset import load
+from engine.worker.job import Job
+from store.config.ask_config import OrderedDataset
+from store.config.recipe import Recipe
+from store.contract.document import Config
+from store.words.recipe_words import title
+
+FIRST_ROWS = 20_000
+PASSES = 2_000_000  # rows times the weight of the steps: what takes about ten seconds
+FIELDS = ("messages", "text", "label", "rejected")
+Document = dict[str, Any]
+
+
+class CleanPreview(Config):
+    """A work order, a recipe, and how many examples to show of each fate and step."""
+
+    dataset: OrderedDataset
+    mixed: dict[str, OrderedDataset] = Field(default_factory=dict)
+    parent: Document | None = None
+    recipe: Recipe
+    examples: int = Field(5, ge=0, le=100)
+    whole: bool = Field(False, description="All rows, however long it takes")
+
+
+def run(job: Job) -> Document:
+    """The document of docs/architecture.md. Raises the error of the step that can't be run."""
+    asked = CleanPreview.parse(job.config)
+    mixed = {name: dataset.model_dump() for name, dataset in asked.mixed.items()}
+    limit = None if asked.whole or _is_quick(asked) else FIRST_ROWS
+    work = Working(job, asked.dataset.model_dump(), mixed, job.dir.aside, limit=limit)
+    counted = steps.apply(work, asked.recipe)
+    table = outcome.fates(work)
+    answer: Document = {
+        "fates": {**outcome.counts(table), "steps": counted},
+        "examples": _examples(work, table, asked.examples),
+        "problems": [
+            {"level": "warning", "field": field, "message": message, "fix": ""}
+            for field, message in (*_idle(counted), *(("recipe", notice) for notice in work.notices))
+        ],
+    }
+    if work.limited:
+        answer["of"] = {"rows": work.parents, "total": work.whole}
+        answer["unknown"] = [
+            {"step": index, "title": title(step)}
+            for index, step in enumerate(asked.recipe.steps)
+            if steps.looks_across(step)
+        ]
+    return answer
+
+
+def _is_quick(asked: CleanPreview) -> bool:
+    return asked.dataset.row_count * sum(map(steps.weight, asked.recipe.steps)) <= PASSES
+
+
+def _idle(counted: list[Document]) -> Iterable[tuple[str, str]]:
+    """Steps that do nothing, for somebody to notice."""
+    for index, step in enumerate(counted):
+        if not (step["changed"] or step["dropped"] or step["added"]):
+            yield f"recipe.steps.{index}", f"Step {index + 1} ({step['title']}) changes nothing here."
+
+
+def _examples(work: Working, table: pa.Table, most: int) -> list[Document]:
+    """The first rows of each fate and step, in the order of the steps, kept ones last."""
+    fate = np.asarray(table["fate"].to_pylist(), dtype=object)
+    step = table["step"].fill_null(-1).to_numpy()
+    places: list[int] = []
+    for index in range(int(step.max(initial=-1)) + 1):
+        for kind in ("changed", "dropped", "added"):
+            places += np.flatnonzero((step == index) & (fate == kind))[:most].tolist()
+    places += np.flatnonzero(fate == "kept")[:most].tolist()
+    chosen = table.take(pa.array(places, pa.int64())).to_pylist()
+    numbers = _numbers(work, table)[places]
+    old = [row["parent_row_id"] for row in chosen if row["parent_row_id"] is not None]
+    fingerprint = work.origins[0].dataset["fingerprint"]
+    read = load(work.home, fingerprint, ["row_id", *FIELDS], old).to_pylist()
+    before = {row.pop("row_id"): row for row in read}
+    after = _present(work, set(numbers.tolist()))
+    return [
+        {
+            "row_id": row["parent_row_id"],
+            **{field: row[field] for field in ("fate", "step", "steps", "reason")},
+            "before": before.get(row["parent_row_id"]),
+            "after": after.get(int(number)),
+        }
+        for row, number in zip(chosen, numbers, strict=True)
+    ]
+
+
+def _numbers(work: Working, table: pa.Table) -> np.ndarray:
+    """The number in `work` of each row of the fates: the old rows, then the living ones that were added."""
+    added = np.flatnonzero(work.alive[work.parents :]) + work.parents
+    return np.concatenate([np.arange(work.parents), added])[: table.num_rows]
+
+
+def _present(work: Working, numbers: set[int]) -> dict[int, Document]:
+    """The rows with these numbers as they are now, those that are alive."""
+    found: dict[int, Document] = {}
+    for batch in work.scan(FIELDS):
+        ids = batch["row_id"].to_numpy()
+        places = np.flatnonzero(np.isin(ids, list(numbers)))
+        if len(places):
+            for row in batch.take(pa.array(places)).to_pylist():
+                found[row.pop("row_id")] = row
+    return found

@@ -1,0 +1,191 @@
+"""The ask `inspect`: what a file is, from its beginning alone, before anything is imported."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from engine.data.convert.convert import Canonical
+from engine.data.convert.file_reading import Reading, Seen, decide, look, told
+from engine.data.convert.turns import RowSkipped
+from engine.data.readers.builtin import LABEL
+from engine.data.readers.column_values import Rows, value_at, values_of
+from engine.data.readers.conversation_parts import MOST_VALUES, part_value, parts_of
+from engine.data.readers.first_rows import read_first
+from engine.data.readers.raw_rows import Problem, Reader, Row, Skipped
+from engine.data.readers.readers import open_source
+from engine.data.readers.source_json import plain_json
+from engine.worker.job import Job
+from store.config.import_config import Wishes
+
+ROWS = 2000  # read; what is wrong further on shows in the import
+SHOWN, CANONICAL, PROBLEMS = 20, 5, 100
+SECONDS = 2.0  # that further rows are read for, to see the values of the column of parts
+DEEPEST = 20  # objects and lists in each other, of a value that is shown
+LONGEST = 2000  # characters of a value that is shown
+
+
+def run(job: Job) -> dict[str, Any]:
+    """The document of docs/architecture.md. Raises DataError, or ConfigError for a mapping that can't be."""
+    ask = Wishes.parse(job.config)
+    reader = open_source(job.home, ask.source, has_header=ask.has_header, encoding=ask.encoding)
+    with contextlib.closing(reader):
+        rows = reader.rows()
+        head = read_first(rows, ROWS)
+        seen = look(reader.columns, head, reader.marks)
+        reading = None
+        if ask.format or ask.columns or seen.recognised.format:
+            reading = decide(seen, ask, LABEL if ask.source.builtin else None)
+        values = _part_values(reading, head, rows) if reading else Counter()
+        if reading and reading.part_column:
+            values.update(dict.fromkeys(reader.marks.get(reading.part_column, ()), 0))
+        return {**_file(reader, seen), **_described(reader, seen, reading, head, values)}
+
+
+def _file(reader: Reader, seen: Seen) -> dict[str, Any]:
+    return {
+        "reader": reader.name,
+        "compressed": reader.compressed,
+        "encoding": reader.encoding,
+        "has_header": reader.has_header,
+        "delimiter": reader.delimiter,
+        "bytes": reader.bytes,
+        "columns": [_column(name, seen.rows) for name in [*seen.columns, *seen.paths]],
+        "rows": [_short({name: row.get(name) for name in seen.columns}) for row in seen.rows[:SHOWN]],
+    }
+
+
+def _described(
+    reader: Reader, seen: Seen, reading: Reading | None, head: list[Row], values: Counter[str]
+) -> dict[str, Any]:
+    mappings = seen.recognised.mappings
+    problems = [*reader.problems]
+    canonical: list[dict[str, Any]] = []
+    if reading is None:
+        names = ", ".join(seen.columns[:30]) or "none"
+        problems.append(Problem(None, f"No column holds text to train on (columns: {names})."))
+        problems += [Problem(line, row.reason) for line, row in head if isinstance(row, Skipped)]
+    else:
+        problems += told(reading, seen.rows)
+        canonical = _convert(reading, head, problems)
+    chosen = reading.chosen if reading else None
+    return {
+        "format": chosen.format if chosen else None,
+        "mapping": chosen.mapping if chosen else {},
+        "guessed": chosen.guessed if chosen else False,
+        "answers": chosen.answers if chosen else None,
+        "values": dict(chosen.values) if chosen else {},
+        "ignored": reading.ignored if reading else seen.columns,
+        "part_column": reading.part_column if reading else None,
+        "part_values": dict(values),
+        "parts": parts_of(values, reading.parts) if reading else {},
+        "alternatives": [name for name in mappings if not chosen or name != chosen.format],
+        "mappings": mappings,
+        "canonical": canonical,
+        "problems": _listed(problems),
+    }
+
+
+def _part_values(reading: Reading, head: list[Row], rows: Iterator[Row]) -> Counter[str]:
+    """The values of the column of parts with their rows: a sorted file shows the last of them late, so that
+    it is read on for a while."""
+    values: Counter[str] = Counter()
+    column = reading.part_column
+    if column is None:
+        return values
+    end = time.monotonic() + SECONDS
+    for _, row in itertools.chain(head, rows):
+        if isinstance(row, dict) and (value := value_at(row, column)) is not None:
+            values[part_value(value)] += 1
+        if time.monotonic() > end or len(values) > MOST_VALUES:
+            break
+    return values
+
+
+def _convert(reading: Reading, head: list[Row], problems: list[Problem]) -> list[dict[str, Any]]:
+    """The first rows as they would be stored; what can't be converted goes into `problems`."""
+    convert = reading.convert()
+    shown: list[dict[str, Any]] = []
+    for line, row in reading.items(iter(head), lambda: iter(head)):
+        if isinstance(row, Skipped):
+            problems.append(Problem(line, row.reason))
+            continue
+        try:
+            made = convert(row)
+        except RowSkipped as fault:
+            problems.append(Problem(line, str(fault)))
+            continue
+        if len(shown) < CANONICAL:
+            shown.append(_shown(made))
+    return shown
+
+
+def _shown(made: Canonical) -> dict[str, Any]:
+    if made.roles is None:
+        return {"text": _cut(made.text), "label": None}
+    turns = zip(made.roles, made.contents, strict=True)
+    messages = [{"role": role, "content": _cut(content)} for role, content in turns]
+    shown: dict[str, Any] = {"messages": messages, "label": made.label}
+    if made.choices:
+        shown |= {"choices": [_cut(choice) for choice in made.choices], "answer_index": made.answer_index}
+    if made.part:
+        shown["part"] = made.part
+    return {**shown, "rejected": _cut(made.rejected)} if made.rejected else shown
+
+
+def _column(name: str, rows: Rows) -> dict[str, str]:
+    values = values_of(rows, name)
+    kinds = {_kind(value) for value in values}
+    example = _cut(str(values[0]))[:200] if values else ""
+    return {
+        "name": name,
+        "type": kinds.pop() if len(kinds) == 1 else "mixed" if kinds else "empty",
+        "example": example,
+    }
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, int | float):
+        return "number"
+    names = {"str": "text", "dict": "object"}
+    return names.get(type(value).__name__, type(value).__name__)
+
+
+def _cut(text: str) -> str:
+    text = text.encode("utf-8", "replace").decode("utf-8")
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+
+
+def _short(value: Any, depth: int = 0) -> Any:
+    """A value as JSON, long texts and deep nesting cut."""
+    if depth > DEEPEST:
+        return "…"
+    if isinstance(value, str):
+        return _cut(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): _short(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_short(item, depth + 1) for item in value]
+    return plain_json(value)
+
+
+def _listed(problems: list[Problem]) -> list[dict[str, Any]]:
+    """Those of the whole file first, then by line; the number of those that are left out is said."""
+    ordered = sorted(problems, key=lambda problem: problem.line or 0)
+    listed: list[dict[str, Any]] = [
+        {"line": line, "reason": reason} | ({"notice": True} if notice else {})
+        for line, reason, notice in ordered[:PROBLEMS]
+    ]
+    if len(ordered) > PROBLEMS:
+        more = len(ordered) - PROBLEMS
+        listed.append({"line": None, "reason": f"{more} more problems in the first {ROWS:,} rows."})
+    return listed

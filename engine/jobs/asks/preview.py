@@ -1,0 +1,138 @@
+"""The `preview` ask: what a config would do, before anything is trained. Nothing is loaded but the tokenizer.
+
+Token counts come from the cache that training uses too. Of a large data set a sample is counted, and
+`counted_rows` says how many. What makes a preview impossible (no such model, no rows) is raised as the error
+that it is; all else is in `problems`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from engine.costs.planned_run import Question
+from engine.costs.run_costs import Cost
+from engine.data.deal import leakage
+from engine.models import continued, memory
+from engine.models.precision import choose_dtype, dtype_name
+from engine.prepare import prepare
+from engine.probes import general_rows
+from engine.problems import class_problems, problems
+from engine.rows import masks
+from engine.rows.render import render
+from engine.rows.token_rows import shown
+from engine.rows.tool_turns import has_tools, knows_tools
+from engine.worker.job import Job
+from store.catalog.methods import METHODS
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Answer the document of docs/architecture.md for {"config", "fingerprint", "split", "row"}."""
+    question = Question(job)
+    whole, limit, classes = question.whole, question.limit, question.classes
+    cost = question.cost(question.said)
+    document = _document(cost, question.parts["train"], limit)
+    document["leaks"] = leakage.within(job.home, question.fingerprint, question.dealt)
+    document["keeping_all"] = prepare.keeping_all(whole["train"], limit, question.positions)
+    document["row"] = shown(question.tokenizer, whole["train"], limit, int(job.config.get("row", 0)))
+    document["fitting"] = [] if document["memory"]["fits"] else question.costs.fitting(cost, limit)
+    found = problems.find(_facts(question, cost, document))
+    if classes:
+        document["classes"] = classes.document()
+        document["row"]["label"] = classes.labels.text_of(np.array([document["row"]["row_id"]]))[0]
+        found = [*found, *class_problems.find(classes)]
+    document["problems"] = sorted(found, key=lambda problem: problem["level"])
+    return document
+
+
+def _document(cost: Cost, train: prepare.Part, limit: int) -> dict[str, Any]:
+    """The numbers of a preview; those of the whole set are scaled up from the rows that were counted."""
+    costs, counts = cost.costs, cost.counts
+    tokens, trained = costs.epoch("train")
+    return {
+        "config": cost.config.model_dump(),
+        "method": METHODS[cost.config.method].title,
+        "trainable_parameters": round(counts.trainable),
+        "total_parameters": round(counts.total + counts.added),
+        "rows": costs.rows,
+        "counted_rows": len(train.whole),
+        "tokens_per_epoch": round(tokens),
+        "trained_tokens_per_epoch": round(trained),
+        "max_length": limit,
+        "truncated_rows": train.truncated,
+        "untrained_rows": train.untrained,
+        "lost_tokens": train.lost_tokens,
+        "replay": _replay(cost),
+        "steps": cost.steps,
+        "steps_per_epoch": cost.per_epoch,
+        "memory": cost.memory(),
+        "time": cost.time(),
+        "dtype": dtype_name(cost.dtype),
+    }
+
+
+def _replay(cost: Cost) -> dict[str, Any] | None:
+    """The general rows that the whole run trains beside those of the data set; None without."""
+    if (replay := cost.replay) is None:
+        return None
+    tokens, trained = replay.tokens
+    source = cost.costs.job.config.get("replay")
+    name = source["name"] if source else general_rows.OWN
+    return {"from": name, "rows": replay.count, "tokens": tokens, "trained_tokens": trained}
+
+
+def _facts(question: Question, cost: Cost, document: dict[str, Any]) -> problems.Facts:
+    """What problems are found in. Texts with labels have no answers that could be looked at."""
+    job, config, device = question.job, cost.config, question.device
+    answers = question.kind != "text" and not question.classes
+    parts, earlier = question.parts, question.earlier
+    free, total = memory.available_gib(device)
+    return problems.Facts(
+        config=config,
+        kind="text" if question.classes else question.kind,
+        model_type=question.architecture.model_type,
+        device=device.type,
+        fast_bf16=choose_dtype("auto", device) == torch.bfloat16,
+        own_template=question.tokenizer.has_own_template or bool(question.classes),
+        rows=document["rows"],
+        leaks=document["leaks"],
+        counted=document["counted_rows"],
+        truncated=document["truncated_rows"],
+        lost_tokens=document["lost_tokens"],
+        reasons=parts["train"].whole.reason_counts,
+        unjudged=not len(parts["validation"].rows),
+        checks=_check(question) if answers else None,
+        max_length=question.limit,
+        positions=question.positions,
+        steps=document["steps"],
+        memory_low=document["memory"]["low_gib"],
+        memory_high=document["memory"]["high_gib"],
+        available=free,
+        device_total=total,
+        seen_before=continued.trained_before(earlier, question.fingerprint, question.dealt) if earlier else 0,
+        packed=cost.packed,
+        keeping_all=document["keeping_all"],
+        tools_written=answers and _tools_written(job, question),
+        look=question.look,
+    )
+
+
+def _tools_written(job: Job, question: Question) -> bool:
+    """Whether the first rows call functions of which the template knows nothing."""
+    load = prepare.loader(job.home, question.fingerprint, "chat")
+    row_ids = question.whole["train"].row_ids
+    first = row_ids[row_ids >= 0][: masks.MOST]  # without canaries
+    return not knows_tools(question.tokenizer) and any(map(has_tools, load(first)))
+
+
+def _check(question: Question) -> masks.Checks:
+    """The trained tokens of the first training rows, held against what was said in them; of pairs those of
+    the chosen answers, rendered as rows of conversations."""
+    tokenizer, train = question.tokenizer, question.whole["train"]
+    some = train.take(np.flatnonzero(train.row_ids >= 0)[: masks.MOST])
+    messages = prepare.loader(question.job.home, question.fingerprint, "chat")(some.row_ids)
+    if question.said.task == "dpo":
+        some = render(tokenizer, some.row_ids, messages)
+    return masks.check(tokenizer, messages, some)

@@ -1,0 +1,106 @@
+"""The ask `rendering`: how a model sees the rows of a data set under a chat template, one row and the whole.
+
+Body: {"fingerprint", "kind", "model", "trust_remote_code", "chat_template", "completion_only_loss",
+"max_length" (null: the 99th percentile), "row": row_id}. Of a large data set a sample is counted, and
+`counted` of `of` says so.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from engine.models import models
+from engine.models.bundled import ensure
+from engine.prepare import prepare
+from engine.rows import dataset, masks
+from engine.rows.render import Rows, fitting_length, render
+from engine.rows.token_rows import shown_row
+from engine.rows.tokens import WHOLE, tokenised
+from engine.worker.job import Job
+from store.config.ask_config import RenderingAsk
+from store.contract.errors import NotFoundError
+
+BINS = 40
+
+
+def run(job: Job) -> dict[str, Any]:
+    """{"row", "set", "checks", "template"} of docs/architecture.md."""
+    asked = RenderingAsk.parse(job.config)
+    if asked.model in models.BUNDLED:
+        ensure(asked.model, job.home)
+    source = models.resolve(asked.model, job.home)
+    trust = asked.trust_remote_code
+    tokenizer = models.load_tokenizer(source, trust_remote_code=trust, chat_template=asked.chat_template)
+    positions = getattr(
+        models.load_config(source, trust_remote_code=trust).get_text_config(), "max_position_embeddings", None
+    )
+    total = dataset.open_rows(job.home, asked.fingerprint).metadata.num_rows
+    row_id = asked.row
+    if row_id >= total:
+        raise NotFoundError(f"There is no row {row_id:,}; the data set has {total:,}.", field="row")
+    rows = _rows(job, asked, tokenizer, total, row_id)
+    limit = asked.max_length or fitting_length(rows.lengths, positions)
+    checks = None
+    if asked.kind != "text":
+        some = rows.take(np.arange(min(masks.MOST, len(rows))))
+        load = prepare.loader(job.home, asked.fingerprint, asked.kind)
+        checks = vars(masks.check(tokenizer, load(some.row_ids), some))
+    row = shown_row(tokenizer, rows, limit, int(np.flatnonzero(rows.row_ids == row_id)[0]))
+    if asked.kind == "preference":
+        row |= {"rejected": _rejected(job, asked, tokenizer, limit)}
+    return {
+        "row": row,
+        "set": _whole(rows, limit, total) | {"keeping_all": prepare.keeping_all(rows, limit, positions)},
+        "checks": checks,
+        "template": str(tokenizer.chat_template),
+        "own_template": bool(tokenizer.has_own_template),
+    }
+
+
+def _rows(job: Job, asked: RenderingAsk, tokenizer: Any, total: int, row_id: int) -> Rows:
+    """All rows, or a sample of a large data set with the row that is to be shown."""
+    ids = np.arange(total)
+    if total > WHOLE:
+        drawn = np.random.default_rng(0).choice(total, WHOLE // 4, replace=False)
+        ids = np.unique(np.append(drawn, row_id))
+    return tokenised(
+        job.home,
+        tokenizer,
+        fingerprint=asked.fingerprint,
+        row_count=total,
+        row_ids=ids,
+        completion_only=asked.completion_only_loss,
+        load=prepare.loader(job.home, asked.fingerprint, asked.kind),
+    )
+
+
+def _rejected(job: Job, asked: RenderingAsk, tokenizer: Any, limit: int) -> dict[str, Any]:
+    """The row as it ends with the rejected answer."""
+    ids = np.array([asked.row])
+    told = prepare.rejected_loader(job.home, asked.fingerprint)(ids)
+    return shown_row(tokenizer, render(tokenizer, ids, told), limit, 0)
+
+
+def _whole(rows: Rows, limit: int, total: int) -> dict[str, Any]:
+    """The set in numbers: tokens, what is trained, what `limit` cuts."""
+    part = prepare.cut(rows, limit)
+    before, after = rows.trained_counts, part.whole.trained_counts
+    shortened = (after < before) & (before > 0)
+    lost = (before - after)[shortened] / before[shortened]
+    counts, edges = np.histogram(rows.lengths, BINS)
+    return {
+        "counted": len(rows),
+        "of": total,
+        "tokens": int(rows.lengths.sum()),
+        "trained_tokens": int(before.sum()),
+        "max_length": limit,
+        "longest": int(rows.lengths.max()),
+        "cut_rows": part.truncated,
+        "shortened_answers": int(shortened.sum()),
+        "lost_tokens": part.lost_tokens,
+        "median_lost_share": float(np.median(lost)) if len(lost) else 0.0,
+        "untrained": part.whole.reason_counts,
+        "lengths": {"counts": counts.tolist(), "edges": edges.tolist()},
+    }

@@ -1,0 +1,40 @@
+"""The ask `overlap`: which rows of a data set another one has too, as a train file against a test file."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from pydantic import Field
+
+from engine.data.deal.leakage import overlap
+from engine.rows.dataset import open_rows
+from engine.worker.job import Job
+from store.config.ask_config import Fingerprint
+from store.contract.document import Config
+
+
+class OverlapAsk(Config):
+    """Two data sets, by the fingerprints of their rows."""
+
+    fingerprint: Fingerprint
+    other: Fingerprint
+    threshold: float = Field(0.7, ge=0.5, le=1, description="Jaccard similarity of near duplicates")
+
+
+def run(job: Job) -> dict[str, Any]:
+    """The document of `engine.data.deal.leakage.overlap`. Raises NotFoundError where rows are gone."""
+    ask = OverlapAsk.parse(job.config)
+    for fingerprint in (ask.fingerprint, ask.other):
+        open_rows(job.home, fingerprint)
+    told = 0.0
+
+    def progress(done: int, total: int, unit: str, message: str) -> None:
+        nonlocal told
+        job.check_cancelled()
+        if (now := time.monotonic()) - told >= 1:
+            told = now
+            job.progress(done, total, unit, message)
+
+    rows = job.home.rows(ask.fingerprint), job.home.rows(ask.other)
+    return overlap(*rows, job.dir.path, progress, ask.threshold)

@@ -1,0 +1,76 @@
+"""Answers as labels, and probabilities of labels: what classification is measured by.
+
+An answer names a label when it is that label, white space, quotation marks and a closing full stop apart, in
+any case if so asked. Nothing is guessed: "positive, I think" names none. Such a row is wrong, and it is
+counted. So is a row whose own label isn't in the set: no answer can be right there.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from engine.diagnostics.statistics.calibration import calibration
+from engine.diagnostics.statistics.class_figures import figures
+
+NONE = "(none of the labels)"
+OUTSIDE = "(label outside the set)"
+_AROUND = " \t\r\n\"'`“”‘’«»*_.:,"
+MOST_NAMED = 20  # labels and answers outside the set that a document lists
+
+
+def label_set(truths: Sequence[str | None]) -> list[str]:
+    """The labels that occur, sorted."""
+    return sorted({label for label in truths if label is not None})
+
+
+def places(texts: Sequence[str], labels: Sequence[str], *, ignore_case: bool = True) -> np.ndarray:
+    """The place of each text in `labels`, len(labels) for one that names none.
+
+    Where two labels differ in case alone, the case always counts.
+    """
+    exact = {label: place for place, label in enumerate(labels)}
+    bare = {label.strip(_AROUND): place for label, place in exact.items()}
+    folded = {label.casefold(): place for label, place in bare.items()}
+    found = []
+    for text in texts:
+        name = text.strip(_AROUND)
+        place = exact.get(text.strip(), bare.get(name))
+        if place is None and ignore_case and len(folded) == len(bare):
+            place = folded.get(name.casefold())
+        found.append(len(labels) if place is None else place)
+    return np.array(found, np.int64)
+
+
+def details(truth: np.ndarray, answers: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
+    """Figures of each class and the confusion matrix; rows outside of the labels stand under names of their
+    own. `truth` and `answers`: places as `places` gives them."""
+    own = np.where(truth < len(labels), truth, len(labels) + 1)
+    found = figures(own, answers, [*labels, NONE, OUTSIDE])
+    kept = {"classes": [row for row in found["classes"] if row["label"] not in (NONE, OUTSIDE)]}
+    return kept | {name: found[name] for name in ("confusion", "pair_count")}
+
+
+def outside(texts: Sequence[str], found: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
+    """How many texts name no label, and the most frequent of them."""
+    said = Counter(
+        text.strip()[:80] for text, place in zip(texts, found, strict=True) if place == len(labels)
+    )
+    return {"count": said.total(), "most": [list(pair) for pair in said.most_common(MOST_NAMED)]}
+
+
+def calibrated(log_probabilities: np.ndarray, truth: np.ndarray, classes: int) -> dict[str, Any]:
+    """The calibration document; `truth`: places, from `classes` on for a label that the model lacks."""
+    return calibration(log_probabilities, np.where(truth < classes, truth, -1))
+
+
+def brier(log_probabilities: np.ndarray, truth: np.ndarray, classes: int) -> np.ndarray:
+    """Squared distance of each row's probabilities from the truth, 0 to 2."""
+    shares = np.exp(np.asarray(log_probabilities, np.float64))
+    target = np.zeros_like(shares)
+    known = truth < classes
+    target[np.flatnonzero(known), truth[known]] = 1
+    return np.square(shares - target).sum(axis=1) + np.where(known, 0, 1)

@@ -1,0 +1,106 @@
+"""Which constraints an answer keeps (`store.config.constraints` describes them): every check is a small
+function.
+
+An empty answer keeps no constraint, also not that of having at most 50 words: it does not follow instructions
+to say nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from engine.diagnostics.statistics.statistics import wilson_interval
+from engine.metrics.form import regex, valid_json
+from engine.rows.characters import characters
+from engine.signals.texts import language
+from store.config.constraints import (
+    CaseConstraint,
+    Constraint,
+    ContainsConstraint,
+    CountConstraint,
+    EndConstraint,
+    ExcludesConstraint,
+    LanguageConstraint,
+    PatternConstraint,
+)
+
+_SENTENCE = re.compile(r"[.!?…]+[\"'”’)\]]*(?=\s|$)|[。！？]+")
+_BULLET = re.compile(r"^[ \t]*(?:[-*+•–]|\d{1,3}[.)])[ \t]+\S", re.MULTILINE)
+_HEADING = re.compile(r"^#{1,6}[ \t]+\S", re.MULTILINE)
+_PLACEHOLDER = re.compile(r"\[[^\[\]\n]{1,80}\]")
+_PARAGRAPH = re.compile(r"\n[ \t]*\n")
+
+
+def _sentences(text: str) -> int:
+    ends = list(_SENTENCE.finditer(text))
+    rest = text[ends[-1].end() :] if ends else text
+    return len(ends) + bool(rest.strip())
+
+
+COUNTS: dict[str, Callable[[str], int]] = {
+    "characters": characters,
+    "words": lambda text: len(text.split()),
+    "sentences": _sentences,
+    "lines": lambda text: sum(bool(line.strip()) for line in text.splitlines()),
+    "paragraphs": lambda text: sum(bool(part.strip()) for part in _PARAGRAPH.split(text)),
+    "bullets": lambda text: len(_BULLET.findall(text)),
+    "headings": lambda text: len(_HEADING.findall(text)),
+    "placeholders": lambda text: len(_PLACEHOLDER.findall(text)),
+}
+
+
+def kept(texts: Sequence[str], constraints: Sequence[Constraint]) -> np.ndarray:
+    """Whether each answer keeps each constraint: booleans [rows, constraints]."""
+    bare = [text.strip() for text in texts]
+    said = np.array([bool(text) for text in bare], bool)
+    columns = [_column(bare, one) & said for one in constraints]
+    return np.column_stack(columns) if columns else np.ones((len(texts), 0), bool)
+
+
+def shares(texts: Sequence[str], met: np.ndarray, constraints: Sequence[Constraint]) -> list[dict[str, Any]]:
+    """How many of the answers keep each constraint: {"constraint" in words, value, low, high, n}."""
+    return [
+        {"constraint": one.words()} | wilson_interval(int(met[:, place].sum()), len(texts)).to_dict()
+        for place, one in enumerate(constraints)
+    ]
+
+
+def _column(texts: list[str], one: Any) -> np.ndarray:
+    """Those kinds that are asked of all texts at once, and the others text by text."""
+    if isinstance(one, PatternConstraint):
+        return (regex(texts, one.pattern) == 1) == (one.kind == "matches")
+    if isinstance(one, LanguageConstraint):
+        told = language.tell([""] * len(texts), texts)
+        return np.array([code == one.language for code, _ in told], bool)
+    if one.kind == "json":
+        return valid_json(texts) == 1
+    return np.array([_keeps(text, one) for text in texts], bool)
+
+
+def _keeps(text: str, one: Any) -> bool:
+    if isinstance(one, CountConstraint):
+        return _between(COUNTS[one.kind](text), one)
+    if isinstance(one, CaseConstraint):
+        return {"lower": text.islower, "upper": text.isupper, "title": text.istitle}[one.case]()
+    fold: Callable[[str], str] = str.casefold if one.ignore_case else str
+    text = fold(text)
+    if isinstance(one, EndConstraint):
+        end = fold(one.text.strip())
+        return text.startswith(end) if one.kind == "starts_with" else text.endswith(end)
+    if isinstance(one, ExcludesConstraint):
+        return not any(fold(part) in text for part in one.texts)
+    return _contains(text, [fold(part) for part in one.texts], one)
+
+
+def _contains(text: str, parts: list[str], one: ContainsConstraint) -> bool:
+    if one.at_least is None and one.at_most is None:
+        return all(part in text for part in parts)
+    return all(_between(text.count(part), one) for part in parts)
+
+
+def _between(count: int, one: Any) -> bool:
+    return (one.at_least is None or count >= one.at_least) and (one.at_most is None or count <= one.at_most)

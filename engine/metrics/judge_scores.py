@@ -1,0 +1,80 @@
+"""Grades of a language model as a metric, and which of two models' answers it prefers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from engine.diagnostics.statistics.scored import Scored
+from engine.metrics.answer_rows import Answers
+from engine.metrics.judge import grade, prefer
+from engine.metrics.judge_client import JudgeClient
+from engine.metrics.metric_rows import Asked, Found
+from store.config.judge_config import JudgeChoice
+from store.contract.home import Home
+
+
+def graded(choice: Any, asked: Asked) -> Found:
+    """The grade of each answer. Raises ConfigError where a key is named that isn't there."""
+    rows = asked.rows
+    prompts = [text or "" for text in rows.prompts or ()]
+    references = list(rows.references) if rows.references is not None else [None] * len(rows)
+    client = JudgeClient(choice, asked.home.judgements)
+    try:
+        scores, reasons, details = grade(
+            client, choice, prompts, asked.predictions, references, lambda done: asked.check()
+        )
+    finally:
+        client.close()
+    return Found(scores, reasons=reasons, details=details)
+
+
+def preferred(
+    choice: JudgeChoice,
+    first: Answers,
+    second: Answers,
+    home: Home,
+    *,
+    check: Callable[[int], None] = lambda done: None,
+) -> Scored:
+    """Which of two models' answers to the same rows is better: 1 where it is the first's, so that above 0.5
+    the first wins more often. Raises ConfigError where a key is named that isn't there, ValueError for other
+    rows."""
+    if not np.array_equal(first.row_ids, second.row_ids):
+        raise ValueError("The two models answered other rows.")
+    needs = ("prompt", "prediction")
+    scored = Scored(choice.key, first.row_ids, np.full(len(first), np.nan), bounds=(0.0, 1.0))
+    scored.unit = "share of pairs won"
+    scored.failed = first.missing(needs) or second.missing(needs)
+    if scored.failed:
+        return scored
+    scored.reasons = first.gaps(needs) | second.gaps(needs)
+    places = np.array([i for i in range(len(first)) if i not in scored.reasons], np.int64)
+    if not len(places):
+        return scored
+    one, two = first.take(places), second.take(places)
+    references = list(one.references) if one.references is not None else [None] * len(one)
+    client = JudgeClient(choice, home.judgements)
+    try:
+        wins, missing, scored.details = prefer(
+            client,
+            choice,
+            [text or "" for text in one.prompts or ()],
+            [text or "" for text in one.predictions or ()],
+            [text or "" for text in two.predictions or ()],
+            references,
+            check,
+        )
+    finally:
+        client.close()
+    orders = scored.details["orders"]
+    own = dict(zip(places.tolist(), orders, strict=True))
+    scored.details["orders"] = [own.get(place, [None, None]) for place in range(len(first))]
+    scored.scores[places] = wins
+    scored.reasons |= {int(places[row]): reason for row, reason in missing.items()}
+    scored.empty = first.empty + second.empty
+    if np.isnan(wins).all():
+        scored.failed = f"No pair could be judged; the first: {missing[0]}."
+    return scored

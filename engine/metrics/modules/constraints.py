@@ -1,0 +1,7 @@
+"""Constraints that a program can check as a local module of `evaluate`."""
+
+from engine.metrics import module
+
+
+class Constraints(module.AnswerMetric):
+    family = "constraints"

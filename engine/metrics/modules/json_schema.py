@@ -1,0 +1,7 @@
+"""JSON that a schema accepts as a local module of `evaluate`."""
+
+from engine.metrics import module
+
+
+class JsonSchema(module.AnswerMetric):
+    family = "json_schema"

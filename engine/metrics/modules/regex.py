@@ -1,0 +1,7 @@
+"""A regular expression as a local module of `evaluate`."""
+
+from engine.metrics import module
+
+
+class Regex(module.AnswerMetric):
+    family = "regex"

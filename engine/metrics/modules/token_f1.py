@@ -1,0 +1,7 @@
+"""F1 of words as a local module of `evaluate`."""
+
+from engine.metrics import module
+
+
+class TokenF1(module.TextMetric):
+    family = "token_f1"

@@ -1,0 +1,7 @@
+"""Valid JSON as a local module of `evaluate`."""
+
+from engine.metrics import module
+
+
+class ValidJson(module.AnswerMetric):
+    family = "valid_json"

@@ -1,0 +1,252 @@
+"""A user's own metric: a Python file of the home folder, run in a process of its own (`apart.py`).
+
+The file has one of
+    score(prediction, reference, prompt) -> number                  asked row by row; it may leave some out
+    scores(predictions, references, prompts) -> numbers             asked once, a number for each row
+    a class that is an `evaluate.Metric`                            its compute() is asked
+Whatever it does ends nothing but itself: a row that raises, or whose value is no number, is counted with its
+error; where no row can be scored, or the file can't be run, the metric has failed and says why.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import numbers
+import traceback
+import types
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.metrics.answer_rows import NO_PROMPT, NO_REFERENCE, Answers
+from engine.metrics.metric_rows import Asked, Found
+from store.contract.home import Home
+
+LONGEST = 300  # characters of an error that are kept
+ROW = ("prediction", "reference", "prompt")
+ROWS = ("predictions", "references", "prompts")
+_REASONS = {"reference": NO_REFERENCE, "prompt": NO_PROMPT}
+
+
+class OwnMetricError(Exception):
+    """The metric can't be asked at all; `trace` is the traceback for the log."""
+
+    def __init__(self, message: str, trace: str = "") -> None:
+        super().__init__(message)
+        self.trace = trace
+
+
+def load(path: Path) -> tuple[str, Any]:
+    """("score" or "scores", the function) or ("module", the class) of the file. Raises OwnMetricError."""
+    try:
+        source = path.read_bytes()
+    except OSError as error:
+        raise OwnMetricError(f"{path} can't be read ({error.strerror}); put the metric there.") from error
+    module = types.ModuleType(f"own_metric_{path.stem}")
+    module.__file__ = str(path)
+    try:
+        exec(compile(source, str(path), "exec"), module.__dict__)
+    except SyntaxError as error:
+        where = f"line {error.lineno}" if error.lineno else "the file"
+        raise OwnMetricError(f"{path.name} is no Python: {where}: {error.msg}.", trace()) from error
+    except BaseException as error:
+        raise OwnMetricError(f"{path.name} can't be run: {said(error)}", trace()) from error
+    for name in ("score", "scores"):
+        if callable(module.__dict__.get(name)):
+            return name, module.__dict__[name]
+    found = [one for one in module.__dict__.values() if _is_module(one) and one.__module__ == module.__name__]
+    if found:
+        return "module", found[0]
+    raise OwnMetricError(f"{path.name} has no function score or scores, and no evaluate.Metric.")
+
+
+def of_hub(hub_id: str, home: Home) -> tuple[str, Any]:
+    """("instance", the hub's module). Raises OwnMetricError where it can't be had."""
+    try:
+        import evaluate
+
+        return "instance", evaluate.load(hub_id, cache_dir=str(home.cache / "evaluate"), keep_in_memory=True)
+    except BaseException as error:
+        raise OwnMetricError(f"{hub_id} can't be loaded: {said(error)}", trace()) from error
+
+
+def found(metric: tuple[str, Any], asked: Asked, options: dict[str, Any], name: str = "") -> Found:
+    """What the metric, as `load` or `of_hub` gave it, says of the rows. Raises OwnMetricError."""
+    kind, what = metric
+    if kind == "score":
+        return by_row(what, asked)
+    if kind == "scores":
+        return all_rows(what, asked.rows)
+    if kind == "module":
+        try:
+            what = what(keep_in_memory=True, cache_dir=str(asked.home.cache / "evaluate"))
+        except BaseException as error:
+            raise OwnMetricError(f"{what.__name__} can't be made: {said(error)}", trace()) from error
+    return by_module(what, asked, options, name)
+
+
+def _is_module(one: Any) -> bool:
+    if not isinstance(one, type):
+        return False
+    return any(base.__name__ == "EvaluationModule" for base in one.__mro__[1:])
+
+
+def said(error: BaseException) -> str:
+    """An error in one line: its kind and message."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}"[:LONGEST] if text else type(error).__name__
+
+
+def trace() -> str:
+    """Of the error that is being handled."""
+    return traceback.format_exc()
+
+
+def by_row(score: Callable[..., Any], asked: Asked) -> Found:
+    """Ask for each row."""
+    answers = asked.rows
+    taken, needed = _taken(score, ROW)
+    columns = {"prediction": answers.predictions, "reference": answers.references, "prompt": answers.prompts}
+    given = Found.nothing(len(answers))
+    for place in range(len(answers)):
+        asked.check()
+        entries = {name: _entry(columns[name], place) for name in taken}
+        lacking = [name for name in needed if entries[name] is None]
+        if lacking:
+            given.reasons[place] = _REASONS.get(lacking[0], "no answer was generated")
+            continue
+        try:
+            given.scores[place] = number(score(**entries))
+        except BaseException as error:  # noqa: BLE001 (the user's code: it ends this row alone)
+            given.reasons[place] = said(error)
+            given.traceback = given.traceback or trace()
+    return given
+
+
+def _entry(column: Sequence[Any] | None, place: int) -> Any:
+    return None if column is None else column[place]
+
+
+def number(value: Any) -> float:
+    """The value as a float. Raises TypeError for what is no number, ValueError for one that isn't finite."""
+    if isinstance(value, np.ndarray) and value.shape == ():
+        value = value.item()
+    if not isinstance(value, (numbers.Real, np.bool_)):
+        raise TypeError(f"it gave {value!r:.80} ({type(value).__name__}), not a number")
+    if not math.isfinite(value):
+        raise ValueError(f"it gave {float(value)}")
+    return float(value)
+
+
+def all_rows(scores: Callable[..., Any], answers: Answers) -> Found:
+    """Ask once for all rows that have what it takes."""
+    taken, needed = _taken(scores, ROWS)
+    columns = {
+        "predictions": answers.predictions,
+        "references": answers.references,
+        "prompts": answers.prompts,
+    }
+    given = Found.nothing(len(answers))
+    for place in range(len(answers)):
+        lacking = [name for name in needed if _entry(columns[name], place) is None]
+        if lacking:
+            given.reasons[place] = _REASONS.get(lacking[0][:-1], "no answer was generated")
+    kept = [place for place in range(len(answers)) if place not in given.reasons]
+    if not kept:
+        return given
+    try:
+        values = list(scores(**{name: [_entry(columns[name], place) for place in kept] for name in taken}))
+    except BaseException as error:
+        raise OwnMetricError(said(error), trace()) from error
+    _place(given, kept, values)
+    return given
+
+
+def _place(given: Found, kept: Sequence[int], values: Sequence[Any]) -> None:
+    if len(values) != len(kept):
+        raise OwnMetricError(f"It gave {len(values):,} values for {len(kept):,} rows.")
+    for place, value in zip(kept, values, strict=True):
+        try:
+            given.scores[place] = number(value)
+        except (TypeError, ValueError) as error:
+            given.reasons[place] = said(error)
+
+
+def _taken(function: Callable[..., Any], known: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """Which of the known arguments it takes, and which of them it can't do without."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError) as error:
+        raise OwnMetricError(f"It can't be told what {function!r} takes.") from error
+    plain = [p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    for parameter in plain:
+        required = parameter.default is parameter.empty
+        if parameter.kind is parameter.POSITIONAL_ONLY or (required and parameter.name not in known):
+            raise OwnMetricError(f"It takes {parameter.name!r}; a metric is given {', '.join(known)}.")
+    taken = [p.name for p in plain if p.name in known]
+    return taken, [p.name for p in plain if p.name in known and p.default is p.empty]
+
+
+def by_module(module: Any, asked: Asked, options: dict[str, Any], name: str) -> Found:
+    """Ask an instance of an evaluate module.
+
+    `name` is the result that is meant. A list of a number for each row gives row scores; a number is a figure
+    of the whole set, with an interval by the jackknife. Raises OwnMetricError.
+    """
+    answers = asked.rows
+    predictions, references = answers.predictions or [], answers.references or []
+    kept = [i for i in range(len(answers)) if not references or references[i] is not None]
+
+    def ask(places: Sequence[int]) -> dict[str, Any]:
+        rows = [kept[place] for place in places]
+        asked.check()
+        columns: dict[str, Any] = {"predictions": [predictions[i] for i in rows]}
+        if references:
+            columns["references"] = [references[i] for i in rows]
+        try:
+            found = module.compute(**columns, **options)
+        except BaseException as error:
+            raise OwnMetricError(said(error), trace()) from error
+        if not isinstance(found, dict) or not found:
+            raise OwnMetricError(f"Its compute() gave {found!r:.80}, not a dictionary of numbers.")
+        return found
+
+    given = Found.nothing(len(answers))
+    given.reasons = {i: NO_REFERENCE for i in range(len(answers)) if i not in set(kept)}
+    if not kept:
+        return given
+    found = ask(range(len(kept)))
+    own = name or _result(found, len(kept))
+    if own not in found:
+        raise OwnMetricError(f"Its compute() gave {', '.join(map(str, found))}, and no {name or 'number'}.")
+    if isinstance(found[own], (list, tuple, np.ndarray)):
+        _place(given, kept, list(found[own]))
+        return given
+
+    def figure(places: Any) -> float:
+        try:
+            return number(ask(places.tolist())[own])
+        except (TypeError, ValueError) as error:
+            raise OwnMetricError(f"Of {own}: {error}.") from error
+
+    # imported where it is needed: scipy takes longer than most metrics
+    from engine.diagnostics.statistics.jackknife import jackknife_interval
+
+    groups = None if answers.groups is None else [answers.groups[i] for i in kept]
+    interval = jackknife_interval(figure, len(kept), groups, confidence=asked.confidence)
+    given.estimator = "whole"
+    given.whole = interval.to_dict() | {"details": {"result": own}}
+    return given
+
+
+def _result(found: dict[str, Any], rows: int) -> str:
+    """Which of a module's results is meant where none is named: `scores`, the first number, or the first list
+    with a number for each row."""
+    if "scores" in found:
+        return "scores"
+    numbers_first = [key for key, value in found.items() if isinstance(value, numbers.Real)]
+    lists = [key for key, value in found.items() if np.ndim(value) == 1 and len(value) == rows]
+    return next(iter(numbers_first + lists), "")

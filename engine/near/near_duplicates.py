@@ -1,0 +1,179 @@
+"""Near duplicates among rows: which row stands for which, and which rows are alike and contradict each other.
+
+Rows that are equal when folded are one text; of each one is sketched (`minhash`), candidates are verified by
+the exact Jaccard similarity of their word 5-grams (`shingles`) and joined to chains (`clusters`), and within
+a chain a row stands for those that have the threshold with it (`standing`). A row with another label, or
+another answer, is no duplicate, however alike the rest is: it is a conflict. Answers are the same where
+they are equal when folded or have the threshold between them, those that were rejected too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from engine.near.clusters import Clusters, Tell, find_clusters
+from engine.near.compared_texts import Read, last_answers, sketched
+from engine.near.digest import FOLDED, folded_keys, normalise
+from engine.near.groups import group_of, joined
+from engine.near.minhash import Sketches
+from engine.near.representatives import Alike, stand
+from engine.near.shingles import shingle_sets
+from engine.near.spool import ShingleSpool
+
+
+@dataclass(frozen=True)
+class Near:
+    """`stands`: int64 of each row, the row that stands for it (its own number where none does). `similarity`:
+    to that row; of one that stands for others the highest of theirs, 0 for a row that is alone. `chain`: the
+    first row of those that hang together by near duplicates. `conflict`: bool, the row has the threshold with
+    one of another label or answer. `uncompared`: as of Standing. `prompts`: uint64, as `said.said`."""
+
+    stands: np.ndarray
+    similarity: np.ndarray
+    chain: np.ndarray
+    conflict: np.ndarray
+    uncompared: int
+    prompts: np.ndarray
+
+
+def near_rows(
+    read: Read,
+    threshold: float,
+    folder: Path,
+    tell: Tell,
+    *,
+    order: np.ndarray | None = None,
+    strict: bool = True,
+    rows: Callable[[int], None] = lambda done: None,
+) -> Near:
+    """Near duplicates of all rows that `read` gives. `folder` takes spool files. order: of each row, the
+    smaller is the one to stand for others (the first row where left out or equal). strict: rows of another
+    label or answer are no duplicates. `rows` and `tell` may raise to stop."""
+    keys = joined(folded_keys(batch, labels=strict) for batch in read(FOLDED))
+    count = len(keys)
+    units = group_of(keys)
+    first = units == np.arange(count)
+    texts = np.flatnonzero(first)
+    place = np.searchsorted(texts, units)  # of each row's text among the sketches
+    best = _best(place, np.zeros(count) if order is None else order)
+    with Sketches(threshold, folder) as sketches, ShingleSpool(threshold, folder) as answers:
+        prompts = []
+        for sketch, asked in sketched(read, first, sketches):
+            sketches.add(sketch)
+            prompts.append(asked)
+            rows(sum(map(len, prompts)))
+        sketches.close()
+        clusters = find_clusters(sketches, tell)
+        codes = np.zeros(len(texts), np.int64)
+        alike: Alike = _always
+        if strict:
+            codes = _codes(read)[texts]
+            alike = _answers(read, texts[_chained(clusters)], texts, answers)
+        standing = stand(sketches, clusters, codes, _rank(best, order), alike, lambda: tell(0, 1))
+        conflict = _contradicted(clusters, codes, alike) if strict else np.zeros(len(texts), bool)
+    own = (standing.chief == np.arange(len(texts)))[place]
+    several = np.bincount(place, minlength=len(texts))[place] > 1
+    return Near(
+        stands=best[standing.chief][place],
+        similarity=np.where(own & several, 1.0, standing.similarity[place]),
+        chain=texts[clusters.label][place],
+        conflict=conflict[place],
+        uncompared=standing.uncompared,
+        prompts=joined(prompts),
+    )
+
+
+def _best(place: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """For each text the row that stands for all of its rows: the first of the smallest order."""
+    sorted_rows = np.lexsort((np.arange(len(place)), order, place))
+    return sorted_rows[np.flatnonzero(np.diff(place[sorted_rows], prepend=-1))]
+
+
+def _rank(best: np.ndarray, order: np.ndarray | None) -> np.ndarray:
+    """The texts in the order in which they are to stand for others: by `order`, then by row."""
+    by = np.lexsort((best, np.zeros(len(best)) if order is None else order[best]))
+    rank = np.empty(len(best), np.int64)
+    rank[by] = np.arange(len(best))
+    return rank
+
+
+def _always(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    return np.ones(len(first), bool)
+
+
+def _chained(clusters: Clusters) -> np.ndarray:
+    """Which texts hang together with another."""
+    sizes = np.bincount(clusters.label, minlength=len(clusters.label))
+    return np.asarray(sizes[clusters.label] > 1)
+
+
+def _codes(read: Read) -> np.ndarray:
+    """A number for the label of each row, -1 where it has none."""
+    known: dict[str, int] = {}
+    codes = [
+        np.fromiter(
+            (
+                -1 if label is None else known.setdefault(label, len(known))
+                for label in batch["label"].to_pylist()
+            ),
+            np.int64,
+            batch.num_rows,
+        )
+        for batch in read(("label",))
+    ]
+    return np.concatenate([np.zeros(0, np.int64), *codes])
+
+
+def _answers(read: Read, chained: np.ndarray, texts: np.ndarray, spool: ShingleSpool) -> Alike:
+    """Whether the answers of two texts are the same, of those that are `chained`; and likewise what they
+    rejected. Plain texts have no answers."""
+    count = len(texts)
+    place = np.full(count, -1)
+    place[np.searchsorted(texts, chained)] = np.arange(len(chained))
+    folded = np.zeros((2, len(chained)), np.uint64)
+    at = row = 0
+    for batch in read(("messages", "rejected")):
+        wanted = chained[(chained >= row) & (chained < row + batch.num_rows)] - row
+        row += batch.num_rows
+        if batch["messages"].null_count == batch.num_rows:
+            spool.add_sets(shingle_sets([""] * (2 * len(wanted))))
+            at += len(wanted)
+            continue
+        taken = batch.take(pa.array(wanted))
+        sides = last_answers(taken), [text or "" for text in taken["rejected"].to_pylist()]
+        pairs = [text for both in zip(*sides, strict=True) for text in both]
+        spool.add_sets(shingle_sets(pairs))
+        for side in (0, 1):
+            hashes = [hash(normalise(text)) & 0xFFFFFFFFFFFFFFFF for text in pairs[side::2]]
+            folded[side, at : at + len(wanted)] = np.array(hashes, np.uint64)
+        at += len(wanted)
+    spool.close()
+
+    def alike(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        good = np.ones(len(first), bool)
+        for side in (0, 1):
+            one, other = place[first], place[second]
+            same = folded[side, one] == folded[side, other]
+            open_ = np.flatnonzero(~same)
+            values = spool.jaccard(2 * one[open_] + side, 2 * other[open_] + side)
+            same[open_] = values >= spool.threshold
+            good &= same
+        return good
+
+    return alike
+
+
+def _contradicted(clusters: Clusters, codes: np.ndarray, alike: Alike) -> np.ndarray:
+    """The texts that have the threshold with one of another label or answer, of the verified pairs."""
+    low, high, _ = clusters.pairs
+    apart = codes[low] != codes[high]
+    same = np.flatnonzero(~apart)
+    apart[same] = ~alike(low[same], high[same])
+    conflict = np.zeros(len(codes), bool)
+    conflict[low[apart]] = conflict[high[apart]] = True
+    return conflict

@@ -1,0 +1,146 @@
+"""What it means that one prompt has several answers: they contradict each other, or they are references.
+
+Two labels of one text contradict each other, and so do two pairs of which each prefers what the other
+rejects. Answers in free text are references where that is how the data is made (`USUAL` of the prompts have
+several), where a prompt has so many that it asks for one of many (`MANY`), or where they agree: of the words
+that the prompt doesn't have already they share half on average (the overlap coefficient). All else are
+conflicts: an answer that says 4 and one that says 5, yes and no, Sydney and Canberra.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from engine.near.compared_texts import Read, last_answers
+from engine.near.digest import normalise
+from engine.near.groups import group_of
+
+USUAL = 0.2  # of the prompts; where more have several answers, these are how the data is made
+WORDY = 4  # words of the median answer; shorter ones are right or wrong
+MANY = 10  # answers to one prompt
+AGREE = 0.5  # of the words of the shorter answer that the longer one has too
+LOOKED_AT = 8  # answers of a prompt that are held against each other
+_WORD = re.compile(r"[^\W_]+")
+_SMALL = frozenset((
+    "a", "an", "the", "of", "and", "or", "to", "in", "on", "at", "by", "for", "from", "with", "as", "is",
+    "are", "was", "were", "be", "been", "it", "its", "this", "that", "these", "those", "i", "you", "he",
+    "she", "they", "we", "his", "her", "their", "our", "your", "my", "do", "does", "did", "has", "have",
+    "had", "will", "would", "can", "could", "so",
+))  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Answered:
+    """`group`: int64 of each row, the first row with its prompt (itself for plain texts). `conflict`,
+    `references`: bool of each row. `several`: prompts with more than one answer. `answers`: how many these
+    have on average, 0 where there is none."""
+
+    group: np.ndarray
+    conflict: np.ndarray
+    references: np.ndarray
+    several: int
+    answers: float
+
+
+class _Answer(NamedTuple):
+    """The answer of a row: its words, in order, of answer and rejected answer the folded text, the label."""
+
+    text: str
+    label: str | None
+    rejected: str | None
+
+
+def answered(read: Read, prompts: np.ndarray) -> Answered:
+    """What the rows that share a prompt make of it. prompts: uint64 of each row, 0 without one."""
+    count = len(prompts)
+    group = group_of(prompts)
+    if not prompts.any():  # plain texts
+        group = np.arange(count)
+    shared = np.bincount(group, minlength=count)[group] > 1
+    rows, asked = _rows(read, np.flatnonzero(shared), group)
+    verdicts = _several(rows)
+    conflict, references = np.zeros(count, bool), np.zeros(count, bool)
+    free = [first for first, answers in verdicts.items() if _is_free(answers)]
+    usual = _is_usual(rows, free, len(np.unique(group)))
+    for first, members in verdicts.items():
+        numbers = np.fromiter(members, np.int64, len(members))
+        if first in asked and _is_free(members):
+            agree = usual or _agree(asked[first], members.values())
+            (references if agree else conflict)[numbers] = True
+        else:
+            wrong = _contradicting(members)
+            conflict[list(wrong)] = True
+            references[[row for row in members if row not in wrong]] = not wrong
+    answers = [len({(one.text, one.label) for one in members.values()}) for members in verdicts.values()]
+    return Answered(group, conflict, references, len(answers), float(np.mean(answers)) if answers else 0.0)
+
+
+def _rows(
+    read: Read, wanted: np.ndarray, group: np.ndarray
+) -> tuple[dict[int, dict[int, _Answer]], dict[int, str]]:
+    """Of each prompt (by its first row) the rows that have it with their answers, and what it asks."""
+    rows: dict[int, dict[int, _Answer]] = {}
+    asked: dict[int, str] = {}
+    begin = 0
+    for batch in read(("messages", "label", "rejected")) if len(wanted) else ():
+        here = wanted[(wanted >= begin) & (wanted < begin + batch.num_rows)]
+        taken = batch.take(pa.array(here - begin))
+        begin += batch.num_rows
+        sides = taken["label"].to_pylist(), taken["rejected"].to_pylist(), taken["messages"].to_pylist()
+        told = zip(here.tolist(), last_answers(taken), *sides, strict=True)
+        for row, text, label, rejected, turns in told:
+            first = int(group[row])
+            folded = None if rejected is None else normalise(rejected)
+            rows.setdefault(first, {})[row] = _Answer(normalise(text), label, folded)
+            if first not in asked:
+                asked[first] = " ".join(turn["content"] for turn in turns[:-1])
+    return rows, asked
+
+
+def _several(rows: Mapping[int, dict[int, _Answer]]) -> dict[int, dict[int, _Answer]]:
+    """The prompts whose rows do not all answer the same."""
+    return {first: members for first, members in rows.items() if len(set(members.values())) > 1}
+
+
+def _is_free(members: Mapping[int, _Answer]) -> bool:
+    """Whether the answers are free text: no labels, and nothing that was rejected."""
+    return all(one.label is None and one.rejected is None for one in members.values())
+
+
+def _is_usual(rows: Mapping[int, dict[int, _Answer]], free: Sequence[int], prompts: int) -> bool:
+    """Whether several answers in sentences are how the data is made."""
+    lengths = [len(one.text.split()) for first in free for one in rows[first].values()]
+    return len(free) >= max(2, USUAL * prompts) and float(np.median(lengths)) >= WORDY
+
+
+def _agree(prompt: str, members: Iterable[_Answer]) -> bool:
+    texts = list(dict.fromkeys(one.text for one in members))
+    if len(texts) >= MANY:
+        return True
+    known = set(_WORD.findall(normalise(prompt))) | _SMALL
+    own = [set(_WORD.findall(text)) - known for text in texts[:LOOKED_AT]]
+    return float(np.mean([_overlap(*pair) for pair in combinations(own, 2)])) >= AGREE
+
+
+def _overlap(first: set[str], second: set[str]) -> float:
+    """The overlap coefficient; 1 where neither says anything of its own."""
+    fewer = min(len(first), len(second))
+    return len(first & second) / fewer if fewer else float(not first and not second)
+
+
+def _contradicting(members: Mapping[int, _Answer]) -> set[int]:
+    """The rows of one prompt of which another row says the contrary, by label or by preference."""
+    labels = {one.label for one in members.values()}
+    if len(labels) > 1:
+        return set(members)
+    pairs = {(one.text, one.rejected) for one in members.values()}
+    return {
+        row for row, one in members.items() if (one.rejected, one.text) in pairs and one.rejected != one.text
+    }

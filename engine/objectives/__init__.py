@@ -1,0 +1,1 @@
+"""What a step makes smaller, one module a task, and terms beside it."""

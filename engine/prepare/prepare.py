@@ -1,0 +1,228 @@
+"""From a data set and a config to the rows that are trained, validated and judged on, tokenised.
+
+Which rows those are is a function of the data, the split and `split_seed` alone: runs that differ in model,
+method or seed see the same rows. Rows without a trained token are dropped here, counted, never silently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from engine.data.deal import dealing, leakage, split
+from engine.rows import dataset, pairs
+from engine.rows.render import Rows, fitting_length
+from engine.rows.tokens import Load, tokenised
+from engine.worker.job import Job
+from store.catalog.encoders import SHIFTED
+from store.catalog.methods import METHODS
+from store.config.train_config import Split, TrainConfig
+from store.contract.errors import ConfigError, DataError
+from store.contract.home import Home
+from store.contract.jobdir import written_aside
+
+PARTS = split.PARTS
+
+
+@dataclass
+class Part:
+    """The rows of one part. `rows`: cut to length, each with a trained token; `whole`: before that."""
+
+    whole: Rows
+    rows: Rows
+    truncated: int
+    lost_tokens: int
+
+    @property
+    def untrained(self) -> int:
+        """Rows that were dropped because no token of theirs is trained."""
+        return len(self.whole) - len(self.rows)
+
+
+def deal(home: Home, fingerprint: str, parts: Split, config: TrainConfig) -> dict[str, np.ndarray]:
+    """Row ids of each part, sorted, after `max_train_rows` and `max_eval_rows`.
+
+    Raises DataError where the data set has no rows to train or to validate on.
+    """
+    return choose(dealing.assign_rows(home, fingerprint, parts), parts, config)
+
+
+def dealt_rows(job: Job, fingerprint: str, parts: Split, config: TrainConfig) -> dict[str, np.ndarray]:
+    """The rows of each part; those of the first attempt where the run is resumed, though more may be known of
+    the duplicates by now."""
+    if job.resume and job.dir.split.exists():
+        return dealt_before(job)
+    whole = dealing.assign_rows(job.home, fingerprint, parts)
+    dealt = choose(whole, parts, config)
+    if later := dealing.later_words(whole.later):
+        job.alert(later)
+    job.facts(split_kept=list(whole.kept), leaks=leakage.within(job.home, fingerprint, dealt))
+    names = [name for name in PARTS for _ in dealt[name]]
+    ids = np.concatenate([dealt[name] for name in PARTS])
+    with written_aside(job.dir.split, flush=False) as aside:  # a resumed run goes by it
+        pq.write_table(pa.table({"row_id": ids, "split": names}), aside)
+    return dealt
+
+
+def dealt_before(job: Job) -> dict[str, np.ndarray]:
+    """The rows of each part as they were dealt to this job."""
+    table = pq.read_table(job.dir.split)
+    names = table["split"].to_numpy(zero_copy_only=False)
+    return {part: table["row_id"].to_numpy()[names == part] for part in PARTS}
+
+
+def choose(whole: dealing.Dealt, parts: Split, config: TrainConfig) -> dict[str, np.ndarray]:
+    """The rows of a deal that a run takes; as `deal`."""
+    limits = {
+        "train": config.max_train_rows,
+        "validation": config.max_eval_rows,
+        "test": config.max_eval_rows,
+    }
+    dealt = {
+        name: _sample(ids, limits[name], parts.split_seed, number)
+        for number, (name, ids) in enumerate(whole.ids().items())
+    }
+    for name in ("train", "validation"):
+        if not len(dealt[name]):
+            raise DataError(
+                f"No row is left for {name} of the {len(whole.row_ids)} rows of the data set.",
+                fix="Take a larger data set, or smaller validation_size and test_size.",
+                field="validation_size" if name == "validation" else "dataset",
+            )
+    return dealt
+
+
+def _sample(ids: np.ndarray, limit: int | None, seed: int, part: int) -> np.ndarray:
+    if limit is None or len(ids) <= limit:
+        return np.sort(ids)
+    return np.sort(np.random.default_rng([seed, part]).choice(ids, limit, replace=False))
+
+
+def loader(home: Home, fingerprint: str, kind: str) -> Callable[[np.ndarray], list[Any]]:
+    """Row ids to what `render` takes: texts of a text data set, else lists of messages."""
+    column = "text" if kind == "text" else "messages"
+
+    def load(row_ids: np.ndarray) -> list[Any]:
+        return dataset.load(home, fingerprint, columns=[column], row_ids=row_ids)[column].to_pylist()
+
+    return load
+
+
+def rejected_loader(home: Home, fingerprint: str) -> Callable[[np.ndarray], list[Any]]:
+    """Row ids to the conversations of a preference data set that end with the rejected answer."""
+
+    def load(row_ids: np.ndarray) -> list[Any]:
+        table = dataset.load(home, fingerprint, columns=["messages", "rejected"], row_ids=row_ids)
+        told = zip(table["messages"].to_pylist(), table["rejected"].to_pylist(), strict=True)
+        return [[*messages[:-1], {"role": "assistant", "content": answer}] for messages, answer in told]
+
+    return load
+
+
+def tokenise(
+    home: Home,
+    config: TrainConfig,
+    tokenizer: Any,
+    dealt: dict[str, np.ndarray],
+    *,
+    fingerprint: str,
+    kind: str,
+    on_rows: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Rows]:
+    """The rows of each part as the model sees them, not yet cut to length; pairs for preference tuning.
+
+    Raises ConfigError where preference tuning is asked of a data set without rejected answers.
+    """
+    all_ids = np.concatenate([dealt[name] for name in PARTS])
+    preference = config.task == "dpo"
+    if preference:
+        check_rejected(home, fingerprint)
+
+    def rows_of(load: Load, variant: str = "") -> Rows:
+        return tokenised(
+            home,
+            tokenizer,
+            fingerprint=fingerprint,
+            row_count=dataset.open_rows(home, fingerprint).metadata.num_rows,
+            row_ids=all_ids,
+            completion_only=preference or config.completion_only_loss,
+            load=load,
+            variant=variant,
+            on_rows=on_rows,
+        )
+
+    rows = rows_of(loader(home, fingerprint, kind))
+    if preference:
+        rows = pairs.join(rows, rows_of(rejected_loader(home, fingerprint), "rejected"))
+    ends = np.cumsum([len(dealt[name]) for name in PARTS])
+    return {
+        name: rows.take(np.arange(end - len(dealt[name]), end)) for name, end in zip(PARTS, ends, strict=True)
+    }
+
+
+def check_rejected(home: Home, fingerprint: str) -> None:
+    """Raise ConfigError unless the data set has rejected answers beside the chosen ones."""
+    first = dataset.load(home, fingerprint, columns=["rejected"], row_ids=[0])
+    if not first["rejected"][0].is_valid:
+        raise ConfigError(
+            "task is dpo, and the rows of the data set have no rejected answer beside the chosen one.",
+            fix="Take a data set of preferred and rejected answers, or set task to sft.",
+            field="task",
+        )
+
+
+def kind(home: Home, fingerprint: str) -> str:
+    """`text` for a data set of plain texts, `chat` for one of conversations."""
+    first = dataset.load(home, fingerprint, columns=["messages"], row_ids=[0])
+    return "chat" if first["messages"][0].is_valid else "text"
+
+
+def positions(architecture: Any, config: TrainConfig) -> int | None:
+    """Positions that the model has for a row; tokens that the method puts before each row take some."""
+    most = getattr(architecture.get_text_config(), "max_position_embeddings", None)
+    taken = config.num_virtual_tokens if METHODS[config.method].virtual_tokens else 0
+    if architecture.model_type in SHIFTED:
+        taken += (architecture.pad_token_id or 0) + 1
+    return most - taken if most else None
+
+
+def fitting(config: TrainConfig, train: Rows, positions: int | None) -> int:
+    """`max_length`, or what nearly all training rows fit into (`fitting_length`); never beyond the model's
+    positions."""
+    if config.max_length is None:
+        return fitting_length(train.sequence_lengths, positions)
+    return min(config.max_length, positions) if positions else config.max_length
+
+
+def length_limit(config: TrainConfig, train: Rows, positions: int | None) -> int:
+    """As `fitting`; raises ConfigError where `max_length` is beyond the model's positions."""
+    if config.max_length and positions and config.max_length > positions:
+        raise ConfigError(
+            f"max_length is {config.max_length}, and the model has {positions} positions.",
+            fix=f"Set max_length to {positions} or less, or leave it out.",
+            field="max_length",
+        )
+    return fitting(config, train, positions)
+
+
+def keeping_all(train: Rows, max_length: int, positions: int | None) -> tuple[int, float] | None:
+    """The limit at which no row would be cut that the model has positions for, and how many more tokens the
+    rows have then than at `max_length`, as a share; None where none is cut."""
+    lengths = train.sequence_lengths
+    longest = min(int(lengths.max(initial=0)), positions or int(lengths.max(initial=0)))
+    if longest <= max_length:
+        return None
+    tokens = np.minimum(lengths, max_length).sum()
+    return longest, float(np.minimum(lengths, longest).sum() / tokens - 1)
+
+
+def cut(rows: Rows, max_length: int) -> Part:
+    """The rows cut to `max_length`, without those that have no trained token then."""
+    shorter, truncated, lost = rows.truncated(max_length)
+    kept = np.flatnonzero(shorter.trained_counts > 0)
+    return Part(shorter, shorter.take(kept), truncated, lost)

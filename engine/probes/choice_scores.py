@@ -1,0 +1,140 @@
+"""Multiple-choice items under a causal model: what it gives to each option, and which one it chooses.
+
+The chosen option is the one with the highest sum of its tokens' log-probabilities; `chosen_per_byte` has the
+one with the highest sum by byte of its text. The first is the rule of the suite: it separates SmolLM2-135M
+from guessing by more (docs/evidence.md). Text, tokens and both rules are those of lm-evaluation-harness'
+multiple_choice tasks, so the accuracies can be compared digit by digit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from scipy.special import logsumexp
+
+from engine.forward.branches import branch_scores
+from engine.rows.choice_items import Item, check, picked
+from store.contract.errors import DataError
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Of each item, in the order in which they were given: `scores`, the options' log-probabilities."""
+
+    items: tuple[Item, ...]
+    scores: tuple[np.ndarray, ...]
+
+    @property
+    def right(self) -> np.ndarray:
+        """Index of each item's right option."""
+        return np.array([item.right for item in self.items], np.int32)
+
+    @property
+    def chosen(self) -> np.ndarray:
+        """Index of the option with the highest sum; the first one of equals."""
+        return picked(self.scores)
+
+    @property
+    def chosen_per_byte(self) -> np.ndarray:
+        """Index of the option with the highest sum by byte."""
+        return picked(self.scores, [item.options for item in self.items])
+
+    @property
+    def correct(self) -> np.ndarray:
+        """1 where the right option was chosen, else 0."""
+        return (self.chosen == self.right).astype(np.int64)
+
+    @property
+    def correct_per_byte(self) -> np.ndarray:
+        """As `correct`, of the choice by byte."""
+        return (self.chosen_per_byte == self.right).astype(np.int64)
+
+    @property
+    def losses(self) -> np.ndarray:
+        """Nats: −log p of the right option where one of the options is said."""
+        pairs = zip(self.items, self.scores, strict=True)
+        return np.array([logsumexp(each) - each[item.right] for item, each in pairs], float)
+
+    def table(self, probe: str = "choices") -> pa.Table:
+        """A row an item, as every probe is kept."""
+        count = len(self.items)
+        return pa.table(
+            {
+                "probe": pa.array([probe] * count, pa.string()),
+                "item": pa.array([item.id for item in self.items], pa.string()),
+                "category": pa.array([item.category for item in self.items], pa.string()),
+                "loss_sum": pa.array(self.losses, pa.float64()),
+                "tokens": pa.array([1] * count, pa.int64()),
+                "correct": pa.array(self.correct, pa.int64()),
+                "options": pa.array([len(item.options) for item in self.items], pa.int32()),
+                "chosen": pa.array(self.chosen, pa.int32()),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Items as tokens: made once, and asked of every model with the same tokenizer."""
+
+    items: tuple[Item, ...]
+    prompts: list[list[int]]
+    options: list[list[list[int]]]
+
+
+def tokenise(tokenizer: Any, items: Sequence[Item], *, room: int | None = None) -> Asked:
+    """The tokens of each prompt and option. Raises DataError for an item that can't be asked, or that has
+    more tokens than a model with `room` positions reads."""
+    check(items)
+    bos = [tokenizer.bos_token_id]
+    ahead = bos if bos[0] is not None and tokenizer("a").input_ids[:1] == bos else []
+    prompts, options = encode(tokenizer, [i.prompt for i in items], [i.continuations for i in items])
+    prompts = [ahead + prompt for prompt in prompts]
+    for item, prompt, each in zip(items, prompts, options, strict=True):
+        if not all(each):
+            raise DataError(f"The item {item.id!r} has an option without a token.", fix="Leave it out.")
+        most = len(prompt) + max(map(len, each))
+        if room and most > room:
+            raise DataError(
+                f"The item {item.id!r} has {most} tokens, and the model reads {room}.", fix="Shorten it."
+            )
+    return Asked(tuple(items), prompts, options)
+
+
+def encode(
+    tokenizer: Any, prompts: Sequence[str], continuations: Sequence[Sequence[str]]
+) -> tuple[list[list[int]], list[list[list[int]]]]:
+    """The tokens of each prompt, without special ones, and those of each of its continuations, as they come
+    where both are one text."""
+    flat = [*prompts]
+    flat += [prompt + text for prompt, some in zip(prompts, continuations, strict=True) for text in some]
+    encoded = tokenizer(flat, add_special_tokens=False).input_ids if flat else []
+    rest = iter(encoded[len(prompts) :])
+    begun = encoded[: len(prompts)]
+    told = [[next(rest)[len(ids) :] for _ in some] for ids, some in zip(begun, continuations, strict=True)]
+    return begun, told
+
+
+def score(
+    model: Any,
+    asked: Asked,
+    device: str | torch.device,
+    *,
+    batch_size: int = 16,
+    on_items: Callable[[int], None] = lambda done: None,
+) -> Choices:
+    """The items under the model as it is at the moment, with its adapter where one is switched on.
+    `on_items(items done)` may raise to stop. The model is left in the mode in which it came."""
+    scores = branch_scores(
+        model,
+        asked.prompts,
+        asked.options,
+        torch.device(device),
+        batch_size=batch_size,
+        on_prompts=on_items,
+    )
+    return Choices(asked.items, tuple(scores))

@@ -1,0 +1,247 @@
+"""Data sets of the user's as probes: what a model makes of rows that have nothing to do with its training.
+
+A row whose answer is its label is a choice among all labels of its data set, scored as one; of any other row
+the loss on its answer counts, of a plain text that on all of it. Every run draws the same rows of a data set,
+so that runs are compared on them. What the run trains on, or asks the same, is left out: that would measure
+learning. A data set of which nothing can be measured is told of and left out; it never ends a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from engine.data.deal import leakage
+from engine.diagnostics.phrasing import plural
+from engine.forward import label_text
+from engine.forward.label_text import MOST_LABELS, label_tokens
+from engine.prepare import prepare
+from engine.probes.probes import LISTING, Measured, Probe, Texts, spread
+from engine.rows import dataset, labelled
+from engine.rows.render import render
+from engine.worker.job import Job
+from store.config.train_config import TrainConfig
+
+PREFIX = "data/"
+SEED = [0, 13]  # never the run's: every run is asked the same
+FEW_LABELS = 30  # up to so many are categories of their own
+LIGHT_TOKENS = 2_500  # that pass through the model while a run trains, about
+LONGEST = 1_024  # tokens of a row; in every run the same, whatever its max_length
+Source = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class LabelChoices:
+    """Rows whose answers are labels: which of all labels the model finds likeliest."""
+
+    name: str
+    asked: label_text.Questions
+    texts: Sequence[str]
+    labels: Sequence[str]
+    right: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.right)
+
+    @property
+    def tokens(self) -> int:
+        return sum(map(len, self.asked.prompts)) + len(self) * sum(map(len, self.asked.labels))
+
+    @property
+    def items(self) -> list[str]:
+        return [str(row_id) for row_id in self.asked.row_ids.tolist()]
+
+    @property
+    def categories(self) -> list[str]:
+        """The label of each row, where that makes groups of rows."""
+        few = len(self.labels) <= FEW_LABELS
+        return [self.labels[place] if few else "" for place in self.right.tolist()]
+
+    def measure(
+        self,
+        model: Any,
+        *,
+        batch_size: int,
+        device: torch.device,
+        on_items: Callable[[int], None] = lambda done: None,
+    ) -> Measured:
+        logs = label_text.label_scores(model, self.asked, device, batch_size=batch_size, on_rows=on_items)
+        chosen = logs.argmax(axis=1).astype(np.int32)
+        count = len(self)
+        return Measured(
+            self.name,
+            self.items,
+            self.categories,
+            -logs[np.arange(count), self.right],
+            np.ones(count, np.int64),
+            (chosen == self.right).astype(np.int64),
+            np.full(count, len(self.labels), np.int32),
+            chosen,
+        )
+
+    def listing(self) -> pa.Table:
+        count = len(self)
+        options = [list(self.labels)] * count
+        columns = [[self.name] * count, self.items, self.categories, list(self.texts), options]
+        return pa.table([*columns, self.right.astype(np.int32)], schema=LISTING)
+
+    def part(self, most: int) -> LabelChoices:
+        some = spread(len(self), most)
+        asked = label_text.Questions(
+            self.asked.row_ids[some], [self.asked.prompts[i] for i in some], self.asked.labels
+        )
+        return LabelChoices(self.name, asked, [self.texts[i] for i in some], self.labels, self.right[some])
+
+
+@dataclass
+class Found:
+    """A data set as a probe, None where nothing can be measured, and what became of its rows: `of` all,
+    `drawn`, `trained` (left out, as the run trains on them), `reasons` (why a row has nothing to measure)."""
+
+    source: Source
+    of: int
+    drawn: int = 0
+    trained: int = 0
+    cut: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
+    probe: Probe | None = None
+
+    def fact(self) -> dict[str, Any]:
+        kind = "labels" if isinstance(self.probe, LabelChoices) else "texts"
+        told = {"name": self.source["name"], "kind": kind, "rows": len(self.probe) if self.probe else 0}
+        return told | {"of": self.of, "trained": self.trained, "cut": self.cut, "reasons": self.reasons}
+
+
+def find(
+    job: Job,
+    config: TrainConfig,
+    tokenizer: Any,
+    positions: int | None,
+    sources: Sequence[Source],
+    trained: tuple[str, np.ndarray] | None = None,
+) -> list[Found]:
+    """Each of the data sets `sources` ({name, kind, fingerprint}) as a probe. trained: fingerprint and ids of
+    the rows that the run trains on."""
+    return [_find(job, config, tokenizer, positions, source, trained) for source in sources]
+
+
+def _find(
+    job: Job,
+    config: TrainConfig,
+    tokenizer: Any,
+    positions: int | None,
+    source: Source,
+    trained: tuple[str, np.ndarray] | None,
+) -> Found:
+    home, fingerprint = job.home, source["fingerprint"]
+    if not home.rows(fingerprint).exists():
+        return Found(source, 0, reasons={"its rows are gone from the home folder": 1})
+    total = dataset.open_rows(home, fingerprint).metadata.num_rows
+    # as many rows again are drawn, should some of them be trained on
+    ids = np.random.default_rng(SEED).permutation(total)[: 2 * config.probe_rows]
+    same = np.zeros(len(ids), bool)
+    if trained is not None and len(ids):
+        same = leakage.among(home, *trained, fingerprint, ids)
+    found = Found(source, total, trained=int(same.sum()))
+    ids = np.sort(ids[~same][: config.probe_rows])
+    found.drawn = len(ids)
+    if not len(ids):
+        if total:
+            found.reasons = {"the run trains on the same rows": int(same.sum())}
+        return found
+    name = f"{PREFIX}{source['name']}"
+    if not _labels(job, tokenizer, positions, found, name, ids):
+        _texts(job, tokenizer, positions, found, name, ids)
+    return found
+
+
+def _labels(
+    job: Job, tokenizer: Any, positions: int | None, found: Found, name: str, ids: np.ndarray
+) -> bool:
+    """Whether the answers of the rows are their labels; then the probe is a choice among them."""
+    home, fingerprint = job.home, found.source["fingerprint"]
+    if found.source["kind"] != "chat":
+        return False
+    table = dataset.load(home, fingerprint, columns=["label", "messages"], row_ids=ids)
+    own, rows = table["label"].to_pylist(), table["messages"].to_pylist()
+    known = [place for place, label in enumerate(own) if label]
+    if not known or any(rows[place][-1]["content"] != own[place] for place in known):
+        return False
+    every = dataset.load(home, fingerprint, columns=["label"])["label"].unique().to_pylist()
+    labels = sorted(label for label in every if label)
+    if not 2 <= len(labels) <= MOST_LABELS:
+        return False
+    size = label_tokens(tokenizer, labels)
+    some = label_text.affordable(ids[known], size, torch.device(job.device).type, 0)
+    at = {row_id: place for place, row_id in enumerate(ids.tolist())}
+    places = [at[row_id] for row_id in some.tolist()]
+    asked = label_text.questions(tokenizer, some, [rows[place] for place in places], labels, positions)
+    if asked is None:
+        return False
+    found.drawn = len(some)
+    unasked = len(some) - len(asked.row_ids)
+    gone = {"the row has no label": len(ids) - len(known), "the row has no prompt": unasked}
+    found.reasons = {why: rows for why, rows in gone.items() if rows}
+    kept = [at[row_id] for row_id in asked.row_ids.tolist()]
+    index = {label: place for place, label in enumerate(labels)}
+    right = np.array([index[own[place]] for place in kept], np.int64)
+    texts = [labelled.asked(rows[place]) for place in kept]
+    found.probe = LabelChoices(name, asked, texts, labels, right)
+    return True
+
+
+def _texts(job: Job, tokenizer: Any, positions: int | None, found: Found, name: str, ids: np.ndarray) -> None:
+    """The loss on the answers, or on whole texts."""
+    home, source = job.home, found.source
+    fingerprint, kind = source["fingerprint"], "text" if source["kind"] == "text" else "chat"
+    rows = render(tokenizer, ids, prepare.loader(home, fingerprint, kind)(ids))
+    part = prepare.cut(rows, min(positions or LONGEST, LONGEST))
+    found.cut, found.reasons = part.truncated, part.whole.reason_counts
+    if not len(part.rows):
+        return
+    kept = part.rows.row_ids
+    texts = dataset.load(home, fingerprint, columns=["text"], row_ids=kept)["text"].to_pylist()
+    names = [str(row_id) for row_id in kept.tolist()]
+    found.probe = Texts(name, names, [""] * len(names), texts, part.rows)
+
+
+def light(probe: Probe) -> Probe:
+    """As much of it as is measured while a run trains."""
+    each = max(1.0, probe.tokens / max(1, len(probe)))
+    return probe.part(max(2, round(LIGHT_TOKENS / each)))
+
+
+def tell(job: Job, found: Sequence[Found]) -> None:
+    """A fact of all of them, and an alert for each of which rows are missing."""
+    job.facts(probe_datasets=[one.fact() for one in found])
+    for one in found:
+        name, why = one.source["name"], ", ".join(one.reasons) or "it has no row"
+        if one.probe is None:
+            job.alert(f"Nothing can be measured of the data set {name}: {why}. It is no probe of this run.")
+            continue
+        if one.trained:
+            rows = plural(one.trained, "row")
+            job.alert(
+                f"{rows} of {name} are not asked: this run trains on the same, or asks the same.", "info"
+            )
+        if one.reasons:
+            missing = ", ".join(f"{rows:,} ({reason})" for reason, rows in one.reasons.items())
+            job.alert(f"Rows of {name} with nothing to measure: {missing}.", "info")
+        if len(one.probe) == 1:
+            job.alert(f"One row of {name} is measured: it gives no interval. Take a larger data set.")
+
+
+def passing(found: Sequence[Found]) -> np.ndarray:
+    """Tokens of one measurement of them all, and those of which the model says how likely they are."""
+    whole = np.zeros(2)
+    for one in found:
+        if isinstance(one.probe, LabelChoices):
+            whole += one.probe.tokens, len(one.probe) * sum(map(len, one.probe.asked.labels))
+        elif isinstance(one.probe, Texts):
+            whole += one.probe.tokens, int(one.probe.rows.trained.sum())
+    return whole

@@ -1,0 +1,184 @@
+"""Where the general rows of a run with replay come from: a data set of the store, or the base model.
+
+They are tokenised once, kept in the job's folder, and taken from there by every later attempt. What is held
+out to judge the run is never among them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from engine.data.deal import leakage
+from engine.models import models
+from engine.objectives import replay
+from engine.objectives.replay import Replay
+from engine.prepare import prepare
+from engine.probes.own_samples import LENGTH, START, own_samples
+from engine.probes.suite import suite_texts
+from engine.rows import dataset
+from engine.rows.render import Rows, fitting_length
+from engine.rows.tokens import read_rows, tokenised, write_rows
+from engine.worker.job import Job
+from engine.worker.progress import Pass
+from store.config.train_config import TrainConfig
+from store.contract.errors import DataError
+from store.contract.home import Home
+
+OWN_SEED = 1  # other texts than those of the probe, which would else measure what was trained on
+OWN_LEAST, OWN_MOST = 64, 256  # samples; they take about a minute on two cores, once for every base
+OWN = "the base model's own texts"
+EXPECTED = 500  # rows of a data set that a preview counts
+
+
+@dataclass(frozen=True)
+class Found:
+    """General rows, and how many were left out because a held-out row is the same, or asks the same."""
+
+    rows: Rows
+    same: int = 0
+    truncated: int = 0
+
+
+def own_count(wanted: int) -> int:
+    """How many own texts are made where a run replays `wanted` rows: few numbers, so that runs share them."""
+    count = OWN_LEAST
+    while count < min(wanted, OWN_MOST):
+        count *= 2
+    return count
+
+
+@dataclass(frozen=True)
+class Base:
+    """The base model, untouched, from the folder or hub id `source`; `positions` that it has for a row."""
+
+    model: Any
+    tokenizer: Any
+    source: str
+    positions: int | None
+
+
+def gather(
+    job: Job, config: TrainConfig, base: Base, held: tuple[str, np.ndarray], train_rows: int
+) -> Replay:
+    """The rows that a run replays: those of its first attempt, or new ones, kept and told. held: fingerprint
+    and ids of the rows that judge the run. Raises DataError where there are none."""
+    if job.resume and (rows := read_rows(job.dir.replay)) is not None:
+        return Replay(rows, config, train_rows)
+    wanted, source = replay.needed(config, train_rows), job.order.get("replay")
+    if source:
+        found = rows_of(job.home, config, base.tokenizer, source, held, wanted, base.positions)
+    elif config.replay_dataset:
+        raise DataError(
+            f"The data set {config.replay_dataset} that is to be replayed is gone.",
+            fix="Launch the run again with another replay_dataset.",
+            field="replay_dataset",
+        )
+    else:
+        found = own_rows(job, base, wanted)
+    write_rows(job.dir.replay, found.rows)
+    made = Replay(found.rows, config, train_rows)
+    tell(job, made, source["name"] if source else OWN, found)
+    return made
+
+
+def own_rows(job: Job, base: Base, wanted: int) -> Found:
+    """Texts that the base model writes, from the cache or made now; all of it is trained."""
+    pace = Pass(job, 0, "tokens", "Letting the base model write what is replayed, once for every base")
+
+    def on_token(done: int, most: int) -> None:
+        pace.total = most
+        pace(done)
+
+    rows = own_samples(
+        job.home, base.model, base.tokenizer, models.weights_folder(base.source), suite_texts.load(),
+        seed=OWN_SEED, count=own_count(wanted), on_token=on_token,
+    )  # fmt: skip
+    return Found(rows.truncated(base.positions)[0] if base.positions else rows)
+
+
+def rows_of(
+    home: Home,
+    config: TrainConfig,
+    tokenizer: Any,
+    source: dict[str, Any],
+    held: tuple[str, np.ndarray],
+    wanted: int,
+    positions: int | None,
+) -> Found:
+    """Rows of the data set `source` ({name, kind, fingerprint}), as many as `wanted` where it has them,
+    drawn by the seed. Raises DataError where none is left."""
+    fingerprint = source["fingerprint"]
+    total = dataset.open_rows(home, fingerprint).metadata.num_rows
+    ids = np.random.default_rng([config.seed, replay.STREAM]).permutation(total)[: max(1, 2 * wanted)]
+    same = leakage.among(home, *held, fingerprint, ids)
+    ids = np.sort(ids[~same][:wanted])
+    rows = tokenised(
+        home,
+        tokenizer,
+        fingerprint=fingerprint,
+        row_count=total,
+        row_ids=ids,
+        completion_only=config.completion_only_loss,
+        load=prepare.loader(home, fingerprint, "text" if source["kind"] == "text" else "chat"),
+    )
+    limit = config.max_length or fitting_length(rows.lengths, positions)
+    part = prepare.cut(rows, min(limit, positions) if positions else limit)
+    if not len(part.rows):
+        why = ", ".join(part.whole.reason_counts) or "every one is held out to judge the run"
+        raise DataError(
+            f"No row of {source['name']} can be replayed: {why}.",
+            fix="Take another data set, or none: then the base model writes the rows.",
+            field="replay_dataset",
+        )
+    return Found(part.rows, int(same.sum()), part.truncated)
+
+
+def expected(
+    home: Home,
+    config: TrainConfig,
+    tokenizer: Any,
+    source: dict[str, Any] | None,
+    held: tuple[str, np.ndarray],
+    wanted: int,
+    positions: int | None,
+) -> Rows:
+    """What a run would replay, for its costs: some of the rows of a data set, or texts of the length that the
+    base writes at most."""
+    if source:
+        return rows_of(home, config, tokenizer, source, held, min(wanted, EXPECTED), positions).rows
+    count, length = own_count(wanted), min(START + LENGTH, positions or START + LENGTH)
+    trained = np.tile(np.arange(length) >= START, count)
+    starts = np.arange(count + 1) * length
+    return Rows(
+        np.arange(count), starts, np.zeros(count * length, np.int32), trained, np.zeros(count, np.uint8)
+    )
+
+
+def tell(job: Job, found: Replay, name: str, gone: Found) -> None:
+    """Facts and alerts about the rows that are replayed."""
+    tokens, trained = found.tokens
+    job.facts(
+        replay_from=name,
+        replay_rows=found.count,
+        replay_distinct_rows=min(found.count, len(found.rows)),
+        replay_tokens=tokens,
+        replay_trained_tokens=trained,
+        replay_left_out=gone.same,
+    )
+    if gone.same:
+        job.alert(
+            f"{gone.same:,} rows of {name} are not replayed: rows that judge this run are the same, or"
+            " ask the same.",
+            "info",
+        )
+    if gone.truncated:
+        job.alert(f"{gone.truncated:,} replayed rows of {name} were cut to length.", "info")
+    if found.count > len(found.rows):
+        job.alert(
+            f"{found.count:,} rows are replayed, and there are {len(found.rows):,} different ones: they are"
+            " repeated.",
+            "info",
+        )

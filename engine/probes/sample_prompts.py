@@ -1,0 +1,67 @@
+"""Held-out rows as questions: what a model is asked, and the answer that the row has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from engine.rows.render import Rows, render_prompt
+from engine.rows.tool_turns import TOOLS
+
+PROMPT_TOKENS = 32  # of a plain text, whose continuation is asked for
+
+
+@dataclass
+class Prompt:
+    """A held-out row as a question: the rendered prompt, and the answer that the row has."""
+
+    row_id: int
+    shown: str
+    rendered: str
+    reference: str
+
+
+def choose_prompts(
+    tokenizer: Any, rows: Rows, load: Callable[[np.ndarray], list[Any]], count: int, seed: int
+) -> list[Prompt]:
+    """`count` of the rows, drawn by `seed`; a row without an answer is passed over."""
+    order = np.random.default_rng([seed, 7]).permutation(len(rows))
+    found: list[Prompt] = []
+    for index in order:
+        if len(found) == count:
+            break
+        row_id = int(rows.row_ids[index])
+        content = load(np.asarray([row_id]))[0]
+        prompt = prompt_of_text(tokenizer, row_id, content) if isinstance(content, str) else None
+        if prompt is None and not isinstance(content, str):
+            prompt = prompt_of_chat(tokenizer, row_id, content)
+        if prompt is not None:
+            found.append(prompt)
+    return found
+
+
+def prompt_of_chat(tokenizer: Any, row_id: int, messages: list[dict[str, str]]) -> Prompt | None:
+    """The turns before the last answer; None without one."""
+    rendered = render_prompt(tokenizer, messages)
+    if rendered is None:
+        return None
+    last = max(i for i, m in enumerate(messages) if m["role"] == "assistant")
+    turns = [m for m in messages[:last] if m["role"] not in ("system", TOOLS)]
+    shown = (
+        turns[0]["content"] if len(turns) == 1 else "\n".join(f"{m['role']}: {m['content']}" for m in turns)
+    )
+    return Prompt(row_id, shown, rendered[0], rendered[1])
+
+
+def prompt_of_text(tokenizer: Any, row_id: int, text: str) -> Prompt | None:
+    """The beginning of a text, to be continued; None where it is too short."""
+    offsets = tokenizer(text, return_offsets_mapping=True, add_special_tokens=False).offset_mapping
+    if len(offsets) < 4:
+        return None
+    end = offsets[min(PROMPT_TOKENS, len(offsets) // 2) - 1][1]
+    bos = tokenizer.bos_token or ""
+    begins = bos and tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
+    return Prompt(row_id, text[:end], (bos if begins else "") + text[:end], text[end:].strip())

@@ -1,0 +1,1 @@
+"""What a preview warns of or refuses, from facts alone."""

@@ -1,0 +1,102 @@
+"""Tokenised rows, kept in the cache by what they depend on: rows, tokenizer, template and mask.
+
+A data set of up to `WHOLE` rows is tokenised whole, so that another split, seed or size finds it there.
+The file is safetensors, written aside and renamed; the oldest files go when there are more than `KEPT`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from engine.rows.render import Rows, render
+from store.contract.home import Home
+from store.contract.jobdir import written_aside
+
+VERSION = 1  # of what `render` does: another number, another key
+WHOLE = 20_000
+KEPT = 24
+CHUNK = 5_000  # rows tokenised between two reports
+
+Load = Callable[[np.ndarray], Sequence[Any]]  # row ids -> their messages or texts, in that order
+Encode = Callable[[Any, np.ndarray, Any], Rows]  # tokenizer, row ids and what `Load` gives -> rows
+
+
+def tokenised(
+    home: Home,
+    tokenizer: Any,
+    *,
+    fingerprint: str,
+    row_count: int,
+    row_ids: np.ndarray,
+    completion_only: bool,
+    load: Load,
+    variant: str = "",
+    encode: Encode | None = None,
+    on_rows: Callable[[int, int], None] = lambda done, total: None,
+) -> Rows:
+    """The rows `row_ids` of a data set of `row_count`, tokenised; `on_rows(done, total)` may raise.
+
+    `variant` names what `load` makes of the rows where that is not their own text. encode: in place of
+    `render`, which makes a variant too.
+    """
+    wanted = np.arange(row_count) if row_count <= WHOLE else np.unique(row_ids)
+    key = _key(fingerprint + variant, tokenizer, completion_only, wanted)
+    path = home.cache / "tokens" / f"{key}.safetensors"
+    rows = read_rows(path)
+    if rows is None:
+        parts = []
+        for first in range(0, len(wanted), CHUNK):
+            on_rows(first, len(wanted))
+            chunk = wanted[first : first + CHUNK]
+            if encode is not None:
+                parts.append(encode(tokenizer, chunk, load(chunk)))
+            else:
+                parts.append(render(tokenizer, chunk, load(chunk), completion_only=completion_only))
+        rows = Rows.joined(parts)
+        write_rows(path, rows)
+    return rows.select(row_ids)
+
+
+def tokenizer_key(tokenizer: Any) -> str:
+    """Names everything of a tokenizer that decides ids and template."""
+    parts = (
+        tokenizer.backend_tokenizer.to_str(),
+        str(tokenizer.chat_template),
+        str(sorted(tokenizer.special_tokens_map.items())),
+    )
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _key(fingerprint: str, tokenizer: Any, completion_only: bool, row_ids: np.ndarray) -> str:
+    digest = hashlib.sha256(row_ids.astype(np.int64).tobytes()).hexdigest()
+    parts = [VERSION, fingerprint, tokenizer_key(tokenizer), completion_only, digest]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:40]
+
+
+def read_rows(path: Path) -> Rows | None:
+    """The rows that `write_rows` left, or None."""
+    try:
+        arrays = load_file(path)
+    except (FileNotFoundError, SafetensorError):  # absent, or cut off by a full disk
+        return None
+    os.utime(path)
+    return Rows(**arrays)
+
+
+def write_rows(path: Path, rows: Rows) -> None:
+    """Keep the rows; of more than `KEPT` files of the folder the oldest go."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written_aside(path, flush=False) as aside:
+        save_file({name: np.ascontiguousarray(value) for name, value in vars(rows).items()}, aside)
+    files = sorted(path.parent.glob("*.safetensors"), key=lambda file: file.stat().st_mtime)
+    for old in files[:-KEPT]:
+        old.unlink(missing_ok=True)

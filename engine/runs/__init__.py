@@ -1,0 +1,1 @@
+"""A run from its order to its verdict: one class a task, and what they share."""

@@ -1,0 +1,203 @@
+"""A run with a classification head: the train job with other rows, another head, and another verdict.
+
+Its reference is no untrained head, which says noise, but always the most frequent class; beside that stands
+the untuned causal model, asked for the label of the same rows. An encoder can't be asked.
+"""
+
+from __future__ import annotations
+
+import gc
+from copy import copy
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from engine.diagnostics import phrasing
+from engine.diagnostics.verdicts import class_verdict
+from engine.evidence import class_evidence
+from engine.evidence.class_evidence import Asked, Scores
+from engine.evidence.membership_evidence import told_apart
+from engine.forward.batches import total_steps
+from engine.models import memory, models
+from engine.objectives.classification import Classes, start_head, widen_head
+from engine.prepare import prepare
+from engine.prepare.class_rows import ClassRows, class_rows
+from engine.prepare.prepare import Part
+from engine.probes.probes import Measured
+from engine.rows.render import Rows
+from engine.runs.reference_questions import Knowledge
+from engine.runs.training_run import Run
+from engine.training.train import Training
+from engine.worker.progress import Pass
+from store.contract.jobdir import read_json, write_json
+
+MOST_LABELS = 1_000  # that the facts list
+
+
+class ClassRun(Run):
+    """`prepare` → `build` → training → `judge`, of a head."""
+
+    rows: ClassRows
+
+    def prepare(self) -> tuple[Rows, Rows, Rows]:
+        """Texts with labels, cut to length; counts go into the facts."""
+        job, config, fingerprint = self.job, self.config, self.data["fingerprint"]
+        dealt = prepare.dealt_rows(job, fingerprint, self.split, config)
+
+        def on_rows(done: int, total: int) -> None:
+            job.check_cancelled()
+            job.progress(done, total, "rows", "Tokenising")
+
+        self.rows = class_rows(job.home, config, self.tokenizer, dealt, fingerprint, on_rows=on_rows)
+        limit = prepare.length_limit(config, self.rows.whole["train"], self.positions)
+        parts = self.rows.cut(self.tokenizer, limit)
+        self.report_classes(parts, limit)
+        return parts["train"].rows, parts["validation"].rows, parts["test"].rows
+
+    def report_classes(self, parts: dict[str, Part], limit: int) -> None:
+        """Facts and alerts about rows and classes."""
+        train, labels, unseen = parts["train"], self.rows.labels, self.rows.unseen()
+        if self.rows.unlabelled:
+            self.job.alert(f"{phrasing.plural(self.rows.unlabelled, 'row')} without a label left out.")
+        if unseen:
+            self.job.alert(
+                f"{sum(unseen.values()):,} held-out rows have a label that no training row has"
+                f" ({', '.join(list(unseen)[:5])}): they count as wrong, and have no loss."
+            )
+        if train.truncated:
+            self.job.alert(
+                f"{train.truncated:,} of {len(train.whole):,} training rows were cut at {limit} tokens.",
+                "info",
+            )
+        self.job.facts(
+            rows={name: len(part.rows) for name, part in parts.items()},
+            tokens_per_epoch=len(train.rows.ids),
+            truncated_rows=train.truncated,
+            untrained_rows=train.untrained,
+            max_length=limit,
+            steps=total_steps(self.config, len(train.rows)),
+            data_fingerprint=self.data["fingerprint"],
+            split=self.split.model_dump(),
+            labels=labels.names[:MOST_LABELS],
+            label_rows=labels.counts[:MOST_LABELS].tolist(),
+            label_count=len(labels.names),
+            unlabelled_rows=self.rows.unlabelled,
+            unseen_labels=unseen,
+        )
+
+    def load(self, rows: Rows) -> Any:
+        """The model with a new head, its first weights set by the seed."""
+        names, config = self.rows.labels.names, self.config
+        architecture = models.name_labels(self.architecture, names, self.tokenizer.pad_token_id)
+        model = models.load_model(config, self.source, str(self.device), self.dtype, architecture)
+        start_head(model, config.seed)
+        return widen_head(self.tunable(model, rows))
+
+    def know(self) -> Knowledge:
+        """With a head in place of its words the model can't be asked."""
+        args = (self.job, self.config, self.tokenizer, self.source, self.positions)
+        return Knowledge(*args, speaks=False)
+
+    def choose_objective(self, model: Any, parts: list[Rows]) -> Classes:
+        return Classes(self.rows.labels, self.tokenizer.pad_token_id)
+
+    def save(self, model: Any) -> None:
+        """As every run, with the config of the whole model, whose labels an adapter alone doesn't carry."""
+        super().save(model)
+        folder = self.job.dir.model
+        whole = copy(model.config)
+        if hasattr(whole, "quantization_config"):  # how the base was held in training is no need of the head
+            del whole.quantization_config
+        whole.save_pretrained(folder)
+        note = read_json(folder / "tunebench.json") or {}
+        write_json(folder / "tunebench.json", note | {"labels": self.rows.labels.names})
+
+    def judge(self, training: Training, stopped: dict[str, Any], rows: Rows, split: str) -> dict[str, Any]:
+        """Save the model, classify the held-out rows, ask the untuned model for them, and judge."""
+        objective = self.choose_objective(None, [rows])
+        model = training.release()
+        self.save(model)
+        tuned = Scores(rows.row_ids, self.classify(objective, model, rows))
+        seen = self.seen(objective, model) if self.config.probes else None
+        del model  # memory holds one model
+        gc.collect()
+        prompted = self.ask_untuned(rows)
+        class_evidence.write(self.job, split, objective.labels, tuned, prompted)
+        base, own = objective.baseline(rows), objective.judged(rows, tuned.logs)
+        before, after = seen or (None, None)
+        probe = training.probing.seen(before, after, stopped["restored_step"])
+        validations = training.validations.for_verdict()
+        losses = {
+            "split": [split] * len(rows),
+            "row_id": rows.row_ids,
+            "tokens": own.tokens,
+            "base_loss": base.loss_sum,
+            "tuned_loss": own.loss_sum,
+            "base_correct": base.correct,
+            "tuned_correct": own.correct,
+        }
+        pq.write_table(pa.table(losses), self.job.dir.row_losses)
+        return class_verdict.judge(
+            split=split,
+            base_loss=base.loss_sum,
+            tuned_loss=own.loss_sum,
+            known=own.tokens,
+            base_correct=base.correct,
+            tuned_correct=own.correct,
+            classification=class_evidence.document(split, objective.labels, tuned, prompted),
+            eval_rows=validations,
+            train_curve=training.state.curve,
+            stopped=stopped,
+            config=self.config.model_dump(),
+            metric=training.metric.told(training.validations),
+            train_probe=probe or None,
+            membership=told_apart(
+                (before.rows if before else None, base),
+                (after.rows if after else None, own),
+                probe,
+                validations,
+            ),
+        )
+
+    def seen(self, objective: Classes, model: Any) -> tuple[Measured, Measured]:
+        """Rows that it trained on: as always the most frequent class and as the trained head have them."""
+        probe = self.knowledge.seen
+        logs = self.classify(objective, model, probe.rows, "Classifying rows that it trained on")
+        return (
+            probe.as_measured(objective.baseline(probe.rows)),
+            probe.as_measured(objective.judged(probe.rows, logs)),
+        )
+
+    def classify(
+        self, objective: Classes, model: Any, rows: Rows, message: str = "Classifying held-out rows"
+    ) -> np.ndarray:
+        """Log-probabilities [rows, classes] of the trained head, with progress."""
+
+        tell = Pass(self.job, len(rows), "rows", message)
+
+        def on_batch(done: int) -> None:
+            memory.guard(self.config, self.device)
+            tell(done)
+
+        return objective.predict(model, rows, self.config.per_device_eval_batch_size, self.device, on_batch)
+
+    def ask_untuned(self, rows: Rows) -> Scores | None:
+        """The base model as it came, asked for the labels; None where it can't be asked."""
+        if models.is_encoder(self.architecture):
+            self.job.alert(
+                "The model is an encoder, which can't write: the untuned model was not asked for the labels,"
+                " and the tuned one is held against the most frequent class alone.",
+                "info",
+            )
+            return None
+        asked = Asked.of(
+            self.job, self.config, self.tokenizer, self.rows.labels, rows.row_ids, self.positions
+        )
+        if asked is None:
+            return None
+        torch.manual_seed(self.config.seed)
+        model = models.load_model(self.config, self.source, str(self.device), self.dtype)
+        return asked.score(model, "the untuned model")

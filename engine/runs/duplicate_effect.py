@@ -1,0 +1,58 @@
+"""What duplicates did to a run: looked up in its rows as they were dealt, and judged by what was measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from engine.data.deal import leakage
+from engine.diagnostics.memorisation import repeats
+from engine.diagnostics.memorisation.extraction import NEAR
+from engine.evidence.evidence import Evidence
+from engine.worker.job import Job
+
+
+def judge(job: Job, fingerprint: str, base: Evidence, tuned: Evidence) -> dict[str, Any]:
+    """The `duplicates` part of the verdict: {"leaks", "training"} of
+    `engine.diagnostics.memorisation.repeats`, the second null where no training row was measured."""
+    table = pq.read_table(job.dir.split)
+    parts = table["split"].to_numpy(zero_copy_only=False)
+    train = table["row_id"].to_numpy()[parts == "train"]
+    held = base.losses.row_ids
+    kinds, near = leakage.repeating(job.home, fingerprint, held, train)
+    losses = base.losses.loss_sum, tuned.losses.loss_sum, base.losses.tokens
+    return {
+        "leaks": repeats.leaks(*losses, kinds, near),
+        "training": _training(job, fingerprint, train, base, tuned),
+    }
+
+
+def _training(
+    job: Job, fingerprint: str, train: np.ndarray, base: Evidence, tuned: Evidence
+) -> dict[str, Any] | None:
+    before = base.seen.rows if base.seen else None
+    after = tuned.seen.rows if tuned.seen else None
+    if before is None or after is None:
+        return None
+    often = leakage.occurrences(job.home, fingerprint, train)
+    times = dict(zip(train.tolist(), often.tolist(), strict=True))
+    return repeats.training(
+        [times[row] for row in before.row_ids.tolist()],
+        before.loss_sum,
+        after.loss_sum,
+        before.tokens,
+        tuned.losses.loss_sum / tuned.losses.tokens,
+        _written(job),
+        before.row_ids,
+        (len(train), int((often > 1).sum())),
+    )
+
+
+def _written(job: Job) -> dict[int, bool]:
+    """Of the training rows that were asked from memory, whether the tuned model wrote them."""
+    if not job.dir.recalled.exists():
+        return {}
+    rows = pq.read_table(job.dir.recalled, columns=["part", "row_id", "tuned_similarity"]).to_pylist()
+    return {row["row_id"]: row["tuned_similarity"] >= NEAR for row in rows if row["part"] == "train"}

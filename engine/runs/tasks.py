@@ -1,0 +1,9 @@
+"""Which class of run does a task."""
+
+from __future__ import annotations
+
+from engine.runs.class_run import ClassRun
+from engine.runs.pair_run import PairRun
+from engine.runs.training_run import Run
+
+RUNS: dict[str, type[Run]] = {"sft": Run, "classification": ClassRun, "dpo": PairRun}

@@ -1,0 +1,277 @@
+"""A run from its order to its verdict: data to tokens, model to method, the loop, the evidence.
+
+Order of things: what can be refused cheaply comes first (rows, tokens), the model is loaded after that,
+and everything that is not needed to see the first metric comes after training.
+"""
+
+from __future__ import annotations
+
+import gc
+import shutil
+import time
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from engine.diagnostics.verdicts import class_verdict
+from engine.evidence import evidence
+from engine.evidence.class_evidence import Asked
+from engine.evidence.evidence import Evidence
+from engine.evidence.gathering import Asking, Pace
+from engine.forward.batches import total_steps
+from engine.models import continued, initial_weights, memory, models, saving
+from engine.models.apply_method import base_model, count_parameters, make_trainable
+from engine.models.bundled import ensure
+from engine.models.precision import choose_dtype, device_name, dtype_name, versions
+from engine.objectives.objectives import Objective, TrainedTokens
+from engine.prepare import canaries, prepare
+from engine.probes.sample_prompts import choose_prompts
+from engine.rows.render import Rows
+from engine.runs import canary_exposure, duplicate_effect, row_verdict
+from engine.runs.extraction_run import Load, Recall
+from engine.runs.reference_questions import Knowledge
+from engine.runs.row_facts import tell_rows
+from engine.runs.weight_change import weight_change
+from engine.training.energy import Meter
+from engine.training.train import Training
+from engine.worker.job import Job
+from store.catalog.methods import METHODS
+from store.config.train_config import Split, TrainConfig
+
+START_ROWS = 64  # training rows that show the start `eva` in which directions inputs vary
+
+
+class Run:
+    """One run: `prepare` → `build` → training → `judge`."""
+
+    def __init__(self, job: Job, config: TrainConfig) -> None:
+        self.job = job
+        self.config = config
+        self.split = Split.parse(job.order["split"])
+        self.data: dict[str, Any] = job.order["dataset"]
+        self.packed = False  # whether micro-batches are dealt by tokens
+        self.device = torch.device(job.device)
+        self.dtype = choose_dtype(self.config.dtype, self.device)
+        self.began, self.energy = time.monotonic(), Meter(self.device)
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)
+
+    def open(self) -> None:
+        """Find the model that is loaded, and load its tokenizer."""
+        self.job.progress(0, 1, "run", "Loading the tokenizer")
+        if self.config.model in models.BUNDLED:
+            ensure(self.config.model, self.job.home)
+        self.source = models.resolve(self.config.model, self.job.home)
+        self.earlier = continued.find(self.job.home, self.config)
+        if self.earlier:
+            self.job.progress(0, 1, "run", "Taking over the model of the earlier run")
+            self.source = continued.source_of(
+                self.job.home, self.config, self.earlier, self.job.dir, self.dtype
+            )
+        self.architecture = models.load_config_for(self.config, self.source)
+        self.tokenizer = models.load_tokenizer(
+            self.source,
+            trust_remote_code=self.config.trust_remote_code,
+            chat_template=self.config.chat_template,
+        )
+
+    def run(self) -> dict[str, Any]:
+        self.job.status("preparing")
+        self.open()
+        train, validation, test = self.prepare()
+        self.knowledge.judged = test if len(test) else validation
+        model = self.build(train)
+        self.objective = self.choose_objective(model, [train, validation, test])
+        probing = self.knowledge.probing(train, validation, self.objective)
+        held = self.data["fingerprint"], np.concatenate([validation.row_ids, test.row_ids])
+        replay = self.knowledge.replayed(model, held, len(train))
+        metric = self.knowledge.metric(validation, probing)
+        args = (self.job, self.config, model, train, validation, self.objective, probing, replay, metric)
+        training = Training(*args)
+        held_out, split = (test, "test") if len(test) else (validation, "validation")
+        self.packed = not training.stepper.unpacked
+        training.clock.judged = len(held_out) / len(validation)
+        stopped = training.run()
+        self.job.facts(
+            stopped=stopped,
+            train_seconds=training.state.train_seconds,
+            peak_memory_gib=memory.peak_gib(self.device),
+        )
+        self.job.status("evaluating")
+        found = self.judge(training, stopped, held_out, split)
+        training.alarms.conclude(found)
+        if not METHODS[self.config.method].adapter:
+            shutil.rmtree(self.job.dir.base, ignore_errors=True)  # all weights are saved with the result
+        if not self.job.resume:  # of a resumed run nobody knows the whole
+            self.job.facts(run_seconds=time.monotonic() - self.began, energy_wh=self.energy.watt_hours())
+        return continued.told(found, self.earlier)
+
+    def choose_objective(self, model: Any, parts: list[Rows]) -> Objective:
+        """What the task makes smaller."""
+        return TrainedTokens()
+
+    @cached_property
+    def knowledge(self) -> Knowledge:
+        """As `know` says."""
+        return self.know()
+
+    def know(self) -> Knowledge:
+        """What its models are asked beside the held-out rows."""
+        return Knowledge(self.job, self.config, self.tokenizer, self.source, self.positions)
+
+    @property
+    def positions(self) -> int | None:
+        """The most tokens of a row that the model can see."""
+        return prepare.positions(self.architecture, self.config)
+
+    def prepare(self) -> tuple[Rows, Rows, Rows]:
+        """Train, validation and test rows, cut to length; counts go into the facts."""
+        job, config, data = self.job, self.config, self.data
+        dealt = prepare.dealt_rows(job, data["fingerprint"], self.split, config)
+
+        def on_rows(done: int, total: int) -> None:
+            job.check_cancelled()
+            job.progress(done, total, "rows", "Tokenising")
+
+        whole = prepare.tokenise(
+            job.home,
+            config,
+            self.tokenizer,
+            dealt,
+            fingerprint=data["fingerprint"],
+            kind=data["kind"],
+            on_rows=on_rows,
+        )
+        limit = prepare.length_limit(config, whole["train"], self.positions)
+        whole["train"] = canaries.plant(self.tokenizer, config, data["kind"], whole["train"])
+        limit = canaries.fitting(config, whole["train"], limit)
+        canary_exposure.tell(job, config)
+        parts = {name: prepare.cut(rows, limit) for name, rows in whole.items()}
+        tell_rows(job, config, self.split, data["fingerprint"], parts, limit)
+        return parts["train"].rows, parts["validation"].rows, parts["test"].rows
+
+    def build(self, rows: Rows) -> Any:
+        """The model with what the method trains, its initial weights set by the seed."""
+        config, device = self.config, self.device
+        dtype = self.dtype
+        self.job.progress(0, 1, "run", "Loading the model")
+        torch.manual_seed(config.seed)
+        model = self.load(rows)
+        self.take_over(model)
+        if not METHODS[self.config.method].adapter:  # later there is no base model to let write
+            self.knowledge.hear(model)
+        if not continued.starts_at_base(config):
+            self.knowledge.hear_task(model)
+        trained, total = count_parameters(model)
+        self.job.facts(
+            trainable_parameters=trained,
+            total_parameters=total,
+            dtype=dtype_name(dtype),
+            device=str(device),
+            device_name=device_name(device),
+            versions=versions(),
+        )
+        self.job.check_cancelled()
+        return model
+
+    def load(self, rows: Rows) -> Any:
+        """The base model with what the method trains."""
+        return self.tunable(models.load_model(self.config, self.source, str(self.device), self.dtype), rows)
+
+    def tunable(self, model: Any, rows: Rows) -> Any:
+        """The base model with what the method trains; `rows` are those of training."""
+        steps = total_steps(self.config, len(rows))
+        start = None if continued.further(self.config) else self.start(rows)
+        return make_trainable(model, self.config, self.dtype, steps=steps, start=start)
+
+    def start(self, rows: Rows) -> initial_weights.Sources:
+        """What the adapter's first weights are made from: some training rows, the model's own weights."""
+        order = np.random.default_rng(self.config.seed).permutation(len(rows))[:START_ROWS]
+        shown = [torch.from_numpy(rows.row(int(i))[0].astype(np.int64)).to(self.device) for i in order]
+        return initial_weights.Sources(
+            shown, models.weights_folder(self.source) if self.config.held else None
+        )
+
+    def take_over(self, model: Any) -> None:
+        """Where an adapter is trained further, give it the weights that it had."""
+        if self.earlier and METHODS[self.config.method].adapter and continued.further(self.config):
+            continued.load_into(model, self.earlier)
+
+    def save(self, model: Any) -> None:
+        """Leave the tuned model in the job's folder."""
+        origin = {
+            "continued_from": self.config.init_from or None,
+            "init_mode": self.config.init_mode if self.earlier else None,
+            # the adapter belongs to the model beside this folder, not to that of the name
+            "own_base": METHODS[self.config.method].adapter and self.job.dir.base.exists(),
+        }
+        saving.save(model, self.tokenizer, self.config, self.job.dir.model, origin)
+
+    def judge(self, training: Training, stopped: dict[str, Any], rows: Rows, split: str) -> dict[str, Any]:
+        """Save the model, compare it with the base on `rows`, and pass the verdict."""
+        job, config = self.job, self.config
+        load = prepare.loader(job.home, self.data["fingerprint"], self.data["kind"])
+        count, seed = config.sample_prompts, self.split.split_seed
+        prompts = choose_prompts(self.tokenizer, rows, load, count, seed)
+        model = training.release()
+        self.save(model)
+        labels = Asked.of_answers(job, config, self.tokenizer, rows.row_ids, self.positions)
+        probes = self.knowledge.probes(model)
+        recall, tasks = self.recall(rows, load), self.knowledge.tasks
+        args = (job, config, self.tokenizer, self.objective, rows, prompts, probes, Pace(), recall, tasks)
+        asking = Asking(*args)
+        tuned = asking.of(model, "the tuned model")
+        job.facts(judged_seconds=asking.pace.passes)
+        secrets = canary_exposure.measure(
+            job, config, self.tokenizer, self.data["kind"], model, after=asking.pace.coming
+        )
+        tuned_labels = labels and labels.score(model, "the tuned model")
+        of_base = asking.as_base(self.knowledge.of_base(probes), models.weights_folder(self.source))
+        if continued.starts_at_base(config):
+            with base_model(model) as untuned:
+                base = of_base.of(untuned, "the base model")
+                base_labels = labels and labels.score(untuned, "the base model")
+        elif METHODS[config.method].adapter:
+            self.take_over(model)
+            base = asking.of(model, "the model of the earlier run")
+            base_labels = labels and labels.score(model, "the model of the earlier run")
+        else:
+            del model  # memory holds one model
+            gc.collect()
+            model = models.load_model(config, self.source, str(self.device), self.dtype)
+            base = of_base.of(model, "the base model")
+            base_labels = labels and labels.score(model, "the base model")
+        evidence.settle(tasks, base, tuned)
+        evidence.write_items(job, [*probes, *(tasks.probes if tasks else ())])
+        evidence.write(job, split, base, tuned, prompts)
+        document = self.verdict(training, stopped, split, base, tuned, recall)
+        earlier = row_verdict.earlier_step(config, training, stopped, tuned)
+        evidence.add_forgetting(document, base, tuned, config, earlier, tasks.failed if tasks else None)
+        document["canaries"] = secrets
+        if recall:
+            document["duplicates"] = duplicate_effect.judge(job, self.data["fingerprint"], base, tuned)
+        if config.probes:
+            document["weights"] = weight_change(job, config, self.source, model)
+        if labels and tuned_labels and base_labels:
+            class_verdict.add_labels(document, labels.report(split, tuned_labels, base_labels))
+        return document
+
+    def recall(self, rows: Rows, load: Load) -> Recall | None:
+        """What asks for rows from memory; `rows` are held out, `load` has their words."""
+        if not self.config.probes:
+            return None
+        return Recall(self.job, self.tokenizer, self.knowledge.seen.rows, rows, load)
+
+    def verdict(
+        self,
+        training: Training,
+        stopped: dict[str, Any],
+        split: str,
+        base: Evidence,
+        tuned: Evidence,
+        recall: Recall | None,
+    ) -> dict[str, Any]:
+        """What the evidence says."""
+        return row_verdict.judge(self.config, training, stopped, split, base, tuned, recall)

@@ -1,0 +1,255 @@
+"""Every change that a user can ask for, as a function from a document to a document.
+
+A body is validated before anything else; a change of the store is one transaction, made of the writes
+of the store's modules, and folders are removed only after it is committed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import Field
+
+from engine.data.deal.split_column import check_split_column
+from engine.server.data_commands import DataCommands, check_unused
+from engine.server.evaluation_commands import EvaluationCommands, check_not_evaluated
+from engine.server.launching import Launching
+from engine.server.profiling import cancel_profiles
+from engine.server.transfer_commands import TransferCommands
+from engine.server.waiting import remove_tree
+from engine.server.work_orders import set_attempt_aside
+from store.config.import_config import ImportConfig
+from store.config.interpolate_config import Interpolate, Variant
+from store.config.train_config import Split, TrainConfig, split_of
+from store.contract.document import Config, Line
+from store.contract.errors import ConfigError, NotFoundError, StateError
+from store.contract.home import Home
+from store.contract.jobdir import JobDir
+from store.contract.states import ALIVE, RESUMABLE
+from store.db.database import Database, Queryable, Transaction
+from store.queries import jobs, settings
+from store.queries.data import datasets, quality
+from store.queries.runs import runs
+
+TAKE_ON_WORK = {"import_dataset", "launch", "launch_sample", "prepare_sample", "resume"}
+TAKE_ON_WORK |= {"profile", "clean", "export", "evaluate", "judge", "interpolate", "keep_variant", "transfer"}
+
+Document = dict[str, Any]
+Ask = Callable[[str, Document], Document]
+
+
+class Nothing(Config):
+    """A body without fields."""
+
+
+class DatasetName(Config):
+    dataset: str
+
+
+class Rename(DatasetName):
+    name: Line = Field(min_length=1, max_length=80)
+
+
+class DatasetSplit(Split):
+    dataset: str
+
+
+class JobName(Config):
+    """`job`: an id, or the name of a run."""
+
+    job: str
+
+
+class RunEdit(Config):
+    """A field left out stays as it is."""
+
+    run: str
+    name: Line | None = Field(None, max_length=120)
+    notes: str | None = Field(None, max_length=10_000)
+
+
+class Commands:
+    """The commands over one store. `ask` answers a preview; `wake` tells the scheduler not to wait."""
+
+    def __init__(
+        self,
+        database: Database,
+        home: Home,
+        ask: Ask,
+        *,
+        wake: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.database = database
+        self.home = home
+        self.wake = wake
+        self.clock = clock
+        self.launching = Launching(database, home, ask, clock)
+        self.data = DataCommands(database, self.launching, clock)
+        self.evaluations = EvaluationCommands(database, home, self.launching)
+        self.transfers = TransferCommands(database, self.launching)
+
+    def table(self) -> dict[str, Callable[[Document], Document]]:
+        """name -> function, as the server takes them."""
+        launching = self.launching
+        commands: dict[str, tuple[type[Config], Callable[[Any], Document]]] = {
+            "import_dataset": (ImportConfig, launching.import_dataset),
+            "rename_dataset": (Rename, self.rename_dataset),
+            "set_split": (DatasetSplit, self.set_split),
+            "delete_dataset": (DatasetName, self.delete_dataset),
+            "launch": (TrainConfig, launching.launch),
+            "launch_sample": (Nothing, launching.launch_sample),
+            "prepare_sample": (Nothing, launching.prepare_sample),
+            "cancel": (JobName, self.cancel),
+            "resume": (JobName, self.resume),
+            "delete": (JobName, self.delete),
+            "edit_run": (RunEdit, self.edit_run),
+            "interpolate": (Interpolate, launching.interpolate),
+            "keep_variant": (Variant, launching.keep_variant),
+            "set_price": (settings.Price, self.set_price),
+            **self.data.table(),
+            **self.evaluations.table(),
+            **self.transfers.table(),
+        }
+        return {name: self._command(name, model, act) for name, (model, act) in commands.items()}
+
+    def _command(
+        self, name: str, model: type[Config], act: Callable[[Any], Document]
+    ) -> Callable[[Document], Document]:
+        def command(body: Document) -> Document:
+            valid = model.parse(body)
+            if name in TAKE_ON_WORK:
+                self.home.check_space()
+            answer = act(valid)
+            self.wake()
+            return answer
+
+        return command
+
+    # -- data sets ----------------------------------------------------------------------------------
+
+    def rename_dataset(self, body: Rename) -> Document:
+        """Another name; runs keep the one that they were launched with."""
+        with self.database.transaction() as tx:
+            self.launching.check_name(tx, body.name)
+            datasets.rename_dataset(tx, body.dataset, body.name)
+        return {}
+
+    def set_split(self, body: DatasetSplit) -> Document:
+        """How rows are dealt in runs to come; what is left out stays as it is."""
+        asked = body.model_dump(exclude={"dataset"}, exclude_unset=True)
+        own = datasets.get_dataset(self.database, body.dataset)
+        split = Split.parse(split_of(asked, own) | asked)  # a column that is set to null is no column
+        if (split.split_by, split.split_column) != (own["split_by"], own["split_column"]):
+            check_split_column(self.home.rows(own["fingerprint"]).parent, split)
+        with self.database.transaction() as tx:
+            datasets.set_split(tx, own["dataset_id"], split)
+        return {}
+
+    def delete_dataset(self, body: DatasetName) -> Document:
+        """Forget a data set that no run needs, and its rows where no other data set has the same."""
+        with self.database.transaction() as tx:
+            dataset = datasets.get_dataset(tx, body.dataset)
+            dataset_id = dataset["dataset_id"]
+            check_unused(tx, dataset_id)
+            check_not_evaluated(tx, "dataset_id", dataset_id, dataset["name"])
+            cancel_profiles(tx, dataset_id, self.clock())
+            fingerprint = datasets.delete_dataset(tx, body.dataset)
+            if fingerprint:
+                quality.forget_signals(tx, fingerprint)
+        if fingerprint:
+            remove_tree(self.home.datasets / fingerprint)
+        return {}
+
+    # -- jobs ---------------------------------------------------------------------------------------
+
+    def cancel(self, body: JobName) -> Document:
+        """A queued job ends at once; the worker of an active one is stopped by the scheduler."""
+        at = self.clock()
+        with self.database.transaction() as tx:
+            job = find_job(tx, body.job)
+            if job["status"] not in ALIVE:
+                raise StateError(
+                    f"{job['title']} is {job['status']} already.", fix="There is nothing to cancel."
+                )
+            if job["status"] == "queued":
+                jobs.finish(tx, job["job_id"], "cancelled", at)
+            elif not job["cancel_requested_at"]:
+                jobs.update(tx, job["job_id"], cancel_requested_at=jobs.utc(at))
+        return {}
+
+    def resume(self, body: JobName) -> Document:
+        """Another attempt in the same folder; ended jobs that it waits for are resumed with it."""
+        with self.database.transaction() as tx:
+            job = find_job(tx, body.job)
+            if job["status"] not in RESUMABLE:
+                raise StateError(
+                    f"{job['title']} is {job['status']} and can't be resumed.",
+                    fix=f"Only what is {', '.join(sorted(RESUMABLE))} can.",
+                )
+            self._requeue(tx, job)
+        return {}
+
+    def _requeue(self, tx: Transaction, job: Document) -> None:
+        if job["kind"] in runs.RUNS:
+            self._check_data(tx, job)
+        elif job["kind"] in ("import", "clean"):
+            self.launching.check_name(tx, job["config"]["name"])
+        for before in jobs.statuses(tx, job["after_jobs"]).values():
+            if before["status"] in RESUMABLE:
+                self._requeue(tx, jobs.get_job(tx, before["job_id"]))
+        set_attempt_aside(JobDir(self.home.jobs / job["job_id"]), job["attempt"])
+        jobs.requeue(tx, job["job_id"])
+
+    def _check_data(self, tx: Transaction, job: Document) -> None:
+        run = runs.get_run(tx, job["job_id"])
+        if run["data_fingerprint"] is not None:
+            datasets.get_dataset(tx, run["dataset_id"])  # NotFoundError where it was deleted
+
+    def delete(self, body: JobName) -> Document:
+        """Remove an ended job with all that belongs to it: rows first, then its folder."""
+        with self.database.transaction() as tx:
+            job = find_job(tx, body.job)
+            if job["status"] in ALIVE:
+                raise StateError(
+                    f"{job['title']} is {job['status']} and can't be deleted.", fix="Cancel it first."
+                )
+            for other in jobs.with_status(tx, ["queued"]):
+                if job["job_id"] in other["after_jobs"]:
+                    raise StateError(
+                        f"{other['title']} waits for {job['title']}.", fix=f"Cancel {other['title']} first."
+                    )
+            check_not_evaluated(tx, "run_id", job["job_id"], job["title"])
+            jobs.delete(tx, job["job_id"])
+        remove_tree(self.home.jobs / job["job_id"])
+        return {}
+
+    def set_price(self, body: settings.Price) -> Document:
+        """What an hour of this machine costs, for the costs that the advice shows."""
+        with self.database.transaction() as tx:
+            settings.set_price(tx, body)
+        return {}
+
+    def edit_run(self, body: RunEdit) -> Document:
+        """Another name or other notes."""
+        changes = body.model_dump(include={"name", "notes"}, exclude_none=True)
+        if changes.get("name") == "":
+            raise ConfigError("A run needs a name.", field="name")
+        with self.database.transaction() as tx:
+            run_id = runs.one_run(tx, body.run)["run_id"]
+            if changes:
+                runs.update(tx, run_id, **changes)
+            if "name" in changes:
+                jobs.update(tx, run_id, title=changes["name"])
+        return {}
+
+
+def find_job(db: Queryable, name: str) -> Document:
+    """The job with this id, or that of the run with this name. Raises NotFoundError, and StateError where
+    several runs have it."""
+    try:
+        return jobs.get_job(db, name)
+    except NotFoundError:
+        return jobs.get_job(db, runs.one_run(db, name)["run_id"])

@@ -1,0 +1,96 @@
+"""How a job ended: what its `result.json` says, or, where there is none, what can be found out.
+
+And what is tidied up then. It is done before the end is recorded: an engine that is killed in between finds
+the job alive and does it again.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from dataclasses import dataclass
+from typing import Any
+
+from store.contract.home import Home
+from store.contract.jobdir import JobDir, read_json
+from store.db.database import Queryable
+from store.queries.data import datasets
+
+LOG_LINES = 20
+LOG_BYTES = 16_384
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The status that a job ends with, and its result or its error document."""
+
+    status: str  # finished | failed | cancelled | lost
+    result: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+
+
+def of_result(outcome: dict[str, Any]) -> Ending:
+    """What the worker itself wrote last."""
+    return Ending(outcome["status"], outcome.get("result"), outcome.get("error"))
+
+
+def lost(job: dict[str, Any], folder: JobDir, exit_code: int | None) -> Ending:
+    """The worker is gone and left no result; `exit_code` where its end was seen, negative for a signal."""
+    error = {
+        "error": "WorkerLost",
+        "message": _reason(job, exit_code),
+        "fix": "Resume it: it goes on from its last checkpoint, or from the start where it has none.",
+        "field": "",
+        "traceback": last_lines(folder),
+    }
+    return Ending("lost", error=error)
+
+
+def _reason(job: dict[str, Any], exit_code: int | None) -> str:
+    if exit_code is None and job["pid"] is None:
+        return "No worker came to take the job."
+    if exit_code is None:
+        # Not a child of this engine, so that nobody could be told its exit code.
+        pid = job["pid"]
+        return f"Its worker (process {pid}) is gone without a result: killed, or the machine was restarted."
+    if exit_code >= 0:
+        return f"Its worker ended with exit code {exit_code} and without a result."
+    name = signal.Signals(-exit_code).name
+    perhaps = ", perhaps because the machine ran out of memory" if name == "SIGKILL" else ""
+    return f"Its worker was killed by {name}{perhaps}."
+
+
+def last_lines(folder: JobDir) -> str:
+    """The end of the job's log, for whoever wants to know more."""
+    try:
+        with open(folder.log, "rb") as file:
+            file.seek(max(0, file.seek(0, 2) - LOG_BYTES))
+            text = file.read().decode("utf-8", "replace")
+    except FileNotFoundError:
+        return ""
+    return "\n".join(text.splitlines()[-LOG_LINES:])
+
+
+def clear_aside(home: Home, job: dict[str, Any]) -> None:
+    """Remove what the worker of a job that has ended left half-made, here or in the cache: one that was
+    killed could not do so itself."""
+    folder = JobDir(home.jobs / job["job_id"])
+    shutil.rmtree(folder.aside, ignore_errors=True)
+    if (
+        job["pid"] is not None
+    ):  # files that are written aside are named by it (`store.contract.jobdir.written_aside`)
+        for place in (folder.path, home.cache):
+            for left in place.rglob(f".*.{job['pid']}"):
+                left.unlink(missing_ok=True)
+
+
+def clear_made(db: Queryable, home: Home, job: dict[str, Any]) -> None:
+    """Remove what a job made whole that has not finished: the store will never name it."""
+    folder = JobDir(home.jobs / job["job_id"])
+    if job["kind"] == "profile":
+        for sidecar in folder.path.glob("*.parquet"):
+            sidecar.unlink(missing_ok=True)
+    published = read_json(folder.published)
+    if published and not datasets.is_named(db, published["fingerprint"]):
+        shutil.rmtree(home.datasets / published["fingerprint"], ignore_errors=True)
+    folder.published.unlink(missing_ok=True)

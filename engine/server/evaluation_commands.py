@@ -1,0 +1,221 @@
+"""The command that asks for an evaluation, and what keeps data and runs that evaluations need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from engine.server.launching import Launching
+from store.catalog import tasks
+from store.catalog.metric_table import METRICS, MULTIPLE_CHOICE, defaults
+from store.config.evaluate_config import CHECKPOINTS, EvaluateConfig
+from store.config.judge_config import JudgePairs
+from store.config.metrics_config import OwnChoice
+from store.contract.document import Config
+from store.contract.errors import ConfigError, NotFoundError, StateError
+from store.contract.home import Home
+from store.contract.jobdir import JobDir
+from store.contract.states import ALIVE
+from store.db.database import Database, Transaction
+from store.queries.data import datasets
+from store.queries.evaluations import evaluations, judging
+from store.queries.runs import runs
+
+Document = dict[str, Any]
+NEED = {
+    "probabilities": "the probabilities of a classification head",
+    "bytes": "the bytes of an answer",
+    "choices": "multiple choice and a model that writes",
+}
+
+
+class EvaluationCommands:
+    """The commands over one store; `launching` queues jobs."""
+
+    def __init__(self, database: Database, home: Home, launching: Launching) -> None:
+        self.database, self.home, self.launching = database, home, launching
+
+    def table(self) -> dict[str, tuple[type[Config], Callable[[Any], Document]]]:
+        """name -> (model of the body, function)."""
+        return {"evaluate": (EvaluateConfig, self.evaluate), "judge": (JudgePairs, self.judge)}
+
+    def evaluate(self, config: EvaluateConfig) -> Document:
+        """Queue an evaluation. Raises ConfigError and StateError that name the field at fault."""
+        with self.database.transaction() as tx:
+            run = self._run(tx, config)
+            _check_of_model(config)
+            like = _rows_of(tx, config)
+            named = config.dataset or (like or run or {})["dataset_id"]
+            dataset = datasets.get_dataset(tx, named)
+            changes: Document = {"dataset": dataset["dataset_id"], "run": run["run_id"] if run else ""}
+            if like:
+                _check_same_data(like, dataset)
+                changes |= {"rows_of": like["evaluation_id"], "part": like["part"]}
+                changes |= {"max_rows": like["config"]["max_rows"]}
+            # a copy is not validated, and each of these fields was
+            config = config.model_copy(update=changes)
+            if not config.metrics:
+                config = EvaluateConfig.parse(config.document() | {"metrics": _metrics(run, dataset, config)})
+            for place, choice in enumerate(config.metrics):
+                if isinstance(choice, OwnChoice):
+                    self.launching.check_own_metric(choice.file, f"metrics.{place}.file")
+            _check_metrics(run, dataset, config)
+            _check_tasks(run, config)
+            title = config.name or _title(run, dataset, config)
+            job_id = self.launching.queue_job(tx, evaluations.KIND, title, config.document(), lane="device")
+        return {"job_id": job_id}
+
+    def judge(self, body: JudgePairs) -> Document:
+        """Queue a judging of two evaluations' answers. Raises ConfigError for other rows, or no answers."""
+        with self.database.transaction() as tx:
+            first, second = (
+                _evaluation(tx, name, field)
+                for name, field in ((body.first, "first"), (body.second, "second"))
+            )
+            if first["data_fingerprint"] != second["data_fingerprint"]:
+                raise ConfigError(
+                    f"{second['name']} is of other rows than {first['name']}.",
+                    fix="Judge evaluations of the same data set.",
+                    field="second",
+                )
+            ids = {"first": first["evaluation_id"], "second": second["evaluation_id"]}
+            document = JudgePairs.parse(body.model_dump() | ids).model_dump(exclude_none=True)
+            title = f"{first['name']} against {second['name']}, judged"
+            document |= {"max_rows": body.max_rows}
+            return {"job_id": self.launching.queue_job(tx, judging.KIND, title, document)}
+
+    def _run(self, tx: Transaction, config: EvaluateConfig) -> Document | None:
+        """The run that is evaluated; None for a model."""
+        if not config.run:
+            return None
+        try:
+            run = runs.get_run(tx, config.run)
+        except NotFoundError as error:
+            raise ConfigError(error.message, fix=error.fix, field="run") from error
+        if run["status"] in ALIVE:
+            raise StateError(
+                f"The run {run['name']!r} is {run['status']}.",
+                fix="Wait until it has ended, or cancel it.",
+                field="run",
+            )
+        folder = JobDir(self.home.jobs / run["run_id"])
+        stopped = any(folder.checkpoints.glob("step-*")) if folder.checkpoints.exists() else False
+        there = run["status"] == "finished" or config.checkpoint == "base"
+        if not there and not (stopped and config.checkpoint in ("best", "newest")):
+            left = "only checkpoints" if stopped else "no checkpoint"
+            raise StateError(
+                f"The run {run['name']!r} is {run['status']} and left {left}, not"
+                f" {CHECKPOINTS[config.checkpoint]}.",
+                fix="Set checkpoint to best or newest." if stopped else "Resume it, or choose another run.",
+                field="checkpoint",
+            )
+        if not folder.config.exists():
+            raise StateError(
+                f"The folder of the run {run['name']!r} is gone.", fix="Choose another run.", field="run"
+            )
+        return run
+
+
+def _evaluation(tx: Transaction, name: str, field: str) -> Document:
+    """The evaluation of that id or name, which has answers. Raises ConfigError at `field`."""
+    try:
+        found = evaluations.get(tx, name)
+    except NotFoundError as error:
+        raise ConfigError(error.message, fix=error.fix, field=field) from error
+    if not EvaluateConfig.parse(found["config"]).generates:
+        raise ConfigError(
+            f"{found['name']} has no answers: none of its metrics looks at them.",
+            fix="Evaluate it with a metric of answers, such as chrf.",
+            field=field,
+        )
+    return found
+
+
+def _check_of_model(config: EvaluateConfig) -> None:
+    """Raise ConfigError for what a run brings itself; not checked by the config, as kept ones may have it."""
+    for field in ("trust_remote_code", "chat_template"):
+        if config.run and getattr(config, field):
+            raise ConfigError(
+                f"{field} is read for a model by name alone: a run is loaded with what it was trained with.",
+                fix="Leave it out.",
+                field=field,
+            )
+
+
+def _rows_of(tx: Transaction, config: EvaluateConfig) -> Document | None:
+    """The evaluation whose rows are asked for. Raises ConfigError (rows_of)."""
+    if not config.rows_of:
+        return None
+    try:
+        return evaluations.get(tx, config.rows_of)
+    except NotFoundError as error:
+        raise ConfigError(error.message, fix=error.fix, field="rows_of") from error
+
+
+def _check_same_data(like: Document, dataset: Document) -> None:
+    """Raise ConfigError where the rows of that evaluation are not rows of the data set."""
+    if like["data_fingerprint"] != dataset["fingerprint"]:
+        raise ConfigError(
+            f"{like['name']} is of rows of {like['dataset_name']}, which {dataset['name']} doesn't hold.",
+            fix="Leave dataset out, or name an evaluation of this data set.",
+            field="rows_of",
+        )
+
+
+def _heads(run: Document | None, config: EvaluateConfig) -> bool:
+    """Whether the model that is evaluated has a classification head."""
+    return bool(run and run["config"].get("task") == "classification" and config.checkpoint != "base")
+
+
+def _metrics(run: Document | None, dataset: Document, config: EvaluateConfig) -> list[str]:
+    """Those of the task and of the rows."""
+    return defaults(
+        head=_heads(run, config),
+        labelled=bool(dataset["stats"].get("label_count")),
+        choosing=dataset["format"] == MULTIPLE_CHOICE,
+    )
+
+
+def _check_metrics(run: Document | None, dataset: Document, config: EvaluateConfig) -> None:
+    """Raise ConfigError for a metric that this kind of model, or these rows, can't have."""
+    lacking = {"bytes", "choices"} if _heads(run, config) else {"probabilities"}
+    if dataset["format"] != MULTIPLE_CHOICE:
+        lacking.add("choices")
+    for place, choice in enumerate(config.metrics):
+        missing = sorted(lacking & set(METRICS[choice.metric].needs))
+        if missing:
+            raise ConfigError(
+                f"{choice.metric} needs {NEED[missing[0]]}, which there is not.",
+                fix="Leave it out.",
+                field=f"metrics.{place}.metric",
+            )
+
+
+def _check_tasks(run: Document | None, config: EvaluateConfig) -> None:
+    """Raise ConfigError where no task can be asked: lm-evaluation-harness is optional."""
+    if not config.tasks:
+        return
+    if not tasks.installed():
+        raise ConfigError(tasks.MISSING, fix=tasks.INSTALL, field="tasks")
+    if _heads(run, config):
+        raise ConfigError(
+            "A model with a classification head can't be asked tasks.", fix="Leave them out.", field="tasks"
+        )
+
+
+def _title(run: Document | None, dataset: Document, config: EvaluateConfig) -> str:
+    what = run["name"] if run else config.model
+    if run and config.checkpoint != "tuned":
+        what = f"{CHECKPOINTS[config.checkpoint].removeprefix('the ').capitalize()} of {what}"
+    rows = "all rows" if config.part == "all" else f"{config.part} rows"
+    return f"{what} on {dataset['name']}, {rows}"
+
+
+def check_not_evaluated(tx: Transaction, column: str, value: str, name: str) -> None:
+    """Raise StateError where an evaluation needs the data set (`dataset_id`) or the run (`run_id`)."""
+    found = evaluations.users(tx, column, value)
+    if found:
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        raise StateError(
+            f"{name} is used by the evaluation “{found[0]}”{more}.", fix="Delete that evaluation first."
+        )

@@ -1,0 +1,121 @@
+"""Questions that need a worker and are answered while someone waits: `inspect`, `split`, `preview`, ….
+
+An ask is a job without a row in the store: a folder under home/asks, an order, a worker, a result. The
+folder is always removed; a worker that is still at it when the time is up is killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from engine.launchers import Launcher
+from store.contract.errors import NotFoundError, TunebenchError, from_dict
+from store.contract.home import Home
+from store.contract.jobdir import JobDir, read_json, write_json
+from store.queries.jobs import new_id
+
+log = logging.getLogger(__name__)
+
+ASKS = ("inspect", "split", "preview", "advice", "clean_preview", "rendering", "overlap", "neighbours")
+SECONDS = 150.0  # the first preview of a large data set counts its tokens
+POLL = 0.02
+Complete = Callable[[str, dict[str, Any]], dict[str, Any]]
+
+
+class Asks:
+    """`await asks(name, body)` gives the answer, or raises the error that the worker met. `complete` adds to
+    a body what a worker needs of the store, whoever asks."""
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        home: Home,
+        device: str,
+        seconds: float = SECONDS,
+        complete: Complete = lambda name, body: body,
+    ) -> None:
+        self.launcher = launcher
+        self.home = home
+        self.device = device
+        self.seconds = seconds
+        self.complete = complete
+
+    async def __call__(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Ask a worker; NotFoundError for an unknown name, TunebenchError where no answer comes in time."""
+        if name not in ASKS:
+            raise NotFoundError(f"There is no ask {name!r}.", fix=f"There are: {', '.join(ASKS)}.")
+        folder = self._order(name, await asyncio.to_thread(self.complete, name, body))
+        try:
+            self.launcher.start(folder.path, name)
+            outcome = await self._outcome(name, folder)
+        finally:
+            await asyncio.to_thread(self._end, folder)
+        if outcome["status"] == "finished":
+            return dict(outcome["result"])
+        raise from_dict(outcome.get("error") or {"message": f"The {name} was stopped."})
+
+    def ask(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
+        """The same for a thread that may wait."""
+        return asyncio.run(self(name, body))
+
+    def remove_stale(self) -> None:
+        """At the start: folders of asks that an engine before this one did not live to remove."""
+        for path in self.home.asks.iterdir():
+            if path.is_dir():
+                self._end(JobDir(path))
+
+    def _order(self, name: str, body: dict[str, Any]) -> JobDir:
+        job_id = new_id("ask", time.time())
+        folder = JobDir(self.home.asks / job_id)
+        folder.path.mkdir()
+        write_json(
+            folder.config,
+            {
+                "job_id": job_id,
+                "kind": name,
+                "home": str(self.home.path),
+                "device": self.device,
+                "attempt": 1,
+                "resume": False,
+                "config": body,
+            },
+        )
+        return folder
+
+    async def _outcome(self, name: str, folder: JobDir) -> dict[str, Any]:
+        deadline = time.monotonic() + self.seconds
+        while time.monotonic() < deadline:
+            ended = self.launcher.last_exit(folder.path)  # looked at before the result, which comes first
+            if (outcome := read_json(folder.result)) is not None:
+                return dict(outcome)
+            if ended is not None:
+                self.home.check_space()  # the likeliest reason why there is no answer
+                raise TunebenchError(
+                    f"The worker of the {name} ended (exit code {ended.code}) without an answer.",
+                    fix="Try again; logs/engine.log may say more.",
+                )
+            await asyncio.sleep(POLL)
+        raise TunebenchError(
+            f"The {name} was not answered within {self.seconds:.0f} s.",
+            fix="The machine may be busy with a run; try again.",
+        )
+
+    def _end(self, folder: JobDir) -> None:
+        """Kill a worker that is still at it, and remove the folder."""
+        worker = read_json(folder.worker)
+        if worker and not folder.result.exists():
+            self.launcher.stop(worker["pid"], worker["started"], force=True)
+        remove_tree(folder.path)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder; what could not be removed is logged, as nobody can do more about it here."""
+    shutil.rmtree(path, ignore_errors=True)
+    if path.exists():
+        log.warning("%s could not be removed", path)

@@ -1,0 +1,50 @@
+"""Groups of signals: one module a group, found by name in `MODULES` and imported when it is measured.
+
+The job `profile` calls the module, checks that it gave the group's columns for every row, makes the figures
+and writes the sidecar. A module has one of two shapes, told apart by which function it has.
+
+**Row-local**: a row's values depend on that row alone.
+
+    READS: tuple[str, ...]
+        Columns of rows.parquet that `measure` looks at.
+    prepare(job: Job, config: ProfileConfig, rows_path: Path) -> tuple[Context, dict]
+        What `measure` needs beside the rows (anything that pickles: it crosses to a second process), and the
+        options that decided the values. A version of the data that kept a row takes its values over where
+        the options are equal. May tell progress with `job.progress`, and raises what the user should read.
+    measure(batch: pa.RecordBatch, context: Context) -> dict[str, pa.Array | np.ndarray]
+        `batch` has row_id and READS; the answer has every column of the group, one value for each row of the
+        batch in its order. Called for batches in any order, in two processes.
+
+**Whole-set**: what a row is worth depends on the others, or what measures it is dear to load.
+
+    OPTIONS: tuple[str, ...]
+        Fields of ProfileConfig that decide the values; stored with the sidecar. `()` where none does.
+    compute(job: Job, config: ProfileConfig, rows_path: Path, progress: Progress)
+            -> tuple[pa.Table, dict[str, dict]]
+        A table of row_id (int64) and every column of the group, one row for each row of rows.parquet in
+        their order, null where a row was not measured; and figures of the set as a whole, named without
+        their prefix: {"diversity": {"value": 0.4, "n": 2000}} is stored as "set.diversity".
+    progress(done, total, unit="rows", message="")
+        Tells the user at most once a second, with an estimate of what is left, and raises Cancelled where
+        the job was cancelled: call it often. A phase begins when `unit` or `total` changes.
+
+Column types: number int32 or float32, flag bool, category string, group int64. The job casts numbers of other
+widths, and refuses other types, missing or additional columns, and rows that are missing or out of order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+# group of store.catalog.signals -> module that measures it
+MODULES = {
+    "text": "engine.signals.groups.text_signals",
+    "privacy": "engine.signals.groups.privacy_signals",
+    "tokens": "engine.signals.groups.token_signals",
+    "duplicates": "engine.signals.groups.duplicate_signals",
+    "difficulty": "engine.signals.groups.difficulty_signals",
+    "labels": "engine.signals.groups.label_signals",
+    "map": "engine.signals.groups.map_signals",
+}
+
+Progress = Callable[..., None]  # (done, total, unit="rows", message="")

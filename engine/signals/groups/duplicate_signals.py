@@ -1,0 +1,80 @@
+"""The group `duplicates`: equal rows, near duplicates, rows with one prompt, and answers that conflict.
+
+Exact and folded: the keys of `engine.near.digest`. Near: `alike`, where a row is named by the row that stands
+for it, and `near_chain` by the first of those that hang together, which are kept together in splits. Same
+prompt: all turns before the last answer, equal when folded; rows of plain text have none. Whether several
+answers to one prompt conflict, `prompts` tells.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from engine.near.compared_texts import reader
+from engine.near.digest import EXACT, FOLDED, exact_keys, folded_keys
+from engine.near.groups import group_of, joined
+from engine.near.near_duplicates import Near, near_rows
+from engine.near.repeated_prompts import Answered, answered
+from engine.signals.group import Progress
+from engine.worker.job import Job
+from store.config.data_config import ProfileConfig
+
+OPTIONS = ("threshold",)
+
+
+def compute(
+    job: Job, config: ProfileConfig, rows_path: Path, progress: Progress
+) -> tuple[pa.Table, dict[str, dict[str, Any]]]:
+    """The columns of the group for each row, and figures of the set, each with n rows: exact_duplicates,
+    near_duplicates and same_prompt (rows beyond the first of their group), conflicts, references and
+    near_conflicts (rows), answers (of a prompt that has several, on average), uncompared (rows made from one
+    template whose pairs were not all looked at)."""
+    read = reader(rows_path)
+    exact = group_of(joined(exact_keys(batch) for batch in read(EXACT)))
+    folded = group_of(joined(folded_keys(batch) for batch in read(FOLDED)))
+    near = near_rows(
+        read,
+        config.threshold,
+        job.dir.path,
+        lambda band, bands: progress(band, bands, "bands", "Verifying"),
+        rows=lambda done: progress(done, len(exact), "rows", "Comparing texts"),
+    )
+    said = answered(read, near.prompts)
+    table = pa.table(
+        {
+            "row_id": pa.array(np.arange(len(exact), dtype=np.int64)),
+            "exact_group": _group_column(exact),
+            "folded_group": _group_column(folded),
+            "near_group": _group_column(near.stands),
+            "near_similarity": pa.array(near.similarity.astype(np.float32), mask=_alone(near.stands)),
+            "near_chain": _group_column(near.chain),
+            "near_conflict": pa.array(near.conflict),
+            "prompt_group": _group_column(said.group),
+            "conflict": pa.array(said.conflict),
+            "references": pa.array(said.references),
+        }
+    )
+    return table, _figures(exact, near, said)
+
+
+def _alone(groups: np.ndarray) -> np.ndarray:
+    """Which rows share their group with no other; groups are named by one of their rows."""
+    return np.bincount(groups, minlength=len(groups))[groups] == 1
+
+
+def _group_column(groups: np.ndarray) -> pa.Array:
+    return pa.array(groups.astype(np.int64), mask=_alone(groups))
+
+
+def _figures(exact: np.ndarray, near: Near, said: Answered) -> dict[str, dict[str, Any]]:
+    n = len(exact)
+    groups = {"exact_duplicates": exact, "near_duplicates": near.stands, "same_prompt": said.group}
+    values: dict[str, float] = {name: n - len(np.unique(of)) for name, of in groups.items()}
+    flags = {"conflicts": said.conflict, "references": said.references, "near_conflicts": near.conflict}
+    values |= {name: int(np.count_nonzero(flag)) for name, flag in flags.items()}
+    values |= {"answers": round(said.answers, 2), "uncompared": near.uncompared}
+    return {name: {"value": value, "n": n} for name, value in values.items()}

@@ -1,0 +1,158 @@
+"""The group `labels`: which labels are likely wrong, by confident learning (Northcutt et al. 2021, cleanlab).
+
+A row is suspected where the other rows' label for it is another, and more surely so than its own label
+usually is. Classes with fewer distinct texts than there are folds can't be judged: their rows stay null, and
+are counted. The label itself never enters what a row is judged by.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from engine.signals.embedded.embeddings import FIRST, row_texts, row_vectors
+from engine.signals.embedded.label_model import FOLDS, folds, judge
+from engine.signals.group import Progress
+from engine.worker.job import Job
+from store.config.data_config import ProfileConfig
+from store.contract.errors import DataError
+
+OPTIONS: tuple[str, ...] = ()
+MOST_CLASSES = 1_000
+MOST_CELLS = 200_000_000  # rows times classes: 0.8 GB of probabilities
+PAIRS = 10  # of confused classes
+
+
+def compute(
+    job: Job, config: ProfileConfig, rows_path: Path, progress: Progress
+) -> tuple[pa.Table, dict[str, dict[str, Any]]]:
+    """label_confidence, label_suggested, label_suspect and label_rank of every row, null where it can't be
+    judged; set figures confused, unjudged and accuracy. Raises DataError without two labels to judge."""
+    given = pq.read_table(rows_path, columns=["label"])["label"]
+    total = len(given)
+    if given.null_count == total:
+        raise DataError("The data set has no labels.", fix="Import it in the format text and label.")
+    texts = row_texts(rows_path, FIRST)
+    same_text = np.concatenate([_hashes(chunk) for chunk in texts.chunks])
+    coded = given.combine_chunks().dictionary_encode()
+    codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    rows, classes = judged_rows(codes, same_text)
+    _check(len(rows), classes, coded.dictionary)
+    number = np.full(len(coded.dictionary), -1)
+    number[classes] = np.arange(len(classes))
+    labels = number[codes[rows]]
+    vectors = np.asarray(row_vectors(job.home, rows_path, progress)[rows])
+    found = judge(
+        texts.take(pa.array(rows)).to_pylist(), vectors, labels, folds(same_text[rows], labels), progress
+    )
+    progress(0, 1, "step", "Looking for wrong labels")
+    suspects, quality = issues(labels, found.probabilities)
+    suggested = found.probabilities.argmax(axis=1)
+    names = pc.take(coded.dictionary, pa.array(classes)).to_pylist()
+    columns = {
+        "label_confidence": (found.probabilities[np.arange(len(rows)), labels], pa.float32()),
+        "label_suggested": ([names[i] for i in suggested], pa.string()),
+        "label_suspect": (suspects, pa.bool_()),
+        "label_rank": (ranks(quality), pa.int32()),
+    }
+    table = pa.table(
+        {"row_id": pa.array(np.arange(total, dtype=np.int64))}
+        | {name: _spread(values, rows, total, kind) for name, (values, kind) in columns.items()}
+    )
+    right = float((suggested == labels).mean())
+    return table, {
+        "confused": confused(labels, suggested, suspects, names),
+        "unjudged": _unjudged(codes, classes, total, coded.dictionary),
+        "accuracy": {"value": right, "n": len(rows), "unit": "rows", "trained_rows": found.trained},
+    }
+
+
+def _hashes(texts: pa.Array) -> np.ndarray:
+    """int64 numbers that are equal where texts are, but for case."""
+    lower = pc.utf8_lower(texts).to_numpy(zero_copy_only=False)
+    return pd.util.hash_array(lower, categorize=False).view(np.int64)
+
+
+def judged_rows(codes: np.ndarray, same_text: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows, and classes, with at least as many distinct texts as there are folds. Codes below 0: no label."""
+    labelled = np.flatnonzero(codes >= 0)
+    pairs = np.unique(np.stack([codes[labelled], same_text[labelled]]), axis=1)
+    texts_of = np.bincount(pairs[0], minlength=int(codes.max()) + 1)
+    classes = np.flatnonzero(texts_of >= FOLDS)
+    return labelled[np.isin(codes[labelled], classes)], classes
+
+
+def _check(rows: int, classes: np.ndarray, known: pa.Array) -> None:
+    if len(known) < 2:
+        raise DataError(
+            f"All rows have the same label {known[0].as_py()!r}.", fix="There is nothing to tell apart."
+        )
+    if len(classes) < 2:
+        raise DataError(
+            f"Of {len(known)} labels {len(classes)} have the {FOLDS} different texts that judging needs.",
+            fix="Add rows, or map the column that holds the label.",
+        )
+    if len(classes) > MOST_CLASSES or rows * len(classes) > MOST_CELLS:
+        raise DataError(
+            f"{rows:,} rows with {len(classes):,} labels are too many to judge:"
+            f" at most {MOST_CLASSES:,} labels, and {MOST_CELLS:,} rows times labels.",
+            fix="Map a column with fewer labels, or judge a part of the rows.",
+        )
+
+
+def issues(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(suspected bool [rows], quality float [rows]: the probability of the row's own label)."""
+    from cleanlab.filter import find_label_issues
+    from cleanlab.rank import get_label_quality_scores
+
+    suspects = find_label_issues(labels, probabilities, n_jobs=1)
+    return np.asarray(suspects), get_label_quality_scores(labels, probabilities, method="self_confidence")
+
+
+def ranks(quality: np.ndarray) -> np.ndarray:
+    """1 for the lowest quality; equal ones in the order of the rows."""
+    order = np.argsort(quality, kind="stable")
+    found = np.empty(len(order), np.int32)
+    found[order] = np.arange(1, len(order) + 1)
+    return found
+
+
+def confused(
+    labels: np.ndarray, suggested: np.ndarray, suspects: np.ndarray, names: list[str]
+) -> dict[str, Any]:
+    """`pairs`: [given, suggested, suspects], the most frequent first; they hold `value` of `n` suspects."""
+    counts = Counter(zip(labels[suspects].tolist(), suggested[suspects].tolist(), strict=True))
+    top = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:PAIRS]
+    pairs = [[names[given], names[other], count] for (given, other), count in top]
+    return {
+        "value": sum(count for *_, count in pairs),
+        "n": int(suspects.sum()),
+        "unit": "suspected rows",
+        "pairs": pairs,
+    }
+
+
+def _unjudged(codes: np.ndarray, classes: np.ndarray, total: int, known: pa.Array) -> dict[str, Any]:
+    rare = np.setdiff1d(np.arange(len(known)), classes)
+    return {
+        "value": int(np.isin(codes, rare).sum() + (codes < 0).sum()),
+        "n": total,
+        "unit": "rows",
+        "without_label": int((codes < 0).sum()),
+        "rare_labels": len(rare),
+        "examples": pc.take(known, pa.array(rare[:20])).to_pylist(),
+    }
+
+
+def _spread(values: Any, rows: np.ndarray, total: int, kind: pa.DataType) -> pa.Array:
+    """The values at their rows, null elsewhere."""
+    place = np.full(total, -1)
+    place[rows] = np.arange(len(rows))
+    return pa.array(values, kind).take(pa.array(place, mask=place < 0))

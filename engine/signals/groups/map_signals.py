@@ -1,0 +1,54 @@
+"""The group `map`: where each row lies on a map of meanings, its topic, its template; how diverse the set is.
+
+Everything rests on one vector a row (`embeddings`), is drawn by fixed seeds, and is the same on every run.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from engine.signals.embedded import diversity, topics
+from engine.signals.embedded.embeddings import row_texts, row_vectors
+from engine.signals.embedded.openings import openings
+from engine.signals.embedded.projection import components, drawn, layout
+from engine.signals.group import Progress
+from engine.worker.job import Job
+from store.config.data_config import ProfileConfig
+
+OPTIONS: tuple[str, ...] = ()
+PROMPT = 400  # characters of a prompt in which its first words are looked for
+
+
+def compute(
+    job: Job, config: ProfileConfig, rows_path: Path, progress: Progress
+) -> tuple[pa.Table, dict[str, dict[str, Any]]]:
+    """x, y, cluster and template of every row, and the figures of `diversity`."""
+    vectors = row_vectors(job.home, rows_path, progress)
+    total = len(vectors)
+    points = components(vectors, progress)
+    progress(0, 1, "step", "Finding topics")
+    found = topics.cluster(points)
+    sample = drawn(total, topics.NAMED_FROM)
+    texts = row_texts(rows_path, topics.FIRST).take(pa.array(sample)).to_pylist()
+    names = topics.names(found[sample], texts)
+    places = layout(points, progress)
+    progress(0, 1, "phase", "Finding templates")
+    templates = openings(row_texts(rows_path, PROMPT, prompts=True).to_pylist())
+    progress(0, 1, "figure", "Measuring diversity")
+    figures = diversity.figures(rows_path, vectors, found, templates)
+    table = pa.table(
+        {
+            "row_id": pa.array(np.arange(total, dtype=np.int64)),
+            "x": pa.array(places[:, 0]),
+            "y": pa.array(places[:, 1]),
+            "cluster": pa.DictionaryArray.from_arrays(pa.array(found), pa.array(names, pa.string())).cast(
+                pa.string()
+            ),
+            "template": pa.array(templates, pa.string()),
+        }
+    )
+    return table, figures

@@ -1,0 +1,60 @@
+"""Figures of measured columns, as they are shown before a row is looked at, by the type of the signal.
+
+number `{"n", "min", "mean", "median", "p95", "max", "positive"}`, flag `{"n", "flagged"}`, category
+`{"n", "distinct", "values"}`, group `{"n", "groups", "rows", "extra"}`. `n` counts the rows that were
+measured; with none of them, what can't be said is null.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from store.catalog.signals import Signal
+
+MOST_FREQUENT = 20
+
+
+def figures(table: pa.Table, signals: tuple[Signal, ...]) -> dict[str, dict[str, Any]]:
+    """column -> its figures, for every signal of a group."""
+    makers = {"number": _number, "flag": _flag, "category": _category, "group": _group}
+    return {signal.column: makers[signal.type](table[signal.column]) for signal in signals}
+
+
+def _number(column: pa.ChunkedArray) -> dict[str, Any]:
+    values = column.drop_null().to_numpy().astype(np.float64)
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return {"n": 0, **dict.fromkeys(("min", "mean", "median", "p95", "max")), "positive": 0}
+    median, p95 = np.percentile(values, [50, 95])
+    return {
+        "n": len(values),
+        "min": float(values.min()),
+        "mean": float(values.mean()),
+        "median": float(median),
+        "p95": float(p95),
+        "max": float(values.max()),
+        "positive": int((values > 0).sum()),
+    }
+
+
+def _flag(column: pa.ChunkedArray) -> dict[str, Any]:
+    measured = column.drop_null()
+    return {"n": len(measured), "flagged": int(pc.sum(measured).as_py() or 0)}
+
+
+def _category(column: pa.ChunkedArray) -> dict[str, Any]:
+    measured = column.drop_null()
+    counts = [(row["values"], row["counts"]) for row in pc.value_counts(measured).to_pylist()]
+    counts.sort(key=lambda pair: (-pair[1], pair[0]))
+    return {"n": len(measured), "distinct": len(counts), "values": dict(counts[:MOST_FREQUENT])}
+
+
+def _group(column: pa.ChunkedArray) -> dict[str, Any]:
+    """`n` is the number of all rows: null says that a row is alone."""
+    together = column.drop_null().to_numpy()
+    groups = len(np.unique(together))
+    return {"n": len(column), "groups": groups, "rows": len(together), "extra": len(together) - groups}

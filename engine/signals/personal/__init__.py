@@ -1,0 +1,1 @@
+"""Personal data, secrets and profanity in texts."""

@@ -1,0 +1,141 @@
+"""What a resumed run starts from: tensors as safetensors, the rest as JSON, never pickle.
+
+    checkpoints/step-00000120/tensors.safetensors   masters, optimiser state, random states
+                              state.json            step, best step, history (written last)
+    checkpoints/best-00000100.safetensors           trained weights of the best validation so far
+
+A checkpoint is written aside, flushed to disk and renamed, so that it is whole or absent. Older ones go
+once a newer one is there, and with them the best weights that it does not name.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from store.contract.jobdir import read_json, write_json
+
+Tensors = dict[str, torch.Tensor]
+
+
+def save(folder: Path, step: int, tensors: Tensors, document: dict[str, Any], best_step: int | None) -> None:
+    """Write the checkpoint of `step` and drop those before it."""
+    folder.mkdir(exist_ok=True)
+    final = folder / f"step-{step:08d}"
+    aside = folder / f".{final.name}"
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
+    try:
+        _write(aside / "tensors.safetensors", tensors)
+        write_json(aside / "state.json", document)
+    except OSError:  # a full disk: what is there of it takes the room that the result needs
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    shutil.rmtree(final, ignore_errors=True)  # of the same step, before an evaluation that was cut off
+    os.rename(aside, final)
+    _flush(folder)
+    for old in folder.glob("step-*"):
+        if old != final:
+            shutil.rmtree(old)
+    for old in folder.glob("best-*.safetensors"):
+        if best_step is None or old != best_path(folder, best_step):
+            old.unlink()
+
+
+def newest(folder: Path) -> tuple[Tensors, dict[str, Any]] | None:
+    """Tensors (on the CPU) and document of the newest whole checkpoint, or None."""
+    for path in sorted(folder.glob("step-*"), reverse=True):
+        document = read_json(path / "state.json")
+        try:
+            tensors = load_file(path / "tensors.safetensors")
+        except (FileNotFoundError, SafetensorError):
+            continue
+        if document is not None:
+            return tensors, document
+    return None
+
+
+def best_path(folder: Path, step: int) -> Path:
+    """The file with the weights that were best at `step`."""
+    return folder / f"best-{step:08d}.safetensors"
+
+
+def save_best(folder: Path, step: int, weights: Tensors) -> None:
+    """Keep the weights of `step`; the former best stays until a checkpoint names this one."""
+    folder.mkdir(exist_ok=True)
+    _write(best_path(folder, step), weights)
+
+
+def load_best(folder: Path, step: int) -> Tensors:
+    """The weights that `save_best` kept."""
+    return load_file(best_path(folder, step))
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[Tensors, dict[str, Any]]:
+    """The optimiser's state as named tensors, and its numbers as JSON."""
+    tensors: Tensors = {}
+    numbers: dict[str, Any] = {}
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for index, parameter in enumerate(parameters):  # state_dict() of an 8-bit optimiser is nested
+        for key, value in optimizer.state.get(parameter, {}).items():
+            name = f"optimizer.{index}.{key}"
+            if isinstance(value, torch.Tensor):
+                tensors[name] = value.clone() if key.startswith("qmap") else value  # one map for all
+            else:
+                numbers[name] = value
+    return tensors, numbers
+
+
+def load_optimizer_state(optimizer: torch.optim.Optimizer, tensors: Tensors, numbers: dict[str, Any]) -> None:
+    """Put back what `optimizer_state` took; parameter groups stay as they were made."""
+    document = optimizer.state_dict()
+    document["state"] = {}
+    for name, value in [*tensors.items(), *numbers.items()]:
+        if name.startswith("optimizer."):
+            _, index, key = name.split(".", 2)
+            document["state"].setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict(document)
+
+
+def random_states() -> Tensors:
+    """The states of torch's generators, of the CPU and of each GPU."""
+    states = {"random.cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states |= {f"random.cuda.{i}": s for i, s in enumerate(torch.cuda.get_rng_state_all())}
+    return states
+
+
+def load_random_states(tensors: Tensors) -> None:
+    """Put back what `random_states` took; a GPU that is no longer there is left out."""
+    torch.set_rng_state(tensors["random.cpu"])
+    for i in range(torch.cuda.device_count()):
+        if f"random.cuda.{i}" in tensors:
+            torch.cuda.set_rng_state(tensors[f"random.cuda.{i}"], i)
+
+
+def _write(path: Path, tensors: Tensors) -> None:
+    aside = path.with_name(f".{path.name}")
+    try:
+        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, aside)
+    except SafetensorError as error:
+        aside.unlink(missing_ok=True)
+        if found := re.search(r"os error (\d+)", str(error)):  # it hides which error of the system it was
+            raise OSError(int(found[1]), str(error)) from error
+        raise
+    _flush(aside)
+    os.replace(aside, path)
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,144 @@
+"""What came of a matrix of transfer: from the rows of its cells to figures, each run paired with its base
+model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from engine.diagnostics.phrasing import plural
+from engine.diagnostics.transfer import transfer as diagnosis
+from engine.models.continued import Earlier
+from engine.prepare import prepare
+from engine.transfer.transfer_measure import Shelf, cell_name
+from engine.transfer.transfer_models import Subject
+from engine.transfer.transfer_rows import Column, Seen
+from engine.worker.job import Job
+from store.config.transfer_config import TransferConfig
+
+Document = dict[str, Any]
+Table = dict[str, np.ndarray]
+
+
+@dataclass
+class Member:
+    """A run that can be measured: its keys, what each column becomes in its words, and the files of its
+    cells."""
+
+    config: TransferConfig
+    of: Subject
+    run: Earlier
+    lineage: list[Earlier]
+    tokenizer: Any
+    base_key: str
+    tuned_key: str
+    positions: int | None
+    tokens: dict[str, prepare.Part] = field(default_factory=dict)
+    seen: dict[str, Seen] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    def file(self, column: Column, *, base: bool) -> str:
+        """The name of the file of a cell."""
+        key = self.base_key if base else self.tuned_key
+        return cell_name(key, self.tokenizer, column, self.config, self.positions)
+
+    @property
+    def change_file(self) -> str:
+        """The name of the file of its weight change."""
+        return f"change-{self.tuned_key}.parquet"
+
+    def open_columns(self, columns: Sequence[Column]) -> list[Column]:
+        """Those that the run can be measured on."""
+        return [column for column in columns if column.dataset_id in self.tokens]
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """One that is measured: `members` are the subjects that could be, by run id."""
+
+    job: Job
+    config: TransferConfig
+    shelf: Shelf
+    subjects: Sequence[Subject]
+    columns: Sequence[Column]
+    members: Mapping[str, Member]
+
+    def told(self, one: Subject) -> Document:
+        """A run as the result tells it."""
+        if one.run is None:
+            return {"run_id": one.run_id, "name": one.name, "reason": one.reason, "trained": []}
+        member = self.members.get(one.run_id)
+        lineage = member.lineage if member else [one.run]
+        trained = list(dict.fromkeys(run.fingerprint for run in lineage))
+        known = {"run_id": one.run_id, "name": one.name, "reason": one.reason, "trained": trained}
+        return known | {"init_from": one.run.config.init_from, "base": member.base_key if member else None}
+
+    def table(self, member: Member, column: Column, *, base: bool) -> Table:
+        """The rows of a cell, those that the run has seen left out."""
+        table = pq.read_table(self.shelf.path(member.file(column, base=base)))
+        kept = self.unseen(member, column, table)
+        found = {name: table[name].to_numpy()[kept] for name in table.column_names}
+        return found | {"right": found["correct"] == found["tokens"], "loss": found["loss_sum"]}
+
+    def unseen(self, member: Member, column: Column, table: pa.Table) -> np.ndarray:
+        away = column.row_ids[member.seen[column.dataset_id].rows]
+        return ~np.isin(table["row_id"].to_numpy(), away)
+
+    def cells(self) -> list[Document]:
+        """The base model's cells, under an empty run_id, and those of every run."""
+        found = self.base_cells()
+        whole = (len(self.subjects) + 1) * len(self.columns)  # the base model has a row too
+        for one in self.subjects:
+            for column in self.columns:
+                self.job.check_cancelled()
+                self.job.progress(len(found), whole, "cells", "Working out intervals")
+                cell = {"run_id": one.run_id, "dataset_id": column.dataset_id, "reason": one.reason}
+                found.append(cell if one.reason else cell | self.cell(self.members[one.run_id], column))
+        return found
+
+    def base_cells(self) -> list[Document]:
+        """Of the base model of the first run that could be measured, on all rows."""
+        found = []
+        for column in self.columns:
+            member = next((m for m in self.members.values() if column.dataset_id in m.tokens), None)
+            cell: Document = {"run_id": "", "dataset_id": column.dataset_id, "reason": column.reason}
+            if member is not None:
+                file = member.file(column, base=True)
+                table = pq.read_table(self.shelf.path(file))
+                loss, tokens, correct = (table[n].to_numpy() for n in ("loss_sum", "tokens", "correct"))
+                if np.isfinite(loss).all():
+                    level = diagnosis.level(loss, tokens, correct == tokens)
+                    cell |= {"file": file, "base": level, "n": level["n"]}
+                else:
+                    cell["reason"] = "A loss is not a number."
+            elif not column.reason:
+                cell["reason"] = "No run could be measured beside it."
+            found.append(cell)
+        return found
+
+    def cell(self, member: Member, column: Column) -> Document:
+        """The figures of a run on a data set, or the reason why there are none."""
+        key = column.dataset_id
+        left_out = member.seen[key].document() if key in member.seen else {}
+        if key in member.reasons:
+            return {"reason": member.reasons[key], "left_out": left_out}
+        base, tuned = (self.table(member, column, base=side) for side in (True, False))
+        if not len(base["row_id"]):
+            drawn = plural(len(column.row_ids), "row")
+            reason = f"None of {drawn} is left: it was trained on them, or on the same questions."
+            return {"reason": reason, "left_out": left_out}
+        try:
+            figures = diagnosis.compare(base, tuned)
+        except ValueError as error:
+            return {"reason": f"Nothing can be said: {error}.", "left_out": left_out}
+        files = {
+            "base_file": member.file(column, base=True),
+            "file": member.file(column, base=False),
+        }
+        cut = member.tokens[key].truncated
+        return {"reason": "", "left_out": left_out, "cut": cut, **files, **figures}

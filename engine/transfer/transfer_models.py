@@ -1,0 +1,190 @@
+"""The models of a matrix of transfer, one in memory at a time: a base model, and adapters that change on top
+of it.
+
+A base model is loaded once for all runs that stand on it in the same precision; an adapter is put on and
+taken off again, which leaves the base model's own modules in their places. Where a method can't be taken
+off, the base model is loaded anew. Contents are named by a hash of every weight file, so that what was
+measured of a model is found again, and never for another one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import ModulesToSaveWrapper
+from safetensors import SafetensorError
+
+from engine.evaluation import evaluated
+from engine.models import models, quantised, saving
+from engine.models.bundled import ensure
+from engine.models.continued import Earlier
+from engine.models.precision import choose_dtype, dtype_name
+from engine.prepare import prepare
+from engine.worker.job import Job
+from store.contract.errors import ModelError, NotFoundError, TunebenchError
+from store.contract.home import Home
+from store.contract.jobdir import read_json, write_json
+
+HEADED = (
+    "It has a classification head: it gives classes, and no loss on answers to hold against the base model."
+)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A run of the matrix; `reason`: why it can't be measured, and then `run` may be None."""
+
+    run_id: str
+    name: str
+    run: Earlier | None
+    reason: str = ""
+
+
+def subject(job: Job, run_id: str) -> Subject:
+    """The run by its folder, with the reason where it left nothing that can be measured."""
+    try:
+        run = evaluated.of_run(job, run_id)
+    except NotFoundError:
+        return Subject(run_id, run_id, None, "Its folder is gone: the run was deleted.")
+    name, reason = run.config.name, ""
+    if run.config.task == "classification":
+        reason = HEADED
+    elif not (run.folder.model / "tunebench.json").exists():
+        status = (read_json(run.folder.result) or {}).get("status", "not finished")
+        reason = f"It left no model: the run is {status}."
+    elif not any(run.folder.model.glob("*.safetensors")):
+        reason = "The weights of its model are gone from its folder."
+    return Subject(run_id, name, run, reason)
+
+
+class Models:
+    """Loads models for one job."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.device = torch.device(job.device)
+        self._base: Any = None
+        self._held: tuple[str, ...] = ()
+
+    # -- what they are ------------------------------------------------------------------------------
+
+    def tokenizer(self, run: Earlier) -> Any:
+        """The run's own; the base model is asked in the same words."""
+        folder = str(run.folder.model)
+        return models.load_tokenizer(folder, trust_remote_code=run.config.trust_remote_code)
+
+    def positions(self, run: Earlier) -> int | None:
+        """The most tokens of a row that the run can see; its base model is shown no more of it."""
+        trust = run.config.trust_remote_code
+        return prepare.positions(models.load_config(self.origin(run), trust_remote_code=trust), run.config)
+
+    def origin(self, run: Earlier) -> str:
+        """The base model of the run's family: a folder or a hub id."""
+        if run.config.model in models.BUNDLED:
+            ensure(run.config.model, self.job.home)
+        return models.resolve(run.config.model, self.job.home)
+
+    def _precision(self, run: Earlier) -> tuple[str, ...]:
+        dtype = dtype_name(choose_dtype(run.config.dtype, self.device))
+        return dtype, run.config.held or "", self.device.type
+
+    def base_key(self, run: Earlier) -> str:
+        """Names the base model as it is measured for this run."""
+        return _hash(["base", content(self.job.home, self.origin(run)), *self._precision(run)])
+
+    def tuned_key(self, run: Earlier) -> str:
+        """Names what the run left, on what it stands on."""
+        stands_on = content(self.job.home, run.base(self.job.home)) if run.adapter else ""
+        own = content(self.job.home, str(run.folder.model))
+        return _hash(["tuned", own, stands_on, *self._precision(run)])
+
+    # -- loading ------------------------------------------------------------------------------------
+
+    def _loaded(self, run: Earlier, source: str) -> Any:
+        wanted = (source, *self._precision(run))
+        if self._base is None or self._held != wanted:
+            self._base = None  # two are never in memory
+            dtype = choose_dtype(run.config.dtype, self.device)
+            self._base = models.load_model(run.config, source, str(self.device), dtype)
+            self._held = wanted
+        return self._base
+
+    def base(self, run: Earlier) -> Any:
+        """The base model of the run's family, untouched."""
+        return self._loaded(run, self.origin(run))
+
+    @contextmanager
+    def tuned(self, run: Earlier) -> Iterator[Any]:
+        """What the run left. Raises ModelError where its files can't be read."""
+        dtype = choose_dtype(run.config.dtype, self.device)
+        try:
+            if run.adapter:
+                model = saving.load(run.folder.model, self._loaded(run, run.base(self.job.home)))
+            else:
+                self._base = None
+                model = models.load_model(run.config, str(run.folder.model), str(self.device), dtype)
+        except TunebenchError:
+            self._base = None
+            raise
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            self._base = None
+            said = " ".join(str(error).split())[:200]
+            raise ModelError(f"Its model can't be loaded: {said}") from error
+        if run.adapter:
+            for parameter in model.parameters():  # as it was trained; peft reads some in fp32
+                if parameter.is_floating_point():
+                    parameter.data = parameter.data.to(dtype)
+            quantised.keep_dtype(model, run.config, dtype)
+        try:
+            yield model
+        finally:
+            if run.adapter:
+                self._base = _taken_off(model)
+
+
+def _taken_off(model: PeftModel) -> Any:
+    """The base model as it was before the adapter; None where it must be loaded anew."""
+    tuner: Any = model.base_model
+    if model.active_peft_config.is_prompt_learning or not hasattr(tuner, "unload"):
+        return None
+    try:
+        base = tuner.unload()
+    except (NotImplementedError, AttributeError):  # a method over blocks has no weight to give back
+        return None
+    left = (BaseTunerLayer, ModulesToSaveWrapper)
+    return None if any(isinstance(module, left) for module in base.modules()) else base
+
+
+def content(home: Home, source: str) -> str:
+    """A hash of every weight file of a model's folder, and of an adapter's settings; kept by name, size and
+    time of the file."""
+    folder = models.weights_folder(source)
+    files = sorted([*folder.glob("*.safetensors"), *folder.glob("adapter_config.json")])
+    if not files:
+        raise NotFoundError(f"There are no weights in {folder}.", fix="The model may have been deleted.")
+    return _hash([[file.name, _file_hash(home, file.resolve())] for file in files])
+
+
+def _file_hash(home: Home, file: Path) -> str:
+    state = file.stat()
+    known = home.cache / "contents" / f"{_hash([str(file), state.st_size, state.st_mtime_ns])}.json"
+    if (found := read_json(known)) is not None:
+        return str(found)
+    with open(file, "rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    known.parent.mkdir(parents=True, exist_ok=True)
+    write_json(known, digest)
+    return digest
+
+
+def _hash(parts: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]

@@ -1,0 +1,100 @@
+"""What a job sees of the world: its order, its folder, and a way to report.
+
+A job function takes a `Job`, reports through it, and returns the `result` document. It asks
+`job.check_cancelled()` between pieces of work; SIGTERM makes that raise `Cancelled`, which the job may
+catch to leave a checkpoint before it lets it pass.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from store.contract.home import Home
+from store.contract.jobdir import JobDir, read_json
+
+
+class Cancelled(Exception):
+    """The user asked this job to stop."""
+
+
+class Job:
+    """One job in its worker process.
+
+    order: {job_id, kind, home, device ("cpu" or "cuda:N"), attempt (from 1), resume (bool), config (dict)}
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.dir = JobDir(path)
+        self.order: dict[str, Any] = read_json(self.dir.config) or {}
+        self.config: dict[str, Any] = self.order["config"]
+        self.home = Home(self.order["home"])
+        self.device: str = self.order.get("device", "cpu")
+        self.resume: bool = bool(self.order.get("resume"))
+        self.cancel_requested = threading.Event()
+        self._write_lock = threading.Lock()
+        _cut_torn_line(self.dir.events)
+        self._events = open(self.dir.events, "ab", buffering=0)  # noqa: SIM115 (open as long as the job)
+
+    def emit(self, type: str, **fields: Any) -> None:
+        """Append one event in a single write, so that a kill leaves a whole line or a torn last one."""
+        line = json.dumps({"type": type, "at": time.time(), **fields}, ensure_ascii=False) + "\n"
+        with self._write_lock:
+            self._events.write(line.encode("utf-8", "replace"))
+
+    def status(self, status: str) -> None:
+        """Move to `preparing`, `training` or `evaluating`."""
+        self.emit("status", status=status)
+
+    def progress(
+        self, done: float, total: float, unit: str, message: str = "", eta_seconds: float | None = None
+    ) -> None:
+        """How far the present phase is; call it about once a second, not at every row."""
+        self.emit("progress", done=done, total=total, unit=unit, message=message, eta_seconds=eta_seconds)
+
+    def metrics(self, step: int, values: dict[str, float]) -> None:
+        """Numbers measured at `step` (optimiser steps done; 0 is the base model)."""
+        self.emit("metrics", step=step, values=values)
+
+    def facts(self, **facts: Any) -> None:
+        """What must be known to repeat or to judge the run: versions, counts, fingerprints."""
+        self.emit("facts", facts=facts)
+
+    def alert(
+        self, message: str, level: str = "warning", *, kind: str | None = None, step: int | None = None
+    ) -> None:
+        """Something that the user should know, shown on the job's page; a verdict has a kind and a step, and
+        is shown on the overview too."""
+        about = {} if kind is None else {"kind": kind, "step": step}
+        self.emit("alert", level=level, message=message, **about)
+
+    def check_cancelled(self) -> None:
+        """Raise Cancelled if the user asked to stop."""
+        if self.cancel_requested.is_set():
+            raise Cancelled
+
+
+def _cut_torn_line(events: Path) -> None:
+    """Drop what follows the last newline: an earlier attempt was killed while it wrote it.
+
+    The engine never reads past the last newline, so nothing that was taken is lost.
+    """
+    if not events.exists():
+        return
+    with open(events, "rb+") as file:
+        size = file.seek(0, os.SEEK_END)
+        position = size
+        while position > 0:
+            step = min(65_536, position)
+            file.seek(position - step)
+            found = file.read(step).rfind(b"\n")
+            if found >= 0:
+                position = position - step + found + 1
+                break
+            position -= step
+        if position != size:
+            file.truncate(position)

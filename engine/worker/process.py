@@ -1,0 +1,104 @@
+"""One job in this process: `python -m engine.worker JOB_DIR`, the only entry point of a child process.
+
+The worker depends on its folder alone. It takes the folder's lock (a folder is never worked on twice),
+writes who it is, runs the job, and writes `result.json` last. Whatever goes wrong is in that file, as
+a sentence and a traceback; a worker that dies without it is `lost`, and its run can be resumed.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import importlib
+import os
+import signal
+import traceback
+from pathlib import Path
+from typing import Any
+
+from engine.worker.job import Cancelled, Job
+from store.contract.errors import TunebenchError
+from store.contract.jobdir import JobDir, write_json
+from store.contract.process_start import process_start
+
+# kind of job or ask -> module with `run(job: Job) -> dict`, imported when it is needed
+KINDS = {
+    "train": "engine.jobs.train",
+    "evaluate": "engine.jobs.evaluate",
+    "judge": "engine.jobs.judge_pairs",
+    "import": "engine.jobs.import_rows",
+    "profile": "engine.jobs.profile",
+    "clean": "engine.jobs.clean",
+    "export": "engine.jobs.export_job",
+    "convert": "engine.models.bundled",
+    "interpolate": "engine.jobs.interpolate",
+    "variant": "engine.jobs.variant",
+    "transfer": "engine.jobs.transfer",
+    "inspect": "engine.jobs.asks.inspect",
+    "split": "engine.jobs.asks.split_counts",
+    "overlap": "engine.jobs.asks.shared_rows",
+    "neighbours": "engine.jobs.asks.neighbours",
+    "preview": "engine.jobs.asks.preview",
+    "advice": "engine.jobs.asks.advice",
+    "clean_preview": "engine.jobs.asks.clean_preview",
+    "rendering": "engine.jobs.asks.rendering",
+}
+
+
+def work(path: Path) -> int:
+    """Do the job in the folder `path`; 0 finished, 1 failed, 2 cancelled, 3 another worker has it."""
+    folder = JobDir(path)
+    lock = open(folder.lock, "w")  # noqa: SIM115 (held until the process ends)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return 3
+    if folder.result.exists():
+        return 3
+    write_json(folder.worker, {"pid": os.getpid(), "started": process_start(os.getpid())})
+    outcome: dict[str, Any]
+    try:
+        job = Job(path)
+        signal.signal(signal.SIGTERM, lambda *_: job.cancel_requested.set())
+        module = importlib.import_module(KINDS[job.order["kind"]])
+        outcome = {"status": "finished", "result": module.run(job)}
+    except Cancelled:
+        outcome = {"status": "cancelled"}
+    except BaseException as error:  # noqa: BLE001 (the border: nothing may leave without a result)
+        traceback.print_exc()
+        outcome = {"status": "failed", "error": describe(error)}
+    write_json(folder.result, outcome)
+    return {"finished": 0, "failed": 1, "cancelled": 2}[outcome["status"]]
+
+
+def describe(error: BaseException) -> dict[str, Any]:
+    """The error as a document: `error`, `message`, `fix`, `field`, `traceback`."""
+    if isinstance(error, TunebenchError):
+        document = error.to_dict()
+    elif isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        document = {
+            "error": "OutOfMemory",
+            "message": "The device ran out of memory.",
+            # a run of training says by itself what of its config to change
+            "fix": "End other jobs and programs, or take fewer rows or a smaller model.",
+        }
+    elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        document = {
+            "error": "DiskFull",
+            "message": "The disk is full.",
+            "fix": "Free some space, or delete runs that are not needed, then resume.",
+        }
+    else:
+        text = " ".join(str(error).split())[:300]
+        document = {"error": type(error).__name__, "message": f"{type(error).__name__}: {text}"}
+    document["traceback"] = "".join(traceback.format_exception(error))
+    return document
+
+
+def main(argv: list[str]) -> int:
+    """Run one job in this process, its output in the job's log."""
+    path = Path(argv[0])
+    log = os.open(JobDir(path).log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    return work(path)

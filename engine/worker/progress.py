@@ -1,0 +1,75 @@
+"""How long a run will still take, from how long its parts took so far."""
+
+from __future__ import annotations
+
+import time
+
+from engine.worker.job import Job
+
+SMOOTHING = 0.1  # weight of the newest step in the mean
+
+
+class Clock:
+    """Times steps and validations; `judged` is how many validations' worth of held-out rows
+    each of base and tuned model is judged on after training, answers to prompts left out.
+
+    `validation_size`: rows of a validation over rows of a step. Until one was timed it is taken to be a
+    third as dear as as many rows of a step, whose backward pass costs twice its forward pass.
+    """
+
+    def __init__(self, steps: int, evaluation_steps: set[int], validation_size: float) -> None:
+        self.steps = steps
+        self.evaluation_steps = evaluation_steps
+        self.validation_size = validation_size
+        self.step_seconds: float | None = None
+        self.evaluation_seconds: float | None = None
+        self.judged = 0.0
+        self._reported = 0.0
+
+    def stepped(self, step: int, seconds: float) -> None:
+        """A step took this long; the first one is dearer than the rest and counts until there is a second."""
+        if self.step_seconds is None or step <= 2:
+            self.step_seconds = seconds
+        else:
+            self.step_seconds += SMOOTHING * (seconds - self.step_seconds)
+
+    def evaluated(self, seconds: float) -> None:
+        """A validation took this long."""
+        self.evaluation_seconds = seconds
+
+    def eta(self, step: int) -> float | None:
+        """Seconds from `step` to the end with the validations to come; None before the first step."""
+        if self.step_seconds is None:
+            return None
+        coming = sum(1 for s in self.evaluation_steps if s > step) + 2 * self.judged
+        validation = self.evaluation_seconds
+        if validation is None:
+            validation, coming = self.step_seconds * self.validation_size / 3, coming + 1  # the base model's
+        return (self.steps - step) * self.step_seconds + coming * validation
+
+    def due(self) -> bool:
+        """Whether a second has passed since this was last true."""
+        now = time.monotonic()
+        if now - self._reported < 1:
+            return False
+        self._reported = now
+        return True
+
+
+class Pass:
+    """One pass of a job over its rows, which tells once a second how far it is and how long it will take;
+    after: seconds that the job goes on afterwards."""
+
+    def __init__(self, job: Job, total: int, unit: str, message: str, after: float = 0.0) -> None:
+        self.job, self.total, self.unit, self.message, self.after = job, total, unit, message, after
+        self.began, self.told = time.perf_counter(), 0.0
+
+    def __call__(self, done: int) -> None:
+        """So many rows are done. Raises Cancelled when asked to stop."""
+        self.job.check_cancelled()
+        now = time.perf_counter()
+        if now - self.told < 1:
+            return
+        self.told = now
+        left = (now - self.began) / done * (self.total - done) + self.after if done else None
+        self.job.progress(done, self.total, self.unit, self.message, left)

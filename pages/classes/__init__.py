@@ -1,0 +1,1 @@
+"""Figures of classes, for runs and evaluations alike."""

@@ -1,0 +1,124 @@
+"""Held-out rows as they were classified: the text, its label, what was predicted, and how sure that was."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from engine.diagnostics import phrasing
+from pages.shared import reads
+from pages.shared.conversation import shortened
+from pages.shared.session import client, guarded, plain, remembered
+from store.contract.errors import NotFoundError, QueryError
+from store.queries.data import datasets
+from store.queries.rows import class_predictions
+
+PAGE = 10
+EXAMPLES = 3
+SHOWN = 600  # characters of a text
+ONLY = {"Wrong": "wrong", "Right": "right", "All": ""}
+
+
+def draw_class_samples(run_id: str) -> None:
+    """The tab: rows with label and prediction, mistakes first, those that it was surest of at the top."""
+    with guarded():
+        run = reads.runs_by_id((run_id,))[run_id]
+        found = (run["verdict"] or {}).get("classification")
+        if not found:
+            st.caption("The rows come with the verdict.")
+            return
+        only, label, predicted = _filters(found["models"]["tuned"])
+        total, _ = page(run_id, only, label, predicted, 0, 0)
+        pages = max(1, -(-total // PAGE))
+        number = st.pagination(pages, key=f"class-page-{only}-{label}-{predicted}") if pages > 1 else 1
+        order = {"wrong": ", the surest mistakes first", "right": ", the least sure first"}.get(only, "")
+        st.caption(f"{phrasing.plural(total, 'held-out row')}{order}.")
+        _, rows = page(run_id, only, label, predicted, PAGE, (number - 1) * PAGE)
+        texts = _texts(run, tuple(row["row_id"] for row in rows))
+        for row in rows:
+            _draw_row(row, texts.get(row["row_id"]))
+
+
+def _filters(tuned: dict[str, Any]) -> tuple[str, str, str]:
+    """Which rows are shown: wrong, right or all; of a label; predicted as one."""
+    labels = sorted(row["label"] for row in tuned["classes"])
+    left, middle, right = st.columns([2, 2, 2], vertical_alignment="bottom")
+    with left:
+        wrong = tuned["accuracy"]["value"] < 1
+        shown = st.segmented_control(
+            "Rows", list(ONLY), default="Wrong" if wrong else "All", key="class-only", required=True
+        )
+    with middle:
+        label = st.selectbox("True label", labels, index=None, placeholder="any", key="class-label")
+    with right:
+        predicted = st.selectbox("Predicted", labels, index=None, placeholder="any", key="class-predicted")
+    return ONLY[shown or "All"], label or "", predicted or ""
+
+
+def draw_examples(run: dict[str, Any], label: str, predicted: str, title: str) -> None:
+    """The surest rows of a label that were taken for another; nothing where there are none."""
+    total, rows = page(run["run_id"], "wrong", label, predicted, EXAMPLES, 0)
+    if not total:
+        return
+    more = f", the {len(rows)} surest" if total > len(rows) else ""
+    st.caption(f"{title}: {phrasing.plural(total, 'row')}{more}")
+    texts = _texts(run, tuple(row["row_id"] for row in rows))
+    for row in rows:
+        _draw_row(row, texts.get(row["row_id"]))
+
+
+@remembered
+@st.cache_data(ttl=600, max_entries=128, show_spinner=False)
+def page(
+    run_id: str, only: str, label: str, predicted: str, limit: int, offset: int
+) -> tuple[int, list[dict[str, Any]]]:
+    """Rows of a run that has ended; none where its file is gone."""
+    try:
+        return class_predictions.page(
+            client(), run_id, only=only, label=label, predicted=predicted, limit=limit, offset=offset
+        )
+    except QueryError:
+        return 0, []
+
+
+def _texts(run: dict[str, Any], row_ids: tuple[int, ...]) -> dict[int, str]:
+    """The texts of the rows, where the data set still has the rows that the run was trained on."""
+    try:
+        dataset = reads.dataset(run["dataset_id"])
+    except NotFoundError:
+        return {}
+    if dataset["fingerprint"] != run["data_fingerprint"] or not row_ids:
+        return {}
+    return {row["row_id"]: _text(row) for row in _rows(run["dataset_id"], row_ids)}
+
+
+@remembered
+@st.cache_data(ttl=600, max_entries=128, show_spinner=False)
+def _rows(dataset_id: str, row_ids: tuple[int, ...]) -> list[dict[str, Any]]:
+    return datasets.get_rows(client(), reads.dataset(dataset_id), row_ids)
+
+
+def _text(row: dict[str, Any]) -> str:
+    turns = [m["content"] for m in row["messages"] or [] if m["role"] != "assistant"]
+    return "\n\n".join(turns) or str(row["text"] or "")
+
+
+def _draw_row(row: dict[str, Any], text: str | None) -> None:
+    with st.container(border=True, gap="xsmall"):
+        st.text(shortened(text, SHOWN) if text else "(its data set is gone)")
+        right = row["label"] == row["predicted"]
+        color, icon = ("green", ":material/check:") if right else ("red", ":material/close:")
+        said = [f":{color}-badge[{icon} {plain(row['predicted'])} {row['probability']:.0%}]"]
+        if not right:
+            own = row["label_probability"]
+            share = "never trained" if own is None else f"{own:.0%}"
+            said.append(f"label **{plain(row['label'])}** ({share})")
+        rest = [
+            f"{plain(t['label'])} {t['probability']:.0%}" for t in row["top"][1:3] if t["probability"] >= 0.01
+        ]
+        notes = [f"then {', '.join(rest)}"] if rest and right else []
+        if row["prompted"]:
+            notes.append(f"untuned: {plain(row['prompted'])} {row['prompted_probability']:.0%}")
+        notes.append(f"{row['split']} row {row['row_id']:,}")
+        st.markdown(f"{' '.join(said)} :gray[{' · '.join(notes)}]")

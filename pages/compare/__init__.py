@@ -1,0 +1,1 @@
+"""The screen that lays runs over each other."""

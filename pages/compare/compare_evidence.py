@@ -1,0 +1,143 @@
+"""Which of the compared runs are surely better: gains with their intervals, and paired differences.
+
+Gains of two runs overlap far more often than their difference includes 0, because both saw the same rows.
+So runs are told apart by the paired bootstrap on the rows that both held out, never by their intervals.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from engine.diagnostics.comparison.comparison import Difference, difference, pairs
+from pages.compare import compare_seeds
+from pages.run_parts import run_reads
+from pages.shared import charts, palette, wording
+from pages.shared.session import plain
+from store.contract.errors import QueryError
+from store.queries.runs import seeds
+
+
+def judged_of(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The runs that have a verdict with a gain."""
+    return [run for run in runs if (run["verdict"] or {}).get("gain")]
+
+
+def draw_evidence(runs: list[dict[str, Any]]) -> None:
+    """The gains on one axis, and under them a sentence for each comparison with the best run."""
+    judged = judged_of(runs)
+    if not judged:
+        st.caption(f"{' '.join(without_gain(runs))} Their curves can be compared all the same.")
+        return
+    with st.container(border=True):
+        heads = any(run["config"].get("task") == "classification" for run in judged)
+        other = " (of classifiers over the most frequent class)" if heads else ""
+        st.markdown(f"**Gain over the base model{other} on held-out rows** (right is better)")
+        _draw_gains(judged)
+        found_differences = differences(judged)
+        for found in found_differences:
+            icon = ":material/check_circle:" if found.separated else ":material/help:"
+            icon = ":material/block:" if found.interval is None else icon
+            st.markdown(f"{icon} {plain(found.sentence)}")
+        if len(found_differences) > 1:
+            st.caption(
+                f"Each against the best of {len(found_differences) + 1}. Any could have come out best, so"
+                f" that intervals are widened for all {pairs(len(found_differences) + 1)} pairs"
+                " (Bonferroni): the chance of any false difference stays at 5%."
+            )
+        compare_seeds.draw_seeds(by_settings(judged), labels(judged))
+        for sentence in without_gain(runs):
+            st.caption(sentence)
+
+
+def without_gain(runs: list[dict[str, Any]]) -> list[str]:
+    """Sentences on the runs that are not compared: without a verdict, or with one on a broken model."""
+    names = labels(runs)
+    unjudged = [run for run in runs if not run["verdict"]]
+    broken = [run for run in runs if run["verdict"] and not run["verdict"].get("gain")]
+    found = [
+        f"{plain(names[run['run_id']])} has no gain to compare: its loss is not a number." for run in broken
+    ]
+    if len(unjudged) == len(runs):
+        found.append("None of these runs has a verdict yet." if len(runs) > 1 else "It has no verdict yet.")
+    elif unjudged:
+        found.append(f"{len(runs) - len(unjudged)} of {len(runs)} runs have a verdict.")
+    return found
+
+
+def _draw_gains(judged: list[dict[str, Any]]) -> None:
+    names, counts = labels(judged), {run["verdict"]["gain"]["n"] for run in judged}
+    rows = []
+    for run in sorted(judged, key=lambda run: -run["verdict"]["gain"]["value"]):
+        gain = run["verdict"]["gain"]
+        name = names[run["run_id"]] + (f", n {gain['n']:,}" if len(counts) > 1 else "")
+        ink = palette.run_color(run["number"])
+        rows.append(charts.Estimate(name, gain["value"], gain["low"], gain["high"], ink))
+    shared = f", n {counts.pop():,}" if len(counts) == 1 else ""
+    units = {run["verdict"]["gain"]["unit"] for run in judged}
+    unit = units.pop().capitalize() if len(units) == 1 else "Each in the unit of its loss"
+    figure = charts.interval_chart(rows, f"{unit}, 95% interval{shared}")
+    best = f"{rows[0].name}: {wording.signed(rows[0].value, 3)}"
+    st.plotly_chart(
+        figure, key="compare-gains", config={"displayModeBar": False}, alt=f"Gains; the largest is {best}"
+    )
+
+
+def labels(runs: list[dict[str, Any]]) -> dict[str, str]:
+    """run_id -> its name, with its number where another run here has the same name."""
+    names = [run["name"] for run in runs]
+    return {
+        run["run_id"]: f"{run['name']} #{run['number']}" if names.count(run["name"]) > 1 else run["name"]
+        for run in runs
+    }
+
+
+def differences(judged: list[dict[str, Any]]) -> list[Difference]:
+    """Each against the one with the lowest held-out loss, over the rows that both held out: settings where
+    some were run with several seeds, else runs."""
+    groups = by_settings(judged)
+    if len(groups) < 2:
+        return []
+    if len(groups) < len(judged):
+        return compare_seeds.differences(groups, labels(judged))
+    names = labels(judged)
+    best, *others = groups
+    return [_difference(best[0], other[0], names, pairs(len(groups))) for other in others]
+
+
+def by_settings(judged: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The runs by their settings, the lowest mean held-out loss first."""
+    return sorted(seeds.repeated(judged), key=lambda group: sum(map(_tuned_loss, group)) / len(group))
+
+
+def _tuned_loss(run: dict[str, Any]) -> float:
+    loss = run["verdict"]["tuned"]["loss"]
+    return float("inf") if loss is None else float(loss)
+
+
+def _difference(
+    best: dict[str, Any], other: dict[str, Any], names: dict[str, str], comparisons: int
+) -> Difference:
+    """Why they can't be compared, or by how much they differ."""
+    pair = (names[best["run_id"]], names[other["run_id"]])
+    if reason := compare_seeds.apart(best, other):
+        return Difference(*pair, None, reason)
+    split = best["verdict"]["gain"]["split"]
+    unit = best["verdict"]["gain"]["unit"]
+    return _paired(best["run_id"], other["run_id"], split, *pair, comparisons, unit)
+
+
+@st.cache_data(ttl=600, max_entries=128, show_spinner="Comparing row by row …")
+def _paired(
+    first: str, second: str, split: str, name: str, other: str, comparisons: int, unit: str
+) -> Difference:
+    try:
+        rows = run_reads.shared_rows(first, second, split)
+    except QueryError:
+        return Difference(name, other, None, "the losses of single rows of one of them are not there")
+    if not all(rows["same_tokens"].to_pylist()):
+        return Difference(name, other, None, "they count the tokens of the same rows differently")
+    columns = [np.asarray(rows[column].to_numpy()) for column in ("first_loss", "second_loss", "tokens")]
+    return difference(name, other, *columns, comparisons=comparisons, unit=unit)

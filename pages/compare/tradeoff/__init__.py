@@ -1,0 +1,1 @@
+"""Gain against forgetting, over all runs."""

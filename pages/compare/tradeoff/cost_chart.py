@@ -1,0 +1,257 @@
+"""Gain against forgetting as a figure: a point a run, its intervals both ways, and the front as a step line.
+
+Up and to the left is better; the base model lies where both are 0. Pure: points in, a Plotly figure out.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+from pages.compare.tradeoff.cost_points import Point, limits, measure_of, rate_text
+from pages.shared import wording
+from pages.shared.palette import BAD, BASE, RUNS, run_color
+from pages.shared.traces import empty_figure, short
+
+AMBER = "#d97a1a"
+COLORS = {"run": "Run", "rate": "Learning rate", "method": "Method"}
+SCALE = [[0, "#3d86d6"], [0.5, "#a56bd0"], [1, "#d6456b"]]  # mid-tones, apart without red and green
+STATUSES = {
+    "front": "On the front",
+    "alike": "Can't be told apart from it",
+    "dominated": "Behind it",
+}
+SYMBOLS = {"front": "circle", "alike": "circle-open", "dominated": "circle"}
+FAINT = 0.38  # of runs behind the front
+SIZES = (11.0, 26.0)  # of markers, from no distance to the largest
+NUMBERED = 40  # points: more numbers can't be read
+ROOM = 1.4  # times the level from which on forgetting matters, that is shown at least
+BARS = 80  # points: more intervals are a fog, and only those of the front are drawn
+
+
+def cost_chart(
+    found: Sequence[Point],
+    measure: str,
+    color: str,
+    selected: str = "",
+    add: Callable[[go.Figure], None] = lambda figure: None,
+) -> go.Figure:
+    """The plot; `color`: a key of COLORS; `selected`: the run that a ring stands around; `add`: what is drawn
+    under the runs."""
+    figure = plane(found, measure)
+    right = costs(found, measure)[1]
+    _front(figure, found, right)
+    bars(figure, found if len(found) <= BARS else [p for p in found if p.status == "front"])
+    add(figure)
+    _runs(figure, found, color, selected, measure)
+    for status, title in STATUSES.items():
+        if any(p.status == status for p in found):
+            _legend(figure, title, BASE, status)
+    if color == "method":
+        for method, ink in dict(zip((p.method for p in found), colors(found, color)[0], strict=True)).items():
+            _legend(figure, html.escape(method), ink, "front")
+    return figure
+
+
+def plane(found: Sequence[Point], measure: str, height: int = 520) -> go.Figure:
+    """Both axes with room for the points, the base model, and from where on forgetting matters."""
+    figure = empty_figure(
+        "", "Gain on held-out rows (nats a token)", height, x_title=measure_of(measure).axis
+    )
+    figure.update_layout(
+        hovermode="closest", dragmode="pan", clickmode="event+select", margin={"t": 40, "b": 50}
+    )
+    (left, right), (bottom, top) = costs(found, measure), span(found, "gain")
+    _bands(figure, limits(measure), right)
+    figure.add_hline(y=0, line={"dash": "dash", "color": BASE, "width": 1.4}, layer="below")
+    _base(figure)
+    figure.update_xaxes(range=[left, right], showgrid=True)
+    figure.update_yaxes(range=[bottom, top])
+    figure.add_annotation(
+        x=0, y=1, xref="paper", yref="paper", text="↖ better", showarrow=False, xanchor="left", yanchor="top",
+        xshift=6, yshift=-4, font={"color": BASE, "size": 13},
+    )  # fmt: skip
+    return figure
+
+
+def _base(figure: go.Figure) -> None:
+    """The base model, which neither gained nor forgot."""
+    mark = {"symbol": "diamond", "size": 10, "color": BASE}
+    place = {"x": [0], "y": [0], "mode": "markers", "marker": mark}
+    figure.add_trace(go.Scatter(**place, name="Base model", hoverinfo="name"))
+
+
+def span(found: Sequence[Point], axis: str) -> tuple[float, float]:
+    """What an axis shows: all values and 0, with room; and the intervals, unless one is wider than that."""
+    estimates = [getattr(point, axis) for point in found]
+    values = [0.0, *(e["value"] for e in estimates)]
+    ends = [end for e in estimates for end in (e["low"], e["high"]) if end is not None and math.isfinite(end)]
+    reach = (max(values) - min(values)) or max([0.1, *map(abs, ends)])
+    low = max(min([*values, *ends]), min(values) - reach)
+    high = min(max([*values, *ends]), max(values) + reach)
+    room = 0.07 * (high - low)
+    return low - room, high + room
+
+
+def costs(found: Sequence[Point], measure: str) -> tuple[float, float]:
+    """What the axis of forgetting shows: as `span`, and never less than from where on it matters, to both
+    sides: else noise would fill the width and look like a trade-off."""
+    low, high = span(found, "cost")
+    levels = limits(measure)
+    if not levels:
+        return low, high
+    matters = levels["amber"]
+    return min(low, -matters), max(high, ROOM * matters)
+
+
+def _bands(figure: go.Figure, levels: Mapping[str, float] | None, right: float) -> None:
+    """Amber and red from their thresholds on, where they are in view."""
+    if not levels:
+        return
+    words = (("amber", AMBER, "forgot some", levels["red"]), ("red", BAD, "forgot much", right))
+    for name, color, said, end in words:
+        start = levels[name]
+        if start >= right:
+            continue
+        band = {"fillcolor": color, "opacity": 0.1, "line_width": 0, "layer": "below"}
+        figure.add_vrect(x0=start, x1=min(end, right), **band)
+        figure.add_annotation(
+            x=start, y=0, yref="paper", text=f"{said}, from {start:g}", showarrow=False, textangle=-90,
+            xanchor="left", yanchor="bottom", font={"color": color, "size": 12},
+        )  # fmt: skip
+
+
+def _front(figure: go.Figure, found: Sequence[Point], right: float) -> None:
+    """The most that can be gained for at most so much forgetting, over all runs."""
+    best = sorted((p for p in found if p.status == "front"), key=lambda p: (p.cost["value"], p.gain["value"]))
+    if not best or len({p.row["dataset_id"] for p in found}) > 1:  # each data set has a front of its own
+        return
+    x = [*(p.cost["value"] for p in best), right]
+    y = [*(p.gain["value"] for p in best), best[-1].gain["value"]]
+    figure.add_trace(
+        go.Scatter(
+            x=x, y=y, mode="lines", name="Front", hoverinfo="skip", showlegend=False,
+            line={"shape": "hv", "color": BASE, "width": 2.4},
+        )
+    )  # fmt: skip
+
+
+def bars(figure: go.Figure, found: Sequence[Point]) -> None:
+    """Both intervals of each point, under the points."""
+    known = [p for p in found if p.gain["low"] is not None and p.cost["low"] is not None]
+    reach: dict[str, Any] = {}
+    for axis, name in (("error_x", "cost"), ("error_y", "gain")):
+        estimates = [getattr(p, name) for p in known]
+        more, less = ([abs(e[end] - e["value"]) for e in estimates] for end in ("high", "low"))
+        ink = {"width": 0, "thickness": 1.4, "color": "rgba(127,140,146,0.75)"}
+        reach[axis] = {"type": "data", "symmetric": False, "array": more, "arrayminus": less, **ink}
+    x, y = [p.cost["value"] for p in known], [p.gain["value"] for p in known]
+    quiet = {"size": 1, "color": BASE, "opacity": 0}
+    look = {"mode": "markers", "marker": quiet, "hoverinfo": "skip", "showlegend": False}
+    figure.add_trace(go.Scatter(x=x, y=y, name="Intervals", **look, **reach))
+
+
+def _runs(figure: go.Figure, found: Sequence[Point], color: str, selected: str, measure: str) -> None:
+    inks, bar = colors(found, color)
+    marker: dict[str, Any] = {
+        "size": sizes(found), "color": inks, "symbol": [SYMBOLS[p.status] for p in found],
+        "opacity": [opacity(p.status) for p in found], **bar,
+        "line": {"width": [2.6 if p.status == "alike" else 0 for p in found], "color": inks, **_scale(bar)},
+    }  # fmt: skip
+    numbered = len(found) <= NUMBERED
+    figure.add_trace(
+        go.Scatter(
+            x=[p.cost["value"] for p in found],
+            y=[p.gain["value"] for p in found],
+            mode="markers+text" if numbered else "markers",
+            text=[f"#{p.row['number']}" for p in found] if numbered else None,
+            textposition="top right",
+            textfont={"size": 12, "color": BASE},
+            marker=marker,
+            name="Runs",
+            showlegend=False,
+            customdata=[[p.row["run_id"]] for p in found],
+            hovertext=[told(p, measure) for p in found],
+            hovertemplate="%{hovertext}<extra></extra>",
+            unselected={"marker": {"opacity": 1}},  # a click rings its run and leaves the others alone
+        )
+    )
+    ringed = [p for p in found if p.row["run_id"] == selected]
+    if ringed:
+        ring = {"symbol": "circle-open", "size": SIZES[1] + 8, "color": run_color(ringed[0].row["number"])}
+        figure.add_trace(
+            go.Scatter(
+                x=[ringed[0].cost["value"]], y=[ringed[0].gain["value"]], mode="markers", name="Selected",
+                marker={**ring, "line": {"width": 3}}, hoverinfo="skip", showlegend=False,
+            )
+        )  # fmt: skip
+
+
+def colors(found: Sequence[Point], color: str) -> tuple[list[Any], dict[str, Any]]:
+    """A colour a point, or a number a point and the scale that they lie on."""
+    if color == "method":
+        order = list(dict.fromkeys(p.method for p in sorted(found, key=lambda p: p.method)))
+        return [RUNS[order.index(p.method) % len(RUNS)] for p in found], {}
+    rates = [p.row["learning_rate"] for p in found if p.row["learning_rate"]]
+    if color != "rate" or len(set(rates)) < 2:
+        return [run_color(p.row["number"]) for p in found], {}
+    low, high = (math.log10(end) for end in (min(rates), max(rates)))
+    ticks = rate_ticks(sorted(set(rates)))
+    bar = {
+        "title": {"text": "Rate", "side": "top"}, "tickvals": [math.log10(t) for t in ticks],
+        "ticktext": [f"{t:.0e}".replace("e-0", "e-") if t < 1e-3 else f"{t:g}" for t in ticks],
+        "thickness": 10, "len": 0.6, "x": 1, "xanchor": "left", "y": 0.5,
+    }  # fmt: skip
+    scale = {"colorscale": SCALE, "cmin": low, "cmax": high, "colorbar": bar}
+    return [math.log10(p.row["learning_rate"]) if p.row["learning_rate"] else low for p in found], scale
+
+
+def rate_ticks(rates: Sequence[float]) -> list[float]:
+    """At most three of the rates, the smallest and the largest among them."""
+    return list(rates) if len(rates) <= 3 else [rates[0], rates[len(rates) // 2], rates[-1]]
+
+
+def _scale(bar: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: bar[key] for key in ("colorscale", "cmin", "cmax") if key in bar}
+
+
+def sizes(found: Sequence[Point]) -> list[float]:
+    """By the distance from the base model, its area in proportion; the smallest where it was not measured."""
+    distances = [max(0.0, (p.row["kl"] or {}).get("value") or 0.0) for p in found]
+    most = max(distances, default=0.0)
+    low, high = SIZES
+    return [low + (high - low) * math.sqrt(d / most) if most else low for d in distances]
+
+
+def _legend(figure: go.Figure, title: str, ink: str, status: str) -> None:
+    line = {"width": 2.6 if status == "alike" else 0, "color": ink}
+    marker = {"symbol": SYMBOLS[status], "size": 11, "color": ink, "opacity": opacity(status), "line": line}
+    figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", name=title, marker=marker))
+
+
+def opacity(status: str) -> float:
+    """Of a marker: what lies behind the front is faint."""
+    return FAINT if status == "dominated" else 1
+
+
+def made(row: Mapping[str, Any]) -> str:
+    """How the model came about, in few words."""
+    return f"mixed at α {row['alpha']:g}" if row.get("alpha") else f"learning rate {rate_text(dict(row))}"
+
+
+def told(point: Point, measure: str) -> str:
+    """What hovering says of a run."""
+    what, row = measure_of(measure), point.row
+    lines = [
+        f"<b>{short(row['name'], 48)}</b> #{row['number']}",
+        f"{html.escape(point.method)}, {made(row)}",
+        f"Gain {wording.estimate(dict(point.gain))} nats a token, n {point.gain['n']:,}",
+        f"{what.title} {wording.estimate(dict(point.cost))} {what.unit}, n {point.cost['n']:,}",
+    ]
+    if row["kl"] and measure != "kl":
+        lines.append(f"Distance from the base model {wording.estimate(row['kl'], sign=False)} nats a token")
+    return "<br>".join([*lines, STATUSES[point.status]])

@@ -1,0 +1,193 @@
+"""Which runs can lie on one plot of gain against forgetting, and what became of the others.
+
+Two runs are on one plot where both axes mean the same: the same base model (tokens of another tokenizer are
+others, and so is what can be forgotten) and a gain in nats a token over that base model. Every run that is
+left out is counted under its reason. Pure: rows of `store.queries.runs.gains_and_costs.costs` in.
+"""
+
+from __future__ import annotations
+
+import html
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from engine.diagnostics.comparison import pareto
+from engine.diagnostics.forgetting import probe_scores
+from engine.diagnostics.forgetting.forgetting import THRESHOLDS, state_of
+from engine.diagnostics.phrasing import plural, setting
+from store.catalog.methods import METHODS
+
+UNIT = "nats a token"
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One way to measure what was forgotten: more is worse once multiplied by `scale`."""
+
+    title: str
+    axis: str
+    unit: str
+    scale: float = 1
+    limits: str = ""  # of THRESHOLDS; a distance has none, that it moved is what was wanted
+    items: str = ""
+
+
+MEASURES = {
+    "prose": Measure(
+        "Plain prose", "Rise of the loss on plain prose (nats a token)", UNIT, 1, "nats", "passage"
+    ),
+    "answers": Measure(
+        "Questions", "Fall of accuracy on questions (points)", "points", -100, "share", "question"
+    ),
+    "kl": Measure(
+        "Distance (KL)", "KL from the base model on its own texts (nats a token)", UNIT, items="sample"
+    ),
+}
+
+
+def measure_of(name: str) -> Measure:
+    """One of MEASURES; or of a probe that the user named, as "data/Notes/loss" or "task/piqa/accuracy"."""
+    if name in MEASURES:
+        return MEASURES[name]
+    probe, _, figure = name.rpartition("/")
+    title, unit = probe_scores.named(probe), probe_scores.unit(probe)
+    shown = html.escape(title)
+    if figure == "accuracy":
+        return Measure(title, f"Fall of accuracy on {shown} (points)", "points", -100, "share", unit)
+    return Measure(title, f"Rise of the loss on {shown} (nats a token)", UNIT, 1, "nats", unit)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A run on the plot. cost: {value, low, high, n}, more is worse; status: of `pareto.front`; behind: names
+    of the runs of the front that gain as much and forget as little; state: of the cost by its thresholds."""
+
+    row: Row
+    cost: Mapping[str, Any]
+    status: str
+    behind: tuple[str, ...]
+    state: str
+
+    @property
+    def gain(self) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self.row["gain"]
+        return found
+
+    @property
+    def method(self) -> str:
+        return method_title(self.row)
+
+    @property
+    def label(self) -> str:
+        """Number and name, as people tell runs apart."""
+        return label(self.row)
+
+
+def label(row: Row) -> str:
+    """Number and name, as people tell runs apart."""
+    return f"#{row['number']} {row['name']}"
+
+
+def method_title(row: Row) -> str:
+    """The method as people name it."""
+    known = METHODS.get(row["method"])
+    return known.title if known else str(row["method"])
+
+
+def limits(measure: str) -> dict[str, float] | None:
+    """Where amber and red begin, in the unit of the axis."""
+    what = measure_of(measure)
+    if not what.limits:
+        return None
+    return {name: abs(what.scale) * level for name, level in THRESHOLDS[what.limits].items()}
+
+
+def cost_of(row: Row, measure: str) -> dict[str, Any] | None:
+    """What the run forgot, more being worse; None where it was not measured, or is not a number."""
+    found, scale = row.get(measure), measure_of(measure).scale
+    if not found or not isinstance(found["value"], int | float):
+        return None
+    ends = [None if found[end] is None else scale * found[end] for end in ("low", "high")]
+    low, high = ends if scale > 0 else ends[::-1]
+    return {"value": scale * found["value"], "low": low, "high": high, "n": found["n"]}
+
+
+def reason(row: Row, measure: str) -> str:
+    """Why a run is not on the plot, as the end of "3 runs …"; empty where it is."""
+    if row["task"] == "classification":
+        return "with a classification head (a gain in nats a row; nothing to ask it)"
+    if row["task"] == "dpo":
+        return "of preference tuning (a gain in nats a pair)"
+    if row["init_from"]:
+        return "continuing an earlier run, which it is judged against"
+    if not row["gain"] or not isinstance(row["gain"]["value"], int | float):
+        return "whose loss is not a number"
+    if row["gain"]["unit"] != UNIT:
+        return "with a gain in another unit"
+    if cost_of(row, measure) is None:
+        name = MEASURES[measure].title
+        return f"without a figure for “{name}” (from before there were probes, or with probes switched off)"
+    return ""
+
+
+def sort_out(rows: Sequence[Row], measure: str) -> tuple[list[Row], Counter[str]]:
+    """The runs that can be drawn, and how many can't for which reason."""
+    reasons = [reason(row, measure) for row in rows]
+    shown = [row for row, why in zip(rows, reasons, strict=True) if not why]
+    return shown, Counter(why for why in reasons if why)
+
+
+def left_out(shown: int, total: int, reasons: Counter[str]) -> str:
+    """What is drawn of how many, and why not the rest."""
+    said = f"{shown:,} of {plural(total, 'finished run')}."
+    if not reasons:
+        return said
+    parts = [f"{plural(count, 'run')} {why}" for why, count in reasons.most_common()]
+    return f"{said} Left out: {'; '.join(parts)}."
+
+
+def pareto_run(row: Row, measure: str, group: str = "") -> pareto.Run:
+    """The run as `pareto` takes it."""
+    cost = cost_of(row, measure) or {}
+    rate = row["learning_rate"] or 0.0
+    return {"run": row["run_id"], "group": group, "setting": rate, "gain": row["gain"], "forgetting": cost}
+
+
+def points(rows: Sequence[Row], measure: str, pair: pareto.Pair = pareto.unpaired) -> list[Point]:
+    """The runs with their place against the front of their data set, in the order given; `pair`: differences
+    of two runs where they were measured on the same items."""
+    labels = {row["run_id"]: label(row) for row in rows}
+    places: dict[str, dict[str, Any]] = {}
+    for one in dict.fromkeys(row["dataset_id"] for row in rows):
+        mine = [pareto_run(row, measure) for row in rows if row["dataset_id"] == one]
+        places |= {place["run"]: place for place in pareto.front(mine, pair)}
+    found = []
+    for row in rows:
+        place = places[row["run_id"]]
+        behind = tuple(labels[run_id] for run_id in place["dominated_by"])
+        cost = cost_of(row, measure) or {}
+        found.append(Point(row, cost, place["status"], behind, _state(cost, measure)))
+    return found
+
+
+def _state(cost: Mapping[str, Any], measure: str) -> str:
+    kind = measure_of(measure).limits
+    if not kind:
+        return ""
+    scale = abs(measure_of(measure).scale)
+    low, high = (None if cost[end] is None else cost[end] / scale for end in ("low", "high"))
+    return state_of(low, high, kind)
+
+
+def cheapest(found: Sequence[Point]) -> Point | None:
+    """The run that gains most of those that surely gained and forgot nothing that matters."""
+    free = [p for p in found if p.state == "none" and p.gain["low"] is not None and p.gain["low"] > 0]
+    return max(free, key=lambda p: (p.gain["value"], -p.cost["value"])) if free else None
+
+
+def rate_text(row: Row) -> str:
+    """The learning rate, or a dash for a run that has none."""
+    return setting(row["learning_rate"]) if row["learning_rate"] else "–"

@@ -1,0 +1,1 @@
+"""Every run on every data set."""

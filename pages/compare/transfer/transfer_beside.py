@@ -1,0 +1,181 @@
+"""Beside the matrix of transfer: what might have predicted it, rows that were left out, sequences of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import plotly.graph_objects as go
+import streamlit as st
+
+from engine.diagnostics import phrasing
+from engine.diagnostics.phrasing import plural
+from engine.diagnostics.transfer import transfer_words as words
+from pages.compare.transfer import transfer_points as points
+from pages.compare.transfer import transfer_table
+from pages.compare.transfer.transfer_points import Matrix, Pair
+from pages.shared.palette import BASE, run_color
+from pages.shared.session import plain
+from pages.shared.traces import PLOT, empty_figure, short
+
+ABOUT_SETS = """
+**Data sets:** 1 − cosine of their mean embeddings, with its 95% interval over rows; n rows of the smaller.
+"""
+ABOUT_RUNS = """
+**Runs:** cosine of their weight changes over all matrices; in small, between which 95% of the layers lie, n
+layers. Each matrix is hashed to 4,096 numbers, which moves a cosine over all by less than 0.01. Of a run
+on an earlier run's merged model only its own part is meant.
+"""
+SEEN = """
+Rows that a run was trained or validated on, and rows that ask what it was taught, never count. Near
+duplicates of its rows are kept and counted: a gain there is partly memory.
+"""
+DRAWN_FROM = 3  # pairs: fewer are no picture
+UNITS = {"relative": "Gain on it (% of the base's loss)", "right": "Gain on it (points right)"}
+
+
+def draw_predictors(of: Matrix) -> None:
+    """Distance of the data and likeness of the weight changes, each against what was measured."""
+    st.subheader("Could it have been predicted?", anchor=False)
+    left, right = st.columns(2, gap="medium")
+    with left:
+        _predictor(
+            of,
+            points.by_data(of),
+            "Distance of the data",
+            "distance of the data",
+            "1 − cosine of the mean embeddings",
+        )
+    with right:
+        _predictor(
+            of,
+            points.by_weights(of),
+            "Likeness of the weight changes",
+            "likeness of the weight changes",
+            "Cosine of the weight changes",
+        )
+    st.caption(
+        "A point is a run on data that it was not trained on; hollow: can't be told from noise. ρ is"
+        " Spearman's rank correlation. Points that share a run or a data set are not independent, so its"
+        " interval is narrow rather than wide."
+    )
+    with st.expander("The distances themselves", icon=":material/straighten:"):
+        _matrices(of)
+
+
+def _predictor(of: Matrix, pairs: Sequence[Pair], title: str, what: str, axis: str) -> None:
+    found = points.correlation(pairs)
+    st.markdown(f"**{title}.** {plain(words.correlation(found, what))}")
+    if len(pairs) >= DRAWN_FROM:
+        st.plotly_chart(
+            scatter(pairs, axis, UNITS[of.measure]),
+            key=f"transfer-{what.split()[0]}",
+            config=PLOT,
+            alt=f"{title} against measured transfer, {plural(len(pairs), 'pair')}",
+        )
+
+
+def scatter(pairs: Sequence[Pair], x_title: str, y_title: str) -> go.Figure:
+    """Predictor against measured transfer with its interval; 0 is the base model."""
+    figure = empty_figure("", y_title, 320, x_title=x_title)
+    figure.add_hline(y=0, line={"dash": "dash", "color": BASE, "width": 1.4})
+    y = [100 * pair.figure["value"] for pair in pairs]
+    known = [p.figure["low"] is not None for p in pairs]
+    reach = [
+        [
+            abs(100 * (p.figure[end] - p.figure["value"])) if ok else 0
+            for p, ok in zip(pairs, known, strict=True)
+        ]
+        for end in ("high", "low")
+    ]
+    bars = {"type": "data", "symmetric": False, "array": reach[0], "arrayminus": reach[1]}
+    inks = [run_color(pair.number) for pair in pairs]
+    figure.add_trace(
+        go.Scatter(
+            x=[pair.x for pair in pairs],
+            y=y,
+            mode="markers",
+            error_y={**bars, "width": 0, "thickness": 1.3, "color": "rgba(127,140,146,0.7)"},
+            marker={
+                "size": 11,
+                "color": inks,
+                "symbol": ["circle" if pair.sure else "circle-open" for pair in pairs],
+                "line": {"width": 2, "color": inks},
+            },
+            hovertext=[_told(pair) for pair in pairs],
+            hovertemplate="%{hovertext}<extra></extra>",
+            showlegend=False,
+            name="Cells",
+        )
+    )
+    figure.update_layout(hovermode="closest", margin={"t": 12, "b": 48})
+    figure.update_xaxes(showgrid=True)
+    return figure
+
+
+def _told(pair: Pair) -> str:
+    low, high = points.ends(pair.figure)
+    value = phrasing.number(100 * pair.figure["value"], phrasing.decimals(low, high, 1))
+    return (
+        f"{short(pair.label, 60)}<br>{value} ({phrasing.interval(low, high)}), n {pair.figure['n']:,}"
+        f"<br>predictor {phrasing.number(pair.x, 3)}"
+    )
+
+
+def _matrices(of: Matrix) -> None:
+    sets = {one["fingerprint"]: one["name"] for one in of.sets}
+    for run in of.runs:
+        sets.setdefault(run["data_fingerprint"], run["dataset_name"])
+    if len(sets) > 1 and of.found.distances:
+        st.markdown(ABOUT_SETS)
+        st.html(transfer_table.pair_table(sets, of.found.distances, "Distances of the data sets"))
+    runs = {run["run_id"]: f"#{run['number']} {run['name']}" for run in of.runs}
+    if len(runs) > 1 and of.found.weights:
+        st.markdown(ABOUT_RUNS)
+        st.html(transfer_table.pair_table(runs, of.found.weights, "Cosines of the weight changes"))
+
+
+def draw_list(of: Matrix) -> None:
+    """Every cell as a line: all that hovering tells, to be sorted and read aloud."""
+    with st.expander("All cells as a list", icon=":material/list:"):
+        st.dataframe(
+            [points.line(cell, of.measure) for cell in of.cells.values()],
+            hide_index=True,
+            alt="Transfer, a line for each run and data set",
+        )
+
+
+def draw_left_out(of: Matrix) -> None:
+    """The check for rows that a run had seen."""
+    lines = points.left_out(of)
+    if not lines:
+        if of.cells:
+            st.caption(
+                ":material/verified: No row that was drawn was trained on, asks what a run was taught, or is"
+                " a near duplicate of a training row."
+            )
+        return
+    away = sum(line["Trained on, left out"] + line["Same question, left out"] for line in lines)
+    near = sum(line["Near duplicates, kept"] for line in lines)
+    title = f"{plural(away, 'row')} left out, {plural(near, 'near duplicate')} kept"
+    with st.expander(title, icon=":material/content_copy:"):
+        st.markdown(SEEN)
+        st.dataframe(lines, hide_index=True, alt="Rows left out by run and data set")
+
+
+def draw_sequences(of: Matrix) -> None:
+    """Backward transfer of runs that went on from one another."""
+    if not of.found.sequences:
+        return
+    names = {run["run_id"]: f"#{run['number']} {run['name']}" for run in of.runs}
+    st.subheader("What did later training do to what was learned before?", anchor=False)
+    for chain in of.found.sequences:
+        shown = " → ".join(plain(names.get(run_id, run_id)) for run_id in chain["runs"])
+        found = chain["transfer"]
+        st.markdown(f"{shown}  \n{plain(words.backward(found) if found else chain['reason'])}")
+        if not found:
+            continue
+        for task in found["tasks"]:
+            low, high = points.ends(task)
+            value = phrasing.number(100 * task["value"], phrasing.decimals(low, high, 1))
+            interval = phrasing.interval(low, high)
+            st.caption(f"{plain(task['name'])}: {value} points ({interval}), n {plural(task['n'], 'row')}")

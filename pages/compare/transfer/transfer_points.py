@@ -1,0 +1,172 @@
+"""Which runs and data sets are in the matrix of transfer, and what of it can be drawn beside a predictor.
+Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from engine.diagnostics import phrasing
+from engine.diagnostics.transfer import transfer as diagnosis
+from store.queries.runs.transfers import Found
+
+Document = dict[str, Any]
+START_RUNS = 6  # that the matrix begins with
+START_SETS = 4
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Rows are runs, columns data sets. `cells`: judged ones by (run_id, dataset_id); `reasons`: of those
+    that could not be measured."""
+
+    runs: Sequence[Document]
+    sets: Sequence[Document]
+    found: Found
+    cells: Mapping[tuple[str, str], Document]
+    reasons: Mapping[tuple[str, str], str]
+    measure: str
+
+    @property
+    def off(self) -> list[Document]:
+        """The cells of data that the run was never trained on, nor a run that it went on from."""
+        return [cell for cell in self.cells.values() if not (cell["own"] or cell["earlier"])]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A predictor against what was measured. figure: {value, low, high, n} of the cell."""
+
+    x: float
+    figure: Mapping[str, Any]
+    sure: bool
+    label: str
+    number: int
+
+
+def ends(figure: Mapping[str, Any], scale: float = 100) -> tuple[float | None, float | None]:
+    """Both ends of its interval, in per cent unless told otherwise."""
+    low, high = figure["low"], figure["high"]
+    return (None, None) if low is None or high is None else (scale * low, scale * high)
+
+
+def matrix(runs: Sequence[Document], sets: Sequence[Document], found: Found, measure: str) -> Matrix:
+    """The cells of these runs and data sets, judged together."""
+    cells, reasons = [], {}
+    for run in runs:
+        for one in sets:
+            key = run["run_id"], one["dataset_id"]
+            cell = found.cells.get(key)
+            if cell and cell["reason"]:
+                reasons[key] = cell["reason"]
+            elif cell:
+                cells.append(cell | found.place(run, one, sets) | {"run": run})
+    judged = diagnosis.judged(cells, measure)
+    placed = {(cell["run_id"], cell["dataset_id"]): cell for cell in judged}
+    return Matrix(runs, sets, found, placed, reasons, measure)
+
+
+def start_runs(runs: Sequence[Document]) -> list[str]:
+    """The newest run of each data set (runs come newest first)."""
+    newest: dict[str, str] = {}
+    for run in runs:
+        if not run["config"].get("init_from") and run["config"].get("task") != "classification":
+            newest.setdefault(run["dataset_id"], run["run_id"])
+    return list(newest.values())[:START_RUNS] or [run["run_id"] for run in runs[:1]]
+
+
+def start_sets(runs: Sequence[Document], sets: Sequence[Document]) -> list[str]:
+    """The data sets of the runs, and others where that is only one."""
+    own = [one["dataset_id"] for one in sets if one["dataset_id"] in {run["dataset_id"] for run in runs}]
+    others = [one["dataset_id"] for one in sets if one["dataset_id"] not in own]
+    return own if len(own) > 1 else [*own, *others][:START_SETS]
+
+
+def in_order(sets: Sequence[Document], runs: Sequence[Document]) -> list[Document]:
+    """The data sets in the order of the runs that were trained on them, so that own data lies on a
+    diagonal."""
+    trained = list(dict.fromkeys(run["data_fingerprint"] for run in runs))
+    places = {fingerprint: place for place, fingerprint in enumerate(trained)}
+    return sorted(sets, key=lambda one: (places.get(one["fingerprint"], len(places)), one["name"]))
+
+
+def by_data(of: Matrix) -> list[Pair]:
+    """Distance between what a run was trained on and the data set of the cell."""
+    prints = {one["dataset_id"]: one["fingerprint"] for one in of.sets}
+    pairs = []
+    for cell in of.off:
+        ends = frozenset((cell["run"]["data_fingerprint"], prints[cell["dataset_id"]]))
+        known = of.found.distances.get(ends)
+        if known and known["value"] is not None:
+            pairs.append(_pair(known["value"], cell))
+    return pairs
+
+
+def by_weights(of: Matrix) -> list[Pair]:
+    """How alike the run moved the weights to the runs that were trained on the data set of the cell."""
+    pairs = []
+    for cell in of.off:
+        trained = [run["run_id"] for run in of.runs if run["dataset_id"] == cell["dataset_id"]]
+        known = [of.found.weights.get(frozenset((cell["run_id"], other))) for other in trained]
+        values = [one["value"] for one in known if one and one["value"] is not None]
+        if values:
+            pairs.append(_pair(float(np.mean(values)), cell))
+    return pairs
+
+
+def _pair(x: float, cell: Document) -> Pair:
+    run = cell["run"]
+    label = f"#{run['number']} {run['name']} on {cell['target']}"
+    return Pair(x, cell["figure"], cell["sure"], label, run["number"])
+
+
+def correlation(pairs: Sequence[Pair]) -> Document:
+    """Spearman's, with its interval and n."""
+    return diagnosis.spearman([pair.x for pair in pairs], [pair.figure["value"] for pair in pairs])
+
+
+def line(cell: Document, measure: str) -> Document:
+    """A cell as a line of the list."""
+    low, high = ends(cell["figure"])
+    change, run = cell["change"], cell["run"]
+    unit = "%" if measure == "relative" else "points"
+    return {
+        "Run": f"#{run['number']} {run['name']}",
+        "Trained on": cell["source"],
+        "Measured on": cell["target"],
+        f"Gain ({unit}) ↑": round(100 * cell["figure"]["value"], 2),
+        "95%": phrasing.interval(low, high),
+        "n (rows)": cell["n"],
+        "p after Holm": float(f"{cell['p_holm']:.2g}"),
+        "Told from noise": "yes" if cell["sure"] else "no",
+        "Loss (nats a token) ↓": round(change["value"], 4),
+        "95% (loss)": phrasing.interval(change["low"], change["high"]),
+        "Right before (%)": round(100 * cell["base"]["right"]["value"], 1),
+        "Right after (%)": round(100 * cell["tuned"]["right"]["value"], 1),
+        "Own data": "yes" if cell["own"] else "earlier" if cell["earlier"] else "no",
+    }
+
+
+def left_out(of: Matrix) -> list[Document]:
+    """Of each pair of run and data set with something to tell: rows not judged on, near duplicates that
+    are."""
+    names = {one["dataset_id"]: one["name"] for one in of.sets}
+    lines = []
+    for run in of.runs:
+        for key, cell in of.found.cells.items():
+            counts = cell.get("left_out") or {}
+            if key[0] == run["run_id"] and key[1] in names and any(counts.values()):
+                lines.append(
+                    {
+                        "Run": f"#{run['number']} {run['name']}",
+                        "Data set": names[key[1]],
+                        "Trained on, left out": counts["trained"],
+                        "Same question, left out": counts["asked"],
+                        "Near duplicates, kept": counts["near"],
+                        "Rows judged": cell.get("n", 0),
+                    }
+                )
+    return lines

@@ -1,0 +1,1 @@
+"""Cleaning: findings, the recipe, its preview, the new version."""

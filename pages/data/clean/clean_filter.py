@@ -1,0 +1,82 @@
+"""A filter as fields of a form: words, a pattern, conditions on columns, SQL; a document of
+store.config.filters.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, get_args
+
+import streamlit as st
+
+from store.catalog.signals import SIGNALS
+from store.config.filters import Op
+
+Document = dict[str, Any]
+OPS: tuple[str, ...] = get_args(Op)
+WITHOUT_VALUE = ("is empty", "is not empty")
+
+
+def filter_fields(document: Document, key: str, columns: Sequence[str]) -> Document:
+    """Draw the fields, filled from `document`, with room for one more condition; what they say now."""
+    said: Document = {
+        "search": st.text_input("Contains the words", document.get("search", ""), key=f"{key}-search"),
+        "regex": st.text_input("Matches the pattern (RE2)", document.get("regex", ""), key=f"{key}-regex"),
+    }
+    known = document.get("conditions", [])
+    conditions = [_condition(found, f"{key}-{i}", columns) for i, found in enumerate([*known, {}])]
+    said["conditions"] = [condition for condition in conditions if condition]
+    said["expression"] = st.text_input(
+        "Is true (SQL)",
+        document.get("expression", ""),
+        key=f"{key}-expression",
+        placeholder="answer_words < 3 AND language = 'en'",
+    )
+    if document.get("row_ids") is not None:
+        chosen = document["row_ids"]
+        st.caption(f"And one of {len(chosen):,} rows that were selected.")
+        said["row_ids"] = chosen
+    return {name: value for name, value in said.items() if value or name == "row_ids"}
+
+
+def _condition(found: Document, key: str, columns: Sequence[str]) -> Document | None:
+    """One condition; none where its column is empty."""
+    chosen = found.get("column")
+    options = list(columns) if chosen in columns or not chosen else [chosen, *columns]
+    column = st.selectbox(
+        "Column",
+        options,
+        options.index(chosen) if chosen else None,
+        key=f"{key}-column",
+        format_func=_column_words,
+        placeholder="Add a condition",
+    )
+    op_at, value_at = st.columns(2)
+    with op_at:
+        op = st.selectbox("Is", OPS, OPS.index(found.get("op", "is")), key=f"{key}-op")
+    with value_at:
+        text = st.text_input("Value", _as_text(found), key=f"{key}-value", placeholder="none")
+    if not column:
+        return None
+    condition: Document = {"column": column, "op": op}
+    return condition if op in WITHOUT_VALUE else condition | {"value": _as_value(text or "")}
+
+
+def _column_words(column: str) -> str:
+    return SIGNALS[column].title if column in SIGNALS else column
+
+
+def _as_text(found: Document) -> str:
+    value = found.get("value")
+    return value if isinstance(value, str) else "" if value is None else json.dumps(value)
+
+
+def _as_value(text: str) -> Any:
+    """A number, true, false or a list where it is written as one; no text is no value; else the text."""
+    if not text.strip():
+        return None
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

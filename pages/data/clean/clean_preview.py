@@ -1,0 +1,143 @@
+"""What would become of the rows by the recipe: step by step, and before and after on real rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from engine.diagnostics.phrasing import plural
+from pages.shared import figures, quantities, word_diff
+from pages.shared.session import plain
+
+Document = dict[str, Any]
+FATES = {
+    "changed": (":orange-badge[:material/edit: Changed]", "Changed"),
+    "dropped": (":red-badge[:material/delete: Dropped]", "Dropped"),
+    "added": (":blue-badge[:material/add: Added]", "Added"),
+    "kept": (":green-badge[:material/check: Kept]", "Kept"),
+}
+PAGE = 6  # examples at a time
+
+
+def summary(answer: Document) -> str:
+    """ "2,211 rows become 1,688: 523 dropped, 0 changed, 0 added."; of a part of the rows nothing that could
+    be taken for a promise."""
+    fates = answer["fates"]
+    before = sum(fates[fate] for fate in ("kept", "changed", "dropped"))
+    after = rows_left(answer)
+    parts = ", ".join(f"{fates[fate]:,} {fate}" for fate in ("dropped", "changed", "added") if fates[fate])
+    did = parts or "all kept as they are"
+    if not (scope := answer.get("of")):
+        return f"{plural(before, 'row')} become {after:,}: {did}."
+    return f"How many of {scope['total']:,} rows stay isn't known yet. Of the first {before:,}: {did}."
+
+
+def not_known(answer: Document) -> str:
+    """Why a part of the rows doesn't tell of all; "" where all were counted."""
+    if not answer.get("of"):
+        return ""
+    if not answer.get("unknown"):
+        return "The other rows may be different."
+    names = "; ".join(f"step {one['step'] + 1} ({one['title']})" for one in answer["unknown"])
+    return f"It looks across rows, and does more the more rows there are: {names}."
+
+
+def rows_left(answer: Document) -> int:
+    """How many of the rows that the preview looked at would be in the new version."""
+    return sum(answer["fates"][fate] for fate in ("kept", "changed", "added"))
+
+
+def beside(answer: Document, fates: Document) -> str:
+    """What the preview said and what came of it, in one sentence."""
+    made, total = rows_left({"fates": fates}), sum(fates[fate] for fate in ("kept", "changed", "dropped"))
+    said = rows_left(answer)
+    now = f"{made:,} rows came of {total:,}"
+    scope = answer.get("of")
+    if not scope:
+        return f"The preview said {said:,} rows; {now}."
+    shares = quantities.share(said, scope["rows"]), quantities.share(made, total)
+    return (
+        f"The preview left {said:,} of the first {scope['rows']:,} rows ({shares[0]}); {now} ({shares[1]})."
+    )
+
+
+def show_preview(dataset: Document, answer: Document) -> None:
+    """Counts, steps and examples of one answer of the ask."""
+    st.subheader("What would become of the rows", anchor=False)
+    for problem in answer["problems"]:
+        text = problem if isinstance(problem, str) else f"{problem['message']} {problem.get('fix', '')}"
+        st.warning(plain(text.strip()), icon=":material/warning:")
+    scope = answer.get("of")
+    if scope:
+        st.caption(f"Tried on the first rows of a large data set: {plain(_scope(scope))}.")
+    fates = answer["fates"]
+    total = sum(fates[fate] for fate in ("kept", "changed", "dropped"))
+    shown = [("Kept", "kept"), ("Changed", "changed"), ("Dropped", "dropped")]
+    counts = [
+        (name, f"{fates[f]:,}", f"{quantities.share(fates[f], total)} of {total:,}") for name, f in shown
+    ]
+    counts.append(("Added", f"{fates['added']:,}", "rows of another data set"))
+    st.html(figures.facts(counts))
+    steps_list(fates["steps"])
+    _examples(dataset["dataset_id"], answer["examples"])
+
+
+def _scope(scope: Any) -> str:
+    """The answer's `of` says how many of how many."""
+    if isinstance(scope, list | tuple):
+        return f"{int(scope[0]):,} of {int(scope[1]):,}"
+    if isinstance(scope, dict):
+        return " of ".join(f"{int(value):,}" for value in scope.values())
+    return f"{scope:,}" if isinstance(scope, int) else str(scope)
+
+
+def steps_list(steps: list[Document]) -> None:
+    """Each step in a line: what it does to the rows, and how many go on."""
+    lines = []
+    for index, step in enumerate(steps, 1):
+        did = [f"**{step[fate]:,} {fate}**" for fate in ("dropped", "changed", "added") if step[fate]]
+        did += [f"{step['rows_out']:,} left"] if did else [f"nothing to do, {step['rows_out']:,} left"]
+        lines.append(f"{index}. {plain(step['title'])}: {', '.join(did)}")
+    st.markdown("\n".join(lines))
+
+
+def _examples(dataset_id: str, examples: list[Document]) -> None:
+    if not examples:
+        st.caption("No row changes.")
+        return
+    fates = [fate for fate in FATES if any(example["fate"] == fate for example in examples)]
+    chosen = st.segmented_control(
+        "Examples",
+        fates,
+        selection_mode="multi",
+        format_func=lambda fate: FATES[fate][1],
+        key=f"clean-fates-{dataset_id}",
+        label_visibility="collapsed",
+    )
+    shown = [example for example in examples if not chosen or example["fate"] in chosen]
+    pages = -(-len(shown) // PAGE)
+    slot = st.container(gap="small")
+    page = st.pagination(pages, key=f"clean-examples-{dataset_id}-{chosen}") if pages > 1 else 1
+    with slot:
+        st.caption(f"{plural(len(shown), 'example')}, the words that change are marked.")
+        for example in shown[(page - 1) * PAGE : page * PAGE]:
+            show_example(example)
+
+
+def show_example(
+    example: Document, titles: tuple[str, str] = ("Before", "After"), badges: dict[str, str] | None = None
+) -> None:
+    """One row with what became of it: {row_id, fate, reason?, before, after}. `badges`: other words for
+    fates."""
+    row_id = example.get("row_id")
+    where = f"Row {row_id:,}" if row_id is not None else "New row"
+    with st.container(border=True, gap="xsmall"):
+        reason = f" {plain(example['reason'])}" if example.get("reason") else ""
+        badge = (badges or {}).get(example["fate"], FATES[example["fate"]][0])
+        st.markdown(f"{badge} **{where}**{reason}")
+        after = None if example["fate"] == "dropped" else example["after"]
+        before = None if example["fate"] == "added" else example["before"]
+        if example["fate"] == "kept":
+            before = None
+        st.html(word_diff.pair(before, after, titles))

@@ -1,0 +1,70 @@
+"""One data set: its card, then a tab for each thing that can be done with its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import streamlit as st
+
+from pages.data.clean.clean_view import show_clean
+from pages.data.dataset_facts import show_facts
+from pages.data.dataset_list import back_to_list
+from pages.data.dataset_skipped import show_skipped
+from pages.data.dataset_split import show_split
+from pages.data.explore.explore_card import show_card, wants_cleaning
+from pages.data.explore.explore_table import show_rows
+from pages.data.map.map_view import show_map
+from pages.data.rendering_view import show_rendering
+from pages.data.rows.explore_filter import CLEAN_TAB, ROWS_TAB, SUMMARY_TAB, open_tab, tabs_key
+from pages.data.versions.versions_view import show_versions
+from pages.shared.session import act, guarded, plain
+
+Tab = tuple[str, Callable[[dict[str, Any]], None]]
+
+
+def show_dataset(dataset: dict[str, Any]) -> None:
+    """The page of one data set."""
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        st.title(plain(dataset["name"]), anchor=False, width="content")
+        likely: Literal["primary", "secondary"] = "secondary" if wants_cleaning(dataset) else "primary"
+        if st.button("Fine-tune on this", type=likely, icon=":material/rocket_launch:"):
+            st.switch_page("pages/launch/page.py", query_params={"dataset": dataset["dataset_id"]})
+    back_to_list()
+    show_facts(dataset)
+    key = tabs_key(dataset["dataset_id"])
+    if key not in st.session_state and {"row", "filter"} & set(st.query_params):
+        open_tab(dataset["dataset_id"], ROWS_TAB)  # the link leads to rows
+    tabs: tuple[Tab, ...] = (
+        (SUMMARY_TAB, show_card),
+        (ROWS_TAB, show_rows),
+        (":material/scatter_plot: Map", show_map),
+        (CLEAN_TAB, show_clean),
+        (":material/visibility: How the model sees it", show_rendering),
+        (":material/account_tree: Versions", show_versions),
+        (":material/call_split: Split", show_split),
+        (f":material/block: Skipped ({dataset['skipped_count']:,})", show_skipped),
+        (":material/settings: Name and removal", _settings),
+    )
+    titles = [title for title, _ in tabs]
+    opened = st.tabs(titles, key=key, on_change="rerun")
+    for tab, (_, draw) in zip(opened, tabs, strict=True):
+        if tab.open:
+            with tab, guarded():
+                draw(dataset)
+
+
+def _settings(dataset: dict[str, Any]) -> None:
+    dataset_id = dataset["dataset_id"]
+    with st.form(f"rename-{dataset_id}", border=False):
+        name = st.text_input("Name", value=dataset["name"], max_chars=80)
+        renamed = st.form_submit_button("Rename", icon=":material/edit:")
+    if renamed and act("rename_dataset", {"dataset": dataset_id, "name": name}, "Renamed.") is not None:
+        st.rerun()
+    st.space("small")
+    st.markdown("**Remove this data set**")
+    st.caption("Its rows are deleted from this machine. That is refused while a run uses them.")
+    sure = st.checkbox("I want to delete it for good", key=f"delete-sure-{dataset_id}")
+    pressed = st.button("Delete", icon=":material/delete:", disabled=not sure, key=f"delete-{dataset_id}")
+    if pressed and act("delete_dataset", {"dataset": dataset_id}, "The data set is deleted.") is not None:
+        st.switch_page("pages/data/page.py")

@@ -1,0 +1,1 @@
+"""Rows of a data set: table, filter, histograms, SQL, its card."""

@@ -1,0 +1,142 @@
+"""Over the table of rows: the search box, each part of the filter as a button, and one more condition."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from pages.data.rows.explore_filter import change, label, too_long_for_a_link
+from pages.shared.session import plain
+from store.catalog.languages import SPOKEN, readable
+from store.config.filters import Condition, Filter
+from store.queries.data.explore import Column, Rows
+from store.words.recipe_words import words
+
+OPS: dict[str, tuple[str, ...]] = {
+    "number": (">", ">=", "<", "<=", "between", "is", "is not", "is empty", "is not empty"),
+    "flag": ("is",),
+    "category": ("is", "is not", "contains", "matches", "is empty", "is not empty"),
+    "group": ("is not empty", "is empty", "is"),
+    "text": ("contains", "matches", "is", "is not", "is empty", "is not empty"),
+}
+
+
+def show_search(rows: Rows, where: Filter) -> None:
+    """The search box, which follows the filter wherever that is changed."""
+    dataset_id = rows.dataset["dataset_id"]
+    text_key, regex_key = f"rows-search-{dataset_id}", f"rows-regex-{dataset_id}"
+    if where.search or where.regex:
+        st.session_state[regex_key] = bool(where.regex)
+    st.session_state[text_key] = where.regex or where.search
+
+    def searched() -> None:
+        typed = (st.session_state[text_key] or "").strip()
+        regex = bool(st.session_state.get(regex_key))
+        changed = {"search": "" if regex else typed, "regex": typed if regex else ""}
+        change(dataset_id, where.model_copy(update=changed))
+
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.text_input(
+            "Search",
+            key=text_key,
+            type="search",
+            live="400ms",
+            placeholder="Search in the text",
+            label_visibility="collapsed",
+            icon=":material/search:",
+            on_change=searched,
+        )
+        st.toggle(
+            "Regex",
+            key=regex_key,
+            on_change=searched,
+            help="An RE2 regular expression, found anywhere in the text; (?i) at its start ignores case",
+        )
+
+
+def show_chips(dataset_id: str, where: Filter) -> None:
+    """Each part of the filter as a button that takes it away."""
+    parts = _parts(where)
+    if not parts:
+        return
+    with st.container(horizontal=True, gap="xsmall", key=f"filter-chips-{dataset_id}"):
+        for place, (text, rest) in enumerate(parts):
+            st.button(
+                plain(text),
+                icon=":material/close:",
+                key=f"filter-chip-{dataset_id}-{place}",
+                on_click=change,
+                args=(dataset_id, rest),
+                help="Take this part of the filter away",
+            )
+        if len(parts) > 1:
+            st.button(
+                "Clear all",
+                type="tertiary",
+                key=f"filter-clear-{dataset_id}",
+                on_click=change,
+                args=(dataset_id, Filter()),
+            )
+    if too_long_for_a_link(dataset_id):
+        st.caption("This selection is too long for a link. Save it as a slice to share it.")
+
+
+def _parts(where: Filter) -> list[tuple[str, Filter]]:
+    """Each part of the filter in words, and the filter without it."""
+    found = []
+    for field in ("search", "regex", "expression", "row_ids"):
+        empty = None if field == "row_ids" else ""
+        value = getattr(where, field)
+        if value is not None and value != "":
+            found.append((words(Filter(**{field: value})), where.model_copy(update={field: empty})))
+    for place, condition in enumerate(where.conditions):
+        rest = [one for at, one in enumerate(where.conditions) if at != place]
+        found.append((words(Filter(conditions=[condition])), where.model_copy(update={"conditions": rest})))
+    return found
+
+
+def show_adder(rows: Rows, where: Filter) -> None:
+    """Column, operator and value of one more condition."""
+    dataset_id = rows.dataset["dataset_id"]
+    key = f"filter-add-{dataset_id}"
+    with st.popover("Filter", icon=":material/filter_alt:"):
+        names = list(rows.known)
+        name = st.selectbox("Column", names, format_func=lambda n: label(rows.known[n]), key=f"{key}-column")
+        column = rows.known[name]
+        op = st.selectbox("Condition", OPS[column.type], key=f"{key}-op-{column.type}")
+        value = _value(rows, column, op, key)
+        if column.means:
+            st.caption(plain(column.means))
+        pressed = st.button("Add", type="primary", key=f"{key}-button", icon=":material/add:")
+    if pressed:
+        condition = Condition(column=name, op=op, value=value)
+        added = where.model_copy(update={"conditions": [*where.conditions, condition]})
+        added.where({each.name: each.type for each in rows.known.values()})
+        change(dataset_id, added)
+        st.rerun()
+
+
+def _value(rows: Rows, column: Column, op: str, key: str) -> Any:
+    """What the column is compared with, asked for as its type has it."""
+    if op in ("is empty", "is not empty"):
+        return None
+    if column.type == "flag":
+        return st.segmented_control("Value", ["yes", "no"], default="yes", key=f"{key}-flag") != "no"
+    if column.type == "number" and op == "between":
+        low, high = st.columns(2)
+        first = low.number_input("From", value=0.0, format="%g", key=f"{key}-low")
+        return [first, high.number_input("To below", value=1.0, format="%g", key=f"{key}-high")]
+    if column.type in ("number", "group"):
+        number = st.number_input("Value", value=0.0, format="%g", key=f"{key}-number")
+        return int(number) if float(number).is_integer() else number
+    if column.name == SPOKEN and op in ("is", "is not"):
+        known = list(rows.measured["text"]["figures"][SPOKEN]["values"])
+        return st.selectbox(
+            "Value", known, format_func=_spoken, key=f"{key}-language", accept_new_options=True
+        )
+    return st.text_input("Value", key=f"{key}-text")
+
+
+def _spoken(code: str) -> str:
+    return str(readable(SPOKEN, code))

@@ -1,0 +1,119 @@
+"""A strip of small histograms over the table: click a bar and the rows are filtered by it, again to undo."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from pages.data.rows import explore_filter, explore_reads
+from pages.data.rows.explore_charts import histogram_chart, left_off
+from pages.shared.session import plain
+from store.catalog.signals import GROUPS, Signal
+from store.config.filters import Condition, Filter
+from store.queries.data.explore import Rows, filter_json
+from store.queries.data.histogram import Histogram
+
+FIRST = 4  # charts that are shown unasked
+LIKED = ("label", "language", "characters", "answer_characters", "near_group", "cluster", "tokens")
+CONFIG = {"displayModeBar": False, "displaylogo": False, "scrollZoom": False, "doubleClick": False}
+
+
+def show_strip(rows: Rows, where: Filter) -> None:
+    """The chosen histograms side by side."""
+    dataset_id = rows.dataset["dataset_id"]
+    names = chosen(rows, where)
+    if not names:
+        st.caption("Histograms appear once something was measured, or choose a column under Columns.")
+        return
+    with st.spinner("Counting …"):
+        stamp = explore_reads.stamp(rows)
+        found = explore_reads.facets(dataset_id, tuple(names), filter_json(where), stamp)
+    with st.grid(4, min_column_width=155, gap="small", key=f"strip-{dataset_id}") as grid:
+        for name in names:
+            with grid.cell():
+                _chart(dataset_id, where, found[name])
+
+
+def chosen(rows: Rows, where: Filter) -> list[str]:
+    """The columns whose histograms are shown: those asked for, else the most telling ones; those of the
+    filter are always among them, so that a click can be undone where it was made."""
+    key = f"strip-columns-{rows.dataset['dataset_id']}"
+    asked = [name for name in st.session_state.get(key, []) if name in rows.known]
+    filtered = [c.column for c in where.conditions if c.column in rows.known and _countable(rows, c.column)]
+    if asked:
+        return list(dict.fromkeys([*asked, *filtered]))
+    liked = telling(rows)
+    more = [name for name in dict.fromkeys(filtered) if name not in liked]
+    return [*liked[: max(1, FIRST - len(more))], *more]
+
+
+def telling(rows: Rows) -> list[str]:
+    """The few columns that say most: what lies outside its band first, then what people ask for."""
+    outside = [
+        signal.column
+        for name, measured in rows.measured.items()
+        for signal in GROUPS[name].signals
+        if signal.healthy and signal.type != "group" and _found(signal, measured["figures"])
+    ]
+    same = {"answer_characters"} if rows.dataset["kind"] == "text" else set()  # a text has no answer apart
+    liked = [name for name in LIKED if name in rows.known.keys() - same and _varies(rows, name)]
+    return list(dict.fromkeys([*liked[:3], *outside[:2], *liked[3:]]))[:FIRST]
+
+
+def _found(signal: Signal, figures: dict[str, Any]) -> bool:
+    known = figures.get(signal.column) or {}
+    return bool(known.get("flagged") or (known.get("positive") and signal.unit == "found"))
+
+
+def _varies(rows: Rows, name: str) -> bool:
+    """Whether the column has more than one value, as far as that is known without a look."""
+    for measured in rows.measured.values():
+        known = measured["figures"].get(name)
+        if known:
+            return bool(
+                known.get("groups") or known.get("distinct", 0) > 1 or known.get("min") != known.get("max")
+            )
+    return name == "label"
+
+
+def _countable(rows: Rows, name: str) -> bool:
+    return rows.known[name].type != "text"
+
+
+def countable(rows: Rows) -> list[str]:
+    """Columns that a histogram can be made of."""
+    return [name for name in rows.known if _countable(rows, name)]
+
+
+def _chart(dataset_id: str, where: Filter, found: Histogram) -> None:
+    conditions = [found.condition(bar) for bar in found.bars]
+    marked = frozenset(i for i, one in enumerate(conditions) if explore_filter.holds(where, one))
+    column = found.column
+    told = column.unit in ("", "found", "share") or column.unit in column.title.lower()
+    unit = "" if told else f" ({column.unit})"
+    st.markdown(f"**{plain(explore_filter.label(column))}**{plain(unit)}", help=column.means or None)
+    if not any(bar.rows for bar in found.bars):
+        st.caption("No row has a value.")
+        return
+    # A chart keeps its selection, and a click on what is selected would undo nothing: with another filter on
+    # its own column it gets another key. Under any other filter it stays in place, and its bars move.
+    own = Filter(conditions=[c for c in where.conditions if c.column == column.name])
+    key = f"histogram-{dataset_id}-{column.name}-{hash(filter_json(own)) & 0xFFFFFF:x}"
+    st.plotly_chart(
+        histogram_chart(found, marked),
+        key=key,
+        on_select=lambda: _clicked(dataset_id, key, where, conditions),
+        selection_mode="points",
+        config=CONFIG,
+        theme="streamlit",
+        alt=f"How the rows are spread over {found.column.title}",
+    )
+    if note := left_off(found):
+        st.caption(plain(note))
+
+
+def _clicked(dataset_id: str, key: str, where: Filter, conditions: list[Condition]) -> None:
+    points = st.session_state[key]["selection"]["points"]
+    if points:
+        explore_filter.change(dataset_id, explore_filter.toggled(where, conditions[points[0]["point_index"]]))

@@ -1,0 +1,132 @@
+"""One row opened: the conversation, what was measured of it, its duplicates side by side, the file's row."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import streamlit as st
+
+from pages.data.explore.explore_companions import show_companions
+from pages.data.rows import explore_reads
+from pages.data.rows.clean_row_edit import show_edit_here
+from pages.data.rows.explore_filter import open_row
+from pages.data.rows.neighbours_view import show_neighbours
+from pages.shared import figures, reads
+from pages.shared.conversation import shortened, show_row
+from pages.shared.quantities import count
+from pages.shared.session import plain
+from store.catalog.languages import readable
+from store.catalog.signals import GROUPS, Signal
+from store.config.filters import Filter
+from store.queries.data.explore import Rows, filter_json
+
+PLACE = ("x", "y")  # a place on the map says nothing without the map
+
+
+def show_opened(rows: Rows, where: Filter, asked: str) -> None:
+    """The row that the link names; `asked` comes from there."""
+    dataset, total = rows.dataset, rows.dataset["row_count"]
+    number = int(asked) if asked.isdigit() and len(asked) < 19 else -1
+    here = 0 <= number < total
+    _steps(rows, where, number, here)
+    found = reads.dataset_row(dataset["dataset_id"], number) if here else []
+    if not found:
+        st.warning(f"There is no row {plain(asked)} in this data set.", icon=":material/search_off:")
+        return
+    row = found[0]
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        st.markdown("**As the model is given it**")
+        show_row(row)
+        show_edit_here(dataset, number)
+    with right:
+        _signals(rows, number)
+        with st.expander(f"As it stands in the file (line {row['line']:,})", icon=":material/code:"):
+            text = json.dumps(row["source"], ensure_ascii=False, indent=2)
+            st.code(shortened(text, 20_000), "json", wrap_lines=True)
+    show_companions(rows, row)
+    _nearest(rows, number)
+
+
+def _nearest(rows: Rows, number: int) -> None:
+    """Rows that mean the same, at once where the map was drawn; else when asked, for it takes a while."""
+    asked = f"row-nearest-{rows.dataset['dataset_id']}"
+    if st.toggle("Rows that mean the same", value="map" in rows.measured, key=asked):
+        show_neighbours(rows, number, "row-nearest")
+
+
+def _steps(rows: Rows, where: Filter, number: int, here: bool) -> None:
+    """Back to the table, and to the rows before and after: of the filter, where there is one."""
+    dataset_id, total = rows.dataset["dataset_id"], rows.dataset["row_count"]
+    if where and here:
+        text, stamp = filter_json(where), explore_reads.stamp(rows)
+        before = explore_reads.neighbour(dataset_id, text, number, False, stamp)
+        after = explore_reads.neighbour(dataset_id, text, number, True, stamp)
+    else:
+        before = number - 1 if number > 0 else None
+        after = number + 1 if number + 1 < total else None
+    with st.container(horizontal=True, vertical_alignment="center"):
+        back = "Rows of the filter" if where else "All rows"
+        for label, icon, target, key, off in (
+            (back, ":material/table_rows:", None, "row-close", False),
+            ("Previous", ":material/chevron_left:", before, "row-previous", before is None),
+            ("Next", ":material/chevron_right:", after, "row-next", after is None),
+        ):
+            st.button(label, icon=icon, disabled=off, on_click=open_row, args=(target,), key=key)
+        st.caption(f"Row {number:,} of {total:,}, counted from 0")
+
+
+def _signals(rows: Rows, number: int) -> None:
+    """What was measured, group by group; what was found comes with its meaning."""
+    values = explore_reads.signals_of(rows.dataset["dataset_id"], number, explore_reads.stamp(rows))
+    if not rows.measured:
+        st.caption("Nothing was measured of these rows yet.")
+    for name in GROUPS:
+        if name not in rows.measured:
+            continue
+        shown = [
+            (signal, values.get(signal.column))
+            for signal in GROUPS[name].signals
+            if signal.column not in PLACE
+        ]
+        facts = [
+            (s.title, signal_text(s, v), s.outside if _bad(s, v) else "") for s, v in shown if _says(s, v)
+        ]
+        clear = [s.title for s, v in shown if v is False or (v == 0 and s.unit == "found")]
+        st.markdown(f"**{GROUPS[name].title}**")
+        if facts:
+            st.html(figures.facts(facts))
+        if clear:
+            st.caption(f"Not found: {', '.join(clear)}.")
+
+
+def _says(signal: Signal, value: Any) -> bool:
+    """Whether a value is worth a line of its own."""
+    if value is None or value is False:
+        return False
+    return not (signal.unit == "found" and value == 0)
+
+
+def _bad(signal: Signal, value: Any) -> bool:
+    high = signal.healthy[1] if signal.healthy else None
+    if signal.type == "number" and signal.unit != "found":
+        return high is not None and value > high
+    return signal.healthy is not None
+
+
+def signal_text(signal: Signal, value: Any) -> str:
+    """A value as people read it."""
+    if value is None:
+        return "–"
+    if signal.type == "flag":
+        return "yes" if value else "no"
+    if signal.type == "group":
+        return f"group of row {value:,}"
+    if signal.type == "category":
+        return shortened(str(readable(signal.column, value)), 80) or "(empty)"
+    if signal.unit == "share":
+        return f"{100 * value:.0f}%"
+    shown = count(value) if float(value).is_integer() else f"{value:.2f}"
+    told = signal.unit in ("", "found", "ratio") or signal.unit in signal.title.lower()
+    return shown if told else f"{shown} {signal.unit}"

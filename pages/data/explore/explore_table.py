@@ -1,0 +1,138 @@
+"""The rows of a data set: searched, filtered, sorted, a page at a time; one opened as a conversation.
+
+Rows come a page at a time from the store, so that a million rows are as quick to open as ten.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from pages.data.explore import explore_columns, explore_filter_bar, explore_histograms
+from pages.data.explore.explore_actions import show_actions
+from pages.data.explore.explore_row import show_opened
+from pages.data.explore.explore_sql import show_sql
+from pages.data.rows import explore_filter, explore_reads
+from pages.shared.common_start import differing
+from pages.shared.session import guarded, plain, show_error
+from store.catalog.languages import readable
+from store.config.filters import Filter
+from store.contract.errors import ConfigError
+from store.queries.data.explore import Column, Rows, filter_json
+
+PAGE = 20
+ALONE = 880  # pixels of a text that is the only column
+
+
+@st.fragment
+def show_rows(dataset: dict[str, Any]) -> None:
+    """A page of rows, or the one that the link names; drawn alone when something in it is clicked."""
+    with guarded():
+        _rows(dataset)
+
+
+def _rows(dataset: dict[str, Any]) -> None:
+    dataset_id = dataset["dataset_id"]
+    rows = explore_reads.rows(dataset_id)
+    try:
+        where = explore_filter.current(dataset_id)
+        rows.condition(where)
+    except ConfigError as error:
+        show_error(error)
+        st.button("Remove the filter", on_click=explore_filter.change, args=(dataset_id, Filter()))
+        return
+    if (opened := st.query_params.get("row")) is not None:
+        show_opened(rows, where, opened)
+        return
+    explore_filter_bar.show_search(rows, where)
+    explore_filter_bar.show_chips(dataset_id, where)
+    bar = st.container(horizontal=True, gap="small", key=f"rows-actions-{dataset_id}")
+    strip = st.container()
+    with guarded():
+        found = _page(rows, where)
+        with bar:
+            explore_filter_bar.show_adder(rows, where)
+            explore_columns.show_columns(rows)
+            show_actions(rows, where, found)
+        with strip, guarded():
+            explore_histograms.show_strip(rows, where)
+    with st.expander(
+        "Ask in SQL", icon=":material/database:", key=f"sql-open-{dataset_id}", on_change="rerun"
+    ) as box:
+        if box.open:
+            show_sql(rows)
+
+
+def _page(rows: Rows, where: Filter) -> int:
+    """A page of the rows that the filter means; how many there are in all."""
+    dataset_id, stamp = rows.dataset["dataset_id"], explore_reads.stamp(rows)
+    order, descending = explore_columns.sorting(rows, where)
+    names = explore_columns.shown_columns(rows, where, order)
+    text = filter_json(where)
+    found, first = explore_reads.find(dataset_id, text, order, descending, PAGE, stamp)
+    pages = max(1, -(-found // PAGE))
+    slot = st.container(gap="xsmall")
+    key = f"rows-page-{dataset_id}-{text}-{order}-{descending}"
+    page = st.pagination(pages, key=key) if pages > 1 else 1
+    offset = (page - 1) * PAGE
+    if page == 1:
+        cells = explore_reads.cells(dataset_id, tuple(first), names, stamp)
+    else:
+        cells = explore_reads.page(dataset_id, text, names, order, descending, PAGE, offset, stamp)
+    with slot:
+        total = rows.dataset["row_count"]
+        if not cells:
+            st.caption("No row is like that." if where else "There is no row.")
+            return found
+        of = f"{found:,}, filtered from {total:,}" if where else f"{total:,}"
+        sort = "" if order == "row_id" else f", sorted by {explore_filter.label(rows.known[order]).lower()}"
+        st.caption(
+            f"Rows {offset + 1:,} to {offset + len(cells):,} of {of}{plain(sort)}. Select one to open it."
+        )
+        _table(rows, cells, names, f"rows-table-{dataset_id}-{page}-{hash(key) & 0xFFFFFF:x}")
+    return found
+
+
+def _table(rows: Rows, cells: list[dict[str, Any]], names: tuple[str, ...], key: str) -> None:
+    texts = {
+        name: explore_filter.label(rows.known[name]) for name in names if rows.known[name].type == "text"
+    }
+    shortened, said = differing(cells, texts)
+    if said:
+        st.caption(plain(said))
+    shown = [
+        {"row": cell["row_id"]} | {name: readable(name, cell.get(name)) for name in names}
+        for cell in shortened
+    ]
+    event = st.dataframe(
+        shown,
+        hide_index=True,
+        on_select="rerun",
+        selection_mode="single-row",
+        key=key,
+        column_order=("row", *names),
+        column_config={
+            "row": st.column_config.NumberColumn("Row", width="small", format="localized"),
+            **{name: _config(rows.known[name], alone=len(names) == 1) for name in names},
+        },
+        height="content",
+        alt="Rows of the data set",
+    )
+    if event.selection.rows:
+        explore_filter.open_row(cells[event.selection.rows[0]]["row_id"])
+        st.rerun()
+
+
+def _config(column: Column, alone: bool) -> Any:
+    """`alone`: no other column needs room, which would else be dealt out to the row's number too."""
+    title = explore_filter.label(column)
+    means = column.means or None
+    if column.type == "flag":
+        return st.column_config.CheckboxColumn(title, width="small", help=means)
+    if column.type in ("number", "group"):
+        shown = "percent" if column.unit == "share" else "localized"
+        return st.column_config.NumberColumn(title, width="small", format=shown, help=means)
+    if column.type == "text":
+        return st.column_config.TextColumn(title, width=ALONE if alone else "large", help=means)
+    return st.column_config.TextColumn(title, width="medium", help=means)

@@ -1,0 +1,1 @@
+"""Importing a data set from a file or a hub."""

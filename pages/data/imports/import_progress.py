@@ -1,0 +1,79 @@
+"""An import under way, and its account when it is done: every row of the file read, or skipped and why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from pages.data.dataset_facts import repeats_words
+from pages.data.dataset_list import back_to_list
+from pages.data.dataset_skipped import show_skipped
+from pages.data.imports.import_parts import PARTS
+from pages.data.imports.import_recognised import say_columns
+from pages.shared import figures, reads
+from pages.shared.job_live import show_bad_end, show_live
+from pages.shared.session import plain
+from store.contract.states import ALIVE
+
+
+def show_import_job(job_id: str) -> None:
+    """The job's progress while it lives, then its result with the next step."""
+    job = reads.job(job_id)
+    name = plain(_name(job))
+    st.title(f"Importing {name}" if job["status"] in ALIVE else name, anchor=False)
+    back_to_list()
+    if job["status"] in ALIVE:
+        show_live(job_id, "import")
+    elif job["status"] == "finished":
+        show_account(job)
+    else:
+        show_bad_end(job, "import")
+        _import_again()
+
+
+def show_account(job: dict[str, Any]) -> None:
+    """Rows read, skipped and repeated, with the data set's page and a first run one click away."""
+    result = job["result"]
+    st.success("The rows are in the store.", icon=":material/check_circle:")
+    st.html(figures.facts(account(result)))
+    stats = result["stats"]
+    say_columns(
+        result["format"],
+        result["columns"],
+        stats["answers"],
+        stats["values"],
+        stats["ignored"],
+        stats["ignored_count"],
+    )
+    dataset = next((row for row in reads.datasets() if row["name"] == _name(job)), None)
+    if dataset:
+        with st.container(horizontal=True):
+            if st.button("See what is in it", type="primary", icon=":material/troubleshoot:"):
+                st.switch_page("pages/data/page.py", query_params={"dataset": dataset["dataset_id"]})
+            if st.button("Fine-tune on this", icon=":material/rocket_launch:"):
+                st.switch_page("pages/launch/page.py", query_params={"dataset": dataset["dataset_id"]})
+        if result["skipped_count"]:
+            show_skipped(dataset)
+
+
+def account(result: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """The counts of an import or a data set as figures."""
+    read, skipped = result["row_count"], result["skipped_count"]
+    shown = [
+        ("Rows read", f"{read:,}", f"of {read + skipped:,} in the file"),
+        ("Rows skipped", f"{skipped:,}", "each with its reason" if skipped else "none"),
+        ("Repeated rows", f"{result['duplicate_count']:,}", repeats_words(result)),
+    ]
+    parts = result["stats"].get("parts") or {}
+    given = [(title, parts[part]) for part, title in PARTS.items() if part in parts]
+    return [*shown, *((title, f"{rows:,}", "as the file says") for title, rows in given)]
+
+
+def _import_again() -> None:
+    if st.button("Import again", type="primary", icon=":material/upload_file:"):
+        st.switch_page("pages/data/page.py", query_params={"view": "import"})
+
+
+def _name(job: dict[str, Any]) -> str:
+    return str(job["config"].get("name") or job["title"])

@@ -1,0 +1,62 @@
+"""Where an import's rows come from: an upload, a path on the engine's machine, or the Hugging Face hub."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from pages.shared.session import client, guarded, plain
+
+UPLOAD, PATH, HUB = "Upload a file", "A file on this machine", "Hugging Face hub"
+KINDS = "CSV, TSV, JSON, JSONL, Parquet or plain text, also compressed with gzip; up to 2 GB."
+
+
+def draw_source() -> dict[str, Any] | None:
+    """The source as `ImportConfig` has it, or None until there is one."""
+    kind = st.segmented_control(
+        "Where are the rows?", (UPLOAD, PATH, HUB), default=UPLOAD, required=True, key="import-kind"
+    )
+    if kind == PATH:
+        path = st.text_input(
+            "Path of a file or folder", key="import-path", placeholder="/home/me/rows.csv", help=KINDS
+        )
+        return {"path": path.strip()} if path and path.strip() else None
+    if kind == HUB:
+        return _hub()
+    return _upload()
+
+
+def _upload() -> dict[str, Any] | None:
+    files = st.file_uploader("Files", key="import-file", help=KINDS, accept_multiple_files=True)
+    st.caption(
+        f"Several files, such as train.csv and test.csv, are one data set. A larger file need not be copied:"
+        f" choose “{PATH}”."
+    )
+    sent: dict[str, str] = st.session_state.setdefault("import-sent", {})
+    for file in files:
+        if file.file_id not in sent:
+            with guarded(), st.spinner(f"Copying {plain(file.name)} into the home folder …"):
+                sent[file.file_id] = client().upload(file.name, file)
+    uploads = [sent[file.file_id] for file in files if file.file_id in sent]
+    if not files or len(uploads) < len(files):
+        return None
+    return {"upload": uploads[0]} if len(uploads) == 1 else {"uploads": uploads}
+
+
+def _hub() -> dict[str, Any] | None:
+    left, middle, right = st.columns([2, 1, 1])
+    hub_id = left.text_input(
+        "Data set id",
+        key="import-hub",
+        placeholder="owner/name",
+        help="Needs a network that reaches the hub.",
+    )
+    config = middle.text_input("Configuration", key="import-hub-config", placeholder="default")
+    split = right.text_input(
+        "Split", key="import-hub-split", value="all", help="One of its splits, such as train, or all of them."
+    )
+    if not hub_id or not hub_id.strip():
+        return None
+    source = {"hub_id": hub_id.strip(), "hub_split": (split or "all").strip()}
+    return source | ({"hub_config": config.strip()} if config and config.strip() else {})

@@ -1,0 +1,198 @@
+"""Import: what was recognised in the file, shown for correction, before a single row is stored.
+
+The engine's `inspect` reads the first rows. What the user changes (format, columns, header, encoding) is
+asked again, so that the conversations shown are those that the import will write.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import streamlit as st
+
+from pages.data.dataset_list import back_to_list
+from pages.data.imports.import_mapping import draw_mapping
+from pages.data.imports.import_parts import draw_parts
+from pages.data.imports.import_recognised import say_columns, say_recognised
+from pages.data.imports.import_source import draw_source
+from pages.shared import reads
+from pages.shared.conversation import show_row
+from pages.shared.session import client, guarded, show_error
+from store.config.import_config import NAME_LENGTH, ImportConfig, free_name, suggested_name
+from store.contract.errors import EngineUnavailable, TunebenchError
+
+RECOGNISED = "as recognised"
+ENCODINGS = ("utf-8", "utf-16", "cp1252", "latin-1")
+HEADER = {RECOGNISED: None, "names the columns": True, "is a row": False}
+
+
+def show_import() -> None:
+    """The whole import, from the source to the button."""
+    st.title("Which rows should a model learn from?", anchor=False)
+    back_to_list()
+    source = draw_source()
+    if source is None:
+        return
+    with guarded():
+        _correct(source)
+
+
+def _correct(source: dict[str, Any]) -> None:
+    scope = json.dumps(source, sort_keys=True)
+    reading = st.session_state.get(f"import-reading {scope}", {})
+    try:
+        recognised = _inspect({"source": source, **reading})
+    except EngineUnavailable:
+        raise
+    except TunebenchError as error:
+        show_error(error)
+        if "encoding" in reading or error.field == "encoding":
+            _read_as(scope, reading, _draw_encoding(scope, reading))
+        return
+    say_recognised(recognised)
+    use = st.container()  # above the form, so that on a phone it stands before the button too
+    left, right = st.columns([2, 3], gap="large")
+    with left:
+        reading = _draw_reading(recognised, scope)
+        wishes = draw_mapping(recognised, scope)
+        corrected = _as_corrected({"source": source, **reading, **wishes}, recognised) if wishes else None
+        refused = st.container()
+        document = _draw_name_and_split({"source": source, **reading}, recognised, scope)
+        pressed = st.button(
+            "Import",
+            type="primary",
+            icon=":material/download:",
+            key="import-button",
+            disabled=corrected is None,
+        )
+    if corrected:
+        with use:
+            _say_use(corrected, document["part_column"])
+    with right:
+        _show_rows(recognised, corrected)
+    if pressed:
+        with refused:
+            _start({**document, "source": source, **reading, **wishes})
+
+
+def _as_corrected(body: dict[str, Any], recognised: dict[str, Any]) -> dict[str, Any] | None:
+    """How the rows are read with what the user chose; `recognised` where nothing was changed, None where they
+    can't be read so."""
+    same = body["format"] == recognised["format"] and body["columns"] == recognised["mapping"]
+    if same and not body.keys() & {"answers", "values", "instruction"}:
+        return recognised
+    with guarded():
+        return _inspect(body)
+    return None
+
+
+def _inspect(body: dict[str, Any]) -> dict[str, Any]:
+    with st.spinner("Looking at the first rows …"):
+        return reads.inspection(json.dumps(body, sort_keys=True))
+
+
+def _draw_reading(found: dict[str, Any], scope: str) -> dict[str, Any]:
+    """How the file is read; a change is asked again at the next run."""
+    if found["reader"] in ("parquet", "hub"):
+        return {}
+    reading = st.session_state.get(f"import-reading {scope}", {})
+    left, right = st.columns(2)
+    with left:
+        said = _draw_encoding(scope, reading)
+    if found["reader"] in ("csv", "tsv"):
+        start = list(HEADER.values()).index(reading.get("has_header"))
+        first = right.selectbox("The first line", list(HEADER), index=start, key=f"import-header {scope}")
+        said.pop("has_header", None)
+        if HEADER[first] is not None:
+            said["has_header"] = HEADER[first]
+    _read_as(scope, reading, said)
+    return said
+
+
+def _draw_encoding(scope: str, reading: dict[str, Any]) -> dict[str, Any]:
+    """What `reading` becomes by the chosen encoding; also where the present one can't read the file."""
+    options = (RECOGNISED, *ENCODINGS)
+    start = options.index(reading.get("encoding", RECOGNISED))
+    encoding = st.selectbox("Encoding", options, index=start, key=f"import-encoding {scope}")
+    rest = {name: value for name, value in reading.items() if name != "encoding"}
+    return rest if encoding == RECOGNISED else {**rest, "encoding": encoding}
+
+
+def _read_as(scope: str, reading: dict[str, Any], said: dict[str, Any]) -> None:
+    """Begin again where something else was chosen."""
+    if said != reading:
+        st.session_state[f"import-reading {scope}"] = said
+        st.rerun()
+
+
+def _draw_name_and_split(body: dict[str, Any], recognised: dict[str, Any], scope: str) -> dict[str, Any]:
+    suggested = free_name(suggested_name(body["source"]), {row["name"] for row in reads.datasets()})
+    name = st.text_input("Name", value=suggested, max_chars=NAME_LENGTH, key=f"import-name {scope}")
+    with st.expander(
+        "Split into training, validation and test",
+        icon=":material/call_split:",
+        expanded=bool(recognised["part_column"]),
+    ):
+        column, parts = draw_parts(
+            recognised, scope, lambda column: _inspect({**body, "part_column": column})
+        )
+        validation, test, seed = _draw_shares(set(parts.values()), scope)
+    return {
+        "name": name,
+        "part_column": column,
+        "parts": parts,
+        "validation_size": validation / 100,
+        "test_size": test / 100,
+        "split_seed": seed,
+    }
+
+
+def _draw_shares(given: set[str], scope: str) -> tuple[int, int, int]:
+    """Validation and test in per cent, and the seed; what is not asked, as the file gives those parts, stays
+    at its default."""
+    validation, test, seed = 10, 10, 0
+    if {"validation", "test"} <= given:
+        return validation, test, seed
+    if not given:
+        st.caption("Rows with equal text stay on one side. It can be changed later.")
+    with st.container(horizontal=True):
+        if "validation" not in given:
+            validation = st.number_input("Validation %", 0, 50, 10, key=f"import-validation {scope}")
+        if "test" not in given:
+            test = st.number_input("Test %", 0, 50, 10, key=f"import-test {scope}")
+        seed = st.number_input("Seed", 0, 2**31 - 1, 0, key=f"import-seed {scope}")
+    return validation, test, int(seed)
+
+
+def _say_use(corrected: dict[str, Any], part_column: str) -> None:
+    """Which columns are used as what, and which are ignored."""
+    columns = corrected["mapping"] | ({"part": part_column} if part_column else {})
+    left = [*corrected["ignored"], *[name for name in [corrected["part_column"]] if name]]
+    ignored = [name for name in left if name != part_column]
+    say_columns(corrected["format"], columns, corrected["answers"], corrected["values"], ignored)
+
+
+def _show_rows(recognised: dict[str, Any], corrected: dict[str, Any] | None) -> None:
+    """The first rows as they stand in the file and as the model gets them."""
+    st.markdown("**The first rows of the file**")
+    st.dataframe(recognised["rows"], height=230, hide_index=True, alt="The first rows of the file")
+    st.markdown("**How they will be read**")
+    if not corrected or not corrected["canonical"]:
+        wrong = "No row can be read in this way; choose other columns."
+        st.caption(wrong if recognised["format"] or corrected else "Choose a format first.")
+        return
+    for row in corrected["canonical"][:3]:
+        with st.container(border=True):
+            show_row(row, 600)
+
+
+def _start(document: dict[str, Any]) -> None:
+    try:
+        config = ImportConfig.parse(document)
+        answer = client().command("import_dataset", config.model_dump(exclude_none=True))
+    except TunebenchError as error:
+        show_error(error)
+        return
+    st.cache_data.clear()
+    st.switch_page("pages/data/page.py", query_params={"job": answer["job_id"]})

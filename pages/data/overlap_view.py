@@ -1,0 +1,79 @@
+"""Is any of this data set in that one? Equal rows, near duplicates and equal prompts of two data sets."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import streamlit as st
+
+from engine.diagnostics.phrasing import plural
+from pages.data.rows.explore_filter import show_in_table
+from pages.shared import figures, reads
+from pages.shared.quantities import share
+from pages.shared.session import guarded, plain
+from pages.shared.word_diff import pair
+from store.config.filters import Filter
+
+SHOWN = 6  # pairs that are drawn side by side
+
+
+def show_overlap(dataset: dict[str, Any]) -> None:
+    """Another data set to choose, and what both have."""
+    others = {
+        row["dataset_id"]: row for row in reads.datasets() if row["fingerprint"] != dataset["fingerprint"]
+    }
+    st.subheader("Is any of this in another data set?", anchor=False)
+    if not others:
+        st.caption("There is no other data set to compare with.")
+        return
+    key = f"overlap-{dataset['dataset_id']}"
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        chosen = st.selectbox("The other", list(others), format_func=lambda i: others[i]["name"], key=key)
+        if st.button("Compare", icon=":material/compare_arrows:", key=f"{key}-button"):
+            st.session_state[f"{key}-asked"] = chosen
+    asked = st.session_state.get(f"{key}-asked")
+    if asked in others:
+        with guarded(), st.spinner("Comparing every row …", show_time=True):
+            body = {"fingerprint": dataset["fingerprint"], "other": others[asked]["fingerprint"]}
+            _answer(dataset, others[asked], reads.ask("overlap", json.dumps(body, sort_keys=True)))
+
+
+def _answer(dataset: dict[str, Any], other: dict[str, Any], found: dict[str, Any]) -> None:
+    name, total = plain(other["name"]), found["rows"]
+    if not (found["exact"] or found["near"] or found["same_prompt"]):
+        st.success(f"None of the {plural(total, 'row')} is in {name}.", icon=":material/check_circle:")
+        return
+    counted = (("Equal rows", "exact"), ("Near duplicates", "near"), ("Same prompt", "same_prompt"))
+    of = f"of {plural(total, 'row')}"
+    st.html(
+        figures.facts([(title, f"{found[k]:,}", f"{share(found[k], total)} {of}") for title, k in counted])
+    )
+    st.caption(f"Rows of this data set that {name} ({plural(found['other_rows'], 'row')}) has too.")
+    examples = found["examples"]
+    if not examples:
+        return
+    ids = found["row_ids"]
+    meant = sum(found[kind] for _, kind in counted)
+    all_of = "all" if len(ids) == meant else f"the first {len(ids):,} of"
+    st.button(
+        f"Show {all_of} {plural(meant, 'row')} in the table",
+        key="overlap-show",
+        icon=":material/filter_alt:",
+        on_click=show_in_table,
+        args=(dataset["dataset_id"], Filter(row_ids=ids)),
+    )
+    for place, (ours, theirs, similarity) in enumerate(examples[:SHOWN]):
+        _pair(dataset, other, int(ours), int(theirs), float(similarity), place)
+    if len(examples) > SHOWN:
+        st.caption(f"The first {SHOWN} of {len(examples):,} examples are drawn.")
+
+
+def _pair(
+    dataset: dict[str, Any], other: dict[str, Any], ours: int, theirs: int, similarity: float, place: int
+) -> None:
+    first = reads.dataset_row(dataset["dataset_id"], ours)[0]
+    second = reads.dataset_row(other["dataset_id"], theirs)[0]
+    with st.container(border=True, key=f"overlap-pair-{place}"):
+        theirs_title = f"Row {theirs:,} of {other['name']}, {100 * similarity:.0f}% alike"
+        st.html(pair(first, second, (f"Row {ours:,} here", theirs_title)))

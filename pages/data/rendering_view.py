@@ -1,0 +1,128 @@
+"""How the model will see it: any row token by token under any chat template, and the whole set in numbers.
+
+What is wrong with the mask is said here as the launch will say it, so that nobody finds out after training.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import streamlit as st
+
+from engine.diagnostics.phrasing import plural
+from pages.data.rendering_chart import length_chart
+from pages.data.rendering_question import ask_rendering, row_key
+from pages.launch.preview import keeping_all
+from pages.shared import figures, quantities, reads
+from pages.shared.session import guarded
+from pages.shared.token_view import row_view
+from pages.shared.traces import PLOT
+
+LOST_SHARE = 0.01  # of the tokens to train on; more is no longer all right
+
+
+def show_rendering(dataset: dict[str, Any]) -> None:
+    """The tab of one data set."""
+    asked = ask_rendering(dataset)
+    if asked is None:
+        return
+    with guarded(), st.spinner("Reading the rows with the model's tokenizer …", show_time=True):
+        answer = reads.ask("rendering", json.dumps(asked, sort_keys=True))
+        _show_checks(answer, asked["completion_only_loss"])
+        answers = answer["checks"] is not None  # plain text has none, and no template
+        shown = _figures(answer["set"])
+        st.html(figures.facts(shown if answers else shown[:-1]))
+        _show_row(dataset, answer["row"])
+        _show_lengths(answer["set"])
+        if answers:
+            with st.expander("The template", icon=":material/code:"):
+                st.code(answer["template"], "jinja2", wrap_lines=True)
+
+
+def _show_checks(answer: dict[str, Any], answers_alone: bool) -> None:
+    """One sentence that says that the mask is right, or one for each way in which it is not."""
+    checks = answer["checks"]
+    if checks is None:
+        st.caption("Plain text: every token but the first is trained on.")
+        return
+    n = checks["counted"]
+    wrong = [
+        (checks["unlocated"], "the template does not tell the answer from the prompt"),
+        (checks["leaking"] if answers_alone else 0, "the loss falls on what the user said"),
+        (checks["missed"], "a part of the answer is not trained"),
+        (checks["unclosed"], "no token that closes the answer is trained: the model would not learn to stop"),
+    ]
+    if not any(count for count, _ in wrong):
+        what = "answers and their closing tokens alone" if answers_alone else "prompts and answers"
+        _say_verified(f"The loss falls on {what}, checked on {plural(n, 'row')}.", answer["set"])
+    for count, what in wrong:
+        if count:
+            st.error(f"In {count:,} of {plural(n, 'row')} {what}.", icon=":material/error:")
+
+
+def _say_verified(sentence: str, whole: dict[str, Any]) -> None:
+    """Green only where what is to be trained is there: what is cut off is never learned."""
+    lost, trained = whole["lost_tokens"], whole["trained_tokens"]
+    if lost <= LOST_SHARE * trained:
+        st.success(sentence, icon=":material/verified:")
+        return
+    st.warning(
+        f"{sentence} But {quantities.share(lost, trained)} of the tokens to train on are cut off at"
+        f" {whole['max_length']:,} tokens and never learned. Raise max_length, or shorten the rows.",
+        icon=":material/content_cut:",
+    )
+
+
+def _figures(whole: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """The last one is of answers."""
+    rows, of = whole["counted"], whole["of"]
+    about = f"of {of:,} rows" if rows == of else f"counted on {rows:,} of {of:,} rows"
+    untrained = sum(whole["untrained"].values())
+    why = "; ".join(f"{count:,}: {reason}" for reason, count in whole["untrained"].items())
+    lost = quantities.share(whole["lost_tokens"], whole["trained_tokens"])
+    return [
+        ("Tokens", quantities.count(whole["tokens"]), about),
+        (
+            "Trained on",
+            quantities.share(whole["trained_tokens"], whole["tokens"]),
+            f"{quantities.count(whole['trained_tokens'])} tokens",
+        ),
+        ("Rows without a trained token", f"{untrained:,}", why or "every row teaches"),
+        (
+            "Rows cut",
+            f"{whole['cut_rows']:,}",
+            f"at {whole['max_length']:,} tokens; the longest has {whole['longest']:,}{keeping_all(whole)}",
+        ),
+        (
+            "Answers cut",
+            f"{whole['shortened_answers']:,}",
+            f"{lost} of all trained tokens; the median one loses {whole['median_lost_share']:.0%} of its own"
+            if whole["shortened_answers"]
+            else "none loses a token",
+        ),
+    ]
+
+
+def _show_row(dataset: dict[str, Any], row: dict[str, Any]) -> None:
+    with st.container(border=True):
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            st.markdown("**One row as the model will see it**")
+            st.number_input(
+                "Row",
+                0,
+                dataset["row_count"] - 1,
+                key=row_key(dataset),
+                width=140,
+                help=f"Rows are counted from 0 to {dataset['row_count'] - 1:,}.",
+            )
+        st.html(row_view(row))
+
+
+def _show_lengths(whole: dict[str, Any]) -> None:
+    st.plotly_chart(
+        length_chart(whole["lengths"]["counts"], whole["lengths"]["edges"], whole["max_length"]),
+        key="rendering-lengths",
+        config=PLOT,
+        alt="Rows by their length in tokens, and where max_length cuts them",
+    )

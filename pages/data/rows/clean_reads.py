@@ -1,0 +1,59 @@
+"""What the cleaning screens read: figures, saved recipes, previews, measuring jobs; kept for a moment."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import streamlit as st
+
+from pages.shared import reads
+from pages.shared.session import client, remembered
+from store.queries.data import quality
+
+Document = dict[str, Any]
+WHOLE_SECONDS = 150.0  # the engine's own limit for an ask
+EXAMPLES = 8  # rows of each fate and step that a preview shows before and after
+
+
+@remembered
+@st.cache_data(ttl=reads.CALM, max_entries=64, show_spinner=False)
+def signals(fingerprint: str) -> dict[str, Document]:
+    """What was measured of these rows, by group."""
+    return quality.signals(client(), fingerprint)
+
+
+@remembered
+@st.cache_data(ttl=reads.CALM, max_entries=4, show_spinner=False)
+def recipes() -> list[Document]:
+    """Saved recipes by name."""
+    return quality.recipes(client())
+
+
+def measuring(dataset_id: str) -> list[Document]:
+    """Jobs that measure this data set now, or wait to."""
+    return [
+        job
+        for job in reads.queue()
+        if job["kind"] == "profile" and job["config"].get("dataset") == dataset_id
+    ]
+
+
+def preview(dataset_id: str, steps: list[Document], *, whole: bool = False) -> Document:
+    """What would become of the rows by a valid recipe: the answer of the ask `clean_preview`; `whole`: of all
+    rows, however long it takes."""
+    return _preview(dataset_id, json.dumps(steps, sort_keys=True), whole, _measured(dataset_id))
+
+
+@st.cache_data(ttl=600, max_entries=32, show_spinner=False)
+def _preview(dataset_id: str, steps: str, whole: bool, measured: str) -> Document:
+    recipe = {"steps": json.loads(steps)}
+    order = quality.work_order(client(), {"dataset": dataset_id, "recipe": recipe})
+    body = {**order, "recipe": recipe, "examples": EXAMPLES, "whole": whole}
+    return client().ask("clean_preview", body, timeout=WHOLE_SECONDS)
+
+
+def _measured(dataset_id: str) -> str:
+    """What a filter's answer depends on besides the rows: which signals there are, and from when."""
+    measured = signals(reads.dataset(dataset_id)["fingerprint"])
+    return json.dumps({name: str(row["computed_at"]) for name, row in measured.items()}, sort_keys=True)

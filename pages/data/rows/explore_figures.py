@@ -1,0 +1,143 @@
+"""The figures of a data set's card that have a healthy band, and which of them lies outside of it.
+
+Pure functions over what was counted at the import and measured since; no row is read. Whether a figure is
+outside its band is decided in one place, `engine.diagnostics.data.findings`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from engine.diagnostics.data.findings import findings
+from engine.diagnostics.phrasing import number, percent, percent_beside, plural
+from pages.shared.quantities import share
+from store.catalog.signals import GROUPS, Signal
+from store.config.filters import Condition, Filter
+
+LARGEST, MOST = 0.8, 0.5  # share of the rows that one of two labels, and one of more, may have
+STATES = {"serious": "bad", "notable": "warn", "minor": "warn"}
+
+Measured = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One tile. state: "" (no band), good, warn, bad. where: the rows that it speaks of; rows: how many."""
+
+    title: str
+    value: str
+    note: str
+    band: str = ""
+    state: str = ""
+    means: str = ""
+    where: Filter | None = None
+    rows: int | None = None
+
+
+def judged(dataset: Mapping[str, Any], measured: Measured) -> list[Figure]:
+    """Every measured signal that has a healthy band: those outside first, the worst at the top."""
+    found = findings(dataset, measured, GROUPS)
+    outside = {finding.column: finding for finding in found}
+    tiles = []
+    for finding in found:
+        signal = _signal(finding.column)
+        tiles.append(
+            Figure(
+                signal.title,
+                _value(signal, _figures(measured, finding.column)),
+                finding.measure
+                if finding.share is None
+                else f"{finding.rows:,} of {_rows_of(finding.measure)}",
+                band(signal),
+                STATES[finding.severity],
+                finding.why,
+                Filter.parse(finding.where),
+                _shown(signal, _figures(measured, finding.column)),
+            )
+        )
+    if labels := _labels(dataset):
+        tiles.append(labels)
+    for name in GROUPS:
+        for signal in GROUPS[name].signals if name in measured else ():
+            figures = measured[name]["figures"].get(signal.column)
+            if signal.healthy and figures and figures["n"] and signal.column not in outside:
+                note = f"of {plural(figures['n'], 'row')}"
+                tiles.append(
+                    Figure(signal.title, _value(signal, figures), note, band(signal), "good", signal.means)
+                )
+    return sorted(tiles, key=lambda tile: ["bad", "warn", "good"].index(tile.state))
+
+
+def _rows_of(measure: str) -> str:
+    """ "2,211 rows" of "25% of 2,211 rows", with what follows."""
+    return measure.split(" of ", 1)[1]
+
+
+def _signal(column: str) -> Signal:
+    return next(s for group in GROUPS.values() for s in group.signals if s.column == column)
+
+
+def _figures(measured: Measured, column: str) -> Mapping[str, Any]:
+    return next(m["figures"][column] for m in measured.values() if column in m["figures"])
+
+
+def _value(signal: Signal, figures: Mapping[str, Any]) -> str:
+    """The share of the rows that it found, or the median."""
+    found = found_rows(signal, figures)
+    limit = (signal.healthy or (None, None))[1]
+    if found is not None:
+        return percent_beside(found / figures["n"], limit)
+    if figures.get("median") is None:
+        return "–"
+    if signal.unit == "share":
+        return percent_beside(figures["median"], limit)
+    return number(figures["median"], 2)
+
+
+def found_rows(signal: Signal, figures: Mapping[str, Any]) -> int | None:
+    """Rows that a signal found (of a group: beyond the first); None for a number judged by its median."""
+    if signal.type == "flag":
+        return int(figures["flagged"])
+    if signal.type == "group":
+        return int(figures["extra"])
+    return int(figures["positive"]) if signal.unit == "found" else None
+
+
+def _shown(signal: Signal, figures: Mapping[str, Any]) -> int | None:
+    """Rows that the filter of a finding shows: of a group all of its rows, the first too."""
+    return int(figures["rows"]) if signal.type == "group" else found_rows(signal, figures)
+
+
+def band(signal: Signal) -> str:
+    """The healthy band in words that no one takes for the value: "at most 10% is healthy"."""
+    low, high = signal.healthy or (None, None)
+    if high == 0:
+        return "none is healthy"
+    counted = signal.type in ("flag", "group") or signal.unit in ("found", "share")
+    ends = [None if x is None else percent(x) if counted else f"{x:g}" for x in (low, high)]
+    what = "" if signal.type in ("flag", "group") or signal.unit == "found" else "a median of "
+    if ends[0] is not None and ends[1] is not None:
+        return f"{what}{ends[0]} to {ends[1]} is healthy"
+    return f"{what}{'at least' if ends[1] is None else 'at most'} {ends[0] or ends[1]} is healthy"
+
+
+def _labels(dataset: Mapping[str, Any]) -> Figure | None:
+    """How evenly the rows are spread over the labels."""
+    stats = dataset["stats"]
+    distinct, total = stats.get("label_count") or 0, dataset["row_count"]
+    if distinct < 2 or not stats.get("labels"):
+        return None
+    name, rows = next(iter(stats["labels"].items()))
+    most = LARGEST if distinct == 2 else MOST
+    return Figure(
+        "Largest label",
+        share(rows, total),
+        f"{rows:,} of {plural(total, 'row')}: {name[:60]}",
+        f"at most {most:.0%} is healthy",
+        "warn" if rows / total > most else "good",
+        "Most of what is learned is this one label; accuracy alone will look better than the model is.",
+        Filter(conditions=[Condition(column="label", op="is", value=name)]),
+        rows,
+    )

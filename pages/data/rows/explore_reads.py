@@ -1,0 +1,185 @@
+"""What the page of a data set reads: what was measured, the rows as SQL sees them, counts and histograms.
+
+A filter goes into these as its compact JSON, so that equal questions are asked once. `stamp` says what was
+measured when: a new measurement is a new question.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pyarrow as pa
+import streamlit as st
+
+from pages.data.rows import clean_reads
+from pages.shared import reads
+from pages.shared.session import client, remembered
+from store.config.filters import Condition, Filter
+from store.http.client import Client, WrittenStatements
+from store.queries.data import datasets, explore, histogram, quality, sql_rows
+
+KEPT = 600  # seconds; the rows of a fingerprint never change
+
+
+@remembered
+@st.cache_data(ttl=KEPT, max_entries=64, show_spinner=False)
+def example(dataset_id: str) -> dict[str, Any]:
+    return explore.example_row(client(), reads.dataset(dataset_id))
+
+
+def rows(dataset_id: str) -> explore.Rows:
+    """The data set with all of its columns, without those that were measured in an older way."""
+    dataset = reads.dataset(dataset_id)
+    measured = clean_reads.signals(dataset["fingerprint"])
+    known = {name: row for name, row in measured.items() if not row["outdated"]}
+    return explore.Rows(dataset, known, explore.columns(dataset, known, example(dataset_id)))
+
+
+def stamp(found: explore.Rows) -> str:
+    """What was measured, and when."""
+    return " ".join(f"{name}:{row['computed_at']}" for name, row in sorted(found.measured.items()))
+
+
+def parsed(where: str) -> Filter:
+    """The filter of a compact JSON."""
+    return Filter.parse(json.loads(where)) if where else Filter()
+
+
+@st.cache_data(ttl=KEPT, max_entries=16, show_spinner=False)  # each up to `explore.MATCHING` numbers
+def _matching(dataset_id: str, search: str, regex: str, stamp: str) -> list[int] | None:
+    return explore.matching(client(), rows(dataset_id), search, regex)
+
+
+def narrowed(dataset_id: str, where: str, stamp: str) -> Filter:
+    """The filter of a compact JSON, its search done once for all questions about it: table, bars, counts."""
+    meant = parsed(where)
+    if not meant.search and not meant.regex:
+        return meant
+    ids = _matching(dataset_id, meant.search, meant.regex, stamp)
+    return meant if ids is None else explore.narrowed(meant, ids)
+
+
+def asked(meant: Filter) -> Client | WrittenStatements:
+    """Whom to ask: a filter may hold SQL that a person wrote."""
+    return client().people if meant.expression.strip() else client()
+
+
+@remembered
+@st.cache_data(ttl=KEPT, max_entries=256, show_spinner=False)
+def count(dataset_id: str, where: str, stamp: str) -> int:
+    meant = narrowed(dataset_id, where, stamp)
+    return explore.count(asked(meant), rows(dataset_id), meant)
+
+
+@remembered
+@st.cache_data(ttl=KEPT, max_entries=256, show_spinner=False)
+def find(
+    dataset_id: str, where: str, order_by: str, descending: bool, limit: int, stamp: str
+) -> tuple[int, list[int]]:
+    """How many rows, and the first of them."""
+    found, meant = rows(dataset_id), narrowed(dataset_id, where, stamp)
+    return explore.find(asked(meant), found, meant, order_by=order_by, descending=descending, limit=limit)
+
+
+@remembered
+@st.cache_data(ttl=60, max_entries=64, show_spinner=False)
+def found(
+    dataset_id: str, where: str, together: str, column: str, limit: int, offset: int
+) -> tuple[int, list[dict[str, Any]]]:
+    """How many rows the filter means, and a page of them whole, with `value` of the column and, where rows
+    are shown together, the `group` by which they are sorted."""
+    known, meant = rows(dataset_id), parsed(where)
+    total = explore.count(asked(meant), known, meant)
+    order = together or "row_id"
+    ids = explore.row_ids(asked(meant), known, meant, order_by=order, limit=limit, offset=offset)
+    values = explore.values_of(client(), known, ids, [column, *([together] if together else [])])
+    contents = datasets.get_rows(client(), reads.dataset(dataset_id), ids) if ids else []
+    pairs = zip(contents, values, strict=True)
+    return total, [row | {"value": v.get(column), "group": v.get(together)} for row, v in pairs]
+
+
+@remembered
+@st.cache_data(ttl=KEPT, max_entries=256, show_spinner=False)
+def cells(
+    dataset_id: str, row_ids: tuple[int, ...], names: tuple[str, ...], stamp: str
+) -> list[dict[str, Any]]:
+    """These rows with these columns, long texts as their beginning."""
+    return explore.values_of(client(), rows(dataset_id), row_ids, names, shorten=explore.EXCERPT)
+
+
+@remembered
+@st.cache_data(ttl=KEPT, max_entries=256, show_spinner=False)
+def page(
+    dataset_id: str,
+    where: str,
+    names: tuple[str, ...],
+    order_by: str,
+    descending: bool,
+    limit: int,
+    offset: int,
+    stamp: str,
+) -> list[dict[str, Any]]:
+    meant = narrowed(dataset_id, where, stamp)
+    return explore.page(
+        asked(meant),
+        rows(dataset_id),
+        meant,
+        names,
+        order_by=order_by,
+        descending=descending,
+        limit=limit,
+        offset=offset,
+    )
+
+
+@remembered
+@st.cache_data(ttl=KEPT, max_entries=256, show_spinner=False)
+def facets(dataset_id: str, names: tuple[str, ...], where: str, stamp: str) -> dict[str, histogram.Histogram]:
+    meant = narrowed(dataset_id, where, stamp)
+    return histogram.facets(asked(meant), rows(dataset_id), names, meant)
+
+
+@remembered
+@st.cache_data(ttl=KEPT, max_entries=64, show_spinner=False)
+def signals_of(dataset_id: str, row_id: int, stamp: str) -> dict[str, Any]:
+    """Everything that was measured of one row."""
+    found = rows(dataset_id)
+    names = [s.column for group in found.measured for s in quality.GROUPS[group].signals]
+    return explore.values_of(client(), found, [row_id], names)[0]
+
+
+@remembered
+@st.cache_data(ttl=KEPT, max_entries=64, show_spinner=False)
+def companions(dataset_id: str, column: str, row_id: int, limit: int, stamp: str) -> tuple[int, list[int]]:
+    return explore.companions(client(), rows(dataset_id), column, row_id, limit)
+
+
+@remembered
+@st.cache_data(ttl=KEPT, max_entries=64, show_spinner=False)
+def neighbour(dataset_id: str, where: str, row_id: int, forward: bool, stamp: str) -> int | None:
+    """The next or the previous row that the filter means."""
+    found, meant = rows(dataset_id), narrowed(dataset_id, where, stamp)
+    meant.conditions = [
+        *meant.conditions,
+        Condition(column="row_id", op=">" if forward else "<", value=row_id),
+    ]
+    ids = explore.row_ids(asked(meant), found, meant, descending=not forward, limit=1)
+    return ids[0] if ids else None
+
+
+@remembered
+@st.cache_data(ttl=reads.CALM, max_entries=64, show_spinner=False)
+def slices(dataset_id: str) -> list[dict[str, Any]]:
+    return quality.slices(client(), dataset_id)
+
+
+@st.cache_data(ttl=60, max_entries=32, show_spinner="Asking the store …")
+def select(dataset_id: str, sql: str, limit: int, stamp: str) -> tuple[pa.Table, int]:
+    """The first rows of a user's SELECT, and how many there are in all. Raises QueryError."""
+    statement, files = sql_rows.select_over(rows(dataset_id), sql)
+    found = client().people.query(f"{statement} LIMIT {int(limit) + 1}", files)
+    if found.num_rows <= limit:
+        return found, found.num_rows
+    counted = client().people.query(f"SELECT count(*) AS n FROM ({statement})", files)
+    return found.slice(0, limit), int(counted["n"][0].as_py())

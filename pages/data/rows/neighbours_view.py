@@ -1,0 +1,53 @@
+"""Rows that mean nearly what one row means: what a search for words misses, and other labels beside them."""
+
+from __future__ import annotations
+
+import json
+
+import streamlit as st
+
+from pages.data.rows import explore_filter, explore_reads, map_reads
+from pages.shared import reads
+from pages.shared.session import guarded
+from store.config.filters import Filter
+from store.queries.data.explore import Rows
+
+COUNT = 12
+
+
+def show_neighbours(rows: Rows, row_id: int, key: str) -> None:
+    """The nearest rows, and a way to all of them in the table; `key` is the place's own."""
+    dataset_id, text = rows.dataset["dataset_id"], map_reads.text_column(rows)
+    body = json.dumps({"fingerprint": rows.dataset["fingerprint"], "row_id": row_id, "count": COUNT})
+    with guarded(), st.spinner("Looking for rows that mean the same …", show_time=True):
+        nearest: list[list[float]] = reads.ask("neighbours", body)["neighbours"]
+        if not nearest:
+            st.caption(f"Row {row_id:,} has no word to go by.")
+            return
+        ids = tuple(int(other) for other, _ in nearest)
+        names = ("label", text) if "label" in rows.known else (text,)
+        cells = explore_reads.cells(dataset_id, ids, names, explore_reads.stamp(rows))
+        st.markdown(f"**Nearest to row {row_id:,} in meaning**")
+        st.dataframe(
+            [cell | {"similarity": cosine} for cell, (_, cosine) in zip(cells, nearest, strict=True)],
+            hide_index=True,
+            column_order=("similarity", "row_id", *names),
+            column_config={
+                "similarity": st.column_config.ProgressColumn(
+                    "Alike", format="%.2f", min_value=0.0, max_value=1.0, width="small",
+                    help="Cosine of the two rows' vectors: 1 where they mean the same",
+                ),
+                "row_id": st.column_config.NumberColumn("Row", width="small", format="localized"),
+                "label": st.column_config.TextColumn("Label", width="small"),
+                text: st.column_config.TextColumn("Text", width="large"),
+            },
+            alt=f"The rows nearest to row {row_id}",
+        )  # fmt: skip
+        if st.button(
+            "Show them in the table",
+            icon=":material/filter_alt:",
+            key=f"{key}-table",
+            on_click=explore_filter.show_in_table,
+            args=(dataset_id, Filter(row_ids=[row_id, *ids])),
+        ):
+            st.rerun()  # the map is drawn alone, and the tabs are around it

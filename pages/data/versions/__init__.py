@@ -1,0 +1,1 @@
+"""Versions of a data set, side by side and row by row."""

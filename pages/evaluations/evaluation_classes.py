@@ -1,0 +1,90 @@
+"""The classes of one evaluation: precision, recall and F1 of each, their averages, what is taken for what,
+and how far its probabilities can be trusted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import streamlit as st
+
+from engine.diagnostics import phrasing
+from engine.diagnostics.comparison import score_table
+from engine.diagnostics.statistics.class_figures import most_confused
+from engine.diagnostics.statistics.scored import aggregate
+from pages.classes.class_view import draw_calibration, draw_confusion, draw_table
+from pages.shared import wording
+from pages.shared.session import client
+from store.contract.errors import QueryError
+from store.queries.evaluations import evaluations
+
+Document = dict[str, Any]
+AVERAGES = {
+    "macro": "Every class the same",
+    "weighted": "By rows of each class",
+    "micro": "All rows together",
+}
+PARTS = ("precision", "recall", "f1")
+NONE = "(none of the labels)"
+
+
+def draw_classes(evaluation: Document) -> None:
+    """Nothing where the evaluation has no accuracy over labels."""
+    own = evaluation["evaluation_id"]
+    figures = {figure["metric"]: figure for figure in evaluation["figures"]}
+    accuracy = next((f for f in evaluation["figures"] if f["estimator"] == "accuracy"), None)
+    if accuracy is None or accuracy["value"] is None or not accuracy["details"].get("classes"):
+        return
+    found = accuracy["details"] | {"n": accuracy["n"], "class_count": len(accuracy["labels"])}
+    st.markdown("**Averages over the classes**")
+    try:
+        st.dataframe(averages(own, accuracy["metric"]), hide_index=True, alt="Averages over the classes")
+        rows = phrasing.plural(accuracy["n"], "row")
+        st.caption(f"{rows}; 95% intervals by 2,000 resamples of the rows, of shares of rows Wilson's.")
+    except QueryError:
+        st.caption("The file with its scores is gone.")
+    draw_table(found)
+    calibration = calibration_of(figures)
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        draw_confusion(found, most_confused(found["confusion"]), key=f"evaluation-confusion-{own}")
+    with right:
+        if calibration:
+            draw_calibration(calibration, key=f"evaluation-reliability-{own}")
+        else:
+            st.caption(
+                "Answers in words have no probabilities. For calibration evaluate a run of the task Text"
+                " classification, with the metric Calibration error."
+            )
+
+
+@st.cache_data(ttl=600, max_entries=64, show_spinner="Working out intervals …")
+def averages(evaluation_id: str, metric: str) -> list[Document]:
+    """A line for each way to average, with precision, recall and F1 and their intervals."""
+    evaluation = evaluations.get(client(), evaluation_id)
+    document = next(figure for figure in evaluation["figures"] if figure["metric"] == metric)
+    scored = score_table.from_table(evaluations.scores(client(), evaluation_id), document)
+    by_row = evaluations.groups(client(), evaluation_id)
+    groups = None if by_row is None else [by_row.get(row) for row in scored.row_ids.tolist()]
+    lines = []
+    for way, title in AVERAGES.items():
+        line: Document = {"Average": way.capitalize(), "Counts": title}
+        for part in PARTS:
+            found = aggregate(replace(scored, estimator=f"{part}_{way}"), groups)
+            line[f"{'F1' if part == 'f1' else part.capitalize()} ↑"] = wording.estimate(found, sign=False)
+        lines.append(line | {"n": document["n"]})
+    return lines
+
+
+def calibration_of(figures: dict[str, Document]) -> Document | None:
+    """As a run's classes have it, from the figures that are there; None without the calibration error."""
+    ece, brier, heat = (figures.get(f"eval/{name}") for name in ("ece", "brier", "temperature"))
+    if not ece or ece["value"] is None or not ece["details"].get("bins"):
+        return None
+    return {
+        "ece": {"value": ece["value"], "null": ece["details"]["chance"], "n": ece["n"]},
+        "bins": ece["details"]["bins"],
+        "brier": brier if brier and brier["value"] is not None else None,
+        "temperature": heat if heat and heat["value"] is not None else None,
+        "overconfident": bool(heat and heat["details"].get("overconfident")),
+    }

@@ -1,0 +1,155 @@
+"""One evaluation against another on the rows that both have: differences that can be told, and that can't."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from engine.diagnostics import phrasing
+from engine.diagnostics.comparison import evaluation_words, score_table
+from pages.evaluations import evaluation_reads
+from pages.evaluations.evaluation_figures import TASK, scale, title
+from pages.evaluations.evaluation_judging import draw_judging
+from pages.evaluations.evaluation_rows import shown
+from pages.evaluations.evaluation_slices import draw_slices
+from pages.shared import wording
+from pages.shared.session import act, plain
+from store.contract.errors import QueryError
+from store.queries.evaluations import evaluation_pairs
+from store.queries.evaluations.evaluation_pairs import Pair
+
+Document = dict[str, Any]
+ROWS = 5
+
+
+def draw_comparison(evaluation: Document) -> None:
+    """The choice of the other one, the differences, and rows on which the two differ most."""
+    own = evaluation["evaluation_id"]
+    others = {one["evaluation_id"]: one for one in evaluation_reads.comparable(own)}
+    if not others:
+        st.caption(
+            "There is no other evaluation of this data set. Evaluate the base model on the same rows, and the"
+            " two can be compared row by row."
+        )
+        return
+    chosen = st.selectbox(
+        "Against",
+        list(others),
+        format_func=lambda one: f"{others[one]['name']} ({others[one]['part']}, n {others[one]['n']:,})",
+        key=f"evaluation-against-{own}",
+    )
+    other = others[chosen]
+    try:
+        pair, compared = evaluation_reads.compared(own, chosen)
+    except QueryError:
+        st.caption("The file with the rows of one of them is gone.")
+        return
+    _draw_rows_apart(pair)
+    found = compared.found
+    if not found:
+        st.caption("The two have no row in common that both could score in the same metric.")
+        return
+    figures = {figure["metric"]: figure for figure in evaluation["figures"]}
+    lines = [_line(one, figures[one["metric"]], evaluation["config"]) for one in found]
+    general = [_general(one) for one in evaluation_reads.general_change(own, chosen)]
+    lines += general
+    st.dataframe(lines, hide_index=True, alt="Differences of the two evaluations, with intervals")
+    st.caption(
+        f"This evaluation minus {plain(other['name'])}, paired over the rows that both have; shares in"
+        f" points. {compared.sentence}{' General knowledge is at 95% on its own.' if general else ''}"
+    )
+    with st.expander("Where the two differ: by label and length", icon=":material/pie_chart:"):
+        draw_slices(evaluation, other)
+    with st.expander("Which answers a language model prefers", icon=":material/gavel:"):
+        draw_judging(evaluation, other)
+    _draw_differing(
+        own,
+        chosen,
+        [
+            one
+            for one in found
+            if one["first_higher"] + one["second_higher"] and not one["metric"].startswith(TASK)
+        ],
+        evaluation,
+    )
+
+
+def _line(one: Document, figure: Document, config: Document) -> Document:
+    times = scale(figure)
+    return {
+        "Metric": title(one["metric"], config),
+        "Difference": wording.estimate(one, scale=times) if one["value"] is not None else "–",
+        "Told apart": score_table.told(one),
+        "n": one["n"],
+        "Would be seen from": _seen_from(one["detectable"], times),
+        "Rows higher / lower / same": f"{one['first_higher']:,} / {one['second_higher']:,} / {one['same']:,}",
+    }
+
+
+def _general(one: Document) -> Document:
+    shares = "lost" in one
+    times = 100.0 if shares else 1.0
+    change = one["change"] or {"value": None, "low": None, "high": None}
+    better = "higher" if shares else "lower"
+    return {
+        "Metric": "General questions right" if shares else "Loss on plain prose, nats a token",
+        "Difference": wording.estimate(change, scale=times) if change["value"] is not None else "–",
+        "Told apart": score_table.told(change | {"better": better}),
+        "n": one["n"],
+        "Would be seen from": _seen_from(one["detectable"], times),
+        "Rows higher / lower / same": f"{one['won']:,} / {one['lost']:,} / –" if shares else "",
+    }
+
+
+def _seen_from(detectable: float | None, times: float) -> str:
+    """The smallest difference that could be seen, with two digits: it rests on a guess of the noise."""
+    return "–" if detectable is None else wording.compact(float(f"{times * detectable:.2g}"))
+
+
+def _draw_rows_apart(pair: Pair) -> None:
+    """What is not of both, or was asked in another way, and a button for the same rows."""
+    for notice in evaluation_words.asked_unlike(evaluation_pairs.unlike(pair)):
+        st.warning(plain(notice), icon=":material/warning:")
+    if pair.same_rows:
+        return
+    said = evaluation_words.rows_apart(pair.first["n"], pair.second["n"], pair.common)
+    asked = evaluation_pairs.again_on_the_same_rows(pair)
+    mover = pair.first if asked["rows_of"] == pair.second["evaluation_id"] else pair.second
+    with st.container(border=True, gap="xsmall"):
+        st.markdown(f":orange[:material/warning:] {plain(said)}")
+        st.code(evaluation_pairs.command(asked), language=None, wrap_lines=True)
+        pressed = st.button(
+            f"Evaluate {plain(mover['name'])} on the same rows",
+            icon=":material/fact_check:",
+            key=f"evaluation-same-{pair.first['evaluation_id']}-{pair.second['evaluation_id']}",
+        )
+    if pressed and act("evaluate", asked, "The evaluation is queued.") is not None:
+        st.rerun()
+
+
+def _draw_differing(own: str, other: str, found: list[Document], evaluation: Document) -> None:
+    if not found:
+        return
+    config = evaluation["config"]
+    metric = st.selectbox(
+        "Rows that differ most in",
+        [one["metric"] for one in found],
+        format_func=lambda name: title(name, config),
+        key=f"evaluation-differing-{own}",
+    )
+    total, rows = evaluation_reads.shared(own, other, metric, ROWS)
+    st.caption(f"The first {len(rows)} of {phrasing.plural(total, 'row')} in common.")
+    for row in rows:
+        with st.container(border=True, gap="xsmall"):
+            st.caption(f":material/person: Prompt · row {row['row_id']:,}")
+            st.text(shown(row["prompt"]))
+            texts = {
+                "Reference": row["reference"],
+                f"This one, {phrasing.number(row['first_score'], 2)}": row["first"],
+                f"The other, {phrasing.number(row['second_score'], 2)}": row["second"],
+            }
+            for column, (name, text) in zip(st.columns(3, gap="medium"), texts.items(), strict=True):
+                with column:
+                    st.markdown(f"**{name}**")
+                    st.text(shown(text, nothing="(an empty answer)"))

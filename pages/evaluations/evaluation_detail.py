@@ -1,0 +1,39 @@
+"""One evaluation in depth: figures, classes, slices, against another one, and row by row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from pages.evaluations.evaluation_classes import draw_classes
+from pages.evaluations.evaluation_compare import draw_comparison
+from pages.evaluations.evaluation_figures import draw_figures
+from pages.evaluations.evaluation_rows import draw_rows
+from pages.evaluations.evaluation_slices import draw_slices
+from pages.shared.session import act, plain
+
+Document = dict[str, Any]
+
+
+def draw_delete(evaluation: Document) -> bool:
+    """A button that asks once more; whether it was deleted."""
+    own = evaluation["evaluation_id"]
+    with st.popover("Delete", icon=":material/delete:"):
+        st.markdown("Its rows, scores and figures are removed; the model stays.")
+        pressed = st.button("Delete this evaluation", key=f"evaluation-delete-{own}")
+    return pressed and act("delete", {"job": own}, "The evaluation is deleted.") is not None
+
+
+def draw_detail(evaluation: Document) -> None:
+    """All of it, from what matters most down to single rows."""
+    if evaluation["notes"]:
+        st.caption(plain(evaluation["notes"]))
+    draw_figures(evaluation)
+    draw_classes(evaluation)
+    st.markdown("**Against another evaluation, on the same rows**")
+    draw_comparison(evaluation)
+    st.markdown("**Slices**: where it is better or worse than on the other rows")
+    draw_slices(evaluation)
+    st.markdown("**Row by row**")
+    draw_rows(evaluation)

@@ -1,0 +1,191 @@
+"""Starting an evaluation of a run or of a model: which one, on which rows, by which metrics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from pages.evaluations.metric_options import PREFIX, draw_metrics, lacking
+from pages.shared import reads
+from pages.shared.session import act, plain, show_error
+from store.catalog import tasks
+from store.catalog.metric_table import MULTIPLE_CHOICE, defaults
+from store.config.evaluate_config import EvaluateConfig
+from store.contract.errors import ConfigError
+
+Document = dict[str, Any]
+MODELS = {
+    "tuned": "Tuned model",
+    "base": "Base model",
+    "best": "Best checkpoint",
+    "newest": "Newest checkpoint",
+}
+PARTS = {"test": "Test", "validation": "Validation", "train": "Training", "all": "All rows"}
+
+
+def draw_form(run: Document | None, model: Document | None = None) -> None:
+    """The fields and the button; what is wrong is named before anything is queued. Of a run, or of a `model`
+    {"model", "trust_remote_code"} that no run made."""
+    checkpoint = "tuned"
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        if run:
+            finished = run["status"] == "finished"
+            which = ["tuned", "base"] if finished else ["best", "newest", "base"]
+            checkpoint = st.selectbox(
+                "Of the run", which, format_func=MODELS.__getitem__, key=f"{PREFIX}checkpoint"
+            )
+        dataset = _dataset(run)
+        part = st.selectbox(
+            "Rows",
+            list(PARTS),
+            format_func=PARTS.__getitem__,
+            key=f"{PREFIX}part",
+            help="Of the run's own data the split that it was trained with, of another the data set's own.",
+        )
+        most = st.number_input(
+            "At most", 1, None, 500, 100, key=f"{PREFIX}rows", help="A random sample of so many rows"
+        )
+    if dataset is None:
+        st.page_link(
+            "pages/data/page.py",
+            label="Import a data set first",
+            icon=":material/upload_file:",
+            query_params={"view": "import"},
+        )
+        return
+    head = bool(run and run["config"].get("task") == "classification" and checkpoint != "base")
+    choosing = dataset["format"] == MULTIPLE_CHOICE and not head
+    labelled = bool(dataset["stats"].get("label_count"))
+    usual = defaults(head=head, labelled=labelled, choosing=choosing)
+    metrics, problem = draw_metrics(
+        usual, {"bytes" if head else "probabilities", *(() if choosing else ("choices",))}
+    )
+    body: Document = {
+        **({"run": run["run_id"], "checkpoint": checkpoint} if run else model or {}),
+        "dataset": dataset["dataset_id"],
+        "part": part,
+        "max_rows": int(most),
+        "metrics": metrics,
+        **_more(head, choosing),
+    }
+    if problem:
+        st.error(plain(problem), icon=":material/error:")
+    pressed = st.button(
+        "Evaluate", type="primary", icon=":material/fact_check:", key=f"{PREFIX}go", disabled=bool(problem)
+    )
+    if pressed and (missing := lacking(metrics)):
+        st.error(missing, icon=":material/error:")
+    elif pressed:
+        _start(body)
+
+
+def _start(body: Document) -> None:
+    """Queue it, or say which field is wrong."""
+    try:
+        config = EvaluateConfig.parse(body)
+    except ConfigError as error:
+        show_error(error)
+        return
+    if act("evaluate", config.document(), "The evaluation is queued.") is not None:
+        st.rerun()
+
+
+def _dataset(run: Document | None) -> Document | None:
+    """The run's own first."""
+    own = run["dataset_id"] if run else None
+    known = sorted(reads.datasets(), key=lambda one: one["dataset_id"] != own)
+    by_id = {one["dataset_id"]: one for one in known}
+    if not by_id:
+        return None
+    chosen = st.selectbox(
+        "Data set",
+        list(by_id),
+        format_func=lambda one: by_id[one]["name"] + (" (its own)" if one == own else ""),
+        key=f"{PREFIX}dataset.{own or ''}",  # another run starts at its own again
+    )
+    return by_id[chosen]
+
+
+def _more(head: bool, choosing: bool) -> Document:
+    """How it answers, and what else is measured."""
+    said: Document = {}
+    with st.expander("Answers, probes and tasks", icon=":material/more_horiz:"):
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            tokens = st.number_input("max_new_tokens", 1, 4096, 64, key=f"{PREFIX}tokens", disabled=head)
+            size = st.number_input("per_device_eval_batch_size", 1, 4096, 16, key=f"{PREFIX}batch")
+            drawn = st.toggle(
+                "do_sample",
+                key=f"{PREFIX}sample",
+                disabled=head,
+                help=EvaluateConfig.model_fields["do_sample"].description,
+            )
+            if drawn:
+                said["temperature"] = st.number_input(
+                    "temperature", 0.05, 10.0, 1.0, 0.1, key=f"{PREFIX}heat"
+                )
+                said["top_p"] = st.number_input("top_p", 0.01, 1.0, 1.0, 0.05, key=f"{PREFIX}top")
+        said |= _choices() if choosing else {}
+        probes = st.toggle(
+            "General questions and prose too",
+            key=f"{PREFIX}probes",
+            disabled=head,
+            help="What the model should still know, whatever it was trained on: about a minute on a CPU.",
+        )
+        said |= _tasks(head)
+        group_by = st.text_input(
+            "group_by",
+            key=f"{PREFIX}group",
+            placeholder="no groups",
+            help=EvaluateConfig.model_fields["group_by"].description,
+        )
+    said |= {"max_new_tokens": int(tokens), "per_device_eval_batch_size": int(size)}
+    return said | {
+        "do_sample": bool(drawn),
+        "probes": bool(probes),
+        "group_by": (group_by or "").strip() or None,
+    }
+
+
+def _choices() -> Document:
+    """How questions of multiple choice are asked."""
+    fields = EvaluateConfig.model_fields
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        examples = st.number_input(
+            "choice_examples", 0, 32, 0, key=f"{PREFIX}examples", help=fields["choice_examples"].description
+        )
+        listed = st.toggle(
+            "list_choices", value=True, key=f"{PREFIX}listed", help=fields["list_choices"].description
+        )
+    return {"choice_examples": int(examples), "list_choices": bool(listed)}
+
+
+def _tasks(head: bool) -> Document:
+    """Tasks of lm-evaluation-harness; how to install it where it isn't there."""
+    fields = EvaluateConfig.model_fields
+    there = tasks.installed()
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        names = st.text_input(
+            "tasks",
+            key=f"{PREFIX}tasks",
+            placeholder="none; names with commas between them"
+            if there
+            else "lm-evaluation-harness is not installed",
+            disabled=head or not there,
+            help=fields["tasks"].description,
+        )
+        most = st.number_input(
+            "task_rows", 1, None, None, key=f"{PREFIX}task_rows", disabled=head or not there,
+            placeholder="all", help=fields["task_rows"].description,
+        )  # fmt: skip
+    if not there:
+        st.caption(
+            "Tasks of lm-evaluation-harness can be asked too, once it is installed with `pip install"
+            " 'tunebench[tasks]'` and Tunebench is started anew."
+        )
+        return {}
+    st.caption(
+        "A task of your own is a YAML file in the folder `tasks` of the home folder, and needs no network. "
+        "Those that come with lm-evaluation-harness fetch their rows from the hub."
+    )
+    return {"tasks": names or "", "task_rows": None if most is None else int(most)}

@@ -1,0 +1,104 @@
+"""All evaluations, a page at a time: found by words, data set and model; a click shows one in depth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from engine.diagnostics import phrasing
+from pages.evaluations import evaluation_reads
+from pages.evaluations.evaluation_form import MODELS, PARTS
+from pages.evaluations.evaluations_view import MAIN, cells, headlines, main_figure
+from pages.shared import quantities, reads
+from pages.shared.session import show_error
+from store.contract.errors import NotFoundError
+
+PAGE = 20
+TABLE, LINK = "evaluations-table", "evaluation"
+Document = dict[str, Any]
+
+
+def count() -> int:
+    """Of all that are finished."""
+    return evaluation_reads.found("", "", "", 1, 0)[0]
+
+
+def draw_list() -> Document | None:
+    """Filters, the table of one page, and the evaluation that the link or a click names."""
+    search, dataset_id, model = _filters()
+    number = int(st.session_state.get("evaluations-page") or 1)
+    total, rows = evaluation_reads.found(search, dataset_id, model, PAGE, PAGE * (number - 1))
+    if not rows and total:  # a filter has left fewer pages
+        st.session_state.pop("evaluations-page", None)
+        total, rows = evaluation_reads.found(search, dataset_id, model, PAGE, 0)
+    if not total:
+        st.caption("No evaluation is like that.")
+        return None
+    heads = headlines(rows)
+    ids = [row["evaluation_id"] for row in rows]
+    st.dataframe(
+        [_line(row, heads) for row in rows],
+        hide_index=True,
+        on_select=lambda: _picked(ids),
+        selection_mode="single-row",
+        key=TABLE,
+        column_config={
+            "Evaluation": st.column_config.TextColumn(width=150),  # so that the figure is in view on a phone
+            MAIN: st.column_config.TextColumn(width=200),
+        },
+        alt="Evaluations, newest first",
+    )
+    pages = -(-total // PAGE)
+    if pages > 1:
+        st.pagination(pages, key="evaluations-page")
+    said = f"{len(rows)} of {phrasing.plural(total, 'evaluation')}" if pages > 1 else ""
+    said = said or phrasing.plural(total, "evaluation")
+    st.caption(f"{said}, newest first; 95% intervals in brackets. A click on a line shows it below.")
+    asked = st.query_params.get(LINK, "")
+    try:
+        return evaluation_reads.one(asked or ids[0])
+    except NotFoundError as error:
+        show_error(error)
+        return evaluation_reads.one(ids[0])
+
+
+def _filters() -> tuple[str, str, str]:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        search = st.text_input(
+            "Search", key="evaluations-search", type="search", live="300ms", icon=":material/search:",
+            placeholder="Search name, notes, data set, model", label_visibility="collapsed",
+        )  # fmt: skip
+        names = {row["dataset_id"]: row["name"] for row in reads.datasets()}
+        dataset_id = st.selectbox(
+            "Data set", ["", *names], format_func=lambda one: names.get(one, "All data sets"),
+            key="evaluations-dataset", label_visibility="collapsed",
+        )  # fmt: skip
+        model = st.selectbox(
+            "Model or run", ["", *evaluation_reads.models()],
+            format_func=lambda one: one or "All models and runs",
+            key="evaluations-model", label_visibility="collapsed",
+        )  # fmt: skip
+    return (search or "").strip(), dataset_id or "", model or ""
+
+
+def _picked(ids: list[str]) -> None:
+    rows = st.session_state[TABLE]["selection"]["rows"]
+    if rows:
+        st.query_params[LINK] = ids[rows[0]]
+    else:
+        st.query_params.pop(LINK, None)
+
+
+def _line(row: Document, heads: dict[str, str]) -> Document:
+    return {
+        "Evaluation": row["name"],
+        MAIN: main_figure(row),
+        "Model": MODELS[row["checkpoint"]] if row["run_id"] else row["model"],
+        "Of the run": row["run_name"] or "–",
+        "Data set": row["dataset_name"],
+        "Rows": PARTS[row["part"]],
+        "n": row["n"],
+        **cells(row, heads),
+        "When": quantities.ago(row["created_at"]),
+    }

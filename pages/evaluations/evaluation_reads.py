@@ -1,0 +1,100 @@
+"""What the evaluations of a run's page read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import streamlit as st
+
+from engine.diagnostics.comparison import score_table
+from engine.diagnostics.comparison.score_table import Differences
+from engine.diagnostics.forgetting import forgetting
+from pages.shared import reads
+from pages.shared.session import client, remembered
+from store.contract.errors import QueryError
+from store.queries.evaluations import evaluation_pairs, evaluations, judging
+from store.queries.evaluations.evaluation_pairs import Pair
+
+
+@remembered
+@st.cache_data(ttl=reads.LIVE, max_entries=32, show_spinner=False)
+def of_run(run_id: str) -> list[dict[str, Any]]:
+    return evaluations.list_evaluations(client(), run_id=run_id)
+
+
+@remembered
+@st.cache_data(ttl=reads.LIVE, max_entries=32, show_spinner=False)
+def found(
+    search: str, dataset_id: str, model: str, limit: int, offset: int
+) -> tuple[int, list[dict[str, Any]]]:
+    return evaluations.found(
+        client(), search=search, dataset_id=dataset_id, model=model, limit=limit, offset=offset
+    )
+
+
+@remembered
+@st.cache_data(ttl=reads.LIVE, max_entries=32, show_spinner=False)
+def judgings(first: str, second: str) -> list[dict[str, Any]]:
+    return judging.of_pair(client(), first, second)
+
+
+@remembered
+@st.cache_data(ttl=reads.CALM, max_entries=4, show_spinner=False)
+def models() -> list[str]:
+    return evaluations.models(client())
+
+
+@remembered
+@st.cache_data(ttl=reads.CALM, max_entries=64, show_spinner=False)
+def one(evaluation_id: str) -> dict[str, Any]:
+    return evaluations.get(client(), evaluation_id)
+
+
+@remembered
+@st.cache_data(ttl=reads.LIVE, max_entries=32, show_spinner=False)
+def unfinished(run_id: str | None) -> list[dict[str, Any]]:
+    return evaluations.unfinished(client(), run_id)
+
+
+@remembered
+@st.cache_data(ttl=reads.CALM, max_entries=32, show_spinner=False)
+def comparable(evaluation_id: str) -> list[dict[str, Any]]:
+    return evaluations.comparable(client(), evaluations.get(client(), evaluation_id))
+
+
+@remembered
+@st.cache_data(ttl=600, max_entries=128, show_spinner=False)
+def page(
+    evaluation_id: str, metric: str, better: str, limit: int, offset: int
+) -> tuple[int, list[dict[str, Any]]]:
+    return evaluations.page(client(), evaluation_id, metric, better=better, limit=limit, offset=offset)
+
+
+@st.cache_data(ttl=600, max_entries=64, show_spinner=False)
+def shared(first: str, second: str, metric: str, limit: int) -> tuple[int, list[dict[str, Any]]]:
+    return evaluations.shared(client(), first, second, metric, limit=limit)
+
+
+@st.cache_data(ttl=600, max_entries=32, show_spinner="Comparing row by row …")
+def compared(first: str, second: str) -> tuple[Pair, Differences]:
+    """The two by their rows, and `first` minus `second` in every metric that both have, paired by row."""
+    pair = evaluation_pairs.pair(client(), *(evaluations.get(client(), one) for one in (first, second)))
+    sides = [
+        (scores, one["figures"]) for scores, one in zip(pair.scores, (pair.first, pair.second), strict=True)
+    ]
+    return pair, score_table.differences(sides[0], sides[1], pair.groups)
+
+
+@st.cache_data(ttl=600, max_entries=32, show_spinner=False)
+def general_change(first: str, second: str) -> list[dict[str, Any]]:
+    """How prose and general questions changed from the second to the first; none where one wasn't asked."""
+    tables: list[pa.Table] = []
+    for one in (second, first):
+        try:
+            tables.append(evaluations.probes(client(), one))
+        except QueryError:
+            return []
+    found = forgetting.assess(*tables)
+    parts = [*found["texts"], *found["choices"]]
+    return [part for part in parts if not part["probe"].startswith("task/")]  # they are figures too

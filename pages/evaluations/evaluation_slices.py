@@ -1,0 +1,123 @@
+"""Where a model is better or worse than on its other rows: by label and by length, of one evaluation, or of
+two in pairs. What differs is told after a correction for the number of slices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from engine.diagnostics import phrasing
+from engine.diagnostics.comparison import slices
+from pages.evaluations.evaluation_figures import TASK, scale, title
+from pages.shared import wording
+from pages.shared.session import client, plain
+from store.contract.errors import QueryError
+from store.queries.evaluations import evaluations
+
+Document = dict[str, Any]
+LISTED = 10  # lines before the table scrolls
+
+
+def sliceable(evaluation: Document) -> dict[str, Document]:
+    """Metrics with a score for each row."""
+    return {
+        figure["metric"]: figure
+        for figure in evaluation["figures"]
+        if figure["estimator"] != "whole" and not figure["failed"] and not figure["metric"].startswith(TASK)
+    }
+
+
+def draw_slices(evaluation: Document, other: Document | None = None) -> None:
+    """The choice of a metric, and a line for each slice, the surest first."""
+    known, own = sliceable(evaluation), evaluation["evaluation_id"]
+    if other is not None:
+        known = {name: one for name, one in known.items() if name in sliceable(other)}
+    if not known:
+        st.caption("No metric has scores of rows.")
+        return
+    place = f"{own}-{other['evaluation_id'] if other else ''}"
+    metric = st.selectbox(
+        "Slices by",
+        list(known),
+        format_func=lambda name: title(name, evaluation["config"]),
+        key=f"evaluation-slices-{place}",
+        label_visibility="collapsed",
+    )
+    try:
+        found = of_evaluation(own, metric, other["evaluation_id"] if other else "")
+    except QueryError:
+        st.caption("The file with its rows is gone.")
+        return
+    if not found:
+        st.caption("These rows make no slices: they have one label or none, and are all of one length.")
+        return
+    times = scale(known[metric])
+    tested = [one for one in found if one["q"] is not None]
+    if not tested:
+        st.caption(f"Every slice of these rows has fewer than {slices.LEAST} rows, or none beside it.")
+        return
+    lines = [_line(one, known[metric], times, paired=other is not None) for one in tested]
+    st.dataframe(
+        lines,
+        hide_index=True,
+        height="content" if len(lines) <= LISTED else 35 * (LISTED + 1) + 3,
+        column_config={"Slice": st.column_config.TextColumn(pinned=True, width="medium")},
+        alt="Slices of the rows, with intervals",
+    )
+    st.caption(_about(found, other))
+
+
+@st.cache_data(ttl=600, max_entries=128, show_spinner=False)
+def of_evaluation(evaluation_id: str, metric: str, other: str = "") -> list[Document]:
+    """Slices by label, length of prompt and of the row's own answer."""
+    table = evaluations.sliced(client(), evaluation_id, metric, other)
+    if not table.num_rows:
+        return []
+
+    def numbers(name: str) -> np.ndarray:
+        return np.array([np.nan if x is None else x for x in table[name].to_pylist()], float)
+
+    groups = {
+        **slices.by_value("Label", table["label"].to_pylist()),
+        **slices.by_size("Prompt", numbers("prompt"), "characters"),
+        **slices.by_size("Own answer", numbers("answer"), "characters"),
+    }
+    if other:
+        return slices.of_differences(numbers("score"), numbers("other"), groups)
+    return slices.of_scores(numbers("score"), groups)
+
+
+def _line(one: Document, figure: Document, times: float, *, paired: bool) -> Document:
+    where = {"Slice": f"{one['by']}: {one['value']}"}
+    told = {"Told apart": _word(one, figure["better"], paired), "n": one["n"], "q": _q(one["q"])}
+    if paired:
+        return where | {"Difference": wording.estimate(one["gap"], scale=times)} | told
+    mean = wording.estimate(one["mean"], scale=times, sign=False)
+    rest = "–" if one["rest"] is None else phrasing.number(times * one["rest"], 1 if times == 100 else 2)
+    return where | {f"Mean{', %' if times == 100 else ''}": mean, "Other rows": rest} | told
+
+
+def _word(one: Document, better: str, paired: bool) -> str:
+    if not one["different"]:
+        return "can't be told"
+    gap = one["gap"]["value"] if paired else one["gap"]
+    return "better" if (gap > 0) == (better == "higher") else "worse"
+
+
+def _q(value: float | None) -> str:
+    return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _about(found: list[Document], other: Document | None) -> str:
+    tested = sum(one["q"] is not None for one in found)
+    small = len(found) - tested
+    left_out = f" {phrasing.plural(small, 'smaller one')} left out." if small else ""
+    against = f"this one minus {other['name']}, in pairs" if other else "each against all other rows"
+    return plain(
+        f"{phrasing.plural(tested, 'slice')}, {against}; q is the p-value after Benjamini and Hochberg"
+        f" for {phrasing.plural(tested, 'test')}: of the slices that are told apart at most a twentieth are"
+        " expected to be none."
+        f" 95% intervals, each on its own; a slice has at least {slices.LEAST} rows.{left_out}"
+    )

@@ -1,0 +1,67 @@
+"""What is evaluated: a model by name, folder or hub id, or a run; then the form with all else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from pages.evaluations.evaluation_form import draw_form
+from pages.evaluations.metric_options import PREFIX
+from pages.shared import reads
+from store.config.train_config import BUNDLED_MODEL
+from store.contract.states import ALIVE
+
+MOST = 200  # runs to choose from
+KINDS = ("A model", "A run")
+
+
+def draw_start() -> None:
+    """The choice, and the form for it."""
+    kind = st.segmented_control(
+        "What", KINDS, default=KINDS[0], key=f"{PREFIX}kind", label_visibility="collapsed", required=True
+    )
+    if kind == KINDS[1]:
+        run = _run()
+        if run is not None:
+            draw_form(run)
+        return
+    model = _model()
+    if model is None:
+        st.caption("Choose a model, or type a folder or a hub id such as owner/name.")
+        return
+    draw_form(None, model)
+
+
+def _run() -> dict[str, Any] | None:
+    """A run that has ended."""
+    found = [run for run in reads.runs("", (), MOST, 0) if run["status"] not in ALIVE]
+    if not found:
+        st.caption("No run has ended yet.")
+        return None
+    by_id = {run["run_id"]: run for run in found}
+    chosen = st.selectbox("Run", list(by_id), format_func=lambda one: by_id[one]["name"], key=f"{PREFIX}run")
+    if len(found) == MOST:
+        st.caption(f"The newest {MOST}; an older one is evaluated from its own page.")
+    return by_id[chosen]
+
+
+def _model() -> dict[str, Any] | None:
+    known = [model["name"] for model in reads.models()]
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        chosen = st.selectbox(
+            "Model",
+            list(dict.fromkeys([*known, BUNDLED_MODEL])),
+            key=f"{PREFIX}model",
+            accept_new_options=True,
+            help="Choose one, or type a local folder or a Hugging Face id such as owner/name.",
+        )
+        trusted = False
+        if chosen and chosen not in (*known, BUNDLED_MODEL):
+            trusted = st.checkbox(
+                "Run code that comes with it",
+                key=f"{PREFIX}trust",
+                help="Some models bring Python files of their own, which then run on this machine with your"
+                " rights. Tick it only for an author you trust.",
+            )
+    return {"model": chosen, "trust_remote_code": bool(trusted)} if chosen else None

@@ -1,0 +1,189 @@
+"""The evaluations of one run: those at work, those that are there, one in depth, and how to start one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import streamlit as st
+
+from engine.diagnostics import phrasing
+from pages.evaluations import evaluation_reads
+from pages.evaluations.evaluation_detail import draw_delete, draw_detail
+from pages.evaluations.evaluation_figures import estimate_text, title
+from pages.evaluations.evaluation_form import MODELS, PARTS, draw_form
+from pages.shared import quantities, reads, wording
+from pages.shared.progress_bar import progress_block
+from pages.shared.session import act, guarded, plain, watch_engine
+from store.contract.states import ALIVE
+
+Document = dict[str, Any]
+HEADLINES = 3  # metrics in the list
+MAIN = "First figure"
+BAD_ENDS = 5  # that are shown
+LIVE = 4
+_ICONS = {
+    "failed": ":red[:material/error:]",
+    "cancelled": ":orange[:material/cancel:]",
+    "lost": ":orange[:material/link_off:]",
+}
+
+
+def draw_evaluations(run_id: str) -> None:
+    """The tab of one run."""
+    with guarded():
+        run = reads.runs_by_id((run_id,))[run_id]
+        if run["status"] in ALIVE:
+            st.caption("Its model can be evaluated once the run has ended, on any data set.")
+            return
+        found = evaluation_reads.of_run(run_id)
+        alive = draw_unfinished(run_id)
+        if not found and not alive:
+            st.markdown(
+                "There is no evaluation of this run yet. Choose rows and metrics and press **Evaluate**: the"
+                " model answers every row, and each figure comes with its interval. Evaluate the base model"
+                " on the same rows, and the two are compared row by row."
+            )
+        with st.expander("Evaluate this run", icon=":material/add:", expanded=not found and not alive):
+            draw_form(run)
+        if found:
+            _draw_list(found)
+            _draw_one(found)
+
+
+def draw_unfinished(run_id: str | None, most: int = BAD_ENDS) -> bool:
+    """Those of a run, or of all models, that work or ended badly; whether some still work."""
+    unfinished = evaluation_reads.unfinished(run_id)
+    alive = tuple(job["job_id"] for job in unfinished if job["status"] in ALIVE)
+    if alive:
+        _live(run_id, alive)
+    ended = [job for job in unfinished if job["status"] not in ALIVE]
+    if ended:  # closed: they must not hide what is there
+        newest = ended[-1]
+        head = f"{phrasing.plural(len(ended), 'evaluation')} without a result; the newest: {newest['title']}"
+        with st.expander(plain(head), icon=":material/error:"):
+            _draw_bad_ends(ended, most)
+    return bool(alive)
+
+
+def _draw_bad_ends(ended: list[Document], most: int) -> None:
+    """The newest of them."""
+    for job in ended[::-1][:most]:
+        _draw_bad_end(job)
+    if len(ended) > most:
+        st.caption(f"{phrasing.plural(len(ended) - most, 'older one')} without a result not shown.")
+
+
+@st.fragment(run_every="1s")
+def _live(run_id: str | None, shown: tuple[str, ...]) -> None:
+    """Those that wait or work; the tab is drawn anew when one has ended."""
+    with guarded():
+        watch_engine()
+        jobs = [job for job in evaluation_reads.unfinished(run_id) if job["status"] in ALIVE]
+        if tuple(job["job_id"] for job in jobs) != shown:
+            st.cache_data.clear()
+            st.rerun()
+        for job in jobs[:LIVE]:
+            with st.container(border=True, gap="xsmall"):
+                with st.container(horizontal=True, vertical_alignment="center"):
+                    st.markdown(f"**{plain(job['title'])}**", width="stretch")
+                    key = f"evaluation-cancel-{job['job_id']}"
+                    if st.button("Cancel", key=key, icon=":material/stop_circle:"):
+                        act("cancel", {"job": job["job_id"]}, "The evaluation is being cancelled.")
+                st.html(progress_block(job))
+        if len(jobs) > LIVE:
+            st.caption(f"{phrasing.plural(len(jobs) - LIVE, 'more evaluation')} in the queue.")
+
+
+def _draw_bad_end(job: Document) -> None:
+    """Why there is no result, and what can be done, in a line and two buttons."""
+    with st.container(border=True, gap="xsmall"):
+        st.markdown(f"{_ICONS.get(job['status'], _ICONS['failed'])} **{plain(job['title'])}**")
+        st.caption(plain(bad_end(job)))
+        with st.container(horizontal=True):
+            for label, command, done in (
+                ("Try it again", "resume", "The evaluation is queued."),
+                ("Delete it", "delete", "The evaluation is deleted."),
+            ):
+                pressed = st.button(label, key=f"evaluation-{command}-{job['job_id']}")
+                if pressed and act(command, {"job": job["job_id"]}, done) is not None:
+                    st.rerun()
+
+
+def bad_end(job: Document) -> str:
+    """Why a job has no result, and the next step."""
+    error = job["error"] or {}
+    if error.get("message"):
+        return f"{error['message']} {error.get('fix') or ''}".strip()
+    if job["status"] == "cancelled":
+        return "It was cancelled before it had a result. Try it again, or delete it."
+    if job["status"] == "lost":
+        return "Its process is gone without a result, as when the machine was switched off. Try it again."
+    return "It ended without a result and gave no reason. Its log is in its folder; try it again."
+
+
+def _draw_list(found: list[Document]) -> None:
+    """A line an evaluation, a column for each of the first metrics that occur."""
+    heads = headlines(found)
+    lines = [_summary(one, heads) for one in found]
+    st.dataframe(lines, hide_index=True, alt="Evaluations of this run, newest first")
+    st.caption(f"{phrasing.plural(len(found), 'evaluation')}, newest first; intervals in brackets.")
+
+
+def headlines(found: list[Document]) -> dict[str, str]:
+    """metric -> head of its column, of the metrics that most of these have a value of."""
+    heads: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for one in found:
+        for figure in one["figures"]:
+            if figure["value"] is not None:
+                counts[figure["metric"]] += 1
+                name = f"{title(figure['metric'], one['config'])} {wording.arrow(figure['better'])}"
+                heads.setdefault(figure["metric"], name)
+    return {metric: heads[metric] for metric, _ in counts.most_common(HEADLINES)}
+
+
+def main_figure(one: Document) -> str:
+    """The first figure that has a value, with its name: one is there whatever other evaluations measured."""
+    figure = next((each for each in one["figures"] if each["value"] is not None), None)
+    if figure is None:
+        return "no value"
+    return f"{estimate_text(figure)} {title(figure['metric'], one['config'])}"
+
+
+def cells(one: Document, heads: dict[str, str]) -> Document:
+    """The figure of each of these metrics, with its interval; a dash where it was not measured."""
+    figures = {figure["metric"]: figure for figure in one["figures"]}
+    return {
+        head: estimate_text(figures[metric]) if metric in figures else "–" for metric, head in heads.items()
+    }
+
+
+def _summary(one: Document, heads: dict[str, str]) -> Document:
+    said = cells(one, heads)
+    return {
+        "Model": MODELS[one["checkpoint"]],
+        MAIN: main_figure(one),
+        "Data set": one["dataset_name"],
+        "Rows": PARTS[one["part"]],
+        "n": one["n"],
+        **said,
+        "Evaluation": one["name"],
+        "When": quantities.ago(one["created_at"]),
+    }
+
+
+def _draw_one(found: list[Document]) -> None:
+    """The chosen evaluation."""
+    by_id = {one["evaluation_id"]: one for one in found}
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        chosen = st.selectbox(
+            "Evaluation",
+            list(by_id),
+            format_func=lambda one: f"{by_id[one]['name']}, {quantities.ago(by_id[one]['created_at'])}",
+            key="evaluation-shown",
+        )
+        gone = draw_delete(by_id[chosen])
+    if gone:
+        st.rerun()
+    draw_detail(by_id[chosen])

@@ -1,0 +1,1 @@
+"""The screen that launches a run: form, advice, preview."""

@@ -1,0 +1,257 @@
+"""Which method? What each would need on this model, data and machine, what runs measured, and what to take.
+
+The answer takes seconds (a step of every method is rehearsed), so it is asked only while the panel is open,
+after the rest of the page is drawn. It does not depend on the chosen method: taking another asks nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+from engine.diagnostics.launch import advisor
+from engine.diagnostics.phrasing import plural
+from pages.launch import advisor_charts
+from pages.launch.price import draw_price
+from pages.run_parts import config_fields
+from pages.shared import figures, quantities, reads, wording
+from pages.shared.session import plain
+from pages.shared.traces import PLOT
+from store.catalog.methods import HELD, METHOD_FIELDS, METHODS
+from store.config.train_config import TrainConfig, split_of
+from store.contract.errors import EngineUnavailable, TunebenchError
+
+STATE = "launch-advice"
+OPEN = "launch-advice-open"
+# What the choice of a method sets: none of it changes the question.
+UNASKED = {"name", "notes", "learning_rate", "weight_decay"}
+FIRST = ("lora", "qlora", "full")  # compared at length whatever is advised
+
+
+@dataclass(frozen=True)
+class Advice:
+    """One question with its answer or its error."""
+
+    question: str
+    answer: dict[str, Any] | None = None
+    error: TunebenchError | None = None
+
+
+def draw(config: TrainConfig | None, dataset: dict[str, Any] | None) -> str:
+    """The panel; the question that is still to be asked, or "" where nothing is."""
+    panel = st.expander("Which method?", icon=":material/balance:", key=OPEN, on_change="rerun")
+    if not panel.open:
+        return ""
+    with panel:
+        if dataset is None:
+            st.caption("Choose a data set first: what a method needs depends on its rows.")
+            return ""
+        if config is None:
+            st.caption("Some field of the form is wrong; once it is right, the methods are compared.")
+            return ""
+        asked = question(config, dataset)
+        found = st.session_state.get(STATE)
+        if found is None or found.question != asked:
+            st.skeleton(height=320)
+            return asked
+        if found.error:
+            st.warning(plain(str(found.error)), icon=":material/warning:")
+        else:
+            _draw_answer(found.answer, config.method)
+    return ""
+
+
+def question(config: TrainConfig, dataset: dict[str, Any]) -> str:
+    """What to ask, as JSON: equal for every method that could be chosen, unless fields of its own are set."""
+    document = config.model_dump(exclude_unset=True, exclude_none=True, exclude=UNASKED)
+    if not (set(METHOD_FIELDS) - set(HELD)) & set(document):
+        document.pop("method", None)
+    body = {"config": document, "fingerprint": dataset["fingerprint"], "split": split_of(document, dataset)}
+    return json.dumps(body, sort_keys=True)
+
+
+def ask(text: str) -> None:
+    """Ask the engine and keep the answer."""
+    try:
+        found = Advice(text, answer=reads.ask("advice", text))
+    except EngineUnavailable:
+        raise
+    except TunebenchError as error:
+        found = Advice(text, error=error)
+    st.session_state[STATE] = found
+
+
+def _draw_answer(answer: dict[str, Any], method: str) -> None:
+    _recommendation(answer["recommendation"], answer)
+    price = draw_price()
+    recommended = answer["recommendation"]["method"]
+    first = [o for o in answer["options"] if o["past"] or o["method"] in (recommended, method, *FIRST)]
+    for option in sorted(first, key=lambda o: (o["method"] != recommended, bool(o["problem"]))):
+        with st.container(border=True, key=f"advice-row-{option['method']}"):
+            _option(
+                option, answer, price, chosen=option["method"] == method, best=option["method"] == recommended
+            )
+    _others([o for o in answer["options"] if o not in first], price)
+    _footnotes(answer)
+    _past(answer["measured"])
+
+
+def _recommendation(found: dict[str, Any], answer: dict[str, Any]) -> None:
+    icon = ":material/recommend:" if found["method"] else ":material/block:"
+    st.markdown(f"#### {icon} {plain(found['sentence'])}")
+    st.markdown("\n".join(f"- {plain(reason)}" for reason in found["reasons"]))
+    alike = answer["past_runs"]
+    basis = (
+        f"{plural(alike, 'run')} on this model and these rows" if alike else "rules, as no run has these rows"
+    )
+    st.caption(f"From {basis}; memory and time are for {plain(answer['device'])}.")
+
+
+def _option(
+    option: dict[str, Any], answer: dict[str, Any], price: dict[str, Any], *, chosen: bool, best: bool
+) -> None:
+    """One method: its name with a button, and what it would need."""
+    name = option["method"]
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        badge = " :green-badge[:material/recommend: advised]" if best else ""
+        st.markdown(f"**{plain(option['title'])}**{badge}", width="content")
+        st.button(
+            "Chosen" if chosen else "Use this",
+            key=f"advice-use-{name}",
+            icon=":material/check:" if chosen else ":material/arrow_forward:",
+            disabled=chosen or bool(option["problem"]),
+            on_click=_use,
+            args=(name,),
+        )
+    if option["problem"]:
+        st.caption(f":material/block: {plain(option['problem'])}")
+        return
+    st.html(figures.grid(_figures(option, answer, price), width=7.5))
+
+
+def _others(options: list[dict[str, Any]], price: dict[str, Any]) -> None:
+    """The methods that are rarely the first choice, one a line; the one that is picked can be taken."""
+    usable = [o for o in options if not o["problem"]]
+    if usable:
+        st.markdown("**Other methods**")
+        columns: dict[str, list[str]] = {
+            "Method": [o["title"] for o in usable],
+            "Memory": [quantities.gib_between(o["low_gib"], o["high_gib"]) for o in usable],
+            "Fits": ["yes" if o["fits"] else "may not" for o in usable],
+            "Time": [quantities.span_between(o["low_seconds"], o["high_seconds"]) for o in usable],
+            "On disk": [quantities.size(o["disk_bytes"]) for o in usable],
+            "Trained": [quantities.share(o["trainable_parameters"], o["total_parameters"]) for o in usable],
+        }
+        if price["per_hour"] is not None:
+            columns["Cost"] = [_cost(o, price).removeprefix("costs ") for o in usable]
+        picked = st.dataframe(
+            columns, hide_index=True, on_select="rerun", selection_mode="single-row", key="advice-others"
+        )
+        for index in picked["selection"]["rows"][:1]:
+            name = usable[index]["method"]
+            st.caption(plain(METHODS[name].when))
+            st.button(
+                f"Use {usable[index]['title']}",
+                key=f"advice-use-{name}",
+                icon=":material/arrow_forward:",
+                on_click=_use,
+                args=(name,),
+            )
+    for option in options:
+        if option["problem"]:
+            st.caption(f":material/block: **{plain(option['title'])}**: {plain(option['problem'])}")
+
+
+def _use(method: str) -> None:
+    """Set the method; the rates of another one are not its own."""
+    config_fields.change({"method": method, "learning_rate": None, "weight_decay": None})
+
+
+def _figures(option: dict[str, Any], answer: dict[str, Any], price: dict[str, Any]) -> list[str]:
+    low, high = option["low_gib"], option["high_gib"]
+    share = quantities.share(option["trainable_parameters"], option["total_parameters"])
+    found = [
+        figures.ranged(
+            "Memory",
+            quantities.gib_between(low, high),
+            low,
+            high,
+            option["available_gib"],
+            "fits" if option["fits"] else f"may not fit into {quantities.gib(option['available_gib'])}",
+        ),
+        figures.fact(
+            "Time",
+            quantities.span_between(option["low_seconds"], option["high_seconds"]),
+            _cost(option, price),
+            option["time_basis"],
+        ),
+        figures.fact(
+            "Kept on disk", quantities.size(option["disk_bytes"]), f"{share} of the weights trained"
+        ),
+    ]
+    if answer["watts"]:
+        found.append(figures.fact("Energy", _energy(option), "from runs on this machine"))
+    if answer["past_runs"]:
+        found.append(figures.fact("Measured gain", *_measured(option["past"])))
+    return found
+
+
+def _cost(option: dict[str, Any], price: dict[str, Any]) -> str:
+    found = advisor.cost(option, price["per_hour"])
+    if found is None:
+        return ""
+    low, _, high = found
+    places = 2 if high < 100 else 0
+    between = f"{wording.number(low, places)} to {wording.number(high, places)}"
+    return f"costs {between} {price['currency']}"
+
+
+def _energy(option: dict[str, Any]) -> str:
+    low, _, high = option["energy_wh"]
+    return f"{low:,.0f} to {high:,.0f} Wh" if high >= 10 else f"{low:,.1f} to {high:,.1f} Wh"
+
+
+def _measured(past: dict[str, Any] | None) -> tuple[str, str]:
+    """The gain with its interval, and what it rests on."""
+    if not past:
+        return "–", "no run on these rows yet"
+    took = [quantities.gib(past["memory_gib"])] if past["memory_gib"] else []
+    took += [quantities.span(past["seconds"])] if past["seconds"] else []
+    rows = f", n {past['n']}" if past["n"] else ""
+    rows += f", {past['unit']}" if past["unit"] else ""
+    note = plural(past["runs"], "run") + rows + (f": {', '.join(took)}" if took else "")
+    if past["gain"] is None:
+        return "–", note
+    value = {"value": past["gain"], "low": past["low"], "high": past["high"]}
+    return wording.estimate(value), note
+
+
+def _footnotes(answer: dict[str, Any]) -> None:
+    first = next((o for o in answer["options"] if not o["problem"]), None)
+    if first is None:
+        return
+    said = [f"Memory: {plain(first['memory_basis'])}"]
+    if answer["past_runs"]:
+        said.insert(
+            0, "Gain: less loss on held-out rows than the base model, mean over the runs, 95% interval."
+        )
+    if not answer["watts"]:
+        said.append("Energy is not counted on this machine.")
+    st.caption(" ".join(said))
+
+
+def _past(runs: list[dict[str, Any]]) -> None:
+    """Predictions of runs that ended, against what they measured."""
+    charts = advisor_charts.predicted_and_measured(runs)
+    if not charts:
+        st.caption("Once runs have ended here, their predictions are held against what they measured.")
+        return
+    st.markdown("**Predicted and measured**")
+    with st.grid(2, min_column_width=260):
+        for name, (figure, said) in charts.items():
+            with st.container():
+                st.plotly_chart(figure, key=f"advice-past-{name}", config=PLOT, alt=said)
+                st.caption(said)

@@ -1,0 +1,147 @@
+"""Launch: what will be trained, what will it cost, and does it see what I mean it to see?
+
+A form that can be sent unchanged. The price and one real row are asked of the engine for each config;
+what is wrong stands at its field, and the button says why it can't be pressed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from pages.launch import advisor_view, preview
+from pages.launch import launch_form as form
+from pages.launch.launch_yaml import draw_yaml
+from pages.run_parts import config_fields as fields
+from pages.run_parts.config_values import check
+from pages.shared import reads
+from pages.shared.session import client, guarded, plain, show_error
+from store.config.train_config import TrainConfig
+from store.contract.errors import TunebenchError
+
+REFUSED = "launch-refused"
+
+
+def main() -> None:
+    st.title("What do you want to train?", anchor=False)
+    with guarded():
+        form.begin(st.query_params)
+        draw()
+
+
+def draw() -> None:
+    said = fields.document()
+    config, wrong = check(said)
+    dataset = _dataset(said.get("dataset"))
+    asked = (
+        preview.question(config, dataset, st.session_state.get("launch-row", 0)) if config and dataset else ""
+    )
+    last = preview.last()
+    current = last if last and asked and last.question == asked else None
+    notes = _notes(wrong, current, said)
+    resolved = preview.resolved(config, dataset)
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        form_tab, yaml_tab = st.tabs([":material/list_alt: Form", ":material/code: YAML"])
+        with form_tab:
+            form.draw_choices(notes)
+            advice = advisor_view.draw(config, dataset)
+            form.draw_words(str(resolved.get("name") or ""), notes)
+            form.draw_hyperparameters(config, resolved, notes)
+        with yaml_tab:
+            draw_yaml(said)
+    with right, st.container(border=True):
+        panel(said, config, dataset, current, notes)
+    if current and current.answer and current.answer.get("row"):
+        with st.container(border=True):
+            preview.show_row(current.answer)
+    if asked and current is None:
+        with right, st.spinner("Reading the rows with the model's tokenizer …", show_time=True):
+            preview.ask(asked)
+        st.rerun()
+    if advice:
+        with form_tab, st.spinner("Working out what each method needs …", show_time=True):
+            advisor_view.ask(advice)
+        st.rerun()
+
+
+def panel(
+    said: dict[str, Any],
+    config: TrainConfig | None,
+    dataset: dict[str, Any] | None,
+    current: preview.Preview | None,
+    notes: form.Notes,
+) -> None:
+    """What will happen and what it costs, and the button that starts it."""
+    st.subheader("What will happen", anchor=False)
+    if current and current.answer:
+        preview.show_cost(current.answer)
+        preview.show_fitting(current.answer)
+    elif config and dataset and current is None:
+        st.skeleton(height=220)
+    preview.show_general(notes, set(TrainConfig.model_fields))
+    reason = _reason(config, dataset, current, notes)
+    pressed = st.button(
+        "Launch",
+        type="primary",
+        icon=":material/rocket_launch:",
+        width="stretch",
+        disabled=bool(reason),
+        key="launch-button",
+    )
+    if reason:
+        st.caption(reason)
+    if pressed and config:
+        launch(said, config)
+
+
+def launch(said: dict[str, Any], config: TrainConfig) -> None:
+    """Send the config; on success go to the run, else show the refusal at its field."""
+    try:
+        answer = client().command("launch", config.model_dump(exclude_none=True))
+    except TunebenchError as error:
+        if error.field not in TrainConfig.model_fields:
+            show_error(error)
+            return
+        st.session_state[REFUSED] = (said, error.field, str(error))
+        st.rerun()
+    st.cache_data.clear()
+    st.switch_page("pages/run/page.py", query_params={"run": answer["run_id"]})
+
+
+def _dataset(name: str | None) -> dict[str, Any] | None:
+    return next((row for row in reads.datasets() if name in (row["name"], row["dataset_id"])), None)
+
+
+def _notes(wrong: dict[str, str], current: preview.Preview | None, said: dict[str, Any]) -> form.Notes:
+    """Everything to say, by field: what does not validate, what the preview found, what launch refused."""
+    notes: form.Notes = preview.by_field(current.problems) if current else {}
+    for field, message in wrong.items():
+        if field != "dataset" or said.get("dataset"):
+            notes.setdefault(field, []).append(("error", message))
+    refused = st.session_state.get(REFUSED)
+    if refused and refused[0] == said:
+        notes.setdefault(refused[1], []).append(("error", refused[2]))
+    return notes
+
+
+def _reason(
+    config: TrainConfig | None,
+    dataset: dict[str, Any] | None,
+    current: preview.Preview | None,
+    notes: form.Notes,
+) -> str:
+    """Why the run can't be launched; empty where it can."""
+    wrong = [(field, message) for field in notes for level, message in notes[field] if level == "error"]
+    if wrong:
+        field, message = wrong[0]
+        return plain(message) if field in TrainConfig.model_fields else "See the message above."
+    if not reads.datasets():
+        return "There is no data set yet."
+    if config is None or dataset is None:
+        return "Choose a data set."
+    return "" if current else "Working out what it costs …"
+
+
+main()

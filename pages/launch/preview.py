@@ -1,0 +1,260 @@
+"""What a run will do and cost, asked of the engine once per config and kept; and how the screen says it.
+
+The question leaves name and notes out, so that typing them asks nothing. The last answer lives in the
+session: its resolved values are the automatic defaults in the form, its problems stand at their fields.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+from engine.diagnostics import phrasing
+from pages.launch import class_preview
+from pages.run_parts import config_fields
+from pages.shared import figures, quantities, reads
+from pages.shared.session import plain
+from pages.shared.token_view import row_view
+from store.config.train_config import Split, TrainConfig, split_of
+from store.contract.errors import EngineUnavailable, TunebenchError
+
+STATE = "launch-preview"
+
+
+@dataclass(frozen=True)
+class Preview:
+    """One question with its answer or its error."""
+
+    question: str
+    answer: dict[str, Any] | None = None
+    error: TunebenchError | None = None
+
+    @property
+    def problems(self) -> list[dict[str, str]]:
+        """{level, field, message, fix} of the answer; an error counts as one."""
+        if self.error:
+            document = self.error.to_dict()
+            return [{"level": "error", **{k: document[k] for k in ("field", "message", "fix")}}]
+        return list(self.answer["problems"]) if self.answer else []
+
+
+def question(config: TrainConfig, dataset: dict[str, Any], row: int) -> str:
+    """What to ask about `config`, as JSON: equal configs ask equal questions."""
+    document = config.model_dump(exclude_none=True)
+    document |= {"name": "", "notes": ""}
+    split = split_of(document, dataset)
+    body = {"config": document, "fingerprint": dataset["fingerprint"], "split": split, "row": row}
+    return json.dumps(body, sort_keys=True)
+
+
+def last() -> Preview | None:
+    """The answer that the session has, perhaps to an earlier question."""
+    return st.session_state.get(STATE)
+
+
+def ask(text: str) -> Preview:
+    """The engine's answer to the question, which may take seconds at the first time of a model."""
+    try:
+        found = Preview(text, answer=reads.ask("preview", text))
+    except EngineUnavailable:
+        raise
+    except TunebenchError as error:
+        found = Preview(text, error=error)
+    st.session_state[STATE] = found
+    return found
+
+
+def resolved(config: TrainConfig | None, dataset: dict[str, Any] | None) -> dict[str, Any]:
+    """What the automatic fields amount to: as the last preview found them, until then as far as rows tell."""
+    kept = {k: dataset[k] for k in Split.model_fields} if dataset else {}
+    answer = before.answer if (before := last()) else None
+    same = ("method", "task")
+    if answer and (
+        config is None or all(answer["config"][field] == getattr(config, field) for field in same)
+    ):
+        found = {k: v for k, v in answer["config"].items() if v is not None}
+        name = config.resolved(1).name if config else ""
+        return {**kept, **found, "max_length": answer["max_length"], "name": name}
+    if config is None or dataset is None:
+        return {}
+    held_out = {**kept, **config.model_dump(include={"validation_size", "test_size"}, exclude_none=True)}
+    share = held_out["validation_size"] + held_out["test_size"]
+    found = config.resolved(int(dataset["row_count"] * (1 - share))).model_dump(exclude_none=True)
+    return {**kept, **found}
+
+
+def show_cost(answer: dict[str, Any]) -> None:
+    """Time, memory, what is trained and on how much, as figures with their intervals."""
+    st.html(figures.grid([_time(answer), _memory(answer)]))
+    st.html(figures.facts(_figures(answer)))
+    if answer.get("classes"):
+        class_preview.show_counts(answer)
+
+
+def show_fitting(answer: dict[str, Any]) -> None:
+    """Where the run may not fit: the nearest settings that do, each a button that sets them in the form."""
+    offers = answer.get("fitting") or []
+    if answer["memory"]["fits"]:
+        return
+    if not offers:
+        st.caption("No smaller batch, shorter row or lighter method fits; take a smaller model.")
+        return
+    st.markdown("**What would fit**")
+    for index, offer in enumerate(offers):
+        st.button(
+            f"{offer['text']}: {quantities.gib(offer['peak_gib'])}",
+            key=f"launch-fitting-{index}",
+            icon=":material/compress:",
+            width="stretch",
+            on_click=config_fields.change,
+            args=(offer["change"],),
+            help=f"At most {quantities.gib(offer['high_gib'])}. Sets these fields in the form.",
+        )
+
+
+def _time(answer: dict[str, Any]) -> str:
+    time = answer["time"]
+    between = quantities.span_between(time["low_seconds"], time["high_seconds"])
+    rests_on = _past(time["runs"]) or "from this machine's measured speed"
+    return figures.fact("Time", between, rests_on, time["basis"])
+
+
+def _past(runs: int) -> str:
+    return f"from {phrasing.plural(runs, 'run')} here" if runs else ""
+
+
+def _memory(answer: dict[str, Any]) -> str:
+    memory = answer["memory"]
+    available = memory["available_gib"]
+    return figures.ranged(
+        "Memory",
+        quantities.gib_between(memory["low_gib"], memory["high_gib"]),
+        memory["low_gib"],
+        memory["high_gib"],
+        available,
+        ", ".join(p for p in (f"of {quantities.gib(available)} that are free", _past(memory["runs"])) if p),
+    )
+
+
+def _figures(answer: dict[str, Any]) -> list[tuple[str, str, str]]:
+    rows, counted = answer["rows"], answer["counted_rows"]
+    about = "" if counted >= rows["train"] else f"counted on {counted:,} rows"
+    trained, total = answer["trainable_parameters"], answer["total_parameters"]
+    per_epoch, told = answer["tokens_per_epoch"], answer["trained_tokens_per_epoch"]
+    pairs = answer["config"]["task"] == "dpo"
+    noun, both = ("Pairs", "both answers of each pair, ") if pairs else ("Rows", "")
+    cut = (
+        f"of {counted:,}; {answer['lost_tokens']:,} trained tokens lost{keeping_all(answer)}"
+        if answer["truncated_rows"]
+        else "none is too long"
+    )
+    return [
+        (
+            "Trained parameters",
+            quantities.parameters(trained),
+            f"{quantities.share(trained, total)} of {quantities.parameters(total)}",
+        ),
+        ("Optimiser steps", f"{answer['steps']:,}", f"{answer['steps_per_epoch']:,} an epoch"),
+        (
+            f"{noun} to train on",
+            f"{rows['train']:,}",
+            f"{rows['validation']:,} validation, {rows['test']:,} test",
+        ),
+        (
+            "Tokens an epoch",
+            quantities.count(per_epoch),
+            both
+            + (f"{quantities.share(told, per_epoch)} trained on" if told else "of the texts alone")
+            + (f", {about}" if about else ""),
+        ),
+        (
+            f"{noun} cut short",
+            f"{answer['truncated_rows']:,}",
+            f"{cut} (limit {answer['max_length']:,} tokens)",
+        ),
+        class_preview.fact(answer)
+        if answer.get("classes")
+        else (
+            f"{noun} that teach nothing" if pairs else "Rows without a trained token",
+            f"{answer['untrained_rows']:,}",
+            _untrained(answer, noun),
+        ),
+        ("Precision", answer["dtype"], "of the numbers in training"),
+        *_replayed(answer),
+    ]
+
+
+def keeping_all(answer: dict[str, Any]) -> str:
+    """What a limit that cuts no row would cost, of a preview or of the rendering of a set."""
+    if not answer.get("keeping_all"):
+        return ""
+    length, share = answer["keeping_all"]
+    return f"; {length:,} would cut none, for {phrasing.percent(share)} more tokens"
+
+
+def _replayed(answer: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """The general rows beside those of the data set, over the whole run."""
+    if (replay := answer.get("replay")) is None:
+        return []
+    tokens = f"{quantities.count(replay['tokens'])} tokens of {replay['from']}"
+    return [("Rows replayed", f"{replay['rows']:,}", tokens)]
+
+
+def _untrained(answer: dict[str, Any], noun: str) -> str:
+    if not answer["untrained_rows"]:
+        return f"every {noun.lower().removesuffix('s')} teaches"
+    return "they are left out" if noun == "Pairs" else "they teach nothing"
+
+
+def show_row(answer: dict[str, Any]) -> None:
+    """The previewed row token by token, with buttons to the next and the previous."""
+    row = answer["row"]
+    with st.container(horizontal=True, vertical_alignment="center"):
+        pair = row.get("rejected")
+        st.markdown(f"**One {'pair' if pair else 'row'} as the model will see it**")
+        st.button(
+            "Previous row",
+            key="launch-previous-row",
+            icon=":material/chevron_left:",
+            disabled=row["index"] <= 0,
+            on_click=_move,
+            args=(row["index"] - 1,),
+        )
+        st.button(
+            "Next row",
+            key="launch-next-row",
+            icon=":material/chevron_right:",
+            icon_position="right",
+            disabled=row["index"] + 1 >= row["of"],
+            on_click=_move,
+            args=(row["index"] + 1,),
+        )
+        st.caption(f"{'Pair' if pair else 'Row'} {row['index'] + 1:,} of {row['of']:,} to train on")
+    if "label" in row:
+        st.markdown(f"Label: **{plain(row['label'])}**. The text alone is read, at its last token.")
+    st.html(row_view(row))
+
+
+def _move(row: int) -> None:
+    st.session_state["launch-row"] = row
+
+
+def by_field(problems: list[dict[str, str]]) -> dict[str, list[tuple[str, str]]]:
+    """Problems as notes for the form: field -> [(level, message and fix)]; no field is ""."""
+    notes: dict[str, list[tuple[str, str]]] = {}
+    for problem in problems:
+        said = f"{problem['message']} {problem.get('fix') or ''}".strip()
+        notes.setdefault(problem.get("field") or "", []).append((problem["level"], said))
+    return notes
+
+
+def show_general(notes: dict[str, list[tuple[str, str]]], fields: set[str]) -> None:
+    """Problems that belong to no field of the form."""
+    for field, said in notes.items():
+        if field not in fields:
+            for level, message in said:
+                show = st.error if level == "error" else st.warning
+                show(plain(message), icon=f":material/{level}:")

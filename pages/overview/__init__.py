@@ -1,0 +1,1 @@
+"""Is anything running, and what came out? The screen of all runs."""

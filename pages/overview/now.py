@@ -1,0 +1,59 @@
+"""What is under way: the jobs that work or wait, in the order they will run, each with a way to stop it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from pages.shared.conversation import shortened_middle
+from pages.shared.progress_bar import WORDS, progress_block
+from pages.shared.session import act, plain
+from store.queries.runs.runs import RUNS
+
+SHOWN = 8
+NAME_LENGTH = 34  # characters of a name that fit on a phone
+ICONS = {
+    "train": ":material/model_training:",
+    "import": ":material/upload_file:",
+    "convert": ":material/deployed_code:",
+    "interpolate": ":material/linear_scale:",
+    "variant": ":material/linear_scale:",
+    "transfer": ":material/grid_on:",
+}
+
+
+def show_now(jobs: list[dict[str, Any]]) -> None:
+    """Active jobs, then the queue; what is left off is said."""
+    for job in jobs[:SHOWN]:
+        _line(job)
+    if len(jobs) > SHOWN:
+        st.caption(f"{SHOWN} of {len(jobs):,} jobs are shown; the others wait behind them.")
+
+
+def _line(job: dict[str, Any]) -> None:
+    job_id = job["job_id"]
+    with st.container(border=True, horizontal=True, vertical_alignment="center", gap="small"):
+        with st.container(gap=None):
+            _title(job)
+            st.html(progress_block(job))
+        stopping = bool(job.get("cancel_requested_at"))
+        label = "Stopping" if stopping else "Cancel"
+        if st.button(label, key=f"cancel-{job_id}", icon=":material/stop_circle:", disabled=stopping):
+            act("cancel", {"job": job_id}, f"{plain(job['title'])} is being cancelled.")
+            st.rerun()
+
+
+def _title(job: dict[str, Any]) -> None:
+    icon = ICONS.get(job["kind"], ":material/work:")
+    if job["kind"] in RUNS:
+        st.page_link(
+            "pages/run/page.py",
+            label=f"**{plain(shortened_middle(job['title'], NAME_LENGTH))}**",
+            help=plain(job["title"]),
+            icon=icon,
+            query_params={"run": job["job_id"]},
+        )
+        return
+    word = WORDS.get(job["kind"], job["kind"])
+    st.markdown(f"{icon} **{word}:** {plain(job['title'])}")

@@ -1,0 +1,156 @@
+"""Overview: what is running, and what came out? Jobs under way, the machine, and every run with its result.
+
+Live while something is alive, still when nothing is. The store searches, filters and pages the runs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from pages.overview.machine_view import machine_meters
+from pages.overview.now import show_now
+from pages.overview.run_list import drop_picked, list_head, pick_box, picked, run_link, run_numbers
+from pages.overview.run_warnings import draw_warnings
+from pages.shared import reads
+from pages.shared.session import act, guarded, watch_engine
+from store.contract.states import ACTIVE
+
+PAGE = 20
+COLUMNS = [2.8, 7]  # name, numbers
+SAMPLE = """
+The sample experiment fine-tunes a small real language model (SmolLM2, 135 million parameters) on 600
+entries of Python's own documentation, and ends with a verdict: did it learn, and how sure is that?
+It takes about 4 minutes on two processor cores.
+"""
+FILTERS = {
+    "running": tuple(sorted(ACTIVE)),
+    "waiting": ("queued",),
+    "finished": ("finished",),
+    "failed": ("failed",),
+    "cancelled": ("cancelled",),
+    "lost": ("lost",),
+}
+
+
+def main() -> None:
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        st.title("What is running, and what came out?", anchor=False, width="content")
+        new_run = st.container(width="content")
+    with guarded():
+        counts = reads.status_counts()
+        alive = bool(reads.queue())
+        if counts and new_run.button("New run", type="primary", icon=":material/add:", key="new-run"):
+            st.switch_page("pages/launch/page.py")
+        st.fragment(_live, run_every="2s" if alive else None)(alive)
+
+
+def _live(was_alive: bool) -> None:
+    with guarded():
+        watch_engine()
+        jobs, counts = reads.queue(), reads.status_counts()
+        if bool(jobs) != was_alive:
+            st.rerun()
+        if not counts:
+            _first_steps(jobs)
+        st.html(machine_meters(reads.machine()))
+        if jobs:
+            st.subheader("Under way", anchor=False)
+            show_now(jobs)
+        if counts:
+            draw_warnings()
+            _runs(counts)
+
+
+def _first_steps(jobs: list[dict[str, Any]]) -> None:
+    """Nothing was ever trained here: one button that ends with a verdict."""
+    with st.container(border=True, horizontal_alignment="left"):
+        st.subheader("See it work first", anchor=False)
+        st.markdown(SAMPLE)
+        if jobs:
+            st.caption("Model and sample data are being made ready. You can start now; the run will wait.")
+        if st.button("Run the sample experiment", type="primary", icon=":material/play_arrow:", key="sample"):
+            answer = act("launch_sample", {})
+            if answer is not None:
+                st.switch_page("pages/run/page.py", query_params={"run": answer["run_id"]})
+    with st.container(horizontal=True):
+        st.page_link(
+            "pages/data/page.py",
+            label="Import your own data",
+            icon=":material/upload_file:",
+            query_params={"view": "import"},
+        )
+        st.page_link("pages/launch/page.py", label="Set up a run yourself", icon=":material/tune:")
+
+
+def _runs(counts: dict[str, int]) -> None:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.subheader("Runs", anchor=False, width="content")
+        said = st.text_input(
+            "Search runs",
+            key="runs_search",
+            type="search",
+            live="300ms",
+            placeholder="Search name, notes, data set, model",
+            label_visibility="collapsed",
+            icon=":material/search:",
+            width=300,
+            bind="query-params",
+        )
+        shown = [name for name, statuses in FILTERS.items() if any(counts.get(s) for s in statuses)]
+        chosen = st.pills(
+            "Status",
+            list(FILTERS),
+            key="runs_status",
+            selection_mode="multi",
+            label_visibility="collapsed",
+            bind="query-params",
+        )
+    search = (said or "").strip()
+    statuses = tuple(status for name in chosen for status in FILTERS[name])
+    total = reads.run_count(search, statuses)
+    _compare_bar(total, sum(counts.values()), counts, shown)
+    pages = max(1, -(-total // PAGE))
+    st.columns(COLUMNS)[1].html(list_head())
+    slot = st.container(gap=None, key="runs-list")
+    page = st.pagination(pages, key=f"runs-page-{search}-{'-'.join(statuses)}") if pages > 1 else 1
+    with slot:
+        for run in reads.runs(search, statuses, PAGE, (page - 1) * PAGE):
+            _run_line(run)
+        if not total:
+            st.caption("No run matches. Empty the search or choose another status.")
+    st.caption(
+        "Losses in nats a token (of classifiers a row, of preferences a pair), lower is better. Ranges are"
+        " 95% intervals over n held-out rows."
+    )
+
+
+def _compare_bar(total: int, everything: int, counts: dict[str, int], shown: list[str]) -> None:
+    chosen = picked()
+    with st.container(horizontal=True, vertical_alignment="center"):
+        parts = [f"{sum(counts.get(s, 0) for s in FILTERS[name]):,} {name}" for name in shown]
+        noun = "run" if everything == 1 else "runs"
+        found = f"{total:,} of {everything:,} {noun}" if total != everything else f"{total:,} {noun}"
+        st.caption(f"{found}: {', '.join(parts)}")
+        if chosen:
+            if st.button(
+                f"Compare {len(chosen)} runs" if len(chosen) > 1 else "Choose one more to compare",
+                icon=":material/stacked_line_chart:",
+                disabled=len(chosen) < 2,
+                key="compare",
+            ):
+                st.switch_page("pages/compare/page.py", query_params={"runs": ",".join(chosen)})
+            st.button("Choose none", type="tertiary", on_click=drop_picked, key="compare-none")
+
+
+def _run_line(run: dict[str, Any]) -> None:
+    with st.container(key=f"run-line-{run['run_id']}"):
+        name, numbers = st.columns(COLUMNS, vertical_alignment="center")
+        with name, st.container(horizontal=True, wrap=False, vertical_alignment="center", gap="xsmall"):
+            pick_box(run)
+            run_link(run)
+        numbers.html(run_numbers(run))
+
+
+main()

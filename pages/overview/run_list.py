@@ -1,0 +1,189 @@
+"""Runs as a list: who it is, how far it is, what came out, and a box to choose it for a comparison."""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+import streamlit as st
+
+from engine.diagnostics import phrasing
+from pages.run_parts import chips
+from pages.shared import figures, palette, quantities, wording
+from pages.shared.conversation import shortened_middle
+from pages.shared.progress_bar import doing, fraction
+from pages.shared.session import plain
+from store.catalog.methods import METHODS
+from store.contract.states import ALIVE
+
+PICKED = "runs-picked"
+NAME_LENGTH = 32  # characters of a name that fit
+INKS = {  # mixed with the text's colour: dark enough on white, light enough on dark
+    "better": f"color: color-mix(in srgb, {palette.GOOD} 75%, currentColor)",
+    "worse": f"color: color-mix(in srgb, {palette.BAD} 80%, currentColor)",
+    "": "",
+}
+PRICED = ("some", "much")  # states of forgetting that a list marks
+HEADINGS = ("Status", "Method and data", "Best validation loss", "Against the base model", "Started")
+STYLE = """
+<style>
+.tb-run {display: grid; gap: .1rem 1rem; align-items: center; line-height: 1.35;
+  grid-template-columns: minmax(9rem, 1.1fr) minmax(8rem, 1.2fr) 6.5rem minmax(9.5rem, 1fr) 5.6rem}
+.tb-run small {font-size: .84rem; opacity: .7; display: block; overflow-wrap: anywhere}
+.tb-run .cost {font-size: .84rem}
+.tb-run b {font-weight: 600; font-variant-numeric: tabular-nums}
+.tb-run .pill {padding: .05em .6em; border-radius: 99px; font-size: .84rem; white-space: nowrap}
+.tb-run.head {font-size: .84rem; opacity: .7}
+.st-key-runs-list {border-top: 1px solid color-mix(in srgb, currentColor 14%, transparent)}
+.st-key-runs-list [class*="st-key-run-line-"] {padding: .3rem 0;
+  border-bottom: 1px solid color-mix(in srgb, currentColor 14%, transparent)}
+@media (max-width: 900px) {
+  .tb-run {grid-template-columns: 1fr 1fr; gap: .35rem 1rem} .tb-run.head {display: none}
+  .tb-run div[data-name]:not(:empty)::before {content: attr(data-name); display: block; font-size: .8rem;
+    opacity: .6}
+}
+</style>
+"""
+
+
+def list_head() -> str:
+    """The line above the list, over the columns of `run_numbers`; holds the style of the list."""
+    cells = "".join(f"<div>{heading}</div>" for heading in HEADINGS)
+    return f"{figures.STYLE}{STYLE}<div class='tb-run head'>{cells}</div>"
+
+
+def run_numbers(run: dict[str, Any]) -> str:
+    """What there is to say of one run beside its name, as a line of HTML."""
+    parts = (_status(run), _what(run), _loss(run), _gain(run), _when(run))
+    named = ("", "", HEADINGS[2], HEADINGS[3], "")
+    cells = "".join(
+        f"<div data-name='{name}'>{part}</div>" if name else f"<div>{part}</div>"
+        for name, part in zip(named, parts, strict=True)
+    )
+    return f"<div class='tb-run'>{cells}</div>"
+
+
+def _status(run: dict[str, Any]) -> str:
+    if run["status"] in ALIVE:
+        bar = "" if run["status"] == "queued" else figures.bar(fraction(run))
+        return f"{bar}<small>{html.escape(doing(run))}</small>"
+    status = wording.STATUSES[run["status"]]
+    ink = f"color-mix(in srgb, {chips.STATE_INK[status.color]} 72%, currentColor)"
+    back = f"color-mix(in srgb, {chips.STATE_INK[status.color]} 15%, transparent)"
+    word = f"<span style='color:{ink}'>{status.title}</span>"
+    return f"<span class='pill' style='background:{back}'>{word}</span>"
+
+
+def _what(run: dict[str, Any]) -> str:
+    method = METHODS[run["method"]].title
+    if run["config"].get("task") == "classification":
+        method = f"{method}, classes"
+    return f"{html.escape(method)}<small>{html.escape(run['dataset_name'])}</small>"
+
+
+def _loss(run: dict[str, Any]) -> str:
+    base = run["base_eval_loss"]
+    if run["best_eval_loss"] is None:
+        waiting = "no validation yet" if base is None else f"base model {phrasing.number(base, 3)}"
+        return f"<small>{waiting}</small>"
+    start = f"<small>from {phrasing.number(base, 3)}</small>" if base is not None else ""
+    return f"<b>{phrasing.number(run['best_eval_loss'], 3)}</b>{start}"
+
+
+def _gain(run: dict[str, Any]) -> str:
+    """The gain with its interval where there is a verdict, else the change on the validation rows."""
+    verdict = run.get("verdict") or {}
+    gain = verdict.get("gain")
+    if verdict and not gain:
+        return f"<b style='{INKS['worse']}'>broken</b><small>loss is not a number</small>"
+    if gain and gain.get("unit") == "nats a row":
+        return _right(verdict)
+    if gain:
+        value, low, high = gain["value"], gain["low"], gain["high"]
+        word, kind = "can't tell,", ""
+        if low is not None and low > 0:
+            word, kind = "better by", "better"
+        elif high is not None and high < 0:
+            word, kind = "worse by", "worse"
+            value, low, high = -value, -high, -low
+        places = phrasing.decimals(low, high)
+        return (
+            f"<b style='{INKS[kind]}'>{word} {phrasing.number(value, places)}</b>"
+            f"<small>{phrasing.interval(low, high, places)}, n {gain['n']:,}</small>{_forgot(verdict)}"
+        )
+    if run["best_eval_loss"] is None or run["base_eval_loss"] is None:
+        return ""
+    change = run["best_eval_loss"] - run["base_eval_loss"]
+    kind = "better" if change < 0 else "worse"
+    arrow = "↓" if change < 0 else "↑"
+    shown = phrasing.number(abs(change), 3)
+    return f"<b style='{INKS[kind]}'>{arrow} {shown}</b><small>validation only, no verdict</small>"
+
+
+def _forgot(verdict: dict[str, Any]) -> str:
+    """A mark where the gain had a price: small, in the colour of how much, its evidence as the tooltip."""
+    found = verdict.get("forgetting")
+    if not found or found["state"] not in PRICED:
+        return ""
+    status = wording.FORGETTING[found["state"]]
+    ink = f"color-mix(in srgb, {chips.STATE_INK[status.color]} 80%, currentColor)"
+    told = html.escape(found["headline"], quote=True)
+    return f"<span class='cost' style='color:{ink}' title='{told}'>{status.title.lower()}</span>"
+
+
+def _right(verdict: dict[str, Any]) -> str:
+    """Of a classifier the share of rows that are right, in the colour of its verdict."""
+    share, state = verdict["classification"]["models"]["tuned"]["accuracy"], verdict["state"]
+    kind = {"learned": "better", "worse": "worse"}.get(state, "")
+    places = phrasing.decimals(100 * share["low"], 100 * share["high"], default=1)
+    bounds = phrasing.interval(100 * share["low"], 100 * share["high"], places)
+    value = phrasing.number(100 * share["value"], places)
+    return f"<b style='{INKS[kind]}'>{value}% right</b><small>{bounds}%, n {share['n']:,}</small>"
+
+
+def _when(run: dict[str, Any]) -> str:
+    took = ""
+    if run["started_at"] and run["ended_at"]:
+        took = f"took {quantities.span((run['ended_at'] - run['started_at']).total_seconds())}"
+    return f"<small>{quantities.ago(run['created_at'])}<br>{took}</small>"
+
+
+def run_link(run: dict[str, Any]) -> None:
+    """The run's colour and name as a link; a long name is shortened in its middle, its tooltip has it all."""
+    st.page_link(
+        "pages/run/page.py",
+        label=f"{chips.dot(run['number'])} {plain(shortened_middle(run['name'], NAME_LENGTH))}",
+        help=plain(run["name"]),
+        query_params={"run": run["run_id"]},
+    )
+
+
+def picked() -> list[str]:
+    """Ids of the runs that are chosen for a comparison, in the order in which they were chosen."""
+    return list(st.session_state.get(PICKED, []))
+
+
+def pick_box(run: dict[str, Any]) -> None:
+    """The box that chooses a run; the choice survives paging, searching and leaving the page."""
+    run_id = run["run_id"]
+    key = f"pick-{run_id}"
+    st.session_state.setdefault(key, run_id in picked())
+    st.checkbox(
+        f"Compare {plain(run['name'])}",
+        key=key,
+        label_visibility="collapsed",
+        on_change=_pick,
+        args=(run_id, key),
+    )
+
+
+def _pick(run_id: str, key: str) -> None:
+    others = [other for other in picked() if other != run_id]
+    st.session_state[PICKED] = [*others, run_id] if st.session_state[key] else others
+
+
+def drop_picked() -> None:
+    """Callback: choose none."""
+    for run_id in picked():
+        st.session_state[f"pick-{run_id}"] = False
+    st.session_state[PICKED] = []

@@ -1,0 +1,1 @@
+"""The tab that shows what a run forgot."""

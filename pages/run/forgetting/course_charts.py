@@ -1,0 +1,176 @@
+"""What was forgotten when, as pure functions: documents of `forgetting_course` in, Plotly figures out.
+
+A cell or point that can't be told from noise looks like it: pale, and without a number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+from pages.run.forgetting.forgetting_charts import AMBER, category_name
+from pages.shared import wording
+from pages.shared.palette import BAD, BASE, GOOD, VALIDATION
+from pages.shared.traces import add_level, empty_figure
+
+ALL = "all questions"
+SURE = 0.05  # Holm's p
+LEAST_SCALE = 20  # percentage points at which a colour is full, at least
+LOST, WON = "214,69,69", "46,158,91"  # palette.BAD and palette.GOOD
+
+Document = Mapping[str, Any]
+
+
+def columns_of(found: Document, end: Document | None, kept: int | None) -> list[tuple[str, list[Document]]]:
+    """The heat map's columns: a title and its cells, the first of them of all questions. end: the document of
+    the questions in the verdict, asked of the `kept` model, which are more."""
+    shown = []
+    for step in found["steps"]:
+        cells = [cell for cell in found["cells"] if cell["step"] == step]
+        whole = [cell for cell in found["totals"] if cell["step"] == step]
+        if whole:
+            shown.append((f"{step:,}", [*whole, *cells]))
+    if end and end.get("n"):
+        title = "kept" if kept is None else f"kept: {kept:,}"
+        shown.append((title, [{**end, "category": "", "p_holm": end["p"]}, *end["categories"]]))
+    return shown
+
+
+def heat_chart(columns: Sequence[tuple[str, list[Document]]]) -> go.Figure:
+    """Change of accuracy by category and checkpoint, in percentage points."""
+    names = sorted({c["category"] for _, cells in columns for c in cells if c["category"]})
+    rows = ["", *names]
+    at = {(title, cell["category"]): cell for title, cells in columns for cell in cells}
+    titles = [title for title, _ in columns]
+    grid = [[at.get((title, name)) for title in titles] for name in rows]
+    scale = max([LEAST_SCALE, *(abs(_points(c)) for line in grid for c in line if c and is_sure(c))])
+    figure = empty_figure("", "", 90 + 34 * len(rows))
+    labels = [category_name(name) or ALL for name in rows]
+    for sure, strength in ((False, 0.15), (True, 1.0)):
+        figure.add_trace(
+            go.Heatmap(
+                z=[[_shown(cell, sure) for cell in line] for line in grid],
+                x=titles,
+                y=labels,
+                zmin=-scale,
+                zmax=scale,
+                colorscale=_scale(strength),
+                showscale=False,
+                xgap=2,
+                ygap=2,
+                text=[[_label(cell) if sure else "" for cell in line] for line in grid],
+                texttemplate="%{text}" if sure else None,
+                textfont={"color": "white", "size": 12},
+                customdata=[[told(cell) for cell in line] for line in grid],
+                hovertemplate="%{customdata}<extra></extra>",
+                hoverongaps=False,
+            )
+        )
+    figure.update_yaxes(autorange="reversed", showgrid=False, title=None, type="category")
+    figure.update_xaxes(type="category", side="top", title={"text": "Optimiser step", "standoff": 6})
+    figure.update_layout(hovermode="closest", margin={"l": 8, "r": 8, "t": 52, "b": 8})
+    return figure
+
+
+def is_sure(cell: Document) -> bool:
+    """Whether it can be told from noise."""
+    return bool(cell["p_holm"] < SURE)
+
+
+def told(cell: Document | None) -> str:
+    """One cell in words, with its interval and n."""
+    if cell is None:
+        return ""
+    points = wording.estimate(cell["change"], scale=100)
+    said = f"{category_name(cell['category']) or ALL}: {points} points<br>"
+    said += f"{cell['lost']} lost, {cell['won']} won of n {cell['n']}"
+    return said if is_sure(cell) else f"{said}<br>can't be told from noise"
+
+
+def _points(cell: Document) -> float:
+    return float(100 * cell["change"]["value"])
+
+
+def _shown(cell: Document | None, sure: bool) -> float | None:
+    return None if cell is None or is_sure(cell) != sure else _points(cell)
+
+
+def _label(cell: Document | None) -> str:
+    return "" if cell is None or not is_sure(cell) else wording.signed(_points(cell), 0)
+
+
+def _scale(strength: float) -> list[list[Any]]:
+    """From all lost over nothing to all won; pale where `strength` is low."""
+    faint = 0.15 + 0.25 * strength
+    ends = [0.1 + 0.9 * strength] * 2
+    return [
+        [0.0, f"rgba({LOST},{ends[0]:.2f})"],
+        [0.4999, f"rgba({LOST},{faint * strength:.2f})"],
+        [0.5, f"rgba(127,140,146,{0.35 * strength + 0.05:.2f})"],
+        [0.5001, f"rgba({WON},{faint * strength:.2f})"],
+        [1.0, f"rgba({WON},{ends[1]:.2f})"],
+    ]
+
+
+def rise_chart(course: Document, end: Document | None, kept: int | None, limits: Document, what: str) -> Any:
+    """By how much the loss on a probe of texts lies above the base model's, or of one with options the share
+    of right answers below it, by step, with its interval; the kept model, asked all items, as a diamond."""
+    points, shares = course["points"], course["kind"] == "choices"
+    title = "Share of answers lost" if shares else "Rise of the loss (nats a token)"
+    figure = empty_figure(f"{what[:1].upper()}{what[1:]}, against the base model", title, 320)
+    known = [point for point in points if point["value"] is not None and point["low"] is not None]
+    add_level(figure, 0, "Base model")
+    unit = course["unit"]
+    steps = [p["step"] for p in known]
+    figure.add_trace(_bars(known, steps, "lines+markers", "circle", 8, unit, limits))
+    if end and end["low"] is not None and kept is not None:
+        figure.add_trace(_bars([end], [kept], "markers", "diamond", 12, unit, limits))
+    highest = max([*(p["high"] for p in known), end["high"] if end and end["high"] else 0.0, 0.0])
+    for name, color, words in (("amber", AMBER, "forgot some"), ("red", BAD, "forgot much")):
+        if limits[name] < 1.4 * highest + limits["amber"]:
+            figure.add_hline(
+                y=limits[name],
+                line={"dash": "dot", "color": color, "width": 1.4},
+                annotation={"text": f"{words}, from {limits[name]:g}", "font": {"color": color, "size": 12}},
+                annotation_position="top left",
+            )
+    last = max([kept or 0, *(p["step"] for p in known)])
+    figure.update_xaxes(range=[0, max(1.0, 1.06 * last)])  # from the base model on
+    figure.update_layout(showlegend=False, hovermode="closest")
+    return figure
+
+
+def _bars(
+    points: Sequence[Document],
+    steps: Sequence[int],
+    mode: str,
+    symbol: str,
+    size: int,
+    unit: str,
+    limits: Document,
+) -> Any:
+    """Each in the colour of the limit that it surely passes, or green where it surely gained."""
+    inks = [
+        BAD if p["low"] > limits["red"]
+        else AMBER if p["low"] > limits["amber"]
+        else GOOD if p["high"] < 0
+        else BASE
+        for p in points
+    ]  # fmt: skip
+    told = [f"{wording.estimate(dict(p))} {unit}, n {p['n']}" for p in points]
+    return go.Scatter(
+        x=list(steps),
+        y=[p["value"] for p in points],
+        mode=mode,
+        line={"color": VALIDATION, "width": 2},
+        marker={"size": size, "color": inks, "symbol": symbol},
+        error_y={
+            "type": "data", "symmetric": False, "thickness": 2, "width": 0, "color": VALIDATION,
+            "array": [p["high"] - p["value"] for p in points],
+            "arrayminus": [p["value"] - p["low"] for p in points],
+        },
+        text=told,
+        hovertemplate="step %{x}: %{text}<extra></extra>",
+    )  # fmt: skip

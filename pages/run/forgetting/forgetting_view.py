@@ -1,0 +1,235 @@
+"""What did it forget? The tab of one run: how much, of what, and the questions behind it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from engine.diagnostics import phrasing
+from engine.diagnostics.forgetting import probe_scores
+from pages.run.forgetting import forgetting_charts
+from pages.run.forgetting.course_view import draw_course
+from pages.run.forgetting.refusal_view import draw_refusals
+from pages.run_parts import run_reads
+from pages.run_parts.key_numbers import INKS
+from pages.shared import brand, reads, wording
+from pages.shared.session import guarded, plain
+from pages.shared.traces import PLOT
+from store.contract.states import ALIVE
+
+KINDS = {
+    "lost": "Right before, wrong after",
+    "won": "Wrong before, right after",
+    "wrong": "Wrong both times",
+    "": "All",
+}
+PAGE = 10
+INK = {"light": brand.INK, "dark": brand.PAPER}
+
+
+def draw_forgetting(run_id: str) -> None:
+    """The tab of one run."""
+    with guarded():
+        run = reads.runs_by_id((run_id,))[run_id]
+        found = (run["verdict"] or {}).get("forgetting")
+        if not found:
+            st.caption(_why_none(run))
+            draw_course(run, None)
+            return
+        state = wording.FORGETTING[found["state"]]
+        st.subheader(f":{state.color}[{state.icon}] {plain(found['headline'])}", anchor=False)
+        if found["sentences"]:
+            st.markdown("\n".join(f"- {plain(sentence)}" for sentence in found["sentences"]))
+        if run["status"] == "finished" and st.button(
+            "Mix with the base model",
+            icon=":material/linear_scale:",
+            key="forgetting-mix",
+            help="Scores models between the two: how much of the tuning is worth keeping. No training.",
+        ):
+            st.switch_page("pages/run/mix/page.py", query_params={"run": run_id})
+        _draw_numbers(found)
+        chosen = _chosen(found["choices"])
+        left, right = st.columns(2, gap="large")
+        for choices in chosen:
+            with left:
+                _draw_categories(choices)
+            with right:
+                st.markdown("**Where the answers went**")
+                ink = INK["dark" if st.context.theme.type == "dark" else "light"]
+                figure = forgetting_charts.flips_chart(choices, ink)
+                alt = f"{choices['lost']} answers lost and {choices['won']} won of {choices['n']}"
+                st.plotly_chart(figure, key="forgetting-flips", config={"displayModeBar": False}, alt=alt)
+                st.caption(_test_words(choices))
+        draw_course(run, found)
+        draw_refusals(run, found)
+        if found["choices"]:
+            _draw_questions(run_id)
+        _draw_weights(run)
+
+
+def _draw_categories(choices: dict[str, Any]) -> None:
+    """The change of each category; one alone says nothing that the numbers above don't."""
+    parts, unit = choices["categories"], probe_scores.unit(choices["probe"])
+    if probe_scores.users(choices["probe"]) and len(parts) < 2:
+        st.markdown(f"**{plain(probe_scores.named(choices['probe']))}** has no categories.")
+        st.caption(f"Its {phrasing.plural(choices['n'], unit)} count as one.")
+        return
+    kind = {"row": "label", "item": "task"}.get(unit, "category")
+    st.markdown(f"**{unit.capitalize()}s by {kind}**, the most forgotten first")
+    figure = forgetting_charts.category_chart(parts)
+    alt = "Change of accuracy by category with intervals"
+    st.plotly_chart(figure, key="forgetting-categories", config=PLOT, alt=alt)
+    st.caption(
+        f"95% intervals over the {unit}s of each {kind}; red is surely lost, after Holm's correction for"
+        f" {len(parts)}."
+    )
+
+
+def _why_none(run: dict[str, Any]) -> str:
+    if run["status"] in ALIVE:
+        return "It comes with the verdict."
+    if run["config"].get("task") == "classification":
+        return "Not measured: with a classification head in place of its words the model can't be asked."
+    if run["config"].get("probes") is False:
+        return "Not measured: the run was launched with probes switched off."
+    return "Not measured in this run."
+
+
+def _draw_numbers(found: dict[str, Any]) -> None:
+    shown = [*found["texts"], *found["choices"], *found["divergence"]]
+    with st.grid(max(1, min(4, len(shown))), min_column_width=210):
+        for text in found["texts"]:
+            rows = phrasing.plural(text["n"], probe_scores.unit(text["probe"]))
+            _number(
+                f"Loss on {probe_scores.named(text['probe'])}",
+                wording.transition(text["before"], text["after"], 3),
+                wording.estimate(text["change"]),
+                _sign(text["change"], rises=False),
+                f"{rows}, {text.get('tokens', 0):,} tokens",
+            )
+        for choices in found["choices"]:
+            before, after = (f"{100 * choices[name]['value']:.1f}" for name in ("before", "after"))
+            _number(
+                f"Accuracy on {probe_scores.named(choices['probe'])}, %",
+                f"{before} → {after}",
+                f"{wording.estimate(choices['change'], scale=100)} points",
+                _sign(choices["change"], rises=True),
+                phrasing.plural(choices["n"], probe_scores.unit(choices["probe"])),
+            )
+        for part in found["divergence"]:
+            if part["kl"]:
+                task = part["prompts"] == "task"
+                _number(
+                    f"KL to the base, {'the task' if task else 'general texts'}",
+                    wording.number(part["kl"]["value"]),
+                    f"{_bounds(part['kl'])}nats a token",
+                    0,
+                    _samples_basis(part, task),
+                )
+
+
+def _samples_basis(part: dict[str, Any], task: bool) -> str:
+    whose = "answers to the task's prompts" if task else "texts"
+    said = f"on {phrasing.plural(part['kl']['n'], 'sample')} of the base model's own {whose}"
+    if first := part.get("first_choice"):
+        said += f"; the same token first at {wording.estimate(first, scale=100, sign=False)}% of places"
+    return said
+
+
+def _number(label: str, value: str, delta: str, sign: int, basis: str) -> None:
+    with st.container(border=True, height="stretch"):
+        st.metric(label, value, delta, delta_color=INKS[sign], delta_arrow="off")
+        st.caption(basis)
+
+
+def _bounds(interval: dict[str, Any]) -> str:
+    if interval["low"] is None:
+        return ""
+    return f"{phrasing.interval(interval['low'], interval['high'])} "
+
+
+def _chosen(choices: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The one whose answers are drawn; data sets with labels and tasks stand beside the general questions."""
+    if len(choices) < 2:
+        return choices
+    by_name = {part["probe"]: part for part in choices}
+    chosen = st.segmented_control(
+        "Answers to",
+        list(by_name),
+        default=choices[0]["probe"],
+        format_func=lambda probe: "Questions" if probe == probe_scores.CHOICES else probe_scores.named(probe),
+        key="forgetting-choices",
+        required=True,
+    )
+    return [by_name[chosen or choices[0]["probe"]]]
+
+
+def _sign(change: dict[str, Any], *, rises: bool) -> int:
+    """1 surely better, -1 surely worse, 0 can't be told; whether it is better where it `rises`."""
+    if change["low"] is None or change["low"] <= 0 <= change["high"]:
+        return 0
+    return 1 if (change["value"] > 0) == rises else -1
+
+
+def _test_words(choices: dict[str, Any]) -> str:
+    p = choices["p"]
+    said = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    chance = f"McNemar's test of {choices['lost']:,} lost against {choices['won']:,} won: {said}."
+    return f"{chance} A change under {100 * choices['detectable']:.1f} points can't be seen."
+
+
+def _draw_weights(run: dict[str, Any]) -> None:
+    """How far the weights moved, matrix by matrix."""
+    found = run["verdict"].get("weights")
+    if not found:
+        return
+    st.markdown("**How far the weights moved**")
+    if found["relative"] is not None:
+        figure = forgetting_charts.weights_chart(run_reads.weights(run["run_id"]))
+        alt = "Change of each matrix in per cent of its norm, by layer and module"
+        st.plotly_chart(figure, key="forgetting-weights", config={"displayModeBar": False}, alt=alt)
+        said = f"All {found['matrices']:,} matrices together by {100 * found['relative']:.2g}% of their norm."
+        if found["strongest"]:
+            said += (
+                f" Of the {found['strongest']:,} strongest directions of {found['spectra']:,} matrices"
+                f" {found['intruders']:,} are new (intruder dimensions)."
+            )
+        st.caption(said)
+    for note in found["notes"]:
+        st.caption(plain(note))
+
+
+def _draw_questions(run_id: str) -> None:
+    st.markdown("**The questions behind it**")
+    only = st.segmented_control(
+        "Which", list(KINDS), default="lost", key="forgetting-only", format_func=KINDS.__getitem__,
+        label_visibility="collapsed",
+    )  # fmt: skip
+    only = "lost" if only is None else only
+    page = st.session_state.get("forgetting-page", 1)
+    total, rows = run_reads.questions(run_id, only, PAGE, PAGE * (page - 1))
+    if not total:
+        st.caption("None.")
+        return
+    st.dataframe(
+        [_question(row) for row in rows],
+        hide_index=True,
+        column_config={"Question": st.column_config.TextColumn(width="large")},
+        alt=f"Questions: {KINDS[only]}",
+    )
+    pages = -(-total // PAGE)
+    if pages > 1:
+        st.pagination(pages, key="forgetting-page")
+    st.caption(f"{phrasing.plural(total, 'question')}; those first whose right answer lost most.")
+
+
+def _question(row: dict[str, Any]) -> dict[str, Any]:
+    options = row["options"]
+    return {
+        "Question": row["text"],
+        "Right": options[row["right"]],
+        "Base model": options[row["base"]],
+        "Tuned model": options[row["tuned"]],
+        "Category": forgetting_charts.category_name(row["category"] or probe_scores.named(row["probe"])),
+    }

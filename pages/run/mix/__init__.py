@@ -1,0 +1,1 @@
+"""Models between a run and its base."""

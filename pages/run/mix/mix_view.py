@@ -1,0 +1,249 @@
+"""One run on its way from the base: what was scored, what is being scored, the slider, and keeping a share.
+
+The chosen α is in the link.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from engine.diagnostics import phrasing
+from pages.compare.tradeoff.cost_points import MEASURES, Point, Row, measure_of
+from pages.run.mix import mix_points
+from pages.run.mix.mix_chart import mix_chart
+from pages.run.mix.mix_table import draw_table
+from pages.run_parts.chips import chip_link
+from pages.shared import reads, wording
+from pages.shared.job_live import show_live
+from pages.shared.session import act, client, plain, remembered
+from pages.shared.traces import PLOT
+from store.config.interpolate_config import refusal
+from store.config.train_config import TrainConfig
+from store.contract.states import ALIVE
+from store.queries.runs import interpolations
+
+CHART, SLIDER = "mix-chart", "alpha"
+
+
+@remembered
+@st.cache_data(ttl=reads.LIVE, max_entries=16, show_spinner=False)
+def _read(run_id: str) -> tuple[list[Row], list[Row], dict[float, Row]]:
+    """What was scored, the jobs that wait, work or failed since, and the shares that were kept."""
+    db = client()
+    return (
+        interpolations.points(db, run_id),
+        interpolations.unfinished(db, run_id),
+        interpolations.kept(db, run_id),
+    )
+
+
+def draw_mix(run: dict[str, Any]) -> None:
+    """All of the page below its title."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        chip_link(run)
+    if why := _why_not(run):
+        _draw_why(run, why)
+        return
+    measured, jobs, kept = _read(run["run_id"])
+    rows = mix_points.scored(run, measured)
+    alive = [job for job in jobs if job["status"] in ALIVE]
+    _draw_lead(rows)
+    for job in alive:
+        with st.container(border=True):
+            show_live(job["job_id"], "scoring", plain(job["title"]))
+    for job in jobs[-1:] if not alive else []:
+        _draw_bad_end(job)
+    wide, narrow = st.columns([3, 1.35], gap="medium")
+    with narrow:
+        measure = _measure(rows)
+        alpha = _slider(rows)
+        _draw_one(run, rows, kept, alpha, measure, busy=bool(alive))
+        _draw_more(run, measured, rows, busy=bool(alive))
+    with wide:
+        _draw_plot(run, rows, measure, alpha, kept)
+    draw_table(rows, kept)
+
+
+def _why_not(run: dict[str, Any]) -> str:
+    if run["status"] != "finished":
+        return f"This run is {run['status']}. A run that has finished left the two models that are mixed."
+    return refusal(TrainConfig.parse(run["config"]), run["facts"])
+
+
+def _draw_why(run: dict[str, Any], why: str) -> None:
+    with st.container(border=True, horizontal_alignment="left"):
+        st.subheader("This run can't be mixed with its base", anchor=False)
+        st.markdown(plain(why))
+        parent = run["facts"].get("mixed_from")
+        if parent and st.button("Open that run", icon=":material/linear_scale:", key="mix-parent"):
+            st.switch_page("pages/run/mix/page.py", query_params={"run": parent})
+        if not parent and run["status"] == "finished":
+            st.markdown("Against what it forgot: replay general rows, or train with smaller steps.")
+
+
+def _draw_lead(rows: list[Row]) -> None:
+    """What a reader in a hurry takes with them."""
+    between = [row for row in rows if row["alpha"] < 1]
+    if not between:
+        st.markdown(
+            "**α** is the share of what tuning changed that is kept: at 0 the model is the base, at 1 the"
+            " tuned model. In between it often keeps most of the gain and forgets less. Score some shares to"
+            " see."
+        )
+        return
+    found = mix_points.recommend(rows)
+    icon = ":green[:material/verified:]" if found["recommended"] is not None else ":gray[:material/help:]"
+    st.subheader(f"{icon} {plain(found['sentence'])}", anchor=False)
+
+
+def _measure(rows: list[Row]) -> str:
+    titles = {key: measure_of(key).title for key in mix_points.measures(rows)}
+    chosen = st.segmented_control(
+        "Forgetting", list(titles), default="prose", key="forgetting", format_func=titles.__getitem__,
+        bind="query-params", wrap=True,
+    )  # fmt: skip
+    return chosen or "prose"
+
+
+def _slider(rows: list[Row]) -> float:
+    """The chosen share; at first the recommended one, else half the way."""
+    best = mix_points.recommend(rows)["recommended"] if rows else None
+    usual = best if best in mix_points.shares() else 0.5
+    chosen = st.slider(
+        "α: from the base model (0) to the tuned one (1)", 0.0, 1.0, usual, mix_points.STEP, key=SLIDER,
+        bind="query-params",
+    )  # fmt: skip
+    return round(chosen, 2)
+
+
+def _draw_one(
+    run: dict[str, Any], rows: list[Row], kept: dict[float, Row], alpha: float, measure: str, *, busy: bool
+) -> None:
+    """The chosen share: its figures, and what can be done with it."""
+    row = next((row for row in rows if row["alpha"] == alpha), None)
+    with st.container(border=True, key="mix-one"):
+        st.markdown(f"**α {alpha:g}**{_named(alpha)}")
+        st.markdown(plain(_said(row, rows, alpha, measure)))
+        if not 0 < alpha < 1:
+            return
+        if alpha in kept:
+            st.markdown("Kept as a run of its own:")
+            chip_link(kept[alpha])
+            return
+        with st.container(horizontal=True):
+            if row is None and st.button(
+                f"Score α {alpha:g}", icon=":material/fact_check:", key="mix-score-one", disabled=busy
+            ):
+                _score(run, [alpha])
+            if st.button(
+                "Save this one",
+                icon=":material/save:",
+                key="mix-keep",
+                type="primary" if row else "secondary",
+                help="A run of its own with this model: to compare, evaluate or continue like any other.",
+            ):
+                _keep(run, alpha)
+
+
+def _named(alpha: float) -> str:
+    return ", the base model" if alpha == 0 else ", the tuned model" if alpha == 1 else ""
+
+
+def _said(row: Row | None, rows: list[Row], alpha: float, measure: str) -> str:
+    what = measure_of(measure)
+    if alpha == 0:
+        return "Nothing gained and nothing forgotten: everything is held against it."
+    if row:
+        found = mix_points.points([row], measure)
+        gain = row["gain"]
+        said = f"Gain {wording.estimate(gain)} nats a token on {phrasing.plural(gain['n'], 'row')}"
+        if not found:
+            return f"{said}; {_called(measure)} was not measured."
+        cost = found[0].cost
+        n = phrasing.plural(cost["n"], what.items)
+        return f"{said}; {_called(measure)} {wording.estimate(dict(cost))} {what.unit}, {n}."
+    below, above = mix_points.nearest(rows, alpha)
+    low = f"α {below['alpha']:g}" if below else "the base model"
+    high = f"α {above['alpha']:g}" if above and above["alpha"] < 1 else "the tuned model"
+    return f"Not scored yet. It lies between {low} and {high}."
+
+
+def _called(measure: str) -> str:
+    """In a sentence; a name that a user gave stays as it is."""
+    title = measure_of(measure).title
+    return title.lower() if measure in MEASURES else title
+
+
+def _draw_more(run: dict[str, Any], measured: list[Row], rows: list[Row], *, busy: bool) -> None:
+    """Which shares to score next, and about how long it takes."""
+    done = {row["alpha"] for row in rows}
+    left = [alpha for alpha in mix_points.shares() if alpha not in done]
+    usual = [alpha for alpha in mix_points.USUAL if alpha in left]
+    with st.container(border=True, key="mix-more"):
+        chosen = st.multiselect(
+            "Shares to score", left, default=usual, key=f"mix-shares-{len(done)}", format_func="α {:g}".format
+        )
+        expected = mix_points.expected(run, measured)
+        if expected and chosen:
+            said = expected.shares(len(chosen))
+            st.caption(f"{said[0].upper()}{said[1:]}. Nothing is trained.")
+        if st.button(
+            "Score these",
+            icon=":material/fact_check:",
+            key="mix-score",
+            type="primary" if usual else "secondary",
+            disabled=busy or not chosen,
+        ):
+            _score(run, chosen)
+
+
+def _keep(run: dict[str, Any], alpha: float) -> None:
+    answer = act("keep_variant", {"run": run["run_id"], "alpha": alpha})
+    if answer is not None:
+        st.switch_page("pages/run/page.py", query_params={"run": answer["run_id"]})
+
+
+def _score(run: dict[str, Any], alphas: list[float]) -> None:
+    if act("interpolate", {"run": run["run_id"], "alphas": alphas}) is not None:
+        st.rerun()
+
+
+def _draw_bad_end(job: Row) -> None:
+    error = job["error"] or {}
+    why = error.get("message") or f"It was {job['status']}."
+    fix = f"  \n{plain(error['fix'])}" if error.get("fix") else ""
+    shown = st.info if job["status"] == "cancelled" else st.error
+    shown(f"The last scoring has no result. {plain(why)}{fix}", icon=":material/info:")
+
+
+def _draw_plot(
+    run: dict[str, Any], rows: list[Row], measure: str, alpha: float, kept: dict[float, Row]
+) -> None:
+    found: list[Point] = mix_points.points(rows, measure)
+    if not found:
+        st.caption(f"Nothing to draw: “{plain(measure_of(measure).title)}” was not measured of this run.")
+        return
+    st.plotly_chart(
+        mix_chart(found, measure, alpha, list(kept)),
+        key=CHART,
+        on_select=_clicked,
+        selection_mode="points",
+        config=PLOT,
+        alt=f"Gain against forgetting of {phrasing.plural(len(found), 'share')} of the way to {run['name']}",
+    )
+    st.caption(
+        "Bars, and figures in brackets, are 95% intervals; gains are over"
+        f" {phrasing.plural(found[-1].gain['n'], 'held-out row')}. Filled diamonds were kept as runs. All"
+        " shares are measured on the same rows, so that they differ more surely than their bars say. Click"
+        " one to choose it."
+    )
+
+
+def _clicked() -> None:
+    """Callback: the slider goes to the clicked share."""
+    points = st.session_state[CHART]["selection"]["points"]
+    alpha = next((p["customdata"][0] for p in points if p.get("customdata")), None)
+    if alpha is not None:
+        st.session_state[SLIDER] = float(alpha)

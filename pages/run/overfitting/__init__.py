@@ -1,0 +1,1 @@
+"""The tab that shows overfitting and what was learned by heart."""

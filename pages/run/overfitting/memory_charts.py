@@ -1,0 +1,59 @@
+"""The charts of what a run knows by heart, as pure functions: verdict documents in, figures out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import plotly.graph_objects as go
+
+from pages.shared.charts import Estimate, interval_chart
+from pages.shared.palette import BAD, BASE, VALIDATION
+
+Document = Mapping[str, Any]
+
+
+def extraction_chart(found: Document) -> go.Figure:
+    """Rows that come out nearly word for word: of training rows and of held-out ones, of each model."""
+    rows = []
+    for title, part in (("Training rows", found), ("Held-out rows", found["control"])):
+        if not part:
+            continue
+        named = f"{title} ({part['n']:,})"
+        ink = BAD if part is found and found["state"] == "extracts" else VALIDATION
+        rows.append(_percent(f"{named}, tuned", part["near"]["tuned"], ink))
+        rows.append(_percent(f"{named}, base", part["near"]["base"], BASE))
+    return interval_chart(rows, "Rows written nearly word for word (%)")
+
+
+def canary_chart(found: Document) -> go.Figure:
+    """Exposure by how often a canary was planted, against one that never was."""
+    names = {0: "Never planted", 1: "Once", 4: "4 times", 16: "16 times"}
+    rows = [
+        Estimate(
+            f"{names[part['insertions']]} ({part['n']})",
+            part["exposure"]["value"],
+            part["exposure"]["low"],
+            part["exposure"]["high"],
+            BASE if not part["insertions"] else BAD if part["exposed"] else VALIDATION,
+        )
+        for part in found["groups"]
+    ]
+    return interval_chart(rows, "Exposure (bits); dashed: never seen", level=found["unseen"])
+
+
+def leak_chart(found: Document) -> go.Figure:
+    """The gain on all held-out rows, on those that training doesn't repeat, and on the repeated ones."""
+    titles = {"whole": "All held-out rows", "clean": "Not in training", "repeated": "Repeated in training"}
+    inks = {"whole": BASE, "clean": VALIDATION, "repeated": BAD}
+    rows = [
+        Estimate(f"{title} ({gain['n']:,})", gain["value"], gain["low"], gain["high"], inks[name])
+        for name, title in titles.items()
+        if (gain := found[name])
+    ]
+    return interval_chart(rows, "Gain (nats a token)")
+
+
+def _percent(name: str, share: Document, ink: str) -> Estimate:
+    low, high = (None if share[end] is None else 100 * share[end] for end in ("low", "high"))
+    return Estimate(name, 100 * share["value"], low, high, ink)

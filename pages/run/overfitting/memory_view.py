@@ -1,0 +1,146 @@
+"""What a run can be made to write of its training rows: how many come out word for word, and which."""
+
+from __future__ import annotations
+
+from itertools import takewhile
+from typing import Any
+
+import streamlit as st
+
+from engine.diagnostics import phrasing
+from engine.diagnostics.memorisation.extraction import NEAR
+from pages.run.overfitting import memory_charts
+from pages.run_parts import run_reads
+from pages.shared.conversation import shortened
+from pages.shared.session import plain
+from store.contract.errors import QueryError
+from store.contract.states import ALIVE
+
+PAGE = 5
+SHOWN = 400  # characters of a prompt
+PARTS = {"train": "Training rows", "held_out": "Held-out rows"}
+Document = dict[str, Any]
+
+
+def draw_extraction(run: Document, found: Document | None, said: str) -> None:
+    """Rows from memory against the base model and held-out rows; its sentence, unless it was `said` above."""
+    if run["config"].get("task", "sft") != "sft":
+        return
+    st.markdown("**Can it be made to write its training rows?**")
+    if not found:
+        waits = "That is asked with the verdict." if run["status"] in ALIVE else _why_not(run)
+        st.caption(waits)
+        return
+    if found["sentence"] not in said:
+        st.markdown(plain(found["sentence"]))
+    if found["n"]:
+        figure = memory_charts.extraction_chart(found)
+        alt = "Share of training and held-out rows that each model writes nearly word for word"
+        st.plotly_chart(figure, key="memory-extraction", config={"displayModeBar": False}, alt=alt)
+        st.caption(_basis(found))
+        _draw_rows(run["run_id"], found)
+
+
+def draw_canaries(run: Document, found: Document | None) -> None:
+    """Exposure by repetitions, and every canary with its own; nothing for a run without any."""
+    if not found:
+        if run["config"].get("canaries") and run["status"] in ALIVE:
+            st.caption("The canaries are asked for with the verdict.")
+        return
+    st.markdown("**How well do its canaries stick?**")
+    st.markdown(plain(found["sentence"]))
+    left, right = st.columns(2, gap="medium")
+    with left:
+        figure = memory_charts.canary_chart(found)
+        alt = "Exposure of canaries by how often they were planted"
+        st.plotly_chart(figure, key="memory-canaries", config={"displayModeBar": False}, alt=alt)
+    with right:
+        rows = sorted(found["listed"], key=lambda row: -row["exposure"])
+        st.dataframe([_canary(row) for row in rows], hide_index=True, height=260, alt="Every canary")
+    most = found["groups"][0]["most"]
+    st.caption(
+        "Made-up secrets, planted among the training rows. Exposure: how far up a canary ranks by its loss"
+        f" among {found['reference']:,} of its kind that were never planted, in bits: {most:g} is the top,"
+        f" one that was never seen has {found['unseen']:.2f} on average. 95% intervals over canaries."
+    )
+
+
+def _canary(row: Document) -> Document:
+    return {
+        "Exposure, bits": round(row["exposure"], 1),
+        "Planted": row["times"],
+        "Question": row["question"],
+        "Answer": row["answer"],
+    }
+
+
+def _why_not(run: Document) -> str:
+    if run["config"].get("probes") is False:
+        return "Not asked: the run was launched with probes switched off."
+    return "Not asked in this run. Clone it to have it asked."
+
+
+def _basis(found: Document) -> str:
+    """What was asked of how many rows, and which were not."""
+    asked, least = found["asked"]["train"], found["least"]
+    said = (
+        "Each model gets the prompt and the beginning of the answer, and goes on for up to 50 tokens, always"
+        f" with the likeliest. Counted is an edit similarity of {NEAR} at least (1 − edit distance ÷ length);"
+        " 95% intervals."
+    )
+    left = []
+    if asked["short"]:
+        left.append(
+            f"{phrasing.plural(asked['short'], 'row')} left out, as fewer than {least} tokens would be left"
+            " to write, which can be guessed"
+        )
+    if asked["passed"]:
+        left.append(f"{phrasing.plural(asked['passed'], 'row')} not asked, as writing takes long")
+    counted = f" Of {phrasing.plural(asked['rows'], 'training row')} of the probe {asked['n']:,} asked"
+    return said + "; ".join([counted, *left]) + "."
+
+
+def _draw_rows(run_id: str, found: Document) -> None:
+    options = [part for part in PARTS if found["asked"][part]["n"]]
+    part = st.segmented_control(
+        "Rows", options, default=options[0], key="memory-part", format_func=PARTS.__getitem__,
+        label_visibility="collapsed", required=True,
+    )  # fmt: skip
+    part = part or options[0]
+    page = st.session_state.get(f"memory-page-{part}", 1)
+    try:
+        total, rows = run_reads.recalled_rows(run_id, part, PAGE, PAGE * (page - 1))
+    except QueryError:
+        st.caption("The rows are gone from the run's folder.")
+        return
+    st.caption(f"{phrasing.plural(total, 'row')}, the most striking first; marked is what it has right.")
+    for row in rows:
+        _draw_row(row)
+    if (pages := -(-total // PAGE)) > 1:
+        st.pagination(pages, key=f"memory-page-{part}")
+
+
+def _draw_row(row: Document) -> None:
+    with st.container(border=True, gap="xsmall"):
+        if row["prompt"]:
+            st.markdown(f":gray[Prompt] {_line(shortened(row['prompt'], SHOWN))}")
+        st.markdown(f":gray[It begins] {_line(row['prefix'])} …")
+        st.markdown(f":gray[True answer] … {_line(row['reference'])}")
+        near = row["tuned_similarity"] >= NEAR
+        for name, title in (("tuned", "Tuned model"), ("base", "Base model")):
+            ink = "red" if name == "tuned" and near else "gray"
+            st.markdown(f":gray[{title}] … {_marked(row, name, ink)}")
+
+
+def _marked(row: Document, name: str, ink: str) -> str:
+    """What a model wrote, with the beginning marked that it has in common with the true answer."""
+    text, end = row[name], "" if row[f"{name}_whole"] else " …"
+    pairs = zip(text, row["reference"], strict=False)
+    alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    start, rest = _line(text[:alike]), _line(text[alike:])
+    marked = f":{ink}-background[{start}]" if start.strip() else ""
+    return f"{marked}{rest}{end}"
+
+
+def _line(text: str) -> str:
+    return plain(" ⏎ ".join(text.split("\n")))

@@ -1,0 +1,142 @@
+"""The task's metric beside the loss while a run trains: what counts, and where the two part."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+import streamlit as st
+
+from engine.diagnostics import phrasing
+from engine.diagnostics.course.task_metric_course import WORDS
+from pages.run_parts import run_reads
+from pages.shared import wording
+from pages.shared.palette import BUSY, VALIDATION
+from pages.shared.session import plain
+from pages.shared.traces import PLOT, add_line, empty_figure, steps_of, values_of
+from store.contract.states import ALIVE
+
+FRESH = 10  # seconds that what a live run has kept is taken for all that it has
+NOTES = {
+    "label": "A row is right where answering greedily gives its label, to the last token.",
+    "tokens": "Tokens of the answers that are the model's first choice.",
+    "accuracy": "Rows whose class is right.",
+    "pairs": "Pairs in which the chosen answer gained on the rejected one.",
+}
+
+Document = Mapping[str, Any]
+
+
+def draw_metric(run: dict[str, Any], shape: Document) -> None:
+    """Loss and metric over the same steps, and a sentence where they part."""
+    st.markdown("**Does what counts follow the loss?**")
+    kind = run["facts"].get("task_metric")
+    if not kind:
+        waits = "It begins with the first validation." if run["status"] in ALIVE else "Not kept in this run."
+        st.caption(waits)
+        return
+    counted = run_reads.summaries(run["run_id"]).get("eval/loss", {}).get("count", 0)
+    moment = int(time.time() // FRESH) if run["status"] in ALIVE else 0
+    points = run_reads.metric_course(run["run_id"], kind, counted, moment)
+    if len(points) < 2:
+        st.caption("It is drawn from the second validation on.")
+        return
+    _draw_parting(run, shape)
+    loss = run_reads.live_curve(run["run_id"], "eval/loss")
+    answers = run["facts"].get("live_metric")
+    answered: list[dict[str, Any]] = []
+    if answers:
+        count = run_reads.summaries(run["run_id"]).get(answers["key"], {}).get("count", 0)
+        answered = run_reads.metric_course(run["run_id"], "answers", count, moment) if count else []
+    name = answers["words"] if answers else ""
+    figure = metric_chart(loss, points, WORDS[kind], answered, name, wording.loss_axis(run["config"]))
+    alt = f"Validation loss and {WORDS[kind]} by step"
+    st.plotly_chart(figure, key="metric-beside-loss", config=PLOT, alt=alt)
+    st.caption(_basis(run, kind, points, answered))
+
+
+def _draw_parting(run: dict[str, Any], shape: Document) -> None:
+    """What the verdict says of it; before, what was sure enough for a warning."""
+    parted = shape.get("parting")
+    said = parted["sentence"] if parted else ""
+    if not shape:
+        found = (a["message"] for a in run_reads.alerts(run["run_id"]) if a["kind"] == "parting")
+        said = next(found, "")
+    if said:
+        st.markdown(f":orange[:material/call_split:] {plain(said)}")
+    elif shape:
+        st.markdown("Loss and metric do not part, as far as these rows can tell.")
+
+
+def _basis(run: dict[str, Any], kind: str, points: Sequence[Document], answered: Sequence[Document]) -> str:
+    rows = phrasing.plural(points[-1]["n"], "pair" if kind == "pairs" else "validation row")
+    said = f"{NOTES[kind]} 95% intervals over {rows}."
+    answers = run["facts"].get("live_metric")
+    if answers and answered:
+        given = phrasing.plural(len(answered), "validation")
+        said += f" {plain(answers['words'])}: answers to {answered[-1]['n']} of them, generated at {given}"
+        said += ", whenever training had paid for it."
+        if any(point["low"] is None for point in answered):
+            said += " Where all of them score alike there is no interval, and nothing is certain."
+    elif answers:
+        said += f" {plain(answers['words'])} of generated answers was not paid for by so short a training."
+    return said
+
+
+def metric_chart(
+    loss: Any,
+    points: Sequence[Document],
+    name: str,
+    answered: Sequence[Document],
+    answers_name: str,
+    axis: str,
+) -> go.Figure:
+    """Validation loss above, the metric with its intervals below, over one axis of steps."""
+    figure = empty_figure(f"Validation loss and {name}", axis, 440)
+    add_line(figure, steps_of(loss), values_of(loss, "value"), "Validation loss", VALIDATION, width=2.4,
+             markers=loss.num_rows <= 60)  # fmt: skip
+    _add_points(figure, points, name[:1].upper() + name[1:], BUSY)
+    if answered:
+        _add_points(figure, answered, f"{answers_name} of answers", "#9467bd")
+    highest = max(p["value"] if p["high"] is None else p["high"] for p in [*points, *answered])
+    top = 1.08 * max(0.05, highest)
+    under = {"domain": [0.0, 0.44], "anchor": "x", "title": {"text": "Share right"}, "range": [0, top]}
+    grid = figure.layout.yaxis.gridcolor
+    figure.update_layout(
+        yaxis={"domain": [0.54, 1.0]},
+        yaxis2={**under, "gridcolor": grid, "zeroline": False, "automargin": True},
+        xaxis={"anchor": "y2"},
+        legend={"y": -0.18, "yanchor": "top"},  # three names are three lines on a phone
+        margin={"t": 40, "b": 44},
+    )
+    return figure
+
+
+def _told(point: Document) -> str:
+    if point["low"] is None and point["n"] > 1:
+        return f"{wording.number(100 * point['value'], 1)}%, n {point['n']}, all alike"
+    return f"{wording.estimate(dict(point), scale=100, sign=False)}%, n {point['n']}"
+
+
+def _add_points(figure: go.Figure, points: Sequence[Document], name: str, color: str) -> None:
+    bars = [(p["low"], p["high"]) if p["low"] is not None else (p["value"],) * 2 for p in points]
+    figure.add_trace(
+        go.Scatter(
+            x=[p["step"] for p in points],
+            y=[p["value"] for p in points],
+            yaxis="y2",
+            name=name,
+            mode="lines+markers",
+            line={"color": color, "width": 2},
+            marker={"size": 6, "color": color},
+            error_y={
+                "type": "data", "symmetric": False, "thickness": 1.6, "width": 0, "color": color,
+                "array": [high - p["value"] for p, (_, high) in zip(points, bars, strict=True)],
+                "arrayminus": [p["value"] - low for p, (low, _) in zip(points, bars, strict=True)],
+            },
+            text=[_told(p) for p in points],
+            hovertemplate="%{text}",
+        )
+    )  # fmt: skip

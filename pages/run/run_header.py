@@ -1,0 +1,157 @@
+"""The head of a run's page: who it is, what can be done with it, and what it wants its user to know."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal
+
+import streamlit as st
+
+from pages.run_parts import run_reads
+from pages.run_parts.chips import chip_link, dot, status_badge
+from pages.run_parts.launch_from import changes
+from pages.shared import quantities, reads, wording
+from pages.shared.session import act, plain
+from store.catalog.methods import METHODS
+from store.config.train_config import TASK_TITLES
+from store.contract.errors import NotFoundError
+from store.contract.states import ALIVE, RESUMABLE
+
+
+def draw_header(run: dict[str, Any]) -> None:
+    """Name, status, facts in a line, and the actions that its state allows."""
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        with st.container(width="content", gap=None):
+            name = f"{dot(run['number'])} {plain(run['name'])}"
+            st.title(name, anchor=False, width="content")
+        _actions(run)
+    st.markdown(f"{status_badge(run['status'])} {_facts(run)}")
+    if run["config"].get("parent"):
+        _draw_parent(run)
+    if run["notes"]:
+        st.caption(plain(run["notes"]))
+
+
+def _draw_parent(run: dict[str, Any]) -> None:
+    """The run that this one changes or was mixed from, where it is still there, and both on one plot."""
+    try:
+        parent = reads.run(run["config"]["parent"])
+    except NotFoundError:
+        return
+    alpha = run["facts"].get("alpha")
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.markdown("Mixed from" if alpha else "Changes", width="content")
+        with st.container(width="content"):
+            chip_link(parent)
+        said = f"at α {alpha:g}" if alpha else changes(parent["config"], run["config"])
+        st.markdown(plain(said), width="content")
+        if run["status"] == "finished" and st.button(
+            "Beside it on the plot", icon=":material/balance:", type="tertiary", key="run-beside"
+        ):
+            link = {"run": run["run_id"], "dataset": run["dataset_id"]}
+            st.switch_page("pages/compare/tradeoff/page.py", query_params=link)
+
+
+def _facts(run: dict[str, Any]) -> str:
+    task = run["config"].get("task", "sft")
+    parts = [
+        *([TASK_TITLES.get(task, task)] if task != "sft" else []),
+        METHODS[run["method"]].title,
+        plain(str(run["model"]).rstrip("/").rsplit("/", 1)[-1]),
+        plain(run["dataset_name"]),
+        f"launched {quantities.ago(run['created_at'])}",
+    ]
+    took = wording.duration(run)
+    if took != "–":
+        parts.append(f"took {took}")
+    if run["attempt"] > 1:
+        parts.append(f"attempt {run['attempt']}")
+    return f":gray[{' · '.join(parts)}]"
+
+
+def _actions(run: dict[str, Any]) -> None:
+    run_id, status = run["run_id"], run["status"]
+    with st.container(horizontal=True, width="content", gap="small"):
+        if status in ALIVE:
+            stopping = bool(run["cancel_requested_at"])
+            label = "Stopping" if stopping else "Cancel"
+            if st.button(label, icon=":material/stop_circle:", disabled=stopping, key="run-cancel"):
+                _act("cancel", run_id)
+        if status in RESUMABLE:
+            # Where what it failed of can be changed, that is the likelier step, and stands below.
+            likely: Literal["primary", "secondary"] = (
+                "secondary" if (run["error"] or {}).get("change") else "primary"
+            )
+            if st.button("Resume", icon=":material/resume:", type=likely, key="run-resume"):
+                _act("resume", run_id)
+        if st.button(
+            "Clone", icon=":material/content_copy:", key="run-clone", help="Launch with this config"
+        ):
+            st.switch_page("pages/launch/page.py", query_params={"from": run_id})
+        if status == "finished" and st.button(
+            "Continue training",
+            icon=":material/fast_forward:",
+            key="run-continue",
+            help="Launch a run that goes on from this model",
+        ):
+            link = {"from": run_id, "change": json.dumps({"init_from": run_id, "init_mode": "stack"})}
+            st.switch_page("pages/launch/page.py", query_params=link)
+        if status == "finished" and st.button(
+            "Compare", icon=":material/stacked_line_chart:", key="run-compare"
+        ):
+            st.switch_page("pages/compare/page.py", query_params={"runs": run_id})
+        _more(run)
+
+
+def _more(run: dict[str, Any]) -> None:
+    with st.popover("More", icon=":material/more_horiz:", key="run-more"):
+        with st.form("run-edit", border=False):
+            name = st.text_input("Name", run["name"], max_chars=120)
+            notes = st.text_area("Notes", run["notes"], max_chars=10_000, height=120)
+            saved = st.form_submit_button("Save", icon=":material/save:")
+        if (
+            saved
+            and act("edit_run", {"run": run["run_id"], "name": name, "notes": notes}, "Saved") is not None
+        ):
+            st.rerun()
+        if run["status"] in ALIVE:
+            st.caption("Cancel the run before you delete it.")
+        elif st.button("Delete", icon=":material/delete:", key="run-delete"):
+            _confirm_delete(run)
+
+
+@st.dialog("Delete this run?")
+def _confirm_delete(run: dict[str, Any]) -> None:
+    st.markdown(
+        f"**{plain(run['name'])}** goes for good, with its curves, samples, checkpoints and trained weights."
+    )
+    st.button(
+        "Delete for good",
+        type="primary",
+        icon=":material/delete:",
+        key="run-delete-sure",
+        on_click=_delete,
+        args=(run["run_id"],),
+    )
+
+
+def _delete(run_id: str) -> None:
+    if act("delete", {"job": run_id}, "Deleted") is not None:
+        st.switch_page("pages/overview/page.py")
+
+
+def _act(command: str, run_id: str) -> None:
+    """The page itself shows what came of it; a toast would lie over the buttons."""
+    if act(command, {"job": run_id}) is not None:
+        st.rerun()
+
+
+def draw_alerts(run: dict[str, Any]) -> None:
+    """What the run wants its user to know, the same thing once; what the verdict says stands in its card."""
+    seen: dict[str, str] = {}
+    for alert in run_reads.alerts(run["run_id"]):
+        if not (alert["kind"] and run["verdict"]):
+            seen[alert["message"]] = alert["level"]
+    icons = {"warning": ":orange[:material/warning:]", "info": ":gray[:material/info:]"}
+    for message, level in seen.items():
+        st.markdown(f"{icons.get(level, icons['info'])} {plain(message)}")

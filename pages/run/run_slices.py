@@ -1,0 +1,101 @@
+"""Where a run gained and where it lost: the gain on each named slice of its data set, on held-out rows alone.
+
+With several slices the intervals are widened (Bonferroni), so that looking at many makes no false finding.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import streamlit as st
+
+from engine.diagnostics.statistics.statistics import Interval, ratio_interval
+from pages.data.rows import explore_reads
+from pages.shared import reads, wording
+from pages.shared.session import client, guarded, plain, remembered
+from store.contract.errors import NotFoundError
+from store.queries.rows import row_losses
+
+ERROR_RATE = 0.05
+
+
+def draw_slices(run_id: str) -> None:
+    """The tab of one run."""
+    with guarded():
+        run = reads.runs_by_id((run_id,))[run_id]
+        dataset = _dataset(run)
+        gain = (run["verdict"] or {}).get("gain")
+        if dataset is None or not gain:
+            lack = (
+                "The run has no verdict yet." if dataset else "The data set that it was trained on is gone."
+            )
+            st.caption(f"There is nothing to compare slices on. {lack}")
+            return
+        slices = explore_reads.slices(dataset["dataset_id"])
+        if not slices:
+            st.caption(
+                "The data set has no slices. Filter its rows and save the filter as a slice: then the gain on"
+                " these rows stands here."
+            )
+            st.page_link(
+                "pages/data/page.py",
+                label="Filter its rows",
+                icon=":material/filter_alt:",
+                query_params={"dataset": dataset["dataset_id"]},
+            )
+            return
+        confidence = 1 - ERROR_RATE / len(slices)
+        whole = {"Slice": "All held-out rows", "Gain ↑ (95% interval)": wording.estimate(gain)}
+        rows = [whole | {"Held-out rows": gain["n"], "": _word(gain)}]
+        rows += [_row(run, dataset["dataset_id"], one, gain["split"], confidence) for one in slices]
+        st.dataframe(rows, hide_index=True, alt="Gain by slice")
+        wider = f", widened for {len(slices)} slices (Bonferroni)" if len(slices) > 1 else ""
+        st.caption(f"{gain['unit'].capitalize()}, base minus tuned; intervals over rows in pairs{wider}.")
+
+
+def _dataset(run: dict[str, Any]) -> dict[str, Any] | None:
+    """The data set of the run, where it still has the rows that the run was trained on."""
+    try:
+        found = reads.dataset(run["dataset_id"])
+    except NotFoundError:
+        return None
+    return found if found["fingerprint"] == run["data_fingerprint"] else None
+
+
+def _row(
+    run: dict[str, Any], dataset_id: str, one: dict[str, Any], split: str, confidence: float
+) -> dict[str, Any]:
+    interval = gain_on(run["run_id"], dataset_id, split, json.dumps(one["filter"]), confidence)
+    found: dict[str, Any] = {"Slice": plain(one["name"])}
+    if interval is None:
+        return found | {"Gain ↑ (95% interval)": "–", "Held-out rows": 0, "": "no held-out row is in it"}
+    shown = interval.to_dict()
+    return found | {
+        "Gain ↑ (95% interval)": wording.estimate(shown),
+        "Held-out rows": interval.n,
+        "": _word(shown),
+    }
+
+
+def _word(interval: dict[str, Any]) -> str:
+    """What the interval says."""
+    low, high = interval["low"], interval["high"]
+    if low is None or high is None:
+        return "one row tells nothing"
+    return "better" if low > 0 else "worse" if high < 0 else "can't be told from noise"
+
+
+@remembered
+@st.cache_data(ttl=600, max_entries=256, show_spinner=False)
+def gain_on(run_id: str, dataset_id: str, split: str, where: str, confidence: float) -> Interval | None:
+    """The gain on the held-out rows that a filter (as JSON) means, None where there is none."""
+    table = row_losses.sliced(
+        client(), run_id, split, explore_reads.rows(dataset_id), explore_reads.parsed(where)
+    )
+    if not table.num_rows:
+        return None
+    columns = {name: table[name].to_numpy() for name in ("base_loss", "tuned_loss", "tokens")}
+    return ratio_interval(
+        columns["base_loss"] - columns["tuned_loss"], columns["tokens"], confidence=confidence
+    )

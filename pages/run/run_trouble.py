@@ -1,0 +1,93 @@
+"""What holds a run up: its place in the queue, or why it failed and what to do about it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import streamlit as st
+
+from pages.run_parts import run_reads
+from pages.shared import reads
+from pages.shared.session import plain
+from store.contract.states import ACTIVE
+from store.queries.runs.runs import RUNS
+
+LOST = (
+    "The process of this run is gone and left no result: it was killed, or the machine went down. "
+    "Nothing up to its last checkpoint is lost."
+)
+
+
+def draw_trouble(run: dict[str, Any]) -> None:
+    """Nothing for a run that works or has finished."""
+    status = run["status"]
+    if status == "queued":
+        st.info(waiting_for(run), icon=":material/schedule:")
+    elif status == "failed":
+        _failure(run["run_id"], run["error"] or {})
+    elif status == "lost":
+        error = run["error"] or {}
+        st.warning(lost_words(error), icon=":material/link_off:")
+        _traceback(error, "The last it wrote")
+    elif status == "cancelled":
+        st.info("It was cancelled. **Resume** goes on from its last checkpoint.", icon=":material/cancel:")
+
+
+def _failure(run_id: str, error: dict[str, Any]) -> None:
+    message = error.get("message") or "It failed and left no reason; the log may tell."
+    fix = f"  \n{plain(error['fix'])}" if error.get("fix") else ""
+    st.error(f"**{plain(message)}**{fix}", icon=":material/error:")
+    if error.get("change"):
+        pressed = st.button(
+            f"Launch it with {changed(error['change'])}",
+            type="primary",
+            icon=":material/rocket_launch:",
+            key="run-launch-changed",
+            help="Opens the form with this run's settings, these changed.",
+        )
+        if pressed:
+            link = {"from": run_id, "change": json.dumps(error["change"])}
+            st.switch_page("pages/launch/page.py", query_params=link)
+    _traceback(error, "Traceback")
+
+
+def changed(change: dict[str, Any]) -> str:
+    """Fields with their new values: "gradient_checkpointing on, max_length 128"."""
+    words = {True: "on", False: "off"}
+    return ", ".join(
+        f"{name} {words.get(value, value) if isinstance(value, bool) else value}"
+        for name, value in change.items()
+        if value is not None  # left to the default
+    )
+
+
+def lost_words(error: dict[str, Any]) -> str:
+    """What the engine found out about the process that is gone, as Markdown; else what is always true."""
+    if not error.get("message"):
+        return f"{LOST} **Resume** goes on from there."
+    fix = plain(error["fix"]) if error.get("fix") else "**Resume** goes on from its last checkpoint."
+    return f"**{plain(error['message'])}**  \n{fix}"
+
+
+def _traceback(error: dict[str, Any], title: str) -> None:
+    if error.get("traceback"):
+        with st.expander(title, icon=":material/bug_report:"):
+            st.code(error["traceback"], language=None, height=360)
+
+
+def waiting_for(run: dict[str, Any]) -> str:
+    """Why a queued run has not begun, in words."""
+    waits = run_reads.job_statuses(tuple(run["after_jobs"] or ()))
+    unready = [job for job in waits.values() if job["status"] != "finished"]
+    if unready:
+        names = ", ".join(f"{plain(job['title'])} ({job['status']})" for job in unready)
+        return f"It waits for {names}."
+    queue = [job for job in reads.queue() if job["kind"] in RUNS]
+    working = [job for job in queue if job["status"] in ACTIVE]
+    ahead = [job["job_id"] for job in queue if job["status"] == "queued"]
+    place = ahead.index(run["run_id"]) if run["run_id"] in ahead else 0
+    holder = f"The device is taken by {plain(working[0]['title'])}. " if working else ""
+    if place:
+        return f"{holder}{place} {'run is' if place == 1 else 'runs are'} ahead of it."
+    return f"{holder}It is the next to start." if holder else "It starts in a moment."

@@ -1,0 +1,95 @@
+"""What stands for a run everywhere: one chip of colour, name and status; and its verdict as a card.
+
+Names and messages are escaped wherever they are drawn, as Markdown or as HTML.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from pages.run_parts.advice_actions import draw_advice
+from pages.run_parts.class_numbers import gain_shown
+from pages.shared import charts, palette, wording
+from pages.shared.session import plain
+from pages.shared.wording import Status
+
+STATE_INK = {
+    "green": palette.GOOD,
+    "red": palette.BAD,
+    "orange": "#d97a1a",
+    "gray": palette.BASE,
+    "blue": palette.BUSY,
+}
+
+
+def badge(status: Status) -> str:
+    """A status as inline Markdown."""
+    return f":{status.color}-badge[{status.icon} {status.title}]"
+
+
+def status_badge(status: str) -> str:
+    """The badge of a run's or a job's status, as inline Markdown."""
+    return badge(wording.STATUSES[status])
+
+
+def dot(number: int) -> str:
+    """The colour of a run as inline Markdown."""
+    return f':color[●]{{foreground="{palette.run_color(number)}"}}'
+
+
+def chip(run: dict[str, Any], *, status: bool = True) -> str:
+    """The chip of a run (a row of run_overview) as inline Markdown."""
+    shown = f"{dot(run['number'])} **{plain(run['name'])}**"
+    return f"{shown} {status_badge(run['status'])}" if status else shown
+
+
+def chip_link(run: dict[str, Any]) -> None:
+    """The run's chip as a link to its page."""
+    label = f"{dot(run['number'])} {plain(run['name'])}"
+    st.page_link("pages/run/page.py", label=label, query_params={"run": run["run_id"]})
+
+
+def gain_text(verdict: dict[str, Any] | None) -> str:
+    """The gain with its interval in one line, or a dash: for tables and lists."""
+    return wording.estimate((verdict or {}).get("gain"))
+
+
+def verdict_card(verdict: dict[str, Any], run_id: str) -> None:
+    """What came of a run: a sentence, the evidence under it, and what to do next."""
+    state = wording.VERDICTS[verdict["state"]]
+    edge = f"{{border-left: 5px solid {STATE_INK[state.color]}; border-radius: 8px}}"
+    with st.container(border=True, key="verdict"):
+        st.html(f"<style>.st-key-verdict {edge}</style>")
+        st.subheader(f":{state.color}[{state.icon}] {plain(verdict['headline'])}", anchor=False)
+        forgetting_line(verdict.get("forgetting"))
+        words, picture = st.columns([3, 2], gap="medium", vertical_alignment="center")
+        with words:
+            st.markdown("\n".join(f"- {plain(sentence)}" for sentence in verdict["sentences"]))
+        with picture:
+            gain, axis = gain_shown(verdict)
+            if gain and gain["low"] is not None:
+                _gain_chart(gain, axis, STATE_INK[state.color])
+        if verdict["advice"]:
+            st.markdown("**What to try next**")
+        for index, piece in enumerate(verdict["advice"]):
+            draw_advice(piece, run_id, f"advice-{index}")
+
+
+def forgetting_line(found: dict[str, Any] | None) -> None:
+    """What the gain cost, under it."""
+    if found:
+        state = wording.FORGETTING[found["state"]]
+        st.markdown(f":{state.color}[{state.icon}] **{plain(found['headline'])}**")
+
+
+def _gain_chart(gain: dict[str, Any], axis: str, ink: str) -> None:
+    row = charts.Estimate("gain", gain["value"], gain["low"], gain["high"], ink)
+    figure = charts.interval_chart([row], axis, height=120)
+    st.plotly_chart(
+        figure,
+        key="verdict-gain",
+        config={"displayModeBar": False, "staticPlot": True},
+        alt=f"Gain of {wording.estimate(gain)} {gain['unit']}",
+    )

@@ -1,0 +1,77 @@
+"""The numbers that a classifier comes down to, each with its interval, and the models it is held against."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from engine.diagnostics import phrasing
+from pages.run_parts.key_numbers import change, loss_delta, membership, overfitting, sign_of
+from pages.shared import wording
+
+MODELS = {
+    "tuned": "Tuned",
+    "prompted": "Untuned, asked for the label",
+    "majority": "Always the most frequent class",
+}
+
+
+def draw_class_numbers(verdict: dict[str, Any]) -> None:
+    """Accuracy, macro F1 and loss against always the most frequent class, and whether it overfits."""
+    base, tuned, gain = verdict["base"], verdict["tuned"], verdict["gain"]
+    points = wording.estimate(verdict["accuracy_gain"], scale=100).removesuffix(")") + " points)"
+    macro = verdict["classification"]["models"]["tuned"]["f1_macro"]
+    members = verdict.get("membership")  # runs from before it was tested have none
+    with st.grid(5 if members else 4, min_column_width=180):
+        shares = (100 * base["accuracy"], 100 * tuned["accuracy"])
+        change("Accuracy, %", *shares, 1, points, sign_of(verdict["accuracy_gain"]), rises=True)
+        bounds = phrasing.interval(macro["low"], macro["high"])
+        change("Macro F1", base["f1_macro"], tuned["f1_macro"], 2, f"now {bounds}", 0, rises=True)
+        change("Held-out loss", base["loss"], tuned["loss"], 3, loss_delta(gain), sign_of(gain))
+        overfitting(verdict["overfitting"])
+        membership(members)
+    split = verdict["classification"]["split"]
+    sees = ", seen only by the verdict" if split == "test" else ""
+    st.caption(
+        f"Always the most frequent class → tuned on {phrasing.plural(tuned['n'], f'{split} row')}{sees};"
+        " loss in nats a row. 95% intervals, of changes over rows in pairs."
+    )
+
+
+def draw_models(found: dict[str, Any]) -> None:
+    """A line a model: the tuned one and those that it is held against."""
+    rows = [_model(title, found["models"][name]) for name, title in MODELS.items() if name in found["models"]]
+    st.dataframe(
+        rows, hide_index=True, alt="Accuracy and F1 of the tuned model and of what it is held against"
+    )
+
+
+def _model(title: str, figures: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "Model": title,
+        "Accuracy ↑": percent(figures["accuracy"]),
+        "Macro F1 ↑": wording.estimate(figures["f1_macro"], sign=False),
+        "Weighted F1 ↑": wording.estimate(figures["f1_weighted"], sign=False),
+        "n": figures["n"],
+    }
+
+
+def percent(interval: dict[str, Any] | None) -> str:
+    """ "91% (88 to 94)" of {value, low, high}, a share."""
+    if not interval:
+        return "–"
+    value, bracket, bounds = wording.estimate(interval, scale=100, sign=False).partition(" (")
+    return f"{value}%{bracket}{bounds}"
+
+
+def gain_shown(verdict: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:
+    """The gain that a verdict's card draws, and what its axis says."""
+    gain, found = verdict["gain"], verdict.get("classification")
+    if not found or not gain or gain["unit"] != "nats a row":
+        return gain, f"Gain in {gain['unit']}, 95% interval; 0 is the base model" if gain else ""
+    points = {k: None if v is None else 100 * v for k, v in verdict["accuracy_gain"].items() if k in BOUNDS}
+    return {**points, "unit": "points"}, "Gain in points of accuracy; 0 is the most frequent class"
+
+
+BOUNDS = ("value", "low", "high")

@@ -1,0 +1,179 @@
+"""The numbers that a finished run comes down to, from base to tuned, each with its interval."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import streamlit as st
+
+from engine.diagnostics import phrasing
+from pages.shared import quantities, wording
+
+Ink = Literal["green", "red", "gray", "orange"]
+MOST_NATS = 100.0
+MANY = 10_000  # from where on figures are shortened
+INKS: dict[int, Ink] = {1: "green", -1: "red", 0: "gray"}
+
+
+def draw_key_numbers(verdict: dict[str, Any]) -> None:
+    """Loss, perplexity and token accuracy on held-out rows, whether it overfits, and what it forgot."""
+    base, tuned, gain = verdict["base"], verdict["tuned"], verdict["gain"]
+    accuracy = verdict.get("accuracy_gain")
+    shares = [None if m["token_accuracy"] is None else 100 * m["token_accuracy"] for m in (base, tuned)]
+    points = wording.estimate(accuracy, scale=100) if accuracy else None  # of 100 tokens
+    forgot = prose_of(verdict)
+    with st.grid(3 + bool(verdict["overfitting"]) + bool(forgot), min_column_width=180):
+        change("Held-out loss", base["loss"], tuned["loss"], 3, loss_delta(gain), sign_of(gain))
+        _perplexity(base["perplexity"], tuned["perplexity"], gain)
+        change("Token accuracy, %", shares[0], shares[1], 1, points, sign_of(accuracy), rises=True)
+        if verdict["overfitting"]:
+            overfitting(verdict["overfitting"])
+        if forgot:
+            forgetting(forgot)
+    st.caption(basis(verdict))
+
+
+def basis(verdict: dict[str, Any]) -> str:
+    """The rows and tokens that the numbers rest on, and their intervals where there are any.
+
+    Without a gain nobody can tell which split was judged; the rows are then called held-out ones.
+    """
+    tuned, gain = verdict["tuned"], verdict["gain"]
+    noun, sees = "held-out row", ""
+    if gain:
+        noun, sees = f"{gain['split']} row", ", seen only by the verdict" if gain["split"] == "test" else ""
+    tokens = phrasing.plural(tuned["tokens"], "trained token")
+    said = f"Base → tuned on {phrasing.plural(tuned['n'], noun)}{sees}, with {tokens}"
+    if forgot := prose_of(verdict):
+        said += f"; forgetting on {phrasing.plural(forgot['n'], 'passage')} of plain prose"
+    known = [part for part in (gain, verdict.get("accuracy_gain")) if part and part["low"] is not None]
+    return f"{said}; 95% intervals of the change over rows{widened(gain)}." if known else f"{said}."
+
+
+def widened(gain: dict[str, Any] | None) -> str:
+    """That the intervals are those of the best of several steps; runs from before don't say."""
+    steps = (gain or {}).get("chosen_of") or 0
+    return f", widened for the {steps} steps that these rows chose from" if steps > 1 else ""
+
+
+def prose_of(verdict: dict[str, Any]) -> dict[str, Any] | None:
+    """What became of the loss on plain prose, where it was measured."""
+    texts = (verdict.get("forgetting") or {}).get("texts", ())
+    return next((text for text in texts if text["probe"] == "prose" and text["change"]), None)
+
+
+def forgetting(text: dict[str, Any]) -> None:
+    """The loss on plain prose, in the colour of whether its rise matters."""
+    status = wording.FORGETTING[text["state"]]
+    ink: Ink = "gray" if status.color == "blue" else status.color
+    value = wording.transition(text["before"], text["after"], 3)
+    rise = wording.estimate(text["change"])
+    st.metric(
+        "Forgetting, prose loss",
+        value,
+        rise,
+        delta_color=ink,
+        delta_arrow="off",
+        border=True,
+        height="stretch",
+    )
+
+
+def membership(found: dict[str, Any] | None) -> None:
+    """How well training rows are told from held-out ones, from the placebo to the tuned model; nothing where
+    that wasn't tested."""
+    if not found or not found["best"]:
+        return
+    score = found["scores"][found["best"]]
+    ink: Ink = {"remembers": "red", "none": "green"}.get(found["state"], "gray")  # type: ignore[assignment]
+    placebo = score["placebo"]["value"] if score["placebo"] else 0.5
+    st.metric(
+        "Membership, AUC",
+        wording.transition(placebo, score["auc"]["value"], 2),
+        wording.estimate(score["excess"]),
+        delta_color=ink,
+        delta_arrow="off",
+        border=True,
+        height="stretch",
+        help="How well training rows can be told from held-out ones; 0.5 is a coin.",
+    )
+
+
+def overfitting(shape: dict[str, Any]) -> None:
+    best, since = shape["best_step"], shape["since_step"]
+    note = f"best step {best:,}" if best is not None else None
+    ink: Ink = "red" if since is not None else "green" if shape["state"] == "none" else "gray"
+    value = f"Surely since step {since:,}" if since is not None else shape["state"].capitalize()
+    if shape.get("stage") == "memorising":  # runs from before stages have none
+        note = f"overfits, surely since step {since:,}" if since is not None else note
+        value, ink = "Memorises", "red"
+    st.metric("Overfitting", value, note, delta_color=ink, delta_arrow="off", border=True, height="stretch")
+
+
+def _perplexity(before: float | None, after: float | None, gain: dict[str, Any] | None) -> None:
+    """With as many digits as fit, however unlikely the base model found the rows."""
+    shown = ["–" if value is None else _of_any_size(value) for value in (before, after)]
+    _metric("Perplexity", " → ".join(shown), perplexity_ratio(gain), sign_of(gain), rises=False)
+
+
+def _of_any_size(value: float) -> str:
+    return quantities.parameters(value) if value >= MANY else phrasing.perplexity(value)
+
+
+def change(
+    label: str,
+    before: float | None,
+    after: float | None,
+    places: int,
+    delta: str | None,
+    sign: int,
+    *,
+    rises: bool = False,
+) -> None:
+    """One number from base to tuned; `sign` says whether the change is surely for the better or worse."""
+    _metric(label, wording.transition(before, after, places), delta, sign, rises=rises)
+
+
+def _metric(label: str, value: str, delta: str | None, sign: int, *, rises: bool) -> None:
+    up = (sign > 0) == rises
+    st.metric(
+        label,
+        value,
+        delta,
+        delta_color=INKS[sign],
+        delta_arrow="off" if not sign else "up" if up else "down",
+        border=True,
+        height="stretch",
+    )
+
+
+def sign_of(interval: dict[str, Any] | None) -> int:
+    """1 surely better, -1 surely worse, 0 can't be told."""
+    if not interval or interval["low"] is None:
+        return 0
+    return 1 if interval["low"] > 0 else -1 if interval["high"] < 0 else 0
+
+
+def loss_delta(gain: dict[str, Any] | None) -> str | None:
+    """The change of the loss, which is minus the gain."""
+    if not gain:
+        return None
+    low, high = gain["low"], gain["high"]
+    known = low is not None and high is not None
+    bounds = {"low": -high if known else None, "high": -low if known else None}
+    return wording.estimate({"value": -gain["value"], **bounds})
+
+
+def perplexity_ratio(gain: dict[str, Any] | None) -> str | None:
+    """Of perplexity the ratio is what a gain in nats gives: exp(-gain); a tiny one is said as a divisor."""
+    if not gain or gain["low"] is None:
+        return None
+    if max(abs(gain[part]) for part in ("high", "value", "low")) > MOST_NATS:
+        return None  # the ratio would have hundreds of digits
+    low, value, high = (math.exp(-gain[part]) for part in ("high", "value", "low"))
+    if value < 1 / MANY:
+        parts = [quantities.parameters(1 / part) for part in (value, high, low)]
+        return "÷{} ({} to {})".format(*parts)
+    places = phrasing.decimals(low, high)
+    return f"×{phrasing.number(value, places)} ({phrasing.interval(low, high, places)})"

@@ -1,0 +1,165 @@
+"""What the screens of single runs read: curves, log, samples, alerts.
+
+A live curve asks for its new points alone: what came before is kept in the session, as long as count and
+sum still agree with the store's summary (a resume voids points, and then the curve is asked for anew).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import streamlit as st
+
+from engine.diagnostics.course import task_metric_course as task_metric_figures
+from engine.diagnostics.forgetting import forgetting_course
+from pages.shared import reads
+from pages.shared.session import client, remembered
+from store.contract.errors import QueryError
+from store.queries import jobs, metrics
+from store.queries.rows import class_predictions, extraction_rows, probe_rows, row_losses, task_metric_rows
+from store.queries.runs import runs
+
+BUCKETS = 600
+KEPT = "live-curves"
+
+
+def find(run: str) -> dict[str, Any]:
+    """The run with this id or name, as it is now. Raises NotFoundError."""
+    run_id = reads.run(run)["run_id"]
+    return reads.runs_by_id((run_id,))[run_id]
+
+
+@remembered
+@st.cache_data(ttl=reads.LIVE, max_entries=64, show_spinner=False)
+def summaries(run_id: str) -> dict[str, dict[str, Any]]:
+    """metric name -> its summary row."""
+    return {row["name"]: row for row in metrics.summaries(client(), [run_id])}
+
+
+@remembered
+@st.cache_data(ttl=reads.LIVE, max_entries=64, show_spinner=False)
+def alerts(job_id: str) -> list[dict[str, Any]]:
+    return runs.alerts(client(), job_id)
+
+
+@remembered
+@st.cache_data(ttl=reads.CALM, max_entries=32, show_spinner=False)
+def predictions(run_id: str) -> list[dict[str, Any]]:
+    return runs.predictions(client(), run_id)
+
+
+@st.cache_data(ttl=600, max_entries=64, show_spinner=False)
+def questions(run_id: str, only: str, limit: int, offset: int) -> tuple[int, list[dict[str, Any]]]:
+    return probe_rows.questions(client(), run_id, only=only, limit=limit, offset=offset)
+
+
+@st.cache_data(ttl=600, max_entries=32, show_spinner=False)
+def requests(run_id: str) -> list[dict[str, Any]]:
+    return probe_rows.requests(client(), run_id)
+
+
+@st.cache_data(ttl=600, max_entries=32, show_spinner=False)
+def metric_course(run_id: str, kind: str, count: int, moment: int) -> list[dict[str, Any]]:
+    """The task's metric at each validation with its interval; `count` of them there are. The kind "answers"
+    is of those that were generated. Empty before the first is kept. moment: another one, another answer, as
+    rows are written some time after their numbers."""
+    try:
+        if kind == "answers":
+            found = task_metric_rows.answers(client(), run_id)
+        else:
+            found = task_metric_rows.sums(client(), run_id, kind)
+    except QueryError:
+        return []
+    return task_metric_figures.course(kind, found)
+
+
+@st.cache_data(ttl=600, max_entries=16, show_spinner=False)
+def course(run_id: str, measured: int, ended: bool) -> tuple[int, list[Any], dict[str, Any] | None]:
+    """What was forgotten when: how many checkpoints there are, and `forgetting_course.course` and `matrix` of
+    some of them; nothing without a base model to hold them against. `measured` points there are, and whether
+    the run `ended`: another state of it, another answer."""
+    steps, at, base = probe_rows.course(client(), run_id)
+    if base is None or not at:
+        return steps, [], None
+    asked = {step: rows for step, rows in at.items() if "choices" in rows["probe"].to_pylist()}
+    return (
+        steps,
+        forgetting_course.course(base, at),
+        forgetting_course.matrix(base, asked) if asked else None,
+    )
+
+
+@st.cache_data(ttl=600, max_entries=64, show_spinner=False)
+def recalled_rows(run_id: str, part: str, limit: int, offset: int) -> tuple[int, list[dict[str, Any]]]:
+    return extraction_rows.page(client(), run_id, part, limit=limit, offset=offset)
+
+
+@st.cache_data(ttl=600, max_entries=32, show_spinner=False)
+def weights(run_id: str) -> list[dict[str, Any]]:
+    return probe_rows.weights(client(), run_id)
+
+
+@remembered
+@st.cache_data(ttl=reads.LIVE, max_entries=16, show_spinner=False)
+def log(job_id: str, tail: int) -> dict[str, Any]:
+    return client().log(job_id, tail=tail)
+
+
+@st.cache_data(ttl=reads.LIVE, max_entries=64, show_spinner=False)
+def job_statuses(job_ids: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    return jobs.statuses(client(), job_ids)
+
+
+@st.cache_data(ttl=600, max_entries=64, show_spinner=False)
+def shared_rows(first: str, second: str, split: str) -> pa.Table:
+    return row_losses.shared(client(), first, second, split)
+
+
+@st.cache_data(ttl=600, max_entries=64, show_spinner=False)
+def shared_classes(first: str, second: str, split: str) -> pa.Table:
+    return class_predictions.shared(client(), first, second, split)
+
+
+@remembered
+@st.cache_data(ttl=600, max_entries=512, show_spinner=False)
+def curve(run_id: str, name: str, count: int, total: float | None) -> pa.Table:
+    """The whole curve; `count` and `total` of its summary say which state of it this is."""
+    return metrics.curve(client(), run_id, name, buckets=BUCKETS)
+
+
+def live_curve(run_id: str, name: str) -> pa.Table:
+    """The curve of a run that may still go on: what the session has, and the points after it."""
+    summary = summaries(run_id).get(name)
+    if summary is None:
+        return metrics.curve(client(), run_id, name, buckets=BUCKETS)
+    kept: dict[tuple[str, str], pa.Table] = st.session_state.setdefault(KEPT, {})
+    for other in [key for key in kept if key[0] != run_id]:
+        del kept[other]
+    table = kept.get((run_id, name))
+    if table is not None and not agrees(table, summary):
+        table = _extended(run_id, name, table)
+    if table is None or not agrees(table, summary) or table.num_rows > 2 * BUCKETS:
+        table = curve(run_id, name, summary["count"], summary["sum"])
+    kept[(run_id, name)] = table
+    return table
+
+
+def agrees(table: pa.Table, summary: dict[str, Any]) -> bool:
+    """The points that the table stands for are those of the summary, or those and later ones."""
+    count = pc.sum(table["count"]).as_py() or 0
+    if count != summary["count"]:
+        return bool(count > summary["count"])
+    finite = pc.subtract(table["count"], table["nonfinite"])
+    total = pc.sum(pc.multiply(table["mean"], finite)).as_py()
+    if total is None or summary["sum"] is None:
+        return (total or 0) == (summary["sum"] or 0)
+    return math.isclose(total, summary["sum"], rel_tol=1e-9, abs_tol=1e-9)
+
+
+def _extended(run_id: str, name: str, table: pa.Table) -> pa.Table:
+    last = pc.max(table["step"]).as_py()
+    fresh = metrics.curve(client(), run_id, name, buckets=BUCKETS, first=None if last is None else last + 1)
+    return pa.concat_tables([table, fresh])

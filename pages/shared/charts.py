@@ -1,0 +1,182 @@
+"""Charts as pure functions: tables in, Plotly figures out, no Streamlit and no engine.
+
+Training and validation have the same two colours everywhere, the base model's level is always the same
+dashed line, and a run keeps the colour that its number picks. Backgrounds are transparent and every ink
+is a mid-tone, so that one figure is right in light and in dark. A value that is not finite is marked
+where it happened, never dropped. `uirevision` never changes: a zoom survives each refresh.
+
+A `Curve` table is what `store.queries.metrics.curve` gives: step, first_step, value, min, max, mean, count,
+nonfinite, one row a bucket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import plotly.graph_objects as go
+import pyarrow as pa
+
+from pages.shared.palette import BAD, BASE, UNDER_WHITE, VALIDATION, run_color, run_dash
+from pages.shared.traces import (
+    PILL,
+    add_band,
+    add_best,
+    add_level,
+    add_line,
+    add_nonfinite,
+    add_training,
+    empty_figure,
+    is_bucketed,
+    short,
+    steps_of,
+    values_of,
+    whole_steps,
+)
+from pages.shared.wording import Quantity, quantity
+
+LEGEND_LINE = 20  # px that a name takes in the legend
+NAMES_WITH_ROOM = 5  # names that fit below a chart of the usual height
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One run's curve on a chart of several. `x` replaces the step axis where it is given."""
+
+    name: str
+    number: int
+    table: pa.Table
+    x: Sequence[float] | None = None
+
+
+def loss_chart(
+    train: pa.Table,
+    validation: pa.Table,
+    *,
+    base_level: float | None = None,
+    base_name: str = "Base model",
+    best_step: int | None = None,
+    since_step: int | None = None,
+    last_step: int | None = None,
+    axis: str = "",
+    height: int = 380,
+) -> go.Figure:
+    """Training and validation loss on one chart, the best step marked, the base model's level drawn.
+
+    since_step: from here on it overfits, which is shaded up to the end (or `last_step`).
+    """
+    loss = quantity("eval/loss")
+    figure = empty_figure("Training and validation loss", axis or loss.axis, height)
+    add_training(figure, train)
+    steps, values = steps_of(validation), values_of(validation, "value")
+    add_line(figure, steps, values, "Validation", VALIDATION, width=2.6, markers=len(steps) <= 60)
+    add_nonfinite(figure, [train, validation])
+    whole_steps(figure, [train, validation])
+    if base_level is not None:
+        add_level(figure, base_level, f"{base_name} {base_level:.3f}")
+    if best_step is not None and best_step in steps:
+        add_best(figure, best_step, float(values[list(steps).index(best_step)]))
+    if since_step is not None:
+        end = last_step if last_step is not None else max([since_step, *steps])
+        figure.add_vrect(
+            x0=since_step, x1=end, fillcolor=BAD, opacity=0.08, line_width=0, layer="below",
+            annotation={"text": "overfits", "bgcolor": UNDER_WHITE[BAD], "yanchor": "bottom", **PILL},
+            annotation_position="bottom left",
+        )  # fmt: skip
+    return figure
+
+
+def line_chart(table: pa.Table, name: str, *, color: str = VALIDATION, height: int = 240) -> go.Figure:
+    """One metric of one run, its buckets' extremes as a faint band."""
+    what = quantity(name)
+    figure = empty_figure(what.title, what.axis, height)
+    figure.update_layout(showlegend=False, margin={"t": 40})
+    add_band(figure, table, color)
+    column = "mean" if is_bucketed(table) else "value"
+    steps, values = steps_of(table), values_of(table, column)
+    add_line(figure, steps, values, what.title, color, width=2, markers=len(steps) <= 12)
+    add_nonfinite(figure, [table])
+    whole_steps(figure, [table])
+    if name == "train/learning_rate":
+        figure.update_yaxes(exponentformat="e", tickformat=".1e")
+    elif len(values) and np.nanmin(values, initial=np.inf) >= 0:
+        figure.update_yaxes(rangemode="tozero")
+    return figure
+
+
+def compare_chart(
+    curves: Sequence[Curve],
+    what: Quantity,
+    *,
+    base_level: float | None = None,
+    x_title: str = "Optimiser step",
+    height: int = 420,
+) -> go.Figure:
+    """The same metric of several runs, each in its own colour; one base level where all share it."""
+    figure = empty_figure(what.title, what.axis, height, x_title=x_title)
+    for curve in curves:
+        column = "mean" if is_bucketed(curve.table) else "value"
+        x = np.asarray(curve.x, float) if curve.x is not None else steps_of(curve.table)
+        color = run_color(curve.number)
+        if curve.x is None:
+            add_band(figure, curve.table, color)
+        values, name = values_of(curve.table, column), short(curve.name)
+        add_line(figure, x, values, name, color, width=2.2, markers=len(x) <= 40, dash=run_dash(curve.number))
+    add_nonfinite(figure, [curve.table for curve in curves if curve.x is None])
+    # Below, where any number of names has room on any width. On a phone each has a line of its own: many make
+    # the figure higher, or else they would press the curves flat and the last of them be cut off.
+    figure.update_layout(
+        height=height + LEGEND_LINE * max(0, len(curves) - NAMES_WITH_ROOM),
+        legend={"y": -0.2, "yanchor": "top"},
+        margin={"t": 40},
+    )
+    if base_level is not None:
+        add_level(figure, base_level, f"Base model {base_level:.3f}")
+    return figure
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One row of an interval chart: a value, and its interval where there is one."""
+
+    name: str
+    value: float
+    low: float | None
+    high: float | None
+    color: str
+
+
+def interval_chart(
+    estimates: Sequence[Estimate],
+    axis: str,
+    *,
+    title: str = "",
+    height: int | None = None,
+    level: float = 0,
+) -> go.Figure:
+    """Estimates with their intervals against 0, or another level, one under another, the first at the top."""
+    figure = empty_figure(title, "", height or 70 + 34 * len(estimates) + (30 if title else 0), x_title=axis)
+    names = [short(row.name) for row in estimates]
+    # Places are numbers: names would be categories, of which equal ones fall together and "0.1" is a number.
+    for place, row in enumerate(estimates):
+        low, high = (row.value, row.value) if row.low is None or row.high is None else (row.low, row.high)
+        reach = {"array": [high - row.value], "arrayminus": [row.value - low], "symmetric": False}
+        figure.add_trace(
+            go.Scatter(
+                x=[row.value],
+                y=[place],
+                error_x={"type": "data", **reach, "thickness": 3.5, "width": 0, "color": row.color},
+                mode="markers",
+                marker={"size": 9, "color": row.color},
+                hovertemplate=f"%{{x:.4f}} ({low:.4f} to {high:.4f})<extra>{names[place]}</extra>",
+                showlegend=False,
+            )
+        )
+    figure.add_vline(x=level, line={"dash": "dash", "color": BASE, "width": 1.5})
+    figure.update_yaxes(showgrid=False, automargin=True, title=None, showticklabels=len(estimates) > 1)
+    last = len(names) - 0.5
+    figure.update_yaxes(tickvals=list(range(len(names))), ticktext=names, range=[last, -0.5], zeroline=False)
+    figure.update_xaxes(rangemode="normal")
+    figure.update_layout(hovermode="closest", margin={"l": 12, "t": 40 if title else 8, "b": 44})
+    return figure

@@ -1,0 +1,52 @@
+"""What holds on every screen beside the theme file: what is chosen can be read, no tab is out of sight."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from pages.shared.figures import AMBER
+from pages.shared.palette import BAD, BASE
+
+TICKS = "#808495"  # in which Streamlit writes the axes of charts in light mode
+CHART_TEXTS = {TICKS: "gray", BASE: "gray", AMBER: "orange", BAD: "red"}
+
+
+def show_frame() -> None:
+    """Draw nothing, and say how a few of Streamlit's own parts look.
+
+    Streamlit writes a chosen tab, pill or segment in the primary colour, which must also be dark enough for
+    the white text of a primary button: in dark mode no colour does both. So what is chosen is written in the
+    theme's colour of links. On a phone tabs take as many lines as they need, without their icons.
+
+    What stands below a number takes a second line where it has to, for an interval cut short is none.
+
+    A chart's inks are mid-tones, right for lines on white and on dark; for small text no mid-tone is strong
+    enough on both, so that text in them is written in the theme's ink of that hue.
+    """
+    theme = "dark" if st.context.theme.type == "dark" else "light"
+    color = st.get_option(f"theme.{theme}.linkColor")
+    st.html(
+        f"""<style>
+.stTabs [role="tab"][data-selected], .stTabs [role="tab"][aria-selected="true"],
+.stButtonGroup button[data-variant][data-selected]:not([data-disabled]) {{color: {color}}}
+[data-testid="stMetricDelta"], [data-testid="stMetricDelta"] * {{
+  white-space: normal !important; overflow: visible !important; height: auto !important; max-width: 100%
+}}
+@media (max-width: 640px) {{
+  .stTabs [role="tablist"] {{flex-wrap: wrap; row-gap: 0; overflow: visible}}
+  .stTabs [role="tab"] [role="img"] {{display: none !important}}
+}}
+{chart_texts(theme)}
+</style>"""
+    )
+
+
+def chart_texts(theme: str) -> str:
+    """The rules for text on charts; `theme`: light or dark."""
+    rules = []
+    for ink, hue in CHART_TEXTS.items():
+        red, green, blue = (int(ink[place : place + 2], 16) for place in (1, 3, 5))
+        fill = f"fill: rgb({red}, {green}, {blue})"  # as Plotly writes it
+        color = st.get_option(f"theme.{theme}.{hue}Color")
+        rules.append(f".stPlotlyChart text[style*='{fill}'] {{fill: {color} !important}}")
+    return "\n".join(rules)

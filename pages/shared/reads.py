@@ -1,0 +1,117 @@
+"""What the screens read, each answer kept for a moment so that reruns and sessions share it.
+
+Arguments are hashable, so that an answer can also be remembered for the time when the engine is away.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import streamlit as st
+
+from pages.shared.session import client, remembered
+from store.queries import alerts as alert_queries
+from store.queries import jobs as job_queries
+from store.queries.data import datasets as dataset_queries
+from store.queries.runs import runs as run_queries
+
+LIVE = 1  # seconds that an answer about something alive is kept
+CALM = 5  # and about something that changes by commands alone (which empty the cache)
+
+
+@remembered
+@st.cache_data(ttl=LIVE, max_entries=64, show_spinner=False)
+def runs(search: str, statuses: tuple[str, ...], limit: int, offset: int) -> list[dict[str, Any]]:
+    return run_queries.list_runs(client(), search=search, statuses=statuses, limit=limit, offset=offset)
+
+
+@remembered
+@st.cache_data(ttl=LIVE, max_entries=64, show_spinner=False)
+def run_count(search: str, statuses: tuple[str, ...]) -> int:
+    return run_queries.count_runs(client(), search=search, statuses=statuses)
+
+
+@remembered
+@st.cache_data(ttl=LIVE, max_entries=4, show_spinner=False)
+def status_counts() -> dict[str, int]:
+    return run_queries.status_counts(client())
+
+
+@remembered
+@st.cache_data(ttl=CALM, max_entries=64, show_spinner=False)
+def run(run_id: str) -> dict[str, Any]:
+    return run_queries.get_run(client(), run_id)
+
+
+@remembered
+@st.cache_data(ttl=LIVE, max_entries=64, show_spinner=False)
+def runs_by_id(run_ids: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    return {run["run_id"]: run for run in run_queries.get_runs(client(), list(run_ids))}
+
+
+@remembered
+@st.cache_data(ttl=LIVE, max_entries=4, show_spinner=False)
+def queue() -> list[dict[str, Any]]:
+    return job_queries.queue(client())
+
+
+@remembered
+@st.cache_data(ttl=LIVE, max_entries=64, show_spinner=False)
+def job(job_id: str) -> dict[str, Any]:
+    return job_queries.get_job(client(), job_id)
+
+
+@remembered
+@st.cache_data(ttl=LIVE, max_entries=4, show_spinner=False)
+def warned_runs(limit: int) -> tuple[int, list[dict[str, Any]]]:
+    """How many runs were warned of something, and those warned last."""
+    return alert_queries.count_runs(client()), alert_queries.by_run(client(), limit=limit)
+
+
+@remembered
+@st.cache_data(ttl=LIVE, max_entries=4, show_spinner=False)
+def machine() -> dict[str, Any]:
+    return client().machine()
+
+
+@remembered
+@st.cache_data(ttl=CALM, max_entries=4, show_spinner=False)
+def models() -> list[dict[str, Any]]:
+    return client().models()
+
+
+@remembered
+@st.cache_data(ttl=CALM, max_entries=4, show_spinner=False)
+def datasets() -> list[dict[str, Any]]:
+    return dataset_queries.list_datasets(client())
+
+
+@remembered
+@st.cache_data(ttl=CALM, max_entries=64, show_spinner=False)
+def dataset(dataset: str) -> dict[str, Any]:
+    return dataset_queries.get_dataset(client(), dataset)
+
+
+@remembered
+@st.cache_data(ttl=60, max_entries=64, show_spinner=False)
+def dataset_row(dataset_id: str, row_id: int) -> list[dict[str, Any]]:
+    return dataset_queries.get_rows(client(), dataset(dataset_id), [row_id])
+
+
+@remembered
+@st.cache_data(ttl=60, max_entries=64, show_spinner=False)
+def skipped_rows(dataset_id: str, limit: int, offset: int) -> list[dict[str, Any]]:
+    return dataset_queries.skipped(client(), dataset(dataset_id), limit=limit, offset=offset)
+
+
+@st.cache_data(ttl=20, max_entries=64, show_spinner=False)
+def inspection(body: str) -> dict[str, Any]:
+    """What `inspect` recognised; kept briefly, because the file may be corrected and looked at again."""
+    return client().ask("inspect", json.loads(body))
+
+
+@st.cache_data(ttl=600, max_entries=64, show_spinner=False)
+def ask(name: str, body: str) -> dict[str, Any]:
+    """The answer of a short-lived worker to the question `body` (JSON, so that equal questions are one)."""
+    return client().ask(name, json.loads(body))

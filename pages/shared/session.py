@@ -1,0 +1,178 @@
+"""What every screen needs of the engine: one client a process, answers kept for a moment, errors as messages.
+
+Invariant: no exception of `store.contract.errors` ever reaches Streamlit. A screen reads and acts inside
+`guarded()`; what goes wrong becomes a message where it happened, and the rest of the page is drawn. With the
+engine away, reads answer with what they last knew.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, ParamSpec, TypeVar
+
+import streamlit as st
+
+from store.contract.errors import EngineSilent, EngineUnavailable, TunebenchError
+from store.contract.home import Home
+from store.http.client import Client
+
+P = ParamSpec("P")
+R = TypeVar("R")
+RETRY_SECONDS = 1.0
+REMEMBERED = 256  # answers kept for the time when the engine is away
+_MARKDOWN = re.compile(r"([\\`*_\[\]<>$~#|:])")
+
+
+def client() -> Client:
+    """The client of the home folder that the environment names; one a process."""
+    return _client(str(Home().path))
+
+
+@st.cache_resource(show_spinner=False, max_entries=4)
+def _client(home: str) -> Client:
+    return Client(Home(home))
+
+
+class Memory:
+    """The last answer to each question, the oldest dropped first; safe for several sessions."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._answers: OrderedDict[Any, Any] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def put(self, question: Any, answer: Any) -> None:
+        with self._lock:
+            self._answers[question] = answer
+            self._answers.move_to_end(question)
+            while len(self._answers) > self._size:
+                self._answers.popitem(last=False)
+
+    def get(self, question: Any) -> Any:
+        """The answer; KeyError where the question was never answered."""
+        with self._lock:
+            return self._answers[question]
+
+
+@st.cache_resource(show_spinner=False)
+def _memory() -> Memory:
+    return Memory(REMEMBERED)
+
+
+def remembered(function: Callable[P, R]) -> Callable[P, R]:
+    """A read that answers with what it last knew while the engine is away. Known by its module and qualified
+    name: two modules may each have a read of one name, whose answers have nothing in common."""
+
+    @functools.wraps(function)
+    def ask(*args: P.args, **kwargs: P.kwargs) -> R:
+        read = (function.__module__, function.__qualname__)
+        question = (str(Home().path), *read, args, tuple(sorted(kwargs.items())))
+        try:
+            answer = function(*args, **kwargs)
+        except EngineUnavailable:
+            try:
+                return _memory().get(question)
+            except KeyError:
+                pass
+            raise
+        _memory().put(question, answer)
+        return answer
+
+    return ask
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Whatever error of ours the block raises is shown in its place; the page goes on after the block."""
+    try:
+        yield
+    except EngineUnavailable:
+        _away(time.monotonic())
+    except TunebenchError as error:
+        show_error(error)
+
+
+@st.fragment(run_every="2s")
+def _away(since: float) -> None:
+    """In place of what the engine did not answer: it may have failed one request alone, with no banner to
+    bring the page back. Not at once, as the same request may fail again."""
+    if time.monotonic() - since > RETRY_SECONDS and engine_error() is None:
+        st.rerun()
+    st.caption(":material/cloud_off: This part needs the engine.")
+
+
+def show_error(error: TunebenchError) -> None:
+    """The error as a message: what happened, then what to do."""
+    fix = f"  \n{plain(error.fix)}" if error.fix else ""
+    st.error(f"{plain(error.message)}{fix}", icon=":material/error:")
+
+
+def plain(text: str) -> str:
+    """`text` such that Markdown shows it as it is: data never turns into formatting."""
+    return _MARKDOWN.sub(r"\\\1", text)
+
+
+def act(command: str, body: dict[str, Any], done: str = "") -> dict[str, Any] | None:
+    """Send a command; on success the caches are emptied and `done` is said, else the error is shown.
+
+    Returns the engine's answer, or None where it refused.
+    """
+    try:
+        answer = client().command(command, body)
+    except TunebenchError as error:
+        show_error(error)
+        return None
+    st.cache_data.clear()
+    if done:
+        st.toast(done, icon=":material/check:")
+    return answer
+
+
+def engine_banner() -> None:
+    """Above every page while no engine answers; it goes by itself when one does."""
+    away = engine_error()
+    st.session_state["engine-away"] = away is not None
+    if away is not None:
+        _offline()
+
+
+def watch_engine() -> None:
+    """In a live fragment: redraw the whole page when the engine went away or came back, for the banner."""
+    if (engine_error() is not None) != st.session_state.get("engine-away", False):
+        st.rerun()
+
+
+@st.fragment(run_every="2s")
+def _offline() -> None:
+    away = engine_error()
+    if away is None:
+        st.rerun()
+    silent = isinstance(away, EngineSilent)
+    what = "The engine does not answer." if silent else "The engine is not running."
+    do, _, command = away.fix.partition("command: ")
+    with st.container(border=True, key="engine-offline"):
+        st.markdown(f":material/cloud_off: **{what}** {plain(away.message)}")
+        again = "Below is what was last seen; the page comes back by itself."
+        st.markdown(f"{again} {plain(do)}{'command:' if command else ''}")
+        if command:
+            st.code(command, language=None)
+
+
+def engine_error() -> TunebenchError | None:
+    """Why the engine does not answer, or None where it does."""
+    try:
+        _health(str(Home().path))
+    except TunebenchError as error:
+        return error
+    return None
+
+
+@st.cache_data(ttl=1, max_entries=4, show_spinner=False)
+def _health(home: str) -> dict[str, Any]:
+    return client().health()

@@ -1,0 +1,196 @@
+"""The parts that charts are made of: an empty figure, lines, bands, marks.
+
+Every ink is a mid-tone and every background transparent, so that a figure is right in light and in dark;
+`uirevision` never changes, so that a zoom survives each refresh of a live chart.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import pyarrow as pa
+
+from pages.shared.palette import BAD, BASE, GRID, TRAIN, UNDER_WHITE, VALIDATION
+
+# What st.plotly_chart takes as config: no logo, and no buttons that do nothing here.
+PLOT = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"]}
+PILL = {"font": {"color": "white", "size": 12}, "borderpad": 3}  # a label that lines may run behind
+SMOOTHED_FROM = 40  # points: below that a raw curve is readable
+
+
+def smoothed(values: np.ndarray, weight: float = 0.9) -> np.ndarray:
+    """Exponential moving average, unbiased at its start; values that are not finite are skipped."""
+    out, total, norm = np.full(len(values), np.nan), 0.0, 0.0
+    for index, value in enumerate(values):
+        if np.isfinite(value):
+            total, norm = weight * total + (1 - weight) * value, weight * norm + (1 - weight)
+            out[index] = total / norm
+    return out
+
+
+def add_level(figure: go.Figure, level: float, text: str) -> None:
+    """The base model's level: the same dashed grey line on every chart."""
+    figure.add_hline(
+        y=level,
+        line={"dash": "dash", "color": BASE, "width": 1.6},
+        annotation={"text": text, "font": {"color": BASE, "size": 12}, "yanchor": "bottom"},
+        annotation_position="top right",
+    )
+
+
+def empty_figure(title: str, y_title: str, height: int, x_title: str = "Optimiser step") -> go.Figure:
+    """Title, axes, legend and margins; nothing is drawn yet."""
+    figure = go.Figure()
+    axis: dict[str, Any] = {"gridcolor": GRID, "zeroline": False, "automargin": True, "title_standoff": 12}
+    figure.update_layout(
+        title={"text": title, "x": 0, "xanchor": "left", "y": 0.98, "yanchor": "top", "font": {"size": 15}},
+        height=height,
+        margin={"l": 64, "r": 12, "t": 62, "b": 8},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        hovermode="x unified",
+        uirevision="kept",
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": BASE, "activecolor": VALIDATION},
+        legend={"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "font": {"size": 12}},
+        xaxis={**axis, "title": {"text": x_title}, "showgrid": False},
+        yaxis={**axis, "title": {"text": y_title}},
+    )
+    return figure
+
+
+def whole_steps(figure: go.Figure, tables: Sequence[pa.Table]) -> None:
+    """No half steps on the axis of a run that has made few."""
+    last = max((int(steps_of(table).max()) for table in tables if table.num_rows), default=0)
+    if last <= 10:
+        figure.update_xaxes(dtick=1)
+
+
+def add_training(figure: go.Figure, train: pa.Table) -> None:
+    """Raw points faint and their moving average bold, once there are too many to read."""
+    add_band(figure, train, TRAIN)
+    steps, values = steps_of(train), values_of(train, "mean" if is_bucketed(train) else "value")
+    if len(values) < SMOOTHED_FROM:
+        add_line(figure, steps, values, "Training", TRAIN, width=2, markers=len(steps) <= 30)
+        return
+    add_line(figure, steps, values, "Training, each step", TRAIN, width=1, opacity=0.35, legend=False)
+    add_line(figure, steps, smoothed(values), "Training (moving average)", TRAIN, width=2.2)
+
+
+def add_line(
+    figure: go.Figure,
+    x: np.ndarray,
+    y: np.ndarray,
+    name: str,
+    color: str,
+    *,
+    width: float,
+    markers: bool = False,
+    dash: str = "solid",
+    opacity: float = 1,
+    legend: bool = True,
+) -> None:
+    """One line, with points where there are few; long ones are drawn by the graphics card."""
+    kind = go.Scattergl if len(x) > 2000 else go.Scatter
+    figure.add_trace(
+        kind(
+            x=x,
+            y=y,
+            name=name,
+            mode="lines+markers" if markers else "lines",
+            line={"color": color, "width": width, "dash": dash},
+            marker={"size": 6, "color": color},
+            opacity=opacity,
+            showlegend=legend,
+            hovertemplate="%{y:.4g}",
+            connectgaps=False,
+        )
+    )
+
+
+def add_band(figure: go.Figure, table: pa.Table, color: str) -> None:
+    """From the smallest to the largest value of each bucket, where buckets hold more than a point."""
+    if not is_bucketed(table):
+        return
+    steps, low, high = steps_of(table), values_of(table, "min"), values_of(table, "max")
+    known = np.isfinite(low) & np.isfinite(high)
+    figure.add_trace(
+        go.Scatter(
+            x=np.concatenate([steps[known], steps[known][::-1]]),
+            y=np.concatenate([high[known], low[known][::-1]]),
+            fill="toself",
+            fillcolor=color,
+            opacity=0.14,
+            line={"width": 0},
+            hoverinfo="skip",
+            showlegend=False,
+            name="smallest to largest",
+        )
+    )
+
+
+def add_nonfinite(figure: go.Figure, tables: Sequence[pa.Table]) -> None:
+    """A red cross at the top for every bucket with values that are not finite."""
+    marks: dict[int, int] = {}
+    for table in tables:
+        for step, bad in zip(table["step"].to_pylist(), table["nonfinite"].to_pylist(), strict=True):
+            if bad:
+                marks[step] = marks.get(step, 0) + bad
+    if not marks:
+        return
+    figure.add_trace(
+        go.Scatter(
+            x=list(marks),
+            y=[0.98] * len(marks),
+            yaxis="y2",
+            mode="markers",
+            marker={"symbol": "x", "size": 9, "color": BAD},
+            name="Not a finite number",
+            customdata=list(marks.values()),
+            hovertemplate="%{customdata} not finite",
+        )
+    )
+    figure.update_layout(yaxis2={"overlaying": "y", "range": [0, 1], "visible": False, "fixedrange": True})
+
+
+def add_best(figure: go.Figure, step: int, loss: float) -> None:
+    """A ring around the best validation, with its loss."""
+    figure.add_trace(
+        go.Scatter(
+            x=[step],
+            y=[loss],
+            mode="markers",
+            marker={"symbol": "circle-open", "size": 15, "color": VALIDATION, "line": {"width": 3}},
+            name="Best step",
+            hoverinfo="skip",
+            showlegend=False,
+        )
+    )
+    text = f"best {loss:.3f} at step {step:,}"
+    pill = PILL | {"bgcolor": UNDER_WHITE[VALIDATION]}
+    figure.add_annotation(x=step, y=loss, text=text, showarrow=False, yshift=-24, **pill)
+
+
+def is_bucketed(table: pa.Table) -> bool:
+    """Whether some row stands for more than one point."""
+    return any(count > 1 for count in table["count"].to_pylist())
+
+
+def steps_of(table: pa.Table) -> np.ndarray:
+    """The steps, int64 [rows]."""
+    return table["step"].to_numpy()
+
+
+def values_of(table: pa.Table, column: str) -> np.ndarray:
+    """A column as float64 [rows]; null (nothing finite in the bucket) as NaN."""
+    return table[column].to_numpy().astype(np.float64)  # null becomes NaN
+
+
+def short(name: str, length: int = 28) -> str:
+    """A name as Plotly may show it: its markup is text, and it is cut in the middle, never at its end."""
+    if len(name) > length:
+        name = f"{name[: length // 2]}…{name[-(length // 2 - 1) :]}"
+    return html.escape(name, quote=False)

@@ -1,0 +1,178 @@
+"""Numbers and states as every screen words them: digits that the interval supports, units, what is better.
+
+Pure functions, no Streamlit. Sizes and times are in `quantities`; sentences of verdicts come ready-made
+from the engine.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from engine.diagnostics import phrasing
+from pages.shared import quantities
+
+Better = Literal["lower", "higher", ""]
+Color = Literal["red", "orange", "blue", "green", "gray"]
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a status is named and shown: a colour of the theme and a Material symbol."""
+
+    title: str
+    color: Color
+    icon: str
+
+
+STATUSES: dict[str, Status] = {
+    "queued": Status("Queued", "gray", ":material/schedule:"),
+    "preparing": Status("Preparing", "blue", ":material/hourglass_top:"),
+    "training": Status("Training", "blue", ":material/model_training:"),
+    "evaluating": Status("Evaluating", "blue", ":material/fact_check:"),
+    "finished": Status("Finished", "green", ":material/check_circle:"),
+    "failed": Status("Failed", "red", ":material/error:"),
+    "cancelled": Status("Cancelled", "orange", ":material/cancel:"),
+    "lost": Status("Lost", "orange", ":material/link_off:"),
+}
+
+VERDICTS: dict[str, Status] = {
+    "learned": Status("Learned", "green", ":material/trending_up:"),
+    "undecided": Status("Can't tell", "orange", ":material/help:"),
+    "no_gain": Status("No gain", "gray", ":material/trending_flat:"),
+    "worse": Status("Worse", "red", ":material/trending_down:"),
+}
+
+
+FORGETTING: dict[str, Status] = {
+    "none": Status("Forgot nothing that matters", "green", ":material/verified:"),
+    "some": Status("Forgot some", "orange", ":material/warning:"),
+    "much": Status("Forgot much", "red", ":material/error:"),
+    "unclear": Status("Forgetting can't be told", "gray", ":material/help:"),
+}
+
+
+STAGES: dict[str, Status] = {
+    "learning": Status("Still learning", "blue", ":material/trending_down:"),
+    "converged": Status("Converged", "green", ":material/check_circle:"),
+    "overfitting": Status("Overfitting", "red", ":material/u_turn_right:"),
+    "memorising": Status("Memorising", "red", ":material/psychology:"),
+    "unclear": Status("Can't tell", "gray", ":material/help:"),
+}
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """What a metric measures: title of its chart, axis with unit, and which way is better."""
+
+    title: str
+    axis: str
+    better: Better = ""
+    places: int = 3
+
+
+QUANTITIES: dict[str, Quantity] = {
+    "train/loss": Quantity("Training loss", "Loss (nats a token)", "lower"),
+    "train/replay_loss": Quantity("Loss of replayed rows", "Loss (nats a token)", "lower"),
+    "train/replay_kl": Quantity("Distance to the base on replayed rows", "KL (nats a token)", "lower"),
+    "eval/loss": Quantity("Validation loss", "Loss (nats a token)", "lower"),
+    "eval/perplexity": Quantity("Validation perplexity", "Perplexity", "lower", 2),
+    "eval/token_accuracy": Quantity("Validation token accuracy", "Tokens right (share)", "higher"),
+    "eval/label_accuracy": Quantity("Label accuracy, validation", "Rows right (share)", "higher"),
+    "eval/token_f1": Quantity("Token F1 of answers, validation", "Token F1", "higher"),
+    "eval/exact_match": Quantity("Exact match of answers, validation", "Rows right (share)", "higher"),
+    "eval/reward_accuracy": Quantity("Chosen answer preferred, validation", "Share of pairs", "higher"),
+    "eval/reward_margin": Quantity("Reward margin, validation", "Margin (nats × beta)", "higher"),
+    "eval/chosen_logp": Quantity("Log-probability of chosen answers", "Nats an answer", "higher", 1),
+    "eval/rejected_logp": Quantity("Log-probability of rejected answers", "Nats an answer", "lower", 1),
+    "train/reward_accuracy": Quantity("Chosen answer preferred, training", "Share of pairs", "higher"),
+    "train/reward_margin": Quantity("Reward margin, training", "Margin (nats × beta)", "higher"),
+    "eval/accuracy": Quantity("Validation accuracy", "Rows right (share)", "higher"),
+    "eval/f1_macro": Quantity("Validation macro F1", "Mean F1 of the classes", "higher"),
+    "train/learning_rate": Quantity("Learning rate", "Learning rate"),
+    "train/grad_norm": Quantity("Gradient norm, before clipping", "L2 norm"),
+    "train/tokens_per_second": Quantity("Throughput", "Tokens a second", "higher", 0),
+    "train/tokens_seen": Quantity("Tokens seen", "Tokens", "", 0),
+    "train/epoch": Quantity("Epoch", "Passes over the training rows", "", 2),
+    "probe/train_rows/loss": Quantity(
+        "Loss on rows it trains on, without dropout", "Loss (nats a token)", "lower"
+    ),
+    "probe/prose/loss": Quantity("Loss on plain prose", "Loss (nats a token)", "lower"),
+    "probe/choices/loss": Quantity("Loss on general questions", "Loss (nats a question)", "lower"),
+    "probe/choices/accuracy": Quantity("General questions right", "Questions right (share)", "higher"),
+    "system/memory_gib": Quantity("Peak memory so far", "Memory (GiB)", "lower", 2),
+}
+
+
+def quantity(name: str) -> Quantity:
+    """What is known of a metric; an unknown one goes by its name."""
+    if name.startswith("probe/data/"):
+        data, _, what = name.removeprefix("probe/data/").rpartition("/")
+        title = f"Loss on {data}" if what == "loss" else f"Rows of {data} right"
+        return Quantity(title, title, "lower" if what == "loss" else "higher")
+    return QUANTITIES.get(name) or Quantity(name, name)
+
+
+def number(value: float | None, places: int = 3) -> str:
+    """A figure, or a dash where there is none yet."""
+    return "–" if value is None else phrasing.number(value, places)
+
+
+def compact(value: float | None) -> str:
+    """A figure of unknown size with four significant digits: "0.0002", "1,536", "2.1e-07"."""
+    if value is None or not math.isfinite(value):
+        return number(value)
+    if 0 < abs(value) < 1e15 and value == int(value):
+        return phrasing.number(value, 0)
+    return f"{value:.4g}".replace("-", phrasing.MINUS, 1) if value < 0 else f"{value:.4g}"
+
+
+def estimate(interval: dict[str, Any] | None, *, scale: float = 1, sign: bool = True) -> str:
+    """ "+0.83 (0.78 to 0.88)" of {value, low, high}, times `scale` (100 for per cent)."""
+    if not interval:
+        return "–"
+    low, high = interval["low"], interval["high"]
+    if low is None or high is None:
+        value = signed(scale * interval["value"], 2) if sign else number(scale * interval["value"], 2)
+        why = f": {interval['why']}" if interval.get("why") else ""
+        return f"{value} (no interval{why})"
+    places = phrasing.decimals(scale * low, scale * high)
+    value = signed(scale * interval["value"], places) if sign else number(scale * interval["value"], places)
+    return f"{value} ({phrasing.interval(scale * low, scale * high, places)})"
+
+
+def signed(value: float, places: int) -> str:
+    """With its sign, also where that is a plus: a change."""
+    text = phrasing.number(value, places)
+    return text if value <= 0 or not text.strip("0.,") else f"+{text}"
+
+
+def loss_axis(config: dict[str, Any]) -> str:
+    """Title and unit of a run's losses on an axis."""
+    known = {"classification": "Cross-entropy (nats a row)", "dpo": "Preference loss (a pair)"}
+    return known.get(str(config.get("task")), QUANTITIES["eval/loss"].axis)
+
+
+def reference(config: dict[str, Any]) -> str:
+    """What a run is held against."""
+    return "the most frequent class" if config.get("task") == "classification" else "the base model"
+
+
+def arrow(better: Better) -> str:
+    """The way that is better: "↓", "↑" or nothing."""
+    return {"lower": "↓", "higher": "↑", "": ""}[better]
+
+
+def transition(before: float | None, after: float | None, places: int = 3) -> str:
+    """ "1.85 → 1.02"; "13.10 → 12.48", as one of 10 or more would make it too long for a card."""
+    if max(abs(value) for value in (before, after, 0.0) if value is not None and math.isfinite(value)) >= 10:
+        places = min(places, 2)
+    return f"{number(before, places)} → {number(after, places)}"
+
+
+def duration(run: dict[str, Any]) -> str:
+    """How long the attempt ran, or a dash."""
+    if not run.get("started_at") or not run.get("ended_at"):
+        return "–"
+    return quantities.span((run["ended_at"] - run["started_at"]).total_seconds())

@@ -1,0 +1,218 @@
+"""The training methods as one table, from which form, advice, documentation, engine and tests are drawn.
+
+A method says what it trains, how many parameters that is (a formula of `method_sizes.py`), which of the
+config's fields it reads, at which learning rates it is known to work, and when to choose it. What can't work
+together is in `refusals.py`; how a model is built is in `engine.models`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from store.catalog import method_sizes
+from store.catalog.encoders import reads_only
+from store.catalog.method_sizes import MethodSettings, Sizes
+
+Family = Literal["weights", "low rank", "scaling", "prompt", "adapter"]
+Held = Literal["", "nf4", "int8"]  # how the base model's matrices lie in memory; "" as they are
+HELD_TITLES: dict[Held, str] = {"": "16 or 32 bits", "nf4": "4 bits (NF4)", "int8": "8 bits"}
+ANY: tuple[Held, ...] = ("", "nf4", "int8")
+FAMILY_TITLES: dict[Family, str] = {
+    "weights": "The model's own weights",
+    "low rank": "Low-rank updates",
+    "scaling": "Scaling what flows through",
+    "prompt": "Trained prompts",
+    "adapter": "Small networks between the layers",
+}
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method.
+
+    rate: learning rate by default, as (from this many parameters on, rate), ascending; rates: outside of them
+    it is warned of. parameters: the trained ones. adapter: whether the base model stays as it is, so that a
+    small file is the result. held: how the base may lie in memory. merges: whether the result can be written
+    into the base model's weights. checkpointing: whether it allows gradient checkpointing. architectures: the
+    model types that it is made for; empty for any. encoders: whether it works on models that only read.
+    """
+
+    title: str
+    family: Family
+    when: str
+    fields: tuple[str, ...]
+    rate: tuple[tuple[int, float], ...]
+    rates: tuple[float, float]
+    parameters: Callable[[Sizes, MethodSettings], int]
+    formula: str
+    source: str
+    adapter: bool = True
+    held: tuple[Held, ...] = ANY
+    merges: bool = True
+    checkpointing: bool = True
+    architectures: tuple[str, ...] = ()
+    encoders: bool = True
+
+    @property
+    def virtual_tokens(self) -> bool:
+        """Whether it puts tokens of its own before each row."""
+        return "num_virtual_tokens" in self.fields
+
+    def fits(self, model_type: str) -> bool:
+        """Whether it works on models of that type; where that is empty, it isn't known and may."""
+        made_for = not self.architectures or not model_type or model_type in self.architectures
+        return made_for and (self.encoders or not reads_only(model_type))
+
+    def learning_rate(self, parameters: int) -> float:
+        """The default for a base model of that many parameters."""
+        return [rate for least, rate in self.rate if parameters >= least][-1]
+
+
+MANY_TARGETS = ("target_modules",)
+LORA = ("r", "lora_alpha", "lora_dropout", *MANY_TARGETS, "use_rslora", "use_dora")
+START = ("init_lora_weights", "loraplus_lr_ratio")
+HELD = ("load_in_4bit", "load_in_8bit")
+BILLION = 1_000_000_000
+
+METHODS: dict[str, Method] = {
+    "lora": Method(
+        title="LoRA", family="low rank",
+        when="The first choice: quick, light, easy to undo, and close to full fine-tuning on most tasks.",
+        fields=(*LORA, *START, *HELD),
+        rate=((0, 1e-4), (BILLION, 2e-4)), rates=(1e-5, 2e-3),
+        parameters=method_sizes.of_lora,
+        formula="rank × (inputs + outputs) of each target matrix; DoRA adds its outputs",
+        source="Hu et al. 2021",
+    ),
+    "qlora": Method(
+        title="QLoRA 4-bit", family="low rank",
+        when="LoRA on a model squeezed to 4 bits. Choose it when the model is too large for the memory; it is"
+        " slower, on a CPU about 1.5 times.",
+        fields=(*LORA, *START),
+        rate=((0, 1e-4), (BILLION, 2e-4), (13 * BILLION, 1e-4)), rates=(1e-5, 2e-3),
+        parameters=method_sizes.of_lora,
+        formula="as LoRA",
+        source="Dettmers et al. 2023",
+        held=("nf4",),
+    ),
+    "full": Method(
+        title="Full fine-tuning", family="weights",
+        when="Trains every weight. Choose it with much data, when the model has to change a lot; it needs the"
+        " most memory and forgets most easily.",
+        fields=(),
+        rate=((0, 2e-5), (3 * BILLION, 1e-5)), rates=(1e-6, 2e-4),
+        parameters=lambda s, _: s.total,
+        formula="all parameters",
+        source="Howard and Ruder 2018",
+        adapter=False, held=("",),
+    ),
+    "freeze": Method(
+        title="Top layers only", family="weights",
+        when="Full fine-tuning of the last layers alone. Choose it when all weights don't fit, or when little"
+        " should change below the surface.",
+        fields=("trainable_layers", "train_embeddings"),
+        rate=((0, 2e-5), (3 * BILLION, 1e-5)), rates=(1e-6, 5e-4),
+        parameters=method_sizes.of_freeze,
+        formula="parameters of the trained layers and of the last norm; of the embeddings if asked for",
+        source="Lee et al. 2019",
+        adapter=False, held=("",),
+    ),
+    "adalora": Method(
+        title="AdaLoRA", family="low rank",
+        when="LoRA that begins wide and keeps rank where it matters. Choose it to learn which layers need"
+        " rank; it wants some hundred steps.",
+        fields=("r", "init_r", "lora_alpha", "lora_dropout", *MANY_TARGETS, *HELD),
+        rate=((0, 5e-4),), rates=(5e-5, 5e-3),
+        parameters=method_sizes.of_adalora,
+        formula="initial rank × (inputs + outputs + 1) of each target matrix",
+        source="Zhang et al. 2023",
+    ),
+    "vera": Method(
+        title="VeRA", family="low rank",
+        when="LoRA with random matrices that all layers share, of which only scales are trained. Choose it"
+        " when many tuned models must be kept: its files are ten times smaller.",
+        fields=("r", "lora_dropout", *MANY_TARGETS, *HELD),
+        rate=((0, 4e-3),), rates=(5e-4, 5e-2),
+        parameters=method_sizes.of_vera,
+        formula="rank + outputs of each target matrix",
+        source="Kopiczko et al. 2024",
+    ),
+    "oft": Method(
+        title="OFT", family="low rank",
+        when="Turns the inputs of each matrix instead of adding to it, which keeps angles between neurons."
+        " Choose it when what the model knew must stay; it is slower than LoRA.",
+        fields=("oft_block_size", *MANY_TARGETS, *HELD),
+        rate=((0, 1e-4),), rates=(1e-5, 2e-3),
+        parameters=method_sizes.of_oft,
+        formula="inputs × (block size − 1) / 2 of each target matrix",
+        source="Qiu et al. 2023",
+    ),
+    "ia3": Method(
+        title="IA3", family="scaling",
+        when="Trains one number for each key, value and inner channel. Choose it for very little data or very"
+        " small files.",
+        fields=(*MANY_TARGETS, *HELD),
+        rate=((0, 5e-3),), rates=(5e-4, 5e-2),
+        parameters=method_sizes.of_ia3,
+        formula="outputs of each target matrix; its inputs for the one that leaves the MLP",
+        source="Liu et al. 2022",
+    ),
+    "prompt_tuning": Method(
+        title="Prompt tuning", family="prompt",
+        when="Trains some tokens that stand before every prompt. Choose it for large models with many tasks:"
+        " below a billion parameters it lags behind LoRA.",
+        fields=("num_virtual_tokens", *HELD),
+        rate=((0, 3e-2),), rates=(1e-3, 0.3),
+        parameters=lambda s, config: config.num_virtual_tokens * s.hidden,
+        formula="virtual tokens × hidden size",
+        source="Lester et al. 2021",
+        merges=False, encoders=False,
+    ),
+    "prefix_tuning": Method(
+        title="Prefix tuning", family="prompt",
+        when="Trains keys and values that every layer sees before the prompt. Stronger than prompt tuning at"
+        " the same cost.",
+        fields=("num_virtual_tokens", *HELD),
+        rate=((0, 1e-2),), rates=(1e-3, 0.1),
+        parameters=lambda s, config: config.num_virtual_tokens * s.layers * 2 * s.kv,
+        formula="virtual tokens × layers × 2 × width of keys",
+        source="Li and Liang 2021",
+        merges=False, encoders=False, checkpointing=False,
+    ),
+    "p_tuning": Method(
+        title="P-tuning", family="prompt",
+        when="Prompt tuning whose tokens come out of a small network, which makes them easier to train.",
+        fields=("num_virtual_tokens", "encoder_hidden_size", *HELD),
+        rate=((0, 1e-2),), rates=(1e-4, 0.1),
+        parameters=method_sizes.of_p_tuning,
+        formula="virtual tokens × hidden size, and a network of three layers over them",
+        source="Liu et al. 2021",
+        merges=False, encoders=False,
+    ),
+    "llama_adapter": Method(
+        title="LLaMA-Adapter", family="prompt",
+        when="Prompts in the top layers behind a gate that starts closed, so that training begins at the base"
+        " model. For Llama and Mistral.",
+        fields=("adapter_len", "adapter_layers", *HELD),
+        rate=((0, 9e-3),), rates=(1e-3, 5e-2),
+        parameters=method_sizes.of_llama_adapter,
+        formula="adapted layers × (length × hidden size + 1)",
+        source="Zhang et al. 2023",
+        merges=False, architectures=("llama", "mistral"), encoders=False,
+    ),
+    "bottleneck": Method(
+        title="Bottleneck adapters", family="adapter",
+        when="Puts two small networks into each layer. As good as LoRA, yet they can't be merged, so that"
+        " answers take longer.",
+        fields=("bottleneck_size", *HELD),
+        rate=((0, 3e-4),), rates=(1e-5, 3e-3),
+        parameters=method_sizes.of_bottleneck,
+        formula="layers × 2 × (2 × hidden size × width + width + hidden size)",
+        source="Houlsby et al. 2019",
+        merges=False, encoders=False,
+    ),
+}  # fmt: skip
+
+METHOD_FIELDS: tuple[str, ...] = tuple(dict.fromkeys(name for m in METHODS.values() for name in m.fields))

@@ -1,0 +1,125 @@
+"""What all documents of fields and values have in common: checked whole, read from YAML, written to it.
+
+An unknown field is an error, never ignored; a bad value raises `ConfigError` that names the field, its value
+and what is accepted, however deep or large the value is. True and false are no numbers, in no field.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import reprlib
+import unicodedata
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
+from pydantic_core import CoreSchema, core_schema
+
+from store.contract.errors import ConfigError
+from store.contract.yaml_text import read_yaml, to_yaml
+
+_SHORT = reprlib.Repr()  # a few lines of YAML with aliases can stand for gigabytes
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 200
+_SHORT.maxlevel = 3
+
+
+_UNION_MEMBER = re.compile(r"constrained-\w+|str|int|float|bool|[\w-]+\[.*\]")  # in the place of an error
+_NO_SCHEMA = {"metadata", "serialization", "default", "function", "cls", "config", "expected", "ref"}
+_TURNS_TEXT = {*"\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"}
+
+
+def one_line(value: str) -> str:
+    """The text. Raises ValueError where a character breaks the line, can't be seen or turns the text."""
+    for place, sign in enumerate(value, start=1):
+        if unicodedata.category(sign) in ("Cc", "Zl", "Zp") or sign in _TURNS_TEXT:
+            raise ValueError(f"its character {place} is {_named(sign)}; give one line of plain text")
+    return value
+
+
+def _named(sign: str) -> str:
+    if sign in "\n\r\x85\u2028\u2029":
+        return "a line break"
+    return f"a control character (U+{ord(sign):04X})"
+
+
+Line = Annotated[str, AfterValidator(one_line)]  # a name
+
+
+def _no_boolean(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("it takes a number, not true or false")
+    return value
+
+
+def _without_booleans(schema: Any) -> Any:
+    """The schema of a model in which every number, at any depth, refuses true and false. Python takes them as
+    1 and 0, and so does pydantic."""
+    if isinstance(schema, list | tuple):
+        return type(schema)(_without_booleans(entry) for entry in schema)
+    if not isinstance(schema, dict):
+        return schema
+    if schema.get("type") == "function-before" and schema["function"].get("function") is _no_boolean:
+        return schema  # of a model within a model, which has been here before
+    inner = {key: entry if key in _NO_SCHEMA else _without_booleans(entry) for key, entry in schema.items()}
+    if schema.get("type") in ("int", "float"):
+        return core_schema.no_info_before_validator_function(_no_boolean, inner)
+    return inner
+
+
+class Config(BaseModel):
+    """A document in which an unknown field is an error, never ignored."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, str_strip_whitespace=True)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return _without_booleans(handler(source))
+
+    @classmethod
+    def parse(cls, document: Any) -> Self:
+        """The config that `document` (a mapping) describes.
+
+        Raises ConfigError that names the first bad field, its value and what is accepted.
+        """
+        if not isinstance(document, dict):
+            raise ConfigError("The config is not a mapping of fields to values.", field="config")
+        try:
+            return cls.model_validate(document)
+        except ValidationError as error:
+            raise explain(error, list(cls.model_fields)) from error
+
+    @classmethod
+    def from_yaml(cls, text: str) -> Self:
+        """Like `parse`, from YAML. Raises ConfigError with the line where the YAML breaks off."""
+        return cls.parse(read_yaml(text))
+
+    def to_yaml(self) -> str:
+        """The fields that are set, as YAML that `from_yaml` reads back."""
+        return to_yaml(self.model_dump(exclude_none=True))
+
+
+def by_commas(value: Any) -> Any:
+    """Names with commas between them, as a form and a command line give them, as a list, each once; what is
+    no such list stays as it is, for validation to refuse."""
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return value
+    return list(dict.fromkeys(name.strip() for name in names if name.strip()))
+
+
+def explain(error: ValidationError, known: list[str]) -> ConfigError:
+    """The first problem of a pydantic error as a sentence that names field and value."""
+    first = error.errors()[0]
+    parts = [str(part) for part in first["loc"]]
+    field = ".".join(part for part in parts if not _UNION_MEMBER.fullmatch(part)) or "config"
+    value = first.get("input")
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(field, known, n=1)
+        hint = f"Did you mean {near[0]}?" if near else "Remove it."
+        return ConfigError(f"There is no field {field}.", fix=hint, field=field)
+    if first["type"] == "missing":
+        return ConfigError(f"{field} is missing.", fix=f"Give {field} a value.", field=field)
+    reason = first["msg"].removeprefix("Value error, ").partition(", unable to parse")[0]
+    reason = reason[:1].lower() + reason[1:]
+    shown = "" if isinstance(value, dict) else f" is {_SHORT.repr(value)}"
+    return ConfigError(f"{field}{shown}: {reason}.".replace("..", "."), field=field)

@@ -1,0 +1,77 @@
+"""Models in the home folder, described from config and safetensors headers: no torch, no weights read."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from pathlib import Path
+from typing import Any
+
+from store.contract.jobdir import read_json
+
+MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors format
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
+
+
+def list_models(folder: Path) -> list[dict[str, Any]]:
+    """Each model folder: name, path, parameters, architecture, bytes, ready.
+
+    ready: config, every weight file and a tokenizer are there and readable. Where they are not,
+    parameters is the number counted so far, or null.
+    """
+    found = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    return [_describe(path) for path in sorted(found, key=lambda path: path.name.lower())]
+
+
+def _describe(path: Path) -> dict[str, Any]:
+    config = _document(path / "config.json")
+    weights = sorted(path.glob("*.safetensors"))
+    counts = [count_parameters(file) for file in weights]
+    known = [count for count in counts if count is not None]
+    architectures = config.get("architectures") or [None]
+    return {
+        "name": path.name,
+        "path": str(path),
+        "parameters": sum(known) if known else None,
+        "architecture": architectures[0] or config.get("model_type"),
+        "bytes": sum(file.stat().st_size for file in path.iterdir() if file.is_file()),
+        "ready": bool(config)
+        and len(known) == len(counts) > 0
+        and _expected(path) <= {file.name for file in weights}
+        and any((path / name).exists() for name in TOKENIZER_FILES),
+    }
+
+
+def count_parameters(file: Path) -> int | None:
+    """Parameters in a safetensors file, from its header; None where it is cut short or not one.
+
+    The format: 8 bytes little-endian length, a JSON header {name: {dtype, shape, data_offsets}}, data.
+    """
+    try:
+        with open(file, "rb") as source:
+            (length,) = struct.unpack("<Q", source.read(8))
+            if length > MAX_HEADER:
+                return None
+            header = json.loads(source.read(length))
+        tensors = [tensor for name, tensor in header.items() if name != "__metadata__"]
+        end = max((tensor["data_offsets"][1] for tensor in tensors), default=0)
+        if file.stat().st_size < 8 + length + end:
+            return None
+        return sum(math.prod(tensor["shape"]) for tensor in tensors)
+    except (OSError, ValueError, struct.error, KeyError, TypeError, AttributeError, IndexError):
+        return None
+
+
+def _expected(path: Path) -> set[str]:
+    """The weight files that an index names; none where there is no index."""
+    weight_map = _document(path / "model.safetensors.index.json").get("weight_map")
+    return set(weight_map.values()) if isinstance(weight_map, dict) else set()
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        document = read_json(path)
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}

@@ -1,0 +1,61 @@
+"""The long-lived process on record in `engine.json` or `screens.json`, and how it stands.
+
+It is named by pid and start (`store.contract.process_start`), so that another program that got the pid later
+is never taken for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from store.contract.jobdir import read_json, write_json
+from store.contract.process_start import process_start
+
+
+@dataclass(frozen=True)
+class ProcessRecord:
+    """Where a server answers, and its process."""
+
+    address: str
+    pid: int
+    started: float
+
+    def process(self) -> psutil.Process | None:
+        """The process, or None where it has ended; an ended child that nobody waited for has."""
+        try:
+            if process_start(self.pid) != self.started:
+                return None
+            process = psutil.Process(self.pid)
+            return None if process.status() == psutil.STATUS_ZOMBIE else process
+        except psutil.NoSuchProcess:
+            return None
+
+    def is_stopped(self) -> bool:
+        """Whether the process is there but was halted by a signal (SIGSTOP, Ctrl-Z)."""
+        process = self.process()
+        try:
+            return process is not None and process.status() == psutil.STATUS_STOPPED
+        except psutil.NoSuchProcess:
+            return False
+
+
+def write_record(path: Path, address: str, pid: int, **more: str) -> None:
+    """Put a process on record, with what else is to be known of it. Raises psutil.NoSuchProcess."""
+    write_json(path, {"address": address, "pid": pid, "started": process_start(pid), **more})
+
+
+def read_record(path: Path) -> ProcessRecord | None:
+    """The process on record; None where there is none. Raises ValueError where the file is no record."""
+    document: Any = read_json(path)
+    if document is None:
+        return None
+    try:
+        return ProcessRecord(
+            str(document["address"]), int(document["pid"]), float(document.get("started", 0))
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is no record of a process") from error

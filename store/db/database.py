@@ -1,0 +1,209 @@
+"""The one DuckDB connection, owned by the engine.
+
+Invariants: one writer at a time (`transaction()` holds a lock, so no commit ever conflicts); every other
+statement runs in a read-only transaction on a cursor of its own, trusted (`query`) or checked (`read_only`,
+`stream`); what people write runs in a process of its own (`written`); the files that SQL can reach are those
+of the folders in `readable`, and that can't be changed once the database is open. The schema is brought up to
+date before anything else is done.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import duckdb
+import psutil
+import pyarrow as pa
+
+from store.contract.errors import BusyError, StateError
+from store.db.connection import confine, connect
+from store.db.reading import Reading, Watch
+from store.db.schema import MIGRATIONS
+from store.db.sql_guard import Guard
+from store.db.statements import Statement, Statements
+
+Params = Sequence[Any] | Mapping[str, Any]
+STATEMENT_SECONDS = 30.0  # a question of the screens is interrupted after this
+CLOSE_SECONDS = 10.0  # our own statements take milliseconds
+MEMORY_SHARE = 0.25  # of the machine's memory; the rest is for the workers
+
+
+class Queryable(Protocol):
+    """What a query function takes: `Database` and `Transaction` in the engine, `Client` elsewhere."""
+
+    def query(self, sql: str, params: Params = ()) -> pa.Table: ...
+
+
+class Transaction:
+    """What `Database.transaction()` gives: statements that are all kept or all undone."""
+
+    def __init__(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        self._cursor = cursor
+
+    def execute(self, sql: str, params: Params = ()) -> int:
+        """Run a statement that changes rows; the number of rows that it changed."""
+        self._cursor.execute(sql, params)
+        row = self._cursor.fetchone() if self._cursor.description else None
+        return int(row[0]) if row and isinstance(row[0], int) else 0
+
+    def query(self, sql: str, params: Params = ()) -> pa.Table:
+        """Rows as this transaction sees them, its own changes included."""
+        return _table(self._cursor, sql, params)
+
+    @contextmanager
+    def table(self, name: str, rows: pa.Table) -> Iterator[None]:
+        """Let statements of the block read `rows` as the table `name`; rows are not copied."""
+        self._cursor.register(name, rows)  # seen by this cursor alone
+        try:
+            yield
+        finally:
+            self._cursor.unregister(name)
+
+
+class Database:
+    """The store in the file `path`; SQL may read the Parquet files under the folders `readable`.
+
+    Raises StateError where another process has the file open, where it is damaged, or where a newer
+    Tunebench wrote it.
+    """
+
+    def __init__(self, path: Path, readable: Sequence[Path]) -> None:
+        self.path = Path(path).resolve()
+        self._write_lock = threading.Lock()
+        self._writer: int | None = None  # the thread in a transaction
+        self._watch = Watch()
+        self._commits = 0
+        folders = [Path(folder).resolve() for folder in readable]
+        self._root = connect(self.path, _memory(), checkpoint_threshold="64MiB")
+        aside = self.path.parent / "cache" / "statements"
+        self._statements = Statements(self.path, folders, aside, self._hold)
+        try:
+            confine(self._root, folders)
+            self._migrate()
+            self._guard = Guard(self._root.cursor())
+            with self.transaction() as tx:
+                tx.execute(
+                    "INSERT INTO setting VALUES ('home', ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+                    [str(self.path.parent)],
+                )
+        except BaseException:
+            self._root.close()
+            raise
+
+    def query(self, sql: str, params: Params = ()) -> pa.Table:
+        """Rows of a statement of ours. It can't write: that is what `transaction()` is for."""
+        cursor = self._root.cursor()
+        try:
+            cursor.execute("BEGIN TRANSACTION READ ONLY")
+            return _table(cursor, sql, params)
+        finally:
+            cursor.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """One writing transaction: committed at the end of the block, rolled back where it raises."""
+        if self._writer == threading.get_ident():
+            raise RuntimeError("A transaction was opened inside a transaction of the same thread.")
+        with self._write_lock:
+            self._writer = threading.get_ident()
+            cursor = self._root.cursor()
+            try:
+                cursor.execute("BEGIN TRANSACTION")
+                yield Transaction(cursor)
+                cursor.execute("COMMIT")
+                self._commits += 1
+            finally:
+                cursor.close()  # rolls back what was not committed
+                self._writer = None
+
+    def read_only(self, sql: str, params: Params = (), *, timeout: float = STATEMENT_SECONDS) -> pa.Table:
+        """All rows of one SELECT. Raises QueryError where it is anything else, fails or takes longer than
+        `timeout` seconds. Nothing is cut: every row is there.
+        """
+        with self.stream(sql, params, timeout=timeout) as reading:
+            return pa.Table.from_batches(list(reading), schema=reading.schema)
+
+    def stream(self, sql: str, params: Params = (), *, timeout: float = STATEMENT_SECONDS) -> Reading:
+        """Like `read_only`, as record batches while they are made; the caller starts and closes it."""
+        return Reading(self._root.cursor(), sql, params, timeout, self._guard, self._watch)
+
+    def written(self, sql: str, params: Params = (), *, timeout: float = STATEMENT_SECONDS) -> Statement:
+        """A statement that a person wrote, in a process of its own over the store as it is when it begins; it
+        is ended with its memory after `timeout` seconds. Raises QueryError where it is too long.
+        """
+        return self._statements.statement(sql, params, timeout)
+
+    def stop_written(self) -> None:
+        """Kill the statements that people wrote; for the moment when the engine is asked to stop."""
+        self._statements.stop()
+
+    @contextmanager
+    def _hold(self, seconds: float) -> Iterator[int]:
+        """Let nothing be committed during the block; the number of commits so far."""
+        if not self._write_lock.acquire(timeout=seconds):
+            raise BusyError("The store was written to for all of the statement's time.", fix="Try again.")
+        try:
+            yield self._commits
+        finally:
+            self._write_lock.release()
+
+    def give_way(self, seconds: float) -> None:
+        """Let untrusted statements that are under way finish first, waiting at most so long.
+
+        For work that is long and can wait: on a machine with few cores it would slow every screen.
+        """
+        self._watch.wait_for_readings(seconds)
+
+    def close(self) -> None:
+        """Write everything into the database file and let go of it: untrusted statements are stopped,
+        our own are waited for, `CLOSE_SECONDS` at most.
+        """
+        self._statements.close()
+        self._watch.close_all()
+        deadline = time.monotonic() + CLOSE_SECONDS
+        with self._write_lock:
+            while True:
+                try:
+                    return self._root.close()
+                except duckdb.ResourceInUseException:  # a statement of another thread is under way
+                    if time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.01)
+
+    def _migrate(self) -> None:
+        with self.transaction() as tx:
+            tx.execute(
+                "CREATE TABLE IF NOT EXISTS migration"
+                " (name VARCHAR PRIMARY KEY, applied_at TIMESTAMP NOT NULL)"
+            )
+            done = set(tx.query("SELECT name FROM migration").column("name").to_pylist())
+        if newer := sorted(done - {name for name, _ in MIGRATIONS}):
+            raise StateError(
+                f"The store {self.path} was written by a newer Tunebench: it has {newer[-1]!r}.",
+                fix="Update Tunebench, or set TUNEBENCH_HOME to another folder.",
+            )
+        for name, script in MIGRATIONS:
+            if name not in done:
+                with self.transaction() as tx:
+                    tx.execute(script)
+                    tx.execute("INSERT INTO migration VALUES (?, ?)", [name, utc_now()])
+
+
+def utc_now() -> datetime:
+    """The present moment as the store keeps time: UTC, without a zone."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+def _table(cursor: duckdb.DuckDBPyConnection, sql: str, params: Params) -> pa.Table:
+    return cursor.sql(sql, params=params).to_arrow_table()
+
+
+def _memory() -> int:
+    """Bytes that DuckDB may use in the engine."""
+    return max(2**30, int(psutil.virtual_memory().total * MEMORY_SHARE))

@@ -1,0 +1,212 @@
+"""The tables of the experiment store, as ordered migrations.
+
+A migration is applied in one transaction with its record in `migration`; it is never edited once it
+has been released, a change is a new one. All times are TIMESTAMP in UTC; JSON columns hold documents
+whose shape `store.config.train_config`, `store.config.import_config` or docs/architecture.md gives.
+"""
+
+from __future__ import annotations
+
+MIGRATIONS: tuple[tuple[str, str], ...] = (
+    (
+        "0001 the spine",
+        """
+        CREATE TABLE setting (name VARCHAR PRIMARY KEY, value VARCHAR NOT NULL);
+
+        CREATE TABLE job (
+            job_id VARCHAR PRIMARY KEY,
+            kind VARCHAR NOT NULL,                 -- train | import | convert
+            lane VARCHAR NOT NULL,                 -- device: one a device at a time; light: one at a time
+            title VARCHAR NOT NULL,
+            status VARCHAR NOT NULL,               -- store.contract.states
+            config JSON NOT NULL,
+            after_jobs VARCHAR[] NOT NULL,         -- must be finished before this one starts
+            attempt INTEGER NOT NULL DEFAULT 1,    -- 2 is the first resume
+            device VARCHAR,
+            pid INTEGER,
+            process_started DOUBLE,                -- with pid it names one process for good
+            event_offset BIGINT NOT NULL DEFAULT 0,-- bytes of events.jsonl that are in the store
+            created_at TIMESTAMP NOT NULL,
+            started_at TIMESTAMP,                  -- of the present attempt
+            ended_at TIMESTAMP,
+            heartbeat_at TIMESTAMP,                -- the worker was last seen alive
+            cancel_requested_at TIMESTAMP,
+            progress_done DOUBLE,
+            progress_total DOUBLE,
+            progress_unit VARCHAR,
+            progress_message VARCHAR,
+            eta_seconds DOUBLE,
+            error JSON,                            -- {error, message, fix, field, traceback}
+            result JSON
+        );
+
+        CREATE SEQUENCE run_number START 1;
+        CREATE TABLE run (
+            run_id VARCHAR PRIMARY KEY,            -- the job_id of its job
+            number INTEGER NOT NULL,               -- picks its colour, for good
+            name VARCHAR NOT NULL,
+            notes VARCHAR NOT NULL,
+            dataset_id VARCHAR NOT NULL,
+            dataset_name VARCHAR NOT NULL,         -- as it was at the launch
+            data_fingerprint VARCHAR,              -- of the rows; null until an import it waits for is done
+            model VARCHAR NOT NULL,
+            method VARCHAR NOT NULL,
+            seed INTEGER NOT NULL,
+            config JSON NOT NULL,                  -- TrainConfig, resolved
+            facts JSON NOT NULL,                   -- counts, versions, device, precision
+            verdict JSON,
+            created_at TIMESTAMP NOT NULL
+        );
+
+        CREATE TABLE alert (
+            job_id VARCHAR NOT NULL,
+            level VARCHAR NOT NULL,
+            message VARCHAR NOT NULL,
+            raised_at TIMESTAMP NOT NULL
+        );
+
+        CREATE TABLE metric (
+            run_id VARCHAR NOT NULL,
+            name VARCHAR NOT NULL,
+            step BIGINT NOT NULL,
+            value DOUBLE NOT NULL,                 -- may be NaN or infinite: shown as such, never dropped
+            logged_at TIMESTAMP NOT NULL
+        );
+        CREATE TABLE metric_summary (
+            run_id VARCHAR NOT NULL,
+            name VARCHAR NOT NULL,
+            count BIGINT NOT NULL,                 -- of all points; the rest is over the finite ones
+            nonfinite BIGINT NOT NULL,
+            min DOUBLE, max DOUBLE, sum DOUBLE, sum_squares DOUBLE,
+            min_step BIGINT, max_step BIGINT,      -- where min and max were first reached
+            first_step BIGINT, first_value DOUBLE, first_at TIMESTAMP,
+            last_step BIGINT, last_value DOUBLE, last_at TIMESTAMP,
+            PRIMARY KEY (run_id, name)
+        );
+
+        CREATE TABLE prediction (
+            run_id VARCHAR NOT NULL, row_id BIGINT NOT NULL, split VARCHAR NOT NULL,
+            prompt VARCHAR NOT NULL, reference VARCHAR NOT NULL, base VARCHAR NOT NULL, tuned VARCHAR NOT NULL
+        );
+
+        CREATE TABLE dataset (
+            dataset_id VARCHAR PRIMARY KEY,
+            name VARCHAR NOT NULL UNIQUE,
+            kind VARCHAR NOT NULL,                 -- chat | text | preference
+            format VARCHAR NOT NULL,               -- store.catalog.formats
+            columns JSON NOT NULL,                 -- role -> column of the file
+            source JSON NOT NULL,
+            fingerprint VARCHAR NOT NULL,          -- of the rows; names their folder
+            row_count BIGINT NOT NULL,
+            skipped_count BIGINT NOT NULL,
+            duplicate_count BIGINT NOT NULL,       -- rows whose text an earlier row already has
+            source_bytes BIGINT NOT NULL,
+            stats JSON NOT NULL,                   -- see docs/architecture.md, import result
+            split_seed INTEGER NOT NULL,
+            validation_size DOUBLE NOT NULL,
+            test_size DOUBLE NOT NULL,
+            created_at TIMESTAMP NOT NULL
+        );
+
+        CREATE VIEW run_overview AS
+        SELECT r.*, j.status, j.attempt, j.device, j.after_jobs, j.started_at, j.ended_at, j.heartbeat_at,
+               j.progress_done, j.progress_total, j.progress_unit, j.progress_message, j.eta_seconds,
+               j.cancel_requested_at, j.error,
+               v.min AS best_eval_loss, v.min_step AS best_step, v.first_value AS base_eval_loss,
+               v.last_value AS last_eval_loss, t.last_value AS last_train_loss, t.last_step AS last_step
+        FROM run r
+        JOIN job j ON j.job_id = r.run_id
+        LEFT JOIN metric_summary v ON v.run_id = r.run_id AND v.name = 'eval/loss'
+        LEFT JOIN metric_summary t ON t.run_id = r.run_id AND t.name = 'train/loss';
+        """,
+    ),
+    (
+        "0002 the best step is a trained one",
+        """
+        UPDATE run SET facts = json_merge_patch(
+            facts, json_object('best_step', v.min_step, 'best_eval_loss', v.min)
+        )
+        FROM metric_summary v WHERE v.run_id = run.run_id AND v.name = 'eval/loss' AND v.min_step > 0;
+
+        CREATE OR REPLACE VIEW run_overview AS
+        SELECT r.*, j.status, j.attempt, j.device, j.after_jobs, j.started_at, j.ended_at, j.heartbeat_at,
+               j.progress_done, j.progress_total, j.progress_unit, j.progress_message, j.eta_seconds,
+               j.cancel_requested_at, j.error,
+               (r.facts ->> 'best_eval_loss')::DOUBLE AS best_eval_loss,
+               (r.facts ->> 'best_step')::BIGINT AS best_step,
+               CASE WHEN v.first_step = 0 THEN v.first_value END AS base_eval_loss,
+               v.last_value AS last_eval_loss, t.last_value AS last_train_loss, t.last_step AS last_step
+        FROM run r
+        JOIN job j ON j.job_id = r.run_id
+        LEFT JOIN metric_summary v ON v.run_id = r.run_id AND v.name = 'eval/loss'
+        LEFT JOIN metric_summary t ON t.run_id = r.run_id AND t.name = 'train/loss';
+        """,
+    ),
+    (
+        "0003 versions and signals",
+        """
+        ALTER TABLE dataset ADD COLUMN parent_id VARCHAR;     -- the version that the recipe was run on
+        ALTER TABLE dataset ADD COLUMN recipe JSON;           -- as store.config.recipe; null for an import
+        ALTER TABLE dataset ADD COLUMN fates JSON;            -- {"kept", "changed", "dropped", "added"}: rows
+        ALTER TABLE dataset ADD COLUMN split_by VARCHAR DEFAULT 'random'; -- Split
+        ALTER TABLE dataset ADD COLUMN split_column VARCHAR;  -- store.config.filters names it
+
+        CREATE TABLE signal (                  -- a sidecar that is there, whole
+            fingerprint VARCHAR NOT NULL,      -- of the rows that were measured
+            name VARCHAR NOT NULL,             -- store.catalog.signals.GROUPS
+            version INTEGER NOT NULL,
+            options JSON NOT NULL,             -- model, max_length, … it was measured with
+            row_count BIGINT NOT NULL,         -- measured; fewer than the data set's where it is a sample
+            reused_count BIGINT NOT NULL,      -- taken over from the version before
+            figures JSON NOT NULL,             -- column -> {"n", …}, docs/architecture.md
+            seconds DOUBLE NOT NULL,
+            computed_at TIMESTAMP NOT NULL,
+            PRIMARY KEY (fingerprint, name)
+        );
+
+        CREATE TABLE recipe (                  -- recipes that somebody saved
+            recipe_id VARCHAR PRIMARY KEY,
+            name VARCHAR NOT NULL UNIQUE,
+            steps JSON NOT NULL,
+            created_at TIMESTAMP NOT NULL
+        );
+
+        CREATE TABLE slice (                   -- rows that somebody named
+            dataset_id VARCHAR NOT NULL,
+            name VARCHAR NOT NULL,
+            filter JSON NOT NULL,              -- store.config.filters.Filter
+            created_at TIMESTAMP NOT NULL,
+            PRIMARY KEY (dataset_id, name)
+        );
+        """,
+    ),
+    (
+        "0004 evaluations",
+        """
+        CREATE TABLE evaluation (              -- one that has finished; while it works it is a job
+            evaluation_id VARCHAR PRIMARY KEY, -- the job_id of its job
+            name VARCHAR NOT NULL,
+            notes VARCHAR NOT NULL,
+            model VARCHAR NOT NULL,            -- of a run: its base model
+            run_id VARCHAR,                    -- null for a model that no run made
+            checkpoint VARCHAR NOT NULL,       -- tuned | best | newest | base
+            dataset_id VARCHAR NOT NULL,
+            dataset_name VARCHAR NOT NULL,     -- as it was when it was asked for
+            data_fingerprint VARCHAR NOT NULL, -- of the rows: row ids mean the same under the same one
+            part VARCHAR NOT NULL,             -- train | validation | test | all
+            n BIGINT NOT NULL,                 -- rows
+            config JSON NOT NULL,              -- EvaluateConfig
+            figures JSON NOT NULL,             -- a document for each metric: `scored`
+            details JSON NOT NULL,             -- counts, notices, probes, seconds, device
+            created_at TIMESTAMP NOT NULL
+        );
+        """,
+    ),
+    (
+        "0005 verdicts as alerts",
+        """
+        ALTER TABLE alert ADD COLUMN kind VARCHAR; -- of a verdict, once a job: store.queries.alerts.KINDS
+        ALTER TABLE alert ADD COLUMN step BIGINT;  -- that it is about
+        """,
+    ),
+)

@@ -1,0 +1,339 @@
+"""Statements that people write, each in a process of its own that is ended with its memory.
+
+DuckDB can't be interrupted while it plans a statement or works out one call, and what it then allocates is in
+no limit of its own. So the engine never runs such a statement: it starts a process for it
+(`store.db.statement_process`), keeps one of them warm, lets it copy the store, hands its rows on as they come
+and kills it when its time is up. There are a few places; who finds none waits a while and is then told.
+Questions of Tunebench's own screens don't come here, so nothing here takes a place from them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow as pa
+
+from store.contract.errors import (
+    BusyError,
+    EngineUnavailable,
+    QueryError,
+    StateError,
+    TunebenchError,
+    from_dict,
+)
+from store.db.reading import LESS
+from store.db.sql_depth import SHORTER, too_long
+from store.db.wire import Message, ProcessSetup, StatementOrder, decode, frame, last_batch, read_frame
+
+SECONDS = 30.0  # that a statement may take
+KILL_SECONDS = 1.0  # after them; the process's own alarm comes before
+PLACES = 3  # statements at once
+WAITING = 16  # statements that wait for a place
+WAIT_SECONDS = 10.0
+LEAST_MEMORY, MOST_MEMORY, MEMORY_SHARE = 512 * 2**20, 2**30, 1 / 24  # of one statement
+COMMAND = (sys.executable, "-m", "store.db.statement_process")
+
+Hold = Callable[[float], AbstractContextManager[int]]
+
+
+class _Late(Exception):
+    """Nothing came before the deadline."""
+
+
+class _Process:
+    """One process and the two ends of its frames."""
+
+    def __init__(self, setup: ProcessSetup) -> None:
+        self._folder = Path(setup.folder)
+        self._process = subprocess.Popen(
+            [*COMMAND, json.dumps(asdict(setup))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+            bufsize=0,
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._orders, self._answers = self._process.stdin, self._process.stdout
+        self._ready = selectors.DefaultSelector()
+        self._ready.register(self._answers, selectors.EVENT_READ)
+
+    def send(self, content: bytes) -> None:
+        """Raises OSError where the process is gone."""
+        view = memoryview(content)
+        while view:
+            view = view[self._orders.write(view) or 0 :]
+
+    def receive(self, deadline: float) -> tuple[Message, bytes]:
+        """The next frame. Raises EOFError where the process ended, _Late at the deadline (monotonic)."""
+
+        def read(count: int) -> bytes:
+            content = bytearray()
+            while len(content) < count:
+                if not self._ready.select(max(0.0, deadline - time.monotonic())):
+                    raise _Late
+                part = os.read(self._answers.fileno(), count - len(content))
+                if not part:
+                    break
+                content += part
+            return bytes(content)
+
+        return read_frame(read)
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def end(self) -> None:
+        """Kill the process, wait until its memory is free, and remove its copy of the store."""
+        self._process.kill()
+        self._process.wait()
+        self._ready.close()
+        self._orders.close()
+        self._answers.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class Statements:
+    """The places. `hold(seconds)`: a block in which nothing is committed; it gives the number of commits."""
+
+    def __init__(self, database: Path, readable: Sequence[Path], folder: Path, hold: Hold) -> None:
+        share = int(psutil.virtual_memory().total * MEMORY_SHARE)
+        memory = max(LEAST_MEMORY, min(MOST_MEMORY, share))
+        self._setup = ProcessSetup(str(database), [str(path) for path in readable], str(folder), memory)
+        self._folder = folder
+        self.hold = hold
+        self._changed = threading.Condition()
+        self._idle: list[_Process] = []
+        self._running: set[_Process] = set()
+        self._taken = self._waiting = 0
+        self.closed = False
+        shutil.rmtree(folder, ignore_errors=True)  # of an engine that was killed
+
+    def statement(
+        self, sql: str, params: Sequence[Any] | Mapping[str, Any] = (), seconds: float = SECONDS
+    ) -> Statement:
+        """Raises QueryError for one that is too long; its own process looks how deep it is."""
+        if reason := too_long(sql):
+            raise QueryError(reason, fix=SHORTER)
+        plain = dict(params) if isinstance(params, Mapping) else list(params)
+        return Statement(self, StatementOrder(sql, plain, seconds))
+
+    def take(self) -> _Process:
+        """A process for one statement. Raises BusyError where no place gets free."""
+        with self._changed:
+            if self._waiting >= WAITING:
+                raise _busy()
+            self._waiting += 1
+            try:
+                self._changed.wait_for(lambda: self.closed or self._taken < PLACES, WAIT_SECONDS)
+            finally:
+                self._waiting -= 1
+            if self.closed:
+                self._changed.notify()  # `stop` wakes nobody: one who waits tells the next
+                raise _stopping()
+            if self._taken >= PLACES:
+                raise _busy()
+            self._taken += 1
+            process = self._idle.pop() if self._idle else None
+        try:
+            return self._run(process or self._fresh())
+        except BaseException:
+            with self._changed:
+                self._taken -= 1
+                self._changed.notify()
+            raise
+
+    def exchange(self, process: _Process) -> _Process:
+        """A fresh process in the place of one that ended before it took its order."""
+        self._running.discard(process)
+        process.end()
+        return self._run(self._fresh())
+
+    def give_back(self, process: _Process, *, good: bool) -> None:
+        """Free the place; a process that is still good is kept warm for the next statement."""
+        with self._changed:
+            self._running.discard(process)
+            kept = good and not self.closed and not self._idle
+            if kept:
+                self._idle.append(process)
+        if not kept:
+            process.end()  # the place is free when the memory is
+        with self._changed:
+            self._taken -= 1
+            self._changed.notify()
+            if self._idle or self.closed:
+                return
+            with contextlib.suppress(StateError):  # the next statement says so, if it is still so
+                self._idle.append(self._fresh())
+
+    def stop(self) -> None:
+        """Kill every statement that is under way, from a signal handler too: it takes no lock."""
+        self.closed = True
+        for process in list(self._running):
+            process.kill()
+
+    def close(self) -> None:
+        """End all processes; no statement runs from here on."""
+        self.stop()
+        with self._changed:
+            idle, self._idle = self._idle, []
+            self._changed.notify_all()
+        for process in idle:
+            process.end()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _fresh(self) -> _Process:
+        try:
+            return _Process(replace(self._setup, folder=str(self._folder / uuid.uuid4().hex)))
+        except OSError as error:
+            raise StateError(
+                f"No process can be started for the statement ({error.strerror}).",
+                fix="End other jobs and programs, then try again.",
+            ) from error
+
+    def _run(self, process: _Process) -> _Process:
+        self._running.add(process)
+        if self.closed:
+            process.kill()
+        return process
+
+
+class Statement:
+    """One statement as chunks of an Arrow stream (`store.db.wire.Chunks`); other threads may close it."""
+
+    def __init__(self, places: Statements, order: StatementOrder) -> None:
+        self._places, self._order = places, order
+        self._process: _Process | None = None
+        self._schema: pa.Schema | None = None
+        self._lock = threading.Lock()
+        self._busy = threading.Lock()  # held while rows are waited for
+        self.done = self.failed = self.closed = False
+
+    def first(self) -> bytes:
+        """Schema and first rows. Raises QueryError for what can't run, BusyError where there is no place."""
+        with self._busy:
+            process = self._places.take()
+            with self._lock:
+                self._process = process
+                if self.closed:  # the client has hung up meanwhile
+                    process.kill()
+            self._deadline = time.monotonic() + self._order.seconds + KILL_SECONDS
+            try:
+                self._hand_over()
+                chunk = self._next_chunk()
+                self._schema = pa.ipc.open_stream(chunk).schema
+            except BaseException:
+                self._end(good=False)
+                raise
+            return chunk
+
+    def next(self) -> bytes:
+        """More rows, the end of the stream, or what went wrong."""
+        with self._busy:
+            try:
+                return self._next_chunk()
+            except TunebenchError as error:
+                self._end(good=False)
+                self.done = self.failed = True
+                assert self._schema is not None
+                return last_batch(self._schema, error)
+
+    def close(self) -> None:
+        """Kill the statement where it still runs, and free its place."""
+        with self._lock:
+            self.closed = True
+            if self._process is not None:
+                self._process.kill()
+        with self._busy:
+            self._end(good=False)
+
+    def read_all(self) -> pa.Table:
+        """Every row, as a table."""
+        chunks = [self.first()]
+        while not self.done:
+            chunks.append(self.next())
+        return decode(b"".join(chunks), whole=not self.failed)
+
+    def _hand_over(self) -> None:
+        """Send the order; a process that had ended while it waited is replaced."""
+        for attempt in (1, 2):
+            assert self._process is not None
+            with contextlib.suppress(OSError, EOFError, _Late):
+                self._process.send(frame(Message.ORDER, json.dumps(asdict(self._order)).encode()))
+                if self._process.receive(self._deadline)[0] is Message.TAKEN:
+                    return
+            if attempt == 1 and not self.closed and not self._places.closed:
+                process = self._places.exchange(self._process)
+                with self._lock:
+                    self._process = process
+        raise self._why_it_ended()
+
+    def _next_chunk(self) -> bytes:
+        if self._process is None:
+            raise self._why_it_ended()
+        try:
+            kind, content = self._process.receive(self._deadline)
+            if kind is Message.STORE:
+                kind, content = self._let_copy()
+        except (EOFError, _Late, OSError) as error:
+            raise self._why_it_ended() from error
+        if kind is Message.REFUSED:
+            self._end(good=True)
+            raise from_dict(json.loads(content))
+        if kind in (Message.END, Message.BROKEN):
+            self.done, self.failed = True, kind is Message.BROKEN
+            self._end(good=kind is Message.END)
+        return content
+
+    def _let_copy(self) -> tuple[Message, bytes]:
+        """Hold the writers while the process copies the store; the frame after that."""
+        assert self._process is not None
+        with self._places.hold(max(0.0, self._deadline - time.monotonic())) as commits:
+            self._process.send(frame(Message.HELD, str(commits).encode()))
+            kind, content = self._process.receive(self._deadline)
+        return self._process.receive(self._deadline) if kind is Message.COPIED else (kind, content)
+
+    def _end(self, *, good: bool) -> None:
+        with self._lock:
+            process, self._process = self._process, None
+            good = good and not self.closed
+            self.closed = True
+        if process is not None:
+            self._places.give_back(process, good=good)
+
+    def _why_it_ended(self) -> TunebenchError:
+        if self._places.closed:
+            return _stopping()
+        if self.closed:
+            return QueryError("The statement was closed before its last row.")
+        if time.monotonic() > self._deadline - KILL_SECONDS:
+            return QueryError(
+                f"The statement took longer than {self._order.seconds:.2g} s and was stopped.", fix=LESS
+            )
+        return QueryError("The statement needs more memory than one may use, or is too deep.", fix=LESS)
+
+
+def _busy() -> BusyError:
+    return BusyError(
+        f"{PLACES} statements are under way, as many as may be at once.",
+        fix="Try again when one of them has ended; each is stopped after 30 s at the latest.",
+    )
+
+
+def _stopping() -> EngineUnavailable:
+    return EngineUnavailable("The engine is being stopped.")

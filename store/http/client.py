@@ -1,0 +1,292 @@
+"""How screens, command line and tests ask the engine: HTTP on loopback, rows as Arrow.
+
+The address and the token are read from the home folder, again whenever the engine has written them
+anew, so that one client outlives restarts of the engine. Before the token is sent to an address the
+engine there has said that it serves this home folder: another program on an old port never sees it.
+A client may be used by several threads at once.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, Any
+from urllib.parse import quote
+
+import httpx
+import pyarrow as pa
+
+from store.contract.errors import EngineSilent, EngineUnavailable, QueryError, TunebenchError, from_dict
+from store.contract.home import Home
+from store.contract.process_record import ProcessRecord, read_record
+from store.db.wire import decode
+from store.http.uploads import plain_name
+
+START = "Start it with the command: tunebench up"
+SECONDS = 60.0  # to wait for an answer; SQL is stopped by the engine earlier
+HEALTH_SECONDS = 5.0
+SILENT_SECONDS = 2.0  # an engine that was silent is not asked again: a page asks twenty times
+COMMAND_SECONDS = 180.0  # a launch looks at every row first
+BLOCK_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class _Link:
+    """An engine that was seen at an address, and the version of engine.json that named it."""
+
+    stamp: tuple[int, int, int]
+    http: httpx.Client
+    health: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class WrittenStatements:
+    """Statements that people write: the engine gives each a process of its own, in few places."""
+
+    client: Client
+
+    def query(self, sql: str, params: Sequence[Any] | Mapping[str, Any] = ()) -> pa.Table:
+        """All rows of one read-only statement. Raises QueryError, BusyError where all places are taken."""
+        return self.client._rows("/sql", sql, params)
+
+
+class Client:
+    """The engine of one home folder. Every method raises EngineUnavailable where none answers."""
+
+    def __init__(self, home: Home | None = None) -> None:
+        self.home = home or Home()
+        self._lock = threading.Lock()
+        self._link: _Link | None = None
+        self._silent: tuple[float, EngineSilent] | None = None  # until when, and what was said
+
+    def query(self, sql: str, params: Sequence[Any] | Mapping[str, Any] = ()) -> pa.Table:
+        """All rows of one of Tunebench's own questions. Raises QueryError."""
+        return self._rows("/questions", sql, params)
+
+    @property
+    def people(self) -> WrittenStatements:
+        """Where a statement goes that a person wrote, or that holds what a person wrote as SQL."""
+        return WrittenStatements(self)
+
+    def _rows(self, path: str, sql: str, params: Sequence[Any] | Mapping[str, Any]) -> pa.Table:
+        plain = dict(params) if isinstance(params, Mapping) else list(params)
+        try:
+            body = json.dumps({"sql": sql, "params": plain}, default=_plain).encode()
+        except (TypeError, ValueError) as error:
+            raise QueryError(f"A parameter can't be sent: {error}.") from error
+        with self._http() as http, http.stream("POST", path, content=body) as response:
+            if response.status_code != 200:
+                response.read()
+                raise _error(response)
+            content, whole = _read_all(response)
+        try:
+            return decode(content, whole=whole)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise EngineUnavailable("The engine's answer broke off.", fix=START) from error
+
+    def command(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Make a change; the engine's answer. Raises what the engine refuses with."""
+        return self._document("POST", f"/commands/{quote(name, safe='')}", body, COMMAND_SECONDS)
+
+    def ask(self, name: str, body: Mapping[str, Any], timeout: float = SECONDS) -> dict[str, Any]:
+        """An answer that a short-lived worker makes; `timeout` in seconds."""
+        return self._document("POST", f"/asks/{quote(name, safe='')}", body, timeout)
+
+    def upload(self, name: str, file: IO[bytes]) -> str:
+        """Send an open file from its start; the name under which the engine keeps it. Raises ConfigError for
+        a name that is none, DataError where the disk is full.
+        """
+        name = plain_name(name)
+        file.seek(0)
+        with self._http() as http:
+            path = f"/uploads/{quote(name, safe='')}"
+            response = http.put(path, content=iter(lambda: file.read(BLOCK_BYTES), b""), timeout=SECONDS)
+        return str(_content(response)["upload"])
+
+    def download(self, name: str) -> Iterator[bytes]:
+        """The bytes of an exported file, in blocks. Raises NotFoundError where there is none of that name,
+        and EngineUnavailable where the transfer breaks off."""
+        path = f"/exports/{quote(name, safe='')}"
+        with self._http() as http, http.stream("GET", path, timeout=SECONDS) as response:
+            if response.status_code != 200:
+                response.read()
+                raise _error(response)
+            yield from response.iter_bytes(BLOCK_BYTES)
+
+    def machine(self) -> dict[str, Any]:
+        """What the machine of the engine has and how busy it is."""
+        return self._document("GET", "/machine")
+
+    def models(self) -> list[dict[str, Any]]:
+        """The models in the home folder."""
+        models: list[dict[str, Any]] = self._document("GET", "/models")
+        return models
+
+    def log(self, job_id: str, tail: int = 65_536) -> dict[str, Any]:
+        """The last `tail` bytes of a job's log: text, bytes, shown_bytes."""
+        return self._document("GET", f"/jobs/{quote(job_id, safe='')}/log?tail={int(tail)}")
+
+    def health(self) -> dict[str, Any]:
+        """Name, version, pid and home of the engine, asked now."""
+        health = self._document("GET", "/health", timeout=HEALTH_SECONDS)
+        self._check(health)
+        return health
+
+    def close(self) -> None:
+        """Let go of the connections; the next call opens new ones."""
+        with self._lock:
+            if self._link:
+                self._link.http.close()
+            self._link = None
+
+    def _document(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, timeout: float = SECONDS
+    ) -> Any:
+        content = None if body is None else json.dumps(dict(body), default=_plain).encode()
+        with self._http() as http:
+            response = http.request(method, path, content=content, timeout=timeout)
+        return _content(response)
+
+    @contextmanager
+    def _http(self) -> Iterator[httpx.Client]:
+        """A connection pool to the engine; failures to reach it become EngineUnavailable."""
+        http = self._connect()
+        try:
+            yield http
+        except httpx.TimeoutException as error:
+            self.close()  # so that the next call looks first whether it answers at all
+            raise self._away("it took too long") from error
+        except httpx.TransportError as error:
+            raise self._away(str(error)) from error
+
+    def _connect(self) -> httpx.Client:
+        with self._lock:
+            if self._silent and time.monotonic() < self._silent[0]:
+                raise self._silent[1]
+            stamp = self._stamp()
+            if self._link is None or self._link.stamp != stamp:
+                self._link = self._open(stamp)
+            return self._link.http
+
+    def _stamp(self) -> tuple[int, int, int]:
+        try:
+            status = os.stat(self.home.engine_file)
+        except OSError as error:
+            raise _none_runs(self.home) from error
+        return status.st_ino, status.st_mtime_ns, status.st_size
+
+    def _open(self, stamp: tuple[int, int, int]) -> _Link:
+        """Look who answers at the recorded address, and only then make a pool that sends the token."""
+        try:
+            record = read_record(self.home.engine_file)
+            token = self.home.token.read_text(encoding="utf-8").strip()
+        except (OSError, ValueError) as error:
+            raise EngineUnavailable(f"{self.home.engine_file} can't be read.", fix=START) from error
+        if record is None:
+            raise _none_runs(self.home)
+        if record.is_stopped():  # it would be waited for in vain
+            raise _silent(record, "it is halted")
+        address = record.address
+        try:  # trust_env off: a proxy of the environment is not for loopback
+            health = _content(httpx.get(f"{address}/health", timeout=HEALTH_SECONDS, trust_env=False))
+        except httpx.TimeoutException as error:
+            away = self._away("it took too long")
+            if isinstance(away, EngineSilent):
+                self._silent = time.monotonic() + SILENT_SECONDS, away
+            raise away from error
+        except httpx.TransportError as error:
+            raise self._away(str(error)) from error
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError, TunebenchError) as error:
+            raise _unavailable(str(error)) from error
+        self._check(health)
+        http = httpx.Client(
+            base_url=address,
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=httpx.Timeout(SECONDS, connect=5),
+            limits=httpx.Limits(max_connections=64, max_keepalive_connections=16, keepalive_expiry=4),
+            trust_env=False,
+        )
+        return _Link(stamp, http, health)
+
+    def _away(self, reason: str) -> EngineUnavailable:
+        """Why no answer came: no engine runs, or the one that does is halted or too busy."""
+        try:
+            record = read_record(self.home.engine_file)
+        except (OSError, ValueError):
+            record = None
+        if record is None or record.process() is None:
+            return _none_runs(self.home)
+        return _silent(record, reason)
+
+    def _check(self, health: Any) -> None:
+        if not isinstance(health, dict) or health.get("name") != "tunebench":
+            raise _unavailable("another program answers at its address")
+        if health.get("home") != str(self.home.path):
+            raise _unavailable(f"the engine at its address serves {health.get('home')}")
+
+
+def _none_runs(home: Home) -> EngineUnavailable:
+    return EngineUnavailable(f"No engine runs for {home.path}.", fix=START)
+
+
+def _silent(record: ProcessRecord, reason: str) -> EngineSilent:
+    name = f"The engine (process {record.pid})"
+    if record.is_stopped():
+        return EngineSilent(
+            f"{name} runs but is halted by a signal, so that it does not answer.",
+            fix=f"Let it go on with the command: kill -CONT {record.pid}",
+        )
+    return EngineSilent(
+        f"{name} runs but does not answer ({reason}).",
+        fix="Wait for it, or start it anew (runs go on) with the command: tunebench down && tunebench up",
+    )
+
+
+def _unavailable(reason: str) -> EngineUnavailable:
+    return EngineUnavailable(f"The engine does not answer ({reason}).", fix=START)
+
+
+def _read_all(response: httpx.Response) -> tuple[bytes, bool]:
+    """The body as far as it came, and whether it came to its end."""
+    chunks: list[bytes] = []
+    try:
+        for chunk in response.iter_raw():
+            chunks.append(chunk)
+    except httpx.RemoteProtocolError:
+        return b"".join(chunks), False
+    return b"".join(chunks), True
+
+
+def _content(response: httpx.Response) -> Any:
+    if response.status_code != 200:
+        raise _error(response)
+    return response.json()
+
+
+def _error(response: httpx.Response) -> TunebenchError:
+    try:
+        document = response.json()
+    except ValueError:
+        document = None
+    if not isinstance(document, dict):
+        return _unavailable(f"an answer with status {response.status_code}")
+    if response.status_code == 401:
+        return _unavailable("it refuses the token of the home folder")
+    return from_dict(document)
+
+
+def _plain(value: Any) -> Any:
+    """JSON for the values of Python and numpy that stand for one."""
+    if isinstance(value, datetime.date):  # a datetime is one
+        return value.isoformat()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if hasattr(value, "item"):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} has no JSON form")

@@ -1,0 +1,233 @@
+"""The engine's HTTP interface (docs/architecture.md), as a Starlette application.
+
+Two things hold for every request: it comes to a name of ours and from no foreign page (`store.http.access`),
+and all but `GET /health` carry the token. Every body has a limit (`store.http.bodies`, `store.http.uploads`).
+Every refusal and failure is an error document of `store.contract.errors`. Work that blocks runs in threads,
+SQL in places of its own so that slow statements never keep a command waiting.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import hmac
+import importlib.metadata
+import os
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import anyio
+import duckdb
+from anyio.to_thread import run_sync
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from store.contract.errors import ConfigError, NotFoundError, QueryError, TunebenchError
+from store.contract.home import Home, is_full
+from store.contract.model_folders import list_models
+from store.db.database import Database
+from store.db.records import to_json
+from store.db.statements import PLACES, WAITING
+from store.db.wire import Encoder
+from store.http import exports, uploads
+from store.http.access import Names
+from store.http.arrow_stream import ArrowStream
+from store.http.bodies import read_document
+from store.http.logs import read_tail
+from store.http.machine import Machine
+
+Commands = Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]]
+Asks = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
+QUESTIONS = 8  # SQL questions of the screens that are worked on at once
+TAIL_BYTES = 65_536
+BODY_BYTES = 8 * 2**20  # of a command, a question or a statement with its parameters
+
+
+def build(
+    database: Database,
+    token: str,
+    commands: Commands,
+    asks: Asks,
+    home: Home,
+    devices: Sequence[str],
+    names: Names | None = None,
+) -> Starlette:
+    """The application. `commands` run in a thread each, `asks` are awaited; both take and give documents.
+    `names` are those that it answers to, loopback's alone where left out.
+
+    Sets how the threads of this process share the interpreter: see `_answer_soon`.
+    """
+    _answer_soon()
+    engine = _Engine(database, commands, asks, home, devices)
+    return Starlette(
+        routes=[
+            Route("/health", engine.health, methods=["GET"]),
+            Route("/sql", engine.sql, methods=["POST"]),
+            Route("/questions", engine.question, methods=["POST"]),
+            Route("/commands/{name}", engine.command, methods=["POST"]),
+            Route("/asks/{name}", engine.ask, methods=["POST"]),
+            Route("/uploads/{name:path}", engine.upload, methods=["PUT"]),
+            Route("/machine", engine.machine, methods=["GET"]),
+            Route("/models", engine.models, methods=["GET"]),
+            Route("/jobs/{job_id}/log", engine.log, methods=["GET"]),
+            Route("/exports/{name:path}", engine.export, methods=["GET"]),
+        ],
+        middleware=[Middleware(_Gate, token=token, names=names or Names())],
+        exception_handlers={
+            TunebenchError: _refused,
+            HTTPException: _no_such_route,
+            ClientDisconnect: _hung_up,
+            Exception: _failed,
+        },
+    )
+
+
+def _answer_soon() -> None:
+    """Let requests get their turn while another thread takes in metrics (measured by bench/engine.py).
+
+    A request takes the interpreter's lock three or four times; at Python's 5 ms a turn that adds up. And
+    events are trees of dicts without cycles, so frequent searches for cycles only hold everyone up.
+    """
+    sys.setswitchinterval(0.001)
+    gc.set_threshold(50_000, 20, 50)
+
+
+class _Engine:
+    """The routes."""
+
+    def __init__(
+        self, database: Database, commands: Commands, asks: Asks, home: Home, devices: Sequence[str]
+    ) -> None:
+        self._database, self._commands, self._asks, self._home = database, commands, asks, home
+        self._machine = Machine(home.path, devices)
+        self._questions = anyio.CapacityLimiter(QUESTIONS)
+        self._statements = anyio.CapacityLimiter(PLACES + WAITING)
+
+    async def health(self, request: Request) -> Response:
+        version = importlib.metadata.version("tunebench")
+        return document(
+            {"name": "tunebench", "version": version, "pid": os.getpid(), "home": str(self._home.path)}
+        )
+
+    async def sql(self, request: Request) -> Response:
+        """A statement that a person wrote: in a process of its own."""
+        return ArrowStream(self._database.written(*await _statement(request)), self._statements)
+
+    async def question(self, request: Request) -> Response:
+        """A question of Tunebench's own screens and commands: in the engine, in places of its own."""
+        return ArrowStream(Encoder(self._database.stream(*await _statement(request))), self._questions)
+
+    async def command(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in self._commands:
+            raise NotFoundError(
+                f"There is no command {name!r}.", fix=f"There are: {', '.join(self._commands)}."
+            )
+        body = await read_document(request, BODY_BYTES, f"the command {name}")
+        with self._room():
+            return document(await run_sync(self._commands[name], body))
+
+    async def ask(self, request: Request) -> Response:
+        body = await read_document(request, BODY_BYTES, "a question")
+        with self._room():
+            return document(await self._asks(request.path_params["name"], body))
+
+    @contextlib.contextmanager
+    def _room(self) -> Iterator[None]:
+        """A disk that is full is said to be, whoever met it."""
+        try:
+            yield
+        except (OSError, duckdb.Error) as error:
+            if not is_full(error):
+                raise
+            raise self._home.no_room() from error
+
+    async def upload(self, request: Request) -> Response:
+        name = await uploads.save(self._home.uploads, request.path_params["name"], request)
+        return document({"upload": name})
+
+    async def machine(self, request: Request) -> Response:
+        return document(await run_sync(self._machine.read))
+
+    async def models(self, request: Request) -> Response:
+        return document(await run_sync(list_models, self._home.models))
+
+    async def export(self, request: Request) -> Response:
+        path = await run_sync(exports.find, self._home.exports, request.path_params["name"])
+        return FileResponse(path, media_type="application/octet-stream", filename=path.name)
+
+    async def log(self, request: Request) -> Response:
+        text = request.query_params.get("tail", str(TAIL_BYTES))
+        if not (text.isascii() and text.isdigit()):
+            raise ConfigError(f"tail is {text!r}: give a number of bytes.", field="tail")
+        return document(
+            await run_sync(read_tail, self._database, self._home, request.path_params["job_id"], int(text))
+        )
+
+
+class _Gate:
+    """Lets a request through that comes to a name of ours and, where it must, carries the token."""
+
+    def __init__(self, app: ASGIApp, token: str, names: Names) -> None:
+        self._app, self._names = app, names
+        self._expected = f"Bearer {token}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            headers = dict(scope["headers"])
+            problem = None
+            if wrong := self._names.problem(scope):
+                problem = 403, wrong
+            elif scope["path"] != "/health" and not hmac.compare_digest(
+                headers.get(b"authorization", b""), self._expected
+            ):
+                problem = 401, "The token is missing or wrong; it is in the file token of the home folder."
+            if problem:
+                answer = document(TunebenchError(problem[1]).to_dict(), problem[0])
+                await answer(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def document(content: Any, status: int = 200) -> Response:
+    """A JSON answer."""
+    return Response(to_json(content), status, media_type="application/json")
+
+
+async def _statement(request: Request) -> tuple[str, list[Any] | dict[str, Any]]:
+    body = await read_document(request, BODY_BYTES, "a statement")
+    sql, params = body.get("sql"), body.get("params", [])
+    if not isinstance(sql, str) or not isinstance(params, list | dict):
+        raise QueryError('A query is {"sql": text, "params": [values]}.')
+    return sql, params
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, TunebenchError)
+    return document(error.to_dict(), error.status)
+
+
+async def _no_such_route(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    message = f"There is no {request.method} {request.url.path}."
+    return document(NotFoundError(message).to_dict(), error.status_code)
+
+
+async def _hung_up(request: Request, error: Exception) -> Response:
+    """The client is gone: nobody reads the answer, and it is no failure of ours."""
+    return Response(status_code=499)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    """A bug, or a machine in trouble: the client gets one sentence, the log the traceback."""
+    where = f"{request.method} {request.url.path}"
+    message = f"The engine failed at {where}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    answer = document(TunebenchError(message, fix="The traceback is in logs/engine.log.").to_dict(), 500)
+    answer.headers["Connection"] = "close"  # the server cuts it after a failure: no client may use it again
+    return answer

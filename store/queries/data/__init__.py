@@ -1,0 +1,1 @@
+"""Questions about data sets: their rows, what was measured of them, their versions."""

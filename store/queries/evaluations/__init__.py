@@ -1,0 +1,1 @@
+"""Questions about evaluations, pairs of them, and judgings."""

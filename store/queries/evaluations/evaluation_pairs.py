@@ -1,0 +1,101 @@
+"""Two evaluations of the same data, side by side: their scores, the rows that both have, and how the others
+come to be rows of both."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from store.config.evaluate_config import EvaluateConfig
+from store.contract.errors import ConfigError
+from store.db.records import scalar
+from store.queries.evaluations import evaluations
+
+if TYPE_CHECKING:
+    from store.db.database import Queryable
+
+Document = dict[str, Any]
+OF_CHOICES = ("choice_examples", "list_choices")
+OF_ANSWERS = ("max_new_tokens", "do_sample", "temperature", "top_p", "per_device_eval_batch_size")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """`scores`: of each, as `evaluations.scores`; groups: row id -> group; common: rows that both have."""
+
+    first: Document
+    second: Document
+    scores: tuple[pa.Table, pa.Table]
+    groups: dict[int, Any] | None
+    common: int
+
+    @property
+    def same_rows(self) -> bool:
+        return self.common == self.first["n"] == self.second["n"]
+
+
+def pair(db: Queryable, first: Document, second: Document) -> Pair:
+    """The two by what the job folders hold. Raises ConfigError for rows of other data; over a Client,
+    QueryError where a file is gone."""
+    if first["data_fingerprint"] != second["data_fingerprint"]:
+        raise ConfigError(
+            f"{second['name']} is of other rows than {first['name']}.",
+            fix="Compare evaluations of the same data set.",
+            field="against",
+        )
+    ids = [document["evaluation_id"] for document in (first, second)]
+    files = [str(evaluations.predictions_path(db, one)) for one in ids]
+    sql = "SELECT count(*) FROM read_parquet(?) a JOIN read_parquet(?) b ON a.row_id = b.row_id"
+    return Pair(
+        first,
+        second,
+        (evaluations.scores(db, ids[0]), evaluations.scores(db, ids[1])),
+        evaluations.groups(db, ids[0]),
+        int(scalar(db.query(sql, files))),
+    )
+
+
+def unlike(pair: Pair) -> list[str]:
+    """How the two were asked in other ways, which may tell answers apart by itself: "dtype: bfloat16 and
+    float32"."""
+    details = [one["details"] for one in (pair.first, pair.second)]
+    configs = [EvaluateConfig.parse(one["config"]) for one in (pair.first, pair.second)]
+    names = [*(OF_ANSWERS if all(config.generates for config in configs) else ())]
+    names += OF_CHOICES if all(config.chooses for config in configs) else ()
+    sides = [("dtype", [one["dtype"] for one in details])]
+    sides += [(name, [getattr(config, name) for config in configs]) for name in names]
+    return [f"{name}: {one} and {two}" for name, (one, two) in sides if one != two]
+
+
+def again_on_the_same_rows(pair: Pair) -> Document:
+    """What `evaluate` is asked for one of the two to answer the rows of the other: a model by name or a base
+    those of a run, which were held out from it; else the second those of the first."""
+    trained = [_is_tuned(one) for one in (pair.first, pair.second)]
+    mover, stays = (pair.first, pair.second) if trained == [False, True] else (pair.second, pair.first)
+    config = dict(mover["config"])
+    for gone in ("name", "notes", "part", "max_rows", "dataset"):
+        config.pop(gone, None)
+    return config | {"rows_of": stays["evaluation_id"], "max_rows": None}
+
+
+def command(asked: Document) -> str:
+    """The same as a command line; options of metrics are left to the defaults."""
+    words = ["tunebench", "evaluate"]
+    if asked.get("run"):
+        words += ["--run", asked["run"]]
+        words += [] if asked["checkpoint"] == "tuned" else ["--checkpoint", asked["checkpoint"]]
+    else:
+        words += ["--model", asked["model"]]
+    words += ["--rows-of", asked["rows_of"]]
+    for name in dict.fromkeys(choice["metric"] for choice in asked["metrics"]):
+        words += ["--metric", name]
+    if asked["dtype"] != "auto":
+        words += ["--dtype", asked["dtype"]]
+    return shlex.join(words)
+
+
+def _is_tuned(evaluation: Document) -> bool:
+    return bool(evaluation["run_id"]) and evaluation["checkpoint"] != "base"

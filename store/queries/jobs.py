@@ -1,0 +1,197 @@
+"""Jobs: the queue, and every write that moves one from state to state.
+
+A write takes an open transaction, so that a job never changes without what belongs to the change; the moves
+between states are those of `store.contract.states`, and no other function writes `status` but `move` (and the
+ingest of a worker's own status events). Times are naive UTC.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection, Iterable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from store.contract.errors import NotFoundError
+from store.contract.states import ALIVE, check_move
+from store.db.records import records, to_json
+
+if TYPE_CHECKING:
+    from store.db.database import Queryable, Transaction
+
+JSON_COLUMNS = ("config", "error", "result")
+DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+JOB_TABLES = ("prediction", "metric", "metric_summary", "run")  # rows of a job under the name run_id
+
+
+def new_id(prefix: str, at: float) -> str:
+    """An id that sorts by time: prefix, milliseconds since the epoch and 25 random bits, in base 36."""
+    milliseconds = int(at * 1000)
+    stamp = "".join(DIGITS[milliseconds // 36**place % 36] for place in range(8, -1, -1))
+    return f"{prefix}-{stamp}{''.join(secrets.choice(DIGITS) for _ in range(5))}"
+
+
+def utc(at: float) -> datetime:
+    """Seconds since the epoch as the store's naive UTC time."""
+    return datetime.fromtimestamp(at, UTC).replace(tzinfo=None)
+
+
+def epoch(moment: datetime) -> float:
+    """A naive UTC time of the store as seconds since the epoch."""
+    return moment.replace(tzinfo=UTC).timestamp()
+
+
+def placeholders(values: Iterable[Any]) -> str:
+    """`?, ?, ?` for an IN list; an empty one matches nothing."""
+    return ", ".join("?" for _ in values) or "NULL"
+
+
+# -- reads ------------------------------------------------------------------------------------------
+
+
+def get_job(db: Queryable, job_id: str) -> dict[str, Any]:
+    """One job with its documents decoded. Raises NotFoundError."""
+    rows = records(db.query("SELECT * FROM job WHERE job_id = ?", [job_id]), JSON_COLUMNS)
+    if not rows:
+        raise NotFoundError(f"There is no job {job_id}.", fix="List them with: tunebench runs")
+    return rows[0]
+
+
+def queue(db: Queryable) -> list[dict[str, Any]]:
+    """Active jobs, then queued ones, of all kinds, in the order in which they will run."""
+    return with_status(db, ALIVE)
+
+
+def with_status(db: Queryable, statuses: Collection[str]) -> list[dict[str, Any]]:
+    """Jobs in one of the states; active ones first, then the queue, oldest first."""
+    sql = (
+        f"SELECT * FROM job WHERE status IN ({placeholders(statuses)})"
+        " ORDER BY status = 'queued', created_at, job_id"
+    )
+    return records(db.query(sql, sorted(statuses)), JSON_COLUMNS)
+
+
+def recent_jobs(db: Queryable, *, kinds: Collection[str] = (), limit: int = 20) -> list[dict[str, Any]]:
+    """The newest jobs first; of the given kinds, or of all."""
+    where = f"WHERE kind IN ({placeholders(kinds)})" if kinds else ""
+    sql = f"SELECT * FROM job {where} ORDER BY created_at DESC, job_id DESC LIMIT ?"
+    return records(db.query(sql, [*kinds, limit]), JSON_COLUMNS)
+
+
+def statuses(db: Queryable, job_ids: Collection[str]) -> dict[str, dict[str, Any]]:
+    """job_id -> {job_id, title, status, error} of those that exist."""
+    sql = f"SELECT job_id, title, status, error FROM job WHERE job_id IN ({placeholders(job_ids)})"
+    return {row["job_id"]: row for row in records(db.query(sql, list(job_ids)), ["error"])}
+
+
+# -- writes -----------------------------------------------------------------------------------------
+
+
+def insert(
+    tx: Transaction,
+    *,
+    job_id: str,
+    kind: str,
+    lane: str,
+    title: str,
+    config: dict[str, Any],
+    at: float,
+    after_jobs: Iterable[str] = (),
+) -> None:
+    """A new job, queued."""
+    tx.execute(
+        "INSERT INTO job (job_id, kind, lane, title, status, config, after_jobs, created_at)"
+        " VALUES (?, ?, ?, ?, 'queued', ?, ?, ?)",
+        [job_id, kind, lane, title, to_json(config), list(after_jobs), utc(at)],
+    )
+
+
+def update(tx: Transaction, job_id: str, **columns: Any) -> None:
+    """Set columns of one job; documents are encoded here."""
+    for name in JSON_COLUMNS:
+        if name in columns:
+            columns[name] = None if columns[name] is None else to_json(columns[name])
+    settings = ", ".join(f"{name} = ?" for name in columns)
+    tx.execute(f"UPDATE job SET {settings} WHERE job_id = ?", [*columns.values(), job_id])
+
+
+def move(tx: Transaction, job_id: str, status: str, **columns: Any) -> None:
+    """Take one job to `status`, with the columns that change with it.
+
+    Raises StateError where store.contract.states does not allow the move from the state that the job is in
+    now.
+    """
+    job = get_job(tx, job_id)
+    check_move(job["title"], job["status"], status)
+    update(tx, job_id, status=status, **columns)
+
+
+def claim(tx: Transaction, job_id: str, device: str, at: float) -> None:
+    """Take a queued job: it is `preparing` on `device`, and its worker is yet to announce itself."""
+    move(
+        tx,
+        job_id,
+        "preparing",
+        device=device,
+        started_at=utc(at),
+        heartbeat_at=utc(at),
+        pid=None,
+        process_started=None,
+    )
+
+
+def announce(tx: Transaction, job_id: str, pid: int, started: float, at: float) -> None:
+    """Note which process works on the job."""
+    update(tx, job_id, pid=pid, process_started=started, heartbeat_at=utc(at))
+
+
+def heartbeat(tx: Transaction, job_ids: Collection[str], at: float) -> None:
+    """Note that the workers of these jobs were seen alive."""
+    sql = f"UPDATE job SET heartbeat_at = ? WHERE job_id IN ({placeholders(job_ids)})"
+    tx.execute(sql, [utc(at), *job_ids])
+
+
+def finish(
+    tx: Transaction,
+    job_id: str,
+    status: str,
+    at: float,
+    *,
+    result: dict[str, Any] | None = None,
+    error: dict[str, Any] | None = None,
+) -> None:
+    """End a job as `finished`, `failed`, `cancelled` or `lost`, with its result or the cause."""
+    move(tx, job_id, status, ended_at=utc(at), eta_seconds=None, result=result, error=error)
+
+
+def requeue(tx: Transaction, job_id: str) -> None:
+    """Put an ended job back into the queue as its next attempt; its metrics and events stay."""
+    job = get_job(tx, job_id)
+    move(
+        tx,
+        job_id,
+        "queued",
+        attempt=job["attempt"] + 1,
+        pid=None,
+        process_started=None,
+        device=None,
+        started_at=None,
+        ended_at=None,
+        cancel_requested_at=None,
+        progress_done=None,
+        progress_total=None,
+        progress_unit=None,
+        progress_message=None,
+        eta_seconds=None,
+        error=None,
+        result=None,
+    )
+
+
+def delete(tx: Transaction, job_id: str) -> None:
+    """Remove the job and every row that belongs to it. The caller has checked that nothing works on it."""
+    for table in JOB_TABLES:
+        tx.execute(f"DELETE FROM {table} WHERE run_id = ?", [job_id])
+    tx.execute("DELETE FROM evaluation WHERE evaluation_id = ?", [job_id])
+    for table in ("alert", "job"):
+        tx.execute(f"DELETE FROM {table} WHERE job_id = ?", [job_id])

@@ -1,0 +1,1 @@
+"""Single rows as a run left them, read from the Parquet files in its job folder."""

@@ -1,0 +1,1 @@
+"""Questions about runs and what was made from them."""

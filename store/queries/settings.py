@@ -1,0 +1,36 @@
+"""What a store keeps for all of its users: so far the price of an hour on the machine."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from store.contract.document import Config
+
+if TYPE_CHECKING:
+    from store.db.database import Queryable, Transaction
+
+PRICE = "price"
+
+
+class Price(Config):
+    """What an hour of the machine costs; left out, nobody knows."""
+
+    per_hour: float | None = Field(None, ge=0, le=1_000_000, allow_inf_nan=False)
+    currency: str = Field("EUR", min_length=1, max_length=8)
+
+
+def price(db: Queryable) -> dict[str, Any]:
+    """{"per_hour": number or None, "currency"}."""
+    rows = db.query("SELECT value FROM setting WHERE name = ?", [PRICE]).to_pylist()
+    return Price.parse(json.loads(rows[0]["value"]) if rows else {}).model_dump()
+
+
+def set_price(tx: Transaction, value: Price) -> None:
+    """Keep the price."""
+    tx.execute(
+        "INSERT INTO setting VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+        [PRICE, value.model_dump_json()],
+    )

@@ -1,0 +1,1 @@
+"""The subcommands of `tunebench`, and what they print. Starting and stopping processes is not theirs."""

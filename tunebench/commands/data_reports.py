@@ -1,0 +1,130 @@
+"""What the command line prints of the quality of data: figures, previews of recipes, versions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from engine.diagnostics.data.findings import findings
+from store.catalog.signals import GROUPS
+from store.config.recipe import FATES
+from store.config.train_config import Split
+from store.words.signal_words import band_words, figure_words, number_words
+from tunebench.output import out, plural, print_rows, say
+
+Document = dict[str, Any]
+EXAMPLE_WIDTH = 100  # characters of a row that an example shows
+
+
+def profile_document(dataset: Document, measured: dict[str, Document]) -> Document:
+    """Figures of the groups, and the signals outside their healthy bands."""
+    found = findings(dataset, measured, GROUPS)
+    return {
+        "dataset": dataset["name"],
+        "row_count": dataset["row_count"],
+        "groups": {
+            name: {key: row[key] for key in ("options", "row_count", "reused_count", "seconds", "figures")}
+            for name, row in measured.items()
+        },
+        "outside": [{"signal": one.column, "severity": one.severity, "title": one.title} for one in found],
+    }
+
+
+def print_profile(dataset: Document, measured: dict[str, Document]) -> None:
+    """A table of figures; those outside their bands are marked, and said again in words at the end."""
+    found = {one.column: one for one in findings(dataset, measured, GROUPS)}
+    rows = []
+    for name, row in measured.items():
+        for signal in GROUPS[name].signals:
+            figure = row["figures"].get(signal.column)
+            if figure is not None:
+                mark = "!" if signal.column in found else ""
+                rows.append([mark, signal.title, figure_words(signal, figure), band_words(signal)])
+        for key, figure in row["figures"].items():
+            if key.startswith("set.") and isinstance(figure.get("value"), int | float):
+                title = key.removeprefix("set.").replace("_", " ")
+                rows.append(["", title, number_words(figure["value"]), ""])
+    print_rows(["", "signal", "figure", "healthy"], rows)
+    for one in found.values():
+        say(f"! {one.title}. {GROUPS_OUTSIDE.get(one.column, '')}".rstrip())
+    if not found:
+        say("Every figure lies in its healthy band.")
+
+
+GROUPS_OUTSIDE = {signal.column: signal.outside for group in GROUPS.values() for signal in group.signals}
+
+
+def print_fates(fates: Document) -> None:
+    """The steps with their counts, and what became of the rows altogether."""
+    fields = ("rows_in", "changed", "dropped", "added", "rows_out")
+    rows = [
+        [f"{number}. {step['title']}", *(f"{step[field]:,}" for field in fields)]
+        for number, step in enumerate(fates["steps"], 1)
+    ]
+    print_rows(["step", "rows in", "changed", "dropped", "added", "rows out"], rows)
+    say(", ".join(f"{fates[fate]:,} {fate}" for fate in FATES) + ".")
+
+
+def print_preview(answer: Document) -> None:
+    """What a recipe would do, with examples."""
+    if of := answer.get("of"):
+        say(f"Tried on the first {of['rows']:,} of {of['total']:,} rows; --all counts on all of them.")
+        for one in answer["unknown"]:
+            say(f"Not known yet: what step {one['step'] + 1} ({one['title']}) does to all rows.")
+    for problem in answer["problems"]:
+        say(problem["message"])
+    for example in answer["examples"]:
+        if example["fate"] == "kept":
+            continue
+        step = f"step {example['step'] + 1}"
+        row = "" if example["row_id"] is None else f"row {example['row_id']} "
+        out.print(
+            f"{row}{example['fate']} by {step} {example['reason']}".rstrip(), markup=False, soft_wrap=True
+        )
+        texts = [shown["text"] if shown else "" for shown in (example["before"], example["after"])]
+        begin = _first_difference(*texts) if all(texts) else 0
+        for sign, text in zip("-+", texts, strict=True):
+            if text:
+                out.print(f"  {sign} {_line(text, begin)}", markup=False, soft_wrap=True)
+    print_fates(answer["fates"])
+
+
+def _first_difference(before: str, after: str) -> int:
+    """Where two texts part; 0 where one is the beginning of the other."""
+    pairs = enumerate(zip(before, after, strict=False))
+    return next((place for place, (old, new) in pairs if old != new), 0)
+
+
+def _line(text: str, place: int = 0) -> str:
+    """A line of the text, around `place` where the text is long."""
+    begin = max(0, place - EXAMPLE_WIDTH // 3) if len(text) > EXAMPLE_WIDTH else 0
+    text = ("…" if begin else "") + text[begin:]
+    text = text.replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t").replace("\x1b", "")
+    return text if len(text) <= EXAMPLE_WIDTH else text[: EXAMPLE_WIDTH - 1] + "…"
+
+
+def print_versions(family: list[Document], chosen: str) -> None:
+    """The tree of versions, each under the one it was made from; a * marks the one that was asked for."""
+    rows = [
+        [
+            "*" if version["dataset_id"] == chosen else "",
+            "  " * version["depth"] + version["name"],
+            f"{version['row_count']:,}",
+            "; ".join(version["titles"]) or "imported",
+            ", ".join(run["name"] for run in version["runs"]),
+            version["dataset_id"],
+        ]
+        for version in family
+    ]
+    print_rows(["", "version", "rows", "made by", "runs", "id"], rows, plural(len(family), "version"))
+
+
+def split_words(split: Split) -> str:
+    """ "seed 0, validation 0.1, test 0.1, by group of source.author"."""
+    text = "seed {split_seed}, validation {validation_size:g}, test {test_size:g}".format(
+        **split.model_dump()
+    )
+    if split.split_by == "random":
+        return text
+    if split.split_by == "given":
+        return f"{text}, by the parts that the file gave"
+    return f"{text}, by {split.split_by}" + (f" of {split.split_column}" if split.split_column else "")
