@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from engine.costs.estimate import Work
-from engine.costs.passes import ANSWERED, ASTRAY, work_of
 from engine.costs.planned_run import Question
+from engine.costs.run_costs import ANSWERED, ASTRAY, work_of
 from engine.evidence import extraction_prompts
 from engine.jobs.asks import advice, preview
 from engine.prepare import canaries

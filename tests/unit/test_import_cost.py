@@ -11,7 +11,8 @@ ROOT = Path(__file__).parents[2]
 # torch: seconds, and the screens must work without it; scipy.stats: half a second that only tests of
 # hypotheses need, most of which run in a job
 DEAR = ("torch", "transformers", "duckdb", "sklearn", "scipy.stats")
-SCREENS = [f"pages.{path.stem}" for path in sorted((ROOT / "pages").glob("[a-z]*.py"))]
+PAGES = [path.parent.relative_to(ROOT) for path in sorted((ROOT / "pages").rglob("page.py"))]
+SCREENS = ["pages.door", *(".".join((*folder.parts, "page")) for folder in PAGES)]
 IMPORT = """
 import importlib, json, logging, sys
 logging.disable()

@@ -15,13 +15,20 @@ import engine
 import store
 from store.contract.document import Config
 
-ELSEWHERE = ("commands", "data_commands", "jobs.split", "jobs.overlap", "jobs.inspect", "jobs.clean_preview")
+ELSEWHERE = (
+    "server.commands",
+    "server.data_commands",
+    "jobs.asks.split_counts",
+    "jobs.asks.shared_rows",
+    "jobs.asks.inspect",
+    "jobs.asks.clean_preview",
+)
 
 
 def models() -> list[type[Config]]:
     """Every model of a document."""
-    for module in pkgutil.iter_modules(store.__path__):
-        importlib.import_module(f"store.{module.name}")
+    for module in pkgutil.walk_packages(store.__path__, "store."):
+        importlib.import_module(module.name)
     for name in ELSEWHERE:
         importlib.import_module(f"{engine.__name__}.{name}")
     every: list[type[Config]] = []
