@@ -15,7 +15,7 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from engine.costs import calibrate, formulas
+from engine.costs import calibrate, footprint
 from engine.costs.footprint import Rehearsal
 from engine.data.convert.choose import choose
 from engine.data.convert.convert import Canonical, converter
@@ -164,7 +164,7 @@ class Bench:
         rates = [
             passes
             * sum(
-                formulas.flops(
+                footprint.flops(
                     text,
                     counts.linear,
                     self.rows.lengths[step].sum(),

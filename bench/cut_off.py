@@ -25,7 +25,7 @@ from engine.data.readers.readers import open_source
 from engine.diagnostics.phrasing import percent
 from engine.diagnostics.statistics.statistics import wilson_interval
 from engine.signals.groups.text_signals import LEARNED_FROM
-from engine.signals.texts.answer_endings import WORDS, learn, stops_early
+from engine.signals.texts.answers import WORDS, learn, stops_early
 from store.config.import_config import Source
 from store.contract.home import Home
 

@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 
 from bench.truths import Rate
-from engine.diagnostics.course.kept_step import choice_of
+from engine.diagnostics.course.advice import choice_of
 from engine.diagnostics.course.validation import Validation
 from engine.diagnostics.statistics.statistics import ratio_interval
 from engine.diagnostics.verdicts.verdict import state_of

@@ -2,7 +2,11 @@
 
 Two or three models of a few layers are built on the meta device, and what they differ by is what a layer
 adds; so a model of 80 layers costs no more than one of three. Architectures whose kinds of layer take turns
-are built in whole turns. Fields that say how many of the layers a method touches are varied with them."""
+are built in whole turns. Fields that say how many of the layers a method touches are varied with them.
+
+What a step takes by formula, for code that decides by numbers, such as a router's, which the meta device
+has not: bytes and operations of a Llama's layer, and of logits.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +28,7 @@ from transformers import (
     PreTrainedConfig,
 )
 
-from engine.costs import formulas, rehearsal
+from engine.costs import rehearsal
 from engine.forward import losses, packable
 from engine.forward.batches import batch_shape, by_length, largest_piece
 from engine.forward.operations import KINDS, Piece, length_of
@@ -39,6 +43,76 @@ from engine.training.optimizer import Masters
 from store.catalog.method_sizes import adapted_layers
 from store.catalog.methods import METHODS
 from store.config.train_config import TrainConfig
+
+LOGIT = 12  # bytes a trained token and vocabulary entry
+TOUCHED = 8.0  # times that a byte which a forward keeps is read or written in it, as rehearsed for a Llama
+CALLS = 110  # operations of a layer's forward
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A micro-batch of padded rows, as many tokens long; wide: 2 in fp32, else 1."""
+
+    text: Any
+    config: TrainConfig
+    rows: int
+    length: int
+    trained: int
+    wide: int
+
+    @property
+    def tokens(self) -> int:
+        return self.rows * self.length
+
+    @property
+    def layers(self) -> int:
+        return int(self.text.num_hidden_layers)
+
+    @property
+    def layer(self) -> float:
+        """Bytes that a layer's forward writes."""
+        text = self.text
+        mlp = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
+        return float(self.wide * self.tokens * (24 * text.hidden_size + 8 * mlp))
+
+    @property
+    def saved(self) -> float:
+        """Bytes that the layers keep for backward."""
+        if not self.config.gradient_checkpointing:
+            return self.layers * self.layer
+        return self.layers * 2 * self.wide * self.tokens * self.text.hidden_size + self.layer
+
+    @property
+    def logits(self) -> float:
+        """Bytes of logits and what a loss makes of them."""
+        return float(LOGIT * self.trained * self.text.vocab_size)
+
+    def piece(self, linear: float, trains: float) -> Piece:
+        """What it does; linear: weights of the layers' matrices, trains: share of them that is trained."""
+        products, attention, head = flops(self.text, linear, self.tokens, self.trained, self.length)
+        forward = np.array([products, attention, TOUCHED * self.layers * self.layer, CALLS * self.layers])
+        judged = np.array([head, 0.0, 1.5 * self.logits, CALLS])
+        # backward: gradients of activations down to the lowest trained layer, those of weights where trained
+        passes = 1 + _backward_share(self.config, self.layers) + self.config.gradient_checkpointing + trains
+        return Piece(self.tokens, self.trained, self.length, passes * forward, 2 * judged, forward, judged)
+
+
+def flops(
+    text: Any, linear: float, tokens: float, trained: float, length: float
+) -> tuple[float, float, float]:
+    """Operations of a forward pass: of two a weight and token, of attention, and of logits where trained."""
+    attention = 4 * length * text.hidden_size * text.num_hidden_layers
+    return tokens * 2 * linear, tokens * attention, 2 * trained * text.hidden_size * text.vocab_size
+
+
+def _backward_share(config: TrainConfig, layers: int) -> float:
+    """Of the layers, that gradients flow through."""
+    if config.method == "freeze" and not config.train_embeddings:
+        return min(config.trainable_layers, layers) / layers
+    if config.method == "llama_adapter":
+        return min(adapted_layers(layers, config.adapter_layers), layers) / layers
+    return 1.0
+
 
 log = logging.getLogger(__name__)
 
@@ -264,7 +338,7 @@ class Rehearsal:
     def _by_formula(self, train: Rows, chosen: np.ndarray, config: TrainConfig, several: bool) -> Footprint:
         length, trained = int(train.lengths[chosen].max()), int(train.trained_counts[chosen].sum())
         wide = 2 if next(self.models[0].parameters()).dtype == torch.float32 else 1
-        formula = formulas.Formula(self.text, config, len(chosen), length, trained, wide)
+        formula = Formula(self.text, config, len(chosen), length, trained, wide)
         counts, saved, left = self.counts, formula.saved, 4 * self.counts.trainable
         return Footprint(
             *((saved, saved + formula.logits, saved + left, left), left, saved, losses.LOGIT_BYTES),

@@ -21,7 +21,7 @@ from engine.forward.losses import row_losses
 from engine.models import memory
 from engine.objectives.classification import Classes
 from engine.prepare import prepare
-from engine.probes.choice_rows import ChoiceRow, choose
+from engine.probes.choice_scores import ChoiceRow, choose
 from engine.rows import dataset, labelled
 from engine.rows.choice_items import picked
 from engine.rows.labelled import UNSEEN, Labels

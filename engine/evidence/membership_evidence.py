@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from engine.diagnostics.course.validation import Validation
-from engine.diagnostics.memorisation import membership, membership_path
+from engine.diagnostics.memorisation import membership
 from engine.evidence.evidence import Evidence
 from engine.forward.losses import RowLosses
 
@@ -32,6 +32,6 @@ def told_apart(
         return None
     members: membership.Group = {"base": base[0].scores, "tuned": tuned[0].scores}
     others: membership.Group = {"base": base[1].scores, "tuned": tuned[1].scores}
-    points = membership_path.path(seen, validations)
+    points = membership.path(seen, validations)
     found = membership.assess(members, others)
-    return found | {"path": points, "path_sentence": membership_path.sentence(points)}
+    return found | {"path": points, "path_sentence": membership.sentence(points)}

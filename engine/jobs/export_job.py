@@ -17,7 +17,7 @@ import numpy as np
 from engine.data.deal.dealing import Dealt, deal_rows
 from engine.data.deal.split import PARTS
 from engine.export import card, export_rows
-from engine.export.export_columns import Columns, used_columns
+from engine.export.export_rows import Columns, used_columns
 from engine.recipe.questions_of_sql import Questions
 from engine.recipe.working import Working
 from engine.worker.job import Job

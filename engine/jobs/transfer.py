@@ -17,13 +17,12 @@ from engine.diagnostics.phrasing import plural
 from engine.models import memory
 from engine.models.continued import Earlier
 from engine.models.precision import device_name, versions
-from engine.transfer import transfer_context as beside
+from engine.transfer import transfer_figures as beside
 from engine.transfer import transfer_measure as measured
-from engine.transfer import transfer_rows as rows
+from engine.transfer import transfer_models as rows
 from engine.transfer.transfer_figures import Matrix, Member
 from engine.transfer.transfer_measure import Pace, Shelf
-from engine.transfer.transfer_models import Models, Subject, subject
-from engine.transfer.transfer_rows import Column
+from engine.transfer.transfer_models import Column, Models, Subject, subject
 from engine.worker.job import Job
 from store.config.transfer_config import TransferConfig
 from store.contract.errors import TunebenchError

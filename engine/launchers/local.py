@@ -23,7 +23,7 @@ from typing import Any
 import psutil
 
 from engine.launchers import Exit
-from store.contract.process_start import process_start
+from store.contract.process_record import process_start
 
 log = logging.getLogger(__name__)
 

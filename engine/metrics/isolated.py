@@ -16,7 +16,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from engine.metrics.metric_rows import Asked, Found
+from engine.metrics.answer_rows import Asked, Found
 from engine.metrics.own import OwnMetricError
 from store.config.metrics_config import ApartChoice
 

@@ -175,8 +175,7 @@ def _asked(question: dict[str, Any], answer: int, gib: float) -> dict[str, Any]:
     import numpy as np
 
     from engine.metrics import own
-    from engine.metrics.answer_rows import Answers
-    from engine.metrics.metric_rows import Asked
+    from engine.metrics.answer_rows import Answers, Asked
     from store.contract.home import Home
 
     columns = {name: question[name] for name in ("predictions", "references", "prompts", "groups")}

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from engine.diagnostics.statistics.scored import Scored
-from engine.metrics.answer_rows import Answers
+from engine.metrics.answer_rows import Answers, Asked, Found
 from engine.metrics.judge import grade, prefer
 from engine.metrics.judge_client import JudgeClient
-from engine.metrics.metric_rows import Asked, Found
 from store.config.judge_config import JudgeChoice
 from store.contract.home import Home
 

@@ -16,10 +16,9 @@ import numpy as np
 
 from engine.diagnostics.statistics.scored import Scored
 from engine.metrics import class_metrics, constraint_checks, form, own, text_overlap
-from engine.metrics.answer_rows import Answers
+from engine.metrics.answer_rows import Answers, Asked, Found
 from engine.metrics.isolated import ask_apart
 from engine.metrics.judge_scores import graded
-from engine.metrics.metric_rows import Asked, Found
 from engine.rows.choice_items import picked
 from engine.worker.job import Cancelled
 from store.catalog.metric_table import METRICS

@@ -21,8 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.metrics.answer_rows import NO_PROMPT, NO_REFERENCE, Answers
-from engine.metrics.metric_rows import Asked, Found
+from engine.metrics.answer_rows import NO_PROMPT, NO_REFERENCE, Answers, Asked, Found
 from store.contract.home import Home
 
 LONGEST = 300  # characters of an error that are kept
@@ -233,7 +232,7 @@ def by_module(module: Any, asked: Asked, options: dict[str, Any], name: str) -> 
             raise OwnMetricError(f"Of {own}: {error}.") from error
 
     # imported where it is needed: scipy takes longer than most metrics
-    from engine.diagnostics.statistics.jackknife import jackknife_interval
+    from engine.diagnostics.statistics.combined import jackknife_interval
 
     groups = None if answers.groups is None else [answers.groups[i] for i in kept]
     interval = jackknife_interval(figure, len(kept), groups, confidence=asked.confidence)

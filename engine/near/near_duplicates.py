@@ -20,10 +20,9 @@ from engine.near.clusters import Clusters, Tell, find_clusters
 from engine.near.compared_texts import Read, last_answers, sketched
 from engine.near.digest import FOLDED, folded_keys, normalise
 from engine.near.groups import group_of, joined
-from engine.near.minhash import Sketches
+from engine.near.minhash import ShingleSpool, Sketches
 from engine.near.representatives import Alike, stand
 from engine.near.shingles import shingle_sets
-from engine.near.spool import ShingleSpool
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.near.clusters import PIECE, Clusters
-from engine.near.spool import ShingleSpool
+from engine.near.minhash import ShingleSpool
 
 LOOKS = 24  # comparisons a text, on average
 

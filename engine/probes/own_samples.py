@@ -20,7 +20,7 @@ from peft import PeftModel
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
 from engine.forward.generation import head_given_whole_rows
-from engine.probes.base_key import base_key
+from engine.probes.base_answers import base_key
 from engine.probes.suite.suite_texts import Suite
 from engine.rows.render import Rows
 from engine.rows.tokens import read_rows, write_rows

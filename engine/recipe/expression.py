@@ -3,7 +3,7 @@
 DuckDB's own parser says what the text is, so that nothing can be hidden from the check: a list of kinds of
 nodes that depend on the row alone is let through, everything else (subqueries, aggregates, windows,
 parameters) is refused by name. Functions must give the same answer every time, or the same recipe on the same
-rows would make two versions; and no call may make more than a little (`store.db.sql_growth`), or it could not
+rows would make two versions; and no call may make more than a little (`store.db.sql_guard`), or it could not
 be stopped.
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 import duckdb
 
 from store.contract.errors import ConfigError
-from store.db.sql_growth import oversized
+from store.db.sql_guard import oversized
 
 FIX = "Write a condition on the columns of one row, such as: answer_words > 3 AND language = 'en'."
 _SELECT = "SELECT "

@@ -18,7 +18,7 @@ from store.contract.jobdir import JobDir
 from store.contract.states import ALIVE
 from store.db.database import Database, Transaction
 from store.queries.data import datasets
-from store.queries.evaluations import evaluations, judging
+from store.queries.evaluations import evaluation_pairs, evaluations
 from store.queries.runs import runs
 
 Document = dict[str, Any]
@@ -82,7 +82,7 @@ class EvaluationCommands:
             document = JudgePairs.parse(body.model_dump() | ids).model_dump(exclude_none=True)
             title = f"{first['name']} against {second['name']}, judged"
             document |= {"max_rows": body.max_rows}
-            return {"job_id": self.launching.queue_job(tx, judging.KIND, title, document)}
+            return {"job_id": self.launching.queue_job(tx, evaluation_pairs.KIND, title, document)}
 
     def _run(self, tx: Transaction, config: EvaluateConfig) -> Document | None:
         """The run that is evaluated; None for a model."""

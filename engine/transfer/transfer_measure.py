@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from engine.diagnostics.transfer.transfer_distance import WIDTH, Sketch, sketch
-from engine.evidence.weight_sources import NotKnown, Source, from_adapter, from_folders
+from engine.diagnostics.transfer.transfer import WIDTH, Sketch, sketch
+from engine.evidence.weights import NotKnown, Source, from_adapter, from_folders
 from engine.forward.losses import row_losses
 from engine.models import memory, models
 from engine.models.continued import Earlier
@@ -29,7 +29,7 @@ from engine.prepare import prepare
 from engine.rows import dataset
 from engine.rows.render import Rows
 from engine.rows.tokens import tokenised, tokenizer_key
-from engine.transfer.transfer_rows import Column
+from engine.transfer.transfer_models import Column
 from engine.worker.job import Job
 from store.config.transfer_config import TransferConfig
 from store.contract.jobdir import written_aside

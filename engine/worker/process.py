@@ -19,7 +19,7 @@ from typing import Any
 from engine.worker.job import Cancelled, Job
 from store.contract.errors import TunebenchError
 from store.contract.jobdir import JobDir, write_json
-from store.contract.process_start import process_start
+from store.contract.process_record import process_start
 
 # kind of job or ask -> module with `run(job: Job) -> dict`, imported when it is needed
 KINDS = {

@@ -18,7 +18,7 @@ from engine.diagnostics.statistics.statistics import Interval
 from pages.run_parts import run_reads
 from pages.shared.session import plain
 from store.contract.errors import QueryError
-from store.queries.runs import seeds
+from store.queries.runs.runs import settings_of
 
 RUNS = ("first", "second")
 
@@ -36,7 +36,7 @@ def draw_class_evidence(runs: list[dict[str, Any]], names: dict[str, str]) -> No
             interval, sentence = _compared(best, other, names, pairs(len(judged)))
             separated = interval is not None and (interval.above or interval.below)
             icon = ":material/check_circle:" if separated else ":material/help:"
-            if interval is not None and seeds.settings_of(best) == seeds.settings_of(other):
+            if interval is not None and settings_of(best) == settings_of(other):
                 icon, sentence = ":material/casino:", _luck(best, other, names, interval)
             icon = ":material/block:" if interval is None else icon
             st.markdown(f"{icon} {plain(sentence)}")

@@ -17,7 +17,7 @@ from pages.run_parts import run_reads
 from pages.shared import charts, palette, wording
 from pages.shared.session import plain
 from store.contract.errors import QueryError
-from store.queries.runs import seeds
+from store.queries.runs.runs import repeated
 
 
 def judged_of(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -109,7 +109,7 @@ def differences(judged: list[dict[str, Any]]) -> list[Difference]:
 
 def by_settings(judged: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     """The runs by their settings, the lowest mean held-out loss first."""
-    return sorted(seeds.repeated(judged), key=lambda group: sum(map(_tuned_loss, group)) / len(group))
+    return sorted(repeated(judged), key=lambda group: sum(map(_tuned_loss, group)) / len(group))
 
 
 def _tuned_loss(run: dict[str, Any]) -> float:

@@ -8,9 +8,8 @@ from typing import Any, Literal
 import streamlit as st
 
 from pages.data.clean.clean_view import show_clean
-from pages.data.dataset_facts import show_facts
+from pages.data.dataset_facts import show_facts, show_skipped
 from pages.data.dataset_list import back_to_list
-from pages.data.dataset_skipped import show_skipped
 from pages.data.dataset_split import show_split
 from pages.data.explore.explore_card import show_card, wants_cleaning
 from pages.data.explore.explore_table import show_rows

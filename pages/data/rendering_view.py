@@ -1,23 +1,111 @@
 """How the model will see it: any row token by token under any chat template, and the whole set in numbers.
 
 What is wrong with the mask is said here as the launch will say it, so that nobody finds out after training.
+
+The lengths of a data set's rows in tokens as a figure, and where `max_length` cuts them.
+
+What is asked of the tab "How the model sees it": model, chat template, length, loss, and a row.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import plotly.graph_objects as go
 import streamlit as st
 
 from engine.diagnostics.phrasing import plural
-from pages.data.rendering_chart import length_chart
-from pages.data.rendering_question import ask_rendering, row_key
 from pages.launch.preview import keeping_all
 from pages.shared import figures, quantities, reads
-from pages.shared.session import guarded
+from pages.shared.palette import BAD, VALIDATION
+from pages.shared.session import guarded, plain
 from pages.shared.token_view import row_view
-from pages.shared.traces import PLOT
+from pages.shared.traces import PLOT, empty_figure
+from store.catalog.templates import TEMPLATES
+from store.config.train_config import BUNDLED_MODEL
+
+OWN, WRITTEN = "The model's own", "Written here"
+TITLES = {"chatml": "ChatML", "llama3": "Llama 3", "zephyr": "Zephyr", "headings": "Plain headings"}
+
+
+def ask_rendering(dataset: dict[str, Any]) -> dict[str, Any] | None:
+    """Model, template and length as chosen; None while a template is being written."""
+    key = f"rendering-{dataset['dataset_id']}"
+    names = [model["name"] for model in reads.models()]
+    model, template, length = st.columns([2, 2, 1])
+    chosen = model.selectbox(
+        "Model",
+        list(dict.fromkeys([BUNDLED_MODEL, *names])),
+        key=f"{key}-model",
+        accept_new_options=True,
+        help="One of the home folder, a local folder or a hub id.",
+    )
+    named = template.selectbox(
+        "Chat template",
+        [OWN, *TEMPLATES, WRITTEN],
+        format_func=lambda name: TITLES.get(name, name),
+        key=f"{key}-template",
+        disabled=dataset["kind"] == "text",
+    )
+    limit = length.text_input("max_length", key=f"{key}-length", placeholder="99% fit")
+    text = "" if named == OWN else named
+    if named == WRITTEN:
+        text = st.text_area("Jinja over messages", key=f"{key}-jinja", height=140)
+        if not text.strip():
+            st.caption("Write a template, for example:")
+            st.code(TEMPLATES["chatml"], "jinja2", wrap_lines=True)
+            return None
+    if limit and not (limit.strip().isdigit() and int(limit) >= 8):
+        st.error(f"max_length is {plain(limit)}: give a whole number from 8 on, or leave it empty.")
+        return None
+    only = dataset["kind"] == "text" or st.toggle(  # a text has no answer apart
+        "Take the loss on answers alone", value=True, key=f"{key}-only"
+    )
+    return {
+        "fingerprint": dataset["fingerprint"],
+        "kind": dataset["kind"],
+        "model": chosen or BUNDLED_MODEL,
+        "chat_template": text,
+        "completion_only_loss": only,
+        "max_length": int(limit) if limit else None,
+        "row": _row(dataset),
+    }
+
+
+def row_key(dataset: dict[str, Any]) -> str:
+    """Where the session keeps the row that is shown."""
+    return f"rendering-{dataset['dataset_id']}-row"
+
+
+def _row(dataset: dict[str, Any]) -> int:
+    return int(st.session_state.get(row_key(dataset), 0))
+
+
+def length_chart(counts: Sequence[int], edges: Sequence[float], max_length: int) -> go.Figure:
+    """A histogram: `counts` between `edges` (one more), bars beyond `max_length` in the colour of a fault."""
+    figure = empty_figure("Length of the rows", "Rows", 260)
+    centres = (np.asarray(edges[:-1]) + np.asarray(edges[1:])) / 2
+    colors = [BAD if begin >= max_length else VALIDATION for begin in edges[:-1]]
+    figure.add_bar(
+        x=centres,
+        y=list(counts),
+        width=np.diff(edges),
+        marker={"color": colors, "line_width": 0},
+        customdata=np.column_stack([np.ceil(edges[:-1]), np.floor(edges[1:])]),
+        hovertemplate="%{customdata[0]:,} to %{customdata[1]:,} tokens: %{y:,} rows<extra></extra>",
+    )
+    figure.update_layout(showlegend=False, bargap=0.05)
+    figure.update_xaxes(title="Tokens of a row", rangemode="tozero", tickformat=",")
+    if max_length < edges[-1]:
+        figure.add_vline(
+            x=max_length, line={"color": BAD, "dash": "dash", "width": 1.5},
+            annotation={"text": f"max_length {max_length:,}", "font": {"color": BAD}},
+        )  # fmt: skip
+    return figure
+
 
 LOST_SHARE = 0.01  # of the tokens to train on; more is no longer all right
 

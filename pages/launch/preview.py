@@ -2,6 +2,8 @@
 
 The question leaves name and notes out, so that typing them asks nothing. The last answer lives in the
 session: its resolved values are the automatic defaults in the form, its problems stand at their fields.
+
+What a preview says of classes: how many rows each has, and the label of the row that is shown.
 """
 
 from __future__ import annotations
@@ -13,13 +15,41 @@ from typing import Any
 import streamlit as st
 
 from engine.diagnostics import phrasing
-from pages.launch import class_preview
 from pages.run_parts import config_fields
 from pages.shared import figures, quantities, reads
 from pages.shared.session import plain
 from pages.shared.token_view import row_view
 from store.config.train_config import Split, TrainConfig, split_of
 from store.contract.errors import EngineUnavailable, TunebenchError
+
+LISTED = 4  # classes before the table scrolls
+
+
+def fact(answer: dict[str, Any]) -> tuple[str, str, str]:
+    """The number of classes, and how small the smallest is."""
+    classes = answer["classes"]
+    smallest = phrasing.plural(classes["smallest"], "training row")
+    return ("Classes", f"{classes['count']:,}", f"the smallest has {smallest}")
+
+
+def show_counts(answer: dict[str, Any]) -> None:
+    """Rows of each class in each part, the largest first."""
+    classes = answer["classes"]
+    names = ("Class", "Train", "Valid.", "Test")
+    rows = [dict(zip(names, row, strict=True)) for row in classes["rows"]]
+    listed = "" if len(rows) == classes["count"] else f", the {len(rows):,} largest of {classes['count']:,}"
+    st.caption(f"Rows of each class{listed}")
+    st.dataframe(
+        rows,
+        hide_index=True,
+        height="content" if len(rows) <= LISTED else 35 * (LISTED + 1) + 3,
+        column_config={
+            "Class": st.column_config.TextColumn(width=130),
+            **{name: st.column_config.NumberColumn(width=62) for name in names[1:]},
+        },
+        alt="Rows of each class",
+    )
+
 
 STATE = "launch-preview"
 
@@ -91,7 +121,7 @@ def show_cost(answer: dict[str, Any]) -> None:
     st.html(figures.grid([_time(answer), _memory(answer)]))
     st.html(figures.facts(_figures(answer)))
     if answer.get("classes"):
-        class_preview.show_counts(answer)
+        show_counts(answer)
 
 
 def show_fitting(answer: dict[str, Any]) -> None:
@@ -175,7 +205,7 @@ def _figures(answer: dict[str, Any]) -> list[tuple[str, str, str]]:
             f"{answer['truncated_rows']:,}",
             f"{cut} (limit {answer['max_length']:,} tokens)",
         ),
-        class_preview.fact(answer)
+        fact(answer)
         if answer.get("classes")
         else (
             f"{noun} that teach nothing" if pairs else "Rows without a trained token",

@@ -11,8 +11,15 @@ import streamlit as st
 
 from pages.overview.machine_view import machine_meters
 from pages.overview.now import show_now
-from pages.overview.run_list import drop_picked, list_head, pick_box, picked, run_link, run_numbers
-from pages.overview.run_warnings import draw_warnings
+from pages.overview.run_list import (
+    draw_warnings,
+    drop_picked,
+    list_head,
+    pick_box,
+    picked,
+    run_link,
+    run_numbers,
+)
 from pages.shared import reads
 from pages.shared.session import act, guarded, watch_engine
 from store.contract.states import ACTIVE

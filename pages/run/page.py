@@ -22,9 +22,8 @@ from pages.run.run_slices import draw_slices
 from pages.run.run_trouble import draw_trouble
 from pages.run_parts import run_reads
 from pages.run_parts.chips import verdict_card
-from pages.run_parts.class_numbers import draw_class_numbers
+from pages.run_parts.class_numbers import draw_class_numbers, draw_preference_numbers
 from pages.run_parts.key_numbers import draw_key_numbers
-from pages.run_parts.preference_numbers import draw_preference_numbers
 from pages.run_parts.run_picker import choose_run
 from pages.shared.session import guarded, show_error
 from store.contract.errors import NotFoundError

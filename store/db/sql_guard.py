@@ -1,13 +1,26 @@
 """What of a foreign SQL text may run: one statement that reads tables and Parquet files, nothing else.
 
 Three walls, each enough for what it stops: (1) here, before anything runs: one statement, not too deep
-(`store.db.sql_depth`), of the type SELECT, whose syntax tree has no writing node and calls only table
+(`store.db.sql_guard`), of the type SELECT, whose syntax tree has no writing node and calls only table
 functions of a short list; (2) the read-only transaction in which it runs (`store.db.reading`); (3) the
 confinement of the whole database (`store.db.connection`). The list is needed because DuckDB always lets SQL
 read its own database file (`read_blob`), and because table functions can change the process
 (`enable_profiling`, `register_external_resource`) from inside a SELECT. Calls that could not be interrupted
-are refused as well (`store.db.sql_growth`); what else can't be interrupted runs in a process of its own
+are refused as well (`store.db.sql_guard`); what else can't be interrupted runs in a process of its own
 (`store.db.statements`).
+
+Functions of SQL that make a text or a list as large as a number says: how large they may make it.
+
+DuckDB works a call out at one go, for constants before the statement even begins: it can't be interrupted
+in it, and what it makes is outside its memory limit. `length(rpad('a', 2000000000, 'b'))` is busy for more
+than a minute and takes gigabytes. So the size of every such call must stand there as a number, and be small.
+In FROM, `range` and `generate_series` make rows one by one and may go as far as they like.
+
+How long and how deep an SQL text is, told before any parser sees it.
+
+DuckDB's parser and planner take more than proportional time for names of many parts, for chains of set
+operations and for nesting, can't be interrupted in it, and allocate outside of their memory limit: a name of
+20,000 dots is planned for minutes. One pass over the words of the text bounds all three.
 """
 
 from __future__ import annotations
@@ -15,14 +28,140 @@ from __future__ import annotations
 import json
 import re
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import duckdb
 
 from store.contract.errors import QueryError
-from store.db.sql_depth import SHORTER, too_deep
-from store.db.sql_growth import GROWING, MOST, oversized
+
+MOST_BYTES = 64 * 1024  # of a statement that people write
+MOST_NESTED = 200  # brackets and CASE inside of each other
+MOST_PARTS = 16  # of one name: catalogue, schema, table, column and fields of structs
+MOST_SETS = 200  # UNION, EXCEPT and INTERSECT in all
+SHORTER = "Take it apart, or put the values into a list: WHERE name IN (…)."
+
+# What can't be misread: comments, quoted texts and names, then words, dots and brackets.
+_WORDS = re.compile(
+    r"""(?P<comment>--[^\n]*|/\*.*?\*/)|(?P<dollar>\$\w*\$).*?(?P=dollar)|'(?:[^']|'')*'|"(?:[^"]|"")*"(?P<name>)"""
+    r"""|(?P<word>[^\W\d]\w*)|(?P<dot>\.)|(?P<open>[(\[{])|(?P<close>[)\]}])|(?P<space>\s+)|.""",
+    re.DOTALL,
+)
+_SETS = frozenset({"union", "except", "intersect"})
+
+
+def too_long(sql: str) -> str:
+    """Why a person's statement is longer than it may be; "" where it is not."""
+    size = len(sql.encode("utf-8", "surrogatepass"))
+    return f"The statement is {size:,} bytes long; it may have {MOST_BYTES:,}." if size > MOST_BYTES else ""
+
+
+def too_deep(sql: str) -> str:
+    """Why a statement is deeper than it may be; "" where it is not."""
+    depth = sets = dots = 0
+    for token in _WORDS.finditer(sql):
+        kind = token.lastgroup
+        if kind == "dot":
+            dots += 1
+            if dots >= MOST_PARTS:
+                return f"A name in the statement has more than {MOST_PARTS} parts."
+            continue
+        if kind in ("name", "word"):
+            word = token[0].lower()
+            sets += word in _SETS
+            depth += {"case": 1, "end": -1}.get(word, 0)
+        elif kind == "open":
+            depth += 1
+        elif kind == "close":
+            depth -= 1
+        if kind not in ("name", "word", "space", "comment"):
+            dots = 0
+        if depth > MOST_NESTED:
+            return f"The statement is nested deeper than {MOST_NESTED} brackets."
+        if sets > MOST_SETS:
+            return f"The statement holds more than {MOST_SETS} UNION, EXCEPT or INTERSECT."
+    return ""
+
+
+MOST = 10_000  # characters or entries that one call may make
+_SIZED = {"rpad": 1, "lpad": 1, "list_resize": 1, "array_resize": 1, "bitstring": 1}  # place of the size
+_SERIES = ("range", "generate_series")
+_FORMATS = {  # a width that is long, or that comes from a value
+    "printf": re.compile(r"%[^A-Za-z%]*(?:[0-9]{4}|\*)"),
+    "format": re.compile(r"\{[^}]*(?:[0-9]{4}|\{)"),
+}
+GROWING = frozenset({*_SIZED, *_SERIES, *_FORMATS, "repeat"})
+
+Node = dict[str, Any]
+
+
+def oversized(tree: Any) -> tuple[str, int] | None:
+    """The first call in DuckDB's serialised tree whose size isn't a small number: what is wrong with it, and
+    where it stands (in bytes)."""
+    return next(_faults(tree, within=False), None)
+
+
+def _faults(value: Any, *, within: bool) -> Iterator[tuple[str, int]]:
+    """`within`: inside of such a call or of a lambda, where sizes would multiply."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _faults(item, within=within)
+        return
+    if not isinstance(value, dict):
+        return
+    if value.get("type") == "TABLE_FUNCTION" and "arguments" in value.get("function", ()):
+        yield from _faults(value["function"]["arguments"], within=within)
+        value = {key: part for key, part in value.items() if key != "function"}
+    name = str(value.get("function_name", "")).lower()
+    if name in GROWING:
+        if why := _fault(name, value, within):
+            yield f"{name} {why}", int(value["query_location"])
+        within = True
+    within = within or value.get("class") == "LAMBDA"
+    for part in value.values():
+        yield from _faults(part, within=within)
+
+
+def _fault(name: str, call: Node, within: bool) -> str:
+    if within:
+        return "stands inside of another call that makes texts or lists, where their sizes multiply"
+    given = [_literal(argument["expression"]) for argument in call["arguments"]]
+    if name in _FORMATS:
+        text = given[0] if given else None
+        if not isinstance(text, str) or _FORMATS[name].search(text):
+            return "needs a plain text as its first value, with widths below 1,000"
+        return ""
+    size = _size(name, given)
+    if size is None:
+        return "needs its size as a plain number, not one that is worked out"
+    return f"makes more than {MOST:,} characters or entries" if size > MOST else ""
+
+
+def _size(name: str, given: list[int | str | None]) -> int | None:
+    """What the call makes at most; None where its arguments don't say."""
+    if name in _SIZED:
+        size = given[_SIZED[name]] if len(given) > _SIZED[name] else 0
+        return size if isinstance(size, int) else None
+    if name == "repeat":
+        what, times = given if len(given) == 2 else (None, None)
+        return len(what) * times if isinstance(what, str) and isinstance(times, int) else None
+    bounds = [bound for bound in given if isinstance(bound, int)]
+    if not bounds or len(bounds) != len(given):
+        return None
+    return abs(bounds[1] - bounds[0] if len(bounds) > 1 else bounds[0])
+
+
+def _literal(node: Node) -> int | str | None:
+    """A whole number or a text that stands there as it is."""
+    literal = node.get("literal") or {}
+    if literal.get("kind") == "STRING":
+        return str(literal["text"])
+    if literal.get("kind") == "INTEGER":
+        return int(literal["text"])
+    return None
+
 
 # Table functions that read Parquet files of the allowed folders, the catalog, or their arguments alone.
 ALLOWED_TABLE_FUNCTIONS = frozenset(

@@ -37,7 +37,7 @@ from store.contract.errors import (
     from_dict,
 )
 from store.db.reading import LESS
-from store.db.sql_depth import SHORTER, too_long
+from store.db.sql_guard import SHORTER, too_long
 from store.db.wire import Message, ProcessSetup, StatementOrder, decode, frame, last_batch, read_frame
 
 SECONDS = 30.0  # that a statement may take

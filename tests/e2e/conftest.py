@@ -18,7 +18,7 @@ import pytest
 from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
 
 from store.contract.home import Home
-from store.contract.process_start import process_start
+from store.contract.process_record import process_start
 from store.http.client import Client
 from store.queries.runs import runs
 from tunebench.processes import screens_entrance

@@ -20,7 +20,7 @@ from engine.server.waiting import Asks
 from store.contract.errors import DataError, NotFoundError, TunebenchError
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, read_json, write_json
-from store.contract.process_start import process_start
+from store.contract.process_record import process_start
 
 SECONDS = 90
 

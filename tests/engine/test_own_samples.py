@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from engine.forward.losses import row_losses
 from engine.models.apply_method import base_model, make_trainable
 from engine.probes import own_samples
-from engine.probes.base_key import identity
+from engine.probes.base_answers import identity
 from engine.probes.own_samples import sample
 from engine.probes.suite.suite_texts import load
 from store.config.train_config import TrainConfig

@@ -11,8 +11,16 @@ import pytest
 import torch
 
 from engine.evidence import weights
-from engine.evidence.weight_sources import Source, from_adapter
-from engine.evidence.weights import intruders, measure, of_adapter, of_weights, ranks, singular_values
+from engine.evidence.weights import (
+    Source,
+    from_adapter,
+    intruders,
+    measure,
+    of_adapter,
+    of_weights,
+    ranks,
+    singular_values,
+)
 from engine.models.apply_method import make_trainable
 from engine.models.models import load_model
 from store.catalog.methods import METHODS

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.diagnostics.course.validation import Validation
-from engine.diagnostics.memorisation import membership_path
+from engine.diagnostics.memorisation import membership
 from engine.diagnostics.verdicts import live_alarms
 from engine.diagnostics.verdicts.verdict import judge
 from store.config.train_config import TrainConfig
@@ -122,8 +122,8 @@ def finished(
     validations = [_validation(step, gain, turn) for step in steps]
     memorised = None
     if seen_rows:
-        points = membership_path.path(seen_rows, validations)
-        told = {"path": points, "path_sentence": membership_path.sentence(points)}
+        points = membership.path(seen_rows, validations)
+        told = {"path": points, "path_sentence": membership.sentence(points)}
         memorised = probed.membership(gap) | told
     verdict = judge(
         row_ids=np.arange(ROWS),

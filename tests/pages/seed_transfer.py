@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from engine.diagnostics.transfer import transfer as diagnosis
-from engine.diagnostics.transfer.transfer_sequence import Task, backward_transfer
+from engine.diagnostics.transfer.transfer import Task, backward_transfer
 from store.config.train_config import Split, TrainConfig
 from store.config.transfer_config import KIND, TransferConfig
 from store.contract.home import Home

@@ -11,7 +11,7 @@ import pytest
 from pages.compare import compare_seeds
 from store.contract.home import Home
 from store.db.database import Database
-from store.queries.runs import runs, seeds
+from store.queries.runs import runs
 from tests.pages.conftest import Open, everything_said
 from tests.pages.seed import seed
 from tests.pages.seed_runs import finished, seed_runs
@@ -67,7 +67,7 @@ def test_another_seed_of_each_is_one_click(engine: StillEngine, open_page: Open)
     again = compare_seeds.again(one)
     assert again["seed"] == one["config"]["seed"] + 1
     assert again["name"].endswith("seed 1")
-    assert seeds.settings_of(one | {"config": again}) == seeds.settings_of(one)
+    assert runs.settings_of(one | {"config": again}) == runs.settings_of(one)
 
 
 def test_a_run_that_is_surely_better_is_marked(engine: StillEngine, open_page: Open) -> None:

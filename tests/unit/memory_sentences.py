@@ -11,9 +11,9 @@ import numpy as np
 from engine.diagnostics.comparison import comparison
 from engine.diagnostics.forgetting import forgetting, probe_scores
 from engine.diagnostics.forgetting.probe_scores import Paired
-from engine.diagnostics.memorisation import extraction, membership, membership_path, repeats, verbatim
+from engine.diagnostics.memorisation import extraction, membership, repeats, verbatim
 from engine.diagnostics.transfer import transfer, transfer_words
-from engine.diagnostics.transfer.transfer_sequence import Task, backward_transfer
+from engine.diagnostics.transfer.transfer import Task, backward_transfer
 from pages.compare import compare_classes
 
 SIZES = (0, 1, 2, 3, 5, 10, 40)
@@ -68,7 +68,7 @@ def of_membership() -> Iterator[str]:
         ]
         yield membership.assess(*groups)["sentence"]  # type: ignore[arg-type]
         points = membership.by_checkpoint({9: groups[0]}, {9: groups[1]})  # type: ignore[dict-item]
-        yield membership_path.sentence(points)
+        yield membership.sentence(points)
 
 
 def of_extraction() -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pages.compare.tradeoff import cost_chart, cost_matched, cost_points
+from pages.compare.tradeoff import cost_chart, cost_picked, cost_points
 from pages.compare.tradeoff.cost_pairs import Measured, Pairs
 from pages.shared.palette import BASE, RUNS
 from store.queries.runs import gains_and_costs, runs
@@ -183,15 +183,15 @@ def test_one_run_without_intervals_is_drawn() -> None:
 
 
 def test_methods_are_matched_first_then_rates() -> None:
-    assert cost_matched.compared(ROWS, "prose") == ("", [])
+    assert cost_picked.compared(ROWS, "prose") == ("", [])
     both = [*ROWS[:2], row(11, 0.2, 0.3, method="full"), row(12, 0.5, 0.5, method="full")]
-    kind, found = cost_matched.compared(both, "prose")
+    kind, found = cost_picked.compared(both, "prose")
     assert kind == "method"
     assert found[0]["sentence"].startswith("LoRA forgets less than Full fine-tuning at every gain")
     rates = [
         row(i, 0.2 + 0.1 * i, 0.1 * i, learning_rate=rate) for i, rate in enumerate([1e-4, 1e-4, 2e-4, 2e-4])
     ]
-    kind, found = cost_matched.compared(rates, "prose")
+    kind, found = cost_picked.compared(rates, "prose")
     assert kind == "learning rate"
     assert {found[0]["first"], found[0]["second"]} == {"learning rate 0.0001", "learning rate 0.0002"}
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from engine.signals.embedded import diversity
-from engine.signals.embedded.bleu import self_bleu
+from engine.signals.embedded.diversity import self_bleu
 from engine.signals.embedded.halves import half_loss
 
 

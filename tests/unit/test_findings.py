@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from engine.diagnostics.data.finding_rules import RULES
-from engine.diagnostics.data.findings import LEVELS, Finding, checked, findings
+from engine.diagnostics.data.findings import LEVELS, RULES, Finding, checked, findings
 from store.catalog.signals import GROUP_OF, GROUPS, SIGNALS
 from store.config.filters import Filter
 from store.config.recipe import Recipe

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bench.odd_rows import odd_rows
-from engine.data.readers.aliases import ALIASES
+from engine.data.readers.column_values import ALIASES
 from store.contract.errors import TunebenchError
 from store.contract.home import Home
 from tests.unit.data_job import ask, import_file, write

@@ -13,8 +13,7 @@ import pyarrow as pa
 import pytest
 from rouge_score.rouge_scorer import RougeScorer
 
-from engine.diagnostics.statistics.paired_scores import difference
-from engine.diagnostics.statistics.scored import Scored, aggregate
+from engine.diagnostics.statistics.scored import Scored, aggregate, difference
 from engine.metrics import text_overlap
 from engine.metrics.answer_rows import NO_PREDICTION, NO_REFERENCE, Answers
 from engine.metrics.measure import MEASURES, measure

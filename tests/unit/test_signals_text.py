@@ -10,8 +10,15 @@ import pytest
 from engine.rows.dataset import SCHEMA
 from engine.signals.groups import text_signals as group
 from engine.signals.groups.text_signals import measure, repeated_share
-from engine.signals.texts.answer_endings import Endings, learn, stops_early
-from engine.signals.texts.answers import breaks_off, echoes, refuses, says_nothing
+from engine.signals.texts.answers import (
+    Endings,
+    breaks_off,
+    echoes,
+    learn,
+    refuses,
+    says_nothing,
+    stops_early,
+)
 from store.catalog.signals import GROUPS
 
 PROSE = (

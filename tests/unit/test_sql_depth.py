@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from store.db.sql_depth import too_deep, too_long
+from store.db.sql_guard import too_deep, too_long
 
 
 @pytest.mark.parametrize(

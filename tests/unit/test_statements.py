@@ -133,7 +133,7 @@ def test_a_stream_that_fails_late_says_why(store: Store) -> None:
     sql = "SELECT CASE WHEN a = 3000000 THEN error('boom')::BIGINT ELSE a END AS n FROM range(5000000) t(a)"
     with pytest.raises(QueryError, match="boom"):
         store[1].written(sql).read_all()
-    with pytest.raises(QueryError, match=r"longer than 0\.7 s"):
+    with pytest.raises(QueryError, match=r"longer than 0\.\d+ s"):
         store[1].written("SELECT hash(a) FROM range(1000000000000) t(a)", timeout=0.7).read_all()
 
 

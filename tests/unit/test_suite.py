@@ -149,7 +149,7 @@ def test_an_installation_has_every_file() -> None:
     root = Path(__file__).parents[2]
     with open(root / "pyproject.toml", "rb") as file:
         declared = tomllib.load(file)["tool"]["setuptools"]["package-data"]["engine.probes.suite"]
-    folder = root / "engine/evaluation/suite"
+    folder = root / "engine/probes/suite"
     found = {path for pattern in declared for path in folder.glob(pattern)}
     there = {path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
     assert found == there

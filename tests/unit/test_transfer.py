@@ -10,14 +10,15 @@ from scipy import stats
 
 from engine.diagnostics.transfer import transfer as diagnosis
 from engine.diagnostics.transfer import transfer_words as words
-from engine.diagnostics.transfer.transfer_distance import (
+from engine.diagnostics.transfer.transfer import (
     WIDTH,
     Sketch,
+    Task,
+    backward_transfer,
     embedding_distance,
     sketch,
     weight_cosine,
 )
-from engine.diagnostics.transfer.transfer_sequence import Task, backward_transfer
 
 
 def sides(

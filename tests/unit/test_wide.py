@@ -10,7 +10,7 @@ import pytest
 
 from engine.data.convert import recognised_formats
 from engine.data.convert.choose import choose
-from engine.data.readers import aliases
+from engine.data.readers import column_values
 from engine.data.readers.column_values import MOST_COLUMNS
 from engine.data.readers.raw_rows import unique_names
 from store.contract.errors import DataError
@@ -33,9 +33,9 @@ def cost(columns: int) -> tuple[int, float]:
         calls[0] += 1
         return original(name)
 
-    original = aliases.normalise
+    original = column_values.normalise
     with pytest.MonkeyPatch.context() as patch:
-        for module in (aliases, recognised_formats):
+        for module in (column_values, recognised_formats):
             patch.setattr(module, "normalise", counting)
         began = time.process_time()
         chosen = choose(names, rows, None, {})

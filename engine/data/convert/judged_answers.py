@@ -12,9 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.data.convert.turns import keys_of
-from engine.data.readers.aliases import ALIASES, normalise
-from engine.data.readers.column_values import Rows, values_of
-from engine.data.readers.skipped import RowSkipped
+from engine.data.readers.column_values import ALIASES, Rows, normalise, values_of
+from engine.data.readers.raw_rows import RowSkipped
 from store.catalog.formats import roles_for
 from store.catalog.left_out import TIE
 

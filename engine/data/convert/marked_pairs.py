@@ -17,8 +17,7 @@ from typing import Any, NamedTuple
 
 from engine.data.convert.judged_answers import mark_of, marks_of
 from engine.data.readers.column_values import Rows
-from engine.data.readers.raw_rows import Row, skipped
-from engine.data.readers.skipped import RowSkipped
+from engine.data.readers.raw_rows import Row, RowSkipped, skipped
 from engine.data.readers.source_json import encode, plain_json
 from store.catalog.left_out import REJECTED_OF_A_PAIR, WITHOUT_PARTNER
 from store.contract.errors import DataError

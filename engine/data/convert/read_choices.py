@@ -14,9 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from engine.data.convert.turns import plain, texts_in_text
-from engine.data.readers.aliases import ALIASES, CHOICE_STEMS, normalise
-from engine.data.readers.column_values import Rows, values_of
-from engine.data.readers.skipped import RowSkipped
+from engine.data.readers.column_values import ALIASES, CHOICE_STEMS, Rows, normalise, values_of
+from engine.data.readers.raw_rows import RowSkipped
 from engine.rows import dataset
 from store.catalog.choice_text import MOST, without_choices
 from store.catalog.formats import AnswerBy, roles_for

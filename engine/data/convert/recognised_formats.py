@@ -15,17 +15,20 @@ from engine.data.convert.judged_answers import recognise_comparison, recognise_m
 from engine.data.convert.marked_pairs import makes_pairs
 from engine.data.convert.read_choices import recognise_choices
 from engine.data.convert.turns import keys_of
-from engine.data.readers.aliases import (
+from engine.data.readers.column_values import (
     ALIASES,
     FLAG_PREFIXES,
     NUMBERING,
     TOOLS,
     TURN_NAMES,
+    Rows,
+    first_values,
+    looked_at,
     names_of,
     names_within,
     normalise,
+    values_of,
 )
-from engine.data.readers.column_values import Rows, first_values, looked_at, values_of
 from store.catalog.formats import FORMATS, FormatName
 
 LABEL_LENGTH = 80  # characters of a label, at the median

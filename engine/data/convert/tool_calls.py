@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from engine.data.readers.skipped import RowSkipped
+from engine.data.readers.raw_rows import RowSkipped
 from engine.rows.tool_turns import TOOL, TOOLS, call_text, calls_of
 
 NOTHING = "(nothing)"  # of a call that gave an empty text

@@ -13,7 +13,7 @@ import re
 from typing import Any
 
 from engine.data.convert.tool_calls import CALL, in_order, read_call, read_result, read_schemas
-from engine.data.readers.skipped import RowSkipped as RowSkipped
+from engine.data.readers.raw_rows import RowSkipped as RowSkipped
 
 ROLES = {
     "system": "system",

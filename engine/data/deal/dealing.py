@@ -18,8 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.data.deal.columns import read_strata, read_times, read_values
-from engine.data.deal.given_parts import deal_given
-from engine.data.deal.split import PARTS, check, counts, deal
+from engine.data.deal.split import PARTS, check, counts, deal, deal_given
 from engine.near.groups import group_of, join, largest
 from engine.rows.dataset import load
 from store.config.train_config import Split

@@ -10,9 +10,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from engine.data.readers.aliases import normalise
-from engine.data.readers.column_values import Rows, values_of
-from engine.data.readers.skipped import RowSkipped
+from engine.data.readers.column_values import Rows, normalise, values_of
+from engine.data.readers.raw_rows import RowSkipped
 from store.catalog.formats import LEAVE_OUT
 from store.catalog.left_out import LEFT_OUT
 

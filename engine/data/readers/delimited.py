@@ -1,17 +1,161 @@
 """CSV, TSV and other delimited files, row by row, with physical line numbers.
 
 A row whose number of fields differs from the header's is skipped with its line, never padded or cut.
+
+How a delimited file is written: its delimiter, whether quotes mean anything, whether line 1 is a header.
+
+All of it is judged from the first records, and none of it needs the file to be clean: the delimiter is
+the one under which most records have as many fields as the first.
 """
 
 from __future__ import annotations
 
+import csv
+import itertools
+import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
-from engine.data.readers.dialect import Dialect, looks_like_header, records
+from engine.data.readers.column_values import KNOWN_NAMES, normalise
 from engine.data.readers.lines import LineReader, Lines
-from engine.data.readers.raw_rows import Problem, Row, Skipped, skipped, unique_names
+from engine.data.readers.raw_rows import MAX_ROW, Problem, Row, Skipped, skipped, unique_names
 from engine.data.readers.streams import ByteStream
+
+DELIMITERS = (",", "\t", ";", "|")
+SAMPLE = 200  # records looked at
+
+csv.field_size_limit(2 * MAX_ROW)
+
+
+class Dialect(NamedTuple):
+    """`agreement`: share of the first records with as many fields as the very first, 0 for one column."""
+
+    delimiter: str
+    quoted: bool
+    agreement: float
+    records: list[list[str]]
+
+
+class _Unclosed(Exception):
+    """A quoted field that does not end within the limit or the file."""
+
+
+class _PushBack:
+    """Numbered lines that can be given back."""
+
+    def __init__(self, lines: Iterator[tuple[int, str | Skipped]]) -> None:
+        self._lines = lines
+        self._returned: list[tuple[int, str | Skipped]] = []
+
+    def __iter__(self) -> _PushBack:
+        return self
+
+    def __next__(self) -> tuple[int, str | Skipped]:
+        return self._returned.pop() if self._returned else next(self._lines)
+
+    def give_back(self, lines: list[tuple[int, str | Skipped]]) -> None:
+        self._returned.extend(reversed(lines))
+
+
+def records(
+    lines: Iterator[tuple[int, str | Skipped]], delimiter: str, quoted: bool
+) -> Iterator[tuple[int, list[str] | Skipped, str]]:
+    """(physical line of the record's beginning, its fields or why it was skipped, its first line).
+
+    Blank lines are no records. A quote that is never closed costs its own line alone: the lines it
+    would swallow are read again as records.
+    """
+    source = _PushBack(lines)
+    for number, line in source:
+        if isinstance(line, Skipped):
+            yield number, line, line.excerpt
+        elif not line:
+            continue
+        elif not quoted or '"' not in line:
+            yield number, line.split(delimiter), line
+        else:
+            yield number, _parse(line, source, delimiter), line
+
+
+def _parse(line: str, source: _PushBack, delimiter: str) -> list[str] | Skipped:
+    taken: list[tuple[int, str | Skipped]] = []
+    try:
+        return next(csv.reader(_continue(line, source, taken), delimiter=delimiter))
+    except _Unclosed:
+        source.give_back(taken)
+        return skipped("a quote opens here and is never closed", line)
+    except csv.Error as error:
+        return skipped(f"broken CSV ({error})", line)
+
+
+def _continue(line: str, source: _PushBack, taken: list[tuple[int, str | Skipped]]) -> Iterator[str]:
+    """The line, and further ones as the parser asks for them: it does so inside quotes alone."""
+    size = len(line)
+    yield line + "\n"
+    for number, more in source:
+        taken.append((number, more))
+        if isinstance(more, Skipped):
+            raise _Unclosed
+        size += len(more)
+        if size > MAX_ROW:
+            raise _Unclosed
+        yield more + "\n"
+    raise _Unclosed
+
+
+def sniff(text: str, preferred: str | None) -> Dialect:
+    """The dialect of the first lines (whole ones). A tie goes to `preferred`, the extension's delimiter."""
+    best: Dialect | None = None
+    order = sorted(DELIMITERS, key=lambda one: one != preferred)
+    for delimiter in order:
+        quoted = delimiter != "\t" or _tsv_quotes(text)
+        found = _first(text, delimiter, quoted)
+        width = len(found[0]) if found else 0
+        agreement = sum(len(fields) == width for fields in found) / len(found) if width > 1 else 0.0
+        if best is None or agreement > best.agreement:
+            best = Dialect(delimiter, quoted, agreement, found)
+    assert best is not None
+    return best
+
+
+def _first(text: str, delimiter: str, quoted: bool) -> list[list[str]]:
+    numbered: Iterator[tuple[int, str | Skipped]] = iter(enumerate(text.split("\n"), 1))
+    some = itertools.islice(records(numbered, delimiter, quoted), SAMPLE)
+    return [fields for _, fields, _ in some if isinstance(fields, list)]
+
+
+def _tsv_quotes(text: str) -> bool:
+    """Quotes in a TSV are mostly plain characters. They enclose fields where every field that begins
+    with one also ends with one."""
+    opening = [
+        field
+        for line in text.split("\n")
+        for field in line.split("\t")
+        if field.startswith('"') and len(field) > 1
+    ]
+    return bool(opening) and all(field.endswith('"') for field in opening)
+
+
+_NUMBER = re.compile(r"[-+]?[\d.,]+(e[-+]?\d+)?%?", re.IGNORECASE)
+_NAME = re.compile(r"[^\W\d][\w .:/()-]{0,60}")
+
+
+def looks_like_header(found: list[list[str]]) -> bool:
+    """Whether the first record names the columns: short, distinct, not numbers, and not a value that
+    later rows have in the same column."""
+    if not found:
+        return False
+    first, rest = [cell.strip() for cell in found[0]], found[1:]
+    named = [cell for cell in first if cell]
+    if not named or any(len(cell) > 64 or _NUMBER.fullmatch(cell) for cell in named):
+        return False
+    for position, cell in enumerate(first):
+        if cell and any(position < len(row) and row[position].strip() == cell for row in rest):
+            return False
+    if any(normalise(cell) in KNOWN_NAMES for cell in named):
+        return True
+    words = 1 if len(first) == 1 else 4
+    return all(_NAME.fullmatch(cell) and len(cell.split()) <= words for cell in named)
 
 
 class DelimitedReader(LineReader):

@@ -3,6 +3,8 @@
 The invariant that the import rests on: rows read + rows skipped = rows of the file. Lines that are
 blank are not rows. What a reader decides on its own (an encoding, a delimiter, a renamed column) goes
 into `problems`, so that nothing is chosen in silence.
+
+The one way in which reading says that a row can't be taken.
 """
 
 from __future__ import annotations
@@ -94,3 +96,7 @@ def unique_names(names: list[str]) -> tuple[list[str], list[Problem]]:
         taken.add(name)
         unique.append(name)
     return unique, problems
+
+
+class RowSkipped(Exception):
+    """This row can't be taken. The reason is the same for every row with the same fault."""

@@ -6,7 +6,7 @@ import json
 import re
 from typing import Literal, NamedTuple
 
-from engine.data.readers.dialect import Dialect, sniff
+from engine.data.readers.delimited import Dialect, sniff
 
 ReaderName = Literal["csv", "tsv", "json", "jsonl", "parquet", "text"]
 

@@ -15,8 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from engine.diagnostics.statistics.paired_scores import difference
-from engine.diagnostics.statistics.scored import Scored
+from engine.diagnostics.statistics.scored import Scored, difference
 
 LEVEL = 0.95  # of all intervals of a comparison together
 SCHEMA = pa.schema(

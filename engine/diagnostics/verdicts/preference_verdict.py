@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 
 from engine.diagnostics import phrasing
 from engine.diagnostics.course import overfitting
-from engine.diagnostics.course.advice import advise
-from engine.diagnostics.course.kept_step import Choice, choice_of
+from engine.diagnostics.course.advice import Choice, advise, choice_of
 from engine.diagnostics.course.stages import Metric
 from engine.diagnostics.course.validation import Validation
 from engine.diagnostics.statistics.statistics import Interval, ratio_interval, wilson_interval

@@ -22,7 +22,7 @@ from engine.probes import general_rows
 from engine.problems import class_problems, problems
 from engine.rows import masks
 from engine.rows.render import render
-from engine.rows.token_rows import shown
+from engine.rows.tokens import shown
 from engine.rows.tool_turns import has_tools, knows_tools
 from engine.worker.job import Job
 from store.catalog.methods import METHODS

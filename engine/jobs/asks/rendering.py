@@ -16,8 +16,7 @@ from engine.models.bundled import ensure
 from engine.prepare import prepare
 from engine.rows import dataset, masks
 from engine.rows.render import Rows, fitting_length, render
-from engine.rows.token_rows import shown_row
-from engine.rows.tokens import WHOLE, tokenised
+from engine.rows.tokens import WHOLE, shown_row, tokenised
 from engine.worker.job import Job
 from store.config.ask_config import RenderingAsk
 from store.contract.errors import NotFoundError

@@ -18,8 +18,15 @@ import pyarrow.parquet as pq
 
 from engine.rows.characters import lengths
 from engine.rows.dataset import batches
-from engine.signals.texts.answer_endings import Endings, learn, stops_early
-from engine.signals.texts.answers import REFUSAL_GATE, echoes, refuses, says_nothing
+from engine.signals.texts.answers import (
+    REFUSAL_GATE,
+    Endings,
+    echoes,
+    learn,
+    refuses,
+    says_nothing,
+    stops_early,
+)
 from engine.signals.texts.language import tell
 from engine.signals.texts.row_parts import PART_COLUMNS, Parts, split_parts
 from engine.signals.texts.web import BOILERPLATE, HTML

@@ -12,11 +12,9 @@ import streamlit as st
 
 from engine.diagnostics import phrasing
 from pages.compare.tradeoff import cost_chart, cost_families, cost_points
-from pages.compare.tradeoff.cost_matched import draw_matched
 from pages.compare.tradeoff.cost_pairs import pairs_of
-from pages.compare.tradeoff.cost_picked import draw_front, draw_picked
+from pages.compare.tradeoff.cost_picked import draw_front, draw_matched, draw_picked, draw_table
 from pages.compare.tradeoff.cost_points import MEASURES, Point, Row
-from pages.compare.tradeoff.cost_table import draw_table
 from pages.run_parts.chips import dot
 from pages.shared import reads, wording
 from pages.shared.session import client, plain, remembered

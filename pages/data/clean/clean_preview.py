@@ -11,7 +11,7 @@ from pages.shared import figures, quantities, word_diff
 from pages.shared.session import plain
 
 Document = dict[str, Any]
-FATES = {
+FATE_TITLES = {
     "changed": (":orange-badge[:material/edit: Changed]", "Changed"),
     "dropped": (":red-badge[:material/delete: Dropped]", "Dropped"),
     "added": (":blue-badge[:material/add: Added]", "Added"),
@@ -106,12 +106,12 @@ def _examples(dataset_id: str, examples: list[Document]) -> None:
     if not examples:
         st.caption("No row changes.")
         return
-    fates = [fate for fate in FATES if any(example["fate"] == fate for example in examples)]
+    fates = [fate for fate in FATE_TITLES if any(example["fate"] == fate for example in examples)]
     chosen = st.segmented_control(
         "Examples",
         fates,
         selection_mode="multi",
-        format_func=lambda fate: FATES[fate][1],
+        format_func=lambda fate: FATE_TITLES[fate][1],
         key=f"clean-fates-{dataset_id}",
         label_visibility="collapsed",
     )
@@ -134,7 +134,7 @@ def show_example(
     where = f"Row {row_id:,}" if row_id is not None else "New row"
     with st.container(border=True, gap="xsmall"):
         reason = f" {plain(example['reason'])}" if example.get("reason") else ""
-        badge = (badges or {}).get(example["fate"], FATES[example["fate"]][0])
+        badge = (badges or {}).get(example["fate"], FATE_TITLES[example["fate"]][0])
         st.markdown(f"{badge} **{where}**{reason}")
         after = None if example["fate"] == "dropped" else example["after"]
         before = None if example["fate"] == "added" else example["before"]

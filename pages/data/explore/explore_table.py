@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages.data.explore import explore_columns, explore_filter_bar, explore_histograms
+from pages.data.explore import explore_filter_bar, explore_histograms
 from pages.data.explore.explore_actions import show_actions
 from pages.data.explore.explore_row import show_opened
 from pages.data.explore.explore_sql import show_sql
@@ -53,7 +53,7 @@ def _rows(dataset: dict[str, Any]) -> None:
         found = _page(rows, where)
         with bar:
             explore_filter_bar.show_adder(rows, where)
-            explore_columns.show_columns(rows)
+            explore_histograms.show_columns(rows)
             show_actions(rows, where, found)
         with strip, guarded():
             explore_histograms.show_strip(rows, where)
@@ -67,8 +67,8 @@ def _rows(dataset: dict[str, Any]) -> None:
 def _page(rows: Rows, where: Filter) -> int:
     """A page of the rows that the filter means; how many there are in all."""
     dataset_id, stamp = rows.dataset["dataset_id"], explore_reads.stamp(rows)
-    order, descending = explore_columns.sorting(rows, where)
-    names = explore_columns.shown_columns(rows, where, order)
+    order, descending = explore_histograms.sorting(rows, where)
+    names = explore_histograms.shown_columns(rows, where, order)
     text = filter_json(where)
     found, first = explore_reads.find(dataset_id, text, order, descending, PAGE, stamp)
     pages = max(1, -(-found // PAGE))

@@ -12,9 +12,7 @@ from typing import Any
 import streamlit as st
 
 from pages.data.dataset_list import back_to_list
-from pages.data.imports.import_mapping import draw_mapping
-from pages.data.imports.import_parts import draw_parts
-from pages.data.imports.import_recognised import say_columns, say_recognised
+from pages.data.imports.import_recognised import draw_mapping, draw_parts, say_columns, say_recognised
 from pages.data.imports.import_source import draw_source
 from pages.shared import reads
 from pages.shared.conversation import show_row

@@ -1,16 +1,27 @@
-"""How diverse a data set is, beside its map: each figure with what it rests on, and its band."""
+"""How diverse a data set is, beside its map: each figure with what it rests on, and its band.
+
+Which answers are hard for the base model: how the difficulty is spread, and the rows at both ends.
+"""
 
 from __future__ import annotations
 
 import html
+from typing import Any
 
 import streamlit as st
 
-from engine.diagnostics.phrasing import number
+from engine.diagnostics.phrasing import number, plural
+from pages.data.rows import explore_filter, explore_reads
 from pages.data.rows.diversity_kinds import KINDS, Figure, Kind, band, half_sentence, judged, of_set
+from pages.data.rows.explore_charts import histogram_chart
+from pages.data.rows.measure_group import show_missing
 from pages.shared import figures
-from pages.shared.quantities import count
-from store.queries.data.explore import Rows
+from pages.shared.common_start import differing
+from pages.shared.quantities import count, share
+from pages.shared.session import plain
+from store.catalog.signals import SIGNALS
+from store.config.filters import Condition, Filter
+from store.queries.data.explore import Rows, filter_json
 
 
 def show_diversity(rows: Rows) -> None:
@@ -47,4 +58,86 @@ def tile(kind: Kind, figure: Figure) -> str:
         f"<div class='tb-note'>{html.escape(means)}</div>"
         + (f"<div class='tb-note'><b>{html.escape(note)}</b></div>" if note else "")
         + "</div>"
+    )
+
+
+SHOWN = 5  # rows at each end
+MEASURED = Filter(conditions=[Condition(column="ifd", op="is not empty")])
+HARD = Filter(conditions=[Condition(column="ifd", op=">=", value=1)])
+CONFIG = {"displayModeBar": False}
+
+
+def show_difficulty(dataset: dict[str, Any], rows: Rows) -> None:
+    """A button to measure, or the spread and the hardest and easiest rows."""
+    if "difficulty" not in rows.measured:
+        show_missing(
+            dataset,
+            "difficulty",
+            "Measure difficulty",
+            "The base model reads each answer with its prompt and without: from a difficulty of 1 on, the"
+            " prompt does not help. Without a GPU 200 rows are drawn, which takes some minutes.",
+        )
+        return
+    measured = rows.measured["difficulty"]
+    found = of_set(measured["figures"])
+    st.markdown(_summary(found, measured["options"], rows.dataset["row_count"]))
+    dataset_id, stamp = dataset["dataset_id"], explore_reads.stamp(rows)
+    left, right = st.columns([2, 5], gap="medium")
+    with left:
+        spread = explore_reads.facets(dataset_id, ("ifd",), "", stamp)["ifd"]
+        st.plotly_chart(
+            histogram_chart(spread), config=CONFIG, key=f"ifd-{dataset_id}", alt="Spread of difficulty"
+        )
+        st.caption(
+            "How unlikely the answer is with its prompt, against without: below 1 the prompt helps.",
+            help="Perplexity with the prompt over that without: instruction-following difficulty (IFD)",
+        )
+        if found["hard"]["value"]:
+            st.button(
+                "Show the hard ones in the table",
+                icon=":material/filter_alt:",
+                key=f"ifd-filter-{dataset_id}",
+                on_click=explore_filter.show_in_table,
+                args=(dataset_id, HARD),
+            )
+    with right:
+        for title, descending in (("Hardest", True), ("Easiest", False)):
+            _rows(dataset_id, title, descending, stamp)
+
+
+def _summary(found: dict[str, Any], options: dict[str, Any], total: int) -> str:
+    hard, unmeasured = found["hard"], found["unmeasured"]
+    model = plain(str(options.get("model", "the base model")))
+    of = f"{plural(hard['n'], 'row')} of {total:,}" if hard["n"] < total else plural(total, "row")
+    said = f"Measured with {model} on {of}."
+    if hard["value"] is not None:
+        low, high = (share(hard[side], 1) for side in ("low", "high"))
+        said += (
+            f" For **{share(hard['value'], 1)}** ({low} to {high}) the prompt does not help with the answer."
+        )
+    if unmeasured["value"]:
+        said += f" {plural(unmeasured['value'], 'drawn row')} had no answer within the model's length."
+    return said
+
+
+def _rows(dataset_id: str, title: str, descending: bool, stamp: str) -> None:
+    names = ("ifd", "answer_loss", "prompt", "answer")
+    found = explore_reads.page(dataset_id, filter_json(MEASURED), names, "ifd", descending, SHOWN, 0, stamp)
+    found, alike = differing(found, {"prompt": "Prompt", "answer": "Answer"})
+    if alike:
+        st.caption(plain(alike))
+    st.dataframe(
+        found,
+        hide_index=True,
+        column_order=("ifd", "prompt", "answer", "answer_loss", "row_id"),
+        column_config={
+            "ifd": st.column_config.NumberColumn(f"{title}", format="%.2f", help=SIGNALS["ifd"].means),
+            "prompt": st.column_config.TextColumn("Prompt", width="medium"),
+            "answer": st.column_config.TextColumn("Answer", width="medium"),
+            "answer_loss": st.column_config.NumberColumn(
+                "Loss", format="%.2f", help="Nats a token, given the prompt"
+            ),
+            "row_id": st.column_config.NumberColumn("Row", width="small", format="localized"),
+        },
+        alt=f"{title} answers",
     )

@@ -13,8 +13,7 @@ import streamlit as st
 from plotly.graph_objects import Figure
 
 from engine.diagnostics.phrasing import plural
-from pages.data.map.difficulty_view import show_difficulty
-from pages.data.map.diversity_view import show_diversity
+from pages.data.map.diversity_view import show_difficulty, show_diversity
 from pages.data.map.labels_view import show_labels
 from pages.data.map.map_chart import COLOURED, Look, map_chart
 from pages.data.map.map_kept import Kept

@@ -1,4 +1,9 @@
-"""Rows of two versions as a table of one line each, opened one at a time with the changed words marked."""
+"""Rows of two versions as a table of one line each, opened one at a time with the changed words marked.
+
+Every row of the version before and what became of it: a table to search, a page at a time.
+
+Two versions row by row: how many rows differ, and how; one opened shows its changed words.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +11,13 @@ from typing import Any
 
 import streamlit as st
 
-from pages.data.clean.clean_preview import show_example
+from engine.diagnostics.phrasing import plural
+from pages.data.clean.clean_preview import FATE_TITLES, show_example
+from pages.data.versions import versions_reads
+from pages.shared import figures, quantities
 from pages.shared.common_start import differing
 from pages.shared.session import plain
+from store.config.recipe import FATES
 
 Document = dict[str, Any]
 BEFORE = 30  # characters in front of the first change that a line shows
@@ -78,3 +87,142 @@ def excerpt(before: str | None, after: str | None) -> str:
 
 def _text(row: Document | None) -> str | None:
     return None if row is None else str(row.get("text") or "")
+
+
+PAGE = 20
+
+
+def show_fates(dataset: Document) -> None:
+    """Search, fate and step choose; a selected row is opened with its changed words marked."""
+    dataset_id = dataset["dataset_id"]
+    fate, step, search = _chosen(dataset_id, dataset["fates"]["steps"])
+    slot = st.container()
+    asked = f"{fate}-{step}-{search}"
+    offset = PAGE * (st.session_state.get(f"fates-page-{dataset_id}-{asked}", 1) - 1)
+    found = versions_reads.fates(dataset_id, fate, step, search, PAGE, offset)
+    pages = max(1, -(-found["total"] // PAGE))
+    if pages > 1:
+        st.pagination(pages, key=f"fates-page-{dataset_id}-{asked}")
+    with slot:
+        if not found["rows"]:
+            st.caption("No row has that fate. Choose another, or search for less.")
+            return
+        last = offset + len(found["rows"])
+        st.caption(f"{offset + 1:,} to {last:,} of {plural(found['total'], 'row')}. Select one to open it.")
+        _table(dataset_id, found["rows"], f"{asked}-{offset}")
+
+
+def _chosen(dataset_id: str, steps: list[Document]) -> tuple[Any, int | None, str]:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        fate = st.segmented_control(
+            "Fate",
+            list(FATE_TITLES),
+            format_func=lambda fate: FATE_TITLES[fate][1],
+            key=f"fates-fate-{dataset_id}",
+            label_visibility="collapsed",
+        )
+        step = st.selectbox(
+            "Step",
+            range(len(steps)),
+            None,
+            format_func=lambda index: f"{index + 1}. {steps[index]['title']}",
+            placeholder="Any step",
+            label_visibility="collapsed",
+            key=f"fates-step-{dataset_id}",
+            width=260,
+        )
+        search = st.text_input(
+            "Search",
+            type="search",
+            live="400ms",
+            placeholder="Search in text and reason",
+            label_visibility="collapsed",
+            icon=":material/search:",
+            key=f"fates-search-{dataset_id}",
+            width=260,
+        )
+    return fate, step, (search or "").strip()
+
+
+def _table(dataset_id: str, rows: list[Document], key: str) -> None:
+    shown = [
+        {
+            **row,
+            "first": row["parent_row_id"],
+            "second": row["row_id"],
+            "before": _content(row["before"]),
+            "after": _content(row["after"]),
+        }
+        for row in rows
+    ]
+    words = {fate: word for fate, (_, word) in FATE_TITLES.items()}
+    opened = show_table(shown, words, f"fates-table-{dataset_id}-{key}")
+    if opened and opened["fate"] == "dropped":
+        st.caption(f"Dropped by step {(opened['step'] or 0) + 1}.")
+
+
+def _content(text: str | None) -> Document | None:
+    return None if text is None else {"text": text}
+
+
+WORDS = {
+    "kept": "The same",
+    "changed": "Changed",
+    "dropped": "Only in the first",
+    "added": "Only in the second",
+}
+BADGES = {
+    "kept": ":green-badge[:material/check: The same]",
+    "dropped": ":red-badge[:material/remove: Only in the first]",
+    "added": ":blue-badge[:material/add: Only in the second]",
+}
+
+
+def show_compare(dataset: Document, family: list[Document]) -> None:
+    """Choose two versions of the family; the version before this one and this one at first."""
+    names = {version["dataset_id"]: version["name"] for version in family}
+    ids = list(names)
+    here = dataset["dataset_id"]
+    start = dataset["parent_id"] if dataset["parent_id"] in names else here
+    end = here if start != here else next(other for other in ids if other != here)
+    first_at, second_at = st.columns(2)
+    key = f"versions-{here}"
+    with first_at:
+        first = st.selectbox(
+            "First", ids, ids.index(start), format_func=names.__getitem__, key=f"{key}-first"
+        )
+    with second_at:
+        second = st.selectbox(
+            "Second", ids, ids.index(end), format_func=names.__getitem__, key=f"{key}-second"
+        )
+    if first == second:
+        st.caption("Choose two different versions.")
+        return
+    fate = st.segmented_control(
+        "Rows", FATES, format_func=WORDS.__getitem__, key=f"{key}-fate", label_visibility="collapsed"
+    )
+    page_key = f"{key}-page-{first}-{second}-{fate}"
+    offset = PAGE * (st.session_state.get(page_key, 1) - 1)
+    found = versions_reads.compare(first, second, fate, PAGE, offset)
+    st.html(figures.facts(_facts(found["counts"])))
+    if not found["rows"]:
+        st.caption("No row differs." if fate is None else "There is no such row.")
+        return
+    last = offset + len(found["rows"])
+    st.caption(f"{offset + 1:,} to {last:,} of {plural(found['total'], 'row')}. Select one to read it.")
+    rows = [row | {"first": row["row_id"], "second": row["other_row_id"]} for row in found["rows"]]
+    show_table(
+        rows, WORDS, f"{page_key}-table-{offset}", ("First", "Second"), (names[first], names[second]), BADGES
+    )
+    if found["total"] > PAGE:
+        st.pagination(-(-found["total"] // PAGE), key=page_key)
+
+
+def _facts(counts: dict[str, int]) -> list[tuple[str, str, str]]:
+    """Shares are of the version that has the rows."""
+    first = counts["kept"] + counts["changed"] + counts["dropped"]
+    second = counts["kept"] + counts["changed"] + counts["added"]
+    return [
+        (title, f"{counts[fate]:,}", f"{quantities.share(counts[fate], n)} of {n:,} rows")
+        for fate, title, n in ((f, WORDS[f], second if f == "added" else first) for f in FATES)
+    ]

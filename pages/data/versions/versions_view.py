@@ -9,8 +9,7 @@ import streamlit as st
 from engine.diagnostics.phrasing import plural
 from pages.data.clean.clean_preview import steps_list
 from pages.data.versions import versions_reads
-from pages.data.versions.versions_compare import show_compare
-from pages.data.versions.versions_fates import show_fates
+from pages.data.versions.versions_rows import show_compare, show_fates
 from pages.data.versions.versions_sankey import sankey
 from pages.run_parts.chips import status_badge
 from pages.shared import brand, quantities

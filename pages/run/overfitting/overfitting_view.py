@@ -9,7 +9,7 @@ import streamlit as st
 
 from engine.diagnostics import phrasing
 from pages.classes import class_view
-from pages.run.overfitting import duplicates_view, memory_view, overfitting_charts
+from pages.run.overfitting import memory_view, overfitting_charts
 from pages.run.overfitting.metric_view import draw_metric
 from pages.run_parts import run_reads
 from pages.run_parts.chips import STATE_INK
@@ -33,7 +33,7 @@ def draw_overfitting(run_id: str) -> None:
         draw_metric(run, shape)
         _draw_membership(run, membership, shape.get("stage_sentence", ""))
         memory_view.draw_extraction(run, verdict.get("extraction"), shape.get("stage_sentence", ""))
-        duplicates_view.draw_duplicates(verdict.get("duplicates"))
+        memory_view.draw_duplicates(verdict.get("duplicates"))
         memory_view.draw_canaries(run, verdict.get("canaries"))
         _draw_calibration(verdict)
 

@@ -1,5 +1,9 @@
 """Two evaluations of the same data, side by side: their scores, the rows that both have, and how the others
-come to be rows of both."""
+come to be rows of both.
+
+Which of two evaluations' answers a language model prefers. A judging is a job without a table of its own:
+its result says it all.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,14 @@ from store.config.evaluate_config import EvaluateConfig
 from store.contract.errors import ConfigError
 from store.db.records import scalar
 from store.queries.evaluations import evaluations
+
+if TYPE_CHECKING:
+    from store.db.database import Queryable
+
+
+from typing import TYPE_CHECKING
+
+from store.db.records import records
 
 if TYPE_CHECKING:
     from store.db.database import Queryable
@@ -99,3 +111,15 @@ def command(asked: Document) -> str:
 
 def _is_tuned(evaluation: Document) -> bool:
     return bool(evaluation["run_id"]) and evaluation["checkpoint"] != "base"
+
+
+KIND = "judge"
+
+
+def of_pair(db: Queryable, first: str, second: str) -> list[dict[str, Any]]:
+    """The jobs that judge these two evaluations, either way round, newest first."""
+    sql = (
+        "SELECT * FROM job WHERE kind = $1 AND list_sort([config ->> 'first', config ->> 'second'])"
+        " = list_sort([$2, $3]) ORDER BY created_at DESC, job_id DESC"
+    )
+    return records(db.query(sql, [KIND, first, second]), ("config", "error", "result"))

@@ -2,6 +2,10 @@
 
 Lists come from the view `run_overview`, which joins run, job and the summaries of their metrics, so no
 list of runs ever scans points.
+
+What of a run's config says how fast it is, and whether it may end early.
+
+Which runs repeat one another: the same settings on the same rows, with another seed.
 """
 
 from __future__ import annotations
@@ -13,10 +17,26 @@ from store.config.train_config import TrainConfig
 from store.contract.errors import NotFoundError, StateError
 from store.db.records import records, scalar, to_json
 from store.queries.jobs import placeholders, utc
-from store.queries.runs.run_speed import may_stop, speed_settings
 
 if TYPE_CHECKING:
     from store.db.database import Queryable, Transaction
+
+
+import json
+from collections.abc import Mapping, Sequence
+
+SPEED = ("dtype", "load_in_4bit", "load_in_8bit", "gradient_checkpointing", "lora_dropout")
+
+
+def speed_settings(config: Mapping[str, Any]) -> str:
+    """What changes how fast a step is, beside method and task; equal for runs that are alike in it."""
+    return " ".join(str(config.get(field) or "") for field in SPEED)
+
+
+def may_stop(config: Mapping[str, Any]) -> bool:
+    """Whether a run may end before its planned steps."""
+    return bool(config.get("early_stopping") or config.get("max_forgetting"))
+
 
 RUNS = ("train", "variant")  # kinds of job that are runs
 JSON_COLUMNS = ("config", "facts", "verdict", "error")
@@ -175,3 +195,26 @@ def replace_predictions(tx: Transaction, run_id: str, rows: list[dict[str, Any]]
     for row in rows:  # some ten rows
         values = [row[k] for k in ("row_id", "split", "prompt", "reference", "base", "tuned")]
         tx.execute("INSERT INTO prediction VALUES (?, ?, ?, ?, ?, ?, ?)", [run_id, *values])
+
+
+OWN = frozenset({"name", "notes", "seed", "gate_override"})  # what may differ between repetitions
+
+
+def settings_of(run: Mapping[str, Any]) -> str:
+    """A key that runs share which differ in nothing but their seed."""
+    config = {field: value for field, value in run["config"].items() if field not in OWN}
+    return json.dumps([run["data_fingerprint"], config], sort_keys=True, default=str)
+
+
+def repeated(runs: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The runs by their settings, in the order in which each was first met. A run that has the seed too of
+    another says nothing new of their settings and stands by itself."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    twice = []
+    for run in runs:
+        group = groups.setdefault(settings_of(run), [])
+        if any(run["config"].get("seed") == other["config"].get("seed") for other in group):
+            twice.append([run])
+        else:
+            group.append(run)
+    return [*groups.values(), *twice]
