@@ -28,7 +28,7 @@ from bench.first_use import BROWSER, down, up
 from bench.made_rows import make
 from bench.report import Figure, Section
 from store.contract.home import Home
-from tunebench.processes import screens_entrance
+from tunebench.terminal.processes import screens_entrance
 
 CLICK_SECONDS, BOX_SECONDS = 0.7, 2.0
 # Pairs of letters: words of the rows are drawn ones, and up to a third of the rows have a pair.

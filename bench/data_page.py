@@ -27,7 +27,7 @@ from bench.first_use import BROWSER, down, up
 from bench.made_rows import make
 from bench.report import Figure, Section
 from store.contract.home import Home
-from tunebench.processes import screens_entrance
+from tunebench.terminal.processes import screens_entrance
 
 SECONDS = 2.0
 

@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from playwright.sync_api import Page, sync_playwright
 
 from store.contract.home import Home
-from tunebench.processes import screens_entrance
+from tunebench.terminal.processes import screens_entrance
 
 BROWSER = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
 COMMAND = [sys.executable, "-m", "tunebench.cli"]

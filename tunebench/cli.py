@@ -22,15 +22,15 @@ from store.http.client import Client
 from store.queries import jobs
 from store.queries.runs import runs
 from store.words import methods_text, metric_words
-from tunebench import processes
-from tunebench.browser import open_browser
 from tunebench.commands import evaluate_cli, judge_cli, mix_cli, reports
 from tunebench.commands.advice_cli import advise
 from tunebench.commands.data_cli import data
 from tunebench.commands.import_cli import import_
 from tunebench.commands.transfer_cli import transfer
-from tunebench.connection import Json, Wait, change, connect
-from tunebench.output import FAILED, OK, STOPPED, errors, print_json, print_table, say, watch
+from tunebench.terminal import processes
+from tunebench.terminal.browser import open_browser
+from tunebench.terminal.connection import Json, Wait, change, connect
+from tunebench.terminal.output import FAILED, OK, STOPPED, errors, print_json, print_table, say, watch
 
 cli = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 cli.add_typer(data, name="data")

@@ -21,7 +21,7 @@ import psutil
 from bench.hostility import Attempt
 from bench.served import Served, processes_of
 from store.contract.home import Home
-from tunebench.processes import free_port
+from tunebench.terminal.processes import free_port
 
 FOREIGN = [
     {"Host": "evil.test"},

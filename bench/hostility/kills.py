@@ -25,7 +25,7 @@ from store.contract.states import ALIVE
 from store.http.client import Client
 from store.queries import jobs
 from store.queries.data import datasets
-from tunebench.processes import free_port, stop_engine
+from tunebench.terminal.processes import free_port, stop_engine
 
 KILLED = ("engine", "screens", "up")
 ROUNDS = 6  # each of the three as often

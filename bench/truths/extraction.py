@@ -1,7 +1,7 @@
 """Canaries and rows from memory: whether the interval of their mean holds it, few and bounded as they are.
 
 The band reaches to 99%, on the careful side: near a bound one of the two limits can hardly lie wrong
-(`engine/diagnostics/statistics/combined.py`).
+(`engine/diagnostics/statistics/bounded.py`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from scipy import special
 
 from bench.truth_rows import Floats
 from bench.truths import Rate
-from engine.diagnostics.statistics.combined import mean_interval
+from engine.diagnostics.statistics.bounded import mean_interval
 
 CANDIDATES = 255
 

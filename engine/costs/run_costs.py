@@ -38,9 +38,9 @@ from engine.rows.render import Rows
 from engine.training.state import evaluation_steps
 from engine.worker.job import Job
 from store.catalog.methods import METHODS
+from store.config.run_speed import may_stop, speed_settings
 from store.config.train_config import TrainConfig
 from store.contract.errors import TunebenchError
-from store.queries.runs.runs import may_stop, speed_settings
 
 # Pages of libraries that a run has touched by its end. A fork begins with hardly any of them.
 LIBRARIES_GIB = 0.05

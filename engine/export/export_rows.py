@@ -1,7 +1,7 @@
 """Rows of a data set as a file for other programs: JSONL in four forms, CSV and Parquet.
 
 What is written reads back as the same rows: an import of the file recognises its form. Beside it stand the
-row's number, its part and the other columns of its file (`export_columns`). Where a form can't say
+row's number, its part and the other columns of its file. Where a form can't say
 what a row holds (several turns in Alpaca, an answer that was rejected in ShareGPT) nothing is written, and
 the error says how many rows are so and which form can.
 

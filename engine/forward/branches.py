@@ -1,10 +1,11 @@
 """What a causal model makes of several answers to each of many prompts: their summed log-probabilities.
 
-A prompt and the tree of its answers (`tries`) pass through the model as one row, in which a token sees its
-ancestors alone and has their number as its position; logits are made only where a token is asked for, a few
-rows at a time. On a CPU such rows go through the packed forward, and what all prompts of a batch begin with
-goes through it once. Elsewhere the model's own forward takes them with a mask. `refusal` says which models
-can't be asked in this way; to those every answer is given after the whole prompt, with the same numbers.
+A prompt and the tree of its answers (`token_tree`) pass through the model as one row, in which a token sees
+its ancestors alone and has their number as its position; logits are made only where a token is asked for, a
+few rows at a time. On a CPU such rows go through the packed forward, and what all prompts of a batch begin
+with goes through it once. Elsewhere the model's own forward takes them with a mask. `refusal` says which
+models can't be asked in this way; to those every answer is given after the whole prompt, with the same
+numbers.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from engine.data.convert.convert import Convert
 from engine.data.convert.file_reading import Reading, decide, look, told
 from engine.data.convert.turns import RowSkipped
 from engine.data.convert.writer import DatasetWriter
-from engine.data.deal.columns import check_split_column
+from engine.data.deal.split_column import check_split_column
 from engine.data.readers.builtin import LABEL
 from engine.data.readers.first_rows import read_first
 from engine.data.readers.raw_rows import Problem, Reader, Row, Skipped, skipped

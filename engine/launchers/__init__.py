@@ -24,7 +24,7 @@ class Launcher(Protocol):
         """Have a worker take the job or ask of this kind in this folder; returns at once."""
 
     def alive(self, pid: int, started: float) -> bool:
-        """Whether the process with this pid is the one that started then (`process_start`)."""
+        """Whether the process with this pid is the one that started then (`process_record`)."""
 
     def stop(self, pid: int, started: float, force: bool = False) -> None:
         """Send SIGTERM, or SIGKILL with `force`, to the worker's process group if it is still that worker."""

@@ -1,4 +1,4 @@
-"""A metric of the user's or of the hub, asked in a process of its own (`apart_process.py`).
+"""A metric of the user's or of the hub, asked in a process of its own (`isolated_process.py`).
 
 Whatever it does, it ends alone: a crash, `os._exit`, an endless loop, memory without end. Its processes end
 when it has answered, when it passes a limit, when the job is cancelled, and when this process dies.

@@ -1,4 +1,4 @@
-"""A user's own metric: a Python file of the home folder, run in a process of its own (`apart.py`).
+"""A user's own metric: a Python file of the home folder, run in a process of its own (`isolated.py`).
 
 The file has one of
     score(prediction, reference, prompt) -> number                  asked row by row; it may leave some out
@@ -232,7 +232,7 @@ def by_module(module: Any, asked: Asked, options: dict[str, Any], name: str) -> 
             raise OwnMetricError(f"Of {own}: {error}.") from error
 
     # imported where it is needed: scipy takes longer than most metrics
-    from engine.diagnostics.statistics.combined import jackknife_interval
+    from engine.diagnostics.statistics.jackknife import jackknife_interval
 
     groups = None if answers.groups is None else [answers.groups[i] for i in kept]
     interval = jackknife_interval(figure, len(kept), groups, confidence=asked.confidence)

@@ -2,8 +2,8 @@
 
 Rows that are equal when folded are one text; of each one is sketched (`minhash`), candidates are verified by
 the exact Jaccard similarity of their word 5-grams (`shingles`) and joined to chains (`clusters`), and within
-a chain a row stands for those that have the threshold with it (`standing`). A row with another label, or
-another answer, is no duplicate, however alike the rest is: it is a conflict. Answers are the same where
+a chain a row stands for those that have the threshold with it (`representatives`). A row with another label,
+or another answer, is no duplicate, however alike the rest is: it is a conflict. Answers are the same where
 they are equal when folded or have the threshold between them, those that were rejected too.
 """
 
@@ -30,7 +30,8 @@ class Near:
     """`stands`: int64 of each row, the row that stands for it (its own number where none does). `similarity`:
     to that row; of one that stands for others the highest of theirs, 0 for a row that is alone. `chain`: the
     first row of those that hang together by near duplicates. `conflict`: bool, the row has the threshold with
-    one of another label or answer. `uncompared`: as of Standing. `prompts`: uint64, as `said.said`."""
+    one of another label or answer. `uncompared`: as of Standing. `prompts`: uint64, as
+    `compared_texts.said`."""
 
     stands: np.ndarray
     similarity: np.ndarray

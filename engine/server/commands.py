@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import Field
 
-from engine.data.deal.columns import check_split_column
+from engine.data.deal.split_column import check_split_column
 from engine.server.data_commands import DataCommands, check_unused
 from engine.server.evaluation_commands import EvaluationCommands, check_not_evaluated
 from engine.server.launching import Launching

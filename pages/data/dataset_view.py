@@ -8,13 +8,13 @@ from typing import Any, Literal
 import streamlit as st
 
 from pages.data.clean.clean_view import show_clean
-from pages.data.dataset_facts import show_facts, show_skipped
-from pages.data.dataset_list import back_to_list
 from pages.data.dataset_split import show_split
 from pages.data.explore.explore_card import show_card, wants_cleaning
 from pages.data.explore.explore_table import show_rows
 from pages.data.map.map_view import show_map
 from pages.data.rendering_view import show_rendering
+from pages.data.rows.dataset_facts import show_facts, show_skipped
+from pages.data.rows.dataset_list import back_to_list
 from pages.data.rows.explore_filter import CLEAN_TAB, ROWS_TAB, SUMMARY_TAB, open_tab, tabs_key
 from pages.data.versions.versions_view import show_versions
 from pages.shared.session import act, guarded, plain

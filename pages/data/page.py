@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.data.dataset_list import back_to_list, show_list
 from pages.data.dataset_view import show_dataset
 from pages.data.imports.import_progress import show_import_job
 from pages.data.imports.import_view import show_import
+from pages.data.rows.dataset_list import back_to_list, show_list
 from pages.shared import reads
 from pages.shared.session import guarded, show_error
 from store.contract.errors import NotFoundError

@@ -13,7 +13,7 @@ from engine.diagnostics.forgetting import forgetting
 from pages.shared import reads
 from pages.shared.session import client, remembered
 from store.contract.errors import QueryError
-from store.queries.evaluations import evaluation_pairs, evaluations, judging
+from store.queries.evaluations import evaluation_pairs, evaluations
 from store.queries.evaluations.evaluation_pairs import Pair
 
 
@@ -36,7 +36,7 @@ def found(
 @remembered
 @st.cache_data(ttl=reads.LIVE, max_entries=32, show_spinner=False)
 def judgings(first: str, second: str) -> list[dict[str, Any]]:
-    return judging.of_pair(client(), first, second)
+    return evaluation_pairs.of_pair(client(), first, second)
 
 
 @remembered

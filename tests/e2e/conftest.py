@@ -21,7 +21,7 @@ from store.contract.home import Home
 from store.contract.process_record import process_start
 from store.http.client import Client
 from store.queries.runs import runs
-from tunebench.processes import screens_entrance
+from tunebench.terminal.processes import screens_entrance
 
 BROWSER_ARGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),

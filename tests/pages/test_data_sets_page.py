@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.data.dataset_facts import facts
+from pages.data.rows.dataset_facts import facts
 from pages.data.rows.explore_filter import CLEAN_TAB, ROWS_TAB, tabs_key
 from store.contract.home import Home
 from store.http.client import Client

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from store.contract.home import Home
-from tunebench import browser
+from tunebench.terminal import browser
 
 ENTRANCE = "http://127.0.0.1:8501/?secret=s3cret&a=b"
 

@@ -36,7 +36,7 @@ from store.http.client import Client
 from store.queries import metrics
 from store.queries.data import datasets
 from tests.unit.store_samples import TOKEN, open_store, serving, write_dataset
-from tunebench import processes
+from tunebench.terminal import processes
 
 
 def refuse(body: dict[str, object]) -> dict[str, object]:

@@ -23,7 +23,7 @@ from tests.unit.desk import Desk
 from tests.unit.store_samples import serving
 from tunebench.cli import cli
 from tunebench.commands.evaluate_conditions import Bound, bounded, not_worse
-from tunebench.output import CONDITION, NOT_FOUND, OK, USAGE
+from tunebench.terminal.output import CONDITION, NOT_FOUND, OK, USAGE
 
 FIGURE: dict[str, Any] = {
     **{"metric": "eval/exact_match", "value": 0.5, "low": 0.2, "high": 0.8, "n": 3, "better": "higher"},

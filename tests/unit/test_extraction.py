@@ -15,7 +15,7 @@ from engine.diagnostics.memorisation.extraction import (
     extraction,
     similarity,
 )
-from engine.diagnostics.statistics.combined import mean_interval
+from engine.diagnostics.statistics.bounded import mean_interval
 
 
 def textbook(first: str, second: str) -> int:

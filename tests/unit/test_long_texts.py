@@ -18,7 +18,8 @@ from engine.near.compared_texts import reader
 from engine.recipe import outcome, working
 from engine.recipe.cleaning import Stripper, normaliser
 from engine.recipe.length import _shortened, _words
-from engine.signals.personal.pii import Span, find, without_overlaps
+from engine.signals.personal.pii import find
+from engine.signals.personal.spans import Span, without_overlaps
 from store.contract.home import Home
 from tests.unit.data_job import make_job
 from tests.unit.recipe_samples import chat, make, run

@@ -19,7 +19,7 @@ from store.queries.runs import interpolations, runs
 from tests.unit.desk import Desk
 from tests.unit.store_samples import serving
 from tunebench.cli import cli
-from tunebench.output import NOT_FOUND, OK, USAGE
+from tunebench.terminal.output import NOT_FOUND, OK, USAGE
 
 
 def measured(*alphas: float) -> list[dict[str, Any]]:

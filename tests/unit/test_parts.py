@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.data.deal.columns import check_split_column
 from engine.data.deal.dealing import assign_rows
 from engine.data.deal.split import deal_given
+from engine.data.deal.split_column import check_split_column
 from engine.data.readers.conversation_parts import part_named
 from store.config.import_config import NAME_LENGTH, ImportConfig, Source, free_name, suggested_name
 from store.config.train_config import Split

@@ -26,7 +26,7 @@ from store.queries.data import datasets
 from tests.unit.recipe_samples import chat
 from tests.unit.store_samples import new_store, serving
 from tunebench.cli import cli
-from tunebench.output import NOT_ALLOWED, NOT_FOUND, OK, USAGE
+from tunebench.terminal.output import NOT_ALLOWED, NOT_FOUND, OK, USAGE
 
 Run = Callable[..., Result]
 

@@ -14,8 +14,8 @@ from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
 from engine.diagnostics.comparison.score_table import differences, from_table, to_table, told
 from engine.diagnostics.statistics import estimators
-from engine.diagnostics.statistics.combined import jackknife_interval
 from engine.diagnostics.statistics.estimators import class_counts, of_classes
+from engine.diagnostics.statistics.jackknife import jackknife_interval
 from engine.diagnostics.statistics.scored import Scored, aggregate, difference
 from engine.metrics import text_overlap
 

@@ -8,7 +8,8 @@ import pyarrow as pa
 import pytest
 
 from engine.signals.groups.privacy_signals import measure
-from engine.signals.personal.pii import FINDERS, Span, count_profanity, find
+from engine.signals.personal.pii import FINDERS, Span, find
+from engine.signals.personal.profanity import count_profanity
 from engine.signals.personal.secrets import entropy
 from store.catalog.signals import GROUPS
 from store.config.recipe import PII_KINDS

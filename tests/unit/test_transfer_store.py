@@ -19,7 +19,7 @@ from tests.pages.seed_transfer import result
 from tests.unit.desk import Desk
 from tests.unit.store_samples import serving
 from tunebench.cli import cli
-from tunebench.output import FAILED, OK, USAGE
+from tunebench.terminal.output import FAILED, OK, USAGE
 
 
 @pytest.fixture

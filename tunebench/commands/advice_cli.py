@@ -12,8 +12,8 @@ from store.config.train_config import BUNDLED_MODEL, TrainConfig, split_of
 from store.queries import settings
 from store.queries.data import datasets
 from tunebench.commands.reports import gain_text
-from tunebench.connection import Json, connect
-from tunebench.output import errors, out, print_json, print_rows, say
+from tunebench.terminal.connection import Json, connect
+from tunebench.terminal.output import errors, out, print_json, print_rows, say
 
 
 def advise(

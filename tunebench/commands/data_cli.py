@@ -10,8 +10,8 @@ from store.config.train_config import Split, split_of
 from store.queries.data import datasets
 from tunebench.commands import quality_cli
 from tunebench.commands.data_reports import split_words
-from tunebench.connection import Json, change, connect
-from tunebench.output import errors, plural, print_json, print_rows
+from tunebench.terminal.connection import Json, change, connect
+from tunebench.terminal.output import errors, plural, print_json, print_rows
 
 data = typer.Typer(
     no_args_is_help=True, help="List, measure, clean, export, rename, split and delete data sets."

@@ -9,7 +9,7 @@ from store.catalog.signals import GROUPS
 from store.config.recipe import FATES
 from store.config.train_config import Split
 from store.words.signal_words import band_words, figure_words, number_words
-from tunebench.output import out, plural, print_rows, say
+from tunebench.terminal.output import out, plural, print_rows, say
 
 Document = dict[str, Any]
 EXAMPLE_WIDTH = 100  # characters of a row that an example shows

@@ -15,9 +15,9 @@ from store.queries import jobs
 from store.queries.evaluations import evaluation_pairs, evaluations
 from tunebench.commands import evaluate_conditions as conditions
 from tunebench.commands.evaluate_conditions import Bound
-from tunebench.connection import Json, Wait, connect
-from tunebench.documents import read_document
-from tunebench.output import (
+from tunebench.terminal.connection import Json, Wait, connect
+from tunebench.terminal.documents import read_document
+from tunebench.terminal.output import (
     CONDITION,
     errors,
     out,

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from store.contract.errors import ConfigError
-from tunebench.output import plural
+from tunebench.terminal.output import plural
 
 Document = dict[str, Any]
 

@@ -13,8 +13,8 @@ from store.http.client import Client
 from store.queries import jobs
 from store.queries.data.datasets import get_dataset, skipped
 from store.words.reading_words import ignored_words, used_words
-from tunebench.connection import Json, Wait, connect
-from tunebench.output import OK, errors, plural, print_json, require_finished, say, watch
+from tunebench.terminal.connection import Json, Wait, connect
+from tunebench.terminal.output import OK, errors, plural, print_json, require_finished, say, watch
 
 SKIPPED_SHOWN = 5  # rows that an import names on the terminal; the file has them all
 

@@ -10,9 +10,9 @@ import typer
 from engine.diagnostics.comparison import judge_figures
 from store.config.judge_config import JudgePairs
 from store.queries import jobs
-from tunebench.connection import Json, Wait, connect
-from tunebench.documents import read_document
-from tunebench.output import errors, out, print_json, require_finished, say, watch
+from tunebench.terminal.connection import Json, Wait, connect
+from tunebench.terminal.documents import read_document
+from tunebench.terminal.output import errors, out, print_json, require_finished, say, watch
 
 Document = dict[str, Any]
 

@@ -12,8 +12,8 @@ from store.contract.errors import ConfigError, NotFoundError
 from store.http.client import Client
 from store.queries import jobs
 from store.queries.runs import interpolations, runs
-from tunebench.connection import Json, Wait, connect
-from tunebench.output import (
+from tunebench.terminal.connection import Json, Wait, connect
+from tunebench.terminal.output import (
     errors,
     out,
     plural,

@@ -17,8 +17,8 @@ from store.http.client import Client
 from store.queries import jobs
 from store.queries.data import datasets, quality, versions
 from tunebench.commands import data_reports
-from tunebench.connection import Json, Wait, connect
-from tunebench.output import errors, plural, print_json, require_finished, say, watch
+from tunebench.terminal.connection import Json, Wait, connect
+from tunebench.terminal.output import errors, plural, print_json, require_finished, say, watch
 
 DataSet = Annotated[str, typer.Argument(help="Id or name")]
 Document = dict[str, Any]

@@ -8,7 +8,7 @@ from store.contract.errors import from_dict
 from store.http.client import Client
 from store.queries import metrics
 from store.queries.runs import runs
-from tunebench.output import out, plural, print_json, print_rows, say
+from tunebench.terminal.output import out, plural, print_json, print_rows, say
 
 SUMMARY = (
     *("run_id", "name", "status", "model", "method", "dataset_name", "created_at", "last_step"),

@@ -15,16 +15,8 @@ from store.queries import jobs
 from store.queries.data import datasets
 from store.queries.runs import runs, transfers
 from store.queries.runs.transfers import Found
-from tunebench.connection import Json, Wait, connect
-from tunebench.output import (
-    errors,
-    out,
-    print_json,
-    print_rows,
-    require_finished,
-    say,
-    watch,
-)
+from tunebench.terminal.connection import Json, Wait, connect
+from tunebench.terminal.output import errors, out, print_json, print_rows, require_finished, say, watch
 
 Document = dict[str, Any]
 PERCENT = 100

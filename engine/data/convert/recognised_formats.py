@@ -1,6 +1,6 @@
 """Which format the rows of a file are in, from the names of its columns and the first rows.
 
-Conversations are recognised by their structure, everything else by names (`aliases`), checked against
+Conversations are recognised by their structure, everything else by names (`column_values`), checked against
 the values. Where no name fits, the values decide and the result is marked as guessed, so that the user
 is told; nothing is guessed that a name says.
 """

@@ -84,7 +84,7 @@ def from_table(table: pa.Table, document: Mapping[str, Any]) -> Scored:
 
 @dataclass(frozen=True)
 class Differences:
-    """`found`: as `paired_scores.difference`, one for each metric that could be compared. Each interval
+    """`found`: as `scored.difference`, one for each metric that could be compared. Each interval
     is at `confidence`, so that together they are at `level`."""
 
     found: list[dict[str, Any]]

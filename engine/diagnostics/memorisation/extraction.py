@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from engine.diagnostics import phrasing
-from engine.diagnostics.statistics import combined
+from engine.diagnostics.statistics import bounded, combined
 from engine.diagnostics.statistics.flips import holm, mcnemar, paired_change
 from engine.diagnostics.statistics.statistics import Interval, wilson_interval
 
@@ -140,7 +140,7 @@ def canaries(groups: Mapping[int, Sequence[tuple[float, ArrayLike]]]) -> Documen
     }
     most = {times: math.log2(len(np.asarray(groups[times][0][1])) + 1) for times in measured}
     p_values = holm([_fisher(values) for values in measured.values()])
-    exposed = {times: combined.mean_interval(values, 0.0, most[times]) for times, values in measured.items()}
+    exposed = {times: bounded.mean_interval(values, 0.0, most[times]) for times, values in measured.items()}
     parts = [
         {
             "insertions": times,

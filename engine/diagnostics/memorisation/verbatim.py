@@ -14,7 +14,7 @@ import numpy as np
 
 from engine.diagnostics import phrasing
 from engine.diagnostics.memorisation.extraction import extraction
-from engine.diagnostics.statistics import combined, proportions
+from engine.diagnostics.statistics import bounded, proportions
 
 Document = dict[str, Any]
 
@@ -102,6 +102,6 @@ def _same(rows: Sequence[Row]) -> Document | None:
     tokens = np.array([row["tokens"] for row in rows], np.float64)
     same = {"base": [row["base_same"] for row in rows], "tuned": [row["tuned_same"] for row in rows]}
     return {
-        model: combined.mean_interval(np.array(counts, np.float64) / tokens, 0.0, 1.0).to_dict()
+        model: bounded.mean_interval(np.array(counts, np.float64) / tokens, 0.0, 1.0).to_dict()
         for model, counts in same.items()
     }

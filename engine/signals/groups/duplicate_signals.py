@@ -1,9 +1,9 @@
 """The group `duplicates`: equal rows, near duplicates, rows with one prompt, and answers that conflict.
 
-Exact and folded: the keys of `engine.near.digest`. Near: `alike`, where a row is named by the row that stands
-for it, and `near_chain` by the first of those that hang together, which are kept together in splits. Same
-prompt: all turns before the last answer, equal when folded; rows of plain text have none. Whether several
-answers to one prompt conflict, `prompts` tells.
+Exact and folded: the keys of `engine.near.digest`. Near: `near_duplicates`, where a row is named by the row
+that stands for it, and `near_chain` by the first of those that hang together, which are kept together in
+splits. Same prompt: all turns before the last answer, equal when folded; rows of plain text have none.
+Whether several answers to one prompt conflict, `repeated_prompts` tells.
 """
 
 from __future__ import annotations

@@ -13,7 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from engine.signals.personal.pii import FINDERS, PROFANITY_GATE, count_profanity, without_overlaps
+from engine.signals.personal.pii import FINDERS
+from engine.signals.personal.profanity import PROFANITY_GATE, count_profanity
+from engine.signals.personal.spans import without_overlaps
 from engine.worker.job import Job
 from store.config.data_config import ProfileConfig
 

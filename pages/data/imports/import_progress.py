@@ -6,9 +6,9 @@ from typing import Any
 
 import streamlit as st
 
-from pages.data.dataset_facts import repeats_words, show_skipped
-from pages.data.dataset_list import back_to_list
 from pages.data.imports.import_recognised import PARTS, say_columns
+from pages.data.rows.dataset_facts import repeats_words, show_skipped
+from pages.data.rows.dataset_list import back_to_list
 from pages.shared import figures, reads
 from pages.shared.job_live import show_bad_end, show_live
 from pages.shared.session import plain

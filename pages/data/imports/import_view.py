@@ -11,9 +11,9 @@ from typing import Any
 
 import streamlit as st
 
-from pages.data.dataset_list import back_to_list
 from pages.data.imports.import_recognised import draw_mapping, draw_parts, say_columns, say_recognised
 from pages.data.imports.import_source import draw_source
+from pages.data.rows.dataset_list import back_to_list
 from pages.shared import reads
 from pages.shared.conversation import show_row
 from pages.shared.session import client, guarded, show_error

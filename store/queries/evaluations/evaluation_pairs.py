@@ -15,19 +15,12 @@ import pyarrow as pa
 
 from store.config.evaluate_config import EvaluateConfig
 from store.contract.errors import ConfigError
-from store.db.records import scalar
+from store.db.records import records, scalar
 from store.queries.evaluations import evaluations
 
 if TYPE_CHECKING:
     from store.db.database import Queryable
 
-
-from typing import TYPE_CHECKING
-
-from store.db.records import records
-
-if TYPE_CHECKING:
-    from store.db.database import Queryable
 
 Document = dict[str, Any]
 OF_CHOICES = ("choice_examples", "list_choices")

@@ -3,16 +3,16 @@
 Lists come from the view `run_overview`, which joins run, job and the summaries of their metrics, so no
 list of runs ever scans points.
 
-What of a run's config says how fast it is, and whether it may end early.
-
 Which runs repeat one another: the same settings on the same rows, with another seed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import json
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from store.config.run_speed import may_stop, speed_settings
 from store.config.train_config import TrainConfig
 from store.contract.errors import NotFoundError, StateError
 from store.db.records import records, scalar, to_json
@@ -20,22 +20,6 @@ from store.queries.jobs import placeholders, utc
 
 if TYPE_CHECKING:
     from store.db.database import Queryable, Transaction
-
-
-import json
-from collections.abc import Mapping, Sequence
-
-SPEED = ("dtype", "load_in_4bit", "load_in_8bit", "gradient_checkpointing", "lora_dropout")
-
-
-def speed_settings(config: Mapping[str, Any]) -> str:
-    """What changes how fast a step is, beside method and task; equal for runs that are alike in it."""
-    return " ".join(str(config.get(field) or "") for field in SPEED)
-
-
-def may_stop(config: Mapping[str, Any]) -> bool:
-    """Whether a run may end before its planned steps."""
-    return bool(config.get("early_stopping") or config.get("max_forgetting"))
 
 
 RUNS = ("train", "variant")  # kinds of job that are runs

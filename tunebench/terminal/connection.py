@@ -9,8 +9,8 @@ import typer
 from store.contract.errors import EngineUnavailable
 from store.contract.home import Home
 from store.http.client import Client
-from tunebench import processes
-from tunebench.output import errors, print_json, say
+from tunebench.terminal import processes
+from tunebench.terminal.output import errors, print_json, say
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else")]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Stay until it has ended")]

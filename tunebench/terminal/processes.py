@@ -27,7 +27,7 @@ from store.contract.process_record import read_record, write_record
 from store.http.access import entrance, read_secret
 from store.http.client import Client
 
-PROJECT = Path(__file__).resolve().parent.parent
+PROJECT = Path(__file__).resolve().parents[2]
 SCREENS_PORT = 8501
 
 

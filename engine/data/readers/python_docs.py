@@ -1,0 +1,166 @@
+"""Questions and answers from the machine's own Python: what each function of the standard library does,
+and what each property is.
+
+Run as a script (`python -I -S python_docs.py`) it imports the standard library in a process of its own
+and prints one JSON array; nothing that a module does when it is imported reaches the caller. It
+imports the standard library alone. The order is that of the names, so that one Python gives one data set.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import os
+import pkgutil
+import re
+import sys
+import warnings
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+# Modules that print, open a window or a browser, start something, or are not for people who write Python.
+LEFT_OUT = frozenset(
+    {"__hello__", "__phello__", "antigravity", "distutils", "encodings", "ensurepip", "idlelib", "lib2to3"}
+    | {"msilib", "nt", "ntpath", "pip", "pydoc_data", "rlcompleter", "test", "this", "tkinter", "turtle"}
+    | {"turtledemo", "winreg"}
+)
+PARTS_LEFT_OUT = frozenset({"__main__", "test", "tests"})
+FUNCTION, PROPERTY = "What does {} do?", "What is {}?"
+SHORTEST, LONGEST = 12, 400  # characters of an answer
+HOMES = {"posixpath": "os.path", "genericpath": "os.path", "posix": "os", "_io": "io"}
+
+_SIGNATURE = re.compile(
+    r"^[\w.]*\(.*?\)(?:\s*->\s*(?:\([^)]*\)|[^,.:;]*))?(?:\s*(?:--|[-,.:;])\s*(?P<rest>\S.*))?$"
+)
+
+
+def module_names() -> list[str]:
+    """Public modules of the standard library and their public parts, packages before what is in them."""
+    names = [name for name in sys.stdlib_module_names if not name.startswith("_") and name not in LEFT_OUT]
+    found: set[str] = set()
+    while names:
+        name = names.pop()
+        found.add(name)
+        module = _load(name)
+        for part in pkgutil.iter_modules(getattr(module, "__path__", [])):
+            if not part.name.startswith("_") and part.name not in PARTS_LEFT_OUT:
+                names.append(f"{name}.{part.name}")
+    return sorted(found, key=lambda name: (name.count("."), name))
+
+
+def _load(name: str) -> ModuleType | None:
+    """The module, or None where this platform does not have it."""
+    try:
+        return importlib.import_module(name)
+    except (ImportError, AttributeError, ValueError, OSError):
+        return None
+
+
+def functions() -> Iterator[tuple[str, str, str, str]]:
+    """(question, qualified name, module, docstring) of each public function, method and property, once."""
+    seen: set[int] = set()
+    for name in module_names():
+        module = _load(name)
+        if module is None:
+            continue
+        prefix = "" if name == "builtins" else f"{HOMES.get(name, name)}."
+        for key, value in sorted(vars(module).items()):
+            if key.startswith("_") or id(value) in seen or not _belongs(value, key, module):
+                continue
+            seen.add(id(value))
+            if inspect.isclass(value):
+                for method, member in sorted(vars(value).items()):
+                    if isinstance(member, classmethod | staticmethod):
+                        member = member.__func__
+                    known = inspect.isroutine(member) or isinstance(member, property)
+                    if not method.startswith("_") and known and id(member) not in seen:
+                        seen.add(id(member))
+                        question = PROPERTY if isinstance(member, property) else FUNCTION
+                        yield question, f"{prefix}{key}.{method}", name, _doc(member)
+            elif inspect.isroutine(value):
+                yield FUNCTION, f"{prefix}{key}", name, _doc(value)
+
+
+def _belongs(value: Any, key: str, module: ModuleType) -> bool:
+    """Whether the module is where people find `value`, not one that merely imported it."""
+    owner = getattr(value, "__module__", None)
+    if not isinstance(owner, str):
+        return key in getattr(module, "__all__", ())
+    owner, own = HOMES.get(owner, owner), HOMES.get(module.__name__, module.__name__)
+    if owner == own or owner.startswith(own + "."):
+        return True
+    return owner.startswith("_") and key in getattr(module, "__all__", (key,))
+
+
+def _doc(value: Any) -> str:
+    text = getattr(value, "__doc__", None)
+    return text if isinstance(text, str) else ""
+
+
+def first_paragraph(doc: str) -> str:
+    """The first paragraph that says something, white space folded; signatures at the start taken away."""
+    for paragraph in re.split(r"\n\s*\n", inspect.cleandoc(doc)):
+        lines = paragraph.strip().split("\n")
+        while lines and (match := _SIGNATURE.match(lines[0].strip())):
+            lines[0] = match["rest"] or ""
+            if match["rest"]:
+                break
+            lines.pop(0)
+        text = " ".join(" ".join(lines).split()).replace("``", "`").lstrip("->: ")
+        if text:
+            return text[:1].upper() + text[1:]
+    return ""
+
+
+def fault(answer: str) -> str:
+    """Why an answer is not one to learn, or an empty text."""
+    if len(answer) < SHORTEST:
+        return f"answer shorter than {SHORTEST} characters"
+    if len(answer) > LONGEST:
+        return f"answer longer than {LONGEST} characters"
+    if ">>>" in answer or "::" in answer or answer.startswith((":", "@", "*", "(", "[")):
+        return "answer is code or a list"
+    return ""
+
+
+def collect() -> list[dict[str, str]]:
+    """Rows of prompt, completion and module; one that is dropped has `reason` in place of a completion.
+
+    Functions without a docstring are no rows. Neither names nor answers repeat.
+    """
+    rows: list[dict[str, str]] = []
+    answers: set[str] = set()
+    documented = {name: (question, module, doc) for question, name, module, doc in functions() if doc.strip()}
+    for name in sorted(documented, key=_rank):
+        question, module, doc = documented[name]
+        row = {"prompt": question.format(name), "completion": first_paragraph(doc), "module": module}
+        reason = fault(row["completion"])
+        if not reason and row["completion"].casefold() in answers:
+            reason = "answer repeats that of an earlier function"
+        answers.add(row["completion"].casefold())
+        rows.append({**row, "reason": reason} if reason else row)
+    return sorted(rows, key=lambda row: row["prompt"])
+
+
+def _rank(name: str) -> tuple[bool, int, int, str]:
+    """Where answers repeat, the name that more people know wins: str.split before bytes.split,
+    random.choice before random.Random.choice."""
+    return not name.startswith(("str.", "list.", "dict.", "set.", "int.")), name.count("."), len(name), name
+
+
+def main() -> None:
+    """Print the rows; whatever the modules print goes nowhere."""
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    warnings.simplefilter("ignore")
+    json.dump(collect(), out)
+    out.close()
+    os._exit(0)  # past what the modules registered for the end
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""The mean of a few values that lie between known bounds, such as shares or bits of exposure.
+
+Student's t and the bootstrap learn nothing of what was not seen: five values at the upper bound would give an
+interval of no width. Taken instead is the bootstrap of Rubin (1981), whose weights of the values are random,
+with more values at the bounds, as what was not seen may lie there. Each limit has an own number of them: half
+a value at the bound that it is drawn to, a tenth at the other one. (A whole value and none are the limits of
+Gaffke 2005, and of shares those of Clopper and Pearson; half a value at either are Jeffreys', which near a
+bound is pulled away from it: with a mean of 7.9 of 8 its upper limit lay below in 7 of 100 draws.)
+
+In simulations (`bench/truths/extraction.py`) this covers 95 to 99%. It is on the careful side near a bound:
+the limit there can hardly lie wrong, so that only the other one's 2.5% are left, and where nearly every draw
+has all values at the bound, hardly these. Pure and seeded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from engine.diagnostics.statistics.statistics import Interval
+
+DRAWS = 4_000
+CHUNK = 2_000_000  # weights drawn at a time
+FEW = 100  # values, up to which their weights are kept
+AT_ITS_BOUND, AT_THE_OTHER = 0.5, 0.1  # of a value
+
+Floats = NDArray[np.float64]
+Weights = tuple[Floats, Floats, Floats]  # of the values [draws, n]; at the near and at the far bound [draws]
+
+
+def mean_interval(values: ArrayLike, low: float, high: float, *, confidence: float = 0.95) -> Interval:
+    """The mean of values that lie within `low` and `high`; one value gives no interval.
+
+    Raises ValueError for no values, or one outside the bounds.
+    """
+    seen = np.asarray(values, np.float64)
+    n = len(seen)
+    if not n or not (seen.min() >= low and seen.max() <= high):
+        raise ValueError(f"{n} values do not lie within {low:g} and {high:g}.")
+    mean = float(seen.mean())
+    if n == 1:
+        return Interval(mean, None, None, 1, why="there is only one value")
+    drawn: dict[float, list[Floats]] = {low: [], high: []}
+    for weights, near, far in _few(n) if n <= FEW else _drawn(n):
+        inside, whole = weights @ seen, weights.sum(axis=1) + near + far
+        for bound, other in ((low, high), (high, low)):
+            drawn[bound].append((inside + near * bound + far * other) / whole)
+    least = float(np.quantile(np.concatenate(drawn[low]), (1 - confidence) / 2))
+    most = float(np.quantile(np.concatenate(drawn[high]), (1 + confidence) / 2))
+    least, most = min(least, mean), max(most, mean)
+    return Interval(mean, low if seen.max() == low else least, high if seen.min() == high else most, n)
+
+
+@lru_cache(maxsize=8)
+def _few(n: int) -> tuple[Weights, ...]:
+    return tuple(_drawn(n))
+
+
+def _drawn(n: int) -> Iterator[Weights]:
+    """The same DRAWS weights of n values at every call, a part at a time."""
+    random, at_once = np.random.default_rng(0), max(1, CHUNK // n)
+    for start in range(0, DRAWS, at_once):
+        draws = min(at_once, DRAWS - start)
+        weights = random.standard_exponential((draws, n))
+        yield weights, random.standard_gamma(AT_ITS_BOUND, draws), random.standard_gamma(AT_THE_OTHER, draws)
