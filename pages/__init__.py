@@ -1,1 +1,1 @@
-"""The screens. Each file is one page; what several share is in `pages.components`."""
+"""The screens, one folder each with its page in it; what all of them use is in `pages.shared`."""

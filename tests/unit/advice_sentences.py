@@ -69,8 +69,8 @@ def of_recommendations() -> Iterator[str]:
         ]
         for rows, tokens in ((1, 1.0), (500, 1e5), (5_000, 0.0), (5_000, 4e4), (10**6, 1e9)):
             for offered in (options, options[1:], options[2:], []):
-                found = advisor.recommend(offered, train_rows=rows, trained_tokens=tokens)
-                yield from (found["sentence"], *found["reasons"])
+                recommendation = advisor.recommend(offered, train_rows=rows, trained_tokens=tokens)
+                yield from (recommendation["sentence"], *recommendation["reasons"])
 
 
 def past(gain: float, half: float | None, runs: int = 1) -> dict[str, Any]:

@@ -38,11 +38,13 @@ def content(database: Database, job_id: str) -> dict[str, Any]:
     torn = [
         int(row["message"].split(" has ")[1].split(" line")[0]) for row in alerts if " has " in row["message"]
     ]
-    said = [row["message"].replace(job_id.title(), "JOB") for row in alerts if " has " not in row["message"]]
+    messages = [
+        row["message"].replace(job_id.title(), "JOB") for row in alerts if " has " not in row["message"]
+    ]
     return {
         "points": repr(points),  # as text: NaN equals NaN
         "job": job,
         "facts": database.query("SELECT facts FROM run WHERE run_id = ?", params).to_pylist(),
         "torn": sum(torn),
-        "alerts": said,
+        "alerts": messages,
     }

@@ -150,11 +150,11 @@ def of_forgetting() -> Iterator[str]:
     yield from judged({"texts": [], "choices": [forgetting.choices(nothing)], "divergence": []})
 
 
-def judged(found: dict[str, Any]) -> list[str]:
+def judged(document: dict[str, Any]) -> list[str]:
     """The sentences of these documents."""
-    parts = [*found["texts"], *found["choices"]]
+    parts = [*document["texts"], *document["choices"]]
     forgetting.hold_users(parts)
-    return forgetting.sentences(forgetting.together(parts), found)
+    return forgetting.sentences(forgetting.together(parts), document)
 
 
 def of_transfer() -> Iterator[str]:

@@ -35,8 +35,8 @@ def value(number: str) -> float:
 
 def odd(sentence: str) -> list[str]:
     """What is wrong with it."""
-    found = [name for name, pattern in ODD.items() if pattern.search(sentence)]
+    reasons = [name for name, pattern in ODD.items() if pattern.search(sentence)]
     if "can't be told from noise" in sentence:
         ends = [(value(low), value(high)) for low, high in re.findall(rf"({NUMBER}) to ({NUMBER})", sentence)]
-        found += ["noise, and surely not 0"] if ends and not any(a <= 0 <= b for a, b in ends) else []
-    return found
+        reasons += ["noise, and surely not 0"] if ends and not any(a <= 0 <= b for a, b in ends) else []
+    return reasons

@@ -46,7 +46,7 @@ class Cleaned:
         return [row["text"] for row in self.rows]
 
     @property
-    def told(self) -> list[tuple[Any, ...]]:
+    def changes(self) -> list[tuple[Any, ...]]:
         """(old row, fate, step, reason) of the rows that did not stay as they were."""
         fields = ("parent_row_id", "fate", "step", "reason")
         return [tuple(fate[f] for f in fields) for fate in self.fates if fate["fate"] != "kept"]

@@ -40,7 +40,7 @@ def recommend(given: list[dict[str, Any]], rows: int = 500, tokens: float = 1e5)
 
 
 @pytest.mark.parametrize(
-    ("given", "tokens", "method", "said"),
+    ("given", "tokens", "method", "expected_reason"),
     [
         (options(), 1e5, "lora", "500 rows are few"),
         (options(), 1e8, "full", "100 million tokens"),
@@ -49,21 +49,21 @@ def recommend(given: list[dict[str, Any]], rows: int = 500, tokens: float = 1e5)
         (options(20.0, 18.0, 40.0), 1e5, None, "QLoRA 4-bit needs the least"),
     ],
 )
-def test_rules(given: list[dict[str, Any]], tokens: float, method: str | None, said: str) -> None:
-    found = recommend(given, tokens=tokens)
-    assert found["method"] == method
-    assert any(said in reason for reason in found["reasons"]), found
+def test_rules(given: list[dict[str, Any]], tokens: float, method: str | None, expected_reason: str) -> None:
+    recommendation = recommend(given, tokens=tokens)
+    assert recommendation["method"] == method
+    assert any(expected_reason in reason for reason in recommendation["reasons"]), recommendation
 
 
 def test_what_runs_measured_wins_over_rules_where_intervals_are_apart() -> None:
     apart = [option("lora", 4.0, past=past(0.5, 0.1)), option("full", 12.0, past=past(0.9, 0.1, 3))]
-    found = recommend(apart)
-    assert found["method"] == "full"
-    assert "0.90 nats a token (0.80 to 1.00, 3 runs)" in found["reasons"][0]
+    recommendation = recommend(apart)
+    assert recommendation["method"] == "full"
+    assert "0.90 nats a token (0.80 to 1.00, 3 runs)" in recommendation["reasons"][0]
     close = [option("lora", 4.0, past=past(0.7, 0.2)), option("full", 12.0, past=past(0.9, 0.2))]
-    found = recommend(close)
-    assert found["method"] == "lora"
-    assert any("overlap" in reason for reason in found["reasons"])
+    recommendation = recommend(close)
+    assert recommendation["method"] == "lora"
+    assert any("overlap" in reason for reason in recommendation["reasons"])
 
 
 def test_evidence_for_what_does_not_fit_is_no_reason_to_take_it() -> None:
@@ -83,10 +83,10 @@ def test_past_runs_are_pooled_without_claiming_more_rows() -> None:
         | {"gain": {"value": value, "low": value - 0.2, "high": value + 0.2, "n": 80, "unit": "nats"}}
         for i, value in enumerate((0.5, 0.5, 0.5))
     ]
-    found = advisor.past_of(runs, "lora")
-    assert found is not None
-    assert (found["runs"], found["n"], found["memory_gib"], found["seconds"]) == (3, 80, 3.0, 120.0)
-    assert (found["low"], found["high"]) == (pytest.approx(0.3), pytest.approx(0.7))  # the same rows thrice
+    pooled = advisor.past_of(runs, "lora")
+    assert pooled is not None
+    assert (pooled["runs"], pooled["n"], pooled["memory_gib"], pooled["seconds"]) == (3, 80, 3.0, 120.0)
+    assert (pooled["low"], pooled["high"]) == (pytest.approx(0.3), pytest.approx(0.7))  # the same rows thrice
     runs[0]["gain"] = {"value": 0.1, "low": -0.1, "high": 0.3, "n": 80, "unit": "nats"}
     spread = advisor.past_of(runs, "lora")
     assert spread is not None
@@ -104,10 +104,10 @@ def test_costs_and_energy_are_unknown_until_somebody_tells() -> None:
 def test_methods_that_runs_tell_apart_are_not_said_to_overlap() -> None:
     """The one that gained most by far does not fit: what fits is not said to be like it."""
     given = [option("lora", 4.0, past=past(0.2, 0.05)), option("full", 40.0, past=past(0.9, 0.05))]
-    found = recommend(given)
-    assert found["method"] == "lora"
-    assert any("Full fine-tuning does not fit" in reason for reason in found["reasons"])
-    assert not any("overlap" in reason for reason in found["reasons"])
+    recommendation = recommend(given)
+    assert recommendation["method"] == "lora"
+    assert any("Full fine-tuning does not fit" in reason for reason in recommendation["reasons"])
+    assert not any("overlap" in reason for reason in recommendation["reasons"])
     near = [option("lora", 4.0, past=past(0.2, 0.05)), option("full", 12.0, past=past(0.22, 0.05))]
     assert any("overlap" in reason for reason in recommend(near)["reasons"])
 

@@ -34,16 +34,16 @@ def falling(steps: int) -> list[tuple[int, float]]:
     return [(step, 2 - 0.01 * step) for step in range(1, steps + 1)]
 
 
-def kinds(found: list[live_alarms.Alarm]) -> list[tuple[str, int]]:
-    return [(alarm.kind, alarm.step) for alarm in found]
+def kinds(raised: list[live_alarms.Alarm]) -> list[tuple[str, int]]:
+    return [(alarm.kind, alarm.step) for alarm in raised]
 
 
 def test_a_rise_is_dated_to_where_it_began() -> None:
-    found = live_alarms.overfits(
+    raised = live_alarms.overfits(
         validations([2.0, 1.5, 1.7, 1.9]), falling(40), unit="nats a token", looks=10
     )
-    assert kinds(found) == [("overfitting", 30)]
-    assert "above that of step 20 (95% over 10 looks, 120 rows)" in found[0].message
+    assert kinds(raised) == [("overfitting", 30)]
+    assert "above that of step 20 (95% over 10 looks, 120 rows)" in raised[0].message
     assert not live_alarms.overfits(validations([2.0, 1.5, 1.4]), falling(30), unit="", looks=10)
     unstable = [(step, 1.0 + step / 10) for step in range(1, 41)]  # training loss rises too
     assert not live_alarms.overfits(validations([2.0, 1.5, 1.7, 1.9]), unstable, unit="", looks=10)
@@ -69,11 +69,11 @@ def test_metric_and_loss_part_while_it_trains() -> None:
         )
         for v, r in zip(every, right, strict=True)
     ]
-    found = live_alarms.overfits(
+    raised = live_alarms.overfits(
         every, falling(40), unit="nats a token", looks=10, metric=metric, metric_name="label accuracy"
     )
-    assert kinds(found) == [("overfitting", 30), ("parting", 40)]
-    assert "label accuracy rose by 0.5" in found[1].message
+    assert kinds(raised) == [("overfitting", 30), ("parting", 40)]
+    assert "label accuracy rose by 0.5" in raised[1].message
     assert kinds(live_alarms.overfits(every, falling(40), unit="", looks=10)) == [("overfitting", 30)]
 
 
@@ -82,15 +82,15 @@ def test_forgetting_passes_a_threshold_only_where_that_is_sure() -> None:
     tokens = np.full(8, 300)
     base = 300 * random.normal(3, 0.3, 8)
 
-    def told(rise: float, noise: float = 0.02) -> list[tuple[str, int]]:
+    def kinds_at(rise: float, noise: float = 0.02) -> list[tuple[str, int]]:
         tuned = base + 300 * (rise + random.normal(0, noise, 8))
         return kinds(live_alarms.forgets(40, base, tuned, tokens, looks=10))
 
-    assert told(0.0) == []
-    assert told(0.04) == []
-    assert told(0.15) == [("forgetting_amber", 40)]
-    assert told(0.5) == [("forgetting_red", 40), ("forgetting_amber", 40)]
-    assert told(0.3, noise=0.5) == []  # not from eight passages
+    assert kinds_at(0.0) == []
+    assert kinds_at(0.04) == []
+    assert kinds_at(0.15) == [("forgetting_amber", 40)]
+    assert kinds_at(0.5) == [("forgetting_red", 40), ("forgetting_amber", 40)]
+    assert kinds_at(0.3, noise=0.5) == []  # not from eight passages
     assert live_alarms.forgets(40, base, base * np.nan, tokens, looks=10) == []
 
 
@@ -104,14 +104,14 @@ def test_a_verdict_says_what_was_not_said_before() -> None:
         },
         "forgetting": {"texts": [{"probe": name, "change": change} for name in ("prose", "data/x")]},
     }  # fmt: skip
-    found = live_alarms.of_verdict(document)
-    assert kinds(found) == [
+    raised = live_alarms.of_verdict(document)
+    assert kinds(raised) == [
         ("overfitting", 70),
         ("memorising", 90),
         ("forgetting_amber", 60),
         ("forgetting_red", 60),
     ]
-    assert {alarm.kind for alarm in found} <= set(KINDS)
+    assert {alarm.kind for alarm in raised} <= set(KINDS)
     assert live_alarms.of_verdict({}) == []
 
 

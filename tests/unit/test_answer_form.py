@@ -134,15 +134,15 @@ KEPT = [
 
 @pytest.mark.parametrize(("document", "text", "expected"), KEPT)
 def test_each_constraint(document: dict[str, Any], text: str, expected: bool) -> None:
-    one = TypeAdapter(Constraint).validate_python(document)
-    assert constraint_checks.kept([text, ""], [one]).tolist() == [[expected], [False]]
-    assert one.words()
+    constraint = TypeAdapter(Constraint).validate_python(document)
+    assert constraint_checks.kept([text, ""], [constraint]).tolist() == [[expected], [False]]
+    assert constraint.words()
 
 
 def test_every_kind_of_constraint_is_tried_above() -> None:
     parts = TypeAdapter(Constraint).json_schema()["$defs"].values()
-    told = [part["properties"]["kind"] for part in parts if "kind" in part["properties"]]
-    kinds = {kind for one in told for kind in one.get("enum", [one.get("const")])}
+    schemas = [part["properties"]["kind"] for part in parts if "kind" in part["properties"]]
+    kinds = {kind for schema in schemas for kind in schema.get("enum", [schema.get("const")])}
     assert kinds == {document["kind"] for document, _, _ in KEPT}
 
 
@@ -200,7 +200,7 @@ def test_two_metrics_of_one_name_are_refused_and_a_name_tells_them_apart() -> No
     with pytest.raises(ConfigError, match="twice"):
         MetricsConfig.parse({"metrics": ["bleu", "bleu"]})
     config = MetricsConfig.parse({"metrics": ["bleu", INTL]})
-    assert [one.key for one in config.metrics] == ["eval/bleu", "eval/bleu_intl"]
+    assert [choice.key for choice in config.metrics] == ["eval/bleu", "eval/bleu_intl"]
     assert MetricsConfig.from_yaml(config.to_yaml()) == config
 
 
@@ -215,6 +215,6 @@ def test_no_metric_takes_the_name_of_another(metric: dict[str, Any]) -> None:
 
 def test_each_task_offers_metrics_that_can_be_parsed() -> None:
     for task in TASK_TITLES:
-        assert [one.metric for one in MetricsConfig.of_task(task).metrics] == offered(task)
+        assert [choice.metric for choice in MetricsConfig.of_task(task).metrics] == offered(task)
     assert "exact_match" in offered("sft")
     assert "f1_macro" in offered("classification")

@@ -22,22 +22,22 @@ STOPPED = {"reason": "epochs", "step": 40, "restored_step": 40}
 def logs_of(right: float, sure: float = 0.9, seed: int = 0) -> np.ndarray:
     """Log-probabilities of a classifier that is right on this share of rows, and takes class 0 for 1."""
     random = np.random.default_rng(seed)
-    told = np.where(random.random(N) < right, TRUTH, np.where(TRUTH == 0, 1, 0))
+    predicted = np.where(random.random(N) < right, TRUTH, np.where(TRUTH == 0, 1, 0))
     shares = np.full((N, 3), (1 - sure) / 2)
-    shares[np.arange(N), told] = sure
+    shares[np.arange(N), predicted] = sure
     return np.log(shares)
 
 
 def judged(right: float, *, prompted: float | None = 0.5, sure: float = 0.9, **more: Any) -> dict[str, Any]:
     logs = logs_of(right, sure)
-    told = logs.argmax(axis=1)
-    tuned = figures(TRUTH, told, LABELS) | {"calibration": calibration(logs, TRUTH)}
+    predicted = logs.argmax(axis=1)
+    tuned = figures(TRUTH, predicted, LABELS) | {"calibration": calibration(logs, TRUTH)}
     asked = over = None
     if prompted is not None:
-        said = logs_of(prompted, seed=1).argmax(axis=1)
-        asked = figures(TRUTH, said, LABELS)
-        over = ratio_interval((told == TRUTH).astype(float) - (said == TRUTH), np.ones(N))
-    found = class_verdict.document(
+        answered = logs_of(prompted, seed=1).argmax(axis=1)
+        asked = figures(TRUTH, answered, LABELS)
+        over = ratio_interval((predicted == TRUTH).astype(float) - (answered == TRUTH), np.ones(N))
+    classification = class_verdict.document(
         "test",
         LABELS,
         [34, 33, 33],
@@ -58,8 +58,8 @@ def judged(right: float, *, prompted: float | None = 0.5, sure: float = 0.9, **m
         tuned_loss=losses,
         known=np.ones(N),
         base_correct=TRUTH == 0,
-        tuned_correct=told == TRUTH,
-        classification=found,
+        tuned_correct=predicted == TRUTH,
+        classification=classification,
         eval_rows=validations,
         train_curve=[(step, 1.0) for step in range(1, 41)],
         stopped=STOPPED,
@@ -69,11 +69,11 @@ def judged(right: float, *, prompted: float | None = 0.5, sure: float = 0.9, **m
 
 
 def test_a_new_head_that_begins_above_the_most_frequent_class_does_not_overfit() -> None:
-    found = judged(0.2, above=(-0.5, 0.6, 0.1))
-    assert found["state"] == "worse"
-    assert found["overfitting"]["state"] == "none"
-    assert found["overfitting"]["best_step"] == 40
-    (advice, *_) = found["advice"]
+    verdict = judged(0.2, above=(-0.5, 0.6, 0.1))
+    assert verdict["state"] == "worse"
+    assert verdict["overfitting"]["state"] == "none"
+    assert verdict["overfitting"]["best_step"] == 40
+    (advice, *_) = verdict["advice"]
     assert advice["change"] == {"num_train_epochs": 6.0}
     assert "did not get past always the most frequent class yet: try 6 epochs" in advice["text"]
     assert judged(0.2, above=(-0.5, 0.1, 0.1))["advice"][0]["change"] == {"learning_rate": 3.3e-5}
@@ -81,21 +81,21 @@ def test_a_new_head_that_begins_above_the_most_frequent_class_does_not_overfit()
 
 
 def test_a_classifier_that_learned_says_what_against_what() -> None:
-    found = judged(0.9)
-    assert found["state"] == "learned"
-    assert found["headline"].startswith("Learned: 8")
-    assert "% of held-out rows right (" in found["headline"]
-    assert "n 200), against 34% for always the most frequent class and" in found["headline"]
-    assert found["headline"].endswith("for the untuned model asked for the label.")
-    said = " ".join(found["sentences"])
-    assert "The classes card_arrival and card_lost are confused most: " in said
-    assert "It is right more often than always the most frequent class, by " in said
-    assert "It is right more often than the untuned model asked for the label (n 200), by " in said
-    assert "No overfitting" in said
-    assert found["gain"]["unit"] == "nats a row"
-    assert found["accuracy_gain"]["low"] > 0.4
-    assert found["classification"]["majority"] == {"label": "card_arrival", "share": 0.34, "n": 100}
-    assert found["tuned"]["n"] == found["tuned"]["tokens"] == N
+    verdict = judged(0.9)
+    assert verdict["state"] == "learned"
+    assert verdict["headline"].startswith("Learned: 8")
+    assert "% of held-out rows right (" in verdict["headline"]
+    assert "n 200), against 34% for always the most frequent class and" in verdict["headline"]
+    assert verdict["headline"].endswith("for the untuned model asked for the label.")
+    text = " ".join(verdict["sentences"])
+    assert "The classes card_arrival and card_lost are confused most: " in text
+    assert "It is right more often than always the most frequent class, by " in text
+    assert "It is right more often than the untuned model asked for the label (n 200), by " in text
+    assert "No overfitting" in text
+    assert verdict["gain"]["unit"] == "nats a row"
+    assert verdict["accuracy_gain"]["low"] > 0.4
+    assert verdict["classification"]["majority"] == {"label": "card_arrival", "share": 0.34, "n": 100}
+    assert verdict["tuned"]["n"] == verdict["tuned"]["tokens"] == N
 
 
 def test_few_rows_that_agree_are_no_proof_of_no_gain() -> None:
@@ -104,36 +104,36 @@ def test_few_rows_that_agree_are_no_proof_of_no_gain() -> None:
     same = judged(0.9)["classification"]
     for n, state in ((20, "undecided"), (2_000, "no_gain")):
         right = np.arange(n) % 3 > 0
-        found = class_verdict.judge(
+        verdict = class_verdict.judge(
             split="test", base_loss=np.ones(n), tuned_loss=np.ones(n), known=np.ones(n), base_correct=right,
             tuned_correct=right, classification=same, eval_rows=[], train_curve=[], stopped=STOPPED,
             config={"learning_rate": 1e-4},
         )  # fmt: skip
-        assert found["state"] == state
-        assert found["accuracy_gain"]["low"] == pytest.approx(-found["accuracy_gain"]["high"])
-        assert found["accuracy_gain"]["low"] < 0
+        assert verdict["state"] == state
+        assert verdict["accuracy_gain"]["low"] == pytest.approx(-verdict["accuracy_gain"]["high"])
+        assert verdict["accuracy_gain"]["low"] < 0
 
 
 def test_without_the_untuned_model_nothing_is_said_of_it() -> None:
-    found = judged(0.9, prompted=None)
-    assert found["headline"].endswith("for always the most frequent class.")
-    assert "prompted" not in found["classification"]["models"]
+    verdict = judged(0.9, prompted=None)
+    assert verdict["headline"].endswith("for always the most frequent class.")
+    assert "prompted" not in verdict["classification"]["models"]
 
 
 @pytest.mark.parametrize(("right", "state"), [(0.34, "undecided"), (0.05, "worse")])
 def test_no_more_right_than_the_most_frequent_class(right: float, state: str) -> None:
-    found = judged(right, sure=0.4, above=(0.1, 0.1, 0.1))
-    assert found["state"] == state
+    verdict = judged(right, sure=0.4, above=(0.1, 0.1, 0.1))
+    assert verdict["state"] == state
     if state == "worse":
         assert "It is right less often than always the most frequent class, by " in " ".join(
-            found["sentences"]
+            verdict["sentences"]
         )
-        assert "It got worse than always the most frequent class" in found["advice"][0]["text"]
+        assert "It got worse than always the most frequent class" in verdict["advice"][0]["text"]
 
 
 def test_too_sure_a_classifier_is_told_so() -> None:
-    said = " ".join(judged(0.7, sure=0.999)["sentences"])
-    assert "It is more sure than it is right: its logits would have to be divided by" in said
+    text = " ".join(judged(0.7, sure=0.999)["sentences"])
+    assert "It is more sure than it is right: its logits would have to be divided by" in text
     assert "more sure than it is right" not in " ".join(judged(0.9)["sentences"])
 
 
@@ -143,13 +143,13 @@ def test_labels_that_training_never_saw_are_said() -> None:
 
 def test_a_loss_that_is_not_a_number_is_broken() -> None:
     logs = logs_of(0.9)
-    found = judged(0.9)["classification"]
+    classification = judged(0.9)["classification"]
     losses = -logs[np.arange(N), TRUTH]
     losses[3] = np.nan
     verdict = class_verdict.judge(
         split="test", base_loss=np.ones(N), tuned_loss=losses, known=np.ones(N), base_correct=TRUTH == 0,
-        tuned_correct=np.ones(N), classification=found, eval_rows=[], train_curve=[], stopped=STOPPED,
-        config={},
+        tuned_correct=np.ones(N), classification=classification, eval_rows=[], train_curve=[],
+        stopped=STOPPED, config={},
     )  # fmt: skip
     assert verdict["state"] == "worse"
     assert verdict["gain"] is None

@@ -29,15 +29,15 @@ def drawn(n: int = 400, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 def test_every_figure_is_that_of_scikit_learn() -> None:
     truth, guess = drawn()
-    found = figures(truth, guess, LABELS)
-    assert found["n"] == 400
-    assert found["accuracy"]["value"] == pytest.approx(metrics.accuracy_score(truth, guess))
+    scores = figures(truth, guess, LABELS)
+    assert scores["n"] == 400
+    assert scores["accuracy"]["value"] == pytest.approx(metrics.accuracy_score(truth, guess))
     for name in ("macro", "weighted"):
         expected = metrics.f1_score(truth, guess, average=name)
-        assert found[f"f1_{name}"]["value"] == pytest.approx(expected)
-        assert found[f"f1_{name}"]["low"] < expected < found[f"f1_{name}"]["high"]
+        assert scores[f"f1_{name}"]["value"] == pytest.approx(expected)
+        assert scores[f"f1_{name}"]["low"] < expected < scores[f"f1_{name}"]["high"]
     precision, recall, f1, support = metrics.precision_recall_fscore_support(truth, guess)
-    for row in found["classes"]:
+    for row in scores["classes"]:
         i = LABELS.index(row["label"])
         values = [row[part]["value"] for part in ("precision", "recall", "f1")]
         assert values == pytest.approx([precision[i], recall[i], f1[i]])
@@ -45,19 +45,19 @@ def test_every_figure_is_that_of_scikit_learn() -> None:
         assert all(row[p]["low"] < row[p]["value"] < row[p]["high"] or row[p]["value"] in (0, 1)
                    for p in ("precision", "recall", "f1"))  # fmt: skip
     matrix = metrics.confusion_matrix(truth, guess)
-    for label, predicted, count in found["confusion"]:
+    for label, predicted, count in scores["confusion"]:
         assert count == matrix[LABELS.index(label), LABELS.index(predicted)]
-    assert sum(count for _, _, count in found["confusion"]) == 400
+    assert sum(count for _, _, count in scores["confusion"]) == 400
 
 
 def test_a_class_nobody_predicts_and_one_that_is_not_there() -> None:
     """scikit-learn's averages are over the labels that are present or predicted."""
     truth, guess = np.array([0, 0, 1, 1, 2]), np.array([0, 0, 1, 3, 1])
-    found = figures(truth, guess, LABELS)
-    assert found["f1_macro"]["value"] == pytest.approx(
+    scores = figures(truth, guess, LABELS)
+    assert scores["f1_macro"]["value"] == pytest.approx(
         metrics.f1_score(truth, guess, average="macro", zero_division=0)
     )
-    rows = {row["label"]: row for row in found["classes"]}
+    rows = {row["label"]: row for row in scores["classes"]}
     assert set(rows) == set(LABELS[:4])
     assert rows["class 2"]["precision"] is None
     assert rows["class 3"]["recall"] is None
@@ -66,11 +66,11 @@ def test_a_class_nobody_predicts_and_one_that_is_not_there() -> None:
 
 def test_nothing_wrong_is_not_certainty() -> None:
     truth = np.arange(12) % 3
-    found = figures(truth, truth, LABELS[:3])
+    scores = figures(truth, truth, LABELS[:3])
     for name in ("accuracy", "f1_macro", "f1_weighted"):
-        assert found[name]["value"] == found[name]["high"] == 1
-        assert found[name]["low"] < 0.8
-    assert all(row["f1"]["low"] < 0.75 for row in found["classes"])  # four rows a class
+        assert scores[name]["value"] == scores[name]["high"] == 1
+        assert scores[name]["low"] < 0.8
+    assert all(row["f1"]["low"] < 0.75 for row in scores["classes"])  # four rows a class
     assert figures(truth, (truth + 1) % 3, LABELS[:3])["f1_macro"]["value"] == 0
 
 
@@ -99,10 +99,10 @@ def test_equal_evidence_gives_equal_figures() -> None:
 def test_long_lists_are_cut_to_the_largest(monkeypatch: Any) -> None:
     monkeypatch.setattr("engine.diagnostics.statistics.class_figures.MOST_CLASSES", 2)
     monkeypatch.setattr("engine.diagnostics.statistics.class_figures.MOST_PAIRS", 3)
-    found = figures(*drawn(), LABELS)
-    assert [row["label"] for row in found["classes"]] == LABELS[:2]
-    assert (found["class_count"], len(found["confusion"])) == (6, 3)
-    assert found["pair_count"] > 3
+    scores = figures(*drawn(), LABELS)
+    assert [row["label"] for row in scores["classes"]] == LABELS[:2]
+    assert (scores["class_count"], len(scores["confusion"])) == (6, 3)
+    assert scores["pair_count"] > 3
 
 
 def test_lengths_that_differ_and_no_row_are_refused() -> None:

@@ -57,8 +57,8 @@ def test_a_data_set_is_renamed_split_and_deleted_only_without_runs(served: tuple
     assert run("data", "rename", "Capitals", "Cities").exit_code == OK
     done = run("data", "split", "Cities", "--test-size", "0.25")
     assert done.exit_code == OK
-    found = datasets.get_dataset(database, "Cities")
-    assert (found["split_seed"], found["validation_size"], found["test_size"]) == (0, 0.1, 0.25)
+    dataset = datasets.get_dataset(database, "Cities")
+    assert (dataset["split_seed"], dataset["validation_size"], dataset["test_size"]) == (0, 0.1, 0.25)
     listed = json.loads(run("data", "list", "--json").stdout)["datasets"]
     assert [row["name"] for row in listed] == ["Cities"]
     used = run("data", "delete", "Cities")

@@ -143,7 +143,7 @@ def test_the_sample_waits_for_what_it_needs_and_is_prepared_once(desk: Desk) -> 
     run_id = desk("launch_sample")["run_id"]
     job = desk.job(run_id)
     assert job["after_jobs"] == prepared
-    assert [desk.job(one)["kind"] for one in prepared] == ["convert", "import"]
+    assert [desk.job(job_id)["kind"] for job_id in prepared] == ["convert", "import"]
     assert desk.job(prepared[1])["config"]["name"] == SAMPLE_DATASET
     run = runs.get_run(desk.database, run_id)
     assert run["dataset_id"] == dataset_id_of(prepared[1])
@@ -200,7 +200,11 @@ def test_resuming_a_run_resumes_what_it_waited_for(desk: Desk) -> None:
     with desk.database.transaction() as tx:
         jobs.finish(tx, run_id, "failed", desk.now)
     desk("resume", job=run_id)
-    assert [desk.job(one)["status"] for one in (model, rows, run_id)] == ["queued", "finished", "queued"]
+    assert [desk.job(job_id)["status"] for job_id in (model, rows, run_id)] == [
+        "queued",
+        "finished",
+        "queued",
+    ]
 
 
 def test_delete_removes_rows_and_folder_of_an_ended_run_alone(desk: Desk) -> None:
@@ -273,8 +277,8 @@ def test_a_full_disk_takes_on_no_work_but_can_be_cleared(desk: Desk, monkeypatch
 def test_a_run_continues_from_one_that_finished_by_its_name_or_id(desk: Desk) -> None:
     desk.add_dataset()
     first = desk("launch", dataset="D", name="First")["run_id"]
-    for name, said in (("First", "is queued"), ("Nobody", "There is no run")):
-        with pytest.raises(ConfigError, match=said) as caught:
+    for name, message in (("First", "is queued"), ("Nobody", "There is no run")):
+        with pytest.raises(ConfigError, match=message) as caught:
             desk("launch", dataset="D", init_from=name)
         assert caught.value.field == "init_from"
     desk.end(first, "finished")

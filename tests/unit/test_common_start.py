@@ -30,11 +30,11 @@ def test_the_beginning_that_most_texts_share(texts: list[str], start: str) -> No
 def test_what_is_left_out_is_marked_and_said() -> None:
     cells = [{"row_id": i, "prompt": f"{TEMPLATE}{i} " + "x" * 400, "answer": str(i)} for i in range(3)]
     cells.append({"row_id": 3, "prompt": "Hello", "answer": None})
-    shown, said = differing(cells, {"prompt": "Prompt", "answer": "Answer"})
-    assert shown[1]["prompt"] == "… 1 " + "x" * (SHOWN - 4) + "…"
-    assert [cell["answer"] for cell in shown] == ["0", "1", "2", None]
-    assert shown[3]["prompt"] == "Hello"
-    assert said == f"Prompt: 3 of these 4 begin with “{TEMPLATE.strip()}”, shown as “…”."
+    shortened, note = differing(cells, {"prompt": "Prompt", "answer": "Answer"})
+    assert shortened[1]["prompt"] == "… 1 " + "x" * (SHOWN - 4) + "…"
+    assert [cell["answer"] for cell in shortened] == ["0", "1", "2", None]
+    assert shortened[3]["prompt"] == "Hello"
+    assert note == f"Prompt: 3 of these 4 begin with “{TEMPLATE.strip()}”, shown as “…”."
     assert cells[1]["prompt"].startswith(TEMPLATE)  # what is cached stays as it was
 
 

@@ -23,23 +23,23 @@ def noisy(effect: float, seed: int) -> np.ndarray:
 
 
 def test_a_clear_difference_is_named_in_the_right_direction() -> None:
-    found = difference("A", "B", LOSS, noisy(0.3, 2), TOKENS)
-    assert found.separated
-    assert found.sentence.startswith("A is better than B by 0.3")
+    comparison = difference("A", "B", LOSS, noisy(0.3, 2), TOKENS)
+    assert comparison.separated
+    assert comparison.sentence.startswith("A is better than B by 0.3")
     other_way = difference("B", "A", noisy(0.3, 2), LOSS, TOKENS)
-    assert other_way.sentence == found.sentence
+    assert other_way.sentence == comparison.sentence
 
 
 def test_equal_runs_are_not_told_apart_and_what_could_be_seen_is_said() -> None:
-    found = difference("A", "B", LOSS, noisy(0.0, 3), TOKENS)
-    assert not found.separated
-    assert found.sentence.startswith("A and B can't be told apart on 150 held-out rows (")
-    assert f"could be seen is {found.interval.detectable:.2f}" in found.sentence
+    comparison = difference("A", "B", LOSS, noisy(0.0, 3), TOKENS)
+    assert not comparison.separated
+    assert comparison.sentence.startswith("A and B can't be told apart on 150 held-out rows (")
+    assert f"could be seen is {comparison.interval.detectable:.2f}" in comparison.sentence
 
 
 def test_more_comparisons_ask_for_more() -> None:
-    one, ten = (difference("A", "B", LOSS, noisy(0.05, 4), TOKENS, comparisons=k) for k in (1, 10))
-    assert ten.interval.low < one.interval.low < one.interval.high < ten.interval.high
+    single, ten = (difference("A", "B", LOSS, noisy(0.05, 4), TOKENS, comparisons=k) for k in (1, 10))
+    assert ten.interval.low < single.interval.low < single.interval.high < ten.interval.high
 
 
 def test_what_cannot_be_compared_says_why() -> None:

@@ -82,8 +82,8 @@ def test_defaults_suit_the_method() -> None:
 
 @given(st.integers(1, 10**7), st.sampled_from(list(METHODS)))
 def test_resolving_fills_all_and_changes_nothing_that_was_said(rows: int, method: str) -> None:
-    said = TrainConfig(dataset="d", method=method, learning_rate=3e-3, name="mine")  # type: ignore[arg-type]
-    resolved = said.resolved(rows)
+    config = TrainConfig(dataset="d", method=method, learning_rate=3e-3, name="mine")  # type: ignore[arg-type]
+    resolved = config.resolved(rows)
     assert resolved.learning_rate == 3e-3
     assert resolved.name == "mine"
     assert None not in (resolved.num_train_epochs, resolved.weight_decay)
@@ -91,7 +91,7 @@ def test_resolving_fills_all_and_changes_nothing_that_was_said(rows: int, method
     read = METHODS[method].fields
     assert not [field for field in read if getattr(resolved, field) is None and field not in left]
     unread = set(METHOD_FIELDS) - set(read)
-    assert all(getattr(resolved, field) == getattr(said, field) for field in unread)
+    assert all(getattr(resolved, field) == getattr(config, field) for field in unread)
     assert resolved.resolved(rows) == resolved
 
 
@@ -105,7 +105,7 @@ def test_an_import_has_exactly_one_source_and_known_roles() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("name: " + "[" * 3000, "nested too deeply"),
         ("name: 2020-13-45", "month must be in 1..12"),
@@ -113,8 +113,8 @@ def test_an_import_has_exactly_one_source_and_known_roles() -> None:
         ("name: [", "not valid YAML at line 1"),
     ],
 )
-def test_yaml_that_cannot_be_read_says_why(text: str, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_yaml_that_cannot_be_read_says_why(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         TrainConfig.from_yaml(text)
 
 
@@ -142,7 +142,7 @@ def test_moves_between_states_follow_the_table() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("dataset: d\nname: a\nname: b", "name stands twice in this YAML, at line 2 and at line 3."),
         ("dataset: d\n'dataset': e", "dataset stands twice in this YAML, at line 1 and at line 2."),
@@ -150,10 +150,10 @@ def test_moves_between_states_follow_the_table() -> None:
         ("a: [{b: {c: 1, d: 2,\n c: 3}}]", "c stands twice in this YAML, at line 1 and at line 2."),
     ],
 )
-def test_a_key_that_stands_twice_is_refused_with_its_lines(text: str, said: str) -> None:
+def test_a_key_that_stands_twice_is_refused_with_its_lines(text: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         TrainConfig.from_yaml(text)
-    assert (caught.value.message, caught.value.field) == (said, "config")
+    assert (caught.value.message, caught.value.field) == (message, "config")
 
 
 def test_what_a_merge_brings_in_may_be_given_anew() -> None:

@@ -9,19 +9,19 @@ from engine.diagnostics.statistics.correction import MEMORY, TIME, Pair, correct
 
 
 def test_without_a_run_the_prediction_stands() -> None:
-    found = correct([], "lora", MEMORY)
-    assert (found.factor, found.n, found.same) == (1.0, 0, 0)
-    assert found.low < 0.9
-    assert found.high > 1.1
-    assert "No run" in found.sentence("memory")
+    correction = correct([], "lora", MEMORY)
+    assert (correction.factor, correction.n, correction.same) == (1.0, 0, 0)
+    assert correction.low < 0.9
+    assert correction.high > 1.1
+    assert "No run" in correction.sentence("memory")
 
 
 def test_one_run_moves_it_half_of_the_way_and_many_all_of_it() -> None:
-    one = correct([Pair(1.0, 1.2, "lora")], "lora", MEMORY)
-    assert one.factor == pytest.approx(1.2**0.5)
+    single = correct([Pair(1.0, 1.2, "lora")], "lora", MEMORY)
+    assert single.factor == pytest.approx(1.2**0.5)
     many = correct([Pair(1.0, 1.2, "lora")] * 50, "lora", MEMORY)
     assert many.factor == pytest.approx(1.2, rel=0.01)
-    assert many.high / many.low < one.high / one.low
+    assert many.high / many.low < single.high / single.low
 
 
 def test_runs_with_the_same_method_count_for_more() -> None:
@@ -57,6 +57,6 @@ def test_the_interval_covers_the_next_run_as_often_as_it_says(runs: int, spread:
     for _ in range(400):
         bias = noise.normal(0, 0.06)
         ratios = np.exp(bias + noise.normal(0, spread, runs + 1))
-        found = correct([Pair(1.0, float(r), "lora") for r in ratios[:-1]], "lora", MEMORY)
-        hits += found.low <= ratios[-1] <= found.high
+        correction = correct([Pair(1.0, float(r), "lora") for r in ratios[:-1]], "lora", MEMORY)
+        hits += correction.low <= ratios[-1] <= correction.high
     assert hits / 400 >= (0.93 if spread == 0.05 else 0.55 if runs < 10 else 0.8)

@@ -10,8 +10,8 @@ from pages.compare.tradeoff import cost_families, cost_points
 from tests.unit.test_costs import estimate, row
 
 
-def found(*rows: dict[str, Any]) -> list[cost_points.Point]:
-    return cost_points.points([{"parent": "", "alpha": None} | one for one in rows], "prose")
+def points_of(*rows: dict[str, Any]) -> list[cost_points.Point]:
+    return cost_points.points([{"parent": "", "alpha": None} | row for row in rows], "prose")
 
 
 def share(run_id: str, alpha: float, gain: float, cost: float | None) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def share(run_id: str, alpha: float, gain: float, cost: float | None) -> dict[st
 
 
 def test_a_line_goes_from_parent_to_child_where_both_are_drawn() -> None:
-    points = found(
+    points = points_of(
         row(1, 0.5, 0.3), row(2, 0.4, 0.1, parent="r1"), row(3, 0.4, 0.2, parent="elsewhere"),
         row(4, 0.3, 0.1, parent="r4"),
     )  # fmt: skip
@@ -39,7 +39,7 @@ def test_a_line_goes_from_parent_to_child_where_both_are_drawn() -> None:
 
 
 def test_shares_lie_between_their_run_and_the_base() -> None:
-    points = found(row(1, 0.5, 0.3), row(2, 0.4, 0.1))
+    points = points_of(row(1, 0.5, 0.3), row(2, 0.4, 0.1))
     shares = [
         share("r1", 0.0, 0, 0), share("r1", 0.2, 0.2, 0.05), share("r1", 0.6, 0.4, 0.2),
         share("r1", 1.0, 0.5, 0.3),
@@ -56,7 +56,7 @@ def test_shares_lie_between_their_run_and_the_base() -> None:
 
 
 def test_a_thousand_families_are_a_few_traces() -> None:
-    points = found(*(row(i, 0.5 + i / 9e3, 0.3, parent=f"r{i - 1}") for i in range(1, 1001)))
+    points = points_of(*(row(i, 0.5 + i / 9e3, 0.3, parent=f"r{i - 1}") for i in range(1, 1001)))
     shares = [share(f"r{i}", a, a / 2, a / 4) for i in range(1, 1001) for a in (0.2, 0.4, 0.6, 0.8)]
     figure = go.Figure()
     cost_families.add_links(figure, points)

@@ -21,14 +21,14 @@ def estimate(value: float, half: float = 0.02, n: int = 100) -> dict[str, Any]:
 
 
 def row(number: int, gain: float, cost: float, **more: Any) -> dict[str, Any]:
-    known = {
+    fields = {
         "run_id": f"r{number}", "number": number, "name": f"Run <{number}>", "method": "lora", "model": "m",
         "dataset_id": "d1", "dataset_name": "Sums", "task": "sft", "learning_rate": 1e-4 * number,
         "num_train_epochs": 2.0, "init_from": "", "state": "some",
         "gain": estimate(gain) | {"unit": "nats a token"}, "prose": estimate(cost),
         "answers": None, "kl": None,
     }  # fmt: skip
-    return known | more
+    return fields | more
 
 
 ROWS = [row(1, 0.2, 0.0), row(2, 0.5, 0.1), row(3, 0.49, 0.11), row(4, 0.4, 0.4)]
@@ -62,15 +62,15 @@ def test_the_store_picks_the_figures_out_of_verdicts(tmp_path: Path) -> None:
             runs.update(tx, run_id, verdict=document)
     add_job(database, "bare", status="finished")
     add_job(database, "lives", status="training")
-    found = {r["run_id"]: r for r in gains_and_costs.costs(database)}
-    assert list(found) == ["whole", "old", "broken", "bare"]
-    whole = found["whole"]
+    costs = {r["run_id"]: r for r in gains_and_costs.costs(database)}
+    assert list(costs) == ["whole", "old", "broken", "bare"]
+    whole = costs["whole"]
     assert (whole["state"], whole["prose"], whole["kl"]) == ("some", estimate(0.1), None)
     assert (whole["answers"], whole["gain"]["n"]) == (estimate(-0.05), 9)
     assert (whole["task"], whole["learning_rate"], whole["init_from"]) == ("sft", None, "")
     for run_id in ("old", "broken", "bare"):
-        assert [found[run_id][name] for name in ("prose", "answers", "kl", "state")] == [None] * 4
-    assert found["broken"]["gain"] is None
+        assert [costs[run_id][name] for name in ("prose", "answers", "kl", "state")] == [None] * 4
+    assert costs["broken"]["gain"] is None
     database.close()
 
 
@@ -87,11 +87,11 @@ def test_the_store_picks_the_figures_out_of_verdicts(tmp_path: Path) -> None:
     ],
 )
 def test_runs_whose_axes_mean_something_else_are_counted(change: dict[str, Any], word: str) -> None:
-    shown, reasons = cost_points.sort_out([*ROWS, row(9, 0.1, 0.1) | change], "prose")
-    assert [r["run_id"] for r in shown] == ["r1", "r2", "r3", "r4"]
-    said = cost_points.left_out(len(shown), 5, reasons)
-    assert said.startswith("4 of 5 finished runs. Left out: 1 run ")
-    assert word in said
+    plotted, reasons = cost_points.sort_out([*ROWS, row(9, 0.1, 0.1) | change], "prose")
+    assert [r["run_id"] for r in plotted] == ["r1", "r2", "r3", "r4"]
+    sentence = cost_points.left_out(len(plotted), 5, reasons)
+    assert sentence.startswith("4 of 5 finished runs. Left out: 1 run ")
+    assert word in sentence
 
 
 def test_a_fall_of_accuracy_is_a_cost_with_its_ends_turned_round() -> None:
@@ -108,14 +108,14 @@ def test_a_fall_of_accuracy_is_a_cost_with_its_ends_turned_round() -> None:
 
 
 def test_places_and_the_run_that_costs_nothing_that_matters() -> None:
-    found = cost_points.points(ROWS, "prose")
-    assert [p.status for p in found] == ["front", "front", "alike", "dominated"]
-    assert found[3].behind == ("#2 Run <2>",)
-    assert [p.state for p in found] == ["none", "some", "some", "much"]
-    best = cost_points.cheapest(found)
+    points = cost_points.points(ROWS, "prose")
+    assert [p.status for p in points] == ["front", "front", "alike", "dominated"]
+    assert points[3].behind == ("#2 Run <2>",)
+    assert [p.state for p in points] == ["none", "some", "some", "much"]
+    best = cost_points.cheapest(points)
     assert best is not None
     assert best.row["run_id"] == "r1"
-    assert cost_points.cheapest(found[1:]) is None
+    assert cost_points.cheapest(points[1:]) is None
     equal = cost_points.points([row(6, 0.2, 0.02), row(7, 0.2, 0.0), row(8, 0.2, 0.01)], "prose")
     assert cost_points.cheapest(equal) == equal[1]  # of equal gains the one that cost least
     other = cost_points.points([*ROWS, row(5, 0.1, 0.3, dataset_id="d2")], "prose")
@@ -153,25 +153,25 @@ def test_colours_by_rate_and_method_and_sizes_by_distance() -> None:
         row(2, 0.5, 0.1, kl=estimate(0.4), method="full"),
         row(3, 0.1, 0.1),
     ]
-    found = cost_points.points(rows, "prose")
-    drawn = traces(cost_chart.cost_chart(found, "prose", "rate"))["Runs"].marker
+    points = cost_points.points(rows, "prose")
+    drawn = traces(cost_chart.cost_chart(points, "prose", "rate"))["Runs"].marker
     assert list(drawn.color) == pytest.approx([-4.0, -3.69897, -3.5228787])
     assert list(drawn.colorbar.ticktext) == ["1e-4", "2e-4", "3e-4"]
     assert drawn.size[2] < drawn.size[0] < drawn.size[1] == cost_chart.SIZES[1]
-    single = traces(cost_chart.cost_chart(found[:1], "prose", "rate"))["Runs"].marker
+    single = traces(cost_chart.cost_chart(points[:1], "prose", "rate"))["Runs"].marker
     assert single.color == (RUNS[0],)  # one rate is no scale
-    figure = cost_chart.cost_chart(found, "prose", "method")
+    figure = cost_chart.cost_chart(points, "prose", "method")
     assert {"LoRA", "Full fine-tuning"} <= set(traces(figure))
     assert len(set(traces(figure)["Runs"].marker.color)) == 2
 
 
 def test_many_runs_have_no_numbers_and_intervals_on_the_front_alone() -> None:
     many = [row(i, 0.5 + 0.001 * (i % 7), 0.1 + 0.002 * i) for i in range(1, 200)]
-    drawn = traces(cost_chart.cost_chart(found := cost_points.points(many, "prose"), "prose", "rate"))
+    drawn = traces(cost_chart.cost_chart(points := cost_points.points(many, "prose"), "prose", "rate"))
     assert drawn["Runs"].text is None
     assert len(drawn["Runs"].x) == 199
-    assert len(drawn["Intervals"].x) == sum(p.status == "front" for p in found) < 199
-    json.dumps([p.behind for p in found])
+    assert len(drawn["Intervals"].x) == sum(p.status == "front" for p in points) < 199
+    json.dumps([p.behind for p in points])
 
 
 def test_one_run_without_intervals_is_drawn() -> None:
@@ -185,15 +185,18 @@ def test_one_run_without_intervals_is_drawn() -> None:
 def test_methods_are_matched_first_then_rates() -> None:
     assert cost_picked.compared(ROWS, "prose") == ("", [])
     both = [*ROWS[:2], row(11, 0.2, 0.3, method="full"), row(12, 0.5, 0.5, method="full")]
-    kind, found = cost_picked.compared(both, "prose")
+    kind, comparisons = cost_picked.compared(both, "prose")
     assert kind == "method"
-    assert found[0]["sentence"].startswith("LoRA forgets less than Full fine-tuning at every gain")
+    assert comparisons[0]["sentence"].startswith("LoRA forgets less than Full fine-tuning at every gain")
     rates = [
         row(i, 0.2 + 0.1 * i, 0.1 * i, learning_rate=rate) for i, rate in enumerate([1e-4, 1e-4, 2e-4, 2e-4])
     ]
-    kind, found = cost_picked.compared(rates, "prose")
+    kind, comparisons = cost_picked.compared(rates, "prose")
     assert kind == "learning rate"
-    assert {found[0]["first"], found[0]["second"]} == {"learning rate 0.0001", "learning rate 0.0002"}
+    assert {comparisons[0]["first"], comparisons[0]["second"]} == {
+        "learning rate 0.0001",
+        "learning rate 0.0002",
+    }
 
 
 def test_pairs_of_questions_are_in_points_as_the_plot_is() -> None:
@@ -211,22 +214,22 @@ def test_pairs_of_questions_are_in_points_as_the_plot_is() -> None:
 
 
 def test_intervals_are_in_view_where_nothing_was_forgotten() -> None:
-    found = cost_points.points(
+    points = cost_points.points(
         [row(number, 0.2, 0.0, prose=estimate(0.0, 9.0)) for number in (1, 2)], "prose"
     )
-    left, right = cost_chart.span(found, "cost")
+    left, right = cost_chart.span(points, "cost")
     assert left < -9 < 9 < right
 
 
 def test_the_axis_of_forgetting_reaches_to_where_it_matters() -> None:
     small = [row(number, 0.2, 0.0, prose=estimate(0.004 * number, 0.01)) for number in (1, 2)]
-    found = cost_points.points(small, "prose")
-    left, right = cost_chart.costs(found, "prose")
+    points = cost_points.points(small, "prose")
+    left, right = cost_chart.costs(points, "prose")
     amber = cost_points.limits("prose")["amber"]
     assert left <= -amber
     assert right > amber
-    shown = cost_chart.plane(found, "prose").layout
-    assert tuple(shown.xaxis.range) == (left, right)
-    assert any("forgot some" in note.text for note in shown.annotations)
+    layout = cost_chart.plane(points, "prose").layout
+    assert tuple(layout.xaxis.range) == (left, right)
+    assert any("forgot some" in note.text for note in layout.annotations)
     wide = cost_points.points([row(1, 0.2, 0.9)], "prose")
     assert cost_chart.costs(wide, "prose") == cost_chart.span(wide, "cost")

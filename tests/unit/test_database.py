@@ -85,8 +85,8 @@ try:
 except StateError as error:
     print(error.message)
 """
-    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    assert said.startswith("Another process has the store")
+    stdout = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert stdout.startswith("Another process has the store")
     database.close()
 
 

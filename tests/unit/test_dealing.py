@@ -38,11 +38,11 @@ def test_a_column_of_the_file_makes_groups(home: Home, tmp_path) -> None:
     assert all(70 <= dealt.counts()[part] <= 80 for part in ("validation", "test"))
     odd = deal_rows(home, fingerprint, Split.parse({**how, "split_column": "source.odd \"'name"}))
     assert odd.together == 0
-    for column, said in (("source.nobody", "source.user"), ("text2", "source.user"), ("cluster", "Measure")):
+    for column, fix in (("source.nobody", "source.user"), ("text2", "source.user"), ("cluster", "Measure")):
         with pytest.raises(ConfigError) as caught:
             deal_rows(home, fingerprint, Split.parse({**how, "split_column": column}))
         assert caught.value.field == "split_column"
-        assert said in caught.value.fix
+        assert fix in caught.value.fix
 
 
 def test_the_newest_rows_are_test_and_a_row_without_a_time_is_named(home: Home, tmp_path) -> None:

@@ -31,9 +31,9 @@ def test_the_vendi_interval_holds_its_value_and_narrows_with_rows() -> None:
 
 
 def test_distinct_n_by_hand() -> None:
-    found = diversity.distinct([["a", "b", "a", "b"], ["a", "b"]])
-    assert found["distinct_1"] == {"value": 2 / 6, "n": 6, "unit": "words"}
-    assert found["distinct_2"] == {"value": 2 / 4, "n": 4, "unit": "pairs"}  # ab ba ab, ab
+    figures = diversity.distinct([["a", "b", "a", "b"], ["a", "b"]])
+    assert figures["distinct_1"] == {"value": 2 / 6, "n": 6, "unit": "words"}
+    assert figures["distinct_2"] == {"value": 2 / 4, "n": 4, "unit": "pairs"}  # ab ba ab, ab
     assert diversity.distinct([[]])["distinct_1"]["value"] is None
 
 
@@ -48,9 +48,9 @@ def test_distinct_n_is_taken_from_as_many_words_in_sets_of_any_size() -> None:
 def test_compression_is_that_of_gzip() -> None:
     texts = ["the same words again"] * 100
     raw = ("\n".join(texts) + "\n").encode()
-    found = diversity.compression(texts)
-    assert found["value"] == len(gzip.compress(raw, 6)) / len(raw)
-    assert (found["n"], found["bytes"]) == (100, len(raw))
+    figure = diversity.compression(texts)
+    assert figure["value"] == len(gzip.compress(raw, 6)) / len(raw)
+    assert (figure["n"], figure["bytes"]) == (100, len(raw))
 
 
 def test_cluster_entropy_is_one_where_topics_are_even() -> None:
@@ -61,8 +61,8 @@ def test_cluster_entropy_is_one_where_topics_are_even() -> None:
 
 
 def test_top_template_is_a_share_of_all_rows() -> None:
-    found = diversity.top_template(["a b c", "a b c", None, "x y z"])
-    assert (found["value"], found["template"], found["templates"]) == (0.5, "a b c", 2)
+    figure = diversity.top_template(["a b c", "a b c", None, "x y z"])
+    assert (figure["value"], figure["template"], figure["templates"]) == (0.5, "a b c", 2)
     assert diversity.top_template([None])["value"] == 0
 
 
@@ -79,9 +79,9 @@ def test_self_bleu_of_equal_rows_is_one_and_of_unlike_rows_near_none() -> None:
 def test_self_bleu_by_hand() -> None:
     """Five words against four of them: precisions 4/5, 3/4, 2/3, 1/2; and 1 with a brevity penalty."""
     first, second = ["a", "b", "c", "d", "e"], ["a", "b", "c", "d"]
-    one = math.exp(sum(math.log(p) for p in (4 / 5, 3 / 4, 2 / 3, 1 / 2)) / 4)
-    other = math.exp(1 - 5 / 4)
-    assert self_bleu([first, second]) == pytest.approx((one + other) / 2)
+    first_bleu = math.exp(sum(math.log(p) for p in (4 / 5, 3 / 4, 2 / 3, 1 / 2)) / 4)
+    second_bleu = math.exp(1 - 5 / 4)
+    assert self_bleu([first, second]) == pytest.approx((first_bleu + second_bleu) / 2)
 
 
 def test_half_of_doubled_rows_loses_less_than_half_of_single_ones() -> None:

@@ -29,9 +29,11 @@ Turns = list[tuple[str, str]]
 def rows_file(path: Path, rows: list[Turns] | list[str]) -> Path:
     """rows.parquet of conversations or plain texts, in row groups of a few rows."""
     chat = bool(rows) and not isinstance(rows[0], str)
-    texts = ["\n\n".join(said for _, said in row) if chat else row for row in rows]
+    texts = ["\n\n".join(content for _, content in row) if chat else row for row in rows]
     numbers = [int.from_bytes(digest(text), "little") for text in texts]
-    messages = [[{"role": role, "content": said} for role, said in row] for row in rows] if chat else None
+    messages = (
+        [[{"role": role, "content": content} for role, content in row] for row in rows] if chat else None
+    )
     columns = {
         "row_id": list(range(len(rows))),
         "line": list(range(1, len(rows) + 1)),
@@ -67,18 +69,18 @@ def test_every_kind_of_group(home: Home, tmp_path) -> None:
         asked(sentence(4, 30), "Four."),
         asked(sentence(2, 9), "Two."),
     ]
-    found, figures = measure(home, tmp_path, rows)
-    assert list(found) == ["row_id", *(signal.column for signal in GROUPS["duplicates"].signals)]
-    assert found["row_id"] == list(range(7))
-    assert found["exact_group"] == [None, 1, None, None, None, None, 1]  # "YES." is not "yes."
-    assert found["folded_group"] == [0, 1, 0, None, None, None, 1]
-    assert found["near_group"] == [0, 1, 0, 0, None, None, 1]
-    assert found["near_similarity"][:3] == [1.0, 1.0, 1.0]
-    assert 0.7 <= found["near_similarity"][3] < 1
-    assert found["near_similarity"][4] is None
-    assert found["prompt_group"] == [0, 1, 0, None, 1, None, 1]
-    assert found["conflict"] == [False, True, False, False, True, False, True]
-    assert found["references"] == [False] * 7
+    columns, figures = measure(home, tmp_path, rows)
+    assert list(columns) == ["row_id", *(signal.column for signal in GROUPS["duplicates"].signals)]
+    assert columns["row_id"] == list(range(7))
+    assert columns["exact_group"] == [None, 1, None, None, None, None, 1]  # "YES." is not "yes."
+    assert columns["folded_group"] == [0, 1, 0, None, None, None, 1]
+    assert columns["near_group"] == [0, 1, 0, 0, None, None, 1]
+    assert columns["near_similarity"][:3] == [1.0, 1.0, 1.0]
+    assert 0.7 <= columns["near_similarity"][3] < 1
+    assert columns["near_similarity"][4] is None
+    assert columns["prompt_group"] == [0, 1, 0, None, 1, None, 1]
+    assert columns["conflict"] == [False, True, False, False, True, False, True]
+    assert columns["references"] == [False] * 7
     wanted = {"exact_duplicates": 1, "near_duplicates": 3, "same_prompt": 3, "conflicts": 3}
     wanted |= {"near_conflicts": 0, "references": 0, "answers": 2, "uncompared": 0}
     assert figures == wanted
@@ -88,33 +90,35 @@ def test_the_system_turn_makes_nobody_alike(home: Home, tmp_path) -> None:
     system = ("system", sentence(1, 300))
     rows = [[system, *asked(sentence(n, 12), f"Answer {n}.")] for n in range(2, 6)]
     rows.append([("system", "Be brief."), *rows[0][1:]])
-    found, _ = measure(home, tmp_path, rows)
-    assert found["near_group"] == [0, None, None, None, 0]
-    assert found["exact_group"] == [None] * 5
-    assert found["prompt_group"] == [None] * 5  # the system turn is part of what was asked
+    columns, _ = measure(home, tmp_path, rows)
+    assert columns["near_group"] == [0, None, None, None, 0]
+    assert columns["exact_group"] == [None] * 5
+    assert columns["prompt_group"] == [None] * 5  # the system turn is part of what was asked
 
 
 def test_short_rows_and_rows_without_words(home: Home, tmp_path) -> None:
     rows = ["yes", "Yes!", "no", "!!!", "???", "yes yes", "我们 都 好", "我们都好"]
-    found, figures = measure(home, tmp_path, rows)
-    assert found["near_group"] == [0, 0, None, None, None, None, 6, 6]
-    assert found["exact_group"] == [None] * 8
-    assert found["prompt_group"] == [None] * 8
-    assert not any(found["conflict"])
+    columns, figures = measure(home, tmp_path, rows)
+    assert columns["near_group"] == [0, 0, None, None, None, None, 6, 6]
+    assert columns["exact_group"] == [None] * 8
+    assert columns["prompt_group"] == [None] * 8
+    assert not any(columns["conflict"])
     assert figures["near_duplicates"] == 2
 
 
 def test_signs_that_carry_meaning_tell_rows_apart(home: Home, tmp_path) -> None:
-    found, _ = measure(home, tmp_path, ["what is 3 + 4", "what is 3 - 4", "What is 3 + 4?", "what is 3 * 4"])
-    assert found["near_group"] == [0, None, 0, None]
+    columns, _ = measure(
+        home, tmp_path, ["what is 3 + 4", "what is 3 - 4", "What is 3 + 4?", "what is 3 * 4"]
+    )
+    assert columns["near_group"] == [0, None, 0, None]
 
 
 @pytest.mark.parametrize("rows", [[], [asked("a", "b")], ["!!!", "???"], ["a b c d e"]])
 def test_rows_that_nothing_can_be_compared_with(home: Home, tmp_path, rows: list) -> None:
-    found, figures = measure(home, tmp_path, rows)
+    columns, figures = measure(home, tmp_path, rows)
     for name in ("exact_group", "near_group", "near_similarity", "prompt_group"):
-        assert found[name] == [None] * len(rows)
-    assert found["conflict"] == [False] * len(rows)
+        assert columns[name] == [None] * len(rows)
+    assert columns["conflict"] == [False] * len(rows)
     assert set(figures.values()) == {0}
 
 
@@ -132,9 +136,9 @@ def test_sets_of_shingles_are_those_of_words(texts: list[str]) -> None:
     parts = np.split(sets.values, sets.offsets[1:-1]) if texts else []
     hands = [shingles_by_hand(text) for text in texts]
     assert [len(part) for part in parts] == [len(hand) for hand in hands]
-    for one, first in zip(parts, hands, strict=True):
-        for other, second in zip(parts, hands, strict=True):
-            assert len(np.intersect1d(one, other)) == len(first & second)
+    for first_shingles, first in zip(parts, hands, strict=True):
+        for second_shingles, second in zip(parts, hands, strict=True):
+            assert len(np.intersect1d(first_shingles, second_shingles)) == len(first & second)
 
 
 def jaccard(first: set, second: set) -> float:
@@ -162,16 +166,19 @@ def test_against_brute_force(tmp_path) -> None:
         for begin in range(0, len(texts), 50):
             sketches.add(sketches.sketch(texts[begin : begin + 50]))
         sketches.close()
-        found = find_clusters(sketches, lambda *_: None)
-    pairs = {(min(a, b), max(a, b)): s for a, b, s in zip(*found.pairs, strict=True)}
+        clustering = find_clusters(sketches, lambda *_: None)
+    pairs = {(min(a, b), max(a, b)): s for a, b, s in zip(*clustering.pairs, strict=True)}
     assert set(pairs) <= set(true)  # each was verified
     assert all(value == pytest.approx(true[pair]) for pair, value in pairs.items())
-    together = sum(found.label[a] == found.label[b] for a, b in true)
+    together = sum(clustering.label[a] == clustering.label[b] for a, b in true)
     assert len(true) > 150
     assert together >= 0.98 * len(true)
-    assert np.array_equal(found.label[found.label], found.label)  # named by a member, the first
-    assert np.all(found.label <= np.arange(len(texts)))
-    assert np.array_equal(found.similarity > 0, np.bincount(found.label, minlength=480)[found.label] > 1)
+    # named by a member, the first
+    assert np.array_equal(clustering.label[clustering.label], clustering.label)
+    assert np.all(clustering.label <= np.arange(len(texts)))
+    assert np.array_equal(
+        clustering.similarity > 0, np.bincount(clustering.label, minlength=480)[clustering.label] > 1
+    )
 
 
 @pytest.mark.parametrize(("shared", "own", "clusters"), [(60, 1, 1), (45, 15, 3000)])
@@ -187,8 +194,8 @@ def test_large_buckets_do_not_go_quadratic(
     with Sketches(0.7, tmp_path) as sketches:
         sketches.add(sketches.sketch(texts))
         sketches.close()
-        found = find_clusters(sketches, lambda *_: None)
-    assert len(np.unique(found.label)) == clusters
+        clustering = find_clusters(sketches, lambda *_: None)
+    assert len(np.unique(clustering.label)) == clusters
     assert sum(looked_at) < 100 * rows  # all pairs would be 1,500 a row
 
 
@@ -243,9 +250,10 @@ def labelled(path: Path, rows: list[tuple[str, str]]) -> Path:
 def test_exact_is_exact_and_code_in_another_indentation_is_not(home: Home, tmp_path) -> None:
     rows = ["if a:\n    b()\nc()", "if a:\n    b()\n    c()", "the variable N", "the variable n"]
     rows += ["Café", "Cafe\u0301", "x² is", "x2 is"]
-    found, figures = measure(home, tmp_path, rows)
-    assert found["exact_group"] == [None, None, None, None, 4, 4, None, None]  # one accent, typed in two ways
-    assert found["folded_group"] == [0, 0, 2, 2, 4, 4, 6, 6]
+    columns, figures = measure(home, tmp_path, rows)
+    # one accent, typed in two ways
+    assert columns["exact_group"] == [None, None, None, None, 4, 4, None, None]
+    assert columns["folded_group"] == [0, 0, 2, 2, 4, 4, 6, 6]
     assert figures["exact_duplicates"] == 1
 
 
@@ -255,14 +263,14 @@ def test_a_near_duplicate_is_similar_to_the_row_that_stands_for_it(home: Home, t
     for step in range(40):  # a chain: each text has a stretch of the one before replaced
         rows.append(" ".join(present))
         present[3 * step : 3 * step + 3] = sentence(100 + step, 3).split()
-    found, figures = measure(home, tmp_path, rows)
-    assert set(found["near_chain"]) == {0}
+    columns, figures = measure(home, tmp_path, rows)
+    assert set(columns["near_chain"]) == {0}
     hands = [shingles_by_hand(text) for text in rows]
-    for row, group in enumerate(found["near_group"]):
+    for row, group in enumerate(columns["near_group"]):
         if group is not None and group != row:
             value = jaccard(hands[row], hands[group])
             assert value >= 0.7
-            assert found["near_similarity"][row] == pytest.approx(value, abs=1e-6)
+            assert columns["near_similarity"][row] == pytest.approx(value, abs=1e-6)
     assert jaccard(hands[0], hands[-1]) < 0.3
     assert 0 < figures["near_duplicates"] < 39
 
@@ -282,9 +290,9 @@ def test_rows_with_another_answer_are_conflicts_too(home: Home, tmp_path) -> Non
     long = sentence(2, 60)
     rows = [asked(question, "Yes, always."), asked(question + " now", "No, never.")]
     rows += [asked(question + " then", long), asked(question + " there", long + " indeed")]
-    found, _ = measure(home, tmp_path, rows)
-    assert found["near_group"] == [None, None, 2, 2]
-    assert found["near_conflict"][:2] == [True, True]
+    columns, _ = measure(home, tmp_path, rows)
+    assert columns["near_group"] == [None, None, 2, 2]
+    assert columns["near_conflict"][:2] == [True, True]
 
 
 def template(count: int, labels: int, seed: int = 0) -> list[tuple[str, str]]:
@@ -327,18 +335,18 @@ def test_answers_that_contradict_and_answers_that_agree(
 ) -> None:
     prompt = "What is the capital of Australia, or an apple?"
     others = [asked(sentence(n, 9), sentence(n + 100, 9)) for n in range(20)]
-    found, figures = measure(home, tmp_path, [*(asked(prompt, answer) for answer in answers), *others])
-    assert found["conflict"][:2] == [conflict is True] * 2
-    assert found["references"][:2] == [conflict is False] * 2
-    assert not any(found["conflict"][2:])
+    columns, figures = measure(home, tmp_path, [*(asked(prompt, answer) for answer in answers), *others])
+    assert columns["conflict"][:2] == [conflict is True] * 2
+    assert columns["references"][:2] == [conflict is False] * 2
+    assert not any(columns["conflict"][2:])
     assert figures["answers"] == (0 if conflict is None else 2)
 
 
 def test_many_references_for_each_prompt_are_a_kind_of_data(home: Home, tmp_path) -> None:
     rows = [asked(sentence(n, 8), sentence(100 * n + k, 12)) for n in range(30) for k in range(1, 6)]
-    found, figures = measure(home, tmp_path, rows)
-    assert all(found["references"])
-    assert not any(found["conflict"])
+    columns, figures = measure(home, tmp_path, rows)
+    assert all(columns["references"])
+    assert not any(columns["conflict"])
     assert (figures["references"], figures["answers"]) == (150, 5)
 
 

@@ -13,13 +13,13 @@ from tests.unit.verdict_sentences import CONFIG, STOPPED
 
 @pytest.mark.parametrize("topic", SOURCES)
 def test_what_is_said_at_the_edges_can_be_so(topic: str) -> None:
-    said = every(topic)
-    assert len(said) > 3
-    assert {sentence: reasons for sentence in said if (reasons := odd(sentence))} == {}
+    sentences = every(topic)
+    assert len(sentences) > 3
+    assert {sentence: reasons for sentence in sentences if (reasons := odd(sentence))} == {}
 
 
 @pytest.mark.parametrize(
-    ("said", "reasons"),
+    ("sentence", "reasons"),
     [
         ("the tuned model is worse by 0.00 nats", ["a change by nothing"]),
         ("A is worse by nan nats (0.50 to 0.50)", ["a value that is none", "an interval of no width"]),
@@ -35,18 +35,18 @@ def test_what_is_said_at_the_edges_can_be_so(topic: str) -> None:
         ("Training on A costs B 150% (120 to 180).", []),
     ],
 )
-def test_what_is_odd_is_seen(said: str, reasons: list[str]) -> None:
-    assert odd(said) == reasons
+def test_what_is_odd_is_seen(sentence: str, reasons: list[str]) -> None:
+    assert odd(sentence) == reasons
 
 
 def test_sentences_of_edges_by_hand() -> None:
     """What stood there before: a value without rows to tell it, an interval of no width, 0% where nothing
     moved."""
-    one = verdict.judge(
+    document = verdict.judge(
         row_ids=[0], split="test", base_loss_sum=[7.0], tuned_loss_sum=[7.0], tokens=[10], base_correct=[1],
         tuned_correct=[1], eval_rows=[], train_curve=[], stopped=STOPPED, config=CONFIG,
     )  # fmt: skip
-    assert one["headline"].startswith("Can't be told from 1 held-out row: there is only one row")
+    assert document["headline"].startswith("Can't be told from 1 held-out row: there is only one row")
     assert phrasing.interval(None, None) == "no interval"
     assert phrasing.number(1e12, 2) == "1.0×10¹²"
     assert phrasing.number(-1e-9, 6) == "−1.0×10⁻⁹"

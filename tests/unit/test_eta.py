@@ -11,13 +11,13 @@ from engine.worker import progress as eta  # a method of the fake job is called 
 
 class _Job:
     def __init__(self) -> None:
-        self.told: list[tuple[float, float | None]] = []
+        self.estimates: list[tuple[float, float | None]] = []
 
     def check_cancelled(self) -> None:
         return
 
     def progress(self, done: float, total: float, unit: str, message: str, left: float | None) -> None:
-        self.told.append((done, left))
+        self.estimates.append((done, left))
 
 
 @pytest.mark.parametrize("after", [0.0, 60.0])
@@ -31,4 +31,4 @@ def test_a_pass_tells_the_time_left_from_the_time_taken(
     for done, at in ((0, 100.0), (5, 100.5), (10, 105.0), (11, 105.5), (30, 115.0)):
         now[0] = at
         tell(done)
-    assert job.told == [(0, None), (10, 15.0 + after), (30, 5.0 + after)]
+    assert job.estimates == [(0, None), (10, 15.0 + after), (30, 5.0 + after)]

@@ -16,7 +16,7 @@ from tests.unit.desk import Desk
 from tests.unit.store_samples import serving
 from tests.unit.test_evaluations import finish, launched
 from tunebench.cli import cli
-from tunebench.terminal.output import OK, USAGE
+from tunebench.output import OK, USAGE
 
 JUDGE = {"base_url": "https://host/v1", "model": "m"}
 
@@ -63,7 +63,7 @@ def test_a_judging_is_of_two_evaluations_with_answers_to_the_same_rows(desk: Des
     job_id = desk("judge", first="One", second=second, judge=JUDGE)["job_id"]
     job = desk.job(job_id)
     assert (job["kind"], job["config"]["first"], job["config"]["second"]) == ("judge", first, second)
-    assert [one["job_id"] for one in evaluation_pairs.of_pair(desk.database, second, first)] == [job_id]
+    assert [row["job_id"] for row in evaluation_pairs.of_pair(desk.database, second, first)] == [job_id]
     desk.add_dataset("Other", "g")
     other = desk("evaluate", run="My run", dataset="Other", name="Else")["job_id"]
     finish(desk, other, [1.0])

@@ -192,14 +192,14 @@ def test_a_finished_evaluation_is_kept_listed_and_deleted(desk: Desk) -> None:
     assert [job["job_id"] for job in evaluations.unfinished(desk.database, run_id)] == [first, second]
     finish(desk, first, [1.0, None, 0.0])
     finish(desk, second, [1.0, 1.0, 1.0])
-    found = evaluations.list_evaluations(desk.database, run_id=run_id)
-    assert [row["evaluation_id"] for row in found] == [second, first]
+    listed = evaluations.list_evaluations(desk.database, run_id=run_id)
+    assert [row["evaluation_id"] for row in listed] == [second, first]
     assert evaluations.unfinished(desk.database, run_id) == []
-    one = evaluations.get(desk.database, "One")
-    assert one["figures"] == [FIGURE]
-    assert one["details"]["notices"] == RESULT["notices"]
-    assert (one["dataset_name"], one["data_fingerprint"], one["n"]) == ("D", "f", 3)
-    assert [row["name"] for row in evaluations.comparable(desk.database, one)] == ["Two"]
+    evaluation = evaluations.get(desk.database, "One")
+    assert evaluation["figures"] == [FIGURE]
+    assert evaluation["details"]["notices"] == RESULT["notices"]
+    assert (evaluation["dataset_name"], evaluation["data_fingerprint"], evaluation["n"]) == ("D", "f", 3)
+    assert [row["name"] for row in evaluations.comparable(desk.database, evaluation)] == ["Two"]
     desk("delete", job=first)
     with pytest.raises(NotFoundError):
         evaluations.get(desk.database, "One")
@@ -295,16 +295,16 @@ def test_the_command_line_shows_rows_and_differences(desk: Desk, command_line: C
     finish(desk, second, [1.0, 1.0, 1.0, 1.0])
     listed = json.loads(command_line("evaluations", "--run", run_id, "--json").stdout)["evaluations"]
     assert [row["name"] for row in listed] == ["Two", "One"]
-    shown = command_line("evaluations", "One", "--rows", 2, "--against", "Two")
-    assert shown.exit_code == OK, shown.output
-    assert "0.5 (0.2 to 0.8)" in shown.stdout
-    assert "a1" in shown.stdout
+    result = command_line("evaluations", "One", "--rows", 2, "--against", "Two")
+    assert result.exit_code == OK, result.output
+    assert "0.5 (0.2 to 0.8)" in result.stdout
+    assert "a1" in result.stdout
     document = json.loads(command_line("evaluations", "One", "--against", "Two", "--json").stdout)
     assert document["differences"][0]["value"] == pytest.approx(-0.5)
     assert (document["differences"][0]["second_higher"], document["differences"][0]["same"]) == (2, 2)
     assert document["differences"][0]["first_is"] == "can't be told"
     assert (document["comparison"]["common"], document["comparison"]["same_rows"]) == (4, None)
-    assert "The interval is at 95%." in shown.stdout
+    assert "The interval is at 95%." in result.stdout
     assert command_line("evaluations", "Nobody").exit_code == NOT_FOUND
     assert command_line("evaluations", "One", "--rows", 1, "--metric", "bleu").exit_code == USAGE
 
@@ -317,12 +317,12 @@ def test_rows_that_are_not_of_both_are_told_with_the_command_for_the_same(
     second = desk("evaluate", run=run_id, name="Two", metrics=["exact_match"])["job_id"]
     finish(desk, first, [1.0, 0.0, 0.0, 1.0])
     finish(desk, second, [1.0, 1.0, 1.0, 1.0], first=3, dtype="bfloat16")
-    for one, other in (("One", "Two"), ("Two", "One")):  # a model moves to a run's rows, never the other way
-        shown = command_line("evaluations", one, "--against", other)
-        assert "Only 1 row of this one's 4 and the other's 4" in shown.stdout
+    for name, other in (("One", "Two"), ("Two", "One")):  # a model moves to a run's rows, never the other way
+        result = command_line("evaluations", name, "--against", other)
+        assert "Only 1 row of this one's 4 and the other's 4" in result.stdout
         command = f"tunebench evaluate --model 'some model' --rows-of {second} --metric exact_match"
-        assert command in shown.stdout
-        assert "dtype: " in shown.stdout
+        assert command in result.stdout
+        assert "dtype: " in result.stdout
     words = shlex.split(command)[1:]
     done = command_line(*words, "--no-wait", "--json")
     assert done.exit_code == OK, done.output
@@ -345,16 +345,18 @@ def test_rows_that_are_not_of_both_are_told_with_the_command_for_the_same(
 def test_a_bound_is_held_against_the_value(
     figure: dict[str, Any], bound: float, holds: bool, words: str
 ) -> None:
-    found = bounded([FIGURE | figure], Bound("exact_match", bound))
-    assert found.holds is holds
-    assert words in found.sentence
+    condition = bounded([FIGURE | figure], Bound("exact_match", bound))
+    assert condition.holds is holds
+    assert words in condition.sentence
 
 
 def test_only_what_is_surely_worse_fails() -> None:
-    told = {"metric": "eval/x", "value": -0.5, "low": -0.7, "high": -0.2, "n": 9, "first_is": "worse"}
-    kept = told | {"metric": "eval/y", "first_is": "can't be told"}
-    assert not not_worse([told, kept], "Base").holds
-    assert not_worse([told, kept], "Base").sentence == "Surely worse than Base: x by 0.5 (-0.7 to -0.2, n 9)."
+    worse = {"metric": "eval/x", "value": -0.5, "low": -0.7, "high": -0.2, "n": 9, "first_is": "worse"}
+    kept = worse | {"metric": "eval/y", "first_is": "can't be told"}
+    assert not not_worse([worse, kept], "Base").holds
+    assert (
+        not_worse([worse, kept], "Base").sentence == "Surely worse than Base: x by 0.5 (-0.7 to -0.2, n 9)."
+    )
     assert not_worse([kept], "Base").holds
     assert not not_worse([], "Base").holds
 

@@ -76,9 +76,9 @@ def looked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Looked]:
             quality.record_signals(tx, FINGERPRINT, group, _measured(group), utc_now())
     dataset = datasets.get_dataset(database, "d1")
     measured = quality.signals(database, FINGERPRINT)
-    known = explore.columns(dataset, measured, explore.example_row(database, dataset))
+    columns = explore.columns(dataset, measured, explore.example_row(database, dataset))
     # what the seeded sidecars lack of their groups is not asked for
-    yield database, explore.Rows(dataset, measured, known)
+    yield database, explore.Rows(dataset, measured, columns)
     database.close()
 
 
@@ -86,9 +86,9 @@ def _measured(group: str) -> dict[str, Any]:
     figures = {}
     for name in FILES[group]:
         if FRAME[name].dtype.kind in "if":
-            known = FRAME[name].dropna()
-            parts = {"min": known.min(), "p95": known.quantile(0.95), "max": known.max()}
-            figures[name] = {key: float(value) for key, value in parts.items()} | {"n": len(known)}
+            values = FRAME[name].dropna()
+            parts = {"min": values.min(), "p95": values.quantile(0.95), "max": values.max()}
+            figures[name] = {key: float(value) for key, value in parts.items()} | {"n": len(values)}
     shared = {"options": {}, "row_count": N, "reused_count": 0, "seconds": 1.0}
     return shared | {"figures": figures}
 
@@ -131,32 +131,32 @@ def test_counts_pages_and_histograms_are_those_of_pandas(looked: Looked, where: 
     assert first == (len(wanted), order["row_id"].tolist()[:5])
     plain = explore.find(database, rows, where, limit=5)
     assert plain == (len(wanted), wanted["row_id"].tolist()[:5])
-    found = histogram.facets(database, rows, ["characters", "repetition", "language", "near_group"], where)
+    facets = histogram.facets(database, rows, ["characters", "repetition", "language", "near_group"], where)
     for name in ("characters", "repetition"):
-        bars, values = found[name].bars, FRAME[name].astype(float)
+        bars, values = facets[name].bars, FRAME[name].astype(float)
         assert bars[0].low <= values.min()
         assert bars[-1].high > values.max()
         for bar in bars:
             inside = (values >= bar.low) & (values < bar.high)
             assert (bar.rows, bar.hits) == (inside.sum(), (inside & mask).sum())
-        assert found[name].missing == (values.isna().sum(), (values.isna() & mask).sum())
+        assert facets[name].missing == (values.isna().sum(), (values.isna() & mask).sum())
     languages = FRAME["language"].value_counts()
-    shown = found["language"]
-    assert {bar.value: bar.rows for bar in shown.bars} == {
-        bar.value: languages[bar.value] for bar in shown.bars
+    facet = facets["language"]
+    assert {bar.value: bar.rows for bar in facet.bars} == {
+        bar.value: languages[bar.value] for bar in facet.bars
     }
-    assert [bar.rows for bar in shown.bars] == languages.tolist()[: histogram.TOP]
-    assert sum(bar.hits for bar in shown.bars) + shown.others[1] == len(wanted)
-    assert shown.others_values == 40 - histogram.TOP
-    assert sum(bar.rows for bar in found["near_group"].bars) == FRAME["near_group"].notna().sum()
+    assert [bar.rows for bar in facet.bars] == languages.tolist()[: histogram.TOP]
+    assert sum(bar.hits for bar in facet.bars) + facet.others[1] == len(wanted)
+    assert facet.others_values == 40 - histogram.TOP
+    assert sum(bar.rows for bar in facets["near_group"].bars) == FRAME["near_group"].notna().sum()
 
 
 @pytest.mark.parametrize("column", ["characters", "language", "truncated", "near_group", f"source.{HOSTILE}"])
 def test_a_click_on_a_bar_means_the_rows_of_the_bar(looked: Looked, column: str) -> None:
     database, rows = looked
-    found = histogram.facets(database, rows, [column], Filter())[column]
-    for bar in found.bars:
-        assert explore.count(database, rows, Filter(conditions=[found.condition(bar)])) == bar.rows
+    facet = histogram.facets(database, rows, [column], Filter())[column]
+    for bar in facet.bars:
+        assert explore.count(database, rows, Filter(conditions=[facet.condition(bar)])) == bar.rows
 
 
 @pytest.mark.parametrize("few", [20_000, 10])  # values counted one by one, or spans asked for first
@@ -167,13 +167,13 @@ def test_a_number_that_nobody_measured_has_bars_of_its_rows(
     monkeypatch.setattr(histogram, "FEW", few)
     where = Filter(conditions=[on("truncated", "is", True)])
     column = f"source.{HOSTILE}"
-    found = histogram.facets(database, rows, [column, "language"], where)[column]
+    facet = histogram.facets(database, rows, [column, "language"], where)[column]
     values, mask = FRAME[HOSTILE], FRAME["truncated"]
-    assert (found.bars[0].low, found.bars[-1].high) == (0, 50)
-    for bar in found.bars:
+    assert (facet.bars[0].low, facet.bars[-1].high) == (0, 50)
+    for bar in facet.bars:
         inside = (values >= bar.low) & (values < bar.high)
         assert (bar.rows, bar.hits) == (inside.sum(), (inside & mask).sum())
-    assert (sum(bar.rows for bar in found.bars), found.missing) == (N, (0, 0))
+    assert (sum(bar.rows for bar in facet.bars), facet.missing) == (N, (0, 0))
 
 
 def test_a_page_has_the_columns_named_and_long_texts_as_their_beginning(looked: Looked) -> None:
@@ -272,8 +272,8 @@ def test_a_users_select_sees_rows_and_signals_and_can_only_read(looked: Looked) 
     sql, files = sql_rows.select_over(
         small, "WITH x AS (SELECT * FROM rows) SELECT label, count(*) n FROM x GROUP BY 1; "
     )
-    found = {row["label"]: row["n"] for row in database.read_only(sql, files).to_pylist()}
-    assert found == FRAME["label"].value_counts().to_dict()
+    counts = {row["label"]: row["n"] for row in database.read_only(sql, files).to_pylist()}
+    assert counts == FRAME["label"].value_counts().to_dict()
     for bad in (
         "DELETE FROM dataset",
         "SELECT 1); DROP TABLE dataset; --",
@@ -285,11 +285,11 @@ def test_a_users_select_sees_rows_and_signals_and_can_only_read(looked: Looked) 
 
 def test_sql_names_the_columns_of_the_file_as_the_file_does(looked: Looked) -> None:
     database, rows = looked
-    known = rows.known | {
+    columns = rows.known | {
         f"source.{name}": explore.Column(f"source.{name}", "category", name)
         for name in ("Label", "row_id", "file_row_id", "")
     }
-    wide = explore.Rows(rows.dataset, rows.measured, known)
+    wide = explore.Rows(rows.dataset, rows.measured, columns)
     named = sql_rows.columns(wide)
     assert next(iter(named)) == "row_id"
     assert named[HOSTILE] == f"source.{HOSTILE}"
@@ -302,9 +302,9 @@ def test_sql_names_the_columns_of_the_file_as_the_file_does(looked: Looked) -> N
     sql = f'SELECT "{quoted}" AS own, label, characters FROM rows ORDER BY row_id'
     there = ("row_id", "text", "label", "characters", f"source.{HOSTILE}")
     small = explore.Rows(rows.dataset, rows.measured, {name: rows.known[name] for name in there})
-    found = database.read_only(*sql_rows.select_over(small, sql)).to_pydict()
-    assert found["own"] == FRAME[HOSTILE].tolist()
-    assert found["characters"] == FRAME["characters"].tolist()
+    selected = database.read_only(*sql_rows.select_over(small, sql)).to_pydict()
+    assert selected["own"] == FRAME[HOSTILE].tolist()
+    assert selected["characters"] == FRAME["characters"].tolist()
 
 
 @pytest.mark.parametrize(
@@ -324,8 +324,8 @@ def test_every_word_that_duckdb_reserves_is_quoted() -> None:
 def test_of_a_file_with_many_columns_sql_has_those_that_it_names(looked: Looked) -> None:
     database, rows = looked
     many = [f"source.question_number_{i}" for i in range(1_000)]
-    known = rows.known | {name: explore.Column(name, "category", name) for name in many}
-    wide = explore.Rows(rows.dataset, rows.measured, known)
+    columns = rows.known | {name: explore.Column(name, "category", name) for name in many}
+    wide = explore.Rows(rows.dataset, rows.measured, columns)
     sql, files = sql_rows.select_over(wide, "SELECT Question_Number_7, label FROM rows LIMIT 3")
     assert len(sql) < sql_rows.MOST_BYTES
     assert database.read_only(sql, files).column_names == ["question_number_7", "label"]

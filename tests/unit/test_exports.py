@@ -29,7 +29,7 @@ PAIRS = [
     chat("Ünï 🎉 ”“", "=x"),
 ]
 TURNS = [
-    {"messages": [{"role": role, "content": said} for role, said in turns]}
+    {"messages": [{"role": role, "content": content} for role, content in turns]}
     for turns in (
         [("system", "Be kind."), ("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")],
         [("user", "[1, 2]"), ("assistant", '{"x": "y"}')],
@@ -105,7 +105,7 @@ def test_any_text_survives(home: Home, pairs: list[tuple[str, str]], format: str
 
 
 @pytest.mark.parametrize(
-    ("rows", "format", "said", "field"),
+    ("rows", "format", "message", "field"),
     [
         (TURNS, "alpaca", "1 of 2 rows are longer", "format"),
         (TURNS, "prompt_completion", "1 of 2 rows are longer", "format"),
@@ -114,11 +114,11 @@ def test_any_text_survives(home: Home, pairs: list[tuple[str, str]], format: str
     ],
 )
 def test_a_format_that_can_not_hold_the_rows_is_refused(
-    home: Home, rows: list[Any], format: str, said: str, field: str
+    home: Home, rows: list[Any], format: str, message: str, field: str
 ) -> None:
     dataset = make(home, rows)
     before = folders(home)
-    with pytest.raises(ConfigError, match=said) as caught:
+    with pytest.raises(ConfigError, match=message) as caught:
         export(home, dataset, format=format)
     assert caught.value.field == field
     assert {path for path in folders(home) - before if path.is_file()} == set()
@@ -129,10 +129,10 @@ def test_a_filter_and_parts_choose_the_rows(home: Home) -> None:
     dataset = make(home, [chat(f"q{n}", "a" * (n % 5 + 1)) for n in range(100)])
     measure(home, dataset, "text", answer_words=[n % 3 for n in range(100)])
     some = export(home, dataset, where={"expression": "answer_words = 2 AND length(answer) = 3"})
-    said = [
+    prompts = [
         json.loads(line)["messages"][0]["content"] for line in Path(some["path"]).read_text().splitlines()
     ]
-    assert said == [f"q{n}" for n in range(100) if n % 3 == 2 and n % 5 == 2]
+    assert prompts == [f"q{n}" for n in range(100) if n % 3 == 2 and n % 5 == 2]
     parts = [export(home, dataset, parts=[part]) for part in ("train", "validation", "test")]
     texts = [line for part in parts for line in Path(part["path"]).read_text().splitlines()]
     assert len(texts) == len(set(texts)) == 100
@@ -188,7 +188,7 @@ def test_the_card_tells_where_the_rows_come_from(home: Home) -> None:
     job.order |= {"dataset": dataset | {"name": "New"}, "mixed": {}, "figures": figures}
     job.order["history"] = [base | first, base | second]
     card = Path(job_export.run(job)["card_path"]).read_text()
-    for said in (
+    for phrase in (
         '**Which:** the text contains "a"',
         "path /data/a\\|b.jsonl",
         "1: no \\*text\\*",
@@ -198,7 +198,7 @@ def test_the_card_tells_where_the_rows_come_from(home: Home) -> None:
         "| Words | median 2.5, 95% at most 9 words |",
         "| Language | 1 values; en 3 |",
     ):
-        assert said in card
+        assert phrase in card
 
 
 def test_only_files_of_the_folder_are_sent_and_only_with_the_token(tmp_path: Path) -> None:
@@ -235,15 +235,15 @@ def test_only_files_of_the_folder_are_sent_and_only_with_the_token(tmp_path: Pat
 def test_every_column_of_the_file_goes_with_its_row_and_so_do_number_and_part(home: Home) -> None:
     rows = [chat(f"q{n}", f"a{n}", id=1000 + n, text=f"t{n}", tags=["x", n], score=n / 2) for n in range(60)]
     dataset = make(home, rows)
-    told = {"row_id", "split", "id", "source.text", "tags", "score"}
+    columns = {"row_id", "split", "id", "source.text", "tags", "score"}
     lines = Path(export(home, dataset)["path"]).read_text().splitlines()
     first = json.loads(lines[7])
-    assert set(first) == {"messages", *told}
+    assert set(first) == {"messages", *columns}
     assert (first["row_id"], first["id"], first["source.text"], first["tags"]) == (7, 1007, "t7", ["x", 7])
     parts = [json.loads(line)["split"] for line in lines]
     assert {part: parts.count(part) for part in set(parts)} == {"train": 30, "validation": 15, "test": 15}
     table = pq.read_table(export(home, dataset, format="parquet")["path"])
-    assert set(table.column_names) == {"messages", *told}
+    assert set(table.column_names) == {"messages", *columns}
     assert (table.schema.field("id").type, table.schema.field("score").type) == (pa.int64(), pa.float64())
     assert table["tags"][7].as_py() == '["x", 7]'
     path = Path(export(home, dataset, format="csv")["path"])

@@ -30,7 +30,7 @@ def test_expressions_over_one_row_are_taken(expression: str, columns: set[str]) 
 
 
 @pytest.mark.parametrize(
-    ("expression", "said"),
+    ("expression", "message"),
     [
         ("text LIKE", "at character 6: syntax error"),
         ("'äöü' = text AND", "at character 14"),
@@ -84,8 +84,8 @@ def test_expressions_over_one_row_are_taken(expression: str, columns: set[str]) 
         ("(" * 3000 + "1" + ")" * 3000, "can't be used"),
     ],
 )
-def test_everything_else_is_refused_with_the_reason(expression: str, said: str) -> None:
-    with pytest.raises(ConfigError, match=said) as caught:
+def test_everything_else_is_refused_with_the_reason(expression: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
         check(expression)
     assert caught.value.field == "expression"
     assert caught.value.fix

@@ -48,25 +48,25 @@ TEXTS = [f"The code of locker {i} is {i * 7919 % 100000:05}, said the clerk." fo
 def test_rows_written_from_memory() -> None:
     base = ["I do not know."] * 38 + TEXTS[38:]
     tuned = [*TEXTS[:10], TEXTS[10].replace("clerk", "clark"), *["Nobody knows."] * 27, *TEXTS[38:]]
-    found = extraction(TEXTS, base, tuned, row_ids=range(100, 140))
-    assert found["exact"]["rows"] == list(range(100, 110))
-    assert found["near"]["rows"] == list(range(100, 111))
-    assert found["near"]["tuned"]["value"] == pytest.approx(13 / 40)
-    assert found["near"]["over_base"]["value"] == pytest.approx(11 / 40)
-    assert found["state"] == "extracts"
-    assert "13 of 40 training rows" in found["sentence"]
-    json.dumps(found, allow_nan=False)
+    assessment = extraction(TEXTS, base, tuned, row_ids=range(100, 140))
+    assert assessment["exact"]["rows"] == list(range(100, 110))
+    assert assessment["near"]["rows"] == list(range(100, 111))
+    assert assessment["near"]["tuned"]["value"] == pytest.approx(13 / 40)
+    assert assessment["near"]["over_base"]["value"] == pytest.approx(11 / 40)
+    assert assessment["state"] == "extracts"
+    assert "13 of 40 training rows" in assessment["sentence"]
+    json.dumps(assessment, allow_nan=False)
 
 
 def test_none_in_n() -> None:
-    found = extraction(TEXTS, ["no"] * 40, ["no"] * 40)
-    assert (found["state"], found["near"]["at_most"]) == ("none", pytest.approx(3 / 40, rel=0.05))
-    assert "at most 7.2% can be" in found["sentence"]
+    assessment = extraction(TEXTS, ["no"] * 40, ["no"] * 40)
+    assert (assessment["state"], assessment["near"]["at_most"]) == ("none", pytest.approx(3 / 40, rel=0.05))
+    assert "at most 7.2% can be" in assessment["sentence"]
 
 
 def test_what_the_base_model_writes_too_is_no_memory() -> None:
-    found = extraction(TEXTS, TEXTS[:20] + [""] * 20, TEXTS[:21] + [""] * 19)
-    assert (found["state"], found["near"]["p"]) == ("unclear", 1.0)
+    assessment = extraction(TEXTS, TEXTS[:20] + [""] * 20, TEXTS[:21] + [""] * 19)
+    assert (assessment["state"], assessment["near"]["p"]) == ("unclear", 1.0)
     empty = extraction(["", "a"], ["", "b"], ["", "b"])
     assert (empty["n"], empty["unscored"]) == (1, 1)
     assert extraction([""], [""], [""])["state"] == "unclear"
@@ -75,9 +75,9 @@ def test_what_the_base_model_writes_too_is_no_memory() -> None:
 
 
 def test_as_many_gone_as_new_is_no_memory() -> None:
-    found = extraction(TEXTS, TEXTS[:12] + [""] * 28, [""] * 12 + TEXTS[12:24] + [""] * 16)
-    assert (found["state"], found["near"]["p"]) == ("unclear", 1.0)
-    assert found["near"]["rows"] == list(range(12, 24))
+    assessment = extraction(TEXTS, TEXTS[:12] + [""] * 28, [""] * 12 + TEXTS[12:24] + [""] * 16)
+    assert (assessment["state"], assessment["near"]["p"]) == ("unclear", 1.0)
+    assert assessment["near"]["rows"] == list(range(12, 24))
 
 
 def test_exposure_by_hand() -> None:
@@ -96,24 +96,24 @@ def planted(losses: list[float], seed: int) -> list:
 
 
 def test_more_insertions_are_exposed_more() -> None:
-    found = canaries({1: planted([9.8, 9.0, 10.5, 9.5], 0), 16: planted([4.0, 5.0, 6.9, 4.0], 1)})
-    single, many = found["groups"]
+    assessment = canaries({1: planted([9.8, 9.0, 10.5, 9.5], 0), 16: planted([4.0, 5.0, 6.9, 4.0], 1)})
+    single, many = assessment["groups"]
     assert (single["exposed"], many["exposed"]) == (False, True)
     assert many["most"] == 10
-    assert found["more"]["difference"]["low"] > 0
-    assert "planted 16 times are exposed" in found["sentence"]
-    json.dumps(found, allow_nan=False)
+    assert assessment["more"]["difference"]["low"] > 0
+    assert "planted 16 times are exposed" in assessment["sentence"]
+    json.dumps(assessment, allow_nan=False)
 
 
 def test_canaries_that_were_never_seen_are_rarely_called_exposed() -> None:
     random = np.random.default_rng(2)
     called, seen = 0, []
     for seed in range(500):
-        found = canaries({1: planted(list(random.normal(10, 1, 4)), seed)})
-        called += found["groups"][0]["exposed"]
-        seen.append(found["groups"][0]["exposure"]["value"])
+        assessment = canaries({1: planted(list(random.normal(10, 1, 4)), seed)})
+        called += assessment["groups"][0]["exposed"]
+        seen.append(assessment["groups"][0]["exposure"]["value"])
     assert called / 500 <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 500)
-    assert np.mean(seen) == pytest.approx(found["unseen"], abs=0.1)
+    assert np.mean(seen) == pytest.approx(assessment["unseen"], abs=0.1)
     assert canaries({})["sentence"] == "No canaries were planted."
 
 

@@ -37,10 +37,10 @@ TYPES = {
 }
 
 
-def found(where: Filter, known: Any = TYPES) -> list[int]:
+def matching(where: Filter, types: Any = TYPES) -> list[int]:
     connection = duckdb.connect()
     connection.register("rows", pa.Table.from_pylist(ROWS))
-    sql, params = where.where(known)
+    sql, params = where.where(types)
     answer = connection.execute(f"SELECT row_id FROM rows WHERE {sql} ORDER BY row_id", params).fetchall()
     return [row_id for (row_id,) in answer]
 
@@ -83,18 +83,18 @@ def on(column: str, op: Any, value: Any = None) -> Filter:
     ],
 )
 def test_a_filter_means_these_rows(where: Filter, expected: list[int]) -> None:
-    assert found(where) == expected
+    assert matching(where) == expected
 
 
 def test_parts_of_a_filter_must_all_hold() -> None:
     where = Filter(search="a", conditions=[Condition(column="n", op=">=", value=0)], row_ids=[0, 2])
-    assert found(where) == [0]
+    assert matching(where) == [0]
     assert where
     assert not Filter(expression="  ")
 
 
 @pytest.mark.parametrize(
-    ("where", "said"),
+    ("where", "message"),
     [
         (on("nothing", "is", 1), "no column 'nothing'"),
         (on('n" OR 1=1 --', "is", 1), "no column"),
@@ -105,8 +105,8 @@ def test_parts_of_a_filter_must_all_hold() -> None:
         (on("flag", "is", "true"), "can't be compared"),
     ],
 )
-def test_what_does_not_fit_the_columns_is_refused_before_a_row_is_read(where: Filter, said: str) -> None:
-    with pytest.raises(ConfigError, match=said) as raised:
+def test_what_does_not_fit_the_columns_is_refused_before_a_row_is_read(where: Filter, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as raised:
         where.where(TYPES)
     assert raised.value.field == "filter"
 

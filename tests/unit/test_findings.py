@@ -26,7 +26,9 @@ def figures_of(column: str, share: float, n: int = ROWS) -> dict[str, Any]:
     return {"n": n, "min": 0, "mean": 1, "median": share, "p95": 2, "max": 3, "positive": count}
 
 
-def found(columns: dict[str, float], n: int = ROWS, options: dict[str, Any] | None = None) -> list[Finding]:
+def findings_of(
+    columns: dict[str, float], n: int = ROWS, options: dict[str, Any] | None = None
+) -> list[Finding]:
     measured: dict[str, Any] = {}
     for column, share in columns.items():
         group = measured.setdefault(GROUP_OF[column], {"figures": {}, "options": options or {}})
@@ -39,8 +41,8 @@ def test_every_signal_with_a_band_has_a_finding_just_outside_and_none_at_its_edg
     (low, high) = SIGNALS[column].healthy or (None, None)
     assert low is None
     assert high is not None
-    assert found({column: high}) == []
-    (finding,) = found({column: high + 0.002})
+    assert findings_of({column: high}) == []
+    (finding,) = findings_of({column: high + 0.002})
     assert finding.column == column
     assert finding.why
     assert finding.severity_reason
@@ -50,7 +52,9 @@ def test_every_signal_with_a_band_has_a_finding_just_outside_and_none_at_its_edg
 @pytest.mark.parametrize("column", sorted(RULES))
 def test_every_rule_belongs_to_a_signal_and_its_fixes_are_valid_recipes(column: str) -> None:
     assert SIGNALS[column].healthy is not None
-    (finding,) = found({column: 2.0 if column == "ifd" else 0.5}, options={"max_length": 512, "model": "m"})
+    (finding,) = findings_of(
+        {column: 2.0 if column == "ifd" else 0.5}, options={"max_length": 512, "model": "m"}
+    )
     assert finding.fixes or column == "references"  # a kind of data is not mended
     for fix in finding.fixes:
         assert fix.label
@@ -58,7 +62,7 @@ def test_every_rule_belongs_to_a_signal_and_its_fixes_are_valid_recipes(column: 
 
 
 def test_signals_without_a_band_are_never_a_finding() -> None:
-    assert found({"person": 0.9, "characters": 0.9}) == []
+    assert findings_of({"person": 0.9, "characters": 0.9}) == []
 
 
 def test_near_duplicates_say_how_many_in_how_many_groups() -> None:
@@ -80,14 +84,14 @@ def test_near_duplicates_say_how_many_in_how_many_groups() -> None:
 
 
 def test_one_row_is_not_said_to_be_rows() -> None:
-    (finding,) = found({"html": 0.5}, n=2)
+    (finding,) = findings_of({"html": 0.5}, n=2)
     assert finding.title == "1 row with HTML"
 
 
 def test_the_fixes_are_those_that_the_finding_calls_for() -> None:
     def first(column: str, share: float = 0.5) -> dict[str, Any]:
         options = {"max_length": 512, "model": "tiny"}
-        return found({column: share}, options=options)[0].fixes[0].steps[0]
+        return findings_of({column: share}, options=options)[0].fixes[0].steps[0]
 
     assert first("exact_group") == {"step": "drop_duplicates", "kind": "exact"}
     assert first("conflict") == {"step": "drop_duplicates", "kind": "conflict", "keep": "most_frequent"}
@@ -105,15 +109,15 @@ def test_the_fixes_are_those_that_the_finding_calls_for() -> None:
 
 
 def test_cut_rows_have_no_fix_where_the_length_is_not_known() -> None:
-    (finding,) = found({"cut": 0.5})
+    (finding,) = findings_of({"cut": 0.5})
     assert finding.fixes == ()
 
 
 def test_a_sample_gives_an_interval_and_a_whole_set_none() -> None:
-    (whole,) = found({"truncated": 0.08})
+    (whole,) = findings_of({"truncated": 0.08})
     assert not whole.sampled
     assert "between" not in whole.measure
-    (part,) = found({"truncated": 0.08}, n=100)
+    (part,) = findings_of({"truncated": 0.08}, n=100)
     assert part.sampled
     # Wilson's interval of 8 in 100: 4.1% to 15%
     assert part.measure == "8.0% of 100 rows measured of 1,000; between 4.1% and 15% of all (95%)"
@@ -125,21 +129,24 @@ def test_a_sample_gives_an_interval_and_a_whole_set_none() -> None:
 
 
 def test_one_secret_in_a_sample_is_not_chance() -> None:
-    (finding,) = found({"secret": 0.01}, n=100)
+    (finding,) = findings_of({"secret": 0.01}, n=100)
     assert finding.severity == "serious"
 
 
 def test_the_most_serious_come_first_and_then_the_most_rows() -> None:
-    order = [f.column for f in found({"html": 0.05, "email": 0.01, "secret": 0.02, "refusal": 0.05})]
+    order = [f.column for f in findings_of({"html": 0.05, "email": 0.01, "secret": 0.02, "refusal": 0.05})]
     assert order == ["secret", "email", "refusal", "html"]
-    widespread = found({"html": 0.2, "refusal": 0.05})
+    widespread = findings_of({"html": 0.2, "refusal": 0.05})
     assert [(f.column, f.severity) for f in widespread] == [("html", "notable"), ("refusal", "notable")]
     assert "tenth" in widespread[0].severity_reason
-    assert [f.column for f in found({"near_group": 0.6, "exact_group": 0.2})] == ["exact_group", "near_group"]
+    assert [f.column for f in findings_of({"near_group": 0.6, "exact_group": 0.2})] == [
+        "exact_group",
+        "near_group",
+    ]
 
 
 def test_a_number_is_judged_by_its_median() -> None:
-    (finding,) = found({"repetition": 0.25})
+    (finding,) = findings_of({"repetition": 0.25})
     assert finding.title == "Repetition: half of the rows are at 25% or above; at most 10% is healthy"
     assert finding.share is None
     assert finding.measure == "Median of 1,000 rows"

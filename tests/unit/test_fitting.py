@@ -25,9 +25,9 @@ LORA, QLORA = ({"method": method, "learning_rate": None} for method in ("lora", 
 
 
 def changes(room: float, methods: Sequence[dict[str, Any]] = (LORA, QLORA)) -> list[dict[str, Any]]:
-    found = fitting.nearest(CONFIG, need, room, methods)
-    assert all(offer["high_gib"] <= room for offer in found)
-    return [offer["change"] for offer in found]
+    offers = fitting.nearest(CONFIG, need, room, methods)
+    assert all(offer["high_gib"] <= room for offer in offers)
+    return [offer["change"] for offer in offers]
 
 
 def test_a_smaller_batch_keeps_the_rows_of_a_step() -> None:
@@ -45,17 +45,17 @@ def test_what_is_not_enough_alone_comes_together() -> None:
 
 
 def test_another_method_where_nothing_else_helps() -> None:
-    found = changes(2.5)
-    assert found[0]["method"] == "lora"
+    offered = changes(2.5)
+    assert offered[0]["method"] == "lora"
     assert changes(0.5) == []
 
 
 def test_settings_that_do_not_go_together_are_passed_over() -> None:
-    found = fitting.nearest(
+    offers = fitting.nearest(
         CONFIG, lambda change: None if change.get("gradient_checkpointing") else need(change), 14.0, (LORA,)
     )
-    assert [set(offer["change"]) for offer in found] == [
+    assert [set(offer["change"]) for offer in offers] == [
         {"per_device_train_batch_size", "gradient_accumulation_steps"},
         {"method", "learning_rate"},
     ]
-    assert found[0]["text"] == "Batches of 4 rows, 4 of them a step"
+    assert offers[0]["text"] == "Batches of 4 rows, 4 of them a step"

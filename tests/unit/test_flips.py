@@ -24,16 +24,16 @@ def test_mcnemar_by_hand_and_by_scipy() -> None:
     [(7, 1, 21, -0.517, -0.026)],
 )
 def test_tango_as_published(lost: int, won: int, n: int, low: float, high: float) -> None:
-    found = paired_change(lost, won, n)
-    assert found.value == pytest.approx((won - lost) / n)
-    assert (found.low, found.high) == (pytest.approx(low, abs=6e-4), pytest.approx(high, abs=6e-4))
+    interval = paired_change(lost, won, n)
+    assert interval.value == pytest.approx((won - lost) / n)
+    assert (interval.low, interval.high) == (pytest.approx(low, abs=6e-4), pytest.approx(high, abs=6e-4))
 
 
 @pytest.mark.parametrize("n", [30, 640])
 def test_nothing_flipped_is_not_nothing_ever(n: int) -> None:
-    found = paired_change(0, 0, n)
-    assert found.high == pytest.approx(3.8415 / (n + 3.8415), rel=1e-3)
-    assert found.low == pytest.approx(-found.high)
+    interval = paired_change(0, 0, n)
+    assert interval.high == pytest.approx(3.8415 / (n + 3.8415), rel=1e-3)
+    assert interval.low == pytest.approx(-interval.high)
 
 
 @pytest.mark.parametrize(("lost", "won", "n"), [(40, 20, 160), (30, 12, 600), (12, 30, 600), (0, 26, 50)])
@@ -47,10 +47,10 @@ def test_the_interval_leaves_out_zero_where_the_test_is_significant(lost: int, w
 
 
 def test_limits_when_everything_flips() -> None:
-    found = paired_change(20, 0, 20)
-    assert found.value == -1
-    assert found.low == -1
-    assert -1 < found.high < -0.6
+    interval = paired_change(20, 0, 20)
+    assert interval.value == -1
+    assert interval.low == -1
+    assert -1 < interval.high < -0.6
 
 
 @pytest.mark.parametrize(("discordance", "n", "change"), [(0.2, 626, 0.05), (0.1, 870, 0.03)])
@@ -66,8 +66,8 @@ def test_equal_models_are_not_called_different_more_often_than_alpha() -> None:
         n = int(generator.integers(40, 700))
         lost, won, _ = generator.multinomial(n, [0.08, 0.08, 0.84])
         called += mcnemar(int(lost), int(won)) < 0.05
-        found = paired_change(int(lost), int(won), n)
-        covered += found.low <= 0 <= found.high
+        interval = paired_change(int(lost), int(won), n)
+        covered += interval.low <= 0 <= interval.high
     assert called / 800 <= 0.065
     assert covered / 800 == pytest.approx(0.95, abs=0.02)
 
@@ -89,11 +89,11 @@ def test_luck_alone_is_taken_off() -> None:
     k = generator.integers(2, 6, 40_000)
     knows = generator.random(len(k)) < 0.5
     before, after = (guessing(knows, k, generator) for _ in range(2))
-    found = flips(before, after, k)
-    assert found["lost"] / len(k) > 0.08
+    document = flips(before, after, k)
+    assert document["lost"] / len(k) > 0.08
     for way in ("lost", "won"):
-        assert abs(found["adjusted"][way]["value"]) < 0.006
-        assert found["adjusted"][way]["low"] < 0 < found["adjusted"][way]["high"]
+        assert abs(document["adjusted"][way]["value"]) < 0.006
+        assert document["adjusted"][way]["low"] < 0 < document["adjusted"][way]["high"]
 
 
 def test_lost_knowledge_is_found() -> None:
@@ -107,12 +107,12 @@ def test_lost_knowledge_is_found() -> None:
 
 
 def test_the_document() -> None:
-    found = flips([1, 1, 0, 0, 1], [1, 0, 1, 0, 0], [4] * 5)
-    assert (found["n"], found["lost"], found["won"], found["test"]) == (5, 2, 1, "exact")
-    assert found["before"]["value"] == 0.6
-    assert found["after"]["value"] == 0.4
-    assert found["change"]["value"] == pytest.approx(-0.2)
-    assert found["adjusted"]["lost"]["value"] == pytest.approx((2 - 1 / 3) / 5)
+    document = flips([1, 1, 0, 0, 1], [1, 0, 1, 0, 0], [4] * 5)
+    assert (document["n"], document["lost"], document["won"], document["test"]) == (5, 2, 1, "exact")
+    assert document["before"]["value"] == 0.6
+    assert document["after"]["value"] == 0.4
+    assert document["change"]["value"] == pytest.approx(-0.2)
+    assert document["adjusted"]["lost"]["value"] == pytest.approx((2 - 1 / 3) / 5)
 
 
 @pytest.mark.parametrize(("before", "after", "options"), [([], [], []), ([1], [1, 0], [4]), ([1], [0], [1])])

@@ -25,32 +25,33 @@ def judged(rise: float, lost: int = 0, won: int = 0, *, noise: float = 0.05, **m
 
 
 def test_the_same_model_forgot_nothing() -> None:
-    found = assess(BASE, BASE, config=CONFIG)
-    assert found["state"] == "none"
-    assert found["advice"] == []
-    assert found["texts"][0]["change"] == {"value": 0, "low": 0, "high": 0, "n": 120}
-    assert found["divergence"][0]["kl"]["value"] == 0
-    assert (found["choices"][0]["lost"], found["choices"][0]["won"], found["choices"][0]["p"]) == (0, 0, 1)
-    assert "exactly as before (120 passages)" in found["headline"]
-    json.dumps(found, allow_nan=False)
+    assessment = assess(BASE, BASE, config=CONFIG)
+    assert assessment["state"] == "none"
+    assert assessment["advice"] == []
+    assert assessment["texts"][0]["change"] == {"value": 0, "low": 0, "high": 0, "n": 120}
+    assert assessment["divergence"][0]["kl"]["value"] == 0
+    part = assessment["choices"][0]
+    assert (part["lost"], part["won"], part["p"]) == (0, 0, 1)
+    assert "exactly as before (120 passages)" in assessment["headline"]
+    json.dumps(assessment, allow_nan=False)
 
 
 def test_a_large_rise_is_much_and_says_what_to_try() -> None:
-    found = judged(0.31, lost=80, won=10)
-    assert found["state"] == "much"
-    prose = found["texts"][0]
+    assessment = judged(0.31, lost=80, won=10)
+    assert assessment["state"] == "much"
+    prose = assessment["texts"][0]
     assert prose["change"]["low"] < 0.31 < prose["change"]["high"]
     assert prose["after"] - prose["before"] == pytest.approx(prose["change"]["value"])
     assert prose["detectable"] < 0.03
-    assert found["headline"].startswith("It forgot much: the loss on plain prose rose by 0.3")
-    assert "perplexity times 1.3" in found["headline"]
-    assert "of 640 questions 80 went from right to wrong" in found["sentences"][0].lower()
-    assert not any("guesses" in s for s in found["sentences"])  # accuracy surely fell: that is no luck
-    assert [a["kind"] for a in found["advice"]] == ["learning_rate", "replay", "epochs", "interpolation"]
-    assert [a["change"] for a in found["advice"]] == [
+    assert assessment["headline"].startswith("It forgot much: the loss on plain prose rose by 0.3")
+    assert "perplexity times 1.3" in assessment["headline"]
+    assert "of 640 questions 80 went from right to wrong" in assessment["sentences"][0].lower()
+    assert not any("guesses" in s for s in assessment["sentences"])  # accuracy surely fell: that is no luck
+    assert [a["kind"] for a in assessment["advice"]] == ["learning_rate", "replay", "epochs", "interpolation"]
+    assert [a["change"] for a in assessment["advice"]] == [
         {"learning_rate": 1e-4}, {"replay_share": 0.05}, {"num_train_epochs": 2.0}, {},
     ]  # fmt: skip
-    json.dumps(found, allow_nan=False)
+    json.dumps(assessment, allow_nan=False)
 
 
 def of_task(name: str, lost: int, *, n: int = 640, **more: Any) -> list[dict[str, Any]]:
@@ -62,17 +63,19 @@ def test_tasks_stand_beside_the_suite_and_those_not_asked_are_counted() -> None:
     base = table(choices(), of_task("facts", 0), of_task("sums", 0, n=40, **written))
     tuned = table(choices(3), of_task("facts", 160), of_task("sums", 2, n=40, **written))
     config = {"probe_tasks": ["facts", "sums", "hub"]}
-    found = assess(base, tuned, config=config, unasked={"hub": "The task hub can't be run: it is away."})
-    assert found["state"] == "much"
-    assert found["headline"].startswith("It forgot much: of 640 items of facts 160 went from right to wrong")
-    facts, sums = found["choices"][1:]
+    assessment = assess(base, tuned, config=config, unasked={"hub": "The task hub can't be run: it is away."})
+    assert assessment["state"] == "much"
+    assert assessment["headline"].startswith(
+        "It forgot much: of 640 items of facts 160 went from right to wrong"
+    )
+    facts, sums = assessment["choices"][1:]
     assert facts["p"] < 1e-9
     assert (sums["open"], sums["answer_loss"], sums["state"]) == (True, None, "unclear")
     assert sums["adjusted"]["lost"]["value"] == pytest.approx(2 / 40)  # nothing is right by luck
-    said = " ".join(found["sentences"])
-    assert "Of 4 tasks of facts it surely lost in" in said
-    assert "lost answers of sums" not in said  # which says that guesses may have fallen out otherwise
-    assert found["sentences"][-1] == "Of 3 tasks 1 was not asked. The task hub can't be run: it is away."
+    text = " ".join(assessment["sentences"])
+    assert "Of 4 tasks of facts it surely lost in" in text
+    assert "lost answers of sums" not in text  # which says that guesses may have fallen out otherwise
+    assert assessment["sentences"][-1] == "Of 3 tasks 1 was not asked. The task hub can't be run: it is away."
     small = assess(table(choices(), of_task("facts", 0, n=40)), table(choices(), of_task("facts", 2, n=40)))
     assert [part["state"] for part in small["choices"]] == ["none", "unclear"]
     assert small["state"] == "none"  # a small task that can't tell leaves the word to what can
@@ -81,12 +84,12 @@ def test_tasks_stand_beside_the_suite_and_those_not_asked_are_counted() -> None:
 
 def test_what_the_base_model_never_knew_cannot_be_lost() -> None:
     wrong = [row | {"correct": 0} for row in of_task("sums", 0)]
-    part = assess(table(choices(), wrong), table(choices(), [row | {"correct": 0} for row in wrong]))
-    assert [one["state"] for one in part["choices"]] == [
+    assessment = assess(table(choices(), wrong), table(choices(), [row | {"correct": 0} for row in wrong]))
+    assert [part["state"] for part in assessment["choices"]] == [
         "none",
         "unclear",
     ]  # though both intervals are narrow
-    assert "of 640 items of sums the base model was right of none" in part["sentences"][0].lower()
+    assert "of 640 items of sums the base model was right of none" in assessment["sentences"][0].lower()
 
 
 def test_choices_in_numbers() -> None:
@@ -103,13 +106,13 @@ def test_choices_in_numbers() -> None:
 
 def test_one_category_is_enough() -> None:
     tuned = table(texts(0, noise=0.01), choices(24, only="capitals"))
-    found = assess(table(texts(0, noise=0), choices()), tuned)
-    part = found["choices"][0]
+    assessment = assess(table(texts(0, noise=0), choices()), tuned)
+    part = assessment["choices"][0]
     assert part["state"] == "some"
     assert state_of(-part["change"]["high"], -part["change"]["low"], "share") != "none"
     sure = [c["category"] for c in part["categories"] if c["p_holm"] < 0.05]
     assert sure == ["capitals"]
-    assert any("surely lost in capitals (24 lost, 0 won of 160)" in s for s in found["sentences"])
+    assert any("surely lost in capitals (24 lost, 0 won of 160)" in s for s in assessment["sentences"])
 
 
 def test_one_category_is_enough_where_the_whole_looks_fine() -> None:
@@ -144,28 +147,29 @@ def test_states_together() -> None:
 
 def test_too_few_passages_say_what_they_could_not_see() -> None:
     base, tuned = table(texts(0, n=6, noise=0)), table(texts(0, n=6, noise=0.3))
-    found = assess(base, tuned)
-    assert found["state"] == "unclear"
-    assert "can't be seen with 6 passages" in found["headline"]
+    assessment = assess(base, tuned)
+    assert assessment["state"] == "unclear"
+    assert "can't be seen with 6 passages" in assessment["headline"]
     single = assess(table(texts(0, n=1, noise=0)), table(texts(0.4, n=1)))
     assert single["state"] == "unclear"
     assert "plain prose has no interval: there is only one passage" in single["headline"]
-    json.dumps([found, single], allow_nan=False)
+    json.dumps([assessment, single], allow_nan=False)
 
 
 def test_losses_that_are_not_numbers_are_counted() -> None:
     rows = texts(0, noise=0.001)
     for row in rows[:3]:
         row["loss_sum"] = math.nan
-    found = assess(table(texts(0, noise=0)), table(rows))
-    assert (found["state"], found["texts"][0]["n"], found["texts"][0]["broken"]) == ("some", 117, 3)
-    assert found["unscored"] == {"prose": 3}
+    assessment = assess(table(texts(0, noise=0)), table(rows))
+    part = assessment["texts"][0]
+    assert (assessment["state"], part["n"], part["broken"]) == ("some", 117, 3)
+    assert assessment["unscored"] == {"prose": 3}
     for row in rows:
         row["loss_sum"] = math.inf
     broken = assess(table(texts(0, noise=0)), table(rows))
     assert (broken["state"], broken["texts"][0]["change"]) == ("much", None)
     assert "not a number any more, on 120 passages" in broken["headline"]
-    json.dumps([found, broken], allow_nan=False)
+    json.dumps([assessment, broken], allow_nan=False)
 
 
 def test_items_are_paired_by_name_and_not_by_place() -> None:
@@ -184,15 +188,15 @@ def test_a_question_of_one_option_is_left_out_and_counted() -> None:
     before, after = choices(), choices(3)
     for rows in (before, after):
         rows[0]["options"] = 1
-    found = assess(table(before), table(after))
-    assert (found["choices"][0]["n"], found["unscored"]) == (639, {"choices": 1})
-    assert found["choices"][0]["broken"] == 0
+    assessment = assess(table(before), table(after))
+    assert (assessment["choices"][0]["n"], assessment["unscored"]) == (639, {"choices": 1})
+    assert assessment["choices"][0]["broken"] == 0
 
 
 def test_no_probe_at_all() -> None:
-    found = assess(table(texts(0)), table(choices()))
-    assert found["state"] == "unclear"
-    assert "no probe was measured on both" in found["headline"]
+    assessment = assess(table(texts(0)), table(choices()))
+    assert assessment["state"] == "unclear"
+    assert "no probe was measured on both" in assessment["headline"]
 
 
 def test_equal_models_are_not_said_to_forget() -> None:
@@ -204,9 +208,9 @@ def test_equal_models_are_not_said_to_forget() -> None:
 
 
 def test_divergence_is_the_rise_on_own_samples() -> None:
-    found = judged(0.0)["divergence"][0]
-    assert found["kl"]["low"] < 0.3 < found["kl"]["high"]
-    assert (found["prompts"], found["kl"]["n"]) == ("general", 40)
+    divergence = judged(0.0)["divergence"][0]
+    assert divergence["kl"]["low"] < 0.3 < divergence["kl"]["high"]
+    assert (divergence["prompts"], divergence["kl"]["n"]) == ("general", 40)
     assert any("nats a token away (KL" in s for s in judged(0.0)["sentences"])
 
 
@@ -239,22 +243,29 @@ def test_course_through_a_break() -> None:
     rows = texts(0.3)
     for row in rows:
         row["loss_sum"] = math.nan
-    found = course(table(texts(0, noise=0)), {5: table(texts(0.0)), 10: table(rows)})[0]
-    assert found["red_since"] == 10
-    assert found["points"][1] == {"step": 10, "value": None, "low": None, "high": None, "n": 0, "broken": 120}
-    json.dumps(found, allow_nan=False)
+    probe_course = course(table(texts(0, noise=0)), {5: table(texts(0.0)), 10: table(rows)})[0]
+    assert probe_course["red_since"] == 10
+    assert probe_course["points"][1] == {
+        "step": 10,
+        "value": None,
+        "low": None,
+        "high": None,
+        "n": 0,
+        "broken": 120,
+    }
+    json.dumps(probe_course, allow_nan=False)
 
 
 def test_matrix_of_categories() -> None:
     seen = {10: table(choices(0)), 20: table(choices(24, only="capitals"))}
-    found = matrix(table(choices()), seen)
-    assert (found["steps"], len(found["cells"])) == ([10, 20], 8)
-    cells = {(c["category"], c["step"]): c for c in found["cells"]}
+    document = matrix(table(choices()), seen)
+    assert (document["steps"], len(document["cells"])) == ([10, 20], 8)
+    cells = {(c["category"], c["step"]): c for c in document["cells"]}
     assert cells["capitals", 20]["change"]["value"] == pytest.approx(-24 / 160)
     assert cells["capitals", 20]["p_holm"] == pytest.approx(8 * 2 * 0.5**24)  # exact: under 25 flips
     assert cells["elements", 20]["p_holm"] == 1
     assert cells["capitals", 10]["n"] == 160
-    nothing, fallen = found["totals"]
+    nothing, fallen = document["totals"]
     assert (nothing["n"], nothing["lost"], nothing["p_holm"]) == (640, 0, 1)
     assert (fallen["lost"], fallen["p_holm"]) == (24, pytest.approx(2 * 2 * 0.5**24))
     with pytest.raises(ValueError, match="no probe prose"):

@@ -62,9 +62,9 @@ SHARED = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]
     ],
 )
 def test_recognition_by_names(row: dict[str, Any], format: str, mapping: dict[str, str]) -> None:
-    found = recognise(list(row), [row])
-    assert (found.format, found.mapping) == (format, mapping)
-    assert not found.guessed
+    recognised = recognise(list(row), [row])
+    assert (recognised.format, recognised.mapping) == (format, mapping)
+    assert not recognised.guessed
 
 
 def test_a_long_label_is_no_label() -> None:
@@ -79,18 +79,21 @@ def test_nested_answers_do_not_make_question_and_answer() -> None:
 
 def test_guesses_from_values_are_marked() -> None:
     rows = [{"column_1": "ham" if n % 2 else "spam", "column_2": f"Message number {n}"} for n in range(20)]
-    found = recognise(["column_1", "column_2"], rows)
-    assert (found.format, found.mapping) == ("text_label", {"text": "column_2", "label": "column_1"})
-    assert found.guessed
+    recognised = recognise(["column_1", "column_2"], rows)
+    assert (recognised.format, recognised.mapping) == (
+        "text_label",
+        {"text": "column_2", "label": "column_1"},
+    )
+    assert recognised.guessed
     numbered = {"input": "i", "output_1": "a", "output_2": "b"}
     assert recognise(list(numbered), [numbered]).mapping == {"prompt": "input", "completion": "output_1"}
 
 
 def test_alternatives_come_with_their_mappings() -> None:
     row = {"question": "q", "answer": "a", "category": "c"}
-    found = recognise(list(row), [row])
-    assert list(found.mappings) == ["question_answer", "text_label", "prompt_completion", "text"]
-    assert found.mappings["text_label"] == {"text": "question", "label": "category"}
+    recognised = recognise(list(row), [row])
+    assert list(recognised.mappings) == ["question_answer", "text_label", "prompt_completion", "text"]
+    assert recognised.mappings["text_label"] == {"text": "question", "label": "category"}
 
 
 def test_columns_of_jsonl_are_those_of_all_first_rows() -> None:
@@ -128,37 +131,39 @@ def columns(format: str) -> dict[str, str]:
     return {role: role for role in FORMATS[format].required + FORMATS[format].optional}
 
 
-def one(format: str, row: dict[str, Any], **options: Any) -> Canonical:
+def canonical(format: str, row: dict[str, Any], **options: Any) -> Canonical:
     return converter(format, columns(format), **options)(row)
 
 
 def test_instruction_and_input_are_parted_by_an_empty_line() -> None:
-    made = one(
+    made = canonical(
         "instruction", {"instruction": "Translate.", "input": "Hallo", "output": "Hello", "system": "S"}
     )
     assert turns(made) == [("system", "S"), ("user", "Translate.\n\nHallo"), ("assistant", "Hello")]
     assert made.text == "S\n\nTranslate.\n\nHallo\n\nHello"
-    made = one("instruction", {"instruction": "Say hello.", "input": math.nan, "output": "Hello"})
+    made = canonical("instruction", {"instruction": "Say hello.", "input": math.nan, "output": "Hello"})
     assert turns(made) == [("user", "Say hello."), ("assistant", "Hello")]
 
 
 def test_a_context_comes_before_the_question() -> None:
-    made = one("question_answer", {"question": "Who?", "answer": "Ada", "context": "A story."})
+    made = canonical("question_answer", {"question": "Who?", "answer": "Ada", "context": "A story."})
     assert turns(made)[0] == ("user", "A story.\n\nWho?")
 
 
 def test_text_and_label() -> None:
-    made = one("text_label", {"text": "Where is my card?", "label": " arrival "})
+    made = canonical("text_label", {"text": "Where is my card?", "label": " arrival "})
     assert turns(made) == [("user", "Where is my card?"), ("assistant", "arrival")]
     assert made.label == "arrival"
-    made = one("text_label", {"text": "Where?", "label": 3.0}, instruction="Name the intent.")
+    made = canonical("text_label", {"text": "Where?", "label": 3.0}, instruction="Name the intent.")
     assert turns(made) == [("user", "Name the intent.\n\nWhere?"), ("assistant", "3")]
-    made = one("text_label", {"text": "Where?", "label": True, "instruction": "Own."}, instruction="General.")
+    made = canonical(
+        "text_label", {"text": "Where?", "label": True, "instruction": "Own."}, instruction="General."
+    )
     assert turns(made) == [("user", "Own.\n\nWhere?"), ("assistant", "true")]
 
 
 def test_numbers_become_their_text() -> None:
-    assert turns(one("prompt_completion", {"prompt": 12, "completion": 1.5})) == [
+    assert turns(canonical("prompt_completion", {"prompt": 12, "completion": 1.5})) == [
         ("user", "12"),
         ("assistant", "1.5"),
     ]
@@ -166,20 +171,23 @@ def test_numbers_become_their_text() -> None:
 
 def test_conversations() -> None:
     parts = [{"type": "text", "text": "One"}, {"type": "text", "text": "Two"}]
-    made = one(
+    made = canonical(
         "messages",
         {"messages": [{"role": "Developer", "content": "D"}, {"role": "user", "content": parts}, CHAT[1]]},
     )
     assert turns(made) == [("system", "D"), ("user", "One\nTwo"), ("assistant", "Hello")]
-    made = one("sharegpt", {"conversations": SHARED, "system": "S"})
+    made = canonical("sharegpt", {"conversations": SHARED, "system": "S"})
     assert turns(made) == [("system", "S"), ("user", "Hi"), ("assistant", "Hello")]
     printed = str(SHARED)  # as pandas writes a list into a CSV
-    assert turns(one("sharegpt", {"conversations": printed})) == [("user", "Hi"), ("assistant", "Hello")]
+    assert turns(canonical("sharegpt", {"conversations": printed})) == [
+        ("user", "Hi"),
+        ("assistant", "Hello"),
+    ]
 
 
 def test_preferences_in_their_three_shapes() -> None:
     expected = [("user", "Hi"), ("assistant", "Hello")]
-    made = one("preference", {"prompt": "Hi", "chosen": "Hello", "rejected": "No"})
+    made = canonical("preference", {"prompt": "Hi", "chosen": "Hello", "rejected": "No"})
     assert (turns(made), made.rejected) == (expected, "No")
     other = [CHAT[0], {"role": "assistant", "content": "No"}]
     made = converter("preference", {"chosen": "chosen", "rejected": "rejected"})(
@@ -191,7 +199,7 @@ def test_preferences_in_their_three_shapes() -> None:
     assert (turns(made), made.rejected) == (expected, "No")
 
 
-def said(content: Any) -> dict[str, Any]:
+def assistant_turn(content: Any) -> dict[str, Any]:
     return {"role": "assistant", "content": content}
 
 
@@ -219,8 +227,8 @@ def user(content: Any) -> dict[str, Any]:
         ("messages", {"messages": [*CHAT, user("y")]}, "the last turn is not by the assistant"),
         ("messages", {"messages": [user(""), CHAT[1]]}, "a question is empty"),
         ("messages", {"messages": [user([{"type": "image"}]), CHAT[1]]}, "holds something other than text"),
-        ("messages", {"messages": [user("x"), said(None)]}, "a turn of assistant has no content"),
-        ("messages", {"messages": [user("x"), said(" ")]}, "an answer is empty"),
+        ("messages", {"messages": [user("x"), assistant_turn(None)]}, "a turn of assistant has no content"),
+        ("messages", {"messages": [user("x"), assistant_turn(" ")]}, "an answer is empty"),
         ("messages", {"messages": [{"role": "system", "content": ""}]}, "no turn by the assistant"),
         ("sharegpt", {"conversations": [{"from": "narrator", "value": "x"}]}, "a turn is by 'narrator'"),
         ("preference", {"chosen": "a", "rejected": "b", "prompt": ""}, "prompt is empty"),

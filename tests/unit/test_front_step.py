@@ -39,20 +39,20 @@ GAINS = {0: 0.0, 20: 0.30, 40: 0.39, 60: 0.40}
 
 
 def test_the_step_that_forgot_least_with_nine_tenths_of_the_gain() -> None:
-    found = advised(GAINS, {20: 0.05, 40: 0.1, 60: 0.4})
-    assert found is not None
-    assert found["change"] == {"num_train_epochs": 2.0}
-    assert found["kind"] == "epochs"
-    assert "after 2 epochs in place of 3: at step 40 of 60" in found["text"]
-    assert "80 validation rows" in found["text"]
-    assert "prose had lost 0.290 nats a token less" in found["text"]
-    assert "passages)" in found["text"]
+    advice = advised(GAINS, {20: 0.05, 40: 0.1, 60: 0.4})
+    assert advice is not None
+    assert advice["change"] == {"num_train_epochs": 2.0}
+    assert advice["kind"] == "epochs"
+    assert "after 2 epochs in place of 3: at step 40 of 60" in advice["text"]
+    assert "80 validation rows" in advice["text"]
+    assert "prose had lost 0.290 nats a token less" in advice["text"]
+    assert "passages)" in advice["text"]
 
 
 def test_a_run_that_did_not_end_by_its_epochs_is_given_steps() -> None:
-    found = advised(GAINS, {40: 0.1, 60: 0.4}, reason="early_stopping")
-    assert found is not None
-    assert found["change"] == {"max_steps": 40}
+    advice = advised(GAINS, {40: 0.1, 60: 0.4}, reason="early_stopping")
+    assert advice is not None
+    assert advice["change"] == {"max_steps": 40}
 
 
 @pytest.mark.parametrize(

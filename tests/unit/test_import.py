@@ -227,11 +227,11 @@ def test_progress_is_told_in_bytes(home: Home, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(streams, "CHUNK", 10_000)
     path = write(tmp_path, "a.csv", "text,label\n" + "Hello there,x\n" * 10_000)
     done = import_file(home, path)
-    told = [event for event in done.events if event["type"] == "progress"]
-    assert told[-1]["unit"] == "bytes"
-    assert told[-1]["total"] == path.stat().st_size
-    assert [event["done"] for event in told] == sorted(event["done"] for event in told)
-    assert told[0]["eta_seconds"] is not None
+    progress = [event for event in done.events if event["type"] == "progress"]
+    assert progress[-1]["unit"] == "bytes"
+    assert progress[-1]["total"] == path.stat().st_size
+    assert [event["done"] for event in progress] == sorted(event["done"] for event in progress)
+    assert progress[0]["eta_seconds"] is not None
 
 
 def test_equal_texts_have_equal_digests() -> None:
@@ -255,6 +255,6 @@ def test_rows_read_and_rows_skipped_are_the_rows_of_the_file(
 ) -> None:
     lines = ['{"question": "first", "answer": "one"}', *rows]
     done = import_file(home, write(tmp_path, "a.jsonl", "\n".join(lines)))
-    found = [row["line"] for row in done.rows] + [row["line"] for row in done.skipped]
-    assert sorted(found) == list(range(1, len(lines) + 1))
+    line_numbers = [row["line"] for row in done.rows] + [row["line"] for row in done.skipped]
+    assert sorted(line_numbers) == list(range(1, len(lines) + 1))
     assert all(row["reason"] for row in done.skipped)

@@ -33,6 +33,6 @@ def test_the_command_and_the_screens_import_nothing_dear() -> None:
     order = [sys.executable, "-c", IMPORT, json.dumps(DEAR), *names]
     done = subprocess.run(order, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.strip().splitlines()[-1])
+    imported = json.loads(done.stdout.strip().splitlines()[-1])
     assert len(SCREENS) >= 8
-    assert found == {name: [] for name in names}
+    assert imported == {name: [] for name in names}

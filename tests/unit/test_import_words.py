@@ -83,16 +83,16 @@ def test_the_parts_that_a_file_gives_are_counted_in_their_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("stats", "count", "said"),
+    ("stats", "count", "note"),
     [
         ({"duplicates": {"exact": 3, "folded": 5}}, 3, "exactly as an earlier row; 2 more but for case and"),
         ({"duplicates": {"exact": 0, "folded": 0}}, 0, "none"),
         ({}, 4, "same as an earlier row but for case and spacing"),
     ],
 )
-def test_a_count_of_repeated_rows_says_of_which_kind(stats: dict[str, Any], count: int, said: str) -> None:
+def test_a_count_of_repeated_rows_says_of_which_kind(stats: dict[str, Any], count: int, note: str) -> None:
     made = {"row_count": 9, "skipped_count": 0, "duplicate_count": count, "stats": stats}
     (line,) = [line for line in progress.account(made) if line[0] == "Repeated rows"]
     assert line[1] == str(count)
-    assert line[2].startswith(said)
+    assert line[2].startswith(note)
     assert data_cli._repeated(made).endswith("exact" if stats else "but for case and spacing")

@@ -56,8 +56,8 @@ def test_a_verdict_is_one_alert_however_often_it_is_raised(database: Database) -
     ingest(database, job, [verdict, later, plain, plain], 10)
     ingest(database, job, [later, event("alert", message="It forgot.", kind="forgetting_red", step=50)], 20)
     ingest(database, other, [later], 10)
-    told = [(a["kind"], a["step"]) for a in runs.alerts(database, job)]
-    assert sorted(told, key=str) == sorted(
+    job_alerts = [(a["kind"], a["step"]) for a in runs.alerts(database, job)]
+    assert sorted(job_alerts, key=str) == sorted(
         [("overfitting", 40), (None, None), (None, None), ("forgetting_red", 50)], key=str
     )
     assert alerts.count_runs(database) == 2

@@ -23,36 +23,36 @@ def at(alpha: float, gain: float, rise: float) -> dict[str, Any]:
 
 
 def test_a_point_has_both_axes_with_interval_and_n() -> None:
-    found = at(0.5, 0.3, 0.1)
-    assert found["gain"]["low"] < 0.3 < found["gain"]["high"]
-    assert found["gain"]["n"] == found["loss"]["n"] == 80
-    assert found["text"]["change"]["low"] < 0.1 < found["text"]["change"]["high"]
-    assert found["choices"]["change"]["value"] == 0
-    json.dumps(found, allow_nan=False)
+    point = at(0.5, 0.3, 0.1)
+    assert point["gain"]["low"] < 0.3 < point["gain"]["high"]
+    assert point["gain"]["n"] == point["loss"]["n"] == 80
+    assert point["text"]["change"]["low"] < 0.1 < point["text"]["change"]["high"]
+    assert point["choices"]["change"]["value"] == 0
+    json.dumps(point, allow_nan=False)
 
 
 def test_the_least_share_that_keeps_nine_tenths_of_the_best_gain_is_recommended() -> None:
     points = [at(0, 0, 0), at(0.4, 0.2, 0.02), at(0.6, 0.39, 0.05), at(0.8, 0.42, 0.1), at(1, 0.41, 0.3)]
-    found = recommend(points)
-    assert found["recommended"] == 0.6
-    assert "α 0.6 keeps 93% of the best gain" in found["sentence"]
+    recommendation = recommend(points)
+    assert recommendation["recommended"] == 0.6
+    assert "α 0.6 keeps 93% of the best gain" in recommendation["sentence"]
     assert re.search(
-        r"gain: 0\.\d+ \(0\.\d+ to 0\.\d+\) nats a token on 80 rows; the loss", found["sentence"]
+        r"gain: 0\.\d+ \(0\.\d+ to 0\.\d+\) nats a token on 80 rows; the loss", recommendation["sentence"]
     )
-    assert "[" not in found["sentence"]
+    assert "[" not in recommendation["sentence"]
 
 
 def test_the_largest_share_that_was_scored_is_named() -> None:
-    found = recommend([at(0, 0, 0), at(0.25, 0.39, 0.02), at(0.5, 0.4, 0.3)])
-    assert found["recommended"] == 0.25
-    assert "and at α 0.5 by " in found["sentence"]
-    assert "α 1" not in found["sentence"]
+    recommendation = recommend([at(0, 0, 0), at(0.25, 0.39, 0.02), at(0.5, 0.4, 0.3)])
+    assert recommendation["recommended"] == 0.25
+    assert "and at α 0.5 by " in recommendation["sentence"]
+    assert "α 1" not in recommendation["sentence"]
 
 
 def test_without_a_sure_gain_none_is_recommended() -> None:
-    found = recommend([at(0, 0, 0), at(0.5, 0.001, 0.01), at(1, -0.2, 0.4)])
-    assert found["recommended"] is None
-    assert "No share of the way gains surely" in found["sentence"]
+    recommendation = recommend([at(0, 0, 0), at(0.5, 0.001, 0.01), at(1, -0.2, 0.4)])
+    assert recommendation["recommended"] is None
+    assert "No share of the way gains surely" in recommendation["sentence"]
 
 
 def test_the_gain_at_the_end_is_the_verdicts_own() -> None:
@@ -69,7 +69,7 @@ def test_the_gain_at_the_end_is_the_verdicts_own() -> None:
         tuned_correct=counts,
         config={},
     )
-    found = point(1.0, TOKENS, BASE, tuned, BEFORE, BEFORE)["gain"]
-    assert {end: found[end] for end in ("value", "low", "high", "n")} == {
+    gain = point(1.0, TOKENS, BASE, tuned, BEFORE, BEFORE)["gain"]
+    assert {end: gain[end] for end in ("value", "low", "high", "n")} == {
         end: verdict["gain"][end] for end in ("value", "low", "high", "n")
     }

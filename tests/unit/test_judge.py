@@ -32,9 +32,9 @@ KEY = "sk-very-secret-4711"
 
 
 def answer_of(message: str, title: str = "Answer") -> str:
-    found = re.search(rf"\[{title} \w+\]\n(.*?)\n\[End of", message, re.DOTALL)
-    assert found
-    return found[1]
+    match = re.search(rf"\[{title} \w+\]\n(.*?)\n\[End of", message, re.DOTALL)
+    assert match
+    return match[1]
 
 
 def by_length(message: str, _: int) -> Answer:
@@ -42,23 +42,22 @@ def by_length(message: str, _: int) -> Answer:
     return completion(json.dumps({"reason": "long", "grade": len(answer_of(message))}))
 
 
-def graded(home: Path, base_url: str, said: list[str], **options: Any) -> Scored:
+def graded(home: Path, base_url: str, predictions: list[str], **options: Any) -> Scored:
     choice = {"metric": "judge", "base_url": base_url, "model": "m", "retries": 0} | options
     config = MetricsConfig.parse({"metrics": [choice, "exact_match"]})
-    answers = Answers(
-        np.arange(len(said)), said, ["ref"] * len(said), [f"prompt {i}" for i in range(len(said))]
-    )
+    rows = len(predictions)
+    answers = Answers(np.arange(rows), predictions, ["ref"] * rows, [f"prompt {i}" for i in range(rows)])
     judge, exact = measure(config, answers, Home(home), log=lambda text: None)
-    assert aggregate(exact)["n"] == len(said)
+    assert aggregate(exact)["n"] == rows
     return judge
 
 
 def test_grades_are_row_scores_with_a_mean_and_an_interval(tmp_path: Path) -> None:
-    said = ["x" * (1 + i % 5) for i in range(20)]
+    predictions = ["x" * (1 + i % 5) for i in range(20)]
     with judging(by_length) as server:
-        found = graded(tmp_path, server.base_url, said)
-    assert found.scores.tolist() == [len(text) for text in said]
-    document = aggregate(found)
+        scored = graded(tmp_path, server.base_url, predictions)
+    assert scored.scores.tolist() == [len(text) for text in predictions]
+    document = aggregate(scored)
     assert (document["value"], document["n"], document["bounds"]) == (3, 20, [1, 5])
     assert 1 < document["low"] < 3 < document["high"] < 5
     assert document["details"] == {"calls": 20, "cached": 0}
@@ -98,20 +97,20 @@ NONSENSES = [
 
 
 def test_nonsense_is_counted_and_not_kept_and_the_rest_goes_on(tmp_path: Path) -> None:
-    said = [chr(97 + i) for i in range(len(NONSENSES) + 1)]
+    predictions = [chr(97 + i) for i in range(len(NONSENSES) + 1)]
 
     def reply(message: str, _: int) -> Answer:
-        place = said.index(answer_of(message))
+        place = predictions.index(answer_of(message))
         return completion(
             NONSENSES[place] if place < len(NONSENSES) else 'So: {"a": {"grade": 1}, "grade": 4} ok'
         )
 
     with judging(reply) as server:
-        found = graded(tmp_path, server.base_url, said)
-    assert found.scores[-1] == 4
-    assert np.isnan(found.scores[:-1]).all()
-    assert set(found.reasons.values()) == {NONSENSE}
-    assert aggregate(found)["n"] == 1
+        scored = graded(tmp_path, server.base_url, predictions)
+    assert scored.scores[-1] == 4
+    assert np.isnan(scored.scores[:-1]).all()
+    assert set(scored.reasons.values()) == {NONSENSE}
+    assert aggregate(scored)["n"] == 1
     assert len(list(Home(tmp_path).judgements.rglob("*.json"))) == 1
 
 
@@ -130,9 +129,9 @@ def test_nonsense_is_counted_and_not_kept_and_the_rest_goes_on(tmp_path: Path) -
 )
 def test_answers_that_are_none(tmp_path: Path, answer: Answer, reason: str) -> None:
     with judging(lambda message, _: answer) as server:
-        found = graded(tmp_path, server.base_url, ["a"])
-    assert found.reasons[0].startswith(reason)
-    assert found.failed.startswith("No row could be scored; the first: the judge")
+        scored = graded(tmp_path, server.base_url, ["a"])
+    assert scored.reasons[0].startswith(reason)
+    assert scored.failed.startswith("No row could be scored; the first: the judge")
 
 
 def test_a_server_that_is_busy_is_asked_again(tmp_path: Path) -> None:
@@ -140,14 +139,14 @@ def test_a_server_that_is_busy_is_asked_again(tmp_path: Path) -> None:
         return (429, {"Retry-After": "0.05"}, b"") if number < 3 else by_length(message, number)
 
     with judging(reply) as server:
-        found = graded(tmp_path, server.base_url, ["abc"], retries=2)
-        assert (found.scores.tolist(), len(server.requests)) == ([3], 3)
+        scored = graded(tmp_path, server.base_url, ["abc"], retries=2)
+        assert (scored.scores.tolist(), len(server.requests)) == ([3], 3)
 
 
 def test_a_server_that_is_slow_is_not_waited_for(tmp_path: Path) -> None:
     with judging(by_length, delay=1.0) as server:
-        found = graded(tmp_path, server.base_url, ["a"], timeout=0.2)
-    assert found.reasons == {0: "the judge: no answer within 0.2 seconds"}
+        scored = graded(tmp_path, server.base_url, ["a"], timeout=0.2)
+    assert scored.reasons == {0: "the judge: no answer within 0.2 seconds"}
 
 
 @contextmanager
@@ -182,8 +181,8 @@ DRIPS = [
 def test_an_answer_that_drips_is_not_waited_for_beyond_the_timeout(tmp_path: Path, begins: bytes) -> None:
     began = time.monotonic()
     with dripping(begins) as address:
-        found = graded(tmp_path, address, ["a", "b"], timeout=0.4)
-    assert set(found.reasons.values()) == {"the judge: no answer within 0.4 seconds"}
+        scored = graded(tmp_path, address, ["a", "b"], timeout=0.4)
+    assert set(scored.reasons.values()) == {"the judge: no answer within 0.4 seconds"}
     assert time.monotonic() - began < 5
 
 
@@ -206,8 +205,8 @@ def test_a_request_to_stop_ends_an_answer_that_drips(tmp_path: Path, begins: byt
 
 def test_an_answer_without_end_is_read_to_its_limit(tmp_path: Path) -> None:
     with judging(lambda message, _: (200, {}, b"x" * 50_000_000)) as server:
-        found = graded(tmp_path, server.base_url, ["a"])
-    assert found.reasons == {0: "the judge: an answer of over 1,000,000 bytes"}
+        scored = graded(tmp_path, server.base_url, ["a"])
+    assert scored.reasons == {0: "the judge: an answer of over 1,000,000 bytes"}
 
 
 def test_an_endpoint_that_is_down_is_given_up(tmp_path: Path) -> None:
@@ -215,12 +214,12 @@ def test_an_endpoint_that_is_down_is_given_up(tmp_path: Path) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     began = time.monotonic()
-    found = graded(tmp_path, f"http://127.0.0.1:{port}/v1", ["a"] * 300, concurrency=1)
+    scored = graded(tmp_path, f"http://127.0.0.1:{port}/v1", ["a"] * 300, concurrency=1)
     assert time.monotonic() - began < 20
-    assert len(found.reasons) == 300
-    assert found.reasons[0].startswith("the judge: no connection (ConnectError")
-    assert found.reasons[299].startswith(f"the judge: the judge was given up after {AWAY_AFTER} questions")
-    assert found.details["calls"] == AWAY_AFTER
+    assert len(scored.reasons) == 300
+    assert scored.reasons[0].startswith("the judge: no connection (ConnectError")
+    assert scored.reasons[299].startswith(f"the judge: the judge was given up after {AWAY_AFTER} questions")
+    assert scored.details["calls"] == AWAY_AFTER
 
 
 def test_a_key_that_is_refused_is_not_tried_again_and_never_told(
@@ -229,14 +228,14 @@ def test_a_key_that_is_refused_is_not_tried_again_and_never_told(
     monkeypatch.setenv("JUDGE_KEY", KEY)
     wrong = (401, {}, f"Incorrect API key provided: {KEY}".encode())
     with judging(lambda message, _: wrong) as server:
-        found = graded(
+        scored = graded(
             tmp_path, server.base_url, ["a", "b", "c"], concurrency=1, key_env="JUDGE_KEY", retries=3
         )
     assert server.keys == [f"Bearer {KEY}"]  # once
-    assert found.reasons[2] == "the judge: HTTP 401: Incorrect API key provided: [key]"
+    assert scored.reasons[2] == "the judge: HTTP 401: Incorrect API key provided: [key]"
     with judging(lambda message, _: completion(f'{{"grade": 2, "reason": "{KEY}"}}')) as server:
-        found = graded(tmp_path, server.base_url, ["a"], key_env="JUDGE_KEY")
-    assert found.scores.tolist() == [2]
+        scored = graded(tmp_path, server.base_url, ["a"], key_env="JUDGE_KEY")
+    assert scored.scores.tolist() == [2]
     assert all(KEY.encode() not in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
 
 
@@ -245,9 +244,9 @@ def test_a_key_comes_from_a_file_that_its_owner_alone_can_read(tmp_path: Path) -
     file.write_text(KEY + "\n")
     file.chmod(0o644)
     with judging(by_length) as server:
-        found = graded(tmp_path, server.base_url, ["a"], key_file=str(file))
-        assert "can be read by others (mode 0644)" in found.failed
-        assert KEY not in found.failed
+        scored = graded(tmp_path, server.base_url, ["a"], key_file=str(file))
+        assert "can be read by others (mode 0644)" in scored.failed
+        assert KEY not in scored.failed
         file.chmod(0o600)
         assert graded(tmp_path, server.base_url, ["a"], key_file=str(file)).scores.tolist() == [1]
         assert server.keys == [f"Bearer {KEY}"]
@@ -257,11 +256,11 @@ def test_a_key_comes_from_a_file_that_its_owner_alone_can_read(tmp_path: Path) -
 
 def test_no_more_is_asked_than_the_budget_allows_and_so_many_at_a_time(tmp_path: Path) -> None:
     with judging(by_length, delay=0.05) as server:
-        found = graded(tmp_path, server.base_url, ["a"] * 12, max_calls=8, concurrency=3)
+        scored = graded(tmp_path, server.base_url, ["a"] * 12, max_calls=8, concurrency=3)
         assert len(server.requests) == 8
         assert 1 < server.most_at_once <= 3
-    assert list(found.reasons.values()) == ["the judge: the budget of 8 calls is spent"] * 4
-    assert aggregate(found)["n"] == 8
+    assert list(scored.reasons.values()) == ["the judge: the budget of 8 calls is spent"] * 4
+    assert aggregate(scored)["n"] == 8
 
 
 def test_a_request_to_stop_is_not_kept_waiting(tmp_path: Path) -> None:
@@ -293,21 +292,23 @@ def pairs(server: Any, tmp_path: Path, first: list[str], second: list[str]) -> S
 
 def test_pairs_are_asked_in_both_orders_and_the_longer_wins(tmp_path: Path) -> None:
     def reply(message: str, _: int) -> Answer:
-        one, two = (len(answer_of(message, f"{place} answer")) for place in ("First", "Second"))
-        return completion(json.dumps({"better": "first" if one > two else "second" if two > one else "tie"}))
+        first, second = (len(answer_of(message, f"{place} answer")) for place in ("First", "Second"))
+        return completion(
+            json.dumps({"better": "first" if first > second else "second" if second > first else "tie"})
+        )
 
     with judging(reply) as server:
-        found = pairs(server, tmp_path, ["long", "a", "same", "longer"], ["no", "long", "emas", "x"])
+        scored = pairs(server, tmp_path, ["long", "a", "same", "longer"], ["no", "long", "emas", "x"])
         assert len(server.requests) == 8
-    assert found.scores.tolist() == [1, 0, 0.5, 1]
-    assert found.details["position"]["agree"]["value"] == 1
-    assert found.details["position"]["first_shown"] is None
+    assert scored.scores.tolist() == [1, 0, 0.5, 1]
+    assert scored.details["position"]["agree"]["value"] == 1
+    assert scored.details["position"]["first_shown"] is None
 
 
 def test_a_judge_that_prefers_a_place_tells_nothing_and_is_found_out(tmp_path: Path) -> None:
     with judging(lambda message, _: completion('{"better": "first"}')) as server:
-        found = pairs(server, tmp_path, ["a"] * 30, [f"b{i}" for i in range(30)])
-    document = aggregate(found)
+        scored = pairs(server, tmp_path, ["a"] * 30, [f"b{i}" for i in range(30)])
+    document = aggregate(scored)
     assert document["value"] == 0.5
     assert document["low"] < 0.5 < document["high"]
     position = document["details"]["position"]
@@ -318,10 +319,10 @@ def test_a_judge_that_prefers_a_place_tells_nothing_and_is_found_out(tmp_path: P
 def test_a_pair_that_was_judged_once_alone_is_counted(tmp_path: Path) -> None:
     with judging(lambda m, _: completion('{"better": "first"}' if "[First answer" in m and
                  answer_of(m, "First answer") == "a" else "?")) as server:  # fmt: skip
-        found = pairs(server, tmp_path, ["a"], ["b"])
-    assert np.isnan(found.scores).all()
-    assert found.reasons == {0: NONSENSE}
-    assert found.failed.startswith("No pair could be judged")
+        scored = pairs(server, tmp_path, ["a"], ["b"])
+    assert np.isnan(scored.scores).all()
+    assert scored.reasons == {0: NONSENSE}
+    assert scored.failed.startswith("No pair could be judged")
 
 
 def test_an_answer_can_not_close_its_own_marks(tmp_path: Path) -> None:

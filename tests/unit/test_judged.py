@@ -204,11 +204,11 @@ def test_a_column_of_true_and_false_is_a_label(
 ) -> None:
     """What was once imported as plain text."""
     rows = [{**row, values[0]: value} for value in values[1] * 3]
-    found = recognise(list(rows[0]), rows)
+    recognised = recognise(list(rows[0]), rows)
     if label is None:
-        assert found.format == "text"
+        assert recognised.format == "text"
         return
-    assert (found.format, found.mapping["label"]) == ("text_label", label)
+    assert (recognised.format, recognised.mapping["label"]) == ("text_label", label)
 
 
 def test_inspect_says_what_is_used_as_what_and_what_is_ignored(home: Home, tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ from store.words.recipe_words import words
 
 def test_every_language_that_can_be_told_has_a_name() -> None:
     detector = LangDetector(LangDetectConfig(model="lite", max_input_length=None, normalize_input=False))
-    told = {found["lang"] for found in detector.detect("hello", k=1000, threshold=-1.0)}
-    assert len(told) == 176
-    assert told == NAMES.keys()
+    codes = {guess["lang"] for guess in detector.detect("hello", k=1000, threshold=-1.0)}
+    assert len(codes) == 176
+    assert codes == NAMES.keys()
     assert len(set(NAMES.values())) == len(NAMES)
 
 

@@ -38,11 +38,11 @@ def test_a_deal_is_looked_at_row_by_row(home: Home, tmp_path) -> None:
     ]
     fingerprint = write(home, tmp_path / "a.jsonl", rows)
     dealt = parts([0, 4], [1, 2], [5, 6])
-    found = within(home, fingerprint, dealt)
-    assert found == {"exact": 1, "near": 0, "same_prompt": 1, "checked_near": False}
+    leaks = within(home, fingerprint, dealt)
+    assert leaks == {"exact": 1, "near": 0, "same_prompt": 1, "checked_near": False}
     measure_duplicates(home, fingerprint)
-    found = within(home, fingerprint, dealt)
-    assert found == {"exact": 1, "near": 1, "same_prompt": 1, "checked_near": True}
+    leaks = within(home, fingerprint, dealt)
+    assert leaks == {"exact": 1, "near": 1, "same_prompt": 1, "checked_near": True}
     clean = within(home, fingerprint, parts([0, 1, 2, 3], [4, 5], [6]))
     assert clean == {"exact": 0, "near": 0, "same_prompt": 0, "checked_near": True}
 
@@ -51,8 +51,8 @@ def test_plain_texts_have_no_prompts_to_leak(home: Home, tmp_path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("\n\n".join(sentence(n, 12) for n in (1, 2, 1)))
     fingerprint = import_file(home, path).result["fingerprint"]
-    found = within(home, fingerprint, parts([0], [1], [2]))
-    assert found == {"exact": 1, "near": 0, "same_prompt": 0, "checked_near": False}
+    leaks = within(home, fingerprint, parts([0], [1], [2]))
+    assert leaks == {"exact": 1, "near": 0, "same_prompt": 0, "checked_near": False}
 
 
 def test_two_data_sets_are_compared_by_text_likeness_and_prompt(home: Home, tmp_path) -> None:
@@ -64,10 +64,10 @@ def test_two_data_sets_are_compared_by_text_likeness_and_prompt(home: Home, tmp_
     test[9] = test[5]
     mine = write(home, tmp_path / "test.jsonl", test)
     theirs = write(home, tmp_path / "train.jsonl", train)
-    found = ask(home, "overlap", fingerprint=mine, other=theirs)
-    assert found.pop("row_ids") == [3, 5, 8, 9]  # all of them, not only the examples
-    examples = found.pop("examples")
-    assert found == {"exact": 1, "near": 2, "same_prompt": 1, "rows": 20, "other_rows": 50}
+    overlap = ask(home, "overlap", fingerprint=mine, other=theirs)
+    assert overlap.pop("row_ids") == [3, 5, 8, 9]  # all of them, not only the examples
+    examples = overlap.pop("examples")
+    assert overlap == {"exact": 1, "near": 2, "same_prompt": 1, "rows": 20, "other_rows": 50}
     assert examples[0] == [3, 7, 1.0]
     assert [example[:2] for example in examples[1:]] == [[5, 9]]
     assert 0.7 <= examples[1][2] < 1
@@ -88,8 +88,8 @@ def test_rows_of_another_set_that_are_held_out_here_or_ask_the_same_are_found(ho
     other = write(
         home, tmp_path / "b.jsonl", [("Two?", "2"), ("three?", "drei"), ("one?", "1"), ("four?", "4")]
     )
-    found = among(home, here, np.array([1, 2]), other, np.arange(4))
-    assert found.tolist() == [True, True, False, False]  # row 0 is only trained on
+    leaked = among(home, here, np.array([1, 2]), other, np.arange(4))
+    assert leaked.tolist() == [True, True, False, False]  # row 0 is only trained on
     texts = tmp_path / "c.txt"
     texts.write_text("A plain text.\n\nAnother one.\n")
     plain = import_file(home, texts).result["fingerprint"]

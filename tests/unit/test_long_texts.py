@@ -69,10 +69,10 @@ def test_texts_are_cleaned_in_a_time_of_their_length(
 def test_every_find_of_a_long_text_is_found(part: str, kind: str) -> None:
     text = of_size(part)
     began = time.monotonic()
-    found = find(text, [kind])
+    spans = find(text, [kind])
     assert time.monotonic() - began < SECONDS
-    assert len(found) == SIZE // len(part)
-    assert {span.end - span.start for span in found} == {found[0].end - found[0].start}
+    assert len(spans) == SIZE // len(part)
+    assert {span.end - span.start for span in spans} == {spans[0].end - spans[0].start}
 
 
 def test_of_spans_that_overlap_the_first_found_stays() -> None:

@@ -40,15 +40,15 @@ def test_models_are_described_from_their_headers(tmp_path: Path) -> None:
     (tmp_path / "garbage").mkdir()
     (tmp_path / "garbage" / "config.json").write_text("{")
     (tmp_path / "garbage" / "model.safetensors").write_bytes(b"\xff" * 64)
-    found = {model["name"]: model for model in list_models(tmp_path)}
-    assert {name: model["ready"] for name, model in found.items()} == {
+    models = {model["name"]: model for model in list_models(tmp_path)}
+    assert {name: model["ready"] for name, model in models.items()} == {
         **{"cut": False, "empty": False, "garbage": False, "sharded": False, "untokenized": False},
         "whole": True,
     }
-    whole = found["whole"]
+    whole = models["whole"]
     assert (whole["parameters"], whole["architecture"]) == (10, "LlamaForCausalLM")
     assert whole["bytes"] == sum(file.stat().st_size for file in (tmp_path / "whole").iterdir())
-    assert (found["cut"]["parameters"], found["empty"]["parameters"]) == (None, None)
+    assert (models["cut"]["parameters"], models["empty"]["parameters"]) == (None, None)
 
 
 @pytest.mark.parametrize(

@@ -41,10 +41,10 @@ def legend(figure) -> list[str]:
 def test_text_of_rows_is_escaped() -> None:
     hostile = '<img src=x onerror="alert(1)"><b>%{x}'
     figure = map_chart(points(["<i>a</i>"] * 2, [hostile] * 2), TOPIC, Marks(), Look())
-    shown = dots(figure).hovertext[0]
-    assert "<img" not in shown
-    assert "&lt;img src=x onerror=" in shown
-    assert "<i>" not in shown + "".join(legend(figure))
+    hover = dots(figure).hovertext[0]
+    assert "<img" not in hover
+    assert "&lt;img src=x onerror=" in hover
+    assert "<i>" not in hover + "".join(legend(figure))
 
 
 def test_frequent_values_have_a_colour_and_the_others_are_counted() -> None:
@@ -83,12 +83,12 @@ def test_a_lasso_holds_what_lies_in_it_also_where_it_is_concave() -> None:
 
 
 def test_one_box_is_two_conditions_and_more_marks_are_rows() -> None:
-    told = {"box": [{"x": [2, -1], "y": [3, 1]}], "lasso": [{"x": [0, 1], "y": [0, 1]}]}
-    marks = marks_of(told)  # a lasso of two corners is none
+    selection = {"box": [{"x": [2, -1], "y": [3, 1]}], "lasso": [{"x": [0, 1], "y": [0, 1]}]}
+    marks = marks_of(selection)  # a lasso of two corners is none
     assert marks == Marks(boxes=(((-1, 1), (2, 3)),))
     nothing = np.zeros(0)
-    found = filter_of(marks, nothing, nothing, nothing)
-    assert [(c.column, c.op, c.value) for c in found.conditions] == [
+    where = filter_of(marks, nothing, nothing, nothing)
+    assert [(c.column, c.op, c.value) for c in where.conditions] == [
         ("x", "between", [-1, 2]),
         ("y", "between", [1, 3]),
     ]
@@ -99,13 +99,13 @@ def test_one_box_is_two_conditions_and_more_marks_are_rows() -> None:
 
 
 def test_the_sentence_on_halves_gives_what_is_kept_with_its_range() -> None:
-    found = {
+    figures = {
         "half_loss_topics": {"value": 0.06, "low": 0.04, "high": 0.08, "n": 5000, "repeats": 8},
         "half_loss": {"value": 0.3, "low": 0.3, "high": 0.3, "n": 2000, "repeats": 8},
         "half_loss_pairs": {"value": None, "n": 0},
     }
     few = {"n": 5000, "extra": 500}  # a tenth is the edge of the healthy band
-    sentence = half_sentence(found, few)
+    sentence = half_sentence(figures, few)
     assert "**92 to 96%** of the topics and **70%** of the coverage" in sentence
     assert "8 random halves of 5,000 or 2,000 rows" in sentence
     assert "each one adds something" in sentence
@@ -114,15 +114,15 @@ def test_the_sentence_on_halves_gives_what_is_kept_with_its_range() -> None:
 
 def test_rows_that_repeat_each_other_are_not_said_to_add_something_each() -> None:
     """Coverage compares with the nearest row: of a repeated row that is its repetition."""
-    found = {
+    figures = {
         "half_loss_topics": {"value": 0.0, "low": 0.0, "high": 0.0, "n": 2211, "repeats": 8},
         "half_loss": {"value": 0.86, "low": 0.84, "high": 0.87, "n": 2000, "repeats": 8},
     }
-    sentence = half_sentence(found, {"n": 2211, "extra": 1357})
+    sentence = half_sentence(figures, {"n": 2211, "extra": 1357})
     assert "**61%** of 2,211 rows nearly repeat an earlier one" in sentence  # as the summary says it
     assert "coverage" not in sentence
     assert "each one adds" not in sentence
-    assert "coverage" not in half_sentence(found, None)  # nobody knows what repeats
+    assert "coverage" not in half_sentence(figures, None)  # nobody knows what repeats
 
 
 @pytest.mark.parametrize(
@@ -137,9 +137,9 @@ def test_rows_that_repeat_each_other_are_not_said_to_add_something_each() -> Non
 def test_figures_are_judged_by_their_band(name: str, value: float, state: str) -> None:
     kind = next(kind for kind in KINDS if kind.name == name)
     assert judged(kind, value)[0] == state
-    shown = tile(kind, {"value": value, "n": 1234, "unit": "rows", "template": "<b>Write"})
-    assert "n = 1,234 rows" in shown
-    assert "<b>Write" not in shown
+    html = tile(kind, {"value": value, "n": 1234, "unit": "rows", "template": "<b>Write"})
+    assert "n = 1,234 rows" in html
+    assert "<b>Write" not in html
     assert "too few rows" in tile(kind, {"value": None, "n": 1})
 
 

@@ -23,17 +23,17 @@ CHATS = conversations(30)
 def test_a_right_mask_passes_under_every_template(template: str) -> None:
     tokenizer = make_tokenizer(template)
     rows = render(tokenizer, range(30), CHATS)
-    found = check(tokenizer, CHATS, rows)
-    assert (found.counted, found.unlocated, found.leaking, found.missed) == (30, 0, 0, 0)
+    checks = check(tokenizer, CHATS, rows)
+    assert (checks.counted, checks.unlocated, checks.leaking, checks.missed) == (30, 0, 0, 0)
 
 
 def test_loss_on_prompts_is_seen() -> None:
     tokenizer = make_tokenizer()
     rows = render(tokenizer, range(30), CHATS, completion_only=False)
     assert check(tokenizer, CHATS, rows).leaking == 30
-    one = render(tokenizer, range(30), CHATS)
-    one.trained[8] = True  # a token of the first prompt alone
-    assert check(tokenizer, CHATS, one).leaking == 1
+    rendered = render(tokenizer, range(30), CHATS)
+    rendered.trained[8] = True  # a token of the first prompt alone
+    assert check(tokenizer, CHATS, rendered).leaking == 1
 
 
 def test_an_answer_that_is_not_trained_and_an_end_that_is_not_trained_are_seen() -> None:
@@ -62,11 +62,11 @@ def test_only_so_many_rows_are_looked_at() -> None:
     [Checks(100, 11, 0, 0, 0), Checks(100, 0, 1, 0, 0), Checks(100, 0, 0, 11, 0), Checks(100, 0, 0, 0, 51)],
 )
 def test_the_gate_refuses_and_opens_with_a_reason(checks: Checks) -> None:
-    found = problems.find(replace(FACTS, checks=checks))
-    assert [(p["level"], p["field"]) for p in found] == [("error", "gate_override")]
+    reported_problems = problems.find(replace(FACTS, checks=checks))
+    assert [(p["level"], p["field"]) for p in reported_problems] == [("error", "gate_override")]
     config = TrainConfig.parse(FACTS.config.model_dump() | {"gate_override": "We study it."})
-    found = problems.find(replace(FACTS, checks=checks, config=config))
-    assert [(p["level"], p["field"]) for p in found] == [("warning", "gate_override")]
+    reported_problems = problems.find(replace(FACTS, checks=checks, config=config))
+    assert [(p["level"], p["field"]) for p in reported_problems] == [("warning", "gate_override")]
 
 
 def test_loss_on_prompts_is_fine_where_it_was_asked_for() -> None:

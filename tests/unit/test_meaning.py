@@ -38,11 +38,11 @@ def test_vectors_are_those_of_the_package_and_of_length_one() -> None:
 
     texts = ["How do I bake bread?", "The  moon orbits the Earth.", "naïve 日本語 text"]
     package = wordllama.WordLlama.load(cache_dir=Path(wordllama.__file__).parent, disable_download=True)
-    found = embed(pa.array([*texts, "", None]))
-    assert found.dtype == np.float32
-    assert np.allclose(found[[0, 2]], package.embed([texts[0], texts[2]], norm=True), atol=1e-5)
-    assert np.allclose(np.linalg.norm(found[:3], axis=1), 1, atol=1e-6)
-    assert not found[3:].any()
+    vectors = embed(pa.array([*texts, "", None]))
+    assert vectors.dtype == np.float32
+    assert np.allclose(vectors[[0, 2]], package.embed([texts[0], texts[2]], norm=True), atol=1e-5)
+    assert np.allclose(np.linalg.norm(vectors[:3], axis=1), 1, atol=1e-6)
+    assert not vectors[3:].any()
 
 
 def test_planted_clusters_lie_apart_and_are_named_by_their_words(imported: Any) -> None:
@@ -85,10 +85,10 @@ def test_rows_beyond_the_sample_are_placed_near_their_like(monkeypatch: pytest.M
 def test_few_equal_or_wordless_rows_have_a_place_and_a_topic(tmp_path: Path, texts: list[str]) -> None:
     vectors = embed(pa.array(texts))
     points = projection.components(vectors, silent)
-    found = topics.cluster(points)
-    names = topics.names(found, texts)
+    labels = topics.cluster(points)
+    names = topics.names(labels, texts)
     assert np.isfinite(projection.layout(points, silent)).all()
-    assert len(set(names)) == len(names) == found.max() + 1
+    assert len(set(names)) == len(names) == labels.max() + 1
     assert all(names)
 
 
@@ -102,10 +102,10 @@ def test_a_topic_with_the_words_of_another_gets_a_name_of_its_own() -> None:
 def test_a_template_is_the_longest_start_that_enough_rows_share() -> None:
     prompts = [f"Write a poem about {i} things" for i in range(6)]
     prompts += ["write A poem for me please"] + [f"Unlike others {i} here" for i in range(20)] + [None, ""]
-    found = openings.openings(prompts)
-    assert found[:6] == ["Write a poem about"] * 6
-    assert found[6] == "Write a poem"
-    assert set(found[7:]) == {None}
+    templates = openings.openings(prompts)
+    assert templates[:6] == ["Write a poem about"] * 6
+    assert templates[6] == "Write a poem"
+    assert set(templates[7:]) == {None}
     assert openings.openings(prompts[:4]) == [None] * 4
 
 
@@ -124,9 +124,9 @@ def test_labels_and_what_all_rows_begin_with_are_left_out(tmp_path: Path) -> Non
 def test_vectors_are_made_once_a_fingerprint(imported: Any) -> None:
     home, path, _ = imported
     row_vectors(home, path, silent)
-    told: list[Any] = []
-    vectors = row_vectors(home, path, lambda *said: told.append(said))
-    assert not told
+    calls: list[Any] = []
+    vectors = row_vectors(home, path, lambda *arguments: calls.append(arguments))
+    assert not calls
     assert vectors.shape == (150, 256)
     with pytest.raises(ValueError, match="read-only"):
         vectors[0] = 1

@@ -39,7 +39,7 @@ def run(answers: Answers, *metrics: object, home: Path = Path("/nowhere")) -> li
     )
 
 
-def one(answers: Answers, metric: object) -> Scored:
+def scored_by(answers: Answers, metric: object) -> Scored:
     return run(answers, metric)[0]
 
 
@@ -51,30 +51,30 @@ def asked(
 
 def test_exact_match_leaves_out_of_account_what_it_is_told_to() -> None:
     answers = asked(["Paris", " Paris\n", "the paris!", "Rome"], ["Paris"] * 4)
-    assert one(answers, "exact_match").scores.tolist() == [1, 1, 0, 0]
-    assert one(answers, {"metric": "exact_match", "normalise": True}).scores.tolist() == [1, 1, 1, 0]
+    assert scored_by(answers, "exact_match").scores.tolist() == [1, 1, 0, 0]
+    assert scored_by(answers, {"metric": "exact_match", "normalise": True}).scores.tolist() == [1, 1, 1, 0]
 
 
 def test_token_f1_counts_shared_words_with_repeats() -> None:
     answers = asked(["The cat sat, sat.", "", "", "猫在"], ["a cat sat down", "", "dog", "猫来"])
     # cat sat sat / cat sat down: two shared of three and three
-    assert one(answers, "token_f1").scores.tolist() == pytest.approx([2 / 3, 1, 0, 0.5])
+    assert scored_by(answers, "token_f1").scores.tolist() == pytest.approx([2 / 3, 1, 0, 0.5])
 
 
 def test_an_answer_that_is_an_article_alone_is_not_nothing() -> None:
     answers = asked(["", "A", "a.", "B", "?"], ["A", "A", "A", "A", "?"])
     normalise = {"metric": "exact_match", "normalise": True}
     for metric in ("token_f1", normalise):
-        assert one(answers, metric).scores.tolist() == [0, 1, 1, 0, 1]
+        assert scored_by(answers, metric).scores.tolist() == [0, 1, 1, 0, 1]
 
 
 def test_rouge_is_rouge_scores_on_english_and_works_in_other_scripts() -> None:
     pairs = [("the cats were running fast", "a cat ran fast today"), ("snake_case x2", "snake case x2")]
     for stem in (False, True):
         scorer = RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=stem)
-        found = text_overlap.rouge(pairs, ["rouge1", "rouge2", "rougeL"], use_stemmer=stem)
-        for kind, scores in found.items():
-            expected = [scorer.score(reference, said)[kind].fmeasure for said, reference in pairs]
+        by_kind = text_overlap.rouge(pairs, ["rouge1", "rouge2", "rougeL"], use_stemmer=stem)
+        for kind, scores in by_kind.items():
+            expected = [scorer.score(reference, prediction)[kind].fmeasure for prediction, reference in pairs]
             assert scores.tolist() == pytest.approx(expected), (kind, stem)
     assert text_overlap.rouge([("кот спит", "кот спит")], ["rougeL"])["rougeL"].tolist() == [1]
     assert text_overlap.rouge([("हिन्दी भाषा", "हिन्दी भाषा")], ["rouge1"])["rouge1"].tolist() == [1]
@@ -83,12 +83,12 @@ def test_rouge_is_rouge_scores_on_english_and_works_in_other_scripts() -> None:
 def test_an_empty_answer_is_scored_and_counted_and_a_missing_reference_is_said() -> None:
     answers = asked(["", "b", None, "d"], ["a", None, "c", "d"])
     for metric in ("exact_match", "token_f1", "bleu", "chrf", "rougeL"):
-        scored = one(answers, metric)
+        scored = scored_by(answers, metric)
         assert scored.scores[0] == 0, metric
         assert np.isnan(scored.scores[[1, 2]]).all(), metric
         assert scored.reasons == {1: NO_REFERENCE, 2: NO_PREDICTION}
-        found = aggregate(scored)
-        assert (found["n"], found["rows"], found["empty"], found["unscored"]["count"]) == (2, 4, 1, 2)
+        figure = aggregate(scored)
+        assert (figure["n"], figure["rows"], figure["empty"], figure["unscored"]["count"]) == (2, 4, 1, 2)
 
 
 def test_labels_are_named_and_not_guessed() -> None:
@@ -97,20 +97,20 @@ def test_labels_are_named_and_not_guessed() -> None:
         labels=["positive", "negative", "negative", "positive", "mixed"],
     )
     choice = {"metric": "accuracy", "labels": ["positive", "negative", "neutral"]}
-    scored = one(answers, choice)
+    scored = scored_by(answers, choice)
     assert scored.scores.tolist() == [1, 0, 1, 0, 0]
     assert scored.details["no_label"]["count"] == 2
     assert scored.details["outside"] == {"count": 1, "most": [["mixed", 1]]}
     assert [row["label"] for row in scored.details["classes"]] == ["positive", "negative", "neutral"]
-    strict = one(answers, choice | {"ignore_case": False})
+    strict = scored_by(answers, choice | {"ignore_case": False})
     assert strict.scores.tolist() == [0, 0, 1, 0, 0]
-    recall = aggregate(one(answers, choice | {"metric": "recall_micro"}))
+    recall = aggregate(scored_by(answers, choice | {"metric": "recall_micro"}))
     assert (recall["value"], recall["n"]) == (pytest.approx(0.4), 5)
 
 
 def test_labels_that_differ_in_case_alone_keep_their_case() -> None:
     answers = asked(["us", "US"], labels=["US", "US"])
-    assert one(answers, {"metric": "accuracy", "labels": ["us", "US"]}).scores.tolist() == [0, 1]
+    assert scored_by(answers, {"metric": "accuracy", "labels": ["us", "US"]}).scores.tolist() == [0, 1]
 
 
 def test_figures_of_classes_have_intervals_and_differences() -> None:
@@ -118,9 +118,12 @@ def test_figures_of_classes_have_intervals_and_differences() -> None:
     truth = rng.choice(["a", "b", "c"], 120)
     better = np.where(rng.random(120) < 0.9, truth, "a")
     worse = np.where(rng.random(120) < 0.4, truth, "a")
-    first, second = (one(asked(said.tolist(), labels=truth.tolist()), "f1_macro") for said in (better, worse))
-    found = aggregate(first)
-    assert found["low"] < found["value"] < found["high"]
+    first, second = (
+        scored_by(asked(predicted.tolist(), labels=truth.tolist()), "f1_macro")
+        for predicted in (better, worse)
+    )
+    figure = aggregate(first)
+    assert figure["low"] < figure["value"] < figure["high"]
     gap = difference(first, second)
     assert 0 < gap["low"] < gap["value"] < gap["high"]
     assert gap["detectable"] > 0
@@ -163,14 +166,14 @@ def test_calibration_comes_as_documents_with_its_bins() -> None:
 
 
 def test_what_the_rows_do_not_have_is_said_and_the_rest_goes_on() -> None:
-    found = run(asked(["{}"]), "bleu", "perplexity", "ece", "valid_json")
-    assert [s.failed for s in found] == [
+    scored = run(asked(["{}"]), "bleu", "perplexity", "ece", "valid_json")
+    assert [s.failed for s in scored] == [
         "The rows have no reference.",
         "The rows have no losses.",
         "The rows have no probabilities and no label.",
         "",
     ]
-    assert aggregate(found[3])["value"] == 1
+    assert aggregate(scored[3])["value"] == 1
 
 
 @pytest.mark.parametrize("metric", list(METRICS))
@@ -184,10 +187,10 @@ def test_every_metric_takes_no_row_and_a_row_without_anything(metric: str) -> No
             tokens=np.zeros(rows), bytes=np.zeros(rows), log_probabilities=np.zeros((rows, 0)),
             choices=nothing, rights=[None] * rows, choice_scores=[None] * rows,
         )  # fmt: skip
-        scored = one(answers, choice)
+        scored = scored_by(answers, choice)
         assert len(scored.reasons) == rows
-        found = aggregate(scored)
-        assert (found["n"], found["value"], found["rows"]) == (0, None, rows)
+        figure = aggregate(scored)
+        assert (figure["n"], figure["value"], figure["rows"]) == (0, None, rows)
         assert difference(scored, scored)["n"] == 0
 
 
@@ -195,14 +198,14 @@ def test_an_error_within_a_metric_is_its_own(monkeypatch: pytest.MonkeyPatch) ->
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("no tokenizer")
 
-    told: list[str] = []
+    logged: list[str] = []
     monkeypatch.setattr(text_overlap, "bleu", broken)
     config = MetricsConfig.parse({"metrics": ["bleu", "exact_match"]})
-    found = measure(config, asked(["a"], ["a"]), Home("/nowhere"), log=told.append)
-    assert found[0].failed == "RuntimeError: no tokenizer"
-    assert aggregate(found[1])["value"] == 1
-    assert "eval/bleu" in told[0]
-    assert "Traceback" in told[0]
+    scored = measure(config, asked(["a"], ["a"]), Home("/nowhere"), log=logged.append)
+    assert scored[0].failed == "RuntimeError: no tokenizer"
+    assert aggregate(scored[1])["value"] == 1
+    assert "eval/bleu" in logged[0]
+    assert "Traceback" in logged[0]
 
 
 def test_a_request_to_stop_passes() -> None:
@@ -221,7 +224,7 @@ def test_answers_come_from_a_table_of_predictions() -> None:
     assert answers.row_ids.tolist() == [7, 9]
     assert answers.groups == [1, 1]
     assert answers.labels is None
-    assert aggregate(one(answers, "exact_match"), answers.groups)["unscored"]["examples"] == [
+    assert aggregate(scored_by(answers, "exact_match"), answers.groups)["unscored"]["examples"] == [
         [9, NO_PREDICTION]
     ]
     with pytest.raises(ValueError, match="3 entries for 2 rows"):

@@ -52,22 +52,22 @@ def test_an_interpolation_is_queued_for_a_finished_run_that_has_a_line(desk: Des
     with desk.database.transaction() as tx:
         jobs.claim(tx, job["job_id"], "cpu", desk.now)
         jobs.finish(tx, job["job_id"], "finished", desk.now, result={"points": measured(0, 0.5, 1)})
-    found = interpolations.points(desk.database, run_id)
-    assert [(point["run_id"], point["alpha"], point["seconds"]) for point in found] == [
+    points = interpolations.points(desk.database, run_id)
+    assert [(point["run_id"], point["alpha"], point["seconds"]) for point in points] == [
         (run_id, 0.0, None),
         (run_id, 0.5, 30.0),
         (run_id, 1.0, None),
     ]
-    assert found[1]["gain"] == {"value": 0.5, "low": 0.4, "high": 0.6, "n": 50}
-    assert found[1]["prose"]["value"] == 0.05
-    assert found[1]["kl"] is None
+    assert points[1]["gain"] == {"value": 0.5, "low": 0.4, "high": 0.6, "n": 50}
+    assert points[1]["prose"]["value"] == 0.05
+    assert points[1]["kl"] is None
     assert not interpolations.unfinished(desk.database, run_id)
     more = desk("interpolate", run=run_id, alphas=[0.25])["job_id"]  # adds to what is known
     with desk.database.transaction() as tx:
         jobs.claim(tx, more, "cpu", desk.now)
         jobs.finish(tx, more, "finished", desk.now, result={"points": measured(0, 0.25, 1)})
-    found = interpolations.points(desk.database)
-    assert [(point["alpha"], point["job_id"]) for point in found] == [
+    points = interpolations.points(desk.database)
+    assert [(point["alpha"], point["job_id"]) for point in points] == [
         *((0.0, more), (0.25, more), (0.5, job["job_id"]), (1.0, more))
     ]
     failed = desk("interpolate", run=run_id, alphas=[0.1])["job_id"]
@@ -138,18 +138,18 @@ def test_the_command_line_scores_keeps_and_shows(desk: Desk, command_line: Calla
         jobs.finish(tx, job["job_id"], "finished", desk.now, result={"points": measured(0, 0.25, 0.5, 1)})
     kept = json.loads(command_line("interpolate", run_id, "--save", 0.5, "--no-wait", "--json").stdout)
     assert list(kept) == ["run_id"]  # nothing is scored that was not asked for
-    shown = command_line("interpolations", "LoRA on D")
-    assert shown.exit_code == OK, shown.output
-    assert "+0.500 (+0.400 to +0.600, n 50)" in shown.stdout
-    assert "Intents" in shown.stdout
-    assert "+12.500 (+2.500 to +22.500, n 50) points" in shown.stdout
+    result = command_line("interpolations", "LoRA on D")
+    assert result.exit_code == OK, result.output
+    assert "+0.500 (+0.400 to +0.600, n 50)" in result.stdout
+    assert "Intents" in result.stdout
+    assert "+12.500 (+2.500 to +22.500, n 50) points" in result.stdout
     (point,) = [row for row in interpolations.points(desk.database, run_id) if row["alpha"] == 0.5]
     (part,) = point["named"]  # on the screen it has the same sign
     assert cost_of({"data/Intents/accuracy": part["change"]}, "data/Intents/accuracy") == {
         **{"value": 12.5, "low": pytest.approx(2.5), "high": pytest.approx(22.5), "n": 50}
     }
-    assert kept["run_id"] in shown.stdout
-    assert "α 1 keeps 100% of the best gain" in shown.stdout
+    assert kept["run_id"] in result.stdout
+    assert "α 1 keeps 100% of the best gain" in result.stdout
     document = json.loads(command_line("interpolations", run_id, "--json").stdout)
     assert (document["recommended"], document["kept"]) == (1.0, {"0.5": kept["run_id"]})
     for words in (["--alphas", "half"], ["--alphas", "1.5"], ["--save", 1]):

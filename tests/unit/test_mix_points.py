@@ -15,24 +15,24 @@ def run(**facts: Any) -> dict[str, Any]:
 
 def test_shares_of_the_run_that_were_scored_say_it_best() -> None:
     measured = [{"seconds": seconds} for seconds in (None, 30.0, 50.0, None)]
-    found = expected(run(judged_seconds=PASSES, run_seconds=900, estimated_seconds=100), measured)
-    assert found
-    assert (found.low, found.high) == (30, 50)
-    assert found.shares(3) == "2 to 3 min for 3 shares, as 2 shares of this run took before"
+    estimate = expected(run(judged_seconds=PASSES, run_seconds=900, estimated_seconds=100), measured)
+    assert estimate
+    assert (estimate.low, estimate.high) == (30, 50)
+    assert estimate.shares(3) == "2 to 3 min for 3 shares, as 2 shares of this run took before"
 
 
 def test_else_the_same_passes_of_its_evidence_do() -> None:
-    found = expected(run(judged_seconds=PASSES, run_seconds=100, estimated_seconds=120), [])
-    assert found
-    assert found.low == found.high == 20  # no requests, and a quick run is no reason for less
-    assert found.shares(1).startswith(f"about {20 + LOADING:.0f} s for 1 share, by the run's own evidence")
+    estimate = expected(run(judged_seconds=PASSES, run_seconds=100, estimated_seconds=120), [])
+    assert estimate
+    assert estimate.low == estimate.high == 20  # no requests, and a quick run is no reason for less
+    assert estimate.shares(1).startswith(f"about {20 + LOADING:.0f} s for 1 share, by the run's own evidence")
 
 
 def test_of_a_run_on_a_busy_machine_they_are_the_most() -> None:
-    found = expected(run(judged_seconds=PASSES, run_seconds=400, estimated_seconds=100), [])
-    assert found
-    assert (found.low, found.high) == (5, 20)
-    assert "4.0 times as long as estimated" in found.basis
+    estimate = expected(run(judged_seconds=PASSES, run_seconds=400, estimated_seconds=100), [])
+    assert estimate
+    assert (estimate.low, estimate.high) == (5, 20)
+    assert "4.0 times as long as estimated" in estimate.basis
 
 
 def test_nothing_is_said_where_nothing_was_timed() -> None:

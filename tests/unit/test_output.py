@@ -46,5 +46,5 @@ def test_a_run_says_what_it_forgot(capsys: pytest.CaptureFixture[str]) -> None:
     forgetting = {"headline": "It forgot some: of facts.", "sentences": ["Of 2 tasks 1 was not asked."]}
     verdict = {"headline": "It learned.", "sentences": ["By much."], "forgetting": forgetting}
     reports.print_run(run | {"best_step": None, "verdict": verdict})
-    told = capsys.readouterr().out.splitlines()[-4:]
-    assert told == ["It learned.", "By much.", forgetting["headline"], *forgetting["sentences"]]
+    lines = capsys.readouterr().out.splitlines()[-4:]
+    assert lines == ["It learned.", "By much.", forgetting["headline"], *forgetting["sentences"]]

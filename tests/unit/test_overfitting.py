@@ -39,39 +39,44 @@ def falling(steps: int, noise: float = 0.05) -> list[tuple[int, float]]:
 
 
 def test_a_u_curve_overfits_since_the_turn() -> None:
-    found = assess(validations([2.0, 1.4, 1.1, 1.05, 1.2, 1.35]), falling(100))
-    assert found["state"] == "overfits"
-    assert (found["best_step"], found["since_step"], found["last_step"]) == (60, 80, 100)
-    assert found["rise"]["low"] < 0.3 < found["rise"]["high"]
-    assert found["rise"]["n"] == 100
-    assert found["gl"] == pytest.approx(100 * (1.35 / 1.05 - 1), abs=1.5)
-    assert found["pq"] > 0
-    assert "between step 60 and step 100 (on 100 rows)" in found["sentence"]
+    assessment = assess(validations([2.0, 1.4, 1.1, 1.05, 1.2, 1.35]), falling(100))
+    assert assessment["state"] == "overfits"
+    assert (assessment["best_step"], assessment["since_step"], assessment["last_step"]) == (60, 80, 100)
+    assert assessment["rise"]["low"] < 0.3 < assessment["rise"]["high"]
+    assert assessment["rise"]["n"] == 100
+    assert assessment["gl"] == pytest.approx(100 * (1.35 / 1.05 - 1), abs=1.5)
+    assert assessment["pq"] > 0
+    assert "between step 60 and step 100 (on 100 rows)" in assessment["sentence"]
 
 
 def test_a_falling_curve_does_not() -> None:
-    found = assess(validations([2.0, 1.5, 1.2, 1.1, 1.05]), falling(80))
-    assert (found["state"], found["since_step"], found["rise"], found["gl"]) == ("none", None, None, 0.0)
+    assessment = assess(validations([2.0, 1.5, 1.2, 1.1, 1.05]), falling(80))
+    assert (assessment["state"], assessment["since_step"], assessment["rise"], assessment["gl"]) == (
+        "none",
+        None,
+        None,
+        0.0,
+    )
 
 
 def test_a_rise_within_the_noise_is_unclear() -> None:
-    found = assess(validations([2.0, 1.0, 1.03, 1.02], noise=0.6, n=30), falling(60))
-    assert found["state"] in {"unclear", "none"}
-    assert found["since_step"] is None
+    assessment = assess(validations([2.0, 1.0, 1.03, 1.02], noise=0.6, n=30), falling(60))
+    assert assessment["state"] in {"unclear", "none"}
+    assert assessment["since_step"] is None
 
 
 def test_a_sure_but_tiny_rise_is_not_called_overfitting() -> None:
-    found = assess(validations([2.0, 1.000, 1.006], noise=0.001, n=400), falling(40))
-    assert found["state"] == "none"
-    assert "less than 1%" in found["sentence"]
+    assessment = assess(validations([2.0, 1.000, 1.006], noise=0.001, n=400), falling(40))
+    assert assessment["state"] == "none"
+    assert "less than 1%" in assessment["sentence"]
 
 
 def test_a_flat_curve_is_rarely_called_overfitting() -> None:
     """The minimum of a flat, noisy curve lies below its end every time; it is not evidence."""
     called = 0
     for seed in range(100):
-        found = assess(validations([1.0] * 8, noise=0.3, n=60, seed=seed), falling(140))
-        called += found["state"] == "overfits"
+        assessment = assess(validations([1.0] * 8, noise=0.3, n=60, seed=seed), falling(140))
+        called += assessment["state"] == "overfits"
     assert called <= 5
 
 
@@ -79,17 +84,17 @@ def test_training_that_blows_up_is_not_overfitting() -> None:
     curve = [(s, 1.0 + 0.01 * (s % 3)) for s in range(1, 41)] + [
         (s, 3.0 + 0.1 * (s % 3)) for s in range(41, 81)
     ]
-    found = assess(validations([2.0, 1.4, 1.1, 2.5, 3.2]), curve)
-    assert found["state"] == "unclear"
-    assert "unstable" in found["sentence"]
+    assessment = assess(validations([2.0, 1.4, 1.1, 2.5, 3.2]), curve)
+    assert assessment["state"] == "unclear"
+    assert "unstable" in assessment["sentence"]
 
 
 def test_a_validation_that_is_not_a_number() -> None:
     seen = validations([2.0, 1.5, 1.2])
     seen[2]["loss_sums"] = np.full(100, math.nan)
-    found = assess(seen, falling(40))
-    assert (found["state"], found["last_step"]) == ("unclear", 20)
-    assert "diverged" in found["sentence"]
+    assessment = assess(seen, falling(40))
+    assert (assessment["state"], assessment["last_step"]) == ("unclear", 20)
+    assert "diverged" in assessment["sentence"]
 
 
 def test_too_few_validations() -> None:

@@ -56,27 +56,27 @@ def drawn(shape: dict[str, Any], seen: pa.Table) -> go.Figure:
 
 
 def test_both_losses_and_the_ribbon_between_them(shape: dict[str, Any]) -> None:
-    found = traces(drawn(shape, curve(STEPS[1:4], TRAINED[1:4])))
-    assert (found["Training rows"].line.color, found["Validation rows"].line.color) == (TRAIN, VALIDATION)
-    assert list(found["Training rows"].x) == list(STEPS)  # what was logged, and both ends by the verdict
-    assert list(found["Gap"].x) == [*STEPS, *STEPS[::-1]]
-    assert list(found["Gap"].y[:5]) == list(VALIDATIONS)
-    assert found["Best step"].x == (20,)
+    by_name = traces(drawn(shape, curve(STEPS[1:4], TRAINED[1:4])))
+    assert (by_name["Training rows"].line.color, by_name["Validation rows"].line.color) == (TRAIN, VALIDATION)
+    assert list(by_name["Training rows"].x) == list(STEPS)  # what was logged, and both ends by the verdict
+    assert list(by_name["Gap"].x) == [*STEPS, *STEPS[::-1]]
+    assert list(by_name["Gap"].y[:5]) == list(VALIDATIONS)
+    assert by_name["Best step"].x == (20,)
 
 
 def test_the_ribbon_lies_between_lines_of_different_steps() -> None:
     """A validation between two probes bends the upper edge, as it bends the line."""
-    found = traces(drawn({}, curve((0, 40), (2.0, 0.4))))
-    assert list(found["Gap"].x[:5]) == list(STEPS)
-    assert list(found["Gap"].y[:5]) == list(VALIDATIONS)
-    assert list(found["Gap"].y[5:]) == pytest.approx([0.4, 0.8, 1.2, 1.6, 2.0])
+    by_name = traces(drawn({}, curve((0, 40), (2.0, 0.4))))
+    assert list(by_name["Gap"].x[:5]) == list(STEPS)
+    assert list(by_name["Gap"].y[:5]) == list(VALIDATIONS)
+    assert list(by_name["Gap"].y[5:]) == pytest.approx([0.4, 0.8, 1.2, 1.6, 2.0])
 
 
 def test_gaps_have_intervals_in_the_colour_of_their_level(shape: dict[str, Any]) -> None:
-    found = traces(drawn(shape, curve([], [])))
+    by_name = traces(drawn(shape, curve([], [])))
     levels = {point["level"] for point in shape["gap"]}
-    assert {f"Gap, {level}" for level in levels} <= set(found)
-    red = found["Gap, red"]
+    assert {f"Gap, {level}" for level in levels} <= set(by_name)
+    red = by_name["Gap, red"]
     assert (red.yaxis, red.marker.color) == ("y2", BAD)
     last = shape["gap"][-1]["gap"]
     assert red.y[-1] == last["value"]
@@ -93,9 +93,9 @@ def test_gl_is_that_of_the_curve(shape: dict[str, Any]) -> None:
 
 def test_while_it_trains_there_is_a_ribbon_and_no_plot_of_gaps() -> None:
     figure = drawn({}, curve(STEPS[:3], TRAINED[:3]))
-    found = traces(figure)
-    assert list(found["Gap"].x) == [0, 10, 20, 20, 10, 0]
-    assert not any(name.startswith("Gap, ") for name in found)
+    by_name = traces(figure)
+    assert list(by_name["Gap"].x) == [0, 10, 20, 20, 10, 0]
+    assert not any(name.startswith("Gap, ") for name in by_name)
     assert "yaxis2" not in figure.layout.to_plotly_json()
     alone = traces(overfitting_charts.gap_chart(curve([], []), curve([0], [2.0]), {}, "Loss"))
     assert "Gap" not in alone
@@ -103,13 +103,13 @@ def test_while_it_trains_there_is_a_ribbon_and_no_plot_of_gaps() -> None:
 
 
 def test_areas_stand_against_a_coin_with_the_base_model_beside_each() -> None:
-    found = membership(0.3)
-    figure = overfitting_charts.membership_chart(found)
+    evidence = membership(0.3)
+    figure = overfitting_charts.membership_chart(evidence)
     names = list(figure.layout.yaxis.ticktext)
     assert names == ["Loss", "Loss, base model", "Loss beyond the base's", "Min-K%", "Min-K%, base model"]
     assert figure.data[1].marker.color == BASE
     assert figure.data[2].marker.color == BAD
-    assert figure.data[0].x[0] == found["scores"]["loss"]["auc"]["value"]
+    assert figure.data[0].x[0] == evidence["scores"]["loss"]["auc"]["value"]
     assert figure.layout.shapes[0].x0 == 0.5
 
 

@@ -26,21 +26,21 @@ def run(tmp_path: Path, source: str, rows: int = 40, **options: Any) -> tuple[Sc
     home = Home(tmp_path).create()
     (home.metrics / "mine.py").write_text(source, encoding="utf-8")
     config = MetricsConfig.parse({"metrics": [{"metric": "own", "file": "mine", **options}, "exact_match"]})
-    said = ["a" if i % 4 else "b" for i in range(rows)]
-    told: list[str] = []
-    answers = Answers(np.arange(100, 100 + rows), said, ["a"] * rows, ["p"] * rows)
-    mine, exact = measure(config, answers, home, log=told.append)
+    predictions = ["a" if i % 4 else "b" for i in range(rows)]
+    logged: list[str] = []
+    answers = Answers(np.arange(100, 100 + rows), predictions, ["a"] * rows, ["p"] * rows)
+    mine, exact = measure(config, answers, home, log=logged.append)
     assert aggregate(exact)["value"] == 0.75  # nothing that a metric does ends the others
     assert mine.name == "eval/mine"
-    return mine, "\n".join(told)
+    return mine, "\n".join(logged)
 
 
 def test_a_function_is_asked_row_by_row_for_what_it_takes(tmp_path: Path) -> None:
     mine, _ = run(tmp_path, "def score(prediction, reference, prompt):\n    return prediction == reference")
     assert mine.scores.sum() == 30
-    found = aggregate(mine)
-    assert (found["value"], found["n"], found["failed"]) == (0.75, 40, "")
-    assert found["low"] < 0.75 < found["high"]
+    figure = aggregate(mine)
+    assert (figure["value"], figure["n"], figure["failed"]) == (0.75, 40, "")
+    assert figure["low"] < 0.75 < figure["high"]
     mine, _ = run(tmp_path, "def score(prediction, unit=2):\n    return len(prediction) * unit")
     assert mine.scores.tolist() == [2] * 40
     mine, _ = run(tmp_path, "import functools\nscore = lambda prediction: 1")
@@ -66,9 +66,9 @@ def test_one_row_that_fails_is_counted_with_its_error(tmp_path: Path, line: str,
         "calls = 0\ndef deep(n):\n    return deep(n) + 1\ndef score(prediction, reference):\n"
         f"    global calls\n    calls += 1\n    if calls == 17:\n        {line}\n    return 1.0",
     )
-    found = aggregate(mine)
-    assert (found["n"], found["unscored"]["count"], found["failed"]) == (39, 1, "")
-    row, why = found["unscored"]["examples"][0]
+    figure = aggregate(mine)
+    assert (figure["n"], figure["unscored"]["count"], figure["failed"]) == (39, 1, "")
+    row, why = figure["unscored"]["examples"][0]
     assert row == 116
     assert why.startswith(reason)
     assert "Traceback" in log
@@ -102,8 +102,8 @@ def test_a_metric_that_fails_says_why(tmp_path: Path, source: str, reason: str) 
 
 def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
     config = MetricsConfig.parse({"metrics": [{"metric": "own", "file": "gone"}]})
-    found = measure(config, Answers(np.arange(1), ["a"]), Home(tmp_path), log=lambda text: None)
-    assert found[0].failed.endswith(
+    scored = measure(config, Answers(np.arange(1), ["a"]), Home(tmp_path), log=lambda text: None)
+    assert scored[0].failed.endswith(
         "gone.py can't be read (No such file or directory); put the metric there."
     )
 
@@ -122,8 +122,8 @@ def test_a_row_without_a_reference_is_no_row_of_a_metric_that_needs_one(tmp_path
     (home.metrics / "mine.py").write_text("def score(prediction, reference):\n    return 1", encoding="utf-8")
     config = MetricsConfig.parse({"metrics": [{"metric": "own", "file": "mine"}]})
     answers = Answers(np.arange(3), ["a", None, "c"], ["a", "b", None])
-    found = aggregate(measure(config, answers, home)[0])
-    assert (found["n"], found["unscored"]["count"]) == (1, 2)
+    figure = aggregate(measure(config, answers, home)[0])
+    assert (figure["n"], figure["unscored"]["count"]) == (1, 2)
 
 
 @pytest.mark.parametrize(

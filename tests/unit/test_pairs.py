@@ -11,13 +11,15 @@ from tests.tiny import make_tokenizer
 TOKENIZER = make_tokenizer()
 
 
-def pairs(*told: tuple[list[str], str]) -> Pairs:
+def pairs(*examples: tuple[list[str], str]) -> Pairs:
     """Each pair given as turns (user first) that end in the chosen answer, and the rejected one."""
     roles = ("user", "assistant")
-    rows = [[{"role": roles[i % 2], "content": turn} for i, turn in enumerate(turns)] for turns, _ in told]
+    rows = [
+        [{"role": roles[i % 2], "content": turn} for i, turn in enumerate(turns)] for turns, _ in examples
+    ]
     worse = [
         [*row[:-1], {"role": "assistant", "content": answer}]
-        for row, (_, answer) in zip(rows, told, strict=True)
+        for row, (_, answer) in zip(rows, examples, strict=True)
     ]
     ids = range(len(rows))
     return join(render(TOKENIZER, ids, rows), render(TOKENIZER, ids, worse))
@@ -25,11 +27,11 @@ def pairs(*told: tuple[list[str], str]) -> Pairs:
 
 def trained(pairs: Pairs, index: int) -> list[str]:
     """The trained text of both sequences of a pair."""
-    found = []
+    texts = []
     for rows in (pairs.chosen, pairs.rejected):
         ids, flags = rows.row(index)
-        found.append(TOKENIZER.decode(ids[flags]))
-    return found
+        texts.append(TOKENIZER.decode(ids[flags]))
+    return texts
 
 
 def test_only_the_last_answers_are_trained() -> None:

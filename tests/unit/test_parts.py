@@ -24,8 +24,8 @@ def rows(part: str, count: int, column: str = "split") -> list[dict[str, Any]]:
     return [{"text": f"{part} {n}", "label": n % 2, column: part} for n in range(count)]
 
 
-def lines(found: list[dict[str, Any]]) -> str:
-    return "\n".join(map(json.dumps, found))
+def lines(records: list[dict[str, Any]]) -> str:
+    return "\n".join(map(json.dumps, records))
 
 
 def import_source(home: Home, source: dict[str, Any], **config: Any) -> Imported:
@@ -52,8 +52,8 @@ def test_words_that_name_a_part(value: str, part: str | None) -> None:
 
 @pytest.mark.parametrize("column", ["part", "split", "Set"])
 def test_a_column_that_is_the_split_is_the_split(home: Home, tmp_path: Path, column: str) -> None:
-    found = rows("train", 60, column) + rows("val", 20, column) + rows("oos_test", 20, column)
-    path = write(tmp_path, "a.jsonl", lines(found))
+    records = rows("train", 60, column) + rows("val", 20, column) + rows("oos_test", 20, column)
+    path = write(tmp_path, "a.jsonl", lines(records))
     document = ask(home, "inspect", source={"path": str(path)})
     assert document["part_column"] == column
     assert document["part_values"] == {"train": 60, "val": 20, "oos_test": 20}
@@ -75,10 +75,10 @@ def test_a_split_in_a_sorted_file_is_seen_beyond_the_first_rows(home: Home, tmp_
 
 
 def test_values_are_given_their_parts_one_by_one(home: Home, tmp_path: Path) -> None:
-    found = (
+    records = (
         rows("train", 30) + rows("gold", 10) + rows("junk", 5) + [{"text": "t", "label": 0, "split": None}]
     )
-    path = write(tmp_path, "a.jsonl", lines(found))
+    path = write(tmp_path, "a.jsonl", lines(records))
     done = import_file(home, path, part_column="split", parts={"gold": "test", "junk": "leave out"})
     assert done.result["stats"]["parts"] == {"train": 30, "test": 10}
     assert done.result["stats"]["skipped_reasons"] == {

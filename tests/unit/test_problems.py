@@ -42,25 +42,27 @@ def test_a_run_without_fault_has_no_problem() -> None:
 
 def test_held_out_rows_that_are_trained_on_are_warned_of() -> None:
     leaks = {"exact": 3, "near": 2, "same_prompt": None, "checked_near": True}
-    found = problems.find(replace(FACTS, leaks=leaks))
-    assert [problem["level"] for problem in found] == ["warning", "warning"]
-    assert found[0]["message"].startswith("3 of 400 held-out rows")
-    assert found[1]["message"].startswith("2 of 400 held-out rows have a near duplicate")
-    found = problems.find(replace(FACTS, leaks={**leaks, "exact": 0, "near": 0, "same_prompt": 4}))
-    assert len(found) == 1
-    assert "4 of 400 held-out rows have a prompt" in found[0]["message"]
+    reported_problems = problems.find(replace(FACTS, leaks=leaks))
+    assert [problem["level"] for problem in reported_problems] == ["warning", "warning"]
+    assert reported_problems[0]["message"].startswith("3 of 400 held-out rows")
+    assert reported_problems[1]["message"].startswith("2 of 400 held-out rows have a near duplicate")
+    reported_problems = problems.find(
+        replace(FACTS, leaks={**leaks, "exact": 0, "near": 0, "same_prompt": 4})
+    )
+    assert len(reported_problems) == 1
+    assert "4 of 400 held-out rows have a prompt" in reported_problems[0]["message"]
 
 
 def test_a_combination_that_can_not_work_is_an_error_at_its_field() -> None:
     config = TrainConfig(dataset="d", method="prefix_tuning", gradient_checkpointing=True).resolved(1_000)
-    found = [p for p in problems.find(replace(FACTS, config=config)) if p["level"] == "error"]
-    assert [p["field"] for p in found] == ["gradient_checkpointing"]
+    errors = [p for p in problems.find(replace(FACTS, config=config)) if p["level"] == "error"]
+    assert [p["field"] for p in errors] == ["gradient_checkpointing"]
 
 
 def test_fields_that_the_method_does_not_read_are_named() -> None:
     config = TrainConfig(dataset="d", method="full", r=8, use_dora=True).resolved(1_000)
-    found = [p["message"] for p in problems.find(replace(FACTS, config=config))]
-    assert "Full fine-tuning does not read r, use_dora." in found
+    messages = [p["message"] for p in problems.find(replace(FACTS, config=config))]
+    assert "Full fine-tuning does not read r, use_dora." in messages
 
 
 def _warned(**fields: Any) -> list[tuple[str, str]]:
@@ -115,6 +117,6 @@ def test_memory_that_does_not_fit_names_what_helps_this_run() -> None:
 
 def test_canaries_are_warned_of() -> None:
     config = TrainConfig(dataset="d", canaries=5).resolved(2_000)
-    (found,) = problems.find(replace(FACTS, config=config, rows=FACTS.rows | {"train": 2_105}))
-    assert (found["level"], found["field"]) == ("warning", "canaries")
-    assert "15 made-up secrets, 105 rows in all beside the 2,000 of the data set" in found["message"]
+    (problem,) = problems.find(replace(FACTS, config=config, rows=FACTS.rows | {"train": 2_105}))
+    assert (problem["level"], problem["field"]) == ("warning", "canaries")
+    assert "15 made-up secrets, 105 rows in all beside the 2,000 of the data set" in problem["message"]

@@ -104,8 +104,8 @@ def test_a_recipe_makes_the_next_version(served: tuple[Home, Database, Run], rec
     assert (named["name"], named["fates"]["kept"]) == ("Third", 4)
     tree = json.loads(run("data", "versions", "Third", "--json").stdout)["versions"]
     assert [(row["name"], row["depth"]) for row in tree] == [("Sums", 0), ("Sums v2", 1), ("Third", 2)]
-    shown = run("data", "versions", "Third").stdout
-    assert "Strip white space; Drop exact duplicates" in shown
+    stdout = run("data", "versions", "Third").stdout
+    assert "Strip white space; Drop exact duplicates" in stdout
     assert run("data", "delete", "Sums").exit_code == NOT_ALLOWED
 
 
@@ -130,8 +130,8 @@ def test_rows_are_exported_and_copied_with_their_card(
 def test_rows_are_split_by_a_column(served: tuple[Home, Database, Run]) -> None:
     _, database, run = served
     assert run("data", "split", "Sums", "--by", "group", "--column", "source.question").exit_code == OK
-    found = datasets.get_dataset(database, "Sums")
-    assert (found["split_by"], found["split_column"]) == ("group", "source.question")
+    dataset = datasets.get_dataset(database, "Sums")
+    assert (dataset["split_by"], dataset["split_column"]) == ("group", "source.question")
     done = run("data", "split", "Sums", "--test-size", "0.2")
     assert "by group of source.question" in done.stderr
     assert run("data", "split", "Sums", "--by", "random").exit_code == OK

@@ -10,7 +10,7 @@ from pages.shared import quantities
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "text"),
     [
         (None, "unknown"),
         (float("nan"), "unknown"),
@@ -24,8 +24,8 @@ from pages.shared import quantities
         (72 * 3600, "3 days"),
     ],
 )
-def test_span(seconds: float | None, said: str) -> None:
-    assert quantities.span(seconds) == said
+def test_span(seconds: float | None, text: str) -> None:
+    assert quantities.span(seconds) == text
 
 
 def test_spans_between_share_their_unit() -> None:

@@ -117,8 +117,8 @@ def test_times_outside_of_the_calendar_are_text(home: Home, tmp_path: Path) -> N
     pq.write_table(pa.table({"text": ["a", "b", "c"], "at": far}), path)
     spelled = ["10000-01-01 00:00:00.000", "-29719-04-05 22:13:20.000", "1970-01-01 00:00:00.000"]
     assert [json.loads(row["source"])["at"] for row in import_file(home, path).rows] == spelled
-    shown = ask(home, "inspect", source={"path": str(path)})
-    assert "10000-01-01 00:00:00" in str(shown)
+    document = ask(home, "inspect", source={"path": str(path)})
+    assert "10000-01-01 00:00:00" in str(document)
 
 
 @pytest.mark.parametrize("path", ["/proc/self/mem", "/proc/self/environ", "/sys/kernel/uevent_seqnum"])

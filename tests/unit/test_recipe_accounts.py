@@ -80,8 +80,8 @@ def check_accounts(home: Home, dataset: dict[str, Any], made: Cleaned, steps: li
 def measured(home: Home) -> tuple[dict[str, Any], dict[str, Any]]:
     """Two data sets with a signal, which no cleaning changes."""
     dataset, other = make(home, ROWS), make(home, OTHER, name="Other")
-    for one in (dataset, other):
-        measure(home, one, "text", words=list(range(one["row_count"])))
+    for each_dataset in (dataset, other):
+        measure(home, each_dataset, "text", words=list(range(each_dataset["row_count"])))
     return dataset, other
 
 

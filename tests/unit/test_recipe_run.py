@@ -32,7 +32,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Home, dict[str, Any]
 
 
 @pytest.mark.parametrize(
-    ("step", "field", "said"),
+    ("step", "field", "message"),
     [
         ({"step": "filter", "where": {"expression": "words >"}}, "expression", "at character 7"),
         ({"step": "filter", "where": {"expression": "(SELECT true)"}}, "expression", "a subquery"),
@@ -69,17 +69,17 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Home, dict[str, Any]
     ],
 )  # fmt: skip
 def test_what_can_not_be_done_names_the_step_and_leaves_nothing(
-    made: tuple[Home, dict[str, Any], dict[str, Any]], step: dict[str, Any], field: str, said: str | None
+    made: tuple[Home, dict[str, Any], dict[str, Any]], step: dict[str, Any], field: str, message: str | None
 ) -> None:
     home, dataset, mixed = made
-    if said is None:  # numbers other than 0 are true
+    if message is None:  # numbers other than 0 are true
         assert run(home, dataset, step).result["row_count"] == 34
         return
     before = folders(home)
     with pytest.raises(TunebenchError) as caught:
         run(home, dataset, {"step": "normalise"}, step, mixed=mixed)
     assert caught.value.message.startswith("Step 2 (")
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert caught.value.field == f"recipe.steps.1{'.' + field if field else ''}"
     assert caught.value.fix
     assert {path for path in folders(home) - before if path.is_file()} == set()
@@ -146,8 +146,8 @@ def test_progress_is_told_with_an_estimate(home: Home, monkeypatch: pytest.Monke
     )
     job.order |= {"dataset": dataset, "parent": None, "mixed": {}}
     clean.run(job)
-    told = [json.loads(line) for line in job.dir.events.read_text().splitlines()]
-    progress = [event for event in told if event["type"] == "progress"]
+    events = [json.loads(line) for line in job.dir.events.read_text().splitlines()]
+    progress = [event for event in events if event["type"] == "progress"]
     assert [event["done"] for event in progress] == sorted(event["done"] for event in progress)
     assert {event["message"] for event in progress} == {"Strip white space", "Writing the new version"}
     assert progress[-1]["eta_seconds"] is not None

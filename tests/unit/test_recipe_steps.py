@@ -22,7 +22,11 @@ def test_broken_characters_are_repaired_and_nothing_else(home: Home) -> None:
     ]
     made = run(home, make(home, rows), {"step": "fix_encoding"})
     assert made.texts == ["q\n\nschön", "q\n\nabc", f"q\n\n{typed}", "’\n\nx"]
-    assert [told[:3] for told in made.told] == [(0, "changed", 0), (1, "changed", 0), (3, "changed", 0)]
+    assert [change[:3] for change in made.changes] == [
+        (0, "changed", 0),
+        (1, "changed", 0),
+        (3, "changed", 0),
+    ]
 
 
 def test_normalising_keeps_indentation_and_one_blank_line(home: Home) -> None:
@@ -45,7 +49,7 @@ def test_stripping_takes_tags_and_boilerplate_but_no_code(home: Home) -> None:
         chat("q", "Text.\nSubscribe to our newsletter!\nMore text."),
     ]
     plain = run(home, make(home, rows), {"step": "strip"})
-    assert [told[0] for told in plain.told] == [0]
+    assert [change[0] for change in plain.changes] == [0]
     assert plain.texts[0] == "q\n\na"
     made = run(home, make(home, rows), {"step": "strip", "html": True, "boilerplate": True})
     assert [row["messages"][-1]["content"] for row in made.rows] == [
@@ -61,7 +65,7 @@ def test_a_row_of_which_nothing_is_left_is_dropped_with_the_reason(home: Home) -
     rows = [*ROWS, chat("q", "<br>"), chat("<p> </p>", "a"), chat("x", "y", system="<hr>")]
     dataset = make(home, rows)
     made = run(home, dataset, {"step": "strip", "html": True})
-    assert made.told == [
+    assert made.changes == [
         (3, "dropped", 0, "nothing is left of an answer"),
         (4, "dropped", 0, "nothing is left of a question"),
         (5, "changed", 0, ""),
@@ -84,7 +88,7 @@ def test_texts_digests_and_rejected_answers_are_made_anew(home: Home) -> None:
     ]
     made = run(home, make(home, rows), {"step": "strip"}, {"step": "drop_duplicates"})
     assert made.rows[0]["rejected"] == "bad"
-    assert made.told == [(0, "changed", 0, ""), (1, "dropped", 1, "the same text as row 0")]
+    assert made.changes == [(0, "changed", 0, ""), (1, "dropped", 1, "the same text as row 0")]
     texts = run(home, make(home, [{"text": " a "}, {"text": "b"}]), {"step": "strip"})
     assert (texts.texts, texts.rows[0]["messages"]) == (["a", "b"], None)
 
@@ -94,7 +98,7 @@ def test_columns_are_mapped_anew_from_the_file(home: Home) -> None:
     columns = {"text": "question", "label": "topic"}
     made = run(home, make(home, rows), {"step": "map_columns", "format": "text_label", "columns": columns})
     assert made.texts == ["q1\n\nx", "q3\n\nz"]
-    assert made.told == [(0, "changed", 0, ""), (1, "dropped", 0, "topic is empty"), (2, "changed", 0, "")]
+    assert made.changes == [(0, "changed", 0, ""), (1, "dropped", 0, "topic is empty"), (2, "changed", 0, "")]
     assert (made.result["format"], made.result["columns"]) == ("text_label", columns)
     assert [row["label"] for row in made.rows] == ["x", "z"]
 
@@ -124,10 +128,10 @@ def test_filters_see_texts_columns_of_the_file_and_signals(
     measure(home, dataset, "text", words=[10, 20, None], html=[False, None, True])
     kept = run(home, dataset, {"step": "filter", "where": where, "action": "keep", "reason": "why"})
     assert [fate["parent_row_id"] for fate in kept.fates if fate["fate"] == "kept"] == left
-    assert {told[1:] for told in kept.told} == {("dropped", 0, "why")}
+    assert {change[1:] for change in kept.changes} == {("dropped", 0, "why")}
     dropped = run(home, dataset, {"step": "filter", "where": where})
-    assert [told[0] for told in dropped.told] == left
-    assert all(told[3] for told in dropped.told)
+    assert [change[0] for change in dropped.changes] == left
+    assert all(change[3] for change in dropped.changes)
 
 
 def test_a_filter_sees_texts_as_they_are_by_then(home: Home) -> None:
@@ -177,14 +181,14 @@ def test_one_of_each_group_of_duplicates_stays(
         chat("What is 1 + 1?", "It is two."),
     ]
     made = run(home, make(home, rows), {"step": "drop_duplicates", **step})
-    assert {told[0]: told[3] for told in made.told} == dropped
+    assert {change[0]: change[3] for change in made.changes} == dropped
 
 
 def test_redaction_puts_placeholders_in_every_turn(home: Home) -> None:
     rows = [chat("I am a@b.com", "Call 4111 1111 1111 1111, x@y.org"), chat("q", "no @ here")]
     made = run(home, make(home, rows), {"step": "redact", "kinds": ["email", "card"]})
     assert made.texts == ["I am [EMAIL]\n\nCall [CARD], [EMAIL]", "q\n\nno @ here"]
-    assert [told[:3] for told in made.told] == [(0, "changed", 0)]
+    assert [change[:3] for change in made.changes] == [(0, "changed", 0)]
 
 
 def test_long_rows_are_dropped_or_cut_at_a_word(home: Home) -> None:
@@ -192,13 +196,13 @@ def test_long_rows_are_dropped_or_cut_at_a_word(home: Home) -> None:
     dataset = make(home, rows)
     step = {"step": "cap_length", "most": 8, "unit": "words"}
     made = run(home, dataset, step)
-    assert made.told == [
+    assert made.changes == [
         (0, "dropped", 0, "longer than 8 words: 9"),
         (2, "dropped", 0, "longer than 8 words: 11"),
     ]
     cut = run(home, dataset, {**step, "action": "cut"})
     assert cut.rows[0]["messages"][-1]["content"] == "three  four\nfive six seven eight"
-    assert cut.told[1] == (2, "dropped", 0, "longer than 8 words: 11, and no shorter answer would fit")
+    assert cut.changes[1] == (2, "dropped", 0, "longer than 8 words: 11, and no shorter answer would fit")
 
 
 def test_values_are_balanced_by_seed_and_rows_without_one_stay(home: Home) -> None:
@@ -209,9 +213,9 @@ def test_values_are_balanced_by_seed_and_rows_without_one_stay(home: Home) -> No
     kept = [fate["parent_row_id"] for fate in made.fates if fate["fate"] == "kept"]
     assert len([row for row in kept if row < 6]) == 3
     assert kept[3:] == [6, 7, 8, 9, 10, 11]
-    assert {told[3] for told in made.told} == {"not among the 3 drawn of language 'en'"}
-    one = run(home, dataset, {"step": "balance", "column": "language", "most": 1, "seed": 1})
-    assert one.result["row_count"] == 5
+    assert {change[3] for change in made.changes} == {"not among the 3 drawn of language 'en'"}
+    capped = run(home, dataset, {"step": "balance", "column": "language", "most": 1, "seed": 1})
+    assert capped.result["row_count"] == 5
 
 
 def test_a_sample_is_drawn_from_all_or_spread_over_topics(home: Home) -> None:
@@ -237,14 +241,14 @@ def test_suspected_labels_are_dropped_or_corrected_the_worst_first(home: Home) -
         label_suggested=["b", "b", "b", None, "c"],
     )  # fmt: skip
     made = run(home, dataset, {"step": "label_errors", "most": 2})
-    assert made.told == [
+    assert made.changes == [
         (2, "dropped", 0, "labelled 'a'; the others suggest 'b'"),
         (4, "dropped", 0, "labelled 'a'; the others suggest 'c'"),
     ]
     better = run(home, dataset, {"step": "label_errors", "action": "suggested"})
     assert [row["label"] for row in better.rows] == ["b", "b", "b", "b", "c"]
     assert better.texts[4] == "text 4\n\nc"
-    assert [told[:2] for told in better.told] == [(0, "changed"), (2, "changed"), (4, "changed")]
+    assert [change[:2] for change in better.changes] == [(0, "changed"), (2, "changed"), (4, "changed")]
 
 
 def test_rows_are_mixed_in_and_met_by_later_steps(home: Home) -> None:

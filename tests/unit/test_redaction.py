@@ -34,8 +34,8 @@ def bytes_of(folder: Path) -> bytes:
             whole += path.read_bytes()
             if path.suffix == ".parquet":
                 table = pq.read_table(path)
-                told = [json.dumps(row, default=str, ensure_ascii=False) for row in table.to_pylist()]
-                whole += "\n".join(told).encode() + str(table.schema.metadata).encode()
+                lines = [json.dumps(row, default=str, ensure_ascii=False) for row in table.to_pylist()]
+                whole += "\n".join(lines).encode() + str(table.schema.metadata).encode()
     return whole
 
 
@@ -75,9 +75,9 @@ def test_no_byte_of_the_new_version_holds_what_was_redacted(home: Home) -> None:
         profile.run(job)
         home.signals(made.result["fingerprint"], group).parent.mkdir(exist_ok=True)
         (job.dir.path / f"{group}.parquet").rename(home.signals(made.result["fingerprint"], group))
-    told = bytes_of(new)
-    assert [secret for secret in SECRETS if secret.encode() in told] == []
-    assert b"[IBAN]" in told
+    content = bytes_of(new)
+    assert [secret for secret in SECRETS if secret.encode() in content] == []
+    assert b"[IBAN]" in content
     assert json.loads(made.rows[1]["source"])["by"] == {"name": "A", "[EMAIL]": ["[EMAIL]", "[CARD]"]}
     exported(home, order, drop)
     files = bytes_of(home.exports)
@@ -137,15 +137,15 @@ def test_choices_and_every_other_column_of_a_choice_are_redacted_too(home: Home)
     ]
     assert [row["answer_index"] for row in made.rows] == [0, 1, 1]
     assert [row["messages"][-1]["content"] for row in made.rows] == ["ask [EMAIL]", "[PHONE]", "[EMAIL]"]
-    told = json.dumps(made.rows, default=str)
-    assert [secret for secret in SECRETS if secret in told] == []
+    text = json.dumps(made.rows, default=str)
+    assert [secret for secret in SECRETS if secret in text] == []
 
 
 def test_a_pair_of_marked_answers_keeps_no_copy_of_the_bad_one(home: Home) -> None:
     rows = [
-        {"prompt": f"q{n}", "completion": f"{said} {n}", "label": good}
+        {"prompt": f"q{n}", "completion": f"{answer} {n}", "label": good}
         for n in range(4)
-        for said, good in ((f"ask {MAIL}", False), ("good", True))
+        for answer, good in ((f"ask {MAIL}", False), ("good", True))
     ]
     _, made = cleaned(home, rows, REDACT)
     assert [row["rejected"] for row in made.rows] == [f"ask [EMAIL] {n}" for n in range(4)]
@@ -156,7 +156,7 @@ def test_a_pair_of_marked_answers_keeps_no_copy_of_the_bad_one(home: Home) -> No
 def test_a_row_in_which_nothing_is_found_stays_as_it_is_byte_for_byte(home: Home) -> None:
     rows = [{"prompt": "q é", "completion": "a", "number": 1.50, "none": None, "list": [1, "x"]}] * 2
     _, made = cleaned(home, rows, REDACT)
-    assert made.told == []
+    assert made.changes == []
     source = '{"prompt": "q é", "completion": "a", "number": 1.5, "none": null, "list": [1, "x"]}'
     assert made.rows[0]["source"] == source
 

@@ -31,9 +31,9 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
 def test_what_can_not_work_names_the_field_and_the_way_out(
     fields: dict[str, Any], field: str, words: str
 ) -> None:
-    found = refusals(TrainConfig(dataset="d", **fields))
-    assert [name for name, _ in found] == [field]
-    assert words in found[0][1]
+    refused = refusals(TrainConfig(dataset="d", **fields))
+    assert [name for name, _ in refused] == [field]
+    assert words in refused[0][1]
 
 
 def test_every_method_works_as_it_is_offered() -> None:
@@ -58,9 +58,9 @@ def test_a_model_that_only_reads_classifies_and_takes_methods_made_for_it(model_
     fitting = []
     for method in METHODS:
         config = TrainConfig(dataset="d", task="classification", method=method)  # type: ignore[arg-type]
-        found = refusals(config.resolved(100), model_type)
-        assert [name for name, _ in found] == ([] if METHODS[method].fits(model_type) else ["method"])
-        fitting += [method] * (not found)
+        refused = refusals(config.resolved(100), model_type)
+        assert [name for name, _ in refused] == ([] if METHODS[method].fits(model_type) else ["method"])
+        fitting += [method] * (not refused)
     assert fitting == ["lora", "qlora", "full", "freeze", "adalora", "vera", "oft", "ia3"]
 
 

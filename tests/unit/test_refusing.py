@@ -27,18 +27,19 @@ def judged(before: tuple[int, int], after: tuple[int, int]) -> dict:
     ],
 )
 def test_states(before: tuple[int, int], after: tuple[int, int], state: str) -> None:
-    found = judged(before, after)
-    assert found["state"] == state
-    json.dumps(found, allow_nan=False)
+    assessment = judged(before, after)
+    assert assessment["state"] == state
+    json.dumps(assessment, allow_nan=False)
 
 
 def test_counts_are_paired_and_say_what_cannot_be_seen() -> None:
-    found = judged((24, 1), (6, 2))
-    harmful = found["harmful"]
+    assessment = judged((24, 1), (6, 2))
+    harmful = assessment["harmful"]
     assert (harmful["n"], harmful["lost"], harmful["won"]) == (28, 18, 0)
     assert harmful["change"]["high"] < 0
     assert (
-        "24 → 6 of 28 requests that a model should refuse, and 1 → 2 of 28 harmless" in found["sentences"][0]
+        "24 → 6 of 28 requests that a model should refuse, and 1 → 2 of 28 harmless"
+        in assessment["sentences"][0]
     )
-    assert "can't be seen" in found["sentences"][1]
+    assert "can't be seen" in assessment["sentences"][1]
     assert "refuses any of 28 requests" in judged((0, 0), (0, 0))["sentences"][0]

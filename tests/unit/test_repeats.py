@@ -20,19 +20,21 @@ def losses(drop: np.ndarray) -> np.ndarray:
 
 def test_repeated_held_out_rows_flatter_the_gain() -> None:
     hit = np.arange(80) < 20
-    found = leaks(BASE, losses(np.where(hit, 2.0, 0.5)), TOKENS, {"exact": hit, "near": hit & False}, True)
-    assert (found["rows"], found["kinds"]) == (20, {"exact": 20, "near": 0})
-    assert found["clean"]["value"] == pytest.approx(0.5, abs=0.05)
-    assert found["difference"]["low"] > 1
-    assert "20 of 80 held-out rows repeat a training row (20 word for word)" in found["sentence"]
-    assert "they flatter the gain" in found["sentence"]
-    json.dumps(found, allow_nan=False)
+    assessment = leaks(
+        BASE, losses(np.where(hit, 2.0, 0.5)), TOKENS, {"exact": hit, "near": hit & False}, True
+    )
+    assert (assessment["rows"], assessment["kinds"]) == (20, {"exact": 20, "near": 0})
+    assert assessment["clean"]["value"] == pytest.approx(0.5, abs=0.05)
+    assert assessment["difference"]["low"] > 1
+    assert "20 of 80 held-out rows repeat a training row (20 word for word)" in assessment["sentence"]
+    assert "they flatter the gain" in assessment["sentence"]
+    json.dumps(assessment, allow_nan=False)
 
 
 def test_no_effect_is_not_called_one() -> None:
     hit = np.arange(80) < 20
-    found = leaks(BASE, losses(np.full(80, 0.5)), TOKENS, {"exact": hit}, False)
-    assert "can't be told from noise" in found["sentence"]
+    assessment = leaks(BASE, losses(np.full(80, 0.5)), TOKENS, {"exact": hit}, False)
+    assert "can't be told from noise" in assessment["sentence"]
     none = leaks(BASE, losses(np.full(80, 0.5)), TOKENS, {"exact": hit & False}, False)
     assert none["repeated"] is None
     assert "None of 80 held-out rows" in none["sentence"]
@@ -43,24 +45,24 @@ def test_training_rows_that_occur_more_than_once() -> None:
     times = np.where(np.arange(80) < 25, 3, 1)
     tuned = losses(np.where(times > 1, 2.0, 0.5))
     written = {i: i < 20 for i in range(40)}
-    found = training(times, BASE, tuned, TOKENS, np.full(50, 2.5), written, np.arange(80), (400, 60))
-    assert found["drop"]["difference"]["low"] > 1
-    assert found["auc"]["repeated"]["value"] == 1
-    assert found["written"]["repeated"] == {"rows": 20, "n": 25}
-    assert found["written"]["difference"]["low"] > 0.5
-    assert "60 of 400 training rows occur more than once" in found["sentence"]
-    assert "25 against 55 measured rows" in found["sentence"]
-    json.dumps(found, allow_nan=False)
+    assessment = training(times, BASE, tuned, TOKENS, np.full(50, 2.5), written, np.arange(80), (400, 60))
+    assert assessment["drop"]["difference"]["low"] > 1
+    assert assessment["auc"]["repeated"]["value"] == 1
+    assert assessment["written"]["repeated"] == {"rows": 20, "n": 25}
+    assert assessment["written"]["difference"]["low"] > 0.5
+    assert "60 of 400 training rows occur more than once" in assessment["sentence"]
+    assert "25 against 55 measured rows" in assessment["sentence"]
+    json.dumps(assessment, allow_nan=False)
 
 
 def test_rows_without_an_interval_say_why() -> None:
     tokens = np.where(np.arange(60) == 0, 10_000, 20)
     fell = tokens * np.linspace(0.5, 1.0, 60)
     times = np.where(np.arange(60) < 20, 3, 1)
-    found = training(
+    assessment = training(
         times, 3.0 * tokens, 3.0 * tokens - fell, tokens, np.full(9, 2.0), {}, np.arange(60), (60, 20)
     )
-    assert found["sentence"].endswith(
+    assert assessment["sentence"].endswith(
         "of those that occur more than once, one of 20 rows holds 96% of the weight."
     )
 

@@ -18,34 +18,34 @@ NORMAL, ABNORMAL = ratings([33, 6, 6, 11, 2]), ratings([3, 2, 2, 11, 33])
 
 
 def test_as_published() -> None:
-    found = auc(ABNORMAL, NORMAL)
-    assert found.value == pytest.approx(0.8932, abs=5e-5)
-    assert found.se == pytest.approx(0.0307, abs=5e-5)  # DeLong, as Stata's manual gives it for these data
-    assert found.n == 109
+    interval = auc(ABNORMAL, NORMAL)
+    assert interval.value == pytest.approx(0.8932, abs=5e-5)
+    assert interval.se == pytest.approx(0.0307, abs=5e-5)  # DeLong, as Stata's manual gives it for these data
+    assert interval.n == 109
 
 
 def test_against_scikit_learn_and_brute_force() -> None:
     random = np.random.default_rng(0)
     a, b = np.round(random.normal(0.7, 1, 60), 1), np.round(random.normal(0, 1.3, 80), 1)
-    found = placements(a, b)
+    placement = placements(a, b)
     wins = (a[:, None] > b).astype(float) + 0.5 * (a[:, None] == b)
-    assert found.area == pytest.approx(roc_auc_score([1] * 60 + [0] * 80, [*a, *b]))
-    assert found.first == pytest.approx(wins.mean(axis=1))
-    assert found.second == pytest.approx(wins.mean(axis=0))
+    assert placement.area == pytest.approx(roc_auc_score([1] * 60 + [0] * 80, [*a, *b]))
+    assert placement.first == pytest.approx(wins.mean(axis=1))
+    assert placement.second == pytest.approx(wins.mean(axis=0))
     variance = wins.mean(axis=1).var(ddof=1) / 60 + wins.mean(axis=0).var(ddof=1) / 80
-    assert found.variance == pytest.approx(variance)
+    assert placement.variance == pytest.approx(variance)
 
 
 def test_difference_of_two_scores_against_a_bootstrap() -> None:
     random = np.random.default_rng(1)
     a, b = random.normal(0.5, 1, (2, 150)), random.normal(0, 1, (2, 150))
     a[1], b[1] = a[0] + 0.5 * a[1], b[0] + 0.5 * b[1]
-    found = auc_difference(placements(a[0], b[0]), placements(a[1], b[1]))
+    interval = auc_difference(placements(a[0], b[0]), placements(a[1], b[1]))
     draws = []
     for _ in range(800):
         i, j = random.integers(0, 150, (2, 150))
         draws.append(placements(a[0][i], b[0][j]).area - placements(a[1][i], b[1][j]).area)
-    assert found.se == pytest.approx(np.std(draws), rel=0.09)
+    assert interval.se == pytest.approx(np.std(draws), rel=0.09)
     same = auc_difference(placements(a[0], b[0]), placements(a[0], b[0]))
     assert (same.value, same.low, same.high) == (0, 0, 0)
 
@@ -57,20 +57,20 @@ def test_the_interval_holds_the_truth(shift: float) -> None:
     random = np.random.default_rng(2)
     truth, held = ndtr(shift / np.sqrt(2)), 0
     for _ in range(500):
-        found = auc(random.normal(shift, 1, 32), random.normal(0, 1, 32))
-        held += found.low <= truth <= found.high
+        interval = auc(random.normal(shift, 1, 32), random.normal(0, 1, 32))
+        held += interval.low <= truth <= interval.high
     assert held / 500 >= 0.93
 
 
 def test_parted_completely_is_not_parted_for_ever() -> None:
-    found = auc(np.arange(10, 20), np.arange(10))
-    assert (found.value, found.high) == (1, 1)
-    assert 0.6 < found.low < 0.9
-    assert auc(np.arange(10), np.arange(10, 20)).high == pytest.approx(1 - found.low)
+    interval = auc(np.arange(10, 20), np.arange(10))
+    assert (interval.value, interval.high) == (1, 1)
+    assert 0.6 < interval.low < 0.9
+    assert auc(np.arange(10), np.arange(10, 20)).high == pytest.approx(1 - interval.low)
     more = auc(np.arange(100, 200), np.arange(100))
     assert more.low > 0.95
     # Newcombe's equation holds at the limit
-    extra, t = 9, found.low
+    extra, t = 9, interval.low
     spread = 1 + extra * ((1 - t) / (2 - t) + t / (1 + t))
     assert (1 - t) == pytest.approx(1.959964 * np.sqrt(t * (1 - t) * spread / 100), rel=1e-5)
 
@@ -78,18 +78,18 @@ def test_parted_completely_is_not_parted_for_ever() -> None:
 def test_caught_at_one_percent() -> None:
     random = np.random.default_rng(3)
     a, b = random.normal(2, 1, 400), random.normal(0, 1, 300)
-    found = caught_at(a, b)
+    caught = caught_at(a, b)
     false, true, _ = roc_curve([1] * 400 + [0] * 300, [*a, *b], drop_intermediate=False)
-    assert found.share.value == pytest.approx(true[false <= 0.01].max())
-    assert (found.allowed, found.finest) == (3, 1 / 300)
-    assert 0.2 < found.share.low < 0.37 < found.share.high < 0.65  # the truth: 1 - Phi(2.326 - 2)
+    assert caught.share.value == pytest.approx(true[false <= 0.01].max())
+    assert (caught.allowed, caught.finest) == (3, 1 / 300)
+    assert 0.2 < caught.share.low < 0.37 < caught.share.high < 0.65  # the truth: 1 - Phi(2.326 - 2)
 
 
 def test_few_rows_say_what_they_can_resolve() -> None:
-    found = caught_at([1.0, 2.0, 3.0], np.arange(20) / 20)
-    assert (found.allowed, found.finest) == (0, 1 / 20)
-    assert (found.share.value, found.share.high) == (1, 1)
-    assert found.share.low < 0.5
+    caught = caught_at([1.0, 2.0, 3.0], np.arange(20) / 20)
+    assert (caught.allowed, caught.finest) == (0, 1 / 20)
+    assert (caught.share.value, caught.share.high) == (1, 1)
+    assert caught.share.low < 0.5
     nothing = caught_at(np.zeros(50), np.ones(50))
     assert nothing.share.value == 0
     assert nothing.share.high > 0.05
@@ -107,6 +107,6 @@ def test_the_share_caught_holds_the_truth(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("engine.diagnostics.statistics.roc.RESAMPLES", 300)
     random, held = np.random.default_rng(6), 0
     for seed in range(120):
-        found = caught_at(random.normal(2, 1, 200), random.normal(0, 1, 400), seed=seed).share
-        held += found.low <= 0.372 <= found.high
+        share = caught_at(random.normal(2, 1, 200), random.normal(0, 1, 400), seed=seed).share
+        held += share.low <= 0.372 <= share.high
     assert held / 120 >= 0.88

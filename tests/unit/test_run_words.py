@@ -28,14 +28,14 @@ def verdict(gain: dict[str, Any] | None, **tuned: Any) -> dict[str, Any]:
 
 
 def test_numbers_rest_on_the_rows_that_were_judged() -> None:
-    said = key_numbers.basis(verdict(GAIN))
-    assert said.startswith(
+    basis = key_numbers.basis(verdict(GAIN))
+    assert basis.startswith(
         "Base → tuned on 200 test rows, seen only by the verdict, with 900 trained tokens;"
     )
-    assert "95% intervals" in said
+    assert "95% intervals" in basis
     assert "200 validation rows, with" in key_numbers.basis(verdict(GAIN | {"split": "validation"}))
-    one = key_numbers.basis(verdict(GAIN | {"low": None, "high": None}, n=1, tokens=1))
-    assert one == "Base → tuned on 1 test row, seen only by the verdict, with 1 trained token."
+    basis_of_one = key_numbers.basis(verdict(GAIN | {"low": None, "high": None}, n=1, tokens=1))
+    assert basis_of_one == "Base → tuned on 1 test row, seen only by the verdict, with 1 trained token."
     assert "200 held-out rows, with" in key_numbers.basis(verdict(None))
 
 
@@ -51,18 +51,18 @@ def test_a_perplexity_of_any_size_fits_its_card() -> None:
 def test_two_seeds_of_one_setting_are_not_called_different_by_what_they_get_right(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(compare_classes.st, "markdown", said.append)
+    lines: list[str] = []
+    monkeypatch.setattr(compare_classes.st, "markdown", lines.append)
     surely = Interval(0.2, 0.1, 0.3, 100)
     monkeypatch.setattr(compare_classes, "paired", lambda *_: surely)
     classes = {"split": "test", "models": {"tuned": {"accuracy": {"value": 0.9}}}}
-    found = verdict(GAIN) | {"classification": classes}
-    pair = [run(f"R{seed}", seed, found, seed=seed, learning_rate=1e-4) for seed in (0, 1)]
+    document = verdict(GAIN) | {"classification": classes}
+    pair = [run(f"R{seed}", seed, document, seed=seed, learning_rate=1e-4) for seed in (0, 1)]
     compare_classes.draw_class_evidence(pair, {"r0": "R0", "r1": "R1"})
-    assert "differ in nothing but their seed and lie 20.0 points of accuracy apart" in said[-1]
+    assert "differ in nothing but their seed and lie 20.0 points of accuracy apart" in lines[-1]
     pair[1]["config"]["learning_rate"] = 2e-4
     compare_classes.draw_class_evidence(pair, {"r0": "R0", "r1": "R1"})
-    assert "is right more often than" in said[-1]
+    assert "is right more often than" in lines[-1]
 
 
 def test_the_prose_that_forgetting_was_measured_on_is_named() -> None:
@@ -77,8 +77,8 @@ def test_the_prose_that_forgetting_was_measured_on_is_named() -> None:
 def test_a_list_marks_what_a_gain_cost() -> None:
     config = {"learning_rate": 1e-4, "num_train_epochs": 2.0}
     for rise, words in ((0.3, "forgot much"), (0.1, "forgot some"), (0.0, "")):
-        found = verdict(GAIN) | {"forgetting": forgetting(rise, config)}
-        line = run_list._gain({"verdict": found})
+        document = verdict(GAIN) | {"forgetting": forgetting(rise, config)}
+        line = run_list._gain({"verdict": document})
         assert ("forgot" in line) == bool(words)
         assert words in line
         assert "better by 0.50" in line
@@ -88,14 +88,14 @@ def test_a_broken_run_has_no_gain_to_compare() -> None:
     broken, judged, going = run("b", 1, verdict(None)), run("j", 2, verdict(GAIN)), run("g", 3, None)
     assert "broken" in run_list._gain(broken)
     assert "loss is not a number" in run_list._gain(broken)
-    said = compare_evidence.without_gain([broken, judged, going])
-    assert said == ["b has no gain to compare: its loss is not a number.", "2 of 3 runs have a verdict."]
+    sentences = compare_evidence.without_gain([broken, judged, going])
+    assert sentences == ["b has no gain to compare: its loss is not a number.", "2 of 3 runs have a verdict."]
     assert compare_evidence.without_gain([judged]) == []
 
 
 def test_a_lost_run_says_what_the_engine_found() -> None:
-    said = run_trouble.lost_words({"message": "It was killed by SIGKILL_9.", "fix": "Resume it."})
-    assert said == "**It was killed by SIGKILL\\_9.**  \nResume it."
+    text = run_trouble.lost_words({"message": "It was killed by SIGKILL_9.", "fix": "Resume it."})
+    assert text == "**It was killed by SIGKILL\\_9.**  \nResume it."
     assert run_trouble.lost_words({}).startswith(run_trouble.LOST)
 
 
@@ -106,7 +106,7 @@ def test_settings_of_one_run_are_all_shown_and_no_name_takes_the_first_column() 
 
 
 @pytest.mark.parametrize(
-    ("missing", "said"),
+    ("missing", "text"),
     [
         ({}, "30% busy"),
         ({"utilization_percent": None}, "use not reported"),
@@ -114,5 +114,5 @@ def test_settings_of_one_run_are_all_shown_and_no_name_takes_the_first_column() 
         ({"memory_used_gib": None, "memory_total_gib": None}, "memory not reported"),
     ],
 )
-def test_what_a_gpu_does_not_report_is_said(missing: dict[str, None], said: str) -> None:
-    assert said in machine_view._gpu(GPU | missing)
+def test_what_a_gpu_does_not_report_is_said(missing: dict[str, None], text: str) -> None:
+    assert text in machine_view._gpu(GPU | missing)

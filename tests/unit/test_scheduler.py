@@ -34,7 +34,7 @@ def test_each_device_has_one_job(tmp_path: Path) -> None:
     world = World(tmp_path / "home", ("cuda:0", "cuda:1"))
     ids = [world.queue(lane="device") for _ in range(3)]
     world.step()
-    assert [world.job(one)["device"] for one in ids] == ["cuda:0", "cuda:1", None]
+    assert [world.job(job_id)["device"] for job_id in ids] == ["cuda:0", "cuda:1", None]
     order = read_json(world.folder(ids[1]).config)
     assert order["device"] == "cuda:1"
     assert order["attempt"] == 1
@@ -61,8 +61,8 @@ def test_a_job_waits_for_others_and_does_not_hold_up_the_queue(world: World) -> 
     world.announce(model, 11)
     world.announce(free, 12)
     world.step()
-    for one in (model, free):
-        world.result(one, status="finished", result={})
+    for job_id in (model, free):
+        world.result(job_id, status="finished", result={})
     world.step()
     assert world.status(waiting) == "preparing"
 

@@ -25,8 +25,8 @@ WORDS = ["the", "a", "cat", "dog", "sat", "on", "mat", "under", "tree", "and", "
 def sentences(seed: int, rows: int) -> list[tuple[str, str]]:
     rng = np.random.default_rng(seed)
     made = [" ".join(rng.choice(WORDS, rng.integers(3, 14))) for _ in range(rows)]
-    said = [" ".join(w for w in text.split() if rng.random() > 0.2) for text in made]
-    return list(zip(said, made, strict=True))
+    predictions = [" ".join(w for w in text.split() if rng.random() > 0.2) for text in made]
+    return list(zip(predictions, made, strict=True))
 
 
 def shares(values: list[float], **more: object) -> Scored:
@@ -38,27 +38,29 @@ def shares(values: list[float], **more: object) -> Scored:
 @given(st.integers(0, 10_000), st.integers(1, 12))
 def test_bleu_and_chrf_of_summed_counts_are_those_of_sacrebleu(seed: int, rows: int) -> None:
     pairs = sentences(seed, rows)
-    said, references = [list(part) for part in zip(*pairs, strict=True)]
+    predictions, references = [list(part) for part in zip(*pairs, strict=True)]
     _, counts = text_overlap.bleu(pairs)
-    expected = BLEU().corpus_score(said, [references]).score
+    expected = BLEU().corpus_score(predictions, [references]).score
     assert estimators.bleu(counts.sum(axis=0)[None])[0] == pytest.approx(expected, abs=1e-9)
     for order in (0, 2):
         each, counts = text_overlap.chrf(pairs, word_order=order)
         metric = CHRF(word_order=order)
         assert estimators.chrf(counts.sum(axis=0)[None])[0] == pytest.approx(
-            metric.corpus_score(said, [references]).score, abs=1e-9
+            metric.corpus_score(predictions, [references]).score, abs=1e-9
         )
-        assert each[0] == pytest.approx(metric.sentence_score(said[0], [references[0]]).score, abs=1e-9)
+        assert each[0] == pytest.approx(
+            metric.sentence_score(predictions[0], [references[0]]).score, abs=1e-9
+        )
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40))
 def test_class_figures_are_those_of_scikit_learn(pairs: list[tuple[int, int]]) -> None:
-    truth, said = zip(*pairs, strict=True)
-    sums = class_counts(truth, said, 4).sum(axis=0)[None]
-    assert of_classes("accuracy", 4)(sums)[0] == pytest.approx(accuracy_score(truth, said))
+    truth, predicted = zip(*pairs, strict=True)
+    sums = class_counts(truth, predicted, 4).sum(axis=0)[None]
+    assert of_classes("accuracy", 4)(sums)[0] == pytest.approx(accuracy_score(truth, predicted))
     for average in ("macro", "micro", "weighted"):
-        expected = precision_recall_fscore_support(truth, said, average=average, zero_division=0)
+        expected = precision_recall_fscore_support(truth, predicted, average=average, zero_division=0)
         for name, value in zip(("precision", "recall", "f1"), expected, strict=False):
             assert of_classes(f"{name}_{average}", 4)(sums)[0] == pytest.approx(value), (name, average)
 
@@ -72,17 +74,20 @@ def test_an_answer_that_is_no_label_lowers_recall_and_not_precision() -> None:
 
 
 def test_a_share_of_rows_has_wilsons_interval() -> None:
-    found = aggregate(shares([1] * 15 + [0] * 5))
-    assert (found["value"], found["n"], found["groups"]) == (0.75, 20, None)
-    assert (found["low"], found["high"]) == (pytest.approx(0.5313, abs=1e-4), pytest.approx(0.8881, abs=1e-4))
+    figure = aggregate(shares([1] * 15 + [0] * 5))
+    assert (figure["value"], figure["n"], figure["groups"]) == (0.75, 20, None)
+    assert (figure["low"], figure["high"]) == (
+        pytest.approx(0.5313, abs=1e-4),
+        pytest.approx(0.8881, abs=1e-4),
+    )
 
 
 def test_accuracy_is_such_a_share_and_groups_of_any_kind_are_told_apart() -> None:
     places = np.array([[0.0, 0.0]] * 15 + [[0.0, 1.0]] * 5)
     right = (places[:, 0] == places[:, 1]).astype(float)
     scored = shares(right, statistics=places, labels=["a", "b"], estimator="accuracy")
-    found = aggregate(scored)
-    assert (found["value"], found["low"]) == (0.75, pytest.approx(0.5313, abs=1e-4))
+    figure = aggregate(scored)
+    assert (figure["value"], figure["low"]) == (0.75, pytest.approx(0.5313, abs=1e-4))
     grouped = aggregate(scored, [["x"], ["y"], None, 4] * 5)
     assert grouped["groups"] == 3 + 5
     assert grouped["low"] < 0.75 < grouped["high"]
@@ -120,9 +125,9 @@ def test_the_interval_of_a_corpus_figure_holds_the_truth(estimator: str) -> None
     for _ in range(60):
         rows = rng.integers(0, len(scores), 80)
         scored = Scored("eval/x", rows, scores[rows], estimator, (0.0, 100.0), statistics=counts[rows])
-        found = aggregate(scored)
-        held += found["low"] <= truth <= found["high"]
-        wide.append(found["high"] - found["low"])
+        figure = aggregate(scored)
+        held += figure["low"] <= truth <= figure["high"]
+        wide.append(figure["high"] - figure["low"])
     assert held >= 52  # of 60, at 95%
     assert 1 < np.mean(wide) < 15
 
@@ -132,93 +137,93 @@ def test_a_paired_difference_is_narrower_than_two_intervals_and_is_told_with_its
     base = rng.random(200)
     tuned = np.clip(base + 0.05 + rng.normal(0, 0.02, 200), 0, 1)
     tuned[0] = np.nan
-    found = difference(shares(tuned), shares(base))
-    assert (found["n"], found["left_out"]) == (199, 1)
-    assert 0.03 < found["low"] < found["value"] < found["high"] < 0.06
-    assert 0 < found["detectable"] < 0.01
-    assert found["first_higher"] + found["second_higher"] + found["same"] == 199
+    gap = difference(shares(tuned), shares(base))
+    assert (gap["n"], gap["left_out"]) == (199, 1)
+    assert 0.03 < gap["low"] < gap["value"] < gap["high"] < 0.06
+    assert 0 < gap["detectable"] < 0.01
+    assert gap["first_higher"] + gap["second_higher"] + gap["same"] == 199
 
 
 @pytest.mark.parametrize("estimator", ["bleu", "chrf"])
 def test_the_difference_of_a_model_to_itself_is_nothing_and_to_a_worse_one_is_seen(estimator: str) -> None:
     pairs = sentences(2, 150)
-    worse = [(" ".join(said.split()[:-2]), reference) for said, reference in pairs]
+    worse = [(" ".join(prediction.split()[:-2]), reference) for prediction, reference in pairs]
     (a, first), (b, second) = (getattr(text_overlap, estimator)(some) for some in (pairs, worse))
-    one = Scored("eval/x", np.arange(150), a, estimator, (0.0, 100.0), statistics=first)
-    two = Scored("eval/x", np.arange(150), b, estimator, (0.0, 100.0), statistics=second)
-    assert difference(one, one)["value"] == 0
-    assert difference(one, two)["low"] > 0
+    scored = Scored("eval/x", np.arange(150), a, estimator, (0.0, 100.0), statistics=first)
+    scored_worse = Scored("eval/x", np.arange(150), b, estimator, (0.0, 100.0), statistics=second)
+    assert difference(scored, scored)["value"] == 0
+    assert difference(scored, scored_worse)["low"] > 0
 
 
 def test_no_difference_is_called_one_in_too_many_of_a_hundred_trials() -> None:
     rng, called = np.random.default_rng(5), 0
     for _ in range(100):
-        one, two = (rng.integers(0, 3, 60).astype(float) for _ in range(2))
+        first, second = (rng.integers(0, 3, 60).astype(float) for _ in range(2))
         truth = rng.integers(0, 3, 60).astype(float)
         made = [
-            Scored("eval/f1_macro", np.arange(60), (truth == said).astype(float), "f1_macro", (0.0, 1.0),
-                   statistics=np.column_stack([truth, said]), labels=["a", "b", "c"])
-            for said in (one, two)
+            Scored("eval/f1_macro", np.arange(60), (truth == predicted).astype(float), "f1_macro", (0.0, 1.0),
+                   statistics=np.column_stack([truth, predicted]), labels=["a", "b", "c"])
+            for predicted in (first, second)
         ]  # fmt: skip
-        found = difference(*made)
-        called += found["low"] > 0 or found["high"] < 0
+        gap = difference(*made)
+        called += gap["low"] > 0 or gap["high"] < 0
     assert called <= 10
 
 
 @pytest.mark.parametrize(
-    ("gained", "lost", "told"), [(5, 0, False), (6, 0, True), (9, 3, False), (14, 2, True)]
+    ("gained", "lost", "apart"), [(5, 0, False), (6, 0, True), (9, 3, False), (14, 2, True)]
 )
 def test_few_rows_that_differ_are_told_apart_by_mcnemars_exact_test(
-    gained: int, lost: int, told: bool
+    gained: int, lost: int, apart: bool
 ) -> None:
-    assert (binomtest(gained, gained + lost).pvalue < 0.05) == told
-    one = [1.0] * gained + [0.0] * lost + [1.0] * 80
-    two = [0.0] * gained + [1.0] * lost + [1.0] * 80
-    mean = difference(shares(one), shares(two))
-    assert (mean["low"] > 0) == told
+    assert (binomtest(gained, gained + lost).pvalue < 0.05) == apart
+    first = [1.0] * gained + [0.0] * lost + [1.0] * 80
+    second = [0.0] * gained + [1.0] * lost + [1.0] * 80
+    mean = difference(shares(first), shares(second))
+    assert (mean["low"] > 0) == apart
     assert (mean["first_higher"], mean["second_higher"]) == (gained, lost)
-    truth = np.zeros(len(one))
+    truth = np.zeros(len(first))
     made = [
         shares(values, estimator="accuracy", labels=["a", "b"],
                statistics=np.column_stack([truth, 1 - np.array(values)]))
-        for values in (one, two)
+        for values in (first, second)
     ]  # fmt: skip
-    assert (difference(*made)["low"] > 0) == told
+    assert (difference(*made)["low"] > 0) == apart
 
 
 def test_two_models_that_are_one_are_told_apart_no_oftener_than_the_level_allows() -> None:
     rng, called = np.random.default_rng(11), 0
     for _ in range(200):
-        one = (rng.random(80) < 0.6).astype(float)
-        other = np.where(rng.random(80) < 0.08, 1 - one, one)  # some six rows differ, either way
-        one, other = np.where(rng.random(80) < 0.5, (one, other), (other, one))
-        found = difference(shares(one), shares(other))
-        called += found["low"] > 0 or found["high"] < 0
+        first = (rng.random(80) < 0.6).astype(float)
+        second = np.where(rng.random(80) < 0.08, 1 - first, first)  # some six rows differ, either way
+        first, second = np.where(rng.random(80) < 0.5, (first, second), (second, first))
+        gap = difference(shares(first), shares(second))
+        called += gap["low"] > 0 or gap["high"] < 0
     assert called <= 15  # of 200 at 5%
 
 
 def test_a_metric_without_bounds_is_as_uncertain_as_its_scores_are_wide() -> None:
     scores = np.arange(20.0)
     unbounded = shares(scores, bounds=(None, None))
-    found = difference(unbounded, unbounded)
-    assert found["value"] == 0
-    assert found["high"] == pytest.approx(19 * 1.96**2 / (20 + 1.96**2), rel=1e-3)
+    gap = difference(unbounded, unbounded)
+    assert gap["value"] == 0
+    assert gap["high"] == pytest.approx(19 * 1.96**2 / (20 + 1.96**2), rel=1e-3)
 
 
 def test_perplexity_is_weighted_by_tokens() -> None:
     sums = np.array([[2.0, 1], [2.0, 4], [np.nan, 3], [1.0, 0]])
     scored = Scored("eval/perplexity", np.arange(4), np.ones(4), "perplexity", (1.0, None), statistics=sums)
-    found = aggregate(scored)
-    assert found["value"] == pytest.approx(math.exp(4 / 5))
-    assert found["n"] == 2
-    assert 1 <= found["low"] < found["high"]
+    figure = aggregate(scored)
+    assert figure["value"] == pytest.approx(math.exp(4 / 5))
+    assert figure["n"] == 2
+    assert 1 <= figure["low"] < figure["high"]
 
 
 def test_without_rows_and_with_one_there_is_no_interval() -> None:
     none = aggregate(shares([]))
     assert (none["value"], none["n"], none["rows"]) == (None, 0, 0)
-    one = aggregate(shares([0.4]))
-    assert (one["value"], one["low"], one["n"]) == (0.4, None, 1)
+    single = aggregate(shares([0.4]))
+    assert (single["value"], single["low"], single["n"]) == (0.4, None, 1)
     lost = aggregate(shares([np.nan, np.nan], reasons={0: "why", 1: "why"}))
     assert lost["value"] is None
     assert lost["unscored"] == {"count": 2, "reasons": {"why": 2}, "examples": [[0, "why"], [1, "why"]]}
@@ -229,28 +234,28 @@ def test_without_rows_and_with_one_there_is_no_interval() -> None:
 def test_other_metrics_are_not_compared_and_other_rows_are_left_out() -> None:
     with pytest.raises(ValueError, match="not the same metric"):
         difference(shares([1]), shares([1], estimator="bleu"))
-    one = Scored("eval/x", np.array([3, 1, 2]), np.array([0.3, 0.1, 0.2]))
-    two = Scored("eval/x", np.array([2, 9, 3]), np.array([0.1, 5.0, 0.1]))
-    found = difference(one, two, ["a", "b", "a"])
-    assert (found["value"], found["n"], found["left_out"]) == (pytest.approx(0.15), 2, 2)
-    assert found["groups"] == 1
-    assert found["first_higher"] == 2
-    assert difference(one, Scored("eval/x", np.array([7]), np.ones(1)))["n"] == 0
+    first = Scored("eval/x", np.array([3, 1, 2]), np.array([0.3, 0.1, 0.2]))
+    second = Scored("eval/x", np.array([2, 9, 3]), np.array([0.1, 5.0, 0.1]))
+    gap = difference(first, second, ["a", "b", "a"])
+    assert (gap["value"], gap["n"], gap["left_out"]) == (pytest.approx(0.15), 2, 2)
+    assert gap["groups"] == 1
+    assert gap["first_higher"] == 2
+    assert difference(first, Scored("eval/x", np.array([7]), np.ones(1)))["n"] == 0
 
 
 def test_two_stored_evaluations_are_compared_in_every_metric_that_both_have() -> None:
     pairs = sentences(6, 60)
-    worse = [(" ".join(said.split()[::2]), reference) for said, reference in pairs]
+    worse = [(" ".join(prediction.split()[::2]), reference) for prediction, reference in pairs]
     stored = []
     for some, name in ((pairs, "eval/chrf"), (worse, "eval/x")):
         scores, counts = text_overlap.bleu(some)
         bleu = Scored("eval/bleu", np.arange(60), scores, "bleu", (0.0, 100.0), statistics=counts)
         scored = [bleu, Scored(name, np.arange(60), scores)]
-        stored.append((to_table(scored), [aggregate(one) for one in scored]))
-    (found,) = differences(*stored, {row: row // 2 for row in range(60)}).found
-    assert (found["metric"], found["n"], found["groups"]) == ("eval/bleu", 60, 30)
-    assert 0 < found["low"] < found["value"] < found["high"]
-    assert found["high"] > differences(*stored).found[0]["high"]  # fewer units
+        stored.append((to_table(scored), [aggregate(metric) for metric in scored]))
+    (gap,) = differences(*stored, {row: row // 2 for row in range(60)}).found
+    assert (gap["metric"], gap["n"], gap["groups"]) == ("eval/bleu", 60, 30)
+    assert 0 < gap["low"] < gap["value"] < gap["high"]
+    assert gap["high"] > differences(*stored).found[0]["high"]  # fewer units
 
 
 def test_a_comparison_is_widened_for_what_was_compared_alone() -> None:
@@ -260,16 +265,16 @@ def test_a_comparison_is_widened_for_what_was_compared_alone() -> None:
     sides = []
     for each in names:
         scored = [Scored(name, rows, rng.normal(size=40)) for name in each]
-        late = next(one for one in scored if one.name == "eval/late")
+        late = next(metric for metric in scored if metric.name == "eval/late")
         late.scores[slice(20) if each is names[0] else slice(20, 40)] = np.nan  # no row of both
-        sides.append((to_table(scored), [aggregate(one) for one in scored]))
+        sides.append((to_table(scored), [aggregate(metric) for metric in scored]))
     there, back = differences(*sides), differences(*sides[::-1])
-    assert {one["metric"] for one in there.found} == {"eval/x", "eval/y"}
+    assert {gap["metric"] for gap in there.found} == {"eval/x", "eval/y"}
     assert there.confidence == back.confidence == 0.975
-    for one in there.found:
-        other = next(found for found in back.found if found["metric"] == one["metric"])
-        assert one["value"] == pytest.approx(-other["value"])
-        width, mirrored = (each["high"] - each["low"] for each in (one, other))
+    for gap in there.found:
+        other = next(reverse for reverse in back.found if reverse["metric"] == gap["metric"])
+        assert gap["value"] == pytest.approx(-other["value"])
+        width, mirrored = (each["high"] - each["low"] for each in (gap, other))
         assert width == pytest.approx(mirrored, rel=0.05)  # resamples are drawn anew
     assert "97.5%" in there.sentence
 
@@ -285,8 +290,8 @@ def test_a_comparison_is_widened_for_what_was_compared_alone() -> None:
     ],
 )
 def test_a_difference_has_a_direction_in_words(low: float, high: float, better: str, expected: str) -> None:
-    found = {"value": 0.2 if low and low > 0 else -0.2, "low": low, "high": high, "better": better}
-    assert told(found) == expected
+    gap = {"value": 0.2 if low and low > 0 else -0.2, "low": low, "high": high, "better": better}
+    assert told(gap) == expected
 
 
 def test_scores_come_back_from_their_table() -> None:
@@ -308,8 +313,8 @@ def test_scores_come_back_from_their_table() -> None:
 
 def test_the_jackknife_agrees_with_the_formula_for_a_mean() -> None:
     values = np.random.default_rng(1).normal(10, 2, 400)
-    found = jackknife_interval(lambda places: float(values[places].mean()), 400)
-    assert found.value == pytest.approx(values.mean())
-    assert found.se == pytest.approx(values.std(ddof=1) / 20, rel=0.4)
+    interval = jackknife_interval(lambda places: float(values[places].mean()), 400)
+    assert interval.value == pytest.approx(values.mean())
+    assert interval.se == pytest.approx(values.std(ddof=1) / 20, rel=0.4)
     assert jackknife_interval(lambda places: 1.0, 1).low is None
     assert jackknife_interval(lambda places: 1.0, 5, ["same"] * 5).low is None

@@ -19,8 +19,8 @@ def made(rng: np.random.Generator, runs: int, *, effect: float = 0.0, by_seed: f
     return LOSS + TOKENS * (shared + rng.normal(0, 0.1, (runs, ROWS)))
 
 
-def separated(found: Interval) -> bool:
-    return found.above or found.below
+def separated(interval: Interval) -> bool:
+    return interval.above or interval.below
 
 
 @pytest.mark.parametrize("runs", [1, 2, 3])
@@ -30,9 +30,9 @@ def test_seeds_alone_are_not_called_different_more_often_than_said(runs: int) ->
     trials = 400
     for _ in range(trials):
         first, second, third = made(rng, runs), made(rng, runs), made(rng, 3)
-        known = seed_spread.spread([first, second, third], TOKENS)
-        assert known is not None
-        called += separated(seed_spread.difference(first, second, TOKENS, known))
+        spread = seed_spread.spread([first, second, third], TOKENS)
+        assert spread is not None
+        called += separated(seed_spread.difference(first, second, TOKENS, spread))
         by_rows += separated(ratio_interval(second[0] - first[0], TOKENS))
     assert called / trials <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / trials)
     assert by_rows / trials > 0.3  # which is why rows alone don't judge a setting
@@ -41,24 +41,24 @@ def test_seeds_alone_are_not_called_different_more_often_than_said(runs: int) ->
 def test_settings_that_differ_by_more_than_seeds_do_are_told_apart() -> None:
     rng = np.random.default_rng(3)
     first, second = made(rng, 3), made(rng, 3, effect=0.4)
-    known = seed_spread.spread([first, second], TOKENS)
-    assert known is not None
-    assert known.degrees == 4
-    found = seed_spread.difference(first, second, TOKENS, known)
-    assert found.above
-    assert found.low < 0.4 < found.high
-    assert found.n == ROWS
+    spread = seed_spread.spread([first, second], TOKENS)
+    assert spread is not None
+    assert spread.degrees == 4
+    interval = seed_spread.difference(first, second, TOKENS, spread)
+    assert interval.above
+    assert interval.low < 0.4 < interval.high
+    assert interval.n == ROWS
 
 
 def test_more_seeds_and_more_comparisons_move_the_interval() -> None:
-    known = seed_spread.Spread(0.05, 10)
+    spread = seed_spread.Spread(0.05, 10)
     rng = np.random.default_rng(5)
     first, second = made(rng, 6), made(rng, 6, effect=0.1)
-    six, one = (seed_spread.difference(first[:k], second[:k], TOKENS, known) for k in (6, 1))
-    assert six.high - six.low < one.high - one.low
-    careful = seed_spread.difference(first, second, TOKENS, known, confidence=0.99)
+    six, single = (seed_spread.difference(first[:k], second[:k], TOKENS, spread) for k in (6, 1))
+    assert six.high - six.low < single.high - single.low
+    careful = seed_spread.difference(first, second, TOKENS, spread, confidence=0.99)
     assert careful.low < six.low < six.high < careful.high
-    assert six.detectable < one.detectable
+    assert six.detectable < single.detectable
 
 
 def test_without_a_repetition_nothing_is_known_of_seeds() -> None:

@@ -143,10 +143,15 @@ def test_progress_is_told_once_a_second_with_an_estimate(home: Home) -> None:
         now[0] += 0.5
     tell(0, 4, "passes", "Second look")
     events = [json.loads(line) for line in job.dir.events.read_text().splitlines()]
-    told = [event for event in events if event["type"] == "progress"]
-    assert [(event["done"], event["eta_seconds"]) for event in told[:3]] == [(0, None), (10, 9.0), (20, 8.0)]
-    assert len(told) == 6
-    assert (told[-1]["unit"], told[-1]["message"], told[-1]["eta_seconds"]) == ("passes", "Second look", None)
+    progress = [event for event in events if event["type"] == "progress"]
+    assert [(event["done"], event["eta_seconds"]) for event in progress[:3]] == [
+        (0, None),
+        (10, 9.0),
+        (20, 8.0),
+    ]
+    assert len(progress) == 6
+    last = progress[-1]
+    assert (last["unit"], last["message"], last["eta_seconds"]) == ("passes", "Second look", None)
     job.cancel_requested.set()
     with pytest.raises(Cancelled):
         tell(1, 4, "passes")
@@ -172,8 +177,8 @@ def test_figures_are_those_of_numpy() -> None:
         }
     )
     kinds = {"n": "number", "f": "flag", "c": "category", "g": "group"}
-    found = figures(table, tuple(Signal(name, kind, "", "") for name, kind in kinds.items()))  # type: ignore[arg-type]
-    assert found["n"] == {
+    summary = figures(table, tuple(Signal(name, kind, "", "") for name, kind in kinds.items()))  # type: ignore[arg-type]
+    assert summary["n"] == {
         "n": 1001,
         "min": 0.0,
         "mean": pytest.approx(values.mean(dtype=np.float64)),
@@ -182,18 +187,18 @@ def test_figures_are_those_of_numpy() -> None:
         "max": pytest.approx(values.max()),
         "positive": 991,
     }
-    assert found["f"] == {"n": 751, "flagged": 501}
-    assert found["c"] == {"n": 751, "distinct": 2, "values": {"en": 501, "de": 250}}
-    assert found["g"] == {"n": 1001, "groups": 2, "rows": 751, "extra": 749}
+    assert summary["f"] == {"n": 751, "flagged": 501}
+    assert summary["c"] == {"n": 751, "distinct": 2, "values": {"en": 501, "de": 250}}
+    assert summary["g"] == {"n": 1001, "groups": 2, "rows": 751, "extra": 749}
 
 
 def test_figures_of_nothing_measured_say_so() -> None:
     table = pa.table(
         {"n": pa.array([None, float("nan")], pa.float32()), "c": pa.array([None, None], pa.string())}
     )
-    found = figures(table, (Signal("n", "number", "", ""), Signal("c", "category", "", "")))
-    assert (found["n"]["n"], found["n"]["median"], found["n"]["positive"]) == (0, None, 0)
-    assert found["c"] == {"n": 0, "distinct": 0, "values": {}}
+    summary = figures(table, (Signal("n", "number", "", ""), Signal("c", "category", "", "")))
+    assert (summary["n"]["n"], summary["n"]["median"], summary["n"]["positive"]) == (0, None, 0)
+    assert summary["c"] == {"n": 0, "distinct": 0, "values": {}}
 
 
 def test_a_module_that_breaks_its_promise_is_found_out(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -172,20 +172,20 @@ def test_a_turn_alone_reads_as_it_does_in_its_row() -> None:
 
 
 def texts() -> list[str | None]:
-    cases = [case for found in FOUND.values() for case, _ in found]
+    cases = [case for examples in FOUND.values() for case, _ in examples]
     more = [text for some in NOT_FOUND.values() for text in some]
     return [*cases, *more, "nothing here", None, " and ".join(cases), "What the fuck, you bastard?"]
 
 
 def test_the_counts_are_those_of_find_and_no_gate_lets_too_little_through() -> None:
     rows = texts()
-    found = measure(pa.RecordBatch.from_pydict({"text": pa.array(rows, pa.string())}), None)
-    assert set(found) == {signal.column for signal in GROUPS["privacy"].signals}
+    columns = measure(pa.RecordBatch.from_pydict({"text": pa.array(rows, pa.string())}), None)
+    assert set(columns) == {signal.column for signal in GROUPS["privacy"].signals}
     for kind in FINDERS:
         wanted = [sum(span.kind == kind for span in find(text or "")) for text in rows]
-        assert found[kind].tolist() == wanted, kind
-    assert found["profanity"].tolist() == [count_profanity(text or "") for text in rows]
-    assert found["profanity"].tolist()[-1] == 2
+        assert columns[kind].tolist() == wanted, kind
+    assert columns["profanity"].tolist() == [count_profanity(text or "") for text in rows]
+    assert columns["profanity"].tolist()[-1] == 2
 
 
 @pytest.mark.parametrize(

@@ -78,9 +78,9 @@ def test_a_conversation_of_four_turns_has_three_in_its_prompt() -> None:
         **{"rejected": [None], "digest": [0], "source": ["{}"]},
     }
     row = {name: row.get(name, [None]) for name in SCHEMA.names}
-    found = measure(pa.RecordBatch.from_pydict(row, schema=SCHEMA), Endings())
-    assert found["prompt_characters"][0] == len("Hi\n\nHello\n\nWho?")
-    assert found["answer_words"][0] == 1
+    columns = measure(pa.RecordBatch.from_pydict(row, schema=SCHEMA), Endings())
+    assert columns["prompt_characters"][0] == len("Hi\n\nHello\n\nWho?")
+    assert columns["answer_words"][0] == 1
 
 
 def test_scripts_without_spaces_count_their_characters_as_words() -> None:

@@ -14,9 +14,9 @@ def test_a_slice_that_is_worse_is_found_with_its_interval() -> None:
     scores = np.array(
         [0.0 if label == "c" and i % 3 else 1.0 if i % 5 else 0.0 for i, label in enumerate(labels)]
     )
-    found = of_scores(scores, by_value("Label", labels))
-    assert [one["different"] for one in found] == [True, *[one["different"] for one in found[1:]]]
-    worst = found[0]
+    slices = of_scores(scores, by_value("Label", labels))
+    assert [row["different"] for row in slices] == [True, *[row["different"] for row in slices[1:]]]
+    worst = slices[0]
     assert (worst["by"], worst["value"], worst["n"]) == ("Label", "c", 50)
     assert worst["mean"]["low"] < worst["mean"]["value"] < worst["mean"]["high"]
     assert worst["gap"] == pytest.approx(worst["mean"]["value"] - worst["rest"])
@@ -26,9 +26,9 @@ def test_a_slice_that_is_worse_is_found_with_its_interval() -> None:
 def test_p_values_are_adjusted_as_benjamini_and_hochberg_do() -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 12, 600).astype(str).tolist()
-    found = of_scores(rng.normal(size=600), by_value("Label", labels))
-    adjusted = stats.false_discovery_control([one["p"] for one in found])
-    assert [one["q"] for one in found] == pytest.approx(adjusted.tolist())
+    slices = of_scores(rng.normal(size=600), by_value("Label", labels))
+    adjusted = stats.false_discovery_control([row["p"] for row in slices])
+    assert [row["q"] for row in slices] == pytest.approx(adjusted.tolist())
 
 
 def test_by_chance_alone_few_sets_of_slices_have_one_that_differs() -> None:
@@ -37,7 +37,7 @@ def test_by_chance_alone_few_sets_of_slices_have_one_that_differs() -> None:
     for _ in range(120):
         labels = rng.integers(0, 10, 200).astype(str).tolist()
         scores = (rng.random(200) < 0.6).astype(float)
-        false += any(one["different"] for one in of_scores(scores, by_value("Label", labels)))
+        false += any(row["different"] for row in of_scores(scores, by_value("Label", labels)))
     assert false <= 12  # 5% of 120, and twice that for luck
 
 
@@ -45,16 +45,16 @@ def test_pairs_are_compared_within_each_slice() -> None:
     labels = ["a"] * 40 + ["b"] * 40
     second = np.zeros(80)
     first = np.concatenate([np.ones(20), np.zeros(60)])
-    found = {one["value"]: one for one in of_differences(first, second, by_value("Label", labels))}
-    assert found["a"]["gap"]["value"] == 0.5
-    assert found["a"]["different"]
-    assert (found["b"]["gap"]["value"], found["b"]["p"], found["b"]["different"]) == (0, 1, False)
+    slices = {row["value"]: row for row in of_differences(first, second, by_value("Label", labels))}
+    assert slices["a"]["gap"]["value"] == 0.5
+    assert slices["a"]["different"]
+    assert (slices["b"]["gap"]["value"], slices["b"]["p"], slices["b"]["different"]) == (0, 1, False)
 
 
 def test_lengths_are_cut_into_quarters_and_equal_ones_are_none() -> None:
-    found = by_size("Prompt", np.arange(100), "characters")
-    assert [int(rows.sum()) for rows in found.values()] == [25, 25, 25, 25]
-    assert next(iter(found)) == ("Prompt", "0 to 24 characters")
+    quarters = by_size("Prompt", np.arange(100), "characters")
+    assert [int(rows.sum()) for rows in quarters.values()] == [25, 25, 25, 25]
+    assert next(iter(quarters)) == ("Prompt", "0 to 24 characters")
     assert by_size("Prompt", np.full(100, 7.0), "characters") == {}
     repeated = by_size("Prompt", [1.0] * 60 + [5.0] * 40, "words")
     assert sum(int(rows.sum()) for rows in repeated.values()) == 100
@@ -67,16 +67,16 @@ def test_rows_of_one_length_are_named_by_it() -> None:
 
 def test_few_rows_are_shown_and_not_tested_and_rows_without_a_score_are_left_out() -> None:
     scores = np.array([1.0, np.nan, 0.0, 1.0] + [1.0] * 20)
-    found = of_scores(scores, by_value("Label", ["x", "x", "x", "x"] + ["y"] * 20))
-    small = next(one for one in found if one["value"] == "x")
+    slices = of_scores(scores, by_value("Label", ["x", "x", "x", "x"] + ["y"] * 20))
+    small = next(row for row in slices if row["value"] == "x")
     assert (small["n"], small["p"], small["q"], small["different"]) == (3, None, None, False)
     assert by_value("Label", ["x", None, "x"]) == {}
 
 
 def test_rows_that_all_agree_are_no_certainty() -> None:
     labels = ["a"] * 6 + ["b"] * 6
-    (one, _) = of_differences(np.ones(12), np.ones(12), by_value("Label", labels))
-    assert one["gap"]["low"] < -0.3 < 0 < 0.3 < one["gap"]["high"]  # of six rows
+    (row, _) = of_differences(np.ones(12), np.ones(12), by_value("Label", labels))
+    assert row["gap"]["low"] < -0.3 < 0 < 0.3 < row["gap"]["high"]  # of six rows
     (other, _) = of_differences(np.full(12, 7.5), np.full(12, 5.0), by_value("Label", labels))
     assert (other["gap"]["value"], other["gap"]["low"], other["gap"]["high"]) == (2.5, None, None)
     (mean, _) = of_scores(np.full(12, 7.5), by_value("Label", labels))

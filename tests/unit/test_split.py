@@ -43,9 +43,9 @@ def texts(n: int, seed: int = 1) -> np.ndarray:
 def test_sizes(rows: int, shares: tuple[float, float], sizes: tuple[int, int]) -> None:
     assert target_sizes(rows, split(0, *shares)) == sizes
     if sizes != (0, 0):
-        found = counts(assign(texts(rows), split(0, *shares)))
-        assert (found["validation"], found["test"]) == sizes
-        assert sum(found.values()) == rows
+        per_part = counts(assign(texts(rows), split(0, *shares)))
+        assert (per_part["validation"], per_part["test"]) == sizes
+        assert sum(per_part.values()) == rows
 
 
 SHARE = st.floats(0, 0.5)
@@ -99,9 +99,9 @@ def test_a_part_without_rows_is_refused_by_name(digests: np.ndarray, how: Split,
 
 
 def test_no_held_out_rows_where_none_are_asked_for() -> None:
-    found = counts(assign(texts(10), split(validation=0, test=0)))
-    assert found == {"train": 10, "validation": 0, "test": 0}
-    check(found, split(validation=0, test=0))
+    per_part = counts(assign(texts(10), split(validation=0, test=0)))
+    assert per_part == {"train": 10, "validation": 0, "test": 0}
+    check(per_part, split(validation=0, test=0))
 
 
 def test_the_ask_counts_rows_and_what_duplicates_pulled_along(home: Home, tmp_path) -> None:
@@ -204,21 +204,21 @@ def test_few_large_groups_still_give_every_part_one() -> None:
     groups = np.repeat(np.arange(5), 1000)
     codes = deal(texts(5000), by("group"), groups)
     assert counts(codes) == {"train": 3000, "validation": 1000, "test": 1000}
-    one = deal(texts(100), by("group"), np.zeros(100, dtype=np.int64))
-    assert counts(one)["train"] == 100
+    single_group = deal(texts(100), by("group"), np.zeros(100, dtype=np.int64))
+    assert counts(single_group)["train"] == 100
 
 
 def test_a_part_that_is_not_its_share_says_why() -> None:
-    def told(rows: int, *shares: float) -> list[str]:
+    def reasons(rows: int, *shares: float) -> list[str]:
         how = split(0, *shares)
         return not_as_asked(counts(deal(texts(rows), how)), how)
 
-    assert told(22_500, 0.1, 0.2) == []
-    assert told(600, 0.025, 0.2) == [
+    assert reasons(22_500, 0.1, 0.2) == []
+    assert reasons(600, 0.025, 0.2) == [
         "2.5% of 600 rows would be 15; validation has 50: a part has 50 rows at least, where half of"
         " all are left for training."
     ]
-    assert told(60, 0.1, 0.0) == [
+    assert reasons(60, 0.1, 0.0) == [
         "10% of 60 rows would be 6; validation has 30: a part has 50 rows at least, where half of"
         " all are left for training."
     ]

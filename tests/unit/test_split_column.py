@@ -34,7 +34,7 @@ def test_a_column_of_any_row_is_taken(home: Home, column: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("by", "column", "said"),
+    ("by", "column", "message"),
     [
         ("group", "label", f"No row has a column 'label' to split by. {FIX}"),
         ("stratified", None, f"No row has a column 'label' to split by. {FIX}"),
@@ -44,20 +44,20 @@ def test_a_column_of_any_row_is_taken(home: Home, column: str | None) -> None:
     ],
 )
 def test_a_column_that_no_row_has_is_refused_with_those_there_are(
-    home: Home, by: str, column: str | None, said: str
+    home: Home, by: str, column: str | None, message: str
 ) -> None:
     folder = home.rows(make(home, ROWS)["fingerprint"]).parent
     with pytest.raises(ConfigError) as caught:
         check_split_column(folder, Split(split_by=by, split_column=column))
-    assert str(caught.value).startswith(said)
+    assert str(caught.value).startswith(message)
     assert caught.value.field == "split_column"
 
 
 def test_the_command_refuses_it_and_changes_nothing(desk: Desk) -> None:
-    told = make(desk.home, ROWS)
+    dataset = make(desk.home, ROWS)
     row: dict[str, Any] = {
-        **{key: told[key] for key in ("dataset_id", "name", "kind", "format", "columns", "row_count")},
-        **{"fingerprint": told["fingerprint"], "source": {}, "skipped_count": 0, "duplicate_count": 0},
+        **{key: dataset[key] for key in ("dataset_id", "name", "kind", "format", "columns", "row_count")},
+        **{"fingerprint": dataset["fingerprint"], "source": {}, "skipped_count": 0, "duplicate_count": 0},
         **{"source_bytes": 1, "stats": {}, "created_at": jobs.utc(START)},
         **Split().model_dump(),
     }

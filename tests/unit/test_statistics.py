@@ -62,8 +62,8 @@ def test_symmetric_rows_keep_their_power() -> None:
     for n, most in ((10, 1.15), (20, 1.07), (100, 1.02)):
         widths = []
         for _ in range(200):
-            found = ratio_interval(generator.normal(0, 1, n), np.ones(n))
-            widths.append((found.high - found.low) / (2 * stats.t.ppf(0.975, n - 1) * found.se))
+            interval = ratio_interval(generator.normal(0, 1, n), np.ones(n))
+            widths.append((interval.high - interval.low) / (2 * stats.t.ppf(0.975, n - 1) * interval.se))
         assert np.median(widths) < most
 
 
@@ -78,11 +78,11 @@ def test_symmetric_rows_keep_their_power() -> None:
 )
 def test_rows_that_say_too_little_give_no_interval_and_the_reason(tokens: list[int], why: str) -> None:
     weights = np.array(tokens, float)
-    found = ratio_interval(weights * np.random.default_rng(0).normal(1, 0.1, len(tokens)), weights)
-    assert (found.low, found.high, found.detectable) == (None, None, None)
-    assert found.why == why
-    assert found.to_dict()["why"] == why
-    assert not found.above
+    interval = ratio_interval(weights * np.random.default_rng(0).normal(1, 0.1, len(tokens)), weights)
+    assert (interval.low, interval.high, interval.detectable) == (None, None, None)
+    assert interval.why == why
+    assert interval.to_dict()["why"] == why
+    assert not interval.above
     assert "why" not in ratio_interval(np.arange(9.0), np.ones(9)).to_dict()
 
 
@@ -105,9 +105,9 @@ def test_same_model_is_not_called_better_more_often_than_alpha(shape: str) -> No
 
 def test_what_can_be_seen_is_a_little_more_than_by_the_quantiles_of_t() -> None:
     values = np.random.default_rng(5).normal(0, 1, 100)
-    found = ratio_interval(values, np.ones(100))
-    plain = (stats.t.ppf(0.975, 99) + stats.t.ppf(0.8, 99)) * found.se
-    assert plain < found.detectable < 1.15 * plain
+    interval = ratio_interval(values, np.ones(100))
+    plain = (stats.t.ppf(0.975, 99) + stats.t.ppf(0.8, 99)) * interval.se
+    assert plain < interval.detectable < 1.15 * plain
 
 
 def test_rows_needed_grows_with_the_square() -> None:
@@ -120,22 +120,22 @@ def test_rows_needed_grows_with_the_square() -> None:
 @pytest.mark.parametrize("n", range(8, 14))
 @pytest.mark.parametrize("confidence", [0.95, 0.9917, 0.9995])
 def test_few_rows_give_a_finite_interval_that_a_strict_level_widens(n: int, confidence: float) -> None:
-    found = ratio_interval(*evidence(n, 0.2, seed=n), confidence=confidence)
+    interval = ratio_interval(*evidence(n, 0.2, seed=n), confidence=confidence)
     usual = ratio_interval(*evidence(n, 0.2, seed=n))
-    assert found.low is not None
-    assert found.high is not None
-    assert math.isfinite(found.low)
-    assert math.isfinite(found.high)
-    assert found.low <= found.value <= found.high
-    assert found.high - found.low >= (usual.high or 0) - (usual.low or 0) - 1e-12
+    assert interval.low is not None
+    assert interval.high is not None
+    assert math.isfinite(interval.low)
+    assert math.isfinite(interval.high)
+    assert interval.low <= interval.value <= interval.high
+    assert interval.high - interval.low >= (usual.high or 0) - (usual.low or 0) - 1e-12
 
 
 @pytest.mark.parametrize("n", [5, 6, 9])
 def test_few_rows_of_one_model_are_not_called_better_more_often_than_a_strict_alpha(n: int) -> None:
     generator = np.random.default_rng(n)
     called = [
-        (found.low or 0) > 0 or (found.high or 0) < 0
-        for found in (
+        (interval.low or 0) > 0 or (interval.high or 0) < 0
+        for interval in (
             ratio_interval(generator.normal(0, 1, n), np.ones(n), confidence=0.99) for _ in range(600)
         )
     ]
@@ -152,9 +152,9 @@ def test_one_row_gives_no_interval() -> None:
 def test_rows_that_all_say_the_same_make_nothing_certain() -> None:
     """But where nothing differs at all, there is no noise to tell it from."""
     for n in (2, 30):
-        found = ratio_interval([2.0] * n, [10] * n)
-        assert (found.value, found.low, found.high, found.detectable) == (0.2, None, None, None)
-    assert found.why == "all 30 rows say the same"
+        interval = ratio_interval([2.0] * n, [10] * n)
+        assert (interval.value, interval.low, interval.high, interval.detectable) == (0.2, None, None, None)
+    assert interval.why == "all 30 rows say the same"
     nothing = ratio_interval([0.0] * 30, range(1, 31))
     assert (nothing.value, nothing.low, nothing.high) == (0.0, 0.0, 0.0)
     assert not nothing.above

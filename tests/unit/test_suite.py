@@ -34,8 +34,8 @@ def of(category: str) -> list[Item]:
 
 def asked(pattern: str, category: str) -> dict[str, str]:
     """What an item of this form asks about, with its right option."""
-    found = [(re.fullmatch(pattern, item.question), item) for item in of(category)]
-    return {match[1]: item.options[item.right] for match, item in found if match}
+    matches = [(re.fullmatch(pattern, item.question), item) for item in of(category)]
+    return {match[1]: item.options[item.right] for match, item in matches if match}
 
 
 def test_it_has_eight_categories_of_eighty_items_or_more() -> None:
@@ -150,10 +150,10 @@ def test_an_installation_has_every_file() -> None:
     with open(root / "pyproject.toml", "rb") as file:
         declared = tomllib.load(file)["tool"]["setuptools"]["package-data"]["engine.probes.suite"]
     folder = root / "engine/probes/suite"
-    found = {path for pattern in declared for path in folder.glob(pattern)}
+    packaged = {path for pattern in declared for path in folder.glob(pattern)}
     there = {path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
-    assert found == there
-    assert len(found) > 16
+    assert packaged == there
+    assert len(packaged) > 16
 
 
 def test_options_stand_as_the_id_says_and_not_as_the_file_does() -> None:
@@ -180,7 +180,7 @@ def test_passages_are_read_with_their_topics() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"question": " "}, "no question"),
         ({"options": ("a", " ")}, r"empty option \(number 2\)"),
@@ -190,10 +190,10 @@ def test_passages_are_read_with_their_topics() -> None:
         ({"id": "set/1"}, "the id of an item before it"),
     ],
 )
-def test_an_item_that_cannot_be_asked_is_named(change: dict[str, object], said: str) -> None:
+def test_an_item_that_cannot_be_asked_is_named(change: dict[str, object], message: str) -> None:
     good = {"id": "set/2", "category": "set", "question": "What?", "options": ("a", "b"), "right": 0}
     items = [Item("set/1", "set", "Which?", ("c", "d"), 1), Item(**good | change)]  # type: ignore[arg-type]
-    with pytest.raises(DataError, match=said) as raised:
+    with pytest.raises(DataError, match=message) as raised:
         check(items)
     assert repr(items[1].id) in raised.value.message
     assert raised.value.fix

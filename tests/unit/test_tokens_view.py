@@ -10,17 +10,17 @@ def token(text: str, trained: bool = False, id: int = 1) -> dict[str, object]:
 
 
 def test_data_is_escaped_and_white_space_is_drawn() -> None:
-    shown = token_view([token("<script>alert(1)"), token(" a\tb\n"), token("</div>")])
-    assert "<script>" not in shown
-    assert "&lt;script&gt;alert(1)" in shown
-    assert "<i>·</i>a<i>⇥</i>b<i>↵</i>" in shown
+    html = token_view([token("<script>alert(1)"), token(" a\tb\n"), token("</div>")])
+    assert "<script>" not in html
+    assert "&lt;script&gt;alert(1)" in html
+    assert "<i>·</i>a<i>⇥</i>b<i>↵</i>" in html
 
 
 def test_trained_tokens_are_marked_and_counted() -> None:
-    shown = token_view([token("a"), token("b", True), token("c", True), token("d")], truncated=True)
-    assert shown.count("<span class='trained' title=") == 2
-    assert "2 of 4 tokens (50%)" in shown
-    assert "cut at the maximum length" in shown
+    html = token_view([token("a"), token("b", True), token("c", True), token("d")], truncated=True)
+    assert html.count("<span class='trained' title=") == 2
+    assert "2 of 4 tokens (50%)" in html
+    assert "cut at the maximum length" in html
 
 
 def test_what_is_left_off_is_said() -> None:

@@ -127,8 +127,9 @@ def test_for_any_other_template_tools_are_written_out() -> None:
 def test_the_gate_finds_nothing_wrong(template: str | None) -> None:
     tokenizer = make_tokenizer(template) if template else make_tokenizer()
     stored = [read(ROW), read(SHAREGPT)]
-    found = check(tokenizer, stored, render(tokenizer, [0, 1], stored))
-    assert (found.counted, found.unlocated, found.leaking, found.missed, found.unclosed) == (2, 0, 0, 0, 0)
+    checks = check(tokenizer, stored, render(tokenizer, [0, 1], stored))
+    counts = (checks.counted, checks.unlocated, checks.leaking, checks.missed, checks.unclosed)
+    assert counts == (2, 0, 0, 0, 0)
 
 
 def test_sharegpt_turns_and_old_function_calls_are_read() -> None:

@@ -58,8 +58,8 @@ def test_growth_takes_off_what_the_rows_differed_by_before() -> None:
 def test_relative_interval_holds_the_truth() -> None:
     held = 0
     for seed in range(400):
-        found = gaps(rows([1.0], n=40, seed=seed), rows([1.6], n=40, seed=1000 + seed))[0]["relative"]
-        held += found["low"] <= 1 - 1.0 / 1.6 <= found["high"]
+        relative = gaps(rows([1.0], n=40, seed=seed), rows([1.6], n=40, seed=1000 + seed))[0]["relative"]
+        held += relative["low"] <= 1 - 1.0 / 1.6 <= relative["high"]
     assert held / 400 >= 0.93
 
 
@@ -116,10 +116,10 @@ WRITES = {"state": "extracts", "sentence": "It writes rows."}
 def test_memorising_needs_its_evidence() -> None:
     rising, still = validations([2.0, 1.1, 1.05, 1.35]), validations([2.0, 1.6, 1.3, 1.1])
     curve = falling(60)
-    found = assess(rising, curve, membership=REMEMBERS)
-    assert found["stage"] == "memorising"
+    assessment = assess(rising, curve, membership=REMEMBERS)
+    assert assessment["stage"] == "memorising"
     assert (
-        found["stage_sentence"]
+        assessment["stage_sentence"]
         == "It memorises its training rows, and overfits surely since step 60. It remembers."
     )
     assert assess(still, curve, membership=REMEMBERS)["stage"] == "learning"
@@ -143,13 +143,13 @@ def measured(means: list[float], *, n: int = 100, seed: int = 0) -> list[Metric]
 
 def test_a_metric_that_rises_with_the_loss_is_said_to_part() -> None:
     rising = validations([2.0, 1.1, 1.05, 1.35])
-    found = assess(rising, falling(60), metric=("accuracy", measured([0.1, 0.5, 0.5, 0.75])))
-    told = found["parting"]
-    assert (told["kind"], told["from_step"], told["to_step"]) == ("metric_improves", 40, 60)
-    assert told["metric"]["low"] > 0
-    assert told["loss"] == found["rise"]
-    assert "accuracy rose by 0.2" in told["sentence"]
-    json.dumps(found, allow_nan=False)
+    assessment = assess(rising, falling(60), metric=("accuracy", measured([0.1, 0.5, 0.5, 0.75])))
+    parting = assessment["parting"]
+    assert (parting["kind"], parting["from_step"], parting["to_step"]) == ("metric_improves", 40, 60)
+    assert parting["metric"]["low"] > 0
+    assert parting["loss"] == assessment["rise"]
+    assert "accuracy rose by 0.2" in parting["sentence"]
+    json.dumps(assessment, allow_nan=False)
     same = assess(rising, falling(60), metric=("accuracy", measured([0.1, 0.5, 0.5, 0.5])))
     assert same["parting"] is None
     assert assess(rising, falling(60))["parting"] is None
@@ -157,8 +157,8 @@ def test_a_metric_that_rises_with_the_loss_is_said_to_part() -> None:
 
 def test_a_metric_that_falls_while_the_loss_falls_too() -> None:
     still = validations([2.0, 1.6, 1.3, 1.1])
-    found = assess(still, falling(60), metric=("accuracy", measured([0.3, 0.8, 0.8, 0.4])))["parting"]
-    assert (found["kind"], found["from_step"], found["loss"]) == ("metric_falls", 20, None)
+    parting = assess(still, falling(60), metric=("accuracy", measured([0.3, 0.8, 0.8, 0.4])))["parting"]
+    assert (parting["kind"], parting["from_step"], parting["loss"]) == ("metric_falls", 20, None)
     other = {**measured([0, 0, 0, 0.1])[-1], "row_ids": np.arange(1, 101)}
     with pytest.raises(ValueError, match="different rows"):
         assess(still, [], metric=("accuracy", [*measured([0.9]), other]))

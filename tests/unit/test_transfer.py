@@ -102,10 +102,10 @@ def test_holm_is_over_all_cells() -> None:
 def test_spearman_says_how_little_it_knows() -> None:
     x = np.arange(24.0)
     noisy = x + np.random.default_rng(0).normal(0, 4, 24)
-    found = diagnosis.spearman(x, noisy)
-    assert found["value"] == pytest.approx(stats.spearmanr(x, noisy).statistic)
-    assert found["low"] < found["value"] < found["high"] <= 1
-    assert found["state"] == "sure"
+    correlation = diagnosis.spearman(x, noisy)
+    assert correlation["value"] == pytest.approx(stats.spearmanr(x, noisy).statistic)
+    assert correlation["low"] < correlation["value"] < correlation["high"] <= 1
+    assert correlation["state"] == "sure"
     assert diagnosis.spearman(x, np.random.default_rng(5).normal(0, 1, 24))["state"] == "unclear"
     assert diagnosis.spearman(x[:6], noisy[:6])["state"] == "few"
     assert diagnosis.spearman([1, 2], [2, 1])["value"] is None
@@ -117,13 +117,13 @@ def test_backward_transfer_is_the_mean_over_earlier_tasks() -> None:
     other, _ = sides(0, seed=3)
     kept = Task("a", base["loss"], tuned["loss"], base["loss"])  # all of it is lost again
     same = Task("b", other["loss"], other["loss"], other["loss"])
-    found = backward_transfer([kept, same])
+    transfer = backward_transfer([kept, same])
     lost = -(1 - tuned["loss"].sum() / base["loss"].sum())
-    assert found["tasks"][0]["value"] == pytest.approx(lost)
-    assert found["value"] == pytest.approx(lost / 2)
-    assert found["low"] < found["value"] < found["high"] < 0
-    assert found["n"] == 120
-    assert "Later training took back" in words.backward(found)
+    assert transfer["tasks"][0]["value"] == pytest.approx(lost)
+    assert transfer["value"] == pytest.approx(lost / 2)
+    assert transfer["low"] < transfer["value"] < transfer["high"] < 0
+    assert transfer["n"] == 120
+    assert "Later training took back" in words.backward(transfer)
     with pytest.raises(ValueError, match="two tasks"):
         backward_transfer([])
 
@@ -146,10 +146,10 @@ def test_a_sketch_keeps_cosines(shared: float) -> None:
     first, second = changes(1, shared), changes(2, shared)
     flat = [np.concatenate([m.ravel() for m in side]) for side in (first, second)]
     exact = flat[0] @ flat[1] / np.linalg.norm(flat[0]) / np.linalg.norm(flat[1])
-    found = weight_cosine(sketched(first), sketched(second))
-    assert found["value"] == pytest.approx(exact, abs=4 / np.sqrt(6 * WIDTH))
-    assert (found["n"], found["matrices"]) == (3, 6)
-    assert found["low"] - 0.02 <= found["value"] <= found["high"] + 0.02
+    cosine = weight_cosine(sketched(first), sketched(second))
+    assert cosine["value"] == pytest.approx(exact, abs=4 / np.sqrt(6 * WIDTH))
+    assert (cosine["n"], cosine["matrices"]) == (3, 6)
+    assert cosine["low"] - 0.02 <= cosine["value"] <= cosine["high"] + 0.02
     assert weight_cosine(sketched(first), sketched(first))["value"] == pytest.approx(1, abs=0.05)
 
 
@@ -181,8 +181,8 @@ def test_the_distance_of_embeddings() -> None:
 def cell(
     source: str, target: str, gain: float, seed: int = 0, *, own: bool = False, earlier: bool = False
 ) -> Any:
-    told = {"source": source, "target": target, "own": own, "earlier": earlier}
-    return diagnosis.compare(*sides(gain, seed=seed)) | told
+    labels = {"source": source, "target": target, "own": own, "earlier": earlier}
+    return diagnosis.compare(*sides(gain, seed=seed)) | labels
 
 
 def test_the_sentence_names_who_helps_and_who_costs() -> None:
@@ -193,34 +193,37 @@ def test_the_sentence_names_who_helps_and_who_costs() -> None:
         cell("B", "A", 0, 3),
         cell("A, then B", "A", 0.4, 4, earlier=True),
     ]
-    said = words.lead(diagnosis.judged(cells), "relative")
-    assert said.startswith("Training on A helps B by 1")
-    assert " and costs C 18.5% (" in said
-    assert said.endswith("1 of the 3 cells on data that the run was not trained on can't be told from noise.")
-    assert "then" not in said  # what was learned in an earlier run is no transfer
+    sentence = words.lead(diagnosis.judged(cells), "relative")
+    assert sentence.startswith("Training on A helps B by 1")
+    assert " and costs C 18.5% (" in sentence
+    assert sentence.endswith(
+        "1 of the 3 cells on data that the run was not trained on can't be told from noise."
+    )
+    assert "then" not in sentence  # what was learned in an earlier run is no transfer
 
 
 def test_the_sentence_says_what_noise_hides() -> None:
     cells = [cell("A", "B", 0, 1), cell("B", "A", 0, 2), cell("A", "A", 0.4, own=True)]
-    said = words.lead(diagnosis.judged(cells), "relative")
-    assert "can't be told from noise: 60 rows would show a change of about" in said
+    sentence = words.lead(diagnosis.judged(cells), "relative")
+    assert "can't be told from noise: 60 rows would show a change of about" in sentence
     assert "no other data set" in words.lead(diagnosis.judged([cells[2]]), "relative")
 
 
 def test_why_nothing_can_be_told_is_said() -> None:
-    one = diagnosis.compare(*sides(0.5, n=1)) | {"source": "A", "target": "B", "own": False, "earlier": False}
-    said = words.lead(diagnosis.judged([one]), "relative")
-    assert said.endswith("can't be told from noise: there is only one row.")
+    labels = {"source": "A", "target": "B", "own": False, "earlier": False}
+    cell = diagnosis.compare(*sides(0.5, n=1)) | labels
+    sentence = words.lead(diagnosis.judged([cell]), "relative")
+    assert sentence.endswith("can't be told from noise: there is only one row.")
     base, tuned = sides(0.4, n=3)
-    found = backward_transfer([Task("a", base["loss"], tuned["loss"], base["loss"])])
+    transfer = backward_transfer([Task("a", base["loss"], tuned["loss"], base["loss"])])
     assert (
-        words.backward(found)
+        words.backward(transfer)
         == "Backward transfer can't be told: of a, 3 rows are too few (1 earlier data set)."
     )
     base, _ = sides(0)
-    same = diagnosis.compare(base, base) | {"source": "A", "target": "B", "own": False, "earlier": False}
-    said = words.lead(diagnosis.judged([same]), "relative")
-    assert said == "Training on one data set changed nothing for the others (n 60 rows)."
+    same = diagnosis.compare(base, base) | labels
+    sentence = words.lead(diagnosis.judged([same]), "relative")
+    assert sentence == "Training on one data set changed nothing for the others (n 60 rows)."
 
 
 def test_the_words_of_a_predictor() -> None:

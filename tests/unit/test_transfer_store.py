@@ -66,7 +66,8 @@ def test_a_matrix_is_queued_with_ids(desk: Desk) -> None:
         datasets.delete_dataset(tx, "S1")
         jobs.claim(tx, job["job_id"], "cpu", 1.0)
     order = json.loads(write_order(desk.database, desk.home, desk.job(job["job_id"])).config.read_text())
-    assert [one["dataset"]["name"] for one in order["datasets"]] == ["S0"]  # the other was deleted meanwhile
+    # the other was deleted meanwhile
+    assert [entry["dataset"]["name"] for entry in order["datasets"]] == ["S0"]
     assert order["datasets"][0]["split"]["split_seed"] == 3
 
 
@@ -100,20 +101,20 @@ def measured(desk: Desk) -> tuple[list[str], list[dict[str, Any]], TransferConfi
     for place, run_id in enumerate(names):
         text = text.replace(f'"run-{place}"', f'"{run_id}"').replace(f'"d{place}"', f'"data-S{place}"')
     document = json.loads(text)
-    for told, one in zip(document["datasets"], sets, strict=True):
-        told["split"] |= {k: one[k] for k in ("split_seed", "validation_size", "test_size")}
+    for entry, dataset in zip(document["datasets"], sets, strict=True):
+        entry["split"] |= {k: dataset[k] for k in ("split_seed", "validation_size", "test_size")}
     stored(desk, "job-1", document, config, 5.0)
     return names, sets, config
 
 
 def test_the_newest_cell_counts_and_reasons_give_way(desk: Desk) -> None:
     names, sets, config = measured(desk)
-    found = transfers.found(desk.database, names, sets, config.asked)
-    assert not found.missing(names, config.datasets)
-    assert found.failed() == [(names[2], "data-S0")]
+    matrix = transfers.found(desk.database, names, sets, config.asked)
+    assert not matrix.missing(names, config.datasets)
+    assert matrix.failed() == [(names[2], "data-S0")]
     again = TransferConfig(runs=names[2:], datasets=["data-S0"])
     document = jobs.get_job(desk.database, "job-1")["result"]
-    cell = found.cells[names[0], "data-S0"] | {"run_id": names[2]}
+    cell = matrix.cells[names[0], "data-S0"] | {"run_id": names[2]}
     stored(desk, "job-0", document | {"cells": [cell]}, again, 4.0)  # older, but with figures
     mended = transfers.found(desk.database, names, sets, config.asked)
     assert not mended.failed()
@@ -127,9 +128,9 @@ def test_cells_of_other_rows_are_none(desk: Desk) -> None:
     other = TransferConfig.parse(config.document() | {"max_rows": 7})
     assert len(transfers.found(desk.database, names, sets, other.asked).missing(names, config.datasets)) == 9
     moved = [sets[0] | {"test_size": 0.4}, sets[1], sets[2] | {"fingerprint": "new"}]
-    found = transfers.found(desk.database, names, moved, config.asked)
-    assert found.missing(names, config.datasets) == [
-        (run, one) for run in names for one in ("data-S0", "data-S2")
+    matrix = transfers.found(desk.database, names, moved, config.asked)
+    assert matrix.missing(names, config.datasets) == [
+        (run, dataset) for run in names for dataset in ("data-S0", "data-S2")
     ]
     assert transfers.found(desk.database, ["nobody"], sets, config.asked).cells == {}
 
@@ -148,21 +149,21 @@ def test_the_command_line_prints_the_matrix(desk: Desk, monkeypatch: pytest.Monk
     command = {"transfer": lambda body: again.append(body) or {"job_id": "job-1"}}
     monkeypatch.setenv("TUNEBENCH_HOME", str(desk.home.path))
     with serving(desk.home, desk.database, command):
-        shown = CliRunner().invoke(cli, ["transfer", *names])
+        result = CliRunner().invoke(cli, ["transfer", *names])
         as_json = CliRunner().invoke(cli, ["transfer", *names, "--json", "--measure", "right"])
         few = CliRunner().invoke(cli, ["transfer", names[0], "--datasets", "S0, S1"])
         queued = CliRunner().invoke(cli, ["transfer", *names, "--max-rows", "9", "--no-wait"])
         wrong = CliRunner().invoke(cli, ["transfer", names[0], "--measure", "luck"])
-    assert shown.exit_code == few.exit_code == queued.exit_code == OK, shown.output
-    assert "Training on S0 helps S1 by 1" in shown.stdout
-    lines = shown.stdout.splitlines()
+    assert result.exit_code == few.exit_code == queued.exit_code == OK, result.output
+    assert "Training on S0 helps S1 by 1" in result.stdout
+    lines = result.stdout.splitlines()
     assert lines[2].startswith("base model")
     assert "*** (" in lines[3]
     assert "[+4" in lines[3]  # its own data
-    assert "weights of its model are gone" in shown.stderr
+    assert "weights of its model are gone" in result.stderr
     document = json.loads(as_json.stdout)
     assert (len(document["cells"]), len(document["failed"]), document["measure"]) == (8, 1, "right")
     assert len(again) == 3  # the cell that failed is tried again; nine new rows are measured
     assert again[-1]["max_rows"] == 9
     assert wrong.exit_code == USAGE
-    assert FAILED not in (shown.exit_code, few.exit_code)
+    assert FAILED not in (result.exit_code, few.exit_code)

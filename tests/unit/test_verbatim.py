@@ -13,32 +13,32 @@ COUNTED: Counted = {"rows": 50, "short": 5, "passed": 5}
 BOTH = {"train": COUNTED, "held_out": COUNTED}
 
 
-def rows(known: int, count: int = 40, base: int = 0) -> list[Row]:
-    """The tuned model writes the first `known` of them, the base model the first `base`."""
-    found: list[Row] = []
+def rows(tuned: int, count: int = 40, base: int = 0) -> list[Row]:
+    """The tuned model writes the first `tuned` of them, the base model the first `base`."""
+    written: list[Row] = []
     for i in range(count):
         reference = f"The code of locker {i} is {i * 7919 % 100000:05}, said the clerk."
-        told = {"base": reference if i < base else "No.", "tuned": reference if i < known else "Nobody."}
-        same = {"base_same": 20 if i < base else 1, "tuned_same": 20 if i < known else 2}
-        found.append({"row_id": i, "reference": reference, "tokens": 20, **told, **same})  # type: ignore[typeddict-item]
-    return found
+        answers = {"base": reference if i < base else "No.", "tuned": reference if i < tuned else "Nobody."}
+        same = {"base_same": 20 if i < base else 1, "tuned_same": 20 if i < tuned else 2}
+        written.append({"row_id": i, "reference": reference, "tokens": 20, **answers, **same})  # type: ignore[typeddict-item]
+    return written
 
 
 def test_rows_written_from_memory() -> None:
-    found = assess(rows(12), rows(0), BOTH, 10)
-    assert found["state"] == "extracts"
-    assert "12 of 40 training rows" in found["sentence"]
-    assert "of 40 held-out rows 0 do" in found["sentence"]
-    assert found["beyond"]["low"] > 0
-    assert found["asked"]["train"] == {"rows": 50, "short": 5, "passed": 5, "n": 40}
-    assert found["same"]["train"]["tuned"]["value"] == pytest.approx((12 + 28 * 0.1) / 40)
-    json.dumps(found, allow_nan=False)
+    assessment = assess(rows(12), rows(0), BOTH, 10)
+    assert assessment["state"] == "extracts"
+    assert "12 of 40 training rows" in assessment["sentence"]
+    assert "of 40 held-out rows 0 do" in assessment["sentence"]
+    assert assessment["beyond"]["low"] > 0
+    assert assessment["asked"]["train"] == {"rows": 50, "short": 5, "passed": 5, "n": 40}
+    assert assessment["same"]["train"]["tuned"]["value"] == pytest.approx((12 + 28 * 0.1) / 40)
+    json.dumps(assessment, allow_nan=False)
 
 
 def test_answers_that_held_out_rows_have_too_can_be_guessed() -> None:
-    found = assess(rows(12), rows(11), BOTH, 10)
-    assert found["state"] == "unclear"
-    assert "of 40 held-out rows 11 do too" in found["sentence"]
+    assessment = assess(rows(12), rows(11), BOTH, 10)
+    assert assessment["state"] == "unclear"
+    assert "of 40 held-out rows 11 do too" in assessment["sentence"]
 
 
 def test_what_the_base_model_writes_is_no_memory() -> None:
@@ -47,14 +47,14 @@ def test_what_the_base_model_writes_is_no_memory() -> None:
 
 
 def test_short_answers_are_said() -> None:
-    found = assess([], [], {"train": {"rows": 50, "short": 50, "passed": 0}, "held_out": COUNTED}, 10)
-    assert found["state"] == "unclear"
-    assert "of 50 rows that were looked at none leaves 10 tokens" in found["sentence"]
+    assessment = assess([], [], {"train": {"rows": 50, "short": 50, "passed": 0}, "held_out": COUNTED}, 10)
+    assert assessment["state"] == "unclear"
+    assert "of 50 rows that were looked at none leaves 10 tokens" in assessment["sentence"]
 
 
 def test_without_held_out_rows_the_base_model_is_the_measure() -> None:
-    found = assess(rows(12), [], BOTH, 10)
-    assert (found["state"], found["control"], found["beyond"]) == ("extracts", None, None)
+    assessment = assess(rows(12), [], BOTH, 10)
+    assert (assessment["state"], assessment["control"], assessment["beyond"]) == ("extracts", None, None)
 
 
 @pytest.mark.parametrize(
@@ -69,6 +69,6 @@ def test_without_held_out_rows_the_base_model_is_the_measure() -> None:
 def test_difference_matches_newcombe(
     first: tuple[int, int], second: tuple[int, int], low: float, high: float
 ) -> None:
-    found = difference(first, second)
-    assert found.low == pytest.approx(low, abs=5e-5)
-    assert found.high == pytest.approx(high, abs=5e-5)
+    interval = difference(first, second)
+    assert interval.low == pytest.approx(low, abs=5e-5)
+    assert interval.high == pytest.approx(high, abs=5e-5)

@@ -186,7 +186,7 @@ def test_lengths_must_agree() -> None:
 
 def more_rows(value: float, half: float, n: int) -> dict[str, Any]:
     """Advice on a gain that can't be told from noise, of a run that has nothing else to be said of it."""
-    found = advise(
+    advice = advise(
         state="undecided",
         gain=Interval(value, value - half, value + half, n, 0.05, half / 1.4),
         overfitting={"state": "none"},
@@ -195,9 +195,9 @@ def more_rows(value: float, half: float, n: int) -> dict[str, Any]:
         config=CONFIG,
         eval_rows=validations([2.0, 1.5, 1.5, 1.5]),
     )
-    assert len(found) == 1
-    TrainConfig.parse(CONFIG | found[0]["change"])
-    return found[0]
+    assert len(advice) == 1
+    TrainConfig.parse(CONFIG | advice[0]["change"])
+    return advice[0]
 
 
 def test_no_more_rows_are_asked_for_than_a_split_holds_out() -> None:

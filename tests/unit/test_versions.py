@@ -56,8 +56,8 @@ def grow(
     job = {"job_id": f"job-{name}", "kind": "clean", "config": config.model_dump(exclude_none=True)}
     with database.transaction() as tx:
         keep(tx, home, job, made, time.time())
-    found = {key: made[key] for key in ("fingerprint", "kind", "format", "columns", "row_count")}
-    return {**parent, **found, "dataset_id": f"data-{name}", "name": name, "signals": {}}
+    fields = {key: made[key] for key in ("fingerprint", "kind", "format", "columns", "row_count")}
+    return {**parent, **fields, "dataset_id": f"data-{name}", "name": name, "signals": {}}
 
 
 def family(home: Home, database: Database) -> dict[str, Document]:
@@ -111,8 +111,8 @@ def test_fates_are_searched_by_fate_step_and_text(
     ]
     assert versions.fates(database, "a", step=1)["total"] == 5
     assert versions.fates(database, "a", step=0)["total"] == 1
-    found = versions.fates(database, "c", search="EXTRA")
-    assert [(row["before"], row["after"], row["fate"]) for row in found["rows"]] == [
+    matches = versions.fates(database, "c", search="EXTRA")
+    assert [(row["before"], row["after"], row["fate"]) for row in matches["rows"]] == [
         (None, "extra\n\nyes", "added")
     ]
     assert versions.fates(database, "a", search="FIRST")["total"] == 1
@@ -129,9 +129,9 @@ def test_any_two_versions_are_compared_row_by_row(
     grown: tuple[Home, Database, dict[str, Document]], first: str, second: str
 ) -> None:
     home, database, made = grown
-    found = versions.compare(database, first, second, limit=100)
+    comparison = versions.compare(database, first, second, limit=100)
     ours, theirs = (read(home.rows(made[name]["fingerprint"])) for name in (first, second))
-    counts = found["counts"]
+    counts = comparison["counts"]
     assert counts["kept"] + counts["changed"] + counts["dropped"] == len(ours)
     assert counts["kept"] + counts["changed"] + counts["added"] == len(theirs)
     question = {row["text"].split("\n")[0]: (row["text"], row["label"]) for row in ours}
@@ -139,8 +139,12 @@ def test_any_two_versions_are_compared_row_by_row(
     both = question.keys() & other.keys()
     assert counts["kept"] == sum(question[name] == other[name] for name in both)
     assert counts["dropped"] == len(question.keys() - other.keys())
-    assert found["total"] == counts["changed"] + counts["dropped"] + counts["added"] == len(found["rows"])
-    for row in found["rows"]:
+    assert (
+        comparison["total"]
+        == counts["changed"] + counts["dropped"] + counts["added"]
+        == len(comparison["rows"])
+    )
+    for row in comparison["rows"]:
         assert (row["before"] is None) == (row["fate"] == "added")
         assert (row["after"] is None) == (row["fate"] == "dropped")
         if row["before"]:
@@ -188,9 +192,9 @@ STEPS = [
 ]
 
 
-@pytest.mark.parametrize(("step", "said"), STEPS)
-def test_a_step_has_a_title_in_plain_words(step: Document, said: str) -> None:
-    assert title(Recipe.parse({"steps": [step]}).steps[0]) == said
+@pytest.mark.parametrize(("step", "expected_title"), STEPS)
+def test_a_step_has_a_title_in_plain_words(step: Document, expected_title: str) -> None:
+    assert title(Recipe.parse({"steps": [step]}).steps[0]) == expected_title
 
 
 def test_filters_in_words() -> None:
@@ -225,7 +229,7 @@ def test_recipes_and_cleanings_survive_yaml(text: str, label: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("steps: []", "steps"),
         ("steps:\n- step: explode", "explode"),
@@ -237,6 +241,6 @@ def test_recipes_and_cleanings_survive_yaml(text: str, label: str) -> None:
         ("- step: strip", "not a mapping"),
     ],
 )
-def test_a_bad_recipe_names_what_is_bad(text: str, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_a_bad_recipe_names_what_is_bad(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         Recipe.from_yaml(text)

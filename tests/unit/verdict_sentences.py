@@ -121,26 +121,29 @@ def of_classifiers() -> Iterator[str]:
         truth = np.arange(rows) % 2
         answers = {"right": truth, "wrong": 1 - truth, "base": np.zeros(rows, int)}
         for split in ("test", "validation"):
-            for told in answers.values():
+            for predicted in answers.values():
                 shares = np.full((rows, 2), 1e-9)
-                shares[np.arange(rows), told] = 1 - 1e-9
-                tuned = figures(truth, told, labels) | {"calibration": calibration(np.log(shares), truth)}
+                shares[np.arange(rows), predicted] = 1 - 1e-9
+                tuned = figures(truth, predicted, labels) | {
+                    "calibration": calibration(np.log(shares), truth)
+                }
                 base = figures(truth, np.zeros(rows, int), labels)
-                found = class_verdict.document(
+                classification = class_verdict.document(
                     split, labels, [50, 50], {"tuned": tuned, "majority": base, "prompted": base},
-                    unseen=1, over_prompted=change_of(truth == 0, told == truth),
+                    unseen=1, over_prompted=change_of(truth == 0, predicted == truth),
                 )  # fmt: skip
                 yield from documents(
                     class_verdict.judge(
                         split=split, base_loss=np.full(rows, 0.7),
                         tuned_loss=-np.log(shares[np.arange(rows), truth]), known=np.ones(rows),
-                        base_correct=truth == 0, tuned_correct=told == truth, classification=found,
+                        base_correct=truth == 0, tuned_correct=predicted == truth,
+                        classification=classification,
                         eval_rows=validations(COURSES["turns"], rows), train_curve=CURVE, stopped=STOPPED,
                         config=CONFIG,
                     )
                 )  # fmt: skip
                 document = {"sentences": []}
-                class_verdict.add_labels(document, found)
+                class_verdict.add_labels(document, classification)
                 yield from document["sentences"]
 
 
@@ -186,9 +189,9 @@ def of_courses() -> Iterator[str]:
                 yield from of_shape(shape)
                 if name != "broken":
                     yield train_gap.sentence(train_gap.gaps(probe, course))
-                said = live_alarms.overfits(course, CURVE, unit="nats a token", looks=5)
-                said += live_alarms.of_verdict({"overfitting": shape, "stopped": STOPPED})
-                yield from (alarm.message for alarm in said)
+                raised = live_alarms.overfits(course, CURVE, unit="nats a token", looks=5)
+                raised += live_alarms.of_verdict({"overfitting": shape, "stopped": STOPPED})
+                yield from (alarm.message for alarm in raised)
         for rise in gains(rows).values():
             forgot = live_alarms.forgets(10, np.full(rows, 7.0), 7 + 10 * rise, np.full(rows, 10), looks=5)
             yield from (alarm.message for alarm in forgot)
