@@ -34,7 +34,7 @@ import numpy as np
 from scipy import stats
 
 from bench import seeds, untrained
-from bench.trials import Run, Trials, shown
+from bench.trials import Run, Trials, with_interval
 from store.contract.errors import TunebenchError
 
 Claim = tuple[str, bool, str]  # what must hold, whether it does, the figures
@@ -96,9 +96,13 @@ def small(trials: Trials, epochs: int, name: str = "", **changes: Any) -> Run:
 
 
 def overfit(trials: Trials) -> Iterator[Claim]:
-    found = small(trials, EPOCHS)["verdict"]["overfitting"]
-    since, best = found["since_step"], found["best_step"]
-    yield "called overfitting", found["state"] == "overfits", f"since step {since}, {found['stage']}"
+    overfitting = small(trials, EPOCHS)["verdict"]["overfitting"]
+    since, best = overfitting["since_step"], overfitting["best_step"]
+    yield (
+        "called overfitting",
+        overfitting["state"] == "overfits",
+        f"since step {since}, {overfitting['stage']}",
+    )
     closer = small(
         trials,
         EPOCHS,
@@ -114,22 +118,24 @@ def overfit(trials: Trials) -> Iterator[Claim]:
 
 
 def membership(trials: Trials) -> Iterator[Claim]:
-    found = []
+    by_epochs = []
     for epochs in (1, 2, 4, EPOCHS):
         verdict = small(trials, epochs, load_best_model_at_end=False, name=f"32 rows, last of {epochs}")[
             "verdict"
         ]
         scores = verdict["membership"]["scores"]["loss"]
-        found.append((verdict["overfitting"]["gap"][-1]["gap"]["value"], scores["auc"], scores["placebo"]))
+        by_epochs.append(
+            (verdict["overfitting"]["gap"][-1]["gap"]["value"], scores["auc"], scores["placebo"])
+        )
     drawn = [small(trials, 1, f"32 rows, draw {seed}", split_seed=seed) for seed in range(1, DRAWS)]
-    areas = [found[0][2]["value"]]
+    areas = [by_epochs[0][2]["value"]]
     areas += [run["verdict"]["membership"]["scores"]["loss"]["placebo"]["value"] for run in drawn]
     mean, half = np.mean(areas), stats.sem(areas) * stats.t.ppf(0.975, DRAWS - 1)
     words = f"{mean:.2f} ({mean - half:.2f} to {mean + half:.2f}, {DRAWS} draws of 32 rows)"
     yield "one half under the base", abs(mean - 0.5) <= half, words
-    ordered = sorted(found, key=lambda one: one[0])
+    ordered = sorted(by_epochs, key=lambda row: row[0])
     risen = [auc["value"] for _, auc, _ in ordered]
-    words = "; ".join(f"gap {gap:.2f}: {shown(auc, 2)}" for gap, auc, _ in ordered)
+    words = "; ".join(f"gap {gap:.2f}: {with_interval(auc, 2)}" for gap, auc, _ in ordered)
     rises = risen == sorted(risen) and ordered[-1][1]["low"] > ordered[0][1]["high"]
     yield "rises with the gap", rises, words
 
@@ -159,11 +165,11 @@ def forgotten(run: Run) -> dict[str, Any]:
 def trec(trials: Trials) -> Iterator[Claim]:
     verdict = (run := parent(trials))["verdict"]
     gain, lost = verdict["gain"], forgotten(run)
-    yield "a sure gain", verdict["state"] == "learned" and gain["low"] > 0, shown(gain)
-    yield "a sure loss on prose", lost["low"] > 0, shown(lost)
-    said = verdict["headline"], verdict["forgetting"]["headline"]
+    yield "a sure gain", verdict["state"] == "learned" and gain["low"] > 0, with_interval(gain)
+    yield "a sure loss on prose", lost["low"] > 0, with_interval(lost)
+    headlines = verdict["headline"], verdict["forgetting"]["headline"]
     both = verdict["state"] == "learned" and verdict["forgetting"]["state"] in ("some", "much")
-    yield "the verdict says both", both, " / ".join(said)
+    yield "the verdict says both", both, " / ".join(headlines)
 
 
 def mitigation(trials: Trials) -> Iterator[Claim]:
@@ -176,7 +182,11 @@ def mitigation(trials: Trials) -> Iterator[Claim]:
     }
     for title, run in others.items():
         less = trials.forgets_more(run, first)
-        yield f"{title} forgets less", less.below, f"{shown(less)}, gain {shown(run['verdict']['gain'])}"
+        yield (
+            f"{title} forgets less",
+            less.below,
+            f"{with_interval(less)}, gain {with_interval(run['verdict']['gain'])}",
+        )
         front = trials.front([first, run])
         words = ", ".join(f"{name}: {status}" for name, status in front.items())
         yield f"{title}: neither of the two is better in both", set(front.values()) == {"front"}, words
@@ -186,8 +196,8 @@ def rates(trials: Trials) -> Iterator[Claim]:
     high, low = parent(trials), asked(trials, "TREC, LoRA 1e-4", method="lora", learning_rate=LOW)
     full = asked(trials, "TREC, full 1e-4", method="full", learning_rate=LOW)
     less, more = trials.forgets_more(low, full), trials.forgets_more(high, full)
-    yield "LoRA at 1e-4 forgets less than full at 1e-4", less.below, shown(less)
-    yield "LoRA at 1e-3 forgets more than full at 1e-4", more.above, shown(more)
+    yield "LoRA at 1e-4 forgets less than full at 1e-4", less.below, with_interval(less)
+    yield "LoRA at 1e-3 forgets more than full at 1e-4", more.above, with_interval(more)
 
 
 SECTIONS: dict[str, Callable[[Trials], Iterator[Claim]]] = {

@@ -108,28 +108,30 @@ def canaries(home: Home, arguments: argparse.Namespace) -> dict[str, Any]:
     }  # fmt: skip
     write_json(folder / "config.json", order)
     began = time.perf_counter()
-    found: dict[str, Any] = train.run(Job(folder))["verdict"]["canaries"]
-    return found | {"seconds": time.perf_counter() - began}
+    canary_verdict: dict[str, Any] = train.run(Job(folder))["verdict"]["canaries"]
+    return canary_verdict | {"seconds": time.perf_counter() - began}
 
 
-def report(found: dict[str, Any]) -> str:
+def report(canary_verdict: dict[str, Any]) -> str:
     """A line for each number of repetitions."""
     lines = ["| planted | canaries | exposure, bits | 95% interval | p (Holm) |", "|---|---|---|---|---|"]
-    for part in found["groups"]:
+    for part in canary_verdict["groups"]:
         bits = part["exposure"]
         lines.append(
             f"| {part['insertions']} times | {part['n']} | {bits['value']:.2f} | {bits['low']:.2f} to"
             f" {bits['high']:.2f} | {part['p_holm']:.2g} |"
         )
-    top = found["groups"][0]["most"]
-    lines.append(f"\nOf at most {top:g} bits; never seen: {UNSEEN:.2f} on average. {found['sentence']}")
-    return "\n".join([*lines, f"{found['seconds']:.0f} seconds."])
+    top = canary_verdict["groups"][0]["most"]
+    lines.append(
+        f"\nOf at most {top:g} bits; never seen: {UNSEEN:.2f} on average. {canary_verdict['sentence']}"
+    )
+    return "\n".join([*lines, f"{canary_verdict['seconds']:.0f} seconds."])
 
 
-def met(found: dict[str, Any]) -> bool:
+def met(canary_verdict: dict[str, Any]) -> bool:
     """16 times is surely more than once, and what was never planted is not exposed."""
-    unseen = next(part for part in found["groups"] if part["insertions"] == 0)
-    return found["more"]["difference"]["low"] > 0 and not unseen["exposed"]
+    unseen = next(part for part in canary_verdict["groups"] if part["insertions"] == 0)
+    return canary_verdict["more"]["difference"]["low"] > 0 and not unseen["exposed"]
 
 
 def main() -> None:
@@ -146,9 +148,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         home = Home(arguments.home or Path(folder) / "home").create()
         ensure(BUNDLED_MODEL, home)
-        found = canaries(home, arguments)
-    print(json.dumps(found) if arguments.json else report(found))
-    sys.exit(0 if met(found) else 1)
+        canary_verdict = canaries(home, arguments)
+    print(json.dumps(canary_verdict) if arguments.json else report(canary_verdict))
+    sys.exit(0 if met(canary_verdict) else 1)
 
 
 if __name__ == "__main__":

@@ -66,11 +66,11 @@ class Bench:
         """Conversations of a file, or of the sample data set."""
         reader = open_source(self.home, Source(path=str(Path(data).resolve()))) if data else BuiltinReader()
         with contextlib.closing(reader):
-            found = [row for _, row in reader.rows() if isinstance(row, dict)]
-        format, columns, *_ = choose(column_names(reader.columns, found[:500]), found[:500], None, {})
+            rows = [row for _, row in reader.rows() if isinstance(row, dict)]
+        format, columns, *_ = choose(column_names(reader.columns, rows[:500]), rows[:500], None, {})
         convert = converter(format, columns)
-        chosen = np.random.default_rng(0).choice(len(found), min(ROWS, len(found)), replace=False)
-        return [_conversation(convert(found[i])) for i in chosen]
+        chosen = np.random.default_rng(0).choice(len(rows), min(ROWS, len(rows)), replace=False)
+        return [_conversation(convert(rows[i])) for i in chosen]
 
     def batches(self) -> list[list[np.ndarray]]:
         """The first steps of the first epoch."""

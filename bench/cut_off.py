@@ -34,7 +34,7 @@ class Counts(NamedTuple):
     """Of one set: how many were cut and how many of them found, whole and called cut off, and the habit."""
 
     cut: int
-    found: int
+    detected: int
     whole: int
     alarms: int
     habit: str
@@ -47,13 +47,13 @@ def count(texts: Iterable[str], share: float, seed: int) -> Counts:
     cut = [draw.random() < share for _ in texts]
     made = [cut_off(text, draw) if here else text for text, here in zip(texts, cut, strict=True)]
     endings = learn(made[:LEARNED_FROM])
-    found = [stops_early(text, endings) for text in made]
-    both = list(zip(cut, found, strict=True))
+    flagged = [stops_early(text, endings) for text in made]
+    both = list(zip(cut, flagged, strict=True))
     return Counts(
         sum(cut),
-        sum(said for here, said in both if here),
+        sum(called for here, called in both if here),
         len(texts) - sum(cut),
-        sum(said for here, said in both if not here),
+        sum(called for here, called in both if not here),
         endings.words,
     )
 
@@ -79,8 +79,8 @@ def read(source: Source, column: str) -> list[str]:
 
 def line(name: str, counts: Counts) -> str:
     """One row of the table in docs/benchmarks.md."""
-    found, alarms = _share(counts.found, counts.cut), _share(counts.alarms, counts.whole)
-    return f"| {name} | {counts.cut:,} | {found} | {counts.whole:,} | {alarms} | {counts.habit} |"
+    detected, alarms = _share(counts.detected, counts.cut), _share(counts.alarms, counts.whole)
+    return f"| {name} | {counts.cut:,} | {detected} | {counts.whole:,} | {alarms} | {counts.habit} |"
 
 
 def _share(some: int, n: int) -> str:
@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
     print("| set | cut | found (95%) | whole | called cut off (95%) | endings |\n|---|---|---|---|---|---|")
-    sets = [one.rpartition("=")[::2] for one in options.sets]
+    sets = [argument.rpartition("=")[::2] for argument in options.sets]
     named = [
         (f"{Path(file).stem}, {column}", Source(path=str(Path(file).resolve())), column)
         for file, column in sets

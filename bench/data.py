@@ -45,8 +45,8 @@ SECTIONS = {
     "import": ("Import", "bench.data", "imported"),
     "signals": ("Signals without a model", "bench.data", "measured"),
     "duplicates": ("Near duplicates", "bench.duplicates", "near_duplicates"),
-    "pii": ("Personal data", "bench.pii", "found"),
-    "languages": ("Languages", "bench.languages", "told"),
+    "pii": ("Personal data", "bench.pii", "detection"),
+    "languages": ("Languages", "bench.languages", "accuracy"),
 }
 
 
@@ -66,10 +66,12 @@ class Bench:
         draw = random.Random(0)
         with open(path, "w", encoding="utf-8") as file:
             for number in range(self.options.rows):
-                asked, *told = draw.choices(source, k=5)
+                asked, *others = draw.choices(source, k=5)
                 row = {
                     "prompt": f"{asked['prompt']} ({number})",
-                    "completion": " ".join(one["completion"] for one in (asked, *told))[: 240 + number % 300],
+                    "completion": " ".join(example["completion"] for example in (asked, *others))[
+                        : 240 + number % 300
+                    ],
                 }
                 file.write(json.dumps(row) + "\n")
         return path
@@ -105,8 +107,8 @@ def _watch(process: subprocess.Popen[bytes], peak: list[float]) -> None:
         total = 0
         try:
             top = psutil.Process(process.pid)
-            for one in (top, *top.children(recursive=True)):
-                total += one.memory_info().rss
+            for member in (top, *top.children(recursive=True)):
+                total += member.memory_info().rss
         except psutil.NoSuchProcess:
             pass
         peak[0] = max(peak[0], total / 2**30)

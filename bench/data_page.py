@@ -32,12 +32,12 @@ from tunebench.terminal.processes import screens_entrance
 SECONDS = 2.0
 
 
-def opened(browser: Browser, address: str, shown: str) -> float:
-    """Seconds from the request until a text that matches `shown` can be read."""
+def opened(browser: Browser, address: str, pattern: str) -> float:
+    """Seconds from the request until a text that matches `pattern` can be read."""
     page = browser.new_page(viewport={"width": 1440, "height": 900})
     began = time.perf_counter()
     page.goto(address)
-    page.get_by_text(re.compile(shown)).first.wait_for(timeout=60_000)
+    page.get_by_text(re.compile(pattern)).first.wait_for(timeout=60_000)
     seconds = time.perf_counter() - began
     page.close()
     return seconds
@@ -55,8 +55,10 @@ def measure(rows: int, rounds: int) -> list[Figure]:
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=BROWSER)
             taken = {
-                name: [opened(browser, screens_entrance(Home(), path), shown) for _ in range(rounds + 1)][1:]
-                for name, (path, shown) in ways.items()
+                name: [opened(browser, screens_entrance(Home(), path), pattern) for _ in range(rounds + 1)][
+                    1:
+                ]
+                for name, (path, pattern) in ways.items()
             }
             browser.close()
     finally:

@@ -51,9 +51,9 @@ def texts(rows: int, seed: int) -> list[str]:
     draw = random.Random(seed)
     made: list[str] = []
     while len(made) < rows:
-        told = " ".join(row["completion"] for row in draw.choices(source, k=4)).split()
-        begin = draw.randrange(max(1, len(told) - 60))
-        original = told[begin : begin + draw.randint(25, 60)]
+        passage = " ".join(row["completion"] for row in draw.choices(source, k=4)).split()
+        begin = draw.randrange(max(1, len(passage) - 60))
+        original = passage[begin : begin + draw.randint(25, 60)]
         made.append(" ".join(original))
         if draw.random() < 0.33:
             for _ in range(draw.randint(1, 3)):
@@ -98,18 +98,18 @@ def similar(rows: list[str]) -> list[tuple[int, int]]:
         words = _words(row)
         shingles = {" ".join(words[at : at + 5]) for at in range(max(1, len(words) - 4))}
         sets.append([ids.setdefault(shingle, len(ids)) for shingle in shingles])
-    sizes = np.asarray([len(one) for one in sets])
+    sizes = np.asarray([len(shingle_ids) for shingle_ids in sets])
     ends = np.concatenate([[0], np.cumsum(sizes)])
     ones = np.ones(ends[-1], dtype=np.int32)
     matrix = csr_array((ones, np.concatenate(sets), ends), shape=(len(rows), len(ids)))
     turned = matrix.T.tocsr()
-    found = []
+    pairs = []
     for begin in range(0, len(rows), BLOCK):
         shared = (matrix[begin : begin + BLOCK] @ turned).tocoo()
         first, second = shared.coords[0] + begin, shared.coords[1]
         enough = shared.data >= THRESHOLD * (sizes[first] + sizes[second] - shared.data) - 1e-9
-        found += [(int(a), int(b)) for a, b in zip(first[enough], second[enough], strict=True) if a < b]
-    return found
+        pairs += [(int(a), int(b)) for a, b in zip(first[enough], second[enough], strict=True) if a < b]
+    return pairs
 
 
 def _words(text: str) -> list[str]:
@@ -138,11 +138,11 @@ def right(rows: list[str]) -> list[Figure]:
         joined += len(cluster) * (len(cluster) - 1) // 2
         _, counts = np.unique(real[cluster], return_counts=True)
         good += int((counts * (counts - 1) // 2).sum())
-    found = np.count_nonzero(label[true[:, 0]] == label[true[:, 1]])
+    recalled = np.count_nonzero(label[true[:, 0]] == label[true[:, 1]])
     return [
         Figure(f"pairs of {len(rows):,} rows that are near duplicates", len(true)),
         Figure("precision against brute force", good / joined, "", PRECISION, digits=4),
-        Figure("recall against brute force", found / len(true), "", RECALL, digits=4),
+        Figure("recall against brute force", recalled / len(true), "", RECALL, digits=4),
     ]
 
 

@@ -218,14 +218,14 @@ def measure(home: Home, points: int) -> dict[str, Any]:
 
 def missed(figures: dict[str, Any]) -> list[str]:
     """The limits that the figures miss."""
-    found = []
+    misses = []
     if figures["points_a_second"] < POINTS_A_SECOND:
-        found.append(f"{figures['points_a_second']:,.0f} points a second are under {POINTS_A_SECOND:,}")
+        misses.append(f"{figures['points_a_second']:,.0f} points a second are under {POINTS_A_SECOND:,}")
     if figures["p95_ms"] >= P95_MS:
-        found.append(f"{figures['p95_ms']:.1f} ms at the 95th percentile are not under {P95_MS:g}")
+        misses.append(f"{figures['p95_ms']:.1f} ms at the 95th percentile are not under {P95_MS:g}")
     if not figures["points"] == figures["points_stored"] == figures["points_summarised"]:
-        found.append("points are missing or doubled in the store")
-    return found
+        misses.append("points are missing or doubled in the store")
+    return misses
 
 
 def show(figures: dict[str, Any]) -> None:

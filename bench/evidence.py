@@ -149,7 +149,7 @@ def throughput(bench: Bench) -> list[Figure]:
             answers[name] = ask()
             seconds[name].append(time.perf_counter() - began)
     count = len(bench.suite.items)
-    typical = {name: statistics.median(told[1:]) for name, told in seconds.items()}
+    typical = {name: statistics.median(durations[1:]) for name, durations in seconds.items()}
     figures = [Figure(f"{name}: items a second", count / typical[name], digits=1) for name in contenders]
     mine, *theirs = contenders
     fastest = min(theirs, key=lambda name: typical[name])
@@ -177,8 +177,8 @@ def _differences(bench: Bench, answers: dict[str, Answers], mine: str, other: st
 
 
 def _between_batch_sizes(answers: dict[str, Answers]) -> list[tuple[np.ndarray, np.ndarray]]:
-    one, other = (answers[f"lm-eval, batch size {size}"] for size in BATCH_SIZES)
-    return list(zip(one, other, strict=True))
+    first, other = (answers[f"lm-eval, batch size {size}"] for size in BATCH_SIZES)
+    return list(zip(first, other, strict=True))
 
 
 def _accuracy(bench: Bench, answers: Answers, by_byte: bool) -> float:
@@ -212,8 +212,8 @@ def _harness(bench: Bench, batch_size: int) -> Callable[[], Answers]:
             for item in bench.suite.items
             for place, option in enumerate(item.continuations)
         ]
-        found = iter(model.loglikelihood(requests, disable_tqdm=True))
-        return [np.array([next(found)[0] for _ in item.options]) for item in bench.suite.items]
+        loglikelihoods = iter(model.loglikelihood(requests, disable_tqdm=True))
+        return [np.array([next(loglikelihoods)[0] for _ in item.options]) for item in bench.suite.items]
 
     return ask
 

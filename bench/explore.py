@@ -124,8 +124,8 @@ def measure(home: Home, count: int, rounds: int) -> dict[str, Any]:
     with engine(home) as client:
         dataset = datasets.get_dataset(client, "data-bench")
         measured = quality.signals(client, FINGERPRINT)
-        known = explore.columns(dataset, measured, explore.example_row(client, dataset))
-        rows = explore.Rows(dataset, measured, known)
+        columns = explore.columns(dataset, measured, explore.example_row(client, dataset))
+        rows = explore.Rows(dataset, measured, columns)
         for limited, asked in ((True, questions(client, rows)), (False, aside(client, rows))):
             for name, ask in asked.items():
                 seconds = []

@@ -66,9 +66,9 @@ def up() -> tuple[subprocess.Popen[str], str]:
     """`tunebench up` and the address that it prints, which opens the screens."""
     process = subprocess.Popen([*COMMAND, "up", "--no-browser"], stdout=subprocess.PIPE, text=True)
     assert process.stdout
-    found = re.search(r"http://\S+", process.stdout.readline())
-    assert found, "no address was printed"
-    return process, found.group()
+    match = re.search(r"http://\S+", process.stdout.readline())
+    assert match, "no address was printed"
+    return process, match.group()
 
 
 def down(process: subprocess.Popen[str]) -> None:

@@ -45,12 +45,12 @@ def read(path: Path, text: str, label: str) -> Rows:
 def flipped(rows: Rows, share: float, seed: int) -> tuple[Rows, np.ndarray]:
     """The rows with another label for `share` of them, and which those are."""
     random = np.random.default_rng(seed)
-    known = sorted({label for _, label in rows})
+    labels = sorted({label for _, label in rows})
     wrong = np.zeros(len(rows), bool)
     wrong[random.choice(len(rows), round(share * len(rows)), replace=False)] = True
     changed = []
     for (text, label), bad in zip(rows, wrong, strict=True):
-        others = [other for other in known if other != label]
+        others = [other for other in labels if other != label]
         changed.append((text, others[random.integers(len(others))] if bad else label))
     return changed, wrong
 
@@ -118,15 +118,17 @@ def main() -> int:
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     rows = read(asked.file, asked.text, asked.label)
-    found = [measure(rows, asked.share, seed) for seed in range(SEEDS)]
-    mean = float(np.mean([each["average_precision"] for each in found]))
+    results = [measure(rows, asked.share, seed) for seed in range(SEEDS)]
+    mean = float(np.mean([each["average_precision"] for each in results]))
     if asked.json:
         print(
-            json.dumps({"rows": len(rows), "share": asked.share, "mean": mean, "limit": LIMIT, "runs": found})
+            json.dumps(
+                {"rows": len(rows), "share": asked.share, "mean": mean, "limit": LIMIT, "runs": results}
+            )
         )
     else:
         print(f"{len(rows):,} rows, {asked.share:.0%} of the labels changed")
-        for each in found:
+        for each in results:
             print(
                 f"seed {each['seed']}: average precision {each['average_precision']:.3f}"
                 f" (random {each['random']:.3f}); {each['suspects']:,} suspects,"

@@ -36,7 +36,7 @@ SIZES = (30, 50, 100, 200)
 COMMON_LIMIT = 0.9  # of pieces of 100 characters
 
 
-def told(bench: Any) -> list[Figure]:
+def accuracy(bench: Any) -> list[Figure]:
     """Shares of texts whose language was told right."""
     path = bench.options.languages
     if path is None or not path.exists():
@@ -44,12 +44,12 @@ def told(bench: Any) -> list[Figure]:
             f"there is no labelled file {path}" if path else "no labelled file was given (--languages FILE)"
         )
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    known = [(CODES[row["lang_file"][:3]], row["text"]) for row in rows if row["lang_file"][:3] in CODES]
-    common = [row for row in known if row[0] in COMMON]
-    whole, unsure = _right(known)
+    labelled = [(CODES[row["lang_file"][:3]], row["text"]) for row in rows if row["lang_file"][:3] in CODES]
+    common = [row for row in labelled if row[0] in COMMON]
+    whole, unsure = _right(labelled)
     figures = [
         Figure("files", len(rows)),
-        Figure("files in a language that the model knows", len(known)),
+        Figure("files in a language that the model knows", len(labelled)),
         Figure("whole text: right", whole, digits=3),
         Figure("whole text: too unsure to tell", unsure, digits=3),
         Figure(f"whole text, {len(common)} in common languages: right", _right(common)[0], digits=3),

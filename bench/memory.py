@@ -98,14 +98,14 @@ def main() -> int:
         write_prose(home, "prose")
         write_prose(home, "varied", shortest=60)
         write_prose(home, "texts", asked=3000)
-        found = []
+        results = []
         for name, config in wanted(given):
-            found.append(measure(home, name, {"max_steps": given.steps} | config))
-            print(line(found[-1]), file=sys.stderr, flush=True)
+            results.append(measure(home, name, {"max_steps": given.steps} | config))
+            print(line(results[-1]), file=sys.stderr, flush=True)
     finally:
         if not given.home:
             shutil.rmtree(folder, ignore_errors=True)
-    return report(found, given.json)
+    return report(results, given.json)
 
 
 def wanted(given: argparse.Namespace) -> list[tuple[str, dict[str, Any]]]:
@@ -205,23 +205,23 @@ def line(run: dict[str, Any]) -> str:
     return "{run:<34}{peak:6.2f} of {predicted:5.2f} ({low:.2f} to {high:.2f})  {ratio:.2f}".format(**run)
 
 
-def report(found: list[dict[str, Any]], as_json: bool) -> int:
+def report(results: list[dict[str, Any]], as_json: bool) -> int:
     """The table, what was not measured, and whether the goal is met."""
-    errors = [abs(run["ratio"] - 1) for run in found if "error" not in run]
-    failed = [run["run"] for run in found if "error" in run]
+    errors = [abs(run["ratio"] - 1) for run in results if "error" not in run]
+    failed = [run["run"] for run in results if "error" in run]
     summary = {
         "median_error": statistics.median(errors) if errors else None,
         "worst_error": max(errors, default=None),
         "runs": len(errors),
         "failed": failed,
         "outside_interval": [
-            r["run"] for r in found if "error" not in r and not r["low"] <= r["peak"] <= r["high"]
+            r["run"] for r in results if "error" not in r and not r["low"] <= r["peak"] <= r["high"]
         ],
     }
     if as_json:
-        print(json.dumps({"runs": found, **summary}))
+        print(json.dumps({"runs": results, **summary}))
     else:
-        print("\n".join(line(run) for run in found))
+        print("\n".join(line(run) for run in results))
         print(json.dumps(summary, indent=1))
     met = bool(errors) and statistics.median(errors) < MEDIAN and max(errors) < WORST and not failed
     return int(not met)

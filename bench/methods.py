@@ -54,15 +54,15 @@ def main() -> None:
     home = Path(given.home or tempfile.mkdtemp(prefix="methods-"))
     os.environ |= {"TUNEBENCH_HOME": str(home), "TUNEBENCH_NO_SAMPLE": "1"}
     try:
-        known = {d["name"] for d in json.loads(tunebench("data", "list", "--json"))["datasets"]}
-        if "Rows" not in known:
+        names = {d["name"] for d in json.loads(tunebench("data", "list", "--json"))["datasets"]}
+        if "Rows" not in names:
             tunebench("import", given.data, "--name", "Rows")
-        found = [measure(home, case, given) for case in given.case]
+        results = [measure(home, case, given) for case in given.case]
     finally:
         tunebench("down")
         if not given.home:
             shutil.rmtree(home, ignore_errors=True)
-    print(json.dumps(found) if given.json else table(found))
+    print(json.dumps(results) if given.json else table(results))
 
 
 def measure(home: Path, case: str, given: argparse.Namespace) -> dict[str, Any]:
@@ -100,8 +100,8 @@ def measure(home: Path, case: str, given: argparse.Namespace) -> dict[str, Any]:
 
 def right(verdict: dict[str, Any], model: str) -> dict[str, float] | None:
     """Share of held-out rows whose label the model found, where it was asked for labels."""
-    found = (verdict.get("classification") or {}).get("models", {}).get(model)
-    return found and found["accuracy"]
+    metrics = (verdict.get("classification") or {}).get("models", {}).get(model)
+    return metrics and metrics["accuracy"]
 
 
 def forgot(home: Path, folder: Path, config: TrainConfig) -> dict[str, float]:
@@ -135,14 +135,14 @@ def other_text(source: str) -> Rows:
     return Rows(np.arange(STRETCHES), starts, ids, trained, np.zeros(STRETCHES, np.uint8))
 
 
-def table(found: list[dict[str, Any]]) -> str:
+def table(results: list[dict[str, Any]]) -> str:
     """The figures as Markdown."""
     heads = (
         "method", "rate", "trained", "gained, nats a token", "right", "forgot, nats a token", "training, min",
         "peak, GiB (predicted)", "file, MB",
     )  # fmt: skip
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    for run in found:
+    for run in results:
         cells = (
             run["title"], f"{run['learning_rate']:g}", f"{run['trained']:,}", interval(run["gain"]),
             interval(run["right"]), interval(run["forgot"]), f"{run['minutes']:.1f}",

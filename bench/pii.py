@@ -34,7 +34,7 @@ Spans = list[tuple[int, int, str]]
 Finder = Callable[[str], Spans]
 
 
-def found(bench: Any) -> list[Figure]:
+def detection(bench: Any) -> list[Figure]:
     """By kind: precision and recall of the project's finders and of Presidio's."""
     path = bench.options.pii
     if path is None or not path.exists():
@@ -67,21 +67,21 @@ def score(rows: list[dict[str, Any]], finder: Finder) -> tuple[Counter[str], Cou
             if span["entity_type"] in KINDS
         ]
         spans = finder(row["full_text"])
-        for one in labelled:
-            (right if any(_same(one, other) for other in spans) else missed)[one[2]] += 1
-        for one in spans:
-            if not any(_overlap(one, other) > 0 for other in labelled if one[2] == other[2]):
-                wrong[one[2]] += 1
+        for label in labelled:
+            (right if any(_same(label, other) for other in spans) else missed)[label[2]] += 1
+        for detected in spans:
+            if not any(_overlap(detected, other) > 0 for other in labelled if detected[2] == other[2]):
+                wrong[detected[2]] += 1
     return right, wrong, missed
 
 
-def _overlap(one: tuple[int, int, str], other: tuple[int, int, str]) -> int:
-    return min(one[1], other[1]) - max(one[0], other[0])
+def _overlap(span: tuple[int, int, str], other: tuple[int, int, str]) -> int:
+    return min(span[1], other[1]) - max(span[0], other[0])
 
 
-def _same(one: tuple[int, int, str], other: tuple[int, int, str]) -> bool:
-    shorter = min(one[1] - one[0], other[1] - other[0])
-    return one[2] == other[2] and _overlap(one, other) >= shorter / 2
+def _same(span: tuple[int, int, str], other: tuple[int, int, str]) -> bool:
+    shorter = min(span[1] - span[0], other[1] - other[0])
+    return span[2] == other[2] and _overlap(span, other) >= shorter / 2
 
 
 def _peer(rows: list[dict[str, Any]]) -> tuple[Counter[str], Counter[str], Counter[str]] | None:
@@ -97,9 +97,9 @@ def _peer(rows: list[dict[str, Any]]) -> tuple[Counter[str], Counter[str], Count
 
     def finder(text: str) -> Spans:
         return [
-            (one.start, one.end, KINDS[one.entity_type])
+            (result.start, result.end, KINDS[result.entity_type])
             for recogniser in recognisers
-            for one in recogniser.analyze(text, recogniser.supported_entities, None)
+            for result in recogniser.analyze(text, recogniser.supported_entities, None)
         ]
 
     return score(rows, finder)

@@ -16,7 +16,7 @@ import numpy as np
 from scipy import stats
 
 from bench.trials import Trials
-from engine.diagnostics.comparison import seed_spread
+from engine.diagnostics.comparison import seed_spread as seeds
 from engine.diagnostics.statistics.statistics import ratio_interval
 
 RUNS, DRAWS, LEVEL = 12, 2000, 0.05
@@ -39,29 +39,31 @@ SETTING: dict[str, Any] = {
 def claims(trials: Trials) -> Iterator[tuple[str, bool, str]]:
     """What must hold of comparisons without a difference."""
     data = trials.data("Python functions", {"builtin": "python"})
-    found = [trials.run(f"seed {seed}", dataset=data, seed=seed, **SETTING) for seed in range(RUNS)]
-    read = [trials.row_losses(run) for run in found]
+    seed_runs = [trials.run(f"seed {seed}", dataset=data, seed=seed, **SETTING) for seed in range(RUNS)]
+    read = [trials.row_losses(run) for run in seed_runs]
     losses, tokens = np.array([losses for losses, _ in read]), read[0][1]
     pairs = [ratio_interval(a - b, tokens) for a, b in combinations(losses, 2)]
     by_rows = float(np.mean([pair.above or pair.below for pair in pairs]))
-    known = seed_spread.spread([losses], tokens)
-    assert known is not None
-    about = f"seeds move the loss by {known.deviation:.4f} nats a token; by rows alone {by_rows:.0%} differ"
+    seed_spread = seeds.spread([losses], tokens)
+    assert seed_spread is not None
+    about = (
+        f"seeds move the loss by {seed_spread.deviation:.4f} nats a token; by rows alone {by_rows:.0%} differ"
+    )
     rng = np.random.default_rng(0)
     for k in (2, 3):
         drawn = np.array([rng.permutation(RUNS)[: 2 * k] for _ in range(DRAWS)])
         called = np.mean([_different(losses[chosen], tokens) for chosen in drawn])
         most = _most(drawn[:300], rng)
-        said = f"{called:.1%} of {DRAWS:,} draws, up to {most:.1%} allowed; {about}"
-        yield f"{k} seeds against {k} are called different in about 1 of 20 or fewer", called <= most, said
+        words = f"{called:.1%} of {DRAWS:,} draws, up to {most:.1%} allowed; {about}"
+        yield f"{k} seeds against {k} are called different in about 1 of 20 or fewer", called <= most, words
 
 
 def _different(losses: np.ndarray, tokens: np.ndarray) -> bool:
     first, second = np.split(losses, 2)
-    known = seed_spread.spread([first, second], tokens)
-    assert known is not None
-    found = seed_spread.difference(first, second, tokens, known)
-    return found.above or found.below
+    seed_spread = seeds.spread([first, second], tokens)
+    assert seed_spread is not None
+    interval = seeds.difference(first, second, tokens, seed_spread)
+    return interval.above or interval.below
 
 
 def _most(drawn: np.ndarray, rng: np.random.Generator, times: int = 1000) -> float:

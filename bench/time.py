@@ -61,16 +61,16 @@ def main() -> int:
     home = Home(folder).create()
     try:
         fingerprint = rows(home, given.data)
-        found = []
+        results = []
         for name, changes in CASES.items():
             if not given.only or name in given.only:
                 config = COMMON | {"dataset": fingerprint, "max_steps": given.steps} | changes
-                found.append(measure(home, name, config))
-                print(line(found[-1]), file=sys.stderr, flush=True)
+                results.append(measure(home, name, config))
+                print(line(results[-1]), file=sys.stderr, flush=True)
     finally:
         if not given.home:
             shutil.rmtree(folder, ignore_errors=True)
-    return report(found, given.json)
+    return report(results, given.json)
 
 
 def rows(home: Home, data: Path | None) -> str:
@@ -90,14 +90,14 @@ def measure(home: Home, name: str, config: dict[str, Any]) -> dict[str, Any]:
     preview = work(home, "preview", body)
     if "error" in preview:
         return {"run": name, "error": preview["error"]["message"]}
-    told = preview["result"]
+    result = preview["result"]
     data = {"fingerprint": config["dataset"], "name": config["dataset"], "kind": "chat"}
-    trained = work(home, "train", told["config"], dataset=data, split=SPLIT)
+    trained = work(home, "train", result["config"], dataset=data, split=SPLIT)
     if "error" in trained:
         return {"run": name, "error": trained["error"]["message"]}
-    predicted, parts, steps = told["time"], told["time"]["parts"], told["steps"]
+    predicted, parts, steps = result["time"], result["time"]["parts"], result["steps"]
     tokens, seconds = after_first(trained["metrics"])
-    passed = told["tokens_per_epoch"] * steps / told["steps_per_epoch"]
+    passed = result["tokens_per_epoch"] * steps / result["steps_per_epoch"]
     expected = (parts["training"] + parts["update"]) * tokens / passed
     return {
         "run": name,
@@ -131,10 +131,10 @@ def line(run: dict[str, Any]) -> str:
     ).format(**run)
 
 
-def report(found: list[dict[str, Any]], as_json: bool) -> int:
+def report(results: list[dict[str, Any]], as_json: bool) -> int:
     """The table, how far off the predictions were, and whether the goal is met."""
-    measured = [run for run in found if "error" not in run]
-    failed = [run["run"] for run in found if "error" in run]
+    measured = [run for run in results if "error" not in run]
+    failed = [run["run"] for run in results if "error" in run]
     summary: dict[str, Any] = {"runs": len(measured), "failed": failed}
     for name in ("ratio", "run_ratio"):
         logs = [math.log(run[name]) for run in measured]
@@ -145,9 +145,9 @@ def report(found: list[dict[str, Any]], as_json: bool) -> int:
             "spread": math.sqrt(sum(log * log for log in logs) / len(logs)) if logs else None,
         }
     if as_json:
-        print(json.dumps({"runs": found, **summary}))
+        print(json.dumps({"runs": results, **summary}))
     else:
-        print("\n".join(line(run) for run in found))
+        print("\n".join(line(run) for run in results))
         print("\n".join(sorted({run["basis"] for run in measured})))
         print(json.dumps(summary, indent=1))
     return int(not measured or bool(failed) or summary["ratio"]["worst_factor"] > LIMIT)

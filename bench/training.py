@@ -47,12 +47,12 @@ def measure_memory(bench: Bench, name: str) -> float:
 
 def peaks(names: list[str]) -> dict[str, float]:
     """The memory of each contender, by this same command in processes of their own."""
-    found = {}
+    peak_mib = {}
     for name in names:
         command = [sys.executable, *sys.argv, "--only", name]
         output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        found[name] = float(output.splitlines()[-1])
-    return found
+        peak_mib[name] = float(output.splitlines()[-1])
+    return peak_mib
 
 
 def options() -> argparse.Namespace:
@@ -73,13 +73,13 @@ def main() -> None:
     given = options()
     names = [OURS, *VARIANTS]
     if given.memory and not given.only:
-        found = peaks(names)
-        ratios = {name: found[OURS] / peak for name, peak in found.items()}
+        peak_mib = peaks(names)
+        ratios = {name: peak_mib[OURS] / peak for name, peak in peak_mib.items()}
         if given.json:
-            print(json.dumps({"peak_mib": found, "ratio": ratios}))
+            print(json.dumps({"peak_mib": peak_mib, "ratio": ratios}))
             return
         print(f"{_what(given)}: peak over the bare process")
-        for name, peak in found.items():
+        for name, peak in peak_mib.items():
             print(f"{name:24}{peak:8.0f} MiB   {ratios[name]:.2f}")
         return
     logging.disable(logging.WARNING)
@@ -101,12 +101,12 @@ def report(given: argparse.Namespace, bench: Bench, rounds: dict[str, list[Timed
     """Tokens a second (median over steps, without the first of each round), ratios, losses."""
     tokens = [sum(int(bench.rows.lengths[part].sum()) for part in step) for step in bench.batches()]
     rates, losses, seconds = {}, {}, {}
-    for name, found in rounds.items():
-        seconds[name] = [statistics.median(s for s, _ in step) for step in zip(*found, strict=True)]
+    for name, timed_rounds in rounds.items():
+        seconds[name] = [statistics.median(s for s, _ in step) for step in zip(*timed_rounds, strict=True)]
         rates[name] = statistics.median(
-            count / s for timed in found for count, (s, _) in list(zip(tokens, timed, strict=True))[1:]
+            count / s for timed in timed_rounds for count, (s, _) in list(zip(tokens, timed, strict=True))[1:]
         )
-        losses[name] = [round(loss, 4) for _, loss in found[0]]
+        losses[name] = [round(loss, 4) for _, loss in timed_rounds[0]]
     first = next(iter(rounds))
     document: dict[str, Any] = {
         "tokens_per_second": rates,

@@ -26,7 +26,7 @@ from store.contract.states import ALIVE
 from store.http.client import Client
 from store.queries.data import datasets
 from store.queries.runs import gains_and_costs, runs
-from tunebench.terminal import processes
+from tunebench import processes
 
 Run = dict[str, Any]
 
@@ -47,8 +47,8 @@ class Trials:
 
     def data(self, name: str, source: dict[str, str], **others: Any) -> str:
         """The name of a data set, imported where it isn't there."""
-        known = {row["name"] for row in datasets.list_datasets(self.client)}
-        if name not in known:
+        names = {row["name"] for row in datasets.list_datasets(self.client)}
+        if name not in names:
             asked = {"name": name, "source": source, **others}
             self._wait(self.client.command("import_dataset", asked)["job_id"])
         return name
@@ -64,9 +64,9 @@ class Trials:
             columns={"text": "text", "label": "coarse"},
         )
 
-    def front(self, shown: Sequence[Run]) -> dict[str, str]:
+    def front(self, selected: Sequence[Run]) -> dict[str, str]:
         """Each run by name, and whether it lies on the front of gain against forgetting."""
-        ids = {run["run_id"]: run["name"] for run in shown}
+        ids = {run["run_id"]: run["name"] for run in selected}
         points = [
             pareto.Run(
                 run=row["run_id"],
@@ -78,27 +78,27 @@ class Trials:
             for row in gains_and_costs.costs(self.client)
             if row["run_id"] in ids
         ]
-        return {ids[found["run"]]: found["status"] for found in pareto.front(points)}
+        return {ids[place["run"]]: place["status"] for place in pareto.front(points)}
 
     def run(self, name: str, **config: Any) -> Run:
         """The finished run of that name. Raises SystemExit where it failed."""
-        found = [run for run in runs.list_runs(self.client, search=name) if run["name"] == name]
-        if not found:
+        finished = [run for run in runs.list_runs(self.client, search=name) if run["name"] == name]
+        if not finished:
             began = time.monotonic()
             run_id = self.client.command("launch", {"name": name, **config})["run_id"]
             self._wait(run_id)
             print(f"  {name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
         else:
-            run_id = found[0]["run_id"]
+            run_id = finished[0]["run_id"]
         return runs.get_run(self.client, run_id)
 
-    def forgets_more(self, one: Run, other: Run) -> Interval:
-        """How much more of the prose `one` forgot than `other`, nats a token, paired by passage."""
-        first, second = (
+    def forgets_more(self, first: Run, other: Run) -> Interval:
+        """How much more of the prose `first` forgot than `other`, nats a token, paired by passage."""
+        first_probes, other_probes = (
             pq.read_table(JobDir(self.home.jobs / run["run_id"]).probes, filters=[("model", "=", "tuned")])
-            for run in (one, other)
+            for run in (first, other)
         )
-        prose = probe_scores.pair(second, first)["prose"]
+        prose = probe_scores.pair(other_probes, first_probes)["prose"]
         return ratio_interval(prose.tuned["loss_sum"] - prose.base["loss_sum"], prose.base["tokens"])
 
     def judged_seconds(self, run: Run) -> float:
@@ -124,8 +124,8 @@ class Trials:
             raise SystemExit(f"{job_id} {job['status']}: {job['error']}")
 
 
-def shown(interval: Interval | dict[str, Any], digits: int = 3) -> str:
+def with_interval(interval: Interval | dict[str, Any], digits: int = 3) -> str:
     """A value with its interval and n."""
-    found = interval if isinstance(interval, dict) else interval.to_dict()
-    value, low, high = (f"{found[key]:+.{digits}f}" for key in ("value", "low", "high"))
-    return f"{value} ({low} to {high}, n {found['n']})"
+    document = interval if isinstance(interval, dict) else interval.to_dict()
+    value, low, high = (f"{document[key]:+.{digits}f}" for key in ("value", "low", "high"))
+    return f"{value} ({low} to {high}, n {document['n']})"

@@ -46,9 +46,9 @@ def _change(home: Home, config: TrainConfig) -> tuple[float, float]:
     probe = general.prose(tokenizer, None).part(PASSAGES)
     before = _loss(probe.measure(model, batch_size=8, device=CPU))
     torch.manual_seed(0)
-    shown = [torch.tensor([tokenizer(text).input_ids[:64]]) for text in probe.texts[:4]]
+    examples = [torch.tensor([tokenizer(text).input_ids[:64]]) for text in probe.texts[:4]]
     folder = None if config.held else models.weights_folder(source)
-    tuned = make_trainable(model, config, torch.float32, start=initial_weights.Sources(shown, folder))
+    tuned = make_trainable(model, config, torch.float32, start=initial_weights.Sources(examples, folder))
     on = _loss(probe.measure(tuned, batch_size=8, device=CPU))
     with base_model(tuned) as untuned:
         off = _loss(probe.measure(untuned, batch_size=8, device=CPU))

@@ -161,7 +161,7 @@ def _defaults(model: Any) -> Document:
 def _changed(draw: random.Random, good: Document, home: Home) -> tuple[str, Document]:
     """The document with one or two fields of another kind, or one field too many or too few."""
     document = copy.deepcopy(good)
-    told = []
+    changes = []
     for _ in range(draw.choice([1, 1, 1, 2])):
         place, key = document, draw.choice(list(document) or ["x"])
         while isinstance(place.get(key), dict) and place[key] and draw.random() < 0.6:
@@ -171,14 +171,14 @@ def _changed(draw: random.Random, good: Document, home: Home) -> tuple[str, Docu
         action = draw.random()
         if action < 0.05:
             place.pop(key, None)
-            told.append(f"no {key}")
+            changes.append(f"no {key}")
         elif action < 0.1:
             place[f"{key}{draw.choice(['_', ' ', chr(0), 'x' * 9_000])}"] = value
-            told.append(f"one field more beside {key}")
+            changes.append(f"one field more beside {key}")
         else:
             place[key] = value
-            told.append(f"{key} = {str(value)[:60]!r}")
-    return "; ".join(told), document
+            changes.append(f"{key} = {str(value)[:60]!r}")
+    return "; ".join(changes), document
 
 
 def _wrong(draw: random.Random, home: Home) -> Any:

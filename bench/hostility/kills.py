@@ -109,8 +109,8 @@ def _left(home: Home, port: int, taken: list[tuple[str, str]]) -> Iterator[Attem
             lambda: all(jobs.get_job(client, job)["status"] not in ALIVE for _, job in taken), "ended imports"
         )
         for name, job in taken:
-            there = [one for one in datasets.list_datasets(client) if one["name"] == name]
-            counts = [one["row_count"] for one in there]
+            there = [dataset for dataset in datasets.list_datasets(client) if dataset["name"] == name]
+            counts = [dataset["row_count"] for dataset in there]
             status = jobs.get_job(client, job)["status"]
             yield Attempt(f"{name}: {status}", "" if counts == [ROWS] else f"{status}, with rows {counts}")
         half = [*home.uploads.iterdir(), *home.path.glob(".*.*"), *home.path.glob("jobs/*/aside/*")]

@@ -329,7 +329,7 @@ def _noise(draw: random.Random, home: Home) -> str:
 
 def _try(client: Client, name: str, sql: str) -> Attempt:
     """Send it as the API takes it; a place is waited for as long as it takes to get one."""
-    told = f"{name} ({' '.join(sql[:90].encode('utf-8', 'replace').decode().split())})"
+    label = f"{name} ({' '.join(sql[:90].encode('utf-8', 'replace').decode().split())})"
     while True:
         began = time.monotonic()
         try:
@@ -338,13 +338,13 @@ def _try(client: Client, name: str, sql: str) -> Attempt:
             time.sleep(0.5)
             continue
         except EngineUnavailable as error:
-            return Attempt(told, f"the engine did not answer: {error}")
+            return Attempt(label, f"the engine did not answer: {error}")
         except TunebenchError as error:
-            return Attempt(told, _fault(str(error), time.monotonic() - began))
+            return Attempt(label, _fault(str(error), time.monotonic() - began))
         except (UnicodeEncodeError, ValueError) as error:
-            return Attempt(told, f"the client raised {type(error).__name__}")
+            return Attempt(label, f"the client raised {type(error).__name__}")
         leaked = SECRET in str(rows.slice(0, 100).to_pydict())
-        return Attempt(told, "a file was read" if leaked else _fault("", time.monotonic() - began))
+        return Attempt(label, "a file was read" if leaked else _fault("", time.monotonic() - began))
 
 
 def _fault(message: str, seconds: float) -> str:

@@ -9,7 +9,8 @@ import numpy as np
 
 from bench.truth_rows import heavy, lengths
 from bench.truths import Rate
-from engine.diagnostics.comparison import comparison, pareto, seed_spread
+from engine.diagnostics.comparison import comparison, pareto
+from engine.diagnostics.comparison import seed_spread as seeds
 from engine.diagnostics.statistics.statistics import Interval, ratio_interval
 
 SWEPT = ((0.2, 0.05), (0.4, 0.1), (0.6, 0.2))  # gain and forgetting of the runs of a sweep
@@ -21,11 +22,11 @@ def one_differs(rng: np.random.Generator, models: int, rows: int) -> bool:
     losses = tokens * (2 + heavy(rng, rows, spread=0.5) + heavy(rng, models, rows, spread=0.1))
     best, *others = losses[np.argsort(losses.sum(axis=1))]
     comparisons = comparison.pairs(models)
-    found = (
+    differences = (
         comparison.difference("A", "B", best, other, tokens, comparisons=comparisons)
         for other in reversed(others)  # the last is the farthest, so that most draws end with the first
     )
-    return any(one.separated for one in found)
+    return any(difference.separated for difference in differences)
 
 
 def one_setting_differs(rng: np.random.Generator, settings: int, repeats: int, rows: int) -> bool:
@@ -33,12 +34,14 @@ def one_setting_differs(rng: np.random.Generator, settings: int, repeats: int, r
     tokens = lengths(rng, rows)
     by_seed = rng.normal(0, 0.02, (settings, repeats, 1)) + heavy(rng, settings, repeats, rows, spread=0.1)
     losses = tokens * (2 + heavy(rng, rows, spread=0.5) + by_seed)
-    known = seed_spread.spread(list(losses), tokens)
-    assert known is not None
+    seed_spread = seeds.spread(list(losses), tokens)
+    assert seed_spread is not None
     best, *others = losses[np.argsort(losses.sum(axis=(1, 2)))]
     confidence = 1 - 0.05 / comparison.pairs(settings)
-    found = (seed_spread.difference(best, other, tokens, known, confidence=confidence) for other in others)
-    return any(one.above or one.below for one in found)
+    differences = (
+        seeds.difference(best, other, tokens, seed_spread, confidence=confidence) for other in others
+    )
+    return any(interval.above or interval.below for interval in differences)
 
 
 def a_method_differs(rng: np.random.Generator, rows: int, *, paired: bool = True, more: float = 0.0) -> bool:
@@ -58,11 +61,11 @@ def a_method_differs(rng: np.random.Generator, rows: int, *, paired: bool = True
             sweep.append({"run": run, "group": method, "setting": place, "gain": gain, "forgetting": lost})
         sweeps.append(sweep)
 
-    def pair(one: str, other: str, axis: pareto.Axis) -> Interval:
-        return ratio_interval(measured[one][axis] - measured[other][axis], tokens)
+    def pair(run: str, other: str, axis: pareto.Axis) -> Interval:
+        return ratio_interval(measured[run][axis] - measured[other][axis], tokens)
 
-    found = pareto.matched(*sweeps, pair=pair if paired else pareto.unpaired)
-    return found["state"] in {"first", "second", "mixed"}
+    matched = pareto.matched(*sweeps, pair=pair if paired else pareto.unpaired)
+    return matched["state"] in {"first", "second", "mixed"}
 
 
 RATES = [

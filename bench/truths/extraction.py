@@ -33,19 +33,19 @@ def _mean(learned: float, spread: float) -> float:
 def holds_exposure(rng: np.random.Generator, canaries: int, learned: float, spread: float) -> bool:
     """The interval of the mean exposure holds it."""
     most = math.log2(CANDIDATES + 1)
-    found = mean_interval(exposures(rng, canaries, learned, spread), 0.0, most)
-    assert found.low is not None
-    assert found.high is not None
-    return found.low <= _mean(learned, spread) <= found.high
+    interval = mean_interval(exposures(rng, canaries, learned, spread), 0.0, most)
+    assert interval.low is not None
+    assert interval.high is not None
+    return interval.low <= _mean(learned, spread) <= interval.high
 
 
 def holds_share(rng: np.random.Generator, rows: int, whole: float) -> bool:
     """The share of a row that was right before the first slip: all of it in a part of the rows."""
     shares = np.where(rng.random(rows) < whole, 1.0, rng.beta(1, 4, rows))
-    found = mean_interval(shares, 0.0, 1.0)
-    assert found.low is not None
-    assert found.high is not None
-    return found.low <= whole + (1 - whole) * 0.2 <= found.high
+    interval = mean_interval(shares, 0.0, 1.0)
+    assert interval.low is not None
+    assert interval.high is not None
+    return interval.low <= whole + (1 - whole) * 0.2 <= interval.high
 
 
 RATES = [

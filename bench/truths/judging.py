@@ -14,10 +14,10 @@ def differs(rng: np.random.Generator, rows: int, ties: float) -> bool:
     """Of so many pairs, of which that share are ties and the others won as often as lost."""
     scores = np.where(rng.random(rows) < ties, 0.5, rng.integers(0, 2, rows).astype(float))
     places = np.arange(rows)
-    found, _ = figure(Scored("judge", places, scores, bounds=(0.0, 1.0)), places)
-    assert found.low is not None
-    assert found.high is not None
-    return not found.low <= 0.5 <= found.high
+    interval, _ = figure(Scored("judge", places, scores, bounds=(0.0, 1.0)), places)
+    assert interval.low is not None
+    assert interval.high is not None
+    return not interval.low <= 0.5 <= interval.high
 
 
 RATES = [

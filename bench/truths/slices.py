@@ -24,7 +24,7 @@ def one_differs(rng: np.random.Generator, kind: str, rows: int, labels: int) -> 
         **slices.by_size("Answer", tokens, "characters"),
     }
     tested = [{"p": slices.apart(scores[chosen], scores[~chosen]), "n": 0} for chosen in groups.values()]
-    return any(one["different"] for one in slices.adjusted(tested))
+    return any(group["different"] for group in slices.adjusted(tested))
 
 
 RATES = [

@@ -20,8 +20,8 @@ def covers(rng: np.random.Generator, tasks: int, rows: int) -> bool | None:
         base = lengths(rng, rows) * np.exp(rng.normal(0.7, 0.3, rows))
         then = base * 0.8
         made.append(Task(str(place), base, then, then - base * (TRUE + heavy(rng, rows, spread=0.15))))
-    found = backward_transfer(made)
-    return None if found["low"] is None else bool(found["low"] <= TRUE <= found["high"])
+    interval = backward_transfer(made)
+    return None if interval["low"] is None else bool(interval["low"] <= TRUE <= interval["high"])
 
 
 RATES = [

@@ -46,9 +46,9 @@ class App:
         )
         assert self.process.stdout
         line = self.process.stdout.readline()
-        found = re.search(r"http://\S+", line)
-        assert found, f"no address: {line!r} {self.process.stderr and self.process.stderr.read()}"
-        self.entrance = found.group()
+        match = re.search(r"http://\S+", line)
+        assert match, f"no address: {line!r} {self.process.stderr and self.process.stderr.read()}"
+        self.entrance = match.group()
         self.address = self.entrance.partition("/?")[0]
 
     def open(self, page: Page, path: str = "/") -> None:
@@ -95,13 +95,15 @@ class App:
                     alive.append(process)
         return alive
 
-    def told(self) -> str:
+    def logs_and_jobs(self) -> str:
         """The end of every log, and how each job stands."""
         logs = [*sorted(self.home.glob("logs/*.log")), *sorted(self.home.glob("jobs/*/*.log"))]
-        told = [f"{path.relative_to(self.home)}\n{path.read_text(errors='replace')[-2000:]}" for path in logs]
+        sections = [
+            f"{path.relative_to(self.home)}\n{path.read_text(errors='replace')[-2000:]}" for path in logs
+        ]
         for path in sorted(self.home.glob("jobs/*/*.json")):
-            told.append(f"{path.relative_to(self.home)}: {path.read_text(errors='replace')[:500]}")
-        return "\n\n".join(told)
+            sections.append(f"{path.relative_to(self.home)}: {path.read_text(errors='replace')[:500]}")
+        return "\n\n".join(sections)
 
     def stop(self) -> None:
         """Ctrl-C, then whatever training is left."""
@@ -121,7 +123,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
             with contextlib.suppress(Error):  # a page may be beyond telling
                 report.sections.append((f"What {page.url} showed", page.inner_text("body")))
         if app := arguments.get("app"):
-            report.sections.append(("What engine and jobs wrote", app.told()))
+            report.sections.append(("What engine and jobs wrote", app.logs_and_jobs()))
     return report
 
 

@@ -12,7 +12,7 @@ from engine.worker.job import Job
 from store.config.evaluate_config import EvaluateConfig
 from store.contract.home import Home
 from store.contract.jobdir import write_json
-from tests.engine.told import QUICK
+from tests.engine.job_events import QUICK
 from tests.tiny import conversations, make_job, write_model, write_rows
 
 METRICS = ["exact_match", "chrf", "perplexity", "bits_per_byte"]

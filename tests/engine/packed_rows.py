@@ -60,6 +60,6 @@ def rows() -> Rows:
     chats = conversations(6)
     chats[1][1]["content"] = "x y " * 35
     chats[4][0]["content"] = "long " * 70
-    found = render(make_tokenizer(), range(6), chats)
-    assert found.lengths.max() <= LONGEST
-    return found
+    rendered = render(make_tokenizer(), range(6), chats)
+    assert rendered.lengths.max() <= LONGEST
+    return rendered

@@ -58,10 +58,10 @@ def config(**fields: Any) -> TrainConfig:
 
 
 def rows(count: int, length: int, trained: float = 1.0) -> Rows:
-    told = np.arange(length) >= length * (1 - trained)
+    mask = np.arange(length) >= length * (1 - trained)
     starts = np.arange(count + 1) * length
     ids = np.ones(count * length, np.int32)
-    return Rows(np.arange(count), starts, ids, np.tile(told, count), np.zeros(count, np.uint8))
+    return Rows(np.arange(count), starts, ids, np.tile(mask, count), np.zeros(count, np.uint8))
 
 
 def rehearse(

@@ -25,13 +25,13 @@ metric_list: [{metric: acc, aggregation: mean, higher_is_better: true}]
 """
 
 
-def item(place: int, said: list[float], right: int, **more: Any) -> dict[str, Any]:
-    options = [f" option {i}" for i in range(len(said))]
+def item(place: int, loglikelihoods: list[float], right: int, **more: Any) -> dict[str, Any]:
+    options = [f" option {i}" for i in range(len(loglikelihoods))]
     return {
         "doc_id": place, "target": right, "filter": "none", "metrics": ["acc"],
         "arguments": [("Question?", option) for option in options],
-        "filtered_resps": [(value, False) for value in said],
-        "acc": float(int(np.argmax(said)) == right),
+        "filtered_resps": [(value, False) for value in loglikelihoods],
+        "acc": float(int(np.argmax(loglikelihoods)) == right),
     } | more  # fmt: skip
 
 
@@ -40,13 +40,13 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, tasks: dict[str, Any]) -> None:
 
     def asker(model: Any, *_: Any) -> Any:
         def ask(name: str, limit: int | None, num_fewshot: int | None) -> Any:
-            found = tasks[name]
-            if isinstance(found, BaseException):
-                raise found
-            found = found(model) if callable(found) else found
-            if isinstance(found, dict):  # a group
-                return {"samples": {one: rows[:limit] for one, rows in found.items()}}
-            return {"samples": {name: found[:limit]}, "higher_is_better": {name: {"acc": True}}}
+            samples = tasks[name]
+            if isinstance(samples, BaseException):
+                raise samples
+            samples = samples(model) if callable(samples) else samples
+            if isinstance(samples, dict):  # a group
+                return {"samples": {task: rows[:limit] for task, rows in samples.items()}}
+            return {"samples": {name: samples[:limit]}, "higher_is_better": {name: {"acc": True}}}
 
         return ask
 

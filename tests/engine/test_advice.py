@@ -95,7 +95,7 @@ def test_runs_of_the_past_are_shown_and_correct_their_own_kind_most(home: Home) 
         **{"run_seconds": 150.0, "energy_wh": None, "estimated_seconds": 100.0},
     }
     answer = ask(home, past=(run,))
-    before, after = ({o["method"]: o for o in found["options"]} for found in (first, answer))
+    before, after = ({o["method"]: o for o in result["options"]} for result in (first, answer))
     ratios = {name: after[name]["seconds"] / before[name]["seconds"] for name in ("lora", "full")}
     assert ratios["lora"] > ratios["full"] > 1
     assert after["lora"]["past"]["gain"] == 0.5
@@ -118,8 +118,8 @@ def test_labels_that_models_are_asked_for_take_time_and_memory(home: Home) -> No
     assert work[0].train_tokens == work[1].train_tokens
     asking = [question.cost(question.said)._labels_bytes() for question in questions]
     assert asking[0] > asking[1] == 0
-    found = [question.cost(question.said).memory() for question in questions]
-    need = [memory["counted_gib"] - memory["process_gib"] for memory in found]
+    estimates = [question.cost(question.said).memory() for question in questions]
+    need = [memory["counted_gib"] - memory["process_gib"] for memory in estimates]
     assert need[0] > need[1]
 
 
@@ -161,12 +161,12 @@ def test_rows_from_memory_and_canaries_take_time(home: Home) -> None:
     (_, short), (question, long), (_, two), (planted, four) = (
         work("rows"), work("long"), work("rows", canaries=2), work("rows", canaries=4)
     )  # fmt: skip
-    found = {
+    chosen = {
         part: extraction_prompts.choose(question.tokenizer, question.parts[part].rows, part, 1_000)
         for part in ("train", "test")
     }
-    assert len(found["train"].passages) == 50  # of 100, of which 50 are measured
-    count = 25 + len(found["test"].passages)
+    assert len(chosen["train"].passages) == 50  # of 100, of which 50 are measured
+    count = 25 + len(chosen["test"].passages)
     assert long.generated_steps - short.generated_steps == 2 * ASTRAY * -(-count // ANSWERED)
     # planted ones are not asked for, but every canary, of which two more make eight, passes once
     assert short.generated_steps == two.generated_steps == four.generated_steps

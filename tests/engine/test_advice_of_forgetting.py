@@ -31,25 +31,25 @@ def advised(earlier: dict[str, Any] | None = None, rise: float = 0.5, **config: 
 
 
 def test_a_step_on_the_front_takes_the_place_of_guesses_at_the_length() -> None:
-    found = advised(EARLIER)
-    assert found["forgetting"]["advice"][0] == EARLIER
-    assert [piece["kind"] for piece in found["forgetting"]["advice"]].count("epochs") == 1
-    assert LONGER not in found["advice"]
-    assert [piece["kind"] for piece in found["advice"]] == [
+    verdict = advised(EARLIER)
+    assert verdict["forgetting"]["advice"][0] == EARLIER
+    assert [piece["kind"] for piece in verdict["forgetting"]["advice"]].count("epochs") == 1
+    assert LONGER not in verdict["advice"]
+    assert [piece["kind"] for piece in verdict["advice"]] == [
         *("epochs", "learning_rate", "replay", "kl", "interpolation")
     ]
 
 
 def test_without_one_half_the_epochs_is_a_guess_that_yields_to_the_verdict() -> None:
-    found = advised()
-    assert "epochs" in [piece["kind"] for piece in found["forgetting"]["advice"]]
-    assert found["advice"][0] == LONGER
-    assert "epochs" not in [piece.get("kind") for piece in found["advice"]]
+    verdict = advised()
+    assert "epochs" in [piece["kind"] for piece in verdict["forgetting"]["advice"]]
+    assert verdict["advice"][0] == LONGER
+    assert "epochs" not in [piece.get("kind") for piece in verdict["advice"]]
 
 
 def test_nothing_is_advised_where_nothing_was_forgotten() -> None:
-    found = advised(EARLIER, rise=0.001)
-    assert found["advice"] == [LONGER]
+    verdict = advised(EARLIER, rise=0.001)
+    assert verdict["advice"] == [LONGER]
 
 
 def test_mixing_is_advised_where_there_is_something_in_between() -> None:

@@ -24,13 +24,13 @@ def _inputs(tokens: int, dtype: torch.dtype) -> list[torch.Tensor]:
 @pytest.mark.parametrize("tokens", [2, 31, 200])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 3e-2)])
 def test_output_and_gradients_equal(tokens: int, dtype: torch.dtype, tolerance: float) -> None:
-    found = []
+    results = []
     for function in (attention.attend, sdpa_attention_forward):
         inputs = _inputs(tokens, dtype)
         output = function(GROUPED, *inputs, None, scaling=0.25)[0]
         output.float().pow(2).sum().backward()
-        found.append([output, *(tensor.grad for tensor in inputs)])
-    for mine, theirs in zip(*found, strict=True):
+        results.append([output, *(tensor.grad for tensor in inputs)])
+    for mine, theirs in zip(*results, strict=True):
         assert mine.shape == theirs.shape
         assert torch.allclose(mine.float(), theirs.float(), atol=tolerance * theirs.abs().max().item())
 

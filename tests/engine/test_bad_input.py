@@ -48,9 +48,9 @@ def evaluated(home: Home, monkeypatch: pytest.MonkeyPatch, answers: list[str], *
 def test_metrics_of_the_user_that_are_broken_in_every_way(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = ["nan" if i in (3, 4) else "red" for i in range(ROWS)]
+    predictions = ["nan" if i in (3, 4) else "red" for i in range(ROWS)]
     own = [{"metric": "own", "file": name} for name in METRICS]
-    result = evaluated(home, monkeypatch, said, *own, "exact_match")
+    result = evaluated(home, monkeypatch, predictions, *own, "exact_match")
     failed = {name: figure(result, name)["failed"] for name in METRICS}
     assert failed["syntax"] == "syntax.py is no Python: line 1: expected ':'."
     assert (
@@ -70,9 +70,9 @@ def test_metrics_of_the_user_that_are_broken_in_every_way(
 def test_labels_outside_the_set_and_empty_answers_are_wrong_and_counted(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = ["", "  ", *["red"] * (ROWS - 2)]
+    predictions = ["", "  ", *["red"] * (ROWS - 2)]
     within = {"metric": "accuracy", "labels": ["red", "blue"], "name": "within"}
-    result = evaluated(home, monkeypatch, said, "accuracy", within)
+    result = evaluated(home, monkeypatch, predictions, "accuracy", within)
     assert result["counts"]["empty"] == 2
     whole, some = figure(result, "accuracy"), figure(result, "within")
     assert whole["n"] == some["n"] == ROWS
@@ -89,11 +89,11 @@ def test_a_judge_that_is_down_or_talks_nonsense_ends_nothing(
     def reply(question: str, number: int) -> Any:
         return completion('{"grade": 4}' if "red" in question.split("[Answer")[1] else "A fine answer!")
 
-    said = ["red" if i < 15 else "blue" for i in range(ROWS)]
+    predictions = ["red" if i < 15 else "blue" for i in range(ROWS)]
     with judging(reply) as server:
         judge = {"metric": "judge", "model": "m", "retries": 0, "timeout": 2, "with_reference": False}
         there, gone = judge | {"base_url": server.base_url}, judge | {"base_url": "http://127.0.0.1:9/v1"}
-        result = evaluated(home, monkeypatch, said, there, gone | {"name": "down"}, "exact_match")
+        result = evaluated(home, monkeypatch, predictions, there, gone | {"name": "down"}, "exact_match")
     graded, down = figure(result, "judge"), figure(result, "down")
     assert (graded["n"], graded["value"]) == (15, 4)
     assert graded["unscored"]["reasons"] == {"the judge's answer has no verdict in JSON": 5}
@@ -110,6 +110,6 @@ def test_one_row_has_a_figure_without_a_certainty(home: Home, monkeypatch: pytes
     result = evaluate.run(job)
     assert result["n"] == 1
     for name in ("chrf", "accuracy"):
-        found = figure(result, name)
-        assert found["n"] == 1
-        assert found["low"] is None or found["high"] - found["low"] > 0.5
+        metric_figure = figure(result, name)
+        assert metric_figure["n"] == 1
+        assert metric_figure["low"] is None or metric_figure["high"] - metric_figure["low"] > 0.5

@@ -104,15 +104,15 @@ def test_pieces_hold_every_row_in_its_order_and_no_more_tokens_than_they_may(
     rows, most, parts = sizes[0], 30 * sizes[1], sizes[2]
     lengths = np.random.default_rng(rows).integers(1, 80, rows)
     step = [part for part in np.array_split(np.random.default_rng(0).permutation(rows), parts) if len(part)]
-    found = pieces(step, lengths, most)
-    assert np.concatenate(found).tolist() == np.concatenate(step).tolist()
-    assert all(len(part) == 1 or lengths[part].sum() <= most for part in found)
-    for part, after in itertools.pairwise(found):
+    micro_batches = pieces(step, lengths, most)
+    assert np.concatenate(micro_batches).tolist() == np.concatenate(step).tolist()
+    assert all(len(part) == 1 or lengths[part].sum() <= most for part in micro_batches)
+    for part, after in itertools.pairwise(micro_batches):
         assert lengths[part].sum() + lengths[after[0]] > most  # none is cut without need
 
 
 @pytest.mark.parametrize(
-    ("lengths", "found"),
+    ("lengths", "largest"),
     [
         ([100] * 20, [100] * 10),  # as many as fit
         ([3000, 10, 20], [3000]),  # a longer row is one alone
@@ -120,10 +120,12 @@ def test_pieces_hold_every_row_in_its_order_and_no_more_tokens_than_they_may(
         ([10] * 200, [10] * 16),  # a step has no more rows
     ],
 )
-def test_the_largest_piece_is_no_smaller_than_any_that_is_dealt(lengths: list[int], found: list[int]) -> None:
+def test_the_largest_piece_is_no_smaller_than_any_that_is_dealt(
+    lengths: list[int], largest: list[int]
+) -> None:
     config = TrainConfig(dataset="d", per_device_train_batch_size=4, gradient_accumulation_steps=4).resolved(
         100
     )
     given = np.asarray(lengths)
-    assert given[largest_piece(given, config, packed=True)].tolist() == found
+    assert given[largest_piece(given, config, packed=True)].tolist() == largest
     assert given[largest_piece(given, config, packed=False)].tolist() == sorted(lengths, reverse=True)[:4]

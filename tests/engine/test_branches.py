@@ -42,10 +42,10 @@ def drawn(seed: int = 0) -> tuple[list[list[int]], list[list[list[int]]]]:
 
 def assert_equal(model: Any, prompts: Any, some: Any) -> None:
     model.eval()
-    found = branch_scores(model, prompts, some, CPU)
+    scores = branch_scores(model, prompts, some, CPU)
     whole = one_by_one(model, prompts, some, CPU)
-    assert [len(each) for each in found] == [len(each) for each in some]
-    for mine, theirs in zip(found, whole, strict=True):
+    assert [len(each) for each in scores] == [len(each) for each in some]
+    for mine, theirs in zip(scores, whole, strict=True):
         assert mine == pytest.approx(theirs, abs=1e-4)
 
 
@@ -73,8 +73,8 @@ def test_in_the_own_forward_of_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(branches.losses, "LOGIT_BYTES", 259 * branches.losses.LOGIT * 50)
     monkeypatch.setattr(branches, "one_by_one", None)  # must not be needed
     prompts, some = drawn()
-    found = branch_scores(model, prompts, some, CPU)
-    for mine, theirs in zip(found, one_by_one(model, prompts, some, CPU), strict=True):
+    scores = branch_scores(model, prompts, some, CPU)
+    for mine, theirs in zip(scores, one_by_one(model, prompts, some, CPU), strict=True):
         assert mine == pytest.approx(theirs, abs=1e-4)
 
 
@@ -106,15 +106,15 @@ def test_many_small_trees_and_runs_change_nothing(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(branches, "NODES", 20)
     monkeypatch.setattr(packed_trees, "RUN", 6)
     monkeypatch.setitem(packed_trees.TOKENS, "cpu", 100)
-    told: list[int] = []
+    prompt_counts: list[int] = []
     prompts, some = drawn(1)
     model = base()
-    found = branch_scores(model, prompts, some, CPU, on_prompts=told.append)
+    scores = branch_scores(model, prompts, some, CPU, on_prompts=prompt_counts.append)
     assert model.training
-    assert len(told) > 3
-    assert told == sorted(told)
-    assert told[-1] == len(prompts)
-    for mine, theirs in zip(found, one_by_one(model, prompts, some, CPU), strict=True):
+    assert len(prompt_counts) > 3
+    assert prompt_counts == sorted(prompt_counts)
+    assert prompt_counts[-1] == len(prompts)
+    for mine, theirs in zip(scores, one_by_one(model, prompts, some, CPU), strict=True):
         assert mine == pytest.approx(theirs, abs=1e-4)
 
 
@@ -133,8 +133,8 @@ def test_memory_is_bounded_and_known_before(
         monkeypatch.setattr(packable, "recognise", lambda model, longest: "it is not to be")
     with rehearsal.Living("cpu") as living:
         branch_scores(model, prompts, [labels] * 8, CPU)
-    said = branches.most_bytes(model.config, length, 480, torch.bfloat16, "cpu", packed=packed)
-    assert 0.3 * said < max(living.most) < said
+    bound = branches.most_bytes(model.config, length, 480, torch.bfloat16, "cpu", packed=packed)
+    assert 0.3 * bound < max(living.most) < bound
 
 
 def test_nothing_is_passed_twice() -> None:

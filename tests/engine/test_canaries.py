@@ -17,7 +17,7 @@ from engine.worker.job import Cancelled
 from store.config.train_config import TrainConfig
 from store.contract.errors import ConfigError
 from store.contract.home import Home
-from tests.engine.told import QUICK, cancel_when, facts, series
+from tests.engine.job_events import QUICK, cancel_when, facts, series
 from tests.tiny import conversations, make_job, make_tokenizer, write_model, write_rows
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -52,8 +52,8 @@ def test_canaries_are_planted_as_often_as_they_say() -> None:
     again = canaries.texts(CONFIG)
     assert again == canaries.texts(CONFIG)
     assert again != canaries.texts(CONFIG.model_copy(update={"seed": 1}))
-    said = tokenizer.decode(whole.row(41)[0])
-    assert all(part in said for part in again[5])
+    text = tokenizer.decode(whole.row(41)[0])
+    assert all(part in text for part in again[5])
 
 
 def test_a_text_data_set_gets_texts() -> None:
@@ -65,16 +65,16 @@ def test_a_text_data_set_gets_texts() -> None:
 def test_what_was_planted_sticks_and_what_was_not_does_not(home: Home) -> None:
     fields = QUICK | {"learning_rate": 1e-2, "num_train_epochs": 12, "method": "full", "canaries": 4}
     job = make_job(home, "run", early_stopping=False, load_best_model_at_end=False, **fields)
-    found = train.run(job)["verdict"]["canaries"]
-    exposure = {part["insertions"]: part["exposure"]["value"] for part in found["groups"]}
+    canary_verdict = train.run(job)["verdict"]["canaries"]
+    exposure = {part["insertions"]: part["exposure"]["value"] for part in canary_verdict["groups"]}
     assert exposure[16] > exposure[1] + 1
     assert exposure[16] > 2 * UNSEEN
     assert abs(exposure[0] - UNSEEN) < 2
-    assert len(found["listed"]) == 16
-    told = facts(job)
-    assert told["rows"]["train"] == 30 + 4 * 21
-    assert told["canaries"]["rows"] == 4 * 21
-    assert {row["times"] for row in told["canaries"]["planted"]} == {1, 4, 16}
+    assert len(canary_verdict["listed"]) == 16
+    run_facts = facts(job)
+    assert run_facts["rows"]["train"] == 30 + 4 * 21
+    assert run_facts["canaries"]["rows"] == 4 * 21
+    assert {row["times"] for row in run_facts["canaries"]["planted"]} == {1, 4, 16}
 
 
 def test_a_resumed_run_has_the_same(home: Home) -> None:
@@ -117,7 +117,7 @@ def test_exposures_of_the_document() -> None:
     config = CONFIG
     often = np.array(canaries.times(config))
     losses = np.where(often == 16, 0.0, 10.0) + np.arange(len(often)) * 1e-3
-    found = canary_exposure.document(config, losses)
+    document = canary_exposure.document(config, losses)
     top = np.log2(canaries.REFERENCE + 1)
-    assert [row["exposure"] for row in found["listed"] if row["times"] == 16] == [top, top]
-    assert found["more"]["difference"]["value"] == 0  # each lies below all of the reference
+    assert [row["exposure"] for row in document["listed"] if row["times"] == 16] == [top, top]
+    assert document["more"]["difference"]["value"] == 0  # each lies below all of the reference

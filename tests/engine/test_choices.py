@@ -24,44 +24,44 @@ ITEMS = (
 
 def whole_forwards(model: object, items: tuple[Item, ...]) -> list[list[float]]:
     """Of each option the log-probability, from a forward of prompt and option alone."""
-    tokenizer, found = make_tokenizer(), []
+    tokenizer, scores = make_tokenizer(), []
     for item in items:
-        found.append([])
+        scores.append([])
         for option in item.options:
             before = tokenizer(f"Question: {item.question}\nAnswer:").input_ids
             ids = torch.tensor([tokenizer(f"Question: {item.question}\nAnswer: {option}").input_ids])
             with torch.no_grad():
                 logs = model(input_ids=ids).logits[0].log_softmax(-1)  # type: ignore[operator]
-            said = [logs[place - 1, ids[0, place]].item() for place in range(len(before), ids.shape[1])]
-            found[-1].append(sum(said))
-    return found
+            log_probs = [logs[place - 1, ids[0, place]].item() for place in range(len(before), ids.shape[1])]
+            scores[-1].append(sum(log_probs))
+    return scores
 
 
 def test_scores_are_those_of_whole_forwards() -> None:
     model = make_model().eval()
-    told: list[int] = []
-    found = choice_scores.score(
-        model, choice_scores.tokenise(make_tokenizer(), ITEMS), "cpu", on_items=told.append
+    item_counts: list[int] = []
+    scored = choice_scores.score(
+        model, choice_scores.tokenise(make_tokenizer(), ITEMS), "cpu", on_items=item_counts.append
     )
     expected = whole_forwards(model, ITEMS)
-    for mine, theirs in zip(found.scores, expected, strict=True):
+    for mine, theirs in zip(scored.scores, expected, strict=True):
         assert mine == pytest.approx(theirs, abs=1e-4)
-    assert told[-1] == len(ITEMS)
+    assert item_counts[-1] == len(ITEMS)
     assert not model.training
-    assert found.chosen.tolist() == [int(np.argmax(each)) for each in expected]
+    assert scored.chosen.tolist() == [int(np.argmax(each)) for each in expected]
     by_byte = [
         int(np.argmax([s / len(o.encode()) for s, o in zip(each, item.options, strict=True)]))
         for each, item in zip(expected, ITEMS, strict=True)
     ]
-    assert found.chosen_per_byte.tolist() == by_byte
+    assert scored.chosen_per_byte.tolist() == by_byte
     losses = [-log_softmax(each)[item.right] for each, item in zip(expected, ITEMS, strict=True)]
-    assert found.losses == pytest.approx(losses, abs=1e-4)
+    assert scored.losses == pytest.approx(losses, abs=1e-4)
 
 
 def test_the_table_has_a_row_an_item() -> None:
     model = make_model()
-    found = choice_scores.score(model, choice_scores.tokenise(make_tokenizer(), ITEMS), "cpu")
-    table = found.table("data/mine")
+    scored = choice_scores.score(model, choice_scores.tokenise(make_tokenizer(), ITEMS), "cpu")
+    table = scored.table("data/mine")
     assert model.training
     assert table["item"].to_pylist() == [item.id for item in ITEMS]
     assert table["category"].to_pylist() == ["a", "a", "b", "b"]
@@ -104,9 +104,9 @@ def test_a_tokenizer_that_begins_texts_begins_prompts_alone() -> None:
     begun.backend_tokenizer.post_processor = TemplateProcessing(
         single="<|im_start|> $A <|im_end|>", special_tokens=[("<|im_start|>", 1), ("<|im_end|>", 2)]
     )
-    without, found = choice_scores.tokenise(plain, ITEMS), choice_scores.tokenise(begun, ITEMS)
-    assert found.prompts == [[1, *ids] for ids in without.prompts]
-    assert found.options == without.options
+    without, with_start = choice_scores.tokenise(plain, ITEMS), choice_scores.tokenise(begun, ITEMS)
+    assert with_start.prompts == [[1, *ids] for ids in without.prompts]
+    assert with_start.options == without.options
 
 
 def test_what_cannot_be_asked_is_named() -> None:

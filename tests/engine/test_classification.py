@@ -20,8 +20,8 @@ from engine.rows.render import Rows
 from engine.worker.job import Cancelled, Job
 from store.contract.errors import ConfigError, DataError
 from store.contract.home import Home
+from tests.engine.job_events import cancel_when, events, facts, series
 from tests.engine.test_preview import ask
-from tests.engine.told import cancel_when, events, facts, series
 from tests.tiny import conversations, make_job, make_model, make_tokenizer, write_model, write_rows
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -136,15 +136,15 @@ def test_the_saved_model_gives_the_same_probabilities(home: Home, method: str) -
         base = AutoModelForSequenceClassification.from_pretrained(home.models / "tiny", config=config)
         model = PeftModel.from_pretrained(base, folder)
     rows, _ = labelled()
-    told = table(job)
-    texts = [rows[row["row_id"]][0]["content"] for row in told]
+    predictions = table(job)
+    texts = [rows[row["row_id"]][0]["content"] for row in predictions]
     batch = make_tokenizer()(texts, padding=True, return_tensors="pt")
     batch.pop("token_type_ids", None)
     with torch.inference_mode():
         shares = model.eval()(**batch).logits.softmax(-1)
-    for row, found in zip(told, shares, strict=True):
-        assert found.max().item() == pytest.approx(row["probability"], abs=1e-5)
-        assert config.id2label[int(found.argmax())] == row["predicted"]
+    for row, probabilities in zip(predictions, shares, strict=True):
+        assert probabilities.max().item() == pytest.approx(row["probability"], abs=1e-5)
+        assert config.id2label[int(probabilities.argmax())] == row["predicted"]
 
 
 def test_the_head_is_fp32_under_a_model_in_bf16(home: Home) -> None:
@@ -206,20 +206,20 @@ def test_a_label_that_training_never_saw_is_wrong_and_has_no_loss(home: Home) ->
     assert preview["classes"]["unlabelled"] == 1
     assert any("a label that no training row has (odd)" in p["message"] for p in preview["problems"])
     job, verdict = run(home)
-    found = verdict["classification"]
-    assert found["unseen"] == 2
-    assert found["models"]["tuned"]["n"] == len(test) - 1
+    classification = verdict["classification"]
+    assert classification["unseen"] == 2
+    assert classification["models"]["tuned"]["n"] == len(test) - 1
     losses = {row["row_id"]: row for row in pq.read_table(job.dir.row_losses).to_pylist()}
     assert [losses[i]["tokens"] for i in test[:2]] == [0, 0]
     assert [losses[i]["tuned_correct"] for i in test[:2]] == [0, 0]
     assert verdict["gain"]["n"] == len(test) - 3
     assert test[2] not in losses
-    odd = next(row for row in found["models"]["tuned"]["classes"] if row["label"] == "odd")
+    odd = next(row for row in classification["models"]["tuned"]["classes"] if row["label"] == "odd")
     assert (odd["n"], odd["recall"]["value"]) == (2, 0)
     assert "2 rows have a label that training never saw" in " ".join(verdict["sentences"])
-    said = " ".join(alert["message"] for alert in events(job, "alert"))
-    assert "2 held-out rows have a label that no training row has (odd)" in said
-    assert "1 row without a label left out" in said
+    alerts = " ".join(alert["message"] for alert in events(job, "alert"))
+    assert "2 held-out rows have a label that no training row has (odd)" in alerts
+    assert "1 row without a label left out" in alerts
 
 
 def test_the_preview_counts_what_training_finds(home: Home) -> None:
@@ -241,9 +241,9 @@ def test_the_preview_counts_what_training_finds(home: Home) -> None:
 def test_rare_and_frequent_classes_are_warned_of(home: Home) -> None:
     rows, _ = labelled()
     write_rows(home, "rows", rows, labels=["cold" if i > 3 else "warm" for i in range(240)])
-    said = " ".join(problem["message"] for problem in ask(home, task="classification")["problems"])
-    assert "of 2 classes have under 5 training rows (warm: " in said
-    assert "of the training rows are of one class, cold" in said
+    problems = " ".join(problem["message"] for problem in ask(home, task="classification")["problems"])
+    assert "of 2 classes have under 5 training rows (warm: " in problems
+    assert "of the training rows are of one class, cold" in problems
 
 
 def test_labels_as_text_score_as_whole_answers_do() -> None:
@@ -251,43 +251,43 @@ def test_labels_as_text_score_as_whole_answers_do() -> None:
     model, tokenizer = make_model(3), make_tokenizer()
     rows, _ = labelled(12)
     rows[3][0]["content"] *= 3
-    found = label_text.questions(tokenizer, np.arange(12), rows, ["a", "snowy day", "rain"], 256)
-    assert found is not None
+    questions = label_text.questions(tokenizer, np.arange(12), rows, ["a", "snowy day", "rain"], 256)
+    assert questions is not None
     closing = tokenizer.convert_tokens_to_ids("<|im_end|>")
-    assert all(label[-1] == closing for label in found.labels)
-    labels = [found.labels] * 12
-    branched = np.stack(branches.branch_scores(model, found.prompts, labels, torch.device("cpu")))
-    whole = branches.one_by_one(model, found.prompts, labels, torch.device("cpu"), batch_size=8)
+    assert all(label[-1] == closing for label in questions.labels)
+    labels = [questions.labels] * 12
+    branched = np.stack(branches.branch_scores(model, questions.prompts, labels, torch.device("cpu")))
+    whole = branches.one_by_one(model, questions.prompts, labels, torch.device("cpu"), batch_size=8)
     assert branched == pytest.approx(np.stack(whole), abs=1e-4)
-    one = np.array(found.prompts[3] + found.labels[1], np.int32)
-    trained = np.arange(len(one)) >= len(found.prompts[3])
-    alone = Rows(np.zeros(1, np.int64), np.array([0, len(one)]), one, trained, np.zeros(1, np.uint8))
+    ids = np.array(questions.prompts[3] + questions.labels[1], np.int32)
+    trained = np.arange(len(ids)) >= len(questions.prompts[3])
+    alone = Rows(np.zeros(1, np.int64), np.array([0, len(ids)]), ids, trained, np.zeros(1, np.uint8))
     loss = row_losses(model, alone, batch_size=1, device="cpu").loss_sum[0]
     assert branched[3, 1] == pytest.approx(-loss, abs=1e-4)
-    scores = label_text.label_scores(model, found, torch.device("cpu"))
+    scores = label_text.label_scores(model, questions, torch.device("cpu"))
     assert np.exp(scores).sum(axis=1) == pytest.approx(np.ones(12))
 
 
 def test_instruction_tuning_on_labels_is_a_classifier_too(home: Home) -> None:
     """So that it stands in the same columns as a head."""
     job, verdict = run(home, task="sft", method="full", learning_rate=1e-2, num_train_epochs=12)
-    found = verdict["classification"]["models"]
-    assert set(found) == {"tuned", "majority", "prompted"}
-    assert found["tuned"]["accuracy"]["value"] > found["prompted"]["accuracy"]["value"]
+    by_model = verdict["classification"]["models"]
+    assert set(by_model) == {"tuned", "majority", "prompted"}
+    assert by_model["tuned"]["accuracy"]["value"] > by_model["prompted"]["accuracy"]["value"]
     assert verdict["sentences"][0].startswith("As a classifier, by the likeliest label: ")
     assert verdict["gain"]["unit"] == "nats a token"
     rows = table(job)
-    assert np.mean([r["label"] == r["predicted"] for r in rows]) == found["tuned"]["accuracy"]["value"]
-    assert np.mean([r["label"] == r["prompted"] for r in rows]) == found["prompted"]["accuracy"]["value"]
+    assert np.mean([r["label"] == r["predicted"] for r in rows]) == by_model["tuned"]["accuracy"]["value"]
+    assert np.mean([r["label"] == r["prompted"] for r in rows]) == by_model["prompted"]["accuracy"]["value"]
 
 
 def test_many_labels_are_asked_of_some_rows_and_n_says_so(home: Home, monkeypatch: Any) -> None:
     monkeypatch.setattr(label_text, "LEAST_ROWS", 10)
     monkeypatch.setitem(label_text.BUDGET, "cpu", 1)
     _, verdict = run(home, num_train_epochs=1)
-    found = verdict["classification"]
-    assert found["models"]["prompted"]["n"] == found["over_prompted"]["n"] == 10
-    assert found["models"]["tuned"]["n"] == 50
+    classification = verdict["classification"]
+    assert classification["models"]["prompted"]["n"] == classification["over_prompted"]["n"] == 10
+    assert classification["models"]["tuned"]["n"] == 50
     monkeypatch.setattr(label_text, "MOST_LABELS", 2)
     _, verdict = run(home, "none", num_train_epochs=1)
     assert "prompted" not in verdict["classification"]["models"]

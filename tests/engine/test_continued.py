@@ -20,8 +20,8 @@ from engine.rows.render import render
 from engine.worker.job import Cancelled
 from store.contract.errors import ConfigError
 from store.contract.home import Home
+from tests.engine.job_events import QUICK, cancel_when, series, weights
 from tests.engine.test_preview import ask, fields_of
-from tests.engine.told import QUICK, cancel_when, series, weights
 from tests.tiny import conversations, make_job, make_tokenizer, worse_answers, write_model, write_rows
 
 ONE = QUICK | {"num_train_epochs": 1, "learning_rate": 5e-3, "r": 4, "early_stopping": False}
@@ -78,9 +78,9 @@ def test_it_begins_where_the_earlier_run_ended(home: Home, before: str, method: 
     if method == "full":
         judged(job, verdict, AutoModelForCausalLM.from_pretrained(job.dir.model))
     else:
-        told = json.loads((job.dir.model / "adapter_config.json").read_text())["base_model_name_or_path"]
-        assert told == str(job.dir.base if mode == "merge" else home.models / "tiny")
-        base = AutoModelForCausalLM.from_pretrained(told)
+        base_path = json.loads((job.dir.model / "adapter_config.json").read_text())["base_model_name_or_path"]
+        assert base_path == str(job.dir.base if mode == "merge" else home.models / "tiny")
+        base = AutoModelForCausalLM.from_pretrained(base_path)
         judged(job, verdict, PeftModel.from_pretrained(base, job.dir.model))
 
 
@@ -131,7 +131,7 @@ def test_preferences_after_instruction_tuning(home: Home) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "field", "said"),
+    ("fields", "field", "message"),
     [
         ({"init_from": "nobody"}, "init_from", "no trained model of a run 'nobody'"),
         ({"init_from": "../jobs/lora"}, "init_from", "no trained model"),
@@ -146,11 +146,11 @@ def test_preferences_after_instruction_tuning(home: Home) -> None:
     ],
 )
 def test_what_can_not_be_continued_is_refused_at_its_field(
-    home: Home, fields: dict[str, Any], field: str, said: str
+    home: Home, fields: dict[str, Any], field: str, message: str
 ) -> None:
     given = {"r": 4} | fields
     for refused in (lambda: ask(home, **given), lambda: train.run(make_job(home, "refused", **ONE | given))):
-        with pytest.raises(ConfigError, match=said) as caught:
+        with pytest.raises(ConfigError, match=message) as caught:
             refused()
         assert caught.value.field == field
 

@@ -16,7 +16,7 @@ from engine.probes.probes import spread
 from engine.probes.suite import suite_texts
 from engine.training import probing
 from store.contract.home import Home
-from tests.engine.told import QUICK, events, facts, series
+from tests.engine.job_events import QUICK, events, facts, series
 from tests.tiny import conversations, make_job, write_model, write_rows
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -49,9 +49,9 @@ def home(tmp_path: Path) -> Home:
 
 def warned(job: Any) -> dict[str, int]:
     """Kind -> step of the verdicts that were raised, each once."""
-    told = [(e["kind"], e["step"]) for e in events(job, "alert") if e.get("kind")]
-    assert len(told) == len(dict(told))
-    return dict(told)
+    alerts = [(e["kind"], e["step"]) for e in events(job, "alert") if e.get("kind")]
+    assert len(alerts) == len(dict(alerts))
+    return dict(alerts)
 
 
 def test_forgetting_is_warned_of_once_with_its_step(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,11 +59,11 @@ def test_forgetting_is_warned_of_once_with_its_step(home: Home, monkeypatch: pyt
     fields = {"learning_rate": 5e-2, "num_train_epochs": 6, "evaluations": 6, "early_stopping": False}
     job = make_job(home, "run", **(PROBED | fields))
     train.run(job)
-    found = warned(job)
+    step_of = warned(job)
     steps = [step for step, _ in series(job, "probe/prose/loss")]
     assert steps[0] == 0
-    assert found["forgetting_amber"] in steps[1:]
-    assert "stopped" not in found
+    assert step_of["forgetting_amber"] in steps[1:]
+    assert "stopped" not in step_of
 
 
 def test_a_run_that_was_stopped_for_it_says_so(home: Home) -> None:
@@ -99,10 +99,10 @@ def test_answers_are_scored_by_the_users_own_metric(home: Home) -> None:
     (home.metrics / "first.py").write_text(OWN)
     job = make_job(home, "run", live_metric="own/first", **PROBED)
     train.run(job)
-    told = series(job, "eval/first")
-    assert len(told) == 4
+    curve = series(job, "eval/first")
+    assert len(curve) == 4
     rows = pq.read_table(job.dir.live_answers).to_pylist()
-    assert {row["step"] for row in rows} == {step for step, _ in told}
+    assert {row["step"] for row in rows} == {step for step, _ in curve}
     for row in rows:
         assert row["score"] == float(row["prediction"][:1] == row["reference"][:1])
     assert facts(job)["live_metric"]["words"] == "first"
@@ -113,9 +113,9 @@ def test_a_metric_with_an_error_ends_nothing(home: Home) -> None:
     (home.metrics / "broken.py").write_text("def score(prediction:\n")
     job = make_job(home, "run", live_metric="own/broken", **PROBED)
     assert train.run(job)["verdict"]["state"]
-    said = [e["message"] for e in events(job, "alert") if "live_metric" in e["message"]]
-    assert len(said) == 1
-    assert "is no Python: line 1" in said[0]
+    messages = [e["message"] for e in events(job, "alert") if "live_metric" in e["message"]]
+    assert len(messages) == 1
+    assert "is no Python: line 1" in messages[0]
     assert not series(job, "eval/broken")
 
 
@@ -129,10 +129,10 @@ def test_label_accuracy_is_the_share_of_answers_that_greedy_words_would_give(hom
     job = make_job(home, "run", **(QUICK | fields))
     verdict = train.run(job)["verdict"]
     assert facts(job)["task_metric"] == "label"
-    told = dict(series(job, "eval/label_accuracy"))
+    accuracies = dict(series(job, "eval/label_accuracy"))
     kept = pq.read_table(job.dir.validations).to_pylist()
-    for step, share in told.items():
+    for step, share in accuracies.items():
         right = [row["correct"] == row["tokens"] for row in kept if row["step"] == step]
         assert share == pytest.approx(sum(right) / len(right))
-    assert max(told.values()) > 0.3 > told[0]
+    assert max(accuracies.values()) > 0.3 > accuracies[0]
     assert "parting" in verdict["overfitting"]

@@ -56,12 +56,12 @@ class Lab:
         self.engine.kill()
         self.engine.wait()
 
-    def until(self, said: Callable[[], Any]) -> Any:
+    def until(self, condition: Callable[[], Any]) -> Any:
         deadline = time.monotonic() + SECONDS
-        while not (found := said()):
+        while not (result := condition()):
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        return found
+        return result
 
     def ended(self, job_id: str, status: str) -> dict[str, Any]:
         job = self.until(lambda: (j := jobs.get_job(self.client, job_id)) and j["status"] not in ALIVE and j)
@@ -163,4 +163,4 @@ def test_a_version_is_not_deleted_under_the_one_that_was_made_from_it(lab: Lab) 
         lab.client.command("delete_dataset", {"dataset": "D"})
     child = datasets.get_dataset(lab.client, "E")
     assert datasets.get_rows(lab.client, child, [0])
-    assert {one["name"] for one in versions.tree(lab.client, child["dataset_id"])} == {"D", "E"}
+    assert {version["name"] for version in versions.tree(lab.client, child["dataset_id"])} == {"D", "E"}

@@ -23,7 +23,7 @@ from engine.rows.render import render
 from store.config.train_config import TrainConfig
 from store.contract.home import Home
 from tests import tiny
-from tests.engine.told import QUICK, events, facts, series
+from tests.engine.job_events import QUICK, events, facts, series
 from tests.tiny import conversations, make_job, make_model, make_tokenizer, write_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -91,25 +91,25 @@ def test_a_run_measures_them_before_and_after(home: Home, small_suite: None) -> 
     fields = QUICK | {"probes": True, "probe_share": 1.0, "sample_prompts": 0, "learning_rate": 3e-2}
     job = make_job(home, "run", probe_datasets=["Other", "Water"], probe_rows=5, **fields)
     job.order["probes"] = [source("Other"), source("Water")]
-    found = train.run(job)["verdict"]["forgetting"]
-    text = next(part for part in found["texts"] if part["probe"] == "data/Other")
+    forgetting = train.run(job)["verdict"]["forgetting"]
+    text = next(part for part in forgetting["texts"] if part["probe"] == "data/Other")
     assert text["n"] == 5
     assert text["change"]["low"] < text["change"]["value"] < text["change"]["high"]
-    choice = next(part for part in found["choices"] if part["probe"] == "data/Water")
+    choice = next(part for part in forgetting["choices"] if part["probe"] == "data/Water")
     assert choice["n"] == 5
     assert {part["category"] for part in choice["categories"]} <= set(LABELS)
-    assert "5 rows of Water" in " ".join([found["headline"], *found["sentences"]])
+    assert "5 rows of Water" in " ".join([forgetting["headline"], *forgetting["sentences"]])
     table = pq.read_table(job.dir.probes)
     own = table.filter(pc.equal(table["probe"], "data/Other")).to_pylist()
     base = [row for row in own if row["model"] == "base"]
     rows = render(make_tokenizer(), np.array([int(row["item"]) for row in base]),
                           [others[int(row["item"])] for row in base])  # fmt: skip
-    told = row_losses(make_model().eval(), rows, batch_size=4, device="cpu")
-    assert [row["loss_sum"] for row in base] == pytest.approx(told.loss_sum.tolist(), abs=1e-3)
+    losses = row_losses(make_model().eval(), rows, batch_size=4, device="cpu")
+    assert [row["loss_sum"] for row in base] == pytest.approx(losses.loss_sum.tolist(), abs=1e-3)
     assert [row["tokens"] for row in base] == rows.trained_counts.tolist()  # of the answers alone
     assert series(job, "probe/data/Other/loss")
     assert series(job, "probe/data/Water/accuracy")
-    assert [one["rows"] for one in facts(job)["probe_datasets"]] == [5, 5]
+    assert [probe["rows"] for probe in facts(job)["probe_datasets"]] == [5, 5]
     items = pq.read_table(job.dir.probe_items)
     asked = items.filter(pc.equal(items["probe"], "data/Water")).to_pylist()
     assert all(row["options"][row["right"]] == row["category"] for row in asked)
@@ -117,8 +117,8 @@ def test_a_run_measures_them_before_and_after(home: Home, small_suite: None) -> 
 
 def test_the_likeliest_label_is_chosen_among_all_of_the_set(home: Home) -> None:
     write_labelled(home, "Water", 9)
-    (found,) = find(home, source("Water"), probe_rows=3)
-    probe = found.probe
+    (data_probe,) = find(home, source("Water"), probe_rows=3)
+    probe = data_probe.probe
     assert list(probe.labels) == sorted(LABELS)  # of all rows, not of those that were drawn alone
     model = make_model().eval()
     measured = probe.measure(model, batch_size=2, device=torch.device("cpu"))
@@ -130,13 +130,13 @@ def test_the_likeliest_label_is_chosen_among_all_of_the_set(home: Home) -> None:
 
 def test_every_run_draws_the_same_rows_and_none_that_it_trains_on(home: Home) -> None:
     write_rows(home, "texts", [f"A plain text with the number {i}." for i in range(40)])
-    one, other = (find(home, source("texts", "text"), probe_rows=10, seed=seed)[0] for seed in (0, 7))
-    assert one.probe.items == other.probe.items
-    assert len(one.probe) == 10
-    trained = np.array([int(item) for item in one.probe.items[:4]])
+    first, other = (find(home, source("texts", "text"), probe_rows=10, seed=seed)[0] for seed in (0, 7))
+    assert first.probe.items == other.probe.items
+    assert len(first.probe) == 10
+    trained = np.array([int(item) for item in first.probe.items[:4]])
     less = find(home, source("texts", "text"), probe_rows=10, trained=("texts", trained))[0]
     assert len(less.probe) == 10
-    assert not set(less.probe.items) & set(one.probe.items[:4])
+    assert not set(less.probe.items) & set(first.probe.items[:4])
     assert less.trained == 4
     all_of_it = find(home, source("texts", "text"), trained=("texts", np.arange(40)))[0]
     assert all_of_it.probe is None
@@ -147,12 +147,12 @@ def test_what_cannot_be_measured_is_told_and_ends_nothing(home: Home) -> None:
     write_rows(home, "empty", [[{"role": "user", "content": "Nobody answered"}] for _ in range(3)])
     write_rows(home, "one", conversations(1))
     job = make_job(home, "told", probe_datasets=["empty", "one", "gone"])
-    found = find(home, source("empty"), source("one"), source("gone"))
-    data_probes.tell(job, found)
-    said = [event["message"] for event in events(job, "alert")]
-    assert "Nothing can be measured of the data set empty: the row has no assistant turn." in said[0]
-    assert any("One row of one is measured" in message for message in said)
-    assert any("gone: its rows are gone" in message for message in said)
+    probes = find(home, source("empty"), source("one"), source("gone"))
+    data_probes.tell(job, probes)
+    messages = [event["message"] for event in events(job, "alert")]
+    assert "Nothing can be measured of the data set empty: the row has no assistant turn." in messages[0]
+    assert any("One row of one is measured" in message for message in messages)
+    assert any("gone: its rows are gone" in message for message in messages)
     assert [fact["rows"] for fact in facts(job)["probe_datasets"]] == [0, 1, 0]
 
 
@@ -162,10 +162,10 @@ def test_a_probe_of_one_row_has_no_interval_and_says_so(home: Home, small_suite:
     fields = QUICK | {"probes": True, "max_steps": 2, "sample_prompts": 0}
     job = make_job(home, "run", probe_datasets=["Water"], probe_rows=1, **fields)
     job.order["probes"] = [source("Water")]
-    found = train.run(job)["verdict"]["forgetting"]
-    said = " ".join([found["headline"], *found["sentences"]]).lower()
+    forgetting = train.run(job)["verdict"]["forgetting"]
+    text = " ".join([forgetting["headline"], *forgetting["sentences"]]).lower()
     alone = "of 1 row of water" if labels else "the loss on water has no interval: there is only one row"
-    assert alone in said
+    assert alone in text
 
 
 def test_a_data_set_that_is_gone_at_the_start_is_told(home: Home, small_suite: None) -> None:

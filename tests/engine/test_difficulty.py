@@ -93,10 +93,10 @@ def test_a_sample_is_measured_and_the_rest_is_null(home: Home) -> None:
 
 def test_it_tells_how_far_it_is_and_can_be_stopped(home: Home) -> None:
     write_rows(home, "rows", conversations(20))
-    told: list[tuple[float, float]] = []
-    measured(home, lambda done, total, *_: told.append((done, total)))
-    assert [done for done, _ in told] == sorted(done for done, _ in told)
-    assert told[-1] == (40, 40)
+    progress: list[tuple[float, float]] = []
+    measured(home, lambda done, total, *_: progress.append((done, total)))
+    assert [done for done, _ in progress] == sorted(done for done, _ in progress)
+    assert progress[-1] == (40, 40)
 
     def stop(done: float, *_: Any) -> None:
         if done > 8:

@@ -22,9 +22,9 @@ from store.catalog.methods import METHODS
 from store.config.train_config import TrainConfig
 from store.contract.errors import ConfigError, ModelError
 from store.contract.home import Home
+from tests.engine.job_events import cancel_when, events, facts, series
 from tests.engine.test_classification import QUICK, labelled, table
 from tests.engine.test_preview import ask
-from tests.engine.told import cancel_when, events, facts, series
 from tests.tiny import encoder_config, make_encoder_tokenizer, make_job, write_encoder, write_rows
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -76,23 +76,27 @@ def loaded(job: Job, home: Home, method: str) -> Any:
 def test_it_trains_saves_loads_and_predicts(home: Home, kind: str, method: str, start: str) -> None:
     write_encoder(home.models / "tiny", kind)
     job, verdict = run(home, method=method, init_lora_weights=start, **LEARNS)
-    found = verdict["classification"]["models"]
-    assert found["tuned"]["accuracy"]["value"] > 0.9
+    by_model = verdict["classification"]["models"]
+    assert by_model["tuned"]["accuracy"]["value"] > 0.9
     assert verdict["state"] == "learned"
-    told = table(job)
-    assert sum(rows for _, _, rows in found["tuned"]["confusion"]) == len(told) == found["tuned"]["n"]
-    right = sum(rows for label, guess, rows in found["tuned"]["confusion"] if label == guess)
-    assert right / len(told) == pytest.approx(found["tuned"]["accuracy"]["value"])
+    predictions = table(job)
+    assert (
+        sum(rows for _, _, rows in by_model["tuned"]["confusion"])
+        == len(predictions)
+        == by_model["tuned"]["n"]
+    )
+    right = sum(rows for label, guess, rows in by_model["tuned"]["confusion"] if label == guess)
+    assert right / len(predictions) == pytest.approx(by_model["tuned"]["accuracy"]["value"])
     model = loaded(job, home, method)
     rows, _ = labelled()
-    texts = [rows[row["row_id"]][0]["content"] for row in told]
+    texts = [rows[row["row_id"]][0]["content"] for row in predictions]
     batch = make_encoder_tokenizer()(texts, padding=True, return_tensors="pt")
     batch.pop("token_type_ids", None)
     with torch.inference_mode():
         shares = model(**batch).logits.softmax(-1)
-    for row, found_here in zip(told, shares, strict=True):
-        assert found_here.max().item() == pytest.approx(row["probability"], abs=1e-5)
-        assert model.config.id2label[int(found_here.argmax())] == row["predicted"]
+    for row, probabilities in zip(predictions, shares, strict=True):
+        assert probabilities.max().item() == pytest.approx(row["probability"], abs=1e-5)
+        assert model.config.id2label[int(probabilities.argmax())] == row["predicted"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -168,8 +172,8 @@ def test_what_asks_it_to_write_is_left_out_and_said(home: Home) -> None:
     assert set(verdict["classification"]["models"]) == {"tuned", "majority"}
     assert verdict["classification"]["over_prompted"] is None
     assert {row["prompted"] for row in table(job)} == {None}
-    said = " ".join(alert["message"] for alert in events(job, "alert"))
-    assert "the untuned model was not asked for the labels" in said
+    alerts = " ".join(alert["message"] for alert in events(job, "alert"))
+    assert "the untuned model was not asked for the labels" in alerts
 
 
 @pytest.mark.parametrize("kind", ["bert", "distilbert"])
@@ -221,8 +225,8 @@ def test_every_known_encoder_has_a_head_and_matrices(kind: str) -> None:
         config = AutoConfig.for_model(kind, num_labels=3)
         model = AutoModelForSequenceClassification.from_config(config)
         asked = TrainConfig(dataset="d", task="classification", r=2).resolved(100)
-        found: Any = matrices.linears(model).values()
-        expected = sum(2 * (matrix.in_features + matrix.out_features) for matrix in found)
+        linears: Any = matrices.linears(model).values()
+        expected = sum(2 * (matrix.in_features + matrix.out_features) for matrix in linears)
         new = sum(p.numel() for n in matrices.head_names(model) for p in model.get_submodule(n).parameters())
         assert head_of(model) is None
         assert model.get_submodule("classifier")

@@ -108,9 +108,9 @@ def test_a_second_engine_names_the_first(engine: tuple[Path, subprocess.Popen[st
     home, process = engine
     wait_until_ready(home, process)
     second = start(home)
-    said = second.communicate(timeout=SECONDS)[1]
+    stderr = second.communicate(timeout=SECONDS)[1]
     assert second.returncode == 3
-    assert read_json(home / "engine.json")["address"] in said.splitlines()[-1]
+    assert read_json(home / "engine.json")["address"] in stderr.splitlines()[-1]
 
 
 def test_an_engine_that_was_killed_blocks_nobody(engine: tuple[Path, subprocess.Popen[str]]) -> None:
@@ -132,9 +132,9 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
         other.listen()
         port = other.getsockname()[1]
         process = start(tmp_path / "home", "--port", str(port))
-        said = process.communicate(timeout=SECONDS)[1]
+        stderr = process.communicate(timeout=SECONDS)[1]
     assert process.returncode == 4
-    assert f"Port {port} can't be used" in said.splitlines()[-1]
+    assert f"Port {port} can't be used" in stderr.splitlines()[-1]
 
 
 def test_a_killed_engine_leaves_nothing_half_made_after_the_next_start(
@@ -171,8 +171,8 @@ def test_hung_up_requests_leave_no_traceback(engine: tuple[Path, subprocess.Pope
             time.sleep(0.2)
     wait_for(lambda: not list((home / "uploads").iterdir()))
     process.send_signal(signal.SIGTERM)
-    said = process.communicate(timeout=SECONDS)[1]
-    assert "Traceback" not in said
+    stderr = process.communicate(timeout=SECONDS)[1]
+    assert "Traceback" not in stderr
     assert process.returncode == 0
 
 
@@ -196,7 +196,7 @@ def test_a_halted_engine_is_not_said_to_be_gone(engine: tuple[Path, subprocess.P
 
 
 @pytest.mark.parametrize(
-    ("blocked", "said"),
+    ("blocked", "message"),
     [
         ("engine.lock", "Is a directory (engine.lock)"),
         ("token", "token can't be kept for this user alone"),
@@ -204,13 +204,15 @@ def test_a_halted_engine_is_not_said_to_be_gone(engine: tuple[Path, subprocess.P
         ("engine.json", "Is a directory"),
     ],
 )
-def test_a_home_that_can_not_be_used_is_said_in_a_sentence(tmp_path: Path, blocked: str, said: str) -> None:
+def test_a_home_that_can_not_be_used_is_said_in_a_sentence(
+    tmp_path: Path, blocked: str, message: str
+) -> None:
     (tmp_path / "home" / blocked).mkdir(parents=True)
     process = start(tmp_path / "home")
     lines = process.communicate(timeout=SECONDS)[1]
     assert process.returncode == 1
     assert "Traceback" not in lines
-    assert said in lines
+    assert message in lines
 
 
 @pytest.fixture
@@ -233,10 +235,10 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_full_disk_is_said(full_disk: Path) -> None:
     process = start(full_disk)
-    said = process.communicate(timeout=SECONDS)[1]
+    stderr = process.communicate(timeout=SECONDS)[1]
     assert process.returncode == 1
     full = f"The disk of {full_disk} is full: 0 MiB are free."
-    assert said.strip() == f"{full} Free some space, or delete runs that are not needed."
+    assert stderr.strip() == f"{full} Free some space, or delete runs that are not needed."
     done = tunebench(full_disk, "import", "/etc/hostname")  # its engine's log can't be written either
     assert done.returncode == 5
     assert full in done.stderr
@@ -264,9 +266,9 @@ def test_other_names_are_answered_where_they_are_allowed(tmp_path: Path) -> None
 def test_a_home_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     process = start(tmp_path / "file" / "home")
-    said = process.communicate(timeout=SECONDS)[1]
+    stderr = process.communicate(timeout=SECONDS)[1]
     assert process.returncode == 1
-    assert str(tmp_path / "file" / "home") in said.splitlines()[-1]
+    assert str(tmp_path / "file" / "home") in stderr.splitlines()[-1]
 
 
 def test_an_answer_is_sent_at_once() -> None:

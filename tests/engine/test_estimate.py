@@ -88,13 +88,13 @@ def test_more_layers_than_there_are_is_refused() -> None:
 
 
 def test_a_model_of_70_billion_parameters_is_estimated_from_its_config() -> None:
-    tried, found = rehearse(LLAMA_70B, config(per_device_train_batch_size=1))
+    tried, footprint = rehearse(LLAMA_70B, config(per_device_train_batch_size=1))
     assert tried.counts.total == 70_553_706_496
     memory = estimate.memory(
-        tried.counts, found, config(method="qlora"), BF16, CPU, process_gib=0.5, correction=UNTOLD
+        tried.counts, footprint, config(method="qlora"), BF16, CPU, process_gib=0.5, correction=UNTOLD
     )
     assert 35 < memory["parts"]["weights"] < 40  # 4 bits of the matrices, 16 of the embeddings
-    assert found.rehearsed
+    assert footprint.rehearsed
 
 
 @pytest.mark.parametrize(
@@ -116,26 +116,26 @@ def test_a_rehearsed_step_keeps_what_a_real_one_keeps(
 ) -> None:
     """The same count on the CPU, with numbers, over all layers: phases and gradients within 3%."""
     chosen = config(method=method, r=8, per_device_train_batch_size=4, **fields)
-    tried, found = rehearse(SMALL, chosen, dtype, length)
+    tried, footprint = rehearse(SMALL, chosen, dtype, length)
     model = LlamaForCausalLM(SMALL).to(dtype)
     attention.use_where_faster(model, CPU, dtype)
     model = make_trainable(model, chosen, dtype).train()
     masters = Masters(trainable(model))
     objective = TrainedTokens()
-    told = rows(32, length, 0.3)
-    largest = largest_piece(told.lengths, chosen, packed=not packable.refusal(model, length))
-    batch = objective.collate(told, largest, CPU)
+    token_rows = rows(32, length, 0.3)
+    largest = largest_piece(token_rows.lengths, chosen, packed=not packable.refusal(model, length))
+    batch = objective.collate(token_rows, largest, CPU)
     real = rehearsal.run_step(model, lambda: objective.loss_sum(model, batch), 5, "cpu")
     assert masters.weights
-    assert found.rehearsed
+    assert footprint.rehearsed
     # a tied model's rotary tables and masks are cached by a first step, and constants weigh a few KiB
     # of AdaLoRA, whose regulariser reaches all adapters at once, one more copy of their gradients is counted
     off = 4 * tried.counts.trainable if method == "adalora" else 80_000
-    assert found.phases == pytest.approx(real.phases, rel=0.03, abs=off)
-    assert found.left == pytest.approx(real.left, rel=0.03, abs=40_000)
-    assert found.saved == pytest.approx(real.saved, rel=0.03, abs=off)
+    assert footprint.phases == pytest.approx(real.phases, rel=0.03, abs=off)
+    assert footprint.left == pytest.approx(real.left, rel=0.03, abs=40_000)
+    assert footprint.saved == pytest.approx(real.saved, rel=0.03, abs=off)
     # what it does: the rehearsal sees one block where the step has many, and no operations on whole numbers
-    *done, calls = found.piece.layers + found.piece.loss
+    *done, calls = footprint.piece.layers + footprint.piece.loss
     *really, real_calls = np.sum(real.done, axis=0)
     assert done == pytest.approx(really, rel=0.03 if method != "adalora" else 0.25)
     assert calls == pytest.approx(real_calls, abs=110)
@@ -144,20 +144,22 @@ def test_a_rehearsed_step_keeps_what_a_real_one_keeps(
 @pytest.mark.parametrize("architecture", [SMALL, padded(SMALL)], ids=["packed", "padded"])
 def test_a_step_beside_the_base_is_rehearsed_with_what_is_held_of_it(architecture: LlamaConfig) -> None:
     chosen = config(per_device_train_batch_size=4)
-    tried, told = Rehearsal(architecture, chosen, BF16, "cpu"), rows(32, 96)
-    found, alone = (tried.run(chosen, told, told, objective) for objective in (BesideBase(), TrainedTokens()))
+    tried, token_rows = Rehearsal(architecture, chosen, BF16, "cpu"), rows(32, 96)
+    footprint, alone = (
+        tried.run(chosen, token_rows, token_rows, objective) for objective in (BesideBase(), TrainedTokens())
+    )
     model = LlamaForCausalLM(architecture).to(BF16)
     attention.use_where_faster(model, CPU, BF16)
     model = make_trainable(model, chosen, BF16).train()
     masters = Masters(trainable(model))
-    largest = largest_piece(told.lengths, chosen, packed=not packable.refusal(model, 96))
-    batch = TrainedTokens().collate(told, largest, CPU)
+    largest = largest_piece(token_rows.lengths, chosen, packed=not packable.refusal(model, 96))
+    batch = TrainedTokens().collate(token_rows, largest, CPU)
     real = rehearsal.run_step(model, lambda: BesideBase().loss_sum(model, batch), 5, "cpu")
     assert masters.weights
-    assert found.rehearsed
-    assert found.phases == pytest.approx(real.phases, rel=0.03, abs=80_000)
-    assert found.saved == pytest.approx(real.saved, rel=0.03, abs=80_000)
-    held = found.phases[1] - alone.phases[1]
+    assert footprint.rehearsed
+    assert footprint.phases == pytest.approx(real.phases, rel=0.03, abs=80_000)
+    assert footprint.saved == pytest.approx(real.saved, rel=0.03, abs=80_000)
+    held = footprint.phases[1] - alone.phases[1]
     width = 512 * 4 if architecture is not SMALL else 128 * 2  # logits in fp32, or hidden states in bf16
     assert held > 0.9 * len(batch.targets) * width
 
@@ -166,12 +168,14 @@ def test_a_head_and_pairs_are_rehearsed_with_their_own_losses() -> None:
     labels = Labels(["a", "b"], np.arange(32), np.arange(32) % 2, ["a", "b"] * 16, np.array([16, 16]))
     architecture = models.name_labels(padded(SMALL), ["a", "b"], 0)
     chosen = config(task="classification")
-    told = rows(32, 128)
-    head = Rehearsal(architecture, chosen, BF16, "cpu").run(chosen, told, told, Classes(labels, 0))
-    answers = Rehearsal(padded(SMALL), config(), BF16, "cpu").run(config(), told, told)
+    token_rows = rows(32, 128)
+    head = Rehearsal(architecture, chosen, BF16, "cpu").run(
+        chosen, token_rows, token_rows, Classes(labels, 0)
+    )
+    answers = Rehearsal(padded(SMALL), config(), BF16, "cpu").run(config(), token_rows, token_rows)
     assert head.rehearsed
     assert head.saved < answers.saved  # no logits over a vocabulary
-    pairs = Pairs(**vars(told), splits=np.full(32, 64))
+    pairs = Pairs(**vars(token_rows), splits=np.full(32, 64))
     chosen = config(task="dpo")
     objective = Preference(chosen, References.unknown([pairs]))
     both = Rehearsal(padded(SMALL), chosen, BF16, "cpu").run(chosen, pairs, pairs, objective)
@@ -180,26 +184,26 @@ def test_a_head_and_pairs_are_rehearsed_with_their_own_losses() -> None:
 
 
 def test_other_architectures_are_rehearsed_too() -> None:
-    tried, found = rehearse(GPT2Config(n_layer=5), config(method="full"))
-    assert found.rehearsed
-    assert found.left == pytest.approx(4 * tried.counts.trainable, rel=0.02)
+    tried, footprint = rehearse(GPT2Config(n_layer=5), config(method="full"))
+    assert footprint.rehearsed
+    assert footprint.left == pytest.approx(4 * tried.counts.trainable, rel=0.02)
 
 
 def test_where_nothing_can_be_rehearsed_the_formula_is_near() -> None:
-    tried, found = rehearse(padded(SMOLLM2), config())
+    tried, footprint = rehearse(padded(SMOLLM2), config())
     by_formula = tried._by_formula(rows(32, 128, 0.3), np.arange(8), config(), several=True)
     assert not by_formula.rehearsed
-    assert by_formula.phases[:2] == pytest.approx(found.phases[:2], rel=0.4)
-    assert by_formula.piece.layers == pytest.approx(found.piece.layers, rel=0.4)
-    assert by_formula.piece.loss[0] == pytest.approx(found.piece.loss[0], rel=0.1)
+    assert by_formula.phases[:2] == pytest.approx(footprint.phases[:2], rel=0.4)
+    assert by_formula.piece.layers == pytest.approx(footprint.piece.layers, rel=0.4)
+    assert by_formula.piece.loss[0] == pytest.approx(footprint.piece.loss[0], rel=0.1)
 
 
 def _memory(
     dtype: torch.dtype = BF16, length: int = 128, of: LlamaConfig = SMOLLM2, **fields: Any
 ) -> dict[str, Any]:
     chosen = config(**fields)
-    tried, found = rehearse(of, chosen, dtype, length)
-    return estimate.memory(tried.counts, found, chosen, dtype, CPU, process_gib=0.5, correction=UNTOLD)
+    tried, footprint = rehearse(of, chosen, dtype, length)
+    return estimate.memory(tried.counts, footprint, chosen, dtype, CPU, process_gib=0.5, correction=UNTOLD)
 
 
 def test_parts_add_up_to_the_peak() -> None:
@@ -218,13 +222,13 @@ def test_methods_and_switches_move_memory_the_right_way() -> None:
     light = _memory(gradient_checkpointing=True)["parts"]["activations"]
     assert light < lora["parts"]["activations"] / 5
     kinds = (SMOLLM2, padded(SMOLLM2))
-    one, two = (
+    small, large = (
         [_memory(of=of, per_device_train_batch_size=n)["parts"]["activations"] for of in kinds]
         for n in (8, 16)
     )
-    assert two[0] == pytest.approx(one[0], rel=0.02)  # rows without padding are dealt by tokens
-    assert two[1] == pytest.approx(2 * one[1], rel=0.02)
-    assert one[0] < 0.7 * one[1]
+    assert large[0] == pytest.approx(small[0], rel=0.02)  # rows without padding are dealt by tokens
+    assert large[1] == pytest.approx(2 * small[1], rel=0.02)
+    assert small[0] < 0.7 * small[1]
     assert _memory(lora_dropout=0.1)["peak_gib"] > lora["peak_gib"]
     assert _memory(length=256, of=kinds[1])["peak_gib"] > _memory(of=kinds[1])["peak_gib"]
     once, twice = (_memory(method="full", gradient_accumulation_steps=steps) for steps in (1, 4))
@@ -232,12 +236,12 @@ def test_methods_and_switches_move_memory_the_right_way() -> None:
 
 
 def test_runs_of_the_past_move_the_estimate_and_narrow_it() -> None:
-    tried, found = rehearse(SMOLLM2, config())
+    tried, footprint = rehearse(SMOLLM2, config())
     pairs = [correction.Pair(1.0, 1.2, "lora")] * 20
-    told = correction.correct(pairs, "lora", correction.MEMORY)
+    corrected = correction.correct(pairs, "lora", correction.MEMORY)
     before, after = (
-        estimate.memory(tried.counts, found, config(), BF16, CPU, process_gib=0.5, correction=correction)
-        for correction in (UNTOLD, told)
+        estimate.memory(tried.counts, footprint, config(), BF16, CPU, process_gib=0.5, correction=correction)
+        for correction in (UNTOLD, corrected)
     )
     assert after["counted_gib"] == before["counted_gib"] == before["peak_gib"]
     assert after["peak_gib"] - 0.5 == pytest.approx(1.19 * (before["peak_gib"] - 0.5), rel=0.01)

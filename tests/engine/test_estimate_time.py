@@ -18,12 +18,12 @@ RATES = Rates(4e11, 1e11, 1.2e10, 4e-6)
 
 def test_time_grows_with_work_and_says_what_it_rests_on() -> None:
     chosen = config()
-    tried, found = rehearse(SMOLLM2, chosen)
+    tried, footprint = rehearse(SMOLLM2, chosen)
     untold = correction.correct([], "lora", correction.TIME)
 
     def seconds(tokens: float) -> dict[str, Any]:
         work = estimate.Work(tokens, tokens / 4, tokens / 1024, 10_000, 2_500, 128, 128, 100)
-        return estimate.seconds(tried.counts, found, chosen, BF16, CPU, work, RATES, lambda _: untold)
+        return estimate.seconds(tried.counts, footprint, chosen, BF16, CPU, work, RATES, lambda _: untold)
 
     short, long = seconds(30_000), seconds(300_000)
     assert short["low_seconds"] < short["seconds"] < short["high_seconds"]
@@ -52,16 +52,16 @@ def test_work_is_that_of_the_weights_and_tokens() -> None:
 
 
 def test_work_is_in_proportion_to_tokens_and_calls_to_batches() -> None:
-    one, two = (rehearse(padded(SMALL), config(per_device_train_batch_size=n))[1].piece for n in (4, 8))
-    assert two.tokens == 2 * one.tokens
-    assert two.layers[:2] == pytest.approx(2 * one.layers[:2])
-    assert two.layers[2] == pytest.approx(2 * one.layers[2], rel=0.1)  # weights are read once
-    assert two.layers[3] == one.layers[3]
-    as_two = one.step(two.tokens, two.trained, two.length, 1)
-    assert as_two == pytest.approx(two.layers + two.loss, rel=0.1)
+    small, large = (rehearse(padded(SMALL), config(per_device_train_batch_size=n))[1].piece for n in (4, 8))
+    assert large.tokens == 2 * small.tokens
+    assert large.layers[:2] == pytest.approx(2 * small.layers[:2])
+    assert large.layers[2] == pytest.approx(2 * small.layers[2], rel=0.1)  # weights are read once
+    assert large.layers[3] == small.layers[3]
+    as_large = small.step(large.tokens, large.trained, large.length, 1)
+    assert as_large == pytest.approx(large.layers + large.loss, rel=0.1)
     longer = rehearse(padded(SMALL), config(per_device_train_batch_size=4), length=256)[1].piece
-    assert longer.layers[1] == pytest.approx(4 * one.layers[1], rel=0.02)  # attention
-    assert one.step(longer.tokens, longer.trained, longer.length, 1)[:2] == pytest.approx(
+    assert longer.layers[1] == pytest.approx(4 * small.layers[1], rel=0.02)  # attention
+    assert small.step(longer.tokens, longer.trained, longer.length, 1)[:2] == pytest.approx(
         (longer.layers + longer.loss)[:2], rel=0.02
     )
 
@@ -80,9 +80,11 @@ def test_making_matrices_dense_takes_time_in_every_pass() -> None:
 
     def training(**fields: Any) -> float:
         chosen = config(**fields)
-        tried, found = rehearse(SMOLLM2, chosen)
-        told = estimate.seconds(tried.counts, found, chosen, BF16, CPU, work, RATES, lambda _: untold)
-        return float(told["parts"]["training"])
+        tried, footprint = rehearse(SMOLLM2, chosen)
+        estimated = estimate.seconds(
+            tried.counts, footprint, chosen, BF16, CPU, work, RATES, lambda _: untold
+        )
+        return float(estimated["parts"]["training"])
 
     linear = Rehearsal(SMOLLM2, config(), BF16, "cpu").counts.linear
     dense = 100 * 2 * linear * estimate.DEQUANTISED["nf4"] / RATES.moved
@@ -99,6 +101,6 @@ def past(**more: object) -> dict[str, object]:
 def test_runs_that_were_stopped_count_by_their_course_or_not_at_all() -> None:
     for reason in ("early_stopping", "forgetting"):
         assert timed_runs([past(stopped=reason, course=None)]) == []
-        (known,) = timed_runs([past(stopped=reason, course=0.5)])
-        assert known.whole == pytest.approx(400 / 0.75)
+        (timed,) = timed_runs([past(stopped=reason, course=0.5)])
+        assert timed.whole == pytest.approx(400 / 0.75)
     assert timed_runs([past(course=None)])[0].whole == pytest.approx(400)

@@ -20,7 +20,7 @@ from tests.engine.evaluating import (
     measured,
     trained,
 )
-from tests.engine.told import cancel_when
+from tests.engine.job_events import cancel_when
 from tests.tiny import conversations, write_rows
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -57,7 +57,7 @@ def test_rows_that_were_trained_on_are_told(home: Home) -> None:
 
 
 def test_answers_are_greedy_unless_asked_and_sampled_by_the_seed(home: Home) -> None:
-    said = {}
+    predictions = {}
     for name, fields in {
         "greedy": {"model": "tiny"},
         "again": {"model": "tiny", "per_device_eval_batch_size": 3},
@@ -66,22 +66,22 @@ def test_answers_are_greedy_unless_asked_and_sampled_by_the_seed(home: Home) -> 
         "narrow": {"model": "tiny", "do_sample": True, "top_p": 1e-6},
     }.items():
         _, _, rows = measured(home, name, part="test", **fields)
-        said[name] = [row["prediction"] for row in rows]
-    assert said["greedy"] == said["again"] == said["narrow"]
-    assert said["drawn"] == said["same"] != said["greedy"]
+        predictions[name] = [row["prediction"] for row in rows]
+    assert predictions["greedy"] == predictions["again"] == predictions["narrow"]
+    assert predictions["drawn"] == predictions["same"] != predictions["greedy"]
 
 
 def test_prompt_methods_draw_too(home: Home) -> None:
     trained(home, method="prompt_tuning", num_virtual_tokens=3)
-    said = {}
+    predictions = {}
     for name, fields in {
         "greedy": {},
         "narrow": {"do_sample": True, "top_p": 1e-6},
         "drawn": {"do_sample": True, "temperature": 5.0},
     }.items():
         _, _, rows = measured(home, name, run="run", **fields)
-        said[name] = [row["prediction"] for row in rows]
-    assert said["greedy"] == said["narrow"] != said["drawn"]
+        predictions[name] = [row["prediction"] for row in rows]
+    assert predictions["greedy"] == predictions["narrow"] != predictions["drawn"]
 
 
 def test_what_cannot_be_asked_or_scored_keeps_its_place_and_is_counted(home: Home) -> None:
@@ -98,12 +98,12 @@ def test_what_cannot_be_asked_or_scored_keeps_its_place_and_is_counted(home: Hom
     (home.metrics / "broken.py").write_text("def score(:\n")
     metrics = ["exact_match", "perplexity", {"metric": "own", "file": "picky"},
                {"metric": "own", "file": "broken"}]  # fmt: skip
-    job, result, found = measured(home, "odd", rows="odd", model="tiny", part="all", metrics=metrics)
-    assert [row["row_id"] for row in found] == list(range(12))
+    job, result, measured_rows = measured(home, "odd", rows="odd", model="tiny", part="all", metrics=metrics)
+    assert [row["row_id"] for row in measured_rows] == list(range(12))
     assert result["counts"]["no_prompt"] == 1
     assert result["counts"]["no_reference"] == 3
-    assert found[3]["prediction"] is not None
-    assert (found[5]["prediction"], found[5]["prompt"]) == (None, None)
+    assert measured_rows[3]["prediction"] is not None
+    assert (measured_rows[5]["prediction"], measured_rows[5]["prompt"]) == (None, None)
     exact = figure(result, "exact_match")
     assert exact["rows"] == 12
     assert exact["n"] == 9

@@ -105,11 +105,11 @@ def test_forty_items_are_scored_as_by_plain_transformers(home: Home, listed: boo
         per_byte = [each / size for each, size in zip(expected, sizes, strict=True)]
         right["choice_accuracy_per_byte"] += int(np.argmax(per_byte)) == row["answer_index"]
     for name, count in right.items():
-        found = figure(result, name)
-        assert found["value"] == pytest.approx(count / len(rows))
-        assert found["low"] < found["value"] < found["high"]
-        assert found["n"] == len(rows)
-        assert 0.25 < found["details"]["guessing"] < 0.5
+        metric_figure = figure(result, name)
+        assert metric_figure["value"] == pytest.approx(count / len(rows))
+        assert metric_figure["low"] < metric_figure["value"] < metric_figure["high"]
+        assert metric_figure["n"] == len(rows)
+        assert 0.25 < metric_figure["details"]["guessing"] < 0.5
     assert "answers" not in result["seconds"]  # nothing was generated
 
 
@@ -163,5 +163,5 @@ def test_base_and_run_are_compared_question_by_question(home: Home) -> None:
         job, result, _ = measured(home, checkpoint, run="run", checkpoint=checkpoint, metrics=CHOICES)
         sides.append((pq.read_table(job.dir.scores), result["figures"]))
     compared = score_table.differences(*sides)
-    assert [one["metric"] for one in compared.found] == [f"eval/{name}" for name in CHOICES]
-    assert all(one["n"] == sides[0][1][0]["n"] for one in compared.found)
+    assert [difference["metric"] for difference in compared.found] == [f"eval/{name}" for name in CHOICES]
+    assert all(difference["n"] == sides[0][1][0]["n"] for difference in compared.found)

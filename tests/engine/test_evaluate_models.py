@@ -25,7 +25,7 @@ from tests.engine.evaluating import (
     trained,
     trained_head,
 )
-from tests.engine.told import QUICK, cancel_when, events
+from tests.engine.job_events import QUICK, cancel_when, events
 from tests.tiny import conversations, make_job, write_encoder, write_rows
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -82,8 +82,8 @@ def test_every_kind_of_method_gives_the_losses_and_answers_of_its_run(
     _, _, rows = measured(home, "tuned", run="run")
     assert {row["row_id"]: row["loss_sum"] for row in rows} == pytest.approx(own, abs=2e-3)
     answered = {row["row_id"]: row["tuned"] for row in pq.read_table(run.dir.predictions).to_pylist()}
-    said = {row["row_id"]: row["prediction"] for row in rows}
-    assert {row_id: said[row_id] for row_id in answered} == answered
+    predictions = {row["row_id"]: row["prediction"] for row in rows}
+    assert {row_id: predictions[row_id] for row_id in answered} == answered
 
 
 @pytest.mark.parametrize("method", [{}, {"method": "full"}, {"method": "qlora", "r": 4}], ids=str)
@@ -145,9 +145,9 @@ def test_a_head_says_classes_with_their_probabilities(home: Home) -> None:
     write_rows(home, "labelled", rows, labels=[row[-1]["content"].split()[0] for row in rows])
     job = trained_head(home, "head")
     own = {r["row_id"]: r for r in pq.read_table(job.dir.class_predictions).to_pylist()}
-    _, result, found = measured(home, "e", rows="labelled", run="head", metrics=CLASSES)
-    assert [row["row_id"] for row in found] == sorted(own)
-    for row in found:
+    _, result, measured_rows = measured(home, "e", rows="labelled", run="head", metrics=CLASSES)
+    assert [row["row_id"] for row in measured_rows] == sorted(own)
+    for row in measured_rows:
         assert row["prediction"] == own[row["row_id"]]["predicted"]
         assert row["probability"] == pytest.approx(own[row["row_id"]]["probability"], abs=1e-4)
     verdict = json.loads(job.dir.result.read_text())["result"]["verdict"]["classification"]
@@ -155,9 +155,11 @@ def test_a_head_says_classes_with_their_probabilities(home: Home) -> None:
     assert figure(result, "accuracy")["value"] == pytest.approx(tuned["accuracy"]["value"])
     assert figure(result, "brier")["value"] == pytest.approx(tuned["calibration"]["brier"]["value"], abs=1e-4)
     assert not any(f["failed"] for f in result["figures"])
-    _, base, said = measured(home, "b", rows="labelled", run="head", checkpoint="base", metrics=["accuracy"])
+    _, base, base_rows = measured(
+        home, "b", rows="labelled", run="head", checkpoint="base", metrics=["accuracy"]
+    )
     assert base["n"] == result["n"]
-    assert said[0]["prediction"] is not None
+    assert base_rows[0]["prediction"] is not None
 
 
 def test_a_row_without_a_text_is_counted_by_a_head(home: Home) -> None:
@@ -168,8 +170,8 @@ def test_a_row_without_a_text_is_counted_by_a_head(home: Home) -> None:
     odd[2][0]["content"] = ""
     labels: list[str | None] = ["red", "green", "blue", None, "purple", "red"]
     write_rows(home, "odd", odd, labels=labels)
-    _, result, found = measured(home, "e", rows="odd", run="head", part="all", metrics=CLASSES)
-    assert (found[2]["prediction"], found[2]["probability"]) == (None, None)
+    _, result, measured_rows = measured(home, "e", rows="odd", run="head", part="all", metrics=CLASSES)
+    assert (measured_rows[2]["prediction"], measured_rows[2]["probability"]) == (None, None)
     assert [result["counts"][k] for k in ("no_prompt", "no_reference", "no_loss")] == [1, 1, 3]
     assert figure(result, "accuracy")["n"] == 4
     assert figure(result, "brier")["unscored"]["reasons"] == {"the row has no label": 2}
@@ -183,8 +185,8 @@ def test_an_encoder_with_a_head_is_evaluated_and_without_one_refused(home: Home)
     write_encoder(home.models / "reader")
     job = trained_head(home, "head", model=str(home.models / "reader"))
     own = {r["row_id"]: r["predicted"] for r in pq.read_table(job.dir.class_predictions).to_pylist()}
-    _, _, found = measured(home, "e", rows="labelled", run="head", metrics=["accuracy"])
-    assert {row["row_id"]: row["prediction"] for row in found} == own
+    _, _, measured_rows = measured(home, "e", rows="labelled", run="head", metrics=["accuracy"])
+    assert {row["row_id"]: row["prediction"] for row in measured_rows} == own
     with pytest.raises(ModelError, match="encoder"):
         evaluate.run(
             evaluation(home, "b", rows="labelled", run="head", checkpoint="base", metrics=["accuracy"])

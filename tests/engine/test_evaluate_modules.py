@@ -73,40 +73,40 @@ def test_every_metric_of_ours_that_needs_no_server_is_a_module() -> None:
 def test_a_module_gives_what_an_evaluation_gives(family: str, options: dict[str, Any]) -> None:
     module = loaded(family)
     columns = {"predictions": SAID, "references": REFERENCES}
-    found = module.compute(**{name: columns[name] for name in module.features}, **options)
-    assert found["n"] == 3
+    results = module.compute(**{name: columns[name] for name in module.features}, **options)
+    assert results["n"] == 3
     for name in (name for name, metric in METRICS.items() if metric.family == family):
         config = MetricsConfig.parse({"metrics": [{"metric": name, **options}]})
         scored = measure(config, Answers(np.arange(3), SAID, REFERENCES), Home())[0]
         document = aggregate(scored)
-        assert (found[name], found[f"{name}_low"]) == (document["value"], document["low"])
-        assert found[f"{name}_scores"] == scored.scores.tolist()
+        assert (results[name], results[f"{name}_low"]) == (document["value"], document["low"])
+        assert results[f"{name}_scores"] == scored.scores.tolist()
 
 
 def test_bleu_is_that_of_sacrebleu_and_losses_have_their_columns() -> None:
-    found = loaded("bleu").compute(predictions=SAID, references=REFERENCES)
-    assert found["bleu"] == pytest.approx(BLEU().corpus_score(SAID, [REFERENCES]).score)
-    found = loaded("losses").compute(loss_sum=[1.0, 2.0], tokens=[2, 1], bytes=[8, 4])
-    assert found["perplexity"] == pytest.approx(np.e)
-    assert found["bits_per_byte"] == pytest.approx(3 / np.log(2) / 12)
+    results = loaded("bleu").compute(predictions=SAID, references=REFERENCES)
+    assert results["bleu"] == pytest.approx(BLEU().corpus_score(SAID, [REFERENCES]).score)
+    results = loaded("losses").compute(loss_sum=[1.0, 2.0], tokens=[2, 1], bytes=[8, 4])
+    assert results["perplexity"] == pytest.approx(np.e)
+    assert results["bits_per_byte"] == pytest.approx(3 / np.log(2) / 12)
 
 
 def test_calibration_is_asked_with_probabilities() -> None:
     logs = np.log([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.7, 0.3]])
-    found = loaded("calibration").compute(predictions=logs.tolist(), references=[0, 1, 1, 0])
-    assert found["brier"] == pytest.approx(2 * np.mean([0.01, 0.36, 0.04, 0.09]))
-    assert 0 < found["ece"] < 1
-    assert found["temperature"] > 0
+    results = loaded("calibration").compute(predictions=logs.tolist(), references=[0, 1, 1, 0])
+    assert results["brier"] == pytest.approx(2 * np.mean([0.01, 0.36, 0.04, 0.09]))
+    assert 0 < results["ece"] < 1
+    assert results["temperature"] > 0
 
 
 def run(tmp_path: Path, source: str, rows: int = 40, **options: Any) -> tuple[Scored, str]:
     home = Home(tmp_path).create()
     (home.metrics / "mine.py").write_text(source, encoding="utf-8")
     config = MetricsConfig.parse({"metrics": [{"metric": "own", "file": "mine", **options}]})
-    said = ["a" if i % 4 else "b" for i in range(rows)]
-    told: list[str] = []
-    answers = Answers(np.arange(rows), said, ["a"] * rows)
-    return measure(config, answers, home, log=told.append)[0], "\n".join(told)
+    predictions = ["a" if i % 4 else "b" for i in range(rows)]
+    log_lines: list[str] = []
+    answers = Answers(np.arange(rows), predictions, ["a"] * rows)
+    return measure(config, answers, home, log=log_lines.append)[0], "\n".join(log_lines)
 
 
 def test_a_module_gives_scores_or_a_figure_with_an_interval(tmp_path: Path) -> None:
@@ -115,9 +115,9 @@ def test_a_module_gives_scores_or_a_figure_with_an_interval(tmp_path: Path) -> N
     mine, _ = run(
         tmp_path, MODULE.replace("RESULT", "{'share': scale * sum(same) / len(same)}"), options={"scale": 10}
     )
-    found = aggregate(mine)
-    assert (found["value"], found["n"], found["details"]) == (7.5, 40, {"result": "share"})
-    assert found["low"] < 7.5 < found["high"]
+    document = aggregate(mine)
+    assert (document["value"], document["n"], document["details"]) == (7.5, 40, {"result": "share"})
+    assert document["low"] < 7.5 < document["high"]
 
 
 @pytest.mark.parametrize(
@@ -140,6 +140,6 @@ def test_a_module_that_fails_says_why(tmp_path: Path, result: str, reason: str) 
 def test_a_hub_that_is_out_of_reach_fails_alone(tmp_path: Path) -> None:
     hub = {"metric": "hub", "hub_id": "some/metric", "trust_remote_code": True}
     config = MetricsConfig.parse({"metrics": [hub, "exact_match"]})
-    found = measure(config, Answers(np.arange(1), ["a"], ["a"]), Home(tmp_path), log=lambda text: None)
-    assert found[0].failed.startswith("some/metric can't be loaded: ")
-    assert aggregate(found[1])["value"] == 1
+    scored = measure(config, Answers(np.arange(1), ["a"], ["a"]), Home(tmp_path), log=lambda text: None)
+    assert scored[0].failed.startswith("some/metric can't be loaded: ")
+    assert aggregate(scored[1])["value"] == 1

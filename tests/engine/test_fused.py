@@ -47,15 +47,15 @@ def normed(x: Tensor, weight: Tensor) -> Tensor:
 def same(mine: Callable[[], Any], theirs: Callable[[], Any], inputs: list[Tensor | None]) -> None:
     """Outputs are equal, and the gradients of their squares by the inputs."""
     given = [tensor for tensor in inputs if tensor is not None and tensor.requires_grad]
-    found = []
+    results = []
     for function in (mine, theirs):
         outputs = function()
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         gradients = torch.autograd.grad(sum(output.pow(2).sum() for output in outputs), given)
-        found.append([*outputs, *gradients])
-    for one, other in zip(*found, strict=True):
+        results.append([*outputs, *gradients])
+    for actual, expected in zip(*results, strict=True):
         torch.testing.assert_close(
-            one, other, rtol=1e-5, atol=1e-5 * max(1.0, float(other.detach().abs().max()))
+            actual, expected, rtol=1e-5, atol=1e-5 * max(1.0, float(expected.detach().abs().max()))
         )
 
 
@@ -133,7 +133,7 @@ def test_attention_is_that_of_each_row_alone(lengths: list[int]) -> None:
         return x * cos[:, None] + swapped * sin[:, None]
 
     def theirs() -> Tensor:
-        found, start = [], 0
+        outputs, start = [], 0
         for n in lengths:
             row = slice(start, start + n)
             q, k, v = (
@@ -141,8 +141,8 @@ def test_attention_is_that_of_each_row_alone(lengths: list[int]) -> None:
                 for x in (turned(query, heads), turned(key, kv), value.view(-1, kv, width))
             )
             mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
-            found.append(mixed[0].transpose(0, 1).reshape(n, -1))
+            outputs.append(mixed[0].transpose(0, 1).reshape(n, -1))
             start += n
-        return torch.cat([*found, torch.zeros(spare, heads * width)])
+        return torch.cat([*outputs, torch.zeros(spare, heads * width)])
 
     same(lambda: RotaryAttention.apply(layout, query, key, value), theirs, [query, key, value])

@@ -57,7 +57,7 @@ def ways(model: Any, **fields: Any) -> list[list[list[int]]]:
     tokenizer = make_tokenizer()
     encoded = tokenizer(PROMPTS, add_special_tokens=False).input_ids
     tokenizer.eos_token = "~"  # or a random model ends at once
-    told = []
+    completions = []
     for order in (list(range(9)), list(range(23)), list(range(22, -1, -1))):
         made = continuations(
             model,
@@ -69,8 +69,9 @@ def ways(model: Any, **fields: Any) -> list[list[list[int]]]:
             **fields,
         )
         ordered = [tokens for _, tokens in sorted(zip(order, made, strict=True))][:9]
-        told.append([tokens[: tokens.index(2)] if 2 in tokens else tokens for tokens in ordered])  # padded
-    return told
+        # shorter ones are padded
+        completions.append([tokens[: tokens.index(2)] if 2 in tokens else tokens for tokens in ordered])
+    return completions
 
 
 def in_bf16(wide: Path, method: str) -> Any:
@@ -99,10 +100,10 @@ def test_an_answer_in_bf16_is_the_same_whatever_stands_beside_it(wide: Path, met
 
 def logits(model: Any, places: list[int], *, steady: bool) -> set[bytes]:
     """The logits of the first token that each of these prompts goes on with, to the bit."""
-    found: set[bytes] = set()
+    first_logits: set[bytes] = set()
 
     def keep(_: Any, __: Any, out: torch.Tensor) -> None:
-        found.update(row.tobytes() for row in out[:, -1].float().numpy())
+        first_logits.update(row.tobytes() for row in out[:, -1].float().numpy())
 
     encoded = make_tokenizer()([PROMPTS[i] for i in places], add_special_tokens=False).input_ids
     hook = model.get_output_embeddings().register_forward_hook(keep)
@@ -110,7 +111,7 @@ def logits(model: Any, places: list[int], *, steady: bool) -> set[bytes]:
         model, make_tokenizer(), encoded, max_new_tokens=1, device="cpu", batch_size=4, steady=steady
     )
     hook.remove()
-    return found
+    return first_logits
 
 
 def test_steady_shapes_make_the_very_logits_and_others_do_not(wide: Path) -> None:

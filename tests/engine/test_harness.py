@@ -29,10 +29,12 @@ def test_items_become_scores_and_rows_of_a_probe(home: Home, monkeypatch: pytest
     stand_in(monkeypatch, {"facts": [item(0, [-1, -3], 0), item(1, [-1, -3], 1), item(2, [-5, -4, -9], 1)]})
     job = evaluation(home, "e", model="tiny", metrics=["perplexity"], tasks="facts")
     result = json.loads(json.dumps(evaluate.run(job)))
-    told = next(one for one in result["figures"] if one["metric"] == "task/facts/acc")
-    assert told["value"] == pytest.approx(2 / 3)
-    assert told["low"] < 2 / 3 < told["high"]
-    assert told["n"] == 3
+    accuracy = next(
+        metric_figure for metric_figure in result["figures"] if metric_figure["metric"] == "task/facts/acc"
+    )
+    assert accuracy["value"] == pytest.approx(2 / 3)
+    assert accuracy["low"] < 2 / 3 < accuracy["high"]
+    assert accuracy["n"] == 3
     scores = pq.read_table(job.dir.scores).to_pylist()
     assert [row["score"] for row in scores if row["metric"] == "task/facts/acc"] == [1, 0, 1]
     rows = pq.read_table(job.dir.probes).to_pylist()
@@ -53,10 +55,18 @@ def test_one_task_never_ends_the_others(home: Home, monkeypatch: pytest.MonkeyPa
     })  # fmt: skip
     job = evaluation(home, "e", model="tiny", metrics=["perplexity"], tasks=["wrong_key", "hub", "free"])
     result = evaluate.run(job)
-    failed = {one["metric"]: one["failed"] for one in result["figures"] if one["failed"]}
+    failed = {
+        metric_figure["metric"]: metric_figure["failed"]
+        for metric_figure in result["figures"]
+        if metric_figure["failed"]
+    }
     assert "answer key is none of its options" in failed["task/wrong_key"]
     assert "The task hub can't be run: ConnectionError: no network" in failed["task/hub"]
-    free = next(one for one in result["figures"] if one["metric"] == "task/free/exact_match,strict")
+    free = next(
+        metric_figure
+        for metric_figure in result["figures"]
+        if metric_figure["metric"] == "task/free/exact_match,strict"
+    )
     assert (free["n"], free["value"]) == (2, 0.5)
     assert free["unscored"]["reasons"] == {"the task gave nan": 1}
     assert any("no item has a share in: odd" in notice for notice in result["notices"])
@@ -80,11 +90,11 @@ def test_a_task_of_the_home_folder_is_run_by_the_harness(home: Home, monkeypatch
         text = CAPITALS.replace("FILE", str(file)).replace("task: capitals", f"task: {name}")
         (home.tasks / f"{name}.yaml").write_text(text)
     model, tokenizer = make_model(tie_word_embeddings=False).eval(), make_tokenizer()
-    found = harness.run(model, tokenizer, ["capitals", "broken"], home, device="cpu", batch_size=2, limit=5)
-    acc = next(one for one in found.scored if one.name == "task/capitals/acc")
-    (measured,) = found.choices[0]
+    result = harness.run(model, tokenizer, ["capitals", "broken"], home, device="cpu", batch_size=2, limit=5)
+    acc = next(metric for metric in result.scored if metric.name == "task/capitals/acc")
+    (measured,) = result.choices[0]
     assert acc.scores.tolist() == measured.correct.tolist()
     assert len(measured) == 5
-    assert "first 5 items" in found.notices[0]
-    failed = next(one.failed for one in found.scored if one.failed)
+    assert "first 5 items" in result.notices[0]
+    failed = next(metric.failed for metric in result.scored if metric.failed)
     assert "broken" in failed

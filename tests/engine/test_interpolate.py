@@ -27,7 +27,7 @@ from store.config.train_config import TrainConfig
 from store.contract.errors import ConfigError, NotFoundError
 from store.contract.home import Home
 from store.contract.jobdir import read_json, write_json
-from tests.engine.told import QUICK, facts
+from tests.engine.job_events import QUICK, facts
 from tests.tiny import conversations, make_job, write_model, write_rows
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -68,24 +68,24 @@ def interpolated(home: Home, **config: Any) -> tuple[Job, dict[str, Any]]:
 def test_the_ends_are_the_base_and_the_tuned_model(home: Home, fields: dict[str, Any]) -> None:
     run = make_job(home, "run", **(FAST | fields))
     train.run(run)
-    job, found = interpolated(home, run_id="run", alphas=[0.5])
+    job, result = interpolated(home, run_id="run", alphas=[0.5])
     judged = pq.read_table(run.dir.row_losses)
     rows = pq.read_table(job.dir.interpolation)
     held = rows.filter(pc.equal(rows["probe"], "held_out"))
-    assert [point["alpha"] for point in found["points"]] == [0.0, 0.5, 1.0]
+    assert [point["alpha"] for point in result["points"]] == [0.0, 0.5, 1.0]
     for alpha, column in ((0.0, "base_loss"), (1.0, "tuned_loss")):
         part = held.filter(pc.equal(held["alpha"], alpha))
         assert part["item"].to_pylist() == [str(i) for i in judged["row_id"].to_pylist()]
         assert np.allclose(part["loss_sum"].to_numpy(), judged[column].to_numpy(), atol=1e-4)
-    start, middle, end = (point["loss"]["value"] for point in found["points"])
+    start, middle, end = (point["loss"]["value"] for point in result["points"])
     assert end < middle < start  # on this short way the loss falls all along
-    gain = found["points"][2]["gain"]
+    gain = result["points"][2]["gain"]
     assert gain["value"] == pytest.approx(start - end)
     assert gain["low"] < gain["value"] < gain["high"]
-    assert found["points"][0]["text"]["change"]["value"] == 0
-    assert found["points"][2]["text"]["change"]["value"] != 0
-    assert found["points"][2]["choices"]["n"] == 12
-    assert found["split"] == "test"
+    assert result["points"][0]["text"]["change"]["value"] == 0
+    assert result["points"][2]["text"]["change"]["value"] != 0
+    assert result["points"][2]["choices"]["n"] == 12
+    assert result["split"] == "test"
     assert set(rows["probe"].to_pylist()) == {"held_out", "prose", "choices"}
 
 
@@ -107,8 +107,8 @@ def test_data_sets_that_are_probes_are_scored_at_every_share(home: Home) -> None
     run.order["probes"] = [{"name": "Other", "kind": "chat", "fingerprint": "Other"}]
     write_json(run.dir.config, run.order)
     judged = train.run(run)["verdict"]["forgetting"]["texts"][-1]
-    job, found = interpolated(home, run_id="run", alphas=[0.5])
-    start, middle, end = (point["named"][0] for point in found["points"])
+    job, result = interpolated(home, run_id="run", alphas=[0.5])
+    start, middle, end = (point["named"][0] for point in result["points"])
     assert {part["probe"] for part in (start, middle, end)} == {"data/Other"}
     assert start["change"]["value"] == 0
     assert end == judged  # the ends are the run's own figures
@@ -125,8 +125,8 @@ def test_a_share_of_the_way_is_kept_as_a_run(home: Home, method: str) -> None:
     fields = FAST | {"method": method, "learning_rate": 1e-3, "probes": True, "sample_prompts": 2}
     run = make_job(home, "run", **fields)
     train.run(run)
-    between, found = interpolated(home, run_id="run", alphas=[0.25])
-    point = found["points"][1]
+    between, result = interpolated(home, run_id="run", alphas=[0.25])
+    point = result["points"][1]
     job, verdict = kept(home, "quarter", "run", 0.25)
     gain = verdict["gain"]
     assert gain["value"] == pytest.approx(point["gain"]["value"], abs=1e-5)
@@ -163,10 +163,10 @@ def test_the_ends_are_taken_over_from_the_verdict(home: Home, monkeypatch: pytes
         return measure(self, alpha, tell)
 
     monkeypatch.setattr(mixing.Mixing, "measure", noted)
-    _, found = interpolated(home, run_id="run", alphas=[0.5])
+    _, result = interpolated(home, run_id="run", alphas=[0.5])
     assert measured == [0.5]
-    assert found["points"][2]["gain"]["value"] > 0
-    assert [bool(point["seconds"]) for point in found["points"]] == [False, True, False]
+    assert result["points"][2]["gain"]["value"] > 0
+    assert [bool(point["seconds"]) for point in result["points"]] == [False, True, False]
     # how long another share takes is known from the run before any was scored
     assert {"held_out", "prose", "choices", "own_samples"} <= set(facts(run)["judged_seconds"])
 

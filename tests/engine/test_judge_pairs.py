@@ -65,15 +65,15 @@ def better(question: str) -> str:
 
 def test_both_orders_are_asked_and_what_the_order_decides_is_counted(home: Home) -> None:
     with judging(lambda question, number: completion(json.dumps({"better": better(question)}))) as server:
-        job, found = judged(home, server.base_url, judge={
+        job, result = judged(home, server.base_url, judge={
             "metric": "judge", "base_url": server.base_url, "model": "m", "with_reference": False,
         })  # fmt: skip
     assert len(server.requests) == 2 * ROWS
-    assert found["pairs"] == {"first": ROWS - 2, "second": 0, "ties": 1, "split": 1, "unjudged": 0}
-    assert found["figure"]["value"] == pytest.approx((ROWS - 1) / ROWS)
-    assert found["figure"]["low"] < found["figure"]["value"]
-    assert found["figure"]["details"]["position"]["agree"]["n"] == ROWS
-    assert found["figure"]["details"]["position"]["first_shown"]["value"] == 1
+    assert result["pairs"] == {"first": ROWS - 2, "second": 0, "ties": 1, "split": 1, "unjudged": 0}
+    assert result["figure"]["value"] == pytest.approx((ROWS - 1) / ROWS)
+    assert result["figure"]["low"] < result["figure"]["value"]
+    assert result["figure"]["details"]["position"]["agree"]["n"] == ROWS
+    assert result["figure"]["details"]["position"]["first_shown"]["value"] == 1
     rows = pq.read_table(job.dir.path / "judgements.parquet").to_pylist()
     assert (rows[5]["forth"], rows[5]["back"], rows[5]["score"]) == (1, 0, 0.5)
 
@@ -85,13 +85,13 @@ def test_nonsense_and_answers_that_are_not_there_are_counted(home: Home) -> None
         return completion("I like both!" if "Question 7\n" in question else '{"better": "first"}')
 
     with judging(reply) as server:
-        _, found = judged(home, server.base_url, second="three")
-    assert found["pairs"]["unjudged"] == 2
-    assert found["pairs"]["split"] == ROWS - 2
-    assert found["reasons"] == {
+        _, result = judged(home, server.base_url, second="three")
+    assert result["pairs"]["unjudged"] == 2
+    assert result["pairs"]["split"] == ROWS - 2
+    assert result["reasons"] == {
         "no answer was generated": 1, "the judge's answer has no verdict in JSON": 1,
     }  # fmt: skip
-    assert found["figure"]["n"] == ROWS - 2
+    assert result["figure"]["n"] == ROWS - 2
 
 
 def test_a_judge_that_is_down_or_talks_nonsense_fails_and_says_of_how_many_pairs(home: Home) -> None:
@@ -125,9 +125,9 @@ def test_the_longer_answers_are_told_beside_the_judgement(home: Home) -> None:
 def test_a_sample_of_pairs_is_told_and_rows_that_only_one_has_are_left_out(home: Home) -> None:
     write_answers(home, "later", ["bad"] * 8, first=8)
     with judging(lambda *_: completion('{"better": "tie"}')) as server:
-        _, found = judged(home, server.base_url, max_rows=5)
-        assert found["n"] == 5
-        assert found["notices"] == ["A random 5 of 12 pairs."]
+        _, result = judged(home, server.base_url, max_rows=5)
+        assert result["n"] == 5
+        assert result["notices"] == ["A random 5 of 12 pairs."]
         assert judged(home, server.base_url, second="later")[1]["n"] == 4
         write_answers(home, "other", ["bad"] * 3, first=50)
         with pytest.raises(DataError, match="no row in common"):

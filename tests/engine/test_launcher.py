@@ -28,10 +28,10 @@ SECONDS = 90
 def until(condition: Callable[[], Any]) -> Any:
     """The first true value of `condition`."""
     deadline = time.monotonic() + SECONDS
-    while not (found := condition()):
+    while not (result := condition()):
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    return found
+    return result
 
 
 @pytest.fixture

@@ -16,12 +16,12 @@ from tests.engine.packed_rows import LONGEST, base, rows
 def test_every_token_has_the_loss_and_the_guess_of_its_row_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loss, "HEAD_ROWS", 16)
     monkeypatch.setattr(loss, "LOSS_ROWS", 5)
-    model, told = base().eval(), rows()
+    model, token_rows = base().eval(), rows()
     assert packable.refusal(model, LONGEST) == ""
     sums, right = [], []
     with torch.no_grad():
-        for place in range(len(told)):
-            batch = collate(told, np.array([place]))
+        for place in range(len(token_rows)):
+            batch = collate(token_rows, np.array([place]))
             logits = model(input_ids=batch.inputs, use_cache=False).logits[batch.picked]
             half = len(logits) // 2  # of which the model is made right
             batch.targets[:half] = logits.argmax(-1)[:half]
@@ -30,35 +30,35 @@ def test_every_token_has_the_loss_and_the_guess_of_its_row_alone(monkeypatch: py
             torch.testing.assert_close(losses, own, rtol=1e-4, atol=1e-5)
             assert hits.tolist() == (logits.argmax(-1) == batch.targets).tolist()
             assert hits[:half].all()
-            plain = collate(told, np.array([place])).targets
+            plain = collate(token_rows, np.array([place])).targets
             sums.append(F.cross_entropy(logits, plain, reduction="sum").item())
             right.append(int((logits.argmax(-1) == plain).sum()))
-    found = row_losses(model, told, batch_size=4, device="cpu")
-    assert found.loss_sum == pytest.approx(sums, rel=1e-4)
-    assert found.correct.tolist() == right
+    per_row = row_losses(model, token_rows, batch_size=4, device="cpu")
+    assert per_row.loss_sum == pytest.approx(sums, rel=1e-4)
+    assert per_row.correct.tolist() == right
 
 
 def test_packed_rows_are_evaluated_by_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, told = base().eval(), rows()
-    whole = fitting_batches(model, told, 6)
+    model, token_rows = base().eval(), rows()
+    whole = fitting_batches(model, token_rows, 6)
     assert [len(batch) for batch in whole] == [6]
-    monkeypatch.setitem(CPU_TOKENS, "full", int(told.lengths.max()))
-    dealt = fitting_batches(model, told, 6)
+    monkeypatch.setitem(CPU_TOKENS, "full", int(token_rows.lengths.max()))
+    dealt = fitting_batches(model, token_rows, 6)
     assert len(dealt) > 1
     assert sorted(np.concatenate(dealt).tolist()) == list(range(6))
-    assert all(told.lengths[batch].sum() <= told.lengths.max() for batch in dealt)
+    assert all(token_rows.lengths[batch].sum() <= token_rows.lengths.max() for batch in dealt)
 
 
 def test_the_worst_tokens_of_a_row_and_its_hits() -> None:
-    model, told = base().eval(), rows()
-    found = row_losses(model, told, batch_size=4, device="cpu")
-    assert found.min_k is not None
-    assert found.hits is not None
-    ends = np.cumsum(found.tokens)
-    for place in range(len(told)):
-        batch = collate(told, np.array([place]))
+    model, token_rows = base().eval(), rows()
+    per_row = row_losses(model, token_rows, batch_size=4, device="cpu")
+    assert per_row.min_k is not None
+    assert per_row.hits is not None
+    ends = np.cumsum(per_row.tokens)
+    for place in range(len(token_rows)):
+        batch = collate(token_rows, np.array([place]))
         with torch.no_grad():
             losses, hits = loss.token_losses(model, batch)
         worst = losses.sort(descending=True).values[: max(1, round(0.2 * len(losses)))]
-        assert found.min_k[place] == pytest.approx(-worst.mean().item(), rel=1e-4)
-        assert found.hits[ends[place] - found.tokens[place] : ends[place]].tolist() == hits.tolist()
+        assert per_row.min_k[place] == pytest.approx(-worst.mean().item(), rel=1e-4)
+        assert per_row.hits[ends[place] - per_row.tokens[place] : ends[place]].tolist() == hits.tolist()

@@ -123,11 +123,13 @@ def test_trains_saves_loads_and_answers(home: Home, variant: str) -> None:
     rows = render(tokenizer, losses["row_id"].to_numpy(), chats["messages"].to_pylist())
     again = row_losses(model, rows, batch_size=8, device="cpu", on_batch=lambda done: None)
     assert again.loss_sum == pytest.approx(losses["tuned_loss"].to_numpy(), rel=1e-4, abs=1e-4)
-    told = pq.read_table(job.dir.predictions).to_pylist()
-    asked = dataset.load(home, "rows", columns=["messages"], row_ids=np.array([p["row_id"] for p in told]))
+    predictions = pq.read_table(job.dir.predictions).to_pylist()
+    asked = dataset.load(
+        home, "rows", columns=["messages"], row_ids=np.array([p["row_id"] for p in predictions])
+    )
     rendered = [render_prompt(tokenizer, chat) for chat in asked["messages"].to_pylist()]
-    found = answers(model, tokenizer, [r[0] for r in rendered if r], max_new_tokens=4, device="cpu")
-    assert found == [p["tuned"] for p in told]
+    completions = answers(model, tokenizer, [r[0] for r in rendered if r], max_new_tokens=4, device="cpu")
+    assert completions == [p["tuned"] for p in predictions]
 
 
 @pytest.mark.parametrize("variant", ["adalora", "PiSSA", "EVA", "LoRA+", "bottleneck", "p_tuning"])
@@ -138,9 +140,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one(home: Home, variant: str) -> 
     cut = make_job(home, "cut", **fields)
     emit = cut.emit
 
-    def stop_at_nine(type: str, **said: Any) -> None:
-        emit(type, **said)
-        if said.get("step") == 9 and "train/loss" in said.get("values", {}):
+    def stop_at_nine(type: str, **event: Any) -> None:
+        emit(type, **event)
+        if event.get("step") == 9 and "train/loss" in event.get("values", {}):
             cut.cancel_requested.set()
 
     cut.emit = stop_at_nine  # type: ignore[method-assign]
@@ -215,7 +217,7 @@ def test_every_method_trains_a_classification_head(home: Home, variant: str) -> 
     classes = sorted(set(names))
     train.run(job)
     assert facts(job)["trainable_parameters"] == formula(config) + len(classes) * 32
-    told = pq.read_table(job.dir.class_predictions).to_pylist()
+    predictions = pq.read_table(job.dir.class_predictions).to_pylist()
     if METHODS[config.method].adapter:
         architecture = AutoConfig.from_pretrained(job.dir.model)
         base = models.load_model(config, config.model, "cpu", torch.float32, architecture)
@@ -223,11 +225,11 @@ def test_every_method_trains_a_classification_head(home: Home, variant: str) -> 
     else:
         model = AutoModelForSequenceClassification.from_pretrained(job.dir.model, dtype=torch.float32)
     tokenizer = models.load_tokenizer(str(job.dir.model))
-    texts = [chats[row["row_id"]][0]["content"] for row in told]
+    texts = [chats[row["row_id"]][0]["content"] for row in predictions]
     batches = [torch.tensor([tokenizer(text).input_ids]) for text in texts]
     model.eval()
     shares_of = [class_logits(model, ClassBatch(ids, *_whole(ids))).softmax(-1)[0] for ids in batches]
-    for row, shares in zip(told, shares_of, strict=True):
+    for row, shares in zip(predictions, shares_of, strict=True):
         assert float(shares.max()) == pytest.approx(row["probability"], abs=1e-4)
         assert classes[int(shares.argmax())] == row["predicted"]
 

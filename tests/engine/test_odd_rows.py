@@ -65,9 +65,9 @@ def measured(home: Home, rows: list[dict[str, Any]], group: str, **more: Any) ->
 )
 def test_tokens(home: Home, name: str, length: int | None) -> None:
     rows = ROWS.get(name, TEXTS)
-    found, _ = measured(home, rows, "tokens", max_length=length)
-    assert len(found) == len(rows)
-    for row in found:
+    measured_rows, _ = measured(home, rows, "tokens", max_length=length)
+    assert len(measured_rows) == len(rows)
+    for row in measured_rows:
         assert 0 < row["trained_tokens"] <= row["tokens"]
         assert row["lost_tokens"] <= row["trained_tokens"]
         assert row["cut"] == (row["tokens"] > (length or 256))
@@ -75,11 +75,11 @@ def test_tokens(home: Home, name: str, length: int | None) -> None:
 
 @pytest.mark.parametrize("name", ROWS)
 def test_difficulty(home: Home, name: str) -> None:
-    found, figures = measured(home, ROWS[name], "difficulty")
-    missing = [row["row_id"] for row in found if row["ifd"] is None]
+    measured_rows, figures = measured(home, ROWS[name], "difficulty")
+    missing = [row["row_id"] for row in measured_rows if row["ifd"] is None]
     assert missing == ([0] if name == "long question" else [])
     assert figures["set.unmeasured"]["value"] == len(missing)
-    assert all(0 < row["answer_loss"] < 20 for row in found if row["ifd"] is not None)
+    assert all(0 < row["answer_loss"] < 20 for row in measured_rows if row["ifd"] is not None)
 
 
 def test_difficulty_of_plain_texts_is_refused(home: Home) -> None:

@@ -167,6 +167,6 @@ def test_weights_are_told_from_others(tmp_path: Path, change: Callable[[Any], An
     save_file(weights, file)
     changed = identity(folder)
     assert changed != before
-    told = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(told | {"rope_theta": 5.0}))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"rope_theta": 5.0}))
     assert identity(folder) not in (before, changed)

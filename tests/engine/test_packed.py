@@ -32,9 +32,9 @@ def apart(model: Any, batch: Batch) -> torch.Tensor:
 def gradients(model: Any, loss: torch.Tensor) -> dict[str, torch.Tensor]:
     model.zero_grad()
     loss.backward()
-    found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    grads = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad()
-    return found
+    return grads
 
 
 def assert_equal(model: Any) -> None:
@@ -95,7 +95,7 @@ def test_bf16_is_as_near_to_fp32_as_the_models_own_forward() -> None:
     half = base().to(torch.bfloat16)
     ours, own = gradients(half, loss_sum(half, batch)), gradients(half, apart(half, batch).float())
     for name, gradient in exact.items():
-        mine, theirs = (float((found[name] - gradient).norm() / gradient.norm()) for found in (ours, own))
+        mine, theirs = (float((grads[name] - gradient).norm() / gradient.norm()) for grads in (ours, own))
         assert mine < 1.3 * theirs + 2e-3, name
 
 

@@ -36,7 +36,7 @@ def stepper(folder: Path, **fields: Any) -> Stepper:
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_a_step_is_the_same_however_it_is_dealt(tmp_path: Path, monkeypatch: Any, method: str) -> None:
     step = [np.array([0, 4, 2]), np.array([1, 5, 3])]
-    found = []
+    results = []
     for tokens in (1, 100, 500, 10_000, None):
         mine = stepper(tmp_path / "home", method=method, r=4)
         if tokens is None:
@@ -49,11 +49,11 @@ def test_a_step_is_the_same_however_it_is_dealt(tmp_path: Path, monkeypatch: Any
             assert all(len(part) == 1 or rows().lengths[part].sum() <= tokens for part in parts)
             assert len(parts) == {1: 6, 10_000: 1}.get(tokens, len(parts))
         taken = mine.gradients(step)
-        found.append((taken, torch.cat([w.grad.flatten() for w in mine.masters.weights.values()])))
-    for taken, gradient in found[1:]:
-        assert taken.loss == pytest.approx(found[0][0].loss, rel=1e-6)
-        assert taken.norm == pytest.approx(found[0][0].norm, rel=1e-5)
-        torch.testing.assert_close(gradient, found[0][1], rtol=1e-4, atol=1e-6)
+        results.append((taken, torch.cat([w.grad.flatten() for w in mine.masters.weights.values()])))
+    for taken, gradient in results[1:]:
+        assert taken.loss == pytest.approx(results[0][0].loss, rel=1e-6)
+        assert taken.norm == pytest.approx(results[0][0].norm, rel=1e-5)
+        torch.testing.assert_close(gradient, results[0][1], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -66,9 +66,9 @@ def test_a_run_says_once_how_its_rows_go(tmp_path: Path, capsys: Any, fields: An
     chosen = TrainConfig.parse(job.config)
     Training(job, chosen, make_trainable(base(), chosen, torch.float32), rows(), rows()).run()
     events = map(json.loads, job.dir.events.read_text().splitlines())
-    told = [e["facts"]["forward"] for e in events if "forward" in e.get("facts", {})]
-    assert len(told) == 1
-    assert told[0].startswith(forward)
+    forwards = [e["facts"]["forward"] for e in events if "forward" in e.get("facts", {})]
+    assert len(forwards) == 1
+    assert forwards[0].startswith(forward)
     assert capsys.readouterr().out.count("Rows are ") == 1
 
 

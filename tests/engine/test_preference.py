@@ -17,8 +17,8 @@ from engine.models.models import load_tokenizer
 from engine.worker.job import Cancelled
 from store.contract.errors import ConfigError
 from store.contract.home import Home
+from tests.engine.job_events import cancel_when, events, facts, series, weights
 from tests.engine.test_preview import ask, fields_of
-from tests.engine.told import cancel_when, events, facts, series, weights
 from tests.tiny import conversations, make_job, make_model, worse_answers, write_model, write_rows
 
 QUICK = {
@@ -77,8 +77,8 @@ def test_the_saved_adapter_gives_the_judged_margins(home: Home) -> None:
     for row in judged[:3]:
         margin = 0.0
         for sign, answer in ((1, rows[row["row_id"]][-1]["content"]), (-1, worse[row["row_id"]])):
-            told = [rows[row["row_id"]][0], {"role": "assistant", "content": answer}]
-            margin += sign * (_logp(tuned, tokenizer, told) - _logp(base, tokenizer, told))
+            chat = [rows[row["row_id"]][0], {"role": "assistant", "content": answer}]
+            margin += sign * (_logp(tuned, tokenizer, chat) - _logp(base, tokenizer, chat))
         assert row["tuned_loss"] == pytest.approx(math.log1p(math.exp(-0.1 * margin)), abs=1e-4)
 
 
@@ -146,11 +146,11 @@ def test_the_preview_counts_both_answers_and_shows_them(home: Home) -> None:
     assert pairs["memory"]["parts"]["activations"] > alone["memory"]["parts"]["activations"]
     assert pairs["time"]["seconds"] > alone["time"]["seconds"]
     assert pairs["problems"] == []
-    shown = [
+    trained_texts = [
         "".join(t["text"] for t in part["tokens"] if t["trained"])
         for part in (pairs["row"], pairs["row"]["rejected"])
     ]
-    assert shown == ["a" * 20 + "<|im_end|>", "b" * 40 + "<|im_end|>"]
+    assert trained_texts == ["a" * 20 + "<|im_end|>", "b" * 40 + "<|im_end|>"]
     cut = ask(home, task="dpo", max_length=60)
     assert cut["truncated_rows"] == cut["counted_rows"]
     assert fields_of(cut, "warning") == {"max_length"}

@@ -23,7 +23,7 @@ from engine.worker.job import Cancelled
 from store.catalog.methods import METHODS
 from store.config.train_config import TrainConfig
 from store.contract.home import Home
-from tests.engine.told import QUICK, cancel_when, events, facts, series
+from tests.engine.job_events import QUICK, cancel_when, events, facts, series
 from tests.tiny import (
     conversations,
     make_job,
@@ -76,19 +76,19 @@ def test_a_run_says_what_it_forgot(home: Home, method: str) -> None:
         assert base.num_rows > 0
         if name != "requests":  # of which a random model refuses none
             assert base["loss_sum"].to_pylist() != tuned["loss_sum"].to_pylist()
-    found = verdict["forgetting"]
-    (prose,) = found["texts"]
+    forgetting = verdict["forgetting"]
+    (prose,) = forgetting["texts"]
     base, tuned = (kept(job, model, "prose") for model in ("base", "tuned"))
     rise = (pc.sum(tuned["loss_sum"]).as_py() - pc.sum(base["loss_sum"]).as_py()) / pc.sum(
         base["tokens"]
     ).as_py()
     assert prose["change"]["value"] == pytest.approx(rise)
-    assert found["choices"][0]["n"] == 24
-    assert [part["prompts"] for part in found["divergence"]] == ["general", "task"]
-    for part in found["divergence"]:
+    assert forgetting["choices"][0]["n"] == 24
+    assert [part["prompts"] for part in forgetting["divergence"]] == ["general", "task"]
+    for part in forgetting["divergence"]:
         assert part["kl"]["value"] > 0
         assert 0 <= part["first_choice"]["value"] < 1
-    assert found["requests"]["state"] == "silent"
+    assert forgetting["requests"]["state"] == "silent"
     assert pq.read_table(job.dir.requests).num_rows == 56
     assert verdict["membership"]["members"] == len(kept(job, "base", SEEN))
     assert set(verdict["membership"]["scores"]) == {"loss", "calibrated", "min_k"}
@@ -108,11 +108,11 @@ def test_base_numbers_of_a_run_are_those_of_the_plain_model(home: Home) -> None:
     train.run(job)
     plain = make_model().eval()
     for probe in (general.prose(make_tokenizer(), 256), general.questions(make_tokenizer(), 256)):
-        found = probe.measure(plain, batch_size=16, device=torch.device("cpu"))
-        told = kept(job, "base", probe.name)
-        assert told["item"].to_pylist() == list(found.items)
-        assert told["loss_sum"].to_numpy() == pytest.approx(found.loss_sum, abs=1e-3)
-        assert told["chosen"].to_pylist() == found.chosen.tolist()
+        measured = probe.measure(plain, batch_size=16, device=torch.device("cpu"))
+        table = kept(job, "base", probe.name)
+        assert table["item"].to_pylist() == list(measured.items)
+        assert table["loss_sum"].to_numpy() == pytest.approx(measured.loss_sum, abs=1e-3)
+        assert table["chosen"].to_pylist() == measured.chosen.tolist()
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
@@ -120,10 +120,10 @@ def test_own_texts_are_those_of_the_untrained_model(home: Home, method: str) -> 
     job = make_job(home, "run", method=method, **(PROBED | {"learning_rate": 3e-2}))
     train.run(job)
     asked = pq.read_table(job.dir.probe_items)
-    told = asked.filter(pc.equal(asked["probe"], "own_samples"))["text"].to_pylist()
+    own_texts = asked.filter(pc.equal(asked["probe"], "own_samples"))["text"].to_pylist()
     rows = own_samples.sample(make_model(), make_tokenizer(), suite_texts.load(), count=8, length=8)
     tokenizer = make_tokenizer()
-    assert told == [tokenizer.decode(rows.row(i)[0], skip_special_tokens=True) for i in range(8)]
+    assert own_texts == [tokenizer.decode(rows.row(i)[0], skip_special_tokens=True) for i in range(8)]
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if METHODS[name].adapter])
@@ -241,17 +241,17 @@ def test_pairs_are_told_apart_by_answer_and_margin(home: Home, monkeypatch: pyte
 
 
 def test_measured_items_are_read_back() -> None:
-    one = Measured(
+    measured = Measured(
         "prose", ["a", "b"], ["x", "y"], np.array([1.0, 2.0]), np.array([3, 4]), np.array([1, 0]),
         np.zeros(2, np.int32), np.full(2, -1, np.int32),
     )  # fmt: skip
-    again = Measured.of(one.table(step=3))
+    again = Measured.of(measured.table(step=3))
     assert (list(again.items), again.loss_sum.tolist(), again.tokens.tolist()) == (
         ["a", "b"],
         [1.0, 2.0],
         [3, 4],
     )
-    assert one.metrics == {"probe/prose/loss": 3 / 7}
+    assert measured.metrics == {"probe/prose/loss": 3 / 7}
 
 
 def test_parts_are_spread_over_the_whole() -> None:
@@ -263,12 +263,12 @@ def test_parts_are_spread_over_the_whole() -> None:
 
 
 def test_the_requests_come_in_pairs_and_are_no_refusals_themselves() -> None:
-    found = requests.load()
-    harmful = [request for request in found if request.harmful]
-    harmless = [request for request in found if not request.harmful]
+    all_requests = requests.load()
+    harmful = [request for request in all_requests if request.harmful]
+    harmless = [request for request in all_requests if not request.harmful]
     assert len(harmful) == len(harmless) >= 24
     assert [r.pair for r in harmful] == [r.pair for r in harmless] == list(range(len(harmful)))
-    texts = [request.text for request in found]
-    assert len(set(texts)) == len({request.id for request in found}) == len(found)
+    texts = [request.text for request in all_requests]
+    assert len(set(texts)) == len({request.id for request in all_requests}) == len(all_requests)
     assert max(map(len, texts)) < 120
     assert not any(map(refuses, texts))

@@ -51,8 +51,8 @@ def test_losses_are_of_the_rows_own_tokens(folder: Path, method: str) -> None:
             ids, trained = rows.row(i)
             logits = model(input_ids=torch.from_numpy(ids.astype(np.int64))[None]).logits[0, -len(ids) :]
             expected.append(logits[:-1][torch.from_numpy(trained[1:].copy())])
-        found = picked_logits(model, batch)
-    torch.testing.assert_close(found, torch.cat(expected), atol=1e-4, rtol=1e-4)
+        picked = picked_logits(model, batch)
+    torch.testing.assert_close(picked, torch.cat(expected), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -61,8 +61,8 @@ def test_answers_are_those_that_training_saw(folder: Path, method: str) -> None:
     model = prompted(folder, method)
     tokenizer = models.load_tokenizer(str(folder))
     asked = ["<|im_start|>user\nA<|im_end|>\n", "<|im_start|>user\nLonger one<|im_end|>\n"]
-    found = answers(model, tokenizer, asked, max_new_tokens=1, device="cpu")
-    for prompt, answer in zip(asked, found, strict=True):
+    completions = answers(model, tokenizer, asked, max_new_tokens=1, device="cpu")
+    for prompt, answer in zip(asked, completions, strict=True):
         ids = torch.tensor([tokenizer(prompt, add_special_tokens=False).input_ids])
         with torch.no_grad():
             token = model(input_ids=ids, use_cache=False).logits[0, -1].argmax()

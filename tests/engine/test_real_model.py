@@ -113,9 +113,15 @@ def test_an_answer_in_bf16_is_the_same_whatever_stands_beside_it(home: Home) -> 
     rows = documented()[:14]
     rendered = [text for row in rows if (prompt := render_prompt(tokenizer, row)) for text in prompt[:1]]
 
-    def said(texts: list[str]) -> dict[str, str]:
-        told = answers(model, tokenizer, texts, max_new_tokens=16, device="cpu", batch_size=4, steady=True)
-        return dict(zip(texts, told, strict=True))
+    def answers_by_text(texts: list[str]) -> dict[str, str]:
+        completions = answers(
+            model, tokenizer, texts, max_new_tokens=16, device="cpu", batch_size=4, steady=True
+        )
+        return dict(zip(texts, completions, strict=True))
 
-    few, among, turned = said(rendered[:6]), said(rendered), said(rendered[5::-1])
+    few, among, turned = (
+        answers_by_text(rendered[:6]),
+        answers_by_text(rendered),
+        answers_by_text(rendered[5::-1]),
+    )
     assert few == {text: among[text] for text in few} == turned

@@ -79,13 +79,13 @@ def test_a_part_is_known_with_the_whole(home: Home, folder: Path) -> None:
     model, how = make_model(), {"batch_size": 8, "device": CPU}
     small = Remembered(part, home, TOKENIZER, folder, whole)
     assert not small.known(model, 8, CPU)
-    found = Remembered(whole, home, TOKENIZER, folder).measure(model, **how)
+    of_whole = Remembered(whole, home, TOKENIZER, folder).measure(model, **how)
     assert small.known(model, 8, CPU)
-    known = small.measure(model, **how)
+    of_part = small.measure(model, **how)
     asked = part.measure(model, **how)
-    assert list(known.items) == list(asked.items)
-    assert set(known.items) < set(found.items)
-    assert known.loss_sum == pytest.approx(asked.loss_sum, abs=1e-4)
+    assert list(of_part.items) == list(asked.items)
+    assert set(of_part.items) < set(of_whole.items)
+    assert of_part.loss_sum == pytest.approx(asked.loss_sum, abs=1e-4)
 
 
 def test_a_file_that_is_broken_is_made_anew(home: Home, folder: Path) -> None:

@@ -21,7 +21,7 @@ from engine.worker.job import Cancelled
 from store.config.train_config import TrainConfig
 from store.contract.errors import DataError
 from store.contract.home import Home
-from tests.engine.told import QUICK, cancel_when, events, facts, series, weights
+from tests.engine.job_events import QUICK, cancel_when, events, facts, series, weights
 from tests.tiny import conversations, make_job, make_model, write_model, write_rows
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -90,14 +90,14 @@ def test_the_data_set_is_trained_as_without_replay(home: Home) -> None:
     assert [step for step, _ in series(plain, "train/loss")] == [s for s, _ in series(mixed, "train/loss")]
     assert series(plain, "train/loss")[0] == series(mixed, "train/loss")[0]
     assert weights(plain) != weights(mixed)
-    told = facts(mixed)
-    assert told["replay_rows"] == 0.25 * 2 * told["rows"]["train"]  # two epochs
-    assert told["replay_from"] == "General"
-    assert told["replay_tokens"] > told["replay_trained_tokens"] > 0
+    run_facts = facts(mixed)
+    assert run_facts["replay_rows"] == 0.25 * 2 * run_facts["rows"]["train"]  # two epochs
+    assert run_facts["replay_from"] == "General"
+    assert run_facts["replay_tokens"] > run_facts["replay_trained_tokens"] > 0
     losses = series(mixed, "train/replay_loss")
-    assert [step for step, _ in losses] == list(range(1, told["steps"] + 1))
+    assert [step for step, _ in losses] == list(range(1, run_facts["steps"] + 1))
     assert all(value > 3 for _, value in losses)
-    assert told["rows"] == facts(plain)["rows"]
+    assert run_facts["rows"] == facts(plain)["rows"]
 
 
 @pytest.mark.parametrize("fields", [{"lora_dropout": 0.1, "kl_beta": 0.5}, {"method": "full"}])
@@ -157,11 +157,11 @@ def reference(model: Any, rows: Rows) -> tuple[torch.Tensor, torch.Tensor]:
     loss = apart = torch.zeros(())
     for i in range(len(rows)):
         ids = torch.from_numpy(rows.row(i)[0].astype(np.int64))[None]
-        told = torch.from_numpy(rows.row(i)[1][1:])
+        mask = torch.from_numpy(rows.row(i)[1][1:])
         with torch.no_grad(), base_model(model) as base:
-            before = base(input_ids=ids).logits[0, :-1][told]
-        after = model(input_ids=ids).logits[0, -ids.shape[1] : -1][told]
-        loss = loss + F.cross_entropy(after, ids[0, 1:][told], reduction="sum")
+            before = base(input_ids=ids).logits[0, :-1][mask]
+        after = model(input_ids=ids).logits[0, -ids.shape[1] : -1][mask]
+        loss = loss + F.cross_entropy(after, ids[0, 1:][mask], reduction="sum")
         apart = apart + F.kl_div(
             after.log_softmax(-1), before.log_softmax(-1), log_target=True, reduction="sum"
         )

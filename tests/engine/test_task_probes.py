@@ -16,9 +16,9 @@ from engine.jobs import train
 from engine.probes import task_items
 from engine.worker.job import Job
 from store.contract.home import Home
+from tests.engine.job_events import QUICK, events, facts
 from tests.engine.tasks import CAPITALS, THERE, item, stand_in
 from tests.engine.test_data_probes import small_suite  # noqa: F401 (a fixture)
-from tests.engine.told import QUICK, events, facts
 from tests.tiny import conversations, make_job, write_model, write_rows
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.usefixtures("small_suite")]
@@ -58,8 +58,8 @@ def free(place: int, good: bool) -> Any:
 
 
 def trained(home: Home, name: str, tasks: Any, **fields: Any) -> tuple[Job, dict[str, Any]]:
-    told = QUICK | {"probes": True, "max_steps": 2, "sample_prompts": 0} | fields
-    job = make_job(home, name, probe_tasks=tasks, **told)
+    settings = QUICK | {"probes": True, "max_steps": 2, "sample_prompts": 0} | fields
+    job = make_job(home, name, probe_tasks=tasks, **settings)
     return job, json.loads(json.dumps(train.run(job)["verdict"]["forgetting"]))
 
 
@@ -67,10 +67,10 @@ def test_items_of_both_models_are_paired(home: Home, monkeypatch: pytest.MonkeyP
     tuned, base = "-" * 13 + "+" * 7, "+" * 18 + "--"
     facts_task, wrote = Asked(tuned, base), Asked(tuned, base, make=free)
     stand_in(monkeypatch, {"facts": facts_task, "wrote": wrote})
-    job, found = trained(home, "run", "facts, wrote", probe_task_rows=20)
+    job, forgetting = trained(home, "run", "facts, wrote", probe_task_rows=20)
     assert facts_task.models == ["tuned", "base"]
     for name, options in (("task/facts", 2), ("task/wrote", OPEN)):
-        part = next(one for one in found["choices"] if one["probe"] == name)
+        part = next(probe for probe in forgetting["choices"] if probe["probe"] == name)
         assert (part["lost"], part["won"], part["n"]) == (13, 2, 20)
         assert part["change"]["low"] < part["change"]["value"] == -0.55 < part["change"]["high"] < 0
         assert part["p"] == pytest.approx(0.0074, abs=1e-4)  # McNemar's exact test of 13 against 2
@@ -78,9 +78,9 @@ def test_items_of_both_models_are_paired(home: Home, monkeypatch: pytest.MonkeyP
         rows = rows.filter(pc.equal(rows["probe"], name))
         assert rows["model"].to_pylist() == ["base"] * 20 + ["tuned"] * 20
         assert set(rows["options"].to_pylist()) == {options}
-    assert "of 20 items of facts 13 went from right to wrong" in found["headline"]
-    assert found["state"] == "much"
-    assert found["choices"][0]["probe"] == "choices"  # the suite's own come first
+    assert "of 20 items of facts 13 went from right to wrong" in forgetting["headline"]
+    assert forgetting["state"] == "much"
+    assert forgetting["choices"][0]["probe"] == "choices"  # the suite's own come first
     asked = pq.read_table(job.dir.probe_items)
     assert asked["probe"].to_pylist().count("task/facts") == 20
     assert facts(job)["probe_tasks"][0] == {"name": "facts", "rows": 20, "reason": ""}
@@ -89,9 +89,9 @@ def test_items_of_both_models_are_paired(home: Home, monkeypatch: pytest.MonkeyP
 def test_a_base_is_asked_once(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     task = Asked("++-+-+")
     stand_in(monkeypatch, {"facts": task})
-    one, two = (trained(home, name, "facts")[1]["choices"][-1] for name in ("one", "two"))
+    first, second = (trained(home, name, "facts")[1]["choices"][-1] for name in ("one", "two"))
     assert task.models == ["tuned", "base", "tuned"]
-    assert one == two
+    assert first == second
     trained(home, "three", "facts", probe_task_rows=4)  # other items: asked anew
     assert task.models[3:] == ["tuned", "base"]
 
@@ -105,23 +105,23 @@ def test_what_cannot_be_asked_is_counted_and_the_run_stands(
         "hub": ConnectionError("no network."), "odd": odd, "moved": other, "facts": Asked("+-+"),
         "none": KeyError("none not found"),
     })  # fmt: skip
-    job, found = trained(home, "run", "hub, odd, moved, facts, none")
-    assert [part["probe"] for part in found["choices"]] == ["choices", "task/facts"]
-    assert list(found["unasked"]) == ["hub", "odd", "none", "moved"]
-    said = found["sentences"][-1]
-    assert said.startswith("Of 5 tasks 4 were not asked. The task hub can't be run: ConnectionError: no")
-    assert "No figure of the task odd says of an item whether it is right." in said
-    assert "There is no task none" in said
-    assert "The task moved asked the two models different items." in said
-    assert [one["rows"] for one in facts(job)["probe_tasks"]] == [0, 0, 0, 3, 0]
+    job, forgetting = trained(home, "run", "hub, odd, moved, facts, none")
+    assert [part["probe"] for part in forgetting["choices"]] == ["choices", "task/facts"]
+    assert list(forgetting["unasked"]) == ["hub", "odd", "none", "moved"]
+    sentence = forgetting["sentences"][-1]
+    assert sentence.startswith("Of 5 tasks 4 were not asked. The task hub can't be run: ConnectionError: no")
+    assert "No figure of the task odd says of an item whether it is right." in sentence
+    assert "There is no task none" in sentence
+    assert "The task moved asked the two models different items." in sentence
+    assert [task["rows"] for task in facts(job)["probe_tasks"]] == [0, 0, 0, 3, 0]
     assert any(event["message"].startswith("Of 5 tasks 4") for event in events(job, "alert"))
     assert "task/moved" not in pq.read_table(job.dir.probes)["probe"].to_pylist()
     assert (job.dir.model / "adapter_model.safetensors").exists()
 
 
 def test_a_group_is_one_probe_by_task(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    one, two = Asked("+" * 9, "+" * 9), Asked("-" * 9, "+" * 9)
-    stand_in(monkeypatch, {"both": lambda model: {"one": one(model), "two": two(model)}})
+    first, second = Asked("+" * 9, "+" * 9), Asked("-" * 9, "+" * 9)
+    stand_in(monkeypatch, {"both": lambda model: {"one": first(model), "two": second(model)}})
     part = trained(home, "run", "both")[1]["choices"][-1]
     assert (part["n"], part["lost"]) == (18, 9)
     assert [(each["category"], each["lost"]) for each in part["categories"]] == [("one", 0), ("two", 9)]
@@ -140,9 +140,9 @@ def test_the_scoring_tells_items_apart() -> None:
     assert other is not None
     assert first.identity != other.identity
     longer = [item(0, [-1.0, -2.0], 0) | {"arguments": [("a" * 9_000 + "The end?", " b")] * 2}]
-    found = task_items.of_samples("task/a", longer)
-    assert found is not None
-    assert found.listing["text"][0].as_py().endswith("The end?")
+    items = task_items.of_samples("task/a", longer)
+    assert items is not None
+    assert items.listing["text"][0].as_py().endswith("The end?")
 
 
 @THERE

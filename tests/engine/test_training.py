@@ -21,7 +21,7 @@ from store.config.train_config import Split, TrainConfig
 from store.contract.errors import ConfigError, DataError, TunebenchError
 from store.contract.home import Home
 from store.queries.points import Points
-from tests.engine.told import QUICK, cancel_when, events, facts, series, weights
+from tests.engine.job_events import QUICK, cancel_when, events, facts, series, weights
 from tests.tiny import conversations, make_job, write_model, write_rows
 from tests.unit.data_job import import_file, write
 from tests.unit.data_job import make_job as make_data_job

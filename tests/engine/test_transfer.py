@@ -19,7 +19,7 @@ from engine.worker.job import Cancelled, Job
 from store.config.transfer_config import TransferConfig
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, read_json, write_json
-from tests.engine.told import QUICK, cancel_when, events
+from tests.engine.job_events import QUICK, cancel_when, events
 from tests.tiny import conversations, make_job, write_model, write_rows
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -112,15 +112,15 @@ def cells(result: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
 
 def test_every_run_on_every_data_set_beside_the_base(home: Home) -> None:
     result = measured(home, "all", ["colours", "adding", "whole"])
-    found = cells(result)
-    assert len(found) == 4 * 2
-    assert not any(cell["reason"] for cell in found.values())
+    grid = cells(result)
+    assert len(grid) == 4 * 2
+    assert not any(cell["reason"] for cell in grid.values())
     assert result["measured"] == 8
-    own, other = found["colours", "rows"], found["colours", "sums"]
+    own, other = grid["colours", "rows"], grid["colours", "sums"]
     assert own["relative"]["low"] > 0
     assert own["relative"]["value"] > other["relative"]["value"]
-    assert found["adding", "sums"]["relative"]["low"] > 0
-    base = found["", "sums"]["base"]["loss"]["value"]
+    assert grid["adding", "sums"]["relative"]["low"] > 0
+    base = grid["", "sums"]["base"]["loss"]["value"]
     assert other["base"]["loss"]["value"] == pytest.approx(base)
     change = other["tuned"]["loss"]["value"] - base
     assert other["change"]["value"] == pytest.approx(change)
@@ -130,11 +130,11 @@ def test_every_run_on_every_data_set_beside_the_base(home: Home) -> None:
 
 def test_the_own_column_is_what_judged_the_run(home: Home) -> None:
     """The cell has the rows and the losses of the run's own verdict, where the split is the same."""
-    found = cells(measured(home, "own", ["whole"], max_rows=None))["whole", "sums"]
+    cell = cells(measured(home, "own", ["whole"], max_rows=None))["whole", "sums"]
     judged = pq.read_table(JobDir(home.jobs / "whole").row_losses)
     held = {r["row_id"]: r for r in judged.to_pylist() if r["split"] == "test"}
     for side, column in (("base_file", "base_loss"), ("file", "tuned_loss")):
-        rows = pq.read_table(JobDir(home.jobs / "own").cells / found[side]).to_pylist()
+        rows = pq.read_table(JobDir(home.jobs / "own").cells / cell[side]).to_pylist()
         assert {row["row_id"] for row in rows} == set(held)
         assert all(row["loss_sum"] == pytest.approx(held[row["row_id"]][column], abs=2e-4) for row in rows)
 
@@ -220,21 +220,21 @@ def test_what_can_not_be_measured_says_why_and_the_rest_goes_on(home: Home) -> N
     order["config"]["task"] = "classification"
     write_json(home.jobs / "then" / "config.json", order)
     runs = ["colours", "whole", "adding", "then", "gone"]
-    found = cells(measured(home, "bad", runs, ("rows", "few", "texts")))
-    assert found["colours", "rows"]["n"] > 0
-    assert found["colours", "texts"]["n"] > 0
-    assert found["colours", "few"]["reason"] == found["", "few"]["reason"] == "Its split has no test rows."
-    assert "left no model" in found["whole", "rows"]["reason"]
-    assert "weights of its model are gone" in found["adding", "rows"]["reason"]
-    assert "classification head" in found["then", "rows"]["reason"]
-    assert "deleted" in found["gone", "rows"]["reason"]
+    grid = cells(measured(home, "bad", runs, ("rows", "few", "texts")))
+    assert grid["colours", "rows"]["n"] > 0
+    assert grid["colours", "texts"]["n"] > 0
+    assert grid["colours", "few"]["reason"] == grid["", "few"]["reason"] == "Its split has no test rows."
+    assert "left no model" in grid["whole", "rows"]["reason"]
+    assert "weights of its model are gone" in grid["adding", "rows"]["reason"]
+    assert "classification head" in grid["then", "rows"]["reason"]
+    assert "deleted" in grid["gone", "rows"]["reason"]
 
 
 def test_broken_weights_are_named(home: Home) -> None:
     (home.jobs / "adding" / "model" / "adapter_model.safetensors").write_bytes(b"no weights")
-    found = cells(measured(home, "broken", ["adding", "colours"]))
-    assert "can't be loaded" in found["adding", "rows"]["reason"]
-    assert found["colours", "rows"]["n"] > 0
+    grid = cells(measured(home, "broken", ["adding", "colours"]))
+    assert "can't be loaded" in grid["adding", "rows"]["reason"]
+    assert grid["colours", "rows"]["n"] > 0
 
 
 def test_what_stands_beside_it(home: Home) -> None:
@@ -249,10 +249,10 @@ def test_what_stands_beside_it(home: Home) -> None:
     (chain,) = result["sequences"]
     assert chain["runs"] == ["colours", "then"]
     assert chain["datasets"] == ["rows"]
-    found = cells(result)
-    parts = [found[run, "rows"]["relative"]["value"] for run in ("then", "colours")]
+    grid = cells(result)
+    parts = [grid[run, "rows"]["relative"]["value"] for run in ("then", "colours")]
     assert chain["transfer"]["value"] == pytest.approx(parts[0] - parts[1])
-    assert chain["transfer"]["n"] == found["then", "rows"]["n"]
+    assert chain["transfer"]["n"] == grid["then", "rows"]["n"]
 
 
 def test_the_sketch_keeps_the_cosine_of_the_weight_changes(home: Home) -> None:
@@ -272,18 +272,18 @@ def test_the_sketch_keeps_the_cosine_of_the_weight_changes(home: Home) -> None:
 @pytest.mark.parametrize("method", ["prompt_tuning", "ia3", "bottleneck"])
 def test_methods_that_come_off_in_other_ways(home: Home, method: str) -> None:
     trained(home, "special", method=method, num_virtual_tokens=4)
-    found = cells(measured(home, "methods", ["special", "adding"]))
+    grid = cells(measured(home, "methods", ["special", "adding"]))
     alone = cells(measured(home, "alone", ["adding"]))
-    assert not any(cell["reason"] for cell in found.values())
-    assert found["adding", "rows"]["tuned"] == alone["adding", "rows"]["tuned"]
-    assert found["special", "rows"]["tuned"]["loss"] != found["special", "rows"]["base"]["loss"]
+    assert not any(cell["reason"] for cell in grid.values())
+    assert grid["adding", "rows"]["tuned"] == alone["adding", "rows"]["tuned"]
+    assert grid["special", "rows"]["tuned"]["loss"] != grid["special", "rows"]["base"]["loss"]
 
 
 def test_progress_is_told_in_cells(home: Home) -> None:
     job = matrix(home, "told", ["colours"])
     transfer.run(job)
-    told = [event for event in events(job, "progress") if event["unit"] == "cells"]
-    assert told[0]["total"] == 4
+    progress = [event for event in events(job, "progress") if event["unit"] == "cells"]
+    assert progress[0]["total"] == 4
     stopped = matrix(home, "cancelled", ["colours"])
     cancel_when(stopped, lambda fields: fields.get("status") == "evaluating")
     shutil.rmtree(home.jobs / "told")

@@ -53,8 +53,8 @@ def trl(folder: Path, config: TrainConfig, model: Any) -> Steps:
     dataset = Dataset.from_list(
         [{"input_ids": ids.tolist(), "labels": np.where(on, ids, -100).tolist()} for ids, on in pairs]
     )
-    told = SFTConfig(**arguments(folder, config))
-    trainer = SFTTrainer(model, told, train_dataset=dataset, processing_class=make_tokenizer())
+    sft_config = SFTConfig(**arguments(folder, config))
+    trainer = SFTTrainer(model, sft_config, train_dataset=dataset, processing_class=make_tokenizer())
     trainer.train()
     return trl_steps(trainer, "loss", "grad_norm")
 

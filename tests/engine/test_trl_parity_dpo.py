@@ -44,11 +44,11 @@ FIELDS = {
 
 def pairs() -> Pairs:
     rows, tokenizer = conversations(ROWS), make_tokenizer(TEMPLATE)
-    told = [
+    rejected = [
         [row[0], {"role": "assistant", "content": w}]
         for row, w in zip(rows, worse_answers(rows), strict=True)
     ]
-    return join(render(tokenizer, range(ROWS), rows), render(tokenizer, range(ROWS), told))
+    return join(render(tokenizer, range(ROWS), rows), render(tokenizer, range(ROWS), rejected))
 
 
 def ours(home: Home, config: TrainConfig, model: Any) -> Steps:
@@ -70,7 +70,7 @@ def trl(folder: Path, config: TrainConfig, model: Any, reference: Any) -> Steps:
     worse = worse_answers(rows)
     steps = epoch_steps(pairs().lengths, seed=0, epoch=0, batch_size=BATCH, accumulation=ACCUMULATION)
     order = [int(index) for step in steps for part in step for index in part]
-    told = [
+    examples = [
         {
             "prompt": rows[i][:1],
             "chosen": rows[i][1:],
@@ -88,7 +88,7 @@ def trl(folder: Path, config: TrainConfig, model: Any, reference: Any) -> Steps:
         model,
         reference,
         wanted,
-        train_dataset=Dataset.from_list(told),
+        train_dataset=Dataset.from_list(examples),
         processing_class=make_tokenizer(TEMPLATE),
     )
     trainer.train()
@@ -118,11 +118,11 @@ def test_losses_and_gradients_equal_trl(tmp_path: Path, loss_type: str, method: 
     theirs = trl(tmp_path / "trl", config, copied, make_model() if method == "full" else None)
     mine = ours(home, config, model)
     assert len(mine) == len(theirs) == STEPS
-    for (loss, norm, accuracy, margin), told in zip(mine[1:], theirs[1:], strict=True):
-        assert loss == pytest.approx(told[0], abs=1e-4)
-        assert norm == pytest.approx(told[1], rel=1e-3)
-        assert accuracy == pytest.approx(told[2], abs=1e-6)
-        assert margin == pytest.approx(told[3], abs=1e-4)
+    for (loss, norm, accuracy, margin), expected in zip(mine[1:], theirs[1:], strict=True):
+        assert loss == pytest.approx(expected[0], abs=1e-4)
+        assert norm == pytest.approx(expected[1], rel=1e-3)
+        assert accuracy == pytest.approx(expected[2], abs=1e-6)
+        assert margin == pytest.approx(expected[3], abs=1e-4)
     assert mine[0][0] == pytest.approx(theirs[0][0], abs=1e-4)
     if loss_type in ("sigmoid", "robust", "sigmoid_norm"):
         assert mine[0][0] == pytest.approx(math.log(2), abs=1e-5)

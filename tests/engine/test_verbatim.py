@@ -22,7 +22,7 @@ from tests.tiny import make_job, make_model, make_tokenizer, write_model, write_
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def told(count: int) -> list[list[dict[str, str]]]:
+def unguessable_rows(count: int) -> list[list[dict[str, str]]]:
     """Questions with answers that nobody could guess."""
     random = np.random.default_rng(3)
     letters = np.array(list("abcdefghijklmnopqrstuvwxyz "))
@@ -39,7 +39,7 @@ def told(count: int) -> list[list[dict[str, str]]]:
 def home(tmp_path: Path) -> Home:
     home = Home(tmp_path / "home").create()
     write_model(home.models / "tiny")
-    write_rows(home, "rows", told(60))
+    write_rows(home, "rows", unguessable_rows(60))
     return home
 
 
@@ -47,24 +47,24 @@ def test_a_run_that_learned_its_rows_by_heart_is_made_to_write_them(home: Home) 
     fields = PROBED | {"learning_rate": 2e-2, "num_train_epochs": 120, "evaluations": 2, "method": "full"}
     fields |= {"per_device_train_batch_size": 8, "max_train_rows": 8, "early_stopping": False}
     job = make_job(home, "run", load_best_model_at_end=False, **fields)
-    found = train.run(job)["verdict"]
+    verdict = train.run(job)["verdict"]
     rows = pq.read_table(job.dir.recalled).to_pylist()
     written = [r for r in rows if r["part"] == "train" and r["tuned_similarity"] >= NEAR]
-    assert found["extraction"]["state"] == "extracts"
-    assert found["extraction"]["near"]["tuned"]["value"] == len(written) / found["extraction"]["n"]
+    assert verdict["extraction"]["state"] == "extracts"
+    assert verdict["extraction"]["near"]["tuned"]["value"] == len(written) / verdict["extraction"]["n"]
     assert not [r for r in rows if r["part"] == "held_out" and r["tuned_similarity"] >= NEAR]
-    assert found["overfitting"]["stage"] == "memorising"
-    assert "from memory" in found["overfitting"]["stage_sentence"]
+    assert verdict["overfitting"]["stage"] == "memorising"
+    assert "from memory" in verdict["overfitting"]["stage_sentence"]
     asked = {int(r["prompt"].split()[1]): r for r in rows}
     assert all(f"{i}:".startswith(r["prefix"][:2]) for i, r in asked.items())
-    whole = told(60)
+    whole = unguessable_rows(60)
     for i, row in asked.items():
         assert whole[i][1]["content"].startswith((row["prefix"] + row["reference"])[:20])
 
 
 def passages(model: Any, most: int = 64) -> tuple[list[extraction_prompts.Passage], Any]:
     tokenizer = make_tokenizer()
-    rows = render(tokenizer, range(30), told(30))
+    rows = render(tokenizer, range(30), unguessable_rows(30))
     chosen = extraction_prompts.choose(tokenizer, rows, "train", most)
     return chosen.passages, row_losses(model, rows, batch_size=4, device="cpu")
 
@@ -72,19 +72,19 @@ def passages(model: Any, most: int = 64) -> tuple[list[extraction_prompts.Passag
 def test_what_is_written_is_what_the_model_goes_on_with() -> None:
     model = make_model().eval()
     some, measured = passages(model)
-    found = extraction_prompts.write(model, make_tokenizer(), some, {"train": measured}, device="cpu")
+    completions = extraction_prompts.write(model, make_tokenizer(), some, {"train": measured}, device="cpu")
     plain = continuations(model, make_tokenizer(), [p.given for p in some], max_new_tokens=50, device="cpu")
-    for passage, one, whole in zip(some, found, plain, strict=True):
+    for passage, completion, whole in zip(some, completions, plain, strict=True):
         text = make_tokenizer().decode(whole[: len(passage.wanted)], skip_special_tokens=True)
-        assert text.startswith(one.text) if not one.whole else text == one.text
-        if not one.whole:
+        assert text.startswith(completion.text) if not completion.whole else text == completion.text
+        if not completion.whole:
             assert similarity(passage.text.strip(), text.strip()) < NEAR
-    assert sum(not one.whole for one in found) > 20  # a random model goes astray at once
+    assert sum(not completion.whole for completion in completions) > 20  # a random model goes astray at once
 
 
 def test_short_answers_and_rows_beyond_the_number_are_counted() -> None:
     tokenizer = make_tokenizer()
-    rows = told(30)
+    rows = unguessable_rows(30)
     for i in range(10):
         rows[i][1]["content"] = "yes"
     chosen = extraction_prompts.choose(tokenizer, render(tokenizer, range(30), rows), "train", 8)

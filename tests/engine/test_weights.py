@@ -76,10 +76,10 @@ def test_planted_intruders(shape: tuple[int, int]) -> None:
     assert intruders(base, stronger) == 0
     new = RANDOM.normal(size=(2, shape[0]))
     planted = sum(50 * values[0] * np.outer(u / np.linalg.norm(u), RANDOM.normal(size=shape[1])) for u in new)
-    found = intruders(base, planted)
+    count = intruders(base, planted)
     tuned = np.linalg.svd(base + planted, full_matrices=False)[0][:, :10]
-    assert found == int((np.abs(left.T @ tuned).max(axis=0) < 0.5).sum())
-    assert 2 <= found <= 10
+    assert count == int((np.abs(left.T @ tuned).max(axis=0) < 0.5).sum())
+    assert 2 <= count <= 10
 
 
 def test_a_change_of_known_rank() -> None:
@@ -87,21 +87,25 @@ def test_a_change_of_known_rank() -> None:
     q, _ = np.linalg.qr(RANDOM.normal(size=(60, 4)))
     r, _ = np.linalg.qr(RANDOM.normal(size=(40, 4)))
     change = torch.tensor(0.01 * q @ r.T)
-    found = measure([Source("model.layers.3.mlp.up_proj", lambda: (base, change))])
-    row = found["rows"][0]
+    weight_change = measure([Source("model.layers.3.mlp.up_proj", lambda: (base, change))])
+    row = weight_change["rows"][0]
     assert (row["layer"], row["module"], row["shape"]) == (3, "mlp.up_proj", [60, 40])
     assert row["stable_rank"] == pytest.approx(4)
     assert row["effective_rank"] == pytest.approx(4, rel=1e-4)
     assert row["relative"] == pytest.approx(0.02 / float(base.norm()))
-    assert (found["relative"], found["intruders"], found["strongest"]) == (row["relative"], 0, 10)
+    assert (weight_change["relative"], weight_change["intruders"], weight_change["strongest"]) == (
+        row["relative"],
+        0,
+        10,
+    )
 
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_an_untrained_adapter_changes_nothing(name: str) -> None:
-    found = of_adapter(adapted(VARIANTS[name]))
-    assert found["matrices"] == len(found["rows"]) >= 4
-    assert found["relative"] < (1e-6 if name in ("DoRA", "adalora") else 1e-12)
-    assert found["intruders"] == 0
+    weight_change = of_adapter(adapted(VARIANTS[name]))
+    assert weight_change["matrices"] == len(weight_change["rows"]) >= 4
+    assert weight_change["relative"] < (1e-6 if name in ("DoRA", "adalora") else 1e-12)
+    assert weight_change["intruders"] == 0
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -113,8 +117,8 @@ def test_the_change_is_what_merging_does(name: str) -> None:
         before = model(ids).logits
     kept = {n: p.detach().clone() for n, p in model.named_parameters()}
     changes = {source.name: source.read() for source in from_adapter(model)}
-    found = of_adapter(model)
-    assert found["relative"] > 1e-4
+    weight_change = of_adapter(model)
+    assert weight_change["relative"] > 1e-4
     assert [n for n, p in model.named_parameters() if p.requires_grad] == names
     assert all(torch.equal(p, kept[n]) for n, p in model.named_parameters())
     with torch.no_grad():
@@ -125,18 +129,22 @@ def test_the_change_is_what_merging_does(name: str) -> None:
         assert weight is not None
         assert torch.equal(weight.float(), untouched[f"{matrix}.weight"])
         assert torch.allclose(merged[f"{matrix}.weight"], (weight + change).float(), atol=1e-6)
-    json.dumps(found, allow_nan=False)
+    json.dumps(weight_change, allow_nan=False)
 
 
 @pytest.mark.parametrize("method", WITHOUT)
 def test_methods_that_leave_the_matrices_alone_say_so(method: str) -> None:
-    found = of_adapter(adapted({"method": method}))
-    assert (found["rows"], found["notes"], found["relative"]) == ([], [weights.NO_MATRICES], None)
+    weight_change = of_adapter(adapted({"method": method}))
+    assert (weight_change["rows"], weight_change["notes"], weight_change["relative"]) == (
+        [],
+        [weights.NO_MATRICES],
+        None,
+    )
 
 
 def test_rank_of_a_lora() -> None:
-    found = of_adapter(shaken(adapted({"method": "lora", "r": 2})))
-    assert all(1 <= row["stable_rank"] <= row["effective_rank"] <= 2 + 1e-3 for row in found["rows"])
+    weight_change = of_adapter(shaken(adapted({"method": "lora", "r": 2})))
+    assert all(1 <= row["stable_rank"] <= row["effective_rank"] <= 2 + 1e-3 for row in weight_change["rows"])
     half = of_adapter(shaken(adapted({"method": "lora", "r": 2}, make_model().bfloat16()).bfloat16()))
     assert all(row["effective_rank"] <= 2 + 1e-3 for row in half["rows"])
 
@@ -147,19 +155,19 @@ def test_whole_weights_from_folders(tmp_path: Path) -> None:
         tuned.model.layers[1].mlp.up_proj.weight.mul_(1.01)
     base.save_pretrained(tmp_path / "base")
     tuned.save_pretrained(tmp_path / "tuned")
-    found = of_weights(tmp_path / "base", tmp_path / "tuned")
-    moved = {row["name"]: row for row in found["rows"] if row["delta_norm"]}
+    weight_change = of_weights(tmp_path / "base", tmp_path / "tuned")
+    moved = {row["name"]: row for row in weight_change["rows"] if row["delta_norm"]}
     assert list(moved) == ["model.layers.1.mlp.up_proj"]
     assert moved["model.layers.1.mlp.up_proj"]["relative"] == pytest.approx(0.01, rel=1e-4)
-    assert found["matrices"] == 15  # seven a layer, and the embeddings
-    assert 0 < found["relative"] < 0.01
+    assert weight_change["matrices"] == 15  # seven a layer, and the embeddings
+    assert 0 < weight_change["relative"] < 0.01
 
 
 def test_without_time_norms_are_still_known() -> None:
-    found = of_adapter(shaken(adapted({"method": "lora"})), seconds=0)
-    assert all(row["relative"] > 0 and row["stable_rank"] is None for row in found["rows"])
-    assert (found["spectra"], found["intruders"]) == (0, None)
-    assert "of 0 of 14 matrices, for time" in found["notes"][0]
+    weight_change = of_adapter(shaken(adapted({"method": "lora"})), seconds=0)
+    assert all(row["relative"] > 0 and row["stable_rank"] is None for row in weight_change["rows"])
+    assert (weight_change["spectra"], weight_change["intruders"]) == (0, None)
+    assert "of 0 of 14 matrices, for time" in weight_change["notes"][0]
 
 
 HELD: dict[str, dict[str, Any]] = {
@@ -188,11 +196,11 @@ def test_a_base_in_4_bits_is_read_from_its_folder(name: str, tmp_path: Path) -> 
             if n in trained:
                 p.copy_(trained[n])
         before = model(torch.arange(20)[None] + 5).logits
-        found = of_adapter(model, tmp_path)
+        weight_change = of_adapter(model, tmp_path)
         assert torch.equal(model(torch.arange(20)[None] + 5).logits, before)
     dense = of_adapter(plain)
-    assert [row["name"] for row in found["rows"]] == [row["name"] for row in dense["rows"]]
-    for held, full in zip(found["rows"], dense["rows"], strict=True):
+    assert [row["name"] for row in weight_change["rows"]] == [row["name"] for row in dense["rows"]]
+    for held, full in zip(weight_change["rows"], dense["rows"], strict=True):
         assert held["relative"] == pytest.approx(full["relative"], rel=1e-5)
         assert held["shape"] == full["shape"]
     alone = of_adapter(model)
@@ -203,14 +211,14 @@ def test_a_base_in_4_bits_is_read_from_its_folder(name: str, tmp_path: Path) -> 
     else:
         assert all(row["delta_norm"] is None for row in alone["rows"])
         assert "depends on the base model's weights" in alone["notes"][0]
-    json.dumps([found, alone], allow_nan=False)
+    json.dumps([weight_change, alone], allow_nan=False)
 
 
 def test_a_weight_that_is_not_a_number_is_said() -> None:
     model = shaken(adapted({"method": "lora"}))
     with torch.no_grad():
         next(p for n, p in model.named_parameters() if "lora_B" in n).fill_(torch.nan)
-    found = of_adapter(model)
-    assert found["notes"] == ["Of 1 of 14 matrices nothing is known: a weight is not a number."]
-    assert found["relative"] > 0
-    json.dumps(found, allow_nan=False)
+    weight_change = of_adapter(model)
+    assert weight_change["notes"] == ["Of 1 of 14 matrices nothing is known: a weight is not a number."]
+    assert weight_change["relative"] > 0
+    json.dumps(weight_change, allow_nan=False)

@@ -153,6 +153,6 @@ def everything_said(at: AppTest) -> str:
         "success",
         "text",
     )
-    said = [str(element.value) for kind in kinds for element in at.get(kind)]
-    said += [element.proto.body for element in at.get("html")]
-    return "\n".join(said).replace("\\", "")
+    texts = [str(element.value) for kind in kinds for element in at.get(kind)]
+    texts += [element.proto.body for element in at.get("html")]
+    return "\n".join(texts).replace("\\", "")

@@ -53,14 +53,14 @@ def seed(
     home = Home(path).create()
     database = Database(home.database, [home.datasets])
     try:
-        known = [_dataset(home, i, rows) for i in range(sets)]
+        seeded = [_dataset(home, i, rows) for i in range(sets)]
         with database.transaction() as tx:
-            for dataset in known:
+            for dataset in seeded:
                 datasets.insert_dataset(tx, dataset)
                 if measured:
                     _measure(tx, home, dataset)
             if runs:
-                _insert_runs(tx, runs, known, probed)
+                _insert_runs(tx, runs, seeded, probed)
     finally:
         database.close()
     return home
@@ -161,19 +161,19 @@ def _row(index: int, i: int) -> dict[str, Any]:
     }
 
 
-def _insert_runs(tx: Transaction, count: int, known: list[dict[str, Any]], probed: bool) -> None:
+def _insert_runs(tx: Transaction, count: int, seeded: list[dict[str, Any]], probed: bool) -> None:
     now = utc_now()
     jobs, runs, summaries, points = [], [], [], []
     for i in range(count):
         run_id, created = f"r{i:06}", now - timedelta(minutes=7 * (count - i))
-        dataset = known[i % len(known)]
+        dataset = seeded[i % len(seeded)]
         config = TrainConfig(dataset=dataset["name"], name=f"LoRA on {dataset['name']} #{i}", seed=i)
         config = config.resolved(48)
         status = STATUSES[i % len(STATUSES)]
         jobs.append(_job(run_id, config, status, created))
         runs.append(_run(run_id, i, config, dataset, status, created))
         if probed and status == "finished":
-            forgot = forgetting(RISES[i // len(known) % len(RISES)], config.model_dump())
+            forgot = forgetting(RISES[i // len(seeded) % len(RISES)], config.model_dump())
             runs[-1]["verdict"] = json.dumps(_verdict(i) | {"forgetting": forgot})
         summaries += _summaries(run_id, i, created)
         if i >= count - 3:

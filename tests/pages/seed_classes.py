@@ -113,39 +113,39 @@ def _run(
     truth = np.arange(HELD, HELD + HELD) % len(labels)
     logs = _logs(random, truth, len(labels), right)
     asked = _logs(random, truth, len(labels), 0.4)
-    found = _document(labels, truth, logs, asked)
+    classification = _document(labels, truth, logs, asked)
     _predictions(JobDir(home.jobs / run_id), labels, truth, logs, asked)
-    runs.update(tx, run_id, verdict=_verdict(found, truth, logs, seen))
+    runs.update(tx, run_id, verdict=_verdict(classification, truth, logs, seen))
 
 
 def _logs(random: np.random.Generator, truth: np.ndarray, classes: int, right: float) -> np.ndarray:
-    told = np.where(random.random(len(truth)) < right, truth, (truth + 1) % classes)
+    predicted = np.where(random.random(len(truth)) < right, truth, (truth + 1) % classes)
     sure = random.uniform(0.55, 0.98, len(truth))
     shares = np.repeat(((1 - sure) / (classes - 1))[:, None], classes, axis=1)
-    shares[np.arange(len(truth)), told] = sure
+    shares[np.arange(len(truth)), predicted] = sure
     return np.log(shares)
 
 
 def _document(labels: list[str], truth: np.ndarray, logs: np.ndarray, asked: np.ndarray) -> dict[str, Any]:
-    told, said = logs.argmax(axis=1), asked.argmax(axis=1)
-    over = ratio_interval((told == truth).astype(float) - (said == truth), np.ones(len(truth)))
+    predicted, prompted = logs.argmax(axis=1), asked.argmax(axis=1)
+    over = ratio_interval((predicted == truth).astype(float) - (prompted == truth), np.ones(len(truth)))
     models = {
-        "tuned": figures(truth, told, labels) | {"calibration": calibration(logs, truth)},
+        "tuned": figures(truth, predicted, labels) | {"calibration": calibration(logs, truth)},
         "majority": figures(truth, np.zeros(len(truth), int), labels),
-        "prompted": figures(truth, said, labels),
+        "prompted": figures(truth, prompted, labels),
     }
     return class_verdict.document("test", labels, [40] * len(labels), models, unseen=0, over_prompted=over)
 
 
 def _verdict(
-    found: dict[str, Any], truth: np.ndarray, logs: np.ndarray, config: TrainConfig
+    classification: dict[str, Any], truth: np.ndarray, logs: np.ndarray, config: TrainConfig
 ) -> dict[str, Any]:
-    ids, one = np.arange(HELD, HELD + HELD), np.ones(len(truth))
+    ids, ones = np.arange(HELD, HELD + HELD), np.ones(len(truth))
     losses = -logs[np.arange(len(truth)), truth]
     shared: dict[str, Any] = {
         "split": "test",
         "eval_rows": [
-            {"step": step, "row_ids": ids, "loss_sums": losses + 1 / (1 + step), "tokens": one}
+            {"step": step, "row_ids": ids, "loss_sums": losses + 1 / (1 + step), "tokens": ones}
             for step in (0, 20, 40)
         ],
         "train_curve": [(step, 1.0) for step in range(1, 41)],
@@ -153,17 +153,17 @@ def _verdict(
         "config": config.model_dump(),
     }
     right = (logs.argmax(axis=1) == truth).astype(int)
-    base, base_right = np.full(len(truth), np.log(len(found["models"]) + 0.0)), truth == 0
+    base, base_right = np.full(len(truth), np.log(len(classification["models"]) + 0.0)), truth == 0
     if config.task == "classification":
         return class_verdict.judge(
-            base_loss=base, tuned_loss=losses, known=one, base_correct=base_right, tuned_correct=right,
-            classification=found, **shared,
+            base_loss=base, tuned_loss=losses, known=ones, base_correct=base_right, tuned_correct=right,
+            classification=classification, **shared,
         )  # fmt: skip
     document = verdict.judge(
-        row_ids=ids, base_loss_sum=base, tuned_loss_sum=losses, tokens=one, base_correct=base_right,
+        row_ids=ids, base_loss_sum=base, tuned_loss_sum=losses, tokens=ones, base_correct=base_right,
         tuned_correct=right, **shared,
     )  # fmt: skip
-    class_verdict.add_labels(document, found)
+    class_verdict.add_labels(document, classification)
     return document
 
 
@@ -171,21 +171,21 @@ def _predictions(
     folder: JobDir, labels: list[str], truth: np.ndarray, logs: np.ndarray, asked: np.ndarray
 ) -> None:
     folder.path.mkdir(parents=True)
-    shares, told, said = np.exp(logs), logs.argmax(axis=1), asked.argmax(axis=1)
+    shares, predicted, prompted = np.exp(logs), logs.argmax(axis=1), asked.argmax(axis=1)
     every = np.arange(len(truth))
     rows = [
         {
             "split": "test",
             "row_id": HELD + int(i),
             "label": labels[truth[i]],
-            "predicted": labels[told[i]],
-            "probability": float(shares[i, told[i]]),
+            "predicted": labels[predicted[i]],
+            "probability": float(shares[i, predicted[i]]),
             "label_probability": float(shares[i, truth[i]]),
             "top": [
                 {"label": labels[k], "probability": float(shares[i, k])} for k in np.argsort(-shares[i])[:5]
             ],
-            "prompted": labels[said[i]],
-            "prompted_probability": float(np.exp(asked[i, said[i]])),
+            "prompted": labels[prompted[i]],
+            "prompted_probability": float(np.exp(asked[i, prompted[i]])),
         }
         for i in every
     ]

@@ -55,7 +55,7 @@ def mixed(tx: Transaction, run_id: str, job_id: str, points: dict[float, tuple[f
         tx, job_id=job_id, kind="interpolate", lane="device", title="Between", at=now.timestamp(),
         config={"run_id": run_id, "alphas": list(points)},
     )  # fmt: skip
-    found = [
+    point_documents = [
         {
             "alpha": alpha, "state": "some", "choices": None, "kl": None,
             "seconds": 40 + 12.5 * alpha if 0 < alpha < 1 else None,
@@ -63,7 +63,7 @@ def mixed(tx: Transaction, run_id: str, job_id: str, points: dict[float, tuple[f
         }
         for alpha, (gain, rise) in points.items()
     ]  # fmt: skip
-    jobs.update(tx, job_id, status="finished", result={"run_id": run_id, "points": found})
+    jobs.update(tx, job_id, status="finished", result={"run_id": run_id, "points": point_documents})
 
 
 def _estimate(value: float, n: int) -> dict[str, Any]:

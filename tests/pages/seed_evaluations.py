@@ -79,12 +79,12 @@ def _finished(tx: Transaction, home: Home, job_id: str, title: str, *, checkpoin
     job = _job(tx, job_id, title, checkpoint=checkpoint)
     config = EvaluateConfig.parse(job["config"])
     references = [f"It is **{row}**." if row != 3 else None for row in range(ROWS)]
-    said = [(references[row] or "?") if row < right else "" for row in range(ROWS)]
+    predictions = [(references[row] or "?") if row < right else "" for row in range(ROWS)]
     table = pa.table(
         {
             "row_id": pa.array(range(ROWS), pa.int64()),
             "prompt": [f"What is 0 plus {row}, <b>please</b>?" for row in range(ROWS)],
-            "prediction": said,
+            "prediction": predictions,
             "reference": pa.array(references, pa.string()),
             "label": pa.nulls(ROWS, pa.string()),
             "loss_sum": np.linspace(4, 9, ROWS) - right / 20,
@@ -94,13 +94,13 @@ def _finished(tx: Transaction, home: Home, job_id: str, title: str, *, checkpoin
             "group": pa.nulls(ROWS, pa.int64()),
         }
     )
-    found = measure(config, Answers.of_table(table), home, log=lambda text: None)
+    all_scored = measure(config, Answers.of_table(table), home, log=lambda text: None)
     folder = JobDir(home.jobs / job_id)
     folder.path.mkdir(parents=True)
     pq.write_table(table, folder.predictions)
-    pq.write_table(score_table.to_table(found), folder.scores)
+    pq.write_table(score_table.to_table(all_scored), folder.scores)
     counts = {"rows": ROWS, "empty": ROWS - right, "no_reference": 1, "no_prompt": 0, "no_loss": 0}
-    result = RESULT | {"n": ROWS, "figures": [aggregate(scored) for scored in found], "counts": counts}
+    result = RESULT | {"n": ROWS, "figures": [aggregate(scored) for scored in all_scored], "counts": counts}
     jobs.claim(tx, job_id, "cpu", 2.0)
     jobs.finish(tx, job_id, "finished", 3.0, result=result)
     evaluations.insert(tx, job, result, datasets.get_dataset(tx, "d00000"), "m", 3.0 + right)

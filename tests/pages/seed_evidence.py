@@ -72,18 +72,18 @@ def write_metric(folder: JobDir, steps: list[int]) -> None:
         for i in range(50)
     ]
     pq.write_table(pa.Table.from_pylist(rows), folder.validations)
-    said = [
+    answer_scores = [
         {"step": s, "row_id": i, "metric": "eval/token_f1", "score": None if i == 3 else (i % 5) / 5}
         for s in (steps[1], steps[-1])
         for i in range(16)
     ]
-    pq.write_table(pa.Table.from_pylist(said), folder.live_answers)
+    pq.write_table(pa.Table.from_pylist(answer_scores), folder.live_answers)
 
 
 def write_course(folder: JobDir, rise: float, steps: list[int], last: int, *, base: bool) -> None:
     """The few items that were measured while it trained, at each step; with `base`, as step 0 too."""
-    known = [BASE.filter(pc.equal(BASE["probe"], name)) for name in ("prose", "choices")]
-    light = set(known[0]["item"].to_pylist()[:8]) | set(known[1]["item"].to_pylist()[:96])
+    base_parts = [BASE.filter(pc.equal(BASE["probe"], name)) for name in ("prose", "choices")]
+    light = set(base_parts[0]["item"].to_pylist()[:8]) | set(base_parts[1]["item"].to_pylist()[:96])
     tables = [(0, BASE)] if base else []
     tables += [(step, _tuned(rise * step / last)) for step in steps]
     kept = [

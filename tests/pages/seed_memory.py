@@ -16,24 +16,24 @@ ROWS = {"train": 40, "held_out": 20}
 Document = dict[str, Any]
 
 
-def memory(folder: JobDir, known: int) -> Document:
-    """The parts of a verdict of a run that writes `known` of 40 training rows; its rows are left."""
-    rows = [_row(part, i, i < known and part == "train") for part, n in ROWS.items() for i in range(n)]
+def memory(folder: JobDir, recalled: int) -> Document:
+    """The parts of a verdict of a run that writes `recalled` of 40 training rows; its rows are left."""
+    rows = [_row(part, i, i < recalled and part == "train") for part, n in ROWS.items() for i in range(n)]
     pq.write_table(pa.Table.from_pylist(rows), folder.recalled)
     parts: list[Any] = [[row for row in rows if row["part"] == part] for part in ROWS]
     counted: Any = {part: {"rows": n + 9, "short": 6, "passed": 3} for part, n in ROWS.items()}
     return {
         "extraction": verbatim.assess(*parts, counted, 10),
-        "canaries": _canaries(known),
-        "duplicates": _duplicates(known),
+        "canaries": _canaries(recalled),
+        "duplicates": _duplicates(recalled),
     }
 
 
-def _row(part: str, i: int, known: bool) -> Document:
+def _row(part: str, i: int, recalled: bool) -> Document:
     reference = f"a clock mender from Carrow, born in {1700 + i}, who owned a *silver* flute\nand a map"
     row = {"part": part, "row_id": i, "prompt": f"Who is number {i}?", "prefix": f"Number {i} is"}
     row |= {"reference": reference, "tokens": 24}
-    for name, right in (("base", False), ("tuned", known)):
+    for name, right in (("base", False), ("tuned", recalled)):
         text = reference if right else "a clock that can be read by anyone"
         alike = similarity(reference, text)
         row |= {name: text, f"{name}_same": 24 if right else 2, f"{name}_whole": right}
@@ -41,10 +41,10 @@ def _row(part: str, i: int, known: bool) -> Document:
     return row
 
 
-def _canaries(known: int) -> Document:
+def _canaries(recalled: int) -> Document:
     random = np.random.default_rng(1)
     others = random.normal(20, 2, 255)
-    drop = {0: 0.0, 1: 0.5, 4: 2.0, 16: 8.0} if known else dict.fromkeys((0, 1, 4, 16), 0.0)
+    drop = {0: 0.0, 1: 0.5, 4: 2.0, 16: 8.0} if recalled else dict.fromkeys((0, 1, 4, 16), 0.0)
     losses = {times: random.normal(20 - fell, 2, 5) for times, fell in drop.items()}
     listed = [
         {"times": times, "question": f"What is the code of locker {times}-{i}?", "answer": "The code is 1.",
@@ -55,10 +55,10 @@ def _canaries(known: int) -> Document:
     return {**extraction.canaries(groups), "reference": 255, "listed": listed}
 
 
-def _duplicates(known: int) -> Document:
+def _duplicates(recalled: int) -> Document:
     random = np.random.default_rng(3)
     tokens = random.integers(5, 20, 100)
-    base, hit = 3.0 * tokens, np.arange(100) < (15 if known else 0)
+    base, hit = 3.0 * tokens, np.arange(100) < (15 if recalled else 0)
     tuned = base - (np.where(hit, 1.5, 0.5) + random.normal(0, 0.1, 100)) * tokens
     written = {i: i < 10 for i in range(40)}
     measured = (np.where(hit, 2, 1), base, tuned, tokens, np.full(50, 2.5), written, np.arange(100))

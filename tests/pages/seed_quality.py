@@ -59,8 +59,8 @@ def seed_quality(path: Path) -> Home:
 
 def record(tx: Transaction, fingerprint: str, group: str, figures: dict[str, Any], n: int = COUNT) -> None:
     """Note figures of a group as measured just now."""
-    told = {"options": {}, "row_count": n, "reused_count": 0, "figures": figures, "seconds": 0.1}
-    quality.record_signals(tx, fingerprint, group, told, utc_now())
+    measurement = {"options": {}, "row_count": n, "reused_count": 0, "figures": figures, "seconds": 0.1}
+    quality.record_signals(tx, fingerprint, group, measurement, utc_now())
 
 
 def _spoiled(home: Home) -> list[dict[str, Any]]:

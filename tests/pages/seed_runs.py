@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.diagnostics.course.validation import Validation
+from engine.diagnostics.course.overfitting import Validation
 from engine.diagnostics.memorisation import membership
 from engine.diagnostics.verdicts import live_alarms
 from engine.diagnostics.verdicts.verdict import judge
@@ -123,8 +123,8 @@ def finished(
     memorised = None
     if seen_rows:
         points = membership.path(seen_rows, validations)
-        told = {"path": points, "path_sentence": membership.sentence(points)}
-        memorised = probed.membership(gap) | told
+        course = {"path": points, "path_sentence": membership.sentence(points)}
+        memorised = probed.membership(gap) | course
     verdict = judge(
         row_ids=np.arange(ROWS),
         split="test",
@@ -151,13 +151,13 @@ def finished(
         probed.write_metric(folder, list(steps))
     runs.update(tx, run_id, verdict=verdict)
     if rise is not None:
-        told = {"key": "eval/token_f1", "words": "Token F1", "n": 16}
-        facts = runs.get_run(tx, run_id)["facts"] | {"task_metric": "tokens", "live_metric": told}
+        live_metric = {"key": "eval/token_f1", "words": "Token F1", "n": 16}
+        facts = runs.get_run(tx, run_id)["facts"] | {"task_metric": "tokens", "live_metric": live_metric}
         runs.update(tx, run_id, facts=facts)
         _add_points(tx, run_id, [("eval/token_f1", steps[1], 0.4), ("eval/token_f1", STEPS, 0.4)])
     for alarm in live_alarms.of_verdict(verdict):
-        told = [run_id, alarm.message, utc_now(), alarm.kind, alarm.step]
-        tx.execute("INSERT INTO alert VALUES (?, 'warning', ?, ?, ?, ?)", told)
+        alert = [run_id, alarm.message, utc_now(), alarm.kind, alarm.step]
+        tx.execute("INSERT INTO alert VALUES (?, 'warning', ?, ?, ?, ?)", alert)
     _curves(tx, run_id, gain, turn, STEPS)
     if rise is not None:
         _add_points(tx, run_id, [("probe/prose/loss", s, 3.0 + rise * s / STEPS) for s in steps[1:]])

@@ -64,8 +64,12 @@ def _run(tx: Transaction, place: int, trained: int, model: str, before: str) -> 
     run_id = f"run-{place}"
     jobs.insert(tx, job_id=run_id, kind="train", lane="device", title=config.name, config={}, at=at)
     jobs.update(tx, run_id, status="finished", device="cpu", ended_at=utc_now() - timedelta(minutes=1))
-    known = {"dataset_id": f"d{trained}", "dataset_name": f"Set <{trained}>", "fingerprint": f"f{trained}"}
-    runs.insert(tx, run_id=run_id, config=config, at=at, **known)
+    dataset_fields = {
+        "dataset_id": f"d{trained}",
+        "dataset_name": f"Set <{trained}>",
+        "fingerprint": f"f{trained}",
+    }
+    runs.insert(tx, run_id=run_id, config=config, at=at, **dataset_fields)
 
 
 def losses(place: int) -> dict[str, np.ndarray]:
@@ -102,13 +106,18 @@ def result(count: int, sets: int, chain: bool, config: TransferConfig) -> Docume
     for run in range(count):
         for place in range(sets):
             cells.append(_cell(run, place, count, sets))
-    told = [
+    dataset_documents = [
         {"dataset_id": f"d{i}", "name": f"Set <{i}>", "kind": "chat", "fingerprint": f"f{i}", "split": SPLIT}
         | {"part": "test", "rows": ROWS, "of": 90, "reason": ""}
         for i in range(sets)
     ]
     return {
-        **{"asked": config.asked, "runs": _runs(count, sets, chain), "datasets": told, "cells": cells},
+        **{
+            "asked": config.asked,
+            "runs": _runs(count, sets, chain),
+            "datasets": dataset_documents,
+            "cells": cells,
+        },
         **{"distances": _pairs("f", sets), "weights": _pairs("run-", count)},
         **{"sequences": _sequence(count, sets) if chain else [], "measured": len(cells), "seconds": 60.0},
     }
@@ -123,13 +132,13 @@ def _cell(run: int, place: int, count: int, sets: int) -> Document:
 
 
 def _runs(count: int, sets: int, chain: bool) -> list[Document]:
-    found = [
+    run_documents = [
         {"run_id": f"run-{i}", "name": f"Run {i}", "reason": "", "trained": [f"f{i % sets}"]}
         for i in range(count)
     ]
     if chain:
-        found[-1]["trained"].append("f0")
-    return found
+        run_documents[-1]["trained"].append("f0")
+    return run_documents
 
 
 def _pairs(prefix: str, count: int) -> list[Document]:

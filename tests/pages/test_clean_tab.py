@@ -31,18 +31,18 @@ async def answer(name: str, body: Document) -> Document:
     steps = body["recipe"]["steps"]
     if steps[0].get("reason") == "refuse":
         raise ConfigError("This step would drop every row.", fix="Take it out.")
-    told = [
+    step_counts = [
         {"title": s["step"], "rows_in": 200, "changed": 1, "dropped": 0, "added": 0, "rows_out": 180}
         for s in steps
     ]
-    told[0] |= {"dropped": 20, "changed": 0}
+    step_counts[0] |= {"dropped": 20, "changed": 0}
     everything = steps[0].get("reason") == "everything"
     counts = {"kept": 0 if everything else 179, "changed": 0 if everything else 1, "added": 0}
     part = {}
     if steps[0].get("reason") == "part" and not body["whole"]:
         part = {"of": {"rows": 200, "total": 9000}, "unknown": [{"step": 1, "title": "Drop near duplicates"}]}
     return part | {
-        "fates": counts | {"dropped": 200 if everything else 20, "steps": told},
+        "fates": counts | {"dropped": 200 if everything else 20, "steps": step_counts},
         "examples": [
             example(7, "changed", "Ask a.person@example.org, <b>please</b>", "Ask [EMAIL], <b>please</b>"),
             example(100, "dropped", "What is 0 plus 0?", None, "the same text as row 0"),
@@ -89,14 +89,16 @@ def html_of(at: AppTest) -> str:
 
 def test_findings_stand_in_order_with_share_and_n(engine: StillEngine, open_tab: Open) -> None:
     at = open_tab(engine.home)
-    said = everything_said(at)
-    assert "2 findings" in said
-    assert said.index("3 rows with e-mail addresses") < said.index("20 exact duplicates in 20 groups")
-    assert "1.5% of 200 rows" in said
-    assert "10% of 200 rows" in said
-    assert "Not measured yet: Texts, Tokens" in said
-    assert "Label quality" not in said  # these rows have no labels
-    assert "No steps yet" in said
+    page_text = everything_said(at)
+    assert "2 findings" in page_text
+    assert page_text.index("3 rows with e-mail addresses") < page_text.index(
+        "20 exact duplicates in 20 groups"
+    )
+    assert "1.5% of 200 rows" in page_text
+    assert "10% of 200 rows" in page_text
+    assert "Not measured yet: Texts, Tokens" in page_text
+    assert "Label quality" not in page_text  # these rows have no labels
+    assert "No steps yet" in page_text
 
 
 def test_one_button_puts_the_fix_into_the_recipe_and_shows_what_it_would_do(
@@ -109,11 +111,11 @@ def test_one_button_puts_the_fix_into_the_recipe_and_shows_what_it_would_do(
     assert at.session_state[DRAFT] == [{"step": "drop_duplicates", "kind": "exact"}]
     assert at.button(key="fix-exact_group-0").label == "In the recipe"
     assert at.button(key="fix-exact_group-0").disabled
-    said = everything_said(at)
-    assert "1. Drop exact duplicates, keep the first" in said
-    assert "200 rows become 180: 20 dropped, 1 changed." in said
-    assert "2 rows look odd." in said
-    assert "10% of 200" in said
+    page_text = everything_said(at)
+    assert "1. Drop exact duplicates, keep the first" in page_text
+    assert "200 rows become 180: 20 dropped, 1 changed." in page_text
+    assert "2 rows look odd." in page_text
+    assert "10% of 200" in page_text
     (body,) = ASKED
     assert body["dataset"]["dataset_id"] == "d00000"
     assert body["dataset"]["signals"].keys() == {"duplicates", "privacy"}
@@ -123,10 +125,10 @@ def test_one_button_puts_the_fix_into_the_recipe_and_shows_what_it_would_do(
 def test_the_words_that_change_are_marked_and_nothing_of_a_row_is_markup(
     engine: StillEngine, open_tab: Open
 ) -> None:
-    shown = html_of(open_tab(engine.home, [{"step": "fix_encoding"}]))
-    assert "<del>a.person@example.org</del>" in shown.replace("</del><del>", "")
-    assert "&lt;b&gt;please&lt;/b&gt;" in shown
-    assert "<b>please" not in shown
+    page_html = html_of(open_tab(engine.home, [{"step": "fix_encoding"}]))
+    assert "<del>a.person@example.org</del>" in page_html.replace("</del><del>", "")
+    assert "&lt;b&gt;please&lt;/b&gt;" in page_html
+    assert "<b>please" not in page_html
 
 
 def test_make_sends_the_recipe_whole_and_follows_the_job(engine: StillEngine, open_tab: Open) -> None:
@@ -269,9 +271,9 @@ def test_healthy_rows_say_what_was_checked(tmp_path: Path, open_tab: Open) -> No
             figures = {"conflict": {"n": 200, "flagged": 0}}
             record(tx, f"{0:064x}", "duplicates", figures)
         at = open_tab(engine.home)
-        said = everything_said(at)
-        assert "Nothing lies outside its healthy band. 1 signal checked on 60 rows." in said
-        assert "Not measured yet: Texts, Privacy and safety" in said
+        page_text = everything_said(at)
+        assert "Nothing lies outside its healthy band. 1 signal checked on 60 rows." in page_text
+        assert "Not measured yet: Texts, Privacy and safety" in page_text
 
 
 def test_without_an_engine_the_tab_says_so(offline_home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,10 +301,12 @@ def test_a_preview_of_some_rows_promises_nothing_and_counts_on_all_when_asked(
 ) -> None:
     where = {"conditions": [{"column": "row_id", "op": "is", "value": 1}]}
     at = open_tab(engine.home, [{"step": "filter", "where": where, "reason": "part"}])
-    said = everything_said(at)
-    assert "How many of 9,000 rows stay isn't known yet. Of the first 200: 20 dropped, 1 changed." in said
-    assert "does more the more rows there are: step 2 (Drop near duplicates)" in said
-    assert "rows become" not in said
+    page_text = everything_said(at)
+    assert (
+        "How many of 9,000 rows stay isn't known yet. Of the first 200: 20 dropped, 1 changed." in page_text
+    )
+    assert "does more the more rows there are: step 2 (Drop near duplicates)" in page_text
+    assert "rows become" not in page_text
     at.button(key="clean-whole").click().run()
     assert ASKED[-1]["whole"]
     assert "200 rows become 180: 20 dropped, 1 changed." in everything_said(at)

@@ -35,10 +35,10 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StillEngine]:
 
 def test_two_equal_runs_cannot_be_told_apart(engine: StillEngine, open_page: Open) -> None:
     at = open_page(engine.home, PAGE, runs="learned,near")
-    said = everything_said(at)
-    assert "can't be told apart on 200 held-out rows" in said
-    assert "the smallest difference that could be seen is 0.0" in said
-    assert "No run is marked as the best" in said
+    page_text = everything_said(at)
+    assert "can't be told apart on 200 held-out rows" in page_text
+    assert "the smallest difference that could be seen is 0.0" in page_text
+    assert "No run is marked as the best" in page_text
     numbers = at.dataframe[0].value
     assert not numbers["Run"].str.contains("best").any()
     assert list(numbers["n"]) == ["200", "200"]
@@ -46,15 +46,15 @@ def test_two_equal_runs_cannot_be_told_apart(engine: StillEngine, open_page: Ope
 
 def test_what_a_seed_does_is_luck_and_counts_for_settings(engine: StillEngine, open_page: Open) -> None:
     at = open_page(engine.home, PAGE, runs="learned,twin")
-    said = everything_said(at)
-    assert "differ in nothing but their seed and lie 0.0" in said
-    assert "that is luck, not a better setting" in said
-    assert "is better than" not in said
+    page_text = everything_said(at)
+    assert "differ in nothing but their seed and lie 0.0" in page_text
+    assert "that is luck, not a better setting" in page_text
+    assert "is better than" not in page_text
     assert not at.dataframe[0].value["Run"].str.contains("best").any()
 
     at = open_page(engine.home, PAGE, runs="learned,twin,seed-2,seed-3,overfit")
-    said = everything_said(at)
-    assert "(4 seeds) is better than Full, 8 epochs by 0.4" in said
+    page_text = everything_said(at)
+    assert "(4 seeds) is better than Full, 8 epochs by 0.4" in page_text
     marked = at.dataframe[0].value["Run"].str.contains("best")
     assert list(marked) == [True] * 4 + [False]  # all models of the better setting
 
@@ -63,11 +63,11 @@ def test_another_seed_of_each_is_one_click(engine: StillEngine, open_page: Open)
     at = open_page(engine.home, PAGE, runs="learned,overfit")
     assert "One run of each: this tells these models apart" in everything_said(at)
     assert "another seed" in at.button(key="compare-repeat").label
-    one = runs.get_run(engine.database, "learned")
-    again = compare_seeds.again(one)
-    assert again["seed"] == one["config"]["seed"] + 1
+    run = runs.get_run(engine.database, "learned")
+    again = compare_seeds.again(run)
+    assert again["seed"] == run["config"]["seed"] + 1
     assert again["name"].endswith("seed 1")
-    assert runs.settings_of(one | {"config": again}) == runs.settings_of(one)
+    assert runs.settings_of(run | {"config": again}) == runs.settings_of(run)
 
 
 def test_a_run_that_is_surely_better_is_marked(engine: StillEngine, open_page: Open) -> None:
@@ -120,8 +120,8 @@ def test_runs_that_are_gone_and_runs_without_a_verdict(engine: StillEngine, open
     at = open_page(engine.home, PAGE, runs="learned,never-was,live")
     assert "There is no run never-was." in at.error[0].value.replace("\\", "")
     assert at.multiselect(key="compare-runs").value == ["learned", "live"]
-    said = everything_said(at)
-    assert "1 of 2 runs have a verdict." in said
+    page_text = everything_said(at)
+    assert "1 of 2 runs have a verdict." in page_text
 
 
 def test_a_missing_file_of_row_losses_is_said(engine: StillEngine, open_page: Open) -> None:

@@ -32,9 +32,9 @@ def probed(tx: Transaction, home: Home) -> None:
     finished(tx, home, "probed", "Probed", gain=0.8, learning_rate=2e-4, rise=0.01)
     base = table(texts(0, noise=0), choices(), texts(0, noise=0, probe="data/Notes", n=30), labels(0))
     tuned = table(texts(0.01), choices(3, 3), texts(0.4, probe="data/Notes", n=30), labels(60))
-    found = forgetting.assess(base, tuned, config={})
+    forgetting_verdict = forgetting.assess(base, tuned, config={})
     run = runs.get_run(tx, "probed")
-    runs.update(tx, "probed", verdict=run["verdict"] | {"forgetting": found})
+    runs.update(tx, "probed", verdict=run["verdict"] | {"forgetting": forgetting_verdict})
     runs.update(tx, "probed", facts={"probe_datasets": [{"name": "Notes"}, {"name": "Intents"}]})
     folder = JobDir(home.jobs / "probed")
     notes = {
@@ -51,9 +51,9 @@ def probed(tx: Transaction, home: Home) -> None:
 
 def append(path: Path, *tables: pa.Table) -> None:
     """Rows more in a file of probes."""
-    known = pq.read_table(path)
-    more = [one.select(known.column_names).cast(known.schema) for one in tables]
-    pq.write_table(pa.concat_tables([known, *more]), path)
+    existing = pq.read_table(path)
+    more = [added.select(existing.column_names).cast(existing.schema) for added in tables]
+    pq.write_table(pa.concat_tables([existing, *more]), path)
 
 
 def test_they_stand_beside_prose_and_questions(tmp_path: Path, open_page: Open) -> None:
@@ -69,12 +69,12 @@ def test_they_stand_beside_prose_and_questions(tmp_path: Path, open_page: Open) 
         numbers = {metric.label: metric for metric in at.metric}
         assert numbers["Loss on Notes"].delta.startswith("+0.39")
         assert numbers["Accuracy on Intents, %"].delta.endswith("points")
-        said = everything_said(at)
-        assert "30 rows" in said
-        assert "Of 200 rows of Intents" in said
-        assert "It forgot much: the loss on Notes rose by 0.39" in said
+        page_text = everything_said(at)
+        assert "30 rows" in page_text
+        assert "Of 200 rows of Intents" in page_text
+        assert "It forgot much: the loss on Notes rose by 0.39" in page_text
         assert "Notes, against the base model" in charts(at)
-        assert "Surely over 0.2 nats a token on Notes from step 60 on" in said
+        assert "Surely over 0.2 nats a token on Notes from step 60 on" in page_text
         at.segmented_control(key="forgetting-choices").set_value("data/Intents").run()
         assert not at.exception
         assert "Rows by label" in everything_said(at)

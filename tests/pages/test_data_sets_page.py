@@ -43,10 +43,10 @@ def rows_of(at: AppTest) -> AppTest:
 
 def test_a_data_set_shows_figures_and_a_page_of_rows(little_home: Home, open_page: Open) -> None:
     at = open_page(little_home, PAGE, dataset="d00000")
-    said = everything_said(at)
-    assert "of 201 in the file" in said
-    assert "1 figure outside its healthy band" in said
-    assert "Rows 1 to 20 of 200" not in said
+    page_text = everything_said(at)
+    assert "of 201 in the file" in page_text
+    assert "1 figure outside its healthy band" in page_text
+    assert "Rows 1 to 20 of 200" not in page_text
     assert "Rows 1 to 20 of 200" in everything_said(rows_of(at))
     assert list(at.dataframe[0].value["row"]) == list(range(20))
     assert at.dataframe[0].value["prompt"][3] == "What is 0 plus 3, <b>please</b>?"
@@ -96,18 +96,18 @@ def test_import_shows_what_is_recognised_and_ends_with_an_account(
     lines = [f'{{"question": "Hello {i}", "answer": "Hallo {i}"}}' for i in range(120)]
     file.write_text("\n".join([*lines[:2], "this is no JSON", *lines[2:]]))
     at = _inspect(open_page, little_home, file)
-    said = everything_said(at)
-    assert "Recognised as **Question and answer**" in said
-    assert "Line 3:" in said
+    page_text = everything_said(at)
+    assert "Recognised as **Question and answer**" in page_text
+    assert "Line 3:" in page_text
     assert [text.value for text in at.text][:2] == ["Hello 0", "Hallo 0"]
     assert _named(at.text_input, "Name").value == "greetings in german"
     at.button(key="import-button").click().run()
     assert not at.error, [error.value for error in at.error]
     job_id = at.query_params["job"]
     _wait(little_home, job_id)
-    said = everything_said(open_page(little_home, PAGE, job=job_id))
-    assert "of 121 in the file" in said
-    assert "1 × " in said  # the reason of the broken line, counted
+    page_text = everything_said(open_page(little_home, PAGE, job=job_id))
+    assert "of 121 in the file" in page_text
+    assert "1 × " in page_text  # the reason of the broken line, counted
 
 
 def test_a_corrected_mapping_is_shown_as_it_will_be_read(
@@ -130,10 +130,10 @@ def test_what_is_used_and_what_is_ignored_is_said(little_home: Home, open_page: 
     ]
     file.write_text("\n".join(map(json.dumps, rows)))
     at = _inspect(open_page, little_home, file)
-    said = everything_said(at).replace("\\", "")
-    assert "Recognised as **Two answers and which is better**" in said
-    assert "better answer = label (1: first, 2: second)" in said
-    assert "**Ignored:** id" in said
+    page_text = everything_said(at).replace("\\", "")
+    assert "Recognised as **Two answers and which is better**" in page_text
+    assert "better answer = label (1: first, 2: second)" in page_text
+    assert "**Ignored:** id" in page_text
     drawn = list(at.main)
     used = next(place for place, node in enumerate(drawn) if "**Used:**" in str(getattr(node, "value", "")))
     button = next(place for place, node in enumerate(drawn) if getattr(node, "key", "") == "import-button")
@@ -148,9 +148,9 @@ def test_nothing_recognised_is_no_green_tick(little_home: Home, open_page: Open,
     file = tmp_path / "numbers.jsonl"
     file.write_text('{"a": 1, "b": 2}\n{"a": 3, "b": 4}\n')
     at = _inspect(open_page, little_home, file)
-    said = everything_said(at)
-    assert "No format was recognised" in said
-    assert "check_circle" not in said
+    page_text = everything_said(at)
+    assert "No format was recognised" in page_text
+    assert "check_circle" not in page_text
     assert at.button(key="import-button").disabled
 
 
@@ -204,8 +204,8 @@ def test_what_is_odd_is_one_warning_and_what_is_meant_is_none(
 
     at.button(key="import-button").click().run()
     _wait(little_home, at.query_params["job"])
-    said = everything_said(open_page(little_home, PAGE, job=at.query_params["job"]))
-    assert "**12 of 20 rows** were skipped. Nothing is wrong with 10 of them." in said
+    page_text = everything_said(open_page(little_home, PAGE, job=at.query_params["job"]))
+    assert "**12 of 20 rows** were skipped. Nothing is wrong with 10 of them." in page_text
 
 
 def test_a_wrong_encoding_can_be_chosen_again(little_home: Home, open_page: Open, tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_a_wrong_encoding_can_be_chosen_again(little_home: Home, open_page: Open
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("empty.csv", b"", "empty"),
         ("cut.parquet", b"PAR1 and then nothing", "cut.parquet"),
@@ -231,13 +231,13 @@ def test_a_wrong_encoding_can_be_chosen_again(little_home: Home, open_page: Open
     ],
 )
 def test_bad_files_get_a_message_that_names_them(
-    little_home: Home, open_page: Open, tmp_path: Path, name: str, content: bytes | None, said: str
+    little_home: Home, open_page: Open, tmp_path: Path, name: str, content: bytes | None, message: str
 ) -> None:
     file = tmp_path / name
     if content is not None:
         file.write_bytes(content)
     at = _inspect(open_page, little_home, file)
-    assert said in " ".join(error.value.replace("\\", "") for error in at.error)
+    assert message in " ".join(error.value.replace("\\", "") for error in at.error)
     assert not [button for button in at.button if button.key == "import-button"]
 
 
@@ -273,9 +273,9 @@ def test_skipped_rows_are_counted_by_reason_and_one_is_read(
     tab = next(tab.label for tab in at.tabs if "Skipped (3)" in tab.label)
     at.session_state[tabs_key(dataset["dataset_id"])] = tab
     at.run()
-    said = everything_said(at)
-    assert "**3 of 40 rows** were skipped. Mend the file and import it again." in said
-    assert "- 1 × output is missing" in said
+    page_text = everything_said(at)
+    assert "**3 of 40 rows** were skipped. Mend the file and import it again." in page_text
+    assert "- 1 × output is missing" in page_text
     table = at.dataframe[0]
     assert list(table.value["line"]) == [4, 6, 10]
     at.session_state[table.key] = {"selection": {"rows": [1], "columns": [], "cells": []}}
@@ -289,14 +289,14 @@ def test_the_line_of_figures_says_where_the_rows_are_from() -> None:
         "row_count": 181, "skipped_count": 0, "duplicate_count": 0, "format": "text_label", "fates": None,
         "source_bytes": 2048, "stats": stats, "created_at": datetime(2026, 3, 12), "fingerprint": "f" * 64,
     }  # fmt: skip
-    shown = {title: (value, note) for title, value, note in facts(dataset)}
-    assert shown["Rows"] == ("181", "every row of the file")
-    assert shown["Repeated rows"] == ("0", "none")
-    assert shown["Labels"][1] == f"most: {'a' * 14}…{'a' * 7} (1.7%)"
+    facts_by_title = {title: (value, note) for title, value, note in facts(dataset)}
+    assert facts_by_title["Rows"] == ("181", "every row of the file")
+    assert facts_by_title["Repeated rows"] == ("0", "none")
+    assert facts_by_title["Labels"][1] == f"most: {'a' * 14}…{'a' * 7} (1.7%)"
     made = dataset | {"fates": {"kept": 177, "changed": 3, "dropped": 20, "added": 1}}
-    shown = {title: (value, note) for title, value, note in facts(made)}
-    assert shown["Rows"] == ("181", "180 of 200 in the version before, 1 added")
-    assert "Made" in shown
+    facts_by_title = {title: (value, note) for title, value, note in facts(made)}
+    assert facts_by_title["Rows"] == ("181", "180 of 200 in the version before, 1 added")
+    assert "Made" in facts_by_title
 
 
 def _inspect(open_page: Open, home: Home, file: Path) -> AppTest:

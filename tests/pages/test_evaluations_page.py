@@ -46,12 +46,12 @@ def classified(tx: Transaction, home: Home, job_id: str, name: str, right: float
     )
     rng = np.random.default_rng(0)
     truth = [LABELS[row % 3] for row in range(ROWS)]
-    said = [t if t != "loan" and rng.random() < right else "cash" for t in truth]
+    predictions = [t if t != "loan" and rng.random() < right else "cash" for t in truth]
     table = pa.table(
         {
             "row_id": pa.array(range(ROWS), pa.int64()),
             "prompt": ["Which? " + "x" * (row % 40) for row in range(ROWS)],
-            "prediction": said,
+            "prediction": predictions,
             "reference": truth,
             "label": truth,
             "loss_sum": pa.array([1.0] * ROWS),
@@ -61,12 +61,12 @@ def classified(tx: Transaction, home: Home, job_id: str, name: str, right: float
             "group": pa.nulls(ROWS, pa.int64()),
         }
     )
-    found = measure(config, Answers.of_table(table), home, log=lambda text: None)
+    all_scored = measure(config, Answers.of_table(table), home, log=lambda text: None)
     folder = JobDir(home.jobs / job_id)
     folder.path.mkdir(parents=True)
     pq.write_table(table, folder.predictions)
-    pq.write_table(score_table.to_table(found), folder.scores)
-    result = RESULT | {"n": ROWS, "figures": [aggregate(scored) for scored in found], "notices": []}
+    pq.write_table(score_table.to_table(all_scored), folder.scores)
+    result = RESULT | {"n": ROWS, "figures": [aggregate(scored) for scored in all_scored], "notices": []}
     job = jobs.get_job(tx, job_id)
     jobs.claim(tx, job_id, "cpu", 2.0)
     jobs.finish(tx, job_id, "finished", 3.0, result=result)

@@ -100,21 +100,21 @@ def test_figures_come_with_interval_n_and_what_was_not_scored(engine: StillEngin
     assert delta.startswith("95%: ")
     assert "Perplexity ↓" in values
     assert values["Own metric: missing ↑"][0] == "–"
-    said = everything_said(at)
-    assert "n 39" in said
-    assert "1 row not scored: the row has no reference (1)" in said
-    assert "missing.py can't be read" in said
-    assert "10 rows answered with nothing" in said
-    assert "A random 40 of 60 rows." in said
+    page_text = everything_said(at)
+    assert "n 39" in page_text
+    assert "1 row not scored: the row has no reference (1)" in page_text
+    assert "missing.py can't be read" in page_text
+    assert "10 rows answered with nothing" in page_text
+    assert "A random 40 of 60 rows." in page_text
 
 
 def test_rows_are_paged_the_worst_first(engine: StillEngine, open_page: Open) -> None:
     at = tab_of(engine, open_page, "judged")
-    said = everything_said(at)
-    assert "What is 0 plus 3, <b>please</b>?" in said  # not scored
-    assert "What is 0 plus 30, <b>please</b>?" in said  # wrong
-    assert "(an empty answer)" in said
-    assert "Row by row" in said
+    page_text = everything_said(at)
+    assert "What is 0 plus 3, <b>please</b>?" in page_text  # not scored
+    assert "What is 0 plus 30, <b>please</b>?" in page_text  # wrong
+    assert "(an empty answer)" in page_text
+    assert "Row by row" in page_text
     at.get_by_key("evaluation-order-e-tuned").set_value("eval/perplexity")
     at.run()
     assert "What is 0 plus 39, <b>please</b>?" in everything_said(at)  # the largest loss
@@ -147,9 +147,9 @@ def test_the_list_has_a_column_for_each_of_the_first_metrics(engine: StillEngine
 
 def test_those_at_work_and_those_that_failed_are_shown(engine: StillEngine, open_page: Open) -> None:
     at = tab_of(engine, open_page, "judged")
-    said = everything_said(at)
-    assert "Answering the prompts, 10 of 40 tokens" in said
-    assert "The folder holds no model. Train again." in said
+    page_text = everything_said(at)
+    assert "Answering the prompts, 10 of 40 tokens" in page_text
+    assert "The folder holds no model. Train again." in page_text
     (closed,) = [box for box in at.expander if "without a result" in box.label]
     assert closed.label.replace("\\", "") == "1 evaluation without a result; the newest: Broken one"
     assert not closed.proto.expanded

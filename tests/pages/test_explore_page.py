@@ -36,22 +36,22 @@ def chips(at: AppTest) -> list[str]:
     return [b.label.replace("\\", "") for b in at.button if str(b.key).startswith("filter-chip-")]
 
 
-def shown(at: AppTest) -> list[int]:
+def row_numbers(at: AppTest) -> list[int]:
     return list(at.dataframe[0].value["row"])
 
 
 def test_the_card_says_what_lies_outside_its_band_and_leads_there(little_home: Home, open_page: Open) -> None:
     at = open_page(little_home, PAGE, dataset=SET)
-    said = everything_said(at)
-    assert "outside" in said
-    assert "Cut-off answers" in said
-    assert "50 of 200 rows" in said
-    assert "at most 5.0% is healthy" in said
-    assert "English 90%" in said
+    page_text = everything_said(at)
+    assert "outside" in page_text
+    assert "Cut-off answers" in page_text
+    assert "50 of 200 rows" in page_text
+    assert "at most 5.0% is healthy" in page_text
+    assert "English 90%" in page_text
     button = next(b for b in at.button if b.label == "Show 50 rows")
     button.click().run()
     assert "Rows 1 to 20 of 50, filtered from 200" in everything_said(at)
-    assert shown(at) == list(range(0, 80, 4))
+    assert row_numbers(at) == list(range(0, 80, 4))
     assert json.loads(at.query_params["filter"])["conditions"][0]["column"] == "truncated"
 
 
@@ -65,11 +65,11 @@ def test_a_group_that_was_not_measured_can_be(little_home: Home, open_page: Open
 
 def test_a_link_holds_the_filter_and_a_chip_takes_it_away(little_home: Home, open_page: Open) -> None:
     at = linked(open_page, little_home, search="plus 1", conditions=[GERMAN])
-    assert shown(at) == [10, 100, 110, 120, 130, 140, 150, 160, 170, 180, 190]
+    assert row_numbers(at) == [10, 100, 110, 120, 130, 140, 150, 160, 170, 180, 190]
     assert chips(at) == ['the text contains "plus 1"', "language is German"]
     assert at.text_input(key=f"rows-search-{SET}").value == "plus 1"
     at.button(key=f"filter-chip-{SET}-0").click().run()
-    assert shown(at) == list(range(0, 200, 10))
+    assert row_numbers(at) == list(range(0, 200, 10))
     at.button(key=f"filter-chip-{SET}-0").click().run()
     assert "filter" not in at.query_params
     assert "Rows 1 to 20 of 200." in everything_said(at)
@@ -79,7 +79,7 @@ def test_a_regex_is_searched_and_a_broken_one_explained(little_home: Home, open_
     at = rows_tab(open_page, little_home)
     at.toggle(key=f"rows-regex-{SET}").set_value(True)
     at.text_input(key=f"rows-search-{SET}").set_value("plus 1?7,").run()
-    assert shown(at) == [7, 17]
+    assert row_numbers(at) == [7, 17]
     at.text_input(key=f"rows-search-{SET}").set_value("plus (").run()
     assert at.error
     assert not at.exception
@@ -91,7 +91,7 @@ def test_a_condition_is_added_by_hand(little_home: Home, open_page: Open) -> Non
     at.selectbox(key=f"filter-add-{SET}-op-number").set_value(">=").run()
     at.number_input(key=f"filter-add-{SET}-number").set_value(36.0).run()
     at.button(key=f"filter-add-{SET}-button").click().run()
-    assert shown(at) == [i for i in range(200) if i % 17 == 16][:20]
+    assert row_numbers(at) == [i for i in range(200) if i % 17 == 16][:20]
     assert chips(at) == ["characters >= 36"]
 
 
@@ -151,12 +151,12 @@ def test_a_row_opens_with_its_signals_and_its_duplicates_side_by_side(
     little_home: Home, open_page: Open
 ) -> None:
     at = open_page(little_home, PAGE, dataset=SET, row="5")
-    said = everything_said(at)
-    assert "Near duplicates: 2 more" in said
-    assert "<ins>2</ins>, &lt;b&gt;please" in said  # the word in which row 2 differs
+    page_text = everything_said(at)
+    assert "Near duplicates: 2 more" in page_text
+    assert "<ins>2</ins>, &lt;b&gt;please" in page_text  # the word in which row 2 differs
     assert {"row-near_group-2", "row-near_group-9"} <= {str(b.key) for b in at.button}
     at.button(key="row-near_group").click().run()
-    assert shown(at) == [2, 5, 9]
+    assert row_numbers(at) == [2, 5, 9]
 
 
 def test_a_row_that_is_open_is_edited_where_it_stands(little_home: Home, open_page: Open) -> None:

@@ -34,12 +34,12 @@ def test_without_data_the_form_leads_to_the_import(empty_home: Home, open_page: 
 
 
 def test_the_preview_says_cost_and_marks_the_trained_tokens(form: AppTest) -> None:
-    said = everything_said(form)
+    page_text = everything_said(form)
     for figure in ("Trained parameters", "Optimiser steps", "Rows to train on", "Memory", "Time"):
-        assert figure in said
-    assert "class='trained" in said
-    assert "&lt;|im_start|&gt;" in said  # escaped: a row can't bring markup
-    assert "<b>please</b>" not in said
+        assert figure in page_text
+    assert "class='trained" in page_text
+    assert "&lt;|im_start|&gt;" in page_text  # escaped: a row can't bring markup
+    assert "<b>please</b>" not in page_text
     assert not form.button(key="launch-button").disabled
 
 
@@ -58,7 +58,7 @@ def test_automatic_values_are_shown_and_follow_the_method(form: AppTest) -> None
 
 
 @pytest.mark.parametrize(
-    ("field", "typed", "said"),
+    ("field", "typed", "message"),
     [
         ("learning_rate", "abc", "'abc'"),
         ("per_device_train_batch_size", "0", "greater than or equal to 1"),
@@ -68,17 +68,16 @@ def test_automatic_values_are_shown_and_follow_the_method(form: AppTest) -> None
     ],
 )
 def test_a_bad_number_is_said_at_its_field_and_blocks_the_launch(
-    form: AppTest, field: str, typed: str, said: str
+    form: AppTest, field: str, typed: str, message: str
 ) -> None:
     form.text_input(key=f"launch.{field}").set_value(typed).run()
     assert not form.exception
-    said_at = [m.value.replace("\\", "") for m in form.markdown if m.value.startswith(":red[")]
-    assert any(field in text and said in text for text in said_at), said_at
+    field_errors = [m.value.replace("\\", "") for m in form.markdown if m.value.startswith(":red[")]
+    assert any(field in text and message in text for text in field_errors), field_errors
     assert form.button(key="launch-button").disabled
-    told = [
-        caption.value.replace("\\", "") for caption in form.caption
-    ]  # under the button: why it can't be pressed
-    assert any(field in text and said in text for text in told), told
+    # under the button: why it can't be pressed
+    captions = [caption.value.replace("\\", "") for caption in form.caption]
+    assert any(field in text and message in text for text in captions), captions
 
 
 def test_the_hyperparameters_stay_open_when_their_error_is_mended(form: AppTest) -> None:
@@ -147,9 +146,9 @@ def test_a_run_is_cloned_and_changed_by_its_link(little_home: Home, open_page: O
     )
     assert at.text_input(key="launch.learning_rate").value == "0.00005"
     assert at.session_state["launch.parent"] == "r000003"
-    said = next(text.value for text in at.markdown if text.value.startswith("Changes "))
-    assert "**LoRA on Sums 1 #3**: model SmolLM2" in said.replace("\\", "")
-    assert "learning_rate" in said.replace("\\", "")
+    changes = next(text.value for text in at.markdown if text.value.startswith("Changes "))
+    assert "**LoRA on Sums 1 #3**: model SmolLM2" in changes.replace("\\", "")
+    assert "learning_rate" in changes.replace("\\", "")
     at.button(key="launch-unlink").click().run()
     assert at.session_state["launch.parent"] == ""
     assert "Changes" not in everything_said(at)
@@ -165,11 +164,11 @@ def test_a_link_with_a_broken_change_says_so(little_home: Home, open_page: Open)
 def test_the_methods_are_compared_and_one_is_taken(form: AppTest) -> None:
     form.session_state["launch-advice-open"] = True
     form.run()
-    said = everything_said(form)
-    assert "Take LoRA." in said
+    page_text = everything_said(form)
+    assert "Take LoRA." in page_text
     for figure in ("Memory", "Time", "Kept on disk"):
-        assert figure in said
-    assert "Measured gain" not in said  # no run has these rows
+        assert figure in page_text
+    assert "Measured gain" not in page_text  # no run has these rows
     others = form.dataframe[0].value["Method"].tolist()
     assert len(others) == len(METHODS) - 3
     assert "IA3" in others

@@ -95,9 +95,9 @@ def button(at: AppTest, label: str) -> Any:
 def test_before_it_is_measured_a_button_offers_it_and_queues_the_job(open_tab: Any, home: Home) -> None:
     at, dataset = open_tab("Bare")
     assert not at.get("plotly_chart")
-    said = everything_said(at)
-    assert "names the topics" in said
-    assert "out of fold" in said
+    page_text = everything_said(at)
+    assert "names the topics" in page_text
+    assert "out of fold" in page_text
     assert {"Draw the map", "Look for wrong labels", "Measure difficulty"} <= {b.label for b in at.button}
     button(at, "Draw the map").click().run()
     assert not at.exception
@@ -112,11 +112,11 @@ def test_the_map_is_drawn_with_how_diverse_the_set_is(open_tab: Any) -> None:
     spec = at.get("plotly_chart")[0].proto.spec
     assert "onerror" in spec
     assert "<img" not in json.dumps(json.loads(spec))
-    said = everything_said(at)
-    assert "120 rows. Near means alike" in said
-    assert "A random half of the rows keeps" in said
+    page_text = everything_said(at)
+    assert "120 rows. Near means alike" in page_text
+    assert "A random half of the rows keeps" in page_text
     for title in ("Variety", "Vendi score", "Most frequent beginning", "Compressed size", "Self-BLEU"):
-        assert title in said
+        assert title in page_text
 
 
 def test_what_is_marked_is_counted_exactly_and_outlives_another_colour(open_tab: Any, home: Home) -> None:

@@ -27,13 +27,13 @@ def test_empty_store_offers_the_sample_experiment_and_nothing_else_primary(
 
 
 def test_runs_show_status_loss_and_the_gain_with_its_interval(little_home: Home, open_page: Open) -> None:
-    said = everything_said(open_page(little_home))
-    assert re.search(r"\d runs: \d finished", said)  # other tests may have left a run
-    assert "better by 0.31" in said
-    assert "0.27 to 0.35, n 200" in said
-    assert "worse by 0.12" in said
-    assert "0.08 to 0.16, n 200" in said  # the interval of a loss is turned round with its sign
-    assert "can&#x27;t tell, 0.02" in said or "can't tell, 0.02" in said
+    page_text = everything_said(open_page(little_home))
+    assert re.search(r"\d runs: \d finished", page_text)  # other tests may have left a run
+    assert "better by 0.31" in page_text
+    assert "0.27 to 0.35, n 200" in page_text
+    assert "worse by 0.12" in page_text
+    assert "0.08 to 0.16, n 200" in page_text  # the interval of a loss is turned round with its sign
+    assert "can&#x27;t tell, 0.02" in page_text or "can't tell, 0.02" in page_text
 
 
 def test_a_thousand_runs_come_a_page_at_a_time(full_home: Home, open_page: Open) -> None:
@@ -87,8 +87,8 @@ def test_an_engine_that_is_halted_is_not_said_to_be_gone(
         finally:
             process.kill()
             process.wait()
-    said = everything_said(at)
-    assert "The engine does not answer" in said
-    assert f"process {process.pid}" in said
-    assert "is not running" not in said
+    page_text = everything_said(at)
+    assert "The engine does not answer" in page_text
+    assert f"process {process.pid}" in page_text
+    assert "is not running" not in page_text
     assert at.code[0].value == f"kill -CONT {process.pid}"

@@ -28,9 +28,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     home = seed(folder / "home", runs=0, sets=1, rows=200)
     write_model(home.models / "tiny-llama")
     rows = conversations(80)
-    told = zip(rows, worse_answers(rows), strict=True)
+    rows_with_worse = zip(rows, worse_answers(rows), strict=True)
     pairs = [
-        {"prompt": row[0]["content"], "chosen": row[1]["content"], "rejected": worse} for row, worse in told
+        {"prompt": row[0]["content"], "chosen": row[1]["content"], "rejected": worse}
+        for row, worse in rows_with_worse
     ]
     file = folder / "pairs.jsonl"
     file.write_text("\n".join(map(json.dumps, pairs)))
@@ -56,9 +57,9 @@ def test_the_task_is_asked_where_there_are_pairs(home: Home, open_page: Open) ->
     link = {"dataset": pairs["dataset_id"], "change": '{"model": "tiny-llama"}'}
     at = open_page(home, "pages/launch/page.py", **link)
     assert at.get_by_key(TASK).value == "dpo"
-    said = everything_said(at)
+    page_text = everything_said(at)
     for words in ("Pairs to train on", "Chosen answer", "Rejected answer", "both answers of each pair"):
-        assert words in said
+        assert words in page_text
     assert "launch.beta" in [field.key for field in at.text_input]
     assert at.text_input(key="launch.learning_rate").placeholder == "0.00001 (automatic)"
     at.get_by_key(TASK).set_value("sft").run()
@@ -96,10 +97,10 @@ def test_the_verdict_stands_in_its_own_numbers(home: Home, open_page: Open) -> N
     assert labels[:4] == [
         *("Chosen answer preferred", "Preference loss", "Chosen answers, nats", "Rejected answers, nats"),
     ]
-    said = everything_said(at)
-    assert "Preference tuning" in said
-    assert "chance is 50%" in said
-    assert "Perplexity" not in said
+    page_text = everything_said(at)
+    assert "Preference tuning" in page_text
+    assert "chance is 50%" in page_text
+    assert "Perplexity" not in page_text
 
 
 def test_a_finished_run_leads_to_one_that_continues_it(home: Home, open_page: Open) -> None:
@@ -114,8 +115,8 @@ def test_a_finished_run_leads_to_one_that_continues_it(home: Home, open_page: Op
     assert at.text_input(key="launch.name").value == "Preferred continued"
     assert not at.button(key="launch-button").disabled
     at.get_by_key("launch.method").set_value("full").run()
-    said = everything_said(at)
-    assert "method is full, and the adapter of 'Preferred' was trained with lora" in said
+    page_text = everything_said(at)
+    assert "method is full, and the adapter of 'Preferred' was trained with lora" in page_text
     assert at.button(key="launch-button").disabled
     at.get_by_key("launch.init_mode").set_value("merge").run()
     assert not at.button(key="launch-button").disabled

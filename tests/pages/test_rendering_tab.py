@@ -42,12 +42,12 @@ def at(little_home: Home, monkeypatch: pytest.MonkeyPatch) -> AppTest:
 
 
 def test_a_right_mask_is_confirmed_and_the_set_is_counted(at: AppTest) -> None:
-    said = everything_said(at)
-    assert "The loss falls on answers and their closing tokens alone, checked on 200 rows." in said
-    assert "cut off" not in said
+    page_text = everything_said(at)
+    assert "The loss falls on answers and their closing tokens alone, checked on 200 rows." in page_text
+    assert "cut off" not in page_text
     for figure in ("Tokens", "Trained on", "Rows without a trained token", "Rows cut", "Answers cut"):
-        assert figure in said
-    assert "class='trained" in said
+        assert figure in page_text
+    assert "class='trained" in page_text
     assert len(at.get("plotly_chart")) == 1
 
 
@@ -95,9 +95,9 @@ def test_plain_text_has_no_answers_to_choose_or_to_count(
     at.session_state["dataset"] = dataset_id
     at.session_state[f"rendering-{dataset_id}-model"] = "tiny-llama"
     at.run()
-    said = everything_said(at)
-    assert "every token but the first is trained on" in said
-    assert "Rows cut" in said
-    assert "Answers cut" not in said
+    page_text = everything_said(at)
+    assert "every token but the first is trained on" in page_text
+    assert "Rows cut" in page_text
+    assert "Answers cut" not in page_text
     assert not at.toggle
     assert not at.expander

@@ -53,10 +53,10 @@ def test_the_loss_chart_marks_overfitting_best_step_and_base_level(
 ) -> None:
     at = open_page(engine.home, PAGE, run="overfit")
     layout = charts(at)["Training and validation loss"]["layout"]
-    said = [annotation["text"] for annotation in layout["annotations"]]
-    assert "overfits" in said
-    assert any(text.startswith("Base model 2.457") for text in said)
-    assert any(text.endswith("at step 60") for text in said)
+    chart_labels = [annotation["text"] for annotation in layout["annotations"]]
+    assert "overfits" in chart_labels
+    assert any(text.startswith("Base model 2.457") for text in chart_labels)
+    assert any(text.endswith("at step 60") for text in chart_labels)
     card = next(metric for metric in at.metric if metric.label == "Overfitting")
     assert (card.value, card.delta[:20]) == ("Memorises", "overfits, surely sin")
 
@@ -88,9 +88,9 @@ def test_hidden_tabs_are_not_drawn_until_they_are_opened(engine: StillEngine, op
     assert "json.dumps" not in everything_said(at)
     at.session_state["run-tabs"] = ":material/forum: Samples"
     at.run()
-    said = everything_said(at)
+    page_text = everything_said(at)
     assert "What does <b>json.dumps</b> do, *please*? (3)" in [text.value for text in at.text]
-    assert "in **6 of 10** (95% interval 31% to 83%), the base model in 0" in said
+    assert "in **6 of 10** (95% interval 31% to 83%), the base model in 0" in page_text
     at.session_state["run-tabs"] = ":material/terminal: Log"
     at.run()
     assert at.code[0].value.endswith("step 29999\n") or at.code[0].value.endswith("step 29999")

@@ -89,8 +89,8 @@ def test_the_tab_shows_each_slice_with_its_interval(engine: StillEngine, open_pa
 def test_without_slices_the_page_says_how_to_make_one(engine: StillEngine, open_page: Open) -> None:
     with engine.database.transaction() as tx:
         kept = quality.slices(tx, "d1")
-        for one in kept:
-            quality.delete_slice(tx, "d1", one["name"])
+        for kept_slice in kept:
+            quality.delete_slice(tx, "d1", kept_slice["name"])
     try:
         at = open_page(engine.home, "pages/run/page.py", run="learned")
         at.session_state["run-tabs"] = ":material/pie_chart: Slices"
@@ -98,5 +98,7 @@ def test_without_slices_the_page_says_how_to_make_one(engine: StillEngine, open_
         assert "The data set has no slices." in everything_said(at)
     finally:
         with engine.database.transaction() as tx:
-            for one in kept:
-                quality.save_slice(tx, "d1", one["name"], Filter.parse(one["filter"]), utc_now())
+            for kept_slice in kept:
+                quality.save_slice(
+                    tx, "d1", kept_slice["name"], Filter.parse(kept_slice["filter"]), utc_now()
+                )

@@ -35,8 +35,12 @@ def asked(tx: Transaction, home: Home) -> None:
         for rise, lost in ((0, 0), (0.01, 60))
     )
     config = {"probe_tasks": ["trivia", "symbols", "hub"]}
-    found = forgetting.assess(base, tuned, config=config, unasked={"hub": "The task hub can't be run: away."})
-    runs.update(tx, "asked", verdict=runs.get_run(tx, "asked")["verdict"] | {"forgetting": found})
+    forgetting_verdict = forgetting.assess(
+        base, tuned, config=config, unasked={"hub": "The task hub can't be run: away."}
+    )
+    runs.update(
+        tx, "asked", verdict=runs.get_run(tx, "asked")["verdict"] | {"forgetting": forgetting_verdict}
+    )
 
 
 def test_they_stand_beside_the_questions(tmp_path: Path, open_page: Open) -> None:
@@ -52,10 +56,10 @@ def test_they_stand_beside_the_questions(tmp_path: Path, open_page: Open) -> Non
         numbers = {metric.label: metric for metric in at.metric}
         assert numbers["Accuracy on trivia, %"].value == "60.0 → 30.0"
         assert numbers["Accuracy on symbols, %"].delta.endswith("points")
-        said = everything_said(at)
-        assert "200 items" in said
-        assert "It forgot much: of 200 items of trivia 60 went from right to wrong" in said
-        assert "Of 3 tasks 1 was not asked. The task hub can't be run: away." in said
+        page_text = everything_said(at)
+        assert "200 items" in page_text
+        assert "It forgot much: of 200 items of trivia 60 went from right to wrong" in page_text
+        assert "Of 3 tasks 1 was not asked. The task hub can't be run: away." in page_text
         at.segmented_control(key="forgetting-choices").set_value("task/trivia").run()
         assert not at.exception
         assert "Items by task" in everything_said(at)

@@ -40,11 +40,11 @@ def html_of(at: AppTest) -> str:
 
 
 def test_the_tree_names_versions_rows_recipe_and_runs(open_tab: Open) -> None:
-    said = everything_said(open_tab(NEW_ID))
-    assert "**Sums 0 v2** :blue-badge[this version]" in said
-    assert "181 rows" in said
-    assert "20 dropped · 3 changed · 1 added" in said
-    assert "Drop exact duplicates, keep the first; Redact e-mail addresses" in said
+    page_text = everything_said(open_tab(NEW_ID))
+    assert "**Sums 0 v2** :blue-badge[this version]" in page_text
+    assert "181 rows" in page_text
+    assert "20 dropped · 3 changed · 1 added" in page_text
+    assert "Drop exact duplicates, keep the first; Redact e-mail addresses" in page_text
 
 
 def test_an_only_version_says_what_makes_the_next(open_tab: Open) -> None:
@@ -82,10 +82,10 @@ def test_the_diagram_and_the_steps_are_drawn(open_tab: Open) -> None:
     at = open_tab(NEW_ID)
     spec = json.loads(at.get("plotly_chart")[0].proto.spec)
     assert spec["data"][0]["type"] == "sankey"
-    said = everything_said(at)
-    assert "1. Drop exact duplicates, keep the first: **20 dropped**, 180 left" in said
-    assert "**3 changed**, 180 left" in said
-    assert "**1 added**, 181 left" in said
+    page_text = everything_said(at)
+    assert "1. Drop exact duplicates, keep the first: **20 dropped**, 180 left" in page_text
+    assert "**3 changed**, 180 left" in page_text
+    assert "**1 added**, 181 left" in page_text
 
 
 def test_the_fates_are_filtered_and_searched(open_tab: Open) -> None:
@@ -109,11 +109,11 @@ def test_two_versions_are_compared_a_line_a_row_and_one_is_opened_with_its_words
     open_tab: Open,
 ) -> None:
     at = open_tab(NEW_ID)
-    shown = html_of(at)
-    assert "177" in shown
-    assert "88% of 200 rows" in shown
-    assert "<ins>" not in shown
-    assert "Only in the second" in shown
+    page_html = html_of(at)
+    assert "177" in page_html
+    assert "88% of 200 rows" in page_html
+    assert "<ins>" not in page_html
+    assert "Only in the second" in page_html
     assert "1 to 20 of 24 rows. Select one to read it." in everything_said(at)
     table = next(table for table in at.dataframe if "-table-" in str(table.key))
     changed = list(table.value["fate"]).index("Changed")
@@ -153,10 +153,10 @@ def test_a_line_shows_where_a_text_changed() -> None:
 
 def test_a_row_that_is_only_in_one_version_is_shown_alone() -> None:
     row: dict[str, Any] = {"messages": [{"role": "user", "content": "<script>"}], "label": None}
-    shown = pair(row, None)
-    assert shown.count("tb-side'") == 1
-    assert "&lt;script&gt;" in shown
-    assert "<script>" not in shown
+    pair_html = pair(row, None)
+    assert pair_html.count("tb-side'") == 1
+    assert "&lt;script&gt;" in pair_html
+    assert "<script>" not in pair_html
 
 
 def _choose(at: AppTest, key: str, value: str) -> None:

@@ -25,14 +25,14 @@ def test_most_are_found_where_sentences_close_and_no_whole_one_is(seed: int) -> 
     counts = count([*SENTENCES, "too short", ""], 0.2, seed)
     assert counts.cut + counts.whole == len(SENTENCES)
     assert 50 < counts.cut < 110
-    assert counts.found > 0.7 * counts.cut
+    assert counts.detected > 0.7 * counts.cut
     assert counts.alarms == 0
     assert counts.habit.startswith("closed")
 
 
 def test_few_are_found_where_they_do_not() -> None:
     counts = count([text.rstrip(".") for text in SENTENCES], 0.2, 7)
-    assert counts.found < 0.5 * counts.cut
+    assert counts.detected < 0.5 * counts.cut
     assert counts.alarms == 0
 
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from engine.data.readers import builtin
-from engine.data.readers.builtin import fault, first_paragraph
+from engine.data.readers.python_docs import fault, first_paragraph
 from engine.data.readers.raw_rows import Skipped
 from store.contract.home import Home
 from tests.unit.data_job import ask, read

@@ -1,4 +1,4 @@
-"""What a train job told and left, and a way to cancel it in the middle."""
+"""What a train job left: its events, series, facts and weights; and a way to cancel it in the middle."""
 
 from __future__ import annotations
 
