@@ -47,4 +47,4 @@ $(VENV)/.test-ready: $(VENV)/.run-ready
 	@touch $@
 
 clean:
-	@rm -rf $(VENV) build *.egg-info
+	@rm -rf $(VENV) build dist *.egg-info

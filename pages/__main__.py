@@ -13,7 +13,9 @@ import signal
 import sys
 import threading
 import time
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 from starlette.middleware import Middleware
@@ -27,6 +29,7 @@ from store.contract.home import Home
 from store.http.access import Names, read_secret
 
 APP = Path(__file__).resolve().parent.parent / "app.py"
+OPTIONS = Path(__file__).with_name("streamlit.toml")
 GRACE_SECONDS = 2  # for the server to end in order once its parent is gone
 
 
@@ -47,9 +50,25 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     app = st.App(APP, middleware=[door], exception_handlers={ClientDisconnect: hung_up})
-    sys.argv = [str(APP)]  # beside which Streamlit looks for its configuration
-    app.run(config={"server.address": "127.0.0.1", "server.port": arguments.port})
+    sys.argv = [str(APP)]  # whose folder Streamlit puts first on the path: not the one of the pages
+    options = streamlit_options(tomllib.loads(OPTIONS.read_text(encoding="utf-8")))
+    app.run(config=options | {"server.address": "127.0.0.1", "server.port": arguments.port})
     return 0
+
+
+def streamlit_options(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Streamlit's options in a table of `streamlit.toml`, by their dotted names.
+
+    They are passed on, since Streamlit looks for a hidden folder beside the app, and installed the app lies
+    among all other packages.
+    """
+    options: dict[str, Any] = {}
+    for name, value in table.items():
+        if isinstance(value, dict):
+            options |= streamlit_options(value, f"{prefix}{name}.")
+        else:
+            options[prefix + name] = value
+    return options
 
 
 def end_with_parent() -> None:

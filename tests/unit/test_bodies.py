@@ -172,7 +172,7 @@ def test_an_upload_is_never_in_memory(served: Served) -> None:
 
 def test_the_limit_is_the_one_of_the_screens() -> None:
     root = Path(__file__).resolve().parents[2]
-    screens = tomllib.loads((root / ".streamlit/config.toml").read_text())
+    screens = tomllib.loads((root / "pages/streamlit.toml").read_text())
     assert screens["server"]["maxUploadSize"] * 2**20 == uploads.FILE_BYTES
 
 

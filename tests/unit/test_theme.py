@@ -13,7 +13,7 @@ from pages.shared.frame import CHART_TEXTS, TICKS, chart_texts
 from pages.shared.palette import BAD, BASE
 
 ROOT = Path(__file__).parents[2]
-THEME = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text())["theme"]
+THEME = tomllib.loads((ROOT / "pages" / "streamlit.toml").read_text())["theme"]
 LEAST = 4.5
 FADED = 0.6  # how much of its ink Streamlit leaves to captions, labels of charts and hints
 INKS = ("textColor", "linkColor", "codeTextColor", *(f"{hue}Color" for hue in (
