@@ -13,14 +13,14 @@ page = st.navigation(
     {
         "Look": [
             st.Page(
-                "pages/overview/page.py",
+                "pages/overview/overview.py",
                 title="Overview",
                 icon=":material/space_dashboard:",
                 default=True,
                 help="What is running, and what came out: all runs, the queue and the machine.",
             ),
             st.Page(
-                "pages/data/page.py",
+                "pages/data/data.py",
                 title="Data sets",
                 icon=":material/dataset:",
                 url_path="data",
@@ -29,14 +29,14 @@ page = st.navigation(
         ],
         "Train": [
             st.Page(
-                "pages/launch/page.py",
+                "pages/launch/launch.py",
                 title="Launch",
                 icon=":material/rocket_launch:",
                 url_path="launch",
                 help="Choose a model, a data set and a method; see what it costs; start the run.",
             ),
             st.Page(
-                "pages/run/page.py",
+                "pages/run/run.py",
                 title="Run",
                 icon=":material/show_chart:",
                 url_path="run",
@@ -45,35 +45,35 @@ page = st.navigation(
         ],
         "Judge": [
             st.Page(
-                "pages/compare/page.py",
+                "pages/compare/compare.py",
                 title="Compare",
                 icon=":material/stacked_line_chart:",
                 url_path="compare",
                 help="Several runs laid over each other, and the settings in which they differ.",
             ),
             st.Page(
-                "pages/evaluations/page.py",
+                "pages/evaluations/evaluations.py",
                 title="Evaluations",
                 icon=":material/fact_check:",
                 url_path="evaluations",
                 help="Any model or run on any rows: figures with intervals, compared row by row.",
             ),
             st.Page(
-                "pages/run/mix/page.py",
+                "pages/run/mix/mix.py",
                 title="Mix",
                 icon=":material/linear_scale:",
                 url_path="mix",
                 help="Models between a run and its base, without training: how much of the tuning to keep.",
             ),
             st.Page(
-                "pages/compare/tradeoff/page.py",
+                "pages/compare/tradeoff/tradeoff.py",
                 title="Evidence",
                 icon=":material/balance:",
                 url_path="evidence",
                 help="What learning cost: gain against forgetting over all runs, and which are worth having.",
             ),
             st.Page(
-                "pages/compare/transfer/page.py",
+                "pages/compare/transfer/transfer.py",
                 title="Transfer",
                 icon=":material/grid_on:",
                 url_path="transfer",

@@ -98,6 +98,6 @@ def draw_empty() -> None:
     """Nothing is chosen yet."""
     if not reads.run_count("", ()):
         st.markdown("There is no run to compare yet.")
-        st.page_link("pages/overview/page.py", label="Start one", icon=":material/play_arrow:")
+        st.page_link("pages/overview/overview.py", label="Start one", icon=":material/play_arrow:")
         return
     st.caption("Choose two runs or more. Their curves, numbers and settings come side by side.")

@@ -110,7 +110,7 @@ def _offer(groups: Sequence[Runs]) -> None:
             link = ",".join(
                 [run["run_id"] for run in runs] + [answer["run_id"] for answer in launched if answer]
             )
-            st.switch_page("pages/compare/page.py", query_params={"runs": link})
+            st.switch_page("pages/compare/compare.py", query_params={"runs": link})
 
 
 def again(run: dict[str, Any]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def show_dataset(dataset: dict[str, Any]) -> None:
         st.title(plain(dataset["name"]), anchor=False, width="content")
         likely: Literal["primary", "secondary"] = "secondary" if wants_cleaning(dataset) else "primary"
         if st.button("Fine-tune on this", type=likely, icon=":material/rocket_launch:"):
-            st.switch_page("pages/launch/page.py", query_params={"dataset": dataset["dataset_id"]})
+            st.switch_page("pages/launch/launch.py", query_params={"dataset": dataset["dataset_id"]})
     back_to_list()
     show_facts(dataset)
     key = tabs_key(dataset["dataset_id"])
@@ -66,4 +66,4 @@ def _settings(dataset: dict[str, Any]) -> None:
     sure = st.checkbox("I want to delete it for good", key=f"delete-sure-{dataset_id}")
     pressed = st.button("Delete", icon=":material/delete:", disabled=not sure, key=f"delete-{dataset_id}")
     if pressed and act("delete_dataset", {"dataset": dataset_id}, "The data set is deleted.") is not None:
-        st.switch_page("pages/data/page.py")
+        st.switch_page("pages/data/data.py")

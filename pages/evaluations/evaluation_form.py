@@ -48,7 +48,7 @@ def draw_form(run: Document | None, model: Document | None = None) -> None:
         )
     if dataset is None:
         st.page_link(
-            "pages/data/page.py",
+            "pages/data/data.py",
             label="Import a data set first",
             icon=":material/upload_file:",
             query_params={"view": "import"},

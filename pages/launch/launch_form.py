@@ -172,7 +172,7 @@ def _dataset(notes: Notes) -> None:
     if not options:
         st.markdown("Data set")
         st.page_link(
-            "pages/data/page.py",
+            "pages/data/data.py",
             label="Import a data set first",
             icon=":material/upload_file:",
             query_params={"view": "import"},

@@ -48,7 +48,7 @@ def _title(job: dict[str, Any]) -> None:
     icon = ICONS.get(job["kind"], ":material/work:")
     if job["kind"] in RUNS:
         st.page_link(
-            "pages/run/page.py",
+            "pages/run/run.py",
             label=f"**{plain(shortened_middle(job['title'], NAME_LENGTH))}**",
             help=plain(job["title"]),
             icon=icon,

@@ -155,7 +155,7 @@ def _when(run: dict[str, Any]) -> str:
 def run_link(run: dict[str, Any]) -> None:
     """The run's colour and name as a link; a long name is shortened in its middle, its tooltip has it all."""
     st.page_link(
-        "pages/run/page.py",
+        "pages/run/run.py",
         label=f"{chips.dot(run['number'])} {plain(shortened_middle(run['name'], NAME_LENGTH))}",
         help=plain(run["name"]),
         query_params={"run": run["run_id"]},

@@ -49,7 +49,7 @@ def _draw_parent(run: dict[str, Any]) -> None:
             "Beside it on the plot", icon=":material/balance:", type="tertiary", key="run-beside"
         ):
             link = {"run": run["run_id"], "dataset": run["dataset_id"]}
-            st.switch_page("pages/compare/tradeoff/page.py", query_params=link)
+            st.switch_page("pages/compare/tradeoff/tradeoff.py", query_params=link)
 
 
 def _facts(run: dict[str, Any]) -> str:
@@ -87,7 +87,7 @@ def _actions(run: dict[str, Any]) -> None:
         if st.button(
             "Clone", icon=":material/content_copy:", key="run-clone", help="Launch with this config"
         ):
-            st.switch_page("pages/launch/page.py", query_params={"from": run_id})
+            st.switch_page("pages/launch/launch.py", query_params={"from": run_id})
         if status == "finished" and st.button(
             "Continue training",
             icon=":material/fast_forward:",
@@ -95,11 +95,11 @@ def _actions(run: dict[str, Any]) -> None:
             help="Launch a run that goes on from this model",
         ):
             link = {"from": run_id, "change": json.dumps({"init_from": run_id, "init_mode": "stack"})}
-            st.switch_page("pages/launch/page.py", query_params=link)
+            st.switch_page("pages/launch/launch.py", query_params=link)
         if status == "finished" and st.button(
             "Compare", icon=":material/stacked_line_chart:", key="run-compare"
         ):
-            st.switch_page("pages/compare/page.py", query_params={"runs": run_id})
+            st.switch_page("pages/compare/compare.py", query_params={"runs": run_id})
         _more(run)
 
 
@@ -137,7 +137,7 @@ def _confirm_delete(run: dict[str, Any]) -> None:
 
 def _delete(run_id: str) -> None:
     if act("delete", {"job": run_id}, "Deleted") is not None:
-        st.switch_page("pages/overview/page.py")
+        st.switch_page("pages/overview/overview.py")
 
 
 def _act(command: str, run_id: str) -> None:

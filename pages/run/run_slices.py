@@ -39,7 +39,7 @@ def draw_slices(run_id: str) -> None:
                 " these rows stands here."
             )
             st.page_link(
-                "pages/data/page.py",
+                "pages/data/data.py",
                 label="Filter its rows",
                 icon=":material/filter_alt:",
                 query_params={"dataset": dataset["dataset_id"]},

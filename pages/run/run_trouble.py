@@ -48,7 +48,7 @@ def _failure(run_id: str, error: dict[str, Any]) -> None:
         )
         if pressed:
             link = {"from": run_id, "change": json.dumps(error["change"])}
-            st.switch_page("pages/launch/page.py", query_params=link)
+            st.switch_page("pages/launch/launch.py", query_params=link)
     _traceback(error, "Traceback")
 
 

@@ -39,12 +39,12 @@ def _draw_launch(piece: Piece, run_id: str, key: str) -> None:
         with st.spinner("Checking rows, memory and settings …"):
             answer = act("launch", cloned(run_id, piece["change"]))
         if answer is not None:
-            st.switch_page("pages/run/page.py", query_params={"run": answer["run_id"]})
+            st.switch_page("pages/run/run.py", query_params={"run": answer["run_id"]})
     if st.button(
         "Edit", icon=":material/tune:", key=key, type="tertiary", help="Opens the form with this changed."
     ):
         link = {"from": run_id, "change": json.dumps(piece["change"])}
-        st.switch_page("pages/launch/page.py", query_params=link)
+        st.switch_page("pages/launch/launch.py", query_params=link)
 
 
 def _draw_mix(run_id: str, key: str) -> None:
@@ -54,7 +54,7 @@ def _draw_mix(run_id: str, key: str) -> None:
         key=key,
         help="Scores models between this one and its base: minutes, and nothing is trained.",
     ):
-        st.switch_page("pages/run/mix/page.py", query_params={"run": run_id})
+        st.switch_page("pages/run/mix/mix.py", query_params={"run": run_id})
 
 
 def changes(change: Mapping[str, Any]) -> str:

@@ -48,7 +48,7 @@ def chip(run: dict[str, Any], *, status: bool = True) -> str:
 def chip_link(run: dict[str, Any]) -> None:
     """The run's chip as a link to its page."""
     label = f"{dot(run['number'])} {plain(run['name'])}"
-    st.page_link("pages/run/page.py", label=label, query_params={"run": run["run_id"]})
+    st.page_link("pages/run/run.py", label=label, query_params={"run": run["run_id"]})
 
 
 def gain_text(verdict: dict[str, Any] | None) -> str:

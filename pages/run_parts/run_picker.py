@@ -19,9 +19,9 @@ def choose_run() -> None:
         st.markdown("There is no run yet. The first one is a click away.")
         with st.container(horizontal=True):
             st.page_link(
-                "pages/overview/page.py", label="Run the sample experiment", icon=":material/play_arrow:"
+                "pages/overview/overview.py", label="Run the sample experiment", icon=":material/play_arrow:"
             )
-            st.page_link("pages/launch/page.py", label="Set up a run yourself", icon=":material/tune:")
+            st.page_link("pages/launch/launch.py", label="Set up a run yourself", icon=":material/tune:")
         return
     search = st.text_input(
         "Search runs",

@@ -120,15 +120,13 @@ def as_served(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def open_page(monkeypatch: pytest.MonkeyPatch) -> Open:
-    """`open_page(home, "pages/launch/page.py", dataset="d00000")`: the page of that link, run once."""
+    """`open_page(home, "pages/launch/launch.py", dataset="d00000")`: the page of that link, run once."""
 
-    def open_it(home: Home, page: str = "pages/overview/page.py", **query: str) -> AppTest:
+    def open_it(home: Home, page: str = "pages/overview/overview.py", **query: str) -> AppTest:
         monkeypatch.setenv("TUNEBENCH_HOME", str(home.path))
         st.cache_data.clear()
         st.cache_resource.clear()
         at = AppTest.from_file(str(APP), default_timeout=SECONDS)
-        if page == "pages/data/page.py":  # its address is another than its file's, which the first run tells
-            at.run()
         at.switch_page(page)
         for name, value in query.items():
             at.query_params[name] = value

@@ -17,7 +17,7 @@ from tests.pages.seed import seed
 from tests.pages.seed_runs import finished, seed_runs
 from tests.pages.still_engine import StillEngine, still_engine
 
-PAGE = "pages/compare/page.py"
+PAGE = "pages/compare/compare.py"
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from tests.pages.seed_evidence import write_course
 from tests.pages.seed_runs import STEPS
 from tests.pages.still_engine import StillEngine
 
-PAGE = "pages/run/page.py"
+PAGE = "pages/run/run.py"
 
 
 def test_warnings_name_the_run_what_is_sure_and_since_when(engine: StillEngine, open_page: Open) -> None:

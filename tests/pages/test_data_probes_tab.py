@@ -65,7 +65,7 @@ def test_they_stand_beside_prose_and_questions(tmp_path: Path, open_page: Open) 
     finally:
         database.close()
     with still_engine(home) as engine:
-        at = on_forgetting(open_page(engine.home, "pages/run/page.py", run="probed"))
+        at = on_forgetting(open_page(engine.home, "pages/run/run.py", run="probed"))
         numbers = {metric.label: metric for metric in at.metric}
         assert numbers["Loss on Notes"].delta.startswith("+0.39")
         assert numbers["Accuracy on Intents, %"].delta.endswith("points")
@@ -88,7 +88,7 @@ def test_the_form_takes_several_and_asks_with_them(tmp_path: Path, open_page: Op
         raise StateError("No preview here.")
 
     with still_engine(seed(tmp_path / "two", runs=0, sets=2), record) as engine:
-        at = open_page(engine.home, "pages/launch/page.py")
+        at = open_page(engine.home, "pages/launch/launch.py")
         field = at.get_by_key("launch.probe_datasets")
         names = field.options
         assert len(names) == 2

@@ -18,7 +18,7 @@ from store.queries.data import datasets
 from store.queries.jobs import get_job
 from tests.pages.conftest import SECONDS, Open, everything_said
 
-PAGE = "pages/data/page.py"
+PAGE = "pages/data/data.py"
 
 
 def test_empty_list_names_what_can_be_imported(empty_home: Home, open_page: Open) -> None:

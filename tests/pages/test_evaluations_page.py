@@ -31,7 +31,7 @@ from tests.pages.seed import seed
 from tests.pages.seed_evaluations import RESULT, seed_evaluations
 from tests.pages.still_engine import StillEngine, still_engine
 
-PAGE = "pages/evaluations/page.py"
+PAGE = "pages/evaluations/evaluations.py"
 ROWS = 120
 LABELS = ("card", "cash", "loan")
 MANY = 1_000

@@ -13,7 +13,7 @@ from tests.pages.seed_evaluations import seed_evaluations
 from tests.pages.still_engine import StillEngine, still_engine
 from tests.pages.test_classes import open_tab
 
-PAGE = "pages/run/page.py"
+PAGE = "pages/run/run.py"
 
 
 @pytest.fixture(scope="module")

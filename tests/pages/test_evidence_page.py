@@ -23,7 +23,7 @@ from tests.pages.seed_costs import SWEEPS, seed_costs
 from tests.pages.seed_runs import BASE_LOSS, ROWS, TOKENS, finished
 from tests.pages.still_engine import StillEngine, still_engine
 
-PAGE = "pages/compare/tradeoff/page.py"
+PAGE = "pages/compare/tradeoff/tradeoff.py"
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +189,7 @@ def paired_runs(path: Path) -> Home:
 
 def test_both_pages_give_one_answer_on_the_same_rows(tmp_path: Path, open_page: Open) -> None:
     with still_engine(paired_runs(tmp_path)) as engine:
-        compared = everything_said(open_page(engine.home, "pages/compare/page.py", runs="better,other"))
+        compared = everything_said(open_page(engine.home, "pages/compare/compare.py", runs="better,other"))
         at = open_page(engine.home, PAGE, run="other")
     assert "The better one is better than The other one by 0.2" in compared
     assert plot(at)["Runs"]["customdata"]

@@ -15,7 +15,7 @@ from store.config.filters import Condition, Filter
 from store.contract.home import Home
 from tests.pages.conftest import Open, everything_said
 
-PAGE = "pages/data/page.py"
+PAGE = "pages/data/data.py"
 GERMAN = {"column": "language", "op": "is", "value": "de"}
 SET = "d00001"
 

@@ -14,7 +14,7 @@ from store.http.client import Client
 from store.queries.runs.runs import get_run
 from tests.pages.conftest import Open, everything_said
 
-PAGE = "pages/launch/page.py"
+PAGE = "pages/launch/launch.py"
 CHANGE = '{"learning_rate": 5e-05, "model": "tiny-llama"}'
 
 

@@ -17,7 +17,7 @@ from tests.pages.conftest import Open, everything_said
 from tests.pages.seed_costs import seed_costs
 from tests.pages.still_engine import StillEngine, still_engine
 
-PAGE = "pages/run/mix/page.py"
+PAGE = "pages/run/mix/mix.py"
 RUN = "lora-0.003"
 
 
@@ -178,7 +178,7 @@ def test_the_page_of_a_kept_share_speaks_of_no_training(engine: StillEngine, ope
     verdict |= {"overfitting": None, "advice": [], "sentences": [sentence]}
     with engine.database.transaction() as tx:
         runs.update(tx, "replayed", facts={"mixed_from": RUN, "alpha": 0.4}, verdict=verdict)
-    at = open_page(engine.home, "pages/run/page.py", run="replayed")
+    at = open_page(engine.home, "pages/run/run.py", run="replayed")
     page_text = everything_said(at)
     assert sentence in page_text
     assert "Mixed from" in page_text
@@ -189,5 +189,5 @@ def test_the_page_of_a_kept_share_speaks_of_no_training(engine: StillEngine, ope
     at.run()
     assert not at.exception
     assert "the model is a mix of another run's and its base" in everything_said(at)
-    at = open_page(engine.home, "pages/compare/tradeoff/page.py", run="replayed")
+    at = open_page(engine.home, "pages/compare/tradeoff/tradeoff.py", run="replayed")
     assert "LoRA, mixed at α 0.4." in everything_said(at)

@@ -147,7 +147,7 @@ def test_a_run_that_ran_out_of_memory_is_launched_changed_by_one_click(
     assert (
         open_page(
             engine.home,
-            "pages/launch/page.py",
+            "pages/launch/launch.py",
             **{"from": "failed", "change": json.dumps({"per_device_train_batch_size": 4})},
         ).session_state["launch.per_device_train_batch_size"]
         == "4"

@@ -72,7 +72,7 @@ def test_only_held_out_rows_of_the_slice_count(engine: StillEngine) -> None:
 
 
 def test_the_tab_shows_each_slice_with_its_interval(engine: StillEngine, open_page: Open) -> None:
-    at = open_page(engine.home, "pages/run/page.py", run="learned")
+    at = open_page(engine.home, "pages/run/run.py", run="learned")
     at.session_state["run-tabs"] = ":material/pie_chart: Slices"
     at.run()
     (frame,) = (f.value for f in at.dataframe if "Slice" in f.value.columns)
@@ -92,7 +92,7 @@ def test_without_slices_the_page_says_how_to_make_one(engine: StillEngine, open_
         for kept_slice in kept:
             quality.delete_slice(tx, "d1", kept_slice["name"])
     try:
-        at = open_page(engine.home, "pages/run/page.py", run="learned")
+        at = open_page(engine.home, "pages/run/run.py", run="learned")
         at.session_state["run-tabs"] = ":material/pie_chart: Slices"
         at.run()
         assert "The data set has no slices." in everything_said(at)

@@ -52,7 +52,7 @@ def test_they_stand_beside_the_questions(tmp_path: Path, open_page: Open) -> Non
     finally:
         database.close()
     with still_engine(home) as engine:
-        at = on_forgetting(open_page(engine.home, "pages/run/page.py", run="asked"))
+        at = on_forgetting(open_page(engine.home, "pages/run/run.py", run="asked"))
         numbers = {metric.label: metric for metric in at.metric}
         assert numbers["Accuracy on trivia, %"].value == "60.0 → 30.0"
         assert numbers["Accuracy on symbols, %"].delta.endswith("points")
@@ -80,7 +80,7 @@ def test_the_form_asks_with_them_where_they_can_be_asked(
 
     monkeypatch.setattr(tasks, "installed", lambda: there)
     with still_engine(seed(tmp_path / "form", runs=0, sets=1), record) as engine:
-        at = open_page(engine.home, "pages/launch/page.py")
+        at = open_page(engine.home, "pages/launch/launch.py")
         fields = [at.get_by_key(f"launch.{name}") for name in ("probe_tasks", "probe_task_rows")]
         assert [field.disabled for field in fields] == [not there] * 2
         assert ("is not installed" in everything_said(at)) is not there

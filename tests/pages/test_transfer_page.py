@@ -14,7 +14,7 @@ from tests.pages.conftest import Open, everything_said
 from tests.pages.seed_transfer import ROWS, seed_transfer
 from tests.pages.still_engine import still_engine
 
-PAGE = "pages/compare/transfer/page.py"
+PAGE = "pages/compare/transfer/transfer.py"
 
 
 def drawn(at: object) -> str:

@@ -32,7 +32,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StillEngine]:
 def open_tab(engine: StillEngine, open_page: OpenPage, monkeypatch: pytest.MonkeyPatch) -> Open:
     """The page of a data set with this tab alone on it, so that links find the other pages."""
     monkeypatch.setattr(dataset_view, "show_dataset", show_versions)
-    return lambda dataset_id: open_page(engine.home, "pages/data/page.py", dataset=dataset_id)
+    return lambda dataset_id: open_page(engine.home, "pages/data/data.py", dataset=dataset_id)
 
 
 def html_of(at: AppTest) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,8 @@ ROOT = Path(__file__).parents[2]
 # torch: seconds, and the screens must work without it; scipy.stats: half a second that only tests of
 # hypotheses need, most of which run in a job
 DEAR = ("torch", "transformers", "duckdb", "sklearn", "scipy.stats")
-PAGES = [path.parent.relative_to(ROOT) for path in sorted((ROOT / "pages").rglob("page.py"))]
-SCREENS = ["pages.door", *(".".join((*folder.parts, "page")) for folder in PAGES)]
+PAGES = re.findall(r'"(pages/[a-z_/]+)\.py"', (ROOT / "app.py").read_text("utf-8"))
+SCREENS = ["pages.door", *(page.replace("/", ".") for page in PAGES)]
 IMPORT = """
 import importlib, json, logging, sys
 logging.disable()

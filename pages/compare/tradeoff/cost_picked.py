@@ -47,7 +47,7 @@ def draw_picked(found: Sequence[Point], picked: str, measure: str) -> bool:
             st.markdown(badge(wording.FORGETTING[point.row["state"]]))
         st.markdown(plain(_said(point, measure)))
         if st.button("Open", type="primary", icon=":material/show_chart:", key="cost-open"):
-            st.switch_page("pages/run/page.py", query_params={"run": picked})
+            st.switch_page("pages/run/run.py", query_params={"run": picked})
         verdict = reads.runs_by_id((picked,))[picked]["verdict"] or {}
         for index, piece in enumerate((verdict.get("forgetting") or {}).get("advice", ())):
             draw_advice(piece, picked, f"cost-advice-{index}")
@@ -78,7 +78,7 @@ def draw_front(found: Sequence[Point], measure: str) -> None:
         gain, cost = wording.estimate(dict(point.gain)), wording.estimate(dict(point.cost))
         label = f"{dot(point.row['number'])} {plain(point.label)}"
         with st.container(gap=None):
-            st.page_link("pages/run/page.py", label=label, query_params={"run": point.row["run_id"]})
+            st.page_link("pages/run/run.py", label=label, query_params={"run": point.row["run_id"]})
             st.caption(f"gain {plain(gain)}, {MEASURES[measure].title.lower()} {plain(cost)}")
     if len(front) > LISTED:
         st.caption(f"and {len(front) - LISTED:,} more; the table has them all.")

@@ -218,4 +218,4 @@ def _draw_nothing(said: str) -> None:
         st.subheader("No run to draw yet", anchor=False)
         st.markdown(f"{plain(said)} {ABOUT}")
         if st.button("Launch a run", type="primary", icon=":material/rocket_launch:", key="cost-launch"):
-            st.switch_page("pages/launch/page.py")
+            st.switch_page("pages/launch/launch.py")

@@ -237,4 +237,4 @@ def _draw_nothing(said: str) -> None:
         st.subheader("No matrix to draw yet", anchor=False)
         st.markdown(f"{plain(said)} {ABOUT}")
         if st.button("Launch a run", type="primary", icon=":material/rocket_launch:", key="transfer-launch"):
-            st.switch_page("pages/launch/page.py")
+            st.switch_page("pages/launch/launch.py")

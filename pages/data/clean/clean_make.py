@@ -102,9 +102,9 @@ def _made(dataset: Document, job: Document) -> None:
         link = {"dataset": new_id}
         if st.button("Open the new version", type="primary", icon=":material/dataset:", key="clean-open"):
             _forget(dataset["dataset_id"])
-            st.switch_page("pages/data/page.py", query_params=link)
+            st.switch_page("pages/data/data.py", query_params=link)
         if st.button("Fine-tune on this", icon=":material/rocket_launch:", key="clean-train"):
-            st.switch_page("pages/launch/page.py", query_params=link)
+            st.switch_page("pages/launch/launch.py", query_params=link)
         st.button(
             "Clean on",
             type="tertiary",

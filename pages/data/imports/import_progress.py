@@ -48,9 +48,9 @@ def show_account(job: dict[str, Any]) -> None:
     if dataset:
         with st.container(horizontal=True):
             if st.button("See what is in it", type="primary", icon=":material/troubleshoot:"):
-                st.switch_page("pages/data/page.py", query_params={"dataset": dataset["dataset_id"]})
+                st.switch_page("pages/data/data.py", query_params={"dataset": dataset["dataset_id"]})
             if st.button("Fine-tune on this", icon=":material/rocket_launch:"):
-                st.switch_page("pages/launch/page.py", query_params={"dataset": dataset["dataset_id"]})
+                st.switch_page("pages/launch/launch.py", query_params={"dataset": dataset["dataset_id"]})
         if result["skipped_count"]:
             show_skipped(dataset)
 
@@ -70,7 +70,7 @@ def account(result: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 def _import_again() -> None:
     if st.button("Import again", type="primary", icon=":material/upload_file:"):
-        st.switch_page("pages/data/page.py", query_params={"view": "import"})
+        st.switch_page("pages/data/data.py", query_params={"view": "import"})
 
 
 def _name(job: dict[str, Any]) -> str:

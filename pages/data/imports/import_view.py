@@ -193,4 +193,4 @@ def _start(document: dict[str, Any]) -> None:
         show_error(error)
         return
     st.cache_data.clear()
-    st.switch_page("pages/data/page.py", query_params={"job": answer["job_id"]})
+    st.switch_page("pages/data/data.py", query_params={"job": answer["job_id"]})

@@ -21,7 +21,7 @@ text; or run the sample experiment from the overview, which brings its own.
 def back_to_list() -> None:
     """A way back to all data sets."""
     if st.button("All data sets", type="tertiary", icon=":material/arrow_back:", key="datasets-back"):
-        st.switch_page("pages/data/page.py")
+        st.switch_page("pages/data/data.py")
 
 
 def show_list() -> None:
@@ -29,7 +29,7 @@ def show_list() -> None:
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.title("What data is there?", anchor=False, width="content")
         if st.button("Import a data set", type="primary", icon=":material/upload_file:", key="import-open"):
-            st.switch_page("pages/data/page.py", query_params={"view": "import"})
+            st.switch_page("pages/data/data.py", query_params={"view": "import"})
     known = reads.datasets()
     if not known:
         st.markdown(EMPTY)
@@ -59,10 +59,10 @@ def _line(row: dict[str, Any]) -> None:
     with st.container(border=True, horizontal=True, vertical_alignment="center", gap="small"):
         with st.container(gap=None):
             if st.button(f"**{plain(row['name'])}**", type="tertiary", key=f"open-{row['dataset_id']}"):
-                st.switch_page("pages/data/page.py", query_params={"dataset": row["dataset_id"]})
+                st.switch_page("pages/data/data.py", query_params={"dataset": row["dataset_id"]})
             st.caption(_words(row))
         st.page_link(
-            "pages/launch/page.py",
+            "pages/launch/launch.py",
             label="Fine-tune",
             icon=":material/rocket_launch:",
             query_params={"dataset": row["dataset_id"]},

@@ -62,7 +62,7 @@ def _named(version: Document, here: bool) -> None:
         st.markdown(f"**{plain(version['name'])}** :blue-badge[this version]")
         return
     st.page_link(
-        "pages/data/page.py",
+        "pages/data/data.py",
         label=f"**{plain(version['name'])}**",
         query_params={"dataset": version["dataset_id"]},
     )
@@ -74,7 +74,7 @@ def _runs(runs: list[Document]) -> None:
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         for run in runs[:RUNS_SHOWN]:
             st.page_link(
-                "pages/run/page.py",
+                "pages/run/run.py",
                 label=f"{plain(run['name'])} {status_badge(run['status'])}",
                 icon=":material/show_chart:",
                 query_params={"run": run["run_id"]},

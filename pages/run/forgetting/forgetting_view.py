@@ -47,7 +47,7 @@ def draw_forgetting(run_id: str) -> None:
             key="forgetting-mix",
             help="Scores models between the two: how much of the tuning is worth keeping. No training.",
         ):
-            st.switch_page("pages/run/mix/page.py", query_params={"run": run_id})
+            st.switch_page("pages/run/mix/mix.py", query_params={"run": run_id})
         _draw_numbers(found)
         chosen = _chosen(found["choices"])
         left, right = st.columns(2, gap="large")

@@ -78,7 +78,7 @@ def _draw_why(run: dict[str, Any], why: str) -> None:
         st.markdown(plain(why))
         parent = run["facts"].get("mixed_from")
         if parent and st.button("Open that run", icon=":material/linear_scale:", key="mix-parent"):
-            st.switch_page("pages/run/mix/page.py", query_params={"run": parent})
+            st.switch_page("pages/run/mix/mix.py", query_params={"run": parent})
         if not parent and run["status"] == "finished":
             st.markdown("Against what it forgot: replay general rows, or train with smaller steps.")
 
@@ -202,7 +202,7 @@ def _draw_more(run: dict[str, Any], measured: list[Row], rows: list[Row], *, bus
 def _keep(run: dict[str, Any], alpha: float) -> None:
     answer = act("keep_variant", {"run": run["run_id"], "alpha": alpha})
     if answer is not None:
-        st.switch_page("pages/run/page.py", query_params={"run": answer["run_id"]})
+        st.switch_page("pages/run/run.py", query_params={"run": answer["run_id"]})
 
 
 def _score(run: dict[str, Any], alphas: list[float]) -> None:

@@ -49,7 +49,7 @@ def main() -> None:
         counts = reads.status_counts()
         alive = bool(reads.queue())
         if counts and new_run.button("New run", type="primary", icon=":material/add:", key="new-run"):
-            st.switch_page("pages/launch/page.py")
+            st.switch_page("pages/launch/launch.py")
         st.fragment(_live, run_every="2s" if alive else None)(alive)
 
 
@@ -80,15 +80,15 @@ def _first_steps(jobs: list[dict[str, Any]]) -> None:
         if st.button("Run the sample experiment", type="primary", icon=":material/play_arrow:", key="sample"):
             answer = act("launch_sample", {})
             if answer is not None:
-                st.switch_page("pages/run/page.py", query_params={"run": answer["run_id"]})
+                st.switch_page("pages/run/run.py", query_params={"run": answer["run_id"]})
     with st.container(horizontal=True):
         st.page_link(
-            "pages/data/page.py",
+            "pages/data/data.py",
             label="Import your own data",
             icon=":material/upload_file:",
             query_params={"view": "import"},
         )
-        st.page_link("pages/launch/page.py", label="Set up a run yourself", icon=":material/tune:")
+        st.page_link("pages/launch/launch.py", label="Set up a run yourself", icon=":material/tune:")
 
 
 def _runs(counts: dict[str, int]) -> None:
@@ -147,7 +147,7 @@ def _compare_bar(total: int, everything: int, counts: dict[str, int], shown: lis
                 disabled=len(chosen) < 2,
                 key="compare",
             ):
-                st.switch_page("pages/compare/page.py", query_params={"runs": ",".join(chosen)})
+                st.switch_page("pages/compare/compare.py", query_params={"runs": ",".join(chosen)})
             st.button("Choose none", type="tertiary", on_click=drop_picked, key="compare-none")
 
 

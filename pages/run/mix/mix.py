@@ -52,7 +52,7 @@ def choose(shown: dict[str, Any] | None, scored: list[str]) -> dict[str, Any] | 
     if not found:
         st.markdown("No run has finished yet. A finished run can be mixed with its base model here.")
         if st.button("Launch a run", type="primary", icon=":material/rocket_launch:", key="mix-launch"):
-            st.switch_page("pages/launch/page.py")
+            st.switch_page("pages/launch/launch.py")
         return None
     if shown is None:
         st.markdown(

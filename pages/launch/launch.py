@@ -107,7 +107,7 @@ def launch(said: dict[str, Any], config: TrainConfig) -> None:
         st.session_state[REFUSED] = (said, error.field, str(error))
         st.rerun()
     st.cache_data.clear()
-    st.switch_page("pages/run/page.py", query_params={"run": answer["run_id"]})
+    st.switch_page("pages/run/run.py", query_params={"run": answer["run_id"]})
 
 
 def _dataset(name: str | None) -> dict[str, Any] | None:
