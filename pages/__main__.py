@@ -22,6 +22,7 @@ from streamlit.runtime.pages_manager import PagesManager
 from streamlit.runtime.scriptrunner import RerunData, ScriptRunner
 
 from pages.door import Door, hung_up
+from pages.moved import Moved
 from store.door import Names, read_secret
 from store.errors import TunebenchError
 from store.home import Home
@@ -46,7 +47,7 @@ def main() -> int:
     except TunebenchError as error:
         print(error, file=sys.stderr)
         return 1
-    app = st.App(APP, middleware=[door], exception_handlers={ClientDisconnect: hung_up})
+    app = st.App(APP, middleware=[door, Middleware(Moved)], exception_handlers={ClientDisconnect: hung_up})
     sys.argv = [str(APP)]  # beside which Streamlit looks for its configuration
     app.run(config={"server.address": "127.0.0.1", "server.port": arguments.port})
     return 0

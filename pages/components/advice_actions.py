@@ -14,6 +14,7 @@ import streamlit as st
 from pages.components.config_values import as_text
 from pages.components.launch_from import cloned
 from pages.components.session import act, plain
+from pages.components.tabs import BETWEEN, LINK
 
 Piece = Mapping[str, Any]
 
@@ -54,7 +55,7 @@ def _draw_mix(run_id: str, key: str) -> None:
         key=key,
         help="Scores models between this one and its base: minutes, and nothing is trained.",
     ):
-        st.switch_page("pages/mix.py", query_params={"run": run_id})
+        st.switch_page("pages/run.py", query_params={"run": run_id, LINK: BETWEEN})
 
 
 def changes(change: Mapping[str, Any]) -> str:

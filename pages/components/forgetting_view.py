@@ -12,6 +12,7 @@ from pages.components.course_view import draw_course
 from pages.components.key_numbers import INKS
 from pages.components.refusal_view import draw_refusals
 from pages.components.session import guarded, plain
+from pages.components.tabs import BETWEEN, LINK
 from pages.components.traces import PLOT
 from store.states import ALIVE
 
@@ -44,7 +45,7 @@ def draw_forgetting(run_id: str) -> None:
             key="forgetting-mix",
             help="Scores models between the two: how much of the tuning is worth keeping. No training.",
         ):
-            st.switch_page("pages/mix.py", query_params={"run": run_id})
+            st.switch_page("pages/run.py", query_params={"run": run_id, LINK: BETWEEN})
         _draw_numbers(found)
         chosen = _chosen(found["choices"])
         left, right = st.columns(2, gap="large")

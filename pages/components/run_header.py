@@ -11,6 +11,7 @@ from pages.components import quantities, reads, run_reads, wording
 from pages.components.chips import chip_link, dot, status_badge
 from pages.components.launch_from import changes
 from pages.components.session import act, plain
+from pages.components.tabs import COST, LINK
 from store.config import TASK_TITLES
 from store.errors import NotFoundError
 from store.methods import METHODS
@@ -47,8 +48,8 @@ def _draw_parent(run: dict[str, Any]) -> None:
         if run["status"] == "finished" and st.button(
             "Beside it on the plot", icon=":material/balance:", type="tertiary", key="run-beside"
         ):
-            link = {"run": run["run_id"], "dataset": run["dataset_id"]}
-            st.switch_page("pages/evidence.py", query_params=link)
+            link = {LINK: COST, "run": run["run_id"], "dataset": run["dataset_id"]}
+            st.switch_page("pages/compare.py", query_params=link)
 
 
 def _facts(run: dict[str, Any]) -> str:

@@ -17,7 +17,17 @@ from engine.diagnostics import forgetting_course
 from engine.diagnostics import task_metric as task_metric_figures
 from pages.components import reads
 from pages.components.session import client, remembered
-from store import class_predictions, jobs, metrics, probes, recalled, row_losses, runs, task_metric
+from store import (
+    class_predictions,
+    interpolations,
+    jobs,
+    metrics,
+    probes,
+    recalled,
+    row_losses,
+    runs,
+    task_metric,
+)
 from store.errors import QueryError
 
 BUCKETS = 600
@@ -47,6 +57,13 @@ def alerts(job_id: str) -> list[dict[str, Any]]:
 @st.cache_data(ttl=reads.CALM, max_entries=32, show_spinner=False)
 def predictions(run_id: str) -> list[dict[str, Any]]:
     return runs.predictions(client(), run_id)
+
+
+@remembered
+@st.cache_data(ttl=reads.LIVE, max_entries=4, show_spinner=False)
+def mixed() -> list[str]:
+    """Runs with scored shares of the way from their base, those first that were scored last."""
+    return interpolations.mixed(client())
 
 
 @st.cache_data(ttl=600, max_entries=64, show_spinner=False)

@@ -15,6 +15,7 @@ from store.client import Client
 from store.home import Home
 from store.runs import get_run
 from tests.pages.conftest import Open, everything_said, running_engine
+from tests.pages.run_tabs import on_tab
 from tests.pages.seed_classes import seed_classes
 from tests.pages.still_engine import StillEngine, still_engine
 from tests.tiny import write_model
@@ -36,14 +37,6 @@ def live_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
 
 def charts(at: AppTest) -> list[dict[str, Any]]:
     return [json.loads(chart.proto.spec) for chart in at.get("plotly_chart")]
-
-
-def open_tab(at: AppTest, name: str) -> AppTest:
-    """As a click on the tab does; AppTest can't click there."""
-    at.session_state["run-tabs"] = next(tab.label for tab in at.tabs if name in tab.label)
-    at.run()
-    assert not at.exception, [error.value for error in at.exception]
-    return at
 
 
 def test_the_form_offers_the_task_for_a_labelled_data_set(live_home: Home, open_page: Open) -> None:
@@ -110,7 +103,7 @@ def test_a_run_with_a_head_begins_with_its_verdict_in_plain_words(
 
 
 def test_the_classes_of_a_run(engine: StillEngine, open_page: Open) -> None:
-    at = open_tab(open_page(engine.home, "pages/run.py", run="head"), "Classes")
+    at = on_tab(open_page(engine.home, "pages/run.py", run="head"), "classes")
     models, classes = (frame.value for frame in at.dataframe[:2])
     assert list(models["Model"]) == [
         "Tuned",
@@ -140,7 +133,7 @@ def test_the_classes_of_a_run(engine: StillEngine, open_page: Open) -> None:
 def test_the_samples_of_a_head_are_rows_with_label_and_prediction(
     engine: StillEngine, open_page: Open
 ) -> None:
-    at = open_tab(open_page(engine.home, "pages/run.py", run="head"), "Samples")
+    at = on_tab(open_page(engine.home, "pages/run.py", run="head"), "samples")
     said = everything_said(at)
     assert ", the surest mistakes first." in said
     assert ":red-badge[:material/close:" in said
@@ -161,7 +154,7 @@ def test_too_many_classes_for_a_matrix_are_shown_as_pairs(
     tmp_path_factory: pytest.TempPathFactory, open_page: Open
 ) -> None:
     with still_engine(seed_classes(tmp_path_factory.mktemp("many"), classes=40)) as many:
-        at = open_tab(open_page(many.home, "pages/run.py", run="head"), "Classes")
+        at = on_tab(open_page(many.home, "pages/run.py", run="head"), "classes")
         assert "40 classes are too many for a matrix" in everything_said(at)
         pairs = at.dataframe[2].value
         assert list(pairs.columns) == ["True class", "taken for", "Rows", "the other way"]
@@ -171,7 +164,7 @@ def test_too_many_classes_for_a_matrix_are_shown_as_pairs(
 def test_a_run_that_answers_in_words_has_classes_too(engine: StillEngine, open_page: Open) -> None:
     at = open_page(engine.home, "pages/run.py", run="words")
     assert "As a classifier, by the likeliest label: " in everything_said(at)
-    at = open_tab(at, "Classes")
+    at = on_tab(at, "classes")
     assert list(at.dataframe[0].value["n"]) == [120, 120, 120]
 
 

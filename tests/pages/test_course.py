@@ -16,6 +16,7 @@ from pages.components.forgetting_charts import AMBER
 from pages.components.palette import BAD, BASE
 from store.jobdir import JobDir
 from tests.pages.conftest import Open, everything_said
+from tests.pages.run_tabs import on_tab
 from tests.pages.seed_evidence import write_course
 from tests.pages.seed_runs import STEPS
 from tests.pages.still_engine import StillEngine
@@ -32,26 +33,16 @@ def test_warnings_name_the_run_what_is_sure_and_since_when(engine: StillEngine, 
     assert "Forgot some" not in said  # the higher threshold says it
 
 
-def on_tab(at: AppTest, tab: str) -> AppTest:
-    at.session_state["run-tabs"] = tab
-    at.run()
-    assert not at.exception
-    return at
-
-
 def figure(at: AppTest, key: str) -> dict[str, Any]:
     """The chart drawn under that key."""
     return next(json.loads(c.proto.spec) for c in at.get("plotly_chart") if key in c.proto.id)
-
-
-FORGETTING = ":material/psychology_alt: Forgetting"
 
 
 @pytest.mark.parametrize(("run", "columns"), [("overfit", 11), ("live", 2)])
 def test_the_map_of_categories_numbers_what_is_sure_alone(
     engine: StillEngine, open_page: Open, run: str, columns: int
 ) -> None:
-    at = on_tab(open_page(engine.home, PAGE, run=run), FORGETTING)
+    at = on_tab(open_page(engine.home, PAGE, run=run), "forgetting")
     pale, strong = figure(at, "course-cells")["data"]
     assert len(strong["x"]) == columns
     assert strong["y"] == ["all questions", "arithmetic", "capitals", "elements", "grammar"]
@@ -72,7 +63,7 @@ def test_the_map_of_categories_numbers_what_is_sure_alone(
 
 
 def test_prose_over_the_steps_has_intervals_and_says_since_when(engine: StillEngine, open_page: Open) -> None:
-    at = on_tab(open_page(engine.home, PAGE, run="overfit"), FORGETTING)
+    at = on_tab(open_page(engine.home, PAGE, run="overfit"), "forgetting")
     line, end = figure(at, "course-prose")["data"]
     assert len(line["x"]) == len(line["error_y"]["array"]) == 10
     lows = np.array(line["y"]) - np.array(line["error_y"]["arrayminus"])
@@ -85,17 +76,17 @@ def test_prose_over_the_steps_has_intervals_and_says_since_when(engine: StillEng
     said = everything_said(at)
     assert re.search(r"Surely over 0\.2 nats a token on plain prose from step \d+ on", said)
     assert "8 passages" in said
-    at = on_tab(open_page(engine.home, PAGE, run="learned"), FORGETTING)
+    at = on_tab(open_page(engine.home, PAGE, run="learned"), "forgetting")
     assert "Nowhere surely over 0.05 nats a token" in everything_said(at)
 
 
 def test_why_there_is_no_course(engine: StillEngine, open_page: Open) -> None:
-    at = on_tab(open_page(engine.home, PAGE, run="twin"), FORGETTING)
+    at = on_tab(open_page(engine.home, PAGE, run="twin"), "forgetting")
     assert "No probe was paid for while it trained" in everything_said(at)
 
 
 def test_what_it_refuses_before_and_after(engine: StillEngine, open_page: Open) -> None:
-    at = on_tab(open_page(engine.home, PAGE, run="overfit"), FORGETTING)
+    at = on_tab(open_page(engine.home, PAGE, run="overfit"), "forgetting")
     said = everything_said(at).replace("\\", "")
     assert "It refuses fewer requests that a model should refuse: 20 → 8 of 28" in said
     numbers = {metric.label: metric for metric in at.metric}
@@ -107,11 +98,8 @@ def test_what_it_refuses_before_and_after(engine: StillEngine, open_page: Open) 
     assert "Not asked in this run" not in said
 
 
-OVERFITTING = ":material/u_turn_right: Overfitting"
-
-
 def test_the_metric_stands_beside_the_loss_with_intervals(engine: StillEngine, open_page: Open) -> None:
-    at = on_tab(open_page(engine.home, PAGE, run="overfit"), OVERFITTING)
+    at = on_tab(open_page(engine.home, PAGE, run="overfit"), "overfitting")
     loss, tokens, answers = figure(at, "metric-beside-loss")["data"]
     assert (loss["name"], tokens["name"]) == ("Validation loss", "Token accuracy")
     assert answers["name"] == "Token F1 of answers"
@@ -122,14 +110,14 @@ def test_the_metric_stands_beside_the_loss_with_intervals(engine: StillEngine, o
     said = everything_said(at)
     assert "95% intervals over 50 validation rows" in said
     assert "generated at 2 validations" in said
-    at = on_tab(open_page(engine.home, PAGE, run="twin"), OVERFITTING)
+    at = on_tab(open_page(engine.home, PAGE, run="twin"), "overfitting")
     assert "Not kept in this run" in everything_said(at)
 
 
 def test_one_checkpoint_is_no_course_and_the_tab_says_why(engine: StillEngine, open_page: Open) -> None:
     write_course(JobDir(engine.home.jobs / "live"), 0.6, [20], STEPS, base=True)
     st.cache_data.clear()
-    at = on_tab(open_page(engine.home, PAGE, run="live"), FORGETTING)
+    at = on_tab(open_page(engine.home, PAGE, run="live"), "forgetting")
     said = everything_said(at)
     assert "needs two checkpoints; 96 questions could be asked at step 20 alone" in said
     assert "Probes wait until training has paid for them" in said

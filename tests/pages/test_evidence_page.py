@@ -23,7 +23,7 @@ from tests.pages.seed_costs import SWEEPS, seed_costs
 from tests.pages.seed_runs import BASE_LOSS, ROWS, TOKENS, finished
 from tests.pages.still_engine import StillEngine, still_engine
 
-PAGE = "pages/evidence.py"
+PAGE = "pages/compare.py"
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def plot(at: AppTest) -> dict[str, Any]:
 
 
 def test_the_runs_and_those_left_out(engine: StillEngine, open_page: Open) -> None:
-    at = open_page(engine.home, PAGE)
+    at = open_page(engine.home, PAGE, tab="cost")
     assert at.title[0].value == "What did learning cost?"
     said = everything_said(at)
     assert "8 of 12 finished runs. Left out:" in said
@@ -56,7 +56,7 @@ def test_the_runs_and_those_left_out(engine: StillEngine, open_page: Open) -> No
 
 
 def test_another_measure_has_its_own_axis_and_limits(engine: StillEngine, open_page: Open) -> None:
-    at = open_page(engine.home, PAGE)
+    at = open_page(engine.home, PAGE, tab="cost")
     at.segmented_control(key="forgetting").set_value("answers").run()
     layout = json.loads(at.get("plotly_chart")[0].proto.spec)["layout"]
     assert layout["xaxis"]["title"]["text"] == "Fall of accuracy on questions (points)"
@@ -71,7 +71,7 @@ def test_another_measure_has_its_own_axis_and_limits(engine: StillEngine, open_p
 
 
 def test_a_picked_run_offers_its_page_and_what_to_try(engine: StillEngine, open_page: Open) -> None:
-    at = open_page(engine.home, PAGE, run="lora-0.003")
+    at = open_page(engine.home, PAGE, tab="cost", run="lora-0.003")
     assert plot(at)["Selected"]["x"] == plot(at)["Runs"]["x"][3:4]
     said = everything_said(at)
     assert "Forgot much" in said
@@ -82,7 +82,7 @@ def test_a_picked_run_offers_its_page_and_what_to_try(engine: StillEngine, open_
 
 
 def test_an_advice_is_launched_by_one_click(engine: StillEngine, open_page: Open) -> None:
-    at = open_page(engine.home, PAGE, run="lora-0.003")
+    at = open_page(engine.home, PAGE, tab="cost", run="lora-0.003")
     engine.made = "lora-0.0003"  # any run that is there to be shown
     at.button(key="cost-advice-0-launch").click().run()
     name, body = engine.sent[-1]
@@ -94,17 +94,17 @@ def test_an_advice_is_launched_by_one_click(engine: StillEngine, open_page: Open
 
 
 def test_mixing_is_one_click_away(engine: StillEngine, open_page: Open) -> None:
-    at = open_page(engine.home, PAGE, run="lora-0.003")
+    at = open_page(engine.home, PAGE, tab="cost", run="lora-0.003")
     labels = {str(button.key): button.label for button in at.button}
     key = next(key for key, label in labels.items() if label == "Mix it")
     at.button(key=key).click().run()
     assert not at.exception
-    assert at.title[0].value == "How much of the tuning is worth keeping?"
+    assert at.header[0].value == "How much of the tuning is worth keeping?"
     assert at.query_params["run"] == "lora-0.003"
 
 
 def test_children_and_mixes_hang_on_their_run(engine: StillEngine, open_page: Open) -> None:
-    at = open_page(engine.home, PAGE)
+    at = open_page(engine.home, PAGE, tab="cost")
     drawn = plot(at)
     runs, child = drawn["Runs"], drawn["From its parent"]
     places = {one[0]: (x, y) for one, x, y in zip(runs["customdata"], runs["x"], runs["y"], strict=True)}
@@ -123,18 +123,18 @@ def test_children_and_mixes_hang_on_their_run(engine: StillEngine, open_page: Op
 
 
 def test_opening_the_picked_run(engine: StillEngine, open_page: Open) -> None:
-    at = open_page(engine.home, PAGE, run="full-1e-05")
+    at = open_page(engine.home, PAGE, tab="cost", run="full-1e-05")
     at.button(key="cost-open").click().run()
     assert not at.exception
     assert "full at 1e-05" in at.title[0].value
 
 
 def test_a_run_that_is_not_drawn_is_no_error(engine: StillEngine, open_page: Open) -> None:
-    assert "Click a run" in everything_said(open_page(engine.home, PAGE, run="old"))
+    assert "Click a run" in everything_said(open_page(engine.home, PAGE, tab="cost", run="old"))
 
 
 def test_a_thousand_runs(full_home: Home, open_page: Open) -> None:
-    at = open_page(full_home, PAGE)
+    at = open_page(full_home, PAGE, tab="cost")
     at.selectbox(key="dataset").set_value("").run()
     assert not at.exception
     said = everything_said(at)
@@ -146,18 +146,18 @@ def test_a_thousand_runs(full_home: Home, open_page: Open) -> None:
 
 def test_runs_from_before_there_were_probes(offline_home: Home, open_page: Open) -> None:
     with still_engine(offline_home) as before:
-        said = everything_said(open_page(before.home, PAGE))
+        said = everything_said(open_page(before.home, PAGE, tab="cost"))
     assert "0 of 1 finished run. Left out: 1 run without a figure" in said
     assert "clone and launch them again" in said
 
 
 def test_an_empty_store_and_no_engine(tmp_path: Path, offline_home: Home, open_page: Open) -> None:
     with still_engine(Home(tmp_path / "empty").create()) as empty:
-        at = open_page(empty.home, PAGE)
+        at = open_page(empty.home, PAGE, tab="cost")
         assert "No run has finished yet." in everything_said(at)
         at.button(key="cost-launch").click().run()
         assert not at.exception
-    at = open_page(offline_home, PAGE)
+    at = open_page(offline_home, PAGE, tab="cost")
     assert "This part needs the engine" in everything_said(at)
 
 
@@ -186,8 +186,8 @@ def paired_runs(path: Path) -> Home:
 
 def test_both_pages_give_one_answer_on_the_same_rows(tmp_path: Path, open_page: Open) -> None:
     with still_engine(paired_runs(tmp_path)) as engine:
-        compared = everything_said(open_page(engine.home, "pages/compare.py", runs="better,other"))
-        at = open_page(engine.home, PAGE, run="other")
+        compared = everything_said(open_page(engine.home, PAGE, runs="better,other"))
+        at = open_page(engine.home, PAGE, tab="cost", run="other")
     assert "The better one is better than The other one by 0.2" in compared
     assert plot(at)["Runs"]["customdata"]
     said = everything_said(at)

@@ -17,7 +17,7 @@ from store.database import utc_now
 from store.errors import EngineUnavailable
 from store.home import Home
 from tests.pages.conftest import Open, everything_said
-from tests.pages.run_tabs import PAGE, charts
+from tests.pages.run_tabs import PAGE, charts, on_tab
 from tests.pages.still_engine import StillEngine, still_engine
 
 
@@ -86,17 +86,14 @@ def test_advice_leads_to_a_launch_with_the_change(engine: StillEngine, open_page
 def test_hidden_tabs_are_not_drawn_until_they_are_opened(engine: StillEngine, open_page: Open) -> None:
     at = open_page(engine.home, PAGE, run="learned")
     assert "json.dumps" not in everything_said(at)
-    at.session_state["run-tabs"] = ":material/forum: Samples"
-    at.run()
+    on_tab(at, "samples")
     said = everything_said(at)
     assert "What does <b>json.dumps</b> do, *please*? (3)" in [text.value for text in at.text]
     assert "in **6 of 10** (95% interval 31% to 83%), the base model in 0" in said
-    at.session_state["run-tabs"] = ":material/terminal: Log"
-    at.run()
+    on_tab(at, "log")
     assert at.code[0].value.endswith("step 29999\n") or at.code[0].value.endswith("step 29999")
     assert "The last 64.0 KiB of 311 KiB." in everything_said(at)
-    at.session_state["run-tabs"] = ":material/settings: Config"
-    at.run()
+    on_tab(at, "config")
     assert "learning_rate: 0.0002" in at.code[0].value
     assert not at.exception
 

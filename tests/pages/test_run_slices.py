@@ -14,6 +14,7 @@ from store.database import Database, utc_now
 from store.filters import Filter
 from store.home import Home
 from tests.pages.conftest import Open, everything_said
+from tests.pages.run_tabs import on_tab
 from tests.pages.seed_runs import FINGERPRINT, ROWS, seed_runs
 from tests.pages.still_engine import StillEngine, still_engine
 
@@ -71,9 +72,7 @@ def test_only_held_out_rows_of_the_slice_count(engine: StillEngine) -> None:
 
 
 def test_the_tab_shows_each_slice_with_its_interval(engine: StillEngine, open_page: Open) -> None:
-    at = open_page(engine.home, "pages/run.py", run="learned")
-    at.session_state["run-tabs"] = ":material/pie_chart: Slices"
-    at.run()
+    at = on_tab(open_page(engine.home, "pages/run.py", run="learned"), "slices")
     (frame,) = (f.value for f in at.dataframe if "Slice" in f.value.columns)
     assert frame["Slice"].tolist() == ["All held-out rows", "Even rows", "No row held out", "Ten rows"]
     assert frame["Held-out rows"].tolist() == [ROWS, ROWS // 2, 0, 10]
@@ -91,9 +90,7 @@ def test_without_slices_the_page_says_how_to_make_one(engine: StillEngine, open_
         for one in kept:
             quality.delete_slice(tx, "d1", one["name"])
     try:
-        at = open_page(engine.home, "pages/run.py", run="learned")
-        at.session_state["run-tabs"] = ":material/pie_chart: Slices"
-        at.run()
+        at = on_tab(open_page(engine.home, "pages/run.py", run="learned"), "slices")
         assert "The data set has no slices." in everything_said(at)
     finally:
         with engine.database.transaction() as tx:
