@@ -50,8 +50,8 @@ MOVING = (run_live.draw_learning, draw_overfitting, draw_forgetting, run_details
 def main() -> None:
     asked = st.query_params.get("run", "")
     with guarded():
-        if not asked and asked_tab() == BETWEEN and (mixed := run_reads.mixed()):
-            st.query_params["run"] = asked = mixed[0]
+        if not asked and asked_tab() == BETWEEN:
+            asked = next(iter(run_reads.mixed()), "")  # not into the link: Back would lead here again
         if not asked:
             choose_run()
             return
@@ -80,7 +80,7 @@ def draw(run: dict[str, Any]) -> None:
         st.fragment(run_live.draw_live, run_every=every)(run["run_id"], run["status"])
     else:
         st.fragment(run_live.watch, run_every=every)(run["run_id"], run["status"])
-    tab, place = open_tab(tabs_of(run), "run-tabs")
+    tab, place = open_tab(tabs_of(run), "run-tabs", low=True, subject={"run": run["run_id"]})
     with place:
         st.fragment(tab.draw, run_every=every if tab.draw in MOVING else None)(run["run_id"])
 

@@ -25,7 +25,10 @@ def draw_header(run: dict[str, Any]) -> None:
             name = f"{dot(run['number'])} {plain(run['name'])}"
             st.title(name, anchor=False, width="content")
         _actions(run)
-    st.markdown(f"{status_badge(run['status'])} {_facts(run)}")
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        if st.button("All runs", type="tertiary", icon=":material/arrow_back:", key="runs-back"):
+            st.switch_page("pages/run.py")
+        st.markdown(f"{status_badge(run['status'])} {_facts(run)}", width="content")
     if run["config"].get("parent"):
         _draw_parent(run)
     if run["notes"]:

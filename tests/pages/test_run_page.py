@@ -183,6 +183,13 @@ def test_a_run_that_is_not_there_and_none_at_all(engine: StillEngine, open_page:
     assert "1 of 1 run," in everything_said(at)
 
 
+def test_from_a_run_a_button_leads_to_all_runs(engine: StillEngine, open_page: Open) -> None:
+    at = open_page(engine.home, PAGE, run="learned", tab="log")
+    at.button(key="runs-back").click().run()
+    assert at.title[0].value == "Which run?"
+    assert not at.query_params
+
+
 def test_a_store_without_runs_shows_the_way_to_the_first(tmp_path: Any, open_page: Open) -> None:
     with still_engine(Home(tmp_path / "empty").create()) as empty:
         assert "There is no run yet" in everything_said(open_page(empty.home, PAGE))

@@ -67,6 +67,12 @@ def test_the_link_opens_a_tab_of_compare(engine: StillEngine, open_page: Open, t
     assert tab_titles(at) == ["Side by side", "Gain and forgetting", "Transfer"]
 
 
+def test_a_tab_of_another_page_in_the_link_leaves_open_what_was(engine: StillEngine, open_page: Open) -> None:
+    at = open_page(engine.home, COMPARE, tab="cost")
+    on_tab(at, "between")  # as Back finds it after a button that led from here to that tab of a run
+    assert at.title[0].value == "What did learning cost?"
+
+
 @pytest.mark.parametrize("tab", READS)
 def test_the_open_tab_alone_reads(
     engine: StillEngine, open_page: Open, monkeypatch: pytest.MonkeyPatch, tab: str
