@@ -37,10 +37,10 @@ page = st.navigation(
             ),
             st.Page(
                 "pages/run/run.py",
-                title="Run",
+                title="Runs",
                 icon=":material/show_chart:",
                 url_path="run",
-                help="One run: its curves while it learns, and its verdict.",
+                help="One run: its curves while it learns, its verdict, and how much of the tuning to keep.",
             ),
         ],
         "Judge": [
@@ -49,7 +49,7 @@ page = st.navigation(
                 title="Compare",
                 icon=":material/stacked_line_chart:",
                 url_path="compare",
-                help="Several runs laid over each other, and the settings in which they differ.",
+                help="Several runs side by side, what each gain cost, and what a run does for other data.",
             ),
             st.Page(
                 "pages/evaluations/evaluations.py",
@@ -57,27 +57,6 @@ page = st.navigation(
                 icon=":material/fact_check:",
                 url_path="evaluations",
                 help="Any model or run on any rows: figures with intervals, compared row by row.",
-            ),
-            st.Page(
-                "pages/run/mix/mix.py",
-                title="Mix",
-                icon=":material/linear_scale:",
-                url_path="mix",
-                help="Models between a run and its base, without training: how much of the tuning to keep.",
-            ),
-            st.Page(
-                "pages/compare/tradeoff/tradeoff.py",
-                title="Evidence",
-                icon=":material/balance:",
-                url_path="evidence",
-                help="What learning cost: gain against forgetting over all runs, and which are worth having.",
-            ),
-            st.Page(
-                "pages/compare/transfer/transfer.py",
-                title="Transfer",
-                icon=":material/grid_on:",
-                url_path="transfer",
-                help="What training on one data set does for the others: every run on every data set.",
             ),
         ],
     }

@@ -1,12 +1,12 @@
 """Run: did it learn, and how sure is that? One run from the queue to its verdict.
 
 The verdict stands at the top once there is one. Live parts are fragments that refresh only while the run
-is alive; when its status changes, the page is drawn once more. The link is `?run=ID` (or a name).
+is alive; when its status changes, the page is drawn once more. The link is `?run=ID` (or a name) and, of
+another tab than the first, `&tab=NAME`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import streamlit as st
@@ -16,6 +16,7 @@ from pages.classes.class_view import draw_classes
 from pages.evaluations.evaluations_view import draw_evaluations
 from pages.run import run_details, run_live
 from pages.run.forgetting.forgetting_view import draw_forgetting
+from pages.run.mix.mix_view import draw_mix, has_between
 from pages.run.overfitting.overfitting_view import draw_overfitting
 from pages.run.run_header import draw_alerts, draw_header
 from pages.run.run_slices import draw_slices
@@ -26,21 +27,22 @@ from pages.run_parts.class_numbers import draw_class_numbers, draw_preference_nu
 from pages.run_parts.key_numbers import draw_key_numbers
 from pages.run_parts.run_picker import choose_run
 from pages.shared.session import guarded, show_error
+from pages.shared.tabs import BETWEEN, Tab, asked_tab, open_tab
 from store.contract.errors import NotFoundError
 from store.contract.states import ALIVE
 
-Tabs = dict[str, Callable[[str], None]]
-TABS: Tabs = {
-    ":material/monitoring: Learning": run_live.draw_learning,
-    ":material/u_turn_right: Overfitting": draw_overfitting,
-    ":material/psychology_alt: Forgetting": draw_forgetting,
-    ":material/forum: Samples": run_details.draw_samples,
-    ":material/fact_check: Evaluations": draw_evaluations,
-    ":material/pie_chart: Slices": draw_slices,
-    ":material/terminal: Log": run_details.draw_log,
-    ":material/settings: Config": run_details.draw_config,
+TABS = {
+    "learning": Tab(":material/monitoring: Learning", run_live.draw_learning),
+    "overfitting": Tab(":material/u_turn_right: Overfitting", draw_overfitting),
+    "forgetting": Tab(":material/psychology_alt: Forgetting", draw_forgetting),
+    BETWEEN: Tab(":material/linear_scale: Between base and tuned", draw_mix),
+    "samples": Tab(":material/forum: Samples", run_details.draw_samples),
+    "evaluations": Tab(":material/fact_check: Evaluations", draw_evaluations),
+    "slices": Tab(":material/pie_chart: Slices", draw_slices),
+    "log": Tab(":material/terminal: Log", run_details.draw_log),
+    "config": Tab(":material/settings: Config", run_details.draw_config),
 }
-CLASSES = ":material/category: Classes"
+CLASSES = Tab(":material/category: Classes", draw_classes)
 # The others wait for the run to end.
 MOVING = (run_live.draw_learning, draw_overfitting, draw_forgetting, run_details.draw_log)
 
@@ -48,6 +50,8 @@ MOVING = (run_live.draw_learning, draw_overfitting, draw_forgetting, run_details
 def main() -> None:
     asked = st.query_params.get("run", "")
     with guarded():
+        if not asked and asked_tab() == BETWEEN:
+            asked = next(iter(run_reads.mixed()), "")  # not into the link: Back would lead here again
         if not asked:
             choose_run()
             return
@@ -76,12 +80,9 @@ def draw(run: dict[str, Any]) -> None:
         st.fragment(run_live.draw_live, run_every=every)(run["run_id"], run["status"])
     else:
         st.fragment(run_live.watch, run_every=every)(run["run_id"], run["status"])
-    shown = tabs_of(run)
-    tabs = st.tabs(list(shown), on_change="rerun", key="run-tabs")
-    for tab, show in zip(tabs, shown.values(), strict=True):
-        if tab.open:
-            with tab:
-                st.fragment(show, run_every=every if show in MOVING else None)(run["run_id"])
+    tab, place = open_tab(tabs_of(run), "run-tabs", low=True, subject={"run": run["run_id"]})
+    with place:
+        st.fragment(tab.draw, run_every=every if tab.draw in MOVING else None)(run["run_id"])
 
 
 def classifies(run: dict[str, Any]) -> bool:
@@ -89,15 +90,19 @@ def classifies(run: dict[str, Any]) -> bool:
     return bool(run["config"].get("task") == "classification")
 
 
-def tabs_of(run: dict[str, Any]) -> Tabs:
-    """What can be looked at: classes where there are figures of some, rows in place of answers for a head."""
-    if not (run["verdict"] or {}).get("classification"):
-        return TABS
-    tabs: Tabs = {}
-    for title, show in TABS.items():
-        tabs[title] = draw_class_samples if show is run_details.draw_samples and classifies(run) else show
-        if show is run_live.draw_learning:
-            tabs[CLASSES] = draw_classes
+def tabs_of(run: dict[str, Any]) -> dict[str, Tab]:
+    """What can be looked at: classes where there are figures of some, rows in place of answers for a head,
+    and what lies between base and tuned model where there is something, or where a link asks why not."""
+    tabs: dict[str, Tab] = {}
+    of_classes = bool((run["verdict"] or {}).get("classification"))
+    for name, tab in TABS.items():
+        if name == BETWEEN and not (has_between(run) or asked_tab() == BETWEEN):
+            continue
+        tabs[name] = tab
+        if of_classes and name == "learning":
+            tabs["classes"] = CLASSES
+        if of_classes and name == "samples" and classifies(run):
+            tabs[name] = Tab(tab.title, draw_class_samples)
     return tabs
 
 

@@ -12,6 +12,7 @@ from pages.run_parts.chips import chip_link, dot, status_badge
 from pages.run_parts.launch_from import changes
 from pages.shared import quantities, reads, wording
 from pages.shared.session import act, plain
+from pages.shared.tabs import COST, LINK
 from store.catalog.methods import METHODS
 from store.config.train_config import TASK_TITLES
 from store.contract.errors import NotFoundError
@@ -25,7 +26,10 @@ def draw_header(run: dict[str, Any]) -> None:
             name = f"{dot(run['number'])} {plain(run['name'])}"
             st.title(name, anchor=False, width="content")
         _actions(run)
-    st.markdown(f"{status_badge(run['status'])} {_facts(run)}")
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        if st.button("All runs", type="tertiary", icon=":material/arrow_back:", key="runs-back"):
+            st.switch_page("pages/run/run.py")
+        st.markdown(f"{status_badge(run['status'])} {_facts(run)}", width="content")
     if run["config"].get("parent"):
         _draw_parent(run)
     if run["notes"]:
@@ -48,8 +52,8 @@ def _draw_parent(run: dict[str, Any]) -> None:
         if run["status"] == "finished" and st.button(
             "Beside it on the plot", icon=":material/balance:", type="tertiary", key="run-beside"
         ):
-            link = {"run": run["run_id"], "dataset": run["dataset_id"]}
-            st.switch_page("pages/compare/tradeoff/tradeoff.py", query_params=link)
+            link = {LINK: COST, "run": run["run_id"], "dataset": run["dataset_id"]}
+            st.switch_page("pages/compare/compare.py", query_params=link)
 
 
 def _facts(run: dict[str, Any]) -> str:

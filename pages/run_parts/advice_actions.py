@@ -14,6 +14,7 @@ import streamlit as st
 from pages.run_parts.config_values import as_text
 from pages.run_parts.launch_from import cloned
 from pages.shared.session import act, plain
+from pages.shared.tabs import BETWEEN, LINK
 
 Piece = Mapping[str, Any]
 
@@ -54,7 +55,7 @@ def _draw_mix(run_id: str, key: str) -> None:
         key=key,
         help="Scores models between this one and its base: minutes, and nothing is trained.",
     ):
-        st.switch_page("pages/run/mix/mix.py", query_params={"run": run_id})
+        st.switch_page("pages/run/run.py", query_params={"run": run_id, LINK: BETWEEN})
 
 
 def changes(change: Mapping[str, Any]) -> str:

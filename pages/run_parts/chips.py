@@ -13,6 +13,7 @@ from pages.run_parts.advice_actions import draw_advice
 from pages.run_parts.class_numbers import gain_shown
 from pages.shared import charts, palette, wording
 from pages.shared.session import plain
+from pages.shared.tabs import LINK
 from pages.shared.wording import Status
 
 STATE_INK = {
@@ -45,10 +46,11 @@ def chip(run: dict[str, Any], *, status: bool = True) -> str:
     return f"{shown} {status_badge(run['status'])}" if status else shown
 
 
-def chip_link(run: dict[str, Any]) -> None:
-    """The run's chip as a link to its page."""
+def chip_link(run: dict[str, Any], tab: str = "") -> None:
+    """The run's chip as a link to its page, or to a tab of it."""
     label = f"{dot(run['number'])} {plain(run['name'])}"
-    st.page_link("pages/run/run.py", label=label, query_params={"run": run["run_id"]})
+    link = {"run": run["run_id"]} | ({LINK: tab} if tab else {})
+    st.page_link("pages/run/run.py", label=label, query_params=link)
 
 
 def gain_text(verdict: dict[str, Any] | None) -> str:

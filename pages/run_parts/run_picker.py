@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import streamlit as st
 
 from engine.diagnostics.phrasing import plural
+from pages.run_parts import run_reads
 from pages.run_parts.chips import chip_link, gain_text, status_badge
 from pages.shared import quantities, reads, wording
+from pages.shared.tabs import BETWEEN, asked_tab
 
 SHOWN = 15
 
 
 def choose_run() -> None:
-    """The page without a run."""
+    """The page without a run. Where the link leads to models between a run and its base, those runs are
+    listed that may have some."""
     st.title("Which run?", anchor=False)
-    total = reads.run_count("", ())
-    if not total:
-        st.markdown("There is no run yet. The first one is a click away.")
-        with st.container(horizontal=True):
-            st.page_link(
-                "pages/overview/overview.py", label="Run the sample experiment", icon=":material/play_arrow:"
-            )
-            st.page_link("pages/launch/launch.py", label="Set up a run yourself", icon=":material/tune:")
+    between = asked_tab() == BETWEEN
+    statuses = ("finished",) if between else ()
+    if not reads.run_count("", statuses):
+        _draw_none(between)
         return
+    if between:
+        st.markdown(
+            "Between a run's base model and the tuned one lie others, which need no training: with a part"
+            " of the tuning they keep a part of the gain and forget less. Choose a run to see which are"
+            " worth it."
+        )
     search = st.text_input(
         "Search runs",
         key="run-search",
@@ -32,16 +39,36 @@ def choose_run() -> None:
         label_visibility="collapsed",
         icon=":material/search:",
     )
-    found = reads.runs((search or "").strip(), (), SHOWN, 0)
-    matching = reads.run_count((search or "").strip(), ())
+    found = reads.runs((search or "").strip(), statuses, SHOWN, 0)
+    matching = reads.run_count((search or "").strip(), statuses)
+    mixed = run_reads.mixed()
     for run in found:
-        with st.container(border=True, horizontal=True, vertical_alignment="center"):
-            chip_link(run)
-            st.markdown(status_badge(run["status"]), width="content")
-            st.caption(f"{quantities.ago(run['created_at'])}", width="stretch")
-            if run["verdict"]:
-                st.markdown(f"gain {gain_text(run['verdict'])}", width="content")
-            elif run["best_eval_loss"] is not None:
-                change = wording.transition(run["base_eval_loss"], run["best_eval_loss"])
-                st.markdown(f"validation loss {change}", width="content")
+        _draw_run(run, BETWEEN if between else "", mixed=run["run_id"] in mixed)
     st.caption(f"{len(found)} of {plural(matching, 'run')}, newest first.")
+
+
+def _draw_none(between: bool) -> None:
+    if between:
+        st.markdown("No run has finished yet. A finished run can be mixed with its base model here.")
+        if st.button("Launch a run", type="primary", icon=":material/rocket_launch:", key="mix-launch"):
+            st.switch_page("pages/launch/launch.py")
+        return
+    st.markdown("There is no run yet. The first one is a click away.")
+    with st.container(horizontal=True):
+        st.page_link(
+            "pages/overview/overview.py", label="Run the sample experiment", icon=":material/play_arrow:"
+        )
+        st.page_link("pages/launch/launch.py", label="Set up a run yourself", icon=":material/tune:")
+
+
+def _draw_run(run: dict[str, Any], tab: str, *, mixed: bool) -> None:
+    with st.container(border=True, horizontal=True, vertical_alignment="center"):
+        chip_link(run, tab)
+        st.markdown(status_badge(run["status"]), width="content")
+        scored = " · shares scored" if mixed else ""
+        st.caption(f"{quantities.ago(run['created_at'])}{scored}", width="stretch")
+        if run["verdict"]:
+            st.markdown(f"gain {gain_text(run['verdict'])}", width="content")
+        elif run["best_eval_loss"] is not None:
+            change = wording.transition(run["base_eval_loss"], run["best_eval_loss"])
+            st.markdown(f"validation loss {change}", width="content")

@@ -20,7 +20,7 @@ from pages.shared.session import client, remembered
 from store.contract.errors import QueryError
 from store.queries import jobs, metrics
 from store.queries.rows import class_predictions, extraction_rows, probe_rows, row_losses, task_metric_rows
-from store.queries.runs import runs
+from store.queries.runs import interpolations, runs
 
 BUCKETS = 600
 KEPT = "live-curves"
@@ -49,6 +49,13 @@ def alerts(job_id: str) -> list[dict[str, Any]]:
 @st.cache_data(ttl=reads.CALM, max_entries=32, show_spinner=False)
 def predictions(run_id: str) -> list[dict[str, Any]]:
     return runs.predictions(client(), run_id)
+
+
+@remembered
+@st.cache_data(ttl=reads.LIVE, max_entries=4, show_spinner=False)
+def mixed() -> list[str]:
+    """Runs with scored shares of the way from their base, those first that were scored last."""
+    return interpolations.mixed(client())
 
 
 @st.cache_data(ttl=600, max_entries=64, show_spinner=False)

@@ -17,15 +17,22 @@ def charts(at: AppTest) -> dict[str, Any]:
     return {title or "gain": figure for title, figure in zip(titles, figures, strict=True)}
 
 
-def on_overfitting(at: AppTest) -> AppTest:
-    at.session_state["run-tabs"] = ":material/u_turn_right: Overfitting"
+def on_tab(at: AppTest, tab: str) -> AppTest:
+    """As a click on the tab does: the link names it."""
+    at.query_params["tab"] = tab
     at.run()
-    assert not at.exception
+    assert not at.exception, [error.value for error in at.exception]
     return at
+
+
+def on_overfitting(at: AppTest) -> AppTest:
+    return on_tab(at, "overfitting")
 
 
 def on_forgetting(at: AppTest) -> AppTest:
-    at.session_state["run-tabs"] = ":material/psychology_alt: Forgetting"
-    at.run()
-    assert not at.exception
-    return at
+    return on_tab(at, "forgetting")
+
+
+def tab_titles(at: AppTest) -> list[str]:
+    """What stands on the bar, without the icons."""
+    return [tab.label.partition(": ")[2] for tab in at.tabs]

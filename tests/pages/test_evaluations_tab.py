@@ -9,9 +9,9 @@ from streamlit.testing.v1 import AppTest
 
 from store.config.evaluate_config import EvaluateConfig
 from tests.pages.conftest import Open, everything_said
+from tests.pages.run_tabs import on_tab
 from tests.pages.seed_evaluations import seed_evaluations
 from tests.pages.still_engine import StillEngine, still_engine
-from tests.pages.test_classes import open_tab
 
 PAGE = "pages/run/run.py"
 
@@ -23,7 +23,7 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StillEngine]:
 
 
 def tab_of(engine: StillEngine, open_page: Open, run: str) -> AppTest:
-    return open_tab(open_page(engine.home, PAGE, run=run), "Evaluations")
+    return on_tab(open_page(engine.home, PAGE, run=run), "evaluations")
 
 
 def press(at: AppTest, key: str) -> AppTest:

@@ -23,7 +23,7 @@ from tests.pages.seed_costs import SWEEPS, seed_costs
 from tests.pages.seed_runs import BASE_LOSS, ROWS, TOKENS, finished
 from tests.pages.still_engine import StillEngine, still_engine
 
-PAGE = "pages/compare/tradeoff/tradeoff.py"
+PAGE = "pages/compare/compare.py"
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +38,13 @@ def plot(at: AppTest) -> dict[str, Any]:
 
 
 def test_the_runs_and_those_left_out(engine: StillEngine, open_page: Open) -> None:
-    at = open_page(engine.home, PAGE)
+    at = open_page(engine.home, PAGE, tab="cost")
     assert at.title[0].value == "What did learning cost?"
-    page_text = everything_said(at)
-    assert "8 of 12 finished runs. Left out:" in page_text
+    said = everything_said(at)
+    assert "8 of 12 finished runs. Left out:" in said
     for words in ("1 run without a figure", "1 run of preference", "1 run with a classification head"):
-        assert words in page_text
-    assert "1 run continuing an earlier run" in page_text
+        assert words in said
+    assert "1 run continuing an earlier run" in said
     assert len(plot(at)["Runs"]["customdata"]) == len(SWEEPS) + 1
     assert "Most gained at no cost that matters" in at.subheader[0].value
     assert "lora at 0.0003" in at.subheader[0].value
@@ -52,11 +52,11 @@ def test_the_runs_and_those_left_out(engine: StillEngine, open_page: Open) -> No
     assert len(table) == len(SWEEPS) + 1
     assert set(table["n (rows)"]) == {200}
     assert set(table["n (passages)"]) == {120}
-    assert "LoRA forgets less than Full fine-tuning" in page_text
+    assert "LoRA forgets less than Full fine-tuning" in said
 
 
 def test_another_measure_has_its_own_axis_and_limits(engine: StillEngine, open_page: Open) -> None:
-    at = open_page(engine.home, PAGE)
+    at = open_page(engine.home, PAGE, tab="cost")
     at.segmented_control(key="forgetting").set_value("answers").run()
     layout = json.loads(at.get("plotly_chart")[0].proto.spec)["layout"]
     assert layout["xaxis"]["title"]["text"] == "Fall of accuracy on questions (points)"
@@ -71,18 +71,18 @@ def test_another_measure_has_its_own_axis_and_limits(engine: StillEngine, open_p
 
 
 def test_a_picked_run_offers_its_page_and_what_to_try(engine: StillEngine, open_page: Open) -> None:
-    at = open_page(engine.home, PAGE, run="lora-0.003")
+    at = open_page(engine.home, PAGE, tab="cost", run="lora-0.003")
     assert plot(at)["Selected"]["x"] == plot(at)["Runs"]["x"][3:4]
-    page_text = everything_said(at)
-    assert "Forgot much" in page_text
-    assert "120 passages. Behind #3 lora at 0.001." in page_text
+    said = everything_said(at)
+    assert "Forgot much" in said
+    assert "120 passages. Behind #3 lora at 0.001." in said
     at.button(key="cost-advice-0").click().run()
     assert at.query_params["from"] == "lora-0.003"
     assert json.loads(at.query_params["change"]) == {"learning_rate": 0.001}
 
 
 def test_an_advice_is_launched_by_one_click(engine: StillEngine, open_page: Open) -> None:
-    at = open_page(engine.home, PAGE, run="lora-0.003")
+    at = open_page(engine.home, PAGE, tab="cost", run="lora-0.003")
     engine.made = "lora-0.0003"  # any run that is there to be shown
     at.button(key="cost-advice-0-launch").click().run()
     name, body = engine.sent[-1]
@@ -94,27 +94,24 @@ def test_an_advice_is_launched_by_one_click(engine: StillEngine, open_page: Open
 
 
 def test_mixing_is_one_click_away(engine: StillEngine, open_page: Open) -> None:
-    at = open_page(engine.home, PAGE, run="lora-0.003")
+    at = open_page(engine.home, PAGE, tab="cost", run="lora-0.003")
     labels = {str(button.key): button.label for button in at.button}
     key = next(key for key, label in labels.items() if label == "Mix it")
     at.button(key=key).click().run()
     assert not at.exception
-    assert at.title[0].value == "How much of the tuning is worth keeping?"
+    assert at.header[0].value == "How much of the tuning is worth keeping?"
     assert at.query_params["run"] == "lora-0.003"
 
 
 def test_children_and_mixes_hang_on_their_run(engine: StillEngine, open_page: Open) -> None:
-    at = open_page(engine.home, PAGE)
+    at = open_page(engine.home, PAGE, tab="cost")
     drawn = plot(at)
     runs, child = drawn["Runs"], drawn["From its parent"]
-    places = {
-        customdata[0]: (x, y)
-        for customdata, x, y in zip(runs["customdata"], runs["x"], runs["y"], strict=True)
-    }
+    places = {one[0]: (x, y) for one, x, y in zip(runs["customdata"], runs["x"], runs["y"], strict=True)}
     assert (child["x"][0], child["y"][0]) == places["lora-0.001"]
     assert (child["x"][2], child["y"][2]) == places["replayed"]
     assert drawn["Mixes"]["x"] == [0.3, 0.09, 0.03]
-    assert {customdata[0] for customdata in drawn["Mixes"]["customdata"]} == {"lora-0.003"}
+    assert {one[0] for one in drawn["Mixes"]["customdata"]} == {"lora-0.003"}
     way = drawn["To the base"]
     assert (way["x"][0], way["y"][0]) == places["lora-0.003"]
     assert (way["x"][-2], way["y"][-2]) == (0, 0)
@@ -126,41 +123,41 @@ def test_children_and_mixes_hang_on_their_run(engine: StillEngine, open_page: Op
 
 
 def test_opening_the_picked_run(engine: StillEngine, open_page: Open) -> None:
-    at = open_page(engine.home, PAGE, run="full-1e-05")
+    at = open_page(engine.home, PAGE, tab="cost", run="full-1e-05")
     at.button(key="cost-open").click().run()
     assert not at.exception
     assert "full at 1e-05" in at.title[0].value
 
 
 def test_a_run_that_is_not_drawn_is_no_error(engine: StillEngine, open_page: Open) -> None:
-    assert "Click a run" in everything_said(open_page(engine.home, PAGE, run="old"))
+    assert "Click a run" in everything_said(open_page(engine.home, PAGE, tab="cost", run="old"))
 
 
 def test_a_thousand_runs(full_home: Home, open_page: Open) -> None:
-    at = open_page(full_home, PAGE)
+    at = open_page(full_home, PAGE, tab="cost")
     at.selectbox(key="dataset").set_value("").run()
     assert not at.exception
-    page_text = everything_said(at)
-    assert "728 of 728 finished runs." in page_text
-    assert "held against those of its own" in page_text
+    said = everything_said(at)
+    assert "728 of 728 finished runs." in said
+    assert "held against those of its own" in said
     assert "Front" not in plot(at)
     assert len(at.dataframe[0].value) == 728
 
 
 def test_runs_from_before_there_were_probes(offline_home: Home, open_page: Open) -> None:
     with still_engine(offline_home) as before:
-        page_text = everything_said(open_page(before.home, PAGE))
-    assert "0 of 1 finished run. Left out: 1 run without a figure" in page_text
-    assert "clone and launch them again" in page_text
+        said = everything_said(open_page(before.home, PAGE, tab="cost"))
+    assert "0 of 1 finished run. Left out: 1 run without a figure" in said
+    assert "clone and launch them again" in said
 
 
 def test_an_empty_store_and_no_engine(tmp_path: Path, offline_home: Home, open_page: Open) -> None:
     with still_engine(Home(tmp_path / "empty").create()) as empty:
-        at = open_page(empty.home, PAGE)
+        at = open_page(empty.home, PAGE, tab="cost")
         assert "No run has finished yet." in everything_said(at)
         at.button(key="cost-launch").click().run()
         assert not at.exception
-    at = open_page(offline_home, PAGE)
+    at = open_page(offline_home, PAGE, tab="cost")
     assert "This part needs the engine" in everything_said(at)
 
 
@@ -189,15 +186,15 @@ def paired_runs(path: Path) -> Home:
 
 def test_both_pages_give_one_answer_on_the_same_rows(tmp_path: Path, open_page: Open) -> None:
     with still_engine(paired_runs(tmp_path)) as engine:
-        compared = everything_said(open_page(engine.home, "pages/compare/compare.py", runs="better,other"))
-        at = open_page(engine.home, PAGE, run="other")
+        compared = everything_said(open_page(engine.home, PAGE, runs="better,other"))
+        at = open_page(engine.home, PAGE, tab="cost", run="other")
     assert "The better one is better than The other one by 0.2" in compared
     assert plot(at)["Runs"]["customdata"]
-    page_text = everything_said(at)
-    assert "Behind #1 The better one" in page_text
-    assert "Not surely worse" not in page_text
-    assert "in pairs, on the rows and items that both were measured on" in page_text
-    gains = [run["gain"] for run in (row["verdict"] for row in _verdicts(engine.home))]
+    said = everything_said(at)
+    assert "Behind #1 The better one" in said
+    assert "Not surely worse" not in said
+    assert "in pairs, on the rows and items that both were measured on" in said
+    gains = [run["gain"] for run in (found["verdict"] for found in _verdicts(engine.home))]
     assert gains[0]["low"] < gains[1]["high"]  # which their own intervals could not tell
 
 

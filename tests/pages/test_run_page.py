@@ -17,7 +17,7 @@ from store.db.database import utc_now
 from store.http.client import Client
 from store.queries import metrics
 from tests.pages.conftest import Open, everything_said
-from tests.pages.run_tabs import PAGE, charts
+from tests.pages.run_tabs import PAGE, charts, on_tab
 from tests.pages.still_engine import StillEngine, still_engine
 
 
@@ -53,10 +53,10 @@ def test_the_loss_chart_marks_overfitting_best_step_and_base_level(
 ) -> None:
     at = open_page(engine.home, PAGE, run="overfit")
     layout = charts(at)["Training and validation loss"]["layout"]
-    chart_labels = [annotation["text"] for annotation in layout["annotations"]]
-    assert "overfits" in chart_labels
-    assert any(text.startswith("Base model 2.457") for text in chart_labels)
-    assert any(text.endswith("at step 60") for text in chart_labels)
+    said = [annotation["text"] for annotation in layout["annotations"]]
+    assert "overfits" in said
+    assert any(text.startswith("Base model 2.457") for text in said)
+    assert any(text.endswith("at step 60") for text in said)
     card = next(metric for metric in at.metric if metric.label == "Overfitting")
     assert (card.value, card.delta[:20]) == ("Memorises", "overfits, surely sin")
 
@@ -86,17 +86,14 @@ def test_advice_leads_to_a_launch_with_the_change(engine: StillEngine, open_page
 def test_hidden_tabs_are_not_drawn_until_they_are_opened(engine: StillEngine, open_page: Open) -> None:
     at = open_page(engine.home, PAGE, run="learned")
     assert "json.dumps" not in everything_said(at)
-    at.session_state["run-tabs"] = ":material/forum: Samples"
-    at.run()
-    page_text = everything_said(at)
+    on_tab(at, "samples")
+    said = everything_said(at)
     assert "What does <b>json.dumps</b> do, *please*? (3)" in [text.value for text in at.text]
-    assert "in **6 of 10** (95% interval 31% to 83%), the base model in 0" in page_text
-    at.session_state["run-tabs"] = ":material/terminal: Log"
-    at.run()
+    assert "in **6 of 10** (95% interval 31% to 83%), the base model in 0" in said
+    on_tab(at, "log")
     assert at.code[0].value.endswith("step 29999\n") or at.code[0].value.endswith("step 29999")
     assert "The last 64.0 KiB of 311 KiB." in everything_said(at)
-    at.session_state["run-tabs"] = ":material/settings: Config"
-    at.run()
+    on_tab(at, "config")
     assert "learning_rate: 0.0002" in at.code[0].value
     assert not at.exception
 
@@ -184,6 +181,13 @@ def test_a_run_that_is_not_there_and_none_at_all(engine: StillEngine, open_page:
     assert "10 of 10 runs" in everything_said(at)
     at.text_input(key="run-search").set_value("another seed").run()
     assert "1 of 1 run," in everything_said(at)
+
+
+def test_from_a_run_a_button_leads_to_all_runs(engine: StillEngine, open_page: Open) -> None:
+    at = open_page(engine.home, PAGE, run="learned", tab="log")
+    at.button(key="runs-back").click().run()
+    assert at.title[0].value == "Which run?"
+    assert not at.query_params
 
 
 def test_a_store_without_runs_shows_the_way_to_the_first(tmp_path: Any, open_page: Open) -> None:

@@ -15,6 +15,7 @@ from store.db.database import Database, utc_now
 from store.queries.data import datasets, explore, quality
 from store.queries.rows import row_losses
 from tests.pages.conftest import Open, everything_said
+from tests.pages.run_tabs import on_tab
 from tests.pages.seed_runs import FINGERPRINT, ROWS, seed_runs
 from tests.pages.still_engine import StillEngine, still_engine
 
@@ -72,9 +73,7 @@ def test_only_held_out_rows_of_the_slice_count(engine: StillEngine) -> None:
 
 
 def test_the_tab_shows_each_slice_with_its_interval(engine: StillEngine, open_page: Open) -> None:
-    at = open_page(engine.home, "pages/run/run.py", run="learned")
-    at.session_state["run-tabs"] = ":material/pie_chart: Slices"
-    at.run()
+    at = on_tab(open_page(engine.home, "pages/run/run.py", run="learned"), "slices")
     (frame,) = (f.value for f in at.dataframe if "Slice" in f.value.columns)
     assert frame["Slice"].tolist() == ["All held-out rows", "Even rows", "No row held out", "Ten rows"]
     assert frame["Held-out rows"].tolist() == [ROWS, ROWS // 2, 0, 10]
@@ -89,16 +88,12 @@ def test_the_tab_shows_each_slice_with_its_interval(engine: StillEngine, open_pa
 def test_without_slices_the_page_says_how_to_make_one(engine: StillEngine, open_page: Open) -> None:
     with engine.database.transaction() as tx:
         kept = quality.slices(tx, "d1")
-        for kept_slice in kept:
-            quality.delete_slice(tx, "d1", kept_slice["name"])
+        for one in kept:
+            quality.delete_slice(tx, "d1", one["name"])
     try:
-        at = open_page(engine.home, "pages/run/run.py", run="learned")
-        at.session_state["run-tabs"] = ":material/pie_chart: Slices"
-        at.run()
+        at = on_tab(open_page(engine.home, "pages/run/run.py", run="learned"), "slices")
         assert "The data set has no slices." in everything_said(at)
     finally:
         with engine.database.transaction() as tx:
-            for kept_slice in kept:
-                quality.save_slice(
-                    tx, "d1", kept_slice["name"], Filter.parse(kept_slice["filter"]), utc_now()
-                )
+            for one in kept:
+                quality.save_slice(tx, "d1", one["name"], Filter.parse(one["filter"]), utc_now())

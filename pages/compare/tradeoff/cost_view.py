@@ -1,4 +1,4 @@
-"""The page of gain against forgetting: choices, the sentence, the plot, the run that is picked, the table.
+"""Gain against forgetting: choices, the sentence, the plot, the run that is picked, the table.
 
 All choices and the picked run are in the link.
 """
@@ -43,7 +43,7 @@ def _shares() -> list[Row]:
 
 
 def draw_costs() -> None:
-    """All of the page below its title."""
+    """All of the tab below its title."""
     every = _costs()
     if not every:
         _draw_nothing("No run has finished yet.")

@@ -1,4 +1,4 @@
-"""What the page of transfer reads, each answer kept for a moment."""
+"""What the matrix of transfer reads, each answer kept for a moment."""
 
 from __future__ import annotations
 

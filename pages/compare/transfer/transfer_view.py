@@ -1,4 +1,4 @@
-"""The page of transfer: what is asked, the sentence, the matrix, and what stands beside it.
+"""Every run on every data set: what is asked, the sentence, the matrix, and what stands beside it.
 
 The choice is in the link. Only finished runs of one base model are offered together: losses of another
 model's tokens are other losses.
@@ -39,7 +39,7 @@ too, beside its base model: what helps, what costs, and what can't be told from 
 
 
 def draw_transfer() -> None:
-    """All of the page below its title."""
+    """All of the tab below its title."""
     every, sets = transfer_reads.finished_runs(), reads.datasets()
     if not every or not sets:
         _draw_nothing("No run has finished yet." if not every else "There is no data set.")
@@ -78,7 +78,7 @@ def _choices(
         f"Runs, at most {MOST_RUNS}",
         list(by_id),
         default=[i for i in before["runs"] if i in by_id] or transfer_points.start_runs(mine),
-        key="runs",
+        key="matrix-runs",  # `runs` are in the link those of the other tab
         format_func=lambda i: f"#{by_id[i]['number']} {by_id[i]['name']} ({by_id[i]['dataset_name']})",
         max_selections=MOST_RUNS,
         bind="query-params",

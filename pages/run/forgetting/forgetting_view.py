@@ -15,6 +15,7 @@ from pages.run_parts import run_reads
 from pages.run_parts.key_numbers import INKS
 from pages.shared import brand, reads, wording
 from pages.shared.session import guarded, plain
+from pages.shared.tabs import BETWEEN, LINK
 from pages.shared.traces import PLOT
 from store.contract.states import ALIVE
 
@@ -47,7 +48,7 @@ def draw_forgetting(run_id: str) -> None:
             key="forgetting-mix",
             help="Scores models between the two: how much of the tuning is worth keeping. No training.",
         ):
-            st.switch_page("pages/run/mix/mix.py", query_params={"run": run_id})
+            st.switch_page("pages/run/run.py", query_params={"run": run_id, LINK: BETWEEN})
         _draw_numbers(found)
         chosen = _chosen(found["choices"])
         left, right = st.columns(2, gap="large")

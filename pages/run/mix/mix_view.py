@@ -1,6 +1,8 @@
-"""One run on its way from the base: what was scored, what is being scored, the slider, and keeping a share.
+"""How much of the tuning is worth keeping? The tab of one run: what was scored on its way from the base, what
+is being scored, the slider, and keeping a share.
 
-The chosen α is in the link.
+Models between a run's base (α 0) and its own (α 1) are scored on what they gain and what they forget. Nothing
+is trained. The chosen α is in the link.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from pages.run.mix.mix_table import draw_table
 from pages.run_parts.chips import chip_link
 from pages.shared import reads, wording
 from pages.shared.job_live import show_live
-from pages.shared.session import act, client, plain, remembered
+from pages.shared.session import act, client, guarded, plain, remembered
+from pages.shared.tabs import BETWEEN, LINK
 from pages.shared.traces import PLOT
 from store.config.interpolate_config import refusal
 from store.config.train_config import TrainConfig
@@ -39,13 +42,23 @@ def _read(run_id: str) -> tuple[list[Row], list[Row], dict[float, Row]]:
     )
 
 
-def draw_mix(run: dict[str, Any]) -> None:
-    """All of the page below its title."""
-    with st.container(horizontal=True, vertical_alignment="center"):
-        chip_link(run)
-    if why := _why_not(run):
-        _draw_why(run, why)
-        return
+def has_between(run: dict[str, Any]) -> bool:
+    """Whether there are models between base and tuned one, or will be once the run has finished."""
+    return run["status"] in ("finished", *ALIVE) and not _refusal(run)
+
+
+def draw_mix(run_id: str) -> None:
+    """The tab of one run."""
+    with guarded():
+        st.header("How much of the tuning is worth keeping?", anchor=False)
+        run = reads.runs_by_id((run_id,))[run_id]
+        if why := _why_not(run):
+            _draw_why(run, why)
+        else:
+            _draw_way(run)
+
+
+def _draw_way(run: dict[str, Any]) -> None:
     measured, jobs, kept = _read(run["run_id"])
     rows = mix_points.scored(run, measured)
     alive = [job for job in jobs if job["status"] in ALIVE]
@@ -69,6 +82,10 @@ def draw_mix(run: dict[str, Any]) -> None:
 def _why_not(run: dict[str, Any]) -> str:
     if run["status"] != "finished":
         return f"This run is {run['status']}. A run that has finished left the two models that are mixed."
+    return _refusal(run)
+
+
+def _refusal(run: dict[str, Any]) -> str:
     return refusal(TrainConfig.parse(run["config"]), run["facts"])
 
 
@@ -78,7 +95,7 @@ def _draw_why(run: dict[str, Any], why: str) -> None:
         st.markdown(plain(why))
         parent = run["facts"].get("mixed_from")
         if parent and st.button("Open that run", icon=":material/linear_scale:", key="mix-parent"):
-            st.switch_page("pages/run/mix/mix.py", query_params={"run": parent})
+            st.switch_page("pages/run/run.py", query_params={"run": parent, LINK: BETWEEN})
         if not parent and run["status"] == "finished":
             st.markdown("Against what it forgot: replay general rows, or train with smaller steps.")
 

@@ -1,0 +1,63 @@
+"""Tabs in a browser: old addresses lead to them, the address follows a click, and Back goes back."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.e2e.conftest import App
+from tests.pages.seed_costs import seed_costs
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    """Over a home folder of runs, without the sample experiment."""
+    home = tmp_path_factory.mktemp("costs")
+    seed_costs(home)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(os.environ, "TUNEBENCH_NO_SAMPLE", "1")
+        started = App(home)
+    yield started
+    started.stop()
+
+
+def test_an_old_address_shows_the_tab_and_back_leaves_it(app: App, page: Page) -> None:
+    app.open(page)
+    expect(page.get_by_role("heading", name="What is running, and what came out?")).to_be_visible()
+    page.goto(f"{app.address}/mix?run=lora-0.003&alpha=0.4")
+    page.wait_for_url(re.compile(r"/run\?tab=between&run=lora-0\.003&alpha=0\.4$"))
+    expect(page.get_by_role("heading", name="How much of the tuning is worth keeping?")).to_be_visible()
+    expect(page.locator(".st-key-mix-one")).to_contain_text("α 0.4")
+    expect(page.get_by_role("tablist").first).to_be_in_viewport()  # though it is far down the page
+    page.go_back()
+    expect(page.get_by_role("heading", name="What is running, and what came out?")).to_be_visible()
+
+    page.goto(f"{app.address}/evidence?run=lora-0.003&colour=Method")
+    expect(page.get_by_role("heading", name="What did learning cost?")).to_be_visible()
+    expect(page.get_by_role("radio", name="Method")).to_be_checked()
+    expect(page.locator(".st-key-cost-picked")).to_contain_text("lora at 0.003")
+    page.goto(f"{app.address}/transfer")
+    expect(page.get_by_role("heading", name="What does training on one data set do")).to_be_visible()
+
+
+def test_the_address_follows_a_click_and_back_a_button(app: App, page: Page) -> None:
+    app.open(page, "/compare?runs=lora-0.001,lora-0.003")
+    expect(page.get_by_role("heading", name="Which run is better?")).to_be_visible()
+    page.get_by_role("tab", name="Gain and forgetting").click()
+    page.wait_for_url(re.compile(r"tab=cost"))
+    expect(page.get_by_role("heading", name="What did learning cost?")).to_be_visible()
+    page.go_back()
+    expect(page.get_by_role("heading", name="Which run is better?")).to_be_visible()
+
+    page.goto(f"{app.address}/compare?tab=cost&run=lora-0.003")
+    page.get_by_role("button", name="Mix it").first.click()
+    page.wait_for_url(re.compile(r"/run\?.*tab=between"))
+    expect(page.get_by_role("heading", name="How much of the tuning is worth keeping?")).to_be_visible()
+    page.go_back()
+    expect(page.get_by_role("heading", name="What did learning cost?")).to_be_visible()
