@@ -15,7 +15,6 @@ LINK = "tab"
 BETWEEN = "between"  # of a run's page: the models between the run and its base
 COST, TRANSFER = "cost", "transfer"  # of Compare: gain against forgetting, and every run on every data set
 
-
 # The bar comes to the top of the screen, and again while the page still grows, until somebody moves it.
 REVEAL = """<style>.st-key-{key} {{scroll-margin-top: 4.5rem}}</style><script>
 (() => {{
@@ -71,7 +70,7 @@ def _asked_of(names: list[str], key: str) -> str:
 def _follow(names: dict[str, str], key: str, subject: Mapping[str, str]) -> None:
     """Callback: the tab that was clicked into the link; the first one needs no word there."""
     chosen = names[st.session_state[key]]
-    link = {name: value for name, value in subject.items() if st.query_params.get(name) != value}
+    link = {name: value for name, value in subject.items() if name not in st.query_params}
     if chosen == next(iter(names.values())):
         st.query_params.pop(LINK, None)
     else:
