@@ -27,7 +27,7 @@ from engine.models import memory, models
 from engine.models.continued import Earlier
 from engine.prepare import prepare
 from engine.rows import dataset
-from engine.rows.render import Rows
+from engine.rows.render import TokenRows
 from engine.rows.tokens import tokenised, tokenizer_key
 from engine.transfer.transfer_models import Column
 from engine.worker.job import Job
@@ -120,7 +120,14 @@ class Pace:
 
 
 def measure(
-    job: Job, model: Any, rows: Rows, config: TransferConfig, run: Earlier, path: Path, pace: Pace, what: str
+    job: Job,
+    model: Any,
+    rows: TokenRows,
+    config: TransferConfig,
+    run: Earlier,
+    path: Path,
+    pace: Pace,
+    what: str,
 ) -> None:
     """The losses of `rows` under `model`, into the file `path`."""
     device, began = torch.device(job.device), time.perf_counter()
