@@ -18,7 +18,7 @@ from engine.data.deal.dealing import Dealt, deal_rows
 from engine.data.deal.split import PARTS
 from engine.export import card, export_rows
 from engine.export.export_rows import Columns, used_columns
-from engine.recipe.questions_of_sql import Questions
+from engine.recipe.questions_of_sql import RowQueries
 from engine.recipe.working import Working
 from engine.worker.job import Job
 from engine.worker.temporary_folder import aside
@@ -67,7 +67,7 @@ def run(job: Job) -> dict[str, Any]:
 def _choose(work: Working, config: ExportConfig) -> Dealt:
     """Leave alive the rows that are meant; how the whole version is dealt."""
     if config.where:
-        with closing(Questions(work)) as ask:
+        with closing(RowQueries(work)) as ask:
             chosen = ask.matching(config.where)
         work.alive[:] = False
         work.alive[chosen] = True

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.data.convert.convert import Convert
-from engine.data.convert.file_reading import Reading, decide, look, told
+from engine.data.convert.file_reading import RowReading, decide, look, told
 from engine.data.convert.turns import RowSkipped
 from engine.data.convert.writer import DatasetWriter
 from engine.data.deal.split_column import check_split_column
@@ -88,7 +88,7 @@ def _without_gc() -> Iterator[None]:
         gc.enable()
 
 
-def _agree(config: ImportConfig, reader: Reader, head: list[Row]) -> tuple[Reading, list[Problem]]:
+def _agree(config: ImportConfig, reader: Reader, head: list[Row]) -> tuple[RowReading, list[Problem]]:
     """How the rows are read, and what to tell the user about it."""
     if not any(isinstance(row, dict) for _, row in head):
         faults = [(line, row.reason) for line, row in head if isinstance(row, Skipped)]
@@ -158,7 +158,7 @@ def _notices(problems: list[Problem]) -> list[str]:
 def _result(
     config: ImportConfig,
     fingerprint: str,
-    reading: Reading,
+    reading: RowReading,
     reader: Reader,
     writer: DatasetWriter,
     notices: list[str],

@@ -21,7 +21,7 @@ from engine.near.minhash import ShingleSpool
 LOOKS = 24  # comparisons a text, on average
 
 Alike = Callable[[np.ndarray, np.ndarray], np.ndarray]  # of pairs of texts: may one stand for the other
-Look = Callable[[], None]  # may raise to stop
+StopCheck = Callable[[], None]  # may raise to stop
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,12 @@ class Standing:
 
 
 def stand(
-    spool: ShingleSpool, clusters: Clusters, codes: np.ndarray, rank: np.ndarray, alike: Alike, look: Look
+    spool: ShingleSpool,
+    clusters: Clusters,
+    codes: np.ndarray,
+    rank: np.ndarray,
+    alike: Alike,
+    look: StopCheck,
 ) -> Standing:
     """codes: int of each text; only texts of one code stand for each other. rank: int64 of each text,
     distinct; the smaller is wanted first."""
@@ -66,7 +71,7 @@ def stand(
 
 
 def _similar(
-    spool: ShingleSpool, first: np.ndarray, second: np.ndarray, alike: Alike, look: Look
+    spool: ShingleSpool, first: np.ndarray, second: np.ndarray, alike: Alike, look: StopCheck
 ) -> np.ndarray:
     """The similarity of each pair, 0 where it is below the threshold or one can't stand for the other."""
     found = np.zeros(len(first))

@@ -24,7 +24,7 @@ import torch
 from jinja2.exceptions import TemplateError
 from scipy.special import logsumexp
 
-from engine.data.convert.read_choices import Question
+from engine.data.convert.read_choices import ChoiceQuestion
 from engine.forward.branches import branch_scores
 from engine.rows.choice_items import Item, check, picked
 from engine.rows.render import rendered
@@ -169,8 +169,8 @@ class ChoiceRow:
 def choose(
     model: Any,
     tokenizer: Any,
-    questions: Sequence[Question | None],
-    examples: Mapping[int, Sequence[Question]],
+    questions: Sequence[ChoiceQuestion | None],
+    examples: Mapping[int, Sequence[ChoiceQuestion]],
     *,
     listed: bool,
     room: int | None,
@@ -199,19 +199,22 @@ def choose(
     return [_row(one, found.get(place), why.get(place, "")) for place, one in enumerate(questions)]
 
 
-def _row(question: Question | None, scores: np.ndarray | None, why: str) -> ChoiceRow:
+def _row(question: ChoiceQuestion | None, scores: np.ndarray | None, why: str) -> ChoiceRow:
     if question is None:
         return ChoiceRow(None, None, reason=NONE)
     reason = "" if scores is not None else why or REFUSED
     return ChoiceRow(question.choices.options, question.choices.answer, scores, reason)
 
 
-def _options(question: Question | None) -> tuple[str, ...]:
+def _options(question: ChoiceQuestion | None) -> tuple[str, ...]:
     return question.choices.options if question else ()
 
 
 def _prompt(
-    tokenizer: Any, question: Question | None, examples: Mapping[int, Sequence[Question]], listed: bool
+    tokenizer: Any,
+    question: ChoiceQuestion | None,
+    examples: Mapping[int, Sequence[ChoiceQuestion]],
+    listed: bool,
 ) -> str | None:
     """The rendered prompt; None where there is none."""
     if question is None:

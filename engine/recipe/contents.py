@@ -13,7 +13,7 @@ from engine.data.convert.choose import choose
 from engine.data.convert.convert import Canonical, Convert, converter
 from engine.data.convert.turns import RowSkipped, Turns, check_turns, read_turns
 from engine.data.readers.column_values import column_names
-from engine.recipe.questions_of_sql import Questions
+from engine.recipe.questions_of_sql import RowQueries
 from engine.recipe.recipe_rows import canonicals, changed_batch, still_chosen
 from engine.recipe.working import Change, Working
 from store.catalog.formats import FORMATS
@@ -129,7 +129,7 @@ def edited(row: Canonical, edit: Edit) -> Canonical:
     return still_chosen(row._replace(roles=roles, contents=contents, text="\n\n".join(contents), label=label))
 
 
-def label_errors(work: Working, ask: Questions, step: Relabel, index: int) -> None:
+def label_errors(work: Working, ask: RowQueries, step: Relabel, index: int) -> None:
     """Drop the suspected labels, or take the suggested ones; with `most` the most suspicious alone."""
     table = ask.values(["label_suspect", "label_rank", "label_suggested", "label"])
     suspect = table["label_suspect"].fill_null(False).to_numpy(zero_copy_only=False).astype(bool)

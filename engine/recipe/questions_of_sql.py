@@ -29,7 +29,7 @@ MEMORY = "1GiB"
 LOOK_EVERY = 0.1  # seconds between two looks at a request to stop
 
 
-class Questions:
+class RowQueries:
     """SQL over one Working; `close` it at the end. Most recipes ask nothing: it is opened by the first that
     does."""
 

@@ -10,7 +10,7 @@ from contextlib import closing
 from typing import Any
 
 from engine.recipe import contents, deduplicated, length, mixed_sets, selected, texts
-from engine.recipe.questions_of_sql import Questions
+from engine.recipe.questions_of_sql import RowQueries
 from engine.recipe.working import Working
 from store.config.recipe import (
     Balance,
@@ -42,7 +42,7 @@ def apply(work: Working, recipe: Recipe) -> list[dict[str, Any]]:
     """
     counted = []
     work.progress.plan([*(weight(step) for step in recipe.steps), 2.0])
-    with closing(Questions(work)) as ask:
+    with closing(RowQueries(work)) as ask:
         for index, step in enumerate(recipe.steps):
             name = title(step)
             work.progress.begin(index, name)
@@ -72,7 +72,7 @@ def apply(work: Working, recipe: Recipe) -> list[dict[str, Any]]:
     return counted
 
 
-def _take(work: Working, ask: Questions, step: Step, index: int) -> None:
+def _take(work: Working, ask: RowQueries, step: Step, index: int) -> None:
     match step:
         case FixEncoding() | Normalise() | Strip() | Redact():
             texts.run(work, step, index)

@@ -74,7 +74,7 @@ class Working:
         self.kind: str = dataset["kind"]
         self.format: str = dataset["format"]
         self.columns: dict[str, str] = dataset["columns"]
-        self.progress = Progress(job)
+        self.progress = RecipeProgress(job)
         rows = open_rows(job.home, dataset["fingerprint"])
         self.whole: int = rows.metadata.num_rows
         self.parents = self.whole  # that are looked at
@@ -205,7 +205,7 @@ class Working:
         self.files = [path]
 
 
-class Progress:
+class RecipeProgress:
     """How far the recipe is, over phases of stated weights; told once a second, with an estimate."""
 
     def __init__(self, job: Job) -> None:

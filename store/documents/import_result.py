@@ -8,7 +8,7 @@ from store.documents.fates import Fates
 from store.documents.row import Kind
 
 
-class Spread(TypedDict):
+class SizeSpread(TypedDict):
     """How a number is spread over the rows."""
 
     min: int
@@ -28,8 +28,8 @@ class RowStats(TypedDict):
     """What was counted while the rows were written. Data sets of older imports lack what was counted later,
     and those that a recipe made have nothing of how a file was read."""
 
-    characters: Spread
-    turns: Spread  # 0 for plain text
+    characters: SizeSpread
+    turns: SizeSpread  # 0 for plain text
     duplicates: NotRequired[RepeatedRows]
     labels: dict[str, int]  # label -> rows, the 20 most frequent
     label_count: int

@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 from engine.data.convert.judged_answers import marks_of, meanings_of
 from engine.data.convert.read_choices import recognise_answers
-from engine.data.convert.recognised_formats import Recognised, recognise
-from engine.data.readers.column_values import Rows, looked_at
+from engine.data.convert.recognised_formats import RecognisedFormats, recognise
+from engine.data.readers.column_values import FileRows, looked_at
 from store.catalog.formats import FORMATS, AnswerBy, FormatName, columns_of
 from store.contract.errors import ConfigError, DataError
 
 
-class Chosen(NamedTuple):
+class ChosenFormat(NamedTuple):
     """How rows will be read: the format, role -> column, whether the values alone led there, how answers name
     their choices (multiple choice), and what deciding values mean (judged answers)."""
 
@@ -26,13 +26,13 @@ class Chosen(NamedTuple):
 
 def choose(
     columns: Sequence[str],
-    rows: Rows,
+    rows: FileRows,
     format: FormatName | None,
     given: Mapping[str, str],
     answers: AnswerBy | None = None,
     values: Mapping[str, str] | None = None,
-    recognised: Recognised | None = None,
-) -> Chosen:
+    recognised: RecognisedFormats | None = None,
+) -> ChosenFormat:
     """How the rows are read, from what the user gave and what is recognised.
 
     A mapping that names every required role is taken as it is; else the rest is recognised. A role
@@ -56,7 +56,7 @@ def choose(
             field="format",
         )
     mapping = _mapped(format, given, found.mappings.get(format, {}), columns)
-    chosen = Chosen(format, mapping, guessed)
+    chosen = ChosenFormat(format, mapping, guessed)
     rows = looked_at(columns, rows)
     if format == "multiple_choice":
         answers = answers or recognise_answers(rows, columns_of(mapping, "choices"), mapping["answer"])
@@ -90,7 +90,7 @@ def _mapped(
 
 
 def _meanings(
-    format: FormatName, mapping: Mapping[str, str], rows: Rows, given: Mapping[str, str]
+    format: FormatName, mapping: Mapping[str, str], rows: FileRows, given: Mapping[str, str]
 ) -> dict[str, str]:
     """What the values of the deciding column mean. Raises DataError (field values) where it is not plain."""
     given = {value.strip().casefold(): meaning for value, meaning in given.items()}

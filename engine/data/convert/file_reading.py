@@ -10,11 +10,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from engine.data.convert.choose import Chosen, choose
+from engine.data.convert.choose import ChosenFormat, choose
 from engine.data.convert.convert import Canonical, Convert, converter
 from engine.data.convert.marked_pairs import Marking, count_pairs, pair_up
-from engine.data.convert.recognised_formats import Recognised, recognise
-from engine.data.readers.column_values import Rows, column_names, ignored, paths_of, with_paths
+from engine.data.convert.recognised_formats import RecognisedFormats, recognise
+from engine.data.readers.column_values import FileRows, column_names, ignored, paths_of, with_paths
 from engine.data.readers.conversation_parts import part_column, part_of_row
 from engine.data.readers.first_rows import remarks
 from engine.data.readers.raw_rows import Problem, Row
@@ -23,17 +23,17 @@ from store.config.import_config import Wishes
 from store.contract.errors import ConfigError
 
 
-class Seen(NamedTuple):
+class SourceHead(NamedTuple):
     """The columns of a source, those inside objects, its first rows with them, and what they look like."""
 
     columns: list[str]
     paths: list[str]
-    rows: Rows
-    recognised: Recognised
+    rows: FileRows
+    recognised: RecognisedFormats
     marks: Mapping[str, list[str]]
 
 
-def look(known: list[str], head: Sequence[Row], marks: Mapping[str, list[str]] | None = None) -> Seen:
+def look(known: list[str], head: Sequence[Row], marks: Mapping[str, list[str]] | None = None) -> SourceHead:
     """What the first rows show. `known`, `marks`: columns and marks of the reader. Raises DataError where
     there are too many columns."""
     rows = [row for _, row in head if isinstance(row, dict)]
@@ -41,13 +41,13 @@ def look(known: list[str], head: Sequence[Row], marks: Mapping[str, list[str]] |
     paths = paths_of(columns, rows)
     if paths:
         rows = [with_paths(row, paths) for row in rows]
-    return Seen(columns, paths, rows, recognise([*columns, *paths], rows), marks or {})
+    return SourceHead(columns, paths, rows, recognise([*columns, *paths], rows), marks or {})
 
 
-class Reading(NamedTuple):
+class RowReading(NamedTuple):
     """chosen: format and columns. ignored: columns of which nothing is used. part_column: None for none."""
 
-    chosen: Chosen
+    chosen: ChosenFormat
     ignored: list[str]
     part_column: str | None
     parts: Mapping[str, str]
@@ -105,7 +105,7 @@ def _whole(rows: Iterator[Row], paths: list[str]) -> Iterator[Row]:
     return ((line, with_paths(row, paths) if isinstance(row, dict) else row) for line, row in rows)
 
 
-def decide(seen: Seen, wishes: Wishes, label_column: str | None = None) -> Reading:
+def decide(seen: SourceHead, wishes: Wishes, label_column: str | None = None) -> RowReading:
     """Raises ConfigError and DataError that name the field."""
     columns = [*seen.columns, *seen.paths]
     chosen = choose(
@@ -125,10 +125,10 @@ def decide(seen: Seen, wishes: Wishes, label_column: str | None = None) -> Readi
     used = {**chosen.mapping, **({"part": column} if column else {})}
     instruction = wishes.instruction if chosen.format == "text_label" else ""
     left = ignored(seen.columns, used)
-    return Reading(chosen, left, column or None, wishes.parts, instruction, label_column)
+    return RowReading(chosen, left, column or None, wishes.parts, instruction, label_column)
 
 
-def told(reading: Reading, rows: Rows) -> list[Problem]:
+def told(reading: RowReading, rows: FileRows) -> list[Problem]:
     """What is odd about the values, what was guessed, and what the format leaves out."""
     chosen = reading.chosen
     form = FORMATS[chosen.format]
@@ -148,7 +148,7 @@ def told(reading: Reading, rows: Rows) -> list[Problem]:
     return problems
 
 
-def _of_marks(reading: Reading, rows: Rows) -> list[Problem]:
+def _of_marks(reading: RowReading, rows: FileRows) -> list[Problem]:
     columns = reading.chosen.mapping
     marking = Marking(columns["prompt"], columns["completion"], columns["label"], reading.chosen.values)
     pairs = count_pairs(rows, marking).total()

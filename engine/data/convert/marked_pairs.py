@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from engine.data.convert.judged_answers import mark_of, marks_of
-from engine.data.readers.column_values import Rows
+from engine.data.readers.column_values import FileRows
 from engine.data.readers.raw_rows import Row, RowSkipped, skipped
 from engine.data.readers.source_json import encode, plain_json
 from store.catalog.left_out import REJECTED_OF_A_PAIR, WITHOUT_PARTNER
@@ -51,7 +51,7 @@ def count_pairs(rows: Iterable[dict[str, Any]], marking: Marking) -> Counter[byt
     return counts["good"] & counts["bad"]
 
 
-def makes_pairs(rows: Rows, mapping: Mapping[str, str]) -> bool:
+def makes_pairs(rows: FileRows, mapping: Mapping[str, str]) -> bool:
     """Whether half of the rows or more find a partner among the rows."""
     meanings = marks_of(rows, mapping["label"])
     if meanings is None:

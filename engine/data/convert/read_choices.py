@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from engine.data.convert.turns import plain, texts_in_text
-from engine.data.readers.column_values import ALIASES, CHOICE_STEMS, Rows, normalise, values_of
+from engine.data.readers.column_values import ALIASES, CHOICE_STEMS, FileRows, normalise, values_of
 from engine.data.readers.raw_rows import RowSkipped
 from engine.rows import dataset
 from store.catalog.choice_text import MOST, without_choices
@@ -28,37 +28,37 @@ FEWEST = 2
 _NUMBERED = re.compile(r"([a-z]*?)_?(\d{1,2}|[a-z])")
 
 
-class Choices(NamedTuple):
+class RowChoices(NamedTuple):
     """The choices of a row and the place of the right one, from 0."""
 
     options: tuple[str, ...]
     answer: int
 
 
-class Question(NamedTuple):
+class ChoiceQuestion(NamedTuple):
     """A stored row of multiple choice: the turns that ask (role, content), without the choices in the last of
     them (`bare`) and with them (`shown`), and the choices."""
 
     row_id: int
     bare: list[dict[str, str]]
     shown: list[dict[str, str]]
-    choices: Choices
+    choices: RowChoices
 
 
 def load_questions(
     home: Home, fingerprint: str, row_ids: Sequence[int] | np.ndarray
-) -> list[Question | None]:
+) -> list[ChoiceQuestion | None]:
     """The rows with these ids, in this order; None for a row that is no multiple choice."""
     columns = ["row_id", "messages", "choices", "answer_index"]
     rows = dataset.load(home, fingerprint, columns=columns, row_ids=row_ids).to_pylist()
     return [_question(row) if row["choices"] else None for row in rows]
 
 
-def _question(row: dict[str, Any]) -> Question:
+def _question(row: dict[str, Any]) -> ChoiceQuestion:
     shown = row["messages"][:-1]
     asked = shown[-1] | {"content": without_choices(shown[-1]["content"], row["choices"])}
-    choices = Choices(tuple(row["choices"]), row["answer_index"])
-    return Question(row["row_id"], [*shown[:-1], asked], shown, choices)
+    choices = RowChoices(tuple(row["choices"]), row["answer_index"])
+    return ChoiceQuestion(row["row_id"], [*shown[:-1], asked], shown, choices)
 
 
 def read_choices(row: Mapping[str, Any], columns: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
@@ -172,7 +172,9 @@ def _fits(value: Any, choices: Sequence[str], by: AnswerBy, names: Sequence[str]
     return True
 
 
-def recognise_choices(columns: Sequence[str], names: Mapping[str, str], rows: Rows) -> dict[str, str] | None:
+def recognise_choices(
+    columns: Sequence[str], names: Mapping[str, str], rows: FileRows
+) -> dict[str, str] | None:
     """A question, choices in a list or in columns of their own, and an answer that is one of them."""
     aliases = ALIASES["multiple_choice"]
     listed = [names[alias] for alias in aliases["choices"] if alias in names]
@@ -214,6 +216,6 @@ def _choice_columns(columns: Sequence[str]) -> list[list[str]]:
     return sorted(ordered, key=len, reverse=True)
 
 
-def _are_texts(rows: Rows, column: str) -> bool:
+def _are_texts(rows: FileRows, column: str) -> bool:
     values = values_of(rows, column)
     return bool(values) and sum(isinstance(value, str) for value in values) * 2 > len(values)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from engine.data.readers.column_values import Rows, values_of
+from engine.data.readers.column_values import FileRows, values_of
 from engine.data.readers.raw_rows import Problem, Row
 from engine.data.readers.source_json import encode
 
@@ -39,7 +39,7 @@ def _size(row: dict[str, Any]) -> int:
         return 0
 
 
-def remarks(mapping: dict[str, str], rows: Rows) -> list[Problem]:
+def remarks(mapping: dict[str, str], rows: FileRows) -> list[Problem]:
     """What is odd about the values of the mapped columns, though they can be read."""
     found: list[Problem] = []
     for role, column in mapping.items():

@@ -18,7 +18,7 @@ from engine.data.readers.streams import ByteStream
 ENOUGH = 2  # questions by which marks are known to be meant
 
 
-class Marks(NamedTuple):
+class TextMarks(NamedTuple):
     """title, and pattern -> column. The first column is what begins a record, the last what a row needs."""
 
     title: str
@@ -26,10 +26,10 @@ class Marks(NamedTuple):
     columns: tuple[str, ...]
 
 
-def _marks(title: str, line: str, names: dict[str, str]) -> Marks:
+def _marks(title: str, line: str, names: dict[str, str]) -> TextMarks:
     """`line` has the place {names}; names: what stands there -> the column."""
     groups = "|".join(f"(?P<{column}>{pattern})" for pattern, column in names.items())
-    return Marks(title, re.compile(line.format(names=groups), re.IGNORECASE), tuple(names.values()))
+    return TextMarks(title, re.compile(line.format(names=groups), re.IGNORECASE), tuple(names.values()))
 
 
 MARKS = (
@@ -46,7 +46,7 @@ MARKS = (
 )
 
 
-def marks_in(head: str) -> Marks | None:
+def marks_in(head: str) -> TextMarks | None:
     """The marks of a text that begins so: two questions or more, and about as many answers."""
     lines = head.split("\n")
     for marks in MARKS:
@@ -57,7 +57,7 @@ def marks_in(head: str) -> Marks | None:
     return None
 
 
-def column_at(line: str, marks: Marks) -> tuple[str, str]:
+def column_at(line: str, marks: TextMarks) -> tuple[str, str]:
     """The column whose mark begins the line (empty for none), and the rest of the line."""
     match = marks.pattern.fullmatch(line)
     if not match:
@@ -70,7 +70,7 @@ class MarkedTextReader(LineReader):
 
     name = "text"
 
-    def __init__(self, stream: ByteStream, lines: Lines, marks: Marks) -> None:
+    def __init__(self, stream: ByteStream, lines: Lines, marks: TextMarks) -> None:
         super().__init__(stream, lines)
         self._marks = marks
         self.columns = list(marks.columns)

@@ -26,7 +26,7 @@ EXTENSIONS: dict[str, ReaderName] = {
 ENOUGH = 0.98  # agreement of fields by which a file that isn't called CSV is one all the same
 
 
-class Recognised(NamedTuple):
+class RecognisedFile(NamedTuple):
     reader: ReaderName
     dialect: Dialect | None
     notice: str  # empty where extension and content agree
@@ -38,7 +38,7 @@ def by_extension(name: str) -> ReaderName | None:
     return next((kind for ending, kind in EXTENSIONS.items() if stem.endswith(ending)), None)
 
 
-def recognise(name: str, head: str, whole: bool) -> Recognised:
+def recognise(name: str, head: str, whole: bool) -> RecognisedFile:
     """The reader for a text file called `name` that begins with `head` (all of it where `whole`)."""
     named = by_extension(name)
     found = _json(head, named)
@@ -52,7 +52,7 @@ def recognise(name: str, head: str, whole: bool) -> Recognised:
     notice = ""
     if named and named != found:
         notice = f"The name of the file says {named}, its content is {found}: it is read as {found}."
-    return Recognised(found, dialect, notice)
+    return RecognisedFile(found, dialect, notice)
 
 
 def _delimited(dialect: Dialect, named: ReaderName | None) -> ReaderName:

@@ -30,7 +30,7 @@ FIELDS = ("messages", "text", "label", "rejected")
 Document = dict[str, Any]
 
 
-class CleanPreview(Config):
+class CleanPreviewAsk(Config):
     """A work order, a recipe, and how many examples to show of each fate and step."""
 
     dataset: OrderedDataset
@@ -43,7 +43,7 @@ class CleanPreview(Config):
 
 def run(job: Job) -> Document:
     """The document of docs/architecture.md. Raises the error of the step that can't be run."""
-    asked = CleanPreview.parse(job.config)
+    asked = CleanPreviewAsk.parse(job.config)
     mixed = {name: dataset.model_dump() for name, dataset in asked.mixed.items()}
     limit = None if asked.whole or _is_quick(asked) else FIRST_ROWS
     work = Working(job, asked.dataset.model_dump(), mixed, job.dir.aside, limit=limit)
@@ -67,7 +67,7 @@ def run(job: Job) -> Document:
     return answer
 
 
-def _is_quick(asked: CleanPreview) -> bool:
+def _is_quick(asked: CleanPreviewAsk) -> bool:
     return asked.dataset.row_count * sum(map(steps.weight, asked.recipe.steps)) <= PASSES
 
 

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from engine.data.convert.convert import Canonical
-from engine.data.convert.file_reading import Reading, Seen, decide, look, told
+from engine.data.convert.file_reading import RowReading, SourceHead, decide, look, told
 from engine.data.convert.turns import RowSkipped
 from engine.data.readers.builtin import LABEL
-from engine.data.readers.column_values import Rows, value_at, values_of
+from engine.data.readers.column_values import FileRows, value_at, values_of
 from engine.data.readers.conversation_parts import MOST_VALUES, part_value, parts_of
 from engine.data.readers.first_rows import read_first
 from engine.data.readers.raw_rows import Problem, Reader, Row, Skipped
@@ -47,7 +47,7 @@ def run(job: Job) -> dict[str, Any]:
         return {**_file(reader, seen), **_described(reader, seen, reading, head, values)}
 
 
-def _file(reader: Reader, seen: Seen) -> dict[str, Any]:
+def _file(reader: Reader, seen: SourceHead) -> dict[str, Any]:
     return {
         "reader": reader.name,
         "compressed": reader.compressed,
@@ -61,7 +61,7 @@ def _file(reader: Reader, seen: Seen) -> dict[str, Any]:
 
 
 def _described(
-    reader: Reader, seen: Seen, reading: Reading | None, head: list[Row], values: Counter[str]
+    reader: Reader, seen: SourceHead, reading: RowReading | None, head: list[Row], values: Counter[str]
 ) -> dict[str, Any]:
     mappings = seen.recognised.mappings
     problems = [*reader.problems]
@@ -91,7 +91,7 @@ def _described(
     }
 
 
-def _part_values(reading: Reading, head: list[Row], rows: Iterator[Row]) -> Counter[str]:
+def _part_values(reading: RowReading, head: list[Row], rows: Iterator[Row]) -> Counter[str]:
     """The values of the column of parts with their rows: a sorted file shows the last of them late, so that
     it is read on for a while."""
     values: Counter[str] = Counter()
@@ -107,7 +107,7 @@ def _part_values(reading: Reading, head: list[Row], rows: Iterator[Row]) -> Coun
     return values
 
 
-def _convert(reading: Reading, head: list[Row], problems: list[Problem]) -> list[dict[str, Any]]:
+def _convert(reading: RowReading, head: list[Row], problems: list[Problem]) -> list[dict[str, Any]]:
     """The first rows as they would be stored; what can't be converted goes into `problems`."""
     convert = reading.convert()
     shown: list[dict[str, Any]] = []
@@ -138,7 +138,7 @@ def _shown(made: Canonical) -> dict[str, Any]:
     return {**shown, "rejected": _cut(made.rejected)} if made.rejected else shown
 
 
-def _column(name: str, rows: Rows) -> dict[str, str]:
+def _column(name: str, rows: FileRows) -> dict[str, str]:
     values = values_of(rows, name)
     kinds = {_kind(value) for value in values}
     example = _cut(str(values[0]))[:200] if values else ""
