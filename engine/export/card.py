@@ -67,8 +67,8 @@ def _facts(
         ("Format", TITLES[config.format]),
         ("Fingerprint of the version", dataset["fingerprint"]),
     ]
-    told = [f"- {_plain(notice)}" for notice in notices]
-    return "\n".join([*(f"- **{name}:** {_plain(value)}" for name, value in lines), *told])
+    noticed = [f"- {_plain(notice)}" for notice in notices]
+    return "\n".join([*(f"- **{name}:** {_plain(value)}" for name, value in lines), *noticed])
 
 
 def _source(first: Document) -> str:
@@ -90,7 +90,7 @@ def _version(version: Document, hide: Callable[[str], str]) -> str:
     if not version["recipe"]:
         return f"{head}\n\nImported {version['created_at'][:10]}."
     fates = version["fates"]
-    told = ", ".join(f"{fates[fate]:,} {fate}" for fate in ("kept", "changed", "dropped", "added"))
+    counts = ", ".join(f"{fates[fate]:,} {fate}" for fate in ("kept", "changed", "dropped", "added"))
     titles = [hide(title(step)) for step in Recipe.parse(version["recipe"]).steps]
     rows = [
         [
@@ -100,7 +100,7 @@ def _version(version: Document, hide: Callable[[str], str]) -> str:
         for number, (name, step) in enumerate(zip(titles, fates["steps"], strict=True), 1)
     ]
     table = _table(["Step", "Rows in", "Changed", "Dropped", "Added", "Rows out"], rows)
-    return f"{head}\n\nMade {version['created_at'][:10]}: {told}.\n\n{table}"
+    return f"{head}\n\nMade {version['created_at'][:10]}: {counts}.\n\n{table}"
 
 
 def _split(dataset: Document, parts: Mapping[str, int]) -> str:

@@ -146,22 +146,22 @@ class Shape:
 
 def shape(batches: Iterable[pa.RecordBatch], columns: Columns) -> Shape:
     """Looks at every row, and has `columns` see it."""
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for batch in batches:
         columns.see(batch)
-        found["rows"] += batch.num_rows
+        counts["rows"] += batch.num_rows
         for row in canonicals(batch):
             roles = row.roles or ()
-            found["pairs"] += roles in PAIR_ROLES
-            found["with_system"] += roles[:1] == ("system",)
-            found["with_tools"] += roles[:1] == (TOOLS,)
+            counts["pairs"] += roles in PAIR_ROLES
+            counts["with_system"] += roles[:1] == ("system",)
+            counts["with_tools"] += roles[:1] == (TOOLS,)
             if row.label is not None:
-                found["labelled"] += 1
-                found["answered_by_label"] += bool(row.contents) and row.contents[-1] == row.label
+                counts["labelled"] += 1
+                counts["answered_by_label"] += bool(row.contents) and row.contents[-1] == row.label
             if row.choices:
-                found["with_choices"] += 1
-                found["choosing"] += _chooses(row)
-    return Shape(**found)
+                counts["with_choices"] += 1
+                counts["choosing"] += _chooses(row)
+    return Shape(**counts)
 
 
 def _chooses(row: Canonical) -> bool:
@@ -209,18 +209,18 @@ def check(kind: str, format: ExportFormat, shape: Shape) -> None:
 def losses(kind: str, format: ExportFormat, shape: Shape) -> list[str]:
     """What an import of the file would not read back, in sentences; empty where it reads all."""
     form = form_of(kind, shape)
-    told = []
+    sentences = []
     if shape.with_choices and not (form == "choices" and format in CHOOSING):
         why = "other rows have none" if form != "choices" else "it reads turns alone"
-        told.append(
+        sentences.append(
             f"{shape.with_choices:,} rows are multiple choice: an import reads them as questions and answers,"
             f" for {why}."
         )
     if shape.labelled and not (form == "labelled" and format in ("csv", "parquet")):
-        told.append(
+        sentences.append(
             f"{shape.labelled:,} rows have a label: it is in the column label, and an import leaves it out."
         )
-    return told
+    return sentences
 
 
 def write(
@@ -260,7 +260,7 @@ def write(
 def _messages(row: Canonical, answer: str | None = None) -> list[Document]:
     assert row.roles is not None
     contents = row.contents if answer is None else (*row.contents[:-1], answer)
-    return [{"role": role, "content": said} for role, said in zip(row.roles, contents, strict=True)]
+    return [{"role": role, "content": content} for role, content in zip(row.roles, contents, strict=True)]
 
 
 def _labelled(document: Document, row: Canonical) -> Document:
@@ -372,11 +372,11 @@ def _write_parquet(
     types |= {name: SCHEMA.field(name).type for name in ("choices", "answer_index")}
     # A table that can hold turns as they are need not take them apart: pairs are messages here.
     form = "chat" if form == "pairs" else form
-    said = [pa.field(column, types.get(column, pa.string())) for column in _columns(form, shape)]
-    schema = pa.schema([*said, *others.fields()])
+    own_fields = [pa.field(column, types.get(column, pa.string())) for column in _columns(form, shape)]
+    schema = pa.schema([*own_fields, *others.fields()])
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for batch in batches:
             cells = [_cells(form, row) for row in canonicals(batch)]
-            columns = [pa.array([one[f.name] for one in cells], f.type) for f in said]
+            columns = [pa.array([values[f.name] for values in cells], f.type) for f in own_fields]
             columns += typed(others.of(batch), others.fields())
             writer.write_table(pa.Table.from_arrays(columns, schema=schema))

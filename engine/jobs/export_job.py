@@ -40,14 +40,14 @@ def run(job: Job) -> dict[str, Any]:
         work.progress.plan([1.0, 1.0])
         dealt = _choose(work, config)
         columns = Columns(dealt.codes, used_columns(work.columns))
-        found = export_rows.shape(work.scan(COLUMNS), columns)
-        export_rows.check(work.kind, config.format, found)
+        shape = export_rows.shape(work.scan(COLUMNS), columns)
+        export_rows.check(work.kind, config.format, shape)
         work.progress.begin(1, "Writing the file")
         file = folder / "rows"
         rows = work.scan(COLUMNS)
-        export_rows.write(file, work.kind, config.format, found, rows, columns, one_list=config.one_list)
-        notices = export_rows.losses(work.kind, config.format, found)
-        text = card.write(job.order, config, rows=found.rows, parts=dealt.counts(), notices=notices)
+        export_rows.write(file, work.kind, config.format, shape, rows, columns, one_list=config.one_list)
+        notices = export_rows.losses(work.kind, config.format, shape)
+        text = card.write(job.order, config, rows=shape.rows, parts=dealt.counts(), notices=notices)
         (folder / "card").write_text(text, encoding="utf-8")
         job.check_cancelled()
         name = _name(work.origins[0].dataset["name"], config)
@@ -58,7 +58,7 @@ def run(job: Job) -> dict[str, Any]:
         "path": str(path),
         "card_path": str(_card_of(path)),
         "name": path.name,
-        "rows": found.rows,
+        "rows": shape.rows,
         "format": config.format,
         "notices": notices,
     }
@@ -71,9 +71,9 @@ def _choose(work: Working, config: ExportConfig) -> Dealt:
             chosen = ask.matching(config.where)
         work.alive[:] = False
         work.alive[chosen] = True
-    told = work.origins[0].dataset
-    how = Split.parse({field: told[field] for field in Split.model_fields})
-    dealt = deal_rows(work.home, told["fingerprint"], how)
+    dataset = work.origins[0].dataset
+    how = Split.parse({field: dataset[field] for field in Split.model_fields})
+    dealt = deal_rows(work.home, dataset["fingerprint"], how)
     if config.parts is not None:
         wanted = [PARTS.index(part) for part in config.parts]
         work.alive &= np.isin(dealt.codes, wanted)

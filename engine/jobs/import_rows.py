@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.data.convert.convert import Convert
-from engine.data.convert.file_reading import RowReading, decide, look, told
+from engine.data.convert.file_reading import RowReading, decide, look, reading_problems
 from engine.data.convert.turns import RowSkipped
 from engine.data.convert.writer import DatasetWriter
 from engine.data.deal.split_column import check_split_column
@@ -103,16 +103,16 @@ def _agree(config: ImportConfig, reader: Reader, head: list[Row]) -> tuple[RowRe
             fix="Leave instruction empty, or choose the format text_label.",
             field="instruction",
         )
-    return reading, told(reading, seen.rows)
+    return reading, reading_problems(reading, seen.rows)
 
 
 def _write(job: Job, reader: Reader, rows: Iterator[Row], convert: Convert, writer: DatasetWriter) -> None:
-    started = told_at = time.monotonic()
+    started = reported_at = time.monotonic()
     for number, (line, row) in enumerate(rows):
         if number % CHECK_EVERY == 0:
             job.check_cancelled()
-            if (now := time.monotonic()) - told_at >= 1:
-                told_at = now
+            if (now := time.monotonic()) - reported_at >= 1:
+                reported_at = now
                 _tell(job, reader, number, now - started)
         if isinstance(row, Skipped):
             writer.skip(line, row)

@@ -31,7 +31,7 @@ class Near:
     to that row; of one that stands for others the highest of theirs, 0 for a row that is alone. `chain`: the
     first row of those that hang together by near duplicates. `conflict`: bool, the row has the threshold with
     one of another label or answer. `uncompared`: as of Standing. `prompts`: uint64, as
-    `compared_texts.said`."""
+    `compared_texts.texts_and_prompts`."""
 
     stands: np.ndarray
     similarity: np.ndarray
@@ -114,11 +114,11 @@ def _chained(clusters: Clusters) -> np.ndarray:
 
 def _codes(read: Read) -> np.ndarray:
     """A number for the label of each row, -1 where it has none."""
-    known: dict[str, int] = {}
+    code_of: dict[str, int] = {}
     codes = [
         np.fromiter(
             (
-                -1 if label is None else known.setdefault(label, len(known))
+                -1 if label is None else code_of.setdefault(label, len(code_of))
                 for label in batch["label"].to_pylist()
             ),
             np.int64,
@@ -157,10 +157,10 @@ def _answers(read: Read, chained: np.ndarray, texts: np.ndarray, spool: ShingleS
     def alike(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         good = np.ones(len(first), bool)
         for side in (0, 1):
-            one, other = place[first], place[second]
-            same = folded[side, one] == folded[side, other]
+            here, there = place[first], place[second]
+            same = folded[side, here] == folded[side, there]
             open_ = np.flatnonzero(~same)
-            values = spool.jaccard(2 * one[open_] + side, 2 * other[open_] + side)
+            values = spool.jaccard(2 * here[open_] + side, 2 * there[open_] + side)
             same[open_] = values >= spool.threshold
             good &= same
         return good

@@ -58,9 +58,9 @@ def stand(
         others = left != leader
         budget -= int(others.sum())
         first, second = leader[others], left[others]
-        found = _similar(spool, first, second, alike, look)
-        taken = found > 0
-        chief[second[taken]], similarity[second[taken]] = first[taken], found[taken]
+        values = _similar(spool, first, second, alike, look)
+        taken = values > 0
+        chief[second[taken]], similarity[second[taken]] = first[taken], values[taken]
         left = second[~taken]
     uncompared = len(left)
     if uncompared:
@@ -74,15 +74,15 @@ def _similar(
     spool: ShingleSpool, first: np.ndarray, second: np.ndarray, alike: Alike, look: StopCheck
 ) -> np.ndarray:
     """The similarity of each pair, 0 where it is below the threshold or one can't stand for the other."""
-    found = np.zeros(len(first))
+    similarity = np.zeros(len(first))
     for begin in range(0, len(first), PIECE):
         look()
         piece = slice(begin, begin + PIECE)
         values = spool.jaccard(first[piece], second[piece])
         good = np.flatnonzero(values >= spool.threshold)
         good = good[alike(first[piece][good], second[piece][good])]
-        found[piece][good] = values[good]
-    return found
+        similarity[piece][good] = values[good]
+    return similarity
 
 
 def _by_pairs(

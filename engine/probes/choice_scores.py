@@ -219,11 +219,11 @@ def _prompt(
     """The rendered prompt; None where there is none."""
     if question is None:
         return None
-    turns = question.shown if listed else question.bare
+    turns = question.listed if listed else question.bare
     system = [turn for turn in turns if turn["role"] == "system"]
     before: list[dict[str, str]] = []
     for example in examples.get(question.row_id, ()):
-        told = example.shown if listed else example.bare
+        told = example.listed if listed else example.bare
         before += [turn for turn in told if turn["role"] != "system"]
         before.append({"role": "assistant", "content": example.choices.options[example.choices.answer]})
     turns = [*system, *before, *(turn for turn in turns if turn["role"] != "system")]

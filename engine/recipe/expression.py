@@ -135,15 +135,15 @@ def _function(expression: str, node: dict[str, Any], at: int) -> None:
 @lru_cache(maxsize=1)
 def _functions() -> dict[str, set[str]]:
     """name -> row (of one row, always the same answer), unsteady, aggregate, table."""
-    found: dict[str, set[str]] = {}
+    kinds: dict[str, set[str]] = {}
     rows = duckdb_parser().execute("SELECT function_name, function_type, stability FROM duckdb_functions()")
     for name, kind, stability in rows.fetchall():
         if kind in ("scalar", "macro"):
             kind = "row" if kind == "macro" or stability == "CONSISTENT" else "unsteady"
-        found.setdefault(name.lower(), set()).add(kind)
+        kinds.setdefault(name.lower(), set()).add(kind)
     for name in ("error", "write_log", "sleep_ms"):
-        found.get(name, set()).discard("row")
-    return found
+        kinds.get(name, set()).discard("row")
+    return kinds
 
 
 @lru_cache(maxsize=1)
@@ -159,6 +159,8 @@ def _refused(expression: str, why: str, at: int | None = None) -> ConfigError:
     where = ""
     if at is not None and 0 <= at <= len(raw):
         where = f" at character {len(raw[:at].decode('utf-8', 'ignore')) + 1}"
-    shown = " ".join(expression.split())
-    shown = shown if len(shown) <= 80 else shown[:79] + "…"
-    return ConfigError(f"The expression {shown!r} can't be used{where}: {why}.", fix=FIX, field="expression")
+    excerpt = " ".join(expression.split())
+    excerpt = excerpt if len(excerpt) <= 80 else excerpt[:79] + "…"
+    return ConfigError(
+        f"The expression {excerpt!r} can't be used{where}: {why}.", fix=FIX, field="expression"
+    )

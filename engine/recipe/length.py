@@ -76,7 +76,7 @@ def _tokens(work: Working, model: str) -> Measure:
 def _rendered(row: Canonical) -> Any:
     if row.roles is None:
         return row.text
-    return [{"role": role, "content": said} for role, said in zip(row.roles, row.contents, strict=True)]
+    return [{"role": role, "content": content} for role, content in zip(row.roles, row.contents, strict=True)]
 
 
 def _shortened(row: Canonical, most: int, measure: Measure) -> Canonical | None:

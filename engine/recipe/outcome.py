@@ -75,10 +75,11 @@ def write(work: Working, folder: Path, steps: list[dict[str, Any]]) -> dict[str,
 
 def counts(table: pa.Table) -> dict[str, int]:
     """Rows of each fate."""
-    found = {
-        one["values"]: one["counts"] for one in table["fate"].combine_chunks().value_counts().to_pylist()
+    rows_of = {
+        count["values"]: count["counts"]
+        for count in table["fate"].combine_chunks().value_counts().to_pylist()
     }
-    return {fate: found.get(fate, 0) for fate in FATES}
+    return {fate: rows_of.get(fate, 0) for fate in FATES}
 
 
 def _rows(work: Working, writer: DatasetWriter) -> int:
@@ -86,12 +87,12 @@ def _rows(work: Working, writer: DatasetWriter) -> int:
     waiting: list[pa.RecordBatch] = []
     source_bytes = 0
     for batch in work.scan():
-        if sum(one.nbytes for one in waiting) + batch.nbytes >= FLUSH_BYTES and waiting:
+        if sum(part.nbytes for part in waiting) + batch.nbytes >= FLUSH_BYTES and waiting:
             writer.add_table(pa.Table.from_batches(waiting))
             waiting = []
         waiting.append(batch)
         source_bytes += int(pc.sum(pc.binary_length(batch["source"])).as_py())
-        if sum(one.num_rows for one in waiting) >= FLUSH_ROWS:
+        if sum(part.num_rows for part in waiting) >= FLUSH_ROWS:
             writer.add_table(pa.Table.from_batches(waiting))
             waiting = []
     if waiting:
@@ -112,8 +113,8 @@ def fates(work: Working) -> pa.Table:
     fate = np.where(changed, "changed", "kept").astype(object)
     fate[~work.alive] = "dropped"
     fate[work.parents :] = "added"
-    shown = np.flatnonzero(work.alive | (np.arange(work.total) < work.parents))
-    taken = pa.array(shown)
+    listed = np.flatnonzero(work.alive | (np.arange(work.total) < work.parents))
+    taken = pa.array(listed)
     table = pa.table(
         {
             "parent_row_id": pa.array(np.arange(work.total), mask=np.arange(work.total) >= work.parents),
@@ -125,7 +126,7 @@ def fates(work: Working) -> pa.Table:
         },
         schema=FATES_SCHEMA,
     )
-    return table.take(taken) if len(shown) < work.total else table
+    return table.take(taken) if len(listed) < work.total else table
 
 
 def _changes(work: Working) -> tuple[np.ndarray, pa.Array]:

@@ -25,8 +25,8 @@ EMPTIED = {"user": "nothing is left of a question", "assistant": "nothing is lef
 
 def canonicals(batch: pa.RecordBatch) -> Iterator[Canonical]:
     """The rows of a batch as they are stored; columns that it lacks, such as choices, are none."""
-    said = batch["messages"].flatten()
-    roles, contents = said.field("role").to_pylist(), said.field("content").to_pylist()
+    turn_list = batch["messages"].flatten()
+    roles, contents = turn_list.field("role").to_pylist(), turn_list.field("content").to_pylist()
     lengths = turn_counts(batch)
     end = 0
     nothing = [None] * batch.num_rows
@@ -55,12 +55,12 @@ def spoken(row: Canonical, contents: tuple[str, ...], text: str, rejected: str |
         if not text or text.isspace():
             raise RowSkipped("nothing is left of the text")
         return row._replace(text=text)
-    said = [
+    kept_turns = [
         (role, content) for role, content in zip(row.roles, contents, strict=True) if _says(role, content)
     ]
     if row.rejected is not None and (not rejected or rejected.isspace()):
         raise RowSkipped("nothing is left of the rejected answer")
-    roles, kept = tuple(role for role, _ in said), tuple(content for _, content in said)
+    roles, kept = tuple(role for role, _ in kept_turns), tuple(content for _, content in kept_turns)
     label = row.label
     if label is not None and row.contents[-1].strip() == label:
         label = kept[-1].strip()  # the answer is the label

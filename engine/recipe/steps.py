@@ -117,8 +117,8 @@ def _nothing_left(work: Working, index: int, before: int) -> ConfigError:
     reasons: dict[str, int] = {}
     for drop in work.drops:
         if drop.step == index:
-            told = [drop.reasons] * len(drop.rows) if isinstance(drop.reasons, str) else drop.reasons
-            for reason in told:
+            given = [drop.reasons] * len(drop.rows) if isinstance(drop.reasons, str) else drop.reasons
+            for reason in given:
                 reasons[reason] = reasons.get(reason, 0) + 1
     most = sorted(reasons, key=lambda reason: -reasons[reason])[:SHOWN]
     return ConfigError(

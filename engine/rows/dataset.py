@@ -75,19 +75,19 @@ class Fingerprint:
         return whole.hexdigest()
 
 
-def publish(aside: Path, home: Home, fingerprint: str) -> None:
+def publish(folder: Path, home: Home, fingerprint: str) -> None:
     """Move the finished folder `aside` to its place; where that is taken, the same content lies there."""
     target = home.datasets / fingerprint
-    for file in aside.iterdir():
+    for file in folder.iterdir():
         with open(file, "rb") as handle:
             os.fsync(handle.fileno())
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        os.rename(aside, target)
+        os.rename(folder, target)
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
-        shutil.rmtree(aside)
+        shutil.rmtree(folder)
 
 
 def open_rows(home: Home, fingerprint: str) -> pq.ParquetFile:

@@ -54,11 +54,11 @@ class Labels:
 
     def unseen(self, row_ids: np.ndarray) -> dict[str, int]:
         """Labels of these rows that training doesn't know, with their rows."""
-        found: dict[str, int] = {}
+        rows_of: dict[str, int] = {}
         for row, text in zip(self.of(row_ids), self.text_of(row_ids), strict=True):
             if row == UNSEEN:
-                found[text] = found.get(text, 0) + 1
-        return found
+                rows_of[text] = rows_of.get(text, 0) + 1
+        return rows_of
 
 
 def labelled(
@@ -71,14 +71,14 @@ def labelled(
     """
     all_ids = np.sort(np.concatenate(list(dealt.values())))
     texts = dataset.load(home, fingerprint, columns=["label"], row_ids=all_ids)["label"].to_pylist()
-    known = np.array([bool(text) for text in texts], bool)
-    if not known.any():
+    has_label = np.array([bool(text) for text in texts], bool)
+    if not has_label.any():
         raise ConfigError(
             "The data set has no labels, and text classification learns to tell labels apart.",
             fix="Import the file in the format Text and label, or choose Instruction tuning.",
             field="task",
         )
-    row_ids = all_ids[known]
+    row_ids = all_ids[has_label]
     kept = {part: ids[np.isin(ids, row_ids)] for part, ids in dealt.items()}
     for part in ("train", "validation"):
         if not len(kept[part]):
@@ -97,7 +97,7 @@ def labelled(
             fix="Train on more rows, or split by strata of label.",
             field="dataset",
         )
-    return labels, kept, int((~known).sum())
+    return labels, kept, int((~has_label).sum())
 
 
 def _check(names: list[str], rows: int) -> None:

@@ -35,17 +35,19 @@ class Checks:
 def check(tokenizer: Any, messages: Sequence[Messages], rows: TokenRows) -> Checks:
     """Hold the first `MOST` of `rows` (rendered from `messages`, in the same order) against their turns."""
     count = min(MOST, len(rows))
-    found = np.isin(rows.reasons[:count], (REFUSED, INCONSISTENT))
+    unlocated = np.isin(rows.reasons[:count], (REFUSED, INCONSISTENT))
     leaking = missed = 0
-    for index in np.flatnonzero(~found).tolist():
+    for index in np.flatnonzero(~unlocated).tolist():
         begins, trained = _offsets(tokenizer, messages[index]), rows.row(index)[1]
-        said = _contents(tokenizer, messages[index])
-        if len(begins) != len(trained) or said is None:
+        turn_spans = _contents(tokenizer, messages[index])
+        if len(begins) != len(trained) or turn_spans is None:
             continue  # cut, or the template rewrites what was said: there is nothing to hold it against
-        prompts, answers = said
+        prompts, answers = turn_spans
         leaking += bool((trained & _inside(begins, prompts)).any())
         missed += bool((~trained & _inside(begins, answers)).any())
-    return Checks(count, int(found.sum()), leaking, missed, unclosed(tokenizer, rows.take(np.arange(count))))
+    return Checks(
+        count, int(unlocated.sum()), leaking, missed, unclosed(tokenizer, rows.take(np.arange(count)))
+    )
 
 
 def unclosed(tokenizer: Any, rows: TokenRows) -> int:

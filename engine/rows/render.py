@@ -104,8 +104,8 @@ class TokenRows:
     def select(self, row_ids: Sequence[int] | np.ndarray) -> TokenRows:
         """The rows of those ids, in that order; every id must be there."""
         order = np.argsort(self.row_ids, kind="stable")
-        found = order[np.searchsorted(self.row_ids, np.asarray(row_ids), sorter=order)]
-        return self.take(found)
+        places = order[np.searchsorted(self.row_ids, np.asarray(row_ids), sorter=order)]
+        return self.take(places)
 
     def truncated(self, max_length: int) -> tuple[TokenRows, int, int]:
         """Rows cut to their first `max_length` tokens, how many were cut, and the trained tokens lost."""
@@ -160,9 +160,9 @@ def render(
     flat_ids = np.concatenate([*ids, np.zeros(0, np.int32)]).astype(np.int32)
     flat_trained = np.concatenate([*trained, np.zeros(0, bool)]).astype(bool)
     flat_trained[starts[:-1][lengths > 0]] = False
-    found = TokenRows(np.asarray(row_ids, np.int64), starts, flat_ids, flat_trained, reasons)
-    reasons[(reasons == 0) & (found.trained_counts == 0)] = EMPTY
-    return found
+    tokenised = TokenRows(np.asarray(row_ids, np.int64), starts, flat_ids, flat_trained, reasons)
+    reasons[(reasons == 0) & (tokenised.trained_counts == 0)] = EMPTY
+    return tokenised
 
 
 def render_prompt(tokenizer: Any, messages: Messages) -> tuple[str, str] | None:
@@ -209,10 +209,10 @@ def _conversations(
     if not completion_only:
         return ids, [np.ones(len(row), bool) for row in ids]
     trained = []
-    for offsets, found in zip(encoded.offset_mapping, spans, strict=True):
+    for offsets, answer_spans in zip(encoded.offset_mapping, spans, strict=True):
         begins = np.asarray([offset[0] for offset in offsets], np.int64)
         mask = np.zeros(len(begins), bool)
-        for start, end in found:
+        for start, end in answer_spans:
             mask |= (begins >= start) & (begins < end)
         trained.append(mask)
     return ids, trained

@@ -98,25 +98,25 @@ def read_rows(path: Path) -> TokenRows | None:
 def write_rows(path: Path, rows: TokenRows) -> None:
     """Keep the rows; of more than `KEPT` files of the folder the oldest go."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_aside(path, flush=False) as aside:
-        save_file({name: np.ascontiguousarray(value) for name, value in vars(rows).items()}, aside)
+    with written_aside(path, flush=False) as unfinished:
+        save_file({name: np.ascontiguousarray(value) for name, value in vars(rows).items()}, unfinished)
     files = sorted(path.parent.glob("*.safetensors"), key=lambda file: file.stat().st_mtime)
     for old in files[:-KEPT]:
         old.unlink(missing_ok=True)
 
 
-def shown(tokenizer: Any, rows: TokenRows, limit: int, index: int) -> dict[str, Any]:
+def rendered_row(tokenizer: Any, rows: TokenRows, limit: int, index: int) -> dict[str, Any]:
     """One training row as the model will see it, of a pair the rejected answer too under `rejected`; `index`
     beyond the ends takes the nearest."""
     if not isinstance(rows, TokenPairs):
-        return shown_row(tokenizer, rows, limit, index)
+        return row_tokens(tokenizer, rows, limit, index)
     index = min(max(index, 0), len(rows) - 1)
-    one = rows.take(np.asarray([index]))
-    found = shown_row(tokenizer, one.chosen, limit, 0) | {"index": index, "of": len(rows)}
-    return found | {"rejected": shown_row(tokenizer, one.rejected, limit, 0)}
+    pair = rows.take(np.asarray([index]))
+    chosen_tokens = row_tokens(tokenizer, pair.chosen, limit, 0) | {"index": index, "of": len(rows)}
+    return chosen_tokens | {"rejected": row_tokens(tokenizer, pair.rejected, limit, 0)}
 
 
-def shown_row(tokenizer: Any, rows: TokenRows, limit: int, index: int) -> dict[str, Any]:
+def row_tokens(tokenizer: Any, rows: TokenRows, limit: int, index: int) -> dict[str, Any]:
     """One training row as the model will see it; `index` beyond the ends takes the nearest."""
     index = min(max(index, 0), len(rows) - 1)
     ids, trained = rows.row(index)

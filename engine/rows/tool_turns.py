@@ -29,8 +29,8 @@ Message = dict[str, Any]
 
 def call_text(content: str, calls: Sequence[Message]) -> str:
     """A calling answer as it is stored. calls: name, arguments and perhaps id of each."""
-    said = {"content": content} if content else {}
-    return json.dumps({**said, "tool_calls": list(calls)}, ensure_ascii=False)
+    answer = {"content": content} if content else {}
+    return json.dumps({**answer, "tool_calls": list(calls)}, ensure_ascii=False)
 
 
 def calls_of(content: str) -> tuple[str, list[Message]] | None:
@@ -38,12 +38,12 @@ def calls_of(content: str) -> tuple[str, list[Message]] | None:
     if not content.startswith("{") or '"tool_calls"' not in content:
         return None
     try:
-        found = json.loads(content)
+        answer = json.loads(content)
     except ValueError:
         return None
-    calls = found.get("tool_calls")
+    calls = answer.get("tool_calls")
     fine = isinstance(calls, list) and calls and all(isinstance(c, dict) and c.get("name") for c in calls)
-    return (str(found.get("content") or ""), calls) if fine else None
+    return (str(answer.get("content") or ""), calls) if fine else None
 
 
 def has_tools(messages: Sequence[Message]) -> bool:
@@ -79,7 +79,7 @@ def for_template(messages: Sequence[Message], native: bool) -> tuple[list[Messag
 
 def _native(messages: Sequence[Message]) -> list[Message]:
     """Turns in the OpenAI form, arguments as objects, which templates write as JSON themselves."""
-    found: list[Message] = []
+    turns: list[Message] = []
     waiting: deque[Message] = deque()
     for message in messages:
         called = calls_of(message["content"]) if message["role"] == "assistant" else None
@@ -90,39 +90,39 @@ def _native(messages: Sequence[Message]) -> list[Message]:
                 {**({"id": call["id"]} if call.get("id") else {}), "type": "function", "function": function}
                 for call, function in zip(called[1], functions, strict=True)
             ]
-            found.append({"role": "assistant", "content": called[0], "tool_calls": calls})
+            turns.append({"role": "assistant", "content": called[0], "tool_calls": calls})
         elif message["role"] == TOOL and waiting:
             call = waiting.popleft()
             ids = {"tool_call_id": call["id"]} if call.get("id") else {}
-            found.append({**message, "name": call["name"], **ids})
+            turns.append({**message, "name": call["name"], **ids})
         else:
-            found.append(dict(message))
-    return found
+            turns.append(dict(message))
+    return turns
 
 
 def _written(messages: Sequence[Message], schemas: list[Message]) -> list[Message]:
     """Turns of system, user and assistant alone."""
-    found: list[Message] = []
+    turns: list[Message] = []
     if schemas:
         lines = [HOW_TO_CALL, *(json.dumps(schema, ensure_ascii=False) for schema in schemas)]
-        told = messages[0]["content"] + "\n\n" if messages[0]["role"] == "system" else ""
-        found.append({"role": "system", "content": told + "\n".join(lines)})
-        messages = messages[1:] if told else messages
+        system_text = messages[0]["content"] + "\n\n" if messages[0]["role"] == "system" else ""
+        turns.append({"role": "system", "content": system_text + "\n".join(lines)})
+        messages = messages[1:] if system_text else messages
     for message in _native(messages):
         called = message.get("tool_calls")
         if called:
             calls = [{"name": c["function"]["name"], "arguments": c["function"]["arguments"]} for c in called]
-            found.append({"role": "assistant", "content": call_text(message["content"], calls)})
+            turns.append({"role": "assistant", "content": call_text(message["content"], calls)})
         elif message["role"] == TOOL:
             name = f" of {message['name']}" if message.get("name") else ""
             result = f"Result{name}:\n{message['content']}"
-            if found and found[-1].get("result"):
-                found[-1]["content"] += f"\n\n{result}"  # templates want user and assistant in turn
+            if turns and turns[-1].get("result"):
+                turns[-1]["content"] += f"\n\n{result}"  # templates want user and assistant in turn
             else:
-                found.append({"role": "user", "content": result, "result": True})
+                turns.append({"role": "user", "content": result, "result": True})
         else:
-            found.append(message)
-    return [{"role": m["role"], "content": m["content"]} for m in found]
+            turns.append(message)
+    return [{"role": m["role"], "content": m["content"]} for m in turns]
 
 
 def openai(messages: Sequence[Message]) -> Message:

@@ -119,7 +119,7 @@ def test_stored_rows_give_their_questions_with_and_without_choices(home: Home, t
     second, first = load_questions(home, done.result["fingerprint"], [1, 0])
     assert first is not None
     assert second is not None
-    assert first.shown == [{"role": "user", "content": SHOWN}]
+    assert first.listed == [{"role": "user", "content": SHOWN}]
     assert first.bare == [{"role": "user", "content": ASKED["question"]}]
     assert (second.row_id, second.choices.options, second.choices.answer) == (1, ("Tirana", "Kabul"), 0)
     other = import_file(home, write(tmp_path, "b.json", json.dumps([{"prompt": "p", "completion": "c"}])))

@@ -39,23 +39,23 @@ def choose(
     mapped to an empty text has no column. Raises ConfigError for a column that is not there, DataError
     where nothing fits.
     """
-    found = recognised or recognise(columns, rows)
+    formats = recognised or recognise(columns, rows)
     _check_columns(given, columns)
     if format is None and given:
         able = [form.name for form in FORMATS.values() if all(form.has_role(role) for role in given)]
-        fitting = [name for name in found.mappings if name in able]
+        fitting = [name for name in formats.mappings if name in able]
         if not fitting:
             fitting = [name for name in able if set(FORMATS[name].required) <= set(given)]
         format = fitting[0] if fitting else None
-    guessed = format is None and found.guessed
-    format = format or found.format
+    guessed = format is None and formats.guessed
+    format = format or formats.format
     if format is None:
         raise DataError(
             f"No column holds text to train on (columns: {_listed(columns)}).",
             fix="Choose a format and map its roles to columns.",
             field="format",
         )
-    mapping = _mapped(format, given, found.mappings.get(format, {}), columns)
+    mapping = _mapped(format, given, formats.mappings.get(format, {}), columns)
     chosen = ChosenFormat(format, mapping, guessed)
     rows = looked_at(columns, rows)
     if format == "multiple_choice":

@@ -124,27 +124,29 @@ def _label(value: Any, column: str) -> str:
     return text
 
 
-def _asked_and_said(
-    asked: str, said: str, before: str = "", told: str = "", label: str | None = None
+def _question_with_answer(
+    asked: str, answer: str, before: str = "", system: str = "", label: str | None = None
 ) -> Canonical:
     """One question, after a context where there is one, and its answer; `told`: a system turn."""
     if before:
         asked = f"{before}\n\n{asked}"
-    if told:
-        return Canonical(WITH_SYSTEM, (told, asked, said), f"{told}\n\n{asked}\n\n{said}", label, None)
-    return Canonical(SIDES, (asked, said), f"{asked}\n\n{said}", label, None)
+    if system:
+        return Canonical(
+            WITH_SYSTEM, (system, asked, answer), f"{system}\n\n{asked}\n\n{answer}", label, None
+        )
+    return Canonical(SIDES, (asked, answer), f"{asked}\n\n{answer}", label, None)
 
 
 def _pair(
     question: str, answer: str, after: str | None, before: str | None, system: str | None, label: str | None
 ) -> Convert:
     def convert(row: dict[str, Any]) -> Canonical:
-        asked, said = _required(row, question), _required(row, answer)
+        asked, reply = _required(row, question), _required(row, answer)
         if after and (more := _optional(row, after)):
             asked = f"{asked}\n\n{more}"
         kept = _label(row.get(label), label) if label else None
         context = _optional(row, before) if before else ""
-        return _asked_and_said(asked, said, context, _optional(row, system) if system else "", kept)
+        return _question_with_answer(asked, reply, context, _optional(row, system) if system else "", kept)
 
     return convert
 
@@ -181,7 +183,7 @@ def _multiple_choice(columns: dict[str, str], by: AnswerBy) -> Convert:
         if not shows(asked, choices):  # an export's prompt lists them already
             asked = with_choices(asked, choices)
         context = _optional(row, before) if before else ""
-        made = _asked_and_said(asked, choices[place], context, _optional(row, system) if system else "")
+        made = _question_with_answer(asked, choices[place], context, _optional(row, system) if system else "")
         return made._replace(choices=choices, answer_index=place)
 
     return convert
@@ -197,8 +199,8 @@ def _plain_text(column: str) -> Convert:
 def _conversation(column: str, system: str | None, tools: str | None) -> Convert:
     def convert(row: dict[str, Any]) -> Canonical:
         turns = read_turns(row.get(column), column)
-        if system and turns and turns[0][0] != "system" and (told := _optional(row, system)):
-            turns.insert(0, ("system", told))
+        if system and turns and turns[0][0] != "system" and (system_text := _optional(row, system)):
+            turns.insert(0, ("system", system_text))
         calls = calls_functions(row.get(column))
         turns = with_tools(turns, row.get(tools) if tools else None, calls=calls)
         check_turns(turns)
@@ -216,8 +218,8 @@ def _preference(columns: dict[str, str]) -> Convert:
         chosen, rejected = (_answer(row, columns[role], asked) for role in ("chosen", "rejected"))
         if chosen[:-1] != rejected[:-1]:
             raise RowSkipped("chosen and rejected answer different questions")
-        if system and chosen and chosen[0][0] != "system" and (told := _optional(row, system)):
-            chosen.insert(0, ("system", told))
+        if system and chosen and chosen[0][0] != "system" and (system_text := _optional(row, system)):
+            chosen.insert(0, ("system", system_text))
         calls = any(calls_functions(row.get(name)) for name in columns.values())
         chosen = with_tools(chosen, row.get(tools) if tools else None, calls=calls)
         check_turns(chosen)
@@ -263,8 +265,8 @@ def _marked(columns: dict[str, str], values: Mapping[str, str]) -> Convert:
         if mark_of(row, label, values) == "bad":
             raise RowSkipped(MARKED_BAD)
         turns = _answer(row, completion, _asked(row, prompt))
-        if system and turns[0][0] != "system" and (told := _optional(row, system)):
-            turns.insert(0, ("system", told))
+        if system and turns[0][0] != "system" and (system_text := _optional(row, system)):
+            turns.insert(0, ("system", system_text))
         check_turns(turns)
         return _from_turns(turns, None)
 
@@ -291,7 +293,7 @@ def _answer(row: dict[str, Any], column: str, asked: Turns) -> Turns:
     turns = spoken_turns(text)
     if not turns:
         raise RowSkipped("there is no prompt, and the answers are no conversations")
-    if any(not said for _, said in turns):
+    if any(not content for _, content in turns):
         raise RowSkipped("a turn is empty")
     return turns
 

@@ -33,11 +33,11 @@ class SourceHead(NamedTuple):
     marks: Mapping[str, list[str]]
 
 
-def look(known: list[str], head: Sequence[Row], marks: Mapping[str, list[str]] | None = None) -> SourceHead:
+def look(names: list[str], head: Sequence[Row], marks: Mapping[str, list[str]] | None = None) -> SourceHead:
     """What the first rows show. `known`, `marks`: columns and marks of the reader. Raises DataError where
     there are too many columns."""
     rows = [row for _, row in head if isinstance(row, dict)]
-    columns = column_names(known, rows)
+    columns = column_names(names, rows)
     paths = paths_of(columns, rows)
     if paths:
         rows = [with_paths(row, paths) for row in rows]
@@ -128,7 +128,7 @@ def decide(seen: SourceHead, wishes: Wishes, label_column: str | None = None) ->
     return RowReading(chosen, left, column or None, wishes.parts, instruction, label_column)
 
 
-def told(reading: RowReading, rows: FileRows) -> list[Problem]:
+def reading_problems(reading: RowReading, rows: FileRows) -> list[Problem]:
     """What is odd about the values, what was guessed, and what the format leaves out."""
     chosen = reading.chosen
     form = FORMATS[chosen.format]

@@ -100,11 +100,11 @@ def _answer_pairs(columns: Sequence[str], rows: FileRows) -> list[tuple[str, str
             members.setdefault((match[1], match[2]), column)
     stems = dict.fromkeys(stem for stem, _ in members)
     pairs = [
-        (members[stem, one], members[stem, two])
+        (members[stem, first], members[stem, second])
         for stem in stems
-        for one, two in PAIRS
-        if (stem, one) in members
-        and (stem, two) in members
+        for first, second in PAIRS
+        if (stem, first) in members
+        and (stem, second) in members
         and sum(other == stem for other, _ in members) == 2
     ]
     return [pair for pair in pairs if all(_are_answers(rows, column) for column in pair)]

@@ -37,11 +37,11 @@ class RowChoices(NamedTuple):
 
 class ChoiceQuestion(NamedTuple):
     """A stored row of multiple choice: the turns that ask (role, content), without the choices in the last of
-    them (`bare`) and with them (`shown`), and the choices."""
+    them (`bare`) and with them (`listed`), and the choices."""
 
     row_id: int
     bare: list[dict[str, str]]
-    shown: list[dict[str, str]]
+    listed: list[dict[str, str]]
     choices: RowChoices
 
 
@@ -55,10 +55,10 @@ def load_questions(
 
 
 def _question(row: dict[str, Any]) -> ChoiceQuestion:
-    shown = row["messages"][:-1]
-    asked = shown[-1] | {"content": without_choices(shown[-1]["content"], row["choices"])}
+    prompt = row["messages"][:-1]
+    asked = prompt[-1] | {"content": without_choices(prompt[-1]["content"], row["choices"])}
     choices = RowChoices(tuple(row["choices"]), row["answer_index"])
-    return ChoiceQuestion(row["row_id"], [*shown[:-1], asked], shown, choices)
+    return ChoiceQuestion(row["row_id"], [*prompt[:-1], asked], prompt, choices)
 
 
 def read_choices(row: Mapping[str, Any], columns: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:

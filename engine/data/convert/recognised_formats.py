@@ -104,7 +104,7 @@ def _flagged(columns: Sequence[str], names: Mapping[str, str], rows: FileRows) -
 
 def _turns(columns: Sequence[str], names: Mapping[str, str], rows: FileRows) -> dict[str, dict[str, str]]:
     """Columns whose values are lists of turns; the usual names first."""
-    found: dict[str, dict[str, str]] = {}
+    mappings: dict[str, dict[str, str]] = {}
     listed = next((names[alias] for alias in TOOLS if alias in names), None)
     extra = next((names[alias] for alias in ALIASES["instruction"]["system"] if alias in names), None)
     tools = {"tools": listed} if listed else {}
@@ -113,11 +113,11 @@ def _turns(columns: Sequence[str], names: Mapping[str, str], rows: FileRows) -> 
             continue
         keys = next((keys for value in first_values(rows, column, 5) if (keys := keys_of(value))), None)
         if keys == ("role", "content"):
-            found.setdefault("messages", {"messages": column, **tools})
+            mappings.setdefault("messages", {"messages": column, **tools})
         elif keys:
             mapping = {"conversations": column, **({"system": extra} if extra else {}), **tools}
-            found.setdefault("sharegpt", mapping)
-    return found
+            mappings.setdefault("sharegpt", mapping)
+    return mappings
 
 
 def _by_name(
@@ -176,14 +176,14 @@ def _by_values(columns: Sequence[str], rows: FileRows) -> dict[FormatName, dict[
         name: _by_name(name, bare, {}, rows)
         for name in ("instruction", "question_answer", "prompt_completion")
     }
-    found = {FORMATS[name].name: mapping for name, mapping in numbered.items() if mapping}
+    mappings = {FORMATS[name].name: mapping for name, mapping in numbered.items() if mapping}
     if not texts_only:
         return {"text": {"text": max(sizes, key=sizes.__getitem__)}} if sizes else {}
     longest = max(sizes[column] for column in texts_only)
     main = next(column for column in texts_only if sizes[column] >= longest / 2)
     if labels:
         label = min(labels, key=lambda name: not isinstance(values_of(rows, name)[0], str))
-        found["text_label"] = {"text": main, "label": label}
+        mappings["text_label"] = {"text": main, "label": label}
     if len(texts_only) > 1:
-        found.setdefault("prompt_completion", {"prompt": texts_only[0], "completion": texts_only[1]})
-    return {**found, "text": {"text": main}}
+        mappings.setdefault("prompt_completion", {"prompt": texts_only[0], "completion": texts_only[1]})
+    return {**mappings, "text": {"text": main}}

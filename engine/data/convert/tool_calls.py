@@ -33,8 +33,8 @@ def _call(call: Any) -> dict[str, Any]:
     if not isinstance(function, dict) or not isinstance(name, str) or not name.strip():
         raise RowSkipped("a call names no function")
     arguments = function.get("arguments", function.get("parameters"))
-    found = {"name": name, "arguments": {} if arguments is None else _object(arguments)}
-    return {"id": str(call["id"]), **found} if call.get("id") else found
+    call_document = {"name": name, "arguments": {} if arguments is None else _object(arguments)}
+    return {"id": str(call["id"]), **call_document} if call.get("id") else call_document
 
 
 def _object(arguments: Any) -> Any:
@@ -89,23 +89,23 @@ def _without_nulls(value: Any) -> Any:
 def in_order(turns: list[tuple[str, str]], ids: Sequence[Any]) -> list[tuple[str, str]]:
     """The turns with what calls gave in the order of the calls; ids: of the call that each turn answers, or
     None. Raises RowSkipped for one that answers no call before it."""
-    found: list[tuple[str, str]] = []
-    known: list[Any] = []
+    ordered: list[tuple[str, str]] = []
+    call_ids: list[Any] = []
     run: list[tuple[int, tuple[str, str]]] = []
     for turn, answered in zip(turns, ids, strict=True):
         if turn[0] == TOOL:
-            if answered is not None and known and str(answered) not in known:
+            if answered is not None and call_ids and str(answered) not in call_ids:
                 raise RowSkipped("what a function gave answers no call before it")
-            place = known.index(str(answered)) if answered is not None and known else len(run)
+            place = call_ids.index(str(answered)) if answered is not None and call_ids else len(run)
             run.append((place, turn))
             continue
-        found += [told for _, told in sorted(run, key=lambda pair: pair[0])]
+        ordered += [result for _, result in sorted(run, key=lambda pair: pair[0])]
         run = []
         called = calls_of(turn[1]) if turn[0] == "assistant" else None
         if called:
-            known = [call["id"] for call in called[1] if call.get("id")]
-        found.append(turn)
-    return [*found, *(told for _, told in sorted(run, key=lambda pair: pair[0]))]
+            call_ids = [call["id"] for call in called[1] if call.get("id")]
+        ordered.append(turn)
+    return [*ordered, *(result for _, result in sorted(run, key=lambda pair: pair[0]))]
 
 
 def with_tools(turns: list[tuple[str, str]], schemas: Any, *, calls: bool) -> list[tuple[str, str]]:

@@ -72,11 +72,11 @@ def list_in_text(value: Any) -> Any:
         return value
     for parse in (json.loads, ast.literal_eval):
         try:
-            found = parse(value.strip())
+            turns = parse(value.strip())
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
-        if type(found) is list and all(type(turn) is dict for turn in found):
-            return found
+        if type(turns) is list and all(type(turn) is dict for turn in turns):
+            return turns
     return value
 
 
@@ -134,7 +134,7 @@ def read_turns(value: Any, name: str) -> Turns:
             answered.append(turn.get("tool_call_id"))
         elif role != "system":
             raise RowSkipped("an answer is empty" if role == "assistant" else "a question is empty")
-    return in_order(turns, answered) if any(one is not None for one in answered) else turns
+    return in_order(turns, answered) if any(call_id is not None for call_id in answered) else turns
 
 
 def calls_functions(value: Any) -> bool:
@@ -194,4 +194,4 @@ def spoken_turns(text: str) -> Turns:
     if len(pieces) < 5 or pieces[0].strip():
         return []
     turns = zip(pieces[1::2], pieces[2::2], strict=True)
-    return [("user" if speaker == "Human" else "assistant", said.strip()) for speaker, said in turns]
+    return [("user" if speaker == "Human" else "assistant", content.strip()) for speaker, content in turns]

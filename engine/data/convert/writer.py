@@ -112,11 +112,11 @@ class DatasetWriter:
             np.arange(self.row_count, self.row_count + table.num_rows, dtype=np.int64)
         )
         flat = {"turns": pc.fill_null(pc.list_value_length(columns["messages"]), 0).cast(pa.int32())}
-        said = columns["messages"].flatten()
-        flat |= {"roles": said.field("role"), "contents": said.field("content")}
+        turns = columns["messages"].flatten()
+        flat |= {"roles": turns.field("role"), "contents": turns.field("content")}
         self._write(columns, flat, lengths(columns["text"].to_pylist()))
         counted = columns["label"].drop_null().value_counts().to_pylist()
-        self.labels.update({one["values"]: one["counts"] for one in counted})
+        self.labels.update({label["values"]: label["counts"] for label in counted})
 
     def _write(self, columns: dict[str, pa.Array], flat: dict[str, pa.Array], characters: np.ndarray) -> None:
         table = pa.table(columns, schema=SCHEMA)
@@ -135,17 +135,17 @@ class DatasetWriter:
         """The rows that have choices or a part, with their ids: where none has, the name is that of the time
         before there were such columns."""
         for name, values in (("choices", columns["choices"]), ("part", columns["part"])):
-            known = values.is_valid()
-            if not pc.any(known).as_py():
+            given = values.is_valid()
+            if not pc.any(given).as_py():
                 continue
-            values = values.filter(known)
-            self.fingerprint.add(f"{name}.row_ids", columns["row_id"].filter(known))
+            values = values.filter(given)
+            self.fingerprint.add(f"{name}.row_ids", columns["row_id"].filter(given))
             if name == "part":
                 self.fingerprint.add(name, values)
             else:
                 self.fingerprint.add("choices.counts", values.value_lengths())
                 self.fingerprint.add(name, values.flatten())
-                self.fingerprint.add("answer_index", columns["answer_index"].filter(known))
+                self.fingerprint.add("answer_index", columns["answer_index"].filter(given))
 
     def _flush_skipped(self) -> None:
         if not self._waiting_skips:
@@ -200,7 +200,7 @@ class DatasetWriter:
 def turn_arrays(roles: Any, contents: Any) -> tuple[pa.Array, dict[str, pa.Array]]:
     """The column of turns, and its flat parts for the fingerprint. Much faster than from dicts."""
     lengths = np.fromiter(map(len, contents), np.int32, len(contents))
-    missing = np.fromiter((one is None for one in roles), bool, len(roles))
+    missing = np.fromiter((turn_roles is None for turn_roles in roles), bool, len(roles))
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     flat_roles = pa.array([role for some in roles if some for role in some], pa.string())
     flat_contents = pa.array([content for some in contents for content in some], pa.string())

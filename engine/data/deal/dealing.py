@@ -64,9 +64,9 @@ def deal_rows(home: Home, fingerprint: str, split: Split) -> Dealt:
         return Dealt(table["row_id"].to_numpy(), codes, (), 0)
     if split.split_by == "group":
         values = read_values(home, fingerprint, split.split_column or "")
-        known = np.flatnonzero(values >= 0)  # a row without a value is a group of its own
-        first = known[group_of(values[known])]
-        groups, kept = join(groups, known, first), (*kept, "group")
+        valued = np.flatnonzero(values >= 0)  # a row without a value is a group of its own
+        first = valued[group_of(values[valued])]
+        groups, kept = join(groups, valued, first), (*kept, "group")
     elif split.split_by == "time":
         values = read_times(home, fingerprint, split.split_column or "")
     elif split.split_by == "stratified":

@@ -23,10 +23,10 @@ MOST_PATHS = 200
 FEWEST_ROWS, MOST_CELLS = 50, 1_000_000  # of the first rows; fewer of them where they are wide
 
 
-def column_names(known: list[str], rows: FileRows) -> list[str]:
+def column_names(names: list[str], rows: FileRows) -> list[str]:
     """Columns of the file: as known beforehand, else those of the first rows, in the order they appear.
     Raises DataError where there are more than 4,096."""
-    return check_width(known or list(dict.fromkeys(name for row in rows for name in row)))
+    return check_width(names or list(dict.fromkeys(name for row in rows for name in row)))
 
 
 def check_width(columns: list[str]) -> list[str]:
@@ -62,15 +62,15 @@ def _values(rows: FileRows, column: str) -> Iterator[Any]:
 
 def paths_of(columns: Sequence[str], rows: FileRows) -> list[str]:
     """Paths to what lies in the objects and lists of texts of the first rows, at most 200."""
-    found: dict[str, None] = {}
+    paths: dict[str, None] = {}
     for column in columns:
         for value in first_values(rows, column, 20):
             for path in _inside(value, column, 0):
                 if path not in columns:
-                    found.setdefault(path)
-            if len(found) >= MOST_PATHS:
-                return list(found)[:MOST_PATHS]
-    return list(found)
+                    paths.setdefault(path)
+            if len(paths) >= MOST_PATHS:
+                return list(paths)[:MOST_PATHS]
+    return list(paths)
 
 
 def _inside(value: Any, path: str, depth: int) -> Iterator[str]:

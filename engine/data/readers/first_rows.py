@@ -21,13 +21,13 @@ ASKING = ("text", "prompt", "question", "instruction")
 def read_first(rows: Iterator[Row], most: int) -> list[Row]:
     """Items from the front of `rows` until `most` rows were read; skipped ones come with them, in order."""
     items: list[Row] = []
-    found = size = 0
+    count = size = 0
     for item in rows:
         items.append(item)
         if isinstance(item[1], dict):
-            found += 1
+            count += 1
             size += _size(item[1])
-        if found >= most or size >= MOST_BYTES or len(items) >= MOST_ITEMS:
+        if count >= most or size >= MOST_BYTES or len(items) >= MOST_ITEMS:
             break
     return items
 
@@ -41,7 +41,7 @@ def _size(row: dict[str, Any]) -> int:
 
 def remarks(mapping: dict[str, str], rows: FileRows) -> list[Problem]:
     """What is odd about the values of the mapped columns, though they can be read."""
-    found: list[Problem] = []
+    problems: list[Problem] = []
     for role, column in mapping.items():
         values = values_of(rows, column)
         numbers = [value for value in values if isinstance(value, int | float)]
@@ -49,8 +49,8 @@ def remarks(mapping: dict[str, str], rows: FileRows) -> list[Problem]:
             as_text = [value for value in values if isinstance(value, str) and _NUMBER.fullmatch(value)]
             if len(numbers) + len(as_text) == len(values):
                 reason = f"Every value of the column {column!r} is a number, yet it is read as the {role}."
-                found.append(Problem(None, reason + " Map another column if it is not meant."))
+                problems.append(Problem(None, reason + " Map another column if it is not meant."))
                 continue
         if numbers and role != "label":
-            found.append(Problem(None, f"Numbers in the column {column!r} are read as text.", True))
-    return found
+            problems.append(Problem(None, f"Numbers in the column {column!r} are read as text.", True))
+    return problems

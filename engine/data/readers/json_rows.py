@@ -235,8 +235,8 @@ class JsonArrayReader(Reader):
                     raise self._broken(f"a value is longer than {MAX_ROW_TEXT}") from error
                 if not at_end or not self._more():
                     self._advance(min(error.pos, len(self._text)))
-                    said = error.msg[:1].lower() + error.msg[1:].removesuffix(" at")
-                    raise self._broken("it ends in the middle" if at_end else said) from error
+                    message = error.msg[:1].lower() + error.msg[1:].removesuffix(" at")
+                    raise self._broken("it ends in the middle" if at_end else message) from error
             except (ValueError, RecursionError) as error:
                 raise self._broken("a value nests too deeply or holds too long a number") from error
 

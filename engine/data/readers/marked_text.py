@@ -50,8 +50,8 @@ def marks_in(head: str) -> TextMarks | None:
     """The marks of a text that begins so: two questions or more, and about as many answers."""
     lines = head.split("\n")
     for marks in MARKS:
-        found = [column for line in lines if (column := column_at(line, marks)[0])]
-        asked, answered = found.count(marks.columns[0]), found.count(marks.columns[-1])
+        marked_columns = [column for line in lines if (column := column_at(line, marks)[0])]
+        asked, answered = marked_columns.count(marks.columns[0]), marked_columns.count(marks.columns[-1])
         if asked >= ENOUGH and abs(asked - answered) <= max(1, asked // 10):
             return marks
     return None

@@ -148,7 +148,7 @@ def _paths(home: Home, source: Source) -> list[Path]:
         named = [Source(upload=upload) for upload in source.uploads]
     else:
         named = [source]
-    return [locate(home, one) for one in named]
+    return [locate(home, file) for file in named]
 
 
 def _open_file(path: Path, home: Home, has_header: bool | None, encoding: str | None) -> Reader:
@@ -174,22 +174,22 @@ def _open(stream: ByteStream, home: Home, has_header: bool | None, named: str | 
     head = _decode_head(stream, encoding)
     newline = b"\r" if "\n" not in head and "\r" in head else b"\n"
     head = head.replace("\r\n", "\n").replace("\r", "\n")
-    found = recognise.recognise(stream.path.name, head, stream.whole)
+    kind = recognise.recognise(stream.path.name, head, stream.whole)
     pieces: Pieces = DecodedStream(stream, encoding) if wide else stream
     reader: Reader
-    if found.reader == "json":
+    if kind.reader == "json":
         reader = JsonArrayReader(stream, pieces, encoding)
     else:
         lines = Lines(pieces, encoding, wide or named is not None, newline)
-        if found.dialect:
-            reader = DelimitedReader(stream, lines, found.dialect, has_header)
-        elif found.reader == "jsonl":
+        if kind.dialect:
+            reader = DelimitedReader(stream, lines, kind.dialect, has_header)
+        elif kind.reader == "jsonl":
             reader = JsonLinesReader(stream, lines)
         elif marks := marks_in(head):
             reader = MarkedTextReader(stream, lines, marks)
         else:
             reader = TextReader(stream, lines, head)
-    return _finish(reader, stream, found.notice)
+    return _finish(reader, stream, kind.notice)
 
 
 def _decode_head(stream: ByteStream, encoding: str) -> str:
@@ -201,11 +201,11 @@ def _decode_head(stream: ByteStream, encoding: str) -> str:
     return text
 
 
-def _disagreement(stream: ByteStream, found: str) -> str:
+def _disagreement(stream: ByteStream, kind: str) -> str:
     named = recognise.by_extension(stream.path.name)
-    if not named or named == found:
+    if not named or named == kind:
         return ""
-    return f"The name of the file says {named}, its content is {found}: it is read as {found}."
+    return f"The name of the file says {named}, its content is {kind}: it is read as {kind}."
 
 
 def _finish(reader: Reader, stream: ByteStream, notice: str) -> Reader:

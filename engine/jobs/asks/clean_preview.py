@@ -113,11 +113,11 @@ def _numbers(work: Working, table: pa.Table) -> np.ndarray:
 
 def _present(work: Working, numbers: set[int]) -> dict[int, Document]:
     """The rows with these numbers as they are now, those that are alive."""
-    found: dict[int, Document] = {}
+    contents: dict[int, Document] = {}
     for batch in work.scan(FIELDS):
         ids = batch["row_id"].to_numpy()
         places = np.flatnonzero(np.isin(ids, list(numbers)))
         if len(places):
             for row in batch.take(pa.array(places)).to_pylist():
-                found[row.pop("row_id")] = row
-    return found
+                contents[row.pop("row_id")] = row
+    return contents

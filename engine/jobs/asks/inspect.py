@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from engine.data.convert.convert import Canonical
-from engine.data.convert.file_reading import RowReading, SourceHead, decide, look, told
+from engine.data.convert.file_reading import RowReading, SourceHead, decide, look, reading_problems
 from engine.data.convert.turns import RowSkipped
 from engine.data.readers.builtin import LABEL
 from engine.data.readers.column_values import FileRows, value_at, values_of
@@ -71,7 +71,7 @@ def _described(
         problems.append(Problem(None, f"No column holds text to train on (columns: {names})."))
         problems += [Problem(line, row.reason) for line, row in head if isinstance(row, Skipped)]
     else:
-        problems += told(reading, seen.rows)
+        problems += reading_problems(reading, seen.rows)
         canonical = _convert(reading, head, problems)
     chosen = reading.chosen if reading else None
     return {
@@ -110,7 +110,7 @@ def _part_values(reading: RowReading, head: list[Row], rows: Iterator[Row]) -> C
 def _convert(reading: RowReading, head: list[Row], problems: list[Problem]) -> list[dict[str, Any]]:
     """The first rows as they would be stored; what can't be converted goes into `problems`."""
     convert = reading.convert()
-    shown: list[dict[str, Any]] = []
+    converted: list[dict[str, Any]] = []
     for line, row in reading.items(iter(head), lambda: iter(head)):
         if isinstance(row, Skipped):
             problems.append(Problem(line, row.reason))
@@ -120,9 +120,9 @@ def _convert(reading: RowReading, head: list[Row], problems: list[Problem]) -> l
         except RowSkipped as fault:
             problems.append(Problem(line, str(fault)))
             continue
-        if len(shown) < CANONICAL:
-            shown.append(_shown(made))
-    return shown
+        if len(converted) < CANONICAL:
+            converted.append(_shown(made))
+    return converted
 
 
 def _shown(made: Canonical) -> dict[str, Any]:
@@ -130,12 +130,12 @@ def _shown(made: Canonical) -> dict[str, Any]:
         return {"text": _cut(made.text), "label": None}
     turns = zip(made.roles, made.contents, strict=True)
     messages = [{"role": role, "content": _cut(content)} for role, content in turns]
-    shown: dict[str, Any] = {"messages": messages, "label": made.label}
+    row: dict[str, Any] = {"messages": messages, "label": made.label}
     if made.choices:
-        shown |= {"choices": [_cut(choice) for choice in made.choices], "answer_index": made.answer_index}
+        row |= {"choices": [_cut(choice) for choice in made.choices], "answer_index": made.answer_index}
     if made.part:
-        shown["part"] = made.part
-    return {**shown, "rejected": _cut(made.rejected)} if made.rejected else shown
+        row["part"] = made.part
+    return {**row, "rejected": _cut(made.rejected)} if made.rejected else row
 
 
 def _column(name: str, rows: FileRows) -> dict[str, str]:

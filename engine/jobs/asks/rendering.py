@@ -16,7 +16,7 @@ from engine.models.bundled import ensure
 from engine.prepare import prepare
 from engine.rows import dataset, masks
 from engine.rows.render import TokenRows, fitting_length, render
-from engine.rows.tokens import WHOLE, shown_row, tokenised
+from engine.rows.tokens import WHOLE, row_tokens, tokenised
 from engine.worker.job import Job
 from store.config.ask_config import RenderingAsk
 from store.contract.errors import NotFoundError
@@ -46,7 +46,7 @@ def run(job: Job) -> dict[str, Any]:
         some = rows.take(np.arange(min(masks.MOST, len(rows))))
         load = prepare.loader(job.home, asked.fingerprint, asked.kind)
         checks = vars(masks.check(tokenizer, load(some.row_ids), some))
-    row = shown_row(tokenizer, rows, limit, int(np.flatnonzero(rows.row_ids == row_id)[0]))
+    row = row_tokens(tokenizer, rows, limit, int(np.flatnonzero(rows.row_ids == row_id)[0]))
     if asked.kind == "preference":
         row |= {"rejected": _rejected(job, asked, tokenizer, limit)}
     return {
@@ -78,8 +78,8 @@ def _rows(job: Job, asked: RenderingAsk, tokenizer: Any, total: int, row_id: int
 def _rejected(job: Job, asked: RenderingAsk, tokenizer: Any, limit: int) -> dict[str, Any]:
     """The row as it ends with the rejected answer."""
     ids = np.array([asked.row])
-    told = prepare.rejected_loader(job.home, asked.fingerprint)(ids)
-    return shown_row(tokenizer, render(tokenizer, ids, told), limit, 0)
+    pair_messages = prepare.rejected_loader(job.home, asked.fingerprint)(ids)
+    return row_tokens(tokenizer, render(tokenizer, ids, pair_messages), limit, 0)
 
 
 def _whole(rows: TokenRows, limit: int, total: int) -> dict[str, Any]:

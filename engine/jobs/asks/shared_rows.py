@@ -27,13 +27,13 @@ def run(job: Job) -> dict[str, Any]:
     ask = OverlapAsk.parse(job.config)
     for fingerprint in (ask.fingerprint, ask.other):
         open_rows(job.home, fingerprint)
-    told = 0.0
+    reported_at = 0.0
 
     def progress(done: int, total: int, unit: str, message: str) -> None:
-        nonlocal told
+        nonlocal reported_at
         job.check_cancelled()
-        if (now := time.monotonic()) - told >= 1:
-            told = now
+        if (now := time.monotonic()) - reported_at >= 1:
+            reported_at = now
             job.progress(done, total, unit, message)
 
     rows = job.home.rows(ask.fingerprint), job.home.rows(ask.other)

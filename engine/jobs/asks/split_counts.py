@@ -33,9 +33,9 @@ def run(job: Job) -> dict[str, Any]:
     except ConfigError as error:
         document = error.to_dict()
         problems.append({"level": "error", **{key: document[key] for key in ("field", "message", "fix")}})
-    told = [("info", text) for text in not_as_asked(dealt.counts(), ask.split)]
-    told += [("warning", text) for text in [later_words(dealt.later)] if text]
-    problems += [{"level": level, "field": "split_by", "message": text, "fix": ""} for level, text in told]
+    remarks = [("info", text) for text in not_as_asked(dealt.counts(), ask.split)]
+    remarks += [("warning", text) for text in [later_words(dealt.later)] if text]
+    problems += [{"level": level, "field": "split_by", "message": text, "fix": ""} for level, text in remarks]
     return {
         "rows": dealt.counts(),
         "kept_together": dealt.together,

@@ -59,8 +59,8 @@ def _two_highest(counts: list[Counter[Gram]]) -> dict[Gram, tuple[int, int, int]
     return best
 
 
-def _most_elsewhere(found: tuple[int, int, int], i: int) -> int:
-    high, row, second = found
+def _most_elsewhere(highest: tuple[int, int, int], i: int) -> int:
+    high, row, second = highest
     return second if row == i else high
 
 

@@ -64,15 +64,15 @@ def _of_distinct(pairs: list[np.ndarray], kept: np.ndarray) -> float | None:
 
 def _figure(values: list[float | None], n: int) -> dict[str, Any]:
     """Mean, standard deviation and range over the halves."""
-    known = [value for value in values if value is not None]
-    if not known:
+    measured = [value for value in values if value is not None]
+    if not measured:
         return {"value": None, "n": n, "unit": "rows", "repeats": 0}
     return {
-        "value": float(np.mean(known)),
-        "sd": float(np.std(known, ddof=1)) if len(known) > 1 else None,
-        "low": float(min(known)),
-        "high": float(max(known)),
+        "value": float(np.mean(measured)),
+        "sd": float(np.std(measured, ddof=1)) if len(measured) > 1 else None,
+        "low": float(min(measured)),
+        "high": float(max(measured)),
         "n": n,
         "unit": "rows",
-        "repeats": len(known),
+        "repeats": len(measured),
     }

@@ -51,7 +51,7 @@ def compute(
             "Plain texts have no prompt and no answer.", fix="Import rows with prompts and answers."
         )
     model, tokenizer, limit = _load(job, config.model, device)
-    found = np.full((total, 2), np.nan)
+    row_loss = np.full((total, 2), np.nan)
     for first in range(0, len(rows), CHUNK):
         part = rows[first : first + CHUNK]
         given, alone = answer_rows(tokenizer, part, _messages(job, rows_path, part), limit)
@@ -60,9 +60,9 @@ def compute(
                 done = 2 * first + column * len(part)
                 tell = _teller(progress, done, 2 * len(rows), side)
                 losses = row_losses(model, side, batch_size=BATCH, device=device, on_batch=tell)
-                found[side.row_ids, column] = losses.loss_sum / losses.tokens
-    ifd = np.exp(found[:, 0] - found[:, 1])
-    columns = {"answer_loss": found[:, 0], "answer_loss_alone": found[:, 1], "ifd": ifd}
+                row_loss[side.row_ids, column] = losses.loss_sum / losses.tokens
+    ifd = np.exp(row_loss[:, 0] - row_loss[:, 1])
+    columns = {"answer_loss": row_loss[:, 0], "answer_loss_alone": row_loss[:, 1], "ifd": ifd}
     table = pa.table(
         {"row_id": pa.array(np.arange(total, dtype=np.int64))}
         | {name: pa.array(values, pa.float32(), from_pandas=True) for name, values in columns.items()}

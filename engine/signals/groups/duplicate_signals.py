@@ -43,7 +43,7 @@ def compute(
         lambda band, bands: progress(band, bands, "bands", "Verifying"),
         rows=lambda done: progress(done, len(exact), "rows", "Comparing texts"),
     )
-    said = answered(read, near.prompts)
+    repeats = answered(read, near.prompts)
     table = pa.table(
         {
             "row_id": pa.array(np.arange(len(exact), dtype=np.int64)),
@@ -53,12 +53,12 @@ def compute(
             "near_similarity": pa.array(near.similarity.astype(np.float32), mask=_alone(near.stands)),
             "near_chain": _group_column(near.chain),
             "near_conflict": pa.array(near.conflict),
-            "prompt_group": _group_column(said.group),
-            "conflict": pa.array(said.conflict),
-            "references": pa.array(said.references),
+            "prompt_group": _group_column(repeats.group),
+            "conflict": pa.array(repeats.conflict),
+            "references": pa.array(repeats.references),
         }
     )
-    return table, _figures(exact, near, said)
+    return table, _figures(exact, near, repeats)
 
 
 def _alone(groups: np.ndarray) -> np.ndarray:
@@ -70,11 +70,11 @@ def _group_column(groups: np.ndarray) -> pa.Array:
     return pa.array(groups.astype(np.int64), mask=_alone(groups))
 
 
-def _figures(exact: np.ndarray, near: Near, said: Answered) -> dict[str, dict[str, Any]]:
+def _figures(exact: np.ndarray, near: Near, repeats: Answered) -> dict[str, dict[str, Any]]:
     n = len(exact)
-    groups = {"exact_duplicates": exact, "near_duplicates": near.stands, "same_prompt": said.group}
+    groups = {"exact_duplicates": exact, "near_duplicates": near.stands, "same_prompt": repeats.group}
     values: dict[str, float] = {name: n - len(np.unique(of)) for name, of in groups.items()}
-    flags = {"conflicts": said.conflict, "references": said.references, "near_conflicts": near.conflict}
+    flags = {"conflicts": repeats.conflict, "references": repeats.references, "near_conflicts": near.conflict}
     values |= {name: int(np.count_nonzero(flag)) for name, flag in flags.items()}
-    values |= {"answers": round(said.answers, 2), "uncompared": near.uncompared}
+    values |= {"answers": round(repeats.answers, 2), "uncompared": near.uncompared}
     return {name: {"value": value, "n": n} for name, value in values.items()}

@@ -49,15 +49,15 @@ def compute(
     number[classes] = np.arange(len(classes))
     labels = number[codes[rows]]
     vectors = np.asarray(row_vectors(job.home, rows_path, progress)[rows])
-    found = judge(
+    judged = judge(
         texts.take(pa.array(rows)).to_pylist(), vectors, labels, folds(same_text[rows], labels), progress
     )
     progress(0, 1, "step", "Looking for wrong labels")
-    suspects, quality = issues(labels, found.probabilities)
-    suggested = found.probabilities.argmax(axis=1)
+    suspects, quality = issues(labels, judged.probabilities)
+    suggested = judged.probabilities.argmax(axis=1)
     names = pc.take(coded.dictionary, pa.array(classes)).to_pylist()
     columns = {
-        "label_confidence": (found.probabilities[np.arange(len(rows)), labels], pa.float32()),
+        "label_confidence": (judged.probabilities[np.arange(len(rows)), labels], pa.float32()),
         "label_suggested": ([names[i] for i in suggested], pa.string()),
         "label_suspect": (suspects, pa.bool_()),
         "label_rank": (ranks(quality), pa.int32()),
@@ -70,7 +70,7 @@ def compute(
     return table, {
         "confused": confused(labels, suggested, suspects, names),
         "unjudged": _unjudged(codes, classes, total, coded.dictionary),
-        "accuracy": {"value": right, "n": len(rows), "unit": "rows", "trained_rows": found.trained},
+        "accuracy": {"value": right, "n": len(rows), "unit": "rows", "trained_rows": judged.trained},
     }
 
 
@@ -89,14 +89,14 @@ def judged_rows(codes: np.ndarray, same_text: np.ndarray) -> tuple[np.ndarray, n
     return labelled[np.isin(codes[labelled], classes)], classes
 
 
-def _check(rows: int, classes: np.ndarray, known: pa.Array) -> None:
-    if len(known) < 2:
+def _check(rows: int, classes: np.ndarray, names: pa.Array) -> None:
+    if len(names) < 2:
         raise DataError(
-            f"All rows have the same label {known[0].as_py()!r}.", fix="There is nothing to tell apart."
+            f"All rows have the same label {names[0].as_py()!r}.", fix="There is nothing to tell apart."
         )
     if len(classes) < 2:
         raise DataError(
-            f"Of {len(known)} labels {len(classes)} have the {FOLDS} different texts that judging needs.",
+            f"Of {len(names)} labels {len(classes)} have the {FOLDS} different texts that judging needs.",
             fix="Add rows, or map the column that holds the label.",
         )
     if len(classes) > MOST_CLASSES or rows * len(classes) > MOST_CELLS:
@@ -119,9 +119,9 @@ def issues(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, n
 def ranks(quality: np.ndarray) -> np.ndarray:
     """1 for the lowest quality; equal ones in the order of the rows."""
     order = np.argsort(quality, kind="stable")
-    found = np.empty(len(order), np.int32)
-    found[order] = np.arange(1, len(order) + 1)
-    return found
+    ranked = np.empty(len(order), np.int32)
+    ranked[order] = np.arange(1, len(order) + 1)
+    return ranked
 
 
 def confused(
@@ -139,15 +139,15 @@ def confused(
     }
 
 
-def _unjudged(codes: np.ndarray, classes: np.ndarray, total: int, known: pa.Array) -> dict[str, Any]:
-    rare = np.setdiff1d(np.arange(len(known)), classes)
+def _unjudged(codes: np.ndarray, classes: np.ndarray, total: int, names: pa.Array) -> dict[str, Any]:
+    rare = np.setdiff1d(np.arange(len(names)), classes)
     return {
         "value": int(np.isin(codes, rare).sum() + (codes < 0).sum()),
         "n": total,
         "unit": "rows",
         "without_label": int((codes < 0).sum()),
         "rare_labels": len(rare),
-        "examples": pc.take(known, pa.array(rare[:20])).to_pylist(),
+        "examples": pc.take(names, pa.array(rare[:20])).to_pylist(),
     }
 
 

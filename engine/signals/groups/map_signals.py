@@ -31,21 +31,21 @@ def compute(
     total = len(vectors)
     points = components(vectors, progress)
     progress(0, 1, "step", "Finding topics")
-    found = topics.cluster(points)
+    clusters = topics.cluster(points)
     sample = drawn(total, topics.NAMED_FROM)
     texts = row_texts(rows_path, topics.FIRST).take(pa.array(sample)).to_pylist()
-    names = topics.names(found[sample], texts)
+    names = topics.names(clusters[sample], texts)
     places = layout(points, progress)
     progress(0, 1, "phase", "Finding templates")
     templates = openings(row_texts(rows_path, PROMPT, prompts=True).to_pylist())
     progress(0, 1, "figure", "Measuring diversity")
-    figures = diversity.figures(rows_path, vectors, found, templates)
+    figures = diversity.figures(rows_path, vectors, clusters, templates)
     table = pa.table(
         {
             "row_id": pa.array(np.arange(total, dtype=np.int64)),
             "x": pa.array(places[:, 0]),
             "y": pa.array(places[:, 1]),
-            "cluster": pa.DictionaryArray.from_arrays(pa.array(found), pa.array(names, pa.string())).cast(
+            "cluster": pa.DictionaryArray.from_arrays(pa.array(clusters), pa.array(names, pa.string())).cast(
                 pa.string()
             ),
             "template": pa.array(templates, pa.string()),

@@ -35,7 +35,7 @@ _stopped = threading.Event()  # a child was asked to stop
 
 
 def measure_rows(
-    job: Job, group: str, context: Any, rows_path: Path, known: np.ndarray, progress: Progress
+    job: Job, group: str, context: Any, rows_path: Path, reused: np.ndarray, progress: Progress
 ) -> pa.Table:
     """The group's columns, without row_id, of the rows that are not in `known` (ids, ascending), in order."""
     module = importlib.import_module(MODULES[group])
@@ -43,11 +43,11 @@ def measure_rows(
     sizes = [file.metadata.row_group(index).num_rows for index in range(file.metadata.num_row_groups)]
     firsts = np.concatenate([[0], np.cumsum(sizes)]).tolist()
     pieces = [
-        (index, known[np.searchsorted(known, firsts[index]) : np.searchsorted(known, firsts[index + 1])])
+        (index, reused[np.searchsorted(reused, firsts[index]) : np.searchsorted(reused, firsts[index + 1])])
         for index in range(len(sizes))
     ]
     pieces = [(index, skip) for index, skip in pieces if len(skip) < sizes[index]]
-    total = firsts[-1] - len(known)
+    total = firsts[-1] - len(reused)
     progress(0, total)
     processes = min(MOST_PROCESSES, len(os.sched_getaffinity(0)), len(pieces))
     if not getattr(module, "PARALLEL", True) or total < WORTH_A_PROCESS or processes < 2:

@@ -145,13 +145,13 @@ def _damage(rows: list[str], texts: pa.Array) -> np.ndarray:
 
 def _of_answers(parts: Parts, flag: Any) -> pa.Array:
     """A flag of conversations whose answer is no label; false for a label, null for a plain text."""
-    found = [
+    flags = [
         (flag(index) if not labelled else False) if answered else None
         for index, (answered, labelled) in enumerate(
             zip(parts.answered.tolist(), parts.labelled.tolist(), strict=True)
         )
     ]
-    return pa.array(found, pa.bool_())
+    return pa.array(flags, pa.bool_())
 
 
 def _refusals(parts: Parts) -> pa.Array:

@@ -152,9 +152,9 @@ def find_people(text: str) -> Iterator[Span]:
                 yield Span(*match.span("name"), "person")
     place = 0
     while (full := _FULL.search(text, place)) is not None:
-        found = full["first"] in FIRST_NAMES and full["last"] not in _NO_SURNAME
-        place = full.end() if found else full.end("first")  # "Producer James Sparks": the name comes second
-        if found and not _NAMED_AFTER.search(before(text, full.start(), 12)):
+        is_name = full["first"] in FIRST_NAMES and full["last"] not in _NO_SURNAME
+        place = full.end() if is_name else full.end("first")  # "Producer James Sparks": the name comes second
+        if is_name and not _NAMED_AFTER.search(before(text, full.start(), 12)):
             yield Span(*full.span(), "person")
     for match in _ALONE.finditer(text):
         name = match["name"].removesuffix("'s").removesuffix("’s")

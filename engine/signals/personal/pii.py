@@ -58,5 +58,5 @@ def find(text: str, kinds: Collection[str] | None = None) -> list[Span]:
     A place belongs to one kind, whichever kinds are asked for: a card number is never taken for a phone
     number because cards were not asked for.
     """
-    found = (span for finder in FINDERS.values() for span in finder.find(text))
-    return [span for span in without_overlaps(found) if kinds is None or span.kind in kinds]
+    spans = (span for finder in FINDERS.values() for span in finder.find(text))
+    return [span for span in without_overlaps(spans) if kinds is None or span.kind in kinds]

@@ -22,10 +22,10 @@ def before(text: str, start: int, size: int) -> str:
     return text[max(0, start - size) : start].rpartition(PARAGRAPH)[2].lower()
 
 
-def without_overlaps(found: Iterable[Span]) -> list[Span]:
+def without_overlaps(spans: Iterable[Span]) -> list[Span]:
     """The spans in the order of the text; of those that overlap, the one that was found first."""
     kept: list[Span] = []  # sorted: only two neighbours can overlap, and a long text has thousands of finds
-    for span in found:
+    for span in spans:
         at = bisect(kept, span)
         if (not at or kept[at - 1].end <= span.start) and (at == len(kept) or span.end <= kept[at].start):
             kept.insert(at, span)
