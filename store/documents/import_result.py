@@ -24,7 +24,7 @@ class RepeatedRows(TypedDict):
     folded: int  # but for case, spacing and form of the characters
 
 
-class RowStats(TypedDict):
+class ImportStats(TypedDict):
     """What was counted while the rows were written. Data sets of older imports lack what was counted later,
     and those that a recipe made have nothing of how a file was read."""
 
@@ -55,13 +55,13 @@ class RowsResult(TypedDict):
     skipped_count: int  # rows read + rows skipped = rows of the file
     duplicate_count: int  # rows whose folded text an earlier row has
     source_bytes: int
-    stats: RowStats
+    stats: ImportStats
 
 
 class ImportResult(RowsResult):
     """Result of the job `import`."""
 
-    split_by: str  # given where the file says the parts
+    split_by: NotRequired[str]  # given where the file says the parts
 
 
 class CleanResult(RowsResult):

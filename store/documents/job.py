@@ -5,6 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal, NotRequired, TypedDict
 
+from store.documents.fates import Fates
+from store.documents.import_result import ImportStats
+from store.documents.row import Kind
+from store.documents.signal_figures import SignalFigure, SignalOptions
+
 JobStatus = Literal[
     "queued", "preparing", "training", "evaluating", "finished", "failed", "cancelled", "lost"
 ]
@@ -81,7 +86,7 @@ class NamedDataset(TypedDict):
 
     dataset_id: str
     name: str
-    kind: Literal["chat", "text", "preference"]
+    kind: Kind
     fingerprint: str  # of the rows; names their folder
 
 
@@ -97,7 +102,7 @@ class OrderDataset(NamedDataset):
     test_size: NotRequired[float]
     split_by: NotRequired[SplitBy]
     split_column: NotRequired[str | None]
-    signals: NotRequired[dict[str, dict[str, Any]]]  # group that was measured -> its options
+    signals: NotRequired[dict[str, SignalOptions]]  # group that was measured -> its options
 
 
 class OrderVersion(TypedDict):
@@ -109,18 +114,18 @@ class OrderVersion(TypedDict):
     format: str
     row_count: int
     skipped_count: int
-    stats: dict[str, Any]  # store.documents.dataset.ImportStats
+    stats: ImportStats
     recipe: dict[str, Any] | None
-    fates: dict[str, Any] | None  # store.documents.dataset.Fates
+    fates: Fates | None  # null for an import
     created_at: str  # ISO 8601, UTC
 
 
 class GroupFigures(TypedDict):
     """What was measured of a data set by one group of signals."""
 
-    options: dict[str, Any]  # model, max_length, … it was measured with
+    options: SignalOptions
     row_count: int
-    figures: dict[str, dict[str, Any]]  # column -> its figures
+    figures: dict[str, SignalFigure]  # column -> its figures
 
 
 class DataWork(TypedDict):

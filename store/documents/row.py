@@ -18,7 +18,7 @@ class RowContents(TypedDict):
     """What a row of a data set holds, as its columns do."""
 
     messages: list[Message] | None  # null for plain text
-    text: str | None  # of a conversation prompt and answer joined
+    text: str  # of a conversation prompt and answer joined
     label: str | None
     rejected: str | None  # the rejected answer of a pair
 

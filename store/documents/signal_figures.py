@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NotRequired, TypedDict, final
+from typing import NotRequired, TypedDict, final
 
 # The types are final, so that asking for a key of one of them ("flagged" in figure) says which one it is.
 
@@ -73,14 +73,24 @@ class SetFigure(TypedDict):
 
 ColumnFigure = NumberFigure | FlagFigure | CategoryFigure | GroupFigure
 SignalFigure = ColumnFigure | SetFigure
-SignalFigures = dict[str, SignalFigure]  # column, or set.NAME for the set as a whole -> figure
+
+
+class SignalOptions(TypedDict, total=False):
+    """What decided the values of a group: rows of a new version take values over where it is the same."""
+
+    endings: str  # text: how the answers of the set end, in words
+    model: str  # tokens, difficulty
+    max_length: int  # tokens: that rows are cut to
+    chosen: bool  # tokens: the length was given, not derived from the rows
+    threshold: float  # duplicates: Jaccard similarity of near duplicates
+    sample: int | None  # difficulty: rows that were drawn; null for as many as the device allows
 
 
 class ProfileResult(TypedDict):
     """Result of the job `profile`: one group of signals, measured for every row of a data set."""
 
-    options: dict[str, Any]  # what decided the values: fields of the group's own choosing
+    options: SignalOptions
     row_count: int
     reused_count: int  # rows whose values the version before had
     seconds: float
-    figures: SignalFigures
+    figures: dict[str, SignalFigure]  # column, or set.NAME for the set as a whole
