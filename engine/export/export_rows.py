@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -34,6 +34,7 @@ from engine.rows.tool_turns import TOOLS, openai
 from store.catalog.choice_text import without_choices
 from store.config.data_config import ExportFormat
 from store.contract.errors import ConfigError
+from store.documents.row import Message
 
 OWN = ("row_id", "split")
 FORMS = (  # what the forms of an export call their own
@@ -71,7 +72,7 @@ class Columns:
                     self.names.setdefault(name, f"source.{name}" if name in (*OWN, *FORMS) else name)
                     self.kinds.setdefault(name, set()).add(type(value))
 
-    def of(self, batch: pa.RecordBatch) -> Iterator[Document]:
+    def of(self, batch: pa.RecordBatch) -> Iterator[ExportedRow]:
         """Of each row its number, its part and the columns of its file; a column that it lacks is None."""
         for row_id, source in zip(batch["row_id"].to_pylist(), batch["source"].to_pylist(), strict=True):
             row = json.loads(source)
@@ -91,20 +92,19 @@ class Columns:
         return TYPES.get(next(iter(kinds)), pa.string()) if len(kinds) == 1 else pa.string()
 
 
-def used_columns(columns: Mapping[str, Any]) -> frozenset[str]:
-    """The columns of the file that a mapping reads: {role: column or columns}."""
-    named = [value if isinstance(value, list | tuple) else [value] for value in columns.values()]
-    return frozenset(name for some in named for name in some if isinstance(name, str))
+def used_columns(columns: Mapping[str, str]) -> frozenset[str]:
+    """The columns of the file that a mapping reads: {role: column}."""
+    return frozenset(columns.values())
 
 
-def cell(value: Any, type: pa.DataType) -> Any:
+def cell(value: object, type: pa.DataType) -> object:
     """A value as a column of that type holds it."""
     if value is None or not pa.types.is_string(type) or isinstance(value, str):
         return value
     return json.dumps(value, ensure_ascii=False)
 
 
-def typed(rows: Iterable[Document], fields: list[pa.Field]) -> list[pa.Array]:
+def typed(rows: Iterable[ExportedRow], fields: list[pa.Field]) -> list[pa.Array]:
     """The columns of a table; a whole number too large for 64 bits is a number."""
     listed = list(rows)
     return [pa.array([cell(row.get(f.name), f.type) for row in listed], f.type) for f in fields]
@@ -125,7 +125,7 @@ PAIR_ROLES = (("user", "assistant"), ("system", "user", "assistant"))
 CHOOSING: tuple[ExportFormat, ...] = (*PAIRS, "csv", "parquet")  # that can say what was chosen from
 Batches = Callable[[], Iterable[pa.RecordBatch]]
 Form = Literal["text", "preference", "labelled", "choices", "pairs", "chat"]
-Document = dict[str, Any]
+ExportedRow = dict[str, object]  # a row as JSON or by column: its form, and columns of the user's own
 
 
 @dataclass
@@ -257,52 +257,52 @@ def write(
 # -- JSONL ----------------------------------------------------------------------------------------------
 
 
-def _messages(row: Canonical, answer: str | None = None) -> list[Document]:
+def _messages(row: Canonical, answer: str | None = None) -> list[Message]:
     assert row.roles is not None
     contents = row.contents if answer is None else (*row.contents[:-1], answer)
     return [{"role": role, "content": content} for role, content in zip(row.roles, contents, strict=True)]
 
 
-def _labelled(document: Document, row: Canonical) -> Document:
-    return document if row.label is None else {**document, "label": row.label}
+def _labelled(document: Mapping[str, object], row: Canonical) -> ExportedRow:
+    return {**document} if row.label is None else {**document, "label": row.label}
 
 
-def _chosen_from(row: Canonical) -> Document:
+def _chosen_from(row: Canonical) -> ExportedRow:
     """What an import tells multiple choice by; the prompt lists the choices as it is."""
     return {} if not row.choices else {"choices": list(row.choices), "answer_index": row.answer_index}
 
 
-def _openai(row: Canonical) -> Document:
+def _openai(row: Canonical) -> ExportedRow:
     return _labelled(openai(_messages(row)), row)
 
 
-def _sharegpt(row: Canonical) -> Document:
+def _sharegpt(row: Canonical) -> ExportedRow:
     turns = [{"from": SPEAKERS[turn["role"]], "value": turn["content"]} for turn in _messages(row)]
     return _labelled({"conversations": turns}, row)
 
 
-def _prompt_completion(row: Canonical) -> Document:
+def _prompt_completion(row: Canonical) -> ExportedRow:
     *system, prompt, completion = row.contents
-    document: Document = {"system": system[0]} if system else {}
+    document: ExportedRow = {"system": system[0]} if system else {}
     document |= {"prompt": prompt, "completion": completion, **_chosen_from(row)}
     return _labelled(document, row)
 
 
-def _alpaca(row: Canonical) -> Document:
+def _alpaca(row: Canonical) -> ExportedRow:
     *system, instruction, output = row.contents
-    document: Document = {"system": system[0]} if system else {}
+    document: ExportedRow = {"system": system[0]} if system else {}
     document |= {"instruction": instruction, "input": "", "output": output, **_chosen_from(row)}
     return _labelled(document, row)
 
 
-def _of_kind(row: Canonical) -> Document:
+def _of_kind(row: Canonical) -> ExportedRow:
     """Plain texts and preferences have one form in JSONL."""
     if row.roles is None:
         return {"text": row.text}
     return {"chosen": _messages(row), "rejected": _messages(row, row.rejected or "")}
 
 
-_DOCUMENTS: dict[ExportFormat, Callable[[Canonical], Document]] = {
+_DOCUMENTS: dict[ExportFormat, Callable[[Canonical], ExportedRow]] = {
     "messages": _openai,
     "sharegpt": _sharegpt,
     "prompt_completion": _prompt_completion,
@@ -327,11 +327,11 @@ def _columns(form: Form, shape: Shape) -> list[str]:
     return [*columns, "label"] if shape.labelled and form != "labelled" else columns
 
 
-def _cells(form: Form, row: Canonical) -> Document:
+def _cells(form: Form, row: Canonical) -> ExportedRow:
     """The values of a row by column; a conversation is a list of messages."""
     match form:
         case "text":
-            cells: Document = {"text": row.text}
+            cells: ExportedRow = {"text": row.text}
         case "preference":
             cells = _of_kind(row)
         case "labelled":
@@ -360,7 +360,7 @@ def _csv_rows(form: Form, columns: list[str], batch: pa.RecordBatch, others: Col
         yield [_cell(cells.get(column)) for column in columns]
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     return "" if value is None else str(cell(value, pa.string()))
 
 

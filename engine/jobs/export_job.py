@@ -10,12 +10,11 @@ import os
 import re
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from engine.data.deal.dealing import Dealt, deal_rows
-from engine.data.deal.split import PARTS
+from engine.data.deal.split import PARTS, split_of
 from engine.export import card, export_rows
 from engine.export.export_rows import Columns, used_columns
 from engine.recipe.questions_of_sql import RowQueries
@@ -23,13 +22,13 @@ from engine.recipe.working import Working
 from engine.worker.job import Job
 from engine.worker.temporary_folder import aside
 from store.config.data_config import ExportConfig
-from store.config.train_config import Split
+from store.documents.export_result import ExportResult
 
 COLUMNS = ("messages", "text", "label", "rejected", "source", "choices", "answer_index")
 NAME_CHARACTERS = 80
 
 
-def run(job: Job) -> dict[str, Any]:
+def run(job: Job) -> ExportResult:
     """Write what the job's ExportConfig says: {"path", "card_path", "name", "rows", "format", "notices"}.
 
     Raises ConfigError where no row is meant, or the format can't hold the rows; nothing is left then.
@@ -47,7 +46,8 @@ def run(job: Job) -> dict[str, Any]:
         rows = work.scan(COLUMNS)
         export_rows.write(file, work.kind, config.format, shape, rows, columns, one_list=config.one_list)
         notices = export_rows.losses(work.kind, config.format, shape)
-        text = card.write(job.order, config, rows=shape.rows, parts=dealt.counts(), notices=notices)
+        subject = card.CardSubject(job.order["dataset"], job.order["history"], job.order["figures"])
+        text = card.write(subject, config, rows=shape.rows, parts=dealt.counts(), notices=notices)
         (folder / "card").write_text(text, encoding="utf-8")
         job.check_cancelled()
         name = _name(work.origins[0].dataset["name"], config)
@@ -72,7 +72,7 @@ def _choose(work: Working, config: ExportConfig) -> Dealt:
         work.alive[:] = False
         work.alive[chosen] = True
     dataset = work.origins[0].dataset
-    how = Split.parse({field: dataset[field] for field in Split.model_fields})
+    how = split_of(dataset)
     dealt = deal_rows(work.home, dataset["fingerprint"], how)
     if config.parts is not None:
         wanted = [PARTS.index(part) for part in config.parts]

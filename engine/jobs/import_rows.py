@@ -13,7 +13,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from engine.data.convert.convert import Convert
 from engine.data.convert.file_reading import RowReading, decide, look, reading_problems
@@ -30,13 +29,14 @@ from engine.worker.temporary_folder import aside, publish_dataset
 from store.catalog.formats import FORMATS
 from store.config.import_config import ImportConfig
 from store.contract.errors import ConfigError, DataError
+from store.documents.import_result import ImportResult
 
 HEAD_ROWS = 500  # from which format and columns are recognised
 MOST_IGNORED = 200  # columns that are named
 CHECK_EVERY = 256  # rows between two looks at the clock and at a request to stop
 
 
-def run(job: Job) -> dict[str, Any]:
+def run(job: Job) -> ImportResult:
     """Import what the job's ImportConfig says; the result document of docs/architecture.md.
 
     Raises DataError and ConfigError that name the file, column or field, and what to do.
@@ -46,7 +46,7 @@ def run(job: Job) -> dict[str, Any]:
         return _import(job, config, folder / "dataset")
 
 
-def _import(job: Job, config: ImportConfig, folder: Path) -> dict[str, Any]:
+def _import(job: Job, config: ImportConfig, folder: Path) -> ImportResult:
     with contextlib.closing(_open(job, config)) as reader:
         rows = reader.rows()
         head = read_first(rows, HEAD_ROWS)
@@ -162,7 +162,7 @@ def _result(
     reader: Reader,
     writer: DatasetWriter,
     notices: list[str],
-) -> dict[str, Any]:
+) -> ImportResult:
     chosen = reading.chosen
     return {
         "fingerprint": fingerprint,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,13 @@ from engine.worker.job import Job
 from store.catalog.signals import GROUPS, Group
 from store.config.data_config import ProfileConfig
 from store.contract.jobdir import written_aside
+from store.documents.signal_figures import ProfileResult, SignalFigure, SignalOptions
 
 TYPES = {"flag": pa.bool_(), "category": pa.string(), "group": pa.int64()}
 TELL_SECONDS = 1.0
 
 
-def run(job: Job) -> dict[str, Any]:
+def run(job: Job) -> ProfileResult:
     """Measure what the job's ProfileConfig says; the result document of docs/architecture.md."""
     began = time.monotonic()
     config = ProfileConfig.parse(job.config)
@@ -42,15 +43,16 @@ def run(job: Job) -> dict[str, Any]:
     module = importlib.import_module(MODULES[group.name])
     progress = teller(job)
     if hasattr(module, "compute"):
-        table, of_set = module.compute(job, config, rows_path, progress)
-        options = {name: getattr(config, name) for name in module.OPTIONS}
+        table, set_figures = module.compute(job, config, rows_path, progress)
+        options = _chosen_options(config, module.OPTIONS)
         reused = 0
     else:
         context, options = module.prepare(job, config, rows_path)
         table, reused = _measure(job, group, (context, options), rows_path, row_count, progress)
-        of_set = {}
+        set_figures = {}
     table = _checked(table, group, row_count)
-    measured = figures(table, group.signals) | {f"set.{name}": value for name, value in of_set.items()}
+    measured: dict[str, SignalFigure] = {**figures(table, group.signals)}
+    measured |= {f"set.{name}": figure for name, figure in set_figures.items()}
     job.check_cancelled()
     with written_aside(job.dir.path / f"{group.name}.parquet") as unfinished:
         pq.write_table(table, unfinished, compression="zstd", row_group_size=100_000)
@@ -61,6 +63,18 @@ def run(job: Job) -> dict[str, Any]:
         "seconds": round(time.monotonic() - began, 3),
         "figures": measured,
     }
+
+
+def _chosen_options(config: ProfileConfig, names: Sequence[str]) -> SignalOptions:
+    """Those fields of the config that decide the values of a group."""
+    options: SignalOptions = {}
+    if "threshold" in names:
+        options["threshold"] = config.threshold
+    if "model" in names:
+        options["model"] = config.model
+    if "sample" in names:
+        options["sample"] = config.sample
+    return options
 
 
 def teller(job: Job, clock: Callable[[], float] = time.monotonic) -> Progress:
@@ -86,7 +100,7 @@ def teller(job: Job, clock: Callable[[], float] = time.monotonic) -> Progress:
 
 
 def _measure(
-    job: Job, group: Group, prepared: tuple[Any, dict[str, Any]], rows_path: Path, rows: int, tell: Progress
+    job: Job, group: Group, prepared: tuple[Any, SignalOptions], rows_path: Path, rows: int, tell: Progress
 ) -> tuple[pa.Table, int]:
     """The columns of a row-local group for every row, and how many rows were taken over."""
     context, options = prepared

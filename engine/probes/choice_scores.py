@@ -27,7 +27,7 @@ from scipy.special import logsumexp
 from engine.data.convert.read_choices import ChoiceQuestion
 from engine.forward.branches import branch_scores
 from engine.rows.choice_items import Item, check, picked
-from engine.rows.render import rendered
+from engine.rows.render import Messages, rendered
 from store.contract.errors import DataError
 
 
@@ -221,7 +221,7 @@ def _prompt(
         return None
     turns = question.listed if listed else question.bare
     system = [turn for turn in turns if turn["role"] == "system"]
-    before: list[dict[str, str]] = []
+    before: Messages = []
     for example in examples.get(question.row_id, ()):
         told = example.listed if listed else example.bare
         before += [turn for turn in told if turn["role"] != "system"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.rows.render import TokenRows, render_prompt
+from engine.rows.render import Messages, TokenRows, render_prompt
 from engine.rows.tool_turns import TOOLS
 
 PROMPT_TOKENS = 32  # of a plain text, whose continuation is asked for
@@ -43,7 +43,7 @@ def choose_prompts(
     return found
 
 
-def prompt_of_chat(tokenizer: Any, row_id: int, messages: list[dict[str, str]]) -> Prompt | None:
+def prompt_of_chat(tokenizer: Any, row_id: int, messages: Messages) -> Prompt | None:
     """The turns before the last answer; None without one."""
     rendered = render_prompt(tokenizer, messages)
     if rendered is None:

@@ -7,7 +7,6 @@ another version still, and two ways to the same rows never share a folder, where
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +15,8 @@ import pyarrow.parquet as pq
 
 from engine.data.convert.writer import FLUSH_BYTES, FLUSH_ROWS, DatasetWriter
 from engine.recipe.working import Working
-from store.config.recipe import FATES
+from store.documents.fates import FateCounts, StepCounts
+from store.documents.import_result import CleanResult
 
 FATES_SCHEMA = pa.schema(
     [
@@ -30,7 +30,7 @@ FATES_SCHEMA = pa.schema(
 )
 
 
-def write(work: Working, folder: Path, steps: list[dict[str, Any]]) -> dict[str, Any]:
+def write(work: Working, folder: Path, steps: list[StepCounts]) -> CleanResult:
     """Write rows.parquet, skipped.parquet and fates.parquet into `folder`; the result, as in
     docs/architecture.md.
 
@@ -73,13 +73,18 @@ def write(work: Working, folder: Path, steps: list[dict[str, Any]]) -> dict[str,
     }
 
 
-def counts(table: pa.Table) -> dict[str, int]:
+def counts(table: pa.Table) -> FateCounts:
     """Rows of each fate."""
     rows_of = {
         count["values"]: count["counts"]
         for count in table["fate"].combine_chunks().value_counts().to_pylist()
     }
-    return {fate: rows_of.get(fate, 0) for fate in FATES}
+    return {
+        "kept": rows_of.get("kept", 0),
+        "changed": rows_of.get("changed", 0),
+        "dropped": rows_of.get("dropped", 0),
+        "added": rows_of.get("added", 0),
+    }
 
 
 def _rows(work: Working, writer: DatasetWriter) -> int:

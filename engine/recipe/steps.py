@@ -7,7 +7,6 @@ which no row would be left is an error of that step.
 from __future__ import annotations
 
 from contextlib import closing
-from typing import Any
 
 from engine.recipe import contents, deduplicated, length, mixed_sets, selected, texts
 from engine.recipe.questions_of_sql import RowQueries
@@ -30,17 +29,18 @@ from store.config.recipe import (
     Strip,
 )
 from store.contract.errors import ConfigError, TunebenchError
+from store.documents.fates import StepCounts
 from store.words.recipe_words import title
 
 SHOWN = 3  # reasons that an error about a step without rows names
 
 
-def apply(work: Working, recipe: Recipe) -> list[dict[str, Any]]:
+def apply(work: Working, recipe: Recipe) -> list[StepCounts]:
     """Run the steps on the rows; of each step title, rows_in, changed, dropped, added and rows_out.
 
     Raises the error of the step that can't be run, and Cancelled.
     """
-    counted = []
+    counted: list[StepCounts] = []
     work.progress.plan([*(weight(step) for step in recipe.steps), 2.0])
     with closing(RowQueries(work)) as ask:
         for index, step in enumerate(recipe.steps):

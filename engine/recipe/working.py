@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,9 +20,10 @@ import pyarrow.parquet as pq
 from engine.rows.dataset import SCHEMA, batches, open_rows
 from engine.worker.job import Job
 from store.contract.home import Home
+from store.documents.job import OrderDataset
+from store.documents.row import Kind
 
 BATCH_ROWS = 10_000
-Document = dict[str, Any]
 
 
 @dataclass
@@ -50,7 +50,7 @@ class Origin:
     """A data set that rows come from: what the worker was told of it, and which of its rows have which number
     here (None: the same numbers)."""
 
-    dataset: Document
+    dataset: OrderDataset
     numbers: np.ndarray | None = None
     row_ids: np.ndarray | None = None
 
@@ -61,8 +61,8 @@ class Working:
     def __init__(
         self,
         job: Job,
-        dataset: Document,
-        mixed: Mapping[str, Document],
+        dataset: OrderDataset,
+        mixed: Mapping[str, OrderDataset],
         folder: Path,
         limit: int | None = None,
     ) -> None:
@@ -71,7 +71,7 @@ class Working:
         self.job = job
         self.folder = folder
         self.mixed = mixed
-        self.kind: str = dataset["kind"]
+        self.kind: Kind = dataset["kind"]
         self.format: str = dataset["format"]
         self.columns: dict[str, str] = dataset["columns"]
         self.progress = RecipeProgress(job)
@@ -170,7 +170,7 @@ class Working:
             path.unlink()
         self.drop(step, np.fromiter(dropped, np.int64, len(dropped)), list(dropped.values()))
 
-    def add(self, step: int, dataset: Document, row_ids: np.ndarray, tables: Iterator[pa.Table]) -> None:
+    def add(self, step: int, dataset: OrderDataset, row_ids: np.ndarray, tables: Iterator[pa.Table]) -> None:
         """Rows of another data set: `tables` hold those with these ids, in this order."""
         numbers = np.arange(self.total, self.total + len(row_ids), dtype=np.int64)
         path, at = self._new_file(), 0

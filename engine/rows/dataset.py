@@ -46,7 +46,7 @@ class Fingerprint:
     neither the pieces nor a text that flows over into the next can give two contents one name."""
 
     def __init__(self) -> None:
-        self._hashes: dict[str, Any] = {}
+        self._hashes: dict[str, hashlib.blake2b] = {}
 
     def add(self, name: str, array: pa.Array) -> None:
         """One more piece of the column `name`: numbers, or texts with null."""

@@ -15,6 +15,7 @@ import numpy as np
 
 from engine.rows.render import INCONSISTENT, REFUSED, Messages, Span, TokenRows, rendered
 from engine.rows.tool_turns import for_template, knows_tools
+from store.documents.rendering import MaskChecks
 
 MOST = 200  # rows that are looked at; a template goes wrong in many rows or in none
 
@@ -30,6 +31,16 @@ class Checks:
     leaking: int
     missed: int
     unclosed: int
+
+    def document(self) -> MaskChecks:
+        """As the ask `rendering` answers it."""
+        return {
+            "counted": self.counted,
+            "unlocated": self.unlocated,
+            "leaking": self.leaking,
+            "missed": self.missed,
+            "unclosed": self.unclosed,
+        }
 
 
 def check(tokenizer: Any, messages: Sequence[Messages], rows: TokenRows) -> Checks:
@@ -74,7 +85,7 @@ def _contents(tokenizer: Any, messages: Messages) -> tuple[list[Span], list[Span
     prompts: list[Span] = []
     answers: list[Span] = []
     for message in for_template(messages, knows_tools(tokenizer))[0]:
-        content = message["content"].strip()
+        content = (message["content"] or "").strip()
         begin = text.find(content, at)
         if begin < 0:
             return None

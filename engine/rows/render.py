@@ -17,6 +17,7 @@ import numpy as np
 from jinja2.exceptions import TemplateError
 
 from engine.rows.tool_turns import for_template, has_tools, knows_tools
+from store.documents.row import Message
 
 # Why a row has no trained token, by the code in `TokenRows.reasons`; 0 is a row that has.
 REASONS = (
@@ -29,7 +30,7 @@ REASONS = (
     "the chosen and the rejected answer are the same",
 )
 REFUSED, INCONSISTENT, UNANSWERED, EMPTY, CUT, EQUAL = range(1, len(REASONS))
-Messages = list[dict[str, Any]]
+Messages = list[Message]
 Span = tuple[int, int]
 CHEAP = 0.05  # of the tokens of all rows: what a longer limit may cost without being asked for
 STRETCH, LONG = 2, 512  # times the 99th percentile, and tokens: beyond, one row would cost memory
@@ -151,10 +152,12 @@ def render(
     template refuses or for which the answers can't be located has no trained token, and its reason.
     """
     reasons = np.zeros(len(rows), np.uint8)
-    if rows and isinstance(rows[0], str):
-        ids, trained = _texts(tokenizer, [str(row) for row in rows])
+    texts = [row for row in rows if isinstance(row, str)]
+    if texts:
+        ids, trained = _texts(tokenizer, texts)
     else:
-        ids, trained = _conversations(tokenizer, rows, completion_only, reasons)  # type: ignore[arg-type]
+        turns = [row for row in rows if not isinstance(row, str)]
+        ids, trained = _conversations(tokenizer, turns, completion_only, reasons)
     lengths = np.fromiter((len(row) for row in ids), np.int64, len(ids))
     starts = np.concatenate([[0], np.cumsum(lengths)])
     flat_ids = np.concatenate([*ids, np.zeros(0, np.int32)]).astype(np.int32)

@@ -23,6 +23,7 @@ from engine.rows.pairs import TokenPairs
 from engine.rows.render import TokenRows, render
 from store.contract.home import Home
 from store.contract.jobdir import written_aside
+from store.documents.rendering import RenderedRow, RowTokens
 
 VERSION = 1  # of what `render` does: another number, another key
 WHOLE = 20_000
@@ -105,18 +106,22 @@ def write_rows(path: Path, rows: TokenRows) -> None:
         old.unlink(missing_ok=True)
 
 
-def rendered_row(tokenizer: Any, rows: TokenRows, limit: int, index: int) -> dict[str, Any]:
+def rendered_row(tokenizer: Any, rows: TokenRows, limit: int, index: int) -> RenderedRow:
     """One training row as the model will see it, of a pair the rejected answer too under `rejected`; `index`
     beyond the ends takes the nearest."""
     if not isinstance(rows, TokenPairs):
-        return row_tokens(tokenizer, rows, limit, index)
+        return {**row_tokens(tokenizer, rows, limit, index)}
     index = min(max(index, 0), len(rows) - 1)
     pair = rows.take(np.asarray([index]))
-    chosen_tokens = row_tokens(tokenizer, pair.chosen, limit, 0) | {"index": index, "of": len(rows)}
-    return chosen_tokens | {"rejected": row_tokens(tokenizer, pair.rejected, limit, 0)}
+    return {
+        **row_tokens(tokenizer, pair.chosen, limit, 0),
+        "index": index,
+        "of": len(rows),
+        "rejected": row_tokens(tokenizer, pair.rejected, limit, 0),
+    }
 
 
-def row_tokens(tokenizer: Any, rows: TokenRows, limit: int, index: int) -> dict[str, Any]:
+def row_tokens(tokenizer: Any, rows: TokenRows, limit: int, index: int) -> RowTokens:
     """One training row as the model will see it; `index` beyond the ends takes the nearest."""
     index = min(max(index, 0), len(rows) - 1)
     ids, trained = rows.row(index)

@@ -24,12 +24,20 @@ class RepeatedRows(TypedDict):
     folded: int  # but for case, spacing and form of the characters
 
 
+class RowSizes(TypedDict):
+    """How large the rows are, and how many repeat another."""
+
+    characters: SizeSpread  # of the text
+    turns: SizeSpread  # of the conversation; 0 for plain text
+    duplicates: RepeatedRows
+
+
 class ImportStats(TypedDict):
     """What was counted while the rows were written. Data sets of older imports lack what was counted later,
     and those that a recipe made have nothing of how a file was read."""
 
-    characters: SizeSpread
-    turns: SizeSpread  # 0 for plain text
+    characters: SizeSpread  # of the text
+    turns: SizeSpread  # of the conversation; 0 for plain text
     duplicates: NotRequired[RepeatedRows]
     labels: dict[str, int]  # label -> rows, the 20 most frequent
     label_count: int
@@ -53,7 +61,7 @@ class RowsResult(TypedDict):
     columns: dict[str, str]  # role -> column of the file; part -> the column of parts
     row_count: int
     skipped_count: int  # rows read + rows skipped = rows of the file
-    duplicate_count: int  # rows whose folded text an earlier row has
+    duplicate_count: int  # rows that an earlier row equals exactly
     source_bytes: int
     stats: ImportStats
 

@@ -52,9 +52,7 @@ class RenderedSet(TypedDict):
     lost_tokens: int  # trained ones
     median_lost_share: float  # of the trained tokens of a shortened answer
     untrained: dict[str, int]  # why a row has no trained token -> rows
-    keeping_all: (
-        tuple[int, float] | None
-    )  # (max_length that cuts no row, share of more tokens); null: none cut
+    keeping_all: tuple[int, float] | None  # (length that cuts no row, share of more tokens); null: none cut
     lengths: LengthHistogram
 
 

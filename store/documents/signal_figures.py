@@ -72,7 +72,7 @@ class SetFigure(TypedDict):
 
 
 ColumnFigure = NumberFigure | FlagFigure | CategoryFigure | GroupFigure
-SignalFigure = ColumnFigure | SetFigure
+SignalFigure = NumberFigure | FlagFigure | CategoryFigure | GroupFigure | SetFigure
 
 
 class SignalOptions(TypedDict, total=False):

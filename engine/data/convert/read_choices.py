@@ -9,7 +9,7 @@ import contextlib
 import re
 import string
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from engine.rows import dataset
 from store.catalog.choice_text import MOST, without_choices
 from store.catalog.formats import AnswerBy, roles_for
 from store.contract.home import Home
+from store.documents.row import Message
 
 _LETTER = re.compile(r"\s*\(?([A-Za-z])[).:]?\s*")
 _NUMBER = re.compile(r"\s*(\d{1,2})(\.0)?\s*")
@@ -40,8 +41,8 @@ class ChoiceQuestion(NamedTuple):
     them (`bare`) and with them (`listed`), and the choices."""
 
     row_id: int
-    bare: list[dict[str, str]]
-    listed: list[dict[str, str]]
+    bare: list[Message]
+    listed: list[Message]
     choices: RowChoices
 
 
@@ -54,9 +55,19 @@ def load_questions(
     return [_question(row) if row["choices"] else None for row in rows]
 
 
-def _question(row: dict[str, Any]) -> ChoiceQuestion:
+class _StoredRow(TypedDict):
+    """The columns that are read of a row of multiple choice."""
+
+    row_id: int
+    messages: list[Message]
+    choices: list[str]
+    answer_index: int
+
+
+def _question(row: _StoredRow) -> ChoiceQuestion:
     prompt = row["messages"][:-1]
-    asked = prompt[-1] | {"content": without_choices(prompt[-1]["content"], row["choices"])}
+    content = without_choices(prompt[-1]["content"], row["choices"])
+    asked: Message = {"role": prompt[-1]["role"], "content": content}
     choices = RowChoices(tuple(row["choices"]), row["answer_index"])
     return ChoiceQuestion(row["row_id"], [*prompt[:-1], asked], prompt, choices)
 

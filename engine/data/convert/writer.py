@@ -18,6 +18,7 @@ from engine.near.digest import digest, exact_keys, folded_keys
 from engine.near.groups import joined
 from engine.rows.characters import lengths
 from engine.rows.dataset import LATER, SCHEMA, SKIPPED_SCHEMA, Fingerprint
+from store.documents.import_result import RowSizes, SizeSpread
 
 # Text and source are what filters read: with lz4 a third to a half faster, for a fifth more room each.
 COMPRESSION = {
@@ -183,15 +184,17 @@ class DatasetWriter:
         """Rows that an earlier row equals exactly."""
         return self._repeated(self._exact)
 
-    def sizes(self) -> dict[str, dict[str, float]]:
+    def sizes(self) -> RowSizes:
         """Characters of the text and turns of the conversation (0 for plain text), over the rows; and of
         `duplicates` the rows that an earlier row equals exactly, and when folded (`engine.near.digest`)."""
-        repeated: dict[str, float] = {
-            "exact": self._repeated(self._exact),
-            "folded": self._repeated(self._folded),
+        return {
+            "characters": _spread(self._characters),
+            "turns": _spread(self._turns),
+            "duplicates": {
+                "exact": self._repeated(self._exact),
+                "folded": self._repeated(self._folded),
+            },
         }
-        sizes = {"characters": _spread(self._characters), "turns": _spread(self._turns)}
-        return {**sizes, "duplicates": repeated}
 
     def _repeated(self, keys: list[np.ndarray]) -> int:
         return self.row_count - len(np.unique(joined(keys)))
@@ -210,7 +213,7 @@ def turn_arrays(roles: Any, contents: Any) -> tuple[pa.Array, dict[str, pa.Array
     return column, flat
 
 
-def _spread(parts: list[np.ndarray]) -> dict[str, float]:
+def _spread(parts: list[np.ndarray]) -> SizeSpread:
     values = np.concatenate(parts)
     middle, high = np.percentile(values, [50, 95])
     return {"min": int(values.min()), "median": float(middle), "p95": float(high), "max": int(values.max())}

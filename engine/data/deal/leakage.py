@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -17,30 +16,31 @@ from engine.near.groups import group_of
 from engine.near.minhash import Sketches
 from engine.rows.dataset import load
 from store.contract.home import Home
+from store.documents.overlap import Leaks, Overlap
 
 WHOLE = 20_000  # rows; in more, prompts are compared only where the duplicates were measured
 EXAMPLES = 50
 LISTED = 10_000  # rows that an answer lists
-Progress = Callable[[int, int, str, str], None]  # done, total, unit, message
+ReportProgress = Callable[[int, int, str, str], None]  # done, total, unit, message
 
 
-def within(home: Home, fingerprint: str, dealt: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Held-out rows that training repeats: {"exact": by their text, "near": not exactly, but in a cluster of
-    near duplicates, "same_prompt": another answer to a prompt that is trained on (null where it was not
-    looked at), "checked_near": whether near duplicates are known}.
-
-    dealt: row ids of train, validation and test.
-    """
+def within(home: Home, fingerprint: str, dealt: dict[str, np.ndarray]) -> Leaks:
+    """Held-out rows that training repeats. dealt: row ids of train, validation and test."""
     held = np.concatenate([dealt["validation"], dealt["test"]])
     repeats, checked = repeating(home, fingerprint, held, dealt["train"])
-    counts: dict[str, Any] = {"near": 0, "same_prompt": None}
-    return counts | {kind: int(mask.sum()) for kind, mask in repeats.items()} | {"checked_near": checked}
+    counts = {kind: int(mask.sum()) for kind, mask in repeats.items()}
+    return {
+        "exact": counts["exact"],
+        "near": counts.get("near", 0),
+        "same_prompt": counts.get("same_prompt"),
+        "checked_near": checked,
+    }
 
 
 def repeating(
     home: Home, fingerprint: str, held: np.ndarray, train: np.ndarray
 ) -> tuple[dict[str, np.ndarray], bool]:
-    """Of each kind of repetition (as `within`; one that was not looked at is missing) which of the rows
+    """Of each kind of repetition (the keys of Leaks; one that was not looked at is missing) which of the rows
     `held` training repeats; and whether near duplicates are known."""
     digests = load(home, fingerprint, columns=["digest"])["digest"].to_numpy()
     exact = np.isin(digests[held], digests[train])
@@ -142,13 +142,10 @@ def _prompts(home: Home, fingerprint: str) -> np.ndarray:
 
 
 def overlap(
-    rows: Path, other: Path, folder: Path, progress: Progress, threshold: float = 0.7
-) -> dict[str, Any]:
-    """Rows of the one data set that the other has too: {"exact": by their text (when folded), "near": not so,
-    but with a Jaccard similarity of at least `threshold`, "same_prompt": neither, but the same prompt,
-    "rows", "other_rows", "row_ids": all of these rows (the first 10,000), "examples": [[row_id, other's
-    row_id, similarity], …] up to 50, half of them exact where there are as many}. `folder` takes a spool
-    file. Both files are read once."""
+    rows: Path, other: Path, folder: Path, progress: ReportProgress, threshold: float = 0.7
+) -> Overlap:
+    """Rows of the one data set that the other has too. Of the examples half are exact where there are as
+    many. `folder` takes a spool file. Both files are read once."""
     digests = [pq.read_table(path, columns=["digest"])["digest"].to_numpy() for path in (rows, other)]
     first = [group_of(values) for values in digests]
     texts = [np.flatnonzero(group == np.arange(len(group))) for group in first]
@@ -185,17 +182,17 @@ def overlap(
 
 def _examples(
     digests: list[np.ndarray], exact: np.ndarray, pairs: tuple[np.ndarray, np.ndarray, np.ndarray]
-) -> list[list[Any]]:
+) -> list[tuple[int, int, float]]:
     """Equal rows first, then near ones from the most similar down, each row of the one set once."""
     values, place = np.unique(digests[1], return_index=True)
     equal = np.flatnonzero(exact)
-    same = [[int(row), int(place[np.searchsorted(values, digests[0][row])]), 1.0] for row in equal[:EXAMPLES]]
+    same = [(int(row), int(place[np.searchsorted(values, digests[0][row])]), 1.0) for row in equal[:EXAMPLES]]
     rows, others, similarity = pairs
-    best: dict[int, list[Any]] = {}
+    best: dict[int, tuple[int, int, float]] = {}
     for index in np.lexsort((others, rows, -similarity)):
         row = int(rows[index])
         if not exact[row] and row not in best:
-            best[row] = [row, int(others[index]), round(float(similarity[index]), 4)]
+            best[row] = (row, int(others[index]), round(float(similarity[index]), 4))
         if len(best) == EXAMPLES:
             break
     near = list(best.values())

@@ -16,14 +16,23 @@ row of is taken from its training rows by its share, as a random deal takes it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from store.config.train_config import Split
 from store.contract.errors import ConfigError
+from store.documents.job import OrderDataset
 
 PARTS = ("train", "validation", "test")
 FEW = 50  # rows; below, the share alone decides
 SMALLEST = 50  # rows of a part; fewer tell little
+
+
+def split_of(dataset: OrderDataset) -> Split:
+    """How the rows of a data set are dealt, as an order says it."""
+    fields: Mapping[str, object] = dataset  # Split names those that it reads
+    return Split.parse({field: fields[field] for field in Split.model_fields})
 
 
 def target_sizes(rows: int, split: Split) -> tuple[int, int]:

@@ -20,12 +20,13 @@ from engine.rows.tokens import WHOLE, row_tokens, tokenised
 from engine.worker.job import Job
 from store.config.ask_config import RenderingAsk
 from store.contract.errors import NotFoundError
+from store.documents.rendering import RenderedRow, RenderedSet, Rendering, RowTokens
 
 BINS = 40
 
 
-def run(job: Job) -> dict[str, Any]:
-    """{"row", "set", "checks", "template"} of docs/architecture.md."""
+def run(job: Job) -> Rendering:
+    """Raises NotFoundError where the data set has no such row."""
     asked = RenderingAsk.parse(job.config)
     if asked.model in models.BUNDLED:
         ensure(asked.model, job.home)
@@ -45,13 +46,14 @@ def run(job: Job) -> dict[str, Any]:
     if asked.kind != "text":
         some = rows.take(np.arange(min(masks.MOST, len(rows))))
         load = prepare.loader(job.home, asked.fingerprint, asked.kind)
-        checks = vars(masks.check(tokenizer, load(some.row_ids), some))
-    row = row_tokens(tokenizer, rows, limit, int(np.flatnonzero(rows.row_ids == row_id)[0]))
+        checks = masks.check(tokenizer, load(some.row_ids), some).document()
+    tokens = row_tokens(tokenizer, rows, limit, int(np.flatnonzero(rows.row_ids == row_id)[0]))
+    row: RenderedRow = {**tokens}
     if asked.kind == "preference":
-        row |= {"rejected": _rejected(job, asked, tokenizer, limit)}
+        row["rejected"] = _rejected(job, asked, tokenizer, limit)
     return {
         "row": row,
-        "set": _whole(rows, limit, total) | {"keeping_all": prepare.keeping_all(rows, limit, positions)},
+        "set": _whole(rows, limit, total, positions),
         "checks": checks,
         "template": str(tokenizer.chat_template),
         "own_template": bool(tokenizer.has_own_template),
@@ -75,14 +77,14 @@ def _rows(job: Job, asked: RenderingAsk, tokenizer: Any, total: int, row_id: int
     )
 
 
-def _rejected(job: Job, asked: RenderingAsk, tokenizer: Any, limit: int) -> dict[str, Any]:
+def _rejected(job: Job, asked: RenderingAsk, tokenizer: Any, limit: int) -> RowTokens:
     """The row as it ends with the rejected answer."""
     ids = np.array([asked.row])
     pair_messages = prepare.rejected_loader(job.home, asked.fingerprint)(ids)
     return row_tokens(tokenizer, render(tokenizer, ids, pair_messages), limit, 0)
 
 
-def _whole(rows: TokenRows, limit: int, total: int) -> dict[str, Any]:
+def _whole(rows: TokenRows, limit: int, total: int, positions: int | None) -> RenderedSet:
     """The set in numbers: tokens, what is trained, what `limit` cuts."""
     part = prepare.cut(rows, limit)
     before, after = rows.trained_counts, part.whole.trained_counts
@@ -101,5 +103,6 @@ def _whole(rows: TokenRows, limit: int, total: int) -> dict[str, Any]:
         "lost_tokens": part.lost_tokens,
         "median_lost_share": float(np.median(lost)) if len(lost) else 0.0,
         "untrained": part.whole.reason_counts,
+        "keeping_all": prepare.keeping_all(rows, limit, positions),
         "lengths": {"counts": counts.tolist(), "edges": edges.tolist()},
     }

@@ -30,6 +30,7 @@ from engine.worker.job import Job
 from store.config.data_config import ProfileConfig
 from store.config.train_config import TrainConfig
 from store.contract.errors import DataError
+from store.documents.signal_figures import SetFigure
 
 OPTIONS = ("model", "sample")
 ON_CPU = 200  # rows
@@ -40,7 +41,7 @@ CHUNK = 2_000  # rows rendered at a time
 
 def compute(
     job: Job, config: ProfileConfig, rows_path: Path, progress: Progress
-) -> tuple[pa.Table, dict[str, dict[str, Any]]]:
+) -> tuple[pa.Table, dict[str, SetFigure]]:
     """answer_loss, answer_loss_alone and ifd of the drawn rows, null elsewhere; set figures hard (share of
     rows whose prompt does not help, 95% Wilson interval), unmeasured. Raises DataError for plain texts."""
     total = dataset.open_rows(job.home, rows_path.parent.name).metadata.num_rows
@@ -165,7 +166,7 @@ def _teller(progress: Progress, begun: int, total: int, rows: TokenRows) -> Any:
     return tell
 
 
-def _figures(ifd: np.ndarray, asked: int) -> dict[str, dict[str, Any]]:
+def _figures(ifd: np.ndarray, asked: int) -> dict[str, SetFigure]:
     measured = int(np.isfinite(ifd).sum())
     hard = int((ifd[np.isfinite(ifd)] >= 1).sum())
     interval = binomtest(hard, measured).proportion_ci(method="wilson") if measured else None

@@ -9,7 +9,6 @@ Whether several answers to one prompt conflict, `repeated_prompts` tells.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,13 +21,14 @@ from engine.near.repeated_prompts import Answered, answered
 from engine.signals.group import Progress
 from engine.worker.job import Job
 from store.config.data_config import ProfileConfig
+from store.documents.signal_figures import SetFigure
 
 OPTIONS = ("threshold",)
 
 
 def compute(
     job: Job, config: ProfileConfig, rows_path: Path, progress: Progress
-) -> tuple[pa.Table, dict[str, dict[str, Any]]]:
+) -> tuple[pa.Table, dict[str, SetFigure]]:
     """The columns of the group for each row, and figures of the set, each with n rows: exact_duplicates,
     near_duplicates and same_prompt (rows beyond the first of their group), conflicts, references and
     near_conflicts (rows), answers (of a prompt that has several, on average), uncompared (rows made from one
@@ -70,7 +70,7 @@ def _group_column(groups: np.ndarray) -> pa.Array:
     return pa.array(groups.astype(np.int64), mask=_alone(groups))
 
 
-def _figures(exact: np.ndarray, near: Near, repeats: Answered) -> dict[str, dict[str, Any]]:
+def _figures(exact: np.ndarray, near: Near, repeats: Answered) -> dict[str, SetFigure]:
     n = len(exact)
     groups = {"exact_duplicates": exact, "near_duplicates": near.stands, "same_prompt": repeats.group}
     values: dict[str, float] = {name: n - len(np.unique(of)) for name, of in groups.items()}

@@ -23,6 +23,7 @@ from engine.signals.group import Progress
 from engine.worker.job import Job
 from store.config.data_config import ProfileConfig
 from store.contract.errors import DataError
+from store.documents.signal_figures import SetFigure
 
 OPTIONS: tuple[str, ...] = ()
 MOST_CLASSES = 1_000
@@ -32,7 +33,7 @@ PAIRS = 10  # of confused classes
 
 def compute(
     job: Job, config: ProfileConfig, rows_path: Path, progress: Progress
-) -> tuple[pa.Table, dict[str, dict[str, Any]]]:
+) -> tuple[pa.Table, dict[str, SetFigure]]:
     """label_confidence, label_suggested, label_suspect and label_rank of every row, null where it can't be
     judged; set figures confused, unjudged and accuracy. Raises DataError without two labels to judge."""
     given = pq.read_table(rows_path, columns=["label"])["label"]
@@ -124,13 +125,11 @@ def ranks(quality: np.ndarray) -> np.ndarray:
     return ranked
 
 
-def confused(
-    labels: np.ndarray, suggested: np.ndarray, suspects: np.ndarray, names: list[str]
-) -> dict[str, Any]:
+def confused(labels: np.ndarray, suggested: np.ndarray, suspects: np.ndarray, names: list[str]) -> SetFigure:
     """`pairs`: [given, suggested, suspects], the most frequent first; they hold `value` of `n` suspects."""
     counts = Counter(zip(labels[suspects].tolist(), suggested[suspects].tolist(), strict=True))
     top = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:PAIRS]
-    pairs = [[names[given], names[other], count] for (given, other), count in top]
+    pairs = [(names[given], names[other], count) for (given, other), count in top]
     return {
         "value": sum(count for *_, count in pairs),
         "n": int(suspects.sum()),
@@ -139,7 +138,7 @@ def confused(
     }
 
 
-def _unjudged(codes: np.ndarray, classes: np.ndarray, total: int, names: pa.Array) -> dict[str, Any]:
+def _unjudged(codes: np.ndarray, classes: np.ndarray, total: int, names: pa.Array) -> SetFigure:
     rare = np.setdiff1d(np.arange(len(names)), classes)
     return {
         "value": int(np.isin(codes, rare).sum() + (codes < 0).sum()),

@@ -6,7 +6,6 @@ Everything rests on one vector a row (`embeddings`), is drawn by fixed seeds, an
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +17,7 @@ from engine.signals.embedded.projection import components, drawn, layout
 from engine.signals.group import Progress
 from engine.worker.job import Job
 from store.config.data_config import ProfileConfig
+from store.documents.signal_figures import SetFigure
 
 OPTIONS: tuple[str, ...] = ()
 PROMPT = 400  # characters of a prompt in which its first words are looked for
@@ -25,7 +25,7 @@ PROMPT = 400  # characters of a prompt in which its first words are looked for
 
 def compute(
     job: Job, config: ProfileConfig, rows_path: Path, progress: Progress
-) -> tuple[pa.Table, dict[str, dict[str, Any]]]:
+) -> tuple[pa.Table, dict[str, SetFigure]]:
     """x, y, cluster and template of every row, and the figures of `diversity`."""
     vectors = row_vectors(job.home, rows_path, progress)
     total = len(vectors)

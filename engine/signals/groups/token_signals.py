@@ -21,6 +21,7 @@ from engine.signals.texts.row_parts import PART_COLUMNS
 from engine.worker.job import Job
 from store.config.data_config import ProfileConfig
 from store.contract.errors import ConfigError
+from store.documents.signal_figures import SignalOptions
 
 READS = PART_COLUMNS
 PARALLEL = False  # the tokenizer has threads of its own
@@ -36,7 +37,7 @@ class Context:
     max_length: int
 
 
-def prepare(job: Job, config: ProfileConfig, rows_path: Path) -> tuple[Context, dict[str, Any]]:
+def prepare(job: Job, config: ProfileConfig, rows_path: Path) -> tuple[Context, SignalOptions]:
     """Load the tokenizer; choose the length. Raises ModelError, and ConfigError for a length beyond the
     model's positions."""
     from engine.models.bundled import ensure
@@ -56,7 +57,11 @@ def prepare(job: Job, config: ProfileConfig, rows_path: Path) -> tuple[Context, 
         )
     if length is None:
         length = fitting_length(_sampled_lengths(job, tokenizer), positions)
-    options = {"model": config.model, "max_length": length, "chosen": config.max_length is not None}
+    options: SignalOptions = {
+        "model": config.model,
+        "max_length": length,
+        "chosen": config.max_length is not None,
+    }
     return Context(tokenizer, length), options
 
 
