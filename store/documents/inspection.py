@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NotRequired, TypedDict
+from typing import NotRequired, TypedDict
 
 from store.documents.row import ConvertedRow
 
@@ -33,11 +33,11 @@ class FileFacts(TypedDict):
     delimiter: str | None
     bytes: int
     columns: list[FileColumn]  # those of the file, then paths into objects
-    rows: list[dict[str, Any]]  # the first 20, a user's own; long texts are cut
+    rows: list[dict[str, object]]  # the first 20, a user's own; long texts are cut
 
 
-class Inspection(FileFacts):
-    """What a file is and how its rows would be read."""
+class HowRead(TypedDict):
+    """How the rows of a file would be read."""
 
     format: str | None  # of store.catalog.formats; null where no column holds text
     mapping: dict[str, str]  # role -> column; choices_2 is one more column of choices
@@ -52,3 +52,7 @@ class Inspection(FileFacts):
     mappings: dict[str, dict[str, str]]  # of every format that fits, the best first: role -> column
     canonical: list[ConvertedRow]  # the first 5 rows as they would be stored
     problems: list[FileProblem]
+
+
+class Inspection(FileFacts, HowRead):
+    """What a file is and how its rows would be read."""

@@ -21,6 +21,7 @@ from engine.data.convert.turns import (
     read_turns,
     spoken_turns,
 )
+from engine.data.readers.raw_rows import FileRow
 from store.catalog.choice_text import shows, with_choices
 from store.catalog.formats import FORMATS, AnswerBy, columns_of
 from store.catalog.left_out import MARKED_BAD
@@ -45,7 +46,7 @@ class Canonical(NamedTuple):
     part: str | None = None
 
 
-Convert = Callable[[dict[str, Any]], Canonical]
+Convert = Callable[[FileRow], Canonical]
 
 
 def converter(
@@ -96,7 +97,7 @@ def converter(
     return _pair(columns[question], columns[answer], *around, label_column)
 
 
-def _required(row: dict[str, Any], column: str) -> str:
+def _required(row: FileRow, column: str) -> str:
     value = row.get(column)
     if type(value) is not str:
         value = plain(value, column)
@@ -105,7 +106,7 @@ def _required(row: dict[str, Any], column: str) -> str:
     return value
 
 
-def _optional(row: dict[str, Any], column: str) -> str:
+def _optional(row: FileRow, column: str) -> str:
     """The text of a column that may be missing; empty where it is."""
     value = row.get(column)
     if type(value) is not str:
@@ -140,7 +141,7 @@ def _question_with_answer(
 def _pair(
     question: str, answer: str, after: str | None, before: str | None, system: str | None, label: str | None
 ) -> Convert:
-    def convert(row: dict[str, Any]) -> Canonical:
+    def convert(row: FileRow) -> Canonical:
         asked, reply = _required(row, question), _required(row, answer)
         if after and (more := _optional(row, after)):
             asked = f"{asked}\n\n{more}"
@@ -156,7 +157,7 @@ def _text_label(columns: dict[str, str], instruction: str) -> Convert:
     own = columns.get("instruction")
     general = instruction.strip()
 
-    def convert(row: dict[str, Any]) -> Canonical:
+    def convert(row: FileRow) -> Canonical:
         text = _required(row, text_column)
         label = _label(row.get(label_column), label_column)
         asked = (own and _optional(row, own)) or general
@@ -176,7 +177,7 @@ def _multiple_choice(columns: dict[str, str], by: AnswerBy) -> Convert:
     assert answer
     where = columns_of(columns, "choices")
 
-    def convert(row: dict[str, Any]) -> Canonical:
+    def convert(row: FileRow) -> Canonical:
         choices, names = read_choices(row, where)
         place = place_of(row.get(answer), choices, by, names)
         asked = _required(row, question)
@@ -190,14 +191,14 @@ def _multiple_choice(columns: dict[str, str], by: AnswerBy) -> Convert:
 
 
 def _plain_text(column: str) -> Convert:
-    def convert(row: dict[str, Any]) -> Canonical:
+    def convert(row: FileRow) -> Canonical:
         return Canonical(None, (), _required(row, column), None, None)
 
     return convert
 
 
 def _conversation(column: str, system: str | None, tools: str | None) -> Convert:
-    def convert(row: dict[str, Any]) -> Canonical:
+    def convert(row: FileRow) -> Canonical:
         turns = read_turns(row.get(column), column)
         if system and turns and turns[0][0] != "system" and (system_text := _optional(row, system)):
             turns.insert(0, ("system", system_text))
@@ -213,7 +214,7 @@ def _preference(columns: dict[str, str]) -> Convert:
     """Answers may be texts (with a prompt, or spoken as Human and Assistant) or whole conversations."""
     prompt, system, tools = (columns.get(role) for role in ("prompt", "system", "tools"))
 
-    def convert(row: dict[str, Any]) -> Canonical:
+    def convert(row: FileRow) -> Canonical:
         asked = _asked(row, prompt)
         chosen, rejected = (_answer(row, columns[role], asked) for role in ("chosen", "rejected"))
         if chosen[:-1] != rejected[:-1]:
@@ -244,7 +245,7 @@ def _comparison(columns: dict[str, str], values: Mapping[str, str]) -> Convert:
     }
     better, prompt, more = columns_of(columns, "better"), columns.get("prompt"), columns.get("input")
 
-    def convert(row: dict[str, Any]) -> Canonical:
+    def convert(row: FileRow) -> Canonical:
         side = side_of(row, better, values)
         if prompt and more and (rest := _optional(row, more)):
             row = {**row, prompt: f"{_required(row, prompt)}\n\n{rest}"}
@@ -261,7 +262,7 @@ def _marked(columns: dict[str, str], values: Mapping[str, str]) -> Convert:
     assert completion
     assert label
 
-    def convert(row: dict[str, Any]) -> Canonical:
+    def convert(row: FileRow) -> Canonical:
         if mark_of(row, label, values) == "bad":
             raise RowSkipped(MARKED_BAD)
         turns = _answer(row, completion, _asked(row, prompt))
@@ -273,7 +274,7 @@ def _marked(columns: dict[str, str], values: Mapping[str, str]) -> Convert:
     return convert
 
 
-def _asked(row: dict[str, Any], prompt: str | None) -> Turns:
+def _asked(row: FileRow, prompt: str | None) -> Turns:
     if not prompt:
         return []
     value = list_in_text(row.get(prompt))
@@ -282,7 +283,7 @@ def _asked(row: dict[str, Any], prompt: str | None) -> Turns:
     return [("user", _required(row, prompt))]
 
 
-def _answer(row: dict[str, Any], column: str, asked: Turns) -> Turns:
+def _answer(row: FileRow, column: str, asked: Turns) -> Turns:
     value = list_in_text(row.get(column))
     if type(value) is list:
         turns = read_turns(value, column)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from engine.data.convert.choose import ChosenFormat, choose
 from engine.data.convert.convert import Canonical, Convert, converter
@@ -17,7 +17,7 @@ from engine.data.convert.recognised_formats import RecognisedFormats, recognise
 from engine.data.readers.column_values import FileRows, column_names, ignored, paths_of, with_paths
 from engine.data.readers.conversation_parts import part_column, part_of_row
 from engine.data.readers.first_rows import remarks
-from engine.data.readers.raw_rows import Problem, Row
+from engine.data.readers.raw_rows import FileRow, Problem, Row
 from store.catalog.formats import FORMATS
 from store.config.import_config import Wishes
 from store.contract.errors import ConfigError
@@ -82,7 +82,7 @@ class RowReading(NamedTuple):
         if column is None:
             return plain if not paths else lambda row: plain(with_paths(row, paths))
 
-        def convert(row: dict[str, Any]) -> Canonical:
+        def convert(row: FileRow) -> Canonical:
             row = with_paths(row, paths)
             part = part_of_row(row, column, self.parts)
             return plain(row)._replace(part=part)

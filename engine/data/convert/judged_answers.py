@@ -13,7 +13,7 @@ from typing import Any
 
 from engine.data.convert.turns import keys_of
 from engine.data.readers.column_values import ALIASES, FileRows, normalise, values_of
-from engine.data.readers.raw_rows import RowSkipped
+from engine.data.readers.raw_rows import FileRow, RowSkipped
 from store.catalog.formats import roles_for
 from store.catalog.left_out import TIE
 
@@ -167,7 +167,7 @@ def _of_word(key: str, columns: tuple[str, str], marks: tuple[str, ...]) -> dict
     return {}
 
 
-def side_of(row: Mapping[str, Any], better: Sequence[str], meanings: Mapping[str, str]) -> str:
+def side_of(row: FileRow, better: Sequence[str], meanings: Mapping[str, str]) -> str:
     """first or second: what more than half of those who judged say. Raises RowSkipped for a tie."""
     votes = []
     for column in better:
@@ -221,7 +221,7 @@ def marks_of(rows: FileRows, column: str) -> dict[str, str] | None:
     return meanings if len(meanings) == len(keys) else None
 
 
-def mark_of(row: Mapping[str, Any], column: str, meanings: Mapping[str, str]) -> str:
+def mark_of(row: FileRow, column: str, meanings: Mapping[str, str]) -> str:
     """good or bad. Raises RowSkipped where the row says neither."""
     value = row.get(column)
     if value is None or value != value or value == "":

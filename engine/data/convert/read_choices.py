@@ -15,7 +15,7 @@ import numpy as np
 
 from engine.data.convert.turns import plain, texts_in_text
 from engine.data.readers.column_values import ALIASES, CHOICE_STEMS, FileRows, normalise, values_of
-from engine.data.readers.raw_rows import RowSkipped
+from engine.data.readers.raw_rows import FileRow, RowSkipped
 from engine.rows import dataset
 from store.catalog.choice_text import MOST, without_choices
 from store.catalog.formats import AnswerBy, roles_for
@@ -72,7 +72,7 @@ def _question(row: _StoredRow) -> ChoiceQuestion:
     return ChoiceQuestion(row["row_id"], [*prompt[:-1], asked], prompt, choices)
 
 
-def read_choices(row: Mapping[str, Any], columns: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
+def read_choices(row: FileRow, columns: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
     """The choices of a row of a file and the names that they bear there (none where it gives none): one
     column holds them all, or each has a column of its own. Raises RowSkipped where there is no choosing."""
     if len(columns) == 1:
@@ -105,7 +105,7 @@ def _in_one(value: Any, name: str) -> tuple[tuple[str, ...], list[str]]:
     return tuple(plain(choice, f"a choice of {name}") for choice in value), labels
 
 
-def _across(row: Mapping[str, Any], columns: Sequence[str]) -> tuple[str, ...]:
+def _across(row: FileRow, columns: Sequence[str]) -> tuple[str, ...]:
     """Empty ones at the end are none: a question may have fewer choices than the widest."""
     values = [row.get(column) for column in columns]
     while values and (values[-1] is None or values[-1] != values[-1] or not str(values[-1]).strip()):
@@ -157,9 +157,7 @@ PLACES: dict[AnswerBy, Callable[[Any, Sequence[str], Sequence[str]], int | None]
 }
 
 
-def recognise_answers(
-    rows: Sequence[Mapping[str, Any]], columns: Sequence[str], answer: str
-) -> AnswerBy | None:
+def recognise_answers(rows: Sequence[FileRow], columns: Sequence[str], answer: str) -> AnswerBy | None:
     """How the column `answer` names the choices in `columns`: the way that fits most of the rows, of equals a
     text, but a number where the file has numbers or the column is called an index. None where none fits half
     of the rows that have choices."""

@@ -8,14 +8,14 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from engine.data.readers.raw_rows import RowSkipped
+from engine.data.readers.raw_rows import FileRow, RowSkipped
 from engine.rows.tool_turns import TOOL, TOOLS, call_text, calls_of
 
 NOTHING = "(nothing)"  # of a call that gave an empty text
 CALL = "call"  # the role of a turn that is nothing but a call
 
 
-def read_call(turn: dict[str, Any], role: str, content: Any) -> str:
+def read_call(turn: FileRow, role: str, content: Any) -> str:
     """A calling answer as it is stored. `role` CALL: the content is the call. Raises RowSkipped."""
     if role == CALL:
         content, calls = "", _parsed(content)

@@ -13,6 +13,7 @@ import re
 from typing import Any
 
 from engine.data.convert.tool_calls import CALL, in_order, read_call, read_result, read_schemas
+from engine.data.readers.raw_rows import FileRow
 from engine.data.readers.raw_rows import RowSkipped as RowSkipped
 
 ROLES = {
@@ -144,7 +145,7 @@ def calls_functions(value: Any) -> bool:
     return type(value) is list and any(type(turn) is dict and _is_call(turn) for turn in value)
 
 
-def _is_call(turn: dict[str, Any]) -> bool:
+def _is_call(turn: FileRow) -> bool:
     speaker = turn.get("from") if turn.get("role") is None else turn.get("role")
     named = ROLES.get(str(speaker).strip().lower()) in ("tool", CALL)
     return bool(named or turn.get("tool_calls") or turn.get("function_call"))

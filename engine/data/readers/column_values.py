@@ -13,9 +13,10 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from engine.data.readers.raw_rows import FileRow
 from store.contract.errors import DataError
 
-FileRows = Sequence[dict[str, Any]]
+FileRows = Sequence[FileRow]
 
 MOST_COLUMNS = 4096
 DEEPEST = 4  # objects in objects that a path goes through
@@ -90,7 +91,7 @@ def _inside(value: Any, path: str, depth: int) -> Iterator[str]:
                 yield inner
 
 
-def value_at(row: dict[str, Any], path: str) -> Any:
+def value_at(row: FileRow, path: str) -> Any:
     """What lies at the path; None where nothing does."""
     if path in row:
         return row[path]
@@ -105,7 +106,7 @@ def value_at(row: dict[str, Any], path: str) -> Any:
     return value
 
 
-def with_paths(row: dict[str, Any], paths: Iterable[str]) -> dict[str, Any]:
+def with_paths(row: FileRow, paths: Iterable[str]) -> FileRow:
     """The row, with what lies at the paths under their names."""
     return {**row, **{path: value_at(row, path) for path in paths}}
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from engine.data.readers.column_values import FileRows, normalise, values_of
-from engine.data.readers.raw_rows import RowSkipped
+from engine.data.readers.raw_rows import FileRow, RowSkipped
 from store.catalog.formats import LEAVE_OUT
 from store.catalog.left_out import LEFT_OUT
 
@@ -64,7 +64,7 @@ def part_value(value: Any) -> str:
     return str(value).strip()[:80]
 
 
-def part_of_row(row: Mapping[str, Any], column: str, given: Mapping[str, str]) -> str:
+def part_of_row(row: FileRow, column: str, given: Mapping[str, str]) -> str:
     """train, validation or test. Raises RowSkipped for a row that is to be left out, or has no part."""
     value = row.get(column)
     if value is None or value != value or value == "":

@@ -14,11 +14,11 @@ import csv
 import itertools
 import re
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from engine.data.readers.column_values import KNOWN_NAMES, normalise
 from engine.data.readers.lines import LineReader, Lines
-from engine.data.readers.raw_rows import MAX_ROW, Problem, Row, Skipped, skipped, unique_names
+from engine.data.readers.raw_rows import MAX_ROW, FileRow, Problem, Row, Skipped, skipped, unique_names
 from engine.data.readers.streams import ByteStream
 
 DELIMITERS = (",", "\t", ";", "|")
@@ -190,7 +190,7 @@ class DelimitedReader(LineReader):
             elif len(fields) != width:
                 yield number, skipped(self._ragged(len(fields)), line)
             else:
-                row: dict[str, Any] = dict(zip(columns, fields, strict=True))
+                row: FileRow = dict(zip(columns, fields, strict=True))
                 yield number, row
 
     def _ragged(self, fields: int) -> str:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
 from engine.data.readers.column_values import FileRows, values_of
-from engine.data.readers.raw_rows import Problem, Row
+from engine.data.readers.raw_rows import FileRow, Problem, Row
 from engine.data.readers.source_json import encode
 
 MOST_BYTES = 32 * 1024 * 1024
@@ -32,7 +31,7 @@ def read_first(rows: Iterator[Row], most: int) -> list[Row]:
     return items
 
 
-def _size(row: dict[str, Any]) -> int:
+def _size(row: FileRow) -> int:
     try:
         return len(encode(row))
     except RecursionError:

@@ -13,7 +13,16 @@ from typing import Any
 
 from engine.data.readers.conversation_parts import part_named
 from engine.data.readers.lines import LATIN, LineReader, Pieces, is_wide
-from engine.data.readers.raw_rows import MAX_ROW, MAX_ROW_TEXT, Problem, Reader, Row, Skipped, skipped
+from engine.data.readers.raw_rows import (
+    MAX_ROW,
+    MAX_ROW_TEXT,
+    FileRow,
+    Problem,
+    Reader,
+    Row,
+    Skipped,
+    skipped,
+)
 from engine.data.readers.streams import CHUNK, ByteStream
 from store.contract.errors import DataError
 
@@ -56,7 +65,7 @@ class JsonLinesReader(LineReader):
                 yield number, row if type(row) is dict else not_an_object(row, text)
 
 
-def unfolded(row: dict[str, Any], lists: tuple[str, ...]) -> Iterator[dict[str, Any] | Skipped]:
+def unfolded(row: FileRow, lists: tuple[str, ...]) -> Iterator[FileRow | Skipped]:
     """The rows in the innermost of these lists, each with the plain values of all that it lies in."""
     inner = row.get(lists[0]) if lists else None
     if not isinstance(inner, list):

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from engine.data.readers.lines import LineReader, Lines
-from engine.data.readers.raw_rows import MAX_ROW, MAX_ROW_TEXT, Problem, Row, Skipped, skipped
+from engine.data.readers.raw_rows import MAX_ROW, MAX_ROW_TEXT, FileRow, Problem, Row, Skipped, skipped
 from engine.data.readers.streams import ByteStream
 
 ENOUGH = 2  # questions by which marks are known to be meant
@@ -101,7 +101,7 @@ class MarkedTextReader(LineReader):
         if parts or any(line.strip() for line in before):
             yield start, self._row(parts, before, size)
 
-    def _row(self, parts: dict[str, list[str]], before: list[str], size: int) -> dict[str, str] | Skipped:
+    def _row(self, parts: dict[str, list[str]], before: list[str], size: int) -> FileRow | Skipped:
         texts = {column: "\n".join(lines).strip() for column, lines in parts.items()}
         whole = "\n".join([*before, *texts.values()])
         if size > MAX_ROW:

@@ -10,7 +10,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.data.readers.raw_rows import Reader, Row, Skipped, skipped, unique_names
+from engine.data.readers.raw_rows import FileRow, Reader, Row, Skipped, skipped, unique_names
 from engine.data.readers.streams import ByteStream
 from store.contract.calendar import spelled_out
 from store.contract.errors import DataError
@@ -67,7 +67,7 @@ class ParquetReader(Reader):
             self._unpacked.close()
 
 
-def _rows_in(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | Skipped]:
+def _rows_in(batch: pa.RecordBatch) -> Iterator[FileRow | Skipped]:
     """The rows; one whose text is no Unicode costs that row alone."""
     try:
         yield from batch.to_pylist()

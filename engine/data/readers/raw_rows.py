@@ -10,11 +10,14 @@ The one way in which reading says that a row can't be taken.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 MAX_ROW = 16 * 1024 * 1024  # bytes of one row; a longer one is skipped, so that memory stays bounded
 MAX_ROW_TEXT = "16 MiB"
 EXCERPT = 200  # characters of a skipped row that are kept
+
+
+FileRow = dict[str, object]  # a row of a file: column -> whatever JSON or Parquet holds
 
 
 class Skipped(NamedTuple):
@@ -33,7 +36,7 @@ class Problem(NamedTuple):
     notice: bool = False
 
 
-Row = tuple[int, dict[str, Any] | Skipped]
+Row = tuple[int, FileRow | Skipped]
 
 
 def skipped(reason: str, text: str) -> Skipped:
