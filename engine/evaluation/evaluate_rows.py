@@ -26,7 +26,7 @@ from engine.rows import dataset, labelled
 from engine.rows.choice_items import picked
 from engine.rows.labelled import UNSEEN, Labels
 from engine.rows.render import REASONS, TokenRows
-from engine.rows.tokens import tokenised
+from engine.rows.tokens import RowsToTokenise, tokenised
 from engine.worker.job import Job
 from engine.worker.progress import Pass
 from store.config.evaluate_config import EvaluateConfig
@@ -156,11 +156,13 @@ def _tokens(
     rows = tokenised(
         job.home,
         subject.tokenizer,
-        fingerprint=data["fingerprint"],
-        row_count=dataset.open_rows(job.home, data["fingerprint"]).metadata.num_rows,
-        row_ids=row_ids,
-        completion_only=True,
-        load=prepare.loader(job.home, data["fingerprint"], data["kind"]),
+        RowsToTokenise(
+            fingerprint=data["fingerprint"],
+            row_count=dataset.open_rows(job.home, data["fingerprint"]).metadata.num_rows,
+            row_ids=row_ids,
+            completion_only=True,
+            load=prepare.loader(job.home, data["fingerprint"], data["kind"]),
+        ),
         on_rows=lambda done, total: tell(done),
     )
     return prepare.cut(rows, _longest(config, subject, rows))

@@ -34,7 +34,7 @@ from engine.rows.tool_turns import TOOLS, openai
 from store.catalog.choice_text import without_choices
 from store.config.data_config import ExportFormat
 from store.contract.errors import ConfigError
-from store.documents.row import Message
+from store.documents.row import Kind, Message
 
 OWN = ("row_id", "split")
 FORMS = (  # what the forms of an export call their own
@@ -171,7 +171,18 @@ def _chooses(row: Canonical) -> bool:
     return not without_choices(row.contents[-2], row.choices or ()).isspace()
 
 
-def form_of(kind: str, shape: Shape) -> Form:
+@dataclass(frozen=True)
+class Layout:
+    """How rows lie in a file. kind: of the data set. one_list: of the forms in JSON one list in place of a
+    line for each row."""
+
+    kind: Kind
+    format: ExportFormat
+    shape: Shape
+    one_list: bool = False
+
+
+def form_of(kind: Kind, shape: Shape) -> Form:
     """The plainest form that says all of the rows."""
     if kind != "chat":
         return "text" if kind == "text" else "preference"
@@ -182,8 +193,9 @@ def form_of(kind: str, shape: Shape) -> Form:
     return "labelled" if shape.answered_by_label == shape.rows and not shape.with_system else "pairs"
 
 
-def check(kind: str, format: ExportFormat, shape: Shape) -> None:
+def check(layout: Layout) -> None:
     """Raise ConfigError (field format) where the format can't hold the rows."""
+    kind, format, shape = layout.kind, layout.format, layout.shape
     able = "messages, csv or parquet"
     if not shape.rows:
         raise ConfigError("There is no row to export.", fix="Choose other rows.", field="where")
@@ -206,9 +218,10 @@ def check(kind: str, format: ExportFormat, shape: Shape) -> None:
         )
 
 
-def losses(kind: str, format: ExportFormat, shape: Shape) -> list[str]:
+def losses(layout: Layout) -> list[str]:
     """What an import of the file would not read back, in sentences; empty where it reads all."""
-    form = form_of(kind, shape)
+    format, shape = layout.format, layout.shape
+    form = form_of(layout.kind, shape)
     sentences = []
     if shape.with_choices and not (form == "choices" and format in CHOOSING):
         why = "other rows have none" if form != "choices" else "it reads turns alone"
@@ -223,27 +236,19 @@ def losses(kind: str, format: ExportFormat, shape: Shape) -> list[str]:
     return sentences
 
 
-def write(
-    path: Path,
-    kind: str,
-    format: ExportFormat,
-    shape: Shape,
-    batches: Iterable[pa.RecordBatch],
-    columns: Columns,
-    *,
-    one_list: bool = False,
-) -> None:
-    """Write the rows to the new file `path`, each with its other `columns`. `shape` is that of the same rows,
-    and `check`ed. one_list: of the forms in JSON one list in place of a line for each row."""
-    form = form_of(kind, shape)
+def write(path: Path, layout: Layout, batches: Iterable[pa.RecordBatch], columns: Columns) -> None:
+    """Write the rows to the new file `path`, each with its other `columns`. The layout has the shape of the
+    same rows, and is `check`ed."""
+    format, shape = layout.format, layout.shape
+    form = form_of(layout.kind, shape)
     if format == "parquet":
         _write_parquet(path, form, shape, batches, columns)
     elif format == "csv":
         _write_csv(path, form, shape, batches, columns)
     else:
-        document = _DOCUMENTS[format] if kind == "chat" else _of_kind
+        document = _DOCUMENTS[format] if layout.kind == "chat" else _of_kind
         encode = json.JSONEncoder(ensure_ascii=False).encode
-        begin, between, end = ("[\n", ",\n", "\n]\n") if one_list else ("", "\n", "\n")
+        begin, between, end = ("[\n", ",\n", "\n]\n") if layout.one_list else ("", "\n", "\n")
         with open(path, "x", encoding="utf-8", newline="\n") as file:
             file.write(begin)
             first = True

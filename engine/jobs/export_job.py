@@ -16,7 +16,7 @@ import numpy as np
 from engine.data.deal.dealing import Dealt, deal_rows
 from engine.data.deal.split import PARTS, split_of
 from engine.export import card, export_rows
-from engine.export.export_rows import Columns, used_columns
+from engine.export.export_rows import Columns, Layout, used_columns
 from engine.recipe.questions_of_sql import RowQueries
 from engine.recipe.working import Working
 from engine.worker.job import Job
@@ -40,12 +40,13 @@ def run(job: Job) -> ExportResult:
         dealt = _choose(work, config)
         columns = Columns(dealt.codes, used_columns(work.columns))
         shape = export_rows.shape(work.scan(COLUMNS), columns)
-        export_rows.check(work.kind, config.format, shape)
+        layout = Layout(work.kind, config.format, shape, config.one_list)
+        export_rows.check(layout)
         work.progress.begin(1, "Writing the file")
         file = folder / "rows"
         rows = work.scan(COLUMNS)
-        export_rows.write(file, work.kind, config.format, shape, rows, columns, one_list=config.one_list)
-        notices = export_rows.losses(work.kind, config.format, shape)
+        export_rows.write(file, layout, rows, columns)
+        notices = export_rows.losses(layout)
         subject = card.CardSubject(job.order["dataset"], job.order["history"], job.order["figures"])
         text = card.write(subject, config, rows=shape.rows, parts=dealt.counts(), notices=notices)
         (folder / "card").write_text(text, encoding="utf-8")

@@ -41,19 +41,26 @@ class Near:
     prompts: np.ndarray
 
 
+@dataclass(frozen=True)
+class NearProgress:
+    """Who is told how far it is. `on_bands`: of the bands of the sketches; `on_rows`: of the rows read."""
+
+    on_bands: Tell
+    on_rows: Callable[[int], None] = lambda done: None
+
+
 def near_rows(
     read: Read,
     threshold: float,
     folder: Path,
-    tell: Tell,
+    progress: NearProgress,
     *,
     order: np.ndarray | None = None,
     strict: bool = True,
-    rows: Callable[[int], None] = lambda done: None,
 ) -> Near:
     """Near duplicates of all rows that `read` gives. `folder` takes spool files. order: of each row, the
     smaller is the one to stand for others (the first row where left out or equal). strict: rows of another
-    label or answer are no duplicates. `rows` and `tell` may raise to stop."""
+    label or answer are no duplicates. `progress` may raise to stop."""
     keys = joined(folded_keys(batch, labels=strict) for batch in read(FOLDED))
     count = len(keys)
     units = group_of(keys)
@@ -66,15 +73,17 @@ def near_rows(
         for sketch, asked in sketched(read, first, sketches):
             sketches.add(sketch)
             prompts.append(asked)
-            rows(sum(map(len, prompts)))
+            progress.on_rows(sum(map(len, prompts)))
         sketches.close()
-        clusters = find_clusters(sketches, tell)
+        clusters = find_clusters(sketches, progress.on_bands)
         codes = np.zeros(len(texts), np.int64)
         alike: Alike = _always
         if strict:
             codes = _codes(read)[texts]
             alike = _answers(read, texts[_chained(clusters)], texts, answers)
-        standing = stand(sketches, clusters, codes, _rank(best, order), alike, lambda: tell(0, 1))
+        standing = stand(
+            sketches, clusters, codes, _rank(best, order), alike, lambda: progress.on_bands(0, 1)
+        )
         conflict = _contradicted(clusters, codes, alike) if strict else np.zeros(len(texts), bool)
     own = (standing.chief == np.arange(len(texts)))[place]
     several = np.bincount(place, minlength=len(texts))[place] > 1

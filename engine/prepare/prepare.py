@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from engine.data.deal import dealing, leakage, split
 from engine.rows import dataset, pairs
 from engine.rows.render import TokenRows, fitting_length
-from engine.rows.tokens import Load, tokenised
+from engine.rows.tokens import Load, RowsToTokenise, tokenised
 from engine.worker.job import Job
 from store.catalog.encoders import SHIFTED
 from store.catalog.methods import METHODS
@@ -147,12 +147,14 @@ def tokenise(
         return tokenised(
             home,
             tokenizer,
-            fingerprint=fingerprint,
-            row_count=dataset.open_rows(home, fingerprint).metadata.num_rows,
-            row_ids=all_ids,
-            completion_only=preference or config.completion_only_loss,
-            load=load,
-            variant=variant,
+            RowsToTokenise(
+                fingerprint=fingerprint,
+                row_count=dataset.open_rows(home, fingerprint).metadata.num_rows,
+                row_ids=all_ids,
+                completion_only=preference or config.completion_only_loss,
+                load=load,
+                variant=variant,
+            ),
             on_rows=on_rows,
         )
 

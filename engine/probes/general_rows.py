@@ -20,7 +20,7 @@ from engine.probes.own_samples import LENGTH, START, own_samples
 from engine.probes.suite import suite_texts
 from engine.rows import dataset
 from engine.rows.render import TokenRows, fitting_length
-from engine.rows.tokens import read_rows, tokenised, write_rows
+from engine.rows.tokens import RowsToTokenise, read_rows, tokenised, write_rows
 from engine.worker.job import Job
 from engine.worker.progress import Pass
 from store.config.train_config import TrainConfig
@@ -118,11 +118,13 @@ def rows_of(
     rows = tokenised(
         home,
         tokenizer,
-        fingerprint=fingerprint,
-        row_count=total,
-        row_ids=ids,
-        completion_only=config.completion_only_loss,
-        load=prepare.loader(home, fingerprint, "text" if source["kind"] == "text" else "chat"),
+        RowsToTokenise(
+            fingerprint=fingerprint,
+            row_count=total,
+            row_ids=ids,
+            completion_only=config.completion_only_loss,
+            load=prepare.loader(home, fingerprint, "text" if source["kind"] == "text" else "chat"),
+        ),
     )
     limit = config.max_length or fitting_length(rows.lengths, positions)
     part = prepare.cut(rows, min(limit, positions) if positions else limit)

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 
-from engine.data.convert.choose import choose
+from engine.data.convert.choose import GivenFormat, choose
 from engine.data.convert.convert import Canonical, Convert, converter
 from engine.data.convert.turns import RowSkipped, Turns, check_turns, read_turns
 from engine.data.readers.column_values import column_names
@@ -64,7 +64,7 @@ def _converter(work: Working, step: MapColumns) -> Convert:
         return converter(step.format, step.columns, instruction=step.instruction)
     batch = next(work.scan(["source"]), None)
     rows = [json.loads(source) for source in batch["source"].to_pylist()[:FIRST]] if batch else []
-    chosen = choose(column_names([], rows), rows, step.format, step.columns)
+    chosen = choose(column_names([], rows), rows, GivenFormat(step.format, step.columns))
     return converter(step.format, chosen.mapping, answers=chosen.answers, values=chosen.values)
 
 

@@ -17,7 +17,7 @@ from engine.diagnostics.phrasing import plural
 from engine.near.compared_texts import texts_and_prompts
 from engine.near.digest import EXACT, FOLDED, exact_keys, folded_keys
 from engine.near.groups import group_of, joined
-from engine.near.near_duplicates import near_rows
+from engine.near.near_duplicates import NearProgress, near_rows
 from engine.near.repeated_prompts import answered
 from engine.recipe.working import Working
 from store.config.recipe import DropDuplicates
@@ -87,7 +87,7 @@ def _near(work: Working, step: DropDuplicates) -> _Choice:
         work.scan,
         step.threshold,
         work.folder,
-        lambda band, bands: work.progress.at(1),
+        NearProgress(lambda band, bands: work.progress.at(1)),
         order=_order(work, step, None),
         strict=step.conflicts == "keep",
     )

@@ -52,13 +52,13 @@ class RowRedactor:
         self._kinds = kinds
         self._spans: dict[str, list[Span]] = {}
         self._source, self._columns = source, json.loads(source)
-        self._found: dict[str, str] = {}  # text -> kind
+        self._kind_of: dict[str, str] = {}  # text -> kind
         for text in texts:
             self._note(text)
         for name, value in _values(self._columns):
             self._note(value)
             self._note(f"{name}: {value}", len(name) + 2)  # the name may say what the number is
-        long = sorted((text for text in self._found if len(text) >= SHORTEST), key=len, reverse=True)
+        long = sorted((text for text in self._kind_of if len(text) >= SHORTEST), key=len, reverse=True)
         self._again = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, long))})(?!\w)") if long else None
 
     def __call__(self, text: str) -> str:
@@ -66,7 +66,7 @@ class RowRedactor:
         made = _replaced(text, spans)
         if self._again is None:
             return made
-        return self._again.sub(lambda match: _placeholder(self._found[match[0]]), made)
+        return self._again.sub(lambda match: _placeholder(self._kind_of[match[0]]), made)
 
     def source(self) -> str:
         """The row as it stood in the file, without what was found."""
@@ -79,17 +79,17 @@ class RowRedactor:
             self._spans[text] = spans
         for span in spans:
             if span.start >= begin:
-                self._found.setdefault(text[span.start : span.end], span.kind)
+                self._kind_of.setdefault(text[span.start : span.end], span.kind)
 
     def _without(self, value: Any) -> Any:
         if isinstance(value, str):
-            return _placeholder(self._found[value]) if value in self._found else self(value)
+            return _placeholder(self._kind_of[value]) if value in self._kind_of else self(value)
         if isinstance(value, dict):
             return {self(key): self._without(item) for key, item in value.items()}
         if isinstance(value, list):
             return [self._without(item) for item in value]
-        if _is_number(value) and str(value) in self._found:
-            return _placeholder(self._found[str(value)])
+        if _is_number(value) and str(value) in self._kind_of:
+            return _placeholder(self._kind_of[str(value)])
         return value
 
 

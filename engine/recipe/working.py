@@ -212,7 +212,7 @@ class RecipeProgress:
         self._job = job
         self._weights: list[float] = [1.0]
         self._phase, self._share, self._message = 0, 0.0, ""
-        self._started = self._told = time.monotonic()
+        self._started = self._reported_at = time.monotonic()
 
     def plan(self, weights: list[float]) -> None:
         """The phases to come."""
@@ -229,9 +229,9 @@ class RecipeProgress:
         self._job.check_cancelled()
         self._share = max(self._share, min(1.0, share))
         now = time.monotonic()
-        if now - self._told < 1:
+        if now - self._reported_at < 1:
             return
-        self._told = now
+        self._reported_at = now
         done = sum(self._weights[: self._phase]) + self._weights[self._phase] * self._share
         whole = sum(self._weights)
         left = (now - self._started) * (whole - done) / done if done else None

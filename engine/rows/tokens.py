@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,26 +35,33 @@ Load = Callable[[np.ndarray], Sequence[Any]]  # row ids -> their messages or tex
 Encode = Callable[[Any, np.ndarray, Any], TokenRows]  # tokenizer, row ids and what `Load` gives -> rows
 
 
-def tokenised(
-    home: Home,
-    tokenizer: Any,
-    *,
-    fingerprint: str,
-    row_count: int,
-    row_ids: np.ndarray,
-    completion_only: bool,
-    load: Load,
-    variant: str = "",
-    encode: Encode | None = None,
-    on_rows: Callable[[int, int], None] = lambda done, total: None,
-) -> TokenRows:
-    """The rows `row_ids` of a data set of `row_count`, tokenised; `on_rows(done, total)` may raise.
+@dataclass(frozen=True)
+class RowsToTokenise:
+    """The rows `row_ids` of a data set of `row_count`.
 
     `variant` names what `load` makes of the rows where that is not their own text. encode: in place of
     `render`, which makes a variant too.
     """
-    wanted = np.arange(row_count) if row_count <= WHOLE else np.unique(row_ids)
-    key = _key(fingerprint + variant, tokenizer, completion_only, wanted)
+
+    fingerprint: str
+    row_count: int
+    row_ids: np.ndarray
+    completion_only: bool
+    load: Load
+    variant: str = ""
+    encode: Encode | None = None
+
+
+def tokenised(
+    home: Home,
+    tokenizer: Any,
+    order: RowsToTokenise,
+    on_rows: Callable[[int, int], None] = lambda done, total: None,
+) -> TokenRows:
+    """The rows of an order, tokenised; `on_rows(done, total)` may raise."""
+    whole = order.row_count <= WHOLE
+    wanted = np.arange(order.row_count) if whole else np.unique(order.row_ids)
+    key = _key(order.fingerprint + order.variant, tokenizer, order.completion_only, wanted)
     path = home.cache / "tokens" / f"{key}.safetensors"
     rows = read_rows(path)
     if rows is None:
@@ -61,13 +69,14 @@ def tokenised(
         for first in range(0, len(wanted), CHUNK):
             on_rows(first, len(wanted))
             chunk = wanted[first : first + CHUNK]
-            if encode is not None:
-                parts.append(encode(tokenizer, chunk, load(chunk)))
+            loaded = order.load(chunk)
+            if order.encode is not None:
+                parts.append(order.encode(tokenizer, chunk, loaded))
             else:
-                parts.append(render(tokenizer, chunk, load(chunk), completion_only=completion_only))
+                parts.append(render(tokenizer, chunk, loaded, completion_only=order.completion_only))
         rows = TokenRows.joined(parts)
         write_rows(path, rows)
-    return rows.select(row_ids)
+    return rows.select(order.row_ids)
 
 
 def tokenizer_key(tokenizer: Any) -> str:

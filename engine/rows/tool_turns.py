@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NotRequired, TypedDict
 
@@ -71,7 +71,7 @@ class OpenAIRow(TypedDict):
     tools: NotRequired[list[Schema]]
 
 
-def call_text(content: str, calls: Sequence[Mapping[str, object]]) -> str:
+def call_text(content: str, calls: Sequence[StoredCall | CalledFunction]) -> str:
     """A calling answer as it is stored. calls: name, arguments and perhaps id of each."""
     answer = {"content": content} if content else {}
     return json.dumps({**answer, "tool_calls": list(calls)}, ensure_ascii=False)
@@ -165,7 +165,7 @@ def _written(messages: Sequence[Message], schemas: list[Schema]) -> list[Templat
         called = turn.get("tool_calls")
         is_result = not called and turn["role"] == TOOL
         if called:
-            calls = [{"name": c["function"]["name"], "arguments": c["function"]["arguments"]} for c in called]
+            calls = [call["function"] for call in called]
             turns.append({"role": "assistant", "content": call_text(turn["content"] or "", calls)})
         elif is_result:
             name = f" of {turn['name']}" if turn.get("name") else ""

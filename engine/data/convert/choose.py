@@ -24,13 +24,20 @@ class ChosenFormat(NamedTuple):
     values: Mapping[str, str] = {}
 
 
+class GivenFormat(NamedTuple):
+    """What the user said of how the rows are read: the format, role -> column (an empty one: none), how
+    answers name their choices, and what deciding values mean. What is None, or left out, is recognised."""
+
+    format: FormatName | None
+    columns: Mapping[str, str]
+    answers: AnswerBy | None = None
+    values: Mapping[str, str] = {}
+
+
 def choose(
     columns: Sequence[str],
     rows: FileRows,
-    format: FormatName | None,
-    given: Mapping[str, str],
-    answers: AnswerBy | None = None,
-    values: Mapping[str, str] | None = None,
+    given: GivenFormat,
     recognised: RecognisedFormats | None = None,
 ) -> ChosenFormat:
     """How the rows are read, from what the user gave and what is recognised.
@@ -40,12 +47,13 @@ def choose(
     where nothing fits.
     """
     formats = recognised or recognise(columns, rows)
-    _check_columns(given, columns)
-    if format is None and given:
-        able = [form.name for form in FORMATS.values() if all(form.has_role(role) for role in given)]
+    format, roles, answers, values = given
+    _check_columns(roles, columns)
+    if format is None and roles:
+        able = [form.name for form in FORMATS.values() if all(form.has_role(role) for role in roles)]
         fitting = [name for name in formats.mappings if name in able]
         if not fitting:
-            fitting = [name for name in able if set(FORMATS[name].required) <= set(given)]
+            fitting = [name for name in able if set(FORMATS[name].required) <= set(roles)]
         format = fitting[0] if fitting else None
     guessed = format is None and formats.guessed
     format = format or formats.format
@@ -55,7 +63,7 @@ def choose(
             fix="Choose a format and map its roles to columns.",
             field="format",
         )
-    mapping = _mapped(format, given, formats.mappings.get(format, {}), columns)
+    mapping = _mapped(format, roles, formats.mappings.get(format, {}), columns)
     chosen = ChosenFormat(format, mapping, guessed)
     rows = looked_at(columns, rows)
     if format == "multiple_choice":
@@ -64,7 +72,7 @@ def choose(
             raise _no_answers(mapping)
         return chosen._replace(answers=answers)
     if FORMATS[format].meanings:
-        return chosen._replace(values=_meanings(format, mapping, rows, values or {}))
+        return chosen._replace(values=_meanings(format, mapping, rows, values))
     return chosen
 
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from engine.data.convert.choose import ChosenFormat, choose
+from engine.data.convert.choose import ChosenFormat, GivenFormat, choose
 from engine.data.convert.convert import Canonical, Convert, converter
 from engine.data.convert.marked_pairs import Marking, count_pairs, pair_up
 from engine.data.convert.recognised_formats import RecognisedFormats, recognise
@@ -108,9 +108,8 @@ def _whole(rows: Iterator[Row], paths: list[str]) -> Iterator[Row]:
 def decide(seen: SourceHead, wishes: Wishes, label_column: str | None = None) -> RowReading:
     """Raises ConfigError and DataError that name the field."""
     columns = [*seen.columns, *seen.paths]
-    chosen = choose(
-        columns, seen.rows, wishes.format, wishes.columns, wishes.answers, wishes.values, seen.recognised
-    )
+    given = GivenFormat(wishes.format, wishes.columns, wishes.answers, wishes.values)
+    chosen = choose(columns, seen.rows, given, seen.recognised)
     column = wishes.part_column
     if column is None:
         column = part_column(columns, seen.rows, seen.marks)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from engine.data.readers.raw_rows import FileRow, RowSkipped
-from engine.rows.tool_turns import TOOL, TOOLS, call_text, calls_of
+from engine.rows.tool_turns import TOOL, TOOLS, StoredCall, call_text, calls_of
 
 NOTHING = "(nothing)"  # of a call that gave an empty text
 CALL = "call"  # the role of a turn that is nothing but a call
@@ -27,14 +27,14 @@ def read_call(turn: FileRow, role: str, content: Any) -> str:
     return call_text((content or "").strip(), [_call(call) for call in calls])
 
 
-def _call(call: Any) -> dict[str, Any]:
+def _call(call: Any) -> StoredCall:
     function = call.get("function", call) if isinstance(call, dict) else None
     name = function.get("name") if isinstance(function, dict) else None
     if not isinstance(function, dict) or not isinstance(name, str) or not name.strip():
         raise RowSkipped("a call names no function")
     arguments = function.get("arguments", function.get("parameters"))
-    call_document = {"name": name, "arguments": {} if arguments is None else _object(arguments)}
-    return {"id": str(call["id"]), **call_document} if call.get("id") else call_document
+    stored: StoredCall = {"name": name, "arguments": {} if arguments is None else _object(arguments)}
+    return {"id": str(call["id"]), **stored} if call.get("id") else stored
 
 
 def _object(arguments: Any) -> Any:

@@ -44,8 +44,9 @@ class SeveralReader(Reader):
         self.bytes, self.total = first.bytes, 0.0
         self.problems += first.problems
         self.marks = {mark: list(names)}
-        self._known = list(first.columns)
-        self.columns = [*self._known, mark] if self._known and mark not in self._known else self._known
+        self._first_columns = list(first.columns)
+        named = not self._first_columns or mark in self._first_columns
+        self.columns = self._first_columns if named else [*self._first_columns, mark]
 
     def rows(self) -> Iterator[Row]:
         for number, name in enumerate(self._names):
@@ -63,7 +64,9 @@ class SeveralReader(Reader):
         self.bytes += reader.bytes
         name = self._names[number]
         self.problems += [problem._replace(reason=f"{name}: {problem.reason}") for problem in reader.problems]
-        missing = [column for column in self._known if reader.columns and column not in reader.columns]
+        missing = [
+            column for column in self._first_columns if reader.columns and column not in reader.columns
+        ]
         if missing:
             raise DataError(
                 f"{name} has no column {missing[0]!r}, which {self._names[0]} has.",

@@ -16,7 +16,7 @@ from engine.models.bundled import ensure
 from engine.prepare import prepare
 from engine.rows import dataset, masks
 from engine.rows.render import TokenRows, fitting_length, render
-from engine.rows.tokens import WHOLE, row_tokens, tokenised
+from engine.rows.tokens import WHOLE, RowsToTokenise, row_tokens, tokenised
 from engine.worker.job import Job
 from store.config.ask_config import RenderingAsk
 from store.contract.errors import NotFoundError
@@ -69,11 +69,13 @@ def _rows(job: Job, asked: RenderingAsk, tokenizer: Any, total: int, row_id: int
     return tokenised(
         job.home,
         tokenizer,
-        fingerprint=asked.fingerprint,
-        row_count=total,
-        row_ids=ids,
-        completion_only=asked.completion_only_loss,
-        load=prepare.loader(job.home, asked.fingerprint, asked.kind),
+        RowsToTokenise(
+            fingerprint=asked.fingerprint,
+            row_count=total,
+            row_ids=ids,
+            completion_only=asked.completion_only_loss,
+            load=prepare.loader(job.home, asked.fingerprint, asked.kind),
+        ),
     )
 
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 from engine.near.compared_texts import reader
 from engine.near.digest import EXACT, FOLDED, exact_keys, folded_keys
 from engine.near.groups import group_of, joined
-from engine.near.near_duplicates import Near, near_rows
+from engine.near.near_duplicates import Near, NearProgress, near_rows
 from engine.near.repeated_prompts import Answered, answered
 from engine.signals.group import Progress
 from engine.worker.job import Job
@@ -40,8 +40,10 @@ def compute(
         read,
         config.threshold,
         job.dir.path,
-        lambda band, bands: progress(band, bands, "bands", "Verifying"),
-        rows=lambda done: progress(done, len(exact), "rows", "Comparing texts"),
+        NearProgress(
+            on_bands=lambda band, bands: progress(band, bands, "bands", "Verifying"),
+            on_rows=lambda done: progress(done, len(exact), "rows", "Comparing texts"),
+        ),
     )
     repeats = answered(read, near.prompts)
     table = pa.table(

@@ -78,23 +78,20 @@ def measure_rows(
                 done += len(table)
                 progress(done, total)
     else:
-        tables = _in_processes(job, group, context, rows_path, pieces, processes, total, progress)
+        tables = _in_processes(job, (group, context, str(rows_path)), pieces, processes, total, progress)
     return pa.concat_tables(tables) if tables else pa.table({})
 
 
 def _in_processes(
     job: Job,
-    group: str,
-    context: Any,
-    rows_path: Path,
+    measured: tuple[str, Any, str],
     pieces: list[tuple[int, np.ndarray]],
     processes: int,
     total: int,
     progress: Progress,
 ) -> list[pa.Table]:
-    pool = ProcessPoolExecutor(
-        processes, get_context("spawn"), initializer=_begin_child, initargs=(group, context, str(rows_path))
-    )
+    """The tables of the pieces. measured: group, its context, path of the rows."""
+    pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_begin_child, initargs=measured)
     try:
         futures = [pool.submit(_piece, *piece) for piece in pieces]
         waiting: set[Future[pa.Table]] = set(futures)
