@@ -172,7 +172,7 @@ def _chooses(row: Canonical) -> bool:
 
 
 @dataclass(frozen=True)
-class Layout:
+class FileLayout:
     """How rows lie in a file. kind: of the data set. one_list: of the forms in JSON one list in place of a
     line for each row."""
 
@@ -193,7 +193,7 @@ def form_of(kind: Kind, shape: Shape) -> Form:
     return "labelled" if shape.answered_by_label == shape.rows and not shape.with_system else "pairs"
 
 
-def check(layout: Layout) -> None:
+def check(layout: FileLayout) -> None:
     """Raise ConfigError (field format) where the format can't hold the rows."""
     kind, format, shape = layout.kind, layout.format, layout.shape
     able = "messages, csv or parquet"
@@ -218,7 +218,7 @@ def check(layout: Layout) -> None:
         )
 
 
-def losses(layout: Layout) -> list[str]:
+def losses(layout: FileLayout) -> list[str]:
     """What an import of the file would not read back, in sentences; empty where it reads all."""
     format, shape = layout.format, layout.shape
     form = form_of(layout.kind, shape)
@@ -236,7 +236,7 @@ def losses(layout: Layout) -> list[str]:
     return sentences
 
 
-def write(path: Path, layout: Layout, batches: Iterable[pa.RecordBatch], columns: Columns) -> None:
+def write(path: Path, layout: FileLayout, batches: Iterable[pa.RecordBatch], columns: Columns) -> None:
     """Write the rows to the new file `path`, each with its other `columns`. The layout has the shape of the
     same rows, and is `check`ed."""
     format, shape = layout.format, layout.shape

@@ -16,7 +16,7 @@ import numpy as np
 from engine.data.deal.dealing import Dealt, deal_rows
 from engine.data.deal.split import PARTS, split_of
 from engine.export import card, export_rows
-from engine.export.export_rows import Columns, Layout, used_columns
+from engine.export.export_rows import Columns, FileLayout, used_columns
 from engine.recipe.questions_of_sql import RowQueries
 from engine.recipe.working import Working
 from engine.worker.job import Job
@@ -40,7 +40,7 @@ def run(job: Job) -> ExportResult:
         dealt = _choose(work, config)
         columns = Columns(dealt.codes, used_columns(work.columns))
         shape = export_rows.shape(work.scan(COLUMNS), columns)
-        layout = Layout(work.kind, config.format, shape, config.one_list)
+        layout = FileLayout(work.kind, config.format, shape, config.one_list)
         export_rows.check(layout)
         work.progress.begin(1, "Writing the file")
         file = folder / "rows"

@@ -21,7 +21,7 @@ from engine.data.convert.writer import DatasetWriter
 from engine.data.deal.split_column import check_split_column
 from engine.data.readers.builtin import LABEL
 from engine.data.readers.first_rows import read_first
-from engine.data.readers.raw_rows import Problem, Reader, Row, Skipped, skipped
+from engine.data.readers.raw_rows import Reader, ReadRow, Skipped, SourceProblem, skipped
 from engine.data.readers.readers import open_source
 from engine.data.readers.source_json import encode
 from engine.worker.job import Job
@@ -69,7 +69,7 @@ def _open(job: Job, config: ImportConfig) -> Reader:
     return open_source(job.home, config.source, has_header=config.has_header, encoding=config.encoding)
 
 
-def _again(job: Job, config: ImportConfig) -> Iterator[Row]:
+def _again(job: Job, config: ImportConfig) -> Iterator[ReadRow]:
     """The rows from the beginning, for a format that looks at all of them first."""
     with contextlib.closing(_open(job, config)) as reader:
         for number, item in enumerate(reader.rows()):
@@ -88,7 +88,9 @@ def _without_gc() -> Iterator[None]:
         gc.enable()
 
 
-def _agree(config: ImportConfig, reader: Reader, head: list[Row]) -> tuple[RowReading, list[Problem]]:
+def _agree(
+    config: ImportConfig, reader: Reader, head: list[ReadRow]
+) -> tuple[RowReading, list[SourceProblem]]:
     """How the rows are read, and what to tell the user about it."""
     if not any(isinstance(row, dict) for _, row in head):
         faults = [(line, row.reason) for line, row in head if isinstance(row, Skipped)]
@@ -106,7 +108,9 @@ def _agree(config: ImportConfig, reader: Reader, head: list[Row]) -> tuple[RowRe
     return reading, reading_problems(reading, seen.rows)
 
 
-def _write(job: Job, reader: Reader, rows: Iterator[Row], convert: Convert, writer: DatasetWriter) -> None:
+def _write(
+    job: Job, reader: Reader, rows: Iterator[ReadRow], convert: Convert, writer: DatasetWriter
+) -> None:
     started = reported_at = time.monotonic()
     for number, (line, row) in enumerate(rows):
         if number % CHECK_EVERY == 0:
@@ -151,7 +155,7 @@ def _nothing_read(name: str, reasons: Counter[str], first: dict[str, int]) -> Da
     )
 
 
-def _notices(problems: list[Problem]) -> list[str]:
+def _notices(problems: list[SourceProblem]) -> list[str]:
     return [f"Line {line}: {reason}" if line else reason for line, reason, _ in problems[:50]]
 
 

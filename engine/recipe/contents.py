@@ -15,7 +15,7 @@ from engine.data.convert.turns import RowSkipped, Turns, check_turns, read_turns
 from engine.data.readers.column_values import column_names
 from engine.recipe.questions_of_sql import RowQueries
 from engine.recipe.recipe_rows import canonicals, changed_batch, still_chosen
-from engine.recipe.working import Change, Working
+from engine.recipe.working import BatchChange, Working
 from store.catalog.formats import FORMATS
 from store.config.recipe import Edit, EditRows, MapColumns, Relabel
 from store.contract.errors import ConfigError
@@ -68,7 +68,7 @@ def _converter(work: Working, step: MapColumns) -> Convert:
     return converter(step.format, chosen.mapping, answers=chosen.answers, values=chosen.values)
 
 
-def _read_anew(batch: pa.RecordBatch, convert: Convert, seen: set[str]) -> Change | None:
+def _read_anew(batch: pa.RecordBatch, convert: Convert, seen: set[str]) -> BatchChange | None:
     made: dict[int, Canonical] = {}
     dropped: dict[int, str] = {}
     for at, (source, old) in enumerate(zip(batch["source"].to_pylist(), canonicals(batch), strict=True)):
@@ -160,7 +160,7 @@ def _relabelled(row: Canonical, label: str | None) -> Canonical:
 def _replace(work: Working, index: int, rows: dict[int, Callable[[Canonical], Canonical]]) -> None:
     """Pass the living rows with these numbers through their functions."""
 
-    def change(batch: pa.RecordBatch) -> Change | None:
+    def change(batch: pa.RecordBatch) -> BatchChange | None:
         numbers = batch["row_id"].to_pylist()
         places = [at for at, number in enumerate(numbers) if number in rows]
         if not places:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from engine.data.convert.writer import FLUSH_BYTES, FLUSH_ROWS, DatasetWriter
 from engine.recipe.working import Working
+from engine.rows.dataset import ContentHash
 from store.documents.fates import FateCounts, StepCounts
 from store.documents.import_result import CleanResult
 
@@ -40,15 +41,7 @@ def write(work: Working, folder: Path, steps: list[StepCounts]) -> CleanResult:
         source_bytes = _rows(work, writer)
         table = fates(work)
         pq.write_table(table, folder / "fates.parquet", compression="zstd")
-        flat = table["steps"].combine_chunks()
-        writer.fingerprint.add("fates.steps", flat.flatten())
-        writer.fingerprint.add("fates.counts", flat.value_lengths())
-        for name in FATES_SCHEMA.names:
-            if name != "steps":
-                column = table[name].combine_chunks()
-                writer.fingerprint.add(
-                    f"fates.{name}", column if name in ("fate", "reason") else column.fill_null(-1)
-                )
+        _add_fates(writer.fingerprint, table)
         writer.fingerprint.add("parent", pa.array([work.origins[0].dataset["fingerprint"]]))
         fingerprint = writer.close()
     return {
@@ -71,6 +64,16 @@ def write(work: Working, folder: Path, steps: list[StepCounts]) -> CleanResult:
         },
         "fates": {**counts(table), "steps": steps},
     }
+
+
+def _add_fates(fingerprint: ContentHash, table: pa.Table) -> None:
+    flat = table["steps"].combine_chunks()
+    fingerprint.add("fates.steps", flat.flatten())
+    fingerprint.add("fates.counts", flat.value_lengths())
+    for name in FATES_SCHEMA.names:
+        if name != "steps":
+            column = table[name].combine_chunks()
+            fingerprint.add(f"fates.{name}", column if name in ("fate", "reason") else column.fill_null(-1))
 
 
 def counts(table: pa.Table) -> FateCounts:
@@ -153,6 +156,6 @@ def _reasons(work: Working) -> pa.Array:
     for number in np.flatnonzero(work.alive[work.parents :]) + work.parents:
         reasons[number] = work.name(int(number))
     for redact in work.redactors:
-        made = {reason: redact(reason) for reason in set(reasons.tolist())}
-        reasons = np.array([made[reason] for reason in reasons.tolist()], dtype=object)
+        redacted = {reason: redact(reason) for reason in set(reasons.tolist())}
+        reasons = np.array([redacted[reason] for reason in reasons.tolist()], dtype=object)
     return pa.array(reasons, pa.string())

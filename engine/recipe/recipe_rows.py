@@ -16,7 +16,7 @@ from engine.data.convert.convert import Canonical
 from engine.data.convert.turns import OURS, RowSkipped
 from engine.data.convert.writer import turn_arrays
 from engine.near.digest import digest
-from engine.recipe.working import Change
+from engine.recipe.working import BatchChange
 from engine.rows.dataset import SCHEMA
 from store.catalog.choice_text import shows
 
@@ -99,7 +99,7 @@ def changed_batch(
     made: Mapping[int, Canonical],
     dropped: Mapping[int, str] | None = None,
     sources: Mapping[int, str] | None = None,
-) -> Change | None:
+) -> BatchChange | None:
     """The batch with other rows at the places of `made`, and other rows of the file at those of `sources`;
     None where nothing changed."""
     if not made and not dropped:
@@ -107,7 +107,7 @@ def changed_batch(
     changed = np.zeros(batch.num_rows, bool)
     changed[list(made)] = True
     if not made:
-        return Change(batch, changed, dict(dropped or {}))
+        return BatchChange(batch, changed, dict(dropped or {}))
     rows = [made.get(at, row) for at, row in enumerate(canonicals(batch))]
     digests = batch["digest"].to_numpy().copy()
     for at, row in made.items():
@@ -126,4 +126,4 @@ def changed_batch(
         "answer_index": pa.array(answers, pa.int32()),
         "part": pa.array(parts, pa.string()),
     }
-    return Change(pa.RecordBatch.from_pydict(columns, schema=SCHEMA), changed, dict(dropped or {}))
+    return BatchChange(pa.RecordBatch.from_pydict(columns, schema=SCHEMA), changed, dict(dropped or {}))

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.data.readers import source_json
-from engine.signals.personal.pii import FINDERS, Span, find
+from engine.signals.personal.pii import FINDERS, find
+from engine.signals.personal.spans import PersonalSpan
 
 SHORTEST = 5  # characters of a find that is looked for in other texts of its row
 _ESCAPES = r'\\["\\/bfnrt]'  # of JSON: what stands before a word is no part of it
@@ -50,7 +51,7 @@ class RowRedactor:
 
     def __init__(self, kinds: Collection[str], texts: Iterable[str], source: str) -> None:
         self._kinds = kinds
-        self._spans: dict[str, list[Span]] = {}
+        self._spans: dict[str, list[PersonalSpan]] = {}
         self._source, self._columns = source, json.loads(source)
         self._kind_of: dict[str, str] = {}  # text -> kind
         for text in texts:
@@ -63,15 +64,15 @@ class RowRedactor:
 
     def __call__(self, text: str) -> str:
         spans = self._spans[text] if text in self._spans else find(text, self._kinds)
-        made = _replaced(text, spans)
+        replaced = _replaced(text, spans)
         if self._again is None:
-            return made
-        return self._again.sub(lambda match: _placeholder(self._kind_of[match[0]]), made)
+            return replaced
+        return self._again.sub(lambda match: _placeholder(self._kind_of[match[0]]), replaced)
 
     def source(self) -> str:
         """The row as it stood in the file, without what was found."""
-        made = {name: self._without(value) for name, value in self._columns.items()}
-        return self._source if made == self._columns else source_json.encode(made).decode("utf-8")
+        columns = {name: self._without(value) for name, value in self._columns.items()}
+        return self._source if columns == self._columns else source_json.encode(columns).decode("utf-8")
 
     def _note(self, text: str, begin: int = 0) -> None:
         spans = find(text, self._kinds)
@@ -115,7 +116,7 @@ def _placeholder(kind: str) -> str:
     return f"[{kind.upper()}]"
 
 
-def _replaced(text: str, spans: list[Span]) -> str:
+def _replaced(text: str, spans: list[PersonalSpan]) -> str:
     parts, end = [], 0
     for span in spans:
         parts += [text[end : span.start], _placeholder(span.kind)]

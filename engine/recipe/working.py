@@ -36,7 +36,7 @@ class Drop:
 
 
 @dataclass
-class Change:
+class BatchChange:
     """What a step made of a batch. rows: in SCHEMA, the same rows in the same order. changed: bool, one a
     row. dropped: place in the batch -> reason."""
 
@@ -145,23 +145,23 @@ class Working:
             self.alive[rows] = False
             self.drops.append(Drop(step, rows, reasons))
 
-    def rewrite(self, step: int, change: Callable[[pa.RecordBatch], Change | None]) -> None:
+    def rewrite(self, step: int, change: Callable[[pa.RecordBatch], BatchChange | None]) -> None:
         """Pass every batch of living rows through `change` (None: as it is), and go on with what it gives."""
         path = self._new_file()
         changed: list[np.ndarray] = []
         dropped: dict[int, str] = {}
         with pq.ParquetWriter(path, SCHEMA, compression="lz4") as writer:
             for batch in self.scan():
-                made = change(batch)
-                if made is None:
+                changed_rows = change(batch)
+                if changed_rows is None:
                     writer.write_batch(batch)
                     continue
                 numbers = batch["row_id"].to_numpy()
                 ended = np.zeros(len(numbers), bool)
-                ended[list(made.dropped)] = True
-                dropped |= {int(numbers[at]): reason for at, reason in made.dropped.items()}
-                changed.append(numbers[made.changed & ~ended])
-                writer.write_batch(made.rows)
+                ended[list(changed_rows.dropped)] = True
+                dropped |= {int(numbers[at]): reason for at, reason in changed_rows.dropped.items()}
+                changed.append(numbers[changed_rows.changed & ~ended])
+                writer.write_batch(changed_rows.rows)
         touched = np.concatenate([*changed, np.zeros(0, np.int64)])
         if len(touched):
             self.changes.append((step, touched))

@@ -41,7 +41,7 @@ LATER = frozenset({"choices", "answer_index", "part"})  # columns that older dat
 SKIPPED_SCHEMA = pa.schema([("line", pa.int64()), ("reason", pa.string()), ("excerpt", pa.string())])
 
 
-class Fingerprint:
+class ContentHash:
     """A hash over columns that come in pieces. Lengths and bytes of each column are hashed apart, so that
     neither the pieces nor a text that flows over into the next can give two contents one name."""
 

@@ -31,8 +31,8 @@ WHOLE = 20_000
 KEPT = 24
 CHUNK = 5_000  # rows tokenised between two reports
 
-Load = Callable[[np.ndarray], Sequence[Any]]  # row ids -> their messages or texts, in that order
-Encode = Callable[[Any, np.ndarray, Any], TokenRows]  # tokenizer, row ids and what `Load` gives -> rows
+LoadRows = Callable[[np.ndarray], Sequence[Any]]  # row ids -> their messages or texts, in that order
+Encode = Callable[[Any, np.ndarray, Any], TokenRows]  # tokenizer, row ids and what `LoadRows` gives -> rows
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class RowsToTokenise:
     row_count: int
     row_ids: np.ndarray
     completion_only: bool
-    load: Load
+    load: LoadRows
     variant: str = ""
     encode: Encode | None = None
 

@@ -7,6 +7,8 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 from store.documents.estimate import Estimate
 from store.documents.job import ErrorDocument, JobProgress, JobStatus, SplitFields
+from store.documents.overlap import Leaks
+from store.documents.split import PartRows
 
 Task = Literal["sft", "classification", "dpo"]
 
@@ -17,23 +19,6 @@ class Stopped(TypedDict):
     reason: str  # epochs | early_stopping | max_steps | max_forgetting; mixed for a run that was not trained
     step: int
     restored_step: int  # whose weights the run ends with
-
-
-class PartRows(TypedDict):
-    """Rows of each part of the split that have a token to train on."""
-
-    train: int
-    validation: int
-    test: int
-
-
-class Leaks(TypedDict):
-    """Held-out rows that training repeats, by what is the same."""
-
-    exact: int  # their text
-    near: int  # not exactly, but in a cluster of near duplicates
-    same_prompt: int | None  # another answer to a prompt that is trained on; null: not looked at
-    checked_near: bool  # near duplicates are known
 
 
 class Canary(TypedDict):

@@ -50,11 +50,7 @@ def choose(
     format, roles, answers, values = given
     _check_columns(roles, columns)
     if format is None and roles:
-        able = [form.name for form in FORMATS.values() if all(form.has_role(role) for role in roles)]
-        fitting = [name for name in formats.mappings if name in able]
-        if not fitting:
-            fitting = [name for name in able if set(FORMATS[name].required) <= set(roles)]
-        format = fitting[0] if fitting else None
+        format = _format_with(roles, formats)
     guessed = format is None and formats.guessed
     format = format or formats.format
     if format is None:
@@ -74,6 +70,15 @@ def choose(
     if FORMATS[format].meanings:
         return chosen._replace(values=_meanings(format, mapping, rows, values))
     return chosen
+
+
+def _format_with(roles: Mapping[str, str], formats: RecognisedFormats) -> FormatName | None:
+    """The first format that has all of these roles: of those that fit, else of those that need no other."""
+    able = [form.name for form in FORMATS.values() if all(form.has_role(role) for role in roles)]
+    fitting = [name for name in formats.mappings if name in able]
+    if not fitting:
+        fitting = [name for name in able if set(FORMATS[name].required) <= set(roles)]
+    return fitting[0] if fitting else None
 
 
 def _mapped(

@@ -128,7 +128,7 @@ def _label(value: Any, column: str) -> str:
 def _question_with_answer(
     asked: str, answer: str, before: str = "", system: str = "", label: str | None = None
 ) -> Canonical:
-    """One question, after a context where there is one, and its answer; `told`: a system turn."""
+    """One question, after a context where there is one, and its answer; `system`: what its turn says."""
     if before:
         asked = f"{before}\n\n{asked}"
     if system:
@@ -184,8 +184,10 @@ def _multiple_choice(columns: dict[str, str], by: AnswerBy) -> Convert:
         if not shows(asked, choices):  # an export's prompt lists them already
             asked = with_choices(asked, choices)
         context = _optional(row, before) if before else ""
-        made = _question_with_answer(asked, choices[place], context, _optional(row, system) if system else "")
-        return made._replace(choices=choices, answer_index=place)
+        canonical = _question_with_answer(
+            asked, choices[place], context, _optional(row, system) if system else ""
+        )
+        return canonical._replace(choices=choices, answer_index=place)
 
     return convert
 

@@ -17,7 +17,7 @@ from engine.data.convert.recognised_formats import RecognisedFormats, recognise
 from engine.data.readers.column_values import FileRows, column_names, ignored, paths_of, with_paths
 from engine.data.readers.conversation_parts import part_column, part_of_row
 from engine.data.readers.first_rows import remarks
-from engine.data.readers.raw_rows import FileRow, Problem, Row
+from engine.data.readers.raw_rows import FileRow, ReadRow, SourceProblem
 from store.catalog.formats import FORMATS
 from store.config.import_config import Wishes
 from store.contract.errors import ConfigError
@@ -33,8 +33,10 @@ class SourceHead(NamedTuple):
     marks: Mapping[str, list[str]]
 
 
-def look(names: list[str], head: Sequence[Row], marks: Mapping[str, list[str]] | None = None) -> SourceHead:
-    """What the first rows show. `known`, `marks`: columns and marks of the reader. Raises DataError where
+def look(
+    names: list[str], head: Sequence[ReadRow], marks: Mapping[str, list[str]] | None = None
+) -> SourceHead:
+    """What the first rows show. `names`, `marks`: columns and marks of the reader. Raises DataError where
     there are too many columns."""
     rows = [row for _, row in head if isinstance(row, dict)]
     columns = column_names(names, rows)
@@ -89,7 +91,7 @@ class RowReading(NamedTuple):
 
         return convert
 
-    def items(self, rows: Iterator[Row], again: Callable[[], Iterator[Row]]) -> Iterator[Row]:
+    def items(self, rows: Iterator[ReadRow], again: Callable[[], Iterator[ReadRow]]) -> Iterator[ReadRow]:
         """The rows as they are converted, pairs made of those that are to be paired; `again` reads them from
         the beginning."""
         marking = self.marking
@@ -101,7 +103,7 @@ class RowReading(NamedTuple):
         return pair_up(_whole(rows, paths), marking, counts)
 
 
-def _whole(rows: Iterator[Row], paths: list[str]) -> Iterator[Row]:
+def _whole(rows: Iterator[ReadRow], paths: list[str]) -> Iterator[ReadRow]:
     return ((line, with_paths(row, paths) if isinstance(row, dict) else row) for line, row in rows)
 
 
@@ -127,7 +129,7 @@ def decide(seen: SourceHead, wishes: Wishes, label_column: str | None = None) ->
     return RowReading(chosen, left, column or None, wishes.parts, instruction, label_column)
 
 
-def reading_problems(reading: RowReading, rows: FileRows) -> list[Problem]:
+def reading_problems(reading: RowReading, rows: FileRows) -> list[SourceProblem]:
     """What is odd about the values, what was guessed, and what the format leaves out."""
     chosen = reading.chosen
     form = FORMATS[chosen.format]
@@ -138,7 +140,7 @@ def reading_problems(reading: RowReading, rows: FileRows) -> list[Problem]:
         title = FORMATS[chosen.format].title.lower()
         used = ", ".join(f"{role} = {column}" for role, column in chosen.mapping.items())
         problems.append(
-            Problem(
+            SourceProblem(
                 None, f"The names of the columns fit no format: {title} ({used}) is guessed from the values."
             )
         )
@@ -147,7 +149,7 @@ def reading_problems(reading: RowReading, rows: FileRows) -> list[Problem]:
     return problems
 
 
-def _of_marks(reading: RowReading, rows: FileRows) -> list[Problem]:
+def _of_marks(reading: RowReading, rows: FileRows) -> list[SourceProblem]:
     columns = reading.chosen.mapping
     marking = Marking(columns["prompt"], columns["completion"], columns["label"], reading.chosen.values)
     pairs = count_pairs(rows, marking).total()
@@ -155,7 +157,7 @@ def _of_marks(reading: RowReading, rows: FileRows) -> list[Problem]:
         return []
     title = FORMATS["marked_pairs"].title
     return [
-        Problem(
+        SourceProblem(
             None,
             f"Among the first {len(rows):,} rows {pairs:,} good answers have a bad one to the same prompt:"
             f" the format “{title}” makes preference pairs of them.",

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from engine.data.convert.judged_answers import mark_of, marks_of
 from engine.data.readers.column_values import FileRows
-from engine.data.readers.raw_rows import FileRow, Row, RowSkipped, skipped
+from engine.data.readers.raw_rows import FileRow, ReadRow, RowSkipped, skipped
 from engine.data.readers.source_json import encode, plain_json
 from store.catalog.left_out import REJECTED_OF_A_PAIR, WITHOUT_PARTNER
 from store.contract.errors import DataError
@@ -60,7 +60,7 @@ def makes_pairs(rows: FileRows, mapping: Mapping[str, str]) -> bool:
     return 4 * pairs.total() >= len(rows) > 0
 
 
-def pair_up(rows: Iterable[Row], marking: Marking, pairs: Counter[bytes]) -> Iterator[Row]:
+def pair_up(rows: Iterable[ReadRow], marking: Marking, pairs: Counter[bytes]) -> Iterator[ReadRow]:
     """Items of the file, the pairs as rows that have the rejected answer in the column REJECTED. `pairs`:
     what `count_pairs` found of the same rows. Raises DataError where too much would have to wait."""
     left = {mark: Counter(pairs) for mark in ("good", "bad")}

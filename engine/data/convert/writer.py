@@ -17,7 +17,7 @@ from engine.data.readers.raw_rows import Skipped
 from engine.near.digest import digest, exact_keys, folded_keys
 from engine.near.groups import joined
 from engine.rows.characters import lengths
-from engine.rows.dataset import LATER, SCHEMA, SKIPPED_SCHEMA, Fingerprint
+from engine.rows.dataset import LATER, SCHEMA, SKIPPED_SCHEMA, ContentHash
 from store.documents.import_result import RowSizes, SizeSpread
 
 # Text and source are what filters read: with lz4 a third to a half faster, for a fifth more room each.
@@ -44,7 +44,7 @@ class DatasetWriter:
         self.reasons: Counter[str] = Counter()
         self.labels: Counter[str] = Counter()
         self.parts: Counter[str] = Counter()
-        self.fingerprint = Fingerprint()
+        self.fingerprint = ContentHash()
         self._characters: list[np.ndarray] = []
         self._turns: list[np.ndarray] = []
         self._exact: list[np.ndarray] = []

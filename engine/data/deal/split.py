@@ -65,15 +65,15 @@ def not_as_asked(rows: dict[str, int], split: Split) -> list[str]:
     sizes = target_sizes(total, split)
     parts = ("validation", split.validation_size, sizes[0]), ("test", split.test_size, sizes[1])
     for part, share, target in parts:
-        asked, got = round(total * share), rows[part]
-        if not share or total < FEW or abs(got - asked) <= max(1, 0.05 * asked):
+        asked, part_rows = round(total * share), rows[part]
+        if not share or total < FEW or abs(part_rows - asked) <= max(1, 0.05 * asked):
             continue
         why = WHY[split.split_by]
-        if got == target:
+        if part_rows == target:
             least = f"a part has {SMALLEST} rows at least, where half of all are left for training"
             why = least if target > asked else "half of the rows stay with training"
         sentences.append(
-            f"{100 * share:.3g}% of {total:,} rows would be {asked:,}; {part} has {got:,}: {why}."
+            f"{100 * share:.3g}% of {total:,} rows would be {asked:,}; {part} has {part_rows:,}: {why}."
         )
     return sentences
 

@@ -18,7 +18,15 @@ from typing import NamedTuple
 
 from engine.data.readers.column_values import KNOWN_NAMES, normalise
 from engine.data.readers.lines import LineReader, Lines
-from engine.data.readers.raw_rows import MAX_ROW, FileRow, Problem, Row, Skipped, skipped, unique_names
+from engine.data.readers.raw_rows import (
+    MAX_ROW,
+    FileRow,
+    ReadRow,
+    Skipped,
+    SourceProblem,
+    skipped,
+    unique_names,
+)
 from engine.data.readers.streams import ByteStream
 
 DELIMITERS = (",", "\t", ";", "|")
@@ -120,8 +128,8 @@ def sniff(text: str, preferred: str | None) -> Dialect:
 
 def _first(text: str, delimiter: str, quoted: bool) -> list[list[str]]:
     numbered: Iterator[tuple[int, str | Skipped]] = iter(enumerate(text.split("\n"), 1))
-    some = itertools.islice(records(numbered, delimiter, quoted), SAMPLE)
-    return [fields for _, fields, _ in some if isinstance(fields, list)]
+    first_records = itertools.islice(records(numbered, delimiter, quoted), SAMPLE)
+    return [fields for _, fields, _ in first_records if isinstance(fields, list)]
 
 
 def _tsv_quotes(text: str) -> bool:
@@ -176,9 +184,9 @@ class DelimitedReader(LineReader):
             if has_header is None:
                 names = ", ".join(self.columns[:3])
                 reason = f"The first line does not look like column names: the columns are called {names}."
-                self.problems.append(Problem(None, reason))
+                self.problems.append(SourceProblem(None, reason))
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[ReadRow]:
         columns = self.columns
         width = len(columns)
         waiting = self.has_header

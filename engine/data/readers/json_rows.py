@@ -17,10 +17,10 @@ from engine.data.readers.raw_rows import (
     MAX_ROW,
     MAX_ROW_TEXT,
     FileRow,
-    Problem,
     Reader,
-    Row,
+    ReadRow,
     Skipped,
+    SourceProblem,
     skipped,
 )
 from engine.data.readers.streams import CHUNK, ByteStream
@@ -42,7 +42,7 @@ class JsonLinesReader(LineReader):
 
     name = "jsonl"
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[ReadRow]:
         decode = DECODER.decode
         for number, line in self._lines:
             if isinstance(line, Skipped):
@@ -98,14 +98,14 @@ class JsonArrayReader(Reader):
         self._decoder = codecs.getincrementaldecoder("utf-8" if is_wide(encoding) else encoding)()
         self.encoding = encoding
         if encoding == "cp1252":
-            self.problems.append(Problem(None, LATIN))
+            self.problems.append(SourceProblem(None, LATIN))
         self._text = ""
         self._at = 0  # the next character of `_text`
         self._line = 1  # of that character
         self._ended = False
         self._more_after = False  # there is more in the object after the array
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[ReadRow]:
         opening = self._peek()
         path: list[str] = []
         if opening == "{":
@@ -123,7 +123,7 @@ class JsonArrayReader(Reader):
                 break
         self._finish(path)
 
-    def _elements(self, marks: dict[str, str]) -> Iterator[Row]:
+    def _elements(self, marks: dict[str, str]) -> Iterator[ReadRow]:
         """The rows of the array, each with the `marks` that it does not have itself."""
         while True:
             self._peek()
@@ -145,7 +145,7 @@ class JsonArrayReader(Reader):
     def _say_inner(self) -> None:
         """Say once that rows lie inside those of the array."""
         where = ".".join(INNER)
-        notice = Problem(None, f"Each of them holds others, under {where!r}: those are the rows.", True)
+        notice = SourceProblem(None, f"Each of them holds others, under {where!r}: those are the rows.", True)
         if notice not in self.problems:
             self.problems.append(notice)
 
@@ -173,7 +173,9 @@ class JsonArrayReader(Reader):
             opening = self._peek()
             if opening == "[" and self._second() in ("{", ""):
                 path.append(str(key))
-                self.problems.append(Problem(None, f"The rows are those under {'.'.join(path)!r}.", True))
+                self.problems.append(
+                    SourceProblem(None, f"The rows are those under {'.'.join(path)!r}.", True)
+                )
                 return path
             if opening == "{" and len(path) < DEEPEST:
                 path.append(str(key))
@@ -221,7 +223,9 @@ class JsonArrayReader(Reader):
             if mark == ",":
                 where = ".".join(path)
                 self.problems.append(
-                    Problem(self._line, f"Only the rows of {where!r} are read; the file has more after them.")
+                    SourceProblem(
+                        self._line, f"Only the rows of {where!r} are read; the file has more after them."
+                    )
                 )
                 return
             if mark != "}":

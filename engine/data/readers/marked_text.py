@@ -12,7 +12,15 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from engine.data.readers.lines import LineReader, Lines
-from engine.data.readers.raw_rows import MAX_ROW, MAX_ROW_TEXT, FileRow, Problem, Row, Skipped, skipped
+from engine.data.readers.raw_rows import (
+    MAX_ROW,
+    MAX_ROW_TEXT,
+    FileRow,
+    ReadRow,
+    Skipped,
+    SourceProblem,
+    skipped,
+)
 from engine.data.readers.streams import ByteStream
 
 ENOUGH = 2  # questions by which marks are known to be meant
@@ -75,10 +83,10 @@ class MarkedTextReader(LineReader):
         self._marks = marks
         self.columns = list(marks.columns)
         self.problems.append(
-            Problem(None, f"Plain text with marks: {marks.title} begin the parts of each row.", True)
+            SourceProblem(None, f"Plain text with marks: {marks.title} begin the parts of each row.", True)
         )
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[ReadRow]:
         first = self._marks.columns[0]
         parts: dict[str, list[str]] = {}
         before: list[str] = []

@@ -27,7 +27,7 @@ class Skipped(NamedTuple):
     excerpt: str
 
 
-class Problem(NamedTuple):
+class SourceProblem(NamedTuple):
     """Something to know about a file; `line` is None where it concerns the whole file. A `notice` only says
     how the file is read: nothing is wrong."""
 
@@ -36,7 +36,7 @@ class Problem(NamedTuple):
     notice: bool = False
 
 
-Row = tuple[int, FileRow | Skipped]
+ReadRow = tuple[int, FileRow | Skipped]
 
 
 def skipped(reason: str, text: str) -> Skipped:
@@ -64,9 +64,9 @@ class Reader:
     def __init__(self) -> None:
         self.columns: list[str] = []
         self.marks: dict[str, list[str]] = {}
-        self.problems: list[Problem] = []
+        self.problems: list[SourceProblem] = []
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[ReadRow]:
         """(line where the row begins, the row or why it was skipped), once. Raises DataError where the
         file can't be read on."""
         raise NotImplementedError
@@ -79,13 +79,13 @@ class Reader:
         """Let go of the file."""
 
 
-def unique_names(names: list[str]) -> tuple[list[str], list[Problem]]:
+def unique_names(names: list[str]) -> tuple[list[str], list[SourceProblem]]:
     """Column names without blanks and repeats: `column_3` for a blank, `text_2` for the second `text`."""
     taken: set[str] = set()
     given = set(names)
     last: dict[str, int] = {}  # of each repeated name the number that was given to it last
     unique: list[str] = []
-    problems: list[Problem] = []
+    problems: list[SourceProblem] = []
     for position, raw in enumerate(names, 1):
         base = raw.strip() or f"column_{position}"
         name, number = base, last.get(base, 1)
@@ -95,7 +95,7 @@ def unique_names(names: list[str]) -> tuple[list[str], list[Problem]]:
         last[base] = number
         if number > 1:
             reason = f"Two columns are named {base!r}; number {position} is called {name!r} here."
-            problems.append(Problem(1, reason + f" Map {name!r}, or rename the column in the file."))
+            problems.append(SourceProblem(1, reason + f" Map {name!r}, or rename the column in the file."))
         taken.add(name)
         unique.append(name)
     return unique, problems

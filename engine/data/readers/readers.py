@@ -20,7 +20,7 @@ from engine.data.readers.json_rows import JsonArrayReader, JsonLinesReader
 from engine.data.readers.lines import Lines, Pieces, TextReader, is_wide
 from engine.data.readers.marked_text import MarkedTextReader, marks_in
 from engine.data.readers.parquet_rows import ParquetReader
-from engine.data.readers.raw_rows import Problem, Reader, Row, Skipped, skipped
+from engine.data.readers.raw_rows import Reader, ReadRow, Skipped, SourceProblem, skipped
 from engine.data.readers.recognise import by_extension
 from engine.data.readers.source import locate, unreadable
 from engine.data.readers.streams import ByteStream, DecodedStream, check_encoding, detect_encoding
@@ -48,7 +48,7 @@ class SeveralReader(Reader):
         named = not self._first_columns or mark in self._first_columns
         self.columns = self._first_columns if named else [*self._first_columns, mark]
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[ReadRow]:
         for number, name in enumerate(self._names):
             if number:
                 self._next(number)
@@ -217,5 +217,5 @@ def _finish(reader: Reader, stream: ByteStream, notice: str) -> Reader:
     reader.bytes = stream.size
     reader.total = stream.size
     if notice:
-        reader.problems.insert(0, Problem(None, notice))
+        reader.problems.insert(0, SourceProblem(None, notice))
     return reader

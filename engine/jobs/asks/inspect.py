@@ -17,7 +17,7 @@ from engine.data.readers.builtin import LABEL
 from engine.data.readers.column_values import FileRows, value_at, values_of
 from engine.data.readers.conversation_parts import MOST_VALUES, part_value, parts_of
 from engine.data.readers.first_rows import read_first
-from engine.data.readers.raw_rows import Problem, Reader, Row, Skipped
+from engine.data.readers.raw_rows import Reader, ReadRow, Skipped, SourceProblem
 from engine.data.readers.readers import open_source
 from engine.data.readers.source_json import plain_json
 from engine.worker.job import Job
@@ -63,15 +63,15 @@ def _file(reader: Reader, seen: SourceHead) -> FileFacts:
 
 
 def _described(
-    reader: Reader, seen: SourceHead, reading: RowReading | None, head: list[Row], values: Counter[str]
+    reader: Reader, seen: SourceHead, reading: RowReading | None, head: list[ReadRow], values: Counter[str]
 ) -> HowRead:
     mappings = seen.recognised.mappings
     problems = [*reader.problems]
     canonical: list[ConvertedRow] = []
     if reading is None:
         names = ", ".join(seen.columns[:30]) or "none"
-        problems.append(Problem(None, f"No column holds text to train on (columns: {names})."))
-        problems += [Problem(line, row.reason) for line, row in head if isinstance(row, Skipped)]
+        problems.append(SourceProblem(None, f"No column holds text to train on (columns: {names})."))
+        problems += [SourceProblem(line, row.reason) for line, row in head if isinstance(row, Skipped)]
     else:
         problems += reading_problems(reading, seen.rows)
         canonical = _convert(reading, head, problems)
@@ -93,7 +93,7 @@ def _described(
     }
 
 
-def _part_values(reading: RowReading, head: list[Row], rows: Iterator[Row]) -> Counter[str]:
+def _part_values(reading: RowReading, head: list[ReadRow], rows: Iterator[ReadRow]) -> Counter[str]:
     """The values of the column of parts with their rows: a sorted file shows the last of them late, so that
     it is read on for a while."""
     values: Counter[str] = Counter()
@@ -109,21 +109,21 @@ def _part_values(reading: RowReading, head: list[Row], rows: Iterator[Row]) -> C
     return values
 
 
-def _convert(reading: RowReading, head: list[Row], problems: list[Problem]) -> list[ConvertedRow]:
+def _convert(reading: RowReading, head: list[ReadRow], problems: list[SourceProblem]) -> list[ConvertedRow]:
     """The first rows as they would be stored; what can't be converted goes into `problems`."""
     convert = reading.convert()
     converted: list[ConvertedRow] = []
     for line, row in reading.items(iter(head), lambda: iter(head)):
         if isinstance(row, Skipped):
-            problems.append(Problem(line, row.reason))
+            problems.append(SourceProblem(line, row.reason))
             continue
         try:
-            made = convert(row)
+            canonical = convert(row)
         except RowSkipped as fault:
-            problems.append(Problem(line, str(fault)))
+            problems.append(SourceProblem(line, str(fault)))
             continue
         if len(converted) < CANONICAL:
-            converted.append(_document(made))
+            converted.append(_document(canonical))
     return converted
 
 
@@ -183,7 +183,7 @@ def _short(value: object, depth: int = 0) -> object:
     return plain_json(value)
 
 
-def _listed(problems: list[Problem]) -> list[FileProblem]:
+def _listed(problems: list[SourceProblem]) -> list[FileProblem]:
     """Those of the whole file first, then by line; the number of those that are left out is said."""
     ordered = sorted(problems, key=lambda problem: problem.line or 0)
     listed: list[FileProblem] = []

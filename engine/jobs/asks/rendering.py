@@ -44,9 +44,9 @@ def run(job: Job) -> Rendering:
     limit = asked.max_length or fitting_length(rows.lengths, positions)
     checks = None
     if asked.kind != "text":
-        some = rows.take(np.arange(min(masks.MOST, len(rows))))
+        checked = rows.take(np.arange(min(masks.MOST, len(rows))))
         load = prepare.loader(job.home, asked.fingerprint, asked.kind)
-        checks = masks.check(tokenizer, load(some.row_ids), some).document()
+        checks = masks.check(tokenizer, load(checked.row_ids), checked).document()
     tokens = row_tokens(tokenizer, rows, limit, int(np.flatnonzero(rows.row_ids == row_id)[0]))
     row: RenderedRow = {**tokens}
     if asked.kind == "preference":

@@ -56,7 +56,7 @@ _stopped = threading.Event()  # a child was asked to stop
 def measure_rows(
     job: Job, group: str, context: Any, rows_path: Path, reused: np.ndarray, progress: Progress
 ) -> pa.Table:
-    """The group's columns, without row_id, of the rows that are not in `known` (ids, ascending), in order."""
+    """The group's columns, without row_id, of the rows that aren't in `reused` (ids, ascending), in order."""
     module = importlib.import_module(MODULES[group])
     file = pq.ParquetFile(rows_path)
     sizes = [file.metadata.row_group(index).num_rows for index in range(file.metadata.num_row_groups)]
