@@ -6,6 +6,7 @@ from typing import NotRequired, TypedDict
 
 from store.documents.fates import Fates
 from store.documents.row import Kind
+from store.documents.split import SplitBy
 
 
 class SizeSpread(TypedDict):
@@ -69,7 +70,7 @@ class RowsResult(TypedDict):
 class ImportResult(RowsResult):
     """Result of the job `import`."""
 
-    split_by: NotRequired[str]  # given where the file says the parts
+    split_by: NotRequired[SplitBy]  # given where the file says the parts
 
 
 class CleanResult(RowsResult):

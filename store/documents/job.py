@@ -9,12 +9,12 @@ from store.documents.fates import Fates
 from store.documents.import_result import ImportStats
 from store.documents.row import Kind
 from store.documents.signal_figures import SignalFigure, SignalOptions
+from store.documents.split import SplitBy
 
 JobStatus = Literal[
     "queued", "preparing", "training", "evaluating", "finished", "failed", "cancelled", "lost"
 ]
 Level = Literal["info", "warning"]
-SplitBy = Literal["random", "group", "time", "stratified", "given"]
 
 
 class ErrorDocument(TypedDict):

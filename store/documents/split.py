@@ -6,6 +6,7 @@ from typing import Literal, TypedDict
 
 from store.documents.field_problem import FieldProblem
 
+SplitBy = Literal["random", "group", "time", "stratified", "given"]  # how rows are dealt
 KeptTogether = Literal["text", "near", "prompt", "group"]  # what rows have in common that are not parted
 
 
