@@ -17,7 +17,7 @@ from trl import SFTConfig, SFTTrainer
 
 from engine.costs import calibrate, footprint
 from engine.costs.footprint import Rehearsal
-from engine.data.convert.choose import choose
+from engine.data.convert.choose import GivenFormat, choose
 from engine.data.convert.convert import Canonical, converter
 from engine.data.readers.builtin import BuiltinReader
 from engine.data.readers.column_values import column_names
@@ -67,7 +67,9 @@ class Bench:
         reader = open_source(self.home, Source(path=str(Path(data).resolve()))) if data else BuiltinReader()
         with contextlib.closing(reader):
             rows = [row for _, row in reader.rows() if isinstance(row, dict)]
-        format, columns, *_ = choose(column_names(reader.columns, rows[:500]), rows[:500], None, {})
+        format, columns, *_ = choose(
+            column_names(reader.columns, rows[:500]), rows[:500], GivenFormat(None, {})
+        )
         convert = converter(format, columns)
         chosen = np.random.default_rng(0).choice(len(rows), min(ROWS, len(rows)), replace=False)
         return [_conversation(convert(rows[i])) for i in chosen]

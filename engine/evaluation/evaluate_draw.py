@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow.parquet as pq
 
-from engine.data.convert.read_choices import Question, load_questions
+from engine.data.convert.read_choices import ChoiceQuestion, load_questions
 from engine.data.deal import dealing, split
 from engine.diagnostics.phrasing import plural
 from engine.evaluation import evaluated
@@ -60,7 +60,7 @@ def draw(job: Job, config: EvaluateConfig) -> Drawn:
     return Drawn(np.sort(ids).astype(np.int64), notices)
 
 
-def examples(job: Job, config: EvaluateConfig, row_ids: np.ndarray) -> dict[int, list[Question]]:
+def examples(job: Job, config: EvaluateConfig, row_ids: np.ndarray) -> dict[int, list[ChoiceQuestion]]:
     """Of each row `choice_examples` answered rows of the training part, never the row or a copy of it; the
     same ones for a model and a run of one split. Raises ConfigError where there are too few."""
     if not config.choice_examples:
@@ -72,7 +72,7 @@ def examples(job: Job, config: EvaluateConfig, row_ids: np.ndarray) -> dict[int,
     train = np.setdiff1d(_dealt(job, config, fingerprint, own)["train"], held)
     _, first = np.unique(digests[train], return_index=True)
     ids = split.first_by_hash(digests, train[np.sort(first)], len(train), config.seed + EXAMPLES)
-    found: list[Question] = []
+    found: list[ChoiceQuestion] = []
     for start in range(0, len(ids), CHUNK):
         found += [one for one in load_questions(job.home, fingerprint, ids[start : start + CHUNK]) if one]
         if len(found) > config.choice_examples:

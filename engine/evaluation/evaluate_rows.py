@@ -25,8 +25,8 @@ from engine.probes.choice_scores import ChoiceRow, choose
 from engine.rows import dataset, labelled
 from engine.rows.choice_items import picked
 from engine.rows.labelled import UNSEEN, Labels
-from engine.rows.render import REASONS, Rows
-from engine.rows.tokens import tokenised
+from engine.rows.render import REASONS, TokenRows
+from engine.rows.tokens import RowsToTokenise, tokenised
 from engine.worker.job import Job
 from engine.worker.progress import Pass
 from store.config.evaluate_config import EvaluateConfig
@@ -156,22 +156,24 @@ def _tokens(
     rows = tokenised(
         job.home,
         subject.tokenizer,
-        fingerprint=data["fingerprint"],
-        row_count=dataset.open_rows(job.home, data["fingerprint"]).metadata.num_rows,
-        row_ids=row_ids,
-        completion_only=True,
-        load=prepare.loader(job.home, data["fingerprint"], data["kind"]),
+        RowsToTokenise(
+            fingerprint=data["fingerprint"],
+            row_count=dataset.open_rows(job.home, data["fingerprint"]).metadata.num_rows,
+            row_ids=row_ids,
+            completion_only=True,
+            load=prepare.loader(job.home, data["fingerprint"], data["kind"]),
+        ),
         on_rows=lambda done, total: tell(done),
     )
     return prepare.cut(rows, _longest(config, subject, rows))
 
 
-def _longest(config: EvaluateConfig, subject: Evaluated, rows: Rows) -> int:
+def _longest(config: EvaluateConfig, subject: Evaluated, rows: TokenRows) -> int:
     limits = [limit for limit in (config.max_length, subject.positions) if limit]
     return min(limits, default=int(rows.lengths.max(initial=1)))
 
 
-def _losses(job: Job, config: EvaluateConfig, subject: Evaluated, rows: Rows) -> np.ndarray:
+def _losses(job: Job, config: EvaluateConfig, subject: Evaluated, rows: TokenRows) -> np.ndarray:
     """Summed nats of each row."""
     if not len(rows):
         return np.zeros(0)
@@ -208,7 +210,9 @@ def _answers(job: Job, config: EvaluateConfig, subject: Evaluated, rendered: lis
     )
 
 
-def _of_rows(row_ids: np.ndarray, rows: Rows, losses: np.ndarray, tokenizer: Any) -> dict[str, list[Any]]:
+def _of_rows(
+    row_ids: np.ndarray, rows: TokenRows, losses: np.ndarray, tokenizer: Any
+) -> dict[str, list[Any]]:
     """loss_sum, tokens and bytes by row, None for a row that has no loss. Bytes are those of the text whose
     tokens are counted, without special ones."""
     told = [rows.row(i)[0][rows.row(i)[1]] for i in range(len(rows))]

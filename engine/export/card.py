@@ -8,27 +8,41 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
+from engine.data.deal.split import split_of
 from engine.export.export_rows import TITLES
 from engine.recipe.redaction import Redactor
 from store.catalog.signals import GROUPS
 from store.config.data_config import ExportConfig
 from store.config.recipe import Recipe, Redact
-from store.config.train_config import Split
+from store.documents.job import GroupFigures, OrderDataset, OrderVersion
 from store.words.recipe_words import title, words
 from store.words.signal_words import band_words, figure_words, number_words
 
-Document = dict[str, Any]
 _VALUE = re.compile(r'"[^"]*[\d@][^"]*"')  # a number alone doesn't say whether it is somebody's
 KINDS = {"chat": "conversations", "text": "plain texts", "preference": "preferred and rejected answers"}
 
 
+class CardSubject(NamedTuple):
+    """What the order of an export says of the version, its history and what was measured of it
+    (`engine.server.work_orders`)."""
+
+    dataset: OrderDataset
+    history: list[OrderVersion]  # from the first version to this one
+    figures: Mapping[str, GroupFigures]  # group of signals -> what was measured
+
+
 def write(
-    order: Mapping[str, Any], config: ExportConfig, *, rows: int, parts: Mapping[str, int], notices: list[str]
+    subject: CardSubject,
+    config: ExportConfig,
+    *,
+    rows: int,
+    parts: Mapping[str, int],
+    notices: list[str],
 ) -> str:
-    """The card. order: of the job `export`, with `history` and `figures` (engine.server.work_orders)."""
-    dataset, history = order["dataset"], order["history"]
+    """The card of the file that an ExportConfig asked for. parts: rows of each part of the whole version."""
+    dataset, history, measured = subject
     hide = _redactor(history)
     sections = [
         f"# {_plain(dataset['name'])}",
@@ -37,13 +51,13 @@ def write(
         "## Versions\n\n" + "\n\n".join(_version(version, hide) for version in history),
         "## Split\n\n" + _split(dataset, parts),
     ]
-    if order["figures"]:
-        groups = [_figures(name, group) for name, group in order["figures"].items() if name in GROUPS]
+    if measured:
+        groups = [_figures(name, group) for name, group in measured.items() if name in GROUPS]
         sections.append("## Measured of all rows of this version\n\n" + "\n\n".join(groups))
     return "\n\n".join(sections) + "\n"
 
 
-def _redactor(history: Iterable[Document]) -> Callable[[str], str]:
+def _redactor(history: Iterable[OrderVersion]) -> Callable[[str], str]:
     """What the recipes of the versions redact: a step that names a value must not tell it."""
     steps = [
         step for version in history if version["recipe"] for step in Recipe.parse(version["recipe"]).steps
@@ -56,7 +70,7 @@ def _redactor(history: Iterable[Document]) -> Callable[[str], str]:
 
 
 def _facts(
-    dataset: Document, config: ExportConfig, rows: int, notices: list[str], hide: Callable[[str], str]
+    dataset: OrderDataset, config: ExportConfig, rows: int, notices: list[str], hide: Callable[[str], str]
 ) -> str:
     which = [hide(words(config.where))] if config.where else []
     which += [f"of the {' and '.join(config.parts)} part"] if config.parts else []
@@ -67,11 +81,11 @@ def _facts(
         ("Format", TITLES[config.format]),
         ("Fingerprint of the version", dataset["fingerprint"]),
     ]
-    told = [f"- {_plain(notice)}" for notice in notices]
-    return "\n".join([*(f"- **{name}:** {_plain(value)}" for name, value in lines), *told])
+    noticed = [f"- {_plain(notice)}" for notice in notices]
+    return "\n".join([*(f"- **{name}:** {_plain(value)}" for name, value in lines), *noticed])
 
 
-def _source(first: Document) -> str:
+def _source(first: OrderVersion) -> str:
     source = {k: v for k, v in first["source"].items() if k != "hub_split" or first["source"].get("hub_id")}
     named = ", ".join(f"{field} {value}" for field, value in source.items() if value is not None)
     used = ", ".join(f"{role} = {column}" for role, column in first["columns"].items())
@@ -85,12 +99,12 @@ def _source(first: Document) -> str:
     return "\n".join(lines)
 
 
-def _version(version: Document, hide: Callable[[str], str]) -> str:
+def _version(version: OrderVersion, hide: Callable[[str], str]) -> str:
     head = f"### {_plain(version['name'])}: {version['row_count']:,} rows"
-    if not version["recipe"]:
-        return f"{head}\n\nImported {version['created_at'][:10]}."
     fates = version["fates"]
-    told = ", ".join(f"{fates[fate]:,} {fate}" for fate in ("kept", "changed", "dropped", "added"))
+    if not version["recipe"] or fates is None:
+        return f"{head}\n\nImported {version['created_at'][:10]}."
+    counts = ", ".join(f"{fates[fate]:,} {fate}" for fate in ("kept", "changed", "dropped", "added"))
     titles = [hide(title(step)) for step in Recipe.parse(version["recipe"]).steps]
     rows = [
         [
@@ -100,17 +114,17 @@ def _version(version: Document, hide: Callable[[str], str]) -> str:
         for number, (name, step) in enumerate(zip(titles, fates["steps"], strict=True), 1)
     ]
     table = _table(["Step", "Rows in", "Changed", "Dropped", "Added", "Rows out"], rows)
-    return f"{head}\n\nMade {version['created_at'][:10]}: {told}.\n\n{table}"
+    return f"{head}\n\nMade {version['created_at'][:10]}: {counts}.\n\n{table}"
 
 
-def _split(dataset: Document, parts: Mapping[str, int]) -> str:
-    how = Split.parse({field: dataset[field] for field in Split.model_fields})
+def _split(dataset: OrderDataset, parts: Mapping[str, int]) -> str:
+    how = split_of(dataset)
     settings = ", ".join(f"{field} {value}" for field, value in how.model_dump(exclude_none=True).items())
     counted = ", ".join(f"{count:,} {part}" for part, count in parts.items())
     return f"Of all rows of the version: {counted} ({_plain(settings)})."
 
 
-def _figures(name: str, measured: Document) -> str:
+def _figures(name: str, measured: GroupFigures) -> str:
     group, figures = GROUPS[name], measured["figures"]
     options = ", ".join(f"{key} {value}" for key, value in measured["options"].items())
     rows = [
@@ -121,7 +135,7 @@ def _figures(name: str, measured: Document) -> str:
     rows += [
         [key.removeprefix("set.").replace("_", " "), number_words(figure["value"]), ""]
         for key, figure in figures.items()
-        if key.startswith("set.") and isinstance(figure.get("value"), int | float)
+        if "value" in figure and figure["value"] is not None
     ]
     how = ", ".join([f"{measured['row_count']:,} rows measured", *([_plain(options)] if options else [])])
     head = f"### {group.title} ({how})"

@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -34,6 +34,7 @@ from engine.rows.tool_turns import TOOLS, openai
 from store.catalog.choice_text import without_choices
 from store.config.data_config import ExportFormat
 from store.contract.errors import ConfigError
+from store.documents.row import Kind, Message
 
 OWN = ("row_id", "split")
 FORMS = (  # what the forms of an export call their own
@@ -71,7 +72,7 @@ class Columns:
                     self.names.setdefault(name, f"source.{name}" if name in (*OWN, *FORMS) else name)
                     self.kinds.setdefault(name, set()).add(type(value))
 
-    def of(self, batch: pa.RecordBatch) -> Iterator[Document]:
+    def of(self, batch: pa.RecordBatch) -> Iterator[ExportedRow]:
         """Of each row its number, its part and the columns of its file; a column that it lacks is None."""
         for row_id, source in zip(batch["row_id"].to_pylist(), batch["source"].to_pylist(), strict=True):
             row = json.loads(source)
@@ -91,20 +92,19 @@ class Columns:
         return TYPES.get(next(iter(kinds)), pa.string()) if len(kinds) == 1 else pa.string()
 
 
-def used_columns(columns: Mapping[str, Any]) -> frozenset[str]:
-    """The columns of the file that a mapping reads: {role: column or columns}."""
-    named = [value if isinstance(value, list | tuple) else [value] for value in columns.values()]
-    return frozenset(name for some in named for name in some if isinstance(name, str))
+def used_columns(columns: Mapping[str, str]) -> frozenset[str]:
+    """The columns of the file that a mapping reads: {role: column}."""
+    return frozenset(columns.values())
 
 
-def cell(value: Any, type: pa.DataType) -> Any:
+def cell(value: object, type: pa.DataType) -> object:
     """A value as a column of that type holds it."""
     if value is None or not pa.types.is_string(type) or isinstance(value, str):
         return value
     return json.dumps(value, ensure_ascii=False)
 
 
-def typed(rows: Iterable[Document], fields: list[pa.Field]) -> list[pa.Array]:
+def typed(rows: Iterable[ExportedRow], fields: list[pa.Field]) -> list[pa.Array]:
     """The columns of a table; a whole number too large for 64 bits is a number."""
     listed = list(rows)
     return [pa.array([cell(row.get(f.name), f.type) for row in listed], f.type) for f in fields]
@@ -125,7 +125,7 @@ PAIR_ROLES = (("user", "assistant"), ("system", "user", "assistant"))
 CHOOSING: tuple[ExportFormat, ...] = (*PAIRS, "csv", "parquet")  # that can say what was chosen from
 Batches = Callable[[], Iterable[pa.RecordBatch]]
 Form = Literal["text", "preference", "labelled", "choices", "pairs", "chat"]
-Document = dict[str, Any]
+ExportedRow = dict[str, object]  # a row as JSON or by column: its form, and columns of the user's own
 
 
 @dataclass
@@ -146,22 +146,22 @@ class Shape:
 
 def shape(batches: Iterable[pa.RecordBatch], columns: Columns) -> Shape:
     """Looks at every row, and has `columns` see it."""
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for batch in batches:
         columns.see(batch)
-        found["rows"] += batch.num_rows
+        counts["rows"] += batch.num_rows
         for row in canonicals(batch):
             roles = row.roles or ()
-            found["pairs"] += roles in PAIR_ROLES
-            found["with_system"] += roles[:1] == ("system",)
-            found["with_tools"] += roles[:1] == (TOOLS,)
+            counts["pairs"] += roles in PAIR_ROLES
+            counts["with_system"] += roles[:1] == ("system",)
+            counts["with_tools"] += roles[:1] == (TOOLS,)
             if row.label is not None:
-                found["labelled"] += 1
-                found["answered_by_label"] += bool(row.contents) and row.contents[-1] == row.label
+                counts["labelled"] += 1
+                counts["answered_by_label"] += bool(row.contents) and row.contents[-1] == row.label
             if row.choices:
-                found["with_choices"] += 1
-                found["choosing"] += _chooses(row)
-    return Shape(**found)
+                counts["with_choices"] += 1
+                counts["choosing"] += _chooses(row)
+    return Shape(**counts)
 
 
 def _chooses(row: Canonical) -> bool:
@@ -171,7 +171,18 @@ def _chooses(row: Canonical) -> bool:
     return not without_choices(row.contents[-2], row.choices or ()).isspace()
 
 
-def form_of(kind: str, shape: Shape) -> Form:
+@dataclass(frozen=True)
+class FileLayout:
+    """How rows lie in a file. kind: of the data set. one_list: of the forms in JSON one list in place of a
+    line for each row."""
+
+    kind: Kind
+    format: ExportFormat
+    shape: Shape
+    one_list: bool = False
+
+
+def form_of(kind: Kind, shape: Shape) -> Form:
     """The plainest form that says all of the rows."""
     if kind != "chat":
         return "text" if kind == "text" else "preference"
@@ -182,8 +193,9 @@ def form_of(kind: str, shape: Shape) -> Form:
     return "labelled" if shape.answered_by_label == shape.rows and not shape.with_system else "pairs"
 
 
-def check(kind: str, format: ExportFormat, shape: Shape) -> None:
+def check(layout: FileLayout) -> None:
     """Raise ConfigError (field format) where the format can't hold the rows."""
+    kind, format, shape = layout.kind, layout.format, layout.shape
     able = "messages, csv or parquet"
     if not shape.rows:
         raise ConfigError("There is no row to export.", fix="Choose other rows.", field="where")
@@ -206,44 +218,37 @@ def check(kind: str, format: ExportFormat, shape: Shape) -> None:
         )
 
 
-def losses(kind: str, format: ExportFormat, shape: Shape) -> list[str]:
+def losses(layout: FileLayout) -> list[str]:
     """What an import of the file would not read back, in sentences; empty where it reads all."""
-    form = form_of(kind, shape)
-    told = []
+    format, shape = layout.format, layout.shape
+    form = form_of(layout.kind, shape)
+    sentences = []
     if shape.with_choices and not (form == "choices" and format in CHOOSING):
         why = "other rows have none" if form != "choices" else "it reads turns alone"
-        told.append(
+        sentences.append(
             f"{shape.with_choices:,} rows are multiple choice: an import reads them as questions and answers,"
             f" for {why}."
         )
     if shape.labelled and not (form == "labelled" and format in ("csv", "parquet")):
-        told.append(
+        sentences.append(
             f"{shape.labelled:,} rows have a label: it is in the column label, and an import leaves it out."
         )
-    return told
+    return sentences
 
 
-def write(
-    path: Path,
-    kind: str,
-    format: ExportFormat,
-    shape: Shape,
-    batches: Iterable[pa.RecordBatch],
-    columns: Columns,
-    *,
-    one_list: bool = False,
-) -> None:
-    """Write the rows to the new file `path`, each with its other `columns`. `shape` is that of the same rows,
-    and `check`ed. one_list: of the forms in JSON one list in place of a line for each row."""
-    form = form_of(kind, shape)
+def write(path: Path, layout: FileLayout, batches: Iterable[pa.RecordBatch], columns: Columns) -> None:
+    """Write the rows to the new file `path`, each with its other `columns`. The layout has the shape of the
+    same rows, and is `check`ed."""
+    format, shape = layout.format, layout.shape
+    form = form_of(layout.kind, shape)
     if format == "parquet":
         _write_parquet(path, form, shape, batches, columns)
     elif format == "csv":
         _write_csv(path, form, shape, batches, columns)
     else:
-        document = _DOCUMENTS[format] if kind == "chat" else _of_kind
+        document = _DOCUMENTS[format] if layout.kind == "chat" else _of_kind
         encode = json.JSONEncoder(ensure_ascii=False).encode
-        begin, between, end = ("[\n", ",\n", "\n]\n") if one_list else ("", "\n", "\n")
+        begin, between, end = ("[\n", ",\n", "\n]\n") if layout.one_list else ("", "\n", "\n")
         with open(path, "x", encoding="utf-8", newline="\n") as file:
             file.write(begin)
             first = True
@@ -257,52 +262,52 @@ def write(
 # -- JSONL ----------------------------------------------------------------------------------------------
 
 
-def _messages(row: Canonical, answer: str | None = None) -> list[Document]:
+def _messages(row: Canonical, answer: str | None = None) -> list[Message]:
     assert row.roles is not None
     contents = row.contents if answer is None else (*row.contents[:-1], answer)
-    return [{"role": role, "content": said} for role, said in zip(row.roles, contents, strict=True)]
+    return [{"role": role, "content": content} for role, content in zip(row.roles, contents, strict=True)]
 
 
-def _labelled(document: Document, row: Canonical) -> Document:
-    return document if row.label is None else {**document, "label": row.label}
+def _labelled(document: Mapping[str, object], row: Canonical) -> ExportedRow:
+    return {**document} if row.label is None else {**document, "label": row.label}
 
 
-def _chosen_from(row: Canonical) -> Document:
+def _chosen_from(row: Canonical) -> ExportedRow:
     """What an import tells multiple choice by; the prompt lists the choices as it is."""
     return {} if not row.choices else {"choices": list(row.choices), "answer_index": row.answer_index}
 
 
-def _openai(row: Canonical) -> Document:
+def _openai(row: Canonical) -> ExportedRow:
     return _labelled(openai(_messages(row)), row)
 
 
-def _sharegpt(row: Canonical) -> Document:
+def _sharegpt(row: Canonical) -> ExportedRow:
     turns = [{"from": SPEAKERS[turn["role"]], "value": turn["content"]} for turn in _messages(row)]
     return _labelled({"conversations": turns}, row)
 
 
-def _prompt_completion(row: Canonical) -> Document:
+def _prompt_completion(row: Canonical) -> ExportedRow:
     *system, prompt, completion = row.contents
-    document: Document = {"system": system[0]} if system else {}
+    document: ExportedRow = {"system": system[0]} if system else {}
     document |= {"prompt": prompt, "completion": completion, **_chosen_from(row)}
     return _labelled(document, row)
 
 
-def _alpaca(row: Canonical) -> Document:
+def _alpaca(row: Canonical) -> ExportedRow:
     *system, instruction, output = row.contents
-    document: Document = {"system": system[0]} if system else {}
+    document: ExportedRow = {"system": system[0]} if system else {}
     document |= {"instruction": instruction, "input": "", "output": output, **_chosen_from(row)}
     return _labelled(document, row)
 
 
-def _of_kind(row: Canonical) -> Document:
+def _of_kind(row: Canonical) -> ExportedRow:
     """Plain texts and preferences have one form in JSONL."""
     if row.roles is None:
         return {"text": row.text}
     return {"chosen": _messages(row), "rejected": _messages(row, row.rejected or "")}
 
 
-_DOCUMENTS: dict[ExportFormat, Callable[[Canonical], Document]] = {
+_DOCUMENTS: dict[ExportFormat, Callable[[Canonical], ExportedRow]] = {
     "messages": _openai,
     "sharegpt": _sharegpt,
     "prompt_completion": _prompt_completion,
@@ -327,11 +332,11 @@ def _columns(form: Form, shape: Shape) -> list[str]:
     return [*columns, "label"] if shape.labelled and form != "labelled" else columns
 
 
-def _cells(form: Form, row: Canonical) -> Document:
+def _cells(form: Form, row: Canonical) -> ExportedRow:
     """The values of a row by column; a conversation is a list of messages."""
     match form:
         case "text":
-            cells: Document = {"text": row.text}
+            cells: ExportedRow = {"text": row.text}
         case "preference":
             cells = _of_kind(row)
         case "labelled":
@@ -360,7 +365,7 @@ def _csv_rows(form: Form, columns: list[str], batch: pa.RecordBatch, others: Col
         yield [_cell(cells.get(column)) for column in columns]
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     return "" if value is None else str(cell(value, pa.string()))
 
 
@@ -372,11 +377,11 @@ def _write_parquet(
     types |= {name: SCHEMA.field(name).type for name in ("choices", "answer_index")}
     # A table that can hold turns as they are need not take them apart: pairs are messages here.
     form = "chat" if form == "pairs" else form
-    said = [pa.field(column, types.get(column, pa.string())) for column in _columns(form, shape)]
-    schema = pa.schema([*said, *others.fields()])
+    own_fields = [pa.field(column, types.get(column, pa.string())) for column in _columns(form, shape)]
+    schema = pa.schema([*own_fields, *others.fields()])
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for batch in batches:
             cells = [_cells(form, row) for row in canonicals(batch)]
-            columns = [pa.array([one[f.name] for one in cells], f.type) for f in said]
+            columns = [pa.array([values[f.name] for values in cells], f.type) for f in own_fields]
             columns += typed(others.of(batch), others.fields())
             writer.write_table(pa.Table.from_arrays(columns, schema=schema))

@@ -15,13 +15,11 @@ import numpy as np
 import torch
 
 from engine.forward.branches import branch_scores
-from engine.rows.render import render_prompt
+from engine.rows.render import Messages, render_prompt
 
 BUDGET = {"cpu": 40_000, "cuda": 5_000_000}  # label tokens of one evaluation; beyond it rows are drawn
 LEAST_ROWS = 50
 MOST_LABELS = 500  # that a causal model is asked for
-
-Messages = list[dict[str, str]]
 
 
 @dataclass

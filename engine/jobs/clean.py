@@ -6,17 +6,16 @@ cancelled or killed cleaning leaves nothing half-made.
 
 from __future__ import annotations
 
-from typing import Any
-
 from engine.recipe import outcome
 from engine.recipe import steps as steps
 from engine.recipe.working import Working
 from engine.worker.job import Job
 from engine.worker.temporary_folder import aside, publish_dataset
 from store.config.data_config import CleanConfig
+from store.documents.import_result import CleanResult
 
 
-def run(job: Job) -> dict[str, Any]:
+def run(job: Job) -> CleanResult:
     """Run the recipe of the job's CleanConfig; the result document of docs/architecture.md.
 
     Raises the error of the step that can't be run, which names it, and DataError where the disk is full.

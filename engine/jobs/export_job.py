@@ -10,26 +10,25 @@ import os
 import re
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from engine.data.deal.dealing import Dealt, deal_rows
-from engine.data.deal.split import PARTS
+from engine.data.deal.split import PARTS, split_of
 from engine.export import card, export_rows
-from engine.export.export_rows import Columns, used_columns
-from engine.recipe.questions_of_sql import Questions
+from engine.export.export_rows import Columns, FileLayout, used_columns
+from engine.recipe.questions_of_sql import RowQueries
 from engine.recipe.working import Working
 from engine.worker.job import Job
 from engine.worker.temporary_folder import aside
 from store.config.data_config import ExportConfig
-from store.config.train_config import Split
+from store.documents.export_result import ExportResult
 
 COLUMNS = ("messages", "text", "label", "rejected", "source", "choices", "answer_index")
 NAME_CHARACTERS = 80
 
 
-def run(job: Job) -> dict[str, Any]:
+def run(job: Job) -> ExportResult:
     """Write what the job's ExportConfig says: {"path", "card_path", "name", "rows", "format", "notices"}.
 
     Raises ConfigError where no row is meant, or the format can't hold the rows; nothing is left then.
@@ -40,14 +39,16 @@ def run(job: Job) -> dict[str, Any]:
         work.progress.plan([1.0, 1.0])
         dealt = _choose(work, config)
         columns = Columns(dealt.codes, used_columns(work.columns))
-        found = export_rows.shape(work.scan(COLUMNS), columns)
-        export_rows.check(work.kind, config.format, found)
+        shape = export_rows.shape(work.scan(COLUMNS), columns)
+        layout = FileLayout(work.kind, config.format, shape, config.one_list)
+        export_rows.check(layout)
         work.progress.begin(1, "Writing the file")
         file = folder / "rows"
         rows = work.scan(COLUMNS)
-        export_rows.write(file, work.kind, config.format, found, rows, columns, one_list=config.one_list)
-        notices = export_rows.losses(work.kind, config.format, found)
-        text = card.write(job.order, config, rows=found.rows, parts=dealt.counts(), notices=notices)
+        export_rows.write(file, layout, rows, columns)
+        notices = export_rows.losses(layout)
+        subject = card.CardSubject(job.order["dataset"], job.order["history"], job.order["figures"])
+        text = card.write(subject, config, rows=shape.rows, parts=dealt.counts(), notices=notices)
         (folder / "card").write_text(text, encoding="utf-8")
         job.check_cancelled()
         name = _name(work.origins[0].dataset["name"], config)
@@ -58,7 +59,7 @@ def run(job: Job) -> dict[str, Any]:
         "path": str(path),
         "card_path": str(_card_of(path)),
         "name": path.name,
-        "rows": found.rows,
+        "rows": shape.rows,
         "format": config.format,
         "notices": notices,
     }
@@ -67,13 +68,13 @@ def run(job: Job) -> dict[str, Any]:
 def _choose(work: Working, config: ExportConfig) -> Dealt:
     """Leave alive the rows that are meant; how the whole version is dealt."""
     if config.where:
-        with closing(Questions(work)) as ask:
+        with closing(RowQueries(work)) as ask:
             chosen = ask.matching(config.where)
         work.alive[:] = False
         work.alive[chosen] = True
-    told = work.origins[0].dataset
-    how = Split.parse({field: told[field] for field in Split.model_fields})
-    dealt = deal_rows(work.home, told["fingerprint"], how)
+    dataset = work.origins[0].dataset
+    how = split_of(dataset)
+    dealt = deal_rows(work.home, dataset["fingerprint"], how)
     if config.parts is not None:
         wanted = [PARTS.index(part) for part in config.parts]
         work.alive &= np.isin(dealt.codes, wanted)

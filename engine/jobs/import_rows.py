@@ -13,16 +13,15 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from engine.data.convert.convert import Convert
-from engine.data.convert.file_reading import Reading, decide, look, told
+from engine.data.convert.file_reading import RowReading, decide, look, reading_problems
 from engine.data.convert.turns import RowSkipped
 from engine.data.convert.writer import DatasetWriter
 from engine.data.deal.split_column import check_split_column
 from engine.data.readers.builtin import LABEL
 from engine.data.readers.first_rows import read_first
-from engine.data.readers.raw_rows import Problem, Reader, Row, Skipped, skipped
+from engine.data.readers.raw_rows import Reader, ReadRow, Skipped, SourceProblem, skipped
 from engine.data.readers.readers import open_source
 from engine.data.readers.source_json import encode
 from engine.worker.job import Job
@@ -30,13 +29,14 @@ from engine.worker.temporary_folder import aside, publish_dataset
 from store.catalog.formats import FORMATS
 from store.config.import_config import ImportConfig
 from store.contract.errors import ConfigError, DataError
+from store.documents.import_result import ImportResult
 
 HEAD_ROWS = 500  # from which format and columns are recognised
 MOST_IGNORED = 200  # columns that are named
 CHECK_EVERY = 256  # rows between two looks at the clock and at a request to stop
 
 
-def run(job: Job) -> dict[str, Any]:
+def run(job: Job) -> ImportResult:
     """Import what the job's ImportConfig says; the result document of docs/architecture.md.
 
     Raises DataError and ConfigError that name the file, column or field, and what to do.
@@ -46,7 +46,7 @@ def run(job: Job) -> dict[str, Any]:
         return _import(job, config, folder / "dataset")
 
 
-def _import(job: Job, config: ImportConfig, folder: Path) -> dict[str, Any]:
+def _import(job: Job, config: ImportConfig, folder: Path) -> ImportResult:
     with contextlib.closing(_open(job, config)) as reader:
         rows = reader.rows()
         head = read_first(rows, HEAD_ROWS)
@@ -69,7 +69,7 @@ def _open(job: Job, config: ImportConfig) -> Reader:
     return open_source(job.home, config.source, has_header=config.has_header, encoding=config.encoding)
 
 
-def _again(job: Job, config: ImportConfig) -> Iterator[Row]:
+def _again(job: Job, config: ImportConfig) -> Iterator[ReadRow]:
     """The rows from the beginning, for a format that looks at all of them first."""
     with contextlib.closing(_open(job, config)) as reader:
         for number, item in enumerate(reader.rows()):
@@ -88,7 +88,9 @@ def _without_gc() -> Iterator[None]:
         gc.enable()
 
 
-def _agree(config: ImportConfig, reader: Reader, head: list[Row]) -> tuple[Reading, list[Problem]]:
+def _agree(
+    config: ImportConfig, reader: Reader, head: list[ReadRow]
+) -> tuple[RowReading, list[SourceProblem]]:
     """How the rows are read, and what to tell the user about it."""
     if not any(isinstance(row, dict) for _, row in head):
         faults = [(line, row.reason) for line, row in head if isinstance(row, Skipped)]
@@ -103,16 +105,18 @@ def _agree(config: ImportConfig, reader: Reader, head: list[Row]) -> tuple[Readi
             fix="Leave instruction empty, or choose the format text_label.",
             field="instruction",
         )
-    return reading, told(reading, seen.rows)
+    return reading, reading_problems(reading, seen.rows)
 
 
-def _write(job: Job, reader: Reader, rows: Iterator[Row], convert: Convert, writer: DatasetWriter) -> None:
-    started = told_at = time.monotonic()
+def _write(
+    job: Job, reader: Reader, rows: Iterator[ReadRow], convert: Convert, writer: DatasetWriter
+) -> None:
+    started = reported_at = time.monotonic()
     for number, (line, row) in enumerate(rows):
         if number % CHECK_EVERY == 0:
             job.check_cancelled()
-            if (now := time.monotonic()) - told_at >= 1:
-                told_at = now
+            if (now := time.monotonic()) - reported_at >= 1:
+                reported_at = now
                 _tell(job, reader, number, now - started)
         if isinstance(row, Skipped):
             writer.skip(line, row)
@@ -151,18 +155,18 @@ def _nothing_read(name: str, reasons: Counter[str], first: dict[str, int]) -> Da
     )
 
 
-def _notices(problems: list[Problem]) -> list[str]:
+def _notices(problems: list[SourceProblem]) -> list[str]:
     return [f"Line {line}: {reason}" if line else reason for line, reason, _ in problems[:50]]
 
 
 def _result(
     config: ImportConfig,
     fingerprint: str,
-    reading: Reading,
+    reading: RowReading,
     reader: Reader,
     writer: DatasetWriter,
     notices: list[str],
-) -> dict[str, Any]:
+) -> ImportResult:
     chosen = reading.chosen
     return {
         "fingerprint": fingerprint,

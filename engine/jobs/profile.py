@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,13 @@ from engine.worker.job import Job
 from store.catalog.signals import GROUPS, Group
 from store.config.data_config import ProfileConfig
 from store.contract.jobdir import written_aside
+from store.documents.signal_figures import ProfileResult, SignalFigure, SignalOptions
 
 TYPES = {"flag": pa.bool_(), "category": pa.string(), "group": pa.int64()}
 TELL_SECONDS = 1.0
 
 
-def run(job: Job) -> dict[str, Any]:
+def run(job: Job) -> ProfileResult:
     """Measure what the job's ProfileConfig says; the result document of docs/architecture.md."""
     began = time.monotonic()
     config = ProfileConfig.parse(job.config)
@@ -42,43 +43,56 @@ def run(job: Job) -> dict[str, Any]:
     module = importlib.import_module(MODULES[group.name])
     progress = teller(job)
     if hasattr(module, "compute"):
-        table, of_set = module.compute(job, config, rows_path, progress)
-        options = {name: getattr(config, name) for name in module.OPTIONS}
+        table, set_figures = module.compute(job, config, rows_path, progress)
+        options = _chosen_options(config, module.OPTIONS)
         reused = 0
     else:
         context, options = module.prepare(job, config, rows_path)
         table, reused = _measure(job, group, (context, options), rows_path, row_count, progress)
-        of_set = {}
+        set_figures = {}
     table = _checked(table, group, row_count)
-    shown = figures(table, group.signals) | {f"set.{name}": value for name, value in of_set.items()}
+    measured: dict[str, SignalFigure] = {**figures(table, group.signals)}
+    measured |= {f"set.{name}": figure for name, figure in set_figures.items()}
     job.check_cancelled()
-    with written_aside(job.dir.path / f"{group.name}.parquet") as aside:
-        pq.write_table(table, aside, compression="zstd", row_group_size=100_000)
+    with written_aside(job.dir.path / f"{group.name}.parquet") as unfinished:
+        pq.write_table(table, unfinished, compression="zstd", row_group_size=100_000)
     return {
         "options": options,
         "row_count": row_count,
         "reused_count": reused,
         "seconds": round(time.monotonic() - began, 3),
-        "figures": shown,
+        "figures": measured,
     }
+
+
+def _chosen_options(config: ProfileConfig, names: Sequence[str]) -> SignalOptions:
+    """Those fields of the config that decide the values of a group."""
+    options: SignalOptions = {}
+    if "threshold" in names:
+        options["threshold"] = config.threshold
+    if "model" in names:
+        options["model"] = config.model
+    if "sample" in names:
+        options["sample"] = config.sample
+    return options
 
 
 def teller(job: Job, clock: Callable[[], float] = time.monotonic) -> Progress:
     """`progress(done, total, unit="rows", message="")`: told to the user once a second with an estimate, by
     the speed since the phase (unit and total) began; raises Cancelled where that was asked for."""
     phase: tuple[str, float] | None = None
-    started = told = 0.0
+    started = reported_at = 0.0
     first = 0.0
 
     def progress(done: float, total: float, unit: str = "rows", message: str = "") -> None:
-        nonlocal phase, started, told, first
+        nonlocal phase, started, reported_at, first
         job.check_cancelled()
         now = clock()
         if (unit, total) != phase:
-            phase, started, first, told = (unit, total), now, done, now - TELL_SECONDS
-        if now - told < TELL_SECONDS:
+            phase, started, first, reported_at = (unit, total), now, done, now - TELL_SECONDS
+        if now - reported_at < TELL_SECONDS:
             return
-        told = now
+        reported_at = now
         eta = (now - started) * (total - done) / (done - first) if done > first else None
         job.progress(done, total, unit, message, eta)
 
@@ -86,24 +100,24 @@ def teller(job: Job, clock: Callable[[], float] = time.monotonic) -> Progress:
 
 
 def _measure(
-    job: Job, group: Group, prepared: tuple[Any, dict[str, Any]], rows_path: Path, rows: int, tell: Progress
+    job: Job, group: Group, prepared: tuple[Any, SignalOptions], rows_path: Path, rows: int, tell: Progress
 ) -> tuple[pa.Table, int]:
     """The columns of a row-local group for every row, and how many rows were taken over."""
     context, options = prepared
     columns = [signal.column for signal in group.signals]
     reused = of_parent(job, group.name, options, columns)
-    known = reused.rows if reused else np.zeros(0, np.int64)
-    table = measure_rows(job, group.name, context, rows_path, known, tell)
+    kept_rows = reused.rows if reused else np.zeros(0, np.int64)
+    table = measure_rows(job, group.name, context, rows_path, kept_rows, tell)
     if reused is not None:
-        if len(known) == rows:
+        if len(kept_rows) == rows:
             table = reused.table
         else:
-            new = np.setdiff1d(np.arange(rows), known, assume_unique=True)
+            new = np.setdiff1d(np.arange(rows), kept_rows, assume_unique=True)
             measured = _cast(table.select(columns), group)
             both = pa.concat_tables([_cast(reused.table, group), measured])
-            table = both.take(pa.array(np.argsort(np.concatenate([known, new]))))
+            table = both.take(pa.array(np.argsort(np.concatenate([kept_rows, new]))))
     ids = pa.array(np.arange(rows, dtype=np.int64))
-    return table.add_column(0, "row_id", ids) if len(table) == rows else table, len(known)
+    return table.add_column(0, "row_id", ids) if len(table) == rows else table, len(kept_rows)
 
 
 def _checked(table: pa.Table, group: Group, row_count: int) -> pa.Table:

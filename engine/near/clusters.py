@@ -46,7 +46,7 @@ class _Search:
         self.label = np.arange(len(sketches))
         self.similarity = np.zeros(len(sketches))
         self.seen = np.zeros(0, dtype=np.int64)  # pairs of small buckets, ascending
-        self.found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        self.verified: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
     def run(self) -> Clusters:
         filled = np.flatnonzero(self.sketches.sizes)
@@ -59,7 +59,7 @@ class _Search:
             after = keys
         self.tell(self.sketches.b, self.sketches.b)
         empty = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
-        first, second, similarity = zip(*(self.found or [empty]), strict=True)
+        first, second, similarity = zip(*(self.verified or [empty]), strict=True)
         pairs = (np.concatenate(first), np.concatenate(second), np.concatenate(similarity))
         return Clusters(self.label, self.similarity, pairs)
 
@@ -128,7 +128,7 @@ class _Search:
             low, high, similarity = low[good], high[good], similarity[good]
             np.maximum.at(self.similarity, low, similarity)
             np.maximum.at(self.similarity, high, similarity)
-            self.found.append((low, high, similarity))
+            self.verified.append((low, high, similarity))
             self._new = True
 
     _new = False  # pairs were found that `label` does not know of
@@ -138,8 +138,8 @@ class _Search:
         if not self._new:
             return
         self._new = False
-        first = np.concatenate([self.label[part[0]] for part in self.found])
-        second = np.concatenate([self.label[part[1]] for part in self.found])
+        first = np.concatenate([self.label[part[0]] for part in self.verified])
+        second = np.concatenate([self.label[part[1]] for part in self.verified])
         joins = first != second
         if joins.any():
             self.label = join(self.label, first[joins], second[joins])

@@ -56,12 +56,12 @@ def _chosen(read: Read, first: np.ndarray) -> Iterator[tuple[list[str], np.ndarr
     chat = head is not None and head["messages"].null_count < head.num_rows
     for batch in read(("messages" if chat else "text",)):
         wanted = np.flatnonzero(first[row : row + batch.num_rows])
-        texts, prompts = said(batch)
+        texts, prompts = texts_and_prompts(batch)
         yield [texts[index] for index in wanted], prompts
         row += batch.num_rows
 
 
-def said(batch: pa.RecordBatch) -> tuple[list[str], np.ndarray]:
+def texts_and_prompts(batch: pa.RecordBatch) -> tuple[list[str], np.ndarray]:
     """The text of each row without its turns of system and tools, and a hash of its prompt, uint64 (0: it has
     none). The batch has the messages, or of plain texts the text."""
     if "messages" not in batch.schema.names:

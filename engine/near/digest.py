@@ -63,8 +63,8 @@ def _with_sides(
     pairs = zip(labels.to_pylist(), rejected.to_pylist(), strict=True)
     for at, (label, refused) in enumerate(pairs):
         if label is not None or refused is not None:
-            said = b"" if refused is None else form(refused)
-            whole = b"%d|%b|%b" % (keys[at], json.dumps(label).encode(), said)
+            rejected_key = b"" if refused is None else form(refused)
+            whole = b"%d|%b|%b" % (keys[at], json.dumps(label).encode(), rejected_key)
             keys[at] = np.frombuffer(_hash(whole), "<u8")[0]
     return keys
 

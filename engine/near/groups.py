@@ -26,10 +26,10 @@ def join(groups: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarra
     count = len(groups)
     ends = np.concatenate([np.arange(count), first]), np.concatenate([groups, second])
     graph = coo_array((np.ones(len(ends[0]), dtype=np.int8), ends), shape=(count, count))
-    number, found = connected_components(graph, directed=False)
+    number, component_of = connected_components(graph, directed=False)
     smallest = np.full(number, count, dtype=np.int64)
-    np.minimum.at(smallest, found, np.arange(count))
-    return smallest[found]
+    np.minimum.at(smallest, component_of, np.arange(count))
+    return smallest[component_of]
 
 
 def largest(groups: np.ndarray) -> int:

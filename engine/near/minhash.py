@@ -78,7 +78,7 @@ class ShingleSpool:
         sizes = self.sizes
         small = np.minimum(sizes[first], sizes[second])
         large = np.maximum(sizes[first], sizes[second])
-        found = np.zeros(len(first))
+        similarity = np.zeros(len(first))
         possible = np.flatnonzero((small >= self.threshold * large) & (small > 0))
         ends = np.cumsum((small + large)[possible])
         begin = 0
@@ -87,9 +87,9 @@ class ShingleSpool:
             end = max(begin + 1, int(np.searchsorted(ends, done + VERIFY, side="right")))
             chosen = possible[begin:end]
             shared = self._shared(first[chosen], second[chosen])
-            found[chosen] = shared / ((small + large)[chosen] - shared)
+            similarity[chosen] = shared / ((small + large)[chosen] - shared)
             begin = end
-        return found
+        return similarity
 
     def _shared(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """How many shingles each pair has in common: those that stand twice when both sets are sorted."""

@@ -31,7 +31,7 @@ class Near:
     to that row; of one that stands for others the highest of theirs, 0 for a row that is alone. `chain`: the
     first row of those that hang together by near duplicates. `conflict`: bool, the row has the threshold with
     one of another label or answer. `uncompared`: as of Standing. `prompts`: uint64, as
-    `compared_texts.said`."""
+    `compared_texts.texts_and_prompts`."""
 
     stands: np.ndarray
     similarity: np.ndarray
@@ -41,19 +41,26 @@ class Near:
     prompts: np.ndarray
 
 
+@dataclass(frozen=True)
+class NearProgress:
+    """Who is told how far it is. `on_bands`: of the bands of the sketches; `on_rows`: of the rows read."""
+
+    on_bands: Tell
+    on_rows: Callable[[int], None] = lambda done: None
+
+
 def near_rows(
     read: Read,
     threshold: float,
     folder: Path,
-    tell: Tell,
+    progress: NearProgress,
     *,
     order: np.ndarray | None = None,
     strict: bool = True,
-    rows: Callable[[int], None] = lambda done: None,
 ) -> Near:
     """Near duplicates of all rows that `read` gives. `folder` takes spool files. order: of each row, the
     smaller is the one to stand for others (the first row where left out or equal). strict: rows of another
-    label or answer are no duplicates. `rows` and `tell` may raise to stop."""
+    label or answer are no duplicates. `progress` may raise to stop."""
     keys = joined(folded_keys(batch, labels=strict) for batch in read(FOLDED))
     count = len(keys)
     units = group_of(keys)
@@ -66,15 +73,17 @@ def near_rows(
         for sketch, asked in sketched(read, first, sketches):
             sketches.add(sketch)
             prompts.append(asked)
-            rows(sum(map(len, prompts)))
+            progress.on_rows(sum(map(len, prompts)))
         sketches.close()
-        clusters = find_clusters(sketches, tell)
+        clusters = find_clusters(sketches, progress.on_bands)
         codes = np.zeros(len(texts), np.int64)
         alike: Alike = _always
         if strict:
             codes = _codes(read)[texts]
             alike = _answers(read, texts[_chained(clusters)], texts, answers)
-        standing = stand(sketches, clusters, codes, _rank(best, order), alike, lambda: tell(0, 1))
+        standing = stand(
+            sketches, clusters, codes, _rank(best, order), alike, lambda: progress.on_bands(0, 1)
+        )
         conflict = _contradicted(clusters, codes, alike) if strict else np.zeros(len(texts), bool)
     own = (standing.chief == np.arange(len(texts)))[place]
     several = np.bincount(place, minlength=len(texts))[place] > 1
@@ -114,11 +123,11 @@ def _chained(clusters: Clusters) -> np.ndarray:
 
 def _codes(read: Read) -> np.ndarray:
     """A number for the label of each row, -1 where it has none."""
-    known: dict[str, int] = {}
+    code_of: dict[str, int] = {}
     codes = [
         np.fromiter(
             (
-                -1 if label is None else known.setdefault(label, len(known))
+                -1 if label is None else code_of.setdefault(label, len(code_of))
                 for label in batch["label"].to_pylist()
             ),
             np.int64,
@@ -157,10 +166,10 @@ def _answers(read: Read, chained: np.ndarray, texts: np.ndarray, spool: ShingleS
     def alike(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         good = np.ones(len(first), bool)
         for side in (0, 1):
-            one, other = place[first], place[second]
-            same = folded[side, one] == folded[side, other]
+            here, there = place[first], place[second]
+            same = folded[side, here] == folded[side, there]
             open_ = np.flatnonzero(~same)
-            values = spool.jaccard(2 * one[open_] + side, 2 * other[open_] + side)
+            values = spool.jaccard(2 * here[open_] + side, 2 * there[open_] + side)
             same[open_] = values >= spool.threshold
             good &= same
         return good

@@ -78,7 +78,9 @@ def answered(read: Read, prompts: np.ndarray) -> Answered:
             wrong = _contradicting(members)
             conflict[list(wrong)] = True
             references[[row for row in members if row not in wrong]] = not wrong
-    answers = [len({(one.text, one.label) for one in members.values()}) for members in verdicts.values()]
+    answers = [
+        len({(answer.text, answer.label) for answer in members.values()}) for members in verdicts.values()
+    ]
     return Answered(group, conflict, references, len(answers), float(np.mean(answers)) if answers else 0.0)
 
 
@@ -94,8 +96,8 @@ def _rows(
         taken = batch.take(pa.array(here - begin))
         begin += batch.num_rows
         sides = taken["label"].to_pylist(), taken["rejected"].to_pylist(), taken["messages"].to_pylist()
-        told = zip(here.tolist(), last_answers(taken), *sides, strict=True)
-        for row, text, label, rejected, turns in told:
+        answered_rows = zip(here.tolist(), last_answers(taken), *sides, strict=True)
+        for row, text, label, rejected, turns in answered_rows:
             first = int(group[row])
             folded = None if rejected is None else normalise(rejected)
             rows.setdefault(first, {})[row] = _Answer(normalise(text), label, folded)
@@ -111,21 +113,21 @@ def _several(rows: Mapping[int, dict[int, _Answer]]) -> dict[int, dict[int, _Ans
 
 def _is_free(members: Mapping[int, _Answer]) -> bool:
     """Whether the answers are free text: no labels, and nothing that was rejected."""
-    return all(one.label is None and one.rejected is None for one in members.values())
+    return all(answer.label is None and answer.rejected is None for answer in members.values())
 
 
 def _is_usual(rows: Mapping[int, dict[int, _Answer]], free: Sequence[int], prompts: int) -> bool:
     """Whether several answers in sentences are how the data is made."""
-    lengths = [len(one.text.split()) for first in free for one in rows[first].values()]
+    lengths = [len(answer.text.split()) for first in free for answer in rows[first].values()]
     return len(free) >= max(2, USUAL * prompts) and float(np.median(lengths)) >= WORDY
 
 
 def _agree(prompt: str, members: Iterable[_Answer]) -> bool:
-    texts = list(dict.fromkeys(one.text for one in members))
+    texts = list(dict.fromkeys(answer.text for answer in members))
     if len(texts) >= MANY:
         return True
-    known = set(_WORD.findall(normalise(prompt))) | _SMALL
-    own = [set(_WORD.findall(text)) - known for text in texts[:LOOKED_AT]]
+    prompt_words = set(_WORD.findall(normalise(prompt))) | _SMALL
+    own = [set(_WORD.findall(text)) - prompt_words for text in texts[:LOOKED_AT]]
     return float(np.mean([_overlap(*pair) for pair in combinations(own, 2)])) >= AGREE
 
 
@@ -137,10 +139,12 @@ def _overlap(first: set[str], second: set[str]) -> float:
 
 def _contradicting(members: Mapping[int, _Answer]) -> set[int]:
     """The rows of one prompt of which another row says the contrary, by label or by preference."""
-    labels = {one.label for one in members.values()}
+    labels = {answer.label for answer in members.values()}
     if len(labels) > 1:
         return set(members)
-    pairs = {(one.text, one.rejected) for one in members.values()}
+    pairs = {(answer.text, answer.rejected) for answer in members.values()}
     return {
-        row for row, one in members.items() if (one.rejected, one.text) in pairs and one.rejected != one.text
+        row
+        for row, answer in members.items()
+        if (answer.rejected, answer.text) in pairs and answer.rejected != answer.text
     }

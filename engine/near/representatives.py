@@ -21,7 +21,7 @@ from engine.near.minhash import ShingleSpool
 LOOKS = 24  # comparisons a text, on average
 
 Alike = Callable[[np.ndarray, np.ndarray], np.ndarray]  # of pairs of texts: may one stand for the other
-Look = Callable[[], None]  # may raise to stop
+StopCheck = Callable[[], None]  # may raise to stop
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,12 @@ class Standing:
 
 
 def stand(
-    spool: ShingleSpool, clusters: Clusters, codes: np.ndarray, rank: np.ndarray, alike: Alike, look: Look
+    spool: ShingleSpool,
+    clusters: Clusters,
+    codes: np.ndarray,
+    rank: np.ndarray,
+    alike: Alike,
+    look: StopCheck,
 ) -> Standing:
     """codes: int of each text; only texts of one code stand for each other. rank: int64 of each text,
     distinct; the smaller is wanted first."""
@@ -53,9 +58,9 @@ def stand(
         others = left != leader
         budget -= int(others.sum())
         first, second = leader[others], left[others]
-        found = _similar(spool, first, second, alike, look)
-        taken = found > 0
-        chief[second[taken]], similarity[second[taken]] = first[taken], found[taken]
+        values = _similar(spool, first, second, alike, look)
+        taken = values > 0
+        chief[second[taken]], similarity[second[taken]] = first[taken], values[taken]
         left = second[~taken]
     uncompared = len(left)
     if uncompared:
@@ -66,18 +71,18 @@ def stand(
 
 
 def _similar(
-    spool: ShingleSpool, first: np.ndarray, second: np.ndarray, alike: Alike, look: Look
+    spool: ShingleSpool, first: np.ndarray, second: np.ndarray, alike: Alike, look: StopCheck
 ) -> np.ndarray:
     """The similarity of each pair, 0 where it is below the threshold or one can't stand for the other."""
-    found = np.zeros(len(first))
+    similarity = np.zeros(len(first))
     for begin in range(0, len(first), PIECE):
         look()
         piece = slice(begin, begin + PIECE)
         values = spool.jaccard(first[piece], second[piece])
         good = np.flatnonzero(values >= spool.threshold)
         good = good[alike(first[piece][good], second[piece][good])]
-        found[piece][good] = values[good]
-    return found
+        similarity[piece][good] = values[good]
+    return similarity
 
 
 def _by_pairs(

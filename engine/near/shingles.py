@@ -103,13 +103,13 @@ _POWERS: dict[int, np.ndarray] = {}  # of each base as many as the longest batch
 
 
 def _powers(base: Any, count: int) -> np.ndarray:
-    known = _POWERS.get(int(base))
-    if known is None or len(known) < count:
-        known = np.full(max(count, 2**20), base, dtype=np.uint64)
-        known[0] = 1
-        np.cumprod(known, out=known)
-        _POWERS[int(base)] = known
-    return known[:count]
+    powers = _POWERS.get(int(base))
+    if powers is None or len(powers) < count:
+        powers = np.full(max(count, 2**20), base, dtype=np.uint64)
+        powers[0] = 1
+        np.cumprod(powers, out=powers)
+        _POWERS[int(base)] = powers
+    return powers[:count]
 
 
 @cache

@@ -11,8 +11,8 @@ import numpy as np
 from engine.prepare.prepare import PARTS, Part
 from engine.rows import dataset, labelled
 from engine.rows.labelled import UNSEEN, Labels
-from engine.rows.render import Rows
-from engine.rows.tokens import tokenised
+from engine.rows.render import TokenRows
+from engine.rows.tokens import RowsToTokenise, tokenised
 from store.config.train_config import TrainConfig
 from store.contract.errors import DataError
 from store.contract.home import Home
@@ -28,7 +28,7 @@ class ClassRows:
 
     labels: Labels
     kept: dict[str, np.ndarray]
-    whole: dict[str, Rows]
+    whole: dict[str, TokenRows]
     unlabelled: int
 
     def cut(self, tokenizer: Any, limit: int) -> dict[str, Part]:
@@ -88,13 +88,15 @@ def class_rows(
     rows = tokenised(
         home,
         tokenizer,
-        fingerprint=fingerprint,
-        row_count=dataset.open_rows(home, fingerprint).metadata.num_rows,
-        row_ids=np.concatenate([some[name] for name in PARTS]),
-        completion_only=config.completion_only_loss,
-        load=lambda row_ids: labelled.texts(home, fingerprint, row_ids),
-        encode=labelled.encode,
-        variant="text alone",
+        RowsToTokenise(
+            fingerprint=fingerprint,
+            row_count=dataset.open_rows(home, fingerprint).metadata.num_rows,
+            row_ids=np.concatenate([some[name] for name in PARTS]),
+            completion_only=config.completion_only_loss,
+            load=lambda row_ids: labelled.texts(home, fingerprint, row_ids),
+            encode=labelled.encode,
+            variant="text alone",
+        ),
         on_rows=on_rows,
     )
     return ClassRows(labels, kept, {name: rows.select(some[name]) for name in PARTS}, unlabelled)

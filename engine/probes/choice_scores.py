@@ -24,10 +24,10 @@ import torch
 from jinja2.exceptions import TemplateError
 from scipy.special import logsumexp
 
-from engine.data.convert.read_choices import Question
+from engine.data.convert.read_choices import ChoiceQuestion
 from engine.forward.branches import branch_scores
 from engine.rows.choice_items import Item, check, picked
-from engine.rows.render import rendered
+from engine.rows.render import Messages, rendered
 from store.contract.errors import DataError
 
 
@@ -169,8 +169,8 @@ class ChoiceRow:
 def choose(
     model: Any,
     tokenizer: Any,
-    questions: Sequence[Question | None],
-    examples: Mapping[int, Sequence[Question]],
+    questions: Sequence[ChoiceQuestion | None],
+    examples: Mapping[int, Sequence[ChoiceQuestion]],
     *,
     listed: bool,
     room: int | None,
@@ -199,28 +199,31 @@ def choose(
     return [_row(one, found.get(place), why.get(place, "")) for place, one in enumerate(questions)]
 
 
-def _row(question: Question | None, scores: np.ndarray | None, why: str) -> ChoiceRow:
+def _row(question: ChoiceQuestion | None, scores: np.ndarray | None, why: str) -> ChoiceRow:
     if question is None:
         return ChoiceRow(None, None, reason=NONE)
     reason = "" if scores is not None else why or REFUSED
     return ChoiceRow(question.choices.options, question.choices.answer, scores, reason)
 
 
-def _options(question: Question | None) -> tuple[str, ...]:
+def _options(question: ChoiceQuestion | None) -> tuple[str, ...]:
     return question.choices.options if question else ()
 
 
 def _prompt(
-    tokenizer: Any, question: Question | None, examples: Mapping[int, Sequence[Question]], listed: bool
+    tokenizer: Any,
+    question: ChoiceQuestion | None,
+    examples: Mapping[int, Sequence[ChoiceQuestion]],
+    listed: bool,
 ) -> str | None:
     """The rendered prompt; None where there is none."""
     if question is None:
         return None
-    turns = question.shown if listed else question.bare
+    turns = question.listed if listed else question.bare
     system = [turn for turn in turns if turn["role"] == "system"]
-    before: list[dict[str, str]] = []
+    before: Messages = []
     for example in examples.get(question.row_id, ()):
-        told = example.shown if listed else example.bare
+        told = example.listed if listed else example.bare
         before += [turn for turn in told if turn["role"] != "system"]
         before.append({"role": "assistant", "content": example.choices.options[example.choices.answer]})
     turns = [*system, *before, *(turn for turn in turns if turn["role"] != "system")]

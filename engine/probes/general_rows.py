@@ -19,8 +19,8 @@ from engine.prepare import prepare
 from engine.probes.own_samples import LENGTH, START, own_samples
 from engine.probes.suite import suite_texts
 from engine.rows import dataset
-from engine.rows.render import Rows, fitting_length
-from engine.rows.tokens import read_rows, tokenised, write_rows
+from engine.rows.render import TokenRows, fitting_length
+from engine.rows.tokens import RowsToTokenise, read_rows, tokenised, write_rows
 from engine.worker.job import Job
 from engine.worker.progress import Pass
 from store.config.train_config import TrainConfig
@@ -37,7 +37,7 @@ EXPECTED = 500  # rows of a data set that a preview counts
 class Found:
     """General rows, and how many were left out because a held-out row is the same, or asks the same."""
 
-    rows: Rows
+    rows: TokenRows
     same: int = 0
     truncated: int = 0
 
@@ -118,11 +118,13 @@ def rows_of(
     rows = tokenised(
         home,
         tokenizer,
-        fingerprint=fingerprint,
-        row_count=total,
-        row_ids=ids,
-        completion_only=config.completion_only_loss,
-        load=prepare.loader(home, fingerprint, "text" if source["kind"] == "text" else "chat"),
+        RowsToTokenise(
+            fingerprint=fingerprint,
+            row_count=total,
+            row_ids=ids,
+            completion_only=config.completion_only_loss,
+            load=prepare.loader(home, fingerprint, "text" if source["kind"] == "text" else "chat"),
+        ),
     )
     limit = config.max_length or fitting_length(rows.lengths, positions)
     part = prepare.cut(rows, min(limit, positions) if positions else limit)
@@ -144,7 +146,7 @@ def expected(
     held: tuple[str, np.ndarray],
     wanted: int,
     positions: int | None,
-) -> Rows:
+) -> TokenRows:
     """What a run would replay, for its costs: some of the rows of a data set, or texts of the length that the
     base writes at most."""
     if source:
@@ -152,7 +154,7 @@ def expected(
     count, length = own_count(wanted), min(START + LENGTH, positions or START + LENGTH)
     trained = np.tile(np.arange(length) >= START, count)
     starts = np.arange(count + 1) * length
-    return Rows(
+    return TokenRows(
         np.arange(count), starts, np.zeros(count * length, np.int32), trained, np.zeros(count, np.uint8)
     )
 

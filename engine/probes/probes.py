@@ -17,7 +17,7 @@ import pyarrow as pa
 import torch
 
 from engine.forward.losses import RowLosses, row_losses
-from engine.rows.render import Rows
+from engine.rows.render import TokenRows
 
 OnItems = Callable[[int], None]
 SEEN = "train_rows"  # rows that are trained on; the other probes are of what the model should still know
@@ -118,7 +118,7 @@ class Texts:
     items: Sequence[str]
     categories: Sequence[str]
     texts: Sequence[str]
-    rows: Rows
+    rows: TokenRows
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -170,7 +170,7 @@ def all_told(
     starts = np.concatenate([[0], np.cumsum(lengths)])
     told = np.ones(int(starts[-1]), bool)
     told[starts[:-1]] = False
-    rows = Rows(
+    rows = TokenRows(
         np.arange(len(ids)), starts, np.concatenate(ids).astype(np.int32), told, np.zeros(len(ids), np.uint8)
     )
     return Texts(name, items, categories, texts, rows)

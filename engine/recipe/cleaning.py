@@ -49,7 +49,7 @@ _TAG = re.compile(rf"</?(?:{_INLINE})(?:\s[^<>]*)?/?>", re.IGNORECASE)
 _HTML = re.compile(HTML)
 _BOILERPLATE = re.compile(BOILERPLATE)
 
-Edit = Callable[[str], str]
+TextEdit = Callable[[str], str]
 
 
 def fixed(text: str) -> str:
@@ -59,7 +59,7 @@ def fixed(text: str) -> str:
     return ftfy.fix_text(text, REPAIR)
 
 
-def normaliser(form: Literal["NFC", "NFKC", "none"], *, white_space: bool) -> Edit:
+def normaliser(form: Literal["NFC", "NFKC", "none"], *, white_space: bool) -> TextEdit:
     """One Unicode form, line ends \\n; with `white_space` no runs of blanks within a line, none at its end,
     and one blank line at most."""
 

@@ -9,13 +9,13 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 
-from engine.data.convert.choose import choose
+from engine.data.convert.choose import GivenFormat, choose
 from engine.data.convert.convert import Canonical, Convert, converter
 from engine.data.convert.turns import RowSkipped, Turns, check_turns, read_turns
 from engine.data.readers.column_values import column_names
-from engine.recipe.questions_of_sql import Questions
+from engine.recipe.questions_of_sql import RowQueries
 from engine.recipe.recipe_rows import canonicals, changed_batch, still_chosen
-from engine.recipe.working import Change, Working
+from engine.recipe.working import BatchChange, Working
 from store.catalog.formats import FORMATS
 from store.config.recipe import Edit, EditRows, MapColumns, Relabel
 from store.contract.errors import ConfigError
@@ -64,11 +64,11 @@ def _converter(work: Working, step: MapColumns) -> Convert:
         return converter(step.format, step.columns, instruction=step.instruction)
     batch = next(work.scan(["source"]), None)
     rows = [json.loads(source) for source in batch["source"].to_pylist()[:FIRST]] if batch else []
-    chosen = choose(column_names([], rows), rows, step.format, step.columns)
+    chosen = choose(column_names([], rows), rows, GivenFormat(step.format, step.columns))
     return converter(step.format, chosen.mapping, answers=chosen.answers, values=chosen.values)
 
 
-def _read_anew(batch: pa.RecordBatch, convert: Convert, seen: set[str]) -> Change | None:
+def _read_anew(batch: pa.RecordBatch, convert: Convert, seen: set[str]) -> BatchChange | None:
     made: dict[int, Canonical] = {}
     dropped: dict[int, str] = {}
     for at, (source, old) in enumerate(zip(batch["source"].to_pylist(), canonicals(batch), strict=True)):
@@ -129,7 +129,7 @@ def edited(row: Canonical, edit: Edit) -> Canonical:
     return still_chosen(row._replace(roles=roles, contents=contents, text="\n\n".join(contents), label=label))
 
 
-def label_errors(work: Working, ask: Questions, step: Relabel, index: int) -> None:
+def label_errors(work: Working, ask: RowQueries, step: Relabel, index: int) -> None:
     """Drop the suspected labels, or take the suggested ones; with `most` the most suspicious alone."""
     table = ask.values(["label_suspect", "label_rank", "label_suggested", "label"])
     suspect = table["label_suspect"].fill_null(False).to_numpy(zero_copy_only=False).astype(bool)
@@ -160,7 +160,7 @@ def _relabelled(row: Canonical, label: str | None) -> Canonical:
 def _replace(work: Working, index: int, rows: dict[int, Callable[[Canonical], Canonical]]) -> None:
     """Pass the living rows with these numbers through their functions."""
 
-    def change(batch: pa.RecordBatch) -> Change | None:
+    def change(batch: pa.RecordBatch) -> BatchChange | None:
         numbers = batch["row_id"].to_pylist()
         places = [at for at, number in enumerate(numbers) if number in rows]
         if not places:

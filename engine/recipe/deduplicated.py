@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.diagnostics.phrasing import plural
-from engine.near.compared_texts import said
+from engine.near.compared_texts import texts_and_prompts
 from engine.near.digest import EXACT, FOLDED, exact_keys, folded_keys
 from engine.near.groups import group_of, joined
-from engine.near.near_duplicates import near_rows
+from engine.near.near_duplicates import NearProgress, near_rows
 from engine.near.repeated_prompts import answered
 from engine.recipe.working import Working
 from store.config.recipe import DropDuplicates
@@ -64,7 +64,9 @@ def _grouped(work: Working, step: DropDuplicates) -> _Choice:
     elif step.kind == "folded":
         groups = group_of(joined(folded_keys(batch, labels=strict) for batch in work.scan(FOLDED)))
     else:
-        prompts = joined(said(batch.select(["messages"]))[1] for batch in work.scan(["messages"]))
+        prompts = joined(
+            texts_and_prompts(batch.select(["messages"]))[1] for batch in work.scan(["messages"])
+        )
         groups = group_of(prompts)
         if step.kind == "conflict":
             conflict = answered(work.scan, prompts).conflict
@@ -85,7 +87,7 @@ def _near(work: Working, step: DropDuplicates) -> _Choice:
         work.scan,
         step.threshold,
         work.folder,
-        lambda band, bands: work.progress.at(1),
+        NearProgress(lambda band, bands: work.progress.at(1)),
         order=_order(work, step, None),
         strict=step.conflicts == "keep",
     )

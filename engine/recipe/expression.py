@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
 import duckdb
 
@@ -34,6 +34,32 @@ _NAMES = {
     "PARAMETER": "a parameter",
     "POSITIONAL_REFERENCE": "a #number",
 }
+
+
+SqlNode = TypedDict(
+    "SqlNode",
+    {
+        "class": str,
+        "query_location": int,
+        "alias": str,
+        "column_names": NotRequired[list[str]],
+        "function_name": NotRequired[str],
+        "lhs": NotRequired[object],
+        "distinct": NotRequired[bool],
+        "filter": NotRequired[object],
+        "order_bys": NotRequired[dict[str, list[object]]],
+    },
+)
+"""A part of an expression as DuckDB's parser writes it: what is read of it here."""
+
+
+class SqlTree(TypedDict):
+    """What DuckDB's parser writes of a text: its statements, or why it is none."""
+
+    statements: list[dict[str, Any]]
+    error: NotRequired[bool]
+    error_message: NotRequired[str]
+    position: NotRequired[str]
 
 
 def check(expression: str) -> frozenset[str]:
@@ -62,14 +88,15 @@ def check(expression: str) -> frozenset[str]:
     return frozenset(columns)
 
 
-def _parse(expression: str, before: str = "", after: str = "") -> dict[str, Any]:
+def _parse(expression: str, before: str = "", after: str = "") -> SqlTree:
+    """DuckDB's JSON of the statements."""
     sql = f"{_SELECT}{before}{expression}{after}"
     try:
         expression.encode()
         row = duckdb_parser().execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchone()
     except (duckdb.Error, UnicodeEncodeError, RecursionError) as error:
         raise _refused(expression, " ".join(str(error).split())[:200]) from error
-    tree: dict[str, Any] = json.loads(row[0] if row else "{}")
+    tree: SqlTree = json.loads(row[0] if row else "{}")
     if tree.get("error"):
         message = str(tree.get("error_message", "it can't be read"))
         message = next((ours for theirs, ours in _SAID.items() if message.startswith(theirs)), message)
@@ -79,7 +106,7 @@ def _parse(expression: str, before: str = "", after: str = "") -> dict[str, Any]
     return tree
 
 
-def _look(expression: str, node: dict[str, Any], local: frozenset[str], columns: set[str]) -> None:
+def _look(expression: str, node: SqlNode, local: frozenset[str], columns: set[str]) -> None:
     """Walk the tree; raise ConfigError at what is not of one row. `local`: names that a lambda gives."""
     kind, at = node["class"], int(node["query_location"]) - len(_SELECT)
     if kind not in _PLAIN:
@@ -97,11 +124,11 @@ def _look(expression: str, node: dict[str, Any], local: frozenset[str], columns:
         _look(expression, child, local, columns)
 
 
-def _children(value: Any) -> Iterator[dict[str, Any]]:
+def _children(value: object) -> Iterator[SqlNode]:
     """The nearest nodes (dicts with a class) under a value of the tree."""
     if isinstance(value, dict):
         if "class" in value:
-            yield value
+            yield cast("SqlNode", value)  # DuckDB writes it so
             return
         value = list(value.values())
     if isinstance(value, list):
@@ -116,7 +143,7 @@ def _column(expression: str, names: list[str], at: int, columns: set[str]) -> No
     columns.add(names[0])
 
 
-def _function(expression: str, node: dict[str, Any], at: int) -> None:
+def _function(expression: str, node: SqlNode, at: int) -> None:
     name = str(node["function_name"]).lower()
     if name in ("struct_extract", "array_extract"):
         return
@@ -135,15 +162,15 @@ def _function(expression: str, node: dict[str, Any], at: int) -> None:
 @lru_cache(maxsize=1)
 def _functions() -> dict[str, set[str]]:
     """name -> row (of one row, always the same answer), unsteady, aggregate, table."""
-    found: dict[str, set[str]] = {}
+    kinds: dict[str, set[str]] = {}
     rows = duckdb_parser().execute("SELECT function_name, function_type, stability FROM duckdb_functions()")
     for name, kind, stability in rows.fetchall():
         if kind in ("scalar", "macro"):
             kind = "row" if kind == "macro" or stability == "CONSISTENT" else "unsteady"
-        found.setdefault(name.lower(), set()).add(kind)
+        kinds.setdefault(name.lower(), set()).add(kind)
     for name in ("error", "write_log", "sleep_ms"):
-        found.get(name, set()).discard("row")
-    return found
+        kinds.get(name, set()).discard("row")
+    return kinds
 
 
 @lru_cache(maxsize=1)
@@ -159,6 +186,8 @@ def _refused(expression: str, why: str, at: int | None = None) -> ConfigError:
     where = ""
     if at is not None and 0 <= at <= len(raw):
         where = f" at character {len(raw[:at].decode('utf-8', 'ignore')) + 1}"
-    shown = " ".join(expression.split())
-    shown = shown if len(shown) <= 80 else shown[:79] + "…"
-    return ConfigError(f"The expression {shown!r} can't be used{where}: {why}.", fix=FIX, field="expression")
+    excerpt = " ".join(expression.split())
+    excerpt = excerpt if len(excerpt) <= 80 else excerpt[:79] + "…"
+    return ConfigError(
+        f"The expression {excerpt!r} can't be used{where}: {why}.", fix=FIX, field="expression"
+    )

@@ -16,13 +16,13 @@ import pyarrow as pa
 from engine.data.convert.convert import Canonical
 from engine.data.convert.turns import RowSkipped
 from engine.recipe.recipe_rows import canonicals, changed_batch, spoken
-from engine.recipe.working import Change, Working
+from engine.recipe.working import BatchChange, Working
 from store.config.recipe import CapLength
 from store.contract.errors import ConfigError
 
 _WORD = re.compile(r"\S+")
 
-Measure = Callable[[Sequence[Canonical]], np.ndarray]
+LengthMeasure = Callable[[Sequence[Canonical]], np.ndarray]
 
 
 def run(work: Working, step: CapLength, index: int) -> None:
@@ -30,7 +30,7 @@ def run(work: Working, step: CapLength, index: int) -> None:
     measure = _words if step.unit == "words" else _tokens(work, step.model)
     unit = step.unit
 
-    def change(batch: pa.RecordBatch) -> Change | None:
+    def change(batch: pa.RecordBatch) -> BatchChange | None:
         rows = list(canonicals(batch))
         lengths = measure(rows)
         made: dict[int, Canonical] = {}
@@ -51,7 +51,7 @@ def _words(rows: Sequence[Canonical]) -> np.ndarray:
     return np.fromiter((len(row.text.split()) for row in rows), np.int64, len(rows))
 
 
-def _tokens(work: Working, model: str) -> Measure:
+def _tokens(work: Working, model: str) -> LengthMeasure:
     """Counts tokens by the model's tokenizer and chat template."""
     if not model:
         raise ConfigError(
@@ -76,10 +76,10 @@ def _tokens(work: Working, model: str) -> Measure:
 def _rendered(row: Canonical) -> Any:
     if row.roles is None:
         return row.text
-    return [{"role": role, "content": said} for role, said in zip(row.roles, row.contents, strict=True)]
+    return [{"role": role, "content": content} for role, content in zip(row.roles, row.contents, strict=True)]
 
 
-def _shortened(row: Canonical, most: int, measure: Measure) -> Canonical | None:
+def _shortened(row: Canonical, most: int, measure: LengthMeasure) -> Canonical | None:
     """The row with as many words of its last answer as fit; None where not one does.
 
     A search for the number of words, first by doubling, then by halves, so that of a very long answer little

@@ -7,7 +7,6 @@ another version still, and two ways to the same rows never share a folder, where
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +15,9 @@ import pyarrow.parquet as pq
 
 from engine.data.convert.writer import FLUSH_BYTES, FLUSH_ROWS, DatasetWriter
 from engine.recipe.working import Working
-from store.config.recipe import FATES
+from engine.rows.dataset import ContentHash
+from store.documents.fates import FateCounts, StepCounts
+from store.documents.import_result import CleanResult
 
 FATES_SCHEMA = pa.schema(
     [
@@ -30,7 +31,7 @@ FATES_SCHEMA = pa.schema(
 )
 
 
-def write(work: Working, folder: Path, steps: list[dict[str, Any]]) -> dict[str, Any]:
+def write(work: Working, folder: Path, steps: list[StepCounts]) -> CleanResult:
     """Write rows.parquet, skipped.parquet and fates.parquet into `folder`; the result, as in
     docs/architecture.md.
 
@@ -40,15 +41,7 @@ def write(work: Working, folder: Path, steps: list[dict[str, Any]]) -> dict[str,
         source_bytes = _rows(work, writer)
         table = fates(work)
         pq.write_table(table, folder / "fates.parquet", compression="zstd")
-        flat = table["steps"].combine_chunks()
-        writer.fingerprint.add("fates.steps", flat.flatten())
-        writer.fingerprint.add("fates.counts", flat.value_lengths())
-        for name in FATES_SCHEMA.names:
-            if name != "steps":
-                column = table[name].combine_chunks()
-                writer.fingerprint.add(
-                    f"fates.{name}", column if name in ("fate", "reason") else column.fill_null(-1)
-                )
+        _add_fates(writer.fingerprint, table)
         writer.fingerprint.add("parent", pa.array([work.origins[0].dataset["fingerprint"]]))
         fingerprint = writer.close()
     return {
@@ -73,12 +66,28 @@ def write(work: Working, folder: Path, steps: list[dict[str, Any]]) -> dict[str,
     }
 
 
-def counts(table: pa.Table) -> dict[str, int]:
+def _add_fates(fingerprint: ContentHash, table: pa.Table) -> None:
+    flat = table["steps"].combine_chunks()
+    fingerprint.add("fates.steps", flat.flatten())
+    fingerprint.add("fates.counts", flat.value_lengths())
+    for name in FATES_SCHEMA.names:
+        if name != "steps":
+            column = table[name].combine_chunks()
+            fingerprint.add(f"fates.{name}", column if name in ("fate", "reason") else column.fill_null(-1))
+
+
+def counts(table: pa.Table) -> FateCounts:
     """Rows of each fate."""
-    found = {
-        one["values"]: one["counts"] for one in table["fate"].combine_chunks().value_counts().to_pylist()
+    rows_of = {
+        count["values"]: count["counts"]
+        for count in table["fate"].combine_chunks().value_counts().to_pylist()
     }
-    return {fate: found.get(fate, 0) for fate in FATES}
+    return {
+        "kept": rows_of.get("kept", 0),
+        "changed": rows_of.get("changed", 0),
+        "dropped": rows_of.get("dropped", 0),
+        "added": rows_of.get("added", 0),
+    }
 
 
 def _rows(work: Working, writer: DatasetWriter) -> int:
@@ -86,12 +95,12 @@ def _rows(work: Working, writer: DatasetWriter) -> int:
     waiting: list[pa.RecordBatch] = []
     source_bytes = 0
     for batch in work.scan():
-        if sum(one.nbytes for one in waiting) + batch.nbytes >= FLUSH_BYTES and waiting:
+        if sum(part.nbytes for part in waiting) + batch.nbytes >= FLUSH_BYTES and waiting:
             writer.add_table(pa.Table.from_batches(waiting))
             waiting = []
         waiting.append(batch)
         source_bytes += int(pc.sum(pc.binary_length(batch["source"])).as_py())
-        if sum(one.num_rows for one in waiting) >= FLUSH_ROWS:
+        if sum(part.num_rows for part in waiting) >= FLUSH_ROWS:
             writer.add_table(pa.Table.from_batches(waiting))
             waiting = []
     if waiting:
@@ -112,8 +121,8 @@ def fates(work: Working) -> pa.Table:
     fate = np.where(changed, "changed", "kept").astype(object)
     fate[~work.alive] = "dropped"
     fate[work.parents :] = "added"
-    shown = np.flatnonzero(work.alive | (np.arange(work.total) < work.parents))
-    taken = pa.array(shown)
+    listed = np.flatnonzero(work.alive | (np.arange(work.total) < work.parents))
+    taken = pa.array(listed)
     table = pa.table(
         {
             "parent_row_id": pa.array(np.arange(work.total), mask=np.arange(work.total) >= work.parents),
@@ -125,7 +134,7 @@ def fates(work: Working) -> pa.Table:
         },
         schema=FATES_SCHEMA,
     )
-    return table.take(taken) if len(shown) < work.total else table
+    return table.take(taken) if len(listed) < work.total else table
 
 
 def _changes(work: Working) -> tuple[np.ndarray, pa.Array]:
@@ -147,6 +156,6 @@ def _reasons(work: Working) -> pa.Array:
     for number in np.flatnonzero(work.alive[work.parents :]) + work.parents:
         reasons[number] = work.name(int(number))
     for redact in work.redactors:
-        made = {reason: redact(reason) for reason in set(reasons.tolist())}
-        reasons = np.array([made[reason] for reason in reasons.tolist()], dtype=object)
+        redacted = {reason: redact(reason) for reason in set(reasons.tolist())}
+        reasons = np.array([redacted[reason] for reason in reasons.tolist()], dtype=object)
     return pa.array(reasons, pa.string())

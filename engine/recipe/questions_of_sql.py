@@ -29,7 +29,7 @@ MEMORY = "1GiB"
 LOOK_EVERY = 0.1  # seconds between two looks at a request to stop
 
 
-class Questions:
+class RowQueries:
     """SQL over one Working; `close` it at the end. Most recipes ask nothing: it is opened by the first that
     does."""
 
@@ -78,10 +78,10 @@ class Questions:
         self._check(named)
         condition, params = where.where(named)
         try:
-            found = self._ask(f"SELECT row_id FROM ({self.relation(named)}) WHERE {condition}", params)
+            matches = self._ask(f"SELECT row_id FROM ({self.relation(named)}) WHERE {condition}", params)
         except duckdb.Error as error:
             raise _explained(error, field) from error
-        return np.sort(found["row_id"].to_numpy())
+        return np.sort(matches["row_id"].to_numpy())
 
     def values(self, columns: Collection[str]) -> pa.Table:
         """row_id and these columns of the living rows, in order. Raises ConfigError like `matching`."""
@@ -96,17 +96,17 @@ class Questions:
         groups = sorted({GROUP_OF[name] for name in columns if _is_signal(name)})
         tables = [f"{quoted(group)} AS ({self._signals(group)})" for group in groups]
         joins = [f"LEFT JOIN {quoted(group)} ON {quoted(group)}.row_id = r.row_id" for group in groups]
-        shown = ["r.row_id AS row_id"]
-        shown += [f"{column_sql(name)} AS {quoted(name)}" for name in sorted(columns) if name != "row_id"]
+        selected = ["r.row_id AS row_id"]
+        selected += [f"{column_sql(name)} AS {quoted(name)}" for name in sorted(columns) if name != "row_id"]
         files = ", ".join(_literal(str(file)) for file in self._work.files)
         return (
-            f"{'WITH ' + ', '.join(tables) if tables else ''} SELECT {', '.join(shown)}"
+            f"{'WITH ' + ', '.join(tables) if tables else ''} SELECT {', '.join(selected)}"
             f" FROM read_parquet([{files}]) r SEMI JOIN living ON living.row_id = r.row_id {' '.join(joins)}"
         )
 
     # -- columns --------------------------------------------------------------------------------------
 
-    def known(self) -> set[str]:
+    def available_columns(self) -> set[str]:
         """Base columns and the signals that were measured of every data set that rows come from."""
         groups = [set(origin.dataset["signals"]) for origin in self._work.origins]
         measured = set.intersection(*groups)
@@ -114,11 +114,11 @@ class Questions:
 
     def _spelled(self, names: Collection[str]) -> set[str]:
         """Names in an expression as the columns are spelled: SQL does not tell case apart."""
-        known = {name.lower(): name for name in (*BASE, *GROUP_OF)}
-        return {known.get(name.lower(), name) for name in names}
+        spelling = {name.lower(): name for name in (*BASE, *GROUP_OF)}
+        return {spelling.get(name.lower(), name) for name in names}
 
     def _check(self, columns: Collection[str]) -> None:
-        known = self.known()
+        available = self.available_columns()
         for name in columns:
             if name.startswith(SOURCE):
                 self._check_source(name)
@@ -130,7 +130,7 @@ class Questions:
                         fix=f"Measure {GROUPS[GROUP_OF[name]].title} of it, or put this step before the mix.",
                         field="where",
                     )
-            check_column(name, known)
+            check_column(name, available)
 
     def _check_source(self, name: str) -> None:
         """Raise ConfigError where no row has this column of the file."""
@@ -165,7 +165,7 @@ class Questions:
                 )
         return " UNION ALL ".join(parts)
 
-    # -- asking ---------------------------------------------------------------------------------------
+    # -- queries --------------------------------------------------------------------------------------
 
     def _ask(self, sql: str, params: list[Any]) -> pa.Table:
         tables = {"living": pa.table({"row_id": pa.array(self._work.living())})}
@@ -215,7 +215,7 @@ def _literal(text: str) -> str:
 
 
 def _explained(error: duckdb.Error, field: str) -> ConfigError:
-    said = " ".join(str(error).split("\nLINE ")[0].split("\n\nLINE ")[0].split())[:300]
+    reason = " ".join(str(error).split("\nLINE ")[0].split("\n\nLINE ")[0].split())[:300]
     if isinstance(error, duckdb.OutOfMemoryException):
         return ConfigError("The filter needs too much memory.", fix="Ask for something simpler.", field=field)
-    return ConfigError(f"The filter can't be worked out: {said}.", fix="Correct the filter.", field=field)
+    return ConfigError(f"The filter can't be worked out: {reason}.", fix="Correct the filter.", field=field)

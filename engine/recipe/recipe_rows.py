@@ -16,7 +16,7 @@ from engine.data.convert.convert import Canonical
 from engine.data.convert.turns import OURS, RowSkipped
 from engine.data.convert.writer import turn_arrays
 from engine.near.digest import digest
-from engine.recipe.working import Change
+from engine.recipe.working import BatchChange
 from engine.rows.dataset import SCHEMA
 from store.catalog.choice_text import shows
 
@@ -25,8 +25,8 @@ EMPTIED = {"user": "nothing is left of a question", "assistant": "nothing is lef
 
 def canonicals(batch: pa.RecordBatch) -> Iterator[Canonical]:
     """The rows of a batch as they are stored; columns that it lacks, such as choices, are none."""
-    said = batch["messages"].flatten()
-    roles, contents = said.field("role").to_pylist(), said.field("content").to_pylist()
+    turn_list = batch["messages"].flatten()
+    roles, contents = turn_list.field("role").to_pylist(), turn_list.field("content").to_pylist()
     lengths = turn_counts(batch)
     end = 0
     nothing = [None] * batch.num_rows
@@ -55,12 +55,12 @@ def spoken(row: Canonical, contents: tuple[str, ...], text: str, rejected: str |
         if not text or text.isspace():
             raise RowSkipped("nothing is left of the text")
         return row._replace(text=text)
-    said = [
+    kept_turns = [
         (role, content) for role, content in zip(row.roles, contents, strict=True) if _says(role, content)
     ]
     if row.rejected is not None and (not rejected or rejected.isspace()):
         raise RowSkipped("nothing is left of the rejected answer")
-    roles, kept = tuple(role for role, _ in said), tuple(content for _, content in said)
+    roles, kept = tuple(role for role, _ in kept_turns), tuple(content for _, content in kept_turns)
     label = row.label
     if label is not None and row.contents[-1].strip() == label:
         label = kept[-1].strip()  # the answer is the label
@@ -99,7 +99,7 @@ def changed_batch(
     made: Mapping[int, Canonical],
     dropped: Mapping[int, str] | None = None,
     sources: Mapping[int, str] | None = None,
-) -> Change | None:
+) -> BatchChange | None:
     """The batch with other rows at the places of `made`, and other rows of the file at those of `sources`;
     None where nothing changed."""
     if not made and not dropped:
@@ -107,7 +107,7 @@ def changed_batch(
     changed = np.zeros(batch.num_rows, bool)
     changed[list(made)] = True
     if not made:
-        return Change(batch, changed, dict(dropped or {}))
+        return BatchChange(batch, changed, dict(dropped or {}))
     rows = [made.get(at, row) for at, row in enumerate(canonicals(batch))]
     digests = batch["digest"].to_numpy().copy()
     for at, row in made.items():
@@ -126,4 +126,4 @@ def changed_batch(
         "answer_index": pa.array(answers, pa.int32()),
         "part": pa.array(parts, pa.string()),
     }
-    return Change(pa.RecordBatch.from_pydict(columns, schema=SCHEMA), changed, dict(dropped or {}))
+    return BatchChange(pa.RecordBatch.from_pydict(columns, schema=SCHEMA), changed, dict(dropped or {}))

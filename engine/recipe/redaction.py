@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.data.readers import source_json
-from engine.signals.personal.pii import FINDERS, Span, find
+from engine.signals.personal.pii import FINDERS, find
+from engine.signals.personal.spans import PersonalSpan
 
 SHORTEST = 5  # characters of a find that is looked for in other texts of its row
 _ESCAPES = r'\\["\\/bfnrt]'  # of JSON: what stands before a word is no part of it
@@ -50,28 +51,28 @@ class RowRedactor:
 
     def __init__(self, kinds: Collection[str], texts: Iterable[str], source: str) -> None:
         self._kinds = kinds
-        self._spans: dict[str, list[Span]] = {}
+        self._spans: dict[str, list[PersonalSpan]] = {}
         self._source, self._columns = source, json.loads(source)
-        self._found: dict[str, str] = {}  # text -> kind
+        self._kind_of: dict[str, str] = {}  # text -> kind
         for text in texts:
             self._note(text)
         for name, value in _values(self._columns):
             self._note(value)
             self._note(f"{name}: {value}", len(name) + 2)  # the name may say what the number is
-        long = sorted((text for text in self._found if len(text) >= SHORTEST), key=len, reverse=True)
+        long = sorted((text for text in self._kind_of if len(text) >= SHORTEST), key=len, reverse=True)
         self._again = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, long))})(?!\w)") if long else None
 
     def __call__(self, text: str) -> str:
         spans = self._spans[text] if text in self._spans else find(text, self._kinds)
-        made = _replaced(text, spans)
+        replaced = _replaced(text, spans)
         if self._again is None:
-            return made
-        return self._again.sub(lambda match: _placeholder(self._found[match[0]]), made)
+            return replaced
+        return self._again.sub(lambda match: _placeholder(self._kind_of[match[0]]), replaced)
 
     def source(self) -> str:
         """The row as it stood in the file, without what was found."""
-        made = {name: self._without(value) for name, value in self._columns.items()}
-        return self._source if made == self._columns else source_json.encode(made).decode("utf-8")
+        columns = {name: self._without(value) for name, value in self._columns.items()}
+        return self._source if columns == self._columns else source_json.encode(columns).decode("utf-8")
 
     def _note(self, text: str, begin: int = 0) -> None:
         spans = find(text, self._kinds)
@@ -79,17 +80,17 @@ class RowRedactor:
             self._spans[text] = spans
         for span in spans:
             if span.start >= begin:
-                self._found.setdefault(text[span.start : span.end], span.kind)
+                self._kind_of.setdefault(text[span.start : span.end], span.kind)
 
     def _without(self, value: Any) -> Any:
         if isinstance(value, str):
-            return _placeholder(self._found[value]) if value in self._found else self(value)
+            return _placeholder(self._kind_of[value]) if value in self._kind_of else self(value)
         if isinstance(value, dict):
             return {self(key): self._without(item) for key, item in value.items()}
         if isinstance(value, list):
             return [self._without(item) for item in value]
-        if _is_number(value) and str(value) in self._found:
-            return _placeholder(self._found[str(value)])
+        if _is_number(value) and str(value) in self._kind_of:
+            return _placeholder(self._kind_of[str(value)])
         return value
 
 
@@ -115,7 +116,7 @@ def _placeholder(kind: str) -> str:
     return f"[{kind.upper()}]"
 
 
-def _replaced(text: str, spans: list[Span]) -> str:
+def _replaced(text: str, spans: list[PersonalSpan]) -> str:
     parts, end = [], 0
     for span in spans:
         parts += [text[end : span.start], _placeholder(span.kind)]

@@ -10,14 +10,14 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from engine.recipe.questions_of_sql import Questions
+from engine.recipe.questions_of_sql import RowQueries
 from engine.recipe.working import Working
 from store.config.recipe import Balance, FilterRows, Sample
 from store.contract.errors import ConfigError
 from store.words.recipe_words import column_title, words
 
 
-def filter_rows(work: Working, ask: Questions, step: FilterRows, index: int) -> None:
+def filter_rows(work: Working, ask: RowQueries, step: FilterRows, index: int) -> None:
     """Drop the rows for which the filter holds, or all others."""
     matching = ask.matching(step.where)
     if step.action == "drop":
@@ -27,7 +27,7 @@ def filter_rows(work: Working, ask: Questions, step: FilterRows, index: int) -> 
     work.drop(index, others, step.reason or f"not so: {words(step.where)}")
 
 
-def balance(work: Working, ask: Questions, step: Balance, index: int) -> None:
+def balance(work: Working, ask: RowQueries, step: Balance, index: int) -> None:
     """At most `most` rows of each value; rows without a value stay.
 
     Raises ConfigError where no row has a value.
@@ -47,7 +47,7 @@ def balance(work: Working, ask: Questions, step: Balance, index: int) -> None:
         work.drop(index, surplus, reason)
 
 
-def sample(work: Working, ask: Questions, step: Sample, index: int) -> None:
+def sample(work: Working, ask: RowQueries, step: Sample, index: int) -> None:
     """Keep `rows` rows, drawn from all alike, or as evenly from the topics as these have rows.
 
     Raises ConfigError where the topics were not measured.
@@ -94,7 +94,7 @@ def even_shares(sizes: Iterable[int], wanted: int) -> np.ndarray:
     return taken
 
 
-def _groups(ask: Questions, column: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
+def _groups(ask: RowQueries, column: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Rows, the group of each (-1: no value), and the values of the groups in order."""
     table = ask.values([column])
     column_values = table[column].cast("string").combine_chunks().dictionary_encode()

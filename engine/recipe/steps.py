@@ -7,10 +7,9 @@ which no row would be left is an error of that step.
 from __future__ import annotations
 
 from contextlib import closing
-from typing import Any
 
 from engine.recipe import contents, deduplicated, length, mixed_sets, selected, texts
-from engine.recipe.questions_of_sql import Questions
+from engine.recipe.questions_of_sql import RowQueries
 from engine.recipe.working import Working
 from store.config.recipe import (
     Balance,
@@ -30,19 +29,20 @@ from store.config.recipe import (
     Strip,
 )
 from store.contract.errors import ConfigError, TunebenchError
+from store.documents.fates import StepCounts
 from store.words.recipe_words import title
 
 SHOWN = 3  # reasons that an error about a step without rows names
 
 
-def apply(work: Working, recipe: Recipe) -> list[dict[str, Any]]:
+def apply(work: Working, recipe: Recipe) -> list[StepCounts]:
     """Run the steps on the rows; of each step title, rows_in, changed, dropped, added and rows_out.
 
     Raises the error of the step that can't be run, and Cancelled.
     """
-    counted = []
+    counted: list[StepCounts] = []
     work.progress.plan([*(weight(step) for step in recipe.steps), 2.0])
-    with closing(Questions(work)) as ask:
+    with closing(RowQueries(work)) as ask:
         for index, step in enumerate(recipe.steps):
             name = title(step)
             work.progress.begin(index, name)
@@ -72,7 +72,7 @@ def apply(work: Working, recipe: Recipe) -> list[dict[str, Any]]:
     return counted
 
 
-def _take(work: Working, ask: Questions, step: Step, index: int) -> None:
+def _take(work: Working, ask: RowQueries, step: Step, index: int) -> None:
     match step:
         case FixEncoding() | Normalise() | Strip() | Redact():
             texts.run(work, step, index)
@@ -117,8 +117,8 @@ def _nothing_left(work: Working, index: int, before: int) -> ConfigError:
     reasons: dict[str, int] = {}
     for drop in work.drops:
         if drop.step == index:
-            told = [drop.reasons] * len(drop.rows) if isinstance(drop.reasons, str) else drop.reasons
-            for reason in told:
+            given = [drop.reasons] * len(drop.rows) if isinstance(drop.reasons, str) else drop.reasons
+            for reason in given:
                 reasons[reason] = reasons.get(reason, 0) + 1
     most = sorted(reasons, key=lambda reason: -reasons[reason])[:SHOWN]
     return ConfigError(

@@ -7,7 +7,6 @@ stood in the file, too.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,13 +15,12 @@ import pyarrow.compute as pc
 
 from engine.data.convert.convert import Canonical
 from engine.data.convert.turns import RowSkipped
-from engine.recipe.cleaning import Stripper, fixed, normaliser
+from engine.recipe.cleaning import Stripper, TextEdit, fixed, normaliser
 from engine.recipe.recipe_rows import canonicals, changed_batch, spoken
 from engine.recipe.redaction import Redactor
-from engine.recipe.working import Change, Working
+from engine.recipe.working import BatchChange, Working
 from store.config.recipe import FixEncoding, Normalise, Redact, Strip
 
-Edit = Callable[[str], str]
 SAID = ("roles", "contents", "text", "label", "rejected")  # fields that are redacted one by one
 
 
@@ -37,7 +35,7 @@ def run(work: Working, step: FixEncoding | Normalise | Strip | Redact, index: in
     work.rewrite(index, lambda batch: _edited(batch, edit))
 
 
-def edit_of(step: FixEncoding | Normalise | Strip) -> Edit:
+def edit_of(step: FixEncoding | Normalise | Strip) -> TextEdit:
     """What the step does to one text."""
     match step:
         case FixEncoding():
@@ -48,7 +46,7 @@ def edit_of(step: FixEncoding | Normalise | Strip) -> Edit:
             return Stripper(html=step.html, boilerplate=step.boilerplate)
 
 
-def _edited(batch: pa.RecordBatch, edit: Edit) -> Change | None:
+def _edited(batch: pa.RecordBatch, edit: TextEdit) -> BatchChange | None:
     touched = _touched(batch, edit)
     if not touched.any():
         return None
@@ -69,7 +67,7 @@ def _edited(batch: pa.RecordBatch, edit: Edit) -> Change | None:
     return changed_batch(batch, made, dropped)
 
 
-def _redacted(batch: pa.RecordBatch, redactor: Redactor) -> Change | None:
+def _redacted(batch: pa.RecordBatch, redactor: Redactor) -> BatchChange | None:
     suspects = _suspects(batch, redactor)
     if not suspects.any():
         return None
@@ -104,7 +102,7 @@ def _strings(row: Canonical) -> list[str]:
     return [text for part in parts for text in part if isinstance(text, str)]
 
 
-def _mended(value: Any, edit: Edit) -> Any:
+def _mended(value: Any, edit: TextEdit) -> Any:
     """A field that holds a text, texts, or none."""
     if isinstance(value, tuple):
         return tuple(_mended(item, edit) for item in value)
@@ -123,7 +121,7 @@ def _suspects(batch: pa.RecordBatch, redactor: Redactor) -> np.ndarray:
     return suspects
 
 
-def _touched(batch: pa.RecordBatch, edit: Edit) -> np.ndarray:
+def _touched(batch: pa.RecordBatch, edit: TextEdit) -> np.ndarray:
     """Which rows have a text that changes, without making rows of those that have none: bool, one a row."""
     messages = batch["messages"]
     counts = messages.value_lengths().fill_null(0).to_numpy()
@@ -137,7 +135,7 @@ def _touched(batch: pa.RecordBatch, edit: Edit) -> np.ndarray:
     return touched
 
 
-def _differs(texts: pa.Array, edit: Edit) -> np.ndarray:
+def _differs(texts: pa.Array, edit: TextEdit) -> np.ndarray:
     values = texts.to_pylist()
     if isinstance(edit, Stripper):
         light = edit.light

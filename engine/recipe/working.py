@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,9 +20,10 @@ import pyarrow.parquet as pq
 from engine.rows.dataset import SCHEMA, batches, open_rows
 from engine.worker.job import Job
 from store.contract.home import Home
+from store.documents.job import OrderDataset
+from store.documents.row import Kind
 
 BATCH_ROWS = 10_000
-Document = dict[str, Any]
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Drop:
 
 
 @dataclass
-class Change:
+class BatchChange:
     """What a step made of a batch. rows: in SCHEMA, the same rows in the same order. changed: bool, one a
     row. dropped: place in the batch -> reason."""
 
@@ -50,7 +50,7 @@ class Origin:
     """A data set that rows come from: what the worker was told of it, and which of its rows have which number
     here (None: the same numbers)."""
 
-    dataset: Document
+    dataset: OrderDataset
     numbers: np.ndarray | None = None
     row_ids: np.ndarray | None = None
 
@@ -61,8 +61,8 @@ class Working:
     def __init__(
         self,
         job: Job,
-        dataset: Document,
-        mixed: Mapping[str, Document],
+        dataset: OrderDataset,
+        mixed: Mapping[str, OrderDataset],
         folder: Path,
         limit: int | None = None,
     ) -> None:
@@ -71,10 +71,10 @@ class Working:
         self.job = job
         self.folder = folder
         self.mixed = mixed
-        self.kind: str = dataset["kind"]
+        self.kind: Kind = dataset["kind"]
         self.format: str = dataset["format"]
         self.columns: dict[str, str] = dataset["columns"]
-        self.progress = Progress(job)
+        self.progress = RecipeProgress(job)
         rows = open_rows(job.home, dataset["fingerprint"])
         self.whole: int = rows.metadata.num_rows
         self.parents = self.whole  # that are looked at
@@ -145,23 +145,23 @@ class Working:
             self.alive[rows] = False
             self.drops.append(Drop(step, rows, reasons))
 
-    def rewrite(self, step: int, change: Callable[[pa.RecordBatch], Change | None]) -> None:
+    def rewrite(self, step: int, change: Callable[[pa.RecordBatch], BatchChange | None]) -> None:
         """Pass every batch of living rows through `change` (None: as it is), and go on with what it gives."""
         path = self._new_file()
         changed: list[np.ndarray] = []
         dropped: dict[int, str] = {}
         with pq.ParquetWriter(path, SCHEMA, compression="lz4") as writer:
             for batch in self.scan():
-                made = change(batch)
-                if made is None:
+                changed_rows = change(batch)
+                if changed_rows is None:
                     writer.write_batch(batch)
                     continue
                 numbers = batch["row_id"].to_numpy()
                 ended = np.zeros(len(numbers), bool)
-                ended[list(made.dropped)] = True
-                dropped |= {int(numbers[at]): reason for at, reason in made.dropped.items()}
-                changed.append(numbers[made.changed & ~ended])
-                writer.write_batch(made.rows)
+                ended[list(changed_rows.dropped)] = True
+                dropped |= {int(numbers[at]): reason for at, reason in changed_rows.dropped.items()}
+                changed.append(numbers[changed_rows.changed & ~ended])
+                writer.write_batch(changed_rows.rows)
         touched = np.concatenate([*changed, np.zeros(0, np.int64)])
         if len(touched):
             self.changes.append((step, touched))
@@ -170,7 +170,7 @@ class Working:
             path.unlink()
         self.drop(step, np.fromiter(dropped, np.int64, len(dropped)), list(dropped.values()))
 
-    def add(self, step: int, dataset: Document, row_ids: np.ndarray, tables: Iterator[pa.Table]) -> None:
+    def add(self, step: int, dataset: OrderDataset, row_ids: np.ndarray, tables: Iterator[pa.Table]) -> None:
         """Rows of another data set: `tables` hold those with these ids, in this order."""
         numbers = np.arange(self.total, self.total + len(row_ids), dtype=np.int64)
         path, at = self._new_file(), 0
@@ -205,14 +205,14 @@ class Working:
         self.files = [path]
 
 
-class Progress:
+class RecipeProgress:
     """How far the recipe is, over phases of stated weights; told once a second, with an estimate."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
         self._weights: list[float] = [1.0]
         self._phase, self._share, self._message = 0, 0.0, ""
-        self._started = self._told = time.monotonic()
+        self._started = self._reported_at = time.monotonic()
 
     def plan(self, weights: list[float]) -> None:
         """The phases to come."""
@@ -229,9 +229,9 @@ class Progress:
         self._job.check_cancelled()
         self._share = max(self._share, min(1.0, share))
         now = time.monotonic()
-        if now - self._told < 1:
+        if now - self._reported_at < 1:
             return
-        self._told = now
+        self._reported_at = now
         done = sum(self._weights[: self._phase]) + self._weights[self._phase] * self._share
         whole = sum(self._weights)
         left = (now - self._started) * (whole - done) / done if done else None

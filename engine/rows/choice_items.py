@@ -72,8 +72,8 @@ def _fault(item: Item) -> tuple[str, str]:
     for place, option in enumerate(item.options, 1):
         if not option.strip():
             return f"has an empty option (number {place})", "Write the option, or leave it out."
-    told = [" ".join(option.split()) for option in item.options]
-    twice = next((option for option in told if told.count(option) > 1), None)
+    texts = [" ".join(option.split()) for option in item.options]
+    twice = next((option for option in texts if texts.count(option) > 1), None)
     if twice is not None:
         return f"has the option {twice!r} twice", "Leave one of the two out."
     if not 0 <= item.right < len(item.options):

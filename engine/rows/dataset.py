@@ -41,12 +41,12 @@ LATER = frozenset({"choices", "answer_index", "part"})  # columns that older dat
 SKIPPED_SCHEMA = pa.schema([("line", pa.int64()), ("reason", pa.string()), ("excerpt", pa.string())])
 
 
-class Fingerprint:
+class ContentHash:
     """A hash over columns that come in pieces. Lengths and bytes of each column are hashed apart, so that
     neither the pieces nor a text that flows over into the next can give two contents one name."""
 
     def __init__(self) -> None:
-        self._hashes: dict[str, Any] = {}
+        self._hashes: dict[str, hashlib.blake2b] = {}
 
     def add(self, name: str, array: pa.Array) -> None:
         """One more piece of the column `name`: numbers, or texts with null."""
@@ -75,19 +75,19 @@ class Fingerprint:
         return whole.hexdigest()
 
 
-def publish(aside: Path, home: Home, fingerprint: str) -> None:
+def publish(folder: Path, home: Home, fingerprint: str) -> None:
     """Move the finished folder `aside` to its place; where that is taken, the same content lies there."""
     target = home.datasets / fingerprint
-    for file in aside.iterdir():
+    for file in folder.iterdir():
         with open(file, "rb") as handle:
             os.fsync(handle.fileno())
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        os.rename(aside, target)
+        os.rename(folder, target)
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
-        shutil.rmtree(aside)
+        shutil.rmtree(folder)
 
 
 def open_rows(home: Home, fingerprint: str) -> pq.ParquetFile:

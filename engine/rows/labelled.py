@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from engine.rows import dataset
-from engine.rows.render import EMPTY, Rows
+from engine.rows.render import EMPTY, TokenRows
 from store.contract.errors import ConfigError, DataError
 from store.contract.home import Home
 
@@ -54,11 +54,11 @@ class Labels:
 
     def unseen(self, row_ids: np.ndarray) -> dict[str, int]:
         """Labels of these rows that training doesn't know, with their rows."""
-        found: dict[str, int] = {}
+        rows_of: dict[str, int] = {}
         for row, text in zip(self.of(row_ids), self.text_of(row_ids), strict=True):
             if row == UNSEEN:
-                found[text] = found.get(text, 0) + 1
-        return found
+                rows_of[text] = rows_of.get(text, 0) + 1
+        return rows_of
 
 
 def labelled(
@@ -71,14 +71,14 @@ def labelled(
     """
     all_ids = np.sort(np.concatenate(list(dealt.values())))
     texts = dataset.load(home, fingerprint, columns=["label"], row_ids=all_ids)["label"].to_pylist()
-    known = np.array([bool(text) for text in texts], bool)
-    if not known.any():
+    has_label = np.array([bool(text) for text in texts], bool)
+    if not has_label.any():
         raise ConfigError(
             "The data set has no labels, and text classification learns to tell labels apart.",
             fix="Import the file in the format Text and label, or choose Instruction tuning.",
             field="task",
         )
-    row_ids = all_ids[known]
+    row_ids = all_ids[has_label]
     kept = {part: ids[np.isin(ids, row_ids)] for part, ids in dealt.items()}
     for part in ("train", "validation"):
         if not len(kept[part]):
@@ -97,7 +97,7 @@ def labelled(
             fix="Train on more rows, or split by strata of label.",
             field="dataset",
         )
-    return labels, kept, int((~known).sum())
+    return labels, kept, int((~has_label).sum())
 
 
 def _check(names: list[str], rows: int) -> None:
@@ -130,19 +130,19 @@ def asked(messages: Sequence[Mapping[str, str]]) -> str:
     return "\n\n".join(m["content"] for m in messages[:last])
 
 
-def encode(tokenizer: Any, row_ids: Sequence[int] | np.ndarray, texts: Sequence[str]) -> Rows:
+def encode(tokenizer: Any, row_ids: Sequence[int] | np.ndarray, texts: Sequence[str]) -> TokenRows:
     """Texts to token ids; no token of them is trained."""
     ids = tokenizer(list(texts), return_attention_mask=False).input_ids if len(texts) else []
     lengths = np.fromiter((len(row) for row in ids), np.int64, len(ids))
     flat = np.concatenate([*(np.asarray(row, np.int32) for row in ids), np.zeros(0, np.int32)])
     reasons = np.where(lengths == 0, EMPTY, 0).astype(np.uint8)
     starts = np.concatenate([[0], np.cumsum(lengths)])
-    return Rows(
+    return TokenRows(
         np.asarray(row_ids, np.int64), starts, flat.astype(np.int32), np.zeros(len(flat), bool), reasons
     )
 
 
-def cut(tokenizer: Any, rows: Rows, max_length: int) -> tuple[Rows, int, int]:
+def cut(tokenizer: Any, rows: TokenRows, max_length: int) -> tuple[TokenRows, int, int]:
     """Rows cut to `max_length` as the tokenizer cuts, the rows cut, and the tokens lost; a token that it
     closes every text with stays the last."""
     long = np.flatnonzero(rows.lengths > max_length)

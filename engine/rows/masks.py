@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from engine.rows.render import INCONSISTENT, REFUSED, Messages, Rows, Span, rendered
+from engine.rows.render import INCONSISTENT, REFUSED, Messages, Span, TokenRows, rendered
 from engine.rows.tool_turns import for_template, knows_tools
+from store.documents.rendering import MaskChecks
 
 MOST = 200  # rows that are looked at; a template goes wrong in many rows or in none
 
@@ -31,24 +32,36 @@ class Checks:
     missed: int
     unclosed: int
 
+    def document(self) -> MaskChecks:
+        """As the ask `rendering` answers it."""
+        return {
+            "counted": self.counted,
+            "unlocated": self.unlocated,
+            "leaking": self.leaking,
+            "missed": self.missed,
+            "unclosed": self.unclosed,
+        }
 
-def check(tokenizer: Any, messages: Sequence[Messages], rows: Rows) -> Checks:
+
+def check(tokenizer: Any, messages: Sequence[Messages], rows: TokenRows) -> Checks:
     """Hold the first `MOST` of `rows` (rendered from `messages`, in the same order) against their turns."""
     count = min(MOST, len(rows))
-    found = np.isin(rows.reasons[:count], (REFUSED, INCONSISTENT))
+    unlocated = np.isin(rows.reasons[:count], (REFUSED, INCONSISTENT))
     leaking = missed = 0
-    for index in np.flatnonzero(~found).tolist():
+    for index in np.flatnonzero(~unlocated).tolist():
         begins, trained = _offsets(tokenizer, messages[index]), rows.row(index)[1]
-        said = _contents(tokenizer, messages[index])
-        if len(begins) != len(trained) or said is None:
+        turn_spans = _contents(tokenizer, messages[index])
+        if len(begins) != len(trained) or turn_spans is None:
             continue  # cut, or the template rewrites what was said: there is nothing to hold it against
-        prompts, answers = said
+        prompts, answers = turn_spans
         leaking += bool((trained & _inside(begins, prompts)).any())
         missed += bool((~trained & _inside(begins, answers)).any())
-    return Checks(count, int(found.sum()), leaking, missed, unclosed(tokenizer, rows.take(np.arange(count))))
+    return Checks(
+        count, int(unlocated.sum()), leaking, missed, unclosed(tokenizer, rows.take(np.arange(count)))
+    )
 
 
-def unclosed(tokenizer: Any, rows: Rows) -> int:
+def unclosed(tokenizer: Any, rows: TokenRows) -> int:
     """Rows whose last trained token is an ordinary one, not one that closes a turn."""
     last = np.full(len(rows), -1)
     positions = np.flatnonzero(rows.trained)
@@ -72,7 +85,7 @@ def _contents(tokenizer: Any, messages: Messages) -> tuple[list[Span], list[Span
     prompts: list[Span] = []
     answers: list[Span] = []
     for message in for_template(messages, knows_tools(tokenizer))[0]:
-        content = message["content"].strip()
+        content = (message["content"] or "").strip()
         begin = text.find(content, at)
         if begin < 0:
             return None

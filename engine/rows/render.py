@@ -17,8 +17,9 @@ import numpy as np
 from jinja2.exceptions import TemplateError
 
 from engine.rows.tool_turns import for_template, has_tools, knows_tools
+from store.documents.row import Message
 
-# Why a row has no trained token, by the code in `Rows.reasons`; 0 is a row that has.
+# Why a row has no trained token, by the code in `TokenRows.reasons`; 0 is a row that has.
 REASONS = (
     "",
     "the chat template refuses the row",
@@ -29,14 +30,14 @@ REASONS = (
     "the chosen and the rejected answer are the same",
 )
 REFUSED, INCONSISTENT, UNANSWERED, EMPTY, CUT, EQUAL = range(1, len(REASONS))
-Messages = list[dict[str, Any]]
+Messages = list[Message]
 Span = tuple[int, int]
 CHEAP = 0.05  # of the tokens of all rows: what a longer limit may cost without being asked for
 STRETCH, LONG = 2, 512  # times the 99th percentile, and tokens: beyond, one row would cost memory
 
 
 @dataclass
-class Rows:
+class TokenRows:
     """Tokenised rows, flat: row i is `ids[starts[i]:starts[i + 1]]`.
 
     row_ids int64 [n], starts int64 [n + 1], ids int32 [tokens], trained bool [tokens],
@@ -79,16 +80,18 @@ class Rows:
         part = slice(self.starts[index], self.starts[index + 1])
         return self.ids[part], self.trained[part]
 
-    def take(self, indices: np.ndarray) -> Rows:
+    def take(self, indices: np.ndarray) -> TokenRows:
         """The rows at `indices`, in that order."""
         lengths = self.lengths[indices]
         starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
         # position in the old arrays of each token of the new ones
         old = np.repeat(self.starts[:-1][indices] - starts[:-1], lengths) + np.arange(starts[-1])
-        return Rows(self.row_ids[indices], starts, self.ids[old], self.trained[old], self.reasons[indices])
+        return TokenRows(
+            self.row_ids[indices], starts, self.ids[old], self.trained[old], self.reasons[indices]
+        )
 
     @classmethod
-    def joined(cls, parts: Sequence[Rows]) -> Rows:
+    def joined(cls, parts: Sequence[TokenRows]) -> TokenRows:
         """The rows of all parts, one part after another."""
         lengths = np.concatenate([np.zeros(0, np.int64), *(part.lengths for part in parts)])
         return cls(
@@ -99,18 +102,18 @@ class Rows:
             np.concatenate([np.zeros(0, np.uint8), *(part.reasons for part in parts)]),
         )
 
-    def select(self, row_ids: Sequence[int] | np.ndarray) -> Rows:
+    def select(self, row_ids: Sequence[int] | np.ndarray) -> TokenRows:
         """The rows of those ids, in that order; every id must be there."""
         order = np.argsort(self.row_ids, kind="stable")
-        found = order[np.searchsorted(self.row_ids, np.asarray(row_ids), sorter=order)]
-        return self.take(found)
+        places = order[np.searchsorted(self.row_ids, np.asarray(row_ids), sorter=order)]
+        return self.take(places)
 
-    def truncated(self, max_length: int) -> tuple[Rows, int, int]:
+    def truncated(self, max_length: int) -> tuple[TokenRows, int, int]:
         """Rows cut to their first `max_length` tokens, how many were cut, and the trained tokens lost."""
         lengths = np.minimum(self.lengths, max_length)
         keep = np.arange(len(self.ids)) - np.repeat(self.starts[:-1], self.lengths) < max_length
         starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-        cut = Rows(self.row_ids, starts, self.ids[keep], self.trained[keep], self.reasons.copy())
+        cut = TokenRows(self.row_ids, starts, self.ids[keep], self.trained[keep], self.reasons.copy())
         cut.reasons[(cut.reasons == 0) & (cut.trained_counts == 0)] = CUT
         lost = int(self.trained.sum()) - int(cut.trained.sum())
         return cut, int((self.lengths > max_length).sum()), lost
@@ -142,25 +145,27 @@ def render(
     rows: Sequence[Messages] | Sequence[str],
     *,
     completion_only: bool = True,
-) -> Rows:
+) -> TokenRows:
     """Tokenise conversations (lists of messages) or plain texts.
 
     In a plain text, and with `completion_only` off, every token but the first is trained. A row that the
     template refuses or for which the answers can't be located has no trained token, and its reason.
     """
     reasons = np.zeros(len(rows), np.uint8)
-    if rows and isinstance(rows[0], str):
-        ids, trained = _texts(tokenizer, [str(row) for row in rows])
+    texts = [row for row in rows if isinstance(row, str)]
+    if texts:
+        ids, trained = _texts(tokenizer, texts)
     else:
-        ids, trained = _conversations(tokenizer, rows, completion_only, reasons)  # type: ignore[arg-type]
+        turns = [row for row in rows if not isinstance(row, str)]
+        ids, trained = _conversations(tokenizer, turns, completion_only, reasons)
     lengths = np.fromiter((len(row) for row in ids), np.int64, len(ids))
     starts = np.concatenate([[0], np.cumsum(lengths)])
     flat_ids = np.concatenate([*ids, np.zeros(0, np.int32)]).astype(np.int32)
     flat_trained = np.concatenate([*trained, np.zeros(0, bool)]).astype(bool)
     flat_trained[starts[:-1][lengths > 0]] = False
-    found = Rows(np.asarray(row_ids, np.int64), starts, flat_ids, flat_trained, reasons)
-    reasons[(reasons == 0) & (found.trained_counts == 0)] = EMPTY
-    return found
+    tokenised = TokenRows(np.asarray(row_ids, np.int64), starts, flat_ids, flat_trained, reasons)
+    reasons[(reasons == 0) & (tokenised.trained_counts == 0)] = EMPTY
+    return tokenised
 
 
 def render_prompt(tokenizer: Any, messages: Messages) -> tuple[str, str] | None:
@@ -207,10 +212,10 @@ def _conversations(
     if not completion_only:
         return ids, [np.ones(len(row), bool) for row in ids]
     trained = []
-    for offsets, found in zip(encoded.offset_mapping, spans, strict=True):
+    for offsets, answer_spans in zip(encoded.offset_mapping, spans, strict=True):
         begins = np.asarray([offset[0] for offset in offsets], np.int64)
         mask = np.zeros(len(begins), bool)
-        for start, end in found:
+        for start, end in answer_spans:
             mask |= (begins >= start) & (begins < end)
         trained.append(mask)
     return ids, trained

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,40 +20,48 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from engine.rows.pairs import Pairs
-from engine.rows.render import Rows, render
+from engine.rows.pairs import TokenPairs
+from engine.rows.render import TokenRows, render
 from store.contract.home import Home
 from store.contract.jobdir import written_aside
+from store.documents.rendering import RenderedRow, RowTokens
 
 VERSION = 1  # of what `render` does: another number, another key
 WHOLE = 20_000
 KEPT = 24
 CHUNK = 5_000  # rows tokenised between two reports
 
-Load = Callable[[np.ndarray], Sequence[Any]]  # row ids -> their messages or texts, in that order
-Encode = Callable[[Any, np.ndarray, Any], Rows]  # tokenizer, row ids and what `Load` gives -> rows
+LoadRows = Callable[[np.ndarray], Sequence[Any]]  # row ids -> their messages or texts, in that order
+Encode = Callable[[Any, np.ndarray, Any], TokenRows]  # tokenizer, row ids and what `LoadRows` gives -> rows
+
+
+@dataclass(frozen=True)
+class RowsToTokenise:
+    """The rows `row_ids` of a data set of `row_count`.
+
+    `variant` names what `load` makes of the rows where that is not their own text. encode: in place of
+    `render`, which makes a variant too.
+    """
+
+    fingerprint: str
+    row_count: int
+    row_ids: np.ndarray
+    completion_only: bool
+    load: LoadRows
+    variant: str = ""
+    encode: Encode | None = None
 
 
 def tokenised(
     home: Home,
     tokenizer: Any,
-    *,
-    fingerprint: str,
-    row_count: int,
-    row_ids: np.ndarray,
-    completion_only: bool,
-    load: Load,
-    variant: str = "",
-    encode: Encode | None = None,
+    order: RowsToTokenise,
     on_rows: Callable[[int, int], None] = lambda done, total: None,
-) -> Rows:
-    """The rows `row_ids` of a data set of `row_count`, tokenised; `on_rows(done, total)` may raise.
-
-    `variant` names what `load` makes of the rows where that is not their own text. encode: in place of
-    `render`, which makes a variant too.
-    """
-    wanted = np.arange(row_count) if row_count <= WHOLE else np.unique(row_ids)
-    key = _key(fingerprint + variant, tokenizer, completion_only, wanted)
+) -> TokenRows:
+    """The rows of an order, tokenised; `on_rows(done, total)` may raise."""
+    whole = order.row_count <= WHOLE
+    wanted = np.arange(order.row_count) if whole else np.unique(order.row_ids)
+    key = _key(order.fingerprint + order.variant, tokenizer, order.completion_only, wanted)
     path = home.cache / "tokens" / f"{key}.safetensors"
     rows = read_rows(path)
     if rows is None:
@@ -60,13 +69,14 @@ def tokenised(
         for first in range(0, len(wanted), CHUNK):
             on_rows(first, len(wanted))
             chunk = wanted[first : first + CHUNK]
-            if encode is not None:
-                parts.append(encode(tokenizer, chunk, load(chunk)))
+            loaded = order.load(chunk)
+            if order.encode is not None:
+                parts.append(order.encode(tokenizer, chunk, loaded))
             else:
-                parts.append(render(tokenizer, chunk, load(chunk), completion_only=completion_only))
-        rows = Rows.joined(parts)
+                parts.append(render(tokenizer, chunk, loaded, completion_only=order.completion_only))
+        rows = TokenRows.joined(parts)
         write_rows(path, rows)
-    return rows.select(row_ids)
+    return rows.select(order.row_ids)
 
 
 def tokenizer_key(tokenizer: Any) -> str:
@@ -85,38 +95,42 @@ def _key(fingerprint: str, tokenizer: Any, completion_only: bool, row_ids: np.nd
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:40]
 
 
-def read_rows(path: Path) -> Rows | None:
+def read_rows(path: Path) -> TokenRows | None:
     """The rows that `write_rows` left, or None."""
     try:
         arrays = load_file(path)
     except (FileNotFoundError, SafetensorError):  # absent, or cut off by a full disk
         return None
     os.utime(path)
-    return Rows(**arrays)
+    return TokenRows(**arrays)
 
 
-def write_rows(path: Path, rows: Rows) -> None:
+def write_rows(path: Path, rows: TokenRows) -> None:
     """Keep the rows; of more than `KEPT` files of the folder the oldest go."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_aside(path, flush=False) as aside:
-        save_file({name: np.ascontiguousarray(value) for name, value in vars(rows).items()}, aside)
+    with written_aside(path, flush=False) as unfinished:
+        save_file({name: np.ascontiguousarray(value) for name, value in vars(rows).items()}, unfinished)
     files = sorted(path.parent.glob("*.safetensors"), key=lambda file: file.stat().st_mtime)
     for old in files[:-KEPT]:
         old.unlink(missing_ok=True)
 
 
-def shown(tokenizer: Any, rows: Rows, limit: int, index: int) -> dict[str, Any]:
+def rendered_row(tokenizer: Any, rows: TokenRows, limit: int, index: int) -> RenderedRow:
     """One training row as the model will see it, of a pair the rejected answer too under `rejected`; `index`
     beyond the ends takes the nearest."""
-    if not isinstance(rows, Pairs):
-        return shown_row(tokenizer, rows, limit, index)
+    if not isinstance(rows, TokenPairs):
+        return {**row_tokens(tokenizer, rows, limit, index)}
     index = min(max(index, 0), len(rows) - 1)
-    one = rows.take(np.asarray([index]))
-    found = shown_row(tokenizer, one.chosen, limit, 0) | {"index": index, "of": len(rows)}
-    return found | {"rejected": shown_row(tokenizer, one.rejected, limit, 0)}
+    pair = rows.take(np.asarray([index]))
+    return {
+        **row_tokens(tokenizer, pair.chosen, limit, 0),
+        "index": index,
+        "of": len(rows),
+        "rejected": row_tokens(tokenizer, pair.rejected, limit, 0),
+    }
 
 
-def shown_row(tokenizer: Any, rows: Rows, limit: int, index: int) -> dict[str, Any]:
+def row_tokens(tokenizer: Any, rows: TokenRows, limit: int, index: int) -> RowTokens:
     """One training row as the model will see it; `index` beyond the ends takes the nearest."""
     index = min(max(index, 0), len(rows) - 1)
     ids, trained = rows.row(index)

@@ -15,35 +15,79 @@ import json
 from collections import deque
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from jinja2 import Environment, TemplateError, meta
+
+from store.documents.row import Message
 
 TOOLS, TOOL = "tools", "tool"
 HOW_TO_CALL = (
     'Functions that can be called, as JSON. A call is an answer of the form {"tool_calls": [{"name": …,'
     ' "arguments": {…}}]} alone.'
 )
-Message = dict[str, Any]
 
 
-def call_text(content: str, calls: Sequence[Message]) -> str:
+class StoredCall(TypedDict):
+    """A call of a function as a row stores it."""
+
+    id: NotRequired[str]
+    name: str
+    arguments: NotRequired[Any]  # an object of the user's own; of some files its JSON as a text
+
+
+class CalledFunction(TypedDict):
+    """The function of a call, as templates and the OpenAI form have it."""
+
+    name: str
+    arguments: Any  # an object for templates, its JSON as a text in the OpenAI form
+
+
+class TemplateCall(TypedDict):
+    """A call of a function, as templates and the OpenAI form have it."""
+
+    id: NotRequired[str]
+    type: str
+    function: CalledFunction
+
+
+class TemplateTurn(TypedDict):
+    """A turn as a chat template takes it."""
+
+    role: str
+    content: str | None  # null in the OpenAI form, of an answer that only calls
+    tool_calls: NotRequired[list[TemplateCall]]
+    name: NotRequired[str]  # of the function that gave this
+    tool_call_id: NotRequired[str]
+
+
+Schema = dict[str, object]  # what says how a function is called: JSON of the user's own
+
+
+class OpenAIRow(TypedDict):
+    """A conversation in the OpenAI form."""
+
+    messages: list[TemplateTurn]
+    tools: NotRequired[list[Schema]]
+
+
+def call_text(content: str, calls: Sequence[StoredCall | CalledFunction]) -> str:
     """A calling answer as it is stored. calls: name, arguments and perhaps id of each."""
-    said = {"content": content} if content else {}
-    return json.dumps({**said, "tool_calls": list(calls)}, ensure_ascii=False)
+    answer = {"content": content} if content else {}
+    return json.dumps({**answer, "tool_calls": list(calls)}, ensure_ascii=False)
 
 
-def calls_of(content: str) -> tuple[str, list[Message]] | None:
+def calls_of(content: str) -> tuple[str, list[StoredCall]] | None:
     """What `call_text` made a text of; None for an answer that calls nothing."""
     if not content.startswith("{") or '"tool_calls"' not in content:
         return None
     try:
-        found = json.loads(content)
+        answer = json.loads(content)
     except ValueError:
         return None
-    calls = found.get("tool_calls")
+    calls = answer.get("tool_calls")
     fine = isinstance(calls, list) and calls and all(isinstance(c, dict) and c.get("name") for c in calls)
-    return (str(found.get("content") or ""), calls) if fine else None
+    return (str(answer.get("content") or ""), calls) if fine else None
 
 
 def has_tools(messages: Sequence[Message]) -> bool:
@@ -67,68 +111,78 @@ def _knows(template: str) -> bool:
     return TOOLS in asked and "tool_calls" in template
 
 
-def for_template(messages: Sequence[Message], native: bool) -> tuple[list[Message], list[Message] | None]:
+def for_template(messages: Sequence[Message], native: bool) -> tuple[list[TemplateTurn], list[Schema] | None]:
     """Messages and schemas for `apply_chat_template`; a conversation without tools comes back as it is."""
     if not has_tools(messages):
-        return list(messages), None
+        return [_plain(message) for message in messages], None
     schemas = json.loads(messages[0]["content"])
     if native:
         return _native(messages[1:]), schemas or None
     return _written(messages[1:], schemas), None
 
 
-def _native(messages: Sequence[Message]) -> list[Message]:
+def _plain(message: Message) -> TemplateTurn:
+    return {"role": message["role"], "content": message["content"]}
+
+
+def _native(messages: Sequence[Message]) -> list[TemplateTurn]:
     """Turns in the OpenAI form, arguments as objects, which templates write as JSON themselves."""
-    found: list[Message] = []
-    waiting: deque[Message] = deque()
+    turns: list[TemplateTurn] = []
+    waiting: deque[StoredCall] = deque()
     for message in messages:
+        turn = _plain(message)
         called = calls_of(message["content"]) if message["role"] == "assistant" else None
         if called:
             waiting = deque(called[1])
-            functions = [{"name": c["name"], "arguments": c.get("arguments") or {}} for c in called[1]]
-            calls = [
-                {**({"id": call["id"]} if call.get("id") else {}), "type": "function", "function": function}
-                for call, function in zip(called[1], functions, strict=True)
-            ]
-            found.append({"role": "assistant", "content": called[0], "tool_calls": calls})
+            turn["content"] = called[0]
+            turn["tool_calls"] = [_template_call(call) for call in called[1]]
         elif message["role"] == TOOL and waiting:
             call = waiting.popleft()
-            ids = {"tool_call_id": call["id"]} if call.get("id") else {}
-            found.append({**message, "name": call["name"], **ids})
-        else:
-            found.append(dict(message))
-    return found
+            turn["name"] = call["name"]
+            if call.get("id"):
+                turn["tool_call_id"] = call["id"]
+        turns.append(turn)
+    return turns
 
 
-def _written(messages: Sequence[Message], schemas: list[Message]) -> list[Message]:
+def _template_call(call: StoredCall) -> TemplateCall:
+    function: CalledFunction = {"name": call["name"], "arguments": call.get("arguments") or {}}
+    if call.get("id"):
+        return {"id": call["id"], "type": "function", "function": function}
+    return {"type": "function", "function": function}
+
+
+def _written(messages: Sequence[Message], schemas: list[Schema]) -> list[TemplateTurn]:
     """Turns of system, user and assistant alone."""
-    found: list[Message] = []
+    turns: list[TemplateTurn] = []
     if schemas:
         lines = [HOW_TO_CALL, *(json.dumps(schema, ensure_ascii=False) for schema in schemas)]
-        told = messages[0]["content"] + "\n\n" if messages[0]["role"] == "system" else ""
-        found.append({"role": "system", "content": told + "\n".join(lines)})
-        messages = messages[1:] if told else messages
-    for message in _native(messages):
-        called = message.get("tool_calls")
+        system_text = messages[0]["content"] + "\n\n" if messages[0]["role"] == "system" else ""
+        turns.append({"role": "system", "content": system_text + "\n".join(lines)})
+        messages = messages[1:] if system_text else messages
+    result_before = False
+    for turn in _native(messages):
+        called = turn.get("tool_calls")
+        is_result = not called and turn["role"] == TOOL
         if called:
-            calls = [{"name": c["function"]["name"], "arguments": c["function"]["arguments"]} for c in called]
-            found.append({"role": "assistant", "content": call_text(message["content"], calls)})
-        elif message["role"] == TOOL:
-            name = f" of {message['name']}" if message.get("name") else ""
-            result = f"Result{name}:\n{message['content']}"
-            if found and found[-1].get("result"):
-                found[-1]["content"] += f"\n\n{result}"  # templates want user and assistant in turn
-            else:
-                found.append({"role": "user", "content": result, "result": True})
+            calls = [call["function"] for call in called]
+            turns.append({"role": "assistant", "content": call_text(turn["content"] or "", calls)})
+        elif is_result:
+            name = f" of {turn['name']}" if turn.get("name") else ""
+            result = f"Result{name}:\n{turn['content']}"
+            if result_before:  # templates want user and assistant in turn
+                result = f"{turns.pop()['content']}\n\n{result}"
+            turns.append({"role": "user", "content": result})
         else:
-            found.append(message)
-    return [{"role": m["role"], "content": m["content"]} for m in found]
+            turns.append(turn)
+        result_before = is_result
+    return turns
 
 
-def openai(messages: Sequence[Message]) -> Message:
+def openai(messages: Sequence[Message]) -> OpenAIRow:
     """The row as {"messages", "tools"?} of the OpenAI form, in which arguments are JSON texts."""
     if not has_tools(messages):
-        return {"messages": list(messages)}
+        return {"messages": [_plain(message) for message in messages]}
     schemas = json.loads(messages[0]["content"])
     turns = _native(messages[1:])
     for turn in turns:
@@ -138,4 +192,4 @@ def openai(messages: Sequence[Message]) -> Message:
                 function["arguments"] = json.dumps(function["arguments"], ensure_ascii=False)
         if turn.get("tool_calls"):
             turn["content"] = turn["content"] or None
-    return {"messages": turns, **({"tools": schemas} if schemas else {})}
+    return {"messages": turns, "tools": schemas} if schemas else {"messages": turns}

@@ -27,8 +27,8 @@ from engine.models import memory, models
 from engine.models.continued import Earlier
 from engine.prepare import prepare
 from engine.rows import dataset
-from engine.rows.render import Rows
-from engine.rows.tokens import tokenised, tokenizer_key
+from engine.rows.render import TokenRows
+from engine.rows.tokens import RowsToTokenise, tokenised, tokenizer_key
 from engine.transfer.transfer_models import Column
 from engine.worker.job import Job
 from store.config.transfer_config import TransferConfig
@@ -84,11 +84,13 @@ def tokens_of(
     rows = tokenised(
         job.home,
         tokenizer,
-        fingerprint=column.fingerprint,
-        row_count=dataset.open_rows(job.home, column.fingerprint).metadata.num_rows,
-        row_ids=column.row_ids,
-        completion_only=True,
-        load=prepare.loader(job.home, column.fingerprint, data["kind"]),
+        RowsToTokenise(
+            fingerprint=column.fingerprint,
+            row_count=dataset.open_rows(job.home, column.fingerprint).metadata.num_rows,
+            row_ids=column.row_ids,
+            completion_only=True,
+            load=prepare.loader(job.home, column.fingerprint, data["kind"]),
+        ),
         on_rows=lambda *_: job.check_cancelled(),
     )
     limit = _longest(config, most) or int(rows.lengths.max(initial=1))
@@ -120,7 +122,14 @@ class Pace:
 
 
 def measure(
-    job: Job, model: Any, rows: Rows, config: TransferConfig, run: Earlier, path: Path, pace: Pace, what: str
+    job: Job,
+    model: Any,
+    rows: TokenRows,
+    config: TransferConfig,
+    run: Earlier,
+    path: Path,
+    pace: Pace,
+    what: str,
 ) -> None:
     """The losses of `rows` under `model`, into the file `path`."""
     device, began = torch.device(job.device), time.perf_counter()

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from store.documents.row import Kind
+
 FormatName = Literal[
     "messages",
     "sharegpt",
@@ -23,8 +25,6 @@ FormatName = Literal[
     "text_label",
     "text",
 ]
-
-Kind = Literal["chat", "text", "preference"]
 
 LEAVE_OUT = "leave out"
 GivenPart = Literal["train", "validation", "test", "leave out"]  # what a value of a split column may mean

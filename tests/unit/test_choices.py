@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from engine.data.convert.choose import choose
+from engine.data.convert.choose import GivenFormat, choose
 from engine.data.convert.convert import converter
 from engine.data.convert.read_choices import load_questions
 from engine.data.convert.recognised_formats import recognise
@@ -66,7 +66,7 @@ def test_choices_in_every_form(row: dict[str, Any], where: list[str] | None, ans
         assert format.format != "multiple_choice"
         return
     assert format.format == "multiple_choice"
-    chosen = choose(list(row), [row], None, {})
+    chosen = choose(list(row), [row], GivenFormat(None, {}))
     assert chosen.answers == answers
     if where:
         assert [chosen.mapping[role] for role in chosen.mapping if role.startswith("choices")] == where
@@ -77,9 +77,9 @@ def test_choices_in_every_form(row: dict[str, Any], where: list[str] | None, ans
 
 def test_numbers_from_one_are_told_from_numbers_from_zero_by_all_rows() -> None:
     rows = [{"question": "q", "options": ["a", "b", "c"], "answer": n} for n in (1, 3, 2)]
-    assert choose(list(rows[0]), rows, None, {}).answers == "number from 1"
+    assert choose(list(rows[0]), rows, GivenFormat(None, {})).answers == "number from 1"
     rows = [{"question": "q", "options": ["a", "b", "c"], "answer": n} for n in (1, 0, 2)]
-    assert choose(list(rows[0]), rows, None, {}).answers == "number from 0"
+    assert choose(list(rows[0]), rows, GivenFormat(None, {})).answers == "number from 0"
 
 
 def test_a_number_as_the_answer_keeps_context_and_question(home: Home, tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_stored_rows_give_their_questions_with_and_without_choices(home: Home, t
     second, first = load_questions(home, done.result["fingerprint"], [1, 0])
     assert first is not None
     assert second is not None
-    assert first.shown == [{"role": "user", "content": SHOWN}]
+    assert first.listed == [{"role": "user", "content": SHOWN}]
     assert first.bare == [{"role": "user", "content": ASKED["question"]}]
     assert (second.row_id, second.choices.options, second.choices.answer) == (1, ("Tirana", "Kabul"), 0)
     other = import_file(home, write(tmp_path, "b.json", json.dumps([{"prompt": "p", "completion": "c"}])))
@@ -186,7 +186,7 @@ def test_an_answer_column_that_names_no_choice_is_refused_with_the_field() -> No
     row = {"q": "q", "options": ["a", "b"], "right": "neither"}
     given = {"question": "q", "choices": "options", "answer": "right"}
     with pytest.raises(DataError, match="names none of the choices") as caught:
-        choose(list(row), [row], "multiple_choice", given)
+        choose(list(row), [row], GivenFormat("multiple_choice", given))
     assert caught.value.field == "answers"
 
 

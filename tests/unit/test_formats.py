@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from engine.data.convert.choose import choose
+from engine.data.convert.choose import GivenFormat, choose
 from engine.data.convert.convert import Canonical, converter
 from engine.data.convert.recognised_formats import recognise
 from engine.data.convert.turns import RowSkipped
@@ -103,24 +103,27 @@ def test_columns_of_jsonl_are_those_of_all_first_rows() -> None:
 def test_a_mapping_that_is_complete_is_taken_as_given() -> None:
     row = {"instruction": "i", "input": "x", "output": "o"}
     given = {"instruction": "instruction", "output": "output"}
-    assert choose(list(row), [row], "instruction", given)[1] == given
-    filled = choose(list(row), [row], "instruction", {"output": "output"})[1]
+    assert choose(list(row), [row], GivenFormat("instruction", given))[1] == given
+    filled = choose(list(row), [row], GivenFormat("instruction", {"output": "output"}))[1]
     assert filled == {**given, "input": "input"}
-    assert choose(list(row), [row], None, {"question": "input", "answer": "output"})[0] == "question_answer"
+    assert (
+        choose(list(row), [row], GivenFormat(None, {"question": "input", "answer": "output"}))[0]
+        == "question_answer"
+    )
 
 
 def test_a_mapping_that_can_not_be_names_its_field() -> None:
     row = {"text": "t", "label": "c"}
     with pytest.raises(ConfigError, match="no column 'labels' for label") as caught:
-        choose(list(row), [row], "text_label", {"text": "text", "label": "labels"})
+        choose(list(row), [row], GivenFormat("text_label", {"text": "text", "label": "labels"}))
     assert caught.value.field == "columns.label"
     assert "text, label" in caught.value.fix
     with pytest.raises(ConfigError, match="both mapped to the column 'text'"):
-        choose(list(row), [row], "text_label", {"text": "text", "label": "text"})
+        choose(list(row), [row], GivenFormat("text_label", {"text": "text", "label": "text"}))
     with pytest.raises(ConfigError, match="needs a column for chosen"):
-        choose(list(row), [row], "preference", {})
+        choose(list(row), [row], GivenFormat("preference", {}))
     with pytest.raises(DataError, match="No column holds text"):
-        choose(["n"], [{"n": 1}], None, {})
+        choose(["n"], [{"n": 1}], GivenFormat(None, {}))
 
 
 def turns(made: Canonical) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from engine.data.convert.choose import choose
+from engine.data.convert.choose import GivenFormat, choose
 from engine.data.convert.judged_answers import side_of
 from engine.data.convert.marked_pairs import Marking, count_pairs, pair_up
 from engine.data.convert.recognised_formats import recognise
@@ -112,7 +112,7 @@ def test_which_answer_a_value_means(
     columns: tuple[str, str], labels: list[Any], meanings: dict[str, str]
 ) -> None:
     rows = [{"input": "q", columns[0]: "one", columns[1]: "two", "label": label} for label in labels]
-    chosen = choose(list(rows[0]), rows, None, {})
+    chosen = choose(list(rows[0]), rows, GivenFormat(None, {}))
     assert chosen.format == "comparison"
     assert chosen.mapping == {"first": columns[0], "second": columns[1], "better": "label", "prompt": "input"}
     assert chosen.values == meanings
@@ -122,10 +122,9 @@ def test_which_answer_a_value_means(
 def test_values_that_say_nothing_clear_are_not_taken_for_a_judgement(labels: list[Any]) -> None:
     rows = [{"input": "q", "output_1": "one", "output_2": "two", "label": label} for label in labels]
     assert "comparison" not in recognise(list(rows[0]), rows).mappings
+    given = {"first": "output_1", "second": "output_2", "better": "label"}
     with pytest.raises(DataError, match="can't be told") as caught:
-        choose(
-            list(rows[0]), rows, "comparison", {"first": "output_1", "second": "output_2", "better": "label"}
-        )
+        choose(list(rows[0]), rows, GivenFormat("comparison", given))
     assert caught.value.field == "values"
 
 

@@ -68,8 +68,8 @@ def test_two_data_sets_are_compared_by_text_likeness_and_prompt(home: Home, tmp_
     assert overlap.pop("row_ids") == [3, 5, 8, 9]  # all of them, not only the examples
     examples = overlap.pop("examples")
     assert overlap == {"exact": 1, "near": 2, "same_prompt": 1, "rows": 20, "other_rows": 50}
-    assert examples[0] == [3, 7, 1.0]
-    assert [example[:2] for example in examples[1:]] == [[5, 9]]
+    assert examples[0] == (3, 7, 1.0)
+    assert [example[:2] for example in examples[1:]] == [(5, 9)]
     assert 0.7 <= examples[1][2] < 1
     back = ask(home, "overlap", fingerprint=theirs, other=mine)
     assert (back["exact"], back["near"], back["same_prompt"]) == (1, 1, 1)

@@ -19,7 +19,7 @@ from engine.recipe import outcome, working
 from engine.recipe.cleaning import Stripper, normaliser
 from engine.recipe.length import _shortened, _words
 from engine.signals.personal.pii import find
-from engine.signals.personal.spans import Span, without_overlaps
+from engine.signals.personal.spans import PersonalSpan, without_overlaps
 from store.contract.home import Home
 from tests.unit.data_job import make_job
 from tests.unit.recipe_samples import chat, make, run
@@ -77,14 +77,18 @@ def test_every_find_of_a_long_text_is_found(part: str, kind: str) -> None:
 
 def test_of_spans_that_overlap_the_first_found_stays() -> None:
     spans = [
-        Span(5, 9, "a"),
-        Span(0, 5, "b"),
-        Span(8, 12, "c"),
-        Span(4, 6, "d"),
-        Span(5, 9, "e"),
-        Span(9, 10, "f"),
+        PersonalSpan(5, 9, "a"),
+        PersonalSpan(0, 5, "b"),
+        PersonalSpan(8, 12, "c"),
+        PersonalSpan(4, 6, "d"),
+        PersonalSpan(5, 9, "e"),
+        PersonalSpan(9, 10, "f"),
     ]
-    assert without_overlaps(spans) == [Span(0, 5, "b"), Span(5, 9, "a"), Span(9, 10, "f")]
+    assert without_overlaps(spans) == [
+        PersonalSpan(0, 5, "b"),
+        PersonalSpan(5, 9, "a"),
+        PersonalSpan(9, 10, "f"),
+    ]
 
 
 def test_a_long_answer_is_cut_without_measuring_all_of_it_over_and_over() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from engine.jobs import clean
 from engine.recipe import working
-from engine.recipe.questions_of_sql import Questions
+from engine.recipe.questions_of_sql import RowQueries
 from engine.worker.job import Cancelled
 from store.contract.errors import ConfigError, TunebenchError
 from store.contract.home import Home
@@ -122,7 +122,7 @@ def test_a_long_statement_is_interrupted(home: Home) -> None:
     work = working.Working(job, dataset, {}, job.dir.path / "passing")
     signal.signal(signal.SIGALRM, lambda *_: job.cancel_requested.set())
     signal.setitimer(signal.ITIMER_REAL, 0.2)
-    with closing(Questions(work)) as ask, pytest.raises(Cancelled):
+    with closing(RowQueries(work)) as ask, pytest.raises(Cancelled):
         ask._ask("SELECT sum(hash(range)) AS n FROM range(1000000000000)", [])
 
 
@@ -130,7 +130,7 @@ def test_no_file_but_the_data_sets_can_be_read(home: Home) -> None:
     dataset = make(home, ROWS)
     job = make_job(home, "clean", {})
     work = working.Working(job, dataset, {}, job.dir.path / "passing")
-    with closing(Questions(work)) as ask:
+    with closing(RowQueries(work)) as ask:
         for sql in ("SELECT * FROM read_text('/etc/hostname')", "SET enable_external_access = true"):
             with pytest.raises(duckdb.Error):
                 ask._ask(sql, [])

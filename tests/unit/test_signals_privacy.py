@@ -8,9 +8,10 @@ import pyarrow as pa
 import pytest
 
 from engine.signals.groups.privacy_signals import measure
-from engine.signals.personal.pii import FINDERS, Span, find
+from engine.signals.personal.pii import FINDERS, find
 from engine.signals.personal.profanity import count_profanity
 from engine.signals.personal.secrets import entropy
+from engine.signals.personal.spans import PersonalSpan
 from store.catalog.signals import GROUPS
 from store.config.recipe import PII_KINDS
 
@@ -160,7 +161,7 @@ def test_a_place_is_of_one_kind_whatever_was_asked_for() -> None:
     text = "Card 4111 1111 1111 1111, mail ann@example.org, call +1 415-555-2671."
     assert [span.kind for span in find(text)] == ["card", "email", "phone"]
     assert [span.kind for span in find(text, ["phone"])] == ["phone"]
-    assert find(text, ["card"]) == [Span(5, 24, "card")]
+    assert find(text, ["card"]) == [PersonalSpan(5, 24, "card")]
     assert find("") == []
     assert set(FINDERS) == set(PII_KINDS)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.data.convert import recognised_formats
-from engine.data.convert.choose import choose
+from engine.data.convert.choose import GivenFormat, choose
 from engine.data.readers import column_values
 from engine.data.readers.column_values import MOST_COLUMNS
 from engine.data.readers.raw_rows import unique_names
@@ -38,7 +38,7 @@ def cost(columns: int) -> tuple[int, float]:
         for module in (column_values, recognised_formats):
             patch.setattr(module, "normalise", counting)
         began = time.process_time()
-        chosen = choose(names, rows, None, {})
+        chosen = choose(names, rows, GivenFormat(None, {}))
         taken = time.process_time() - began
     assert chosen.mapping == {"text": "text", "label": "label"}
     return calls[0], taken

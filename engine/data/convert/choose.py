@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 from engine.data.convert.judged_answers import marks_of, meanings_of
 from engine.data.convert.read_choices import recognise_answers
-from engine.data.convert.recognised_formats import Recognised, recognise
-from engine.data.readers.column_values import Rows, looked_at
+from engine.data.convert.recognised_formats import RecognisedFormats, recognise
+from engine.data.readers.column_values import FileRows, looked_at
 from store.catalog.formats import FORMATS, AnswerBy, FormatName, columns_of
 from store.contract.errors import ConfigError, DataError
 
 
-class Chosen(NamedTuple):
+class ChosenFormat(NamedTuple):
     """How rows will be read: the format, role -> column, whether the values alone led there, how answers name
     their choices (multiple choice), and what deciding values mean (judged answers)."""
 
@@ -24,39 +24,43 @@ class Chosen(NamedTuple):
     values: Mapping[str, str] = {}
 
 
+class GivenFormat(NamedTuple):
+    """What the user said of how the rows are read: the format, role -> column (an empty one: none), how
+    answers name their choices, and what deciding values mean. What is None, or left out, is recognised."""
+
+    format: FormatName | None
+    columns: Mapping[str, str]
+    answers: AnswerBy | None = None
+    values: Mapping[str, str] = {}
+
+
 def choose(
     columns: Sequence[str],
-    rows: Rows,
-    format: FormatName | None,
-    given: Mapping[str, str],
-    answers: AnswerBy | None = None,
-    values: Mapping[str, str] | None = None,
-    recognised: Recognised | None = None,
-) -> Chosen:
+    rows: FileRows,
+    given: GivenFormat,
+    recognised: RecognisedFormats | None = None,
+) -> ChosenFormat:
     """How the rows are read, from what the user gave and what is recognised.
 
     A mapping that names every required role is taken as it is; else the rest is recognised. A role
     mapped to an empty text has no column. Raises ConfigError for a column that is not there, DataError
     where nothing fits.
     """
-    found = recognised or recognise(columns, rows)
-    _check_columns(given, columns)
-    if format is None and given:
-        able = [form.name for form in FORMATS.values() if all(form.has_role(role) for role in given)]
-        fitting = [name for name in found.mappings if name in able]
-        if not fitting:
-            fitting = [name for name in able if set(FORMATS[name].required) <= set(given)]
-        format = fitting[0] if fitting else None
-    guessed = format is None and found.guessed
-    format = format or found.format
+    formats = recognised or recognise(columns, rows)
+    format, roles, answers, values = given
+    _check_columns(roles, columns)
+    if format is None and roles:
+        format = _format_with(roles, formats)
+    guessed = format is None and formats.guessed
+    format = format or formats.format
     if format is None:
         raise DataError(
             f"No column holds text to train on (columns: {_listed(columns)}).",
             fix="Choose a format and map its roles to columns.",
             field="format",
         )
-    mapping = _mapped(format, given, found.mappings.get(format, {}), columns)
-    chosen = Chosen(format, mapping, guessed)
+    mapping = _mapped(format, roles, formats.mappings.get(format, {}), columns)
+    chosen = ChosenFormat(format, mapping, guessed)
     rows = looked_at(columns, rows)
     if format == "multiple_choice":
         answers = answers or recognise_answers(rows, columns_of(mapping, "choices"), mapping["answer"])
@@ -64,8 +68,17 @@ def choose(
             raise _no_answers(mapping)
         return chosen._replace(answers=answers)
     if FORMATS[format].meanings:
-        return chosen._replace(values=_meanings(format, mapping, rows, values or {}))
+        return chosen._replace(values=_meanings(format, mapping, rows, values))
     return chosen
+
+
+def _format_with(roles: Mapping[str, str], formats: RecognisedFormats) -> FormatName | None:
+    """The first format that has all of these roles: of those that fit, else of those that need no other."""
+    able = [form.name for form in FORMATS.values() if all(form.has_role(role) for role in roles)]
+    fitting = [name for name in formats.mappings if name in able]
+    if not fitting:
+        fitting = [name for name in able if set(FORMATS[name].required) <= set(roles)]
+    return fitting[0] if fitting else None
 
 
 def _mapped(
@@ -90,7 +103,7 @@ def _mapped(
 
 
 def _meanings(
-    format: FormatName, mapping: Mapping[str, str], rows: Rows, given: Mapping[str, str]
+    format: FormatName, mapping: Mapping[str, str], rows: FileRows, given: Mapping[str, str]
 ) -> dict[str, str]:
     """What the values of the deciding column mean. Raises DataError (field values) where it is not plain."""
     given = {value.strip().casefold(): meaning for value, meaning in given.items()}

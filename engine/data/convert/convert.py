@@ -21,6 +21,7 @@ from engine.data.convert.turns import (
     read_turns,
     spoken_turns,
 )
+from engine.data.readers.raw_rows import FileRow
 from store.catalog.choice_text import shows, with_choices
 from store.catalog.formats import FORMATS, AnswerBy, columns_of
 from store.catalog.left_out import MARKED_BAD
@@ -45,7 +46,7 @@ class Canonical(NamedTuple):
     part: str | None = None
 
 
-Convert = Callable[[dict[str, Any]], Canonical]
+Convert = Callable[[FileRow], Canonical]
 
 
 def converter(
@@ -96,7 +97,7 @@ def converter(
     return _pair(columns[question], columns[answer], *around, label_column)
 
 
-def _required(row: dict[str, Any], column: str) -> str:
+def _required(row: FileRow, column: str) -> str:
     value = row.get(column)
     if type(value) is not str:
         value = plain(value, column)
@@ -105,7 +106,7 @@ def _required(row: dict[str, Any], column: str) -> str:
     return value
 
 
-def _optional(row: dict[str, Any], column: str) -> str:
+def _optional(row: FileRow, column: str) -> str:
     """The text of a column that may be missing; empty where it is."""
     value = row.get(column)
     if type(value) is not str:
@@ -124,27 +125,29 @@ def _label(value: Any, column: str) -> str:
     return text
 
 
-def _asked_and_said(
-    asked: str, said: str, before: str = "", told: str = "", label: str | None = None
+def _question_with_answer(
+    asked: str, answer: str, before: str = "", system: str = "", label: str | None = None
 ) -> Canonical:
-    """One question, after a context where there is one, and its answer; `told`: a system turn."""
+    """One question, after a context where there is one, and its answer; `system`: what its turn says."""
     if before:
         asked = f"{before}\n\n{asked}"
-    if told:
-        return Canonical(WITH_SYSTEM, (told, asked, said), f"{told}\n\n{asked}\n\n{said}", label, None)
-    return Canonical(SIDES, (asked, said), f"{asked}\n\n{said}", label, None)
+    if system:
+        return Canonical(
+            WITH_SYSTEM, (system, asked, answer), f"{system}\n\n{asked}\n\n{answer}", label, None
+        )
+    return Canonical(SIDES, (asked, answer), f"{asked}\n\n{answer}", label, None)
 
 
 def _pair(
     question: str, answer: str, after: str | None, before: str | None, system: str | None, label: str | None
 ) -> Convert:
-    def convert(row: dict[str, Any]) -> Canonical:
-        asked, said = _required(row, question), _required(row, answer)
+    def convert(row: FileRow) -> Canonical:
+        asked, reply = _required(row, question), _required(row, answer)
         if after and (more := _optional(row, after)):
             asked = f"{asked}\n\n{more}"
         kept = _label(row.get(label), label) if label else None
         context = _optional(row, before) if before else ""
-        return _asked_and_said(asked, said, context, _optional(row, system) if system else "", kept)
+        return _question_with_answer(asked, reply, context, _optional(row, system) if system else "", kept)
 
     return convert
 
@@ -154,7 +157,7 @@ def _text_label(columns: dict[str, str], instruction: str) -> Convert:
     own = columns.get("instruction")
     general = instruction.strip()
 
-    def convert(row: dict[str, Any]) -> Canonical:
+    def convert(row: FileRow) -> Canonical:
         text = _required(row, text_column)
         label = _label(row.get(label_column), label_column)
         asked = (own and _optional(row, own)) or general
@@ -174,31 +177,33 @@ def _multiple_choice(columns: dict[str, str], by: AnswerBy) -> Convert:
     assert answer
     where = columns_of(columns, "choices")
 
-    def convert(row: dict[str, Any]) -> Canonical:
+    def convert(row: FileRow) -> Canonical:
         choices, names = read_choices(row, where)
         place = place_of(row.get(answer), choices, by, names)
         asked = _required(row, question)
         if not shows(asked, choices):  # an export's prompt lists them already
             asked = with_choices(asked, choices)
         context = _optional(row, before) if before else ""
-        made = _asked_and_said(asked, choices[place], context, _optional(row, system) if system else "")
-        return made._replace(choices=choices, answer_index=place)
+        canonical = _question_with_answer(
+            asked, choices[place], context, _optional(row, system) if system else ""
+        )
+        return canonical._replace(choices=choices, answer_index=place)
 
     return convert
 
 
 def _plain_text(column: str) -> Convert:
-    def convert(row: dict[str, Any]) -> Canonical:
+    def convert(row: FileRow) -> Canonical:
         return Canonical(None, (), _required(row, column), None, None)
 
     return convert
 
 
 def _conversation(column: str, system: str | None, tools: str | None) -> Convert:
-    def convert(row: dict[str, Any]) -> Canonical:
+    def convert(row: FileRow) -> Canonical:
         turns = read_turns(row.get(column), column)
-        if system and turns and turns[0][0] != "system" and (told := _optional(row, system)):
-            turns.insert(0, ("system", told))
+        if system and turns and turns[0][0] != "system" and (system_text := _optional(row, system)):
+            turns.insert(0, ("system", system_text))
         calls = calls_functions(row.get(column))
         turns = with_tools(turns, row.get(tools) if tools else None, calls=calls)
         check_turns(turns)
@@ -211,13 +216,13 @@ def _preference(columns: dict[str, str]) -> Convert:
     """Answers may be texts (with a prompt, or spoken as Human and Assistant) or whole conversations."""
     prompt, system, tools = (columns.get(role) for role in ("prompt", "system", "tools"))
 
-    def convert(row: dict[str, Any]) -> Canonical:
+    def convert(row: FileRow) -> Canonical:
         asked = _asked(row, prompt)
         chosen, rejected = (_answer(row, columns[role], asked) for role in ("chosen", "rejected"))
         if chosen[:-1] != rejected[:-1]:
             raise RowSkipped("chosen and rejected answer different questions")
-        if system and chosen and chosen[0][0] != "system" and (told := _optional(row, system)):
-            chosen.insert(0, ("system", told))
+        if system and chosen and chosen[0][0] != "system" and (system_text := _optional(row, system)):
+            chosen.insert(0, ("system", system_text))
         calls = any(calls_functions(row.get(name)) for name in columns.values())
         chosen = with_tools(chosen, row.get(tools) if tools else None, calls=calls)
         check_turns(chosen)
@@ -242,7 +247,7 @@ def _comparison(columns: dict[str, str], values: Mapping[str, str]) -> Convert:
     }
     better, prompt, more = columns_of(columns, "better"), columns.get("prompt"), columns.get("input")
 
-    def convert(row: dict[str, Any]) -> Canonical:
+    def convert(row: FileRow) -> Canonical:
         side = side_of(row, better, values)
         if prompt and more and (rest := _optional(row, more)):
             row = {**row, prompt: f"{_required(row, prompt)}\n\n{rest}"}
@@ -259,19 +264,19 @@ def _marked(columns: dict[str, str], values: Mapping[str, str]) -> Convert:
     assert completion
     assert label
 
-    def convert(row: dict[str, Any]) -> Canonical:
+    def convert(row: FileRow) -> Canonical:
         if mark_of(row, label, values) == "bad":
             raise RowSkipped(MARKED_BAD)
         turns = _answer(row, completion, _asked(row, prompt))
-        if system and turns[0][0] != "system" and (told := _optional(row, system)):
-            turns.insert(0, ("system", told))
+        if system and turns[0][0] != "system" and (system_text := _optional(row, system)):
+            turns.insert(0, ("system", system_text))
         check_turns(turns)
         return _from_turns(turns, None)
 
     return convert
 
 
-def _asked(row: dict[str, Any], prompt: str | None) -> Turns:
+def _asked(row: FileRow, prompt: str | None) -> Turns:
     if not prompt:
         return []
     value = list_in_text(row.get(prompt))
@@ -280,7 +285,7 @@ def _asked(row: dict[str, Any], prompt: str | None) -> Turns:
     return [("user", _required(row, prompt))]
 
 
-def _answer(row: dict[str, Any], column: str, asked: Turns) -> Turns:
+def _answer(row: FileRow, column: str, asked: Turns) -> Turns:
     value = list_in_text(row.get(column))
     if type(value) is list:
         turns = read_turns(value, column)
@@ -291,7 +296,7 @@ def _answer(row: dict[str, Any], column: str, asked: Turns) -> Turns:
     turns = spoken_turns(text)
     if not turns:
         raise RowSkipped("there is no prompt, and the answers are no conversations")
-    if any(not said for _, said in turns):
+    if any(not content for _, content in turns):
         raise RowSkipped("a turn is empty")
     return turns
 

@@ -8,46 +8,48 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from engine.data.convert.choose import Chosen, choose
+from engine.data.convert.choose import ChosenFormat, GivenFormat, choose
 from engine.data.convert.convert import Canonical, Convert, converter
 from engine.data.convert.marked_pairs import Marking, count_pairs, pair_up
-from engine.data.convert.recognised_formats import Recognised, recognise
-from engine.data.readers.column_values import Rows, column_names, ignored, paths_of, with_paths
+from engine.data.convert.recognised_formats import RecognisedFormats, recognise
+from engine.data.readers.column_values import FileRows, column_names, ignored, paths_of, with_paths
 from engine.data.readers.conversation_parts import part_column, part_of_row
 from engine.data.readers.first_rows import remarks
-from engine.data.readers.raw_rows import Problem, Row
+from engine.data.readers.raw_rows import FileRow, ReadRow, SourceProblem
 from store.catalog.formats import FORMATS
 from store.config.import_config import Wishes
 from store.contract.errors import ConfigError
 
 
-class Seen(NamedTuple):
+class SourceHead(NamedTuple):
     """The columns of a source, those inside objects, its first rows with them, and what they look like."""
 
     columns: list[str]
     paths: list[str]
-    rows: Rows
-    recognised: Recognised
+    rows: FileRows
+    recognised: RecognisedFormats
     marks: Mapping[str, list[str]]
 
 
-def look(known: list[str], head: Sequence[Row], marks: Mapping[str, list[str]] | None = None) -> Seen:
-    """What the first rows show. `known`, `marks`: columns and marks of the reader. Raises DataError where
+def look(
+    names: list[str], head: Sequence[ReadRow], marks: Mapping[str, list[str]] | None = None
+) -> SourceHead:
+    """What the first rows show. `names`, `marks`: columns and marks of the reader. Raises DataError where
     there are too many columns."""
     rows = [row for _, row in head if isinstance(row, dict)]
-    columns = column_names(known, rows)
+    columns = column_names(names, rows)
     paths = paths_of(columns, rows)
     if paths:
         rows = [with_paths(row, paths) for row in rows]
-    return Seen(columns, paths, rows, recognise([*columns, *paths], rows), marks or {})
+    return SourceHead(columns, paths, rows, recognise([*columns, *paths], rows), marks or {})
 
 
-class Reading(NamedTuple):
+class RowReading(NamedTuple):
     """chosen: format and columns. ignored: columns of which nothing is used. part_column: None for none."""
 
-    chosen: Chosen
+    chosen: ChosenFormat
     ignored: list[str]
     part_column: str | None
     parts: Mapping[str, str]
@@ -82,14 +84,14 @@ class Reading(NamedTuple):
         if column is None:
             return plain if not paths else lambda row: plain(with_paths(row, paths))
 
-        def convert(row: dict[str, Any]) -> Canonical:
+        def convert(row: FileRow) -> Canonical:
             row = with_paths(row, paths)
             part = part_of_row(row, column, self.parts)
             return plain(row)._replace(part=part)
 
         return convert
 
-    def items(self, rows: Iterator[Row], again: Callable[[], Iterator[Row]]) -> Iterator[Row]:
+    def items(self, rows: Iterator[ReadRow], again: Callable[[], Iterator[ReadRow]]) -> Iterator[ReadRow]:
         """The rows as they are converted, pairs made of those that are to be paired; `again` reads them from
         the beginning."""
         marking = self.marking
@@ -101,16 +103,15 @@ class Reading(NamedTuple):
         return pair_up(_whole(rows, paths), marking, counts)
 
 
-def _whole(rows: Iterator[Row], paths: list[str]) -> Iterator[Row]:
+def _whole(rows: Iterator[ReadRow], paths: list[str]) -> Iterator[ReadRow]:
     return ((line, with_paths(row, paths) if isinstance(row, dict) else row) for line, row in rows)
 
 
-def decide(seen: Seen, wishes: Wishes, label_column: str | None = None) -> Reading:
+def decide(seen: SourceHead, wishes: Wishes, label_column: str | None = None) -> RowReading:
     """Raises ConfigError and DataError that name the field."""
     columns = [*seen.columns, *seen.paths]
-    chosen = choose(
-        columns, seen.rows, wishes.format, wishes.columns, wishes.answers, wishes.values, seen.recognised
-    )
+    given = GivenFormat(wishes.format, wishes.columns, wishes.answers, wishes.values)
+    chosen = choose(columns, seen.rows, given, seen.recognised)
     column = wishes.part_column
     if column is None:
         column = part_column(columns, seen.rows, seen.marks)
@@ -125,10 +126,10 @@ def decide(seen: Seen, wishes: Wishes, label_column: str | None = None) -> Readi
     used = {**chosen.mapping, **({"part": column} if column else {})}
     instruction = wishes.instruction if chosen.format == "text_label" else ""
     left = ignored(seen.columns, used)
-    return Reading(chosen, left, column or None, wishes.parts, instruction, label_column)
+    return RowReading(chosen, left, column or None, wishes.parts, instruction, label_column)
 
 
-def told(reading: Reading, rows: Rows) -> list[Problem]:
+def reading_problems(reading: RowReading, rows: FileRows) -> list[SourceProblem]:
     """What is odd about the values, what was guessed, and what the format leaves out."""
     chosen = reading.chosen
     form = FORMATS[chosen.format]
@@ -139,7 +140,7 @@ def told(reading: Reading, rows: Rows) -> list[Problem]:
         title = FORMATS[chosen.format].title.lower()
         used = ", ".join(f"{role} = {column}" for role, column in chosen.mapping.items())
         problems.append(
-            Problem(
+            SourceProblem(
                 None, f"The names of the columns fit no format: {title} ({used}) is guessed from the values."
             )
         )
@@ -148,7 +149,7 @@ def told(reading: Reading, rows: Rows) -> list[Problem]:
     return problems
 
 
-def _of_marks(reading: Reading, rows: Rows) -> list[Problem]:
+def _of_marks(reading: RowReading, rows: FileRows) -> list[SourceProblem]:
     columns = reading.chosen.mapping
     marking = Marking(columns["prompt"], columns["completion"], columns["label"], reading.chosen.values)
     pairs = count_pairs(rows, marking).total()
@@ -156,7 +157,7 @@ def _of_marks(reading: Reading, rows: Rows) -> list[Problem]:
         return []
     title = FORMATS["marked_pairs"].title
     return [
-        Problem(
+        SourceProblem(
             None,
             f"Among the first {len(rows):,} rows {pairs:,} good answers have a bad one to the same prompt:"
             f" the format “{title}” makes preference pairs of them.",

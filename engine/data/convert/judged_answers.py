@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.data.convert.turns import keys_of
-from engine.data.readers.column_values import ALIASES, Rows, normalise, values_of
-from engine.data.readers.raw_rows import RowSkipped
+from engine.data.readers.column_values import ALIASES, FileRows, normalise, values_of
+from engine.data.readers.raw_rows import FileRow, RowSkipped
 from store.catalog.formats import roles_for
 from store.catalog.left_out import TIE
 
@@ -61,7 +61,7 @@ def value_key(value: Any) -> str:
     return str(value).strip().casefold()
 
 
-def keys_in(rows: Rows, columns: Sequence[str]) -> list[str] | None:
+def keys_in(rows: FileRows, columns: Sequence[str]) -> list[str] | None:
     """The distinct values of the columns together; None where they are too many to mean a choice."""
     keys: dict[str, None] = {}
     for column in columns:
@@ -73,7 +73,7 @@ def keys_in(rows: Rows, columns: Sequence[str]) -> list[str] | None:
 
 
 def recognise_comparison(
-    columns: Sequence[str], names: Mapping[str, str], rows: Rows
+    columns: Sequence[str], names: Mapping[str, str], rows: FileRows
 ) -> dict[str, str] | None:
     """Two columns of answers, a column that says which is better (or one of each annotator), and a prompt."""
     for first, second in _answer_pairs(columns, rows):
@@ -92,7 +92,7 @@ def recognise_comparison(
     return None
 
 
-def _answer_pairs(columns: Sequence[str], rows: Rows) -> list[tuple[str, str]]:
+def _answer_pairs(columns: Sequence[str], rows: FileRows) -> list[tuple[str, str]]:
     members: dict[tuple[str, str], str] = {}
     for column in columns:
         match = _MEMBER.fullmatch(normalise(column))
@@ -100,23 +100,23 @@ def _answer_pairs(columns: Sequence[str], rows: Rows) -> list[tuple[str, str]]:
             members.setdefault((match[1], match[2]), column)
     stems = dict.fromkeys(stem for stem, _ in members)
     pairs = [
-        (members[stem, one], members[stem, two])
+        (members[stem, first], members[stem, second])
         for stem in stems
-        for one, two in PAIRS
-        if (stem, one) in members
-        and (stem, two) in members
+        for first, second in PAIRS
+        if (stem, first) in members
+        and (stem, second) in members
         and sum(other == stem for other, _ in members) == 2
     ]
     return [pair for pair in pairs if all(_are_answers(rows, column) for column in pair)]
 
 
-def _are_answers(rows: Rows, column: str) -> bool:
+def _are_answers(rows: FileRows, column: str) -> bool:
     values = values_of(rows, column)
     texts = sum(isinstance(value, str) or bool(keys_of(value)) for value in values)
     return texts * 2 > len(values)
 
 
-def _are_conversations(rows: Rows, column: str) -> bool:
+def _are_conversations(rows: FileRows, column: str) -> bool:
     values = values_of(rows, column)
     return bool(values) and all(keys_of(value) for value in values)
 
@@ -127,7 +127,7 @@ def _deciders(columns: Sequence[str], names: Mapping[str, str], taken: tuple[str
     return [*named, *([annotators] if annotators else [])]
 
 
-def meanings_of(rows: Rows, better: Sequence[str], first: str, second: str) -> dict[str, str] | None:
+def meanings_of(rows: FileRows, better: Sequence[str], first: str, second: str) -> dict[str, str] | None:
     """value -> first, second or tie; None where some value means none of these."""
     keys = keys_in(rows, better)
     if keys is None:
@@ -167,7 +167,7 @@ def _of_word(key: str, columns: tuple[str, str], marks: tuple[str, ...]) -> dict
     return {}
 
 
-def side_of(row: Mapping[str, Any], better: Sequence[str], meanings: Mapping[str, str]) -> str:
+def side_of(row: FileRow, better: Sequence[str], meanings: Mapping[str, str]) -> str:
     """first or second: what more than half of those who judged say. Raises RowSkipped for a tie."""
     votes = []
     for column in better:
@@ -188,7 +188,7 @@ def side_of(row: Mapping[str, Any], better: Sequence[str], meanings: Mapping[str
     raise RowSkipped(TIE)
 
 
-def recognise_marked(names: Mapping[str, str], rows: Rows) -> dict[str, str] | None:
+def recognise_marked(names: Mapping[str, str], rows: FileRows) -> dict[str, str] | None:
     """A prompt, one answer, and a column that marks it good or bad."""
     marks = [names[alias] for alias in MARKS if alias in names]
     label = next((column for column in marks if marks_of(rows, column)), None)
@@ -208,7 +208,7 @@ def recognise_marked(names: Mapping[str, str], rows: Rows) -> dict[str, str] | N
     return {**mapping, "label": label}
 
 
-def marks_of(rows: Rows, column: str) -> dict[str, str] | None:
+def marks_of(rows: FileRows, column: str) -> dict[str, str] | None:
     """value -> good or bad; None where some value means neither."""
     keys = keys_in(rows, [column])
     if keys is None or len(keys) > 2:
@@ -221,7 +221,7 @@ def marks_of(rows: Rows, column: str) -> dict[str, str] | None:
     return meanings if len(meanings) == len(keys) else None
 
 
-def mark_of(row: Mapping[str, Any], column: str, meanings: Mapping[str, str]) -> str:
+def mark_of(row: FileRow, column: str, meanings: Mapping[str, str]) -> str:
     """good or bad. Raises RowSkipped where the row says neither."""
     value = row.get(column)
     if value is None or value != value or value == "":

@@ -13,11 +13,11 @@ import hashlib
 import json
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from engine.data.convert.judged_answers import mark_of, marks_of
-from engine.data.readers.column_values import Rows
-from engine.data.readers.raw_rows import Row, RowSkipped, skipped
+from engine.data.readers.column_values import FileRows
+from engine.data.readers.raw_rows import FileRow, ReadRow, RowSkipped, skipped
 from engine.data.readers.source_json import encode, plain_json
 from store.catalog.left_out import REJECTED_OF_A_PAIR, WITHOUT_PARTNER
 from store.contract.errors import DataError
@@ -34,13 +34,13 @@ class Marking(NamedTuple):
     label: str
     meanings: Mapping[str, str]
 
-    def prompt_key(self, row: dict[str, Any]) -> bytes:
+    def prompt_key(self, row: FileRow) -> bytes:
         """Equal for equal prompts, texts or turns."""
         value = json.dumps(plain_json(row.get(self.prompt)), sort_keys=True)
         return hashlib.blake2b(value.encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
 
-def count_pairs(rows: Iterable[dict[str, Any]], marking: Marking) -> Counter[bytes]:
+def count_pairs(rows: Iterable[FileRow], marking: Marking) -> Counter[bytes]:
     """For each prompt how many pairs its answers make."""
     counts: dict[str, Counter[bytes]] = {"good": Counter(), "bad": Counter()}
     for row in rows:
@@ -51,7 +51,7 @@ def count_pairs(rows: Iterable[dict[str, Any]], marking: Marking) -> Counter[byt
     return counts["good"] & counts["bad"]
 
 
-def makes_pairs(rows: Rows, mapping: Mapping[str, str]) -> bool:
+def makes_pairs(rows: FileRows, mapping: Mapping[str, str]) -> bool:
     """Whether half of the rows or more find a partner among the rows."""
     meanings = marks_of(rows, mapping["label"])
     if meanings is None:
@@ -60,11 +60,11 @@ def makes_pairs(rows: Rows, mapping: Mapping[str, str]) -> bool:
     return 4 * pairs.total() >= len(rows) > 0
 
 
-def pair_up(rows: Iterable[Row], marking: Marking, pairs: Counter[bytes]) -> Iterator[Row]:
+def pair_up(rows: Iterable[ReadRow], marking: Marking, pairs: Counter[bytes]) -> Iterator[ReadRow]:
     """Items of the file, the pairs as rows that have the rejected answer in the column REJECTED. `pairs`:
     what `count_pairs` found of the same rows. Raises DataError where too much would have to wait."""
     left = {mark: Counter(pairs) for mark in ("good", "bad")}
-    waiting: dict[tuple[bytes, str], deque[tuple[int, dict[str, Any], int]]] = {}
+    waiting: dict[tuple[bytes, str], deque[tuple[int, FileRow, int]]] = {}
     held = 0
     for line, row in rows:
         if not isinstance(row, dict):
@@ -102,7 +102,7 @@ def pair_up(rows: Iterable[Row], marking: Marking, pairs: Counter[bytes]) -> Ite
         yield bad[0], skipped(REJECTED_OF_A_PAIR, _excerpt(bad[1]))
 
 
-def _excerpt(row: dict[str, Any]) -> str:
+def _excerpt(row: FileRow) -> str:
     return encode(row).decode("utf-8")
 
 

@@ -9,17 +9,18 @@ import contextlib
 import re
 import string
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 
 from engine.data.convert.turns import plain, texts_in_text
-from engine.data.readers.column_values import ALIASES, CHOICE_STEMS, Rows, normalise, values_of
-from engine.data.readers.raw_rows import RowSkipped
+from engine.data.readers.column_values import ALIASES, CHOICE_STEMS, FileRows, normalise, values_of
+from engine.data.readers.raw_rows import FileRow, RowSkipped
 from engine.rows import dataset
 from store.catalog.choice_text import MOST, without_choices
 from store.catalog.formats import AnswerBy, roles_for
 from store.contract.home import Home
+from store.documents.row import Message
 
 _LETTER = re.compile(r"\s*\(?([A-Za-z])[).:]?\s*")
 _NUMBER = re.compile(r"\s*(\d{1,2})(\.0)?\s*")
@@ -28,40 +29,50 @@ FEWEST = 2
 _NUMBERED = re.compile(r"([a-z]*?)_?(\d{1,2}|[a-z])")
 
 
-class Choices(NamedTuple):
+class RowChoices(NamedTuple):
     """The choices of a row and the place of the right one, from 0."""
 
     options: tuple[str, ...]
     answer: int
 
 
-class Question(NamedTuple):
+class ChoiceQuestion(NamedTuple):
     """A stored row of multiple choice: the turns that ask (role, content), without the choices in the last of
-    them (`bare`) and with them (`shown`), and the choices."""
+    them (`bare`) and with them (`listed`), and the choices."""
 
     row_id: int
-    bare: list[dict[str, str]]
-    shown: list[dict[str, str]]
-    choices: Choices
+    bare: list[Message]
+    listed: list[Message]
+    choices: RowChoices
 
 
 def load_questions(
     home: Home, fingerprint: str, row_ids: Sequence[int] | np.ndarray
-) -> list[Question | None]:
+) -> list[ChoiceQuestion | None]:
     """The rows with these ids, in this order; None for a row that is no multiple choice."""
     columns = ["row_id", "messages", "choices", "answer_index"]
     rows = dataset.load(home, fingerprint, columns=columns, row_ids=row_ids).to_pylist()
     return [_question(row) if row["choices"] else None for row in rows]
 
 
-def _question(row: dict[str, Any]) -> Question:
-    shown = row["messages"][:-1]
-    asked = shown[-1] | {"content": without_choices(shown[-1]["content"], row["choices"])}
-    choices = Choices(tuple(row["choices"]), row["answer_index"])
-    return Question(row["row_id"], [*shown[:-1], asked], shown, choices)
+class _StoredRow(TypedDict):
+    """The columns that are read of a row of multiple choice."""
+
+    row_id: int
+    messages: list[Message]
+    choices: list[str]
+    answer_index: int
 
 
-def read_choices(row: Mapping[str, Any], columns: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
+def _question(row: _StoredRow) -> ChoiceQuestion:
+    prompt = row["messages"][:-1]
+    content = without_choices(prompt[-1]["content"], row["choices"])
+    asked: Message = {"role": prompt[-1]["role"], "content": content}
+    choices = RowChoices(tuple(row["choices"]), row["answer_index"])
+    return ChoiceQuestion(row["row_id"], [*prompt[:-1], asked], prompt, choices)
+
+
+def read_choices(row: FileRow, columns: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
     """The choices of a row of a file and the names that they bear there (none where it gives none): one
     column holds them all, or each has a column of its own. Raises RowSkipped where there is no choosing."""
     if len(columns) == 1:
@@ -94,7 +105,7 @@ def _in_one(value: Any, name: str) -> tuple[tuple[str, ...], list[str]]:
     return tuple(plain(choice, f"a choice of {name}") for choice in value), labels
 
 
-def _across(row: Mapping[str, Any], columns: Sequence[str]) -> tuple[str, ...]:
+def _across(row: FileRow, columns: Sequence[str]) -> tuple[str, ...]:
     """Empty ones at the end are none: a question may have fewer choices than the widest."""
     values = [row.get(column) for column in columns]
     while values and (values[-1] is None or values[-1] != values[-1] or not str(values[-1]).strip()):
@@ -146,9 +157,7 @@ PLACES: dict[AnswerBy, Callable[[Any, Sequence[str], Sequence[str]], int | None]
 }
 
 
-def recognise_answers(
-    rows: Sequence[Mapping[str, Any]], columns: Sequence[str], answer: str
-) -> AnswerBy | None:
+def recognise_answers(rows: Sequence[FileRow], columns: Sequence[str], answer: str) -> AnswerBy | None:
     """How the column `answer` names the choices in `columns`: the way that fits most of the rows, of equals a
     text, but a number where the file has numbers or the column is called an index. None where none fits half
     of the rows that have choices."""
@@ -172,7 +181,9 @@ def _fits(value: Any, choices: Sequence[str], by: AnswerBy, names: Sequence[str]
     return True
 
 
-def recognise_choices(columns: Sequence[str], names: Mapping[str, str], rows: Rows) -> dict[str, str] | None:
+def recognise_choices(
+    columns: Sequence[str], names: Mapping[str, str], rows: FileRows
+) -> dict[str, str] | None:
     """A question, choices in a list or in columns of their own, and an answer that is one of them."""
     aliases = ALIASES["multiple_choice"]
     listed = [names[alias] for alias in aliases["choices"] if alias in names]
@@ -214,6 +225,6 @@ def _choice_columns(columns: Sequence[str]) -> list[list[str]]:
     return sorted(ordered, key=len, reverse=True)
 
 
-def _are_texts(rows: Rows, column: str) -> bool:
+def _are_texts(rows: FileRows, column: str) -> bool:
     values = values_of(rows, column)
     return bool(values) and sum(isinstance(value, str) for value in values) * 2 > len(values)

@@ -21,7 +21,7 @@ from engine.data.readers.column_values import (
     NUMBERING,
     TOOLS,
     TURN_NAMES,
-    Rows,
+    FileRows,
     first_values,
     looked_at,
     names_of,
@@ -36,7 +36,7 @@ FEW_VALUES = 0.5  # distinct labels to rows, at most, where values alone say tha
 FLAGS = ({"0", "1"}, {"true", "false"}, {"yes", "no"}, {"y", "n"}, {"t", "f"})
 
 
-class Recognised(NamedTuple):
+class RecognisedFormats(NamedTuple):
     """format: None where no column holds text. mappings: of every format that fits, the best first."""
 
     format: FormatName | None
@@ -48,7 +48,7 @@ class Recognised(NamedTuple):
         return self.mappings[self.format] if self.format else {}
 
 
-def recognise(columns: Sequence[str], rows: Rows) -> Recognised:
+def recognise(columns: Sequence[str], rows: FileRows) -> RecognisedFormats:
     """The format of the rows and the mapping of its roles, with every other format that fits. The rows have
     what lies at those of the columns that are paths."""
     rows = looked_at(columns, rows)
@@ -76,14 +76,14 @@ def recognise(columns: Sequence[str], rows: Rows) -> Recognised:
     guessed = not mappings
     for name, mapping in _by_values(columns, rows).items():
         mappings.setdefault(name, mapping)
-    return Recognised(next(iter(mappings), None), mappings, guessed and bool(mappings))
+    return RecognisedFormats(next(iter(mappings), None), mappings, guessed and bool(mappings))
 
 
 PAIRED = ("marked", "marked_pairs")
 PARTICULAR = ("comparison", "multiple_choice", *PAIRED)  # recognised by more than the names of columns
 
 
-def _flagged(columns: Sequence[str], names: Mapping[str, str], rows: Rows) -> dict[str, str] | None:
+def _flagged(columns: Sequence[str], names: Mapping[str, str], rows: FileRows) -> dict[str, str] | None:
     """A text by name, and the first column of values that are true or false, or called so (`is_toxic`)."""
     aliases = (*ALIASES["text_label"]["text"], *ALIASES["text"]["text"])
     texts = (names[alias] for alias in aliases if alias in names)
@@ -102,9 +102,9 @@ def _flagged(columns: Sequence[str], names: Mapping[str, str], rows: Rows) -> di
     return None
 
 
-def _turns(columns: Sequence[str], names: Mapping[str, str], rows: Rows) -> dict[str, dict[str, str]]:
+def _turns(columns: Sequence[str], names: Mapping[str, str], rows: FileRows) -> dict[str, dict[str, str]]:
     """Columns whose values are lists of turns; the usual names first."""
-    found: dict[str, dict[str, str]] = {}
+    mappings: dict[str, dict[str, str]] = {}
     listed = next((names[alias] for alias in TOOLS if alias in names), None)
     extra = next((names[alias] for alias in ALIASES["instruction"]["system"] if alias in names), None)
     tools = {"tools": listed} if listed else {}
@@ -113,15 +113,15 @@ def _turns(columns: Sequence[str], names: Mapping[str, str], rows: Rows) -> dict
             continue
         keys = next((keys for value in first_values(rows, column, 5) if (keys := keys_of(value))), None)
         if keys == ("role", "content"):
-            found.setdefault("messages", {"messages": column, **tools})
+            mappings.setdefault("messages", {"messages": column, **tools})
         elif keys:
             mapping = {"conversations": column, **({"system": extra} if extra else {}), **tools}
-            found.setdefault("sharegpt", mapping)
-    return found
+            mappings.setdefault("sharegpt", mapping)
+    return mappings
 
 
 def _by_name(
-    format: str, names: Mapping[str, str], within: Mapping[str, list[str]], rows: Rows
+    format: str, names: Mapping[str, str], within: Mapping[str, list[str]], rows: FileRows
 ) -> dict[str, str] | None:
     """The mapping of a format whose required roles all have a column. names: normalised name -> column;
     within: -> paths."""
@@ -156,7 +156,7 @@ def _fits(format: str, role: str, values: list[Any]) -> bool:
     return role != "label" or statistics.median(len(str(value)) for value in flat) <= LABEL_LENGTH
 
 
-def _by_values(columns: Sequence[str], rows: Rows) -> dict[FormatName, dict[str, str]]:
+def _by_values(columns: Sequence[str], rows: FileRows) -> dict[FormatName, dict[str, str]]:
     """Mappings that the values allow where names say nothing."""
     sizes: dict[str, float] = {}
     labels: list[str] = []
@@ -176,14 +176,14 @@ def _by_values(columns: Sequence[str], rows: Rows) -> dict[FormatName, dict[str,
         name: _by_name(name, bare, {}, rows)
         for name in ("instruction", "question_answer", "prompt_completion")
     }
-    found = {FORMATS[name].name: mapping for name, mapping in numbered.items() if mapping}
+    mappings = {FORMATS[name].name: mapping for name, mapping in numbered.items() if mapping}
     if not texts_only:
         return {"text": {"text": max(sizes, key=sizes.__getitem__)}} if sizes else {}
     longest = max(sizes[column] for column in texts_only)
     main = next(column for column in texts_only if sizes[column] >= longest / 2)
     if labels:
         label = min(labels, key=lambda name: not isinstance(values_of(rows, name)[0], str))
-        found["text_label"] = {"text": main, "label": label}
+        mappings["text_label"] = {"text": main, "label": label}
     if len(texts_only) > 1:
-        found.setdefault("prompt_completion", {"prompt": texts_only[0], "completion": texts_only[1]})
-    return {**found, "text": {"text": main}}
+        mappings.setdefault("prompt_completion", {"prompt": texts_only[0], "completion": texts_only[1]})
+    return {**mappings, "text": {"text": main}}

@@ -8,14 +8,14 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from engine.data.readers.raw_rows import RowSkipped
-from engine.rows.tool_turns import TOOL, TOOLS, call_text, calls_of
+from engine.data.readers.raw_rows import FileRow, RowSkipped
+from engine.rows.tool_turns import TOOL, TOOLS, StoredCall, call_text, calls_of
 
 NOTHING = "(nothing)"  # of a call that gave an empty text
 CALL = "call"  # the role of a turn that is nothing but a call
 
 
-def read_call(turn: dict[str, Any], role: str, content: Any) -> str:
+def read_call(turn: FileRow, role: str, content: Any) -> str:
     """A calling answer as it is stored. `role` CALL: the content is the call. Raises RowSkipped."""
     if role == CALL:
         content, calls = "", _parsed(content)
@@ -27,14 +27,14 @@ def read_call(turn: dict[str, Any], role: str, content: Any) -> str:
     return call_text((content or "").strip(), [_call(call) for call in calls])
 
 
-def _call(call: Any) -> dict[str, Any]:
+def _call(call: Any) -> StoredCall:
     function = call.get("function", call) if isinstance(call, dict) else None
     name = function.get("name") if isinstance(function, dict) else None
     if not isinstance(function, dict) or not isinstance(name, str) or not name.strip():
         raise RowSkipped("a call names no function")
     arguments = function.get("arguments", function.get("parameters"))
-    found = {"name": name, "arguments": {} if arguments is None else _object(arguments)}
-    return {"id": str(call["id"]), **found} if call.get("id") else found
+    stored: StoredCall = {"name": name, "arguments": {} if arguments is None else _object(arguments)}
+    return {"id": str(call["id"]), **stored} if call.get("id") else stored
 
 
 def _object(arguments: Any) -> Any:
@@ -89,23 +89,23 @@ def _without_nulls(value: Any) -> Any:
 def in_order(turns: list[tuple[str, str]], ids: Sequence[Any]) -> list[tuple[str, str]]:
     """The turns with what calls gave in the order of the calls; ids: of the call that each turn answers, or
     None. Raises RowSkipped for one that answers no call before it."""
-    found: list[tuple[str, str]] = []
-    known: list[Any] = []
+    ordered: list[tuple[str, str]] = []
+    call_ids: list[Any] = []
     run: list[tuple[int, tuple[str, str]]] = []
     for turn, answered in zip(turns, ids, strict=True):
         if turn[0] == TOOL:
-            if answered is not None and known and str(answered) not in known:
+            if answered is not None and call_ids and str(answered) not in call_ids:
                 raise RowSkipped("what a function gave answers no call before it")
-            place = known.index(str(answered)) if answered is not None and known else len(run)
+            place = call_ids.index(str(answered)) if answered is not None and call_ids else len(run)
             run.append((place, turn))
             continue
-        found += [told for _, told in sorted(run, key=lambda pair: pair[0])]
+        ordered += [result for _, result in sorted(run, key=lambda pair: pair[0])]
         run = []
         called = calls_of(turn[1]) if turn[0] == "assistant" else None
         if called:
-            known = [call["id"] for call in called[1] if call.get("id")]
-        found.append(turn)
-    return [*found, *(told for _, told in sorted(run, key=lambda pair: pair[0]))]
+            call_ids = [call["id"] for call in called[1] if call.get("id")]
+        ordered.append(turn)
+    return [*ordered, *(result for _, result in sorted(run, key=lambda pair: pair[0]))]
 
 
 def with_tools(turns: list[tuple[str, str]], schemas: Any, *, calls: bool) -> list[tuple[str, str]]:

@@ -13,6 +13,7 @@ import re
 from typing import Any
 
 from engine.data.convert.tool_calls import CALL, in_order, read_call, read_result, read_schemas
+from engine.data.readers.raw_rows import FileRow
 from engine.data.readers.raw_rows import RowSkipped as RowSkipped
 
 ROLES = {
@@ -72,11 +73,11 @@ def list_in_text(value: Any) -> Any:
         return value
     for parse in (json.loads, ast.literal_eval):
         try:
-            found = parse(value.strip())
+            turns = parse(value.strip())
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
-        if type(found) is list and all(type(turn) is dict for turn in found):
-            return found
+        if type(turns) is list and all(type(turn) is dict for turn in turns):
+            return turns
     return value
 
 
@@ -134,7 +135,7 @@ def read_turns(value: Any, name: str) -> Turns:
             answered.append(turn.get("tool_call_id"))
         elif role != "system":
             raise RowSkipped("an answer is empty" if role == "assistant" else "a question is empty")
-    return in_order(turns, answered) if any(one is not None for one in answered) else turns
+    return in_order(turns, answered) if any(call_id is not None for call_id in answered) else turns
 
 
 def calls_functions(value: Any) -> bool:
@@ -144,7 +145,7 @@ def calls_functions(value: Any) -> bool:
     return type(value) is list and any(type(turn) is dict and _is_call(turn) for turn in value)
 
 
-def _is_call(turn: dict[str, Any]) -> bool:
+def _is_call(turn: FileRow) -> bool:
     speaker = turn.get("from") if turn.get("role") is None else turn.get("role")
     named = ROLES.get(str(speaker).strip().lower()) in ("tool", CALL)
     return bool(named or turn.get("tool_calls") or turn.get("function_call"))
@@ -194,4 +195,4 @@ def spoken_turns(text: str) -> Turns:
     if len(pieces) < 5 or pieces[0].strip():
         return []
     turns = zip(pieces[1::2], pieces[2::2], strict=True)
-    return [("user" if speaker == "Human" else "assistant", said.strip()) for speaker, said in turns]
+    return [("user" if speaker == "Human" else "assistant", content.strip()) for speaker, content in turns]

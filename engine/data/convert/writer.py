@@ -17,7 +17,8 @@ from engine.data.readers.raw_rows import Skipped
 from engine.near.digest import digest, exact_keys, folded_keys
 from engine.near.groups import joined
 from engine.rows.characters import lengths
-from engine.rows.dataset import LATER, SCHEMA, SKIPPED_SCHEMA, Fingerprint
+from engine.rows.dataset import LATER, SCHEMA, SKIPPED_SCHEMA, ContentHash
+from store.documents.import_result import RowSizes, SizeSpread
 
 # Text and source are what filters read: with lz4 a third to a half faster, for a fifth more room each.
 COMPRESSION = {
@@ -43,7 +44,7 @@ class DatasetWriter:
         self.reasons: Counter[str] = Counter()
         self.labels: Counter[str] = Counter()
         self.parts: Counter[str] = Counter()
-        self.fingerprint = Fingerprint()
+        self.fingerprint = ContentHash()
         self._characters: list[np.ndarray] = []
         self._turns: list[np.ndarray] = []
         self._exact: list[np.ndarray] = []
@@ -112,11 +113,11 @@ class DatasetWriter:
             np.arange(self.row_count, self.row_count + table.num_rows, dtype=np.int64)
         )
         flat = {"turns": pc.fill_null(pc.list_value_length(columns["messages"]), 0).cast(pa.int32())}
-        said = columns["messages"].flatten()
-        flat |= {"roles": said.field("role"), "contents": said.field("content")}
+        turns = columns["messages"].flatten()
+        flat |= {"roles": turns.field("role"), "contents": turns.field("content")}
         self._write(columns, flat, lengths(columns["text"].to_pylist()))
         counted = columns["label"].drop_null().value_counts().to_pylist()
-        self.labels.update({one["values"]: one["counts"] for one in counted})
+        self.labels.update({label["values"]: label["counts"] for label in counted})
 
     def _write(self, columns: dict[str, pa.Array], flat: dict[str, pa.Array], characters: np.ndarray) -> None:
         table = pa.table(columns, schema=SCHEMA)
@@ -135,17 +136,17 @@ class DatasetWriter:
         """The rows that have choices or a part, with their ids: where none has, the name is that of the time
         before there were such columns."""
         for name, values in (("choices", columns["choices"]), ("part", columns["part"])):
-            known = values.is_valid()
-            if not pc.any(known).as_py():
+            given = values.is_valid()
+            if not pc.any(given).as_py():
                 continue
-            values = values.filter(known)
-            self.fingerprint.add(f"{name}.row_ids", columns["row_id"].filter(known))
+            values = values.filter(given)
+            self.fingerprint.add(f"{name}.row_ids", columns["row_id"].filter(given))
             if name == "part":
                 self.fingerprint.add(name, values)
             else:
                 self.fingerprint.add("choices.counts", values.value_lengths())
                 self.fingerprint.add(name, values.flatten())
-                self.fingerprint.add("answer_index", columns["answer_index"].filter(known))
+                self.fingerprint.add("answer_index", columns["answer_index"].filter(given))
 
     def _flush_skipped(self) -> None:
         if not self._waiting_skips:
@@ -183,15 +184,17 @@ class DatasetWriter:
         """Rows that an earlier row equals exactly."""
         return self._repeated(self._exact)
 
-    def sizes(self) -> dict[str, dict[str, float]]:
+    def sizes(self) -> RowSizes:
         """Characters of the text and turns of the conversation (0 for plain text), over the rows; and of
         `duplicates` the rows that an earlier row equals exactly, and when folded (`engine.near.digest`)."""
-        repeated: dict[str, float] = {
-            "exact": self._repeated(self._exact),
-            "folded": self._repeated(self._folded),
+        return {
+            "characters": _spread(self._characters),
+            "turns": _spread(self._turns),
+            "duplicates": {
+                "exact": self._repeated(self._exact),
+                "folded": self._repeated(self._folded),
+            },
         }
-        sizes = {"characters": _spread(self._characters), "turns": _spread(self._turns)}
-        return {**sizes, "duplicates": repeated}
 
     def _repeated(self, keys: list[np.ndarray]) -> int:
         return self.row_count - len(np.unique(joined(keys)))
@@ -200,7 +203,7 @@ class DatasetWriter:
 def turn_arrays(roles: Any, contents: Any) -> tuple[pa.Array, dict[str, pa.Array]]:
     """The column of turns, and its flat parts for the fingerprint. Much faster than from dicts."""
     lengths = np.fromiter(map(len, contents), np.int32, len(contents))
-    missing = np.fromiter((one is None for one in roles), bool, len(roles))
+    missing = np.fromiter((turn_roles is None for turn_roles in roles), bool, len(roles))
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     flat_roles = pa.array([role for some in roles if some for role in some], pa.string())
     flat_contents = pa.array([content for some in contents for content in some], pa.string())
@@ -210,7 +213,7 @@ def turn_arrays(roles: Any, contents: Any) -> tuple[pa.Array, dict[str, pa.Array
     return column, flat
 
 
-def _spread(parts: list[np.ndarray]) -> dict[str, float]:
+def _spread(parts: list[np.ndarray]) -> SizeSpread:
     values = np.concatenate(parts)
     middle, high = np.percentile(values, [50, 95])
     return {"min": int(values.min()), "median": float(middle), "p95": float(high), "max": int(values.max())}

@@ -31,8 +31,8 @@ def read_column(home: Home, fingerprint: str, column: str) -> pa.Array:
     with duckdb.connect(":memory:") as database:
         database.execute("SET threads = 2")
         sql = f"SELECT ({column_sql(column)})::VARCHAR AS v FROM read_parquet(?) r ORDER BY row_id"
-        found = database.sql(sql, params=[str(home.rows(fingerprint))]).to_arrow_table()
-        values = found["v"].combine_chunks().cast(pa.string())
+        table = database.sql(sql, params=[str(home.rows(fingerprint))]).to_arrow_table()
+        values = table["v"].combine_chunks().cast(pa.string())
     if values.null_count == len(values):
         raise unknown(home.rows(fingerprint), column)
     return values
@@ -55,8 +55,8 @@ def read_strata(home: Home, fingerprint: str, column: str) -> np.ndarray:
     """As `read_values` in the order of the values' texts; rows without a value are a stratum of their own."""
     texts: np.ndarray = read_column(home, fingerprint, column).to_numpy(zero_copy_only=False).astype(object)
     missing = pd.isna(texts)
-    known, codes = np.unique(texts[~missing].astype(str), return_inverse=True)
-    strata = np.full(len(texts), len(known), dtype=np.int64)
+    names, codes = np.unique(texts[~missing].astype(str), return_inverse=True)
+    strata = np.full(len(texts), len(names), dtype=np.int64)
     strata[~missing] = codes
     return strata
 

@@ -23,6 +23,7 @@ from engine.near.groups import group_of, join, largest
 from engine.rows.dataset import load
 from store.config.train_config import Split
 from store.contract.home import Home
+from store.documents.split import KeptTogether
 
 SHARED_PROMPT = 0.01  # of the rows; a prompt of more rows is an instruction
 NAMED = 10  # rows that a sentence lists
@@ -38,7 +39,7 @@ class Dealt:
 
     row_ids: np.ndarray
     codes: np.ndarray
-    kept: tuple[str, ...]
+    kept: tuple[KeptTogether, ...]
     together: int
     later: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
@@ -64,9 +65,9 @@ def deal_rows(home: Home, fingerprint: str, split: Split) -> Dealt:
         return Dealt(table["row_id"].to_numpy(), codes, (), 0)
     if split.split_by == "group":
         values = read_values(home, fingerprint, split.split_column or "")
-        known = np.flatnonzero(values >= 0)  # a row without a value is a group of its own
-        first = known[group_of(values[known])]
-        groups, kept = join(groups, known, first), (*kept, "group")
+        valued = np.flatnonzero(values >= 0)  # a row without a value is a group of its own
+        first = valued[group_of(values[valued])]
+        groups, kept = join(groups, valued, first), (*kept, "group")
     elif split.split_by == "time":
         values = read_times(home, fingerprint, split.split_column or "")
     elif split.split_by == "stratified":
@@ -106,7 +107,9 @@ def assign_rows(home: Home, fingerprint: str, split: Split) -> Dealt:
     return dealt
 
 
-def together(home: Home, fingerprint: str, digests: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+def together(
+    home: Home, fingerprint: str, digests: np.ndarray
+) -> tuple[np.ndarray, tuple[KeptTogether, ...]]:
     """For each row the first row of those that it must not be parted from, and what made them so."""
     text = group_of(digests)
     path = home.signals(fingerprint, "duplicates")
@@ -118,9 +121,10 @@ def together(home: Home, fingerprint: str, digests: np.ndarray) -> tuple[np.ndar
     shared = np.bincount(first, minlength=len(digests))[first]
     question = shared <= max(FEW_PROMPTS, SHARED_PROMPT * len(digests))
     prompt = join(near, rows[question], first[question])
-    for groups, kept in ((prompt, ("text", "near", "prompt")), (near, ("text", "near"))):
-        if largest(groups) * 2 <= len(digests):
-            return groups, kept
+    if largest(prompt) * 2 <= len(digests):
+        return prompt, ("text", "near", "prompt")
+    if largest(near) * 2 <= len(digests):
+        return near, ("text", "near")
     return text, ("text",)
 
 

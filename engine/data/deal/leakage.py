@@ -5,55 +5,55 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 
 from engine.data.deal.dealing import FEW_PROMPTS, SHARED_PROMPT, hanging_together
 from engine.near.clusters import find_clusters
-from engine.near.compared_texts import reader, said, sketched
+from engine.near.compared_texts import reader, sketched, texts_and_prompts
 from engine.near.groups import group_of
 from engine.near.minhash import Sketches
 from engine.rows.dataset import load
 from store.contract.home import Home
+from store.documents.overlap import Leaks, Overlap
 
 WHOLE = 20_000  # rows; in more, prompts are compared only where the duplicates were measured
 EXAMPLES = 50
 LISTED = 10_000  # rows that an answer lists
-Progress = Callable[[int, int, str, str], None]  # done, total, unit, message
+ReportProgress = Callable[[int, int, str, str], None]  # done, total, unit, message
 
 
-def within(home: Home, fingerprint: str, dealt: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Held-out rows that training repeats: {"exact": by their text, "near": not exactly, but in a cluster of
-    near duplicates, "same_prompt": another answer to a prompt that is trained on (null where it was not
-    looked at), "checked_near": whether near duplicates are known}.
-
-    dealt: row ids of train, validation and test.
-    """
+def within(home: Home, fingerprint: str, dealt: dict[str, np.ndarray]) -> Leaks:
+    """Held-out rows that training repeats. dealt: row ids of train, validation and test."""
     held = np.concatenate([dealt["validation"], dealt["test"]])
-    found, checked = repeating(home, fingerprint, held, dealt["train"])
-    counts: dict[str, Any] = {"near": 0, "same_prompt": None}
-    return counts | {kind: int(mask.sum()) for kind, mask in found.items()} | {"checked_near": checked}
+    repeats, checked = repeating(home, fingerprint, held, dealt["train"])
+    counts = {kind: int(mask.sum()) for kind, mask in repeats.items()}
+    return {
+        "exact": counts["exact"],
+        "near": counts.get("near", 0),
+        "same_prompt": counts.get("same_prompt"),
+        "checked_near": checked,
+    }
 
 
 def repeating(
     home: Home, fingerprint: str, held: np.ndarray, train: np.ndarray
 ) -> tuple[dict[str, np.ndarray], bool]:
-    """Of each kind of repetition (as `within`; one that was not looked at is missing) which of the rows
+    """Of each kind of repetition (the keys of Leaks; one that was not looked at is missing) which of the rows
     `held` training repeats; and whether near duplicates are known."""
     digests = load(home, fingerprint, columns=["digest"])["digest"].to_numpy()
     exact = np.isin(digests[held], digests[train])
-    found, near = {"exact": exact}, _near(home, fingerprint)
+    repeats, near = {"exact": exact}, _near(home, fingerprint)
     if near is not None:
-        found["near"] = _among(near[0], held, train) & ~exact
+        repeats["near"] = _among(near[0], held, train) & ~exact
         prompt = near[1]
     elif len(digests) <= WHOLE:
         prompt = _prompts(home, fingerprint)
     else:
-        return found, False
-    found["same_prompt"] = _among(prompt, held, train) & ~exact
-    return found, near is not None
+        return repeats, False
+    repeats["same_prompt"] = _among(prompt, held, train) & ~exact
+    return repeats, near is not None
 
 
 def _near(home: Home, fingerprint: str) -> list[np.ndarray] | None:
@@ -72,9 +72,9 @@ def occurrences(home: Home, fingerprint: str, train: np.ndarray) -> np.ndarray:
     near = _near(home, fingerprint)
     if near is not None:
         groups = near[0][train]
-        known = ~np.isnan(groups)
-        _, place, counts = np.unique(groups[known], return_inverse=True, return_counts=True)
-        often[known] = np.maximum(often[known], counts[place])
+        grouped = ~np.isnan(groups)
+        _, place, counts = np.unique(groups[grouped], return_inverse=True, return_counts=True)
+        often[grouped] = np.maximum(often[grouped], counts[place])
     return often
 
 
@@ -86,7 +86,7 @@ def _among(groups: np.ndarray, held: np.ndarray, train: np.ndarray) -> np.ndarra
 def among(home: Home, fingerprint: str, held: np.ndarray, other: str, other_ids: np.ndarray) -> np.ndarray:
     """Which of the rows `other_ids` of another data set are a row `held` of this one, by its text, or ask the
     same."""
-    ours, theirs = _said(home, fingerprint, held), _said(home, other, other_ids)
+    ours, theirs = _digests_and_prompts(home, fingerprint, held), _digests_and_prompts(home, other, other_ids)
     texts = np.isin(theirs[0], ours[0])
     return texts | (np.isin(theirs[1], ours[1]) & (theirs[1] != 0))
 
@@ -96,7 +96,10 @@ def repeated(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which of the rows `other_ids` are a row `row_ids` of this data set by their text, and which others ask
     the same. A prompt that many rows share is an instruction and no question (`dealing`)."""
-    ours, theirs = _said(home, fingerprint, row_ids), _said(home, other, other_ids)
+    ours, theirs = (
+        _digests_and_prompts(home, fingerprint, row_ids),
+        _digests_and_prompts(home, other, other_ids),
+    )
     texts = np.isin(theirs[0], ours[0])
     prompts, count = np.unique(ours[1], return_counts=True)
     asked = prompts[(prompts != 0) & (count <= max(FEW_PROMPTS, SHARED_PROMPT * len(row_ids)))]
@@ -118,14 +121,14 @@ def near(
             file.unlink(missing_ok=True)
 
 
-def _said(home: Home, fingerprint: str, row_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _digests_and_prompts(home: Home, fingerprint: str, row_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The digest of each row, and a hash of its prompt (0: it has none)."""
     table = load(home, fingerprint, columns=["digest", "messages"], row_ids=row_ids)
     prompts = [np.zeros(0, np.uint64)]
     if table["messages"].null_count:
         prompts = [np.zeros(len(table), np.uint64)]
     else:
-        prompts += [said(batch)[1] for batch in table.to_batches()]
+        prompts += [texts_and_prompts(batch)[1] for batch in table.to_batches()]
     return table["digest"].to_numpy(), np.concatenate(prompts)
 
 
@@ -134,18 +137,15 @@ def _prompts(home: Home, fingerprint: str) -> np.ndarray:
     table = load(home, fingerprint, columns=["messages"])
     if table["messages"].null_count:
         return np.full(table.num_rows, np.nan)
-    parts = [said(batch)[1] for batch in table.to_batches()]
+    parts = [texts_and_prompts(batch)[1] for batch in table.to_batches()]
     return group_of(np.concatenate(parts)).astype(np.float64)
 
 
 def overlap(
-    rows: Path, other: Path, folder: Path, progress: Progress, threshold: float = 0.7
-) -> dict[str, Any]:
-    """Rows of the one data set that the other has too: {"exact": by their text (when folded), "near": not so,
-    but with a Jaccard similarity of at least `threshold`, "same_prompt": neither, but the same prompt,
-    "rows", "other_rows", "row_ids": all of these rows (the first 10,000), "examples": [[row_id, other's
-    row_id, similarity], …] up to 50, half of them exact where there are as many}. `folder` takes a spool
-    file. Both files are read once."""
+    rows: Path, other: Path, folder: Path, progress: ReportProgress, threshold: float = 0.7
+) -> Overlap:
+    """Rows of the one data set that the other has too. Of the examples half are exact where there are as
+    many. `folder` takes a spool file. Both files are read once."""
     digests = [pq.read_table(path, columns=["digest"])["digest"].to_numpy() for path in (rows, other)]
     first = [group_of(values) for values in digests]
     texts = [np.flatnonzero(group == np.arange(len(group))) for group in first]
@@ -161,8 +161,8 @@ def overlap(
                 progress(done, total, "rows", "Comparing texts")
         sketches.close()
         side = np.repeat([0, 1], [len(part) for part in texts])
-        found = find_clusters(sketches, lambda at, of: progress(at, of, "bands", "Verifying"), side)
-    low, high, similarity = found.pairs
+        clusters = find_clusters(sketches, lambda at, of: progress(at, of, "bands", "Verifying"), side)
+    low, high, similarity = clusters.pairs
     here, there = np.minimum(low, high), np.maximum(low, high) - len(texts[0])
     pairs = texts[0][here], texts[1][there], similarity
     exact = np.isin(digests[0], digests[1])
@@ -182,17 +182,17 @@ def overlap(
 
 def _examples(
     digests: list[np.ndarray], exact: np.ndarray, pairs: tuple[np.ndarray, np.ndarray, np.ndarray]
-) -> list[list[Any]]:
+) -> list[tuple[int, int, float]]:
     """Equal rows first, then near ones from the most similar down, each row of the one set once."""
     values, place = np.unique(digests[1], return_index=True)
     equal = np.flatnonzero(exact)
-    same = [[int(row), int(place[np.searchsorted(values, digests[0][row])]), 1.0] for row in equal[:EXAMPLES]]
+    same = [(int(row), int(place[np.searchsorted(values, digests[0][row])]), 1.0) for row in equal[:EXAMPLES]]
     rows, others, similarity = pairs
-    best: dict[int, list[Any]] = {}
+    best: dict[int, tuple[int, int, float]] = {}
     for index in np.lexsort((others, rows, -similarity)):
         row = int(rows[index])
         if not exact[row] and row not in best:
-            best[row] = [row, int(others[index]), round(float(similarity[index]), 4)]
+            best[row] = (row, int(others[index]), round(float(similarity[index]), 4))
         if len(best) == EXAMPLES:
             break
     near = list(best.values())

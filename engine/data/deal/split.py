@@ -16,14 +16,23 @@ row of is taken from its training rows by its share, as a random deal takes it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from store.config.train_config import Split
 from store.contract.errors import ConfigError
+from store.documents.job import OrderDataset
 
 PARTS = ("train", "validation", "test")
 FEW = 50  # rows; below, the share alone decides
 SMALLEST = 50  # rows of a part; fewer tell little
+
+
+def split_of(dataset: OrderDataset) -> Split:
+    """How the rows of a data set are dealt, as an order says it."""
+    fields: Mapping[str, object] = dataset  # Split names those that it reads
+    return Split.parse({field: fields[field] for field in Split.model_fields})
 
 
 def target_sizes(rows: int, split: Split) -> tuple[int, int]:
@@ -52,19 +61,21 @@ def not_as_asked(rows: dict[str, int], split: Split) -> list[str]:
     each part."""
     if split.split_by == "given":
         return []
-    total, told = sum(rows.values()), []
+    total, sentences = sum(rows.values()), []
     sizes = target_sizes(total, split)
     parts = ("validation", split.validation_size, sizes[0]), ("test", split.test_size, sizes[1])
     for part, share, target in parts:
-        asked, got = round(total * share), rows[part]
-        if not share or total < FEW or abs(got - asked) <= max(1, 0.05 * asked):
+        asked, part_rows = round(total * share), rows[part]
+        if not share or total < FEW or abs(part_rows - asked) <= max(1, 0.05 * asked):
             continue
         why = WHY[split.split_by]
-        if got == target:
+        if part_rows == target:
             least = f"a part has {SMALLEST} rows at least, where half of all are left for training"
             why = least if target > asked else "half of the rows stay with training"
-        told.append(f"{100 * share:.3g}% of {total:,} rows would be {asked:,}; {part} has {got:,}: {why}.")
-    return told
+        sentences.append(
+            f"{100 * share:.3g}% of {total:,} rows would be {asked:,}; {part} has {part_rows:,}: {why}."
+        )
+    return sentences
 
 
 def deal(
@@ -109,17 +120,17 @@ class _Groups:
 
     def smallest(self, values: np.ndarray) -> np.ndarray:
         """The smallest of the values of each group's rows."""
-        found = np.full(len(self.sizes), np.inf)
-        np.minimum.at(found, self.of_row, values)
-        return found
+        smallest_of = np.full(len(self.sizes), np.inf)
+        np.minimum.at(smallest_of, self.of_row, values)
+        return smallest_of
 
     def most_frequent(self, values: np.ndarray) -> np.ndarray:
         """The value that most rows of each group have, the smaller one of two that are equally frequent."""
         pairs, counts = np.unique(np.stack([self.of_row, values]), axis=1, return_counts=True)
-        found = np.zeros(len(self.sizes), dtype=np.int64)
+        most_of = np.zeros(len(self.sizes), dtype=np.int64)
         best_last = np.lexsort((-pairs[1], counts))
-        found[pairs[0][best_last]] = pairs[1][best_last]  # the last assignment to a group wins
-        return found
+        most_of[pairs[0][best_last]] = pairs[1][best_last]  # the last assignment to a group wins
+        return most_of
 
 
 def _take(codes: np.ndarray, order: np.ndarray, sizes: np.ndarray, wanted: int, code: int) -> None:

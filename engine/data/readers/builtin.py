@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from engine.data.readers import python_docs
-from engine.data.readers.raw_rows import Problem, Reader, Row, skipped
+from engine.data.readers.raw_rows import Reader, ReadRow, SourceProblem, skipped
 from store.contract.errors import DataError
 
 SECONDS = 120
@@ -31,9 +31,11 @@ class BuiltinReader(Reader):
         self.total = len(self._rows)
         self._done = 0
         version = ".".join(map(str, sys.version_info[:3]))
-        self.problems.append(Problem(None, f"Made from the documentation inside Python {version}.", True))
+        self.problems.append(
+            SourceProblem(None, f"Made from the documentation inside Python {version}.", True)
+        )
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[ReadRow]:
         for number, row in enumerate(self._rows, 1):
             self._done = number
             reason = row.get("reason")

@@ -13,9 +13,10 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from engine.data.readers.raw_rows import FileRow
 from store.contract.errors import DataError
 
-Rows = Sequence[dict[str, Any]]
+FileRows = Sequence[FileRow]
 
 MOST_COLUMNS = 4096
 DEEPEST = 4  # objects in objects that a path goes through
@@ -23,10 +24,10 @@ MOST_PATHS = 200
 FEWEST_ROWS, MOST_CELLS = 50, 1_000_000  # of the first rows; fewer of them where they are wide
 
 
-def column_names(known: list[str], rows: Rows) -> list[str]:
+def column_names(names: list[str], rows: FileRows) -> list[str]:
     """Columns of the file: as known beforehand, else those of the first rows, in the order they appear.
     Raises DataError where there are more than 4,096."""
-    return check_width(known or list(dict.fromkeys(name for row in rows for name in row)))
+    return check_width(names or list(dict.fromkeys(name for row in rows for name in row)))
 
 
 def check_width(columns: list[str]) -> list[str]:
@@ -40,37 +41,37 @@ def check_width(columns: list[str]) -> list[str]:
     return columns
 
 
-def looked_at(columns: Sequence[str], rows: Rows) -> Rows:
+def looked_at(columns: Sequence[str], rows: FileRows) -> FileRows:
     """So many of the first rows that a wide file costs as much to look at as a narrow one."""
     return rows[: max(FEWEST_ROWS, MOST_CELLS // max(1, len(columns)))]
 
 
-def values_of(rows: Rows, column: str) -> list[Any]:
+def values_of(rows: FileRows, column: str) -> list[Any]:
     """The values of a column that are there."""
     return list(_values(rows, column))
 
 
-def first_values(rows: Rows, column: str, most: int) -> list[Any]:
+def first_values(rows: FileRows, column: str, most: int) -> list[Any]:
     """The first of them."""
     return list(itertools.islice(_values(rows, column), most))
 
 
-def _values(rows: Rows, column: str) -> Iterator[Any]:
+def _values(rows: FileRows, column: str) -> Iterator[Any]:
     values = (row.get(column) for row in rows)
     return (value for value in values if value is not None and value == value and value != "")
 
 
-def paths_of(columns: Sequence[str], rows: Rows) -> list[str]:
+def paths_of(columns: Sequence[str], rows: FileRows) -> list[str]:
     """Paths to what lies in the objects and lists of texts of the first rows, at most 200."""
-    found: dict[str, None] = {}
+    paths: dict[str, None] = {}
     for column in columns:
         for value in first_values(rows, column, 20):
             for path in _inside(value, column, 0):
                 if path not in columns:
-                    found.setdefault(path)
-            if len(found) >= MOST_PATHS:
-                return list(found)[:MOST_PATHS]
-    return list(found)
+                    paths.setdefault(path)
+            if len(paths) >= MOST_PATHS:
+                return list(paths)[:MOST_PATHS]
+    return list(paths)
 
 
 def _inside(value: Any, path: str, depth: int) -> Iterator[str]:
@@ -90,7 +91,7 @@ def _inside(value: Any, path: str, depth: int) -> Iterator[str]:
                 yield inner
 
 
-def value_at(row: dict[str, Any], path: str) -> Any:
+def value_at(row: FileRow, path: str) -> Any:
     """What lies at the path; None where nothing does."""
     if path in row:
         return row[path]
@@ -105,7 +106,7 @@ def value_at(row: dict[str, Any], path: str) -> Any:
     return value
 
 
-def with_paths(row: dict[str, Any], paths: Iterable[str]) -> dict[str, Any]:
+def with_paths(row: FileRow, paths: Iterable[str]) -> FileRow:
     """The row, with what lies at the paths under their names."""
     return {**row, **{path: value_at(row, path) for path in paths}}
 

@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from engine.data.readers.column_values import Rows, normalise, values_of
-from engine.data.readers.raw_rows import RowSkipped
+from engine.data.readers.column_values import FileRows, normalise, values_of
+from engine.data.readers.raw_rows import FileRow, RowSkipped
 from store.catalog.formats import LEAVE_OUT
 from store.catalog.left_out import LEFT_OUT
 
@@ -48,7 +48,7 @@ def parts_of(values: Iterable[str], given: Mapping[str, str]) -> dict[str, str]:
     return {value: part for value, part in named.items() if part}
 
 
-def part_column(columns: Sequence[str], rows: Rows, marks: Mapping[str, Sequence[str]]) -> str | None:
+def part_column(columns: Sequence[str], rows: FileRows, marks: Mapping[str, Sequence[str]]) -> str | None:
     """The column that says of every row which part it is in: called so, with values that name parts.
     `marks`: all values of columns of which they are known beforehand."""
     for column in columns:
@@ -64,7 +64,7 @@ def part_value(value: Any) -> str:
     return str(value).strip()[:80]
 
 
-def part_of_row(row: Mapping[str, Any], column: str, given: Mapping[str, str]) -> str:
+def part_of_row(row: FileRow, column: str, given: Mapping[str, str]) -> str:
     """train, validation or test. Raises RowSkipped for a row that is to be left out, or has no part."""
     value = row.get(column)
     if value is None or value != value or value == "":

@@ -14,11 +14,19 @@ import csv
 import itertools
 import re
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from engine.data.readers.column_values import KNOWN_NAMES, normalise
 from engine.data.readers.lines import LineReader, Lines
-from engine.data.readers.raw_rows import MAX_ROW, Problem, Row, Skipped, skipped, unique_names
+from engine.data.readers.raw_rows import (
+    MAX_ROW,
+    FileRow,
+    ReadRow,
+    Skipped,
+    SourceProblem,
+    skipped,
+    unique_names,
+)
 from engine.data.readers.streams import ByteStream
 
 DELIMITERS = (",", "\t", ";", "|")
@@ -106,22 +114,22 @@ def _continue(line: str, source: _PushBack, taken: list[tuple[int, str | Skipped
 def sniff(text: str, preferred: str | None) -> Dialect:
     """The dialect of the first lines (whole ones). A tie goes to `preferred`, the extension's delimiter."""
     best: Dialect | None = None
-    order = sorted(DELIMITERS, key=lambda one: one != preferred)
+    order = sorted(DELIMITERS, key=lambda mark: mark != preferred)
     for delimiter in order:
         quoted = delimiter != "\t" or _tsv_quotes(text)
-        found = _first(text, delimiter, quoted)
-        width = len(found[0]) if found else 0
-        agreement = sum(len(fields) == width for fields in found) / len(found) if width > 1 else 0.0
+        rows = _first(text, delimiter, quoted)
+        width = len(rows[0]) if rows else 0
+        agreement = sum(len(fields) == width for fields in rows) / len(rows) if width > 1 else 0.0
         if best is None or agreement > best.agreement:
-            best = Dialect(delimiter, quoted, agreement, found)
+            best = Dialect(delimiter, quoted, agreement, rows)
     assert best is not None
     return best
 
 
 def _first(text: str, delimiter: str, quoted: bool) -> list[list[str]]:
     numbered: Iterator[tuple[int, str | Skipped]] = iter(enumerate(text.split("\n"), 1))
-    some = itertools.islice(records(numbered, delimiter, quoted), SAMPLE)
-    return [fields for _, fields, _ in some if isinstance(fields, list)]
+    first_records = itertools.islice(records(numbered, delimiter, quoted), SAMPLE)
+    return [fields for _, fields, _ in first_records if isinstance(fields, list)]
 
 
 def _tsv_quotes(text: str) -> bool:
@@ -140,12 +148,12 @@ _NUMBER = re.compile(r"[-+]?[\d.,]+(e[-+]?\d+)?%?", re.IGNORECASE)
 _NAME = re.compile(r"[^\W\d][\w .:/()-]{0,60}")
 
 
-def looks_like_header(found: list[list[str]]) -> bool:
+def looks_like_header(rows: list[list[str]]) -> bool:
     """Whether the first record names the columns: short, distinct, not numbers, and not a value that
     later rows have in the same column."""
-    if not found:
+    if not rows:
         return False
-    first, rest = [cell.strip() for cell in found[0]], found[1:]
+    first, rest = [cell.strip() for cell in rows[0]], rows[1:]
     named = [cell for cell in first if cell]
     if not named or any(len(cell) > 64 or _NUMBER.fullmatch(cell) for cell in named):
         return False
@@ -176,9 +184,9 @@ class DelimitedReader(LineReader):
             if has_header is None:
                 names = ", ".join(self.columns[:3])
                 reason = f"The first line does not look like column names: the columns are called {names}."
-                self.problems.append(Problem(None, reason))
+                self.problems.append(SourceProblem(None, reason))
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[ReadRow]:
         columns = self.columns
         width = len(columns)
         waiting = self.has_header
@@ -190,9 +198,9 @@ class DelimitedReader(LineReader):
             elif len(fields) != width:
                 yield number, skipped(self._ragged(len(fields)), line)
             else:
-                row: dict[str, Any] = dict(zip(columns, fields, strict=True))
+                row: FileRow = dict(zip(columns, fields, strict=True))
                 yield number, row
 
-    def _ragged(self, found: int) -> str:
+    def _ragged(self, fields: int) -> str:
         what = "the header names" if self.has_header else "the first row has"
-        return f"{found} field{'' if found == 1 else 's'} where {what} {len(self.columns)}"
+        return f"{fields} field{'' if fields == 1 else 's'} where {what} {len(self.columns)}"

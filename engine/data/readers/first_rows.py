@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
-from engine.data.readers.column_values import Rows, values_of
-from engine.data.readers.raw_rows import Problem, Row
+from engine.data.readers.column_values import FileRows, values_of
+from engine.data.readers.raw_rows import FileRow, ReadRow, SourceProblem
 from engine.data.readers.source_json import encode
 
 MOST_BYTES = 32 * 1024 * 1024
@@ -18,30 +17,30 @@ _NUMBER = re.compile(r"\s*[-+]?\d[\d.,]*(e[-+]?\d+)?\s*", re.IGNORECASE)
 ASKING = ("text", "prompt", "question", "instruction")
 
 
-def read_first(rows: Iterator[Row], most: int) -> list[Row]:
+def read_first(rows: Iterator[ReadRow], most: int) -> list[ReadRow]:
     """Items from the front of `rows` until `most` rows were read; skipped ones come with them, in order."""
-    items: list[Row] = []
-    found = size = 0
+    items: list[ReadRow] = []
+    count = size = 0
     for item in rows:
         items.append(item)
         if isinstance(item[1], dict):
-            found += 1
+            count += 1
             size += _size(item[1])
-        if found >= most or size >= MOST_BYTES or len(items) >= MOST_ITEMS:
+        if count >= most or size >= MOST_BYTES or len(items) >= MOST_ITEMS:
             break
     return items
 
 
-def _size(row: dict[str, Any]) -> int:
+def _size(row: FileRow) -> int:
     try:
         return len(encode(row))
     except RecursionError:
         return 0
 
 
-def remarks(mapping: dict[str, str], rows: Rows) -> list[Problem]:
+def remarks(mapping: dict[str, str], rows: FileRows) -> list[SourceProblem]:
     """What is odd about the values of the mapped columns, though they can be read."""
-    found: list[Problem] = []
+    problems: list[SourceProblem] = []
     for role, column in mapping.items():
         values = values_of(rows, column)
         numbers = [value for value in values if isinstance(value, int | float)]
@@ -49,8 +48,8 @@ def remarks(mapping: dict[str, str], rows: Rows) -> list[Problem]:
             as_text = [value for value in values if isinstance(value, str) and _NUMBER.fullmatch(value)]
             if len(numbers) + len(as_text) == len(values):
                 reason = f"Every value of the column {column!r} is a number, yet it is read as the {role}."
-                found.append(Problem(None, reason + " Map another column if it is not meant."))
+                problems.append(SourceProblem(None, reason + " Map another column if it is not meant."))
                 continue
         if numbers and role != "label":
-            found.append(Problem(None, f"Numbers in the column {column!r} are read as text.", True))
-    return found
+            problems.append(SourceProblem(None, f"Numbers in the column {column!r} are read as text.", True))
+    return problems

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from engine.data.readers.raw_rows import Reader, Row
+from engine.data.readers.raw_rows import Reader, ReadRow
 from store.contract.errors import DataError
 
 SECONDS = 10  # until the hub must have answered the first question
@@ -35,7 +35,7 @@ class HubReader(Reader):
         self.columns = list(info.features or ())
         self._done = 0
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[ReadRow]:
         from datasets.exceptions import DatasetsError
 
         try:

@@ -13,7 +13,16 @@ from typing import Any
 
 from engine.data.readers.conversation_parts import part_named
 from engine.data.readers.lines import LATIN, LineReader, Pieces, is_wide
-from engine.data.readers.raw_rows import MAX_ROW, MAX_ROW_TEXT, Problem, Reader, Row, Skipped, skipped
+from engine.data.readers.raw_rows import (
+    MAX_ROW,
+    MAX_ROW_TEXT,
+    FileRow,
+    Reader,
+    ReadRow,
+    Skipped,
+    SourceProblem,
+    skipped,
+)
 from engine.data.readers.streams import CHUNK, ByteStream
 from store.contract.errors import DataError
 
@@ -33,7 +42,7 @@ class JsonLinesReader(LineReader):
 
     name = "jsonl"
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[ReadRow]:
         decode = DECODER.decode
         for number, line in self._lines:
             if isinstance(line, Skipped):
@@ -56,7 +65,7 @@ class JsonLinesReader(LineReader):
                 yield number, row if type(row) is dict else not_an_object(row, text)
 
 
-def unfolded(row: dict[str, Any], lists: tuple[str, ...]) -> Iterator[dict[str, Any] | Skipped]:
+def unfolded(row: FileRow, lists: tuple[str, ...]) -> Iterator[FileRow | Skipped]:
     """The rows in the innermost of these lists, each with the plain values of all that it lies in."""
     inner = row.get(lists[0]) if lists else None
     if not isinstance(inner, list):
@@ -89,14 +98,14 @@ class JsonArrayReader(Reader):
         self._decoder = codecs.getincrementaldecoder("utf-8" if is_wide(encoding) else encoding)()
         self.encoding = encoding
         if encoding == "cp1252":
-            self.problems.append(Problem(None, LATIN))
+            self.problems.append(SourceProblem(None, LATIN))
         self._text = ""
         self._at = 0  # the next character of `_text`
         self._line = 1  # of that character
         self._ended = False
         self._more_after = False  # there is more in the object after the array
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[ReadRow]:
         opening = self._peek()
         path: list[str] = []
         if opening == "{":
@@ -114,7 +123,7 @@ class JsonArrayReader(Reader):
                 break
         self._finish(path)
 
-    def _elements(self, marks: dict[str, str]) -> Iterator[Row]:
+    def _elements(self, marks: dict[str, str]) -> Iterator[ReadRow]:
         """The rows of the array, each with the `marks` that it does not have itself."""
         while True:
             self._peek()
@@ -136,7 +145,7 @@ class JsonArrayReader(Reader):
     def _say_inner(self) -> None:
         """Say once that rows lie inside those of the array."""
         where = ".".join(INNER)
-        notice = Problem(None, f"Each of them holds others, under {where!r}: those are the rows.", True)
+        notice = SourceProblem(None, f"Each of them holds others, under {where!r}: those are the rows.", True)
         if notice not in self.problems:
             self.problems.append(notice)
 
@@ -164,7 +173,9 @@ class JsonArrayReader(Reader):
             opening = self._peek()
             if opening == "[" and self._second() in ("{", ""):
                 path.append(str(key))
-                self.problems.append(Problem(None, f"The rows are those under {'.'.join(path)!r}.", True))
+                self.problems.append(
+                    SourceProblem(None, f"The rows are those under {'.'.join(path)!r}.", True)
+                )
                 return path
             if opening == "{" and len(path) < DEEPEST:
                 path.append(str(key))
@@ -212,7 +223,9 @@ class JsonArrayReader(Reader):
             if mark == ",":
                 where = ".".join(path)
                 self.problems.append(
-                    Problem(self._line, f"Only the rows of {where!r} are read; the file has more after them.")
+                    SourceProblem(
+                        self._line, f"Only the rows of {where!r} are read; the file has more after them."
+                    )
                 )
                 return
             if mark != "}":
@@ -235,8 +248,8 @@ class JsonArrayReader(Reader):
                     raise self._broken(f"a value is longer than {MAX_ROW_TEXT}") from error
                 if not at_end or not self._more():
                     self._advance(min(error.pos, len(self._text)))
-                    said = error.msg[:1].lower() + error.msg[1:].removesuffix(" at")
-                    raise self._broken("it ends in the middle" if at_end else said) from error
+                    message = error.msg[:1].lower() + error.msg[1:].removesuffix(" at")
+                    raise self._broken("it ends in the middle" if at_end else message) from error
             except (ValueError, RecursionError) as error:
                 raise self._broken("a value nests too deeply or holds too long a number") from error
 

@@ -13,7 +13,15 @@ import codecs
 from collections.abc import Iterator
 from typing import Protocol
 
-from engine.data.readers.raw_rows import MAX_ROW, MAX_ROW_TEXT, Problem, Reader, Row, Skipped, skipped
+from engine.data.readers.raw_rows import (
+    MAX_ROW,
+    MAX_ROW_TEXT,
+    Reader,
+    ReadRow,
+    Skipped,
+    SourceProblem,
+    skipped,
+)
 from engine.data.readers.streams import ByteStream
 
 TOO_LONG = f"longer than {MAX_ROW_TEXT}"
@@ -48,9 +56,9 @@ class Lines:
         self.encoding = encoding
         fallback = encoding == "cp1252" and not fixed  # line by line: UTF-8 where it is valid
         self._codec = "utf-8" if fallback or encoding == "utf-8-sig" or is_wide(encoding) else encoding
-        self.problems: list[Problem] = []
+        self.problems: list[SourceProblem] = []
         if fallback:
-            self.problems.append(Problem(None, LATIN))
+            self.problems.append(SourceProblem(None, LATIN))
 
     def __iter__(self) -> Iterator[tuple[int, str | Skipped]]:
         number = 0
@@ -115,7 +123,7 @@ class Lines:
             return text
         if self.encoding != "cp1252":
             self.encoding = "cp1252"
-            self.problems.append(Problem(number, LATIN))
+            self.problems.append(SourceProblem(number, LATIN))
         try:
             return line.decode("cp1252")
         except UnicodeDecodeError:
@@ -132,7 +140,7 @@ class LineReader(Reader):
         self.problems = lines.problems  # one list: lines may find something on the way
 
     @property
-    def encoding(self) -> str:  # type: ignore[override]
+    def encoding(self) -> str:  # type: ignore[override] # an attribute of Reader, worked out here
         return self._lines.encoding
 
     def position(self) -> float:
@@ -156,9 +164,9 @@ class TextReader(LineReader):
         sample = [line.strip() for line in head.strip().split("\n")]
         self.by_line = "" not in sample and len(sample) > FEW_LINES
         what = "its lines (no line is blank)" if self.by_line else "its paragraphs, parted by blank lines,"
-        self.problems.append(Problem(None, f"Plain text: {what} are the rows.", True))
+        self.problems.append(SourceProblem(None, f"Plain text: {what} are the rows.", True))
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[ReadRow]:
         for number, text in self._lines_of_text() if self.by_line else self._paragraphs():
             yield number, text if isinstance(text, Skipped) else {"text": text}
 

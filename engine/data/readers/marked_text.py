@@ -12,13 +12,21 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from engine.data.readers.lines import LineReader, Lines
-from engine.data.readers.raw_rows import MAX_ROW, MAX_ROW_TEXT, Problem, Row, Skipped, skipped
+from engine.data.readers.raw_rows import (
+    MAX_ROW,
+    MAX_ROW_TEXT,
+    FileRow,
+    ReadRow,
+    Skipped,
+    SourceProblem,
+    skipped,
+)
 from engine.data.readers.streams import ByteStream
 
 ENOUGH = 2  # questions by which marks are known to be meant
 
 
-class Marks(NamedTuple):
+class TextMarks(NamedTuple):
     """title, and pattern -> column. The first column is what begins a record, the last what a row needs."""
 
     title: str
@@ -26,10 +34,10 @@ class Marks(NamedTuple):
     columns: tuple[str, ...]
 
 
-def _marks(title: str, line: str, names: dict[str, str]) -> Marks:
+def _marks(title: str, line: str, names: dict[str, str]) -> TextMarks:
     """`line` has the place {names}; names: what stands there -> the column."""
     groups = "|".join(f"(?P<{column}>{pattern})" for pattern, column in names.items())
-    return Marks(title, re.compile(line.format(names=groups), re.IGNORECASE), tuple(names.values()))
+    return TextMarks(title, re.compile(line.format(names=groups), re.IGNORECASE), tuple(names.values()))
 
 
 MARKS = (
@@ -46,18 +54,18 @@ MARKS = (
 )
 
 
-def marks_in(head: str) -> Marks | None:
+def marks_in(head: str) -> TextMarks | None:
     """The marks of a text that begins so: two questions or more, and about as many answers."""
     lines = head.split("\n")
     for marks in MARKS:
-        found = [column for line in lines if (column := column_at(line, marks)[0])]
-        asked, answered = found.count(marks.columns[0]), found.count(marks.columns[-1])
+        marked_columns = [column for line in lines if (column := column_at(line, marks)[0])]
+        asked, answered = marked_columns.count(marks.columns[0]), marked_columns.count(marks.columns[-1])
         if asked >= ENOUGH and abs(asked - answered) <= max(1, asked // 10):
             return marks
     return None
 
 
-def column_at(line: str, marks: Marks) -> tuple[str, str]:
+def column_at(line: str, marks: TextMarks) -> tuple[str, str]:
     """The column whose mark begins the line (empty for none), and the rest of the line."""
     match = marks.pattern.fullmatch(line)
     if not match:
@@ -70,15 +78,15 @@ class MarkedTextReader(LineReader):
 
     name = "text"
 
-    def __init__(self, stream: ByteStream, lines: Lines, marks: Marks) -> None:
+    def __init__(self, stream: ByteStream, lines: Lines, marks: TextMarks) -> None:
         super().__init__(stream, lines)
         self._marks = marks
         self.columns = list(marks.columns)
         self.problems.append(
-            Problem(None, f"Plain text with marks: {marks.title} begin the parts of each row.", True)
+            SourceProblem(None, f"Plain text with marks: {marks.title} begin the parts of each row.", True)
         )
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[ReadRow]:
         first = self._marks.columns[0]
         parts: dict[str, list[str]] = {}
         before: list[str] = []
@@ -101,7 +109,7 @@ class MarkedTextReader(LineReader):
         if parts or any(line.strip() for line in before):
             yield start, self._row(parts, before, size)
 
-    def _row(self, parts: dict[str, list[str]], before: list[str], size: int) -> dict[str, str] | Skipped:
+    def _row(self, parts: dict[str, list[str]], before: list[str], size: int) -> FileRow | Skipped:
         texts = {column: "\n".join(lines).strip() for column, lines in parts.items()}
         whole = "\n".join([*before, *texts.values()])
         if size > MAX_ROW:

@@ -10,7 +10,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.data.readers.raw_rows import Reader, Row, Skipped, skipped, unique_names
+from engine.data.readers.raw_rows import FileRow, Reader, ReadRow, Skipped, skipped, unique_names
 from engine.data.readers.streams import ByteStream
 from store.contract.calendar import spelled_out
 from store.contract.errors import DataError
@@ -41,7 +41,7 @@ class ParquetReader(Reader):
         self.total = self.bytes = stream.size
         self.columns, self.problems = unique_names(names)
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[ReadRow]:
         try:
             for batch in self._file.iter_batches(batch_size=BATCH):
                 for row in _rows_in(spelled_out(batch.rename_columns(self.columns))):
@@ -67,7 +67,7 @@ class ParquetReader(Reader):
             self._unpacked.close()
 
 
-def _rows_in(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | Skipped]:
+def _rows_in(batch: pa.RecordBatch) -> Iterator[FileRow | Skipped]:
     """The rows; one whose text is no Unicode costs that row alone."""
     try:
         yield from batch.to_pylist()

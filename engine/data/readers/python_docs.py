@@ -39,15 +39,15 @@ _SIGNATURE = re.compile(
 def module_names() -> list[str]:
     """Public modules of the standard library and their public parts, packages before what is in them."""
     names = [name for name in sys.stdlib_module_names if not name.startswith("_") and name not in LEFT_OUT]
-    found: set[str] = set()
+    modules: set[str] = set()
     while names:
         name = names.pop()
-        found.add(name)
+        modules.add(name)
         module = _load(name)
         for part in pkgutil.iter_modules(getattr(module, "__path__", [])):
             if not part.name.startswith("_") and part.name not in PARTS_LEFT_OUT:
                 names.append(f"{name}.{part.name}")
-    return sorted(found, key=lambda name: (name.count("."), name))
+    return sorted(modules, key=lambda name: (name.count("."), name))
 
 
 def _load(name: str) -> ModuleType | None:
@@ -74,8 +74,8 @@ def functions() -> Iterator[tuple[str, str, str, str]]:
                 for method, member in sorted(vars(value).items()):
                     if isinstance(member, classmethod | staticmethod):
                         member = member.__func__
-                    known = inspect.isroutine(member) or isinstance(member, property)
-                    if not method.startswith("_") and known and id(member) not in seen:
+                    documented = inspect.isroutine(member) or isinstance(member, property)
+                    if not method.startswith("_") and documented and id(member) not in seen:
                         seen.add(id(member))
                         question = PROPERTY if isinstance(member, property) else FUNCTION
                         yield question, f"{prefix}{key}.{method}", name, _doc(member)

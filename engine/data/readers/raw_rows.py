@@ -10,11 +10,14 @@ The one way in which reading says that a row can't be taken.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 MAX_ROW = 16 * 1024 * 1024  # bytes of one row; a longer one is skipped, so that memory stays bounded
 MAX_ROW_TEXT = "16 MiB"
 EXCERPT = 200  # characters of a skipped row that are kept
+
+
+FileRow = dict[str, object]  # a row of a file: column -> whatever JSON or Parquet holds
 
 
 class Skipped(NamedTuple):
@@ -24,7 +27,7 @@ class Skipped(NamedTuple):
     excerpt: str
 
 
-class Problem(NamedTuple):
+class SourceProblem(NamedTuple):
     """Something to know about a file; `line` is None where it concerns the whole file. A `notice` only says
     how the file is read: nothing is wrong."""
 
@@ -33,7 +36,7 @@ class Problem(NamedTuple):
     notice: bool = False
 
 
-Row = tuple[int, dict[str, Any] | Skipped]
+ReadRow = tuple[int, FileRow | Skipped]
 
 
 def skipped(reason: str, text: str) -> Skipped:
@@ -61,9 +64,9 @@ class Reader:
     def __init__(self) -> None:
         self.columns: list[str] = []
         self.marks: dict[str, list[str]] = {}
-        self.problems: list[Problem] = []
+        self.problems: list[SourceProblem] = []
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[ReadRow]:
         """(line where the row begins, the row or why it was skipped), once. Raises DataError where the
         file can't be read on."""
         raise NotImplementedError
@@ -76,13 +79,13 @@ class Reader:
         """Let go of the file."""
 
 
-def unique_names(names: list[str]) -> tuple[list[str], list[Problem]]:
+def unique_names(names: list[str]) -> tuple[list[str], list[SourceProblem]]:
     """Column names without blanks and repeats: `column_3` for a blank, `text_2` for the second `text`."""
     taken: set[str] = set()
     given = set(names)
     last: dict[str, int] = {}  # of each repeated name the number that was given to it last
     unique: list[str] = []
-    problems: list[Problem] = []
+    problems: list[SourceProblem] = []
     for position, raw in enumerate(names, 1):
         base = raw.strip() or f"column_{position}"
         name, number = base, last.get(base, 1)
@@ -92,7 +95,7 @@ def unique_names(names: list[str]) -> tuple[list[str], list[Problem]]:
         last[base] = number
         if number > 1:
             reason = f"Two columns are named {base!r}; number {position} is called {name!r} here."
-            problems.append(Problem(1, reason + f" Map {name!r}, or rename the column in the file."))
+            problems.append(SourceProblem(1, reason + f" Map {name!r}, or rename the column in the file."))
         taken.add(name)
         unique.append(name)
     return unique, problems

@@ -20,7 +20,7 @@ from engine.data.readers.json_rows import JsonArrayReader, JsonLinesReader
 from engine.data.readers.lines import Lines, Pieces, TextReader, is_wide
 from engine.data.readers.marked_text import MarkedTextReader, marks_in
 from engine.data.readers.parquet_rows import ParquetReader
-from engine.data.readers.raw_rows import Problem, Reader, Row, Skipped, skipped
+from engine.data.readers.raw_rows import Reader, ReadRow, Skipped, SourceProblem, skipped
 from engine.data.readers.recognise import by_extension
 from engine.data.readers.source import locate, unreadable
 from engine.data.readers.streams import ByteStream, DecodedStream, check_encoding, detect_encoding
@@ -44,10 +44,11 @@ class SeveralReader(Reader):
         self.bytes, self.total = first.bytes, 0.0
         self.problems += first.problems
         self.marks = {mark: list(names)}
-        self._known = list(first.columns)
-        self.columns = [*self._known, mark] if self._known and mark not in self._known else self._known
+        self._first_columns = list(first.columns)
+        named = not self._first_columns or mark in self._first_columns
+        self.columns = self._first_columns if named else [*self._first_columns, mark]
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[ReadRow]:
         for number, name in enumerate(self._names):
             if number:
                 self._next(number)
@@ -63,7 +64,9 @@ class SeveralReader(Reader):
         self.bytes += reader.bytes
         name = self._names[number]
         self.problems += [problem._replace(reason=f"{name}: {problem.reason}") for problem in reader.problems]
-        missing = [column for column in self._known if reader.columns and column not in reader.columns]
+        missing = [
+            column for column in self._first_columns if reader.columns and column not in reader.columns
+        ]
         if missing:
             raise DataError(
                 f"{name} has no column {missing[0]!r}, which {self._names[0]} has.",
@@ -148,7 +151,7 @@ def _paths(home: Home, source: Source) -> list[Path]:
         named = [Source(upload=upload) for upload in source.uploads]
     else:
         named = [source]
-    return [locate(home, one) for one in named]
+    return [locate(home, file) for file in named]
 
 
 def _open_file(path: Path, home: Home, has_header: bool | None, encoding: str | None) -> Reader:
@@ -174,22 +177,22 @@ def _open(stream: ByteStream, home: Home, has_header: bool | None, named: str | 
     head = _decode_head(stream, encoding)
     newline = b"\r" if "\n" not in head and "\r" in head else b"\n"
     head = head.replace("\r\n", "\n").replace("\r", "\n")
-    found = recognise.recognise(stream.path.name, head, stream.whole)
+    kind = recognise.recognise(stream.path.name, head, stream.whole)
     pieces: Pieces = DecodedStream(stream, encoding) if wide else stream
     reader: Reader
-    if found.reader == "json":
+    if kind.reader == "json":
         reader = JsonArrayReader(stream, pieces, encoding)
     else:
         lines = Lines(pieces, encoding, wide or named is not None, newline)
-        if found.dialect:
-            reader = DelimitedReader(stream, lines, found.dialect, has_header)
-        elif found.reader == "jsonl":
+        if kind.dialect:
+            reader = DelimitedReader(stream, lines, kind.dialect, has_header)
+        elif kind.reader == "jsonl":
             reader = JsonLinesReader(stream, lines)
         elif marks := marks_in(head):
             reader = MarkedTextReader(stream, lines, marks)
         else:
             reader = TextReader(stream, lines, head)
-    return _finish(reader, stream, found.notice)
+    return _finish(reader, stream, kind.notice)
 
 
 def _decode_head(stream: ByteStream, encoding: str) -> str:
@@ -201,11 +204,11 @@ def _decode_head(stream: ByteStream, encoding: str) -> str:
     return text
 
 
-def _disagreement(stream: ByteStream, found: str) -> str:
+def _disagreement(stream: ByteStream, kind: str) -> str:
     named = recognise.by_extension(stream.path.name)
-    if not named or named == found:
+    if not named or named == kind:
         return ""
-    return f"The name of the file says {named}, its content is {found}: it is read as {found}."
+    return f"The name of the file says {named}, its content is {kind}: it is read as {kind}."
 
 
 def _finish(reader: Reader, stream: ByteStream, notice: str) -> Reader:
@@ -214,5 +217,5 @@ def _finish(reader: Reader, stream: ByteStream, notice: str) -> Reader:
     reader.bytes = stream.size
     reader.total = stream.size
     if notice:
-        reader.problems.insert(0, Problem(None, notice))
+        reader.problems.insert(0, SourceProblem(None, notice))
     return reader

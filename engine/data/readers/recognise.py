@@ -26,7 +26,7 @@ EXTENSIONS: dict[str, ReaderName] = {
 ENOUGH = 0.98  # agreement of fields by which a file that isn't called CSV is one all the same
 
 
-class Recognised(NamedTuple):
+class RecognisedFile(NamedTuple):
     reader: ReaderName
     dialect: Dialect | None
     notice: str  # empty where extension and content agree
@@ -38,21 +38,21 @@ def by_extension(name: str) -> ReaderName | None:
     return next((kind for ending, kind in EXTENSIONS.items() if stem.endswith(ending)), None)
 
 
-def recognise(name: str, head: str, whole: bool) -> Recognised:
+def recognise(name: str, head: str, whole: bool) -> RecognisedFile:
     """The reader for a text file called `name` that begins with `head` (all of it where `whole`)."""
     named = by_extension(name)
-    found = _json(head, named)
+    reader = _json(head, named)
     dialect = None
-    if found is None:
+    if reader is None:
         lines = head if whole else head[: head.rfind("\n") + 1] or head
         dialect = sniff(lines, "\t" if named == "tsv" else "," if named == "csv" else None)
-        found = _delimited(dialect, named)
-    if found not in ("csv", "tsv"):
+        reader = _delimited(dialect, named)
+    if reader not in ("csv", "tsv"):
         dialect = None
     notice = ""
-    if named and named != found:
-        notice = f"The name of the file says {named}, its content is {found}: it is read as {found}."
-    return Recognised(found, dialect, notice)
+    if named and named != reader:
+        notice = f"The name of the file says {named}, its content is {reader}: it is read as {reader}."
+    return RecognisedFile(reader, dialect, notice)
 
 
 def _delimited(dialect: Dialect, named: ReaderName | None) -> ReaderName:

@@ -6,6 +6,8 @@ import json
 import math
 from typing import Any
 
+from engine.data.readers.raw_rows import FileRow
+
 
 def plain_json(value: Any) -> Any:
     """`value` with what JSON has no word for put into words: NaN and infinities null, bytes counted."""
@@ -27,7 +29,7 @@ def _in_words(value: Any) -> str:
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=_in_words).encode
 
 
-def encode(row: dict[str, Any]) -> bytes:
+def encode(row: FileRow) -> bytes:
     """The row as JSON in UTF-8. Raises RecursionError where it nests too deeply."""
     try:
         return _encode(row).encode("utf-8")

@@ -8,7 +8,7 @@ them than to some, so `unknown` names each of these: nothing is promised of what
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -22,34 +22,37 @@ from engine.worker.job import Job
 from store.config.ask_config import OrderedDataset
 from store.config.recipe import Recipe
 from store.contract.document import Config
+from store.documents.clean_preview import CleanPreview, FateExample
+from store.documents.fates import StepCounts
+from store.documents.job import OrderDataset
+from store.documents.row import RowContents
 from store.words.recipe_words import title
 
 FIRST_ROWS = 20_000
 PASSES = 2_000_000  # rows times the weight of the steps: what takes about ten seconds
 FIELDS = ("messages", "text", "label", "rejected")
-Document = dict[str, Any]
 
 
-class CleanPreview(Config):
+class CleanPreviewAsk(Config):
     """A work order, a recipe, and how many examples to show of each fate and step."""
 
     dataset: OrderedDataset
     mixed: dict[str, OrderedDataset] = Field(default_factory=dict)
-    parent: Document | None = None
+    parent: dict[str, object] | None = None  # as the work order has it; a preview measures nothing
     recipe: Recipe
     examples: int = Field(5, ge=0, le=100)
     whole: bool = Field(False, description="All rows, however long it takes")
 
 
-def run(job: Job) -> Document:
+def run(job: Job) -> CleanPreview:
     """The document of docs/architecture.md. Raises the error of the step that can't be run."""
-    asked = CleanPreview.parse(job.config)
-    mixed = {name: dataset.model_dump() for name, dataset in asked.mixed.items()}
+    asked = CleanPreviewAsk.parse(job.config)
+    mixed = {name: _order(dataset) for name, dataset in asked.mixed.items()}
     limit = None if asked.whole or _is_quick(asked) else FIRST_ROWS
-    work = Working(job, asked.dataset.model_dump(), mixed, job.dir.aside, limit=limit)
+    work = Working(job, _order(asked.dataset), mixed, job.dir.aside, limit=limit)
     counted = steps.apply(work, asked.recipe)
     table = outcome.fates(work)
-    answer: Document = {
+    preview: CleanPreview = {
         "fates": {**outcome.counts(table), "steps": counted},
         "examples": _examples(work, table, asked.examples),
         "problems": [
@@ -58,27 +61,32 @@ def run(job: Job) -> Document:
         ],
     }
     if work.limited:
-        answer["of"] = {"rows": work.parents, "total": work.whole}
-        answer["unknown"] = [
+        preview["of"] = {"rows": work.parents, "total": work.whole}
+        preview["unknown"] = [
             {"step": index, "title": title(step)}
             for index, step in enumerate(asked.recipe.steps)
             if steps.looks_across(step)
         ]
-    return answer
+    return preview
 
 
-def _is_quick(asked: CleanPreview) -> bool:
+def _order(dataset: OrderedDataset) -> OrderDataset:
+    # what the engine wrote as an OrderDataset, checked and written again
+    return cast("OrderDataset", dataset.model_dump())
+
+
+def _is_quick(asked: CleanPreviewAsk) -> bool:
     return asked.dataset.row_count * sum(map(steps.weight, asked.recipe.steps)) <= PASSES
 
 
-def _idle(counted: list[Document]) -> Iterable[tuple[str, str]]:
+def _idle(counted: list[StepCounts]) -> Iterable[tuple[str, str]]:
     """Steps that do nothing, for somebody to notice."""
     for index, step in enumerate(counted):
         if not (step["changed"] or step["dropped"] or step["added"]):
             yield f"recipe.steps.{index}", f"Step {index + 1} ({step['title']}) changes nothing here."
 
 
-def _examples(work: Working, table: pa.Table, most: int) -> list[Document]:
+def _examples(work: Working, table: pa.Table, most: int) -> list[FateExample]:
     """The first rows of each fate and step, in the order of the steps, kept ones last."""
     fate = np.asarray(table["fate"].to_pylist(), dtype=object)
     step = table["step"].fill_null(-1).to_numpy()
@@ -97,7 +105,10 @@ def _examples(work: Working, table: pa.Table, most: int) -> list[Document]:
     return [
         {
             "row_id": row["parent_row_id"],
-            **{field: row[field] for field in ("fate", "step", "steps", "reason")},
+            "fate": row["fate"],
+            "step": row["step"],
+            "steps": row["steps"],
+            "reason": row["reason"],
             "before": before.get(row["parent_row_id"]),
             "after": after.get(int(number)),
         }
@@ -111,13 +122,13 @@ def _numbers(work: Working, table: pa.Table) -> np.ndarray:
     return np.concatenate([np.arange(work.parents), added])[: table.num_rows]
 
 
-def _present(work: Working, numbers: set[int]) -> dict[int, Document]:
+def _present(work: Working, numbers: set[int]) -> dict[int, RowContents]:
     """The rows with these numbers as they are now, those that are alive."""
-    found: dict[int, Document] = {}
+    contents: dict[int, RowContents] = {}
     for batch in work.scan(FIELDS):
         ids = batch["row_id"].to_numpy()
         places = np.flatnonzero(np.isin(ids, list(numbers)))
         if len(places):
             for row in batch.take(pa.array(places)).to_pylist():
-                found[row.pop("row_id")] = row
-    return found
+                contents[row.pop("row_id")] = row
+    return contents

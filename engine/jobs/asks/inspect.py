@@ -11,17 +11,19 @@ from collections.abc import Iterator
 from typing import Any
 
 from engine.data.convert.convert import Canonical
-from engine.data.convert.file_reading import Reading, Seen, decide, look, told
+from engine.data.convert.file_reading import RowReading, SourceHead, decide, look, reading_problems
 from engine.data.convert.turns import RowSkipped
 from engine.data.readers.builtin import LABEL
-from engine.data.readers.column_values import Rows, value_at, values_of
+from engine.data.readers.column_values import FileRows, value_at, values_of
 from engine.data.readers.conversation_parts import MOST_VALUES, part_value, parts_of
 from engine.data.readers.first_rows import read_first
-from engine.data.readers.raw_rows import Problem, Reader, Row, Skipped
+from engine.data.readers.raw_rows import Reader, ReadRow, Skipped, SourceProblem
 from engine.data.readers.readers import open_source
 from engine.data.readers.source_json import plain_json
 from engine.worker.job import Job
 from store.config.import_config import Wishes
+from store.documents.inspection import FileColumn, FileFacts, FileProblem, HowRead, Inspection
+from store.documents.row import ConvertedRow, Message
 
 ROWS = 2000  # read; what is wrong further on shows in the import
 SHOWN, CANONICAL, PROBLEMS = 20, 5, 100
@@ -30,8 +32,8 @@ DEEPEST = 20  # objects and lists in each other, of a value that is shown
 LONGEST = 2000  # characters of a value that is shown
 
 
-def run(job: Job) -> dict[str, Any]:
-    """The document of docs/architecture.md. Raises DataError, or ConfigError for a mapping that can't be."""
+def run(job: Job) -> Inspection:
+    """What is recognised. Raises DataError, or ConfigError for a mapping that can't be."""
     ask = Wishes.parse(job.config)
     reader = open_source(job.home, ask.source, has_header=ask.has_header, encoding=ask.encoding)
     with contextlib.closing(reader):
@@ -47,7 +49,7 @@ def run(job: Job) -> dict[str, Any]:
         return {**_file(reader, seen), **_described(reader, seen, reading, head, values)}
 
 
-def _file(reader: Reader, seen: Seen) -> dict[str, Any]:
+def _file(reader: Reader, seen: SourceHead) -> FileFacts:
     return {
         "reader": reader.name,
         "compressed": reader.compressed,
@@ -56,22 +58,22 @@ def _file(reader: Reader, seen: Seen) -> dict[str, Any]:
         "delimiter": reader.delimiter,
         "bytes": reader.bytes,
         "columns": [_column(name, seen.rows) for name in [*seen.columns, *seen.paths]],
-        "rows": [_short({name: row.get(name) for name in seen.columns}) for row in seen.rows[:SHOWN]],
+        "rows": [{name: _short(row.get(name), 1) for name in seen.columns} for row in seen.rows[:SHOWN]],
     }
 
 
 def _described(
-    reader: Reader, seen: Seen, reading: Reading | None, head: list[Row], values: Counter[str]
-) -> dict[str, Any]:
+    reader: Reader, seen: SourceHead, reading: RowReading | None, head: list[ReadRow], values: Counter[str]
+) -> HowRead:
     mappings = seen.recognised.mappings
     problems = [*reader.problems]
-    canonical: list[dict[str, Any]] = []
+    canonical: list[ConvertedRow] = []
     if reading is None:
         names = ", ".join(seen.columns[:30]) or "none"
-        problems.append(Problem(None, f"No column holds text to train on (columns: {names})."))
-        problems += [Problem(line, row.reason) for line, row in head if isinstance(row, Skipped)]
+        problems.append(SourceProblem(None, f"No column holds text to train on (columns: {names})."))
+        problems += [SourceProblem(line, row.reason) for line, row in head if isinstance(row, Skipped)]
     else:
-        problems += told(reading, seen.rows)
+        problems += reading_problems(reading, seen.rows)
         canonical = _convert(reading, head, problems)
     chosen = reading.chosen if reading else None
     return {
@@ -85,13 +87,13 @@ def _described(
         "part_values": dict(values),
         "parts": parts_of(values, reading.parts) if reading else {},
         "alternatives": [name for name in mappings if not chosen or name != chosen.format],
-        "mappings": mappings,
+        "mappings": dict(mappings.items()),
         "canonical": canonical,
         "problems": _listed(problems),
     }
 
 
-def _part_values(reading: Reading, head: list[Row], rows: Iterator[Row]) -> Counter[str]:
+def _part_values(reading: RowReading, head: list[ReadRow], rows: Iterator[ReadRow]) -> Counter[str]:
     """The values of the column of parts with their rows: a sorted file shows the last of them late, so that
     it is read on for a while."""
     values: Counter[str] = Counter()
@@ -107,38 +109,41 @@ def _part_values(reading: Reading, head: list[Row], rows: Iterator[Row]) -> Coun
     return values
 
 
-def _convert(reading: Reading, head: list[Row], problems: list[Problem]) -> list[dict[str, Any]]:
+def _convert(reading: RowReading, head: list[ReadRow], problems: list[SourceProblem]) -> list[ConvertedRow]:
     """The first rows as they would be stored; what can't be converted goes into `problems`."""
     convert = reading.convert()
-    shown: list[dict[str, Any]] = []
+    converted: list[ConvertedRow] = []
     for line, row in reading.items(iter(head), lambda: iter(head)):
         if isinstance(row, Skipped):
-            problems.append(Problem(line, row.reason))
+            problems.append(SourceProblem(line, row.reason))
             continue
         try:
-            made = convert(row)
+            canonical = convert(row)
         except RowSkipped as fault:
-            problems.append(Problem(line, str(fault)))
+            problems.append(SourceProblem(line, str(fault)))
             continue
-        if len(shown) < CANONICAL:
-            shown.append(_shown(made))
-    return shown
+        if len(converted) < CANONICAL:
+            converted.append(_document(canonical))
+    return converted
 
 
-def _shown(made: Canonical) -> dict[str, Any]:
+def _document(made: Canonical) -> ConvertedRow:
     if made.roles is None:
         return {"text": _cut(made.text), "label": None}
     turns = zip(made.roles, made.contents, strict=True)
-    messages = [{"role": role, "content": _cut(content)} for role, content in turns]
-    shown: dict[str, Any] = {"messages": messages, "label": made.label}
+    messages: list[Message] = [{"role": role, "content": _cut(content)} for role, content in turns]
+    row: ConvertedRow = {"messages": messages, "label": made.label}
     if made.choices:
-        shown |= {"choices": [_cut(choice) for choice in made.choices], "answer_index": made.answer_index}
+        row["choices"] = [_cut(choice) for choice in made.choices]
+        row["answer_index"] = made.answer_index
     if made.part:
-        shown["part"] = made.part
-    return {**shown, "rejected": _cut(made.rejected)} if made.rejected else shown
+        row["part"] = made.part
+    if made.rejected:
+        row["rejected"] = _cut(made.rejected)
+    return row
 
 
-def _column(name: str, rows: Rows) -> dict[str, str]:
+def _column(name: str, rows: FileRows) -> FileColumn:
     values = values_of(rows, name)
     kinds = {_kind(value) for value in values}
     example = _cut(str(values[0]))[:200] if values else ""
@@ -163,7 +168,7 @@ def _cut(text: str) -> str:
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
-def _short(value: Any, depth: int = 0) -> Any:
+def _short(value: object, depth: int = 0) -> object:
     """A value as JSON, long texts and deep nesting cut."""
     if depth > DEEPEST:
         return "…"
@@ -178,13 +183,14 @@ def _short(value: Any, depth: int = 0) -> Any:
     return plain_json(value)
 
 
-def _listed(problems: list[Problem]) -> list[dict[str, Any]]:
+def _listed(problems: list[SourceProblem]) -> list[FileProblem]:
     """Those of the whole file first, then by line; the number of those that are left out is said."""
     ordered = sorted(problems, key=lambda problem: problem.line or 0)
-    listed: list[dict[str, Any]] = [
-        {"line": line, "reason": reason} | ({"notice": True} if notice else {})
-        for line, reason, notice in ordered[:PROBLEMS]
-    ]
+    listed: list[FileProblem] = []
+    for line, reason, notice in ordered[:PROBLEMS]:
+        listed.append({"line": line, "reason": reason})
+        if notice:
+            listed[-1]["notice"] = True
     if len(ordered) > PROBLEMS:
         more = len(ordered) - PROBLEMS
         listed.append({"line": None, "reason": f"{more} more problems in the first {ROWS:,} rows."})

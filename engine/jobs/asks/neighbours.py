@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import Field
 
 from engine.near.nearest import nearest
@@ -13,6 +11,7 @@ from engine.worker.job import Job
 from store.config.ask_config import Fingerprint
 from store.contract.document import Config
 from store.contract.errors import ConfigError
+from store.documents.neighbours import Neighbours
 
 
 class NeighboursAsk(Config):
@@ -23,7 +22,7 @@ class NeighboursAsk(Config):
     count: int = Field(12, ge=1, le=100)
 
 
-def run(job: Job) -> dict[str, Any]:
+def run(job: Job) -> Neighbours:
     """`{"neighbours": [[row_id, cosine], …]}`, nearest first. Raises NotFoundError where the rows are gone,
     ConfigError (field row_id) where there is no such row."""
     ask = NeighboursAsk.parse(job.config)

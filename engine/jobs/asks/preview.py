@@ -22,7 +22,7 @@ from engine.probes import general_rows
 from engine.problems import class_problems, problems
 from engine.rows import masks
 from engine.rows.render import render
-from engine.rows.tokens import shown
+from engine.rows.tokens import rendered_row
 from engine.rows.tool_turns import has_tools, knows_tools
 from engine.worker.job import Job
 from store.catalog.methods import METHODS
@@ -36,7 +36,7 @@ def run(job: Job) -> dict[str, Any]:
     document = _document(cost, question.parts["train"], limit)
     document["leaks"] = leakage.within(job.home, question.fingerprint, question.dealt)
     document["keeping_all"] = prepare.keeping_all(whole["train"], limit, question.positions)
-    document["row"] = shown(question.tokenizer, whole["train"], limit, int(job.config.get("row", 0)))
+    document["row"] = rendered_row(question.tokenizer, whole["train"], limit, int(job.config.get("row", 0)))
     document["fitting"] = [] if document["memory"]["fits"] else question.costs.fitting(cost, limit)
     found = problems.find(_facts(question, cost, document))
     if classes:

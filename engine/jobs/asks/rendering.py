@@ -15,17 +15,18 @@ from engine.models import models
 from engine.models.bundled import ensure
 from engine.prepare import prepare
 from engine.rows import dataset, masks
-from engine.rows.render import Rows, fitting_length, render
-from engine.rows.tokens import WHOLE, shown_row, tokenised
+from engine.rows.render import TokenRows, fitting_length, render
+from engine.rows.tokens import WHOLE, RowsToTokenise, row_tokens, tokenised
 from engine.worker.job import Job
 from store.config.ask_config import RenderingAsk
 from store.contract.errors import NotFoundError
+from store.documents.rendering import RenderedRow, RenderedSet, Rendering, RowTokens
 
 BINS = 40
 
 
-def run(job: Job) -> dict[str, Any]:
-    """{"row", "set", "checks", "template"} of docs/architecture.md."""
+def run(job: Job) -> Rendering:
+    """Raises NotFoundError where the data set has no such row."""
     asked = RenderingAsk.parse(job.config)
     if asked.model in models.BUNDLED:
         ensure(asked.model, job.home)
@@ -43,22 +44,23 @@ def run(job: Job) -> dict[str, Any]:
     limit = asked.max_length or fitting_length(rows.lengths, positions)
     checks = None
     if asked.kind != "text":
-        some = rows.take(np.arange(min(masks.MOST, len(rows))))
+        checked = rows.take(np.arange(min(masks.MOST, len(rows))))
         load = prepare.loader(job.home, asked.fingerprint, asked.kind)
-        checks = vars(masks.check(tokenizer, load(some.row_ids), some))
-    row = shown_row(tokenizer, rows, limit, int(np.flatnonzero(rows.row_ids == row_id)[0]))
+        checks = masks.check(tokenizer, load(checked.row_ids), checked).document()
+    tokens = row_tokens(tokenizer, rows, limit, int(np.flatnonzero(rows.row_ids == row_id)[0]))
+    row: RenderedRow = {**tokens}
     if asked.kind == "preference":
-        row |= {"rejected": _rejected(job, asked, tokenizer, limit)}
+        row["rejected"] = _rejected(job, asked, tokenizer, limit)
     return {
         "row": row,
-        "set": _whole(rows, limit, total) | {"keeping_all": prepare.keeping_all(rows, limit, positions)},
+        "set": _whole(rows, limit, total, positions),
         "checks": checks,
         "template": str(tokenizer.chat_template),
         "own_template": bool(tokenizer.has_own_template),
     }
 
 
-def _rows(job: Job, asked: RenderingAsk, tokenizer: Any, total: int, row_id: int) -> Rows:
+def _rows(job: Job, asked: RenderingAsk, tokenizer: Any, total: int, row_id: int) -> TokenRows:
     """All rows, or a sample of a large data set with the row that is to be shown."""
     ids = np.arange(total)
     if total > WHOLE:
@@ -67,22 +69,24 @@ def _rows(job: Job, asked: RenderingAsk, tokenizer: Any, total: int, row_id: int
     return tokenised(
         job.home,
         tokenizer,
-        fingerprint=asked.fingerprint,
-        row_count=total,
-        row_ids=ids,
-        completion_only=asked.completion_only_loss,
-        load=prepare.loader(job.home, asked.fingerprint, asked.kind),
+        RowsToTokenise(
+            fingerprint=asked.fingerprint,
+            row_count=total,
+            row_ids=ids,
+            completion_only=asked.completion_only_loss,
+            load=prepare.loader(job.home, asked.fingerprint, asked.kind),
+        ),
     )
 
 
-def _rejected(job: Job, asked: RenderingAsk, tokenizer: Any, limit: int) -> dict[str, Any]:
+def _rejected(job: Job, asked: RenderingAsk, tokenizer: Any, limit: int) -> RowTokens:
     """The row as it ends with the rejected answer."""
     ids = np.array([asked.row])
-    told = prepare.rejected_loader(job.home, asked.fingerprint)(ids)
-    return shown_row(tokenizer, render(tokenizer, ids, told), limit, 0)
+    pair_messages = prepare.rejected_loader(job.home, asked.fingerprint)(ids)
+    return row_tokens(tokenizer, render(tokenizer, ids, pair_messages), limit, 0)
 
 
-def _whole(rows: Rows, limit: int, total: int) -> dict[str, Any]:
+def _whole(rows: TokenRows, limit: int, total: int, positions: int | None) -> RenderedSet:
     """The set in numbers: tokens, what is trained, what `limit` cuts."""
     part = prepare.cut(rows, limit)
     before, after = rows.trained_counts, part.whole.trained_counts
@@ -101,5 +105,6 @@ def _whole(rows: Rows, limit: int, total: int) -> dict[str, Any]:
         "lost_tokens": part.lost_tokens,
         "median_lost_share": float(np.median(lost)) if len(lost) else 0.0,
         "untrained": part.whole.reason_counts,
+        "keeping_all": prepare.keeping_all(rows, limit, positions),
         "lengths": {"counts": counts.tolist(), "edges": edges.tolist()},
     }

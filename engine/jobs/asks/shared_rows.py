@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from pydantic import Field
 
@@ -12,6 +11,7 @@ from engine.rows.dataset import open_rows
 from engine.worker.job import Job
 from store.config.ask_config import Fingerprint
 from store.contract.document import Config
+from store.documents.overlap import Overlap
 
 
 class OverlapAsk(Config):
@@ -22,18 +22,18 @@ class OverlapAsk(Config):
     threshold: float = Field(0.7, ge=0.5, le=1, description="Jaccard similarity of near duplicates")
 
 
-def run(job: Job) -> dict[str, Any]:
+def run(job: Job) -> Overlap:
     """The document of `engine.data.deal.leakage.overlap`. Raises NotFoundError where rows are gone."""
     ask = OverlapAsk.parse(job.config)
     for fingerprint in (ask.fingerprint, ask.other):
         open_rows(job.home, fingerprint)
-    told = 0.0
+    reported_at = 0.0
 
     def progress(done: int, total: int, unit: str, message: str) -> None:
-        nonlocal told
+        nonlocal reported_at
         job.check_cancelled()
-        if (now := time.monotonic()) - told >= 1:
-            told = now
+        if (now := time.monotonic()) - reported_at >= 1:
+            reported_at = now
             job.progress(done, total, unit, message)
 
     rows = job.home.rows(ask.fingerprint), job.home.rows(ask.other)

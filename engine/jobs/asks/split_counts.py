@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import Field
 
 from engine.data.deal.dealing import deal_rows, later_words
@@ -13,6 +11,8 @@ from store.config.ask_config import Fingerprint
 from store.config.train_config import Split
 from store.contract.document import Config
 from store.contract.errors import ConfigError
+from store.documents.field_problem import FieldProblem
+from store.documents.split import SplitCounts
 
 
 class SplitAsk(Config):
@@ -22,22 +22,23 @@ class SplitAsk(Config):
     split: Split = Field(default_factory=lambda: Split.parse({}))
 
 
-def run(job: Job) -> dict[str, Any]:
+def run(job: Job) -> SplitCounts:
     """Counts, what was kept together, and the reason under `problems` where a launch with this split would be
     refused. Raises ConfigError where the column to split by is not there, or no time."""
     ask = SplitAsk.parse(job.config)
     dealt = deal_rows(job.home, ask.fingerprint, ask.split)
-    problems = []
+    rows = dealt.counts()
+    problems: list[FieldProblem] = []
     try:
-        check(dealt.counts(), ask.split)
+        check(rows, ask.split)
     except ConfigError as error:
-        document = error.to_dict()
-        problems.append({"level": "error", **{key: document[key] for key in ("field", "message", "fix")}})
-    told = [("info", text) for text in not_as_asked(dealt.counts(), ask.split)]
-    told += [("warning", text) for text in [later_words(dealt.later)] if text]
-    problems += [{"level": level, "field": "split_by", "message": text, "fix": ""} for level, text in told]
+        problems.append({"level": "error", "field": error.field, "message": error.message, "fix": error.fix})
+    for sentence in not_as_asked(rows, ask.split):
+        problems.append({"level": "info", "field": "split_by", "message": sentence, "fix": ""})
+    if later := later_words(dealt.later):
+        problems.append({"level": "warning", "field": "split_by", "message": later, "fix": ""})
     return {
-        "rows": dealt.counts(),
+        "rows": {"train": rows["train"], "validation": rows["validation"], "test": rows["test"]},
         "kept_together": dealt.together,
         "kept": list(dealt.kept),
         "problems": problems,

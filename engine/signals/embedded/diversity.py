@@ -18,7 +18,6 @@ import re
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +25,7 @@ import pyarrow as pa
 from engine.signals.embedded.embeddings import row_texts
 from engine.signals.embedded.halves import half_loss
 from engine.signals.embedded.projection import drawn
+from store.documents.signal_figures import SetFigure
 
 ORDERS = 4
 Gram = tuple[str, ...]
@@ -59,8 +59,8 @@ def _two_highest(counts: list[Counter[Gram]]) -> dict[Gram, tuple[int, int, int]
     return best
 
 
-def _most_elsewhere(found: tuple[int, int, int], i: int) -> int:
-    high, row, second = found
+def _most_elsewhere(highest: tuple[int, int, int], i: int) -> int:
+    high, row, second = highest
     return second if row == i else high
 
 
@@ -79,13 +79,12 @@ CHARACTERS = 2_000  # of a row
 VENDI = 1_000  # rows
 BLEU = 200  # rows
 HALVES = 20  # from which the interval of the Vendi score comes
-Figure = dict[str, Any]
 _WORD = re.compile(r"\w+")
 
 
 def figures(
     rows_path: Path, vectors: np.ndarray, topics: np.ndarray, templates: list[str | None]
-) -> dict[str, Figure]:
+) -> dict[str, SetFigure]:
     """{"distinct_1": {"value", "n", …}, …}; value is None where the set is too small to say."""
     total = len(vectors)
     order = np.random.default_rng(0).permutation(drawn(total, ROWS))
@@ -103,7 +102,7 @@ def figures(
     }
 
 
-def distinct(rows: list[list[str]]) -> dict[str, Figure]:
+def distinct(rows: list[list[str]]) -> dict[str, SetFigure]:
     """Share of distinct words, and of distinct pairs of neighbouring words, in the first `WORDS` words (Li et
     al. 2016, distinct-n); pairs do not reach over the end of a row."""
     singles: list[str] = []
@@ -120,7 +119,7 @@ def distinct(rows: list[list[str]]) -> dict[str, Figure]:
     }
 
 
-def compression(texts: list[str]) -> Figure:
+def compression(texts: list[str]) -> SetFigure:
     """Compressed over raw size of about a megabyte of rows (gzip, level 6). Healthy: 0.3 to 0.5."""
     raw = bytearray()
     for count, text in enumerate(texts, 1):  # noqa: B007 (the rows that were taken)
@@ -133,7 +132,7 @@ def compression(texts: list[str]) -> Figure:
     return {"value": _share(packed, len(raw)), "n": count, "unit": "rows", "bytes": len(raw)}
 
 
-def cluster_entropy(topics: np.ndarray) -> Figure:
+def cluster_entropy(topics: np.ndarray) -> SetFigure:
     """H / ln k of the shares of the k topics: 1 where all are equally frequent, 0 where one has every row."""
     shares = np.bincount(topics) / max(1, len(topics))
     k = len(shares)
@@ -156,7 +155,7 @@ def vendi(vectors: np.ndarray) -> float:
     return float(np.exp(-(values * np.log(values)).sum()))
 
 
-def vendi_figure(sample: np.ndarray) -> Figure:
+def vendi_figure(sample: np.ndarray) -> SetFigure:
     """With a 95% interval by the delete-half jackknife (Shao and Wu 1989): a bootstrap would repeat
     rows, which the score takes for less diversity."""
     value = vendi(sample)
@@ -170,7 +169,7 @@ def vendi_figure(sample: np.ndarray) -> Figure:
     return {"value": value, "low": low, "high": high, "n": len(sample), "unit": "rows"}
 
 
-def top_template(templates: list[str | None]) -> Figure:
+def top_template(templates: list[str | None]) -> SetFigure:
     """Share of the rows with the most frequent template, and which it is. Healthy: below 0.1."""
     counts = Counter(template for template in templates if template)
     name, count = counts.most_common(1)[0] if counts else ("", 0)

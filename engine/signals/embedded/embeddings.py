@@ -44,8 +44,8 @@ def row_vectors(home: Home, rows_path: Path, progress: Progress) -> np.ndarray:
     path = home.cache / "embeddings" / f"{rows_path.parent.name}-v{VERSION}.npy"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        with written_aside(path, flush=False) as aside:
-            _write(aside, rows_path, progress)
+        with written_aside(path, flush=False) as unfinished:
+            _write(unfinished, rows_path, progress)
         _forget_oldest(path.parent)
     os.utime(path)
     return np.load(path, mmap_mode="r")
@@ -95,13 +95,13 @@ def _shared_start(connection: Any, rows_path: Path, text: str, *, labelled_only:
     """Characters of the paragraphs that every row begins with."""
     begin = 0
     for _ in range(LEADS):
-        found = connection.execute(
+        leads = connection.execute(
             f"WITH t AS (SELECT substr({text}, ?, 20000) AS t, r.label AS label FROM read_parquet(?) r)"
             " SELECT min(split_part(t, chr(10) || chr(10), 1)), max(split_part(t, chr(10) || chr(10), 1)),"
             " bool_and(contains(t, chr(10) || chr(10))), count(*), bool_and(label IS NOT NULL) FROM t",
             [begin + 1, str(rows_path)],
         ).fetchall()
-        low, high, all_longer, count, labelled = found[0]
+        low, high, all_longer, count, labelled = leads[0]
         if count < 2 or low != high or not all_longer or (labelled_only and not labelled):
             break
         begin += len(low) + 2

@@ -10,16 +10,17 @@ from __future__ import annotations
 
 from hashlib import blake2b
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
+
+from store.documents.signal_figures import SetFigure
 
 REPEATS = 8
 NEAREST = 2_000  # rows among which distances are taken
 WORDS = 100  # of a row whose pairs are counted
 
 
-def half_loss(vectors: np.ndarray, topics: np.ndarray, words: list[list[str]]) -> dict[str, dict[str, Any]]:
+def half_loss(vectors: np.ndarray, topics: np.ndarray, words: list[list[str]]) -> dict[str, SetFigure]:
     """Figures half_loss (coverage), half_loss_topics and half_loss_pairs: {"value", "sd", "low", "high", "n",
     "repeats"}; rows come in random order. Values are None where there are fewer than four rows."""
     pairs = [np.array(sorted({hash_pair(a, b) for a, b in pairwise(row[:WORDS])}),
@@ -62,17 +63,17 @@ def _of_distinct(pairs: list[np.ndarray], kept: np.ndarray) -> float | None:
     return 1 - len(np.unique(np.concatenate([p for p, k in zip(pairs, kept, strict=True) if k]))) / every
 
 
-def _figure(values: list[float | None], n: int) -> dict[str, Any]:
+def _figure(values: list[float | None], n: int) -> SetFigure:
     """Mean, standard deviation and range over the halves."""
-    known = [value for value in values if value is not None]
-    if not known:
+    measured = [value for value in values if value is not None]
+    if not measured:
         return {"value": None, "n": n, "unit": "rows", "repeats": 0}
     return {
-        "value": float(np.mean(known)),
-        "sd": float(np.std(known, ddof=1)) if len(known) > 1 else None,
-        "low": float(min(known)),
-        "high": float(max(known)),
+        "value": float(np.mean(measured)),
+        "sd": float(np.std(measured, ddof=1)) if len(measured) > 1 else None,
+        "low": float(min(measured)),
+        "high": float(max(measured)),
         "n": n,
         "unit": "rows",
-        "repeats": len(known),
+        "repeats": len(measured),
     }

@@ -57,7 +57,7 @@ def judge(
     """Probabilities of the classes 0 … max(labels) for rows with texts, vectors and labels."""
     with threadpool_limits(1):  # equal numbers on every run
         features = _features(texts, vectors, labels, progress)
-        found = np.zeros((len(labels), int(labels.max()) + 1), np.float32)
+        probabilities = np.zeros((len(labels), int(labels.max()) + 1), np.float32)
         trained = 0
         for number in range(FOLDS):
             progress(number, FOLDS, "folds", "Learning the labels")
@@ -72,9 +72,9 @@ def judge(
                 model.fit(features[rows], labels[rows])
             for first in range(0, len(asked), CHUNK):
                 part = asked[first : first + CHUNK]
-                found[part[:, None], model.classes_[None, :]] = model.predict_proba(features[part])
+                probabilities[part[:, None], model.classes_[None, :]] = model.predict_proba(features[part])
             trained = max(trained, len(rows))
-    return Judged(found, trained)
+    return Judged(probabilities, trained)
 
 
 def _features(

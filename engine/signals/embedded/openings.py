@@ -22,7 +22,7 @@ def openings(prompts: Sequence[str | None]) -> list[str | None]:
     lengths = np.fromiter((len(row) for row in words), np.int64, len(words))
     group = np.zeros(len(words), np.int64)  # rows that share their words so far
     alive = np.arange(len(words))
-    found: list[str | None] = [None] * len(words)
+    templates: list[str | None] = [None] * len(words)
     for length in range(1, MOST + 1):
         alive = alive[lengths[alive] >= length]
         if len(alive) < least:
@@ -38,7 +38,7 @@ def openings(prompts: Sequence[str | None]) -> list[str | None]:
             for i, number in zip(alive[keep], inverse[keep], strict=True):
                 if number not in spelled:
                     spelled[number] = " ".join(words[alive[first[number]]][:length])
-                found[i] = spelled[number]
+                templates[i] = spelled[number]
         group[alive] = inverse
         alive = alive[keep]
-    return found
+    return templates

@@ -32,11 +32,11 @@ def components(vectors: np.ndarray, progress: Progress) -> np.ndarray:
         return np.zeros((total, 1), np.float32)
     sample = np.asarray(vectors[drawn(total, FIT)])
     fitted = PCA(min(COMPONENTS, len(sample), width), svd_solver="full", random_state=SEED).fit(sample)
-    found = np.empty((total, fitted.n_components_), np.float32)
+    reduced = np.empty((total, fitted.n_components_), np.float32)
     for first in range(0, total, CHUNK):
         progress(first, total, "rows reduced", "Finding the main directions")
-        found[first : first + CHUNK] = fitted.transform(np.asarray(vectors[first : first + CHUNK]))
-    return found
+        reduced[first : first + CHUNK] = fitted.transform(np.asarray(vectors[first : first + CHUNK]))
+    return reduced
 
 
 def drawn(total: int, most: int, seed: int = SEED) -> np.ndarray:
@@ -79,8 +79,8 @@ def _spread(points: np.ndarray) -> np.ndarray:
     return ((places - np.median(places, axis=0)) * (10 / spread if spread else 1)).astype(np.float32)
 
 
-def _place(points: np.ndarray, known: np.ndarray, placed: np.ndarray, progress: Progress) -> np.ndarray:
-    near = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(known)), algorithm="brute").fit(known)
+def _place(points: np.ndarray, laid_out: np.ndarray, placed: np.ndarray, progress: Progress) -> np.ndarray:
+    near = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(laid_out)), algorithm="brute").fit(laid_out)
     places = np.empty((len(points), 2), np.float32)
     for first in range(0, len(points), CHUNK):
         progress(first, len(points), "rows placed", "Placing the rows between their neighbours")

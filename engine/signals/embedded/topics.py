@@ -40,11 +40,11 @@ def cluster(points: np.ndarray) -> np.ndarray:
     directions = np.divide(points, lengths, out=np.zeros_like(points), where=lengths > 0)
     means = MiniBatchKMeans(k, batch_size=4096, n_init=5, max_iter=60, random_state=SEED)
     with threadpool_limits(1):  # so that the same rows give the same topics
-        found = means.fit_predict(directions)
-    order = np.argsort(-np.bincount(found, minlength=k), kind="stable")
+        labels = means.fit_predict(directions)
+    order = np.argsort(-np.bincount(labels, minlength=k), kind="stable")
     number = np.empty(k, np.int32)
     number[order] = np.arange(k, dtype=np.int32)
-    return number[found]
+    return number[labels]
 
 
 def names(topics: np.ndarray, texts: Sequence[str]) -> list[str]:

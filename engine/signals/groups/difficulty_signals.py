@@ -23,13 +23,14 @@ from engine.models import models
 from engine.models.bundled import ensure
 from engine.models.precision import choose_dtype
 from engine.rows import dataset
-from engine.rows.render import Messages, Rows, render
+from engine.rows.render import Messages, TokenRows, render
 from engine.signals.embedded.projection import drawn
 from engine.signals.group import Progress
 from engine.worker.job import Job
 from store.config.data_config import ProfileConfig
 from store.config.train_config import TrainConfig
 from store.contract.errors import DataError
+from store.documents.signal_figures import SetFigure
 
 OPTIONS = ("model", "sample")
 ON_CPU = 200  # rows
@@ -40,7 +41,7 @@ CHUNK = 2_000  # rows rendered at a time
 
 def compute(
     job: Job, config: ProfileConfig, rows_path: Path, progress: Progress
-) -> tuple[pa.Table, dict[str, dict[str, Any]]]:
+) -> tuple[pa.Table, dict[str, SetFigure]]:
     """answer_loss, answer_loss_alone and ifd of the drawn rows, null elsewhere; set figures hard (share of
     rows whose prompt does not help, 95% Wilson interval), unmeasured. Raises DataError for plain texts."""
     total = dataset.open_rows(job.home, rows_path.parent.name).metadata.num_rows
@@ -51,7 +52,7 @@ def compute(
             "Plain texts have no prompt and no answer.", fix="Import rows with prompts and answers."
         )
     model, tokenizer, limit = _load(job, config.model, device)
-    found = np.full((total, 2), np.nan)
+    row_loss = np.full((total, 2), np.nan)
     for first in range(0, len(rows), CHUNK):
         part = rows[first : first + CHUNK]
         given, alone = answer_rows(tokenizer, part, _messages(job, rows_path, part), limit)
@@ -60,9 +61,9 @@ def compute(
                 done = 2 * first + column * len(part)
                 tell = _teller(progress, done, 2 * len(rows), side)
                 losses = row_losses(model, side, batch_size=BATCH, device=device, on_batch=tell)
-                found[side.row_ids, column] = losses.loss_sum / losses.tokens
-    ifd = np.exp(found[:, 0] - found[:, 1])
-    columns = {"answer_loss": found[:, 0], "answer_loss_alone": found[:, 1], "ifd": ifd}
+                row_loss[side.row_ids, column] = losses.loss_sum / losses.tokens
+    ifd = np.exp(row_loss[:, 0] - row_loss[:, 1])
+    columns = {"answer_loss": row_loss[:, 0], "answer_loss_alone": row_loss[:, 1], "ifd": ifd}
     table = pa.table(
         {"row_id": pa.array(np.arange(total, dtype=np.int64))}
         | {name: pa.array(values, pa.float32(), from_pandas=True) for name, values in columns.items()}
@@ -70,7 +71,9 @@ def compute(
     return table, _figures(ifd, len(rows))
 
 
-def answer_rows(tokenizer: Any, row_ids: np.ndarray, rows: list[Messages], limit: int) -> tuple[Rows, Rows]:
+def answer_rows(
+    tokenizer: Any, row_ids: np.ndarray, rows: list[Messages], limit: int
+) -> tuple[TokenRows, TokenRows]:
     """The rows with their prompts, and the same answers without; only the last answer's tokens are trained.
 
     Rows without an answer within `limit` tokens are in neither.
@@ -121,11 +124,11 @@ def _before_answer(tokenizer: Any) -> np.ndarray:
     return np.asarray(ids or [tokenizer.eos_token_id], np.int32)
 
 
-def _rows(parts: list[tuple[int, np.ndarray, np.ndarray]]) -> Rows:
+def _rows(parts: list[tuple[int, np.ndarray, np.ndarray]]) -> TokenRows:
     starts = np.concatenate([[0], np.cumsum([len(ids) for _, ids, _ in parts], dtype=np.int64)]).astype(
         np.int64
     )
-    return Rows(
+    return TokenRows(
         np.asarray([row_id for row_id, _, _ in parts], np.int64),
         starts,
         np.concatenate([np.zeros(0, np.int32), *(ids for _, ids, _ in parts)]).astype(np.int32),
@@ -151,7 +154,7 @@ def _load(job: Job, name: str, device: torch.device) -> tuple[Any, Any, int]:
     return model, tokenizer, min(LONGEST, positions or LONGEST)
 
 
-def _teller(progress: Progress, begun: int, total: int, rows: Rows) -> Any:
+def _teller(progress: Progress, begun: int, total: int, rows: TokenRows) -> Any:
     """Tells how far it is by tokens, for the longest rows come first."""
     tokens = np.cumsum(np.sort(rows.lengths)[::-1])
 
@@ -163,7 +166,7 @@ def _teller(progress: Progress, begun: int, total: int, rows: Rows) -> Any:
     return tell
 
 
-def _figures(ifd: np.ndarray, asked: int) -> dict[str, dict[str, Any]]:
+def _figures(ifd: np.ndarray, asked: int) -> dict[str, SetFigure]:
     measured = int(np.isfinite(ifd).sum())
     hard = int((ifd[np.isfinite(ifd)] >= 1).sum())
     interval = binomtest(hard, measured).proportion_ci(method="wilson") if measured else None

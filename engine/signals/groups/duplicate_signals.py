@@ -9,7 +9,6 @@ Whether several answers to one prompt conflict, `repeated_prompts` tells.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,18 +16,19 @@ import pyarrow as pa
 from engine.near.compared_texts import reader
 from engine.near.digest import EXACT, FOLDED, exact_keys, folded_keys
 from engine.near.groups import group_of, joined
-from engine.near.near_duplicates import Near, near_rows
+from engine.near.near_duplicates import Near, NearProgress, near_rows
 from engine.near.repeated_prompts import Answered, answered
 from engine.signals.group import Progress
 from engine.worker.job import Job
 from store.config.data_config import ProfileConfig
+from store.documents.signal_figures import SetFigure
 
 OPTIONS = ("threshold",)
 
 
 def compute(
     job: Job, config: ProfileConfig, rows_path: Path, progress: Progress
-) -> tuple[pa.Table, dict[str, dict[str, Any]]]:
+) -> tuple[pa.Table, dict[str, SetFigure]]:
     """The columns of the group for each row, and figures of the set, each with n rows: exact_duplicates,
     near_duplicates and same_prompt (rows beyond the first of their group), conflicts, references and
     near_conflicts (rows), answers (of a prompt that has several, on average), uncompared (rows made from one
@@ -40,10 +40,12 @@ def compute(
         read,
         config.threshold,
         job.dir.path,
-        lambda band, bands: progress(band, bands, "bands", "Verifying"),
-        rows=lambda done: progress(done, len(exact), "rows", "Comparing texts"),
+        NearProgress(
+            on_bands=lambda band, bands: progress(band, bands, "bands", "Verifying"),
+            on_rows=lambda done: progress(done, len(exact), "rows", "Comparing texts"),
+        ),
     )
-    said = answered(read, near.prompts)
+    repeats = answered(read, near.prompts)
     table = pa.table(
         {
             "row_id": pa.array(np.arange(len(exact), dtype=np.int64)),
@@ -53,12 +55,12 @@ def compute(
             "near_similarity": pa.array(near.similarity.astype(np.float32), mask=_alone(near.stands)),
             "near_chain": _group_column(near.chain),
             "near_conflict": pa.array(near.conflict),
-            "prompt_group": _group_column(said.group),
-            "conflict": pa.array(said.conflict),
-            "references": pa.array(said.references),
+            "prompt_group": _group_column(repeats.group),
+            "conflict": pa.array(repeats.conflict),
+            "references": pa.array(repeats.references),
         }
     )
-    return table, _figures(exact, near, said)
+    return table, _figures(exact, near, repeats)
 
 
 def _alone(groups: np.ndarray) -> np.ndarray:
@@ -70,11 +72,11 @@ def _group_column(groups: np.ndarray) -> pa.Array:
     return pa.array(groups.astype(np.int64), mask=_alone(groups))
 
 
-def _figures(exact: np.ndarray, near: Near, said: Answered) -> dict[str, dict[str, Any]]:
+def _figures(exact: np.ndarray, near: Near, repeats: Answered) -> dict[str, SetFigure]:
     n = len(exact)
-    groups = {"exact_duplicates": exact, "near_duplicates": near.stands, "same_prompt": said.group}
+    groups = {"exact_duplicates": exact, "near_duplicates": near.stands, "same_prompt": repeats.group}
     values: dict[str, float] = {name: n - len(np.unique(of)) for name, of in groups.items()}
-    flags = {"conflicts": said.conflict, "references": said.references, "near_conflicts": near.conflict}
+    flags = {"conflicts": repeats.conflict, "references": repeats.references, "near_conflicts": near.conflict}
     values |= {name: int(np.count_nonzero(flag)) for name, flag in flags.items()}
-    values |= {"answers": round(said.answers, 2), "uncompared": near.uncompared}
+    values |= {"answers": round(repeats.answers, 2), "uncompared": near.uncompared}
     return {name: {"value": value, "n": n} for name, value in values.items()}

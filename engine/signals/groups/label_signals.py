@@ -23,6 +23,7 @@ from engine.signals.group import Progress
 from engine.worker.job import Job
 from store.config.data_config import ProfileConfig
 from store.contract.errors import DataError
+from store.documents.signal_figures import SetFigure
 
 OPTIONS: tuple[str, ...] = ()
 MOST_CLASSES = 1_000
@@ -32,7 +33,7 @@ PAIRS = 10  # of confused classes
 
 def compute(
     job: Job, config: ProfileConfig, rows_path: Path, progress: Progress
-) -> tuple[pa.Table, dict[str, dict[str, Any]]]:
+) -> tuple[pa.Table, dict[str, SetFigure]]:
     """label_confidence, label_suggested, label_suspect and label_rank of every row, null where it can't be
     judged; set figures confused, unjudged and accuracy. Raises DataError without two labels to judge."""
     given = pq.read_table(rows_path, columns=["label"])["label"]
@@ -49,15 +50,15 @@ def compute(
     number[classes] = np.arange(len(classes))
     labels = number[codes[rows]]
     vectors = np.asarray(row_vectors(job.home, rows_path, progress)[rows])
-    found = judge(
+    judged = judge(
         texts.take(pa.array(rows)).to_pylist(), vectors, labels, folds(same_text[rows], labels), progress
     )
     progress(0, 1, "step", "Looking for wrong labels")
-    suspects, quality = issues(labels, found.probabilities)
-    suggested = found.probabilities.argmax(axis=1)
+    suspects, quality = issues(labels, judged.probabilities)
+    suggested = judged.probabilities.argmax(axis=1)
     names = pc.take(coded.dictionary, pa.array(classes)).to_pylist()
     columns = {
-        "label_confidence": (found.probabilities[np.arange(len(rows)), labels], pa.float32()),
+        "label_confidence": (judged.probabilities[np.arange(len(rows)), labels], pa.float32()),
         "label_suggested": ([names[i] for i in suggested], pa.string()),
         "label_suspect": (suspects, pa.bool_()),
         "label_rank": (ranks(quality), pa.int32()),
@@ -70,7 +71,7 @@ def compute(
     return table, {
         "confused": confused(labels, suggested, suspects, names),
         "unjudged": _unjudged(codes, classes, total, coded.dictionary),
-        "accuracy": {"value": right, "n": len(rows), "unit": "rows", "trained_rows": found.trained},
+        "accuracy": {"value": right, "n": len(rows), "unit": "rows", "trained_rows": judged.trained},
     }
 
 
@@ -89,14 +90,14 @@ def judged_rows(codes: np.ndarray, same_text: np.ndarray) -> tuple[np.ndarray, n
     return labelled[np.isin(codes[labelled], classes)], classes
 
 
-def _check(rows: int, classes: np.ndarray, known: pa.Array) -> None:
-    if len(known) < 2:
+def _check(rows: int, classes: np.ndarray, names: pa.Array) -> None:
+    if len(names) < 2:
         raise DataError(
-            f"All rows have the same label {known[0].as_py()!r}.", fix="There is nothing to tell apart."
+            f"All rows have the same label {names[0].as_py()!r}.", fix="There is nothing to tell apart."
         )
     if len(classes) < 2:
         raise DataError(
-            f"Of {len(known)} labels {len(classes)} have the {FOLDS} different texts that judging needs.",
+            f"Of {len(names)} labels {len(classes)} have the {FOLDS} different texts that judging needs.",
             fix="Add rows, or map the column that holds the label.",
         )
     if len(classes) > MOST_CLASSES or rows * len(classes) > MOST_CELLS:
@@ -119,18 +120,16 @@ def issues(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, n
 def ranks(quality: np.ndarray) -> np.ndarray:
     """1 for the lowest quality; equal ones in the order of the rows."""
     order = np.argsort(quality, kind="stable")
-    found = np.empty(len(order), np.int32)
-    found[order] = np.arange(1, len(order) + 1)
-    return found
+    ranked = np.empty(len(order), np.int32)
+    ranked[order] = np.arange(1, len(order) + 1)
+    return ranked
 
 
-def confused(
-    labels: np.ndarray, suggested: np.ndarray, suspects: np.ndarray, names: list[str]
-) -> dict[str, Any]:
+def confused(labels: np.ndarray, suggested: np.ndarray, suspects: np.ndarray, names: list[str]) -> SetFigure:
     """`pairs`: [given, suggested, suspects], the most frequent first; they hold `value` of `n` suspects."""
     counts = Counter(zip(labels[suspects].tolist(), suggested[suspects].tolist(), strict=True))
     top = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:PAIRS]
-    pairs = [[names[given], names[other], count] for (given, other), count in top]
+    pairs = [(names[given], names[other], count) for (given, other), count in top]
     return {
         "value": sum(count for *_, count in pairs),
         "n": int(suspects.sum()),
@@ -139,15 +138,15 @@ def confused(
     }
 
 
-def _unjudged(codes: np.ndarray, classes: np.ndarray, total: int, known: pa.Array) -> dict[str, Any]:
-    rare = np.setdiff1d(np.arange(len(known)), classes)
+def _unjudged(codes: np.ndarray, classes: np.ndarray, total: int, names: pa.Array) -> SetFigure:
+    rare = np.setdiff1d(np.arange(len(names)), classes)
     return {
         "value": int(np.isin(codes, rare).sum() + (codes < 0).sum()),
         "n": total,
         "unit": "rows",
         "without_label": int((codes < 0).sum()),
         "rare_labels": len(rare),
-        "examples": pc.take(known, pa.array(rare[:20])).to_pylist(),
+        "examples": pc.take(names, pa.array(rare[:20])).to_pylist(),
     }
 
 

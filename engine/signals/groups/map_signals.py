@@ -6,7 +6,6 @@ Everything rests on one vector a row (`embeddings`), is drawn by fixed seeds, an
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +17,7 @@ from engine.signals.embedded.projection import components, drawn, layout
 from engine.signals.group import Progress
 from engine.worker.job import Job
 from store.config.data_config import ProfileConfig
+from store.documents.signal_figures import SetFigure
 
 OPTIONS: tuple[str, ...] = ()
 PROMPT = 400  # characters of a prompt in which its first words are looked for
@@ -25,27 +25,27 @@ PROMPT = 400  # characters of a prompt in which its first words are looked for
 
 def compute(
     job: Job, config: ProfileConfig, rows_path: Path, progress: Progress
-) -> tuple[pa.Table, dict[str, dict[str, Any]]]:
+) -> tuple[pa.Table, dict[str, SetFigure]]:
     """x, y, cluster and template of every row, and the figures of `diversity`."""
     vectors = row_vectors(job.home, rows_path, progress)
     total = len(vectors)
     points = components(vectors, progress)
     progress(0, 1, "step", "Finding topics")
-    found = topics.cluster(points)
+    clusters = topics.cluster(points)
     sample = drawn(total, topics.NAMED_FROM)
     texts = row_texts(rows_path, topics.FIRST).take(pa.array(sample)).to_pylist()
-    names = topics.names(found[sample], texts)
+    names = topics.names(clusters[sample], texts)
     places = layout(points, progress)
     progress(0, 1, "phase", "Finding templates")
     templates = openings(row_texts(rows_path, PROMPT, prompts=True).to_pylist())
     progress(0, 1, "figure", "Measuring diversity")
-    figures = diversity.figures(rows_path, vectors, found, templates)
+    figures = diversity.figures(rows_path, vectors, clusters, templates)
     table = pa.table(
         {
             "row_id": pa.array(np.arange(total, dtype=np.int64)),
             "x": pa.array(places[:, 0]),
             "y": pa.array(places[:, 1]),
-            "cluster": pa.DictionaryArray.from_arrays(pa.array(found), pa.array(names, pa.string())).cast(
+            "cluster": pa.DictionaryArray.from_arrays(pa.array(clusters), pa.array(names, pa.string())).cast(
                 pa.string()
             ),
             "template": pa.array(templates, pa.string()),

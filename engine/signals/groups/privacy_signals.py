@@ -7,7 +7,6 @@ each gate is asked of all texts at once, and Python reads only the rows that pas
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,11 +17,12 @@ from engine.signals.personal.profanity import PROFANITY_GATE, count_profanity
 from engine.signals.personal.spans import without_overlaps
 from engine.worker.job import Job
 from store.config.data_config import ProfileConfig
+from store.documents.signal_figures import SignalOptions
 
 READS = ("text",)
 
 
-def prepare(job: Job, config: ProfileConfig, rows_path: Path) -> tuple[None, dict[str, Any]]:
+def prepare(job: Job, config: ProfileConfig, rows_path: Path) -> tuple[None, SignalOptions]:
     """Nothing is needed and nothing can be chosen."""
     return None, {}
 

@@ -14,9 +14,10 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -30,24 +31,42 @@ WORTH_A_PROCESS = 30_000  # rows; fewer are done before a child has imported wha
 MOST_PROCESSES = 4
 POLL_SECONDS = 0.25
 
-_state: dict[str, Any] = {}  # of the process that measures: the module, its context, the file
+
+class RowLocalModule(Protocol):
+    """A module of a row-local group (`engine.signals.group`)."""
+
+    READS: tuple[str, ...]
+
+    def measure(self, batch: pa.RecordBatch, context: Any) -> dict[str, pa.Array | np.ndarray]: ...
+
+
+@dataclass
+class _Measuring:
+    """What a process measures with."""
+
+    module: RowLocalModule
+    context: Any
+    file: pq.ParquetFile
+
+
+_measuring: _Measuring | None = None  # of this process
 _stopped = threading.Event()  # a child was asked to stop
 
 
 def measure_rows(
-    job: Job, group: str, context: Any, rows_path: Path, known: np.ndarray, progress: Progress
+    job: Job, group: str, context: Any, rows_path: Path, reused: np.ndarray, progress: Progress
 ) -> pa.Table:
-    """The group's columns, without row_id, of the rows that are not in `known` (ids, ascending), in order."""
+    """The group's columns, without row_id, of the rows that aren't in `reused` (ids, ascending), in order."""
     module = importlib.import_module(MODULES[group])
     file = pq.ParquetFile(rows_path)
     sizes = [file.metadata.row_group(index).num_rows for index in range(file.metadata.num_row_groups)]
     firsts = np.concatenate([[0], np.cumsum(sizes)]).tolist()
     pieces = [
-        (index, known[np.searchsorted(known, firsts[index]) : np.searchsorted(known, firsts[index + 1])])
+        (index, reused[np.searchsorted(reused, firsts[index]) : np.searchsorted(reused, firsts[index + 1])])
         for index in range(len(sizes))
     ]
     pieces = [(index, skip) for index, skip in pieces if len(skip) < sizes[index]]
-    total = firsts[-1] - len(known)
+    total = firsts[-1] - len(reused)
     progress(0, total)
     processes = min(MOST_PROCESSES, len(os.sched_getaffinity(0)), len(pieces))
     if not getattr(module, "PARALLEL", True) or total < WORTH_A_PROCESS or processes < 2:
@@ -59,23 +78,20 @@ def measure_rows(
                 done += len(table)
                 progress(done, total)
     else:
-        tables = _in_processes(job, group, context, rows_path, pieces, processes, total, progress)
+        tables = _in_processes(job, (group, context, str(rows_path)), pieces, processes, total, progress)
     return pa.concat_tables(tables) if tables else pa.table({})
 
 
 def _in_processes(
     job: Job,
-    group: str,
-    context: Any,
-    rows_path: Path,
+    measured: tuple[str, Any, str],
     pieces: list[tuple[int, np.ndarray]],
     processes: int,
     total: int,
     progress: Progress,
 ) -> list[pa.Table]:
-    pool = ProcessPoolExecutor(
-        processes, get_context("spawn"), initializer=_begin_child, initargs=(group, context, str(rows_path))
-    )
+    """The tables of the pieces. measured: group, its context, path of the rows."""
+    pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_begin_child, initargs=measured)
     try:
         futures = [pool.submit(_piece, *piece) for piece in pieces]
         waiting: set[Future[pa.Table]] = set(futures)
@@ -110,8 +126,9 @@ def _end_with_the_worker() -> None:
 
 
 def _begin(group: str, context: Any, rows_path: str) -> None:
-    module = importlib.import_module(MODULES[group])
-    _state.update(module=module, context=context, file=pq.ParquetFile(rows_path))
+    global _measuring
+    module: Any = importlib.import_module(MODULES[group])  # has what `engine.signals.group` says
+    _measuring = _Measuring(module, context, pq.ParquetFile(rows_path))
 
 
 def _piece(index: int, skip: np.ndarray) -> pa.Table:
@@ -120,7 +137,8 @@ def _piece(index: int, skip: np.ndarray) -> pa.Table:
 
 def _batches(index: int, skip: np.ndarray) -> Iterator[pa.Table]:
     """The measured columns of one row group, in batches, without the rows to skip."""
-    module, file = _state["module"], _state["file"]
+    assert _measuring is not None, "_begin comes first"
+    module, context, file = _measuring.module, _measuring.context, _measuring.file
     columns = list(dict.fromkeys(["row_id", *module.READS]))
     for batch in file.iter_batches(BATCH_ROWS, row_groups=[index], columns=columns, use_threads=False):
         if _stopped.is_set():
@@ -129,4 +147,4 @@ def _batches(index: int, skip: np.ndarray) -> Iterator[pa.Table]:
             ids = batch.column("row_id").to_numpy()
             batch = batch.filter(pa.array(~np.isin(ids, skip, assume_unique=True)))
         if len(batch):
-            yield pa.table(module.measure(batch, _state["context"]))
+            yield pa.table(module.measure(batch, context))

@@ -7,7 +7,6 @@ Taken over where the parent's sidecar was measured with the same options by the 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from engine.worker.job import Job
+from store.documents.signal_figures import SignalOptions
 
 FATES = ["parent_row_id", "row_id", "fate"]
 
@@ -27,7 +27,7 @@ class Reused:
     table: pa.Table
 
 
-def of_parent(job: Job, group: str, options: dict[str, Any], columns: list[str]) -> Reused | None:
+def of_parent(job: Job, group: str, options: SignalOptions, columns: list[str]) -> Reused | None:
     """What the parent's sidecar says of the rows that were kept; None where there is none to take from."""
     dataset, parent = job.order["dataset"], job.order.get("parent")
     if not parent or parent["signals"].get(group) != options:

@@ -1,34 +1,49 @@
-"""Figures of measured columns, as they are shown before a row is looked at, by the type of the signal.
-
-number `{"n", "min", "mean", "median", "p95", "max", "positive"}`, flag `{"n", "flagged"}`, category
-`{"n", "distinct", "values"}`, group `{"n", "groups", "rows", "extra"}`. `n` counts the rows that were
-measured; with none of them, what can't be said is null.
-"""
+"""Figures of measured columns, as they are shown before a row is looked at, by the type of the signal."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from store.catalog.signals import Signal
+from store.catalog.signals import Signal, Type
+from store.documents.signal_figures import (
+    CategoryFigure,
+    ColumnFigure,
+    FlagFigure,
+    GroupFigure,
+    NumberFigure,
+)
 
 MOST_FREQUENT = 20
 
 
-def figures(table: pa.Table, signals: tuple[Signal, ...]) -> dict[str, dict[str, Any]]:
+def figures(table: pa.Table, signals: tuple[Signal, ...]) -> dict[str, ColumnFigure]:
     """column -> its figures, for every signal of a group."""
-    makers = {"number": _number, "flag": _flag, "category": _category, "group": _group}
+    makers: dict[Type, Callable[[pa.ChunkedArray], ColumnFigure]] = {
+        "number": _number,
+        "flag": _flag,
+        "category": _category,
+        "group": _group,
+    }
     return {signal.column: makers[signal.type](table[signal.column]) for signal in signals}
 
 
-def _number(column: pa.ChunkedArray) -> dict[str, Any]:
+def _number(column: pa.ChunkedArray) -> NumberFigure:
     values = column.drop_null().to_numpy().astype(np.float64)
     values = values[np.isfinite(values)]
     if not len(values):
-        return {"n": 0, **dict.fromkeys(("min", "mean", "median", "p95", "max")), "positive": 0}
+        return {
+            "n": 0,
+            "min": None,
+            "mean": None,
+            "median": None,
+            "p95": None,
+            "max": None,
+            "positive": 0,
+        }
     median, p95 = np.percentile(values, [50, 95])
     return {
         "n": len(values),
@@ -41,19 +56,19 @@ def _number(column: pa.ChunkedArray) -> dict[str, Any]:
     }
 
 
-def _flag(column: pa.ChunkedArray) -> dict[str, Any]:
+def _flag(column: pa.ChunkedArray) -> FlagFigure:
     measured = column.drop_null()
     return {"n": len(measured), "flagged": int(pc.sum(measured).as_py() or 0)}
 
 
-def _category(column: pa.ChunkedArray) -> dict[str, Any]:
+def _category(column: pa.ChunkedArray) -> CategoryFigure:
     measured = column.drop_null()
     counts = [(row["values"], row["counts"]) for row in pc.value_counts(measured).to_pylist()]
     counts.sort(key=lambda pair: (-pair[1], pair[0]))
     return {"n": len(measured), "distinct": len(counts), "values": dict(counts[:MOST_FREQUENT])}
 
 
-def _group(column: pa.ChunkedArray) -> dict[str, Any]:
+def _group(column: pa.ChunkedArray) -> GroupFigure:
     """`n` is the number of all rows: null says that a row is alone."""
     together = column.drop_null().to_numpy()
     groups = len(np.unique(together))

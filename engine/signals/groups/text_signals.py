@@ -32,6 +32,7 @@ from engine.signals.texts.row_parts import PART_COLUMNS, Parts, split_parts
 from engine.signals.texts.web import BOILERPLATE, HTML
 from engine.worker.job import Job
 from store.config.data_config import ProfileConfig
+from store.documents.signal_figures import SignalOptions
 
 READS = PART_COLUMNS
 LEARNED_FROM = 5_000  # rows
@@ -50,7 +51,7 @@ _BROKEN = "[\\x00-\\x08\\x0b\\x0e-\\x1f\\x7f-\\x84\\x86-\\x9f\ufffd]"
 _PERHAPS_MOJIBAKE = r"[^\x00-\x7f]{2}|[ÃÂ]"
 
 
-def prepare(job: Job, config: ProfileConfig, rows_path: Path) -> tuple[Endings, dict[str, Any]]:
+def prepare(job: Job, config: ProfileConfig, rows_path: Path) -> tuple[Endings, SignalOptions]:
     """How the answers of the first rows end; nothing can be chosen."""
     first = next(batches(pq.ParquetFile(rows_path), LEARNED_FROM, list(PART_COLUMNS)), None)
     answers: list[str] = []
@@ -62,7 +63,7 @@ def prepare(job: Job, config: ProfileConfig, rows_path: Path) -> tuple[Endings, 
     return endings, {"endings": endings.words}
 
 
-def measure(batch: pa.RecordBatch, context: Endings) -> dict[str, Any]:
+def measure(batch: pa.RecordBatch, context: Endings) -> dict[str, pa.Array | np.ndarray]:
     """The columns of the group. Signals of an answer are null for a plain text, which has none."""
     parts = split_parts(batch)
     texts = pa.array(parts.texts, pa.string())
@@ -145,13 +146,13 @@ def _damage(rows: list[str], texts: pa.Array) -> np.ndarray:
 
 def _of_answers(parts: Parts, flag: Any) -> pa.Array:
     """A flag of conversations whose answer is no label; false for a label, null for a plain text."""
-    found = [
+    flags = [
         (flag(index) if not labelled else False) if answered else None
         for index, (answered, labelled) in enumerate(
             zip(parts.answered.tolist(), parts.labelled.tolist(), strict=True)
         )
     ]
-    return pa.array(found, pa.bool_())
+    return pa.array(flags, pa.bool_())
 
 
 def _refusals(parts: Parts) -> pa.Array:

@@ -16,11 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.rows import dataset
-from engine.rows.render import Rows, fitting_length, render
+from engine.rows.render import TokenRows, fitting_length, render
 from engine.signals.texts.row_parts import PART_COLUMNS
 from engine.worker.job import Job
 from store.config.data_config import ProfileConfig
 from store.contract.errors import ConfigError
+from store.documents.signal_figures import SignalOptions
 
 READS = PART_COLUMNS
 PARALLEL = False  # the tokenizer has threads of its own
@@ -36,7 +37,7 @@ class Context:
     max_length: int
 
 
-def prepare(job: Job, config: ProfileConfig, rows_path: Path) -> tuple[Context, dict[str, Any]]:
+def prepare(job: Job, config: ProfileConfig, rows_path: Path) -> tuple[Context, SignalOptions]:
     """Load the tokenizer; choose the length. Raises ModelError, and ConfigError for a length beyond the
     model's positions."""
     from engine.models.bundled import ensure
@@ -56,7 +57,11 @@ def prepare(job: Job, config: ProfileConfig, rows_path: Path) -> tuple[Context, 
         )
     if length is None:
         length = fitting_length(_sampled_lengths(job, tokenizer), positions)
-    options = {"model": config.model, "max_length": length, "chosen": config.max_length is not None}
+    options: SignalOptions = {
+        "model": config.model,
+        "max_length": length,
+        "chosen": config.max_length is not None,
+    }
     return Context(tokenizer, length), options
 
 
@@ -75,7 +80,7 @@ def _sampled_lengths(job: Job, tokenizer: Any) -> np.ndarray:
     return np.concatenate([np.zeros(0, np.int64), *lengths])
 
 
-def _render(tokenizer: Any, batch: pa.RecordBatch) -> Rows:
+def _render(tokenizer: Any, batch: pa.RecordBatch) -> TokenRows:
     messages = batch.column("messages")
     plain = messages.null_count == len(messages)
     rows = pc.fill_null(batch.column("text"), "").to_pylist() if plain else messages.to_pylist()

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import phonenumbers
 from stdnum import iban, luhn
 
-from engine.signals.personal.spans import Span, before
+from engine.signals.personal.spans import PersonalSpan, before
 
 _CARD = re.compile(r"(?<![\w.+-])\d(?:[ -]?\d){11,18}(?![\w]|[.-]\d)")
 # (first digits, lengths): Visa, Mastercard, American Express, Diners, Discover, JCB (two), UnionPay, Maestro
@@ -80,34 +80,34 @@ REGIONS = (
 )
 
 
-def find_cards(text: str) -> Iterator[Span]:
+def find_cards(text: str) -> Iterator[PersonalSpan]:
     """12 to 19 digits of a card network that pass the Luhn check."""
     for match in _CARD.finditer(text):
         digits = re.sub(r"[ -]", "", match[0])
         network = any(len(digits) in lengths and first.match(digits) for first, lengths in _NETWORKS)
         if network and len(set(digits)) > 1 and luhn.is_valid(digits):
-            yield Span(*match.span(), "card")
+            yield PersonalSpan(*match.span(), "card")
 
 
-def find_ibans(text: str) -> Iterator[Span]:
+def find_ibans(text: str) -> Iterator[PersonalSpan]:
     """Account numbers, in groups or not, whose check digits are right."""
     for match in _IBAN.finditer(text):
         candidate = match[0]
         while len(candidate) >= 15:
             if iban.is_valid(candidate):
-                yield Span(match.start(), match.start() + len(candidate), "iban")
+                yield PersonalSpan(match.start(), match.start() + len(candidate), "iban")
                 break
             candidate = candidate.rpartition(" ")[0]  # it may have run into the words behind it
 
 
-def find_ssns(text: str) -> Iterator[Span]:
+def find_ssns(text: str) -> Iterator[PersonalSpan]:
     """US social security numbers: with hyphens, or with spaces where the words before it say what it is."""
     for match in _SSN.finditer(text):
         if match[1] == "-" or _SSN_WORDS.search(before(text, match.start(), 40)):
-            yield Span(*match.span(), "ssn")
+            yield PersonalSpan(*match.span(), "ssn")
 
 
-def find_ips(text: str) -> Iterator[Span]:
+def find_ips(text: str) -> Iterator[PersonalSpan]:
     """Addresses that may belong to somebody, which are public ones: not loopback, private, reserved or kept
     for documentation (RFC 1918, RFC 5737, RFC 3849), not a version."""
     for match in _IPV4.finditer(text):
@@ -118,11 +118,11 @@ def find_ips(text: str) -> Iterator[Span]:
         ):
             continue
         if max(octets) >= 10 or _MACHINE_WORDS.search(context):
-            yield Span(*match.span(), "ip")
+            yield PersonalSpan(*match.span(), "ip")
     for match in _IPV6.finditer(text):
         groups = [group for group in match[0].split(":") if group]
         if len(groups) >= 3 and sum(map(len, groups)) >= 8 and _is_public(match[0]):
-            yield Span(*match.span(), "ip")
+            yield PersonalSpan(*match.span(), "ip")
 
 
 def _is_public(text: str) -> bool:
@@ -132,7 +132,7 @@ def _is_public(text: str) -> bool:
         return False
 
 
-def find_phones(text: str) -> Iterator[Span]:
+def find_phones(text: str) -> Iterator[PersonalSpan]:
     """Numbers with a country code, in the American or French form, or called a phone number by the text."""
     for match in _PHONE.finditer(text):
         number = match[0]
@@ -143,7 +143,7 @@ def find_phones(text: str) -> Iterator[Span]:
         if _DECIMAL.fullmatch(number) or _UNITS_AFTER.match(after):
             continue
         if not _NO_PHONE_WORDS.search(context) and _is_phone(number, context, after):
-            yield Span(*match.span(), "phone")
+            yield PersonalSpan(*match.span(), "phone")
 
 
 def _is_phone(number: str, context: str, after: str) -> bool:

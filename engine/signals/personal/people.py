@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from engine.signals.personal.spans import Span, before
+from engine.signals.personal.spans import PersonalSpan, before
 
 FIRST_NAMES = frozenset(
     line
@@ -144,24 +144,24 @@ _OPENERS = (
 NAME_GATE = rf"{_TITLES}|{_OPENERS}|\b(?:{'|'.join(sorted(FIRST_NAMES))})\b"
 
 
-def find_people(text: str) -> Iterator[Span]:
+def find_people(text: str) -> Iterator[PersonalSpan]:
     """Names, without their titles."""
     for pattern in (_TITLED, _INTRODUCED):
         for match in pattern.finditer(text):
             if match["name"].split()[-1] not in _NO_SURNAME:
-                yield Span(*match.span("name"), "person")
+                yield PersonalSpan(*match.span("name"), "person")
     place = 0
     while (full := _FULL.search(text, place)) is not None:
-        found = full["first"] in FIRST_NAMES and full["last"] not in _NO_SURNAME
-        place = full.end() if found else full.end("first")  # "Producer James Sparks": the name comes second
-        if found and not _NAMED_AFTER.search(before(text, full.start(), 12)):
-            yield Span(*full.span(), "person")
+        is_name = full["first"] in FIRST_NAMES and full["last"] not in _NO_SURNAME
+        place = full.end() if is_name else full.end("first")  # "Producer James Sparks": the name comes second
+        if is_name and not _NAMED_AFTER.search(before(text, full.start(), 12)):
+            yield PersonalSpan(*full.span(), "person")
     for match in _ALONE.finditer(text):
         name = match["name"].removesuffix("'s").removesuffix("’s")
         if name not in FIRST_NAMES or name in _AMBIGUOUS:
             continue
         if not _NAMED_AFTER.search(before(text, match.start(), 12)):
-            yield Span(match.start(), match.start() + len(name), "person")
+            yield PersonalSpan(match.start(), match.start() + len(name), "person")
 
 
 # -- addresses ----------------------------------------------------------------------------------------
@@ -207,7 +207,7 @@ STREET_GATE = (
 )
 
 
-def find_addresses(text: str) -> Iterator[Span]:
+def find_addresses(text: str) -> Iterator[PersonalSpan]:
     """Streets with a house number, flats and post boxes."""
     for match in _STREET.finditer(text):
-        yield Span(match.start(), match.start() + len(match[0].rstrip(" ,")), "address")
+        yield PersonalSpan(match.start(), match.start() + len(match[0].rstrip(" ,")), "address")

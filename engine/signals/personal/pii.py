@@ -14,18 +14,18 @@ from dataclasses import dataclass
 from engine.signals.personal.numbers import find_cards, find_ibans, find_ips, find_phones, find_ssns
 from engine.signals.personal.people import NAME_GATE, STREET_GATE, find_addresses, find_people
 from engine.signals.personal.secrets import SECRET_GATE, find_secrets
-from engine.signals.personal.spans import Span, without_overlaps
+from engine.signals.personal.spans import PersonalSpan, without_overlaps
 
-__all__ = ["FINDERS", "Finder", "Span", "find"]
+__all__ = ["FINDERS", "Finder", "find"]
 
 _EMAIL = re.compile(
     r"(?<![\w.%+-])(?!git@)[\w%+][\w.%+'-]{0,63}@(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.){1,8}[^\W\d_]{2,24}(?![\w@])"
 )
 
 
-def find_emails(text: str) -> Iterator[Span]:
+def find_emails(text: str) -> Iterator[PersonalSpan]:
     """name@domain; the addresses of git remotes are none."""
-    return (Span(*match.span(), "email") for match in _EMAIL.finditer(text))
+    return (PersonalSpan(*match.span(), "email") for match in _EMAIL.finditer(text))
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Finder:
     """What finds one kind, and the RE2 pattern that every text it could find something in matches."""
 
     gate: str
-    find: Callable[[str], Iterator[Span]]
+    find: Callable[[str], Iterator[PersonalSpan]]
 
 
 # In the order in which they claim a place that several could.
@@ -52,11 +52,11 @@ FINDERS: dict[str, Finder] = {
 }
 
 
-def find(text: str, kinds: Collection[str] | None = None) -> list[Span]:
+def find(text: str, kinds: Collection[str] | None = None) -> list[PersonalSpan]:
     """What is found of these kinds (all where None), without overlaps, in the order of the text.
 
     A place belongs to one kind, whichever kinds are asked for: a card number is never taken for a phone
     number because cards were not asked for.
     """
-    found = (span for finder in FINDERS.values() for span in finder.find(text))
-    return [span for span in without_overlaps(found) if kinds is None or span.kind in kinds]
+    spans = (span for finder in FINDERS.values() for span in finder.find(text))
+    return [span for span in without_overlaps(spans) if kinds is None or span.kind in kinds]

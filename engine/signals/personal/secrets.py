@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from engine.signals.personal.spans import Span
+from engine.signals.personal.spans import PersonalSpan
 
 RANDOM_BITS = 3.2  # a character; hexadecimal keys of 32 have about 3.7, words about 2.8
 
@@ -58,29 +58,29 @@ SECRET_GATE = (
 )
 
 
-def find_secrets(text: str) -> Iterator[Span]:
+def find_secrets(text: str) -> Iterator[PersonalSpan]:
     """Keys, tokens, private keys, and the values of passwords."""
     yield from _private_keys(text)
     for match in _KEY.finditer(text):
         if entropy(match[0]) >= RANDOM_BITS:
-            yield Span(*match.span(), "secret")
+            yield PersonalSpan(*match.span(), "secret")
     for match in _IN_ADDRESS.finditer(text):
         if not _PLACEHOLDER.search(match[1]):
-            yield Span(*match.span(1), "secret")
+            yield PersonalSpan(*match.span(1), "secret")
     for match in _ASSIGNED.finditer(text):
         value = match["value"].rstrip(".!?:")
         if _is_secret(value, match):
-            yield Span(match.start("value"), match.start("value") + len(value), "secret")
+            yield PersonalSpan(match.start("value"), match.start("value") + len(value), "secret")
 
 
-def _private_keys(text: str) -> Iterator[Span]:
+def _private_keys(text: str) -> Iterator[PersonalSpan]:
     """From each beginning to the next end; only the beginnings where no end comes any more."""
     place, closed = 0, True
     while (begin := _PEM.search(text, place)) is not None:
         end = _PEM_END.search(text, begin.end()) if closed else None
         closed = end is not None
         place = (end or begin).end()
-        yield Span(begin.start(), place, "secret")
+        yield PersonalSpan(begin.start(), place, "secret")
 
 
 def _is_secret(value: str, match: re.Match[str]) -> bool:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 PARAGRAPH = "\n\n"  # joins the turns of a row: no finder looks across it, so that a turn alone reads the same
 
 
-class Span(NamedTuple):
+class PersonalSpan(NamedTuple):
     """`text[start:end]` is of this kind."""
 
     start: int
@@ -22,10 +22,12 @@ def before(text: str, start: int, size: int) -> str:
     return text[max(0, start - size) : start].rpartition(PARAGRAPH)[2].lower()
 
 
-def without_overlaps(found: Iterable[Span]) -> list[Span]:
+def without_overlaps(spans: Iterable[PersonalSpan]) -> list[PersonalSpan]:
     """The spans in the order of the text; of those that overlap, the one that was found first."""
-    kept: list[Span] = []  # sorted: only two neighbours can overlap, and a long text has thousands of finds
-    for span in found:
+    kept: list[
+        PersonalSpan
+    ] = []  # sorted: only two neighbours can overlap, and a long text has thousands of finds
+    for span in spans:
         at = bisect(kept, span)
         if (not at or kept[at - 1].end <= span.start) and (at == len(kept) or span.end <= kept[at].start):
             kept.insert(at, span)

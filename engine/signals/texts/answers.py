@@ -170,7 +170,7 @@ def breaks_off(answer: str) -> bool:
     return len(line) >= PROSE_LINE and not _LIST_ITEM.match(line)
 
 
-Ending = Literal["closed", "open"]
+AnswerEnding = Literal["closed", "open"]
 WORDS = 4  # of an answer that is a sentence
 ENOUGH = 50  # sentences; fewer show no habit
 CLOSED, SURELY_CLOSED = 0.7, 0.97  # of the sentences
@@ -183,7 +183,7 @@ CLOSING = frozenset(".!?…。！？\"'”’»)]}`*_:;>|~/")
 class Endings:
     """ending: whether sentences close with a mark. opener: what last lines begin with, "" if they differ."""
 
-    ending: Ending = "open"
+    ending: AnswerEnding = "open"
     opener: str = ""
 
     @property
@@ -202,7 +202,7 @@ def learn(answers: Sequence[str]) -> Endings:
     others = [text for text in sentences if text[-1] not in CLOSING]
     closed = 1 - len(others) / len(sentences)
     sure = sum(ends_open(text, sentence=True) for text in others) / max(1, len(others))
-    habit: Ending = "closed" if closed >= (CLOSED if sure >= SURE else SURELY_CLOSED) else "open"
+    habit: AnswerEnding = "closed" if closed >= (CLOSED if sure >= SURE else SURELY_CLOSED) else "open"
     return Endings(habit, opener if count >= ALIKE * len(sentences) else "")
 
 

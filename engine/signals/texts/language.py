@@ -36,12 +36,12 @@ def tell(prompts: list[str], answers: list[str]) -> list[tuple[str, float]]:
 
     The time goes with the characters: most rows are told by a few of them.
     """
-    told = [_detect(text) for text in _excerpts(prompts, answers, FIRST)]
-    again = [row for row, (_, sure) in enumerate(told) if sure < SURE]
+    detected = [_detect(text) for text in _excerpts(prompts, answers, FIRST)]
+    again = [row for row, (_, sure) in enumerate(detected) if sure < SURE]
     longer = _excerpts([prompts[row] for row in again], [answers[row] for row in again], SECOND)
     for row, text in zip(again, longer, strict=True):
-        told[row] = _detect(text)
-    return [found if found[1] >= LEAST_CONFIDENCE else ("", 0.0) for found in told]
+        detected[row] = _detect(text)
+    return [guess if guess[1] >= LEAST_CONFIDENCE else ("", 0.0) for guess in detected]
 
 
 def _excerpts(prompts: list[str], answers: list[str], size: int) -> list[str]:
@@ -66,8 +66,8 @@ def _head(text: str, size: int) -> str:
 def _detect(text: str) -> tuple[str, float]:
     if len(text) < SHORT and not _enough(text):
         return "", 0.0
-    found = _detector().detect(text, model="lite")
-    return (str(found[0]["lang"]), float(found[0]["score"])) if found else ("", 0.0)
+    guesses = _detector().detect(text, model="lite")
+    return (str(guesses[0]["lang"]), float(guesses[0]["score"])) if guesses else ("", 0.0)
 
 
 def _enough(text: str) -> bool:
