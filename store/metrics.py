@@ -19,18 +19,6 @@ from store.records import records
 if TYPE_CHECKING:
     from store.database import Queryable, Transaction
 
-# What `add` takes. `ordinal`: order of arrival within the table.
-POINTS = pa.schema(
-    [
-        ("run_id", pa.string()),
-        ("name", pa.string()),
-        ("step", pa.int64()),
-        ("value", pa.float64()),
-        ("logged_at", pa.timestamp("us")),
-        ("ordinal", pa.int64()),
-    ]
-)
-
 _FINITE = "FILTER (isfinite(value))"
 _SUMMARY = f"""
     SELECT run_id, name, count(*) AS count, count(*) FILTER (NOT isfinite(value)) AS nonfinite,
@@ -74,7 +62,8 @@ _UPSERT = f"""
 
 
 def add(tx: Transaction, points: pa.Table) -> None:
-    """Append `points` (schema `POINTS`, dictionary-encoded strings are fine) and update their summaries."""
+    """Append `points` and update their summaries. Columns: run_id, name, step, value, logged_at, and ordinal,
+    the order of arrival within the table."""
     with tx.table("points", points):
         tx.execute("INSERT INTO metric SELECT run_id, name, step, value, logged_at FROM points")
         tx.execute(_UPSERT)
@@ -90,18 +79,6 @@ def rewind(tx: Transaction, run_id: str, step: int, prefix: str = "") -> int:
     left = "(SELECT *, rowid AS ordinal FROM metric WHERE run_id = ?)"  # rowid: order of arrival
     tx.execute(_UPSERT.replace("FROM points", f"FROM {left}"), [run_id])
     return removed
-
-
-def delete(tx: Transaction, run_id: str) -> None:
-    """Forget every point of a run."""
-    tx.execute("DELETE FROM metric WHERE run_id = ?", [run_id])
-    tx.execute("DELETE FROM metric_summary WHERE run_id = ?", [run_id])
-
-
-def names(db: Queryable, run_id: str) -> list[str]:
-    """The metrics that a run has logged, by name."""
-    table = db.query("SELECT name FROM metric_summary WHERE run_id = ? ORDER BY name", [run_id])
-    return [str(name) for name in table.column("name").to_pylist()]
 
 
 def summaries(db: Queryable, run_ids: Sequence[str]) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from store.constraints import Constraint
 from store.document import Config
 from store.judge_config import JudgeChoice
 from store.metric_choice import Choice, check_pattern
-from store.metric_table import METRICS, offered
+from store.metric_table import METRICS
 
 TAKEN = {
     *METRICS,
@@ -260,8 +260,3 @@ class MetricsConfig(Config):
                 )
             seen[choice.key] = place
         return value
-
-    @classmethod
-    def of_task(cls, task: str) -> MetricsConfig:
-        """What is measured where nothing is chosen."""
-        return cls.parse({"metrics": offered(task)})

@@ -31,7 +31,7 @@ import pyarrow as pa
 from store.errors import BusyError, EngineUnavailable, QueryError, StateError, TunebenchError, from_dict
 from store.reading import LESS
 from store.sql_depth import SHORTER, too_long
-from store.wire import Message, ProcessSetup, StatementOrder, decode, frame, last_batch, read_frame
+from store.wire import Message, ProcessSetup, StatementOrder, frame, last_batch, read_frame
 
 SECONDS = 30.0  # that a statement may take
 KILL_SECONDS = 1.0  # after them; the process's own alarm comes before
@@ -254,13 +254,6 @@ class Statement:
                 self._process.kill()
         with self._busy:
             self._end(good=False)
-
-    def read_all(self) -> pa.Table:
-        """Every row, as a table."""
-        chunks = [self.first()]
-        while not self.done:
-            chunks.append(self.next())
-        return decode(b"".join(chunks), whole=not self.failed)
 
     def _hand_over(self) -> None:
         """Send the order; a process that had ended while it waited is replaced."""

@@ -41,7 +41,6 @@ SPEAKERS = {"system": "system", "user": "human", "assistant": "gpt"}
 PAIRS: tuple[ExportFormat, ...] = ("prompt_completion", "alpaca")
 PAIR_ROLES = (("user", "assistant"), ("system", "user", "assistant"))
 CHOOSING: tuple[ExportFormat, ...] = (*PAIRS, "csv", "parquet")  # that can say what was chosen from
-Batches = Callable[[], Iterable[pa.RecordBatch]]
 Form = Literal["text", "preference", "labelled", "choices", "pairs", "chat"]
 Document = dict[str, Any]
 

@@ -40,10 +40,6 @@ class Recognised(NamedTuple):
     mappings: dict[FormatName, dict[str, str]]
     guessed: bool
 
-    @property
-    def mapping(self) -> dict[str, str]:
-        return self.mappings[self.format] if self.format else {}
-
 
 def recognise(columns: Sequence[str], rows: Rows) -> Recognised:
     """The format of the rows and the mapping of its roles, with every other format that fits. The rows have

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import special
 
 from engine.diagnostics import phrasing
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
 RELATIVE = {"amber": 0.1, "red": 0.3}
 
-Floats = NDArray[np.float64]
 Document = dict[str, Any]
 
 

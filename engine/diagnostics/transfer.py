@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import special
 
 from engine.diagnostics.flips import holm, mcnemar, paired_change
@@ -26,9 +26,7 @@ AT_ONCE = 2_000_000  # signs drawn at a time
 ALPHA = 0.05
 STARS = ((0.001, "***"), (0.01, "**"), (ALPHA, "*"))
 FEW_PAIRS = 10  # fewer say nothing of a correlation, whatever it comes to
-MEASURES = ("relative", "right")
 
-Floats = NDArray[np.float64]
 Document = dict[str, Any]
 
 

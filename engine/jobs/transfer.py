@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import numpy as np
 import torch
 
 from engine.diagnostics.phrasing import plural
@@ -29,7 +28,6 @@ from store.errors import TunebenchError
 from store.transfer_config import TransferConfig
 
 Document = dict[str, Any]
-Table = dict[str, np.ndarray]
 
 
 def run(job: Job) -> Document:

@@ -15,7 +15,6 @@ from pages.components.cost_points import MEASURES, Point
 from pages.components.session import plain
 
 LISTED = 8  # runs of the front
-NAMED = 3  # runs that one is behind
 
 
 def draw_picked(found: Sequence[Point], picked: str, measure: str) -> bool:

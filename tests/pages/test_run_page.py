@@ -19,6 +19,7 @@ from store.home import Home
 from tests.pages.conftest import Open, everything_said
 from tests.pages.run_tabs import PAGE, charts
 from tests.pages.still_engine import StillEngine, still_engine
+from tests.unit.store_samples import POINTS
 
 
 def shown_labels(at: AppTest) -> list[str]:
@@ -117,9 +118,9 @@ def test_a_live_run_asks_for_new_points_alone(engine: StillEngine, open_page: Op
     kept = at.session_state["live-curves"]["live", "train/loss"]
     assert kept.num_rows == 40
     point = [["live"], ["train/loss"], [41], [1.5], [utc_now()], [0]]
-    columns = [pa.array(c, f.type) for c, f in zip(point, metrics.POINTS, strict=True)]
+    columns = [pa.array(c, f.type) for c, f in zip(point, POINTS, strict=True)]
     with engine.database.transaction() as tx:
-        metrics.add(tx, pa.table(columns, metrics.POINTS))
+        metrics.add(tx, pa.table(columns, POINTS))
     st.cache_data.clear()
     at.run()
     fresh = at.session_state["live-curves"]["live", "train/loss"]

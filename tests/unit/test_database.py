@@ -17,7 +17,7 @@ from store import database as database_module
 from store.database import Database
 from store.errors import QueryError, StateError
 from store.schema import MIGRATIONS
-from tests.unit.store_samples import open_store
+from tests.unit.store_samples import open_store, read_rows
 
 
 def test_a_new_store_has_every_migration_and_its_home(tmp_path: Path) -> None:
@@ -160,12 +160,12 @@ def test_a_transaction_inside_another_is_a_mistake_that_is_told(tmp_path: Path) 
 
 def test_read_only_gives_every_row_with_its_schema(tmp_path: Path) -> None:
     _, database = open_store(tmp_path)
-    assert database.read_only("SELECT range AS n FROM range(200000)").num_rows == 200_000
-    empty = database.read_only("SELECT 1 AS a, 'x' AS b WHERE false")
+    assert read_rows(database, "SELECT range AS n FROM range(200000)").num_rows == 200_000
+    empty = read_rows(database, "SELECT 1 AS a, 'x' AS b WHERE false")
     assert empty.column_names == ["a", "b"]
     assert empty.num_rows == 0
-    assert database.read_only("SELECT $1 + $2 AS n", [1, 2]).to_pylist() == [{"n": 3}]
-    assert database.read_only("SELECT $a AS n", {"a": 5}).to_pylist() == [{"n": 5}]
+    assert read_rows(database, "SELECT $1 + $2 AS n", [1, 2]).to_pylist() == [{"n": 3}]
+    assert read_rows(database, "SELECT $a AS n", {"a": 5}).to_pylist() == [{"n": 5}]
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_read_only_gives_every_row_with_its_schema(tmp_path: Path) -> None:
 def test_a_statement_that_takes_too_long_is_stopped(tmp_path: Path, sql: str) -> None:
     _, database = open_store(tmp_path)
     with pytest.raises(QueryError, match=r"longer than 0\.3 s"):
-        database.read_only(sql, timeout=0.3)
+        read_rows(database, sql, seconds=0.3)
 
 
 def test_rows_that_stream_are_stopped_by_time_too(tmp_path: Path) -> None:

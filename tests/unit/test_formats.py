@@ -63,7 +63,7 @@ SHARED = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]
 )
 def test_recognition_by_names(row: dict[str, Any], format: str, mapping: dict[str, str]) -> None:
     found = recognise(list(row), [row])
-    assert (found.format, found.mapping) == (format, mapping)
+    assert (found.format, found.mappings[format]) == (format, mapping)
     assert not found.guessed
 
 
@@ -80,10 +80,13 @@ def test_nested_answers_do_not_make_question_and_answer() -> None:
 def test_guesses_from_values_are_marked() -> None:
     rows = [{"column_1": "ham" if n % 2 else "spam", "column_2": f"Message number {n}"} for n in range(20)]
     found = recognise(["column_1", "column_2"], rows)
-    assert (found.format, found.mapping) == ("text_label", {"text": "column_2", "label": "column_1"})
+    assert found.format == "text_label"
+    assert found.mappings["text_label"] == {"text": "column_2", "label": "column_1"}
     assert found.guessed
     numbered = {"input": "i", "output_1": "a", "output_2": "b"}
-    assert recognise(list(numbered), [numbered]).mapping == {"prompt": "input", "completion": "output_1"}
+    found = recognise(list(numbered), [numbered])
+    assert found.format == "prompt_completion"
+    assert found.mappings["prompt_completion"] == {"prompt": "input", "completion": "output_1"}
 
 
 def test_alternatives_come_with_their_mappings() -> None:

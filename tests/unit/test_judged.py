@@ -208,7 +208,7 @@ def test_a_column_of_true_and_false_is_a_label(
     if label is None:
         assert found.format == "text"
         return
-    assert (found.format, found.mapping["label"]) == ("text_label", label)
+    assert (found.format, found.mappings["text_label"]["label"]) == ("text_label", label)
 
 
 def test_inspect_says_what_is_used_as_what_and_what_is_ignored(home: Home, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 from store import metrics
 from store.database import Database
 from store.errors import ConfigError
-from tests.unit.store_samples import new_store
+from tests.unit.store_samples import POINTS, new_store
 
 START = datetime(2026, 1, 1)
 
@@ -40,7 +40,7 @@ def add(database: Database, run_id: str, name: str, steps: list[int], values: li
         "ordinal": list(range(size)),
     }
     with database.transaction() as tx:
-        metrics.add(tx, pa.table(columns, schema=metrics.POINTS))
+        metrics.add(tx, pa.table(columns, schema=POINTS))
 
 
 def summary(database: Database, run_id: str = "r", name: str = "loss") -> dict[str, Any]:
@@ -107,20 +107,10 @@ def test_rewind_voids_points_after_the_step_and_summarises_anew(database: Databa
         assert metrics.rewind(tx, "r", 1) == 3
     row = summary(database)
     assert (row["count"], row["min"], row["min_step"], row["max"], row["last_step"]) == (2, 2.0, 1, 3.0, 1)
-    assert metrics.names(database, "r") == ["loss"]
+    assert [row["name"] for row in metrics.summaries(database, ["r"])] == ["loss"]
     assert summary(database, "other") == kept
     add(database, "r", "loss", [2], [1.5])  # the resumed run goes on
     assert (summary(database)["count"], summary(database)["last_value"]) == (3, 1.5)
-
-
-def test_delete_forgets_one_run(database: Database) -> None:
-    add(database, "r", "loss", [0], [1.0])
-    add(database, "other", "loss", [0], [1.0])
-    with database.transaction() as tx:
-        metrics.delete(tx, "r")
-    assert metrics.summaries(database, ["r"]) == []
-    assert metrics.curve(database, "r", "loss").num_rows == 0
-    assert len(metrics.summaries(database, ["other"])) == 1
 
 
 def test_summaries_come_in_the_order_asked_for(database: Database) -> None:
