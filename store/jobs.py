@@ -71,11 +71,10 @@ def with_status(db: Queryable, statuses: Collection[str]) -> list[dict[str, Any]
     return records(db.query(sql, sorted(statuses)), JSON_COLUMNS)
 
 
-def recent_jobs(db: Queryable, *, kinds: Collection[str] = (), limit: int = 20) -> list[dict[str, Any]]:
-    """The newest jobs first; of the given kinds, or of all."""
-    where = f"WHERE kind IN ({placeholders(kinds)})" if kinds else ""
-    sql = f"SELECT * FROM job {where} ORDER BY created_at DESC, job_id DESC LIMIT ?"
-    return records(db.query(sql, [*kinds, limit]), JSON_COLUMNS)
+def recent_jobs(db: Queryable, *, limit: int = 20) -> list[dict[str, Any]]:
+    """The newest jobs first."""
+    sql = "SELECT * FROM job ORDER BY created_at DESC, job_id DESC LIMIT ?"
+    return records(db.query(sql, [limit]), JSON_COLUMNS)
 
 
 def statuses(db: Queryable, job_ids: Collection[str]) -> dict[str, dict[str, Any]]:

@@ -98,9 +98,8 @@ def curve(
     *,
     buckets: int = 600,
     first: int | None = None,
-    last: int | None = None,
 ) -> pa.Table:
-    """A metric over steps `first`..`last`, at most about `buckets` rows, by step.
+    """A metric from step `first` on, at most about `buckets` rows, by step.
 
     Columns: step (the last of the bucket), first_step, value (the last finite one, or null), min, max,
     mean (of the finite ones), count, nonfinite. With at most `buckets` points each is a row of its own.
@@ -111,7 +110,7 @@ def curve(
     """
     if buckets < 1:
         raise ConfigError(f"buckets is {buckets!r}: give 1 or more.", field="buckets")
-    return db.query(_CURVE, [run_id, name, buckets, first, last])
+    return db.query(_CURVE, [run_id, name, buckets, first])
 
 
 # rowid is the order of arrival; a value that is not finite is null in `point`, which aggregates pass over.
@@ -121,7 +120,6 @@ _CURVE = """
         FROM metric
         WHERE run_id = $1 AND name = $2
           AND step >= coalesce($4::BIGINT, -9223372036854775808)
-          AND step <= coalesce($5::BIGINT, 9223372036854775807)
     ), width AS (
         SELECT CASE WHEN count(*) > $3
                     THEN (2 ** ceil(log2(greatest((max(step) - min(step) + 1) / $3, 1))))::BIGINT END AS width

@@ -47,6 +47,8 @@ def test_scores_are_those_of_whole_forwards() -> None:
     assert told[-1] == len(ITEMS)
     assert not model.training
     assert found.chosen.tolist() == [int(np.argmax(each)) for each in expected]
+    right = [int(chosen == item.right) for chosen, item in zip(found.chosen, ITEMS, strict=True)]
+    assert found.correct.tolist() == right
     by_byte = [
         int(np.argmax([s / len(o.encode()) for s, o in zip(each, item.options, strict=True)]))
         for each, item in zip(expected, ITEMS, strict=True)
@@ -56,29 +58,15 @@ def test_scores_are_those_of_whole_forwards() -> None:
     assert found.losses == pytest.approx(losses, abs=1e-4)
 
 
-def test_the_table_has_a_row_an_item() -> None:
-    model = make_model()
-    found = choices.score(model, choices.tokenise(make_tokenizer(), ITEMS), "cpu")
-    table = found.table("data/mine")
-    assert model.training
-    assert table["item"].to_pylist() == [item.id for item in ITEMS]
-    assert table["category"].to_pylist() == ["a", "a", "b", "b"]
-    assert table["options"].to_pylist() == [4, 2, 7, 3]
-    assert set(table["probe"].to_pylist()) == {"data/mine"}
-    assert table["tokens"].to_pylist() == [1] * 4
-    right = [chosen == item.right for chosen, item in zip(table["chosen"].to_pylist(), ITEMS, strict=True)]
-    assert table["correct"].to_pylist() == [int(each) for each in right]
-    names = ["string", "string", "string", "double", "int64", "int64", "int32", "int32"]
-    assert [str(kind) for kind in table.schema.types] == names
-
-
 @pytest.mark.parametrize(
     "fields",
     [{}, {"use_dora": True}, {"method": "ia3"}, {"method": "bottleneck"}, {"method": "prompt_tuning"}],
 )
 def test_an_untrained_adapter_changes_nothing(fields: dict[str, object]) -> None:
     asked = choices.tokenise(make_tokenizer(), ITEMS)
-    plain = choices.score(make_model(), asked, "cpu")
+    model = make_model()
+    plain = choices.score(model, asked, "cpu")
+    assert model.training  # as it came
     config = TrainConfig.parse({"dataset": "d", "r": 4, "dtype": "float32"} | fields).resolved(100)
     model = make_trainable(make_model(), config, torch.float32)
     if fields.get("method") != "prompt_tuning":  # which is never the identity
@@ -116,4 +104,4 @@ def test_what_cannot_be_asked_is_named() -> None:
     with pytest.raises(DataError, match="'b/002' has 68 tokens, and the model reads 67"):
         choices.tokenise(tokenizer, ITEMS, room=67)
     assert len(choices.tokenise(tokenizer, ITEMS, room=68).prompts) == 4
-    assert choices.score(make_model(), choices.tokenise(tokenizer, []), "cpu").table().num_rows == 0
+    assert choices.score(make_model(), choices.tokenise(tokenizer, []), "cpu").losses.tolist() == []

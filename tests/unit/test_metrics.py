@@ -160,8 +160,8 @@ def test_history_is_not_redrawn_while_a_run_is_live(database: Database) -> None:
 
 def test_zooming_in_gives_more_detail_within_the_bounds(database: Database) -> None:
     add(database, "r", "loss", list(range(10_000)), [1.0] * 10_000)
-    table = metrics.curve(database, "r", "loss", buckets=100, first=500, last=599)
-    assert table.column("step").to_pylist() == list(range(500, 600))
+    table = metrics.curve(database, "r", "loss", buckets=100, first=9_900)
+    assert table.column("step").to_pylist() == list(range(9_900, 10_000))
     assert metrics.curve(database, "r", "loss", first=20_000).num_rows == 0
 
 
