@@ -132,21 +132,14 @@ def claim(tx: Transaction, job_id: str, device: str, at: float) -> None:
         "preparing",
         device=device,
         started_at=utc(at),
-        heartbeat_at=utc(at),
         pid=None,
         process_started=None,
     )
 
 
-def announce(tx: Transaction, job_id: str, pid: int, started: float, at: float) -> None:
+def announce(tx: Transaction, job_id: str, pid: int, started: float) -> None:
     """Note which process works on the job."""
-    update(tx, job_id, pid=pid, process_started=started, heartbeat_at=utc(at))
-
-
-def heartbeat(tx: Transaction, job_ids: Collection[str], at: float) -> None:
-    """Note that the workers of these jobs were seen alive."""
-    sql = f"UPDATE job SET heartbeat_at = ? WHERE job_id IN ({placeholders(job_ids)})"
-    tx.execute(sql, [utc(at), *job_ids])
+    update(tx, job_id, pid=pid, process_started=started)
 
 
 def finish(

@@ -23,7 +23,7 @@ _FINITE = "FILTER (isfinite(value))"
 _SUMMARY = f"""
     SELECT run_id, name, count(*) AS count, count(*) FILTER (NOT isfinite(value)) AS nonfinite,
            min(value) {_FINITE} AS min, max(value) {_FINITE} AS max,
-           sum(value) {_FINITE} AS sum, sum(value * value) {_FINITE} AS sum_squares,
+           sum(value) {_FINITE} AS sum,
            arg_min(step, (value, step)) {_FINITE} AS min_step,
            arg_max(step, (value, -step)) {_FINITE} AS max_step,
            arg_min({{step: step, value: value, moment: logged_at}}, (step, ordinal)) {_FINITE} AS first,
@@ -35,8 +35,6 @@ _MERGE = """
     count = old.count + excluded.count,
     nonfinite = old.nonfinite + excluded.nonfinite,
     sum = CASE WHEN old.sum IS NULL THEN excluded.sum ELSE old.sum + coalesce(excluded.sum, 0) END,
-    sum_squares = CASE WHEN old.sum_squares IS NULL THEN excluded.sum_squares
-                       ELSE old.sum_squares + coalesce(excluded.sum_squares, 0) END,
     min_step = CASE WHEN old.min IS NULL OR excluded.min < old.min THEN excluded.min_step
                     WHEN excluded.min = old.min THEN least(old.min_step, excluded.min_step)
                     ELSE old.min_step END,

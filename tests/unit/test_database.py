@@ -14,10 +14,13 @@ import pyarrow as pa
 import pytest
 
 from store import database as database_module
-from store.database import Database
+from store import metrics
+from store.database import Database, utc_now
 from store.errors import QueryError, StateError
 from store.schema import MIGRATIONS
-from tests.unit.store_samples import open_store, read_rows
+from tests.unit.store_samples import POINTS, open_store, read_rows
+
+LAST_WITH_HEARTBEATS = 5  # of the migrations
 
 
 def test_a_new_store_has_every_migration_and_its_home(tmp_path: Path) -> None:
@@ -57,6 +60,42 @@ def test_a_failing_migration_leaves_nothing_and_the_earlier_ones_stay(
     tables = set(database.query("SELECT table_name FROM duckdb_tables()").column(0).to_pylist())
     assert "whole" in tables
     assert "half" not in tables
+
+
+OLDER_ROWS = """
+    INSERT INTO job (job_id, kind, lane, title, status, config, after_jobs, created_at, heartbeat_at)
+    VALUES ('r', 'train', 'device', 'R', 'training', '{}', [], $at, $at);
+    INSERT INTO run VALUES
+        ('r', 1, 'R', '', 'd', 'D', NULL, 'm', 'lora', 0, '{}', '{"best_step": 2}', NULL, $at);
+    INSERT INTO metric VALUES ('r', 'eval/loss', 0, 2.0, $at), ('r', 'eval/loss', 2, 1.0, $at);
+    INSERT INTO metric_summary VALUES
+        ('r', 'eval/loss', 2, 0, 1.0, 2.0, 3.0, 5.0, 2, 0, 0, 2.0, $at, 2, 1.0, $at);
+""".replace("$at", "TIMESTAMP '2026-01-02 03:04:05'")
+
+
+@pytest.mark.parametrize("count", range(1, LAST_WITH_HEARTBEATS + 1))
+def test_an_older_store_opens_with_its_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    monkeypatch.setattr(database_module, "MIGRATIONS", MIGRATIONS[:count])
+    _, database = open_store(tmp_path)
+    with database.transaction() as tx:
+        for statement in OLDER_ROWS.split(";\n")[:-1]:
+            tx.execute(statement)
+    database.close()
+    monkeypatch.undo()
+    _, database = open_store(tmp_path)
+    (run,) = database.query("SELECT * FROM run_overview").to_pylist()
+    assert (run["name"], run["status"], run["best_step"]) == ("R", "training", 2)
+    assert (run["base_eval_loss"], run["last_eval_loss"]) == (2.0, 1.0)
+    (job,) = database.query("SELECT * FROM job").to_pylist()
+    assert "heartbeat_at" not in job.keys() | run.keys()
+    with database.transaction() as tx:  # the summary goes on from what it had
+        columns = [["r"], ["eval/loss"], [3], [4.0], [utc_now()], [0]]
+        metrics.add(tx, pa.table([pa.array(c, f.type) for c, f in zip(columns, POINTS, strict=True)], POINTS))
+    (summary,) = metrics.summaries(database, ["r"])
+    assert (summary["count"], summary["sum"], summary["last_value"]) == (3, 7.0, 4.0)
+    assert "sum_squares" not in summary
 
 
 def test_a_store_of_a_newer_tunebench_is_refused(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_a_summary_says_what_its_points_say(database: Database) -> None:
     add(database, "r", "loss", [0, 1, 2, 3, 4], [3.0, 1.0, math.nan, 1.0, math.inf])
     assert summary(database) == {
         **{"run_id": "r", "name": "loss", "count": 5, "nonfinite": 2},
-        **{"min": 1.0, "max": 3.0, "sum": 5.0, "sum_squares": 11.0, "min_step": 1, "max_step": 0},
+        **{"min": 1.0, "max": 3.0, "sum": 5.0, "min_step": 1, "max_step": 0},
         **{"first_step": 0, "first_value": 3.0, "first_at": START},
         **{"last_step": 3, "last_value": 1.0, "last_at": START + timedelta(seconds=3)},
     }
