@@ -145,7 +145,7 @@ def test_a_changed_text_is_another_suite(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_options_stand_as_the_id_says_and_not_as_the_file_does() -> None:
     text = "question\tanswer\tdistractors\nWhat?\tyes\tno\nWhat else?\ta\tb\tc\td\n"
     two, five = read_items("mine", text)
-    assert (two.id, two.category, two.chance) == ("mine/001", "mine", 0.5)
+    assert (two.id, two.category) == ("mine/001", "mine")
     assert sorted(two.options) == ["no", "yes"]
     assert two.options[two.right] == "yes"
     assert five.options[five.right] == "a"
