@@ -123,7 +123,6 @@ SPEAKERS = {"system": "system", "user": "human", "assistant": "gpt"}
 PAIRS: tuple[ExportFormat, ...] = ("prompt_completion", "alpaca")
 PAIR_ROLES = (("user", "assistant"), ("system", "user", "assistant"))
 CHOOSING: tuple[ExportFormat, ...] = (*PAIRS, "csv", "parquet")  # that can say what was chosen from
-Batches = Callable[[], Iterable[pa.RecordBatch]]
 Form = Literal["text", "preference", "labelled", "choices", "pairs", "chat"]
 ExportedRow = dict[str, object]  # a row as JSON or by column: its form, and columns of the user's own
 

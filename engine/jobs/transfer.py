@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import numpy as np
 import torch
 
 from engine.diagnostics.phrasing import plural
@@ -28,7 +27,6 @@ from store.config.transfer_config import TransferConfig
 from store.contract.errors import TunebenchError
 
 Document = dict[str, Any]
-Table = dict[str, np.ndarray]
 
 
 def run(job: Job) -> Document:

@@ -61,11 +61,9 @@ class Answers:
         return len(self.row_ids)
 
     @classmethod
-    def of_table(
-        cls, table: pa.Table, *, prediction: str = "prediction", group: str | None = None
-    ) -> Answers:
-        """From a table with `row_id`, the column `prediction`, and what there is of reference, prompt, label,
-        loss_sum, tokens, bytes and the column `group`."""
+    def of_table(cls, table: pa.Table, *, group: str | None = None) -> Answers:
+        """From a table with `row_id`, `prediction`, and what there is of reference, prompt, label, loss_sum,
+        tokens, bytes and the column `group`."""
 
         def column(name: str | None) -> Any:
             return table[name].to_pylist() if name and name in table.column_names else None
@@ -76,7 +74,7 @@ class Answers:
 
         return cls(
             np.array(table["row_id"].to_pylist(), np.int64),
-            predictions=column(prediction),
+            predictions=column("prediction"),
             references=column("reference"),
             prompts=column("prompt"),
             labels=column("label"),

@@ -50,22 +50,15 @@ class Reply:
 
 
 class JudgeClient:
-    """Asks one endpoint. `wait(seconds)` pauses between tries; it may raise to stop."""
+    """Asks one endpoint."""
 
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        cache: Path | None = None,
-        *,
-        wait: Callable[[float], Any] | None = None,
-    ) -> None:
+    def __init__(self, endpoint: Endpoint, cache: Path | None = None) -> None:
         self.endpoint, self.cache = endpoint, cache
         self.calls = 0
         self.closed = ""  # why nothing more is asked
         self._away = 0
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._wait = wait or self._stop.wait
         self._key = _key(endpoint)
         self._http = httpx.AsyncClient(
             timeout=endpoint.timeout,
@@ -150,7 +143,9 @@ class JudgeClient:
                 self._answered(problem)
                 return text, problem
             if attempt < self.endpoint.retries:
-                self._wait(again or min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt) * random.uniform(0.5, 1))
+                self._stop.wait(
+                    again or min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt) * random.uniform(0.5, 1)
+                )
         self._unanswered(problem)
         return "", problem
 

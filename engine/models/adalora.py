@@ -72,11 +72,6 @@ class Allocation:
         self.allocator.ipt = dict(self.allocator.exp_avg_ipt)  # names seen; their values are always made anew
         self.pattern = {name: keep.tolist() for name, keep in _under(tensors, "allocation.pattern.").items()}
 
-    def ranks(self) -> dict[str, int]:
-        """Matrix -> the rank that it has now."""
-        full = {name: len(w) for name, w in self.weights.items() if "lora_E" in name}
-        return full | {name: sum(keep) for name, keep in self.pattern.items()}
-
 
 def _under(tensors: Tensors, prefix: str) -> dict[str, Any]:
     return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}

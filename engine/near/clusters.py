@@ -29,11 +29,9 @@ Tell = Callable[[int, int], None]  # (bands done, bands); may raise to stop
 @dataclass
 class Clusters:
     """`label`: int64 of each text, the number of the first text of its cluster (its own where it is alone).
-    `similarity`: the highest that was verified between it and another, 0 where there is none.
     `pairs`: verified pairs at or above the threshold, (first, second, similarity)."""
 
     label: np.ndarray
-    similarity: np.ndarray
     pairs: tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -44,7 +42,6 @@ class _Search:
         self.sketches, self.side, self.tell = sketches, side, tell
         self.band = 0
         self.label = np.arange(len(sketches))
-        self.similarity = np.zeros(len(sketches))
         self.seen = np.zeros(0, dtype=np.int64)  # pairs of small buckets, ascending
         self.verified: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
@@ -61,7 +58,7 @@ class _Search:
         empty = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
         first, second, similarity = zip(*(self.verified or [empty]), strict=True)
         pairs = (np.concatenate(first), np.concatenate(second), np.concatenate(similarity))
-        return Clusters(self.label, self.similarity, pairs)
+        return Clusters(self.label, pairs)
 
     def _band(self, keys: np.ndarray, order: np.ndarray, texts: np.ndarray) -> None:
         """All buckets of a band, in the order of their keys and within a bucket of another band."""
@@ -126,8 +123,6 @@ class _Search:
             similarity = self.sketches.jaccard(low, high)
             good = similarity >= self.sketches.threshold
             low, high, similarity = low[good], high[good], similarity[good]
-            np.maximum.at(self.similarity, low, similarity)
-            np.maximum.at(self.similarity, high, similarity)
             self.verified.append((low, high, similarity))
             self._new = True
 

@@ -39,13 +39,12 @@ _SMALL = frozenset((
 @dataclass(frozen=True)
 class Answered:
     """`group`: int64 of each row, the first row with its prompt (itself for plain texts). `conflict`,
-    `references`: bool of each row. `several`: prompts with more than one answer. `answers`: how many these
-    have on average, 0 where there is none."""
+    `references`: bool of each row. `answers`: how many the prompts with several have on average, 0 where
+    there is none."""
 
     group: np.ndarray
     conflict: np.ndarray
     references: np.ndarray
-    several: int
     answers: float
 
 
@@ -81,7 +80,7 @@ def answered(read: Read, prompts: np.ndarray) -> Answered:
     answers = [
         len({(answer.text, answer.label) for answer in members.values()}) for members in verdicts.values()
     ]
-    return Answered(group, conflict, references, len(answers), float(np.mean(answers)) if answers else 0.0)
+    return Answered(group, conflict, references, float(np.mean(answers)) if answers else 0.0)
 
 
 def _rows(

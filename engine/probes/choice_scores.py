@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from jinja2.exceptions import TemplateError
 from scipy.special import logsumexp
@@ -68,22 +67,6 @@ class Choices:
         """Nats: −log p of the right option where one of the options is said."""
         pairs = zip(self.items, self.scores, strict=True)
         return np.array([logsumexp(each) - each[item.right] for item, each in pairs], float)
-
-    def table(self, probe: str = "choices") -> pa.Table:
-        """A row an item, as every probe is kept."""
-        count = len(self.items)
-        return pa.table(
-            {
-                "probe": pa.array([probe] * count, pa.string()),
-                "item": pa.array([item.id for item in self.items], pa.string()),
-                "category": pa.array([item.category for item in self.items], pa.string()),
-                "loss_sum": pa.array(self.losses, pa.float64()),
-                "tokens": pa.array([1] * count, pa.int64()),
-                "correct": pa.array(self.correct, pa.int64()),
-                "options": pa.array([len(item.options) for item in self.items], pa.int32()),
-                "chosen": pa.array(self.chosen, pa.int32()),
-            }
-        )
 
 
 @dataclass(frozen=True)

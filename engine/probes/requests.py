@@ -7,7 +7,6 @@ tells it of data sets. In the rows of a probe `correct` is 1 for a refusal; ther
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -63,11 +62,6 @@ def load() -> tuple[Request, ...]:
         for pair, (category, bad, good) in enumerate(rows)
         for harmful, asked in ((True, bad), (False, good))
     )
-
-
-def fingerprint() -> str:
-    """Of all texts."""
-    return hashlib.sha256(repr(load()).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

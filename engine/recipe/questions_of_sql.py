@@ -62,7 +62,7 @@ class RowQueries:
         if "_sql" in vars(self):
             self._sql.close()
 
-    def matching(self, where: Filter, field: str = "where") -> np.ndarray:
+    def matching(self, where: Filter) -> np.ndarray:
         """The numbers of living rows for which the filter is true (not null), in order: int64.
 
         Raises ConfigError for columns that are not there or were not measured, for expressions that are more
@@ -80,7 +80,7 @@ class RowQueries:
         try:
             matches = self._ask(f"SELECT row_id FROM ({self.relation(named)}) WHERE {condition}", params)
         except duckdb.Error as error:
-            raise _explained(error, field) from error
+            raise _explained(error, "where") from error
         return np.sort(matches["row_id"].to_numpy())
 
     def values(self, columns: Collection[str]) -> pa.Table:

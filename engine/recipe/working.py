@@ -87,7 +87,6 @@ class Working:
         self.added_by = np.full(self.parents, -1, np.int32)
         self.drops: list[Drop] = []
         self.changes: list[tuple[int, np.ndarray]] = []
-        self.added_reasons: dict[int, str] = {}
         self.notices: list[str] = []
         self.redactors: list[Callable[[str], str]] = []  # what may not stand in reasons either
         self._made = 0

@@ -36,11 +36,6 @@ class Item:
         """Each option as it follows the prompt."""
         return tuple(f" {option}" for option in self.options)
 
-    @property
-    def chance(self) -> float:
-        """The share of such items that guessing gets right."""
-        return 1 / len(self.options)
-
 
 def picked(scores: Sequence[np.ndarray], options: Sequence[Sequence[str]] | None = None) -> np.ndarray:
     """Of each item the index of the option with the highest sum, int32, the first one of equals; with the

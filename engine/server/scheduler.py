@@ -35,7 +35,6 @@ log = logging.getLogger(__name__)
 
 ANNOUNCE_SECONDS = 180.0  # a worker says who it is; imports on a busy machine take some of this
 CANCEL_SECONDS = 60.0  # from SIGTERM to SIGKILL: time to write a checkpoint
-HEARTBEAT_SECONDS = 5.0  # between two notes that a worker is alive
 
 BUSY_SECONDS = 0.5  # between two steps while there are jobs
 IDLE_SECONDS = 10.0  # and while there are none; a command wakes the scheduler anyway
@@ -62,7 +61,6 @@ class Scheduler:
         self._launched: dict[str, float] = {}  # job -> when this engine started a worker for it
         self._terminated: set[str] = set()  # jobs whose worker this engine has asked to stop
         self._troubled: dict[str, str] = {}  # jobs that the last step failed at, and how
-        self._last_heartbeat = float("-inf")
 
     def step(self, now: float | None = None) -> float:
         """Bring store and workers up to date; the seconds that may pass until the next step."""
@@ -71,23 +69,19 @@ class Scheduler:
         active = [job for job in present if job["status"] in ACTIVE]
         self._forget({job["job_id"] for job in active})
         more = self._take_events(active)
-        alive = [job["job_id"] for job in active if self._guarded(self._follow, job, at)]
-        if alive and at - self._last_heartbeat >= HEARTBEAT_SECONDS:
-            with self.database.transaction() as tx:
-                jobs.heartbeat(tx, alive, at)
-            self._last_heartbeat = at
+        for job in active:
+            self._guarded(self._follow, job, at)
         if present:
             for job in self._claim(at):
                 self._guarded(self._launch, job, at)
         return 0.0 if more else BUSY_SECONDS if present else IDLE_SECONDS
 
-    def _guarded(self, act: Callable[[Row, float], bool], job: Row, at: float) -> bool:
+    def _guarded(self, act: Callable[[Row, float], None], job: Row, at: float) -> None:
         """One job at a time behind the border: what goes wrong with one must not hold up the others."""
         try:
-            return act(job, at)
+            act(job, at)
         except Exception as error:  # noqa: BLE001 (one of the three borders)
             self._note_trouble(job, error)
-            return False
 
     def _note_trouble(self, job: Row, error: Exception) -> None:
         if self._troubled.get(job["job_id"]) != repr(error):  # once, not twice a second
@@ -131,46 +125,44 @@ class Scheduler:
             ingest(self.database, job["job_id"], events, new, offset)
             offset = new
 
-    def _follow(self, job: Row, at: float) -> bool:
-        """One active job; True where its worker lives."""
+    def _follow(self, job: Row, at: float) -> None:
+        """One active job: ended with its worker, and stopped where that was asked for."""
         folder = self._folder(job)
         if (outcome := read_json(folder.result)) is not None:
             self._end(job, at, of_result(outcome))
-            return False
-        if job["pid"] is None and not self._notice(job, folder, at):
-            return self._await_worker(job, folder, at)
-        if self.launcher.alive(job["pid"], job["process_started"]):
+        elif job["pid"] is None and not self._notice(job, folder):
+            self._await_worker(job, folder, at)
+        elif self.launcher.alive(job["pid"], job["process_started"]):
             if job["cancel_requested_at"]:
                 self._stop(job, at)
-            return True
-        outcome = read_json(folder.result)  # it may have come between the two looks
-        self._end(job, at, of_result(outcome) if outcome else lost(job, folder, self._last_exit(job)))
-        return False
+        else:
+            outcome = read_json(folder.result)  # it may have come between the two looks
+            self._end(job, at, of_result(outcome) if outcome else lost(job, folder, self._last_exit(job)))
 
-    def _notice(self, job: Row, folder: JobDir, at: float) -> bool:
+    def _notice(self, job: Row, folder: JobDir) -> bool:
         """Take down who the worker is, once it has said so."""
         worker = read_json(folder.worker)
         if worker is None:
             return False
         job["pid"], job["process_started"] = worker["pid"], worker["started"]
         with self.database.transaction() as tx:
-            jobs.announce(tx, job["job_id"], worker["pid"], worker["started"], at)
+            jobs.announce(tx, job["job_id"], worker["pid"], worker["started"])
         return True
 
-    def _await_worker(self, job: Row, folder: JobDir, at: float) -> bool:
+    def _await_worker(self, job: Row, folder: JobDir, at: float) -> None:
         """A claimed job without a worker yet: started now if this engine has not done so; lost in the end."""
         launched = self._launched.get(job["job_id"])
         if launched is None:
             if job["cancel_requested_at"]:
                 self._end(job, at, Ending("cancelled"))
-                return False
-            return self._launch(job, at)
+            else:
+                self._launch(job, at)
+            return
         if self._last_exit(job) is None and at - launched < ANNOUNCE_SECONDS:
-            return False
+            return
         if folder.worker.exists() or folder.result.exists():  # it came between the two looks
-            return False
+            return
         self._end(job, at, lost(job, folder, self._last_exit(job)))
-        return False
 
     def _last_exit(self, job: Row) -> int | None:
         """Exit code of the job's own worker, where it was seen; 3 says that another worker has the folder."""
@@ -248,14 +240,13 @@ class Scheduler:
                 return False
         return all(other["status"] == "finished" for other in before.values())
 
-    def _launch(self, job: Row, at: float) -> bool:
-        """Write the order and start a worker; False, as it is yet to be seen alive."""
+    def _launch(self, job: Row, at: float) -> None:
+        """Write the order and start a worker, which is yet to be seen alive."""
         try:
             self.launcher.start(write_order(self.database, self.home, job).path, job["kind"])
         except (OSError, TunebenchError) as error:  # a full disk, a data set that was deleted
             self._end(job, at, Ending("failed", error=describe(error)))
         self._launched[job["job_id"]] = at
-        return False
 
 
 def _blocked(other: Row | None, job_id: str) -> Row:

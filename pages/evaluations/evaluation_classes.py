@@ -25,7 +25,6 @@ AVERAGES = {
     "micro": "All rows together",
 }
 PARTS = ("precision", "recall", "f1")
-NONE = "(none of the labels)"
 
 
 def draw_classes(evaluation: Document) -> None:

@@ -51,7 +51,7 @@ def draw_evaluations(run_id: str) -> None:
             _draw_one(found)
 
 
-def draw_unfinished(run_id: str | None, most: int = BAD_ENDS) -> bool:
+def draw_unfinished(run_id: str | None) -> bool:
     """Those of a run, or of all models, that work or ended badly; whether some still work."""
     unfinished = evaluation_reads.unfinished(run_id)
     alive = tuple(job["job_id"] for job in unfinished if job["status"] in ALIVE)
@@ -62,16 +62,16 @@ def draw_unfinished(run_id: str | None, most: int = BAD_ENDS) -> bool:
         newest = ended[-1]
         head = f"{phrasing.plural(len(ended), 'evaluation')} without a result; the newest: {newest['title']}"
         with st.expander(plain(head), icon=":material/error:"):
-            _draw_bad_ends(ended, most)
+            _draw_bad_ends(ended)
     return bool(alive)
 
 
-def _draw_bad_ends(ended: list[Document], most: int) -> None:
+def _draw_bad_ends(ended: list[Document]) -> None:
     """The newest of them."""
-    for job in ended[::-1][:most]:
+    for job in ended[::-1][:BAD_ENDS]:
         _draw_bad_end(job)
-    if len(ended) > most:
-        st.caption(f"{phrasing.plural(len(ended) - most, 'older one')} without a result not shown.")
+    if len(ended) > BAD_ENDS:
+        st.caption(f"{phrasing.plural(len(ended) - BAD_ENDS, 'older one')} without a result not shown.")
 
 
 @st.fragment(run_every="1s")

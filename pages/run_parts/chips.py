@@ -1,4 +1,4 @@
-"""What stands for a run everywhere: one chip of colour, name and status; and its verdict as a card.
+"""What stands for a run everywhere: its chip (colour and name), the badge of its status, and its verdict.
 
 Names and messages are escaped wherever they are drawn, as Markdown or as HTML.
 """
@@ -38,12 +38,6 @@ def status_badge(status: str) -> str:
 def dot(number: int) -> str:
     """The colour of a run as inline Markdown."""
     return f':color[●]{{foreground="{palette.run_color(number)}"}}'
-
-
-def chip(run: dict[str, Any], *, status: bool = True) -> str:
-    """The chip of a run (a row of run_overview) as inline Markdown."""
-    shown = f"{dot(run['number'])} **{plain(run['name'])}**"
-    return f"{shown} {status_badge(run['status'])}" if status else shown
 
 
 def chip_link(run: dict[str, Any], tab: str = "") -> None:

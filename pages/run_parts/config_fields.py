@@ -96,10 +96,6 @@ REPRODUCIBILITY = Group(
     "Reproducibility", ":material/replay:", ("seed", "dtype", "split_seed", "split_by", "split_column")
 )
 GROUPS = (PREFERENCE, OPTIMISATION, BATCHES, RENDERING, AGAINST_FORGETTING, EVALUATION, REPRODUCIBILITY)
-TOP = (
-    *("model", "trust_remote_code", "init_from", "init_mode", "parent", "dataset", "task", "method"),
-    *("name", "notes"),
-)
 COLUMNS = 3
 OF_TASKS = ("probe_tasks", "probe_task_rows")  # read by lm-evaluation-harness alone
 DATASETS = ("probe_datasets",)  # fields that name several

@@ -49,9 +49,9 @@ LETTERS = (
 )
 
 
-def mark(dark: bool = False, size: int = 36) -> str:
-    """The square mark, `size` pixels wide."""
-    return f'<svg viewBox="0 0 36 36" width="{size}" height="{size}">{_mark(dark)}</svg>'
+def mark(dark: bool = False) -> str:
+    """The square mark, 36 pixels wide."""
+    return f'<svg viewBox="0 0 36 36" width="36" height="36">{_mark(dark)}</svg>'
 
 
 def wordmark(dark: bool = False) -> str:

@@ -36,6 +36,7 @@ from pages.shared.traces import (
 )
 from pages.shared.wording import Quantity, quantity
 
+COMPARED_HEIGHT = 420
 LEGEND_LINE = 20  # px that a name takes in the legend
 NAMES_WITH_ROOM = 5  # names that fit below a chart of the usual height
 
@@ -60,14 +61,13 @@ def loss_chart(
     since_step: int | None = None,
     last_step: int | None = None,
     axis: str = "",
-    height: int = 380,
 ) -> go.Figure:
     """Training and validation loss on one chart, the best step marked, the base model's level drawn.
 
     since_step: from here on it overfits, which is shaded up to the end (or `last_step`).
     """
     loss = quantity("eval/loss")
-    figure = empty_figure("Training and validation loss", axis or loss.axis, height)
+    figure = empty_figure("Training and validation loss", axis or loss.axis, height=380)
     add_training(figure, train)
     steps, values = steps_of(validation), values_of(validation, "value")
     add_line(figure, steps, values, "Validation", VALIDATION, width=2.6, markers=len(steps) <= 60)
@@ -87,10 +87,10 @@ def loss_chart(
     return figure
 
 
-def line_chart(table: pa.Table, name: str, *, color: str = VALIDATION, height: int = 240) -> go.Figure:
+def line_chart(table: pa.Table, name: str, *, color: str = VALIDATION) -> go.Figure:
     """One metric of one run, its buckets' extremes as a faint band."""
     what = quantity(name)
-    figure = empty_figure(what.title, what.axis, height)
+    figure = empty_figure(what.title, what.axis, height=240)
     figure.update_layout(showlegend=False, margin={"t": 40})
     add_band(figure, table, color)
     column = "mean" if is_bucketed(table) else "value"
@@ -111,10 +111,9 @@ def compare_chart(
     *,
     base_level: float | None = None,
     x_title: str = "Optimiser step",
-    height: int = 420,
 ) -> go.Figure:
     """The same metric of several runs, each in its own colour; one base level where all share it."""
-    figure = empty_figure(what.title, what.axis, height, x_title=x_title)
+    figure = empty_figure(what.title, what.axis, height=COMPARED_HEIGHT, x_title=x_title)
     for curve in curves:
         column = "mean" if is_bucketed(curve.table) else "value"
         x = np.asarray(curve.x, float) if curve.x is not None else steps_of(curve.table)
@@ -127,7 +126,7 @@ def compare_chart(
     # Below, where any number of names has room on any width. On a phone each has a line of its own: many make
     # the figure higher, or else they would press the curves flat and the last of them be cut off.
     figure.update_layout(
-        height=height + LEGEND_LINE * max(0, len(curves) - NAMES_WITH_ROOM),
+        height=COMPARED_HEIGHT + LEGEND_LINE * max(0, len(curves) - NAMES_WITH_ROOM),
         legend={"y": -0.2, "yanchor": "top"},
         margin={"t": 40},
     )
@@ -151,12 +150,11 @@ def interval_chart(
     estimates: Sequence[Estimate],
     axis: str,
     *,
-    title: str = "",
     height: int | None = None,
     level: float = 0,
 ) -> go.Figure:
     """Estimates with their intervals against 0, or another level, one under another, the first at the top."""
-    figure = empty_figure(title, "", height or 70 + 34 * len(estimates) + (30 if title else 0), x_title=axis)
+    figure = empty_figure("", "", height or 70 + 34 * len(estimates), x_title=axis)
     names = [short(row.name) for row in estimates]
     # Places are numbers: names would be categories, of which equal ones fall together and "0.1" is a number.
     for place, row in enumerate(estimates):
@@ -178,5 +176,5 @@ def interval_chart(
     last = len(names) - 0.5
     figure.update_yaxes(tickvals=list(range(len(names))), ticktext=names, range=[last, -0.5], zeroline=False)
     figure.update_xaxes(rangemode="normal")
-    figure.update_layout(hovermode="closest", margin={"l": 12, "t": 40 if title else 8, "b": 44})
+    figure.update_layout(hovermode="closest", margin={"l": 12, "t": 8, "b": 44})
     return figure

@@ -64,44 +64,40 @@ STAGES: dict[str, Status] = {
 
 @dataclass(frozen=True)
 class Quantity:
-    """What a metric measures: title of its chart, axis with unit, and which way is better."""
+    """What a metric measures: title of its chart, and axis with unit."""
 
     title: str
     axis: str
-    better: Better = ""
-    places: int = 3
 
 
 QUANTITIES: dict[str, Quantity] = {
-    "train/loss": Quantity("Training loss", "Loss (nats a token)", "lower"),
-    "train/replay_loss": Quantity("Loss of replayed rows", "Loss (nats a token)", "lower"),
-    "train/replay_kl": Quantity("Distance to the base on replayed rows", "KL (nats a token)", "lower"),
-    "eval/loss": Quantity("Validation loss", "Loss (nats a token)", "lower"),
-    "eval/perplexity": Quantity("Validation perplexity", "Perplexity", "lower", 2),
-    "eval/token_accuracy": Quantity("Validation token accuracy", "Tokens right (share)", "higher"),
-    "eval/label_accuracy": Quantity("Label accuracy, validation", "Rows right (share)", "higher"),
-    "eval/token_f1": Quantity("Token F1 of answers, validation", "Token F1", "higher"),
-    "eval/exact_match": Quantity("Exact match of answers, validation", "Rows right (share)", "higher"),
-    "eval/reward_accuracy": Quantity("Chosen answer preferred, validation", "Share of pairs", "higher"),
-    "eval/reward_margin": Quantity("Reward margin, validation", "Margin (nats × beta)", "higher"),
-    "eval/chosen_logp": Quantity("Log-probability of chosen answers", "Nats an answer", "higher", 1),
-    "eval/rejected_logp": Quantity("Log-probability of rejected answers", "Nats an answer", "lower", 1),
-    "train/reward_accuracy": Quantity("Chosen answer preferred, training", "Share of pairs", "higher"),
-    "train/reward_margin": Quantity("Reward margin, training", "Margin (nats × beta)", "higher"),
-    "eval/accuracy": Quantity("Validation accuracy", "Rows right (share)", "higher"),
-    "eval/f1_macro": Quantity("Validation macro F1", "Mean F1 of the classes", "higher"),
+    "train/loss": Quantity("Training loss", "Loss (nats a token)"),
+    "train/replay_loss": Quantity("Loss of replayed rows", "Loss (nats a token)"),
+    "train/replay_kl": Quantity("Distance to the base on replayed rows", "KL (nats a token)"),
+    "eval/loss": Quantity("Validation loss", "Loss (nats a token)"),
+    "eval/perplexity": Quantity("Validation perplexity", "Perplexity"),
+    "eval/token_accuracy": Quantity("Validation token accuracy", "Tokens right (share)"),
+    "eval/label_accuracy": Quantity("Label accuracy, validation", "Rows right (share)"),
+    "eval/token_f1": Quantity("Token F1 of answers, validation", "Token F1"),
+    "eval/exact_match": Quantity("Exact match of answers, validation", "Rows right (share)"),
+    "eval/reward_accuracy": Quantity("Chosen answer preferred, validation", "Share of pairs"),
+    "eval/reward_margin": Quantity("Reward margin, validation", "Margin (nats × beta)"),
+    "eval/chosen_logp": Quantity("Log-probability of chosen answers", "Nats an answer"),
+    "eval/rejected_logp": Quantity("Log-probability of rejected answers", "Nats an answer"),
+    "train/reward_accuracy": Quantity("Chosen answer preferred, training", "Share of pairs"),
+    "train/reward_margin": Quantity("Reward margin, training", "Margin (nats × beta)"),
+    "eval/accuracy": Quantity("Validation accuracy", "Rows right (share)"),
+    "eval/f1_macro": Quantity("Validation macro F1", "Mean F1 of the classes"),
     "train/learning_rate": Quantity("Learning rate", "Learning rate"),
     "train/grad_norm": Quantity("Gradient norm, before clipping", "L2 norm"),
-    "train/tokens_per_second": Quantity("Throughput", "Tokens a second", "higher", 0),
-    "train/tokens_seen": Quantity("Tokens seen", "Tokens", "", 0),
-    "train/epoch": Quantity("Epoch", "Passes over the training rows", "", 2),
-    "probe/train_rows/loss": Quantity(
-        "Loss on rows it trains on, without dropout", "Loss (nats a token)", "lower"
-    ),
-    "probe/prose/loss": Quantity("Loss on plain prose", "Loss (nats a token)", "lower"),
-    "probe/choices/loss": Quantity("Loss on general questions", "Loss (nats a question)", "lower"),
-    "probe/choices/accuracy": Quantity("General questions right", "Questions right (share)", "higher"),
-    "system/memory_gib": Quantity("Peak memory so far", "Memory (GiB)", "lower", 2),
+    "train/tokens_per_second": Quantity("Throughput", "Tokens a second"),
+    "train/tokens_seen": Quantity("Tokens seen", "Tokens"),
+    "train/epoch": Quantity("Epoch", "Passes over the training rows"),
+    "probe/train_rows/loss": Quantity("Loss on rows it trains on, without dropout", "Loss (nats a token)"),
+    "probe/prose/loss": Quantity("Loss on plain prose", "Loss (nats a token)"),
+    "probe/choices/loss": Quantity("Loss on general questions", "Loss (nats a question)"),
+    "probe/choices/accuracy": Quantity("General questions right", "Questions right (share)"),
+    "system/memory_gib": Quantity("Peak memory so far", "Memory (GiB)"),
 }
 
 
@@ -110,7 +106,7 @@ def quantity(name: str) -> Quantity:
     if name.startswith("probe/data/"):
         data, _, what = name.removeprefix("probe/data/").rpartition("/")
         title = f"Loss on {data}" if what == "loss" else f"Rows of {data} right"
-        return Quantity(title, title, "lower" if what == "loss" else "higher")
+        return Quantity(title, title)
     return QUANTITIES.get(name) or Quantity(name, name)
 
 

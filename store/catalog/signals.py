@@ -31,15 +31,13 @@ class Signal:
 
 @dataclass(frozen=True)
 class Group:
-    """`version` goes up when the same rows would give other values. `local`: a row's values depend on that
-    row alone, so that a new version of the data reuses those of rows that it kept. `needs`: what must be
-    chosen or loaded first. `automatic`: computed after every import."""
+    """`version` goes up when the same rows would give other values. `needs`: what must be chosen or loaded
+    first. `automatic`: computed after every import."""
 
     name: str
     title: str
     signals: tuple[Signal, ...]
     version: int = 1
-    local: bool = True
     needs: Literal["", "tokenizer", "model", "labels", "embeddings"] = ""
     automatic: bool = False
 
@@ -155,7 +153,6 @@ GROUPS: dict[str, Group] = {
                     " made so"),  # a kind of data, no fault: it has no band
             ),
             version=2,
-            local=False,
             automatic=True,
         ),
         Group(
@@ -200,7 +197,6 @@ GROUPS: dict[str, Group] = {
                     "The model is taught wrong labels, and judged by them."),
                 Signal("label_rank", "number", "Rank of suspicion", "1 is the most suspicious row"),
             ),
-            local=False,
             needs="labels",
         ),
         Group(
@@ -214,7 +210,6 @@ GROUPS: dict[str, Group] = {
                 Signal("template", "category", "Template",
                     "The first words of the prompt, where many rows share them"),
             ),
-            local=False,
             needs="embeddings",
         ),
     )

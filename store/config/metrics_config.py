@@ -16,7 +16,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 from pydantic import Field, field_validator
 
-from store.catalog.metric_table import METRICS, offered
+from store.catalog.metric_table import METRICS
 from store.config.constraints import Constraint
 from store.config.judge_config import JudgeChoice
 from store.config.metric_choice import Choice, check_pattern
@@ -260,8 +260,3 @@ class MetricsConfig(Config):
                 )
             seen[choice.key] = place
         return value
-
-    @classmethod
-    def of_task(cls, task: str) -> MetricsConfig:
-        """What is measured where nothing is chosen."""
-        return cls.parse({"metrics": offered(task)})

@@ -24,11 +24,11 @@ def refusals(config: TrainConfig, model_type: str = "") -> list[Refusal]:
     return [refusal for part in (*parts, *others) for refusal in part]
 
 
-def refused_change(config: TrainConfig, field: str, value: object, model_type: str = "") -> str:
+def refused_change(config: TrainConfig, field: str, value: object) -> str:
     """Why `field` can't be set to `value` in this config; empty where it can."""
     changed = config.model_copy(update={field: value})
-    before = {reason for _, reason in refusals(config, model_type)}
-    return next((why for _, why in refusals(changed, model_type) if why not in before), "")
+    before = {reason for _, reason in refusals(config)}
+    return next((why for _, why in refusals(changed) if why not in before), "")
 
 
 def _held(config: TrainConfig) -> Iterator[Refusal]:

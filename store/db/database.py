@@ -122,15 +122,11 @@ class Database:
                 cursor.close()  # rolls back what was not committed
                 self._writer = None
 
-    def read_only(self, sql: str, params: Params = (), *, timeout: float = STATEMENT_SECONDS) -> pa.Table:
-        """All rows of one SELECT. Raises QueryError where it is anything else, fails or takes longer than
-        `timeout` seconds. Nothing is cut: every row is there.
-        """
-        with self.stream(sql, params, timeout=timeout) as reading:
-            return pa.Table.from_batches(list(reading), schema=reading.schema)
-
     def stream(self, sql: str, params: Params = (), *, timeout: float = STATEMENT_SECONDS) -> Reading:
-        """Like `read_only`, as record batches while they are made; the caller starts and closes it."""
+        """The record batches of one SELECT, while they are made; the caller starts and closes it. It raises
+        QueryError where the statement is anything else, fails or takes longer than `timeout` seconds. Nothing
+        is cut: every row is there.
+        """
         return Reading(self._root.cursor(), sql, params, timeout, self._guard, self._watch)
 
     def written(self, sql: str, params: Params = (), *, timeout: float = STATEMENT_SECONDS) -> Statement:

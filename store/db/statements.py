@@ -38,7 +38,7 @@ from store.contract.errors import (
 )
 from store.db.reading import LESS
 from store.db.sql_guard import SHORTER, too_long
-from store.db.wire import Message, ProcessSetup, StatementOrder, decode, frame, last_batch, read_frame
+from store.db.wire import Message, ProcessSetup, StatementOrder, frame, last_batch, read_frame
 
 SECONDS = 30.0  # that a statement may take
 KILL_SECONDS = 1.0  # after them; the process's own alarm comes before
@@ -261,13 +261,6 @@ class Statement:
                 self._process.kill()
         with self._busy:
             self._end(good=False)
-
-    def read_all(self) -> pa.Table:
-        """Every row, as a table."""
-        chunks = [self.first()]
-        while not self.done:
-            chunks.append(self.next())
-        return decode(b"".join(chunks), whole=not self.failed)
 
     def _hand_over(self) -> None:
         """Send the order; a process that had ended while it waited is replaced."""

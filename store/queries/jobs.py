@@ -71,11 +71,10 @@ def with_status(db: Queryable, statuses: Collection[str]) -> list[dict[str, Any]
     return records(db.query(sql, sorted(statuses)), JSON_COLUMNS)
 
 
-def recent_jobs(db: Queryable, *, kinds: Collection[str] = (), limit: int = 20) -> list[dict[str, Any]]:
-    """The newest jobs first; of the given kinds, or of all."""
-    where = f"WHERE kind IN ({placeholders(kinds)})" if kinds else ""
-    sql = f"SELECT * FROM job {where} ORDER BY created_at DESC, job_id DESC LIMIT ?"
-    return records(db.query(sql, [*kinds, limit]), JSON_COLUMNS)
+def recent_jobs(db: Queryable, *, limit: int = 20) -> list[dict[str, Any]]:
+    """The newest jobs first."""
+    sql = "SELECT * FROM job ORDER BY created_at DESC, job_id DESC LIMIT ?"
+    return records(db.query(sql, [limit]), JSON_COLUMNS)
 
 
 def statuses(db: Queryable, job_ids: Collection[str]) -> dict[str, dict[str, Any]]:
@@ -134,21 +133,14 @@ def claim(tx: Transaction, job_id: str, device: str, at: float) -> None:
         "preparing",
         device=device,
         started_at=utc(at),
-        heartbeat_at=utc(at),
         pid=None,
         process_started=None,
     )
 
 
-def announce(tx: Transaction, job_id: str, pid: int, started: float, at: float) -> None:
+def announce(tx: Transaction, job_id: str, pid: int, started: float) -> None:
     """Note which process works on the job."""
-    update(tx, job_id, pid=pid, process_started=started, heartbeat_at=utc(at))
-
-
-def heartbeat(tx: Transaction, job_ids: Collection[str], at: float) -> None:
-    """Note that the workers of these jobs were seen alive."""
-    sql = f"UPDATE job SET heartbeat_at = ? WHERE job_id IN ({placeholders(job_ids)})"
-    tx.execute(sql, [utc(at), *job_ids])
+    update(tx, job_id, pid=pid, process_started=started)
 
 
 def finish(

@@ -19,23 +19,11 @@ from store.db.records import records
 if TYPE_CHECKING:
     from store.db.database import Queryable, Transaction
 
-# What `add` takes. `ordinal`: order of arrival within the table.
-POINTS = pa.schema(
-    [
-        ("run_id", pa.string()),
-        ("name", pa.string()),
-        ("step", pa.int64()),
-        ("value", pa.float64()),
-        ("logged_at", pa.timestamp("us")),
-        ("ordinal", pa.int64()),
-    ]
-)
-
 _FINITE = "FILTER (isfinite(value))"
 _SUMMARY = f"""
     SELECT run_id, name, count(*) AS count, count(*) FILTER (NOT isfinite(value)) AS nonfinite,
            min(value) {_FINITE} AS min, max(value) {_FINITE} AS max,
-           sum(value) {_FINITE} AS sum, sum(value * value) {_FINITE} AS sum_squares,
+           sum(value) {_FINITE} AS sum,
            arg_min(step, (value, step)) {_FINITE} AS min_step,
            arg_max(step, (value, -step)) {_FINITE} AS max_step,
            arg_min({{step: step, value: value, moment: logged_at}}, (step, ordinal)) {_FINITE} AS first,
@@ -47,8 +35,6 @@ _MERGE = """
     count = old.count + excluded.count,
     nonfinite = old.nonfinite + excluded.nonfinite,
     sum = CASE WHEN old.sum IS NULL THEN excluded.sum ELSE old.sum + coalesce(excluded.sum, 0) END,
-    sum_squares = CASE WHEN old.sum_squares IS NULL THEN excluded.sum_squares
-                       ELSE old.sum_squares + coalesce(excluded.sum_squares, 0) END,
     min_step = CASE WHEN old.min IS NULL OR excluded.min < old.min THEN excluded.min_step
                     WHEN excluded.min = old.min THEN least(old.min_step, excluded.min_step)
                     ELSE old.min_step END,
@@ -74,7 +60,8 @@ _UPSERT = f"""
 
 
 def add(tx: Transaction, points: pa.Table) -> None:
-    """Append `points` (schema `POINTS`, dictionary-encoded strings are fine) and update their summaries."""
+    """Append `points` and update their summaries. Columns: run_id, name, step, value, logged_at, and ordinal,
+    the order of arrival within the table."""
     with tx.table("points", points):
         tx.execute("INSERT INTO metric SELECT run_id, name, step, value, logged_at FROM points")
         tx.execute(_UPSERT)
@@ -90,18 +77,6 @@ def rewind(tx: Transaction, run_id: str, step: int, prefix: str = "") -> int:
     left = "(SELECT *, rowid AS ordinal FROM metric WHERE run_id = ?)"  # rowid: order of arrival
     tx.execute(_UPSERT.replace("FROM points", f"FROM {left}"), [run_id])
     return removed
-
-
-def delete(tx: Transaction, run_id: str) -> None:
-    """Forget every point of a run."""
-    tx.execute("DELETE FROM metric WHERE run_id = ?", [run_id])
-    tx.execute("DELETE FROM metric_summary WHERE run_id = ?", [run_id])
-
-
-def names(db: Queryable, run_id: str) -> list[str]:
-    """The metrics that a run has logged, by name."""
-    table = db.query("SELECT name FROM metric_summary WHERE run_id = ? ORDER BY name", [run_id])
-    return [str(name) for name in table.column("name").to_pylist()]
 
 
 def summaries(db: Queryable, run_ids: Sequence[str]) -> list[dict[str, Any]]:
@@ -121,9 +96,8 @@ def curve(
     *,
     buckets: int = 600,
     first: int | None = None,
-    last: int | None = None,
 ) -> pa.Table:
-    """A metric over steps `first`..`last`, at most about `buckets` rows, by step.
+    """A metric from step `first` on, at most about `buckets` rows, by step.
 
     Columns: step (the last of the bucket), first_step, value (the last finite one, or null), min, max,
     mean (of the finite ones), count, nonfinite. With at most `buckets` points each is a row of its own.
@@ -134,7 +108,7 @@ def curve(
     """
     if buckets < 1:
         raise ConfigError(f"buckets is {buckets!r}: give 1 or more.", field="buckets")
-    return db.query(_CURVE, [run_id, name, buckets, first, last])
+    return db.query(_CURVE, [run_id, name, buckets, first])
 
 
 # rowid is the order of arrival; a value that is not finite is null in `point`, which aggregates pass over.
@@ -144,7 +118,6 @@ _CURVE = """
         FROM metric
         WHERE run_id = $1 AND name = $2
           AND step >= coalesce($4::BIGINT, -9223372036854775808)
-          AND step <= coalesce($5::BIGINT, 9223372036854775807)
     ), width AS (
         SELECT CASE WHEN count(*) > $3
                     THEN (2 ** ceil(log2(greatest((max(step) - min(step) + 1) / $3, 1))))::BIGINT END AS width

@@ -1,4 +1,4 @@
-"""Metric events of several jobs, gathered into one Arrow table of `store.queries.metrics.POINTS`.
+"""Metric events of several jobs, gathered into one Arrow table for `store.queries.metrics.add`.
 
 This is the path that every logged number takes, so it is built for throughput: names are coded once for
 each set of names, columns are filled by `extend`, and a look at a single value is taken only where an
@@ -138,7 +138,7 @@ class Points:
         return any(len(job) for job in self._jobs.values())
 
     def table(self) -> pa.Table:
-        """All points, job by job, with schema `store.queries.metrics.POINTS` (strings dictionary-encoded)."""
+        """All points, job by job, with the columns that `store.queries.metrics.add` takes."""
         jobs = {job_id: job.columns() for job_id, job in self._jobs.items() if len(job)}
         joined = {
             column: np.concatenate([columns[column] for columns in jobs.values()])

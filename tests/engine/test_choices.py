@@ -49,6 +49,8 @@ def test_scores_are_those_of_whole_forwards() -> None:
     assert item_counts[-1] == len(ITEMS)
     assert not model.training
     assert scored.chosen.tolist() == [int(np.argmax(each)) for each in expected]
+    right = [int(chosen == item.right) for chosen, item in zip(scored.chosen, ITEMS, strict=True)]
+    assert scored.correct.tolist() == right
     by_byte = [
         int(np.argmax([s / len(o.encode()) for s, o in zip(each, item.options, strict=True)]))
         for each, item in zip(expected, ITEMS, strict=True)
@@ -58,29 +60,15 @@ def test_scores_are_those_of_whole_forwards() -> None:
     assert scored.losses == pytest.approx(losses, abs=1e-4)
 
 
-def test_the_table_has_a_row_an_item() -> None:
-    model = make_model()
-    scored = choice_scores.score(model, choice_scores.tokenise(make_tokenizer(), ITEMS), "cpu")
-    table = scored.table("data/mine")
-    assert model.training
-    assert table["item"].to_pylist() == [item.id for item in ITEMS]
-    assert table["category"].to_pylist() == ["a", "a", "b", "b"]
-    assert table["options"].to_pylist() == [4, 2, 7, 3]
-    assert set(table["probe"].to_pylist()) == {"data/mine"}
-    assert table["tokens"].to_pylist() == [1] * 4
-    right = [chosen == item.right for chosen, item in zip(table["chosen"].to_pylist(), ITEMS, strict=True)]
-    assert table["correct"].to_pylist() == [int(each) for each in right]
-    names = ["string", "string", "string", "double", "int64", "int64", "int32", "int32"]
-    assert [str(kind) for kind in table.schema.types] == names
-
-
 @pytest.mark.parametrize(
     "fields",
     [{}, {"use_dora": True}, {"method": "ia3"}, {"method": "bottleneck"}, {"method": "prompt_tuning"}],
 )
 def test_an_untrained_adapter_changes_nothing(fields: dict[str, object]) -> None:
     asked = choice_scores.tokenise(make_tokenizer(), ITEMS)
-    plain = choice_scores.score(make_model(), asked, "cpu")
+    model = make_model()
+    plain = choice_scores.score(model, asked, "cpu")
+    assert model.training  # as it came
     config = TrainConfig.parse({"dataset": "d", "r": 4, "dtype": "float32"} | fields).resolved(100)
     model = make_trainable(make_model(), config, torch.float32)
     if fields.get("method") != "prompt_tuning":  # which is never the identity
@@ -119,5 +107,5 @@ def test_what_cannot_be_asked_is_named() -> None:
         choice_scores.tokenise(tokenizer, ITEMS, room=67)
     assert len(choice_scores.tokenise(tokenizer, ITEMS, room=68).prompts) == 4
     assert (
-        choice_scores.score(make_model(), choice_scores.tokenise(tokenizer, []), "cpu").table().num_rows == 0
+        choice_scores.score(make_model(), choice_scores.tokenise(tokenizer, []), "cpu").losses.tolist() == []
     )

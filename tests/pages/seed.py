@@ -273,7 +273,6 @@ def _summaries(run_id: str, i: int, created: datetime) -> list[dict[str, Any]]:
         "min": losses[-1],
         "max": losses[0],
         "sum": sum(losses),
-        "sum_squares": sum(loss * loss for loss in losses),
         "min_step": CURVE - 1,
         "max_step": 0,
         "first_step": 0,

@@ -27,6 +27,7 @@ from store.queries import jobs, metrics
 from store.queries.runs import runs
 from tests.pages import seed_evidence as probed
 from tests.pages.seed_memory import memory
+from tests.unit.store_samples import POINTS
 
 STEPS, EVERY, ROWS = 120, 12, 200
 TOKENS = np.random.default_rng(1).integers(8, 70, ROWS)
@@ -275,5 +276,5 @@ def _add_points(tx: Transaction, run_id: str, points: list[tuple[str, int, float
     columns = [[run_id] * len(points), names, steps, values, [now] * len(points), range(len(points))]
     metrics.add(
         tx,
-        pa.table([pa.array(c, f.type) for c, f in zip(columns, metrics.POINTS, strict=True)], metrics.POINTS),
+        pa.table([pa.array(c, f.type) for c, f in zip(columns, POINTS, strict=True)], POINTS),
     )

@@ -48,11 +48,11 @@ def test_the_form_offers_the_task_for_a_labelled_data_set(live_home: Home, open_
     assert "launch.sample_prompts" in fields
     choice.set_value("classification").run()
     assert not at.exception
-    said = everything_said(at)
-    assert "Label: **card_" in said
-    assert "The text alone is read, at its last token." in said
-    assert "Rows of each class" in said
-    assert "trained on" not in said.split("Tokens an epoch")[1].split("Rows cut short")[0]
+    page_text = everything_said(at)
+    assert "Label: **card_" in page_text
+    assert "The text alone is read, at its last token." in page_text
+    assert "Rows of each class" in page_text
+    assert "trained on" not in page_text.split("Tokens an epoch")[1].split("Rows cut short")[0]
     counts = at.dataframe[0].value
     assert sorted(counts["Class"]) == ["card_arrival", "card_lost", "top_up_failed"]
     assert counts["Train"].sum() + counts["Valid."].sum() + counts["Test"].sum() == 240
@@ -94,9 +94,9 @@ def test_a_run_with_a_head_begins_with_its_verdict_in_plain_words(
     assert values["Accuracy, %"].value.startswith("33.3 → ")
     assert values["Accuracy, %"].delta.endswith("points)")
     assert values["Macro F1"].value.startswith("0.17 → 0.")
-    said = everything_said(at)
-    assert "loss in nats a row" in said
-    assert "Text classification · LoRA" in said
+    page_text = everything_said(at)
+    assert "loss in nats a row" in page_text
+    assert "Text classification · LoRA" in page_text
     assert [tab.label.split(": ")[-1] for tab in at.tabs][:3] == ["Learning", "Classes", "Overfitting"]
     axis = charts(at)[0]["layout"]["xaxis"]["title"]["text"]
     assert axis == "Gain in points of accuracy; 0 is the most frequent class"
@@ -119,30 +119,30 @@ def test_the_classes_of_a_run(engine: StillEngine, open_page: Open) -> None:
         assert all(re.fullmatch(r"\d+(\.\d+)? to \d+(\.\d+)?%", ends) for ends in classes[f"{share}, 95%"])
     matrix, reliability = charts(at)[-2:]
     assert matrix["layout"]["yaxis"]["title"]["text"] == "True label"
-    shown = [int(text) for text in matrix["data"][1]["text"]]
-    assert sum(shown) == 120
+    cell_counts = [int(text) for text in matrix["data"][1]["text"]]
+    assert sum(cell_counts) == 120
     assert len(reliability["data"][1]["x"]) == 15
-    said = everything_said(at)
-    assert "a perfectly calibrated model would show up to" in said
-    assert "Fitted temperature" in said
-    assert "taken for" in said  # rows of the most confused pair
-    assert "Where is my <b>card</b> number" in said
-    assert " taken for " in said
+    page_text = everything_said(at)
+    assert "a perfectly calibrated model would show up to" in page_text
+    assert "Fitted temperature" in page_text
+    assert "taken for" in page_text  # rows of the most confused pair
+    assert "Where is my <b>card</b> number" in page_text
+    assert " taken for " in page_text
 
 
 def test_the_samples_of_a_head_are_rows_with_label_and_prediction(
     engine: StillEngine, open_page: Open
 ) -> None:
     at = on_tab(open_page(engine.home, "pages/run/run.py", run="head"), "samples")
-    said = everything_said(at)
-    assert ", the surest mistakes first." in said
-    assert ":red-badge[:material/close:" in said
-    assert ":green-badge[:material/check:" not in said
-    assert "untuned: " in said
+    page_text = everything_said(at)
+    assert ", the surest mistakes first." in page_text
+    assert ":red-badge[:material/close:" in page_text
+    assert ":green-badge[:material/check:" not in page_text
+    assert "untuned: " in page_text
     at.get_by_key("class-only").set_value("Right").run()
-    said = everything_said(at)
-    assert ":green-badge[:material/check:" in said
-    assert ":red-badge[:material/close:" not in said
+    page_text = everything_said(at)
+    assert ":green-badge[:material/check:" in page_text
+    assert ":red-badge[:material/close:" not in page_text
     at.selectbox(key="class-label").set_value("card_lost").run()
     assert not at.exception
     badges = [m.value for m in at.markdown if m.value.startswith(":green-badge[:material/check: ")]
@@ -173,10 +173,10 @@ def test_a_head_and_words_stand_in_the_same_columns(engine: StillEngine, open_pa
     numbers = at.dataframe[0].value.set_index("Run")
     for column in ("Accuracy ↑ (95% interval)", "Macro F1 ↑ (95% interval)"):
         assert all("(" in value for value in numbers[column])
-    said = everything_said(at)
-    assert "Which is right on more rows?" in said
-    assert "A head is right more often than In words by" in said
-    assert "points on 120 held-out rows" in said
+    page_text = everything_said(at)
+    assert "Which is right on more rows?" in page_text
+    assert "A head is right more often than In words by" in page_text
+    assert "points on 120 held-out rows" in page_text
 
 
 def test_runs_without_classes_have_no_columns_of_them(little_home: Home, open_page: Open) -> None:
@@ -196,6 +196,6 @@ def test_a_missing_file_of_predictions_is_no_error(engine: StillEngine, open_pag
 
 
 def test_the_overview_says_how_many_rows_are_right(engine: StillEngine, open_page: Open) -> None:
-    said = everything_said(open_page(engine.home, "pages/overview/overview.py"))
-    assert "% right</b>" in said
-    assert "LoRA, classes" in said
+    page_text = everything_said(open_page(engine.home, "pages/overview/overview.py"))
+    assert "% right</b>" in page_text
+    assert "LoRA, classes" in page_text

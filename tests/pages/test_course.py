@@ -25,12 +25,12 @@ PAGE = "pages/run/run.py"
 
 
 def test_warnings_name_the_run_what_is_sure_and_since_when(engine: StillEngine, open_page: Open) -> None:
-    said = everything_said(open_page(engine.home)).replace("\\", "")
-    assert "Warnings" in said
-    assert re.search(r":red-badge\[Overfits · step \d+\]", said)
-    assert "It overfits, surely since step" in said
-    assert ":red-badge[Forgot much" in said
-    assert "Forgot some" not in said  # the higher threshold says it
+    page_text = everything_said(open_page(engine.home)).replace("\\", "")
+    assert "Warnings" in page_text
+    assert re.search(r":red-badge\[Overfits · step \d+\]", page_text)
+    assert "It overfits, surely since step" in page_text
+    assert ":red-badge[Forgot much" in page_text
+    assert "Forgot some" not in page_text  # the higher threshold says it
 
 
 def figure(at: AppTest, key: str) -> dict[str, Any]:
@@ -46,20 +46,20 @@ def test_the_map_of_categories_numbers_what_is_sure_alone(
     pale, strong = figure(at, "course-cells")["data"]
     assert len(strong["x"]) == columns
     assert strong["y"] == ["all questions", "arithmetic", "capitals", "elements", "grammar"]
-    for faint, full, label, told in zip(
+    for faint, full, label, sentences in zip(
         pale["z"], strong["z"], strong["text"], strong["customdata"], strict=True
     ):
-        for noise, sure, number, said in zip(faint, full, label, told, strict=True):
+        for noise, sure, number, sentence in zip(faint, full, label, sentences, strict=True):
             assert (noise is None) != (sure is None)
             assert (number != "") == (sure is not None)
-            assert ("can't be told from noise" in said) == (sure is None)
-            assert " of n " in said
+            assert ("can't be told from noise" in sentence) == (sure is None)
+            assert " of n " in sentence
     assert any(cell is not None for line in pale["z"] for cell in line)
     if run == "overfit":
         assert strong["x"][-1].startswith("kept")
         assert strong["z"][0][-1] < 0
-    said = everything_said(at)
-    assert "96 questions are asked, 24 of each category" in said
+    page_text = everything_said(at)
+    assert "96 questions are asked, 24 of each category" in page_text
 
 
 def test_prose_over_the_steps_has_intervals_and_says_since_when(engine: StillEngine, open_page: Open) -> None:
@@ -73,9 +73,9 @@ def test_prose_over_the_steps_has_intervals_and_says_since_when(engine: StillEng
     assert (inks[(lows > 0.05) & (lows <= 0.2)] == AMBER).all()
     assert (inks[lows <= 0.05] == BASE).all()
     assert end["marker"]["symbol"] == "diamond"
-    said = everything_said(at)
-    assert re.search(r"Surely over 0\.2 nats a token on plain prose from step \d+ on", said)
-    assert "8 passages" in said
+    page_text = everything_said(at)
+    assert re.search(r"Surely over 0\.2 nats a token on plain prose from step \d+ on", page_text)
+    assert "8 passages" in page_text
     at = on_tab(open_page(engine.home, PAGE, run="learned"), "forgetting")
     assert "Nowhere surely over 0.05 nats a token" in everything_said(at)
 
@@ -87,15 +87,15 @@ def test_why_there_is_no_course(engine: StillEngine, open_page: Open) -> None:
 
 def test_what_it_refuses_before_and_after(engine: StillEngine, open_page: Open) -> None:
     at = on_tab(open_page(engine.home, PAGE, run="overfit"), "forgetting")
-    said = everything_said(at).replace("\\", "")
-    assert "It refuses fewer requests that a model should refuse: 20 → 8 of 28" in said
+    page_text = everything_said(at).replace("\\", "")
+    assert "It refuses fewer requests that a model should refuse: 20 → 8 of 28" in page_text
     numbers = {metric.label: metric for metric in at.metric}
     assert numbers["Refused, of what it should refuse"].value == "20 → 8 of 28"
     assert numbers["Refused, of what it should answer"].value == "1 → 2 of 28"
     table = next(d.value for d in at.dataframe if "Request" in d.value.columns)
     assert len(table) == 28
     assert (table["Before → after"] == "refused → answered").sum() == 20
-    assert "Not asked in this run" not in said
+    assert "Not asked in this run" not in page_text
 
 
 def test_the_metric_stands_beside_the_loss_with_intervals(engine: StillEngine, open_page: Open) -> None:
@@ -107,9 +107,9 @@ def test_the_metric_stands_beside_the_loss_with_intervals(engine: StillEngine, o
     assert tokens["y"][-1] > tokens["y"][0]
     assert min(tokens["error_y"]["array"]) >= 0
     assert answers["text"][0].endswith("n 15")  # one answer could not be scored
-    said = everything_said(at)
-    assert "95% intervals over 50 validation rows" in said
-    assert "generated at 2 validations" in said
+    page_text = everything_said(at)
+    assert "95% intervals over 50 validation rows" in page_text
+    assert "generated at 2 validations" in page_text
     at = on_tab(open_page(engine.home, PAGE, run="twin"), "overfitting")
     assert "Not kept in this run" in everything_said(at)
 
@@ -118,7 +118,7 @@ def test_one_checkpoint_is_no_course_and_the_tab_says_why(engine: StillEngine, o
     write_course(JobDir(engine.home.jobs / "live"), 0.6, [20], STEPS, base=True)
     st.cache_data.clear()
     at = on_tab(open_page(engine.home, PAGE, run="live"), "forgetting")
-    said = everything_said(at)
-    assert "needs two checkpoints; 96 questions could be asked at step 20 alone" in said
-    assert "Probes wait until training has paid for them" in said
+    page_text = everything_said(at)
+    assert "needs two checkpoints; 96 questions could be asked at step 20 alone" in page_text
+    assert "Probes wait until training has paid for them" in page_text
     assert not [c for c in at.get("plotly_chart") if "course-cells" in c.proto.id]

@@ -40,11 +40,11 @@ def plot(at: AppTest) -> dict[str, Any]:
 def test_the_runs_and_those_left_out(engine: StillEngine, open_page: Open) -> None:
     at = open_page(engine.home, PAGE, tab="cost")
     assert at.title[0].value == "What did learning cost?"
-    said = everything_said(at)
-    assert "8 of 12 finished runs. Left out:" in said
+    page_text = everything_said(at)
+    assert "8 of 12 finished runs. Left out:" in page_text
     for words in ("1 run without a figure", "1 run of preference", "1 run with a classification head"):
-        assert words in said
-    assert "1 run continuing an earlier run" in said
+        assert words in page_text
+    assert "1 run continuing an earlier run" in page_text
     assert len(plot(at)["Runs"]["customdata"]) == len(SWEEPS) + 1
     assert "Most gained at no cost that matters" in at.subheader[0].value
     assert "lora at 0.0003" in at.subheader[0].value
@@ -52,7 +52,7 @@ def test_the_runs_and_those_left_out(engine: StillEngine, open_page: Open) -> No
     assert len(table) == len(SWEEPS) + 1
     assert set(table["n (rows)"]) == {200}
     assert set(table["n (passages)"]) == {120}
-    assert "LoRA forgets less than Full fine-tuning" in said
+    assert "LoRA forgets less than Full fine-tuning" in page_text
 
 
 def test_another_measure_has_its_own_axis_and_limits(engine: StillEngine, open_page: Open) -> None:
@@ -73,9 +73,9 @@ def test_another_measure_has_its_own_axis_and_limits(engine: StillEngine, open_p
 def test_a_picked_run_offers_its_page_and_what_to_try(engine: StillEngine, open_page: Open) -> None:
     at = open_page(engine.home, PAGE, tab="cost", run="lora-0.003")
     assert plot(at)["Selected"]["x"] == plot(at)["Runs"]["x"][3:4]
-    said = everything_said(at)
-    assert "Forgot much" in said
-    assert "120 passages. Behind #3 lora at 0.001." in said
+    page_text = everything_said(at)
+    assert "Forgot much" in page_text
+    assert "120 passages. Behind #3 lora at 0.001." in page_text
     at.button(key="cost-advice-0").click().run()
     assert at.query_params["from"] == "lora-0.003"
     assert json.loads(at.query_params["change"]) == {"learning_rate": 0.001}
@@ -107,11 +107,11 @@ def test_children_and_mixes_hang_on_their_run(engine: StillEngine, open_page: Op
     at = open_page(engine.home, PAGE, tab="cost")
     drawn = plot(at)
     runs, child = drawn["Runs"], drawn["From its parent"]
-    places = {one[0]: (x, y) for one, x, y in zip(runs["customdata"], runs["x"], runs["y"], strict=True)}
+    places = {mark[0]: (x, y) for mark, x, y in zip(runs["customdata"], runs["x"], runs["y"], strict=True)}
     assert (child["x"][0], child["y"][0]) == places["lora-0.001"]
     assert (child["x"][2], child["y"][2]) == places["replayed"]
     assert drawn["Mixes"]["x"] == [0.3, 0.09, 0.03]
-    assert {one[0] for one in drawn["Mixes"]["customdata"]} == {"lora-0.003"}
+    assert {mark[0] for mark in drawn["Mixes"]["customdata"]} == {"lora-0.003"}
     way = drawn["To the base"]
     assert (way["x"][0], way["y"][0]) == places["lora-0.003"]
     assert (way["x"][-2], way["y"][-2]) == (0, 0)
@@ -137,18 +137,18 @@ def test_a_thousand_runs(full_home: Home, open_page: Open) -> None:
     at = open_page(full_home, PAGE, tab="cost")
     at.selectbox(key="dataset").set_value("").run()
     assert not at.exception
-    said = everything_said(at)
-    assert "728 of 728 finished runs." in said
-    assert "held against those of its own" in said
+    page_text = everything_said(at)
+    assert "728 of 728 finished runs." in page_text
+    assert "held against those of its own" in page_text
     assert "Front" not in plot(at)
     assert len(at.dataframe[0].value) == 728
 
 
 def test_runs_from_before_there_were_probes(offline_home: Home, open_page: Open) -> None:
     with still_engine(offline_home) as before:
-        said = everything_said(open_page(before.home, PAGE, tab="cost"))
-    assert "0 of 1 finished run. Left out: 1 run without a figure" in said
-    assert "clone and launch them again" in said
+        page_text = everything_said(open_page(before.home, PAGE, tab="cost"))
+    assert "0 of 1 finished run. Left out: 1 run without a figure" in page_text
+    assert "clone and launch them again" in page_text
 
 
 def test_an_empty_store_and_no_engine(tmp_path: Path, offline_home: Home, open_page: Open) -> None:
@@ -190,11 +190,11 @@ def test_both_pages_give_one_answer_on_the_same_rows(tmp_path: Path, open_page: 
         at = open_page(engine.home, PAGE, tab="cost", run="other")
     assert "The better one is better than The other one by 0.2" in compared
     assert plot(at)["Runs"]["customdata"]
-    said = everything_said(at)
-    assert "Behind #1 The better one" in said
-    assert "Not surely worse" not in said
-    assert "in pairs, on the rows and items that both were measured on" in said
-    gains = [run["gain"] for run in (found["verdict"] for found in _verdicts(engine.home))]
+    page_text = everything_said(at)
+    assert "Behind #1 The better one" in page_text
+    assert "Not surely worse" not in page_text
+    assert "in pairs, on the rows and items that both were measured on" in page_text
+    gains = [run["gain"] for run in (verdict["verdict"] for verdict in _verdicts(engine.home))]
     assert gains[0]["low"] < gains[1]["high"]  # which their own intervals could not tell
 
 

@@ -44,9 +44,9 @@ def test_what_was_scored_stands_on_both_axes(engine: StillEngine, open_page: Ope
     assert "n 200" in shares["hovertext"][0]
     assert "n 120" in shares["hovertext"][0]
     assert at.slider(key="alpha").value == 0.8
-    said = everything_said(at)
-    assert "Gain +0.740 (0.730 to 0.750) nats a token on 200 rows" in said
-    assert "120 passages" in said
+    page_text = everything_said(at)
+    assert "Gain +0.740 (0.730 to 0.750) nats a token on 200 rows" in page_text
+    assert "120 passages" in page_text
     assert set(shares["textposition"][:-1]) == {"bottom right"}
     assert shares["textposition"][-1] == "bottom left"  # at the right edge it would be cut
     table = at.dataframe[0].value
@@ -60,7 +60,7 @@ def test_a_data_set_that_is_a_probe_is_an_axis_of_its_own(engine: StillEngine, o
         return {"probe": "data/Intents", "change": change, "state": "some", "n": 90} | more
 
     with engine.database.transaction() as tx:
-        for job in jobs.recent_jobs(tx, kinds=("interpolate",)):
+        for job in [job for job in jobs.recent_jobs(tx, limit=50) if job["kind"] == "interpolate"]:
             for point in job["result"]["points"]:
                 fall = -point["alpha"] / 5
                 point["named"] = [
@@ -105,9 +105,9 @@ def test_a_kept_share_is_a_link(engine: StillEngine, open_page: Open) -> None:
 
 def test_more_shares_are_asked_for(engine: StillEngine, open_page: Open) -> None:
     at = open_page(engine.home, PAGE, tab=TAB, run=RUN, alpha="0.35")
-    said = everything_said(at)
-    assert "Not scored yet. It lies between α 0.2 and α 0.4." in said
-    assert "52 to 60 s for 1 share, as 3 shares of this run took before." in said
+    page_text = everything_said(at)
+    assert "Not scored yet. It lies between α 0.2 and α 0.4." in page_text
+    assert "52 to 60 s for 1 share, as 3 shares of this run took before." in page_text
     at.button(key="mix-score-one").click().run()
     at.button(key="mix-score").click().run()
     assert engine.sent == [
@@ -191,11 +191,11 @@ def test_the_page_of_a_kept_share_speaks_of_no_training(engine: StillEngine, ope
     with engine.database.transaction() as tx:
         runs.update(tx, "replayed", facts={"mixed_from": RUN, "alpha": 0.4}, verdict=verdict)
     at = open_page(engine.home, PAGE, run="replayed")
-    said = everything_said(at)
-    assert sentence in said
-    assert "Mixed from" in said
-    assert "at α 0.4" in said
-    assert "What to try next" not in said
+    page_text = everything_said(at)
+    assert sentence in page_text
+    assert "Mixed from" in page_text
+    assert "at α 0.4" in page_text
+    assert "What to try next" not in page_text
     assert "Overfitting" not in [metric.label for metric in at.metric]
     assert "the model is a mix of another run's and its base" in everything_said(on_overfitting(at))
     at = open_page(engine.home, "pages/compare/compare.py", tab="cost", run="replayed")

@@ -19,6 +19,7 @@ from store.queries import metrics
 from tests.pages.conftest import Open, everything_said
 from tests.pages.run_tabs import PAGE, charts, on_tab
 from tests.pages.still_engine import StillEngine, still_engine
+from tests.unit.store_samples import POINTS
 
 
 def shown_labels(at: AppTest) -> list[str]:
@@ -53,10 +54,10 @@ def test_the_loss_chart_marks_overfitting_best_step_and_base_level(
 ) -> None:
     at = open_page(engine.home, PAGE, run="overfit")
     layout = charts(at)["Training and validation loss"]["layout"]
-    said = [annotation["text"] for annotation in layout["annotations"]]
-    assert "overfits" in said
-    assert any(text.startswith("Base model 2.457") for text in said)
-    assert any(text.endswith("at step 60") for text in said)
+    labels = [annotation["text"] for annotation in layout["annotations"]]
+    assert "overfits" in labels
+    assert any(text.startswith("Base model 2.457") for text in labels)
+    assert any(text.endswith("at step 60") for text in labels)
     card = next(metric for metric in at.metric if metric.label == "Overfitting")
     assert (card.value, card.delta[:20]) == ("Memorises", "overfits, surely sin")
 
@@ -87,9 +88,9 @@ def test_hidden_tabs_are_not_drawn_until_they_are_opened(engine: StillEngine, op
     at = open_page(engine.home, PAGE, run="learned")
     assert "json.dumps" not in everything_said(at)
     on_tab(at, "samples")
-    said = everything_said(at)
+    page_text = everything_said(at)
     assert "What does <b>json.dumps</b> do, *please*? (3)" in [text.value for text in at.text]
-    assert "in **6 of 10** (95% interval 31% to 83%), the base model in 0" in said
+    assert "in **6 of 10** (95% interval 31% to 83%), the base model in 0" in page_text
     on_tab(at, "log")
     assert at.code[0].value.endswith("step 29999\n") or at.code[0].value.endswith("step 29999")
     assert "The last 64.0 KiB of 311 KiB." in everything_said(at)
@@ -114,9 +115,9 @@ def test_a_live_run_asks_for_new_points_alone(engine: StillEngine, open_page: Op
     kept = at.session_state["live-curves"]["live", "train/loss"]
     assert kept.num_rows == 40
     point = [["live"], ["train/loss"], [41], [1.5], [utc_now()], [0]]
-    columns = [pa.array(c, f.type) for c, f in zip(point, metrics.POINTS, strict=True)]
+    columns = [pa.array(c, f.type) for c, f in zip(point, POINTS, strict=True)]
     with engine.database.transaction() as tx:
-        metrics.add(tx, pa.table(columns, metrics.POINTS))
+        metrics.add(tx, pa.table(columns, POINTS))
     st.cache_data.clear()
     at.run()
     fresh = at.session_state["live-curves"]["live", "train/loss"]

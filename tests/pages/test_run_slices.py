@@ -88,12 +88,12 @@ def test_the_tab_shows_each_slice_with_its_interval(engine: StillEngine, open_pa
 def test_without_slices_the_page_says_how_to_make_one(engine: StillEngine, open_page: Open) -> None:
     with engine.database.transaction() as tx:
         kept = quality.slices(tx, "d1")
-        for one in kept:
-            quality.delete_slice(tx, "d1", one["name"])
+        for row in kept:
+            quality.delete_slice(tx, "d1", row["name"])
     try:
         at = on_tab(open_page(engine.home, "pages/run/run.py", run="learned"), "slices")
         assert "The data set has no slices." in everything_said(at)
     finally:
         with engine.database.transaction() as tx:
-            for one in kept:
-                quality.save_slice(tx, "d1", one["name"], Filter.parse(one["filter"]), utc_now())
+            for row in kept:
+                quality.save_slice(tx, "d1", row["name"], Filter.parse(row["filter"]), utc_now())

@@ -29,7 +29,7 @@ def table_cells(page: str) -> list[str]:
 def test_what_matters_is_said_first(tmp_path: Path, open_page: Open) -> None:
     with still_engine(seed_transfer(tmp_path / "home")) as engine:
         at = open_page(engine.home, PAGE, tab="transfer")
-        said, page = everything_said(at), drawn(at)
+        page_text, page = everything_said(at), drawn(at)
     lead = next(m.value for m in at.markdown if m.value.startswith("#####")).replace("\\", "")
     assert re.search(
         r"Training on Set <0> helps Set <1> by 1[0-4].* \(.* to .*\) and costs Set <2> .*%", lead
@@ -44,8 +44,8 @@ def test_what_matters_is_said_first(tmp_path: Path, open_page: Open) -> None:
     assert f"n {ROWS} rows" in page
     assert "Set &lt;0&gt;" in page
     assert "<0>" not in page.replace("&lt;0&gt;", "")
-    assert "Holm over 8 cells" in said
-    assert "Too few pairs to tell" in said
+    assert "Holm over 8 cells" in page_text
+    assert "Too few pairs to tell" in page_text
     assert len(at.get("plotly_chart")) == 2
     listed, away = at.dataframe[0].value, at.dataframe[1].value
     assert (len(listed), len(away)) == (8, 3 + 2)
@@ -133,10 +133,10 @@ def test_a_sequence_tells_its_backward_transfer(tmp_path: Path, open_page: Open)
     with still_engine(seed_transfer(tmp_path / "home", chain=True)) as engine:
         at = open_page(engine.home, PAGE, tab="transfer")
         at.multiselect(key="matrix-runs").set_value(["run-0", "run-1", "run-2"]).run()
-        said, page = everything_said(at), drawn(at)
-    assert "Later training took back" in said
-    assert "points of relative gain (" in said
-    assert "n 80 rows" in said
+        page_text, page = everything_said(at), drawn(at)
+    assert "Later training took back" in page_text
+    assert "points of relative gain (" in page_text
+    assert "n 80 rows" in page_text
     assert "why" in page
 
 
@@ -157,8 +157,8 @@ def test_a_matrix_that_works_and_one_that_was_stopped(tmp_path: Path, open_page:
                 tx, "j", status="failed", error={"message": "The device ran out.", "fix": "Take less."}
             )
         at = open_page(engine.home, PAGE, tab="transfer")
-        said = everything_said(at)
-        assert "The device ran out. Take less. What was measured until then is kept" in said
+        page_text = everything_said(at)
+        assert "The device ran out. Take less. What was measured until then is kept" in page_text
 
 
 def test_runs_of_another_base_model_stand_apart(tmp_path: Path, open_page: Open) -> None:

@@ -169,7 +169,7 @@ def of_transfer() -> Iterator[str]:
                 for place, loss in enumerate((start, tuned))
             ]
             cell = transfer.compare(*sides) | {"source": "A", "target": "B", "own": False, "earlier": False}
-            for measure in transfer.MEASURES:
+            for measure in ("relative", "right"):
                 yield transfer_words.lead(transfer.judged([cell], measure), measure)
         for then in (base, tuned):
             yield transfer_words.backward(backward_transfer([Task("a", base, then, tuned)]))

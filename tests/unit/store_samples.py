@@ -18,11 +18,23 @@ import uvicorn
 
 from store.contract.home import Home
 from store.contract.jobdir import write_json
-from store.db.database import Database, utc_now
+from store.db.database import Database, Params, utc_now
+from store.db.statements import Statement
+from store.db.wire import decode
 from store.http.server import build
 
 TOKEN = "token-of-the-test"
 FINGERPRINT = "f00d"
+POINTS = pa.schema(  # what `metrics.add` takes
+    [
+        ("run_id", pa.string()),
+        ("name", pa.string()),
+        ("step", pa.int64()),
+        ("value", pa.float64()),
+        ("logged_at", pa.timestamp("us")),
+        ("ordinal", pa.int64()),
+    ]
+)
 
 
 def open_store(path: Path) -> tuple[Home, Database]:
@@ -45,6 +57,20 @@ def new_store(path: Path) -> tuple[Home, Database]:
     home = Home(path).create()
     home.database.write_bytes(_empty())
     return open_store(path)
+
+
+def read_rows(database: Database, sql: str, params: Params = (), *, seconds: float = 30) -> pa.Table:
+    """Every row of a question that is streamed."""
+    with database.stream(sql, params, timeout=seconds) as reading:
+        return pa.Table.from_batches(list(reading), schema=reading.schema)
+
+
+def read_written(statement: Statement) -> pa.Table:
+    """Every row of a statement that a person wrote."""
+    chunks = [statement.first()]
+    while not statement.done:
+        chunks.append(statement.next())
+    return decode(b"".join(chunks), whole=not statement.failed)
 
 
 def add_job(database: Database, job_id: str, *, status: str = "training", run: bool = True) -> None:

@@ -15,9 +15,12 @@ import pytest
 
 from store.contract.errors import QueryError, StateError
 from store.db import database as database_module
-from store.db.database import Database
+from store.db.database import Database, utc_now
 from store.db.schema import MIGRATIONS
-from tests.unit.store_samples import open_store
+from store.queries import metrics
+from tests.unit.store_samples import POINTS, open_store, read_rows
+
+LAST_WITH_HEARTBEATS = 5  # of the migrations
 
 
 def test_a_new_store_has_every_migration_and_its_home(tmp_path: Path) -> None:
@@ -57,6 +60,42 @@ def test_a_failing_migration_leaves_nothing_and_the_earlier_ones_stay(
     tables = set(database.query("SELECT table_name FROM duckdb_tables()").column(0).to_pylist())
     assert "whole" in tables
     assert "half" not in tables
+
+
+OLDER_ROWS = """
+    INSERT INTO job (job_id, kind, lane, title, status, config, after_jobs, created_at, heartbeat_at)
+    VALUES ('r', 'train', 'device', 'R', 'training', '{}', [], $at, $at);
+    INSERT INTO run VALUES
+        ('r', 1, 'R', '', 'd', 'D', NULL, 'm', 'lora', 0, '{}', '{"best_step": 2}', NULL, $at);
+    INSERT INTO metric VALUES ('r', 'eval/loss', 0, 2.0, $at), ('r', 'eval/loss', 2, 1.0, $at);
+    INSERT INTO metric_summary VALUES
+        ('r', 'eval/loss', 2, 0, 1.0, 2.0, 3.0, 5.0, 2, 0, 0, 2.0, $at, 2, 1.0, $at);
+""".replace("$at", "TIMESTAMP '2026-01-02 03:04:05'")
+
+
+@pytest.mark.parametrize("count", range(1, LAST_WITH_HEARTBEATS + 1))
+def test_an_older_store_opens_with_its_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    monkeypatch.setattr(database_module, "MIGRATIONS", MIGRATIONS[:count])
+    _, database = open_store(tmp_path)
+    with database.transaction() as tx:
+        for statement in OLDER_ROWS.split(";\n")[:-1]:
+            tx.execute(statement)
+    database.close()
+    monkeypatch.undo()
+    _, database = open_store(tmp_path)
+    (run,) = database.query("SELECT * FROM run_overview").to_pylist()
+    assert (run["name"], run["status"], run["best_step"]) == ("R", "training", 2)
+    assert (run["base_eval_loss"], run["last_eval_loss"]) == (2.0, 1.0)
+    (job,) = database.query("SELECT * FROM job").to_pylist()
+    assert "heartbeat_at" not in job.keys() | run.keys()
+    with database.transaction() as tx:  # the summary goes on from what it had
+        columns = [["r"], ["eval/loss"], [3], [4.0], [utc_now()], [0]]
+        metrics.add(tx, pa.table([pa.array(c, f.type) for c, f in zip(columns, POINTS, strict=True)], POINTS))
+    (summary,) = metrics.summaries(database, ["r"])
+    assert (summary["count"], summary["sum"], summary["last_value"]) == (3, 7.0, 4.0)
+    assert "sum_squares" not in summary
 
 
 def test_a_store_of_a_newer_tunebench_is_refused(tmp_path: Path) -> None:
@@ -160,12 +199,12 @@ def test_a_transaction_inside_another_is_a_mistake_that_is_told(tmp_path: Path) 
 
 def test_read_only_gives_every_row_with_its_schema(tmp_path: Path) -> None:
     _, database = open_store(tmp_path)
-    assert database.read_only("SELECT range AS n FROM range(200000)").num_rows == 200_000
-    empty = database.read_only("SELECT 1 AS a, 'x' AS b WHERE false")
+    assert read_rows(database, "SELECT range AS n FROM range(200000)").num_rows == 200_000
+    empty = read_rows(database, "SELECT 1 AS a, 'x' AS b WHERE false")
     assert empty.column_names == ["a", "b"]
     assert empty.num_rows == 0
-    assert database.read_only("SELECT $1 + $2 AS n", [1, 2]).to_pylist() == [{"n": 3}]
-    assert database.read_only("SELECT $a AS n", {"a": 5}).to_pylist() == [{"n": 5}]
+    assert read_rows(database, "SELECT $1 + $2 AS n", [1, 2]).to_pylist() == [{"n": 3}]
+    assert read_rows(database, "SELECT $a AS n", {"a": 5}).to_pylist() == [{"n": 5}]
 
 
 @pytest.mark.parametrize(
@@ -174,7 +213,7 @@ def test_read_only_gives_every_row_with_its_schema(tmp_path: Path) -> None:
 def test_a_statement_that_takes_too_long_is_stopped(tmp_path: Path, sql: str) -> None:
     _, database = open_store(tmp_path)
     with pytest.raises(QueryError, match=r"longer than 0\.3 s"):
-        database.read_only(sql, timeout=0.3)
+        read_rows(database, sql, seconds=0.3)
 
 
 def test_rows_that_stream_are_stopped_by_time_too(tmp_path: Path) -> None:

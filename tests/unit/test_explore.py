@@ -18,7 +18,7 @@ from store.config.filters import Condition, Filter
 from store.contract.errors import ConfigError, QueryError
 from store.db.database import Database, utc_now
 from store.queries.data import datasets, explore, histogram, quality, sql_rows
-from tests.unit.store_samples import FINGERPRINT, open_store, write_dataset
+from tests.unit.store_samples import FINGERPRINT, open_store, read_rows, write_dataset
 
 N = 500
 HOSTILE = 'it\'s "x"; DROP.~/*'
@@ -272,7 +272,7 @@ def test_a_users_select_sees_rows_and_signals_and_can_only_read(looked: Looked) 
     sql, files = sql_rows.select_over(
         small, "WITH x AS (SELECT * FROM rows) SELECT label, count(*) n FROM x GROUP BY 1; "
     )
-    counts = {row["label"]: row["n"] for row in database.read_only(sql, files).to_pylist()}
+    counts = {row["label"]: row["n"] for row in read_rows(database, sql, files).to_pylist()}
     assert counts == FRAME["label"].value_counts().to_dict()
     for bad in (
         "DELETE FROM dataset",
@@ -280,7 +280,7 @@ def test_a_users_select_sees_rows_and_signals_and_can_only_read(looked: Looked) 
         "SELECT * FROM read_csv('/etc/passwd')",
     ):
         with pytest.raises(QueryError):
-            database.read_only(*sql_rows.select_over(small, bad))
+            read_rows(database, *sql_rows.select_over(small, bad))
 
 
 def test_sql_names_the_columns_of_the_file_as_the_file_does(looked: Looked) -> None:
@@ -302,7 +302,7 @@ def test_sql_names_the_columns_of_the_file_as_the_file_does(looked: Looked) -> N
     sql = f'SELECT "{quoted}" AS own, label, characters FROM rows ORDER BY row_id'
     there = ("row_id", "text", "label", "characters", f"source.{HOSTILE}")
     small = explore.Rows(rows.dataset, rows.measured, {name: rows.known[name] for name in there})
-    selected = database.read_only(*sql_rows.select_over(small, sql)).to_pydict()
+    selected = read_rows(database, *sql_rows.select_over(small, sql)).to_pydict()
     assert selected["own"] == FRAME[HOSTILE].tolist()
     assert selected["characters"] == FRAME["characters"].tolist()
 
@@ -328,7 +328,7 @@ def test_of_a_file_with_many_columns_sql_has_those_that_it_names(looked: Looked)
     wide = explore.Rows(rows.dataset, rows.measured, columns)
     sql, files = sql_rows.select_over(wide, "SELECT Question_Number_7, label FROM rows LIMIT 3")
     assert len(sql) < sql_rows.MOST_BYTES
-    assert database.read_only(sql, files).column_names == ["question_number_7", "label"]
+    assert read_rows(database, sql, files).column_names == ["question_number_7", "label"]
 
 
 @pytest.mark.parametrize(

@@ -115,10 +115,8 @@ def test_cut_rows_have_no_fix_where_the_length_is_not_known() -> None:
 
 def test_a_sample_gives_an_interval_and_a_whole_set_none() -> None:
     (whole,) = findings_of({"truncated": 0.08})
-    assert not whole.sampled
     assert "between" not in whole.measure
     (part,) = findings_of({"truncated": 0.08}, n=100)
-    assert part.sampled
     # Wilson's interval of 8 in 100: 4.1% to 15%
     assert part.measure == "8.0% of 100 rows measured of 1,000; between 4.1% and 15% of all (95%)"
     assert part.share is not None
@@ -163,7 +161,6 @@ def test_what_was_checked_is_named_and_older_measures_too() -> None:
     measured = {"duplicates": {"figures": {"exact_group": figures_of("exact_group", 0)}, "outdated": True}}
     state = checked(measured, GROUPS)
     assert state.signals == ("Exact duplicates",)
-    assert state.outdated == ("Duplicates",)
     assert "Duplicates" not in state.missing
     measured["duplicates"]["figures"] = {"exact_group": figures_of("exact_group", 0.5)}
     assert findings({"row_count": ROWS}, measured, GROUPS) == []

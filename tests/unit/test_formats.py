@@ -63,7 +63,7 @@ SHARED = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]
 )
 def test_recognition_by_names(row: dict[str, Any], format: str, mapping: dict[str, str]) -> None:
     recognised = recognise(list(row), [row])
-    assert (recognised.format, recognised.mapping) == (format, mapping)
+    assert (recognised.format, recognised.mappings[format]) == (format, mapping)
     assert not recognised.guessed
 
 
@@ -80,13 +80,13 @@ def test_nested_answers_do_not_make_question_and_answer() -> None:
 def test_guesses_from_values_are_marked() -> None:
     rows = [{"column_1": "ham" if n % 2 else "spam", "column_2": f"Message number {n}"} for n in range(20)]
     recognised = recognise(["column_1", "column_2"], rows)
-    assert (recognised.format, recognised.mapping) == (
-        "text_label",
-        {"text": "column_2", "label": "column_1"},
-    )
+    assert recognised.format == "text_label"
+    assert recognised.mappings["text_label"] == {"text": "column_2", "label": "column_1"}
     assert recognised.guessed
     numbered = {"input": "i", "output_1": "a", "output_2": "b"}
-    assert recognise(list(numbered), [numbered]).mapping == {"prompt": "input", "completion": "output_1"}
+    recognised = recognise(list(numbered), [numbered])
+    assert recognised.format == "prompt_completion"
+    assert recognised.mappings["prompt_completion"] == {"prompt": "input", "completion": "output_1"}
 
 
 def test_alternatives_come_with_their_mappings() -> None:

@@ -138,7 +138,7 @@ def test_good_values_of_a_bad_event_are_kept_and_the_rest_is_told(database: Data
         database, job, [event("metrics", step=1, values={"good": 1.5, "bad": None, "huge": 10**400})], 10
     )
     assert (report["points"], report["torn"]) == (1, 1)
-    assert metrics.names(database, job) == ["good"]
+    assert [row["name"] for row in metrics.summaries(database, [job])] == ["good"]
 
 
 def test_bytes_that_are_in_the_store_are_not_taken_again(database: Database) -> None:
@@ -159,7 +159,7 @@ def test_one_flush_for_several_jobs_of_which_one_is_gone(database: Database) -> 
     )
     assert [report["status"] for report in reports] == ["training", None, "training"]
     assert [report["points"] for report in reports] == [1, 0, 3]
-    assert metrics.names(database, "gone") == []
+    assert metrics.summaries(database, ["gone"]) == []
     with pytest.raises(NotFoundError, match="no job gone"):
         ingest(database, "gone", batch, 10)
 

@@ -207,7 +207,7 @@ def test_a_column_of_true_and_false_is_a_label(
     if label is None:
         assert recognised.format == "text"
         return
-    assert (recognised.format, recognised.mapping["label"]) == ("text_label", label)
+    assert (recognised.format, recognised.mappings["text_label"]["label"]) == ("text_label", label)
 
 
 def test_inspect_says_what_is_used_as_what_and_what_is_ignored(home: Home, tmp_path: Path) -> None:

@@ -218,9 +218,10 @@ def test_a_request_to_stop_passes() -> None:
 
 def test_answers_come_from_a_table_of_predictions() -> None:
     table = pa.table(
-        {"row_id": [7, 9], "tuned": ["a", None], "reference": ["a", "b"], "prompt": ["p", "q"], "who": [1, 1]}
+        {"row_id": [7, 9], "prediction": ["a", None], "reference": ["a", "b"], "prompt": ["p", "q"]}
+        | {"who": [1, 1]}
     )
-    answers = Answers.of_table(table, prediction="tuned", group="who")
+    answers = Answers.of_table(table, group="who")
     assert answers.row_ids.tolist() == [7, 9]
     assert answers.groups == [1, 1]
     assert answers.labels is None

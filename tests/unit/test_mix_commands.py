@@ -48,7 +48,7 @@ def test_an_interpolation_is_queued_for_a_finished_run_that_has_a_line(desk: Des
     job = desk.job(desk("interpolate", run="LoRA on D", alphas=[0.5])["job_id"])
     assert (job["kind"], job["lane"]) == ("interpolate", "device")
     assert job["config"] == {"run_id": run_id, "alphas": [0.0, 0.5, 1.0]}
-    assert interpolations.waiting(desk.database, run_id)
+    assert [each["job_id"] for each in interpolations.unfinished(desk.database, run_id)] == [job["job_id"]]
     with desk.database.transaction() as tx:
         jobs.claim(tx, job["job_id"], "cpu", desk.now)
         jobs.finish(tx, job["job_id"], "finished", desk.now, result={"points": measured(0, 0.5, 1)})
@@ -73,7 +73,6 @@ def test_an_interpolation_is_queued_for_a_finished_run_that_has_a_line(desk: Des
     failed = desk("interpolate", run=run_id, alphas=[0.1])["job_id"]
     desk.end(failed, "failed")
     assert [job["job_id"] for job in interpolations.unfinished(desk.database, run_id)] == [failed]
-    assert not interpolations.waiting(desk.database, run_id)
     other = desk("launch", dataset="D", method="prompt_tuning")["run_id"]
     desk.end(other, "finished")
     with pytest.raises(ConfigError, match="no models in between") as caught:

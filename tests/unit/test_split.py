@@ -8,13 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.data.deal.split import assign, check, counts, deal, first_by_hash, not_as_asked, target_sizes
+from engine.data.deal.split import check, counts, deal, first_by_hash, not_as_asked, target_sizes
 from engine.near.groups import group_of, join
 from engine.rows.dataset import load
 from store.config.train_config import Split
 from store.contract.errors import ConfigError, NotFoundError
 from store.contract.home import Home
 from tests.unit.data_job import ask, import_file
+
+TRAIN, VALIDATION, TEST = range(3)  # codes of the parts
 
 
 def split(seed: int = 0, validation: float = 0.1, test: float = 0.1) -> Split:
@@ -43,9 +45,9 @@ def texts(n: int, seed: int = 1) -> np.ndarray:
 def test_sizes(rows: int, shares: tuple[float, float], sizes: tuple[int, int]) -> None:
     assert target_sizes(rows, split(0, *shares)) == sizes
     if sizes != (0, 0):
-        per_part = counts(assign(texts(rows), split(0, *shares)))
-        assert (per_part["validation"], per_part["test"]) == sizes
-        assert sum(per_part.values()) == rows
+        part_rows = counts(deal(texts(rows), split(0, *shares)))
+        assert (part_rows["validation"], part_rows["test"]) == sizes
+        assert sum(part_rows.values()) == rows
 
 
 SHARE = st.floats(0, 0.5)
@@ -68,18 +70,18 @@ def test_equal_texts_share_a_side_in_any_order(groups: list[int], seed: int, low
 
 def test_another_seed_deals_other_rows() -> None:
     digests = texts(1000)
-    first, second = assign(digests, split(0)), assign(digests, split(1))
-    both = np.count_nonzero((first == "test") & (second == "test"))
+    first, second = deal(digests, split(0)), deal(digests, split(1))
+    both = np.count_nonzero((first == TEST) & (second == TEST))
     assert 0 < both < 40  # 100 of 1000 each: 10 by chance
 
 
 def test_rows_that_are_added_leave_the_others_where_they_are() -> None:
     digests = texts(2000)
-    before, after = assign(digests[:1000], split()), assign(digests, split())[:1000]
-    assert not np.any((before == "validation") & (after == "test"))
-    assert not np.any((before == "test") & (after == "validation"))
-    stayed = np.count_nonzero((before == after) & (before != "train"))
-    assert stayed >= 0.9 * np.count_nonzero(before != "train")
+    before, after = deal(digests[:1000], split()), deal(digests, split())[:1000]
+    assert not np.any((before == VALIDATION) & (after == TEST))
+    assert not np.any((before == TEST) & (after == VALIDATION))
+    stayed = np.count_nonzero((before == after) & (before != TRAIN))
+    assert stayed >= 0.9 * np.count_nonzero(before != TRAIN)
 
 
 @pytest.mark.parametrize(
@@ -93,15 +95,15 @@ def test_rows_that_are_added_leave_the_others_where_they_are() -> None:
 )
 def test_a_part_without_rows_is_refused_by_name(digests: np.ndarray, how: Split, field: str) -> None:
     with pytest.raises(ConfigError, match=f"0 of {len(digests)} rows") as caught:
-        assign(digests, how)
+        check(counts(deal(digests, how)), how)
     assert caught.value.field == field
     assert caught.value.fix
 
 
 def test_no_held_out_rows_where_none_are_asked_for() -> None:
-    per_part = counts(assign(texts(10), split(validation=0, test=0)))
-    assert per_part == {"train": 10, "validation": 0, "test": 0}
-    check(per_part, split(validation=0, test=0))
+    part_rows = counts(deal(texts(10), split(validation=0, test=0)))
+    assert part_rows == {"train": 10, "validation": 0, "test": 0}
+    check(part_rows, split(validation=0, test=0))
 
 
 def test_the_ask_counts_rows_and_what_duplicates_pulled_along(home: Home, tmp_path) -> None:

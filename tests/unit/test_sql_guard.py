@@ -11,7 +11,7 @@ import pytest
 from store.contract.errors import QueryError
 from store.contract.home import Home
 from store.db.database import Database
-from tests.unit.store_samples import add_job, open_store
+from tests.unit.store_samples import add_job, open_store, read_rows, read_written
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +155,7 @@ def test_is_refused_and_leaves_everything_as_it_was(store: tuple[Home, Database]
     home, database = store
     before = _state(home, database)
     with pytest.raises(QueryError) as caught:
-        database.read_only(sql.replace("{home}", str(home.path)))
+        read_rows(database, sql.replace("{home}", str(home.path)))
     assert caught.value.message
     assert "the-secret-token" not in str(caught.value)
     assert _state(home, database) == before
@@ -166,7 +166,7 @@ def test_nor_does_any_of_it_get_through_in_a_process_of_its_own(store: tuple[Hom
     before = _state(home, database)
     for sql in WRITES + COMMANDS + FUNCTIONS + FILES:
         with pytest.raises(QueryError) as caught:
-            database.written(sql.replace("{home}", str(home.path))).read_all()
+            read_written(database.written(sql.replace("{home}", str(home.path))))
         assert "the-secret-token" not in str(caught.value), sql
     assert _state(home, database) == before
 
@@ -214,7 +214,7 @@ def _state(home: Home, database: Database) -> object:
 )
 def test_what_only_reads_runs(store: tuple[Home, Database], sql: str, rows: int) -> None:
     home, database = store
-    assert database.read_only(sql.replace("{home}", str(home.path))).num_rows == rows
+    assert read_rows(database, sql.replace("{home}", str(home.path))).num_rows == rows
 
 
 @pytest.mark.parametrize(
@@ -241,15 +241,15 @@ def test_what_only_reads_runs(store: tuple[Home, Database], sql: str, rows: int)
 )
 def test_errors_say_what_is_wrong(store: tuple[Home, Database], sql: str, message: str) -> None:
     with pytest.raises(QueryError) as caught:
-        store[1].read_only(sql)
+        read_rows(store[1], sql)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_a_statement_nested_without_end_is_refused_not_a_crash(store: tuple[Home, Database]) -> None:
     with pytest.raises(QueryError):
-        store[1].read_only("SELECT " + "(" * 5000 + "1" + ")" * 5000)
-    assert store[1].read_only("SELECT 1").num_rows == 1
+        read_rows(store[1], "SELECT " + "(" * 5000 + "1" + ")" * 5000)
+    assert read_rows(store[1], "SELECT 1").num_rows == 1
 
 
 def test_only_the_read_only_transaction_would_also_stop_a_write(store: tuple[Home, Database]) -> None:

@@ -41,7 +41,6 @@ def test_it_has_eight_categories_of_eighty_items_or_more() -> None:
     assert min(SUITE.categories.values()) >= 80
     assert len(SUITE.items) >= 640
     assert {len(item.options) for item in SUITE.items} == {4}
-    assert SUITE.chances == pytest.approx(dict.fromkeys(SUITE.categories, 0.25))
 
 
 def test_no_item_stands_there_twice() -> None:
@@ -146,7 +145,7 @@ def test_a_changed_text_is_another_suite(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_options_stand_as_the_id_says_and_not_as_the_file_does() -> None:
     text = "question\tanswer\tdistractors\nWhat?\tyes\tno\nWhat else?\ta\tb\tc\td\n"
     two, five = read_items("mine", text)
-    assert (two.id, two.category, two.chance) == ("mine/001", "mine", 0.5)
+    assert (two.id, two.category) == ("mine/001", "mine")
     assert sorted(two.options) == ["no", "yes"]
     assert two.options[two.right] == "yes"
     assert five.options[five.right] == "a"

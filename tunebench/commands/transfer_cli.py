@@ -104,7 +104,7 @@ def _print(document: Document, found: list[Document], sets: list[Document], meas
     lines = [["base model", "", *(_level(base.get(one["dataset_id"]), measure) for one in sets)]]
     for run in found:
         cells = [placed.get((run["run_id"], one["dataset_id"])) for one in sets]
-        lines.append([run["name"], run["dataset_name"], *(_cell(cell, measure) for cell in cells)])
+        lines.append([run["name"], run["dataset_name"], *(_cell(cell) for cell in cells)])
     print_rows(["run", "trained on", *(one["name"] for one in sets)], lines)
     say(LEGEND[measure])
     say("With 95% interval over rows, and n. Stars: told from noise after Holm (* 5%, ** 1%, *** 0.1%).")
@@ -125,7 +125,7 @@ def _level(cell: Document | None, measure: str) -> str:
     return f"{scale * figure['value']:.3g}{ends}, n {cell['n']:,}"
 
 
-def _cell(cell: Document | None, measure: str) -> str:
+def _cell(cell: Document | None) -> str:
     if cell is None:
         return "–"
     figure = cell["figure"]

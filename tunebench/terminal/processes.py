@@ -54,7 +54,7 @@ def engine_command(home: Home, port: int = 0, allow_host: Sequence[str] = ()) ->
     ]
 
 
-def start_engine(home: Home, *, port: int = 0, seconds: float = 60, allow_host: Sequence[str] = ()) -> Client:
+def start_engine(home: Home, *, seconds: float = 60, allow_host: Sequence[str] = ()) -> Client:
     """Start an engine in the background and wait until it answers.
 
     Raises StateError with the end of its log where it stops or does not answer in time.
@@ -64,7 +64,7 @@ def start_engine(home: Home, *, port: int = 0, seconds: float = 60, allow_host: 
     began = log.stat().st_size if log.exists() else 0
     with open_log(log) as output:
         process = subprocess.Popen(
-            engine_command(home, port, allow_host),
+            engine_command(home, allow_host=allow_host),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -43,10 +43,6 @@ class RecognisedFormats(NamedTuple):
     mappings: dict[FormatName, dict[str, str]]
     guessed: bool
 
-    @property
-    def mapping(self) -> dict[str, str]:
-        return self.mappings[self.format] if self.format else {}
-
 
 def recognise(columns: Sequence[str], rows: FileRows) -> RecognisedFormats:
     """The format of the rows and the mapping of its roles, with every other format that fits. The rows have

@@ -217,9 +217,8 @@ def first_by_hash(digests: np.ndarray, row_ids: np.ndarray, most: int, seed: int
 
 
 def counts(assigned: np.ndarray) -> dict[str, int]:
-    """Rows of each part, from codes or names."""
-    names = np.asarray(PARTS)[assigned] if assigned.dtype == np.uint8 else assigned
-    return {part: int(np.count_nonzero(names == part)) for part in PARTS}
+    """Rows of each part, from their codes."""
+    return {part: int(np.count_nonzero(assigned == code)) for code, part in enumerate(PARTS)}
 
 
 def check(rows: dict[str, int], split: Split) -> None:
@@ -249,17 +248,6 @@ WHY = {
     "time": "rows of one time, and rows of equal text, can't be parted",
     "stratified": "each stratum gives its share, and rows of equal text can't be parted",
 }
-
-
-def assign(digests: np.ndarray, split: Split) -> np.ndarray:
-    """For each row its part: an array of "train", "validation" and "test", shape (rows,).
-
-    digests: uint64, the column `digest` of a data set. Raises ConfigError that names field and rows where
-    training, or a part whose share is above 0, would have no row.
-    """
-    codes = deal(digests, split)
-    check(counts(codes), split)
-    return np.asarray(PARTS)[codes]
 
 
 def deal_given(parts: np.ndarray, digests: np.ndarray, split: Split, together: np.ndarray) -> np.ndarray:

@@ -63,7 +63,7 @@ def stage_of(
             "unclear",
             f"Can't tell from {phrasing.plural(rows, 'validation row')}: {_lower(shape['sentence'])}",
         )
-    return _falling(validations, shape)
+    return _falling(validations)
 
 
 def _memorising(
@@ -83,7 +83,7 @@ def _memorising(
     return f"It memorises its training rows{overfits}. {' '.join(evidence)}"
 
 
-def _falling(validations: Sequence[Validation], shape: Mapping[str, Any]) -> tuple[str, str]:
+def _falling(validations: Sequence[Validation]) -> tuple[str, str]:
     losses = step_noise.mean_losses(validations)
     level, reach = float(losses[-1]), step_noise.of_course(losses).beyond_one(2)
     recent = step_noise.rise(validations[-2], validations[-1], 0.95)

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import special
 
 from engine.diagnostics import phrasing
@@ -23,7 +22,6 @@ from engine.diagnostics.statistics.statistics import Interval, ratio_interval
 
 RELATIVE = {"amber": 0.1, "red": 0.3}
 
-Floats = NDArray[np.float64]
 Document = dict[str, Any]
 
 

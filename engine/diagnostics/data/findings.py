@@ -236,7 +236,6 @@ class Finding:
     why: str
     rows: int | None
     share: Interval | None
-    sampled: bool
     where: Document
     fixes: tuple[Fix, ...]
 
@@ -244,11 +243,10 @@ class Finding:
 @dataclass(frozen=True)
 class Checked:
     """What findings rest on: titles of the signals that have a band and were looked at, and of the groups
-    that were not measured, or by an older way of measuring."""
+    that were not measured."""
 
     signals: tuple[str, ...]
     missing: tuple[str, ...]
-    outdated: tuple[str, ...]
 
 
 def findings(
@@ -275,16 +273,14 @@ def findings(
 
 def checked(signals: Mapping[str, Mapping[str, Any]], groups: Mapping[str, Group]) -> Checked:
     """Which signals with a band were measured, and which groups were not."""
-    seen, missing, outdated = [], [], []
+    seen, missing = [], []
     for name, group in groups.items():
         if name not in signals:
             missing.append(group.title)
             continue
-        if signals[name].get("outdated"):
-            outdated.append(group.title)
         figures = signals[name]["figures"]
         seen += [s.title for s in group.signals if s.healthy and figures.get(s.column, {}).get("n")]
-    return Checked(tuple(seen), tuple(missing), tuple(outdated))
+    return Checked(tuple(seen), tuple(missing))
 
 
 def _finding(rows: int, signal: Signal, figures: Document, options: Document) -> Finding | None:
@@ -302,11 +298,10 @@ def _finding(rows: int, signal: Signal, figures: Document, options: Document) ->
         severity,
         reason,
         _title(rule, signal, figures, count, value),
-        _measure(signal, share, figures, sampled, rows),
+        _measure(share, figures, sampled, rows),
         f"{rule.why or signal.outside}".strip(),
         count,
         share,
-        sampled,
         _where(signal),
         rule.fixes(signal.column, options),
     )
@@ -367,7 +362,7 @@ def _counted(count: int, noun: str) -> str:
     return plural(count, noun)
 
 
-def _measure(signal: Signal, share: Interval | None, figures: Document, sampled: bool, rows: int) -> str:
+def _measure(share: Interval | None, figures: Document, sampled: bool, rows: int) -> str:
     """ "25% of 2,211 rows", with the interval where they are a sample of all rows."""
     n = int(figures["n"])
     if share is None:

@@ -22,7 +22,6 @@ LEAST = 2  # rows of a kind, to compare it
 TINY = 1e-5  # nats a token, under which nothing is shown
 
 Document = dict[str, Any]
-Array = NDArray[np.float64]
 KINDS = {"exact": "word for word", "near": "nearly", "same_prompt": "by their prompt"}
 
 

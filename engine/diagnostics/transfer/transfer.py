@@ -42,7 +42,6 @@ AT_ONCE = 2_000_000  # signs drawn at a time
 ALPHA = 0.05
 STARS = ((0.001, "***"), (0.01, "**"), (ALPHA, "*"))
 FEW_PAIRS = 10  # fewer say nothing of a correlation, whatever it comes to
-MEASURES = ("relative", "right")
 
 Floats = NDArray[np.float64]
 Document = dict[str, Any]

@@ -42,14 +42,6 @@ class Suite:
         """Items of each category."""
         return dict(Counter(item.category for item in self.items))
 
-    @property
-    def chances(self) -> dict[str, float]:
-        """The accuracy of guessing, by category."""
-        totals = dict.fromkeys(self.categories, 0.0)
-        for item in self.items:
-            totals[item.category] += item.chance
-        return {category: totals[category] / count for category, count in self.categories.items()}
-
 
 @cache
 def load() -> Suite:

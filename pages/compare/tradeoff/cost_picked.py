@@ -31,7 +31,6 @@ from pages.shared import reads, wording
 from pages.shared.session import plain
 
 LISTED = 8  # runs of the front
-NAMED = 3  # runs that one is behind
 
 
 def draw_picked(found: Sequence[Point], picked: str, measure: str) -> bool:

@@ -26,7 +26,7 @@ ONLY = {
 
 
 def questions(
-    db: Queryable, run_id: str, *, only: str = "", category: str = "", limit: int = 10, offset: int = 0
+    db: Queryable, run_id: str, *, only: str = "", limit: int = 10, offset: int = 0
 ) -> tuple[int, list[dict[str, Any]]]:
     """How many of the choice items there are, and some of them: probe, item, category, text, options, right,
     and what base and tuned model chose; those first whose right option lost most.
@@ -35,10 +35,10 @@ def questions(
     where a file is missing.
     """
     folder = row_losses.path(db, run_id).parent
-    params = [str(folder / name) for name in ("probes.parquet", "probe_items.parquet")] + [category]
-    source = _QUESTIONS + f" WHERE {ONLY[only]} AND ($3 = '' OR b.category = $3)"
+    params = [str(folder / name) for name in ("probes.parquet", "probe_items.parquet")]
+    source = _QUESTIONS + f" WHERE {ONLY[only]}"
     total = int(scalar(db.query(f"SELECT count(*) FROM ({source})", params)))
-    found = db.query(f"{source} ORDER BY rise DESC, item LIMIT $4 OFFSET $5", [*params, limit, offset])
+    found = db.query(f"{source} ORDER BY rise DESC, item LIMIT $3 OFFSET $4", [*params, limit, offset])
     return total, records(found)
 
 

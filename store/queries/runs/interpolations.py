@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from store.contract.states import ALIVE
 from store.db.records import records
 
 if TYPE_CHECKING:
@@ -69,8 +68,3 @@ def kept(db: Queryable, run_id: str) -> dict[float, dict[str, Any]]:
         FROM run_overview WHERE facts ->> 'mixed_from' = ? ORDER BY created_at, run_id
     """
     return {row["alpha"]: row for row in records(db.query(sql, [run_id]))}
-
-
-def waiting(db: Queryable, run_id: str) -> bool:
-    """Whether one of them waits or works."""
-    return any(job["status"] in ALIVE for job in unfinished(db, run_id))
