@@ -23,6 +23,7 @@ from typing import Any
 import psutil
 
 from engine.launchers import Exit
+from store.catalog.job_kinds import JOB_KINDS
 from store.contract.process_record import process_start
 
 log = logging.getLogger(__name__)
@@ -30,10 +31,6 @@ log = logging.getLogger(__name__)
 SHORT_LIFE = 10.0  # seconds; a zygote that dies sooner after it was ready is not started again
 REMEMBERED_EXITS = 1000
 
-
-WITHOUT_MODELS = frozenset(
-    {"import", "inspect", "split", "overlap"}
-)  # start sooner than the zygote's imports end
 WORKER = (sys.executable, "-m", "engine.worker")
 
 
@@ -57,7 +54,7 @@ class LocalLauncher:
         path = str(job_dir)
         with self._lock:
             self._exits.pop(path, None)
-            if self._zygote is None or (kind in WITHOUT_MODELS and not self._ready):
+            if self._zygote is None or (JOB_KINDS[kind].without_models and not self._ready):
                 self._start_fresh(path)
                 return
             self._waiting.append(path)

@@ -13,8 +13,9 @@ from pages.data.rows import explore_reads
 from pages.data.rows.explore_filter import label
 from pages.shared import figures, quantities, reads
 from pages.shared.session import act, guarded, plain, show_error
-from store.config.train_config import Split, SplitBy, TrainConfig
+from store.config.train_config import Split, TrainConfig
 from store.contract.errors import ConfigError
+from store.documents.split import SplitBy
 
 BY = {
     "random": "At random",

@@ -14,8 +14,8 @@ from pydantic import ConfigDict, Field, model_validator
 from store.catalog.formats import FormatName
 from store.config.filters import Filter
 from store.contract.document import Config
+from store.documents.fates import Fate
 
-Fate = Literal["kept", "changed", "dropped", "added"]  # what became of a row
 FATES: tuple[Fate, ...] = ("kept", "changed", "dropped", "added")
 PII_KINDS = ("email", "phone", "card", "iban", "ip", "ssn", "person", "address", "secret")
 

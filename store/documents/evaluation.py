@@ -1,117 +1,12 @@
-"""Evaluations: a row of the store, the figure of a metric, a judging."""
+"""Evaluations as the store has them, and their rows."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Any, Literal, NotRequired, TypedDict
 
-from store.documents.estimate import Estimate
-
-
-class Unscored(TypedDict):
-    """Rows that a metric could not score."""
-
-    count: int
-    reasons: dict[str, int]  # why -> rows, the 20 most frequent
-    examples: list[tuple[int, str]]  # row_id and why, the first 20
-
-
-class Figure(TypedDict):
-    """What one metric says of a model on a set of rows (`engine.diagnostics.statistics.scored`)."""
-
-    metric: str  # a key of the metric table, task/NAME/METRIC, or a user's own
-    unit: str
-    better: Literal["higher", "lower"]
-    estimator: str  # mean, accuracy, …, or "whole" for a figure that no row has a share in
-    bounds: list[float | None]  # least and most that it can be
-    labels: list[str]
-    value: float | None  # null without a usable row
-    low: float | None  # of the 95% interval
-    high: float | None
-    n: int  # rows that count
-    groups: int | None  # that are resampled whole; null where rows are the unit
-    rows: int
-    empty: int
-    unscored: Unscored
-    failed: str  # why nothing could be scored at all, else ""
-    details: dict[str, Any]  # what else this metric has to say
-    why: NotRequired[str]  # there is no interval
-
-
-class ListedFigure(TypedDict):
-    """A figure as lists of evaluations have it."""
-
-    metric: str
-    value: float | None
-    low: float | None
-    high: float | None
-    n: int
-    better: Literal["higher", "lower"]
-    bounds: list[float | None]
-    failed: str | None
-    estimator: str | None
-
-
-class Difference(TypedDict):
-    """How two models differ in one metric, over the rows that both could score: first minus second."""
-
-    metric: str
-    value: float | None
-    low: float | None
-    high: float | None
-    n: int
-    groups: int | None
-    detectable: float | None  # smallest difference that so many rows would show in 80 of 100 cases
-    better: Literal["higher", "lower"]
-    unit: str
-    left_out: int  # rows that only one could score or was asked
-    first_higher: int  # rows
-    second_higher: int
-    same: int
-    why: NotRequired[str]
-
-
-class ProbeFigure(TypedDict):
-    """What one model knows in general, by one probe."""
-
-    probe: str
-    suite: str  # fingerprint of questions and prose: numbers of different ones are never compared
-    n: int
-    loss: Estimate  # nats a token; of a question −log p of its right option
-    accuracy: NotRequired[Estimate]  # of questions
-
-
-class EvaluationCounts(TypedDict):
-    """Rows by what they have."""
-
-    rows: int
-    empty: int  # answers without a character
-    no_prompt: NotRequired[int]
-    no_reference: NotRequired[int]
-    no_loss: NotRequired[int]
-    cut: NotRequired[int]
-
-
-class EvaluationDetails(TypedDict):
-    """What an evaluation found beside its figures."""
-
-    counts: EvaluationCounts
-    reasons: dict[str, int]  # why rows have no answer or loss -> rows
-    notices: list[str]
-    probes: list[ProbeFigure]
-    seconds: dict[str, float]  # part of the work -> seconds
-    peak_memory_gib: float | None
-    device: str
-    device_name: str
-    dtype: str
-    versions: dict[str, str]  # python and libraries -> version
-
-
-class EvaluationResult(EvaluationDetails):
-    """The result of an evaluation."""
-
-    n: int  # rows
-    figures: list[Figure]
+from store.documents.evaluation_result import EvaluationDetails
+from store.documents.figure import Figure, ListedFigure
 
 
 class EvaluationName(TypedDict):
@@ -182,26 +77,3 @@ class RowOfTwo(TypedDict):
     second: str | None
     first_score: float
     second_score: float
-
-
-class JudgedPairs(TypedDict):
-    """Pairs of answers by what the judge said of them."""
-
-    first: int  # better in both orders
-    second: int
-    ties: int
-    split: int  # the order decided
-    unjudged: int
-
-
-class Judging(TypedDict):
-    """The result of a judging: which of two evaluations' answers a language model prefers."""
-
-    first: str  # evaluation_id
-    second: str
-    n: int  # pairs
-    figure: Figure  # share of pairs that the first wins, ties as half
-    pairs: JudgedPairs
-    reasons: dict[str, int]  # why a pair was not judged -> pairs
-    notices: list[str]
-    seconds: float

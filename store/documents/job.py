@@ -5,11 +5,17 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal, NotRequired, TypedDict
 
+from store.documents.advice import MeasuredRun
+from store.documents.fates import Fates
+from store.documents.import_result import ImportStats
+from store.documents.row import Kind
+from store.documents.signal_figures import SignalFigure, SignalOptions
+from store.documents.split import SplitBy
+
 JobStatus = Literal[
     "queued", "preparing", "training", "evaluating", "finished", "failed", "cancelled", "lost"
 ]
 Level = Literal["info", "warning"]
-SplitBy = Literal["random", "group", "time", "stratified", "given"]
 
 
 class ErrorDocument(TypedDict):
@@ -81,7 +87,7 @@ class NamedDataset(TypedDict):
 
     dataset_id: str
     name: str
-    kind: Literal["chat", "text", "preference"]
+    kind: Kind
     fingerprint: str  # of the rows; names their folder
 
 
@@ -97,7 +103,13 @@ class OrderDataset(NamedDataset):
     test_size: NotRequired[float]
     split_by: NotRequired[SplitBy]
     split_column: NotRequired[str | None]
-    signals: NotRequired[dict[str, dict[str, Any]]]  # group that was measured -> its options
+    signals: NotRequired[dict[str, SignalOptions]]  # group that was measured -> its options
+
+
+class RecipeDocument(TypedDict):
+    """A recipe as it is stored (`store.config.recipe.Recipe`)."""
+
+    steps: list[dict[str, Any]]  # each with `step`, its kind, and the fields of that kind
 
 
 class OrderVersion(TypedDict):
@@ -109,18 +121,25 @@ class OrderVersion(TypedDict):
     format: str
     row_count: int
     skipped_count: int
-    stats: dict[str, Any]  # store.documents.dataset.ImportStats
-    recipe: dict[str, Any] | None
-    fates: dict[str, Any] | None  # store.documents.dataset.Fates
+    stats: ImportStats
+    recipe: RecipeDocument | None
+    fates: Fates | None  # null for an import
     created_at: str  # ISO 8601, UTC
 
 
 class GroupFigures(TypedDict):
     """What was measured of a data set by one group of signals."""
 
-    options: dict[str, Any]  # model, max_length, … it was measured with
+    options: SignalOptions
     row_count: int
-    figures: dict[str, dict[str, Any]]  # column -> its figures
+    figures: dict[str, SignalFigure]  # column -> its figures
+
+
+class CardFacts(TypedDict):
+    """What the data card of an export tells beside the rows."""
+
+    history: list[OrderVersion]  # the versions from the first to this one
+    figures: dict[str, GroupFigures]  # what was measured, by group
 
 
 class DataWork(TypedDict):
@@ -165,6 +184,14 @@ class JobOrder(OrderDetails):
     attempt: NotRequired[int]  # from 1
     resume: NotRequired[bool]
     config: dict[str, Any]
+
+
+class PastRuns(TypedDict):
+    """What the engine adds to a question about costs, as a worker can't look it up."""
+
+    past: list[MeasuredRun]
+    replay: NamedDataset | None  # whose rows are to be replayed
+    probes: list[NamedDataset]  # the data sets that are to be probes
 
 
 class StatusEvent(TypedDict):
@@ -275,6 +302,9 @@ class RecipeSaved(TypedDict):
 
 class Done(TypedDict):
     """The answer of a command that has nothing to say: an empty object."""
+
+
+CommandAnswer = JobQueued | RunQueued | SampleQueued | RecipeSaved | Done
 
 
 class IngestReport(TypedDict):

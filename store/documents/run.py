@@ -3,37 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal, TypedDict
 
 from store.documents.estimate import Estimate
+from store.documents.forgetting import ForgettingState, ForgottenChoices, ForgottenText
 from store.documents.job import ErrorDocument, JobProgress, JobStatus, SplitFields
+from store.documents.overlap import Leaks
+from store.documents.split import PartRows
+from store.documents.verdict import Gain, Stopped, Verdict
 
 Task = Literal["sft", "classification", "dpo"]
-
-
-class Stopped(TypedDict):
-    """How training ended."""
-
-    reason: str  # epochs | early_stopping | max_steps | max_forgetting; mixed for a run that was not trained
-    step: int
-    restored_step: int  # whose weights the run ends with
-
-
-class PartRows(TypedDict):
-    """Rows of each part of the split that have a token to train on."""
-
-    train: int
-    validation: int
-    test: int
-
-
-class Leaks(TypedDict):
-    """Held-out rows that training repeats, by what is the same."""
-
-    exact: int  # their text
-    near: int  # not exactly, but in a cluster of near duplicates
-    same_prompt: int | None  # another answer to a prompt that is trained on; null: not looked at
-    checked_near: bool  # near duplicates are known
 
 
 class Canary(TypedDict):
@@ -156,7 +135,7 @@ class Run(JobProgress):
     seed: int
     config: dict[str, Any]  # store.config.train_config.TrainConfig, resolved
     facts: RunFacts
-    verdict: dict[str, Any] | None  # Verdict
+    verdict: Verdict | None
     created_at: datetime  # naive UTC
     status: JobStatus
     attempt: int
@@ -173,44 +152,6 @@ class Run(JobProgress):
     last_eval_loss: float | None
     last_train_loss: float | None
     last_step: int | None
-
-
-class MeasuredRun(TypedDict):
-    """What a finished run was predicted to need and what it needed; null where it has not measured that."""
-
-    run_id: str
-    name: str
-    number: int
-    method: str
-    task: Task
-    model: str
-    data_fingerprint: str | None
-    train_rows: int | None
-    gain: dict[str, Any] | None  # of the verdict
-    stopped: str | None  # reason
-    course: float | None  # share of the planned steps that it took
-    settings: dict[str, Any]  # that change its speed
-    stoppable: bool  # it may stop before its last step
-    device_name: str | None
-    counted_memory_gib: float | None
-    process_memory_gib: float | None
-    estimated_memory_gib: float | None
-    peak_memory_gib: float | None
-    estimated_memory_low_gib: float | None
-    estimated_memory_high_gib: float | None
-    counted_seconds: float | None
-    estimated_seconds: float | None
-    estimated_low_seconds: float | None
-    estimated_high_seconds: float | None
-    run_seconds: float | None
-    energy_wh: float | None
-    course_seconds: float | None
-
-
-class GainOfRun(Estimate):
-    """The gain of a verdict, in its unit."""
-
-    unit: NotRequired[str]
 
 
 class RunCosts(TypedDict):
@@ -231,10 +172,31 @@ class RunCosts(TypedDict):
     parent: str  # the run that it changes, or ""
     alpha: float | None  # of a run that was mixed and not trained
     state: str | None  # of its forgetting
-    gain: GainOfRun | None
+    gain: Gain | None
     prose: Estimate | None  # rise of the loss on plain prose, nats a token
     answers: Estimate | None  # change of the share of questions that are right
     kl: Estimate | None  # distance from the base model on its own texts, nats a token
+
+
+class RunResult(TypedDict):
+    """The result of a run, trained or mixed."""
+
+    verdict: Verdict
+
+
+class MeasuredShare(TypedDict):
+    """One share α of the way from a run's base to its tuned model, as an interpolation measured it."""
+
+    run_id: str
+    job_id: str
+    alpha: float
+    state: ForgettingState | None
+    seconds: float | None  # that measuring it took; null where it was known before
+    gain: Estimate | None  # as of RunCosts
+    prose: Estimate | None
+    answers: Estimate | None
+    kl: Estimate | None
+    named: list[ForgottenText | ForgottenChoices] | None  # what probes say that the user named
 
 
 class KeptVariant(TypedDict):

@@ -12,17 +12,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from store.catalog.signals import GROUP_OF, GROUPS
 from store.config.filters import SOURCE, Filter, check_column, column_sql, quoted
 from store.db.records import records, scalar
+from store.documents.dataset import Dataset, SignalRow
 
 if TYPE_CHECKING:
     from store.db.database import Queryable
 
 Type = Literal["number", "flag", "category", "group", "text"]
-Measured = Mapping[str, Mapping[str, Any]]  # store.queries.data.quality.signals
+Measured = Mapping[str, SignalRow]  # store.queries.data.quality.signals
 JOINED = 2  # sidecars that are joined to texts by row number; hashing more costs more than it saves
 MATCHING = 20_000  # rows that a search may find for their numbers to stand in its place
 EXCERPT = 2_000  # characters of a long text in a page of rows
@@ -39,48 +40,52 @@ class Column:
     means: str = ""
 
 
-def columns(dataset: Mapping[str, Any], measured: Measured, example: Mapping[str, Any]) -> dict[str, Column]:
+def columns(dataset: Dataset, measured: Measured, example: Mapping[str, object]) -> dict[str, Column]:
     """Every column of a data set by name. `example`: one row as it stood in the file (`example_row`)."""
-    found = [Column("row_id", "number", "Row"), Column("line", "number", "Line in the file")]
+    listed = [Column("row_id", "number", "Row"), Column("line", "number", "Line in the file")]
     if dataset["kind"] == "text":
-        found += [Column("text", "text", "Text")]
+        listed += [Column("text", "text", "Text")]
     else:
-        found += [Column("prompt", "text", "Prompt"), Column("answer", "text", "Answer")]
-        found += [Column("text", "text", "Prompt and answer"), Column("turns", "number", "Turns")]
+        listed += [Column("prompt", "text", "Prompt"), Column("answer", "text", "Answer")]
+        listed += [Column("text", "text", "Prompt and answer"), Column("turns", "number", "Turns")]
     if dataset["stats"].get("label_count"):
-        found.append(Column("label", "category", "Label"))
+        listed.append(Column("label", "category", "Label"))
     if dataset["kind"] == "preference":
-        found.append(Column("rejected", "text", "Rejected answer"))
+        listed.append(Column("rejected", "text", "Rejected answer"))
     for name in measured:
         for signal in GROUPS[name].signals:
-            found.append(Column(signal.column, signal.type, signal.title, signal.unit, signal.means))
+            listed.append(Column(signal.column, signal.type, signal.title, signal.unit, signal.means))
     used = [name for name in dataset["columns"].values() if name in example or "." not in name]
     named = [*dict.fromkeys([*used, *example])]
-    found += [
+    listed += [
         Column(f"{SOURCE}{name}", _source_type(example.get(name)), name, means="As it stood in the file")
         for name in named
     ]
-    return {column.name: column for column in found}
+    return {column.name: column for column in listed}
 
 
-def _source_type(value: Any) -> Type:
+def _source_type(value: object) -> Type:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return "number"
     return "category"
 
 
-def example_row(db: Queryable, dataset: Mapping[str, Any]) -> dict[str, Any]:
+class _SourceRow(TypedDict):
+    source: dict[str, Any] | None
+
+
+def example_row(db: Queryable, dataset: Dataset) -> dict[str, Any]:
     """The first row as it stood in the file."""
     sql = "SELECT source FROM read_parquet($1) WHERE row_id = 0"
-    found = records(db.query(sql, [dataset["rows_path"]]), ["source"])
-    return dict(found[0]["source"] or {}) if found else {}
+    rows = records(db.query(sql, [dataset["rows_path"]]), _SourceRow, ["source"])
+    return (rows[0]["source"] or {}) if rows else {}
 
 
 @dataclass(frozen=True)
 class Rows:
     """A data set as SQL sees it: the files of its rows and of what was measured of them."""
 
-    dataset: Mapping[str, Any]
+    dataset: Dataset
     measured: Measured
     known: Mapping[str, Column]
 
@@ -146,8 +151,8 @@ def row_ids(
     selection, params = _selected(rows, where, order_by)
     order = _order(order_by, descending)
     sql = f"SELECT row_id FROM ({selection}) ORDER BY {order} LIMIT ? OFFSET ?"
-    found: list[int] = db.query(sql, [*params, limit, offset]).column("row_id").to_pylist()
-    return found
+    ids: list[int] = db.query(sql, [*params, limit, offset]).column("row_id").to_pylist()
+    return ids
 
 
 def find(
@@ -233,7 +238,7 @@ def values_of(
 
     Each file is asked for itself, because then only its parts that hold these rows are read.
     """
-    found: dict[int, dict[str, Any]] = {row_id: {"row_id": row_id} for row_id in ids}
+    by_id: dict[int, dict[str, Any]] = {row_id: {"row_id": row_id} for row_id in ids}
     files: dict[str, list[str]] = {}
     for name in names:
         if name != "row_id":
@@ -241,9 +246,10 @@ def values_of(
     listed = ", ".join(str(int(row_id)) for row_id in ids) or "NULL"
     for part in files.values():
         relation, paths = rows.relation(part, shorten)
-        for row in records(db.query(f"SELECT * FROM ({relation}) WHERE row_id IN ({listed})", paths)):
-            found[row["row_id"]].update(row)
-    return [found[row_id] for row_id in ids]
+        table = db.query(f"SELECT * FROM ({relation}) WHERE row_id IN ({listed})", paths)
+        for row in records(table, dict[str, Any]):
+            by_id[row["row_id"]].update(row)
+    return [by_id[row_id] for row_id in ids]
 
 
 def companions(db: Queryable, rows: Rows, column: str, row_id: int, limit: int = 20) -> tuple[int, list[int]]:

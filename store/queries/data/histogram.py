@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 from store.catalog.signals import GROUP_OF
 from store.config.filters import Condition, Filter, quoted
 from store.db.records import records
+from store.documents.import_result import SizeSpread
+from store.documents.signal_figures import SignalFigure
 from store.queries.data.explore import Column, Rows
 
 if TYPE_CHECKING:
@@ -68,18 +70,18 @@ class _Counts:
     """(value or bar, rows, hits) of the most frequent values of a column; `rows`, `hits` and `distinct` of
     all of them, a missing one counted too."""
 
-    found: list[tuple[Any, int, int]]
+    values: list[tuple[Any, int, int]]
     rows: int
     hits: int
     distinct: int
 
     @property
-    def known(self) -> list[tuple[Any, int, int]]:
-        return [entry for entry in self.found if entry[0] is not None]
+    def present(self) -> list[tuple[Any, int, int]]:
+        return [entry for entry in self.values if entry[0] is not None]
 
     @property
     def missing(self) -> tuple[int, int]:
-        return next(((n, hits) for value, n, hits in self.found if value is None), (0, 0))
+        return next(((n, hits) for value, n, hits in self.values if value is None), (0, 0))
 
 
 def facets(db: Queryable, rows: Rows, names: Sequence[str], where: Filter) -> dict[str, Histogram]:
@@ -89,22 +91,22 @@ def facets(db: Queryable, rows: Rows, names: Sequence[str], where: Filter) -> di
     made of them, else the span is asked for and the rows are read once more.
     """
     numbers = [name for name in names if rows.known[name].type == "number"]
-    edges = {name: _edges(rows, name, known) for name in numbers if (known := _figures(rows, name))}
+    edges = {name: _edges(rows, name, span) for name in numbers if (span := _figures(rows, name))}
     counts = _count(db, rows, names, where, edges)
     if many := [name for name in numbers if name not in edges and counts[name].distinct > FEW]:
         edges |= _asked_edges(db, rows, many)
         counts |= _count(db, rows, many, where, edges)
-    found = {}
+    histograms = {}
     for name in names:
         column, counted = rows.known[name], counts[name]
         if name in edges:
-            bars = {int(bar): (n, hits) for bar, n, hits in counted.known}
-            found[name] = _of_bars(column, bars, edges[name], counted.missing)
+            bars = {int(bar): (n, hits) for bar, n, hits in counted.present}
+            histograms[name] = _of_bars(column, bars, edges[name], counted.missing)
         elif name in numbers:
-            found[name] = _of_numbers(rows, column, counted)
+            histograms[name] = _of_numbers(rows, column, counted)
         else:
-            found[name] = _of_values(column, counted)
-    return found
+            histograms[name] = _of_values(column, counted)
+    return histograms
 
 
 def _count(
@@ -136,10 +138,10 @@ def _count(
         QUALIFY place <= CASE mask {kept} END
             OR coalesce({", ".join(f"{name}::VARCHAR" for name in listed)}) IS NULL
     """
-    found = records(db.query(sql, [*params, *files]))
+    groups = records(db.query(sql, [*params, *files]), dict[str, Any])
     counts = {}
     for place, name in enumerate(names):
-        own = [row for row in found if int(row["mask"]) == _mask(place, len(names))]
+        own = [row for row in groups if int(row["mask"]) == _mask(place, len(names))]
         totals = (int(own[0][k]) for k in ("all_n", "all_hits", "distinct_n")) if own else (0, 0, 0)
         counts[name] = _Counts([(row[f"b{place}"], row["n"], row["hits"]) for row in own], *totals)
     return counts
@@ -163,20 +165,20 @@ def _mask(place: int, count: int) -> int:
 
 
 def _of_values(column: Column, counted: _Counts) -> Histogram:
-    shown = sorted(counted.known, key=lambda entry: (-entry[1], entry[0]))[:TOP]
+    frequent = sorted(counted.present, key=lambda entry: (-entry[1], entry[0]))[:TOP]
     missing = counted.missing
     others = (
-        counted.rows - missing[0] - sum(n for _, n, _ in shown),
-        counted.hits - missing[1] - sum(hits for _, _, hits in shown),
+        counted.rows - missing[0] - sum(n for _, n, _ in frequent),
+        counted.hits - missing[1] - sum(hits for _, _, hits in frequent),
     )
-    bars = tuple(Bar(n, hits, _value(column, value)) for value, n, hits in shown)
-    return Histogram(column, bars, others, counted.distinct - len(shown) - (missing[0] > 0), missing)
+    bars = tuple(Bar(n, hits, _value(column, value)) for value, n, hits in frequent)
+    return Histogram(column, bars, others, counted.distinct - len(frequent) - (missing[0] > 0), missing)
 
 
 def _of_numbers(rows: Rows, column: Column, counted: _Counts) -> Histogram:
     """Bars of a number of which every value was counted."""
-    finite = sorted((value, n, hits) for value, n, hits in counted.known if math.isfinite(value))
-    odd = [(n, hits) for value, n, hits in counted.known if not math.isfinite(value)]
+    finite = sorted((value, n, hits) for value, n, hits in counted.present if math.isfinite(value))
+    odd = [(n, hits) for value, n, hits in counted.present if not math.isfinite(value)]
     missing = tuple(x + sum(entry[i] for entry in odd) for i, x in enumerate(counted.missing))
     if not finite:
         return _of_bars(column, {}, [0.0, 1.0], missing)
@@ -230,15 +232,16 @@ def _figures(rows: Rows, name: str) -> tuple[float, float, float] | None:
     if name == "row_id":
         last = max(0.0, float(rows.dataset["row_count"]) - 1)
         return 0.0, last, last
+    spread: SignalFigure | SizeSpread | None = None
     if name in GROUP_OF:
-        known = rows.measured[GROUP_OF[name]]["figures"].get(name, {})
-    else:
-        known = rows.dataset["stats"].get(name, {}) if name == "turns" else {}
-    numbers = [known.get(part) for part in ("min", "p95", "max")]
-    if any(x is None or isinstance(x, str) or not math.isfinite(x) for x in numbers):
+        spread = rows.measured[GROUP_OF[name]]["figures"].get(name)
+    elif name == "turns":
+        spread = rows.dataset["stats"].get("turns")
+    if spread is None or "p95" not in spread:
         return None
-    low, high, top = (float(x) for x in numbers)
-    return low, high, top
+    numbers = [spread["min"], spread["p95"], spread["max"]]
+    low, high, top = (math.nan if x is None or isinstance(x, str) else float(x) for x in numbers)
+    return (low, high, top) if all(map(math.isfinite, (low, high, top))) else None
 
 
 def nice_edges(low: float, high: float, top: float, *, whole: bool = False, bins: int = BINS) -> list[float]:
@@ -284,5 +287,5 @@ def _bin(name: str, edges: list[float]) -> str:
     """Which of the bars a number falls into, as SQL; null where it is none. Edges are ours, so they are
     written out."""
     cases = " ".join(f"WHEN {name}::DOUBLE < {edge!r} THEN {i}" for i, edge in enumerate(edges[1:-1]))
-    known = f"{name} IS NULL OR NOT isfinite({name}::DOUBLE)"
-    return f"CASE WHEN {known} THEN NULL {cases} ELSE {len(edges) - 2} END"
+    missing = f"{name} IS NULL OR NOT isfinite({name}::DOUBLE)"
+    return f"CASE WHEN {missing} THEN NULL {cases} ELSE {len(edges) - 2} END"

@@ -55,13 +55,13 @@ def select_over(rows: Rows, sql: str) -> tuple[str, list[Any]]:
     statement, files = _over(rows, sql, named)
     if len(statement.encode()) - len(sql.encode()) > MOST_BYTES:
         text = sql.lower()
-        named = {name: known for name, known in named.items() if name.lower() in text}
+        named = {name: column for name, column in named.items() if name.lower() in text}
         statement, files = _over(rows, sql, named)
     return statement, files
 
 
 def _over(rows: Rows, sql: str, named: dict[str, str]) -> tuple[str, list[Any]]:
     relation, files = rows.relation(named.values())
-    taken = [f"{quoted(known)} AS {quoted(name)}" for name, known in named.items() if name != "row_id"]
+    taken = [f"{quoted(column)} AS {quoted(name)}" for name, column in named.items() if name != "row_id"]
     selected = f"SELECT {', '.join(['row_id', *taken])} FROM ({relation})"
     return f"WITH rows AS ({selected})\nSELECT * FROM (\n{sql.strip().rstrip(';')}\n)", files
