@@ -21,7 +21,7 @@ from engine.export.export_rows import Columns, used_columns
 from engine.recipe.questions_of_sql import Questions
 from engine.recipe.working import Working
 from engine.worker.job import Job
-from engine.worker.temporary_folder import aside
+from engine.worker.temporary_folder import temporary_folder
 from store.config.data_config import ExportConfig
 from store.config.train_config import Split
 
@@ -35,7 +35,7 @@ def run(job: Job) -> dict[str, Any]:
     Raises ConfigError where no row is meant, or the format can't hold the rows; nothing is left then.
     """
     config = ExportConfig.parse(job.config)
-    with aside(job, what="the file", again="export again") as folder:
+    with temporary_folder(job, what="the file", again="export again") as folder:
         work = Working(job, job.order["dataset"], {}, folder)
         work.progress.plan([1.0, 1.0])
         dealt = _choose(work, config)

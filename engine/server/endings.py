@@ -77,7 +77,7 @@ def clear_aside(home: Home, job: Job) -> None:
     """Remove what the worker of a job that has ended left half-made, here or in the cache: one that was
     killed could not do so itself."""
     folder = JobDir(home.jobs / job["job_id"])
-    shutil.rmtree(folder.aside, ignore_errors=True)
+    shutil.rmtree(folder.temporary, ignore_errors=True)
     if (
         job["pid"] is not None
     ):  # files that are written aside are named by it (`store.contract.jobdir.written_aside`)

@@ -91,9 +91,9 @@ def _cut_torn_line(events: Path) -> None:
         while position > 0:
             step = min(65_536, position)
             file.seek(position - step)
-            found = file.read(step).rfind(b"\n")
-            if found >= 0:
-                position = position - step + found + 1
+            newline = file.read(step).rfind(b"\n")
+            if newline >= 0:
+                position = position - step + newline + 1
                 break
             position -= step
         if position != size:

@@ -30,7 +30,7 @@ class Signal:
 
 
 @dataclass(frozen=True)
-class Group:
+class SignalGroup:
     """`version` goes up when the same rows would give other values. `local`: a row's values depend on that
     row alone, so that a new version of the data reuses those of rows that it kept. `needs`: what must be
     chosen or loaded first. `automatic`: computed after every import."""
@@ -46,10 +46,10 @@ class Group:
 
 NONE = (None, 0.0)  # healthy: none at all
 
-GROUPS: dict[str, Group] = {
+GROUPS: dict[str, SignalGroup] = {
     group.name: group
     for group in (
-        Group(
+        SignalGroup(
             "text",
             "Texts",
             (
@@ -95,7 +95,7 @@ GROUPS: dict[str, Group] = {
             version=3,
             automatic=True,
         ),
-        Group(
+        SignalGroup(
             "privacy",
             "Privacy and safety",
             (
@@ -123,7 +123,7 @@ GROUPS: dict[str, Group] = {
             version=2,
             automatic=True,
         ),
-        Group(
+        SignalGroup(
             "duplicates",
             "Duplicates",
             (
@@ -158,7 +158,7 @@ GROUPS: dict[str, Group] = {
             local=False,
             automatic=True,
         ),
-        Group(
+        SignalGroup(
             "tokens",
             "Tokens",
             (
@@ -172,7 +172,7 @@ GROUPS: dict[str, Group] = {
             ),
             needs="tokenizer",
         ),
-        Group(
+        SignalGroup(
             "difficulty",
             "Difficulty",
             (
@@ -187,7 +187,7 @@ GROUPS: dict[str, Group] = {
             ),
             needs="model",
         ),
-        Group(
+        SignalGroup(
             "labels",
             "Label quality",
             (
@@ -203,7 +203,7 @@ GROUPS: dict[str, Group] = {
             local=False,
             needs="labels",
         ),
-        Group(
+        SignalGroup(
             "map",
             "Map",
             (

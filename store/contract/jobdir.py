@@ -87,7 +87,7 @@ class JobDir:
         return self.path / "log.txt"
 
     @property
-    def aside(self) -> Path:
+    def temporary(self) -> Path:
         return self.path / "aside"
 
     @property
@@ -165,7 +165,7 @@ class JobDir:
         return self.path / "probe_items.parquet"
 
     @property
-    def recalled(self) -> Path:
+    def extraction(self) -> Path:
         """part (train or held_out), row_id, prompt, prefix, reference, tokens; of base and tuned model
         what it wrote, MODEL_same (tokens before its first slip), MODEL_whole, MODEL_similarity: rows asked
         from memory."""

@@ -55,7 +55,7 @@ def count_parameters(file: Path) -> int | None:
         end = max((tensor["data_offsets"][1] for tensor in tensors), default=0)
         if file.stat().st_size < 8 + length + end:
             return None
-        return sum(math.prod(tensor["shape"]) for tensor in tensors)
+        return int(sum(math.prod(tensor["shape"]) for tensor in tensors))
     except (OSError, ValueError, struct.error, KeyError, TypeError, AttributeError, IndexError):
         return None
 

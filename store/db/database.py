@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from store.contract.errors import BusyError, StateError
 from store.db.connection import confine, connect
-from store.db.reading import Reading, Watch
+from store.db.reading import StatementReading, Watch
 from store.db.schema import MIGRATIONS
 from store.db.sql_guard import Guard
 from store.db.statements import Statement, Statements
@@ -129,9 +129,11 @@ class Database:
         with self.stream(sql, params, timeout=timeout) as reading:
             return pa.Table.from_batches(list(reading), schema=reading.schema)
 
-    def stream(self, sql: str, params: Params = (), *, timeout: float = STATEMENT_SECONDS) -> Reading:
+    def stream(
+        self, sql: str, params: Params = (), *, timeout: float = STATEMENT_SECONDS
+    ) -> StatementReading:
         """Like `read_only`, as record batches while they are made; the caller starts and closes it."""
-        return Reading(self._root.cursor(), sql, params, timeout, self._guard, self._watch)
+        return StatementReading(self._root.cursor(), sql, params, timeout, self._guard, self._watch)
 
     def written(self, sql: str, params: Params = (), *, timeout: float = STATEMENT_SECONDS) -> Statement:
         """A statement that a person wrote, in a process of its own over the store as it is when it begins; it

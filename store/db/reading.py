@@ -35,18 +35,18 @@ class Watch:
     """
 
     def __init__(self) -> None:
-        self._readings: set[Reading] = set()
+        self._readings: set[StatementReading] = set()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
-    def add(self, reading: Reading) -> None:
+    def add(self, reading: StatementReading) -> None:
         with self._changed:
             self._readings.add(reading)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="sql-time-limit", daemon=True)
                 self._thread.start()
 
-    def remove(self, reading: Reading) -> None:
+    def remove(self, reading: StatementReading) -> None:
         with self._changed:
             self._readings.discard(reading)
             if not self._readings:
@@ -81,7 +81,7 @@ class Watch:
                 reading.time_out()
 
 
-class Reading:
+class StatementReading:
     """Record batches of one SELECT: `start()` gives `schema`, iterate once, `close()`; or use as a context.
 
     Raises QueryError from the start or the iteration where the statement fails or takes too long.

@@ -24,7 +24,7 @@ def leave(world: World, job_id: str, pid: int, fingerprint: str) -> list[Path]:
     """What a worker leaves that is killed after it published a data set, half-made things beside it."""
     folder = world.folder(job_id)
     left = [
-        folder.aside / "passing" / "pass-1.parquet",
+        folder.temporary / "passing" / "pass-1.parquet",
         folder.path / f".text.parquet.{pid}",
         world.home.cache / "embeddings" / f".f-v1.npy.{pid}",
         world.home.datasets / fingerprint / "rows.parquet",

@@ -129,14 +129,8 @@ def test_the_newest_cell_counts_and_reasons_give_way(desk: Desk) -> None:
 def test_cells_of_other_rows_are_none(desk: Desk) -> None:
     names, sets, config = measured(desk)
     other = TransferConfig.parse(config.document() | {"max_rows": 7})
-    assert (
-        len(
-            transfers.measured_transfer(desk.database, names, sets, other.asked).missing(
-                names, config.datasets
-            )
-        )
-        == 9
-    )
+    matrix = transfers.measured_transfer(desk.database, names, sets, other.asked)
+    assert len(matrix.missing(names, config.datasets)) == 9
     moved = [sets[0] | {"test_size": 0.4}, sets[1], sets[2] | {"fingerprint": "new"}]
     matrix = transfers.measured_transfer(desk.database, names, moved, config.asked)
     assert matrix.missing(names, config.datasets) == [

@@ -227,8 +227,8 @@ def _compared(
     if not pair.same_rows:
         asked = evaluation_pairs.command(evaluation_pairs.again_on_the_same_rows(pair))
         notices.insert(0, evaluation_words.rows_apart(first["n"], second["n"], pair.common))
-    told = [change | {"first_is": score_table.told(change)} for change in compared.found]
-    return cast(list[ToldDifference], told), {  # each is what `scored.difference` writes
+    differences = [change | {"first_is": score_table.told(change)} for change in compared.found]
+    return cast(list[ToldDifference], differences), {  # each is what `scored.difference` writes
         "against": {"name": second["name"], "evaluation_id": second["evaluation_id"], "n": second["n"]},
         "common": pair.common,
         "confidence": compared.confidence,

@@ -46,7 +46,7 @@ def run(job: Job) -> Document:
     asked = CleanPreview.parse(job.config)
     mixed = {name: dataset.model_dump() for name, dataset in asked.mixed.items()}
     limit = None if asked.whole or _is_quick(asked) else FIRST_ROWS
-    work = Working(job, asked.dataset.model_dump(), mixed, job.dir.aside, limit=limit)
+    work = Working(job, asked.dataset.model_dump(), mixed, job.dir.temporary, limit=limit)
     counted = steps.apply(work, asked.recipe)
     table = outcome.fates(work)
     answer: Document = {

@@ -30,7 +30,7 @@ EXCERPT = 2_000  # characters of a long text in a page of rows
 
 
 @dataclass(frozen=True)
-class Column:
+class TableColumn:
     """`title` for people, `means` for their questions. `type` text: too many values to count."""
 
     name: str
@@ -40,25 +40,25 @@ class Column:
     means: str = ""
 
 
-def columns(dataset: Dataset, measured: Measured, example: Mapping[str, object]) -> dict[str, Column]:
+def columns(dataset: Dataset, measured: Measured, example: Mapping[str, object]) -> dict[str, TableColumn]:
     """Every column of a data set by name. `example`: one row as it stood in the file (`example_row`)."""
-    listed = [Column("row_id", "number", "Row"), Column("line", "number", "Line in the file")]
+    listed = [TableColumn("row_id", "number", "Row"), TableColumn("line", "number", "Line in the file")]
     if dataset["kind"] == "text":
-        listed += [Column("text", "text", "Text")]
+        listed += [TableColumn("text", "text", "Text")]
     else:
-        listed += [Column("prompt", "text", "Prompt"), Column("answer", "text", "Answer")]
-        listed += [Column("text", "text", "Prompt and answer"), Column("turns", "number", "Turns")]
+        listed += [TableColumn("prompt", "text", "Prompt"), TableColumn("answer", "text", "Answer")]
+        listed += [TableColumn("text", "text", "Prompt and answer"), TableColumn("turns", "number", "Turns")]
     if dataset["stats"].get("label_count"):
-        listed.append(Column("label", "category", "Label"))
+        listed.append(TableColumn("label", "category", "Label"))
     if dataset["kind"] == "preference":
-        listed.append(Column("rejected", "text", "Rejected answer"))
+        listed.append(TableColumn("rejected", "text", "Rejected answer"))
     for name in measured:
         for signal in GROUPS[name].signals:
-            listed.append(Column(signal.column, signal.type, signal.title, signal.unit, signal.means))
+            listed.append(TableColumn(signal.column, signal.type, signal.title, signal.unit, signal.means))
     used = [name for name in dataset["columns"].values() if name in example or "." not in name]
     named = [*dict.fromkeys([*used, *example])]
     listed += [
-        Column(f"{SOURCE}{name}", _source_type(example.get(name)), name, means="As it stood in the file")
+        TableColumn(f"{SOURCE}{name}", _source_type(example.get(name)), name, means="As it stood in the file")
         for name in named
     ]
     return {column.name: column for column in listed}
@@ -82,19 +82,19 @@ def example_row(db: Queryable, dataset: Dataset) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Rows:
+class DatasetTable:
     """A data set as SQL sees it: the files of its rows and of what was measured of them."""
 
     dataset: Dataset
     measured: Measured
-    known: Mapping[str, Column]
+    columns: Mapping[str, TableColumn]
 
     def relation(self, names: Iterable[str], shorten: int = 0) -> tuple[str, list[Any]]:
         """A SELECT of the columns by name (and row_id), reading only the files that hold them, with its
         parameters. `shorten`: texts are cut after so many characters. Raises ConfigError."""
         wanted = list(dict.fromkeys(["row_id", *names]))
         for name in wanted:
-            check_column(name, self.known)
+            check_column(name, self.columns)
         groups = list(dict.fromkeys(GROUP_OF[name] for name in wanted if name in GROUP_OF))
         in_rows = [name for name in wanted if name not in GROUP_OF and name != "row_id"]
         files = [("r", self.dataset["rows_path"])] if in_rows or not groups else []
@@ -102,9 +102,9 @@ class Rows:
         selected = [f"{files[0][0]}.row_id AS row_id"]
         for name in wanted[1:]:
             sql = column_sql(name)
-            if name.startswith(SOURCE) and self.known[name].type == "number":
+            if name.startswith(SOURCE) and self.columns[name].type == "number":
                 sql = f"TRY_CAST({sql} AS DOUBLE)"
-            if shorten and self.known[name].type in ("text", "category"):
+            if shorten and self.columns[name].type in ("text", "category"):
                 sql = f"CASE WHEN strlen({sql}) > {shorten} THEN left({sql}, {shorten}) || '…' ELSE {sql} END"
             selected.append(f"{sql} AS {quoted(name)}")
         read = [f"read_parquet(?) AS {alias}" for alias, _ in files]
@@ -115,16 +115,16 @@ class Rows:
 
     def condition(self, where: Filter) -> tuple[str, list[Any]]:
         """The filter as SQL over `relation(self.needed(where))`. Raises ConfigError."""
-        return where.where({name: column.type for name, column in self.known.items()})
+        return where.where({name: column.type for name, column in self.columns.items()})
 
     def needed(self, where: Filter) -> list[str]:
         """The columns that the filter looks at; an expression may look at all of them."""
         if where.expression.strip():
-            return list(self.known)
+            return list(self.columns)
         return [*sorted(where.columns()), *(["text"] if where.search or where.regex else [])]
 
 
-def count(db: Queryable, rows: Rows, where: Filter) -> int:
+def count(db: Queryable, rows: DatasetTable, where: Filter) -> int:
     """How many rows the filter means."""
     if (listed := _listed(rows, where)) is not None:
         return len(listed)
@@ -135,7 +135,7 @@ def count(db: Queryable, rows: Rows, where: Filter) -> int:
 
 def row_ids(
     db: Queryable,
-    rows: Rows,
+    rows: DatasetTable,
     where: Filter,
     *,
     order_by: str = "row_id",
@@ -145,7 +145,7 @@ def row_ids(
 ) -> list[int]:
     """Numbers of the rows that the filter means, sorted by a column; rows without a value come last, and
     equal ones in the order of the file."""
-    check_column(order_by, rows.known)
+    check_column(order_by, rows.columns)
     if order_by == "row_id" and (listed := _listed(rows, where)) is not None:
         return list((listed[::-1] if descending else listed)[offset : offset + limit])
     selection, params = _selected(rows, where, order_by)
@@ -157,7 +157,7 @@ def row_ids(
 
 def find(
     db: Queryable,
-    rows: Rows,
+    rows: DatasetTable,
     where: Filter,
     *,
     order_by: str = "row_id",
@@ -165,7 +165,7 @@ def find(
     limit: int = 20,
 ) -> tuple[int, list[int]]:
     """`count` and the first `row_ids` in one reading of the rows: half the time where texts are searched."""
-    check_column(order_by, rows.known)
+    check_column(order_by, rows.columns)
     if (listed := _listed(rows, where)) is not None:
         first = row_ids(db, rows, where, order_by=order_by, descending=descending, limit=limit)
         return len(listed), first
@@ -179,7 +179,7 @@ def find(
     return (int(table["n"][0].as_py()) if table.num_rows else 0), table["row_id"].to_pylist()
 
 
-def matching(db: Queryable, rows: Rows, search: str, regex: str) -> list[int] | None:
+def matching(db: Queryable, rows: DatasetTable, search: str, regex: str) -> list[int] | None:
     """The rows that a search or a regular expression finds; None where they are more than `MATCHING`."""
     ids = row_ids(db, rows, Filter(search=search, regex=regex), limit=MATCHING + 1)
     return ids if len(ids) <= MATCHING else None
@@ -193,7 +193,7 @@ def narrowed(where: Filter, ids: Sequence[int]) -> Filter:
     return where.model_copy(update={"search": "", "regex": "", "row_ids": list(ids)})
 
 
-def _listed(rows: Rows, where: Filter) -> Sequence[int] | None:
+def _listed(rows: DatasetTable, where: Filter) -> Sequence[int] | None:
     """The rows that the filter means, in the order of the file, where no column has to be looked at."""
     end = int(rows.dataset["row_count"])  # row numbers count from 0
     if not where:
@@ -203,7 +203,7 @@ def _listed(rows: Rows, where: Filter) -> Sequence[int] | None:
     return sorted(row_id for row_id in set(where.row_ids) if 0 <= row_id < end)
 
 
-def _selected(rows: Rows, where: Filter, order_by: str) -> tuple[str, list[Any]]:
+def _selected(rows: DatasetTable, where: Filter, order_by: str) -> tuple[str, list[Any]]:
     """row_id and the column to sort by of the rows that the filter means."""
     relation, files = rows.relation([order_by, *rows.needed(where)])
     condition, params = rows.condition(where)
@@ -217,7 +217,7 @@ def _order(order_by: str, descending: bool) -> str:
 
 def page(
     db: Queryable,
-    rows: Rows,
+    rows: DatasetTable,
     where: Filter,
     names: Sequence[str],
     *,
@@ -232,7 +232,7 @@ def page(
 
 
 def values_of(
-    db: Queryable, rows: Rows, ids: Sequence[int], names: Sequence[str], *, shorten: int = 0
+    db: Queryable, rows: DatasetTable, ids: Sequence[int], names: Sequence[str], *, shorten: int = 0
 ) -> list[dict[str, Any]]:
     """These rows, in this order, with row_id and the columns named.
 
@@ -252,7 +252,9 @@ def values_of(
     return [by_id[row_id] for row_id in ids]
 
 
-def companions(db: Queryable, rows: Rows, column: str, row_id: int, limit: int = 20) -> tuple[int, list[int]]:
+def companions(
+    db: Queryable, rows: DatasetTable, column: str, row_id: int, limit: int = 20
+) -> tuple[int, list[int]]:
     """The rows with the same value of a group column as this row: how many, and the first of them."""
     relation, files = rows.relation([column])
     name = quoted(column)

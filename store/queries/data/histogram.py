@@ -19,7 +19,7 @@ from store.config.filters import Condition, Filter, quoted
 from store.db.records import records
 from store.documents.import_result import SizeSpread
 from store.documents.signal_figures import SignalFigure
-from store.queries.data.explore import Column, Rows
+from store.queries.data.explore import DatasetTable, TableColumn
 
 if TYPE_CHECKING:
     from store.db.database import Queryable
@@ -46,7 +46,7 @@ class Histogram:
     """`bars` by place (numbers) or by frequency; `others`: rows and hits of the `others_values` values that
     are not shown; `missing`: rows and hits without a value."""
 
-    column: Column
+    column: TableColumn
     bars: tuple[Bar, ...]
     others: tuple[int, int] = (0, 0)
     others_values: int = 0
@@ -84,13 +84,13 @@ class _Counts:
         return next(((n, hits) for value, n, hits in self.values if value is None), (0, 0))
 
 
-def facets(db: Queryable, rows: Rows, names: Sequence[str], where: Filter) -> dict[str, Histogram]:
+def facets(db: Queryable, rows: DatasetTable, names: Sequence[str], where: Filter) -> dict[str, Histogram]:
     """The histograms of several columns. Raises ConfigError.
 
     Where the span of a number is not known yet, its values are counted: where they are few the bars are
     made of them, else the span is asked for and the rows are read once more.
     """
-    numbers = [name for name in names if rows.known[name].type == "number"]
+    numbers = [name for name in names if rows.columns[name].type == "number"]
     edges = {name: _edges(rows, name, span) for name in numbers if (span := _figures(rows, name))}
     counts = _count(db, rows, names, where, edges)
     if many := [name for name in numbers if name not in edges and counts[name].distinct > FEW]:
@@ -98,7 +98,7 @@ def facets(db: Queryable, rows: Rows, names: Sequence[str], where: Filter) -> di
         counts |= _count(db, rows, many, where, edges)
     histograms = {}
     for name in names:
-        column, counted = rows.known[name], counts[name]
+        column, counted = rows.columns[name], counts[name]
         if name in edges:
             bars = {int(bar): (n, hits) for bar, n, hits in counted.present}
             histograms[name] = _of_bars(column, bars, edges[name], counted.missing)
@@ -110,15 +110,16 @@ def facets(db: Queryable, rows: Rows, names: Sequence[str], where: Filter) -> di
 
 
 def _count(
-    db: Queryable, rows: Rows, names: Sequence[str], where: Filter, edges: Mapping[str, list[float]]
+    db: Queryable, rows: DatasetTable, names: Sequence[str], where: Filter, edges: Mapping[str, list[float]]
 ) -> dict[str, _Counts]:
     """Rows and hits of each column by bar (where it has `edges`) or by value, in one reading of the rows."""
     relation, files = rows.relation([*names, *rows.needed(where)])
     condition, params = rows.condition(where)
-    bins = [_key(rows.known[name], edges.get(name)) for name in names]
+    bins = [_key(rows.columns[name], edges.get(name)) for name in names]
     listed = [f"b{place}" for place in range(len(names))]
     kept = " ".join(
-        f"WHEN {_mask(place, len(names))} THEN {_kept(rows.known[name])}" for place, name in enumerate(names)
+        f"WHEN {_mask(place, len(names))} THEN {_kept(rows.columns[name])}"
+        for place, name in enumerate(names)
     )
     sql = f"""
         WITH binned AS (
@@ -147,14 +148,14 @@ def _count(
     return counts
 
 
-def _key(column: Column, edges: list[float] | None) -> str:
+def _key(column: TableColumn, edges: list[float] | None) -> str:
     """What a column is counted by, as SQL: the bar of a number, or the value."""
     if edges:
         return _bin(quoted(column.name), edges)
     return f"{quoted(column.name)}::{'DOUBLE' if column.type == 'number' else 'VARCHAR'}"
 
 
-def _kept(column: Column) -> int:
+def _kept(column: TableColumn) -> int:
     """Groups of a column that are needed: of a number every bar, or every value up to `FEW`."""
     return max(FEW, 4 * BINS) + 1 if column.type == "number" else TOP + 1
 
@@ -164,7 +165,7 @@ def _mask(place: int, count: int) -> int:
     return (1 << count) - 1 - (1 << (count - 1 - place))
 
 
-def _of_values(column: Column, counted: _Counts) -> Histogram:
+def _of_values(column: TableColumn, counted: _Counts) -> Histogram:
     frequent = sorted(counted.present, key=lambda entry: (-entry[1], entry[0]))[:TOP]
     missing = counted.missing
     others = (
@@ -175,7 +176,7 @@ def _of_values(column: Column, counted: _Counts) -> Histogram:
     return Histogram(column, bars, others, counted.distinct - len(frequent) - (missing[0] > 0), missing)
 
 
-def _of_numbers(rows: Rows, column: Column, counted: _Counts) -> Histogram:
+def _of_numbers(rows: DatasetTable, column: TableColumn, counted: _Counts) -> Histogram:
     """Bars of a number of which every value was counted."""
     finite = sorted((value, n, hits) for value, n, hits in counted.present if math.isfinite(value))
     odd = [(n, hits) for value, n, hits in counted.present if not math.isfinite(value)]
@@ -194,7 +195,7 @@ def _of_numbers(rows: Rows, column: Column, counted: _Counts) -> Histogram:
 
 
 def _of_bars(
-    column: Column, counted: Mapping[int, tuple[int, int]], edges: list[float], missing: tuple[int, ...]
+    column: TableColumn, counted: Mapping[int, tuple[int, int]], edges: list[float], missing: tuple[int, ...]
 ) -> Histogram:
     bars = tuple(
         Bar(*counted.get(place, (0, 0)), None, low, high)
@@ -203,13 +204,13 @@ def _of_bars(
     return Histogram(column, bars, missing=(missing[0], missing[1]))
 
 
-def _value(column: Column, text: str) -> Any:
+def _value(column: TableColumn, text: str) -> Any:
     if column.type == "flag":
         return text == "true"
     return int(text) if column.type == "group" else text
 
 
-def _asked_edges(db: Queryable, rows: Rows, names: Sequence[str]) -> dict[str, list[float]]:
+def _asked_edges(db: Queryable, rows: DatasetTable, names: Sequence[str]) -> dict[str, list[float]]:
     """Edges of columns of numbers whose span nobody has measured yet."""
     relation, files = rows.relation(names)
     parts = []
@@ -223,11 +224,11 @@ def _asked_edges(db: Queryable, rows: Rows, names: Sequence[str]) -> dict[str, l
     }
 
 
-def _edges(rows: Rows, name: str, span: tuple[float, float, float]) -> list[float]:
-    return nice_edges(*span, whole=rows.known[name].unit not in ("share", "ratio", "nats a token"))
+def _edges(rows: DatasetTable, name: str, span: tuple[float, float, float]) -> list[float]:
+    return nice_edges(*span, whole=rows.columns[name].unit not in ("share", "ratio", "nats a token"))
 
 
-def _figures(rows: Rows, name: str) -> tuple[float, float, float] | None:
+def _figures(rows: DatasetTable, name: str) -> tuple[float, float, float] | None:
     """min, 95th percentile and max of a column where they are known without a look at the rows."""
     if name == "row_id":
         last = max(0.0, float(rows.dataset["row_count"]) - 1)

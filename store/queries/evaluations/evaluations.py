@@ -145,7 +145,7 @@ def users(db: Queryable, column: str, value: str) -> list[str]:
         f" SELECT title FROM job WHERE kind = ? AND config ->> '{key}' = ?"
         f" AND status IN ({placeholders(alive)})"
     )
-    return db.query(sql, [value, KIND, value, *alive])["name"].to_pylist()
+    return [str(name) for name in db.query(sql, [value, KIND, value, *alive])["name"].to_pylist()]
 
 
 def _folder(db: Queryable, evaluation_id: str) -> JobDir:
