@@ -72,7 +72,7 @@ def _choose(work: Working, config: ExportConfig) -> Dealt:
         work.alive[:] = False
         work.alive[chosen] = True
     told = work.origins[0].dataset
-    how = Split.parse({field: told[field] for field in Split.model_fields})
+    how = Split.parse({field: value for field, value in told.items() if field in Split.model_fields})
     dealt = deal_rows(work.home, told["fingerprint"], how)
     if config.parts is not None:
         wanted = [PARTS.index(part) for part in config.parts]

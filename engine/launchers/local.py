@@ -18,7 +18,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import psutil
 
@@ -32,6 +32,18 @@ SHORT_LIFE = 10.0  # seconds; a zygote that dies sooner after it was ready is no
 REMEMBERED_EXITS = 1000
 
 WORKER = (sys.executable, "-m", "engine.worker")
+
+
+class ZygoteReport(TypedDict, total=False):
+    """One line of the zygote: that it is ready, that a worker started, or that one ended."""
+
+    ready: bool
+    seconds: float  # that its imports took
+    problems: list[str]  # modules that could not be imported, each with its reason
+    started: str  # path of the job's folder
+    ended: str  # path of the job's folder
+    pid: int
+    code: int  # negative where a signal ended it
 
 
 class LocalLauncher:
@@ -123,7 +135,7 @@ class LocalLauncher:
         assert zygote.stdout is not None
         ready_at: float | None = None
         for line in zygote.stdout:
-            document = json.loads(line)
+            document: ZygoteReport = json.loads(line)
             if "ready" in document:
                 ready_at = time.monotonic()
                 self._ready = True
@@ -137,7 +149,7 @@ class LocalLauncher:
             if not self._closed:
                 self._replace(code, lived)
 
-    def _note(self, document: dict[str, Any]) -> None:
+    def _note(self, document: ZygoteReport) -> None:
         with self._lock:
             if "started" in document and document["started"] in self._waiting:
                 self._waiting.remove(document["started"])

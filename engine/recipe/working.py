@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,9 +20,9 @@ import pyarrow.parquet as pq
 from engine.rows.dataset import SCHEMA, batches, open_rows
 from engine.worker.job import Job
 from store.contract.home import Home
+from store.documents.job import OrderDataset
 
 BATCH_ROWS = 10_000
-Document = dict[str, Any]
 
 
 @dataclass
@@ -50,7 +49,7 @@ class Origin:
     """A data set that rows come from: what the worker was told of it, and which of its rows have which number
     here (None: the same numbers)."""
 
-    dataset: Document
+    dataset: OrderDataset
     numbers: np.ndarray | None = None
     row_ids: np.ndarray | None = None
 
@@ -61,8 +60,8 @@ class Working:
     def __init__(
         self,
         job: Job,
-        dataset: Document,
-        mixed: Mapping[str, Document],
+        dataset: OrderDataset,
+        mixed: Mapping[str, OrderDataset],
         folder: Path,
         limit: int | None = None,
     ) -> None:
@@ -170,7 +169,7 @@ class Working:
             path.unlink()
         self.drop(step, np.fromiter(dropped, np.int64, len(dropped)), list(dropped.values()))
 
-    def add(self, step: int, dataset: Document, row_ids: np.ndarray, tables: Iterator[pa.Table]) -> None:
+    def add(self, step: int, dataset: OrderDataset, row_ids: np.ndarray, tables: Iterator[pa.Table]) -> None:
         """Rows of another data set: `tables` hold those with these ids, in this order."""
         numbers = np.arange(self.total, self.total + len(row_ids), dtype=np.int64)
         path, at = self._new_file(), 0

@@ -7,7 +7,7 @@ of the store's modules, and folders are removed only after it is committed.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import Field
@@ -36,7 +36,7 @@ from store.queries import jobs, settings
 from store.queries.data import datasets, quality
 from store.queries.runs import runs
 
-Ask = Callable[[str, dict[str, Any]], Any]  # name and body of an ask -> its answer, as that ask's document
+Ask = Callable[[str, Mapping[str, object]], Any]  # name and body -> the document of that ask
 
 
 class Nothing(Config):
@@ -90,7 +90,7 @@ class Commands:
         self.evaluations = EvaluationCommands(database, home, self.launching)
         self.transfers = TransferCommands(database, self.launching)
 
-    def table(self) -> dict[str, Callable[[dict[str, Any]], CommandAnswer]]:
+    def table(self) -> dict[str, Callable[[Mapping[str, object]], CommandAnswer]]:
         """name -> function of a body that nobody has checked yet, as the server takes them."""
         launching = self.launching
         commands = {
@@ -114,8 +114,8 @@ class Commands:
         }
         return {name: self._checked(command) for name, command in commands.items()}
 
-    def _checked(self, command: Command) -> Callable[[dict[str, Any]], CommandAnswer]:
-        def act(body: dict[str, Any]) -> CommandAnswer:
+    def _checked(self, command: Command) -> Callable[[Mapping[str, object]], CommandAnswer]:
+        def act(body: Mapping[str, object]) -> CommandAnswer:
             valid = command.body.parse(body)
             if command.makes_work:
                 self.home.check_space()

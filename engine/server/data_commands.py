@@ -125,5 +125,5 @@ class DataCommands:
 def check_unused(tx: Transaction, dataset_id: str) -> None:
     """Raise StateError where a job that is not over reads or makes a version of the data set."""
     for job in jobs.with_status(tx, ALIVE):
-        if dataset_id in HANDLERS[job["kind"]].reads(tx, job["config"]):
+        if dataset_id in HANDLERS[job["kind"]].reads(tx, job):
             raise StateError(f"{job['title']} is not over.", fix="Let it finish, or cancel it.")

@@ -24,17 +24,19 @@ def _nothing_kept(tx: Transaction, home: Home, job: Job, result: Any, at: float)
     """The result stays in the row of its job."""
 
 
-def _nothing_read(tx: Transaction, config: dict[str, Any]) -> set[str]:
+def _nothing_read(tx: Transaction, job: Job) -> set[str]:
     return set()
 
 
-def _beside_its_own(tx: Transaction, config: dict[str, Any]) -> set[str]:
+def _beside_its_own(tx: Transaction, job: Job) -> set[str]:
     """Those that a run replays or is probed with; its own is held by the row of the run."""
+    config = job["config"]
     return {config.get("replay_dataset") or "", *config.get("probe_datasets", ())} - {""}
 
 
-def _read_by(tx: Transaction, config: dict[str, Any]) -> set[str]:
+def _read_by(tx: Transaction, job: Job) -> set[str]:
     """Those whose rows a cleaning or an export reads: its own, and those it mixes in."""
+    config = job["config"]
     steps = config.get("recipe", {}).get("steps", [])
     named = {config["dataset"], *(step["dataset"] for step in steps if step["step"] == "mix")}
     rows = datasets.list_datasets(tx)
@@ -50,7 +52,7 @@ class JobHandler:
 
     order: Callable[[Queryable, Job], OrderDetails] = _nothing_more
     keep: Callable[[Transaction, Home, Job, Any, float], None] = _nothing_kept  # a result is as its kind's
-    reads: Callable[[Transaction, dict[str, Any]], set[str]] = _nothing_read
+    reads: Callable[[Transaction, Job], set[str]] = _nothing_read
 
 
 HANDLERS: dict[str, JobHandler] = {
@@ -76,6 +78,6 @@ def write_order(db: Queryable, home: Home, job: Job) -> JobDir:
     return work_orders.write_order(home, job, HANDLERS[job["kind"]].order(db, job))
 
 
-def keep(tx: Transaction, home: Home, job: Job, result: dict[str, Any], at: float) -> None:
+def keep(tx: Transaction, home: Home, job: Job, result: Any, at: float) -> None:
     """Store what the finished `job` made."""
     HANDLERS[job["kind"]].keep(tx, home, job, result, at)

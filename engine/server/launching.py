@@ -6,7 +6,7 @@ are inserted in one transaction.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from engine.server.past_runs import probed, replayed
@@ -44,7 +44,7 @@ class Launching:
         self,
         database: Database,
         home: Home,
-        ask: Callable[[str, dict[str, Any]], Any],
+        ask: Callable[[str, Mapping[str, object]], Any],
         clock: Callable[[], float],
     ) -> None:
         self.database = database

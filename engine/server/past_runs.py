@@ -7,7 +7,6 @@ Screens, command line and the launch itself all ask through here, so that one co
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from engine.server.work_orders import named
 from store.catalog.job_kinds import JOB_KINDS
@@ -18,7 +17,7 @@ from store.documents.job import NamedDataset, PastRuns
 from store.queries.data import datasets
 from store.queries.runs import runs
 
-Body = Mapping[str, Any]  # of an ask, which nobody has checked yet
+Body = Mapping[str, object]  # of an ask, which nobody has checked yet
 
 
 def completed_by(database: Queryable) -> Callable[[str, Body], Body]:
@@ -27,9 +26,9 @@ def completed_by(database: Queryable) -> Callable[[str, Body], Body]:
     def complete(name: str, body: Body) -> Body:
         if not JOB_KINDS[name].needs_past:
             return body
-        if not isinstance(body.get("config") or {}, dict):
-            raise ConfigError(f"config is {body['config']!r}: give fields and values.", field="config")
         config = body.get("config") or {}
+        if not isinstance(config, dict):
+            raise ConfigError(f"config is {config!r}: give fields and values.", field="config")
         added = PastRuns(
             past=runs.measured(database), replay=replayed(database, config), probes=probed(database, config)
         )
@@ -38,14 +37,14 @@ def completed_by(database: Queryable) -> Callable[[str, Body], Body]:
     return complete
 
 
-def replayed(database: Queryable, config: Mapping[str, Any]) -> NamedDataset | None:
+def replayed(database: Queryable, config: Mapping[str, object]) -> NamedDataset | None:
     """The data set whose rows a run replays; None where it is none. Raises ConfigError for one that isn't
     there."""
     name = config.get("replay_dataset") or ""
     return _present(database, name, "replay_dataset") if name and isinstance(name, str) else None
 
 
-def probed(database: Queryable, config: Mapping[str, Any]) -> list[NamedDataset]:
+def probed(database: Queryable, config: Mapping[str, object]) -> list[NamedDataset]:
     """The data sets that are probes of a run, each once. Raises ConfigError for one that isn't there."""
     names = by_commas(config.get("probe_datasets") or [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):

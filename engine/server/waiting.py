@@ -19,14 +19,14 @@ from store.catalog.job_kinds import ASKS
 from store.contract.errors import NotFoundError, TunebenchError, from_dict
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, read_json, write_json
-from store.documents.job import JobOrder, Outcome, WorkerRecord
+from store.documents.job import ErrorDocument, JobOrder, Outcome, WorkerRecord
 from store.queries.jobs import new_id
 
 log = logging.getLogger(__name__)
 
 SECONDS = 150.0  # the first preview of a large data set counts its tokens
 POLL = 0.02
-Body = Mapping[str, Any]  # of an ask; its worker checks it
+Body = Mapping[str, object]  # of an ask; its worker checks it
 
 
 class AskRunner:
@@ -59,7 +59,8 @@ class AskRunner:
             await asyncio.to_thread(self._end, folder)
         if outcome["status"] == "finished":
             return outcome["result"]
-        raise from_dict(outcome.get("error") or {"message": f"The {name} was stopped."})
+        stopped: ErrorDocument = {"error": "TunebenchError", "message": f"The {name} was stopped."}
+        raise from_dict(outcome.get("error") or stopped)
 
     def ask(self, name: str, body: Body) -> Any:
         """The same for a thread that may wait."""

@@ -18,7 +18,6 @@ with the value, and `fix` what to do about it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from store.documents.job import ErrorDocument
@@ -121,7 +120,7 @@ class EngineSilent(EngineUnavailable):
     """The process of the engine is there but does not answer: it is halted, or very busy."""
 
 
-def from_dict(document: Mapping[str, Any]) -> TunebenchError:
+def from_dict(document: ErrorDocument) -> TunebenchError:
     """The error that `to_dict()` wrote; an unknown class comes back as `TunebenchError`."""
     kinds = {kind.__name__: kind for kind in TunebenchError.__subclasses__()}
     kind = kinds.get(document.get("error", ""), TunebenchError)

@@ -48,7 +48,7 @@ def write_json(path: Path, document: Any) -> None:
         json.dump(document, file, ensure_ascii=False, indent=1)
 
 
-def read_json(path: Path) -> Any | None:
+def read_json(path: Path) -> Any:
     """The document, or None where there is no such file."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))

@@ -19,6 +19,7 @@ import pyarrow as pa
 from store.contract.errors import QueryError
 from store.db.sql_guard import READS_ONLY, Guard, explain
 
+Params = Sequence[Any] | Mapping[str, Any]  # of a statement, by place or name: values that have an SQL type
 BATCH_ROWS = 65_536
 WATCH_SECONDS = 0.1  # between two looks at the time limits
 INTERRUPT_SECONDS = 0.02  # between two attempts to stop a statement
@@ -93,7 +94,7 @@ class StatementReading:
         self,
         cursor: duckdb.DuckDBPyConnection,
         sql: str,
-        params: Sequence[Any] | Mapping[str, Any],
+        params: Params,
         timeout: float,
         guard: Guard,
         watch: Watch,

@@ -201,9 +201,7 @@ class Guard:
         self._cursor = cursor
         self._lock = threading.Lock()
         # once, for it takes longer than all else at the opening of a store
-        functions = cursor.execute(
-            "SELECT DISTINCT function_type, lower(function_name) FROM duckdb_functions()"
-        )
+        sql = "SELECT DISTINCT function_type, lower(function_name) FROM duckdb_functions()"
         names: dict[str, set[str]] = {}
         for kind, name in cursor.execute(sql).fetchall():
             names.setdefault(kind, set()).add(name)

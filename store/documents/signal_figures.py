@@ -72,7 +72,8 @@ class SetFigure(TypedDict):
 
 
 ColumnFigure = NumberFigure | FlagFigure | CategoryFigure | GroupFigure
-SignalFigure = ColumnFigure | SetFigure
+# each named by itself: a union within a union is not narrowed by its keys
+SignalFigure = NumberFigure | FlagFigure | CategoryFigure | GroupFigure | SetFigure
 
 
 class SignalOptions(TypedDict, total=False):

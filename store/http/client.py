@@ -13,7 +13,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Any
@@ -25,8 +25,9 @@ import pyarrow as pa
 from store.contract.errors import EngineSilent, EngineUnavailable, QueryError, TunebenchError, from_dict
 from store.contract.home import Home
 from store.contract.process_record import ProcessRecord, read_record
+from store.db.reading import Params
 from store.db.wire import decode
-from store.documents.job import JobLog
+from store.documents.job import ErrorDocument, JobLog
 from store.documents.machine import Health, MachineReading
 from store.documents.model import Model
 from store.http.uploads import plain_name
@@ -54,7 +55,7 @@ class WrittenStatements:
 
     client: Client
 
-    def query(self, sql: str, params: Sequence[Any] | Mapping[str, Any] = ()) -> pa.Table:
+    def query(self, sql: str, params: Params = ()) -> pa.Table:
         """All rows of one read-only statement. Raises QueryError, BusyError where all places are taken."""
         return self.client._rows("/sql", sql, params)
 
@@ -68,7 +69,7 @@ class Client:
         self._link: _Link | None = None
         self._silent: tuple[float, EngineSilent] | None = None  # until when, and what was said
 
-    def query(self, sql: str, params: Sequence[Any] | Mapping[str, Any] = ()) -> pa.Table:
+    def query(self, sql: str, params: Params = ()) -> pa.Table:
         """All rows of one of Tunebench's own questions. Raises QueryError."""
         return self._rows("/questions", sql, params)
 
@@ -77,7 +78,7 @@ class Client:
         """Where a statement goes that a person wrote, or that holds what a person wrote as SQL."""
         return WrittenStatements(self)
 
-    def _rows(self, path: str, sql: str, params: Sequence[Any] | Mapping[str, Any]) -> pa.Table:
+    def _rows(self, path: str, sql: str, params: Params) -> pa.Table:
         plain = dict(params) if isinstance(params, Mapping) else list(params)
         try:
             body = json.dumps({"sql": sql, "params": plain}, default=_plain).encode()
@@ -93,12 +94,12 @@ class Client:
         except (pa.ArrowInvalid, OSError) as error:
             raise EngineUnavailable("The engine's answer broke off.", fix=START) from error
 
-    def command(self, name: str, body: Mapping[str, Any]) -> Any:
+    def command(self, name: str, body: Mapping[str, object]) -> Any:
         """Make a change; the engine's answer (`store.documents.job.CommandAnswer`). Raises what it
         refuses with."""
         return self._document("POST", f"/commands/{quote(name, safe='')}", body, COMMAND_SECONDS)
 
-    def ask(self, name: str, body: Mapping[str, Any], timeout: float = SECONDS) -> Any:
+    def ask(self, name: str, body: Mapping[str, object], timeout: float = SECONDS) -> Any:
         """An answer that a short-lived worker makes, as the document of that ask; `timeout` in seconds."""
         return self._document("POST", f"/asks/{quote(name, safe='')}", body, timeout)
 
@@ -152,7 +153,7 @@ class Client:
             self._link = None
 
     def _document(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, timeout: float = SECONDS
+        self, method: str, path: str, body: Mapping[str, object] | None = None, timeout: float = SECONDS
     ) -> Any:
         content = None if body is None else json.dumps(dict(body), default=_plain).encode()
         with self._http() as http:
@@ -276,6 +277,7 @@ def _content(response: httpx.Response) -> Any:
 
 
 def _error(response: httpx.Response) -> TunebenchError:
+    document: ErrorDocument | None
     try:
         document = response.json()
     except ValueError:

@@ -44,8 +44,8 @@ from store.http.bodies import read_document
 from store.http.logs import read_tail
 from store.http.machine import Machine
 
-Commands = Mapping[str, Callable[[dict[str, Any]], CommandAnswer]]
-Asks = Callable[[str, dict[str, Any]], Awaitable[Any]]  # the answer is as the document of that ask
+Commands = Mapping[str, Callable[[Mapping[str, object]], CommandAnswer]]
+Asks = Callable[[str, Mapping[str, object]], Awaitable[Any]]  # the answer is as the document of that ask
 QUESTIONS = 8  # SQL questions of the screens that are worked on at once
 TAIL_BYTES = 65_536
 BODY_BYTES = 8 * 2**20  # of a command, a question or a statement with its parameters

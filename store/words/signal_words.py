@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from store.catalog.signals import Signal
+from store.documents.signal_figures import SignalFigure
 
 
-def figure_words(signal: Signal, figure: Mapping[str, Any]) -> str:
+def figure_words(signal: Signal, figure: SignalFigure) -> str:
     """The figure of a signal (docs/architecture.md): "12 of 340 rows (3.53%)", "median 14 words"."""
     n = figure["n"]
     if not n:
         return "not measured"
-    if signal.type == "flag":
+    if "flagged" in figure:
         return f"{figure['flagged']:,} of {n:,} rows ({figure['flagged'] / n:.2%})"
-    if signal.type == "group":
+    if "extra" in figure:
         return (
             f"{figure['extra']:,} of {n:,} rows beyond the first of their group ({figure['extra'] / n:.2%})"
         )
-    if signal.type == "category":
+    if "values" in figure:
         most = [f"{value or '(none)'} {count:,}" for value, count in list(figure["values"].items())[:5]]
         return f"{figure['distinct']:,} values; {', '.join(most)}"
+    assert "positive" in figure  # of a number
     if signal.unit == "found":
         return f"in {figure['positive']:,} of {n:,} rows ({figure['positive'] / n:.2%})"
     middle, high = number_words(figure["median"]), number_words(figure["p95"])

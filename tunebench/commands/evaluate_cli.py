@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, NotRequired, TypedDict, cast
+from typing import Annotated, NotRequired, TypedDict, cast
 
 import typer
 
@@ -70,7 +70,7 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Evaluate a model or a run on a data set; what is given as an option goes before the file."""
-    given: dict[str, Any] = {
+    given: dict[str, object] = {
         **{"run": run, "checkpoint": checkpoint, "model": model, "dataset": dataset, "part": part},
         **{"metrics": metric, "probes": probes, "name": name, "max_rows": max_rows, "tasks": task},
         **{"rows_of": rows_of, "dtype": dtype, "choice_examples": choice_examples},

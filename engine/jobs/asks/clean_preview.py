@@ -8,7 +8,7 @@ them than to some, so `unknown` names each of these: nothing is promised of what
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,7 @@ from engine.worker.job import Job
 from store.config.ask_config import OrderedDataset
 from store.config.recipe import Recipe
 from store.contract.document import Config
+from store.documents.job import OrderDataset
 from store.words.recipe_words import title
 
 FIRST_ROWS = 20_000
@@ -44,9 +45,9 @@ class CleanPreview(Config):
 def run(job: Job) -> Document:
     """The document of docs/architecture.md. Raises the error of the step that can't be run."""
     asked = CleanPreview.parse(job.config)
-    mixed = {name: dataset.model_dump() for name, dataset in asked.mixed.items()}
+    mixed = {name: _order(dataset) for name, dataset in asked.mixed.items()}
     limit = None if asked.whole or _is_quick(asked) else FIRST_ROWS
-    work = Working(job, asked.dataset.model_dump(), mixed, job.dir.temporary, limit=limit)
+    work = Working(job, _order(asked.dataset), mixed, job.dir.temporary, limit=limit)
     counted = steps.apply(work, asked.recipe)
     table = outcome.fates(work)
     answer: Document = {
@@ -65,6 +66,10 @@ def run(job: Job) -> Document:
             if steps.looks_across(step)
         ]
     return answer
+
+
+def _order(dataset: OrderedDataset) -> OrderDataset:
+    return cast(OrderDataset, dataset.model_dump())  # whose fields these are
 
 
 def _is_quick(asked: CleanPreview) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from store.config.recipe import Recipe
 from store.contract.errors import ConfigError, StateError
@@ -32,6 +32,9 @@ from store.words.recipe_words import title
 
 if TYPE_CHECKING:
     from store.db.database import Queryable
+
+
+SqlParams = dict[str, str | int | list[Fate]]  # of a statement, by name
 
 
 def tree(db: Queryable, dataset: str) -> list[Version]:
@@ -98,9 +101,9 @@ class FateFilter:
     step: int | None = None
     search: str = ""
 
-    def where(self) -> tuple[str, dict[str, Any]]:
+    def where(self) -> tuple[str, SqlParams]:
         """As SQL over f (the fates), p and r (the rows before and after), with its parameters."""
-        conditions, params = ["true"], dict[str, Any]()
+        conditions, params = ["true"], SqlParams()
         if self.fate is not None:
             conditions.append("f.fate = $fate")
             params["fate"] = self.fate
@@ -195,7 +198,7 @@ def compare(
     return {"counts": counts, "total": sum(counts[name] for name in wanted), "rows": rows}
 
 
-def _links(db: Queryable, first: Dataset, second: Dataset) -> tuple[str, dict[str, Any]]:
+def _links(db: Queryable, first: Dataset, second: Dataset) -> tuple[str, SqlParams]:
     """The table `linked` (row_id, other_row_id, fate) as common table expressions, and their parameters."""
     by_id = {row["dataset_id"]: row for row in datasets.list_datasets(db)}
     ours, theirs = _ancestors(by_id, first), _ancestors(by_id, second)
@@ -207,7 +210,7 @@ def _links(db: Queryable, first: Dataset, second: Dataset) -> tuple[str, dict[st
             fix="Compare versions that come from the same import.",
             field="other",
         )
-    params: dict[str, Any] = {"first": first["rows_path"], "second": second["rows_path"]}
+    params: SqlParams = {"first": first["rows_path"], "second": second["rows_path"]}
     params["common"] = common["rows_path"]
     tables = [
         _chain("a", ours[: ours.index(common)][::-1], params),
@@ -237,7 +240,7 @@ def _links(db: Queryable, first: Dataset, second: Dataset) -> tuple[str, dict[st
     )
 
 
-def _chain(name: str, versions: list[Dataset], params: dict[str, Any]) -> str:
+def _chain(name: str, versions: list[Dataset], params: SqlParams) -> str:
     """Tables that follow the rows of the common version down to the last of `versions`; the last is `name`:
     origin (row id in the common version), row_id, touched (whether a recipe on the way changed it)."""
     sql = "SELECT row_id AS origin, row_id, false AS touched FROM read_parquet($common)"
