@@ -10,7 +10,7 @@ from typing import Any
 
 from engine.server import results, work_orders
 from store.contract.home import Home
-from store.contract.jobdir import JobDir
+from store.contract.jobdir import JobDir, write_json
 from store.db.database import Queryable, Transaction
 from store.documents.job import Job, OrderDetails
 from store.queries.data import datasets
@@ -71,11 +71,14 @@ HANDLERS: dict[str, JobHandler] = {
 
 
 def write_order(db: Queryable, home: Home, job: Job) -> JobDir:
-    """Write what the worker of a claimed job is told; raises OSError.
+    """Make the folder of a claimed job, if it has none yet, and write its order; raises OSError.
 
     Raises NotFoundError where a data set that it needs is gone.
     """
-    return work_orders.write_order(home, job, HANDLERS[job["kind"]].order(db, job))
+    folder = JobDir(home.jobs / job["job_id"])
+    folder.path.mkdir(parents=True, exist_ok=True)
+    write_json(folder.config, work_orders.order(home, job, HANDLERS[job["kind"]].order(db, job)))
+    return folder
 
 
 def keep(tx: Transaction, home: Home, job: Job, result: Any, at: float) -> None:

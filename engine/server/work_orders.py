@@ -1,16 +1,5 @@
-"""What a worker is told: `config.json` of a job's folder, which is all that it knows of the world.
-
-{job_id, kind, home, device, attempt, resume, config}; for a run also `run_id`, `dataset`
-{dataset_id, name, kind, fingerprint}, `split` {the fields of Split} and, where rows of a data set are
-replayed, `replay` {as `dataset`; null where it is gone}, and `probes` [{as `dataset`}, …], the data sets that
-are probes, without those that are gone; for a run that is mixed and not trained `mixed_from` (the run of
-whose model) and `alpha`. For work on data
-(profile, clean, export): `dataset` {the same, format, columns, parent_id, row_count, split fields, `signals`:
-{group that was measured: its options}}, `parent` (the same of the version before, or null), and `mixed`
-{name in the recipe: the same}. For an export, for its data card: `history` [the versions from the first to
-this one] and `figures` {group: what was measured}. For an evaluation: `dataset` as of a run, and its own
-`split`; the run that is evaluated is known by its folder. For a matrix of transfer: `datasets` [the same of
-each that is still there].
+"""What a worker is told: `config.json` of a job's folder (`store.documents.job.JobOrder`), which is all that it
+knows of the world. Here is what each kind of job adds to what every order has.
 """
 
 from __future__ import annotations
@@ -19,7 +8,7 @@ import os
 
 from store.config.train_config import Split, split_of
 from store.contract.home import Home
-from store.contract.jobdir import JobDir, write_json
+from store.contract.jobdir import JobDir
 from store.db.database import Queryable
 from store.documents.dataset import Dataset
 from store.documents.job import Job, JobOrder, NamedDataset, OrderDataset, OrderDetails
@@ -27,11 +16,9 @@ from store.queries.data import datasets, quality, versions
 from store.queries.runs import runs
 
 
-def write_order(home: Home, job: Job, details: OrderDetails) -> JobDir:
-    """Make the folder of a claimed job, if it has none yet, and write its order; raises OSError."""
-    folder = JobDir(home.jobs / job["job_id"])
-    folder.path.mkdir(parents=True, exist_ok=True)
-    order: JobOrder = {
+def order(home: Home, job: Job, details: OrderDetails) -> JobOrder:
+    """What the worker of a claimed job is told."""
+    return {
         "job_id": job["job_id"],
         "kind": job["kind"],
         "home": str(home.path),
@@ -41,8 +28,6 @@ def write_order(home: Home, job: Job, details: OrderDetails) -> JobDir:
         "config": job["config"],
         **details,
     }
-    write_json(folder.config, order)
-    return folder
 
 
 def of_run(db: Queryable, job: Job) -> OrderDetails:

@@ -54,7 +54,7 @@ def test_what_a_job_leaves_half_made_is_removed_however_it_ends(
     assert world.status(job_id) == ("failed" if status == "finished" else status)  # its result is nonsense
     assert not [path for path in left if path.exists()]
     assert not (world.home.datasets / "made").exists()
-    assert not world.folder(job_id).aside.exists()
+    assert not world.folder(job_id).temporary.exists()
 
 
 def test_rows_that_a_data_set_has_are_not_removed_with_a_lost_job(world: World) -> None:
