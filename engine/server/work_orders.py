@@ -1,5 +1,5 @@
-"""What a worker is told: `config.json` of a job's folder (`store.documents.job.JobOrder`), which is all that it
-knows of the world. Here is what each kind of job adds to what every order has.
+"""What a worker is told: `config.json` of a job's folder (`store.documents.job.JobOrder`), which is all that
+it knows of the world. Here is what each kind of job adds to what every order has.
 """
 
 from __future__ import annotations
