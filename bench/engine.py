@@ -121,7 +121,7 @@ def _take_in(database: Any, home: Home, server: Any) -> None:
 def _tail(database: Any, home: Home, job_ids: list[str]) -> int:
     """Read on in every folder and commit, until nothing is left: the loop of the scheduler."""
     from store.contract.events import read_events
-    from store.queries.ingest import Batch, ingest_many
+    from store.queries.ingest import EventBatch, ingest_many
 
     offsets = dict.fromkeys(job_ids, 0)
     points = 0
@@ -130,7 +130,7 @@ def _tail(database: Any, home: Home, job_ids: list[str]) -> int:
         for job_id, old in offsets.items():
             events, new = read_events(JobDir(home.jobs / job_id).events, old)
             if new > old:
-                batches.append(Batch(job_id, events, new, old))
+                batches.append(EventBatch(job_id, events, new, old))
                 offsets[job_id] = new
         if not batches:
             return points

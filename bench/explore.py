@@ -61,7 +61,7 @@ def engine(home: Home) -> Iterator[Client]:
         process.wait(30)
 
 
-def questions(client: Client, rows: explore.Rows) -> dict[str, Callable[[int], Any]]:
+def questions(client: Client, rows: explore.DatasetTable) -> dict[str, Callable[[int], Any]]:
     """name -> a question of the round; each round asks for other values."""
 
     def filtered(where: Filter) -> int:
@@ -108,7 +108,7 @@ def questions(client: Client, rows: explore.Rows) -> dict[str, Callable[[int], A
     }  # fmt: skip
 
 
-def aside(client: Client, rows: explore.Rows) -> dict[str, Callable[[int], Any]]:
+def aside(client: Client, rows: explore.DatasetTable) -> dict[str, Callable[[int], Any]]:
     """Questions without a limit: every value is one of its own, which no chart can show."""
     return {
         "histogram of a text of the file": lambda i: histogram.facets(
@@ -125,7 +125,7 @@ def measure(home: Home, count: int, rounds: int) -> dict[str, Any]:
         dataset = datasets.get_dataset(client, "data-bench")
         measured = quality.signals(client, FINGERPRINT)
         columns = explore.columns(dataset, measured, explore.example_row(client, dataset))
-        rows = explore.Rows(dataset, measured, columns)
+        rows = explore.DatasetTable(dataset, measured, columns)
         for limited, asked in ((True, questions(client, rows)), (False, aside(client, rows))):
             for name, ask in asked.items():
                 seconds = []

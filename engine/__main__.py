@@ -31,7 +31,7 @@ from engine.server import past_runs
 from engine.server.commands import Commands
 from engine.server.profiling import queue_outdated
 from engine.server.scheduler import BUSY_SECONDS, Scheduler
-from engine.server.waiting import Asks
+from engine.server.waiting import AskRunner
 from store.contract.errors import StateError, TunebenchError
 from store.contract.home import Home
 from store.contract.process_record import read_record, write_record
@@ -158,7 +158,7 @@ def serve(home: Home, port: int, names: Names) -> None:
     launcher = LocalLauncher()
     scheduler = Scheduler(database, launcher, home, devices)
     queue = Queue(scheduler)
-    asks = Asks(launcher, home, devices[0], complete=past_runs.completed_by(database))
+    asks = AskRunner(launcher, home, devices[0], complete=past_runs.completed_by(database))
     asks.remove_stale()
     uploads.remove_stale(home.uploads)
     home.remove_stale()

@@ -186,12 +186,12 @@ def runs_(
     with errors(json):
         client = connect()
         statuses = tuple(status or ())
-        found = runs.list_runs(client, search=search, statuses=statuses, limit=limit)
+        listed = runs.list_runs(client, search=search, statuses=statuses, limit=limit)
         total = runs.count_runs(client, search=search, statuses=statuses)
         if json:
-            print_json({"runs": [reports.summary(run) for run in found], "total": total})
+            print_json({"runs": [reports.summary(run) for run in listed], "total": total})
         else:
-            reports.print_runs(found, total)
+            reports.print_runs(listed, total)
 
 
 @cli.command()

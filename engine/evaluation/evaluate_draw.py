@@ -117,7 +117,7 @@ def _dealt(
     """Every row by its part: of the run's split where it was trained on this data, else the data set's."""
     order = job.order
     if own is not None:
-        order = read_json(evaluated.of_run(job, config.run).folder.config) or {}
+        order = read_json(evaluated.of_run(job, config.run).folder.config)
     return dealing.deal_rows(job.home, fingerprint, Split.parse(order["split"])).ids()
 
 

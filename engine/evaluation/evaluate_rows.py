@@ -30,6 +30,7 @@ from engine.rows.tokens import RowsToTokenise, tokenised
 from engine.worker.job import Job
 from engine.worker.progress import Pass
 from store.config.evaluate_config import EvaluateConfig
+from store.documents.job import OrderDataset
 
 Timed = Callable[[str], AbstractContextManager[None]]
 SCHEMA = pa.schema(
@@ -67,7 +68,7 @@ def written(
     job: Job,
     config: EvaluateConfig,
     subject: Evaluated,
-    data: dict[str, Any],
+    data: OrderDataset,
     row_ids: np.ndarray,
     timed: Timed,
 ) -> Found:
@@ -150,7 +151,7 @@ def _picked(row: ChoiceRow) -> str | None:
 
 
 def _tokens(
-    job: Job, config: EvaluateConfig, subject: Evaluated, data: dict[str, Any], row_ids: np.ndarray
+    job: Job, config: EvaluateConfig, subject: Evaluated, data: OrderDataset, row_ids: np.ndarray
 ) -> prepare.Part:
     tell = Pass(job, len(row_ids), "rows", "Tokenising")
     rows = tokenised(
@@ -231,7 +232,7 @@ def headed(
     job: Job,
     config: EvaluateConfig,
     subject: Evaluated,
-    data: dict[str, Any],
+    data: OrderDataset,
     row_ids: np.ndarray,
     timed: Timed,
 ) -> Found:

@@ -158,7 +158,7 @@ class _Resumed(Job):
     def __init__(self, job: Job, run: Earlier) -> None:
         vars(self).update(vars(job))
         self.dir, self.resume = run.folder, True
-        self.order = read_json(run.folder.config) or {}
+        self.order = read_json(run.folder.config)
         self.config = self.order["config"]
 
     def facts(self, **facts: Any) -> None:

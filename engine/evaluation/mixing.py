@@ -66,7 +66,7 @@ class Mixing:
             return models.load_model(self.config, str(folder), "cpu", self.model.dtype)
 
         ends = (source, self.folder.model)
-        return interpolation.of_weights(self.model, ends, load, self.job.dir.aside)
+        return interpolation.of_weights(self.model, ends, load, self.job.dir.temporary)
 
     def _held_out(self) -> tuple[str, TokenRows, np.ndarray]:
         """The rows that judged the run, as it saw them, and the ids of those that it trained on."""

@@ -10,7 +10,7 @@ from engine.recipe import outcome
 from engine.recipe import steps as steps
 from engine.recipe.working import Working
 from engine.worker.job import Job
-from engine.worker.temporary_folder import aside, publish_dataset
+from engine.worker.temporary_folder import publish_dataset, temporary_folder
 from store.config.data_config import CleanConfig
 from store.documents.import_result import CleanResult
 
@@ -21,7 +21,7 @@ def run(job: Job) -> CleanResult:
     Raises the error of the step that can't be run, which names it, and DataError where the disk is full.
     """
     config = CleanConfig.parse(job.config)
-    with aside(job, what="the new version", again="clean again") as folder:
+    with temporary_folder(job, what="the new version", again="clean again") as folder:
         work = Working(job, job.order["dataset"], job.order["mixed"], folder / "passing")
         counted = steps.apply(work, config.recipe)
         result = outcome.write(work, folder / "dataset", counted)

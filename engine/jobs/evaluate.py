@@ -62,7 +62,7 @@ class Evaluation:
 
     def __init__(self, job: Job, config: EvaluateConfig) -> None:
         self.job, self.config = job, config
-        self.data: dict[str, Any] = job.order["dataset"]
+        self.data = job.order["dataset"]
         self.notices: list[str] = []
         self.seconds: dict[str, float] = {}
 

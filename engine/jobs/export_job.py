@@ -20,7 +20,7 @@ from engine.export.export_rows import Columns, FileLayout, used_columns
 from engine.recipe.questions_of_sql import RowQueries
 from engine.recipe.working import Working
 from engine.worker.job import Job
-from engine.worker.temporary_folder import aside
+from engine.worker.temporary_folder import temporary_folder
 from store.config.data_config import ExportConfig
 from store.documents.export_result import ExportResult
 
@@ -34,7 +34,7 @@ def run(job: Job) -> ExportResult:
     Raises ConfigError where no row is meant, or the format can't hold the rows; nothing is left then.
     """
     config = ExportConfig.parse(job.config)
-    with aside(job, what="the file", again="export again") as folder:
+    with temporary_folder(job, what="the file", again="export again") as folder:
         work = Working(job, job.order["dataset"], {}, folder)
         work.progress.plan([1.0, 1.0])
         dealt = _choose(work, config)

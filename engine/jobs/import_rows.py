@@ -25,7 +25,7 @@ from engine.data.readers.raw_rows import Reader, ReadRow, Skipped, SourceProblem
 from engine.data.readers.readers import open_source
 from engine.data.readers.source_json import encode
 from engine.worker.job import Job
-from engine.worker.temporary_folder import aside, publish_dataset
+from engine.worker.temporary_folder import publish_dataset, temporary_folder
 from store.catalog.formats import FORMATS
 from store.config.import_config import ImportConfig
 from store.contract.errors import ConfigError, DataError
@@ -42,7 +42,7 @@ def run(job: Job) -> ImportResult:
     Raises DataError and ConfigError that name the file, column or field, and what to do.
     """
     config = ImportConfig.parse(job.config)
-    with aside(job, what="the data set", again="import again") as folder:
+    with temporary_folder(job, what="the data set", again="import again") as folder:
         return _import(job, config, folder / "dataset")
 
 

@@ -23,7 +23,7 @@ from engine.signals.groups.row_local import measure_rows
 from engine.signals.groups.row_reuse import of_parent
 from engine.signals.groups.signal_figures import figures
 from engine.worker.job import Job
-from store.catalog.signals import GROUPS, Group
+from store.catalog.signals import GROUPS, SignalGroup
 from store.config.data_config import ProfileConfig
 from store.contract.jobdir import written_aside
 from store.documents.signal_figures import ProfileResult, SignalFigure, SignalOptions
@@ -100,7 +100,12 @@ def teller(job: Job, clock: Callable[[], float] = time.monotonic) -> Progress:
 
 
 def _measure(
-    job: Job, group: Group, prepared: tuple[Any, SignalOptions], rows_path: Path, rows: int, tell: Progress
+    job: Job,
+    group: SignalGroup,
+    prepared: tuple[Any, SignalOptions],
+    rows_path: Path,
+    rows: int,
+    tell: Progress,
 ) -> tuple[pa.Table, int]:
     """The columns of a row-local group for every row, and how many rows were taken over."""
     context, options = prepared
@@ -120,7 +125,7 @@ def _measure(
     return table.add_column(0, "row_id", ids) if len(table) == rows else table, len(kept_rows)
 
 
-def _checked(table: pa.Table, group: Group, row_count: int) -> pa.Table:
+def _checked(table: pa.Table, group: SignalGroup, row_count: int) -> pa.Table:
     """The table with row_id and the group's columns in their order and types.
 
     Raises AssertionError where a module broke its promise: its values would be those of other rows.
@@ -132,7 +137,7 @@ def _checked(table: pa.Table, group: Group, row_count: int) -> pa.Table:
     return _cast(table.select(names), group)
 
 
-def _cast(table: pa.Table, group: Group) -> pa.Table:
+def _cast(table: pa.Table, group: SignalGroup) -> pa.Table:
     fields = [("row_id", pa.int64())] if "row_id" in table.column_names else []
     for signal in group.signals:
         given = table.schema.field(signal.column).type

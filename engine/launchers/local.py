@@ -18,11 +18,12 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import psutil
 
 from engine.launchers import Exit
+from store.catalog.job_kinds import JOB_KINDS
 from store.contract.process_record import process_start
 
 log = logging.getLogger(__name__)
@@ -30,11 +31,19 @@ log = logging.getLogger(__name__)
 SHORT_LIFE = 10.0  # seconds; a zygote that dies sooner after it was ready is not started again
 REMEMBERED_EXITS = 1000
 
-
-WITHOUT_MODELS = frozenset(
-    {"import", "inspect", "split", "overlap"}
-)  # start sooner than the zygote's imports end
 WORKER = (sys.executable, "-m", "engine.worker")
+
+
+class ZygoteReport(TypedDict, total=False):
+    """One line of the zygote: that it is ready, that a worker started, or that one ended."""
+
+    ready: bool
+    seconds: float  # that its imports took
+    problems: list[str]  # modules that could not be imported, each with its reason
+    started: str  # path of the job's folder
+    ended: str  # path of the job's folder
+    pid: int
+    code: int  # negative where a signal ended it
 
 
 class LocalLauncher:
@@ -57,7 +66,7 @@ class LocalLauncher:
         path = str(job_dir)
         with self._lock:
             self._exits.pop(path, None)
-            if self._zygote is None or (kind in WITHOUT_MODELS and not self._ready):
+            if self._zygote is None or (JOB_KINDS[kind].without_models and not self._ready):
                 self._start_fresh(path)
                 return
             self._waiting.append(path)
@@ -126,7 +135,7 @@ class LocalLauncher:
         assert zygote.stdout is not None
         ready_at: float | None = None
         for line in zygote.stdout:
-            document = json.loads(line)
+            document: ZygoteReport = json.loads(line)
             if "ready" in document:
                 ready_at = time.monotonic()
                 self._ready = True
@@ -140,7 +149,7 @@ class LocalLauncher:
             if not self._closed:
                 self._replace(code, lived)
 
-    def _note(self, document: dict[str, Any]) -> None:
+    def _note(self, document: ZygoteReport) -> None:
         with self._lock:
             if "started" in document and document["started"] in self._waiting:
                 self._waiting.remove(document["started"])

@@ -25,9 +25,14 @@ from collections.abc import Callable
 from typing import Any
 
 from engine.worker import process
+from store.catalog.job_kinds import JOB_KINDS
 
 FORK_SAFE = ("numpy", "pandas", "pyarrow.parquet", "torch", "transformers", "accelerate")
-WITHOUT_GPU = ("peft", "transformers.models.llama.modeling_llama", *sorted(set(process.KINDS.values())))
+WITHOUT_GPU = (
+    "peft",
+    "transformers.models.llama.modeling_llama",
+    *sorted({kind.module for kind in JOB_KINDS.values()}),
+)
 
 
 def preload() -> list[str]:

@@ -15,7 +15,7 @@ from peft.utils.constants import (
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from store.catalog.method_sizes import Matrix, Sizes
+from store.catalog.method_sizes import Sizes, TargetMatrix
 from store.catalog.methods import METHODS
 from store.config.train_config import TrainConfig
 from store.contract.errors import ConfigError
@@ -100,7 +100,7 @@ def sizes(model: Any, config: TrainConfig) -> Sizes:
     width = getattr(text, "head_dim", None) or text.hidden_size // heads
     ends = [m for m in (model.get_input_embeddings(), model.get_output_embeddings()) if m is not None]
     embeddings = {id(p): p.numel() for module in ends for p in module.parameters()}
-    meant: tuple[Matrix, ...] = ()
+    meant: tuple[TargetMatrix, ...] = ()
     if "target_modules" in METHODS[config.method].fields:
         names = targets(model, config)
         inward = feedforward(model, names)
@@ -126,11 +126,11 @@ def _is_one_of(name: str, wanted: list[str]) -> bool:
     return any(name == one or name.endswith(f".{one}") for one in wanted)
 
 
-def _matrix(name: str, module: Any, inward: bool) -> Matrix:
+def _matrix(name: str, module: Any, inward: bool) -> TargetMatrix:
     short = name.rpartition(".")[2]
     if isinstance(module, Conv1D):
-        return Matrix(short, module.weight.shape[0], module.weight.shape[1], inward)
-    return Matrix(short, module.in_features, module.out_features, inward)
+        return TargetMatrix(short, module.weight.shape[0], module.weight.shape[1], inward)
+    return TargetMatrix(short, module.in_features, module.out_features, inward)
 
 
 def parameters(weight: torch.nn.Parameter) -> int:

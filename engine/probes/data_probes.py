@@ -26,13 +26,14 @@ from engine.rows import dataset, labelled
 from engine.rows.render import render
 from engine.worker.job import Job
 from store.config.train_config import TrainConfig
+from store.documents.job import NamedDataset
 
 PREFIX = "data/"
 SEED = [0, 13]  # never the run's: every run is asked the same
 FEW_LABELS = 30  # up to so many are categories of their own
 LIGHT_TOKENS = 2_500  # that pass through the model while a run trains, about
 LONGEST = 1_024  # tokens of a row; in every run the same, whatever its max_length
-Source = dict[str, Any]
+Source = NamedDataset
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def _training(
 
 def _written(job: Job) -> dict[int, bool]:
     """Of the training rows that were asked from memory, whether the tuned model wrote them."""
-    if not job.dir.recalled.exists():
+    if not job.dir.extraction.exists():
         return {}
-    rows = pq.read_table(job.dir.recalled, columns=["part", "row_id", "tuned_similarity"]).to_pylist()
+    rows = pq.read_table(job.dir.extraction, columns=["part", "row_id", "tuned_similarity"]).to_pylist()
     return {row["row_id"]: row["tuned_similarity"] >= NEAR for row in rows if row["part"] == "train"}

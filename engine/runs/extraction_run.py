@@ -53,7 +53,7 @@ class Recall:
         """The `extraction` part of the verdict; `recalled.parquet` is left beside it."""
         rows = self._rows(base.written, tuned.written)
         if rows:
-            pq.write_table(pa.Table.from_pylist(rows), self.job.dir.recalled)
+            pq.write_table(pa.Table.from_pylist(rows), self.job.dir.extraction)
         train, held = ([_row(row) for row in rows if row["part"] == one.part] for one in self.chosen)
         counted: dict[str, judged.Counted] = {
             one.part: {"rows": one.rows, "short": one.short, "passed": one.passed} for one in self.chosen

@@ -50,7 +50,7 @@ class Run:
         self.job = job
         self.config = config
         self.split = Split.parse(job.order["split"])
-        self.data: dict[str, Any] = job.order["dataset"]
+        self.data = job.order["dataset"]
         self.packed = False  # whether micro-batches are dealt by tokens
         self.device = torch.device(job.device)
         self.dtype = choose_dtype(self.config.dtype, self.device)

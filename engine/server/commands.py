@@ -7,12 +7,13 @@ of the store's modules, and folders are removed only after it is committed.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import Field
 
 from engine.data.deal.split_column import check_split_column
+from engine.server.command import Command
 from engine.server.data_commands import DataCommands, check_unused
 from engine.server.evaluation_commands import EvaluationCommands, check_not_evaluated
 from engine.server.launching import Launching
@@ -20,6 +21,7 @@ from engine.server.profiling import cancel_profiles
 from engine.server.transfer_commands import TransferCommands
 from engine.server.waiting import remove_tree
 from engine.server.work_orders import set_attempt_aside
+from store.catalog.job_kinds import JOB_KINDS
 from store.config.import_config import ImportConfig
 from store.config.interpolate_config import Interpolate, Variant
 from store.config.train_config import Split, TrainConfig, split_of
@@ -29,15 +31,12 @@ from store.contract.home import Home
 from store.contract.jobdir import JobDir
 from store.contract.states import ALIVE, RESUMABLE
 from store.db.database import Database, Queryable, Transaction
+from store.documents.job import CommandAnswer, Done, Job
 from store.queries import jobs, settings
 from store.queries.data import datasets, quality
 from store.queries.runs import runs
 
-TAKE_ON_WORK = {"import_dataset", "launch", "launch_sample", "prepare_sample", "resume"}
-TAKE_ON_WORK |= {"profile", "clean", "export", "evaluate", "judge", "interpolate", "keep_variant", "transfer"}
-
-Document = dict[str, Any]
-Ask = Callable[[str, Document], Document]
+Ask = Callable[[str, Mapping[str, object]], Any]  # name and body -> the document of that ask
 
 
 class Nothing(Config):
@@ -91,53 +90,51 @@ class Commands:
         self.evaluations = EvaluationCommands(database, home, self.launching)
         self.transfers = TransferCommands(database, self.launching)
 
-    def table(self) -> dict[str, Callable[[Document], Document]]:
-        """name -> function, as the server takes them."""
+    def table(self) -> dict[str, Callable[[Mapping[str, object]], CommandAnswer]]:
+        """name -> function of a body that nobody has checked yet, as the server takes them."""
         launching = self.launching
-        commands: dict[str, tuple[type[Config], Callable[[Any], Document]]] = {
-            "import_dataset": (ImportConfig, launching.import_dataset),
-            "rename_dataset": (Rename, self.rename_dataset),
-            "set_split": (DatasetSplit, self.set_split),
-            "delete_dataset": (DatasetName, self.delete_dataset),
-            "launch": (TrainConfig, launching.launch),
-            "launch_sample": (Nothing, launching.launch_sample),
-            "prepare_sample": (Nothing, launching.prepare_sample),
-            "cancel": (JobName, self.cancel),
-            "resume": (JobName, self.resume),
-            "delete": (JobName, self.delete),
-            "edit_run": (RunEdit, self.edit_run),
-            "interpolate": (Interpolate, launching.interpolate),
-            "keep_variant": (Variant, launching.keep_variant),
-            "set_price": (settings.Price, self.set_price),
+        commands = {
+            "import_dataset": Command(ImportConfig, launching.import_dataset, makes_work=True),
+            "rename_dataset": Command(Rename, self.rename_dataset),
+            "set_split": Command(DatasetSplit, self.set_split),
+            "delete_dataset": Command(DatasetName, self.delete_dataset),
+            "launch": Command(TrainConfig, launching.launch, makes_work=True),
+            "launch_sample": Command(Nothing, launching.launch_sample, makes_work=True),
+            "prepare_sample": Command(Nothing, launching.prepare_sample, makes_work=True),
+            "cancel": Command(JobName, self.cancel),
+            "resume": Command(JobName, self.resume, makes_work=True),
+            "delete": Command(JobName, self.delete),
+            "edit_run": Command(RunEdit, self.edit_run),
+            "interpolate": Command(Interpolate, launching.interpolate, makes_work=True),
+            "keep_variant": Command(Variant, launching.keep_variant, makes_work=True),
+            "set_price": Command(settings.Price, self.set_price),
             **self.data.table(),
             **self.evaluations.table(),
             **self.transfers.table(),
         }
-        return {name: self._command(name, model, act) for name, (model, act) in commands.items()}
+        return {name: self._checked(command) for name, command in commands.items()}
 
-    def _command(
-        self, name: str, model: type[Config], act: Callable[[Any], Document]
-    ) -> Callable[[Document], Document]:
-        def command(body: Document) -> Document:
-            valid = model.parse(body)
-            if name in TAKE_ON_WORK:
+    def _checked(self, command: Command) -> Callable[[Mapping[str, object]], CommandAnswer]:
+        def act(body: Mapping[str, object]) -> CommandAnswer:
+            valid = command.body.parse(body)
+            if command.makes_work:
                 self.home.check_space()
-            answer = act(valid)
+            answer = command.act(valid)
             self.wake()
             return answer
 
-        return command
+        return act
 
     # -- data sets ----------------------------------------------------------------------------------
 
-    def rename_dataset(self, body: Rename) -> Document:
+    def rename_dataset(self, body: Rename) -> Done:
         """Another name; runs keep the one that they were launched with."""
         with self.database.transaction() as tx:
             self.launching.check_name(tx, body.name)
             datasets.rename_dataset(tx, body.dataset, body.name)
         return {}
 
-    def set_split(self, body: DatasetSplit) -> Document:
+    def set_split(self, body: DatasetSplit) -> Done:
         """How rows are dealt in runs to come; what is left out stays as it is."""
         asked = body.model_dump(exclude={"dataset"}, exclude_unset=True)
         own = datasets.get_dataset(self.database, body.dataset)
@@ -148,7 +145,7 @@ class Commands:
             datasets.set_split(tx, own["dataset_id"], split)
         return {}
 
-    def delete_dataset(self, body: DatasetName) -> Document:
+    def delete_dataset(self, body: DatasetName) -> Done:
         """Forget a data set that no run needs, and its rows where no other data set has the same."""
         with self.database.transaction() as tx:
             dataset = datasets.get_dataset(tx, body.dataset)
@@ -165,7 +162,7 @@ class Commands:
 
     # -- jobs ---------------------------------------------------------------------------------------
 
-    def cancel(self, body: JobName) -> Document:
+    def cancel(self, body: JobName) -> Done:
         """A queued job ends at once; the worker of an active one is stopped by the scheduler."""
         at = self.clock()
         with self.database.transaction() as tx:
@@ -180,7 +177,7 @@ class Commands:
                 jobs.update(tx, job["job_id"], cancel_requested_at=jobs.utc(at))
         return {}
 
-    def resume(self, body: JobName) -> Document:
+    def resume(self, body: JobName) -> Done:
         """Another attempt in the same folder; ended jobs that it waits for are resumed with it."""
         with self.database.transaction() as tx:
             job = find_job(tx, body.job)
@@ -192,10 +189,11 @@ class Commands:
             self._requeue(tx, job)
         return {}
 
-    def _requeue(self, tx: Transaction, job: Document) -> None:
-        if job["kind"] in runs.RUNS:
+    def _requeue(self, tx: Transaction, job: Job) -> None:
+        kind = JOB_KINDS[job["kind"]]
+        if kind.is_run:
             self._check_data(tx, job)
-        elif job["kind"] in ("import", "clean"):
+        elif kind.makes_dataset:
             self.launching.check_name(tx, job["config"]["name"])
         for before in jobs.statuses(tx, job["after_jobs"]).values():
             if before["status"] in RESUMABLE:
@@ -203,12 +201,12 @@ class Commands:
         set_attempt_aside(JobDir(self.home.jobs / job["job_id"]), job["attempt"])
         jobs.requeue(tx, job["job_id"])
 
-    def _check_data(self, tx: Transaction, job: Document) -> None:
+    def _check_data(self, tx: Transaction, job: Job) -> None:
         run = runs.get_run(tx, job["job_id"])
         if run["data_fingerprint"] is not None:
             datasets.get_dataset(tx, run["dataset_id"])  # NotFoundError where it was deleted
 
-    def delete(self, body: JobName) -> Document:
+    def delete(self, body: JobName) -> Done:
         """Remove an ended job with all that belongs to it: rows first, then its folder."""
         with self.database.transaction() as tx:
             job = find_job(tx, body.job)
@@ -226,13 +224,13 @@ class Commands:
         remove_tree(self.home.jobs / job["job_id"])
         return {}
 
-    def set_price(self, body: settings.Price) -> Document:
+    def set_price(self, body: settings.Price) -> Done:
         """What an hour of this machine costs, for the costs that the advice shows."""
         with self.database.transaction() as tx:
             settings.set_price(tx, body)
         return {}
 
-    def edit_run(self, body: RunEdit) -> Document:
+    def edit_run(self, body: RunEdit) -> Done:
         """Another name or other notes."""
         changes = body.model_dump(include={"name", "notes"}, exclude_none=True)
         if changes.get("name") == "":
@@ -246,7 +244,7 @@ class Commands:
         return {}
 
 
-def find_job(db: Queryable, name: str) -> Document:
+def find_job(db: Queryable, name: str) -> Job:
     """The job with this id, or that of the run with this name. Raises NotFoundError, and StateError where
     several runs have it."""
     try:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
+from engine.server.command import Command
+from engine.server.job_handlers import HANDLERS
 from engine.server.launching import Launching
 from engine.server.profiling import queue_profile
 from store.config.data_config import CleanConfig, ExportConfig, ProfileConfig
@@ -14,17 +15,16 @@ from store.contract.document import Config, Line
 from store.contract.errors import ConfigError, StateError
 from store.contract.states import ALIVE
 from store.db.database import Database, Transaction
+from store.documents.job import Done, JobQueued, RecipeSaved
 from store.queries import jobs
 from store.queries.data import datasets, quality
-
-Document = dict[str, Any]
 
 
 class SavedRecipe(Recipe):
     name: Line
 
 
-class Name(Config):
+class RecipeName(Config):
     name: Line
 
 
@@ -33,7 +33,7 @@ class SliceName(Config):
     name: Line
 
 
-class Slice(SliceName):
+class NewSlice(SliceName):
     where: Filter
 
 
@@ -43,24 +43,24 @@ class DataCommands:
     def __init__(self, database: Database, launching: Launching, clock: Callable[[], float]) -> None:
         self.database, self.launching, self.clock = database, launching, clock
 
-    def table(self) -> dict[str, tuple[type[Config], Callable[[Any], Document]]]:
-        """name -> (model of the body, function)."""
+    def table(self) -> dict[str, Command]:
+        """By name."""
         return {
-            "profile": (ProfileConfig, self.profile),
-            "clean": (CleanConfig, self.clean),
-            "export": (ExportConfig, self.export),
-            "save_recipe": (SavedRecipe, self.save_recipe),
-            "delete_recipe": (Name, self.delete_recipe),
-            "save_slice": (Slice, self.save_slice),
-            "delete_slice": (SliceName, self.delete_slice),
+            "profile": Command(ProfileConfig, self.profile, makes_work=True),
+            "clean": Command(CleanConfig, self.clean, makes_work=True),
+            "export": Command(ExportConfig, self.export, makes_work=True),
+            "save_recipe": Command(SavedRecipe, self.save_recipe),
+            "delete_recipe": Command(RecipeName, self.delete_recipe),
+            "save_slice": Command(NewSlice, self.save_slice),
+            "delete_slice": Command(SliceName, self.delete_slice),
         }
 
-    def profile(self, config: ProfileConfig) -> Document:
+    def profile(self, config: ProfileConfig) -> JobQueued:
         """Queue the measuring of one group of signals; the job that does so already where there is one."""
         with self.database.transaction() as tx:
             return {"job_id": queue_profile(tx, config, self.clock())}
 
-    def clean(self, config: CleanConfig) -> Document:
+    def clean(self, config: CleanConfig) -> JobQueued:
         """Queue the making of a new version. Raises ConfigError for a name that is taken."""
         with self.database.transaction() as tx:
             dataset = datasets.get_dataset(tx, config.dataset)
@@ -84,7 +84,7 @@ class DataCommands:
             except ConfigError:
                 continue
 
-    def export(self, config: ExportConfig) -> Document:
+    def export(self, config: ExportConfig) -> JobQueued:
         """Queue the writing of a file; the job's result names it."""
         with self.database.transaction() as tx:
             dataset = datasets.get_dataset(tx, config.dataset)
@@ -92,7 +92,7 @@ class DataCommands:
             document = config.model_dump(exclude_none=True)
             return {"job_id": self.launching.queue_job(tx, "export", f"Export {dataset['name']}", document)}
 
-    def save_recipe(self, body: SavedRecipe) -> Document:
+    def save_recipe(self, body: SavedRecipe) -> RecipeSaved:
         """Keep a recipe under a name."""
         at = self.clock()
         recipe_id = jobs.new_id("recipe", at)
@@ -100,13 +100,13 @@ class DataCommands:
             quality.save_recipe(tx, recipe_id, body.name, Recipe(steps=body.steps), jobs.utc(at))
         return {"recipe_id": recipe_id}
 
-    def delete_recipe(self, body: Name) -> Document:
+    def delete_recipe(self, body: RecipeName) -> Done:
         """Forget a saved recipe."""
         with self.database.transaction() as tx:
             quality.delete_recipe(tx, body.name)
         return {}
 
-    def save_slice(self, body: Slice) -> Document:
+    def save_slice(self, body: NewSlice) -> Done:
         """Name rows of a data set."""
         if not body.where:
             raise ConfigError("The filter is empty: a slice of all rows is the data set.", field="where")
@@ -115,7 +115,7 @@ class DataCommands:
             quality.save_slice(tx, dataset_id, body.name, body.where, jobs.utc(self.clock()))
         return {}
 
-    def delete_slice(self, body: SliceName) -> Document:
+    def delete_slice(self, body: SliceName) -> Done:
         """Forget a slice."""
         with self.database.transaction() as tx:
             quality.delete_slice(tx, datasets.get_dataset(tx, body.dataset)["dataset_id"], body.name)
@@ -125,17 +125,5 @@ class DataCommands:
 def check_unused(tx: Transaction, dataset_id: str) -> None:
     """Raise StateError where a job that is not over reads or makes a version of the data set."""
     for job in jobs.with_status(tx, ALIVE):
-        config = job["config"]
-        asked = [config.get("replay_dataset"), *config.get("probe_datasets", ())]
-        replays = job["kind"] == "train" and dataset_id in asked
-        reads = job["kind"] in ("clean", "export") and dataset_id in _read_by(tx, config)
-        if replays or reads:
+        if dataset_id in HANDLERS[job["kind"]].reads(tx, job):
             raise StateError(f"{job['title']} is not over.", fix="Let it finish, or cancel it.")
-
-
-def _read_by(tx: Transaction, config: Document) -> set[str]:
-    """The ids of the data sets whose rows a cleaning or an export reads: its own, and those it mixes in."""
-    steps = config.get("recipe", {}).get("steps", [])
-    named = {config["dataset"], *(step["dataset"] for step in steps if step["step"] == "mix")}
-    rows = datasets.list_datasets(tx)
-    return {row["dataset_id"] for row in rows if {row["dataset_id"], row["name"]} & named}

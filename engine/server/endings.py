@@ -9,11 +9,13 @@ from __future__ import annotations
 import shutil
 import signal
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+from store.catalog.job_kinds import JOB_KINDS
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, read_json
 from store.db.database import Queryable
+from store.documents.job import ErrorDocument, Job, Outcome
 from store.queries.data import datasets
 
 LOG_LINES = 20
@@ -24,19 +26,19 @@ LOG_BYTES = 16_384
 class Ending:
     """The status that a job ends with, and its result or its error document."""
 
-    status: str  # finished | failed | cancelled | lost
-    result: dict[str, Any] | None = None
-    error: dict[str, Any] | None = None
+    status: Literal["finished", "failed", "cancelled", "lost"]
+    result: dict[str, Any] | None = None  # as its kind's `keep` reads it
+    error: ErrorDocument | None = None
 
 
-def of_result(outcome: dict[str, Any]) -> Ending:
+def of_result(outcome: Outcome) -> Ending:
     """What the worker itself wrote last."""
     return Ending(outcome["status"], outcome.get("result"), outcome.get("error"))
 
 
-def lost(job: dict[str, Any], folder: JobDir, exit_code: int | None) -> Ending:
+def lost(job: Job, folder: JobDir, exit_code: int | None) -> Ending:
     """The worker is gone and left no result; `exit_code` where its end was seen, negative for a signal."""
-    error = {
+    error: ErrorDocument = {
         "error": "WorkerLost",
         "message": _reason(job, exit_code),
         "fix": "Resume it: it goes on from its last checkpoint, or from the start where it has none.",
@@ -46,7 +48,7 @@ def lost(job: dict[str, Any], folder: JobDir, exit_code: int | None) -> Ending:
     return Ending("lost", error=error)
 
 
-def _reason(job: dict[str, Any], exit_code: int | None) -> str:
+def _reason(job: Job, exit_code: int | None) -> str:
     if exit_code is None and job["pid"] is None:
         return "No worker came to take the job."
     if exit_code is None:
@@ -71,11 +73,11 @@ def last_lines(folder: JobDir) -> str:
     return "\n".join(text.splitlines()[-LOG_LINES:])
 
 
-def clear_aside(home: Home, job: dict[str, Any]) -> None:
+def clear_aside(home: Home, job: Job) -> None:
     """Remove what the worker of a job that has ended left half-made, here or in the cache: one that was
     killed could not do so itself."""
     folder = JobDir(home.jobs / job["job_id"])
-    shutil.rmtree(folder.aside, ignore_errors=True)
+    shutil.rmtree(folder.temporary, ignore_errors=True)
     if (
         job["pid"] is not None
     ):  # files that are written aside are named by it (`store.contract.jobdir.written_aside`)
@@ -84,10 +86,10 @@ def clear_aside(home: Home, job: dict[str, Any]) -> None:
                 left.unlink(missing_ok=True)
 
 
-def clear_made(db: Queryable, home: Home, job: dict[str, Any]) -> None:
+def clear_made(db: Queryable, home: Home, job: Job) -> None:
     """Remove what a job made whole that has not finished: the store will never name it."""
     folder = JobDir(home.jobs / job["job_id"])
-    if job["kind"] == "profile":
+    if JOB_KINDS[job["kind"]].leaves_columns:
         for sidecar in folder.path.glob("*.parquet"):
             sidecar.unlink(missing_ok=True)
     published = read_json(folder.published)

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
+from engine.server.command import Command
 from engine.server.launching import Launching
 from store.catalog import tasks
 from store.catalog.metric_table import METRICS, MULTIPLE_CHOICE, defaults
 from store.config.evaluate_config import CHECKPOINTS, EvaluateConfig
 from store.config.judge_config import JudgePairs
 from store.config.metrics_config import OwnChoice
-from store.contract.document import Config
 from store.contract.errors import ConfigError, NotFoundError, StateError
 from store.contract.home import Home
 from store.contract.jobdir import JobDir
 from store.contract.states import ALIVE
 from store.db.database import Database, Transaction
+from store.documents.dataset import Dataset
+from store.documents.evaluation import Evaluation
+from store.documents.job import JobQueued
+from store.documents.run import Run
 from store.queries.data import datasets
 from store.queries.evaluations import evaluation_pairs, evaluations
 from store.queries.runs import runs
 
-Document = dict[str, Any]
 NEED = {
     "probabilities": "the probabilities of a classification head",
     "bytes": "the bytes of an answer",
@@ -35,19 +37,24 @@ class EvaluationCommands:
     def __init__(self, database: Database, home: Home, launching: Launching) -> None:
         self.database, self.home, self.launching = database, home, launching
 
-    def table(self) -> dict[str, tuple[type[Config], Callable[[Any], Document]]]:
-        """name -> (model of the body, function)."""
-        return {"evaluate": (EvaluateConfig, self.evaluate), "judge": (JudgePairs, self.judge)}
+    def table(self) -> dict[str, Command]:
+        """By name."""
+        return {
+            "evaluate": Command(EvaluateConfig, self.evaluate, makes_work=True),
+            "judge": Command(JudgePairs, self.judge, makes_work=True),
+        }
 
-    def evaluate(self, config: EvaluateConfig) -> Document:
+    def evaluate(self, config: EvaluateConfig) -> JobQueued:
         """Queue an evaluation. Raises ConfigError and StateError that name the field at fault."""
         with self.database.transaction() as tx:
             run = self._run(tx, config)
             _check_of_model(config)
             like = _rows_of(tx, config)
-            named = config.dataset or (like or run or {})["dataset_id"]
+            owner = like or run
+            assert owner or config.dataset  # a model by name needs a data set, says the config
+            named = config.dataset or (owner["dataset_id"] if owner else "")
             dataset = datasets.get_dataset(tx, named)
-            changes: Document = {"dataset": dataset["dataset_id"], "run": run["run_id"] if run else ""}
+            changes: dict[str, Any] = {"dataset": dataset["dataset_id"], "run": run["run_id"] if run else ""}
             if like:
                 _check_same_data(like, dataset)
                 changes |= {"rows_of": like["evaluation_id"], "part": like["part"]}
@@ -62,10 +69,10 @@ class EvaluationCommands:
             _check_metrics(run, dataset, config)
             _check_tasks(run, config)
             title = config.name or _title(run, dataset, config)
-            job_id = self.launching.queue_job(tx, evaluations.KIND, title, config.document(), lane="device")
+            job_id = self.launching.queue_job(tx, evaluations.KIND, title, config.document())
         return {"job_id": job_id}
 
-    def judge(self, body: JudgePairs) -> Document:
+    def judge(self, body: JudgePairs) -> JobQueued:
         """Queue a judging of two evaluations' answers. Raises ConfigError for other rows, or no answers."""
         with self.database.transaction() as tx:
             first, second = (
@@ -84,7 +91,7 @@ class EvaluationCommands:
             document |= {"max_rows": body.max_rows}
             return {"job_id": self.launching.queue_job(tx, evaluation_pairs.KIND, title, document)}
 
-    def _run(self, tx: Transaction, config: EvaluateConfig) -> Document | None:
+    def _run(self, tx: Transaction, config: EvaluateConfig) -> Run | None:
         """The run that is evaluated; None for a model."""
         if not config.run:
             return None
@@ -116,19 +123,19 @@ class EvaluationCommands:
         return run
 
 
-def _evaluation(tx: Transaction, name: str, field: str) -> Document:
+def _evaluation(tx: Transaction, name: str, field: str) -> Evaluation:
     """The evaluation of that id or name, which has answers. Raises ConfigError at `field`."""
     try:
-        found = evaluations.get(tx, name)
+        evaluation = evaluations.get(tx, name)
     except NotFoundError as error:
         raise ConfigError(error.message, fix=error.fix, field=field) from error
-    if not EvaluateConfig.parse(found["config"]).generates:
+    if not EvaluateConfig.parse(evaluation["config"]).generates:
         raise ConfigError(
-            f"{found['name']} has no answers: none of its metrics looks at them.",
+            f"{evaluation['name']} has no answers: none of its metrics looks at them.",
             fix="Evaluate it with a metric of answers, such as chrf.",
             field=field,
         )
-    return found
+    return evaluation
 
 
 def _check_of_model(config: EvaluateConfig) -> None:
@@ -142,7 +149,7 @@ def _check_of_model(config: EvaluateConfig) -> None:
             )
 
 
-def _rows_of(tx: Transaction, config: EvaluateConfig) -> Document | None:
+def _rows_of(tx: Transaction, config: EvaluateConfig) -> Evaluation | None:
     """The evaluation whose rows are asked for. Raises ConfigError (rows_of)."""
     if not config.rows_of:
         return None
@@ -152,7 +159,7 @@ def _rows_of(tx: Transaction, config: EvaluateConfig) -> Document | None:
         raise ConfigError(error.message, fix=error.fix, field="rows_of") from error
 
 
-def _check_same_data(like: Document, dataset: Document) -> None:
+def _check_same_data(like: Evaluation, dataset: Dataset) -> None:
     """Raise ConfigError where the rows of that evaluation are not rows of the data set."""
     if like["data_fingerprint"] != dataset["fingerprint"]:
         raise ConfigError(
@@ -162,12 +169,12 @@ def _check_same_data(like: Document, dataset: Document) -> None:
         )
 
 
-def _heads(run: Document | None, config: EvaluateConfig) -> bool:
+def _heads(run: Run | None, config: EvaluateConfig) -> bool:
     """Whether the model that is evaluated has a classification head."""
     return bool(run and run["config"].get("task") == "classification" and config.checkpoint != "base")
 
 
-def _metrics(run: Document | None, dataset: Document, config: EvaluateConfig) -> list[str]:
+def _metrics(run: Run | None, dataset: Dataset, config: EvaluateConfig) -> list[str]:
     """Those of the task and of the rows."""
     return defaults(
         head=_heads(run, config),
@@ -176,7 +183,7 @@ def _metrics(run: Document | None, dataset: Document, config: EvaluateConfig) ->
     )
 
 
-def _check_metrics(run: Document | None, dataset: Document, config: EvaluateConfig) -> None:
+def _check_metrics(run: Run | None, dataset: Dataset, config: EvaluateConfig) -> None:
     """Raise ConfigError for a metric that this kind of model, or these rows, can't have."""
     lacking = {"bytes", "choices"} if _heads(run, config) else {"probabilities"}
     if dataset["format"] != MULTIPLE_CHOICE:
@@ -191,7 +198,7 @@ def _check_metrics(run: Document | None, dataset: Document, config: EvaluateConf
             )
 
 
-def _check_tasks(run: Document | None, config: EvaluateConfig) -> None:
+def _check_tasks(run: Run | None, config: EvaluateConfig) -> None:
     """Raise ConfigError where no task can be asked: lm-evaluation-harness is optional."""
     if not config.tasks:
         return
@@ -203,7 +210,7 @@ def _check_tasks(run: Document | None, config: EvaluateConfig) -> None:
         )
 
 
-def _title(run: Document | None, dataset: Document, config: EvaluateConfig) -> str:
+def _title(run: Run | None, dataset: Dataset, config: EvaluateConfig) -> str:
     what = run["name"] if run else config.model
     if run and config.checkpoint != "tuned":
         what = f"{CHECKPOINTS[config.checkpoint].removeprefix('the ').capitalize()} of {what}"
@@ -213,9 +220,9 @@ def _title(run: Document | None, dataset: Document, config: EvaluateConfig) -> s
 
 def check_not_evaluated(tx: Transaction, column: str, value: str, name: str) -> None:
     """Raise StateError where an evaluation needs the data set (`dataset_id`) or the run (`run_id`)."""
-    found = evaluations.users(tx, column, value)
-    if found:
-        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+    titles = evaluations.users(tx, column, value)
+    if titles:
+        more = f" and {len(titles) - 1} more" if len(titles) > 1 else ""
         raise StateError(
-            f"{name} is used by the evaluation “{found[0]}”{more}.", fix="Delete that evaluation first."
+            f"{name} is used by the evaluation “{titles[0]}”{more}.", fix="Delete that evaluation first."
         )

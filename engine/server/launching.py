@@ -6,11 +6,12 @@ are inserted in one transaction.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from engine.server.past_runs import probed, replayed
 from engine.server.results import dataset_id_of
+from store.catalog.job_kinds import JOB_KINDS
 from store.config import live_metric
 from store.config.import_config import ImportConfig, Source
 from store.config.interpolate_config import Interpolate, Variant, refusal
@@ -18,12 +19,22 @@ from store.config.sample import sample_experiment
 from store.config.train_config import BUNDLED_MODEL, SAMPLE_DATASET, Split, TrainConfig, split_of
 from store.contract.errors import ConfigError, NotFoundError
 from store.contract.home import Home
-from store.db.database import Database, Transaction
+from store.db.database import Database, Queryable, Transaction
+from store.documents.dataset import Dataset
+from store.documents.job import Job, JobQueued, RunQueued, SampleQueued, SplitFields
+from store.documents.preview import Preview
+from store.documents.run import Run, RunFacts
 from store.queries import jobs
 from store.queries.data import datasets
 from store.queries.runs import runs
 
-Document = dict[str, Any]
+
+class RowsOfRun(NamedTuple):
+    """The data set of a run, as it is named now; fingerprint: None until its import is done."""
+
+    dataset_id: str
+    name: str
+    fingerprint: str | None
 
 
 class Launching:
@@ -33,7 +44,7 @@ class Launching:
         self,
         database: Database,
         home: Home,
-        ask: Callable[[str, Document], Document],
+        ask: Callable[[str, Mapping[str, object]], Any],
         clock: Callable[[], float],
     ) -> None:
         self.database = database
@@ -43,7 +54,7 @@ class Launching:
 
     # -- data sets and models -----------------------------------------------------------------------
 
-    def import_dataset(self, config: ImportConfig) -> Document:
+    def import_dataset(self, config: ImportConfig) -> JobQueued:
         """Queue an import. Raises ConfigError where the name is taken."""
         with self.database.transaction() as tx:
             return {"job_id": self._queue_import(tx, config)}
@@ -51,7 +62,7 @@ class Launching:
     def check_name(self, tx: Transaction, name: str) -> None:
         """Raise ConfigError where a data set has this name, or one that is being imported will have it."""
         taken = {row["name"] for row in datasets.list_datasets(tx)}
-        taken |= {job["config"]["name"] for kind in ("import", "clean") for job in _alive(tx, kind)}
+        taken |= {job["config"]["name"] for job in jobs.queue(tx) if JOB_KINDS[job["kind"]].makes_dataset}
         if name in taken:
             raise ConfigError(
                 f"There is a data set named {name!r} already.", fix="Choose another name.", field="name"
@@ -62,36 +73,34 @@ class Launching:
         document = config.model_dump(exclude_none=True)
         return self.queue_job(tx, "import", f"Import {config.name}", document)
 
-    def queue_job(
-        self, tx: Transaction, kind: str, title: str, config: Document, *, lane: str = "light"
-    ) -> str:
+    def queue_job(self, tx: Transaction, kind: str, title: str, config: dict[str, Any]) -> str:
         """Queue a job that is not a run; its id."""
         at = self.clock()
         job_id = jobs.new_id("job", at)
-        jobs.insert(tx, job_id=job_id, kind=kind, lane=lane, title=title, config=config, at=at)
+        jobs.insert(tx, jobs.NewJob(job_id=job_id, kind=kind, title=title, config=config, at=at))
         return job_id
 
     # -- runs ---------------------------------------------------------------------------------------
 
-    def launch(self, config: TrainConfig) -> Document:
+    def launch(self, config: TrainConfig) -> RunQueued:
         """Queue a run. Raises ConfigError with the first problem that the preview calls an error."""
         dataset = self._dataset(config.dataset)
-        known = {"init_from": self._earlier(config.init_from), "parent": self._parent(config.parent)}
-        config = config.model_copy(update=known)
+        earlier = {"init_from": self._earlier(config.init_from), "parent": self._parent(config.parent)}
+        config = config.model_copy(update=earlier)
         config = _with_split(config, dataset)
         if config.live_metric.startswith(live_metric.OWN):
             self.check_own_metric(config.live_metric.removeprefix(live_metric.OWN), "live_metric")
-        replay = replayed(self.database, {"config": config.model_dump()})
+        replay = replayed(self.database, config.model_dump())
         if replay:  # by its id, as a data set may get another name while the run waits
             config = config.model_copy(update={"replay_dataset": replay["dataset_id"]})
-        probes = probed(self.database, {"config": config.model_dump()})
-        config = config.model_copy(update={"probe_datasets": [one["dataset_id"] for one in probes]})
-        answer = self.ask(
+        probes = probed(self.database, config.model_dump())
+        config = config.model_copy(update={"probe_datasets": [probe["dataset_id"] for probe in probes]})
+        answer: Preview = self.ask(
             "preview",
             {
                 "config": config.model_dump(),
                 "fingerprint": dataset["fingerprint"],
-                "split": _split(config).model_dump(),
+                "split": _split(config).fields(),
                 "row": 0,
                 "launch": True,  # more time for a look at the weights
             },
@@ -106,9 +115,8 @@ class Launching:
         resolved = TrainConfig.parse(answer["config"])
         with self.database.transaction() as tx:
             dataset = datasets.get_dataset(tx, dataset["dataset_id"])  # it may be gone by now
-            run_id = self._queue_run(
-                tx, resolved, dataset["dataset_id"], dataset["name"], dataset["fingerprint"], ()
-            )
+            rows = RowsOfRun(dataset["dataset_id"], dataset["name"], dataset["fingerprint"])
+            run_id = self._queue_run(tx, resolved, rows)
             runs.update(tx, run_id, facts=_estimates(answer))  # to be held against what is measured
         return {"run_id": run_id}
 
@@ -123,27 +131,27 @@ class Launching:
                 field=field,
             )
 
-    def interpolate(self, body: Interpolate) -> Document:
+    def interpolate(self, body: Interpolate) -> JobQueued:
         """Queue the scoring of a finished run's model at shares of the way from its base."""
         run, _ = self._mixable(body.run)
         with self.database.transaction() as tx:
             document = {"run_id": run["run_id"], "alphas": body.alphas}
             title = f"Between {run['name']} and its base"
-            return {"job_id": self.queue_job(tx, "interpolate", title, document, lane="device")}
+            return {"job_id": self.queue_job(tx, "interpolate", title, document)}
 
-    def keep_variant(self, body: Variant) -> Document:
+    def keep_variant(self, body: Variant) -> RunQueued:
         """Queue a run whose model lies a share of the way from the base of a finished one to its own."""
         run, config = self._mixable(body.run)
         name = body.name or f"{run['name'][:105]} at α {body.alpha:g}"
         config = config.model_copy(update={"name": name, "notes": "", "parent": run["run_id"]})
-        data = run["dataset_id"], run["dataset_name"], run["data_fingerprint"]
+        rows = RowsOfRun(run["dataset_id"], run["dataset_name"], run["data_fingerprint"])
         with self.database.transaction() as tx:
             datasets.get_dataset(tx, run["dataset_id"])  # NotFoundError where it was deleted
-            run_id = self._queue_run(tx, config, *data, (), kind="variant")
+            run_id = self._queue_run(tx, config, rows, kind="variant")
             runs.update(tx, run_id, facts={"mixed_from": run["run_id"], "alpha": body.alpha})
         return {"run_id": run_id}
 
-    def _mixable(self, name: str) -> tuple[Document, TrainConfig]:
+    def _mixable(self, name: str) -> tuple[Run, TrainConfig]:
         """A finished run between whose base and tuned model there are others. Raises ConfigError."""
         run = self._finished(name, "run")
         config = TrainConfig.parse(run["config"])
@@ -151,7 +159,7 @@ class Launching:
             raise ConfigError(why, fix="Choose another run, or replay general rows.", field="run")
         return run, config
 
-    def _dataset(self, name: str) -> Document:
+    def _dataset(self, name: str) -> Dataset:
         try:
             return datasets.get_dataset(self.database, name)
         except NotFoundError as error:
@@ -177,7 +185,7 @@ class Launching:
             fix = "Leave parent out, or name a run that is still there."
             raise ConfigError(error.message, fix=fix, field="parent") from error
 
-    def _finished(self, name: str, field: str) -> Document:
+    def _finished(self, name: str, field: str) -> Run:
         """The run of that id or name, which left a model. Raises ConfigError at `field`."""
         try:
             run = runs.get_run(self.database, name)
@@ -195,38 +203,39 @@ class Launching:
         self,
         tx: Transaction,
         config: TrainConfig,
-        dataset_id: str,
-        dataset_name: str,
-        fingerprint: str | None,
-        after_jobs: Sequence[str],
+        rows: RowsOfRun,
+        after_jobs: Sequence[str] = (),
         kind: str = "train",
     ) -> str:
         at = self.clock()
         run_id = jobs.new_id("run", at)
         jobs.insert(
             tx,
-            job_id=run_id,
-            kind=kind,
-            lane="device",
-            title=config.name,
-            config=config.model_dump(),
-            at=at,
-            after_jobs=after_jobs,
+            jobs.NewJob(
+                job_id=run_id,
+                kind=kind,
+                title=config.name,
+                config=config.model_dump(),
+                at=at,
+                after_jobs=after_jobs,
+            ),
         )
         runs.insert(
             tx,
-            run_id=run_id,
-            config=config,
-            dataset_id=dataset_id,
-            dataset_name=dataset_name,
-            fingerprint=fingerprint,
-            at=at,
+            runs.NewRun(
+                run_id=run_id,
+                config=config,
+                dataset_id=rows.dataset_id,
+                dataset_name=rows.name,
+                fingerprint=rows.fingerprint,
+                at=at,
+            ),
         )
         return run_id
 
     # -- the sample ---------------------------------------------------------------------------------
 
-    def prepare_sample(self, _: object = None) -> Document:
+    def prepare_sample(self, _: object = None) -> SampleQueued:
         """Queue what is missing of the bundled model and the sample data set; the jobs that make it."""
         with self.database.transaction() as tx:
             model, rows = self._prepare(tx)
@@ -247,7 +256,7 @@ class Launching:
                 rows = self._queue_import(tx, ImportConfig(name=SAMPLE_DATASET, source=source))
         return model, rows
 
-    def launch_sample(self, _: object = None) -> Document:
+    def launch_sample(self, _: object = None) -> RunQueued:
         """Queue the sample experiment; it waits for the model and the rows where they are being made."""
         config = sample_experiment()
         with self.database.transaction() as tx:
@@ -257,35 +266,35 @@ class Launching:
         return self.launch(config)
 
     def _queue_sample(
-        self, tx: Transaction, config: TrainConfig, after_jobs: list[str], rows: str | None
+        self, tx: Transaction, config: TrainConfig, after_jobs: list[str], importing: str | None
     ) -> str:
         train_rows = config.max_train_rows
         assert train_rows is not None  # known before its data set is there
-        if rows is None:
+        if importing is None:
             dataset = datasets.get_dataset(tx, SAMPLE_DATASET)
             config = _with_split(config, dataset)
-            data = dataset["dataset_id"], SAMPLE_DATASET, dataset["fingerprint"]
+            rows = RowsOfRun(dataset["dataset_id"], SAMPLE_DATASET, dataset["fingerprint"])
         else:
-            config = _with_split(config, Split().model_dump())  # as its import is queued
-            data = dataset_id_of(rows), SAMPLE_DATASET, None
-        return self._queue_run(tx, config.resolved(train_rows), *data, after_jobs)
+            config = _with_split(config, Split().fields())  # as its import is queued
+            rows = RowsOfRun(dataset_id_of(importing), SAMPLE_DATASET, None)
+        return self._queue_run(tx, config.resolved(train_rows), rows, after_jobs)
 
 
-def _alive(db: Any, kind: str) -> list[Document]:
+def _alive(db: Queryable, kind: str) -> list[Job]:
     return [job for job in jobs.queue(db) if job["kind"] == kind]
 
 
-def _first(found: Any) -> str | None:
-    job = next(found, None)
+def _first(candidates: Iterator[Job]) -> str | None:
+    job = next(candidates, None)
     return job["job_id"] if job else None
 
 
-def _with_split(config: TrainConfig, of: Document) -> TrainConfig:
+def _with_split(config: TrainConfig, of: SplitFields) -> TrainConfig:
     """The config with the split of `of` where it leaves it open."""
     return config.model_copy(update=split_of(config.model_dump(), of))
 
 
-def _estimates(preview: Document) -> Document:
+def _estimates(preview: Preview) -> RunFacts:
     """What the preview said the run would take, as facts of the run."""
     memory, time = preview["memory"], preview["time"]
     return {

@@ -7,16 +7,13 @@ light lane, and a data set is deleted over it.
 
 from __future__ import annotations
 
-from typing import Any
-
 from store.catalog.signals import GROUPS
 from store.config.data_config import ProfileConfig
 from store.contract.states import ALIVE
 from store.db.database import Transaction
+from store.documents.job import Job
 from store.queries import jobs
 from store.queries.data import datasets, quality
-
-Document = dict[str, Any]
 
 
 def queue_profile(tx: Transaction, config: ProfileConfig, at: float) -> str:
@@ -34,12 +31,14 @@ def queue_profile(tx: Transaction, config: ProfileConfig, at: float) -> str:
     job_id = jobs.new_id("job", at)
     jobs.insert(
         tx,
-        job_id=job_id,
-        kind="profile",
-        lane="device" if group.needs == "model" else "light",
-        title=f"Measure {group.title.lower()} of {dataset['name']}",
-        config=document,
-        at=at,
+        jobs.NewJob(
+            job_id=job_id,
+            kind="profile",
+            lane="device" if group.needs == "model" else "light",
+            title=f"Measure {group.title.lower()} of {dataset['name']}",
+            config=document,
+            at=at,
+        ),
     )
     return job_id
 
@@ -78,7 +77,7 @@ def cancel_profiles(tx: Transaction, dataset_id: str, at: float) -> None:
             jobs.update(tx, job["job_id"], cancel_requested_at=jobs.utc(at))
 
 
-def _profiles(tx: Transaction, dataset_id: str) -> list[Document]:
+def _profiles(tx: Transaction, dataset_id: str) -> list[Job]:
     return [
         job
         for job in jobs.with_status(tx, ALIVE)

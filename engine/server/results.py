@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import pyarrow.parquet as pq
 
 from engine.server.profiling import queue_automatic
 from store.config.data_config import CleanConfig
 from store.config.import_config import ImportConfig
-from store.config.train_config import Split
+from store.config.train_config import fields_of
 from store.contract.errors import DataError
 from store.contract.home import Home
 from store.contract.jobdir import JobDir
 from store.db.database import Transaction
+from store.documents.dataset import NewDataset
+from store.documents.evaluation_result import EvaluationResult
+from store.documents.import_result import CleanResult, ImportResult, RowsResult
+from store.documents.job import Job
+from store.documents.run import RunResult
+from store.documents.signal_figures import ProfileResult
 from store.queries import jobs
 from store.queries.data import datasets, quality
 from store.queries.evaluations import evaluations
 from store.queries.runs import runs
-
-MEASURED = (
-    *("fingerprint", "kind", "format", "columns", "row_count", "skipped_count", "duplicate_count"),
-    *("source_bytes", "stats"),
-)
 
 
 def dataset_id_of(job_id: str) -> str:
@@ -31,38 +31,40 @@ def dataset_id_of(job_id: str) -> str:
     return f"data-{job_id.removeprefix('job-')}"
 
 
-def keep(tx: Transaction, home: Home, job: dict[str, Any], result: dict[str, Any], at: float) -> None:
-    """Store what the finished `job` made; raises where its result is not what docs/architecture.md says."""
-    if job["kind"] == "import":
-        _keep_dataset(tx, home, job, result, at)
-    elif job["kind"] in runs.RUNS:
-        _keep_verdict(tx, JobDir(home.jobs / job["job_id"]), job["job_id"], result)
-    elif job["kind"] == "profile":
-        _keep_signals(tx, home, job, result, at)
-    elif job["kind"] == "clean":
-        _keep_version(tx, home, job, result, at)
-    elif job["kind"] == "evaluate":
-        config = job["config"]
-        model = config["model"] or runs.get_run(tx, config["run"])["model"]
-        evaluations.insert(tx, job, result, datasets.get_dataset(tx, config["dataset"]), model, at)
+def rows_fields(result: RowsResult) -> RowsResult:
+    """What an import and a cleaning have in common, and nothing else of theirs."""
+    return {
+        "fingerprint": result["fingerprint"],
+        "kind": result["kind"],
+        "format": result["format"],
+        "columns": result["columns"],
+        "row_count": result["row_count"],
+        "skipped_count": result["skipped_count"],
+        "duplicate_count": result["duplicate_count"],
+        "source_bytes": result["source_bytes"],
+        "stats": result["stats"],
+    }
 
 
-def _keep_dataset(
-    tx: Transaction, home: Home, job: dict[str, Any], result: dict[str, Any], at: float
-) -> None:
+def keep_dataset(tx: Transaction, home: Home, job: Job, result: ImportResult, at: float) -> None:
+    """The data set that an import made, and the jobs that measure it."""
     config = ImportConfig.parse(job["config"])
     if not home.rows(result["fingerprint"]).exists():
         raise DataError(f"The rows of {config.name} are gone from {home.datasets}.", fix="Import it again.")
     dataset_id = dataset_id_of(job["job_id"])
-    row = {
+    row: NewDataset = {
         "dataset_id": dataset_id,
         "name": config.name,
         "source": config.source.model_dump(exclude_none=True),
-        **{field: result[field] for field in MEASURED},
-        **config.model_dump(include=set(Split.model_fields)),
-        "split_by": result.get("split_by", config.split_by),
+        **rows_fields(result),
+        **config.fields(),
+        "parent_id": None,
+        "recipe": None,
+        "fates": None,
         "created_at": jobs.utc(at),
     }
+    if by := result.get("split_by"):
+        row["split_by"] = by
     datasets.insert_dataset(tx, row)
     tx.execute(  # runs that were launched while the rows were still being read
         "UPDATE run SET data_fingerprint = ? WHERE dataset_id = ?", [result["fingerprint"], dataset_id]
@@ -70,9 +72,7 @@ def _keep_dataset(
     queue_automatic(tx, dataset_id, at)
 
 
-def _keep_signals(
-    tx: Transaction, home: Home, job: dict[str, Any], result: dict[str, Any], at: float
-) -> None:
+def keep_signals(tx: Transaction, home: Home, job: Job, result: ProfileResult, at: float) -> None:
     """The sidecar that the worker wrote goes to the rows that it measured; a data set deleted meanwhile needs
     none."""
     dataset, group = datasets.find_dataset(tx, job["config"]["dataset"]), job["config"]["group"]
@@ -88,24 +88,22 @@ def _keep_signals(
     quality.record_signals(tx, fingerprint, group, result, jobs.utc(at))
 
 
-def _keep_version(
-    tx: Transaction, home: Home, job: dict[str, Any], result: dict[str, Any], at: float
-) -> None:
+def keep_version(tx: Transaction, home: Home, job: Job, result: CleanResult, at: float) -> None:
     """The new version; split and source are those of the old one."""
     config = CleanConfig.parse(job["config"])
     if not home.rows(result["fingerprint"]).exists():
         raise DataError(f"The rows of {config.name} are gone from {home.datasets}.", fix="Clean it again.")
     old = datasets.get_dataset(tx, config.dataset)
-    inherited = ("source", *Split.model_fields)
     datasets.insert_dataset(
         tx,
         {
             "dataset_id": dataset_id_of(job["job_id"]),
             "name": config.name,
+            "source": old["source"],
+            **rows_fields(result),
+            **fields_of(old),
             "parent_id": old["dataset_id"],
-            "recipe": config.recipe.model_dump(),
-            **{field: old[field] for field in inherited},
-            **{field: result[field] for field in MEASURED},
+            "recipe": {"steps": config.recipe.model_dump()["steps"]},
             "fates": result["fates"],
             "created_at": jobs.utc(at),
         },
@@ -113,7 +111,16 @@ def _keep_version(
     queue_automatic(tx, dataset_id_of(job["job_id"]), at)
 
 
-def _keep_verdict(tx: Transaction, folder: JobDir, run_id: str, result: dict[str, Any]) -> None:
+def keep_verdict(tx: Transaction, home: Home, job: Job, result: RunResult, at: float) -> None:
+    """The verdict of a run, and the prompts that it answered."""
+    run_id, folder = job["job_id"], JobDir(home.jobs / job["job_id"])
     runs.update(tx, run_id, verdict=result["verdict"])
     if folder.predictions.exists():
         runs.replace_predictions(tx, run_id, pq.read_table(folder.predictions).to_pylist())
+
+
+def keep_evaluation(tx: Transaction, home: Home, job: Job, result: EvaluationResult, at: float) -> None:
+    """The figures of an evaluation."""
+    config = job["config"]
+    model = config["model"] or runs.get_run(tx, config["run"])["model"]
+    evaluations.insert(tx, job, result, datasets.get_dataset(tx, config["dataset"]), model, at)

@@ -15,21 +15,22 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from datetime import datetime
 
 from engine.launchers import Launcher
 from engine.server.endings import Ending, clear_aside, clear_made, lost, of_result
-from engine.server.results import keep
-from engine.server.work_orders import write_order
+from engine.server.job_handlers import keep, write_order
 from engine.worker.process import describe
+from store.catalog.job_kinds import JOB_KINDS
 from store.contract.errors import TunebenchError
 from store.contract.events import MAX_READ, read_events
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, read_json
 from store.contract.states import ACTIVE
-from store.db.database import Database
+from store.db.database import Database, Transaction
+from store.documents.job import ErrorDocument, Job, JobState, WorkerRecord
 from store.queries import jobs
-from store.queries.ingest import Batch, ingest, ingest_many
+from store.queries.ingest import EventBatch, ingest, ingest_many
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +39,6 @@ CANCEL_SECONDS = 60.0  # from SIGTERM to SIGKILL: time to write a checkpoint
 
 BUSY_SECONDS = 0.5  # between two steps while there are jobs
 IDLE_SECONDS = 10.0  # and while there are none; a command wakes the scheduler anyway
-
-Row = dict[str, Any]
 
 
 class Scheduler:
@@ -76,14 +75,14 @@ class Scheduler:
                 self._guarded(self._launch, job, at)
         return 0.0 if more else BUSY_SECONDS if present else IDLE_SECONDS
 
-    def _guarded(self, act: Callable[[Row, float], None], job: Row, at: float) -> None:
+    def _guarded(self, act: Callable[[Job, float], None], job: Job, at: float) -> None:
         """One job at a time behind the border: what goes wrong with one must not hold up the others."""
         try:
             act(job, at)
         except Exception as error:  # noqa: BLE001 (one of the three borders)
             self._note_trouble(job, error)
 
-    def _note_trouble(self, job: Row, error: Exception) -> None:
+    def _note_trouble(self, job: Job, error: Exception) -> None:
         if self._troubled.get(job["job_id"]) != repr(error):  # once, not twice a second
             log.error("%s (%s) could not be handled", job["title"], job["job_id"], exc_info=error)
         self._troubled[job["job_id"]] = repr(error)
@@ -95,10 +94,10 @@ class Scheduler:
 
     # -- what workers report ------------------------------------------------------------------------
 
-    def _folder(self, job: Row) -> JobDir:
+    def _folder(self, job: Job) -> JobDir:
         return JobDir(self.home.jobs / job["job_id"])
 
-    def _take_events(self, active: list[Row]) -> bool:
+    def _take_events(self, active: list[Job]) -> bool:
         """Read on in every active folder, once; True where one had more than that."""
         batches, more = [], False
         for job in active:
@@ -109,13 +108,13 @@ class Scheduler:
                 self._note_trouble(job, error)
                 continue
             if new > old:
-                batches.append(Batch(job["job_id"], events, new, old))
+                batches.append(EventBatch(job["job_id"], events, new, old))
                 more = more or new - old > MAX_READ // 2
         if batches:
             ingest_many(self.database, batches)
         return more
 
-    def _drain(self, job: Row) -> None:
+    def _drain(self, job: Job) -> None:
         """Take all that is left of a folder whose worker has ended."""
         offset = jobs.get_job(self.database, job["job_id"])["event_offset"]
         while True:
@@ -125,23 +124,26 @@ class Scheduler:
             ingest(self.database, job["job_id"], events, new, offset)
             offset = new
 
-    def _follow(self, job: Row, at: float) -> None:
+    def _follow(self, job: Job, at: float) -> None:
         """One active job: ended with its worker, and stopped where that was asked for."""
         folder = self._folder(job)
         if (outcome := read_json(folder.result)) is not None:
             self._end(job, at, of_result(outcome))
-        elif job["pid"] is None and not self._notice(job, folder):
+            return
+        if job["pid"] is None and not self._notice(job, folder):
             self._await_worker(job, folder, at)
-        elif self.launcher.alive(job["pid"], job["process_started"]):
+            return
+        pid, started = _worker_of(job)
+        if self.launcher.alive(pid, started):
             if job["cancel_requested_at"]:
-                self._stop(job, at)
-        else:
-            outcome = read_json(folder.result)  # it may have come between the two looks
-            self._end(job, at, of_result(outcome) if outcome else lost(job, folder, self._last_exit(job)))
+                self._stop(job, job["cancel_requested_at"], at)
+            return
+        outcome = read_json(folder.result)  # it may have come between the two looks
+        self._end(job, at, of_result(outcome) if outcome else lost(job, folder, self._last_exit(job)))
 
-    def _notice(self, job: Row, folder: JobDir) -> bool:
+    def _notice(self, job: Job, folder: JobDir) -> bool:
         """Take down who the worker is, once it has said so."""
-        worker = read_json(folder.worker)
+        worker: WorkerRecord | None = read_json(folder.worker)
         if worker is None:
             return False
         job["pid"], job["process_started"] = worker["pid"], worker["started"]
@@ -149,7 +151,7 @@ class Scheduler:
             jobs.announce(tx, job["job_id"], worker["pid"], worker["started"])
         return True
 
-    def _await_worker(self, job: Row, folder: JobDir, at: float) -> None:
+    def _await_worker(self, job: Job, folder: JobDir, at: float) -> None:
         """A claimed job without a worker yet: started now if this engine has not done so; lost in the end."""
         launched = self._launched.get(job["job_id"])
         if launched is None:
@@ -164,21 +166,22 @@ class Scheduler:
             return
         self._end(job, at, lost(job, folder, self._last_exit(job)))
 
-    def _last_exit(self, job: Row) -> int | None:
+    def _last_exit(self, job: Job) -> int | None:
         """Exit code of the job's own worker, where it was seen; 3 says that another worker has the folder."""
         seen = self.launcher.last_exit(self._folder(job).path)
         if seen is None or seen.code == 3 or job["pid"] not in (None, seen.pid):
             return None
         return seen.code
 
-    def _stop(self, job: Row, at: float) -> None:
+    def _stop(self, job: Job, requested_at: datetime, at: float) -> None:
         """SIGTERM once, SIGKILL when the grace is over."""
-        over = at - jobs.epoch(job["cancel_requested_at"]) >= CANCEL_SECONDS
+        over = at - jobs.epoch(requested_at) >= CANCEL_SECONDS
         if over or job["job_id"] not in self._terminated:
-            self.launcher.stop(job["pid"], job["process_started"], over)
+            pid, started = _worker_of(job)
+            self.launcher.stop(pid, started, over)
             self._terminated.add(job["job_id"])
 
-    def _end(self, job: Row, at: float, ending: Ending) -> None:
+    def _end(self, job: Job, at: float, ending: Ending) -> None:
         """Drain, then one transaction: status, cause, and what the result brings."""
         self._drain(job)
         if ending.status == "lost" and job["cancel_requested_at"]:
@@ -201,7 +204,7 @@ class Scheduler:
 
     # -- what may start -----------------------------------------------------------------------------
 
-    def _claim(self, at: float) -> list[Row]:
+    def _claim(self, at: float) -> list[Job]:
         """Claim queued jobs, oldest first, for every lane that is free; jobs that can't ever run fail.
 
         Measuring data may take long and is waited for by nobody: in the light lane it starts last, and does
@@ -213,24 +216,25 @@ class Scheduler:
             active = [job for job in present if job["status"] in ACTIVE]
             busy = {job["device"] for job in active if job["lane"] == "device"}
             free = [device for device in self.devices if device not in busy]
-            light = not any(job["lane"] == "light" and job["kind"] != "profile" for job in active)
+            light = not any(job["lane"] == "light" and not _in_background(job) for job in active)
             spare = not any(job["lane"] == "light" for job in active)  # for measuring
-            for job in sorted(present, key=lambda job: job["kind"] == "profile"):
+            for job in sorted(present, key=_in_background):
                 if job["status"] != "queued" or not self._may_start(tx, job, at):
                     continue
                 if job["lane"] == "device" and free:
-                    job["device"] = free.pop(0)
-                elif job["lane"] == "light" and job["kind"] == "profile" and spare:
-                    job["device"], spare = "cpu", False
-                elif job["lane"] == "light" and job["kind"] != "profile" and light:
-                    job["device"], light, spare = "cpu", False, False
+                    device = free.pop(0)
+                elif job["lane"] == "light" and _in_background(job) and spare:
+                    device, spare = "cpu", False
+                elif job["lane"] == "light" and not _in_background(job) and light:
+                    device, light, spare = "cpu", False, False
                 else:
                     continue
-                jobs.claim(tx, job["job_id"], job["device"], at)
+                job["device"] = device
+                jobs.claim(tx, job["job_id"], device, at)
                 claimed.append(job)
         return claimed
 
-    def _may_start(self, tx: Any, job: Row, at: float) -> bool:
+    def _may_start(self, tx: Transaction, job: Job, at: float) -> bool:
         """Whether all that the job waits for is finished; where that can't come, the job fails."""
         before = jobs.statuses(tx, job["after_jobs"])
         for job_id in job["after_jobs"]:
@@ -240,7 +244,7 @@ class Scheduler:
                 return False
         return all(other["status"] == "finished" for other in before.values())
 
-    def _launch(self, job: Row, at: float) -> None:
+    def _launch(self, job: Job, at: float) -> None:
         """Write the order and start a worker, which is yet to be seen alive."""
         try:
             self.launcher.start(write_order(self.database, self.home, job).path, job["kind"])
@@ -249,7 +253,19 @@ class Scheduler:
         self._launched[job["job_id"]] = at
 
 
-def _blocked(other: Row | None, job_id: str) -> Row:
+def _worker_of(job: Job) -> tuple[int, float]:
+    """Pid and start of a worker that has announced itself."""
+    pid, started = job["pid"], job["process_started"]
+    assert pid is not None
+    assert started is not None  # they are written together
+    return pid, started
+
+
+def _in_background(job: Job) -> bool:
+    return JOB_KINDS[job["kind"]].in_background
+
+
+def _blocked(other: JobState | None, job_id: str) -> ErrorDocument:
     title = other["title"] if other else job_id
     what = other["status"] if other else "deleted"
     because = f" {other['error']['message']}" if other and other["error"] else ""

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from engine.diagnostics.phrasing import plural
+from engine.server.command import Command
 from engine.server.launching import Launching
 from store.config.transfer_config import KIND, TransferConfig
-from store.contract.document import Config
 from store.contract.errors import ConfigError, NotFoundError, StateError
 from store.contract.states import ALIVE
 from store.db.database import Database, Transaction
+from store.documents.job import JobQueued
+from store.documents.run import Run
 from store.queries.data import datasets
 from store.queries.runs import runs
-
-Document = dict[str, Any]
 
 
 class TransferCommands:
@@ -24,20 +21,20 @@ class TransferCommands:
     def __init__(self, database: Database, launching: Launching) -> None:
         self.database, self.launching = database, launching
 
-    def table(self) -> dict[str, tuple[type[Config], Callable[[Any], Document]]]:
-        """name -> (model of the body, function)."""
-        return {"transfer": (TransferConfig, self.transfer)}
+    def table(self) -> dict[str, Command]:
+        """By name."""
+        return {"transfer": Command(TransferConfig, self.transfer, makes_work=True)}
 
-    def transfer(self, config: TransferConfig) -> Document:
+    def transfer(self, config: TransferConfig) -> JobQueued:
         """Queue it. Raises ConfigError and StateError that name the field at fault."""
         with self.database.transaction() as tx:
-            found = [_run(tx, name) for name in config.runs]
-            _check_base(found)
+            chosen = [_run(tx, name) for name in config.runs]
+            _check_base(chosen)
             sets = [datasets.get_dataset(tx, name)["dataset_id"] for name in _named(tx, config)]
-            changes = {"runs": [run["run_id"] for run in found], "datasets": sets}
+            changes = {"runs": [run["run_id"] for run in chosen], "datasets": sets}
             asked = TransferConfig.parse(config.document() | changes)
             title = f"Transfer: {plural(len(asked.runs), 'run')} on {plural(len(asked.datasets), 'data set')}"
-            job_id = self.launching.queue_job(tx, KIND, title, asked.document(), lane="device")
+            job_id = self.launching.queue_job(tx, KIND, title, asked.document())
         return {"job_id": job_id}
 
 
@@ -51,7 +48,7 @@ def _named(tx: Transaction, config: TransferConfig) -> list[str]:
     return config.datasets
 
 
-def _run(tx: Transaction, name: str) -> Document:
+def _run(tx: Transaction, name: str) -> Run:
     try:
         run = runs.get_run(tx, name)
     except NotFoundError as error:
@@ -65,10 +62,10 @@ def _run(tx: Transaction, name: str) -> Document:
     return run
 
 
-def _check_base(found: list[Document]) -> None:
+def _check_base(chosen: list[Run]) -> None:
     """Raise ConfigError for runs of several base models: their losses count other tokens."""
-    first = found[0]
-    for run in found[1:]:
+    first = chosen[0]
+    for run in chosen[1:]:
         if run["model"] != first["model"]:
             raise ConfigError(
                 f"{first['name']!r} was trained from {first['model']} and {run['name']!r} from"

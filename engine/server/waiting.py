@@ -10,25 +10,26 @@ import asyncio
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from engine.launchers import Launcher
+from store.catalog.job_kinds import ASKS
 from store.contract.errors import NotFoundError, TunebenchError, from_dict
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, read_json, write_json
+from store.documents.job import ErrorDocument, JobOrder, Outcome, WorkerRecord
 from store.queries.jobs import new_id
 
 log = logging.getLogger(__name__)
 
-ASKS = ("inspect", "split", "preview", "advice", "clean_preview", "rendering", "overlap", "neighbours")
 SECONDS = 150.0  # the first preview of a large data set counts its tokens
 POLL = 0.02
-Complete = Callable[[str, dict[str, Any]], dict[str, Any]]
+Body = Mapping[str, object]  # of an ask; its worker checks it
 
 
-class Asks:
+class AskRunner:
     """`await asks(name, body)` gives the answer, or raises the error that the worker met. `complete` adds to
     a body what a worker needs of the store, whoever asks."""
 
@@ -38,7 +39,7 @@ class Asks:
         home: Home,
         device: str,
         seconds: float = SECONDS,
-        complete: Complete = lambda name, body: body,
+        complete: Callable[[str, Body], Body] = lambda name, body: body,
     ) -> None:
         self.launcher = launcher
         self.home = home
@@ -46,7 +47,7 @@ class Asks:
         self.seconds = seconds
         self.complete = complete
 
-    async def __call__(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
+    async def __call__(self, name: str, body: Body) -> Any:
         """Ask a worker; NotFoundError for an unknown name, TunebenchError where no answer comes in time."""
         if name not in ASKS:
             raise NotFoundError(f"There is no ask {name!r}.", fix=f"There are: {', '.join(ASKS)}.")
@@ -57,10 +58,11 @@ class Asks:
         finally:
             await asyncio.to_thread(self._end, folder)
         if outcome["status"] == "finished":
-            return dict(outcome["result"])
-        raise from_dict(outcome.get("error") or {"message": f"The {name} was stopped."})
+            return outcome["result"]
+        stopped: ErrorDocument = {"error": "TunebenchError", "message": f"The {name} was stopped."}
+        raise from_dict(outcome.get("error") or stopped)
 
-    def ask(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
+    def ask(self, name: str, body: Body) -> Any:
         """The same for a thread that may wait."""
         return asyncio.run(self(name, body))
 
@@ -70,30 +72,29 @@ class Asks:
             if path.is_dir():
                 self._end(JobDir(path))
 
-    def _order(self, name: str, body: dict[str, Any]) -> JobDir:
+    def _order(self, name: str, body: Body) -> JobDir:
         job_id = new_id("ask", time.time())
         folder = JobDir(self.home.asks / job_id)
         folder.path.mkdir()
-        write_json(
-            folder.config,
-            {
-                "job_id": job_id,
-                "kind": name,
-                "home": str(self.home.path),
-                "device": self.device,
-                "attempt": 1,
-                "resume": False,
-                "config": body,
-            },
-        )
+        order: JobOrder = {
+            "job_id": job_id,
+            "kind": name,
+            "home": str(self.home.path),
+            "device": self.device,
+            "attempt": 1,
+            "resume": False,
+            "config": dict(body),
+        }
+        write_json(folder.config, order)
         return folder
 
-    async def _outcome(self, name: str, folder: JobDir) -> dict[str, Any]:
+    async def _outcome(self, name: str, folder: JobDir) -> Outcome:
         deadline = time.monotonic() + self.seconds
         while time.monotonic() < deadline:
             ended = self.launcher.last_exit(folder.path)  # looked at before the result, which comes first
-            if (outcome := read_json(folder.result)) is not None:
-                return dict(outcome)
+            outcome: Outcome | None = read_json(folder.result)
+            if outcome is not None:
+                return outcome
             if ended is not None:
                 self.home.check_space()  # the likeliest reason why there is no answer
                 raise TunebenchError(
@@ -108,7 +109,7 @@ class Asks:
 
     def _end(self, folder: JobDir) -> None:
         """Kill a worker that is still at it, and remove the folder."""
-        worker = read_json(folder.worker)
+        worker: WorkerRecord | None = read_json(folder.worker)
         if worker and not folder.result.exists():
             self.launcher.stop(worker["pid"], worker["started"], force=True)
         remove_tree(folder.path)

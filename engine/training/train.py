@@ -120,16 +120,16 @@ class Training:
             return
         found = checkpoint.newest(self.job.dir.checkpoints)
         if found is None:
-            self.job.emit("rewind", step=-1)
+            self.job.rewind(step=-1)
             self.job.alert("There was no checkpoint: training starts from the beginning.", "info")
             self.report_best()
             return
         tensors, document = found
         self.state = State.from_dict(document["state"])
-        self.job.emit("rewind", step=self.state.step)
+        self.job.rewind(step=self.state.step)
         validated = max((step for step, _ in self.state.validations), default=-1)
         for prefix in ("eval/", "probe/"):  # measured after the checkpoint was written
-            self.job.emit("rewind", step=validated, prefix=prefix)
+            self.job.rewind(step=validated, prefix=prefix)
         self.report_best()
         self.stepper.restore(tensors, document)
         checkpoint.load_random_states(tensors)

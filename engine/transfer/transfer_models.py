@@ -46,6 +46,7 @@ from store.config.transfer_config import TransferConfig
 from store.contract.errors import ConfigError, ModelError, NotFoundError, TunebenchError
 from store.contract.home import Home
 from store.contract.jobdir import read_json, write_json
+from store.documents.job import DatasetOfMatrix
 
 HEADED = (
     "It has a classification head: it gives classes, and no loss on answers to hold against the base model."
@@ -211,7 +212,7 @@ class Column:
     """A data set of the matrix. row_ids: sorted; of: rows of the part before sampling; reason: why it has
     none."""
 
-    data: dict[str, Any]
+    data: DatasetOfMatrix
     row_ids: np.ndarray
     of: int
     reason: str = ""
@@ -226,7 +227,7 @@ class Column:
 
     def document(self, part: str) -> dict[str, Any]:
         """As the result tells it."""
-        known = {key: self.data["dataset"][key] for key in ("dataset_id", "name", "kind", "fingerprint")}
+        known = dict(self.data["dataset"])
         rows = {"part": part, "rows": len(self.row_ids), "of": self.of, "split": self.data["split"]}
         return known | rows | {"reason": self.reason}
 
@@ -245,7 +246,7 @@ class Seen:
         return {"trained": self.trained, "asked": self.asked, "near": self.near}
 
 
-def column(job: Job, config: TransferConfig, data: dict[str, Any]) -> Column:
+def column(job: Job, config: TransferConfig, data: DatasetOfMatrix) -> Column:
     """The rows of one data set that is asked for, or why there are none."""
     none, fingerprint = np.zeros(0, np.int64), data["dataset"]["fingerprint"]
     try:

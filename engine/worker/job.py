@@ -12,10 +12,11 @@ import os
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, read_json
+from store.documents.job import AlertEvent, Event, JobOrder, Level, RewindEvent
 
 
 class Cancelled(Exception):
@@ -23,15 +24,12 @@ class Cancelled(Exception):
 
 
 class Job:
-    """One job in its worker process.
-
-    order: {job_id, kind, home, device ("cpu" or "cuda:N"), attempt (from 1), resume (bool), config (dict)}
-    """
+    """One job in its worker process."""
 
     def __init__(self, path: str | Path) -> None:
         self.dir = JobDir(path)
-        self.order: dict[str, Any] = read_json(self.dir.config) or {}
-        self.config: dict[str, Any] = self.order["config"]
+        self.order: JobOrder = read_json(self.dir.config)
+        self.config = self.order["config"]
         self.home = Home(self.order["home"])
         self.device: str = self.order.get("device", "cpu")
         self.resume: bool = bool(self.order.get("resume"))
@@ -40,37 +38,56 @@ class Job:
         _cut_torn_line(self.dir.events)
         self._events = open(self.dir.events, "ab", buffering=0)  # noqa: SIM115 (open as long as the job)
 
-    def emit(self, type: str, **fields: Any) -> None:
+    def _append(self, event: Event) -> None:
         """Append one event in a single write, so that a kill leaves a whole line or a torn last one."""
-        line = json.dumps({"type": type, "at": time.time(), **fields}, ensure_ascii=False) + "\n"
+        line = json.dumps(event, ensure_ascii=False) + "\n"
         with self._write_lock:
             self._events.write(line.encode("utf-8", "replace"))
 
-    def status(self, status: str) -> None:
-        """Move to `preparing`, `training` or `evaluating`."""
-        self.emit("status", status=status)
+    def status(self, status: Literal["preparing", "training", "evaluating"]) -> None:
+        """Move to another state."""
+        self._append({"type": "status", "at": time.time(), "status": status})
 
     def progress(
         self, done: float, total: float, unit: str, message: str = "", eta_seconds: float | None = None
     ) -> None:
         """How far the present phase is; call it about once a second, not at every row."""
-        self.emit("progress", done=done, total=total, unit=unit, message=message, eta_seconds=eta_seconds)
+        self._append(
+            {
+                "type": "progress",
+                "at": time.time(),
+                "done": done,
+                "total": total,
+                "unit": unit,
+                "message": message,
+                "eta_seconds": eta_seconds,
+            }
+        )
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
         """Numbers measured at `step` (optimiser steps done; 0 is the base model)."""
-        self.emit("metrics", step=step, values=values)
+        self._append({"type": "metrics", "at": time.time(), "step": step, "values": values})
+
+    def rewind(self, step: int, prefix: str = "") -> None:
+        """Void what was measured after `step` (-1: all), of metrics whose name has the prefix."""
+        event: RewindEvent = {"type": "rewind", "at": time.time(), "step": step}
+        if prefix:
+            event["prefix"] = prefix
+        self._append(event)
 
     def facts(self, **facts: Any) -> None:
         """What must be known to repeat or to judge the run: versions, counts, fingerprints."""
-        self.emit("facts", facts=facts)
+        self._append({"type": "facts", "at": time.time(), "facts": facts})
 
     def alert(
-        self, message: str, level: str = "warning", *, kind: str | None = None, step: int | None = None
+        self, message: str, level: Level = "warning", *, kind: str | None = None, step: int | None = None
     ) -> None:
         """Something that the user should know, shown on the job's page; a verdict has a kind and a step, and
         is shown on the overview too."""
-        about = {} if kind is None else {"kind": kind, "step": step}
-        self.emit("alert", level=level, message=message, **about)
+        event: AlertEvent = {"type": "alert", "at": time.time(), "level": level, "message": message}
+        if kind is not None:
+            event |= {"kind": kind, "step": step}
+        self._append(event)
 
     def check_cancelled(self) -> None:
         """Raise Cancelled if the user asked to stop."""
@@ -91,9 +108,9 @@ def _cut_torn_line(events: Path) -> None:
         while position > 0:
             step = min(65_536, position)
             file.seek(position - step)
-            found = file.read(step).rfind(b"\n")
-            if found >= 0:
-                position = position - step + found + 1
+            newline = file.read(step).rfind(b"\n")
+            if newline >= 0:
+                position = position - step + newline + 1
                 break
             position -= step
         if position != size:

@@ -14,35 +14,13 @@ import os
 import signal
 import traceback
 from pathlib import Path
-from typing import Any
 
 from engine.worker.job import Cancelled, Job
+from store.catalog.job_kinds import JOB_KINDS
 from store.contract.errors import TunebenchError
 from store.contract.jobdir import JobDir, write_json
 from store.contract.process_record import process_start
-
-# kind of job or ask -> module with `run(job: Job) -> dict`, imported when it is needed
-KINDS = {
-    "train": "engine.jobs.train",
-    "evaluate": "engine.jobs.evaluate",
-    "judge": "engine.jobs.judge_pairs",
-    "import": "engine.jobs.import_rows",
-    "profile": "engine.jobs.profile",
-    "clean": "engine.jobs.clean",
-    "export": "engine.jobs.export_job",
-    "convert": "engine.models.bundled",
-    "interpolate": "engine.jobs.interpolate",
-    "variant": "engine.jobs.variant",
-    "transfer": "engine.jobs.transfer",
-    "inspect": "engine.jobs.asks.inspect",
-    "split": "engine.jobs.asks.split_counts",
-    "overlap": "engine.jobs.asks.shared_rows",
-    "neighbours": "engine.jobs.asks.neighbours",
-    "preview": "engine.jobs.asks.preview",
-    "advice": "engine.jobs.asks.advice",
-    "clean_preview": "engine.jobs.asks.clean_preview",
-    "rendering": "engine.jobs.asks.rendering",
-}
+from store.documents.job import ErrorDocument, Outcome
 
 
 def work(path: Path) -> int:
@@ -56,11 +34,11 @@ def work(path: Path) -> int:
     if folder.result.exists():
         return 3
     write_json(folder.worker, {"pid": os.getpid(), "started": process_start(os.getpid())})
-    outcome: dict[str, Any]
+    outcome: Outcome
     try:
         job = Job(path)
         signal.signal(signal.SIGTERM, lambda *_: job.cancel_requested.set())
-        module = importlib.import_module(KINDS[job.order["kind"]])
+        module = importlib.import_module(JOB_KINDS[job.order["kind"]].module)
         outcome = {"status": "finished", "result": module.run(job)}
     except Cancelled:
         outcome = {"status": "cancelled"}
@@ -71,8 +49,9 @@ def work(path: Path) -> int:
     return {"finished": 0, "failed": 1, "cancelled": 2}[outcome["status"]]
 
 
-def describe(error: BaseException) -> dict[str, Any]:
-    """The error as a document: `error`, `message`, `fix`, `field`, `traceback`."""
+def describe(error: BaseException) -> ErrorDocument:
+    """The error as a document, with its traceback."""
+    document: ErrorDocument
     if isinstance(error, TunebenchError):
         document = error.to_dict()
     elif isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":

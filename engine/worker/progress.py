@@ -62,14 +62,14 @@ class Pass:
 
     def __init__(self, job: Job, total: int, unit: str, message: str, after: float = 0.0) -> None:
         self.job, self.total, self.unit, self.message, self.after = job, total, unit, message, after
-        self.began, self.told = time.perf_counter(), 0.0
+        self.began, self._reported = time.perf_counter(), 0.0
 
     def __call__(self, done: int) -> None:
         """So many rows are done. Raises Cancelled when asked to stop."""
         self.job.check_cancelled()
         now = time.perf_counter()
-        if now - self.told < 1:
+        if now - self._reported < 1:
             return
-        self.told = now
+        self._reported = now
         left = (now - self.began) / done * (self.total - done) + self.after if done else None
         self.job.progress(done, self.total, self.unit, self.message, left)

@@ -21,14 +21,14 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
-def aside(job: Job, *, what: str, again: str) -> Iterator[Path]:
+def temporary_folder(job: Job, *, what: str, again: str) -> Iterator[Path]:
     """The job's folder for what is half-made: it is empty when the block begins, whatever a killed attempt
     left, and gone after it.
 
     Raises DataError where the disk is full: `what` ("the file") could not be written, `again` is what to do
     once there is space ("export again").
     """
-    folder = job.dir.aside
+    folder = job.dir.temporary
     try:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()

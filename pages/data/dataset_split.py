@@ -13,8 +13,9 @@ from pages.data.rows import explore_reads
 from pages.data.rows.explore_filter import label
 from pages.shared import figures, quantities, reads
 from pages.shared.session import act, guarded, plain, show_error
-from store.config.train_config import Split, SplitBy, TrainConfig
+from store.config.train_config import Split, TrainConfig
 from store.contract.errors import ConfigError
+from store.documents.split import SplitBy
 
 BY = {
     "random": "At random",
@@ -98,7 +99,7 @@ def _asked(dataset: dict[str, Any]) -> dict[str, Any]:
 
 def _column(dataset: dict[str, Any], by: str, key: str) -> str | None:
     """The label, or a column of the file."""
-    known = explore_reads.rows(dataset["dataset_id"]).known
+    known = explore_reads.rows(dataset["dataset_id"]).columns
     names = [name for name in known if name == "label" or name.startswith("source.")]
     own = dataset["split_column"]
     place = names.index(own) if own in names else 0

@@ -17,7 +17,7 @@ from pages.shared import wording
 from pages.shared.session import act, plain
 from store.contract.errors import QueryError
 from store.queries.evaluations import evaluation_pairs
-from store.queries.evaluations.evaluation_pairs import Pair
+from store.queries.evaluations.evaluation_pairs import EvaluationPair
 
 Document = dict[str, Any]
 ROWS = 5
@@ -107,7 +107,7 @@ def _seen_from(detectable: float | None, times: float) -> str:
     return "–" if detectable is None else wording.compact(float(f"{times * detectable:.2g}"))
 
 
-def _draw_rows_apart(pair: Pair) -> None:
+def _draw_rows_apart(pair: EvaluationPair) -> None:
     """What is not of both, or was asked in another way, and a button for the same rows."""
     for notice in evaluation_words.asked_unlike(evaluation_pairs.unlike(pair)):
         st.warning(plain(notice), icon=":material/warning:")

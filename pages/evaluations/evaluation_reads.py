@@ -14,7 +14,7 @@ from pages.shared import reads
 from pages.shared.session import client, remembered
 from store.contract.errors import QueryError
 from store.queries.evaluations import evaluation_pairs, evaluations
-from store.queries.evaluations.evaluation_pairs import Pair
+from store.queries.evaluations.evaluation_pairs import EvaluationPair
 
 
 @remembered
@@ -28,7 +28,7 @@ def of_run(run_id: str) -> list[dict[str, Any]]:
 def found(
     search: str, dataset_id: str, model: str, limit: int, offset: int
 ) -> tuple[int, list[dict[str, Any]]]:
-    return evaluations.found(
+    return evaluations.listed(
         client(), search=search, dataset_id=dataset_id, model=model, limit=limit, offset=offset
     )
 
@@ -77,7 +77,7 @@ def shared(first: str, second: str, metric: str, limit: int) -> tuple[int, list[
 
 
 @st.cache_data(ttl=600, max_entries=32, show_spinner="Comparing row by row …")
-def compared(first: str, second: str) -> tuple[Pair, Differences]:
+def compared(first: str, second: str) -> tuple[EvaluationPair, Differences]:
     """The two by their rows, and `first` minus `second` in every metric that both have, paired by row."""
     pair = evaluation_pairs.pair(client(), *(evaluations.get(client(), one) for one in (first, second)))
     sides = [

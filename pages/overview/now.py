@@ -7,20 +7,12 @@ from typing import Any
 import streamlit as st
 
 from pages.shared.conversation import shortened_middle
-from pages.shared.progress_bar import WORDS, progress_block
+from pages.shared.progress_bar import progress_block
 from pages.shared.session import act, plain
-from store.queries.runs.runs import RUNS
+from store.catalog.job_kinds import JOB_KINDS
 
 SHOWN = 8
 NAME_LENGTH = 34  # characters of a name that fit on a phone
-ICONS = {
-    "train": ":material/model_training:",
-    "import": ":material/upload_file:",
-    "convert": ":material/deployed_code:",
-    "interpolate": ":material/linear_scale:",
-    "variant": ":material/linear_scale:",
-    "transfer": ":material/grid_on:",
-}
 
 
 def show_now(jobs: list[dict[str, Any]]) -> None:
@@ -45,15 +37,14 @@ def _line(job: dict[str, Any]) -> None:
 
 
 def _title(job: dict[str, Any]) -> None:
-    icon = ICONS.get(job["kind"], ":material/work:")
-    if job["kind"] in RUNS:
+    kind = JOB_KINDS[job["kind"]]
+    if kind.is_run:
         st.page_link(
             "pages/run/run.py",
             label=f"**{plain(shortened_middle(job['title'], NAME_LENGTH))}**",
             help=plain(job["title"]),
-            icon=icon,
+            icon=kind.icon,
             query_params={"run": job["job_id"]},
         )
         return
-    word = WORDS.get(job["kind"], job["kind"])
-    st.markdown(f"{icon} **{word}:** {plain(job['title'])}")
+    st.markdown(f"{kind.icon} **{kind.title}:** {plain(job['title'])}")

@@ -10,8 +10,8 @@ import streamlit as st
 from pages.run_parts import run_reads
 from pages.shared import reads
 from pages.shared.session import plain
+from store.catalog.job_kinds import RUNS
 from store.contract.states import ACTIVE
-from store.queries.runs.runs import RUNS
 
 LOST = (
     "The process of this run is gone and left no result: it was killed, or the machine went down. "

@@ -8,9 +8,6 @@ from typing import Any
 from pages.shared import figures, quantities
 from store.contract.states import ACTIVE
 
-WORDS = {"train": "Run", "import": "Import", "convert": "Model", "interpolate": "Interpolation"}
-WORDS |= {"transfer": "Transfer"}
-
 
 def fraction(job: dict[str, Any]) -> float | None:
     """Share of the present phase that is done, or None where it has not said."""

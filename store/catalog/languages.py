@@ -35,7 +35,7 @@ vi Vietnamese, vls West Flemish, vo Volapük, wa Walloon, war Waray, wuu Wu Chin
 xmf Mingrelian, yi Yiddish, yo Yoruba, yue Cantonese, zh Chinese
 """
 NAMES: dict[str, str] = {
-    code: name for code, _, name in (one.strip().partition(" ") for one in _LISTED.split(","))
+    code: name for code, _, name in (entry.strip().partition(" ") for entry in _LISTED.split(","))
 }
 SPOKEN = "language"  # the column that holds a code
 

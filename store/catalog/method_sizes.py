@@ -42,7 +42,7 @@ class MethodSettings(Protocol):
 
 
 @dataclass(frozen=True)
-class Matrix:
+class TargetMatrix:
     """A linear layer: `width` inputs, `height` outputs; `name` is the last part of its module's name. inward:
     whether IA3 scales what enters it, not what leaves it."""
 
@@ -67,7 +67,7 @@ class Sizes:
     embeddings: int
     layer_parameters: int
     final: int
-    targets: tuple[Matrix, ...] = ()
+    targets: tuple[TargetMatrix, ...] = ()
 
 
 def rank(config: MethodSettings) -> int:

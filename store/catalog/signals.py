@@ -30,7 +30,7 @@ class Signal:
 
 
 @dataclass(frozen=True)
-class Group:
+class SignalGroup:
     """`version` goes up when the same rows would give other values. `needs`: what must be chosen or loaded
     first. `automatic`: computed after every import."""
 
@@ -44,10 +44,10 @@ class Group:
 
 NONE = (None, 0.0)  # healthy: none at all
 
-GROUPS: dict[str, Group] = {
+GROUPS: dict[str, SignalGroup] = {
     group.name: group
     for group in (
-        Group(
+        SignalGroup(
             "text",
             "Texts",
             (
@@ -93,7 +93,7 @@ GROUPS: dict[str, Group] = {
             version=3,
             automatic=True,
         ),
-        Group(
+        SignalGroup(
             "privacy",
             "Privacy and safety",
             (
@@ -121,7 +121,7 @@ GROUPS: dict[str, Group] = {
             version=2,
             automatic=True,
         ),
-        Group(
+        SignalGroup(
             "duplicates",
             "Duplicates",
             (
@@ -155,7 +155,7 @@ GROUPS: dict[str, Group] = {
             version=2,
             automatic=True,
         ),
-        Group(
+        SignalGroup(
             "tokens",
             "Tokens",
             (
@@ -169,7 +169,7 @@ GROUPS: dict[str, Group] = {
             ),
             needs="tokenizer",
         ),
-        Group(
+        SignalGroup(
             "difficulty",
             "Difficulty",
             (
@@ -184,7 +184,7 @@ GROUPS: dict[str, Group] = {
             ),
             needs="model",
         ),
-        Group(
+        SignalGroup(
             "labels",
             "Label quality",
             (
@@ -199,7 +199,7 @@ GROUPS: dict[str, Group] = {
             ),
             needs="labels",
         ),
-        Group(
+        SignalGroup(
             "map",
             "Map",
             (

@@ -79,10 +79,10 @@ class Filter(Config):
             self.row_ids is not None
         )
 
-    def where(self, known: Collection[str]) -> tuple[str, list[Any]]:
-        """An SQL condition with `?` parameters over a relation that has the `known` columns by name.
+    def where(self, columns: Collection[str]) -> tuple[str, list[Any]]:
+        """An SQL condition with `?` parameters over a relation that has these columns by name.
 
-        `known` may be a mapping of columns to their types (number, flag, category, group, text), and then
+        `columns` may be a mapping to their types (number, flag, category, group, text), and then
         values are held against them before any row is read. Raises ConfigError (field `filter`) for a
         column that is not known, or a value that its column can't have.
         """
@@ -95,9 +95,9 @@ class Filter(Config):
             parts.append("regexp_matches(text, ?)")
             params.append(self.regex)
         for condition in self.conditions:
-            check_column(condition.column, known)
-            if isinstance(known, Mapping):
-                check_value(condition, known[condition.column])
+            check_column(condition.column, columns)
+            if isinstance(columns, Mapping):
+                check_value(condition, columns[condition.column])
             sql, values = _condition(condition)
             parts.append(sql)
             params += values
@@ -125,9 +125,9 @@ def column_sql(column: str) -> str:
     return f"{GROUP_OF[column]}.{quoted(column)}"
 
 
-def check_column(column: str, known: Collection[str]) -> None:
+def check_column(column: str, columns: Collection[str]) -> None:
     """Raise ConfigError where a data set has no such column, or not yet."""
-    if column in known:
+    if column in columns:
         return
     if column in GROUP_OF:
         title = GROUPS[GROUP_OF[column]].title
@@ -137,7 +137,7 @@ def check_column(column: str, known: Collection[str]) -> None:
             field="filter",
         )
     raise ConfigError(
-        f"There is no column {column!r}.", fix=f"It has {', '.join(sorted(known)[:30])}.", field="filter"
+        f"There is no column {column!r}.", fix=f"It has {', '.join(sorted(columns)[:30])}.", field="filter"
     )
 
 
@@ -200,7 +200,7 @@ def _empty(column: str, name: str) -> str:
 
 def _numeric(value: Any) -> bool:
     values = value if isinstance(value, list | tuple) else [value]
-    return bool(values) and all(_is_number(one) for one in values)
+    return bool(values) and all(_is_number(entry) for entry in values)
 
 
 def _as_text(value: Any) -> str:

@@ -43,9 +43,10 @@ class Source(Config):
         return self
 
 
-def suggested_name(source: Mapping[str, Any]) -> str:
+def suggested_name(source: Mapping[str, object]) -> str:
     """A name for a data set, from its file's: "banking77_train.csv.gz" gives "banking77 train"."""
-    if several := source.get("paths") or source.get("uploads"):
+    several = source.get("paths") or source.get("uploads")
+    if isinstance(several, list):
         return _common_name([str(name) for name in several])
     where = source.get("path") or source.get("upload") or source.get("hub_id") or source.get("builtin") or ""
     return _spaced(_stem(str(where)))

@@ -7,14 +7,14 @@ model, 1 the tuned one. Nothing is trained.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 from pydantic import Field, field_validator
 
 from store.catalog.methods import METHODS
 from store.config.train_config import TrainConfig
 from store.contract.document import Config, Line
+from store.documents.run import RunFacts
 
 ALPHAS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 MOST = 21
@@ -52,10 +52,10 @@ class Variant(Config):
     name: Line = Field("", max_length=120, description="Made from the run and the share where left empty")
 
 
-def refusal(config: TrainConfig, facts: Mapping[str, Any] | None = None) -> str:
+def refusal(config: TrainConfig, facts: RunFacts | None = None) -> str:
     """Why there is nothing between base and tuned model of such a run; empty where there is."""
     method = METHODS[config.method]
-    if (facts or {}).get("mixed_from"):
+    if facts and facts.get("mixed_from"):
         return "It is a mix already: every other share is reached from the run that it was mixed from."
     if config.task != "sft":
         return "A run of instruction tuning is needed: elsewhere the held-out loss is not that of its texts."

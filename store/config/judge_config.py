@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from store.config.metric_choice import Choice
+from store.config.metric_choice import MetricChoice
 from store.contract.document import Config
 
 CRITERIA = "The answer is correct, complete, and does what was asked."
@@ -62,7 +62,7 @@ class Endpoint(Config):
         return self
 
 
-class JudgeChoice(Choice, Endpoint):
+class JudgeChoice(MetricChoice, Endpoint):
     """Grades from `lowest` to `highest`, by `criteria`; pairs have a winner instead."""
 
     metric: Literal["judge"]

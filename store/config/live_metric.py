@@ -30,19 +30,19 @@ def _fits(name: str) -> bool:
 
 def check(value: str) -> str:
     """The name. Raises ValueError for one that can't be asked for."""
-    known = names()
-    if value in (AUTOMATIC, NONE, *known):
+    options = names()
+    if value in (AUTOMATIC, NONE, *options):
         return value
     if value.startswith(OWN):
         if not value.removeprefix(OWN).isidentifier():
             raise ValueError("own/ is followed by the name of a file in the home's metrics, without .py")
         return value
-    near = difflib.get_close_matches(value, known, n=1)
-    there = f"is it {near[0]}?" if near else f"there are {', '.join(known)}, own/FILE and none"
+    near = difflib.get_close_matches(value, options, n=1)
+    there = f"is it {near[0]}?" if near else f"there are {', '.join(options)}, own/FILE and none"
     raise ValueError(f"no metric {value!r} can be measured while it trains; {there}")
 
 
 def metrics_of(value: str) -> MetricsConfig:
     """The one metric as an evaluation's."""
-    one = {"metric": "own", "file": value.removeprefix(OWN)} if value.startswith(OWN) else value
-    return MetricsConfig.parse({"metrics": [one]})
+    choice = {"metric": "own", "file": value.removeprefix(OWN)} if value.startswith(OWN) else value
+    return MetricsConfig.parse({"metrics": [choice]})

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 from store.contract.document import Config
 
 
-class Choice(Config):
+class MetricChoice(Config):
     """A metric to compute; `name` is what it is called in the store, its own name where empty."""
 
     metric: str

@@ -19,7 +19,7 @@ from pydantic import Field, field_validator
 from store.catalog.metric_table import METRICS
 from store.config.constraints import Constraint
 from store.config.judge_config import JudgeChoice
-from store.config.metric_choice import Choice, check_pattern
+from store.config.metric_choice import MetricChoice, check_pattern
 from store.contract.document import Config
 
 TAKEN = {
@@ -35,7 +35,7 @@ MOST_LABELS = 10_000
 KNOWN = f"there are {', '.join(METRICS)}"
 
 
-class PlainChoice(Choice):
+class PlainChoice(MetricChoice):
     """A metric without options."""
 
     metric: Literal[
@@ -50,28 +50,28 @@ class PlainChoice(Choice):
     ]
 
 
-class ExactMatchChoice(Choice):
+class ExactMatchChoice(MetricChoice):
     metric: Literal["exact_match"]
     normalise: bool = Field(False, description="Leave case, punctuation and articles out of account")
 
 
-class BleuChoice(Choice):
+class BleuChoice(MetricChoice):
     metric: Literal["bleu"]
     tokenize: Literal["13a", "intl", "zh", "char", "none"] = Field("13a", description="How words are told")
     lowercase: bool = False
 
 
-class ChrfChoice(Choice):
+class ChrfChoice(MetricChoice):
     metric: Literal["chrf"]
     word_order: Literal[0, 2] = Field(0, description="2 counts words too: chrF++")
 
 
-class RougeChoice(Choice):
+class RougeChoice(MetricChoice):
     metric: Literal["rouge1", "rouge2", "rougeL"]
     use_stemmer: bool = Field(False, description="Take English words by their stem")
 
 
-class ClassChoice(Choice):
+class ClassChoice(MetricChoice):
     """`labels`: the label set; those of the rows where left out."""
 
     metric: Literal[
@@ -90,12 +90,12 @@ class ClassChoice(Choice):
     ignore_case: bool = Field(True, description="An answer names its label in any case")
 
 
-class ValidJsonChoice(Choice):
+class ValidJsonChoice(MetricChoice):
     metric: Literal["valid_json"]
     fenced: bool = Field(True, description="Take the inside of a code fence, where the answer is one")
 
 
-class SchemaChoice(Choice):
+class SchemaChoice(MetricChoice):
     metric: Literal["json_schema"]
     fenced: bool = True
     json_schema: dict[str, Any] | bool = Field(description="A JSON schema, draft 2020-12")
@@ -116,7 +116,7 @@ class SchemaChoice(Choice):
         return value
 
 
-class RegexChoice(Choice):
+class RegexChoice(MetricChoice):
     metric: Literal["regex"]
     pattern: str = Field(min_length=1, max_length=2_000, description="RE2")
     whole: bool = Field(False, description="The pattern must be the whole answer, not stand in it")
@@ -127,12 +127,12 @@ class RegexChoice(Choice):
         return check_pattern(value)
 
 
-class ConstraintsChoice(Choice):
+class ConstraintsChoice(MetricChoice):
     metric: Literal["constraints"]
     constraints: list[Constraint] = Field(min_length=1, max_length=50)
 
 
-class ApartChoice(Choice):
+class ApartChoice(MetricChoice):
     """Code that others wrote: it runs in processes of its own, which end with it."""
 
     max_seconds: float = Field(
@@ -210,7 +210,7 @@ AnyChoice = Annotated[
 ]
 
 
-CHOICES: dict[str, type[Choice]] = {
+CHOICES: dict[str, type[MetricChoice]] = {
     name: kind
     for kind in get_args(get_args(AnyChoice)[0])
     for name in get_args(kind.model_fields["metric"].annotation)
@@ -219,7 +219,7 @@ CHOICES: dict[str, type[Choice]] = {
 
 def options(metric: str) -> list[str]:
     """The options that a metric of the table has, for forms and documents; limits are the last."""
-    own = [name for name in CHOICES[metric].model_fields if name not in Choice.model_fields]
+    own = [name for name in CHOICES[metric].model_fields if name not in MetricChoice.model_fields]
     return sorted(own, key=lambda name: name in ApartChoice.model_fields)
 
 
@@ -237,7 +237,7 @@ class MetricsConfig(Config):
     def _by_name(cls, value: Any) -> Any:
         if not isinstance(value, list):
             return value
-        choices = [{"metric": one} if isinstance(one, str) else one for one in value]
+        choices = [{"metric": choice} if isinstance(choice, str) else choice for choice in value]
         for choice in choices:
             name = choice.get("metric") if isinstance(choice, dict) else None
             if isinstance(name, str) and name not in METRICS:
@@ -247,7 +247,7 @@ class MetricsConfig(Config):
 
     @field_validator("metrics")
     @classmethod
-    def _told_apart(cls, value: list[Choice]) -> list[Choice]:
+    def _told_apart(cls, value: list[MetricChoice]) -> list[MetricChoice]:
         seen: dict[str, int] = {}
         for place, choice in enumerate(value):
             own = choice.key.removeprefix("eval/")

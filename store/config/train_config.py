@@ -9,7 +9,7 @@ Biderman et al. 2024 (rates).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -18,6 +18,8 @@ from store.catalog.methods import METHOD_FIELDS, METHODS, Held
 from store.config import live_metric
 from store.contract.document import Config, Line, by_commas, one_line
 from store.contract.yaml_text import to_yaml
+from store.documents.job import SplitFields
+from store.documents.split import SplitBy
 
 Method = Literal[  # as store.catalog.methods describes them
     "lora",
@@ -34,7 +36,7 @@ Method = Literal[  # as store.catalog.methods describes them
     "llama_adapter",
     "bottleneck",
 ]
-SplitBy = Literal["random", "group", "time", "stratified", "given"]
+
 LossType = Literal["sigmoid", "hinge", "ipo", "robust", "sigmoid_norm", "apo_zero"]
 HEAD_RATE = 2e-4  # at least, for a classification head, whose weights start at random
 BUNDLED_MODEL = "SmolLM2-135M-Instruct"
@@ -68,14 +70,36 @@ class Split(Config):
             raise ValueError(f"a split by {info.data['split_by']} needs a column, such as source.NAME")
         return value or None
 
+    def fields(self) -> SplitFields:
+        """The document of its fields."""
+        return {
+            "split_seed": self.split_seed,
+            "validation_size": self.validation_size,
+            "test_size": self.test_size,
+            "split_by": self.split_by,
+            "split_column": self.split_column,
+        }
 
-def split_of(asked: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+
+def split_of(asked: Mapping[str, Any], own: SplitFields) -> SplitFields:
     """The fields of Split: what a run asks for, and where it leaves them open those of its data set `own`.
     A column goes with the way of splitting that it was chosen for."""
-    fields = {name: own[name] if asked.get(name) is None else asked[name] for name in Split.model_fields}
-    if fields["split_by"] != own["split_by"]:
-        fields["split_column"] = asked.get("split_column")
-    return fields
+    fields = fields_of(own)
+    chosen = {name: asked[name] for name in Split.model_fields if asked.get(name) is not None}
+    if chosen.get("split_by", own["split_by"]) != own["split_by"]:
+        fields["split_column"] = None
+    return cast(SplitFields, {**fields, **chosen})  # `asked` is of a config, whose fields these are
+
+
+def fields_of(own: SplitFields) -> SplitFields:
+    """Of a data set or an order the fields of Split alone."""
+    return {
+        "split_seed": own["split_seed"],
+        "validation_size": own["validation_size"],
+        "test_size": own["test_size"],
+        "split_by": own["split_by"],
+        "split_column": own["split_column"],
+    }
 
 
 TASK_TITLES: dict[str, str] = {

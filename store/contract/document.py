@@ -73,7 +73,8 @@ class Config(BaseModel):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return _without_booleans(handler(source))
+        schema: CoreSchema = _without_booleans(handler(source))
+        return schema
 
     @classmethod
     def parse(cls, document: Any) -> Self:
@@ -107,19 +108,19 @@ def by_commas(value: Any) -> Any:
     return list(dict.fromkeys(name.strip() for name in names if name.strip()))
 
 
-def explain(error: ValidationError, known: list[str]) -> ConfigError:
+def explain(error: ValidationError, fields: list[str]) -> ConfigError:
     """The first problem of a pydantic error as a sentence that names field and value."""
     first = error.errors()[0]
     parts = [str(part) for part in first["loc"]]
     field = ".".join(part for part in parts if not _UNION_MEMBER.fullmatch(part)) or "config"
     value = first.get("input")
     if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(field, known, n=1)
+        near = difflib.get_close_matches(field, fields, n=1)
         hint = f"Did you mean {near[0]}?" if near else "Remove it."
         return ConfigError(f"There is no field {field}.", fix=hint, field=field)
     if first["type"] == "missing":
         return ConfigError(f"{field} is missing.", fix=f"Give {field} a value.", field=field)
     reason = first["msg"].removeprefix("Value error, ").partition(", unable to parse")[0]
     reason = reason[:1].lower() + reason[1:]
-    shown = "" if isinstance(value, dict) else f" is {_SHORT.repr(value)}"
-    return ConfigError(f"{field}{shown}: {reason}.".replace("..", "."), field=field)
+    given = "" if isinstance(value, dict) else f" is {_SHORT.repr(value)}"
+    return ConfigError(f"{field}{given}: {reason}.".replace("..", "."), field=field)

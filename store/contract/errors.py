@@ -20,6 +20,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from store.documents.job import ErrorDocument
+
 
 class TunebenchError(Exception):
     """The root. `message` is one sentence; `fix` is one sentence or empty; `field` names a form field;
@@ -42,16 +44,17 @@ class TunebenchError(Exception):
     def __str__(self) -> str:
         return f"{self.message} {self.fix}".strip()
 
-    def to_dict(self) -> dict[str, Any]:
-        """The error as JSON: `error` (class name), `message`, `fix`, `field`, and `change` where there is
-        one."""
-        document = {
+    def to_dict(self) -> ErrorDocument:
+        """The error as JSON, with `change` where there is one."""
+        document: ErrorDocument = {
             "error": type(self).__name__,
             "message": self.message,
             "fix": self.fix,
             "field": self.field,
         }
-        return document | ({"change": self.change} if self.change else {})
+        if self.change:
+            document["change"] = self.change
+        return document
 
 
 def _cut(text: str, most: int) -> str:
@@ -117,7 +120,7 @@ class EngineSilent(EngineUnavailable):
     """The process of the engine is there but does not answer: it is halted, or very busy."""
 
 
-def from_dict(document: dict[str, Any]) -> TunebenchError:
+def from_dict(document: ErrorDocument) -> TunebenchError:
     """The error that `to_dict()` wrote; an unknown class comes back as `TunebenchError`."""
     kinds = {kind.__name__: kind for kind in TunebenchError.__subclasses__()}
     kind = kinds.get(document.get("error", ""), TunebenchError)

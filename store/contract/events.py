@@ -1,7 +1,7 @@
 """What a worker appends to `events.jsonl`, and how it is read without ever taking half a line.
 
-One JSON object a line; `at` is seconds since the epoch (UTC). NaN and Infinity are written as
-Python's json module writes them, and kept.
+One JSON object a line (`store.documents.job.Event`); `at` is seconds since the epoch (UTC). NaN and Infinity
+are written as Python's json module writes them, and kept. What is read is not checked yet.
 
     {"type": "status",   "at", "status"}                    preparing | training | evaluating
     {"type": "progress", "at", "done", "total", "unit", "message", "eta_seconds"}
@@ -16,15 +16,15 @@ Python's json module writes them, and kept.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 # Bytes taken from one file at a time: no job can starve others, and while a flush is under way the
 # engine still answers within milliseconds (bench/engine.py).
 MAX_READ = 512 * 1024
 
 
-def read_events(path: Path, offset: int, limit: int = MAX_READ) -> tuple[list[dict[str, Any]], int]:
+def read_events(path: Path, offset: int, limit: int = MAX_READ) -> tuple[list[Mapping[str, object]], int]:
     """Events from byte `offset` up to the last newline, and the offset after it.
 
     A line that is not a JSON object (a write torn by a crash and continued) is returned as
@@ -48,7 +48,7 @@ def read_events(path: Path, offset: int, limit: int = MAX_READ) -> tuple[list[di
 _decode = json.JSONDecoder().raw_decode  # one C call a line, so that other threads get their turn between
 
 
-def _event(line: bytes) -> dict[str, Any]:
+def _event(line: bytes) -> Mapping[str, object]:
     try:
         text = line.decode()
         event, end = _decode(text)

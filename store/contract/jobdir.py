@@ -48,7 +48,7 @@ def write_json(path: Path, document: Any) -> None:
         json.dump(document, file, ensure_ascii=False, indent=1)
 
 
-def read_json(path: Path) -> Any | None:
+def read_json(path: Path) -> Any:
     """The document, or None where there is no such file."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -87,7 +87,7 @@ class JobDir:
         return self.path / "log.txt"
 
     @property
-    def aside(self) -> Path:
+    def temporary(self) -> Path:
         return self.path / "aside"
 
     @property
@@ -165,7 +165,7 @@ class JobDir:
         return self.path / "probe_items.parquet"
 
     @property
-    def recalled(self) -> Path:
+    def extraction(self) -> Path:
         """part (train or held_out), row_id, prompt, prefix, reference, tokens; of base and tuned model
         what it wrote, MODEL_same (tokens before its first slip), MODEL_whole, MODEL_similarity: rows asked
         from memory."""

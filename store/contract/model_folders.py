@@ -9,35 +9,32 @@ from pathlib import Path
 from typing import Any
 
 from store.contract.jobdir import read_json
+from store.documents.model import Model
 
 MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors format
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
 
 
-def list_models(folder: Path) -> list[dict[str, Any]]:
-    """Each model folder: name, path, parameters, architecture, bytes, ready.
-
-    ready: config, every weight file and a tokenizer are there and readable. Where they are not,
-    parameters is the number counted so far, or null.
-    """
-    found = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
-    return [_describe(path) for path in sorted(found, key=lambda path: path.name.lower())]
+def list_models(folder: Path) -> list[Model]:
+    """Each model folder by name."""
+    paths = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    return [_describe(path) for path in sorted(paths, key=lambda path: path.name.lower())]
 
 
-def _describe(path: Path) -> dict[str, Any]:
+def _describe(path: Path) -> Model:
     config = _document(path / "config.json")
     weights = sorted(path.glob("*.safetensors"))
     counts = [count_parameters(file) for file in weights]
-    known = [count for count in counts if count is not None]
+    counted = [count for count in counts if count is not None]
     architectures = config.get("architectures") or [None]
     return {
         "name": path.name,
         "path": str(path),
-        "parameters": sum(known) if known else None,
+        "parameters": sum(counted) if counted else None,
         "architecture": architectures[0] or config.get("model_type"),
         "bytes": sum(file.stat().st_size for file in path.iterdir() if file.is_file()),
         "ready": bool(config)
-        and len(known) == len(counts) > 0
+        and len(counted) == len(counts) > 0
         and _expected(path) <= {file.name for file in weights}
         and any((path / name).exists() for name in TOKENIZER_FILES),
     }
@@ -58,7 +55,7 @@ def count_parameters(file: Path) -> int | None:
         end = max((tensor["data_offsets"][1] for tensor in tensors), default=0)
         if file.stat().st_size < 8 + length + end:
             return None
-        return sum(math.prod(tensor["shape"]) for tensor in tensors)
+        return int(sum(math.prod(tensor["shape"]) for tensor in tensors))
     except (OSError, ValueError, struct.error, KeyError, TypeError, AttributeError, IndexError):
         return None
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from store.contract.errors import StateError
+from store.documents.job import JobStatus
 
-MOVES: dict[str, frozenset[str]] = {
+MOVES: dict[JobStatus, frozenset[JobStatus]] = {
     "queued": frozenset({"preparing", "cancelled", "failed"}),
     "preparing": frozenset({"training", "evaluating", "finished", "failed", "cancelled", "lost"}),
     "training": frozenset({"evaluating", "preparing", "finished", "failed", "cancelled", "lost"}),
@@ -14,12 +15,12 @@ MOVES: dict[str, frozenset[str]] = {
     "cancelled": frozenset({"queued"}),
     "lost": frozenset({"queued"}),
 }
-ACTIVE = frozenset({"preparing", "training", "evaluating"})  # a worker has it
-ALIVE = ACTIVE | {"queued"}
-RESUMABLE = frozenset({"failed", "cancelled", "lost"})
+ACTIVE: frozenset[JobStatus] = frozenset({"preparing", "training", "evaluating"})  # a worker has it
+ALIVE: frozenset[JobStatus] = ACTIVE | {"queued"}
+RESUMABLE: frozenset[JobStatus] = frozenset({"failed", "cancelled", "lost"})
 
 
-def check_move(title: str, old: str, new: str) -> None:
+def check_move(title: str, old: JobStatus, new: JobStatus) -> None:
     """Raise StateError unless a job in state `old` may go to `new`."""
     if new not in MOVES[old]:
         raise StateError(f"{title} is {old} and can't become {new}.")

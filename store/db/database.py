@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import duckdb
 import psutil
@@ -23,12 +23,11 @@ import pyarrow as pa
 
 from store.contract.errors import BusyError, StateError
 from store.db.connection import confine, connect
-from store.db.reading import Reading, Watch
+from store.db.reading import Params, StatementReading, Watch
 from store.db.schema import MIGRATIONS
 from store.db.sql_guard import Guard
 from store.db.statements import Statement, Statements
 
-Params = Sequence[Any] | Mapping[str, Any]
 STATEMENT_SECONDS = 30.0  # a question of the screens is interrupted after this
 CLOSE_SECONDS = 10.0  # our own statements take milliseconds
 MEMORY_SHARE = 0.25  # of the machine's memory; the rest is for the workers
@@ -122,12 +121,14 @@ class Database:
                 cursor.close()  # rolls back what was not committed
                 self._writer = None
 
-    def stream(self, sql: str, params: Params = (), *, timeout: float = STATEMENT_SECONDS) -> Reading:
+    def stream(
+        self, sql: str, params: Params = (), *, timeout: float = STATEMENT_SECONDS
+    ) -> StatementReading:
         """The record batches of one SELECT, while they are made; the caller starts and closes it. It raises
         QueryError where the statement is anything else, fails or takes longer than `timeout` seconds. Nothing
         is cut: every row is there.
         """
-        return Reading(self._root.cursor(), sql, params, timeout, self._guard, self._watch)
+        return StatementReading(self._root.cursor(), sql, params, timeout, self._guard, self._watch)
 
     def written(self, sql: str, params: Params = (), *, timeout: float = STATEMENT_SECONDS) -> Statement:
         """A statement that a person wrote, in a process of its own over the store as it is when it begins; it

@@ -19,6 +19,7 @@ import pyarrow as pa
 from store.contract.errors import QueryError
 from store.db.sql_guard import READS_ONLY, Guard, explain
 
+Params = Sequence[Any] | Mapping[str, Any]  # of a statement, by place or name: values that have an SQL type
 BATCH_ROWS = 65_536
 WATCH_SECONDS = 0.1  # between two looks at the time limits
 INTERRUPT_SECONDS = 0.02  # between two attempts to stop a statement
@@ -35,18 +36,18 @@ class Watch:
     """
 
     def __init__(self) -> None:
-        self._readings: set[Reading] = set()
+        self._readings: set[StatementReading] = set()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
-    def add(self, reading: Reading) -> None:
+    def add(self, reading: StatementReading) -> None:
         with self._changed:
             self._readings.add(reading)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="sql-time-limit", daemon=True)
                 self._thread.start()
 
-    def remove(self, reading: Reading) -> None:
+    def remove(self, reading: StatementReading) -> None:
         with self._changed:
             self._readings.discard(reading)
             if not self._readings:
@@ -81,7 +82,7 @@ class Watch:
                 reading.time_out()
 
 
-class Reading:
+class StatementReading:
     """Record batches of one SELECT: `start()` gives `schema`, iterate once, `close()`; or use as a context.
 
     Raises QueryError from the start or the iteration where the statement fails or takes too long.
@@ -93,7 +94,7 @@ class Reading:
         self,
         cursor: duckdb.DuckDBPyConnection,
         sql: str,
-        params: Sequence[Any] | Mapping[str, Any],
+        params: Params,
         timeout: float,
         guard: Guard,
         watch: Watch,

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import pyarrow as pa
 
 from store.contract.calendar import spelled_out
 
+Row = TypeVar("Row")
 
-def records(table: pa.Table, json_columns: Iterable[str] = ()) -> list[dict[str, Any]]:
-    """The rows of `table`; a JSON column that is null stays None.
+
+def records(table: pa.Table, row_type: type[Row], json_columns: Iterable[str] = ()) -> list[Row]:
+    """The rows of `table`, which its statement makes as `row_type`, a TypedDict, says; a JSON column that is
+    null stays None. Nothing checks a row against the type: the statement stands beside it.
 
     Raises KeyError for a JSON column that the table does not have.
     """
@@ -23,7 +26,7 @@ def records(table: pa.Table, json_columns: Iterable[str] = ()) -> list[dict[str,
         for row in rows:
             if row[column] is not None:
                 row[column] = json.loads(row[column])
-    return rows
+    return cast(list[Row], rows)  # Arrow gives dicts of any kind; see above
 
 
 def scalar(table: pa.Table) -> Any:

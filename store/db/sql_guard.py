@@ -201,9 +201,9 @@ class Guard:
         self._cursor = cursor
         self._lock = threading.Lock()
         # once, for it takes longer than all else at the opening of a store
-        found = cursor.execute("SELECT DISTINCT function_type, lower(function_name) FROM duckdb_functions()")
+        sql = "SELECT DISTINCT function_type, lower(function_name) FROM duckdb_functions()"
         names: dict[str, set[str]] = {}
-        for kind, name in found.fetchall():
+        for kind, name in cursor.execute(sql).fetchall():
             names.setdefault(kind, set()).add(name)
         tables = {name for kind in ("table", "table_macro", "pragma") for name in names.get(kind, ())}
         scalars = {name for kind in ("scalar", "aggregate", "macro") for name in names.get(kind, ())}

@@ -27,7 +27,7 @@ import psutil
 
 from store.contract.errors import QueryError, TunebenchError
 from store.db.connection import confine, connect
-from store.db.reading import Reading, Watch
+from store.db.reading import StatementReading, Watch
 from store.db.records import to_json
 from store.db.snapshot import Snapshot
 from store.db.sql_guard import Guard
@@ -65,8 +65,8 @@ class StatementSession:
         except TunebenchError as error:
             self._send(frame(Message.REFUSED, to_json(error.to_dict()).encode()))
         except OSError as error:
-            told = QueryError(f"The store can't be copied for the statement: {error.strerror}.")
-            self._send(frame(Message.REFUSED, to_json(told.to_dict()).encode()))
+            refusal = QueryError(f"The store can't be copied for the statement: {error.strerror}.")
+            self._send(frame(Message.REFUSED, to_json(refusal.to_dict()).encode()))
             self.spent = True
         else:
             while not encoder.done:
@@ -92,7 +92,7 @@ class StatementSession:
         self, root: duckdb.DuckDBPyConnection, order: StatementOrder, deadline: float
     ) -> tuple[Encoder, bytes]:
         seconds = max(0.0, deadline - time.monotonic())
-        reading = Reading(root.cursor(), order.sql, order.params, seconds, self._guard, self._watch)
+        reading = StatementReading(root.cursor(), order.sql, order.params, seconds, self._guard, self._watch)
         encoder = Encoder(reading)
         try:
             return encoder, encoder.first()

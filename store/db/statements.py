@@ -23,7 +23,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pyarrow as pa
@@ -36,7 +35,7 @@ from store.contract.errors import (
     TunebenchError,
     from_dict,
 )
-from store.db.reading import LESS
+from store.db.reading import LESS, Params
 from store.db.sql_guard import SHORTER, too_long
 from store.db.wire import Message, ProcessSetup, StatementOrder, frame, last_batch, read_frame
 
@@ -124,9 +123,7 @@ class Statements:
         self.closed = False
         shutil.rmtree(folder, ignore_errors=True)  # of an engine that was killed
 
-    def statement(
-        self, sql: str, params: Sequence[Any] | Mapping[str, Any] = (), seconds: float = SECONDS
-    ) -> Statement:
+    def statement(self, sql: str, params: Params = (), seconds: float = SECONDS) -> Statement:
         """Raises QueryError for one that is too long; its own process looks how deep it is."""
         if reason := too_long(sql):
             raise QueryError(reason, fix=SHORTER)

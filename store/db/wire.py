@@ -21,7 +21,7 @@ from store.contract.errors import TunebenchError, from_dict
 from store.db.records import to_json
 
 if TYPE_CHECKING:
-    from store.db.reading import Reading
+    from store.db.reading import StatementReading
 
 MEDIA_TYPE = "application/vnd.apache.arrow.stream"
 ERROR_KEY = b"tunebench.error"
@@ -44,7 +44,7 @@ class Chunks(Protocol):
 class Encoder:
     """Turns a reading into chunks of bytes."""
 
-    def __init__(self, reading: Reading) -> None:
+    def __init__(self, reading: StatementReading) -> None:
         self._reading = reading
         self._sink = io.BytesIO()
         self.done = self.failed = False

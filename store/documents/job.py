@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal, NotRequired, TypedDict
 
+from store.documents.advice import MeasuredRun
 from store.documents.fates import Fates
 from store.documents.import_result import ImportStats
 from store.documents.row import Kind
@@ -105,6 +106,12 @@ class OrderDataset(NamedDataset):
     signals: NotRequired[dict[str, SignalOptions]]  # group that was measured -> its options
 
 
+class RecipeDocument(TypedDict):
+    """A recipe as it is stored (`store.config.recipe.Recipe`)."""
+
+    steps: list[dict[str, Any]]  # each with `step`, its kind, and the fields of that kind
+
+
 class OrderVersion(TypedDict):
     """A version in the history that a data card tells."""
 
@@ -115,7 +122,7 @@ class OrderVersion(TypedDict):
     row_count: int
     skipped_count: int
     stats: ImportStats
-    recipe: dict[str, Any] | None
+    recipe: RecipeDocument | None
     fates: Fates | None  # null for an import
     created_at: str  # ISO 8601, UTC
 
@@ -126,6 +133,13 @@ class GroupFigures(TypedDict):
     options: SignalOptions
     row_count: int
     figures: dict[str, SignalFigure]  # column -> its figures
+
+
+class CardFacts(TypedDict):
+    """What the data card of an export tells beside the rows."""
+
+    history: list[OrderVersion]  # the versions from the first to this one
+    figures: dict[str, GroupFigures]  # what was measured, by group
 
 
 class DataWork(TypedDict):
@@ -170,6 +184,14 @@ class JobOrder(OrderDetails):
     attempt: NotRequired[int]  # from 1
     resume: NotRequired[bool]
     config: dict[str, Any]
+
+
+class PastRuns(TypedDict):
+    """What the engine adds to a question about costs, as a worker can't look it up."""
+
+    past: list[MeasuredRun]
+    replay: NamedDataset | None  # whose rows are to be replayed
+    probes: list[NamedDataset]  # the data sets that are to be probes
 
 
 class StatusEvent(TypedDict):
@@ -280,6 +302,9 @@ class RecipeSaved(TypedDict):
 
 class Done(TypedDict):
     """The answer of a command that has nothing to say: an empty object."""
+
+
+CommandAnswer = JobQueued | RunQueued | SampleQueued | RecipeSaved | Done
 
 
 class IngestReport(TypedDict):

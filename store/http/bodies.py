@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import AsyncIterator
-from typing import Any
 
 import anyio
 from starlette.requests import ClientDisconnect, Request
@@ -16,7 +15,7 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 DRAIN_SECONDS = 5.0  # for a client to get rid of what it is sending; one that is cut off reads no answer
 
 
-async def read_document(request: Request, limit: int, what: str) -> dict[str, Any]:
+async def read_document(request: Request, limit: int, what: str) -> dict[str, object]:
     """The JSON object that a request brings, `{}` where it brings nothing.
 
     Raises TooLargeError where its body has more than `limit` bytes (`what` says of what), ConfigError (field
@@ -34,7 +33,7 @@ async def read_document(request: Request, limit: int, what: str) -> dict[str, An
     return content
 
 
-def _encodes(content: Any) -> bool:
+def _encodes(content: object) -> bool:
     """Whether its texts are Unicode: JSON can spell halves of characters, which no file takes."""
     try:
         json.dumps(content, ensure_ascii=False).encode()

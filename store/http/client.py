@@ -13,7 +13,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Any
@@ -25,7 +25,11 @@ import pyarrow as pa
 from store.contract.errors import EngineSilent, EngineUnavailable, QueryError, TunebenchError, from_dict
 from store.contract.home import Home
 from store.contract.process_record import ProcessRecord, read_record
+from store.db.reading import Params
 from store.db.wire import decode
+from store.documents.job import ErrorDocument, JobLog
+from store.documents.machine import Health, MachineReading
+from store.documents.model import Model
 from store.http.uploads import plain_name
 
 START = "Start it with the command: tunebench up"
@@ -42,7 +46,7 @@ class _Link:
 
     stamp: tuple[int, int, int]
     http: httpx.Client
-    health: dict[str, Any]
+    health: Health
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class WrittenStatements:
 
     client: Client
 
-    def query(self, sql: str, params: Sequence[Any] | Mapping[str, Any] = ()) -> pa.Table:
+    def query(self, sql: str, params: Params = ()) -> pa.Table:
         """All rows of one read-only statement. Raises QueryError, BusyError where all places are taken."""
         return self.client._rows("/sql", sql, params)
 
@@ -65,7 +69,7 @@ class Client:
         self._link: _Link | None = None
         self._silent: tuple[float, EngineSilent] | None = None  # until when, and what was said
 
-    def query(self, sql: str, params: Sequence[Any] | Mapping[str, Any] = ()) -> pa.Table:
+    def query(self, sql: str, params: Params = ()) -> pa.Table:
         """All rows of one of Tunebench's own questions. Raises QueryError."""
         return self._rows("/questions", sql, params)
 
@@ -74,7 +78,7 @@ class Client:
         """Where a statement goes that a person wrote, or that holds what a person wrote as SQL."""
         return WrittenStatements(self)
 
-    def _rows(self, path: str, sql: str, params: Sequence[Any] | Mapping[str, Any]) -> pa.Table:
+    def _rows(self, path: str, sql: str, params: Params) -> pa.Table:
         plain = dict(params) if isinstance(params, Mapping) else list(params)
         try:
             body = json.dumps({"sql": sql, "params": plain}, default=_plain).encode()
@@ -90,12 +94,13 @@ class Client:
         except (pa.ArrowInvalid, OSError) as error:
             raise EngineUnavailable("The engine's answer broke off.", fix=START) from error
 
-    def command(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Make a change; the engine's answer. Raises what the engine refuses with."""
+    def command(self, name: str, body: Mapping[str, object]) -> Any:
+        """Make a change; the engine's answer (`store.documents.job.CommandAnswer`). Raises what it
+        refuses with."""
         return self._document("POST", f"/commands/{quote(name, safe='')}", body, COMMAND_SECONDS)
 
-    def ask(self, name: str, body: Mapping[str, Any], timeout: float = SECONDS) -> dict[str, Any]:
-        """An answer that a short-lived worker makes; `timeout` in seconds."""
+    def ask(self, name: str, body: Mapping[str, object], timeout: float = SECONDS) -> Any:
+        """An answer that a short-lived worker makes, as the document of that ask; `timeout` in seconds."""
         return self._document("POST", f"/asks/{quote(name, safe='')}", body, timeout)
 
     def upload(self, name: str, file: IO[bytes]) -> str:
@@ -119,22 +124,24 @@ class Client:
                 raise _error(response)
             yield from response.iter_bytes(BLOCK_BYTES)
 
-    def machine(self) -> dict[str, Any]:
+    def machine(self) -> MachineReading:
         """What the machine of the engine has and how busy it is."""
-        return self._document("GET", "/machine")
+        reading: MachineReading = self._document("GET", "/machine")
+        return reading
 
-    def models(self) -> list[dict[str, Any]]:
+    def models(self) -> list[Model]:
         """The models in the home folder."""
-        models: list[dict[str, Any]] = self._document("GET", "/models")
+        models: list[Model] = self._document("GET", "/models")
         return models
 
-    def log(self, job_id: str, tail: int = 65_536) -> dict[str, Any]:
-        """The last `tail` bytes of a job's log: text, bytes, shown_bytes."""
-        return self._document("GET", f"/jobs/{quote(job_id, safe='')}/log?tail={int(tail)}")
+    def log(self, job_id: str, tail: int = 65_536) -> JobLog:
+        """The last `tail` bytes of a job's log."""
+        log: JobLog = self._document("GET", f"/jobs/{quote(job_id, safe='')}/log?tail={int(tail)}")
+        return log
 
-    def health(self) -> dict[str, Any]:
+    def health(self) -> Health:
         """Name, version, pid and home of the engine, asked now."""
-        health = self._document("GET", "/health", timeout=HEALTH_SECONDS)
+        health: Health = self._document("GET", "/health", timeout=HEALTH_SECONDS)
         self._check(health)
         return health
 
@@ -146,7 +153,7 @@ class Client:
             self._link = None
 
     def _document(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, timeout: float = SECONDS
+        self, method: str, path: str, body: Mapping[str, object] | None = None, timeout: float = SECONDS
     ) -> Any:
         content = None if body is None else json.dumps(dict(body), default=_plain).encode()
         with self._http() as http:
@@ -224,7 +231,7 @@ class Client:
             return _none_runs(self.home)
         return _silent(record, reason)
 
-    def _check(self, health: Any) -> None:
+    def _check(self, health: object) -> None:
         if not isinstance(health, dict) or health.get("name") != "tunebench":
             raise _unavailable("another program answers at its address")
         if health.get("home") != str(self.home.path):
@@ -270,6 +277,7 @@ def _content(response: httpx.Response) -> Any:
 
 
 def _error(response: httpx.Response) -> TunebenchError:
+    document: ErrorDocument | None
     try:
         document = response.json()
     except ValueError:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pynvml
+
+from store.documents.machine import Gpu, MachineReading
 
 GIB = 2**30
 FRESH_SECONDS = 0.5  # several clients that ask at once get one reading: CPU use is measured between two
@@ -25,19 +27,19 @@ class Machine:
         self._devices = list(devices)
         self._lock = threading.Lock()
         self._read_at = float("-inf")
-        self._reading: dict[str, Any] = {}
+        self._reading: MachineReading | None = None
         self._bf16 = has_bf16()
         psutil.cpu_percent()  # the first call only sets the mark from which the next one measures
 
-    def read(self) -> dict[str, Any]:
+    def read(self) -> MachineReading:
         """The document of `GET /machine`; sizes in GiB, shares in percent."""
         with self._lock:
-            if time.monotonic() - self._read_at > FRESH_SECONDS:
+            if self._reading is None or time.monotonic() - self._read_at > FRESH_SECONDS:
                 self._reading = self._measure()
                 self._read_at = time.monotonic()
             return self._reading
 
-    def _measure(self) -> dict[str, Any]:
+    def _measure(self) -> MachineReading:
         memory = psutil.virtual_memory()
         return {
             "cpu_percent": psutil.cpu_percent(),
@@ -66,12 +68,12 @@ def has_bf16() -> bool:
     return bool(BF16_FLAGS & _cpu_flags())
 
 
-def read_gpus() -> list[dict[str, Any]]:
+def read_gpus() -> list[Gpu]:
     """Use, memory and temperature of each GPU; a figure that the driver does not give is null."""
     return [_gpu(index, handle) for index, handle in enumerate(_gpu_handles())]
 
 
-def _gpu(index: int, handle: Any) -> dict[str, Any]:
+def _gpu(index: int, handle: Any) -> Gpu:
     memory = _ask(pynvml.nvmlDeviceGetMemoryInfo, handle)
     use = _ask(pynvml.nvmlDeviceGetUtilizationRates, handle)
     return {
@@ -84,7 +86,7 @@ def _gpu(index: int, handle: Any) -> dict[str, Any]:
     }
 
 
-def _ask(question: Any, *args: Any) -> Any:
+def _ask(question: Callable[..., Any], *args: Any) -> Any:
     try:
         return question(*args)
     except pynvml.NVMLError:  # some cards and virtual ones do not report everything

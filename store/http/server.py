@@ -35,6 +35,8 @@ from store.db.database import Database
 from store.db.records import to_json
 from store.db.statements import PLACES, WAITING
 from store.db.wire import Encoder
+from store.documents.job import CommandAnswer
+from store.documents.machine import Health, Uploaded
 from store.http import exports, uploads
 from store.http.access import Names
 from store.http.arrow_stream import ArrowStream
@@ -42,8 +44,8 @@ from store.http.bodies import read_document
 from store.http.logs import read_tail
 from store.http.machine import Machine
 
-Commands = Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]]
-Asks = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
+Commands = Mapping[str, Callable[[Mapping[str, object]], CommandAnswer]]
+Asks = Callable[[str, Mapping[str, object]], Awaitable[Any]]  # the answer is as the document of that ask
 QUESTIONS = 8  # SQL questions of the screens that are worked on at once
 TAIL_BYTES = 65_536
 BODY_BYTES = 8 * 2**20  # of a command, a question or a statement with its parameters
@@ -111,9 +113,13 @@ class _Engine:
 
     async def health(self, request: Request) -> Response:
         version = importlib.metadata.version("tunebench")
-        return document(
-            {"name": "tunebench", "version": version, "pid": os.getpid(), "home": str(self._home.path)}
-        )
+        health: Health = {
+            "name": "tunebench",
+            "version": version,
+            "pid": os.getpid(),
+            "home": str(self._home.path),
+        }
+        return document(health)
 
     async def sql(self, request: Request) -> Response:
         """A statement that a person wrote: in a process of its own."""
@@ -150,7 +156,8 @@ class _Engine:
 
     async def upload(self, request: Request) -> Response:
         name = await uploads.save(self._home.uploads, request.path_params["name"], request)
-        return document({"upload": name})
+        uploaded: Uploaded = {"upload": name}
+        return document(uploaded)
 
     async def machine(self, request: Request) -> Response:
         return document(await run_sync(self._machine.read))

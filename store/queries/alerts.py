@@ -6,9 +6,10 @@ and is read with the job (`store.queries.runs.runs.alerts`).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from store.db.records import records, scalar
+from store.documents.alert import RunAlerts
 
 if TYPE_CHECKING:
     from store.db.database import Queryable
@@ -23,10 +24,9 @@ KINDS = {  # in the order of what weighs most
 }
 
 
-def by_run(db: Queryable, *, limit: int = 4) -> list[dict[str, Any]]:
-    """The runs with a verdict as alert, those first that raised one last: run_id, number, name, status,
-    raised_at (of the last) and alerts [{kind, step, message}], oldest first."""
-    return records(db.query(_BY_RUN, [limit]))
+def by_run(db: Queryable, *, limit: int = 4) -> list[RunAlerts]:
+    """The runs with a verdict as alert, those first that raised one last."""
+    return records(db.query(_BY_RUN, [limit]), RunAlerts)
 
 
 def count_runs(db: Queryable) -> int:

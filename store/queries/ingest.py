@@ -12,8 +12,9 @@ present one does not allow) is not applied, and an alert of the job says so.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import NamedTuple, TypedDict
 
 import pyarrow as pa
 
@@ -21,14 +22,15 @@ from store.contract.errors import NotFoundError
 from store.contract.states import ACTIVE, MOVES
 from store.db.database import Database, Transaction
 from store.db.records import records, to_json
+from store.documents.job import IngestReport, JobStatus
 from store.queries import metrics
-from store.queries.points import Points, is_number, moment
+from store.queries.points import Points, is_number, moment, moment_of
 
 LEVELS = ("info", "warning")
 GIVE_WAY_SECONDS = 0.1  # that one flush waits at most for statements of clients
 
 
-class Batch(NamedTuple):
+class EventBatch(NamedTuple):
     """Events of one job as `store.contract.events.read_events` gave them, and the offset after them.
 
     old_offset: where the reading began. Where it is given, a batch that does not begin at the offset in
@@ -36,7 +38,7 @@ class Batch(NamedTuple):
     """
 
     job_id: str
-    events: list[dict[str, Any]]
+    events: list[Mapping[str, object]]
     new_offset: int
     old_offset: int | None = None
 
@@ -44,28 +46,26 @@ class Batch(NamedTuple):
 def ingest(
     database: Database,
     job_id: str,
-    events: list[dict[str, Any]],
+    events: list[Mapping[str, object]],
     new_offset: int,
     old_offset: int | None = None,
-) -> dict[str, Any]:
-    """Apply the events of one job in one transaction.
+) -> IngestReport:
+    """Apply the events of one job in one transaction; what became of them.
 
-    Returns {"job_id", "applied": bool (False: these bytes are in the store already), "events", "points",
-    "torn", "refused" (moves not allowed), "status" (after the events)}.
     Raises NotFoundError where there is no such job.
     """
-    (report,) = ingest_many(database, [Batch(job_id, events, new_offset, old_offset)])
+    (report,) = ingest_many(database, [EventBatch(job_id, events, new_offset, old_offset)])
     if report["status"] is None:
         raise NotFoundError(f"There is no job {job_id}.")
     return report
 
 
-def ingest_many(database: Database, batches: Iterable[Batch]) -> list[dict[str, Any]]:
+def ingest_many(database: Database, batches: Iterable[EventBatch]) -> list[IngestReport]:
     """Like `ingest` for several jobs (at most one batch each) in one transaction; a report for each.
 
     A batch of a job that is not in the store (deleted meanwhile) is left out: its `status` is None.
     """
-    batches = [Batch(*batch) for batch in batches]
+    batches = [EventBatch(*batch) for batch in batches]
     with database.transaction() as tx:
         jobs = _jobs(tx, [batch.job_id for batch in batches])
         points = Points()
@@ -83,25 +83,43 @@ def ingest_many(database: Database, batches: Iterable[Batch]) -> list[dict[str, 
     return reports
 
 
-def _jobs(tx: Transaction, job_ids: list[str]) -> dict[str, dict[str, Any]]:
+class _Known(TypedDict):
+    """What the store has of a job before its events are taken."""
+
+    job_id: str
+    title: str
+    status: JobStatus
+    event_offset: int
+
+
+def _jobs(tx: Transaction, job_ids: list[str]) -> dict[str, _Known]:
     rows = tx.query(
         "SELECT job_id, title, status, event_offset FROM job WHERE list_contains(?::VARCHAR[], job_id)",
         [job_ids],
     )
-    return {row["job_id"]: row for row in records(rows)}
+    return {row["job_id"]: row for row in records(rows, _Known)}
 
 
 def _apply(
-    batch: Batch, job: dict[str, Any] | None, points: Points, changes: list[tuple[_Change, int]]
-) -> dict[str, Any]:
+    batch: EventBatch, job: _Known | None, points: Points, changes: list[tuple[_Change, int]]
+) -> IngestReport:
     """Sort the events of one batch into `points` and `changes`; the report."""
-    report = {"job_id": batch.job_id, "applied": False, "events": 0, "points": 0, "torn": 0, "refused": 0}
+    report: IngestReport = {
+        "job_id": batch.job_id,
+        "applied": False,
+        "events": 0,
+        "points": 0,
+        "torn": 0,
+        "refused": 0,
+        "status": None,
+    }
     if job is None:
-        return report | {"status": None}
+        return report
+    report["status"] = job["status"]
     at = job["event_offset"]
     taken = batch.new_offset <= at if batch.old_offset is None else batch.old_offset != at
     if taken:
-        return report | {"status": job["status"]}
+        return report
     change = _Change(batch.job_id, job["title"], job["status"])
     own = points.of(batch.job_id)
     for event in batch.events:
@@ -115,29 +133,59 @@ def _apply(
     change.torn += own.malformed
     changes.append((change, batch.new_offset))
     report |= {"applied": True, "events": len(batch.events), "points": len(own)}
-    return report | {"torn": change.torn, "refused": change.refused, "status": change.status}
+    report |= {"torn": change.torn, "refused": change.refused, "status": change.status}
+    return report
+
+
+class _NewAlert(TypedDict):
+    job_id: str
+    level: str
+    message: str
+    raised_at: datetime
+    kind: str | None
+    step: int | None
+
+
+class _JobChange(TypedDict):
+    """A line of `_CHANGES`."""
+
+    job_id: str
+    status: JobStatus
+    event_offset: int
+    progressed: bool
+    done: float
+    total: float
+    unit: str | None
+    message: str
+    eta: float | None
+
+
+class _Progress(NamedTuple):
+    done: float
+    total: float
+    unit: str
+    message: str
+    eta_seconds: float | None
 
 
 class _Change:
     """What the events of one job, metrics aside, come to: the last status and progress, all facts, alerts."""
 
-    def __init__(self, job_id: str, title: str, status: str) -> None:
+    def __init__(self, job_id: str, title: str, status: JobStatus) -> None:
         self.job_id, self.title, self.status = job_id, title, status
-        self.progress: dict[str, Any] = {}
-        self.facts: dict[str, Any] = {}
-        self.alerts: list[dict[str, Any]] = []
+        self.progress: _Progress | None = None
+        self.facts: dict[str, object] = {}
+        self.alerts: list[_NewAlert] = []
         self.torn = self.refused = 0
 
-    def take(self, event: dict[str, Any]) -> None:
+    def take(self, event: Mapping[str, object]) -> None:
         """Note one event that is neither metrics nor rewind."""
         at = moment(event.get("at"))
         match event:
             case {"type": "status", "status": str(status)} if at is not None:
                 self._move(status, at)
-            case {"type": "progress", "done": done, "total": total, "unit": str()} if is_number(
-                done
-            ) and is_number(total):
-                self.progress = event
+            case {"type": "progress", "unit": str(unit)} if progress := _progress(event, unit):
+                self.progress = progress
             case {"type": "facts", "facts": dict(facts)}:
                 self.facts |= facts
             case {"type": "alert", "message": str(message)} if at is not None:
@@ -145,17 +193,18 @@ class _Change:
             case _:
                 self.torn += 1
 
-    def _move(self, status: str, at: Any) -> None:
+    def _move(self, status: str, at: datetime) -> None:
         if status == self.status:
             return
-        if status in ACTIVE and status in MOVES[self.status]:
-            self.status = status
-            return
+        for allowed in ACTIVE & MOVES[self.status]:
+            if status == allowed:
+                self.status = allowed
+                return
         self.refused += 1
         message = f"The worker reported {status!r} while {self.title} was {self.status}; that was not taken."
         self._warn(message, at, {})
 
-    def _warn(self, message: str, at: Any, event: dict[str, Any]) -> None:
+    def _warn(self, message: str, at: datetime, event: Mapping[str, object]) -> None:
         """Note an alert; of those of a verdict the first of each kind."""
         level, kind, step = (event.get(name) for name in ("level", "kind", "step"))
         kind = kind if isinstance(kind, str) and kind else None
@@ -164,7 +213,7 @@ class _Change:
         self.alerts.append(
             {
                 "job_id": self.job_id,
-                "level": level if level in LEVELS else "warning",
+                "level": level if isinstance(level, str) and level in LEVELS else "warning",
                 "message": message,
                 "raised_at": at,
                 "kind": kind,
@@ -172,28 +221,37 @@ class _Change:
             }
         )
 
-    def document(self, new_offset: int) -> dict[str, Any]:
+    def document(self, new_offset: int) -> _JobChange:
         """The row of the job as it will be; a progress of None leaves that of the store."""
-        eta = self.progress.get("eta_seconds")
+        progress = self.progress
         return {
             "job_id": self.job_id,
             "status": self.status,
             "event_offset": new_offset,
-            "progressed": bool(self.progress),
-            "done": float(self.progress.get("done", 0)),
-            "total": float(self.progress.get("total", 0)),
-            "unit": self.progress.get("unit"),
-            "message": str(self.progress.get("message") or ""),
-            "eta": float(eta) if eta is not None and is_number(eta) else None,
+            "progressed": progress is not None,
+            "done": progress.done if progress else 0.0,
+            "total": progress.total if progress else 0.0,
+            "unit": progress.unit if progress else None,
+            "message": progress.message if progress else "",
+            "eta": progress.eta_seconds if progress else None,
         }
 
-    def alert_rows(self) -> list[dict[str, Any]]:
+    def alert_rows(self) -> list[_NewAlert]:
         """The alerts to add, the count of torn lines among them."""
         if self.torn:
             lines = "1 line" if self.torn == 1 else f"{self.torn} lines"
             message = f"The worker's report has {lines} that could not be read, or not wholly."
-            self._warn(message, moment(time.time()), {})
+            self._warn(message, moment_of(time.time()), {})
         return self.alerts
+
+
+def _progress(event: Mapping[str, object], unit: str) -> _Progress | None:
+    """What an event of type progress says; None where it is none."""
+    done, total, eta = (event.get(name) for name in ("done", "total", "eta_seconds"))
+    if not (is_number(done) and is_number(total)):
+        return None
+    remaining = float(eta) if is_number(eta) else None
+    return _Progress(float(done), float(total), unit, str(event.get("message") or ""), remaining)
 
 
 _CHANGES = pa.schema(
@@ -253,7 +311,11 @@ def _write(tx: Transaction, changes: list[tuple[_Change, int]]) -> None:
             _merge_facts(tx, change.job_id, change.facts)
 
 
-def _merge_facts(tx: Transaction, run_id: str, facts: dict[str, Any]) -> None:
-    rows = records(tx.query("SELECT facts FROM run WHERE run_id = ?", [run_id]), ["facts"])
+class _FactsRow(TypedDict):
+    facts: dict[str, object]
+
+
+def _merge_facts(tx: Transaction, run_id: str, facts: dict[str, object]) -> None:
+    rows = records(tx.query("SELECT facts FROM run WHERE run_id = ?", [run_id]), _FactsRow, ["facts"])
     for row in rows:  # none where the job is not a run: facts describe runs
         tx.execute("UPDATE run SET facts = ? WHERE run_id = ?", [to_json(row["facts"] | facts), run_id])

@@ -8,13 +8,16 @@ ingest of a worker's own status events). Times are naive UTC.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from store.catalog.job_kinds import JOB_KINDS, Lane
 from store.contract.errors import NotFoundError
 from store.contract.states import ALIVE, check_move
 from store.db.records import records, to_json
+from store.documents.job import ErrorDocument, Job, JobState, JobStatus
 
 if TYPE_CHECKING:
     from store.db.database import Queryable, Transaction
@@ -49,59 +52,64 @@ def placeholders(values: Iterable[Any]) -> str:
 # -- reads ------------------------------------------------------------------------------------------
 
 
-def get_job(db: Queryable, job_id: str) -> dict[str, Any]:
+def get_job(db: Queryable, job_id: str) -> Job:
     """One job with its documents decoded. Raises NotFoundError."""
-    rows = records(db.query("SELECT * FROM job WHERE job_id = ?", [job_id]), JSON_COLUMNS)
+    rows = records(db.query("SELECT * FROM job WHERE job_id = ?", [job_id]), Job, JSON_COLUMNS)
     if not rows:
         raise NotFoundError(f"There is no job {job_id}.", fix="List them with: tunebench runs")
     return rows[0]
 
 
-def queue(db: Queryable) -> list[dict[str, Any]]:
+def queue(db: Queryable) -> list[Job]:
     """Active jobs, then queued ones, of all kinds, in the order in which they will run."""
     return with_status(db, ALIVE)
 
 
-def with_status(db: Queryable, statuses: Collection[str]) -> list[dict[str, Any]]:
+def with_status(db: Queryable, statuses: Collection[str]) -> list[Job]:
     """Jobs in one of the states; active ones first, then the queue, oldest first."""
     sql = (
         f"SELECT * FROM job WHERE status IN ({placeholders(statuses)})"
         " ORDER BY status = 'queued', created_at, job_id"
     )
-    return records(db.query(sql, sorted(statuses)), JSON_COLUMNS)
+    return records(db.query(sql, sorted(statuses)), Job, JSON_COLUMNS)
 
 
-def recent_jobs(db: Queryable, *, limit: int = 20) -> list[dict[str, Any]]:
+def recent_jobs(db: Queryable, *, limit: int = 20) -> list[Job]:
     """The newest jobs first."""
     sql = "SELECT * FROM job ORDER BY created_at DESC, job_id DESC LIMIT ?"
-    return records(db.query(sql, [limit]), JSON_COLUMNS)
+    return records(db.query(sql, [limit]), Job, JSON_COLUMNS)
 
 
-def statuses(db: Queryable, job_ids: Collection[str]) -> dict[str, dict[str, Any]]:
-    """job_id -> {job_id, title, status, error} of those that exist."""
+def statuses(db: Queryable, job_ids: Collection[str]) -> dict[str, JobState]:
+    """By job_id those that exist."""
     sql = f"SELECT job_id, title, status, error FROM job WHERE job_id IN ({placeholders(job_ids)})"
-    return {row["job_id"]: row for row in records(db.query(sql, list(job_ids)), ["error"])}
+    return {row["job_id"]: row for row in records(db.query(sql, list(job_ids)), JobState, ["error"])}
 
 
 # -- writes -----------------------------------------------------------------------------------------
 
 
-def insert(
-    tx: Transaction,
-    *,
-    job_id: str,
-    kind: str,
-    lane: str,
-    title: str,
-    config: dict[str, Any],
-    at: float,
-    after_jobs: Iterable[str] = (),
-) -> None:
+@dataclass(frozen=True)
+class NewJob:
+    """A job that is about to be queued. config: as its kind's model writes it; at: seconds since the epoch;
+    lane: that of its kind where it is left out."""
+
+    job_id: str
+    kind: str
+    title: str
+    config: dict[str, Any]
+    at: float
+    after_jobs: Iterable[str] = ()
+    lane: Lane | None = None
+
+
+def insert(tx: Transaction, job: NewJob) -> None:
     """A new job, queued."""
+    lane = job.lane or JOB_KINDS[job.kind].lane
     tx.execute(
         "INSERT INTO job (job_id, kind, lane, title, status, config, after_jobs, created_at)"
         " VALUES (?, ?, ?, ?, 'queued', ?, ?, ?)",
-        [job_id, kind, lane, title, to_json(config), list(after_jobs), utc(at)],
+        [job.job_id, job.kind, lane, job.title, to_json(job.config), list(job.after_jobs), utc(job.at)],
     )
 
 
@@ -114,7 +122,7 @@ def update(tx: Transaction, job_id: str, **columns: Any) -> None:
     tx.execute(f"UPDATE job SET {settings} WHERE job_id = ?", [*columns.values(), job_id])
 
 
-def move(tx: Transaction, job_id: str, status: str, **columns: Any) -> None:
+def move(tx: Transaction, job_id: str, status: JobStatus, **columns: Any) -> None:
     """Take one job to `status`, with the columns that change with it.
 
     Raises StateError where store.contract.states does not allow the move from the state that the job is in
@@ -146,11 +154,11 @@ def announce(tx: Transaction, job_id: str, pid: int, started: float) -> None:
 def finish(
     tx: Transaction,
     job_id: str,
-    status: str,
+    status: JobStatus,
     at: float,
     *,
-    result: dict[str, Any] | None = None,
-    error: dict[str, Any] | None = None,
+    result: Mapping[str, Any] | None = None,
+    error: ErrorDocument | None = None,
 ) -> None:
     """End a job as `finished`, `failed`, `cancelled` or `lost`, with its result or the cause."""
     move(tx, job_id, status, ended_at=utc(at), eta_seconds=None, result=result, error=error)

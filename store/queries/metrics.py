@@ -9,12 +9,13 @@ counted in `nonfinite`; every other figure is over the finite ones.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from store.contract.errors import ConfigError
 from store.db.records import records
+from store.documents.metric import MetricSummary
 
 if TYPE_CHECKING:
     from store.db.database import Queryable, Transaction
@@ -79,14 +80,14 @@ def rewind(tx: Transaction, run_id: str, step: int, prefix: str = "") -> int:
     return removed
 
 
-def summaries(db: Queryable, run_ids: Sequence[str]) -> list[dict[str, Any]]:
+def summaries(db: Queryable, run_ids: Sequence[str]) -> list[MetricSummary]:
     """The rows of `metric_summary` of these runs, by run (in the order given) and name."""
     table = db.query(
         "SELECT * FROM metric_summary WHERE list_contains($1::VARCHAR[], run_id)"
         " ORDER BY list_position($1::VARCHAR[], run_id), name",
         [list(run_ids)],
     )
-    return records(table)
+    return records(table, MetricSummary)
 
 
 def curve(

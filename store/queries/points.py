@@ -9,9 +9,9 @@ came before it alone.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import pyarrow as pa
@@ -22,17 +22,22 @@ END_OF_STEPS = 2**53  # below it a whole number is exact in every consumer
 _NUMBERS = frozenset({float, int})
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """A JSON number that a DOUBLE holds; true and false are not numbers."""
     return type(value) is float or (type(value) is int and abs(value) < 1e308)
 
 
-def moment(at: Any) -> datetime | None:
+def moment(at: object) -> datetime | None:
     """Seconds since the epoch as a naive UTC time, or None where that is not a time."""
-    return EPOCH + timedelta(seconds=at) if _is_moment(at) else None
+    return moment_of(at) if _is_moment(at) else None
 
 
-def _is_moment(at: Any) -> bool:
+def moment_of(at: float) -> datetime:
+    """Seconds since the epoch as a naive UTC time."""
+    return EPOCH + timedelta(seconds=at)
+
+
+def _is_moment(at: object) -> TypeGuard[float]:
     return (type(at) is float or type(at) is int) and 0 <= at < END_OF_TIME
 
 
@@ -53,10 +58,9 @@ class JobPoints:
     def __len__(self) -> int:
         return len(self._values)
 
-    def add(self, event: dict[str, Any]) -> None:
+    def add(self, event: Mapping[str, object]) -> None:
         """Take one event of type metrics."""
-        at: Any = event.get("at")
-        step, values = event.get("step"), event.get("values")
+        at, step, values = event.get("at"), event.get("step"), event.get("values")
         if not (type(step) is int and 0 <= step < END_OF_STEPS and type(values) is dict and _is_moment(at)):
             self.malformed += 1
             return
@@ -74,7 +78,7 @@ class JobPoints:
         self._ats.append(at)
         self._sizes.append(len(codes))
 
-    def rewind(self, event: dict[str, Any]) -> None:
+    def rewind(self, event: Mapping[str, object]) -> None:
         """Void the points after a step: those gathered here at once, those in the store by `rewinds`."""
         step, prefix = event.get("step"), event.get("prefix", "")
         if not (type(step) is int and -1 <= step < END_OF_STEPS and type(prefix) is str):

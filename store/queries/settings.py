@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from store.contract.document import Config
+from store.documents.machine import HourPrice
 
 if TYPE_CHECKING:
     from store.db.database import Queryable, Transaction
@@ -22,10 +23,11 @@ class Price(Config):
     currency: str = Field("EUR", min_length=1, max_length=8)
 
 
-def price(db: Queryable) -> dict[str, Any]:
-    """{"per_hour": number or None, "currency"}."""
+def price(db: Queryable) -> HourPrice:
+    """What somebody set, or that nobody did."""
     rows = db.query("SELECT value FROM setting WHERE name = ?", [PRICE]).to_pylist()
-    return Price.parse(json.loads(rows[0]["value"]) if rows else {}).model_dump()
+    price = Price.parse(json.loads(rows[0]["value"]) if rows else {})
+    return {"per_hour": price.per_hour, "currency": price.currency}
 
 
 def set_price(tx: Transaction, value: Price) -> None:

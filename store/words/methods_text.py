@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypedDict
 
 from store.catalog.methods import FAMILY_TITLES, HELD_TITLES, METHODS, Method
 
 HEADS = ("method", "trained parameters", "learning rate", "base model in", "merges", "when")
 
 
-def rows() -> list[dict[str, Any]]:
+class RateFrom(TypedDict):
+    """A default learning rate, for base models of so many parameters on."""
+
+    from_parameters: int
+    rate: float
+
+
+class MethodRow(TypedDict):
+    """A method in words."""
+
+    method: str
+    title: str
+    family: str
+    when: str
+    trained_parameters: str
+    learning_rate: list[RateFrom]
+    known_rates: list[float]  # outside of them a rate is warned of
+    held: list[str]
+    merges: bool
+    architectures: list[str]  # empty for any
+    encoders: bool
+    fields: list[str]  # of the config
+    source: str
+
+
+def rows() -> list[MethodRow]:
     """One document a method, in the order of the table."""
     return [
         {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypedDict
 
 from store.catalog.metric_table import KIND_TITLES, METRICS, Metric
 from store.config.metrics_config import options
@@ -11,7 +11,23 @@ from store.config.train_config import TASK_TITLES
 HEADS = ("metric", "what it is", "unit", "better", "how it comes about", "needs", "options", "offered for")
 
 
-def rows() -> list[dict[str, Any]]:
+class MetricRow(TypedDict):
+    """A metric in words."""
+
+    metric: str
+    title: str
+    means: str
+    unit: str
+    better: str
+    kind: str
+    bounds: list[float | None]
+    needs: list[str]
+    options: list[str]
+    tasks: list[str]
+    library: str
+
+
+def rows() -> list[MetricRow]:
     """One document a metric, in the order of the table."""
     return [
         {

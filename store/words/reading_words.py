@@ -31,15 +31,15 @@ def used_words(
     """ "question; choices = A, B, C, D; answer = key (its letter)": a column is named where it has
     another name than its role."""
     form = FORMATS[format]
-    said = {"answer": BY[answers]} if answers else {}
+    notes = {"answer": BY[answers]} if answers else {}
     if values and form.meanings:
-        said[form.required[-1]] = ", ".join(f"{value}: {meaning}" for value, meaning in values.items())
+        notes[form.required[-1]] = ", ".join(f"{value}: {meaning}" for value, meaning in values.items())
     parts = []
     for role in (*form.roles, "part"):
         if names := columns_of(columns, role) if role in form.several else [columns.get(role, "")]:
             if not names[0]:
                 continue
-            note = f" ({said[role]})" if role in said else ""
+            note = f" ({notes[role]})" if role in notes else ""
             role_words = ROLES.get(role, role)
             other_names = "" if names == [role_words] else f" = {', '.join(names)}"
             parts.append(f"{role_words}{other_names}{note}")

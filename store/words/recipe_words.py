@@ -113,9 +113,9 @@ def _condition(condition: Condition) -> str:
     name, value = column_title(condition.column), condition.value
     signal = SIGNALS.get(condition.column)
     if signal and signal.type == "flag" and condition.op == "is" and isinstance(value, bool):
-        return _found(signal, value)
+        return _finding(signal, value)
     if signal and signal.unit == "found" and value == 0 and condition.op in (">", "is"):
-        return _found(signal, condition.op == ">")
+        return _finding(signal, condition.op == ">")
     if condition.column in ALIKE and (group := _group(condition)):
         return group
     if condition.column == SPOKEN and condition.op in ("is", "is not") and value:
@@ -129,7 +129,7 @@ def _condition(condition: Condition) -> str:
         case "is" if isinstance(value, list | tuple) and not value:
             return f"{name} is one of no values"
         case "is" if isinstance(value, list | tuple):
-            return f"{name} is {_list([_value(one) for one in value[:5]], 'or')}" + _more(len(value) - 5)
+            return f"{name} is {_list([_value(entry) for entry in value[:5]], 'or')}" + _more(len(value) - 5)
         case "is" | "is not" if value is None:
             return f"{name} {condition.op} missing"
         case "is empty" | "is not empty":
@@ -138,10 +138,10 @@ def _condition(condition: Condition) -> str:
             return f"{name} {op} {_value(value)}"
 
 
-def _found(signal: Signal, found: bool) -> str:
+def _finding(signal: Signal, occurs: bool) -> str:
     """ "refusals were found", "HTML was not found"."""
     verb = "were" if signal.title.endswith("s") else "was"
-    return f"{column_title(signal.column)} {verb}{'' if found else ' not'} found"
+    return f"{column_title(signal.column)} {verb}{'' if occurs else ' not'} found"
 
 
 def _group(condition: Condition) -> str:

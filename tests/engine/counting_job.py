@@ -27,7 +27,7 @@ def run(job: Job) -> dict[str, Any]:
     begin = (read_json(checkpoint) or 0) if job.resume else 0
     job.dir.checkpoints.mkdir(exist_ok=True)
     job.status("training")
-    job.emit("rewind", step=begin)
+    job.rewind(step=begin)
     for step in range(begin + 1, STEPS + 1):
         job.check_cancelled()
         time.sleep(SECONDS)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 from engine.worker import process
+from store.catalog.job_kinds import JOB_KINDS
 from tests.engine import counting_job
 
 if __name__ == "__main__":
-    process.KINDS["train"] = counting_job.__name__
+    JOB_KINDS["train"] = replace(JOB_KINDS["train"], module=counting_job.__name__)
     sys.exit(process.main(sys.argv[1:]))

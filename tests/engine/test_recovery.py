@@ -108,9 +108,9 @@ def _add_run(database: Database) -> None:
     with database.transaction() as tx:
         datasets.insert_dataset(tx, row)
         job = {"kind": "train", "lane": "device", "title": "R", "config": config.model_dump()}
-        jobs.insert(tx, job_id="run-1", at=time.time(), **job)
+        jobs.insert(tx, jobs.NewJob(job_id="run-1", at=time.time(), **job))
         names = {"dataset_id": "data-1", "dataset_name": "D", "fingerprint": "f"}
-        runs.insert(tx, run_id="run-1", config=config, at=time.time(), **names)
+        runs.insert(tx, runs.NewRun(run_id="run-1", config=config, at=time.time(), **names))
 
 
 def _check_whole(database: Database) -> dict[str, Any]:

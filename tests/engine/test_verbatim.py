@@ -48,7 +48,7 @@ def test_a_run_that_learned_its_rows_by_heart_is_made_to_write_them(home: Home) 
     fields |= {"per_device_train_batch_size": 8, "max_train_rows": 8, "early_stopping": False}
     job = make_job(home, "run", load_best_model_at_end=False, **fields)
     verdict = train.run(job)["verdict"]
-    rows = pq.read_table(job.dir.recalled).to_pylist()
+    rows = pq.read_table(job.dir.extraction).to_pylist()
     written = [r for r in rows if r["part"] == "train" and r["tuned_similarity"] >= NEAR]
     assert verdict["extraction"]["state"] == "extracts"
     assert verdict["extraction"]["near"]["tuned"]["value"] == len(written) / verdict["extraction"]["n"]

@@ -96,19 +96,27 @@ def _run(
     at = utc_now()
     jobs.insert(
         tx,
-        job_id=run_id,
-        kind="train",
-        lane="device",
-        title=name,
-        config={},
-        at=at.timestamp(),
-        after_jobs=[],
+        jobs.NewJob(
+            job_id=run_id,
+            kind="train",
+            title=name,
+            config={},
+            at=at.timestamp(),
+            after_jobs=[],
+        ),
     )
     jobs.update(tx, run_id, status="finished", device="cpu", started_at=at, ended_at=at)
     runs.insert(
-        tx, run_id=run_id, config=seen, dataset_id=dataset["dataset_id"], dataset_name=dataset["name"],
-        fingerprint=dataset["fingerprint"], at=at.timestamp(),
-    )  # fmt: skip
+        tx,
+        runs.NewRun(
+            run_id=run_id,
+            config=seen,
+            dataset_id=dataset["dataset_id"],
+            dataset_name=dataset["name"],
+            fingerprint=dataset["fingerprint"],
+            at=at.timestamp(),
+        ),
+    )
     random = np.random.default_rng(len(name))
     truth = np.arange(HELD, HELD + HELD) % len(labels)
     logs = _logs(random, truth, len(labels), right)

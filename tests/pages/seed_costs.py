@@ -52,9 +52,9 @@ def mixed(tx: Transaction, run_id: str, job_id: str, points: dict[float, tuple[f
     """A finished interpolation of a run: share -> gain and rise of the loss on prose."""
     now = utc_now()
     jobs.insert(
-        tx, job_id=job_id, kind="interpolate", lane="device", title="Between", at=now.timestamp(),
+        tx, jobs.NewJob(job_id=job_id, kind="interpolate", title="Between", at=now.timestamp(),
         config={"run_id": run_id, "alphas": list(points)},
-    )  # fmt: skip
+    ))  # fmt: skip
     point_documents = [
         {
             "alpha": alpha, "state": "some", "choices": None, "kl": None,

@@ -71,7 +71,7 @@ def seed_evaluations(path: Path) -> Home:
 def _job(tx: Transaction, job_id: str, title: str, **fields: Any) -> dict[str, Any]:
     asked = {"run": "judged", "dataset": "d00000", "metrics": METRICS} | fields
     config = EvaluateConfig.parse(asked).document()
-    jobs.insert(tx, job_id=job_id, kind="evaluate", lane="device", title=title, config=config, at=1.0)
+    jobs.insert(tx, jobs.NewJob(job_id=job_id, kind="evaluate", title=title, config=config, at=1.0))
     return jobs.get_job(tx, job_id)
 
 

@@ -19,7 +19,7 @@ Document = dict[str, Any]
 def memory(folder: JobDir, recalled: int) -> Document:
     """The parts of a verdict of a run that writes `recalled` of 40 training rows; its rows are left."""
     rows = [_row(part, i, i < recalled and part == "train") for part, n in ROWS.items() for i in range(n)]
-    pq.write_table(pa.Table.from_pylist(rows), folder.recalled)
+    pq.write_table(pa.Table.from_pylist(rows), folder.extraction)
     parts: list[Any] = [[row for row in rows if row["part"] == part] for part in ROWS]
     counted: Any = {part: {"rows": n + 9, "short": 6, "passed": 3} for part, n in ROWS.items()}
     return {

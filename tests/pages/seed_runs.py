@@ -214,7 +214,8 @@ def _run(
     now = utc_now()
     at = now.timestamp()
     jobs.insert(
-        tx, job_id=run_id, kind="train", lane="device", title=name, config={}, at=at, after_jobs=after or []
+        tx,
+        jobs.NewJob(job_id=run_id, kind="train", title=name, config={}, at=at, after_jobs=after or []),
     )
     columns: dict[str, Any] = {"status": status, "error": error, "device": "cpu"}
     if status != "queued":
@@ -225,7 +226,10 @@ def _run(
         columns |= {"progress_message": "Training", "eta_seconds": 125.0}
     jobs.update(tx, run_id, **columns)
     runs.insert(
-        tx, run_id=run_id, config=seen, dataset_id="d1", dataset_name="Sums", fingerprint=FINGERPRINT, at=at
+        tx,
+        runs.NewRun(
+            run_id=run_id, config=seen, dataset_id="d1", dataset_name="Sums", fingerprint=FINGERPRINT, at=at
+        ),
     )
     facts = {"rows": {"train": 600, "validation": 200, "test": 200}, "trainable_parameters": 4_884_480}
     facts |= {"device": "cpu", "dtype": "bfloat16", "peak_memory_gib": 1.4, "estimated_memory_gib": 1.5}
@@ -239,7 +243,7 @@ def _run(
 
 
 def _import_job(tx: Transaction) -> None:
-    jobs.insert(tx, job_id="j-import", kind="import", lane="light", title="Sums", config={}, at=1.0)
+    jobs.insert(tx, jobs.NewJob(job_id="j-import", kind="import", title="Sums", config={}, at=1.0))
 
 
 def _curves(tx: Transaction, run_id: str, gain: float, turn: int | None, last: int) -> None:

@@ -62,14 +62,14 @@ def _run(tx: Transaction, place: int, trained: int, model: str, before: str) -> 
     ).resolved(600)
     at = utc_now().timestamp() + place
     run_id = f"run-{place}"
-    jobs.insert(tx, job_id=run_id, kind="train", lane="device", title=config.name, config={}, at=at)
+    jobs.insert(tx, jobs.NewJob(job_id=run_id, kind="train", title=config.name, config={}, at=at))
     jobs.update(tx, run_id, status="finished", device="cpu", ended_at=utc_now() - timedelta(minutes=1))
     dataset_fields = {
         "dataset_id": f"d{trained}",
         "dataset_name": f"Set <{trained}>",
         "fingerprint": f"f{trained}",
     }
-    runs.insert(tx, run_id=run_id, config=config, at=at, **dataset_fields)
+    runs.insert(tx, runs.NewRun(run_id=run_id, config=config, at=at, **dataset_fields))
 
 
 def losses(place: int) -> dict[str, np.ndarray]:
@@ -91,7 +91,8 @@ def tuned(run: int, place: int, sets: int) -> dict[str, np.ndarray]:
 def _matrix(tx: Transaction, count: int, sets: int, chain: bool) -> None:
     config = TransferConfig(runs=[f"run-{i}" for i in range(count)], datasets=[f"d{i}" for i in range(sets)])
     jobs.insert(
-        tx, job_id="job-matrix", kind=KIND, lane="device", title="Transfer", config=config.document(), at=9.0
+        tx,
+        jobs.NewJob(job_id="job-matrix", kind=KIND, title="Transfer", config=config.document(), at=9.0),
     )
     jobs.update(tx, "job-matrix", status="finished", result=result(count, sets, chain, config))
 

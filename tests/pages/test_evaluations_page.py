@@ -42,7 +42,8 @@ def classified(tx: Transaction, home: Home, job_id: str, name: str, right: float
     asked = {"model": "m", "dataset": "d00000", "metrics": ["accuracy", "f1_macro"], "name": name}
     config = EvaluateConfig.parse(asked)
     jobs.insert(
-        tx, job_id=job_id, kind="evaluate", lane="device", title=name, config=config.document(), at=1.0
+        tx,
+        jobs.NewJob(job_id=job_id, kind="evaluate", title=name, config=config.document(), at=1.0),
     )
     rng = np.random.default_rng(0)
     truth = [LABELS[row % 3] for row in range(ROWS)]

@@ -74,4 +74,4 @@ def test_what_is_being_measured_is_shown_and_can_be_stopped(
 
 def _queue(engine: StillEngine, job_id: str, kind: str, config: dict[str, Any]) -> None:
     with engine.database.transaction() as tx:
-        jobs.insert(tx, job_id=job_id, kind=kind, lane="cpu", title=kind, config=config, at=time.time())
+        jobs.insert(tx, jobs.NewJob(job_id=job_id, kind=kind, title=kind, config=config, at=time.time()))

@@ -120,7 +120,10 @@ def test_a_scoring_under_way_and_one_that_failed(engine: StillEngine, open_page:
     with engine.database.transaction() as tx:
         at = 4e9  # after those that have a result
         config = {"run_id": RUN, "alphas": [0.6]}
-        jobs.insert(tx, job_id="j", kind="interpolate", lane="device", title="Between", config=config, at=at)
+        jobs.insert(
+            tx,
+            jobs.NewJob(job_id="j", kind="interpolate", title="Between", config=config, at=at),
+        )
         jobs.update(tx, "j", status="evaluating", progress_done=4, progress_total=10, eta_seconds=90.0)
     page = open_page(engine.home, PAGE, tab=TAB, run=RUN)
     assert "2 min left" in everything_said(page)

@@ -65,7 +65,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StillEngine]:
 def test_only_held_out_rows_of_the_slice_count(engine: StillEngine) -> None:
     db = engine.database
     dataset = datasets.get_dataset(db, "d1")
-    rows = explore.Rows(dataset, {}, explore.columns(dataset, {}, {}))
+    rows = explore.DatasetTable(dataset, {}, explore.columns(dataset, {}, {}))
     table = row_losses.sliced(db, "learned", "test", rows, Filter.parse(EVEN))
     assert table["row_id"].to_pylist() == list(range(0, ROWS, 2))
     assert row_losses.sliced(db, "learned", "test", rows, Filter.parse(TEN)).num_rows == 10

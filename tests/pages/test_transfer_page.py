@@ -146,7 +146,8 @@ def test_a_matrix_that_works_and_one_that_was_stopped(tmp_path: Path, open_page:
         with engine.database.transaction() as tx:
             config = {"runs": [], "datasets": []}
             jobs.insert(
-                tx, job_id="j", kind=KIND, lane="device", title="Transfer: 3 runs", config=config, at=1.0
+                tx,
+                jobs.NewJob(job_id="j", kind=KIND, title="Transfer: 3 runs", config=config, at=1.0),
             )
         at = open_page(engine.home, PAGE, tab="transfer")
         assert "Transfer: 3 runs" in everything_said(at)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from engine.data.readers.raw_rows import Reader, Skipped
 from engine.data.readers.readers import open_source
 from engine.worker.job import Job
-from engine.worker.process import KINDS
+from store.catalog.job_kinds import JOB_KINDS
 from store.config.import_config import Source
 from store.contract.home import Home
 
@@ -32,7 +32,7 @@ def make_job(home: Home, kind: str, config: dict[str, Any]) -> Job:
 
 
 def ask(home: Home, kind: str, **config: Any) -> dict[str, Any]:
-    module = importlib.import_module(KINDS[kind])
+    module = importlib.import_module(JOB_KINDS[kind].module)
     return module.run(make_job(home, kind, config))
 
 

@@ -67,13 +67,15 @@ class World:
         with self.database.transaction() as tx:
             jobs.insert(
                 tx,
-                job_id=job_id,
-                kind=kind,
-                lane=lane,
-                title=f"Job {self.count}",
-                config=config,
-                at=START + self.count,
-                after_jobs=after,
+                jobs.NewJob(
+                    job_id=job_id,
+                    kind=kind,
+                    lane=lane,
+                    title=f"Job {self.count}",
+                    config=config,
+                    at=START + self.count,
+                    after_jobs=after,
+                ),
             )
         return job_id
 
@@ -121,7 +123,7 @@ class World:
         config = TrainConfig(dataset="D", name="R", split_seed=7, validation_size=0.2, test_size=0.1)
         job = {"kind": "train", "lane": "device", "title": "R", "config": config.model_dump()}
         with self.database.transaction() as tx:
-            jobs.insert(tx, job_id=run_id, at=START, **job)
+            jobs.insert(tx, jobs.NewJob(job_id=run_id, at=START, **job))
             names = {"dataset_id": "data-1", "dataset_name": "D", "fingerprint": "f"}
-            runs.insert(tx, run_id=run_id, config=config, at=START, **names)
+            runs.insert(tx, runs.NewRun(run_id=run_id, config=config, at=START, **names))
         return run_id

@@ -32,7 +32,7 @@ def test_far_times_are_text(values: list[Any], kind: pa.DataType, spelled: list[
     table = pa.table({"n": range(len(values)), "t": pa.array(values, kind)})
     assert spelled_out(table).to_pydict() == {"n": list(range(len(values))), "t": spelled}
     assert spelled_out(table.to_batches()[0]).to_pydict()["t"] == spelled
-    assert [row["t"] for row in records(table)] == spelled
+    assert [row["t"] for row in records(table, dict)] == spelled
 
 
 def test_what_has_a_value_stays_as_it_is() -> None:

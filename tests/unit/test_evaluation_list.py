@@ -32,19 +32,19 @@ def pair(desk: Desk, **fields: Any) -> tuple[str, str]:
 
 def test_they_are_found_by_words_data_set_and_model_and_paged(desk: Desk) -> None:
     first, second = pair(desk)
-    total, rows = evaluations.found(desk.database)
+    total, rows = evaluations.listed(desk.database)
     assert (total, [row["evaluation_id"] for row in rows]) == (2, [second, first])
     assert rows[0]["run_name"] == "My run"
     assert rows[0]["figures"][0]["low"] == 0.2
     assert "details" not in rows[0]["figures"][0]  # which can be large
-    assert evaluations.found(desk.database, limit=1, offset=1)[1][0]["evaluation_id"] == first
-    assert evaluations.found(desk.database, search="oNe")[0] == 1
-    assert evaluations.found(desk.database, search="my RUN")[0] == 2
-    assert evaluations.found(desk.database, search="100%")[0] == 0
-    assert evaluations.found(desk.database, model="My run")[0] == 2
-    assert evaluations.found(desk.database, model="other")[0] == 0
-    assert evaluations.found(desk.database, dataset_id="data-D")[0] == 2
-    assert evaluations.found(desk.database, dataset_id="data-E")[0] == 0
+    assert evaluations.listed(desk.database, limit=1, offset=1)[1][0]["evaluation_id"] == first
+    assert evaluations.listed(desk.database, search="oNe")[0] == 1
+    assert evaluations.listed(desk.database, search="my RUN")[0] == 2
+    assert evaluations.listed(desk.database, search="100%")[0] == 0
+    assert evaluations.listed(desk.database, model="My run")[0] == 2
+    assert evaluations.listed(desk.database, model="other")[0] == 0
+    assert evaluations.listed(desk.database, dataset_id="data-D")[0] == 2
+    assert evaluations.listed(desk.database, dataset_id="data-E")[0] == 0
     assert evaluations.models(desk.database) == ["My run"]
 
 

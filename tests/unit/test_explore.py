@@ -50,7 +50,7 @@ def _frame() -> pd.DataFrame:
 
 
 FRAME = _frame()
-Looked = tuple[Database, explore.Rows]
+Looked = tuple[Database, explore.DatasetTable]
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def looked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Looked]:
     measured = quality.signals(database, FINGERPRINT)
     columns = explore.columns(dataset, measured, explore.example_row(database, dataset))
     # what the seeded sidecars lack of their groups is not asked for
-    yield database, explore.Rows(dataset, measured, columns)
+    yield database, explore.DatasetTable(dataset, measured, columns)
     database.close()
 
 
@@ -268,7 +268,9 @@ def test_a_column_that_is_not_there_is_refused(looked: Looked, order: str) -> No
 
 def test_a_users_select_sees_rows_and_signals_and_can_only_read(looked: Looked) -> None:
     database, rows = looked
-    small = explore.Rows(rows.dataset, {}, {k: v for k, v in rows.known.items() if k in ("row_id", "label")})
+    small = explore.DatasetTable(
+        rows.dataset, {}, {k: v for k, v in rows.columns.items() if k in ("row_id", "label")}
+    )
     sql, files = sql_rows.select_over(
         small, "WITH x AS (SELECT * FROM rows) SELECT label, count(*) n FROM x GROUP BY 1; "
     )
@@ -285,11 +287,11 @@ def test_a_users_select_sees_rows_and_signals_and_can_only_read(looked: Looked) 
 
 def test_sql_names_the_columns_of_the_file_as_the_file_does(looked: Looked) -> None:
     database, rows = looked
-    columns = rows.known | {
-        f"source.{name}": explore.Column(f"source.{name}", "category", name)
+    columns = rows.columns | {
+        f"source.{name}": explore.TableColumn(f"source.{name}", "category", name)
         for name in ("Label", "row_id", "file_row_id", "")
     }
-    wide = explore.Rows(rows.dataset, rows.measured, columns)
+    wide = explore.DatasetTable(rows.dataset, rows.measured, columns)
     named = sql_rows.columns(wide)
     assert next(iter(named)) == "row_id"
     assert named[HOSTILE] == f"source.{HOSTILE}"
@@ -301,7 +303,7 @@ def test_sql_names_the_columns_of_the_file_as_the_file_does(looked: Looked) -> N
     quoted = HOSTILE.replace('"', '""')
     sql = f'SELECT "{quoted}" AS own, label, characters FROM rows ORDER BY row_id'
     there = ("row_id", "text", "label", "characters", f"source.{HOSTILE}")
-    small = explore.Rows(rows.dataset, rows.measured, {name: rows.known[name] for name in there})
+    small = explore.DatasetTable(rows.dataset, rows.measured, {name: rows.columns[name] for name in there})
     selected = read_rows(database, *sql_rows.select_over(small, sql)).to_pydict()
     assert selected["own"] == FRAME[HOSTILE].tolist()
     assert selected["characters"] == FRAME["characters"].tolist()
@@ -324,8 +326,8 @@ def test_every_word_that_duckdb_reserves_is_quoted() -> None:
 def test_of_a_file_with_many_columns_sql_has_those_that_it_names(looked: Looked) -> None:
     database, rows = looked
     many = [f"source.question_number_{i}" for i in range(1_000)]
-    columns = rows.known | {name: explore.Column(name, "category", name) for name in many}
-    wide = explore.Rows(rows.dataset, rows.measured, columns)
+    columns = rows.columns | {name: explore.TableColumn(name, "category", name) for name in many}
+    wide = explore.DatasetTable(rows.dataset, rows.measured, columns)
     sql, files = sql_rows.select_over(wide, "SELECT Question_Number_7, label FROM rows LIMIT 3")
     assert len(sql) < sql_rows.MOST_BYTES
     assert read_rows(database, sql, files).column_names == ["question_number_7", "label"]

@@ -194,10 +194,10 @@ def test_cancel_leaves_nothing(home: Home, tmp_path: Path) -> None:
 def test_what_a_killed_attempt_left_is_replaced(home: Home, tmp_path: Path) -> None:
     path = write(tmp_path, "a.csv", "text,label\nHello there,x\n")
     job = make_job(home, "import", {"name": "a", "source": {"path": str(path)}})
-    (job.dir.aside / "dataset").mkdir(parents=True)
-    (job.dir.aside / "dataset" / "rows.parquet").write_bytes(b"half")
+    (job.dir.temporary / "dataset").mkdir(parents=True)
+    (job.dir.temporary / "dataset" / "rows.parquet").write_bytes(b"half")
     assert import_rows.run(job)["row_count"] == 1
-    assert not job.dir.aside.exists()
+    assert not job.dir.temporary.exists()
 
 
 def test_a_full_disk_is_named(home: Home, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from store.contract.errors import NotFoundError
 from store.db.database import Database
 from store.queries import alerts, metrics
-from store.queries.ingest import Batch, ingest, ingest_many
+from store.queries.ingest import EventBatch, ingest, ingest_many
 from store.queries.runs import runs
 from tests.unit.ingest_samples import content, event, new_job
 
@@ -155,7 +155,8 @@ def test_one_flush_for_several_jobs_of_which_one_is_gone(database: Database) -> 
     first, second = new_job(database, "training"), new_job(database, "training")
     batch = [event("metrics", step=1, values={"x": 1.0})]
     reports = ingest_many(
-        database, [Batch(first, batch, 10), Batch("gone", batch, 10), Batch(second, batch * 3, 30)]
+        database,
+        [EventBatch(first, batch, 10), EventBatch("gone", batch, 10), EventBatch(second, batch * 3, 30)],
     )
     assert [report["status"] for report in reports] == ["training", None, "training"]
     assert [report["points"] for report in reports] == [1, 0, 3]

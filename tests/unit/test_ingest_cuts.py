@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from store.contract.events import read_events
 from store.db.database import Database
 from store.queries import metrics
-from store.queries.ingest import Batch, ingest, ingest_many
+from store.queries.ingest import EventBatch, ingest, ingest_many
 from tests.unit.ingest_samples import content, event, new_job
 
 
@@ -79,9 +79,9 @@ def test_any_cut_of_the_stream_gives_the_same_store(
     for end in [*cuts, len(raw)]:
         file.write_bytes(raw[:end])  # the worker has written so much
         taken, new = read_events(file, offset, data.draw(st.integers(1, 400)))
-        ingest_many(database, [Batch(parts, taken, new, offset)])
+        ingest_many(database, [EventBatch(parts, taken, new, offset)])
         if data.draw(st.booleans()):  # an engine that was killed reads the same again
-            ingest_many(database, [Batch(parts, taken, new, offset)])
+            ingest_many(database, [EventBatch(parts, taken, new, offset)])
         offset = new if new > offset else offset
     while True:
         taken, new = read_events(file, offset)

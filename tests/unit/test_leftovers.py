@@ -24,7 +24,7 @@ def leave(world: World, job_id: str, pid: int, fingerprint: str) -> list[Path]:
     """What a worker leaves that is killed after it published a data set, half-made things beside it."""
     folder = world.folder(job_id)
     left = [
-        folder.aside / "passing" / "pass-1.parquet",
+        folder.temporary / "passing" / "pass-1.parquet",
         folder.path / f".text.parquet.{pid}",
         world.home.cache / "embeddings" / f".f-v1.npy.{pid}",
         world.home.datasets / fingerprint / "rows.parquet",
@@ -54,7 +54,7 @@ def test_what_a_job_leaves_half_made_is_removed_however_it_ends(
     assert world.status(job_id) == ("failed" if status == "finished" else status)  # its result is nonsense
     assert not [path for path in left if path.exists()]
     assert not (world.home.datasets / "made").exists()
-    assert not world.folder(job_id).aside.exists()
+    assert not world.folder(job_id).temporary.exists()
 
 
 def test_rows_that_a_data_set_has_are_not_removed_with_a_lost_job(world: World) -> None:

@@ -119,8 +119,8 @@ def test_rows_are_read_and_written_by_their_bytes_not_their_number(
     dataset = make(home, [chat(f"q{n}", f"{n} " + "word " * 1_000) for n in range(50)])
     rows = home.rows(dataset["fingerprint"])
     job = make_job(home, "clean", {})
-    work = working.Working(job, dataset, {}, job.dir.aside)
-    first = working.Working(job, dataset, {}, job.dir.aside / "first", limit=40)
+    work = working.Working(job, dataset, {}, job.dir.temporary)
+    first = working.Working(job, dataset, {}, job.dir.temporary / "first", limit=40)
     for read, count in ((work.scan(), 50), (first.scan(), 40), (reader(rows)(["text"]), 50)):
         sizes = [batch.num_rows for batch in read]
         assert (sum(sizes), max(sizes) < 10) == (count, True)

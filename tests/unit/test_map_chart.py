@@ -11,9 +11,9 @@ from pages.data.map.map_chart import COLOURED, Look, map_chart
 from pages.data.rows.diversity_kinds import KINDS, half_sentence, judged
 from pages.data.rows.map_selection import Marks, filter_of, inside, marks_of
 from pages.shared.palette import BAD, BASE, VALIDATION
-from store.queries.data.explore import Column
+from store.queries.data.explore import TableColumn
 
-TOPIC = Column("cluster", "category", "Topic")
+TOPIC = TableColumn("cluster", "category", "Topic")
 
 
 def points(values: list, texts: list[str] | None = None) -> pa.Table:
@@ -57,10 +57,13 @@ def test_frequent_values_have_a_colour_and_the_others_are_counted() -> None:
 
 
 def test_flags_have_two_colours_and_numbers_a_bar() -> None:
-    flags = map_chart(points([True, False, None]), Column("html", "flag", "HTML"), Marks(), Look())
+    flags = map_chart(points([True, False, None]), TableColumn("html", "flag", "HTML"), Marks(), Look())
     assert list(dots(flags).marker.color) == [BAD, VALIDATION, BASE]
     numbers = map_chart(
-        points([1.0, 2.0, None, 1e9] + [3.0] * 200), Column("w", "number", "Words", "words"), Marks(), Look()
+        points([1.0, 2.0, None, 1e9] + [3.0] * 200),
+        TableColumn("w", "number", "Words", "words"),
+        Marks(),
+        Look(),
     )
     bar = dots(numbers).marker
     assert (bar.cmin, bar.cmax) == (3, 4)  # the one of a thousand million takes no colours

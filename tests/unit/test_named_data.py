@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from engine.server import past_runs
-from engine.server.work_orders import write_order
+from engine.server.job_handlers import write_order
 from store.contract.errors import ConfigError, StateError
 from store.contract.jobdir import read_json
 from tests.unit.desk import Desk

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from engine.server.job_handlers import keep
 from engine.server.profiling import queue_outdated
-from engine.server.results import dataset_id_of, keep
+from engine.server.results import dataset_id_of
 from store.catalog.signals import GROUPS
 from store.config.data_config import CleanConfig
 from store.config.import_config import ImportConfig, Source

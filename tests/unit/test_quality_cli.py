@@ -14,10 +14,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from engine.server.commands import Commands
-from engine.server.results import keep
-from engine.server.work_orders import write_order
+from engine.server.job_handlers import keep, write_order
 from engine.worker.job import Job
-from engine.worker.process import KINDS, describe
+from engine.worker.process import describe
+from store.catalog.job_kinds import JOB_KINDS
 from store.contract.errors import NotFoundError, TunebenchError
 from store.contract.home import Home
 from store.db.database import Database
@@ -39,7 +39,7 @@ def do(home: Home, database: Database, job_id: str) -> None:
     work = Job(write_order(database, home, job).path)
     result = error = None
     try:
-        result = importlib.import_module(KINDS[job["kind"]]).run(work)
+        result = importlib.import_module(JOB_KINDS[job["kind"]].module).run(work)
     except TunebenchError as fault:
         error = describe(fault)
     with database.transaction() as tx:

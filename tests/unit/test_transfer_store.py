@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from engine.server.work_orders import write_order
+from engine.server.job_handlers import write_order
 from store.config.transfer_config import KIND, TransferConfig
 from store.contract.errors import ConfigError, StateError
 from store.queries import jobs
@@ -88,7 +88,10 @@ def test_what_can_not_be_asked_for(desk: Desk) -> None:
 
 def stored(desk: Desk, job_id: str, document: dict[str, Any], config: TransferConfig, at: float) -> None:
     with desk.database.transaction() as tx:
-        jobs.insert(tx, job_id=job_id, kind=KIND, lane="device", title="T", config=config.document(), at=at)
+        jobs.insert(
+            tx,
+            jobs.NewJob(job_id=job_id, kind=KIND, title="T", config=config.document(), at=at),
+        )
         jobs.update(tx, job_id, status="finished", result=document)
 
 
@@ -109,14 +112,14 @@ def measured(desk: Desk) -> tuple[list[str], list[dict[str, Any]], TransferConfi
 
 def test_the_newest_cell_counts_and_reasons_give_way(desk: Desk) -> None:
     names, sets, config = measured(desk)
-    matrix = transfers.found(desk.database, names, sets, config.asked)
+    matrix = transfers.measured_transfer(desk.database, names, sets, config.asked)
     assert not matrix.missing(names, config.datasets)
     assert matrix.failed() == [(names[2], "data-S0")]
     again = TransferConfig(runs=names[2:], datasets=["data-S0"])
     document = jobs.get_job(desk.database, "job-1")["result"]
     cell = matrix.cells[names[0], "data-S0"] | {"run_id": names[2]}
     stored(desk, "job-0", document | {"cells": [cell]}, again, 4.0)  # older, but with figures
-    mended = transfers.found(desk.database, names, sets, config.asked)
+    mended = transfers.measured_transfer(desk.database, names, sets, config.asked)
     assert not mended.failed()
     assert mended.cells[names[2], "data-S0"]["relative"] == cell["relative"]
     assert len(mended.distances) == 3
@@ -126,13 +129,14 @@ def test_the_newest_cell_counts_and_reasons_give_way(desk: Desk) -> None:
 def test_cells_of_other_rows_are_none(desk: Desk) -> None:
     names, sets, config = measured(desk)
     other = TransferConfig.parse(config.document() | {"max_rows": 7})
-    assert len(transfers.found(desk.database, names, sets, other.asked).missing(names, config.datasets)) == 9
+    matrix = transfers.measured_transfer(desk.database, names, sets, other.asked)
+    assert len(matrix.missing(names, config.datasets)) == 9
     moved = [sets[0] | {"test_size": 0.4}, sets[1], sets[2] | {"fingerprint": "new"}]
-    matrix = transfers.found(desk.database, names, moved, config.asked)
+    matrix = transfers.measured_transfer(desk.database, names, moved, config.asked)
     assert matrix.missing(names, config.datasets) == [
         (run, dataset) for run in names for dataset in ("data-S0", "data-S2")
     ]
-    assert transfers.found(desk.database, ["nobody"], sets, config.asked).cells == {}
+    assert transfers.measured_transfer(desk.database, ["nobody"], sets, config.asked).cells == {}
 
 
 def test_how_long_a_cell_takes(desk: Desk) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from engine.server.results import keep
+from engine.server.job_handlers import keep
 from store.config.data_config import CleanConfig
 from store.config.filters import Filter
 from store.config.recipe import Recipe
@@ -20,6 +20,7 @@ from store.contract.home import Home
 from store.db.database import Database
 from store.queries import jobs
 from store.queries.data import datasets, versions
+from store.queries.data.versions import FateFilter
 from store.words.recipe_words import title, words
 from tests.unit.data_job import read
 from tests.unit.recipe_samples import chat, make, run
@@ -105,18 +106,18 @@ def test_fates_are_searched_by_fate_step_and_text(
     everything = versions.fates(database, "c")
     assert everything["total"] == len(everything["rows"]) == 8
     assert [row["row_id"] for row in everything["rows"]] == list(range(8))
-    dropped = versions.fates(database, "a", fate="dropped")
+    dropped = versions.fates(database, "a", FateFilter(fate="dropped"))
     assert [(row["before"], row["after"], row["reason"]) for row in dropped["rows"]] == [
         ("q0\n\n a0", None, "first")
     ]
-    assert versions.fates(database, "a", step=1)["total"] == 5
-    assert versions.fates(database, "a", step=0)["total"] == 1
-    matches = versions.fates(database, "c", search="EXTRA")
+    assert versions.fates(database, "a", FateFilter(step=1))["total"] == 5
+    assert versions.fates(database, "a", FateFilter(step=0))["total"] == 1
+    matches = versions.fates(database, "c", FateFilter(search="EXTRA"))
     assert [(row["before"], row["after"], row["fate"]) for row in matches["rows"]] == [
         (None, "extra\n\nyes", "added")
     ]
-    assert versions.fates(database, "a", search="FIRST")["total"] == 1
-    assert versions.fates(database, "c", search="row 1 of other", fate="added")["total"] == 1
+    assert versions.fates(database, "a", FateFilter(search="FIRST"))["total"] == 1
+    assert versions.fates(database, "c", FateFilter(search="row 1 of other", fate="added"))["total"] == 1
     pages = [versions.fates(database, "c", limit=3, offset=at)["rows"] for at in (0, 3, 6)]
     assert [row for page in pages for row in page] == everything["rows"]
     with pytest.raises(StateError, match="root was imported"):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from engine.diagnostics.phrasing import plural
 from store.config.train_config import Split, split_of
+from store.documents.dataset import Dataset
 from store.queries.data import datasets
 from tunebench.commands import quality_cli
 from tunebench.commands.data_reports import split_words
 from tunebench.terminal.connection import Json, change, connect
-from tunebench.terminal.output import errors, plural, print_json, print_rows
+from tunebench.terminal.output import errors, print_json, print_rows
 
 data = typer.Typer(
     no_args_is_help=True, help="List, measure, clean, export, rename, split and delete data sets."
@@ -24,9 +26,9 @@ DataSet = Annotated[str, typer.Argument(help="Id or name")]
 def list_(json: Json = False) -> None:
     """List data sets."""
     with errors(json):
-        found = datasets.list_datasets(connect())
+        listed = datasets.list_datasets(connect())
         if json:
-            print_json({"datasets": found})
+            print_json({"datasets": listed})
             return
         columns = ["name", "rows", "skipped", "duplicates", "format", "id"]
         rows = [
@@ -38,12 +40,12 @@ def list_(json: Json = False) -> None:
                 row["format"],
                 row["dataset_id"],
             ]
-            for row in found
+            for row in listed
         ]
-        print_rows(columns, rows, plural(len(found), "data set"))
+        print_rows(columns, rows, plural(len(listed), "data set"))
 
 
-def _repeated(dataset: dict[str, Any]) -> str:
+def _repeated(dataset: Dataset) -> str:
     """Rows that an earlier one equals, and which way; imports of earlier versions looked past case and
     spacing."""
     count = dataset["duplicate_count"]
@@ -82,9 +84,9 @@ def split(
     }
     asked = {field: value for field, value in given.items() if value is not None}
     with errors(json):
-        found = datasets.get_dataset(connect(), dataset)
-        how = Split.parse(split_of(asked, found))
-    body = {"dataset": found["dataset_id"], **how.model_dump(exclude_none=True)}
+        own = datasets.get_dataset(connect(), dataset)
+        how = Split.parse(split_of(asked, own))
+    body = {"dataset": own["dataset_id"], **how.model_dump(exclude_none=True)}
     change("set_split", body, f"{dataset}: {split_words(how)}.", json)
 
 

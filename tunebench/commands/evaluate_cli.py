@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, NotRequired, TypedDict, cast
 
 import typer
 
 from engine.diagnostics.comparison import evaluation_words, score_table
+from engine.diagnostics.phrasing import plural
 from store.config.evaluate_config import EvaluateConfig
 from store.contract.errors import ConfigError
+from store.documents.estimate import Estimate
+from store.documents.evaluation import EvaluatedRow, Evaluation
+from store.documents.figure import Difference, Figure
 from store.http.client import Client
 from store.queries import jobs
 from store.queries.evaluations import evaluation_pairs, evaluations
 from tunebench.commands import evaluate_conditions as conditions
-from tunebench.commands.evaluate_conditions import Bound
+from tunebench.commands.evaluate_conditions import Bound, ConditionReport, ToldDifference
 from tunebench.terminal.connection import Json, Wait, connect
 from tunebench.terminal.documents import read_document
 from tunebench.terminal.output import (
     CONDITION,
     errors,
     out,
-    plural,
     print_json,
     print_rows,
     require_finished,
@@ -29,7 +32,6 @@ from tunebench.terminal.output import (
     watch,
 )
 
-Document = dict[str, Any]
 FailUnder = Annotated[
     list[str] | None, typer.Option(help="METRIC=VALUE: exit 7 where it is worse than that; may be repeated")
 ]
@@ -68,7 +70,7 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Evaluate a model or a run on a data set; what is given as an option goes before the file."""
-    given: Document = {
+    given: dict[str, object] = {
         **{"run": run, "checkpoint": checkpoint, "model": model, "dataset": dataset, "part": part},
         **{"metrics": metric, "probes": probes, "name": name, "max_rows": max_rows, "tasks": task},
         **{"rows_of": rows_of, "dtype": dtype, "choice_examples": choice_examples},
@@ -89,8 +91,8 @@ def evaluate(
             return
         job = watch(lambda: jobs.get_job(client, job_id), "Evaluating")
         require_finished(job, "The evaluation was")
-        found = evaluations.get(client, job_id)
-        _finish(client, found, bounds, other, json)
+        report: EvaluationReport = {**evaluations.get(client, job_id)}
+        _finish(client, report, bounds, other, json)
 
 
 def evaluations_(
@@ -112,48 +114,76 @@ def evaluations_(
         if evaluation is None:
             _list(evaluations.list_evaluations(client, run_id=run), json)
             return
-        found: Document = evaluations.get(client, evaluation)
+        report: EvaluationReport = {**evaluations.get(client, evaluation)}
         if against is not None:
-            compared = _compared(client, found, evaluations.get(client, against))
-            found |= {"differences": compared.pop("differences"), "comparison": compared}
+            _compare(client, report, evaluations.get(client, against))
         if rows:
-            found["rows"] = _worst(client, found, metric, rows)
+            report["rows"] = _worst(client, report, metric, rows)
         other = evaluations.get(client, fail_if_worse_than) if fail_if_worse_than else None
-        _finish(client, found, bounds, other, json)
+        _finish(client, report, bounds, other, json)
+
+
+class AgainstWhat(TypedDict):
+    """The evaluation that another is held against."""
+
+    name: str
+    evaluation_id: str
+    n: int
+
+
+class PairedComparison(TypedDict):
+    """How one evaluation is compared with another, row by row."""
+
+    against: AgainstWhat
+    common: int  # rows that both have
+    confidence: float
+    level: float
+    sentence: str
+    notices: list[str]
+    same_rows: str | None  # the command that evaluates one on the rows of the other
+
+
+class EvaluationReport(Evaluation):
+    """An evaluation with what was asked of it."""
+
+    differences: NotRequired[list[ToldDifference]]
+    comparison: NotRequired[PairedComparison]
+    rows: NotRequired[list[EvaluatedRow]]
+    conditions: NotRequired[list[ConditionReport]]
 
 
 def _finish(
-    client: Client, found: Document, bounds: list[Bound], other: Document | None, as_json: bool
+    client: Client, report: EvaluationReport, bounds: list[Bound], other: Evaluation | None, as_json: bool
 ) -> None:
     """Print the evaluation; exit with CONDITION where it doesn't hold what was asked of it."""
-    asked = [conditions.bounded(found["figures"], bound) for bound in bounds]
+    asked = [conditions.bounded(report["figures"], bound) for bound in bounds]
     if other is not None:
-        compared = _compared(client, found, other)
-        asked.append(conditions.not_worse(compared["differences"], other["name"]))
-        if "differences" not in found:
-            found |= {"differences": compared.pop("differences"), "comparison": compared}
+        differences, comparison = _compared(client, report, other)
+        asked.append(conditions.not_worse(differences, other["name"]))
+        if "differences" not in report:
+            report["differences"], report["comparison"] = differences, comparison
     if asked:
-        found["conditions"] = [each.document() for each in asked]
-    print_json(found) if as_json else _print(found)
-    for each in asked:
-        say(f"{'Holds' if each.holds else 'FAILS'}: {each.name}. {each.sentence}")
-    if not all(each.holds for each in asked):
+        report["conditions"] = [condition.document() for condition in asked]
+    print_json(report) if as_json else _print(report)
+    for condition in asked:
+        say(f"{'Holds' if condition.holds else 'FAILS'}: {condition.name}. {condition.sentence}")
+    if not all(condition.holds for condition in asked):
         raise SystemExit(CONDITION)
 
 
-def _list(found: list[Document], as_json: bool) -> None:
+def _list(listed: list[Evaluation], as_json: bool) -> None:
     if as_json:
-        print_json({"evaluations": found})
+        print_json({"evaluations": listed})
         return
     columns = ["name", "data set", "part", "n", "first figure", "id"]
     lines = [
         [row["name"], row["dataset_name"], row["part"], row["n"], _headline(row), row["evaluation_id"]]
-        for row in found
+        for row in listed
     ]
-    print_rows(columns, lines, plural(len(found), "evaluation"))
+    print_rows(columns, lines, plural(len(listed), "evaluation"))
 
 
-def _headline(row: Document) -> str:
+def _headline(row: Evaluation) -> str:
     first = next((figure for figure in row["figures"] if figure["value"] is not None), None)
     return f"{_short(first['metric'])} {_interval(first)}" if first else "–"
 
@@ -162,7 +192,7 @@ def _short(metric: str) -> str:
     return metric.removeprefix("eval/")
 
 
-def _interval(figure: Document) -> str:
+def _interval(figure: Figure | Difference | Estimate) -> str:
     if figure["value"] is None:
         return "–"
     if figure["low"] is None:
@@ -170,28 +200,35 @@ def _interval(figure: Document) -> str:
     return f"{figure['value']:.4g} ({figure['low']:.4g} to {figure['high']:.4g})"
 
 
-def _worst(client: Client, found: Document, metric: str | None, limit: int) -> list[Document]:
-    named = f"eval/{_short(metric)}" if metric else found["figures"][0]["metric"]
-    figure = next((f for f in found["figures"] if f["metric"] == named), None)
+def _worst(client: Client, evaluation: Evaluation, metric: str | None, limit: int) -> list[EvaluatedRow]:
+    named = f"eval/{_short(metric)}" if metric else evaluation["figures"][0]["metric"]
+    figure = next((f for f in evaluation["figures"] if f["metric"] == named), None)
     if figure is None:
-        known = ", ".join(_short(f["metric"]) for f in found["figures"])
-        raise ConfigError(f"It has no metric {metric!r}; it has {known}.", field="metric")
+        names = ", ".join(_short(f["metric"]) for f in evaluation["figures"])
+        raise ConfigError(f"It has no metric {metric!r}; it has {names}.", field="metric")
     better = figure["better"]
-    return evaluations.page(client, found["evaluation_id"], named, better=better, limit=limit)[1]
+    return evaluations.page(client, evaluation["evaluation_id"], named, better=better, limit=limit)[1]
 
 
-def _compared(client: Client, first: Document, second: Document) -> Document:
+def _compare(client: Client, report: EvaluationReport, other: Evaluation) -> None:
+    report["differences"], report["comparison"] = _compared(client, report, other)
+
+
+def _compared(
+    client: Client, first: Evaluation, second: Evaluation
+) -> tuple[list[ToldDifference], PairedComparison]:
     """`first` minus `second` in every metric that both have, paired by row, and what must be known of it.
     Raises ConfigError for rows of other data."""
     pair = evaluation_pairs.pair(client, first, second)
-    sides = [(scores, one["figures"]) for scores, one in zip(pair.scores, (first, second), strict=True)]
+    sides = [(scores, side["figures"]) for scores, side in zip(pair.scores, (first, second), strict=True)]
     compared = score_table.differences(sides[0], sides[1], pair.groups)
     notices = [*evaluation_words.asked_unlike(evaluation_pairs.unlike(pair))]
     asked = None
     if not pair.same_rows:
         asked = evaluation_pairs.command(evaluation_pairs.again_on_the_same_rows(pair))
         notices.insert(0, evaluation_words.rows_apart(first["n"], second["n"], pair.common))
-    return {
+    differences = [change | {"first_is": score_table.told(change)} for change in compared.found]
+    return cast(list[ToldDifference], differences), {  # each is what `scored.difference` writes
         "against": {"name": second["name"], "evaluation_id": second["evaluation_id"], "n": second["n"]},
         "common": pair.common,
         "confidence": compared.confidence,
@@ -199,35 +236,35 @@ def _compared(client: Client, first: Document, second: Document) -> Document:
         "sentence": compared.sentence,
         "notices": notices,
         "same_rows": asked,
-        "differences": [one | {"first_is": score_table.told(one)} for one in compared.found],
     }
 
 
-def _print(found: Document) -> None:
-    where = f"{found['dataset_name']}, {found['part']} rows, n {found['n']:,}"
-    out.print(f"{found['name']}  {where}  {found['evaluation_id']}", markup=False, soft_wrap=True)
+def _print(report: EvaluationReport) -> None:
+    where = f"{report['dataset_name']}, {report['part']} rows, n {report['n']:,}"
+    out.print(f"{report['name']}  {where}  {report['evaluation_id']}", markup=False, soft_wrap=True)
     lines = [
         [_short(f["metric"]), _interval(f), f["n"], f["unit"], f["unscored"]["count"] or "", _why(f)]
-        for f in found["figures"]
+        for f in report["figures"]
     ]
-    confidence = found["config"]["confidence"]
+    confidence = report["config"]["confidence"]
     print_rows(["metric", f"value ({confidence:.0%} interval)", "n", "unit", "unscored", "why"], lines)
-    for probe in found["details"]["probes"]:
-        figures = ", ".join(f"{k} {_interval(probe[k])}" for k in ("loss", "accuracy") if k in probe)
+    for probe in report["details"]["probes"]:
+        figures = f"loss {_interval(probe['loss'])}"
+        figures += f", accuracy {_interval(probe['accuracy'])}" if "accuracy" in probe else ""
         out.print(f"{probe['probe']}: {figures}, n {probe['n']:,}", markup=False)
-    for notice in found["details"]["notices"]:
+    for notice in report["details"]["notices"]:
         say(notice)
-    if found.get("differences") is not None:
-        _print_comparison(found["differences"], found["comparison"])
-    if found.get("rows"):
+    if "differences" in report:
+        _print_comparison(report["differences"], report["comparison"])
+    if rows := report.get("rows"):
         columns = ["row", "prompt", "reference", "answer"]
-        print_rows(columns, [_row(row) for row in found["rows"]])
+        print_rows(columns, [_row(row) for row in rows])
 
 
-def _print_comparison(differences: list[Document], comparison: Document) -> None:
+def _print_comparison(differences: list[ToldDifference], comparison: PairedComparison) -> None:
     """The differences, then at which level and of which rows they are."""
     columns = ["this one minus the other", "value (interval)", "n", "could see", "this one is"]
-    print_rows(columns, [_difference(one) for one in differences])
+    print_rows(columns, [_difference(change) for change in differences])
     out.print(
         f"Against {comparison['against']['name']}, paired by row. {comparison['sentence']}",
         markup=False,
@@ -239,15 +276,15 @@ def _print_comparison(differences: list[Document], comparison: Document) -> None
         out.print(f"To compare on the same rows: {comparison['same_rows']}", markup=False, soft_wrap=True)
 
 
-def _why(figure: Document) -> str:
+def _why(figure: Figure) -> str:
     return figure["failed"] or "; ".join(f"{why}: {n}" for why, n in figure["unscored"]["reasons"].items())
 
 
-def _difference(one: Document) -> list[Any]:
-    seen = "" if one["detectable"] is None else f"{one['detectable']:.3g}"
-    return [_short(one["metric"]), _interval(one), one["n"], seen, one["first_is"]]
+def _difference(change: ToldDifference) -> list[object]:
+    seen = "" if change["detectable"] is None else f"{change['detectable']:.3g}"
+    return [_short(change["metric"]), _interval(change), change["n"], seen, change["first_is"]]
 
 
-def _row(row: Document) -> list[Any]:
+def _row(row: EvaluatedRow) -> list[object]:
     texts = (row["prompt"], row["reference"], row["prediction"])
     return [row["row_id"], *("–" if text is None else " ".join(text.split())[:WIDTH] for text in texts)]

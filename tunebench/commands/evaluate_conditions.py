@@ -8,14 +8,27 @@ surely worse fails, since of two equal models one is always a little worse. What
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypedDict
 
+from engine.diagnostics.phrasing import plural
 from store.contract.errors import ConfigError
-from tunebench.terminal.output import plural
+from store.documents.figure import Difference, Figure
 
-Document = dict[str, Any]
+
+class ToldDifference(Difference):
+    """A difference with what it says of the first: better, worse, the same or that it can't be told."""
+
+    first_is: str
+
+
+class ConditionReport(TypedDict):
+    """A condition and whether it holds."""
+
+    name: str
+    holds: bool
+    sentence: str
 
 
 @dataclass(frozen=True)
@@ -43,24 +56,24 @@ class Bound:
 
 
 @dataclass(frozen=True)
-class Condition:
+class HeldCondition:
     """`holds`: whether the evaluation passes it; `sentence`: with the figures it rests on."""
 
     name: str
     holds: bool
     sentence: str
 
-    def document(self) -> Document:
-        return asdict(self)
+    def document(self) -> ConditionReport:
+        return {"name": self.name, "holds": self.holds, "sentence": self.sentence}
 
 
-def bounded(figures: Sequence[Mapping[str, Any]], bound: Bound) -> Condition:
+def bounded(figures: Sequence[Figure], bound: Bound) -> HeldCondition:
     """Whether a figure is no worse than its bound. Raises ConfigError for a metric that was not measured."""
     figure = next((f for f in figures if f["metric"].removeprefix("eval/") == bound.metric), None)
     if figure is None:
-        known = ", ".join(f["metric"].removeprefix("eval/") for f in figures)
+        names = ", ".join(f["metric"].removeprefix("eval/") for f in figures)
         raise ConfigError(
-            f"--fail-under names {bound.metric!r}, which was not measured; it has {known}.",
+            f"--fail-under names {bound.metric!r}, which was not measured; it has {names}.",
             fix=f"Add --metric {bound.metric}, or name one of these.",
             field="fail_under",
         )
@@ -70,40 +83,43 @@ def bounded(figures: Sequence[Mapping[str, Any]], bound: Bound) -> Condition:
         figure["better"] == "higher",
     )
     if value is None:
-        return Condition(
+        return HeldCondition(
             name, False, f"{bound.metric} has no value: {figure['failed'] or 'nothing was scored'}."
         )
     holds = value >= bound.value if higher else value <= bound.value
     side = "not worse" if holds else "worse"
-    told = f"{bound.metric} is {value:.4g}{_interval(figure)}, {side} than {bound.value:g}"
-    return Condition(name, holds, f"{told}{_sure(figure, bound.value)}.")
+    sentence = f"{bound.metric} is {value:.4g}{_interval(figure)}, {side} than {bound.value:g}"
+    return HeldCondition(name, holds, f"{sentence}{_sure(figure, bound.value)}.")
 
 
-def _interval(figure: Mapping[str, Any]) -> str:
+def _interval(figure: Figure | Difference) -> str:
     if figure["low"] is None or figure["high"] is None:
         return f" (no interval, n {figure['n']:,})"
     return f" ({figure['low']:.4g} to {figure['high']:.4g}, n {figure['n']:,})"
 
 
-def _sure(figure: Mapping[str, Any], value: float) -> str:
+def _sure(figure: Figure, value: float) -> str:
     low, high = figure["low"], figure["high"]
     return (
         "" if low is None or high is None or not low <= value <= high else ", which its interval leaves open"
     )
 
 
-def not_worse(differences: Sequence[Mapping[str, Any]], other: str) -> Condition:
+def not_worse(differences: Sequence[ToldDifference], other: str) -> HeldCondition:
     """Whether no metric is surely worse than the other evaluation's. differences: with `first_is`."""
     name = f"--fail-if-worse-than {other}"
     if not differences:
-        return Condition(name, False, f"Nothing could be compared with {other}: no metric on a row of both.")
-    worse = [one for one in differences if one["first_is"] == "worse"]
-    told = ", ".join(
-        f"{one['metric'].removeprefix('eval/')} by {abs(one['value']):.4g}{_interval(one)}" for one in worse
+        return HeldCondition(
+            name, False, f"Nothing could be compared with {other}: no metric on a row of both."
+        )
+    worse = ", ".join(
+        f"{change['metric'].removeprefix('eval/')} by {abs(change['value'] or 0.0):.4g}{_interval(change)}"
+        for change in differences
+        if change["first_is"] == "worse"
     )
     if worse:
-        return Condition(name, False, f"Surely worse than {other}: {told}.")
-    open_ = sum(one["first_is"] == "can't be told" for one in differences)
+        return HeldCondition(name, False, f"Surely worse than {other}: {worse}.")
+    open_ = sum(change["first_is"] == "can't be told" for change in differences)
     left = f"; of {open_:,} it can't be told" if open_ else ""
     count = plural(len(differences), "metric")
-    return Condition(name, True, f"None of {count} is surely worse than {other}{left}.")
+    return HeldCondition(name, True, f"None of {count} is surely worse than {other}{left}.")

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from engine.diagnostics.phrasing import plural
 from store.config.import_config import ImportConfig
 from store.contract.errors import ConfigError
+from store.documents.dataset import Dataset
+from store.documents.job import Job
 from store.http.client import Client
 from store.queries import jobs
 from store.queries.data.datasets import get_dataset, skipped
 from store.words.reading_words import ignored_words, used_words
 from tunebench.terminal.connection import Json, Wait, connect
-from tunebench.terminal.output import OK, errors, plural, print_json, require_finished, say, watch
+from tunebench.terminal.output import OK, errors, print_json, require_finished, say, watch
 
 SKIPPED_SHOWN = 5  # rows that an import names on the terminal; the file has them all
 
@@ -77,7 +80,7 @@ def import_(
         _finish(client, job, config.name, json)
 
 
-def source_of(files: list[str], hub_split: str) -> dict[str, Any]:
+def source_of(files: list[str], hub_split: str) -> dict[str, str | list[str]]:
     """The `Source` that the arguments name. Raises ConfigError for a hub's set among files."""
     hub = [file.removeprefix("hf://") for file in files if file.startswith("hf://")]
     if hub and len(files) > 1:
@@ -115,7 +118,7 @@ def _pair(field: str, form: str, text: str) -> tuple[str, str]:
     return left, right
 
 
-def _finish(client: Client, job: dict[str, Any], name: str, as_json: bool) -> None:
+def _finish(client: Client, job: Job, name: str, as_json: bool) -> None:
     """Print what the import read, used, ignored and skipped; exit with the code of its end."""
     require_finished(job, "The import was")
     dataset = get_dataset(client, name)
@@ -131,7 +134,7 @@ def _finish(client: Client, job: dict[str, Any], name: str, as_json: bool) -> No
     raise SystemExit(OK)
 
 
-def account(dataset: dict[str, Any]) -> list[str]:
+def account(dataset: Dataset) -> list[str]:
     """What became of the rows and columns of a file, a line each."""
     stats = dataset["stats"]
     used = used_words(dataset["format"], dataset["columns"], stats["answers"], stats["values"])

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, cast
 
 import typer
 
 from engine.diagnostics.comparison import judge_figures
 from store.config.judge_config import JudgePairs
+from store.documents.judging_result import JudgingResult
 from store.queries import jobs
 from tunebench.terminal.connection import Json, Wait, connect
 from tunebench.terminal.documents import read_document
 from tunebench.terminal.output import errors, out, print_json, require_finished, say, watch
-
-Document = dict[str, Any]
 
 
 def register(cli: typer.Typer) -> None:
@@ -41,11 +40,12 @@ def judge(
             return
         job = watch(lambda: jobs.get_job(client, job_id), "Asking the judge")
         require_finished(job, "The judging was")
-        print_json(job["result"]) if json else _print(job["result"])
+        result = cast(JudgingResult, job["result"])  # its kind's
+        print_json(result) if json else _print(result)
 
 
-def _print(judged: Document) -> None:
+def _print(judged: JudgingResult) -> None:
     sides = judge_figures.Sides("the first", "the second")
-    out.print(f"{judge_figures.headline(judged, sides)}.", markup=False)
-    for sentence in judge_figures.sentences(judged, sides):
+    out.print(f"{judge_figures.headline(dict(judged), sides)}.", markup=False)
+    for sentence in judge_figures.sentences(dict(judged), sides):
         out.print(sentence, markup=False)

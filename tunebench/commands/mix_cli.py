@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, NotRequired, TypedDict
 
 import typer
 
 from engine.diagnostics.forgetting import kept_share, probe_scores
+from engine.diagnostics.phrasing import plural
 from store.config.interpolate_config import Interpolate, Variant
 from store.contract.errors import ConfigError, NotFoundError
+from store.documents.estimate import Estimate
+from store.documents.run import MeasuredShare
 from store.http.client import Client
 from store.queries import jobs
 from store.queries.runs import interpolations, runs
@@ -16,7 +19,6 @@ from tunebench.terminal.connection import Json, Wait, connect
 from tunebench.terminal.output import (
     errors,
     out,
-    plural,
     print_json,
     print_rows,
     require_finished,
@@ -24,7 +26,14 @@ from tunebench.terminal.output import (
     watch,
 )
 
-Document = dict[str, Any]
+
+class QueuedWork(TypedDict, total=False):
+    """What was queued: the scoring of shares, and the run that keeps one."""
+
+    job_id: str
+    run_id: str
+
+
 RunName = Annotated[str, typer.Argument(help="Id or name of a finished run")]
 
 
@@ -46,19 +55,20 @@ def interpolate(
         scored = Interpolate.parse({"run": run} | ({"alphas": _numbers(alphas)} if alphas else {}))
         kept = None if save is None else Variant.parse({"run": run, "alpha": save})
         client = connect(start=True)
-        made: Document = {}
+        made: QueuedWork = {}
         if alphas or kept is None:
             made["job_id"] = client.command("interpolate", scored.model_dump())["job_id"]
         if kept is not None:
             made["run_id"] = client.command("keep_variant", kept.model_dump())["run_id"]
         if not wait:
-            print_json(made) if json else say(f"Queued as {' and '.join(made.values())}.")
+            ids = " and ".join(str(job_id) for job_id in made.values())
+            print_json(made) if json else say(f"Queued as {ids}.")
             return
         for job_id, what in ((made.get("job_id"), "Scoring"), (made.get("run_id"), "Keeping a share")):
             if job_id:
                 _finish(client, job_id, what)
-        found = _points(client, runs.get_run(client, run)["run_id"])
-        print_json(made | found) if json else _print(made | found)
+        shares = _shares(client, runs.get_run(client, run)["run_id"])
+        print_json({**made, **shares}) if json else _print(shares)
 
 
 def _numbers(text: str) -> list[float]:
@@ -79,25 +89,39 @@ def interpolations_(run: RunName, json: Json = False) -> None:
     """The shares of the way from a run's base that were scored: what each gains, and what it forgets."""
     with errors(json):
         client = connect()
-        found = _points(client, runs.get_run(client, run)["run_id"])
-        if not found["points"]:
+        shares = _shares(client, runs.get_run(client, run)["run_id"])
+        if not shares["points"]:
             raise NotFoundError(
                 f"No share of the way to {run!r} was scored yet.",
                 fix=f"Score some with: tunebench interpolate '{run}'",
             )
-        print_json(found) if json else _print(found)
+        print_json(shares) if json else _print(shares)
 
 
-def _points(client: Client, run_id: str) -> Document:
+class ScoredShares(TypedDict):
+    """The shares of the way from a run's base that were scored."""
+
+    points: list[MeasuredShare]
+    recommended: NotRequired[float | None]  # left out with sentence where none was scored
+    sentence: NotRequired[str]
+    kept: dict[str, str]  # share -> run_id of the run that it is kept as
+
+
+def _shares(client: Client, run_id: str) -> ScoredShares:
     points = interpolations.points(client, run_id)
-    known = [{**point, "text": point["prose"] and {"change": point["prose"]}} for point in points]
-    kept = {str(alpha): row["run_id"] for alpha, row in interpolations.kept(client, run_id).items()}
-    advised = kept_share.recommend(known) if known else {}
-    return {"points": points, **advised, "kept": kept}
+    shares: ScoredShares = {
+        "points": points,
+        "kept": {str(alpha): row["run_id"] for alpha, row in interpolations.kept(client, run_id).items()},
+    }
+    if points:
+        texts = [{**point, "text": point["prose"] and {"change": point["prose"]}} for point in points]
+        advised = kept_share.recommend(texts)
+        shares["recommended"], shares["sentence"] = advised["recommended"], advised["sentence"]
+    return shares
 
 
-def _print(found: Document) -> None:
-    named = dict.fromkeys(part["probe"] for point in found["points"] for part in point["named"] or ())
+def _print(shares: ScoredShares) -> None:
+    named = dict.fromkeys(part["probe"] for point in shares["points"] for part in point["named"] or ())
     rows = [
         [
             f"{point['alpha']:g}",
@@ -106,18 +130,18 @@ def _print(found: Document) -> None:
             _figure(point["answers"], -100),
             _figure(point["kl"]),
             *(_named(point, probe) for probe in named),
-            found["kept"].get(str(point["alpha"]), "–"),
+            shares["kept"].get(str(point["alpha"]), "–"),
         ]
-        for point in found["points"]
+        for point in shares["points"]
     ]
     columns = ["α", "gain ↑", "rise on prose ↓", "fall on questions, points ↓", "KL ↓"]
     columns += [*(f"{probe_scores.named(probe)} ↓" for probe in named), "kept as"]
     print_rows(columns, rows, plural(len(rows), "share"))
-    if found.get("sentence"):
-        out.print(found["sentence"], markup=False, soft_wrap=True)
+    if sentence := shares.get("sentence"):
+        out.print(sentence, markup=False, soft_wrap=True)
 
 
-def _named(point: Document, probe: str) -> str:
+def _named(point: MeasuredShare, probe: str) -> str:
     """What a data set that is a probe says, more being worse as on the screen: points that its accuracy fell,
     or the rise of its loss in nats a token."""
     part = next((part for part in point["named"] or () if part["probe"] == probe), None)
@@ -126,13 +150,11 @@ def _named(point: Document, probe: str) -> str:
     return _figure(part["change"]) if "unit" in part else f"{_figure(part['change'], -100)} points"
 
 
-def _figure(found: Document | None, scale: float = 1) -> str:
-    if not found:
+def _figure(estimate: Estimate | None, scale: float = 1) -> str:
+    if not estimate:
         return "–"
-    value, low, high = (
-        None if found[k] is None else scale * found[k] + 0.0 for k in ("value", "low", "high")
-    )
-    if scale < 0:
-        low, high = high, low
+    value = scale * estimate["value"] + 0.0
+    ends = [None if end is None else scale * end + 0.0 for end in (estimate["low"], estimate["high"])]
+    low, high = ends if scale > 0 else reversed(ends)
     bounds = "" if low is None or high is None else f"{low:+.3f} to {high:+.3f}, "
-    return f"{value:+.3f} ({bounds}n {found['n']})"
+    return f"{value:+.3f} ({bounds}n {estimate['n']})"

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, cast
 
 import typer
 
+from engine.diagnostics.phrasing import plural
 from store.catalog.signals import GROUPS
 from store.config.data_config import CleanConfig, ExportConfig, ProfileConfig
 from store.config.recipe import Recipe
 from store.config.train_config import BUNDLED_MODEL
 from store.contract.errors import ConfigError
+from store.documents.clean_preview import CleanPreview
+from store.documents.export_result import ExportResult
+from store.documents.job import Job
 from store.http.client import Client
 from store.queries import jobs
 from store.queries.data import datasets, quality, versions
 from tunebench.commands import data_reports
 from tunebench.terminal.connection import Json, Wait, connect
-from tunebench.terminal.output import errors, plural, print_json, require_finished, say, watch
+from tunebench.terminal.output import errors, print_json, require_finished, say, watch
 
 DataSet = Annotated[str, typer.Argument(help="Id or name")]
-Document = dict[str, Any]
 PREVIEW_SECONDS = 150.0  # the engine's own limit for an ask
 
 
@@ -40,7 +43,7 @@ def profile(
     json: Json = False,
 ) -> None:
     """Measure a data set and print the figures; those outside their healthy bands are marked."""
-    names = group or [name for name, one in GROUPS.items() if one.automatic]
+    names = group or [name for name, signals in GROUPS.items() if signals.automatic]
     with errors(json):
         asked = [
             ProfileConfig.parse(
@@ -55,16 +58,16 @@ def profile(
             for name in names
         ]
         client = connect(start=True)
-        found = datasets.get_dataset(client, dataset)
+        version = datasets.get_dataset(client, dataset)
         for config in asked:
             job_id = client.command("profile", config.model_dump(exclude_none=True))["job_id"]
             _finished(client, job_id, f"Measuring {GROUPS[config.group].title.lower()}")
-        measured = quality.signals(client, found["fingerprint"])
+        measured = quality.signals(client, version["fingerprint"])
         chosen = {name: measured[name] for name in names if name in measured}
         if json:
-            print_json(data_reports.profile_document(found, chosen))
+            print_json(data_reports.profile_document(version, chosen))
         else:
-            data_reports.print_profile(found, chosen)
+            data_reports.print_profile(version, chosen)
 
 
 def clean(
@@ -86,19 +89,20 @@ def clean(
         document = config.model_dump(exclude_none=True)
         if preview:
             body = {**quality.work_order(client, document), "recipe": document["recipe"], "whole": all_rows}
-            answer = client.ask("clean_preview", body, timeout=PREVIEW_SECONDS)
+            answer: CleanPreview = client.ask("clean_preview", body, timeout=PREVIEW_SECONDS)
             print_json(answer) if json else data_reports.print_preview(answer)
             return
         job_id = client.command("clean", document)["job_id"]
         if not wait:
             print_json({"job_id": job_id}) if json else say(f"Queued as {job_id}.")
             return
-        job = _finished(client, job_id, f"Cleaning {dataset}")
+        _finished(client, job_id, f"Cleaning {dataset}")
         made = datasets.get_dataset(client, f"data-{job_id.removeprefix('job-')}")
         if json:
             print_json(made)
             return
-        data_reports.print_fates(job["result"]["fates"])
+        assert made["fates"]  # a recipe made it
+        data_reports.print_fates(made["fates"])
         for notice in made["stats"]["notices"]:
             say(notice)
         say(f"{made['name']} has {plural(made['row_count'], 'row')}.")
@@ -129,7 +133,7 @@ def export(
             _check_free(output)
         client = connect(start=True)
         job_id = client.command("export", config.model_dump(exclude_none=True))["job_id"]
-        result: Document = _finished(client, job_id, f"Exporting {dataset}")["result"]
+        result = cast(ExportResult, _finished(client, job_id, f"Exporting {dataset}")["result"])  # its kind's
         if output is not None:
             card = output.with_name(f"{output.name}.md")
             _save(client, result["name"], output)
@@ -155,7 +159,7 @@ def versions_(dataset: DataSet, json: Json = False) -> None:
             data_reports.print_versions(family, chosen)
 
 
-def _finished(client: Client, job_id: str, label: str) -> Document:
+def _finished(client: Client, job_id: str, label: str) -> Job:
     """The job once it has finished. Raises the error that it failed with; exits where it was stopped."""
     job = watch(lambda: jobs.get_job(client, job_id), label)
     require_finished(job, f"{label}:")

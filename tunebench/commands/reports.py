@@ -2,27 +2,74 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TypedDict
 
+from engine.diagnostics.phrasing import plural
 from store.contract.errors import from_dict
+from store.documents.alert import Alert
+from store.documents.estimate import Estimate
+from store.documents.metric import MetricSummary
+from store.documents.run import Run
+from store.documents.verdict import Gain
 from store.http.client import Client
 from store.queries import metrics
 from store.queries.runs import runs
-from tunebench.terminal.output import out, plural, print_json, print_rows, say
-
-SUMMARY = (
-    *("run_id", "name", "status", "model", "method", "dataset_name", "created_at", "last_step"),
-    *("base_eval_loss", "best_eval_loss", "best_step", "last_train_loss"),
-)
+from tunebench.terminal.output import out, print_json, print_rows, say
 
 
-def summary(run: dict[str, Any]) -> dict[str, Any]:
+class RunSummary(TypedDict):
     """The fields of a run that a list shows."""
-    return {key: run[key] for key in SUMMARY} | {"gain": (run["verdict"] or {}).get("gain")}
+
+    run_id: str
+    name: str
+    status: str
+    model: str
+    method: str
+    dataset_name: str
+    created_at: datetime
+    last_step: int | None
+    base_eval_loss: float | None
+    best_eval_loss: float | None
+    best_step: int | None
+    last_train_loss: float | None
+    gain: Gain | None
 
 
-def run_document(client: Client, run: dict[str, Any]) -> dict[str, Any]:
-    """All that is known of a run but its curves: the row, metric summaries, alerts."""
+class RunDocument(Run):
+    """All that is known of a run but its curves."""
+
+    metrics: dict[str, MetricSummary]  # by name
+    alerts: list[Alert]
+
+
+def summary(run: Run) -> RunSummary:
+    """What a list shows of a run."""
+    return {
+        "run_id": run["run_id"],
+        "name": run["name"],
+        "status": run["status"],
+        "model": run["model"],
+        "method": run["method"],
+        "dataset_name": run["dataset_name"],
+        "created_at": run["created_at"],
+        "last_step": run["last_step"],
+        "base_eval_loss": run["base_eval_loss"],
+        "best_eval_loss": run["best_eval_loss"],
+        "best_step": run["best_step"],
+        "last_train_loss": run["last_train_loss"],
+        "gain": _gain(run),
+    }
+
+
+def _gain(run: Run) -> Gain | None:
+    verdict = run["verdict"]
+    return verdict["gain"] if verdict else None
+
+
+def run_document(client: Client, run: Run) -> RunDocument:
+    """The row, metric summaries, alerts."""
     return {
         **run,
         "metrics": {row["name"]: row for row in metrics.summaries(client, [run["run_id"]])},
@@ -30,12 +77,12 @@ def run_document(client: Client, run: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def number(value: float | None, digits: int = 3) -> str:
+def loss_text(loss: float | None) -> str:
     """A loss for people; a dash where there is none yet."""
-    return "–" if value is None else f"{value:.{digits}f}"
+    return "–" if loss is None else f"{loss:.3f}"
 
 
-def gain_text(gain: dict[str, Any] | None) -> str:
+def gain_text(gain: Estimate | None) -> str:
     """A gain with its 95% interval, where there are rows enough for one, and n."""
     if not gain:
         return "–"
@@ -44,7 +91,7 @@ def gain_text(gain: dict[str, Any] | None) -> str:
     return f"{gain['value']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f}, n {gain['n']})"
 
 
-def print_runs(found: list[dict[str, Any]], total: int) -> None:
+def print_runs(listed: Sequence[Run], total: int) -> None:
     """A table of runs; says so where it is cut."""
     rows = [
         [
@@ -52,45 +99,45 @@ def print_runs(found: list[dict[str, Any]], total: int) -> None:
             run["status"],
             run["method"],
             run["dataset_name"],
-            number(run["base_eval_loss"]),
-            number(run["best_eval_loss"]),
-            gain_text((run["verdict"] or {}).get("gain")),
+            loss_text(run["base_eval_loss"]),
+            loss_text(run["best_eval_loss"]),
+            gain_text(_gain(run)),
             run["run_id"],
         ]
-        for run in found
+        for run in listed
     ]
     columns = ["name", "status", "method", "data set", "base loss", "best loss", "gain (nats a token)", "id"]
-    print_rows(columns, rows, f"{len(found):,} of {plural(total, 'run')}")
+    print_rows(columns, rows, f"{len(listed):,} of {plural(total, 'run')}")
 
 
-def print_run(run: dict[str, Any]) -> None:
+def print_run(run: Run) -> None:
     """One run: what it is, how it stands, and its verdict."""
     out.print(f"{run['name']}  {run['status']}  {run['run_id']}", markup=False, soft_wrap=True)
-    rows = [
+    rows: list[list[object]] = [
         ["model", run["model"]],
         ["data set", run["dataset_name"]],
         ["method", run["method"]],
         ["steps", run["last_step"]],
-        ["validation loss of the base", number(run["base_eval_loss"])],
+        ["validation loss of the base", loss_text(run["base_eval_loss"])],
         ["best validation loss", _best(run)],
     ]
     print_rows(["", ""], [row for row in rows if row[1] is not None])
-    verdict = run["verdict"] or {}
-    for part in (verdict, verdict.get("forgetting") or {}):
+    verdict = run["verdict"]
+    for part in (verdict, verdict.get("forgetting") if verdict else None):
         for sentence in (part["headline"], *part["sentences"]) if part else ():
             out.print(sentence, markup=False, soft_wrap=True)
     if run["error"]:
         say(str(from_dict(run["error"])))
 
 
-def _best(run: dict[str, Any]) -> str | None:
+def _best(run: Run) -> str | None:
     """The lowest validation loss with its step; None before a validation gave a number."""
     if run["best_eval_loss"] is None or run["best_step"] is None:
         return None
-    return f"{number(run['best_eval_loss'])} at step {run['best_step']:,}"
+    return f"{loss_text(run['best_eval_loss'])} at step {run['best_step']:,}"
 
 
-def restored_loss(client: Client, run: dict[str, Any]) -> float | None:
+def restored_loss(client: Client, run: Run) -> float | None:
     """Validation loss of the weights that the run ended with; None before it has ended."""
     stopped = run["facts"].get("stopped")
     if not stopped:
@@ -108,22 +155,21 @@ def print_sample(client: Client, run_id: str, as_json: bool) -> None:
     if not as_json:
         print_run(run)
         return
-    verdict = run["verdict"] or {}
-    gain = verdict.get("gain") or {}
+    verdict, gain = run["verdict"], _gain(run)
     print_json(
         {
             "run_id": run_id,
             "status": run["status"],
             "base_validation_loss": run["base_eval_loss"],
             "tuned_validation_loss": restored_loss(client, run),
-            "gain": gain.get("value"),
-            "gain_low": gain.get("low"),
-            "gain_high": gain.get("high"),
-            "gain_rows": gain.get("n"),
-            "gain_split": gain.get("split"),
-            "gain_unit": gain.get("unit"),
-            "state": verdict.get("state"),
-            "headline": verdict.get("headline"),
+            "gain": gain and gain["value"],
+            "gain_low": gain and gain["low"],
+            "gain_high": gain and gain["high"],
+            "gain_rows": gain and gain["n"],
+            "gain_split": gain and gain["split"],
+            "gain_unit": gain and gain["unit"],
+            "state": verdict and verdict["state"],
+            "headline": verdict and verdict["headline"],
             "error": run["error"],
         }
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated, TypedDict, cast
 
 import typer
 
@@ -10,15 +11,23 @@ from engine.diagnostics.transfer import transfer as diagnosis
 from engine.diagnostics.transfer import transfer_words as words
 from store.config.transfer_config import TransferConfig
 from store.contract.errors import ConfigError
+from store.documents.dataset import Dataset
+from store.documents.run import Run
+from store.documents.transfer import (
+    DatasetDistance,
+    TransferCell,
+    TransferFigure,
+    TransferSequence,
+    WeightLikeness,
+)
 from store.http.client import Client
 from store.queries import jobs
 from store.queries.data import datasets
 from store.queries.runs import runs, transfers
-from store.queries.runs.transfers import Found
+from store.queries.runs.transfers import CellPlace, MeasuredTransfer, measured_transfer
 from tunebench.terminal.connection import Json, Wait, connect
 from tunebench.terminal.output import errors, out, print_json, print_rows, require_finished, say, watch
 
-Document = dict[str, Any]
 PERCENT = 100
 LEGEND = {
     "relative": "Base model: nats a token. Runs: relative gain, in per cent of the base model's loss.",
@@ -42,27 +51,27 @@ def transfer(
         if measure not in LEGEND:
             raise ConfigError(f"measure is {measure!r}.", fix="It is relative or right.", field="measure")
         client = connect(start=True)
-        found = [runs.get_run(client, name) for name in run]
-        own = list(dict.fromkeys(one["dataset_id"] for one in found))
+        chosen = [runs.get_run(client, name) for name in run]
+        own = list(dict.fromkeys(row["dataset_id"] for row in chosen))
         named = [name.strip() for name in datasets_.split(",") if name.strip()] or own
         sets = [datasets.get_dataset(client, name) for name in named]
         config = TransferConfig.parse(
             {
-                "runs": [one["run_id"] for one in found],
-                "datasets": [one["dataset_id"] for one in sets],
+                "runs": [row["run_id"] for row in chosen],
+                "datasets": [dataset["dataset_id"] for dataset in sets],
                 **{"part": part, "max_rows": max_rows or None},
             }
         )
-        known = transfers.found(client, config.runs, sets, config.asked)
-        if known.missing(config.runs, config.datasets) or known.failed():
-            if not _measured(client, config, wait, json):
+        measured = measured_transfer(client, config.runs, sets, config.asked)
+        if measured.missing(config.runs, config.datasets) or measured.failed():
+            if not _measure(client, config, wait, json):
                 return
-            known = transfers.found(client, config.runs, sets, config.asked)
-        document = matrix(known, found, sets, measure)
-        print_json(document) if json else _print(document, found, sets, measure)
+            measured = measured_transfer(client, config.runs, sets, config.asked)
+        document = matrix(measured, chosen, sets, measure)
+        print_json(document) if json else _print(document, chosen, sets, measure)
 
 
-def _measured(client: Client, config: TransferConfig, wait: bool, as_json: bool) -> bool:
+def _measure(client: Client, config: TransferConfig, wait: bool, as_json: bool) -> bool:
     """Queue what is missing; whether it has been waited for."""
     job_id = client.command("transfer", config.document())["job_id"]
     if not wait:
@@ -72,64 +81,105 @@ def _measured(client: Client, config: TransferConfig, wait: bool, as_json: bool)
     return True
 
 
-def matrix(known: Found, found: list[Document], sets: list[Document], measure: str) -> Document:
-    """{lead, cells: judged ones with run, source, target, own, earlier and their figures; failed: [run,
-    dataset, reason], distances, weights, sequences}."""
-    cells, failed = [], []
-    for run in found:
-        for one in sets:
-            cell = known.cells.get((run["run_id"], one["dataset_id"]))
+class PlacedCell(TransferCell, CellPlace):
+    """A cell that was measured, by the names of its run and data set."""
+
+    run: str
+
+
+class JudgedCell(PlacedCell):
+    """A cell that is told from noise, or not, beside all others of the table."""
+
+    figure: TransferFigure  # the one that is asked for
+    p_holm: float
+    stars: str
+    sure: bool
+
+
+class FailedCell(TypedDict):
+    """A cell without figures."""
+
+    run: str
+    dataset: str
+    reason: str
+
+
+class TransferReport(TypedDict):
+    """Every run on every data set."""
+
+    lead: str
+    measure: str
+    base: list[TransferCell]  # the base model on each data set
+    cells: list[JudgedCell]
+    failed: list[FailedCell]
+    distances: list[DatasetDistance]
+    weights: list[WeightLikeness]
+    sequences: list[TransferSequence]
+
+
+def matrix(
+    measured: MeasuredTransfer, chosen: Sequence[Run], sets: Sequence[Dataset], measure: str
+) -> TransferReport:
+    """The cells of these runs on these data sets, judged together."""
+    cells: list[PlacedCell] = []
+    failed: list[FailedCell] = []
+    for run in chosen:
+        for dataset in sets:
+            cell = measured.cells.get((run["run_id"], dataset["dataset_id"]))
             if cell is None or cell["reason"]:
                 why = cell["reason"] if cell else "It was not measured."
-                failed.append({"run": run["name"], "dataset": one["name"], "reason": why})
+                failed.append({"run": run["name"], "dataset": dataset["name"], "reason": why})
                 continue
-            cells.append(cell | known.place(run, one, sets) | {"run": run["name"]})
-    judged = diagnosis.judged(cells, measure)
+            cells.append({**cell, **measured.place(run, dataset, sets), "run": run["name"]})
+    documents = diagnosis.judged([dict(cell) for cell in cells], measure)
     return {
-        "lead": words.lead(judged, measure) if judged else "Nothing could be measured.",
+        "lead": words.lead(documents, measure) if documents else "Nothing could be measured.",
         "measure": measure,
-        "base": [known.cells[key] for key in known.cells if key[0] == transfers.BASE],
-        "cells": judged,
+        "base": [cell for key, cell in measured.cells.items() if key[0] == transfers.BASE],
+        "cells": cast(list[JudgedCell], documents),  # `judged` adds these keys to the cells it is given
         "failed": failed,
-        "distances": list(known.distances.values()),
-        "weights": list(known.weights.values()),
-        "sequences": known.sequences,
+        "distances": list(measured.distances.values()),
+        "weights": list(measured.weights.values()),
+        "sequences": measured.sequences,
     }
 
 
-def _print(document: Document, found: list[Document], sets: list[Document], measure: str) -> None:
-    out.print(document["lead"], markup=False, soft_wrap=True)
-    placed = {(cell["run_id"], cell["dataset_id"]): cell for cell in document["cells"]}
-    base = {cell["dataset_id"]: cell for cell in document["base"]}
-    lines = [["base model", "", *(_level(base.get(one["dataset_id"]), measure) for one in sets)]]
-    for run in found:
-        cells = [placed.get((run["run_id"], one["dataset_id"])) for one in sets]
+def _print(report: TransferReport, chosen: Sequence[Run], sets: Sequence[Dataset], measure: str) -> None:
+    out.print(report["lead"], markup=False, soft_wrap=True)
+    placed = {(cell["run_id"], cell["dataset_id"]): cell for cell in report["cells"]}
+    base = {cell["dataset_id"]: cell for cell in report["base"]}
+    lines = [["base model", "", *(_level(base.get(row["dataset_id"]), measure) for row in sets)]]
+    for run in chosen:
+        cells = [placed.get((run["run_id"], dataset["dataset_id"])) for dataset in sets]
         lines.append([run["name"], run["dataset_name"], *(_cell(cell) for cell in cells)])
-    print_rows(["run", "trained on", *(one["name"] for one in sets)], lines)
+    print_rows(["run", "trained on", *(dataset["name"] for dataset in sets)], lines)
     say(LEGEND[measure])
     say("With 95% interval over rows, and n. Stars: told from noise after Holm (* 5%, ** 1%, *** 0.1%).")
     say("In brackets: the run's own data set; in round ones: that of a run which it went on from.")
-    for one in document["failed"]:
-        say(f"{one['run']} on {one['dataset']}: {one['reason']}")
-    for chain in document["sequences"]:
+    for cell in report["failed"]:
+        say(f"{cell['run']} on {cell['dataset']}: {cell['reason']}")
+    for chain in report["sequences"]:
         if chain["transfer"]:
-            say(words.backward(chain["transfer"]))
+            say(words.backward(dict(chain["transfer"])))
 
 
-def _level(cell: Document | None, measure: str) -> str:
+def _level(cell: TransferCell | None, measure: str) -> str:
     if not cell or cell["reason"]:
         return "–"
-    figure = cell["base"]["loss" if measure == "relative" else "right"]
+    figure = cell["base"]["loss"] if measure == "relative" else cell["base"]["right"]
     scale = 1 if measure == "relative" else PERCENT
-    ends = "" if figure["low"] is None else f" ({scale * figure['low']:.3g} to {scale * figure['high']:.3g})"
+    low, high = figure["low"], figure["high"]
+    ends = "" if low is None or high is None else f" ({scale * low:.3g} to {scale * high:.3g})"
     return f"{scale * figure['value']:.3g}{ends}, n {cell['n']:,}"
 
 
-def _cell(cell: Document | None) -> str:
+def _cell(cell: JudgedCell | None) -> str:
     if cell is None:
         return "–"
     figure = cell["figure"]
-    ends = [None if figure[end] is None else PERCENT * figure[end] for end in ("low", "high")]
-    shown = "no interval" if None in ends else f"{ends[0]:+.1f} to {ends[1]:+.1f}"
-    text = f"{PERCENT * figure['value']:+.1f}{cell['stars']} ({shown}), n {figure['n']:,}"
+    low, high = figure["low"], figure["high"]
+    between = (
+        "no interval" if low is None or high is None else f"{PERCENT * low:+.1f} to {PERCENT * high:+.1f}"
+    )
+    text = f"{PERCENT * figure['value']:+.1f}{cell['stars']} ({between}), n {figure['n']:,}"
     return f"[{text}]" if cell["own"] else f"({text})" if cell["earlier"] else text

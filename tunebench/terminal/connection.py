@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated
 
 import typer
 
@@ -28,7 +29,7 @@ def connect(start: bool = False) -> Client:
     return client
 
 
-def change(command: str, body: dict[str, Any], done: str, as_json: bool) -> None:
+def change(command: str, body: Mapping[str, object], done: str, as_json: bool) -> None:
     """Send one command; print its answer as JSON, or say `done`."""
     with errors(as_json):
         answer = connect(start=command == "resume").command(command, body)

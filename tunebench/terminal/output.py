@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from engine.diagnostics.phrasing import plural
 from store.contract.calendar import spelled_out
 from store.contract.errors import (
     ConfigError,
@@ -37,6 +38,7 @@ from store.contract.errors import (
     from_dict,
 )
 from store.contract.states import ALIVE
+from store.documents.job import Job
 
 OK, FAILED, USAGE, NOT_FOUND, UNAVAILABLE, NOT_ALLOWED, STOPPED, CONDITION = range(8)
 EXIT_CODES = {
@@ -91,11 +93,6 @@ def _escape(text: str) -> str:
     return text.replace("[", r"\[")
 
 
-def plural(count: int, noun: str) -> str:
-    """ "1 row", "1,200 rows"."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
 def say(text: str) -> None:
     """A notice for people, on stderr."""
     err.print(_escape(text), soft_wrap=True)
@@ -116,14 +113,14 @@ def print_rows(columns: list[str], rows: list[list[Any]], footer: str = "") -> N
 
 def _distinct(names: list[str]) -> list[str]:
     """Column names of a query with repeated ones told apart: a, a become a, a_2."""
-    found: list[str] = []
+    distinct: list[str] = []
     for name in names:
-        number, told = 1, name
-        while told in found or (number > 1 and told in names):
+        number, free = 1, name
+        while free in distinct or (number > 1 and free in names):
             number += 1
-            told = f"{name}_{number}"
-        found.append(told)
-    return found
+            free = f"{name}_{number}"
+        distinct.append(free)
+    return distinct
 
 
 def print_table(table: pa.Table, form: str) -> None:
@@ -150,7 +147,7 @@ def print_table(table: pa.Table, form: str) -> None:
         print_rows(table.column_names, rows, plural(table.num_rows, "row"))
 
 
-def watch(get_job: Callable[[], dict[str, Any]], label: str, every: float = 0.5) -> dict[str, Any]:
+def watch(get_job: Callable[[], Job], label: str, every: float = 0.5) -> Job:
     """Wait until a job has ended, with a progress bar on stderr; the job as it ended."""
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -160,9 +157,10 @@ def watch(get_job: Callable[[], dict[str, Any]], label: str, every: float = 0.5)
     with Progress(*columns, TimeElapsedColumn(), console=err, transient=True) as progress:
         task = progress.add_task(label, total=None, note="")
         while (job := get_job())["status"] in ALIVE:
-            note = job["status"]
+            note: str = job["status"]
             if job["progress_total"]:
-                note = f"{job['progress_done']:,.0f} of {job['progress_total']:,.0f} {job['progress_unit']}"
+                done, total = job["progress_done"] or 0, job["progress_total"]
+                note = f"{done:,.0f} of {total:,.0f} {job['progress_unit']}"
             if job["eta_seconds"]:
                 note += f", {datetime.timedelta(seconds=round(job['eta_seconds']))} left"
             progress.update(task, completed=job["progress_done"], total=job["progress_total"], note=note)
@@ -170,11 +168,11 @@ def watch(get_job: Callable[[], dict[str, Any]], label: str, every: float = 0.5)
     return job
 
 
-def require_finished(job: dict[str, Any], said: str) -> None:
-    """Raise the error that ended the job, or exit with `said` and how it ended, unless it has finished."""
+def require_finished(job: Job, what: str) -> None:
+    """Raise the error that ended the job, or exit with `what` and how it ended, unless it has finished."""
     if job["status"] == "finished":
         return
     if job["error"]:
         raise from_dict(job["error"])
-    say(f"{said} {job['status']}.")
+    say(f"{what} {job['status']}.")
     raise SystemExit(FAILED if job["status"] == "failed" else STOPPED)

@@ -85,11 +85,11 @@ def start_engine(home: Home, *, seconds: float = 60, allow_host: Sequence[str] =
         raise
     with open(log, "rb") as file:
         file.seek(began)
-        said = file.read().decode("utf-8", "replace").strip().splitlines()
-    if not said:  # nothing can be written on a full disk
+        log_lines = file.read().decode("utf-8", "replace").strip().splitlines()
+    if not log_lines:  # nothing can be written on a full disk
         home.check_space()
     raise StateError(
-        f"The engine did not start: {said[-1] if said else 'it said nothing'}",
+        f"The engine did not start: {log_lines[-1] if log_lines else 'it said nothing'}",
         fix=f"The whole log is {log}.",
     )
 

@@ -49,7 +49,7 @@ def run(job: Job) -> CleanPreview:
     asked = CleanPreviewAsk.parse(job.config)
     mixed = {name: _order(dataset) for name, dataset in asked.mixed.items()}
     limit = None if asked.whole or _is_quick(asked) else FIRST_ROWS
-    work = Working(job, _order(asked.dataset), mixed, job.dir.aside, limit=limit)
+    work = Working(job, _order(asked.dataset), mixed, job.dir.temporary, limit=limit)
     counted = steps.apply(work, asked.recipe)
     table = outcome.fates(work)
     preview: CleanPreview = {

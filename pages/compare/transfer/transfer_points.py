@@ -11,7 +11,7 @@ import numpy as np
 
 from engine.diagnostics import phrasing
 from engine.diagnostics.transfer import transfer as diagnosis
-from store.queries.runs.transfers import Found
+from store.queries.runs.transfers import MeasuredTransfer
 
 Document = dict[str, Any]
 START_RUNS = 6  # that the matrix begins with
@@ -25,7 +25,7 @@ class Matrix:
 
     runs: Sequence[Document]
     sets: Sequence[Document]
-    found: Found
+    found: MeasuredTransfer
     cells: Mapping[tuple[str, str], Document]
     reasons: Mapping[tuple[str, str], str]
     measure: str
@@ -53,7 +53,9 @@ def ends(figure: Mapping[str, Any], scale: float = 100) -> tuple[float | None, f
     return (None, None) if low is None or high is None else (scale * low, scale * high)
 
 
-def matrix(runs: Sequence[Document], sets: Sequence[Document], found: Found, measure: str) -> Matrix:
+def matrix(
+    runs: Sequence[Document], sets: Sequence[Document], found: MeasuredTransfer, measure: str
+) -> Matrix:
     """The cells of these runs and data sets, judged together."""
     cells, reasons = [], {}
     for run in runs:

@@ -15,7 +15,7 @@ from pages.shared.session import act, plain
 from store.config.data_config import ExportFormat
 from store.config.filters import Filter
 from store.contract.states import ALIVE
-from store.queries.data.explore import Rows
+from store.queries.data.explore import DatasetTable
 from store.words.recipe_words import words
 
 FORMATS = {
@@ -28,7 +28,7 @@ FORMATS = {
 }
 
 
-def show_actions(rows: Rows, where: Filter, found: int) -> None:
+def show_actions(rows: DatasetTable, where: Filter, found: int) -> None:
     """The buttons over the table; the first three need a filter."""
     dataset_id = rows.dataset["dataset_id"]
     if where and found:
@@ -96,7 +96,7 @@ def _slices(dataset_id: str) -> None:
                 st.rerun()
 
 
-def _export(rows: Rows, where: Filter, found: int) -> None:
+def _export(rows: DatasetTable, where: Filter, found: int) -> None:
     dataset_id = rows.dataset["dataset_id"]
     job_key = f"export-job-{dataset_id}"
     with st.popover("Export", icon=":material/download:"):

@@ -10,7 +10,7 @@ from pages.data.rows.explore_filter import change, label, too_long_for_a_link
 from pages.shared.session import plain
 from store.catalog.languages import SPOKEN, readable
 from store.config.filters import Condition, Filter
-from store.queries.data.explore import Column, Rows
+from store.queries.data.explore import DatasetTable, TableColumn
 from store.words.recipe_words import words
 
 OPS: dict[str, tuple[str, ...]] = {
@@ -22,7 +22,7 @@ OPS: dict[str, tuple[str, ...]] = {
 }
 
 
-def show_search(rows: Rows, where: Filter) -> None:
+def show_search(rows: DatasetTable, where: Filter) -> None:
     """The search box, which follows the filter wherever that is changed."""
     dataset_id = rows.dataset["dataset_id"]
     text_key, regex_key = f"rows-search-{dataset_id}", f"rows-regex-{dataset_id}"
@@ -96,14 +96,16 @@ def _parts(where: Filter) -> list[tuple[str, Filter]]:
     return found
 
 
-def show_adder(rows: Rows, where: Filter) -> None:
+def show_adder(rows: DatasetTable, where: Filter) -> None:
     """Column, operator and value of one more condition."""
     dataset_id = rows.dataset["dataset_id"]
     key = f"filter-add-{dataset_id}"
     with st.popover("Filter", icon=":material/filter_alt:"):
-        names = list(rows.known)
-        name = st.selectbox("Column", names, format_func=lambda n: label(rows.known[n]), key=f"{key}-column")
-        column = rows.known[name]
+        names = list(rows.columns)
+        name = st.selectbox(
+            "Column", names, format_func=lambda n: label(rows.columns[n]), key=f"{key}-column"
+        )
+        column = rows.columns[name]
         op = st.selectbox("Condition", OPS[column.type], key=f"{key}-op-{column.type}")
         value = _value(rows, column, op, key)
         if column.means:
@@ -112,12 +114,12 @@ def show_adder(rows: Rows, where: Filter) -> None:
     if pressed:
         condition = Condition(column=name, op=op, value=value)
         added = where.model_copy(update={"conditions": [*where.conditions, condition]})
-        added.where({each.name: each.type for each in rows.known.values()})
+        added.where({each.name: each.type for each in rows.columns.values()})
         change(dataset_id, added)
         st.rerun()
 
 
-def _value(rows: Rows, column: Column, op: str, key: str) -> Any:
+def _value(rows: DatasetTable, column: TableColumn, op: str, key: str) -> Any:
     """What the column is compared with, asked for as its type has it."""
     if op in ("is empty", "is not empty"):
         return None

@@ -15,7 +15,7 @@ from pages.data.rows.explore_filter import label
 from pages.shared.session import plain
 from store.catalog.signals import GROUPS, Signal
 from store.config.filters import Condition, Filter
-from store.queries.data.explore import Rows, filter_json
+from store.queries.data.explore import DatasetTable, filter_json
 from store.queries.data.histogram import Histogram
 
 FIRST = 4  # charts that are shown unasked
@@ -23,7 +23,7 @@ LIKED = ("label", "language", "characters", "answer_characters", "near_group", "
 CONFIG = {"displayModeBar": False, "displaylogo": False, "scrollZoom": False, "doubleClick": False}
 
 
-def show_strip(rows: Rows, where: Filter) -> None:
+def show_strip(rows: DatasetTable, where: Filter) -> None:
     """The chosen histograms side by side."""
     dataset_id = rows.dataset["dataset_id"]
     names = chosen(rows, where)
@@ -39,12 +39,12 @@ def show_strip(rows: Rows, where: Filter) -> None:
                 _chart(dataset_id, where, found[name])
 
 
-def chosen(rows: Rows, where: Filter) -> list[str]:
+def chosen(rows: DatasetTable, where: Filter) -> list[str]:
     """The columns whose histograms are shown: those asked for, else the most telling ones; those of the
     filter are always among them, so that a click can be undone where it was made."""
     key = f"strip-columns-{rows.dataset['dataset_id']}"
-    asked = [name for name in st.session_state.get(key, []) if name in rows.known]
-    filtered = [c.column for c in where.conditions if c.column in rows.known and _countable(rows, c.column)]
+    asked = [name for name in st.session_state.get(key, []) if name in rows.columns]
+    filtered = [c.column for c in where.conditions if c.column in rows.columns and _countable(rows, c.column)]
     if asked:
         return list(dict.fromkeys([*asked, *filtered]))
     liked = telling(rows)
@@ -52,7 +52,7 @@ def chosen(rows: Rows, where: Filter) -> list[str]:
     return [*liked[: max(1, FIRST - len(more))], *more]
 
 
-def telling(rows: Rows) -> list[str]:
+def telling(rows: DatasetTable) -> list[str]:
     """The few columns that say most: what lies outside its band first, then what people ask for."""
     outside = [
         signal.column
@@ -61,7 +61,7 @@ def telling(rows: Rows) -> list[str]:
         if signal.healthy and signal.type != "group" and _found(signal, measured["figures"])
     ]
     same = {"answer_characters"} if rows.dataset["kind"] == "text" else set()  # a text has no answer apart
-    liked = [name for name in LIKED if name in rows.known.keys() - same and _varies(rows, name)]
+    liked = [name for name in LIKED if name in rows.columns.keys() - same and _varies(rows, name)]
     return list(dict.fromkeys([*liked[:3], *outside[:2], *liked[3:]]))[:FIRST]
 
 
@@ -70,7 +70,7 @@ def _found(signal: Signal, figures: dict[str, Any]) -> bool:
     return bool(known.get("flagged") or (known.get("positive") and signal.unit == "found"))
 
 
-def _varies(rows: Rows, name: str) -> bool:
+def _varies(rows: DatasetTable, name: str) -> bool:
     """Whether the column has more than one value, as far as that is known without a look."""
     for measured in rows.measured.values():
         known = measured["figures"].get(name)
@@ -81,13 +81,13 @@ def _varies(rows: Rows, name: str) -> bool:
     return name == "label"
 
 
-def _countable(rows: Rows, name: str) -> bool:
-    return rows.known[name].type != "text"
+def _countable(rows: DatasetTable, name: str) -> bool:
+    return rows.columns[name].type != "text"
 
 
-def countable(rows: Rows) -> list[str]:
+def countable(rows: DatasetTable) -> list[str]:
     """Columns that a histogram can be made of."""
-    return [name for name in rows.known if _countable(rows, name)]
+    return [name for name in rows.columns if _countable(rows, name)]
 
 
 def _chart(dataset_id: str, where: Filter, found: Histogram) -> None:
@@ -123,45 +123,45 @@ def _clicked(dataset_id: str, key: str, where: Filter, conditions: list[Conditio
         explore_filter.change(dataset_id, explore_filter.toggled(where, conditions[points[0]["point_index"]]))
 
 
-def show_columns(rows: Rows) -> None:
+def show_columns(rows: DatasetTable) -> None:
     """Which columns the table shows, which histograms, and the order of the rows."""
     dataset_id = rows.dataset["dataset_id"]
     kept: dict[str, Any] = {"persist_state": "session"}
 
     def title(name: str) -> str:
-        return label(rows.known[name])
+        return label(rows.columns[name])
 
     with st.popover("Columns", icon=":material/view_column:"):
-        names = [name for name in rows.known if name != "row_id"]
+        names = [name for name in rows.columns if name != "row_id"]
         key = f"rows-columns-{dataset_id}"
         st.multiselect("Columns", names, default=default_columns(rows), format_func=title, key=key, **kept)
         names, key = countable(rows), f"strip-columns-{dataset_id}"
         unasked = "The most telling ones"
         st.multiselect("Histograms", names, format_func=title, placeholder=unasked, key=key, **kept)
-        st.selectbox("Sort by", list(rows.known), format_func=title, key=f"rows-order-{dataset_id}", **kept)
+        st.selectbox("Sort by", list(rows.columns), format_func=title, key=f"rows-order-{dataset_id}", **kept)
         st.toggle("Largest first", key=f"rows-descending-{dataset_id}", **kept)
 
 
-def default_columns(rows: Rows) -> list[str]:
+def default_columns(rows: DatasetTable) -> list[str]:
     """What a row is: its text, or prompt and answer; the label is the answer where there is one."""
-    if "prompt" not in rows.known:
-        return [name for name in ("text", "label") if name in rows.known]
-    return ["prompt", "label" if "label" in rows.known else "answer"]
+    if "prompt" not in rows.columns:
+        return [name for name in ("text", "label") if name in rows.columns]
+    return ["prompt", "label" if "label" in rows.columns else "answer"]
 
 
-def shown_columns(rows: Rows, where: Filter, order: str) -> tuple[str, ...]:
+def shown_columns(rows: DatasetTable, where: Filter, order: str) -> tuple[str, ...]:
     """The columns that were chosen, those of the filter and the one that sorts, each once."""
     chosen = st.session_state.get(f"rows-columns-{rows.dataset['dataset_id']}") or default_columns(rows)
     wanted = dict.fromkeys([*chosen, *(c.column for c in where.conditions), order])
-    return tuple(name for name in wanted if name in rows.known and name != "row_id")
+    return tuple(name for name in wanted if name in rows.columns and name != "row_id")
 
 
-def sorting(rows: Rows, where: Filter) -> tuple[str, bool]:
+def sorting(rows: DatasetTable, where: Filter) -> tuple[str, bool]:
     """The column to sort by and whether the largest come first, as chosen; rows of a filter on a group stand
     together unasked."""
     dataset_id = rows.dataset["dataset_id"]
     order = st.session_state.get(f"rows-order-{dataset_id}") or "row_id"
-    groups = [c.column for c in where.conditions if rows.known[c.column].type == "group"]
-    if order not in rows.known or (order == "row_id" and groups):
+    groups = [c.column for c in where.conditions if rows.columns[c.column].type == "group"]
+    if order not in rows.columns or (order == "row_id" and groups):
         order = groups[0] if groups else "row_id"
     return order, bool(st.session_state.get(f"rows-descending-{dataset_id}"))

@@ -22,18 +22,18 @@ from pages.shared.word_diff import against
 from store.catalog.languages import readable
 from store.catalog.signals import GROUPS, Signal
 from store.config.filters import Condition, Filter
-from store.queries.data.explore import Rows, filter_json
+from store.queries.data.explore import DatasetTable, filter_json
 
 TOGETHER = 6  # rows of a duplicate group that are drawn side by side
 GROUPED = {"near_group": "Near duplicates", "exact_group": "Exact duplicates", "prompt_group": "Same prompt"}
 
 
-def show_companions(rows: Rows, row: dict[str, Any]) -> None:
+def show_companions(rows: DatasetTable, row: dict[str, Any]) -> None:
     """The rows of the same group, side by side with the words that differ marked."""
     dataset_id, stamp = rows.dataset["dataset_id"], explore_reads.stamp(rows)
     drawn: set[int] = {row["row_id"]}
     for column, title in GROUPED.items():
-        if column not in rows.known:
+        if column not in rows.columns:
             continue
         total, ids = explore_reads.companions(dataset_id, column, row["row_id"], TOGETHER + 1, stamp)
         others = [row_id for row_id in ids if row_id not in drawn][:TOGETHER]
@@ -61,7 +61,7 @@ def show_companions(rows: Rows, row: dict[str, Any]) -> None:
 PLACE = ("x", "y")  # a place on the map says nothing without the map
 
 
-def show_opened(rows: Rows, where: Filter, asked: str) -> None:
+def show_opened(rows: DatasetTable, where: Filter, asked: str) -> None:
     """The row that the link names; `asked` comes from there."""
     dataset, total = rows.dataset, rows.dataset["row_count"]
     number = int(asked) if asked.isdigit() and len(asked) < 19 else -1
@@ -86,14 +86,14 @@ def show_opened(rows: Rows, where: Filter, asked: str) -> None:
     _nearest(rows, number)
 
 
-def _nearest(rows: Rows, number: int) -> None:
+def _nearest(rows: DatasetTable, number: int) -> None:
     """Rows that mean the same, at once where the map was drawn; else when asked, for it takes a while."""
     asked = f"row-nearest-{rows.dataset['dataset_id']}"
     if st.toggle("Rows that mean the same", value="map" in rows.measured, key=asked):
         show_neighbours(rows, number, "row-nearest")
 
 
-def _steps(rows: Rows, where: Filter, number: int, here: bool) -> None:
+def _steps(rows: DatasetTable, where: Filter, number: int, here: bool) -> None:
     """Back to the table, and to the rows before and after: of the filter, where there is one."""
     dataset_id, total = rows.dataset["dataset_id"], rows.dataset["row_count"]
     if where and here:
@@ -114,7 +114,7 @@ def _steps(rows: Rows, where: Filter, number: int, here: bool) -> None:
         st.caption(f"Row {number:,} of {total:,}, counted from 0")
 
 
-def _signals(rows: Rows, number: int) -> None:
+def _signals(rows: DatasetTable, number: int) -> None:
     """What was measured, group by group; what was found comes with its meaning."""
     values = explore_reads.signals_of(rows.dataset["dataset_id"], number, explore_reads.stamp(rows))
     if not rows.measured:

@@ -15,7 +15,7 @@ from store.config.filters import SOURCE
 from store.contract.calendar import spelled_out
 from store.contract.errors import TunebenchError
 from store.queries.data import sql_rows
-from store.queries.data.explore import Column, Rows
+from store.queries.data.explore import DatasetTable, TableColumn
 
 SHOWN = 1000
 DOWNLOADED = 100_000
@@ -35,7 +35,7 @@ NEEDS = {"Rows by label": "label", "Languages": "language", "Duplicate groups": 
 TYPES = {"number": "number", "flag": "true or false", "category": "text", "group": "number", "text": "text"}
 
 
-def show_sql(rows: Rows) -> None:
+def show_sql(rows: DatasetTable) -> None:
     """The box, its columns and examples, and the answer of the last question."""
     dataset_id = rows.dataset["dataset_id"]
     key = f"sql-{dataset_id}"
@@ -65,9 +65,9 @@ def show_sql(rows: Rows) -> None:
         _answer(dataset_id, asked, table, total)
 
 
-def _own(rows: Rows, named: dict[str, str]) -> str:
+def _own(rows: DatasetTable, named: dict[str, str]) -> str:
     """The columns of the file with their types, in a line."""
-    own = {name: rows.known[known] for name, known in named.items() if known.startswith(SOURCE)}
+    own = {name: rows.columns[known] for name, known in named.items() if known.startswith(SOURCE)}
     if not own:
         return ""
     first = list(own.items())[:NAMED]
@@ -76,7 +76,7 @@ def _own(rows: Rows, named: dict[str, str]) -> str:
     return f"Columns of the file: {', '.join(told)}{more}."
 
 
-def _columns(key: str, rows: Rows, named: dict[str, str]) -> None:
+def _columns(key: str, rows: DatasetTable, named: dict[str, str]) -> None:
     """Every column by its name in SQL: what it holds, where it is from; found by a part of these."""
     sought = st.text_input(
         "Find a column", key=f"{key}-find", placeholder="Find a column", label_visibility="collapsed"
@@ -84,9 +84,9 @@ def _columns(key: str, rows: Rows, named: dict[str, str]) -> None:
     listed = [
         {
             "Name in SQL": sql_rows.spelled(name),
-            "Type": TYPES[rows.known[known].type],
+            "Type": TYPES[rows.columns[known].type],
             "From": _origin(known),
-            "What it holds": _meaning(rows.known[known]),
+            "What it holds": _meaning(rows.columns[known]),
         }
         for name, known in named.items()
     ]
@@ -110,17 +110,17 @@ def _origin(known: str) -> str:
     return GROUPS[GROUP_OF[known]].title if known in GROUP_OF else "every data set"
 
 
-def _meaning(column: Column) -> str:
+def _meaning(column: TableColumn) -> str:
     if column.name.startswith(SOURCE):
         return column.means
     unit = f" ({column.unit})" if column.unit else ""
     return f"{column.title}{unit}" + (f": {column.means}" if column.means else "")
 
 
-def _examples(rows: Rows, named: dict[str, str]) -> dict[str, str]:
+def _examples(rows: DatasetTable, named: dict[str, str]) -> dict[str, str]:
     """Questions that have an answer here; the first over a column of the file."""
     names = {known: sql_rows.spelled(name) for name, known in named.items()}
-    words = [known for known in names if known.startswith(SOURCE) and rows.known[known].type == "category"]
+    words = [known for known in names if known.startswith(SOURCE) and rows.columns[known].type == "category"]
     examples = {}
     if words:
         title = words[-1].removeprefix(SOURCE)[:20]

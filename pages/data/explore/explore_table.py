@@ -19,7 +19,7 @@ from pages.shared.session import guarded, plain, show_error
 from store.catalog.languages import readable
 from store.config.filters import Filter
 from store.contract.errors import ConfigError
-from store.queries.data.explore import Column, Rows, filter_json
+from store.queries.data.explore import DatasetTable, TableColumn, filter_json
 
 PAGE = 20
 ALONE = 880  # pixels of a text that is the only column
@@ -64,7 +64,7 @@ def _rows(dataset: dict[str, Any]) -> None:
             show_sql(rows)
 
 
-def _page(rows: Rows, where: Filter) -> int:
+def _page(rows: DatasetTable, where: Filter) -> int:
     """A page of the rows that the filter means; how many there are in all."""
     dataset_id, stamp = rows.dataset["dataset_id"], explore_reads.stamp(rows)
     order, descending = explore_histograms.sorting(rows, where)
@@ -86,7 +86,7 @@ def _page(rows: Rows, where: Filter) -> int:
             st.caption("No row is like that." if where else "There is no row.")
             return found
         of = f"{found:,}, filtered from {total:,}" if where else f"{total:,}"
-        sort = "" if order == "row_id" else f", sorted by {explore_filter.label(rows.known[order]).lower()}"
+        sort = "" if order == "row_id" else f", sorted by {explore_filter.label(rows.columns[order]).lower()}"
         st.caption(
             f"Rows {offset + 1:,} to {offset + len(cells):,} of {of}{plain(sort)}. Select one to open it."
         )
@@ -94,9 +94,9 @@ def _page(rows: Rows, where: Filter) -> int:
     return found
 
 
-def _table(rows: Rows, cells: list[dict[str, Any]], names: tuple[str, ...], key: str) -> None:
+def _table(rows: DatasetTable, cells: list[dict[str, Any]], names: tuple[str, ...], key: str) -> None:
     texts = {
-        name: explore_filter.label(rows.known[name]) for name in names if rows.known[name].type == "text"
+        name: explore_filter.label(rows.columns[name]) for name in names if rows.columns[name].type == "text"
     }
     shortened, said = differing(cells, texts)
     if said:
@@ -114,7 +114,7 @@ def _table(rows: Rows, cells: list[dict[str, Any]], names: tuple[str, ...], key:
         column_order=("row", *names),
         column_config={
             "row": st.column_config.NumberColumn("Row", width="small", format="localized"),
-            **{name: _config(rows.known[name], alone=len(names) == 1) for name in names},
+            **{name: _config(rows.columns[name], alone=len(names) == 1) for name in names},
         },
         height="content",
         alt="Rows of the data set",
@@ -124,7 +124,7 @@ def _table(rows: Rows, cells: list[dict[str, Any]], names: tuple[str, ...], key:
         st.rerun()
 
 
-def _config(column: Column, alone: bool) -> Any:
+def _config(column: TableColumn, alone: bool) -> Any:
     """`alone`: no other column needs room, which would else be dealt out to the row's number too."""
     title = explore_filter.label(column)
     means = column.means or None

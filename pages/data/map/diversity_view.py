@@ -21,10 +21,10 @@ from pages.shared.quantities import count, share
 from pages.shared.session import plain
 from store.catalog.signals import SIGNALS
 from store.config.filters import Condition, Filter
-from store.queries.data.explore import Rows, filter_json
+from store.queries.data.explore import DatasetTable, filter_json
 
 
-def show_diversity(rows: Rows) -> None:
+def show_diversity(rows: DatasetTable) -> None:
     """What a random half would keep, then the figures."""
     found = of_set(rows.measured["map"]["figures"])
     st.markdown("**How diverse is it?**")
@@ -67,7 +67,7 @@ HARD = Filter(conditions=[Condition(column="ifd", op=">=", value=1)])
 CONFIG = {"displayModeBar": False}
 
 
-def show_difficulty(dataset: dict[str, Any], rows: Rows) -> None:
+def show_difficulty(dataset: dict[str, Any], rows: DatasetTable) -> None:
     """A button to measure, or the spread and the hardest and easiest rows."""
     if "difficulty" not in rows.measured:
         show_missing(

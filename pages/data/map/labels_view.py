@@ -14,7 +14,7 @@ from pages.data.rows.measure_group import show_missing
 from pages.shared.quantities import share
 from pages.shared.session import plain
 from store.config.filters import Condition, Filter
-from store.queries.data.explore import Rows, filter_json
+from store.queries.data.explore import DatasetTable, filter_json
 
 SHOWN = 12
 SUSPECTS = Filter(conditions=[Condition(column="label_suspect", op="is", value=True)])
@@ -24,7 +24,7 @@ STEPS = {
 }
 
 
-def show_labels(dataset: dict[str, Any], rows: Rows) -> None:
+def show_labels(dataset: dict[str, Any], rows: DatasetTable) -> None:
     """A button to measure, or the suspects."""
     if "labels" not in rows.measured:
         show_missing(
@@ -95,7 +95,7 @@ def _buttons(dataset_id: str, suspects: int) -> None:
                 st.rerun()
 
 
-def _suspects(dataset_id: str, rows: Rows, suspects: int) -> None:
+def _suspects(dataset_id: str, rows: DatasetTable, suspects: int) -> None:
     names = ("label_rank", "label", "label_suggested", "label_confidence", "prompt")
     first = explore_reads.page(
         dataset_id, filter_json(SUSPECTS), names, "label_rank", False, SHOWN, 0, explore_reads.stamp(rows)

@@ -20,7 +20,7 @@ from pages.data.rows.map_selection import Marks, inside
 from pages.shared.palette import BAD, BASE, BUSY, RUNS, TRAIN, VALIDATION
 from pages.shared.traces import short
 from store.catalog.languages import readable
-from store.queries.data.explore import Column
+from store.queries.data.explore import TableColumn
 
 COLOURED = 8  # values that have a colour of their own; the others share the grey
 NAMED = 14  # topics whose name stands on the map
@@ -46,7 +46,7 @@ class Look:
 
 
 def map_chart(
-    points: pa.Table, column: Column, marks: Marks, look: Look, matching: np.ndarray | None = None
+    points: pa.Table, column: TableColumn, marks: Marks, look: Look, matching: np.ndarray | None = None
 ) -> go.Figure:
     """points: row_id, x, y, value (of the column), topic, text (the start of the row). `matching`: row_ids of
     the rows that were searched for; the others are drawn faint, or else those outside of the marks."""
@@ -88,7 +88,7 @@ def map_chart(
     return figure
 
 
-def _hover(row: dict[str, Any], value: Any, column: Column) -> str:
+def _hover(row: dict[str, Any], value: Any, column: TableColumn) -> str:
     lines = _LINE.findall(" ".join((row["text"] or "(empty)").split())) or ["(no text)"]
     if len(lines) > LINES:
         lines = [*lines[: LINES - 1], f"{lines[LINES - 1].rstrip()} …"]
@@ -97,7 +97,7 @@ def _hover(row: dict[str, Any], value: Any, column: Column) -> str:
     return f"<b>Row {row['row_id']:,}</b><br>{text}<br>{of_column}"
 
 
-def _said(value: Any, column: Column) -> str:
+def _said(value: Any, column: TableColumn) -> str:
     if isinstance(value, float):
         return f"{100 * value:.0f}%" if column.unit == "share" else f"{value:,.4g}"
     if isinstance(value, bool):
@@ -107,7 +107,7 @@ def _said(value: Any, column: Column) -> str:
     return str(readable(column.name, value)) or "(empty)"
 
 
-def _scale(values: list[Any], column: Column) -> dict[str, Any]:
+def _scale(values: list[Any], column: TableColumn) -> dict[str, Any]:
     """A colour bar up to the 98th percentile, so that one long row does not take all colours."""
     numbers = np.array([np.nan if value is None else float(value) for value in values])
     known = numbers[np.isfinite(numbers)]
@@ -126,7 +126,7 @@ def _scale(values: list[Any], column: Column) -> dict[str, Any]:
 
 
 def _colors(
-    values: list[Any], column: Column, chosen: tuple[str, ...]
+    values: list[Any], column: TableColumn, chosen: tuple[str, ...]
 ) -> tuple[list[str], list[tuple[str, str]]]:
     """A colour for each row, and the legend; `chosen` values of a category have theirs, or the frequent."""
     if column.type == "flag":
@@ -181,7 +181,7 @@ def _outline(figure: go.Figure, marks: Marks) -> None:
         figure.add_shape(type="path", path=path, line=line)
 
 
-def _plain_axes(figure: go.Figure, column: Column, drag: str) -> None:
+def _plain_axes(figure: go.Figure, column: TableColumn, drag: str) -> None:
     bare = {"visible": False, "zeroline": False}
     figure.update_xaxes(**bare)
     figure.update_yaxes(**bare)

@@ -12,13 +12,13 @@ from pages.data.rows import explore_filter, explore_reads, map_reads
 from pages.shared.common_start import differing
 from pages.shared.session import plain
 from store.config.filters import Filter
-from store.queries.data.explore import Rows, filter_json
+from store.queries.data.explore import DatasetTable, filter_json
 
 FIRST = 8  # marked rows that are shown
 
 
 def show_rows(
-    rows: Rows,
+    rows: DatasetTable,
     where: Filter,
     count: int,
     how: str,
@@ -53,11 +53,11 @@ def show_rows(
     return turn
 
 
-def _first(rows: Rows, text: str, count: int, stamp: str) -> None:
+def _first(rows: DatasetTable, text: str, count: int, stamp: str) -> None:
     """The first rows of the filter."""
     dataset_id = rows.dataset["dataset_id"]
     column = map_reads.text_column(rows)
-    names = ("label", "cluster", column) if "label" in rows.known else ("cluster", column)
+    names = ("label", "cluster", column) if "label" in rows.columns else ("cluster", column)
     first = explore_reads.page(dataset_id, text, names, "row_id", False, FIRST, 0, stamp)
     first, alike = differing(first, {column: "Text"})
     if alike:

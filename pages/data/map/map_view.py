@@ -26,7 +26,7 @@ from pages.shared.session import guarded
 from pages.shared.traces import PLOT, short
 from store.catalog.languages import readable
 from store.config.filters import SOURCE, Filter
-from store.queries.data.explore import Rows, filter_json
+from store.queries.data.explore import DatasetTable, filter_json
 
 MAP = {**PLOT, "modeBarButtonsToRemove": ["autoScale2d"]}
 MOUSE = {"mark": ":material/select: Mark rows", "pick": ":material/ads_click: Pick a row"}
@@ -76,7 +76,7 @@ def _map(dataset_id: str) -> None:
         on_select=kept.take,
         selection_mode="points" if look.picks else ("box", "lasso"),
         config=MAP,
-        alt=f"Map of the rows, coloured by {rows.known[look.color].title}",
+        alt=f"Map of the rows, coloured by {rows.columns[look.color].title}",
     )
     total = rows.dataset["row_count"]
     drawn = (
@@ -103,22 +103,22 @@ def _figure(dataset_id: str, look: Look, marks: Marks) -> Figure:
     rows = explore_reads.rows(dataset_id)
     points = map_reads.points(dataset_id, look.color, look.stamp)
     matching = map_reads.matching(dataset_id, look.search, look.stamp) if look.search.strip() else None
-    return map_chart(points, rows.known[look.color], marks, look, matching)
+    return map_chart(points, rows.columns[look.color], marks, look, matching)
 
 
-def _look(rows: Rows, stamp: str) -> Look:
+def _look(rows: DatasetTable, stamp: str) -> Look:
     """What is coloured how: the controls over the map."""
     dataset_id = rows.dataset["dataset_id"]
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         color = st.selectbox(
             "Colour by",
             _choices(rows),
-            format_func=lambda name: explore_filter.label(rows.known[name]),
+            format_func=lambda name: explore_filter.label(rows.columns[name]),
             key=f"map-colour-{dataset_id}",
             width=180,
         )
         values: list[str] = []
-        if rows.known[color].type == "category":
+        if rows.columns[color].type == "category":
             values = st.multiselect(
                 "Only these",
                 map_reads.values(dataset_id, color, stamp),
@@ -144,10 +144,10 @@ def _look(rows: Rows, stamp: str) -> Look:
     return Look(color, tuple(values), search, named, mouse == "pick", stamp)
 
 
-def _choices(rows: Rows) -> list[str]:
+def _choices(rows: DatasetTable) -> list[str]:
     """Columns to colour by: topics first, then labels, what was measured, and the file's own."""
     # the file's column of the label is the label
     left = PLACE | {f"{SOURCE}{name}" for name in rows.dataset["columns"].values()}
-    usable = [name for name, column in rows.known.items() if column.type != "text" and name not in left]
+    usable = [name for name, column in rows.columns.items() if column.type != "text" and name not in left]
     first = [name for name in ("cluster", "label", "template", "language") if name in usable]
     return [*first, *(name for name in usable if name not in first)]

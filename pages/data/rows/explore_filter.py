@@ -12,7 +12,7 @@ import streamlit as st
 
 from store.config.filters import Condition, Filter
 from store.contract.errors import ConfigError
-from store.queries.data.explore import Column, filter_json
+from store.queries.data.explore import TableColumn, filter_json
 
 SUMMARY_TAB = ":material/troubleshoot: Summary"
 ROWS_TAB = ":material/table_rows: Rows"
@@ -84,7 +84,7 @@ def holds(where: Filter, condition: Condition) -> bool:
     return condition in where.conditions
 
 
-def label(column: Column) -> str:
+def label(column: TableColumn) -> str:
     """A column's name for people; that of the file's columns says so."""
     return f"{column.title} (file)" if column.name.startswith("source.") else column.title
 

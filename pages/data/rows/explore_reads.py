@@ -28,15 +28,15 @@ def example(dataset_id: str) -> dict[str, Any]:
     return explore.example_row(client(), reads.dataset(dataset_id))
 
 
-def rows(dataset_id: str) -> explore.Rows:
+def rows(dataset_id: str) -> explore.DatasetTable:
     """The data set with all of its columns, without those that were measured in an older way."""
     dataset = reads.dataset(dataset_id)
     measured = clean_reads.signals(dataset["fingerprint"])
     known = {name: row for name, row in measured.items() if not row["outdated"]}
-    return explore.Rows(dataset, known, explore.columns(dataset, known, example(dataset_id)))
+    return explore.DatasetTable(dataset, known, explore.columns(dataset, known, example(dataset_id)))
 
 
-def stamp(found: explore.Rows) -> str:
+def stamp(found: explore.DatasetTable) -> str:
     """What was measured, and when."""
     return " ".join(f"{name}:{row['computed_at']}" for name, row in sorted(found.measured.items()))
 

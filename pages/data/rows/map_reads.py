@@ -10,7 +10,7 @@ from pages.data.rows import explore_reads
 from pages.data.rows.map_selection import Marks, filter_of
 from pages.shared.session import client, remembered
 from store.config.filters import Filter, quoted
-from store.queries.data.explore import Rows
+from store.queries.data.explore import DatasetTable
 
 DRAWN = 20_000  # points: a browser moves so many without delay
 TEXT = 240  # characters of a row that hovering shows
@@ -56,9 +56,9 @@ def matching(dataset_id: str, search: str, stamp: str) -> np.ndarray:
     return table["row_id"].to_numpy()
 
 
-def text_column(rows: Rows) -> str:
+def text_column(rows: DatasetTable) -> str:
     """What a row says: of a labelled one the prompt, for the label has a column of its own."""
-    return "prompt" if {"label", "prompt"} <= rows.known.keys() else "text"
+    return "prompt" if {"label", "prompt"} <= rows.columns.keys() else "text"
 
 
 @remembered

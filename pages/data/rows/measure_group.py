@@ -11,11 +11,11 @@ from pages.data.rows import clean_reads
 from pages.shared import reads
 from pages.shared.progress_bar import progress_block
 from pages.shared.session import act, guarded, plain, watch_engine
-from store.catalog.signals import GROUPS, Group
+from store.catalog.signals import GROUPS, SignalGroup
 from store.contract.states import ALIVE
 
 
-def measurable(dataset: dict[str, Any]) -> dict[str, Group]:
+def measurable(dataset: dict[str, Any]) -> dict[str, SignalGroup]:
     """The groups that say something of such rows: labels need labels, and difficulty needs answers."""
     without = set() if (dataset["stats"].get("label_count") or 0) > 1 else {"labels"}
     if dataset["kind"] == "text":

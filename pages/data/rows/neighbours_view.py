@@ -10,12 +10,12 @@ from pages.data.rows import explore_filter, explore_reads, map_reads
 from pages.shared import reads
 from pages.shared.session import guarded
 from store.config.filters import Filter
-from store.queries.data.explore import Rows
+from store.queries.data.explore import DatasetTable
 
 COUNT = 12
 
 
-def show_neighbours(rows: Rows, row_id: int, key: str) -> None:
+def show_neighbours(rows: DatasetTable, row_id: int, key: str) -> None:
     """The nearest rows, and a way to all of them in the table; `key` is the place's own."""
     dataset_id, text = rows.dataset["dataset_id"], map_reads.text_column(rows)
     body = json.dumps({"fingerprint": rows.dataset["fingerprint"], "row_id": row_id, "count": COUNT})
@@ -25,7 +25,7 @@ def show_neighbours(rows: Rows, row_id: int, key: str) -> None:
             st.caption(f"Row {row_id:,} has no word to go by.")
             return
         ids = tuple(int(other) for other, _ in nearest)
-        names = ("label", text) if "label" in rows.known else (text,)
+        names = ("label", text) if "label" in rows.columns else (text,)
         cells = explore_reads.cells(dataset_id, ids, names, explore_reads.stamp(rows))
         st.markdown(f"**Nearest to row {row_id:,} in meaning**")
         st.dataframe(

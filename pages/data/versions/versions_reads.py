@@ -27,9 +27,8 @@ def fates(
     dataset_id: str, fate: Fate | None, step: int | None, search: str, limit: int, offset: int
 ) -> Document:
     """A page of what became of the rows of the version before, and how many there are."""
-    return versions.fates(
-        client(), dataset_id, fate=fate, step=step, search=search, limit=limit, offset=offset
-    )
+    which = versions.FateFilter(fate, step, search)
+    return versions.fates(client(), dataset_id, which, limit=limit, offset=offset)
 
 
 @remembered

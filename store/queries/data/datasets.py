@@ -7,11 +7,12 @@ asks the engine. Text that a user typed reaches SQL as a parameter, never as par
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from store.config.train_config import Split
 from store.contract.errors import ConfigError, NotFoundError, StateError
 from store.db.records import records, scalar, to_json
+from store.documents.dataset import CanonicalRow, Dataset, NewDataset, SkippedRow
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -20,33 +21,33 @@ if TYPE_CHECKING:
 
 JSON_COLUMNS = ("columns", "source", "stats", "recipe", "fates")
 _SELECT = """
-    SELECT *, home || '/datasets/' || fingerprint || '/rows.parquet' AS rows_path,
+    SELECT * EXCLUDE home, home || '/datasets/' || fingerprint || '/rows.parquet' AS rows_path,
            home || '/datasets/' || fingerprint || '/skipped.parquet' AS skipped_path
     FROM dataset, (SELECT value AS home FROM setting WHERE name = 'home')
 """
 
 
-def list_datasets(db: Queryable) -> list[dict[str, Any]]:
+def list_datasets(db: Queryable) -> list[Dataset]:
     """All data sets, newest first."""
     return _read(db, "ORDER BY created_at DESC, dataset_id", [])
 
 
-def get_dataset(db: Queryable, dataset: str) -> dict[str, Any]:
+def get_dataset(db: Queryable, dataset: str) -> Dataset:
     """The data set with that id, or else with that name. Raises NotFoundError."""
-    found = _read(db, "WHERE dataset_id = $1 OR name = $1 ORDER BY dataset_id = $1 DESC LIMIT 1", [dataset])
-    if not found:
+    rows = _read(db, "WHERE dataset_id = $1 OR name = $1 ORDER BY dataset_id = $1 DESC LIMIT 1", [dataset])
+    if not rows:
         raise NotFoundError(
             f"There is no data set {dataset!r}.",
             fix="Import it first, or choose one of the list.",
             field="dataset",
         )
-    return found[0]
+    return rows[0]
 
 
-def find_dataset(db: Queryable, dataset_id: str) -> dict[str, Any] | None:
+def find_dataset(db: Queryable, dataset_id: str) -> Dataset | None:
     """The data set with that id, or None where it was deleted."""
-    found = _read(db, "WHERE dataset_id = $1", [dataset_id])
-    return found[0] if found else None
+    rows = _read(db, "WHERE dataset_id = $1", [dataset_id])
+    return rows[0] if rows else None
 
 
 def is_named(db: Queryable, fingerprint: str) -> bool:
@@ -54,35 +55,33 @@ def is_named(db: Queryable, fingerprint: str) -> bool:
     return bool(scalar(db.query("SELECT count(*) FROM dataset WHERE fingerprint = ?", [fingerprint])))
 
 
-def get_rows(db: Queryable, dataset: dict[str, Any], row_ids: Sequence[int]) -> list[dict[str, Any]]:
+def get_rows(db: Queryable, dataset: Dataset, row_ids: Sequence[int]) -> list[CanonicalRow]:
     """The rows with these ids, in the order given. Raises NotFoundError for an id that the set lacks."""
     table = db.query(
         "SELECT * FROM read_parquet($1) WHERE list_contains($2::BIGINT[], row_id)"
         " ORDER BY list_position($2::BIGINT[], row_id)",
         [dataset["rows_path"], list(row_ids)],
     )
-    found = records(table, ["source"])
-    if missing := set(row_ids) - {row["row_id"] for row in found}:
+    rows = records(table, CanonicalRow, ["source"])
+    if missing := set(row_ids) - {row["row_id"] for row in rows}:
         raise NotFoundError(
             f"{dataset['name']} has no row {min(missing)}; it has {dataset['row_count']} rows."
         )
-    return found
+    return rows
 
 
-def skipped(
-    db: Queryable, dataset: dict[str, Any], *, limit: int = 20, offset: int = 0
-) -> list[dict[str, Any]]:
-    """Rows of the source file that were not taken: line, reason, excerpt."""
+def skipped(db: Queryable, dataset: Dataset, *, limit: int = 20, offset: int = 0) -> list[SkippedRow]:
+    """Rows of the source file that were not taken."""
     sql = "SELECT * FROM read_parquet($1) ORDER BY line LIMIT $2 OFFSET $3"
-    return records(db.query(sql, [dataset["skipped_path"], limit, offset]))
+    return records(db.query(sql, [dataset["skipped_path"], limit, offset]), SkippedRow)
 
 
-def insert_dataset(tx: Transaction, dataset: dict[str, Any]) -> None:
-    """Record a data set: a document with every column of the table that has no default. Raises ConfigError
-    for a taken name."""
+def insert_dataset(tx: Transaction, dataset: NewDataset) -> None:
+    """Record a data set. Raises ConfigError for a taken name."""
     _check_name(tx, dataset["name"], dataset["dataset_id"])
-    values = dataset | {
-        name: to_json(dataset[name]) for name in JSON_COLUMNS if dataset.get(name) is not None
+    values = {
+        name: to_json(value) if name in JSON_COLUMNS and value is not None else value
+        for name, value in dataset.items()
     }
     places = ", ".join(f"${name}" for name in values)
     tx.execute(f"INSERT INTO dataset ({', '.join(values)}) VALUES ({places})", values)
@@ -90,21 +89,21 @@ def insert_dataset(tx: Transaction, dataset: dict[str, Any]) -> None:
 
 def rename_dataset(tx: Transaction, dataset: str, name: str) -> None:
     """Give a data set (id or name) another name. Raises NotFoundError, ConfigError (field name)."""
-    found = get_dataset(tx, dataset)
+    present = get_dataset(tx, dataset)
     name = name.strip()
     if not 0 < len(name) <= 80:
         raise ConfigError(f"The name has {len(name)} characters: give 1 to 80.", field="name")
-    _check_name(tx, name, found["dataset_id"])
-    tx.execute("UPDATE dataset SET name = ? WHERE dataset_id = ?", [name, found["dataset_id"]])
+    _check_name(tx, name, present["dataset_id"])
+    tx.execute("UPDATE dataset SET name = ? WHERE dataset_id = ?", [name, present["dataset_id"]])
 
 
 def set_split(tx: Transaction, dataset: str, split: Split) -> None:
     """Set how the rows of a data set are dealt in runs to come; runs keep the split they had."""
-    found = get_dataset(tx, dataset)
+    present = get_dataset(tx, dataset)
     fields = split.model_dump()
     tx.execute(
         f"UPDATE dataset SET {', '.join(f'{name} = ?' for name in fields)} WHERE dataset_id = ?",
-        [*fields.values(), found["dataset_id"]],
+        [*fields.values(), present["dataset_id"]],
     )
 
 
@@ -116,35 +115,32 @@ def delete_dataset(tx: Transaction, dataset: str) -> str | None:
     there is a version that was made from this one: what became of its rows is told by the texts of the rows
     here, those that were dropped above all, which are nowhere else.
     """
-    found = get_dataset(tx, dataset)
+    present = get_dataset(tx, dataset)
     _check_unused(
-        found,
-        tx.query("SELECT name FROM run WHERE dataset_id = ? ORDER BY number", [found["dataset_id"]]),
+        present,
+        tx.query("SELECT name FROM run WHERE dataset_id = ? ORDER BY number", [present["dataset_id"]]),
         "is used by the run",
         "Delete the run first.",
     )
     _check_unused(
-        found,
-        tx.query("SELECT name FROM dataset WHERE parent_id = ? ORDER BY created_at", [found["dataset_id"]]),
+        present,
+        tx.query("SELECT name FROM dataset WHERE parent_id = ? ORDER BY created_at", [present["dataset_id"]]),
         "is what a version was made from:",
         "Delete that version first.",
     )
-    tx.execute("DELETE FROM dataset WHERE dataset_id = ?", [found["dataset_id"]])
-    return None if is_named(tx, found["fingerprint"]) else str(found["fingerprint"])
+    tx.execute("DELETE FROM dataset WHERE dataset_id = ?", [present["dataset_id"]])
+    return None if is_named(tx, present["fingerprint"]) else str(present["fingerprint"])
 
 
-def _check_unused(found: dict[str, Any], users: pa.Table, how: str, fix: str) -> None:
+def _check_unused(dataset: Dataset, users: pa.Table, how: str, fix: str) -> None:
     """Raise StateError where the data set has users, given by their names."""
     if len(users):
         more = f" and {len(users) - 1} more" if len(users) > 1 else ""
-        raise StateError(f"{found['name']} {how} {users['name'][0].as_py()}{more}.", fix=fix)
+        raise StateError(f"{dataset['name']} {how} {users['name'][0].as_py()}{more}.", fix=fix)
 
 
-def _read(db: Queryable, rest: str, params: list[Any]) -> list[dict[str, Any]]:
-    found = records(db.query(f"{_SELECT} {rest}", params), JSON_COLUMNS)
-    for row in found:
-        del row["home"]
-    return found
+def _read(db: Queryable, rest: str, params: list[str]) -> list[Dataset]:
+    return records(db.query(f"{_SELECT} {rest}", params), Dataset, JSON_COLUMNS)
 
 
 def _check_name(tx: Transaction, name: str, dataset_id: str) -> None:

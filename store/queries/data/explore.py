@@ -12,24 +12,25 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from store.catalog.signals import GROUP_OF, GROUPS
 from store.config.filters import SOURCE, Filter, check_column, column_sql, quoted
 from store.db.records import records, scalar
+from store.documents.dataset import Dataset, SignalRow
 
 if TYPE_CHECKING:
     from store.db.database import Queryable
 
 Type = Literal["number", "flag", "category", "group", "text"]
-Measured = Mapping[str, Mapping[str, Any]]  # store.queries.data.quality.signals
+Measured = Mapping[str, SignalRow]  # store.queries.data.quality.signals
 JOINED = 2  # sidecars that are joined to texts by row number; hashing more costs more than it saves
 MATCHING = 20_000  # rows that a search may find for their numbers to stand in its place
 EXCERPT = 2_000  # characters of a long text in a page of rows
 
 
 @dataclass(frozen=True)
-class Column:
+class TableColumn:
     """`title` for people, `means` for their questions. `type` text: too many values to count."""
 
     name: str
@@ -39,57 +40,61 @@ class Column:
     means: str = ""
 
 
-def columns(dataset: Mapping[str, Any], measured: Measured, example: Mapping[str, Any]) -> dict[str, Column]:
+def columns(dataset: Dataset, measured: Measured, example: Mapping[str, object]) -> dict[str, TableColumn]:
     """Every column of a data set by name. `example`: one row as it stood in the file (`example_row`)."""
-    found = [Column("row_id", "number", "Row"), Column("line", "number", "Line in the file")]
+    listed = [TableColumn("row_id", "number", "Row"), TableColumn("line", "number", "Line in the file")]
     if dataset["kind"] == "text":
-        found += [Column("text", "text", "Text")]
+        listed += [TableColumn("text", "text", "Text")]
     else:
-        found += [Column("prompt", "text", "Prompt"), Column("answer", "text", "Answer")]
-        found += [Column("text", "text", "Prompt and answer"), Column("turns", "number", "Turns")]
+        listed += [TableColumn("prompt", "text", "Prompt"), TableColumn("answer", "text", "Answer")]
+        listed += [TableColumn("text", "text", "Prompt and answer"), TableColumn("turns", "number", "Turns")]
     if dataset["stats"].get("label_count"):
-        found.append(Column("label", "category", "Label"))
+        listed.append(TableColumn("label", "category", "Label"))
     if dataset["kind"] == "preference":
-        found.append(Column("rejected", "text", "Rejected answer"))
+        listed.append(TableColumn("rejected", "text", "Rejected answer"))
     for name in measured:
         for signal in GROUPS[name].signals:
-            found.append(Column(signal.column, signal.type, signal.title, signal.unit, signal.means))
+            listed.append(TableColumn(signal.column, signal.type, signal.title, signal.unit, signal.means))
     used = [name for name in dataset["columns"].values() if name in example or "." not in name]
     named = [*dict.fromkeys([*used, *example])]
-    found += [
-        Column(f"{SOURCE}{name}", _source_type(example.get(name)), name, means="As it stood in the file")
+    listed += [
+        TableColumn(f"{SOURCE}{name}", _source_type(example.get(name)), name, means="As it stood in the file")
         for name in named
     ]
-    return {column.name: column for column in found}
+    return {column.name: column for column in listed}
 
 
-def _source_type(value: Any) -> Type:
+def _source_type(value: object) -> Type:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return "number"
     return "category"
 
 
-def example_row(db: Queryable, dataset: Mapping[str, Any]) -> dict[str, Any]:
+class _SourceRow(TypedDict):
+    source: dict[str, Any] | None
+
+
+def example_row(db: Queryable, dataset: Dataset) -> dict[str, Any]:
     """The first row as it stood in the file."""
     sql = "SELECT source FROM read_parquet($1) WHERE row_id = 0"
-    found = records(db.query(sql, [dataset["rows_path"]]), ["source"])
-    return dict(found[0]["source"] or {}) if found else {}
+    rows = records(db.query(sql, [dataset["rows_path"]]), _SourceRow, ["source"])
+    return (rows[0]["source"] or {}) if rows else {}
 
 
 @dataclass(frozen=True)
-class Rows:
+class DatasetTable:
     """A data set as SQL sees it: the files of its rows and of what was measured of them."""
 
-    dataset: Mapping[str, Any]
+    dataset: Dataset
     measured: Measured
-    known: Mapping[str, Column]
+    columns: Mapping[str, TableColumn]
 
     def relation(self, names: Iterable[str], shorten: int = 0) -> tuple[str, list[Any]]:
         """A SELECT of the columns by name (and row_id), reading only the files that hold them, with its
         parameters. `shorten`: texts are cut after so many characters. Raises ConfigError."""
         wanted = list(dict.fromkeys(["row_id", *names]))
         for name in wanted:
-            check_column(name, self.known)
+            check_column(name, self.columns)
         groups = list(dict.fromkeys(GROUP_OF[name] for name in wanted if name in GROUP_OF))
         in_rows = [name for name in wanted if name not in GROUP_OF and name != "row_id"]
         files = [("r", self.dataset["rows_path"])] if in_rows or not groups else []
@@ -97,9 +102,9 @@ class Rows:
         selected = [f"{files[0][0]}.row_id AS row_id"]
         for name in wanted[1:]:
             sql = column_sql(name)
-            if name.startswith(SOURCE) and self.known[name].type == "number":
+            if name.startswith(SOURCE) and self.columns[name].type == "number":
                 sql = f"TRY_CAST({sql} AS DOUBLE)"
-            if shorten and self.known[name].type in ("text", "category"):
+            if shorten and self.columns[name].type in ("text", "category"):
                 sql = f"CASE WHEN strlen({sql}) > {shorten} THEN left({sql}, {shorten}) || '…' ELSE {sql} END"
             selected.append(f"{sql} AS {quoted(name)}")
         read = [f"read_parquet(?) AS {alias}" for alias, _ in files]
@@ -110,16 +115,16 @@ class Rows:
 
     def condition(self, where: Filter) -> tuple[str, list[Any]]:
         """The filter as SQL over `relation(self.needed(where))`. Raises ConfigError."""
-        return where.where({name: column.type for name, column in self.known.items()})
+        return where.where({name: column.type for name, column in self.columns.items()})
 
     def needed(self, where: Filter) -> list[str]:
         """The columns that the filter looks at; an expression may look at all of them."""
         if where.expression.strip():
-            return list(self.known)
+            return list(self.columns)
         return [*sorted(where.columns()), *(["text"] if where.search or where.regex else [])]
 
 
-def count(db: Queryable, rows: Rows, where: Filter) -> int:
+def count(db: Queryable, rows: DatasetTable, where: Filter) -> int:
     """How many rows the filter means."""
     if (listed := _listed(rows, where)) is not None:
         return len(listed)
@@ -130,7 +135,7 @@ def count(db: Queryable, rows: Rows, where: Filter) -> int:
 
 def row_ids(
     db: Queryable,
-    rows: Rows,
+    rows: DatasetTable,
     where: Filter,
     *,
     order_by: str = "row_id",
@@ -140,19 +145,19 @@ def row_ids(
 ) -> list[int]:
     """Numbers of the rows that the filter means, sorted by a column; rows without a value come last, and
     equal ones in the order of the file."""
-    check_column(order_by, rows.known)
+    check_column(order_by, rows.columns)
     if order_by == "row_id" and (listed := _listed(rows, where)) is not None:
         return list((listed[::-1] if descending else listed)[offset : offset + limit])
     selection, params = _selected(rows, where, order_by)
     order = _order(order_by, descending)
     sql = f"SELECT row_id FROM ({selection}) ORDER BY {order} LIMIT ? OFFSET ?"
-    found: list[int] = db.query(sql, [*params, limit, offset]).column("row_id").to_pylist()
-    return found
+    ids: list[int] = db.query(sql, [*params, limit, offset]).column("row_id").to_pylist()
+    return ids
 
 
 def find(
     db: Queryable,
-    rows: Rows,
+    rows: DatasetTable,
     where: Filter,
     *,
     order_by: str = "row_id",
@@ -160,7 +165,7 @@ def find(
     limit: int = 20,
 ) -> tuple[int, list[int]]:
     """`count` and the first `row_ids` in one reading of the rows: half the time where texts are searched."""
-    check_column(order_by, rows.known)
+    check_column(order_by, rows.columns)
     if (listed := _listed(rows, where)) is not None:
         first = row_ids(db, rows, where, order_by=order_by, descending=descending, limit=limit)
         return len(listed), first
@@ -174,7 +179,7 @@ def find(
     return (int(table["n"][0].as_py()) if table.num_rows else 0), table["row_id"].to_pylist()
 
 
-def matching(db: Queryable, rows: Rows, search: str, regex: str) -> list[int] | None:
+def matching(db: Queryable, rows: DatasetTable, search: str, regex: str) -> list[int] | None:
     """The rows that a search or a regular expression finds; None where they are more than `MATCHING`."""
     ids = row_ids(db, rows, Filter(search=search, regex=regex), limit=MATCHING + 1)
     return ids if len(ids) <= MATCHING else None
@@ -188,7 +193,7 @@ def narrowed(where: Filter, ids: Sequence[int]) -> Filter:
     return where.model_copy(update={"search": "", "regex": "", "row_ids": list(ids)})
 
 
-def _listed(rows: Rows, where: Filter) -> Sequence[int] | None:
+def _listed(rows: DatasetTable, where: Filter) -> Sequence[int] | None:
     """The rows that the filter means, in the order of the file, where no column has to be looked at."""
     end = int(rows.dataset["row_count"])  # row numbers count from 0
     if not where:
@@ -198,7 +203,7 @@ def _listed(rows: Rows, where: Filter) -> Sequence[int] | None:
     return sorted(row_id for row_id in set(where.row_ids) if 0 <= row_id < end)
 
 
-def _selected(rows: Rows, where: Filter, order_by: str) -> tuple[str, list[Any]]:
+def _selected(rows: DatasetTable, where: Filter, order_by: str) -> tuple[str, list[Any]]:
     """row_id and the column to sort by of the rows that the filter means."""
     relation, files = rows.relation([order_by, *rows.needed(where)])
     condition, params = rows.condition(where)
@@ -212,7 +217,7 @@ def _order(order_by: str, descending: bool) -> str:
 
 def page(
     db: Queryable,
-    rows: Rows,
+    rows: DatasetTable,
     where: Filter,
     names: Sequence[str],
     *,
@@ -227,13 +232,13 @@ def page(
 
 
 def values_of(
-    db: Queryable, rows: Rows, ids: Sequence[int], names: Sequence[str], *, shorten: int = 0
+    db: Queryable, rows: DatasetTable, ids: Sequence[int], names: Sequence[str], *, shorten: int = 0
 ) -> list[dict[str, Any]]:
     """These rows, in this order, with row_id and the columns named.
 
     Each file is asked for itself, because then only its parts that hold these rows are read.
     """
-    found: dict[int, dict[str, Any]] = {row_id: {"row_id": row_id} for row_id in ids}
+    by_id: dict[int, dict[str, Any]] = {row_id: {"row_id": row_id} for row_id in ids}
     files: dict[str, list[str]] = {}
     for name in names:
         if name != "row_id":
@@ -241,12 +246,15 @@ def values_of(
     listed = ", ".join(str(int(row_id)) for row_id in ids) or "NULL"
     for part in files.values():
         relation, paths = rows.relation(part, shorten)
-        for row in records(db.query(f"SELECT * FROM ({relation}) WHERE row_id IN ({listed})", paths)):
-            found[row["row_id"]].update(row)
-    return [found[row_id] for row_id in ids]
+        table = db.query(f"SELECT * FROM ({relation}) WHERE row_id IN ({listed})", paths)
+        for row in records(table, dict[str, Any]):
+            by_id[row["row_id"]].update(row)
+    return [by_id[row_id] for row_id in ids]
 
 
-def companions(db: Queryable, rows: Rows, column: str, row_id: int, limit: int = 20) -> tuple[int, list[int]]:
+def companions(
+    db: Queryable, rows: DatasetTable, column: str, row_id: int, limit: int = 20
+) -> tuple[int, list[int]]:
     """The rows with the same value of a group column as this row: how many, and the first of them."""
     relation, files = rows.relation([column])
     name = quoted(column)

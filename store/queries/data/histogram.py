@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 from store.catalog.signals import GROUP_OF
 from store.config.filters import Condition, Filter, quoted
 from store.db.records import records
-from store.queries.data.explore import Column, Rows
+from store.documents.import_result import SizeSpread
+from store.documents.signal_figures import SignalFigure
+from store.queries.data.explore import DatasetTable, TableColumn
 
 if TYPE_CHECKING:
     from store.db.database import Queryable
@@ -44,7 +46,7 @@ class Histogram:
     """`bars` by place (numbers) or by frequency; `others`: rows and hits of the `others_values` values that
     are not shown; `missing`: rows and hits without a value."""
 
-    column: Column
+    column: TableColumn
     bars: tuple[Bar, ...]
     others: tuple[int, int] = (0, 0)
     others_values: int = 0
@@ -68,55 +70,56 @@ class _Counts:
     """(value or bar, rows, hits) of the most frequent values of a column; `rows`, `hits` and `distinct` of
     all of them, a missing one counted too."""
 
-    found: list[tuple[Any, int, int]]
+    values: list[tuple[Any, int, int]]
     rows: int
     hits: int
     distinct: int
 
     @property
-    def known(self) -> list[tuple[Any, int, int]]:
-        return [entry for entry in self.found if entry[0] is not None]
+    def present(self) -> list[tuple[Any, int, int]]:
+        return [entry for entry in self.values if entry[0] is not None]
 
     @property
     def missing(self) -> tuple[int, int]:
-        return next(((n, hits) for value, n, hits in self.found if value is None), (0, 0))
+        return next(((n, hits) for value, n, hits in self.values if value is None), (0, 0))
 
 
-def facets(db: Queryable, rows: Rows, names: Sequence[str], where: Filter) -> dict[str, Histogram]:
+def facets(db: Queryable, rows: DatasetTable, names: Sequence[str], where: Filter) -> dict[str, Histogram]:
     """The histograms of several columns. Raises ConfigError.
 
     Where the span of a number is not known yet, its values are counted: where they are few the bars are
     made of them, else the span is asked for and the rows are read once more.
     """
-    numbers = [name for name in names if rows.known[name].type == "number"]
-    edges = {name: _edges(rows, name, known) for name in numbers if (known := _figures(rows, name))}
+    numbers = [name for name in names if rows.columns[name].type == "number"]
+    edges = {name: _edges(rows, name, span) for name in numbers if (span := _figures(rows, name))}
     counts = _count(db, rows, names, where, edges)
     if many := [name for name in numbers if name not in edges and counts[name].distinct > FEW]:
         edges |= _asked_edges(db, rows, many)
         counts |= _count(db, rows, many, where, edges)
-    found = {}
+    histograms = {}
     for name in names:
-        column, counted = rows.known[name], counts[name]
+        column, counted = rows.columns[name], counts[name]
         if name in edges:
-            bars = {int(bar): (n, hits) for bar, n, hits in counted.known}
-            found[name] = _of_bars(column, bars, edges[name], counted.missing)
+            bars = {int(bar): (n, hits) for bar, n, hits in counted.present}
+            histograms[name] = _of_bars(column, bars, edges[name], counted.missing)
         elif name in numbers:
-            found[name] = _of_numbers(rows, column, counted)
+            histograms[name] = _of_numbers(rows, column, counted)
         else:
-            found[name] = _of_values(column, counted)
-    return found
+            histograms[name] = _of_values(column, counted)
+    return histograms
 
 
 def _count(
-    db: Queryable, rows: Rows, names: Sequence[str], where: Filter, edges: Mapping[str, list[float]]
+    db: Queryable, rows: DatasetTable, names: Sequence[str], where: Filter, edges: Mapping[str, list[float]]
 ) -> dict[str, _Counts]:
     """Rows and hits of each column by bar (where it has `edges`) or by value, in one reading of the rows."""
     relation, files = rows.relation([*names, *rows.needed(where)])
     condition, params = rows.condition(where)
-    bins = [_key(rows.known[name], edges.get(name)) for name in names]
+    bins = [_key(rows.columns[name], edges.get(name)) for name in names]
     listed = [f"b{place}" for place in range(len(names))]
     kept = " ".join(
-        f"WHEN {_mask(place, len(names))} THEN {_kept(rows.known[name])}" for place, name in enumerate(names)
+        f"WHEN {_mask(place, len(names))} THEN {_kept(rows.columns[name])}"
+        for place, name in enumerate(names)
     )
     sql = f"""
         WITH binned AS (
@@ -136,23 +139,23 @@ def _count(
         QUALIFY place <= CASE mask {kept} END
             OR coalesce({", ".join(f"{name}::VARCHAR" for name in listed)}) IS NULL
     """
-    found = records(db.query(sql, [*params, *files]))
+    groups = records(db.query(sql, [*params, *files]), dict[str, Any])
     counts = {}
     for place, name in enumerate(names):
-        own = [row for row in found if int(row["mask"]) == _mask(place, len(names))]
+        own = [row for row in groups if int(row["mask"]) == _mask(place, len(names))]
         totals = (int(own[0][k]) for k in ("all_n", "all_hits", "distinct_n")) if own else (0, 0, 0)
         counts[name] = _Counts([(row[f"b{place}"], row["n"], row["hits"]) for row in own], *totals)
     return counts
 
 
-def _key(column: Column, edges: list[float] | None) -> str:
+def _key(column: TableColumn, edges: list[float] | None) -> str:
     """What a column is counted by, as SQL: the bar of a number, or the value."""
     if edges:
         return _bin(quoted(column.name), edges)
     return f"{quoted(column.name)}::{'DOUBLE' if column.type == 'number' else 'VARCHAR'}"
 
 
-def _kept(column: Column) -> int:
+def _kept(column: TableColumn) -> int:
     """Groups of a column that are needed: of a number every bar, or every value up to `FEW`."""
     return max(FEW, 4 * BINS) + 1 if column.type == "number" else TOP + 1
 
@@ -162,21 +165,21 @@ def _mask(place: int, count: int) -> int:
     return (1 << count) - 1 - (1 << (count - 1 - place))
 
 
-def _of_values(column: Column, counted: _Counts) -> Histogram:
-    shown = sorted(counted.known, key=lambda entry: (-entry[1], entry[0]))[:TOP]
+def _of_values(column: TableColumn, counted: _Counts) -> Histogram:
+    frequent = sorted(counted.present, key=lambda entry: (-entry[1], entry[0]))[:TOP]
     missing = counted.missing
     others = (
-        counted.rows - missing[0] - sum(n for _, n, _ in shown),
-        counted.hits - missing[1] - sum(hits for _, _, hits in shown),
+        counted.rows - missing[0] - sum(n for _, n, _ in frequent),
+        counted.hits - missing[1] - sum(hits for _, _, hits in frequent),
     )
-    bars = tuple(Bar(n, hits, _value(column, value)) for value, n, hits in shown)
-    return Histogram(column, bars, others, counted.distinct - len(shown) - (missing[0] > 0), missing)
+    bars = tuple(Bar(n, hits, _value(column, value)) for value, n, hits in frequent)
+    return Histogram(column, bars, others, counted.distinct - len(frequent) - (missing[0] > 0), missing)
 
 
-def _of_numbers(rows: Rows, column: Column, counted: _Counts) -> Histogram:
+def _of_numbers(rows: DatasetTable, column: TableColumn, counted: _Counts) -> Histogram:
     """Bars of a number of which every value was counted."""
-    finite = sorted((value, n, hits) for value, n, hits in counted.known if math.isfinite(value))
-    odd = [(n, hits) for value, n, hits in counted.known if not math.isfinite(value)]
+    finite = sorted((value, n, hits) for value, n, hits in counted.present if math.isfinite(value))
+    odd = [(n, hits) for value, n, hits in counted.present if not math.isfinite(value)]
     missing = tuple(x + sum(entry[i] for entry in odd) for i, x in enumerate(counted.missing))
     if not finite:
         return _of_bars(column, {}, [0.0, 1.0], missing)
@@ -192,7 +195,7 @@ def _of_numbers(rows: Rows, column: Column, counted: _Counts) -> Histogram:
 
 
 def _of_bars(
-    column: Column, counted: Mapping[int, tuple[int, int]], edges: list[float], missing: tuple[int, ...]
+    column: TableColumn, counted: Mapping[int, tuple[int, int]], edges: list[float], missing: tuple[int, ...]
 ) -> Histogram:
     bars = tuple(
         Bar(*counted.get(place, (0, 0)), None, low, high)
@@ -201,13 +204,13 @@ def _of_bars(
     return Histogram(column, bars, missing=(missing[0], missing[1]))
 
 
-def _value(column: Column, text: str) -> Any:
+def _value(column: TableColumn, text: str) -> Any:
     if column.type == "flag":
         return text == "true"
     return int(text) if column.type == "group" else text
 
 
-def _asked_edges(db: Queryable, rows: Rows, names: Sequence[str]) -> dict[str, list[float]]:
+def _asked_edges(db: Queryable, rows: DatasetTable, names: Sequence[str]) -> dict[str, list[float]]:
     """Edges of columns of numbers whose span nobody has measured yet."""
     relation, files = rows.relation(names)
     parts = []
@@ -221,24 +224,25 @@ def _asked_edges(db: Queryable, rows: Rows, names: Sequence[str]) -> dict[str, l
     }
 
 
-def _edges(rows: Rows, name: str, span: tuple[float, float, float]) -> list[float]:
-    return nice_edges(*span, whole=rows.known[name].unit not in ("share", "ratio", "nats a token"))
+def _edges(rows: DatasetTable, name: str, span: tuple[float, float, float]) -> list[float]:
+    return nice_edges(*span, whole=rows.columns[name].unit not in ("share", "ratio", "nats a token"))
 
 
-def _figures(rows: Rows, name: str) -> tuple[float, float, float] | None:
+def _figures(rows: DatasetTable, name: str) -> tuple[float, float, float] | None:
     """min, 95th percentile and max of a column where they are known without a look at the rows."""
     if name == "row_id":
         last = max(0.0, float(rows.dataset["row_count"]) - 1)
         return 0.0, last, last
+    spread: SignalFigure | SizeSpread | None = None
     if name in GROUP_OF:
-        known = rows.measured[GROUP_OF[name]]["figures"].get(name, {})
-    else:
-        known = rows.dataset["stats"].get(name, {}) if name == "turns" else {}
-    numbers = [known.get(part) for part in ("min", "p95", "max")]
-    if any(x is None or isinstance(x, str) or not math.isfinite(x) for x in numbers):
+        spread = rows.measured[GROUP_OF[name]]["figures"].get(name)
+    elif name == "turns":
+        spread = rows.dataset["stats"].get("turns")
+    if spread is None or "p95" not in spread:
         return None
-    low, high, top = (float(x) for x in numbers)
-    return low, high, top
+    numbers = [spread["min"], spread["p95"], spread["max"]]
+    low, high, top = (math.nan if x is None or isinstance(x, str) else float(x) for x in numbers)
+    return (low, high, top) if all(map(math.isfinite, (low, high, top))) else None
 
 
 def nice_edges(low: float, high: float, top: float, *, whole: bool = False, bins: int = BINS) -> list[float]:
@@ -284,5 +288,5 @@ def _bin(name: str, edges: list[float]) -> str:
     """Which of the bars a number falls into, as SQL; null where it is none. Edges are ours, so they are
     written out."""
     cases = " ".join(f"WHEN {name}::DOUBLE < {edge!r} THEN {i}" for i, edge in enumerate(edges[1:-1]))
-    known = f"{name} IS NULL OR NOT isfinite({name}::DOUBLE)"
-    return f"CASE WHEN {known} THEN NULL {cases} ELSE {len(edges) - 2} END"
+    missing = f"{name} IS NULL OR NOT isfinite({name}::DOUBLE)"
+    return f"CASE WHEN {missing} THEN NULL {cases} ELSE {len(edges) - 2} END"

@@ -12,7 +12,7 @@ import re
 from typing import Any
 
 from store.config.filters import SOURCE, quoted
-from store.queries.data.explore import Rows
+from store.queries.data.explore import DatasetTable
 
 # A statement longer than this, with all columns of a wide file, names those alone that the user's text names.
 MOST_BYTES = 32 * 1024
@@ -27,13 +27,13 @@ trailing true union unique unpivot using variadic when where window with
 _RESERVED = frozenset(_WORDS.split())
 
 
-def columns(rows: Rows) -> dict[str, str]:
+def columns(rows: DatasetTable) -> dict[str, str]:
     """Name in SQL -> name of the column in `rows.known`; the file's own first, then those of every data set,
     then signals."""
     named = {"row_id": "row_id"}
     taken = {"row_id"}
-    own = [name for name in rows.known if name.startswith(SOURCE)]
-    others = [name for name in rows.known if not name.startswith(SOURCE) and name != "row_id"]
+    own = [name for name in rows.columns if name.startswith(SOURCE)]
+    others = [name for name in rows.columns if not name.startswith(SOURCE) and name != "row_id"]
     for name in [*own, *others]:
         before = "file_" if name.startswith(SOURCE) else "tunebench_"
         free = name.removeprefix(SOURCE) or before
@@ -49,19 +49,19 @@ def spelled(name: str) -> str:
     return name if _PLAIN.fullmatch(name) and name.lower() not in _RESERVED else quoted(name)
 
 
-def select_over(rows: Rows, sql: str) -> tuple[str, list[Any]]:
+def select_over(rows: DatasetTable, sql: str) -> tuple[str, list[Any]]:
     """A user's SELECT over `rows` as one statement, with its parameters."""
     named = columns(rows)
     statement, files = _over(rows, sql, named)
     if len(statement.encode()) - len(sql.encode()) > MOST_BYTES:
         text = sql.lower()
-        named = {name: known for name, known in named.items() if name.lower() in text}
+        named = {name: column for name, column in named.items() if name.lower() in text}
         statement, files = _over(rows, sql, named)
     return statement, files
 
 
-def _over(rows: Rows, sql: str, named: dict[str, str]) -> tuple[str, list[Any]]:
+def _over(rows: DatasetTable, sql: str, named: dict[str, str]) -> tuple[str, list[Any]]:
     relation, files = rows.relation(named.values())
-    taken = [f"{quoted(known)} AS {quoted(name)}" for name, known in named.items() if name != "row_id"]
+    taken = [f"{quoted(column)} AS {quoted(name)}" for name, column in named.items() if name != "row_id"]
     selected = f"SELECT {', '.join(['row_id', *taken])} FROM ({relation})"
     return f"WITH rows AS ({selected})\nSELECT * FROM (\n{sql.strip().rstrip(';')}\n)", files

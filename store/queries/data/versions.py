@@ -8,153 +8,200 @@ on the way changed the row.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
-from store.config.recipe import FATES, Fate, Recipe
+from store.config.recipe import Recipe
 from store.contract.errors import ConfigError, StateError
 from store.db.records import records, scalar
+from store.documents.dataset import (
+    ComparedRow,
+    ComparedVersions,
+    Dataset,
+    RowFate,
+    RowFates,
+    RunOfDataset,
+    Version,
+)
+from store.documents.fates import Fate, FateCounts
+from store.documents.job import CardFacts, OrderVersion
+from store.documents.row import RowContents
 from store.queries.data import datasets, quality
 from store.words.recipe_words import title
 
 if TYPE_CHECKING:
     from store.db.database import Queryable
 
-Document = dict[str, Any]
+
+SqlParams = dict[str, str | int | list[Fate]]  # of a statement, by name
 
 
-def tree(db: Queryable, dataset: str) -> list[Document]:
-    """All versions of the family of a data set (id or name), each after the one that it was made from.
-
-    Of each: what `store.queries.data.datasets` says of it, `depth` (0 for the first), `titles` (of the
-    recipe's steps) and `runs` [{run_id, name, status}], those that use it.
-    """
+def tree(db: Queryable, dataset: str) -> list[Version]:
+    """All versions of the family of a data set (id or name), each after the one that it was made from."""
     chosen = datasets.get_dataset(db, dataset)
-    known = {row["dataset_id"]: row for row in datasets.list_datasets(db)}
-    root = _ancestors(known, chosen)[-1]
+    by_id = {row["dataset_id"]: row for row in datasets.list_datasets(db)}
+    root = _ancestors(by_id, chosen)[-1]
     runs = _runs(db)
-    found: list[Document] = []
+    versions: list[Version] = []
 
-    def add(row: Document, depth: int) -> None:
+    def add(row: Dataset, depth: int) -> None:
         titles = [title(step) for step in Recipe.parse(row["recipe"]).steps] if row["recipe"] else []
-        found.append({**row, "depth": depth, "titles": titles, "runs": runs.get(row["dataset_id"], [])})
-        children = [other for other in known.values() if other["parent_id"] == row["dataset_id"]]
+        versions.append({**row, "depth": depth, "titles": titles, "runs": runs.get(row["dataset_id"], [])})
+        children = [other for other in by_id.values() if other["parent_id"] == row["dataset_id"]]
         for child in sorted(children, key=lambda other: (other["created_at"], other["dataset_id"])):
             add(child, depth + 1)
 
     add(root, 0)
-    return found
+    return versions
 
 
-def lineage(db: Queryable, dataset: str) -> list[Document]:
+def lineage(db: Queryable, dataset: str) -> list[Dataset]:
     """The data set and the versions that it comes from, the first one first."""
     chosen = datasets.get_dataset(db, dataset)
-    known = {row["dataset_id"]: row for row in datasets.list_datasets(db)}
-    return _ancestors(known, chosen)[::-1]
+    by_id = {row["dataset_id"]: row for row in datasets.list_datasets(db)}
+    return _ancestors(by_id, chosen)[::-1]
 
 
-def told(db: Queryable, dataset: str) -> Document:
-    """What a data card tells of a version: `history` (the versions from the first to this one: name, source,
-    columns, format, row_count, skipped_count, stats, recipe, fates, created_at as text) and `figures` {group:
-    {options, row_count, figures}}."""
-    fields = ("name", "source", "columns", "format", "row_count", "skipped_count", "stats", "recipe", "fates")
+def card_facts(db: Queryable, dataset: str) -> CardFacts:
+    """What a data card tells of a version."""
     chain = lineage(db, dataset)
-    history = [{f: row[f] for f in fields} | {"created_at": row["created_at"].isoformat()} for row in chain]
     measured = quality.signals(db, chain[-1]["fingerprint"])
-    figures = {
-        name: {field: row[field] for field in ("options", "row_count", "figures")}
-        for name, row in measured.items()
-        if not row["outdated"]
+    return {
+        "history": [_in_history(row) for row in chain],
+        "figures": {
+            name: {"options": row["options"], "row_count": row["row_count"], "figures": row["figures"]}
+            for name, row in measured.items()
+            if not row["outdated"]
+        },
     }
-    return {"history": history, "figures": figures}
+
+
+def _in_history(row: Dataset) -> OrderVersion:
+    return {
+        "name": row["name"],
+        "source": row["source"],
+        "columns": row["columns"],
+        "format": row["format"],
+        "row_count": row["row_count"],
+        "skipped_count": row["skipped_count"],
+        "stats": row["stats"],
+        "recipe": row["recipe"],
+        "fates": row["fates"],
+        "created_at": row["created_at"].isoformat(),
+    }
+
+
+@dataclass(frozen=True)
+class FateFilter:
+    """Rows of a version by what became of them: fate; step: those that this step (index in the recipe)
+    dropped, added or changed; search: in the reason or in either text, in any case."""
+
+    fate: Fate | None = None
+    step: int | None = None
+    search: str = ""
+
+    def where(self) -> tuple[str, SqlParams]:
+        """As SQL over f (the fates), p and r (the rows before and after), with its parameters."""
+        conditions, params = ["true"], SqlParams()
+        if self.fate is not None:
+            conditions.append("f.fate = $fate")
+            params["fate"] = self.fate
+        if self.step is not None:
+            conditions.append("(f.step = $step OR list_contains(f.steps, $step))")
+            params["step"] = self.step
+        if self.search:
+            texts = ("f.reason", "p.text", "r.text")
+            hits = " OR ".join(f"contains(lower(coalesce({text}, '')), lower($search))" for text in texts)
+            conditions.append(f"({hits})")
+            params["search"] = self.search
+        return " AND ".join(conditions), params
+
+
+ALL_FATES = FateFilter()
 
 
 def fates(
-    db: Queryable,
-    dataset: str,
-    *,
-    fate: Fate | None = None,
-    step: int | None = None,
-    search: str = "",
-    limit: int = 50,
-    offset: int = 0,
-) -> Document:
-    """What became of the rows of the version before: `{"total", "rows": [{parent_row_id, row_id, fate, step,
-    steps, reason, before, after}]}`; before and after are the texts.
+    db: Queryable, dataset: str, which: FateFilter = ALL_FATES, *, limit: int = 50, offset: int = 0
+) -> RowFates:
+    """What became of the rows of the version before; before and after are the texts.
 
-    step: those that this step (index in the recipe) dropped, added or changed. search: in the reason or in
-    either text, in any case. Raises StateError for a data set that no recipe made.
+    Raises StateError for a data set that no recipe made.
     """
     version = datasets.get_dataset(db, dataset)
     parent = _parent(db, version)
-    conditions = ["true"]
-    params: Document = {
-        "fates": _fates_path(version),
-        "old": parent["rows_path"],
-        "new": version["rows_path"],
-    }
-    if fate is not None:
-        conditions.append("f.fate = $fate")
-        params["fate"] = fate
-    if step is not None:
-        conditions.append("(f.step = $step OR list_contains(f.steps, $step))")
-        params["step"] = step
-    if search:
-        texts = ("f.reason", "p.text", "r.text")
-        found = " OR ".join(f"contains(lower(coalesce({text}, '')), lower($search))" for text in texts)
-        conditions.append(f"({found})")
-        params["search"] = search
-    where = " AND ".join(conditions)
+    where, params = which.where()
+    files = {"old": parent["rows_path"], "new": version["rows_path"]}
+    params["fates"] = _fates_path(version)
     table = "read_parquet($fates) f"
     texts_of = (
         " LEFT JOIN read_parquet($old) p ON p.row_id = f.parent_row_id"
         " LEFT JOIN read_parquet($new) r ON r.row_id = f.row_id"
     )
-    count = f"SELECT count(*) FROM {table}{texts_of if search else ''} WHERE {where}"
-    counted = params if search else {k: v for k, v in params.items() if k not in ("old", "new")}
+    count = f"SELECT count(*) FROM {table}{texts_of if which.search else ''} WHERE {where}"
+    counted = params | (files if which.search else {})
     page = f"""
-        WITH page AS (SELECT f.* FROM {table}{texts_of if search else ""} WHERE {where}
+        WITH page AS (SELECT f.* FROM {table}{texts_of if which.search else ""} WHERE {where}
                       ORDER BY f.parent_row_id NULLS LAST, f.row_id LIMIT $limit OFFSET $offset)
         SELECT f.*, p.text AS before, r.text AS after FROM page f {texts_of}
         ORDER BY f.parent_row_id NULLS LAST, f.row_id
     """
-    rows = records(db.query(page, {**params, "limit": limit, "offset": offset}))
+    rows = records(db.query(page, {**params, **files, "limit": limit, "offset": offset}), RowFate)
     return {"total": int(scalar(db.query(count, counted))), "rows": rows}
+
+
+class _FateCount(TypedDict):
+    fate: Fate
+    n: int
+
+
+class _Link(TypedDict):
+    row_id: int | None
+    other_row_id: int | None
+    fate: Fate
 
 
 def compare(
     db: Queryable, dataset: str, other: str, *, fate: Fate | None = None, limit: int = 20, offset: int = 0
-) -> Document:
+) -> ComparedVersions:
     """Two versions of a family row by row, seen from `dataset`: a row that `other` lacks is dropped, one that
     only `other` has is added.
 
-    `{"counts": {kept, changed, dropped, added}, "total": rows of the fate asked for (all but the kept where
-    left out), "rows": [{fate, row_id, other_row_id, before: row, after: row}]}`; a row has messages, text,
-    label and rejected, and is None where the version lacks it. Raises ConfigError (field other) for versions
-    of two families.
+    `fate`: all but the kept where it is left out. Raises ConfigError (field other) for versions of two
+    families.
     """
     first, second = datasets.get_dataset(db, dataset), datasets.get_dataset(db, other)
     links, params = _links(db, first, second)
-    counted = records(db.query(f"{links} SELECT fate, count(*) AS n FROM linked GROUP BY fate", params))
-    counts: dict[str, int] = dict.fromkeys(FATES, 0) | {row["fate"]: row["n"] for row in counted}
-    wanted = [fate] if fate else ["changed", "dropped", "added"]
+    counted = records(
+        db.query(f"{links} SELECT fate, count(*) AS n FROM linked GROUP BY fate", params), _FateCount
+    )
+    rows_of = {row["fate"]: row["n"] for row in counted}
+    wanted: list[Fate] = [fate] if fate else ["changed", "dropped", "added"]
     page = db.query(
         f"{links} SELECT * FROM linked WHERE list_contains($wanted::VARCHAR[], fate)"
         " ORDER BY row_id NULLS LAST, other_row_id LIMIT $limit OFFSET $offset",
         {**params, "wanted": wanted, "limit": limit, "offset": offset},
     )
-    rows = records(page)
-    before = _contents(db, first, [row["row_id"] for row in rows])
-    after = _contents(db, second, [row["other_row_id"] for row in rows])
-    for row in rows:
-        row["before"], row["after"] = before.get(row["row_id"]), after.get(row["other_row_id"])
+    links_of_page = records(page, _Link)
+    before = _contents(db, first, [row["row_id"] for row in links_of_page])
+    after = _contents(db, second, [row["other_row_id"] for row in links_of_page])
+    rows: list[ComparedRow] = [
+        {**row, "before": before.get(row["row_id"]), "after": after.get(row["other_row_id"])}
+        for row in links_of_page
+    ]
+    counts: FateCounts = {
+        "kept": rows_of.get("kept", 0),
+        "changed": rows_of.get("changed", 0),
+        "dropped": rows_of.get("dropped", 0),
+        "added": rows_of.get("added", 0),
+    }
     return {"counts": counts, "total": sum(counts[name] for name in wanted), "rows": rows}
 
 
-def _links(db: Queryable, first: Document, second: Document) -> tuple[str, Document]:
+def _links(db: Queryable, first: Dataset, second: Dataset) -> tuple[str, SqlParams]:
     """The table `linked` (row_id, other_row_id, fate) as common table expressions, and their parameters."""
-    known = {row["dataset_id"]: row for row in datasets.list_datasets(db)}
-    ours, theirs = _ancestors(known, first), _ancestors(known, second)
+    by_id = {row["dataset_id"]: row for row in datasets.list_datasets(db)}
+    ours, theirs = _ancestors(by_id, first), _ancestors(by_id, second)
     ids = [row["dataset_id"] for row in theirs]
     common = next((row for row in ours if row["dataset_id"] in ids), None)
     if common is None:
@@ -163,7 +210,7 @@ def _links(db: Queryable, first: Document, second: Document) -> tuple[str, Docum
             fix="Compare versions that come from the same import.",
             field="other",
         )
-    params: Document = {"first": first["rows_path"], "second": second["rows_path"]}
+    params: SqlParams = {"first": first["rows_path"], "second": second["rows_path"]}
     params["common"] = common["rows_path"]
     tables = [
         _chain("a", ours[: ours.index(common)][::-1], params),
@@ -193,7 +240,7 @@ def _links(db: Queryable, first: Document, second: Document) -> tuple[str, Docum
     )
 
 
-def _chain(name: str, versions: list[Document], params: Document) -> str:
+def _chain(name: str, versions: list[Dataset], params: SqlParams) -> str:
     """Tables that follow the rows of the common version down to the last of `versions`; the last is `name`:
     origin (row id in the common version), row_id, touched (whether a recipe on the way changed it)."""
     sql = "SELECT row_id AS origin, row_id, false AS touched FROM read_parquet($common)"
@@ -209,39 +256,50 @@ def _chain(name: str, versions: list[Document], params: Document) -> str:
     return ", ".join(tables)
 
 
-def _contents(db: Queryable, dataset: Document, row_ids: list[int | None]) -> dict[int | None, Document]:
+def _contents(db: Queryable, dataset: Dataset, row_ids: list[int | None]) -> dict[int | None, RowContents]:
     wanted = [row_id for row_id in row_ids if row_id is not None]
-    fields = ("messages", "text", "label", "rejected")
-    found = datasets.get_rows(db, dataset, wanted) if wanted else []
-    return {row["row_id"]: {field: row[field] for field in fields} for row in found}
+    return {
+        row["row_id"]: {
+            "messages": row["messages"],
+            "text": row["text"],
+            "label": row["label"],
+            "rejected": row["rejected"],
+        }
+        for row in (datasets.get_rows(db, dataset, wanted) if wanted else [])
+    }
 
 
-def _ancestors(known: dict[str, Document], row: Document) -> list[Document]:
+def _ancestors(by_id: dict[str, Dataset], row: Dataset) -> list[Dataset]:
     """The version, the one that it was made from, and so on."""
     chain = [row]
-    while (parent := known.get(chain[-1]["parent_id"] or "")) is not None:
+    while (parent := by_id.get(chain[-1]["parent_id"] or "")) is not None:
         chain.append(parent)
     return chain
 
 
-def _parent(db: Queryable, version: Document) -> Document:
-    parent = version["parent_id"] and datasets.find_dataset(db, version["parent_id"])
+def _parent(db: Queryable, version: Dataset) -> Dataset:
+    parent = datasets.find_dataset(db, version["parent_id"]) if version["parent_id"] else None
     if not parent:
         raise StateError(
             f"{version['name']} was imported, not made by a recipe: no row has a fate.",
             fix="Choose a version that a recipe made.",
         )
-    return dict(parent)
+    return parent
 
 
-def _fates_path(version: Document) -> str:
+def _fates_path(version: Dataset) -> str:
     return str(Path(version["rows_path"]).with_name("fates.parquet"))
 
 
-def _runs(db: Queryable) -> dict[str, list[Document]]:
+class _RunRow(RunOfDataset):
+    dataset_id: str
+
+
+def _runs(db: Queryable) -> dict[str, list[RunOfDataset]]:
     """The runs of each data set, by its id."""
-    found: dict[str, list[Document]] = {}
+    runs: dict[str, list[RunOfDataset]] = {}
     table = db.query("SELECT run_id, name, status, dataset_id FROM run_overview ORDER BY number")
-    for row in records(table):
-        found.setdefault(row.pop("dataset_id"), []).append(row)
-    return found
+    for row in records(table, _RunRow):
+        run: RunOfDataset = {"run_id": row["run_id"], "name": row["name"], "status": row["status"]}
+        runs.setdefault(row["dataset_id"], []).append(run)
+    return runs

@@ -8,6 +8,7 @@ its result says it all.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,23 +17,24 @@ import pyarrow as pa
 from store.config.evaluate_config import EvaluateConfig
 from store.contract.errors import ConfigError
 from store.db.records import records, scalar
+from store.documents.evaluation import Evaluation
+from store.documents.job import Job
 from store.queries.evaluations import evaluations
 
 if TYPE_CHECKING:
     from store.db.database import Queryable
 
 
-Document = dict[str, Any]
 OF_CHOICES = ("choice_examples", "list_choices")
 OF_ANSWERS = ("max_new_tokens", "do_sample", "temperature", "top_p", "per_device_eval_batch_size")
 
 
 @dataclass(frozen=True)
-class Pair:
+class EvaluationPair:
     """`scores`: of each, as `evaluations.scores`; groups: row id -> group; common: rows that both have."""
 
-    first: Document
-    second: Document
+    first: Evaluation
+    second: Evaluation
     scores: tuple[pa.Table, pa.Table]
     groups: dict[int, Any] | None
     common: int
@@ -42,7 +44,7 @@ class Pair:
         return self.common == self.first["n"] == self.second["n"]
 
 
-def pair(db: Queryable, first: Document, second: Document) -> Pair:
+def pair(db: Queryable, first: Evaluation, second: Evaluation) -> EvaluationPair:
     """The two by what the job folders hold. Raises ConfigError for rows of other data; over a Client,
     QueryError where a file is gone."""
     if first["data_fingerprint"] != second["data_fingerprint"]:
@@ -52,9 +54,9 @@ def pair(db: Queryable, first: Document, second: Document) -> Pair:
             field="against",
         )
     ids = [document["evaluation_id"] for document in (first, second)]
-    files = [str(evaluations.predictions_path(db, one)) for one in ids]
+    files = [str(evaluations.predictions_path(db, evaluation_id)) for evaluation_id in ids]
     sql = "SELECT count(*) FROM read_parquet(?) a JOIN read_parquet(?) b ON a.row_id = b.row_id"
-    return Pair(
+    return EvaluationPair(
         first,
         second,
         (evaluations.scores(db, ids[0]), evaluations.scores(db, ids[1])),
@@ -63,22 +65,22 @@ def pair(db: Queryable, first: Document, second: Document) -> Pair:
     )
 
 
-def unlike(pair: Pair) -> list[str]:
+def unlike(pair: EvaluationPair) -> list[str]:
     """How the two were asked in other ways, which may tell answers apart by itself: "dtype: bfloat16 and
     float32"."""
-    details = [one["details"] for one in (pair.first, pair.second)]
-    configs = [EvaluateConfig.parse(one["config"]) for one in (pair.first, pair.second)]
+    both = (pair.first, pair.second)
+    configs = [EvaluateConfig.parse(evaluation["config"]) for evaluation in both]
     names = [*(OF_ANSWERS if all(config.generates for config in configs) else ())]
     names += OF_CHOICES if all(config.chooses for config in configs) else ()
-    sides = [("dtype", [one["dtype"] for one in details])]
+    sides: list[tuple[str, list[Any]]] = [("dtype", [side["details"]["dtype"] for side in both])]
     sides += [(name, [getattr(config, name) for config in configs]) for name in names]
-    return [f"{name}: {one} and {two}" for name, (one, two) in sides if one != two]
+    return [f"{name}: {first} and {second}" for name, (first, second) in sides if first != second]
 
 
-def again_on_the_same_rows(pair: Pair) -> Document:
+def again_on_the_same_rows(pair: EvaluationPair) -> dict[str, Any]:
     """What `evaluate` is asked for one of the two to answer the rows of the other: a model by name or a base
     those of a run, which were held out from it; else the second those of the first."""
-    trained = [_is_tuned(one) for one in (pair.first, pair.second)]
+    trained = [_is_tuned(side) for side in (pair.first, pair.second)]
     mover, stays = (pair.first, pair.second) if trained == [False, True] else (pair.second, pair.first)
     config = dict(mover["config"])
     for gone in ("name", "notes", "part", "max_rows", "dataset"):
@@ -86,7 +88,7 @@ def again_on_the_same_rows(pair: Pair) -> Document:
     return config | {"rows_of": stays["evaluation_id"], "max_rows": None}
 
 
-def command(asked: Document) -> str:
+def command(asked: Mapping[str, Any]) -> str:
     """The same as a command line; options of metrics are left to the defaults."""
     words = ["tunebench", "evaluate"]
     if asked.get("run"):
@@ -102,17 +104,17 @@ def command(asked: Document) -> str:
     return shlex.join(words)
 
 
-def _is_tuned(evaluation: Document) -> bool:
+def _is_tuned(evaluation: Evaluation) -> bool:
     return bool(evaluation["run_id"]) and evaluation["checkpoint"] != "base"
 
 
 KIND = "judge"
 
 
-def of_pair(db: Queryable, first: str, second: str) -> list[dict[str, Any]]:
+def of_pair(db: Queryable, first: str, second: str) -> list[Job]:
     """The jobs that judge these two evaluations, either way round, newest first."""
     sql = (
         "SELECT * FROM job WHERE kind = $1 AND list_sort([config ->> 'first', config ->> 'second'])"
         " = list_sort([$2, $3]) ORDER BY created_at DESC, job_id DESC"
     )
-    return records(db.query(sql, [KIND, first, second]), ("config", "error", "result"))
+    return records(db.query(sql, [KIND, first, second]), Job, ("config", "error", "result"))

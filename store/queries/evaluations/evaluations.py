@@ -15,6 +15,17 @@ from store.contract.errors import NotFoundError
 from store.contract.jobdir import JobDir
 from store.contract.states import ALIVE
 from store.db.records import records, scalar, to_json
+from store.documents.dataset import Dataset
+from store.documents.evaluation import (
+    EvaluatedRow,
+    Evaluation,
+    EvaluationLine,
+    EvaluationName,
+    RowOfTwo,
+    RowScore,
+)
+from store.documents.evaluation_result import EvaluationDetails, EvaluationResult
+from store.documents.job import Job
 from store.queries.jobs import placeholders, utc
 from store.queries.rows import row_losses
 
@@ -23,8 +34,6 @@ if TYPE_CHECKING:
 
 KIND = "evaluate"
 JSON_COLUMNS = ("config", "figures", "details")
-DETAILS = ("counts", "reasons", "notices", "probes", "seconds", "peak_memory_gib", "device", "device_name",
-           "dtype", "versions")  # fmt: skip
 _FIGURE = (
     '[{"metric":"VARCHAR","value":"DOUBLE","low":"DOUBLE","high":"DOUBLE","n":"BIGINT","better":"VARCHAR",'
     '"bounds":"DOUBLE[]","failed":"VARCHAR","estimator":"VARCHAR"}]'
@@ -38,34 +47,34 @@ _LINE = f"""e.evaluation_id, e.name, e.model, e.run_id, r.name AS run_name, e.ch
 # -- reads ------------------------------------------------------------------------------------------
 
 
-def list_evaluations(db: Queryable, *, run_id: str | None = None, limit: int = 200) -> list[dict[str, Any]]:
+def list_evaluations(db: Queryable, *, run_id: str | None = None, limit: int = 200) -> list[Evaluation]:
     """The finished ones, newest first; of one run, or of all models."""
     where, params = ("WHERE run_id = ?", [run_id]) if run_id is not None else ("", [])
     sql = f"SELECT * FROM evaluation {where} ORDER BY created_at DESC, evaluation_id DESC LIMIT ?"
-    return records(db.query(sql, [*params, limit]), JSON_COLUMNS)
+    return records(db.query(sql, [*params, limit]), Evaluation, JSON_COLUMNS)
 
 
-def get(db: Queryable, name: str) -> dict[str, Any]:
+def get(db: Queryable, name: str) -> Evaluation:
     """The evaluation with this id, or the newest with this name. Raises NotFoundError."""
     sql = (
         "SELECT * FROM evaluation WHERE evaluation_id = ? OR name = ?"
         " ORDER BY evaluation_id = ? DESC, created_at DESC LIMIT 1"
     )
-    found = records(db.query(sql, [name, name, name]), JSON_COLUMNS)
-    if not found:
+    rows = records(db.query(sql, [name, name, name]), Evaluation, JSON_COLUMNS)
+    if not rows:
         raise NotFoundError(f"There is no evaluation {name!r}.", fix="List them with: tunebench evaluations")
-    return found[0]
+    return rows[0]
 
 
-def unfinished(db: Queryable, run_id: str | None = None) -> list[dict[str, Any]]:
+def unfinished(db: Queryable, run_id: str | None = None) -> list[Job]:
     """Jobs that evaluate this run, or anything, and have no result: waiting, at work, failed or stopped;
     oldest first."""
     where, params = ("AND config ->> 'run' = ?", [run_id]) if run_id is not None else ("", [])
     sql = f"SELECT * FROM job WHERE kind = ? AND status <> 'finished' {where} ORDER BY created_at, job_id"
-    return records(db.query(sql, [KIND, *params]), ("config", "error", "result"))
+    return records(db.query(sql, [KIND, *params]), Job, ("config", "error", "result"))
 
 
-def found(
+def listed(
     db: Queryable,
     *,
     search: str = "",
@@ -73,9 +82,8 @@ def found(
     model: str = "",
     limit: int = 25,
     offset: int = 0,
-) -> tuple[int, list[dict[str, Any]]]:
-    """How many finished ones match, and a page of them, newest first, each with `run_name` and with figures
-    that have metric, value, low, high, n, better, bounds, failed and estimator alone.
+) -> tuple[int, list[EvaluationLine]]:
+    """How many finished ones match, and a page of them, newest first.
 
     search: part of a name, data set, model or run; model: the name of a model or of a run.
     """
@@ -87,7 +95,7 @@ def found(
     counted = f"SELECT count(*) FROM evaluation e LEFT JOIN run r ON r.run_id = e.run_id WHERE {where}"
     total = int(scalar(db.query(counted, params)))
     sql = f"SELECT {_LINE} WHERE {where} ORDER BY e.created_at DESC, e.evaluation_id DESC LIMIT $4 OFFSET $5"
-    return total, records(db.query(sql, [*params, limit, offset]), ("config", "figures"))
+    return total, records(db.query(sql, [*params, limit, offset]), EvaluationLine, ("config", "figures"))
 
 
 def models(db: Queryable) -> list[str]:
@@ -117,14 +125,14 @@ def sliced(db: Queryable, evaluation_id: str, metric: str, other: str = "") -> p
     return db.query(sql, paths)
 
 
-def comparable(db: Queryable, evaluation: dict[str, Any], limit: int = 100) -> list[dict[str, Any]]:
-    """Other evaluations on the same data, as in `found`, newest first: rows of theirs may be the same."""
+def comparable(db: Queryable, evaluation: EvaluationName, limit: int = 100) -> list[EvaluationLine]:
+    """Other evaluations on the same data, newest first: rows of theirs may be the same."""
     sql = (
         f"SELECT {_LINE} WHERE e.data_fingerprint = ? AND e.evaluation_id <> ?"
         " ORDER BY e.created_at DESC, e.evaluation_id DESC LIMIT ?"
     )
     params = [evaluation["data_fingerprint"], evaluation["evaluation_id"], limit]
-    return records(db.query(sql, params), ("config", "figures"))
+    return records(db.query(sql, params), EvaluationLine, ("config", "figures"))
 
 
 def users(db: Queryable, column: str, value: str) -> list[str]:
@@ -137,7 +145,7 @@ def users(db: Queryable, column: str, value: str) -> list[str]:
         f" SELECT title FROM job WHERE kind = ? AND config ->> '{key}' = ?"
         f" AND status IN ({placeholders(alive)})"
     )
-    return db.query(sql, [value, KIND, value, *alive])["name"].to_pylist()
+    return [str(name) for name in db.query(sql, [value, KIND, value, *alive])["name"].to_pylist()]
 
 
 def _folder(db: Queryable, evaluation_id: str) -> JobDir:
@@ -171,8 +179,8 @@ def page(
     better: str = "higher",
     limit: int = 10,
     offset: int = 0,
-) -> tuple[int, list[dict[str, Any]]]:
-    """How many rows there are, and some of them with `scores` {metric: {score, reason}}: those first that
+) -> tuple[int, list[EvaluatedRow]]:
+    """How many rows there are, and some of them: those first that
     `metric` scores worst, before them those that it could not score."""
     folder = _folder(db, evaluation_id)
     total = int(scalar(db.query("SELECT count(*) FROM read_parquet(?)", [str(folder.predictions)])))
@@ -183,30 +191,36 @@ def page(
                ON s.row_id = p.row_id
         ORDER BY s.reason IS NULL, s.score {order} NULLS LAST, p.row_id LIMIT $4 OFFSET $5
     """
-    rows = records(db.query(sql, [str(folder.predictions), str(folder.scores), metric, limit, offset]))
-    _add_scores(db, folder, rows)
+    table = db.query(sql, [str(folder.predictions), str(folder.scores), metric, limit, offset])
+    rows = records(table, EvaluatedRow)
+    scores = _scores_of(db, folder, [row["row_id"] for row in rows])
+    for row in rows:
+        row["scores"] = scores[row["row_id"]]
     return total, rows
 
 
-def _add_scores(db: Queryable, folder: JobDir, rows: list[dict[str, Any]]) -> None:
-    ids = [row["row_id"] for row in rows]
+class _ScoreRow(RowScore):
+    row_id: int
+    metric: str
+
+
+def _scores_of(db: Queryable, folder: JobDir, ids: list[int]) -> dict[int, dict[str, RowScore]]:
+    """Of each of these rows the score of every metric."""
     sql = (
         "SELECT row_id, metric, score, reason FROM read_parquet($1) WHERE list_contains($2::BIGINT[], row_id)"
     )
-    known: dict[int, dict[str, Any]] = {row_id: {} for row_id in ids}
-    for line in records(db.query(sql, [str(folder.scores), ids])):
-        known[line["row_id"]][line["metric"]] = {"score": line["score"], "reason": line["reason"]}
-    for row in rows:
-        row["scores"] = known[row["row_id"]]
+    scores: dict[int, dict[str, RowScore]] = {row_id: {} for row_id in ids}
+    for line in records(db.query(sql, [str(folder.scores), ids]), _ScoreRow):
+        scores[line["row_id"]][line["metric"]] = {"score": line["score"], "reason": line["reason"]}
+    return scores
 
 
 def shared(
     db: Queryable, first: str, second: str, metric: str, *, limit: int = 5
-) -> tuple[int, list[dict[str, Any]]]:
-    """How many rows both evaluations have, and those on which they differ most in `metric`: row_id, prompt,
-    reference, first, second (answers), first_score, second_score."""
-    one, two = _folder(db, first), _folder(db, second)
-    files = [str(path) for path in (one.predictions, two.predictions)]
+) -> tuple[int, list[RowOfTwo]]:
+    """How many rows both evaluations have, and those on which they differ most in `metric`."""
+    folders = [_folder(db, name) for name in (first, second)]
+    files = [str(folder.predictions) for folder in folders]
     sql = "SELECT count(*) FROM read_parquet(?) a JOIN read_parquet(?) b ON a.row_id = b.row_id"
     total = int(scalar(db.query(sql, files)))
     sql = """
@@ -217,8 +231,8 @@ def shared(
         JOIN read_parquet($4) t ON t.row_id = a.row_id AND t.metric = $5
         WHERE s.score <> t.score ORDER BY abs(s.score - t.score) DESC, a.row_id LIMIT $6
     """
-    params = [*files, *(str(path) for path in (one.scores, two.scores)), metric, limit]
-    return total, records(db.query(sql, params))
+    params = [*files, *(str(folder.scores) for folder in folders), metric, limit]
+    return total, records(db.query(sql, params), RowOfTwo)
 
 
 def probes(db: Queryable, evaluation_id: str) -> pa.Table:
@@ -235,15 +249,22 @@ def probes(db: Queryable, evaluation_id: str) -> pa.Table:
 
 
 def insert(
-    tx: Transaction,
-    job: dict[str, Any],
-    result: dict[str, Any],
-    dataset: dict[str, Any],
-    model: str,
-    at: float,
+    tx: Transaction, job: Job, result: EvaluationResult, dataset: Dataset, model: str, at: float
 ) -> None:
     """What the finished `job` found; `model` by name, of a run its base model's."""
     config = job["config"]
+    details: EvaluationDetails = {
+        "counts": result["counts"],
+        "reasons": result["reasons"],
+        "notices": result["notices"],
+        "probes": result["probes"],
+        "seconds": result["seconds"],
+        "peak_memory_gib": result["peak_memory_gib"],
+        "device": result["device"],
+        "device_name": result["device_name"],
+        "dtype": result["dtype"],
+        "versions": result["versions"],
+    }
     row = {
         "evaluation_id": job["job_id"],
         "name": job["title"],
@@ -258,7 +279,7 @@ def insert(
         "n": result["n"],
         "config": to_json(config),
         "figures": to_json(result["figures"]),
-        "details": to_json({name: result[name] for name in DETAILS}),
+        "details": to_json(details),
         "created_at": utc(at),
     }
     places = ", ".join(f"${name}" for name in row)

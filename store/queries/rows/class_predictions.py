@@ -6,11 +6,12 @@ Only a run with `verdict["classification"]` has one. Two runs can be compared on
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from store.db.records import records, scalar
+from store.documents.evidence_rows import ClassPrediction
 from store.queries.rows import row_losses
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def page(
     predicted: str = "",
     limit: int = 10,
     offset: int = 0,
-) -> tuple[int, list[dict[str, Any]]]:
+) -> tuple[int, list[ClassPrediction]]:
     """How many rows there are, and some of them: the surest mistakes first, then the least sure right ones.
 
     only: "", "wrong" or "right". label, predicted: of this class alone, where given. Over a Client,
@@ -46,7 +47,7 @@ def page(
         f"SELECT * FROM read_parquet(?) WHERE {where} ORDER BY label = predicted,"
         " CASE WHEN label = predicted THEN probability ELSE -probability END, row_id LIMIT ? OFFSET ?"
     )
-    return total, records(db.query(sql, [*params, limit, offset]))
+    return total, records(db.query(sql, [*params, limit, offset]), ClassPrediction)
 
 
 def shared(db: Queryable, first: str, second: str, split: str) -> pa.Table:

@@ -5,13 +5,14 @@ its weights moved."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from store.contract.errors import QueryError
 from store.db.records import records, scalar
+from store.documents.evidence_rows import MatrixChange, ProbeQuestion, RequestRow
 from store.queries.rows import row_losses
 
 if TYPE_CHECKING:
@@ -27,9 +28,8 @@ ONLY = {
 
 def questions(
     db: Queryable, run_id: str, *, only: str = "", limit: int = 10, offset: int = 0
-) -> tuple[int, list[dict[str, Any]]]:
-    """How many of the choice items there are, and some of them: probe, item, category, text, options, right,
-    and what base and tuned model chose; those first whose right option lost most.
+) -> tuple[int, list[ProbeQuestion]]:
+    """How many of the choice items there are, and some of them: those first whose right option lost most.
 
     only: "", "lost" (right before, wrong after), "won" or "wrong" (both times). Over a Client, QueryError
     where a file is missing.
@@ -38,8 +38,8 @@ def questions(
     params = [str(folder / name) for name in ("probes.parquet", "probe_items.parquet")]
     source = _QUESTIONS + f" WHERE {ONLY[only]}"
     total = int(scalar(db.query(f"SELECT count(*) FROM ({source})", params)))
-    found = db.query(f"{source} ORDER BY rise DESC, item LIMIT $3 OFFSET $4", [*params, limit, offset])
-    return total, records(found)
+    page = db.query(f"{source} ORDER BY rise DESC, item LIMIT $3 OFFSET $4", [*params, limit, offset])
+    return total, records(page, ProbeQuestion)
 
 
 def of_runs(db: Queryable, run_ids: Sequence[str], probe: str) -> pa.Table:
@@ -50,17 +50,23 @@ def of_runs(db: Queryable, run_ids: Sequence[str], probe: str) -> pa.Table:
     return db.query(_OF_RUNS, [files, list(run_ids), probe])
 
 
-def weights(db: Queryable, run_id: str) -> list[dict[str, Any]]:
+def weights(db: Queryable, run_id: str) -> list[MatrixChange]:
     """How far each matrix moved, by layer and module. Over a Client, QueryError where the file is missing."""
     path = row_losses.path(db, run_id).with_name("weights.parquet")
-    return records(db.query("SELECT * FROM read_parquet(?) ORDER BY layer NULLS LAST, module", [str(path)]))
+    sql = "SELECT * FROM read_parquet(?) ORDER BY layer NULLS LAST, module"
+    return records(db.query(sql, [str(path)]), MatrixChange)
 
 
-def requests(db: Queryable, run_id: str) -> list[dict[str, Any]]:
-    """What a model should refuse, and harmless requests like it, each pair together: pair, category, harmful,
-    text, base, tuned, base_refused, tuned_refused. Over a Client, QueryError where the file is missing."""
+def requests(db: Queryable, run_id: str) -> list[RequestRow]:
+    """What a model should refuse, and harmless requests like it, each pair together. Over a Client,
+    QueryError where the file is missing."""
     path = row_losses.path(db, run_id).with_name("requests.parquet")
-    return records(db.query("SELECT * FROM read_parquet(?) ORDER BY pair, harmful DESC", [str(path)]))
+    sql = "SELECT * FROM read_parquet(?) ORDER BY pair, harmful DESC"
+    return records(db.query(sql, [str(path)]), RequestRow)
+
+
+class _Step(TypedDict):
+    step: int
 
 
 def course(db: Queryable, run_id: str, *, most: int = 16) -> tuple[int, dict[int, pa.Table], pa.Table | None]:
@@ -71,7 +77,7 @@ def course(db: Queryable, run_id: str, *, most: int = 16) -> tuple[int, dict[int
     folder = row_losses.path(db, run_id).parent
     live = str(folder / "live_probes.parquet")
     try:
-        steps = [row["step"] for row in records(db.query(_STEPS, [live]))]
+        steps = [row["step"] for row in records(db.query(_STEPS, [live]), _Step)]
     except QueryError:  # nothing was measured yet
         return 0, {}, None
     chosen = _thinned([step for step in steps if step > 0], most)

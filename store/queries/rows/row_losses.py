@@ -47,7 +47,7 @@ def of_runs(db: Queryable, run_ids: Sequence[str]) -> pa.Table:
     return db.query(_OF_RUNS, [str(path(db, "*")), list(run_ids)])
 
 
-def sliced(db: Queryable, run_id: str, split: str, rows: explore.Rows, where: Filter) -> pa.Table:
+def sliced(db: Queryable, run_id: str, split: str, rows: explore.DatasetTable, where: Filter) -> pa.Table:
     """The held-out rows of `split` that the filter means: row_id, tokens, base_loss and tuned_loss (summed
     nats), in order of row id. `rows` are those that the run was trained on. Raises ConfigError."""
     relation, files = rows.relation(rows.needed(where))

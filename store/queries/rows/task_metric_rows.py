@@ -6,10 +6,11 @@ validation row) and `live_answers.parquet` (scores of generated answers).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from store.contract.jobdir import JobDir
 from store.db.records import records
+from store.documents.metric import ValidationSums
 from store.queries.rows import row_losses
 
 if TYPE_CHECKING:
@@ -23,19 +24,19 @@ _X = {
 }
 
 
-def sums(db: Queryable, run_id: str, kind: str) -> list[dict[str, Any]]:
-    """By step {step, n, x, w, xx, xw, ww} of a kind of `engine.diagnostics.course.task_metric_course`. Over a
+def sums(db: Queryable, run_id: str, kind: str) -> list[ValidationSums]:
+    """By step, of a kind of `engine.diagnostics.course.task_metric_course`. Over a
     Client, QueryError where the run has not kept a validation yet."""
     weight = "tokens" if kind == "tokens" else "1"
     only = "WHERE step > 0" if kind == "pairs" else ""
     source = f"SELECT step, {_X[kind]} AS x, {weight} AS w FROM read_parquet(?) {only}"
-    return records(db.query(_SUMS.format(source), [str(_folder(db, run_id).validations)]))
+    return records(db.query(_SUMS.format(source), [str(_folder(db, run_id).validations)]), ValidationSums)
 
 
-def answers(db: Queryable, run_id: str) -> list[dict[str, Any]]:
+def answers(db: Queryable, run_id: str) -> list[ValidationSums]:
     """As `sums`, of the generated answers that could be scored."""
     source = "SELECT step, score AS x, 1 AS w FROM read_parquet(?) WHERE isfinite(score)"
-    return records(db.query(_SUMS.format(source), [str(_folder(db, run_id).live_answers)]))
+    return records(db.query(_SUMS.format(source), [str(_folder(db, run_id).live_answers)]), ValidationSums)
 
 
 def _folder(db: Queryable, run_id: str) -> JobDir:

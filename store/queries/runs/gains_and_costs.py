@@ -7,9 +7,10 @@ count what is left out.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from store.db.records import records
+from store.documents.run import RunCosts
 
 if TYPE_CHECKING:
     from store.db.database import Queryable
@@ -17,16 +18,9 @@ if TYPE_CHECKING:
 FIGURES = ("gain", "prose", "answers", "kl")
 
 
-def costs(db: Queryable) -> list[dict[str, Any]]:
-    """Of each finished run, oldest first: run_id, number, name, method, model, dataset_id, dataset_name,
-    data_fingerprint (of its rows), task, learning_rate, num_train_epochs, init_from and parent (the run that
-    it changes; "" for none), alpha (of a run that was mixed and not trained, else null), state (of its
-    forgetting, or null), and four figures {value, low, high, n, …}, each null where there is none:
-
-    gain (with its unit), prose (rise of the loss on plain prose, nats a token), answers (change of the share
-    of questions that are right), kl (distance from the base model on its own texts, nats a token).
-    """
-    return records(db.query(_COSTS), FIGURES)
+def costs(db: Queryable) -> list[RunCosts]:
+    """Of each finished run, oldest first."""
+    return records(db.query(_COSTS), RunCosts, FIGURES)
 
 
 def _figure(kind: str, probe: str, name: str) -> str:

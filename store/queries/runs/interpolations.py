@@ -5,9 +5,11 @@ Every α of a run is known once: where several interpolations measured it, the n
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from store.db.records import records
+from store.documents.job import Job
+from store.documents.run import KeptVariant, MeasuredShare
 
 if TYPE_CHECKING:
     from store.db.database import Queryable
@@ -15,18 +17,15 @@ if TYPE_CHECKING:
 FIGURES = ("gain", "prose", "answers", "kl")
 
 
-def points(db: Queryable, run_id: str = "") -> list[dict[str, Any]]:
-    """Every α that was measured, of one run or of all, along the way: run_id, job_id, alpha, state, seconds
-    (that measuring it took; null where it was known before), the four figures {value, low, high, n} of
-    `store.queries.runs.gains_and_costs.costs`, null where there is none, and named (what probes say that the
-    user named, as in a verdict's `forgetting`; null where none was scored)."""
-    one = "AND config ->> 'run_id' = ?" if run_id else ""
+def points(db: Queryable, run_id: str = "") -> list[MeasuredShare]:
+    """Every α that was measured, of one run or of all, along the way."""
+    of_run = "AND config ->> 'run_id' = ?" if run_id else ""
     sql = f"""
         WITH found AS (
             SELECT config ->> 'run_id' AS run_id, job_id, created_at,
                    unnest(json_extract(result, '$.points[*]')) AS point
             FROM job
-            WHERE kind = 'interpolate' AND status = 'finished' {one}
+            WHERE kind = 'interpolate' AND status = 'finished' {of_run}
         )
         SELECT run_id, job_id, TRY_CAST(point ->> '$.alpha' AS DOUBLE) AS alpha, point ->> '$.state' AS state,
                TRY_CAST(point ->> '$.seconds' AS DOUBLE) AS seconds,
@@ -37,7 +36,7 @@ def points(db: Queryable, run_id: str = "") -> list[dict[str, Any]]:
         QUALIFY row_number() OVER (PARTITION BY run_id, alpha ORDER BY created_at DESC, job_id DESC) = 1
         ORDER BY run_id, alpha
     """
-    return records(db.query(sql, [run_id] if run_id else []), (*FIGURES, "named"))
+    return records(db.query(sql, [run_id] if run_id else []), MeasuredShare, (*FIGURES, "named"))
 
 
 def mixed(db: Queryable) -> list[str]:
@@ -50,7 +49,7 @@ def mixed(db: Queryable) -> list[str]:
     return [str(run_id) for run_id in db.query(sql)["run_id"].to_pylist()]
 
 
-def unfinished(db: Queryable, run_id: str) -> list[dict[str, Any]]:
+def unfinished(db: Queryable, run_id: str) -> list[Job]:
     """Interpolations of a run that wait, work, or ended without a result since the newest that has one."""
     sql = """
         SELECT * FROM job WHERE kind = 'interpolate' AND config ->> 'run_id' = ? AND status <> 'finished'
@@ -58,13 +57,13 @@ def unfinished(db: Queryable, run_id: str) -> list[dict[str, Any]]:
             AND config ->> 'run_id' = ? AND status = 'finished'), TIMESTAMP '1970-01-01')
         ORDER BY created_at, job_id
     """
-    return records(db.query(sql, [run_id, run_id]), ("config", "error", "result"))
+    return records(db.query(sql, [run_id, run_id]), Job, ("config", "error", "result"))
 
 
-def kept(db: Queryable, run_id: str) -> dict[float, dict[str, Any]]:
-    """Runs that were mixed from this one and its base, the newest of each α: run_id, number, name, status."""
+def kept(db: Queryable, run_id: str) -> dict[float, KeptVariant]:
+    """Runs that were mixed from this one and its base, the newest of each α."""
     sql = """
         SELECT run_id, number, name, status, TRY_CAST(facts ->> 'alpha' AS DOUBLE) AS alpha
         FROM run_overview WHERE facts ->> 'mixed_from' = ? ORDER BY created_at, run_id
     """
-    return {row["alpha"]: row for row in records(db.query(sql, [run_id]))}
+    return {row["alpha"]: row for row in records(db.query(sql, [run_id]), KeptVariant)}

@@ -9,37 +9,36 @@ Which runs repeat one another: the same settings on the same rows, with another 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from store.config.run_speed import may_stop, speed_settings
 from store.config.train_config import TrainConfig
 from store.contract.errors import NotFoundError, StateError
 from store.db.records import records, scalar, to_json
+from store.documents.advice import MeasuredRun
+from store.documents.alert import Alert
+from store.documents.run import Prediction, Run, RunFacts
+from store.documents.verdict import Verdict
 from store.queries.jobs import placeholders, utc
 
 if TYPE_CHECKING:
     from store.db.database import Queryable, Transaction
 
 
-RUNS = ("train", "variant")  # kinds of job that are runs
 JSON_COLUMNS = ("config", "facts", "verdict", "error")
-MEASURED = (
-    *("device_name", "counted_memory_gib", "process_memory_gib", "estimated_memory_gib", "peak_memory_gib"),
-    *("estimated_memory_low_gib", "estimated_memory_high_gib", "counted_seconds", "estimated_seconds"),
-    *("estimated_low_seconds", "estimated_high_seconds", "run_seconds", "energy_wh", "course_seconds"),
-)
 MOST_LISTED = 10  # ids in the refusal of a name that several runs have
 SEARCHED = ("name", "notes", "dataset_name", "model", "method", "run_id")
 
 
 def list_runs(
     db: Queryable, *, search: str = "", statuses: Collection[str] = (), limit: int = 50, offset: int = 0
-) -> list[dict[str, Any]]:
+) -> list[Run]:
     """Rows of run_overview, newest first; `search` is looked for in names, notes, data set and model."""
     where, params = _where(search, statuses)
     sql = f"SELECT * FROM run_overview {where} ORDER BY created_at DESC, run_id DESC LIMIT ? OFFSET ?"
-    return records(db.query(sql, [*params, limit, offset]), JSON_COLUMNS)
+    return records(db.query(sql, [*params, limit, offset]), Run, JSON_COLUMNS)
 
 
 def count_runs(db: Queryable, *, search: str = "", statuses: Collection[str] = ()) -> int:
@@ -54,19 +53,19 @@ def status_counts(db: Queryable) -> dict[str, int]:
     return dict(zip(table["status"].to_pylist(), table["n"].to_pylist(), strict=True))
 
 
-def get_run(db: Queryable, run: str) -> dict[str, Any]:
+def get_run(db: Queryable, run: str) -> Run:
     """The run with this id, or the newest with this name. Raises NotFoundError."""
     sql = (
         "SELECT * FROM run_overview WHERE run_id = ? OR name = ?"
         " ORDER BY run_id = ? DESC, created_at DESC, run_id DESC LIMIT 1"
     )
-    rows = records(db.query(sql, [run, run, run]), JSON_COLUMNS)
+    rows = records(db.query(sql, [run, run, run]), Run, JSON_COLUMNS)
     if not rows:
         raise NotFoundError(f"There is no run {run!r}.", fix="List them with: tunebench runs")
     return rows[0]
 
 
-def one_run(db: Queryable, run: str) -> dict[str, Any]:
+def one_run(db: Queryable, run: str) -> Run:
     """The run with this id, or the only one with this name: for what changes it. Raises NotFoundError, and
     StateError that lists the ids where several runs have the name."""
     chosen = get_run(db, run)
@@ -80,51 +79,88 @@ def one_run(db: Queryable, run: str) -> dict[str, Any]:
     return chosen
 
 
-def get_runs(db: Queryable, run_ids: Collection[str]) -> list[dict[str, Any]]:
+def get_runs(db: Queryable, run_ids: Collection[str]) -> list[Run]:
     """The runs with these ids, in the order asked for. Raises NotFoundError that names the first missing."""
     sql = f"SELECT * FROM run_overview WHERE run_id IN ({placeholders(run_ids)})"
-    found = {row["run_id"]: row for row in records(db.query(sql, list(run_ids)), JSON_COLUMNS)}
+    by_id = {run["run_id"]: run for run in records(db.query(sql, list(run_ids)), Run, JSON_COLUMNS)}
     for run_id in run_ids:
-        if run_id not in found:
+        if run_id not in by_id:
             raise NotFoundError(f"There is no run {run_id}.", fix="It may have been deleted.")
-    return [found[run_id] for run_id in run_ids]
+    return [by_id[run_id] for run_id in run_ids]
 
 
-def measured(db: Queryable, *, limit: int = 300) -> list[dict[str, Any]]:
-    """What finished runs were predicted to need and what they needed, newest first.
+class _Finished(TypedDict):
+    """A finished run with what `measured` reads of its documents."""
 
-    {run_id, name, number, method, task, model, data_fingerprint, train_rows, gain (of the verdict, or
-    None), stopped (reason), course (share of the planned steps that it took), settings (that change its
-    speed), stoppable} and the facts of MEASURED, each None where a run has none."""
+    run_id: str
+    name: str
+    number: int
+    method: str
+    task: str
+    model: str
+    data_fingerprint: str | None
+    config: dict[str, Any]
+    facts: RunFacts
+    verdict: Verdict | None
+
+
+def measured(db: Queryable, *, limit: int = 300) -> list[MeasuredRun]:
+    """What finished runs were predicted to need and what they needed, newest first."""
     sql = (
         "SELECT run_id, name, number, method, coalesce(config ->> 'task', 'sft') AS task, model,"
         " data_fingerprint, config, facts, verdict FROM run_overview"
         " WHERE status = 'finished' AND facts ->> 'peak_memory_gib' IS NOT NULL"
         " ORDER BY created_at DESC, run_id DESC LIMIT ?"
     )
-    found = []
-    for run in records(db.query(sql, [limit]), ("config", "facts", "verdict")):
-        config, facts, verdict = run.pop("config"), run.pop("facts"), run.pop("verdict") or {}
-        run |= {name: facts.get(name) for name in MEASURED}
-        run["train_rows"] = (facts.get("rows") or {}).get("train")
-        stopped, steps = facts.get("stopped") or {}, facts.get("estimated_steps")
-        run["stopped"] = stopped.get("reason")
-        run["course"] = min(1.0, stopped["step"] / steps) if steps and stopped.get("step") else None
-        run |= {"settings": speed_settings(config), "stoppable": may_stop(config)}
-        found.append(run | {"gain": verdict.get("gain")})
-    return found
+    return [
+        _measured(run) for run in records(db.query(sql, [limit]), _Finished, ("config", "facts", "verdict"))
+    ]
 
 
-def predictions(db: Queryable, run_id: str) -> list[dict[str, Any]]:
+def _measured(run: _Finished) -> MeasuredRun:
+    facts, verdict = run["facts"], run["verdict"]
+    stopped, steps, rows = facts.get("stopped"), facts.get("estimated_steps"), facts.get("rows")
+    return {
+        "run_id": run["run_id"],
+        "name": run["name"],
+        "number": run["number"],
+        "method": run["method"],
+        "task": run["task"],
+        "model": run["model"],
+        "data_fingerprint": run["data_fingerprint"],
+        "device_name": facts.get("device_name"),
+        "counted_memory_gib": facts.get("counted_memory_gib"),
+        "process_memory_gib": facts.get("process_memory_gib"),
+        "estimated_memory_gib": facts.get("estimated_memory_gib"),
+        "peak_memory_gib": facts.get("peak_memory_gib"),
+        "estimated_memory_low_gib": facts.get("estimated_memory_low_gib"),
+        "estimated_memory_high_gib": facts.get("estimated_memory_high_gib"),
+        "counted_seconds": facts.get("counted_seconds"),
+        "estimated_seconds": facts.get("estimated_seconds"),
+        "estimated_low_seconds": facts.get("estimated_low_seconds"),
+        "estimated_high_seconds": facts.get("estimated_high_seconds"),
+        "run_seconds": facts.get("run_seconds"),
+        "energy_wh": facts.get("energy_wh"),
+        "course_seconds": facts.get("course_seconds"),
+        "train_rows": rows["train"] if rows else None,
+        "stopped": stopped["reason"] if stopped else None,
+        "course": min(1.0, stopped["step"] / steps) if steps and stopped and stopped["step"] else None,
+        "settings": speed_settings(run["config"]),
+        "stoppable": may_stop(run["config"]),
+        "gain": verdict["gain"] if verdict else None,
+    }
+
+
+def predictions(db: Queryable, run_id: str) -> list[Prediction]:
     """Held-out prompts answered by base and tuned model, in the order in which the run wrote them."""
     sql = "SELECT * FROM prediction WHERE run_id = ? ORDER BY rowid"
-    return db.query(sql, [run_id]).to_pylist()
+    return records(db.query(sql, [run_id]), Prediction)
 
 
-def alerts(db: Queryable, job_id: str) -> list[dict[str, Any]]:
-    """What a job wants its user to know: level, message, raised_at and, of a verdict, kind and step; oldest
-    first."""
-    return db.query("SELECT * FROM alert WHERE job_id = ? ORDER BY raised_at", [job_id]).to_pylist()
+def alerts(db: Queryable, job_id: str) -> list[Alert]:
+    """What a job wants its user to know, oldest first."""
+    sql = "SELECT * FROM alert WHERE job_id = ? ORDER BY raised_at"
+    return records(db.query(sql, [job_id]), Alert)
 
 
 def _where(search: str, statuses: Collection[str]) -> tuple[str, list[Any]]:
@@ -142,24 +178,29 @@ def _where(search: str, statuses: Collection[str]) -> tuple[str, list[Any]]:
 # -- writes -----------------------------------------------------------------------------------------
 
 
-def insert(
-    tx: Transaction,
-    *,
-    run_id: str,
-    config: TrainConfig,
-    dataset_id: str,
-    dataset_name: str,
-    fingerprint: str | None,
-    at: float,
-) -> None:
-    """A new run of the job with the same id; its number, which picks its colour, is the next free one."""
+@dataclass(frozen=True)
+class NewRun:
+    """A run that is about to be queued, of the job with the same id. dataset_name: as it is now; fingerprint:
+    None until an import that it waits for is done; at: seconds since the epoch."""
+
+    run_id: str
+    config: TrainConfig
+    dataset_id: str
+    dataset_name: str
+    fingerprint: str | None
+    at: float
+
+
+def insert(tx: Transaction, run: NewRun) -> None:
+    """A new run; its number, which picks its colour, is the next free one."""
+    config = run.config
     tx.execute(
         "INSERT INTO run (run_id, number, name, notes, dataset_id, dataset_name, data_fingerprint, model,"
         " method, seed, config, facts, created_at)"
         " VALUES (?, nextval('run_number'), ?, ?, ?, ?, ?, ?, ?, ?, ?, '{}', ?)",
         [
-            *(run_id, config.name, config.notes, dataset_id, dataset_name, fingerprint),
-            *(config.model, config.method, config.seed, to_json(config.model_dump()), utc(at)),
+            *(run.run_id, config.name, config.notes, run.dataset_id, run.dataset_name, run.fingerprint),
+            *(config.model, config.method, config.seed, to_json(config.model_dump()), utc(run.at)),
         ],
     )
 
@@ -173,7 +214,7 @@ def update(tx: Transaction, run_id: str, **columns: Any) -> None:
     tx.execute(f"UPDATE run SET {settings} WHERE run_id = ?", [*columns.values(), run_id])
 
 
-def replace_predictions(tx: Transaction, run_id: str, rows: list[dict[str, Any]]) -> None:
+def replace_predictions(tx: Transaction, run_id: str, rows: Iterable[Mapping[str, Any]]) -> None:
     """Store what `predictions.parquet` of a finished run holds."""
     tx.execute("DELETE FROM prediction WHERE run_id = ?", [run_id])
     for row in rows:  # some ten rows
@@ -184,16 +225,16 @@ def replace_predictions(tx: Transaction, run_id: str, rows: list[dict[str, Any]]
 OWN = frozenset({"name", "notes", "seed", "gate_override"})  # what may differ between repetitions
 
 
-def settings_of(run: Mapping[str, Any]) -> str:
+def settings_of(run: Run) -> str:
     """A key that runs share which differ in nothing but their seed."""
     config = {field: value for field, value in run["config"].items() if field not in OWN}
     return json.dumps([run["data_fingerprint"], config], sort_keys=True, default=str)
 
 
-def repeated(runs: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+def repeated(runs: Sequence[Run]) -> list[list[Run]]:
     """The runs by their settings, in the order in which each was first met. A run that has the seed too of
     another says nothing new of their settings and stands by itself."""
-    groups: dict[str, list[dict[str, Any]]] = {}
+    groups: dict[str, list[Run]] = {}
     twice = []
     for run in runs:
         group = groups.setdefault(settings_of(run), [])

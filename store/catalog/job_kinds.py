@@ -1,0 +1,83 @@
+"""Every kind of job and of ask: what it is called, where it runs, what module does it.
+
+A kind's work is `run(job) -> document` in its module. What the engine has to do for a kind (what its worker
+is told, what its result brings into the store) are functions, by the same names in
+`engine.server.job_handlers`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Lane = Literal["device", "light"]
+
+
+@dataclass(frozen=True)
+class JobKind:
+    """One kind. title and icon: as the overview names it. lane: device has one job a device at a time, light
+    one at a time; where it depends on what is asked, that of the most.
+
+    is_run: it has a row in table `run`. is_ask: it is answered while someone waits, and has no row at all.
+    makes_dataset: its config's name is taken while it lives. in_background: nobody waits for it, so it
+    starts last in the light lane and holds up nothing. leaves_columns: its Parquet files belong to nobody
+    where it did not finish. without_models: it starts sooner as a process of its own than once models can be
+    loaded. needs_past: the engine adds to its body what earlier runs took.
+    """
+
+    name: str
+    title: str
+    module: str
+    lane: Lane = "light"
+    icon: str = ":material/work:"
+    is_run: bool = False
+    is_ask: bool = False
+    makes_dataset: bool = False
+    in_background: bool = False
+    leaves_columns: bool = False
+    without_models: bool = False
+    needs_past: bool = False
+
+
+JOB_KINDS: dict[str, JobKind] = {
+    kind.name: kind
+    for kind in (
+        JobKind(
+            "train", "Run", "engine.jobs.train", "device", ":material/model_training:", is_run=True
+        ),
+        JobKind(
+            "variant", "Mixed run", "engine.jobs.variant", "device", ":material/linear_scale:", is_run=True
+        ),
+        JobKind("evaluate", "Evaluation", "engine.jobs.evaluate", "device"),
+        JobKind("judge", "Judging", "engine.jobs.judge_pairs"),
+        JobKind(
+            "interpolate", "Interpolation", "engine.jobs.interpolate", "device", ":material/linear_scale:"
+        ),
+        JobKind("transfer", "Transfer", "engine.jobs.transfer", "device", ":material/grid_on:"),
+        JobKind(
+            "import", "Import", "engine.jobs.import_rows", icon=":material/upload_file:",
+            makes_dataset=True, without_models=True,
+        ),
+        JobKind(
+            "profile", "Measuring", "engine.jobs.profile", in_background=True, leaves_columns=True
+        ),
+        JobKind("clean", "Cleaning", "engine.jobs.clean", makes_dataset=True),
+        JobKind("export", "Export", "engine.jobs.export_job"),
+        JobKind("convert", "Model", "engine.models.bundled", icon=":material/deployed_code:"),
+        JobKind(
+            "inspect", "Look at a file", "engine.jobs.asks.inspect", is_ask=True, without_models=True
+        ),
+        JobKind(
+            "split", "Split", "engine.jobs.asks.split_counts", is_ask=True, without_models=True
+        ),
+        JobKind("preview", "Preview", "engine.jobs.asks.preview", is_ask=True, needs_past=True),
+        JobKind("advice", "Advice", "engine.jobs.asks.advice", is_ask=True, needs_past=True),
+        JobKind("clean_preview", "Preview of a cleaning", "engine.jobs.asks.clean_preview", is_ask=True),
+        JobKind("rendering", "Rendering", "engine.jobs.asks.rendering", is_ask=True),
+        JobKind("overlap", "Overlap", "engine.jobs.asks.shared_rows", is_ask=True, without_models=True),
+        JobKind("neighbours", "Neighbours", "engine.jobs.asks.neighbours", is_ask=True),
+    )
+}  # fmt: skip
+
+RUNS = tuple(kind.name for kind in JOB_KINDS.values() if kind.is_run)
+ASKS = tuple(kind.name for kind in JOB_KINDS.values() if kind.is_ask)

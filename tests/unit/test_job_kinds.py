@@ -1,0 +1,31 @@
+"""Both tables of kinds of job have the same kinds, and every kind has a module that does it."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+
+from engine.server.job_handlers import HANDLERS
+from store.catalog.job_kinds import ASKS, JOB_KINDS, RUNS
+from store.config.transfer_config import KIND as TRANSFER
+from store.queries.evaluations.evaluation_pairs import KIND as JUDGE
+from store.queries.evaluations.evaluations import KIND as EVALUATE
+
+
+def test_the_engine_handles_every_kind_that_is_no_ask() -> None:
+    assert set(HANDLERS) == set(JOB_KINDS) - set(ASKS)
+
+
+@pytest.mark.parametrize("name", JOB_KINDS)
+def test_a_kind_has_a_module_and_a_name_of_its_own(name: str) -> None:
+    kind = JOB_KINDS[name]
+    assert kind.name == name
+    assert importlib.util.find_spec(kind.module)
+    assert [other.title for other in JOB_KINDS.values()].count(kind.title) == 1
+    assert not (kind.is_run and kind.is_ask)
+
+
+def test_kinds_that_are_named_elsewhere_are_in_the_table() -> None:
+    assert {TRANSFER, JUDGE, EVALUATE} | {"interpolate"} <= set(JOB_KINDS)
+    assert RUNS == ("train", "variant")
