@@ -12,7 +12,7 @@ AdviceKind = Literal["learning_rate", "replay", "kl", "epochs", "interpolation"]
 SettingValue = str | float | bool
 
 
-class Advice(TypedDict):
+class AdvicePiece(TypedDict):
     """What to try in the next run."""
 
     text: str
@@ -158,7 +158,7 @@ class Forgetting(ForgettingParts):
     state: ForgettingState
     headline: str
     sentences: list[str]
-    advice: list[Advice]
+    advice: list[AdvicePiece]
     thresholds: Thresholds
     unscored: dict[str, int]  # probe: items that have no score, or that one model alone has
     unasked: dict[str, str]  # task: why it was not asked

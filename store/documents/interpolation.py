@@ -23,14 +23,14 @@ class SharePoint(TypedDict):
     state: ForgettingState
 
 
-class Recommendation(TypedDict):
+class RecommendedShare(TypedDict):
     """The smallest share that keeps 90% of the best gain."""
 
     recommended: float | None  # null where none gains surely
     sentence: str
 
 
-class Interpolation(Recommendation):
+class Interpolation(RecommendedShare):
     """The result of an interpolate job."""
 
     run_id: str

@@ -142,7 +142,7 @@ class CanaryExposure(TypedDict):
     sentence: str
 
 
-class Canaries(CanaryExposure):
+class CanaryEvidence(CanaryExposure):
     """What became of the canaries of a run."""
 
     reference: int  # candidates that each is ranked among
@@ -206,7 +206,7 @@ class RepeatedTraining(TypedDict):
     sentence: str
 
 
-class Duplicates(TypedDict):
+class DuplicateEffect(TypedDict):
     """What duplicates did to a run."""
 
     leaks: RepeatedGains

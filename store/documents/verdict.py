@@ -7,8 +7,8 @@ from typing import Any, Literal, NotRequired, TypedDict, cast
 
 from store.documents.classification import Classification, JudgingSplit
 from store.documents.estimate import Estimate
-from store.documents.forgetting import Advice, Forgetting, UnitEstimate, WeightChange
-from store.documents.memorisation import Canaries, Duplicates, Extraction, Membership
+from store.documents.forgetting import AdvicePiece, Forgetting, UnitEstimate, WeightChange
+from store.documents.memorisation import CanaryEvidence, DuplicateEffect, Extraction, Membership
 from store.documents.overfitting import Overfitting
 
 VerdictState = Literal["learned", "undecided", "no_gain", "worse"]
@@ -71,7 +71,7 @@ class Verdict(TypedDict):
     state: VerdictState  # whether it matters, then the sign of the gain against its interval
     headline: str
     sentences: list[str]
-    advice: list[Advice]
+    advice: list[AdvicePiece]
     gain: Gain | None  # null where the tuned loss is not a number
     accuracy_gain: NotRequired[UnitEstimate | None]  # tuned minus base; not of preference tuning
     base: LossFigures
@@ -80,8 +80,8 @@ class Verdict(TypedDict):
     stopped: Stopped
     membership: NotRequired[Membership | None]
     extraction: NotRequired[Extraction | None]  # of instruction tuning
-    duplicates: NotRequired[Duplicates | None]  # of instruction tuning
-    canaries: NotRequired[Canaries | None]  # null where none were planted
+    duplicates: NotRequired[DuplicateEffect | None]  # of instruction tuning
+    canaries: NotRequired[CanaryEvidence | None]  # null where none were planted
     preference: NotRequired[Preference | None]  # of preference tuning
     classification: NotRequired[Classification | None]  # of a head, or of answers that are labels
     forgetting: NotRequired[Forgetting | None]  # where probes were measured
