@@ -30,17 +30,17 @@ TOP = 5  # of each row's classes that are kept
 
 
 @dataclass
-class Scores:
+class LabelScores:
     """Log-probabilities [rows, classes] of the rows `row_ids`."""
 
     row_ids: np.ndarray
     logs: np.ndarray
 
-    def rows(self, row_ids: np.ndarray) -> Scores:
+    def rows(self, row_ids: np.ndarray) -> LabelScores:
         """Those of these rows, in that order; every one must be there."""
         order = np.argsort(self.row_ids, kind="stable")
         found = order[np.searchsorted(self.row_ids, row_ids, sorter=order)]
-        return Scores(row_ids, self.logs[found])
+        return LabelScores(row_ids, self.logs[found])
 
 
 def labels_answered(
@@ -60,7 +60,7 @@ def labels_answered(
     return (labels, own) if len(own) and answers == labels.text_of(own) else None
 
 
-class Asked:
+class LabelQuestions:
     """Held-out rows whose labels a causal model is asked for."""
 
     def __init__(
@@ -77,7 +77,7 @@ class Asked:
         labels: Labels,
         row_ids: np.ndarray,
         room: int | None,
-    ) -> Asked | None:
+    ) -> LabelQuestions | None:
         """The questions to these rows, or to as many as there is time for; None where there are none."""
         if len(labels.names) > label_text.MOST_LABELS:
             return None
@@ -91,7 +91,7 @@ class Asked:
     @classmethod
     def of_answers(
         cls, job: Job, config: TrainConfig, tokenizer: Any, row_ids: np.ndarray, room: int | None
-    ) -> Asked | None:
+    ) -> LabelQuestions | None:
         """As `of`, for a run that learns to answer with the label; None where its answers aren't labels."""
         data = job.order["dataset"]
         table = pq.read_table(job.dir.split)
@@ -100,7 +100,7 @@ class Asked:
         found = labels_answered(job.home, data["fingerprint"], data["kind"], dealt, row_ids)
         return cls.of(job, config, tokenizer, *found, room) if found else None
 
-    def score(self, model: Any, which: str) -> Scores:
+    def score(self, model: Any, which: str) -> LabelScores:
         """What `model`, called `which` in the progress, says. Raises Cancelled when asked to stop."""
         device = torch.device(self.job.device)
         tell = Pass(self.job, len(self.questions.prompts), "rows", f"Asking {which} for the labels")
@@ -111,21 +111,21 @@ class Asked:
 
         batch_size = self.config.per_device_eval_batch_size
         logs = label_text.label_scores(model, self.questions, device, batch_size=batch_size, on_rows=on_rows)
-        return Scores(self.questions.row_ids, logs)
+        return LabelScores(self.questions.row_ids, logs)
 
-    def report(self, split: str, tuned: Scores, prompted: Scores) -> dict[str, Any]:
+    def report(self, split: str, tuned: LabelScores, prompted: LabelScores) -> dict[str, Any]:
         """Write the predictions down; `verdict["classification"]`."""
         write(self.job, split, self.labels, tuned, prompted)
         return document(split, self.labels, tuned, prompted)
 
 
-def measured(labels: Labels, scores: Scores) -> dict[str, Any]:
+def measured(labels: Labels, scores: LabelScores) -> dict[str, Any]:
     """The figures of a classifier with its calibration."""
     found = figures(labels.place_of(scores.row_ids), scores.logs.argmax(axis=1), labels.all_names)
     return found | {"calibration": calibration(scores.logs, labels.of(scores.row_ids))}
 
 
-def document(split: str, labels: Labels, tuned: Scores, prompted: Scores | None) -> dict[str, Any]:
+def document(split: str, labels: Labels, tuned: LabelScores, prompted: LabelScores | None) -> dict[str, Any]:
     """`verdict["classification"]` from what the tuned model and the untuned one that was asked say."""
     truth = labels.place_of(tuned.row_ids)
     most = np.full(len(truth), int(labels.counts.argmax()))
@@ -149,7 +149,7 @@ def document(split: str, labels: Labels, tuned: Scores, prompted: Scores | None)
     )
 
 
-def write(job: Job, split: str, labels: Labels, tuned: Scores, prompted: Scores | None) -> None:
+def write(job: Job, split: str, labels: Labels, tuned: LabelScores, prompted: LabelScores | None) -> None:
     """`class_predictions.parquet` of the job."""
     ids, shares = tuned.row_ids, np.exp(tuned.logs)
     truth, guess, every = labels.of(ids), shares.argmax(axis=1), np.arange(len(ids))

@@ -31,7 +31,7 @@ OnToken = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Passage:
+class MemoryPassage:
     """One row as a task for the memory. given: prompt and prefix, tokens; wanted: what should follow;
     place: where that begins among the trained tokens of all rows of its part."""
 
@@ -55,30 +55,30 @@ class Written:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ChosenPassages:
     """Passages of one part (train or held_out), of `rows` that there are: `short` ones have too short an
     answer, `passed` were not asked, as generation takes long."""
 
     part: str
-    passages: list[Passage]
+    passages: list[MemoryPassage]
     rows: int
     short: int
     passed: int
 
 
-def choose(tokenizer: Any, rows: Rows, part: str, most: int | None = None) -> Chosen:
+def choose(tokenizer: Any, rows: Rows, part: str, most: int | None = None) -> ChosenPassages:
     """Passages of `rows`, spread over those whose answer is long enough."""
     places = np.concatenate([[0], np.cumsum(rows.trained_counts)])
     special = set(tokenizer.all_special_ids)
     found = [_passage(tokenizer, rows, i, int(places[i + 1]), special, part) for i in range(len(rows))]
     fitting = [passage for passage in found if passage]
     kept = [fitting[i] for i in spread(len(fitting), MOST[part] if most is None else most)]
-    return Chosen(part, kept, len(rows), len(rows) - len(fitting), len(fitting) - len(kept))
+    return ChosenPassages(part, kept, len(rows), len(rows) - len(fitting), len(fitting) - len(kept))
 
 
 def _passage(
     tokenizer: Any, rows: Rows, index: int, end: int, special: set[int], part: str
-) -> Passage | None:
+) -> MemoryPassage | None:
     """The last answer of a row; `end`: where its trained tokens end among those of all rows."""
     ids, trained = rows.row(index)
     last = int(np.flatnonzero(trained)[-1]) + 1
@@ -95,7 +95,7 @@ def _passage(
         return None
     prefix = tokenizer.decode(ids[first:start].tolist(), skip_special_tokens=True)
     place = end - (last - first) + known
-    return Passage(part, int(rows.row_ids[index]), ids[:start].tolist(), prefix, wanted, text, place)
+    return MemoryPassage(part, int(rows.row_ids[index]), ids[:start].tolist(), prefix, wanted, text, place)
 
 
 def long_enough(trained: np.ndarray) -> np.ndarray:
@@ -108,7 +108,7 @@ def long_enough(trained: np.ndarray) -> np.ndarray:
 def write(
     model: Any,
     tokenizer: Any,
-    passages: Sequence[Passage],
+    passages: Sequence[MemoryPassage],
     measured: dict[str, RowLosses],
     *,
     device: str | torch.device,
@@ -145,7 +145,7 @@ def write(
     return found
 
 
-def _same(passage: Passage, measured: RowLosses) -> int:
+def _same(passage: MemoryPassage, measured: RowLosses) -> int:
     """Tokens that the model predicts behind the true ones before its first slip."""
     assert measured.hits is not None
     right = measured.hits[passage.place : passage.place + len(passage.wanted)]

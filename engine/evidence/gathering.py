@@ -24,7 +24,7 @@ from engine.worker.job import Job
 from store.config.train_config import TrainConfig
 
 
-class Asks(Protocol):
+class MemoryAsker(Protocol):
     """Who asks a model for rows from memory, with its losses of training rows and of held-out ones."""
 
     def ask(self, model: Any, seen: RowLosses, held: RowLosses, on_token: OnToken) -> list[Written]: ...
@@ -33,7 +33,7 @@ class Asks(Protocol):
 PACED = ("losses", "answers", "probes", "tasks", "memory")  # parts of the judging, in order
 
 
-class Pace:
+class JudgingPace:
     """How long the judging takes, for an estimate: what one model took is what the next will take."""
 
     def __init__(self, models: int = 2) -> None:
@@ -80,7 +80,7 @@ class Pace:
 
 
 @dataclass(frozen=True)
-class Asking:
+class Gathering:
     """Of one run: losses of `rows` under the objective, answers to `prompts`, `probes`, `tasks` where there
     are any, and rows from memory where `recall` asks for them."""
 
@@ -91,11 +91,11 @@ class Asking:
     rows: Rows
     prompts: list[Prompt]
     probes: Sequence[Probe]
-    pace: Pace
-    recall: Asks | None = None
+    pace: JudgingPace
+    recall: MemoryAsker | None = None
     tasks: Tasks | None = None
 
-    def as_base(self, probes: Sequence[Probe], folder: Path) -> Asking:
+    def as_base(self, probes: Sequence[Probe], folder: Path) -> Gathering:
         """The same of the base model, whose weights lie in `folder`: `probes` remember what it said before,
         and so do tasks."""
         return replace(self, probes=probes, tasks=self.tasks and self.tasks.of_base(folder))

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from engine.diagnostics.course.stages import Metric
+from engine.diagnostics.course.stages import MetricValues
 from engine.forward.generation import answers
 from engine.worker.job import Job
 from store.catalog.metric_table import METRICS
@@ -112,7 +112,7 @@ class LiveAnswers:
             }
         )
 
-    def told(self) -> list[Metric]:
+    def told(self) -> list[MetricValues]:
         """The scores by step, of the rows that have one at each of them."""
         if not self.tables:
             return []

@@ -30,8 +30,8 @@ def told_apart(
     at which training and validation rows were measured; None where no training rows were."""
     if base[0] is None or tuned[0] is None:
         return None
-    members: membership.Group = {"base": base[0].scores, "tuned": tuned[0].scores}
-    others: membership.Group = {"base": base[1].scores, "tuned": tuned[1].scores}
+    members: membership.PairedScores = {"base": base[0].scores, "tuned": tuned[0].scores}
+    others: membership.PairedScores = {"base": base[1].scores, "tuned": tuned[1].scores}
     points = membership.path(seen, validations)
     found = membership.assess(members, others)
     return found | {"path": points, "path_sentence": membership.sentence(points)}

@@ -55,14 +55,14 @@ IN_FULL = ((AdaLoraLayer, SVDLinear), (LoraLayer, LoraLinear), (IA3Layer, IA3Lin
 
 
 @dataclass(frozen=True)
-class Source:
+class MatrixSource:
     """One matrix: `read` gives the base model's weight (None where it can't be known) and the change."""
 
     name: str
     read: Callable[[], tuple[torch.Tensor | None, torch.Tensor]]
 
 
-def from_folders(base: Path, tuned: Path) -> list[Source]:
+def from_folders(base: Path, tuned: Path) -> list[MatrixSource]:
     """Every matrix that both folders hold in one shape."""
     before, after = Weights(base), Weights(tuned)
 
@@ -75,10 +75,10 @@ def from_folders(base: Path, tuned: Path) -> list[Source]:
 
     shared = [name for name in after.files if name in before.files and name.endswith(".weight")]
     alike = [n for n in shared if len(before.shape(n)) == 2 and before.shape(n) == after.shape(n)]
-    return [Source(name.removesuffix(".weight"), reading(name)) for name in alike]
+    return [MatrixSource(name.removesuffix(".weight"), reading(name)) for name in alike]
 
 
-def from_adapter(model: PeftModel, base: Path | None = None) -> list[Source]:
+def from_adapter(model: PeftModel, base: Path | None = None) -> list[MatrixSource]:
     """Every matrix that an adapter changes; base: the folder of the base model's weights, for one that is
     held in 4 or 8 bits. Empty for methods that leave the matrices alone."""
     files = Weights(base) if base else None
@@ -88,7 +88,7 @@ def from_adapter(model: PeftModel, base: Path | None = None) -> list[Source]:
         if isinstance(module, ModulesToSaveWrapper):
             found += _replaced(short, module)
         elif isinstance(module, BaseTunerLayer) and _mergeable(module):
-            found.append(Source(short, _merging(module, short, files)))
+            found.append(MatrixSource(short, _merging(module, short, files)))
     return found
 
 
@@ -102,7 +102,7 @@ def _held(weight: torch.Tensor) -> bool:
     return hasattr(weight, "quant_state") or not weight.is_floating_point()
 
 
-def _replaced(name: str, module: Any) -> list[Source]:
+def _replaced(name: str, module: Any) -> list[MatrixSource]:
     """A head that is trained whole beside the adapter."""
     original, adapter = module.original_module, module.active_adapter
     trained = module.modules_to_save[adapter if isinstance(adapter, str) else adapter[0]]
@@ -114,7 +114,7 @@ def _replaced(name: str, module: Any) -> list[Source]:
         before = original.weight.detach().double()
         return before, trained.weight.detach().double() - before
 
-    return [Source(name, read)]
+    return [MatrixSource(name, read)]
 
 
 def _merging(
@@ -237,7 +237,7 @@ def of_weights(base: Path, tuned: Path, *, seconds: float = SECONDS) -> Document
     return measure(from_folders(base, tuned), seconds=seconds)
 
 
-def measure(sources: Sequence[Source], *, seconds: float = SECONDS) -> Document:
+def measure(sources: Sequence[MatrixSource], *, seconds: float = SECONDS) -> Document:
     """{rows: [{name, layer, module, shape, weight_norm, delta_norm, relative, stable_rank, effective_rank,
     intruders, strongest}], relative (over all matrices), delta_norm, intruders, strongest (of all that were
     looked at), matrices, spectra (how many), seconds, notes}. What is not known is null, and notes say why.
@@ -264,7 +264,7 @@ def measure(sources: Sequence[Source], *, seconds: float = SECONDS) -> Document:
     }
 
 
-def _read(source: Source, reasons: dict[str, int]) -> tuple[str, Floats | None, Floats | None]:
+def _read(source: MatrixSource, reasons: dict[str, int]) -> tuple[str, Floats | None, Floats | None]:
     """Name, weight and change; without a change where it isn't known, whose reason is counted."""
     try:
         weight, change = source.read()

@@ -20,9 +20,9 @@ from engine.models.precision import device_name, versions
 from engine.transfer import transfer_figures as beside
 from engine.transfer import transfer_measure as measured
 from engine.transfer import transfer_models as rows
-from engine.transfer.transfer_figures import Matrix, Member
-from engine.transfer.transfer_measure import Pace, Shelf
-from engine.transfer.transfer_models import Column, Models, Subject, subject
+from engine.transfer.transfer_figures import Member, TransferMatrix
+from engine.transfer.transfer_measure import CellFiles, MeasuringPace
+from engine.transfer.transfer_models import Models, Subject, TransferColumn, subject
 from engine.worker.job import Job
 from store.config.transfer_config import TransferConfig
 from store.contract.errors import TunebenchError
@@ -53,9 +53,9 @@ class Transfer:
 
     def __init__(self, job: Job, config: TransferConfig) -> None:
         self.job, self.config = job, config
-        self.shelf, self.models = Shelf(job), Models(job)
+        self.shelf, self.models = CellFiles(job), Models(job)
         self.subjects: list[Subject] = []
-        self.columns: list[Column] = []
+        self.columns: list[TransferColumn] = []
         self.members: dict[str, Member] = {}
         self.made = 0
         self.measured_tokens, self.seconds = 0, 0.0
@@ -67,7 +67,7 @@ class Transfer:
         self.prepare()
         job.status("evaluating")
         self.measure()
-        found = Matrix(job, self.config, self.shelf, self.subjects, self.columns, self.members)
+        found = TransferMatrix(job, self.config, self.shelf, self.subjects, self.columns, self.members)
         return {
             "asked": config.asked,
             "runs": [found.told(one) for one in self.subjects],
@@ -115,7 +115,7 @@ class Transfer:
         keys = models.base_key(run), models.tuned_key(run)
         return Member(self.config, one, run, lineage, tokenizer, *keys, models.positions(run))
 
-    def look(self, member: Member, column: Column) -> None:
+    def look(self, member: Member, column: TransferColumn) -> None:
         """The column in the run's tokens, and what it has seen of it; else the reason."""
         if column.reason:
             member.reasons[column.dataset_id] = column.reason
@@ -132,7 +132,7 @@ class Transfer:
 
     # -- measuring ----------------------------------------------------------------------------------
 
-    def missing(self, member: Member, *, base: bool) -> list[Column]:
+    def missing(self, member: Member, *, base: bool) -> list[TransferColumn]:
         """The columns that nobody has measured this model on."""
         return [c for c in member.open_columns(self.columns) if not self.shelf.has(member.file(c, base=base))]
 
@@ -144,7 +144,7 @@ class Transfer:
                 for column in self.missing(member, base=base):
                     part = member.tokens[column.dataset_id].rows
                     todo[member.file(column, base=base)] = len(part.ids)
-        pace = Pace(self.job, len(todo), sum(todo.values()))
+        pace = MeasuringPace(self.job, len(todo), sum(todo.values()))
         self.job.progress(0, max(1, len(todo)), "cells", "Loading the models")
         for member in self.members.values():
             self.measure_base(member, pace)
@@ -152,7 +152,7 @@ class Transfer:
             self.measure_tuned(member, pace)
         self.made, self.measured_tokens, self.seconds = pace.done_cells, pace.done_tokens, pace.seconds
 
-    def measure_base(self, member: Member, pace: Pace) -> None:
+    def measure_base(self, member: Member, pace: MeasuringPace) -> None:
         if columns := self.missing(member, base=True):
             try:
                 model = self.models.base(member.run)
@@ -161,7 +161,7 @@ class Transfer:
                 return
             self.fill(member, columns, model, pace, base=True)
 
-    def measure_tuned(self, member: Member, pace: Pace) -> None:
+    def measure_tuned(self, member: Member, pace: MeasuringPace) -> None:
         columns, change = self.missing(member, base=False), member.change_file
         if not columns and self.shelf.has(change):
             return
@@ -185,7 +185,9 @@ class Transfer:
             member.reasons.setdefault(column.dataset_id, reason)
         member.tokens = {}
 
-    def fill(self, member: Member, columns: list[Column], model: Any, pace: Pace, *, base: bool) -> None:
+    def fill(
+        self, member: Member, columns: list[TransferColumn], model: Any, pace: MeasuringPace, *, base: bool
+    ) -> None:
         for column in columns:
             who = "the base model" if base else member.of.name
             what = f"{who} on {column.data['dataset']['name']}"

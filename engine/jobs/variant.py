@@ -16,7 +16,7 @@ from engine.diagnostics.verdicts import mixed
 from engine.evaluation.mixing import Mixing
 from engine.evidence import evidence
 from engine.evidence.evidence import Evidence
-from engine.evidence.gathering import Asking, Pace
+from engine.evidence.gathering import Gathering, JudgingPace
 from engine.forward.losses import RowLosses
 from engine.models import continued, saving
 from engine.objectives.objectives import TrainedTokens
@@ -52,8 +52,10 @@ def _judged(job: Job, config: TrainConfig, mixing: Mixing, alpha: float) -> dict
     seed = int(mixing.order["split"]["split_seed"])
     prompts = choose_prompts(mixing.tokenizer, mixing.rows, load, config.sample_prompts, seed)
     known = mixing.known(0.0)
-    pace = Pace(1 if known else 2)
-    asking = Asking(job, config, mixing.tokenizer, TrainedTokens(), mixing.rows, prompts, mixing.probes, pace)
+    pace = JudgingPace(1 if known else 2)
+    asking = Gathering(
+        job, config, mixing.tokenizer, TrainedTokens(), mixing.rows, prompts, mixing.probes, pace
+    )
     tuned = asking.of(mixing.model, "the mixed model")
     if known:
         base = _of_before(known, prompts, mixing)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from engine.diagnostics.memorisation.membership import Scores
+from engine.diagnostics.memorisation.membership import ModelScores
 from engine.forward.batches import Batch
 from engine.forward.losses import RowLosses
 from engine.objectives.references import References, answer_logps, collate_pairs, pairs, sequence_logps
@@ -47,7 +47,7 @@ class PairLosses(RowLosses):
     counts: np.ndarray
 
     @property
-    def scores(self) -> Scores:
+    def scores(self) -> ModelScores:
         """The loss a token of the chosen answer, and by how much it gained on the rejected one."""
         margins = self.rewards[:, 0] - self.rewards[:, 1]
         return {"loss": -self.logps[:, 0] / self.counts[:, 0], "margin": margins}

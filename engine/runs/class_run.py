@@ -18,7 +18,7 @@ import torch
 from engine.diagnostics import phrasing
 from engine.diagnostics.verdicts import class_verdict
 from engine.evidence import class_evidence
-from engine.evidence.class_evidence import Asked, Scores
+from engine.evidence.class_evidence import LabelQuestions, LabelScores
 from engine.evidence.membership_evidence import told_apart
 from engine.forward.batches import total_steps
 from engine.models import memory, models
@@ -28,8 +28,8 @@ from engine.prepare.class_rows import ClassRows, class_rows
 from engine.prepare.prepare import Part
 from engine.probes.probes import Measured
 from engine.rows.render import Rows
-from engine.runs.reference_questions import Knowledge
-from engine.runs.training_run import Run
+from engine.runs.reference_questions import ReferenceQuestions
+from engine.runs.training_run import TrainingRun
 from engine.training.train import Training
 from engine.worker.progress import Pass
 from store.contract.jobdir import read_json, write_json
@@ -37,7 +37,7 @@ from store.contract.jobdir import read_json, write_json
 MOST_LABELS = 1_000  # that the facts list
 
 
-class ClassRun(Run):
+class ClassRun(TrainingRun):
     """`prepare` → `build` → training → `judge`, of a head."""
 
     rows: ClassRows
@@ -96,10 +96,10 @@ class ClassRun(Run):
         start_head(model, config.seed)
         return widen_head(self.tunable(model, rows))
 
-    def know(self) -> Knowledge:
+    def know(self) -> ReferenceQuestions:
         """With a head in place of its words the model can't be asked."""
         args = (self.job, self.config, self.tokenizer, self.source, self.positions)
-        return Knowledge(*args, speaks=False)
+        return ReferenceQuestions(*args, speaks=False)
 
     def choose_objective(self, model: Any, parts: list[Rows]) -> Classes:
         return Classes(self.rows.labels, self.tokenizer.pad_token_id)
@@ -120,7 +120,7 @@ class ClassRun(Run):
         objective = self.choose_objective(None, [rows])
         model = training.release()
         self.save(model)
-        tuned = Scores(rows.row_ids, self.classify(objective, model, rows))
+        tuned = LabelScores(rows.row_ids, self.classify(objective, model, rows))
         seen = self.seen(objective, model) if self.config.probes else None
         del model  # memory holds one model
         gc.collect()
@@ -184,7 +184,7 @@ class ClassRun(Run):
 
         return objective.predict(model, rows, self.config.per_device_eval_batch_size, self.device, on_batch)
 
-    def ask_untuned(self, rows: Rows) -> Scores | None:
+    def ask_untuned(self, rows: Rows) -> LabelScores | None:
         """The base model as it came, asked for the labels; None where it can't be asked."""
         if models.is_encoder(self.architecture):
             self.job.alert(
@@ -193,7 +193,7 @@ class ClassRun(Run):
                 "info",
             )
             return None
-        asked = Asked.of(
+        asked = LabelQuestions.of(
             self.job, self.config, self.tokenizer, self.rows.labels, rows.row_ids, self.positions
         )
         if asked is None:

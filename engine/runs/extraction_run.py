@@ -13,7 +13,7 @@ from engine.diagnostics.memorisation import verbatim as judged
 from engine.diagnostics.memorisation.extraction import similarity
 from engine.evidence import extraction_prompts
 from engine.evidence.evidence import Evidence
-from engine.evidence.extraction_prompts import Passage, Written
+from engine.evidence.extraction_prompts import MemoryPassage, Written
 from engine.forward.losses import RowLosses
 from engine.probes import sample_prompts
 from engine.rows.render import Rows
@@ -22,7 +22,7 @@ from engine.worker.job import Job
 Load = Callable[[np.ndarray], list[Any]]
 
 
-class Recall:
+class ExtractionRun:
     """Of one run. seen: training rows that are measured as a probe; held: the rows that judge it; load: row
     ids to conversations or texts."""
 
@@ -36,7 +36,7 @@ class Recall:
             self.chosen[1] = extraction_prompts.choose(tokenizer, held, "held_out", 0)
 
     @property
-    def passages(self) -> list[Passage]:
+    def passages(self) -> list[MemoryPassage]:
         """Of training rows, then of held-out ones."""
         return [passage for chosen in self.chosen for passage in chosen.passages]
 
@@ -55,7 +55,7 @@ class Recall:
         if rows:
             pq.write_table(pa.Table.from_pylist(rows), self.job.dir.recalled)
         train, held = ([_row(row) for row in rows if row["part"] == one.part] for one in self.chosen)
-        counted: dict[str, judged.Counted] = {
+        counted: dict[str, judged.AskedCounts] = {
             one.part: {"rows": one.rows, "short": one.short, "passed": one.passed} for one in self.chosen
         }
         return judged.assess(train, held, counted, extraction_prompts.LEAST)
@@ -78,7 +78,7 @@ class Recall:
             found.append(row)
         return found
 
-    def _prompt(self, passage: Passage) -> str:
+    def _prompt(self, passage: MemoryPassage) -> str:
         content = self.load(np.asarray([passage.row_id]))[0]
         if isinstance(content, str):
             return ""
@@ -86,7 +86,7 @@ class Recall:
         return prompt.shown if prompt else ""
 
 
-def _row(row: dict[str, Any]) -> judged.Row:
+def _row(row: dict[str, Any]) -> judged.ContinuedRow:
     return {
         "row_id": row["row_id"],
         "reference": row["reference"],

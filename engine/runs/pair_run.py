@@ -15,12 +15,12 @@ from engine.objectives.objectives import Objective
 from engine.objectives.preference import PairLosses, Preference
 from engine.objectives.references import pairs, references_of
 from engine.rows.render import Rows
-from engine.runs.extraction_run import Load, Recall
-from engine.runs.training_run import Run
+from engine.runs.extraction_run import ExtractionRun, Load
+from engine.runs.training_run import TrainingRun
 from engine.training.train import Training
 
 
-class PairRun(Run):
+class PairRun(TrainingRun):
     """`prepare` → `build` → training → `judge`, of pairs."""
 
     def start(self, rows: Rows) -> Sources:
@@ -43,7 +43,7 @@ class PairRun(Run):
         split: str,
         base: Evidence,
         tuned: Evidence,
-        recall: Recall | None,
+        recall: ExtractionRun | None,
     ) -> dict[str, Any]:
         """Whether the chosen answers are preferred, and what became of them."""
         assert isinstance(base.losses, PairLosses)

@@ -26,7 +26,7 @@ from engine.probes.requests import Requests
 from engine.probes.sample_prompts import choose_prompts
 from engine.probes.task_probes import Tasks
 from engine.rows.render import Rows
-from engine.training.probing import Probing, Seen
+from engine.training.probing import Probing, TrainedRowsProbe
 from engine.training.task_metric import TaskMetric
 from engine.worker.job import Job
 from engine.worker.progress import Pass
@@ -35,7 +35,7 @@ from store.config import live_metric
 from store.config.train_config import TrainConfig
 
 
-class Knowledge:
+class ReferenceQuestions:
     """Of one run. speaks: its models have words, so that they can be asked; with a classification head in
     place of them they can't. positions: the most tokens that the model sees."""
 
@@ -68,7 +68,7 @@ class Knowledge:
 
     def probing(self, train: Rows, validation: Rows, objective: Objective) -> Probing:
         """What is measured while it trains: as many training rows as validation rows, some of `general`."""
-        self.seen = Seen(train, objective, len(validation))
+        self.seen = TrainedRowsProbe(train, objective, len(validation))
         self.light = [probe.part(general.LIGHT[probe.name]) for probe in self.general]
         answers = self.live_answers(validation)
         if not self.config.probes:

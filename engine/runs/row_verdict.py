@@ -9,7 +9,7 @@ from engine.diagnostics.verdicts import verdict
 from engine.evidence.evidence import Evidence
 from engine.evidence.membership_evidence import memorised
 from engine.probes.general import PROSE
-from engine.runs.extraction_run import Recall
+from engine.runs.extraction_run import ExtractionRun
 from engine.training.train import Training
 from store.config.train_config import TrainConfig
 
@@ -21,7 +21,7 @@ def judge(
     split: str,
     base: Evidence,
     tuned: Evidence,
-    recall: Recall | None,
+    recall: ExtractionRun | None,
 ) -> dict[str, Any]:
     """What the evidence says: whether it learned, where it ended, and what it kept word for word."""
     seen = training.probing.seen(base.seen, tuned.seen, stopped["restored_step"])

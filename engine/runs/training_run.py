@@ -17,9 +17,9 @@ import torch
 
 from engine.diagnostics.verdicts import class_verdict
 from engine.evidence import evidence
-from engine.evidence.class_evidence import Asked
+from engine.evidence.class_evidence import LabelQuestions
 from engine.evidence.evidence import Evidence
-from engine.evidence.gathering import Asking, Pace
+from engine.evidence.gathering import Gathering, JudgingPace
 from engine.forward.batches import total_steps
 from engine.models import continued, initial_weights, memory, models, saving
 from engine.models.apply_method import base_model, count_parameters, make_trainable
@@ -30,8 +30,8 @@ from engine.prepare import canaries, prepare
 from engine.probes.sample_prompts import choose_prompts
 from engine.rows.render import Rows
 from engine.runs import canary_exposure, duplicate_effect, row_verdict
-from engine.runs.extraction_run import Load, Recall
-from engine.runs.reference_questions import Knowledge
+from engine.runs.extraction_run import ExtractionRun, Load
+from engine.runs.reference_questions import ReferenceQuestions
 from engine.runs.row_facts import tell_rows
 from engine.runs.weight_change import weight_change
 from engine.training.energy import Meter
@@ -43,7 +43,7 @@ from store.config.train_config import Split, TrainConfig
 START_ROWS = 64  # training rows that show the start `eva` in which directions inputs vary
 
 
-class Run:
+class TrainingRun:
     """One run: `prepare` → `build` → training → `judge`."""
 
     def __init__(self, job: Job, config: TrainConfig) -> None:
@@ -113,13 +113,13 @@ class Run:
         return TrainedTokens()
 
     @cached_property
-    def knowledge(self) -> Knowledge:
+    def knowledge(self) -> ReferenceQuestions:
         """As `know` says."""
         return self.know()
 
-    def know(self) -> Knowledge:
+    def know(self) -> ReferenceQuestions:
         """What its models are asked beside the held-out rows."""
-        return Knowledge(self.job, self.config, self.tokenizer, self.source, self.positions)
+        return ReferenceQuestions(self.job, self.config, self.tokenizer, self.source, self.positions)
 
     @property
     def positions(self) -> int | None:
@@ -217,11 +217,22 @@ class Run:
         prompts = choose_prompts(self.tokenizer, rows, load, count, seed)
         model = training.release()
         self.save(model)
-        labels = Asked.of_answers(job, config, self.tokenizer, rows.row_ids, self.positions)
+        labels = LabelQuestions.of_answers(job, config, self.tokenizer, rows.row_ids, self.positions)
         probes = self.knowledge.probes(model)
         recall, tasks = self.recall(rows, load), self.knowledge.tasks
-        args = (job, config, self.tokenizer, self.objective, rows, prompts, probes, Pace(), recall, tasks)
-        asking = Asking(*args)
+        args = (
+            job,
+            config,
+            self.tokenizer,
+            self.objective,
+            rows,
+            prompts,
+            probes,
+            JudgingPace(),
+            recall,
+            tasks,
+        )
+        asking = Gathering(*args)
         tuned = asking.of(model, "the tuned model")
         job.facts(judged_seconds=asking.pace.passes)
         secrets = canary_exposure.measure(
@@ -258,11 +269,11 @@ class Run:
             class_verdict.add_labels(document, labels.report(split, tuned_labels, base_labels))
         return document
 
-    def recall(self, rows: Rows, load: Load) -> Recall | None:
+    def recall(self, rows: Rows, load: Load) -> ExtractionRun | None:
         """What asks for rows from memory; `rows` are held out, `load` has their words."""
         if not self.config.probes:
             return None
-        return Recall(self.job, self.tokenizer, self.knowledge.seen.rows, rows, load)
+        return ExtractionRun(self.job, self.tokenizer, self.knowledge.seen.rows, rows, load)
 
     def verdict(
         self,
@@ -271,7 +282,7 @@ class Run:
         split: str,
         base: Evidence,
         tuned: Evidence,
-        recall: Recall | None,
+        recall: ExtractionRun | None,
     ) -> dict[str, Any]:
         """What the evidence says."""
         return row_verdict.judge(self.config, training, stopped, split, base, tuned, recall)

@@ -36,7 +36,7 @@ from store.config.train_config import TrainConfig
 from store.contract.jobdir import written_aside
 
 
-class Seen:
+class TrainedRowsProbe:
     """Rows that are trained on, as a probe: `most` of them, spread over the data set, under the objective."""
 
     name = SEEN
@@ -78,8 +78,8 @@ class Seen:
         """None: the rows are the data set's own."""
         return LISTING.empty_table()
 
-    def part(self, most: int) -> Seen:
-        return Seen(self.rows, self.objective, most)
+    def part(self, most: int) -> TrainedRowsProbe:
+        return TrainedRowsProbe(self.rows, self.objective, most)
 
 
 class Budget:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from engine.diagnostics.course import task_metric_course
-from engine.diagnostics.course.stages import Metric
+from engine.diagnostics.course.stages import MetricValues
 from engine.evidence.live_answers import LiveAnswers
 from engine.forward.losses import RowLosses
 from engine.training.validations import Validations
@@ -21,7 +21,7 @@ class TaskMetric:
             return {}
         return {"eval/label_accuracy": float((losses.correct == losses.tokens).mean())}
 
-    def told(self, validations: Validations) -> tuple[str, list[Metric]]:
+    def told(self, validations: Validations) -> tuple[str, list[MetricValues]]:
         """What it is called, and its values by step: those of answers where they were given at the last
         validation and before, as somebody reads answers."""
         last = validations.done[-1][0] if validations.done else 0

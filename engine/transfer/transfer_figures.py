@@ -21,8 +21,8 @@ from engine.diagnostics.transfer.transfer import Task, backward_transfer, embedd
 from engine.models.continued import Earlier
 from engine.prepare import prepare
 from engine.signals.embedded.embeddings import row_vectors
-from engine.transfer.transfer_measure import Shelf, cell_name, read_change
-from engine.transfer.transfer_models import Column, Seen, Subject
+from engine.transfer.transfer_measure import CellFiles, cell_name, read_change
+from engine.transfer.transfer_models import LeftOutRows, Subject, TransferColumn
 from engine.worker.job import Job
 from store.config.transfer_config import TransferConfig
 
@@ -44,10 +44,10 @@ class Member:
     tuned_key: str
     positions: int | None
     tokens: dict[str, prepare.Part] = field(default_factory=dict)
-    seen: dict[str, Seen] = field(default_factory=dict)
+    seen: dict[str, LeftOutRows] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
 
-    def file(self, column: Column, *, base: bool) -> str:
+    def file(self, column: TransferColumn, *, base: bool) -> str:
         """The name of the file of a cell."""
         key = self.base_key if base else self.tuned_key
         return cell_name(key, self.tokenizer, column, self.config, self.positions)
@@ -57,20 +57,20 @@ class Member:
         """The name of the file of its weight change."""
         return f"change-{self.tuned_key}.parquet"
 
-    def open_columns(self, columns: Sequence[Column]) -> list[Column]:
+    def open_columns(self, columns: Sequence[TransferColumn]) -> list[TransferColumn]:
         """Those that the run can be measured on."""
         return [column for column in columns if column.dataset_id in self.tokens]
 
 
 @dataclass(frozen=True)
-class Matrix:
+class TransferMatrix:
     """One that is measured: `members` are the subjects that could be, by run id."""
 
     job: Job
     config: TransferConfig
-    shelf: Shelf
+    shelf: CellFiles
     subjects: Sequence[Subject]
-    columns: Sequence[Column]
+    columns: Sequence[TransferColumn]
     members: Mapping[str, Member]
 
     def told(self, one: Subject) -> Document:
@@ -83,14 +83,14 @@ class Matrix:
         known = {"run_id": one.run_id, "name": one.name, "reason": one.reason, "trained": trained}
         return known | {"init_from": one.run.config.init_from, "base": member.base_key if member else None}
 
-    def table(self, member: Member, column: Column, *, base: bool) -> Table:
+    def table(self, member: Member, column: TransferColumn, *, base: bool) -> Table:
         """The rows of a cell, those that the run has seen left out."""
         table = pq.read_table(self.shelf.path(member.file(column, base=base)))
         kept = self.unseen(member, column, table)
         found = {name: table[name].to_numpy()[kept] for name in table.column_names}
         return found | {"right": found["correct"] == found["tokens"], "loss": found["loss_sum"]}
 
-    def unseen(self, member: Member, column: Column, table: pa.Table) -> np.ndarray:
+    def unseen(self, member: Member, column: TransferColumn, table: pa.Table) -> np.ndarray:
         away = column.row_ids[member.seen[column.dataset_id].rows]
         return ~np.isin(table["row_id"].to_numpy(), away)
 
@@ -126,7 +126,7 @@ class Matrix:
             found.append(cell)
         return found
 
-    def cell(self, member: Member, column: Column) -> Document:
+    def cell(self, member: Member, column: TransferColumn) -> Document:
         """The figures of a run on a data set, or the reason why there are none."""
         key = column.dataset_id
         left_out = member.seen[key].document() if key in member.seen else {}
@@ -149,7 +149,7 @@ class Matrix:
         return {"reason": "", "left_out": left_out, "cut": cut, **files, **figures}
 
 
-def distances(of: Matrix) -> list[Document]:
+def distances(of: TransferMatrix) -> list[Document]:
     """Between all pairs of data sets that are trained on or measured."""
     prints = [column.fingerprint for column in of.columns]
     prints += [run.fingerprint for member in of.members.values() for run in member.lineage[:1]]
@@ -166,7 +166,7 @@ def distances(of: Matrix) -> list[Document]:
     ]
 
 
-def weights(of: Matrix) -> list[Document]:
+def weights(of: TransferMatrix) -> list[Document]:
     """Between all pairs of runs whose weight change is known."""
     files = {m.of.run_id: m.change_file for m in of.members.values()}
     sketches = {i: read_change(of.shelf.path(f)) for i, f in files.items() if of.shelf.has(f)}
@@ -178,7 +178,7 @@ def weights(of: Matrix) -> list[Document]:
     ]
 
 
-def sequences(of: Matrix) -> list[Document]:
+def sequences(of: TransferMatrix) -> list[Document]:
     """Backward transfer of every longest chain of runs that went on from one another."""
     before = {m.of.run_id: m.run.config.init_from for m in of.members.values()}
     last = [run_id for run_id in before if run_id not in before.values()]
@@ -192,7 +192,7 @@ def sequences(of: Matrix) -> list[Document]:
     return found
 
 
-def sequence(of: Matrix, chain: list[Member]) -> Document:
+def sequence(of: TransferMatrix, chain: list[Member]) -> Document:
     """{datasets, transfer: `backward_transfer`, or null with `reason`}."""
     columns = {column.fingerprint: column for column in of.columns}
     end, tasks, names = chain[-1], [], []

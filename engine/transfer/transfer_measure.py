@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import torch
 
 from engine.diagnostics.transfer.transfer import WIDTH, Sketch, sketch
-from engine.evidence.weights import NotKnown, Source, from_adapter, from_folders
+from engine.evidence.weights import MatrixSource, NotKnown, from_adapter, from_folders
 from engine.forward.losses import row_losses
 from engine.models import memory, models
 from engine.models.continued import Earlier
@@ -29,13 +29,13 @@ from engine.prepare import prepare
 from engine.rows import dataset
 from engine.rows.render import Rows
 from engine.rows.tokens import tokenised, tokenizer_key
-from engine.transfer.transfer_models import Column
+from engine.transfer.transfer_models import TransferColumn
 from engine.worker.job import Job
 from store.config.transfer_config import TransferConfig
 from store.contract.jobdir import written_aside
 
 
-class Shelf:
+class CellFiles:
     """Files by name, in this job's folder and in those of all others."""
 
     def __init__(self, job: Job) -> None:
@@ -64,7 +64,7 @@ class Shelf:
 
 
 def cell_name(
-    model: str, tokenizer: Any, column: Column, config: TransferConfig, positions: int | None
+    model: str, tokenizer: Any, column: TransferColumn, config: TransferConfig, positions: int | None
 ) -> str:
     """The name of the file of a model on the rows of a column."""
     rows = hashlib.sha256(column.row_ids.tobytes()).hexdigest()
@@ -77,7 +77,7 @@ def _longest(config: TransferConfig, positions: int | None) -> int | None:
 
 
 def tokens_of(
-    job: Job, tokenizer: Any, column: Column, config: TransferConfig, most: int | None
+    job: Job, tokenizer: Any, column: TransferColumn, config: TransferConfig, most: int | None
 ) -> prepare.Part:
     """The rows of a column as a model sees them; those without a trained token are gone."""
     data = column.data["dataset"]
@@ -95,7 +95,7 @@ def tokens_of(
     return prepare.cut(rows, limit)
 
 
-class Pace:
+class MeasuringPace:
     """Tells once a second how many cells are done and, by the tokens that are left, how long they will
     take."""
 
@@ -120,7 +120,14 @@ class Pace:
 
 
 def measure(
-    job: Job, model: Any, rows: Rows, config: TransferConfig, run: Earlier, path: Path, pace: Pace, what: str
+    job: Job,
+    model: Any,
+    rows: Rows,
+    config: TransferConfig,
+    run: Earlier,
+    path: Path,
+    pace: MeasuringPace,
+    what: str,
 ) -> None:
     """The losses of `rows` under `model`, into the file `path`."""
     device, began = torch.device(job.device), time.perf_counter()
@@ -139,13 +146,13 @@ def measure(
     pace.cell(len(rows.ids), time.perf_counter() - began)
 
 
-def weight_sources(run: Earlier, model: Any, base: str) -> list[Source]:
+def weight_sources(run: Earlier, model: Any, base: str) -> list[MatrixSource]:
     """Every matrix that the run changed; base: what the run stands on."""
     folder = models.weights_folder(base)
     return from_adapter(model, folder) if run.adapter else from_folders(folder, run.folder.model)
 
 
-def write_change(sources: list[Source], path: Path, check: Callable[[], None]) -> None:
+def write_change(sources: list[MatrixSource], path: Path, check: Callable[[], None]) -> None:
     """The sketch of a run's weight change, into the file `path`; what is not known of a matrix is left
     out."""
     rows = []

@@ -207,7 +207,7 @@ USED = ("train", "validation")
 
 
 @dataclass(frozen=True)
-class Column:
+class TransferColumn:
     """A data set of the matrix. row_ids: sorted; of: rows of the part before sampling; reason: why it has
     none."""
 
@@ -232,7 +232,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Seen:
+class LeftOutRows:
     """Which rows of a column a run must not be judged on, and of how many which is true."""
 
     rows: np.ndarray
@@ -245,20 +245,20 @@ class Seen:
         return {"trained": self.trained, "asked": self.asked, "near": self.near}
 
 
-def column(job: Job, config: TransferConfig, data: dict[str, Any]) -> Column:
+def column(job: Job, config: TransferConfig, data: dict[str, Any]) -> TransferColumn:
     """The rows of one data set that is asked for, or why there are none."""
     none, fingerprint = np.zeros(0, np.int64), data["dataset"]["fingerprint"]
     try:
         dealt = dealing.deal_rows(job.home, fingerprint, Split.parse(data["split"]))
     except (ConfigError, NotFoundError) as error:
-        return Column(data, none, 0, error.message)
+        return TransferColumn(data, none, 0, error.message)
     ids = dealt.ids()[config.part]
     if not len(ids):
-        return Column(data, none, 0, f"Its split has no {config.part} rows.")
+        return TransferColumn(data, none, 0, f"Its split has no {config.part} rows.")
     of = len(ids)
     if config.max_rows is not None and of > config.max_rows:
         ids = np.random.default_rng([config.seed, 13]).choice(ids, config.max_rows, replace=False)
-    return Column(data, np.sort(ids).astype(np.int64), of)
+    return TransferColumn(data, np.sort(ids).astype(np.int64), of)
 
 
 def lineage(job: Job, run: Earlier) -> list[Earlier]:
@@ -287,7 +287,7 @@ def used(runs: Sequence[Earlier]) -> list[tuple[str, np.ndarray]]:
     return found
 
 
-def seen(job: Job, of: Sequence[tuple[str, np.ndarray]], to: Column) -> Seen:
+def seen(job: Job, of: Sequence[tuple[str, np.ndarray]], to: TransferColumn) -> LeftOutRows:
     """What of a column the rows `of` give away. Rows of data sets that are gone can't be looked at."""
     texts = np.zeros(len(to.row_ids), bool)
     asked, close = texts.copy(), 0
@@ -301,7 +301,7 @@ def seen(job: Job, of: Sequence[tuple[str, np.ndarray]], to: Column) -> Seen:
         texts, asked = texts | same, asked | ask
         close = max(close, leakage.near(*pair, job.dir.path))
     asked &= ~texts
-    return Seen(texts | asked, int(texts.sum()), int(asked.sum()), close)
+    return LeftOutRows(texts | asked, int(texts.sum()), int(asked.sum()), close)
 
 
 def _there(home: Home, fingerprint: str) -> bool:

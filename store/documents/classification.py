@@ -38,7 +38,7 @@ class CalibrationBin(TypedDict):
     n: int
 
 
-class Calibration(TypedDict):
+class CalibrationFigures(TypedDict):
     """Whether a classifier is as often right as it is sure."""
 
     ece: CalibrationError
@@ -64,7 +64,7 @@ class ClassFigures(ClassAverages):
     classes: list[ClassRates]  # 200 largest
     confusion: list[tuple[str, str, int]]  # label, predicted, rows; 400 largest
     pair_count: int  # cells that occur
-    calibration: NotRequired[Calibration]
+    calibration: NotRequired[CalibrationFigures]
 
 
 class MajorityClass(TypedDict):

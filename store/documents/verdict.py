@@ -46,7 +46,7 @@ class LossFigures(TypedDict):
     f1_macro: NotRequired[float]
 
 
-class Preference(TypedDict):
+class PreferenceFigures(TypedDict):
     """Of held-out pairs, the tuned model against the base model."""
 
     moved: NotRequired[int]  # pairs whose margin is not 0
@@ -82,7 +82,7 @@ class Verdict(TypedDict):
     extraction: NotRequired[Extraction | None]  # of instruction tuning
     duplicates: NotRequired[DuplicateEffect | None]  # of instruction tuning
     canaries: NotRequired[CanaryEvidence | None]  # null where none were planted
-    preference: NotRequired[Preference | None]  # of preference tuning
+    preference: NotRequired[PreferenceFigures | None]  # of preference tuning
     classification: NotRequired[Classification | None]  # of a head, or of answers that are labels
     forgetting: NotRequired[Forgetting | None]  # where probes were measured
     weights: NotRequired[WeightChange | None]

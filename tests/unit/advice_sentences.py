@@ -122,7 +122,7 @@ def of_advice() -> Iterator[str]:
 def of_predictions() -> Iterator[str]:
     """Memory and time, after no run, one and many, exact, far off and not numbers."""
     for runs, factor, kind in itertools.product((0, 1, 2, 30), (1.0, 1e-3, 1e3, np.nan, 0.0), ("a", "b")):
-        pairs = [correction.Pair(10.0, 10 * factor, kind) for _ in range(runs)]
+        pairs = [correction.MeasuredPrediction(10.0, 10 * factor, kind) for _ in range(runs)]
         for prior in (correction.MEMORY, correction.TIME):
             yield correction.correct(pairs, "a", prior).sentence("memory")
         for course in (1.0, 0.4):

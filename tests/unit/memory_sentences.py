@@ -79,15 +79,15 @@ def of_extraction() -> Iterator[str]:
             [text if i < count else "no" for i, text in enumerate(texts[:rows])] for count in (base, tuned)
         ]
         yield extraction.extraction(texts[:rows], *written)["sentence"]
-        asked: list[verbatim.Row] = [
+        asked: list[verbatim.ContinuedRow] = [
             {
                 "row_id": i, "reference": text, "base": written[0][i], "tuned": written[1][i], "tokens": 20,
                 "base_same": 1, "tuned_same": 20,
             }
             for i, text in enumerate(texts[:rows])
         ]  # fmt: skip
-        counted: verbatim.Counted = {"rows": rows, "short": 0, "passed": 0}
-        held: dict[str, verbatim.Counted] = {"train": counted, "held_out": counted}
+        counted: verbatim.AskedCounts = {"rows": rows, "short": 0, "passed": 0}
+        held: dict[str, verbatim.AskedCounts] = {"train": counted, "held_out": counted}
         yield verbatim.assess(asked, asked[: rows // 2], held, 10)["sentence"]
     others = np.arange(1, 256)
     for planted, never, rows in itertools.product((0.5, 100.0, 300.0), (0.5, 100.0), (1, 2, 5)):

@@ -10,7 +10,7 @@ import numpy as np
 
 from engine.diagnostics.comparison import pareto
 from engine.diagnostics.course import overfitting, train_gap
-from engine.diagnostics.course.stages import Metric
+from engine.diagnostics.course.stages import MetricValues
 from engine.diagnostics.forgetting import kept_share
 from engine.diagnostics.statistics.calibration import calibration
 from engine.diagnostics.statistics.class_figures import figures
@@ -170,7 +170,7 @@ def of_pairs() -> Iterator[str]:
                 )  # fmt: skip
 
 
-def measured(rows: int, shares: list[float]) -> list[Metric]:
+def measured(rows: int, shares: list[float]) -> list[MetricValues]:
     return [
         {"step": 10 * place, "row_ids": np.arange(rows), "values": np.arange(rows) < share * rows,
          "weights": np.ones(rows)}
@@ -216,7 +216,7 @@ def of_mixes() -> Iterator[str]:
 
 
 def of_sweeps() -> Iterator[str]:
-    def run(gain: float, lost: float, half: float | None, group: str, setting: float) -> pareto.Run:
+    def run(gain: float, lost: float, half: float | None, group: str, setting: float) -> pareto.RunPoint:
         ends = [{"value": v, "low": half and v - half, "high": half and v + half} for v in (gain, lost)]
         return {"run": group, "group": group, "setting": setting, "gain": ends[0], "forgetting": ends[1]}
 

@@ -30,7 +30,7 @@ Document = dict[str, Any]
 Floats = NDArray[np.float64]
 
 
-class Run(TypedDict):
+class RunPoint(TypedDict):
     """One run: `gain` (more is better) and `forgetting` (less is better) as {value, low, high}; `group` is
     what is compared (a method), `setting` what its sweep varies (the learning rate)."""
 
@@ -43,7 +43,7 @@ class Run(TypedDict):
 
 Axis = Literal["gain", "forgetting"]
 AXES: tuple[Axis, Axis] = ("gain", "forgetting")
-Pair = Callable[[str, str, Axis], Interval | None]  # a figure of one run minus that of the other
+PairedDifference = Callable[[str, str, Axis], Interval | None]  # a figure of one run minus that of the other
 
 
 def unpaired(one: str, other: str, axis: Axis) -> Interval | None:
@@ -51,7 +51,7 @@ def unpaired(one: str, other: str, axis: Axis) -> Interval | None:
     return None
 
 
-def front(runs: Sequence[Run], pair: Pair = unpaired) -> list[Document]:
+def front(runs: Sequence[RunPoint], pair: PairedDifference = unpaired) -> list[Document]:
     """Of each run {run, status: front | alike | dominated | unknown, dominated_by: [runs of the front],
     alike: [runs of the front]}; unknown is a run without one of the two figures. `pair` of two runs: their
     difference where they were measured on the same items. It is asked for pairs that independent figures
@@ -70,24 +70,24 @@ def front(runs: Sequence[Run], pair: Pair = unpaired) -> list[Document]:
     return found
 
 
-def _known(run: Run) -> bool:
+def _known(run: RunPoint) -> bool:
     values = (run["gain"].get("value"), run["forgetting"].get("value"))
     return all(value is not None and math.isfinite(value) for value in values)
 
 
-def _dominates(one: Run, other: Run) -> bool:
+def _dominates(one: RunPoint, other: RunPoint) -> bool:
     more = one["gain"]["value"] - other["gain"]["value"]
     less = other["forgetting"]["value"] - one["forgetting"]["value"]
     return bool(more >= 0 and less >= 0 and (more > 0 or less > 0))
 
 
-def _alike(one: Run, other: Run, pair: Pair) -> bool:
+def _alike(one: RunPoint, other: RunPoint, pair: PairedDifference) -> bool:
     if any(_distance(one[axis], other[axis]) > SURELY for axis in AXES):
         return False
     return not any(_apart(one, other, axis, pair(one["run"], other["run"], axis)) for axis in AXES)
 
 
-def _apart(one: Run, other: Run, axis: Axis, paired: Interval | None) -> bool:
+def _apart(one: RunPoint, other: RunPoint, axis: Axis, paired: Interval | None) -> bool:
     """Whether two figures are told apart: in pairs where that gives an interval."""
     if paired is not None and paired.low is not None:
         return paired.above or paired.below
@@ -112,11 +112,11 @@ def _z(comparisons: int) -> float:
 
 
 @dataclass(frozen=True)
-class Part:
+class LinePart:
     """A run's part in a point of the line: its weight there, and how steeply forgetting rises with gain on
     either side of it."""
 
-    run: Run
+    run: RunPoint
     weight: float
     slopes: tuple[float, ...]
 
@@ -126,11 +126,15 @@ class Reached:
     """What a sweep forgets at a gain, and the runs that say so."""
 
     value: float
-    parts: tuple[Part, ...]
+    parts: tuple[LinePart, ...]
 
 
 def matched(
-    first: Sequence[Run], second: Sequence[Run], *, comparisons: int = 1, pair: Pair = unpaired
+    first: Sequence[RunPoint],
+    second: Sequence[RunPoint],
+    *,
+    comparisons: int = 1,
+    pair: PairedDifference = unpaired,
 ) -> Document:
     """Two sweeps, each runs of one group, at the same gain; `pair` as for `front`.
 
@@ -153,7 +157,7 @@ def matched(
     return found | {"sentence": _sentence(names, points, state)}
 
 
-def at_gain(sweep: Sequence[Run], gain: float, *, steepness: float = 0.0) -> Reached | None:
+def at_gain(sweep: Sequence[RunPoint], gain: float, *, steepness: float = 0.0) -> Reached | None:
     """Forgetting at that gain along the line through the runs in the order of their setting; the least where
     the line comes by more than once, None where it doesn't. steepness: of the line that a single run is held
     against."""
@@ -162,7 +166,7 @@ def at_gain(sweep: Sequence[Run], gain: float, *, steepness: float = 0.0) -> Rea
     beside = [tuple(slopes[max(0, i - 1) : i + 1]) or (steepness,) for i in range(len(ordered))]
     alone = zip(ordered, beside, strict=True)
     found = [
-        Reached(run["forgetting"]["value"], (Part(run, 1.0, steep),))
+        Reached(run["forgetting"]["value"], (LinePart(run, 1.0, steep),))
         for run, steep in alone
         if run["gain"]["value"] == gain
     ]
@@ -171,12 +175,12 @@ def at_gain(sweep: Sequence[Run], gain: float, *, steepness: float = 0.0) -> Rea
         if min(start, end) < gain < max(start, end):
             share = (gain - start) / (end - start)
             value = (1 - share) * one["forgetting"]["value"] + share * other["forgetting"]["value"]
-            parts = Part(one, 1 - share, beside[place]), Part(other, share, beside[place + 1])
+            parts = LinePart(one, 1 - share, beside[place]), LinePart(other, share, beside[place + 1])
             found.append(Reached(value, parts))
     return min(found, key=lambda reached: reached.value) if found else None
 
 
-def deviation(parts: Sequence[Part], pair: Pair = unpaired) -> float:
+def deviation(parts: Sequence[LinePart], pair: PairedDifference = unpaired) -> float:
     """Standard error of the sum of what these runs forget at a gain, each times its weight.
 
     An error of a run's gain moves the line along its slope; where the line bends, along the one of the two
@@ -189,7 +193,7 @@ def deviation(parts: Sequence[Part], pair: Pair = unpaired) -> float:
     return math.sqrt(lost + _variance(runs, along, "gain", pair))
 
 
-def _variance(runs: Sequence[Run], sums: Sequence[Floats], axis: Axis, pair: Pair) -> float:
+def _variance(runs: Sequence[RunPoint], sums: Sequence[Floats], axis: Axis, pair: PairedDifference) -> float:
     """The largest of the variances of these weighted sums of a figure of the runs.
 
     Of runs of which every two were measured in pairs, with weights a that add up to A, it is A^2 times the
@@ -205,7 +209,7 @@ def _variance(runs: Sequence[Run], sums: Sequence[Floats], axis: Axis, pair: Pai
     return max(0.0, *(float(a.sum() ** 2 * alone.max() - a @ apart @ a / 2) for a in sums))
 
 
-def _apart_in_pairs(runs: Sequence[Run], axis: Axis, pair: Pair) -> Floats | None:
+def _apart_in_pairs(runs: Sequence[RunPoint], axis: Axis, pair: PairedDifference) -> Floats | None:
     """Var(x_i - x_j) [runs, runs]; None where it is not known of every two.
 
     Standard errors fit each other (those of sums follow from those of pairs), limits hold what few and skew
@@ -222,30 +226,30 @@ def _apart_in_pairs(runs: Sequence[Run], axis: Axis, pair: Pair) -> Floats | Non
     return np.square(raised * errors)
 
 
-def _slope(one: Run, other: Run) -> float:
+def _slope(one: RunPoint, other: RunPoint) -> float:
     """How steeply forgetting rises with gain between two runs; 0 where they gain the same."""
     run = other["gain"]["value"] - one["gain"]["value"]
     return float((other["forgetting"]["value"] - one["forgetting"]["value"]) / run) if run else 0.0
 
 
-def _steepest(sweep: Sequence[Run]) -> float:
+def _steepest(sweep: Sequence[RunPoint]) -> float:
     ordered = sorted(sweep, key=lambda run: run["setting"])
     return max((_slope(one, other) for one, other in pairwise(ordered)), default=0.0, key=abs)
 
 
-def _span(sweep: Sequence[Run]) -> tuple[float, float]:
+def _span(sweep: Sequence[RunPoint]) -> tuple[float, float]:
     gains = [run["gain"]["value"] for run in sweep]
     return (min(gains), max(gains)) if gains else (math.inf, -math.inf)
 
 
-def _point(sweeps: Sequence[Sequence[Run]], gain: float, looks: int, pair: Pair) -> Document:
+def _point(sweeps: Sequence[Sequence[RunPoint]], gain: float, looks: int, pair: PairedDifference) -> Document:
     others = (_steepest(sweeps[1]), _steepest(sweeps[0]))
     both = [at_gain(sweep, gain, steepness=k) for sweep, k in zip(sweeps, others, strict=True)]
     one, other = both
     if one is None or other is None:
         raise ValueError(f"No sweep of the two reaches a gain of {gain}.")
     value = one.value - other.value
-    taken_off = [Part(part.run, -part.weight, part.slopes) for part in other.parts]
+    taken_off = [LinePart(part.run, -part.weight, part.slopes) for part in other.parts]
     half = _z(looks) * deviation([*one.parts, *taken_off], pair)
     bounds = (
         {"low": value - half, "high": value + half} if math.isfinite(half) else {"low": None, "high": None}

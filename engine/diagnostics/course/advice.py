@@ -176,7 +176,7 @@ def _more_rows(gain: Interval, split: str, config: Mapping[str, Any]) -> dict[st
 
 
 @dataclass(frozen=True)
-class Choice:
+class CheckpointChoice:
     """`steps`: validations after step 0 of which the judged model is the best, on the same rows; 0 where none
     was chosen, or other rows judge it."""
 
@@ -207,10 +207,10 @@ class Choice:
 
 def choice_of(
     split: str, eval_rows: Sequence[Validation], stopped: Mapping[str, Any], config: Mapping[str, Any]
-) -> Choice:
+) -> CheckpointChoice:
     """split: whose rows judge. The other arguments are those of `verdict.judge`."""
     kept_best = config.get("load_best_model_at_end", True) or stopped.get("reason") == "early_stopping"
     if split != "validation" or not kept_best:
-        return Choice()
+        return CheckpointChoice()
     measured = [v for v in eval_rows if v["step"] > 0 and np.isfinite(np.asarray(v["loss_sums"])).all()]
-    return Choice(len(measured))
+    return CheckpointChoice(len(measured))

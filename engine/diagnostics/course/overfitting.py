@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from engine.diagnostics import phrasing
 from engine.diagnostics.course import step_noise, train_gap
-from engine.diagnostics.course.stages import Metric, gap_points, parting, stage_of
+from engine.diagnostics.course.stages import MetricValues, gap_points, parting, stage_of
 from engine.diagnostics.course.validation import Validation
 from engine.diagnostics.statistics.statistics import Interval
 
@@ -35,7 +35,7 @@ def assess(
     *,
     unit: str = "nats a token",
     train_probe: Sequence[Validation] | None = None,
-    metric: tuple[str, Sequence[Metric]] = ("", ()),
+    metric: tuple[str, Sequence[MetricValues]] = ("", ()),
     membership: Mapping[str, Any] | None = None,
     extraction: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:

@@ -31,7 +31,7 @@ SETTLED = 0.01  # of the loss: a smaller change doesn't matter
 Document = dict[str, Any]
 
 
-class Metric(TypedDict):
+class MetricValues(TypedDict):
     """The task's metric at one step, higher is better: `values` and `weights` have one entry for each of
     `row_ids`."""
 
@@ -117,7 +117,7 @@ def _lower(sentence: str) -> str:
 
 def parting(
     shape: Mapping[str, Any],
-    metric: Sequence[Metric],
+    metric: Sequence[MetricValues],
     name: str,
     loss_rises: Interval | None,
     looks: int = 1,
@@ -146,12 +146,12 @@ def parting(
     return None
 
 
-def _mean(metric: Metric) -> float:
+def _mean(metric: MetricValues) -> float:
     weights = np.asarray(metric["weights"], np.float64)
     return float((np.asarray(metric["values"], np.float64) * weights).sum() / weights.sum())
 
 
-def _metric_change(first: Metric, later: Metric, confidence: float = 0.95) -> Interval:
+def _metric_change(first: MetricValues, later: MetricValues, confidence: float = 0.95) -> Interval:
     if not np.array_equal(np.asarray(first["row_ids"]), np.asarray(later["row_ids"])):
         raise ValueError(f"Metrics at steps {first['step']} and {later['step']} are of different rows.")
     weights = np.asarray(first["weights"], np.float64)

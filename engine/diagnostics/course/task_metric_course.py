@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from engine.diagnostics.course.stages import Metric
+from engine.diagnostics.course.stages import MetricValues
 from engine.diagnostics.statistics.statistics import LEAST_ROWS, wilson_interval
 
 WORDS = {
@@ -32,7 +32,7 @@ WORDS = {
 Document = dict[str, Any]
 
 
-def of_rows(kind: str, step: int, row_ids: ArrayLike, correct: ArrayLike, tokens: ArrayLike) -> Metric:
+def of_rows(kind: str, step: int, row_ids: ArrayLike, correct: ArrayLike, tokens: ArrayLike) -> MetricValues:
     """The metric of one validation, from what each of its rows got right of so many tokens."""
     right, counted = np.asarray(correct, np.float64), np.asarray(tokens, np.float64)
     if kind == "tokens":

@@ -193,7 +193,7 @@ ORDER: tuple[Severity, ...] = ("serious", "notable", "minor")
 WIDESPREAD = 0.1  # share of the rows from which a finding goes one level up
 
 
-class Signal(Protocol):
+class CataloguedSignal(Protocol):
     """What is needed of a signal of the catalogue."""
 
     @property
@@ -210,13 +210,13 @@ class Signal(Protocol):
     def outside(self) -> str: ...
 
 
-class Group(Protocol):
+class CataloguedGroup(Protocol):
     """What is needed of a group of signals."""
 
     @property
     def title(self) -> str: ...
     @property
-    def signals(self) -> Sequence[Signal]: ...
+    def signals(self) -> Sequence[CataloguedSignal]: ...
 
 
 @dataclass(frozen=True)
@@ -252,7 +252,9 @@ class Checked:
 
 
 def findings(
-    dataset: Mapping[str, Any], signals: Mapping[str, Mapping[str, Any]], groups: Mapping[str, Group]
+    dataset: Mapping[str, Any],
+    signals: Mapping[str, Mapping[str, Any]],
+    groups: Mapping[str, CataloguedGroup],
 ) -> list[Finding]:
     """Every signal outside its healthy band, most serious first, then by the share of rows.
 
@@ -273,7 +275,7 @@ def findings(
     return sorted(known, key=lambda f: (ORDER.index(f.severity), -(f.share.value if f.share else 0.0)))
 
 
-def checked(signals: Mapping[str, Mapping[str, Any]], groups: Mapping[str, Group]) -> Checked:
+def checked(signals: Mapping[str, Mapping[str, Any]], groups: Mapping[str, CataloguedGroup]) -> Checked:
     """Which signals with a band were measured, and which groups were not."""
     seen, missing, outdated = [], [], []
     for name, group in groups.items():
@@ -287,7 +289,7 @@ def checked(signals: Mapping[str, Mapping[str, Any]], groups: Mapping[str, Group
     return Checked(tuple(seen), tuple(missing), tuple(outdated))
 
 
-def _finding(rows: int, signal: Signal, figures: Document, options: Document) -> Finding | None:
+def _finding(rows: int, signal: CataloguedSignal, figures: Document, options: Document) -> Finding | None:
     """The finding of one signal, or None where it lies inside its band (the edges belong to it)."""
     count = _count(signal, figures)
     value = figures["median"] if count is None else count / figures["n"]
@@ -312,7 +314,7 @@ def _finding(rows: int, signal: Signal, figures: Document, options: Document) ->
     )
 
 
-def _count(signal: Signal, figures: Document) -> int | None:
+def _count(signal: CataloguedSignal, figures: Document) -> int | None:
     """Rows that the signal found; None for a number that is judged by its median."""
     if signal.type == "flag":
         return int(figures["flagged"])
@@ -326,7 +328,9 @@ def _inside(value: float, band: tuple[float | None, float | None] | None) -> boo
     return (low is None or value >= low) and (high is None or value <= high)
 
 
-def _severity(rule: Rule, signal: Signal, share: Interval | None, sampled: bool) -> tuple[Severity, str]:
+def _severity(
+    rule: Rule, signal: CataloguedSignal, share: Interval | None, sampled: bool
+) -> tuple[Severity, str]:
     """The rule's level; one up where it is widespread and should be rare, one down where a sample leaves it
     open."""
     at, reason = ORDER.index(rule.severity), LEVELS[rule.severity]
@@ -346,7 +350,7 @@ def _open(share: Interval, band: tuple[float | None, float | None] | None) -> bo
     return bool(high) and share.low is not None and share.low <= float(high or 0)
 
 
-def _title(rule: Rule, signal: Signal, figures: Document, count: int | None, value: float) -> str:
+def _title(rule: Rule, signal: CataloguedSignal, figures: Document, count: int | None, value: float) -> str:
     if count is None:
         high = signal.healthy[1] if signal.healthy else None
         share = signal.unit == "share"
@@ -367,7 +371,9 @@ def _counted(count: int, noun: str) -> str:
     return plural(count, noun)
 
 
-def _measure(signal: Signal, share: Interval | None, figures: Document, sampled: bool, rows: int) -> str:
+def _measure(
+    signal: CataloguedSignal, share: Interval | None, figures: Document, sampled: bool, rows: int
+) -> str:
     """ "25% of 2,211 rows", with the interval where they are a sample of all rows."""
     n = int(figures["n"])
     if share is None:
@@ -378,7 +384,7 @@ def _measure(signal: Signal, share: Interval | None, figures: Document, sampled:
     return f"{text} measured of {rows:,}; between {percent(share.low)} and {percent(share.high)} of all (95%)"
 
 
-def _where(signal: Signal) -> Document:
+def _where(signal: CataloguedSignal) -> Document:
     """The filter that shows what was found. A group may be named 0, after its first row: not null counts."""
     if signal.type == "group":
         condition: Document = {"column": signal.column, "op": "is not", "value": None}

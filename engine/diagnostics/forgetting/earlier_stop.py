@@ -27,7 +27,7 @@ Document = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Step:
+class EarlierStep:
     """One step that will do: gain over the base model on validation rows, and by how much less prose lost."""
 
     step: int
@@ -37,7 +37,7 @@ class Step:
 
 def find(
     validations: Sequence[Validation], prose: Mapping[int, pa.Table], kept: pa.Table, last: int
-) -> tuple[Step, Interval] | None:
+) -> tuple[EarlierStep, Interval] | None:
     """The step, and the gain of the model that was kept; None where no step will do.
 
     validations: step 0 is the base model. prose: rows of the probe by step. kept: its rows under the model
@@ -55,7 +55,7 @@ def find(
         gain, less = _gain(by_step[0], by_step[step]), _less(prose[step], kept, len(looked))
         sure = less is not None and less.low is not None and less.low > 0 and less.value >= LEAST
         if gain.value >= KEPT * whole.value and less is not None and sure:
-            found.append(Step(step, gain, less))
+            found.append(EarlierStep(step, gain, less))
     return (max(found, key=lambda one: one.less.value), whole) if found else None
 
 

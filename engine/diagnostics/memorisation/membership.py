@@ -53,7 +53,7 @@ Floats = NDArray[np.float64]
 Document = dict[str, Any]
 
 
-class Scores(TypedDict):
+class ModelScores(TypedDict):
     """Of each row the loss a token in nats, and where known the Min-K% value, of a pair of answers the margin
     (0 under the base model); in the same order for both models."""
 
@@ -62,14 +62,14 @@ class Scores(TypedDict):
     margin: NotRequired[ArrayLike]
 
 
-class Group(TypedDict):
+class PairedScores(TypedDict):
     """The same rows under the two models."""
 
-    base: Scores
-    tuned: Scores
+    base: ModelScores
+    tuned: ModelScores
 
 
-def assess(members: Group, others: Group) -> Document:
+def assess(members: PairedScores, others: PairedScores) -> Document:
     """The `membership` part of a verdict.
 
     Answers state, sentence, members and others (rows), unscored, material, best (of DECIDE the score with the
@@ -97,7 +97,7 @@ def assess(members: Group, others: Group) -> Document:
     }  # fmt: skip
 
 
-def state_of(members: Group, others: Group) -> str:
+def state_of(members: PairedScores, others: PairedScores) -> str:
     """The state alone."""
     inside, outside, _ = _both(members, others)
     enough = min(len(inside["loss"]), len(outside["loss"])) >= LEAST
@@ -114,7 +114,7 @@ def _decided(inside: dict[str, Floats], outside: dict[str, Floats]) -> dict[str,
     }
 
 
-def by_checkpoint(members: Mapping[int, Group], others: Mapping[int, Group]) -> list[Document]:
+def by_checkpoint(members: Mapping[int, PairedScores], others: Mapping[int, PairedScores]) -> list[Document]:
     """Of each step in order {step, auc, placebo: of the loss, excess: of the calibrated one}."""
     found = []
     for step in sorted(set(members) & set(others)):
@@ -127,7 +127,7 @@ def by_checkpoint(members: Mapping[int, Group], others: Mapping[int, Group]) -> 
     return found
 
 
-def _both(members: Group, others: Group) -> tuple[dict[str, Floats], dict[str, Floats], int]:
+def _both(members: PairedScores, others: PairedScores) -> tuple[dict[str, Floats], dict[str, Floats], int]:
     """Scores of either group, those of DECIDE without what the base model's explain, and how many rows could
     not be scored."""
     inside, lost = _scored(members)
@@ -156,7 +156,7 @@ def beyond_base(tuned: tuple[Floats, Floats], base: tuple[Floats, Floats]) -> tu
     return tuned[0] - slope * base[0], tuned[1] - slope * base[1]
 
 
-def _scored(group: Group) -> tuple[dict[str, Floats], int]:
+def _scored(group: PairedScores) -> tuple[dict[str, Floats], int]:
     """Scores of rows that both models could score, those of the base model under `base/NAME`; and how many
     rows they could not."""
     tuned, base = group["tuned"], group["base"]
@@ -320,5 +320,5 @@ def _losses(validation: Validation) -> np.ndarray:
         return np.asarray(validation["loss_sums"], np.float64) / tokens
 
 
-def _group(base: np.ndarray, tuned: np.ndarray) -> Group:
+def _group(base: np.ndarray, tuned: np.ndarray) -> PairedScores:
     return {"base": {"loss": base}, "tuned": {"loss": tuned}}

@@ -19,7 +19,7 @@ from engine.diagnostics.statistics import bounded, proportions
 Document = dict[str, Any]
 
 
-class Row(TypedDict):
+class ContinuedRow(TypedDict):
     """One row that was asked: what should follow, what both models wrote, and how many of its `tokens` each
     had right before its first slip."""
 
@@ -32,7 +32,7 @@ class Row(TypedDict):
     tuned_same: int
 
 
-class Counted(TypedDict):
+class AskedCounts(TypedDict):
     """Rows of a part: that there are, whose answer is too short, and that were not asked for want of time."""
 
     rows: int
@@ -41,7 +41,10 @@ class Counted(TypedDict):
 
 
 def assess(
-    train: Sequence[Row], held_out: Sequence[Row], counted: Mapping[str, Counted], least: int
+    train: Sequence[ContinuedRow],
+    held_out: Sequence[ContinuedRow],
+    counted: Mapping[str, AskedCounts],
+    least: int,
 ) -> Document:
     """The `extraction` part of a verdict; `least`: tokens that a row must leave to be written.
 
@@ -86,7 +89,7 @@ def _nothing_asked(short: int, least: int) -> str:
     )
 
 
-def _extraction(rows: Sequence[Row]) -> Document:
+def _extraction(rows: Sequence[ContinuedRow]) -> Document:
     return extraction(
         [row["reference"] for row in rows],
         [row["base"] for row in rows],
@@ -95,7 +98,7 @@ def _extraction(rows: Sequence[Row]) -> Document:
     )
 
 
-def _same(rows: Sequence[Row]) -> Document | None:
+def _same(rows: Sequence[ContinuedRow]) -> Document | None:
     """The share of a row's tokens that each model had right before its first slip."""
     if not rows:
         return None

@@ -18,8 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from engine.diagnostics import phrasing
 from engine.diagnostics.course import overfitting
-from engine.diagnostics.course.advice import Choice, advise, choice_of
-from engine.diagnostics.course.stages import Metric
+from engine.diagnostics.course.advice import CheckpointChoice, advise, choice_of
+from engine.diagnostics.course.stages import MetricValues
 from engine.diagnostics.course.validation import Validation
 from engine.diagnostics.statistics import flips
 from engine.diagnostics.statistics.class_figures import most_confused
@@ -55,7 +55,7 @@ def judge(
     train_curve: Sequence[tuple[int, float]],
     stopped: Mapping[str, Any],
     config: Mapping[str, Any],
-    metric: tuple[str, Sequence[Metric]] = ("", ()),
+    metric: tuple[str, Sequence[MetricValues]] = ("", ()),
     train_probe: Sequence[Validation] | None = None,
     membership: Mapping[str, Any] | None = None,
 ) -> Document:
@@ -185,7 +185,7 @@ def shares(interval: Mapping[str, Any], rows: str) -> str:
 
 
 def _sentences(
-    found: Mapping[str, Any], accuracy: Interval, gain: Interval | None, choice: Choice
+    found: Mapping[str, Any], accuracy: Interval, gain: Interval | None, choice: CheckpointChoice
 ) -> list[str]:
     said = [_points(accuracy, f"than {BASELINE}", choice.basis)]
     if gain is not None and not accuracy.above and not accuracy.below and gain.above:

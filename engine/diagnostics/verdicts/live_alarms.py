@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from engine.diagnostics import phrasing
 from engine.diagnostics.course import overfitting, step_noise
 from engine.diagnostics.course.overfitting import TrainCurve
-from engine.diagnostics.course.stages import Metric, parting
+from engine.diagnostics.course.stages import MetricValues, parting
 from engine.diagnostics.course.validation import Validation
 from engine.diagnostics.forgetting.forgetting import THRESHOLDS
 from engine.diagnostics.statistics.statistics import Interval, ratio_interval
@@ -40,7 +40,7 @@ def overfits(
     *,
     unit: str,
     looks: int,
-    metric: Sequence[Metric] = (),
+    metric: Sequence[MetricValues] = (),
     metric_name: str = "",
 ) -> list[Alarm]:
     """Whether validation loss surely rose since its best step, and whether the metric says otherwise."""

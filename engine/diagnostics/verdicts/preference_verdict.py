@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from engine.diagnostics import phrasing
 from engine.diagnostics.course import overfitting
-from engine.diagnostics.course.advice import Choice, advise, choice_of
-from engine.diagnostics.course.stages import Metric
+from engine.diagnostics.course.advice import CheckpointChoice, advise, choice_of
+from engine.diagnostics.course.stages import MetricValues
 from engine.diagnostics.course.validation import Validation
 from engine.diagnostics.statistics.statistics import Interval, ratio_interval, wilson_interval
 from engine.diagnostics.verdicts.verdict import (
@@ -47,7 +47,7 @@ def judge(
     train_curve: Sequence[tuple[int, float]],
     stopped: Mapping[str, Any],
     config: Mapping[str, Any],
-    metric: tuple[str, Sequence[Metric]] = ("", ()),
+    metric: tuple[str, Sequence[MetricValues]] = ("", ()),
     train_probe: Sequence[Validation] | None = None,
     membership: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -151,7 +151,7 @@ def _headline(state: str, gain: Interval | None, found: dict[str, Any], split: s
     return f"Can't be told from noise: the tuned model {share} ({bounds})."
 
 
-def _loss(gain: Interval, models: dict[str, dict[str, Any]], unit: str, choice: Choice) -> str:
+def _loss(gain: Interval, models: dict[str, dict[str, Any]], unit: str, choice: CheckpointChoice) -> str:
     places = max(phrasing.decimals(gain.low, gain.high), 2)
     before, after = (phrasing.number(models[which]["loss"], places) for which in ("base", "tuned"))
     if before == after:

@@ -17,8 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from engine.diagnostics import phrasing
 from engine.diagnostics.course import overfitting
-from engine.diagnostics.course.advice import Choice, advise, choice_of
-from engine.diagnostics.course.stages import Metric
+from engine.diagnostics.course.advice import CheckpointChoice, advise, choice_of
+from engine.diagnostics.course.stages import MetricValues
 from engine.diagnostics.course.validation import Validation
 from engine.diagnostics.statistics.statistics import Interval, ratio_interval
 
@@ -42,7 +42,7 @@ def judge(
     config: Mapping[str, Any],
     train_probe: Sequence[Validation] | None = None,
     membership: Mapping[str, Any] | None = None,
-    metric: tuple[str, Sequence[Metric]] = ("", ()),
+    metric: tuple[str, Sequence[MetricValues]] = ("", ()),
     extraction: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The verdict document of docs/architecture.md.
@@ -135,14 +135,16 @@ def _model(loss_sum: Array, correct: Array, tokens: Array) -> dict[str, Any]:
     }
 
 
-def gain_of(gain: Interval, unit: str, split: str, choice: Choice, negligible: float) -> dict[str, Any]:
+def gain_of(
+    gain: Interval, unit: str, split: str, choice: CheckpointChoice, negligible: float
+) -> dict[str, Any]:
     """The `gain` of a verdict; `chosen_of`: the steps that its interval is widened for."""
     document = {**gain.to_dict(), "unit": unit, "split": split, "detectable": gain.detectable}
     return document | {"negligible": negligible, "chosen_of": choice.steps}
 
 
 def _headline(
-    state: str, gain: Interval | None, split: str, broken: int, choice: Choice, negligible: float
+    state: str, gain: Interval | None, split: str, broken: int, choice: CheckpointChoice, negligible: float
 ) -> str:
     if gain is None:
         where = phrasing.plural(broken, f"{split} row")
@@ -193,7 +195,7 @@ def _unknown(gain: Interval, rows: str) -> str:
     return f"{said}; the tuned model is {way} there by {phrasing.alone(abs(gain.value))} nats a token."
 
 
-def _tokens(models: dict[str, dict[str, Any]], accuracy: Interval, choice: Choice) -> list[str]:
+def _tokens(models: dict[str, dict[str, Any]], accuracy: Interval, choice: CheckpointChoice) -> list[str]:
     base, tuned = models["base"], models["tuned"]
     if not base["perplexity"] or not tuned["perplexity"]:
         return []
@@ -206,7 +208,7 @@ def _tokens(models: dict[str, dict[str, Any]], accuracy: Interval, choice: Choic
     ]
 
 
-def _points(change: Interval, choice: Choice) -> str:
+def _points(change: Interval, choice: CheckpointChoice) -> str:
     if change.low is None or change.high is None:
         return f"no interval of the change: {change.why}"
     if change.low == change.high:

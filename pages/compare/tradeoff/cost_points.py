@@ -149,14 +149,14 @@ def left_out(shown: int, total: int, reasons: Counter[str]) -> str:
     return f"{said} Left out: {'; '.join(parts)}."
 
 
-def pareto_run(row: Row, measure: str, group: str = "") -> pareto.Run:
+def pareto_run(row: Row, measure: str, group: str = "") -> pareto.RunPoint:
     """The run as `pareto` takes it."""
     cost = cost_of(row, measure) or {}
     rate = row["learning_rate"] or 0.0
     return {"run": row["run_id"], "group": group, "setting": rate, "gain": row["gain"], "forgetting": cost}
 
 
-def points(rows: Sequence[Row], measure: str, pair: pareto.Pair = pareto.unpaired) -> list[Point]:
+def points(rows: Sequence[Row], measure: str, pair: pareto.PairedDifference = pareto.unpaired) -> list[Point]:
     """The runs with their place against the front of their data set, in the order given; `pair`: differences
     of two runs where they were measured on the same items."""
     labels = {row["run_id"]: label(row) for row in rows}
