@@ -25,6 +25,7 @@ from store.config.train_config import TrainConfig
 from store.contract.errors import ConfigError, DataError
 from store.contract.home import Home
 from store.contract.jobdir import written_aside
+from store.documents.classification import ClassFigures, Classification, JudgingSplit
 
 TOP = 5  # of each row's classes that are kept
 
@@ -39,8 +40,8 @@ class LabelScores:
     def rows(self, row_ids: np.ndarray) -> LabelScores:
         """Those of these rows, in that order; every one must be there."""
         order = np.argsort(self.row_ids, kind="stable")
-        found = order[np.searchsorted(self.row_ids, row_ids, sorter=order)]
-        return LabelScores(row_ids, self.logs[found])
+        places = order[np.searchsorted(self.row_ids, row_ids, sorter=order)]
+        return LabelScores(row_ids, self.logs[places])
 
 
 def labels_answered(
@@ -85,8 +86,8 @@ class LabelQuestions:
         size = label_text.label_tokens(tokenizer, labels.names)
         some = label_text.affordable(row_ids, size, torch.device(job.device).type, config.seed)
         messages = dataset.load(job.home, fingerprint, columns=["messages"], row_ids=some)["messages"]
-        found = label_text.questions(tokenizer, some, messages.to_pylist(), labels.names, room)
-        return cls(job, config, labels, found) if found else None
+        questions = label_text.questions(tokenizer, some, messages.to_pylist(), labels.names, room)
+        return cls(job, config, labels, questions) if questions else None
 
     @classmethod
     def of_answers(
@@ -97,8 +98,8 @@ class LabelQuestions:
         table = pq.read_table(job.dir.split)
         parts = table["split"].to_numpy(zero_copy_only=False)
         dealt = {part: table["row_id"].to_numpy()[parts == part] for part in ("train", "validation", "test")}
-        found = labels_answered(job.home, data["fingerprint"], data["kind"], dealt, row_ids)
-        return cls.of(job, config, tokenizer, *found, room) if found else None
+        answered = labels_answered(job.home, data["fingerprint"], data["kind"], dealt, row_ids)
+        return cls.of(job, config, tokenizer, *answered, room) if answered else None
 
     def score(self, model: Any, which: str) -> LabelScores:
         """What `model`, called `which` in the progress, says. Raises Cancelled when asked to stop."""
@@ -113,19 +114,21 @@ class LabelQuestions:
         logs = label_text.label_scores(model, self.questions, device, batch_size=batch_size, on_rows=on_rows)
         return LabelScores(self.questions.row_ids, logs)
 
-    def report(self, split: str, tuned: LabelScores, prompted: LabelScores) -> dict[str, Any]:
+    def report(self, split: JudgingSplit, tuned: LabelScores, prompted: LabelScores) -> Classification:
         """Write the predictions down; `verdict["classification"]`."""
         write(self.job, split, self.labels, tuned, prompted)
         return document(split, self.labels, tuned, prompted)
 
 
-def measured(labels: Labels, scores: LabelScores) -> dict[str, Any]:
+def measured(labels: Labels, scores: LabelScores) -> ClassFigures:
     """The figures of a classifier with its calibration."""
-    found = figures(labels.place_of(scores.row_ids), scores.logs.argmax(axis=1), labels.all_names)
-    return found | {"calibration": calibration(scores.logs, labels.of(scores.row_ids))}
+    of_classes = figures(labels.place_of(scores.row_ids), scores.logs.argmax(axis=1), labels.all_names)
+    return {**of_classes, "calibration": calibration(scores.logs, labels.of(scores.row_ids))}
 
 
-def document(split: str, labels: Labels, tuned: LabelScores, prompted: LabelScores | None) -> dict[str, Any]:
+def document(
+    split: JudgingSplit, labels: Labels, tuned: LabelScores, prompted: LabelScores | None
+) -> Classification:
     """`verdict["classification"]` from what the tuned model and the untuned one that was asked say."""
     truth = labels.place_of(tuned.row_ids)
     most = np.full(len(truth), int(labels.counts.argmax()))
@@ -139,11 +142,11 @@ def document(split: str, labels: Labels, tuned: LabelScores, prompted: LabelScor
         split,
         labels.names,
         labels.counts.tolist(),
-        {
-            "tuned": measured(labels, tuned),
-            "majority": figures(truth, most, labels.all_names),
-            "prompted": measured(labels, prompted) if prompted is not None else None,
-        },
+        class_verdict.ClassifierFigures(
+            tuned=measured(labels, tuned),
+            majority=figures(truth, most, labels.all_names),
+            prompted=measured(labels, prompted) if prompted is not None else None,
+        ),
         unseen=int((labels.of(tuned.row_ids) == UNSEEN).sum()),
         over_prompted=over,
     )
@@ -157,8 +160,8 @@ def write(job: Job, split: str, labels: Labels, tuned: LabelScores, prompted: La
     own = np.where(truth == UNSEEN, np.nan, shares[every, np.maximum(truth, 0)])
     asked: dict[int, tuple[str, float]] = {}
     if prompted is not None:
-        said = prompted.logs.argmax(axis=1)
-        for row_id, i, logs in zip(prompted.row_ids.tolist(), said.tolist(), prompted.logs, strict=True):
+        likeliest = prompted.logs.argmax(axis=1)
+        for row_id, i, logs in zip(prompted.row_ids.tolist(), likeliest.tolist(), prompted.logs, strict=True):
             asked[row_id] = labels.names[i], float(np.exp(logs[i]))
     answers = [asked.get(row_id, (None, None)) for row_id in ids.tolist()]
     top = [

@@ -40,7 +40,7 @@ class JudgingPace:
         self.models = models  # still to be measured, the present one included
         self.seconds: dict[str, float] = {}  # of each part, as the last model took it
         self.probes: dict[str, float] = {}  # the same of each probe
-        self.told = 0.0
+        self.last_due = 0.0
         self.begin("losses")
 
     def begin(self, part: str) -> None:
@@ -54,9 +54,9 @@ class JudgingPace:
     def due(self) -> bool:
         """Whether a second has passed since this was last true."""
         now = time.perf_counter()
-        if now - self.told < 1:
+        if now - self.last_due < 1:
             return False
-        self.told = now
+        self.last_due = now
         return True
 
     @property
@@ -72,17 +72,17 @@ class JudgingPace:
     def left(self, share: float) -> float:
         """Seconds until all models are measured, with this share (above 0) of the present part done."""
         taken = time.perf_counter() - self.began
-        known = self.seconds | {self.part: taken / share}
-        here = known[self.part] - taken
+        seconds = self.seconds | {self.part: taken / share}
+        here = seconds[self.part] - taken
         # of what the first model's later parts take nothing is known yet
         here += sum(self.seconds.get(part, 0.0) for part in PACED[PACED.index(self.part) + 1 :])
-        return here + (self.models - 1) * sum(known.values())
+        return here + (self.models - 1) * sum(seconds.values())
 
 
 @dataclass(frozen=True)
 class Gathering:
     """Of one run: losses of `rows` under the objective, answers to `prompts`, `probes`, `tasks` where there
-    are any, and rows from memory where `recall` asks for them."""
+    are any, and rows from memory where `extraction` asks for them."""
 
     job: Job
     config: TrainConfig
@@ -92,7 +92,7 @@ class Gathering:
     prompts: list[Prompt]
     probes: Sequence[Probe]
     pace: JudgingPace
-    recall: MemoryAsker | None = None
+    extraction: MemoryAsker | None = None
     tasks: Tasks | None = None
 
     def as_base(self, probes: Sequence[Probe], folder: Path) -> Gathering:
@@ -130,17 +130,17 @@ class Gathering:
         )
         pace.end()
         pace.begin("probes")
-        found = Evidence(losses, texts, list(self._probed(model, which)))
+        evidence = Evidence(losses, texts, list(self._probed(model, which)))
         pace.end()
         pace.begin("tasks")
-        found.probes += self.tasks.ask(model, which) if self.tasks else []
+        evidence.probes += self.tasks.ask(model, which) if self.tasks else []
         pace.end()
         pace.begin("memory")
-        if self.recall and found.seen and found.seen.rows:
-            found.written = self.recall.ask(model, found.seen.rows, losses, on_token)
+        if self.extraction and evidence.seen and evidence.seen.rows:
+            evidence.written = self.extraction.ask(model, evidence.seen.rows, losses, on_token)
         pace.end()
         pace.models -= 1
-        return found
+        return evidence
 
     def _probed(self, model: Any, which: str) -> Iterator[Measured]:
         whole, before = sum(probe.tokens for probe in self.probes), 0

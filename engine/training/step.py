@@ -69,6 +69,20 @@ class Gradients:
         )
 
 
+@dataclass(frozen=True)
+class StepRows:
+    """Rows that are trained on, and general rows beside them."""
+
+    rows: Rows
+    replay: Replay | None = None
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sequence."""
+        every = (self.rows, *([self.replay.rows] if self.replay else []))
+        return max(int(rows.sequence_lengths.max()) for rows in every)
+
+
 class Stepper:
     """A model and what changes it. `unpacked`: why its rows go through its own forward; empty where they are
     packed."""
@@ -78,13 +92,12 @@ class Stepper:
         job: Job,
         config: TrainConfig,
         model: Any,
-        rows: Rows,
+        rows: StepRows,
         objective: Objective,
         steps: int,
-        replay: Replay | None = None,
     ) -> None:
-        self.job, self.config, self.rows, self.objective = job, config, rows, objective
-        self.replay, self.replayed = replay, TrainedTokens()
+        self.job, self.config, self.rows, self.objective = job, config, rows.rows, objective
+        self.replay, self.replayed = rows.replay, TrainedTokens()
         self.device = torch.device(job.device)
         self.accelerator = Accelerator(cpu=self.device.type == "cpu")
         self.model = self.accelerator.prepare_model(model)
@@ -95,8 +108,7 @@ class Stepper:
             Allocation(model.active_peft_config, self.masters.weights) if config.method == "adalora" else None
         )
         self.model.train()
-        longest = max(int(r.sequence_lengths.max()) for r in (rows, *([replay.rows] if replay else [])))
-        self.unpacked = packable.refusal(self.model, longest)
+        self.unpacked = packable.refusal(self.model, rows.longest)
 
     def gradients(self, rows: Step, step: int = 0) -> Gradients:
         """Forward and backward over the rows of a step, and over those that step number `step` (from 0)

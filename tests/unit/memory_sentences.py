@@ -103,12 +103,12 @@ def of_repeats() -> Iterator[str]:
         better = tuned - np.where(np.arange(rows) < hit, 0.9 * tokens, 0)
         for after in (tuned, better, base + base - better):
             kinds = {"exact": np.arange(rows) < hit}
-            yield repeats.leaks(base, after, tokens, kinds, True)["sentence"]
+            rows_of = repeats.RowLossPair(base, after, tokens)
+            yield repeats.leaks(rows_of, kinds, True)["sentence"]
             times = np.where(np.arange(rows) < hit, 3, 1)
             counts = (rows, min(hit, rows))
-            yield repeats.training(times, base, after, tokens, np.full(5, 2.0), {}, np.arange(rows), counts)[
-                "sentence"
-            ]
+            measured = repeats.MeasuredTraining(np.arange(rows), times, rows_of, np.full(5, 2.0), {}, *counts)
+            yield repeats.training(measured)["sentence"]
 
 
 def asked(name: str, before: np.ndarray, after: np.ndarray, broken: int = 0) -> Paired:

@@ -199,7 +199,9 @@ def _compared(client: Client, first: Document, second: Document) -> Document:
         "sentence": compared.sentence,
         "notices": notices,
         "same_rows": asked,
-        "differences": [one | {"first_is": score_table.told(one)} for one in compared.found],
+        "differences": [
+            {**gap, "first_is": score_table.comparison_word(gap, gap["better"])} for gap in compared.metrics
+        ],
     }
 
 

@@ -9,6 +9,7 @@ import typer
 
 from engine.diagnostics.comparison import judge_figures
 from store.config.judge_config import JudgePairs
+from store.documents.evaluation import Judging
 from store.queries import jobs
 from tunebench.terminal.connection import Json, Wait, connect
 from tunebench.terminal.documents import read_document
@@ -44,7 +45,7 @@ def judge(
         print_json(job["result"]) if json else _print(job["result"])
 
 
-def _print(judged: Document) -> None:
+def _print(judged: Judging) -> None:
     sides = judge_figures.Sides("the first", "the second")
     out.print(f"{judge_figures.headline(judged, sides)}.", markup=False)
     for sentence in judge_figures.sentences(judged, sides):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -90,9 +91,9 @@ def interpolations_(run: RunName, json: Json = False) -> None:
 
 def _points(client: Client, run_id: str) -> Document:
     points = interpolations.points(client, run_id)
-    known = [{**point, "text": point["prose"] and {"change": point["prose"]}} for point in points]
+    gains = [kept_share.ShareGain(point["alpha"], point["gain"], point["prose"]) for point in points]
     kept = {str(alpha): row["run_id"] for alpha, row in interpolations.kept(client, run_id).items()}
-    advised = kept_share.recommend(known) if known else {}
+    advised: Mapping[str, Any] = kept_share.recommend(gains) if gains else {}
     return {"points": points, **advised, "kept": kept}
 
 

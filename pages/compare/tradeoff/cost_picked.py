@@ -108,7 +108,7 @@ def groups(rows: Sequence[Row]) -> tuple[str, dict[str, list[Row]]]:
 
 def compared(
     rows: Sequence[Row], measure: str, pair: pareto.PairedDifference = pareto.unpaired
-) -> tuple[str, list[dict[str, Any]]]:
+) -> tuple[str, list[pareto.MatchedSweeps]]:
     """Each sweep against the one with the most runs: the kind, and the documents of `pareto.matched`; `pair`:
     differences of two runs where they were measured on the same items.
 
@@ -158,7 +158,7 @@ def _capital(sentence: str) -> str:
     return sentence[:1].upper() + sentence[1:]
 
 
-def _lines(one: dict[str, Any], measure: str) -> list[dict[str, Any]]:
+def _lines(one: pareto.MatchedSweeps, measure: str) -> list[dict[str, Any]]:
     unit = MEASURES[measure].unit
     return [
         {
