@@ -74,7 +74,7 @@ class MatchedSweeps(TypedDict):
 
     first: str
     second: str
-    overlap: tuple[float, float] | None
+    overlap: list[float] | None
     points: list[MatchedPoint]
     state: MatchState
     sentence: str
@@ -197,7 +197,7 @@ def matched(
     return {
         "first": names[0],
         "second": names[1],
-        "overlap": (low, high),
+        "overlap": [low, high],
         "points": points,
         "state": state,
         "sentence": _sentence(names, points, state),
