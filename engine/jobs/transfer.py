@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import numpy as np
 import torch
 
 from engine.diagnostics.phrasing import plural
@@ -21,17 +20,15 @@ from engine.transfer import transfer_figures as beside
 from engine.transfer import transfer_measure as measured
 from engine.transfer import transfer_models as rows
 from engine.transfer.transfer_figures import Member, TransferMatrix
-from engine.transfer.transfer_measure import CellFiles, MeasuringPace
+from engine.transfer.transfer_measure import CellFiles, CellToMeasure, MeasuringPace
 from engine.transfer.transfer_models import Models, Subject, TransferColumn, subject
 from engine.worker.job import Job
 from store.config.transfer_config import TransferConfig
 from store.contract.errors import TunebenchError
-
-Document = dict[str, Any]
-Table = dict[str, np.ndarray]
+from store.documents.transfer import TransferResult
 
 
-def run(job: Job) -> Document:
+def run(job: Job) -> TransferResult:
     """The matrix that `job.config` asks for; the document of docs/architecture.md."""
     config = TransferConfig.parse(job.config)
     try:
@@ -60,22 +57,22 @@ class Transfer:
         self.made = 0
         self.measured_tokens, self.seconds = 0, 0.0
 
-    def run(self) -> Document:
+    def run(self) -> TransferResult:
         job, config = self.job, self.config
         began = time.monotonic()
         job.status("preparing")
         self.prepare()
         job.status("evaluating")
         self.measure()
-        found = TransferMatrix(job, self.config, self.shelf, self.subjects, self.columns, self.members)
+        matrix = TransferMatrix(job, self.config, self.shelf, self.subjects, self.columns, self.members)
         return {
             "asked": config.asked,
-            "runs": [found.told(one) for one in self.subjects],
-            "datasets": [one.document(config.part) for one in self.columns],
-            "cells": found.cells(),
-            "distances": beside.distances(found),
-            "weights": beside.weights(found),
-            "sequences": beside.sequences(found),
+            "runs": [matrix.run_document(subject) for subject in self.subjects],
+            "datasets": [column.document(config.part) for column in self.columns],
+            "cells": matrix.cells(),
+            "distances": beside.distances(matrix),
+            "weights": beside.weights(matrix),
+            "sequences": beside.sequences(matrix),
             "measured": self.made,
             "measured_tokens": self.measured_tokens,
             "measure_seconds": self.seconds,
@@ -121,7 +118,7 @@ class Transfer:
             member.reasons[column.dataset_id] = column.reason
             return
         part = measured.tokens_of(self.job, member.tokenizer, column, self.config, member.positions)
-        member.seen[column.dataset_id] = rows.seen(self.job, rows.used(member.lineage), column)
+        member.left_out[column.dataset_id] = rows.left_out(self.job, rows.used(member.lineage), column)
         if len(part.rows):
             member.tokens[column.dataset_id] = part
             return
@@ -193,4 +190,5 @@ class Transfer:
             what = f"{who} on {column.data['dataset']['name']}"
             path = self.shelf.path(member.file(column, base=base))
             part = member.tokens[column.dataset_id].rows
-            measured.measure(self.job, model, part, self.config, member.run, path, pace, what)
+            cell = CellToMeasure(model, part, member.run, path, what)
+            measured.measure(self.job, cell, self.config, pace)

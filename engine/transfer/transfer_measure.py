@@ -13,7 +13,7 @@ import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -41,7 +41,7 @@ class CellFiles:
     def __init__(self, job: Job) -> None:
         self.folder = job.dir.cells
         self.folder.mkdir(exist_ok=True)
-        self.known = {path.name: path for path in job.home.jobs.glob("*/cells/*.parquet")}
+        self.elsewhere = {path.name: path for path in job.home.jobs.glob("*/cells/*.parquet")}
 
     def path(self, name: str) -> Path:
         """Where the file is, or is to be."""
@@ -51,15 +51,15 @@ class CellFiles:
         """Whether it was measured; it is in this folder then."""
         if self.path(name).exists():
             return True
-        elsewhere = self.known.get(name)
-        if elsewhere is None:
+        measured = self.elsewhere.get(name)
+        if measured is None:
             return False
         try:
-            os.link(elsewhere, self.path(name))
+            os.link(measured, self.path(name))
         except FileNotFoundError:  # deleted meanwhile
             return False
         except OSError:
-            shutil.copy2(elsewhere, self.path(name))
+            shutil.copy2(measured, self.path(name))
         return True
 
 
@@ -101,14 +101,14 @@ class MeasuringPace:
 
     def __init__(self, job: Job, cells: int, tokens: int) -> None:
         self.job, self.cells, self.tokens = job, cells, tokens
-        self.done_cells, self.done_tokens, self.seconds, self.told = 0, 0, 0.0, 0.0
+        self.done_cells, self.done_tokens, self.seconds, self.told_at = 0, 0, 0.0, 0.0
 
     def tell(self, message: str, tokens: float = 0, seconds: float = 0) -> None:
         """Within a cell: so many of its tokens are done in so many seconds. Raises Cancelled."""
         self.job.check_cancelled()
-        if (now := time.monotonic()) - self.told < 1:
+        if (now := time.monotonic()) - self.told_at < 1:
             return
-        self.told = now
+        self.told_at = now
         done, spent = self.done_tokens + tokens, self.seconds + seconds
         left = spent / done * (self.tokens - done) if done else None
         self.job.progress(self.done_cells, self.cells, "cells", message, left)
@@ -119,29 +119,31 @@ class MeasuringPace:
         self.seconds += seconds
 
 
-def measure(
-    job: Job,
-    model: Any,
-    rows: Rows,
-    config: TransferConfig,
-    run: Earlier,
-    path: Path,
-    pace: MeasuringPace,
-    what: str,
-) -> None:
-    """The losses of `rows` under `model`, into the file `path`."""
-    device, began = torch.device(job.device), time.perf_counter()
+class CellToMeasure(NamedTuple):
+    """A model on the rows of a column. run: whose precision it is measured in; path: the file of the cell;
+    what: what it is called in the progress."""
+
+    model: Any
+    rows: Rows
+    run: Earlier
+    path: Path
+    what: str
+
+
+def measure(job: Job, cell: CellToMeasure, config: TransferConfig, pace: MeasuringPace) -> None:
+    """The losses of the rows under the model, into the file of the cell."""
+    device, began, rows = torch.device(job.device), time.perf_counter(), cell.rows
     share = len(rows.ids) / max(1, len(rows))
 
     def on_batch(done: int) -> None:
-        memory.guard(run.config, device)
-        pace.tell(what, done * share, time.perf_counter() - began)
+        memory.guard(cell.run.config, device)
+        pace.tell(cell.what, done * share, time.perf_counter() - began)
 
     size = config.per_device_eval_batch_size
-    found = row_losses(model, rows, batch_size=size, device=device, on_batch=on_batch)
-    columns = {"row_id": found.row_ids, "loss_sum": found.loss_sum}
-    columns |= {"tokens": found.tokens, "correct": found.correct}
-    with written_aside(path) as aside:
+    losses = row_losses(cell.model, rows, batch_size=size, device=device, on_batch=on_batch)
+    columns = {"row_id": losses.row_ids, "loss_sum": losses.loss_sum}
+    columns |= {"tokens": losses.tokens, "correct": losses.correct}
+    with written_aside(cell.path) as aside:
         pq.write_table(pa.table(columns), aside)
     pace.cell(len(rows.ids), time.perf_counter() - began)
 

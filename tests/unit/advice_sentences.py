@@ -114,7 +114,7 @@ def of_advice() -> Iterator[str]:
         for best, config in itertools.product((0, 10), settings):
             stopped = {"reason": reason, "step": 20, "restored_step": best or None}
             split = "validation" if name == "falls" else "test"
-            outcome = advice.Outcome(state, gain, split, {"state": shape, "best_step": best})
+            outcome = advice.JudgedOutcome(state, gain, split, {"state": shape, "best_step": best})
             pieces = advice.advise(outcome, RunCourse(validations=validations, stopped=stopped), config)
             yield from (piece["text"] for piece in pieces)
 

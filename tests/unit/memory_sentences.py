@@ -165,7 +165,7 @@ def of_transfer() -> Iterator[str]:
             continue
         for start in (base, np.zeros(rows)):
             sides = [
-                {"loss": loss, "tokens": tokens, "right": np.arange(rows) % 2 == place}
+                transfer.CellRows(loss, tokens, np.arange(rows) % 2 == place)
                 for place, loss in enumerate((start, tuned))
             ]
             cell = transfer.compare(*sides) | {"source": "A", "target": "B", "own": False, "earlier": False}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.diagnostics.course.advice import Outcome, advise
+from engine.diagnostics.course.advice import JudgedOutcome, advise
 from engine.diagnostics.course.run_course import RunCourse
 from engine.diagnostics.statistics.statistics import Interval
 from store.config.train_config import TrainConfig
@@ -189,7 +189,7 @@ def more_rows(value: float, half: float, n: int) -> dict[str, Any]:
     """Advice on a gain that can't be told from noise, of a run that has nothing else to be said of it."""
     gain = Interval(value, value - half, value + half, n, 0.05, half / 1.4)
     advice = advise(
-        Outcome("undecided", gain, "test", {"state": "none", "best_step": None}),
+        JudgedOutcome("undecided", gain, "test", {"state": "none", "best_step": None}),
         RunCourse(validations=validations([2.0, 1.5, 1.5, 1.5]), stopped=EPOCHS),
         CONFIG,
     )
@@ -212,7 +212,7 @@ def test_no_more_rows_are_asked_for_than_a_split_holds_out() -> None:
 def test_a_rate_at_its_end_is_not_said_to_grow_threefold() -> None:
     def pieces(rate: float) -> list[dict[str, Any]]:
         return advise(
-            Outcome("no_gain", None, "test", {"state": "none", "best_step": None}),
+            JudgedOutcome("no_gain", None, "test", {"state": "none", "best_step": None}),
             RunCourse(stopped=EPOCHS),
             CONFIG | {"learning_rate": rate},
         )

@@ -8,6 +8,7 @@ import typer
 
 from engine.diagnostics.transfer import transfer as diagnosis
 from engine.diagnostics.transfer import transfer_words as words
+from engine.diagnostics.transfer.transfer import TransferMeasure
 from store.config.transfer_config import TransferConfig
 from store.contract.errors import ConfigError
 from store.http.client import Client
@@ -58,7 +59,7 @@ def transfer(
             if not _measured(client, config, wait, json):
                 return
             known = transfers.found(client, config.runs, sets, config.asked)
-        document = matrix(known, found, sets, measure)
+        document = matrix(known, found, sets, "right" if measure == "right" else "relative")
         print_json(document) if json else _print(document, found, sets, measure)
 
 
@@ -72,10 +73,11 @@ def _measured(client: Client, config: TransferConfig, wait: bool, as_json: bool)
     return True
 
 
-def matrix(known: Found, found: list[Document], sets: list[Document], measure: str) -> Document:
+def matrix(known: Found, found: list[Document], sets: list[Document], measure: TransferMeasure) -> Document:
     """{lead, cells: judged ones with run, source, target, own, earlier and their figures; failed: [run,
     dataset, reason], distances, weights, sequences}."""
-    cells, failed = [], []
+    cells: list[Any] = []
+    failed = []
     for run in found:
         for one in sets:
             cell = known.cells.get((run["run_id"], one["dataset_id"]))

@@ -35,7 +35,7 @@ MOST_ROWS = 500  # that a split holds out for validation, and for test (store.co
 
 
 @dataclass(frozen=True)
-class Outcome:
+class JudgedOutcome:
     """What a verdict found: its state, the gain that it rests on (None where a loss is not a number), whose
     rows judged it, whether it overfits, and against what it was held."""
 
@@ -46,7 +46,7 @@ class Outcome:
     against: str = "the base model"
 
 
-def advise(outcome: Outcome, course: RunCourse, config: JudgedConfig) -> list[AdvicePiece]:
+def advise(outcome: JudgedOutcome, course: RunCourse, config: JudgedConfig) -> list[AdvicePiece]:
     """Pieces of advice: `text`, and `change` {field of TrainConfig: new value}, which may be empty."""
     pieces = [_of_training(outcome, course, config)]
     if outcome.state == "undecided" and outcome.gain is not None:
@@ -57,7 +57,7 @@ def advise(outcome: Outcome, course: RunCourse, config: JudgedConfig) -> list[Ad
     return [piece for piece in pieces if piece]
 
 
-def _of_training(outcome: Outcome, course: RunCourse, config: JudgedConfig) -> AdvicePiece | None:
+def _of_training(outcome: JudgedOutcome, course: RunCourse, config: JudgedConfig) -> AdvicePiece | None:
     """Longer or shorter, with larger or smaller steps."""
     overfitting, stopped, against = outcome.overfitting, course.stopped, outcome.against
     past_its_best = overfitting["state"] == "overfits" and overfitting["best_step"]

@@ -18,7 +18,7 @@ import numpy as np
 
 from engine.diagnostics import phrasing
 from engine.diagnostics.course import overfitting
-from engine.diagnostics.course.advice import CheckpointChoice, Outcome, advise, choice_of
+from engine.diagnostics.course.advice import CheckpointChoice, JudgedOutcome, advise, choice_of
 from engine.diagnostics.course.judged_config import JudgedConfig
 from engine.diagnostics.course.run_course import NOT_ASKED, RowMemory, RunCourse
 from engine.diagnostics.course.validation import Validation
@@ -75,7 +75,7 @@ def judge(
             ending_of(course.stopped, config),
             *choice.sentences,
         ],
-        "advice": advise(Outcome(state, accuracy, split, shape, against=BASELINE), course, config),
+        "advice": advise(JudgedOutcome(state, accuracy, split, shape, against=BASELINE), course, config),
         "gain": gain_of(gain, UNIT, split, choice, negligible) if gain else None,
         "accuracy_gain": {**accuracy.to_dict(), "unit": "share of rows"},
         "base": _figures(base, weights, classification["models"]["majority"]),

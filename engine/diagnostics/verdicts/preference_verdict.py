@@ -16,7 +16,7 @@ import numpy as np
 
 from engine.diagnostics import phrasing
 from engine.diagnostics.course import overfitting
-from engine.diagnostics.course.advice import CheckpointChoice, Outcome, advise, choice_of
+from engine.diagnostics.course.advice import CheckpointChoice, JudgedOutcome, advise, choice_of
 from engine.diagnostics.course.judged_config import JudgedConfig
 from engine.diagnostics.course.run_course import NOT_ASKED, RowMemory, RunCourse
 from engine.diagnostics.statistics.statistics import Interval, ratio_interval, wilson_interval
@@ -54,7 +54,7 @@ def judge(
     before, after = _figures(base.losses), _figures(tuned.losses)
     state = state_of(gain, before["loss"], negligible)
     preference = None if broken else _preference(base, tuned)
-    advice = advise(Outcome(state, gain, split, shape), course, config)
+    advice = advise(JudgedOutcome(state, gain, split, shape), course, config)
     ending = ending_of(course.stopped, config)
     return {
         "task": "dpo",

@@ -14,7 +14,7 @@ import numpy as np
 
 from engine.diagnostics import phrasing
 from engine.diagnostics.course import overfitting
-from engine.diagnostics.course.advice import CheckpointChoice, Outcome, advise, choice_of
+from engine.diagnostics.course.advice import CheckpointChoice, JudgedOutcome, advise, choice_of
 from engine.diagnostics.course.judged_config import JudgedConfig
 from engine.diagnostics.course.run_course import NOT_ASKED, RowMemory, RunCourse
 from engine.diagnostics.statistics.statistics import Interval, ratio_interval
@@ -50,7 +50,7 @@ def judge(
             *([ending] if ending else []),
             *choice.sentences,
         ],
-        "advice": advise(Outcome(state, gain, split, shape), course, config),
+        "advice": advise(JudgedOutcome(state, gain, split, shape), course, config),
         "gain": gain_of(gain, "nats a token", split, choice, negligible) if gain else None,
         "accuracy_gain": {**accuracy.to_dict(), "unit": "share of tokens"},
         "base": before,
