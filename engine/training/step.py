@@ -27,6 +27,7 @@ from engine.objectives.objectives import Objective, TrainedTokens
 from engine.objectives.replay import Replay, micro_batches
 from engine.rows.render import Rows
 from engine.training import checkpoint
+from engine.training.checkpoint import StepDocument, Tensors
 from engine.training.optimizer import Masters, make_optimizer, make_schedule
 from engine.worker.job import Cancelled, Job
 from store.config.train_config import TrainConfig
@@ -187,7 +188,7 @@ class Stepper:
         """Let go of the gradients."""
         self.optimizer.zero_grad()
 
-    def kept(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    def kept(self) -> tuple[Tensors, StepDocument]:
         """Tensors and numbers from which `restore` continues bit for bit."""
         tensors, numbers = checkpoint.optimizer_state(self.optimizer)
         tensors |= {f"weights.{name}": master for name, master in self.masters.weights.items()}
@@ -198,7 +199,7 @@ class Stepper:
             "rates": [group["lr"] for group in self.optimizer.param_groups],
         }
 
-    def restore(self, tensors: dict[str, torch.Tensor], document: dict[str, Any]) -> None:
+    def restore(self, tensors: Tensors, document: StepDocument) -> None:
         """Go back to what `kept` said."""
         prefix = "weights."
         self.masters.load({n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)})

@@ -32,6 +32,7 @@ from engine.objectives.replay import Replay
 from engine.rows.render import Rows
 from engine.training import checkpoint
 from engine.training.alarms import Alarms
+from engine.training.checkpoint import CheckpointDocument
 from engine.training.probing import Probing
 from engine.training.state import State, evaluation_steps
 from engine.training.step import Gradients, Stepper, StepRows
@@ -289,8 +290,8 @@ class Training:
     def save(self) -> None:
         """Write a checkpoint of the last completed step."""
         started = time.monotonic()
-        tensors, document = self.stepper.kept()
-        document["state"] = self.state.to_dict()
+        tensors, step = self.stepper.kept()
+        document: CheckpointDocument = {**step, "state": self.state.to_dict()}
         self.validations.write()
         self.probing.write()
         checkpoint.save(
