@@ -68,7 +68,7 @@ class Trials:
         """Each run by name, and whether it lies on the front of gain against forgetting."""
         ids = {run["run_id"]: run["name"] for run in selected}
         points = [
-            pareto.Run(
+            pareto.RunPoint(
                 run=row["run_id"],
                 group=row["method"],
                 setting=row["learning_rate"],

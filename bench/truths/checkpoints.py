@@ -12,12 +12,15 @@ import numpy as np
 
 from bench.truths import Rate
 from engine.diagnostics.course.advice import choice_of
+from engine.diagnostics.course.run_course import RunCourse
 from engine.diagnostics.course.validation import Validation
 from engine.diagnostics.statistics.statistics import ratio_interval
 from engine.diagnostics.verdicts.verdict import state_of
+from store.documents.verdict import Stopped
 
 ROWS = 60
 LEVEL = 2.0  # nats a token, of the base model
+EPOCHS: Stopped = {"reason": "epochs", "step": 100, "restored_step": None}
 
 
 def state(rng: np.random.Generator, checkpoints: int, split: str, gain: float = 0.0) -> str:
@@ -33,7 +36,7 @@ def state(rng: np.random.Generator, checkpoints: int, split: str, gain: float = 
         for place, losses in enumerate(course)
     ]
     tuned = min(chosen_on, key=lambda losses: losses.sum()) if split == "validation" else judged_on
-    choice = choice_of(split, validations, {"reason": "epochs"}, {})
+    choice = choice_of(split, RunCourse(validations=validations, stopped=EPOCHS), {})
     return state_of(ratio_interval(base - tuned, tokens, confidence=choice.confidence), LEVEL)
 
 

@@ -51,7 +51,7 @@ def a_method_differs(rng: np.random.Generator, rows: int, *, paired: bool = True
     common = heavy(rng, 2, rows, spread=0.3)
     measured, sweeps = {}, []
     for method in "ab":
-        sweep: list[pareto.Run] = []
+        sweep: list[pareto.RunPoint] = []
         for place, means in enumerate(SWEPT):
             truth = np.array([[means[0]], [means[1] + (more if method == "b" else 0.0)]])
             values = truth + common + heavy(rng, 2, rows, spread=0.05)

@@ -23,7 +23,7 @@ def remembers(
 
 def _losses(
     rng: np.random.Generator, rows: int, harder: float, memory: float, slope: float
-) -> membership.Group:
+) -> membership.PairedScores:
     base = 2 + harder + heavy(rng, rows, spread=0.4)
     tuned = slope * base + 0.2 - memory + heavy(rng, rows, spread=0.15)
     return {"base": {"loss": base}, "tuned": {"loss": tuned}}

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from bench.truths import Rate
 from engine.diagnostics.course import advice, overfitting
+from engine.diagnostics.course.run_course import LossCourse
 from engine.diagnostics.course.validation import Validation
 from engine.diagnostics.verdicts import live_alarms
 
@@ -58,17 +59,25 @@ def _still_learning(levels: NDArray[np.float64], noise: float, rng: np.random.Ge
     """By the stage, or by the advice to train for longer."""
     every = course(levels, noise, rng)
     longer = advice.still_improving(every, {"reason": "epochs"}, 0.005)
-    return longer or overfitting.assess(every, TRAINING)["stage"] == "learning"
+    return (
+        longer
+        or overfitting.assess(LossCourse(validations=every, train_curve=TRAINING))["stage"] == "learning"
+    )
 
 
 def _called(levels: NDArray[np.float64], noise: float, rng: np.random.Generator) -> bool:
-    return overfitting.assess(course(levels, noise, rng), TRAINING)["state"] == "overfits"
+    return (
+        overfitting.assess(LossCourse(validations=course(levels, noise, rng), train_curve=TRAINING))["state"]
+        == "overfits"
+    )
 
 
 def _warned(levels: NDArray[np.float64], noise: float, rng: np.random.Generator) -> bool:
     every = course(levels, noise, rng)
     return any(
-        live_alarms.overfits(every[:seen], TRAINING, unit="nats a token", looks=len(every))
+        live_alarms.overfits(
+            LossCourse(validations=every[:seen], train_curve=TRAINING), unit="nats a token", looks=len(every)
+        )
         for seen in range(2, len(every) + 1)
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from engine.diagnostics.launch.launch_time import TimedRun
-from engine.diagnostics.statistics.correction import Pair
+from engine.diagnostics.statistics.correction import MeasuredPrediction
 
 
 def kind_of(method: str, task: str) -> str:
@@ -14,10 +14,10 @@ def kind_of(method: str, task: str) -> str:
     return f"{task} {method}"
 
 
-def memory_pairs(past: Sequence[dict[str, Any]]) -> list[Pair]:
+def memory_pairs(past: Sequence[dict[str, Any]]) -> list[MeasuredPrediction]:
     """What was counted and measured beyond the process itself."""
     return [
-        Pair(
+        MeasuredPrediction(
             run["counted_memory_gib"] - run["process_memory_gib"],
             run["peak_memory_gib"] - run["process_memory_gib"],
             kind_of(run["method"], run["task"]),

@@ -41,6 +41,7 @@ from store.catalog.methods import METHODS
 from store.config.run_speed import may_stop, speed_settings
 from store.config.train_config import TrainConfig
 from store.contract.errors import TunebenchError
+from store.documents.preview import FittingChange
 
 # Pages of libraries that a run has touched by its end. A fork begins with hardly any of them.
 LIBRARIES_GIB = 0.05
@@ -131,9 +132,15 @@ class Costs:
         free, _ = memory.available_gib(self.device)
         return free
 
-    def fitting(self, cost: Cost, limit: int) -> list[dict[str, Any]]:
+    def fitting(self, cost: Cost, limit: int) -> list[FittingChange]:
         """The nearest settings that fit into what is free."""
-        config = cost.config.model_dump() | {"max_length": limit}
+        config = cost.config
+        settings = fitting.MemorySettings(
+            config.per_device_train_batch_size,
+            config.gradient_accumulation_steps,
+            config.gradient_checkpointing,
+            limit,
+        )
         made: dict[tuple[str, str, bool], Rehearsal] = {}
 
         def need(change: dict[str, Any]) -> tuple[float, float] | None:
@@ -148,7 +155,7 @@ class Costs:
                 return None
             return needed["peak_gib"], needed["high_gib"]
 
-        return fitting.nearest(config, need, self.available_gib(), _lighter(cost.config))
+        return fitting.nearest(settings, need, self.available_gib(), _lighter(cost.config))
 
 
 class Cost:

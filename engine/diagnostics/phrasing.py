@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+
+from store.documents.estimate import Estimate
 
 MINUS = "−"
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -52,11 +52,11 @@ def interval(low: float | None, high: float | None, places: int | None = None) -
     """ "0.78 to 0.88", or that there is none."""
     if low is None or high is None:
         return "no interval"
-    shown = decimals(low, high) if places is None else places
-    ends = number(low, shown), number(high, shown)
+    digits = decimals(low, high) if places is None else places
+    ends = number(low, digits), number(high, digits)
     if low < high and ends[0] == ends[1]:  # narrower than the decimals that were asked for
-        shown = max(shown, decimals(low, high))
-        ends = number(low, shown), number(high, shown)
+        digits = max(digits, decimals(low, high))
+        ends = number(low, digits), number(high, digits)
     return f"{ends[0]} to {ends[1]}" if ends[0] != ends[1] else f"{ends[0]} at both ends"
 
 
@@ -83,17 +83,25 @@ def percent_beside(share: float, limit: float | None) -> str:
     return next((t for n in (2, 4) if (t := f"{100 * share:.{n}f}%") != f"{100 * limit:.{n}f}%"), text)
 
 
-def share(interval: Mapping[str, Any]) -> str:
+def share(estimate: Estimate) -> str:
     """The value of a share in per cent, with the digits that its interval supports; all is "100%"."""
-    value = 100 * interval["value"]
+    value = 100 * estimate["value"]
     if value in (0, 100):
         return f"{value:.0f}%"
-    return f"{number(value, decimals(100 * interval['low'], 100 * interval['high'], default=1))}%"
+    return f"{number(value, decimals(*_percents(estimate), default=1))}%"
 
 
-def share_bounds(interval: Mapping[str, Any]) -> str:
+def _percents(estimate: Estimate) -> tuple[float, float]:
+    """low and high in per cent of a share, which always has an interval."""
+    low, high = estimate["low"], estimate["high"]
+    if low is None or high is None:
+        raise ValueError("The share has no interval.")
+    return 100 * low, 100 * high
+
+
+def share_bounds(estimate: Estimate) -> str:
     """ "88 to 94%", of its interval; an end that is none or all is written so."""
-    low, high = (100 * interval[end] for end in ("low", "high"))
+    low, high = _percents(estimate)
     places = decimals(low, high, default=1)
     ends = [f"{end:.0f}" if end in (0, 100) else number(end, places) for end in (low, high)]
     return f"{ends[0]} to {ends[1]}%"
@@ -108,9 +116,9 @@ def significant(value: float, digits: int = 2) -> float:
 
 def setting(value: float) -> str:
     """A setting written out, "0.000067" and "3", down to 1e-5; what is smaller in powers of ten."""
-    shown = f"{value:.6g}"
-    if "e-" not in shown or abs(value) < 1e-5:
-        return shown
+    text = f"{value:.6g}"
+    if "e-" not in text or abs(value) < 1e-5:
+        return text
     return f"{value:.12f}".rstrip("0")
 
 

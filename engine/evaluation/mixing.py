@@ -30,6 +30,7 @@ from store.catalog.methods import METHODS
 from store.config.train_config import TrainConfig
 from store.contract.errors import NotFoundError
 from store.contract.jobdir import JobDir, read_json
+from store.documents.classification import JudgingSplit
 
 HELD_OUT = "held_out"  # the rows that judged the run, beside the probes
 ENDS = {0.0: "base", 1.0: "tuned"}
@@ -68,7 +69,7 @@ class Mixing:
         ends = (source, self.folder.model)
         return interpolation.of_weights(self.model, ends, load, self.job.dir.temporary)
 
-    def _held_out(self) -> tuple[str, TokenRows, np.ndarray]:
+    def _held_out(self) -> tuple[JudgingSplit, TokenRows, np.ndarray]:
         """The rows that judged the run, as it saw them, and the ids of those that it trained on."""
         table, data = pq.read_table(self.folder.split), self.order["dataset"]
         names = table["split"].to_numpy(zero_copy_only=False)
@@ -79,7 +80,7 @@ class Mixing:
         )  # fmt: skip
         limit = prepare.length_limit(self.config, whole["train"], self.positions)
         parts = {name: prepare.cut(rows, limit).rows for name, rows in whole.items()}
-        split = "test" if len(parts["test"]) else "validation"
+        split: JudgingSplit = "test" if len(parts["test"]) else "validation"
         return split, parts[split], parts["train"].row_ids
 
     def _probes(self) -> list[Probe]:

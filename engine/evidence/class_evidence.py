@@ -25,22 +25,23 @@ from store.config.train_config import TrainConfig
 from store.contract.errors import ConfigError, DataError
 from store.contract.home import Home
 from store.contract.jobdir import written_aside
+from store.documents.classification import ClassFigures, Classification, JudgingSplit
 
 TOP = 5  # of each row's classes that are kept
 
 
 @dataclass
-class Scores:
+class LabelScores:
     """Log-probabilities [rows, classes] of the rows `row_ids`."""
 
     row_ids: np.ndarray
     logs: np.ndarray
 
-    def rows(self, row_ids: np.ndarray) -> Scores:
+    def rows(self, row_ids: np.ndarray) -> LabelScores:
         """Those of these rows, in that order; every one must be there."""
         order = np.argsort(self.row_ids, kind="stable")
-        found = order[np.searchsorted(self.row_ids, row_ids, sorter=order)]
-        return Scores(row_ids, self.logs[found])
+        places = order[np.searchsorted(self.row_ids, row_ids, sorter=order)]
+        return LabelScores(row_ids, self.logs[places])
 
 
 def labels_answered(
@@ -60,7 +61,7 @@ def labels_answered(
     return (labels, own) if len(own) and answers == labels.text_of(own) else None
 
 
-class Asked:
+class LabelQuestions:
     """Held-out rows whose labels a causal model is asked for."""
 
     def __init__(
@@ -77,7 +78,7 @@ class Asked:
         labels: Labels,
         row_ids: np.ndarray,
         room: int | None,
-    ) -> Asked | None:
+    ) -> LabelQuestions | None:
         """The questions to these rows, or to as many as there is time for; None where there are none."""
         if len(labels.names) > label_text.MOST_LABELS:
             return None
@@ -85,22 +86,22 @@ class Asked:
         size = label_text.label_tokens(tokenizer, labels.names)
         some = label_text.affordable(row_ids, size, torch.device(job.device).type, config.seed)
         messages = dataset.load(job.home, fingerprint, columns=["messages"], row_ids=some)["messages"]
-        found = label_text.questions(tokenizer, some, messages.to_pylist(), labels.names, room)
-        return cls(job, config, labels, found) if found else None
+        questions = label_text.questions(tokenizer, some, messages.to_pylist(), labels.names, room)
+        return cls(job, config, labels, questions) if questions else None
 
     @classmethod
     def of_answers(
         cls, job: Job, config: TrainConfig, tokenizer: Any, row_ids: np.ndarray, room: int | None
-    ) -> Asked | None:
+    ) -> LabelQuestions | None:
         """As `of`, for a run that learns to answer with the label; None where its answers aren't labels."""
         data = job.order["dataset"]
         table = pq.read_table(job.dir.split)
         parts = table["split"].to_numpy(zero_copy_only=False)
         dealt = {part: table["row_id"].to_numpy()[parts == part] for part in ("train", "validation", "test")}
-        found = labels_answered(job.home, data["fingerprint"], data["kind"], dealt, row_ids)
-        return cls.of(job, config, tokenizer, *found, room) if found else None
+        answered = labels_answered(job.home, data["fingerprint"], data["kind"], dealt, row_ids)
+        return cls.of(job, config, tokenizer, *answered, room) if answered else None
 
-    def score(self, model: Any, which: str) -> Scores:
+    def score(self, model: Any, which: str) -> LabelScores:
         """What `model`, called `which` in the progress, says. Raises Cancelled when asked to stop."""
         device = torch.device(self.job.device)
         tell = Pass(self.job, len(self.questions.prompts), "rows", f"Asking {which} for the labels")
@@ -111,21 +112,23 @@ class Asked:
 
         batch_size = self.config.per_device_eval_batch_size
         logs = label_text.label_scores(model, self.questions, device, batch_size=batch_size, on_rows=on_rows)
-        return Scores(self.questions.row_ids, logs)
+        return LabelScores(self.questions.row_ids, logs)
 
-    def report(self, split: str, tuned: Scores, prompted: Scores) -> dict[str, Any]:
+    def report(self, split: JudgingSplit, tuned: LabelScores, prompted: LabelScores) -> Classification:
         """Write the predictions down; `verdict["classification"]`."""
         write(self.job, split, self.labels, tuned, prompted)
         return document(split, self.labels, tuned, prompted)
 
 
-def measured(labels: Labels, scores: Scores) -> dict[str, Any]:
+def measured(labels: Labels, scores: LabelScores) -> ClassFigures:
     """The figures of a classifier with its calibration."""
-    found = figures(labels.place_of(scores.row_ids), scores.logs.argmax(axis=1), labels.all_names)
-    return found | {"calibration": calibration(scores.logs, labels.of(scores.row_ids))}
+    of_classes = figures(labels.place_of(scores.row_ids), scores.logs.argmax(axis=1), labels.all_names)
+    return {**of_classes, "calibration": calibration(scores.logs, labels.of(scores.row_ids))}
 
 
-def document(split: str, labels: Labels, tuned: Scores, prompted: Scores | None) -> dict[str, Any]:
+def document(
+    split: JudgingSplit, labels: Labels, tuned: LabelScores, prompted: LabelScores | None
+) -> Classification:
     """`verdict["classification"]` from what the tuned model and the untuned one that was asked say."""
     truth = labels.place_of(tuned.row_ids)
     most = np.full(len(truth), int(labels.counts.argmax()))
@@ -139,17 +142,17 @@ def document(split: str, labels: Labels, tuned: Scores, prompted: Scores | None)
         split,
         labels.names,
         labels.counts.tolist(),
-        {
-            "tuned": measured(labels, tuned),
-            "majority": figures(truth, most, labels.all_names),
-            "prompted": measured(labels, prompted) if prompted is not None else None,
-        },
+        class_verdict.ClassifierFigures(
+            tuned=measured(labels, tuned),
+            majority=figures(truth, most, labels.all_names),
+            prompted=measured(labels, prompted) if prompted is not None else None,
+        ),
         unseen=int((labels.of(tuned.row_ids) == UNSEEN).sum()),
         over_prompted=over,
     )
 
 
-def write(job: Job, split: str, labels: Labels, tuned: Scores, prompted: Scores | None) -> None:
+def write(job: Job, split: str, labels: Labels, tuned: LabelScores, prompted: LabelScores | None) -> None:
     """`class_predictions.parquet` of the job."""
     ids, shares = tuned.row_ids, np.exp(tuned.logs)
     truth, guess, every = labels.of(ids), shares.argmax(axis=1), np.arange(len(ids))
@@ -157,8 +160,8 @@ def write(job: Job, split: str, labels: Labels, tuned: Scores, prompted: Scores 
     own = np.where(truth == UNSEEN, np.nan, shares[every, np.maximum(truth, 0)])
     asked: dict[int, tuple[str, float]] = {}
     if prompted is not None:
-        said = prompted.logs.argmax(axis=1)
-        for row_id, i, logs in zip(prompted.row_ids.tolist(), said.tolist(), prompted.logs, strict=True):
+        likeliest = prompted.logs.argmax(axis=1)
+        for row_id, i, logs in zip(prompted.row_ids.tolist(), likeliest.tolist(), prompted.logs, strict=True):
             asked[row_id] = labels.names[i], float(np.exp(logs[i]))
     answers = [asked.get(row_id, (None, None)) for row_id in ids.tolist()]
     top = [

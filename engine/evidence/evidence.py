@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from engine.diagnostics.course.judged_config import JudgedConfig
 from engine.diagnostics.forgetting import forgetting
 from engine.diagnostics.forgetting.probe_scores import TASK
 from engine.evidence.extraction_prompts import Written
@@ -21,6 +22,8 @@ from engine.worker.job import Job
 from store.config import interpolate_config
 from store.config.refusals import refusals
 from store.config.train_config import TrainConfig
+from store.documents.forgetting import AdvicePiece
+from store.documents.verdict import Verdict
 
 
 @dataclass
@@ -91,12 +94,20 @@ def write_items(job: Job, probes: Sequence[Probe]) -> None:
         pq.write_table(pa.concat_tables([probe.listing() for probe in probes]), job.dir.probe_items)
 
 
+def judged_config(config: TrainConfig) -> JudgedConfig:
+    """What conclusions read of a config."""
+    return cast(JudgedConfig, config.model_dump())  # its fields have these names and types
+
+
+SHORTER = {"num_train_epochs", "max_steps"}  # fields by which a run ends earlier
+
+
 def add_forgetting(
-    verdict: dict[str, Any],
+    verdict: Verdict,
     base: Evidence,
     tuned: Evidence,
     config: TrainConfig,
-    earlier: dict[str, Any] | None = None,
+    earlier: AdvicePiece | None = None,
     unasked: Mapping[str, str] | None = None,
 ) -> None:
     """What the probes say of what was lost, into the verdict, with what to try. earlier: the advice to stop
@@ -105,19 +116,19 @@ def add_forgetting(
     if not pairs:
         return
     tables = (pa.concat_tables([m.table() for m in some]) for some in zip(*pairs, strict=True))
-    found = forgetting.assess(*tables, config=config.model_dump(), unasked=unasked)
-    samples.add_agreement(found, base.probes, tuned.probes)
-    if earlier and found["state"] in ("some", "much"):
-        others = [piece for piece in found["advice"] if piece["kind"] != "epochs"]
-        found["advice"] = [earlier, *others]
-        shorter = {"num_train_epochs", "max_steps"}  # what the course shows comes before a guess at it
-        verdict["advice"] = [piece for piece in verdict["advice"] if not shorter & set(piece["change"])]
+    lost = forgetting.assess(*tables, config=judged_config(config), unasked=unasked)
+    samples.add_agreement(lost, base.probes, tuned.probes)
+    if earlier and lost["state"] in ("some", "much"):
+        others = [piece for piece in lost["advice"] if piece.get("kind") != "epochs"]
+        lost["advice"] = [earlier, *others]
+        # what the course shows comes before a guess at it
+        verdict["advice"] = [piece for piece in verdict["advice"] if not SHORTER & set(piece["change"])]
     if interpolate_config.refusal(config):
-        found["advice"] = [piece for piece in found["advice"] if piece["kind"] != "interpolation"]
-    found["advice"] = [
-        piece for piece in found["advice"] if not refusals(config.model_copy(update=piece["change"]))
+        lost["advice"] = [piece for piece in lost["advice"] if piece.get("kind") != "interpolation"]
+    lost["advice"] = [
+        piece for piece in lost["advice"] if not refusals(config.model_copy(update=piece["change"]))
     ]
-    said = {field for piece in verdict["advice"] for field in piece["change"]}
-    new = [piece for piece in found["advice"] if not said & set(piece["change"])]
-    verdict["forgetting"] = found
+    advised = {field for piece in verdict["advice"] for field in piece["change"]}
+    new = [piece for piece in lost["advice"] if not advised & set(piece["change"])]
+    verdict["forgetting"] = lost
     verdict["advice"] = [*verdict["advice"], *new]

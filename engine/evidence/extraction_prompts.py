@@ -20,6 +20,7 @@ from engine.forward.generation import continuations
 from engine.forward.losses import RowLosses
 from engine.probes.probes import spread
 from engine.rows.render import TokenRows
+from store.documents.memorisation import RowPart
 
 PREFIX, SHARE = 10, 4  # tokens of an answer that are given, at most one in SHARE of it
 TEXT_PREFIX = 32  # of a text without a prompt, at most half of it
@@ -31,11 +32,11 @@ OnToken = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Passage:
+class MemoryPassage:
     """One row as a task for the memory. given: prompt and prefix, tokens; wanted: what should follow;
     place: where that begins among the trained tokens of all rows of its part."""
 
-    part: str
+    part: RowPart
     row_id: int
     given: list[int]
     prefix: str
@@ -55,30 +56,30 @@ class Written:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ChosenPassages:
     """Passages of one part (train or held_out), of `rows` that there are: `short` ones have too short an
     answer, `passed` were not asked, as generation takes long."""
 
-    part: str
-    passages: list[Passage]
+    part: RowPart
+    passages: list[MemoryPassage]
     rows: int
     short: int
     passed: int
 
 
-def choose(tokenizer: Any, rows: TokenRows, part: str, most: int | None = None) -> Chosen:
+def choose(tokenizer: Any, rows: TokenRows, part: RowPart, most: int | None = None) -> ChosenPassages:
     """Passages of `rows`, spread over those whose answer is long enough."""
     places = np.concatenate([[0], np.cumsum(rows.trained_counts)])
     special = set(tokenizer.all_special_ids)
-    found = [_passage(tokenizer, rows, i, int(places[i + 1]), special, part) for i in range(len(rows))]
-    fitting = [passage for passage in found if passage]
+    passages = [_passage(tokenizer, rows, i, int(places[i + 1]), special, part) for i in range(len(rows))]
+    fitting = [passage for passage in passages if passage]
     kept = [fitting[i] for i in spread(len(fitting), MOST[part] if most is None else most)]
-    return Chosen(part, kept, len(rows), len(rows) - len(fitting), len(fitting) - len(kept))
+    return ChosenPassages(part, kept, len(rows), len(rows) - len(fitting), len(fitting) - len(kept))
 
 
 def _passage(
-    tokenizer: Any, rows: TokenRows, index: int, end: int, special: set[int], part: str
-) -> Passage | None:
+    tokenizer: Any, rows: TokenRows, index: int, end: int, special: set[int], part: RowPart
+) -> MemoryPassage | None:
     """The last answer of a row; `end`: where its trained tokens end among those of all rows."""
     ids, trained = rows.row(index)
     last = int(np.flatnonzero(trained)[-1]) + 1
@@ -87,15 +88,15 @@ def _passage(
     length = last - first
     while length and int(ids[first + length - 1]) in special:  # the closing token
         length -= 1
-    known = min(TEXT_PREFIX, length // 2) if first <= 1 else min(PREFIX, length // SHARE)
-    start = first + known
+    given = min(TEXT_PREFIX, length // 2) if first <= 1 else min(PREFIX, length // SHARE)
+    start = first + given
     wanted = ids[start : min(start + WRITTEN, first + length)].tolist()
     text = tokenizer.decode(wanted, skip_special_tokens=True)
     if len(wanted) < LEAST or not text.strip():
         return None
     prefix = tokenizer.decode(ids[first:start].tolist(), skip_special_tokens=True)
-    place = end - (last - first) + known
-    return Passage(part, int(rows.row_ids[index]), ids[:start].tolist(), prefix, wanted, text, place)
+    place = end - (last - first) + given
+    return MemoryPassage(part, int(rows.row_ids[index]), ids[:start].tolist(), prefix, wanted, text, place)
 
 
 def long_enough(trained: np.ndarray) -> np.ndarray:
@@ -108,7 +109,7 @@ def long_enough(trained: np.ndarray) -> np.ndarray:
 def write(
     model: Any,
     tokenizer: Any,
-    passages: Sequence[Passage],
+    passages: Sequence[MemoryPassage],
     measured: dict[str, RowLosses],
     *,
     device: str | torch.device,
@@ -122,8 +123,8 @@ def write(
     astray: set[int] = set()
 
     def text_of(at: int, tokens: list[int]) -> str:
-        passage, known = passages[open_[at]], same[open_[at]]
-        made = [*passage.wanted[:known], *tokens][: len(passage.wanted)]
+        passage, right = passages[open_[at]], same[open_[at]]
+        made = [*passage.wanted[:right], *tokens][: len(passage.wanted)]
         return str(tokenizer.decode(made, skip_special_tokens=True))
 
     def enough(at: int, tokens: list[int]) -> bool:
@@ -139,13 +140,13 @@ def write(
     made = continuations(
         model, tokenizer, given, max_new_tokens=longest, device=device, on_token=on_token, enough=enough
     )
-    found = [Written(passage.text, n, True) for passage, n in zip(passages, same, strict=True)]
+    written = [Written(passage.text, n, True) for passage, n in zip(passages, same, strict=True)]
     for at, i in enumerate(open_):
-        found[i] = replace(found[i], text=text_of(at, made[at]), whole=at not in astray)
-    return found
+        written[i] = replace(written[i], text=text_of(at, made[at]), whole=at not in astray)
+    return written
 
 
-def _same(passage: Passage, measured: RowLosses) -> int:
+def _same(passage: MemoryPassage, measured: RowLosses) -> int:
     """Tokens that the model predicts behind the true ones before its first slip."""
     assert measured.hits is not None
     right = measured.hits[passage.place : passage.place + len(passage.wanted)]

@@ -24,7 +24,7 @@ from engine.worker.job import Job
 from store.config.train_config import TrainConfig
 
 
-class Asks(Protocol):
+class MemoryAsker(Protocol):
     """Who asks a model for rows from memory, with its losses of training rows and of held-out ones."""
 
     def ask(self, model: Any, seen: RowLosses, held: RowLosses, on_token: OnToken) -> list[Written]: ...
@@ -33,14 +33,14 @@ class Asks(Protocol):
 PACED = ("losses", "answers", "probes", "tasks", "memory")  # parts of the judging, in order
 
 
-class Pace:
+class JudgingPace:
     """How long the judging takes, for an estimate: what one model took is what the next will take."""
 
     def __init__(self, models: int = 2) -> None:
         self.models = models  # still to be measured, the present one included
         self.seconds: dict[str, float] = {}  # of each part, as the last model took it
         self.probes: dict[str, float] = {}  # the same of each probe
-        self.told = 0.0
+        self.last_due = 0.0
         self.begin("losses")
 
     def begin(self, part: str) -> None:
@@ -54,9 +54,9 @@ class Pace:
     def due(self) -> bool:
         """Whether a second has passed since this was last true."""
         now = time.perf_counter()
-        if now - self.told < 1:
+        if now - self.last_due < 1:
             return False
-        self.told = now
+        self.last_due = now
         return True
 
     @property
@@ -72,17 +72,17 @@ class Pace:
     def left(self, share: float) -> float:
         """Seconds until all models are measured, with this share (above 0) of the present part done."""
         taken = time.perf_counter() - self.began
-        known = self.seconds | {self.part: taken / share}
-        here = known[self.part] - taken
+        seconds = self.seconds | {self.part: taken / share}
+        here = seconds[self.part] - taken
         # of what the first model's later parts take nothing is known yet
         here += sum(self.seconds.get(part, 0.0) for part in PACED[PACED.index(self.part) + 1 :])
-        return here + (self.models - 1) * sum(known.values())
+        return here + (self.models - 1) * sum(seconds.values())
 
 
 @dataclass(frozen=True)
-class Asking:
+class Gathering:
     """Of one run: losses of `rows` under the objective, answers to `prompts`, `probes`, `tasks` where there
-    are any, and rows from memory where `recall` asks for them."""
+    are any, and rows from memory where `extraction` asks for them."""
 
     job: Job
     config: TrainConfig
@@ -91,11 +91,11 @@ class Asking:
     rows: TokenRows
     prompts: list[Prompt]
     probes: Sequence[Probe]
-    pace: Pace
-    recall: Asks | None = None
+    pace: JudgingPace
+    extraction: MemoryAsker | None = None
     tasks: Tasks | None = None
 
-    def as_base(self, probes: Sequence[Probe], folder: Path) -> Asking:
+    def as_base(self, probes: Sequence[Probe], folder: Path) -> Gathering:
         """The same of the base model, whose weights lie in `folder`: `probes` remember what it said before,
         and so do tasks."""
         return replace(self, probes=probes, tasks=self.tasks and self.tasks.of_base(folder))
@@ -130,17 +130,17 @@ class Asking:
         )
         pace.end()
         pace.begin("probes")
-        found = Evidence(losses, texts, list(self._probed(model, which)))
+        evidence = Evidence(losses, texts, list(self._probed(model, which)))
         pace.end()
         pace.begin("tasks")
-        found.probes += self.tasks.ask(model, which) if self.tasks else []
+        evidence.probes += self.tasks.ask(model, which) if self.tasks else []
         pace.end()
         pace.begin("memory")
-        if self.recall and found.seen and found.seen.rows:
-            found.written = self.recall.ask(model, found.seen.rows, losses, on_token)
+        if self.extraction and evidence.seen and evidence.seen.rows:
+            evidence.written = self.extraction.ask(model, evidence.seen.rows, losses, on_token)
         pace.end()
         pace.models -= 1
-        return found
+        return evidence
 
     def _probed(self, model: Any, which: str) -> Iterator[Measured]:
         whole, before = sum(probe.tokens for probe in self.probes), 0

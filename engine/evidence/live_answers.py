@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from engine.diagnostics.course.stages import Metric
+from engine.diagnostics.course.run_course import MetricValues
 from engine.forward.generation import answers
 from engine.worker.job import Job
 from store.catalog.metric_table import METRICS
@@ -41,8 +41,8 @@ class LiveAnswers:
         self.metrics = live_metric.metrics_of(name)
         (choice,) = self.metrics.metrics
         self.key = choice.key
-        known = METRICS[choice.metric]
-        self.words = known.title if choice.metric != "own" else name.removeprefix(live_metric.OWN)
+        listed = METRICS[choice.metric]
+        self.words = listed.title if choice.metric != "own" else name.removeprefix(live_metric.OWN)
         self.weight = 1.0 if config.live_metric else 0.5
         self.failed = False
         self.tables: dict[int, pa.Table] = {}
@@ -50,14 +50,14 @@ class LiveAnswers:
     @property
     def tokens(self) -> int:
         """Tokens of a validation that take as long, about."""
-        shown = sum(len(prompt.rendered) for prompt in self.asked) // 4
-        return shown + TOKEN_COST * self.config.max_new_tokens * len(self.asked)
+        read = sum(len(prompt.rendered) for prompt in self.asked) // 4
+        return read + TOKEN_COST * self.config.max_new_tokens * len(self.asked)
 
     def measure(self, step: int, model: Any, tell: Callable[[str], None]) -> None:
         """Answer and score at `step`."""
         if self.failed:
             return
-        said = answers(
+        texts = answers(
             model,
             self.tokenizer,
             [prompt.rendered for prompt in self.asked],
@@ -66,15 +66,15 @@ class LiveAnswers:
             batch_size=ROWS,
             on_token=lambda done, most: tell(f"Answering validation rows (token {done} of {most})"),
         )
-        scores, reasons = self.score(said)
+        scores, reasons = self.score(texts)
         if self.failed:
             return
-        self.tables[step] = self._table(step, said, scores, reasons)
+        self.tables[step] = self._table(step, texts, scores, reasons)
         self.write()
         if np.isfinite(scores).any():
             self.job.metrics(step, {self.key: float(np.nanmean(scores))})
 
-    def score(self, said: Sequence[str]) -> tuple[np.ndarray, list[str | None]]:
+    def score(self, texts: Sequence[str]) -> tuple[np.ndarray, list[str | None]]:
         """The score of each answer, NaN with a reason where there is none."""
         # imported where it is needed: libraries of metrics take a second
         from engine.metrics.answer_rows import Answers
@@ -82,21 +82,21 @@ class LiveAnswers:
 
         rows = Answers(
             np.array([prompt.row_id for prompt in self.asked], np.int64),
-            predictions=list(said),
+            predictions=list(texts),
             references=[prompt.reference for prompt in self.asked],
             prompts=[prompt.shown for prompt in self.asked],
         )
-        (found,) = measure(self.metrics, rows, self.job.home, check=self.job.check_cancelled)
-        if found.failed:
+        (scored,) = measure(self.metrics, rows, self.job.home, check=self.job.check_cancelled)
+        if scored.failed:
             self.failed = True
             self.job.alert(
-                f"live_metric {self.config.live_metric or self.words}: {found.failed} Training goes on"
+                f"live_metric {self.config.live_metric or self.words}: {scored.failed} Training goes on"
                 " without it."
             )
-        return found.scores, [found.reasons.get(place) for place in range(len(said))]
+        return scored.scores, [scored.reasons.get(place) for place in range(len(texts))]
 
     def _table(
-        self, step: int, said: Sequence[str], scores: np.ndarray, reasons: Sequence[str | None]
+        self, step: int, texts: Sequence[str], scores: np.ndarray, reasons: Sequence[str | None]
     ) -> pa.Table:
         count = len(self.asked)
         return pa.table(
@@ -105,14 +105,14 @@ class LiveAnswers:
                 "row_id": pa.array([prompt.row_id for prompt in self.asked], pa.int64()),
                 "prompt": [prompt.shown for prompt in self.asked],
                 "reference": [prompt.reference for prompt in self.asked],
-                "prediction": list(said),
+                "prediction": list(texts),
                 "metric": [self.key] * count,
                 "score": pa.array(scores, pa.float64()),
                 "reason": pa.array(reasons, pa.string()),
             }
         )
 
-    def told(self) -> list[Metric]:
+    def values_by_step(self) -> list[MetricValues]:
         """The scores by step, of the rows that have one at each of them."""
         if not self.tables:
             return []

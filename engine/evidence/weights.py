@@ -28,7 +28,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -48,6 +48,7 @@ from threadpoolctl import threadpool_limits
 from torch import nn
 
 from engine.models.initial_weights import Weights
+from store.documents.forgetting import WeightChange
 
 PREFIX = "base_model.model."
 # What the layers over 4 and 8-bit matrices do in full precision; other methods have one layer for all.
@@ -55,14 +56,14 @@ IN_FULL = ((AdaLoraLayer, SVDLinear), (LoraLayer, LoraLinear), (IA3Layer, IA3Lin
 
 
 @dataclass(frozen=True)
-class Source:
+class MatrixSource:
     """One matrix: `read` gives the base model's weight (None where it can't be known) and the change."""
 
     name: str
     read: Callable[[], tuple[torch.Tensor | None, torch.Tensor]]
 
 
-def from_folders(base: Path, tuned: Path) -> list[Source]:
+def from_folders(base: Path, tuned: Path) -> list[MatrixSource]:
     """Every matrix that both folders hold in one shape."""
     before, after = Weights(base), Weights(tuned)
 
@@ -75,21 +76,21 @@ def from_folders(base: Path, tuned: Path) -> list[Source]:
 
     shared = [name for name in after.files if name in before.files and name.endswith(".weight")]
     alike = [n for n in shared if len(before.shape(n)) == 2 and before.shape(n) == after.shape(n)]
-    return [Source(name.removesuffix(".weight"), reading(name)) for name in alike]
+    return [MatrixSource(name.removesuffix(".weight"), reading(name)) for name in alike]
 
 
-def from_adapter(model: PeftModel, base: Path | None = None) -> list[Source]:
+def from_adapter(model: PeftModel, base: Path | None = None) -> list[MatrixSource]:
     """Every matrix that an adapter changes; base: the folder of the base model's weights, for one that is
     held in 4 or 8 bits. Empty for methods that leave the matrices alone."""
     files = Weights(base) if base else None
-    found = []
+    sources = []
     for name, module in model.named_modules():
         short = name.removeprefix(PREFIX)
         if isinstance(module, ModulesToSaveWrapper):
-            found += _replaced(short, module)
+            sources += _replaced(short, module)
         elif isinstance(module, BaseTunerLayer) and _mergeable(module):
-            found.append(Source(short, _merging(module, short, files)))
-    return found
+            sources.append(MatrixSource(short, _merging(module, short, files)))
+    return sources
 
 
 def _mergeable(layer: Any) -> bool:
@@ -102,7 +103,7 @@ def _held(weight: torch.Tensor) -> bool:
     return hasattr(weight, "quant_state") or not weight.is_floating_point()
 
 
-def _replaced(name: str, module: Any) -> list[Source]:
+def _replaced(name: str, module: Any) -> list[MatrixSource]:
     """A head that is trained whole beside the adapter."""
     original, adapter = module.original_module, module.active_adapter
     trained = module.modules_to_save[adapter if isinstance(adapter, str) else adapter[0]]
@@ -114,7 +115,7 @@ def _replaced(name: str, module: Any) -> list[Source]:
         before = original.weight.detach().double()
         return before, trained.weight.detach().double() - before
 
-    return [Source(name, read)]
+    return [MatrixSource(name, read)]
 
 
 def _merging(
@@ -223,28 +224,49 @@ ROWS = pa.schema(
     ]
 )
 Floats = NDArray[np.float64]
-Document = dict[str, Any]
 
 
-def of_adapter(model: PeftModel, base: Path | None = None, *, seconds: float = SECONDS) -> Document:
+class MatrixChange(TypedDict):
+    """A row of `weights.parquet`; what is not known is null. strongest: directions that were looked at."""
+
+    name: str
+    layer: int | None  # the first number of the name
+    module: str  # what follows it
+    shape: list[int] | None
+    weight_norm: float | None
+    delta_norm: float | None
+    relative: float | None
+    stable_rank: float | None
+    effective_rank: float | None
+    intruders: int | None
+    strongest: int | None
+
+
+class MeasuredWeightChange(WeightChange):
+    """With a row for each matrix."""
+
+    rows: list[MatrixChange]
+
+
+def of_adapter(
+    model: PeftModel, base: Path | None = None, *, seconds: float = SECONDS
+) -> MeasuredWeightChange:
     """The weight change of an adapter, which is left as it is. base: folder of the base model's weights,
     without which one that is held in 4 or 8 bits has no ratios."""
     return measure(from_adapter(model, base), seconds=seconds)
 
 
-def of_weights(base: Path, tuned: Path, *, seconds: float = SECONDS) -> Document:
+def of_weights(base: Path, tuned: Path, *, seconds: float = SECONDS) -> MeasuredWeightChange:
     """The weight change of a model that was trained whole, from both folders of safetensors."""
     return measure(from_folders(base, tuned), seconds=seconds)
 
 
-def measure(sources: Sequence[Source], *, seconds: float = SECONDS) -> Document:
-    """{rows: [{name, layer, module, shape, weight_norm, delta_norm, relative, stable_rank, effective_rank,
-    intruders, strongest}], relative (over all matrices), delta_norm, intruders, strongest (of all that were
-    looked at), matrices, spectra (how many), seconds, notes}. What is not known is null, and notes say why.
-    """
+def measure(sources: Sequence[MatrixSource], *, seconds: float = SECONDS) -> MeasuredWeightChange:
+    """Norms of every matrix, and spectra of as many as `seconds` allow; notes say why something is not
+    known."""
     begun = time.monotonic()
     order = np.random.default_rng(0).permutation(len(sources))
-    rows: list[Document | None] = [None] * len(sources)
+    rows: list[MatrixChange | None] = [None] * len(sources)
     reasons: dict[str, int] = {}
     at_once = min(4, os.cpu_count() or 1)
     with threadpool_limits(1), ThreadPoolExecutor(at_once) as pool:
@@ -255,16 +277,11 @@ def measure(sources: Sequence[Source], *, seconds: float = SECONDS) -> Document:
             done = pool.map(partial(_row, spectrum=spectrum), *zip(*read, strict=True))
             for place, row in zip(places, done, strict=True):
                 rows[place] = row
-    found = [row for row in rows if row is not None]
-    return {
-        "rows": found,
-        **_totals(found),
-        "seconds": time.monotonic() - begun,
-        "notes": _notes(found, reasons),
-    }
+    measured = [row for row in rows if row is not None]
+    return _totals(measured, time.monotonic() - begun, _notes(measured, reasons))
 
 
-def _read(source: Source, reasons: dict[str, int]) -> tuple[str, Floats | None, Floats | None]:
+def _read(source: MatrixSource, reasons: dict[str, int]) -> tuple[str, Floats | None, Floats | None]:
     """Name, weight and change; without a change where it isn't known, whose reason is counted."""
     try:
         weight, change = source.read()
@@ -277,40 +294,41 @@ def _read(source: Source, reasons: dict[str, int]) -> tuple[str, Floats | None, 
     return source.name, None, None
 
 
-def _named(name: str) -> Document:
+def _named(name: str) -> MatrixChange:
     """An empty row; the layer is the first number of the name, the module what follows it."""
     match = LAYER.search(name)
-    empty = dict.fromkeys(
-        (
-            "shape",
-            "weight_norm",
-            "delta_norm",
-            "relative",
-            "stable_rank",
-            "effective_rank",
-            "intruders",
-            "strongest",
-        )
-    )
     layer, module = (int(match[1]), match[2]) if match else (None, name.rsplit(".", 1)[-1])
-    return {"name": name, "layer": layer, "module": module, **empty}
+    return {
+        "name": name,
+        "layer": layer,
+        "module": module,
+        "shape": None,
+        "weight_norm": None,
+        "delta_norm": None,
+        "relative": None,
+        "stable_rank": None,
+        "effective_rank": None,
+        "intruders": None,
+        "strongest": None,
+    }
 
 
-def _row(name: str, base: Floats | None, delta: Floats | None, *, spectrum: bool) -> Document:
+def _row(name: str, base: Floats | None, delta: Floats | None, *, spectrum: bool) -> MatrixChange:
     row = _named(name)
     if delta is None:
         return row
-    row |= {"shape": list(delta.shape), "delta_norm": float(np.linalg.norm(delta))}
+    norm = float(np.linalg.norm(delta))
+    row["shape"], row["delta_norm"] = list(delta.shape), norm
     if base is not None:
-        row["weight_norm"] = float(np.linalg.norm(base))
-        row["relative"] = row["delta_norm"] / row["weight_norm"] if row["weight_norm"] else None
+        weight = float(np.linalg.norm(base))
+        row["weight_norm"], row["relative"] = weight, norm / weight if weight else None
     if not spectrum:
         return row
-    if row["delta_norm"]:
+    if norm:
         row["stable_rank"], row["effective_rank"] = ranks(singular_values(delta))
     if base is not None:
         row["strongest"] = min(STRONGEST, *delta.shape)
-        row["intruders"] = intruders(base, delta) if row["delta_norm"] else 0
+        row["intruders"] = intruders(base, delta) if norm else 0
     return row
 
 
@@ -344,8 +362,8 @@ def intruders(base: Floats, change: Floats, strongest: int = STRONGEST) -> int:
 
 
 def _likeness(vectors: Floats, others: Floats) -> Floats:
-    found: Floats = np.abs(vectors.T @ others).max(axis=0, initial=0.0)
-    return found
+    cosines: Floats = np.abs(vectors.T @ others).max(axis=0, initial=0.0)
+    return cosines
 
 
 def _left(matrix: Floats, count: int) -> Floats:
@@ -359,30 +377,34 @@ def _left(matrix: Floats, count: int) -> Floats:
     return np.asarray(matrix @ vectors[:, kept] / np.sqrt(squares[kept]))
 
 
-def _totals(rows: Sequence[Document]) -> Document:
-    known = [row for row in rows if row["delta_norm"] is not None]
-    both = [row for row in known if row["weight_norm"] is not None]
-    delta, weight = (math.sqrt(sum(row[k] ** 2 for row in both)) for k in ("delta_norm", "weight_norm"))
-    looked = [row for row in rows if row["intruders"] is not None]
+def _totals(rows: list[MatrixChange], seconds: float, notes: list[str]) -> MeasuredWeightChange:
+    norms = [(row["delta_norm"], row["weight_norm"]) for row in rows if row["delta_norm"] is not None]
+    both = [(delta, weight) for delta, weight in norms if weight is not None]
+    delta, weight = (math.sqrt(sum(pair[place] ** 2 for pair in both)) for place in (0, 1))
+    looked = [row["intruders"] for row in rows if row["intruders"] is not None]
+    strongest = [row["strongest"] or 0 for row in rows if row["intruders"] is not None]
     return {
+        "rows": rows,
         "relative": delta / weight if weight else None,
-        "delta_norm": math.sqrt(sum(row["delta_norm"] ** 2 for row in known)) if known else None,
-        "intruders": sum(row["intruders"] for row in looked) if looked else None,
-        "strongest": sum(row["strongest"] for row in looked) if looked else None,
+        "delta_norm": math.sqrt(sum(change**2 for change, _ in norms)) if norms else None,
+        "intruders": sum(looked) if looked else None,
+        "strongest": sum(strongest) if looked else None,
         "matrices": len(rows),
         "spectra": len(looked) or sum(row["stable_rank"] is not None for row in rows),
+        "seconds": seconds,
+        "notes": notes,
     }
 
 
-def _notes(rows: Sequence[Document], reasons: dict[str, int]) -> list[str]:
+def _notes(rows: Sequence[MatrixChange], reasons: dict[str, int]) -> list[str]:
     if not rows:
         return [NO_MATRICES]
-    found = [
+    notes = [
         f"Of {count:,} of {len(rows):,} matrices nothing is known: {why}." for why, count in reasons.items()
     ]
     alone = sum(row["delta_norm"] is not None and row["weight_norm"] is None for row in rows)
     if alone:
-        found.append(
+        notes.append(
             f"Of {alone:,} matrices only the size of the change is known: the base model is held in 4 or 8"
             " bits, and its own weights were not at hand."
         )
@@ -390,5 +412,5 @@ def _notes(rows: Sequence[Document], reasons: dict[str, int]) -> list[str]:
         row["delta_norm"] is not None and row["delta_norm"] > 0 and row["stable_rank"] is None for row in rows
     )
     if left:
-        found.append(f"Ranks and intruders are of {len(rows) - left:,} of {len(rows):,} matrices, for time.")
-    return found
+        notes.append(f"Ranks and intruders are of {len(rows) - left:,} of {len(rows):,} matrices, for time.")
+    return notes

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from engine.diagnostics.memorisation.membership import Scores
+from engine.diagnostics.memorisation.membership import ModelScores
 from engine.forward import packable
 from engine.forward.batches import CPU_TOKENS, by_length, collate
 from engine.forward.loss import token_losses
@@ -42,11 +42,11 @@ class RowLosses:
         return float(self.loss_sum.sum() / self.tokens.sum())
 
     @property
-    def scores(self) -> Scores:
+    def scores(self) -> ModelScores:
         """What each row says of whether it was trained on, as `engine.diagnostics.memorisation.membership`
         takes it; a row without a token says nothing."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            found: Scores = {"loss": self.loss_sum / self.tokens}
+            found: ModelScores = {"loss": self.loss_sum / self.tokens}
         if self.min_k is not None:
             found["min_k"] = self.min_k
         return found

@@ -30,6 +30,7 @@ from engine.probes import harness
 from engine.worker.job import Job
 from store.config.evaluate_config import EvaluateConfig
 from store.contract.jobdir import written_aside
+from store.documents.evaluation import Figure
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -134,7 +135,7 @@ class Evaluation:
         self.notices += found.notices
         return found
 
-    def score(self, answers: Answers, tasks: harness.Found) -> list[dict[str, Any]]:
+    def score(self, answers: Answers, tasks: harness.Found) -> list[Figure]:
         """The documents of metrics and tasks; the scores of rows and items go into `scores.parquet`."""
         job, config = self.job, self.config
         most = len(config.metrics)

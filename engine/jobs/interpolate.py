@@ -7,19 +7,20 @@ Nothing is trained and nothing is kept but the scores: `interpolation.parquet` h
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.diagnostics.forgetting import kept_share
+from engine.diagnostics.forgetting.kept_share import ShareGain, ShareRows
 from engine.evaluation.mixing import Mixing
 from engine.probes.probes import Measured
 from engine.worker.job import Job
 from store.config.interpolate_config import Interpolate
+from store.documents.interpolation import Interpolation, SharePoint
 
 
-def run(job: Job) -> dict[str, Any]:
+def run(job: Job) -> Interpolation:
     """Score the model of `config` {run_id, alphas} at every α; the document of docs/architecture.md."""
     asked = Interpolate.parse({"run": job.config["run_id"], "alphas": job.config["alphas"]})
     job.status("preparing")
@@ -28,7 +29,7 @@ def run(job: Job) -> dict[str, Any]:
     job.status("evaluating")
     known = {alpha: mixing.known(alpha) for alpha in asked.alphas}
     pace = mixing.pace([alpha for alpha, found in known.items() if found is None])
-    points: list[dict[str, Any]] = []
+    points: list[SharePoint] = []
     tables: list[pa.Table] = []
     first: list[Measured] = []
     for alpha, found in known.items():
@@ -37,13 +38,16 @@ def run(job: Job) -> dict[str, Any]:
         seconds = None if found else time.perf_counter() - began
         first = first or measured
         tables += [each.table(alpha=alpha) for each in measured]
-        points.append(_point(alpha, first, measured) | {"seconds": seconds})
+        points.append({**_point(alpha, first, measured), "seconds": seconds})
     pq.write_table(pa.concat_tables(tables), job.dir.interpolation)
-    return {"run_id": asked.run, "split": mixing.split, "points": points, **kept_share.recommend(points)}
+    recommended = kept_share.recommend([ShareGain.of(point) for point in points])
+    return {"run_id": asked.run, "split": mixing.split, "points": points, **recommended}
 
 
-def _point(alpha: float, first: list[Measured], measured: list[Measured]) -> dict[str, Any]:
+def _point(alpha: float, first: list[Measured], measured: list[Measured]) -> SharePoint:
     """One α held against the first, which is 0."""
     base, now = first[0], measured[0]
     before, after = (pa.concat_tables([m.table() for m in some[1:]]) for some in (first, measured))
-    return kept_share.point(alpha, now.tokens, base.loss_sum, now.loss_sum, before, after)
+    return kept_share.point(
+        alpha, now.tokens, ShareRows(base.loss_sum, before), ShareRows(now.loss_sum, after)
+    )

@@ -19,17 +19,16 @@ from engine.models.precision import device_name, versions
 from engine.transfer import transfer_figures as beside
 from engine.transfer import transfer_measure as measured
 from engine.transfer import transfer_models as rows
-from engine.transfer.transfer_figures import Matrix, Member
-from engine.transfer.transfer_measure import Pace, Shelf
-from engine.transfer.transfer_models import Column, Models, Subject, subject
+from engine.transfer.transfer_figures import Member, TransferMatrix
+from engine.transfer.transfer_measure import CellFiles, CellToMeasure, MeasuringPace
+from engine.transfer.transfer_models import Models, Subject, TransferColumn, subject
 from engine.worker.job import Job
 from store.config.transfer_config import TransferConfig
 from store.contract.errors import TunebenchError
+from store.documents.transfer import TransferResult
 
-Document = dict[str, Any]
 
-
-def run(job: Job) -> Document:
+def run(job: Job) -> TransferResult:
     """The matrix that `job.config` asks for; the document of docs/architecture.md."""
     config = TransferConfig.parse(job.config)
     try:
@@ -51,29 +50,29 @@ class Transfer:
 
     def __init__(self, job: Job, config: TransferConfig) -> None:
         self.job, self.config = job, config
-        self.shelf, self.models = Shelf(job), Models(job)
+        self.shelf, self.models = CellFiles(job), Models(job)
         self.subjects: list[Subject] = []
-        self.columns: list[Column] = []
+        self.columns: list[TransferColumn] = []
         self.members: dict[str, Member] = {}
         self.made = 0
         self.measured_tokens, self.seconds = 0, 0.0
 
-    def run(self) -> Document:
+    def run(self) -> TransferResult:
         job, config = self.job, self.config
         began = time.monotonic()
         job.status("preparing")
         self.prepare()
         job.status("evaluating")
         self.measure()
-        found = Matrix(job, self.config, self.shelf, self.subjects, self.columns, self.members)
+        matrix = TransferMatrix(job, self.config, self.shelf, self.subjects, self.columns, self.members)
         return {
             "asked": config.asked,
-            "runs": [found.told(one) for one in self.subjects],
-            "datasets": [one.document(config.part) for one in self.columns],
-            "cells": found.cells(),
-            "distances": beside.distances(found),
-            "weights": beside.weights(found),
-            "sequences": beside.sequences(found),
+            "runs": [matrix.run_document(subject) for subject in self.subjects],
+            "datasets": [column.document(config.part) for column in self.columns],
+            "cells": matrix.cells(),
+            "distances": beside.distances(matrix),
+            "weights": beside.weights(matrix),
+            "sequences": beside.sequences(matrix),
             "measured": self.made,
             "measured_tokens": self.measured_tokens,
             "measure_seconds": self.seconds,
@@ -113,13 +112,13 @@ class Transfer:
         keys = models.base_key(run), models.tuned_key(run)
         return Member(self.config, one, run, lineage, tokenizer, *keys, models.positions(run))
 
-    def look(self, member: Member, column: Column) -> None:
+    def look(self, member: Member, column: TransferColumn) -> None:
         """The column in the run's tokens, and what it has seen of it; else the reason."""
         if column.reason:
             member.reasons[column.dataset_id] = column.reason
             return
         part = measured.tokens_of(self.job, member.tokenizer, column, self.config, member.positions)
-        member.seen[column.dataset_id] = rows.seen(self.job, rows.used(member.lineage), column)
+        member.left_out[column.dataset_id] = rows.left_out(self.job, rows.used(member.lineage), column)
         if len(part.rows):
             member.tokens[column.dataset_id] = part
             return
@@ -130,7 +129,7 @@ class Transfer:
 
     # -- measuring ----------------------------------------------------------------------------------
 
-    def missing(self, member: Member, *, base: bool) -> list[Column]:
+    def missing(self, member: Member, *, base: bool) -> list[TransferColumn]:
         """The columns that nobody has measured this model on."""
         return [c for c in member.open_columns(self.columns) if not self.shelf.has(member.file(c, base=base))]
 
@@ -142,7 +141,7 @@ class Transfer:
                 for column in self.missing(member, base=base):
                     part = member.tokens[column.dataset_id].rows
                     todo[member.file(column, base=base)] = len(part.ids)
-        pace = Pace(self.job, len(todo), sum(todo.values()))
+        pace = MeasuringPace(self.job, len(todo), sum(todo.values()))
         self.job.progress(0, max(1, len(todo)), "cells", "Loading the models")
         for member in self.members.values():
             self.measure_base(member, pace)
@@ -150,7 +149,7 @@ class Transfer:
             self.measure_tuned(member, pace)
         self.made, self.measured_tokens, self.seconds = pace.done_cells, pace.done_tokens, pace.seconds
 
-    def measure_base(self, member: Member, pace: Pace) -> None:
+    def measure_base(self, member: Member, pace: MeasuringPace) -> None:
         if columns := self.missing(member, base=True):
             try:
                 model = self.models.base(member.run)
@@ -159,7 +158,7 @@ class Transfer:
                 return
             self.fill(member, columns, model, pace, base=True)
 
-    def measure_tuned(self, member: Member, pace: Pace) -> None:
+    def measure_tuned(self, member: Member, pace: MeasuringPace) -> None:
         columns, change = self.missing(member, base=False), member.change_file
         if not columns and self.shelf.has(change):
             return
@@ -183,10 +182,13 @@ class Transfer:
             member.reasons.setdefault(column.dataset_id, reason)
         member.tokens = {}
 
-    def fill(self, member: Member, columns: list[Column], model: Any, pace: Pace, *, base: bool) -> None:
+    def fill(
+        self, member: Member, columns: list[TransferColumn], model: Any, pace: MeasuringPace, *, base: bool
+    ) -> None:
         for column in columns:
             who = "the base model" if base else member.of.name
             what = f"{who} on {column.data['dataset']['name']}"
             path = self.shelf.path(member.file(column, base=base))
             part = member.tokens[column.dataset_id].rows
-            measured.measure(self.job, model, part, self.config, member.run, path, pace, what)
+            cell = CellToMeasure(model, part, member.run, path, what)
+            measured.measure(self.job, cell, self.config, pace)

@@ -15,17 +15,19 @@ import pyarrow.parquet as pq
 from engine.diagnostics.verdicts import mixed
 from engine.evaluation.mixing import Mixing
 from engine.evidence import evidence
-from engine.evidence.evidence import Evidence
-from engine.evidence.gathering import Asking, Pace
+from engine.evidence.evidence import Evidence, judged_config
+from engine.evidence.gathering import Gathering, JudgingPace
 from engine.forward.losses import RowLosses
 from engine.models import continued, saving
 from engine.objectives.objectives import TrainedTokens
 from engine.prepare import prepare
 from engine.probes.probes import Measured
 from engine.probes.sample_prompts import Prompt, choose_prompts
+from engine.runs import row_verdict
 from engine.runs.weight_change import weight_change
 from engine.worker.job import Job
 from store.config.train_config import TrainConfig
+from store.documents.verdict import Verdict
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -45,35 +47,27 @@ def run(job: Job) -> dict[str, Any]:
     return {"verdict": _judged(job, config, mixing, alpha)}
 
 
-def _judged(job: Job, config: TrainConfig, mixing: Mixing, alpha: float) -> dict[str, Any]:
+def _judged(job: Job, config: TrainConfig, mixing: Mixing, alpha: float) -> Verdict:
     """The verdict, with the rows and items that it rests on beside it."""
     data = mixing.order["dataset"]
     load = prepare.loader(job.home, data["fingerprint"], data["kind"])
     seed = int(mixing.order["split"]["split_seed"])
     prompts = choose_prompts(mixing.tokenizer, mixing.rows, load, config.sample_prompts, seed)
     known = mixing.known(0.0)
-    pace = Pace(1 if known else 2)
-    asking = Asking(job, config, mixing.tokenizer, TrainedTokens(), mixing.rows, prompts, mixing.probes, pace)
-    tuned = asking.of(mixing.model, "the mixed model")
+    pace = JudgingPace(1 if known else 2)
+    gathering = Gathering(
+        job, config, mixing.tokenizer, TrainedTokens(), mixing.rows, prompts, mixing.probes, pace
+    )
+    tuned = gathering.of(mixing.model, "the mixed model")
     if known:
         base = _of_before(known, prompts, mixing)
     else:
         mixing.line.go(0.0)
-        base = asking.of(mixing.model, "the base model")
+        base = gathering.of(mixing.model, "the base model")
     evidence.write_items(job, mixing.probes)
     evidence.write(job, mixing.split, base, tuned, prompts)
-    verdict = mixed.judge(
-        alpha=alpha,
-        of=mixing.config.name,
-        row_ids=base.losses.row_ids,
-        split=mixing.split,
-        base_loss_sum=base.losses.loss_sum,
-        tuned_loss_sum=tuned.losses.loss_sum,
-        tokens=base.losses.tokens,
-        base_correct=base.losses.correct,
-        tuned_correct=tuned.losses.correct,
-        config=config.model_dump(),
-    )
+    held_out = row_verdict.held_out(mixing.split, base, tuned)
+    verdict = mixed.judge(held_out, judged_config(config), alpha=alpha, of=mixing.config.name)
     unasked = {name: f"Evaluate this run with the task {name} to ask it." for name in config.probe_tasks}
     evidence.add_forgetting(verdict, base, tuned, config, unasked=unasked)
     if config.probes:

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from store.contract.home import Home
+
+if TYPE_CHECKING:  # a user's own metric need not wait for scipy
+    from engine.diagnostics.statistics.scored import WholeFigure
 
 Texts = Sequence[str | None]
 
@@ -175,7 +178,7 @@ class Found:
     statistics: np.ndarray | None = None
     labels: Sequence[str] = ()
     reasons: dict[int, str] = field(default_factory=dict)
-    whole: dict[str, Any] | None = None
+    whole: WholeFigure | None = None
     details: dict[str, Any] = field(default_factory=dict)
     traceback: str = ""
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from engine.diagnostics.statistics.calibration import calibration
 from engine.diagnostics.statistics.class_figures import figures
+from store.documents.classification import CalibrationFigures
 
 NONE = "(none of the labels)"
 OUTSIDE = "(label outside the set)"
@@ -62,7 +63,7 @@ def outside(texts: Sequence[str], found: np.ndarray, labels: Sequence[str]) -> d
     return {"count": said.total(), "most": [list(pair) for pair in said.most_common(MOST_NAMED)]}
 
 
-def calibrated(log_probabilities: np.ndarray, truth: np.ndarray, classes: int) -> dict[str, Any]:
+def calibrated(log_probabilities: np.ndarray, truth: np.ndarray, classes: int) -> CalibrationFigures:
     """The calibration document; `truth`: places, from `classes` on for a label that the model lacks."""
     return calibration(log_probabilities, np.where(truth < classes, truth, -1))
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.diagnostics.statistics.scored import Scored
+from engine.diagnostics.statistics.scored import Scored, WholeFigure
 from engine.metrics import class_metrics, constraint_checks, form, own, text_overlap
 from engine.metrics.answer_rows import Answers, Asked, Found
 from engine.metrics.isolated import ask_apart
@@ -163,12 +163,14 @@ def _calibration(choice: Any, asked: Asked) -> Found:
     nothing = np.full(len(asked.rows), np.nan)
     if choice.metric == "ece":
         ece = document["ece"]
-        whole = {"value": ece["value"], "low": None, "high": None, "n": ece["n"]}
-        details = {"chance": ece["null"], "bins": document["bins"]}
+        whole: WholeFigure = {"value": ece["value"], "low": None, "high": None, "n": ece["n"]}
+        whole["details"] = {"chance": ece["null"], "bins": document["bins"]}
     else:
-        whole = document["temperature"] or {"value": None, "low": None, "high": None, "n": len(truth)}
-        details = {"overconfident": document["overconfident"]}
-    return Found(nothing, whole=whole | {"details": details}, estimator="whole")
+        whole = {"value": None, "low": None, "high": None, "n": len(truth)}
+        if (heat := document["temperature"]) is not None:
+            whole = {"value": heat["value"], "low": heat["low"], "high": heat["high"], "n": heat["n"]}
+        whole["details"] = {"overconfident": document["overconfident"]}
+    return Found(nothing, whole=whole, estimator="whole")
 
 
 def _losses(choice: Any, asked: Asked) -> Found:

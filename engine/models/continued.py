@@ -29,6 +29,7 @@ from store.config.train_config import TrainConfig
 from store.contract.errors import ConfigError
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, read_json
+from store.documents.verdict import RunName, Verdict
 
 FREE = {"lora_dropout", "loraplus_lr_ratio", "init_lora_weights"}  # may differ where an adapter is trained on
 # What these leave is what answers need, not all that training needs: a network that is gone, ranks, a gate.
@@ -200,14 +201,14 @@ def _misfit(earlier: Earlier) -> ConfigError:
     )
 
 
-def told(verdict: dict[str, Any], earlier: Earlier | None) -> dict[str, Any]:
+def told(verdict: Verdict, earlier: Earlier | None) -> Verdict:
     """The verdict, saying what "the base model" is in it where that is an earlier run's."""
     if earlier is None:
         return verdict
     name = earlier.config.name
     sentence = f"“Base model” is here the model of the run “{name}”, from which this one went on."
-    run = {"run_id": earlier.folder.path.name, "name": name}
-    return verdict | {"sentences": [sentence, *verdict["sentences"]], "continued_from": run}
+    run: RunName = {"run_id": earlier.folder.path.name, "name": name}
+    return {**verdict, "sentences": [sentence, *verdict["sentences"]], "continued_from": run}
 
 
 def trained_before(earlier: Earlier, fingerprint: str, dealt: dict[str, np.ndarray]) -> int:

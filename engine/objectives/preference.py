@@ -16,7 +16,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from engine.diagnostics.memorisation.membership import Scores
+from engine.diagnostics.memorisation.membership import ModelScores
+from engine.diagnostics.verdicts.held_out import ModelPairs
 from engine.forward.batches import Batch
 from engine.forward.losses import RowLosses
 from engine.objectives.references import References, answer_logps, collate_pairs, pairs, sequence_logps
@@ -47,7 +48,7 @@ class PairLosses(RowLosses):
     counts: np.ndarray
 
     @property
-    def scores(self) -> Scores:
+    def scores(self) -> ModelScores:
         """The loss a token of the chosen answer, and by how much it gained on the rejected one."""
         margins = self.rewards[:, 0] - self.rewards[:, 1]
         return {"loss": -self.logps[:, 0] / self.counts[:, 0], "margin": margins}
@@ -63,14 +64,14 @@ class PairLosses(RowLosses):
         }
 
     @property
-    def evidence(self) -> dict[str, np.ndarray]:
+    def evidence(self) -> ModelPairs:
         """Them as `engine.diagnostics.verdicts.preference_verdict` takes them."""
-        return {
-            "losses": self.loss_sum,
-            "margins": self.rewards[:, 0] - self.rewards[:, 1],
-            "chosen_logps": self.logps[:, 0],
-            "rejected_logps": self.logps[:, 1],
-        }
+        return ModelPairs(
+            losses=self.loss_sum,
+            margins=self.rewards[:, 0] - self.rewards[:, 1],
+            chosen_logps=self.logps[:, 0],
+            rejected_logps=self.logps[:, 1],
+        )
 
 
 def _reward_metrics(prefix: str, margins: np.ndarray) -> dict[str, float]:

@@ -23,6 +23,7 @@ from engine.forward.loss import picked_logits
 from engine.forward.losses import fitting_batches
 from engine.probes.own_samples import OnToken, continued
 from engine.probes.probes import Measured, OnItems, Texts
+from store.documents.forgetting import Forgetting
 
 if TYPE_CHECKING:
     from engine.probes.sample_prompts import Prompt
@@ -97,13 +98,13 @@ def task_samples(
     return Samples(TASK_SAMPLES, items, [""] * len(items), texts, rows)
 
 
-def add_agreement(found: dict[str, Any], base: Sequence[Measured], tuned: Sequence[Measured]) -> None:
+def add_agreement(forgetting: Forgetting, base: Sequence[Measured], tuned: Sequence[Measured]) -> None:
     """Into the `divergence` of a `forgetting` document, as `first_choice`, the share of places at which both
     models would say the same token first, {value, low, high, n} over samples."""
     for before, after in zip(base, tuned, strict=True):
         if not (isinstance(before, FirstChoices) and isinstance(after, FirstChoices)):
             continue
-        part = next((p for p in found["divergence"] if p["probe"] == before.probe and p["kl"]), None)
+        part = next((p for p in forgetting["divergence"] if p["probe"] == before.probe and p["kl"]), None)
         if part is None or before.firsts is None or after.firsts is None:
             continue
         row_of = np.repeat(np.arange(len(before)), before.tokens)

@@ -14,6 +14,7 @@ from engine.prepare import canaries
 from engine.worker.job import Job
 from engine.worker.progress import Pass
 from store.config.train_config import TrainConfig
+from store.documents.memorisation import CanaryEvidence, PlantedCanary
 
 
 def tell(job: Job, config: TrainConfig) -> None:
@@ -36,7 +37,7 @@ def tell(job: Job, config: TrainConfig) -> None:
 
 def measure(
     job: Job, config: TrainConfig, tokenizer: Any, kind: str, model: Any, *, after: float = 0.0
-) -> dict[str, Any] | None:
+) -> CanaryEvidence | None:
     """The `canaries` part of the verdict; None where none were planted. after: seconds of what comes next."""
     if not config.canaries:
         return None
@@ -55,7 +56,7 @@ def measure(
     return document(config, losses)
 
 
-def document(config: TrainConfig, losses: np.ndarray) -> dict[str, Any]:
+def document(config: TrainConfig, losses: np.ndarray) -> CanaryEvidence:
     """Exposure by repetitions, and of each canary; losses as of `canaries.drawn`."""
     often = np.array(canaries.times(config))
     others, asked = losses[-canaries.REFERENCE :], len(losses) - canaries.REFERENCE
@@ -63,7 +64,7 @@ def document(config: TrainConfig, losses: np.ndarray) -> dict[str, Any]:
         n: [(float(loss), others) for loss in losses[:asked][often[:asked] == n]]
         for n in (0, *canaries.REPEATS)
     }
-    listed = [
+    listed: list[PlantedCanary] = [
         {"times": int(often[i]), "question": question, "answer": answer,
          "exposure": extraction.exposure(float(losses[i]), others)}
         for i, (question, answer) in enumerate(canaries.texts(config)[:asked])

@@ -16,11 +16,16 @@ import pyarrow.parquet as pq
 import torch
 
 from engine.diagnostics import phrasing
+from engine.diagnostics.course.run_course import RowMemory, RunCourse
 from engine.diagnostics.verdicts import class_verdict
+from engine.diagnostics.verdicts.class_verdict import ClassHeldOut
+from engine.diagnostics.verdicts.held_out import ModelRows
 from engine.evidence import class_evidence
-from engine.evidence.class_evidence import Asked, Scores
-from engine.evidence.membership_evidence import told_apart
+from engine.evidence.class_evidence import LabelQuestions, LabelScores
+from engine.evidence.evidence import judged_config
+from engine.evidence.membership_evidence import membership_of_losses
 from engine.forward.batches import total_steps
+from engine.forward.losses import RowLosses
 from engine.models import memory, models
 from engine.objectives.classification import Classes, start_head, widen_head
 from engine.prepare import prepare
@@ -28,16 +33,18 @@ from engine.prepare.class_rows import ClassRows, class_rows
 from engine.prepare.prepare import Part
 from engine.probes.probes import Measured
 from engine.rows.render import TokenRows
-from engine.runs.reference_questions import Knowledge
-from engine.runs.training_run import Run
+from engine.runs.reference_questions import ReferenceQuestions
+from engine.runs.training_run import TrainingRun
 from engine.training.train import Training
 from engine.worker.progress import Pass
 from store.contract.jobdir import read_json, write_json
+from store.documents.classification import JudgingSplit
+from store.documents.verdict import Stopped, Verdict
 
 MOST_LABELS = 1_000  # that the facts list
 
 
-class ClassRun(Run):
+class ClassRun(TrainingRun):
     """`prepare` → `build` → training → `judge`, of a head."""
 
     rows: ClassRows
@@ -96,10 +103,10 @@ class ClassRun(Run):
         start_head(model, config.seed)
         return widen_head(self.tunable(model, rows))
 
-    def know(self) -> Knowledge:
+    def choose_questions(self) -> ReferenceQuestions:
         """With a head in place of its words the model can't be asked."""
         args = (self.job, self.config, self.tokenizer, self.source, self.positions)
-        return Knowledge(*args, speaks=False)
+        return ReferenceQuestions(*args, speaks=False)
 
     def choose_objective(self, model: Any, parts: list[TokenRows]) -> Classes:
         return Classes(self.rows.labels, self.tokenizer.pad_token_id)
@@ -115,58 +122,57 @@ class ClassRun(Run):
         note = read_json(folder / "tunebench.json") or {}
         write_json(folder / "tunebench.json", note | {"labels": self.rows.labels.names})
 
-    def judge(
-        self, training: Training, stopped: dict[str, Any], rows: TokenRows, split: str
-    ) -> dict[str, Any]:
+    def judge(self, training: Training, stopped: Stopped, rows: TokenRows, split: JudgingSplit) -> Verdict:
         """Save the model, classify the held-out rows, ask the untuned model for them, and judge."""
         objective = self.choose_objective(None, [rows])
         model = training.release()
         self.save(model)
-        tuned = Scores(rows.row_ids, self.classify(objective, model, rows))
-        seen = self.seen(objective, model) if self.config.probes else None
+        tuned = LabelScores(rows.row_ids, self.classify(objective, model, rows))
+        before, after = self.seen(objective, model) if self.config.probes else (None, None)
         del model  # memory holds one model
         gc.collect()
         prompted = self.ask_untuned(rows)
         class_evidence.write(self.job, split, objective.labels, tuned, prompted)
         base, own = objective.baseline(rows), objective.judged(rows, tuned.logs)
-        before, after = seen or (None, None)
-        probe = training.probing.seen(before, after, stopped["restored_step"])
-        validations = training.validations.for_verdict()
+        held_out = ClassHeldOut(
+            split=split,
+            row_ids=rows.row_ids,
+            tokens=own.tokens,
+            base=ModelRows(base.loss_sum, base.correct),
+            tuned=ModelRows(own.loss_sum, own.correct),
+            classification=class_evidence.document(split, objective.labels, tuned, prompted),
+        )
+        self.write_losses(split, base, own)
+        probe = training.probing.seen(before, after, stopped["restored_step"] or 0)
+        course = RunCourse(
+            validations=training.validations.for_verdict(),
+            train_curve=training.state.curve,
+            train_probe=probe or None,
+            metric=training.metric.course(training.validations),
+            stopped=stopped,
+        )
+        membership = membership_of_losses(
+            (before.rows if before else None, base), (after.rows if after else None, own),
+            probe, course.validations,
+        )  # fmt: skip
+        return class_verdict.judge(held_out, course, judged_config(self.config), RowMemory(membership))
+
+    def write_losses(self, split: JudgingSplit, base: RowLosses, tuned: RowLosses) -> None:
+        """`row_losses.parquet` of the job."""
         losses = {
-            "split": [split] * len(rows),
-            "row_id": rows.row_ids,
-            "tokens": own.tokens,
+            "split": [split] * len(tuned.row_ids),
+            "row_id": tuned.row_ids,
+            "tokens": tuned.tokens,
             "base_loss": base.loss_sum,
-            "tuned_loss": own.loss_sum,
+            "tuned_loss": tuned.loss_sum,
             "base_correct": base.correct,
-            "tuned_correct": own.correct,
+            "tuned_correct": tuned.correct,
         }
         pq.write_table(pa.table(losses), self.job.dir.row_losses)
-        return class_verdict.judge(
-            split=split,
-            base_loss=base.loss_sum,
-            tuned_loss=own.loss_sum,
-            known=own.tokens,
-            base_correct=base.correct,
-            tuned_correct=own.correct,
-            classification=class_evidence.document(split, objective.labels, tuned, prompted),
-            eval_rows=validations,
-            train_curve=training.state.curve,
-            stopped=stopped,
-            config=self.config.model_dump(),
-            metric=training.metric.told(training.validations),
-            train_probe=probe or None,
-            membership=told_apart(
-                (before.rows if before else None, base),
-                (after.rows if after else None, own),
-                probe,
-                validations,
-            ),
-        )
 
     def seen(self, objective: Classes, model: Any) -> tuple[Measured, Measured]:
         """Rows that it trained on: as always the most frequent class and as the trained head have them."""
-        probe = self.knowledge.seen
+        probe = self.questions.seen
         logs = self.classify(objective, model, probe.rows, "Classifying rows that it trained on")
         return (
             probe.as_measured(objective.baseline(probe.rows)),
@@ -186,7 +192,7 @@ class ClassRun(Run):
 
         return objective.predict(model, rows, self.config.per_device_eval_batch_size, self.device, on_batch)
 
-    def ask_untuned(self, rows: TokenRows) -> Scores | None:
+    def ask_untuned(self, rows: TokenRows) -> LabelScores | None:
         """The base model as it came, asked for the labels; None where it can't be asked."""
         if models.is_encoder(self.architecture):
             self.job.alert(
@@ -195,11 +201,11 @@ class ClassRun(Run):
                 "info",
             )
             return None
-        asked = Asked.of(
+        questions = LabelQuestions.of(
             self.job, self.config, self.tokenizer, self.rows.labels, rows.row_ids, self.positions
         )
-        if asked is None:
+        if questions is None:
             return None
         torch.manual_seed(self.config.seed)
         model = models.load_model(self.config, self.source, str(self.device), self.dtype)
-        return asked.score(model, "the untuned model")
+        return questions.score(model, "the untuned model")

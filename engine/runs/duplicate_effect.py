@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pyarrow.parquet as pq
 
 from engine.data.deal import leakage
 from engine.diagnostics.memorisation import repeats
 from engine.diagnostics.memorisation.extraction import NEAR
+from engine.diagnostics.memorisation.repeats import MeasuredTraining, RowLossPair
 from engine.evidence.evidence import Evidence
 from engine.worker.job import Job
+from store.documents.memorisation import DuplicateEffect, RepeatedTraining
 
 
-def judge(job: Job, fingerprint: str, base: Evidence, tuned: Evidence) -> dict[str, Any]:
-    """The `duplicates` part of the verdict: {"leaks", "training"} of
-    `engine.diagnostics.memorisation.repeats`, the second null where no training row was measured."""
+def judge(job: Job, fingerprint: str, base: Evidence, tuned: Evidence) -> DuplicateEffect:
+    """The `duplicates` part of the verdict."""
     table = pq.read_table(job.dir.split)
     parts = table["split"].to_numpy(zero_copy_only=False)
     train = table["row_id"].to_numpy()[parts == "train"]
     held = base.losses.row_ids
     kinds, near = leakage.repeating(job.home, fingerprint, held, train)
-    losses = base.losses.loss_sum, tuned.losses.loss_sum, base.losses.tokens
+    losses = RowLossPair(base.losses.loss_sum, tuned.losses.loss_sum, base.losses.tokens)
     return {
-        "leaks": repeats.leaks(*losses, kinds, near),
+        "leaks": repeats.leaks(losses, kinds, near),
         "training": _training(job, fingerprint, train, base, tuned),
     }
 
 
 def _training(
     job: Job, fingerprint: str, train: np.ndarray, base: Evidence, tuned: Evidence
-) -> dict[str, Any] | None:
+) -> RepeatedTraining | None:
     before = base.seen.rows if base.seen else None
     after = tuned.seen.rows if tuned.seen else None
     if before is None or after is None:
@@ -39,14 +38,15 @@ def _training(
     often = leakage.occurrences(job.home, fingerprint, train)
     times = dict(zip(train.tolist(), often.tolist(), strict=True))
     return repeats.training(
-        [times[row] for row in before.row_ids.tolist()],
-        before.loss_sum,
-        after.loss_sum,
-        before.tokens,
-        tuned.losses.loss_sum / tuned.losses.tokens,
-        _written(job),
-        before.row_ids,
-        (len(train), int((often > 1).sum())),
+        MeasuredTraining(
+            row_ids=before.row_ids,
+            times=[times[row] for row in before.row_ids.tolist()],
+            losses=RowLossPair(before.loss_sum, after.loss_sum, before.tokens),
+            others=tuned.losses.loss_sum / tuned.losses.tokens,
+            written=_written(job),
+            all_rows=len(train),
+            repeated_rows=int((often > 1).sum()),
+        )
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -13,30 +13,51 @@ from engine.diagnostics.memorisation import verbatim as judged
 from engine.diagnostics.memorisation.extraction import similarity
 from engine.evidence import extraction_prompts
 from engine.evidence.evidence import Evidence
-from engine.evidence.extraction_prompts import Passage, Written
+from engine.evidence.extraction_prompts import MemoryPassage, Written
 from engine.forward.losses import RowLosses
 from engine.probes import sample_prompts
 from engine.rows.render import TokenRows
 from engine.worker.job import Job
+from store.documents.memorisation import Extraction, RowPart
 
 Load = Callable[[np.ndarray], list[Any]]
 
 
-class Recall:
+class WrittenPassage(TypedDict):
+    """A row of `recalled.parquet`: what should follow, and what both models went on with. same: tokens before
+    the first slip; whole: it was not stopped for having gone astray."""
+
+    part: RowPart
+    row_id: int
+    prompt: str
+    prefix: str
+    reference: str
+    tokens: int
+    base: str
+    base_same: int
+    base_whole: bool
+    base_similarity: float
+    tuned: str
+    tuned_same: int
+    tuned_whole: bool
+    tuned_similarity: float
+
+
+class ExtractionRun:
     """Of one run. seen: training rows that are measured as a probe; held: the rows that judge it; load: row
     ids to conversations or texts."""
 
     def __init__(self, job: Job, tokenizer: Any, seen: TokenRows, held: TokenRows, load: Load) -> None:
         self.job, self.tokenizer, self.load = job, tokenizer, load
         self.chosen = [
-            extraction_prompts.choose(tokenizer, rows, part)
-            for part, rows in (("train", seen), ("held_out", held))
+            extraction_prompts.choose(tokenizer, seen, "train"),
+            extraction_prompts.choose(tokenizer, held, "held_out"),
         ]
         if not self.chosen[0].passages:  # there is nothing to control
             self.chosen[1] = extraction_prompts.choose(tokenizer, held, "held_out", 0)
 
     @property
-    def passages(self) -> list[Passage]:
+    def passages(self) -> list[MemoryPassage]:
         """Of training rows, then of held-out ones."""
         return [passage for chosen in self.chosen for passage in chosen.passages]
 
@@ -49,36 +70,43 @@ class Recall:
             model, self.tokenizer, self.passages, measured, device=self.job.device, on_token=on_token
         )
 
-    def judge(self, base: Evidence, tuned: Evidence) -> dict[str, Any]:
+    def judge(self, base: Evidence, tuned: Evidence) -> Extraction:
         """The `extraction` part of the verdict; `recalled.parquet` is left beside it."""
         rows = self._rows(base.written, tuned.written)
         if rows:
-            pq.write_table(pa.Table.from_pylist(rows), self.job.dir.extraction)
-        train, held = ([_row(row) for row in rows if row["part"] == one.part] for one in self.chosen)
-        counted: dict[str, judged.Counted] = {
-            one.part: {"rows": one.rows, "short": one.short, "passed": one.passed} for one in self.chosen
+            pq.write_table(pa.Table.from_pylist(rows), self.job.dir.recalled)
+        train, held = ([_row(row) for row in rows if row["part"] == part.part] for part in self.chosen)
+        counted: dict[RowPart, judged.AskedCounts] = {
+            part.part: {"rows": part.rows, "short": part.short, "passed": part.passed} for part in self.chosen
         }
         return judged.assess(train, held, counted, extraction_prompts.LEAST)
 
-    def _rows(self, base: Sequence[Written], tuned: Sequence[Written]) -> list[dict[str, Any]]:
-        found = []
-        for passage, before, after in zip(self.passages, base, tuned, strict=True):
-            row: dict[str, Any] = {
-                "part": passage.part,
-                "row_id": passage.row_id,
-                "prompt": self._prompt(passage),
-                "prefix": passage.prefix,
-                "reference": passage.text,
-                "tokens": len(passage.wanted),
-            }
-            for name, one in (("base", before), ("tuned", after)):
-                alike = similarity(passage.text.strip(), one.text.strip())
-                row |= {name: one.text, f"{name}_same": one.same, f"{name}_whole": one.whole}
-                row[f"{name}_similarity"] = alike
-            found.append(row)
-        return found
+    def _rows(self, base: Sequence[Written], tuned: Sequence[Written]) -> list[WrittenPassage]:
+        return [
+            self._row(passage, before, after)
+            for passage, before, after in zip(self.passages, base, tuned, strict=True)
+        ]
 
-    def _prompt(self, passage: Passage) -> str:
+    def _row(self, passage: MemoryPassage, before: Written, after: Written) -> WrittenPassage:
+        reference = passage.text.strip()
+        return {
+            "part": passage.part,
+            "row_id": passage.row_id,
+            "prompt": self._prompt(passage),
+            "prefix": passage.prefix,
+            "reference": passage.text,
+            "tokens": len(passage.wanted),
+            "base": before.text,
+            "base_same": before.same,
+            "base_whole": before.whole,
+            "base_similarity": similarity(reference, before.text.strip()),
+            "tuned": after.text,
+            "tuned_same": after.same,
+            "tuned_whole": after.whole,
+            "tuned_similarity": similarity(reference, after.text.strip()),
+        }
+
+    def _prompt(self, passage: MemoryPassage) -> str:
         content = self.load(np.asarray([passage.row_id]))[0]
         if isinstance(content, str):
             return ""
@@ -86,7 +114,7 @@ class Recall:
         return prompt.shown if prompt else ""
 
 
-def _row(row: dict[str, Any]) -> judged.Row:
+def _row(row: WrittenPassage) -> judged.ContinuedRow:
     return {
         "row_id": row["row_id"],
         "reference": row["reference"],

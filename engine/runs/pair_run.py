@@ -5,9 +5,11 @@ from __future__ import annotations
 from contextlib import nullcontext
 from typing import Any
 
+from engine.diagnostics.course.run_course import RowMemory
 from engine.diagnostics.verdicts import preference_verdict
-from engine.evidence.evidence import Evidence
-from engine.evidence.membership_evidence import memorised
+from engine.diagnostics.verdicts.held_out import HeldOutPairs
+from engine.evidence.evidence import judged_config
+from engine.evidence.membership_evidence import membership_of
 from engine.models.apply_method import base_model
 from engine.models.continued import starts_at_base
 from engine.models.initial_weights import Sources
@@ -15,12 +17,13 @@ from engine.objectives.objectives import Objective
 from engine.objectives.preference import PairLosses, Preference
 from engine.objectives.references import pairs, references_of
 from engine.rows.render import TokenRows
-from engine.runs.extraction_run import Load, Recall
-from engine.runs.training_run import Run
-from engine.training.train import Training
+from engine.runs.extraction_run import ExtractionRun, Load
+from engine.runs.judged_run import JudgedRun
+from engine.runs.training_run import TrainingRun
+from store.documents.verdict import Verdict
 
 
-class PairRun(Run):
+class PairRun(TrainingRun):
     """`prepare` → `build` → training → `judge`, of pairs."""
 
     def start(self, rows: TokenRows) -> Sources:
@@ -33,32 +36,17 @@ class PairRun(Run):
         with untouched as reference:
             return Preference(self.config, references_of(self.job, self.config, reference, parts))
 
-    def recall(self, rows: TokenRows, load: Load) -> None:
+    def extraction(self, rows: TokenRows, load: Load) -> None:
         """Pairs are not asked for."""
 
-    def verdict(
-        self,
-        training: Training,
-        stopped: dict[str, Any],
-        split: str,
-        base: Evidence,
-        tuned: Evidence,
-        recall: Recall | None,
-    ) -> dict[str, Any]:
+    def verdict(self, run: JudgedRun, extraction: ExtractionRun | None) -> Verdict:
         """Whether the chosen answers are preferred, and what became of them."""
+        base, tuned, course = run.base, run.tuned, run.course
         assert isinstance(base.losses, PairLosses)
         assert isinstance(tuned.losses, PairLosses)
-        seen = training.probing.seen(base.seen, tuned.seen, stopped["restored_step"])
-        validations = training.validations.for_verdict()
         return preference_verdict.judge(
-            split=split,
-            base=base.losses.evidence,
-            tuned=tuned.losses.evidence,
-            eval_rows=validations,
-            train_curve=training.state.curve,
-            stopped=stopped,
-            config=self.config.model_dump(),
-            metric=training.metric.told(training.validations),
-            train_probe=seen or None,
-            membership=memorised(base, tuned, seen, validations),
+            HeldOutPairs(run.split, base.losses.evidence, tuned.losses.evidence),
+            course,
+            judged_config(self.config),
+            RowMemory(membership_of(base, tuned, course.train_probe or (), course.validations)),
         )

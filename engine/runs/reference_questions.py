@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.diagnostics.course.task_metric_course import MetricKind
 from engine.evidence.class_evidence import labels_answered
 from engine.evidence.live_answers import ROWS, LiveAnswers
 from engine.forward.trained_prompts import prompted
@@ -26,7 +27,7 @@ from engine.probes.requests import Requests
 from engine.probes.sample_prompts import choose_prompts
 from engine.probes.task_probes import Tasks
 from engine.rows.render import TokenRows
-from engine.training.probing import Probing, Seen
+from engine.training.probing import Probing, TrainedRowsProbe
 from engine.training.task_metric import TaskMetric
 from engine.worker.job import Job
 from engine.worker.progress import Pass
@@ -35,7 +36,7 @@ from store.config import live_metric
 from store.config.train_config import TrainConfig
 
 
-class Knowledge:
+class ReferenceQuestions:
     """Of one run. speaks: its models have words, so that they can be asked; with a classification head in
     place of them they can't. positions: the most tokens that the model sees."""
 
@@ -68,7 +69,7 @@ class Knowledge:
 
     def probing(self, train: TokenRows, validation: TokenRows, objective: Objective) -> Probing:
         """What is measured while it trains: as many training rows as validation rows, some of `general`."""
-        self.seen = Seen(train, objective, len(validation))
+        self.seen = TrainedRowsProbe(train, objective, len(validation))
         self.light = [probe.part(general.LIGHT[probe.name]) for probe in self.general]
         answers = self.live_answers(validation)
         if not self.config.probes:
@@ -101,13 +102,14 @@ class Knowledge:
         if self.labelled is None:
             job, data = self.job, self.job.order["dataset"]
             dealt = prepare.dealt_before(job)
-            found = labels_answered(job.home, data["fingerprint"], data["kind"], dealt, rows.row_ids)
-            self.labelled = found is not None
+            answered = labels_answered(job.home, data["fingerprint"], data["kind"], dealt, rows.row_ids)
+            self.labelled = answered is not None
         return self.labelled
 
     def metric(self, validation: TokenRows, probing: Probing) -> TaskMetric:
         """What counts beside the loss while it trains."""
-        kind = {"classification": "accuracy", "dpo": "pairs"}.get(self.config.task, "tokens")
+        of_tasks: dict[str, MetricKind] = {"classification": "accuracy", "dpo": "pairs"}
+        kind = of_tasks.get(self.config.task, "tokens")
         if kind == "tokens" and self.config.completion_only_loss and self.answers_labels(validation):
             kind = "label"
         answers = probing.answers
@@ -126,11 +128,11 @@ class Knowledge:
         if gone:
             self.job.alert(f"Of the data sets that were to be probes {gone} are gone.")
         trained = self.job.order["dataset"]["fingerprint"], train.row_ids
-        found = data_probes.find(
+        named = data_probes.find(
             self.job, self.config, self.tokenizer, self.positions, sources, trained=trained
         )
-        data_probes.tell(self.job, found)
-        return [one.probe for one in found if one.probe]
+        data_probes.tell(self.job, named)
+        return [data_set.probe for data_set in named if data_set.probe]
 
     def probes(self, model: Any) -> list[Probe]:
         """What base and tuned model are asked; `model` is the tuned one."""
@@ -180,8 +182,8 @@ class Knowledge:
 
         seed = int(self.job.order["split"]["split_seed"])
         asked = choose_prompts(self.tokenizer, self.judged, self.load, samples.COUNT, seed)
-        found = samples.task_samples(untuned, self.tokenizer, asked, self.positions, on_token)
-        self.task = [found] if found else []
+        answered = samples.task_samples(untuned, self.tokenizer, asked, self.positions, on_token)
+        self.task = [answered] if answered else []
 
     def hear(self, untuned: Any) -> None:
         """Let the base model write texts of its own, once for every base: they are a probe too."""

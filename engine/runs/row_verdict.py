@@ -2,58 +2,49 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from engine.diagnostics.course.run_course import RowMemory
 from engine.diagnostics.forgetting import earlier_stop
+from engine.diagnostics.forgetting.earlier_stop import ProseCourse
 from engine.diagnostics.verdicts import verdict
-from engine.evidence.evidence import Evidence
-from engine.evidence.membership_evidence import memorised
+from engine.diagnostics.verdicts.held_out import HeldOut, ModelRows
+from engine.evidence.evidence import Evidence, judged_config
+from engine.evidence.membership_evidence import membership_of
 from engine.probes.general import PROSE
-from engine.runs.extraction_run import Recall
-from engine.training.train import Training
+from engine.runs.extraction_run import ExtractionRun
+from engine.runs.judged_run import JudgedRun
 from store.config.train_config import TrainConfig
+from store.documents.classification import JudgingSplit
+from store.documents.forgetting import AdvicePiece
+from store.documents.verdict import Verdict
 
 
-def judge(
-    config: TrainConfig,
-    training: Training,
-    stopped: dict[str, Any],
-    split: str,
-    base: Evidence,
-    tuned: Evidence,
-    recall: Recall | None,
-) -> dict[str, Any]:
+def judge(config: TrainConfig, run: JudgedRun, extraction: ExtractionRun | None) -> Verdict:
     """What the evidence says: whether it learned, where it ended, and what it kept word for word."""
-    seen = training.probing.seen(base.seen, tuned.seen, stopped["restored_step"])
-    validations = training.validations.for_verdict()
-    members = memorised(base, tuned, seen, validations)
-    written = recall.judge(base, tuned) if recall else None
-    document = verdict.judge(
-        row_ids=base.losses.row_ids,
-        split=split,
-        base_loss_sum=base.losses.loss_sum,
-        tuned_loss_sum=tuned.losses.loss_sum,
-        tokens=base.losses.tokens,
-        base_correct=base.losses.correct,
-        tuned_correct=tuned.losses.correct,
-        eval_rows=validations,
-        train_curve=training.state.curve,
-        stopped=stopped,
-        config=config.model_dump(),
-        train_probe=seen or None,
-        membership=members,
-        metric=training.metric.told(training.validations),
-        extraction=written,
+    course, base, tuned = run.course, run.base, run.tuned
+    memory = RowMemory(
+        membership_of(base, tuned, course.train_probe or (), course.validations),
+        extraction.judge(base, tuned) if extraction else None,
     )
-    return document | {"membership": members, "extraction": written}
+    judged = verdict.judge(held_out(run.split, base, tuned), course, judged_config(config), memory)
+    return {**judged, "membership": memory.membership, "extraction": memory.extraction}
 
 
-def earlier_step(
-    config: TrainConfig, training: Training, stopped: dict[str, Any], tuned: Evidence
-) -> dict[str, Any] | None:
+def held_out(split: JudgingSplit, base: Evidence, tuned: Evidence) -> HeldOut:
+    """The losses of both models on the rows that judge them."""
+    return HeldOut(
+        split=split,
+        row_ids=base.losses.row_ids,
+        tokens=base.losses.tokens,
+        base=ModelRows(base.losses.loss_sum, base.losses.correct),
+        tuned=ModelRows(tuned.losses.loss_sum, tuned.losses.correct),
+    )
+
+
+def earlier_step(config: TrainConfig, run: JudgedRun) -> AdvicePiece | None:
     """The advice to stop at a step that gained as much and forgot less, where the course shows one."""
-    prose = next((measured.table() for measured in tuned.probes if measured.probe == PROSE), None)
-    if prose is None:
+    kept = next((measured.table() for measured in run.tuned.probes if measured.probe == PROSE), None)
+    if kept is None:
         return None
-    validations, course = training.validations.for_verdict(), training.probing.course(PROSE)
-    return earlier_stop.advise(validations, course, prose, stopped, config.model_dump())
+    prose = ProseCourse(run.training.probing.course(PROSE), kept)
+    validations = run.training.validations.for_verdict()
+    return earlier_stop.advise(validations, prose, run.stopped, judged_config(config))

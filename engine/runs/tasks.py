@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from engine.runs.class_run import ClassRun
 from engine.runs.pair_run import PairRun
-from engine.runs.training_run import Run
+from engine.runs.training_run import TrainingRun
 
-RUNS: dict[str, type[Run]] = {"sft": Run, "classification": ClassRun, "dpo": PairRun}
+RUNS: dict[str, type[TrainingRun]] = {"sft": TrainingRun, "classification": ClassRun, "dpo": PairRun}

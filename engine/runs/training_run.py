@@ -17,9 +17,8 @@ import torch
 
 from engine.diagnostics.verdicts import class_verdict
 from engine.evidence import evidence
-from engine.evidence.class_evidence import Asked
-from engine.evidence.evidence import Evidence
-from engine.evidence.gathering import Asking, Pace
+from engine.evidence.class_evidence import LabelQuestions
+from engine.evidence.gathering import Gathering, JudgingPace
 from engine.forward.batches import total_steps
 from engine.models import continued, initial_weights, memory, models, saving
 from engine.models.apply_method import base_model, count_parameters, make_trainable
@@ -30,20 +29,23 @@ from engine.prepare import canaries, prepare
 from engine.probes.sample_prompts import choose_prompts
 from engine.rows.render import TokenRows
 from engine.runs import canary_exposure, duplicate_effect, row_verdict
-from engine.runs.extraction_run import Load, Recall
-from engine.runs.reference_questions import Knowledge
+from engine.runs.extraction_run import ExtractionRun, Load
+from engine.runs.judged_run import JudgedRun
+from engine.runs.reference_questions import ReferenceQuestions
 from engine.runs.row_facts import tell_rows
 from engine.runs.weight_change import weight_change
 from engine.training.energy import Meter
-from engine.training.train import Training
+from engine.training.train import Training, TrainingSetup
 from engine.worker.job import Job
 from store.catalog.methods import METHODS
 from store.config.train_config import Split, TrainConfig
+from store.documents.classification import JudgingSplit
+from store.documents.verdict import Stopped, Verdict
 
 START_ROWS = 64  # training rows that show the start `eva` in which directions inputs vary
 
 
-class Run:
+class TrainingRun:
     """One run: `prepare` → `build` → training → `judge`."""
 
     def __init__(self, job: Job, config: TrainConfig) -> None:
@@ -77,20 +79,21 @@ class Run:
             chat_template=self.config.chat_template,
         )
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> Verdict:
         self.job.status("preparing")
         self.open()
         train, validation, test = self.prepare()
-        self.knowledge.judged = test if len(test) else validation
+        self.questions.judged = test if len(test) else validation
         model = self.build(train)
         self.objective = self.choose_objective(model, [train, validation, test])
-        probing = self.knowledge.probing(train, validation, self.objective)
+        probing = self.questions.probing(train, validation, self.objective)
         held = self.data["fingerprint"], np.concatenate([validation.row_ids, test.row_ids])
-        replay = self.knowledge.replayed(model, held, len(train))
-        metric = self.knowledge.metric(validation, probing)
-        args = (self.job, self.config, model, train, validation, self.objective, probing, replay, metric)
-        training = Training(*args)
-        held_out, split = (test, "test") if len(test) else (validation, "validation")
+        replay = self.questions.replayed(model, held, len(train))
+        metric = self.questions.metric(validation, probing)
+        setup = TrainingSetup(self.objective, probing, replay, metric)
+        training = Training(self.job, self.config, model, train, validation, setup)
+        split: JudgingSplit = "test" if len(test) else "validation"
+        held_out = test if len(test) else validation
         self.packed = not training.stepper.unpacked
         training.clock.judged = len(held_out) / len(validation)
         stopped = training.run()
@@ -100,26 +103,26 @@ class Run:
             peak_memory_gib=memory.peak_gib(self.device),
         )
         self.job.status("evaluating")
-        found = self.judge(training, stopped, held_out, split)
-        training.alarms.conclude(found)
+        verdict = self.judge(training, stopped, held_out, split)
+        training.alarms.conclude(verdict)
         if not METHODS[self.config.method].adapter:
             shutil.rmtree(self.job.dir.base, ignore_errors=True)  # all weights are saved with the result
         if not self.job.resume:  # of a resumed run nobody knows the whole
             self.job.facts(run_seconds=time.monotonic() - self.began, energy_wh=self.energy.watt_hours())
-        return continued.told(found, self.earlier)
+        return continued.told(verdict, self.earlier)
 
     def choose_objective(self, model: Any, parts: list[TokenRows]) -> Objective:
         """What the task makes smaller."""
         return TrainedTokens()
 
     @cached_property
-    def knowledge(self) -> Knowledge:
-        """As `know` says."""
-        return self.know()
+    def questions(self) -> ReferenceQuestions:
+        """As `choose_questions` makes them."""
+        return self.choose_questions()
 
-    def know(self) -> Knowledge:
+    def choose_questions(self) -> ReferenceQuestions:
         """What its models are asked beside the held-out rows."""
-        return Knowledge(self.job, self.config, self.tokenizer, self.source, self.positions)
+        return ReferenceQuestions(self.job, self.config, self.tokenizer, self.source, self.positions)
 
     @property
     def positions(self) -> int | None:
@@ -161,9 +164,9 @@ class Run:
         model = self.load(rows)
         self.take_over(model)
         if not METHODS[self.config.method].adapter:  # later there is no base model to let write
-            self.knowledge.hear(model)
+            self.questions.hear(model)
         if not continued.starts_at_base(config):
-            self.knowledge.hear_task(model)
+            self.questions.hear_task(model)
         trained, total = count_parameters(model)
         self.job.facts(
             trainable_parameters=trained,
@@ -189,9 +192,9 @@ class Run:
     def start(self, rows: TokenRows) -> initial_weights.Sources:
         """What the adapter's first weights are made from: some training rows, the model's own weights."""
         order = np.random.default_rng(self.config.seed).permutation(len(rows))[:START_ROWS]
-        shown = [torch.from_numpy(rows.row(int(i))[0].astype(np.int64)).to(self.device) for i in order]
+        examples = [torch.from_numpy(rows.row(int(i))[0].astype(np.int64)).to(self.device) for i in order]
         return initial_weights.Sources(
-            shown, models.weights_folder(self.source) if self.config.held else None
+            examples, models.weights_folder(self.source) if self.config.held else None
         )
 
     def take_over(self, model: Any) -> None:
@@ -209,9 +212,7 @@ class Run:
         }
         saving.save(model, self.tokenizer, self.config, self.job.dir.model, origin)
 
-    def judge(
-        self, training: Training, stopped: dict[str, Any], rows: TokenRows, split: str
-    ) -> dict[str, Any]:
+    def judge(self, training: Training, stopped: Stopped, rows: TokenRows, split: JudgingSplit) -> Verdict:
         """Save the model, compare it with the base on `rows`, and pass the verdict."""
         job, config = self.job, self.config
         load = prepare.loader(job.home, self.data["fingerprint"], self.data["kind"])
@@ -219,25 +220,36 @@ class Run:
         prompts = choose_prompts(self.tokenizer, rows, load, count, seed)
         model = training.release()
         self.save(model)
-        labels = Asked.of_answers(job, config, self.tokenizer, rows.row_ids, self.positions)
-        probes = self.knowledge.probes(model)
-        recall, tasks = self.recall(rows, load), self.knowledge.tasks
-        args = (job, config, self.tokenizer, self.objective, rows, prompts, probes, Pace(), recall, tasks)
-        asking = Asking(*args)
-        tuned = asking.of(model, "the tuned model")
-        job.facts(judged_seconds=asking.pace.passes)
+        labels = LabelQuestions.of_answers(job, config, self.tokenizer, rows.row_ids, self.positions)
+        probes = self.questions.probes(model)
+        extraction, tasks = self.extraction(rows, load), self.questions.tasks
+        args = (
+            job,
+            config,
+            self.tokenizer,
+            self.objective,
+            rows,
+            prompts,
+            probes,
+            JudgingPace(),
+            extraction,
+            tasks,
+        )
+        gathering = Gathering(*args)
+        tuned = gathering.of(model, "the tuned model")
+        job.facts(judged_seconds=gathering.pace.passes)
         secrets = canary_exposure.measure(
-            job, config, self.tokenizer, self.data["kind"], model, after=asking.pace.coming
+            job, config, self.tokenizer, self.data["kind"], model, after=gathering.pace.coming
         )
         tuned_labels = labels and labels.score(model, "the tuned model")
-        of_base = asking.as_base(self.knowledge.of_base(probes), models.weights_folder(self.source))
+        of_base = gathering.as_base(self.questions.of_base(probes), models.weights_folder(self.source))
         if continued.starts_at_base(config):
             with base_model(model) as untuned:
                 base = of_base.of(untuned, "the base model")
                 base_labels = labels and labels.score(untuned, "the base model")
         elif METHODS[config.method].adapter:
             self.take_over(model)
-            base = asking.of(model, "the model of the earlier run")
+            base = gathering.of(model, "the model of the earlier run")
             base_labels = labels and labels.score(model, "the model of the earlier run")
         else:
             del model  # memory holds one model
@@ -248,11 +260,12 @@ class Run:
         evidence.settle(tasks, base, tuned)
         evidence.write_items(job, [*probes, *(tasks.probes if tasks else ())])
         evidence.write(job, split, base, tuned, prompts)
-        document = self.verdict(training, stopped, split, base, tuned, recall)
-        earlier = row_verdict.earlier_step(config, training, stopped, tuned)
+        run = JudgedRun(training, stopped, split, base, tuned)
+        document = self.verdict(run, extraction)
+        earlier = row_verdict.earlier_step(config, run)
         evidence.add_forgetting(document, base, tuned, config, earlier, tasks.failed if tasks else None)
         document["canaries"] = secrets
-        if recall:
+        if extraction:
             document["duplicates"] = duplicate_effect.judge(job, self.data["fingerprint"], base, tuned)
         if config.probes:
             document["weights"] = weight_change(job, config, self.source, model)
@@ -260,20 +273,12 @@ class Run:
             class_verdict.add_labels(document, labels.report(split, tuned_labels, base_labels))
         return document
 
-    def recall(self, rows: TokenRows, load: Load) -> Recall | None:
+    def extraction(self, rows: TokenRows, load: Load) -> ExtractionRun | None:
         """What asks for rows from memory; `rows` are held out, `load` has their words."""
         if not self.config.probes:
             return None
-        return Recall(self.job, self.tokenizer, self.knowledge.seen.rows, rows, load)
+        return ExtractionRun(self.job, self.tokenizer, self.questions.seen.rows, rows, load)
 
-    def verdict(
-        self,
-        training: Training,
-        stopped: dict[str, Any],
-        split: str,
-        base: Evidence,
-        tuned: Evidence,
-        recall: Recall | None,
-    ) -> dict[str, Any]:
+    def verdict(self, run: JudgedRun, extraction: ExtractionRun | None) -> Verdict:
         """What the evidence says."""
-        return row_verdict.judge(self.config, training, stopped, split, base, tuned, recall)
+        return row_verdict.judge(self.config, run, extraction)

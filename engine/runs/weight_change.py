@@ -12,18 +12,27 @@ from engine.models import models
 from engine.worker.job import Job
 from store.catalog.methods import METHODS
 from store.config.train_config import TrainConfig
+from store.documents.forgetting import WeightChange
 
 
-def weight_change(job: Job, config: TrainConfig, source: str, model: Any) -> dict[str, Any]:
+def weight_change(job: Job, config: TrainConfig, source: str, model: Any) -> WeightChange:
     """`weights.measure` without its rows, which go into `weights.parquet`. `model` has the adapter; whole
     weights are read from the job's folder. source: of the base model."""
     job.progress(0, 1, "run", "Measuring how far the weights moved", weights.SECONDS)
     base = models.weights_folder(source)
     if METHODS[config.method].adapter:
-        found = weights.of_adapter(model, base)
+        measured = weights.of_adapter(model, base)
     else:
-        found = weights.of_weights(base, job.dir.model)
-    rows = found.pop("rows")
-    if rows:
-        pq.write_table(pa.Table.from_pylist(rows, schema=weights.ROWS), job.dir.weights)
-    return found
+        measured = weights.of_weights(base, job.dir.model)
+    if measured["rows"]:
+        pq.write_table(pa.Table.from_pylist(measured["rows"], schema=weights.ROWS), job.dir.weights)
+    return {
+        "relative": measured["relative"],
+        "delta_norm": measured["delta_norm"],
+        "intruders": measured["intruders"],
+        "strongest": measured["strongest"],
+        "matrices": measured["matrices"],
+        "spectra": measured["spectra"],
+        "seconds": measured["seconds"],
+        "notes": measured["notes"],
+    }

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from engine.diagnostics.course.run_course import LossCourse
 from engine.diagnostics.verdicts import live_alarms
 from engine.diagnostics.verdicts.class_verdict import of_the_head
 from engine.diagnostics.verdicts.live_alarms import Alarm
@@ -13,6 +12,7 @@ from engine.training.task_metric import TaskMetric
 from engine.training.validations import Validations
 from engine.worker.job import Job
 from store.config.train_config import TrainConfig
+from store.documents.verdict import Verdict
 
 UNITS = {"classification": "nats a row", "dpo": "of the preference loss"}
 
@@ -28,30 +28,28 @@ class Alarms:
         self, step: int, state: State, validations: Validations, metric: TaskMetric, probing: Probing
     ) -> None:
         """Raise what became sure by this validation."""
-        name, told = metric.told(validations)
         done = validations.for_verdict()
-        found = live_alarms.overfits(
-            of_the_head(done) if self.config.task == "classification" else done,
-            state.curve,
-            unit=UNITS.get(self.config.task, "nats a token"),
-            looks=self.looks,
-            metric=told,
-            metric_name=name,
+        course = LossCourse(
+            validations=of_the_head(done) if self.config.task == "classification" else done,
+            train_curve=state.curve,
+            metric=metric.course(validations),
         )
+        unit = UNITS.get(self.config.task, "nats a token")
+        raised = live_alarms.overfits(course, unit=unit, looks=self.looks)
         if prose := probing.prose_at(step):
             base, tuned = prose
-            found += live_alarms.forgets(step, base.loss_sum, tuned.loss_sum, base.tokens, looks=self.looks)
+            raised += live_alarms.forgets(step, base.loss_sum, tuned.loss_sum, base.tokens, looks=self.looks)
         if state.reason == "forgetting":
-            found.append(Alarm("stopped", step, self._stopped(step)))
-        self.say(found)
+            raised.append(Alarm("stopped", step, self._stopped(step)))
+        self.say(raised)
 
-    def conclude(self, verdict: dict[str, Any]) -> None:
+    def conclude(self, verdict: Verdict) -> None:
         """Raise what the verdict says and was not said before."""
         self.say(live_alarms.of_verdict(verdict))
 
-    def say(self, found: list[Alarm]) -> None:
+    def say(self, alarms: list[Alarm]) -> None:
         """Raise those of a kind that was not raised yet."""
-        for alarm in found:
+        for alarm in alarms:
             if alarm.kind not in self.raised:
                 self.raised.add(alarm.kind)
                 self.job.alert(alarm.message, kind=alarm.kind, step=alarm.step)

@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from safetensors import SafetensorError
@@ -23,9 +23,27 @@ from safetensors.torch import load_file, save_file
 from store.contract.jobdir import read_json, write_json
 
 Tensors = dict[str, torch.Tensor]
+Numbers = dict[str, Any]  # of an optimiser, named as in its state
 
 
-def save(folder: Path, step: int, tensors: Tensors, document: dict[str, Any], best_step: int | None) -> None:
+class StepDocument(TypedDict):
+    """What is no tensor of a step: numbers of the optimiser, the schedule as it says itself, and the learning
+    rate of each group of parameters."""
+
+    optimizer: Numbers
+    schedule: dict[str, Any]
+    rates: list[float]
+
+
+class CheckpointDocument(StepDocument):
+    """`state.json`: with the state of training."""
+
+    state: dict[str, Any]  # engine.training.state.State
+
+
+def save(
+    folder: Path, step: int, tensors: Tensors, document: CheckpointDocument, best_step: int | None
+) -> None:
     """Write the checkpoint of `step` and drop those before it."""
     folder.mkdir(exist_ok=True)
     final = folder / f"step-{step:08d}"
@@ -49,7 +67,7 @@ def save(folder: Path, step: int, tensors: Tensors, document: dict[str, Any], be
             old.unlink()
 
 
-def newest(folder: Path) -> tuple[Tensors, dict[str, Any]] | None:
+def newest(folder: Path) -> tuple[Tensors, CheckpointDocument] | None:
     """Tensors (on the CPU) and document of the newest whole checkpoint, or None."""
     for path in sorted(folder.glob("step-*"), reverse=True):
         document = read_json(path / "state.json")
@@ -78,10 +96,10 @@ def load_best(folder: Path, step: int) -> Tensors:
     return load_file(best_path(folder, step))
 
 
-def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[Tensors, dict[str, Any]]:
+def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[Tensors, Numbers]:
     """The optimiser's state as named tensors, and its numbers as JSON."""
     tensors: Tensors = {}
-    numbers: dict[str, Any] = {}
+    numbers: Numbers = {}
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for index, parameter in enumerate(parameters):  # state_dict() of an 8-bit optimiser is nested
         for key, value in optimizer.state.get(parameter, {}).items():
@@ -93,7 +111,7 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[Tensors, dict[str
     return tensors, numbers
 
 
-def load_optimizer_state(optimizer: torch.optim.Optimizer, tensors: Tensors, numbers: dict[str, Any]) -> None:
+def load_optimizer_state(optimizer: torch.optim.Optimizer, tensors: Tensors, numbers: Numbers) -> None:
     """Put back what `optimizer_state` took; parameter groups stay as they were made."""
     document = optimizer.state_dict()
     document["state"] = {}
@@ -126,8 +144,8 @@ def _write(path: Path, tensors: Tensors) -> None:
         save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, aside)
     except SafetensorError as error:
         aside.unlink(missing_ok=True)
-        if found := re.search(r"os error (\d+)", str(error)):  # it hides which error of the system it was
-            raise OSError(int(found[1]), str(error)) from error
+        if code := re.search(r"os error (\d+)", str(error)):  # it hides which error of the system it was
+            raise OSError(int(code[1]), str(error)) from error
         raise
     _flush(aside)
     os.replace(aside, path)

@@ -32,7 +32,7 @@ class Meter:
         """counter -> (watt-hours, where it starts over; 0 for never)."""
         if self.device.type == "cuda":
             return _gpu(self.device.index or 0)
-        found = {}
+        readings = {}
         for zone in sorted(self.powercap.glob("intel-rapl:*")):
             if zone.name.count(":") > 1:  # a part of a package that is counted already
                 continue
@@ -40,8 +40,8 @@ class Meter:
                 used, most = (int((zone / n).read_text()) for n in ("energy_uj", "max_energy_range_uj"))
             except (OSError, ValueError):
                 return {}
-            found[zone.name] = used / MICROJOULES, most / MICROJOULES
-        return found
+            readings[zone.name] = used / MICROJOULES, most / MICROJOULES
+        return readings
 
 
 def _difference(before: tuple[float, float], after: tuple[float, float]) -> float:

@@ -36,7 +36,7 @@ from store.config.train_config import TrainConfig
 from store.contract.jobdir import written_aside
 
 
-class Seen:
+class TrainedRowsProbe:
     """Rows that are trained on, as a probe: `most` of them, spread over the data set, under the objective."""
 
     name = SEEN
@@ -61,25 +61,33 @@ class Seen:
         on_items: Callable[[int], None] = lambda done: None,
     ) -> Measured:
         """Their losses without dropout, as those of validation rows."""
-        found = self.objective.measure(
+        losses = self.objective.measure(
             model, self.rows, batch_size=batch_size, device=device, on_batch=on_items
         )
-        return self.as_measured(found)
+        return self.as_measured(losses)
 
-    def as_measured(self, found: RowLosses) -> Measured:
+    def as_measured(self, losses: RowLosses) -> Measured:
         """Losses of its rows as those of a probe."""
         none = np.zeros(len(self), np.int32)
-        names = [str(row_id) for row_id in found.row_ids]
+        names = [str(row_id) for row_id in losses.row_ids]
         return Measured(
-            SEEN, names, [""] * len(self), found.loss_sum, found.tokens, found.correct, none, none - 1, found
+            SEEN,
+            names,
+            [""] * len(self),
+            losses.loss_sum,
+            losses.tokens,
+            losses.correct,
+            none,
+            none - 1,
+            losses,
         )
 
     def listing(self) -> pa.Table:
         """None: the rows are the data set's own."""
         return LISTING.empty_table()
 
-    def part(self, most: int) -> Seen:
-        return Seen(self.rows, self.objective, most)
+    def part(self, most: int) -> TrainedRowsProbe:
+        return TrainedRowsProbe(self.rows, self.objective, most)
 
 
 class Budget:
@@ -131,7 +139,7 @@ class Probing:
     ) -> list[Measured]:
         """At `step`, after `trained` seconds of training, whatever can be paid for. `pace`: seconds a token
         of a validation; `tell`: what is going on."""
-        found = []
+        measured: list[Measured] = []
         for kind, budget in zip(self.kinds, self.budgets, strict=False):
             expected = pace * sum(probe.tokens for probe in kind)
             if not budget.allows(trained, expected):
@@ -139,13 +147,13 @@ class Probing:
             times, began = 1, time.perf_counter()
             if 0 not in self.tables and _is_general(kind) and starts_at_base(self.config):
                 times += self._ask_base(kind, model, tell, budget.allows(trained, expected, 2))
-            found += [self._one(probe, model, tell) for probe in kind]
+            measured += [self._measure(probe, model, tell) for probe in kind]
             budget.spend(time.perf_counter() - began, times)
-        self._keep(step, found)
+        self._keep(step, measured)
         answered = self._answer(step, model, trained, pace, tell)
-        if found or answered:
+        if measured or answered:
             self.job.facts(probe_seconds=sum(self.seconds))
-        return found
+        return measured
 
     def _ask_base(
         self, kind: Sequence[Probe], model: Any, tell: Callable[[str], None], affordable: bool
@@ -154,10 +162,12 @@ class Probing:
         was asked for that, 0 or 1."""
         probes = self.of_base(kind)
         with base_model(model) as base:
-            known = all(isinstance(probe, Remembered) and probe.known(base, *self._how) for probe in probes)
-            if known or affordable:
+            answered = all(
+                isinstance(probe, Remembered) and probe.known(base, *self._how) for probe in probes
+            )
+            if answered or affordable:
                 self._begin(probes, base, tell)
-        return int(affordable and not known)
+        return int(affordable and not answered)
 
     @property
     def _how(self) -> tuple[int, torch.device]:
@@ -184,13 +194,13 @@ class Probing:
                 budget.spend(time.perf_counter() - began)
 
     def _begin(self, kind: Sequence[Probe], base: Any, tell: Callable[[str], None]) -> None:
-        found = [self._one(probe, base, tell) for probe in kind]
-        self.base = _prose(found)
-        self._keep(0, found)
+        measured = [self._measure(probe, base, tell) for probe in kind]
+        self.base = _prose(measured)
+        self._keep(0, measured)
 
-    def forgot(self, found: Sequence[Measured]) -> bool:
+    def forgot(self, measured: Sequence[Measured]) -> bool:
         """Whether prose has surely (95%, over passages) lost more than the run may forget."""
-        prose = _prose(found)
+        prose = _prose(measured)
         if prose is None or self.base is None or self.config.max_forgetting is None:
             return False
         lost = ratio_interval(prose.loss_sum - self.base.loss_sum, prose.tokens)
@@ -201,15 +211,15 @@ class Probing:
         there = _prose([Measured.of(table) for table in self.tables.get(step, ())])
         return (self.base, there) if self.base and there else None
 
-    def _keep(self, step: int, found: Sequence[Measured]) -> None:
-        for measured in found:
-            self.tables.setdefault(step, []).append(measured.table(step=step))
-        if found:
+    def _keep(self, step: int, measured: Sequence[Measured]) -> None:
+        for probe in measured:
+            self.tables.setdefault(step, []).append(probe.table(step=step))
+        if measured:
             self.write()  # before the numbers: who sees them can read the items
-        for measured in found:
-            self.job.metrics(step, measured.metrics)
+        for probe in measured:
+            self.job.metrics(step, probe.metrics)
 
-    def _one(self, probe: Probe, model: Any, tell: Callable[[str], None]) -> Measured:
+    def _measure(self, probe: Probe, model: Any, tell: Callable[[str], None]) -> Measured:
         def on_items(done: int) -> None:
             tell(f"Measuring {probe.name.replace('_', ' ')} ({done} of {len(probe)})")
 
@@ -252,16 +262,16 @@ class Probing:
     def seen(self, base: Measured | None, tuned: Measured | None, step: int) -> list[Validation]:
         """The probe of training rows at every step that it was measured, as `engine.diagnostics` takes it:
         under the base model as of step 0, and under the model that was kept as of the `step` it is from."""
-        found = {
+        measured = {
             at: Measured.of(table)
             for at, tables in self.tables.items()
             for table in tables
             if table["probe"][0].as_py() == SEEN
         }
-        found |= {at: measured for at, measured in ((0, base), (step, tuned)) if measured}
+        measured |= {at: probe for at, probe in ((0, base), (step, tuned)) if probe}
         return [
             {"step": at, "row_ids": list(m.items), "loss_sums": m.loss_sum, "tokens": m.tokens}
-            for at, m in sorted(found.items())
+            for at, m in sorted(measured.items())
         ]
 
 
@@ -269,5 +279,5 @@ def _is_general(kind: Sequence[Probe]) -> bool:
     return any(probe.name == PROSE for probe in kind)
 
 
-def _prose(found: Sequence[Measured]) -> Measured | None:
-    return next((measured for measured in found if measured.probe == PROSE), None)
+def _prose(measured: Sequence[Measured]) -> Measured | None:
+    return next((probe for probe in measured if probe.probe == PROSE), None)

@@ -7,9 +7,10 @@ made here, from the validation losses alone.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from store.config.train_config import TrainConfig
+from store.documents.verdict import StopReason
 
 
 @dataclass
@@ -26,7 +27,7 @@ class State:
     reference_loss: float = float("inf")  # what the next validation must beat by the threshold
     probe_seconds: list[float] = field(default_factory=list)  # of each kind of probe
     waited: int = 0  # validations since it was beaten
-    reason: str = ""  # why training ended; empty while it goes on
+    reason: StopReason | Literal[""] = ""  # why training ended; empty while it goes on
 
     def validated(self, step: int) -> bool:
         """Whether the validation at `step` is in the history."""

@@ -27,6 +27,7 @@ from engine.objectives.objectives import Objective, TrainedTokens
 from engine.objectives.replay import Replay, micro_batches
 from engine.rows.render import TokenRows
 from engine.training import checkpoint
+from engine.training.checkpoint import StepDocument, Tensors
 from engine.training.optimizer import Masters, make_optimizer, make_schedule
 from engine.worker.job import Cancelled, Job
 from store.config.train_config import TrainConfig
@@ -69,6 +70,20 @@ class Gradients:
         )
 
 
+@dataclass(frozen=True)
+class StepRows:
+    """Rows that are trained on, and general rows beside them."""
+
+    rows: TokenRows
+    replay: Replay | None = None
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sequence."""
+        every = (self.rows, *([self.replay.rows] if self.replay else []))
+        return max(int(rows.sequence_lengths.max()) for rows in every)
+
+
 class Stepper:
     """A model and what changes it. `unpacked`: why its rows go through its own forward; empty where they are
     packed."""
@@ -78,13 +93,12 @@ class Stepper:
         job: Job,
         config: TrainConfig,
         model: Any,
-        rows: TokenRows,
+        rows: StepRows,
         objective: Objective,
         steps: int,
-        replay: Replay | None = None,
     ) -> None:
-        self.job, self.config, self.rows, self.objective = job, config, rows, objective
-        self.replay, self.replayed = replay, TrainedTokens()
+        self.job, self.config, self.rows, self.objective = job, config, rows.rows, objective
+        self.replay, self.replayed = rows.replay, TrainedTokens()
         self.device = torch.device(job.device)
         self.accelerator = Accelerator(cpu=self.device.type == "cpu")
         self.model = self.accelerator.prepare_model(model)
@@ -95,8 +109,7 @@ class Stepper:
             Allocation(model.active_peft_config, self.masters.weights) if config.method == "adalora" else None
         )
         self.model.train()
-        longest = max(int(r.sequence_lengths.max()) for r in (rows, *([replay.rows] if replay else [])))
-        self.unpacked = packable.refusal(self.model, longest)
+        self.unpacked = packable.refusal(self.model, rows.longest)
 
     def gradients(self, rows: Step, step: int = 0) -> Gradients:
         """Forward and backward over the rows of a step, and over those that step number `step` (from 0)
@@ -175,7 +188,7 @@ class Stepper:
         """Let go of the gradients."""
         self.optimizer.zero_grad()
 
-    def kept(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    def kept(self) -> tuple[Tensors, StepDocument]:
         """Tensors and numbers from which `restore` continues bit for bit."""
         tensors, numbers = checkpoint.optimizer_state(self.optimizer)
         tensors |= {f"weights.{name}": master for name, master in self.masters.weights.items()}
@@ -186,7 +199,7 @@ class Stepper:
             "rates": [group["lr"] for group in self.optimizer.param_groups],
         }
 
-    def restore(self, tensors: dict[str, torch.Tensor], document: dict[str, Any]) -> None:
+    def restore(self, tensors: Tensors, document: StepDocument) -> None:
         """Go back to what `kept` said."""
         prefix = "weights."
         self.masters.load({n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)})

@@ -16,6 +16,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,17 +32,33 @@ from engine.objectives.replay import Replay
 from engine.rows.render import TokenRows
 from engine.training import checkpoint
 from engine.training.alarms import Alarms
+from engine.training.checkpoint import CheckpointDocument
 from engine.training.probing import Probing
 from engine.training.state import State, evaluation_steps
-from engine.training.step import Gradients, Stepper
+from engine.training.step import Gradients, Stepper, StepRows
 from engine.training.task_metric import TaskMetric
 from engine.training.validations import Validations
 from engine.worker.job import Cancelled, Job
 from engine.worker.progress import Clock
 from store.config.train_config import TrainConfig
+from store.documents.verdict import Stopped
 
 CHECKPOINT_SECONDS = 60.0
 CHECKPOINT_SHARE = 0.05  # of the time at most that may go into writing checkpoints
+
+
+@dataclass(frozen=True)
+class TrainingSetup:
+    """What is made smaller, what is measured between steps, what is trained beside the rows of the data set,
+    and what counts beside the loss; None is the plainest of each, or nothing."""
+
+    objective: Objective | None = None
+    probing: Probing | None = None
+    replay: Replay | None = None
+    metric: TaskMetric | None = None
+
+
+PLAIN = TrainingSetup()
 
 
 class Training:
@@ -55,29 +72,27 @@ class Training:
         model: Any,
         train: TokenRows,
         validation: TokenRows,
-        objective: Objective | None = None,
-        probing: Probing | None = None,
-        replay: Replay | None = None,
-        metric: TaskMetric | None = None,
+        setup: TrainingSetup = PLAIN,
     ) -> None:
         self.job, self.config, self.train, self.validation = job, config, train, validation
-        self.objective = objective or TrainedTokens()
+        self.objective = setup.objective or TrainedTokens()
         self.device = torch.device(job.device)
         self.steps = total_steps(config, len(train))
         self.adapter = starts_at_base(config)
         self.evaluation_steps = evaluation_steps(self.steps, config.evaluations)
-        self.stepper = Stepper(job, config, model, train, self.objective, self.steps, replay)
+        rows = StepRows(train, setup.replay)
+        self.stepper = Stepper(job, config, model, rows, self.objective, self.steps)
         self.state = State()
         self.validations = Validations(job.dir.validations)
-        self.probing = probing or Probing(job, config, [])
-        self.metric = metric or TaskMetric()
+        self.probing = setup.probing or Probing(job, config, [])
+        self.metric = setup.metric or TaskMetric()
         self.alarms = Alarms(job, config, len(self.evaluation_steps))
         batches = len(validation) / math.prod(batch_shape(config))
         self.clock = Clock(self.steps, self.evaluation_steps, batches)
         self.random = checkpoint.random_states()
         self.saved_at, self.save_seconds = time.monotonic(), 0.0
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> Stopped:
         """Train to the end and restore the best weights; how it stopped: {reason, step, restored_step}.
 
         Raises Cancelled after a checkpoint of the last completed step was left.
@@ -118,13 +133,13 @@ class Training:
         """Go back to the newest checkpoint, if this is a resume; without one, start over."""
         if not self.job.resume:
             return
-        found = checkpoint.newest(self.job.dir.checkpoints)
-        if found is None:
-            self.job.rewind(step=-1)
+        newest = checkpoint.newest(self.job.dir.checkpoints)
+        if newest is None:
+            self.job.emit("rewind", step=-1)
             self.job.alert("There was no checkpoint: training starts from the beginning.", "info")
             self.report_best()
             return
-        tensors, document = found
+        tensors, document = newest
         self.state = State.from_dict(document["state"])
         self.job.rewind(step=self.state.step)
         validated = max((step for step, _ in self.state.validations), default=-1)
@@ -156,36 +171,36 @@ class Training:
     def one_step(self, rows: Step) -> None:
         """One optimiser step on one effective batch."""
         started = time.perf_counter()
-        found = self.stepper.gradients(rows, self.state.step)
-        self.check_finite(found)
+        gradients = self.stepper.gradients(rows, self.state.step)
+        self.check_finite(gradients)
         self.stepper.update(self.state.step + 1)
         self.random = checkpoint.random_states()
-        self.report(found, time.perf_counter() - started)
+        self.report(gradients, time.perf_counter() - started)
 
-    def check_finite(self, found: Gradients) -> None:
+    def check_finite(self, gradients: Gradients) -> None:
         """Stop before a broken step spoils the weights."""
-        if found.finite:
+        if gradients.finite:
             return
         self.stepper.drop()
         if self.state.step:  # the last good weights stay
             self.save()
         step = self.state.step + 1
-        self.job.metrics(step, found.metrics)
-        raise found.diverged(step, self.config)
+        self.job.metrics(step, gradients.metrics)
+        raise gradients.diverged(step, self.config)
 
-    def report(self, found: Gradients, seconds: float) -> None:
+    def report(self, gradients: Gradients, seconds: float) -> None:
         """Count the step and write down its metrics."""
         state = self.state
         state.step += 1
-        state.tokens_seen += found.tokens
+        state.tokens_seen += gradients.tokens
         state.train_seconds += seconds
-        state.curve.append((state.step, found.loss))
+        state.curve.append((state.step, gradients.loss))
         per_epoch = steps_per_epoch(len(self.train), *batch_shape(self.config))
         self.job.metrics(
             state.step,
             {
-                **found.metrics,
-                "train/tokens_per_second": found.tokens / seconds,
+                **gradients.metrics,
+                "train/tokens_per_second": gradients.tokens / seconds,
                 "train/tokens_seen": state.tokens_seen,
                 "train/epoch": state.step / per_epoch,
                 "system/memory_gib": memory.peak_gib(self.device),
@@ -224,9 +239,9 @@ class Training:
     def probe(self, step: int) -> None:
         """Measure those probes that the time of training so far pays for."""
         pace = (self.clock.evaluation_seconds or 0.0) / len(self.validation.ids)
-        found = self.probing.measure(step, self.stepper.model, self.state.train_seconds, pace, self.tell)
+        measured = self.probing.measure(step, self.stepper.model, self.state.train_seconds, pace, self.tell)
         self.state.probe_seconds = self.probing.seconds
-        if self.probing.forgot(found):
+        if self.probing.forgot(measured):
             self.state.reason = self.state.reason or "forgetting"
 
     def validate(self, step: int, message: str, model: Any = None) -> bool:
@@ -275,8 +290,8 @@ class Training:
     def save(self) -> None:
         """Write a checkpoint of the last completed step."""
         started = time.monotonic()
-        tensors, document = self.stepper.kept()
-        document["state"] = self.state.to_dict()
+        tensors, step = self.stepper.kept()
+        document: CheckpointDocument = {**step, "state": self.state.to_dict()}
         self.validations.write()
         self.probing.write()
         checkpoint.save(
@@ -285,14 +300,15 @@ class Training:
         self.saved_at = time.monotonic()
         self.save_seconds = self.saved_at - started
 
-    def finish(self) -> dict[str, Any]:
+    def finish(self) -> Stopped:
         """Restore the best weights where the config asks for it."""
         restored = self.state.step
         best = self.state.best_step
         if self.config.load_best_model_at_end and best is not None and best != self.state.step:
             self.stepper.masters.load(checkpoint.load_best(self.job.dir.checkpoints, best))
             restored = best
-        return {"reason": self.state.reason, "step": self.state.step, "restored_step": restored}
+        reason = self.state.reason or "epochs"  # it was decided before this
+        return {"reason": reason, "step": self.state.step, "restored_step": restored}
 
     def release(self) -> Any:
         """Hand the model out and let go of everything else that takes memory."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -17,17 +17,34 @@ import pyarrow.parquet as pq
 
 from engine.diagnostics.phrasing import plural
 from engine.diagnostics.transfer import transfer as diagnosis
-from engine.diagnostics.transfer.transfer import Task, backward_transfer, embedding_distance, weight_cosine
+from engine.diagnostics.transfer.transfer import (
+    CellRows,
+    Task,
+    backward_transfer,
+    embedding_distance,
+    weight_cosine,
+)
 from engine.models.continued import Earlier
 from engine.prepare import prepare
 from engine.signals.embedded.embeddings import row_vectors
-from engine.transfer.transfer_measure import Shelf, cell_name, read_change
-from engine.transfer.transfer_models import Column, Seen, Subject
+from engine.transfer.transfer_measure import CellFiles, cell_name, read_change
+from engine.transfer.transfer_models import LeftOutRows, Subject, TransferColumn
 from engine.worker.job import Job
 from store.config.transfer_config import TransferConfig
+from store.documents.transfer import (
+    DatasetDistance,
+    TransferCell,
+    TransferRun,
+    TransferSequence,
+    WeightLikeness,
+)
 
-Document = dict[str, Any]
-Table = dict[str, np.ndarray]
+
+class PairedRows(NamedTuple):
+    """The rows of a cell under one model: their ids, and its losses."""
+
+    row_ids: np.ndarray
+    rows: CellRows
 
 
 @dataclass
@@ -44,10 +61,10 @@ class Member:
     tuned_key: str
     positions: int | None
     tokens: dict[str, prepare.Part] = field(default_factory=dict)
-    seen: dict[str, Seen] = field(default_factory=dict)
+    left_out: dict[str, LeftOutRows] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
 
-    def file(self, column: Column, *, base: bool) -> str:
+    def file(self, column: TransferColumn, *, base: bool) -> str:
         """The name of the file of a cell."""
         key = self.base_key if base else self.tuned_key
         return cell_name(key, self.tokenizer, column, self.config, self.positions)
@@ -57,99 +74,109 @@ class Member:
         """The name of the file of its weight change."""
         return f"change-{self.tuned_key}.parquet"
 
-    def open_columns(self, columns: Sequence[Column]) -> list[Column]:
+    def open_columns(self, columns: Sequence[TransferColumn]) -> list[TransferColumn]:
         """Those that the run can be measured on."""
         return [column for column in columns if column.dataset_id in self.tokens]
 
 
 @dataclass(frozen=True)
-class Matrix:
+class TransferMatrix:
     """One that is measured: `members` are the subjects that could be, by run id."""
 
     job: Job
     config: TransferConfig
-    shelf: Shelf
+    shelf: CellFiles
     subjects: Sequence[Subject]
-    columns: Sequence[Column]
+    columns: Sequence[TransferColumn]
     members: Mapping[str, Member]
 
-    def told(self, one: Subject) -> Document:
-        """A run as the result tells it."""
-        if one.run is None:
-            return {"run_id": one.run_id, "name": one.name, "reason": one.reason, "trained": []}
-        member = self.members.get(one.run_id)
-        lineage = member.lineage if member else [one.run]
-        trained = list(dict.fromkeys(run.fingerprint for run in lineage))
-        known = {"run_id": one.run_id, "name": one.name, "reason": one.reason, "trained": trained}
-        return known | {"init_from": one.run.config.init_from, "base": member.base_key if member else None}
+    def run_document(self, subject: Subject) -> TransferRun:
+        """A run as the result has it."""
+        run: TransferRun = {
+            "run_id": subject.run_id, "name": subject.name, "reason": subject.reason, "trained": [],
+        }  # fmt: skip
+        if subject.run is None:
+            return run
+        member = self.members.get(subject.run_id)
+        lineage = member.lineage if member else [subject.run]
+        run["trained"] = list(dict.fromkeys(earlier.fingerprint for earlier in lineage))
+        run["init_from"] = subject.run.config.init_from
+        run["base"] = member.base_key if member else None
+        return run
 
-    def table(self, member: Member, column: Column, *, base: bool) -> Table:
+    def table(self, member: Member, column: TransferColumn, *, base: bool) -> PairedRows:
         """The rows of a cell, those that the run has seen left out."""
         table = pq.read_table(self.shelf.path(member.file(column, base=base)))
         kept = self.unseen(member, column, table)
-        found = {name: table[name].to_numpy()[kept] for name in table.column_names}
-        return found | {"right": found["correct"] == found["tokens"], "loss": found["loss_sum"]}
+        row_ids, loss, tokens, correct = (
+            table[name].to_numpy()[kept] for name in ("row_id", "loss_sum", "tokens", "correct")
+        )
+        return PairedRows(row_ids, CellRows(loss, tokens, correct == tokens))
 
-    def unseen(self, member: Member, column: Column, table: pa.Table) -> np.ndarray:
-        away = column.row_ids[member.seen[column.dataset_id].rows]
+    def unseen(self, member: Member, column: TransferColumn, table: pa.Table) -> np.ndarray:
+        away = column.row_ids[member.left_out[column.dataset_id].rows]
         return ~np.isin(table["row_id"].to_numpy(), away)
 
-    def cells(self) -> list[Document]:
+    def cells(self) -> list[TransferCell]:
         """The base model's cells, under an empty run_id, and those of every run."""
-        found = self.base_cells()
+        cells = self.base_cells()
         whole = (len(self.subjects) + 1) * len(self.columns)  # the base model has a row too
-        for one in self.subjects:
+        for subject in self.subjects:
             for column in self.columns:
                 self.job.check_cancelled()
-                self.job.progress(len(found), whole, "cells", "Working out intervals")
-                cell = {"run_id": one.run_id, "dataset_id": column.dataset_id, "reason": one.reason}
-                found.append(cell if one.reason else cell | self.cell(self.members[one.run_id], column))
-        return found
+                self.job.progress(len(cells), whole, "cells", "Working out intervals")
+                cell: TransferCell = {
+                    "run_id": subject.run_id, "dataset_id": column.dataset_id, "reason": subject.reason,
+                }  # fmt: skip
+                if not subject.reason:
+                    self.fill_in(cell, self.members[subject.run_id], column)
+                cells.append(cell)
+        return cells
 
-    def base_cells(self) -> list[Document]:
+    def base_cells(self) -> list[TransferCell]:
         """Of the base model of the first run that could be measured, on all rows."""
-        found = []
-        for column in self.columns:
-            member = next((m for m in self.members.values() if column.dataset_id in m.tokens), None)
-            cell: Document = {"run_id": "", "dataset_id": column.dataset_id, "reason": column.reason}
-            if member is not None:
-                file = member.file(column, base=True)
-                table = pq.read_table(self.shelf.path(file))
-                loss, tokens, correct = (table[n].to_numpy() for n in ("loss_sum", "tokens", "correct"))
-                if np.isfinite(loss).all():
-                    level = diagnosis.level(loss, tokens, correct == tokens)
-                    cell |= {"file": file, "base": level, "n": level["n"]}
-                else:
-                    cell["reason"] = "A loss is not a number."
-            elif not column.reason:
-                cell["reason"] = "No run could be measured beside it."
-            found.append(cell)
-        return found
+        return [self.base_cell(column) for column in self.columns]
 
-    def cell(self, member: Member, column: Column) -> Document:
+    def base_cell(self, column: TransferColumn) -> TransferCell:
+        cell: TransferCell = {"run_id": "", "dataset_id": column.dataset_id, "reason": column.reason}
+        member = next((m for m in self.members.values() if column.dataset_id in m.tokens), None)
+        if member is None:
+            cell["reason"] = column.reason or "No run could be measured beside it."
+            return cell
+        file = member.file(column, base=True)
+        table = pq.read_table(self.shelf.path(file))
+        loss, tokens, correct = (table[n].to_numpy() for n in ("loss_sum", "tokens", "correct"))
+        if not np.isfinite(loss).all():
+            cell["reason"] = "A loss is not a number."
+            return cell
+        level = diagnosis.level(CellRows(loss, tokens, correct == tokens))
+        cell["file"], cell["base"], cell["n"] = file, level, level["n"]
+        return cell
+
+    def fill_in(self, cell: TransferCell, member: Member, column: TransferColumn) -> None:
         """The figures of a run on a data set, or the reason why there are none."""
         key = column.dataset_id
-        left_out = member.seen[key].document() if key in member.seen else {}
+        cell["left_out"] = member.left_out[key].document() if key in member.left_out else {}
         if key in member.reasons:
-            return {"reason": member.reasons[key], "left_out": left_out}
+            cell["reason"] = member.reasons[key]
+            return
         base, tuned = (self.table(member, column, base=side) for side in (True, False))
-        if not len(base["row_id"]):
+        if not len(base.row_ids):
             drawn = plural(len(column.row_ids), "row")
-            reason = f"None of {drawn} is left: it was trained on them, or on the same questions."
-            return {"reason": reason, "left_out": left_out}
+            cell["reason"] = f"None of {drawn} is left: it was trained on them, or on the same questions."
+            return
         try:
-            figures = diagnosis.compare(base, tuned)
+            figures = diagnosis.compare(base.rows, tuned.rows)
         except ValueError as error:
-            return {"reason": f"Nothing can be said: {error}.", "left_out": left_out}
-        files = {
-            "base_file": member.file(column, base=True),
-            "file": member.file(column, base=False),
-        }
-        cut = member.tokens[key].truncated
-        return {"reason": "", "left_out": left_out, "cut": cut, **files, **figures}
+            cell["reason"] = f"Nothing can be said: {error}."
+            return
+        cell["cut"] = member.tokens[key].truncated
+        cell["base_file"] = member.file(column, base=True)
+        cell["file"] = member.file(column, base=False)
+        cell.update(figures)
 
 
-def distances(of: Matrix) -> list[Document]:
+def distances(of: TransferMatrix) -> list[DatasetDistance]:
     """Between all pairs of data sets that are trained on or measured."""
     prints = [column.fingerprint for column in of.columns]
     prints += [run.fingerprint for member in of.members.values() for run in member.lineage[:1]]
@@ -160,40 +187,40 @@ def distances(of: Matrix) -> list[Document]:
             vectors[fingerprint] = row_vectors(of.job.home, path, lambda *_: of.job.check_cancelled())
     names = list(vectors)
     return [
-        {"first": a, "second": b} | embedding_distance(vectors[a], vectors[b])
+        {"first": a, "second": b, **embedding_distance(vectors[a], vectors[b])}
         for place, a in enumerate(names)
         for b in names[place + 1 :]
     ]
 
 
-def weights(of: Matrix) -> list[Document]:
+def weights(of: TransferMatrix) -> list[WeightLikeness]:
     """Between all pairs of runs whose weight change is known."""
     files = {m.of.run_id: m.change_file for m in of.members.values()}
     sketches = {i: read_change(of.shelf.path(f)) for i, f in files.items() if of.shelf.has(f)}
-    names = [run_id for run_id, one in sketches.items() if len(one.names)]
+    names = [run_id for run_id, sketch in sketches.items() if len(sketch.names)]
     return [
-        {"first": a, "second": b} | weight_cosine(sketches[a], sketches[b])
+        {"first": a, "second": b, **weight_cosine(sketches[a], sketches[b])}
         for place, a in enumerate(names)
         for b in names[place + 1 :]
     ]
 
 
-def sequences(of: Matrix) -> list[Document]:
+def sequences(of: TransferMatrix) -> list[TransferSequence]:
     """Backward transfer of every longest chain of runs that went on from one another."""
     before = {m.of.run_id: m.run.config.init_from for m in of.members.values()}
     last = [run_id for run_id in before if run_id not in before.values()]
-    found = []
+    chains = []
     for run_id in last:
         chain = [run_id]
         while before.get(chain[0]) in before:
             chain.insert(0, before[chain[0]])
         if len(chain) > 1:
-            found.append({"runs": chain} | sequence(of, [of.members[i] for i in chain]))
-    return found
+            chains.append(sequence(of, [of.members[i] for i in chain]))
+    return chains
 
 
-def sequence(of: Matrix, chain: list[Member]) -> Document:
-    """{datasets, transfer: `backward_transfer`, or null with `reason`}."""
+def sequence(of: TransferMatrix, chain: list[Member]) -> TransferSequence:
+    """What the runs of a chain did to what those before them had learned."""
     columns = {column.fingerprint: column for column in of.columns}
     end, tasks, names = chain[-1], [], []
     later = [member.run.fingerprint for member in chain]
@@ -201,16 +228,31 @@ def sequence(of: Matrix, chain: list[Member]) -> Document:
         column = columns.get(member.run.fingerprint)
         if column is None or member.run.fingerprint in later[place + 1 :]:
             continue
-        key = column.dataset_id
-        if key not in member.tokens or key not in end.tokens or member.base_key != end.base_key:
-            continue
-        kept = [of.table(m, column, base=b) for m, b in ((end, True), (member, False), (end, False))]
-        shared = np.intersect1d(kept[0]["row_id"], kept[1]["row_id"])
-        sides = [table["loss"][np.isin(table["row_id"], shared)] for table in kept]
-        if len(shared) and all(np.isfinite(side).all() for side in sides):
-            tasks.append(Task(column.data["dataset"]["name"], *sides))
-            names.append(key)
-    if not tasks:
-        reason = "None of its earlier data sets is among those that are measured, or it was trained on again."
-        return {"datasets": [], "transfer": None, "reason": reason}
-    return {"datasets": names, "transfer": backward_transfer(tasks), "reason": ""}
+        task = _earlier_task(of, member, end, column)
+        if task:
+            tasks.append(task)
+            names.append(column.dataset_id)
+    document: TransferSequence = {
+        "runs": [member.of.run_id for member in chain], "datasets": names, "transfer": None, "reason": "",
+    }  # fmt: skip
+    if tasks:
+        document["transfer"] = backward_transfer(tasks)
+    else:
+        document["reason"] = (
+            "None of its earlier data sets is among those that are measured, or it was trained on again."
+        )
+    return document
+
+
+def _earlier_task(of: TransferMatrix, member: Member, end: Member, column: TransferColumn) -> Task | None:
+    """The rows of an earlier data set under the base model, after its own run and at the end of the chain;
+    None where they can't be paired."""
+    key = column.dataset_id
+    if key not in member.tokens or key not in end.tokens or member.base_key != end.base_key:
+        return None
+    kept = [of.table(m, column, base=b) for m, b in ((end, True), (member, False), (end, False))]
+    shared = np.intersect1d(kept[0].row_ids, kept[1].row_ids)
+    sides = [np.asarray(table.rows.loss)[np.isin(table.row_ids, shared)] for table in kept]
+    if not len(shared) or not all(np.isfinite(side).all() for side in sides):
+        return None
+    return Task(column.data["dataset"]["name"], *sides)

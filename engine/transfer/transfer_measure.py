@@ -13,7 +13,7 @@ import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import torch
 
 from engine.diagnostics.transfer.transfer import WIDTH, Sketch, sketch
-from engine.evidence.weights import NotKnown, Source, from_adapter, from_folders
+from engine.evidence.weights import MatrixSource, NotKnown, from_adapter, from_folders
 from engine.forward.losses import row_losses
 from engine.models import memory, models
 from engine.models.continued import Earlier
@@ -29,19 +29,19 @@ from engine.prepare import prepare
 from engine.rows import dataset
 from engine.rows.render import TokenRows
 from engine.rows.tokens import RowsToTokenise, tokenised, tokenizer_key
-from engine.transfer.transfer_models import Column
+from engine.transfer.transfer_models import TransferColumn
 from engine.worker.job import Job
 from store.config.transfer_config import TransferConfig
 from store.contract.jobdir import written_aside
 
 
-class Shelf:
+class CellFiles:
     """Files by name, in this job's folder and in those of all others."""
 
     def __init__(self, job: Job) -> None:
         self.folder = job.dir.cells
         self.folder.mkdir(exist_ok=True)
-        self.known = {path.name: path for path in job.home.jobs.glob("*/cells/*.parquet")}
+        self.elsewhere = {path.name: path for path in job.home.jobs.glob("*/cells/*.parquet")}
 
     def path(self, name: str) -> Path:
         """Where the file is, or is to be."""
@@ -51,20 +51,20 @@ class Shelf:
         """Whether it was measured; it is in this folder then."""
         if self.path(name).exists():
             return True
-        elsewhere = self.known.get(name)
-        if elsewhere is None:
+        measured = self.elsewhere.get(name)
+        if measured is None:
             return False
         try:
-            os.link(elsewhere, self.path(name))
+            os.link(measured, self.path(name))
         except FileNotFoundError:  # deleted meanwhile
             return False
         except OSError:
-            shutil.copy2(elsewhere, self.path(name))
+            shutil.copy2(measured, self.path(name))
         return True
 
 
 def cell_name(
-    model: str, tokenizer: Any, column: Column, config: TransferConfig, positions: int | None
+    model: str, tokenizer: Any, column: TransferColumn, config: TransferConfig, positions: int | None
 ) -> str:
     """The name of the file of a model on the rows of a column."""
     rows = hashlib.sha256(column.row_ids.tobytes()).hexdigest()
@@ -77,7 +77,7 @@ def _longest(config: TransferConfig, positions: int | None) -> int | None:
 
 
 def tokens_of(
-    job: Job, tokenizer: Any, column: Column, config: TransferConfig, most: int | None
+    job: Job, tokenizer: Any, column: TransferColumn, config: TransferConfig, most: int | None
 ) -> prepare.Part:
     """The rows of a column as a model sees them; those without a trained token are gone."""
     data = column.data["dataset"]
@@ -97,20 +97,20 @@ def tokens_of(
     return prepare.cut(rows, limit)
 
 
-class Pace:
+class MeasuringPace:
     """Tells once a second how many cells are done and, by the tokens that are left, how long they will
     take."""
 
     def __init__(self, job: Job, cells: int, tokens: int) -> None:
         self.job, self.cells, self.tokens = job, cells, tokens
-        self.done_cells, self.done_tokens, self.seconds, self.told = 0, 0, 0.0, 0.0
+        self.done_cells, self.done_tokens, self.seconds, self.told_at = 0, 0, 0.0, 0.0
 
     def tell(self, message: str, tokens: float = 0, seconds: float = 0) -> None:
         """Within a cell: so many of its tokens are done in so many seconds. Raises Cancelled."""
         self.job.check_cancelled()
-        if (now := time.monotonic()) - self.told < 1:
+        if (now := time.monotonic()) - self.told_at < 1:
             return
-        self.told = now
+        self.told_at = now
         done, spent = self.done_tokens + tokens, self.seconds + seconds
         left = spent / done * (self.tokens - done) if done else None
         self.job.progress(self.done_cells, self.cells, "cells", message, left)
@@ -121,40 +121,42 @@ class Pace:
         self.seconds += seconds
 
 
-def measure(
-    job: Job,
-    model: Any,
-    rows: TokenRows,
-    config: TransferConfig,
-    run: Earlier,
-    path: Path,
-    pace: Pace,
-    what: str,
-) -> None:
-    """The losses of `rows` under `model`, into the file `path`."""
-    device, began = torch.device(job.device), time.perf_counter()
+class CellToMeasure(NamedTuple):
+    """A model on the rows of a column. run: whose precision it is measured in; path: the file of the cell;
+    what: what it is called in the progress."""
+
+    model: Any
+    rows: TokenRows
+    run: Earlier
+    path: Path
+    what: str
+
+
+def measure(job: Job, cell: CellToMeasure, config: TransferConfig, pace: MeasuringPace) -> None:
+    """The losses of the rows under the model, into the file of the cell."""
+    device, began, rows = torch.device(job.device), time.perf_counter(), cell.rows
     share = len(rows.ids) / max(1, len(rows))
 
     def on_batch(done: int) -> None:
-        memory.guard(run.config, device)
-        pace.tell(what, done * share, time.perf_counter() - began)
+        memory.guard(cell.run.config, device)
+        pace.tell(cell.what, done * share, time.perf_counter() - began)
 
     size = config.per_device_eval_batch_size
-    found = row_losses(model, rows, batch_size=size, device=device, on_batch=on_batch)
-    columns = {"row_id": found.row_ids, "loss_sum": found.loss_sum}
-    columns |= {"tokens": found.tokens, "correct": found.correct}
-    with written_aside(path) as aside:
+    losses = row_losses(cell.model, rows, batch_size=size, device=device, on_batch=on_batch)
+    columns = {"row_id": losses.row_ids, "loss_sum": losses.loss_sum}
+    columns |= {"tokens": losses.tokens, "correct": losses.correct}
+    with written_aside(cell.path) as aside:
         pq.write_table(pa.table(columns), aside)
     pace.cell(len(rows.ids), time.perf_counter() - began)
 
 
-def weight_sources(run: Earlier, model: Any, base: str) -> list[Source]:
+def weight_sources(run: Earlier, model: Any, base: str) -> list[MatrixSource]:
     """Every matrix that the run changed; base: what the run stands on."""
     folder = models.weights_folder(base)
     return from_adapter(model, folder) if run.adapter else from_folders(folder, run.folder.model)
 
 
-def write_change(sources: list[Source], path: Path, check: Callable[[], None]) -> None:
+def write_change(sources: list[MatrixSource], path: Path, check: Callable[[], None]) -> None:
     """The sketch of a run's weight change, into the file `path`; what is not known of a matrix is left
     out."""
     rows = []

@@ -47,6 +47,7 @@ from store.contract.errors import ConfigError, ModelError, NotFoundError, Tunebe
 from store.contract.home import Home
 from store.contract.jobdir import read_json, write_json
 from store.documents.job import DatasetOfMatrix
+from store.documents.transfer import SeenRows, TransferDataset
 
 HEADED = (
     "It has a classification head: it gives classes, and no loss on answers to hold against the base model."
@@ -151,8 +152,8 @@ class Models:
             raise
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             self._base = None
-            said = " ".join(str(error).split())[:200]
-            raise ModelError(f"Its model can't be loaded: {said}") from error
+            message = " ".join(str(error).split())[:200]
+            raise ModelError(f"Its model can't be loaded: {message}") from error
         if run.adapter:
             for parameter in model.parameters():  # as it was trained; peft reads some in fp32
                 if parameter.is_floating_point():
@@ -190,13 +191,13 @@ def content(home: Home, source: str) -> str:
 
 def _file_hash(home: Home, file: Path) -> str:
     state = file.stat()
-    known = home.cache / "contents" / f"{_hash([str(file), state.st_size, state.st_mtime_ns])}.json"
-    if (found := read_json(known)) is not None:
-        return str(found)
+    kept = home.cache / "contents" / f"{_hash([str(file), state.st_size, state.st_mtime_ns])}.json"
+    if (before := read_json(kept)) is not None:
+        return str(before)
     with open(file, "rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    known.parent.mkdir(parents=True, exist_ok=True)
-    write_json(known, digest)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    write_json(kept, digest)
     return digest
 
 
@@ -208,7 +209,7 @@ USED = ("train", "validation")
 
 
 @dataclass(frozen=True)
-class Column:
+class TransferColumn:
     """A data set of the matrix. row_ids: sorted; of: rows of the part before sampling; reason: why it has
     none."""
 
@@ -225,15 +226,24 @@ class Column:
     def dataset_id(self) -> str:
         return str(self.data["dataset"]["dataset_id"])
 
-    def document(self, part: str) -> dict[str, Any]:
-        """As the result tells it."""
-        known = dict(self.data["dataset"])
-        rows = {"part": part, "rows": len(self.row_ids), "of": self.of, "split": self.data["split"]}
-        return known | rows | {"reason": self.reason}
+    def document(self, part: str) -> TransferDataset:
+        """As the result has it."""
+        dataset = self.data["dataset"]
+        return {
+            "dataset_id": dataset["dataset_id"],
+            "name": dataset["name"],
+            "kind": dataset["kind"],
+            "fingerprint": dataset["fingerprint"],
+            "part": part,
+            "rows": len(self.row_ids),
+            "of": self.of,
+            "split": self.data["split"],
+            "reason": self.reason,
+        }
 
 
 @dataclass(frozen=True)
-class Seen:
+class LeftOutRows:
     """Which rows of a column a run must not be judged on, and of how many which is true."""
 
     rows: np.ndarray
@@ -241,54 +251,54 @@ class Seen:
     asked: int = 0
     near: int = 0
 
-    def document(self) -> dict[str, int]:
-        """As the result tells it."""
+    def document(self) -> SeenRows:
+        """As the result has it."""
         return {"trained": self.trained, "asked": self.asked, "near": self.near}
 
 
-def column(job: Job, config: TransferConfig, data: DatasetOfMatrix) -> Column:
+def column(job: Job, config: TransferConfig, data: DatasetOfMatrix) -> TransferColumn:
     """The rows of one data set that is asked for, or why there are none."""
     none, fingerprint = np.zeros(0, np.int64), data["dataset"]["fingerprint"]
     try:
         dealt = dealing.deal_rows(job.home, fingerprint, Split.parse(data["split"]))
     except (ConfigError, NotFoundError) as error:
-        return Column(data, none, 0, error.message)
+        return TransferColumn(data, none, 0, error.message)
     ids = dealt.ids()[config.part]
     if not len(ids):
-        return Column(data, none, 0, f"Its split has no {config.part} rows.")
+        return TransferColumn(data, none, 0, f"Its split has no {config.part} rows.")
     of = len(ids)
     if config.max_rows is not None and of > config.max_rows:
         ids = np.random.default_rng([config.seed, 13]).choice(ids, config.max_rows, replace=False)
-    return Column(data, np.sort(ids).astype(np.int64), of)
+    return TransferColumn(data, np.sort(ids).astype(np.int64), of)
 
 
 def lineage(job: Job, run: Earlier) -> list[Earlier]:
     """The run, and those that it went on from, as far as they are there."""
-    found = [run]
-    while (name := found[-1].config.init_from) and len(found) < 50:
+    runs = [run]
+    while (name := runs[-1].config.init_from) and len(runs) < 50:
         try:
-            found.append(evaluated.of_run(job, name))
+            runs.append(evaluated.of_run(job, name))
         except NotFoundError:
             break
-    return found
+    return runs
 
 
 def used(runs: Sequence[Earlier]) -> list[tuple[str, np.ndarray]]:
     """(fingerprint, row ids) of all rows that had a part in the training of these runs."""
-    found = []
+    rows_used = []
     for run in runs:
         if run.folder.split.exists():
             table = pq.read_table(run.folder.split)
             names = table["split"].to_numpy(zero_copy_only=False)
-            found.append((run.fingerprint, table["row_id"].to_numpy()[np.isin(names, USED)]))
+            rows_used.append((run.fingerprint, table["row_id"].to_numpy()[np.isin(names, USED)]))
         replayed = (read_json(run.folder.config) or {}).get("replay")
         rows = read_rows(run.folder.replay) if replayed else None
         if replayed and rows is not None:
-            found.append((replayed["fingerprint"], np.unique(rows.row_ids)))
-    return found
+            rows_used.append((replayed["fingerprint"], np.unique(rows.row_ids)))
+    return rows_used
 
 
-def seen(job: Job, of: Sequence[tuple[str, np.ndarray]], to: Column) -> Seen:
+def left_out(job: Job, of: Sequence[tuple[str, np.ndarray]], to: TransferColumn) -> LeftOutRows:
     """What of a column the rows `of` give away. Rows of data sets that are gone can't be looked at."""
     texts = np.zeros(len(to.row_ids), bool)
     asked, close = texts.copy(), 0
@@ -302,7 +312,7 @@ def seen(job: Job, of: Sequence[tuple[str, np.ndarray]], to: Column) -> Seen:
         texts, asked = texts | same, asked | ask
         close = max(close, leakage.near(*pair, job.dir.path))
     asked &= ~texts
-    return Seen(texts | asked, int(texts.sum()), int(asked.sum()), close)
+    return LeftOutRows(texts | asked, int(texts.sum()), int(asked.sum()), close)
 
 
 def _there(home: Home, fingerprint: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import streamlit as st
@@ -83,7 +84,9 @@ def _share(name: str, interval: dict[str, float] | None) -> dict[str, float | st
     return {f"{name} ↑": 100 * interval["value"], f"{name}, 95%": f"{bounds}%"}
 
 
-def draw_confusion(tuned: dict[str, Any], confused: list[dict[str, Any]], key: str = "confusion") -> None:
+def draw_confusion(
+    tuned: Mapping[str, Any], confused: Sequence[Mapping[str, Any]], key: str = "confusion"
+) -> None:
     """A matrix, or the pairs that are confused most where it would have too many classes."""
     st.markdown("**What is taken for what**")
     labels = sorted({label for cell in tuned["confusion"] for label in cell[:2]})
@@ -97,7 +100,7 @@ def draw_confusion(tuned: dict[str, Any], confused: list[dict[str, Any]], key: s
     st.caption(f"Rows, n {tuned['n']:,}; the stronger the colour, the larger the share of the true class.")
 
 
-def _pairs_table(pairs: list[dict[str, Any]]) -> None:
+def _pairs_table(pairs: Sequence[Mapping[str, Any]]) -> None:
     rows = [
         {
             "True class": one["labels"][0],

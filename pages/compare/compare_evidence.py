@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from engine.diagnostics.comparison.comparison import Difference, difference, pairs
+from engine.diagnostics.comparison.comparison import RunDifference, difference, pairs
 from pages.compare import compare_seeds
 from pages.run_parts import run_reads
 from pages.shared import charts, palette, wording
@@ -94,7 +94,7 @@ def labels(runs: list[dict[str, Any]]) -> dict[str, str]:
     }
 
 
-def differences(judged: list[dict[str, Any]]) -> list[Difference]:
+def differences(judged: list[dict[str, Any]]) -> list[RunDifference]:
     """Each against the one with the lowest held-out loss, over the rows that both held out: settings where
     some were run with several seeds, else runs."""
     groups = by_settings(judged)
@@ -119,11 +119,11 @@ def _tuned_loss(run: dict[str, Any]) -> float:
 
 def _difference(
     best: dict[str, Any], other: dict[str, Any], names: dict[str, str], comparisons: int
-) -> Difference:
+) -> RunDifference:
     """Why they can't be compared, or by how much they differ."""
     pair = (names[best["run_id"]], names[other["run_id"]])
     if reason := compare_seeds.apart(best, other):
-        return Difference(*pair, None, reason)
+        return RunDifference(*pair, None, reason)
     split = best["verdict"]["gain"]["split"]
     unit = best["verdict"]["gain"]["unit"]
     return _paired(best["run_id"], other["run_id"], split, *pair, comparisons, unit)
@@ -132,12 +132,12 @@ def _difference(
 @st.cache_data(ttl=600, max_entries=128, show_spinner="Comparing row by row …")
 def _paired(
     first: str, second: str, split: str, name: str, other: str, comparisons: int, unit: str
-) -> Difference:
+) -> RunDifference:
     try:
         rows = run_reads.shared_rows(first, second, split)
     except QueryError:
-        return Difference(name, other, None, "the losses of single rows of one of them are not there")
+        return RunDifference(name, other, None, "the losses of single rows of one of them are not there")
     if not all(rows["same_tokens"].to_pylist()):
-        return Difference(name, other, None, "they count the tokens of the same rows differently")
+        return RunDifference(name, other, None, "they count the tokens of the same rows differently")
     columns = [np.asarray(rows[column].to_numpy()) for column in ("first_loss", "second_loss", "tokens")]
     return difference(name, other, *columns, comparisons=comparisons, unit=unit)

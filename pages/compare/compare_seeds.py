@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from engine.diagnostics import phrasing
 from engine.diagnostics.comparison import seed_spread
-from engine.diagnostics.comparison.comparison import Difference, pairs
+from engine.diagnostics.comparison.comparison import RunDifference, pairs
 from pages.run_parts import run_reads
 from pages.shared import quantities
 from pages.shared.session import act, plain
@@ -41,7 +41,7 @@ def apart(one: dict[str, Any], other: dict[str, Any]) -> str:
     return ""
 
 
-def differences(groups: Sequence[Runs], names: dict[str, str]) -> list[Difference]:
+def differences(groups: Sequence[Runs], names: dict[str, str]) -> list[RunDifference]:
     """Each setting against the first one, which has the lowest loss, as sure as rows and seeds allow."""
     best, *others = groups
     comparable = [group for group in others if not apart(best[0], group[0])]
@@ -54,13 +54,13 @@ def differences(groups: Sequence[Runs], names: dict[str, str]) -> list[Differenc
         if not reason and by_seed is None:
             reason = "of neither of these settings there is a second seed"
         if reason or by_seed is None:
-            found.append(Difference(*pair, None, reason))
+            found.append(RunDifference(*pair, None, reason))
             continue
         rows = losses[1 + comparable.index(group)]
         interval = seed_spread.difference(
             losses[0], rows, tokens, by_seed, confidence=1 - 0.05 / pairs(len(groups))
         )
-        found.append(Difference(*pair, interval, unit=best[0]["verdict"]["gain"]["unit"]))
+        found.append(RunDifference(*pair, interval, unit=best[0]["verdict"]["gain"]["unit"]))
     return found
 
 

@@ -8,6 +8,7 @@ import streamlit as st
 
 from engine.diagnostics import phrasing
 from engine.diagnostics.comparison import evaluation_words, score_table
+from engine.diagnostics.forgetting.forgetting import Forgotten
 from pages.evaluations import evaluation_reads
 from pages.evaluations.evaluation_figures import TASK, scale, title
 from pages.evaluations.evaluation_judging import draw_judging
@@ -16,6 +17,7 @@ from pages.evaluations.evaluation_slices import draw_slices
 from pages.shared import wording
 from pages.shared.session import act, plain
 from store.contract.errors import QueryError
+from store.documents.evaluation import Difference
 from store.queries.evaluations import evaluation_pairs
 from store.queries.evaluations.evaluation_pairs import EvaluationPair
 
@@ -46,7 +48,7 @@ def draw_comparison(evaluation: Document) -> None:
         st.caption("The file with the rows of one of them is gone.")
         return
     _draw_rows_apart(pair)
-    found = compared.found
+    found = compared.metrics
     if not found:
         st.caption("The two have no row in common that both could score in the same metric.")
         return
@@ -75,30 +77,32 @@ def draw_comparison(evaluation: Document) -> None:
     )
 
 
-def _line(one: Document, figure: Document, config: Document) -> Document:
+def _line(one: Difference, figure: Document, config: Document) -> Document:
     times = scale(figure)
     return {
         "Metric": title(one["metric"], config),
         "Difference": wording.estimate(one, scale=times) if one["value"] is not None else "–",
-        "Told apart": score_table.told(one),
+        "Told apart": score_table.comparison_word(one, one["better"]),
         "n": one["n"],
         "Would be seen from": _seen_from(one["detectable"], times),
         "Rows higher / lower / same": f"{one['first_higher']:,} / {one['second_higher']:,} / {one['same']:,}",
     }
 
 
-def _general(one: Document) -> Document:
-    shares = "lost" in one
+def _general(one: Forgotten) -> Document:
+    shares, rows = False, ""
+    if "categories" in one and "lost" in one:
+        shares, rows = True, f"{one['won']:,} / {one['lost']:,} / –"
     times = 100.0 if shares else 1.0
-    change = one["change"] or {"value": None, "low": None, "high": None}
+    change = one["change"]
     better = "higher" if shares else "lower"
     return {
         "Metric": "General questions right" if shares else "Loss on plain prose, nats a token",
-        "Difference": wording.estimate(change, scale=times) if change["value"] is not None else "–",
-        "Told apart": score_table.told(change | {"better": better}),
+        "Difference": wording.estimate(change, scale=times),
+        "Told apart": score_table.comparison_word(change, better) if change else "can't be told",
         "n": one["n"],
         "Would be seen from": _seen_from(one["detectable"], times),
-        "Rows higher / lower / same": f"{one['won']:,} / {one['lost']:,} / –" if shares else "",
+        "Rows higher / lower / same": rows,
     }
 
 
@@ -128,7 +132,7 @@ def _draw_rows_apart(pair: EvaluationPair) -> None:
         st.rerun()
 
 
-def _draw_differing(own: str, other: str, found: list[Document], evaluation: Document) -> None:
+def _draw_differing(own: str, other: str, found: list[Difference], evaluation: Document) -> None:
     if not found:
         return
     config = evaluation["config"]

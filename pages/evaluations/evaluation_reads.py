@@ -10,6 +10,7 @@ import streamlit as st
 from engine.diagnostics.comparison import score_table
 from engine.diagnostics.comparison.score_table import Differences
 from engine.diagnostics.forgetting import forgetting
+from engine.diagnostics.forgetting.forgetting import Forgotten
 from pages.shared import reads
 from pages.shared.session import client, remembered
 from store.contract.errors import QueryError
@@ -87,7 +88,7 @@ def compared(first: str, second: str) -> tuple[EvaluationPair, Differences]:
 
 
 @st.cache_data(ttl=600, max_entries=32, show_spinner=False)
-def general_change(first: str, second: str) -> list[dict[str, Any]]:
+def general_change(first: str, second: str) -> list[Forgotten]:
     """How prose and general questions changed from the second to the first; none where one wasn't asked."""
     tables: list[pa.Table] = []
     for one in (second, first):
@@ -96,5 +97,5 @@ def general_change(first: str, second: str) -> list[dict[str, Any]]:
         except QueryError:
             return []
     found = forgetting.assess(*tables)
-    parts = [*found["texts"], *found["choices"]]
+    parts: list[Forgotten] = [*found["texts"], *found["choices"]]
     return [part for part in parts if not part["probe"].startswith("task/")]  # they are figures too

@@ -3,6 +3,7 @@ two in pairs. What differs is told after a correction for the number of slices."
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,7 @@ def draw_slices(evaluation: Document, other: Document | None = None) -> None:
 
 
 @st.cache_data(ttl=600, max_entries=128, show_spinner=False)
-def of_evaluation(evaluation_id: str, metric: str, other: str = "") -> list[Document]:
+def of_evaluation(evaluation_id: str, metric: str, other: str = "") -> Sequence[Mapping[str, Any]]:
     """Slices by label, length of prompt and of the row's own answer."""
     table = evaluations.sliced(client(), evaluation_id, metric, other)
     if not table.num_rows:
@@ -89,7 +90,7 @@ def of_evaluation(evaluation_id: str, metric: str, other: str = "") -> list[Docu
     return slices.of_scores(numbers("score"), groups)
 
 
-def _line(one: Document, figure: Document, times: float, *, paired: bool) -> Document:
+def _line(one: Mapping[str, Any], figure: Document, times: float, *, paired: bool) -> Document:
     where = {"Slice": f"{one['by']}: {one['value']}"}
     told = {"Told apart": _word(one, figure["better"], paired), "n": one["n"], "q": _q(one["q"])}
     if paired:
@@ -99,7 +100,7 @@ def _line(one: Document, figure: Document, times: float, *, paired: bool) -> Doc
     return where | {f"Mean{', %' if times == 100 else ''}": mean, "Other rows": rest} | told
 
 
-def _word(one: Document, better: str, paired: bool) -> str:
+def _word(one: Mapping[str, Any], better: str, paired: bool) -> str:
     if not one["different"]:
         return "can't be told"
     gap = one["gap"]["value"] if paired else one["gap"]
@@ -110,7 +111,7 @@ def _q(value: float | None) -> str:
     return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _about(found: list[Document], other: Document | None) -> str:
+def _about(found: Sequence[Mapping[str, Any]], other: Document | None) -> str:
     tested = sum(one["q"] is not None for one in found)
     small = len(found) - tested
     left_out = f" {phrasing.plural(small, 'smaller one')} left out." if small else ""

@@ -15,6 +15,7 @@ from pages.data.rows import explore_reads
 from pages.shared import reads, wording
 from pages.shared.session import client, guarded, plain, remembered
 from store.contract.errors import NotFoundError
+from store.documents.estimate import Estimate
 from store.queries.rows import row_losses
 
 ERROR_RATE = 0.05
@@ -78,7 +79,7 @@ def _row(
     }
 
 
-def _word(interval: dict[str, Any]) -> str:
+def _word(interval: Estimate) -> str:
     """What the interval says."""
     low, high = interval["low"], interval["high"]
     if low is None or high is None:

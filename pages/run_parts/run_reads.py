@@ -14,10 +14,13 @@ import pyarrow.compute as pc
 import streamlit as st
 
 from engine.diagnostics.course import task_metric_course as task_metric_figures
+from engine.diagnostics.course.task_metric_course import CourseKind
 from engine.diagnostics.forgetting import forgetting_course
 from pages.shared import reads
 from pages.shared.session import client, remembered
 from store.contract.errors import QueryError
+from store.documents.forgetting import CategoryMatrix, ForgettingCourse
+from store.documents.overfitting import MetricPoint
 from store.queries import jobs, metrics
 from store.queries.rows import class_predictions, extraction_rows, probe_rows, row_losses, task_metric_rows
 from store.queries.runs import interpolations, runs
@@ -69,22 +72,24 @@ def requests(run_id: str) -> list[dict[str, Any]]:
 
 
 @st.cache_data(ttl=600, max_entries=32, show_spinner=False)
-def metric_course(run_id: str, kind: str, count: int, moment: int) -> list[dict[str, Any]]:
+def metric_course(run_id: str, kind: CourseKind, count: int, moment: int) -> list[MetricPoint]:
     """The task's metric at each validation with its interval; `count` of them there are. The kind "answers"
     is of those that were generated. Empty before the first is kept. moment: another one, another answer, as
     rows are written some time after their numbers."""
     try:
         if kind == "answers":
-            found = task_metric_rows.answers(client(), run_id)
+            sums: Any = task_metric_rows.answers(client(), run_id)
         else:
-            found = task_metric_rows.sums(client(), run_id, kind)
+            sums = task_metric_rows.sums(client(), run_id, kind)
     except QueryError:
         return []
-    return task_metric_figures.course(kind, found)
+    return task_metric_figures.course(kind, sums)
 
 
 @st.cache_data(ttl=600, max_entries=16, show_spinner=False)
-def course(run_id: str, measured: int, ended: bool) -> tuple[int, list[Any], dict[str, Any] | None]:
+def course(
+    run_id: str, measured: int, ended: bool
+) -> tuple[int, list[ForgettingCourse], CategoryMatrix | None]:
     """What was forgotten when: how many checkpoints there are, and `forgetting_course.course` and `matrix` of
     some of them; nothing without a base model to hold them against. `measured` points there are, and whether
     the run `ended`: another state of it, another answer."""

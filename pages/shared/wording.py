@@ -7,6 +7,7 @@ from the engine.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -124,7 +125,7 @@ def compact(value: float | None) -> str:
     return f"{value:.4g}".replace("-", phrasing.MINUS, 1) if value < 0 else f"{value:.4g}"
 
 
-def estimate(interval: dict[str, Any] | None, *, scale: float = 1, sign: bool = True) -> str:
+def estimate(interval: Mapping[str, Any] | None, *, scale: float = 1, sign: bool = True) -> str:
     """ "+0.83 (0.78 to 0.88)" of {value, low, high}, times `scale` (100 for per cent)."""
     if not interval:
         return "–"

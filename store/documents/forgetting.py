@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NotRequired, TypedDict
+from typing import Literal, NotRequired, TypedDict, final
 
 from store.documents.estimate import Estimate
 
@@ -10,6 +10,8 @@ ForgettingState = Literal["none", "some", "much", "unclear"]
 RefusalState = Literal["weaker", "safer", "stricter", "silent", "same"]
 AdviceKind = Literal["learning_rate", "replay", "kl", "epochs", "interpolation"]
 SettingValue = str | float | bool
+
+# Texts and choices are final, so that asking for "categories" in a part says which of the two it is.
 
 
 class AdvicePiece(TypedDict):
@@ -26,6 +28,7 @@ class UnitEstimate(Estimate):
     unit: str
 
 
+@final
 class ForgottenText(TypedDict):
     """Change of the loss on the texts of one probe, in nats a token over whole passages."""
 
@@ -72,6 +75,7 @@ class CategoryFlips(Flips):
     p_holm: float
 
 
+@final
 class ForgottenChoices(TypedDict):
     """Accuracy on the items of one probe before and after. Where the tuned model scored none, n is 0, change
     and detectable are null, and what follows them up to `adjusted` is missing."""

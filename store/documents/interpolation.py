@@ -9,13 +9,20 @@ from store.documents.estimate import Estimate
 from store.documents.forgetting import ForgettingState, ForgottenChoices, ForgottenText
 
 
+class MeasuredEstimate(Estimate):
+    """An estimate with its standard error."""
+
+    se: float | None
+    detectable: float | None  # the smallest difference that so many rows would show in 80 of 100 cases
+
+
 class SharePoint(TypedDict):
     """One share α of the way: what it gains on the rows that judged the run, and what it costs elsewhere."""
 
     alpha: float
     seconds: NotRequired[float | None]  # of measuring it; null for what the verdict knew
-    loss: Estimate  # nats a token
-    gain: Estimate  # nats a token below α = 0
+    loss: MeasuredEstimate  # nats a token
+    gain: MeasuredEstimate  # nats a token below α = 0
     text: ForgottenText | None  # plain prose, against α = 0
     choices: ForgottenChoices | None
     named: list[ForgottenText | ForgottenChoices]  # data sets and tasks that the user named

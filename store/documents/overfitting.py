@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NotRequired, TypedDict
+from typing import Literal, TypedDict
 
 from store.documents.estimate import Estimate
 
@@ -52,12 +52,7 @@ class Overfitting(TypedDict):
     parting: Parting | None
 
 
-class MetricPoint(TypedDict):
+class MetricPoint(Estimate):
     """The task's metric at one step, with its 95% interval over rows."""
 
     step: int
-    value: float
-    low: float | None
-    high: float | None
-    n: int
-    why: NotRequired[str]  # there is no interval

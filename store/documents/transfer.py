@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NotRequired, TypedDict
 
 from store.documents.estimate import Estimate
+from store.documents.job import SplitFields
 
 
 class TransferRun(TypedDict):
@@ -28,7 +29,7 @@ class TransferDataset(TypedDict):
     part: str
     rows: int
     of: int  # rows of the part before sampling
-    split: dict[str, Any]  # the split config
+    split: SplitFields
     reason: str  # why it has no rows, else empty
 
 

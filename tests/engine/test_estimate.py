@@ -237,7 +237,7 @@ def test_methods_and_switches_move_memory_the_right_way() -> None:
 
 def test_runs_of_the_past_move_the_estimate_and_narrow_it() -> None:
     tried, footprint = rehearse(SMOLLM2, config())
-    pairs = [correction.Pair(1.0, 1.2, "lora")] * 20
+    pairs = [correction.MeasuredPrediction(1.0, 1.2, "lora")] * 20
     corrected = correction.correct(pairs, "lora", correction.MEMORY)
     before, after = (
         estimate.memory(tried.counts, footprint, config(), BF16, CPU, process_gib=0.5, correction=correction)

@@ -163,5 +163,5 @@ def test_base_and_run_are_compared_question_by_question(home: Home) -> None:
         job, result, _ = measured(home, checkpoint, run="run", checkpoint=checkpoint, metrics=CHOICES)
         sides.append((pq.read_table(job.dir.scores), result["figures"]))
     compared = score_table.differences(*sides)
-    assert [difference["metric"] for difference in compared.found] == [f"eval/{name}" for name in CHOICES]
-    assert all(difference["n"] == sides[0][1][0]["n"] for difference in compared.found)
+    assert [difference["metric"] for difference in compared.metrics] == [f"eval/{name}" for name in CHOICES]
+    assert all(difference["n"] == sides[0][1][0]["n"] for difference in compared.metrics)

@@ -17,7 +17,7 @@ from engine.objectives.preference import Preference
 from engine.objectives.references import References
 from engine.rows.pairs import TokenPairs, join
 from engine.rows.render import render
-from engine.training.train import Training
+from engine.training.train import Training, TrainingSetup
 from store.config.train_config import TrainConfig
 from store.contract.home import Home
 from tests.engine.beside_trl import Steps, arguments, our_steps, trl_steps
@@ -57,7 +57,7 @@ def ours(home: Home, config: TrainConfig, model: Any) -> Steps:
     rows = pairs()
     references = References.compute(model, [rows], batch_size=4, device=torch.device("cpu"))
     some = rows.take(np.arange(4))
-    Training(job, config, model, rows, some, Preference(config, references)).run()
+    Training(job, config, model, rows, some, TrainingSetup(Preference(config, references))).run()
     return our_steps(job, "train/loss", "train/grad_norm", "train/reward_accuracy", "train/reward_margin")
 
 

@@ -62,7 +62,7 @@ def test_a_run_that_learned_its_rows_by_heart_is_made_to_write_them(home: Home) 
         assert whole[i][1]["content"].startswith((row["prefix"] + row["reference"])[:20])
 
 
-def passages(model: Any, most: int = 64) -> tuple[list[extraction_prompts.Passage], Any]:
+def passages(model: Any, most: int = 64) -> tuple[list[extraction_prompts.MemoryPassage], Any]:
     tokenizer = make_tokenizer()
     rows = render(tokenizer, range(30), unguessable_rows(30))
     chosen = extraction_prompts.choose(tokenizer, rows, "train", most)

@@ -12,7 +12,7 @@ import torch
 
 from engine.evidence import weights
 from engine.evidence.weights import (
-    Source,
+    MatrixSource,
     from_adapter,
     intruders,
     measure,
@@ -87,7 +87,7 @@ def test_a_change_of_known_rank() -> None:
     q, _ = np.linalg.qr(RANDOM.normal(size=(60, 4)))
     r, _ = np.linalg.qr(RANDOM.normal(size=(40, 4)))
     change = torch.tensor(0.01 * q @ r.T)
-    weight_change = measure([Source("model.layers.3.mlp.up_proj", lambda: (base, change))])
+    weight_change = measure([MatrixSource("model.layers.3.mlp.up_proj", lambda: (base, change))])
     row = weight_change["rows"][0]
     assert (row["layer"], row["module"], row["shape"]) == (3, "mlp.up_proj", [60, 40])
     assert row["stable_rank"] == pytest.approx(4)

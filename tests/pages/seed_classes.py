@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from engine.diagnostics.statistics.calibration import calibration
 from engine.diagnostics.statistics.class_figures import figures
 from engine.diagnostics.statistics.statistics import ratio_interval
-from engine.diagnostics.verdicts import class_verdict, verdict
+from engine.diagnostics.verdicts import class_verdict
 from store.config.train_config import TrainConfig
 from store.contract.home import Home
 from store.contract.jobdir import JobDir
@@ -25,6 +25,7 @@ from store.queries import jobs
 from store.queries.data import datasets
 from store.queries.runs import runs
 from tests.pages.seed import ROWS
+from tests.unit.verdict_inputs import judge, judge_classes
 
 COUNT, HELD = 240, 120  # rows, of which the last are held out
 LABELS = ["card_arrival", "card_lost", "top_up_failed"]
@@ -137,11 +138,11 @@ def _logs(random: np.random.Generator, truth: np.ndarray, classes: int, right: f
 def _document(labels: list[str], truth: np.ndarray, logs: np.ndarray, asked: np.ndarray) -> dict[str, Any]:
     predicted, prompted = logs.argmax(axis=1), asked.argmax(axis=1)
     over = ratio_interval((predicted == truth).astype(float) - (prompted == truth), np.ones(len(truth)))
-    models = {
-        "tuned": figures(truth, predicted, labels) | {"calibration": calibration(logs, truth)},
-        "majority": figures(truth, np.zeros(len(truth), int), labels),
-        "prompted": figures(truth, prompted, labels),
-    }
+    models = class_verdict.ClassifierFigures(
+        tuned=figures(truth, predicted, labels) | {"calibration": calibration(logs, truth)},
+        majority=figures(truth, np.zeros(len(truth), int), labels),
+        prompted=figures(truth, prompted, labels),
+    )
     return class_verdict.document("test", labels, [40] * len(labels), models, unseen=0, over_prompted=over)
 
 
@@ -163,11 +164,11 @@ def _verdict(
     right = (logs.argmax(axis=1) == truth).astype(int)
     base, base_right = np.full(len(truth), np.log(len(classification["models"]) + 0.0)), truth == 0
     if config.task == "classification":
-        return class_verdict.judge(
+        return judge_classes(
             base_loss=base, tuned_loss=losses, known=ones, base_correct=base_right, tuned_correct=right,
             classification=classification, **shared,
         )  # fmt: skip
-    document = verdict.judge(
+    document = judge(
         row_ids=ids, base_loss_sum=base, tuned_loss_sum=losses, tokens=ones, base_correct=base_right,
         tuned_correct=right, **shared,
     )  # fmt: skip

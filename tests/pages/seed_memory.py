@@ -61,8 +61,11 @@ def _duplicates(recalled: int) -> Document:
     base, hit = 3.0 * tokens, np.arange(100) < (15 if recalled else 0)
     tuned = base - (np.where(hit, 1.5, 0.5) + random.normal(0, 0.1, 100)) * tokens
     written = {i: i < 10 for i in range(40)}
-    measured = (np.where(hit, 2, 1), base, tuned, tokens, np.full(50, 2.5), written, np.arange(100))
+    losses = repeats.RowLossPair(base, tuned, tokens)
+    measured = repeats.MeasuredTraining(
+        np.arange(100), np.where(hit, 2, 1), losses, np.full(50, 2.5), written, 400, int(4 * hit.sum())
+    )
     return {
-        "leaks": repeats.leaks(base, tuned, tokens, {"exact": hit}, True),
-        "training": repeats.training(*measured, (400, int(4 * hit.sum()))),
+        "leaks": repeats.leaks(losses, {"exact": hit}, True),
+        "training": repeats.training(measured),
     }

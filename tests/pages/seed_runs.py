@@ -18,7 +18,6 @@ import pyarrow.parquet as pq
 from engine.diagnostics.course.overfitting import Validation
 from engine.diagnostics.memorisation import membership
 from engine.diagnostics.verdicts import live_alarms
-from engine.diagnostics.verdicts.verdict import judge
 from store.config.train_config import TrainConfig
 from store.contract.home import Home
 from store.contract.jobdir import JobDir
@@ -28,6 +27,7 @@ from store.queries.runs import runs
 from tests.pages import seed_evidence as probed
 from tests.pages.seed_memory import memory
 from tests.unit.store_samples import POINTS
+from tests.unit.verdict_inputs import judge
 
 STEPS, EVERY, ROWS = 120, 12, 200
 TOKENS = np.random.default_rng(1).integers(8, 70, ROWS)

@@ -102,7 +102,7 @@ def result(count: int, sets: int, chain: bool, config: TransferConfig) -> Docume
     cells = []
     for place in range(sets):
         base = losses(place)
-        level = diagnosis.level(base["loss"], base["tokens"], base["right"])
+        level = diagnosis.level(diagnosis.CellRows(**base))
         cells.append({"run_id": "", "dataset_id": f"d{place}", "reason": "", "base": level, "n": ROWS})
     for run in range(count):
         for place in range(sets):
@@ -129,7 +129,13 @@ def _cell(run: int, place: int, count: int, sets: int) -> Document:
     if count > 1 and (run, place) == (count - 1, 0):
         return cell | {"reason": "The weights of its model are gone from its folder.", "left_out": {}}
     away = {"trained": 3 if run % sets == place else 0, "asked": 0, "near": 1 if run == 0 else 0}
-    return cell | {"left_out": away, "cut": 2} | diagnosis.compare(losses(place), tuned(run, place, sets))
+    return (
+        cell
+        | {"left_out": away, "cut": 2}
+        | diagnosis.compare(
+            *(diagnosis.CellRows(**side) for side in (losses(place), tuned(run, place, sets)))
+        )
+    )
 
 
 def _runs(count: int, sets: int, chain: bool) -> list[Document]:

@@ -12,6 +12,7 @@ import numpy as np
 from engine.diagnostics.comparison import judge_figures
 from engine.diagnostics.comparison.judge_length import length_effect
 from engine.diagnostics.course import advice
+from engine.diagnostics.course.run_course import RunCourse
 from engine.diagnostics.data.findings import findings
 from engine.diagnostics.forgetting import refusing
 from engine.diagnostics.forgetting.probe_scores import pair
@@ -112,17 +113,16 @@ def of_advice() -> Iterator[str]:
         ]
         for best, config in itertools.product((0, 10), settings):
             stopped = {"reason": reason, "step": 20, "restored_step": best or None}
-            pieces = advice.advise(
-                state=state, gain=gain, overfitting={"state": shape, "best_step": best}, stopped=stopped,
-                split="validation" if name == "falls" else "test", config=config, eval_rows=validations,
-            )  # fmt: skip
+            split = "validation" if name == "falls" else "test"
+            outcome = advice.JudgedOutcome(state, gain, split, {"state": shape, "best_step": best})
+            pieces = advice.advise(outcome, RunCourse(validations=validations, stopped=stopped), config)
             yield from (piece["text"] for piece in pieces)
 
 
 def of_predictions() -> Iterator[str]:
     """Memory and time, after no run, one and many, exact, far off and not numbers."""
     for runs, factor, kind in itertools.product((0, 1, 2, 30), (1.0, 1e-3, 1e3, np.nan, 0.0), ("a", "b")):
-        pairs = [correction.Pair(10.0, 10 * factor, kind) for _ in range(runs)]
+        pairs = [correction.MeasuredPrediction(10.0, 10 * factor, kind) for _ in range(runs)]
         for prior in (correction.MEMORY, correction.TIME):
             yield correction.correct(pairs, "a", prior).sentence("memory")
         for course in (1.0, 0.4):

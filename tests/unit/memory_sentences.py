@@ -79,15 +79,15 @@ def of_extraction() -> Iterator[str]:
             [text if i < count else "no" for i, text in enumerate(texts[:rows])] for count in (base, tuned)
         ]
         yield extraction.extraction(texts[:rows], *written)["sentence"]
-        asked: list[verbatim.Row] = [
+        asked: list[verbatim.ContinuedRow] = [
             {
                 "row_id": i, "reference": text, "base": written[0][i], "tuned": written[1][i], "tokens": 20,
                 "base_same": 1, "tuned_same": 20,
             }
             for i, text in enumerate(texts[:rows])
         ]  # fmt: skip
-        counted: verbatim.Counted = {"rows": rows, "short": 0, "passed": 0}
-        held: dict[str, verbatim.Counted] = {"train": counted, "held_out": counted}
+        counted: verbatim.AskedCounts = {"rows": rows, "short": 0, "passed": 0}
+        held: dict[str, verbatim.AskedCounts] = {"train": counted, "held_out": counted}
         yield verbatim.assess(asked, asked[: rows // 2], held, 10)["sentence"]
     others = np.arange(1, 256)
     for planted, never, rows in itertools.product((0.5, 100.0, 300.0), (0.5, 100.0), (1, 2, 5)):
@@ -103,12 +103,12 @@ def of_repeats() -> Iterator[str]:
         better = tuned - np.where(np.arange(rows) < hit, 0.9 * tokens, 0)
         for after in (tuned, better, base + base - better):
             kinds = {"exact": np.arange(rows) < hit}
-            yield repeats.leaks(base, after, tokens, kinds, True)["sentence"]
+            rows_of = repeats.RowLossPair(base, after, tokens)
+            yield repeats.leaks(rows_of, kinds, True)["sentence"]
             times = np.where(np.arange(rows) < hit, 3, 1)
             counts = (rows, min(hit, rows))
-            yield repeats.training(times, base, after, tokens, np.full(5, 2.0), {}, np.arange(rows), counts)[
-                "sentence"
-            ]
+            measured = repeats.MeasuredTraining(np.arange(rows), times, rows_of, np.full(5, 2.0), {}, *counts)
+            yield repeats.training(measured)["sentence"]
 
 
 def asked(name: str, before: np.ndarray, after: np.ndarray, broken: int = 0) -> Paired:
@@ -165,7 +165,7 @@ def of_transfer() -> Iterator[str]:
             continue
         for start in (base, np.zeros(rows)):
             sides = [
-                {"loss": loss, "tokens": tokens, "right": np.arange(rows) % 2 == place}
+                transfer.CellRows(loss, tokens, np.arange(rows) % 2 == place)
                 for place, loss in enumerate((start, tuned))
             ]
             cell = transfer.compare(*sides) | {"source": "A", "target": "B", "own": False, "earlier": False}

@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from engine.diagnostics.course import task_metric_course
+from engine.diagnostics.course.run_course import LossCourse, MetricCourse
 from engine.diagnostics.verdicts import live_alarms
 from store.queries.alerts import KINDS
 
@@ -34,19 +35,24 @@ def falling(steps: int) -> list[tuple[int, float]]:
     return [(step, 2 - 0.01 * step) for step in range(1, steps + 1)]
 
 
+def overfits(
+    every: list[Any], curve: list[tuple[int, float]], *, metric: tuple[str, Any] = ("", ()), **asked: Any
+) -> list[live_alarms.Alarm]:
+    course = LossCourse(validations=every, train_curve=curve, metric=MetricCourse(*metric))
+    return live_alarms.overfits(course, **asked)
+
+
 def kinds(raised: list[live_alarms.Alarm]) -> list[tuple[str, int]]:
     return [(alarm.kind, alarm.step) for alarm in raised]
 
 
 def test_a_rise_is_dated_to_where_it_began() -> None:
-    raised = live_alarms.overfits(
-        validations([2.0, 1.5, 1.7, 1.9]), falling(40), unit="nats a token", looks=10
-    )
+    raised = overfits(validations([2.0, 1.5, 1.7, 1.9]), falling(40), unit="nats a token", looks=10)
     assert kinds(raised) == [("overfitting", 30)]
     assert "above that of step 20 (95% over 10 looks, 120 rows)" in raised[0].message
-    assert not live_alarms.overfits(validations([2.0, 1.5, 1.4]), falling(30), unit="", looks=10)
+    assert not overfits(validations([2.0, 1.5, 1.4]), falling(30), unit="", looks=10)
     unstable = [(step, 1.0 + step / 10) for step in range(1, 41)]  # training loss rises too
-    assert not live_alarms.overfits(validations([2.0, 1.5, 1.7, 1.9]), unstable, unit="", looks=10)
+    assert not overfits(validations([2.0, 1.5, 1.7, 1.9]), unstable, unit="", looks=10)
 
 
 def test_a_run_that_is_fine_is_hardly_ever_warned() -> None:
@@ -54,9 +60,7 @@ def test_a_run_that_is_fine_is_hardly_ever_warned() -> None:
     warned = 0
     for seed in range(60):
         every = validations([2.0, *[1.5] * 9], noise=0.4, seed=seed)
-        warned += any(
-            live_alarms.overfits(every[:last], falling(100), unit="", looks=10) for last in range(2, 11)
-        )
+        warned += any(overfits(every[:last], falling(100), unit="", looks=10) for last in range(2, 11))
     assert warned <= 3
 
 
@@ -69,12 +73,10 @@ def test_metric_and_loss_part_while_it_trains() -> None:
         )
         for v, r in zip(every, right, strict=True)
     ]
-    raised = live_alarms.overfits(
-        every, falling(40), unit="nats a token", looks=10, metric=metric, metric_name="label accuracy"
-    )
+    raised = overfits(every, falling(40), unit="nats a token", looks=10, metric=("label accuracy", metric))
     assert kinds(raised) == [("overfitting", 30), ("parting", 40)]
     assert "label accuracy rose by 0.5" in raised[1].message
-    assert kinds(live_alarms.overfits(every, falling(40), unit="", looks=10)) == [("overfitting", 30)]
+    assert kinds(overfits(every, falling(40), unit="", looks=10)) == [("overfitting", 30)]
 
 
 def test_forgetting_passes_a_threshold_only_where_that_is_sure() -> None:
@@ -112,7 +114,8 @@ def test_a_verdict_says_what_was_not_said_before() -> None:
         ("forgetting_red", 60),
     ]
     assert {alarm.kind for alarm in raised} <= set(KINDS)
-    assert live_alarms.of_verdict({}) == []
+    stopped = {"reason": "epochs", "step": 90, "restored_step": None}
+    assert live_alarms.of_verdict({"overfitting": None, "stopped": stopped}) == []
 
 
 def test_a_course_from_sums_has_the_interval_of_its_rows() -> None:

@@ -11,6 +11,7 @@ from engine.diagnostics.statistics.calibration import calibration
 from engine.diagnostics.statistics.class_figures import figures
 from engine.diagnostics.statistics.statistics import ratio_interval
 from engine.diagnostics.verdicts import class_verdict
+from tests.unit.verdict_inputs import judge_classes
 
 N = 200
 LABELS = ["card_arrival", "card_lost", "top_up"]
@@ -41,7 +42,7 @@ def judged(right: float, *, prompted: float | None = 0.5, sure: float = 0.9, **m
         "test",
         LABELS,
         [34, 33, 33],
-        {"tuned": tuned, "majority": figures(TRUTH, np.zeros(N, int), LABELS), "prompted": asked},
+        class_verdict.ClassifierFigures(tuned, figures(TRUTH, np.zeros(N, int), LABELS), asked),
         unseen=more.pop("unseen", 0),
         over_prompted=over,
     )
@@ -52,7 +53,7 @@ def judged(right: float, *, prompted: float | None = 0.5, sure: float = 0.9, **m
         {"step": step, "row_ids": np.arange(N), "loss_sums": losses + rest * unlike, "tokens": np.ones(N)}
         for step, rest in zip((0, 20, 40), above, strict=True)
     ]
-    return class_verdict.judge(
+    return judge_classes(
         split="test",
         base_loss=-np.log(SHARES[TRUTH]),
         tuned_loss=losses,
@@ -104,7 +105,7 @@ def test_few_rows_that_agree_are_no_proof_of_no_gain() -> None:
     same = judged(0.9)["classification"]
     for n, state in ((20, "undecided"), (2_000, "no_gain")):
         right = np.arange(n) % 3 > 0
-        verdict = class_verdict.judge(
+        verdict = judge_classes(
             split="test", base_loss=np.ones(n), tuned_loss=np.ones(n), known=np.ones(n), base_correct=right,
             tuned_correct=right, classification=same, eval_rows=[], train_curve=[], stopped=STOPPED,
             config={"learning_rate": 1e-4},
@@ -146,7 +147,7 @@ def test_a_loss_that_is_not_a_number_is_broken() -> None:
     classification = judged(0.9)["classification"]
     losses = -logs[np.arange(N), TRUTH]
     losses[3] = np.nan
-    verdict = class_verdict.judge(
+    verdict = judge_classes(
         split="test", base_loss=np.ones(N), tuned_loss=losses, known=np.ones(N), base_correct=TRUTH == 0,
         tuned_correct=np.ones(N), classification=classification, eval_rows=[], train_curve=[],
         stopped=STOPPED, config={},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine.diagnostics.statistics.correction import MEMORY, TIME, Pair, correct
+from engine.diagnostics.statistics.correction import MEMORY, TIME, MeasuredPrediction, correct
 
 
 def test_without_a_run_the_prediction_stands() -> None:
@@ -17,15 +17,15 @@ def test_without_a_run_the_prediction_stands() -> None:
 
 
 def test_one_run_moves_it_half_of_the_way_and_many_all_of_it() -> None:
-    single = correct([Pair(1.0, 1.2, "lora")], "lora", MEMORY)
+    single = correct([MeasuredPrediction(1.0, 1.2, "lora")], "lora", MEMORY)
     assert single.factor == pytest.approx(1.2**0.5)
-    many = correct([Pair(1.0, 1.2, "lora")] * 50, "lora", MEMORY)
+    many = correct([MeasuredPrediction(1.0, 1.2, "lora")] * 50, "lora", MEMORY)
     assert many.factor == pytest.approx(1.2, rel=0.01)
     assert many.high / many.low < single.high / single.low
 
 
 def test_runs_with_the_same_method_count_for_more() -> None:
-    pairs = [Pair(1.0, 1.3, "full")] * 3 + [Pair(1.0, 1.0, "lora")] * 3
+    pairs = [MeasuredPrediction(1.0, 1.3, "full")] * 3 + [MeasuredPrediction(1.0, 1.0, "lora")] * 3
     lora, full = (correct(pairs, method, MEMORY) for method in ("lora", "full"))
     assert 1.0 < lora.factor < full.factor < 1.3
     assert (lora.n, lora.same) == (6, 3)
@@ -38,13 +38,17 @@ def test_a_first_time_is_as_unsure_as_benchmarks_were_and_no_more() -> None:
     first = correct([], "lora", TIME)
     assert sum(first.low <= ratio <= first.high for ratio in ratios) >= 11
     assert first.high / first.low < 12
-    second = correct([Pair(1.0, ratios[1], "lora")], "lora", TIME)
+    second = correct([MeasuredPrediction(1.0, ratios[1], "lora")], "lora", TIME)
     assert all(second.low <= ratio <= second.high for ratio in ratios[1:])
     assert second.high / second.low < 5
 
 
 def test_odd_numbers_are_left_out() -> None:
-    pairs = [Pair(0.0, 1.0, "lora"), Pair(1.0, -1.0, "lora"), Pair(1.0, float("nan"), "lora")]
+    pairs = [
+        MeasuredPrediction(0.0, 1.0, "lora"),
+        MeasuredPrediction(1.0, -1.0, "lora"),
+        MeasuredPrediction(1.0, float("nan"), "lora"),
+    ]
     assert correct(pairs, "lora", TIME).n == 0
 
 
@@ -57,6 +61,6 @@ def test_the_interval_covers_the_next_run_as_often_as_it_says(runs: int, spread:
     for _ in range(400):
         bias = noise.normal(0, 0.06)
         ratios = np.exp(bias + noise.normal(0, spread, runs + 1))
-        correction = correct([Pair(1.0, float(r), "lora") for r in ratios[:-1]], "lora", MEMORY)
+        correction = correct([MeasuredPrediction(1.0, float(r), "lora") for r in ratios[:-1]], "lora", MEMORY)
         hits += correction.low <= ratios[-1] <= correction.high
     assert hits / 400 >= (0.93 if spread == 0.05 else 0.55 if runs < 10 else 0.8)

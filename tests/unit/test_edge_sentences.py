@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from engine.diagnostics import phrasing
-from engine.diagnostics.verdicts import verdict
 from tests.unit.every_sentence import SOURCES, every
 from tests.unit.odd_sentences import odd
+from tests.unit.verdict_inputs import judge
 from tests.unit.verdict_sentences import CONFIG, STOPPED
 
 
@@ -42,7 +42,7 @@ def test_what_is_odd_is_seen(sentence: str, reasons: list[str]) -> None:
 def test_sentences_of_edges_by_hand() -> None:
     """What stood there before: a value without rows to tell it, an interval of no width, 0% where nothing
     moved."""
-    document = verdict.judge(
+    document = judge(
         row_ids=[0], split="test", base_loss_sum=[7.0], tuned_loss_sum=[7.0], tokens=[10], base_correct=[1],
         tuned_correct=[1], eval_rows=[], train_curve=[], stopped=STOPPED, config=CONFIG,
     )  # fmt: skip

@@ -11,6 +11,7 @@ CONFIG: dict[str, Any] = {
     **{"method": "full", "per_device_train_batch_size": 8, "gradient_accumulation_steps": 2},
     **{"gradient_checkpointing": False, "max_length": 512},
 }
+SETTINGS = fitting.MemorySettings(batch_size=8, accumulation=2, checkpointing=False, max_length=512)
 WEIGHTS = {"full": 8.0, "lora": 2.0, "qlora": 1.0}
 
 
@@ -25,7 +26,7 @@ LORA, QLORA = ({"method": method, "learning_rate": None} for method in ("lora", 
 
 
 def changes(room: float, methods: Sequence[dict[str, Any]] = (LORA, QLORA)) -> list[dict[str, Any]]:
-    offers = fitting.nearest(CONFIG, need, room, methods)
+    offers = fitting.nearest(SETTINGS, need, room, methods)
     assert all(offer["high_gib"] <= room for offer in offers)
     return [offer["change"] for offer in offers]
 
@@ -52,7 +53,7 @@ def test_another_method_where_nothing_else_helps() -> None:
 
 def test_settings_that_do_not_go_together_are_passed_over() -> None:
     offers = fitting.nearest(
-        CONFIG, lambda change: None if change.get("gradient_checkpointing") else need(change), 14.0, (LORA,)
+        SETTINGS, lambda change: None if change.get("gradient_checkpointing") else need(change), 14.0, (LORA,)
     )
     assert [set(offer["change"]) for offer in offers] == [
         {"per_device_train_batch_size", "gradient_accumulation_steps"},

@@ -10,6 +10,7 @@ import pytest
 
 from engine.diagnostics.course.validation import Validation
 from engine.diagnostics.forgetting import earlier_stop
+from engine.diagnostics.forgetting.earlier_stop import ProseCourse
 from tests.unit.probe_rows import table, texts
 
 ROWS = np.random.default_rng(0).normal(20, 2, 80)
@@ -28,8 +29,7 @@ def prose(rise: float) -> pa.Table:
 def advised(gains: dict[int, float], rises: dict[int, float], **stopped: Any) -> dict[str, Any] | None:
     return earlier_stop.advise(
         [validation(step, gain) for step, gain in gains.items()],
-        {step: prose(rise) for step, rise in rises.items()},
-        prose(rises[max(gains)]),
+        ProseCourse({step: prose(rise) for step, rise in rises.items()}, prose(rises[max(gains)])),
         STOPPED | stopped,
         {"num_train_epochs": 3.0},
     )

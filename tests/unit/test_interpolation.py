@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from engine.diagnostics.forgetting.kept_share import point, recommend
-from engine.diagnostics.verdicts.mixed import judge
+from engine.diagnostics.forgetting import kept_share
+from engine.diagnostics.forgetting.kept_share import ShareGain, ShareRows, point
 from tests.unit.probe_rows import choices, table, texts
+from tests.unit.verdict_inputs import judge_mixed
 
 BEFORE = table(texts(0, noise=0), choices())
 TOKENS = np.full(80, 10)
@@ -19,7 +20,12 @@ BASE = np.random.default_rng(0).normal(20, 2, 80)
 
 def at(alpha: float, gain: float, rise: float) -> dict[str, Any]:
     losses = BASE - 10 * gain - np.random.default_rng(1).normal(0, 0.5, 80) * (alpha > 0)
-    return point(alpha, TOKENS, BASE, losses, BEFORE, table(texts(rise, noise=0.05), choices()))
+    now = ShareRows(losses, table(texts(rise, noise=0.05), choices()))
+    return point(alpha, TOKENS, ShareRows(BASE, BEFORE), now)
+
+
+def recommend(points: list[Any]) -> dict[str, Any]:
+    return kept_share.recommend([ShareGain.of(point) for point in points])
 
 
 def test_a_point_has_both_axes_with_interval_and_n() -> None:
@@ -57,7 +63,7 @@ def test_without_a_sure_gain_none_is_recommended() -> None:
 
 def test_the_gain_at_the_end_is_the_verdicts_own() -> None:
     tuned, counts = BASE - 3 - np.random.default_rng(1).exponential(2, 80), np.zeros(80)
-    verdict = judge(
+    verdict = judge_mixed(
         alpha=1.0,
         of="run",
         row_ids=np.arange(80),
@@ -69,7 +75,7 @@ def test_the_gain_at_the_end_is_the_verdicts_own() -> None:
         tuned_correct=counts,
         config={},
     )
-    gain = point(1.0, TOKENS, BASE, tuned, BEFORE, BEFORE)["gain"]
+    gain = point(1.0, TOKENS, ShareRows(BASE, BEFORE), ShareRows(tuned, BEFORE))["gain"]
     assert {end: gain[end] for end in ("value", "low", "high", "n")} == {
         end: verdict["gain"][end] for end in ("value", "low", "high", "n")
     }

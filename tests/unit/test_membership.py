@@ -7,10 +7,10 @@ import json
 import numpy as np
 import pytest
 
-from engine.diagnostics.memorisation.membership import Group, assess, by_checkpoint
+from engine.diagnostics.memorisation.membership import PairedScores, assess, by_checkpoint
 
 
-def group(drop: float, *, n: int = 60, level: float = 2.0, seed: int = 0, drift: float = 0.1) -> Group:
+def group(drop: float, *, n: int = 60, level: float = 2.0, seed: int = 0, drift: float = 0.1) -> PairedScores:
     """Rows whose loss falls by `drop` from the base model's to the tuned one's."""
     random = np.random.default_rng(seed)
     base = random.normal(level, 0.3, n)

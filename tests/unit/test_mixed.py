@@ -7,11 +7,12 @@ import json
 import numpy as np
 
 from engine.diagnostics.verdicts import mixed
+from tests.unit.verdict_inputs import judge_mixed
 
 
 def test_it_has_the_figures_of_a_run_and_no_course() -> None:
     tokens, base = np.full(60, 10), np.random.default_rng(0).normal(20, 2, 60)
-    verdict = mixed.judge(
+    verdict = judge_mixed(
         alpha=0.4, of="LoRA on D", row_ids=range(60), split="test", base_loss_sum=base,
         tuned_loss_sum=base - 5 - np.random.default_rng(1).normal(0, 0.5, 60), tokens=tokens,
         base_correct=np.full(60, 3), tuned_correct=np.full(60, 5), config={"load_best_model_at_end": True},

@@ -9,11 +9,11 @@ import pytest
 
 from engine.diagnostics.course.overfitting import (
     Validation,
-    assess,
     generalisation_loss,
     progress_quotient,
     training_progress,
 )
+from tests.unit.verdict_inputs import assess
 
 
 def validations(means: list[float], noise: float = 0.02, n: int = 100, seed: int = 0) -> list[Validation]:

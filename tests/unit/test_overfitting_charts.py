@@ -9,11 +9,11 @@ import plotly.graph_objects as go
 import pyarrow as pa
 import pytest
 
-from engine.diagnostics.course import overfitting
 from pages.run.overfitting import overfitting_charts, overfitting_view
 from pages.shared import wording
 from pages.shared.palette import BAD, BASE, TRAIN, VALIDATION
 from tests.pages.seed_evidence import membership
+from tests.unit.verdict_inputs import assess
 
 STEPS = (0, 10, 20, 30, 40)
 VALIDATIONS = (2.0, 1.5, 1.2, 1.3, 1.5)
@@ -44,7 +44,7 @@ def rows(losses: Any, first: int) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def shape() -> dict[str, Any]:
     training = [(step, 2 - 0.04 * step) for step in range(1, 41)]
-    return overfitting.assess(rows(VALIDATIONS, 0), training, train_probe=rows(TRAINED, 500))
+    return assess(rows(VALIDATIONS, 0), training, train_probe=rows(TRAINED, 500))
 
 
 def traces(figure: go.Figure) -> dict[str, Any]:

@@ -8,13 +8,13 @@ import math
 import numpy as np
 import pytest
 
-from engine.diagnostics.comparison.pareto import Run, at_gain, deviation, front, matched
+from engine.diagnostics.comparison.pareto import RunPoint, at_gain, deviation, front, matched
 from engine.diagnostics.statistics.statistics import Interval
 
 
 def run(
     name: str, gain: float, forgetting: float, *, half: float = 0.02, group: str = "lora", setting: float = 0
-) -> Run:
+) -> RunPoint:
     around = [{"value": v, "low": v - half, "high": v + half} for v in (gain, forgetting)]
     return {"run": name, "group": group, "setting": setting, "gain": around[0], "forgetting": around[1]}
 
@@ -55,7 +55,7 @@ def test_equal_runs_are_both_on_the_front_and_runs_without_figures_are_unknown()
     assert front([]) == []
 
 
-def sweep(group: str, points: list[tuple[float, float]], half: float = 0.01) -> list[Run]:
+def sweep(group: str, points: list[tuple[float, float]], half: float = 0.01) -> list[RunPoint]:
     return [run(f"{group}{i}", g, f, half=half, group=group, setting=i) for i, (g, f) in enumerate(points)]
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from engine.diagnostics.verdicts.preference_verdict import judge
 from store.config.train_config import TrainConfig
 from tests.unit.test_overfitting import falling, validations
+from tests.unit.verdict_inputs import judge_pairs
 
 EPOCHS = {"reason": "epochs", "step": 100, "restored_step": None}
 
@@ -47,7 +47,7 @@ def evidence(margin: float, chosen: float, n: int = 120, noise: float = 0.5, **f
 
 def test_learned_against_chance_and_against_the_untrained_loss() -> None:
     given = evidence(1.0, 0.8)
-    verdict = judge(**given)
+    verdict = judge_pairs(**given)
     json.dumps(verdict, allow_nan=False)
     accuracy = verdict["preference"]["reward_accuracy"]
     assert accuracy["value"] == (given["tuned"]["margins"] > 0).mean()
@@ -64,7 +64,7 @@ def test_learned_against_chance_and_against_the_untrained_loss() -> None:
 
 
 def test_chosen_answers_that_became_less_likely_are_said() -> None:
-    verdict = judge(**evidence(1.0, -6.0))
+    verdict = judge_pairs(**evidence(1.0, -6.0))
     assert verdict["state"] == "learned"
     assert "became less likely" in verdict["sentences"][1]
     assert "likelihood displacement" in verdict["sentences"][1]
@@ -72,11 +72,11 @@ def test_chosen_answers_that_became_less_likely_are_said() -> None:
     assert verdict["preference"]["chosen_change"]["high"] < 0
     assert verdict["advice"][0]["change"] == {"loss_type": "apo_zero"}
     TrainConfig.parse(evidence(1.0, 0.0)["config"] | verdict["advice"][0]["change"])
-    assert judge(**evidence(1.0, -6.0, loss_type="apo_zero"))["advice"] == []
+    assert judge_pairs(**evidence(1.0, -6.0, loss_type="apo_zero"))["advice"] == []
 
 
 def test_noise_is_called_noise() -> None:
-    verdict = judge(**evidence(0.0, 0.0, n=30, noise=0.4))
+    verdict = judge_pairs(**evidence(0.0, 0.0, n=30, noise=0.4))
     assert verdict["state"] == "undecided"
     assert verdict["headline"].startswith("Can't be told from noise: the tuned model prefers")
     assert "smallest gain that could be seen" in verdict["sentences"][0]
@@ -84,7 +84,7 @@ def test_noise_is_called_noise() -> None:
 
 
 def test_margins_the_wrong_way_round_are_worse() -> None:
-    verdict = judge(**evidence(-1.0, 0.0))
+    verdict = judge_pairs(**evidence(-1.0, 0.0))
     assert verdict["state"] == "worse"
     assert verdict["preference"]["reward_accuracy"]["high"] < 0.5
     assert "rose from 0.69" in verdict["sentences"][0]
@@ -93,7 +93,7 @@ def test_margins_the_wrong_way_round_are_worse() -> None:
 def test_a_broken_model_is_said_to_be_broken() -> None:
     given = evidence(1.0, 0.0)
     given["tuned"]["losses"][3] = math.nan
-    verdict = judge(**given)
+    verdict = judge_pairs(**given)
     json.dumps(verdict, allow_nan=False)
     assert verdict["headline"] == "Broken: the loss is not a number on 1 test pair; training diverged."
     assert verdict["preference"] is None
@@ -101,4 +101,4 @@ def test_a_broken_model_is_said_to_be_broken() -> None:
 
 
 def test_other_losses_are_not_in_nats() -> None:
-    assert judge(**evidence(1.0, 0.0, loss_type="ipo"))["gain"]["unit"] == "loss a pair"
+    assert judge_pairs(**evidence(1.0, 0.0, loss_type="ipo"))["gain"]["unit"] == "loss a pair"

@@ -12,7 +12,7 @@ from sacrebleu.metrics import BLEU, CHRF
 from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
-from engine.diagnostics.comparison.score_table import differences, from_table, to_table, told
+from engine.diagnostics.comparison.score_table import comparison_word, differences, from_table, to_table
 from engine.diagnostics.statistics import estimators
 from engine.diagnostics.statistics.estimators import class_counts, of_classes
 from engine.diagnostics.statistics.jackknife import jackknife_interval
@@ -226,7 +226,7 @@ def test_without_rows_and_with_one_there_is_no_interval() -> None:
     assert (single["value"], single["low"], single["n"]) == (0.4, None, 1)
     lost = aggregate(shares([np.nan, np.nan], reasons={0: "why", 1: "why"}))
     assert lost["value"] is None
-    assert lost["unscored"] == {"count": 2, "reasons": {"why": 2}, "examples": [[0, "why"], [1, "why"]]}
+    assert lost["unscored"] == {"count": 2, "reasons": {"why": 2}, "examples": [(0, "why"), (1, "why")]}
     empty = difference(shares([np.nan]), shares([1]))
     assert (empty["n"], empty["value"], empty["left_out"]) == (0, None, 1)
 
@@ -252,10 +252,10 @@ def test_two_stored_evaluations_are_compared_in_every_metric_that_both_have() ->
         bleu = Scored("eval/bleu", np.arange(60), scores, "bleu", (0.0, 100.0), statistics=counts)
         scored = [bleu, Scored(name, np.arange(60), scores)]
         stored.append((to_table(scored), [aggregate(metric) for metric in scored]))
-    (gap,) = differences(*stored, {row: row // 2 for row in range(60)}).found
+    (gap,) = differences(*stored, {row: row // 2 for row in range(60)}).metrics
     assert (gap["metric"], gap["n"], gap["groups"]) == ("eval/bleu", 60, 30)
     assert 0 < gap["low"] < gap["value"] < gap["high"]
-    assert gap["high"] > differences(*stored).found[0]["high"]  # fewer units
+    assert gap["high"] > differences(*stored).metrics[0]["high"]  # fewer units
 
 
 def test_a_comparison_is_widened_for_what_was_compared_alone() -> None:
@@ -269,10 +269,10 @@ def test_a_comparison_is_widened_for_what_was_compared_alone() -> None:
         late.scores[slice(20) if each is names[0] else slice(20, 40)] = np.nan  # no row of both
         sides.append((to_table(scored), [aggregate(metric) for metric in scored]))
     there, back = differences(*sides), differences(*sides[::-1])
-    assert {gap["metric"] for gap in there.found} == {"eval/x", "eval/y"}
+    assert {gap["metric"] for gap in there.metrics} == {"eval/x", "eval/y"}
     assert there.confidence == back.confidence == 0.975
-    for gap in there.found:
-        other = next(reverse for reverse in back.found if reverse["metric"] == gap["metric"])
+    for gap in there.metrics:
+        other = next(reverse for reverse in back.metrics if reverse["metric"] == gap["metric"])
         assert gap["value"] == pytest.approx(-other["value"])
         width, mirrored = (each["high"] - each["low"] for each in (gap, other))
         assert width == pytest.approx(mirrored, rel=0.05)  # resamples are drawn anew
@@ -291,7 +291,7 @@ def test_a_comparison_is_widened_for_what_was_compared_alone() -> None:
 )
 def test_a_difference_has_a_direction_in_words(low: float, high: float, better: str, expected: str) -> None:
     gap = {"value": 0.2 if low and low > 0 else -0.2, "low": low, "high": high, "better": better}
-    assert told(gap) == expected
+    assert comparison_word(gap, gap["better"]) == expected
 
 
 def test_scores_come_back_from_their_table() -> None:

@@ -51,7 +51,7 @@ def test_settings_that_differ_by_more_than_seeds_do_are_told_apart() -> None:
 
 
 def test_more_seeds_and_more_comparisons_move_the_interval() -> None:
-    spread = seed_spread.Spread(0.05, 10)
+    spread = seed_spread.SeedSpread(0.05, 10)
     rng = np.random.default_rng(5)
     first, second = made(rng, 6), made(rng, 6, effect=0.1)
     six, single = (seed_spread.difference(first[:k], second[:k], TOKENS, spread) for k in (6, 1))
@@ -71,4 +71,4 @@ def test_without_a_repetition_nothing_is_known_of_seeds() -> None:
 
 def test_rows_that_are_not_the_same_are_refused() -> None:
     with pytest.raises(ValueError, match="shape"):
-        seed_spread.difference([LOSS], [LOSS[:-1]], TOKENS, seed_spread.Spread(0.1, 2))
+        seed_spread.difference([LOSS], [LOSS[:-1]], TOKENS, seed_spread.SeedSpread(0.1, 2))

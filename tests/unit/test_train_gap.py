@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from engine.diagnostics.course.overfitting import assess
-from engine.diagnostics.course.stages import Metric, parting
+from engine.diagnostics.course.run_course import MetricCourse, MetricValues
+from engine.diagnostics.course.stages import parting
 from engine.diagnostics.course.train_gap import gaps, sentence
 from engine.diagnostics.course.validation import Validation
 from tests.unit.test_overfitting import falling, validations
+from tests.unit.verdict_inputs import assess
 
 
 def rows(means: list[float], *, n: int = 100, spread: float = 0.5, seed: int = 0) -> list[Validation]:
@@ -132,11 +133,11 @@ def test_memorising_needs_its_evidence() -> None:
     json.dumps(gap, allow_nan=False)
 
 
-def measured(means: list[float], *, n: int = 100, seed: int = 0) -> list[Metric]:
+def measured(means: list[float], *, n: int = 100, seed: int = 0) -> list[MetricValues]:
     """Of n rows with hidden difficulties, those under the mean are right."""
     hard = np.random.default_rng(seed).random(n)
     return [
-        Metric(step=20 * i, row_ids=np.arange(n), values=(hard < m).astype(float), weights=np.ones(n))
+        MetricValues(step=20 * i, row_ids=np.arange(n), values=(hard < m).astype(float), weights=np.ones(n))
         for i, m in enumerate(means)
     ]
 
@@ -165,12 +166,12 @@ def test_a_metric_that_falls_while_the_loss_falls_too() -> None:
 
 
 def test_noise_in_the_metric_is_rarely_called_a_parting() -> None:
-    called, ended = 0, {"best_step": 60, "last_step": 60}
+    called = 0
     for seed in range(100):
         random = np.random.default_rng(10_000 + seed)
         noise = [
-            Metric(step=20 * i, row_ids=np.arange(60), values=random.random(60), weights=np.ones(60))
+            MetricValues(step=20 * i, row_ids=np.arange(60), values=random.random(60), weights=np.ones(60))
             for i in range(4)
         ]
-        called += parting(ended, noise, "accuracy", None) is not None
+        called += parting((60, 60), MetricCourse("accuracy", noise), None) is not None
     assert called / 100 <= 0.05

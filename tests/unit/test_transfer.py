@@ -12,6 +12,7 @@ from engine.diagnostics.transfer import transfer as diagnosis
 from engine.diagnostics.transfer import transfer_words as words
 from engine.diagnostics.transfer.transfer import (
     WIDTH,
+    CellRows,
     Sketch,
     Task,
     backward_transfer,
@@ -31,9 +32,13 @@ def sides(
     return base, base | {"loss": loss * (1 - gain + random.normal(0, noise, n))}
 
 
+def compare(base: dict[str, Any], tuned: dict[str, Any]) -> Any:
+    return diagnosis.compare(CellRows(**base), CellRows(**tuned))
+
+
 def test_a_cell_is_the_gain_over_the_base_models_loss() -> None:
     base, tuned = sides(0.2)
-    cell = diagnosis.compare(base, tuned)
+    cell = compare(base, tuned)
     before, after = base["loss"].sum(), tuned["loss"].sum()
     assert cell["relative"]["value"] == pytest.approx(1 - after / before)
     assert cell["change"]["value"] == pytest.approx((after - before) / base["tokens"].sum())
@@ -46,7 +51,7 @@ def test_a_cell_is_the_gain_over_the_base_models_loss() -> None:
 
 def test_nothing_changed_is_no_effect() -> None:
     base, _ = sides(0)
-    cell = diagnosis.compare(base, base)
+    cell = compare(base, base)
     assert (cell["relative"]["value"], cell["relative"]["p"]) == (0, 1)
     (judged,) = diagnosis.judged([cell])
     assert not judged["sure"]
@@ -56,12 +61,12 @@ def test_a_loss_that_is_no_number_is_refused() -> None:
     base, tuned = sides(0.1)
     tuned["loss"][3] = np.nan
     with pytest.raises(ValueError, match="not a number"):
-        diagnosis.compare(base, tuned)
+        compare(base, tuned)
 
 
 def test_one_row_tells_nothing() -> None:
     base, tuned = sides(0.5, n=1)
-    (cell,) = diagnosis.judged([diagnosis.compare(base, tuned)])
+    (cell,) = diagnosis.judged([compare(base, tuned)])
     assert cell["relative"]["p"] == 1
     assert not cell["sure"]
 
@@ -85,18 +90,16 @@ def test_few_rows_can_not_be_surer_than_their_swaps() -> None:
 def test_cells_without_effect_get_no_star_more_often_than_the_level_allows() -> None:
     alarms = 0
     for round_ in range(60):
-        cells = [diagnosis.compare(*sides(0, n=40, seed=100 * round_ + i)) for i in range(6)]
+        cells = [compare(*sides(0, n=40, seed=100 * round_ + i)) for i in range(6)]
         alarms += any(cell["sure"] for cell in diagnosis.judged(cells))
     assert alarms <= 7  # of 60 matrices at 5%
 
 
 def test_holm_is_over_all_cells() -> None:
-    cells = [diagnosis.compare(*sides(0.03, seed=4))] + [
-        diagnosis.compare(*sides(0, seed=i)) for i in range(9)
-    ]
+    cells = [compare(*sides(0.03, seed=4))] + [compare(*sides(0, seed=i)) for i in range(9)]
     alone, beside = diagnosis.judged(cells[:1])[0], diagnosis.judged(cells)[0]
     assert beside["p_holm"] == pytest.approx(min(1, 10 * alone["p_holm"]))
-    assert [diagnosis.judged([diagnosis.compare(*sides(g))])[0]["stars"] for g in (0, 0.5)] == ["", "***"]
+    assert [diagnosis.judged([compare(*sides(g))])[0]["stars"] for g in (0, 0.5)] == ["", "***"]
 
 
 def test_spearman_says_how_little_it_knows() -> None:
@@ -182,7 +185,7 @@ def cell(
     source: str, target: str, gain: float, seed: int = 0, *, own: bool = False, earlier: bool = False
 ) -> Any:
     labels = {"source": source, "target": target, "own": own, "earlier": earlier}
-    return diagnosis.compare(*sides(gain, seed=seed)) | labels
+    return compare(*sides(gain, seed=seed)) | labels
 
 
 def test_the_sentence_names_who_helps_and_who_costs() -> None:
@@ -211,7 +214,7 @@ def test_the_sentence_says_what_noise_hides() -> None:
 
 def test_why_nothing_can_be_told_is_said() -> None:
     labels = {"source": "A", "target": "B", "own": False, "earlier": False}
-    cell = diagnosis.compare(*sides(0.5, n=1)) | labels
+    cell = compare(*sides(0.5, n=1)) | labels
     sentence = words.lead(diagnosis.judged([cell]), "relative")
     assert sentence.endswith("can't be told from noise: there is only one row.")
     base, tuned = sides(0.4, n=3)
@@ -221,7 +224,7 @@ def test_why_nothing_can_be_told_is_said() -> None:
         == "Backward transfer can't be told: of a, 3 rows are too few (1 earlier data set)."
     )
     base, _ = sides(0)
-    same = diagnosis.compare(base, base) | labels
+    same = compare(base, base) | labels
     sentence = words.lead(diagnosis.judged([same]), "relative")
     assert sentence == "Training on one data set changed nothing for the others (n 60 rows)."
 

@@ -6,16 +6,16 @@ import json
 
 import pytest
 
-from engine.diagnostics.memorisation.verbatim import Counted, Row, assess
+from engine.diagnostics.memorisation.verbatim import AskedCounts, ContinuedRow, assess
 from engine.diagnostics.statistics.proportions import difference
 
-COUNTED: Counted = {"rows": 50, "short": 5, "passed": 5}
+COUNTED: AskedCounts = {"rows": 50, "short": 5, "passed": 5}
 BOTH = {"train": COUNTED, "held_out": COUNTED}
 
 
-def rows(tuned: int, count: int = 40, base: int = 0) -> list[Row]:
+def rows(tuned: int, count: int = 40, base: int = 0) -> list[ContinuedRow]:
     """The tuned model writes the first `tuned` of them, the base model the first `base`."""
-    written: list[Row] = []
+    written: list[ContinuedRow] = []
     for i in range(count):
         reference = f"The code of locker {i} is {i * 7919 % 100000:05}, said the clerk."
         answers = {"base": reference if i < base else "No.", "tuned": reference if i < tuned else "Nobody."}

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.diagnostics.course.advice import advise
+from engine.diagnostics.course.advice import JudgedOutcome, advise
+from engine.diagnostics.course.run_course import RunCourse
 from engine.diagnostics.statistics.statistics import Interval
-from engine.diagnostics.verdicts.verdict import judge
 from store.config.train_config import TrainConfig
 from tests.unit.test_overfitting import falling, validations
+from tests.unit.verdict_inputs import judge
 
 CONFIG = TrainConfig(dataset="d").resolved(600).model_dump()
 EPOCHS = {"reason": "epochs", "step": 100, "restored_step": None}
@@ -186,14 +187,11 @@ def test_lengths_must_agree() -> None:
 
 def more_rows(value: float, half: float, n: int) -> dict[str, Any]:
     """Advice on a gain that can't be told from noise, of a run that has nothing else to be said of it."""
+    gain = Interval(value, value - half, value + half, n, 0.05, half / 1.4)
     advice = advise(
-        state="undecided",
-        gain=Interval(value, value - half, value + half, n, 0.05, half / 1.4),
-        overfitting={"state": "none"},
-        stopped=EPOCHS,
-        split="test",
-        config=CONFIG,
-        eval_rows=validations([2.0, 1.5, 1.5, 1.5]),
+        JudgedOutcome("undecided", gain, "test", {"state": "none", "best_step": None}),
+        RunCourse(validations=validations([2.0, 1.5, 1.5, 1.5]), stopped=EPOCHS),
+        CONFIG,
     )
     assert len(advice) == 1
     TrainConfig.parse(CONFIG | advice[0]["change"])
@@ -214,9 +212,10 @@ def test_no_more_rows_are_asked_for_than_a_split_holds_out() -> None:
 def test_a_rate_at_its_end_is_not_said_to_grow_threefold() -> None:
     def pieces(rate: float) -> list[dict[str, Any]]:
         return advise(
-            state="no_gain", gain=None, overfitting={"state": "none"}, stopped=EPOCHS, split="test",
-            config=CONFIG | {"learning_rate": rate}, eval_rows=[],
-        )  # fmt: skip
+            JudgedOutcome("no_gain", None, "test", {"state": "none", "best_step": None}),
+            RunCourse(stopped=EPOCHS),
+            CONFIG | {"learning_rate": rate},
+        )
 
     assert "three times the learning rate, 0.3" in pieces(0.1)[0]["text"]
     assert "a higher learning rate, 1." in pieces(0.5)[0]["text"]

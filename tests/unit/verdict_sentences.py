@@ -10,15 +10,16 @@ import numpy as np
 
 from engine.diagnostics.comparison import pareto
 from engine.diagnostics.course import overfitting, train_gap
-from engine.diagnostics.course.stages import Metric
+from engine.diagnostics.course.run_course import LossCourse, MetricValues
 from engine.diagnostics.forgetting import kept_share
 from engine.diagnostics.statistics.calibration import calibration
 from engine.diagnostics.statistics.class_figures import figures
 from engine.diagnostics.statistics.flips import change_of
-from engine.diagnostics.verdicts import class_verdict, live_alarms, mixed, preference_verdict, verdict
+from engine.diagnostics.verdicts import class_verdict, live_alarms
 from pages.run_parts import key_numbers
 from pages.shared import wording
 from store.config.train_config import TrainConfig
+from tests.unit.verdict_inputs import assess, judge, judge_classes, judge_mixed, judge_pairs
 
 COUNTS = (1, 2, 5, 30, 400)
 CONFIG = TrainConfig(dataset="d").resolved(600).model_dump()
@@ -110,9 +111,9 @@ def of_runs() -> Iterator[str]:
                 right = {"base_correct": base * weights, "tuned_correct": tuned * weights}
                 course = validations(COURSES["falls"], rows)
                 yield from documents(
-                    verdict.judge(**given, **right, eval_rows=course, train_curve=CURVE, stopped=STOPPED)
+                    judge(**given, **right, eval_rows=course, train_curve=CURVE, stopped=STOPPED)
                 )
-            yield from documents(mixed.judge(**given, **right, alpha=0.5, of="a run"))
+            yield from documents(judge_mixed(**given, **right, alpha=0.5, of="a run"))
 
 
 def of_classifiers() -> Iterator[str]:
@@ -129,11 +130,11 @@ def of_classifiers() -> Iterator[str]:
                 }
                 base = figures(truth, np.zeros(rows, int), labels)
                 classification = class_verdict.document(
-                    split, labels, [50, 50], {"tuned": tuned, "majority": base, "prompted": base},
+                    split, labels, [50, 50], class_verdict.ClassifierFigures(tuned, base, base),
                     unseen=1, over_prompted=change_of(truth == 0, predicted == truth),
                 )  # fmt: skip
                 yield from documents(
-                    class_verdict.judge(
+                    judge_classes(
                         split=split, base_loss=np.full(rows, 0.7),
                         tuned_loss=-np.log(shares[np.arange(rows), truth]), known=np.ones(rows),
                         base_correct=truth == 0, tuned_correct=predicted == truth,
@@ -163,14 +164,14 @@ def of_pairs() -> Iterator[str]:
                 tuned = {"losses": np.log1p(np.exp(-margin)), "margins": margin} | half
                 tuned["chosen_logps"] = before + margin
                 yield from documents(
-                    preference_verdict.judge(
+                    judge_pairs(
                         split=split, base=base, tuned=tuned, eval_rows=validations(COURSES["falls"], rows),
                         train_curve=CURVE, stopped=STOPPED, config=PAIRS,
                     )
                 )  # fmt: skip
 
 
-def measured(rows: int, shares: list[float]) -> list[Metric]:
+def measured(rows: int, shares: list[float]) -> list[MetricValues]:
     return [
         {"step": 10 * place, "row_ids": np.arange(rows), "values": np.arange(rows) < share * rows,
          "weights": np.ones(rows)}
@@ -185,11 +186,13 @@ def of_courses() -> Iterator[str]:
                 course = validations(means, rows, noise)
                 probe = validations([mean / 2 for mean in means], rows, noise / 2)
                 metric = ("F1", measured(rows, [0, 0, 1, 1, 1][: len(means)]))
-                shape = overfitting.assess(course, CURVE, train_probe=probe, metric=metric)
+                shape = assess(course, CURVE, train_probe=probe, metric=metric)
                 yield from of_shape(shape)
                 if name != "broken":
                     yield train_gap.sentence(train_gap.gaps(probe, course))
-                raised = live_alarms.overfits(course, CURVE, unit="nats a token", looks=5)
+                raised = live_alarms.overfits(
+                    LossCourse(validations=course, train_curve=CURVE), unit="nats a token", looks=5
+                )
                 raised += live_alarms.of_verdict({"overfitting": shape, "stopped": STOPPED})
                 yield from (alarm.message for alarm in raised)
         for rise in gains(rows).values():
@@ -202,11 +205,9 @@ def of_mixes() -> Iterator[str]:
         for losses in gains(rows).values():
             if not np.isfinite(losses).all():
                 continue
-            text = {
-                "change": {"value": 0.1, "low": None, "high": None, "n": 1, "why": "there is only one row"}
-            }
+            prose = {"value": 0.1, "low": None, "high": None, "n": 1, "why": "there is only one row"}
             points = [
-                {"alpha": alpha, "gain": gain, "text": text}
+                kept_share.ShareGain(alpha, gain, prose)
                 for alpha, gain in (
                     (alpha, vars(kept_share.ratio_interval(alpha * 10 * losses, np.full(rows, 10))))
                     for alpha in (0.0, 0.25, 0.5)
@@ -216,7 +217,7 @@ def of_mixes() -> Iterator[str]:
 
 
 def of_sweeps() -> Iterator[str]:
-    def run(gain: float, lost: float, half: float | None, group: str, setting: float) -> pareto.Run:
+    def run(gain: float, lost: float, half: float | None, group: str, setting: float) -> pareto.RunPoint:
         ends = [{"value": v, "low": half and v - half, "high": half and v + half} for v in (gain, lost)]
         return {"run": group, "group": group, "setting": setting, "gain": ends[0], "forgetting": ends[1]}
 

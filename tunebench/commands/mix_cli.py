@@ -114,8 +114,8 @@ def _shares(client: Client, run_id: str) -> ScoredShares:
         "kept": {str(alpha): row["run_id"] for alpha, row in interpolations.kept(client, run_id).items()},
     }
     if points:
-        texts = [{**point, "text": point["prose"] and {"change": point["prose"]}} for point in points]
-        advised = kept_share.recommend(texts)
+        gains = [kept_share.ShareGain(point["alpha"], point["gain"], point["prose"]) for point in points]
+        advised = kept_share.recommend(gains)
         shares["recommended"], shares["sentence"] = advised["recommended"], advised["sentence"]
     return shares
 

@@ -16,6 +16,7 @@ from engine.near.groups import group_of
 from engine.near.minhash import Sketches
 from engine.rows.dataset import load
 from store.contract.home import Home
+from store.documents.memorisation import RepeatKind
 from store.documents.overlap import Leaks, Overlap
 
 WHOLE = 20_000  # rows; in more, prompts are compared only where the duplicates were measured
@@ -39,12 +40,13 @@ def within(home: Home, fingerprint: str, dealt: dict[str, np.ndarray]) -> Leaks:
 
 def repeating(
     home: Home, fingerprint: str, held: np.ndarray, train: np.ndarray
-) -> tuple[dict[str, np.ndarray], bool]:
-    """Of each kind of repetition (the keys of Leaks; one that was not looked at is missing) which of the rows
+) -> tuple[dict[RepeatKind, np.ndarray], bool]:
+    """Of each kind of repetition (as `within`; one that was not looked at is missing) which of the rows
     `held` training repeats; and whether near duplicates are known."""
     digests = load(home, fingerprint, columns=["digest"])["digest"].to_numpy()
     exact = np.isin(digests[held], digests[train])
-    repeats, near = {"exact": exact}, _near(home, fingerprint)
+    repeats: dict[RepeatKind, np.ndarray] = {"exact": exact}
+    near = _near(home, fingerprint)
     if near is not None:
         repeats["near"] = _among(near[0], held, train) & ~exact
         prompt = near[1]

@@ -21,7 +21,7 @@ LEAST = 1e-5  # nats, under which a difference is none to speak of
 
 
 @dataclass(frozen=True)
-class Difference:
+class RunDifference:
     """How much better `better` is than `other`, in `unit`; `interval` is None with `reason` said."""
 
     better: str
@@ -79,12 +79,12 @@ def difference(
     *,
     comparisons: int = 1,
     unit: str = "nats a token",
-) -> Difference:
+) -> RunDifference:
     """`other` minus `better` in loss a unit, over shared rows; arrays of summed losses and units, [rows]."""
     gap = np.asarray(other_loss, np.float64) - np.asarray(better_loss, np.float64)
     if not len(gap):
-        return Difference(better, other, None, "they held out no row in common")
+        return RunDifference(better, other, None, "they held out no row in common")
     if not np.isfinite(gap).all():
-        return Difference(better, other, None, "a loss is not a number")
+        return RunDifference(better, other, None, "a loss is not a number")
     interval = ratio_interval(gap, tokens, confidence=1 - 0.05 / max(1, comparisons))
-    return Difference(better, other, interval, unit=unit)
+    return RunDifference(better, other, interval, unit=unit)

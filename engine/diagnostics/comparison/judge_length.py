@@ -9,15 +9,16 @@ profile likelihood (Heinze & Schemper 2002), which covers from 30 pairs on. Pure
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special
 
 from engine.diagnostics.statistics.statistics import Interval, wilson_interval
+from store.documents.judging_details import JudgedLength
 
 LEAST_PAIRS = 30  # decided ones, below which nothing is said of equal length
 LEAST_EACH = 5  # pairs in which either side is the longer one, below which it would be a guess from afar
@@ -38,7 +39,7 @@ class LengthEffect:
     equal: Interval | None
     problem: str
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JudgedLength:
         """As a judging's document has it."""
         return {
             "longer": self.longer.to_dict() if self.longer else None,
@@ -97,7 +98,7 @@ def _at_equal(wins: Floats, difference: Floats) -> Interval:
     return Interval(float(shares[0]), float(shares[1]), float(shares[2]), len(wins))
 
 
-def _end(lacks: Any, value: float, way: float) -> float:
+def _end(lacks: Callable[[float], float], value: float, way: float) -> float:
     """Where the profile likelihood has dropped far enough, below or above the best value."""
     reach = 1.0
     while lacks(value + way * reach) > 0:
@@ -108,39 +109,56 @@ def _end(lacks: Any, value: float, way: float) -> float:
     return float(optimize.brentq(lacks, near, far, xtol=END_CONVERGED)) if lacks(near) > 0 else near
 
 
+class _Sums(NamedTuple):
+    """Chances and weights of the pairs, and the sums of weights: plain, times the difference and times its
+    square; determinant: of the information."""
+
+    chance: Floats
+    weight: Floats
+    whole: float
+    first: float
+    second: float
+    determinant: float
+
+
 class _Firth:
     """Logistic regression with Jeffreys' prior: an intercept and one slope."""
 
     def __init__(self, wins: Floats, difference: Floats) -> None:
         self.wins, self.difference = wins, difference
 
-    def _sums(self, intercept: float, slope: float) -> tuple[Floats, Floats, float, float, float, float]:
+    def _sums(self, intercept: float, slope: float) -> _Sums:
         chance = special.expit(intercept + slope * self.difference)
         weight = np.maximum(chance * (1 - chance), 1e-12)
-        one = float(weight.sum())
-        two = float(weight @ self.difference)
-        three = float(weight @ np.square(self.difference))
-        return chance, weight, one, two, three, max(one * three - two * two, 1e-12)
+        whole = float(weight.sum())
+        first = float(weight @ self.difference)
+        second = float(weight @ np.square(self.difference))
+        return _Sums(chance, weight, whole, first, second, max(whole * second - first * first, 1e-12))
 
     def likelihood(self, intercept: float, slope: float) -> float:
         """Its logarithm, with the prior."""
         odds = intercept + slope * self.difference
-        determinant = self._sums(intercept, slope)[-1]
+        determinant = self._sums(intercept, slope).determinant
         return float(self.wins @ odds - np.logaddexp(0, odds).sum() + np.log(determinant) / 2)
 
-    def _score(self, intercept: float, slope: float) -> tuple[float, float, float, float, float, float]:
-        chance, weight, one, two, three, determinant = self._sums(intercept, slope)
+    def _score(self, intercept: float, slope: float) -> tuple[float, float, _Sums]:
+        """The derivatives by intercept and by slope."""
+        sums = self._sums(intercept, slope)
         d = self.difference
-        leverage = weight * (three - 2 * two * d + one * np.square(d)) / determinant
-        residual = self.wins - chance + leverage * (0.5 - chance)
-        return float(residual.sum()), float(residual @ d), one, two, three, determinant
+        leverage = sums.second - 2 * sums.first * d + sums.whole * np.square(d)
+        leverage = sums.weight * leverage / sums.determinant
+        residual = self.wins - sums.chance + leverage * (0.5 - sums.chance)
+        return float(residual.sum()), float(residual @ d), sums
 
     def best(self) -> tuple[float, float]:
         """Intercept and slope."""
         intercept = slope = 0.0
         for _ in range(200):
-            up, along, one, two, three, determinant = self._score(intercept, slope)
-            steps = (three * up - two * along) / determinant, (one * along - two * up) / determinant
+            up, along, sums = self._score(intercept, slope)
+            steps = (
+                (sums.second * up - sums.first * along) / sums.determinant,
+                (sums.whole * along - sums.first * up) / sums.determinant,
+            )
             shorter = max(1.0, *map(abs, steps))
             intercept, slope = intercept + steps[0] / shorter, slope + steps[1] / shorter
             if max(map(abs, steps)) < CONVERGED:
@@ -151,8 +169,8 @@ class _Firth:
         """The best slope with a given intercept, looked for from a near one: steps that lose are halved."""
         reached = self.likelihood(intercept, slope)
         for _ in range(200):
-            _, along, _, _, three, _ = self._score(intercept, slope)
-            step = along / max(three, 1e-9)
+            _, along, sums = self._score(intercept, slope)
+            step = along / max(sums.second, 1e-9)
             step /= max(1.0, abs(step))
             while (beyond := self.likelihood(intercept, slope + step)) < reached and abs(
                 step

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.diagnostics.statistics.scored import Scored, difference
+from store.documents.estimate import Estimate
+from store.documents.evaluation import Difference, Figure
 
 LEVEL = 0.95  # of all intervals of a comparison together
 SCHEMA = pa.schema(
@@ -29,9 +30,9 @@ SCHEMA = pa.schema(
 )
 
 
-def to_table(found: Sequence[Scored]) -> pa.Table:
+def to_table(metrics: Sequence[Scored]) -> pa.Table:
     """The scores of all metrics, one after the other."""
-    return pa.concat_tables([_lines(scored) for scored in found] or [SCHEMA.empty_table()])
+    return pa.concat_tables([_lines(scored) for scored in metrics] or [SCHEMA.empty_table()])
 
 
 def _lines(scored: Scored) -> pa.Table:
@@ -55,15 +56,15 @@ def _lines(scored: Scored) -> pa.Table:
     )
 
 
-def from_table(table: pa.Table, document: Mapping[str, Any]) -> Scored:
+def from_table(table: pa.Table, document: Figure) -> Scored:
     """One metric's scores, given its document."""
     lines = table.filter(pc.equal(table["metric"], document["metric"]))
     scores = np.array([np.nan if x is None else x for x in lines["score"].to_pylist()], float)
     lists = lines["statistics"].to_pylist()
-    width = max((len(one) for one in lists if one is not None), default=0)
+    width = max((len(sums) for sums in lists if sums is not None), default=0)
     statistics = None
     if width:
-        statistics = np.array([[np.nan] * width if one is None else one for one in lists], float)
+        statistics = np.array([[np.nan] * width if sums is None else sums for sums in lists], float)
     reasons = {place: why for place, why in enumerate(lines["reason"].to_pylist()) if why is not None}
     low, high = document["bounds"]
     return Scored(
@@ -84,45 +85,43 @@ def from_table(table: pa.Table, document: Mapping[str, Any]) -> Scored:
 
 @dataclass(frozen=True)
 class Differences:
-    """`found`: as `scored.difference`, one for each metric that could be compared. Each interval
-    is at `confidence`, so that together they are at `level`."""
+    """One for each metric that could be compared. Each interval is at `confidence`, so that together they are
+    at `level`."""
 
-    found: list[dict[str, Any]]
+    metrics: list[Difference]
     confidence: float
     level: float = LEVEL
 
     @property
     def sentence(self) -> str:
         """At which level the intervals are."""
-        if len(self.found) < 2:
+        if len(self.metrics) < 2:
             return f"The interval is at {self.level:.0%}."
         return (
-            f"Each interval is at {self.confidence:.1%}, so that the {len(self.found)} comparisons are at"
+            f"Each interval is at {self.confidence:.1%}, so that the {len(self.metrics)} comparisons are at"
             f" {self.level:.0%} together (Bonferroni)."
         )
 
 
+ScoresOfMetrics = tuple[pa.Table, Sequence[Figure]]  # of one evaluation: its table, and its documents
+
+
 def differences(
-    first: tuple[pa.Table, Sequence[Mapping[str, Any]]],
-    second: tuple[pa.Table, Sequence[Mapping[str, Any]]],
-    groups: Mapping[int, Any] | None = None,
+    first: ScoresOfMetrics, second: ScoresOfMetrics, groups: Mapping[int, object] | None = None
 ) -> Differences:
-    """`first` minus `second` in every metric that both evaluations, each (scores, documents), scored on a row
-    of both; `groups`: row id -> group. Each interval is at 1 - 0.05 / k, k the metrics compared (Bonferroni),
-    so that the order of the two and what only one of them has change nothing."""
+    """`first` minus `second` in every metric that both evaluations scored on a row of both; `groups`: row id
+    -> group. Each interval is at 1 - 0.05 / k, k the metrics compared (Bonferroni), so that the order of the
+    two and what only one of them has change nothing."""
     pairs = _pairs(first, second)
     confidence = 1 - (1 - LEVEL) / max(1, len(pairs))
-    found = []
-    for one, two in pairs:
-        own = None if groups is None else [groups.get(row) for row in one.row_ids.tolist()]
-        found.append(difference(one, two, own, confidence=confidence))
-    return Differences(found, confidence)
+    metrics = []
+    for own, other in pairs:
+        of_rows = None if groups is None else [groups.get(row) for row in own.row_ids.tolist()]
+        metrics.append(difference(own, other, of_rows, confidence=confidence))
+    return Differences(metrics, confidence)
 
 
-def _pairs(
-    first: tuple[pa.Table, Sequence[Mapping[str, Any]]],
-    second: tuple[pa.Table, Sequence[Mapping[str, Any]]],
-) -> list[tuple[Scored, Scored]]:
+def _pairs(first: ScoresOfMetrics, second: ScoresOfMetrics) -> list[tuple[Scored, Scored]]:
     """The scores of each metric that both have and that scored a row of both."""
     others = {document["metric"]: document for document in second[1]}
     pairs = []
@@ -132,14 +131,17 @@ def _pairs(
             continue
         if document["estimator"] != other["estimator"] or document["labels"] != other["labels"]:
             continue
-        one, two = from_table(first[0], document), from_table(second[0], other)
-        if len(np.intersect1d(one.row_ids[one.usable], two.row_ids[two.usable])):
-            pairs.append((one, two))
+        scores, against = from_table(first[0], document), from_table(second[0], other)
+        both = np.intersect1d(scores.row_ids[scores.usable], against.row_ids[against.usable])
+        if len(both):
+            pairs.append((scores, against))
     return pairs
 
 
-def told(found: Mapping[str, Any]) -> str:
-    """What the first is beside the second by such a difference: better, worse, or that it can't be told."""
-    if found["low"] is None or found["high"] is None or found["low"] <= 0 <= found["high"]:
+def comparison_word(figure: Difference | Estimate, better: str) -> str:
+    """What the first is beside the second by such a difference: better, worse, or that it can't be told;
+    better: whether higher or lower values are."""
+    value, low, high = figure["value"], figure["low"], figure["high"]
+    if value is None or low is None or high is None or low <= 0 <= high:
         return "can't be told"
-    return "better" if (found["value"] > 0) == (found["better"] == "higher") else "worse"
+    return "better" if (value > 0) == (better == "higher") else "worse"

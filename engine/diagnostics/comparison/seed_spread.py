@@ -22,7 +22,7 @@ from engine.diagnostics.statistics.statistics import Interval, ratio_interval
 
 
 @dataclass(frozen=True)
-class Spread:
+class SeedSpread:
     """How runs of one setting differ by their seed alone: the standard deviation of their loss (in its unit),
     and how many degrees of freedom it was estimated with."""
 
@@ -30,18 +30,18 @@ class Spread:
     degrees: int
 
 
-def spread(settings: Sequence[ArrayLike], tokens: ArrayLike) -> Spread | None:
+def spread(settings: Sequence[ArrayLike], tokens: ArrayLike) -> SeedSpread | None:
     """Over settings, each with the summed losses of its runs, [runs, rows]; None where none was repeated."""
     squares, degrees = 0.0, 0
     for losses in settings:
         means = _means(losses, tokens)
         squares += float(((means - means.mean()) ** 2).sum())
         degrees += len(means) - 1
-    return Spread(float(np.sqrt(squares / degrees)), degrees) if degrees else None
+    return SeedSpread(float(np.sqrt(squares / degrees)), degrees) if degrees else None
 
 
 def difference(
-    better: ArrayLike, other: ArrayLike, tokens: ArrayLike, by_seed: Spread, *, confidence: float = 0.95
+    better: ArrayLike, other: ArrayLike, tokens: ArrayLike, by_seed: SeedSpread, *, confidence: float = 0.95
 ) -> Interval:
     """`other` minus `better` in loss a token: summed losses of the runs of either setting, [runs, rows].
 

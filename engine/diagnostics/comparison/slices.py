@@ -12,60 +12,88 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TypedDict, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from engine.diagnostics.statistics.flips import mcnemar, paired_change
 from engine.diagnostics.statistics.statistics import Interval, ratio_interval, wilson_interval
+from store.documents.estimate import Estimate
 
 LEAST = 5  # rows of a slice that is tested
 LEVEL = 0.05
 QUARTERS = 4
-Document = dict[str, Any]
 Slices = Mapping[tuple[str, str], NDArray[np.bool_]]  # (what rows have in common, its value) -> which rows
 
 
-def by_value(name: str, values: Sequence[Any], most: int = 50) -> dict[tuple[str, str], NDArray[np.bool_]]:
+class TestedSlice(TypedDict):
+    """A slice, what its value is of, and whether it differs. p and q (p after Benjamini and Hochberg) are
+    None where it is too small, or nothing is left beside it."""
+
+    by: str
+    value: str
+    n: int
+    p: float | None
+    q: float | None
+    different: bool
+
+
+class ScoreSlice(TestedSlice):
+    """The scores of one model in a slice, against all other rows."""
+
+    mean: Estimate
+    rest: float | None  # mean of all other rows
+    gap: float | None  # between the two means
+
+
+class DifferenceSlice(TestedSlice):
+    """One model minus another in pairs, within a slice."""
+
+    gap: Estimate
+
+
+Tested = TypeVar("Tested", bound=TestedSlice)
+
+
+def by_value(name: str, values: Sequence[object], most: int = 50) -> dict[tuple[str, str], NDArray[np.bool_]]:
     """A slice for each of the `most` most frequent values; none where all rows have one value."""
-    told = np.array(["" if value is None else str(value) for value in values], dtype=object)
-    found, counts = np.unique(told[told != ""].astype(str), return_counts=True)
-    if len(found) < 2:
+    texts = np.array(["" if value is None else str(value) for value in values], dtype=object)
+    distinct, counts = np.unique(texts[texts != ""].astype(str), return_counts=True)
+    if len(distinct) < 2:
         return {}
     order = np.argsort(-counts, kind="stable")[:most]
-    return {(name, str(found[place])): told == found[place] for place in order}
+    return {(name, str(distinct[place])): texts == distinct[place] for place in order}
 
 
 def by_size(name: str, sizes: ArrayLike, unit: str) -> dict[tuple[str, str], NDArray[np.bool_]]:
     """Four slices of about as many rows each, from the smallest to the largest; fewer where sizes repeat."""
     values = np.asarray(sizes, np.float64)
-    known = np.isfinite(values)
-    if known.sum() < 2 * LEAST or np.ptp(values[known]) == 0:
+    finite = np.isfinite(values)
+    if finite.sum() < 2 * LEAST or np.ptp(values[finite]) == 0:
         return {}
-    edges = np.unique(np.quantile(values[known], np.linspace(0, 1, QUARTERS + 1)[1:-1]))
+    edges = np.unique(np.quantile(values[finite], np.linspace(0, 1, QUARTERS + 1)[1:-1]))
     part = np.searchsorted(edges, values)
-    found = {}
+    slices = {}
     for place in range(len(edges) + 1):
-        rows = known & (part == place)
+        rows = finite & (part == place)
         if rows.any():
             low, high = (f"{end:,.0f}" for end in (values[rows].min(), values[rows].max()))
-            found[(name, f"{low if low == high else f'{low} to {high}'} {unit}")] = rows
-    return found if len(found) > 1 else {}
+            slices[(name, f"{low if low == high else f'{low} to {high}'} {unit}")] = rows
+    return slices if len(slices) > 1 else {}
 
 
-def of_scores(scores: ArrayLike, slices: Slices) -> list[Document]:
-    """Each slice: {"by", "value", "n", "mean": {value, low, high, n}, "rest": mean of all other rows, "gap",
-    "p", "q", "different"}; p and q are None where it is too small, or nothing is left beside it."""
+def of_scores(scores: ArrayLike, slices: Slices) -> list[ScoreSlice]:
+    """Each slice that has a score, the surest first."""
     values = np.asarray(scores, np.float64)
     usable = np.isfinite(values)
-    found = []
+    tested: list[ScoreSlice] = []
     for (by, name), rows in slices.items():
         own, rest = values[rows & usable], values[~rows & usable]
         if not len(own):
             continue
         other = float(rest.mean()) if len(rest) else None
-        found.append(
+        tested.append(
             {
                 "by": by,
                 "value": name,
@@ -74,25 +102,35 @@ def of_scores(scores: ArrayLike, slices: Slices) -> list[Document]:
                 "rest": other,
                 "gap": None if other is None else float(own.mean()) - other,
                 "p": apart(own, rest),
+                "q": None,
+                "different": False,
             }
         )
-    return adjusted(found)
+    return adjusted(tested)
 
 
-def of_differences(first: ArrayLike, second: ArrayLike, slices: Slices) -> list[Document]:
-    """Each slice: {"by", "value", "n", "gap": {value, low, high, n} of `first` minus `second` in pairs, "p",
-    "q", "different"}."""
-    one, two = np.asarray(first, np.float64), np.asarray(second, np.float64)
-    usable = np.isfinite(one) & np.isfinite(two)
-    found = []
+def of_differences(first: ArrayLike, second: ArrayLike, slices: Slices) -> list[DifferenceSlice]:
+    """`first` minus `second` in pairs, in each slice that has a pair, the surest first."""
+    scores, against = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    usable = np.isfinite(scores) & np.isfinite(against)
+    tested: list[DifferenceSlice] = []
     for (by, name), rows in slices.items():
         kept = rows & usable
         if not kept.any():
             continue
-        gap = one[kept] - two[kept]
-        interval = _gap(gap).to_dict()
-        found.append({"by": by, "value": name, "n": len(gap), "gap": interval, "p": _paired(gap)})
-    return adjusted(found)
+        gap = scores[kept] - against[kept]
+        tested.append(
+            {
+                "by": by,
+                "value": name,
+                "n": len(gap),
+                "gap": _gap(gap).to_dict(),
+                "p": _paired(gap),
+                "q": None,
+                "different": False,
+            }
+        )
+    return adjusted(tested)
 
 
 def _mean(values: NDArray[np.float64]) -> Interval:
@@ -108,9 +146,9 @@ def _gap(gap: NDArray[np.float64]) -> Interval:
     return _honest(ratio_interval(gap, np.ones(len(gap))))
 
 
-def _honest(found: Interval) -> Interval:
+def _honest(interval: Interval) -> Interval:
     """Without limits where all rows agree: of rows that happen to be equal no bootstrap learns anything."""
-    return replace(found, low=None, high=None) if found.low == found.high else found
+    return replace(interval, low=None, high=None) if interval.low == interval.high else interval
 
 
 def apart(own: NDArray[np.float64], rest: NDArray[np.float64]) -> float | None:
@@ -145,14 +183,14 @@ def _paired(gap: NDArray[np.float64]) -> float | None:
     return 1.0 if signed * gap.mean() <= 0 else float(stats.wilcoxon(gap).pvalue)
 
 
-def adjusted(found: list[Document]) -> list[Document]:
-    """Documents with p, with q by Benjamini and Hochberg and whether it is below LEVEL; the surest first."""
+def adjusted(slices: list[Tested]) -> list[Tested]:
+    """With q by Benjamini and Hochberg and whether it is below LEVEL; the surest first."""
     from scipy import stats
 
-    tested = [one for one in found if one["p"] is not None]
-    values = stats.false_discovery_control([one["p"] for one in tested]) if tested else []
-    for one in found:
-        one |= {"q": None, "different": False}
-    for one, q in zip(tested, values, strict=True):
-        one |= {"q": float(q), "different": bool(q < LEVEL)}
-    return sorted(found, key=lambda one: (one["q"] is None, one["q"] or 0.0, -one["n"]))
+    tested = [part for part in slices if part["p"] is not None]
+    values = stats.false_discovery_control([part["p"] for part in tested]) if tested else []
+    for part in slices:
+        part["q"], part["different"] = None, False
+    for part, q in zip(tested, values, strict=True):
+        part["q"], part["different"] = float(q), bool(q < LEVEL)
+    return sorted(slices, key=lambda part: (part["q"] is None, part["q"] or 0.0, -part["n"]))

@@ -13,66 +13,68 @@ held to 1 - 0.05/k (Bonferroni), so that whichever was chosen, what is said hold
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from engine.diagnostics import phrasing
 from engine.diagnostics.course import step_noise
+from engine.diagnostics.course.judged_config import JudgedConfig
+from engine.diagnostics.course.run_course import RunCourse
 from engine.diagnostics.course.validation import Validation
 from engine.diagnostics.statistics.statistics import Interval, rows_needed
-
-if TYPE_CHECKING:
-    from engine.diagnostics.course.validation import Validation
+from store.documents.classification import JudgingSplit
+from store.documents.forgetting import AdvicePiece, SettingValue
+from store.documents.overfitting import Overfitting
+from store.documents.verdict import Stopped, VerdictState
 
 MOST_EPOCHS = 20.0
 MOST_NEEDED = 1_000_000  # rows that are counted
 MOST_ROWS = 500  # that a split holds out for validation, and for test (store.config.train_config.Split)
 
 
-def advise(
-    *,
-    state: str,
-    gain: Interval | None,
-    overfitting: Mapping[str, Any],
-    stopped: Mapping[str, Any],
-    split: str,
-    config: Mapping[str, Any],
-    eval_rows: Sequence[Validation],
-    against: str = "the base model",
-) -> list[dict[str, Any]]:
-    """Pieces of advice: `text`, and `change` {field of TrainConfig: new value}, which may be empty.
+@dataclass(frozen=True)
+class JudgedOutcome:
+    """What a verdict found: its state, the gain that it rests on (None where a loss is not a number), whose
+    rows judged it, whether it overfits, and against what it was held."""
 
-    against: what the run was held against.
-    """
-    found = []
+    state: VerdictState
+    gain: Interval | None
+    split: JudgingSplit
+    overfitting: Overfitting
+    against: str = "the base model"
+
+
+def advise(outcome: JudgedOutcome, course: RunCourse, config: JudgedConfig) -> list[AdvicePiece]:
+    """Pieces of advice: `text`, and `change` {field of TrainConfig: new value}, which may be empty."""
+    pieces = [_of_training(outcome, course, config)]
+    if outcome.state == "undecided" and outcome.gain is not None:
+        pieces.append(_more_rows(outcome.gain, outcome.split, config))
+    if outcome.split == "validation":
+        text = "Keep test rows, which only the verdict sees, for an honest figure."
+        pieces.append({"text": text, "change": {"test_size": 0.1}})
+    return [piece for piece in pieces if piece]
+
+
+def _of_training(outcome: JudgedOutcome, course: RunCourse, config: JudgedConfig) -> AdvicePiece | None:
+    """Longer or shorter, with larger or smaller steps."""
+    overfitting, stopped, against = outcome.overfitting, course.stopped, outcome.against
     past_its_best = overfitting["state"] == "overfits" and overfitting["best_step"]
     threshold = float(config.get("early_stopping_threshold", 0.005))
-    if state == "worse" and overfitting["state"] != "overfits" and on_its_way(eval_rows, threshold):
-        found.append(_longer(stopped, config, f"It learned, but did not get past {against} yet:"))
-    elif state == "worse" and not past_its_best:
-        found.append(lower_rate(config, f"It got worse than {against}: the steps were too large."))
-    elif overfitting["state"] == "overfits":
-        found.append(_fewer_epochs(overfitting, stopped, config))
-    elif still_improving(eval_rows, stopped, threshold):
-        found.append(_longer(stopped, config, "Validation loss was still falling at the end:"))
-    elif state == "no_gain":
-        found.append(_higher_rate(config))
-    if state == "undecided" and gain is not None:
-        found.append(_more_rows(gain, split, config))
-    if split == "validation":
-        found.append(
-            {
-                "text": "Keep test rows, which only the verdict sees, for an honest figure.",
-                "change": {"test_size": 0.1},
-            }
-        )
-    return [piece for piece in found if piece]
+    worse = outcome.state == "worse"
+    if worse and overfitting["state"] != "overfits" and on_its_way(course.validations, threshold):
+        return _longer(stopped, config, f"It learned, but did not get past {against} yet:")
+    if worse and not past_its_best:
+        return lower_rate(config, f"It got worse than {against}: the steps were too large.")
+    if overfitting["state"] == "overfits":
+        return _fewer_epochs(overfitting, stopped, config)
+    if still_improving(course.validations, stopped, threshold):
+        return _longer(stopped, config, "Validation loss was still falling at the end:")
+    return _higher_rate(config) if outcome.state == "no_gain" else None
 
 
-def still_improving(validations: Sequence[Validation], stopped: Mapping[str, Any], threshold: float) -> bool:
+def still_improving(validations: Sequence[Validation], stopped: Stopped, threshold: float) -> bool:
     """The last validation is the best, better than the one before by more than `threshold` of it and by more
     than the loss moves from step to step (`step_noise.py`)."""
     if stopped["reason"] == "early_stopping" or len(validations) < 2:
@@ -92,7 +94,7 @@ def on_its_way(validations: Sequence[Validation], threshold: float) -> bool:
     return bool(losses.min() < losses[0] * (1 - threshold))
 
 
-def lower_rate(config: Mapping[str, Any], why: str) -> dict[str, Any] | None:
+def lower_rate(config: JudgedConfig, why: str) -> AdvicePiece | None:
     """A third of the learning rate, and `why`; None where the config has none."""
     rate = config.get("learning_rate")
     if not rate:
@@ -102,7 +104,7 @@ def lower_rate(config: Mapping[str, Any], why: str) -> dict[str, Any] | None:
     return {"text": text, "change": {"learning_rate": lower}}
 
 
-def _higher_rate(config: Mapping[str, Any]) -> dict[str, Any] | None:
+def _higher_rate(config: JudgedConfig) -> AdvicePiece | None:
     rate = config.get("learning_rate")
     if not rate:
         return None
@@ -114,15 +116,13 @@ def _higher_rate(config: Mapping[str, Any]) -> dict[str, Any] | None:
     return {"text": text, "change": {"learning_rate": higher}}
 
 
-def _fewer_epochs(
-    overfitting: Mapping[str, Any], stopped: Mapping[str, Any], config: Mapping[str, Any]
-) -> dict[str, Any] | None:
+def _fewer_epochs(overfitting: Overfitting, stopped: Stopped, config: JudgedConfig) -> AdvicePiece | None:
     best, epochs = overfitting["best_step"], float(config.get("num_train_epochs") or 0)
     if not best:
         return lower_rate(config, "It overfits from the start.")
-    kept = stopped.get("restored_step") not in (None, stopped["step"])
+    kept = stopped["restored_step"] not in (None, stopped["step"])
     lead = "The best step was kept." if kept else "The last step was kept, which is past the best."
-    change: dict[str, Any] = {}
+    change: dict[str, SettingValue] = {}
     if not kept and config.get("load_best_model_at_end") is False:
         lead, change = (
             "The last step was kept, which is past the best: keep the best.",
@@ -136,9 +136,9 @@ def _fewer_epochs(
     return {"text": text, "change": change | {"num_train_epochs": fewer}}
 
 
-def _longer(stopped: Mapping[str, Any], config: Mapping[str, Any], lead: str) -> dict[str, Any] | None:
-    if stopped["reason"] == "max_steps" and config.get("max_steps"):
-        steps = 2 * int(config["max_steps"])
+def _longer(stopped: Stopped, config: JudgedConfig, lead: str) -> AdvicePiece | None:
+    if stopped["reason"] == "max_steps" and (limit := config.get("max_steps")):
+        steps = 2 * int(limit)
         return {"text": f"{lead} try {steps:,} steps.", "change": {"max_steps": steps}}
     epochs = float(config.get("num_train_epochs") or 0)
     if not 0 < epochs < MOST_EPOCHS:
@@ -151,32 +151,34 @@ def _epochs(count: float) -> str:
     return f"{count:g} epoch{'' if count == 1 else 's'}"
 
 
-def _more_rows(gain: Interval, split: str, config: Mapping[str, Any]) -> dict[str, Any]:
+def _more_rows(gain: Interval, split: JudgingSplit, config: JudgedConfig) -> AdvicePiece:
     """More held-out rows, as far as a split holds out any."""
     needed = rows_needed(gain, gain.value)
-    known = needed is not None and needed > gain.n
-    about = f"about {phrasing.significant(needed or 0):,.0f}"
-    count = about if (needed or 0) <= MOST_NEEDED else f"over {MOST_NEEDED:,}"
-    size = f"a gain of this size needs {count} of them"
+    enough = needed if needed is not None and needed > gain.n else None
+    about = f"about {phrasing.significant(enough or 0):,.0f}"
+    size = f"a gain of this size needs {about if (enough or 0) <= MOST_NEEDED else f'over {MOST_NEEDED:,}'}"
+    size += " of them"
     if gain.n >= MOST_ROWS:
         text = f"All {gain.n:,} held-out rows can't tell it from noise, and a split holds out no more"
-        return {"text": f"{text}{f'; {size}' if known else ''}.", "change": {}}
-    field = f"{split}_size"
-    share = float(config.get(field) or 0.1)
-    wanted = min(MOST_ROWS, int(phrasing.significant(needed))) if known and needed else 2 * gain.n
+        return {"text": f"{text}{f'; {size}' if enough else ''}.", "change": {}}
+    own = config.get("test_size") if split == "test" else config.get("validation_size")
+    share = float(own or 0.1)
+    wanted = min(MOST_ROWS, int(phrasing.significant(enough))) if enough else 2 * gain.n
     wanted = min(MOST_ROWS, max(wanted, gain.n + 1))
-    change: dict[str, Any] = {field: min(0.5, phrasing.significant(share * wanted / gain.n))}
-    change["max_eval_rows"] = min(MOST_ROWS, max(int(config.get("max_eval_rows", MOST_ROWS)), wanted))
+    change: dict[str, SettingValue] = {
+        f"{split}_size": min(0.5, phrasing.significant(share * wanted / gain.n)),
+        "max_eval_rows": min(MOST_ROWS, max(int(config.get("max_eval_rows", MOST_ROWS)), wanted)),
+    }
     text = "Judge on more held-out rows"
-    if known:
+    if enough:
         text += f": {size}"
-        if needed and needed > MOST_ROWS:
+        if enough > MOST_ROWS:
             text += f", and {MOST_ROWS} is the most that a split holds out, so that it may stay open"
     return {"text": f"{text}.", "change": change}
 
 
 @dataclass(frozen=True)
-class Choice:
+class CheckpointChoice:
     """`steps`: validations after step 0 of which the judged model is the best, on the same rows; 0 where none
     was chosen, or other rows judge it."""
 
@@ -205,12 +207,11 @@ class Choice:
         ]
 
 
-def choice_of(
-    split: str, eval_rows: Sequence[Validation], stopped: Mapping[str, Any], config: Mapping[str, Any]
-) -> Choice:
-    """split: whose rows judge. The other arguments are those of `verdict.judge`."""
-    kept_best = config.get("load_best_model_at_end", True) or stopped.get("reason") == "early_stopping"
+def choice_of(split: JudgingSplit, course: RunCourse, config: JudgedConfig) -> CheckpointChoice:
+    """split: whose rows judge."""
+    kept_best = config.get("load_best_model_at_end", True) or course.stopped["reason"] == "early_stopping"
     if split != "validation" or not kept_best:
-        return Choice()
-    measured = [v for v in eval_rows if v["step"] > 0 and np.isfinite(np.asarray(v["loss_sums"])).all()]
-    return Choice(len(measured))
+        return CheckpointChoice()
+    trained = [v for v in course.validations if v["step"] > 0]
+    measured = [v for v in trained if np.isfinite(np.asarray(v["loss_sums"])).all()]
+    return CheckpointChoice(len(measured))

@@ -11,56 +11,46 @@ instability, not overfitting, and is called so. GL and PQ are Prechelt's (1998, 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from engine.diagnostics import phrasing
 from engine.diagnostics.course import step_noise, train_gap
-from engine.diagnostics.course.stages import Metric, gap_points, parting, stage_of
+from engine.diagnostics.course.run_course import NOT_ASKED, LossCourse, RowMemory, TrainCurve
+from engine.diagnostics.course.stages import LossShape, gap_points, parting, stage_of
 from engine.diagnostics.course.validation import Validation
 from engine.diagnostics.statistics.statistics import Interval
+from store.documents.overfitting import Overfitting, OverfittingState
 
 MATERIAL_GL = 1.0  # per cent of the best loss: a smaller rise doesn't matter
 
 Array = NDArray[np.float64]
-TrainCurve = Sequence[tuple[int, float]]  # (step, training loss)
 
 
-def assess(
-    validations: Sequence[Validation],
-    train_curve: TrainCurve,
-    *,
-    unit: str = "nats a token",
-    train_probe: Sequence[Validation] | None = None,
-    metric: tuple[str, Sequence[Metric]] = ("", ()),
-    membership: Mapping[str, Any] | None = None,
-    extraction: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """The `overfitting` part of a verdict; `unit` is that of the loss.
-
-    `validations` in order of steps, on the same rows; step 0 is the base model. `train_curve`: (step,
-    training loss). Returns state (none | overfits | unclear), since_step, best_step, last_step, rise
-    (value, low, high, n), gl (per cent), pq and sentence; and the stage (learning | converged | overfitting |
-    memorising | unclear, `stages.py`) with stage_sentence, gap [points of `train_gap.gaps`], gap_sentence,
-    and parting (of loss and metric, or null). train_probe: a fixed probe of training rows at the same steps;
-    metric: what the task's is called in words, and its course; membership, extraction: documents of those
-    modules.
-    """
-    shape = _shape(validations, train_curve, unit)
-    finite = [v for v in validations if _is_finite(v)]
-    points = gap_points(train_probe, finite)
-    diverged = len(finite) < len(validations)
-    stage, said = stage_of(shape, [] if diverged else finite, points, membership, extraction)
-    rise = Interval(**shape["rise"]) if shape["rise"] else None
-    return shape | {
+def assess(course: LossCourse, memory: RowMemory = NOT_ASKED, *, unit: str = "nats a token") -> Overfitting:
+    """The `overfitting` part of a verdict; `unit` is that of the loss."""
+    shape = _shape(course.validations, course.train_curve, unit)
+    finite = [v for v in course.validations if _is_finite(v)]
+    points = gap_points(course.train_probe, finite)
+    diverged = len(finite) < len(course.validations)
+    stage, sentence = stage_of(shape, [] if diverged else finite, points, memory)
+    steps = shape.best_step, shape.last_step
+    return {
+        "state": shape.state,
+        "since_step": shape.since_step,
+        "best_step": shape.best_step,
+        "last_step": shape.last_step,
+        "rise": shape.rise.to_dict() if shape.rise else None,
+        "gl": shape.gl,
+        "pq": shape.pq,
+        "sentence": shape.sentence,
         "stage": stage,
-        "stage_sentence": said if not diverged or stage == "memorising" else shape["sentence"],
+        "stage_sentence": sentence if not diverged or stage == "memorising" else shape.sentence,
         "gap": points,
         "gap_sentence": train_gap.sentence(points, unit),
-        "parting": parting(shape, metric[1], metric[0], rise) if metric[1] else None,
+        "parting": parting(steps, course.metric, shape.rise) if course.metric.values else None,
     }
 
 
@@ -101,19 +91,19 @@ def _widened(validations: list[Validation], looks: int) -> tuple[float, float]:
     return 1 - 0.05 / ((len(validations) - 1) * steps), noise.beyond_all(steps)
 
 
-def _shape(validations: Sequence[Validation], train_curve: TrainCurve, unit: str) -> dict[str, Any]:
+def _shape(validations: Sequence[Validation], train_curve: TrainCurve, unit: str) -> LossShape:
     finite = [v for v in validations if _is_finite(v)]
     if len(finite) < 2:
-        return _document("unclear", finite, "Too few validations to tell whether it overfits.")
+        return _shaped("unclear", finite, "Too few validations to tell whether it overfits.")
     losses = step_noise.mean_losses(finite)
     best, last = int(losses.argmin()), len(finite) - 1
     quotient = _last_quotient(finite, losses, train_curve)
     if len(finite) < len(validations):
         sentence = "Validation loss stopped being a number: training diverged."
-        return _document("unclear", finite, sentence, best=best, quotient=quotient)
+        return _shaped("unclear", finite, sentence, best=best, quotient=quotient)
     if best == last:
         sentence = "No overfitting: validation loss was at its lowest at the last step."
-        return _document("none", finite, sentence, best=best, quotient=quotient)
+        return _shaped("none", finite, sentence, best=best, quotient=quotient)
     confidence, reach = 1 - 0.05 / last, step_noise.of_course(losses).beyond_one(len(finite))
     rows = step_noise.rise(finite[best], finite[last], confidence)
     rise = step_noise.rise(finite[best], finite[last], confidence, reach)
@@ -121,7 +111,7 @@ def _shape(validations: Sequence[Validation], train_curve: TrainCurve, unit: str
     since = _since(finite, best, confidence, reach) if state == "overfits" else None
     if state == "none":
         rise = rows
-    return _document(state, finite, sentence, best=best, rise=rise, since=since, quotient=quotient)
+    return _shaped(state, finite, sentence, best=best, rise=rise, since=since, quotient=quotient)
 
 
 def generalisation_loss(losses: ArrayLike) -> Array:
@@ -157,25 +147,25 @@ def _decide(
     rise: Interval,
     train_curve: TrainCurve,
     unit: str,
-) -> tuple[str, str]:
+) -> tuple[OverfittingState, str]:
     """State and sentence. rows: the rise between the two models as the rows show it; rise: with the noise of
     steps, which the later steps may undo."""
     steps = [int(v["step"]) for v in validations]
     where = f"between step {steps[best]:,} and step {steps[-1]:,}"
     material = MATERIAL_GL / 100 * abs(step_noise.mean_loss(validations[best]))
     on = phrasing.plural(rise.n, "row")
-    shown = f"{_amount(rise)} {unit} {where} (on {on})"
+    amount = f"{_amount(rise)} {unit} {where} (on {on})"
     if rise.low is None:
         return "unclear", f"Whether it overfits can't be told: there is no interval, as {rise.why}."
     if rise.above and rise.value >= material:
         if _training_rose(train_curve, steps, best):
             return (
                 "unclear",
-                f"Validation loss rose by {shown}, and training loss rose with it: training is unstable.",
+                f"Validation loss rose by {amount}, and training loss rose with it: training is unstable.",
             )
         return (
             "overfits",
-            f"It overfits: validation loss rose by {shown} while training loss did not.",
+            f"It overfits: validation loss rose by {amount} while training loss did not.",
         )
     if rows.high is not None and rows.high <= material:
         return "none", f"No overfitting: validation loss rose by less than 1% {where}."
@@ -183,7 +173,7 @@ def _decide(
         less = f"{_amount(rows)} {unit} {where} (on {on})"
         return "none", f"No overfitting to speak of: validation loss rose by {less}, under 1%."
     noise = "what it moves from step to step" if rows.above else "noise"
-    return "unclear", f"A rise of validation loss of {shown} can't be told from {noise}."
+    return "unclear", f"A rise of validation loss of {amount} can't be told from {noise}."
 
 
 def _since(validations: list[Validation], best: int, confidence: float, reach: float) -> int:
@@ -228,8 +218,8 @@ def _amount(rise: Interval) -> str:
     return f"{phrasing.number(rise.value, places)} ({bounds})"
 
 
-def _document(
-    state: str,
+def _shaped(
+    state: OverfittingState,
     validations: list[Validation],
     sentence: str,
     *,
@@ -237,17 +227,17 @@ def _document(
     rise: Interval | None = None,
     since: int | None = None,
     quotient: float | None = None,
-) -> dict[str, Any]:
+) -> LossShape:
     steps = [int(v["step"]) for v in validations]
     losses = [step_noise.mean_loss(v) for v in validations]
     rise_percent = float(generalisation_loss(losses)[-1]) if losses else math.nan
-    return {
-        "state": state,
-        "since_step": since,
-        "best_step": steps[best] if steps else None,
-        "last_step": steps[-1] if steps else None,
-        "rise": rise.to_dict() if rise else None,
-        "gl": rise_percent if math.isfinite(rise_percent) else None,
-        "pq": quotient,
-        "sentence": sentence,
-    }
+    return LossShape(
+        state,
+        sentence,
+        best_step=steps[best] if steps else None,
+        last_step=steps[-1] if steps else None,
+        since_step=since,
+        rise=rise,
+        gl=rise_percent if math.isfinite(rise_percent) else None,
+        pq=quotient,
+    )

@@ -14,76 +14,71 @@ then given with their intervals. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from engine.diagnostics import phrasing
 from engine.diagnostics.course import step_noise, train_gap
+from engine.diagnostics.course.run_course import MetricCourse, MetricValues, RowMemory
 from engine.diagnostics.course.validation import Validation
 from engine.diagnostics.statistics.statistics import Interval, ratio_interval
+from store.documents.overfitting import GapPoint, OverfittingState, Parting, Stage
 
 IMPROVING = 0.005  # of the loss
 SETTLED = 0.01  # of the loss: a smaller change doesn't matter
 
-Document = dict[str, Any]
 
+@dataclass(frozen=True)
+class LossShape:
+    """What the validation losses alone say: the fields of `Overfitting`."""
 
-class Metric(TypedDict):
-    """The task's metric at one step, higher is better: `values` and `weights` have one entry for each of
-    `row_ids`."""
-
-    step: int
-    row_ids: ArrayLike
-    values: ArrayLike
-    weights: ArrayLike
+    state: OverfittingState
+    sentence: str
+    best_step: int | None = None
+    last_step: int | None = None
+    since_step: int | None = None
+    rise: Interval | None = None
+    gl: float | None = None
+    pq: float | None = None
 
 
 def stage_of(
-    shape: Mapping[str, Any],
-    validations: Sequence[Validation],
-    points: Sequence[Document],
-    membership: Mapping[str, Any] | None,
-    extraction: Mapping[str, Any] | None,
-) -> tuple[str, str]:
+    shape: LossShape, validations: Sequence[Validation], points: Sequence[GapPoint], memory: RowMemory
+) -> tuple[Stage, str]:
     """The stage and its sentence, from the shape of the validation losses and what else is known."""
+    membership, extraction = memory.membership, memory.extraction
     remembers = bool(membership and membership["state"] == "remembers")
     writes = bool(extraction and extraction["state"] == "extracts")
     last = points[-1] if points else None
     grown = bool(last and last["growth"] and (last["growth"]["low"] or 0) > 0 and last["level"] == "red")
-    if writes or (remembers and (shape["state"] == "overfits" or grown)):
-        return "memorising", _memorising(shape, membership, extraction, remembers, writes)
-    if shape["state"] == "overfits":
-        return "overfitting", f"It overfits, surely since step {shape['since_step']:,}."
-    if shape["state"] == "unclear" or len(validations) < 2:
+    if writes or (remembers and (shape.state == "overfits" or grown)):
+        return "memorising", _memorising(shape, memory, remembers, writes)
+    if shape.state == "overfits":
+        return "overfitting", f"It overfits, surely since step {shape.since_step:,}."
+    if shape.state == "unclear" or len(validations) < 2:
         rows = len(np.asarray(validations[-1]["row_ids"])) if validations else 0
         return (
             "unclear",
-            f"Can't tell from {phrasing.plural(rows, 'validation row')}: {_lower(shape['sentence'])}",
+            f"Can't tell from {phrasing.plural(rows, 'validation row')}: {_lower(shape.sentence)}",
         )
     return _falling(validations)
 
 
-def _memorising(
-    shape: Mapping[str, Any],
-    membership: Mapping[str, Any] | None,
-    extraction: Mapping[str, Any] | None,
-    remembers: bool,
-    writes: bool,
-) -> str:
+def _memorising(shape: LossShape, memory: RowMemory, remembers: bool, writes: bool) -> str:
     evidence = []
-    if remembers and membership:
-        evidence.append(membership["sentence"])
-    if writes and extraction:
-        evidence.append(extraction["sentence"])
-    since = f" surely since step {shape['since_step']:,}" if shape["since_step"] is not None else ""
-    overfits = f", and overfits{since}" if shape["state"] == "overfits" else ""
+    if remembers and memory.membership:
+        evidence.append(memory.membership["sentence"])
+    if writes and memory.extraction:
+        evidence.append(memory.extraction["sentence"])
+    since = f" surely since step {shape.since_step:,}" if shape.since_step is not None else ""
+    overfits = f", and overfits{since}" if shape.state == "overfits" else ""
     return f"It memorises its training rows{overfits}. {' '.join(evidence)}"
 
 
-def _falling(validations: Sequence[Validation]) -> tuple[str, str]:
+def _falling(validations: Sequence[Validation]) -> tuple[Stage, str]:
     losses = step_noise.mean_losses(validations)
     level, reach = float(losses[-1]), step_noise.of_course(losses).beyond_one(2)
     recent = step_noise.rise(validations[-2], validations[-1], 0.95)
@@ -116,42 +111,37 @@ def _lower(sentence: str) -> str:
 
 
 def parting(
-    shape: Mapping[str, Any],
-    metric: Sequence[Metric],
-    name: str,
-    loss_rises: Interval | None,
-    looks: int = 1,
-) -> Document | None:
+    steps: tuple[int | None, int | None], metric: MetricCourse, loss_rises: Interval | None, looks: int = 1
+) -> Parting | None:
     """Whether metric and loss say different things; None where they don't, or the metric was not measured.
     Asked `looks` times while it trains, the confidence is widened for these too.
 
-    Looked at from the step of the lowest loss to the last: {kind: "metric_improves" | "metric_falls",
-    from_step, to_step, metric: {value, low, high, n}, loss: the same | null, sentence}. improves: while
-    the loss surely rose; falls: since its own best step, while the loss is at its lowest at the end.
+    Looked at from the step of the lowest loss to the last, which are `steps`. It improves while the loss
+    surely rose; it falls since its own best step, while the loss is at its lowest at the end.
     """
-    by_step = {int(m["step"]): m for m in metric}
-    best, last = shape["best_step"], shape["last_step"]
-    if last not in by_step or len(by_step) < 2:
+    by_step = {int(m["step"]): m for m in metric.values}
+    best, last = steps
+    if best is None or last is None or last not in by_step or len(by_step) < 2:
         return None
     if best in by_step and best != last and loss_rises is not None and loss_rises.above:
         change = _metric_change(by_step[best], by_step[last], 1 - 0.05 / looks)
         if change.above:
-            return _parted("metric_improves", best, last, name, change, loss_rises)
+            return _parted("metric_improves", (best, last), metric.name, change, loss_rises)
     means = {step: _mean(m) for step, m in by_step.items() if step <= last}
     top = max(means, key=lambda step: means[step])
     if best == last and top != last:
         change = _metric_change(by_step[top], by_step[last], 1 - 0.05 / (len(means) - 1) / looks)
         if change.below:
-            return _parted("metric_falls", top, last, name, change, None)
+            return _parted("metric_falls", (top, last), metric.name, change, None)
     return None
 
 
-def _mean(metric: Metric) -> float:
+def _mean(metric: MetricValues) -> float:
     weights = np.asarray(metric["weights"], np.float64)
     return float((np.asarray(metric["values"], np.float64) * weights).sum() / weights.sum())
 
 
-def _metric_change(first: Metric, later: Metric, confidence: float = 0.95) -> Interval:
+def _metric_change(first: MetricValues, later: MetricValues, confidence: float = 0.95) -> Interval:
     if not np.array_equal(np.asarray(first["row_ids"]), np.asarray(later["row_ids"])):
         raise ValueError(f"Metrics at steps {first['step']} and {later['step']} are of different rows.")
     weights = np.asarray(first["weights"], np.float64)
@@ -159,26 +149,32 @@ def _metric_change(first: Metric, later: Metric, confidence: float = 0.95) -> In
     return ratio_interval(change * weights, weights, confidence=confidence)
 
 
-def _parted(kind: str, start: int, end: int, name: str, change: Interval, loss: Interval | None) -> Document:
+def _parted(
+    kind: Literal["metric_improves", "metric_falls"],
+    steps: tuple[int, int],
+    name: str,
+    change: Interval,
+    loss: Interval | None,
+) -> Parting:
     places = phrasing.decimals(change.low, change.high)
     bounds = phrasing.interval(change.low, change.high, places)
     amount = f"{phrasing.number(change.value, places)} ({bounds}, {phrasing.plural(change.n, 'row')})"
-    where = f"between step {start:,} and step {end:,}"
+    where = f"between step {steps[0]:,} and step {steps[1]:,}"
     if kind == "metric_improves":
-        said = f"Loss and {name} part: {where} {name} rose by {amount} although validation loss rose."
-        said += f" What counts is {name}; the loss says that it is too sure where it errs."
+        sentence = f"Loss and {name} part: {where} {name} rose by {amount} although validation loss rose."
+        sentence += f" What counts is {name}; the loss says that it is too sure where it errs."
     else:
-        said = f"Loss and {name} part: {where} {name} changed by {amount} although validation loss fell."
+        sentence = f"Loss and {name} part: {where} {name} changed by {amount} although validation loss fell."
     return {
         "kind": kind,
-        "from_step": start,
-        "to_step": end,
+        "from_step": steps[0],
+        "to_step": steps[1],
         "metric": change.to_dict(),
-        "loss": loss and loss.to_dict(),
-        "sentence": said,
+        "loss": loss.to_dict() if loss else None,
+        "sentence": sentence,
     }
 
 
-def gap_points(train_probe: Sequence[Validation] | None, validations: Sequence[Validation]) -> list[Document]:
+def gap_points(train_probe: Sequence[Validation] | None, validations: Sequence[Validation]) -> list[GapPoint]:
     """The gap at each step (`train_gap.gaps`); empty where no training rows were measured."""
     return train_gap.gaps(train_probe, validations) if train_probe else []

@@ -52,7 +52,7 @@ class StepNoise:
     def beyond_all(self, steps: int) -> float:
         """The same of any of so many validations above any earlier one (Tukey's studentised range, of which
         the later one is the upper end in half of the cases)."""
-        degrees = max(known for known in TABLED if known <= self.degrees)
+        degrees = max(tabled for tabled in TABLED if tabled <= self.degrees)
         return self._reach(_range_quantile(steps, degrees) / math.sqrt(2))
 
     def _reach(self, quantile: float) -> float:

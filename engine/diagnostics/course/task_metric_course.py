@@ -12,27 +12,32 @@ Beside them stands the score of answers that were generated for a few validation
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from engine.diagnostics.course.stages import Metric
+from engine.diagnostics.course.run_course import MetricValues
 from engine.diagnostics.statistics.statistics import LEAST_ROWS, wilson_interval
+from store.documents.estimate import Estimate
+from store.documents.metric import ValidationSums
+from store.documents.overfitting import MetricPoint
 
-WORDS = {
+MetricKind = Literal["accuracy", "label", "tokens", "pairs"]
+CourseKind = Literal[MetricKind, "answers"]
+WORDS: dict[MetricKind, str] = {
     "accuracy": "accuracy",
     "label": "exact label accuracy",
     "tokens": "token accuracy",
     "pairs": "the share of pairs with the chosen answer preferred",
 }
 
-Document = dict[str, Any]
 
-
-def of_rows(kind: str, step: int, row_ids: ArrayLike, correct: ArrayLike, tokens: ArrayLike) -> Metric:
+def of_rows(
+    kind: MetricKind, step: int, row_ids: ArrayLike, correct: ArrayLike, tokens: ArrayLike
+) -> MetricValues:
     """The metric of one validation, from what each of its rows got right of so many tokens."""
     right, counted = np.asarray(correct, np.float64), np.asarray(tokens, np.float64)
     if kind == "tokens":
@@ -43,10 +48,10 @@ def of_rows(kind: str, step: int, row_ids: ArrayLike, correct: ArrayLike, tokens
     return {"step": step, "row_ids": row_ids, "values": values, "weights": every}
 
 
-def course(kind: str, steps: Iterable[Mapping[str, Any]]) -> list[Document]:
-    """At each step {step, value, low, high, n}, with 95% intervals over rows, from sums over its rows
-    (`store.queries.rows.task_metric_rows`): of x and w and their squares and product, w 1 but for tokens."""
-    found = []
+def course(kind: CourseKind, steps: Iterable[ValidationSums]) -> list[MetricPoint]:
+    """The metric at each step, with 95% intervals over rows, from sums over its rows
+    (`store.queries.rows.task_metric_rows`)."""
+    points: list[MetricPoint] = []
     for sums in steps:
         n, share = int(sums["n"]), kind in ("accuracy", "label", "pairs")
         if not n or not sums["w"]:
@@ -54,26 +59,28 @@ def course(kind: str, steps: Iterable[Mapping[str, Any]]) -> list[Document]:
         if share:
             bounds = wilson_interval(int(sums["x"]), n).to_dict()
         else:
-            bounds = _ratio(n, *(float(sums[name]) for name in ("x", "w", "xx", "xw", "ww")))
+            bounds = _ratio(sums)
             if bounds["low"] is not None and bounds["low"] == bounds["high"]:
-                bounds |= _agreed(bounds["value"], n, kind)
-        found.append({"step": int(sums["step"]), **bounds})
-    return found
+                bounds["low"], bounds["high"] = _agreed(bounds["value"], n, kind)
+        points.append({"step": int(sums["step"]), **bounds})
+    return points
 
 
-def _agreed(value: float, n: int, kind: str) -> Document:
+def _agreed(value: float, n: int, kind: str) -> tuple[float, float] | tuple[None, None]:
     """Limits where all rows agree, which makes nothing certain: of a share, up to z²/(n + z²) of all rows may
     be otherwise; none of answers, as their metric may have no bounds."""
     if kind == "answers":
-        return {"low": None, "high": None}
+        return None, None
     z = float(special.ndtri(0.975))
     unseen = z * z / (n + z * z)
-    return {"low": (1 - unseen) * value, "high": (1 - unseen) * value + unseen}
+    return (1 - unseen) * value, (1 - unseen) * value + unseen
 
 
-def _ratio(n: int, x: float, w: float, xx: float, xw: float, ww: float) -> Document:
+def _ratio(sums: ValidationSums) -> Estimate:
     """By linearisation (Cochran 1977, section 6.3) and Student's t at the effective number of rows, as sums
     allow; no limits of effectively under LEAST_ROWS."""
+    n, x, w = int(sums["n"]), float(sums["x"]), float(sums["w"])
+    xx, xw, ww = float(sums["xx"]), float(sums["xw"]), float(sums["ww"])
     value = x / w
     if w * w / ww < LEAST_ROWS:
         return {"value": value, "low": None, "high": None, "n": n}

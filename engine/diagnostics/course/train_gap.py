@@ -11,39 +11,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from scipy import special
 
 from engine.diagnostics import phrasing
 from engine.diagnostics.course.validation import Validation
-from engine.diagnostics.statistics.statistics import Interval, ratio_interval
+from engine.diagnostics.statistics.statistics import Interval, limits, ratio_interval
+from store.documents.overfitting import GapLevel, GapPoint
 
 RELATIVE = {"amber": 0.1, "red": 0.3}
 
-Document = dict[str, Any]
 
-
-def gaps(train: Sequence[Validation], validation: Sequence[Validation]) -> list[Document]:
-    """At each step that both were measured at {step, train, validation, gap, relative, growth, level}.
-
-    train and validation are mean losses with intervals, growth null at the first step. level: red | amber |
-    green (surely under amber) | unclear. Steps with a loss that is not a number are left out. Raises
-    ValueError where the rows of one kind are not the same at every step.
-    """
+def gaps(train: Sequence[Validation], validation: Sequence[Validation]) -> list[GapPoint]:
+    """The gap at each step that both were measured at, green where it is surely under amber. Steps with a
+    loss that is not a number are left out. Raises ValueError where the rows of one kind are not the same at
+    every step."""
     seen = {int(v["step"]): v for v in validation if _finite(v)}
     pairs = [(t, seen[int(t["step"])]) for t in train if int(t["step"]) in seen and _finite(t)]
-    found: list[Document] = []
-    for one, other in pairs:
-        inside, outside = _mean(one), _mean(other)
+    points: list[GapPoint] = []
+    for trained, held_out in pairs:
+        inside, outside = _mean(trained), _mean(held_out)
         relative = _relative(inside, outside)
         growth = None
-        if found:
-            growth = _minus(_change(pairs[0][1], other), _change(pairs[0][0], one)).to_dict()
-        found.append(
+        if points:
+            growth = _minus(_change(pairs[0][1], held_out), _change(pairs[0][0], trained)).to_dict()
+        points.append(
             {
-                "step": int(one["step"]),
+                "step": int(trained["step"]),
                 "train": inside.to_dict(),
                 "validation": outside.to_dict(),
                 "gap": _minus(outside, inside).to_dict(),
@@ -52,17 +47,17 @@ def gaps(train: Sequence[Validation], validation: Sequence[Validation]) -> list[
                 "level": _level(relative),
             }
         )
-    return found
+    return points
 
 
-def sentence(points: Sequence[Document], unit: str = "nats a token") -> str:
+def sentence(points: Sequence[GapPoint], unit: str = "nats a token") -> str:
     """The last gap in words; empty where there is none."""
     if not points:
         return ""
     last = points[-1]
     gap, n, m = last["gap"], last["train"]["n"], last["validation"]["n"]
     rows = f"{phrasing.plural(n, 'training row')} and {phrasing.plural(m, 'validation row')}"
-    if gap["low"] is None:
+    if gap["low"] is None or gap["high"] is None:
         why = last["train"].get("why") or last["validation"].get("why")
         return f"The gap between {rows} has no interval{f': {why}' if why else ''}."
     if gap["low"] == gap["high"] == 0:
@@ -74,11 +69,11 @@ def sentence(points: Sequence[Document], unit: str = "nats a token") -> str:
         return f"A gap between training and validation loss can't be told from noise: {amount}."
     share = f"{phrasing.number(100 * last['relative']['value'], 0)}% of the validation loss"
     way = "higher" if gap["value"] > 0 else "lower"
-    said = f"Validation loss is {way} than loss on training rows by {amount}, {share}"
-    growth = last["growth"]
-    if growth and growth["low"] is not None and growth["low"] <= 0 <= growth["high"]:
-        return f"{said}; it did not surely grow in training."
-    return f"{said}."
+    sentence = f"Validation loss is {way} than loss on training rows by {amount}, {share}"
+    growth = limits(last["growth"]) if last["growth"] else None
+    if growth and growth[0] <= 0 <= growth[1]:
+        return f"{sentence}; it did not surely grow in training."
+    return f"{sentence}."
 
 
 def _finite(validation: Validation) -> bool:
@@ -96,16 +91,16 @@ def _change(first: Validation, later: Validation) -> Interval:
     return ratio_interval(rise, first["tokens"])
 
 
-def _minus(one: Interval, other: Interval) -> Interval:
+def _minus(first: Interval, second: Interval) -> Interval:
     """Of two independent estimates; degrees of freedom by Welch and Satterthwaite."""
-    value, n = one.value - other.value, one.n + other.n
-    if one.se is None or other.se is None:
+    value, n = first.value - second.value, first.n + second.n
+    if first.se is None or second.se is None:
         return Interval(value, None, None, n)
-    parts = [(i.se or 0.0) ** 2 for i in (one, other)]
+    parts = [(i.se or 0.0) ** 2 for i in (first, second)]
     error = math.sqrt(sum(parts))
     if error == 0:
         return Interval(value, value, value, n, 0.0, 0.0)
-    degrees = sum(parts) ** 2 / sum(p**2 / (i.n - 1) for p, i in zip(parts, (one, other), strict=True))
+    degrees = sum(parts) ** 2 / sum(p**2 / (i.n - 1) for p, i in zip(parts, (first, second), strict=True))
     half = float(special.stdtrit(degrees, 0.975)) * error
     return Interval(value, value - half, value + half, n, error)
 
@@ -122,10 +117,9 @@ def _relative(inside: Interval, outside: Interval) -> Interval:
     return Interval(1 - ratio, 1 - ratio - half, 1 - ratio + half, inside.n + outside.n, error)
 
 
-def _level(relative: Interval) -> str:
+def _level(relative: Interval) -> GapLevel:
     if relative.low is None or relative.high is None:
         return "unclear"
-    for colour in ("red", "amber"):
-        if relative.low > RELATIVE[colour]:
-            return colour
+    if relative.low > RELATIVE["amber"]:
+        return "red" if relative.low > RELATIVE["red"] else "amber"
     return "green" if relative.high < RELATIVE["amber"] else "unclear"

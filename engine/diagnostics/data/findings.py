@@ -19,7 +19,10 @@ from typing import Any, Literal, Protocol
 
 from engine.diagnostics.phrasing import number, percent, percent_beside, plural
 from engine.diagnostics.statistics.statistics import Interval, wilson_interval
+from store.documents.signal_figures import ColumnFigure
 
+Fields = dict[str, object]  # of a step of a recipe, or of a filter, which are documents of the config
+Options = Mapping[str, Any]  # that a group of signals was measured with: fields of its own choosing
 Severity = Literal["serious", "notable", "minor"]
 
 
@@ -28,13 +31,13 @@ class Fix:
     """A button: its words, and the steps that it adds to the recipe."""
 
     label: str
-    steps: tuple[Document, ...]
+    steps: tuple[Fields, ...]
 
 
-Fixes = Callable[[str, Mapping[str, Any]], tuple[Fix, ...]]
+Fixes = Callable[[str, Options], tuple[Fix, ...]]
 
 
-def _no_fix(column: str, options: Mapping[str, Any]) -> tuple[Fix, ...]:
+def _no_fix(column: str, options: Options) -> tuple[Fix, ...]:
     return ()
 
 
@@ -48,7 +51,7 @@ class Rule:
     fixes: Fixes = _no_fix
 
 
-def steps(label: str, *documents: Document) -> Fixes:
+def steps(label: str, *documents: Fields) -> Fixes:
     """A fix that is always the same."""
     return lambda column, options: (Fix(label, documents),)
 
@@ -58,7 +61,7 @@ def drop(reason: str, label: str = "Drop these rows") -> Fixes:
     return lambda column, options: (Fix(label, (_drop(column, "is", True, reason),)),)
 
 
-def _drop(column: str, op: str, value: Any, reason: str) -> Document:
+def _drop(column: str, op: str, value: Any, reason: str) -> Fields:
     where = {"conditions": [{"column": column, "op": op, "value": value}]}
     return {"step": "filter", "where": where, "action": "drop", "reason": reason}
 
@@ -76,34 +79,34 @@ def redact(label: str = "Redact them") -> Fixes:
     )
 
 
-def _near(column: str, options: Mapping[str, Any]) -> tuple[Fix, ...]:
+def _near(column: str, options: Options) -> tuple[Fix, ...]:
     """At the similarity that the groups were found with."""
-    step: Document = {"step": "drop_duplicates", "kind": "near"}
+    step: Fields = {"step": "drop_duplicates", "kind": "near"}
     if options.get("threshold") is not None:
         step["threshold"] = options["threshold"]
     return (Fix("Keep one of each", (step,)),)
 
 
-def _conflict(column: str, options: Mapping[str, Any]) -> tuple[Fix, ...]:
-    frequent = {"step": "drop_duplicates", "kind": "conflict", "keep": "most_frequent"}
+def _conflict(column: str, options: Options) -> tuple[Fix, ...]:
+    frequent: Fields = {"step": "drop_duplicates", "kind": "conflict", "keep": "most_frequent"}
     return (
         Fix("Keep the most frequent answer", (frequent,)),
         Fix("Drop all of them", (_drop(column, "is", True, "contradicts another answer to its prompt"),)),
     )
 
 
-def _suspects(column: str, options: Mapping[str, Any]) -> tuple[Fix, ...]:
+def _suspects(column: str, options: Options) -> tuple[Fix, ...]:
     return (
         Fix("Drop these rows", ({"step": "label_errors", "action": "drop"},)),
         Fix("Take the suggested labels", ({"step": "label_errors", "action": "suggested"},)),
     )
 
 
-def _cut(column: str, options: Mapping[str, Any]) -> tuple[Fix, ...]:
+def _cut(column: str, options: Options) -> tuple[Fix, ...]:
     """At the length that the rows were measured against; no fix where none is known."""
     if not options.get("max_length"):
         return ()
-    step = {"step": "cap_length", "most": options["max_length"], "unit": "tokens"}
+    step: Fields = {"step": "cap_length", "most": options["max_length"], "unit": "tokens"}
     step["model"] = options.get("model", "")
     return (
         Fix("Drop these rows", ({**step, "action": "drop"},)),
@@ -183,7 +186,6 @@ RULES: dict[str, Rule] = {
 }
 
 
-Document = dict[str, Any]
 LEVELS: dict[Severity, str] = {
     "serious": "People may be harmed, or the result can't be trusted.",
     "notable": "The model learns something that was not meant.",
@@ -193,7 +195,7 @@ ORDER: tuple[Severity, ...] = ("serious", "notable", "minor")
 WIDESPREAD = 0.1  # share of the rows from which a finding goes one level up
 
 
-class Signal(Protocol):
+class CataloguedSignal(Protocol):
     """What is needed of a signal of the catalogue."""
 
     @property
@@ -210,13 +212,13 @@ class Signal(Protocol):
     def outside(self) -> str: ...
 
 
-class Group(Protocol):
+class CataloguedGroup(Protocol):
     """What is needed of a group of signals."""
 
     @property
     def title(self) -> str: ...
     @property
-    def signals(self) -> Sequence[Signal]: ...
+    def signals(self) -> Sequence[CataloguedSignal]: ...
 
 
 @dataclass(frozen=True)
@@ -236,7 +238,8 @@ class Finding:
     why: str
     rows: int | None
     share: Interval | None
-    where: Document
+    sampled: bool
+    where: Fields
     fixes: tuple[Fix, ...]
 
 
@@ -250,28 +253,31 @@ class Checked:
 
 
 def findings(
-    dataset: Mapping[str, Any], signals: Mapping[str, Mapping[str, Any]], groups: Mapping[str, Group]
+    dataset: Mapping[str, Any],
+    signals: Mapping[str, Mapping[str, Any]],
+    groups: Mapping[str, CataloguedGroup],
 ) -> list[Finding]:
     """Every signal outside its healthy band, most serious first, then by the share of rows.
 
-    dataset: needs `row_count`. signals: group -> {"figures": {column: figures}, "options", …}; the shapes of
-    figures are those of docs/architecture.md, "Data quality". groups: the catalogue, by name.
+    dataset: needs `row_count`. signals: group -> {"figures", "options", "outdated"}; those that
+    are outdated meant something else. groups: the catalogue, by name.
     """
-    found = []
+    outside = []
     for name, measured in signals.items():
-        if measured.get("outdated"):  # its columns meant something else
+        if measured.get("outdated"):
             continue
         for signal in groups[name].signals:
-            figures = measured["figures"].get(signal.column)
+            of_group: Mapping[str, ColumnFigure] = measured["figures"]
+            figures = of_group.get(signal.column)
             if figures and figures["n"] and signal.healthy is not None:
-                found.append(
+                outside.append(
                     _finding(int(dataset["row_count"]), signal, figures, measured.get("options", {}))
                 )
-    known = [finding for finding in found if finding is not None]
-    return sorted(known, key=lambda f: (ORDER.index(f.severity), -(f.share.value if f.share else 0.0)))
+    kept = [finding for finding in outside if finding is not None]
+    return sorted(kept, key=lambda f: (ORDER.index(f.severity), -(f.share.value if f.share else 0.0)))
 
 
-def checked(signals: Mapping[str, Mapping[str, Any]], groups: Mapping[str, Group]) -> Checked:
+def checked(signals: Mapping[str, Mapping[str, Any]], groups: Mapping[str, CataloguedGroup]) -> Checked:
     """Which signals with a band were measured, and which groups were not."""
     seen, missing = [], []
     for name, group in groups.items():
@@ -279,14 +285,20 @@ def checked(signals: Mapping[str, Mapping[str, Any]], groups: Mapping[str, Group
             missing.append(group.title)
             continue
         figures = signals[name]["figures"]
-        seen += [s.title for s in group.signals if s.healthy and figures.get(s.column, {}).get("n")]
+        seen += [
+            signal.title
+            for signal in group.signals
+            if signal.healthy and signal.column in figures and figures[signal.column]["n"]
+        ]
     return Checked(tuple(seen), tuple(missing))
 
 
-def _finding(rows: int, signal: Signal, figures: Document, options: Document) -> Finding | None:
+def _finding(rows: int, signal: CataloguedSignal, figures: ColumnFigure, options: Options) -> Finding | None:
     """The finding of one signal, or None where it lies inside its band (the edges belong to it)."""
     count = _count(signal, figures)
-    value = figures["median"] if count is None else count / figures["n"]
+    value = count / figures["n"] if count is not None else None
+    if count is None and "median" in figures:
+        value = figures["median"]
     if value is None or _inside(value, signal.healthy):
         return None
     rule = RULES.get(signal.column, Rule())
@@ -307,13 +319,13 @@ def _finding(rows: int, signal: Signal, figures: Document, options: Document) ->
     )
 
 
-def _count(signal: Signal, figures: Document) -> int | None:
+def _count(signal: CataloguedSignal, figures: ColumnFigure) -> int | None:
     """Rows that the signal found; None for a number that is judged by its median."""
-    if signal.type == "flag":
+    if "flagged" in figures:
         return int(figures["flagged"])
-    if signal.type == "group":
+    if "extra" in figures:
         return int(figures["extra"])
-    return int(figures["positive"]) if signal.unit == "found" else None
+    return int(figures["positive"]) if "positive" in figures and signal.unit == "found" else None
 
 
 def _inside(value: float, band: tuple[float | None, float | None] | None) -> bool:
@@ -321,7 +333,9 @@ def _inside(value: float, band: tuple[float | None, float | None] | None) -> boo
     return (low is None or value >= low) and (high is None or value <= high)
 
 
-def _severity(rule: Rule, signal: Signal, share: Interval | None, sampled: bool) -> tuple[Severity, str]:
+def _severity(
+    rule: Rule, signal: CataloguedSignal, share: Interval | None, sampled: bool
+) -> tuple[Severity, str]:
     """The rule's level; one up where it is widespread and should be rare, one down where a sample leaves it
     open."""
     at, reason = ORDER.index(rule.severity), LEVELS[rule.severity]
@@ -341,7 +355,9 @@ def _open(share: Interval, band: tuple[float | None, float | None] | None) -> bo
     return bool(high) and share.low is not None and share.low <= float(high or 0)
 
 
-def _title(rule: Rule, signal: Signal, figures: Document, count: int | None, value: float) -> str:
+def _title(
+    rule: Rule, signal: CataloguedSignal, figures: ColumnFigure, count: int | None, value: float
+) -> str:
     if count is None:
         high = signal.healthy[1] if signal.healthy else None
         share = signal.unit == "share"
@@ -351,7 +367,7 @@ def _title(rule: Rule, signal: Signal, figures: Document, count: int | None, val
         return f"{signal.title}: half of the rows are at {above} or above{bound}"
     noun = rule.noun or f"row with {signal.title.lower()}"
     text = _counted(count, noun)
-    return f"{text} in {plural(int(figures['groups']), 'group')}" if signal.type == "group" else text
+    return f"{text} in {plural(int(figures['groups']), 'group')}" if "groups" in figures else text
 
 
 def _counted(count: int, noun: str) -> str:
@@ -362,7 +378,9 @@ def _counted(count: int, noun: str) -> str:
     return plural(count, noun)
 
 
-def _measure(share: Interval | None, figures: Document, sampled: bool, rows: int) -> str:
+def _measure(
+    signal: CataloguedSignal, share: Interval | None, figures: ColumnFigure, sampled: bool, rows: int
+) -> str:
     """ "25% of 2,211 rows", with the interval where they are a sample of all rows."""
     n = int(figures["n"])
     if share is None:
@@ -373,10 +391,10 @@ def _measure(share: Interval | None, figures: Document, sampled: bool, rows: int
     return f"{text} measured of {rows:,}; between {percent(share.low)} and {percent(share.high)} of all (95%)"
 
 
-def _where(signal: Signal) -> Document:
+def _where(signal: CataloguedSignal) -> Fields:
     """The filter that shows what was found. A group may be named 0, after its first row: not null counts."""
     if signal.type == "group":
-        condition: Document = {"column": signal.column, "op": "is not", "value": None}
+        condition: Fields = {"column": signal.column, "op": "is not", "value": None}
     elif signal.type == "flag":
         condition = {"column": signal.column, "op": "is", "value": True}
     elif signal.unit == "found":

@@ -15,19 +15,32 @@ Items that the tuned model can't score at all are a loss of the worst kind. Pure
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from scipy import special
 
+from engine.diagnostics.course.judged_config import JudgedConfig
 from engine.diagnostics.forgetting import probe_scores, refusing
 from engine.diagnostics.forgetting.forgetting_words import advise, not_asked, sentences
 from engine.diagnostics.forgetting.probe_scores import Paired
 from engine.diagnostics.statistics.flips import flips, holm
 from engine.diagnostics.statistics.statistics import Interval, ratio_interval
+from store.documents.forgetting import (
+    CategoryFlips,
+    Divergence,
+    Flips,
+    Forgetting,
+    ForgettingParts,
+    ForgettingState,
+    ForgottenChoices,
+    ForgottenText,
+    Thresholds,
+)
 
-THRESHOLDS = {
+THRESHOLDS: Thresholds = {
     "nats": {"amber": 0.05, "red": 0.2},  # rise of the loss a token on text
     "share": {"amber": 0.05, "red": 0.15},  # of the choice items, by which accuracy fell
 }
@@ -36,56 +49,59 @@ NOT_RATED = (
     probe_scores.OWN_SAMPLES,
     probe_scores.TASK_SAMPLES,
 )  # a divergence: that it moved is what was wanted
-Document = dict[str, Any]
+NO_CONFIG: JudgedConfig = {}
+
+Forgotten = ForgottenText | ForgottenChoices
 
 
 def assess(
     base: pa.Table,
     tuned: pa.Table,
     *,
-    config: Mapping[str, Any] | None = None,
+    config: JudgedConfig = NO_CONFIG,
     unasked: Mapping[str, str] | None = None,
-) -> Document:
+) -> Forgetting:
     """The `forgetting` part of a verdict, from the rows of every probe under both models (`probes.py`).
-    unasked: {task: why it was not asked}.
-
-    Answers state (none | some | much | unclear), headline, sentences, advice [{text, change, kind}], texts,
-    choices and divergence (a document for each probe), requests (`refusing.py`) where they were asked,
-    thresholds, unscored {probe: items} and unasked.
-    """
+    unasked: {task: why it was not asked}."""
     paired = probe_scores.pair(base, tuned)
-    found: Document = {"texts": [], "choices": [], "divergence": []}
-    for probe in paired.values():
-        if not probe.items and not probe.broken:
-            continue
-        if probe.name == probe_scores.REQUESTS:
-            found["requests"] = refusing.assess(probe)
-        elif probe.name in NOT_RATED:
-            found["divergence"].append(divergence(probe))
-        elif probe.is_choice:
-            found["choices"].append(choices(probe))
-        else:
-            found["texts"].append(text(probe))
-    parts = [*found["texts"], *found["choices"]]
-    hold_users(parts)
-    state = together(parts)
-    headline, *rest = sentences(state, found)
-    if "requests" in found and found["requests"]["state"] in refusing.CHANGED:
-        rest.append(found["requests"]["sentences"][0])
-    rest += not_asked(unasked or {}, len((config or {}).get("probe_tasks") or ()))
+    parts = _parts(paired)
+    rated: list[Forgotten] = [*parts["texts"], *parts["choices"]]
+    hold_users(rated)
+    state = together(rated)
+    headline, *rest = sentences(state, parts)
+    if "requests" in parts and parts["requests"]["state"] in refusing.CHANGED:
+        rest.append(parts["requests"]["sentences"][0])
+    rest += not_asked(unasked or {}, len(config.get("probe_tasks") or ()))
     return {
         "state": state,
         "headline": headline,
         "sentences": rest,
-        "advice": advise(state, config or {}),
-        **found,
+        "advice": advise(state, config),
+        **parts,
         "thresholds": THRESHOLDS,
         "unscored": {p.name: p.unscored + p.unpaired for p in paired.values() if p.unscored + p.unpaired},
         "unasked": dict(unasked or {}),
     }
 
 
-def state_of(low: float | None, high: float | None, unit: str) -> str:
+def _parts(paired: Mapping[str, Paired]) -> ForgettingParts:
+    """What each probe says that has items, or had some that can't be scored any more."""
+    parts: ForgettingParts = {"texts": [], "choices": [], "divergence": []}
+    for probe in paired.values():
+        if not probe.items and not probe.broken:
+            continue
+        if probe.name == probe_scores.REQUESTS:
+            parts["requests"] = refusing.assess(probe)
+        elif probe.name in NOT_RATED:
+            parts["divergence"].append(divergence(probe))
+        elif probe.is_choice:
+            parts["choices"].append(choices(probe))
+        else:
+            parts["texts"].append(text(probe))
+    return parts
+
+
+def state_of(low: float | None, high: float | None, unit: Literal["nats", "share"]) -> ForgettingState:
     """The state of a loss (above 0 is worse) by its interval, in `nats` or as a `share` of the items."""
     if low is None or high is None:
         return "unclear"
@@ -96,28 +112,39 @@ def state_of(low: float | None, high: float | None, unit: str) -> str:
     return "some" if low > 0 else "unclear"
 
 
-def overall(states: Sequence[str]) -> str:
+STATES: tuple[ForgettingState, ...] = ("much", "some", "unclear", "none")  # the worst that is sure first
+
+
+def overall(states: Sequence[ForgettingState]) -> ForgettingState:
     """The worst that is sure; no evidence at all is unclear."""
-    return next((s for s in ("much", "some", "unclear", "none") if s in states), "unclear")
+    return next((state for state in STATES if state in states), "unclear")
 
 
-def hold_users(parts: Sequence[Document]) -> None:
+def hold_users(parts: Sequence[Forgotten]) -> None:
     """What the user named: `p_holm` over all of it, and the state that is left of each.
 
     Doubled, as half of the level is the suite's, whose word is not to hang on what a user adds.
     """
     mine = [part for part in parts if probe_scores.users(part["probe"]) and part["n"]]
-    categories = [c for part in mine if len(part.get("categories", ())) > 1 for c in part["categories"]]
-    asked = [*mine, *categories]
-    for tested, p in zip(asked, holm([tested["p"] for tested in asked]), strict=True):
-        tested["p_holm"] = min(1.0, 2 * p)
+    categories = [
+        category
+        for part in mine
+        if "categories" in part and len(part["categories"]) > 1
+        for category in part["categories"]
+    ]
+    tested: list[Forgotten | CategoryFlips] = [*mine, *categories]
+    for part, p in zip(tested, holm([part["p"] for part in tested]), strict=True):
+        part["p_holm"] = min(1.0, 2 * p)
     for part in mine:
-        if len(part.get("categories", ())) == 1:  # the whole under another name
-            part["categories"][0]["p_holm"] = part["p_holm"]
-        part["state"] = _state_of_choices(part) if "categories" in part else _state_of_text(part)
+        if "categories" in part:
+            if len(part["categories"]) == 1:  # the whole under another name
+                part["categories"][0]["p_holm"] = part["p_holm"]
+            part["state"] = _state_of_choices(part)
+        else:
+            part["state"] = _state_of_text(part)
 
 
-def together(parts: Sequence[Document]) -> str:
+def together(parts: Sequence[Forgotten]) -> ForgettingState:
     """Of all evidence. A data set or task that the user named may be small: where it can't tell, it leaves
     the word to what can; what it surely lost counts as any other loss."""
     own = [probe_scores.users(part["probe"]) for part in parts]
@@ -126,15 +153,27 @@ def together(parts: Sequence[Document]) -> str:
     return overall([*general, *(state for state in users if state != "unclear" or not general)])
 
 
-def text(probe: Paired) -> Document:
+def text(probe: Paired) -> ForgottenText:
     """Change of the cross-entropy of texts, in nats a token, over whole passages."""
-    found = {"probe": probe.name, "unit": "nats a token", "broken": probe.broken}
     if not probe.items:
-        return found | dict.fromkeys(("before", "after", "change", "detectable")) | {"n": 0, "state": "much"}
+        return {
+            "probe": probe.name,
+            "unit": "nats a token",
+            "broken": probe.broken,
+            "before": None,
+            "after": None,
+            "change": None,
+            "detectable": None,
+            "n": 0,
+            "state": "much",
+        }
     tokens = probe.base["tokens"]
     before, after = (float(m["loss_sum"].sum() / tokens.sum()) for m in (probe.base, probe.tuned))
     change = rise(probe)
-    found |= {
+    part: ForgottenText = {
+        "probe": probe.name,
+        "unit": "nats a token",
+        "broken": probe.broken,
         "n": change.n,
         "tokens": int(tokens.sum()),
         "before": before,
@@ -142,21 +181,25 @@ def text(probe: Paired) -> Document:
         "change": change.to_dict(),
         "detectable": change.detectable,
         "p": _p_of_rise(change, tokens),
+        "state": "unclear",
     }
-    return found | {"state": _state_of_text(found)}
+    part["state"] = _state_of_text(part)
+    return part
 
 
-def _state_of_text(part: Document) -> str:
+def _state_of_text(part: ForgottenText) -> ForgettingState:
+    if part["change"] is None:
+        return "much"
     state = _if_sure(state_of(part["change"]["low"], part["change"]["high"], "nats"), part)
     return overall([state, "some"]) if part["broken"] else state
 
 
-def _if_sure(state: str, part: Document) -> str:
+def _if_sure(state: ForgettingState, part: Forgotten) -> ForgettingState:
     """The state, or that it can't be told where Holm over what the user named says so."""
     return "unclear" if state in ("some", "much") and part.get("p_holm", 0.0) >= ALPHA else state
 
 
-def _p_of_rise(change: Interval, tokens: Any) -> float:
+def _p_of_rise(change: Interval, tokens: NDArray[np.float64]) -> float:
     """Two-sided p-value that agrees with the interval, by Student's t on the effective number of rows."""
     if change.low is None or change.high is None or change.value == 0:
         return 1.0
@@ -173,39 +216,61 @@ def rise(probe: Paired) -> Interval:
     return ratio_interval(probe.tuned["loss_sum"] - probe.base["loss_sum"], probe.base["tokens"])
 
 
-def divergence(probe: Paired) -> Document:
+def divergence(probe: Paired) -> Divergence:
     """KL(base || tuned) a token: on the base model's own samples, the mean of what they cost more under the
     tuned model. It says how far the model moved, not whether that was bad."""
-    prompts = "task" if probe.name == probe_scores.TASK_SAMPLES else "general"
-    found = {"probe": probe.name, "prompts": prompts, "unit": "nats a token", "broken": probe.broken}
-    if not probe.items:
-        return found | {"kl": None, "detectable": None, "first_choice": None}
-    kl = rise(probe)
-    # how often both say the same token first isn't in the rows: `engine.probes.samples` adds it
-    return found | {"kl": kl.to_dict(), "detectable": kl.detectable, "first_choice": None}
+    kl = rise(probe) if probe.items else None
+    return {
+        "probe": probe.name,
+        "prompts": "task" if probe.name == probe_scores.TASK_SAMPLES else "general",
+        "unit": "nats a token",
+        "broken": probe.broken,
+        "kl": kl.to_dict() if kl else None,
+        "detectable": kl.detectable if kl else None,
+        # how often both say the same token first isn't in the rows: `engine.probes.samples` adds it
+        "first_choice": None,
+    }
 
 
-def choices(probe: Paired) -> Document:
+def choices(probe: Paired) -> ForgottenChoices:
     """Accuracy before and after, flips and their test, together and by category."""
-    found = {"probe": probe.name, "broken": probe.broken}
     if not probe.items:
-        return found | {"n": 0, "change": None, "detectable": None, "categories": [], "state": "much"}
-    whole = _flips(probe, np.ones(len(probe.items), bool))
+        return {
+            "probe": probe.name,
+            "broken": probe.broken,
+            "n": 0,
+            "change": None,
+            "detectable": None,
+            "categories": [],
+            "state": "much",
+        }
     names = sorted(set(probe.category.tolist()))
-    parts = [{"category": name, **_flips(probe, probe.of(name))} for name in names]
-    for part, p in zip(parts, holm([part["p"] for part in parts]), strict=True):
-        part["p_holm"] = p
-    written = bool(
-        probe.options.max() == probe_scores.OPEN
-    )  # freely: no options whose probabilities are known
-    answer_loss = None if written else {**rise(probe).to_dict(), "unit": "nats an item"}
-    found |= {"answer_loss": answer_loss, "open": written, **whole, "categories": parts}
-    return found | {"state": _state_of_choices(found)}
+    categories: list[CategoryFlips] = [
+        {"category": name, **_flips(probe, probe.of(name)), "p_holm": 1.0} for name in names
+    ]
+    for category, p in zip(categories, holm([each["p"] for each in categories]), strict=True):
+        category["p_holm"] = p
+    # freely: no options whose probabilities are known
+    written = bool(probe.options.max() == probe_scores.OPEN)
+    part: ForgottenChoices = {
+        "probe": probe.name,
+        "broken": probe.broken,
+        "answer_loss": None if written else {**rise(probe).to_dict(), "unit": "nats an item"},
+        "open": written,
+        **_flips(probe, np.ones(len(probe.items), bool)),
+        "categories": categories,
+        "state": "unclear",
+    }
+    part["state"] = _state_of_choices(part)
+    return part
 
 
-def _state_of_choices(part: Document) -> str:
+def _state_of_choices(part: ForgottenChoices) -> ForgettingState:
     change = part["change"]
-    state = _if_sure(state_of(-change["high"], -change["low"], "share"), part)
+    if change is None:
+        return "much"
+    low, high = (None if end is None else -end for end in (change["high"], change["low"]))
+    state = _if_sure(state_of(low, high, "share"), part)
     fallen = [
         p for p in part["categories"] if p["p_holm"] < ALPHA and _fall(p) >= THRESHOLDS["share"]["amber"]
     ]
@@ -214,10 +279,10 @@ def _state_of_choices(part: Document) -> str:
     return state if part["before"]["value"] else "unclear"  # nothing of it was known: nothing can be lost
 
 
-def _flips(probe: Paired, chosen: Any) -> Document:
+def _flips(probe: Paired, chosen: NDArray[np.bool_]) -> Flips:
     right = (probe.base["correct"][chosen], probe.tuned["correct"][chosen])
     return flips(right[0], right[1], probe.options[chosen])
 
 
-def _fall(part: Document) -> float:
+def _fall(part: Flips) -> float:
     return -float(part["change"]["value"])

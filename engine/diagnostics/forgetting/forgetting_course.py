@@ -8,27 +8,23 @@ which every later checkpoint is surely above it too: a single bad checkpoint is 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from engine.diagnostics.forgetting import probe_scores
 from engine.diagnostics.forgetting.forgetting import NOT_RATED, THRESHOLDS
 from engine.diagnostics.forgetting.probe_scores import Paired
 from engine.diagnostics.statistics.flips import holm, mcnemar, paired_change
 from engine.diagnostics.statistics.statistics import Interval, ratio_interval
+from store.documents.forgetting import CategoryCell, CategoryMatrix, CoursePoint, ForgettingCourse
 
-Document = dict[str, Any]
 
-
-def course(base: pa.Table, checkpoints: Mapping[int, pa.Table]) -> list[Document]:
-    """Of each probe {probe, kind, unit, points: [{step, value, low, high, n, broken}], amber_since,
-    red_since}, above 0 where something was lost: nats a token, or the share of items by which accuracy fell.
-
-    checkpoints: {step: rows}. The steps are null where a threshold is not surely passed, and for samples,
-    whose divergence is not rated. A checkpoint that scored nothing has a point without a value.
-    """
+def course(base: pa.Table, checkpoints: Mapping[int, pa.Table]) -> list[ForgettingCourse]:
+    """Of each probe, above 0 where something was lost: nats a token, or the share of items by which accuracy
+    fell. checkpoints: {step: rows}. Samples, whose divergence is not rated, have no threshold."""
     steps = sorted(checkpoints)
     measured = {step: probe_scores.pair(base, checkpoints[step]) for step in steps}
     names = list(dict.fromkeys(name for step in steps for name in measured[step]))
@@ -38,10 +34,11 @@ def course(base: pa.Table, checkpoints: Mapping[int, pa.Table]) -> list[Document
     ]
 
 
-def _course(by_step: Mapping[int, Paired], name: str, looks: int) -> Document:
+def _course(by_step: Mapping[int, Paired], name: str, looks: int) -> ForgettingCourse:
     choice = next((p.is_choice for p in by_step.values() if p.items), name == probe_scores.CHOICES)
-    kind = "divergence" if name in NOT_RATED else "choices" if choice else "text"
-    points = [{"step": step, **_point(probe)} for step, probe in by_step.items()]
+    kind: Literal["text", "choices", "divergence"] = "choices" if choice else "text"
+    if name in NOT_RATED:
+        kind = "divergence"
     limits = THRESHOLDS["share" if choice else "nats"]
     sure = {step: _loss(probe, 1 - 0.05 / looks) for step, probe in by_step.items()}
     rated = kind != "divergence"
@@ -49,15 +46,17 @@ def _course(by_step: Mapping[int, Paired], name: str, looks: int) -> Document:
         "probe": name,
         "kind": kind,
         "unit": "share of items" if choice else "nats a token",
-        "points": points,
-        **{f"{colour}_since": _since(sure, limit) if rated else None for colour, limit in limits.items()},
+        "points": [_point(step, probe) for step, probe in by_step.items()],
+        "amber_since": _since(sure, limits["amber"]) if rated else None,
+        "red_since": _since(sure, limits["red"]) if rated else None,
     }
 
 
-def _point(probe: Paired) -> Document:
-    found = _loss(probe, 0.95)
-    none = {"value": None, "low": None, "high": None, "n": 0}
-    return {**(found.to_dict() if found else none), "broken": probe.broken}
+def _point(step: int, probe: Paired) -> CoursePoint:
+    loss = _loss(probe, 0.95)
+    if loss is None:
+        return {"step": step, "value": None, "low": None, "high": None, "n": 0, "broken": probe.broken}
+    return {"step": step, **loss.to_dict(), "broken": probe.broken}
 
 
 def _loss(probe: Paired, confidence: float) -> Interval | None:
@@ -70,7 +69,7 @@ def _loss(probe: Paired, confidence: float) -> Interval | None:
     return paired_change(won, lost, len(probe.items), confidence=confidence)  # the other way round: a loss
 
 
-def _counts(probe: Paired, chosen: Any) -> tuple[int, int]:
+def _counts(probe: Paired, chosen: NDArray[np.bool_]) -> tuple[int, int]:
     before, after = probe.base["correct"][chosen], probe.tuned["correct"][chosen]
     return int((before > after).sum()), int((after > before).sum())
 
@@ -87,15 +86,13 @@ def _since(losses: Mapping[int, Interval | None], limit: float) -> int | None:
 
 def matrix(
     base: pa.Table, checkpoints: Mapping[int, pa.Table], probe: str = probe_scores.CHOICES
-) -> Document:
-    """Category by checkpoint: {steps, categories, cells, totals}, a cell {category, step, n, change: {value,
-    low, high, n}, lost, won, p_holm}. The change is that of accuracy, Holm's p over all cells. totals: the
-    same of all items at each step, Holm's p over the steps.
+) -> CategoryMatrix:
+    """Category by checkpoint. totals: the same of all items at each step.
 
     Raises ValueError for a probe of texts, or one that was not measured.
     """
-    cells: list[Document] = []
-    totals: list[Document] = []
+    cells: list[CategoryCell] = []
+    totals: list[CategoryCell] = []
     for step in sorted(checkpoints):
         paired = probe_scores.pair(base, checkpoints[step]).get(probe)
         if paired is None or not paired.is_choice:
@@ -106,7 +103,7 @@ def matrix(
         names = sorted(set(paired.category.tolist()))
         cells += [_cell(name, step, paired, paired.of(name)) for name in names]
     for family in (cells, totals):
-        for cell, p in zip(family, holm([mcnemar(c["lost"], c["won"]) for c in family]), strict=True):
+        for cell, p in zip(family, holm([c["p_holm"] for c in family]), strict=True):
             cell["p_holm"] = p
     categories = sorted({cell["category"] for cell in cells})
     return {
@@ -118,8 +115,16 @@ def matrix(
     }
 
 
-def _cell(category: str, step: int, paired: Paired, chosen: Any) -> Document:
+def _cell(category: str, step: int, paired: Paired, chosen: NDArray[np.bool_]) -> CategoryCell:
     lost, won = _counts(paired, chosen)
     n = int(chosen.sum())
     change = paired_change(lost, won, n).to_dict()
-    return {"category": category, "step": step, "n": n, "change": change, "lost": lost, "won": won}
+    return {
+        "category": category,
+        "step": step,
+        "n": n,
+        "change": change,
+        "lost": lost,
+        "won": won,
+        "p_holm": mcnemar(lost, won),
+    }

@@ -8,14 +8,25 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from engine.diagnostics import phrasing
 from engine.diagnostics.course.advice import lower_rate
+from engine.diagnostics.course.judged_config import JudgedConfig
 from engine.diagnostics.forgetting.probe_scores import TASK, named, users
 from engine.diagnostics.forgetting.probe_scores import unit as unit_of
+from engine.diagnostics.statistics.statistics import limits
+from store.documents.estimate import Estimate
+from store.documents.forgetting import (
+    AdvicePiece,
+    Divergence,
+    ForgettingParts,
+    ForgettingState,
+    ForgottenChoices,
+    ForgottenText,
+    SettingValue,
+)
 
-LEADS = {
+LEADS: dict[ForgettingState, str] = {
     "much": "It forgot much",
     "some": "It forgot some",
     "none": "It forgot nothing that matters",
@@ -26,23 +37,21 @@ MOST_TIMES = 1_000  # of a perplexity, that are counted
 REPLAY_SHARE, MOST_REPLAY = 0.05, 0.25
 KL_BETA, MOST_KL = 1.0, 10.0
 
-Document = Mapping[str, Any]
 
-
-def sentences(state: str, found: Document) -> list[str]:
+def sentences(state: ForgettingState, parts: ForgettingParts) -> list[str]:
     """A headline, then what it rests on: one sentence for each probe, in the order of what weighs most."""
-    parts = [*found["texts"], *found["choices"]]
-    if not parts:
+    if not parts["texts"] and not parts["choices"]:
         return ["Whether it forgot can't be told: no probe was measured on both models."]
-    said = [(part["state"], _text(part) if "unit" in part else _choices(part)) for part in parts]
+    phrases = [(part["state"], _text(part)) for part in parts["texts"]]
+    phrases += [(part["state"], _choices(part)) for part in parts["choices"]]
     order = ("much", "some", "unclear", "none")
-    said.sort(key=lambda pair: (pair[0] != state, order.index(pair[0])))
-    lines = [f"{LEADS[state]}: {said[0][1]}."]
-    lines += [f"{line[:1].upper()}{line[1:]}." for _, line in said[1:]]
-    for part in found["choices"]:
+    phrases.sort(key=lambda pair: (pair[0] != state, order.index(pair[0])))
+    lines = [f"{LEADS[state]}: {phrases[0][1]}."]
+    lines += [f"{line[:1].upper()}{line[1:]}." for _, line in phrases[1:]]
+    for part in parts["choices"]:
         lines += _categories(part)
         lines += _luck(part)
-    return lines + [_divergence(part) for part in found["divergence"] if part["kl"]]
+    return lines + [_divergence(part, part["kl"]) for part in parts["divergence"] if part["kl"]]
 
 
 def not_asked(reasons: Mapping[str, str], of: int) -> list[str]:
@@ -54,30 +63,31 @@ def not_asked(reasons: Mapping[str, str], of: int) -> list[str]:
     return [" ".join([lead, *reasons.values()])]
 
 
-def _text(part: Document) -> str:
+def _text(part: ForgottenText) -> str:
     name, broken, unit = named(part["probe"]), part["broken"], unit_of(part["probe"])
-    if not part["n"]:
-        return f"on {name} the loss is not a number any more, on {phrasing.plural(broken, unit)}"
     change, passages = part["change"], phrasing.plural(part["n"], unit)
+    if change is None:
+        return f"on {name} the loss is not a number any more, on {phrasing.plural(broken, unit)}"
     worse = f", and on {broken:,} more the loss is not a number" if broken else ""
-    if change["low"] is None:
+    ends = limits(change)
+    if ends is None:
         return f"the change of the loss on {name} has no interval: {_reason(change, unit)}{worse}"
-    if change["low"] == change["high"] == 0:
+    low, high = ends
+    if low == high == 0:
         return f"{name} is predicted exactly as before ({passages}){worse}"
-    if max(abs(change["low"]), abs(change["high"])) < TINY:
+    if max(abs(low), abs(high)) < TINY:
         return f"{name} is predicted as before, to {TINY:.5f} nats a token ({passages}){worse}"
-    bounds = _bounds(change["low"], change["high"])
-    amount = f"{_value(change)} nats a token (95% interval {bounds}, {passages})"
-    if change["low"] > 0:
+    amount = f"{_value(change)} nats a token (95% interval {_bounds(low, high)}, {passages})"
+    if low > 0:
         return f"the loss on {name} rose by {amount}, {_factor(change['value'])}{_unsure(part)}{worse}"
-    if change["high"] < 0:
+    if high < 0:
         return f"the loss on {name} changed by {amount}: it fell{worse}"
     return f"the loss on {name} changed by {amount}; {_unseen(part, 'nats a token', passages)}{worse}"
 
 
-def _reason(interval: Document, unit: str) -> str:
+def _reason(interval: Estimate, unit: str) -> str:
     """Why there is no interval, in what was measured: rows are passages here, or samples."""
-    why: str = interval.get("why") or "the rows are too few, or too unequal in length"
+    why = interval.get("why") or "the rows are too few, or too unequal in length"
     return re.sub(r"\brow\b|\brows\b", lambda row: unit + row[0][3:], why)
 
 
@@ -88,22 +98,21 @@ def _factor(rise: float) -> str:
     return f"perplexity times {phrasing.number(math.exp(rise), 2)}"
 
 
-def _unsure(part: Document) -> str:
+def _unsure(part: ForgottenText | ForgottenChoices) -> str:
     """Where the interval says more than what is sure of all that the user named."""
     return ", which may be chance among all that was asked" if part["state"] == "unclear" else ""
 
 
-def _choices(part: Document) -> str:
-    name, broken, unit = named(part["probe"]), part["broken"], unit_of(part["probe"])
-    of = f" of {name}" if users(part["probe"]) else ""
+def _choices(part: ForgottenChoices) -> str:
+    broken, unit, change = part["broken"], unit_of(part["probe"]), part["change"]
+    of = f" of {named(part['probe'])}" if users(part["probe"]) else ""
     questions = f"{phrasing.plural(part['n'], unit)}{of}"
-    if not part["n"]:
+    if change is None:
         return f"not one of {phrasing.plural(broken, unit)}{of} could be scored any more"
     if not part["before"]["value"]:
         none = f"of {questions} the base model was right of none, so that nothing of it can be lost"
         return f"{none}; the tuned one is right of {part['won']:,}"
-    change = part["change"]
-    low, high = 100 * change["low"], 100 * change["high"]
+    low, high = 100 * (change["low"] or 0), 100 * (change["high"] or 0)
     places = phrasing.decimals(low, high, default=1)
     lost = f"of {questions} {part['lost']:,} went from right to wrong and {part['won']:,} from wrong to right"
     points = f"{phrasing.number(100 * change['value'], places)} points"
@@ -114,7 +123,7 @@ def _choices(part: Document) -> str:
     return f"{lost}: {amount}{_unsure(part) if high < 0 else ''}{worse}"
 
 
-def _unseen(part: Document, unit: str, items: str, scale: float = 1) -> str:
+def _unseen(part: ForgottenText | ForgottenChoices, unit: str, items: str, scale: float = 1) -> str:
     least = scale * (part["detectable"] or 0.0)
     if unit == "points" and least >= 100:
         return f"no change can be seen with {items}"
@@ -122,7 +131,7 @@ def _unseen(part: Document, unit: str, items: str, scale: float = 1) -> str:
     return f"a change under {smallest} {unit} can't be seen with {items}"
 
 
-def _categories(part: Document) -> list[str]:
+def _categories(part: ForgottenChoices) -> list[str]:
     """The categories that changed surely, after Holm over all of them."""
     several = len(part["categories"]) > 1  # else it is the whole under another name
     sure = [c for c in part["categories"] if several and c["p_holm"] < 0.05 and c["category"]]
@@ -139,8 +148,9 @@ def _categories(part: Document) -> list[str]:
     return words
 
 
-def _luck(part: Document) -> list[str]:
-    if not part["n"] or not part["lost"] or part.get("open"):
+def _luck(part: ForgottenChoices) -> list[str]:
+    change = part["change"]
+    if change is None or not part["lost"] or part.get("open"):
         return []
     least = part["adjusted"]["lost"]
     low, high = 100 * (least["low"] or 0), 100 * (least["high"] or 0)
@@ -153,26 +163,28 @@ def _luck(part: Document) -> list[str]:
         asked = f"the {unit_of(part['probe'])}s"
         asked += f" of {named(part['probe'])}" if users(part["probe"]) else ""
         return [f"Guessing explains some of the lost answers, but not {share}% of {asked} ({bounds}%)."]
-    if part["change"]["high"] < 0:  # luck goes both ways: a fall of accuracy is more than that
+    if (
+        change["high"] is not None and change["high"] < 0
+    ):  # luck goes both ways: a fall of accuracy is more than that
         return []
     of = f" of {named(part['probe'])}" if users(part["probe"]) else ""
     return [f"As many lost answers{of} as these could come from guesses that fell out otherwise."]
 
 
-def _divergence(part: Document) -> str:
-    kl = part["kl"]
+def _divergence(part: Divergence, kl: Estimate) -> str:
     where = "answers to the task's prompts" if part["prompts"] == "task" else "texts of general kinds"
     lead = f"On the base model's own {where} the tuned model lies"
-    if kl["low"] is None:
+    ends = limits(kl)
+    if ends is None:
         value = phrasing.number(kl["value"], 2)
         return f"{lead} {value} nats a token away, without an interval: {_reason(kl, 'sample')}."
-    if max(abs(kl["low"]), abs(kl["high"])) < TINY:
+    if max(map(abs, ends)) < TINY:
         return f"{lead} where the base model does ({phrasing.plural(kl['n'], 'sample')})."
-    samples, bounds = phrasing.plural(kl["n"], "sample"), _bounds(kl["low"], kl["high"])
-    return f"{lead} {_value(kl)} nats a token away (KL, 95% interval {bounds}, {samples})."
+    samples = phrasing.plural(kl["n"], "sample")
+    return f"{lead} {_value(kl)} nats a token away (KL, 95% interval {_bounds(*ends)}, {samples})."
 
 
-def _value(interval: Document) -> str:
+def _value(interval: Estimate) -> str:
     return phrasing.number(interval["value"], phrasing.decimals(interval["low"], interval["high"]))
 
 
@@ -180,39 +192,46 @@ def _bounds(low: float, high: float) -> str:
     return phrasing.interval(low, high)
 
 
-def advise(state: str, config: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What to try against forgetting, each {text, change {field: value}, kind}, where there is any.
+def advise(state: ForgettingState, config: JudgedConfig) -> list[AdvicePiece]:
+    """What to try against forgetting, where there is any.
 
     A change has only fields that the config has; interpolation needs no training, so its change is empty.
     """
     if state not in ("some", "much"):
         return []
-    found = []
+    pieces: list[AdvicePiece] = []
     slower = lower_rate(config, "Smaller steps forget less.")
     if slower:
-        found.append({**slower, "kind": "learning_rate"})
-    share = f"{100 * REPLAY_SHARE:g}%"
-    known = "replay_share" in config and config.get("task", "sft") == "sft"  # elsewhere it is refused
-    before = float(config.get("replay_share") or 0)
-    if not before:
-        change: dict[str, Any] = {"replay_share": REPLAY_SHARE} if known else {}
-        text = f"Mix {share} of general rows, or of the base model's own texts, into training (replay)."
-        found.append({"text": text, "change": change, "kind": "replay"})
-    elif known and before < MOST_REPLAY:
-        more = min(MOST_REPLAY, 5 * before)
-        text = f"Replay more general rows: {100 * more:g}% in place of {100 * before:g}%."
-        found.append({"text": text, "change": {"replay_share": more}, "kind": "replay"})
-    beta = float(config.get("kl_beta") or 0)
-    if known and "kl_beta" in config and beta < MOST_KL:
-        stronger = min(MOST_KL, 10 * beta) if beta else KL_BETA
-        change = {"replay_share": before or REPLAY_SHARE, "kl_beta": stronger}
-        text = f"Hold it to the base model's choices on replayed rows (KL, weight {stronger:g})."
-        found.append({"text": text, "change": change, "kind": "kl"})
+        pieces.append({**slower, "kind": "learning_rate"})
+    pieces += _replay(config)
     epochs = float(config.get("num_train_epochs") or 0)
     if epochs > 1:
         fewer = max(1.0, math.ceil(epochs) / 2)
         text = f"Fewer passes: {fewer:g} epoch{'' if fewer == 1 else 's'} in place of {epochs:g}."
-        found.append({"text": text, "change": {"num_train_epochs": fewer}, "kind": "epochs"})
+        pieces.append({"text": text, "change": {"num_train_epochs": fewer}, "kind": "epochs"})
     text = "Go a part of the way only: mix the tuned weights with the base model's (interpolation), which"
     text += " needs no training."
-    return [*found, {"text": text, "change": {}, "kind": "interpolation"}]
+    return [*pieces, {"text": text, "change": {}, "kind": "interpolation"}]
+
+
+def _replay(config: JudgedConfig) -> list[AdvicePiece]:
+    """General rows beside those of the data set, and holding to the base model on them."""
+    pieces: list[AdvicePiece] = []
+    can_replay = "replay_share" in config and config.get("task", "sft") == "sft"  # elsewhere it is refused
+    before = float(config.get("replay_share") or 0)
+    if not before:
+        share = f"{100 * REPLAY_SHARE:g}%"
+        change: dict[str, SettingValue] = {"replay_share": REPLAY_SHARE} if can_replay else {}
+        text = f"Mix {share} of general rows, or of the base model's own texts, into training (replay)."
+        pieces.append({"text": text, "change": change, "kind": "replay"})
+    elif can_replay and before < MOST_REPLAY:
+        more = min(MOST_REPLAY, 5 * before)
+        text = f"Replay more general rows: {100 * more:g}% in place of {100 * before:g}%."
+        pieces.append({"text": text, "change": {"replay_share": more}, "kind": "replay"})
+    beta = float(config.get("kl_beta") or 0)
+    if can_replay and "kl_beta" in config and beta < MOST_KL:
+        stronger = min(MOST_KL, 10 * beta) if beta else KL_BETA
+        change = {"replay_share": before or REPLAY_SHARE, "kl_beta": stronger}
+        text = f"Hold it to the base model's choices on replayed rows (KL, weight {stronger:g})."
+        pieces.append({"text": text, "change": change, "kind": "kl"})
+    return pieces

@@ -6,70 +6,97 @@ Pure: tables and losses in, a JSON document out. Every α is held against α = 0
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from engine.diagnostics import phrasing
 from engine.diagnostics.forgetting import forgetting, probe_scores
-from engine.diagnostics.statistics.statistics import ratio_interval
+from engine.diagnostics.statistics.statistics import Interval, ratio_interval
+from store.documents.estimate import Estimate
+from store.documents.interpolation import MeasuredEstimate, RecommendedShare, SharePoint
 
 KEPT = 0.9  # of the gain, that a recommended α keeps
-Document = dict[str, Any]
 
 
-def point(
-    alpha: float, tokens: np.ndarray, base: np.ndarray, losses: np.ndarray, before: pa.Table, now: pa.Table
-) -> Document:
-    """One α: {alpha, loss, gain (nats a token below α = 0, on the held-out rows, its
-    interval that of the verdict), text and choices (as in a
-    verdict's `forgetting`), kl (on the base model's own texts; null where it has none), named (the same of
-    what the user named), state}. base, losses: summed nats of each held-out row; before, now: items of the
-    probes."""
-    found = forgetting.assess(before, now)
+class ShareRows(NamedTuple):
+    """A model at one share: summed nats of each held-out row, and the items of the probes."""
+
+    losses: np.ndarray
+    items: pa.Table
+
+
+def point(alpha: float, tokens: np.ndarray, base: ShareRows, now: ShareRows) -> SharePoint:
+    """One α against α = 0; tokens: of each held-out row."""
+    lost = forgetting.assess(base.items, now.items)
+    parts: list[forgetting.Forgotten] = [*lost["texts"], *lost["choices"]]
     return {
         "alpha": alpha,
-        "loss": asdict(ratio_interval(losses, tokens)),
-        "gain": asdict(ratio_interval(base - losses, tokens)),
-        "text": found["texts"][0] if found["texts"] else None,
-        "choices": found["choices"][0] if found["choices"] else None,
-        "named": [part for part in [*found["texts"], *found["choices"]] if probe_scores.users(part["probe"])],
-        "kl": found["divergence"][0]["kl"] if found["divergence"] else None,
-        "state": found["state"],
+        "loss": _measured(ratio_interval(now.losses, tokens)),
+        "gain": _measured(ratio_interval(base.losses - now.losses, tokens)),
+        "text": lost["texts"][0] if lost["texts"] else None,
+        "choices": lost["choices"][0] if lost["choices"] else None,
+        "named": [part for part in parts if probe_scores.users(part["probe"])],
+        "kl": lost["divergence"][0]["kl"] if lost["divergence"] else None,
+        "state": lost["state"],
     }
 
 
-def recommend(points: Sequence[Document]) -> Document:
-    """{recommended, sentence}: the smallest share of the way that keeps 90% of the best gain; null where none
-    gained surely."""
-    whole = max(points, key=lambda each: each["gain"]["value"])
-    best = whole["gain"]
+def _measured(interval: Interval) -> MeasuredEstimate:
+    return {
+        "value": interval.value,
+        "low": interval.low,
+        "high": interval.high,
+        "n": interval.n,
+        "se": interval.se,
+        "detectable": interval.detectable,
+        "why": interval.why,
+    }
+
+
+@dataclass(frozen=True)
+class ShareGain:
+    """What `recommend` reads of a point: its gain, and the change of the loss on prose where it was
+    measured."""
+
+    alpha: float
+    gain: Estimate
+    prose: Estimate | None
+
+    @classmethod
+    def of(cls, measured: SharePoint) -> ShareGain:
+        """Of a point as the interpolate job leaves it."""
+        text = measured["text"]
+        return cls(measured["alpha"], measured["gain"], text["change"] if text else None)
+
+
+def recommend(points: Sequence[ShareGain]) -> RecommendedShare:
+    """The smallest share of the way that keeps 90% of the best gain; null where none gained surely."""
+    best = max(points, key=lambda each: each.gain["value"]).gain
     if best["low"] is None or best["low"] <= 0:
         return {"recommended": None, "sentence": "No share of the way gains surely on the held-out rows."}
     chosen = min(
-        (each for each in points if each["gain"]["value"] >= KEPT * best["value"]), key=lambda p: p["alpha"]
+        (each for each in points if each.gain["value"] >= KEPT * best["value"]), key=lambda p: p.alpha
     )
-    tuned = max(points, key=lambda each: each["alpha"])
-    gain, text = chosen["gain"], chosen["text"]
-    kept = 100 * gain["value"] / best["value"]
-    rows = phrasing.plural(gain["n"], "row")
-    words = f"α {chosen['alpha']:g} keeps {kept:.0f}% of the best gain: {_nats(gain)} on {rows}"
-    if text and tuned["text"]:
-        now, then = text["change"], tuned["text"]["change"]
-        words += f"; the loss on prose changes by {_nats(now)}"
+    tuned = max(points, key=lambda each: each.alpha)
+    kept = 100 * chosen.gain["value"] / best["value"]
+    rows = phrasing.plural(chosen.gain["n"], "row")
+    words = f"α {chosen.alpha:g} keeps {kept:.0f}% of the best gain: {_nats(chosen.gain)} on {rows}"
+    if chosen.prose and tuned.prose:
+        words += f"; the loss on prose changes by {_nats(chosen.prose)}"
         if chosen is not tuned:
-            words += f", and at α {tuned['alpha']:g} by {_nats(then)}"
-        words += f", on {phrasing.plural(now['n'], 'passage')}"
-    return {"recommended": chosen["alpha"], "sentence": words + "."}
+            words += f", and at α {tuned.alpha:g} by {_nats(tuned.prose)}"
+        words += f", on {phrasing.plural(chosen.prose['n'], 'passage')}"
+    return {"recommended": chosen.alpha, "sentence": words + "."}
 
 
-def _nats(interval: Document) -> str:
-    if interval["low"] is None:
-        return f"{phrasing.alone(interval['value'])} nats a token (no interval: {interval['why']})"
-    low, high = interval["low"], interval["high"]
-    value = phrasing.number(interval["value"], phrasing.decimals(low, high))
+def _nats(estimate: Estimate) -> str:
+    low, high = estimate["low"], estimate["high"]
+    if low is None:
+        return f"{phrasing.alone(estimate['value'])} nats a token (no interval: {estimate['why']})"
+    value = phrasing.number(estimate["value"], phrasing.decimals(low, high))
     if low == high:
         return f"{value} nats a token on each row"
     return f"{value} ({phrasing.interval(low, high)}) nats a token"

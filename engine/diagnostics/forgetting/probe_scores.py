@@ -9,6 +9,7 @@ left out and counted, never passed over in silence.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -50,8 +51,8 @@ class Paired:
 
     def of(self, category: str) -> NDArray[np.bool_]:
         """Which items are of that category."""
-        found: NDArray[np.bool_] = self.category == category
-        return found
+        chosen: NDArray[np.bool_] = self.category == category
+        return chosen
 
 
 def users(probe: str) -> bool:
@@ -80,12 +81,12 @@ def pair(base: pa.Table, tuned: pa.Table) -> dict[str, Paired]:
     return {name: _pair(name, _rows(base, name), _rows(tuned, name)) for name in names if name in there}
 
 
-def _rows(table: pa.Table, probe: str) -> dict[str, list]:
+def _rows(table: pa.Table, probe: str) -> dict[str, list[Any]]:
     chosen = np.asarray(table["probe"].to_pylist(), dtype=str) == probe
     return {name: table[name].filter(pa.array(chosen)).to_pylist() for name in table.column_names}
 
 
-def _pair(name: str, base: dict[str, list], tuned: dict[str, list]) -> Paired:
+def _pair(name: str, base: dict[str, list[Any]], tuned: dict[str, list[Any]]) -> Paired:
     first = {item: place for place, item in enumerate(base["item"])}
     second = {item: place for place, item in enumerate(tuned["item"])}
     items = [item for item in first if item in second]
@@ -98,8 +99,8 @@ def _pair(name: str, base: dict[str, list], tuned: dict[str, list]) -> Paired:
         raise ValueError(f"Items of the probe {name} have other tokens under the two models.")
     options = np.asarray([base["options"][p] or 0 for p in here], np.int64)
     asked = options >= 2 if options.any() else options == 0
-    known = asked & np.isfinite(figures[0]["loss_sum"]) & (figures[0]["tokens"] > 0)
-    good = known & np.isfinite(figures[1]["loss_sum"])
+    scored = asked & np.isfinite(figures[0]["loss_sum"]) & (figures[0]["tokens"] > 0)
+    good = scored & np.isfinite(figures[1]["loss_sum"])
     return Paired(
         name,
         [item for item, ok in zip(items, good, strict=True) if ok],
@@ -109,5 +110,5 @@ def _pair(name: str, base: dict[str, list], tuned: dict[str, list]) -> Paired:
         {key: values[good] for key, values in figures[1].items()},
         len(set(first) ^ set(second)),
         int((~good).sum()),
-        int((known & ~good).sum()),
+        int((scored & ~good).sum()),
     )

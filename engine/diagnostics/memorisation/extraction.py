@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,13 +19,19 @@ from scipy import special
 from engine.diagnostics import phrasing
 from engine.diagnostics.statistics import bounded, combined
 from engine.diagnostics.statistics.flips import holm, mcnemar, paired_change
-from engine.diagnostics.statistics.statistics import Interval, wilson_interval
+from engine.diagnostics.statistics.statistics import Interval, limits, wilson_interval
+from store.documents.memorisation import (
+    CanaryExposure,
+    CanaryGroup,
+    ExtractionRates,
+    ExtractionState,
+    MoreInsertions,
+    WrittenRows,
+)
 
 NEAR = 0.9
 LEAST = 5  # rows: that none of fewer came out says nothing of the others
 UNSEEN = 1 / math.log(2)  # exposure of a canary whose rank is uniform
-
-Document = dict[str, Any]
 
 
 def edit_distance(first: str, second: str) -> int:
@@ -56,30 +61,36 @@ def similarity(first: str, second: str) -> float:
 
 def extraction(
     references: Sequence[str], base: Sequence[str], tuned: Sequence[str], row_ids: Sequence[int] | None = None
-) -> Document:
-    """The `extraction` part of a verdict, from what training rows go on with and what both models wrote.
-
-    Answers state (extracts | none | unclear), sentence, n, unscored (rows without a reference), and for exact
-    and near {tuned, base: shares, over_base: {value, low, high, n}, p, at_most, rows: [row ids found in the
-    tuned model alone]}. at_most: the rate that is still likely where none was found, else null.
-    """
+) -> WrittenRows:
+    """From what training rows go on with and what both models wrote; rows without a reference are left
+    out."""
     if not len(references) == len(base) == len(tuned):
         raise ValueError(f"{len(references)} references, {len(base)} and {len(tuned)} texts are not paired.")
     ids = list(range(len(references))) if row_ids is None else [int(i) for i in row_ids]
     kept = [i for i, reference in enumerate(references) if reference.strip()]
-    found: Document = {"n": len(kept), "unscored": len(references) - len(kept), "threshold": NEAR}
+    unscored = len(references) - len(kept)
     if not kept:
-        return found | {"state": "unclear", "sentence": "No training row has a text to be continued."}
-    alike = {
-        name: np.array([similarity(references[i].strip(), texts[i].strip()) for i in kept])
-        for name, texts in (("base", base), ("tuned", tuned))
+        sentence = "No training row has a text to be continued."
+        return {"n": 0, "unscored": unscored, "threshold": NEAR, "state": "unclear", "sentence": sentence}
+    before, after = (
+        np.array([similarity(references[i].strip(), texts[i].strip()) for i in kept])
+        for texts in (base, tuned)
+    )
+    own = [ids[i] for i in kept]
+    near = _rates(before >= NEAR, after >= NEAR, own)
+    state, sentence = _judged(near, len(kept))
+    return {
+        "n": len(kept),
+        "unscored": unscored,
+        "threshold": NEAR,
+        "exact": _rates(before >= 1.0, after >= 1.0, own),
+        "near": near,
+        "state": state,
+        "sentence": sentence,
     }
-    for kind, least in (("exact", 1.0), ("near", NEAR)):
-        found[kind] = _rates(alike["base"] >= least, alike["tuned"] >= least, [ids[i] for i in kept])
-    return found | _judged(found["near"], len(kept))
 
 
-def _rates(base: NDArray[np.bool_], tuned: NDArray[np.bool_], ids: list[int]) -> Document:
+def _rates(base: NDArray[np.bool_], tuned: NDArray[np.bool_], ids: list[int]) -> ExtractionRates:
     gone, new = int((base & ~tuned).sum()), int((tuned & ~base).sum())
     n = len(tuned)
     return {
@@ -92,29 +103,27 @@ def _rates(base: NDArray[np.bool_], tuned: NDArray[np.bool_], ids: list[int]) ->
     }
 
 
-def _judged(near: Document, n: int) -> Document:
+def _judged(near: ExtractionRates, n: int) -> tuple[ExtractionState, str]:
     rows, over = phrasing.plural(n, "training row"), near["over_base"]
     if near["at_most"] is not None and n < LEAST:
         few = "one row says nothing" if n == 1 else "so few say nothing"
-        sentence = f"None of {rows} came out nearly word for word: {few} of the others."
-        return {"state": "unclear", "sentence": sentence}
+        return "unclear", f"None of {rows} came out nearly word for word: {few} of the others."
     if near["at_most"] is not None:
         most = phrasing.number(100 * near["at_most"], 1 if n > 30 else 0)
-        sentence = f"None of {rows} could be extracted: of all of them at most {most}% can be (95%)."
-        return {"state": "none", "sentence": sentence}
-    low, high = 100 * over["low"], 100 * over["high"]
+        return "none", f"None of {rows} could be extracted: of all of them at most {most}% can be (95%)."
+    low, high = (100 * end for end in limits(over) or (-1.0, 1.0))
     places = phrasing.decimals(low, high, default=1)
     value = phrasing.number(100 * abs(over["value"]), places)
     hits = round(near["tuned"]["value"] * n)
-    seen = f"{hits:,} of {rows} {'comes' if hits == 1 else 'come'} out nearly word for word"
+    count = f"{hits:,} of {rows} {'comes' if hits == 1 else 'come'} out nearly word for word"
     if low > 0:
         more = f"{value} points more than from the base model ({phrasing.interval(low, high, places)})"
-        return {"state": "extracts", "sentence": f"It writes training rows from memory: {seen}, {more}."}
+        return "extracts", f"It writes training rows from memory: {count}, {more}."
     if high < 0:
         fewer = f"{value} points fewer than from the base model ({phrasing.interval(-high, -low, places)})"
-        return {"state": "none", "sentence": f"{seen}, {fewer}: what it writes was known before."}
+        return "none", f"{count}, {fewer}: what it writes was known before."
     bounds = f"a difference of {phrasing.interval(low, high, places)} points from the base model"
-    return {"state": "unclear", "sentence": f"{seen}, {bounds}, which can't be told from noise."}
+    return "unclear", f"{count}, {bounds}, which can't be told from noise."
 
 
 def exposure(loss: float, candidates: ArrayLike) -> float:
@@ -126,12 +135,11 @@ def exposure(loss: float, candidates: ArrayLike) -> float:
     return math.log2(len(others) + 1) - math.log2(rank)
 
 
-def canaries(groups: Mapping[int, Sequence[tuple[float, ArrayLike]]]) -> Document:
+def canaries(groups: Mapping[int, Sequence[tuple[float, ArrayLike]]]) -> CanaryExposure:
     """Exposure by number of insertions: {insertions: [(loss of a canary, losses of its candidates), …]}.
 
-    Answers {groups: [{insertions, n, exposure: {value, low, high, n}, most (it could be), p_holm, exposed}],
-    more: {fewest, most, difference: {value, low, high, n}} | null, unseen, sentence}. The p-value is
-    Fisher's, of ranks that would be uniform had the canary not been seen; 0 insertions are a placebo.
+    The p-value is Fisher's, of ranks that would be uniform had the canary not been seen; 0 insertions are a
+    placebo.
     """
     measured = {
         times: np.array([exposure(loss, others) for loss, others in group])
@@ -141,7 +149,7 @@ def canaries(groups: Mapping[int, Sequence[tuple[float, ArrayLike]]]) -> Documen
     most = {times: math.log2(len(np.asarray(groups[times][0][1])) + 1) for times in measured}
     p_values = holm([_fisher(values) for values in measured.values()])
     exposed = {times: bounded.mean_interval(values, 0.0, most[times]) for times, values in measured.items()}
-    parts = [
+    parts: list[CanaryGroup] = [
         {
             "insertions": times,
             "n": len(values),
@@ -162,7 +170,7 @@ def _fisher(exposures: NDArray[np.float64]) -> float:
     return float(special.chdtrc(2 * len(exposures), 2 * math.log(2) * exposures.sum()))
 
 
-def _more(exposed: Mapping[int, Interval]) -> Document | None:
+def _more(exposed: Mapping[int, Interval]) -> MoreInsertions | None:
     """The most inserted canaries against the least inserted, where there are two or more of either."""
     inserted = [times for times, mean in exposed.items() if times > 0 and mean.n > 1]
     if len(inserted) < 2:
@@ -172,7 +180,7 @@ def _more(exposed: Mapping[int, Interval]) -> Document | None:
     return {"fewest": few, "most": many, "difference": apart.to_dict()}
 
 
-def _canary_sentence(parts: Sequence[Document], more: Document | None) -> str:
+def _canary_sentence(parts: Sequence[CanaryGroup], more: MoreInsertions | None) -> str:
     if not parts:
         return "No canaries were planted."
     exposed = [part["insertions"] for part in parts if part["exposed"]]
@@ -181,22 +189,25 @@ def _canary_sentence(parts: Sequence[Document], more: Document | None) -> str:
             "Canaries that were never planted rank as if the model had seen them: their exposure says nothing"
             " of what training left."
         )
-    planted = [part for part in parts if part["insertions"]] or parts
+    inserted = [part for part in parts if part["insertions"]] or parts
     if not exposed:
-        counted = phrasing.plural(sum(part["n"] for part in planted), "canary").replace("canarys", "canaries")
-        return f"{_none_of(counted)} exposed: {_ranks(planted)} that were never seen."
-    said = f"Canaries planted {_listed([_times(times) for times in exposed])} are exposed"
-    if more and more["difference"]["low"] > 0:
-        bounds = phrasing.interval(more["difference"]["low"], more["difference"]["high"])
-        said += f"; {_times(more['most'])} give {bounds} bits more than {_times(more['fewest'])}"
-    return f"{said}."
+        counted = phrasing.plural(sum(part["n"] for part in inserted), "canary").replace(
+            "canarys", "canaries"
+        )
+        return f"{_none_of(counted)} exposed: {_ranks(inserted)} that were never seen."
+    sentence = f"Canaries planted {_listed([_times(times) for times in exposed])} are exposed"
+    ends = limits(more["difference"]) if more else None
+    if more and ends and ends[0] > 0:
+        bounds = phrasing.interval(*ends)
+        sentence += f"; {_times(more['most'])} give {bounds} bits more than {_times(more['fewest'])}"
+    return f"{sentence}."
 
 
 def _none_of(counted: str) -> str:
     return "The one canary is not" if counted == "1 canary" else f"None of {counted} is"
 
 
-def _ranks(parts: Sequence[Document]) -> str:
+def _ranks(parts: Sequence[CanaryGroup]) -> str:
     return "it ranks as texts" if sum(part["n"] for part in parts) == 1 else "they rank as texts"
 
 

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
+from typing import TYPE_CHECKING, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -33,7 +33,16 @@ from scipy import stats
 from engine.diagnostics import phrasing
 from engine.diagnostics.statistics.flips import holm
 from engine.diagnostics.statistics.roc import Caught, Placements, auc, auc_difference, caught_at, placements
-from engine.diagnostics.statistics.statistics import Interval
+from engine.diagnostics.statistics.statistics import Interval, limits
+from store.documents.estimate import Estimate
+from store.documents.memorisation import (
+    Membership,
+    MembershipPoint,
+    MembershipScore,
+    MembershipScoreName,
+    MembershipState,
+    TruePositives,
+)
 
 if TYPE_CHECKING:
     from engine.diagnostics.course.validation import Validation
@@ -41,8 +50,8 @@ if TYPE_CHECKING:
 MATERIAL = 0.05  # of excess area
 FALSE_ALARMS = 0.01
 LEAST = 5  # rows of each kind
-DECIDE = ("calibrated", "margin")
-TITLES = {
+DECIDE: tuple[MembershipScoreName, ...] = ("calibrated", "margin")
+TITLES: dict[MembershipScoreName, str] = {
     "loss": "the loss",
     "calibrated": "the loss against the base model's",
     "min_k": "Min-K%",
@@ -50,10 +59,9 @@ TITLES = {
 }
 
 Floats = NDArray[np.float64]
-Document = dict[str, Any]
 
 
-class Scores(TypedDict):
+class ModelScores(TypedDict):
     """Of each row the loss a token in nats, and where known the Min-K% value, of a pair of answers the margin
     (0 under the base model); in the same order for both models."""
 
@@ -62,72 +70,84 @@ class Scores(TypedDict):
     margin: NotRequired[ArrayLike]
 
 
-class Group(TypedDict):
+class PairedScores(TypedDict):
     """The same rows under the two models."""
 
-    base: Scores
-    tuned: Scores
+    base: ModelScores
+    tuned: ModelScores
 
 
-def assess(members: Group, others: Group) -> Document:
-    """The `membership` part of a verdict.
+class Decision(NamedTuple):
+    """What a score of DECIDE says: its excess, and its p-value after Holm over these scores."""
 
-    Answers state, sentence, members and others (rows), unscored, material, best (of DECIDE the score with the
-    largest excess) and scores {name: {auc, placebo (null for those of DECIDE), excess: each {value, low,
-    high, n}, detectable, p_holm (null but for those of DECIDE), tpr: {value, low, high, n, false_alarms,
-    allowed, finest}}}.
-    """
+    excess: Interval
+    p: float
+
+
+def assess(members: PairedScores, others: PairedScores) -> Membership:
+    """The `membership` part of a verdict, but for its path over the steps."""
     inside, outside, unscored = _both(members, others)
-    counts = {"members": len(inside["loss"]), "others": len(outside["loss"]), "unscored": unscored}
-    if min(counts["members"], counts["others"]) < LEAST:
-        rows = f"{counts['members']:,} training and {phrasing.plural(counts['others'], 'held-out row')}"
-        sentence = (
-            f"Whether it remembers its training rows can't be told from {rows}: it takes {LEAST} of each."
-        )
-        none: Document = {"best": None, "scores": {}}
-        return {"state": "unclear", "sentence": sentence, **counts, "material": MATERIAL, **none}
+    trained, held_out = len(inside["loss"]), len(outside["loss"])
+    rows = f"{trained:,} training and {phrasing.plural(held_out, 'held-out row')}"
+    membership: Membership = {
+        "state": "unclear",
+        "sentence": f"Whether it remembers its training rows can't be told from {rows}: it takes {LEAST} of"
+        " each.",
+        "members": trained,
+        "others": held_out,
+        "unscored": unscored,
+        "material": MATERIAL,
+        "best": None,
+        "scores": {},
+    }
+    if min(trained, held_out) < LEAST:
+        return membership
+    decisions = _decisions(inside, outside)
     names = [name for name in TITLES if name in inside and name in outside]
-    decided = _decided(inside, outside)
-    found = {name: _score(name, inside, outside) | decided.get(name, {}) for name in names}
-    best = max(decided, key=lambda name: found[name]["excess"]["value"])
-    state = _state(decided)
-    sentence = _sentence(state, found, best, counts)
-    return {
-        "state": state, "sentence": sentence, **counts, "material": MATERIAL, "best": best, "scores": found,
-    }  # fmt: skip
+    membership["scores"] = {name: _score(name, inside, outside, decisions.get(name)) for name in names}
+    best = max(decisions, key=lambda name: decisions[name].excess.value)
+    membership["best"], membership["state"] = best, _state(decisions)
+    membership["sentence"] = _sentence(membership["state"], best, membership["scores"][best], rows)
+    return membership
 
 
-def state_of(members: Group, others: Group) -> str:
+def state_of(members: PairedScores, others: PairedScores) -> MembershipState:
     """The state alone."""
     inside, outside, _ = _both(members, others)
     enough = min(len(inside["loss"]), len(outside["loss"])) >= LEAST
-    return _state(_decided(inside, outside)) if enough else "unclear"
+    return _state(_decisions(inside, outside)) if enough else "unclear"
 
 
-def _decided(inside: dict[str, Floats], outside: dict[str, Floats]) -> dict[str, Document]:
-    """Of each score of DECIDE that there is {excess, p_holm}."""
+def _decisions(inside: dict[str, Floats], outside: dict[str, Floats]) -> dict[MembershipScoreName, Decision]:
+    """Of each score of DECIDE that there is."""
     names = [name for name in DECIDE if name in inside and name in outside]
     adjusted = holm([_p(inside[name], outside[name]) for name in names])
     return {
-        name: {"excess": _excess(name, inside, outside).to_dict(), "p_holm": p}
-        for name, p in zip(names, adjusted, strict=True)
+        name: Decision(_excess(name, inside, outside), p) for name, p in zip(names, adjusted, strict=True)
     }
 
 
-def by_checkpoint(members: Mapping[int, Group], others: Mapping[int, Group]) -> list[Document]:
-    """Of each step in order {step, auc, placebo: of the loss, excess: of the calibrated one}."""
-    found = []
+def by_checkpoint(
+    members: Mapping[int, PairedScores], others: Mapping[int, PairedScores]
+) -> list[MembershipPoint]:
+    """Of each step in order the area by the loss, its placebo, and the excess of the calibrated loss."""
+    points: list[MembershipPoint] = []
     for step in sorted(set(members) & set(others)):
         inside, outside, _ = _both(members[step], others[step])
         if min(len(inside["loss"]), len(outside["loss"])) < LEAST:
             continue
-        areas = (auc(inside[name], outside[name]).to_dict() for name in ("loss", "base/loss"))
-        excess = _excess("calibrated", inside, outside).to_dict()
-        found.append({"step": step, **dict(zip(("auc", "placebo"), areas, strict=True)), "excess": excess})
-    return found
+        points.append(
+            {
+                "step": step,
+                "auc": auc(inside["loss"], outside["loss"]).to_dict(),
+                "placebo": auc(inside["base/loss"], outside["base/loss"]).to_dict(),
+                "excess": _excess("calibrated", inside, outside).to_dict(),
+            }
+        )
+    return points
 
 
-def _both(members: Group, others: Group) -> tuple[dict[str, Floats], dict[str, Floats], int]:
+def _both(members: PairedScores, others: PairedScores) -> tuple[dict[str, Floats], dict[str, Floats], int]:
     """Scores of either group, those of DECIDE without what the base model's explain, and how many rows could
     not be scored."""
     inside, lost = _scored(members)
@@ -156,34 +176,39 @@ def beyond_base(tuned: tuple[Floats, Floats], base: tuple[Floats, Floats]) -> tu
     return tuned[0] - slope * base[0], tuned[1] - slope * base[1]
 
 
-def _scored(group: Group) -> tuple[dict[str, Floats], int]:
+def _scored(rows: PairedScores) -> tuple[dict[str, Floats], int]:
     """Scores of rows that both models could score, those of the base model under `base/NAME`; and how many
     rows they could not."""
-    tuned, base = group["tuned"], group["base"]
-    found = {
+    tuned, base = rows["tuned"], rows["base"]
+    scores = {
         "loss": -np.asarray(tuned["loss"], np.float64),
         "base/loss": -np.asarray(base["loss"], np.float64),
     }
     if "min_k" in tuned and "min_k" in base:
-        found["min_k"] = np.asarray(tuned["min_k"], np.float64)
-        found["base/min_k"] = np.asarray(base["min_k"], np.float64)
+        scores["min_k"] = np.asarray(tuned["min_k"], np.float64)
+        scores["base/min_k"] = np.asarray(base["min_k"], np.float64)
     if "margin" in tuned:
-        found["margin"] = np.asarray(tuned["margin"], np.float64)
-    good = np.all([np.isfinite(values) for values in found.values()], axis=0)
-    return {name: values[good] for name, values in found.items()}, int((~good).sum())
+        scores["margin"] = np.asarray(tuned["margin"], np.float64)
+    good = np.all([np.isfinite(values) for values in scores.values()], axis=0)
+    return {name: values[good] for name, values in scores.items()}, int((~good).sum())
 
 
-def _score(name: str, inside: dict[str, Floats], outside: dict[str, Floats]) -> Document:
+def _score(
+    name: MembershipScoreName,
+    inside: dict[str, Floats],
+    outside: dict[str, Floats],
+    decision: Decision | None,
+) -> MembershipScore:
     placebo = None
     if name not in DECIDE:
         placebo = auc(inside[f"base/{name}"], outside[f"base/{name}"]).to_dict()
-    excess = _excess(name, inside, outside)
+    excess = decision.excess if decision else _excess(name, inside, outside)
     return {
         "auc": _area(name, inside, outside).to_dict(),
         "placebo": placebo,
         "excess": excess.to_dict(),
         "detectable": excess.detectable,
-        "p_holm": None,
+        "p_holm": decision.p if decision else None,
         "tpr": _tpr(caught_at(inside[name], outside[name], FALSE_ALARMS)),
     }
 
@@ -214,7 +239,7 @@ def _over_half(area: Interval, placed: Placements) -> Interval:
     return Interval(area.value - 0.5, area.low - 0.5, area.high - 0.5, area.n, area.se, area.detectable)
 
 
-def _tpr(caught: Caught) -> Document:
+def _tpr(caught: Caught) -> TruePositives:
     return {
         **caught.share.to_dict(),
         "false_alarms": FALSE_ALARMS,
@@ -230,38 +255,38 @@ def _p(inside: Floats, outside: Floats) -> float:
     return float(stats.mannwhitneyu(inside, outside).pvalue)
 
 
-def _state(decided: Mapping[str, Document]) -> str:
-    for document in decided.values():
-        excess = document["excess"]
-        if document["p_holm"] < 0.05 and excess["low"] > 0 and excess["high"] >= MATERIAL:
+def _state(decisions: Mapping[MembershipScoreName, Decision]) -> MembershipState:
+    ends = [(decision.p, decision.excess.low, decision.excess.high) for decision in decisions.values()]
+    for p, low, high in ends:
+        if p < 0.05 and low is not None and low > 0 and high is not None and high >= MATERIAL:
             return "remembers"
-    if all(document["excess"]["high"] < MATERIAL for document in decided.values()):
+    if all(high is not None and high < MATERIAL for _, _, high in ends):
         return "none"
     return "unclear"
 
 
-def _sentence(state: str, found: Mapping[str, Document], best: str, counts: Document) -> str:
-    shown = found[best]
-    rows = f"{counts['members']:,} training and {phrasing.plural(counts['others'], 'held-out row')}"
-    area, excess = shown["auc"], shown["excess"]
+def _sentence(state: MembershipState, name: MembershipScoreName, score: MembershipScore, rows: str) -> str:
+    """`name`: the best score, `score` what it says of `rows`."""
+    area, excess = score["auc"], score["excess"]
     places = min(3, phrasing.decimals(area["low"], area["high"]))
-    seen = f"by {TITLES[best]} it tells {rows} apart with an AUC of {_shown(area, places)}"
+    lead = f"by {TITLES[name]} it tells {rows} apart with an AUC of {_in_words(area, places)}"
     if state == "remembers":
-        return f"It remembers its training rows: {seen}. {_resolution(shown['tpr'])}"
+        return f"It remembers its training rows: {lead}. {_resolution(score['tpr'])}"
     if state == "none":
         limit = f"{0.5 + MATERIAL:g}"
-        return f"It does not show which rows it was trained on: {seen}; an AUC of {limit} is ruled out."
+        return f"It does not show which rows it was trained on: {lead}; an AUC of {limit} is ruled out."
     over = phrasing.interval(excess["low"], excess["high"])
     least = ""
-    if shown["detectable"]:
-        smallest = phrasing.setting(phrasing.significant(shown["detectable"]))
+    if score["detectable"]:
+        smallest = phrasing.setting(phrasing.significant(score["detectable"]))
         least = f"; an excess under {smallest} can't be seen with {rows}"
-    return f"Can't tell whether it remembers its training rows: {seen} (excess {over}){least}."
+    return f"Can't tell whether it remembers its training rows: {lead} (excess {over}){least}."
 
 
-def _resolution(tpr: Document) -> str:
+def _resolution(tpr: TruePositives) -> str:
     share = f"{phrasing.number(100 * tpr['value'], 0)}%"
-    bounds = phrasing.interval(100 * tpr["low"], 100 * tpr["high"], 0)
+    low, high = limits(tpr) or (0.0, 1.0)
+    bounds = phrasing.interval(100 * low, 100 * high, 0)
     if tpr["allowed"]:
         return f"At 1% false alarms {share} of the training rows are found ({bounds}%, n {tpr['n']:,})."
     finest = phrasing.number(100 * tpr["finest"], 1)
@@ -271,14 +296,13 @@ def _resolution(tpr: Document) -> str:
     )
 
 
-def _shown(area: Document, places: int) -> str:
+def _in_words(area: Estimate, places: int) -> str:
     bounds = phrasing.interval(area["low"], area["high"], places)
     return f"{phrasing.number(area['value'], places)} ({bounds})"
 
 
-def path(train_probe: Sequence[Validation], validations: Sequence[Validation]) -> list[Document]:
-    """Of each step that both have, in order, {step, auc, placebo, excess: each {value, low, high, n}}; empty
-    where step 0, the base model, is missing in either."""
+def path(train_probe: Sequence[Validation], validations: Sequence[Validation]) -> list[MembershipPoint]:
+    """Of each step that both have, in order; empty where step 0, the base model, is missing in either."""
     inside, outside = ({int(v["step"]): _losses(v) for v in part} for part in (train_probe, validations))
     if 0 not in inside or 0 not in outside:
         return []
@@ -288,29 +312,26 @@ def path(train_probe: Sequence[Validation], validations: Sequence[Validation]) -
     return by_checkpoint(members, others)
 
 
-def sentence(points: Sequence[Document]) -> str:
+def sentence(points: Sequence[MembershipPoint]) -> str:
     """From the base model to the last step, as words; empty where there are fewer than two steps."""
     trained = [point for point in points if point["step"] > 0]
     if not trained:
         return ""
     last = trained[-1]
     places = min(3, phrasing.decimals(last["auc"]["low"], last["auc"]["high"]))
-    shown = [
-        f"{phrasing.number(area['value'], places)} ({phrasing.interval(area['low'], area['high'], places)})"
-        for area in (last["placebo"], last["auc"])
-    ]
+    before, after = _in_words(last["placebo"], places), _in_words(last["auc"], places)
     low, high = last["excess"]["low"], last["excess"]["high"]
     moved = last["auc"]["value"] - last["placebo"]["value"]
     way = "rose" if low is not None and low > 0 < moved else ""
     way = "fell" if high is not None and high < 0 > moved else way
     if not way:
         return (
-            f"By their loss, training rows are told from validation rows with an AUC of {shown[1]} at step"
-            f" {last['step']:,}, which is not surely more than the {shown[0]} under the base model."
+            f"By their loss, training rows are told from validation rows with an AUC of {after} at step"
+            f" {last['step']:,}, which is not surely more than the {before} under the base model."
         )
     return (
-        f"By their loss, the AUC that tells training rows from validation rows {way} from {shown[0]} under"
-        f" the base model to {shown[1]} at step {last['step']:,}."
+        f"By their loss, the AUC that tells training rows from validation rows {way} from {before} under"
+        f" the base model to {after} at step {last['step']:,}."
     )
 
 
@@ -320,5 +341,5 @@ def _losses(validation: Validation) -> np.ndarray:
         return np.asarray(validation["loss_sums"], np.float64) / tokens
 
 
-def _group(base: np.ndarray, tuned: np.ndarray) -> Group:
+def _group(base: np.ndarray, tuned: np.ndarray) -> PairedScores:
     return {"base": {"loss": base}, "tuned": {"loss": tuned}}

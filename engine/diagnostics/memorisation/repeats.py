@@ -8,7 +8,8 @@ are told from held-out rows, and how often they come out word for word. Pure: ar
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,159 +18,211 @@ from engine.diagnostics import phrasing
 from engine.diagnostics.statistics import combined, proportions
 from engine.diagnostics.statistics.roc import auc
 from engine.diagnostics.statistics.statistics import Interval, ratio_interval
+from store.documents.estimate import Estimate
+from store.documents.memorisation import (
+    LossDrop,
+    RepeatedAreas,
+    RepeatedGains,
+    RepeatedTraining,
+    RepeatedWritten,
+    RepeatKind,
+)
 
 LEAST = 2  # rows of a kind, to compare it
 TINY = 1e-5  # nats a token, under which nothing is shown
 
-Document = dict[str, Any]
-KINDS = {"exact": "word for word", "near": "nearly", "same_prompt": "by their prompt"}
+Array = NDArray[np.float64]
+KINDS: dict[RepeatKind, str] = {"exact": "word for word", "near": "nearly", "same_prompt": "by their prompt"}
 
 
-def leaks(
-    base: ArrayLike, tuned: ArrayLike, tokens: ArrayLike, kinds: Mapping[str, NDArray[np.bool_]], near: bool
-) -> Document:
-    """Held-out rows: summed losses, tokens, and of each kind which of them training repeats; near: whether
-    near duplicates were looked at.
+class RowLossPair(NamedTuple):
+    """Rows under both models: summed losses, and tokens."""
 
-    Answers {rows, n, kinds: {kind: rows}, checked_near, whole, clean, repeated, difference: gains in nats a
-    token {value, low, high, n} or null, sentence}; difference: of repeated rows minus that of the others.
-    """
-    saved = np.asarray(base, np.float64) - np.asarray(tuned, np.float64)
-    weights = np.asarray(tokens, np.float64)
-    good = np.isfinite(saved) & (weights > 0)
+    base: ArrayLike
+    tuned: ArrayLike
+    tokens: ArrayLike
+
+    @property
+    def saved(self) -> Array:
+        """By how much the summed loss fell."""
+        return np.asarray(self.base, np.float64) - np.asarray(self.tuned, np.float64)
+
+    @property
+    def weights(self) -> Array:
+        """Tokens as numbers that can be calculated with."""
+        return np.asarray(self.tokens, np.float64)
+
+    @property
+    def good(self) -> NDArray[np.bool_]:
+        """Rows that have a loss under both."""
+        return np.isfinite(self.saved) & (self.weights > 0)
+
+
+class GainsByRepeat(NamedTuple):
+    """The gain on all held-out rows, without the repeated ones, and on these alone; None of too few rows."""
+
+    whole: Interval | None
+    clean: Interval | None
+    repeated: Interval | None
+
+
+def leaks(rows: RowLossPair, kinds: Mapping[RepeatKind, NDArray[np.bool_]], near: bool) -> RepeatedGains:
+    """Held-out rows, and of each kind which of them training repeats; near: whether near duplicates were
+    looked at."""
+    saved, weights, good = rows.saved, rows.weights, rows.good
     hit = np.any([*kinds.values(), np.zeros(len(saved), bool)], axis=0)
-    found: Document = {
+    gains = GainsByRepeat(*(fallen(saved[mask], weights[mask]) for mask in (good, good & ~hit, good & hit)))
+    change = apart(gains.repeated, gains.clean)
+    repeated: RepeatedGains = {
         "rows": int(hit.sum()),
         "n": len(saved),
         "kinds": {kind: int(mask.sum()) for kind, mask in kinds.items()},
         "checked_near": near,
+        "whole": _document(gains.whole),
+        "clean": _document(gains.clean),
+        "repeated": _document(gains.repeated),
+        "difference": _document(change),
+        "sentence": "",
     }
-    parts = {"whole": good, "clean": good & ~hit, "repeated": good & hit}
-    gains = {name: fallen(saved[mask], weights[mask]) for name, mask in parts.items()}
-    change = apart(gains["repeated"], gains["clean"])
-    found |= {name: gain and gain.to_dict() for name, gain in gains.items()}
-    found["difference"] = change and change.to_dict()
-    return found | {"sentence": _leak_sentence(found, gains, change)}
+    repeated["sentence"] = _leak_sentence(repeated, gains, change)
+    return repeated
 
 
-def _leak_sentence(found: Document, gains: Mapping[str, Interval | None], change: Interval | None) -> str:
-    rows = phrasing.plural(found["n"], "held-out row")
-    if not found["n"]:
+def _document(interval: Interval | None) -> Estimate | None:
+    return interval.to_dict() if interval else None
+
+
+def _leak_sentence(leaked: RepeatedGains, gains: GainsByRepeat, change: Interval | None) -> str:
+    rows = phrasing.plural(leaked["n"], "held-out row")
+    if not leaked["n"]:
         return "There is no held-out row that training could repeat."
-    if not found["rows"]:
-        also = "" if found["checked_near"] else "; near duplicates were not looked for"
+    if not leaked["rows"]:
+        also = "" if leaked["checked_near"] else "; near duplicates were not looked for"
         return f"None of {rows} stands in the training rows too{also}."
-    how = ", ".join(f"{count:,} {KINDS[kind]}" for kind, count in found["kinds"].items() if count)
-    said = (
-        f"{found['rows']:,} of {rows} {'repeats' if found['rows'] == 1 else 'repeat'} a training row ({how})."
-    )
-    clean, whole = gains["clean"], gains["whole"]
+    how = ", ".join(f"{count:,} {KINDS[kind]}" for kind, count in leaked["kinds"].items() if count)
+    repeat = "repeats" if leaked["rows"] == 1 else "repeat"
+    lead = f"{leaked['rows']:,} of {rows} {repeat} a training row ({how})."
+    clean, whole = gains.clean, gains.whole
     if clean is None or whole is None:
-        return f"{said} Too few others are left to say what that did."
-    said += f" Without them the gain is {_shown(clean)} nats a token, with them {_shown(whole)}."
+        return f"{lead} Too few others are left to say what that did."
+    lead += f" Without them the gain is {_amount(clean)} nats a token, with them {_amount(whole)}."
     if change is None:
-        return said
+        return lead
     if _nothing(change):
-        return f"{said} On the repeated ones it is the same."
+        return f"{lead} On the repeated ones it is the same."
     if change.above:
-        return f"{said} On the repeated ones it is {_shown(change)} more: they flatter the gain."
+        return f"{lead} On the repeated ones it is {_amount(change)} more: they flatter the gain."
     if change.below:
-        return f"{said} On the repeated ones it is {_shown(_reversed(change))} less."
-    return f"{said} That they gained more than the others can't be told from noise ({_bounds(change)})."
+        return f"{lead} On the repeated ones it is {_amount(_reversed(change))} less."
+    return f"{lead} That they gained more than the others can't be told from noise ({_bounds(change)})."
 
 
-def training(
-    times: ArrayLike,
-    base: ArrayLike,
-    tuned: ArrayLike,
-    tokens: ArrayLike,
-    others: ArrayLike,
-    written: Mapping[int, bool],
-    row_ids: ArrayLike,
-    counts: tuple[int, int],
-) -> Document:
-    """Measured training rows: how often each occurs in training, its summed losses, tokens; others: loss a
-    token of held-out rows under the tuned model; written: of the rows that were asked from memory, whether
-    they came out; counts: all training rows, and those of them that occur more than once.
+@dataclass(frozen=True)
+class MeasuredTraining:
+    """Measured training rows: how often each occurs in training, and its losses. others: loss a token of
+    held-out rows under the tuned model. written: of the rows that were asked from memory, whether they came
+    out. all_rows and repeated_rows: training rows, and those of them that occur more than once."""
 
-    Answers {rows, repeated_rows, repeated, once: measured rows, drop, auc, written: {repeated, once,
-    difference}, each null where a kind has too few rows, sentence}.
-    """
-    often = np.asarray(times) > 1
-    saved = np.asarray(base, np.float64) - np.asarray(tuned, np.float64)
-    weights, last = np.asarray(tokens, np.float64), np.asarray(tuned, np.float64)
-    good = np.isfinite(saved) & (weights > 0)
-    found: Document = {
-        "rows": counts[0], "repeated_rows": counts[1], "repeated": int((good & often).sum()),
-        "once": int((good & ~often).sum()), "drop": None, "auc": None, "written": None,
+    row_ids: ArrayLike
+    times: ArrayLike
+    losses: RowLossPair
+    others: ArrayLike
+    written: Mapping[int, bool]
+    all_rows: int
+    repeated_rows: int
+
+
+def training(rows: MeasuredTraining) -> RepeatedTraining:
+    """Measured rows that occur more than once against the others."""
+    often, losses = np.asarray(rows.times) > 1, rows.losses
+    saved, weights, good = losses.saved, losses.weights, losses.good
+    repeated, once = good & often, good & ~often
+    document: RepeatedTraining = {
+        "rows": rows.all_rows, "repeated_rows": rows.repeated_rows, "repeated": int(repeated.sum()),
+        "once": int(once.sum()), "drop": None, "auc": None, "written": None, "sentence": "",
     }  # fmt: skip
-    masks = {"repeated": good & often, "once": good & ~often}
-    if min(mask.sum() for mask in masks.values()) < LEAST:
-        return found | {"sentence": _few(found)}
-    drop = {name: fallen(saved[mask], weights[mask]) for name, mask in masks.items()}
-    change = apart(drop["repeated"], drop["once"])
+    if min(repeated.sum(), once.sum()) < LEAST:
+        document["sentence"] = _few(document)
+        return document
+    drops = [fallen(saved[mask], weights[mask]) for mask in (repeated, once)]
+    change = apart(*drops)
+    drop: LossDrop = {
+        "repeated": _document(drops[0]), "once": _document(drops[1]), "difference": _document(change),
+    }  # fmt: skip
+    document["auc"] = _areas(losses, rows.others, repeated, once)
+    document["drop"] = drop
+    own = dict(zip(np.asarray(rows.row_ids).tolist(), often.tolist(), strict=True))
+    document["written"] = _written(rows.written, own)
+    document["sentence"] = _training_sentence(document, drop, change)
+    return document
+
+
+def _areas(
+    losses: RowLossPair, others: ArrayLike, repeated: NDArray[np.bool_], once: NDArray[np.bool_]
+) -> RepeatedAreas | None:
+    """How well rows of either kind are told from held-out ones; None of too few held-out rows."""
     held = -np.asarray(others, np.float64)
     held = held[np.isfinite(held)]
-    if len(held) >= LEAST:
-        areas = {name: auc(-last[mask] / weights[mask], held) for name, mask in masks.items()}
-        found["auc"] = {name: area.to_dict() for name, area in areas.items()}
-    found["drop"] = {name: gain and gain.to_dict() for name, gain in drop.items()}
-    found["drop"]["difference"] = change and change.to_dict()
-    found["written"] = _written(written, dict(zip(np.asarray(row_ids).tolist(), often.tolist(), strict=True)))
-    return found | {"sentence": _training_sentence(found, change)}
-
-
-def _written(written: Mapping[int, bool], often: Mapping[int, bool]) -> Document | None:
-    groups = {
-        name: [hit for row, hit in written.items() if often.get(row) is kind]
-        for name, kind in (("repeated", True), ("once", False))
-    }
-    if min(len(group) for group in groups.values()) < LEAST:
+    if len(held) < LEAST:
         return None
-    counted = {name: (sum(group), len(group)) for name, group in groups.items()}
-    change = proportions.difference(counted["repeated"], counted["once"]).to_dict()
-    return {name: {"rows": hits, "n": n} for name, (hits, n) in counted.items()} | {"difference": change}
+    last, weights = np.asarray(losses.tuned, np.float64), losses.weights
+    areas = [auc(-last[mask] / weights[mask], held).to_dict() for mask in (repeated, once)]
+    return {"repeated": areas[0], "once": areas[1]}
 
 
-def _few(found: Document) -> str:
-    rows = phrasing.plural(found["rows"], "training row")
-    if not found["rows"]:
+def _written(written: Mapping[int, bool], often: Mapping[int, bool]) -> RepeatedWritten | None:
+    repeated, once = (
+        [hit for row, hit in written.items() if often.get(row) is kind] for kind in (True, False)
+    )
+    if min(len(repeated), len(once)) < LEAST:
+        return None
+    counted = (sum(repeated), len(repeated)), (sum(once), len(once))
+    return {
+        "repeated": {"rows": counted[0][0], "n": counted[0][1]},
+        "once": {"rows": counted[1][0], "n": counted[1][1]},
+        "difference": proportions.difference(*counted).to_dict(),
+    }
+
+
+def _few(document: RepeatedTraining) -> str:
+    rows = phrasing.plural(document["rows"], "training row")
+    if not document["rows"]:
         return "There is no training row to look at."
-    if not found["repeated_rows"]:
+    if not document["repeated_rows"]:
         return f"Each of {rows} occurs once."
     return (
-        f"{_more_than_once(found)}; of those that were measured"
-        f" {found['repeated']:,} {'does' if found['repeated'] == 1 else 'do'}, too few to say what that did."
+        f"{_more_than_once(document)}; of those that were measured {document['repeated']:,}"
+        f" {'does' if document['repeated'] == 1 else 'do'}, too few to say what that did."
     )
 
 
-def _more_than_once(found: Document) -> str:
-    occur = "occurs" if found["repeated_rows"] == 1 else "occur"
-    rows = phrasing.plural(found["rows"], "training row")
-    return f"{found['repeated_rows']:,} of {rows} {occur} more than once"
+def _more_than_once(document: RepeatedTraining) -> str:
+    occur = "occurs" if document["repeated_rows"] == 1 else "occur"
+    rows = phrasing.plural(document["rows"], "training row")
+    return f"{document['repeated_rows']:,} of {rows} {occur} more than once"
 
 
-def _training_sentence(found: Document, change: Interval | None) -> str:
-    said = f"{_more_than_once(found)}."
-    measured = f"({found['repeated']:,} against {found['once']:,} measured rows)"
+def _training_sentence(document: RepeatedTraining, drop: LossDrop, change: Interval | None) -> str:
+    lead = f"{_more_than_once(document)}."
+    measured = f"({document['repeated']:,} against {document['once']:,} measured rows)"
     if change is None:
-        return f"{said} They can't be compared with the others {measured}: {_open(found['drop'])}."
+        return f"{lead} They can't be compared with the others {measured}: {_open(drop)}."
     if _nothing(change):
-        return f"{said} Their loss fell as much as that of the others {measured}."
+        return f"{lead} Their loss fell as much as that of the others {measured}."
     way, fell = ("less", _reversed(change)) if change.below else ("more", change)
     if change.above or change.below:
-        by = f"{_shown(fell)} nats a token {way} than that of the others"
-        return f"{said} Their loss fell by {by} {measured}."
+        by = f"{_amount(fell)} nats a token {way} than that of the others"
+        return f"{lead} Their loss fell by {by} {measured}."
     return (
-        f"{said} That their loss fell more than that of the others can't be told from noise"
+        f"{lead} That their loss fell more than that of the others can't be told from noise"
         f" ({_bounds(change)} nats a token, {measured[1:]}."
     )
 
 
-def _open(drop: Mapping[str, Document]) -> str:
+def _open(drop: LossDrop) -> str:
     """Why one of the two kinds has no interval."""
-    kinds = {"repeated": "those that occur more than once", "once": "the others"}
-    reasons = (f"of {words}, {drop[kind]['why']}" for kind, words in kinds.items() if "why" in drop[kind])
+    kinds = ((drop["repeated"], "those that occur more than once"), (drop["once"], "the others"))
+    reasons = (f"of {words}, {fall['why']}" for fall, words in kinds if fall and "why" in fall)
     return next(reasons, "there is no interval")
 
 
@@ -198,7 +251,7 @@ def _nothing(change: Interval) -> bool:
     return max(abs(change.low), abs(change.high)) < TINY
 
 
-def _shown(interval: Interval) -> str:
+def _amount(interval: Interval) -> str:
     if interval.low is None:
         return f"{phrasing.number(interval.value, 2)} [no interval: {interval.why}]"
     if _nothing(interval):

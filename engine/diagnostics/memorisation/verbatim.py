@@ -8,18 +8,19 @@ memory. Pure: rows in, a JSON document out.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import numpy as np
 
 from engine.diagnostics import phrasing
 from engine.diagnostics.memorisation.extraction import extraction
 from engine.diagnostics.statistics import bounded, proportions
+from engine.diagnostics.statistics.statistics import Interval
+from store.documents.estimate import Estimate
+from store.documents.memorisation import AskedRows, Extraction, RowPart, SameTokens, WrittenRows
 
-Document = dict[str, Any]
 
-
-class Row(TypedDict):
+class ContinuedRow(TypedDict):
     """One row that was asked: what should follow, what both models wrote, and how many of its `tokens` each
     had right before its first slip."""
 
@@ -32,7 +33,7 @@ class Row(TypedDict):
     tuned_same: int
 
 
-class Counted(TypedDict):
+class AskedCounts(TypedDict):
     """Rows of a part: that there are, whose answer is too short, and that were not asked for want of time."""
 
     rows: int
@@ -41,39 +42,66 @@ class Counted(TypedDict):
 
 
 def assess(
-    train: Sequence[Row], held_out: Sequence[Row], counted: Mapping[str, Counted], least: int
-) -> Document:
-    """The `extraction` part of a verdict; `least`: tokens that a row must leave to be written.
-
-    As `extraction.extraction` of the training rows, with `asked` {train, held_out: {rows, short, passed, n}},
-    control (the same of the held-out rows, or null), beyond (nearly word for word: share of training rows
-    minus share of held-out rows, of the tuned model; null without held-out rows) and same {train, held_out:
-    {base, tuned}}: the share of a row that comes before the first slip.
-    """
-    parts = {"train": train, "held_out": held_out}
-    asked = {name: {**counted[name], "n": len(rows)} for name, rows in parts.items()}
-    more = {"asked": asked, "least": least, "same": {name: _same(rows) for name, rows in parts.items()}}
+    train: Sequence[ContinuedRow],
+    held_out: Sequence[ContinuedRow],
+    counted: Mapping[RowPart, AskedCounts],
+    least: int,
+) -> Extraction:
+    """The `extraction` part of a verdict; `least`: tokens that a row must leave to be written."""
+    asked: dict[RowPart, AskedRows] = {
+        "train": {**counted["train"], "n": len(train)},
+        "held_out": {**counted["held_out"], "n": len(held_out)},
+    }
+    same: dict[RowPart, SameTokens | None] = {"train": _same(train), "held_out": _same(held_out)}
     if not train:
-        sentence = _nothing_asked(counted["train"]["short"], least)
-        return {"state": "unclear", "sentence": sentence, "n": 0, "control": None, "beyond": None, **more}
-    found = _extraction(train)
+        return {
+            "state": "unclear",
+            "sentence": _nothing_asked(counted["train"]["short"], least),
+            "n": 0,
+            "control": None,
+            "beyond": None,
+            "asked": asked,
+            "least": least,
+            "same": same,
+        }
+    written = _extraction(train)
     control = _extraction(held_out) if held_out else None
-    beyond = None
-    if control:
-        counts = [(round(one["near"]["tuned"]["value"] * one["n"]), one["n"]) for one in (found, control)]
-        beyond = proportions.difference(*counts)
-    found |= {"control": control, "beyond": beyond and beyond.to_dict(), **more}
-    if beyond and control and found["state"] == "extracts":
-        seen = f"of {phrasing.plural(control['n'], 'held-out row')} {counts[1][0]:,} do"
-        if beyond.above:
-            found["sentence"] = f"{found['sentence'].removesuffix('.')}; {seen}."
-        else:
-            found["state"] = "unclear"
-            found["sentence"] = (
-                f"{counts[0][0]:,} of {phrasing.plural(found['n'], 'training row')} come out nearly word for"
-                f" word, but {seen} too: such answers can be guessed, and say nothing of memory."
-            )
-    return found
+    beyond = _beyond(written, control) if control else None
+    if beyond and control and written["state"] == "extracts":
+        _hold_against(written, control, beyond)
+    return {
+        **written,
+        "control": control,
+        "beyond": beyond.to_dict() if beyond else None,
+        "asked": asked,
+        "least": least,
+        "same": same,
+    }
+
+
+def _near(written: WrittenRows) -> tuple[int, int]:
+    """Rows that came out nearly word for word, of how many."""
+    if "near" not in written:  # no row has a text
+        return 0, written["n"]
+    return round(written["near"]["tuned"]["value"] * written["n"]), written["n"]
+
+
+def _beyond(written: WrittenRows, control: WrittenRows) -> Interval:
+    return proportions.difference(_near(written), _near(control))
+
+
+def _hold_against(written: WrittenRows, control: WrittenRows, beyond: Interval) -> None:
+    """Say in the sentence what held-out rows do; what they do as often is no memory."""
+    hits, others = _near(written)[0], _near(control)[0]
+    of_held_out = f"of {phrasing.plural(control['n'], 'held-out row')} {others:,} do"
+    if beyond.above:
+        written["sentence"] = f"{written['sentence'].removesuffix('.')}; {of_held_out}."
+        return
+    written["state"] = "unclear"
+    written["sentence"] = (
+        f"{hits:,} of {phrasing.plural(written['n'], 'training row')} come out nearly word for"
+        f" word, but {of_held_out} too: such answers can be guessed, and say nothing of memory."
+    )
 
 
 def _nothing_asked(short: int, least: int) -> str:
@@ -86,7 +114,7 @@ def _nothing_asked(short: int, least: int) -> str:
     )
 
 
-def _extraction(rows: Sequence[Row]) -> Document:
+def _extraction(rows: Sequence[ContinuedRow]) -> WrittenRows:
     return extraction(
         [row["reference"] for row in rows],
         [row["base"] for row in rows],
@@ -95,13 +123,16 @@ def _extraction(rows: Sequence[Row]) -> Document:
     )
 
 
-def _same(rows: Sequence[Row]) -> Document | None:
+def _same(rows: Sequence[ContinuedRow]) -> SameTokens | None:
     """The share of a row's tokens that each model had right before its first slip."""
     if not rows:
         return None
     tokens = np.array([row["tokens"] for row in rows], np.float64)
-    same = {"base": [row["base_same"] for row in rows], "tuned": [row["tuned_same"] for row in rows]}
+
+    def share(counts: list[int]) -> Estimate:
+        return bounded.mean_interval(np.array(counts, np.float64) / tokens, 0.0, 1.0).to_dict()
+
     return {
-        model: bounded.mean_interval(np.array(counts, np.float64) / tokens, 0.0, 1.0).to_dict()
-        for model, counts in same.items()
+        "base": share([row["base_same"] for row in rows]),
+        "tuned": share([row["tuned_same"] for row in rows]),
     }

@@ -8,13 +8,14 @@ loss on these rows is lowest: above 1 the model is too sure. Pure: arrays in, a 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from engine.diagnostics.statistics.statistics import ratio_interval, wilson_interval
+from store.documents.classification import CalibrationBin, CalibrationFigures
+from store.documents.estimate import Estimate
 
 BINS = 15  # of equal mass
 DRAWS = 2_000
@@ -23,15 +24,14 @@ OVERCONFIDENT = 1.2  # a fitted temperature above it, whose interval lies above 
 LEAST, MOST = 0.05, 20.0  # of the temperatures that are looked at
 
 Floats = NDArray[np.float64]
+Places = NDArray[np.int64]
 
 
-def calibration(log_probabilities: Any, truth: Any) -> dict[str, Any]:
+def calibration(log_probabilities: ArrayLike, truth: ArrayLike) -> CalibrationFigures:
     """The document of one classifier.
 
     log_probabilities [rows, classes]; truth: index of each row's class, or -1 for one that the classifier
-    doesn't have, which can't be right. Answers {"ece": {value, n, "null": what chance alone gives in 19 of
-    20 cases}, "brier": {value, low, high, n}, "temperature": {value, low, high, n} | null, "overconfident",
-    "bins": [{confidence, low, high, accuracy, n}]}.
+    doesn't have, which can't be right.
     """
     logs, true = np.asarray(log_probabilities, np.float64), np.asarray(truth, np.int64)
     if logs.ndim != 2 or len(logs) != len(true) or not len(true):
@@ -52,43 +52,44 @@ def calibration(log_probabilities: Any, truth: Any) -> dict[str, Any]:
         "brier": ratio_interval(_brier(probabilities, true), np.ones(len(true))).to_dict(),
         "temperature": temperature,
         "overconfident": bool(
-            temperature and temperature["value"] > OVERCONFIDENT and temperature["low"] > 1
+            temperature and temperature["value"] > OVERCONFIDENT and (temperature["low"] or 0) > 1
         ),
         "bins": _bins(right, confidence, starts),
     }
 
 
-def _ece(right: Any, confidence: Floats, starts: Any) -> list[float]:
+def _ece(right: NDArray[np.bool_], confidence: Floats, starts: Places) -> list[float]:
     """Mean gap between share right and confidence over the bins, of each draw [draws, rows in order]."""
     gaps = np.add.reduceat(right - confidence, starts, axis=1)
-    return (np.abs(gaps).sum(axis=1) / len(confidence)).tolist()
+    errors: list[float] = (np.abs(gaps).sum(axis=1) / len(confidence)).tolist()
+    return errors
 
 
-def _null(confidence: Floats, starts: Any) -> float:
+def _null(confidence: Floats, starts: Places) -> float:
     generator = np.random.default_rng(0)
     at_once = max(1, CHUNK // len(confidence))
     draws = min(DRAWS, max(200, 50 * at_once))
-    found: list[float] = []
+    errors: list[float] = []
     for start in range(0, draws, at_once):
         size = (min(at_once, draws - start), len(confidence))
-        found += _ece(generator.random(size) < confidence, confidence, starts)
-    return float(np.quantile(found, 0.95))
+        errors += _ece(generator.random(size) < confidence, confidence, starts)
+    return float(np.quantile(errors, 0.95))
 
 
 def _brier(probabilities: Floats, truth: NDArray[np.int64]) -> Floats:
     """Of each row the squared distance from the truth over all classes, 0 to 2."""
-    known = truth >= 0
-    squares = np.square(probabilities).sum(axis=1) + 1
-    squares[known] -= 2 * probabilities[known, truth[known]]
+    labelled = truth >= 0
+    squares: Floats = np.square(probabilities).sum(axis=1) + 1
+    squares[labelled] -= 2 * probabilities[labelled, truth[labelled]]
     return squares
 
 
-def _bins(right: Any, confidence: Floats, starts: Any) -> list[dict[str, Any]]:
-    found = []
+def _bins(right: NDArray[np.bool_], confidence: Floats, starts: Places) -> list[CalibrationBin]:
+    bins: list[CalibrationBin] = []
     for first, end in zip(starts, [*starts[1:], len(confidence)], strict=True):
         n, hits = int(end - first), int(right[first:end].sum())
         share = wilson_interval(hits, n)
-        found.append(
+        bins.append(
             {
                 "confidence": float(confidence[first:end].mean()),
                 "accuracy": share.value,
@@ -97,19 +98,19 @@ def _bins(right: Any, confidence: Floats, starts: Any) -> list[dict[str, Any]]:
                 "n": n,
             }
         )
-    return found
+    return bins
 
 
-def fitted_temperature(log_probabilities: Any, truth: Any) -> dict[str, Any] | None:
+def fitted_temperature(log_probabilities: ArrayLike, truth: ArrayLike) -> Estimate | None:
     """The temperature of the lowest loss, with a sandwich interval; None where the rows don't bound it, as
     when every row is right: then sharper would always be better.
 
     With b = 1/T the loss is convex: its slope is the expected minus the true logit, its curvature the
     variance of the logits.
     """
-    known = np.asarray(truth) >= 0
-    logs = np.maximum(np.asarray(log_probabilities, np.float64)[known], -1e4)
-    true = np.asarray(truth)[known]
+    labelled = np.asarray(truth) >= 0
+    logs = np.maximum(np.asarray(log_probabilities, np.float64)[labelled], -1e4)
+    true = np.asarray(truth)[labelled]
     if len(true) < 2:
         return None
     at_truth = logs[np.arange(len(true)), true]
@@ -133,10 +134,12 @@ def fitted_temperature(log_probabilities: Any, truth: Any) -> dict[str, Any] | N
 
 
 def _slope(logs: Floats, at_truth: Floats, inverse: float) -> Floats:
-    return (special.softmax(inverse * logs, axis=1) * logs).sum(axis=1) - at_truth
+    slopes: Floats = (special.softmax(inverse * logs, axis=1) * logs).sum(axis=1) - at_truth
+    return slopes
 
 
 def _curvature(logs: Floats, inverse: float) -> Floats:
     shares = special.softmax(inverse * logs, axis=1)
     mean = (shares * logs).sum(axis=1, keepdims=True)
-    return (shares * np.square(logs - mean)).sum(axis=1)
+    variances: Floats = (shares * np.square(logs - mean)).sum(axis=1)
+    return variances

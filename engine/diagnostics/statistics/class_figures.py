@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from engine.diagnostics.statistics.statistics import Interval, bca_limits, wilson_interval
+from store.documents.classification import ClassFigures, ClassRates, ConfusedClasses
 
 RESAMPLES = 2_000
 CHUNK = 4_000_000  # resampled counts held at a time
@@ -66,9 +67,9 @@ def _grouped(counts: Any, group: Counts, groups: int) -> Any:
     """Sums of the columns of `counts` [draws, cells] by group: [draws, groups]."""
     order = np.argsort(group, kind="stable")
     present, starts = np.unique(group[order], return_index=True)
-    found = np.zeros((len(counts), groups), counts.dtype)
-    found[:, present] = np.add.reduceat(counts[:, order], starts, axis=1)
-    return found
+    sums = np.zeros((len(counts), groups), counts.dtype)
+    sums[:, present] = np.add.reduceat(counts[:, order], starts, axis=1)
+    return sums
 
 
 def f1_averages(right: Any, support: Any, predicted: Any) -> tuple[Floats, Floats]:
@@ -81,18 +82,16 @@ def f1_averages(right: Any, support: Any, predicted: Any) -> tuple[Floats, Float
     return macro, weighted
 
 
-def figures(truth: Any, predicted: Any, labels: Sequence[str]) -> dict[str, Any]:
+def figures(truth: ArrayLike, predicted: ArrayLike, labels: Sequence[str]) -> ClassFigures:
     """The figures of one classifier on one set of rows.
 
-    truth and predicted: indices into `labels`, one a row. Answers {"n", "accuracy", "f1_macro",
-    "f1_weighted": {value, low, high, n}, "classes": [...], "class_count", "confusion": [[label, predicted,
-    rows] ...], "pair_count"}; micro F1 is accuracy where every row has one label.
+    truth and predicted: indices into `labels`, one a row. Micro F1 is accuracy where every row has one label.
     """
     confusion = Confusion.of(truth, predicted, len(labels))
     right, support, guessed = (part[0] for part in confusion.sums())
     macro, weighted = average_intervals(confusion)
-    known = np.flatnonzero(support + guessed)
-    shown = known[np.argsort(-support[known], kind="stable")][:MOST_CLASSES]
+    present = np.flatnonzero(support + guessed)
+    listed = present[np.argsort(-support[present], kind="stable")][:MOST_CLASSES]
     order = np.argsort(-confusion.count, kind="stable")[:MOST_PAIRS]
     return {
         "n": confusion.n,
@@ -100,18 +99,18 @@ def figures(truth: Any, predicted: Any, labels: Sequence[str]) -> dict[str, Any]
         "f1_macro": macro.to_dict(),
         "f1_weighted": weighted.to_dict(),
         "classes": [
-            _class(labels[i], int(right[i]), int(support[i]), int(guessed[i])) for i in shown.tolist()
+            _class(labels[i], int(right[i]), int(support[i]), int(guessed[i])) for i in listed.tolist()
         ],
-        "class_count": len(known),
+        "class_count": len(present),
         "confusion": [
-            [labels[confusion.truth[i]], labels[confusion.predicted[i]], int(confusion.count[i])]
+            (labels[confusion.truth[i]], labels[confusion.predicted[i]], int(confusion.count[i]))
             for i in order.tolist()
         ],
         "pair_count": len(confusion.count),
     }
 
 
-def _class(label: str, right: int, support: int, guessed: int) -> dict[str, Any]:
+def _class(label: str, right: int, support: int, guessed: int) -> ClassRates:
     """One class: n of recall are its rows, of precision those predicted as it, of F1 both together."""
     union = support + guessed - right
     share = wilson_interval(right, union)
@@ -142,17 +141,17 @@ def average_intervals(confusion: Confusion, *, seed: int = 0) -> tuple[Interval,
     left_out = _jackknife(confusion)
     right = int(confusion.count[confusion.truth == confusion.predicted].sum())
     share = wilson_interval(right, confusion.n)
-    found = []
+    averages = []
     for estimate, draws, without in zip(value, drawn, left_out, strict=True):
         if confusion.n == 1:
-            found.append(Interval(estimate, None, None, 1))
+            averages.append(Interval(estimate, None, None, 1))
         elif np.ptp(draws) < 1e-12:
             low, high = min(estimate, share.low or 0.0), max(estimate, share.high or 0.0)
-            found.append(Interval(estimate, low if right else estimate, high, confusion.n))
+            averages.append(Interval(estimate, low if right else estimate, high, confusion.n))
         else:
             low, high = bca_limits(estimate, draws, without, confusion.n)
-            found.append(Interval(estimate, low, high, confusion.n, float(draws.std())))
-    return found[0], found[1]
+            averages.append(Interval(estimate, low, high, confusion.n, float(draws.std())))
+    return averages[0], averages[1]
 
 
 def _resampled(confusion: Confusion, seed: int) -> tuple[Floats, Floats]:
@@ -162,9 +161,9 @@ def _resampled(confusion: Confusion, seed: int) -> tuple[Floats, Floats]:
     macro, weighted = [], []
     for start in range(0, RESAMPLES, at_once):
         draws = generator.multinomial(confusion.n, shares, size=min(at_once, RESAMPLES - start))
-        one, two = f1_averages(*confusion.sums(draws))
-        macro.append(one)
-        weighted.append(two)
+        of_classes, of_rows = f1_averages(*confusion.sums(draws))
+        macro.append(of_classes)
+        weighted.append(of_rows)
     return np.concatenate(macro), np.concatenate(weighted)
 
 
@@ -181,7 +180,7 @@ def _jackknife(confusion: Confusion) -> tuple[Floats, Floats]:
     return np.repeat(macro, confusion.count), np.repeat(weighted, confusion.count)
 
 
-def most_confused(confusion: Sequence[Sequence[Any]], most: int = 10) -> list[dict[str, Any]]:
+def most_confused(confusion: Sequence[tuple[str, str, int]], most: int = 10) -> list[ConfusedClasses]:
     """The pairs of classes that are taken for each other most, both ways together, from the cells of a
     document: {"labels": [a, b], "rows", "forth": a taken for b, "back": b taken for a}."""
     pairs: dict[tuple[str, str], list[int]] = {}
@@ -189,9 +188,9 @@ def most_confused(confusion: Sequence[Sequence[Any]], most: int = 10) -> list[di
         if label != predicted:
             key = (min(label, predicted), max(label, predicted))
             pairs.setdefault(key, [0, 0])[int(label != key[0])] += int(count)
-    found: list[dict[str, Any]] = []
+    confused: list[ConfusedClasses] = []
     for (a, b), (forth, back) in pairs.items():
-        first, second = (a, b) if forth >= back else (b, a)
-        ways = {"forth": max(forth, back), "back": min(forth, back)}
-        found.append({"labels": [first, second], "rows": forth + back, **ways})
-    return sorted(found, key=lambda pair: (-int(pair["rows"]), pair["labels"]))[:most]
+        labels = [a, b] if forth >= back else [b, a]
+        most_ways, least_ways = max(forth, back), min(forth, back)
+        confused.append({"labels": labels, "rows": forth + back, "forth": most_ways, "back": least_ways})
+    return sorted(confused, key=lambda pair: (-int(pair["rows"]), pair["labels"]))[:most]

@@ -35,7 +35,7 @@ TIME = Prior(spread=0.25, degrees=10, runs=0.3)
 
 
 @dataclass(frozen=True)
-class Pair:
+class MeasuredPrediction:
     """One run: what was predicted and what it took, in one unit, and its kind."""
 
     predicted: float
@@ -70,7 +70,9 @@ class Correction:
         return f"Corrected by {runs} ({self.same} with this method and task): times {self.factor:.2f}."
 
 
-def correct(pairs: Iterable[Pair], kind: str, prior: Prior, *, confidence: float = 0.95) -> Correction:
+def correct(
+    pairs: Iterable[MeasuredPrediction], kind: str, prior: Prior, *, confidence: float = 0.95
+) -> Correction:
     """The correction for a run of that kind, from runs on the same device.
 
     Pairs with a number that is not above 0 are left out.

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 Floats = NDArray[np.float64]
-Estimate = Callable[[Any], Floats]
+Sums = NDArray[np.float64]  # [draws, counts]
+FigureOfSums = Callable[[Sums], Floats]
 BLEU_ORDERS = 4
 CLASS_FIGURES = (
     "accuracy", "f1_macro", "f1_micro", "f1_weighted", "precision_macro", "precision_micro",
@@ -25,24 +25,25 @@ CLASS_FIGURES = (
 )  # fmt: skip
 
 
-def mean(sums: Any) -> Floats:
+def mean(sums: Sums) -> Floats:
     """Of [sum of the scores, sum of their weights]."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        return sums[:, 0] / sums[:, 1]
+        means: Floats = sums[:, 0] / sums[:, 1]
+    return means
 
 
-def perplexity(sums: Any) -> Floats:
+def perplexity(sums: Sums) -> Floats:
     """Of [nats, tokens]."""
     with np.errstate(over="ignore"):
         return np.exp(mean(sums))
 
 
-def bits_per_byte(sums: Any) -> Floats:
+def bits_per_byte(sums: Sums) -> Floats:
     """Of [nats, bytes of the text]."""
     return mean(sums) / math.log(2)
 
 
-def bleu(sums: Any) -> Floats:
+def bleu(sums: Sums) -> Floats:
     """0 to 100, of [words of the answers, of the references, right n-grams of 1 to 4, all n-grams of 1 to 4].
 
     An order without a hit counts half a hit, the next one without a quarter, and so on. It is 0 where no
@@ -56,11 +57,11 @@ def bleu(sums: Any) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         logs = np.where(total > 0, np.log(100 * hits / total), -np.inf)
         brevity = np.where(answers < references, np.exp(1 - references / answers), 1.0)
-        found = brevity * np.exp(logs.mean(axis=1))
-    return np.where((right.sum(axis=1) > 0) & (answers > 0), found, 0.0)
+        figures = brevity * np.exp(logs.mean(axis=1))
+    return np.where((right.sum(axis=1) > 0) & (answers > 0), figures, 0.0)
 
 
-def chrf(sums: Any, *, beta: float = 2) -> Floats:
+def chrf(sums: Sums, *, beta: float = 2) -> Floats:
     """0 to 100, of [n-grams of the answers, of the references, in both] for each order in turn."""
     counts = np.asarray(sums, np.float64)
     answers, references, both = counts[:, 0::3], counts[:, 1::3], counts[:, 2::3]
@@ -72,7 +73,7 @@ def chrf(sums: Any, *, beta: float = 2) -> Floats:
     return np.where(below > 0, 100 * (1 + beta**2) * precision * recall / np.where(below > 0, below, 1), 0)
 
 
-def class_counts(truth: Any, answers: Any, classes: int) -> Any:
+def class_counts(truth: ArrayLike, answers: ArrayLike, classes: int) -> sparse.csr_array:
     """What each row adds to the sums of `of_classes`: a sparse matrix [rows, 3 × classes + 1].
 
     A place from `classes` on is no class: an answer that names none, or a label outside the set. Such a row
@@ -89,25 +90,27 @@ def class_counts(truth: Any, answers: Any, classes: int) -> Any:
     return sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=(len(true), 3 * classes + 1))
 
 
-def of_classes(figure: str, classes: int) -> Estimate:
+def of_classes(figure: str, classes: int) -> FigureOfSums:
     """One of CLASS_FIGURES as a function of [rows right of each class, rows of it, rows called it, all rows].
 
     A class that is neither present nor predicted is left out of averages, as in scikit-learn.
     """
 
-    def value(sums: Any) -> Floats:
+    def value(sums: Sums) -> Floats:
         counts = np.asarray(sums, np.float64)
         right, support, called = (counts[:, i * classes : (i + 1) * classes] for i in range(3))
         rows = counts[:, -1]
         if figure == "accuracy":
-            return right.sum(axis=1) / rows
+            shares: Floats = right.sum(axis=1) / rows
+            return shares
         name, average = figure.split("_")
         if average == "micro":  # a label outside the set can't be recalled, but is a row all the same
             return _ratio(name, right.sum(axis=1), rows, called.sum(axis=1))
         weight = support if average == "weighted" else (support + called > 0).astype(np.float64)
         below = weight.sum(axis=1)
         each = _ratio(name, right, support, called)
-        return (each * weight).sum(axis=1) / np.where(below > 0, below, 1)
+        averages: Floats = (each * weight).sum(axis=1) / np.where(below > 0, below, 1)
+        return averages
 
     return value
 
@@ -122,7 +125,7 @@ def _ratio(name: str, right: Floats, support: Floats, called: Floats) -> Floats:
     return above / np.where(below > 0, below, 1)
 
 
-ESTIMATORS: dict[str, Estimate] = {
+ESTIMATORS: dict[str, FigureOfSums] = {
     "mean": mean,
     "perplexity": perplexity,
     "bits_per_byte": bits_per_byte,

@@ -19,13 +19,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special
 
 from engine.diagnostics.statistics.statistics import Interval, ratio_interval, wilson_interval
+from store.documents.forgetting import Flips
 
 EXACT_BELOW = 25  # flips: fewer, and McNemar's test is the exact binomial one
 
@@ -93,12 +93,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def flips(before: ArrayLike, after: ArrayLike, options: ArrayLike) -> dict[str, Any]:
-    """The document of some items: `before` and `after` 0 or 1 each, `options` how many each had.
-
-    Answers {n, before, after, change: each {value, low, high, n}, detectable, lost, won, p, test, adjusted:
-    {lost, won} shares of items beyond what luck can explain}. Raises ValueError for none, or unequal lengths.
-    """
+def flips(before: ArrayLike, after: ArrayLike, options: ArrayLike) -> Flips:
+    """The document of some items: `before` and `after` 0 or 1 each, `options` how many each had. Raises
+    ValueError for none, or unequal lengths."""
     first, second, count = (np.asarray(a, np.int64) for a in (before, after, options))
     n = len(first)
     if not n or not first.shape == second.shape == count.shape:

@@ -56,13 +56,13 @@ def placements(first: ArrayLike, second: ArrayLike) -> Placements:
 
 def auc(first: ArrayLike, second: ArrayLike, *, confidence: float = 0.95) -> Interval:
     """The area; n is the number of rows of both groups."""
-    found = placements(first, second)
-    n, z = len(found.first) + len(found.second), float(special.ndtri((1 + confidence) / 2))
-    area, variance = found.area, found.variance
-    if min(len(found.first), len(found.second)) < 2:
+    placed = placements(first, second)
+    n, z = len(placed.first) + len(placed.second), float(special.ndtri((1 + confidence) / 2))
+    area, variance = placed.area, placed.variance
+    if min(len(placed.first), len(placed.second)) < 2:
         return Interval(area, None, None, n)
     if area in (0.0, 1.0) or variance <= 1e-15:
-        low, high = _newcombe(area, len(found.first), len(found.second), z)
+        low, high = _newcombe(area, len(placed.first), len(placed.second), z)
         return Interval(area, low, high, n, None, None)
     error = math.sqrt(variance)
     half = z * error / (area * (1 - area))
@@ -71,13 +71,13 @@ def auc(first: ArrayLike, second: ArrayLike, *, confidence: float = 0.95) -> Int
     return Interval(area, low, high, n, error, (z + float(special.ndtri(0.8))) * error)
 
 
-def auc_difference(one: Placements, other: Placements, *, confidence: float = 0.95) -> Interval:
-    """Area of `one` minus that of `other`, two scores of the same rows."""
-    n = len(one.first) + len(one.second)
-    value = one.area - other.area
-    if min(len(one.first), len(one.second)) < 2:
+def auc_difference(score: Placements, other: Placements, *, confidence: float = 0.95) -> Interval:
+    """Area of `score` minus that of `other`, two scores of the same rows."""
+    n = len(score.first) + len(score.second)
+    value = score.area - other.area
+    if min(len(score.first), len(score.second)) < 2:
         return Interval(value, None, None, n)
-    error = math.sqrt(_variance(one.first - other.first, one.second - other.second))
+    error = math.sqrt(_variance(score.first - other.first, score.second - other.second))
     z = float(special.ndtri((1 + confidence) / 2))
     reach = (z + float(special.ndtri(0.8))) * error
     return Interval(value, value - z * error, value + z * error, n, error, reach)

@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,12 +32,13 @@ from scipy import sparse, special
 from engine.diagnostics.statistics.estimators import (
     CLASS_FIGURES,
     ESTIMATORS,
-    Estimate,
+    FigureOfSums,
     class_counts,
     of_classes,
 )
 from engine.diagnostics.statistics.flips import paired_change
 from engine.diagnostics.statistics.statistics import Interval, bca_limits, ratio_interval, wilson_interval
+from store.documents.evaluation import Difference, Figure, Unscored
 
 RESAMPLES = 10_000
 CLASS_RESAMPLES = 2_000  # of figures over classes, each of which is dearer
@@ -48,6 +49,26 @@ EXAMPLES = 20  # rows without a score that a document names
 
 Floats = NDArray[np.float64]
 Bounds = tuple[float | None, float | None]
+Groups = Sequence[object] | None  # of each row what names its group, None for a row of its own
+
+
+class WholeFigure(TypedDict, total=False):
+    """What is said of a figure that no row has a share in."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    why: str
+    details: dict[str, Any]
+
+
+class HigherRows(TypedDict):
+    """Rows on which either model scores higher, and on which both score the same."""
+
+    first_higher: int
+    second_higher: int
+    same: int
 
 
 @dataclass
@@ -66,14 +87,14 @@ class Scored:
     estimator: str = "mean"
     bounds: Bounds = (None, None)
     unit: str = ""
-    better: str = "higher"
+    better: Literal["higher", "lower"] = "higher"
     statistics: Floats | None = None
     labels: Sequence[str] = ()
     reasons: dict[int, str] = field(default_factory=dict)
     empty: int = 0
     failed: str = ""
     traceback: str = ""
-    whole: dict[str, Any] | None = None
+    whole: WholeFigure | None = None
     details: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -88,7 +109,8 @@ class Scored:
         """Rows that count in the figure."""
         sums = self.sums
         weighed = sums[:, 1] > 0 if self.estimator in WEIGHED else np.ones(len(sums), bool)
-        return np.isfinite(sums.sum(axis=1)) & weighed
+        finite: NDArray[np.bool_] = np.isfinite(sums.sum(axis=1))
+        return finite & weighed
 
     def take(self, places: NDArray[np.int64]) -> Scored:
         """These rows alone, as far as scores and statistics go."""
@@ -98,12 +120,9 @@ class Scored:
         )
 
 
-def aggregate(scored: Scored, groups: Any = None, *, confidence: float = 0.95) -> dict[str, Any]:
-    """The document of one metric: {"metric", "unit", "better", "estimator", "bounds", "labels", "value",
-    "low", "high", "n", "groups", "rows", "empty", "unscored": {"count", "reasons": {why: rows}, "examples":
-    [[row_id, why], …]}, "failed", "details"}. Without a usable row value, low and high are None and n is 0.
-    """
-    document: dict[str, Any] = {
+def aggregate(scored: Scored, groups: Groups = None, *, confidence: float = 0.95) -> Figure:
+    """The document of one metric. Without a usable row value, low and high are None and n is 0."""
+    document: Figure = {
         "metric": scored.name,
         "unit": scored.unit,
         "better": scored.better,
@@ -122,26 +141,26 @@ def aggregate(scored: Scored, groups: Any = None, *, confidence: float = 0.95) -
         "details": scored.details,
     }
     if scored.whole is not None:
-        return document | scored.whole
+        return {**document, **scored.whole}
     usable = np.flatnonzero(scored.usable)
     if not len(usable) or scored.failed:
         return document
-    found, units = figure(scored, usable, groups, confidence=confidence)
-    return document | found.to_dict() | {"groups": units}
+    interval, units = figure(scored, usable, groups, confidence=confidence)
+    return {**document, **interval.to_dict(), "groups": units}
 
 
-def _unscored(scored: Scored) -> dict[str, Any]:
+def _unscored(scored: Scored) -> Unscored:
     reasons = Counter(scored.reasons.values())
     first = sorted(scored.reasons)[:EXAMPLES]
     return {
         "count": len(scored.reasons),
         "reasons": dict(reasons.most_common(EXAMPLES)),
-        "examples": [[int(scored.row_ids[i]), scored.reasons[i]] for i in first],
+        "examples": [(int(scored.row_ids[i]), scored.reasons[i]) for i in first],
     }
 
 
 def figure(
-    scored: Scored, rows: NDArray[np.int64], groups: Any = None, *, confidence: float = 0.95
+    scored: Scored, rows: NDArray[np.int64], groups: Groups = None, *, confidence: float = 0.95
 ) -> tuple[Interval, int | None]:
     """The figure of these rows with its interval; how many groups they come in, None where in none."""
     sums = scored.sums[rows]
@@ -151,11 +170,11 @@ def figure(
     if units is None and _with_ties(scored, rows):
         return _of_wins(scored.scores[rows], confidence), None
     counts, estimate = counted(sums, scored)
-    found = interval_of(counts, estimate, unit_of, scored, scored.bounds, confidence)
-    return replace(found, n=len(rows)), units
+    interval = interval_of(counts, estimate, unit_of, scored, scored.bounds, confidence)
+    return replace(interval, n=len(rows)), units
 
 
-def units_of(groups: Any, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], int | None]:
+def units_of(groups: Groups, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], int | None]:
     """The unit of each row, and how many; every row is one where there are no groups or none has two rows."""
     if groups is None:
         return np.arange(len(rows)), None
@@ -172,14 +191,14 @@ def _shares(scored: Scored, rows: NDArray[np.int64]) -> bool:
     """Whether the figure is a share of the rows: the mean of scores that are 0 or 1."""
     if scored.estimator == "mean" and scored.statistics is not None:
         return False
-    known = scored.estimator in ("mean", "accuracy", "recall_micro")
-    return known and bool(np.isin(scored.scores[rows], (0.0, 1.0)).all())
+    of_rows = scored.estimator in ("mean", "accuracy", "recall_micro")
+    return of_rows and bool(np.isin(scored.scores[rows], (0.0, 1.0)).all())
 
 
 def _with_ties(scored: Scored, rows: NDArray[np.int64]) -> bool:
     """Whether the figure is a mean of wins, ties and losses: of 1, 0.5 and 0."""
-    known = scored.estimator == "mean" and scored.statistics is None
-    return known and bool(np.isin(scored.scores[rows], (0.0, 0.5, 1.0)).all())
+    plain = scored.estimator == "mean" and scored.statistics is None
+    return plain and bool(np.isin(scored.scores[rows], (0.0, 0.5, 1.0)).all())
 
 
 def _of_wins(scores: Floats, confidence: float) -> Interval:
@@ -198,7 +217,7 @@ def _of_wins(scores: Floats, confidence: float) -> Interval:
     )  # fmt: skip
 
 
-def counted(sums: Floats, scored: Scored) -> tuple[Any, Estimate]:
+def counted(sums: Floats, scored: Scored) -> tuple[Any, FigureOfSums]:
     """What is summed over rows [rows, counts], and the figure of such sums."""
     if scored.estimator not in CLASS_FIGURES:
         return sums, ESTIMATORS[scored.estimator]
@@ -207,7 +226,7 @@ def counted(sums: Floats, scored: Scored) -> tuple[Any, Estimate]:
 
 
 def interval_of(
-    counts: Any, estimate: Estimate, unit_of: Any, scored: Scored, bounds: Bounds, confidence: float
+    counts: Any, estimate: FigureOfSums, unit_of: Any, scored: Scored, bounds: Bounds, confidence: float
 ) -> Interval:
     """`n` of the answer is the number of units."""
     units = int(unit_of.max()) + 1
@@ -218,15 +237,15 @@ def interval_of(
     if units == 1 or not np.isfinite(value):
         return Interval(value, None, None, units)
     if estimate is ESTIMATORS["mean"]:
-        found = ratio_interval(summed[:, 0], summed[:, 1], confidence=confidence)
-        return found if found.se else _widened(found, bounds, confidence)
+        interval = ratio_interval(summed[:, 0], summed[:, 1], confidence=confidence)
+        return interval if interval.se else _widened(interval, bounds, confidence)
     left_out = _left_out(summed, total, estimate)
     se = float(np.sqrt((units - 1) / units * np.square(left_out - left_out.mean()).sum()))
     quantile = float(special.stdtrit(units - 1, (1 + confidence) / 2))
     detectable = (quantile + float(special.stdtrit(units - 1, 0.8))) * se
     if units < FEW_UNITS and se:
-        found = Interval(value, value - quantile * se, value + quantile * se, units, se, detectable)
-        return _clipped(found, bounds)
+        by_student = Interval(value, value - quantile * se, value + quantile * se, units, se, detectable)
+        return _clipped(by_student, bounds)
     drawn = _resampled(summed, estimate, CLASS_RESAMPLES if scored.estimator in CLASS_FIGURES else RESAMPLES)
     if not np.isfinite(drawn).all() or not np.isfinite(left_out).all():
         return Interval(value, None, None, units)
@@ -236,7 +255,7 @@ def interval_of(
     return Interval(value, low, high, units, se, detectable)
 
 
-def _left_out(summed: Any, total: Floats, estimate: Estimate) -> Floats:
+def _left_out(summed: Any, total: Floats, estimate: FigureOfSums) -> Floats:
     """The figure with each unit left out in turn."""
     at_once = max(1, CHUNK // total.shape[1])
     return np.concatenate(
@@ -248,7 +267,7 @@ def _dense(part: Any) -> Floats:
     return np.asarray(part.toarray() if sparse.issparse(part) else part, np.float64)
 
 
-def _resampled(summed: Any, estimate: Estimate, resamples: int, seed: int = 0) -> Floats:
+def _resampled(summed: Any, estimate: FigureOfSums, resamples: int, seed: int = 0) -> Floats:
     """The figure of each resample of the units."""
     generator = np.random.default_rng(seed)
     units = summed.shape[0]
@@ -262,23 +281,23 @@ def _resampled(summed: Any, estimate: Estimate, resamples: int, seed: int = 0) -
     return np.concatenate(parts)
 
 
-def _widened(found: Interval, bounds: Bounds, confidence: float) -> Interval:
+def _widened(interval: Interval, bounds: Bounds, confidence: float) -> Interval:
     """Of units that all agree: what the others that were not seen could still change."""
     low, high = bounds
     if low is None or high is None:
-        return found
+        return interval
     z = float(special.ndtri((1 + confidence) / 2))
-    unseen = z * z / (found.n + z * z)
-    ends = [(1 - unseen) * found.value + unseen * end for end in (low, high)]
-    reach = max(ends[1] - found.value, found.value - ends[0])
-    return replace(found, low=ends[0], high=ends[1], detectable=reach)
+    unseen = z * z / (interval.n + z * z)
+    ends = [(1 - unseen) * interval.value + unseen * end for end in (low, high)]
+    reach = max(ends[1] - interval.value, interval.value - ends[0])
+    return replace(interval, low=ends[0], high=ends[1], detectable=reach)
 
 
-def _clipped(found: Interval, bounds: Bounds) -> Interval:
+def _clipped(interval: Interval, bounds: Bounds) -> Interval:
     low, high = bounds
-    least = found.low if low is None or found.low is None else max(low, found.low)
-    most = found.high if high is None or found.high is None else min(high, found.high)
-    return replace(found, low=least, high=most)
+    least = interval.low if low is None or interval.low is None else max(low, interval.low)
+    most = interval.high if high is None or interval.high is None else min(high, interval.high)
+    return replace(interval, low=least, high=most)
 
 
 FEW = 25  # units that differ, below which swaps decide
@@ -287,12 +306,9 @@ SWAPS = 10_000
 
 
 def difference(
-    first: Scored, second: Scored, groups: Sequence[Any] | None = None, *, confidence: float = 0.95
-) -> dict[str, Any]:
-    """`first` minus `second`: {"metric", "value", "low", "high", "n", "groups", "detectable": the smallest
-    difference that so many rows would show in 80 of 100 cases, "left_out": rows that only one could score or
-    was asked, "unit", "better", "first_higher", "second_higher", "same": rows}. `groups` are those of the
-    first's rows.
+    first: Scored, second: Scored, groups: Groups = None, *, confidence: float = 0.95
+) -> Difference:
+    """`first` minus `second`; `groups` are those of the first's rows.
 
     Raises ValueError where the two are not the same metric.
     """
@@ -303,22 +319,36 @@ def difference(
     groups = None if groups is None else [groups[place] for place in own]
     first, second = first.take(own), second.take(others)
     rows = np.flatnonzero(first.usable & second.usable)
-    document: dict[str, Any] = {"metric": first.name, "value": None, "low": None, "high": None, "n": 0}
-    document |= {"groups": None, "detectable": None, "better": first.better, "unit": first.unit}
-    document |= {"left_out": alone - 2 * len(rows)} | _counts(first.scores[rows], second.scores[rows])
+    document: Difference = {
+        "metric": first.name,
+        "value": None,
+        "low": None,
+        "high": None,
+        "n": 0,
+        "groups": None,
+        "detectable": None,
+        "better": first.better,
+        "unit": first.unit,
+        "left_out": alone - 2 * len(rows),
+        **_counts(first.scores[rows], second.scores[rows]),
+    }
     if not len(rows) or first.estimator == "whole":
         return document
     unit_of, units = units_of(groups, rows)
     a, b = first.sums[rows], second.sums[rows]
     counts, estimate = _joint(a, b, first)
-    found = interval_of(counts, estimate, unit_of, first, _bounds(first, second), confidence)
-    found = _checked(found, a, b, first, unit_of, confidence)
-    return document | found.to_dict() | {"n": len(rows), "groups": units, "detectable": found.detectable}
+    interval = interval_of(counts, estimate, unit_of, first, _bounds(first, second), confidence)
+    interval = _checked(interval, a, b, first, unit_of, confidence)
+    document["value"], document["low"], document["high"] = interval.value, interval.low, interval.high
+    document["n"], document["groups"], document["detectable"] = len(rows), units, interval.detectable
+    if interval.why:
+        document["why"] = interval.why
+    return document
 
 
-def _counts(first: Floats, second: Floats) -> dict[str, int]:
-    known = np.isfinite(first) & np.isfinite(second)
-    gap = first[known] - second[known]
+def _counts(first: Floats, second: Floats) -> HigherRows:
+    scored = np.isfinite(first) & np.isfinite(second)
+    gap = first[scored] - second[scored]
     higher, lower = int((gap > 0).sum()), int((gap < 0).sum())
     return {"first_higher": higher, "second_higher": lower, "same": len(gap) - higher - lower}
 
@@ -335,7 +365,7 @@ def _bounds(first: Scored, second: Scored) -> Bounds:
     return (-span, span)
 
 
-def _joint(a: Floats, b: Floats, scored: Scored) -> tuple[Any, Estimate]:
+def _joint(a: Floats, b: Floats, scored: Scored) -> tuple[Any, FigureOfSums]:
     """What is summed over rows for both models together, and their difference from such sums."""
     if scored.estimator == "mean" and np.array_equal(a[:, 1], b[:, 1]):
         return np.column_stack([a[:, 0] - b[:, 0], a[:, 1]]), ESTIMATORS["mean"]
@@ -347,15 +377,15 @@ def _joint(a: Floats, b: Floats, scored: Scored) -> tuple[Any, Estimate]:
 
 
 def _checked(
-    found: Interval, a: Floats, b: Floats, scored: Scored, unit_of: NDArray[np.int64], confidence: float
+    interval: Interval, a: Floats, b: Floats, scored: Scored, unit_of: NDArray[np.int64], confidence: float
 ) -> Interval:
     """The interval, with 0 in it where so few units differ that swaps don't tell the models apart."""
     differ = np.unique(unit_of[(a != b).any(axis=1)])
-    if not 0 < len(differ) < FEW or not (found.above or found.below):
-        return found
+    if not 0 < len(differ) < FEW or not (interval.above or interval.below):
+        return interval
     if _swapped(a, b, scored, unit_of, differ) <= 1 - confidence:
-        return found
-    return replace(found, low=min(found.low or 0.0, 0.0), high=max(found.high or 0.0, 0.0))
+        return interval
+    return replace(interval, low=min(interval.low or 0.0, 0.0), high=max(interval.high or 0.0, 0.0))
 
 
 def _swapped(

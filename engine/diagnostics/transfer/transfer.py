@@ -25,9 +25,9 @@ cosine over many matrices is far below what matters. Pure: arrays in, documents 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -35,60 +35,85 @@ from scipy import special
 
 from engine.diagnostics.statistics import combined
 from engine.diagnostics.statistics.flips import holm, mcnemar, paired_change
-from engine.diagnostics.statistics.statistics import Interval, ratio_interval, wilson_interval
+from engine.diagnostics.statistics.statistics import Interval, limits, ratio_interval, wilson_interval
+from store.documents.transfer import (
+    BackwardTransfer,
+    Likeness,
+    ModelLevel,
+    TaskTransfer,
+    TransferCell,
+    TransferFigure,
+    WeightCosine,
+)
 
 SWAPS = 10_000
 AT_ONCE = 2_000_000  # signs drawn at a time
 ALPHA = 0.05
 STARS = ((0.001, "***"), (0.01, "**"), (ALPHA, "*"))
 FEW_PAIRS = 10  # fewer say nothing of a correlation, whatever it comes to
+TransferMeasure = Literal["relative", "right"]
+MEASURES: tuple[TransferMeasure, ...] = ("relative", "right")
 
 Floats = NDArray[np.float64]
-Document = dict[str, Any]
 
 
-def level(loss: ArrayLike, tokens: ArrayLike, right: ArrayLike) -> Document:
-    """Of one model on rows: {n, tokens, loss, right: each {value, low, high, n}}. loss: summed nats a row;
-    right: whether every token of the answer is the likeliest, so that greedy decoding gives just it."""
-    hits = np.asarray(right, np.bool_)
+class CellRows(NamedTuple):
+    """One model on the rows of a cell, in one order: summed nats and tokens of each, and whether every token
+    of its answer is the likeliest, so that greedy decoding gives just it."""
+
+    loss: ArrayLike
+    tokens: ArrayLike
+    right: ArrayLike
+
+
+class CellFigures(TypedDict):
+    """The figures of a `TransferCell`."""
+
+    n: int
+    tokens: int
+    relative: TransferFigure
+    change: TransferFigure
+    right: TransferFigure
+    base: ModelLevel
+    tuned: ModelLevel
+
+
+def level(rows: CellRows) -> ModelLevel:
+    """Of one model on rows."""
+    hits = np.asarray(rows.right, np.bool_)
     return {
         "n": len(hits),
-        "tokens": int(np.sum(np.asarray(tokens))),
-        "loss": ratio_interval(loss, tokens).to_dict(),
+        "tokens": int(np.sum(np.asarray(rows.tokens))),
+        "loss": ratio_interval(rows.loss, rows.tokens).to_dict(),
         "right": wilson_interval(int(hits.sum()), len(hits)).to_dict(),
     }
 
 
-def compare(base: Mapping[str, ArrayLike], tuned: Mapping[str, ArrayLike]) -> Document:
-    """A cell, of {loss, tokens, right} of both models, row by row in one order: {n, tokens, relative, change
-    (nats a token, tuned - base), right (share of rows, tuned - base): each {value, low, high, n, p,
-    detectable}, base, tuned: `level`}.
-
-    Raises ValueError for no rows, or a loss that is not finite.
-    """
-    before, after = (np.asarray(side["loss"], np.float64) for side in (base, tuned))
-    tokens = np.asarray(base["tokens"], np.float64)
+def compare(base: CellRows, tuned: CellRows) -> CellFigures:
+    """Of both models on the same rows. Raises ValueError for no rows, or a loss that is not finite."""
+    before, after = (np.asarray(side.loss, np.float64) for side in (base, tuned))
+    tokens = np.asarray(base.tokens, np.float64)
     if not np.isfinite(before).all() or not np.isfinite(after).all():
         raise ValueError("a loss is not a number")
     relative = ratio_interval(before - after, np.maximum(before, 1e-12))
     change = ratio_interval(after - before, tokens)
     p = swap_test(after - before)
-    first, second = (np.asarray(side["right"], np.bool_) for side in (base, tuned))
+    first, second = (np.asarray(side.right, np.bool_) for side in (base, tuned))
     lost, won = int((first & ~second).sum()), int((second & ~first).sum())
     right = paired_change(lost, won, len(first))
     return {
         "n": len(before),
         "tokens": int(tokens.sum()),
-        "relative": _told(relative, p),
-        "change": _told(change, p),
-        "right": _told(right, mcnemar(lost, won)),
-        "base": level(before, tokens, first),
-        "tuned": level(after, tokens, second),
+        "relative": _figure(relative, p),
+        "change": _figure(change, p),
+        "right": _figure(right, mcnemar(lost, won)),
+        "base": level(CellRows(before, tokens, first)),
+        "tuned": level(CellRows(after, tokens, second)),
     }
 
 
-def _told(interval: Interval, p: float) -> Document:
-    return interval.to_dict() | {"p": p, "detectable": interval.detectable}
+def _figure(interval: Interval, p: float) -> TransferFigure:
+    return {**interval.to_dict(), "p": p, "detectable": interval.detectable}
 
 
 def swap_test(differences: ArrayLike, *, swaps: int = SWAPS, seed: int = 0) -> float:
@@ -112,43 +137,70 @@ def swap_test(differences: ArrayLike, *, swaps: int = SWAPS, seed: int = 0) -> f
     return min(finest, max(tail, 2.0 ** (1 - n)))  # so many rows have no more ways to be swapped
 
 
-def judged(cells: Sequence[Document], measure: str = "relative") -> list[Document]:
-    """The cells with `figure` (the one of `measure`), `p_holm`, `stars` and `sure`: told from noise after
-    Holm over all of them, as the interval says too."""
+class JudgedCell(TransferCell):
+    """A cell among those that are looked at together. sure: `figure`, the one that is looked at, is told from
+    noise after Holm, as its interval says too."""
+
+    figure: TransferFigure
+    p_holm: float
+    stars: str
+    sure: bool
+    source: NotRequired[str]  # the data set that the run was trained on
+    target: NotRequired[str]  # the one that it is measured on
+    own: NotRequired[bool]  # whether these are the same
+    earlier: NotRequired[bool]  # whether a run that it went on from was trained on the target
+
+
+def judged(cells: Sequence[TransferCell], measure: TransferMeasure = "relative") -> list[JudgedCell]:
+    """The cells with what `measure` says of each among all of them; whatever else they hold stays."""
     adjusted = holm([cell[measure]["p"] for cell in cells])
-    found = []
+    judged_cells: list[JudgedCell] = []
     for cell, p in zip(cells, adjusted, strict=True):
         figure = cell[measure]
-        apart = figure["low"] is not None and (figure["low"] > 0 or figure["high"] < 0)
-        sure = p < ALPHA and apart
+        ends = limits(figure)
+        sure = bool(p < ALPHA and ends and (ends[0] > 0 or ends[1] < 0))
         stars = next((mark for limit, mark in STARS if p < limit), "") if sure else ""
-        found.append(cell | {"figure": figure, "p_holm": p, "stars": stars, "sure": sure})
-    return found
+        judged_cells.append({**cell, "figure": figure, "p_holm": p, "stars": stars, "sure": sure})
+    return judged_cells
 
 
-def spearman(first: ArrayLike, second: ArrayLike, *, confidence: float = 0.95) -> Document:
-    """Rank correlation with Bonett and Wright's (2000) interval: {value, low, high, n, p, state: few |
-    unclear | sure}; value is null under three pairs, or where one side never changes. Pairs that share a run
-    or a data set are not independent, so that the interval is on the narrow side."""
+class Correlation(TypedDict):
+    """A rank correlation with its interval; value is null under three pairs, or where one side never
+    changes."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int  # pairs
+    p: float | None
+    state: Literal["few", "unclear", "sure"]
+
+
+def spearman(first: ArrayLike, second: ArrayLike, *, confidence: float = 0.95) -> Correlation:
+    """Rank correlation with Bonett and Wright's (2000) interval. Pairs that share a run or a data set are not
+    independent, so that the interval is on the narrow side."""
     from scipy import stats  # here: half a second, which the page need not wait for
 
     x, y = np.asarray(first, np.float64), np.asarray(second, np.float64)
     kept = np.isfinite(x) & np.isfinite(y)
     x, y = x[kept], y[kept]
     n = len(x)
-    document: Document = {"value": None, "low": None, "high": None, "n": n, "p": None, "state": "few"}
+    correlation: Correlation = {
+        "value": None, "low": None, "high": None, "n": n, "p": None, "state": "few",
+    }  # fmt: skip
     if n < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return document
+        return correlation
     rho = float(stats.spearmanr(x, y).statistic)
-    document["value"] = rho
+    correlation["value"] = rho
     if n > 3:
         width = special.ndtri((1 + confidence) / 2) * math.sqrt((1 + rho**2 / 2) / (n - 3))
         middle = math.atanh(max(-1 + 1e-12, min(1 - 1e-12, rho)))
-        document |= {"low": math.tanh(middle - width), "high": math.tanh(middle + width)}
-        document["p"] = float(2 * special.ndtr(-abs(middle) / math.sqrt((1 + rho**2 / 2) / (n - 3))))
-    if n >= FEW_PAIRS:
-        document["state"] = "sure" if document["low"] > 0 or document["high"] < 0 else "unclear"
-    return document
+        low, high = math.tanh(middle - width), math.tanh(middle + width)
+        correlation["low"], correlation["high"] = low, high
+        correlation["p"] = float(2 * special.ndtr(-abs(middle) / math.sqrt((1 + rho**2 / 2) / (n - 3))))
+        if n >= FEW_PAIRS:
+            correlation["state"] = "sure" if low > 0 or high < 0 else "unclear"
+    return correlation
 
 
 @dataclass(frozen=True)
@@ -162,8 +214,8 @@ class Task:
     now: ArrayLike
 
 
-def backward_transfer(tasks: Sequence[Task]) -> dict[str, Any]:
-    """{value, low, high, n (rows), tasks: [{name, value, low, high, n}]}; shares of the base model's loss.
+def backward_transfer(tasks: Sequence[Task]) -> BackwardTransfer:
+    """Of one task or more, as shares of the base model's loss.
 
     Raises ValueError for no task, no rows, or a loss that is not finite.
     """
@@ -174,8 +226,10 @@ def backward_transfer(tasks: Sequence[Task]) -> dict[str, Any]:
         base, then, now = (np.asarray(side, np.float64) for side in (task.base, task.then, task.now))
         terms.append(ratio_interval(then - now, np.maximum(base, 1e-12)))
     whole = combined.mean(terms)
-    named = [{"name": task.name} | term.to_dict() for task, term in zip(tasks, terms, strict=True)]
-    return whole.to_dict() | {"tasks": named}
+    named: list[TaskTransfer] = [
+        {"name": task.name, **term.to_dict()} for task, term in zip(tasks, terms, strict=True)
+    ]
+    return {**whole.to_dict(), "tasks": named}
 
 
 WIDTH = 4_096  # numbers that a matrix is hashed down to
@@ -205,9 +259,9 @@ def sketch(change: NDArray[Any], seed: int) -> Floats32:
     return np.bincount(code >> 1, signed, WIDTH).astype(np.float32)
 
 
-def weight_cosine(first: Sketch, second: Sketch) -> dict[str, Any]:
-    """{value (null where one changed nothing), low, high: between which 95% of the layers lie, n: layers,
-    matrices}. A matrix that only one of them changed counts as unchanged in the other."""
+def weight_cosine(first: Sketch, second: Sketch) -> WeightCosine:
+    """Null where one changed nothing. A matrix that only one of them changed counts as unchanged in the
+    other."""
     places = {name: place for place, name in enumerate(second.names)}
     shared = [(i, places[name]) for i, name in enumerate(first.names) if name in places]
     products = {
@@ -236,9 +290,9 @@ def _bounded(cosine: float) -> float:
     return max(-1.0, min(1.0, cosine))
 
 
-def embedding_distance(first: NDArray[Any], second: NDArray[Any], *, seed: int = 0) -> dict[str, Any]:
-    """1 - cosine of the mean embeddings [rows, dimensions]: {value, low, high, n: rows of the smaller set};
-    value is null where a set has no row with a word. Rows without a word (all 0) are left out."""
+def embedding_distance(first: NDArray[Any], second: NDArray[Any], *, seed: int = 0) -> Likeness:
+    """1 - cosine of the mean embeddings [rows, dimensions]; value is null where a set has no row with a word.
+    TokenRows without a word (all 0) are left out."""
     random = np.random.default_rng(seed)
     sides = [_rows(side, random) for side in (first, second)]
     n = min(len(side) for side in sides)
@@ -263,5 +317,5 @@ def _rows(vectors: NDArray[Any], random: np.random.Generator) -> Floats:
 
 def _distance(first: Floats, second: Floats) -> Floats:
     norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
-    found: Floats = 1 - (first * second).sum(axis=1) / np.maximum(norms, 1e-300)
-    return np.maximum(found, 0.0)
+    distances: Floats = 1 - (first * second).sum(axis=1) / np.maximum(norms, 1e-300)
+    return np.maximum(distances, 0.0)

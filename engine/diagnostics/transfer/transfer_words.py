@@ -3,34 +3,35 @@ told."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from engine.diagnostics import phrasing
 from engine.diagnostics.phrasing import plural
+from engine.diagnostics.statistics.statistics import limits
+from engine.diagnostics.transfer.transfer import Correlation, JudgedCell, TransferMeasure
+from store.documents.transfer import BackwardTransfer, TransferFigure
 
 MOST = 3  # effects that the lead names
 LEAST_SHARE = 1e-5  # of the base model's loss, that is shown
 MOST_SHARE = 9.99  # of the base model's loss, that is counted
-Document = Mapping[str, Any]
-UNITS = {"relative": "%", "right": " points"}
+UNITS: dict[TransferMeasure, str] = {"relative": "%", "right": " points"}
 
 
-def effect(figure: Document, measure: str) -> str:
+def effect(figure: TransferFigure, measure: TransferMeasure) -> str:
     """ "12% (9 to 15)" without its sign, as whoever reads it says helps or costs; of a loss that grew beyond
     measure that it did."""
     if abs(figure["value"]) < LEAST_SHARE:
         return f"under {100 * LEAST_SHARE:g}{UNITS[measure]}"
     if abs(figure["value"]) > MOST_SHARE:
         return f"over {100 * MOST_SHARE:,.0f}{UNITS[measure]}"
-    ends = [100 * figure[end] for end in ("low", "high")]
-    places = phrasing.decimals(*ends)
+    ends = [100 * end for end in limits(figure) or (figure["value"], figure["value"])]
+    places = phrasing.decimals(ends[0], ends[1])
     low, high = sorted(abs(end) for end in ends)
     value = phrasing.number(abs(100 * figure["value"]), places)
     return f"{value}{UNITS[measure]} ({phrasing.interval(low, high, places)})"
 
 
-def lead(cells: Sequence[Document], measure: str) -> str:
+def lead(cells: Sequence[JudgedCell], measure: TransferMeasure) -> str:
     """The sentence over the matrix. cells: as `transfer.judged` gives them, with `source` (what the run was
     trained on), `target` (names), `own` (whether these are the same) and `earlier` (whether a run that it
     went on from was trained on it): what is gained there is no transfer."""
@@ -53,11 +54,11 @@ def lead(cells: Sequence[Document], measure: str) -> str:
     return " ".join(sentences)
 
 
-def _sources(cells: Sequence[Document]) -> list[str]:
+def _sources(cells: Sequence[JudgedCell]) -> list[str]:
     return list(dict.fromkeys(cell["source"] for cell in cells))
 
 
-def _of_source(source: str, cells: Sequence[Document], measure: str) -> str:
+def _of_source(source: str, cells: Sequence[JudgedCell], measure: TransferMeasure) -> str:
     """ "Training on A helps B by 12% (9 to 15) and costs C 4% (2 to 6)." """
     mine = [cell for cell in cells if cell["source"] == source]
     helped = [c for c in mine if c["figure"]["value"] > 0]
@@ -74,60 +75,63 @@ def _listed(parts: Sequence[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
-def nothing(others: Sequence[Document], measure: str) -> str:
+def nothing(others: Sequence[JudgedCell], measure: TransferMeasure) -> str:
     """That nothing is told from noise, and what could have been."""
     if all(c["figure"]["low"] == c["figure"]["high"] == 0 for c in others):
         rows = plural(sum(c["figure"]["n"] for c in others), "row")
         return f"Training on one data set changed nothing for the others (n {rows})."
-    said = "What training on one data set does for the others can't be told from noise"
-    seen = sorted(c["figure"]["detectable"] for c in others if c["figure"].get("detectable"))
-    if not seen:
-        why = next((c["figure"]["why"] for c in others if c["figure"].get("why")), "there are too few rows")
-        return f"{said}: {why}."
-    middle = 100 * seen[len(seen) // 2]
+    lead = "What training on one data set does for the others can't be told from noise"
+    figures = [cell["figure"] for cell in others]
+    least = sorted(figure["detectable"] for figure in figures if figure["detectable"])
+    if not least:
+        why = next((figure["why"] for figure in figures if figure.get("why")), "there are too few rows")
+        return f"{lead}: {why}."
+    middle = 100 * least[len(least) // 2]
     if middle >= 100:
-        return f"{said}: so few rows, or such different ones, show no change."
-    counts = sorted(c["figure"]["n"] for c in others)
+        return f"{lead}: so few rows, or such different ones, show no change."
+    counts = sorted(figure["n"] for figure in figures)
     rows = plural(counts[len(counts) // 2], "row")
-    shown = phrasing.number(middle, 1 if middle < 10 else 0)
-    return f"{said}: {rows} would show a change of about {shown}{UNITS[measure]}."
+    change = phrasing.number(middle, 1 if middle < 10 else 0)
+    return f"{lead}: {rows} would show a change of about {change}{UNITS[measure]}."
 
 
-def correlation(found: Document, what: str) -> str:
+def correlation(predictor: Correlation, what: str) -> str:
     """What a predictor says, with its interval and n."""
-    n = plural(found["n"], "pair")
-    if found["value"] is None:
+    n = plural(predictor["n"], "pair")
+    if predictor["value"] is None:
         return f"Too few pairs to tell whether {what} predicts transfer (n {n})."
-    value = phrasing.number(found["value"], 2)
-    bounds = [phrasing.number(found[end], 2) for end in ("low", "high") if found[end] is not None]
-    ends = f"{' to '.join(bounds)}, " if len(set(bounds)) > 1 else ""
-    figures = f"ρ {value} ({ends}n {n})"
-    if found["state"] == "few":
+    value = phrasing.number(predictor["value"], 2)
+    ends = [end for end in (predictor["low"], predictor["high"]) if end is not None]
+    bounds = [phrasing.number(end, 2) for end in ends]
+    interval = f"{' to '.join(bounds)}, " if len(set(bounds)) > 1 else ""
+    figures = f"ρ {value} ({interval}n {n})"
+    if predictor["state"] == "few":
         return f"Too few pairs to tell: {figures}."
-    if found["state"] == "unclear":
+    if predictor["state"] == "unclear":
         return f"Whether {what} predicts transfer can't be told: {figures}."
-    way = "more" if found["value"] > 0 else "less"
+    way = "more" if predictor["value"] > 0 else "less"
     return f"The larger the {what}, the {way} it helps: {figures}."
 
 
-def backward(found: Document) -> str:
+def backward(transfer: BackwardTransfer) -> str:
     """What the rest of a sequence did to its earlier tasks."""
-    tasks, rows = plural(len(found["tasks"]), "earlier data set"), plural(found["n"], "row")
-    if found["low"] is None:
-        open_ = next((task for task in found["tasks"] if task.get("why")), None)
+    tasks, rows = plural(len(transfer["tasks"]), "earlier data set"), plural(transfer["n"], "row")
+    ends = limits(transfer)
+    if ends is None:
+        open_ = next((task for task in transfer["tasks"] if task.get("why")), None)
         why = f"of {open_['name']}, {open_['why']}" if open_ else "a data set has too few rows"
         return f"Backward transfer can't be told: {why} ({tasks})."
-    low, high = 100 * found["low"], 100 * found["high"]
-    if max(abs(found["low"]), abs(found["high"])) < LEAST_SHARE:
+    low, high = 100 * ends[0], 100 * ends[1]
+    if max(map(abs, ends)) < LEAST_SHARE:
         return f"Later training changed nothing of what earlier training had gained: {tasks}, n {rows}."
-    if abs(found["value"]) > MOST_SHARE:
-        return _beyond(found["value"], low, high, f"{tasks}, n {rows}")
+    if abs(transfer["value"]) > MOST_SHARE:
+        return _beyond(transfer["value"], low, high, f"{tasks}, n {rows}")
     places = phrasing.decimals(low, high)
-    value = phrasing.number(abs(100 * found["value"]), places)
-    ends = phrasing.interval(low, high, places)
-    shown = phrasing.number(100 * found["value"], places)
+    value = phrasing.number(abs(100 * transfer["value"]), places)
+    signed = phrasing.number(100 * transfer["value"], places)
     unit = "point" if value == "1" else "points"
-    figures = f"backward transfer {shown} {unit} of relative gain ({ends}), {tasks}, n {rows}"
+    figures = f"backward transfer {signed} {unit} of relative gain ({phrasing.interval(low, high, places)})"
+    figures += f", {tasks}, n {rows}"
     if high < 0:
         return f"Later training took back {value} {unit} of what earlier training had gained: {figures}."
     if low > 0:

@@ -10,142 +10,134 @@ docs/architecture.md out.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from engine.diagnostics import phrasing
 from engine.diagnostics.course import overfitting
-from engine.diagnostics.course.advice import Choice, advise, choice_of
-from engine.diagnostics.course.stages import Metric
+from engine.diagnostics.course.advice import CheckpointChoice, JudgedOutcome, advise, choice_of
+from engine.diagnostics.course.judged_config import JudgedConfig
+from engine.diagnostics.course.run_course import NOT_ASKED, RowMemory, RunCourse
 from engine.diagnostics.course.validation import Validation
 from engine.diagnostics.statistics import flips
 from engine.diagnostics.statistics.class_figures import most_confused
 from engine.diagnostics.statistics.statistics import Interval, ratio_interval
+from engine.diagnostics.verdicts.held_out import Array, HeldOut
 from engine.diagnostics.verdicts.verdict import (
     SETTING,
     ending_of,
     gain_of,
     negligible_of,
+    overfitting_sentences,
     state_of,
-    told,
     within_of,
 )
+from store.documents.classification import ClassAverages, ClassFigures, Classification, JudgingSplit
+from store.documents.estimate import Estimate
+from store.documents.verdict import LossFigures, Verdict, VerdictState
 
 UNIT = "nats a row"
 BASELINE = "always the most frequent class"
-SHORT = ("n", "accuracy", "f1_macro", "f1_weighted")  # what is kept of the models that are compared with
 
-Array = NDArray[np.float64]
-Document = dict[str, Any]
+
+@dataclass(frozen=True)
+class ClassHeldOut(HeldOut):
+    """Held-out rows of a classifier: base is always the most frequent class. A row whose label training
+    doesn't know (token 0) has no loss and is wrong. classification: as `document`."""
+
+    classification: Classification
 
 
 def judge(
-    *,
-    split: str,
-    base_loss: ArrayLike,
-    tuned_loss: ArrayLike,
-    known: ArrayLike,
-    base_correct: ArrayLike,
-    tuned_correct: ArrayLike,
-    classification: Document,
-    eval_rows: Sequence[Validation],
-    train_curve: Sequence[tuple[int, float]],
-    stopped: Mapping[str, Any],
-    config: Mapping[str, Any],
-    metric: tuple[str, Sequence[Metric]] = ("", ()),
-    train_probe: Sequence[Validation] | None = None,
-    membership: Mapping[str, Any] | None = None,
-) -> Document:
-    """The verdict document of a run with a classification head.
-
-    Arrays have one entry for each held-out row: loss in nats, whether training knows its label (1 or 0; a row
-    that it doesn't know has no loss and is wrong), and 1 where the prediction is right. base: always the most
-    frequent class. classification: `document`. The rest is as in `engine.diagnostics.verdicts.verdict.judge`.
-    """
-    weights = np.asarray(known, np.float64)
-    base, tuned = np.asarray(base_loss, np.float64), np.asarray(tuned_loss, np.float64)
-    validations = of_the_head(eval_rows)
-    choice, negligible = choice_of(split, validations, stopped, config), negligible_of(config)
-    accuracy = flips.change_of(base_correct, tuned_correct, confidence=choice.confidence)
+    held_out: ClassHeldOut, course: RunCourse, config: JudgedConfig, memory: RowMemory = NOT_ASKED
+) -> Verdict:
+    """The verdict on a run with a classification head; the course of all validations, step 0 among them."""
+    weights, (base, tuned) = held_out.weights, held_out.losses
+    classification, split = held_out.classification, held_out.split
+    course = replace(course, validations=of_the_head(course.validations))
+    choice, negligible = choice_of(split, course, config), negligible_of(config)
+    accuracy = flips.change_of(held_out.base.correct, held_out.tuned.correct, confidence=choice.confidence)
     broken = int((~np.isfinite(base - tuned)).sum())
     gain = None
     if not broken and weights.any():
         gain = ratio_interval(base - tuned, weights, confidence=choice.confidence)
-    shape = overfitting.assess(
-        validations, train_curve, unit=UNIT, train_probe=train_probe, metric=metric, membership=membership
-    )
-    state = "worse" if broken else state_of(accuracy, 1.0, negligible)  # of all rows
-    models = {
-        "base": _model(base, weights, classification["models"]["majority"]),
-        "tuned": _model(tuned, weights, classification["models"]["tuned"]),
-    }
+    shape = overfitting.assess(course, memory, unit=UNIT)
+    state: VerdictState = "worse" if broken else state_of(accuracy, 1.0, negligible)  # of all rows
     return {
         "state": state,
-        "headline": _headline(state, classification, split, broken, negligible),
+        "headline": _headline(state, classification, broken, negligible),
         "sentences": [
             *_sentences(classification, accuracy, gain, choice),
-            *told(shape),
-            ending_of(stopped, config),
+            *overfitting_sentences(shape),
+            ending_of(course.stopped, config),
             *choice.sentences,
         ],
-        "advice": advise(
-            state=state,
-            gain=accuracy,
-            overfitting=shape,
-            stopped=stopped,
-            split=split,
-            config=config,
-            eval_rows=validations,
-            against=BASELINE,
-        ),
-        "gain": gain and gain_of(gain, UNIT, split, choice, negligible),
+        "advice": advise(JudgedOutcome(state, accuracy, split, shape, against=BASELINE), course, config),
+        "gain": gain_of(gain, UNIT, split, choice, negligible) if gain else None,
         "accuracy_gain": {**accuracy.to_dict(), "unit": "share of rows"},
-        **models,
+        "base": _figures(base, weights, classification["models"]["majority"]),
+        "tuned": _figures(tuned, weights, classification["models"]["tuned"]),
         "overfitting": shape,
-        "membership": membership,
-        "stopped": dict(stopped),
+        "membership": memory.membership,
+        "stopped": course.stopped,
         "classification": classification,
     }
 
 
 def of_the_head(validations: Sequence[Validation]) -> list[Validation]:
     """Without step 0, always the most frequent class: that a new head begins above it is no rise."""
-    return [one for one in validations if one["step"] > 0]
+    return [validation for validation in validations if validation["step"] > 0]
+
+
+class ClassifierFigures(NamedTuple):
+    """Figures of the tuned model, of always the most frequent class, and of the untuned model that was asked
+    for the label; None where it can't be asked."""
+
+    tuned: ClassFigures
+    majority: ClassFigures
+    prompted: ClassFigures | None
 
 
 def document(
-    split: str,
+    split: JudgingSplit,
     labels: Sequence[str],
     rows: Sequence[int],
-    models: Mapping[str, Document | None],
+    models: ClassifierFigures,
     *,
     unseen: int,
     over_prompted: Interval | None,
-) -> Document:
-    """`verdict["classification"]`. labels: the classes with `rows` of training each. models: figures of tuned
-    (whole), majority and prompted. over_prompted: how many more rows are right than when the untuned model is
-    asked, as a share, in pairs."""
-    found: Document = {
-        name: figures if name == "tuned" else {part: figures[part] for part in SHORT}
-        for name, figures in models.items()
-        if figures is not None
-    }
+) -> Classification:
+    """`verdict["classification"]`. labels: the classes with `rows` of training each. over_prompted: how many
+    more rows are right than when the untuned model is asked, as a share, in pairs."""
     most = max(rows)
-    return {
+    classification: Classification = {
         "split": split,
         "class_count": len(labels),
         "majority": {"label": labels[list(rows).index(most)], "share": most / sum(rows), "n": sum(rows)},
         "unseen": unseen,
-        "models": found,
-        "over_prompted": over_prompted and over_prompted.to_dict(),
-        "confused": most_confused(found["tuned"]["confusion"]),
+        "models": {"tuned": models.tuned, "majority": _averages(models.majority)},
+        "over_prompted": over_prompted.to_dict() if over_prompted else None,
+        "confused": most_confused(models.tuned["confusion"]),
+    }
+    if models.prompted is not None:
+        classification["models"]["prompted"] = _averages(models.prompted)
+    return classification
+
+
+def _averages(figures: ClassAverages) -> ClassAverages:
+    """What is kept of the models that are compared with."""
+    return {
+        "n": figures["n"],
+        "accuracy": figures["accuracy"],
+        "f1_macro": figures["f1_macro"],
+        "f1_weighted": figures["f1_weighted"],
     }
 
 
-def _model(loss: Array, weights: Array, figures: Mapping[str, Any]) -> Document:
+def _figures(loss: Array, weights: Array, figures: ClassAverages) -> LossFigures:
     counted = float(weights.sum())
     mean = float((loss * weights).sum() / counted) if counted else math.nan
     return {
@@ -159,7 +151,8 @@ def _model(loss: Array, weights: Array, figures: Mapping[str, Any]) -> Document:
     }
 
 
-def _headline(state: str, found: Mapping[str, Any], split: str, broken: int, negligible: float) -> str:
+def _headline(state: str, classification: Classification, broken: int, negligible: float) -> str:
+    split = classification["split"]
     if broken:
         where = phrasing.plural(broken, f"{split} row")
         return f"Broken: the loss is not a number on {where}; training diverged."
@@ -169,7 +162,7 @@ def _headline(state: str, found: Mapping[str, Any], split: str, broken: int, neg
         "no_gain": f"No gain (within {within_of(negligible)} of the rows, setting {SETTING})",
         "undecided": "Can't be told from noise",
     }[state]
-    models = found["models"]
+    models = classification["models"]
     rows = "held-out rows" if split == "test" else "validation rows"
     text = f"{lead}: {shares(models['tuned']['accuracy'], rows)}, against"
     text += f" {phrasing.share(models['majority']['accuracy'])} for {BASELINE}"
@@ -178,62 +171,61 @@ def _headline(state: str, found: Mapping[str, Any], split: str, broken: int, neg
     return f"{text}."
 
 
-def shares(interval: Mapping[str, Any], rows: str) -> str:
+def shares(interval: Estimate, rows: str) -> str:
     """ "91.2% of held-out rows right (88 to 94%, n 500)"."""
     bounds = phrasing.share_bounds(interval)
     return f"{phrasing.share(interval)} of {rows} right ({bounds}, n {interval['n']:,})"
 
 
 def _sentences(
-    found: Mapping[str, Any], accuracy: Interval, gain: Interval | None, choice: Choice
+    classification: Classification, accuracy: Interval, gain: Interval | None, choice: CheckpointChoice
 ) -> list[str]:
-    said = [_points(accuracy, f"than {BASELINE}", choice.basis)]
+    sentences = [_points(accuracy, f"than {BASELINE}", choice.basis)]
     if gain is not None and not accuracy.above and not accuracy.below and gain.above:
-        said[0] += (
+        sentences[0] += (
             " Its probabilities are better than the frequencies of the classes, though: the loss is lower"
         )
-        said[0] += f" by {_amount(gain)} nats a row."
-    prompted = found["models"].get("prompted")
-    if prompted and found["over_prompted"]:
-        over = Interval(**found["over_prompted"])
-        said.append(
-            _points(over, f"than the untuned model asked for the label (n {over.n:,})", "95% interval")
-        )
-    said += confusion_sentences(found)
-    return said
+        sentences[0] += f" by {_amount(gain)} nats a row."
+    if classification["models"].get("prompted") and classification["over_prompted"]:
+        over = Interval(**classification["over_prompted"])
+        than = f"than the untuned model asked for the label (n {over.n:,})"
+        sentences.append(_points(over, than, "95% interval"))
+    return sentences + confusion_sentences(classification)
 
 
-def confusion_sentences(found: Mapping[str, Any]) -> list[str]:
+def confusion_sentences(classification: Classification) -> list[str]:
     """What is mixed up most, how sure the model is, and rows that it can't get right."""
-    said = []
-    tuned = found["models"]["tuned"]
-    if found["confused"]:
-        pair = found["confused"][0]
+    sentences = []
+    tuned = classification["models"]["tuned"]
+    if classification["confused"]:
+        pair = classification["confused"][0]
         first, second = pair["labels"]
-        said.append(
+        sentences.append(
             f"The classes {first} and {second} are confused most: {phrasing.plural(pair['rows'], 'row')}."
         )
     macro = tuned["f1_macro"]
     if macro["low"] is not None:
         places = phrasing.decimals(macro["low"], macro["high"])
-        said.append(
+        sentences.append(
             f"Macro F1 over {tuned['class_count']:,} classes is {phrasing.number(macro['value'], places)}"
             f" ({phrasing.interval(macro['low'], macro['high'], places)})."
         )
     calibration = tuned.get("calibration")
-    if calibration and calibration["overconfident"]:
+    if calibration and calibration["overconfident"] and calibration["temperature"]:
         heat = calibration["temperature"]
         places = phrasing.decimals(heat["low"], heat["high"], default=1)
-        said.append(
+        sentences.append(
             "It is more sure than it is right: its logits would have to be divided by"
             f" {phrasing.number(heat['value'], places)}"
             f" ({phrasing.interval(heat['low'], heat['high'], places)}, n {heat['n']:,})."
         )
-    if found["unseen"]:
-        have, count = ("has", "it counts") if found["unseen"] == 1 else ("have", "they count")
-        rows = phrasing.plural(found["unseen"], "row")
-        said.append(f"{rows} {have} a label that training never saw: {count} as wrong, and {have} no loss.")
-    return said
+    if unseen := classification["unseen"]:
+        have, count = ("has", "it counts") if unseen == 1 else ("have", "they count")
+        rows = phrasing.plural(unseen, "row")
+        sentences.append(
+            f"{rows} {have} a label that training never saw: {count} as wrong, and {have} no loss."
+        )
+    return sentences
 
 
 def _points(change: Interval, than: str, basis: str) -> str:
@@ -258,12 +250,14 @@ def _amount(gain: Interval) -> str:
     return f"{phrasing.number(gain.value, places)} ({phrasing.interval(gain.low, gain.high, places)})"
 
 
-def add_labels(verdict: Document, classification: Document) -> None:
+def add_labels(verdict: Verdict, classification: Classification) -> None:
     """Give the verdict of a run that learned to answer with the label its figures as a classifier."""
-    tuned, prompted = classification["models"]["tuned"], classification["models"]["prompted"]
+    models = classification["models"]
     rows = "held-out rows" if classification["split"] == "test" else "validation rows"
-    said = f"As a classifier, by the likeliest label: {shares(tuned['accuracy'], rows)}, against"
-    said += f" {phrasing.share(prompted['accuracy'])} for the base model and"
-    said += f" {phrasing.share(classification['models']['majority']['accuracy'])} for {BASELINE}."
+    sentence = (
+        f"As a classifier, by the likeliest label: {shares(models['tuned']['accuracy'], rows)}, against"
+    )
+    sentence += f" {phrasing.share(models['prompted']['accuracy'])} for the base model and"
+    sentence += f" {phrasing.share(models['majority']['accuracy'])} for {BASELINE}."
     verdict["classification"] = classification
-    verdict["sentences"] = [said, *confusion_sentences(classification)[:1], *verdict["sentences"]]
+    verdict["sentences"] = [sentence, *confusion_sentences(classification)[:1], *verdict["sentences"]]

@@ -7,22 +7,23 @@ twenty is warned of something. Pure: numbers in, alarms out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from engine.diagnostics import phrasing
 from engine.diagnostics.course import overfitting, step_noise
-from engine.diagnostics.course.overfitting import TrainCurve
-from engine.diagnostics.course.stages import Metric, parting
-from engine.diagnostics.course.validation import Validation
+from engine.diagnostics.course.run_course import LossCourse
+from engine.diagnostics.course.stages import parting
 from engine.diagnostics.forgetting.forgetting import THRESHOLDS
+from engine.diagnostics.forgetting.probe_scores import PROSE
 from engine.diagnostics.statistics.statistics import Interval, ratio_interval
+from store.documents.verdict import Verdict
 
-Document = Mapping[str, Any]
+Colour = Literal["red", "amber"]
+COLOURS: tuple[Colour, Colour] = ("red", "amber")
 
 
 @dataclass(frozen=True)
@@ -34,29 +35,23 @@ class Alarm:
     message: str
 
 
-def overfits(
-    validations: Sequence[Validation],
-    train_curve: TrainCurve,
-    *,
-    unit: str,
-    looks: int,
-    metric: Sequence[Metric] = (),
-    metric_name: str = "",
-) -> list[Alarm]:
+def overfits(course: LossCourse, *, unit: str, looks: int) -> list[Alarm]:
     """Whether validation loss surely rose since its best step, and whether the metric says otherwise."""
-    found = overfitting.onset(validations, train_curve, looks)
+    validations = course.validations
+    onset = overfitting.onset(validations, course.train_curve, looks)
     last = int(validations[-1]["step"]) if len(validations) else 0
     alarms = []
-    if found:
-        since, best, rise = found
-        said = f"It overfits, surely since step {since:,}: validation loss lies {_amount(rise)} {unit} above"
-        said += f" that of step {best:,} ({_certainty(looks)}, {phrasing.plural(rise.n, 'row')})."
-        alarms.append(Alarm("overfitting", since, said))
+    if onset:
+        since, best, rise = onset
+        message = (
+            f"It overfits, surely since step {since:,}: validation loss lies {_amount(rise)} {unit} above"
+        )
+        message += f" that of step {best:,} ({_certainty(looks)}, {phrasing.plural(rise.n, 'row')})."
+        alarms.append(Alarm("overfitting", since, message))
     losses = step_noise.mean_losses(validations)
-    if metric and len(losses) > 1 and np.isfinite(losses).all():
-        best = found[1] if found else int(validations[int(losses.argmin())]["step"])
-        shape = {"best_step": best, "last_step": last}
-        parted = parting(shape, metric, metric_name, found[2] if found else None, looks)
+    if course.metric.values and len(losses) > 1 and np.isfinite(losses).all():
+        best = onset[1] if onset else int(validations[int(losses.argmin())]["step"])
+        parted = parting((best, last), course.metric, onset[2] if onset else None, looks)
         if parted:
             alarms.append(Alarm("parting", int(parted["to_step"]), parted["sentence"]))
     return alarms
@@ -68,43 +63,44 @@ def forgets(step: int, base: ArrayLike, tuned: ArrayLike, tokens: ArrayLike, *, 
     if not np.isfinite(change).all():  # training says so itself
         return []
     rise = ratio_interval(change, tokens, confidence=1 - 0.05 / max(1, looks))
-    limits = THRESHOLDS["nats"]
     amount = f"{_amount(rise)} nats a token ({_certainty(looks)}, {phrasing.plural(rise.n, 'passage')})"
-    passed = [colour for colour in ("red", "amber") if (rise.low or 0) > limits[colour]]
-    return [_forgot(colour, limits[colour], step, amount) for colour in passed]
+    passed = [colour for colour in COLOURS if (rise.low or 0) > THRESHOLDS["nats"][colour]]
+    return [_forgot(colour, step, amount) for colour in passed]
 
 
-def of_verdict(verdict: Document) -> list[Alarm]:
+def of_verdict(verdict: Verdict) -> list[Alarm]:
     """What a verdict says of the kept model and of its training."""
-    alarms = []
-    stopped = verdict.get("stopped") or {}
-    shape = verdict.get("overfitting") or {}
-    if shape.get("state") == "overfits":
+    alarms, shape = [], verdict["overfitting"]
+    if shape and shape["state"] == "overfits" and shape["since_step"] is not None:
         rise = shape["sentence"].removeprefix("It overfits: ")
-        said = f"It overfits, surely since step {shape['since_step']:,}: {rise}"
-        alarms.append(Alarm("overfitting", int(shape["since_step"]), said))
-    if shape.get("stage") == "memorising":
-        alarms.append(Alarm("memorising", int(shape["last_step"]), shape["stage_sentence"]))
-    if parted := shape.get("parting"):
-        alarms.append(Alarm("parting", int(parted["to_step"]), parted["sentence"]))
-    kept = int(stopped.get("restored_step") or stopped.get("step") or 0)
-    for text in (verdict.get("forgetting") or {}).get("texts", ()):
-        change = text.get("change")
-        if text["probe"] != "prose" or not change or change["low"] is None:
+        message = f"It overfits, surely since step {shape['since_step']:,}: {rise}"
+        alarms.append(Alarm("overfitting", int(shape["since_step"]), message))
+    if shape and shape["stage"] == "memorising":
+        alarms.append(Alarm("memorising", int(shape["last_step"] or 0), shape["stage_sentence"]))
+    if shape and shape["parting"]:
+        alarms.append(Alarm("parting", int(shape["parting"]["to_step"]), shape["parting"]["sentence"]))
+    return alarms + _of_prose(verdict)
+
+
+def _of_prose(verdict: Verdict) -> list[Alarm]:
+    forgetting, stopped = verdict.get("forgetting"), verdict["stopped"]
+    kept = int(stopped["restored_step"] or stopped["step"])
+    alarms = []
+    for text in forgetting["texts"] if forgetting else ():
+        change = text["change"]
+        if text["probe"] != PROSE or not change or change["low"] is None:
             continue
         rise = Interval(**change)
-        basis = f"95% interval, {phrasing.plural(rise.n, 'passage')}"
-        alarms += [
-            _forgot(colour, limit, kept, f"{_amount(rise)} nats a token ({basis})")
-            for colour, limit in THRESHOLDS["nats"].items()
-            if change["low"] > limit
-        ]
+        amount = f"{_amount(rise)} nats a token (95% interval, {phrasing.plural(rise.n, 'passage')})"
+        passed = [colour for colour in reversed(COLOURS) if change["low"] > THRESHOLDS["nats"][colour]]
+        alarms += [_forgot(colour, kept, amount) for colour in passed]
     return alarms
 
 
-def _forgot(colour: str, limit: float, step: int, amount: str) -> Alarm:
-    said = f"It has forgotten more than {limit:g} nats a token at step {step:,}: the loss on plain prose rose"
-    return Alarm(f"forgetting_{colour}", step, f"{said} by {amount}.")
+def _forgot(colour: Colour, step: int, amount: str) -> Alarm:
+    limit = THRESHOLDS["nats"][colour]
+    lead = f"It has forgotten more than {limit:g} nats a token at step {step:,}: the loss on plain prose rose"
+    return Alarm(f"forgetting_{colour}", step, f"{lead} by {amount}.")
 
 
 def _certainty(looks: int) -> str:

@@ -6,26 +6,28 @@ Pure: arrays in, a JSON document out.
 
 from __future__ import annotations
 
-from typing import Any
-
+from engine.diagnostics.course.judged_config import JudgedConfig
+from engine.diagnostics.course.run_course import RunCourse
 from engine.diagnostics.verdicts import verdict
+from engine.diagnostics.verdicts.held_out import HeldOut
+from store.documents.verdict import Verdict
 
-Document = dict[str, Any]
+UNTRAINED = RunCourse(stopped={"reason": "mixed", "step": 0, "restored_step": None})
 
 
-def judge(*, alpha: float, of: str, **evidence: Any) -> Document:
-    """As `verdict.judge` without `eval_rows`, `train_curve` and `stopped`; overfitting is null. of: the name
-    of the run whose model lies at α 1."""
-    stopped = {"reason": "mixed", "step": 0, "restored_step": None}
-    found = verdict.judge(**evidence, eval_rows=[], train_curve=[], stopped=stopped)
-    course = found["overfitting"]["sentence"]
+def judge(held_out: HeldOut, config: JudgedConfig, *, alpha: float, of: str) -> Verdict:
+    """As `verdict.judge` of a run without a course; overfitting is null. of: the name of the run whose model
+    lies at α 1."""
+    judged = verdict.judge(held_out, UNTRAINED, config)
+    course = judged["overfitting"]["sentence"] if judged["overfitting"] else ""
     where = f"It lies at α {alpha:g} on the way from the base model (0) to “{of}” (1). Nothing was trained."
-    sentences = [where, *(said for said in found["sentences"] if said != course)]
-    return found | {"overfitting": None, "sentences": sentences, "advice": []}
+    sentences = [where, *(sentence for sentence in judged["sentences"] if sentence != course)]
+    return {**judged, "overfitting": None, "sentences": sentences, "advice": []}
 
 
-def without_advice(found: Document) -> Document:
+def without_advice(judged: Verdict) -> Verdict:
     """Advice is for the run that it was mixed from: there is nothing here to train otherwise."""
-    if "forgetting" in found:
-        found["forgetting"] = found["forgetting"] | {"advice": []}
-    return found | {"advice": []}
+    forgetting = judged.get("forgetting")
+    if forgetting:
+        judged["forgetting"] = {**forgetting, "advice": []}
+    return {**judged, "advice": []}

@@ -11,95 +11,83 @@ not say that the chosen answers became likelier: both may have become less likel
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engine.diagnostics import phrasing
 from engine.diagnostics.course import overfitting
-from engine.diagnostics.course.advice import Choice, advise, choice_of
-from engine.diagnostics.course.stages import Metric
-from engine.diagnostics.course.validation import Validation
+from engine.diagnostics.course.advice import CheckpointChoice, JudgedOutcome, advise, choice_of
+from engine.diagnostics.course.judged_config import JudgedConfig
+from engine.diagnostics.course.run_course import NOT_ASKED, RowMemory, RunCourse
 from engine.diagnostics.statistics.statistics import Interval, ratio_interval, wilson_interval
+from engine.diagnostics.verdicts.held_out import Array, HeldOutPairs, ModelPairs
 from engine.diagnostics.verdicts.verdict import (
     SETTING,
     ending_of,
     gain_of,
     negligible_of,
+    overfitting_sentences,
     smallest,
     state_of,
-    told,
     within_of,
 )
+from store.documents.estimate import Estimate
+from store.documents.forgetting import AdvicePiece
+from store.documents.verdict import LossFigures, PreferenceFigures, Verdict
 
-Array = NDArray[np.float64]
 IN_NATS = ("sigmoid", "robust", "sigmoid_norm")  # the other losses are no log-likelihoods
 
 
 def judge(
-    *,
-    split: str,
-    base: Mapping[str, Array],
-    tuned: Mapping[str, Array],
-    eval_rows: Sequence[Validation],
-    train_curve: Sequence[tuple[int, float]],
-    stopped: Mapping[str, Any],
-    config: Mapping[str, Any],
-    metric: tuple[str, Sequence[Metric]] = ("", ()),
-    train_probe: Sequence[Validation] | None = None,
-    membership: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """The verdict document of docs/architecture.md, with `preference` beside it.
-
-    `base`, `tuned`: `losses`, `margins` (of rewards), `chosen_logps` and `rejected_logps` (nats an answer),
-    float64 [pairs], of the same held-out pairs. The other arguments are those of `verdict.judge`.
-    """
-    count = len(base["losses"])
+    held_out: HeldOutPairs, course: RunCourse, config: JudgedConfig, memory: RowMemory = NOT_ASKED
+) -> Verdict:
+    """The verdict on a run of preference tuning, with `preference` beside it."""
+    base, tuned, split = held_out.base, held_out.tuned, held_out.split
     unit = "nats a pair" if config["loss_type"] in IN_NATS else "loss a pair"
-    broken = int((~np.isfinite(tuned["losses"])).sum())
-    choice, negligible = choice_of(split, eval_rows, stopped, config), negligible_of(config)
+    broken = int((~np.isfinite(tuned.losses)).sum())
+    choice, negligible = choice_of(split, course, config), negligible_of(config)
     gain = None
     if not broken:
-        gained = base["losses"] - tuned["losses"]
-        gain = ratio_interval(gained, np.ones(count), confidence=choice.confidence)
-    shape = overfitting.assess(
-        eval_rows, train_curve, unit=unit, train_probe=train_probe, metric=metric, membership=membership
-    )
-    models = {"base": _model(base["losses"]), "tuned": _model(tuned["losses"])}
-    state = state_of(gain, models["base"]["loss"], negligible)
-    found = None if broken else _preference(base, tuned)
-    advice = advise(
-        state=state, gain=gain, overfitting=shape, stopped=stopped, split=split, config=config,
-        eval_rows=eval_rows,
-    )  # fmt: skip
+        gained = base.losses - tuned.losses
+        gain = ratio_interval(gained, np.ones(len(gained)), confidence=choice.confidence)
+    shape = overfitting.assess(course, memory, unit=unit)
+    before, after = _figures(base.losses), _figures(tuned.losses)
+    state = state_of(gain, before["loss"], negligible)
+    preference = None if broken else _preference(base, tuned)
+    advice = advise(JudgedOutcome(state, gain, split, shape), course, config)
+    ending = ending_of(course.stopped, config)
     return {
         "task": "dpo",
         "state": state,
-        "headline": _headline(state, gain, found, split, negligible) if found else _broken(broken, split),
+        "headline": (
+            _headline(state, gain, preference, split, negligible) if preference else _broken(broken, split)
+        ),
         "sentences": [
-            *([_loss(gain, models, unit, choice), _answers(found)] if gain and found else []),
-            *told(shape),
-            *([ending] if (ending := ending_of(stopped, config)) else []),
+            *(
+                [_loss(gain, before, after, unit, choice), _answers(preference)]
+                if gain and preference
+                else []
+            ),
+            *overfitting_sentences(shape),
+            *([ending] if ending else []),
             *choice.sentences,
         ],
-        "advice": [*_displaced(found, config), *advice],
-        "gain": gain and gain_of(gain, unit, split, choice, negligible),
+        "advice": [*_displaced(preference, config), *advice],
+        "gain": gain_of(gain, unit, split, choice, negligible) if gain else None,
         "accuracy_gain": None,
-        "preference": found,
-        **models,
+        "preference": preference,
+        "base": before,
+        "tuned": after,
         "overfitting": shape,
-        "membership": membership,
-        "stopped": dict(stopped),
+        "membership": memory.membership,
+        "stopped": course.stopped,
     }
 
 
-def _model(losses: Array) -> dict[str, Any]:
+def _figures(losses: Array) -> LossFigures:
     loss = float(losses.mean())
-    known = loss if math.isfinite(loss) else None
     return {
-        "loss": known,
+        "loss": loss if math.isfinite(loss) else None,
         "perplexity": None,
         "token_accuracy": None,
         "n": len(losses),
@@ -107,18 +95,15 @@ def _model(losses: Array) -> dict[str, Any]:
     }
 
 
-def _preference(base: Mapping[str, Array], tuned: Mapping[str, Array]) -> dict[str, Any]:
+def _preference(base: ModelPairs, tuned: ModelPairs) -> PreferenceFigures:
     """Reward accuracy with Wilson's interval, the mean margin, and what became of both answers."""
-    margins, ones = tuned["margins"], np.ones(len(tuned["margins"]))
-    changes = {
-        f"{which}_change": ratio_interval(tuned[f"{which}_logps"] - base[f"{which}_logps"], ones).to_dict()
-        for which in ("chosen", "rejected")
-    }
+    margins, ones = tuned.margins, np.ones(len(tuned.margins))
     return {
         "moved": int((margins != 0).sum()),
         "reward_accuracy": wilson_interval(int((margins > 0).sum()), len(margins)).to_dict(),
         "reward_margin": ratio_interval(margins, ones).to_dict(),
-        **changes,
+        "chosen_change": ratio_interval(tuned.chosen_logps - base.chosen_logps, ones).to_dict(),
+        "rejected_change": ratio_interval(tuned.rejected_logps - base.rejected_logps, ones).to_dict(),
     }
 
 
@@ -127,8 +112,10 @@ def _broken(count: int, split: str) -> str:
     return f"Broken: the loss is not a number on {where}; training diverged."
 
 
-def _headline(state: str, gain: Interval | None, found: dict[str, Any], split: str, negligible: float) -> str:
-    accuracy, moved = found["reward_accuracy"], found["moved"]
+def _headline(
+    state: str, gain: Interval | None, preference: PreferenceFigures, split: str, negligible: float
+) -> str:
+    accuracy, moved = preference["reward_accuracy"], preference["moved"]
     n = accuracy["n"]
     pairs = phrasing.plural(n, "held-out pair" if split == "test" else "validation pair")
     if not moved:
@@ -140,7 +127,7 @@ def _headline(state: str, gain: Interval | None, found: dict[str, Any], split: s
     if state == "learned":
         return f"Learned: the tuned model {share} ({bounds})."
     if state == "worse":
-        joined = ", though" if accuracy["low"] > 0.5 else ":"
+        joined = ", though" if (accuracy["low"] or 0.0) > 0.5 else ":"
         return f"Worse than the base model by its loss{joined} the tuned model {share} ({bounds})."
     if state == "no_gain":
         within = f"within {within_of(negligible)} of the base model's (setting {SETTING})"
@@ -151,9 +138,9 @@ def _headline(state: str, gain: Interval | None, found: dict[str, Any], split: s
     return f"Can't be told from noise: the tuned model {share} ({bounds})."
 
 
-def _loss(gain: Interval, models: dict[str, dict[str, Any]], unit: str, choice: Choice) -> str:
+def _loss(gain: Interval, base: LossFigures, tuned: LossFigures, unit: str, choice: CheckpointChoice) -> str:
     places = max(phrasing.decimals(gain.low, gain.high), 2)
-    before, after = (phrasing.number(models[which]["loss"], places) for which in ("base", "tuned"))
+    before, after = (phrasing.number(model["loss"] or 0.0, places) for model in (base, tuned))
     if before == after:
         lead = f"The preference loss stayed at {before}, which any untrained model has"
     else:
@@ -163,13 +150,13 @@ def _loss(gain: Interval, models: dict[str, dict[str, Any]], unit: str, choice: 
         return f"{lead} (no interval: {gain.why})."
     if gain.low == gain.high:
         return f"{lead}."
-    seen = "" if gain.above or gain.below else smallest(gain)
-    return f"{lead} ({choice.basis} of the gain {phrasing.interval(gain.low, gain.high)}{seen})."
+    least = "" if gain.above or gain.below else smallest(gain)
+    return f"{lead} ({choice.basis} of the gain {phrasing.interval(gain.low, gain.high)}{least})."
 
 
-def _answers(found: dict[str, Any]) -> str:
+def _answers(preference: PreferenceFigures) -> str:
     """What became of the chosen answers' own likelihood; that it fell is a known failure, and said."""
-    chosen, rejected = found["chosen_change"], found["rejected_change"]
+    chosen, rejected = preference["chosen_change"], preference["rejected_change"]
     amounts = f"by {_change(chosen)} nats an answer, that of the rejected ones by {_change(rejected)}"
     if chosen["high"] is not None and chosen["high"] < 0:
         return (
@@ -182,7 +169,7 @@ def _answers(found: dict[str, Any]) -> str:
     return f"{lead}: their log-probability changed {amounts}."
 
 
-def _change(interval: dict[str, Any]) -> str:
+def _change(interval: Estimate) -> str:
     places = phrasing.decimals(interval["low"], interval["high"])
     value = phrasing.number(interval["value"], places)
     sign = "+" if interval["value"] > 0 and value.strip("0.,") else ""
@@ -193,8 +180,8 @@ def _change(interval: dict[str, Any]) -> str:
     return f"{sign}{value} ({phrasing.interval(interval['low'], interval['high'], places)})"
 
 
-def _displaced(found: dict[str, Any] | None, config: Mapping[str, Any]) -> list[dict[str, Any]]:
-    high = found["chosen_change"]["high"] if found else None
+def _displaced(preference: PreferenceFigures | None, config: JudgedConfig) -> list[AdvicePiece]:
+    high = preference["chosen_change"]["high"] if preference else None
     if high is None or high >= 0 or config["loss_type"] == "apo_zero":
         return []
     return [

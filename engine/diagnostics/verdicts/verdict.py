@@ -9,107 +9,64 @@ it rests on. Pure: arrays and config in, a JSON document out (no NaN in it); doc
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from engine.diagnostics import phrasing
 from engine.diagnostics.course import overfitting
-from engine.diagnostics.course.advice import Choice, advise, choice_of
-from engine.diagnostics.course.stages import Metric
-from engine.diagnostics.course.validation import Validation
+from engine.diagnostics.course.advice import CheckpointChoice, JudgedOutcome, advise, choice_of
+from engine.diagnostics.course.judged_config import JudgedConfig
+from engine.diagnostics.course.run_course import NOT_ASKED, RowMemory, RunCourse
 from engine.diagnostics.statistics.statistics import Interval, ratio_interval
+from engine.diagnostics.verdicts.held_out import Array, HeldOut, ModelRows
+from store.documents.classification import JudgingSplit
+from store.documents.overfitting import Overfitting
+from store.documents.verdict import Gain, LossFigures, Stopped, Verdict, VerdictState
 
 NEGLIGIBLE = 0.01  # `negligible_gain` where a config has none: of the base loss
 
-Array = NDArray[np.float64]
-
 
 def judge(
-    *,
-    row_ids: ArrayLike,
-    split: str,
-    base_loss_sum: ArrayLike,
-    tuned_loss_sum: ArrayLike,
-    tokens: ArrayLike,
-    base_correct: ArrayLike,
-    tuned_correct: ArrayLike,
-    eval_rows: Sequence[Validation],
-    train_curve: Sequence[tuple[int, float]],
-    stopped: Mapping[str, Any],
-    config: Mapping[str, Any],
-    train_probe: Sequence[Validation] | None = None,
-    membership: Mapping[str, Any] | None = None,
-    metric: tuple[str, Sequence[Metric]] = ("", ()),
-    extraction: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """The verdict document of docs/architecture.md.
-
-    Arrays have one entry for each held-out row: summed loss in nats, trained tokens, and how many of
-    those were the model's first choice. `split`: "test" or "validation". `eval_rows`: the validations of
-    the run in order, step 0 first. `train_curve`: (step, loss). `stopped`: reason, step, restored_step.
-    `config`: the resolved TrainConfig. `train_probe`, `membership`, `extraction`: as `overfitting.assess`,
-    `metric` its name in words and its values by step. Raises ValueError where no row has a token or lengths
-    differ.
-    """
-    weights = np.asarray(tokens, np.float64)
-    base, tuned = np.asarray(base_loss_sum, np.float64), np.asarray(tuned_loss_sum, np.float64)
-    if not len(np.asarray(row_ids)) == len(base) == len(tuned) == len(weights):
-        raise ValueError("Held-out rows, losses and tokens differ in length.")
-    shape = overfitting.assess(
-        eval_rows,
-        train_curve,
-        train_probe=train_probe,
-        membership=membership,
-        extraction=extraction,
-        metric=metric,
-    )
-    models = {
-        "base": _model(base, np.asarray(base_correct, np.float64), weights),
-        "tuned": _model(tuned, np.asarray(tuned_correct, np.float64), weights),
-    }
+    held_out: HeldOut, course: RunCourse, config: JudgedConfig, memory: RowMemory = NOT_ASKED
+) -> Verdict:
+    """The verdict on the rows of `held_out`. Raises ValueError where no row has a token or lengths differ."""
+    weights, (base, tuned) = held_out.weights, held_out.losses
+    split, negligible = held_out.split, negligible_of(config)
+    shape = overfitting.assess(course, memory)
+    before, after = _figures(held_out.base, weights), _figures(held_out.tuned, weights)
     broken = int((~np.isfinite(base - tuned)).sum())
-    choice = choice_of(split, eval_rows, stopped, config)
+    choice = choice_of(split, course, config)
     gain = None if broken else ratio_interval(base - tuned, weights, confidence=choice.confidence)
-    correct = np.asarray(tuned_correct, np.float64) - np.asarray(base_correct, np.float64)
+    correct = np.asarray(held_out.tuned.correct, np.float64) - np.asarray(held_out.base.correct, np.float64)
     accuracy = ratio_interval(correct, weights, confidence=choice.confidence)
-    negligible = negligible_of(config)
-    state = state_of(gain, models["base"]["loss"], negligible)
+    state = state_of(gain, before["loss"], negligible)
+    ending = ending_of(course.stopped, config)
     return {
         "state": state,
         "headline": _headline(state, gain, split, broken, choice, negligible),
         "sentences": [
-            *_tokens(models, accuracy, choice),
-            *told(shape),
-            *([ending] if (ending := ending_of(stopped, config)) else []),
+            *_tokens(before, after, accuracy, choice),
+            *overfitting_sentences(shape),
+            *([ending] if ending else []),
             *choice.sentences,
         ],
-        "advice": advise(
-            state=state,
-            gain=gain,
-            overfitting=shape,
-            stopped=stopped,
-            split=split,
-            config=config,
-            eval_rows=eval_rows,
-        ),
-        "gain": gain and gain_of(gain, "nats a token", split, choice, negligible),
+        "advice": advise(JudgedOutcome(state, gain, split, shape), course, config),
+        "gain": gain_of(gain, "nats a token", split, choice, negligible) if gain else None,
         "accuracy_gain": {**accuracy.to_dict(), "unit": "share of tokens"},
-        **models,
+        "base": before,
+        "tuned": after,
         "overfitting": shape,
-        "stopped": dict(stopped),
+        "stopped": course.stopped,
     }
 
 
-def negligible_of(config: Mapping[str, Any]) -> float:
+def negligible_of(config: JudgedConfig) -> float:
     """The share of the base loss, or of rows, up to which a gain doesn't matter; runs from before the setting
     have the default."""
     return float(config.get("negligible_gain", NEGLIGIBLE))
 
 
-def state_of(gain: Interval | None, base_loss: float | None, negligible: float = NEGLIGIBLE) -> str:
+def state_of(gain: Interval | None, base_loss: float | None, negligible: float = NEGLIGIBLE) -> VerdictState:
     """What the gain says: first whether it can matter at all, then its sign against its interval. A gain of
     None is a loss that is not a number."""
     if gain is None:
@@ -122,27 +79,35 @@ def state_of(gain: Interval | None, base_loss: float | None, negligible: float =
     return "learned" if gain.above else "worse" if gain.below else "undecided"
 
 
-def _model(loss_sum: Array, correct: Array, tokens: Array) -> dict[str, Any]:
+def _figures(model: ModelRows, tokens: Array) -> LossFigures:
     counted = float(tokens.sum())
-    loss = float(loss_sum.sum() / counted) if counted else math.nan
-    known = math.isfinite(loss)
+    loss = float(np.asarray(model.loss_sum, np.float64).sum() / counted) if counted else math.nan
+    finite = math.isfinite(loss)
     return {
-        "loss": loss if known else None,
-        "perplexity": math.exp(loss) if known and loss < 700 else None,
-        "token_accuracy": float(correct.sum() / counted) if counted else None,
+        "loss": loss if finite else None,
+        "perplexity": math.exp(loss) if finite and loss < 700 else None,
+        "token_accuracy": float(np.asarray(model.correct, np.float64).sum() / counted) if counted else None,
         "n": int((tokens > 0).sum()),
         "tokens": int(counted),
     }
 
 
-def gain_of(gain: Interval, unit: str, split: str, choice: Choice, negligible: float) -> dict[str, Any]:
+def gain_of(
+    gain: Interval, unit: str, split: JudgingSplit, choice: CheckpointChoice, negligible: float
+) -> Gain:
     """The `gain` of a verdict; `chosen_of`: the steps that its interval is widened for."""
-    document = {**gain.to_dict(), "unit": unit, "split": split, "detectable": gain.detectable}
-    return document | {"negligible": negligible, "chosen_of": choice.steps}
+    return {
+        **gain.to_dict(),
+        "unit": unit,
+        "split": split,
+        "detectable": gain.detectable,
+        "negligible": negligible,
+        "chosen_of": choice.steps,
+    }
 
 
 def _headline(
-    state: str, gain: Interval | None, split: str, broken: int, choice: Choice, negligible: float
+    state: str, gain: Interval | None, split: str, broken: int, choice: CheckpointChoice, negligible: float
 ) -> str:
     if gain is None:
         where = phrasing.plural(broken, f"{split} row")
@@ -186,27 +151,27 @@ def smallest(gain: Interval) -> str:
 
 
 def _unknown(gain: Interval, rows: str) -> str:
-    said = f"Can't be told from {rows}: {gain.why or 'they are too few'}, so that there is no interval"
+    sentence = f"Can't be told from {rows}: {gain.why or 'they are too few'}, so that there is no interval"
     if not gain.value:
-        return f"{said}."
+        return f"{sentence}."
     way = "better" if gain.value > 0 else "worse"
-    return f"{said}; the tuned model is {way} there by {phrasing.alone(abs(gain.value))} nats a token."
+    return f"{sentence}; the tuned model is {way} there by {phrasing.alone(abs(gain.value))} nats a token."
 
 
-def _tokens(models: dict[str, dict[str, Any]], accuracy: Interval, choice: Choice) -> list[str]:
-    base, tuned = models["base"], models["tuned"]
-    if not base["perplexity"] or not tuned["perplexity"]:
+def _tokens(base: LossFigures, tuned: LossFigures, accuracy: Interval, choice: CheckpointChoice) -> list[str]:
+    right = base["token_accuracy"], tuned["token_accuracy"]
+    if not base["perplexity"] or not tuned["perplexity"] or right[0] is None or right[1] is None:
         return []
     before, after = phrasing.perplexity(base["perplexity"]), phrasing.perplexity(tuned["perplexity"])
     perplexity = f"went from {before} to {after}" if before != after else f"stayed at {before}"
     return [
         f"Perplexity {perplexity}, and the first choice is right for"
-        f" {phrasing.percent(tuned['token_accuracy'])} of tokens (n {base['tokens']:,}; base model"
-        f" {phrasing.percent(base['token_accuracy'])}; {_points(accuracy, choice)})."
+        f" {phrasing.percent(right[1])} of tokens (n {base['tokens']:,}; base model"
+        f" {phrasing.percent(right[0])}; {_points(accuracy, choice)})."
     ]
 
 
-def _points(change: Interval, choice: Choice) -> str:
+def _points(change: Interval, choice: CheckpointChoice) -> str:
     if change.low is None or change.high is None:
         return f"no interval of the change: {change.why}"
     if change.low == change.high:
@@ -215,16 +180,16 @@ def _points(change: Interval, choice: Choice) -> str:
     return f"{choice.basis} of the change {bounds} points"
 
 
-def told(shape: Mapping[str, Any]) -> list[str]:
+def overfitting_sentences(shape: Overfitting) -> list[str]:
     """Whether it overfits, where loss and metric part, and that it memorises where it does."""
     parts = [shape["parting"]["sentence"]] if shape["parting"] else []
     memorises = [shape["stage_sentence"]] if shape["stage"] == "memorising" else []
     return [shape["sentence"], *parts, *memorises]
 
 
-def ending_of(stopped: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+def ending_of(stopped: Stopped, config: JudgedConfig) -> str:
     """How training ended, as a sentence; empty where there was no training."""
-    step, restored = int(stopped["step"]), stopped.get("restored_step")
+    step, restored = int(stopped["step"]), stopped["restored_step"]
     if stopped["reason"] == "mixed":  # from the weights of another run
         return ""
     reason = {

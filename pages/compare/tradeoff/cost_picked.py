@@ -106,8 +106,8 @@ def groups(rows: Sequence[Row]) -> tuple[str, dict[str, list[Row]]]:
 
 
 def compared(
-    rows: Sequence[Row], measure: str, pair: pareto.Pair = pareto.unpaired
-) -> tuple[str, list[dict[str, Any]]]:
+    rows: Sequence[Row], measure: str, pair: pareto.PairedDifference = pareto.unpaired
+) -> tuple[str, list[pareto.MatchedSweeps]]:
     """Each sweep against the one with the most runs: the kind, and the documents of `pareto.matched`; `pair`:
     differences of two runs where they were measured on the same items.
 
@@ -122,7 +122,7 @@ def compared(
     ]
 
 
-def _run(row: Row, measure: str, name: str, kind: str) -> pareto.Run:
+def _run(row: Row, measure: str, name: str, kind: str) -> pareto.RunPoint:
     group = name if kind == "method" else f"learning rate {name}"
     found = pareto_run(row, measure, group)
     if kind == "learning rate":
@@ -130,7 +130,7 @@ def _run(row: Row, measure: str, name: str, kind: str) -> pareto.Run:
     return found
 
 
-def draw_matched(rows: Sequence[Row], measure: str, pair: pareto.Pair) -> None:
+def draw_matched(rows: Sequence[Row], measure: str, pair: pareto.PairedDifference) -> None:
     """A sentence for each comparison, and the figures behind them."""
     kind, found = compared(rows, measure, pair)
     st.subheader("At equal gain", anchor=False)
@@ -157,7 +157,7 @@ def _capital(sentence: str) -> str:
     return sentence[:1].upper() + sentence[1:]
 
 
-def _lines(one: dict[str, Any], measure: str) -> list[dict[str, Any]]:
+def _lines(one: pareto.MatchedSweeps, measure: str) -> list[dict[str, Any]]:
     unit = MEASURES[measure].unit
     return [
         {

@@ -11,7 +11,7 @@ import html
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from engine.diagnostics.comparison import pareto
 from engine.diagnostics.forgetting import probe_scores
@@ -31,7 +31,9 @@ class Measure:
     axis: str
     unit: str
     scale: float = 1
-    limits: str = ""  # of THRESHOLDS; a distance has none, that it moved is what was wanted
+    limits: Literal["nats", "share", ""] = (
+        ""  # of THRESHOLDS; a distance has none, that it moved is what was wanted
+    )
     items: str = ""
 
 
@@ -102,7 +104,8 @@ def limits(measure: str) -> dict[str, float] | None:
     what = measure_of(measure)
     if not what.limits:
         return None
-    return {name: abs(what.scale) * level for name, level in THRESHOLDS[what.limits].items()}
+    levels = THRESHOLDS[what.limits]
+    return {"amber": abs(what.scale) * levels["amber"], "red": abs(what.scale) * levels["red"]}
 
 
 def cost_of(row: Row, measure: str) -> dict[str, Any] | None:
@@ -149,18 +152,18 @@ def left_out(shown: int, total: int, reasons: Counter[str]) -> str:
     return f"{said} Left out: {'; '.join(parts)}."
 
 
-def pareto_run(row: Row, measure: str, group: str = "") -> pareto.Run:
+def pareto_run(row: Row, measure: str, group: str = "") -> pareto.RunPoint:
     """The run as `pareto` takes it."""
-    cost = cost_of(row, measure) or {}
+    cost: Any = cost_of(row, measure) or {}
     rate = row["learning_rate"] or 0.0
     return {"run": row["run_id"], "group": group, "setting": rate, "gain": row["gain"], "forgetting": cost}
 
 
-def points(rows: Sequence[Row], measure: str, pair: pareto.Pair = pareto.unpaired) -> list[Point]:
+def points(rows: Sequence[Row], measure: str, pair: pareto.PairedDifference = pareto.unpaired) -> list[Point]:
     """The runs with their place against the front of their data set, in the order given; `pair`: differences
     of two runs where they were measured on the same items."""
     labels = {row["run_id"]: label(row) for row in rows}
-    places: dict[str, dict[str, Any]] = {}
+    places: dict[str, pareto.FrontPlace] = {}
     for one in dict.fromkeys(row["dataset_id"] for row in rows):
         mine = [pareto_run(row, measure) for row in rows if row["dataset_id"] == one]
         places |= {place["run"]: place for place in pareto.front(mine, pair)}

@@ -11,11 +11,18 @@ import numpy as np
 
 from engine.diagnostics import phrasing
 from engine.diagnostics.transfer import transfer as diagnosis
+from engine.diagnostics.transfer.transfer import Correlation, JudgedCell, TransferMeasure
 from store.queries.runs.transfers import MeasuredTransfer
 
 Document = dict[str, Any]
 START_RUNS = 6  # that the matrix begins with
 START_SETS = 4
+
+
+class PlacedCell(JudgedCell):
+    """A judged cell with the run that it is of."""
+
+    run: Document
 
 
 @dataclass(frozen=True)
@@ -26,12 +33,12 @@ class Matrix:
     runs: Sequence[Document]
     sets: Sequence[Document]
     found: MeasuredTransfer
-    cells: Mapping[tuple[str, str], Document]
+    cells: Mapping[tuple[str, str], PlacedCell]
     reasons: Mapping[tuple[str, str], str]
-    measure: str
+    measure: TransferMeasure
 
     @property
-    def off(self) -> list[Document]:
+    def off(self) -> list[PlacedCell]:
         """The cells of data that the run was never trained on, nor a run that it went on from."""
         return [cell for cell in self.cells.values() if not (cell["own"] or cell["earlier"])]
 
@@ -54,10 +61,11 @@ def ends(figure: Mapping[str, Any], scale: float = 100) -> tuple[float | None, f
 
 
 def matrix(
-    runs: Sequence[Document], sets: Sequence[Document], found: MeasuredTransfer, measure: str
+    runs: Sequence[Document], sets: Sequence[Document], found: MeasuredTransfer, measure: TransferMeasure
 ) -> Matrix:
     """The cells of these runs and data sets, judged together."""
-    cells, reasons = [], {}
+    cells: list[Any] = []
+    reasons = {}
     for run in runs:
         for one in sets:
             key = run["run_id"], one["dataset_id"]
@@ -66,7 +74,7 @@ def matrix(
                 reasons[key] = cell["reason"]
             elif cell:
                 cells.append(cell | found.place(run, one, sets) | {"run": run})
-    judged = diagnosis.judged(cells, measure)
+    judged: list[Any] = diagnosis.judged(cells, measure)  # with the run that each was given here
     placed = {(cell["run_id"], cell["dataset_id"]): cell for cell in judged}
     return Matrix(runs, sets, found, placed, reasons, measure)
 
@@ -119,18 +127,18 @@ def by_weights(of: Matrix) -> list[Pair]:
     return pairs
 
 
-def _pair(x: float, cell: Document) -> Pair:
+def _pair(x: float, cell: PlacedCell) -> Pair:
     run = cell["run"]
     label = f"#{run['number']} {run['name']} on {cell['target']}"
     return Pair(x, cell["figure"], cell["sure"], label, run["number"])
 
 
-def correlation(pairs: Sequence[Pair]) -> Document:
+def correlation(pairs: Sequence[Pair]) -> Correlation:
     """Spearman's, with its interval and n."""
     return diagnosis.spearman([pair.x for pair in pairs], [pair.figure["value"] for pair in pairs])
 
 
-def line(cell: Document, measure: str) -> Document:
+def line(cell: PlacedCell, measure: TransferMeasure) -> Document:
     """A cell as a line of the list."""
     low, high = ends(cell["figure"])
     change, run = cell["change"], cell["run"]

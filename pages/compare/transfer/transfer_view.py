@@ -12,6 +12,7 @@ import streamlit as st
 
 from engine.diagnostics.phrasing import plural
 from engine.diagnostics.transfer import transfer_words as words
+from engine.diagnostics.transfer.transfer import TransferMeasure
 from pages.compare.transfer import transfer_points, transfer_reads, transfer_table
 from pages.compare.transfer.transfer_beside import draw_left_out, draw_list, draw_predictors, draw_sequences
 from pages.compare.transfer.transfer_points import Matrix
@@ -68,7 +69,7 @@ def draw_transfer() -> None:
 
 def _choices(
     every: list[Document], sets: list[Document]
-) -> tuple[list[Document], list[Document], TransferConfig | None, str]:
+) -> tuple[list[Document], list[Document], TransferConfig | None, TransferMeasure]:
     """Runs, data sets, the whole question (None where it is incomplete), and which figure is drawn."""
     before = transfer_reads.newest() or {"runs": [], "datasets": []}
     mine, others = _of_model(every, before["runs"])
@@ -106,7 +107,8 @@ def _choices(
             help="Rows of each data set, drawn at random",
             bind="query-params",
         )
-        measure = _choice("Figure", MEASURES, "figure")
+        figure = _choice("Figure", MEASURES, "figure")
+        measure: TransferMeasure = "right" if figure == "right" else "relative"
     if others:
         st.caption(
             f"{plural(others, 'run')} of other base models can't stand here: their losses count other tokens."

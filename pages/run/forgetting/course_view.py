@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import streamlit as st
@@ -13,7 +14,7 @@ from pages.run_parts import run_reads
 from pages.shared.traces import PLOT
 from store.contract.states import ALIVE
 
-Document = dict[str, Any]
+Document = Mapping[str, Any]
 
 
 def draw_course(run: Document, found: Document | None) -> None:
@@ -60,7 +61,7 @@ def _less(value: float | None) -> float | None:
     return None if value is None else -value
 
 
-def _since(course: Document, limits: dict[str, float], what: str) -> str:
+def _since(course: Document, limits: Mapping[str, Any], what: str) -> str:
     """From where on it surely lies over a threshold."""
     for colour in ("red", "amber"):
         step = course[f"{colour}_since"]

@@ -10,6 +10,7 @@ from engine.diagnostics import phrasing
 from engine.diagnostics.forgetting import kept_share, probe_scores
 from pages.compare.tradeoff.cost_points import MEASURES, Point, Row, cost_of
 from pages.shared import quantities
+from store.documents.interpolation import RecommendedShare
 
 USUAL = (0.2, 0.4, 0.6, 0.8)
 STEP = 0.05  # between two shares that can be asked for
@@ -64,10 +65,10 @@ def points(rows: Sequence[Row], measure: str) -> list[Point]:
     return found
 
 
-def recommend(rows: Sequence[Row]) -> dict[str, Any]:
+def recommend(rows: Sequence[Row]) -> RecommendedShare:
     """As `engine.diagnostics.forgetting.kept_share.recommend`, over all that was scored."""
-    known = [{**row, "text": row["prose"] and {"change": row["prose"]}} for row in rows if row["gain"]]
-    return kept_share.recommend(known)
+    gains = [kept_share.ShareGain(row["alpha"], row["gain"], row["prose"]) for row in rows if row["gain"]]
+    return kept_share.recommend(gains)
 
 
 def shares() -> list[float]:

@@ -17,6 +17,7 @@ from pages.shared.palette import BUSY, VALIDATION
 from pages.shared.session import plain
 from pages.shared.traces import PLOT, add_line, empty_figure, steps_of, values_of
 from store.contract.states import ALIVE
+from store.documents.overfitting import MetricPoint
 
 FRESH = 10  # seconds that what a live run has kept is taken for all that it has
 NOTES = {
@@ -46,7 +47,7 @@ def draw_metric(run: dict[str, Any], shape: Document) -> None:
     _draw_parting(run, shape)
     loss = run_reads.live_curve(run["run_id"], "eval/loss")
     answers = run["facts"].get("live_metric")
-    answered: list[dict[str, Any]] = []
+    answered: list[MetricPoint] = []
     if answers:
         count = run_reads.summaries(run["run_id"]).get(answers["key"], {}).get("count", 0)
         answered = run_reads.metric_course(run["run_id"], "answers", count, moment) if count else []

@@ -1,0 +1,66 @@
+"""What was measured of the base and of the tuned model on the held-out rows that judge a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from store.documents.classification import JudgingSplit
+
+Array = NDArray[np.float64]
+
+
+class ModelRows(NamedTuple):
+    """One model on each row: summed loss in nats, and how many trained tokens were its first choice; of a
+    classifier 1 where its class is right."""
+
+    loss_sum: ArrayLike
+    correct: ArrayLike
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Both models on the same rows, one entry each. tokens: trained ones; of a classifier 1 where training
+    knows the row's label, 0 where not."""
+
+    split: JudgingSplit
+    row_ids: ArrayLike
+    tokens: ArrayLike
+    base: ModelRows
+    tuned: ModelRows
+
+    @property
+    def weights(self) -> Array:
+        """Tokens as numbers that can be calculated with."""
+        return np.asarray(self.tokens, np.float64)
+
+    @property
+    def losses(self) -> tuple[Array, Array]:
+        """Of the base and of the tuned model. Raises ValueError where rows, losses and tokens differ in
+        length."""
+        base, tuned = (np.asarray(model.loss_sum, np.float64) for model in (self.base, self.tuned))
+        if not len(np.asarray(self.row_ids)) == len(base) == len(tuned) == len(self.weights):
+            raise ValueError("Held-out rows, losses and tokens differ in length.")
+        return base, tuned
+
+
+class ModelPairs(NamedTuple):
+    """One model on each pair: its loss, the margin of rewards, and the log-probabilities of both answers in
+    nats."""
+
+    losses: Array
+    margins: Array
+    chosen_logps: Array
+    rejected_logps: Array
+
+
+@dataclass(frozen=True)
+class HeldOutPairs:
+    """Both models on the same pairs of answers."""
+
+    split: JudgingSplit
+    base: ModelPairs
+    tuned: ModelPairs

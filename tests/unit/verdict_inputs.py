@@ -1,0 +1,83 @@
+"""Verdicts from plain arrays, as tests make them up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from engine.diagnostics.course import overfitting
+from engine.diagnostics.course.run_course import LossCourse, MetricCourse, RowMemory, RunCourse
+from engine.diagnostics.course.validation import Validation
+from engine.diagnostics.verdicts import class_verdict, mixed, preference_verdict, verdict
+from engine.diagnostics.verdicts.class_verdict import ClassHeldOut
+from engine.diagnostics.verdicts.held_out import HeldOut, HeldOutPairs, ModelPairs, ModelRows
+from store.documents.overfitting import Overfitting
+from store.documents.verdict import Verdict
+
+
+def assess(
+    validations: Sequence[Validation],
+    train_curve: Sequence[tuple[int, float]],
+    *,
+    train_probe: Sequence[Validation] | None = None,
+    metric: tuple[str, Any] = ("", ()),
+    membership: Any = None,
+    extraction: Any = None,
+) -> Overfitting:
+    """`overfitting.assess` of these validations."""
+    course = LossCourse(
+        validations=validations,
+        train_curve=train_curve,
+        train_probe=train_probe,
+        metric=MetricCourse(*metric),
+    )
+    return overfitting.assess(course, RowMemory(membership, extraction))
+
+
+def _course(given: dict[str, Any]) -> tuple[RunCourse, RowMemory]:
+    """The course in it, and what is remembered; both are taken out."""
+    course = RunCourse(
+        validations=given.pop("eval_rows"),
+        train_curve=given.pop("train_curve"),
+        stopped=given.pop("stopped"),
+        train_probe=given.pop("train_probe", None),
+        metric=MetricCourse(*given.pop("metric", ("", ()))),
+    )
+    return course, RowMemory(given.pop("membership", None), given.pop("extraction", None))
+
+
+def _held_out(given: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "split": given["split"],
+        "row_ids": given["row_ids"],
+        "tokens": given["tokens"],
+        "base": ModelRows(given["base_loss_sum"], given["base_correct"]),
+        "tuned": ModelRows(given["tuned_loss_sum"], given["tuned_correct"]),
+    }
+
+
+def judge(**given: Any) -> Verdict:
+    """The verdict on rows."""
+    course, memory = _course(given)
+    return verdict.judge(HeldOut(**_held_out(given)), course, given["config"], memory)
+
+
+def judge_classes(**given: Any) -> Verdict:
+    """The verdict on a head; `known`: rows whose label training knows."""
+    course, memory = _course(given)
+    losses = {f"{model}_loss_sum": given[f"{model}_loss"] for model in ("base", "tuned")}
+    rows = given | losses | {"tokens": given["known"], "row_ids": range(len(given["known"]))}
+    held_out = ClassHeldOut(**_held_out(rows), classification=given["classification"])
+    return class_verdict.judge(held_out, course, given["config"], memory)
+
+
+def judge_pairs(**given: Any) -> Verdict:
+    """The verdict on pairs of answers."""
+    course, memory = _course(given)
+    held_out = HeldOutPairs(given["split"], ModelPairs(**given["base"]), ModelPairs(**given["tuned"]))
+    return preference_verdict.judge(held_out, course, given["config"], memory)
+
+
+def judge_mixed(*, alpha: float, of: str, **given: Any) -> Verdict:
+    """The verdict on a model that was mixed."""
+    return mixed.judge(HeldOut(**_held_out(given)), given["config"], alpha=alpha, of=of)
