@@ -38,7 +38,7 @@ class EvaluationResult(TypedDict):
     reasons: dict[str, int]  # why rows could not be asked or have no loss, and how many
     notices: list[str]
     seconds: dict[str, float]  # by part: loading, losses, answers, choices, tasks, scoring, probes
-    peak_memory_gib: float | None
+    peak_memory_gib: float
     device: str
     device_name: str
     dtype: str
