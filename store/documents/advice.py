@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NotRequired, TypedDict
 
-from store.documents.preview import PartCounts
+from store.documents.split import PartRows
 
 
 class MeasuredGain(TypedDict):
@@ -101,7 +101,7 @@ class Advice(TypedDict):
 
     options: list[AdviceOption]  # in the order of the table
     recommendation: Recommendation
-    rows: PartCounts
+    rows: PartRows
     train_rows: int  # with a trained token
     past_runs: int  # of the same task with the same model on the same rows
     available_gib: float

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal, NotRequired, TypedDict
 
+from store.documents.overlap import Leaks
+from store.documents.rendering import RenderedRow
+from store.documents.split import PartRows
+
 
 class Problem(TypedDict):
     """One thing that a preview warns of; a problem of level error refuses the launch."""
@@ -12,23 +16,6 @@ class Problem(TypedDict):
     field: str  # of the config, that it is about
     message: str  # what is wrong
     fix: str  # what to do; empty where the message says it
-
-
-class PartCounts(TypedDict):
-    """Rows of each part."""
-
-    train: int
-    validation: int
-    test: int
-
-
-class Leaks(TypedDict):
-    """Held-out rows that training repeats."""
-
-    exact: int  # by their text
-    near: int  # not exactly, but in a cluster of near duplicates
-    same_prompt: int | None  # another answer to a prompt that is trained on; null: not looked at
-    checked_near: bool  # whether near duplicates are known
 
 
 class MemoryEstimate(TypedDict):
@@ -73,31 +60,6 @@ class FittingChange(TypedDict):
 ReplayPlan = TypedDict("ReplayPlan", {"from": str, "rows": int, "tokens": int, "trained_tokens": int})
 
 
-class PreviewToken(TypedDict):
-    """One token of a row as the model sees it."""
-
-    text: str  # empty for all but the last of tokens that share a character
-    id: int
-    trained: bool  # whether the loss falls on it
-
-
-class RejectedRow(TypedDict):
-    """The tokens of one row."""
-
-    row_id: int  # below 0: a canary
-    index: int  # its place among the rows that are counted
-    of: int  # how many those are
-    tokens: list[PreviewToken]
-    truncated: bool  # there is more of the row than the tokens
-
-
-class PreviewRow(RejectedRow):
-    """One training row as the model will see it; of a pair the chosen answer."""
-
-    rejected: NotRequired[RejectedRow]  # of preference tuning
-    label: NotRequired[str]  # of classification
-
-
 class PreviewClasses(TypedDict):
     """The classes of a data set, by the rows that were dealt."""
 
@@ -116,7 +78,7 @@ class Preview(TypedDict):
     method: str  # its title
     trainable_parameters: int
     total_parameters: int
-    rows: PartCounts
+    rows: PartRows
     counted_rows: int  # training rows whose tokens are counted
     tokens_per_epoch: int
     trained_tokens_per_epoch: int
@@ -133,6 +95,6 @@ class Preview(TypedDict):
     time: TimeEstimate
     dtype: str
     leaks: Leaks
-    row: PreviewRow
+    row: RenderedRow
     problems: list[Problem]  # errors first
     classes: NotRequired[PreviewClasses]  # of classification
