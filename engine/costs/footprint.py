@@ -41,7 +41,7 @@ from engine.objectives.objectives import Objective, TrainedTokens
 from engine.rows.render import Rows
 from engine.training.optimizer import Masters
 from store.catalog.method_sizes import adapted_layers
-from store.catalog.methods import METHODS
+from store.catalog.methods import METHODS, TAKEN_APART
 from store.config.train_config import TrainConfig
 
 LOGIT = 12  # bytes a trained token and vocabulary entry
@@ -107,11 +107,11 @@ def flops(
 
 def _backward_share(config: TrainConfig, layers: int) -> float:
     """Of the layers, that gradients flow through."""
-    if config.method == "freeze" and not config.train_embeddings:
-        return min(config.trainable_layers, layers) / layers
-    if config.method == "llama_adapter":
-        return min(adapted_layers(layers, config.adapter_layers), layers) / layers
-    return 1.0
+    fields = METHODS[config.method].fields
+    field = next((f for f in LAYER_FIELDS if f in fields), None)
+    if field is None or ("train_embeddings" in fields and config.train_embeddings):
+        return 1.0
+    return min(adapted_layers(layers, getattr(config, field)), layers) / layers
 
 
 log = logging.getLogger(__name__)
@@ -120,7 +120,6 @@ CPU = torch.device("cpu")  # where whole numbers stay
 FEW_LENGTHS = 3  # of rows, in multiples of MULTIPLE
 LONGEST_TURN = 8  # layers; kinds of layer that take longer turns are taken for one kind
 LAYER_FIELDS = ("trainable_layers", "adapter_layers")  # numbers of layers, counted from the top
-TWICE = ("pissa", "olora")  # starts that put a frozen adapter beside the trained one
 
 
 @dataclass(frozen=True)
@@ -243,7 +242,7 @@ def made(
             widen_head(model)
     trained, everything = count_parameters(model)
     added = everything - total
-    if config.init_lora_weights in TWICE:
+    if config.init_lora_weights in TAKEN_APART:
         added += trained
     return model, Counts(total, sum(widths), trained, added, max(widths, default=0))
 

@@ -37,7 +37,7 @@ from engine.probes.own_samples import LENGTH
 from engine.rows.render import Rows
 from engine.training.state import evaluation_steps
 from engine.worker.job import Job
-from store.catalog.methods import METHODS
+from store.catalog.methods import FIRST_METHOD, LIGHT_METHOD, METHODS
 from store.config.run_speed import may_stop, speed_settings
 from store.config.train_config import TrainConfig
 from store.contract.errors import TunebenchError
@@ -255,7 +255,7 @@ def _lighter(config: TrainConfig) -> list[dict[str, Any]]:
     method = METHODS[config.method]
     own = {"learning_rate": None}  # each method has its own
     if not method.adapter:
-        return [own | {"method": "lora"}, own | {"method": "qlora"}]
+        return [own | {"method": FIRST_METHOD}, own | {"method": LIGHT_METHOD}]
     if config.held:
         return []
     if "load_in_4bit" in method.fields:

@@ -23,6 +23,7 @@ from engine.runs.tasks import RUNS
 from engine.training import checkpoint
 from engine.training.optimizer import Masters
 from engine.worker.job import Job
+from store.catalog.methods import WHOLE_METHOD
 from store.config.evaluate_config import CHECKPOINTS, EvaluateConfig
 from store.config.train_config import TrainConfig
 from store.contract.errors import ConfigError, NotFoundError, StateError
@@ -48,7 +49,7 @@ def load(job: Job, config: EvaluateConfig) -> Evaluated:
         plain = TrainConfig(
             model=config.model,
             dataset=config.dataset,
-            method="full",
+            method=WHOLE_METHOD,
             dtype=config.dtype,
             chat_template=config.chat_template,
             trust_remote_code=config.trust_remote_code,

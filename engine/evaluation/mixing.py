@@ -58,8 +58,9 @@ class Mixing:
         self.probes = self._probes()
 
     def _line(self) -> interpolation.Line:
-        if METHODS[self.config.method].adapter:
-            return interpolation.of_adapter(self.model, self.config.method)
+        method = METHODS[self.config.method]
+        if method.adapter:
+            return interpolation.of_adapter(self.model, method)
         source = models.weights_folder(models.resolve(self.config.model, self.job.home))
 
         def load(folder: Path) -> Any:

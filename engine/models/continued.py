@@ -24,16 +24,13 @@ from peft.utils.save_and_load import load_peft_weights, set_peft_model_state_dic
 from engine.forward import trained_prompts
 from engine.models import models, saving
 from engine.models.apply_method import trainable
-from store.catalog.methods import METHODS
+from store.catalog.methods import METHODS, TAKEN_APART, WHOLE_METHOD
 from store.config.train_config import TrainConfig
 from store.contract.errors import ConfigError
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, read_json
 
 FREE = {"lora_dropout", "loraplus_lr_ratio", "init_lora_weights"}  # may differ where an adapter is trained on
-# What these leave is what answers need, not all that training needs: a network that is gone, ranks, a gate.
-ENDED = ("p_tuning", "adalora", "llama_adapter")
-DOUBLED = ("pissa", "olora")  # starts whose result is saved as a LoRA of twice the rank
 
 
 @dataclass(frozen=True)
@@ -92,10 +89,10 @@ def find(home: Home, config: TrainConfig) -> Earlier | None:
 
 
 def _check_shape(earlier: Earlier, config: TrainConfig) -> None:
-    title = METHODS[earlier.config.method].title
-    if earlier.config.method in ENDED:
+    method = METHODS[earlier.config.method]
+    if not method.further:
         raise ConfigError(
-            f"{title} can't be trained further: {earlier.config.name!r} left what answers need alone.",
+            f"{method.title} can't be trained further: {earlier.config.name!r} left what answers need alone.",
             fix="Begin a new run, or continue from one of another method.",
             field="init_mode",
         )
@@ -114,8 +111,11 @@ def _check_shape(earlier: Earlier, config: TrainConfig) -> None:
 
 
 def _as_saved(config: TrainConfig) -> TrainConfig:
-    """The config that describes what a run left."""
-    if config.init_lora_weights not in DOUBLED or "init_lora_weights" not in METHODS[config.method].fields:
+    """The config that describes what a run left: a start that was taken apart is a LoRA of twice the rank."""
+    if (
+        config.init_lora_weights not in TAKEN_APART
+        or "init_lora_weights" not in METHODS[config.method].fields
+    ):
         return config
     return config.model_copy(update={"r": 2 * (config.r or 0), "lora_alpha": 2 * (config.lora_alpha or 0)})
 
@@ -168,7 +168,7 @@ def linked(source: str, target: str) -> str:
 def _merge(home: Home, config: TrainConfig, earlier: Earlier, folder: Path, dtype: torch.dtype) -> None:
     """The earlier run's base with its adapter merged in; never in 4 bits. A head is not taken over: a causal
     model is loaded without, and of an encoder what is below it is kept."""
-    plain = config.model_copy(update={"method": "full", "load_in_4bit": False, "load_in_8bit": False})
+    plain = config.model_copy(update={"method": WHOLE_METHOD, "load_in_4bit": False, "load_in_8bit": False})
     source = earlier.base(home)
     encoder = models.is_encoder(models.load_config(source, trust_remote_code=config.trust_remote_code))
     headed = models.load_config(str(earlier.folder.model)) if encoder else None

@@ -22,6 +22,7 @@ from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from safetensors import safe_open
 
+from store.catalog.methods import TAKEN_APART
 from store.config.train_config import TrainConfig
 
 TWIN = "start"  # the frozen adapter that takes the beginning off again
@@ -39,7 +40,7 @@ class Sources:
 
 def begin(model: PeftModel, config: TrainConfig, sources: Sources) -> None:
     """Set the adapter's first weights as `init_lora_weights` says; random numbers follow torch's seed."""
-    if config.init_lora_weights in ("pissa", "olora"):
+    if config.init_lora_weights in TAKEN_APART:
         _take_apart(model, config.init_lora_weights)
     elif config.init_lora_weights == "eva":
         _follow_inputs(model, sources.rows)

@@ -18,14 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from engine.models.initial_weights import Weights
-
-FACTORS = {
-    "lora": "lora_B.",
-    "qlora": "lora_B.",
-    "adalora": "lora_E.",
-    "vera": "vera_lambda_b.",
-    "ia3": "ia3_l.",
-}
+from store.catalog.methods import Method
 
 
 class End(Protocol):
@@ -63,13 +56,11 @@ class Line:
                     parameter.copy_(torch.lerp(ends[0], ends[1], alpha))
 
 
-def of_adapter(model: Any, method: str) -> Line:
+def of_adapter(model: Any, method: Method) -> Line:
     """From a tuned model with its adapter."""
-    factor = FACTORS[method]
-    found = {name: parameter.data for name, parameter in model.named_parameters() if factor in name}
-    start = torch.ones_like if method == "ia3" else torch.zeros_like
-    base = Held({name: start(parameter) for name, parameter in found.items()})
-    return Line(found, base, Held({name: parameter.clone() for name, parameter in found.items()}))
+    factors = {name: p.data for name, p in model.named_parameters() if method.factor in name}
+    base = Held({name: torch.full_like(factor, method.factor_start) for name, factor in factors.items()})
+    return Line(factors, base, Held({name: factor.clone() for name, factor in factors.items()}))
 
 
 def of_weights(model: Any, ends: tuple[Path, Path], load: Callable[[Path], Any], aside: Path) -> Line:

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from peft import PeftModel, PeftType
+from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
 from engine.models import bottleneck, initial_weights
@@ -21,7 +21,7 @@ def save(
     """Write the model into `folder`, in place of what is there; origin: what the note says beside it."""
     shutil.rmtree(folder, ignore_errors=True)
     if isinstance(model, PeftModel):
-        _save_adapter(model, folder)
+        _save_adapter(model, config, folder)
     else:
         model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -48,7 +48,7 @@ def load(folder: Path, base: Any) -> Any:
     return PeftModel.from_pretrained(base, str(folder), autocast_adapter_dtype=False)
 
 
-def _save_adapter(model: PeftModel, folder: Path) -> None:
+def _save_adapter(model: PeftModel, config: TrainConfig, folder: Path) -> None:
     model.save_pretrained(str(folder), selected_adapters=["default"])
     settings = folder / "adapter_config.json"
     changes: dict[str, Any] = {}
@@ -56,7 +56,7 @@ def _save_adapter(model: PeftModel, folder: Path) -> None:
         tensors, changes = initial_weights.joined(model)
         file = folder / "adapter_model.safetensors"
         save_file(load_file(file) | tensors, file, metadata={"format": "pt"})
-    if model.active_peft_config.peft_type == PeftType.ADALORA:
+    if METHODS[config.method].allocates:
         changes = {"rank_pattern": None}  # ranks that are gone are zeros in the file: nothing to cut
     if changes:
         write_json(settings, (read_json(settings) or {}) | changes)

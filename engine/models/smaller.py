@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from store.catalog.methods import METHODS
+from store.catalog.methods import FIRST_METHOD, LIGHT_METHOD, METHODS
 from store.config.train_config import TrainConfig
 
 SHORTEST = 32  # tokens; a row is not cut to fewer
@@ -39,9 +39,9 @@ def _smaller(config: TrainConfig, device: str, *, dealt: bool) -> list[tuple[str
     changes.append(("lower max_length", shorter))
     method = METHODS[config.method]
     if not method.adapter:
-        lora = {"method": "lora", "learning_rate": None}  # each method has its own
+        lora = {"method": FIRST_METHOD, "learning_rate": None}  # each method has its own
         changes.append(("train a LoRA adapter in place of the model's weights", lora))
     elif not config.held and device == "cuda" and "nf4" in method.held:
-        in_4_bits = {"load_in_4bit": True} if "load_in_4bit" in method.fields else {"method": "qlora"}
+        in_4_bits = {"load_in_4bit": True} if "load_in_4bit" in method.fields else {"method": LIGHT_METHOD}
         changes.append(("load the base model in 4 bits", in_4_bits))
     return changes

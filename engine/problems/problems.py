@@ -235,7 +235,7 @@ def _device(f: Facts) -> list[Problem]:
     cpu, bits = f.device == "cpu", 4 if config.held == "nf4" else 8
     if cpu and config.held:
         found.append(problem(
-            "warning", "method" if config.method == "qlora" else f"load_in_{bits}bit",
+            "warning", "method" if METHODS[config.method].holds else f"load_in_{bits}bit",
             f"Weights of {bits} bits train about {SLOWER[config.held]} times slower on a CPU.",
             "Leave the model as it is unless memory is short.",
         ))  # fmt: skip

@@ -29,6 +29,7 @@ from engine.rows.render import Rows
 from engine.training import checkpoint
 from engine.training.optimizer import Masters, make_optimizer, make_schedule
 from engine.worker.job import Cancelled, Job
+from store.catalog.methods import METHODS
 from store.config.train_config import TrainConfig
 from store.contract.errors import TunebenchError
 
@@ -92,7 +93,9 @@ class Stepper:
         self.optimizer = make_optimizer(model, self.masters, config)
         self.schedule = make_schedule(self.optimizer, config, steps)
         self.allocation = (
-            Allocation(model.active_peft_config, self.masters.weights) if config.method == "adalora" else None
+            Allocation(model.active_peft_config, self.masters.weights)
+            if METHODS[config.method].allocates
+            else None
         )
         self.model.train()
         longest = max(int(r.sequence_lengths.max()) for r in (rows, *([replay.rows] if replay else [])))

@@ -14,6 +14,7 @@ import numpy as np
 from scipy import special
 
 from engine.diagnostics.phrasing import interval, number, plural
+from store.catalog.methods import FIRST_METHOD, LIGHT_METHOD, WHOLE_METHOD
 
 Option = Mapping[str, Any]
 
@@ -22,7 +23,6 @@ Option = Mapping[str, Any]
 MANY_TOKENS = 20_000_000  # trained tokens over the run
 SMALL_ROWS = 2_000
 TIMES = ("low_seconds", "seconds", "high_seconds")
-FIRST, LIGHT, WHOLE = "lora", "qlora", "full"
 
 
 def recommend(options: Sequence[Option], *, train_rows: int, trained_tokens: float) -> dict[str, Any]:
@@ -38,23 +38,26 @@ def recommend(options: Sequence[Option], *, train_rows: int, trained_tokens: flo
     measured = _measured_best(list(fitting.values()))
     if measured:
         return measured
-    if WHOLE in fitting and trained_tokens >= MANY_TOKENS:
+    if WHOLE_METHOD in fitting and trained_tokens >= MANY_TOKENS:
         return _said(
-            fitting[WHOLE],
+            fitting[WHOLE_METHOD],
             f"The run trains on {trained_tokens / 1e6:,.0f} million tokens: from about"
             f" {MANY_TOKENS / 1e6:,.0f} million on, training every weight learns more than an adapter.",
-            _room(fitting[WHOLE]),
+            _room(fitting[WHOLE_METHOD]),
             "It forgets more of what the model knew: look at that after the run.",
         )
-    if FIRST in fitting:
+    if FIRST_METHOD in fitting:
         return _said(
-            fitting[FIRST], _of_size(train_rows, trained_tokens), _room(fitting[FIRST]), *_beside(usable)
+            fitting[FIRST_METHOD],
+            _of_size(train_rows, trained_tokens),
+            _room(fitting[FIRST_METHOD]),
+            *_beside(usable),
         )
-    if LIGHT in fitting:
-        reasons = [_room(fitting[LIGHT])]
-        if FIRST in usable:
-            reasons.insert(0, f"LoRA itself does not fit: {_need(usable[FIRST])}.")
-        return _said(fitting[LIGHT], *reasons)
+    if LIGHT_METHOD in fitting:
+        reasons = [_room(fitting[LIGHT_METHOD])]
+        if FIRST_METHOD in usable:
+            reasons.insert(0, f"LoRA itself does not fit: {_need(usable[FIRST_METHOD])}.")
+        return _said(fitting[LIGHT_METHOD], *reasons)
     least = min(fitting.values(), key=lambda o: o["peak_gib"])
     return _said(least, "LoRA and QLoRA do not fit; of what fits, this needs the least.", _room(least))
 
@@ -118,8 +121,8 @@ def _tokens(count: float) -> str:
 def _beside(usable: Mapping[str, Option]) -> list[str]:
     """Why not the methods next to it."""
     said = []
-    if WHOLE in usable and not usable[WHOLE]["fits"]:
-        said.append(f"{usable[WHOLE]['title']} does not fit: {_need(usable[WHOLE])}.")
+    if WHOLE_METHOD in usable and not usable[WHOLE_METHOD]["fits"]:
+        said.append(f"{usable[WHOLE_METHOD]['title']} does not fit: {_need(usable[WHOLE_METHOD])}.")
     tried = _tried(list(usable.values()))
     if any(tried[0]["past"]["low"] <= other["past"]["high"] for other in tried[1:]):
         said.append(
