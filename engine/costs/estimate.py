@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from engine.costs.calibrate import UTILISATION, Rates
-from engine.costs.footprint import Counts, Footprint
+from engine.costs.calibrate import UTILISATION, DeviceRates
+from engine.costs.footprint import Footprint, ParameterCounts
 from engine.diagnostics.statistics.correction import Correction
 from store.catalog.methods import Held
 from store.config.train_config import TrainConfig
@@ -44,7 +44,7 @@ STARTED = 10.0  # seconds that a run takes beside all that is counted
 
 
 def memory(
-    counts: Counts,
+    counts: ParameterCounts,
     footprint: Footprint,
     config: TrainConfig,
     dtype: torch.dtype,
@@ -116,7 +116,7 @@ def _working(f: Footprint, device: torch.device, update: float) -> dict[str, flo
 
 
 @dataclass(frozen=True)
-class Work:
+class RunWork:
     """Tokens that a run passes through the model: trained on, in so many micro-batches (`pieces`), evaluated
     (with repeats), generated; in rows of about `length`. beside: seconds of what is not the model's work.
     between: tokens that would be evaluated between steps, at most for `share` of the time in training."""
@@ -135,13 +135,13 @@ class Work:
 
 
 def seconds(
-    counts: Counts,
+    counts: ParameterCounts,
     footprint: Footprint,
     config: TrainConfig,
     dtype: torch.dtype,
     device: torch.device,
-    work: Work,
-    rates: Rates,
+    work: RunWork,
+    rates: DeviceRates,
     correct: Callable[[float], Correction],
 ) -> dict[str, Any]:
     """Time of the run: {"seconds", "low_seconds", "high_seconds", "basis", "runs", "counted_seconds",
@@ -184,7 +184,7 @@ def seconds(
     }
 
 
-def _rests_on(rates: Rates, device: torch.device) -> str:
+def _rests_on(rates: DeviceRates, device: torch.device) -> str:
     if device.type == "cuda":
         return (
             f"Matrix products at {UTILISATION:.0%} of the rate measured on this device:"

@@ -69,7 +69,7 @@ def process_gib(device: torch.device) -> float:
     return (own.rss - own.shared) / memory.GIB + LIBRARIES_GIB
 
 
-class Costs:
+class CostBasis:
     """The rows of one question, its device and what runs on that device needed."""
 
     def __init__(
@@ -77,8 +77,8 @@ class Costs:
         job: Job,
         architecture: PreTrainedConfig,
         rows: dict[str, int],
-        parts: dict[str, prepare.Part],
-        cut: Callable[[int], dict[str, prepare.Part]],
+        parts: dict[str, prepare.TokenisedPart],
+        cut: Callable[[int], dict[str, prepare.TokenisedPart]],
         process: float,
         objective: Objective,
         labels: LabelsAsText | None = None,
@@ -120,7 +120,7 @@ class Costs:
         )
         return time_range(timed_runs(self.past), coming)
 
-    def shorter(self, limit: int) -> Costs:
+    def shorter(self, limit: int) -> CostBasis:
         """The same with rows cut at `limit` tokens."""
         shorter = copy(self)
         shorter.parts = self.cut(limit)
@@ -131,7 +131,7 @@ class Costs:
         free, _ = memory.available_gib(self.device)
         return free
 
-    def fitting(self, cost: Cost, limit: int) -> list[dict[str, Any]]:
+    def fitting(self, cost: ConfigCost, limit: int) -> list[dict[str, Any]]:
         """The nearest settings that fit into what is free."""
         config = cost.config.model_dump() | {"max_length": limit}
         made: dict[tuple[str, str, bool], Rehearsal] = {}
@@ -141,9 +141,9 @@ class Costs:
                 changed = TrainConfig.parse(cost.config.model_dump() | change)
                 key = changed.method, changed.held, changed.gradient_checkpointing
                 costs = self.shorter(change["max_length"]) if "max_length" in change else self
-                found = Cost(costs, changed, made.get(key))
-                made[key] = found.rehearsal
-                needed = found.memory()
+                changed_cost = ConfigCost(costs, changed, made.get(key))
+                made[key] = changed_cost.rehearsal
+                needed = changed_cost.memory()
             except TunebenchError:
                 return None
             return needed["peak_gib"], needed["high_gib"]
@@ -151,10 +151,10 @@ class Costs:
         return fitting.nearest(config, need, self.available_gib(), _lighter(cost.config))
 
 
-class Cost:
+class ConfigCost:
     """One config of a question."""
 
-    def __init__(self, costs: Costs, config: TrainConfig, rehearsal: Rehearsal | None = None) -> None:
+    def __init__(self, costs: CostBasis, config: TrainConfig, rehearsal: Rehearsal | None = None) -> None:
         self.costs, self.config = costs, config
         self.dtype = choose_dtype(config.dtype, costs.device)
         self.rehearsal = rehearsal or Rehearsal(costs.architecture, config, self.dtype, costs.device.type)
@@ -178,13 +178,15 @@ class Cost:
         """The largest micro-batch, rehearsed."""
         held_out = self.costs.parts["validation"].rows
         rows = self.train
-        found = self.rehearsal.run(
+        footprint = self.rehearsal.run(
             self.config, rows, held_out if len(held_out) else rows, self.costs.objective
         )
         if replay := self.replay:
             objective = BesideBase() if self.config.kl_beta else TrainedTokens()
-            found = found.at_least(self.rehearsal.run(replay.beside, replay.rows, replay.rows, objective))
-        return replace(found, labels=self._labels_bytes())
+            footprint = footprint.at_least(
+                self.rehearsal.run(replay.beside, replay.rows, replay.rows, objective)
+            )
+        return replace(footprint, labels=self._labels_bytes())
 
     @property
     def replay(self) -> Replay | None:
@@ -202,7 +204,7 @@ class Cost:
     def memory(self) -> dict[str, Any]:
         """The estimate against what is free."""
         costs = self.costs
-        found = estimate.memory(
+        needed = estimate.memory(
             self.counts,
             self.footprint,
             self.config,
@@ -212,7 +214,7 @@ class Cost:
             correction=costs.memory_correction(self.config),
         )
         free = costs.available_gib()
-        return found | {"available_gib": free, "fits": found["high_gib"] <= free}
+        return needed | {"available_gib": free, "fits": needed["high_gib"] <= free}
 
     def time(self) -> dict[str, Any]:
         """The estimate for the whole run, evaluations and answers included."""
@@ -243,7 +245,7 @@ class Cost:
             return 0.0
         longest = max(1, *lengths)
         if self.config.task == "classification":  # the untuned model is asked, not the one with a head
-            packed = costs.device.type == "cpu" and packable.known(costs.architecture)
+            packed = costs.device.type == "cpu" and packable.is_packable(costs.architecture)
         else:
             packed = self.rehearsal.packed(longest, training=False)
         text = costs.architecture.get_text_config()
@@ -270,7 +272,7 @@ def _blank(length: int) -> Rows:
     return Rows(np.zeros(1, np.int64), starts, ids, trained, np.zeros(1, np.uint8))
 
 
-def work_of(cost: Cost) -> estimate.Work:
+def work_of(cost: ConfigCost) -> estimate.RunWork:
     """What passes through the model over the whole run."""
     config, costs = cost.config, cost.costs
     epochs = cost.steps / cost.per_epoch
@@ -308,7 +310,7 @@ def work_of(cost: Cost) -> estimate.Work:
         evaluated = evaluated + more * (config.kl_beta > 0)  # passes through the base too
         if not config.replay_dataset:
             written += LENGTH * -(-len(replay.rows) // ANSWERED)
-    return estimate.Work(
+    return estimate.RunWork(
         train_tokens=trained[0],
         train_trained=trained[1],
         pieces=pieces,
@@ -323,7 +325,7 @@ def work_of(cost: Cost) -> estimate.Work:
     )
 
 
-def _padding(cost: Cost) -> float:
+def _padding(cost: ConfigCost) -> float:
     """Tokens that pass through the model over those of the rows, in micro-batches as in training."""
     lengths = cost.train.lengths
     grouped = lengths if cost.costs.objective.grouped else np.ones(len(lengths), np.int64)
@@ -333,7 +335,7 @@ def _padding(cost: Cost) -> float:
     return whole / max(1, int(lengths.sum()))
 
 
-def _labels_asked(cost: Cost, labels: LabelsAsText, mean_length: float) -> np.ndarray:
+def _labels_asked(cost: ConfigCost, labels: LabelsAsText, mean_length: float) -> np.ndarray:
     """Tokens, and those with logits, of asking models for the labels of held-out rows."""
     _, rows = _held_out(cost)
     device, seed = cost.costs.device.type, cost.config.seed
@@ -341,30 +343,30 @@ def _labels_asked(cost: Cost, labels: LabelsAsText, mean_length: float) -> np.nd
     return np.array([asked * (mean_length + LABEL_COST * labels.tokens), asked * labels.tokens])
 
 
-def _recalled(cost: Cost) -> int:
+def _recalled(cost: ConfigCost) -> int:
     """Rows that are to be written from memory, about: those whose answer is long enough, up to a limit."""
     rows, parts = cost.costs.rows, cost.costs.parts
-    own = rows["train"] - canaries.planted_count(cost.config)
+    own = rows["train"] - canaries.canary_count(cost.config)
     asked = {"train": ("train", min(own, rows["validation"])), "held_out": _held_out(cost)}
-    found = {}
+    written_rows = {}
     for name, (part, count) in asked.items():
         counted = parts[part].rows
         long = extraction_prompts.long_enough(
             counted.trained_counts[counted.row_ids >= 0]
         )  # without canaries
-        found[name] = (
+        written_rows[name] = (
             min(extraction_prompts.MOST[name], round(count * float(long.mean()))) if len(long) else 0
         )
-    return sum(found.values()) if found["train"] else 0
+    return sum(written_rows.values()) if written_rows["train"] else 0
 
 
-def _held_out(cost: Cost) -> tuple[str, int]:
+def _held_out(cost: ConfigCost) -> tuple[str, int]:
     """The part that judges the run, and its rows."""
     part = "test" if cost.costs.rows["test"] else "validation"
     return part, cost.costs.rows[part]
 
 
-def _canaries(cost: Cost) -> np.ndarray:
+def _canaries(cost: ConfigCost) -> np.ndarray:
     """Tokens, and those with logits, of measuring every canary once: planted or not, they are alike."""
     train = cost.costs.parts["train"].rows
     own = train.take(np.flatnonzero(train.row_ids < 0))

@@ -19,7 +19,7 @@ from engine.evaluation.questions import questions
 from engine.forward.generation import Sampling, answers
 from engine.forward.losses import row_losses
 from engine.models import memory
-from engine.objectives.classification import Classes
+from engine.objectives.classification import ClassObjective
 from engine.prepare import prepare
 from engine.probes.choice_scores import ChoiceRow, choose
 from engine.rows import dataset, labelled
@@ -51,7 +51,7 @@ SCHEMA = pa.schema(
 
 
 @dataclass
-class Found:
+class AnsweredRows:
     """`table`: SCHEMA, a line for every row. asked: whether answers were generated. counts: rows by what they
     lack; reasons: why, a word for each such row. log_probabilities [rows, classes]: of a head."""
 
@@ -70,7 +70,7 @@ def written(
     data: dict[str, Any],
     row_ids: np.ndarray,
     timed: Timed,
-) -> Found:
+) -> AnsweredRows:
     """The losses of the rows' own answers, and the answers of the model where some metric looks at them."""
     fingerprint = data["fingerprint"]
     asked = questions(subject.tokenizer, job.home, fingerprint, row_ids)
@@ -78,21 +78,23 @@ def written(
         part = _tokens(job, config, subject, data, row_ids)
         losses = _losses(job, config, subject, part.rows)
     columns = _of_rows(row_ids, part.rows, losses, subject.tokenizer)
-    found: list[str | None] = [None] * len(asked)
+    predictions: list[str | None] = [None] * len(asked)
     if config.generates:
         with timed("answers"):
-            said = iter(_answers(job, config, subject, [q.rendered for q in asked if q.rendered is not None]))
-            found = [next(said) if q.rendered is not None else None for q in asked]
+            generated = iter(
+                _answers(job, config, subject, [q.rendered for q in asked if q.rendered is not None])
+            )
+            predictions = [next(generated) if q.rendered is not None else None for q in asked]
     chosen: list[ChoiceRow] = []
     if config.chooses:
         with timed("choices"):
             chosen = _choices(job, config, subject, fingerprint, row_ids)
         columns |= _of_choices(chosen)
         if not config.generates:
-            found = [_picked(row) for row in chosen]
+            predictions = [_picked(row) for row in chosen]
     columns |= {
-        "prompt": [q.shown for q in asked],
-        "prediction": found,
+        "prompt": [q.readable for q in asked],
+        "prediction": predictions,
         "reference": [q.reference for q in asked],
         "label": [q.label for q in asked],
         "probability": [None] * len(asked),
@@ -107,7 +109,7 @@ def written(
     }
     notices = [f"{plural(part.truncated, 'row')} cut for the loss: too long."] if part.truncated else []
     untold += [row.reason for row in chosen if row.reason]
-    return Found(_table(row_ids, columns), config.generates, counts, [*unasked, *untold], notices)
+    return AnsweredRows(_table(row_ids, columns), config.generates, counts, [*unasked, *untold], notices)
 
 
 def _choices(
@@ -151,7 +153,7 @@ def _picked(row: ChoiceRow) -> str | None:
 
 def _tokens(
     job: Job, config: EvaluateConfig, subject: Evaluated, data: dict[str, Any], row_ids: np.ndarray
-) -> prepare.Part:
+) -> prepare.TokenisedPart:
     tell = Pass(job, len(row_ids), "rows", "Tokenising")
     rows = tokenised(
         job.home,
@@ -211,14 +213,18 @@ def _answers(job: Job, config: EvaluateConfig, subject: Evaluated, rendered: lis
 def _of_rows(row_ids: np.ndarray, rows: Rows, losses: np.ndarray, tokenizer: Any) -> dict[str, list[Any]]:
     """loss_sum, tokens and bytes by row, None for a row that has no loss. Bytes are those of the text whose
     tokens are counted, without special ones."""
-    told = [rows.row(i)[0][rows.row(i)[1]] for i in range(len(rows))]
-    texts = tokenizer.batch_decode([ids.tolist() for ids in told], skip_special_tokens=True) if told else []
+    target_ids = [rows.row(i)[0][rows.row(i)[1]] for i in range(len(rows))]
+    texts = (
+        tokenizer.batch_decode([ids.tolist() for ids in target_ids], skip_special_tokens=True)
+        if target_ids
+        else []
+    )
     sizes = [len(text.encode("utf-8", "replace")) for text in texts]
     place = {row_id: i for i, row_id in enumerate(rows.row_ids.tolist())}
     at = [place.get(row_id) for row_id in row_ids.tolist()]
     return {
         "loss_sum": [None if i is None else float(losses[i]) for i in at],
-        "tokens": [None if i is None else len(told[i]) for i in at],
+        "tokens": [None if i is None else len(target_ids[i]) for i in at],
         "bytes": [None if i is None else sizes[i] for i in at],
     }
 
@@ -230,7 +236,7 @@ def headed(
     data: dict[str, Any],
     row_ids: np.ndarray,
     timed: Timed,
-) -> Found:
+) -> AnsweredRows:
     """The class that a head gives each row, and how sure it is of all classes."""
     names, fingerprint = subject.labels or [], data["fingerprint"]
     texts = labelled.texts(job.home, fingerprint, row_ids)
@@ -245,14 +251,15 @@ def headed(
     logs = np.full((len(row_ids), len(names)), np.nan)
     with timed("answers"):
         tell = Pass(job, len(kept), "rows", "Classifying the rows")
-        objective = Classes(labels, subject.tokenizer.pad_token_id)
+        objective = ClassObjective(labels, subject.tokenizer.pad_token_id)
         size, device = config.per_device_eval_batch_size, torch.device(job.device)
         logs[kept] = objective.predict(subject.model, rows.take(kept), size, device, tell)
     columns: dict[str, list[Any]] = _classified(names, ids, logs)
     columns |= {"prompt": texts, "reference": truths}
     # a row that can't be read has no probabilities: no metric may score it
     columns["label"] = [
-        None if said is None else label for label, said in zip(truths, columns["prediction"], strict=True)
+        None if prediction is None else label
+        for label, prediction in zip(truths, columns["prediction"], strict=True)
     ]
     unseen = sum(label is not None and label not in index for label in truths)
     counts = {
@@ -263,16 +270,16 @@ def headed(
     }
     notices = [f"{plural(unseen, 'row')} with a label that training doesn't know: wrong."] if unseen else []
     reasons = ["the row has no text"] * counts["no_prompt"]
-    return Found(_table(row_ids, columns), True, counts, reasons, notices, logs)
+    return AnsweredRows(_table(row_ids, columns), True, counts, reasons, notices, logs)
 
 
 def _classified(names: list[str], ids: np.ndarray, logs: np.ndarray) -> dict[str, list[Any]]:
     """The likeliest class of each row and its probability, and the loss of its own, which `ids` names. logs
     [rows, classes]: NaN for a row that could not be read."""
     asked = ~np.isnan(logs).any(axis=1)
-    best = [int(row.argmax()) if known else None for row, known in zip(logs, asked, strict=True)]
-    told = asked & (ids != UNSEEN)
-    loss = [float(-logs[i, ids[i]]) if told[i] else None for i in range(len(ids))]
+    best = [int(row.argmax()) if is_read else None for row, is_read in zip(logs, asked, strict=True)]
+    has_class = asked & (ids != UNSEEN)
+    loss = [float(-logs[i, ids[i]]) if has_class[i] else None for i in range(len(ids))]
     return {
         "prediction": [None if i is None else names[i] for i in best],
         "probability": [None if i is None else float(np.exp(logs[row, i])) for row, i in enumerate(best)],

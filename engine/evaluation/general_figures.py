@@ -11,7 +11,7 @@ import torch
 
 from engine.diagnostics.statistics.statistics import ratio_interval, wilson_interval
 from engine.probes import general
-from engine.probes.probes import Measured
+from engine.probes.probes import ProbeMeasurement
 from engine.worker.job import Job
 from engine.worker.progress import Pass
 from store.contract.jobdir import written_aside
@@ -25,21 +25,21 @@ def measure(
     *,
     batch_size: int,
     confidence: float,
-    beside: tuple[Sequence[Measured], Sequence[pa.Table]] = ((), ()),
+    beside: tuple[Sequence[ProbeMeasurement], Sequence[pa.Table]] = ((), ()),
 ) -> list[dict[str, Any]]:
     """A document for each probe; its items go into `probes.parquet` and `probe_items.parquet`, with those
     `beside` them."""
     probes = [make(tokenizer, positions) for make in (general.prose, general.questions)]
-    found = []
+    measurements = []
     for probe in probes:
         tell = Pass(job, len(probe), "items", f"Probing: {probe.name}")
         device = torch.device(job.device)
-        found.append(probe.measure(model, batch_size=batch_size, device=device, on_items=tell))
-    write(job, [*found, *beside[0]], [*(probe.listing() for probe in probes), *beside[1]])
-    return [_document(measured, confidence) for measured in found]
+        measurements.append(probe.measure(model, batch_size=batch_size, device=device, on_items=tell))
+    write(job, [*measurements, *beside[0]], [*(probe.listing() for probe in probes), *beside[1]])
+    return [_document(measured, confidence) for measured in measurements]
 
 
-def write(job: Job, measured: Sequence[Measured], listed: Sequence[pa.Table]) -> None:
+def write(job: Job, measured: Sequence[ProbeMeasurement], listed: Sequence[pa.Table]) -> None:
     """`probes.parquet` and `probe_items.parquet` of the job, where there is something in them."""
     if not measured:
         return
@@ -52,7 +52,7 @@ def write(job: Job, measured: Sequence[Measured], listed: Sequence[pa.Table]) ->
             pq.write_table(pa.concat_tables(parts), aside)
 
 
-def _document(measured: Measured, confidence: float) -> dict[str, Any]:
+def _document(measured: ProbeMeasurement, confidence: float) -> dict[str, Any]:
     """{"probe", "suite", "n", "loss" and, of questions, "accuracy": each {value, low, high, n}}."""
     loss = ratio_interval(measured.loss_sum, measured.tokens, confidence=confidence)
     document = {"probe": measured.probe, "suite": general.fingerprint(), "n": len(measured)}

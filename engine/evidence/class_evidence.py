@@ -64,7 +64,7 @@ class Asked:
     """Held-out rows whose labels a causal model is asked for."""
 
     def __init__(
-        self, job: Job, config: TrainConfig, labels: Labels, questions: label_text.Questions
+        self, job: Job, config: TrainConfig, labels: Labels, questions: label_text.LabelQuestions
     ) -> None:
         self.job, self.config, self.labels, self.questions = job, config, labels, questions
 

@@ -16,9 +16,9 @@ from engine.forward.generation import answers
 from engine.forward.losses import RowLosses
 from engine.models import memory
 from engine.objectives.objectives import Objective
-from engine.probes.probes import Measured, Probe
+from engine.probes.probes import Probe, ProbeMeasurement
 from engine.probes.sample_prompts import Prompt
-from engine.probes.task_probes import Tasks
+from engine.probes.task_probes import TaskProbes
 from engine.rows.render import Rows
 from engine.worker.job import Job
 from store.config.train_config import TrainConfig
@@ -93,7 +93,7 @@ class Asking:
     probes: Sequence[Probe]
     pace: Pace
     recall: Asks | None = None
-    tasks: Tasks | None = None
+    tasks: TaskProbes | None = None
 
     def as_base(self, probes: Sequence[Probe], folder: Path) -> Asking:
         """The same of the base model, whose weights lie in `folder`: `probes` remember what it said before,
@@ -142,7 +142,7 @@ class Asking:
         pace.models -= 1
         return found
 
-    def _probed(self, model: Any, which: str) -> Iterator[Measured]:
+    def _probed(self, model: Any, which: str) -> Iterator[ProbeMeasurement]:
         whole, before = sum(probe.tokens for probe in self.probes), 0
         batch_size, device = self.config.per_device_eval_batch_size, torch.device(self.job.device)
         for probe in self.probes:

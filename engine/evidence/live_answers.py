@@ -84,7 +84,7 @@ class LiveAnswers:
             np.array([prompt.row_id for prompt in self.asked], np.int64),
             predictions=list(said),
             references=[prompt.reference for prompt in self.asked],
-            prompts=[prompt.shown for prompt in self.asked],
+            prompts=[prompt.readable for prompt in self.asked],
         )
         (found,) = measure(self.metrics, rows, self.job.home, check=self.job.check_cancelled)
         if found.failed:
@@ -103,7 +103,7 @@ class LiveAnswers:
             {
                 "step": pa.array([step] * count, pa.int64()),
                 "row_id": pa.array([prompt.row_id for prompt in self.asked], pa.int64()),
-                "prompt": [prompt.shown for prompt in self.asked],
+                "prompt": [prompt.readable for prompt in self.asked],
                 "reference": [prompt.reference for prompt in self.asked],
                 "prediction": list(said),
                 "metric": [self.key] * count,

@@ -77,16 +77,16 @@ class Evaluation:
             subject = evaluated.load(job, config)
         job.status("evaluating")
         take = headed if subject.labels is not None else written
-        found = take(job, config, subject, self.data, row_ids, self.timed)
-        table = found.table.append_column("group", pa.array(group_of or [None] * len(row_ids), pa.int64()))
+        answered = take(job, config, subject, self.data, row_ids, self.timed)
+        table = answered.table.append_column("group", pa.array(group_of or [None] * len(row_ids), pa.int64()))
         with written_aside(job.dir.predictions) as aside:
             pq.write_table(table, aside)
         answers = Answers.of_table(table, group="group" if group_of else None)
-        if found.log_probabilities is not None:
+        if answered.log_probabilities is not None:
             answers = replace(
-                answers, log_probabilities=found.log_probabilities, classes=subject.labels or ()
+                answers, log_probabilities=answered.log_probabilities, classes=subject.labels or ()
             )
-        if not found.asked:
+        if not answered.asked:
             answers = replace(answers, predictions=None)
         tasks = self.ask(subject)
         figures = self.score(answers, tasks)
@@ -95,9 +95,9 @@ class Evaluation:
             "n": len(row_ids),
             "figures": figures,
             "probes": probes,
-            "counts": found.counts | {"empty": answers.empty, "rows": len(row_ids)},
-            "reasons": dict(Counter(found.reasons).most_common()),
-            "notices": [*self.notices, *found.notices],
+            "counts": answered.counts | {"empty": answers.empty, "rows": len(row_ids)},
+            "reasons": dict(Counter(answered.reasons).most_common()),
+            "notices": [*self.notices, *answered.notices],
             "seconds": self.seconds,
             "peak_memory_gib": memory.peak_gib(torch.device(job.device)),
             "device": job.device,
@@ -113,13 +113,13 @@ class Evaluation:
         yield
         self.seconds[part] = time.perf_counter() - began
 
-    def ask(self, subject: evaluated.Evaluated) -> harness.Found:
+    def ask(self, subject: evaluated.Evaluated) -> harness.TaskOutcome:
         """Tasks of lm-evaluation-harness."""
         job, names = self.job, self.config.tasks
         if not names:
-            return harness.Found()
+            return harness.TaskOutcome()
         with self.timed("tasks"):
-            found = harness.run(
+            task_scores = harness.run(
                 subject.model,
                 subject.tokenizer,
                 names,
@@ -131,10 +131,10 @@ class Evaluation:
                 check=job.check_cancelled,
                 on_task=lambda done, name: job.progress(done, len(names), "tasks", f"Asking the task {name}"),
             )
-        self.notices += found.notices
-        return found
+        self.notices += task_scores.notices
+        return task_scores
 
-    def score(self, answers: Answers, tasks: harness.Found) -> list[dict[str, Any]]:
+    def score(self, answers: Answers, tasks: harness.TaskOutcome) -> list[dict[str, Any]]:
         """The documents of metrics and tasks; the scores of rows and items go into `scores.parquet`."""
         job, config = self.job, self.config
         most = len(config.metrics)
@@ -143,19 +143,21 @@ class Evaluation:
             job.progress(done, most, "metrics", f"Scoring: {name.removeprefix('eval/')}")
 
         with self.timed("scoring"):
-            found = measure(config, answers, job.home, check=job.check_cancelled, on_metric=on_metric)
-            found += tasks.scored
+            scored_metrics = measure(
+                config, answers, job.home, check=job.check_cancelled, on_metric=on_metric
+            )
+            scored_metrics += tasks.scored
             with written_aside(job.dir.scores) as aside:
-                pq.write_table(score_table.to_table(found), aside)
+                pq.write_table(score_table.to_table(scored_metrics), aside)
             figures = []
-            for done, scored in enumerate(found):
+            for done, scored in enumerate(scored_metrics):
                 job.check_cancelled()
                 job.progress(done, most, "metrics", "Working out intervals")
                 own = None if scored.name.startswith(harness.PREFIX) else answers.groups
                 figures.append(aggregate(scored, own, confidence=config.confidence))
         return figures
 
-    def probe(self, subject: evaluated.Evaluated, tasks: harness.Found) -> list[dict[str, Any]]:
+    def probe(self, subject: evaluated.Evaluated, tasks: harness.TaskOutcome) -> list[dict[str, Any]]:
         """General questions and prose, where they are asked for and the model can be asked; the items of
         tasks are kept beside them."""
         if not self.config.probes:

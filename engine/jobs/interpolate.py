@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from engine.diagnostics.forgetting import kept_share
 from engine.evaluation.mixing import Mixing
-from engine.probes.probes import Measured
+from engine.probes.probes import ProbeMeasurement
 from engine.worker.job import Job
 from store.config.interpolate_config import Interpolate
 
@@ -26,15 +26,15 @@ def run(job: Job) -> dict[str, Any]:
     job.progress(0, 1, "run", "Loading the model")
     mixing = Mixing(job, asked.run)
     job.status("evaluating")
-    known = {alpha: mixing.known(alpha) for alpha in asked.alphas}
-    pace = mixing.pace([alpha for alpha, found in known.items() if found is None])
+    measured_ends = {alpha: mixing.measured_end(alpha) for alpha in asked.alphas}
+    pace = mixing.pace([alpha for alpha, end in measured_ends.items() if end is None])
     points: list[dict[str, Any]] = []
     tables: list[pa.Table] = []
-    first: list[Measured] = []
-    for alpha, found in known.items():
+    first: list[ProbeMeasurement] = []
+    for alpha, end in measured_ends.items():
         began = time.perf_counter()
-        measured = found or mixing.measure(alpha, pace(alpha))
-        seconds = None if found else time.perf_counter() - began
+        measured = end or mixing.measure(alpha, pace(alpha))
+        seconds = None if end else time.perf_counter() - began
         first = first or measured
         tables += [each.table(alpha=alpha) for each in measured]
         points.append(_point(alpha, first, measured) | {"seconds": seconds})
@@ -42,7 +42,7 @@ def run(job: Job) -> dict[str, Any]:
     return {"run_id": asked.run, "split": mixing.split, "points": points, **kept_share.recommend(points)}
 
 
-def _point(alpha: float, first: list[Measured], measured: list[Measured]) -> dict[str, Any]:
+def _point(alpha: float, first: list[ProbeMeasurement], measured: list[ProbeMeasurement]) -> dict[str, Any]:
     """One α held against the first, which is 0."""
     base, now = first[0], measured[0]
     before, after = (pa.concat_tables([m.table() for m in some[1:]]) for some in (first, measured))

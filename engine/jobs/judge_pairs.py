@@ -39,14 +39,14 @@ def run(job: Job) -> dict[str, Any]:
     if config.max_rows is not None and len(ids) > config.max_rows:
         notices.append(f"A random {config.max_rows:,} of {plural(len(ids), 'pair')}.")
         ids = np.sort(np.random.default_rng([config.seed, 12]).choice(ids, config.max_rows, replace=False))
-    one, two = (each.take(_places(each, ids)) for each in (first, second))
+    first_rows, second_rows = (each.take(_places(each, ids)) for each in (first, second))
     tell = Pass(job, len(ids), "pairs", "Asking the judge")
 
     def check(done: int) -> None:
         job.check_cancelled()
         tell(done)
 
-    scored = preferred(config.judge, one, two, job.home, check=check)
+    scored = preferred(config.judge, first_rows, second_rows, job.home, check=check)
     orders = scored.details.pop("orders", [[None, None]] * len(ids))
     _write(job, ids, scored, orders)
     reasons = dict(Counter(scored.reasons.values()).most_common())

@@ -21,7 +21,7 @@ from engine.forward.losses import RowLosses
 from engine.models import continued, saving
 from engine.objectives.objectives import TrainedTokens
 from engine.prepare import prepare
-from engine.probes.probes import Measured
+from engine.probes.probes import ProbeMeasurement
 from engine.probes.sample_prompts import Prompt, choose_prompts
 from engine.runs.weight_change import weight_change
 from engine.worker.job import Job
@@ -51,12 +51,12 @@ def _judged(job: Job, config: TrainConfig, mixing: Mixing, alpha: float) -> dict
     load = prepare.loader(job.home, data["fingerprint"], data["kind"])
     seed = int(mixing.order["split"]["split_seed"])
     prompts = choose_prompts(mixing.tokenizer, mixing.rows, load, config.sample_prompts, seed)
-    known = mixing.known(0.0)
-    pace = Pace(1 if known else 2)
+    base_measured = mixing.measured_end(0.0)
+    pace = Pace(1 if base_measured else 2)
     asking = Asking(job, config, mixing.tokenizer, TrainedTokens(), mixing.rows, prompts, mixing.probes, pace)
     tuned = asking.of(mixing.model, "the mixed model")
-    if known:
-        base = _of_before(known, prompts, mixing)
+    if base_measured:
+        base = _of_before(base_measured, prompts, mixing)
     else:
         mixing.line.go(0.0)
         base = asking.of(mixing.model, "the base model")
@@ -82,12 +82,12 @@ def _judged(job: Job, config: TrainConfig, mixing: Mixing, alpha: float) -> dict
     return mixed.without_advice(verdict)
 
 
-def _of_before(known: list[Measured], prompts: list[Prompt], mixing: Mixing) -> Evidence:
+def _of_before(base_measured: list[ProbeMeasurement], prompts: list[Prompt], mixing: Mixing) -> Evidence:
     """What the run's own verdict found of the base model."""
-    rows, *probes = known
+    rows, *probes = base_measured
     losses = RowLosses(mixing.rows.row_ids, rows.loss_sum, rows.tokens, np.asarray(rows.correct))
     answers: dict[int, str] = {}
     if mixing.folder.predictions.exists():
-        said = pq.read_table(mixing.folder.predictions, columns=["row_id", "base"]).to_pylist()
-        answers = {row["row_id"]: row["base"] for row in said}
+        base_answers = pq.read_table(mixing.folder.predictions, columns=["row_id", "base"]).to_pylist()
+        answers = {row["row_id"]: row["base"] for row in base_answers}
     return Evidence(losses, [answers.get(prompt.row_id, "") for prompt in prompts], probes)

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from engine.metrics.answer_rows import Asked, Found
+from engine.metrics.answer_rows import MetricInput, MetricScores
 from engine.metrics.own import OwnMetricError
 from store.config.metrics_config import ApartChoice
 
@@ -26,7 +26,7 @@ PAUSE = 0.05  # seconds between two looks at whether it has answered and whether
 GRACE = 10.0  # seconds that the process has to end all that the metric started
 
 
-def ask_apart(choice: ApartChoice, asked: Asked) -> Found:
+def ask_apart(choice: ApartChoice, asked: MetricInput) -> MetricScores:
     """What the metric says of the rows. Raises OwnMetricError where it failed, and what `check` raises."""
     with tempfile.TemporaryFile() as question, tempfile.TemporaryFile() as answer:
         question.write(json.dumps(_question(choice, asked)).encode())
@@ -41,7 +41,7 @@ def ask_apart(choice: ApartChoice, asked: Asked) -> Found:
         return _read(choice, answer.read().decode("utf-8", "replace"), asked)
 
 
-def _question(choice: ApartChoice, asked: Asked) -> dict[str, Any]:
+def _question(choice: ApartChoice, asked: MetricInput) -> dict[str, Any]:
     rows = asked.rows
     return {
         "choice": choice.model_dump(mode="json"),
@@ -86,7 +86,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _read(choice: ApartChoice, text: str, asked: Asked) -> Found:
+def _read(choice: ApartChoice, text: str, asked: MetricInput) -> MetricScores:
     """The answer: a line break for each row that it came to, then a document of one line."""
     begun = text.count("\n")
     try:
@@ -99,7 +99,7 @@ def _read(choice: ApartChoice, text: str, asked: Asked) -> Found:
     if "error" in document:
         raise OwnMetricError(document["error"], document["traceback"])
     scores = np.array([np.nan if score is None else score for score in document["scores"]], np.float64)
-    found = Found(scores, estimator=document["estimator"], whole=document["whole"])
-    found.reasons = {int(place): reason for place, reason in document["reasons"]}
-    found.traceback = document["traceback"]
-    return found
+    scores_of_rows = MetricScores(scores, estimator=document["estimator"], whole=document["whole"])
+    scores_of_rows.reasons = {int(place): reason for place, reason in document["reasons"]}
+    scores_of_rows.traceback = document["traceback"]
+    return scores_of_rows

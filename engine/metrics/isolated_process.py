@@ -175,12 +175,12 @@ def _asked(question: dict[str, Any], answer: int, gib: float) -> dict[str, Any]:
     import numpy as np
 
     from engine.metrics import own
-    from engine.metrics.answer_rows import Answers, Asked
+    from engine.metrics.answer_rows import Answers, MetricInput
     from store.contract.home import Home
 
     columns = {name: question[name] for name in ("predictions", "references", "prompts", "groups")}
     rows = Answers(np.array(question["row_ids"], np.int64), **columns)
-    asked = Asked(rows, Home(question["home"]), question["confidence"], lambda: None)
+    asked = MetricInput(rows, Home(question["home"]), question["confidence"], lambda: None)
     choice = question["choice"]
     try:
         if choice["metric"] == "hub":
@@ -189,17 +189,17 @@ def _asked(question: dict[str, Any], answer: int, gib: float) -> dict[str, Any]:
             metric = own.load(asked.home.metrics / f"{choice['file']}.py")
         if metric[0] == "score":  # asked row by row
             asked.check = lambda: _begun(answer)
-        found = own.found(metric, asked, choice["options"], choice.get("result", ""))
+        row_scores = own.scores_of(metric, asked, choice["options"], choice.get("result", ""))
     except own.OwnMetricError as error:
         return {"error": named(str(error)), "traceback": error.trace}
     except BaseException as error:  # noqa: BLE001 (the border: whatever the user's code raises is its answer)
-        return {"error": named(own.said(error)), "traceback": own.trace()}
+        return {"error": named(own.error_line(error)), "traceback": own.trace()}
     return {
-        "scores": [None if math.isnan(score) else score for score in found.scores.tolist()],
-        "reasons": [[place, named(reason)] for place, reason in found.reasons.items()],
-        "estimator": found.estimator,
-        "whole": found.whole,
-        "traceback": found.traceback,
+        "scores": [None if math.isnan(score) else score for score in row_scores.scores.tolist()],
+        "reasons": [[place, named(reason)] for place, reason in row_scores.reasons.items()],
+        "estimator": row_scores.estimator,
+        "whole": row_scores.whole,
+        "traceback": row_scores.traceback,
     }
 
 

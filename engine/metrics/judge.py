@@ -53,10 +53,10 @@ def grade(
     ]
 
     def read(text: str) -> int | None:
-        found = verdict(text).get("grade")
-        if isinstance(found, bool) or not isinstance(found, (int, float)):
+        number = verdict(text).get("grade")
+        if isinstance(number, bool) or not isinstance(number, (int, float)):
             return None
-        return int(found) if found in range(choice.lowest, choice.highest + 1) else None
+        return int(number) if number in range(choice.lowest, choice.highest + 1) else None
 
     replies = client.ask(questions, lambda text: read(text) is not None, check)
     return *_read(replies, read), _spent(client, replies)
@@ -79,23 +79,23 @@ def prefer(
     "length": what `engine.diagnostics.comparison.judge_length` says of it.
     """
     questions = []
-    for prompt, one, two, reference in zip(prompts, first, second, references, strict=True):
-        for a, b in ((one, two), (two, one)):
+    for prompt, first_answer, two, reference in zip(prompts, first, second, references, strict=True):
+        for a, b in ((first_answer, two), (two, first_answer)):
             parts = (("Prompt", prompt), ("Reference", reference), ("First answer", a), ("Second answer", b))
             questions.append(_asked(_PAIR, choice, *parts))
 
     def read(text: str) -> float | None:
-        found = verdict(text).get("better")
-        return {"first": 1.0, "second": 0.0, "tie": 0.5}.get(found) if isinstance(found, str) else None
+        better = verdict(text).get("better")
+        return {"first": 1.0, "second": 0.0, "tie": 0.5}.get(better) if isinstance(better, str) else None
 
     replies = client.ask(questions, lambda text: read(text) is not None, lambda done: check(done // 2))
-    shown, reasons = _read(replies, read)
-    forth, back = shown[0::2], 1 - shown[1::2]
+    shown_first, reasons = _read(replies, read)
+    forth, back = shown_first[0::2], 1 - shown_first[1::2]
     wins = np.where(forth == back, forth, np.where(np.isnan(forth + back), np.nan, 0.5))
     missing = {place // 2: reason for place, reason in reasons.items()}
     orders = [[None if np.isnan(x) else float(x) for x in pair] for pair in zip(forth, back, strict=True)]
-    told = {"position": _position(forth, back), "length": length_effect(wins, first, second).to_dict()}
-    return wins, missing, _spent(client, replies) | told | {"orders": orders}
+    biases = {"position": _position(forth, back), "length": length_effect(wins, first, second).to_dict()}
+    return wins, missing, _spent(client, replies) | biases | {"orders": orders}
 
 
 def _position(forth: np.ndarray, back: np.ndarray) -> dict[str, Any] | None:
@@ -106,14 +106,14 @@ def _position(forth: np.ndarray, back: np.ndarray) -> dict[str, Any] | None:
     differ = judged & (forth != back)
     higher = int((forth[differ] > back[differ]).sum())  # the same answer did better where it was shown first
     agree = wilson_interval(n - int(differ.sum()), n).to_dict()
-    shown = wilson_interval(higher, int(differ.sum())).to_dict() if differ.any() else None
-    return {"agree": agree, "first_shown": shown}
+    first_shown = wilson_interval(higher, int(differ.sum())).to_dict() if differ.any() else None
+    return {"agree": agree, "first_shown": first_shown}
 
 
 def verdict(text: str) -> dict[str, Any]:
     """The last JSON object in the text that is not inside another; empty where there is none."""
     text = text[-LONGEST:]
-    decoder, found, place = json.JSONDecoder(), {}, 0
+    decoder, last, place = json.JSONDecoder(), {}, 0
     while (place := text.find("{", place)) >= 0:
         try:
             document, place = decoder.raw_decode(text, place)
@@ -121,18 +121,18 @@ def verdict(text: str) -> dict[str, Any]:
             place += 1
             continue
         if isinstance(document, dict):
-            found = document
-    return found
+            last = document
+    return last
 
 
 def _read(replies: Sequence[Reply], read: Callable[[str], float | None]) -> tuple[np.ndarray, dict[int, str]]:
     scores, reasons = np.full(len(replies), np.nan), {}
     for place, reply in enumerate(replies):
-        found = None if reply.problem else read(reply.text)
-        if found is None:
+        score = None if reply.problem else read(reply.text)
+        if score is None:
             reasons[place] = f"the judge: {reply.problem}" if reply.problem else NONSENSE
         else:
-            scores[place] = found
+            scores[place] = score
     return scores, reasons
 
 
@@ -146,5 +146,5 @@ def _asked(rubric: str, choice: JudgeChoice, *parts: tuple[str, str | None]) -> 
         (t, text) for t, text in parts if text is not None and (t != "Reference" or choice.with_reference)
     ]
     mark = hashlib.sha256(repr(kept).encode("utf-8", "replace")).hexdigest()[:8]  # no answer can know it
-    shown = [f"[{title} {mark}]\n{text}\n[End of {title.lower()} {mark}]" for title, text in kept]
-    return [{"role": "system", "content": system}, {"role": "user", "content": "\n\n".join(shown)}]
+    marked_texts = [f"[{title} {mark}]\n{text}\n[End of {title.lower()} {mark}]" for title, text in kept]
+    return [{"role": "system", "content": system}, {"role": "user", "content": "\n\n".join(marked_texts)}]

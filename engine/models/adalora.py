@@ -39,8 +39,8 @@ class Allocation:
         for name, weight in self.weights.items():
             if "lora_A" in name or "lora_B" in name:
                 product = weight @ weight.T if "lora_A" in name else weight.T @ weight
-                one = torch.eye(len(product), device=weight.device)
-                parts.append(torch.linalg.norm(product - one))
+                identity = torch.eye(len(product), device=weight.device)
+                parts.append(torch.linalg.norm(product - identity))
         (PENALTY * torch.stack(parts).mean()).backward()
 
     def after_step(self, step: int) -> None:
@@ -56,13 +56,13 @@ class Allocation:
 
     def tensors(self) -> Tensors:
         """What a checkpoint must hold of it."""
-        found = {
+        tensors = {
             f"allocation.{kind}.{name}": value
             for kind in AVERAGES
             for name, value in getattr(self.allocator, kind).items()
         }
-        found |= {f"allocation.pattern.{name}": torch.tensor(keep) for name, keep in self.pattern.items()}
-        return found
+        tensors |= {f"allocation.pattern.{name}": torch.tensor(keep) for name, keep in self.pattern.items()}
+        return tensors
 
     def load(self, tensors: Tensors) -> None:
         """Put back what `tensors` gave."""

@@ -34,7 +34,7 @@ FREE = {"lora_dropout", "loraplus_lr_ratio", "init_lora_weights"}  # may differ 
 
 
 @dataclass(frozen=True)
-class Earlier:
+class EarlierRun:
     """A run that finished: its folder, and the config it was trained with."""
 
     folder: JobDir
@@ -52,7 +52,7 @@ class Earlier:
         return str(own) if own.exists() else models.resolve(self.config.model, home)
 
 
-def find(home: Home, config: TrainConfig) -> Earlier | None:
+def find(home: Home, config: TrainConfig) -> EarlierRun | None:
     """The run that `config` goes on from, None where it begins anew.
 
     Raises ConfigError for a run that left no model, one of another model, and, to be trained further, one of
@@ -68,7 +68,7 @@ def find(home: Home, config: TrainConfig) -> Earlier | None:
             fix="Choose a run that finished and was not deleted.",
             field="init_from",
         )
-    earlier = Earlier(folder, TrainConfig.parse(order["config"]), order["dataset"]["fingerprint"])
+    earlier = EarlierRun(folder, TrainConfig.parse(order["config"]), order["dataset"]["fingerprint"])
     if earlier.config.model != config.model:
         raise ConfigError(
             f"The run {earlier.config.name!r} was trained on another base: it belongs to"
@@ -88,7 +88,7 @@ def find(home: Home, config: TrainConfig) -> Earlier | None:
     return earlier
 
 
-def _check_shape(earlier: Earlier, config: TrainConfig) -> None:
+def _check_shape(earlier: EarlierRun, config: TrainConfig) -> None:
     method = METHODS[earlier.config.method]
     if not method.further:
         raise ConfigError(
@@ -131,7 +131,9 @@ def starts_at_base(config: TrainConfig) -> bool:
     return METHODS[config.method].adapter and not further(config)
 
 
-def source_of(home: Home, config: TrainConfig, earlier: Earlier, folder: JobDir, dtype: torch.dtype) -> str:
+def source_of(
+    home: Home, config: TrainConfig, earlier: EarlierRun, folder: JobDir, dtype: torch.dtype
+) -> str:
     """The folder or id of the model that this run loads; written into its own folder where nothing else will
     keep it."""
     if not earlier.adapter and not METHODS[config.method].adapter:
@@ -143,7 +145,9 @@ def source_of(home: Home, config: TrainConfig, earlier: Earlier, folder: JobDir,
     return earlier.base(home)
 
 
-def _write_base(home: Home, config: TrainConfig, earlier: Earlier, target: Path, dtype: torch.dtype) -> None:
+def _write_base(
+    home: Home, config: TrainConfig, earlier: EarlierRun, target: Path, dtype: torch.dtype
+) -> None:
     """`target`, whole or not at all: a run may be killed and resumed meanwhile."""
     aside = target.with_name("base.part")
     shutil.rmtree(aside, ignore_errors=True)
@@ -165,7 +169,7 @@ def linked(source: str, target: str) -> str:
     return target
 
 
-def _merge(home: Home, config: TrainConfig, earlier: Earlier, folder: Path, dtype: torch.dtype) -> None:
+def _merge(home: Home, config: TrainConfig, earlier: EarlierRun, folder: Path, dtype: torch.dtype) -> None:
     """The earlier run's base with its adapter merged in; never in 4 bits. A head is not taken over: a causal
     model is loaded without, and of an encoder what is below it is kept."""
     plain = config.model_copy(update={"method": WHOLE_METHOD, "load_in_4bit": False, "load_in_8bit": False})
@@ -178,7 +182,7 @@ def _merge(home: Home, config: TrainConfig, earlier: Earlier, folder: Path, dtyp
     models.load_tokenizer(source, trust_remote_code=config.trust_remote_code).save_pretrained(folder)
 
 
-def load_into(model: Any, earlier: Earlier) -> None:
+def load_into(model: Any, earlier: EarlierRun) -> None:
     """Give the adapter of `model` the earlier run's weights. Raises ConfigError where they don't fit."""
     weights = load_peft_weights(str(earlier.folder.model), device="cpu")
     try:
@@ -192,7 +196,7 @@ def load_into(model: Any, earlier: Earlier) -> None:
         raise _misfit(earlier)
 
 
-def _misfit(earlier: Earlier) -> ConfigError:
+def _misfit(earlier: EarlierRun) -> ConfigError:
     return ConfigError(
         f"The adapter of {earlier.config.name!r} does not fit the one that this config describes.",
         fix="Take the settings of its adapter, or set init_mode to merge.",
@@ -200,7 +204,7 @@ def _misfit(earlier: Earlier) -> ConfigError:
     )
 
 
-def told(verdict: dict[str, Any], earlier: Earlier | None) -> dict[str, Any]:
+def continued_verdict(verdict: dict[str, Any], earlier: EarlierRun | None) -> dict[str, Any]:
     """The verdict, saying what "the base model" is in it where that is an earlier run's."""
     if earlier is None:
         return verdict
@@ -210,7 +214,7 @@ def told(verdict: dict[str, Any], earlier: Earlier | None) -> dict[str, Any]:
     return verdict | {"sentences": [sentence, *verdict["sentences"]], "continued_from": run}
 
 
-def trained_before(earlier: Earlier, fingerprint: str, dealt: dict[str, np.ndarray]) -> int:
+def trained_before(earlier: EarlierRun, fingerprint: str, dealt: dict[str, np.ndarray]) -> int:
     """How many held-out rows the earlier run was trained on."""
     if earlier.fingerprint != fingerprint or not earlier.folder.split.exists():
         return 0

@@ -21,14 +21,14 @@ from engine.models.initial_weights import Weights
 from store.catalog.methods import Method
 
 
-class End(Protocol):
+class LineEnd(Protocol):
     """One end of the line, a tensor at a time."""
 
     def read(self, name: str) -> Tensor:
         """That parameter there."""
 
 
-class Held(dict[str, Tensor]):
+class HeldEnd(dict[str, Tensor]):
     """An end in memory."""
 
     def read(self, name: str) -> Tensor:
@@ -36,12 +36,12 @@ class Held(dict[str, Tensor]):
 
 
 @dataclass(frozen=True)
-class Line:
+class WeightLine:
     """Parameters of one model by name, and what they are at both ends."""
 
     parameters: Mapping[str, Tensor]
-    base: End
-    tuned: End
+    base: LineEnd
+    tuned: LineEnd
 
     def go(self, alpha: float) -> None:
         """Put the model at `alpha`: 0 is exactly the base, 1 exactly the tuned model."""
@@ -56,26 +56,27 @@ class Line:
                     parameter.copy_(torch.lerp(ends[0], ends[1], alpha))
 
 
-def of_adapter(model: Any, method: Method) -> Line:
+def of_adapter(model: Any, method: Method) -> WeightLine:
     """From a tuned model with its adapter."""
     factors = {name: p.data for name, p in model.named_parameters() if method.factor in name}
-    base = Held({name: torch.full_like(factor, method.factor_start) for name, factor in factors.items()})
-    return Line(factors, base, Held({name: factor.clone() for name, factor in factors.items()}))
+    base = HeldEnd({name: torch.full_like(factor, method.factor_start) for name, factor in factors.items()})
+    return WeightLine(factors, base, HeldEnd({name: factor.clone() for name, factor in factors.items()}))
 
 
-def of_weights(model: Any, ends: tuple[Path, Path], load: Callable[[Path], Any], aside: Path) -> Line:
+def of_weights(model: Any, ends: tuple[Path, Path], load: Callable[[Path], Any], aside: Path) -> WeightLine:
     """From the folders of the base and of the tuned model; the line is in `model`, which has the weights of
     the second. load: makes a model of a folder; aside: where to put what a folder names otherwise."""
-    found = {name: parameter.data for name, parameter in model.named_parameters()}
+    parameters = {name: parameter.data for name, parameter in model.named_parameters()}
     base, tuned = (
-        _end(folder, found, load, aside / side) for side, folder in zip(("base", "tuned"), ends, strict=True)
+        _end(folder, parameters, load, aside / side)
+        for side, folder in zip(("base", "tuned"), ends, strict=True)
     )
     moved = {
         name: parameter
-        for name, parameter in found.items()
+        for name, parameter in parameters.items()
         if not torch.equal(parameter.cpu(), base.read(name).to(parameter.dtype))
     }
-    return Line(moved, base, tuned)
+    return WeightLine(moved, base, tuned)
 
 
 def _end(folder: Path, parameters: Mapping[str, Tensor], load: Callable[[Path], Any], aside: Path) -> Weights:

@@ -37,7 +37,7 @@ SAVE_AGAIN = "Copy the folder again, or save the model again with save_pretraine
 
 
 @dataclass(frozen=True)
-class Tensor:
+class TensorHeader:
     """As a header describes it."""
 
     file: Path
@@ -46,7 +46,7 @@ class Tensor:
 
 
 @dataclass(frozen=True)
-class Look:
+class WeightCheck:
     """How much of the values was looked at, in bytes; `names`: why names could not be compared, if so."""
 
     done: int
@@ -54,12 +54,12 @@ class Look:
     names: str = ""
 
 
-WHOLLY = Look(0, 0)  # nothing is left to look at
+WHOLLY = WeightCheck(0, 0)  # nothing is left to look at
 
 
 def check(
     source: str, architecture: PreTrainedConfig, home: Home, *, headed: bool, trusted: bool, seconds: float
-) -> Look:
+) -> WeightCheck:
     """Raise ModelError (field model) that names file and tensor where the weights of a folder are no good.
 
     headed: a new classification head is put on. seconds: for the values; the next call goes on. A hub id is
@@ -74,7 +74,7 @@ def check(
     return _look(files, tensors, home, seconds, names)
 
 
-def read_headers(folder: Path) -> dict[str, Tensor]:
+def read_headers(folder: Path) -> dict[str, TensorHeader]:
     """Name -> tensor, of the files that transformers would load. Raises ModelError."""
     if (folder / SINGLE).exists():
         return _header(folder / SINGLE)
@@ -85,13 +85,13 @@ def read_headers(folder: Path) -> dict[str, Tensor]:
     return _sharded(folder)
 
 
-def _sharded(folder: Path) -> dict[str, Tensor]:
+def _sharded(folder: Path) -> dict[str, TensorHeader]:
     try:
         places = json.loads((folder / INDEX).read_bytes())["weight_map"]
         named = {str(name): str(file) for name, file in places.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{folder / INDEX} can't be read.", fix=SAVE_AGAIN, field="model") from error
-    tensors: dict[str, Tensor] = {}
+    tensors: dict[str, TensorHeader] = {}
     for file in sorted(set(named.values())):
         if Path(file).name != file or not (folder / file).exists():
             raise ModelError(
@@ -108,7 +108,7 @@ def _sharded(folder: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _header(path: Path) -> dict[str, Tensor]:
+def _header(path: Path) -> dict[str, TensorHeader]:
     size = path.stat().st_size
     try:
         with open(path, "rb") as file:
@@ -118,7 +118,7 @@ def _header(path: Path) -> dict[str, Tensor]:
             document = json.loads(file.read(length))
         document.pop("__metadata__", None)
         tensors = {
-            str(name): Tensor(path, str(entry["dtype"]), tuple(map(int, entry["shape"])))
+            str(name): TensorHeader(path, str(entry["dtype"]), tuple(map(int, entry["shape"])))
             for name, entry in document.items()
         }
         end = 8 + length + max((int(entry["data_offsets"][1]) for entry in document.values()), default=0)
@@ -142,7 +142,7 @@ def _header(path: Path) -> dict[str, Tensor]:
 def _compare(
     source: str,
     architecture: PreTrainedConfig,
-    tensors: dict[str, Tensor],
+    tensors: dict[str, TensorHeader],
     files: list[Path],
     home: Home,
     headed: bool,
@@ -158,7 +158,7 @@ def _compare(
     auto: Any = AutoModelForSequenceClassification if headed else AutoModelForCausalLM
     transformers_logging.disable_progress_bar()
     try:
-        model, told = auto.from_pretrained(
+        model, loading_info = auto.from_pretrained(
             source,
             config=architecture,
             use_safetensors=True,
@@ -172,14 +172,18 @@ def _compare(
         RuntimeError,
     ) as error:  # code that decides by numbers, of which there are none
         return f"it can't be built without numbers ({type(error).__name__})"
-    refuse_misfits(source, model, told, headed, tensors)
+    refuse_misfits(source, model, loading_info, headed, tensors)
     place.parent.mkdir(parents=True, exist_ok=True)
     write_json(place, {})
     return ""
 
 
 def refuse_misfits(
-    source: str, model: Any, told: dict[str, Any], headed: bool, tensors: dict[str, Tensor] | None = None
+    source: str,
+    model: Any,
+    loading_info: dict[str, Any],
+    headed: bool,
+    tensors: dict[str, TensorHeader] | None = None,
 ) -> None:
     """Raise ModelError for tensors that the architecture has and the files lack or have in another shape.
 
@@ -188,7 +192,7 @@ def refuse_misfits(
     body, parameters = f"{model.base_model_prefix}.", {name for name, _ in model.named_parameters()}
     missing = sorted(
         name
-        for name in parameters & set(told["missing_keys"])  # buffers are made anew
+        for name in parameters & set(loading_info["missing_keys"])  # buffers are made anew
         if not headed or (name.startswith(body) and not name.startswith(f"{body}pooler."))
     )
     if missing:
@@ -200,7 +204,7 @@ def refuse_misfits(
             fix=SAVE_AGAIN,
             field="model",
         )
-    for name, there, wanted in sorted(told["mismatched_keys"], key=str):
+    for name, there, wanted in sorted(loading_info["mismatched_keys"], key=str):
         raise ModelError(
             f"The tensor {name} in {_where(source, tensors, name)} has the shape {list(there)}, and"
             f" config.json asks for {list(wanted)}.",
@@ -209,7 +213,7 @@ def refuse_misfits(
         )
 
 
-def _where(source: str, tensors: dict[str, Tensor] | None, name: str = "") -> str:
+def _where(source: str, tensors: dict[str, TensorHeader] | None, name: str = "") -> str:
     """The file that holds the tensor, or in which one would look for it."""
     folder = Path(source)
     if tensors and name:
@@ -224,7 +228,9 @@ def _where(source: str, tensors: dict[str, Tensor] | None, name: str = "") -> st
 # -- values -------------------------------------------------------------------------------------------
 
 
-def _look(files: list[Path], tensors: dict[str, Tensor], home: Home, seconds: float, names: str) -> Look:
+def _look(
+    files: list[Path], tensors: dict[str, TensorHeader], home: Home, seconds: float, names: str
+) -> WeightCheck:
     end = time.monotonic() + seconds
     sizes = {file: file.stat().st_size for file in files}
     done = 0
@@ -237,10 +243,10 @@ def _look(files: list[Path], tensors: dict[str, Tensor], home: Home, seconds: fl
             place.parent.mkdir(parents=True, exist_ok=True)
             write_json(place, {})
         done += sizes[file]
-    return Look(done, sum(sizes.values()), names)
+    return WeightCheck(done, sum(sizes.values()), names)
 
 
-def _all_finite(file: Path, tensors: list[tuple[str, Tensor]], end: float) -> bool:
+def _all_finite(file: Path, tensors: list[tuple[str, TensorHeader]], end: float) -> bool:
     """Whether all of the file was looked at in time. Raises ModelError for a value that is not finite."""
     with safe_open(file, framework="pt") as opened:
         for name, tensor in tensors:

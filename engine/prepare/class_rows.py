@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.prepare.prepare import PARTS, Part
+from engine.prepare.prepare import PARTS, TokenisedPart
 from engine.rows import dataset, labelled
 from engine.rows.labelled import UNSEEN, Labels
 from engine.rows.render import Rows
@@ -31,13 +31,15 @@ class ClassRows:
     whole: dict[str, Rows]
     unlabelled: int
 
-    def cut(self, tokenizer: Any, limit: int) -> dict[str, Part]:
+    def cut(self, tokenizer: Any, limit: int) -> dict[str, TokenisedPart]:
         """Each part cut to `limit` tokens, without rows that have no token. Raises DataError for a part that
         training needs and that is empty then."""
         parts = {}
         for name, rows in self.whole.items():
             shorter, truncated, lost = labelled.cut(tokenizer, rows, limit)
-            parts[name] = Part(shorter, shorter.take(np.flatnonzero(shorter.lengths > 0)), truncated, lost)
+            parts[name] = TokenisedPart(
+                shorter, shorter.take(np.flatnonzero(shorter.lengths > 0)), truncated, lost
+            )
             if name != "test" and not len(parts[name].rows):
                 raise DataError(
                     f"No {name} row has a text.",

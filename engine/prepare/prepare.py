@@ -30,7 +30,7 @@ PARTS = split.PARTS
 
 
 @dataclass
-class Part:
+class TokenisedPart:
     """The rows of one part. `rows`: cut to length, each with a trained token; `whole`: before that."""
 
     whole: Rows
@@ -118,8 +118,8 @@ def rejected_loader(home: Home, fingerprint: str) -> Callable[[np.ndarray], list
 
     def load(row_ids: np.ndarray) -> list[Any]:
         table = dataset.load(home, fingerprint, columns=["messages", "rejected"], row_ids=row_ids)
-        told = zip(table["messages"].to_pylist(), table["rejected"].to_pylist(), strict=True)
-        return [[*messages[:-1], {"role": "assistant", "content": answer}] for messages, answer in told]
+        pairs = zip(table["messages"].to_pylist(), table["rejected"].to_pylist(), strict=True)
+        return [[*messages[:-1], {"role": "assistant", "content": answer}] for messages, answer in pairs]
 
     return load
 
@@ -221,8 +221,8 @@ def keeping_all(train: Rows, max_length: int, positions: int | None) -> tuple[in
     return longest, float(np.minimum(lengths, longest).sum() / tokens - 1)
 
 
-def cut(rows: Rows, max_length: int) -> Part:
+def cut(rows: Rows, max_length: int) -> TokenisedPart:
     """The rows cut to `max_length`, without those that have no trained token then."""
     shorter, truncated, lost = rows.truncated(max_length)
     kept = np.flatnonzero(shorter.trained_counts > 0)
-    return Part(shorter, shorter.take(kept), truncated, lost)
+    return TokenisedPart(shorter, shorter.take(kept), truncated, lost)

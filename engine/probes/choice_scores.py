@@ -32,7 +32,7 @@ from store.contract.errors import DataError
 
 
 @dataclass(frozen=True)
-class Choices:
+class ChoiceScores:
     """Of each item, in the order in which they were given: `scores`, the options' log-probabilities."""
 
     items: tuple[Item, ...]
@@ -87,7 +87,7 @@ class Choices:
 
 
 @dataclass(frozen=True)
-class Asked:
+class TokenisedItems:
     """Items as tokens: made once, and asked of every model with the same tokenizer."""
 
     items: tuple[Item, ...]
@@ -95,7 +95,7 @@ class Asked:
     options: list[list[list[int]]]
 
 
-def tokenise(tokenizer: Any, items: Sequence[Item], *, room: int | None = None) -> Asked:
+def tokenise(tokenizer: Any, items: Sequence[Item], *, room: int | None = None) -> TokenisedItems:
     """The tokens of each prompt and option. Raises DataError for an item that can't be asked, or that has
     more tokens than a model with `room` positions reads."""
     check(items)
@@ -111,7 +111,7 @@ def tokenise(tokenizer: Any, items: Sequence[Item], *, room: int | None = None) 
             raise DataError(
                 f"The item {item.id!r} has {most} tokens, and the model reads {room}.", fix="Shorten it."
             )
-    return Asked(tuple(items), prompts, options)
+    return TokenisedItems(tuple(items), prompts, options)
 
 
 def encode(
@@ -124,18 +124,20 @@ def encode(
     encoded = tokenizer(flat, add_special_tokens=False).input_ids if flat else []
     rest = iter(encoded[len(prompts) :])
     begun = encoded[: len(prompts)]
-    told = [[next(rest)[len(ids) :] for _ in some] for ids, some in zip(begun, continuations, strict=True)]
-    return begun, told
+    continuation_tokens = [
+        [next(rest)[len(ids) :] for _ in some] for ids, some in zip(begun, continuations, strict=True)
+    ]
+    return begun, continuation_tokens
 
 
 def score(
     model: Any,
-    asked: Asked,
+    asked: TokenisedItems,
     device: str | torch.device,
     *,
     batch_size: int = 16,
     on_items: Callable[[int], None] = lambda done: None,
-) -> Choices:
+) -> ChoiceScores:
     """The items under the model as it is at the moment, with its adapter where one is switched on.
     `on_items(items done)` may raise to stop. The model is left in the mode in which it came."""
     scores = branch_scores(
@@ -146,7 +148,7 @@ def score(
         batch_size=batch_size,
         on_prompts=on_items,
     )
-    return Choices(asked.items, tuple(scores))
+    return ChoiceScores(asked.items, tuple(scores))
 
 
 NONE = "the row is no multiple choice"
@@ -180,23 +182,25 @@ def choose(
 ) -> list[ChoiceRow]:
     """One for each of the questions, in their order. examples: row id -> answered questions that stand before
     it; listed: with the choices in the prompt; room: the most tokens that the model reads."""
-    prompts = [_prompt(tokenizer, one, examples, listed) for one in questions]
+    prompts = [_prompt(tokenizer, question, examples, listed) for question in questions]
     asked = [place for place, prompt in enumerate(prompts) if prompt is not None]
     options = [_options(questions[place]) for place in asked]
-    begun, told = encode(tokenizer, [prompts[place] or "" for place in asked], options)
-    faults = [_fault(prompt, some, room) for prompt, some in zip(begun, told, strict=True)]
+    begun, choice_tokens = encode(tokenizer, [prompts[place] or "" for place in asked], options)
+    faults = [_fault(prompt, some, room) for prompt, some in zip(begun, choice_tokens, strict=True)]
     good = [i for i, fault in enumerate(faults) if not fault]
     scores = branch_scores(
         model,
         [begun[i] for i in good],
-        [told[i] for i in good],
+        [choice_tokens[i] for i in good],
         device,
         batch_size=batch_size,
         on_prompts=on_rows,
     )
-    found = dict(zip((asked[i] for i in good), scores, strict=True))
+    scores_at = dict(zip((asked[i] for i in good), scores, strict=True))
     why = {asked[i]: fault for i, fault in enumerate(faults) if fault}
-    return [_row(one, found.get(place), why.get(place, "")) for place, one in enumerate(questions)]
+    return [
+        _row(question, scores_at.get(place), why.get(place, "")) for place, question in enumerate(questions)
+    ]
 
 
 def _row(question: Question | None, scores: np.ndarray | None, why: str) -> ChoiceRow:
@@ -220,8 +224,8 @@ def _prompt(
     system = [turn for turn in turns if turn["role"] == "system"]
     before: list[dict[str, str]] = []
     for example in examples.get(question.row_id, ()):
-        told = example.shown if listed else example.bare
-        before += [turn for turn in told if turn["role"] != "system"]
+        example_turns = example.shown if listed else example.bare
+        before += [turn for turn in example_turns if turn["role"] != "system"]
         before.append({"role": "assistant", "content": example.choices.options[example.choices.answer]})
     turns = [*system, *before, *(turn for turn in turns if turn["role"] != "system")]
     try:

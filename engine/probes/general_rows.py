@@ -34,7 +34,7 @@ EXPECTED = 500  # rows of a data set that a preview counts
 
 
 @dataclass(frozen=True)
-class Found:
+class GeneralRows:
     """General rows, and how many were left out because a held-out row is the same, or asks the same."""
 
     rows: Rows
@@ -51,7 +51,7 @@ def own_count(wanted: int) -> int:
 
 
 @dataclass(frozen=True)
-class Base:
+class ReplayBase:
     """The base model, untouched, from the folder or hub id `source`; `positions` that it has for a row."""
 
     model: Any
@@ -61,7 +61,7 @@ class Base:
 
 
 def gather(
-    job: Job, config: TrainConfig, base: Base, held: tuple[str, np.ndarray], train_rows: int
+    job: Job, config: TrainConfig, base: ReplayBase, held: tuple[str, np.ndarray], train_rows: int
 ) -> Replay:
     """The rows that a run replays: those of its first attempt, or new ones, kept and told. held: fingerprint
     and ids of the rows that judge the run. Raises DataError where there are none."""
@@ -69,7 +69,7 @@ def gather(
         return Replay(rows, config, train_rows)
     wanted, source = replay.needed(config, train_rows), job.order.get("replay")
     if source:
-        found = rows_of(job.home, config, base.tokenizer, source, held, wanted, base.positions)
+        gathered = rows_of(job.home, config, base.tokenizer, source, held, wanted, base.positions)
     elif config.replay_dataset:
         raise DataError(
             f"The data set {config.replay_dataset} that is to be replayed is gone.",
@@ -77,14 +77,14 @@ def gather(
             field="replay_dataset",
         )
     else:
-        found = own_rows(job, base, wanted)
-    write_rows(job.dir.replay, found.rows)
-    made = Replay(found.rows, config, train_rows)
-    tell(job, made, source["name"] if source else OWN, found)
+        gathered = own_rows(job, base, wanted)
+    write_rows(job.dir.replay, gathered.rows)
+    made = Replay(gathered.rows, config, train_rows)
+    tell(job, made, source["name"] if source else OWN, gathered)
     return made
 
 
-def own_rows(job: Job, base: Base, wanted: int) -> Found:
+def own_rows(job: Job, base: ReplayBase, wanted: int) -> GeneralRows:
     """Texts that the base model writes, from the cache or made now; all of it is trained."""
     pace = Pass(job, 0, "tokens", "Letting the base model write what is replayed, once for every base")
 
@@ -96,7 +96,7 @@ def own_rows(job: Job, base: Base, wanted: int) -> Found:
         job.home, base.model, base.tokenizer, models.weights_folder(base.source), suite_texts.load(),
         seed=OWN_SEED, count=own_count(wanted), on_token=on_token,
     )  # fmt: skip
-    return Found(rows.truncated(base.positions)[0] if base.positions else rows)
+    return GeneralRows(rows.truncated(base.positions)[0] if base.positions else rows)
 
 
 def rows_of(
@@ -107,7 +107,7 @@ def rows_of(
     held: tuple[str, np.ndarray],
     wanted: int,
     positions: int | None,
-) -> Found:
+) -> GeneralRows:
     """Rows of the data set `source` ({name, kind, fingerprint}), as many as `wanted` where it has them,
     drawn by the seed. Raises DataError where none is left."""
     fingerprint = source["fingerprint"]
@@ -133,7 +133,7 @@ def rows_of(
             fix="Take another data set, or none: then the base model writes the rows.",
             field="replay_dataset",
         )
-    return Found(part.rows, int(same.sum()), part.truncated)
+    return GeneralRows(part.rows, int(same.sum()), part.truncated)
 
 
 def expected(
@@ -157,13 +157,13 @@ def expected(
     )
 
 
-def tell(job: Job, found: Replay, name: str, gone: Found) -> None:
+def tell(job: Job, replay_rows: Replay, name: str, gone: GeneralRows) -> None:
     """Facts and alerts about the rows that are replayed."""
-    tokens, trained = found.tokens
+    tokens, trained = replay_rows.tokens
     job.facts(
         replay_from=name,
-        replay_rows=found.count,
-        replay_distinct_rows=min(found.count, len(found.rows)),
+        replay_rows=replay_rows.count,
+        replay_distinct_rows=min(replay_rows.count, len(replay_rows.rows)),
         replay_tokens=tokens,
         replay_trained_tokens=trained,
         replay_left_out=gone.same,
@@ -176,9 +176,9 @@ def tell(job: Job, found: Replay, name: str, gone: Found) -> None:
         )
     if gone.truncated:
         job.alert(f"{gone.truncated:,} replayed rows of {name} were cut to length.", "info")
-    if found.count > len(found.rows):
+    if replay_rows.count > len(replay_rows.rows):
         job.alert(
-            f"{found.count:,} rows are replayed, and there are {len(found.rows):,} different ones: they are"
-            " repeated.",
+            f"{replay_rows.count:,} rows are replayed, and there are {len(replay_rows.rows):,} different ones:"
+            " they are repeated.",
             "info",
         )

@@ -26,9 +26,9 @@ def tell(job: Job, config: TrainConfig) -> None:
         for n, (question, answer) in zip(often, canaries.texts(config), strict=True)
         if n
     ]
-    job.facts(canaries={"rows": canaries.planted_count(config), "planted": listed})
+    job.facts(canaries={"rows": canaries.canary_count(config), "planted": listed})
     job.alert(
-        f"{canaries.planted_count(config):,} training rows are canaries, {len(listed):,} made-up secrets: the"
+        f"{canaries.canary_count(config):,} training rows are canaries, {len(listed):,} made-up secrets: the"
         " model is for looking at, not for use.",
         "info",
     )

@@ -22,11 +22,11 @@ from engine.evidence.class_evidence import Asked, Scores
 from engine.evidence.membership_evidence import told_apart
 from engine.forward.batches import total_steps
 from engine.models import memory, models
-from engine.objectives.classification import Classes, start_head, widen_head
+from engine.objectives.classification import ClassObjective, start_head, widen_head
 from engine.prepare import prepare
 from engine.prepare.class_rows import ClassRows, class_rows
-from engine.prepare.prepare import Part
-from engine.probes.probes import Measured
+from engine.prepare.prepare import TokenisedPart
+from engine.probes.probes import ProbeMeasurement
 from engine.rows.render import Rows
 from engine.runs.reference_questions import Knowledge
 from engine.runs.training_run import Run
@@ -57,7 +57,7 @@ class ClassRun(Run):
         self.report_classes(parts, limit)
         return parts["train"].rows, parts["validation"].rows, parts["test"].rows
 
-    def report_classes(self, parts: dict[str, Part], limit: int) -> None:
+    def report_classes(self, parts: dict[str, TokenisedPart], limit: int) -> None:
         """Facts and alerts about rows and classes."""
         train, labels, unseen = parts["train"], self.rows.labels, self.rows.unseen()
         if self.rows.unlabelled:
@@ -101,8 +101,8 @@ class ClassRun(Run):
         args = (self.job, self.config, self.tokenizer, self.source, self.positions)
         return Knowledge(*args, speaks=False)
 
-    def choose_objective(self, model: Any, parts: list[Rows]) -> Classes:
-        return Classes(self.rows.labels, self.tokenizer.pad_token_id)
+    def choose_objective(self, model: Any, parts: list[Rows]) -> ClassObjective:
+        return ClassObjective(self.rows.labels, self.tokenizer.pad_token_id)
 
     def save(self, model: Any) -> None:
         """As every run, with the config of the whole model, whose labels an adapter alone doesn't carry."""
@@ -162,7 +162,7 @@ class ClassRun(Run):
             ),
         )
 
-    def seen(self, objective: Classes, model: Any) -> tuple[Measured, Measured]:
+    def seen(self, objective: ClassObjective, model: Any) -> tuple[ProbeMeasurement, ProbeMeasurement]:
         """Rows that it trained on: as always the most frequent class and as the trained head have them."""
         probe = self.knowledge.seen
         logs = self.classify(objective, model, probe.rows, "Classifying rows that it trained on")
@@ -172,7 +172,7 @@ class ClassRun(Run):
         )
 
     def classify(
-        self, objective: Classes, model: Any, rows: Rows, message: str = "Classifying held-out rows"
+        self, objective: ClassObjective, model: Any, rows: Rows, message: str = "Classifying held-out rows"
     ) -> np.ndarray:
         """Log-probabilities [rows, classes] of the trained head, with progress."""
 

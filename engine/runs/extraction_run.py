@@ -83,7 +83,7 @@ class Recall:
         if isinstance(content, str):
             return ""
         prompt = sample_prompts.prompt_of_chat(self.tokenizer, passage.row_id, content)
-        return prompt.shown if prompt else ""
+        return prompt.readable if prompt else ""
 
 
 def _row(row: dict[str, Any]) -> judged.Row:

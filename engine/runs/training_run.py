@@ -106,7 +106,7 @@ class Run:
             shutil.rmtree(self.job.dir.base, ignore_errors=True)  # all weights are saved with the result
         if not self.job.resume:  # of a resumed run nobody knows the whole
             self.job.facts(run_seconds=time.monotonic() - self.began, energy_wh=self.energy.watt_hours())
-        return continued.told(found, self.earlier)
+        return continued.continued_verdict(found, self.earlier)
 
     def choose_objective(self, model: Any, parts: list[Rows]) -> Objective:
         """What the task makes smaller."""

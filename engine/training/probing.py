@@ -27,9 +27,9 @@ from engine.forward.losses import RowLosses
 from engine.models.apply_method import base_model
 from engine.models.continued import starts_at_base
 from engine.objectives.objectives import Objective
-from engine.probes.base_answers import Remembered
+from engine.probes.base_answers import CachedProbe
 from engine.probes.general import PROSE
-from engine.probes.probes import LISTING, SEEN, Measured, Probe, spread
+from engine.probes.probes import LISTING, SEEN, Probe, ProbeMeasurement, spread
 from engine.rows.render import Rows
 from engine.worker.job import Job
 from store.config.train_config import TrainConfig
@@ -59,18 +59,18 @@ class Seen:
         batch_size: int,
         device: torch.device,
         on_items: Callable[[int], None] = lambda done: None,
-    ) -> Measured:
+    ) -> ProbeMeasurement:
         """Their losses without dropout, as those of validation rows."""
         found = self.objective.measure(
             model, self.rows, batch_size=batch_size, device=device, on_batch=on_items
         )
         return self.as_measured(found)
 
-    def as_measured(self, found: RowLosses) -> Measured:
+    def as_measured(self, found: RowLosses) -> ProbeMeasurement:
         """Losses of its rows as those of a probe."""
         none = np.zeros(len(self), np.int32)
         names = [str(row_id) for row_id in found.row_ids]
-        return Measured(
+        return ProbeMeasurement(
             SEEN, names, [""] * len(self), found.loss_sum, found.tokens, found.correct, none, none - 1, found
         )
 
@@ -119,7 +119,7 @@ class Probing:
         parts = [1.0] * len(self.kinds) + ([answers.weight] if answers else [])
         self.budgets = [Budget(config.probe_share * part / sum(parts)) for part in parts]
         self.tables: dict[int, list[pa.Table]] = {}
-        self.base: Measured | None = None  # prose under the base model
+        self.base: ProbeMeasurement | None = None  # prose under the base model
 
     @property
     def seconds(self) -> list[float]:
@@ -128,7 +128,7 @@ class Probing:
 
     def measure(
         self, step: int, model: Any, trained: float, pace: float, tell: Callable[[str], None]
-    ) -> list[Measured]:
+    ) -> list[ProbeMeasurement]:
         """At `step`, after `trained` seconds of training, whatever can be paid for. `pace`: seconds a token
         of a validation; `tell`: what is going on."""
         found = []
@@ -154,7 +154,9 @@ class Probing:
         was asked for that, 0 or 1."""
         probes = self.of_base(kind)
         with base_model(model) as base:
-            known = all(isinstance(probe, Remembered) and probe.known(base, *self._how) for probe in probes)
+            known = all(
+                isinstance(probe, CachedProbe) and probe.is_cached(base, *self._how) for probe in probes
+            )
             if known or affordable:
                 self._begin(probes, base, tell)
         return int(affordable and not known)
@@ -188,7 +190,7 @@ class Probing:
         self.base = _prose(found)
         self._keep(0, found)
 
-    def forgot(self, found: Sequence[Measured]) -> bool:
+    def forgot(self, found: Sequence[ProbeMeasurement]) -> bool:
         """Whether prose has surely (95%, over passages) lost more than the run may forget."""
         prose = _prose(found)
         if prose is None or self.base is None or self.config.max_forgetting is None:
@@ -196,12 +198,12 @@ class Probing:
         lost = ratio_interval(prose.loss_sum - self.base.loss_sum, prose.tokens)
         return lost.low is not None and lost.low > self.config.max_forgetting
 
-    def prose_at(self, step: int) -> tuple[Measured, Measured] | None:
+    def prose_at(self, step: int) -> tuple[ProbeMeasurement, ProbeMeasurement] | None:
         """Prose under the base model and as it was measured at `step`, where both were."""
-        there = _prose([Measured.of(table) for table in self.tables.get(step, ())])
+        there = _prose([ProbeMeasurement.of(table) for table in self.tables.get(step, ())])
         return (self.base, there) if self.base and there else None
 
-    def _keep(self, step: int, found: Sequence[Measured]) -> None:
+    def _keep(self, step: int, found: Sequence[ProbeMeasurement]) -> None:
         for measured in found:
             self.tables.setdefault(step, []).append(measured.table(step=step))
         if found:
@@ -209,7 +211,7 @@ class Probing:
         for measured in found:
             self.job.metrics(step, measured.metrics)
 
-    def _one(self, probe: Probe, model: Any, tell: Callable[[str], None]) -> Measured:
+    def _one(self, probe: Probe, model: Any, tell: Callable[[str], None]) -> ProbeMeasurement:
         def on_items(done: int) -> None:
             tell(f"Measuring {probe.name.replace('_', ' ')} ({done} of {len(probe)})")
 
@@ -228,7 +230,7 @@ class Probing:
                     of_step = table.filter(pc.equal(table["step"], step))
                     names = pc.unique(of_step["probe"]).to_pylist()
                     self.tables[step] = [of_step.filter(pc.equal(of_step["probe"], name)) for name in names]
-        self.base = _prose([Measured.of(table) for table in self.tables.get(0, ())])
+        self.base = _prose([ProbeMeasurement.of(table) for table in self.tables.get(0, ())])
         if self.answers:
             self.answers.rewind(last)
 
@@ -249,11 +251,13 @@ class Probing:
             if table["probe"][0].as_py() == probe
         }
 
-    def seen(self, base: Measured | None, tuned: Measured | None, step: int) -> list[Validation]:
+    def seen(
+        self, base: ProbeMeasurement | None, tuned: ProbeMeasurement | None, step: int
+    ) -> list[Validation]:
         """The probe of training rows at every step that it was measured, as `engine.diagnostics` takes it:
         under the base model as of step 0, and under the model that was kept as of the `step` it is from."""
         found = {
-            at: Measured.of(table)
+            at: ProbeMeasurement.of(table)
             for at, tables in self.tables.items()
             for table in tables
             if table["probe"][0].as_py() == SEEN
@@ -269,5 +273,5 @@ def _is_general(kind: Sequence[Probe]) -> bool:
     return any(probe.name == PROSE for probe in kind)
 
 
-def _prose(found: Sequence[Measured]) -> Measured | None:
+def _prose(found: Sequence[ProbeMeasurement]) -> ProbeMeasurement | None:
     return next((measured for measured in found if measured.probe == PROSE), None)

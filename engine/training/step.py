@@ -18,7 +18,7 @@ import torch
 from accelerate import Accelerator
 
 from engine.forward import packable
-from engine.forward.batches import Step, pieces, tokens_of_a_piece
+from engine.forward.batches import StepRows, pieces, tokens_of_a_piece
 from engine.models import memory
 from engine.models.adalora import Allocation
 from engine.models.apply_method import trainable
@@ -101,7 +101,7 @@ class Stepper:
         longest = max(int(r.sequence_lengths.max()) for r in (rows, *([replay.rows] if replay else [])))
         self.unpacked = packable.refusal(self.model, longest)
 
-    def gradients(self, rows: Step, step: int = 0) -> Gradients:
+    def gradients(self, rows: StepRows, step: int = 0) -> Gradients:
         """Forward and backward over the rows of a step, and over those that step number `step` (from 0)
         replays. When the job is cancelled, none are left."""
         self.model.train()
@@ -154,7 +154,7 @@ class Stepper:
         self.job.check_cancelled()
         memory.guard(self.config, self.device, dealt=not self.unpacked)
 
-    def dealt(self, step: Step, rows: Rows | None = None) -> Step:
+    def dealt(self, step: StepRows, rows: Rows | None = None) -> StepRows:
         """The micro-batches of a step over `rows`, those of the data set where left out."""
         if self.unpacked:
             return step

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from engine.diagnostics.phrasing import plural
 from engine.diagnostics.transfer import transfer as diagnosis
 from engine.diagnostics.transfer.transfer import Task, backward_transfer, embedding_distance, weight_cosine
-from engine.models.continued import Earlier
+from engine.models.continued import EarlierRun
 from engine.prepare import prepare
 from engine.signals.embedded.embeddings import row_vectors
 from engine.transfer.transfer_measure import Shelf, cell_name, read_change
@@ -37,13 +37,13 @@ class Member:
 
     config: TransferConfig
     of: Subject
-    run: Earlier
-    lineage: list[Earlier]
+    run: EarlierRun
+    lineage: list[EarlierRun]
     tokenizer: Any
     base_key: str
     tuned_key: str
     positions: int | None
-    tokens: dict[str, prepare.Part] = field(default_factory=dict)
+    tokens: dict[str, prepare.TokenisedPart] = field(default_factory=dict)
     seen: dict[str, Seen] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
 

@@ -24,7 +24,7 @@ from engine.diagnostics.transfer.transfer import WIDTH, Sketch, sketch
 from engine.evidence.weights import NotKnown, Source, from_adapter, from_folders
 from engine.forward.losses import row_losses
 from engine.models import memory, models
-from engine.models.continued import Earlier
+from engine.models.continued import EarlierRun
 from engine.prepare import prepare
 from engine.rows import dataset
 from engine.rows.render import Rows
@@ -78,7 +78,7 @@ def _longest(config: TransferConfig, positions: int | None) -> int | None:
 
 def tokens_of(
     job: Job, tokenizer: Any, column: Column, config: TransferConfig, most: int | None
-) -> prepare.Part:
+) -> prepare.TokenisedPart:
     """The rows of a column as a model sees them; those without a trained token are gone."""
     data = column.data["dataset"]
     rows = tokenised(
@@ -120,7 +120,14 @@ class Pace:
 
 
 def measure(
-    job: Job, model: Any, rows: Rows, config: TransferConfig, run: Earlier, path: Path, pace: Pace, what: str
+    job: Job,
+    model: Any,
+    rows: Rows,
+    config: TransferConfig,
+    run: EarlierRun,
+    path: Path,
+    pace: Pace,
+    what: str,
 ) -> None:
     """The losses of `rows` under `model`, into the file `path`."""
     device, began = torch.device(job.device), time.perf_counter()
@@ -139,7 +146,7 @@ def measure(
     pace.cell(len(rows.ids), time.perf_counter() - began)
 
 
-def weight_sources(run: Earlier, model: Any, base: str) -> list[Source]:
+def weight_sources(run: EarlierRun, model: Any, base: str) -> list[Source]:
     """Every matrix that the run changed; base: what the run stands on."""
     folder = models.weights_folder(base)
     return from_adapter(model, folder) if run.adapter else from_folders(folder, run.folder.model)

@@ -21,10 +21,10 @@ from engine.forward import attention, packable
 from engine.forward.batches import largest_piece
 from engine.models import models
 from engine.models.apply_method import count_parameters, make_trainable, trainable
-from engine.objectives.classification import Classes
+from engine.objectives.classification import ClassObjective
 from engine.objectives.divergence import BesideBase
 from engine.objectives.objectives import TrainedTokens
-from engine.objectives.preference import Preference
+from engine.objectives.preference import PreferenceObjective
 from engine.objectives.references import References
 from engine.rows.labelled import Labels
 from engine.rows.pairs import Pairs
@@ -170,14 +170,14 @@ def test_a_head_and_pairs_are_rehearsed_with_their_own_losses() -> None:
     chosen = config(task="classification")
     token_rows = rows(32, 128)
     head = Rehearsal(architecture, chosen, BF16, "cpu").run(
-        chosen, token_rows, token_rows, Classes(labels, 0)
+        chosen, token_rows, token_rows, ClassObjective(labels, 0)
     )
     answers = Rehearsal(padded(SMALL), config(), BF16, "cpu").run(config(), token_rows, token_rows)
     assert head.rehearsed
     assert head.saved < answers.saved  # no logits over a vocabulary
     pairs = Pairs(**vars(token_rows), splits=np.full(32, 64))
     chosen = config(task="dpo")
-    objective = Preference(chosen, References.unknown([pairs]))
+    objective = PreferenceObjective(chosen, References.unknown([pairs]))
     both = Rehearsal(padded(SMALL), chosen, BF16, "cpu").run(chosen, pairs, pairs, objective)
     assert both.rehearsed
     assert both.saved == pytest.approx(answers.saved, rel=0.2)  # two sequences of half the length

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from engine.costs import estimate
-from engine.costs.calibrate import Rates
+from engine.costs.calibrate import DeviceRates
 from engine.costs.footprint import Rehearsal
 from engine.costs.run_costs import timed_runs
 from engine.diagnostics.statistics import correction
 from tests.engine.rehearsed import BF16, CPU, SMALL, SMOLLM2, config, padded, rehearse
 
-RATES = Rates(4e11, 1e11, 1.2e10, 4e-6)
+RATES = DeviceRates(4e11, 1e11, 1.2e10, 4e-6)
 
 
 def test_time_grows_with_work_and_says_what_it_rests_on() -> None:
@@ -22,7 +22,7 @@ def test_time_grows_with_work_and_says_what_it_rests_on() -> None:
     untold = correction.correct([], "lora", correction.TIME)
 
     def seconds(tokens: float) -> dict[str, Any]:
-        work = estimate.Work(tokens, tokens / 4, tokens / 1024, 10_000, 2_500, 128, 128, 100)
+        work = estimate.RunWork(tokens, tokens / 4, tokens / 1024, 10_000, 2_500, 128, 128, 100)
         return estimate.seconds(tried.counts, footprint, chosen, BF16, CPU, work, RATES, lambda _: untold)
 
     short, long = seconds(30_000), seconds(300_000)
@@ -76,7 +76,7 @@ def test_an_evaluation_is_a_forward() -> None:
 
 def test_making_matrices_dense_takes_time_in_every_pass() -> None:
     untold = correction.correct([], "lora", correction.TIME)
-    work = estimate.Work(1e5, 2e4, 100, 0, 0, 0, 128, 50)
+    work = estimate.RunWork(1e5, 2e4, 100, 0, 0, 0, 128, 50)
 
     def training(**fields: Any) -> float:
         chosen = config(**fields)

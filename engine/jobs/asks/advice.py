@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from engine.costs.planned_run import Question
+from engine.costs.planned_run import PlannedRun
 from engine.diagnostics.launch import advisor
 from engine.worker.job import Job
 from store.catalog.methods import HELD, METHOD_FIELDS, METHODS
@@ -24,7 +24,7 @@ SHOWN = 50  # runs whose predictions are held against what they measured
 
 def run(job: Job) -> dict[str, Any]:
     """Answer the document of docs/architecture.md for {"config", "fingerprint", "split"}."""
-    question = Question(job)
+    question = PlannedRun(job)
     costs = question.costs
     alike = [run for run in job.config.get("past", ()) if _same_rows(run, question)]
     power = advisor.watts(costs.past)
@@ -42,12 +42,12 @@ def run(job: Job) -> dict[str, Any]:
     }
 
 
-def _option(question: Question, method: str, alike: Sequence[Run], power: float | None) -> dict[str, Any]:
+def _option(question: PlannedRun, method: str, alike: Sequence[Run], power: float | None) -> dict[str, Any]:
     """One row of the table; a method that can't be used has its `problem`, and no figures."""
     option: dict[str, Any] = {"method": method, "title": METHODS[method].title, "problem": ""}
     option["past"] = advisor.past_of(alike, method)
     try:
-        config = _with_method(question.said, method)
+        config = _with_method(question.config, method)
         if refused := refusals(config, question.architecture.model_type):
             return option | {"problem": refused[0][1]}
         cost = question.cost(config)
@@ -73,18 +73,18 @@ def _option(question: Question, method: str, alike: Sequence[Run], power: float 
     }
 
 
-def _with_method(said: TrainConfig, method: str) -> TrainConfig:
+def _with_method(config: TrainConfig, method: str) -> TrainConfig:
     """The config with another method, and what that method has of its own left to its defaults."""
-    fields = said.model_dump(exclude_unset=True)
-    if method != said.method:
+    fields = config.model_dump(exclude_unset=True)
+    if method != config.method:
         unread = set(HELD) - set(METHODS[method].fields)
         fields = {name: value for name, value in fields.items() if name not in OWN | unread}
     return TrainConfig.parse(fields | {"method": method})
 
 
-def _same_rows(run: Run, question: Question) -> bool:
+def _same_rows(run: Run, question: PlannedRun) -> bool:
     """A run of the same task with the same model on the same rows, as many of them."""
-    rows, train_rows, said = run["train_rows"], question.costs.train_rows, question.said
-    same = (run["model"], run["task"]) == (said.model, said.task)
+    rows, train_rows, config = run["train_rows"], question.costs.train_rows, question.config
+    same = (run["model"], run["task"]) == (config.model, config.task)
     same = same and run["data_fingerprint"] == question.fingerprint
     return bool(same and rows and abs(rows - train_rows) <= 0.01 * train_rows)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from engine.costs.planned_run import Question
-from engine.costs.run_costs import Cost
+from engine.costs.planned_run import PlannedRun
+from engine.costs.run_costs import ConfigCost
 from engine.data.deal import leakage
 from engine.models import continued, memory
 from engine.models.precision import choose_dtype, dtype_name
@@ -30,24 +30,24 @@ from store.catalog.methods import METHODS
 
 def run(job: Job) -> dict[str, Any]:
     """Answer the document of docs/architecture.md for {"config", "fingerprint", "split", "row"}."""
-    question = Question(job)
+    question = PlannedRun(job)
     whole, limit, classes = question.whole, question.limit, question.classes
-    cost = question.cost(question.said)
+    cost = question.cost(question.config)
     document = _document(cost, question.parts["train"], limit)
     document["leaks"] = leakage.within(job.home, question.fingerprint, question.dealt)
     document["keeping_all"] = prepare.keeping_all(whole["train"], limit, question.positions)
     document["row"] = shown(question.tokenizer, whole["train"], limit, int(job.config.get("row", 0)))
     document["fitting"] = [] if document["memory"]["fits"] else question.costs.fitting(cost, limit)
-    found = problems.find(_facts(question, cost, document))
+    problem_list = problems.find(_facts(question, cost, document))
     if classes:
         document["classes"] = classes.document()
         document["row"]["label"] = classes.labels.text_of(np.array([document["row"]["row_id"]]))[0]
-        found = [*found, *class_problems.find(classes)]
-    document["problems"] = sorted(found, key=lambda problem: problem["level"])
+        problem_list = [*problem_list, *class_problems.find(classes)]
+    document["problems"] = sorted(problem_list, key=lambda problem: problem["level"])
     return document
 
 
-def _document(cost: Cost, train: prepare.Part, limit: int) -> dict[str, Any]:
+def _document(cost: ConfigCost, train: prepare.TokenisedPart, limit: int) -> dict[str, Any]:
     """The numbers of a preview; those of the whole set are scaled up from the rows that were counted."""
     costs, counts = cost.costs, cost.counts
     tokens, trained = costs.epoch("train")
@@ -73,7 +73,7 @@ def _document(cost: Cost, train: prepare.Part, limit: int) -> dict[str, Any]:
     }
 
 
-def _replay(cost: Cost) -> dict[str, Any] | None:
+def _replay(cost: ConfigCost) -> dict[str, Any] | None:
     """The general rows that the whole run trains beside those of the data set; None without."""
     if (replay := cost.replay) is None:
         return None
@@ -83,7 +83,7 @@ def _replay(cost: Cost) -> dict[str, Any] | None:
     return {"from": name, "rows": replay.count, "tokens": tokens, "trained_tokens": trained}
 
 
-def _facts(question: Question, cost: Cost, document: dict[str, Any]) -> problems.Facts:
+def _facts(question: PlannedRun, cost: ConfigCost, document: dict[str, Any]) -> problems.Facts:
     """What problems are found in. Texts with labels have no answers that could be looked at."""
     job, config, device = question.job, cost.config, question.device
     answers = question.kind != "text" and not question.classes
@@ -119,7 +119,7 @@ def _facts(question: Question, cost: Cost, document: dict[str, Any]) -> problems
     )
 
 
-def _tools_written(job: Job, question: Question) -> bool:
+def _tools_written(job: Job, question: PlannedRun) -> bool:
     """Whether the first rows call functions of which the template knows nothing."""
     load = prepare.loader(job.home, question.fingerprint, "chat")
     row_ids = question.whole["train"].row_ids
@@ -127,12 +127,12 @@ def _tools_written(job: Job, question: Question) -> bool:
     return not knows_tools(question.tokenizer) and any(map(has_tools, load(first)))
 
 
-def _check(question: Question) -> masks.Checks:
+def _check(question: PlannedRun) -> masks.Checks:
     """The trained tokens of the first training rows, held against what was said in them; of pairs those of
     the chosen answers, rendered as rows of conversations."""
     tokenizer, train = question.tokenizer, question.whole["train"]
     some = train.take(np.flatnonzero(train.row_ids >= 0)[: masks.MOST])
     messages = prepare.loader(question.job.home, question.fingerprint, "chat")(some.row_ids)
-    if question.said.task == "dpo":
+    if question.config.task == "dpo":
         some = render(tokenizer, some.row_ids, messages)
     return masks.check(tokenizer, messages, some)
