@@ -41,6 +41,8 @@ from store.catalog.methods import FIRST_METHOD, LIGHT_METHOD, METHODS
 from store.config.run_speed import may_stop, speed_settings
 from store.config.train_config import TrainConfig
 from store.contract.errors import TunebenchError
+from store.documents.preview import FittingChange, MemoryEstimate, TimeEstimate
+from store.documents.split import PartRows
 
 # Pages of libraries that a run has touched by its end. A fork begins with hardly any of them.
 LIBRARIES_GIB = 0.05
@@ -100,6 +102,11 @@ class CostBasis:
         return len(part.rows.ids) * scale, int(part.rows.trained.sum()) * scale
 
     @property
+    def part_rows(self) -> PartRows:
+        """Rows of each part."""
+        return {"train": self.rows["train"], "validation": self.rows["validation"], "test": self.rows["test"]}
+
+    @property
     def train_rows(self) -> int:
         """Rows with a trained token."""
         train = self.parts["train"]
@@ -131,16 +138,23 @@ class CostBasis:
         free, _ = memory.available_gib(self.device)
         return free
 
-    def fitting(self, cost: ConfigCost, limit: int) -> list[dict[str, Any]]:
+    def fitting(self, cost: ConfigCost, limit: int) -> list[FittingChange]:
         """The nearest settings that fit into what is free."""
-        config = cost.config.model_dump() | {"max_length": limit}
+        config = cost.config
+        settings = fitting.MemorySettings(
+            config.per_device_train_batch_size,
+            config.gradient_accumulation_steps,
+            config.gradient_checkpointing,
+            limit,
+        )
         made: dict[tuple[str, str, bool], Rehearsal] = {}
 
-        def need(change: dict[str, Any]) -> tuple[float, float] | None:
+        def need(change: fitting.Change) -> tuple[float, float] | None:
             try:
                 changed = TrainConfig.parse(cost.config.model_dump() | change)
                 key = changed.method, changed.held, changed.gradient_checkpointing
-                costs = self.shorter(change["max_length"]) if "max_length" in change else self
+                cut = changed.max_length if "max_length" in change else None
+                costs = self.shorter(cut) if cut else self
                 changed_cost = ConfigCost(costs, changed, made.get(key))
                 made[key] = changed_cost.rehearsal
                 needed = changed_cost.memory()
@@ -148,7 +162,7 @@ class CostBasis:
                 return None
             return needed["peak_gib"], needed["high_gib"]
 
-        return fitting.nearest(config, need, self.available_gib(), _lighter(cost.config))
+        return fitting.nearest(settings, need, self.available_gib(), _lighter(cost.config))
 
 
 class ConfigCost:
@@ -201,22 +215,21 @@ class ConfigCost:
         train = self.costs.parts["train"].rows
         return train if len(train) else _blank(self.config.max_length or 8)
 
-    def memory(self) -> dict[str, Any]:
-        """The estimate against what is free."""
-        costs = self.costs
-        needed = estimate.memory(
-            self.counts,
-            self.footprint,
-            self.config,
-            self.dtype,
-            costs.device,
-            process_gib=costs.process,
-            correction=costs.memory_correction(self.config),
-        )
-        free = costs.available_gib()
-        return needed | {"available_gib": free, "fits": needed["high_gib"] <= free}
+    @property
+    def counted_step(self) -> estimate.CountedStep:
+        """What the estimates count with."""
+        return estimate.CountedStep(self.counts, self.footprint, self.config, self.dtype, self.costs.device)
 
-    def time(self) -> dict[str, Any]:
+    def memory(self) -> MemoryEstimate:
+        """The estimate against what is free."""
+        return estimate.memory(
+            self.counted_step,
+            process_gib=self.costs.process,
+            available_gib=self.costs.available_gib(),
+            correction=self.costs.memory_correction(self.config),
+        )
+
+    def time(self) -> TimeEstimate:
         """The estimate for the whole run, evaluations and answers included."""
         config, costs = self.config, self.costs
         work, text = work_of(self), costs.architecture.get_text_config()
@@ -226,16 +239,8 @@ class ConfigCost:
             text.hidden_size,
             inner,
         )
-        return estimate.seconds(
-            self.counts,
-            self.footprint,
-            config,
-            self.dtype,
-            costs.device,
-            work,
-            costs.rates(self.dtype, shape, calibrate.rounded(work.length)),
-            partial(costs.time_correction, config),
-        )
+        rates = costs.rates(self.dtype, shape, calibrate.rounded(work.length))
+        return estimate.seconds(self.counted_step, work, rates, partial(costs.time_correction, config))
 
     def _labels_bytes(self) -> float:
         """What asking a model for the text of labels takes."""

@@ -70,7 +70,7 @@ class Transfer:
         matrix = Matrix(job, self.config, self.shelf, self.subjects, self.columns, self.members)
         return {
             "asked": config.asked,
-            "runs": [matrix.told(column) for column in self.subjects],
+            "runs": [matrix.told(candidate) for candidate in self.subjects],
             "datasets": [column.document(config.part) for column in self.columns],
             "cells": matrix.cells(),
             "distances": beside.distances(matrix),

@@ -178,7 +178,7 @@ def tell(job: Job, replay_rows: Replay, name: str, gone: GeneralRows) -> None:
         job.alert(f"{gone.truncated:,} replayed rows of {name} were cut to length.", "info")
     if replay_rows.count > len(replay_rows.rows):
         job.alert(
-            f"{replay_rows.count:,} rows are replayed, and there are {len(replay_rows.rows):,} different ones:"
-            " they are repeated.",
+            f"{replay_rows.count:,} rows are replayed, and there are {len(replay_rows.rows):,} different"
+            " ones: they are repeated.",
             "info",
         )

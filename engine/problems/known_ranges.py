@@ -5,9 +5,10 @@ They are warned of, never refused: an expert may want them.
 
 from __future__ import annotations
 
-from engine.problems.problem import Problem, problem
+from engine.problems.problem import problem
 from store.catalog.methods import METHODS
 from store.config.train_config import TrainConfig
+from store.documents.preview import Problem
 
 # Twice beyond the 16 to 32 rows a step that published recipes for tuning take.
 ROWS_A_STEP = (8, 64)

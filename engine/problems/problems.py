@@ -6,18 +6,21 @@ An error refuses the launch; a warning is something that an expert may want. Thr
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 from engine.diagnostics.phrasing import percent
 from engine.models.smaller import advised
 from engine.models.weight_files import GIB, WHOLLY, WeightCheck
 from engine.prepare.canaries import REPEATS, canary_count
 from engine.problems import known_ranges
-from engine.problems.problem import Problem, problem
+from engine.problems.problem import problem
 from engine.rows.masks import Checks
 from store.catalog.methods import METHOD_FIELDS, METHODS
 from store.config.refusals import refusals
 from store.config.train_config import TrainConfig
+from store.documents.overlap import Leaks
+from store.documents.preview import Problem
+from store.documents.split import PartRows
 
 TRUNCATED_SHARE = 0.02  # of the rows; the 99th percentile as limit cuts 1%
 WRONG_SHARE = 0.1  # of the rows that were looked at; single odd rows are left out and counted
@@ -37,8 +40,8 @@ class Facts:
     device: str
     fast_bf16: bool
     own_template: bool
-    rows: dict[str, int]
-    leaks: dict[str, Any]  # engine.data.deal.leakage.within
+    rows: PartRows
+    leaks: Leaks
     counted: int
     truncated: int
     lost_tokens: int
@@ -173,7 +176,7 @@ def _mask(f: Facts) -> list[Problem]:
             f"In {c.unclosed:,} of {n:,} rows no token closes the answer: the model would not learn to stop.",
             "Use a model whose template closes each turn, such as with <|im_end|>.",
         ))  # fmt: skip
-    level = "warning" if f.config.gate_override.strip() else "error"
+    level: Literal["error", "warning"] = "warning" if f.config.gate_override.strip() else "error"
     way_on = " It is launched all the same."
     if level == "error":
         way_on = " Or go on, and say why in gate_override."
@@ -310,7 +313,9 @@ def _canaries(f: Facts) -> list[Problem]:
 
 
 def _judging(f: Facts) -> list[Problem]:
-    judged, field = ("test", "test_size") if f.rows["test"] else ("validation", "validation_size")
+    judged, field, rows = "test", "test_size", f.rows["test"]
+    if not rows:
+        judged, field, rows = "validation", "validation_size", f.rows["validation"]
     problems = []
     if judged == "validation":
         problems.append(problem(
@@ -319,10 +324,10 @@ def _judging(f: Facts) -> list[Problem]:
             " step.",
             "Set test_size above 0.",
         ))  # fmt: skip
-    if f.rows[judged] < FEW_JUDGED:
+    if rows < FEW_JUDGED:
         problems.append(problem(
             "warning", field,
-            f"{f.rows[judged]} {judged} rows are few: only a large gain will show.",
+            f"{rows} {judged} rows are few: only a large gain will show.",
             f"Raise {field}, or import more rows.",
         ))  # fmt: skip
     return problems

@@ -23,6 +23,7 @@ from engine.rows.pairs import Pairs
 from engine.rows.render import Rows, render
 from store.contract.home import Home
 from store.contract.jobdir import written_aside
+from store.documents.rendering import RenderedRow, RowTokens
 
 VERSION = 1  # of what `render` does: another number, another key
 WHOLE = 20_000
@@ -105,18 +106,22 @@ def write_rows(path: Path, rows: Rows) -> None:
         old.unlink(missing_ok=True)
 
 
-def shown(tokenizer: Any, rows: Rows, limit: int, index: int) -> dict[str, Any]:
+def shown(tokenizer: Any, rows: Rows, limit: int, index: int) -> RenderedRow:
     """One training row as the model will see it, of a pair the rejected answer too under `rejected`; `index`
     beyond the ends takes the nearest."""
     if not isinstance(rows, Pairs):
-        return shown_row(tokenizer, rows, limit, index)
+        return {**shown_row(tokenizer, rows, limit, index)}
     index = min(max(index, 0), len(rows) - 1)
-    one = rows.take(np.asarray([index]))
-    found = shown_row(tokenizer, one.chosen, limit, 0) | {"index": index, "of": len(rows)}
-    return found | {"rejected": shown_row(tokenizer, one.rejected, limit, 0)}
+    pair = rows.take(np.asarray([index]))
+    return {
+        **shown_row(tokenizer, pair.chosen, limit, 0),
+        "index": index,
+        "of": len(rows),
+        "rejected": shown_row(tokenizer, pair.rejected, limit, 0),
+    }
 
 
-def shown_row(tokenizer: Any, rows: Rows, limit: int, index: int) -> dict[str, Any]:
+def shown_row(tokenizer: Any, rows: Rows, limit: int, index: int) -> RowTokens:
     """One training row as the model will see it; `index` beyond the ends takes the nearest."""
     index = min(max(index, 0), len(rows) - 1)
     ids, trained = rows.row(index)

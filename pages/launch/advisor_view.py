@@ -199,7 +199,7 @@ def _figures(option: dict[str, Any], answer: dict[str, Any], price: dict[str, An
     return found
 
 
-def _cost(option: dict[str, Any], price: dict[str, Any]) -> str:
+def _cost(option: Any, price: dict[str, Any]) -> str:
     found = advisor.cost(option, price["per_hour"])
     if found is None:
         return ""

@@ -61,7 +61,6 @@ class Advice(TypedDict):
     options: list[AdviceOption]  # in the order of the table
     recommendation: Recommendation
     rows: PartRows
-    train_rows: int  # with a trained token
     past_runs: int  # of the same task with the same model on the same rows
     available_gib: float
     watts: float | None  # mean power of runs on this device; null where none was counted

@@ -17,6 +17,7 @@ from engine.near.groups import group_of
 from engine.near.minhash import Sketches
 from engine.rows.dataset import load
 from store.contract.home import Home
+from store.documents.overlap import Leaks
 
 WHOLE = 20_000  # rows; in more, prompts are compared only where the duplicates were measured
 EXAMPLES = 50
@@ -24,17 +25,17 @@ LISTED = 10_000  # rows that an answer lists
 Progress = Callable[[int, int, str, str], None]  # done, total, unit, message
 
 
-def within(home: Home, fingerprint: str, dealt: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Held-out rows that training repeats: {"exact": by their text, "near": not exactly, but in a cluster of
-    near duplicates, "same_prompt": another answer to a prompt that is trained on (null where it was not
-    looked at), "checked_near": whether near duplicates are known}.
-
-    dealt: row ids of train, validation and test.
-    """
+def within(home: Home, fingerprint: str, dealt: dict[str, np.ndarray]) -> Leaks:
+    """Held-out rows that training repeats. dealt: row ids of train, validation and test."""
     held = np.concatenate([dealt["validation"], dealt["test"]])
-    found, checked = repeating(home, fingerprint, held, dealt["train"])
-    counts: dict[str, Any] = {"near": 0, "same_prompt": None}
-    return counts | {kind: int(mask.sum()) for kind, mask in found.items()} | {"checked_near": checked}
+    repeats, checked = repeating(home, fingerprint, held, dealt["train"])
+    counts = {kind: int(mask.sum()) for kind, mask in repeats.items()}
+    return {
+        "exact": counts["exact"],
+        "near": counts.get("near", 0),
+        "same_prompt": counts.get("same_prompt"),
+        "checked_near": checked,
+    }
 
 
 def repeating(

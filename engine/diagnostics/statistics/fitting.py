@@ -7,64 +7,76 @@ where none is enough, together with the ones before it. What a setting needs is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-Config = Mapping[str, Any]
-Change = dict[str, Any]
+from store.documents.forgetting import SettingValue
+from store.documents.preview import FittingChange
+
+Change = dict[str, SettingValue]
 Need = tuple[float, float]  # GiB: expected, and the upper end of its interval
-Estimate = Callable[[Change], Need | None]  # None where the settings don't go together
+AskNeed = Callable[[Change], Need | None]  # None where the settings don't go together
 
 SHORTEST = 64  # tokens; shorter rows are another data set
 MOST = 4  # offers
 
 
-def nearest(
-    config: Config, estimate: Estimate, room_gib: float, methods: Sequence[Change] = ()
-) -> list[dict[str, Any]]:
-    """Changes of `config` after which a run fits: [{"change", "peak_gib", "high_gib", "text"}], nearest
-    first.
+@dataclass(frozen=True)
+class MemorySettings:
+    """Settings of a run that decide what memory it needs beside its method; max_length in tokens, 0 for
+    none."""
 
-    `estimate` gives what `config` needs with a change; `methods` change to lighter ones, in the order to try.
+    batch_size: int
+    accumulation: int
+    checkpointing: bool
+    max_length: int
+
+
+def nearest(
+    settings: MemorySettings, estimate: AskNeed, room_gib: float, methods: Sequence[Change] = ()
+) -> list[FittingChange]:
+    """Changes of the settings after which a run fits, nearest first.
+
+    `estimate` gives what it needs with a change; `methods` change to lighter ones, in the order to try.
     """
-    found: list[dict[str, Any]] = []
+    offers: list[FittingChange] = []
 
     def offer(change: Change | None) -> bool:
         need = estimate(change) if change else None
         if not change or need is None or need[1] > room_gib:
             return False
-        if all(change != other["change"] for other in found):
-            found.append({"change": change, "peak_gib": need[0], "high_gib": need[1], "text": say(change)})
+        if all(change != other["change"] for other in offers):
+            offers.append({"change": change, "peak_gib": need[0], "high_gib": need[1], "text": say(change)})
         return True
 
-    smaller = list(_batches(config))
-    lighter: Change = {} if config["gradient_checkpointing"] else {"gradient_checkpointing": True}
+    smaller = list(_batches(settings))
+    lighter: Change = {} if settings.checkpointing else {"gradient_checkpointing": True}
     alone = _first(smaller, offer)
     alone = offer(lighter) or alone
     if not alone and lighter:
         _first([{**lighter, **change} for change in smaller], offer)
     least = {**lighter, **(smaller[-1] if smaller else {})}
-    if not found:
-        _first([{**least, **change} for change in _lengths(config)], offer)
+    if not offers:
+        _first([{**least, **change} for change in _lengths(settings)], offer)
     for change in methods:
         if offer(change):
             break
-        if not found and (
+        if not offers and (
             offer({**change, **least})
-            or _first([{**change, **least, **shorter} for shorter in _lengths(config)], offer)
+            or _first([{**change, **least, **shorter} for shorter in _lengths(settings)], offer)
         ):
             break
-    return found[:MOST]
+    return offers[:MOST]
 
 
 def _first(changes: Sequence[Change], offer: Callable[[Change], bool]) -> bool:
     return any(offer(change) for change in changes)
 
 
-def _batches(config: Config) -> Sequence[Change]:
+def _batches(settings: MemorySettings) -> Sequence[Change]:
     """Halved batches with accumulation doubled, so that a step sees as many rows as before."""
-    size, times = config["per_device_train_batch_size"], config["gradient_accumulation_steps"]
-    changes = []
+    size, times = settings.batch_size, settings.accumulation
+    changes: list[Change] = []
     while size > 1:
         rows = size * times
         size //= 2
@@ -73,9 +85,10 @@ def _batches(config: Config) -> Sequence[Change]:
     return changes
 
 
-def _lengths(config: Config) -> Sequence[Change]:
+def _lengths(settings: MemorySettings) -> Sequence[Change]:
     """Half of `max_length`, again and again."""
-    length, changes = (config.get("max_length") or 0) // 2, []
+    length = settings.max_length // 2
+    changes: list[Change] = []
     while length >= SHORTEST:
         changes.append({"max_length": length})
         length //= 2

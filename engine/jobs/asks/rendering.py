@@ -20,6 +20,7 @@ from engine.rows.tokens import WHOLE, shown_row, tokenised
 from engine.worker.job import Job
 from store.config.ask_config import RenderingAsk
 from store.contract.errors import NotFoundError
+from store.documents.rendering import RenderedRow, RowTokens
 
 BINS = 40
 
@@ -46,9 +47,10 @@ def run(job: Job) -> dict[str, Any]:
         some = rows.take(np.arange(min(masks.MOST, len(rows))))
         load = prepare.loader(job.home, asked.fingerprint, asked.kind)
         checks = vars(masks.check(tokenizer, load(some.row_ids), some))
-    row = shown_row(tokenizer, rows, limit, int(np.flatnonzero(rows.row_ids == row_id)[0]))
+    tokens = shown_row(tokenizer, rows, limit, int(np.flatnonzero(rows.row_ids == row_id)[0]))
+    row: RenderedRow = {**tokens}
     if asked.kind == "preference":
-        row |= {"rejected": _rejected(job, asked, tokenizer, limit)}
+        row["rejected"] = _rejected(job, asked, tokenizer, limit)
     return {
         "row": row,
         "set": _whole(rows, limit, total) | {"keeping_all": prepare.keeping_all(rows, limit, positions)},
@@ -75,7 +77,7 @@ def _rows(job: Job, asked: RenderingAsk, tokenizer: Any, total: int, row_id: int
     )
 
 
-def _rejected(job: Job, asked: RenderingAsk, tokenizer: Any, limit: int) -> dict[str, Any]:
+def _rejected(job: Job, asked: RenderingAsk, tokenizer: Any, limit: int) -> RowTokens:
     """The row as it ends with the rejected answer."""
     ids = np.array([asked.row])
     told = prepare.rejected_loader(job.home, asked.fingerprint)(ids)
