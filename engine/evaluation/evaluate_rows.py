@@ -28,7 +28,7 @@ from engine.rows.labelled import UNSEEN, Labels
 from engine.rows.render import REASONS, Rows
 from engine.rows.tokens import tokenised
 from engine.worker.job import Job
-from engine.worker.progress import Pass
+from engine.worker.progress import ProgressReporter
 from store.config.evaluate_config import EvaluateConfig
 
 Timed = Callable[[str], AbstractContextManager[None]]
@@ -116,7 +116,7 @@ def _choices(
     job: Job, config: EvaluateConfig, subject: Evaluated, fingerprint: str, row_ids: np.ndarray
 ) -> list[ChoiceRow]:
     """Every choice of the rows, scored."""
-    tell = Pass(job, len(row_ids), "rows", "Scoring the choices")
+    tell = ProgressReporter(job, len(row_ids), "rows", "Scoring the choices")
     device = torch.device(job.device)
 
     def on_rows(done: int) -> None:
@@ -154,7 +154,7 @@ def _picked(row: ChoiceRow) -> str | None:
 def _tokens(
     job: Job, config: EvaluateConfig, subject: Evaluated, data: dict[str, Any], row_ids: np.ndarray
 ) -> prepare.TokenisedPart:
-    tell = Pass(job, len(row_ids), "rows", "Tokenising")
+    tell = ProgressReporter(job, len(row_ids), "rows", "Tokenising")
     rows = tokenised(
         job.home,
         subject.tokenizer,
@@ -177,7 +177,7 @@ def _losses(job: Job, config: EvaluateConfig, subject: Evaluated, rows: Rows) ->
     """Summed nats of each row."""
     if not len(rows):
         return np.zeros(0)
-    tell = Pass(job, len(rows), "rows", "Measuring the loss of the rows")
+    tell = ProgressReporter(job, len(rows), "rows", "Measuring the loss of the rows")
     device = torch.device(job.device)
 
     def on_batch(done: int) -> None:
@@ -189,12 +189,11 @@ def _losses(job: Job, config: EvaluateConfig, subject: Evaluated, rows: Rows) ->
 
 
 def _answers(job: Job, config: EvaluateConfig, subject: Evaluated, rendered: list[str]) -> list[str]:
-    pace = Pass(job, 0, "tokens", "Answering the prompts")
+    report = ProgressReporter(job, 0, "tokens", "Answering the prompts")
 
     def on_token(done: int, most: int) -> None:
         memory.guard(subject.config, torch.device(job.device))
-        pace.total = most
-        pace(done)
+        report(done, most)
 
     drawn = Sampling(config.temperature, config.top_p, config.seed) if config.do_sample else None
     return answers(
@@ -250,7 +249,7 @@ def headed(
     kept = np.flatnonzero(rows.lengths > 0)
     logs = np.full((len(row_ids), len(names)), np.nan)
     with timed("answers"):
-        tell = Pass(job, len(kept), "rows", "Classifying the rows")
+        tell = ProgressReporter(job, len(kept), "rows", "Classifying the rows")
         objective = ClassObjective(labels, subject.tokenizer.pad_token_id)
         size, device = config.per_device_eval_batch_size, torch.device(job.device)
         logs[kept] = objective.predict(subject.model, rows.take(kept), size, device, tell)

@@ -13,7 +13,7 @@ from engine.diagnostics.statistics.statistics import ratio_interval, wilson_inte
 from engine.probes import general
 from engine.probes.probes import ProbeMeasurement
 from engine.worker.job import Job
-from engine.worker.progress import Pass
+from engine.worker.progress import ProgressReporter
 from store.contract.jobdir import written_aside
 
 
@@ -32,7 +32,7 @@ def measure(
     probes = [make(tokenizer, positions) for make in (general.prose, general.questions)]
     measurements = []
     for probe in probes:
-        tell = Pass(job, len(probe), "items", f"Probing: {probe.name}")
+        tell = ProgressReporter(job, len(probe), "items", f"Probing: {probe.name}")
         device = torch.device(job.device)
         measurements.append(probe.measure(model, batch_size=batch_size, device=device, on_items=tell))
     write(job, [*measurements, *beside[0]], [*(probe.listing() for probe in probes), *beside[1]])

@@ -25,7 +25,7 @@ from engine.probes import data_probes, general
 from engine.probes.probes import Probe, ProbeMeasurement
 from engine.rows.render import Rows
 from engine.worker.job import Job
-from engine.worker.progress import Pass
+from engine.worker.progress import ProgressReporter
 from store.catalog.methods import METHODS
 from store.config.train_config import TrainConfig
 from store.contract.errors import NotFoundError
@@ -153,14 +153,14 @@ class Mixing:
 
     def pace(self, alphas: list[float]) -> Callable[[float], Callable[[int, str], None]]:
         """How far the measuring of all these shares is, told with the time that is left."""
-        whole = Pass(self.job, max(1, self.work * len(alphas)), "tokens", "")
+        report = ProgressReporter(self.job, max(1, self.work * len(alphas)), "tokens", "")
 
         def of(alpha: float) -> Callable[[int, str], None]:
             begun = alphas.index(alpha) * self.work
 
             def tell(done: int, what: str) -> None:
-                whole.message = f"Scoring α {alpha:g} ({alphas.index(alpha) + 1} of {len(alphas)}), {what}"
-                whole(begun + done)
+                number = f"{alphas.index(alpha) + 1} of {len(alphas)}"
+                report(begun + done, message=f"Scoring α {alpha:g} ({number}), {what}")
 
             return tell
 

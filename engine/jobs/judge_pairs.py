@@ -18,7 +18,7 @@ from engine.diagnostics.statistics.scored import aggregate
 from engine.metrics.answer_rows import Answers
 from engine.metrics.judge_scores import preferred
 from engine.worker.job import Job
-from engine.worker.progress import Pass
+from engine.worker.progress import ProgressReporter
 from store.config.judge_config import JudgePairs
 from store.contract.errors import DataError
 from store.contract.jobdir import JobDir, written_aside
@@ -40,7 +40,7 @@ def run(job: Job) -> dict[str, Any]:
         notices.append(f"A random {config.max_rows:,} of {plural(len(ids), 'pair')}.")
         ids = np.sort(np.random.default_rng([config.seed, 12]).choice(ids, config.max_rows, replace=False))
     first_rows, second_rows = (each.take(_places(each, ids)) for each in (first, second))
-    tell = Pass(job, len(ids), "pairs", "Asking the judge")
+    tell = ProgressReporter(job, len(ids), "pairs", "Asking the judge")
 
     def check(done: int) -> None:
         job.check_cancelled()

@@ -26,7 +26,7 @@ from engine.models import memory
 from engine.rows.pairs import Pairs
 from engine.rows.render import Rows
 from engine.worker.job import Job
-from engine.worker.progress import Pass
+from engine.worker.progress import ProgressReporter
 from store.config.train_config import TrainConfig
 from store.contract.jobdir import written_aside
 
@@ -94,7 +94,7 @@ def references_of(job: Job, config: TrainConfig, model: Any, parts: Sequence[Row
     if references is not None and job.resume:
         return references
     total = sum(len(part) for part in parts)
-    tell = Pass(job, total, "pairs", "Asking the base model for both answers of each pair")
+    tell = ProgressReporter(job, total, "pairs", "Asking the base model for both answers of each pair")
     device = torch.device(job.device)
 
     def on_batch(done: int) -> None:

@@ -18,7 +18,7 @@ from engine.probes.probes import LISTING, ProbeMeasurement, TextProbe, all_told,
 from engine.probes.samples import SampleProbe
 from engine.probes.suite import suite_texts
 from engine.worker.job import Job
-from engine.worker.progress import Pass
+from engine.worker.progress import ProgressReporter
 
 CHOICES = "choices"
 PROSE = "prose"
@@ -111,13 +111,8 @@ def prose(tokenizer: Any, room: int | None) -> TextProbe:
 
 def own_texts(job: Job, model: Any, tokenizer: Any, folder: Path) -> SampleProbe:
     """Samples of the base model `model`, whose weights lie in `folder`, from the cache or made now."""
-    pace = Pass(job, 0, "tokens", "Letting the base model write, once for every base")
-
-    def on_token(done: int, most: int) -> None:
-        pace.total = most
-        pace(done)
-
-    rows = own_samples(job.home, model, tokenizer, folder, suite_texts.load(), on_token=on_token)
+    report = ProgressReporter(job, 0, "tokens", "Letting the base model write, once for every base")
+    rows = own_samples(job.home, model, tokenizer, folder, suite_texts.load(), on_token=report)
     texts = [tokenizer.decode(rows.row(i)[0], skip_special_tokens=True) for i in range(len(rows))]
     items = [f"{OWN}/{i:03}" for i in range(len(rows))]
     return SampleProbe(OWN, items, [""] * len(rows), texts, rows)

@@ -22,7 +22,7 @@ from engine.rows import dataset
 from engine.rows.render import Rows, fitting_length
 from engine.rows.tokens import read_rows, tokenised, write_rows
 from engine.worker.job import Job
-from engine.worker.progress import Pass
+from engine.worker.progress import ProgressReporter
 from store.config.train_config import TrainConfig
 from store.contract.errors import DataError
 from store.contract.home import Home
@@ -86,15 +86,12 @@ def gather(
 
 def own_rows(job: Job, base: ReplayBase, wanted: int) -> GeneralRows:
     """Texts that the base model writes, from the cache or made now; all of it is trained."""
-    pace = Pass(job, 0, "tokens", "Letting the base model write what is replayed, once for every base")
-
-    def on_token(done: int, most: int) -> None:
-        pace.total = most
-        pace(done)
-
+    report = ProgressReporter(
+        job, 0, "tokens", "Letting the base model write what is replayed, once for every base"
+    )
     rows = own_samples(
         job.home, base.model, base.tokenizer, models.weights_folder(base.source), suite_texts.load(),
-        seed=OWN_SEED, count=own_count(wanted), on_token=on_token,
+        seed=OWN_SEED, count=own_count(wanted), on_token=report,
     )  # fmt: skip
     return GeneralRows(rows.truncated(base.positions)[0] if base.positions else rows)
 

@@ -12,7 +12,7 @@ from engine.forward.losses import row_losses
 from engine.models import memory
 from engine.prepare import canaries
 from engine.worker.job import Job
-from engine.worker.progress import Pass
+from engine.worker.progress import ProgressReporter
 from store.config.train_config import TrainConfig
 
 
@@ -41,7 +41,7 @@ def measure(
     if not config.canaries:
         return None
     rows = canaries.drawn(tokenizer, config, kind)
-    tell_pass = Pass(job, len(rows), "rows", "Asking for the canaries", after)
+    tell_pass = ProgressReporter(job, len(rows), "rows", "Asking for the canaries", after)
 
     def on_batch(done: int) -> None:
         job.check_cancelled()

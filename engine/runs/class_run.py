@@ -31,7 +31,7 @@ from engine.rows.render import Rows
 from engine.runs.reference_questions import Knowledge
 from engine.runs.training_run import Run
 from engine.training.train import Training
-from engine.worker.progress import Pass
+from engine.worker.progress import ProgressReporter
 from store.contract.jobdir import read_json, write_json
 
 MOST_LABELS = 1_000  # that the facts list
@@ -176,7 +176,7 @@ class ClassRun(Run):
     ) -> np.ndarray:
         """Log-probabilities [rows, classes] of the trained head, with progress."""
 
-        tell = Pass(self.job, len(rows), "rows", message)
+        tell = ProgressReporter(self.job, len(rows), "rows", message)
 
         def on_batch(done: int) -> None:
             memory.guard(self.config, self.device)

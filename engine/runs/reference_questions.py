@@ -29,7 +29,7 @@ from engine.rows.render import Rows
 from engine.training.probing import Probing, Seen
 from engine.training.task_metric import TaskMetric
 from engine.worker.job import Job
-from engine.worker.progress import Pass
+from engine.worker.progress import ProgressReporter
 from store.catalog.methods import METHODS
 from store.config import live_metric
 from store.config.train_config import TrainConfig
@@ -172,11 +172,10 @@ class Knowledge:
         self.task = []
         if not self.general or self.judged is None or prompted(untuned):
             return
-        pace = Pass(self.job, 0, "tokens", "Letting the base model answer the task's prompts")
+        report = ProgressReporter(self.job, 0, "tokens", "Letting the base model answer the task's prompts")
 
         def on_token(done: int, most: int) -> None:
-            pace.total = most
-            pace(done)
+            report(done, most)
 
         seed = int(self.job.order["split"]["split_seed"])
         asked = choose_prompts(self.tokenizer, self.judged, self.load, samples.COUNT, seed)
