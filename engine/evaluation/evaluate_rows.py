@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +30,7 @@ from engine.rows.tokens import tokenised
 from engine.worker.job import Job
 from engine.worker.progress import ProgressReporter
 from store.config.evaluate_config import EvaluateConfig
+from store.documents.job import OrderDataset
 
 Timed = Callable[[str], AbstractContextManager[None]]
 SCHEMA = pa.schema(
@@ -50,6 +51,15 @@ SCHEMA = pa.schema(
 )
 
 
+class LackingRows(TypedDict):
+    """Rows by what they lack, and those that were cut for the loss."""
+
+    no_prompt: int
+    no_reference: int
+    no_loss: int
+    cut: int
+
+
 @dataclass
 class AnsweredRows:
     """`table`: SCHEMA, a line for every row. asked: whether answers were generated. counts: rows by what they
@@ -57,7 +67,7 @@ class AnsweredRows:
 
     table: pa.Table
     asked: bool
-    counts: dict[str, int]
+    counts: LackingRows
     reasons: list[str]
     notices: list[str]
     log_probabilities: np.ndarray | None = None
@@ -67,7 +77,7 @@ def written(
     job: Job,
     config: EvaluateConfig,
     subject: Evaluated,
-    data: dict[str, Any],
+    data: OrderDataset,
     row_ids: np.ndarray,
     timed: Timed,
 ) -> AnsweredRows:
@@ -101,7 +111,7 @@ def written(
     }
     unasked = [q.reason for q in asked if q.rendered is None]
     untold = [REASONS[code] for code in part.whole.reasons.tolist() if code]
-    counts = {
+    counts: LackingRows = {
         "no_prompt": len(unasked),
         "no_reference": sum(q.reference is None for q in asked),
         "no_loss": len(row_ids) - len(part.rows),
@@ -152,7 +162,7 @@ def _picked(row: ChoiceRow) -> str | None:
 
 
 def _tokens(
-    job: Job, config: EvaluateConfig, subject: Evaluated, data: dict[str, Any], row_ids: np.ndarray
+    job: Job, config: EvaluateConfig, subject: Evaluated, data: OrderDataset, row_ids: np.ndarray
 ) -> prepare.TokenisedPart:
     tell = ProgressReporter(job, len(row_ids), "rows", "Tokenising")
     rows = tokenised(
@@ -232,7 +242,7 @@ def headed(
     job: Job,
     config: EvaluateConfig,
     subject: Evaluated,
-    data: dict[str, Any],
+    data: OrderDataset,
     row_ids: np.ndarray,
     timed: Timed,
 ) -> AnsweredRows:
@@ -261,7 +271,7 @@ def headed(
         for label, prediction in zip(truths, columns["prediction"], strict=True)
     ]
     unseen = sum(label is not None and label not in index for label in truths)
-    counts = {
+    counts: LackingRows = {
         "no_prompt": len(row_ids) - len(kept),
         "no_reference": sum(label is None for label in truths),
         "no_loss": sum(value is None for value in columns["loss_sum"]),

@@ -3,38 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
 from engine.diagnostics.statistics.statistics import ratio_interval, wilson_interval
+from engine.evaluation.evaluated import Evaluated
 from engine.probes import general
 from engine.probes.probes import ProbeMeasurement
 from engine.worker.job import Job
 from engine.worker.progress import ProgressReporter
 from store.contract.jobdir import written_aside
+from store.documents.evaluation import ProbeFigure
 
 
 def measure(
     job: Job,
-    model: Any,
-    tokenizer: Any,
-    positions: int | None,
+    subject: Evaluated,
     *,
     batch_size: int,
     confidence: float,
     beside: tuple[Sequence[ProbeMeasurement], Sequence[pa.Table]] = ((), ()),
-) -> list[dict[str, Any]]:
+) -> list[ProbeFigure]:
     """A document for each probe; its items go into `probes.parquet` and `probe_items.parquet`, with those
     `beside` them."""
-    probes = [make(tokenizer, positions) for make in (general.prose, general.questions)]
+    probes = [make(subject.tokenizer, subject.positions) for make in (general.prose, general.questions)]
     measurements = []
     for probe in probes:
         tell = ProgressReporter(job, len(probe), "items", f"Probing: {probe.name}")
         device = torch.device(job.device)
-        measurements.append(probe.measure(model, batch_size=batch_size, device=device, on_items=tell))
+        measurements.append(probe.measure(subject.model, batch_size=batch_size, device=device, on_items=tell))
     write(job, [*measurements, *beside[0]], [*(probe.listing() for probe in probes), *beside[1]])
     return [_document(measured, confidence) for measured in measurements]
 
@@ -52,11 +51,14 @@ def write(job: Job, measured: Sequence[ProbeMeasurement], listed: Sequence[pa.Ta
             pq.write_table(pa.concat_tables(parts), aside)
 
 
-def _document(measured: ProbeMeasurement, confidence: float) -> dict[str, Any]:
-    """{"probe", "suite", "n", "loss" and, of questions, "accuracy": each {value, low, high, n}}."""
+def _document(measured: ProbeMeasurement, confidence: float) -> ProbeFigure:
     loss = ratio_interval(measured.loss_sum, measured.tokens, confidence=confidence)
-    document = {"probe": measured.probe, "suite": general.fingerprint(), "n": len(measured)}
-    document["loss"] = loss.to_dict()
+    document: ProbeFigure = {
+        "probe": measured.probe,
+        "suite": general.fingerprint(),
+        "n": len(measured),
+        "loss": loss.to_dict(),
+    }
     if measured.options.any():
         right = int(measured.correct.sum())
         document["accuracy"] = wilson_interval(right, len(measured), confidence=confidence).to_dict()

@@ -30,6 +30,7 @@ from store.catalog.methods import METHODS
 from store.config.train_config import TrainConfig
 from store.contract.errors import NotFoundError
 from store.contract.jobdir import JobDir, read_json
+from store.documents.job import JobOrder
 
 HELD_OUT = "held_out"  # the rows that judged the run, beside the probes
 ENDS = {0.0: "base", 1.0: "tuned"}
@@ -40,13 +41,14 @@ class Mixing:
 
     def __init__(self, job: Job, run_id: str) -> None:
         self.job, self.folder = job, JobDir(job.home.jobs / run_id)
-        self.order: dict[str, Any] = read_json(self.folder.config) or {}
-        if not self.order or not (self.folder.model / "tunebench.json").exists():
+        order = read_json(self.folder.config)
+        if not order or not (self.folder.model / "tunebench.json").exists():
             raise NotFoundError(
                 f"The run {run_id} left no model in {self.folder.path}.",
                 fix="Choose a run that finished and was not deleted.",
                 field="run",
             )
+        self.order: JobOrder = order
         self.run = evaluated.of_run(job, run_id)
         self.config: TrainConfig = self.run.config
         self.device = torch.device(job.device)

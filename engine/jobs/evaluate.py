@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,9 +30,11 @@ from engine.probes import harness
 from engine.worker.job import Job
 from store.config.evaluate_config import EvaluateConfig
 from store.contract.jobdir import written_aside
+from store.documents.evaluation import EvaluationResult, Figure, ProbeFigure
+from store.documents.job import OrderDataset
 
 
-def run(job: Job) -> dict[str, Any]:
+def run(job: Job) -> EvaluationResult:
     """Evaluate as `job.config` says; the document of docs/architecture.md."""
     config = EvaluateConfig.parse(job.config)
     try:
@@ -62,11 +64,11 @@ class Evaluation:
 
     def __init__(self, job: Job, config: EvaluateConfig) -> None:
         self.job, self.config = job, config
-        self.data: dict[str, Any] = job.order["dataset"]
+        self.data: OrderDataset = job.order["dataset"]
         self.notices: list[str] = []
         self.seconds: dict[str, float] = {}
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> EvaluationResult:
         job, config, fingerprint = self.job, self.config, self.data["fingerprint"]
         job.status("preparing")
         drawn = evaluate_draw.draw(job, config)
@@ -95,7 +97,7 @@ class Evaluation:
             "n": len(row_ids),
             "figures": figures,
             "probes": probes,
-            "counts": answered.counts | {"empty": answers.empty, "rows": len(row_ids)},
+            "counts": {**answered.counts, "empty": answers.empty, "rows": len(row_ids)},
             "reasons": dict(Counter(answered.reasons).most_common()),
             "notices": [*self.notices, *answered.notices],
             "seconds": self.seconds,
@@ -107,7 +109,7 @@ class Evaluation:
         }
 
     @contextmanager
-    def timed(self, part: str) -> Any:
+    def timed(self, part: str) -> Iterator[None]:
         """The block's seconds go under that name."""
         began = time.perf_counter()
         yield
@@ -134,7 +136,7 @@ class Evaluation:
         self.notices += task_scores.notices
         return task_scores
 
-    def score(self, answers: Answers, tasks: harness.TaskOutcome) -> list[dict[str, Any]]:
+    def score(self, answers: Answers, tasks: harness.TaskOutcome) -> list[Figure]:
         """The documents of metrics and tasks; the scores of rows and items go into `scores.parquet`."""
         job, config = self.job, self.config
         most = len(config.metrics)
@@ -157,7 +159,7 @@ class Evaluation:
                 figures.append(aggregate(scored, own, confidence=config.confidence))
         return figures
 
-    def probe(self, subject: evaluated.Evaluated, tasks: harness.TaskOutcome) -> list[dict[str, Any]]:
+    def probe(self, subject: evaluated.Evaluated, tasks: harness.TaskOutcome) -> list[ProbeFigure]:
         """General questions and prose, where they are asked for and the model can be asked; the items of
         tasks are kept beside them."""
         if not self.config.probes:
@@ -169,9 +171,7 @@ class Evaluation:
         with self.timed("probes"):
             return general_figures.measure(
                 self.job,
-                subject.model,
-                subject.tokenizer,
-                subject.positions,
+                subject,
                 batch_size=self.config.per_device_eval_batch_size,
                 confidence=self.config.confidence,
                 beside=tasks.choices,

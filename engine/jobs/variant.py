@@ -26,6 +26,7 @@ from engine.probes.sample_prompts import Prompt, choose_prompts
 from engine.runs.weight_change import weight_change
 from engine.worker.job import Job
 from store.config.train_config import TrainConfig
+from store.documents.saved_model import ModelOrigin
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -39,7 +40,11 @@ def run(job: Job) -> dict[str, Any]:
         shutil.rmtree(job.dir.base, ignore_errors=True)
         shutil.copytree(mixing.folder.base, job.dir.base, copy_function=continued.linked)
     mixing.line.go(alpha)
-    note = {"mixed_from": job.order["mixed_from"], "alpha": alpha, "own_base": job.dir.base.exists()}
+    note: ModelOrigin = {
+        "mixed_from": job.order["mixed_from"],
+        "alpha": alpha,
+        "own_base": job.dir.base.exists(),
+    }
     saving.save(mixing.model, mixing.tokenizer, config, job.dir.model, note)
     job.status("evaluating")
     return {"verdict": _judged(job, config, mixing, alpha)}

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from engine.diagnostics.statistics.scored import WholeFigure
 from store.contract.home import Home
 
 Texts = Sequence[str | None]
@@ -177,7 +178,7 @@ class MetricScores:
     statistics: np.ndarray | None = None
     labels: Sequence[str] = ()
     reasons: dict[int, str] = field(default_factory=dict)
-    whole: dict[str, Any] | None = None
+    whole: WholeFigure | None = None
     details: dict[str, Any] = field(default_factory=dict)
     traceback: str = ""
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from engine.diagnostics.statistics.calibration import calibration
 from engine.diagnostics.statistics.class_figures import figures
+from store.documents.metric_details import ClassDetails, OutsideTexts
 
 NONE = "(none of the labels)"
 OUTSIDE = "(label outside the set)"
@@ -45,23 +46,26 @@ def places(texts: Sequence[str], labels: Sequence[str], *, ignore_case: bool = T
     return np.array(label_places, np.int64)
 
 
-def details(truth: np.ndarray, answers: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
+def details(truth: np.ndarray, answers: np.ndarray, labels: Sequence[str]) -> ClassDetails:
     """Figures of each class and the confusion matrix; rows outside of the labels stand under names of their
     own. `truth` and `answers`: places as `places` gives them."""
     own = np.where(truth < len(labels), truth, len(labels) + 1)
     class_document = figures(own, answers, [*labels, NONE, OUTSIDE])
-    kept = {"classes": [row for row in class_document["classes"] if row["label"] not in (NONE, OUTSIDE)]}
-    return kept | {name: class_document[name] for name in ("confusion", "pair_count")}
+    return {
+        "classes": [row for row in class_document["classes"] if row["label"] not in (NONE, OUTSIDE)],
+        "confusion": class_document["confusion"],
+        "pair_count": class_document["pair_count"],
+    }
 
 
-def outside(texts: Sequence[str], label_places: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
+def outside(texts: Sequence[str], label_places: np.ndarray, labels: Sequence[str]) -> OutsideTexts:
     """How many texts name no label, and the most frequent of them."""
     named_texts = Counter(
         text.strip()[:80] for text, place in zip(texts, label_places, strict=True) if place == len(labels)
     )
     return {
         "count": named_texts.total(),
-        "most": [list(pair) for pair in named_texts.most_common(MOST_NAMED)],
+        "most": named_texts.most_common(MOST_NAMED),
     }
 
 

@@ -27,6 +27,7 @@ from store.config.constraints import (
     LanguageConstraint,
     PatternConstraint,
 )
+from store.documents.metric_details import ConstraintShare
 
 _SENTENCE = re.compile(r"[.!?…]+[\"'”’)\]]*(?=\s|$)|[。！？]+")
 _BULLET = re.compile(r"^[ \t]*(?:[-*+•–]|\d{1,3}[.)])[ \t]+\S", re.MULTILINE)
@@ -61,10 +62,13 @@ def kept(texts: Sequence[str], constraints: Sequence[Constraint]) -> np.ndarray:
     return np.column_stack(columns) if columns else np.ones((len(texts), 0), bool)
 
 
-def shares(texts: Sequence[str], met: np.ndarray, constraints: Sequence[Constraint]) -> list[dict[str, Any]]:
-    """How many of the answers keep each constraint: {"constraint" in words, value, low, high, n}."""
+def shares(texts: Sequence[str], met: np.ndarray, constraints: Sequence[Constraint]) -> list[ConstraintShare]:
+    """How many of the answers keep each constraint."""
     return [
-        {"constraint": constraint.words()} | wilson_interval(int(met[:, place].sum()), len(texts)).to_dict()
+        {
+            "constraint": constraint.words(),
+            **wilson_interval(int(met[:, place].sum()), len(texts)).to_dict(),
+        }
         for place, constraint in enumerate(constraints)
     ]
 

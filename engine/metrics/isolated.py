@@ -12,13 +12,14 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
-from engine.metrics.answer_rows import MetricInput, MetricScores
+from engine.metrics.answer_rows import MetricInput, MetricScores, Texts
 from engine.metrics.own import OwnMetricError
 from store.config.metrics_config import ApartChoice
+from store.documents.metric_details import IsolatedAnswer, IsolatedQuestion
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULE = "engine.metrics.isolated_process"
@@ -41,18 +42,22 @@ def ask_apart(choice: ApartChoice, asked: MetricInput) -> MetricScores:
         return _read(choice, answer.read().decode("utf-8", "replace"), asked)
 
 
-def _question(choice: ApartChoice, asked: MetricInput) -> dict[str, Any]:
+def _question(choice: ApartChoice, asked: MetricInput) -> IsolatedQuestion:
     rows = asked.rows
     return {
         "choice": choice.model_dump(mode="json"),
         "home": str(asked.home.path),
         "confidence": asked.confidence,
         "row_ids": rows.row_ids.tolist(),
-        "predictions": rows.predictions,
-        "references": rows.references,
-        "prompts": rows.prompts,
+        "predictions": _texts(rows.predictions),
+        "references": _texts(rows.references),
+        "prompts": _texts(rows.prompts),
         "groups": None if rows.groups is None else [None if g is None else str(g) for g in rows.groups],
     }
+
+
+def _texts(column: Texts | None) -> list[str | None] | None:
+    return None if column is None else list(column)
 
 
 def _started(choice: ApartChoice, question: IO[bytes], answer: IO[bytes]) -> subprocess.Popen[bytes]:
@@ -90,7 +95,7 @@ def _read(choice: ApartChoice, text: str, asked: MetricInput) -> MetricScores:
     """The answer: a line break for each row that it came to, then a document of one line."""
     begun = text.count("\n")
     try:
-        document = json.loads(text)
+        document: IsolatedAnswer = json.loads(text)
     except ValueError:
         document = {"failed": "its process was ended before it could answer"}
     if "failed" in document:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,11 +20,40 @@ from engine.diagnostics.comparison.judge_length import length_effect
 from engine.diagnostics.statistics.statistics import wilson_interval
 from engine.metrics.judge_client import JudgeClient, Messages, Reply
 from store.config.judge_config import JudgeChoice
+from store.documents.metric_details import JudgeCalls, PositionBias, PreferenceDetails
 
 NONSENSE = "the judge's answer has no verdict in JSON"
 LONGEST = 20_000  # characters at the end of a reply in which the verdict is looked for
 
 Check = Callable[[int], None]
+
+
+class Grades(NamedTuple):
+    """The grade of each answer, NaN where there is none, and for these (by place) why not."""
+
+    scores: np.ndarray
+    reasons: dict[int, str]
+    details: JudgeCalls
+
+
+class Preferences(NamedTuple):
+    """Of each pair 1 where the first answer wins, 0 where the second does, 0.5 for a tie, NaN where there is
+    no judgement, and for these (by place) why not."""
+
+    scores: np.ndarray
+    reasons: dict[int, str]
+    details: PreferenceDetails
+
+
+@dataclass(frozen=True)
+class AnswerPairs:
+    """Two answers to each of some prompts, which may have a reference."""
+
+    prompts: Sequence[str]
+    first: Sequence[str]
+    second: Sequence[str]
+    references: Sequence[str | None]
+
 
 _GRADE = """You grade answers by a rubric. Rubric: {criteria}
 Give a whole number from {lowest} (worst) to {highest} (best).
@@ -45,8 +75,8 @@ def grade(
     answers: Sequence[str],
     references: Sequence[str | None],
     check: Check = lambda done: None,
-) -> tuple[np.ndarray, dict[int, str], dict[str, Any]]:
-    """(grade of each answer, NaN where there is none; place -> why not; details: calls, cached)."""
+) -> Grades:
+    """Each answer by the rubric."""
     questions = [
         _asked(_GRADE, choice, ("Prompt", prompt), ("Reference", reference), ("Answer", answer))
         for prompt, answer, reference in zip(prompts, answers, references, strict=True)
@@ -59,28 +89,19 @@ def grade(
         return int(number) if number in range(choice.lowest, choice.highest + 1) else None
 
     replies = client.ask(questions, lambda text: read(text) is not None, check)
-    return *_read(replies, read), _spent(client, replies)
+    return Grades(*_read(replies, read), _spent(client, replies))
 
 
 def prefer(
-    client: JudgeClient,
-    choice: JudgeChoice,
-    prompts: Sequence[str],
-    first: Sequence[str],
-    second: Sequence[str],
-    references: Sequence[str | None],
-    check: Check = lambda done: None,
-) -> tuple[np.ndarray, dict[int, str], dict[str, Any]]:
-    """(1 where `first` wins, 0 where `second` does, 0.5 for a tie; place -> why not; details).
-
-    Details: calls, cached, "orders": for each pair how `first` did shown first and shown second (null where
-    that was not judged), and "position": {"agree": share of pairs judged the same in both orders, with its
-    interval, "first_shown": share of the disagreements in which the place that was shown first won}, and
-    "length": what `engine.diagnostics.comparison.judge_length` says of it.
-    """
+    client: JudgeClient, choice: JudgeChoice, pairs: AnswerPairs, check: Check = lambda done: None
+) -> Preferences:
+    """Which answer of each pair is better, asked in both orders."""
+    first, second = pairs.first, pairs.second
     questions = []
-    for prompt, first_answer, two, reference in zip(prompts, first, second, references, strict=True):
-        for a, b in ((first_answer, two), (two, first_answer)):
+    for prompt, one_answer, other_answer, reference in zip(
+        pairs.prompts, first, second, pairs.references, strict=True
+    ):
+        for a, b in ((one_answer, other_answer), (other_answer, one_answer)):
             parts = (("Prompt", prompt), ("Reference", reference), ("First answer", a), ("Second answer", b))
             questions.append(_asked(_PAIR, choice, *parts))
 
@@ -94,11 +115,16 @@ def prefer(
     wins = np.where(forth == back, forth, np.where(np.isnan(forth + back), np.nan, 0.5))
     missing = {place // 2: reason for place, reason in reasons.items()}
     orders = [[None if np.isnan(x) else float(x) for x in pair] for pair in zip(forth, back, strict=True)]
-    biases = {"position": _position(forth, back), "length": length_effect(wins, first, second).to_dict()}
-    return wins, missing, _spent(client, replies) | biases | {"orders": orders}
+    details: PreferenceDetails = {
+        **_spent(client, replies),
+        "position": _position(forth, back),
+        "length": length_effect(wins, first, second).to_dict(),
+        "orders": orders,
+    }
+    return Preferences(wins, missing, details)
 
 
-def _position(forth: np.ndarray, back: np.ndarray) -> dict[str, Any] | None:
+def _position(forth: np.ndarray, back: np.ndarray) -> PositionBias | None:
     judged = ~np.isnan(forth + back)
     n = int(judged.sum())
     if not n:
@@ -136,7 +162,7 @@ def _read(replies: Sequence[Reply], read: Callable[[str], float | None]) -> tupl
     return scores, reasons
 
 
-def _spent(client: Any, replies: Sequence[Reply]) -> dict[str, Any]:
+def _spent(client: Any, replies: Sequence[Reply]) -> JudgeCalls:
     return {"calls": client.calls, "cached": sum(reply.cached for reply in replies)}
 
 

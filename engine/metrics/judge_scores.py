@@ -9,7 +9,7 @@ import numpy as np
 
 from engine.diagnostics.statistics.scored import Scored
 from engine.metrics.answer_rows import Answers, MetricInput, MetricScores
-from engine.metrics.judge import grade, prefer
+from engine.metrics.judge import AnswerPairs, grade, prefer
 from engine.metrics.judge_client import JudgeClient
 from store.config.judge_config import JudgeChoice
 from store.contract.home import Home
@@ -27,7 +27,7 @@ def graded(choice: Any, asked: MetricInput) -> MetricScores:
         )
     finally:
         client.close()
-    return MetricScores(scores, reasons=reasons, details=details)
+    return MetricScores(scores, reasons=reasons, details={**details})
 
 
 def preferred(
@@ -57,22 +57,19 @@ def preferred(
     references = (
         list(first_rows.references) if first_rows.references is not None else [None] * len(first_rows)
     )
+    pairs = AnswerPairs(
+        prompts=[text or "" for text in first_rows.prompts or ()],
+        first=[text or "" for text in first_rows.predictions or ()],
+        second=[text or "" for text in second_rows.predictions or ()],
+        references=references,
+    )
     client = JudgeClient(choice, home.judgements)
     try:
-        wins, missing, scored.details = prefer(
-            client,
-            choice,
-            [text or "" for text in first_rows.prompts or ()],
-            [text or "" for text in first_rows.predictions or ()],
-            [text or "" for text in second_rows.predictions or ()],
-            references,
-            check,
-        )
+        wins, missing, details = prefer(client, choice, pairs, check)
     finally:
         client.close()
-    orders = scored.details["orders"]
-    own = dict(zip(places.tolist(), orders, strict=True))
-    scored.details["orders"] = [own.get(place, [None, None]) for place in range(len(first))]
+    own = dict(zip(places.tolist(), details["orders"], strict=True))
+    scored.details = {**details, "orders": [own.get(place, [None, None]) for place in range(len(first))]}
     scored.scores[places] = wins
     scored.reasons |= {int(places[row]): reason for row, reason in missing.items()}
     scored.empty = first.empty + second.empty

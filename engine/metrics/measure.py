@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.diagnostics.statistics.scored import Scored
+from engine.diagnostics.statistics.scored import Scored, WholeFigure
 from engine.metrics import class_metrics, constraint_checks, form, own, text_overlap
 from engine.metrics.answer_rows import Answers, MetricInput, MetricScores
 from engine.metrics.isolated import ask_apart
@@ -133,7 +133,7 @@ def _classes(choice: Any, asked: MetricInput) -> MetricScores:
     labels = choice.labels or class_metrics.label_set(truths)
     truth = class_metrics.places(truths, labels, ignore_case=False)
     answer = class_metrics.places(asked.predictions, labels, ignore_case=choice.ignore_case)
-    details = {
+    details: dict[str, Any] = {
         "no_label": class_metrics.outside(asked.predictions, answer, labels),
         "outside": class_metrics.outside(truths, truth, labels),
     }
@@ -167,12 +167,14 @@ def _calibration(choice: Any, asked: MetricInput) -> MetricScores:
     nothing = np.full(len(asked.rows), np.nan)
     if choice.metric == "ece":
         ece = document["ece"]
-        whole = {"value": ece["value"], "low": None, "high": None, "n": ece["n"]}
-        details = {"chance": ece["null"], "bins": document["bins"]}
+        whole: WholeFigure = {"value": ece["value"], "low": None, "high": None, "n": ece["n"]}
+        whole["details"] = {"chance": ece["null"], "bins": document["bins"]}
     else:
-        whole = document["temperature"] or {"value": None, "low": None, "high": None, "n": len(truth)}
-        details = {"overconfident": document["overconfident"]}
-    return MetricScores(nothing, whole=whole | {"details": details}, estimator="whole")
+        whole = {"value": None, "low": None, "high": None, "n": len(truth)}
+        if (heat := document["temperature"]) is not None:
+            whole = {"value": heat["value"], "low": heat["low"], "high": heat["high"], "n": heat["n"]}
+        whole["details"] = {"overconfident": document["overconfident"]}
+    return MetricScores(nothing, whole=whole, estimator="whole")
 
 
 def _losses(choice: Any, asked: MetricInput) -> MetricScores:

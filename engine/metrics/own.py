@@ -245,7 +245,7 @@ def by_module(module: Any, asked: MetricInput, options: dict[str, Any], name: st
     groups = None if answers.groups is None else [answers.groups[i] for i in kept]
     interval = jackknife_interval(figure, len(kept), groups, confidence=asked.confidence)
     given.estimator = "whole"
-    given.whole = interval.to_dict() | {"details": {"result": own}}
+    given.whole = {**interval.to_dict(), "details": {"result": own}}
     return given
 
 

@@ -7,7 +7,6 @@ state is part of a checkpoint, so that a resumed run deals the same ranks.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from peft import AdaLoraConfig
@@ -78,5 +77,5 @@ class Allocation:
         return full | {name: sum(keep) for name, keep in self.pattern.items()}
 
 
-def _under(tensors: Tensors, prefix: str) -> dict[str, Any]:
+def _under(tensors: Tensors, prefix: str) -> Tensors:
     return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}

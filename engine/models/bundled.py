@@ -13,7 +13,6 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -21,10 +20,11 @@ from engine.worker.job import Job
 from store.config.train_config import BUNDLED_MODEL
 from store.contract.errors import ModelError
 from store.contract.home import Home
+from store.documents.dataset import ConvertResult
 
 
-def run(job: Job) -> dict[str, Any]:
-    """Convert `config["model"]`; answers {"model", "path", "parameters"}."""
+def run(job: Job) -> ConvertResult:
+    """Convert `config["model"]`."""
     name = job.config.get("model", BUNDLED_MODEL)
     job.status("preparing")
     job.progress(0, 1, "model", f"Converting {name}")

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from peft import PeftModel
@@ -27,6 +27,14 @@ from store.config.train_config import TrainConfig
 
 TWIN = "start"  # the frozen adapter that takes the beginning off again
 OVERSAMPLING, ITERATIONS = 8, 4  # of the randomised decomposition (Halko et al. 2011)
+
+
+class AdapterChanges(TypedDict, total=False):
+    """Fields of peft's config of an adapter that differ in the file."""
+
+    r: int
+    lora_alpha: float
+    rank_pattern: None
 
 
 @dataclass(frozen=True)
@@ -149,7 +157,7 @@ class Weights:
             return file.get_tensor(name)
 
 
-def joined(model: PeftModel) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def joined(model: PeftModel) -> tuple[dict[str, torch.Tensor], AdapterChanges]:
     """The trained adapter with its frozen twin as one LoRA of twice the rank: its tensors by the names that
     peft gives them in a file, and the fields of its config that differ."""
     tensors: dict[str, torch.Tensor] = {}

@@ -13,9 +13,10 @@ import hashlib
 import json
 import struct
 import time
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 import transformers
@@ -34,6 +35,14 @@ GIB = 2**30
 LISTED = 3  # tensors that a sentence names
 FLOATS = {"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"}
 SAVE_AGAIN = "Copy the folder again, or save the model again with save_pretrained(folder)."
+
+
+class LoadingInfo(TypedDict):
+    """What transformers says of a loading, as far as it is read: parameters that the files lack, and those of
+    another shape, as name, shape in the file and shape of the architecture."""
+
+    missing_keys: Collection[str]
+    mismatched_keys: Collection[tuple[str, Sequence[int], Sequence[int]]]
 
 
 @dataclass(frozen=True)
@@ -181,7 +190,7 @@ def _compare(
 def refuse_misfits(
     source: str,
     model: Any,
-    loading_info: dict[str, Any],
+    loading_info: LoadingInfo,
     headed: bool,
     tensors: dict[str, TensorHeader] | None = None,
 ) -> None:

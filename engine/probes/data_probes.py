@@ -26,13 +26,14 @@ from engine.rows import dataset, labelled
 from engine.rows.render import render
 from engine.worker.job import Job
 from store.config.train_config import TrainConfig
+from store.documents.job import NamedDataset
+from store.documents.run import ProbeDatasetFact
 
 PREFIX = "data/"
 SEED = [0, 13]  # never the run's: every run is asked the same
 FEW_LABELS = 30  # up to so many are categories of their own
 LIGHT_TOKENS = 2_500  # that pass through the model while a run trains, about
 LONGEST = 1_024  # tokens of a row; in every run the same, whatever its max_length
-Source = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class DataProbe:
     """A data set as a probe, None where nothing can be measured, and what became of its rows: `of` all,
     `drawn`, `trained` (left out, as the run trains on them), `reasons` (why a row has nothing to measure)."""
 
-    source: Source
+    source: NamedDataset
     of: int
     drawn: int = 0
     trained: int = 0
@@ -111,10 +112,16 @@ class DataProbe:
     reasons: dict[str, int] = field(default_factory=dict)
     probe: Probe | None = None
 
-    def fact(self) -> dict[str, Any]:
-        kind = "labels" if isinstance(self.probe, LabelChoices) else "texts"
-        counts = {"name": self.source["name"], "kind": kind, "rows": len(self.probe) if self.probe else 0}
-        return counts | {"of": self.of, "trained": self.trained, "cut": self.cut, "reasons": self.reasons}
+    def fact(self) -> ProbeDatasetFact:
+        return {
+            "name": self.source["name"],
+            "kind": "labels" if isinstance(self.probe, LabelChoices) else "texts",
+            "rows": len(self.probe) if self.probe else 0,
+            "of": self.of,
+            "trained": self.trained,
+            "cut": self.cut,
+            "reasons": self.reasons,
+        }
 
 
 def find(
@@ -122,7 +129,7 @@ def find(
     config: TrainConfig,
     tokenizer: Any,
     positions: int | None,
-    sources: Sequence[Source],
+    sources: Sequence[NamedDataset],
     trained: tuple[str, np.ndarray] | None = None,
 ) -> list[DataProbe]:
     """Each of the data sets `sources` ({name, kind, fingerprint}) as a probe. trained: fingerprint and ids of
@@ -135,7 +142,7 @@ def _find(
     config: TrainConfig,
     tokenizer: Any,
     positions: int | None,
-    source: Source,
+    source: NamedDataset,
     trained: tuple[str, np.ndarray] | None,
 ) -> DataProbe:
     home, fingerprint = job.home, source["fingerprint"]

@@ -23,6 +23,7 @@ from engine.probes.probes import ProbeMeasurement, spread
 from engine.probes.task_items import TaskItems
 from engine.worker.job import Job
 from store.config.train_config import TrainConfig
+from store.documents.run import ProbeTaskFact
 
 
 class NotAskedError(Exception):
@@ -163,9 +164,12 @@ class TaskProbes:
 
     def tell(self) -> None:
         """A fact of all of them, and one alert that counts those that could not be asked."""
-        facts = [
-            {"name": name, "rows": len(self.asked[name]) if name not in self.failed else 0}
-            | {"reason": self.failed.get(name, "")}
+        facts: list[ProbeTaskFact] = [
+            {
+                "name": name,
+                "rows": len(self.asked[name]) if name not in self.failed else 0,
+                "reason": self.failed.get(name, ""),
+            }
             for name in self.config.probe_tasks
         ]
         self.job.facts(probe_tasks=facts)

@@ -39,6 +39,7 @@ from engine.training.train import Training
 from engine.worker.job import Job
 from store.catalog.methods import METHODS
 from store.config.train_config import Split, TrainConfig
+from store.documents.saved_model import ModelOrigin
 
 START_ROWS = 64  # training rows that show the start `eva` in which directions inputs vary
 
@@ -201,7 +202,7 @@ class Run:
 
     def save(self, model: Any) -> None:
         """Leave the tuned model in the job's folder."""
-        origin = {
+        origin: ModelOrigin = {
             "continued_from": self.config.init_from or None,
             "init_mode": self.config.init_mode if self.earlier else None,
             # the adapter belongs to the model beside this folder, not to that of the name

@@ -52,7 +52,7 @@ def course(kind: str, steps: Iterable[Mapping[str, Any]]) -> list[Document]:
         if not n or not sums["w"]:
             continue
         if share:
-            bounds = wilson_interval(int(sums["x"]), n).to_dict()
+            bounds: dict[str, Any] = {**wilson_interval(int(sums["x"]), n).to_dict()}
         else:
             bounds = _ratio(n, *(float(sums[name]) for name in ("x", "w", "xx", "xw", "ww")))
             if bounds["low"] is not None and bounds["low"] == bounds["high"]:

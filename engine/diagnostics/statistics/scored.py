@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,7 @@ from engine.diagnostics.statistics.estimators import (
 )
 from engine.diagnostics.statistics.flips import paired_change
 from engine.diagnostics.statistics.statistics import Interval, bca_limits, ratio_interval, wilson_interval
+from store.documents.evaluation import Figure, Unscored
 
 RESAMPLES = 10_000
 CLASS_RESAMPLES = 2_000  # of figures over classes, each of which is dearer
@@ -48,6 +49,17 @@ EXAMPLES = 20  # rows without a score that a document names
 
 Floats = NDArray[np.float64]
 Bounds = tuple[float | None, float | None]
+
+
+class WholeFigure(TypedDict, total=False):
+    """What is said of a figure that no row has a share in."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    why: str  # there is no interval
+    details: dict[str, Any]
 
 
 @dataclass
@@ -66,14 +78,14 @@ class Scored:
     estimator: str = "mean"
     bounds: Bounds = (None, None)
     unit: str = ""
-    better: str = "higher"
+    better: Literal["higher", "lower"] = "higher"
     statistics: Floats | None = None
     labels: Sequence[str] = ()
     reasons: dict[int, str] = field(default_factory=dict)
     empty: int = 0
     failed: str = ""
     traceback: str = ""
-    whole: dict[str, Any] | None = None
+    whole: WholeFigure | None = None
     details: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -98,12 +110,9 @@ class Scored:
         )
 
 
-def aggregate(scored: Scored, groups: Any = None, *, confidence: float = 0.95) -> dict[str, Any]:
-    """The document of one metric: {"metric", "unit", "better", "estimator", "bounds", "labels", "value",
-    "low", "high", "n", "groups", "rows", "empty", "unscored": {"count", "reasons": {why: rows}, "examples":
-    [[row_id, why], …]}, "failed", "details"}. Without a usable row value, low and high are None and n is 0.
-    """
-    document: dict[str, Any] = {
+def aggregate(scored: Scored, groups: Any = None, *, confidence: float = 0.95) -> Figure:
+    """The document of one metric. Without a usable row value, low and high are None and n is 0."""
+    document: Figure = {
         "metric": scored.name,
         "unit": scored.unit,
         "better": scored.better,
@@ -122,21 +131,21 @@ def aggregate(scored: Scored, groups: Any = None, *, confidence: float = 0.95) -
         "details": scored.details,
     }
     if scored.whole is not None:
-        return document | scored.whole
+        return {**document, **scored.whole}
     usable = np.flatnonzero(scored.usable)
     if not len(usable) or scored.failed:
         return document
-    found, units = figure(scored, usable, groups, confidence=confidence)
-    return document | found.to_dict() | {"groups": units}
+    interval, units = figure(scored, usable, groups, confidence=confidence)
+    return {**document, **interval.to_dict(), "groups": units}
 
 
-def _unscored(scored: Scored) -> dict[str, Any]:
+def _unscored(scored: Scored) -> Unscored:
     reasons = Counter(scored.reasons.values())
     first = sorted(scored.reasons)[:EXAMPLES]
     return {
         "count": len(scored.reasons),
         "reasons": dict(reasons.most_common(EXAMPLES)),
-        "examples": [[int(scored.row_ids[i]), scored.reasons[i]] for i in first],
+        "examples": [(int(scored.row_ids[i]), scored.reasons[i]) for i in first],
     }
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
+
+from store.documents.estimate import Estimate
 
 LEAST_ROWS = 5  # effective rows, under which nothing is said of how sure an estimate is
 MOST_WEIGHT = 0.5  # that one row may hold
@@ -50,10 +51,12 @@ class Interval:
         """The whole interval lies below 0."""
         return self.high is not None and self.high < 0
 
-    def to_dict(self) -> dict[str, Any]:
-        """value, low, high and n, as the verdict document holds them; why, where there is no interval."""
-        document = {"value": self.value, "low": self.low, "high": self.high, "n": self.n}
-        return document | ({"why": self.why} if self.why else {})
+    def to_dict(self) -> Estimate:
+        """value, low, high and n, as documents hold them; why, where there is no interval."""
+        estimate = Estimate(value=self.value, low=self.low, high=self.high, n=self.n)
+        if self.why:
+            estimate["why"] = self.why
+        return estimate
 
 
 def ratio_interval(numerators: ArrayLike, denominators: ArrayLike, *, confidence: float = 0.95) -> Interval:
