@@ -14,7 +14,6 @@ import numpy as np
 from scipy import special
 
 from engine.diagnostics.phrasing import interval, number, plural
-from store.catalog.methods import FIRST_METHOD, LIGHT_METHOD, WHOLE_METHOD
 from store.documents.advice import AdviceOption, PastOfMethod, Recommendation
 from store.documents.run import MeasuredRun
 
@@ -22,6 +21,7 @@ from store.documents.run import MeasuredRun
 # forgets less (Biderman et al. 2024); from there on full fine-tuning learns more, where it fits.
 MANY_TOKENS = 20_000_000  # trained tokens over the run
 SMALL_ROWS = 2_000
+FIRST_METHOD, LIGHT_METHOD, WHOLE_METHOD = "lora", "qlora", "full"  # that the rules name
 
 
 @dataclass(frozen=True)
