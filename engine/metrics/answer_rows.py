@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from engine.diagnostics.statistics.scored import WholeFigure
 from store.contract.home import Home
+
+if TYPE_CHECKING:  # scipy takes longer than most metrics
+    from engine.diagnostics.statistics.scored import WholeFigure
 
 Texts = Sequence[str | None]
 

@@ -65,7 +65,7 @@ def outside(texts: Sequence[str], label_places: np.ndarray, labels: Sequence[str
     )
     return {
         "count": named_texts.total(),
-        "most": named_texts.most_common(MOST_NAMED),
+        "most": [list(pair) for pair in named_texts.most_common(MOST_NAMED)],
     }
 
 

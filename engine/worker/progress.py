@@ -17,7 +17,7 @@ class OnceASecond:
 
     def due(self) -> bool:
         """Whether a second has passed since this was last true."""
-        now = time.monotonic()
+        now = time.perf_counter()
         if now - self._last < 1:
             return False
         self._last = now

@@ -27,7 +27,7 @@ class OutsideTexts(TypedDict):
     """Texts that name no label."""
 
     count: int
-    most: list[tuple[str, int]]  # the most frequent of them, and how often
+    most: list[list[str | int]]  # the most frequent of them, and how often
 
 
 class JudgeCalls(TypedDict):

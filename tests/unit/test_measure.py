@@ -225,7 +225,7 @@ def test_answers_come_from_a_table_of_predictions() -> None:
     assert answers.groups == [1, 1]
     assert answers.labels is None
     assert aggregate(scored_by(answers, "exact_match"), answers.groups)["unscored"]["examples"] == [
-        [9, NO_PREDICTION]
+        (9, NO_PREDICTION)
     ]
     with pytest.raises(ValueError, match="3 entries for 2 rows"):
         Answers(np.arange(2), ["a", "b", "c"])

@@ -226,7 +226,7 @@ def test_without_rows_and_with_one_there_is_no_interval() -> None:
     assert (single["value"], single["low"], single["n"]) == (0.4, None, 1)
     lost = aggregate(shares([np.nan, np.nan], reasons={0: "why", 1: "why"}))
     assert lost["value"] is None
-    assert lost["unscored"] == {"count": 2, "reasons": {"why": 2}, "examples": [[0, "why"], [1, "why"]]}
+    assert lost["unscored"] == {"count": 2, "reasons": {"why": 2}, "examples": [(0, "why"), (1, "why")]}
     empty = difference(shares([np.nan]), shares([1]))
     assert (empty["n"], empty["value"], empty["left_out"]) == (0, None, 1)
 
