@@ -116,8 +116,8 @@ class Living(TorchDispatchMode):
             in_place = func._opname.endswith("_") and torch.Tag.inplace_view not in func.tags
             return (args[0] if in_place else func(*args, **kwargs)), None
         key = func, _shapes(args), _shapes(kwargs)
-        remembered_outcome = _KNOWN.get(key)
-        if remembered_outcome is None:
+        cached_outcome = _KNOWN.get(key)
+        if cached_outcome is None:
             out = func(*args, **kwargs)
             taken = _tensors((args, *kwargs.values()))
             there = {tensor.untyped_storage()._cdata for tensor in taken}
@@ -125,7 +125,7 @@ class Living(TorchDispatchMode):
                 work = operations.work(func, _tensors(args), [out])
                 _KNOWN[key] = out.shape, out.stride(), out.dtype, work
             return out, None
-        shape, stride, dtype, work = remembered_outcome
+        shape, stride, dtype, work = cached_outcome
         return torch.empty_strided(shape, stride, dtype=dtype, device=META), work
 
     def did(self, work: operations.OperationWork) -> None:

@@ -300,7 +300,7 @@ def work_of(cost: ConfigCost) -> estimate.RunWork:
         evaluated = evaluated + 2 * (SUITE + validation + task + cost.costs.probed)
         written = WIDE * (samples.LENGTH + 2 * requests.LENGTH)
         if config.task == "sft":
-            written += 2 * ASTRAY * -(-_recalled(cost) // ANSWERED)
+            written += 2 * ASTRAY * -(-_extraction_rows(cost) // ANSWERED)
     if config.canaries:
         evaluated = evaluated + _canaries(cost)  # of the tuned model alone
     prompts = 0 if config.task == "classification" else config.sample_prompts
@@ -348,7 +348,7 @@ def _labels_asked(cost: ConfigCost, labels: LabelsAsText, mean_length: float) ->
     return np.array([asked * (mean_length + LABEL_COST * labels.tokens), asked * labels.tokens])
 
 
-def _recalled(cost: ConfigCost) -> int:
+def _extraction_rows(cost: ConfigCost) -> int:
     """Rows that are to be written from memory, about: those whose answer is long enough, up to a limit."""
     rows, parts = cost.costs.rows, cost.costs.parts
     own = rows["train"] - canaries.canary_count(cost.config)

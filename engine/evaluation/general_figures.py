@@ -47,8 +47,8 @@ def write(job: Job, measured: Sequence[ProbeMeasurement], listed: Sequence[pa.Ta
         job.dir.probe_items: list(listed),
     }
     for path, parts in tables.items():
-        with written_aside(path) as aside:
-            pq.write_table(pa.concat_tables(parts), aside)
+        with written_aside(path) as unfinished:
+            pq.write_table(pa.concat_tables(parts), unfinished)
 
 
 def _document(measured: ProbeMeasurement, confidence: float) -> ProbeFigure:

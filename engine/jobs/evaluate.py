@@ -81,8 +81,8 @@ class Evaluation:
         take = headed if subject.labels is not None else written
         answered = take(job, config, subject, self.data, row_ids, self.timed)
         table = answered.table.append_column("group", pa.array(group_of or [None] * len(row_ids), pa.int64()))
-        with written_aside(job.dir.predictions) as aside:
-            pq.write_table(table, aside)
+        with written_aside(job.dir.predictions) as unfinished:
+            pq.write_table(table, unfinished)
         answers = Answers.of_table(table, group="group" if group_of else None)
         if answered.log_probabilities is not None:
             answers = replace(
@@ -149,8 +149,8 @@ class Evaluation:
                 config, answers, job.home, check=job.check_cancelled, on_metric=on_metric
             )
             scored_metrics += tasks.scored
-            with written_aside(job.dir.scores) as aside:
-                pq.write_table(score_table.to_table(scored_metrics), aside)
+            with written_aside(job.dir.scores) as unfinished:
+                pq.write_table(score_table.to_table(scored_metrics), unfinished)
             figures = []
             for done, scored in enumerate(scored_metrics):
                 job.check_cancelled()

@@ -108,5 +108,5 @@ def _write(job: Job, ids: np.ndarray, scored: Scored, orders: list[list[float | 
             "reason": pa.array([scored.reasons.get(place) for place in range(len(ids))], pa.string()),
         }
     )
-    with written_aside(job.dir.path / "judgements.parquet") as aside:
-        pq.write_table(table, aside)
+    with written_aside(job.dir.path / "judgements.parquet") as unfinished:
+        pq.write_table(table, unfinished)

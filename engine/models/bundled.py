@@ -52,16 +52,16 @@ def ensure(name: str, home: Home) -> Path:
     for left in home.models.glob(f".{name}.*"):  # of a conversion that was killed
         if not psutil.pid_exists(int(left.suffix[1:])):
             shutil.rmtree(left, ignore_errors=True)
-    aside = home.models / f".{name}.{os.getpid()}"
+    unfinished = home.models / f".{name}.{os.getpid()}"
     try:
         with _without_collecting():
-            _convert(gguf_file(name), aside)
-        os.rename(aside, folder)
+            _convert(gguf_file(name), unfinished)
+        os.rename(unfinished, folder)
     except OSError:
         if not (folder / "config.json").exists():  # else another conversion was first
             raise
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
     return folder
 
 

@@ -149,15 +149,15 @@ def _write_base(
     home: Home, config: TrainConfig, earlier: EarlierRun, target: Path, dtype: torch.dtype
 ) -> None:
     """`target`, whole or not at all: a run may be killed and resumed meanwhile."""
-    aside = target.with_name("base.part")
-    shutil.rmtree(aside, ignore_errors=True)
+    unfinished = target.with_name("base.part")
+    shutil.rmtree(unfinished, ignore_errors=True)
     if config.init_mode == "stack":
-        shutil.copytree(earlier.folder.base, aside, copy_function=linked)
+        shutil.copytree(earlier.folder.base, unfinished, copy_function=linked)
     elif not earlier.adapter:
-        shutil.copytree(earlier.folder.model, aside, copy_function=linked)
+        shutil.copytree(earlier.folder.model, unfinished, copy_function=linked)
     else:
-        _merge(home, config, earlier, aside, dtype)
-    os.rename(aside, target)
+        _merge(home, config, earlier, unfinished, dtype)
+    os.rename(unfinished, target)
 
 
 def linked(source: str, target: str) -> str:

@@ -63,12 +63,14 @@ def of_adapter(model: Any, method: Method) -> WeightLine:
     return WeightLine(factors, base, HeldEnd({name: factor.clone() for name, factor in factors.items()}))
 
 
-def of_weights(model: Any, ends: tuple[Path, Path], load: Callable[[Path], Any], aside: Path) -> WeightLine:
+def of_weights(
+    model: Any, ends: tuple[Path, Path], load: Callable[[Path], Any], temporary: Path
+) -> WeightLine:
     """From the folders of the base and of the tuned model; the line is in `model`, which has the weights of
-    the second. load: makes a model of a folder; aside: where to put what a folder names otherwise."""
+    the second. load: makes a model of a folder; temporary: where to put what a folder names otherwise."""
     parameters = {name: parameter.data for name, parameter in model.named_parameters()}
     base, tuned = (
-        _end(folder, parameters, load, aside / side)
+        _end(folder, parameters, load, temporary / side)
         for side, folder in zip(("base", "tuned"), ends, strict=True)
     )
     moved = {
@@ -79,12 +81,14 @@ def of_weights(model: Any, ends: tuple[Path, Path], load: Callable[[Path], Any],
     return WeightLine(moved, base, tuned)
 
 
-def _end(folder: Path, parameters: Mapping[str, Tensor], load: Callable[[Path], Any], aside: Path) -> Weights:
+def _end(
+    folder: Path, parameters: Mapping[str, Tensor], load: Callable[[Path], Any], temporary: Path
+) -> Weights:
     """The files of `folder` where they have every parameter as it is in the model; else files made of it."""
     files = Weights(folder)
     if all(name in files.files and files.shape(name) == tuple(p.shape) for name, p in parameters.items()):
         return files
-    aside.mkdir(parents=True, exist_ok=True)
+    temporary.mkdir(parents=True, exist_ok=True)
     whole = {name: p.data.contiguous() for name, p in load(folder).named_parameters()}
-    save_file(whole, aside / "model.safetensors")
-    return Weights(aside)
+    save_file(whole, temporary / "model.safetensors")
+    return Weights(temporary)

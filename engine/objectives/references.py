@@ -46,8 +46,8 @@ class References:
     def write(self, path: Path) -> None:
         """Write them, by atomic rename."""
         columns = {"row_id": self.row_ids, "chosen": self.logps[:, 0], "rejected": self.logps[:, 1]}
-        with written_aside(path, flush=False) as aside:
-            pq.write_table(pa.table(columns), aside)
+        with written_aside(path, flush=False) as unfinished:
+            pq.write_table(pa.table(columns), unfinished)
 
     @classmethod
     def read(cls, path: Path) -> References | None:

@@ -64,8 +64,8 @@ def dealt_rows(job: Job, fingerprint: str, parts: Split, config: TrainConfig) ->
     job.facts(split_kept=list(whole.kept), leaks=leakage.within(job.home, fingerprint, dealt))
     names = [name for name in PARTS for _ in dealt[name]]
     ids = np.concatenate([dealt[name] for name in PARTS])
-    with written_aside(job.dir.split, flush=False) as aside:  # a resumed run goes by it
-        pq.write_table(pa.table({"row_id": ids, "split": names}), aside)
+    with written_aside(job.dir.split, flush=False) as unfinished:  # a resumed run goes by it
+        pq.write_table(pa.table({"row_id": ids, "split": names}), unfinished)
     return dealt
 
 

@@ -98,14 +98,14 @@ class CachedProbe:
         on_items: Callable[[int], None] = lambda done: None,
     ) -> ProbeMeasurement:
         """As of the probe, from the cache where this base was asked before."""
-        if (remembered := self._cached(model, batch_size, device)) is not None:
+        if (cached := self._cached(model, batch_size, device)) is not None:
             on_items(len(self))
-            return remembered
+            return cached
         measured = self.probe.measure(model, batch_size=batch_size, device=device, on_items=on_items)
         path = self._path(self.probe, model, batch_size, device)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with written_aside(path) as aside:
-            pq.write_table(measured.table(), aside)
+        with written_aside(path) as unfinished:
+            pq.write_table(measured.table(), unfinished)
         return measured
 
     def is_cached(self, model: Any, batch_size: int, device: torch.device) -> bool:

@@ -167,5 +167,5 @@ def write(job: Job, base: Sequence[ProbeMeasurement], tuned: Sequence[ProbeMeasu
             "tuned_refused": after.correct.astype(bool),
         }
     )
-    with written_aside(job.dir.requests) as aside:
-        pq.write_table(table, aside)
+    with written_aside(job.dir.requests) as unfinished:
+        pq.write_table(table, unfinished)
