@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from engine.costs.footprint import Rehearsal
-from engine.costs.run_costs import ConfigCost, CostBasis, LabelsAsText, process_gib
+from engine.costs.run_costs import ConfigCost, CostBasis, CostedRows, LabelsAsText, process_gib
 from engine.evidence import class_evidence
 from engine.forward import label_text
 from engine.models import continued, models, weight_files
@@ -84,17 +84,8 @@ class PlannedRun:
         self.parts = cut(self.limit)
         rows = {name: len(ids) for name, ids in self.dealt.items()}
         rows["train"] += canaries.canary_count(config)
-        self.costs = CostBasis(
-            job,
-            self.architecture,
-            rows,
-            self.parts,
-            cut,
-            process,
-            self._objective(),
-            self._labels(),
-            self._general(),
-        )
+        costed = CostedRows(rows, self.parts, cut, self._objective(), self._labels(), self._general())
+        self.costs = CostBasis(job, self.architecture, costed, process)
         self.costs.probed = self._probed()
 
     def cost(self, config: TrainConfig) -> ConfigCost:
@@ -132,8 +123,9 @@ class PlannedRun:
         if not config.replay_share or config.task != "sft":
             return None
         held = self.fingerprint, np.concatenate([self.dealt[part] for part in prepare.PARTS[1:]])
-        source, wanted = self.job.config.get("replay"), needed(config, rows)
-        return general_rows.expected(self.job.home, config, self.tokenizer, source, held, wanted, positions)
+        order = general_rows.WantedRows(needed(config, rows), held, positions)
+        source = self.job.config.get("replay")
+        return general_rows.expected(self.job.home, config, self.tokenizer, source, order)
 
     def _probed(self) -> np.ndarray:
         """Tokens that the data sets which are probes take, each time that they are asked."""

@@ -71,25 +71,27 @@ def process_gib(device: torch.device) -> float:
     return (own.rss - own.shared) / memory.GIB + LIBRARIES_GIB
 
 
+@dataclass(frozen=True)
+class CostedRows:
+    """The rows that a run's costs are counted on. rows: of each part of the whole data set; parts: those that
+    are counted, cut to length; cut: them, cut at another length; general: those that would be replayed."""
+
+    rows: dict[str, int]
+    parts: dict[str, prepare.TokenisedPart]
+    cut: Callable[[int], dict[str, prepare.TokenisedPart]]
+    objective: Objective
+    labels: LabelsAsText | None = None
+    general: Rows | None = None
+
+
 class CostBasis:
     """The rows of one question, its device and what runs on that device needed."""
 
-    def __init__(
-        self,
-        job: Job,
-        architecture: PreTrainedConfig,
-        rows: dict[str, int],
-        parts: dict[str, prepare.TokenisedPart],
-        cut: Callable[[int], dict[str, prepare.TokenisedPart]],
-        process: float,
-        objective: Objective,
-        labels: LabelsAsText | None = None,
-        general: Rows | None = None,
-    ) -> None:
-        self.job, self.architecture, self.rows, self.parts = job, architecture, rows, parts
-        self.general = general
+    def __init__(self, job: Job, architecture: PreTrainedConfig, costed: CostedRows, process: float) -> None:
+        self.job, self.architecture, self.process = job, architecture, process
+        self.rows, self.parts, self.cut = costed.rows, costed.parts, costed.cut
+        self.objective, self.labels, self.general = costed.objective, costed.labels, costed.general
         self.probed = np.zeros(2)  # tokens of data sets that are probes, and those with logits
-        self.cut, self.process, self.objective, self.labels = cut, process, objective, labels
         self.device = torch.device(job.device)
         self.rates = cache(partial(calibrate.rates, job.home, self.device))
         self.device_name = device_name(self.device)

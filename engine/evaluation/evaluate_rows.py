@@ -16,12 +16,12 @@ from engine.diagnostics.phrasing import plural
 from engine.evaluation import evaluate_draw
 from engine.evaluation.evaluated import Evaluated
 from engine.evaluation.questions import questions
-from engine.forward.generation import Sampling, answers
+from engine.forward.generation import Generation, Sampling, answers
 from engine.forward.losses import row_losses
 from engine.models import memory
 from engine.objectives.classification import ClassObjective
 from engine.prepare import prepare
-from engine.probes.choice_scores import ChoiceRow, choose
+from engine.probes.choice_scores import ChoicePrompts, ChoiceRow, choose
 from engine.rows import dataset, labelled
 from engine.rows.choice_items import picked
 from engine.rows.labelled import UNSEEN, Labels
@@ -137,9 +137,7 @@ def _choices(
         subject.model,
         subject.tokenizer,
         load_questions(job.home, fingerprint, row_ids),
-        evaluate_draw.examples(job, config, row_ids),
-        listed=config.list_choices,
-        room=subject.positions,
+        ChoicePrompts(evaluate_draw.examples(job, config, row_ids), config.list_choices, subject.positions),
         device=device,
         batch_size=config.per_device_eval_batch_size,
         on_rows=on_rows,
@@ -210,12 +208,10 @@ def _answers(job: Job, config: EvaluateConfig, subject: Evaluated, rendered: lis
         subject.model,
         subject.tokenizer,
         rendered,
-        max_new_tokens=config.max_new_tokens,
-        device=job.device,
-        batch_size=config.per_device_eval_batch_size,
-        sampling=drawn,
-        steady=True,
-        on_token=on_token,
+        Generation(
+            config.max_new_tokens, job.device, config.per_device_eval_batch_size, sampling=drawn, steady=True
+        ),
+        on_token,
     )
 
 

@@ -12,7 +12,7 @@ import torch
 
 from engine.evidence.evidence import Evidence
 from engine.evidence.extraction_prompts import OnToken, Written
-from engine.forward.generation import answers
+from engine.forward.generation import Generation, answers
 from engine.forward.losses import RowLosses
 from engine.models import memory
 from engine.objectives.objectives import Objective
@@ -124,9 +124,8 @@ class Asking:
             model,
             self.tokenizer,
             [prompt.rendered for prompt in self.prompts],
-            max_new_tokens=config.max_new_tokens,
-            device=self.job.device,
-            on_token=on_token,
+            Generation(config.max_new_tokens, self.job.device),
+            on_token,
         )
         pace.end()
         pace.begin("probes")

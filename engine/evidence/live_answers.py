@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from engine.diagnostics.course.stages import Metric
-from engine.forward.generation import answers
+from engine.forward.generation import Generation, answers
 from engine.worker.job import Job
 from store.catalog.metric_table import METRICS
 from store.config import live_metric
@@ -61,9 +61,7 @@ class LiveAnswers:
             model,
             self.tokenizer,
             [prompt.rendered for prompt in self.asked],
-            max_new_tokens=self.config.max_new_tokens,
-            device=self.job.device,
-            batch_size=ROWS,
+            Generation(self.config.max_new_tokens, self.job.device, ROWS),
             on_token=lambda done, most: tell(f"Answering validation rows (token {done} of {most})"),
         )
         scores, reasons = self.score(said)

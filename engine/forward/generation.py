@@ -40,6 +40,22 @@ class Sampling:
         return torch.multinomial(scaled.softmax(-1), 1)[:, 0]
 
 
+@dataclass(frozen=True)
+class Generation:
+    """How prompts are gone on with; greedy without `sampling`.
+
+    steady: each batch has the shape that its prompts alone call for (`_steady`), so that what a prompt goes
+    on with greedily does not hang on the others. Products of other shapes are rounded in other ways, and in
+    bf16 answers would end up elsewhere.
+    """
+
+    max_new_tokens: int
+    device: str | torch.device
+    batch_size: int = 16
+    sampling: Sampling | None = None
+    steady: bool = False
+
+
 class TokenCounter(StoppingCriteria):
     """Calls `on_token(tokens done, tokens at most)` after each step of generation; it may raise to stop.
 
@@ -80,27 +96,12 @@ def answers(
     model: Any,
     tokenizer: Any,
     asked: Sequence[str],
-    *,
-    max_new_tokens: int,
-    device: str | torch.device,
-    batch_size: int = 16,
-    sampling: Sampling | None = None,
-    steady: bool = False,
+    how: Generation,
     on_token: Callable[[int, int], None] = lambda done, most: None,
 ) -> list[str]:
     """One answer to each rendered prompt, without special tokens; as `continuations`."""
     encoded = tokenizer(list(asked), add_special_tokens=False).input_ids if asked else []
-    new_tokens = continuations(
-        model,
-        tokenizer,
-        encoded,
-        max_new_tokens=max_new_tokens,
-        device=device,
-        batch_size=batch_size,
-        sampling=sampling,
-        steady=steady,
-        on_token=on_token,
-    )
+    new_tokens = continuations(model, tokenizer, encoded, how, on_token=on_token)
     return [text.strip() for text in tokenizer.batch_decode(new_tokens, skip_special_tokens=True)]
 
 
@@ -108,36 +109,28 @@ def continuations(
     model: Any,
     tokenizer: Any,
     encoded: Sequence[list[int]],
+    how: Generation,
     *,
-    max_new_tokens: int,
-    device: str | torch.device,
-    batch_size: int = 16,
-    sampling: Sampling | None = None,
-    steady: bool = False,
     on_token: Callable[[int, int], None] = lambda done, most: None,
     enough: Callable[[int, list[int]], bool] | None = None,
 ) -> list[list[int]]:
-    """The tokens that each prompt goes on with, padded behind a closing one; greedy without `sampling`.
-    enough: of the index of a prompt and what it went on with so far, whether it may end there (trained
-    prompts go on all the same).
+    """The tokens that each prompt goes on with, padded behind a closing one. enough: of the index of a prompt
+    and what it went on with so far, whether it may end there (trained prompts go on all the same).
 
     Prompts are padded on the left, with an attention mask of their own, as pad and eos may be one token. A
     prompt that leaves no room for the answer is cut at its beginning, and an answer that leaves no room for
     `LEAST_PROMPT` tokens of the prompt at its end.
-
-    steady: each batch has the shape that its prompts alone call for (`_steady`), so that what a prompt goes
-    on with greedily does not hang on the others. Products of other shapes are rounded in other ways, and in
-    bf16 answers would end up elsewhere.
     """
     if not encoded:
         return []
+    max_new_tokens, sampling = how.max_new_tokens, how.sampling
     room = getattr(model.config, "max_position_embeddings", None)
     if room:
         room -= trained_prompts.tokens(model)
         max_new_tokens = min(max_new_tokens, room - LEAST_PROMPT)
     limit = room - max_new_tokens if room else None
     lengths = [min(len(tokens), limit or len(tokens)) for tokens in encoded]
-    batches = _steady(lengths, batch_size, limit) if steady else _sorted(lengths, batch_size)
+    batches = _steady(lengths, how.batch_size, limit) if how.steady else _sorted(lengths, how.batch_size)
     new_tokens: list[list[int]] = [[] for _ in encoded]
     training = model.training
     model.eval()
@@ -147,7 +140,7 @@ def continuations(
         most = max_new_tokens * len(batches)  # steps, each a token of every prompt of a batch
         for number, batch in enumerate(batches):
             kept = [encoded[i][-limit:] if limit else encoded[i] for i in batch.places]
-            ids, mask = _left_padded(kept, batch.width, device)
+            ids, mask = _left_padded(kept, batch.width, how.device)
             more = None if enough is None else partial(_of_batch, enough, batch.places)
             done = max_new_tokens * number
             counter = TokenCounter(on_token, most, done=done, enough=more, width=ids.shape[1])

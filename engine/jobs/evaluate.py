@@ -120,16 +120,19 @@ class Evaluation:
         job, names = self.job, self.config.tasks
         if not names:
             return harness.TaskOutcome()
+        asked = harness.AskedModel(
+            subject.model,
+            subject.tokenizer,
+            job.device,
+            self.config.per_device_eval_batch_size,
+            limit=self.config.task_rows,
+            num_fewshot=self.config.num_fewshot,
+        )
         with self.timed("tasks"):
             task_scores = harness.run(
-                subject.model,
-                subject.tokenizer,
+                asked,
                 names,
                 job.home,
-                device=job.device,
-                batch_size=self.config.per_device_eval_batch_size,
-                limit=self.config.task_rows,
-                num_fewshot=self.config.num_fewshot,
                 check=job.check_cancelled,
                 on_task=lambda done, name: job.progress(done, len(names), "tasks", f"Asking the task {name}"),
             )

@@ -79,7 +79,8 @@ def check(
         return WHOLLY
     tensors = read_headers(folder)
     files = sorted({tensor.file for tensor in tensors.values()})
-    names = _compare(source, architecture, tensors, files, home, headed, trusted)
+    loaded = LoadedAs(source, architecture, headed, trusted)
+    names = _compare(loaded, tensors, files, home)
     return _look(files, tensors, home, seconds, names)
 
 
@@ -148,16 +149,20 @@ def _header(path: Path) -> dict[str, TensorHeader]:
 # -- names and shapes ---------------------------------------------------------------------------------
 
 
-def _compare(
-    source: str,
-    architecture: PreTrainedConfig,
-    tensors: dict[str, TensorHeader],
-    files: list[Path],
-    home: Home,
-    headed: bool,
-    trusted: bool,
-) -> str:
+@dataclass(frozen=True)
+class LoadedAs:
+    """A folder of weights and what it is loaded as; headed: with a new classification head; trusted: with
+    code of its own."""
+
+    source: str
+    architecture: PreTrainedConfig
+    headed: bool
+    trusted: bool
+
+
+def _compare(loaded: LoadedAs, tensors: dict[str, TensorHeader], files: list[Path], home: Home) -> str:
     """Raise ModelError where names or shapes are not the architecture's; why they could not be compared."""
+    source, architecture, headed = loaded.source, loaded.architecture, loaded.headed
     if getattr(architecture, "quantization_config", None):
         return "the weights are stored quantised"
     about = [architecture.to_json_string(), headed, transformers.__version__, *map(_identity, files)]
@@ -171,7 +176,7 @@ def _compare(
             source,
             config=architecture,
             use_safetensors=True,
-            trust_remote_code=trusted,
+            trust_remote_code=loaded.trusted,
             device_map="meta",
             ignore_mismatched_sizes=True,
             output_loading_info=True,

@@ -168,25 +168,32 @@ class ChoiceRow:
     reason: str = ""
 
 
+@dataclass(frozen=True)
+class ChoicePrompts:
+    """How rows of multiple choice are asked. examples: row id -> answered questions that stand before it;
+    listed: with the choices in the prompt; room: the most tokens that the model reads."""
+
+    examples: Mapping[int, Sequence[Question]]
+    listed: bool
+    room: int | None
+
+
 def choose(
     model: Any,
     tokenizer: Any,
     questions: Sequence[Question | None],
-    examples: Mapping[int, Sequence[Question]],
+    how: ChoicePrompts,
     *,
-    listed: bool,
-    room: int | None,
     device: torch.device,
     batch_size: int,
     on_rows: Callable[[int], None] = lambda done: None,
 ) -> list[ChoiceRow]:
-    """One for each of the questions, in their order. examples: row id -> answered questions that stand before
-    it; listed: with the choices in the prompt; room: the most tokens that the model reads."""
-    prompts = [_prompt(tokenizer, question, examples, listed) for question in questions]
+    """One for each of the questions, in their order."""
+    prompts = [_prompt(tokenizer, question, how) for question in questions]
     asked = [place for place, prompt in enumerate(prompts) if prompt is not None]
     options = [_options(questions[place]) for place in asked]
     begun, choice_tokens = encode(tokenizer, [prompts[place] or "" for place in asked], options)
-    faults = [_fault(prompt, some, room) for prompt, some in zip(begun, choice_tokens, strict=True)]
+    faults = [_fault(prompt, some, how.room) for prompt, some in zip(begun, choice_tokens, strict=True)]
     good = [i for i, fault in enumerate(faults) if not fault]
     scores = branch_scores(
         model,
@@ -214,17 +221,15 @@ def _options(question: Question | None) -> tuple[str, ...]:
     return question.choices.options if question else ()
 
 
-def _prompt(
-    tokenizer: Any, question: Question | None, examples: Mapping[int, Sequence[Question]], listed: bool
-) -> str | None:
+def _prompt(tokenizer: Any, question: Question | None, how: ChoicePrompts) -> str | None:
     """The rendered prompt; None where there is none."""
     if question is None:
         return None
-    turns = question.shown if listed else question.bare
+    turns = question.shown if how.listed else question.bare
     system = [turn for turn in turns if turn["role"] == "system"]
     before: list[dict[str, str]] = []
-    for example in examples.get(question.row_id, ()):
-        example_turns = example.shown if listed else example.bare
+    for example in how.examples.get(question.row_id, ()):
+        example_turns = example.shown if how.listed else example.bare
         before += [turn for turn in example_turns if turn["role"] != "system"]
         before.append({"role": "assistant", "content": example.choices.options[example.choices.answer]})
     turns = [*system, *before, *(turn for turn in turns if turn["role"] != "system")]

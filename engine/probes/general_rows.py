@@ -6,7 +6,7 @@ out to judge the run is never among them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -61,6 +61,16 @@ class ReplayBase:
     positions: int | None
 
 
+@dataclass(frozen=True)
+class WantedRows:
+    """How many general rows a run takes; held: fingerprint and ids of the rows that judge it, which are none
+    of them; positions: that the model has for a row."""
+
+    wanted: int
+    held: tuple[str, np.ndarray]
+    positions: int | None
+
+
 def gather(
     job: Job, config: TrainConfig, base: ReplayBase, held: tuple[str, np.ndarray], train_rows: int
 ) -> Replay:
@@ -70,7 +80,8 @@ def gather(
         return Replay(rows, config, train_rows)
     wanted, source = replay.needed(config, train_rows), job.order.get("replay")
     if source:
-        gathered = rows_of(job.home, config, base.tokenizer, source, held, wanted, base.positions)
+        order = WantedRows(wanted, held, base.positions)
+        gathered = rows_of(job.home, config, base.tokenizer, source, order)
     elif config.replay_dataset:
         raise DataError(
             f"The data set {config.replay_dataset} that is to be replayed is gone.",
@@ -102,16 +113,15 @@ def rows_of(
     config: TrainConfig,
     tokenizer: Any,
     source: NamedDataset,
-    held: tuple[str, np.ndarray],
-    wanted: int,
-    positions: int | None,
+    order: WantedRows,
 ) -> GeneralRows:
-    """Rows of the data set `source` ({name, kind, fingerprint}), as many as `wanted` where it has them,
-    drawn by the seed. Raises DataError where none is left."""
+    """Rows of the data set `source`, as many as are wanted where it has them, drawn by the seed. Raises
+    DataError where none is left."""
+    wanted, positions = order.wanted, order.positions
     fingerprint = source["fingerprint"]
     total = dataset.open_rows(home, fingerprint).metadata.num_rows
     ids = np.random.default_rng([config.seed, replay.STREAM]).permutation(total)[: max(1, 2 * wanted)]
-    same = leakage.among(home, *held, fingerprint, ids)
+    same = leakage.among(home, *order.held, fingerprint, ids)
     ids = np.sort(ids[~same][:wanted])
     rows = tokenised(
         home,
@@ -139,15 +149,14 @@ def expected(
     config: TrainConfig,
     tokenizer: Any,
     source: NamedDataset | None,
-    held: tuple[str, np.ndarray],
-    wanted: int,
-    positions: int | None,
+    order: WantedRows,
 ) -> Rows:
     """What a run would replay, for its costs: some of the rows of a data set, or texts of the length that the
     base writes at most."""
     if source:
-        return rows_of(home, config, tokenizer, source, held, min(wanted, EXPECTED), positions).rows
-    count, length = own_count(wanted), min(START + LENGTH, positions or START + LENGTH)
+        few = replace(order, wanted=min(order.wanted, EXPECTED))
+        return rows_of(home, config, tokenizer, source, few).rows
+    count, length = own_count(order.wanted), min(START + LENGTH, order.positions or START + LENGTH)
     trained = np.tile(np.arange(length) >= START, count)
     starts = np.arange(count + 1) * length
     return Rows(

@@ -51,20 +51,27 @@ class TaskOutcome:
         return [task.measured for task in choices], [task.listing for task in choices]
 
 
+@dataclass(frozen=True)
+class AskedModel:
+    """A loaded model, and how it is asked tasks: of each at most `limit` items, its first ones."""
+
+    model: Any
+    tokenizer: Any
+    device: str
+    batch_size: int
+    limit: int | None = None
+    num_fewshot: int | None = None
+
+
 def run(
-    model: Any,
-    tokenizer: Any,
+    asked: AskedModel,
     tasks: Sequence[str],
     home: Home,
     *,
-    device: str,
-    batch_size: int,
-    limit: int | None = None,
-    num_fewshot: int | None = None,
     check: Callable[[], None] = lambda: None,
     on_task: Callable[[int, str], None] = lambda done, name: None,
 ) -> TaskOutcome:
-    """Each of `tasks`, of each at most `limit` items, its first ones. `check` is called before each pass
+    """Each of `tasks`. `check` is called before each pass
     through the model and may raise Cancelled; `on_task(tasks done, name of the next)` as it goes."""
     outcome = TaskOutcome()
     asks = None
@@ -72,12 +79,12 @@ def run(
         on_task(done, name)
         check()
         try:
-            asks = asks or _asker(model, tokenizer, home, tasks, device, batch_size, check)
-            results = asks(name, limit, num_fewshot)
+            asks = asks or _asker(asked, home, tasks, check)
+            results = asks(name)
             for task, samples in results["samples"].items():
                 _add(outcome, task, samples, results)
-            if limit is not None:
-                outcome.notices.append(f"Of the task {name} at most the first {plural(limit, 'item')}.")
+            if asked.limit is not None:
+                outcome.notices.append(f"Of the task {name} at most the first {plural(asked.limit, 'item')}.")
         except Cancelled:
             raise
         except (Exception, SystemExit) as error:  # noqa: BLE001 (the border: a task must not end the others)
@@ -99,14 +106,8 @@ def _said(name: str, error: BaseException) -> str:
 
 
 def _asker(
-    model: Any,
-    tokenizer: Any,
-    home: Home,
-    tasks: Sequence[str],
-    device: str,
-    batch_size: int,
-    check: Callable[[], None],
-) -> Callable[[str, int | None, int | None], Any]:
+    asked: AskedModel, home: Home, tasks: Sequence[str], check: Callable[[], None]
+) -> Callable[[str], Any]:
     """Asks one task. Raises ImportError where the harness isn't there."""
     from lm_eval.evaluator import simple_evaluate
     from lm_eval.models.huggingface import HFLM
@@ -125,16 +126,20 @@ def _asker(
     manager = _tasks(str(home.tasks), own=True)
     if not set(tasks) <= set(manager.all_tasks):
         manager = _tasks(str(home.tasks), own=False)
-    with _as_it_is(model):
-        asked = Heard(
-            pretrained=model, tokenizer=tokenizer, batch_size=batch_size, device=device, backend="causal"
+    with _as_it_is(asked.model):
+        heard = Heard(
+            pretrained=asked.model,
+            tokenizer=asked.tokenizer,
+            batch_size=asked.batch_size,
+            device=asked.device,
+            backend="causal",
         )
 
-    def ask(name: str, limit: int | None, num_fewshot: int | None) -> Any:
+    def ask(name: str) -> Any:
         if name not in set(manager.all_tasks):
             raise KeyError(f"{name} not found")
         return simple_evaluate(
-            model=asked, tasks=[name], task_manager=manager, limit=limit, num_fewshot=num_fewshot,
+            model=heard, tasks=[name], task_manager=manager, limit=asked.limit, num_fewshot=asked.num_fewshot,
             bootstrap_iters=0, log_samples=True,
         )  # fmt: skip
 

@@ -23,7 +23,7 @@ from jinja2.exceptions import TemplateError
 
 from engine.diagnostics.forgetting.probe_scores import REQUESTS
 from engine.diagnostics.forgetting.refusing import HARMFUL, HARMLESS
-from engine.forward.generation import answers
+from engine.forward.generation import Generation, answers
 from engine.probes.probes import LISTING, OnItems, ProbeMeasurement, spread
 from engine.rows.render import rendered
 from engine.signals.texts.answers import refuses
@@ -107,9 +107,7 @@ class RequestProbe:
             model,
             self.tokenizer,
             self.prompts,
-            max_new_tokens=LENGTH,
-            device=device,
-            batch_size=AT_ONCE,
+            Generation(LENGTH, device, AT_ONCE),
             on_token=lambda done, most: on_items(len(self) * done // most),
         )
         refused = np.array([refuses(answer) for answer in said_answers], np.int64)

@@ -79,10 +79,8 @@ def ask(
     task: str, job: Job, model: Any, tokenizer: Any, limit: int, batch_size: int
 ) -> tuple[TaskProbe, ProbeMeasurement]:
     """One task, or all of a group. Raises NotAskedError with the reason where it can't be a probe."""
-    outcome = harness.run(
-        model, tokenizer, [task], job.home,
-        device=job.device, batch_size=batch_size, limit=limit, check=job.check_cancelled,
-    )  # fmt: skip
+    asked = harness.AskedModel(model, tokenizer, job.device, batch_size, limit)
+    outcome = harness.run(asked, [task], job.home, check=job.check_cancelled)
     if failed := next((part.failed for part in outcome.scored if part.failed and not outcome.items), ""):
         raise NotAskedError(failed)
     if outcome.silent or not outcome.items:
