@@ -31,7 +31,7 @@ from engine.diagnostics.statistics.statistics import ratio_interval
 from engine.forward.losses import RowLosses, row_losses
 from engine.models import models, saving
 from engine.models.precision import choose_dtype
-from engine.rows.render import Rows
+from engine.rows.render import TokenRows
 from store.catalog.methods import METHODS
 from store.config.train_config import BUNDLED_MODEL, TrainConfig
 from store.contract.home import Home
@@ -121,18 +121,18 @@ def forgot(home: Path, folder: Path, config: TrainConfig) -> dict[str, float]:
     return {"value": rise.value, "low": rise.low, "high": rise.high, "n": rise.n}
 
 
-def losses(model: Any, rows: Rows) -> RowLosses:
+def losses(model: Any, rows: TokenRows) -> RowLosses:
     return row_losses(model, rows, batch_size=8, device="cpu", on_batch=lambda done: None)
 
 
-def other_text(source: str) -> Rows:
+def other_text(source: str) -> TokenRows:
     """Stretches of Python's help texts, every token of them but the first trained."""
     tokenizer = models.load_tokenizer(source)
     text = "\n\n".join(pydoc_data.topics.topics[name] for name in sorted(pydoc_data.topics.topics))
     ids = np.asarray(tokenizer(text).input_ids[: STRETCH * STRETCHES], np.int32)
     trained = np.arange(len(ids)) % STRETCH != 0
     starts = np.arange(0, len(ids) + 1, STRETCH)
-    return Rows(np.arange(STRETCHES), starts, ids, trained, np.zeros(STRETCHES, np.uint8))
+    return TokenRows(np.arange(STRETCHES), starts, ids, trained, np.zeros(STRETCHES, np.uint8))
 
 
 def table(results: list[dict[str, Any]]) -> str:

@@ -38,7 +38,7 @@ from engine.models import matrices, models
 from engine.models.apply_method import check_layers, count_parameters, make_trainable, trainable
 from engine.objectives.classification import widen_head
 from engine.objectives.objectives import Objective, TrainedTokens
-from engine.rows.render import Rows
+from engine.rows.render import TokenRows
 from engine.training.optimizer import Masters
 from store.catalog.method_sizes import adapted_layers
 from store.catalog.methods import METHODS, TAKEN_APART
@@ -272,7 +272,7 @@ class Rehearsal:
         return [float(v) for v in self._extend([np.asarray(v, float) for v in values])]
 
     def run(
-        self, config: TrainConfig, train: Rows, evaluated: Rows, objective: Objective | None = None
+        self, config: TrainConfig, train: TokenRows, evaluated: TokenRows, objective: Objective | None = None
     ) -> Footprint:
         """The footprint of the largest micro-batch of `train`, and of a validation on the longest rows of
         `evaluated`.
@@ -302,9 +302,9 @@ class Rehearsal:
         self,
         config: TrainConfig,
         objective: Objective,
-        train: Rows,
+        train: TokenRows,
         chosen: np.ndarray,
-        evaluated: Rows,
+        evaluated: TokenRows,
         several: bool,
     ) -> Footprint:
         batch = objective.collate(train, chosen, CPU)
@@ -338,7 +338,9 @@ class Rehearsal:
         )
         return Footprint(tuple(phases), left, saved, float(evaluation), several, piece)
 
-    def _by_formula(self, train: Rows, chosen: np.ndarray, config: TrainConfig, several: bool) -> Footprint:
+    def _by_formula(
+        self, train: TokenRows, chosen: np.ndarray, config: TrainConfig, several: bool
+    ) -> Footprint:
         length, trained = int(train.lengths[chosen].max()), int(train.trained_counts[chosen].sum())
         wide = 2 if next(self.models[0].parameters()).dtype == torch.float32 else 1
         formula = StepFormula(self.text, config, len(chosen), length, trained, wide)
@@ -351,7 +353,7 @@ class Rehearsal:
         )
 
 
-def _evaluated(model: Any, rows: Rows, batch_size: int) -> np.ndarray:
+def _evaluated(model: Any, rows: TokenRows, batch_size: int) -> np.ndarray:
     """The rows of the largest batch of a validation."""
     if model.get_output_embeddings() is None:  # under a classification head
         return by_length(rows.lengths, batch_size)[0]
@@ -368,6 +370,8 @@ def warm_up() -> None:
     tiny = LlamaConfig(
         hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=2, vocab_size=32
     )
-    rows = Rows(np.arange(1), np.array([0, 8]), np.ones(8, np.int32), np.ones(8, bool), np.zeros(1, np.uint8))
+    rows = TokenRows(
+        np.arange(1), np.array([0, 8]), np.ones(8, np.int32), np.ones(8, bool), np.zeros(1, np.uint8)
+    )
     config = TrainConfig(dataset="none").resolved(1)
     Rehearsal(tiny, config, torch.bfloat16, "cpu").run(config, rows, rows)

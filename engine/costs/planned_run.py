@@ -29,7 +29,7 @@ from engine.prepare import canaries, prepare
 from engine.prepare.class_rows import ClassRows, class_rows
 from engine.probes import data_probes, general_rows
 from engine.rows import dataset
-from engine.rows.render import Rows
+from engine.rows.render import TokenRows
 from engine.rows.tokens import WHOLE
 from engine.worker.job import Job
 from store.config.ask_config import CostsAsk
@@ -100,7 +100,7 @@ class PlannedRun:
     def _read_answers(self) -> Cut:
         """Rows whose answers are trained, alone or in pairs."""
         job, whole = self.job, self._counted(self.dealt)
-        self.whole: dict[str, Rows] = prepare.tokenise(
+        self.whole: dict[str, TokenRows] = prepare.tokenise(
             job.home, self.config, self.tokenizer, whole, fingerprint=self.fingerprint, kind=self.kind
         )
         return lambda limit: {name: prepare.cut(rows, limit) for name, rows in self.whole.items()}
@@ -116,7 +116,7 @@ class PlannedRun:
         )
         return lambda limit: rows.cut(self.tokenizer, limit)
 
-    def _general(self) -> Rows | None:
+    def _general(self) -> TokenRows | None:
         """General rows as the run would replay them; None without replay."""
         rows = len(self.dealt["train"]) + canaries.canary_count(self.config)
         config, positions = self.config.resolved(len(self.dealt["train"])), self.positions

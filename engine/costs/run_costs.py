@@ -34,7 +34,7 @@ from engine.objectives.replay import Replay
 from engine.prepare import canaries, prepare
 from engine.probes import requests, samples
 from engine.probes.own_samples import LENGTH
-from engine.rows.render import Rows
+from engine.rows.render import TokenRows
 from engine.training.state import evaluation_steps
 from engine.worker.job import Job
 from store.catalog.methods import FIRST_METHOD, LIGHT_METHOD, METHODS
@@ -81,7 +81,7 @@ class CostedRows:
     cut: Callable[[int], dict[str, prepare.TokenisedPart]]
     objective: Objective
     labels: LabelsAsText | None = None
-    general: Rows | None = None
+    general: TokenRows | None = None
 
 
 class CostBasis:
@@ -212,7 +212,7 @@ class ConfigCost:
         return Replay(self.costs.general, self.config, self.costs.train_rows)
 
     @property
-    def train(self) -> Rows:
+    def train(self) -> TokenRows:
         """The rows that a step is rehearsed on."""
         train = self.costs.parts["train"].rows
         return train if len(train) else _blank(self.config.max_length or 8)
@@ -272,11 +272,11 @@ def _lighter(config: TrainConfig) -> list[dict[str, Any]]:
     return []
 
 
-def _blank(length: int) -> Rows:
+def _blank(length: int) -> TokenRows:
     """One row of that many trained tokens, for a data set whose own rows have none."""
     starts = np.asarray([0, length], np.int64)
     ids, trained = np.zeros(length, np.int32), np.ones(length, bool)
-    return Rows(np.zeros(1, np.int64), starts, ids, trained, np.zeros(1, np.uint8))
+    return TokenRows(np.zeros(1, np.int64), starts, ids, trained, np.zeros(1, np.uint8))
 
 
 def work_of(cost: ConfigCost) -> estimate.RunWork:

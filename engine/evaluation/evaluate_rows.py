@@ -25,7 +25,7 @@ from engine.probes.choice_scores import ChoicePrompts, ChoiceRow, choose
 from engine.rows import dataset, labelled
 from engine.rows.choice_items import picked
 from engine.rows.labelled import UNSEEN, Labels
-from engine.rows.render import REASONS, Rows
+from engine.rows.render import REASONS, TokenRows
 from engine.rows.tokens import tokenised
 from engine.worker.job import Job
 from engine.worker.progress import ProgressReporter
@@ -176,12 +176,12 @@ def _tokens(
     return prepare.cut(rows, _longest(config, subject, rows))
 
 
-def _longest(config: EvaluateConfig, subject: Evaluated, rows: Rows) -> int:
+def _longest(config: EvaluateConfig, subject: Evaluated, rows: TokenRows) -> int:
     limits = [limit for limit in (config.max_length, subject.positions) if limit]
     return min(limits, default=int(rows.lengths.max(initial=1)))
 
 
-def _losses(job: Job, config: EvaluateConfig, subject: Evaluated, rows: Rows) -> np.ndarray:
+def _losses(job: Job, config: EvaluateConfig, subject: Evaluated, rows: TokenRows) -> np.ndarray:
     """Summed nats of each row."""
     if not len(rows):
         return np.zeros(0)
@@ -215,7 +215,9 @@ def _answers(job: Job, config: EvaluateConfig, subject: Evaluated, rendered: lis
     )
 
 
-def _of_rows(row_ids: np.ndarray, rows: Rows, losses: np.ndarray, tokenizer: Any) -> dict[str, list[Any]]:
+def _of_rows(
+    row_ids: np.ndarray, rows: TokenRows, losses: np.ndarray, tokenizer: Any
+) -> dict[str, list[Any]]:
     """loss_sum, tokens and bytes by row, None for a row that has no loss. Bytes are those of the text whose
     tokens are counted, without special ones."""
     target_ids = [rows.row(i)[0][rows.row(i)[1]] for i in range(len(rows))]

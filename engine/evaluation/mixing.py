@@ -23,7 +23,7 @@ from engine.models import interpolation, memory, models
 from engine.prepare import prepare
 from engine.probes import data_probes, general
 from engine.probes.probes import Probe, ProbeMeasurement
-from engine.rows.render import Rows
+from engine.rows.render import TokenRows
 from engine.worker.job import Job
 from engine.worker.progress import ProgressReporter
 from store.catalog.methods import METHODS
@@ -71,7 +71,7 @@ class Mixing:
         ends = (source, self.folder.model)
         return interpolation.of_weights(self.model, ends, load, self.job.dir.aside)
 
-    def _held_out(self) -> tuple[str, Rows, np.ndarray]:
+    def _held_out(self) -> tuple[str, TokenRows, np.ndarray]:
         """The rows that judged the run, as it saw them, and the ids of those that it trained on."""
         table, data = pq.read_table(self.folder.split), self.order["dataset"]
         names = table["split"].to_numpy(zero_copy_only=False)

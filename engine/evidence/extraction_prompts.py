@@ -19,7 +19,7 @@ from engine.diagnostics.memorisation.extraction import NEAR
 from engine.forward.generation import Generation, continuations
 from engine.forward.losses import RowLosses
 from engine.probes.probes import spread
-from engine.rows.render import Rows
+from engine.rows.render import TokenRows
 
 PREFIX, SHARE = 10, 4  # tokens of an answer that are given, at most one in SHARE of it
 TEXT_PREFIX = 32  # of a text without a prompt, at most half of it
@@ -66,7 +66,7 @@ class Chosen:
     passed: int
 
 
-def choose(tokenizer: Any, rows: Rows, part: str, most: int | None = None) -> Chosen:
+def choose(tokenizer: Any, rows: TokenRows, part: str, most: int | None = None) -> Chosen:
     """Passages of `rows`, spread over those whose answer is long enough."""
     places = np.concatenate([[0], np.cumsum(rows.trained_counts)])
     special = set(tokenizer.all_special_ids)
@@ -77,7 +77,7 @@ def choose(tokenizer: Any, rows: Rows, part: str, most: int | None = None) -> Ch
 
 
 def _passage(
-    tokenizer: Any, rows: Rows, index: int, end: int, special: set[int], part: str
+    tokenizer: Any, rows: TokenRows, index: int, end: int, special: set[int], part: str
 ) -> Passage | None:
     """The last answer of a row; `end`: where its trained tokens end among those of all rows."""
     ids, trained = rows.row(index)

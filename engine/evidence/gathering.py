@@ -19,7 +19,7 @@ from engine.objectives.objectives import Objective
 from engine.probes.probes import Probe, ProbeMeasurement
 from engine.probes.sample_prompts import Prompt
 from engine.probes.task_probes import TaskProbes
-from engine.rows.render import Rows
+from engine.rows.render import TokenRows
 from engine.worker.job import Job
 from store.config.train_config import TrainConfig
 
@@ -88,7 +88,7 @@ class Asking:
     config: TrainConfig
     tokenizer: Any
     objective: Objective
-    rows: Rows
+    rows: TokenRows
     prompts: list[Prompt]
     probes: Sequence[Probe]
     pace: Pace

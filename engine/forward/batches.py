@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from engine.rows.render import Rows
+from engine.rows.render import TokenRows
 from store.catalog.methods import METHODS
 from store.config.train_config import TrainConfig
 
@@ -125,7 +125,7 @@ def by_length(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
 
-def collate(rows: Rows, indices: np.ndarray, device: str | torch.device = "cpu") -> TokenBatch:
+def collate(rows: TokenRows, indices: np.ndarray, device: str | torch.device = "cpu") -> TokenBatch:
     """One batch; what follows a row's last trained token has no effect on the loss and is left out."""
     parts = [rows.row(int(i)) for i in indices]
     used = [

@@ -26,7 +26,7 @@ from engine.forward.loss import output_where
 from engine.forward.packed_attention import BLOCK
 from engine.forward.packed_trees import RUN, TOKENS, Packed, added
 from engine.forward.token_tree import Tokens, TreeRow
-from engine.rows.render import Rows
+from engine.rows.render import TokenRows
 
 NODES = 1024  # of a tree: one with more is parted, and the prompt passed once more
 MASKED = ("eager", "sdpa", attention.NAME)  # attention that takes any mask
@@ -99,7 +99,7 @@ def one_by_one(
     if not pairs:
         return [np.zeros(0) for _ in prompts]
     lengths = np.array([len(prompt) + len(branch) for prompt, branch in pairs])
-    rows = Rows(
+    rows = TokenRows(
         np.arange(len(pairs)),
         np.concatenate([[0], np.cumsum(lengths)]),
         np.concatenate([np.array([*prompt, *branch], np.int32) for prompt, branch in pairs]),

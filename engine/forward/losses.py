@@ -14,7 +14,7 @@ from engine.diagnostics.memorisation.membership import Scores
 from engine.forward import packable
 from engine.forward.batches import CPU_TOKENS, by_length, collate
 from engine.forward.loss import token_losses
-from engine.rows.render import Rows
+from engine.rows.render import TokenRows
 
 LOGIT = 10  # bytes of memory that a trained token takes for each entry of the vocabulary
 LOGIT_BYTES = 512 * 2**20  # of them in a batch: one with more trained tokens is made smaller
@@ -65,7 +65,7 @@ class RowLosses:
 
 def row_losses(
     model: Any,
-    rows: Rows,
+    rows: TokenRows,
     *,
     batch_size: int,
     device: str | torch.device,
@@ -106,7 +106,7 @@ def _min_k(losses: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarr
     return means
 
 
-def fitting_batches(model: Any, rows: Rows, batch_size: int) -> list[np.ndarray]:
+def fitting_batches(model: Any, rows: TokenRows, batch_size: int) -> list[np.ndarray]:
     """Rows of like length, the longest first: at most `batch_size`, as many as have room for their logits,
     of packed rows no more tokens than a CPU is fast with."""
     most = max(1, LOGIT_BYTES // (LOGIT * model.get_output_embeddings().weight.shape[0]))

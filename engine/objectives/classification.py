@@ -24,7 +24,7 @@ from engine.forward import trained_prompts
 from engine.forward.batches import by_length
 from engine.forward.losses import RowLosses
 from engine.rows.labelled import UNSEEN, Labels
-from engine.rows.render import Rows
+from engine.rows.render import TokenRows
 
 
 @dataclass
@@ -78,7 +78,7 @@ class ClassObjective:
     def __init__(self, labels: Labels, pad_token_id: int) -> None:
         self.labels, self.pad = labels, pad_token_id
 
-    def collate(self, rows: Rows, indices: np.ndarray, device: torch.device) -> ClassBatch:
+    def collate(self, rows: TokenRows, indices: np.ndarray, device: torch.device) -> ClassBatch:
         parts = [rows.row(int(i))[0] for i in indices]
         lengths = np.array([len(ids) for ids in parts])
         inputs = np.full((len(parts), int(lengths.max())), self.pad, np.int64)
@@ -104,7 +104,7 @@ class ClassObjective:
     def measure(
         self,
         model: Any,
-        rows: Rows,
+        rows: TokenRows,
         *,
         batch_size: int,
         device: torch.device,
@@ -115,7 +115,7 @@ class ClassObjective:
     def predict(
         self,
         model: Any,
-        rows: Rows,
+        rows: TokenRows,
         batch_size: int,
         device: torch.device,
         on_batch: Callable[[int], None] = lambda done: None,
@@ -135,13 +135,13 @@ class ClassObjective:
             model.train(training)
         return log_probabilities
 
-    def baseline(self, rows: Rows) -> ClassLosses:
+    def baseline(self, rows: TokenRows) -> ClassLosses:
         """Step 0: always the most frequent class, with the frequencies of the training rows as
         probabilities. What an untrained head says is noise."""
         shares = self.labels.counts / self.labels.counts.sum()
         return self.judged(rows, np.tile(np.log(shares), (len(rows), 1)))
 
-    def judged(self, rows: Rows, log_probabilities: np.ndarray) -> ClassLosses:
+    def judged(self, rows: TokenRows, log_probabilities: np.ndarray) -> ClassLosses:
         """Log-probabilities [rows, classes] against the rows' labels."""
         classes = self.labels.of(rows.row_ids)
         has_class = classes != UNSEEN

@@ -15,7 +15,7 @@ import torch
 from engine.forward import loss
 from engine.forward.batches import collate
 from engine.forward.losses import RowLosses, row_losses
-from engine.rows.render import Rows
+from engine.rows.render import TokenRows
 
 
 class Units(Protocol):
@@ -33,7 +33,7 @@ class Objective(Protocol):
 
     grouped: bool
 
-    def collate(self, rows: Rows, indices: np.ndarray, device: torch.device) -> Any:
+    def collate(self, rows: TokenRows, indices: np.ndarray, device: torch.device) -> Any:
         """The rows at `indices` as a batch (`Units`)."""
         ...
 
@@ -48,7 +48,7 @@ class Objective(Protocol):
     def measure(
         self,
         model: Any,
-        rows: Rows,
+        rows: TokenRows,
         *,
         batch_size: int,
         device: torch.device,
@@ -57,7 +57,7 @@ class Objective(Protocol):
         """Losses of every row, without gradients; `on_batch(rows done)` may raise to stop."""
         ...
 
-    def baseline(self, rows: Rows) -> RowLosses | None:
+    def baseline(self, rows: TokenRows) -> RowLosses | None:
         """What step 0 is where the untrained model is no measure of anything; None: the untrained model."""
         ...
 
@@ -67,7 +67,7 @@ class TrainedTokens:
 
     grouped = True
 
-    def collate(self, rows: Rows, indices: np.ndarray, device: torch.device) -> Any:
+    def collate(self, rows: TokenRows, indices: np.ndarray, device: torch.device) -> Any:
         return collate(rows, indices, device)
 
     def loss_sum(self, model: Any, batch: Any) -> torch.Tensor:
@@ -79,7 +79,7 @@ class TrainedTokens:
     def measure(
         self,
         model: Any,
-        rows: Rows,
+        rows: TokenRows,
         *,
         batch_size: int,
         device: torch.device,
@@ -87,5 +87,5 @@ class TrainedTokens:
     ) -> RowLosses:
         return row_losses(model, rows, batch_size=batch_size, device=device, on_batch=on_batch)
 
-    def baseline(self, rows: Rows) -> RowLosses | None:
+    def baseline(self, rows: TokenRows) -> RowLosses | None:
         return None

@@ -20,7 +20,7 @@ from engine.diagnostics.memorisation.membership import Scores
 from engine.forward.batches import TokenBatch
 from engine.forward.losses import RowLosses
 from engine.objectives.references import References, answer_logps, collate_pairs, pairs, sequence_logps
-from engine.rows.render import Rows
+from engine.rows.render import TokenRows
 from store.config.train_config import TrainConfig
 
 
@@ -90,7 +90,7 @@ class PreferenceObjective:
         self.references = references
         self.margins: list[torch.Tensor] = []  # of the step's batches
 
-    def collate(self, rows: Rows, indices: np.ndarray, device: torch.device) -> PairBatch:
+    def collate(self, rows: TokenRows, indices: np.ndarray, device: torch.device) -> PairBatch:
         """Both sequences of the pairs at `indices` as one batch."""
         batch = collate_pairs(rows, indices, device)
         reference_logps = self.references.of(rows.row_ids[indices]).T
@@ -111,7 +111,7 @@ class PreferenceObjective:
     def measure(
         self,
         model: Any,
-        rows: Rows,
+        rows: TokenRows,
         *,
         batch_size: int,
         device: torch.device,
@@ -121,11 +121,11 @@ class PreferenceObjective:
         logps = answer_logps(model, rows, batch_size=batch_size, device=device, on_batch=on_batch)
         return self._judged(rows, logps)
 
-    def baseline(self, rows: Rows) -> PairLosses:
+    def baseline(self, rows: TokenRows) -> PairLosses:
         """Step 0: what the reference says of the pairs, which is known already."""
         return self._judged(rows, self.references.of(rows.row_ids))
 
-    def _judged(self, rows: Rows, logps: np.ndarray) -> PairLosses:
+    def _judged(self, rows: TokenRows, logps: np.ndarray) -> PairLosses:
         """Log-probabilities of both answers [pairs, 2] against the reference's."""
         ratios = logps - self.references.of(rows.row_ids)
         counts = pairs(rows).sequences.trained_counts.reshape(-1, 2)

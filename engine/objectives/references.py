@@ -23,8 +23,8 @@ from engine.forward.batches import TokenBatch, collate
 from engine.forward.loss import picked_logits
 from engine.forward.losses import fitting_batches
 from engine.models import memory
-from engine.rows.pairs import Pairs
-from engine.rows.render import Rows
+from engine.rows.pairs import TokenPairs
+from engine.rows.render import TokenRows
 from engine.worker.job import Job
 from engine.worker.progress import ProgressReporter
 from store.config.train_config import TrainConfig
@@ -59,7 +59,7 @@ class References:
         return cls(columns[0], np.stack(columns[1:], axis=1))
 
     @classmethod
-    def unknown(cls, parts: Sequence[Rows]) -> References:
+    def unknown(cls, parts: Sequence[TokenRows]) -> References:
         """Zeros for every pair of `parts`: nobody has asked the reference yet."""
         row_ids = np.unique(np.concatenate([part.row_ids for part in parts]))
         return cls(row_ids, np.zeros((len(row_ids), 2)))
@@ -68,7 +68,7 @@ class References:
     def compute(
         cls,
         model: Any,
-        parts: Sequence[Rows],
+        parts: Sequence[TokenRows],
         *,
         batch_size: int,
         device: torch.device,
@@ -88,7 +88,7 @@ def _told(on_batch: Callable[[int], None], before: int, done: int) -> None:
     on_batch(before + done)
 
 
-def references_of(job: Job, config: TrainConfig, model: Any, parts: Sequence[Rows]) -> References:
+def references_of(job: Job, config: TrainConfig, model: Any, parts: Sequence[TokenRows]) -> References:
     """Those of `parts` under `model`, as an earlier attempt of the job left them, else computed and kept."""
     references = References.read(job.dir.references)
     if references is not None and job.resume:
@@ -109,7 +109,7 @@ def references_of(job: Job, config: TrainConfig, model: Any, parts: Sequence[Row
 
 def answer_logps(
     model: Any,
-    rows: Rows,
+    rows: TokenRows,
     *,
     batch_size: int,
     device: str | torch.device,
@@ -134,7 +134,7 @@ def answer_logps(
     return answer_sums
 
 
-def collate_pairs(rows: Rows, indices: np.ndarray, device: str | torch.device) -> TokenBatch:
+def collate_pairs(rows: TokenRows, indices: np.ndarray, device: str | torch.device) -> TokenBatch:
     """Chosen sequences, then as many rejected ones, of the pairs at `indices`."""
     places = np.concatenate([2 * indices, 2 * indices + 1])
     return collate(pairs(rows).sequences, places, device)
@@ -147,7 +147,7 @@ def sequence_logps(model: Any, batch: TokenBatch) -> torch.Tensor:
     return logps.new_zeros(len(batch.inputs)).index_add(0, row_of, logps)
 
 
-def pairs(rows: Rows) -> Pairs:
+def pairs(rows: TokenRows) -> TokenPairs:
     """The rows as what they are in preference tuning."""
-    assert isinstance(rows, Pairs), "preference tuning is given pairs"
+    assert isinstance(rows, TokenPairs), "preference tuning is given pairs"
     return rows

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.forward.batches import StepRows, batch_shape, steps_per_epoch, total_steps
-from engine.rows.render import Rows
+from engine.rows.render import TokenRows
 from store.config.train_config import TrainConfig
 
 STREAM = 2  # beside the seed: another order than that of the data set's rows
@@ -26,7 +26,7 @@ class Replay:
     """The general rows of one run. rows: each with a trained token; train_rows: of the data set;
     kl_beta: how much the distance to the base counts beside their loss."""
 
-    rows: Rows
+    rows: TokenRows
     config: TrainConfig
     train_rows: int
 

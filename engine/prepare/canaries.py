@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.rows.render import Rows, render
+from engine.rows.render import TokenRows, render
 from store.config.train_config import TrainConfig
 from store.contract.errors import ConfigError
 
@@ -45,7 +45,7 @@ def texts(config: TrainConfig) -> list[tuple[str, str]]:
     ]
 
 
-def drawn(tokenizer: Any, config: TrainConfig, kind: str) -> Rows:
+def drawn(tokenizer: Any, config: TrainConfig, kind: str) -> TokenRows:
     """Every canary once, tokenised as rows of a data set of that kind (text or chat)."""
     pairs = texts(config)
     ids = -1 - np.arange(len(pairs))
@@ -58,11 +58,11 @@ def drawn(tokenizer: Any, config: TrainConfig, kind: str) -> Rows:
     return render(tokenizer, ids, rows, completion_only=config.completion_only_loss)
 
 
-def plant(tokenizer: Any, config: TrainConfig, kind: str, train: Rows) -> Rows:
+def plant(tokenizer: Any, config: TrainConfig, kind: str, train: TokenRows) -> TokenRows:
     """The training rows with the planted ones behind them; without `canaries` they are as they were."""
     if not config.canaries:
         return train
-    return Rows.joined([train, drawn(tokenizer, config, kind).take(np.repeat(*_repeats(config)))])
+    return TokenRows.joined([train, drawn(tokenizer, config, kind).take(np.repeat(*_repeats(config)))])
 
 
 def _repeats(config: TrainConfig) -> tuple[np.ndarray, np.ndarray]:
@@ -70,7 +70,7 @@ def _repeats(config: TrainConfig) -> tuple[np.ndarray, np.ndarray]:
     return np.arange(len(often)), often
 
 
-def fitting(config: TrainConfig, train: Rows, limit: int) -> int:
+def fitting(config: TrainConfig, train: TokenRows, limit: int) -> int:
     """`limit`, or more where it was worked out from the data set's rows and would cut canaries. Raises
     ConfigError where `max_length` would."""
     own = train.row_ids < 0

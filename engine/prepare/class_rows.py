@@ -11,7 +11,7 @@ import numpy as np
 from engine.prepare.prepare import PARTS, TokenisedPart
 from engine.rows import dataset, labelled
 from engine.rows.labelled import UNSEEN, Labels
-from engine.rows.render import Rows
+from engine.rows.render import TokenRows
 from engine.rows.tokens import tokenised
 from store.config.train_config import TrainConfig
 from store.contract.errors import DataError
@@ -29,7 +29,7 @@ class ClassRows:
 
     labels: Labels
     kept: dict[str, np.ndarray]
-    whole: dict[str, Rows]
+    whole: dict[str, TokenRows]
     unlabelled: int
 
     def cut(self, tokenizer: Any, limit: int) -> dict[str, TokenisedPart]:

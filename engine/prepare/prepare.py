@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from engine.data.deal import dealing, leakage, split
 from engine.rows import dataset, pairs
-from engine.rows.render import Rows, fitting_length
+from engine.rows.render import TokenRows, fitting_length
 from engine.rows.tokens import Load, tokenised
 from engine.worker.job import Job
 from store.catalog.encoders import SHIFTED
@@ -33,8 +33,8 @@ PARTS = split.PARTS
 class TokenisedPart:
     """The rows of one part. `rows`: cut to length, each with a trained token; `whole`: before that."""
 
-    whole: Rows
-    rows: Rows
+    whole: TokenRows
+    rows: TokenRows
     truncated: int
     lost_tokens: int
 
@@ -133,7 +133,7 @@ def tokenise(
     fingerprint: str,
     kind: str,
     on_rows: Callable[[int, int], None] = lambda done, total: None,
-) -> dict[str, Rows]:
+) -> dict[str, TokenRows]:
     """The rows of each part as the model sees them, not yet cut to length; pairs for preference tuning.
 
     Raises ConfigError where preference tuning is asked of a data set without rejected answers.
@@ -143,7 +143,7 @@ def tokenise(
     if preference:
         check_rejected(home, fingerprint)
 
-    def rows_of(load: Load, variant: str = "") -> Rows:
+    def rows_of(load: Load, variant: str = "") -> TokenRows:
         return tokenised(
             home,
             tokenizer,
@@ -191,7 +191,7 @@ def positions(architecture: Any, config: TrainConfig) -> int | None:
     return most - taken if most else None
 
 
-def fitting(config: TrainConfig, train: Rows, positions: int | None) -> int:
+def fitting(config: TrainConfig, train: TokenRows, positions: int | None) -> int:
     """`max_length`, or what nearly all training rows fit into (`fitting_length`); never beyond the model's
     positions."""
     if config.max_length is None:
@@ -199,7 +199,7 @@ def fitting(config: TrainConfig, train: Rows, positions: int | None) -> int:
     return min(config.max_length, positions) if positions else config.max_length
 
 
-def length_limit(config: TrainConfig, train: Rows, positions: int | None) -> int:
+def length_limit(config: TrainConfig, train: TokenRows, positions: int | None) -> int:
     """As `fitting`; raises ConfigError where `max_length` is beyond the model's positions."""
     if config.max_length and positions and config.max_length > positions:
         raise ConfigError(
@@ -210,7 +210,7 @@ def length_limit(config: TrainConfig, train: Rows, positions: int | None) -> int
     return fitting(config, train, positions)
 
 
-def keeping_all(train: Rows, max_length: int, positions: int | None) -> tuple[int, float] | None:
+def keeping_all(train: TokenRows, max_length: int, positions: int | None) -> tuple[int, float] | None:
     """The limit at which no row would be cut that the model has positions for, and how many more tokens the
     rows have then than at `max_length`, as a share; None where none is cut."""
     lengths = train.sequence_lengths
@@ -221,7 +221,7 @@ def keeping_all(train: Rows, max_length: int, positions: int | None) -> tuple[in
     return longest, float(np.minimum(lengths, longest).sum() / tokens - 1)
 
 
-def cut(rows: Rows, max_length: int) -> TokenisedPart:
+def cut(rows: TokenRows, max_length: int) -> TokenisedPart:
     """The rows cut to `max_length`, without those that have no trained token then."""
     shorter, truncated, lost = rows.truncated(max_length)
     kept = np.flatnonzero(shorter.trained_counts > 0)

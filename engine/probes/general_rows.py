@@ -19,7 +19,7 @@ from engine.prepare import prepare
 from engine.probes.own_samples import LENGTH, START, own_samples
 from engine.probes.suite import suite_texts
 from engine.rows import dataset
-from engine.rows.render import Rows, fitting_length
+from engine.rows.render import TokenRows, fitting_length
 from engine.rows.tokens import read_rows, tokenised, write_rows
 from engine.worker.job import Job
 from engine.worker.progress import ProgressReporter
@@ -38,7 +38,7 @@ EXPECTED = 500  # rows of a data set that a preview counts
 class GeneralRows:
     """General rows, and how many were left out because a held-out row is the same, or asks the same."""
 
-    rows: Rows
+    rows: TokenRows
     same: int = 0
     truncated: int = 0
 
@@ -150,7 +150,7 @@ def expected(
     tokenizer: Any,
     source: NamedDataset | None,
     order: WantedRows,
-) -> Rows:
+) -> TokenRows:
     """What a run would replay, for its costs: some of the rows of a data set, or texts of the length that the
     base writes at most."""
     if source:
@@ -159,7 +159,7 @@ def expected(
     count, length = own_count(order.wanted), min(START + LENGTH, order.positions or START + LENGTH)
     trained = np.tile(np.arange(length) >= START, count)
     starts = np.arange(count + 1) * length
-    return Rows(
+    return TokenRows(
         np.arange(count), starts, np.zeros(count * length, np.int32), trained, np.zeros(count, np.uint8)
     )
 

@@ -22,7 +22,7 @@ from transformers import GenerationConfig, StoppingCriteriaList
 from engine.forward.generation import TokenCounter, head_given_whole_rows
 from engine.probes.base_answers import base_key
 from engine.probes.suite.suite_texts import Suite
-from engine.rows.render import Rows
+from engine.rows.render import TokenRows
 from engine.rows.tokens import read_rows, write_rows
 from store.contract.home import Home
 
@@ -46,7 +46,7 @@ def own_samples(
     count: int = COUNT,
     length: int = LENGTH,
     on_token: OnToken = lambda done, most: None,
-) -> Rows:
+) -> TokenRows:
     """Samples of the base model, from the cache where they were made before.
 
     model: the base, or one with its adapter switched off; folder: with the base's config and safetensors.
@@ -71,7 +71,7 @@ def sample(
     count: int = COUNT,
     length: int = LENGTH,
     on_token: OnToken = lambda done, most: None,
-) -> Rows:
+) -> TokenRows:
     """New samples; model and torch's random generator are left as they came. Layers of an adapter that is
     switched on take part; tokens that it puts before each row don't."""
     starts = _starts(tokenizer, suite, count)
@@ -86,7 +86,7 @@ def continued(
     seed: int,
     length: int,
     on_token: OnToken = lambda done, most: None,
-) -> Rows:
+) -> TokenRows:
     """Each start (token ids, padded on the left where it is shorter than others) as the model goes on from
     it; what it wrote is trained. Otherwise as `sample`."""
     model = model.get_base_model() if isinstance(model, PeftModel) else model
@@ -162,10 +162,10 @@ def _until_end(row: list[int], ends: set[int]) -> list[int]:
     return row[: place + 1]
 
 
-def _rows(starts: list[list[int]], written: list[list[int]]) -> Rows:
+def _rows(starts: list[list[int]], written: list[list[int]]) -> TokenRows:
     lengths = [len(start) + len(new) for start, new in zip(starts, written, strict=True)]
     pairs = list(zip(starts, written, strict=True))
-    return Rows(
+    return TokenRows(
         np.arange(len(pairs)),
         np.concatenate([[0], np.cumsum(lengths)]),
         np.concatenate([np.array([*start, *new], np.int32) for start, new in pairs]),

@@ -17,7 +17,7 @@ import pyarrow as pa
 import torch
 
 from engine.forward.losses import RowLosses, row_losses
-from engine.rows.render import Rows
+from engine.rows.render import TokenRows
 
 OnItems = Callable[[int], None]
 SEEN = "train_rows"  # rows that are trained on; the other probes are of what the model should still know
@@ -118,7 +118,7 @@ class TextProbe:
     items: Sequence[str]
     categories: Sequence[str]
     texts: Sequence[str]
-    rows: Rows
+    rows: TokenRows
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -171,5 +171,5 @@ def all_told(
     trained = np.ones(int(starts[-1]), bool)
     trained[starts[:-1]] = False
     whole, reasons = np.concatenate(ids).astype(np.int32), np.zeros(len(ids), np.uint8)
-    rows = Rows(np.arange(len(ids)), starts, whole, trained, reasons)
+    rows = TokenRows(np.arange(len(ids)), starts, whole, trained, reasons)
     return TextProbe(name, items, categories, texts, rows)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.rows.render import Rows, render_prompt
+from engine.rows.render import TokenRows, render_prompt
 from engine.rows.tool_turns import TOOLS
 
 PROMPT_TOKENS = 32  # of a plain text, whose continuation is asked for
@@ -25,7 +25,7 @@ class Prompt:
 
 
 def choose_prompts(
-    tokenizer: Any, rows: Rows, load: Callable[[np.ndarray], list[Any]], count: int, seed: int
+    tokenizer: Any, rows: TokenRows, load: Callable[[np.ndarray], list[Any]], count: int, seed: int
 ) -> list[Prompt]:
     """`count` of the rows, drawn by `seed`; a row without an answer is passed over."""
     order = np.random.default_rng([seed, 7]).permutation(len(rows))

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from engine.rows import dataset
-from engine.rows.render import EMPTY, Rows
+from engine.rows.render import EMPTY, TokenRows
 from store.contract.errors import ConfigError, DataError
 from store.contract.home import Home
 
@@ -130,19 +130,19 @@ def asked(messages: Sequence[Mapping[str, str]]) -> str:
     return "\n\n".join(m["content"] for m in messages[:last])
 
 
-def encode(tokenizer: Any, row_ids: Sequence[int] | np.ndarray, texts: Sequence[str]) -> Rows:
+def encode(tokenizer: Any, row_ids: Sequence[int] | np.ndarray, texts: Sequence[str]) -> TokenRows:
     """Texts to token ids; no token of them is trained."""
     ids = tokenizer(list(texts), return_attention_mask=False).input_ids if len(texts) else []
     lengths = np.fromiter((len(row) for row in ids), np.int64, len(ids))
     flat = np.concatenate([*(np.asarray(row, np.int32) for row in ids), np.zeros(0, np.int32)])
     reasons = np.where(lengths == 0, EMPTY, 0).astype(np.uint8)
     starts = np.concatenate([[0], np.cumsum(lengths)])
-    return Rows(
+    return TokenRows(
         np.asarray(row_ids, np.int64), starts, flat.astype(np.int32), np.zeros(len(flat), bool), reasons
     )
 
 
-def cut(tokenizer: Any, rows: Rows, max_length: int) -> tuple[Rows, int, int]:
+def cut(tokenizer: Any, rows: TokenRows, max_length: int) -> tuple[TokenRows, int, int]:
     """Rows cut to `max_length` as the tokenizer cuts, the rows cut, and the tokens lost; a token that it
     closes every text with stays the last."""
     long = np.flatnonzero(rows.lengths > max_length)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.rows.render import INCONSISTENT, REFUSED, Messages, Rows, Span, rendered
+from engine.rows.render import INCONSISTENT, REFUSED, Messages, Span, TokenRows, rendered
 from engine.rows.tool_turns import for_template, knows_tools
 
 MOST = 200  # rows that are looked at; a template goes wrong in many rows or in none
@@ -32,7 +32,7 @@ class Checks:
     unclosed: int
 
 
-def check(tokenizer: Any, messages: Sequence[Messages], rows: Rows) -> Checks:
+def check(tokenizer: Any, messages: Sequence[Messages], rows: TokenRows) -> Checks:
     """Hold the first `MOST` of `rows` (rendered from `messages`, in the same order) against their turns."""
     count = min(MOST, len(rows))
     found = np.isin(rows.reasons[:count], (REFUSED, INCONSISTENT))
@@ -48,7 +48,7 @@ def check(tokenizer: Any, messages: Sequence[Messages], rows: Rows) -> Checks:
     return Checks(count, int(found.sum()), leaking, missed, unclosed(tokenizer, rows.take(np.arange(count))))
 
 
-def unclosed(tokenizer: Any, rows: Rows) -> int:
+def unclosed(tokenizer: Any, rows: TokenRows) -> int:
     """Rows whose last trained token is an ordinary one, not one that closes a turn."""
     last = np.full(len(rows), -1)
     positions = np.flatnonzero(rows.trained)

@@ -36,7 +36,7 @@ STRETCH, LONG = 2, 512  # times the 99th percentile, and tokens: beyond, one row
 
 
 @dataclass
-class Rows:
+class TokenRows:
     """Tokenised rows, flat: row i is `ids[starts[i]:starts[i + 1]]`.
 
     row_ids int64 [n], starts int64 [n + 1], ids int32 [tokens], trained bool [tokens],
@@ -79,16 +79,18 @@ class Rows:
         part = slice(self.starts[index], self.starts[index + 1])
         return self.ids[part], self.trained[part]
 
-    def take(self, indices: np.ndarray) -> Rows:
+    def take(self, indices: np.ndarray) -> TokenRows:
         """The rows at `indices`, in that order."""
         lengths = self.lengths[indices]
         starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
         # position in the old arrays of each token of the new ones
         old = np.repeat(self.starts[:-1][indices] - starts[:-1], lengths) + np.arange(starts[-1])
-        return Rows(self.row_ids[indices], starts, self.ids[old], self.trained[old], self.reasons[indices])
+        return TokenRows(
+            self.row_ids[indices], starts, self.ids[old], self.trained[old], self.reasons[indices]
+        )
 
     @classmethod
-    def joined(cls, parts: Sequence[Rows]) -> Rows:
+    def joined(cls, parts: Sequence[TokenRows]) -> TokenRows:
         """The rows of all parts, one part after another."""
         lengths = np.concatenate([np.zeros(0, np.int64), *(part.lengths for part in parts)])
         return cls(
@@ -99,18 +101,18 @@ class Rows:
             np.concatenate([np.zeros(0, np.uint8), *(part.reasons for part in parts)]),
         )
 
-    def select(self, row_ids: Sequence[int] | np.ndarray) -> Rows:
+    def select(self, row_ids: Sequence[int] | np.ndarray) -> TokenRows:
         """The rows of those ids, in that order; every id must be there."""
         order = np.argsort(self.row_ids, kind="stable")
         found = order[np.searchsorted(self.row_ids, np.asarray(row_ids), sorter=order)]
         return self.take(found)
 
-    def truncated(self, max_length: int) -> tuple[Rows, int, int]:
+    def truncated(self, max_length: int) -> tuple[TokenRows, int, int]:
         """Rows cut to their first `max_length` tokens, how many were cut, and the trained tokens lost."""
         lengths = np.minimum(self.lengths, max_length)
         keep = np.arange(len(self.ids)) - np.repeat(self.starts[:-1], self.lengths) < max_length
         starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-        cut = Rows(self.row_ids, starts, self.ids[keep], self.trained[keep], self.reasons.copy())
+        cut = TokenRows(self.row_ids, starts, self.ids[keep], self.trained[keep], self.reasons.copy())
         cut.reasons[(cut.reasons == 0) & (cut.trained_counts == 0)] = CUT
         lost = int(self.trained.sum()) - int(cut.trained.sum())
         return cut, int((self.lengths > max_length).sum()), lost
@@ -142,7 +144,7 @@ def render(
     rows: Sequence[Messages] | Sequence[str],
     *,
     completion_only: bool = True,
-) -> Rows:
+) -> TokenRows:
     """Tokenise conversations (lists of messages) or plain texts.
 
     In a plain text, and with `completion_only` off, every token but the first is trained. A row that the
@@ -158,7 +160,7 @@ def render(
     flat_ids = np.concatenate([*ids, np.zeros(0, np.int32)]).astype(np.int32)
     flat_trained = np.concatenate([*trained, np.zeros(0, bool)]).astype(bool)
     flat_trained[starts[:-1][lengths > 0]] = False
-    found = Rows(np.asarray(row_ids, np.int64), starts, flat_ids, flat_trained, reasons)
+    found = TokenRows(np.asarray(row_ids, np.int64), starts, flat_ids, flat_trained, reasons)
     reasons[(reasons == 0) & (found.trained_counts == 0)] = EMPTY
     return found
 

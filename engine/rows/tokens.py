@@ -19,8 +19,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from engine.rows.pairs import Pairs
-from engine.rows.render import Rows, render
+from engine.rows.pairs import TokenPairs
+from engine.rows.render import TokenRows, render
 from store.contract.home import Home
 from store.contract.jobdir import written_aside
 from store.documents.rendering import RenderedRow, RowTokens
@@ -31,7 +31,7 @@ KEPT = 24
 CHUNK = 5_000  # rows tokenised between two reports
 
 Load = Callable[[np.ndarray], Sequence[Any]]  # row ids -> their messages or texts, in that order
-Encode = Callable[[Any, np.ndarray, Any], Rows]  # tokenizer, row ids and what `Load` gives -> rows
+Encode = Callable[[Any, np.ndarray, Any], TokenRows]  # tokenizer, row ids and what `Load` gives -> rows
 
 
 def tokenised(
@@ -46,7 +46,7 @@ def tokenised(
     variant: str = "",
     encode: Encode | None = None,
     on_rows: Callable[[int, int], None] = lambda done, total: None,
-) -> Rows:
+) -> TokenRows:
     """The rows `row_ids` of a data set of `row_count`, tokenised; `on_rows(done, total)` may raise.
 
     `variant` names what `load` makes of the rows where that is not their own text. encode: in place of
@@ -65,7 +65,7 @@ def tokenised(
                 parts.append(encode(tokenizer, chunk, load(chunk)))
             else:
                 parts.append(render(tokenizer, chunk, load(chunk), completion_only=completion_only))
-        rows = Rows.joined(parts)
+        rows = TokenRows.joined(parts)
         write_rows(path, rows)
     return rows.select(row_ids)
 
@@ -86,17 +86,17 @@ def _key(fingerprint: str, tokenizer: Any, completion_only: bool, row_ids: np.nd
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:40]
 
 
-def read_rows(path: Path) -> Rows | None:
+def read_rows(path: Path) -> TokenRows | None:
     """The rows that `write_rows` left, or None."""
     try:
         arrays = load_file(path)
     except (FileNotFoundError, SafetensorError):  # absent, or cut off by a full disk
         return None
     os.utime(path)
-    return Rows(**arrays)
+    return TokenRows(**arrays)
 
 
-def write_rows(path: Path, rows: Rows) -> None:
+def write_rows(path: Path, rows: TokenRows) -> None:
     """Keep the rows; of more than `KEPT` files of the folder the oldest go."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_aside(path, flush=False) as aside:
@@ -106,10 +106,10 @@ def write_rows(path: Path, rows: Rows) -> None:
         old.unlink(missing_ok=True)
 
 
-def shown(tokenizer: Any, rows: Rows, limit: int, index: int) -> RenderedRow:
+def shown(tokenizer: Any, rows: TokenRows, limit: int, index: int) -> RenderedRow:
     """One training row as the model will see it, of a pair the rejected answer too under `rejected`; `index`
     beyond the ends takes the nearest."""
-    if not isinstance(rows, Pairs):
+    if not isinstance(rows, TokenPairs):
         return {**shown_row(tokenizer, rows, limit, index)}
     index = min(max(index, 0), len(rows) - 1)
     pair = rows.take(np.asarray([index]))
@@ -121,7 +121,7 @@ def shown(tokenizer: Any, rows: Rows, limit: int, index: int) -> RenderedRow:
     }
 
 
-def shown_row(tokenizer: Any, rows: Rows, limit: int, index: int) -> RowTokens:
+def shown_row(tokenizer: Any, rows: TokenRows, limit: int, index: int) -> RowTokens:
     """One training row as the model will see it; `index` beyond the ends takes the nearest."""
     index = min(max(index, 0), len(rows) - 1)
     ids, trained = rows.row(index)

@@ -27,7 +27,7 @@ from engine.prepare import prepare
 from engine.prepare.class_rows import ClassRows, class_rows
 from engine.prepare.prepare import TokenisedPart
 from engine.probes.probes import ProbeMeasurement
-from engine.rows.render import Rows
+from engine.rows.render import TokenRows
 from engine.runs.reference_questions import Knowledge
 from engine.runs.training_run import Run
 from engine.training.train import Training
@@ -42,7 +42,7 @@ class ClassRun(Run):
 
     rows: ClassRows
 
-    def prepare(self) -> tuple[Rows, Rows, Rows]:
+    def prepare(self) -> tuple[TokenRows, TokenRows, TokenRows]:
         """Texts with labels, cut to length; counts go into the facts."""
         job, config, fingerprint = self.job, self.config, self.data["fingerprint"]
         dealt = prepare.dealt_rows(job, fingerprint, self.split, config)
@@ -88,7 +88,7 @@ class ClassRun(Run):
             unseen_labels=unseen,
         )
 
-    def load(self, rows: Rows) -> Any:
+    def load(self, rows: TokenRows) -> Any:
         """The model with a new head, its first weights set by the seed."""
         names, config = self.rows.labels.names, self.config
         architecture = models.name_labels(self.architecture, names, self.tokenizer.pad_token_id)
@@ -101,7 +101,7 @@ class ClassRun(Run):
         args = (self.job, self.config, self.tokenizer, self.source, self.positions)
         return Knowledge(*args, speaks=False)
 
-    def choose_objective(self, model: Any, parts: list[Rows]) -> ClassObjective:
+    def choose_objective(self, model: Any, parts: list[TokenRows]) -> ClassObjective:
         return ClassObjective(self.rows.labels, self.tokenizer.pad_token_id)
 
     def save(self, model: Any) -> None:
@@ -115,7 +115,9 @@ class ClassRun(Run):
         note = read_json(folder / "tunebench.json") or {}
         write_json(folder / "tunebench.json", note | {"labels": self.rows.labels.names})
 
-    def judge(self, training: Training, stopped: dict[str, Any], rows: Rows, split: str) -> dict[str, Any]:
+    def judge(
+        self, training: Training, stopped: dict[str, Any], rows: TokenRows, split: str
+    ) -> dict[str, Any]:
         """Save the model, classify the held-out rows, ask the untuned model for them, and judge."""
         objective = self.choose_objective(None, [rows])
         model = training.release()
@@ -172,7 +174,11 @@ class ClassRun(Run):
         )
 
     def classify(
-        self, objective: ClassObjective, model: Any, rows: Rows, message: str = "Classifying held-out rows"
+        self,
+        objective: ClassObjective,
+        model: Any,
+        rows: TokenRows,
+        message: str = "Classifying held-out rows",
     ) -> np.ndarray:
         """Log-probabilities [rows, classes] of the trained head, with progress."""
 
@@ -184,7 +190,7 @@ class ClassRun(Run):
 
         return objective.predict(model, rows, self.config.per_device_eval_batch_size, self.device, on_batch)
 
-    def ask_untuned(self, rows: Rows) -> Scores | None:
+    def ask_untuned(self, rows: TokenRows) -> Scores | None:
         """The base model as it came, asked for the labels; None where it can't be asked."""
         if models.is_encoder(self.architecture):
             self.job.alert(

@@ -16,7 +16,7 @@ from engine.evidence.evidence import Evidence
 from engine.evidence.extraction_prompts import Passage, Written
 from engine.forward.losses import RowLosses
 from engine.probes import sample_prompts
-from engine.rows.render import Rows
+from engine.rows.render import TokenRows
 from engine.worker.job import Job
 
 Load = Callable[[np.ndarray], list[Any]]
@@ -26,7 +26,7 @@ class Recall:
     """Of one run. seen: training rows that are measured as a probe; held: the rows that judge it; load: row
     ids to conversations or texts."""
 
-    def __init__(self, job: Job, tokenizer: Any, seen: Rows, held: Rows, load: Load) -> None:
+    def __init__(self, job: Job, tokenizer: Any, seen: TokenRows, held: TokenRows, load: Load) -> None:
         self.job, self.tokenizer, self.load = job, tokenizer, load
         self.chosen = [
             extraction_prompts.choose(tokenizer, rows, part)

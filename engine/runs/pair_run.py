@@ -14,7 +14,7 @@ from engine.models.initial_weights import Sources
 from engine.objectives.objectives import Objective
 from engine.objectives.preference import PairLosses, PreferenceObjective
 from engine.objectives.references import pairs, references_of
-from engine.rows.render import Rows
+from engine.rows.render import TokenRows
 from engine.runs.extraction_run import Load, Recall
 from engine.runs.training_run import Run
 from engine.training.train import Training
@@ -23,17 +23,17 @@ from engine.training.train import Training
 class PairRun(Run):
     """`prepare` → `build` → training → `judge`, of pairs."""
 
-    def start(self, rows: Rows) -> Sources:
+    def start(self, rows: TokenRows) -> Sources:
         """As of every run, from both answers of the pairs."""
         return super().start(pairs(rows).sequences)
 
-    def choose_objective(self, model: Any, parts: list[Rows]) -> Objective:
+    def choose_objective(self, model: Any, parts: list[TokenRows]) -> Objective:
         """The loss of pairs; the untouched model is asked for all of them first."""
         untouched = base_model(model) if starts_at_base(self.config) else nullcontext(model)
         with untouched as reference:
             return PreferenceObjective(self.config, references_of(self.job, self.config, reference, parts))
 
-    def recall(self, rows: Rows, load: Load) -> None:
+    def recall(self, rows: TokenRows, load: Load) -> None:
         """Pairs are not asked for."""
 
     def verdict(

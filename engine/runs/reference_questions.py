@@ -25,7 +25,7 @@ from engine.probes.probes import Probe
 from engine.probes.requests import RequestProbe
 from engine.probes.sample_prompts import choose_prompts
 from engine.probes.task_probes import TaskProbes
-from engine.rows.render import Rows
+from engine.rows.render import TokenRows
 from engine.training.probing import Probing, Seen
 from engine.training.task_metric import TaskMetric
 from engine.worker.job import Job
@@ -55,7 +55,7 @@ class Knowledge:
         self.own: list[Probe] | None = None
         self.asked: list[Probe] = []  # data sets of the user's
         self.task: list[Probe] | None = None
-        self.judged: Rows | None = None  # the held-out rows that judge the run
+        self.judged: TokenRows | None = None  # the held-out rows that judge the run
         self.labelled: bool | None = None  # whether its answers are labels, once somebody asked
 
     @cached_property
@@ -66,7 +66,7 @@ class Knowledge:
         self.job.facts(suite=general.fingerprint())
         return [make(self.tokenizer, self.positions) for make in (general.prose, general.questions)]
 
-    def probing(self, train: Rows, validation: Rows, objective: Objective) -> Probing:
+    def probing(self, train: TokenRows, validation: TokenRows, objective: Objective) -> Probing:
         """What is measured while it trains: as many training rows as validation rows, some of `general`."""
         self.seen = Seen(train, objective, len(validation))
         self.light = [probe.part(general.LIGHT[probe.name]) for probe in self.general]
@@ -83,7 +83,7 @@ class Knowledge:
         data = self.job.order["dataset"]
         return prepare.loader(self.job.home, data["fingerprint"], data["kind"])
 
-    def live_answers(self, validation: Rows) -> LiveAnswers | None:
+    def live_answers(self, validation: TokenRows) -> LiveAnswers | None:
         """Answers to some validation rows, where they say more than the loss's own pass does: of instruction
         data whose answers aren't labels, or where a metric was asked for."""
         config, name = self.config, self.config.live_metric
@@ -96,7 +96,7 @@ class Knowledge:
         asked = choose_prompts(self.tokenizer, validation, self.load, ROWS, seed)
         return LiveAnswers(self.job, config, self.tokenizer, asked, name) if asked else None
 
-    def answers_labels(self, rows: Rows) -> bool:
+    def answers_labels(self, rows: TokenRows) -> bool:
         """Whether the answers of these rows are the labels of the data set."""
         if self.labelled is None:
             job, data = self.job, self.job.order["dataset"]
@@ -105,7 +105,7 @@ class Knowledge:
             self.labelled = found is not None
         return self.labelled
 
-    def metric(self, validation: Rows, probing: Probing) -> TaskMetric:
+    def metric(self, validation: TokenRows, probing: Probing) -> TaskMetric:
         """What counts beside the loss while it trains."""
         kind = {"classification": "accuracy", "dpo": "pairs"}.get(self.config.task, "tokens")
         if kind == "tokens" and self.config.completion_only_loss and self.answers_labels(validation):
@@ -117,7 +117,7 @@ class Knowledge:
         )
         return TaskMetric(kind, answers)
 
-    def _data_sets(self, train: Rows) -> list[Probe]:
+    def _data_sets(self, train: TokenRows) -> list[Probe]:
         """The data sets that the run is to leave as they are known."""
         sources = self.job.order.get("probes") or []
         if not self.config.probe_datasets or not self.speaks:

@@ -28,7 +28,7 @@ from engine.models.precision import choose_dtype, device_name, dtype_name, versi
 from engine.objectives.objectives import Objective, TrainedTokens
 from engine.prepare import canaries, prepare
 from engine.probes.sample_prompts import choose_prompts
-from engine.rows.render import Rows
+from engine.rows.render import TokenRows
 from engine.runs import canary_exposure, duplicate_effect, row_verdict
 from engine.runs.extraction_run import Load, Recall
 from engine.runs.reference_questions import Knowledge
@@ -109,7 +109,7 @@ class Run:
             self.job.facts(run_seconds=time.monotonic() - self.began, energy_wh=self.energy.watt_hours())
         return continued.continued_verdict(found, self.earlier)
 
-    def choose_objective(self, model: Any, parts: list[Rows]) -> Objective:
+    def choose_objective(self, model: Any, parts: list[TokenRows]) -> Objective:
         """What the task makes smaller."""
         return TrainedTokens()
 
@@ -127,7 +127,7 @@ class Run:
         """The most tokens of a row that the model can see."""
         return prepare.positions(self.architecture, self.config)
 
-    def prepare(self) -> tuple[Rows, Rows, Rows]:
+    def prepare(self) -> tuple[TokenRows, TokenRows, TokenRows]:
         """Train, validation and test rows, cut to length; counts go into the facts."""
         job, config, data = self.job, self.config, self.data
         dealt = prepare.dealt_rows(job, data["fingerprint"], self.split, config)
@@ -153,7 +153,7 @@ class Run:
         tell_rows(job, config, self.split, data["fingerprint"], parts, limit)
         return parts["train"].rows, parts["validation"].rows, parts["test"].rows
 
-    def build(self, rows: Rows) -> Any:
+    def build(self, rows: TokenRows) -> Any:
         """The model with what the method trains, its initial weights set by the seed."""
         config, device = self.config, self.device
         dtype = self.dtype
@@ -177,17 +177,17 @@ class Run:
         self.job.check_cancelled()
         return model
 
-    def load(self, rows: Rows) -> Any:
+    def load(self, rows: TokenRows) -> Any:
         """The base model with what the method trains."""
         return self.tunable(models.load_model(self.config, self.source, str(self.device), self.dtype), rows)
 
-    def tunable(self, model: Any, rows: Rows) -> Any:
+    def tunable(self, model: Any, rows: TokenRows) -> Any:
         """The base model with what the method trains; `rows` are those of training."""
         steps = total_steps(self.config, len(rows))
         start = None if continued.further(self.config) else self.start(rows)
         return make_trainable(model, self.config, self.dtype, steps=steps, start=start)
 
-    def start(self, rows: Rows) -> initial_weights.Sources:
+    def start(self, rows: TokenRows) -> initial_weights.Sources:
         """What the adapter's first weights are made from: some training rows, the model's own weights."""
         order = np.random.default_rng(self.config.seed).permutation(len(rows))[:START_ROWS]
         shown = [torch.from_numpy(rows.row(int(i))[0].astype(np.int64)).to(self.device) for i in order]
@@ -210,7 +210,9 @@ class Run:
         }
         saving.save(model, self.tokenizer, self.config, self.job.dir.model, origin)
 
-    def judge(self, training: Training, stopped: dict[str, Any], rows: Rows, split: str) -> dict[str, Any]:
+    def judge(
+        self, training: Training, stopped: dict[str, Any], rows: TokenRows, split: str
+    ) -> dict[str, Any]:
         """Save the model, compare it with the base on `rows`, and pass the verdict."""
         job, config = self.job, self.config
         load = prepare.loader(job.home, self.data["fingerprint"], self.data["kind"])
@@ -259,7 +261,7 @@ class Run:
             class_verdict.add_labels(document, labels.report(split, tuned_labels, base_labels))
         return document
 
-    def recall(self, rows: Rows, load: Load) -> Recall | None:
+    def recall(self, rows: TokenRows, load: Load) -> Recall | None:
         """What asks for rows from memory; `rows` are held out, `load` has their words."""
         if not self.config.probes:
             return None

@@ -30,7 +30,7 @@ from engine.objectives.objectives import Objective
 from engine.probes.base_answers import CachedProbe
 from engine.probes.general import PROSE
 from engine.probes.probes import LISTING, SEEN, Probe, ProbeMeasurement, spread
-from engine.rows.render import Rows
+from engine.rows.render import TokenRows
 from engine.worker.job import Job
 from store.config.train_config import TrainConfig
 from store.contract.jobdir import written_aside
@@ -41,7 +41,7 @@ class Seen:
 
     name = SEEN
 
-    def __init__(self, rows: Rows, objective: Objective, most: int) -> None:
+    def __init__(self, rows: TokenRows, objective: Objective, most: int) -> None:
         own = np.flatnonzero(rows.row_ids >= 0)  # planted ones are none of the data set
         self.rows, self.objective = rows.take(own[spread(len(own), most)]), objective
 

@@ -25,7 +25,7 @@ from engine.models.apply_method import trainable
 from engine.objectives.divergence import losses_beside_base
 from engine.objectives.objectives import Objective, TrainedTokens
 from engine.objectives.replay import Replay, micro_batches
-from engine.rows.render import Rows
+from engine.rows.render import TokenRows
 from engine.training import checkpoint
 from engine.training.optimizer import Masters, make_optimizer, make_schedule
 from engine.worker.job import Cancelled, Job
@@ -79,7 +79,7 @@ class Stepper:
         job: Job,
         config: TrainConfig,
         model: Any,
-        rows: Rows,
+        rows: TokenRows,
         objective: Objective,
         steps: int,
         replay: Replay | None = None,
@@ -154,7 +154,7 @@ class Stepper:
         self.job.check_cancelled()
         memory.guard(self.config, self.device, dealt=not self.unpacked)
 
-    def dealt(self, step: StepRows, rows: Rows | None = None) -> StepRows:
+    def dealt(self, step: StepRows, rows: TokenRows | None = None) -> StepRows:
         """The micro-batches of a step over `rows`, those of the data set where left out."""
         if self.unpacked:
             return step

@@ -28,7 +28,7 @@ from engine.models.apply_method import base_model, trainable
 from engine.models.continued import starts_at_base
 from engine.objectives.objectives import Objective, TrainedTokens
 from engine.objectives.replay import Replay
-from engine.rows.render import Rows
+from engine.rows.render import TokenRows
 from engine.training import checkpoint
 from engine.training.alarms import Alarms
 from engine.training.probing import Probing
@@ -53,8 +53,8 @@ class Training:
         job: Job,
         config: TrainConfig,
         model: Any,
-        train: Rows,
-        validation: Rows,
+        train: TokenRows,
+        validation: TokenRows,
         objective: Objective | None = None,
         probing: Probing | None = None,
         replay: Replay | None = None,
@@ -248,7 +248,7 @@ class Training:
         best = self.state.best_step
         self.job.facts(best_step=best, best_eval_loss=None if best is None else self.state.best_loss)
 
-    def measure(self, model: Any, rows: Rows, message: str) -> RowLosses:
+    def measure(self, model: Any, rows: TokenRows, message: str) -> RowLosses:
         """Losses of `rows` under the present weights of `model`, with progress."""
         return self.objective.measure(
             model,

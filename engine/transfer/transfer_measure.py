@@ -27,7 +27,7 @@ from engine.models import memory, models
 from engine.models.continued import EarlierRun
 from engine.prepare import prepare
 from engine.rows import dataset
-from engine.rows.render import Rows
+from engine.rows.render import TokenRows
 from engine.rows.tokens import tokenised, tokenizer_key
 from engine.transfer.transfer_models import Column
 from engine.worker.job import Job
@@ -122,7 +122,7 @@ class Pace:
 def measure(
     job: Job,
     model: Any,
-    rows: Rows,
+    rows: TokenRows,
     config: TransferConfig,
     run: EarlierRun,
     path: Path,

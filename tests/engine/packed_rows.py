@@ -14,7 +14,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from engine.rows.render import Rows, render
+from engine.rows.render import TokenRows, render
 from store.config.train_config import TrainConfig
 from tests.tiny import conversations, make_model, make_tokenizer
 
@@ -55,7 +55,7 @@ def stirred(model: Any) -> Any:
     return model
 
 
-def rows() -> Rows:
+def rows() -> TokenRows:
     """Rows of different lengths, short and long."""
     chats = conversations(6)
     chats[1][1]["content"] = "x y " * 35

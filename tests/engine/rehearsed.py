@@ -11,7 +11,7 @@ from transformers import LlamaConfig, PreTrainedConfig
 
 from engine.costs.footprint import Footprint, Rehearsal
 from engine.diagnostics.statistics import correction
-from engine.rows.render import Rows
+from engine.rows.render import TokenRows
 from store.config.train_config import TrainConfig
 
 CPU = torch.device("cpu")
@@ -57,11 +57,11 @@ def config(**fields: Any) -> TrainConfig:
     return TrainConfig(dataset="d", **fields).resolved(1000)
 
 
-def rows(count: int, length: int, trained: float = 1.0) -> Rows:
+def rows(count: int, length: int, trained: float = 1.0) -> TokenRows:
     mask = np.arange(length) >= length * (1 - trained)
     starts = np.arange(count + 1) * length
     ids = np.ones(count * length, np.int32)
-    return Rows(np.arange(count), starts, ids, np.tile(mask, count), np.zeros(count, np.uint8))
+    return TokenRows(np.arange(count), starts, ids, np.tile(mask, count), np.zeros(count, np.uint8))
 
 
 def rehearse(

@@ -16,7 +16,7 @@ from engine.forward import branches, label_text
 from engine.forward.losses import row_losses
 from engine.jobs import train
 from engine.objectives.classification import ClassObjective
-from engine.rows.render import Rows
+from engine.rows.render import TokenRows
 from engine.worker.job import Cancelled, Job
 from store.contract.errors import ConfigError, DataError
 from store.contract.home import Home
@@ -261,7 +261,7 @@ def test_labels_as_text_score_as_whole_answers_do() -> None:
     assert branched == pytest.approx(np.stack(whole), abs=1e-4)
     ids = np.array(questions.prompts[3] + questions.labels[1], np.int32)
     trained = np.arange(len(ids)) >= len(questions.prompts[3])
-    alone = Rows(np.zeros(1, np.int64), np.array([0, len(ids)]), ids, trained, np.zeros(1, np.uint8))
+    alone = TokenRows(np.zeros(1, np.int64), np.array([0, len(ids)]), ids, trained, np.zeros(1, np.uint8))
     loss = row_losses(model, alone, batch_size=1, device="cpu").loss_sum[0]
     assert branched[3, 1] == pytest.approx(-loss, abs=1e-4)
     scores = label_text.label_scores(model, questions, torch.device("cpu"))

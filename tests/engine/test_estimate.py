@@ -27,7 +27,7 @@ from engine.objectives.objectives import TrainedTokens
 from engine.objectives.preference import PreferenceObjective
 from engine.objectives.references import References
 from engine.rows.labelled import Labels
-from engine.rows.pairs import Pairs
+from engine.rows.pairs import TokenPairs
 from engine.training.optimizer import Masters
 from store.catalog.methods import METHODS
 from store.contract.errors import ConfigError
@@ -175,7 +175,7 @@ def test_a_head_and_pairs_are_rehearsed_with_their_own_losses() -> None:
     answers = Rehearsal(padded(SMALL), config(), BF16, "cpu").run(config(), token_rows, token_rows)
     assert head.rehearsed
     assert head.saved < answers.saved  # no logits over a vocabulary
-    pairs = Pairs(**vars(token_rows), splits=np.full(32, 64))
+    pairs = TokenPairs(**vars(token_rows), splits=np.full(32, 64))
     chosen = config(task="dpo")
     objective = PreferenceObjective(chosen, References.unknown([pairs]))
     both = Rehearsal(padded(SMALL), chosen, BF16, "cpu").run(chosen, pairs, pairs, objective)

@@ -15,7 +15,7 @@ from engine.jobs import train
 from engine.models.apply_method import base_model, make_trainable
 from engine.objectives import divergence
 from engine.objectives.replay import Replay, needed
-from engine.rows.render import Rows
+from engine.rows.render import TokenRows
 from engine.rows.tokens import read_rows
 from engine.worker.job import Cancelled
 from store.config.train_config import TrainConfig
@@ -47,12 +47,12 @@ def job_with(home: Home, name: str, source: dict[str, Any] | None = None, **fiel
     return job
 
 
-def some_rows(count: int, seed: int = 0, length: int = 12) -> Rows:
+def some_rows(count: int, seed: int = 0, length: int = 12) -> TokenRows:
     random = np.random.default_rng(seed)
     trained = np.ones(count * length, bool)
     trained[::length] = False
     ids = random.integers(3, 259, count * length).astype(np.int32)
-    return Rows(np.arange(count), np.arange(count + 1) * length, ids, trained, np.zeros(count, np.uint8))
+    return TokenRows(np.arange(count), np.arange(count + 1) * length, ids, trained, np.zeros(count, np.uint8))
 
 
 def test_every_step_has_the_share_and_the_whole_run_too() -> None:
@@ -152,7 +152,7 @@ def test_a_data_set_that_is_gone_or_held_out_whole_names_its_field(home: Home) -
     assert caught.value.field == "replay_dataset"
 
 
-def reference(model: Any, rows: Rows) -> tuple[torch.Tensor, torch.Tensor]:
+def reference(model: Any, rows: TokenRows) -> tuple[torch.Tensor, torch.Tensor]:
     """Loss and KL(base‖tuned) in nats by torch's own functions, row by row."""
     loss = apart = torch.zeros(())
     for i in range(len(rows)):

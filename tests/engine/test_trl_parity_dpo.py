@@ -15,7 +15,7 @@ from engine.forward.batches import epoch_steps
 from engine.models.apply_method import make_trainable
 from engine.objectives.preference import PreferenceObjective
 from engine.objectives.references import References
-from engine.rows.pairs import Pairs, join
+from engine.rows.pairs import TokenPairs, join
 from engine.rows.render import render
 from engine.training.train import Training
 from store.config.train_config import TrainConfig
@@ -42,7 +42,7 @@ FIELDS = {
 }
 
 
-def pairs() -> Pairs:
+def pairs() -> TokenPairs:
     rows, tokenizer = conversations(ROWS), make_tokenizer(TEMPLATE)
     rejected = [
         [row[0], {"role": "assistant", "content": w}]

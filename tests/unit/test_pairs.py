@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.rows.pairs import Pairs, join
+from engine.rows.pairs import TokenPairs, join
 from engine.rows.render import REASONS, render
 from tests.tiny import make_tokenizer
 
 TOKENIZER = make_tokenizer()
 
 
-def pairs(*examples: tuple[list[str], str]) -> Pairs:
+def pairs(*examples: tuple[list[str], str]) -> TokenPairs:
     """Each pair given as turns (user first) that end in the chosen answer, and the rejected one."""
     roles = ("user", "assistant")
     rows = [
@@ -25,7 +25,7 @@ def pairs(*examples: tuple[list[str], str]) -> Pairs:
     return join(render(TOKENIZER, ids, rows), render(TOKENIZER, ids, worse))
 
 
-def trained(pairs: Pairs, index: int) -> list[str]:
+def trained(pairs: TokenPairs, index: int) -> list[str]:
     """The trained text of both sequences of a pair."""
     texts = []
     for rows in (pairs.chosen, pairs.rejected):

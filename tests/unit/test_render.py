@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine.rows.render import Rows, fitting_length, render, render_prompt
+from engine.rows.render import TokenRows, fitting_length, render, render_prompt
 from store.catalog.templates import TEMPLATES
 from tests.tiny import make_tokenizer
 
@@ -33,7 +33,7 @@ REFUSES_SYSTEM = (
 )
 
 
-def trained_text(tokenizer: object, rows: Rows, index: int = 0) -> list[str]:
+def trained_text(tokenizer: object, rows: TokenRows, index: int = 0) -> list[str]:
     """The runs of trained tokens, decoded."""
     ids, trained = rows.row(index)
     edges = np.flatnonzero(np.diff(np.concatenate([[0], trained.astype(int), [0]])))

@@ -15,7 +15,7 @@ from engine.models import models
 from engine.models.bundled import ensure
 from engine.prepare import prepare
 from engine.rows import dataset, masks
-from engine.rows.render import Rows, fitting_length, render
+from engine.rows.render import TokenRows, fitting_length, render
 from engine.rows.tokens import WHOLE, shown_row, tokenised
 from engine.worker.job import Job
 from store.config.ask_config import RenderingAsk
@@ -60,7 +60,7 @@ def run(job: Job) -> dict[str, Any]:
     }
 
 
-def _rows(job: Job, asked: RenderingAsk, tokenizer: Any, total: int, row_id: int) -> Rows:
+def _rows(job: Job, asked: RenderingAsk, tokenizer: Any, total: int, row_id: int) -> TokenRows:
     """All rows, or a sample of a large data set with the row that is to be shown."""
     ids = np.arange(total)
     if total > WHOLE:
@@ -84,7 +84,7 @@ def _rejected(job: Job, asked: RenderingAsk, tokenizer: Any, limit: int) -> RowT
     return shown_row(tokenizer, render(tokenizer, ids, told), limit, 0)
 
 
-def _whole(rows: Rows, limit: int, total: int) -> dict[str, Any]:
+def _whole(rows: TokenRows, limit: int, total: int) -> dict[str, Any]:
     """The set in numbers: tokens, what is trained, what `limit` cuts."""
     part = prepare.cut(rows, limit)
     before, after = rows.trained_counts, part.whole.trained_counts

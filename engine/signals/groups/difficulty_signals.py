@@ -23,7 +23,7 @@ from engine.models import models
 from engine.models.bundled import ensure
 from engine.models.precision import choose_dtype
 from engine.rows import dataset
-from engine.rows.render import Messages, Rows, render
+from engine.rows.render import Messages, TokenRows, render
 from engine.signals.embedded.projection import drawn
 from engine.signals.group import Progress
 from engine.worker.job import Job
@@ -70,7 +70,9 @@ def compute(
     return table, _figures(ifd, len(rows))
 
 
-def answer_rows(tokenizer: Any, row_ids: np.ndarray, rows: list[Messages], limit: int) -> tuple[Rows, Rows]:
+def answer_rows(
+    tokenizer: Any, row_ids: np.ndarray, rows: list[Messages], limit: int
+) -> tuple[TokenRows, TokenRows]:
     """The rows with their prompts, and the same answers without; only the last answer's tokens are trained.
 
     Rows without an answer within `limit` tokens are in neither.
@@ -121,11 +123,11 @@ def _before_answer(tokenizer: Any) -> np.ndarray:
     return np.asarray(ids or [tokenizer.eos_token_id], np.int32)
 
 
-def _rows(parts: list[tuple[int, np.ndarray, np.ndarray]]) -> Rows:
+def _rows(parts: list[tuple[int, np.ndarray, np.ndarray]]) -> TokenRows:
     starts = np.concatenate([[0], np.cumsum([len(ids) for _, ids, _ in parts], dtype=np.int64)]).astype(
         np.int64
     )
-    return Rows(
+    return TokenRows(
         np.asarray([row_id for row_id, _, _ in parts], np.int64),
         starts,
         np.concatenate([np.zeros(0, np.int32), *(ids for _, ids, _ in parts)]).astype(np.int32),
@@ -151,7 +153,7 @@ def _load(job: Job, name: str, device: torch.device) -> tuple[Any, Any, int]:
     return model, tokenizer, min(LONGEST, positions or LONGEST)
 
 
-def _teller(progress: Progress, begun: int, total: int, rows: Rows) -> Any:
+def _teller(progress: Progress, begun: int, total: int, rows: TokenRows) -> Any:
     """Tells how far it is by tokens, for the longest rows come first."""
     tokens = np.cumsum(np.sort(rows.lengths)[::-1])
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.rows import dataset
-from engine.rows.render import Rows, fitting_length, render
+from engine.rows.render import TokenRows, fitting_length, render
 from engine.signals.texts.row_parts import PART_COLUMNS
 from engine.worker.job import Job
 from store.config.data_config import ProfileConfig
@@ -75,7 +75,7 @@ def _sampled_lengths(job: Job, tokenizer: Any) -> np.ndarray:
     return np.concatenate([np.zeros(0, np.int64), *lengths])
 
 
-def _render(tokenizer: Any, batch: pa.RecordBatch) -> Rows:
+def _render(tokenizer: Any, batch: pa.RecordBatch) -> TokenRows:
     messages = batch.column("messages")
     plain = messages.null_count == len(messages)
     rows = pc.fill_null(batch.column("text"), "").to_pylist() if plain else messages.to_pylist()
