@@ -40,7 +40,7 @@ from engine.forward.losses import row_losses
 from engine.models.bundled import ensure
 from engine.models.models import load_model, load_tokenizer
 from engine.probes import choice_scores, own_samples
-from engine.probes.choice_scores import Choices
+from engine.probes.choice_scores import ChoiceScores
 from engine.probes.suite.suite_texts import Suite, load
 from engine.rows.render import render
 from store.config.sample import sample_experiment
@@ -76,7 +76,7 @@ class Bench:
         config = TrainConfig.parse({"dataset": "none", "dtype": self.options.dtype})
         return load_model(config, self.source, "cpu", getattr(torch, self.options.dtype)).eval()
 
-    def ours(self) -> Choices:
+    def ours(self) -> ChoiceScores:
         """The items as a probe asks them."""
         return choice_scores.score(
             self.model, choice_scores.tokenise(self.tokenizer, self.suite.items), "cpu"

@@ -14,7 +14,7 @@ import torch
 from engine.models import initial_weights, models
 from engine.models.apply_method import base_model, make_trainable
 from engine.probes import general
-from engine.probes.probes import Measured
+from engine.probes.probes import ProbeMeasurement
 from store.catalog.methods import METHODS
 from store.config.train_config import BUNDLED_MODEL, TrainConfig
 from store.contract.home import Home
@@ -55,5 +55,5 @@ def _change(home: Home, config: TrainConfig) -> tuple[float, float]:
     return off - before, on - before
 
 
-def _loss(measured: Measured) -> float:
+def _loss(measured: ProbeMeasurement) -> float:
     return float(measured.loss_sum.sum() / measured.tokens.sum())

@@ -32,7 +32,7 @@ UTILISATION = 0.35
 
 
 @dataclass(frozen=True)
-class Rates:
+class DeviceRates:
     """Operations a second in matrix products and in those of attention, bytes a second of all else, and
     seconds for every call of an operation."""
 
@@ -53,15 +53,15 @@ class Rates:
 
 def rates(
     home: Home, device: torch.device, dtype: torch.dtype, shape: tuple[int, int, int], length: int
-) -> Rates:
+) -> DeviceRates:
     """Of products of about `shape` (rows, inner, columns) and of attention over rows of about `length`."""
     kept = _Kept(home, device, dtype)
     shape = (rounded(shape[0]), min(shape[1], LARGEST), min(shape[2], LARGEST))
     if device.type == "cuda":
         reached = UTILISATION * 1e9 * gflops(home, device, dtype)
-        return Rates(reached, reached, float("inf"), 0.0)
+        return DeviceRates(reached, reached, float("inf"), 0.0)
     length = min(rounded(length), LONGEST)
-    return Rates(
+    return DeviceRates(
         kept.best(f"products {shape}", lambda: _products(device, dtype, shape)),
         kept.best(f"attention {length}", lambda: _attention(device, dtype, length)),
         kept.best(f"moved {shape}", lambda: _moved(device, dtype, shape)),
@@ -91,10 +91,10 @@ class _Kept:
     def best(self, what: str, measure: Callable[[], float]) -> float:
         key = f"{self.name}, {what}"
         measured = measure()
-        known = read_json(self.path) or {}
-        if measured > known.get(key, 0.0):
-            write_json(self.path, known | {key: measured})
-        return float(max(measured, known.get(key, 0.0)))
+        kept_rates = read_json(self.path) or {}
+        if measured > kept_rates.get(key, 0.0):
+            write_json(self.path, kept_rates | {key: measured})
+        return float(max(measured, kept_rates.get(key, 0.0)))
 
 
 def _products(device: torch.device, dtype: torch.dtype, shape: tuple[int, int, int]) -> float:

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
-from engine.costs.calibrate import UTILISATION, Rates
-from engine.costs.footprint import Counts, Footprint
+from engine.costs.calibrate import UTILISATION, DeviceRates
+from engine.costs.footprint import Footprint, ParameterCounts
 from engine.diagnostics.statistics.correction import Correction
 from store.catalog.methods import Held
 from store.config.train_config import TrainConfig
+from store.documents.preview import MemoryEstimate, TimeEstimate
 
 GIB = 2**30
 # What the allocator holds beyond what lives: on a CPU as measured (bench/memory.py), on a GPU fitted on
@@ -43,21 +43,23 @@ WITH_THE_STEPS = ("training", "update", "probes")  # parts of the time
 STARTED = 10.0  # seconds that a run takes beside all that is counted
 
 
-def memory(
-    counts: Counts,
-    footprint: Footprint,
-    config: TrainConfig,
-    dtype: torch.dtype,
-    device: torch.device,
-    *,
-    process_gib: float,
-    correction: Correction,
-) -> dict[str, Any]:
-    """Peak memory in GiB: {"peak_gib", "low_gib", "high_gib", "parts": {name: gib}, "basis", "runs",
-    "counted_gib"}: the last before the correction by runs of the past.
+@dataclass(frozen=True)
+class CountedStep:
+    """What both estimates count with: the model under its config, and its largest step."""
 
-    process_gib: of the worker before it loads the model; on a GPU its context.
-    """
+    counts: ParameterCounts
+    footprint: Footprint
+    config: TrainConfig
+    dtype: torch.dtype
+    device: torch.device
+
+
+def memory(
+    step: CountedStep, *, process_gib: float, available_gib: float, correction: Correction
+) -> MemoryEstimate:
+    """Peak memory. process_gib: of the worker before it loads the model; on a GPU its context."""
+    counts, footprint, config = step.counts, step.footprint, step.config
+    dtype, device = step.dtype, step.device
     size = 4 if dtype == torch.float32 else 2
     replaced = counts.linear if config.held else 0.0
     moments = 2 if config.optim == "paged_adamw_8bit" else 8
@@ -88,6 +90,8 @@ def memory(
         "parts": {name: value / GIB for name, value in parts.items()} | {"process": process_gib},
         "basis": correction.sentence("memory") + ("" if footprint.rehearsed else FORMULA_SAID),
         "runs": correction.n,
+        "available_gib": available_gib,
+        "fits": high <= available_gib,
     }
 
 
@@ -116,7 +120,7 @@ def _working(f: Footprint, device: torch.device, update: float) -> dict[str, flo
 
 
 @dataclass(frozen=True)
-class Work:
+class RunWork:
     """Tokens that a run passes through the model: trained on, in so many micro-batches (`pieces`), evaluated
     (with repeats), generated; in rows of about `length`. beside: seconds of what is not the model's work.
     between: tokens that would be evaluated between steps, at most for `share` of the time in training."""
@@ -135,18 +139,11 @@ class Work:
 
 
 def seconds(
-    counts: Counts,
-    footprint: Footprint,
-    config: TrainConfig,
-    dtype: torch.dtype,
-    device: torch.device,
-    work: Work,
-    rates: Rates,
-    correct: Callable[[float], Correction],
-) -> dict[str, Any]:
-    """Time of the run: {"seconds", "low_seconds", "high_seconds", "basis", "runs", "counted_seconds",
-    "course_seconds" (what goes with the steps, and is less where it stops early), "parts": {name: seconds}
-    (what was counted)}. correct: from the share of the course."""
+    step: CountedStep, work: RunWork, rates: DeviceRates, correct: Callable[[float], Correction]
+) -> TimeEstimate:
+    """Time of the run. correct: from the share of the course."""
+    counts, footprint, config = step.counts, step.footprint, step.config
+    dtype, device = step.dtype, step.device
     piece = footprint.piece
     train = piece.step(work.train_tokens, work.train_trained, work.length, work.pieces)
     evaluation = piece.evaluation(work.eval_tokens, work.eval_trained, work.length)
@@ -184,7 +181,7 @@ def seconds(
     }
 
 
-def _rests_on(rates: Rates, device: torch.device) -> str:
+def _rests_on(rates: DeviceRates, device: torch.device) -> str:
     if device.type == "cuda":
         return (
             f"Matrix products at {UTILISATION:.0%} of the rate measured on this device:"

@@ -31,7 +31,7 @@ from transformers import (
 from engine.costs import rehearsal
 from engine.forward import losses, packable
 from engine.forward.batches import batch_shape, by_length, largest_piece
-from engine.forward.operations import KINDS, Piece, length_of
+from engine.forward.operations import KINDS, MicroBatchWork, length_of
 from engine.forward.packed import MULTIPLE
 from engine.forward.packed_attention import future
 from engine.models import matrices, models
@@ -41,7 +41,7 @@ from engine.objectives.objectives import Objective, TrainedTokens
 from engine.rows.render import TokenRows
 from engine.training.optimizer import Masters
 from store.catalog.method_sizes import adapted_layers
-from store.catalog.methods import METHODS
+from store.catalog.methods import METHODS, TAKEN_APART
 from store.config.train_config import TrainConfig
 
 LOGIT = 12  # bytes a trained token and vocabulary entry
@@ -50,7 +50,7 @@ CALLS = 110  # operations of a layer's forward
 
 
 @dataclass(frozen=True)
-class Formula:
+class StepFormula:
     """A micro-batch of padded rows, as many tokens long; wide: 2 in fp32, else 1."""
 
     text: Any
@@ -87,14 +87,16 @@ class Formula:
         """Bytes of logits and what a loss makes of them."""
         return float(LOGIT * self.trained * self.text.vocab_size)
 
-    def piece(self, linear: float, trains: float) -> Piece:
+    def piece(self, linear: float, trains: float) -> MicroBatchWork:
         """What it does; linear: weights of the layers' matrices, trains: share of them that is trained."""
         products, attention, head = flops(self.text, linear, self.tokens, self.trained, self.length)
         forward = np.array([products, attention, TOUCHED * self.layers * self.layer, CALLS * self.layers])
         judged = np.array([head, 0.0, 1.5 * self.logits, CALLS])
         # backward: gradients of activations down to the lowest trained layer, those of weights where trained
         passes = 1 + _backward_share(self.config, self.layers) + self.config.gradient_checkpointing + trains
-        return Piece(self.tokens, self.trained, self.length, passes * forward, 2 * judged, forward, judged)
+        return MicroBatchWork(
+            self.tokens, self.trained, self.length, passes * forward, 2 * judged, forward, judged
+        )
 
 
 def flops(
@@ -107,11 +109,11 @@ def flops(
 
 def _backward_share(config: TrainConfig, layers: int) -> float:
     """Of the layers, that gradients flow through."""
-    if config.method == "freeze" and not config.train_embeddings:
-        return min(config.trainable_layers, layers) / layers
-    if config.method == "llama_adapter":
-        return min(adapted_layers(layers, config.adapter_layers), layers) / layers
-    return 1.0
+    fields = METHODS[config.method].fields
+    field = next((f for f in LAYER_FIELDS if f in fields), None)
+    if field is None or ("train_embeddings" in fields and config.train_embeddings):
+        return 1.0
+    return min(adapted_layers(layers, getattr(config, field)), layers) / layers
 
 
 log = logging.getLogger(__name__)
@@ -120,11 +122,10 @@ CPU = torch.device("cpu")  # where whole numbers stay
 FEW_LENGTHS = 3  # of rows, in multiples of MULTIPLE
 LONGEST_TURN = 8  # layers; kinds of layer that take longer turns are taken for one kind
 LAYER_FIELDS = ("trainable_layers", "adapter_layers")  # numbers of layers, counted from the top
-TWICE = ("pissa", "olora")  # starts that put a frozen adapter beside the trained one
 
 
 @dataclass(frozen=True)
-class Few:
+class FewLayers:
     """A model of few layers on the meta device; `chosen`: how many of them the method touches, if it says."""
 
     layers: int
@@ -132,7 +133,7 @@ class Few:
 
 
 @dataclass(frozen=True)
-class Counts:
+class ParameterCounts:
     """Parameters: of the base model, of its layers' matrices (which quantisation replaces), trained, added by
     the method; largest: of one matrix."""
 
@@ -156,7 +157,7 @@ class Footprint:
     saved: float
     evaluation: float
     several: bool
-    piece: Piece
+    piece: MicroBatchWork
     packed: bool = False
     varied: bool = False
     rehearsed: bool = True  # else by formula, which is further off
@@ -176,7 +177,7 @@ class Footprint:
 
 
 def build(
-    architecture: PreTrainedConfig, few: Few, config: TrainConfig, dtype: torch.dtype, device: str
+    architecture: PreTrainedConfig, few: FewLayers, config: TrainConfig, dtype: torch.dtype, device: str
 ) -> Any:
     """The base model with that many layers, on the meta device, as loading would hand it out on `device`."""
     text = copy.deepcopy(architecture)
@@ -194,7 +195,9 @@ def build(
     return models.made_ready(model, torch.device(device), dtype)
 
 
-def few_layers(architecture: PreTrainedConfig, config: TrainConfig) -> tuple[list[Few], Callable[[Any], Any]]:
+def few_layers(
+    architecture: PreTrainedConfig, config: TrainConfig
+) -> tuple[list[FewLayers], Callable[[Any], Any]]:
     """The models to build, and what makes of their values the value of the whole model."""
     text = architecture.get_text_config()
     whole, turn = text.num_hidden_layers, _turn(getattr(text, "layer_types", None))
@@ -207,7 +210,7 @@ def few_layers(architecture: PreTrainedConfig, config: TrainConfig) -> tuple[lis
         def of_layers(values: Any) -> Any:
             return values[0] + steps * (values[1] - values[0])
 
-        return [Few(first, None), Few(first + turn, None)], of_layers
+        return [FewLayers(first, None), FewLayers(first + turn, None)], of_layers
     chosen = min(adapted_layers(whole, getattr(config, field)), whole)
 
     def of_chosen(values: Any) -> Any:
@@ -216,7 +219,7 @@ def few_layers(architecture: PreTrainedConfig, config: TrainConfig) -> tuple[lis
         both = more_chosen - more_layers + (more_layers - least)  # one more layer, and it is chosen
         return least + others * (more_layers - least) + (chosen - 1) * both
 
-    return [Few(first, 1), Few(first + 1, 1), Few(first + 1, 2)], of_chosen
+    return [FewLayers(first, 1), FewLayers(first + 1, 1), FewLayers(first + 1, 2)], of_chosen
 
 
 def _turn(kinds: list[str] | None) -> int:
@@ -228,8 +231,8 @@ def _turn(kinds: list[str] | None) -> int:
 
 
 def made(
-    architecture: PreTrainedConfig, few: Few, config: TrainConfig, dtype: torch.dtype, device: str
-) -> tuple[Any, Counts]:
+    architecture: PreTrainedConfig, few: FewLayers, config: TrainConfig, dtype: torch.dtype, device: str
+) -> tuple[Any, ParameterCounts]:
     """A model of few layers, made trainable, and its counts."""
     model = build(architecture, few, config, dtype, device)
     linears: list[Any] = list(matrices.linears(model).values())
@@ -243,9 +246,9 @@ def made(
             widen_head(model)
     trained, everything = count_parameters(model)
     added = everything - total
-    if config.init_lora_weights in TWICE:
+    if config.init_lora_weights in TAKEN_APART:
         added += trained
-    return model, Counts(total, sum(widths), trained, added, max(widths, default=0))
+    return model, ParameterCounts(total, sum(widths), trained, added, max(widths, default=0))
 
 
 class Rehearsal:
@@ -261,7 +264,7 @@ class Rehearsal:
         self.models = [model for model, _ in made_ones]
         with torch.device("meta"):
             self.masters = [Masters(trainable(model)) for model in self.models]  # their hooks move gradients
-        self.counts = Counts(*self._whole([list(vars(counts).values()) for _, counts in made_ones]))
+        self.counts = ParameterCounts(*self._whole([list(vars(counts).values()) for _, counts in made_ones]))
         self.text, self.device = architecture.get_text_config(), device
 
     def _whole(self, values: list[list[float]]) -> list[float]:
@@ -284,11 +287,11 @@ class Rehearsal:
             varied = len(np.unique(train.lengths // MULTIPLE)) > FEW_LENGTHS
             several = len(chosen) < min(len(train), math.prod(batch_shape(config)))
             try:
-                found = self._rehearse(config, objective, train, chosen, evaluated, several)
+                footprint = self._rehearse(config, objective, train, chosen, evaluated, several)
             except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
                 log.warning("%s can't be rehearsed: %s", self.text.model_type, error)
-                found = self._by_formula(train, chosen, config, several)
-        return replace(found, varied=varied, packed=packed)
+                footprint = self._by_formula(train, chosen, config, several)
+        return replace(footprint, varied=varied, packed=packed)
 
     def packed(self, longest: int, *, training: bool = True) -> bool:
         """Whether rows of up to that many tokens go through the packed forward."""
@@ -324,7 +327,7 @@ class Rehearsal:
         forward, loss, *backward = np.reshape(others[len(phases) :], (len(phases), len(KINDS)))
         trained = train.trained_counts[chosen].sum()
         more = trained / max(1, evaluated.trained_counts[largest].sum())
-        piece = Piece(
+        piece = MicroBatchWork(
             tokens=float(train.lengths[chosen].sum()),
             trained=float(trained),
             length=length_of(train.lengths[chosen]),
@@ -340,7 +343,7 @@ class Rehearsal:
     ) -> Footprint:
         length, trained = int(train.lengths[chosen].max()), int(train.trained_counts[chosen].sum())
         wide = 2 if next(self.models[0].parameters()).dtype == torch.float32 else 1
-        formula = Formula(self.text, config, len(chosen), length, trained, wide)
+        formula = StepFormula(self.text, config, len(chosen), length, trained, wide)
         counts, saved, left = self.counts, formula.saved, 4 * self.counts.trainable
         return Footprint(
             *((saved, saved + formula.logits, saved + left, left), left, saved, losses.LOGIT_BYTES),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from engine.diagnostics.launch.launch_time import TimedRun
-from engine.diagnostics.statistics.correction import MeasuredPrediction
+from engine.diagnostics.statistics.correction import Pair
+from store.documents.run import MeasuredRun
 
 
 def kind_of(method: str, task: str) -> str:
@@ -14,7 +14,7 @@ def kind_of(method: str, task: str) -> str:
     return f"{task} {method}"
 
 
-def memory_pairs(past: Sequence[dict[str, Any]]) -> list[MeasuredPrediction]:
+def memory_pairs(past: Sequence[MeasuredRun]) -> list[Pair]:
     """What was counted and measured beyond the process itself."""
     return [
         MeasuredPrediction(
@@ -27,7 +27,7 @@ def memory_pairs(past: Sequence[dict[str, Any]]) -> list[MeasuredPrediction]:
     ]
 
 
-def timed_runs(past: Sequence[dict[str, Any]]) -> list[TimedRun]:
+def timed_runs(past: Sequence[MeasuredRun]) -> list[TimedRun]:
     """What was counted and measured of runs that went to their end, or of whose course it is known how much
     they took, in one go."""
     return [
@@ -35,15 +35,15 @@ def timed_runs(past: Sequence[dict[str, Any]]) -> list[TimedRun]:
             run["counted_seconds"],
             run["run_seconds"],
             kind_of(run["method"], run["task"]),
-            run.get("settings") or "",
-            run.get("course") or 1.0,
-            (run.get("course_seconds") or 0.0) / run["counted_seconds"],
-            bool(run.get("stoppable")),
+            run["settings"],
+            run["course"] or 1.0,
+            (run["course_seconds"] or 0.0) / run["counted_seconds"],
+            run["stoppable"],
         )
         for run in past
-        if run["counted_seconds"] and run["run_seconds"] and (run.get("course") or not _stopped_early(run))
+        if run["counted_seconds"] and run["run_seconds"] and (run["course"] or not _stopped_early(run))
     ]
 
 
-def _stopped_early(run: dict[str, Any]) -> bool:
+def _stopped_early(run: MeasuredRun) -> bool:
     return run["stopped"] in ("early_stopping", "forgetting")

@@ -14,15 +14,15 @@ import numpy as np
 import torch
 
 from engine.costs.footprint import Rehearsal
-from engine.costs.run_costs import Cost, Costs, LabelsAsText, process_gib
+from engine.costs.run_costs import ConfigCost, CostBasis, CostedRows, LabelsAsText, process_gib
 from engine.evidence import class_evidence
 from engine.forward import label_text
 from engine.models import continued, models, weight_files
 from engine.models.bundled import ensure
 from engine.models.precision import choose_dtype
-from engine.objectives.classification import Classes
+from engine.objectives.classification import ClassObjective
 from engine.objectives.objectives import Objective, TrainedTokens
-from engine.objectives.preference import Preference
+from engine.objectives.preference import PreferenceObjective
 from engine.objectives.references import References
 from engine.objectives.replay import needed
 from engine.prepare import canaries, prepare
@@ -39,10 +39,10 @@ HELD_OUT_ROWS = 500  # of each held-out part, that are counted in a large data s
 LOOK, LAUNCH_LOOK = 5.0, 100.0  # seconds for the values of the weights, before each preview and at the launch
 SOME_ROWS = 20  # held-out rows by which answers are taken for labels
 
-Cut = Callable[[int], dict[str, prepare.Part]]
+Cut = Callable[[int], dict[str, prepare.TokenisedPart]]
 
 
-class Question:
+class PlannedRun:
     """{"config", "fingerprint", "split"} of an ask, and the rows that it is about.
 
     dealt: ids of the rows of each part; whole: tokens of those that are counted; parts: them, cut at `limit`
@@ -53,7 +53,7 @@ class Question:
     def __init__(self, job: Job) -> None:
         asked, home = CostsAsk.parse(job.config), job.home
         config = TrainConfig.parse(asked.config)
-        self.job, self.fingerprint, self.said = job, asked.fingerprint, config
+        self.job, self.fingerprint, self.config = job, asked.fingerprint, config
         if config.model in models.BUNDLED:
             ensure(config.model, home)
         source = models.resolve(config.model, home)
@@ -83,41 +83,32 @@ class Question:
             self.limit = canaries.fitting(config, self.whole["train"], self.limit)
         self.parts = cut(self.limit)
         rows = {name: len(ids) for name, ids in self.dealt.items()}
-        rows["train"] += canaries.planted_count(config)
-        self.costs = Costs(
-            job,
-            self.architecture,
-            rows,
-            self.parts,
-            cut,
-            process,
-            self._objective(),
-            self._labels(),
-            self._general(),
-        )
+        rows["train"] += canaries.canary_count(config)
+        costed = CostedRows(rows, self.parts, cut, self._objective(), self._labels(), self._general())
+        self.costs = CostBasis(job, self.architecture, costed, process)
         self.costs.probed = self._probed()
 
-    def cost(self, config: TrainConfig) -> Cost:
+    def cost(self, config: TrainConfig) -> ConfigCost:
         """The costs of `config`, resolved for these rows and this model. Raises ConfigError where its method
         can't be used with it."""
         dtype = choose_dtype(config.dtype, self.device)
         rows = len(self.dealt["train"])
         rehearsal = Rehearsal(self.architecture, config.resolved(rows), dtype, self.device.type)
         resolved = config.resolved(rows, round(rehearsal.counts.total))
-        return Cost(self.costs, resolved, rehearsal)
+        return ConfigCost(self.costs, resolved, rehearsal)
 
     def _read_answers(self) -> Cut:
         """Rows whose answers are trained, alone or in pairs."""
         job, whole = self.job, self._counted(self.dealt)
         self.whole: dict[str, TokenRows] = prepare.tokenise(
-            job.home, self.said, self.tokenizer, whole, fingerprint=self.fingerprint, kind=self.kind
+            job.home, self.config, self.tokenizer, whole, fingerprint=self.fingerprint, kind=self.kind
         )
         return lambda limit: {name: prepare.cut(rows, limit) for name, rows in self.whole.items()}
 
     def _read_classes(self) -> Cut:
         """Rows with labels, read of every dealt row, so that counts of classes are those of training."""
         rows = class_rows(
-            self.job.home, self.said, self.tokenizer, self.dealt, self.fingerprint, counted=self._counted
+            self.job.home, self.config, self.tokenizer, self.dealt, self.fingerprint, counted=self._counted
         )
         self.classes, self.whole, self.dealt = rows, rows.whole, rows.kept
         self.architecture = models.name_labels(
@@ -127,27 +118,28 @@ class Question:
 
     def _general(self) -> TokenRows | None:
         """General rows as the run would replay them; None without replay."""
-        rows = len(self.dealt["train"]) + canaries.planted_count(self.said)
-        config, positions = self.said.resolved(len(self.dealt["train"])), self.positions
+        rows = len(self.dealt["train"]) + canaries.canary_count(self.config)
+        config, positions = self.config.resolved(len(self.dealt["train"])), self.positions
         if not config.replay_share or config.task != "sft":
             return None
         held = self.fingerprint, np.concatenate([self.dealt[part] for part in prepare.PARTS[1:]])
-        source, wanted = self.job.config.get("replay"), needed(config, rows)
-        return general_rows.expected(self.job.home, config, self.tokenizer, source, held, wanted, positions)
+        order = general_rows.WantedRows(needed(config, rows), held, positions)
+        source = self.job.config.get("replay")
+        return general_rows.expected(self.job.home, config, self.tokenizer, source, order)
 
     def _probed(self) -> np.ndarray:
         """Tokens that the data sets which are probes take, each time that they are asked."""
         sources = self.job.config.get("probes") or []
-        if not sources or not self.said.probes or self.classes:
+        if not sources or not self.config.probes or self.classes:
             return np.zeros(2)
-        found = data_probes.find(self.job, self.said, self.tokenizer, self.positions, sources)
-        return data_probes.passing(found)
+        probes = data_probes.find(self.job, self.config, self.tokenizer, self.positions, sources)
+        return data_probes.passing(probes)
 
     def _objective(self) -> Objective:
         if self.classes:
-            return Classes(self.classes.labels, self.tokenizer.pad_token_id)
-        if self.said.task == "dpo":
-            return Preference(self.said, References.unknown(list(self.whole.values())))
+            return ClassObjective(self.classes.labels, self.tokenizer.pad_token_id)
+        if self.config.task == "dpo":
+            return PreferenceObjective(self.config, References.unknown(list(self.whole.values())))
         return TrainedTokens()
 
     def _labels(self) -> LabelsAsText | None:
@@ -158,11 +150,11 @@ class Question:
             names = self.classes.labels.names
         else:
             held_out = np.concatenate([self.dealt[part][:SOME_ROWS] for part in prepare.PARTS[1:]])
-            found = class_evidence.labels_answered(
+            answered_labels = class_evidence.labels_answered(
                 self.job.home, self.fingerprint, self.kind, self.dealt, held_out
             )
-            names = found[0].names if found else []
-        if not 0 < len(names) <= label_text.MOST_LABELS or self.said.task == "dpo":
+            names = answered_labels[0].names if answered_labels else []
+        if not 0 < len(names) <= label_text.MOST_LABELS or self.config.task == "dpo":
             return None
         # a head is held against the untuned model, a model that answers against itself before
         return LabelsAsText(label_text.label_tokens(self.tokenizer, names), 1 if self.classes else 2)

@@ -32,7 +32,7 @@ _FILLED = {aten._index_put_impl_.default, aten.index_put_.default, aten.index_pu
 
 
 @dataclass(frozen=True)
-class Step:
+class RehearsedStep:
     """Bytes beyond those that lay there before the step: `saved` when the backward pass starts, `phases` the
     most in each of PHASES, `left` after it (the gradients). done: what it does in each of PHASES
     (operations.KINDS)."""
@@ -75,7 +75,7 @@ class Living(TorchDispatchMode):
     def __init__(self, device: str = "meta") -> None:
         super().__init__()
         self.device = device
-        self.known: dict[int, Any] = {}
+        self.alive: dict[int, Any] = {}
         self.bytes = 0
         self.phase = 0
         self.most = [0] * len(PHASES)
@@ -87,7 +87,7 @@ class Living(TorchDispatchMode):
         devices = {tensor.device.type for tensor in taken}
         if func.is_view and devices == {"meta"}:  # a third of all operations; nothing is made
             return func(*args, **kwargs)
-        known = None
+        shaped_work = None
         if func in _COUNTING:
             out = func(*args, **{**kwargs, "device": "cpu"})
         elif func in _MASKED and (mask := _mask(args[1])) is not None:
@@ -96,7 +96,7 @@ class Living(TorchDispatchMode):
             out = torch.empty_like(args[0]) if func is aten.index_put.default else args[0]
         elif "meta" in devices or _holds_meta(kwargs):
             args = args if devices == {"meta"} else _on_meta(args)
-            out, known = self._shaped(func, args, kwargs and _on_meta(kwargs))
+            out, shaped_work = self._shaped(func, args, kwargs and _on_meta(kwargs))
         else:
             out = func(*args, **kwargs)
         made = _tensors(out)
@@ -106,18 +106,18 @@ class Living(TorchDispatchMode):
             if tensor.device.type == self.device and tensor.untyped_storage()._cdata not in there:
                 self.add(tensor)
         if made and made[0].device.type == self.device and not func.is_view:
-            self.did(known or operations.work(func, taken, made))
+            self.did(shaped_work or operations.work(func, taken, made))
         return out
 
-    def _shaped(self, func: Any, args: Any, kwargs: Any) -> tuple[Any, operations.Work | None]:
+    def _shaped(self, func: Any, args: Any, kwargs: Any) -> tuple[Any, operations.OperationWork | None]:
         """What an operation gives, and its work. torch works that out in Python, and layers are alike: it is
         asked once."""
         if func._schema.is_mutable:
             in_place = func._opname.endswith("_") and torch.Tag.inplace_view not in func.tags
             return (args[0] if in_place else func(*args, **kwargs)), None
         key = func, _shapes(args), _shapes(kwargs)
-        known = _KNOWN.get(key)
-        if known is None:
+        cached_outcome = _KNOWN.get(key)
+        if cached_outcome is None:
             out = func(*args, **kwargs)
             taken = _tensors((args, *kwargs.values()))
             there = {tensor.untyped_storage()._cdata for tensor in taken}
@@ -125,10 +125,10 @@ class Living(TorchDispatchMode):
                 work = operations.work(func, _tensors(args), [out])
                 _KNOWN[key] = out.shape, out.stride(), out.dtype, work
             return out, None
-        shape, stride, dtype, work = known
+        shape, stride, dtype, work = cached_outcome
         return torch.empty_strided(shape, stride, dtype=dtype, device=META), work
 
-    def did(self, work: operations.Work) -> None:
+    def did(self, work: operations.OperationWork) -> None:
         """Add an operation's work to that of the phase."""
         done, times = self.done[self.phase], operations.times()
         done[0] += times * work[0]
@@ -140,15 +140,15 @@ class Living(TorchDispatchMode):
         """Count its storage until nobody holds it any more."""
         storage = tensor.untyped_storage()
         key = storage._cdata
-        if key in self.known:
+        if key in self.alive:
             return
         size = storage.nbytes()
 
         def gone(_: Any) -> None:
-            del self.known[key]
+            del self.alive[key]
             self.bytes -= size
 
-        self.known[key] = weakref.ref(storage, gone)
+        self.alive[key] = weakref.ref(storage, gone)
         self.bytes += size
         self.most[self.phase] = max(self.most[self.phase], self.bytes)
 
@@ -193,14 +193,14 @@ def _tensors(value: Any) -> list[torch.Tensor]:
     """Those among arguments or results, and in lists among them."""
     if isinstance(value, torch.Tensor):
         return [value]
-    found: list[torch.Tensor] = []
+    tensors: list[torch.Tensor] = []
     if isinstance(value, (list, tuple)):
         for part in value:
             if isinstance(part, torch.Tensor):
-                found.append(part)
+                tensors.append(part)
             elif isinstance(part, (list, tuple)):
-                found += _tensors(part)
-    return found
+                tensors += _tensors(part)
+    return tensors
 
 
 def _shapes(value: Any) -> Any:
@@ -238,7 +238,9 @@ def _on_meta(value: Any) -> Any:
     return torch.device("meta") if isinstance(value, torch.device) else value
 
 
-def run_step(model: Any, loss: Callable[[], torch.Tensor], layers: int, device: str = "meta") -> Step:
+def run_step(
+    model: Any, loss: Callable[[], torch.Tensor], layers: int, device: str = "meta"
+) -> RehearsedStep:
     """Forward, loss and backward of a model on the meta device; `loss` computes the loss of one
     micro-batch."""
     living = Living(device)
@@ -250,7 +252,7 @@ def run_step(model: Any, loss: Callable[[], torch.Tensor], layers: int, device: 
         total.backward()
         del total
         left = living.bytes
-    return Step(saved, tuple(living.most), left, living.done)
+    return RehearsedStep(saved, tuple(living.most), left, living.done)
 
 
 def run_forward(model: Any, forward: Callable[[], Any], layers: int) -> tuple[int, list[list[float]]]:

@@ -37,11 +37,12 @@ from engine.probes.own_samples import LENGTH
 from engine.rows.render import TokenRows
 from engine.training.state import evaluation_steps
 from engine.worker.job import Job
-from store.catalog.methods import METHODS
+from store.catalog.methods import FIRST_METHOD, LIGHT_METHOD, METHODS
 from store.config.run_speed import may_stop, speed_settings
 from store.config.train_config import TrainConfig
 from store.contract.errors import TunebenchError
-from store.documents.preview import FittingChange
+from store.documents.preview import FittingChange, MemoryEstimate, TimeEstimate
+from store.documents.split import PartRows
 
 # Pages of libraries that a run has touched by its end. A fork begins with hardly any of them.
 LIBRARIES_GIB = 0.05
@@ -70,25 +71,27 @@ def process_gib(device: torch.device) -> float:
     return (own.rss - own.shared) / memory.GIB + LIBRARIES_GIB
 
 
-class Costs:
+@dataclass(frozen=True)
+class CostedRows:
+    """The rows that a run's costs are counted on. rows: of each part of the whole data set; parts: those that
+    are counted, cut to length; cut: them, cut at another length; general: those that would be replayed."""
+
+    rows: dict[str, int]
+    parts: dict[str, prepare.TokenisedPart]
+    cut: Callable[[int], dict[str, prepare.TokenisedPart]]
+    objective: Objective
+    labels: LabelsAsText | None = None
+    general: TokenRows | None = None
+
+
+class CostBasis:
     """The rows of one question, its device and what runs on that device needed."""
 
-    def __init__(
-        self,
-        job: Job,
-        architecture: PreTrainedConfig,
-        rows: dict[str, int],
-        parts: dict[str, prepare.Part],
-        cut: Callable[[int], dict[str, prepare.Part]],
-        process: float,
-        objective: Objective,
-        labels: LabelsAsText | None = None,
-        general: TokenRows | None = None,
-    ) -> None:
-        self.job, self.architecture, self.rows, self.parts = job, architecture, rows, parts
-        self.general = general
+    def __init__(self, job: Job, architecture: PreTrainedConfig, costed: CostedRows, process: float) -> None:
+        self.job, self.architecture, self.process = job, architecture, process
+        self.rows, self.parts, self.cut = costed.rows, costed.parts, costed.cut
+        self.objective, self.labels, self.general = costed.objective, costed.labels, costed.general
         self.probed = np.zeros(2)  # tokens of data sets that are probes, and those with logits
-        self.cut, self.process, self.objective, self.labels = cut, process, objective, labels
         self.device = torch.device(job.device)
         self.rates = cache(partial(calibrate.rates, job.home, self.device))
         self.device_name = device_name(self.device)
@@ -99,6 +102,11 @@ class Costs:
         part = self.parts[name]
         scale = self.rows[name] / max(1, len(part.whole))
         return len(part.rows.ids) * scale, int(part.rows.trained.sum()) * scale
+
+    @property
+    def part_rows(self) -> PartRows:
+        """Rows of each part."""
+        return {"train": self.rows["train"], "validation": self.rows["validation"], "test": self.rows["test"]}
 
     @property
     def train_rows(self) -> int:
@@ -121,7 +129,7 @@ class Costs:
         )
         return time_range(timed_runs(self.past), coming)
 
-    def shorter(self, limit: int) -> Costs:
+    def shorter(self, limit: int) -> CostBasis:
         """The same with rows cut at `limit` tokens."""
         shorter = copy(self)
         shorter.parts = self.cut(limit)
@@ -132,7 +140,7 @@ class Costs:
         free, _ = memory.available_gib(self.device)
         return free
 
-    def fitting(self, cost: Cost, limit: int) -> list[FittingChange]:
+    def fitting(self, cost: ConfigCost, limit: int) -> list[FittingChange]:
         """The nearest settings that fit into what is free."""
         config = cost.config
         settings = fitting.MemorySettings(
@@ -143,14 +151,15 @@ class Costs:
         )
         made: dict[tuple[str, str, bool], Rehearsal] = {}
 
-        def need(change: dict[str, Any]) -> tuple[float, float] | None:
+        def need(change: fitting.Change) -> tuple[float, float] | None:
             try:
                 changed = TrainConfig.parse(cost.config.model_dump() | change)
                 key = changed.method, changed.held, changed.gradient_checkpointing
-                costs = self.shorter(change["max_length"]) if "max_length" in change else self
-                found = Cost(costs, changed, made.get(key))
-                made[key] = found.rehearsal
-                needed = found.memory()
+                cut = changed.max_length if "max_length" in change else None
+                costs = self.shorter(cut) if cut else self
+                changed_cost = ConfigCost(costs, changed, made.get(key))
+                made[key] = changed_cost.rehearsal
+                needed = changed_cost.memory()
             except TunebenchError:
                 return None
             return needed["peak_gib"], needed["high_gib"]
@@ -158,10 +167,10 @@ class Costs:
         return fitting.nearest(settings, need, self.available_gib(), _lighter(cost.config))
 
 
-class Cost:
+class ConfigCost:
     """One config of a question."""
 
-    def __init__(self, costs: Costs, config: TrainConfig, rehearsal: Rehearsal | None = None) -> None:
+    def __init__(self, costs: CostBasis, config: TrainConfig, rehearsal: Rehearsal | None = None) -> None:
         self.costs, self.config = costs, config
         self.dtype = choose_dtype(config.dtype, costs.device)
         self.rehearsal = rehearsal or Rehearsal(costs.architecture, config, self.dtype, costs.device.type)
@@ -185,13 +194,15 @@ class Cost:
         """The largest micro-batch, rehearsed."""
         held_out = self.costs.parts["validation"].rows
         rows = self.train
-        found = self.rehearsal.run(
+        footprint = self.rehearsal.run(
             self.config, rows, held_out if len(held_out) else rows, self.costs.objective
         )
         if replay := self.replay:
             objective = BesideBase() if self.config.kl_beta else TrainedTokens()
-            found = found.at_least(self.rehearsal.run(replay.beside, replay.rows, replay.rows, objective))
-        return replace(found, labels=self._labels_bytes())
+            footprint = footprint.at_least(
+                self.rehearsal.run(replay.beside, replay.rows, replay.rows, objective)
+            )
+        return replace(footprint, labels=self._labels_bytes())
 
     @property
     def replay(self) -> Replay | None:
@@ -206,22 +217,21 @@ class Cost:
         train = self.costs.parts["train"].rows
         return train if len(train) else _blank(self.config.max_length or 8)
 
-    def memory(self) -> dict[str, Any]:
-        """The estimate against what is free."""
-        costs = self.costs
-        found = estimate.memory(
-            self.counts,
-            self.footprint,
-            self.config,
-            self.dtype,
-            costs.device,
-            process_gib=costs.process,
-            correction=costs.memory_correction(self.config),
-        )
-        free = costs.available_gib()
-        return found | {"available_gib": free, "fits": found["high_gib"] <= free}
+    @property
+    def counted_step(self) -> estimate.CountedStep:
+        """What the estimates count with."""
+        return estimate.CountedStep(self.counts, self.footprint, self.config, self.dtype, self.costs.device)
 
-    def time(self) -> dict[str, Any]:
+    def memory(self) -> MemoryEstimate:
+        """The estimate against what is free."""
+        return estimate.memory(
+            self.counted_step,
+            process_gib=self.costs.process,
+            available_gib=self.costs.available_gib(),
+            correction=self.costs.memory_correction(self.config),
+        )
+
+    def time(self) -> TimeEstimate:
         """The estimate for the whole run, evaluations and answers included."""
         config, costs = self.config, self.costs
         work, text = work_of(self), costs.architecture.get_text_config()
@@ -231,16 +241,8 @@ class Cost:
             text.hidden_size,
             inner,
         )
-        return estimate.seconds(
-            self.counts,
-            self.footprint,
-            config,
-            self.dtype,
-            costs.device,
-            work,
-            costs.rates(self.dtype, shape, calibrate.rounded(work.length)),
-            partial(costs.time_correction, config),
-        )
+        rates = costs.rates(self.dtype, shape, calibrate.rounded(work.length))
+        return estimate.seconds(self.counted_step, work, rates, partial(costs.time_correction, config))
 
     def _labels_bytes(self) -> float:
         """What asking a model for the text of labels takes."""
@@ -250,7 +252,7 @@ class Cost:
             return 0.0
         longest = max(1, *lengths)
         if self.config.task == "classification":  # the untuned model is asked, not the one with a head
-            packed = costs.device.type == "cpu" and packable.known(costs.architecture)
+            packed = costs.device.type == "cpu" and packable.is_packable(costs.architecture)
         else:
             packed = self.rehearsal.packed(longest, training=False)
         text = costs.architecture.get_text_config()
@@ -262,7 +264,7 @@ def _lighter(config: TrainConfig) -> list[dict[str, Any]]:
     method = METHODS[config.method]
     own = {"learning_rate": None}  # each method has its own
     if not method.adapter:
-        return [own | {"method": "lora"}, own | {"method": "qlora"}]
+        return [own | {"method": FIRST_METHOD}, own | {"method": LIGHT_METHOD}]
     if config.held:
         return []
     if "load_in_4bit" in method.fields:
@@ -277,7 +279,7 @@ def _blank(length: int) -> TokenRows:
     return TokenRows(np.zeros(1, np.int64), starts, ids, trained, np.zeros(1, np.uint8))
 
 
-def work_of(cost: Cost) -> estimate.Work:
+def work_of(cost: ConfigCost) -> estimate.RunWork:
     """What passes through the model over the whole run."""
     config, costs = cost.config, cost.costs
     epochs = cost.steps / cost.per_epoch
@@ -300,7 +302,7 @@ def work_of(cost: Cost) -> estimate.Work:
         evaluated = evaluated + 2 * (SUITE + validation + task + cost.costs.probed)
         written = WIDE * (samples.LENGTH + 2 * requests.LENGTH)
         if config.task == "sft":
-            written += 2 * ASTRAY * -(-_recalled(cost) // ANSWERED)
+            written += 2 * ASTRAY * -(-_extraction_rows(cost) // ANSWERED)
     if config.canaries:
         evaluated = evaluated + _canaries(cost)  # of the tuned model alone
     prompts = 0 if config.task == "classification" else config.sample_prompts
@@ -315,7 +317,7 @@ def work_of(cost: Cost) -> estimate.Work:
         evaluated = evaluated + more * (config.kl_beta > 0)  # passes through the base too
         if not config.replay_dataset:
             written += LENGTH * -(-len(replay.rows) // ANSWERED)
-    return estimate.Work(
+    return estimate.RunWork(
         train_tokens=trained[0],
         train_trained=trained[1],
         pieces=pieces,
@@ -330,7 +332,7 @@ def work_of(cost: Cost) -> estimate.Work:
     )
 
 
-def _padding(cost: Cost) -> float:
+def _padding(cost: ConfigCost) -> float:
     """Tokens that pass through the model over those of the rows, in micro-batches as in training."""
     lengths = cost.train.lengths
     grouped = lengths if cost.costs.objective.grouped else np.ones(len(lengths), np.int64)
@@ -340,7 +342,7 @@ def _padding(cost: Cost) -> float:
     return whole / max(1, int(lengths.sum()))
 
 
-def _labels_asked(cost: Cost, labels: LabelsAsText, mean_length: float) -> np.ndarray:
+def _labels_asked(cost: ConfigCost, labels: LabelsAsText, mean_length: float) -> np.ndarray:
     """Tokens, and those with logits, of asking models for the labels of held-out rows."""
     _, rows = _held_out(cost)
     device, seed = cost.costs.device.type, cost.config.seed
@@ -348,30 +350,30 @@ def _labels_asked(cost: Cost, labels: LabelsAsText, mean_length: float) -> np.nd
     return np.array([asked * (mean_length + LABEL_COST * labels.tokens), asked * labels.tokens])
 
 
-def _recalled(cost: Cost) -> int:
+def _extraction_rows(cost: ConfigCost) -> int:
     """Rows that are to be written from memory, about: those whose answer is long enough, up to a limit."""
     rows, parts = cost.costs.rows, cost.costs.parts
-    own = rows["train"] - canaries.planted_count(cost.config)
+    own = rows["train"] - canaries.canary_count(cost.config)
     asked = {"train": ("train", min(own, rows["validation"])), "held_out": _held_out(cost)}
-    found = {}
+    written_rows = {}
     for name, (part, count) in asked.items():
         counted = parts[part].rows
         long = extraction_prompts.long_enough(
             counted.trained_counts[counted.row_ids >= 0]
         )  # without canaries
-        found[name] = (
+        written_rows[name] = (
             min(extraction_prompts.MOST[name], round(count * float(long.mean()))) if len(long) else 0
         )
-    return sum(found.values()) if found["train"] else 0
+    return sum(written_rows.values()) if written_rows["train"] else 0
 
 
-def _held_out(cost: Cost) -> tuple[str, int]:
+def _held_out(cost: ConfigCost) -> tuple[str, int]:
     """The part that judges the run, and its rows."""
     part = "test" if cost.costs.rows["test"] else "validation"
     return part, cost.costs.rows[part]
 
 
-def _canaries(cost: Cost) -> np.ndarray:
+def _canaries(cost: ConfigCost) -> np.ndarray:
     """Tokens, and those with logits, of measuring every canary once: planted or not, they are alike."""
     train = cost.costs.parts["train"].rows
     own = train.take(np.flatnonzero(train.row_ids < 0))

@@ -72,20 +72,21 @@ def examples(job: Job, config: EvaluateConfig, row_ids: np.ndarray) -> dict[int,
     train = np.setdiff1d(_dealt(job, config, fingerprint, own)["train"], held)
     _, first = np.unique(digests[train], return_index=True)
     ids = split.first_by_hash(digests, train[np.sort(first)], len(train), config.seed + EXAMPLES)
-    found: list[ChoiceQuestion] = []
+    pool: list[Question] = []
     for start in range(0, len(ids), CHUNK):
-        found += [one for one in load_questions(job.home, fingerprint, ids[start : start + CHUNK]) if one]
-        if len(found) > config.choice_examples:
+        chunk = load_questions(job.home, fingerprint, ids[start : start + CHUNK])
+        pool += [example for example in chunk if example]
+        if len(pool) > config.choice_examples:
             break
-    if len(found) <= config.choice_examples:
+    if len(pool) <= config.choice_examples:
         raise ConfigError(
-            f"choice_examples is {config.choice_examples}, and the training part has {len(found)} questions.",
+            f"choice_examples is {config.choice_examples}, and the training part has {len(pool)} questions.",
             fix="Set it lower: one more is needed than stands before a question.",
             field="choice_examples",
         )
-    few = found[: config.choice_examples + 1]
+    few = pool[: config.choice_examples + 1]
     return {
-        row_id: [one for one in few if digests[one.row_id] != digests[row_id]][: config.choice_examples]
+        row_id: [each for each in few if digests[each.row_id] != digests[row_id]][: config.choice_examples]
         for row_id in row_ids.tolist()
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -16,19 +16,19 @@ from engine.diagnostics.phrasing import plural
 from engine.evaluation import evaluate_draw
 from engine.evaluation.evaluated import Evaluated
 from engine.evaluation.questions import questions
-from engine.forward.generation import Sampling, answers
+from engine.forward.generation import Generation, Sampling, answers
 from engine.forward.losses import row_losses
 from engine.models import memory
-from engine.objectives.classification import Classes
+from engine.objectives.classification import ClassObjective
 from engine.prepare import prepare
-from engine.probes.choice_scores import ChoiceRow, choose
+from engine.probes.choice_scores import ChoicePrompts, ChoiceRow, choose
 from engine.rows import dataset, labelled
 from engine.rows.choice_items import picked
 from engine.rows.labelled import UNSEEN, Labels
 from engine.rows.render import REASONS, TokenRows
-from engine.rows.tokens import RowsToTokenise, tokenised
+from engine.rows.tokens import tokenised
 from engine.worker.job import Job
-from engine.worker.progress import Pass
+from engine.worker.progress import ProgressReporter
 from store.config.evaluate_config import EvaluateConfig
 from store.documents.job import OrderDataset
 
@@ -51,14 +51,23 @@ SCHEMA = pa.schema(
 )
 
 
+class LackingRows(TypedDict):
+    """Rows by what they lack, and those that were cut for the loss."""
+
+    no_prompt: int
+    no_reference: int
+    no_loss: int
+    cut: int
+
+
 @dataclass
-class Found:
+class AnsweredRows:
     """`table`: SCHEMA, a line for every row. asked: whether answers were generated. counts: rows by what they
     lack; reasons: why, a word for each such row. log_probabilities [rows, classes]: of a head."""
 
     table: pa.Table
     asked: bool
-    counts: dict[str, int]
+    counts: LackingRows
     reasons: list[str]
     notices: list[str]
     log_probabilities: np.ndarray | None = None
@@ -71,7 +80,7 @@ def written(
     data: OrderDataset,
     row_ids: np.ndarray,
     timed: Timed,
-) -> Found:
+) -> AnsweredRows:
     """The losses of the rows' own answers, and the answers of the model where some metric looks at them."""
     fingerprint = data["fingerprint"]
     asked = questions(subject.tokenizer, job.home, fingerprint, row_ids)
@@ -79,28 +88,30 @@ def written(
         part = _tokens(job, config, subject, data, row_ids)
         losses = _losses(job, config, subject, part.rows)
     columns = _of_rows(row_ids, part.rows, losses, subject.tokenizer)
-    found: list[str | None] = [None] * len(asked)
+    predictions: list[str | None] = [None] * len(asked)
     if config.generates:
         with timed("answers"):
-            said = iter(_answers(job, config, subject, [q.rendered for q in asked if q.rendered is not None]))
-            found = [next(said) if q.rendered is not None else None for q in asked]
+            generated = iter(
+                _answers(job, config, subject, [q.rendered for q in asked if q.rendered is not None])
+            )
+            predictions = [next(generated) if q.rendered is not None else None for q in asked]
     chosen: list[ChoiceRow] = []
     if config.chooses:
         with timed("choices"):
             chosen = _choices(job, config, subject, fingerprint, row_ids)
         columns |= _of_choices(chosen)
         if not config.generates:
-            found = [_picked(row) for row in chosen]
+            predictions = [_picked(row) for row in chosen]
     columns |= {
-        "prompt": [q.shown for q in asked],
-        "prediction": found,
+        "prompt": [q.readable for q in asked],
+        "prediction": predictions,
         "reference": [q.reference for q in asked],
         "label": [q.label for q in asked],
         "probability": [None] * len(asked),
     }
     unasked = [q.reason for q in asked if q.rendered is None]
     untold = [REASONS[code] for code in part.whole.reasons.tolist() if code]
-    counts = {
+    counts: LackingRows = {
         "no_prompt": len(unasked),
         "no_reference": sum(q.reference is None for q in asked),
         "no_loss": len(row_ids) - len(part.rows),
@@ -108,14 +119,14 @@ def written(
     }
     notices = [f"{plural(part.truncated, 'row')} cut for the loss: too long."] if part.truncated else []
     untold += [row.reason for row in chosen if row.reason]
-    return Found(_table(row_ids, columns), config.generates, counts, [*unasked, *untold], notices)
+    return AnsweredRows(_table(row_ids, columns), config.generates, counts, [*unasked, *untold], notices)
 
 
 def _choices(
     job: Job, config: EvaluateConfig, subject: Evaluated, fingerprint: str, row_ids: np.ndarray
 ) -> list[ChoiceRow]:
     """Every choice of the rows, scored."""
-    tell = Pass(job, len(row_ids), "rows", "Scoring the choices")
+    tell = ProgressReporter(job, len(row_ids), "rows", "Scoring the choices")
     device = torch.device(job.device)
 
     def on_rows(done: int) -> None:
@@ -126,9 +137,7 @@ def _choices(
         subject.model,
         subject.tokenizer,
         load_questions(job.home, fingerprint, row_ids),
-        evaluate_draw.examples(job, config, row_ids),
-        listed=config.list_choices,
-        room=subject.positions,
+        ChoicePrompts(evaluate_draw.examples(job, config, row_ids), config.list_choices, subject.positions),
         device=device,
         batch_size=config.per_device_eval_batch_size,
         on_rows=on_rows,
@@ -152,8 +161,8 @@ def _picked(row: ChoiceRow) -> str | None:
 
 def _tokens(
     job: Job, config: EvaluateConfig, subject: Evaluated, data: OrderDataset, row_ids: np.ndarray
-) -> prepare.Part:
-    tell = Pass(job, len(row_ids), "rows", "Tokenising")
+) -> prepare.TokenisedPart:
+    tell = ProgressReporter(job, len(row_ids), "rows", "Tokenising")
     rows = tokenised(
         job.home,
         subject.tokenizer,
@@ -178,7 +187,7 @@ def _losses(job: Job, config: EvaluateConfig, subject: Evaluated, rows: TokenRow
     """Summed nats of each row."""
     if not len(rows):
         return np.zeros(0)
-    tell = Pass(job, len(rows), "rows", "Measuring the loss of the rows")
+    tell = ProgressReporter(job, len(rows), "rows", "Measuring the loss of the rows")
     device = torch.device(job.device)
 
     def on_batch(done: int) -> None:
@@ -190,24 +199,21 @@ def _losses(job: Job, config: EvaluateConfig, subject: Evaluated, rows: TokenRow
 
 
 def _answers(job: Job, config: EvaluateConfig, subject: Evaluated, rendered: list[str]) -> list[str]:
-    pace = Pass(job, 0, "tokens", "Answering the prompts")
+    report = ProgressReporter(job, 0, "tokens", "Answering the prompts")
 
     def on_token(done: int, most: int) -> None:
         memory.guard(subject.config, torch.device(job.device))
-        pace.total = most
-        pace(done)
+        report(done, most)
 
     drawn = Sampling(config.temperature, config.top_p, config.seed) if config.do_sample else None
     return answers(
         subject.model,
         subject.tokenizer,
         rendered,
-        max_new_tokens=config.max_new_tokens,
-        device=job.device,
-        batch_size=config.per_device_eval_batch_size,
-        sampling=drawn,
-        steady=True,
-        on_token=on_token,
+        Generation(
+            config.max_new_tokens, job.device, config.per_device_eval_batch_size, sampling=drawn, steady=True
+        ),
+        on_token,
     )
 
 
@@ -216,14 +222,18 @@ def _of_rows(
 ) -> dict[str, list[Any]]:
     """loss_sum, tokens and bytes by row, None for a row that has no loss. Bytes are those of the text whose
     tokens are counted, without special ones."""
-    told = [rows.row(i)[0][rows.row(i)[1]] for i in range(len(rows))]
-    texts = tokenizer.batch_decode([ids.tolist() for ids in told], skip_special_tokens=True) if told else []
+    target_ids = [rows.row(i)[0][rows.row(i)[1]] for i in range(len(rows))]
+    texts = (
+        tokenizer.batch_decode([ids.tolist() for ids in target_ids], skip_special_tokens=True)
+        if target_ids
+        else []
+    )
     sizes = [len(text.encode("utf-8", "replace")) for text in texts]
     place = {row_id: i for i, row_id in enumerate(rows.row_ids.tolist())}
     at = [place.get(row_id) for row_id in row_ids.tolist()]
     return {
         "loss_sum": [None if i is None else float(losses[i]) for i in at],
-        "tokens": [None if i is None else len(told[i]) for i in at],
+        "tokens": [None if i is None else len(target_ids[i]) for i in at],
         "bytes": [None if i is None else sizes[i] for i in at],
     }
 
@@ -235,7 +245,7 @@ def headed(
     data: OrderDataset,
     row_ids: np.ndarray,
     timed: Timed,
-) -> Found:
+) -> AnsweredRows:
     """The class that a head gives each row, and how sure it is of all classes."""
     names, fingerprint = subject.labels or [], data["fingerprint"]
     texts = labelled.texts(job.home, fingerprint, row_ids)
@@ -249,18 +259,19 @@ def headed(
     kept = np.flatnonzero(rows.lengths > 0)
     logs = np.full((len(row_ids), len(names)), np.nan)
     with timed("answers"):
-        tell = Pass(job, len(kept), "rows", "Classifying the rows")
-        objective = Classes(labels, subject.tokenizer.pad_token_id)
+        tell = ProgressReporter(job, len(kept), "rows", "Classifying the rows")
+        objective = ClassObjective(labels, subject.tokenizer.pad_token_id)
         size, device = config.per_device_eval_batch_size, torch.device(job.device)
         logs[kept] = objective.predict(subject.model, rows.take(kept), size, device, tell)
     columns: dict[str, list[Any]] = _classified(names, ids, logs)
     columns |= {"prompt": texts, "reference": truths}
     # a row that can't be read has no probabilities: no metric may score it
     columns["label"] = [
-        None if said is None else label for label, said in zip(truths, columns["prediction"], strict=True)
+        None if prediction is None else label
+        for label, prediction in zip(truths, columns["prediction"], strict=True)
     ]
     unseen = sum(label is not None and label not in index for label in truths)
-    counts = {
+    counts: LackingRows = {
         "no_prompt": len(row_ids) - len(kept),
         "no_reference": sum(label is None for label in truths),
         "no_loss": sum(value is None for value in columns["loss_sum"]),
@@ -268,16 +279,16 @@ def headed(
     }
     notices = [f"{plural(unseen, 'row')} with a label that training doesn't know: wrong."] if unseen else []
     reasons = ["the row has no text"] * counts["no_prompt"]
-    return Found(_table(row_ids, columns), True, counts, reasons, notices, logs)
+    return AnsweredRows(_table(row_ids, columns), True, counts, reasons, notices, logs)
 
 
 def _classified(names: list[str], ids: np.ndarray, logs: np.ndarray) -> dict[str, list[Any]]:
     """The likeliest class of each row and its probability, and the loss of its own, which `ids` names. logs
     [rows, classes]: NaN for a row that could not be read."""
     asked = ~np.isnan(logs).any(axis=1)
-    best = [int(row.argmax()) if known else None for row, known in zip(logs, asked, strict=True)]
-    told = asked & (ids != UNSEEN)
-    loss = [float(-logs[i, ids[i]]) if told[i] else None for i in range(len(ids))]
+    best = [int(row.argmax()) if is_read else None for row, is_read in zip(logs, asked, strict=True)]
+    has_class = asked & (ids != UNSEEN)
+    loss = [float(-logs[i, ids[i]]) if has_class[i] else None for i in range(len(ids))]
     return {
         "prediction": [None if i is None else names[i] for i in best],
         "probability": [None if i is None else float(np.exp(logs[row, i])) for row, i in enumerate(best)],

@@ -15,7 +15,7 @@ import torch
 from engine.models import continued, models, quantised, saving
 from engine.models.apply_method import trainable
 from engine.models.bundled import ensure
-from engine.models.continued import Earlier
+from engine.models.continued import EarlierRun
 from engine.models.precision import choose_dtype
 from engine.objectives.classification import widen_head
 from engine.prepare import prepare
@@ -23,6 +23,7 @@ from engine.runs.tasks import RUNS
 from engine.training import checkpoint
 from engine.training.optimizer import Masters
 from engine.worker.job import Job
+from store.catalog.methods import WHOLE_METHOD
 from store.config.evaluate_config import CHECKPOINTS, EvaluateConfig
 from store.config.train_config import TrainConfig
 from store.contract.errors import ConfigError, NotFoundError, StateError
@@ -48,7 +49,7 @@ def load(job: Job, config: EvaluateConfig) -> Evaluated:
         plain = TrainConfig(
             model=config.model,
             dataset=config.dataset,
-            method="full",
+            method=WHOLE_METHOD,
             dtype=config.dtype,
             chat_template=config.chat_template,
             trust_remote_code=config.trust_remote_code,
@@ -63,23 +64,23 @@ def load(job: Job, config: EvaluateConfig) -> Evaluated:
     return tuned(job, run)
 
 
-def _in_dtype(run: Earlier, dtype: str) -> Earlier:
+def _in_dtype(run: EarlierRun, dtype: str) -> EarlierRun:
     """The run as it is loaded in that precision; auto leaves it its own."""
     if dtype == "auto":
         return run
     return replace(run, config=run.config.model_copy(update={"dtype": dtype}))
 
 
-def of_run(job: Job, run_id: str) -> Earlier:
+def of_run(job: Job, run_id: str) -> EarlierRun:
     """The run by its folder. Raises NotFoundError."""
     folder = JobDir(job.home.jobs / run_id)
     order = read_json(folder.config) if folder.path.parent == job.home.jobs else None
     if not order:
         raise NotFoundError(f"There is no folder of the run {run_id}.", fix="It may have been deleted.")
-    return Earlier(folder, TrainConfig.parse(order["config"]), order["dataset"]["fingerprint"])
+    return EarlierRun(folder, TrainConfig.parse(order["config"]), order["dataset"]["fingerprint"])
 
 
-def _check_ended(run: Earlier, config: EvaluateConfig) -> None:
+def _check_ended(run: EarlierRun, config: EvaluateConfig) -> None:
     """Raise StateError unless what the run left is the checkpoint that is asked for."""
     name, wanted = run.config.name, config.checkpoint
     if not (run.folder.model / "tunebench.json").exists():
@@ -114,7 +115,7 @@ def _untouched(job: Job, config: TrainConfig, source: str) -> Evaluated:
     return Evaluated(model, tokenizer, config, prepare.positions(model.config, config))
 
 
-def _base(job: Job, run: Earlier) -> Evaluated:
+def _base(job: Job, run: EarlierRun) -> Evaluated:
     """What the run began with: of one that went on from another, that one's model."""
     config = run.config
     if config.init_from and (continued.further(config) or not run.folder.base.exists()):
@@ -125,7 +126,7 @@ def _base(job: Job, run: Earlier) -> Evaluated:
     return _untouched(job, config, source)
 
 
-def tuned(job: Job, run: Earlier) -> Evaluated:
+def tuned(job: Job, run: EarlierRun) -> Evaluated:
     """The model that the run left."""
     config, folder = run.config, str(run.folder.model)
     if config.model in models.BUNDLED:
@@ -155,7 +156,7 @@ def tuned(job: Job, run: Earlier) -> Evaluated:
 class _Resumed(Job):
     """The run's job as a resume would see it, with the device, progress and cancelling of this one."""
 
-    def __init__(self, job: Job, run: Earlier) -> None:
+    def __init__(self, job: Job, run: EarlierRun) -> None:
         vars(self).update(vars(job))
         self.dir, self.resume = run.folder, True
         self.order = read_json(run.folder.config)
@@ -168,16 +169,16 @@ class _Resumed(Job):
         """It said so when it began."""
 
 
-def _checkpoint(job: Job, run: Earlier, *, best: bool) -> Evaluated:
+def _checkpoint(job: Job, run: EarlierRun, *, best: bool) -> Evaluated:
     """The weights that the run was at when it was stopped, or its best ones until then."""
     config = run.config.model_copy(update={"probes": False})
     began = RUNS[config.task](_Resumed(job, run), config)
     began.open()
     train, _, _ = began.prepare()
     model = began.build(train)
-    found = checkpoint.newest(run.folder.checkpoints)
-    assert found is not None
-    tensors, document = found
+    newest = checkpoint.newest(run.folder.checkpoints)
+    assert newest is not None
+    tensors, document = newest
     step = document["state"]["best_step"]
     if best and step is None:
         raise StateError(

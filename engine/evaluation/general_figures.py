@@ -3,43 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
 from engine.diagnostics.statistics.statistics import ratio_interval, wilson_interval
+from engine.evaluation.evaluated import Evaluated
 from engine.probes import general
-from engine.probes.probes import Measured
+from engine.probes.probes import ProbeMeasurement
 from engine.worker.job import Job
-from engine.worker.progress import Pass
+from engine.worker.progress import ProgressReporter
 from store.contract.jobdir import written_aside
+from store.documents.evaluation import ProbeFigure
 
 
 def measure(
     job: Job,
-    model: Any,
-    tokenizer: Any,
-    positions: int | None,
+    subject: Evaluated,
     *,
     batch_size: int,
     confidence: float,
-    beside: tuple[Sequence[Measured], Sequence[pa.Table]] = ((), ()),
-) -> list[dict[str, Any]]:
+    beside: tuple[Sequence[ProbeMeasurement], Sequence[pa.Table]] = ((), ()),
+) -> list[ProbeFigure]:
     """A document for each probe; its items go into `probes.parquet` and `probe_items.parquet`, with those
     `beside` them."""
-    probes = [make(tokenizer, positions) for make in (general.prose, general.questions)]
-    found = []
+    probes = [make(subject.tokenizer, subject.positions) for make in (general.prose, general.questions)]
+    measurements = []
     for probe in probes:
-        tell = Pass(job, len(probe), "items", f"Probing: {probe.name}")
+        tell = ProgressReporter(job, len(probe), "items", f"Probing: {probe.name}")
         device = torch.device(job.device)
-        found.append(probe.measure(model, batch_size=batch_size, device=device, on_items=tell))
-    write(job, [*found, *beside[0]], [*(probe.listing() for probe in probes), *beside[1]])
-    return [_document(measured, confidence) for measured in found]
+        measurements.append(probe.measure(subject.model, batch_size=batch_size, device=device, on_items=tell))
+    write(job, [*measurements, *beside[0]], [*(probe.listing() for probe in probes), *beside[1]])
+    return [_document(measured, confidence) for measured in measurements]
 
 
-def write(job: Job, measured: Sequence[Measured], listed: Sequence[pa.Table]) -> None:
+def write(job: Job, measured: Sequence[ProbeMeasurement], listed: Sequence[pa.Table]) -> None:
     """`probes.parquet` and `probe_items.parquet` of the job, where there is something in them."""
     if not measured:
         return
@@ -48,15 +47,18 @@ def write(job: Job, measured: Sequence[Measured], listed: Sequence[pa.Table]) ->
         job.dir.probe_items: list(listed),
     }
     for path, parts in tables.items():
-        with written_aside(path) as aside:
-            pq.write_table(pa.concat_tables(parts), aside)
+        with written_aside(path) as unfinished:
+            pq.write_table(pa.concat_tables(parts), unfinished)
 
 
-def _document(measured: Measured, confidence: float) -> dict[str, Any]:
-    """{"probe", "suite", "n", "loss" and, of questions, "accuracy": each {value, low, high, n}}."""
+def _document(measured: ProbeMeasurement, confidence: float) -> ProbeFigure:
     loss = ratio_interval(measured.loss_sum, measured.tokens, confidence=confidence)
-    document = {"probe": measured.probe, "suite": general.fingerprint(), "n": len(measured)}
-    document["loss"] = loss.to_dict()
+    document: ProbeFigure = {
+        "probe": measured.probe,
+        "suite": general.fingerprint(),
+        "n": len(measured),
+        "loss": loss.to_dict(),
+    }
     if measured.options.any():
         right = int(measured.correct.sum())
         document["accuracy"] = wilson_interval(right, len(measured), confidence=confidence).to_dict()

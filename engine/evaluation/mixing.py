@@ -22,15 +22,15 @@ from engine.forward.losses import RowLosses, row_losses
 from engine.models import interpolation, memory, models
 from engine.prepare import prepare
 from engine.probes import data_probes, general
-from engine.probes.probes import Measured, Probe
+from engine.probes.probes import Probe, ProbeMeasurement
 from engine.rows.render import TokenRows
 from engine.worker.job import Job
-from engine.worker.progress import Pass
+from engine.worker.progress import ProgressReporter
 from store.catalog.methods import METHODS
 from store.config.train_config import TrainConfig
 from store.contract.errors import NotFoundError
 from store.contract.jobdir import JobDir, read_json
-from store.documents.classification import JudgingSplit
+from store.documents.job import JobOrder
 
 HELD_OUT = "held_out"  # the rows that judged the run, beside the probes
 ENDS = {0.0: "base", 1.0: "tuned"}
@@ -41,26 +41,28 @@ class Mixing:
 
     def __init__(self, job: Job, run_id: str) -> None:
         self.job, self.folder = job, JobDir(job.home.jobs / run_id)
-        self.order: dict[str, Any] = read_json(self.folder.config) or {}
-        if not self.order or not (self.folder.model / "tunebench.json").exists():
+        order = read_json(self.folder.config)
+        if not order or not (self.folder.model / "tunebench.json").exists():
             raise NotFoundError(
                 f"The run {run_id} left no model in {self.folder.path}.",
                 fix="Choose a run that finished and was not deleted.",
                 field="run",
             )
+        self.order: JobOrder = order
         self.run = evaluated.of_run(job, run_id)
         self.config: TrainConfig = self.run.config
         self.device = torch.device(job.device)
-        found = evaluated.tuned(job, self.run)
-        self.model, self.tokenizer, self.positions = found.model, found.tokenizer, found.positions
+        subject = evaluated.tuned(job, self.run)
+        self.model, self.tokenizer, self.positions = subject.model, subject.tokenizer, subject.positions
         self.line = self._line()
         self.split, self.rows, trained = self._held_out()
         self.trained = self.order["dataset"]["fingerprint"], trained
         self.probes = self._probes()
 
-    def _line(self) -> interpolation.Line:
-        if METHODS[self.config.method].adapter:
-            return interpolation.of_adapter(self.model, self.config.method)
+    def _line(self) -> interpolation.WeightLine:
+        method = METHODS[self.config.method]
+        if method.adapter:
+            return interpolation.of_adapter(self.model, method)
         source = models.weights_folder(models.resolve(self.config.model, self.job.home))
 
         def load(folder: Path) -> Any:
@@ -69,7 +71,7 @@ class Mixing:
         ends = (source, self.folder.model)
         return interpolation.of_weights(self.model, ends, load, self.job.dir.temporary)
 
-    def _held_out(self) -> tuple[JudgingSplit, TokenRows, np.ndarray]:
+    def _held_out(self) -> tuple[str, TokenRows, np.ndarray]:
         """The rows that judged the run, as it saw them, and the ids of those that it trained on."""
         table, data = pq.read_table(self.folder.split), self.order["dataset"]
         names = table["split"].to_numpy(zero_copy_only=False)
@@ -97,17 +99,17 @@ class Mixing:
     def _data_sets(self) -> list[Probe]:
         """The data sets that were probes of the run, the same rows of them."""
         sources = self.order.get("probes") or []
-        found = data_probes.find(
+        probed = data_probes.find(
             self.job, self.config, self.tokenizer, self.positions, sources, trained=self.trained
         )
-        return [one.probe for one in found if one.probe]
+        return [data_set.probe for data_set in probed if data_set.probe]
 
     @property
     def work(self) -> int:
         """Tokens of one measurement, about."""
         return int(self.rows.lengths.sum()) + sum(probe.tokens for probe in self.probes)
 
-    def known(self, alpha: float) -> list[Measured] | None:
+    def measured_end(self, alpha: float) -> list[ProbeMeasurement] | None:
         """What the run's verdict measured of one of the ends; None where it did not measure the same."""
         which, folder = ENDS.get(alpha, ""), self.folder
         if not which or not all(p.exists() for p in (folder.row_losses, folder.probes, folder.probe_items)):
@@ -119,15 +121,15 @@ class Mixing:
         ):
             return None
         numbers = (rows[name].to_numpy() for name in (f"{which}_loss", "tokens", f"{which}_correct"))
-        found = [held_out(RowLosses(self.rows.row_ids, *numbers))]
+        measurements = [held_out(RowLosses(self.rows.row_ids, *numbers))]
         items = items.filter(pc.equal(items["model"], which))
         for probe in self.probes:
             if not _only(asked, probe.name).equals(probe.listing()):
                 return None
-            found.append(Measured.of(_only(items, probe.name)))
-        return found
+            measurements.append(ProbeMeasurement.of(_only(items, probe.name)))
+        return measurements
 
-    def measure(self, alpha: float, tell: Callable[[int, str], None]) -> list[Measured]:
+    def measure(self, alpha: float, tell: Callable[[int, str], None]) -> list[ProbeMeasurement]:
         """Go to `alpha` and measure the held-out rows, then each probe. tell(tokens done, of what)."""
         self.line.go(alpha)
         size, before = self.config.per_device_eval_batch_size, 0
@@ -142,35 +144,39 @@ class Mixing:
         tokens = int(self.rows.lengths.sum())
         on_batch = within(tokens, len(self.rows), "held-out rows")
         losses = row_losses(self.model, self.rows, batch_size=size, device=self.device, on_batch=on_batch)
-        found, before = [held_out(losses)], tokens
+        measurements, before = [held_out(losses)], tokens
         for probe in self.probes:
             on_items = within(probe.tokens, len(probe), probe.name.replace("_", " "))
-            found.append(probe.measure(self.model, batch_size=size, device=self.device, on_items=on_items))
+            measurements.append(
+                probe.measure(self.model, batch_size=size, device=self.device, on_items=on_items)
+            )
             before += probe.tokens
-        return found
+        return measurements
 
     def pace(self, alphas: list[float]) -> Callable[[float], Callable[[int, str], None]]:
         """How far the measuring of all these shares is, told with the time that is left."""
-        whole = Pass(self.job, max(1, self.work * len(alphas)), "tokens", "")
+        report = ProgressReporter(self.job, max(1, self.work * len(alphas)), "tokens", "")
 
         def of(alpha: float) -> Callable[[int, str], None]:
             begun = alphas.index(alpha) * self.work
 
             def tell(done: int, what: str) -> None:
-                whole.message = f"Scoring α {alpha:g} ({alphas.index(alpha) + 1} of {len(alphas)}), {what}"
-                whole(begun + done)
+                number = f"{alphas.index(alpha) + 1} of {len(alphas)}"
+                report(begun + done, message=f"Scoring α {alpha:g} ({number}), {what}")
 
             return tell
 
         return of
 
 
-def held_out(rows: RowLosses) -> Measured:
+def held_out(rows: RowLosses) -> ProbeMeasurement:
     """Losses of rows in the shape of a probe."""
     count = len(rows.row_ids)
     none = np.zeros(count, np.int32)
     items = [str(row_id) for row_id in rows.row_ids]
-    return Measured(HELD_OUT, items, [""] * count, rows.loss_sum, rows.tokens, rows.correct, none, none - 1)
+    return ProbeMeasurement(
+        HELD_OUT, items, [""] * count, rows.loss_sum, rows.tokens, rows.correct, none, none - 1
+    )
 
 
 def _only(table: pa.Table, probe: str) -> pa.Table:

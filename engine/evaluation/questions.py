@@ -24,18 +24,18 @@ NOTHING = "the row has no turn to answer"
 
 
 @dataclass
-class Question:
+class RowQuestion:
     """`rendered`: as the model is asked it, None where it can't be, which `reason` explains."""
 
     row_id: int
-    shown: str | None
+    readable: str | None
     rendered: str | None
     reference: str | None
     label: str | None
     reason: str = ""
 
 
-def questions(tokenizer: Any, home: Home, fingerprint: str, row_ids: np.ndarray) -> list[Question]:
+def questions(tokenizer: Any, home: Home, fingerprint: str, row_ids: np.ndarray) -> list[RowQuestion]:
     """One for each of the rows, in their order."""
     table = dataset.load(home, fingerprint, columns=["messages", "text", "label"], row_ids=row_ids)
     rows = zip(row_ids.tolist(), *(table[name].to_pylist() for name in table.column_names), strict=True)
@@ -45,22 +45,22 @@ def questions(tokenizer: Any, home: Home, fingerprint: str, row_ids: np.ndarray)
     ]
 
 
-def _question(tokenizer: Any, row_id: int, content: Any, label: str | None) -> Question:
+def _question(tokenizer: Any, row_id: int, content: Any, label: str | None) -> RowQuestion:
     reason = TOO_SHORT if isinstance(content, str) else NOTHING
-    found: Prompt | None = None
+    prompt: Prompt | None = None
     try:
         if isinstance(content, str):
-            found = prompt_of_text(tokenizer, row_id, content)
+            prompt = prompt_of_text(tokenizer, row_id, content)
         elif content:
-            found = prompt_of_chat(tokenizer, row_id, content)
-            if found is None and content[-1]["role"] == "user":
+            prompt = prompt_of_chat(tokenizer, row_id, content)
+            if prompt is None and content[-1]["role"] == "user":
                 text = rendered(tokenizer, content, generation_prompt=True)
-                return Question(row_id, content[-1]["content"], text, None, label)
+                return RowQuestion(row_id, content[-1]["content"], text, None, label)
     except (TemplateError, TypeError):  # of a template that can't hold its tools
         reason = REFUSED
-    if found is None:
-        return Question(row_id, None, None, None, label, reason)
-    return Question(row_id, found.shown, found.rendered, found.reference or None, label)
+    if prompt is None:
+        return RowQuestion(row_id, None, None, None, label, reason)
+    return RowQuestion(row_id, prompt.readable, prompt.rendered, prompt.reference or None, label)
 
 
 def groups(home: Home, fingerprint: str, column: str | None, row_ids: np.ndarray) -> list[int | None] | None:

@@ -20,7 +20,7 @@ from engine.models import memory
 from engine.rows import dataset, labelled
 from engine.rows.labelled import UNSEEN, Labels
 from engine.worker.job import Job
-from engine.worker.progress import Pass
+from engine.worker.progress import ProgressReporter
 from store.config.train_config import TrainConfig
 from store.contract.errors import ConfigError, DataError
 from store.contract.home import Home
@@ -65,7 +65,7 @@ class LabelQuestions:
     """Held-out rows whose labels a causal model is asked for."""
 
     def __init__(
-        self, job: Job, config: TrainConfig, labels: Labels, questions: label_text.Questions
+        self, job: Job, config: TrainConfig, labels: Labels, questions: label_text.LabelQuestions
     ) -> None:
         self.job, self.config, self.labels, self.questions = job, config, labels, questions
 
@@ -104,7 +104,9 @@ class LabelQuestions:
     def score(self, model: Any, which: str) -> LabelScores:
         """What `model`, called `which` in the progress, says. Raises Cancelled when asked to stop."""
         device = torch.device(self.job.device)
-        tell = Pass(self.job, len(self.questions.prompts), "rows", f"Asking {which} for the labels")
+        tell = ProgressReporter(
+            self.job, len(self.questions.prompts), "rows", f"Asking {which} for the labels"
+        )
 
         def on_rows(done: int) -> None:
             memory.guard(self.config, device)

@@ -15,9 +15,9 @@ from engine.diagnostics.forgetting.probe_scores import TASK
 from engine.evidence.extraction_prompts import Written
 from engine.forward.losses import RowLosses
 from engine.probes import requests, samples
-from engine.probes.probes import SEEN, Measured, Probe
+from engine.probes.probes import SEEN, Probe, ProbeMeasurement
 from engine.probes.sample_prompts import Prompt
-from engine.probes.task_probes import Tasks
+from engine.probes.task_probes import TaskProbes
 from engine.worker.job import Job
 from store.config import interpolate_config
 from store.config.refusals import refusals
@@ -33,11 +33,11 @@ class Evidence:
 
     losses: RowLosses
     answers: list[str]
-    probes: list[Measured]
+    probes: list[ProbeMeasurement]
     written: list[Written] = field(default_factory=list)
 
     @property
-    def seen(self) -> Measured | None:
+    def seen(self) -> ProbeMeasurement | None:
         """Rows that were trained on."""
         return next((measured for measured in self.probes if measured.probe == SEEN), None)
 
@@ -46,7 +46,7 @@ class Evidence:
         return pa.concat_tables([measured.table(**same) for measured in self.probes])
 
 
-def settle(tasks: Tasks | None, base: Evidence, tuned: Evidence) -> None:
+def settle(tasks: TaskProbes | None, base: Evidence, tuned: Evidence) -> None:
     """Both models were asked: what one of them could not be asked goes from both, and is told."""
     if not tasks:
         return
@@ -74,7 +74,7 @@ def write(job: Job, split: str, base: Evidence, tuned: Evidence, prompts: list[P
     )
     strings = {
         "split": [split] * len(prompts),
-        "prompt": [p.shown for p in prompts],
+        "prompt": [p.readable for p in prompts],
         "reference": [p.reference for p in prompts],
         "base": base.answers,
         "tuned": tuned.answers,

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from engine.diagnostics.memorisation.extraction import NEAR
-from engine.forward.generation import continuations
+from engine.forward.generation import Generation, continuations
 from engine.forward.losses import RowLosses
 from engine.probes.probes import spread
 from engine.rows.render import TokenRows
@@ -138,7 +138,7 @@ def write(
     given = [[*passages[i].given, *passages[i].wanted[: same[i]]] for i in open_]
     longest = max(len(passages[i].wanted) - same[i] for i in open_)
     made = continuations(
-        model, tokenizer, given, max_new_tokens=longest, device=device, on_token=on_token, enough=enough
+        model, tokenizer, given, Generation(longest, device), on_token=on_token, enough=enough
     )
     written = [Written(passage.text, n, True) for passage, n in zip(passages, same, strict=True)]
     for at, i in enumerate(open_):

@@ -12,11 +12,11 @@ import torch
 
 from engine.evidence.evidence import Evidence
 from engine.evidence.extraction_prompts import OnToken, Written
-from engine.forward.generation import answers
+from engine.forward.generation import Generation, answers
 from engine.forward.losses import RowLosses
 from engine.models import memory
 from engine.objectives.objectives import Objective
-from engine.probes.probes import Measured, Probe
+from engine.probes.probes import Probe, ProbeMeasurement
 from engine.probes.sample_prompts import Prompt
 from engine.probes.task_probes import Tasks
 from engine.rows.render import TokenRows
@@ -124,9 +124,8 @@ class Gathering:
             model,
             self.tokenizer,
             [prompt.rendered for prompt in self.prompts],
-            max_new_tokens=config.max_new_tokens,
-            device=self.job.device,
-            on_token=on_token,
+            Generation(config.max_new_tokens, self.job.device),
+            on_token,
         )
         pace.end()
         pace.begin("probes")
@@ -142,7 +141,7 @@ class Gathering:
         pace.models -= 1
         return evidence
 
-    def _probed(self, model: Any, which: str) -> Iterator[Measured]:
+    def _probed(self, model: Any, which: str) -> Iterator[ProbeMeasurement]:
         whole, before = sum(probe.tokens for probe in self.probes), 0
         batch_size, device = self.config.per_device_eval_batch_size, torch.device(self.job.device)
         for probe in self.probes:

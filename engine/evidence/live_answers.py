@@ -61,9 +61,7 @@ class LiveAnswers:
             model,
             self.tokenizer,
             [prompt.rendered for prompt in self.asked],
-            max_new_tokens=self.config.max_new_tokens,
-            device=self.job.device,
-            batch_size=ROWS,
+            Generation(self.config.max_new_tokens, self.job.device, ROWS),
             on_token=lambda done, most: tell(f"Answering validation rows (token {done} of {most})"),
         )
         scores, reasons = self.score(texts)
@@ -84,7 +82,7 @@ class LiveAnswers:
             np.array([prompt.row_id for prompt in self.asked], np.int64),
             predictions=list(texts),
             references=[prompt.reference for prompt in self.asked],
-            prompts=[prompt.shown for prompt in self.asked],
+            prompts=[prompt.readable for prompt in self.asked],
         )
         (scored,) = measure(self.metrics, rows, self.job.home, check=self.job.check_cancelled)
         if scored.failed:
@@ -103,7 +101,7 @@ class LiveAnswers:
             {
                 "step": pa.array([step] * count, pa.int64()),
                 "row_id": pa.array([prompt.row_id for prompt in self.asked], pa.int64()),
-                "prompt": [prompt.shown for prompt in self.asked],
+                "prompt": [prompt.readable for prompt in self.asked],
                 "reference": [prompt.reference for prompt in self.asked],
                 "prediction": list(texts),
                 "metric": [self.key] * count,

@@ -71,8 +71,8 @@ def read(module: nn.Module, dtype: torch.dtype) -> Affine | None:
     dropout = lora.lora_dropout[name]
     drops = isinstance(dropout, nn.Dropout) and dropout.training and dropout.p > 0
     plain = all(type(m) is nn.Linear and untouched(m) and m.bias is None for m in (a, b))
-    known = isinstance(dropout, (nn.Identity, nn.Dropout)) and not drops
-    if len(active) > 1 or not plain or not known or lora.lora_variant or a.weight.dtype != dtype:
+    readable = isinstance(dropout, (nn.Identity, nn.Dropout)) and not drops
+    if len(active) > 1 or not plain or not readable or lora.lora_variant or a.weight.dtype != dtype:
         return None
     return Affine(base.weight, base.bias, a.weight, b.weight, float(lora.scaling[name]), base.state)
 
@@ -166,12 +166,14 @@ def weight_gradients(
     """Gradients of every part's `tensors`; `needs`: which of them are wanted, in that order."""
     _, rows = _wide(parts)
     of_wide = None if of_low is None or not any(needs[2::4]) else of_low.t() @ x
-    found: Tensors = []
+    gradients: Tensors = []
     for i, (part, mine, grad) in enumerate(zip(parts, rows, grads, strict=True)):
         weight, bias, a, b = needs[4 * i : 4 * i + 4]
         pair = mine is not None and low is not None
-        found.append(grad.t() @ x if weight else None)
-        found.append(grad.sum(0) if bias else None)
-        found.append(of_wide[mine] if pair and a and of_wide is not None else None)
-        found.append((grad.t() @ low[:, mine]).mul_(part.scale) if pair and b and low is not None else None)
-    return found
+        gradients.append(grad.t() @ x if weight else None)
+        gradients.append(grad.sum(0) if bias else None)
+        gradients.append(of_wide[mine] if pair and a and of_wide is not None else None)
+        gradients.append(
+            (grad.t() @ low[:, mine]).mul_(part.scale) if pair and b and low is not None else None
+        )
+    return gradients

@@ -24,11 +24,11 @@ from store.config.train_config import TrainConfig
 CPU_TOKENS = {"adapter": 1024, "full": 2048}
 WINDOW = 8  # effective batches among which rows of like length are put together
 
-Step = list[np.ndarray]  # row indices of each micro-batch of one optimiser step
+StepRows = list[np.ndarray]  # row indices of each micro-batch of one optimiser step
 
 
 @dataclass
-class Batch:
+class TokenBatch:
     """inputs int64 [rows, longest]; picked bool, the same shape: where the next token is trained;
     targets int64 [trained]: those tokens, in row-major order; tokens: of the rows, without padding;
     lengths: of each row in `inputs`, where the rest is padding."""
@@ -63,11 +63,11 @@ def steps_per_epoch(rows: int, batch_size: int, accumulation: int) -> int:
 
 def epoch_steps(
     lengths: np.ndarray, *, seed: int, epoch: int, batch_size: int, accumulation: int
-) -> list[Step]:
+) -> list[StepRows]:
     """The steps of one epoch; every row is in exactly one micro-batch."""
     random = np.random.default_rng([seed, epoch])
     order = random.permutation(len(lengths))
-    steps: list[Step] = []
+    steps: list[StepRows] = []
     window = WINDOW * batch_size * accumulation
     for first in range(0, len(order), window):
         part = order[first : first + window]
@@ -80,20 +80,20 @@ def epoch_steps(
     return steps
 
 
-def pieces(step: Step, lengths: np.ndarray, most: int) -> Step:
+def pieces(step: StepRows, lengths: np.ndarray, most: int) -> StepRows:
     """The rows of a step, dealt anew into micro-batches of at most `most` tokens; a longer row is one alone.
 
     The step's loss is a sum over rows, so that this changes memory and speed and nothing else.
     """
     rows = np.concatenate(step)
-    found: Step = []
+    micro_batches: StepRows = []
     first = total = 0
     for place, length in enumerate(lengths[rows].tolist()):
         if total and total + length > most:
-            found.append(rows[first:place])
+            micro_batches.append(rows[first:place])
             first, total = place, 0
         total += length
-    return [*found, rows[first:]]
+    return [*micro_batches, rows[first:]]
 
 
 def tokens_of_a_piece(config: TrainConfig) -> int:
@@ -109,14 +109,14 @@ def largest_piece(lengths: np.ndarray, config: TrainConfig, *, packed: bool) -> 
     if not packed:
         return longest_first[:batch_size]
     room = max(tokens_of_a_piece(config), int(lengths.max()))
-    found: list[int] = []
+    chosen: list[int] = []
     for index in longest_first.tolist():
         if lengths[index] <= room:
-            found.append(index)
+            chosen.append(index)
             room -= int(lengths[index])
-        if len(found) == batch_size * accumulation or room < lengths[longest_first[-1]]:
+        if len(chosen) == batch_size * accumulation or room < lengths[longest_first[-1]]:
             break
-    return np.asarray(found)
+    return np.asarray(chosen)
 
 
 def by_length(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
@@ -125,7 +125,7 @@ def by_length(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
 
-def collate(rows: TokenRows, indices: np.ndarray, device: str | torch.device = "cpu") -> Batch:
+def collate(rows: TokenRows, indices: np.ndarray, device: str | torch.device = "cpu") -> TokenBatch:
     """One batch; what follows a row's last trained token has no effect on the loss and is left out."""
     parts = [rows.row(int(i)) for i in indices]
     used = [
@@ -138,7 +138,7 @@ def collate(rows: TokenRows, indices: np.ndarray, device: str | torch.device = "
         inputs[i, :length] = ids[:length]
         picked[i, :length] = trained[1 : length + 1]
         targets.append(ids[1 : length + 1][picked[i, :length]])
-    return Batch(
+    return TokenBatch(
         torch.from_numpy(inputs).to(device),
         torch.from_numpy(picked).to(device),
         torch.from_numpy(np.concatenate(targets).astype(np.int64)).to(device),

@@ -25,7 +25,7 @@ from engine.forward.fused import HEAD_ROWS, LOSS_ROWS
 from engine.forward.loss import output_where
 from engine.forward.packed_attention import BLOCK
 from engine.forward.packed_trees import RUN, TOKENS, Packed, added
-from engine.forward.token_tree import Row, Tokens
+from engine.forward.token_tree import Tokens, TreeRow
 from engine.rows.render import TokenRows
 
 NODES = 1024  # of a tree: one with more is parted, and the prompt passed once more
@@ -53,9 +53,9 @@ def branch_scores(
     model.eval()
     try:
         with torch.inference_mode():
-            known = packable.recognise(model, longest)
-            if not isinstance(known, str):
-                return _in_trees(Packed(known), prompts, branches, device, on_prompts)
+            model_parts = packable.recognise(model, longest)
+            if not isinstance(model_parts, str):
+                return _in_trees(Packed(model_parts), prompts, branches, device, on_prompts)
             if not refusal(model, longest):
                 return _in_trees(_Masked(model, device), prompts, branches, device, on_prompts)
     finally:
@@ -107,14 +107,14 @@ def one_by_one(
         np.zeros(len(pairs), np.uint8),
     )
     each = len(prompts) / len(pairs)
-    found = losses.row_losses(
+    row_losses = losses.row_losses(
         model,
         rows,
         batch_size=batch_size,
         device=device,
         on_batch=lambda done: on_prompts(int(done * each)),
     )
-    return np.split(-found.loss_sum, np.cumsum([len(some) for some in branches])[:-1])
+    return np.split(-row_losses.loss_sum, np.cumsum([len(some) for some in branches])[:-1])
 
 
 class _Masked:
@@ -125,7 +125,7 @@ class _Masked:
         entries = model.get_output_embeddings().weight.shape[0]
         self.most_picked = max(2, losses.LOGIT_BYTES // (losses.LOGIT * entries))
 
-    def logits(self, rows: Sequence[Row]) -> Iterator[Tensor]:
+    def logits(self, rows: Sequence[TreeRow]) -> Iterator[Tensor]:
         width = max(map(len, rows))
         ids, positions = np.zeros((2, len(rows), width), np.int64)
         picked = np.zeros((len(rows), width), bool)
@@ -137,7 +137,7 @@ class _Masked:
 
 
 def _forward(
-    model: Any, rows: Sequence[Row], ids: np.ndarray, positions: np.ndarray, device: torch.device
+    model: Any, rows: Sequence[TreeRow], ids: np.ndarray, positions: np.ndarray, device: torch.device
 ) -> Tensor:
     seen = token_tree.mask([0] * len(rows), [row.visible for row in rows])
     return model(
@@ -160,18 +160,18 @@ def _in_trees(
     left = np.bincount([row.prompt for row in rows], minlength=len(prompts))
     for some in _batches(rows, TOKENS.get(device.type, TOKENS["cpu"]), forward.most_picked):
         ends = np.cumsum([row.picked for row in some])
-        after = [row.trie.after + end - row.picked + 1 for row, end in zip(some, ends, strict=True)]
-        said = np.concatenate([row.trie.said for row in some])
-        logs = _said(forward.logits(some), np.concatenate(after), said)
-        parts = np.split(logs, np.cumsum([len(row.trie.said) for row in some])[:-1])
+        after = [row.tree.after + end - row.picked + 1 for row, end in zip(some, ends, strict=True)]
+        asked_tokens = np.concatenate([row.tree.asked_tokens for row in some])
+        logs = _log_probabilities(forward.logits(some), np.concatenate(after), asked_tokens)
+        parts = np.split(logs, np.cumsum([len(row.tree.asked_tokens) for row in some])[:-1])
         for row, each in zip(some, parts, strict=True):
-            scores[row.prompt][row.which] = row.trie.sums(each, len(row.which))
+            scores[row.prompt][row.which] = row.tree.sums(each, len(row.which))
             left[row.prompt] -= 1
         on_prompts(int((left == 0).sum()))
     return scores
 
 
-def _batches(rows: Sequence[Row], most: int, most_picked: int) -> Iterator[Sequence[Row]]:
+def _batches(rows: Sequence[TreeRow], most: int, most_picked: int) -> Iterator[Sequence[TreeRow]]:
     """Neighbours, of at most that many tokens with padding, and of as many that others are asked for after;
     one row at least."""
     first = picked = 0
@@ -184,17 +184,19 @@ def _batches(rows: Sequence[Row], most: int, most_picked: int) -> Iterator[Seque
         yield rows[first:]
 
 
-def _said(logits: Iterator[Tensor], after: np.ndarray, said: np.ndarray) -> np.ndarray:
-    """Log-probabilities of the tokens `said`, each under the logits of the row `after`."""
-    found = np.zeros(len(said))
+def _log_probabilities(logits: Iterator[Tensor], after: np.ndarray, asked_tokens: np.ndarray) -> np.ndarray:
+    """Of the tokens that are asked for, each under the logits of the row `after`."""
+    logs = np.zeros(len(asked_tokens))
     first = 0
     for part in logits:
         mine = np.flatnonzero((after >= first) & (after < first + len(part)))
-        rows, tokens = (torch.from_numpy(x).to(part.device) for x in (after[mine] - first, said[mine]))
+        rows, tokens = (
+            torch.from_numpy(x).to(part.device) for x in (after[mine] - first, asked_tokens[mine])
+        )
         total = torch.cat([few.float().logsumexp(-1) for few in part.split(LOSS_ROWS)])
-        found[mine] = (part[rows, tokens].float() - total[rows]).double().cpu().numpy()
+        logs[mine] = (part[rows, tokens].float() - total[rows]).double().cpu().numpy()
         first += len(part)
-    return found
+    return logs
 
 
 def refusal(model: Any, longest: int) -> str:
@@ -224,12 +226,12 @@ def _follows(model: Any) -> bool:
     Told by numbers, as architectures that make positions or states of their own don't say so."""
     prompt, branch = (5, 9, 6, 8, 7), (3, 4, 5)
     device, dtype = model.device, model.dtype
-    alone = Row(0, prompt, np.arange(1), token_tree.grow([branch]))
+    alone = TreeRow(0, prompt, np.arange(1), token_tree.grow([branch]))
     trees = [
-        Row(0, prompt, np.arange(2), token_tree.grow([other, branch])) for other in ((9, 8, 7), (8, 7, 9))
+        TreeRow(0, prompt, np.arange(2), token_tree.grow([other, branch])) for other in ((9, 8, 7), (8, 7, 9))
     ]
     try:
-        found = [
+        logits = [
             _forward(
                 model,
                 rows,
@@ -241,7 +243,7 @@ def _follows(model: Any) -> bool:
         ]
     except (RuntimeError, TypeError, ValueError, IndexError):
         return False
-    scale = found[0].std()
+    scale = logits[0].std()
     near = 1e-3 if dtype == torch.float32 else 0.1
-    apart = (found[1][0] - found[1][1]).abs().max()
-    return bool(apart <= 1e-3 * scale and (found[1] - found[0]).abs().max() <= near * scale)
+    apart = (logits[1][0] - logits[1][1]).abs().max()
+    return bool(apart <= 1e-3 * scale and (logits[1] - logits[0]).abs().max() <= near * scale)

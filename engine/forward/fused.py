@@ -126,8 +126,8 @@ class NormedLinears(torch.autograd.Function):
         to_x, to_weight, *needs = ctx.needs_input_grad[2:]
         dx, of_low = affine.input_gradient(ctx.parts, grads, to_x or to_weight)
         normed, dx, of_weight = _norm_backward(dx, x, weight, inverse, to_weight, residual)
-        found = affine.weight_gradients(normed, ctx.parts, low, of_low, grads, needs)
-        return None, None, dx, of_weight, *found
+        of_tensors = affine.weight_gradients(normed, ctx.parts, low, of_low, grads, needs)
+        return None, None, dx, of_weight, *of_tensors
 
 
 class AddedLinear(torch.autograd.Function):

@@ -40,20 +40,37 @@ class Sampling:
         return torch.multinomial(scaled.softmax(-1), 1)[:, 0]
 
 
-class _EachToken(StoppingCriteria):
+@dataclass(frozen=True)
+class Generation:
+    """How prompts are gone on with; greedy without `sampling`.
+
+    steady: each batch has the shape that its prompts alone call for (`_steady`), so that what a prompt goes
+    on with greedily does not hang on the others. Products of other shapes are rounded in other ways, and in
+    bf16 answers would end up elsewhere.
+    """
+
+    max_new_tokens: int
+    device: str | torch.device
+    batch_size: int = 16
+    sampling: Sampling | None = None
+    steady: bool = False
+
+
+class TokenCounter(StoppingCriteria):
     """Calls `on_token(tokens done, tokens at most)` after each step of generation; it may raise to stop.
 
-    enough: of a prompt of the batch and the tokens it went on with, whether no more are wanted; asked every
-    few tokens.
+    done: of the batches before. enough: of a prompt of the batch, padded to `width` tokens, and the tokens it
+    went on with, whether no more are wanted; asked every few tokens.
     """
 
     def __init__(
         self,
         on_token: Callable[[int, int], None],
-        done: int,
         most: int,
-        enough: Callable[[int, list[int]], bool] | None,
-        width: int,
+        *,
+        done: int = 0,
+        enough: Callable[[int, list[int]], bool] | None = None,
+        width: int = 0,
     ) -> None:
         self.on_token, self.done, self.most, self.enough, self.width = on_token, done, most, enough, width
         self.ended: set[int] = set()
@@ -79,65 +96,42 @@ def answers(
     model: Any,
     tokenizer: Any,
     asked: Sequence[str],
-    *,
-    max_new_tokens: int,
-    device: str | torch.device,
-    batch_size: int = 16,
-    sampling: Sampling | None = None,
-    steady: bool = False,
+    how: Generation,
     on_token: Callable[[int, int], None] = lambda done, most: None,
 ) -> list[str]:
     """One answer to each rendered prompt, without special tokens; as `continuations`."""
     encoded = tokenizer(list(asked), add_special_tokens=False).input_ids if asked else []
-    found = continuations(
-        model,
-        tokenizer,
-        encoded,
-        max_new_tokens=max_new_tokens,
-        device=device,
-        batch_size=batch_size,
-        sampling=sampling,
-        steady=steady,
-        on_token=on_token,
-    )
-    return [text.strip() for text in tokenizer.batch_decode(found, skip_special_tokens=True)]
+    new_tokens = continuations(model, tokenizer, encoded, how, on_token=on_token)
+    return [text.strip() for text in tokenizer.batch_decode(new_tokens, skip_special_tokens=True)]
 
 
 def continuations(
     model: Any,
     tokenizer: Any,
     encoded: Sequence[list[int]],
+    how: Generation,
     *,
-    max_new_tokens: int,
-    device: str | torch.device,
-    batch_size: int = 16,
-    sampling: Sampling | None = None,
-    steady: bool = False,
     on_token: Callable[[int, int], None] = lambda done, most: None,
     enough: Callable[[int, list[int]], bool] | None = None,
 ) -> list[list[int]]:
-    """The tokens that each prompt goes on with, padded behind a closing one; greedy without `sampling`.
-    enough: of the index of a prompt and what it went on with so far, whether it may end there (trained
-    prompts go on all the same).
+    """The tokens that each prompt goes on with, padded behind a closing one. enough: of the index of a prompt
+    and what it went on with so far, whether it may end there (trained prompts go on all the same).
 
     Prompts are padded on the left, with an attention mask of their own, as pad and eos may be one token. A
     prompt that leaves no room for the answer is cut at its beginning, and an answer that leaves no room for
     `LEAST_PROMPT` tokens of the prompt at its end.
-
-    steady: each batch has the shape that its prompts alone call for (`_steady`), so that what a prompt goes
-    on with greedily does not hang on the others. Products of other shapes are rounded in other ways, and in
-    bf16 answers would end up elsewhere.
     """
     if not encoded:
         return []
+    max_new_tokens, sampling = how.max_new_tokens, how.sampling
     room = getattr(model.config, "max_position_embeddings", None)
     if room:
         room -= trained_prompts.tokens(model)
         max_new_tokens = min(max_new_tokens, room - LEAST_PROMPT)
     limit = room - max_new_tokens if room else None
     lengths = [min(len(tokens), limit or len(tokens)) for tokens in encoded]
-    batches = _steady(lengths, batch_size, limit) if steady else _sorted(lengths, batch_size)
-    found: list[list[int]] = [[] for _ in encoded]
+    batches = _steady(lengths, how.batch_size, limit) if how.steady else _sorted(lengths, how.batch_size)
+    new_tokens: list[list[int]] = [[] for _ in encoded]
     training = model.training
     model.eval()
     if sampling:
@@ -146,31 +140,32 @@ def continuations(
         most = max_new_tokens * len(batches)  # steps, each a token of every prompt of a batch
         for number, batch in enumerate(batches):
             kept = [encoded[i][-limit:] if limit else encoded[i] for i in batch.places]
-            ids, mask = _left_padded(kept, batch.width, device)
+            ids, mask = _left_padded(kept, batch.width, how.device)
             more = None if enough is None else partial(_of_batch, enough, batch.places)
-            each = _EachToken(on_token, max_new_tokens * number, most, more, ids.shape[1])
+            done = max_new_tokens * number
+            counter = TokenCounter(on_token, most, done=done, enough=more, width=ids.shape[1])
             with torch.inference_mode(), head_given_whole_rows(model):
-                new = _generate(model, tokenizer, ids, mask, max_new_tokens, each, sampling)
+                new = _generate(model, tokenizer, ids, mask, max_new_tokens, counter, sampling)
             for i, tokens in zip(batch.places, new.tolist(), strict=True):
-                found[i] = tokens
+                new_tokens[i] = tokens
     finally:
         model.train(training)
-    return found
+    return new_tokens
 
 
 @dataclass(frozen=True)
-class _Batch:
+class _PromptBatch:
     """`places` of the prompts that are gone on with together, padded to `width` tokens."""
 
     places: list[int]
     width: int
 
 
-def _sorted(lengths: Sequence[int], size: int) -> list[_Batch]:
+def _sorted(lengths: Sequence[int], size: int) -> list[_PromptBatch]:
     """Prompts of like length together, the shortest first."""
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
     chunks = [order[first : first + size] for first in range(0, len(order), size)]
-    return [_Batch(chunk, lengths[chunk[-1]]) for chunk in chunks]
+    return [_PromptBatch(chunk, lengths[chunk[-1]]) for chunk in chunks]
 
 
 def _width(length: int) -> int:
@@ -179,14 +174,14 @@ def _width(length: int) -> int:
     return whole * 3 // 4 if length <= whole * 3 // 4 >= NARROWEST else whole
 
 
-def _steady(lengths: Sequence[int], size: int, limit: int | None) -> list[_Batch]:
+def _steady(lengths: Sequence[int], size: int, limit: int | None) -> list[_PromptBatch]:
     """Batches of one size, filled up with a prompt of theirs, whose prompts are all padded to the width that
     the length of each calls for."""
     of_width: dict[int, list[int]] = {}
     for place, length in enumerate(lengths):
         of_width.setdefault(_width(length) if limit is None else min(_width(length), limit), []).append(place)
     return [
-        _Batch([*chunk, *[chunk[0]] * (size - len(chunk))], width)
+        _PromptBatch([*chunk, *[chunk[0]] * (size - len(chunk))], width)
         for width, places in sorted(of_width.items())
         for chunk in (places[first : first + size] for first in range(0, len(places), size))
     ]
@@ -220,7 +215,7 @@ def _generate(
     ids: torch.Tensor,
     mask: torch.Tensor,
     most: int,
-    each: _EachToken,
+    counter: TokenCounter,
     sampling: Sampling | None,
 ) -> torch.Tensor:
     """New tokens [rows, at most `most`] of each prompt."""
@@ -233,7 +228,7 @@ def _generate(
             max_new_tokens=most,
             ends=ends,
             pad=tokenizer.pad_token_id,
-            on_token=each.count,
+            on_token=counter.count,
             pick=sampling.pick if sampling else trained_prompts.likeliest,
         )
     out = model.generate(
@@ -243,7 +238,7 @@ def _generate(
         use_cache=True,
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=sorted(ends),
-        stopping_criteria=StoppingCriteriaList([each]),
+        stopping_criteria=StoppingCriteriaList([counter]),
         **(sampling.options if sampling else {"do_sample": False}),
     )
     return out[:, ids.shape[1] :]

@@ -23,7 +23,7 @@ MOST_LABELS = 500  # that a causal model is asked for
 
 
 @dataclass
-class Questions:
+class LabelQuestions:
     """prompts: token ids of each row's prompt; labels: token ids of each label as an answer; `row_ids`."""
 
     row_ids: np.ndarray
@@ -33,16 +33,17 @@ class Questions:
 
 def questions(
     tokenizer: Any, row_ids: np.ndarray, rows: Sequence[Messages], labels: Sequence[str], room: int | None
-) -> Questions | None:
+) -> LabelQuestions | None:
     """Each row as the model would be asked it; None where no row has a prompt. `room`: positions."""
-    rendered = [(i, found[0]) for i, row in enumerate(rows) if (found := render_prompt(tokenizer, row))]
+    pairs = [render_prompt(tokenizer, row) for row in rows]
+    rendered = [(i, pair[0]) for i, pair in enumerate(pairs) if pair]
     if not rendered:
         return None
     first, example = rendered[0]
     answers = [_answer(tokenizer, rows[first], example, label) for label in labels]
     limit = room - max(len(ids) for ids in answers) if room else None
     prompts = tokenizer([prompt for _, prompt in rendered], add_special_tokens=False).input_ids
-    return Questions(
+    return LabelQuestions(
         row_ids[[i for i, _ in rendered]], [ids[-limit:] if limit else ids for ids in prompts], answers
     )
 
@@ -50,8 +51,8 @@ def questions(
 def _answer(tokenizer: Any, messages: Messages, prompt: str, label: str) -> list[int]:
     """The tokens of a label as the answer, up to the one that closes it, as they follow this prompt."""
     last = max(i for i, m in enumerate(messages) if m["role"] == "assistant")
-    said = [*messages[:last], {**messages[last], "content": label}]
-    whole = tokenizer.apply_chat_template(said, tokenize=False)
+    turns = [*messages[:last], {**messages[last], "content": label}]
+    whole = tokenizer.apply_chat_template(turns, tokenize=False)
     text = whole[len(prompt) :] if whole.startswith(prompt) else label + (tokenizer.eos_token or "")
     before = tokenizer(prompt, add_special_tokens=False).input_ids
     both = tokenizer(prompt + text, add_special_tokens=False).input_ids
@@ -76,7 +77,7 @@ def affordable(row_ids: np.ndarray, label_tokens: int, device: str, seed: int) -
 
 def label_scores(
     model: Any,
-    asked: Questions,
+    asked: LabelQuestions,
     device: torch.device,
     *,
     batch_size: int = 16,
@@ -85,7 +86,7 @@ def label_scores(
     """Log-probabilities [rows, labels], normalised over the labels; `on_rows(rows done)` may raise to stop.
     The model is left in the mode in which it came."""
     labels = [asked.labels] * len(asked.prompts)
-    found = branch_scores(model, asked.prompts, labels, device, batch_size=batch_size, on_prompts=on_rows)
-    scores = np.stack(found)
+    sums = branch_scores(model, asked.prompts, labels, device, batch_size=batch_size, on_prompts=on_rows)
+    scores = np.stack(sums)
     scores = scores - scores.max(axis=1, keepdims=True)
     return scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))

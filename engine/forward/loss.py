@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from engine.forward.affine import untouched
-from engine.forward.batches import Batch
+from engine.forward.batches import TokenBatch
 from engine.forward.fused import HEAD_ROWS, LOSS_ROWS, SummedLoss
 from engine.forward.packed import hidden_states
 
@@ -32,7 +32,7 @@ def output_where(model: Any, picked: torch.Tensor) -> Iterator[None]:
         hook.remove()
 
 
-def picked_logits(model: Any, batch: Batch) -> torch.Tensor:
+def picked_logits(model: Any, batch: TokenBatch) -> torch.Tensor:
     """Logits [trained tokens, vocabulary] in fp32, in the order of `batch.targets`."""
     hidden = hidden_states(model, batch)
     if hidden is not None:
@@ -41,7 +41,7 @@ def picked_logits(model: Any, batch: Batch) -> torch.Tensor:
         return model(input_ids=batch.inputs, use_cache=False).logits.float()
 
 
-def loss_sum(model: Any, batch: Batch) -> torch.Tensor:
+def loss_sum(model: Any, batch: TokenBatch) -> torch.Tensor:
     """The summed loss of the batch in nats; divide by the trained tokens of the whole effective batch."""
     hidden = under_plain_head(model, batch)
     if hidden is not None:
@@ -49,18 +49,18 @@ def loss_sum(model: Any, batch: Batch) -> torch.Tensor:
     return F.cross_entropy(picked_logits(model, batch), batch.targets, reduction="sum")
 
 
-def token_losses(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+def token_losses(model: Any, batch: TokenBatch) -> tuple[torch.Tensor, torch.Tensor]:
     """Loss in nats, and whether it is the likeliest token, of each of `batch.targets`; without gradients."""
     hidden = under_plain_head(model, batch)
     if hidden is None:
         logits = picked_logits(model, batch)
         return F.cross_entropy(logits, batch.targets, reduction="none"), logits.argmax(-1) == batch.targets
-    found = [
+    parts = [
         part
         for rows, targets in zip(hidden.split(HEAD_ROWS), batch.targets.split(HEAD_ROWS), strict=False)
         for part in _of_rows(rows[: len(targets)] @ model.get_output_embeddings().weight.t(), targets)
     ]
-    return torch.cat([losses for losses, _ in found]), torch.cat([hits for _, hits in found])
+    return torch.cat([losses for losses, _ in parts]), torch.cat([hits for _, hits in parts])
 
 
 def _of_rows(logits: torch.Tensor, targets: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -69,7 +69,7 @@ def _of_rows(logits: torch.Tensor, targets: torch.Tensor) -> Iterator[tuple[torc
         yield F.cross_entropy(part.float(), wanted, reduction="none"), part.argmax(-1) == wanted
 
 
-def under_plain_head(model: Any, batch: Batch) -> torch.Tensor | None:
+def under_plain_head(model: Any, batch: TokenBatch) -> torch.Tensor | None:
     """What a head that is a matrix and nothing else gets of packed rows; None where that is not so."""
     head = model.get_output_embeddings()
     plain = type(head) is torch.nn.Linear and head.bias is None and untouched(head)

@@ -46,10 +46,10 @@ class RowLosses:
         """What each row says of whether it was trained on, as `engine.diagnostics.memorisation.membership`
         takes it; a row without a token says nothing."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            found: ModelScores = {"loss": self.loss_sum / self.tokens}
+            scores: Scores = {"loss": self.loss_sum / self.tokens}
         if self.min_k is not None:
-            found["min_k"] = self.min_k
-        return found
+            scores["min_k"] = self.min_k
+        return scores
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -99,11 +99,11 @@ def row_losses(
 
 def _min_k(losses: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
     """Of each row the mean log-probability of its `WORST` tokens, at least one."""
-    found = np.zeros(len(starts))
+    means = np.zeros(len(starts))
     for i, (start, end) in enumerate(zip(starts, ends, strict=True)):
         worst = max(1, round(WORST * (end - start)))
-        found[i] = -np.sort(losses[start:end])[-worst:].mean()
-    return found
+        means[i] = -np.sort(losses[start:end])[-worst:].mean()
+    return means
 
 
 def fitting_batches(model: Any, rows: TokenRows, batch_size: int) -> list[np.ndarray]:

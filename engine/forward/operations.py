@@ -20,7 +20,7 @@ aten = torch.ops.aten
 KINDS = ("products", "attention", "moved", "calls")
 NARROW = 64  # rows, columns or inner size below which a product waits for bytes
 
-Work = tuple[float, float, float]  # all KINDS but calls
+OperationWork = tuple[float, float, float]  # all KINDS but calls
 
 _MATRICES = {aten.mm, aten.addmm, aten.addmm_, aten.bmm, aten.baddbmm, aten.baddbmm_}
 _NOTHING = {
@@ -56,7 +56,7 @@ def times() -> float:
     return _times
 
 
-def work(func: Any, taken: Sequence[torch.Tensor], made: Sequence[torch.Tensor]) -> Work:
+def work(func: Any, taken: Sequence[torch.Tensor], made: Sequence[torch.Tensor]) -> OperationWork:
     """What an operation does with the tensors that it takes and makes."""
     packet = func._overloadpacket
     if packet in _NOTHING or not made:
@@ -93,7 +93,7 @@ def _bytes(tensors: Sequence[torch.Tensor]) -> float:
 
 
 @dataclass(frozen=True)
-class Piece:
+class MicroBatchWork:
     """What a micro-batch takes, by KINDS: in the `layers` forward and backward, in the `loss` behind them;
     `forward` and `judged`: the same of a pass without gradients. It has so many tokens, `trained` ones among
     them, in rows of about `length`."""

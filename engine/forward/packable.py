@@ -24,7 +24,7 @@ from engine.forward import affine
 from engine.forward.affine import Affine
 
 # class of the whole model -> of the inner model, a layer, its attention, its MLP, norms, positions
-KNOWN: dict[type, tuple[type, ...]] = {
+PACKABLE: dict[type, tuple[type, ...]] = {
     llama.LlamaForCausalLM: (
         llama.LlamaModel, llama.LlamaDecoderLayer, llama.LlamaAttention, llama.LlamaMLP,
         llama.LlamaRMSNorm, llama.LlamaRotaryEmbedding,
@@ -72,26 +72,26 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Known:
+class ModelParts:
     """A model that was recognised: the causal model under its adapter, and its layers."""
 
     causal: Any
     layers: list[Layer]
 
 
-def known(architecture: Any) -> bool:
+def is_packable(architecture: Any) -> bool:
     """Whether models of this config are packed as they come."""
-    return type(architecture) in {kind.config_class for kind in KNOWN}  # type: ignore[attr-defined]
+    return type(architecture) in {kind.config_class for kind in PACKABLE}  # type: ignore[attr-defined]
 
 
 def refusal(model: Any, longest: int) -> str:
     """Why rows of up to `longest` tokens must go through the model's own forward; empty where they are
     packed."""
-    found = recognise(model, longest)
-    return found if isinstance(found, str) else ""
+    recognised = recognise(model, longest)
+    return recognised if isinstance(recognised, str) else ""
 
 
-def recognise(model: Any, longest: int) -> Known | str:
+def recognise(model: Any, longest: int) -> ModelParts | str:
     """The model's parts, or why they are not computed here."""
     causal = model
     if isinstance(model, PeftModel):
@@ -100,8 +100,8 @@ def recognise(model: Any, longest: int) -> Known | str:
         if not affine.untouched(model):
             return "the adapter's own forward is replaced"
         causal = model.base_model.model
-    if type(causal) not in KNOWN:
-        return f"{type(causal).__name__} is none of {', '.join(known.__name__ for known in KNOWN)}"
+    if type(causal) not in PACKABLE:
+        return f"{type(causal).__name__} is none of {', '.join(kind.__name__ for kind in PACKABLE)}"
     if causal.device.type not in _devices.get():
         return f"it is on {causal.device.type}, where kernels of the device are faster"
     return _unlike(causal) or _by_config(causal, longest) or _read(causal)
@@ -109,7 +109,7 @@ def recognise(model: Any, longest: int) -> Known | str:
 
 def _unlike(causal: Any) -> str:
     """The first module that is not what its architecture says."""
-    inner_class, layer_class, attention, mlp, norm, rotary = KNOWN[type(causal)]
+    inner_class, layer_class, attention, mlp, norm, rotary = PACKABLE[type(causal)]
     inner = causal.model
     expected: dict[str, type] = {
         "": type(causal),
@@ -144,7 +144,7 @@ def _by_config(causal: Any, longest: int) -> str:
     return ""
 
 
-def _read(causal: Any) -> Known | str:
+def _read(causal: Any) -> ModelParts | str:
     """The layers as numbers, or the first linear layer that can't be read."""
     inner = causal.model
     dtype = inner.embed_tokens.weight.dtype
@@ -155,10 +155,10 @@ def _read(causal: Any) -> Known | str:
         linears = {}
         for name in LINEARS:
             module = layer.get_submodule(name)
-            found = affine.read(module, dtype)
-            if found is None:
+            linear = affine.read(module, dtype)
+            if linear is None:
                 kind = f"{type(module).__module__}.{type(module).__name__}"
                 return f"{name} of layer {i} ({kind}) is no plain matrix with at most a plain LoRA pair"
-            linears[name.partition(".")[2]] = found
+            linears[name.partition(".")[2]] = linear
         layers.append(Layer(layer, linears))
-    return Known(causal, layers)
+    return ModelParts(causal, layers)

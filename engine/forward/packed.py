@@ -13,39 +13,39 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.forward.batches import Batch
+from engine.forward.batches import TokenBatch
 from engine.forward.fused import AddedLinear, AddedSwiglu, NormedLinears, RmsNorm
-from engine.forward.packable import Known, Layer, recognise
-from engine.forward.packed_attention import Group, Layout, RotaryAttention, groups
+from engine.forward.packable import Layer, ModelParts, recognise
+from engine.forward.packed_attention import Layout, RotaryAttention, RowGroup, groups
 
 MULTIPLE = 64  # of tokens: each new size of a matrix product costs milliseconds once
 
 
-def hidden_states(model: Any, batch: Batch) -> Tensor | None:
+def hidden_states(model: Any, batch: TokenBatch) -> Tensor | None:
     """What the output layer gets at the picked positions [trained, width], in row-major order, and spare rows
     after them up to a multiple; None where `refusal` has a reason."""
-    known = recognise(model, max(batch.lengths))
-    if isinstance(known, str):
+    model_parts = recognise(model, max(batch.lengths))
+    if isinstance(model_parts, str):
         return None
-    config = known.causal.config
-    found = groups(batch.lengths, config.num_attention_heads, config.num_key_value_heads)
-    return passed(known, *_packed(batch), found)
+    config = model_parts.causal.config
+    row_groups = groups(batch.lengths, config.num_attention_heads, config.num_key_value_heads)
+    return passed(model_parts, *_packed(batch), row_groups)
 
 
 def passed(
-    known: Known, tokens: Tensor, positions: Tensor, picked: Tensor, grouped: Sequence[Group]
+    model_parts: ModelParts, tokens: Tensor, positions: Tensor, picked: Tensor, grouped: Sequence[RowGroup]
 ) -> Tensor:
     """What the output layer gets at the places `picked` among `tokens`, whose rows are `grouped`."""
-    inner = known.causal.model
+    inner = model_parts.causal.model
     x = inner.embed_tokens(tokens[None])[0]
-    layout = _layout(known.causal, grouped, x, positions)
-    for layer in known.layers[:-1]:
+    layout = _layout(model_parts.causal, grouped, x, positions)
+    for layer in model_parts.layers[:-1]:
         x = _called(layer, x, layout, None)
-    x = _called(known.layers[-1], x, layout, picked)
+    x = _called(model_parts.layers[-1], x, layout, picked)
     return RmsNorm.apply(x, inner.norm.weight, inner.norm.variance_epsilon)
 
 
-def _packed(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+def _packed(batch: TokenBatch) -> tuple[Tensor, Tensor, Tensor]:
     """Tokens behind each other with a spare one at least after them, their positions, and which are picked.
 
     Without masks as indices, as what those give has no size on the meta device.
@@ -64,7 +64,7 @@ def _packed(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     return tokens, torch.cat((column, filler)), picked
 
 
-def _layout(causal: Any, grouped: Sequence[Group], x: Tensor, positions: Tensor) -> Layout:
+def _layout(causal: Any, grouped: Sequence[RowGroup], x: Tensor, positions: Tensor) -> Layout:
     attention = causal.model.layers[0].self_attn
     heads, kv = causal.config.num_attention_heads, causal.config.num_key_value_heads
     cos, sin = causal.model.rotary_emb(x[None], position_ids=positions[None])

@@ -23,7 +23,7 @@ KEPT = 128  # tokens up to which attention weights are kept for backward; beyond
 
 
 @dataclass(frozen=True)
-class Group:
+class RowGroup:
     """Rows that are computed together. `tokens`: where they lie. `queries`, `keys`: which [token, head] is at
     each of [rows, heads, length]; of padding it is that of the spare token. `from_queries`, `from_keys`: the
     way back. `mask` [rows, length, keys], in passes without gradients alone: what is added to the scores in
@@ -48,31 +48,31 @@ class Layout:
     kv: int
     width: int
     scale: float
-    groups: Sequence[Group]
+    groups: Sequence[RowGroup]
     cos: Tensor
     sin: Tensor
 
 
-def groups(lengths: Sequence[int], heads: int, kv: int, spare: int | None = None) -> list[Group]:
+def groups(lengths: Sequence[int], heads: int, kv: int, spare: int | None = None) -> list[RowGroup]:
     """Neighbours among rows of these lengths, put together while that pads little; the token `spare` is none
     of theirs, that after them where it isn't said."""
     spare = sum(lengths) if spare is None else spare
-    found: list[Group] = []
+    row_groups: list[RowGroup] = []
     taken: list[int] = []
     start = 0
     for length in [*lengths, None]:
         together = [*taken, length] if length is not None else taken
         padded = -(-max(together) // MULTIPLE) * MULTIPLE * len(together)
         if taken and (length is None or padded > WASTE * (sum(together) + MULTIPLE)):
-            found.append(_group(start, taken, heads, kv, spare))
+            row_groups.append(_group(start, taken, heads, kv, spare))
             start += sum(taken)
             taken = []
         if length is not None:
             taken.append(length)
-    return found
+    return row_groups
 
 
-def _group(start: int, lengths: Sequence[int], heads: int, kv: int, spare: int) -> Group:
+def _group(start: int, lengths: Sequence[int], heads: int, kv: int, spare: int) -> RowGroup:
     longest = -(-max(lengths) // MULTIPLE) * MULTIPLE
     rows = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
     column = torch.cat([torch.arange(length) for length in lengths])
@@ -87,7 +87,7 @@ def _group(start: int, lengths: Sequence[int], heads: int, kv: int, spare: int) 
 
     (queries, from_queries), (keys, from_keys) = ways(heads), ways(kv)
     part = slice(start, start + len(rows))
-    return Group(part, len(lengths), longest, queries, keys, from_queries, from_keys)
+    return RowGroup(part, len(lengths), longest, queries, keys, from_queries, from_keys)
 
 
 def behind(
@@ -98,7 +98,7 @@ def behind(
     kv: int,
     spare: int,
     mask: Tensor,
-) -> Group:
+) -> RowGroup:
     """The rows from the token `start` on as one group, each with the keys of the tokens `ahead` of it in
     front of its own, padded at the front to the width of `mask`."""
     own = _group(start, lengths, heads, kv, spare)
@@ -155,22 +155,22 @@ class RotaryAttention(torch.autograd.Function):
         saved = ctx.saved_tensors
         heads, kv, width = layout.heads, layout.kv, layout.width
         grad = grad.reshape(-1, width)
-        found = [grad.new_zeros(len(grad) // heads, count, width) for count in (heads, kv, kv)]
+        gradients = [grad.new_zeros(len(grad) // heads, count, width) for count in (heads, kv, kv)]
         for i, group in enumerate(layout.groups):
             q, k, v, weights = saved[4 * i : 4 * i + 4]
             back = _attend_backward(grad.index_select(0, group.queries).view(q.shape), q, k, v, weights)
             ways = (group.from_queries, group.from_keys, group.from_keys)
-            for whole, part, places in zip(found, back, ways, strict=True):
+            for whole, part, places in zip(gradients, back, ways, strict=True):
                 part = part.view(-1, width).index_select(0, places)
                 whole[group.tokens] = part.view(-1, whole.shape[1], width)
-        query, key, value = found
+        query, key, value = gradients
         sin = -layout.sin
         query = _rotated(query, layout.cos * layout.scale, sin * layout.scale)
         key = _rotated(key, layout.cos, sin)
         return None, query.flatten(1), key.flatten(1), value.flatten(1)
 
 
-def _laid_out(group: Group, layout: Layout, query: Tensor, key: Tensor, value: Tensor) -> list[Tensor]:
+def _laid_out(group: RowGroup, layout: Layout, query: Tensor, key: Tensor, value: Tensor) -> list[Tensor]:
     """Queries [rows · kv, heads a key head, length, width]; keys and values [rows · kv, keys, width]."""
     count, width = group.rows * layout.kv, layout.width
     q = query.view(-1, width).index_select(0, group.queries).view(count, -1, group.length, width)

@@ -19,8 +19,8 @@ from engine.forward.batches import CPU_TOKENS
 from engine.forward.fused import HEAD_ROWS
 from engine.forward.packed import MULTIPLE, passed
 from engine.forward.packed_attention import MULTIPLE as KEYS
-from engine.forward.packed_attention import Group, behind, groups
-from engine.forward.token_tree import Row
+from engine.forward.packed_attention import RowGroup, behind, groups
+from engine.forward.token_tree import TreeRow
 
 TOKENS = {"cpu": CPU_TOKENS["full"], "cuda": 16_384}  # of a batch
 SHARED = 16  # tokens; a shorter beginning is not worth the longer keys
@@ -43,13 +43,13 @@ class Packed:
 
     most_picked = TOKENS["cpu"]  # logits are made in pieces
 
-    def __init__(self, known: packable.Known) -> None:
-        self.known = known
-        self.head = known.causal.get_output_embeddings()
-        config = known.causal.config
+    def __init__(self, parts: packable.ModelParts) -> None:
+        self.parts = parts
+        self.head = parts.causal.get_output_embeddings()
+        config = parts.causal.config
         self.heads = config.num_attention_heads, config.num_key_value_heads
 
-    def logits(self, rows: Sequence[Row]) -> Iterator[Tensor]:
+    def logits(self, rows: Sequence[TreeRow]) -> Iterator[Tensor]:
         """After the last token of each row's prompt and its nodes, of all rows behind each other, in parts;
         those after the last row are of spare ones."""
         shared = token_tree.common([row.ids for row in rows]) if len(rows) > 1 else 0
@@ -69,24 +69,24 @@ class Packed:
         picked = np.concatenate([at[len(row.ids) - 1 :] for at, row in zip(where, rows, strict=True)])
         picked = np.concatenate([picked, np.full(-len(picked) % MULTIPLE, start)])
         grouped = self._groups(shared, sets, start)
-        hidden = passed(self.known, tokens, positions, torch.from_numpy(picked), grouped)
+        hidden = passed(self.parts, tokens, positions, torch.from_numpy(picked), grouped)
         for part in hidden.split(HEAD_ROWS):
             yield self.head(part)
 
-    def _groups(self, shared: int, sets: Sequence[Sequence[_Piece]], spare: int) -> list[Group]:
-        found = groups([shared], *self.heads, spare) if shared else []
+    def _groups(self, shared: int, sets: Sequence[Sequence[_Piece]], spare: int) -> list[RowGroup]:
+        row_groups = groups([shared], *self.heads, spare) if shared else []
         start = shared
         for pieces in sets:
             lengths = [len(piece.places) for piece in pieces]
             ahead = [torch.from_numpy(piece.ahead) for piece in pieces]
             seen = token_tree.mask([len(each) for each in ahead], [piece.sees for piece in pieces], KEYS)
-            mask = added(seen, self.known.causal.dtype)
-            found.append(behind(start, lengths, ahead, *self.heads, spare, mask))
+            mask = added(seen, self.parts.causal.dtype)
+            row_groups.append(behind(start, lengths, ahead, *self.heads, spare, mask))
             start += sum(lengths)
-        return found
+        return row_groups
 
 
-def _pieces(rows: Sequence[Row], shared: int) -> list[list[_Piece]]:
+def _pieces(rows: Sequence[TreeRow], shared: int) -> list[list[_Piece]]:
     """Those that may be computed together: prompts (with all nodes, where they are few), runs of nodes."""
     ahead = np.arange(shared)
     prompts: list[_Piece] = []
@@ -94,14 +94,14 @@ def _pieces(rows: Sequence[Row], shared: int) -> list[list[_Piece]]:
     start = shared
     for i, row in enumerate(rows):
         prompt = len(row.ids)
-        few = len(row.trie.tokens) <= RUN
+        few = len(row.tree.tokens) <= RUN
         end = len(row) if few else prompt
         prompts.append(_Piece(i, np.arange(shared, end), ahead, row.visible[shared:end, shared:end]))
         before = np.concatenate([ahead, np.arange(start, start + prompt - shared)])
         start += end - shared
-        for run in [] if few else row.trie.runs(RUN):
+        for run in [] if few else row.tree.runs(RUN):
             places = np.arange(prompt + run.start, prompt + run.stop)
-            runs.append(_Piece(i, places, before, row.trie.visible[run, run]))
+            runs.append(_Piece(i, places, before, row.tree.visible[run, run]))
     return [pieces for pieces in (prompts, runs) if pieces]
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,10 +30,11 @@ from engine.probes import harness
 from engine.worker.job import Job
 from store.config.evaluate_config import EvaluateConfig
 from store.contract.jobdir import written_aside
-from store.documents.evaluation import Figure
+from store.documents.evaluation import EvaluationResult, Figure, ProbeFigure
+from store.documents.job import OrderDataset
 
 
-def run(job: Job) -> dict[str, Any]:
+def run(job: Job) -> EvaluationResult:
     """Evaluate as `job.config` says; the document of docs/architecture.md."""
     config = EvaluateConfig.parse(job.config)
     try:
@@ -63,11 +64,11 @@ class Evaluation:
 
     def __init__(self, job: Job, config: EvaluateConfig) -> None:
         self.job, self.config = job, config
-        self.data = job.order["dataset"]
+        self.data: OrderDataset = job.order["dataset"]
         self.notices: list[str] = []
         self.seconds: dict[str, float] = {}
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> EvaluationResult:
         job, config, fingerprint = self.job, self.config, self.data["fingerprint"]
         job.status("preparing")
         drawn = evaluate_draw.draw(job, config)
@@ -78,16 +79,16 @@ class Evaluation:
             subject = evaluated.load(job, config)
         job.status("evaluating")
         take = headed if subject.labels is not None else written
-        found = take(job, config, subject, self.data, row_ids, self.timed)
-        table = found.table.append_column("group", pa.array(group_of or [None] * len(row_ids), pa.int64()))
-        with written_aside(job.dir.predictions) as aside:
-            pq.write_table(table, aside)
+        answered = take(job, config, subject, self.data, row_ids, self.timed)
+        table = answered.table.append_column("group", pa.array(group_of or [None] * len(row_ids), pa.int64()))
+        with written_aside(job.dir.predictions) as unfinished:
+            pq.write_table(table, unfinished)
         answers = Answers.of_table(table, group="group" if group_of else None)
-        if found.log_probabilities is not None:
+        if answered.log_probabilities is not None:
             answers = replace(
-                answers, log_probabilities=found.log_probabilities, classes=subject.labels or ()
+                answers, log_probabilities=answered.log_probabilities, classes=subject.labels or ()
             )
-        if not found.asked:
+        if not answered.asked:
             answers = replace(answers, predictions=None)
         tasks = self.ask(subject)
         figures = self.score(answers, tasks)
@@ -96,9 +97,9 @@ class Evaluation:
             "n": len(row_ids),
             "figures": figures,
             "probes": probes,
-            "counts": found.counts | {"empty": answers.empty, "rows": len(row_ids)},
-            "reasons": dict(Counter(found.reasons).most_common()),
-            "notices": [*self.notices, *found.notices],
+            "counts": {**answered.counts, "empty": answers.empty, "rows": len(row_ids)},
+            "reasons": dict(Counter(answered.reasons).most_common()),
+            "notices": [*self.notices, *answered.notices],
             "seconds": self.seconds,
             "peak_memory_gib": memory.peak_gib(torch.device(job.device)),
             "device": job.device,
@@ -108,34 +109,37 @@ class Evaluation:
         }
 
     @contextmanager
-    def timed(self, part: str) -> Any:
+    def timed(self, part: str) -> Iterator[None]:
         """The block's seconds go under that name."""
         began = time.perf_counter()
         yield
         self.seconds[part] = time.perf_counter() - began
 
-    def ask(self, subject: evaluated.Evaluated) -> harness.Found:
+    def ask(self, subject: evaluated.Evaluated) -> harness.TaskOutcome:
         """Tasks of lm-evaluation-harness."""
         job, names = self.job, self.config.tasks
         if not names:
-            return harness.Found()
+            return harness.TaskOutcome()
+        asked = harness.AskedModel(
+            subject.model,
+            subject.tokenizer,
+            job.device,
+            self.config.per_device_eval_batch_size,
+            limit=self.config.task_rows,
+            num_fewshot=self.config.num_fewshot,
+        )
         with self.timed("tasks"):
-            found = harness.run(
-                subject.model,
-                subject.tokenizer,
+            task_scores = harness.run(
+                asked,
                 names,
                 job.home,
-                device=job.device,
-                batch_size=self.config.per_device_eval_batch_size,
-                limit=self.config.task_rows,
-                num_fewshot=self.config.num_fewshot,
                 check=job.check_cancelled,
                 on_task=lambda done, name: job.progress(done, len(names), "tasks", f"Asking the task {name}"),
             )
-        self.notices += found.notices
-        return found
+        self.notices += task_scores.notices
+        return task_scores
 
-    def score(self, answers: Answers, tasks: harness.Found) -> list[Figure]:
+    def score(self, answers: Answers, tasks: harness.TaskOutcome) -> list[Figure]:
         """The documents of metrics and tasks; the scores of rows and items go into `scores.parquet`."""
         job, config = self.job, self.config
         most = len(config.metrics)
@@ -144,19 +148,21 @@ class Evaluation:
             job.progress(done, most, "metrics", f"Scoring: {name.removeprefix('eval/')}")
 
         with self.timed("scoring"):
-            found = measure(config, answers, job.home, check=job.check_cancelled, on_metric=on_metric)
-            found += tasks.scored
-            with written_aside(job.dir.scores) as aside:
-                pq.write_table(score_table.to_table(found), aside)
+            scored_metrics = measure(
+                config, answers, job.home, check=job.check_cancelled, on_metric=on_metric
+            )
+            scored_metrics += tasks.scored
+            with written_aside(job.dir.scores) as unfinished:
+                pq.write_table(score_table.to_table(scored_metrics), unfinished)
             figures = []
-            for done, scored in enumerate(found):
+            for done, scored in enumerate(scored_metrics):
                 job.check_cancelled()
                 job.progress(done, most, "metrics", "Working out intervals")
                 own = None if scored.name.startswith(harness.PREFIX) else answers.groups
                 figures.append(aggregate(scored, own, confidence=config.confidence))
         return figures
 
-    def probe(self, subject: evaluated.Evaluated, tasks: harness.Found) -> list[dict[str, Any]]:
+    def probe(self, subject: evaluated.Evaluated, tasks: harness.TaskOutcome) -> list[ProbeFigure]:
         """General questions and prose, where they are asked for and the model can be asked; the items of
         tasks are kept beside them."""
         if not self.config.probes:
@@ -168,9 +174,7 @@ class Evaluation:
         with self.timed("probes"):
             return general_figures.measure(
                 self.job,
-                subject.model,
-                subject.tokenizer,
-                subject.positions,
+                subject,
                 batch_size=self.config.per_device_eval_batch_size,
                 confidence=self.config.confidence,
                 beside=tasks.choices,

@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 from engine.diagnostics.forgetting import kept_share
 from engine.diagnostics.forgetting.kept_share import ShareGain, ShareRows
 from engine.evaluation.mixing import Mixing
-from engine.probes.probes import Measured
+from engine.probes.probes import ProbeMeasurement
 from engine.worker.job import Job
 from store.config.interpolate_config import Interpolate
-from store.documents.interpolation import Interpolation, SharePoint
+from store.documents.interpolation import Interpolation
 
 
 def run(job: Job) -> Interpolation:
@@ -27,15 +27,15 @@ def run(job: Job) -> Interpolation:
     job.progress(0, 1, "run", "Loading the model")
     mixing = Mixing(job, asked.run)
     job.status("evaluating")
-    known = {alpha: mixing.known(alpha) for alpha in asked.alphas}
-    pace = mixing.pace([alpha for alpha, found in known.items() if found is None])
-    points: list[SharePoint] = []
+    measured_ends = {alpha: mixing.measured_end(alpha) for alpha in asked.alphas}
+    pace = mixing.pace([alpha for alpha, end in measured_ends.items() if end is None])
+    points: list[dict[str, Any]] = []
     tables: list[pa.Table] = []
-    first: list[Measured] = []
-    for alpha, found in known.items():
+    first: list[ProbeMeasurement] = []
+    for alpha, end in measured_ends.items():
         began = time.perf_counter()
-        measured = found or mixing.measure(alpha, pace(alpha))
-        seconds = None if found else time.perf_counter() - began
+        measured = end or mixing.measure(alpha, pace(alpha))
+        seconds = None if end else time.perf_counter() - began
         first = first or measured
         tables += [each.table(alpha=alpha) for each in measured]
         points.append({**_point(alpha, first, measured), "seconds": seconds})
@@ -44,7 +44,7 @@ def run(job: Job) -> Interpolation:
     return {"run_id": asked.run, "split": mixing.split, "points": points, **recommended}
 
 
-def _point(alpha: float, first: list[Measured], measured: list[Measured]) -> SharePoint:
+def _point(alpha: float, first: list[ProbeMeasurement], measured: list[ProbeMeasurement]) -> dict[str, Any]:
     """One α held against the first, which is 0."""
     base, now = first[0], measured[0]
     before, after = (pa.concat_tables([m.table() for m in some[1:]]) for some in (first, measured))

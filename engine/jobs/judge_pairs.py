@@ -7,24 +7,24 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.diagnostics.phrasing import plural
-from engine.diagnostics.statistics.scored import aggregate
+from engine.diagnostics.statistics.scored import Scored, aggregate
 from engine.metrics.answer_rows import Answers
 from engine.metrics.judge_scores import preferred
 from engine.worker.job import Job
-from engine.worker.progress import Pass
+from engine.worker.progress import ProgressReporter
 from store.config.judge_config import JudgePairs
 from store.contract.errors import DataError
 from store.contract.jobdir import JobDir, written_aside
+from store.documents.evaluation import JudgedPairs, Judging
 
 
-def run(job: Job) -> dict[str, Any]:
+def run(job: Job) -> Judging:
     """Judge as `job.config` says; the document of docs/architecture.md."""
     config, began = JudgePairs.parse(job.config), time.perf_counter()
     first, second = (_answers(job, name) for name in (config.first, config.second))
@@ -39,14 +39,14 @@ def run(job: Job) -> dict[str, Any]:
     if config.max_rows is not None and len(ids) > config.max_rows:
         notices.append(f"A random {config.max_rows:,} of {plural(len(ids), 'pair')}.")
         ids = np.sort(np.random.default_rng([config.seed, 12]).choice(ids, config.max_rows, replace=False))
-    one, two = (each.take(_places(each, ids)) for each in (first, second))
-    tell = Pass(job, len(ids), "pairs", "Asking the judge")
+    first_rows, second_rows = (each.take(_places(each, ids)) for each in (first, second))
+    tell = ProgressReporter(job, len(ids), "pairs", "Asking the judge")
 
     def check(done: int) -> None:
         job.check_cancelled()
         tell(done)
 
-    scored = preferred(config.judge, one, two, job.home, check=check)
+    scored = preferred(config.judge, first_rows, second_rows, job.home, check=check)
     orders = scored.details.pop("orders", [[None, None]] * len(ids))
     _write(job, ids, scored, orders)
     reasons = dict(Counter(scored.reasons.values()).most_common())
@@ -85,7 +85,7 @@ def _places(answers: Answers, ids: np.ndarray) -> np.ndarray:
     return order[np.searchsorted(answers.row_ids, ids, sorter=order)]
 
 
-def _counts(scores: np.ndarray, orders: list[list[float | None]]) -> dict[str, int]:
+def _counts(scores: np.ndarray, orders: list[list[float | None]]) -> JudgedPairs:
     """Pairs won and lost in both orders, ties, and those in which the order decided."""
     split = sum(None not in (a, b) and a != b for a, b in orders)
     return {
@@ -97,7 +97,7 @@ def _counts(scores: np.ndarray, orders: list[list[float | None]]) -> dict[str, i
     }
 
 
-def _write(job: Job, ids: np.ndarray, scored: Any, orders: list[list[float | None]]) -> None:
+def _write(job: Job, ids: np.ndarray, scored: Scored, orders: list[list[float | None]]) -> None:
     """`judgements.parquet`: row_id, score (of the first), forth and back (in each order), reason."""
     table = pa.table(
         {
@@ -108,5 +108,5 @@ def _write(job: Job, ids: np.ndarray, scored: Any, orders: list[list[float | Non
             "reason": pa.array([scored.reasons.get(place) for place in range(len(ids))], pa.string()),
         }
     )
-    with written_aside(job.dir.path / "judgements.parquet") as aside:
-        pq.write_table(table, aside)
+    with written_aside(job.dir.path / "judgements.parquet") as unfinished:
+        pq.write_table(table, unfinished)

@@ -14,12 +14,12 @@ import torch
 
 from engine.diagnostics.phrasing import plural
 from engine.models import memory
-from engine.models.continued import Earlier
+from engine.models.continued import EarlierRun
 from engine.models.precision import device_name, versions
 from engine.transfer import transfer_figures as beside
 from engine.transfer import transfer_measure as measured
 from engine.transfer import transfer_models as rows
-from engine.transfer.transfer_figures import Member, TransferMatrix
+from engine.transfer.transfer_figures import Member
 from engine.transfer.transfer_measure import CellFiles, CellToMeasure, MeasuringPace
 from engine.transfer.transfer_models import Models, Subject, TransferColumn, subject
 from engine.worker.job import Job
@@ -64,10 +64,10 @@ class Transfer:
         self.prepare()
         job.status("evaluating")
         self.measure()
-        matrix = TransferMatrix(job, self.config, self.shelf, self.subjects, self.columns, self.members)
+        matrix = Matrix(job, self.config, self.shelf, self.subjects, self.columns, self.members)
         return {
             "asked": config.asked,
-            "runs": [matrix.run_document(subject) for subject in self.subjects],
+            "runs": [matrix.told(candidate) for candidate in self.subjects],
             "datasets": [column.document(config.part) for column in self.columns],
             "cells": matrix.cells(),
             "distances": beside.distances(matrix),
@@ -90,27 +90,27 @@ class Transfer:
         job = self.job
         self.columns = [rows.column(job, self.config, data) for data in job.order["datasets"]]
         self.subjects = [subject(job, run_id) for run_id in self.config.runs]
-        for number, one in enumerate(self.subjects):
+        for number, candidate in enumerate(self.subjects):
             job.progress(number, len(self.subjects), "runs", "Looking for rows that the runs have seen")
-            if one.reason or one.run is None:
+            if candidate.reason or candidate.run is None:
                 continue
             try:
-                member = self.member(one, one.run)
+                member = self.member(candidate, candidate.run)
             except (TunebenchError, OSError) as error:
-                said = error.message if isinstance(error, TunebenchError) else str(error)
-                self.subjects[number] = Subject(one.run_id, one.name, one.run, said)
+                reason = error.message if isinstance(error, TunebenchError) else str(error)
+                self.subjects[number] = Subject(candidate.run_id, candidate.name, candidate.run, reason)
                 continue
-            self.members[one.run_id] = member
+            self.members[candidate.run_id] = member
             for column in self.columns:
                 job.check_cancelled()
                 self.look(member, column)
 
-    def member(self, one: Subject, run: Earlier) -> Member:
+    def member(self, candidate: Subject, run: EarlierRun) -> Member:
         """The run with its keys. Raises what loading its tokenizer or finding its weights raises."""
         models = self.models
         tokenizer, lineage = models.tokenizer(run), rows.lineage(self.job, run)
         keys = models.base_key(run), models.tuned_key(run)
-        return Member(self.config, one, run, lineage, tokenizer, *keys, models.positions(run))
+        return Member(self.config, candidate, run, lineage, tokenizer, *keys, models.positions(run))
 
     def look(self, member: Member, column: TransferColumn) -> None:
         """The column in the run's tokens, and what it has seen of it; else the reason."""
@@ -174,7 +174,7 @@ class Transfer:
                 raise
             self.give_up(member, error.message)
 
-    def stands_on(self, run: Earlier) -> str:
+    def stands_on(self, run: EarlierRun) -> str:
         return run.base(self.job.home) if run.adapter else self.models.origin(run)
 
     def give_up(self, member: Member, reason: str) -> None:

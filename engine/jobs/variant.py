@@ -16,18 +16,17 @@ from engine.diagnostics.verdicts import mixed
 from engine.evaluation.mixing import Mixing
 from engine.evidence import evidence
 from engine.evidence.evidence import Evidence, judged_config
-from engine.evidence.gathering import Gathering, JudgingPace
 from engine.forward.losses import RowLosses
 from engine.models import continued, saving
 from engine.objectives.objectives import TrainedTokens
 from engine.prepare import prepare
-from engine.probes.probes import Measured
+from engine.probes.probes import ProbeMeasurement
 from engine.probes.sample_prompts import Prompt, choose_prompts
 from engine.runs import row_verdict
 from engine.runs.weight_change import weight_change
 from engine.worker.job import Job
 from store.config.train_config import TrainConfig
-from store.documents.verdict import Verdict
+from store.documents.saved_model import ModelOrigin
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -41,7 +40,11 @@ def run(job: Job) -> dict[str, Any]:
         shutil.rmtree(job.dir.base, ignore_errors=True)
         shutil.copytree(mixing.folder.base, job.dir.base, copy_function=continued.linked)
     mixing.line.go(alpha)
-    note = {"mixed_from": job.order["mixed_from"], "alpha": alpha, "own_base": job.dir.base.exists()}
+    note: ModelOrigin = {
+        "mixed_from": job.order["mixed_from"],
+        "alpha": alpha,
+        "own_base": job.dir.base.exists(),
+    }
     saving.save(mixing.model, mixing.tokenizer, config, job.dir.model, note)
     job.status("evaluating")
     return {"verdict": _judged(job, config, mixing, alpha)}
@@ -53,14 +56,12 @@ def _judged(job: Job, config: TrainConfig, mixing: Mixing, alpha: float) -> Verd
     load = prepare.loader(job.home, data["fingerprint"], data["kind"])
     seed = int(mixing.order["split"]["split_seed"])
     prompts = choose_prompts(mixing.tokenizer, mixing.rows, load, config.sample_prompts, seed)
-    known = mixing.known(0.0)
-    pace = JudgingPace(1 if known else 2)
-    gathering = Gathering(
-        job, config, mixing.tokenizer, TrainedTokens(), mixing.rows, prompts, mixing.probes, pace
-    )
-    tuned = gathering.of(mixing.model, "the mixed model")
-    if known:
-        base = _of_before(known, prompts, mixing)
+    base_measured = mixing.measured_end(0.0)
+    pace = Pace(1 if base_measured else 2)
+    asking = Asking(job, config, mixing.tokenizer, TrainedTokens(), mixing.rows, prompts, mixing.probes, pace)
+    tuned = asking.of(mixing.model, "the mixed model")
+    if base_measured:
+        base = _of_before(base_measured, prompts, mixing)
     else:
         mixing.line.go(0.0)
         base = gathering.of(mixing.model, "the base model")
@@ -76,12 +77,12 @@ def _judged(job: Job, config: TrainConfig, mixing: Mixing, alpha: float) -> Verd
     return mixed.without_advice(verdict)
 
 
-def _of_before(known: list[Measured], prompts: list[Prompt], mixing: Mixing) -> Evidence:
+def _of_before(base_measured: list[ProbeMeasurement], prompts: list[Prompt], mixing: Mixing) -> Evidence:
     """What the run's own verdict found of the base model."""
-    rows, *probes = known
+    rows, *probes = base_measured
     losses = RowLosses(mixing.rows.row_ids, rows.loss_sum, rows.tokens, np.asarray(rows.correct))
     answers: dict[int, str] = {}
     if mixing.folder.predictions.exists():
-        said = pq.read_table(mixing.folder.predictions, columns=["row_id", "base"]).to_pylist()
-        answers = {row["row_id"]: row["base"] for row in said}
+        base_answers = pq.read_table(mixing.folder.predictions, columns=["row_id", "base"]).to_pylist()
+        answers = {row["row_id"]: row["base"] for row in base_answers}
     return Evidence(losses, [answers.get(prompt.row_id, "") for prompt in prompts], probes)

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from store.contract.home import Home
 
-if TYPE_CHECKING:  # a user's own metric need not wait for scipy
+if TYPE_CHECKING:  # scipy takes longer than most metrics
     from engine.diagnostics.statistics.scored import WholeFigure
 
 Texts = Sequence[str | None]
@@ -72,8 +72,8 @@ class Answers:
             return table[name].to_pylist() if name and name in table.column_names else None
 
         def numbers(name: str) -> Any:
-            found = column(name)
-            return None if found is None else np.array([np.nan if x is None else x for x in found], float)
+            entries = column(name)
+            return None if entries is None else np.array([np.nan if x is None else x for x in entries], float)
 
         return cls(
             np.array(table["row_id"].to_pylist(), np.int64),
@@ -124,13 +124,13 @@ class Answers:
             "label": (self.truths, NO_LABEL),
             "choices": (self.choice_scores, NO_CHOICES),
         }
-        found: dict[int, str] = {}
+        missing_entries: dict[int, str] = {}
         for need in needs:
             column, reason = columns.get(need, (None, ""))
             for place, entry in enumerate(column or ()):
                 if entry is None:
-                    found.setdefault(place, reason)
-        return found
+                    missing_entries.setdefault(place, reason)
+        return missing_entries
 
     @property
     def truths(self) -> Texts | None:
@@ -144,7 +144,7 @@ class Answers:
 
 
 @dataclass
-class Asked:
+class MetricInput:
     """`rows` have an entry in every column that the metric needs. `check` may raise to stop."""
 
     rows: Answers
@@ -169,7 +169,7 @@ class Asked:
 
 
 @dataclass
-class Found:
+class MetricScores:
     """`scores`, one a row, NaN where there is none, for which `reasons` (place -> why) says why where it
     should have one. The rest is as in `engine.diagnostics.statistics.scored.Scored`."""
 
@@ -183,6 +183,6 @@ class Found:
     traceback: str = ""
 
     @classmethod
-    def nothing(cls, rows: int) -> Found:
+    def nothing(cls, rows: int) -> MetricScores:
         """No row has a score yet."""
         return cls(np.full(rows, np.nan))

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from engine.diagnostics.statistics.calibration import calibration
 from engine.diagnostics.statistics.class_figures import figures
-from store.documents.classification import CalibrationFigures
+from store.documents.metric_details import ClassDetails, OutsideTexts
 
 NONE = "(none of the labels)"
 OUTSIDE = "(label outside the set)"
@@ -36,31 +35,37 @@ def places(texts: Sequence[str], labels: Sequence[str], *, ignore_case: bool = T
     exact = {label: place for place, label in enumerate(labels)}
     bare = {label.strip(_AROUND): place for label, place in exact.items()}
     folded = {label.casefold(): place for label, place in bare.items()}
-    found = []
+    label_places = []
     for text in texts:
         name = text.strip(_AROUND)
         place = exact.get(text.strip(), bare.get(name))
         if place is None and ignore_case and len(folded) == len(bare):
             place = folded.get(name.casefold())
-        found.append(len(labels) if place is None else place)
-    return np.array(found, np.int64)
+        label_places.append(len(labels) if place is None else place)
+    return np.array(label_places, np.int64)
 
 
-def details(truth: np.ndarray, answers: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
+def details(truth: np.ndarray, answers: np.ndarray, labels: Sequence[str]) -> ClassDetails:
     """Figures of each class and the confusion matrix; rows outside of the labels stand under names of their
     own. `truth` and `answers`: places as `places` gives them."""
     own = np.where(truth < len(labels), truth, len(labels) + 1)
-    found = figures(own, answers, [*labels, NONE, OUTSIDE])
-    kept = {"classes": [row for row in found["classes"] if row["label"] not in (NONE, OUTSIDE)]}
-    return kept | {name: found[name] for name in ("confusion", "pair_count")}
+    class_document = figures(own, answers, [*labels, NONE, OUTSIDE])
+    return {
+        "classes": [row for row in class_document["classes"] if row["label"] not in (NONE, OUTSIDE)],
+        "confusion": class_document["confusion"],
+        "pair_count": class_document["pair_count"],
+    }
 
 
-def outside(texts: Sequence[str], found: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
+def outside(texts: Sequence[str], label_places: np.ndarray, labels: Sequence[str]) -> OutsideTexts:
     """How many texts name no label, and the most frequent of them."""
-    said = Counter(
-        text.strip()[:80] for text, place in zip(texts, found, strict=True) if place == len(labels)
+    named_texts = Counter(
+        text.strip()[:80] for text, place in zip(texts, label_places, strict=True) if place == len(labels)
     )
-    return {"count": said.total(), "most": [list(pair) for pair in said.most_common(MOST_NAMED)]}
+    return {
+        "count": named_texts.total(),
+        "most": [list(pair) for pair in named_texts.most_common(MOST_NAMED)],
+    }
 
 
 def calibrated(log_probabilities: np.ndarray, truth: np.ndarray, classes: int) -> CalibrationFigures:
@@ -72,6 +77,6 @@ def brier(log_probabilities: np.ndarray, truth: np.ndarray, classes: int) -> np.
     """Squared distance of each row's probabilities from the truth, 0 to 2."""
     shares = np.exp(np.asarray(log_probabilities, np.float64))
     target = np.zeros_like(shares)
-    known = truth < classes
-    target[np.flatnonzero(known), truth[known]] = 1
-    return np.square(shares - target).sum(axis=1) + np.where(known, 0, 1)
+    has_class = truth < classes
+    target[np.flatnonzero(has_class), truth[has_class]] = 1
+    return np.square(shares - target).sum(axis=1) + np.where(has_class, 0, 1)

@@ -27,6 +27,7 @@ from store.config.constraints import (
     LanguageConstraint,
     PatternConstraint,
 )
+from store.documents.metric_details import ConstraintShare
 
 _SENTENCE = re.compile(r"[.!?…]+[\"'”’)\]]*(?=\s|$)|[。！？]+")
 _BULLET = re.compile(r"^[ \t]*(?:[-*+•–]|\d{1,3}[.)])[ \t]+\S", re.MULTILINE)
@@ -56,51 +57,56 @@ COUNTS: dict[str, Callable[[str], int]] = {
 def kept(texts: Sequence[str], constraints: Sequence[Constraint]) -> np.ndarray:
     """Whether each answer keeps each constraint: booleans [rows, constraints]."""
     bare = [text.strip() for text in texts]
-    said = np.array([bool(text) for text in bare], bool)
-    columns = [_column(bare, one) & said for one in constraints]
+    has_text = np.array([bool(text) for text in bare], bool)
+    columns = [_column(bare, constraint) & has_text for constraint in constraints]
     return np.column_stack(columns) if columns else np.ones((len(texts), 0), bool)
 
 
-def shares(texts: Sequence[str], met: np.ndarray, constraints: Sequence[Constraint]) -> list[dict[str, Any]]:
-    """How many of the answers keep each constraint: {"constraint" in words, value, low, high, n}."""
+def shares(texts: Sequence[str], met: np.ndarray, constraints: Sequence[Constraint]) -> list[ConstraintShare]:
+    """How many of the answers keep each constraint."""
     return [
-        {"constraint": one.words()} | wilson_interval(int(met[:, place].sum()), len(texts)).to_dict()
-        for place, one in enumerate(constraints)
+        {
+            "constraint": constraint.words(),
+            **wilson_interval(int(met[:, place].sum()), len(texts)).to_dict(),
+        }
+        for place, constraint in enumerate(constraints)
     ]
 
 
-def _column(texts: list[str], one: Any) -> np.ndarray:
+def _column(texts: list[str], constraint: Any) -> np.ndarray:
     """Those kinds that are asked of all texts at once, and the others text by text."""
-    if isinstance(one, PatternConstraint):
-        return (regex(texts, one.pattern) == 1) == (one.kind == "matches")
-    if isinstance(one, LanguageConstraint):
-        told = language.tell([""] * len(texts), texts)
-        return np.array([code == one.language for code, _ in told], bool)
-    if one.kind == "json":
+    if isinstance(constraint, PatternConstraint):
+        return (regex(texts, constraint.pattern) == 1) == (constraint.kind == "matches")
+    if isinstance(constraint, LanguageConstraint):
+        languages = language.tell([""] * len(texts), texts)
+        return np.array([code == constraint.language for code, _ in languages], bool)
+    if constraint.kind == "json":
         return valid_json(texts) == 1
-    return np.array([_keeps(text, one) for text in texts], bool)
+    return np.array([_keeps(text, constraint) for text in texts], bool)
 
 
-def _keeps(text: str, one: Any) -> bool:
-    if isinstance(one, CountConstraint):
-        return _between(COUNTS[one.kind](text), one)
-    if isinstance(one, CaseConstraint):
-        return {"lower": text.islower, "upper": text.isupper, "title": text.istitle}[one.case]()
-    fold: Callable[[str], str] = str.casefold if one.ignore_case else str
+def _keeps(text: str, constraint: Any) -> bool:
+    if isinstance(constraint, CountConstraint):
+        return _between(COUNTS[constraint.kind](text), constraint)
+    if isinstance(constraint, CaseConstraint):
+        return {"lower": text.islower, "upper": text.isupper, "title": text.istitle}[constraint.case]()
+    fold: Callable[[str], str] = str.casefold if constraint.ignore_case else str
     text = fold(text)
-    if isinstance(one, EndConstraint):
-        end = fold(one.text.strip())
-        return text.startswith(end) if one.kind == "starts_with" else text.endswith(end)
-    if isinstance(one, ExcludesConstraint):
-        return not any(fold(part) in text for part in one.texts)
-    return _contains(text, [fold(part) for part in one.texts], one)
+    if isinstance(constraint, EndConstraint):
+        end = fold(constraint.text.strip())
+        return text.startswith(end) if constraint.kind == "starts_with" else text.endswith(end)
+    if isinstance(constraint, ExcludesConstraint):
+        return not any(fold(part) in text for part in constraint.texts)
+    return _contains(text, [fold(part) for part in constraint.texts], constraint)
 
 
-def _contains(text: str, parts: list[str], one: ContainsConstraint) -> bool:
-    if one.at_least is None and one.at_most is None:
+def _contains(text: str, parts: list[str], constraint: ContainsConstraint) -> bool:
+    if constraint.at_least is None and constraint.at_most is None:
         return all(part in text for part in parts)
-    return all(_between(text.count(part), one) for part in parts)
+    return all(_between(text.count(part), constraint) for part in parts)
 
 
-def _between(count: int, one: Any) -> bool:
-    return (one.at_least is None or count >= one.at_least) and (one.at_most is None or count <= one.at_most)
+def _between(count: int, bounds: Any) -> bool:
+    return (bounds.at_least is None or count >= bounds.at_least) and (
+        bounds.at_most is None or count <= bounds.at_most
+    )

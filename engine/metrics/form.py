@@ -85,8 +85,8 @@ def regex(texts: Sequence[str], pattern: str, *, whole: bool = False) -> np.ndar
     """1 where the pattern is found in the answer, or is all of it."""
     if whole:
         pattern = rf"\A(?:{pattern})\z"
-    found = pc.match_substring_regex(pa.array(texts, pa.string()), pattern)
-    return found.to_numpy(zero_copy_only=False).astype(np.float64)
+    matches = pc.match_substring_regex(pa.array(texts, pa.string()), pattern)
+    return matches.to_numpy(zero_copy_only=False).astype(np.float64)
 
 
 def _found(pattern: str, text: str) -> bool:

@@ -12,13 +12,14 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
-from engine.metrics.answer_rows import Asked, Found
+from engine.metrics.answer_rows import MetricInput, MetricScores, Texts
 from engine.metrics.own import OwnMetricError
 from store.config.metrics_config import ApartChoice
+from store.documents.metric_details import IsolatedAnswer, IsolatedQuestion
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULE = "engine.metrics.isolated_process"
@@ -26,7 +27,7 @@ PAUSE = 0.05  # seconds between two looks at whether it has answered and whether
 GRACE = 10.0  # seconds that the process has to end all that the metric started
 
 
-def ask_apart(choice: ApartChoice, asked: Asked) -> Found:
+def ask_apart(choice: ApartChoice, asked: MetricInput) -> MetricScores:
     """What the metric says of the rows. Raises OwnMetricError where it failed, and what `check` raises."""
     with tempfile.TemporaryFile() as question, tempfile.TemporaryFile() as answer:
         question.write(json.dumps(_question(choice, asked)).encode())
@@ -41,18 +42,22 @@ def ask_apart(choice: ApartChoice, asked: Asked) -> Found:
         return _read(choice, answer.read().decode("utf-8", "replace"), asked)
 
 
-def _question(choice: ApartChoice, asked: Asked) -> dict[str, Any]:
+def _question(choice: ApartChoice, asked: MetricInput) -> IsolatedQuestion:
     rows = asked.rows
     return {
         "choice": choice.model_dump(mode="json"),
         "home": str(asked.home.path),
         "confidence": asked.confidence,
         "row_ids": rows.row_ids.tolist(),
-        "predictions": rows.predictions,
-        "references": rows.references,
-        "prompts": rows.prompts,
+        "predictions": _texts(rows.predictions),
+        "references": _texts(rows.references),
+        "prompts": _texts(rows.prompts),
         "groups": None if rows.groups is None else [None if g is None else str(g) for g in rows.groups],
     }
+
+
+def _texts(column: Texts | None) -> list[str | None] | None:
+    return None if column is None else list(column)
 
 
 def _started(choice: ApartChoice, question: IO[bytes], answer: IO[bytes]) -> subprocess.Popen[bytes]:
@@ -86,11 +91,11 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _read(choice: ApartChoice, text: str, asked: Asked) -> Found:
+def _read(choice: ApartChoice, text: str, asked: MetricInput) -> MetricScores:
     """The answer: a line break for each row that it came to, then a document of one line."""
     begun = text.count("\n")
     try:
-        document = json.loads(text)
+        document: IsolatedAnswer = json.loads(text)
     except ValueError:
         document = {"failed": "its process was ended before it could answer"}
     if "failed" in document:
@@ -99,7 +104,7 @@ def _read(choice: ApartChoice, text: str, asked: Asked) -> Found:
     if "error" in document:
         raise OwnMetricError(document["error"], document["traceback"])
     scores = np.array([np.nan if score is None else score for score in document["scores"]], np.float64)
-    found = Found(scores, estimator=document["estimator"], whole=document["whole"])
-    found.reasons = {int(place): reason for place, reason in document["reasons"]}
-    found.traceback = document["traceback"]
-    return found
+    scores_of_rows = MetricScores(scores, estimator=document["estimator"], whole=document["whole"])
+    scores_of_rows.reasons = {int(place): reason for place, reason in document["reasons"]}
+    scores_of_rows.traceback = document["traceback"]
+    return scores_of_rows

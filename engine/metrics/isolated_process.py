@@ -20,9 +20,10 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
 
 import psutil
+
+from store.documents.metric_details import IsolatedAnswer, IsolatedQuestion
 
 PAUSE = 0.02  # seconds between two looks at whether the metric has ended
 MEMORY_PAUSE = 0.2  # and at its memory, which takes some milliseconds
@@ -155,7 +156,7 @@ def _become_metric(answer: int, gib: float) -> None:
     most = round((gib + HEADROOM_GIB) * GIB)
     with contextlib.suppress(OSError, ValueError):  # not on every system; the guard looks all the same
         resource.setrlimit(resource.RLIMIT_DATA, (most, most))
-    question = json.load(sys.stdin)
+    question: IsolatedQuestion = json.load(sys.stdin)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     document = json.dumps(_asked(question, answer, gib))
@@ -165,7 +166,7 @@ def _become_metric(answer: int, gib: float) -> None:
     os._exit(0)  # threads of the metric's and functions that it left for the end are not waited for
 
 
-def _asked(question: dict[str, Any], answer: int, gib: float) -> dict[str, Any]:
+def _asked(question: IsolatedQuestion, answer: int, gib: float) -> IsolatedAnswer:
     """What the metric says, as a document."""
 
     def named(reason: str) -> str:
@@ -175,12 +176,17 @@ def _asked(question: dict[str, Any], answer: int, gib: float) -> dict[str, Any]:
     import numpy as np
 
     from engine.metrics import own
-    from engine.metrics.answer_rows import Answers, Asked
+    from engine.metrics.answer_rows import Answers, MetricInput
     from store.contract.home import Home
 
-    columns = {name: question[name] for name in ("predictions", "references", "prompts", "groups")}
-    rows = Answers(np.array(question["row_ids"], np.int64), **columns)
-    asked = Asked(rows, Home(question["home"]), question["confidence"], lambda: None)
+    rows = Answers(
+        np.array(question["row_ids"], np.int64),
+        predictions=question["predictions"],
+        references=question["references"],
+        prompts=question["prompts"],
+        groups=question["groups"],
+    )
+    asked = MetricInput(rows, Home(question["home"]), question["confidence"], lambda: None)
     choice = question["choice"]
     try:
         if choice["metric"] == "hub":
@@ -189,17 +195,17 @@ def _asked(question: dict[str, Any], answer: int, gib: float) -> dict[str, Any]:
             metric = own.load(asked.home.metrics / f"{choice['file']}.py")
         if metric[0] == "score":  # asked row by row
             asked.check = lambda: _begun(answer)
-        found = own.found(metric, asked, choice["options"], choice.get("result", ""))
+        row_scores = own.scores_of(metric, asked, choice["options"], choice.get("result", ""))
     except own.OwnMetricError as error:
         return {"error": named(str(error)), "traceback": error.trace}
     except BaseException as error:  # noqa: BLE001 (the border: whatever the user's code raises is its answer)
-        return {"error": named(own.said(error)), "traceback": own.trace()}
+        return {"error": named(own.error_line(error)), "traceback": own.trace()}
     return {
-        "scores": [None if math.isnan(score) else score for score in found.scores.tolist()],
-        "reasons": [[place, named(reason)] for place, reason in found.reasons.items()],
-        "estimator": found.estimator,
-        "whole": found.whole,
-        "traceback": found.traceback,
+        "scores": [None if math.isnan(score) else score for score in row_scores.scores.tolist()],
+        "reasons": [(place, named(reason)) for place, reason in row_scores.reasons.items()],
+        "estimator": row_scores.estimator,
+        "whole": row_scores.whole,
+        "traceback": row_scores.traceback,
     }
 
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,11 +20,40 @@ from engine.diagnostics.comparison.judge_length import length_effect
 from engine.diagnostics.statistics.statistics import wilson_interval
 from engine.metrics.judge_client import JudgeClient, Messages, Reply
 from store.config.judge_config import JudgeChoice
+from store.documents.metric_details import JudgeCalls, PositionBias, PreferenceDetails
 
 NONSENSE = "the judge's answer has no verdict in JSON"
 LONGEST = 20_000  # characters at the end of a reply in which the verdict is looked for
 
 Check = Callable[[int], None]
+
+
+class Grades(NamedTuple):
+    """The grade of each answer, NaN where there is none, and for these (by place) why not."""
+
+    scores: np.ndarray
+    reasons: dict[int, str]
+    details: JudgeCalls
+
+
+class Preferences(NamedTuple):
+    """Of each pair 1 where the first answer wins, 0 where the second does, 0.5 for a tie, NaN where there is
+    no judgement, and for these (by place) why not."""
+
+    scores: np.ndarray
+    reasons: dict[int, str]
+    details: PreferenceDetails
+
+
+@dataclass(frozen=True)
+class AnswerPairs:
+    """Two answers to each of some prompts, which may have a reference."""
+
+    prompts: Sequence[str]
+    first: Sequence[str]
+    second: Sequence[str]
+    references: Sequence[str | None]
+
 
 _GRADE = """You grade answers by a rubric. Rubric: {criteria}
 Give a whole number from {lowest} (worst) to {highest} (best).
@@ -45,60 +75,56 @@ def grade(
     answers: Sequence[str],
     references: Sequence[str | None],
     check: Check = lambda done: None,
-) -> tuple[np.ndarray, dict[int, str], dict[str, Any]]:
-    """(grade of each answer, NaN where there is none; place -> why not; details: calls, cached)."""
+) -> Grades:
+    """Each answer by the rubric."""
     questions = [
         _asked(_GRADE, choice, ("Prompt", prompt), ("Reference", reference), ("Answer", answer))
         for prompt, answer, reference in zip(prompts, answers, references, strict=True)
     ]
 
     def read(text: str) -> int | None:
-        found = verdict(text).get("grade")
-        if isinstance(found, bool) or not isinstance(found, (int, float)):
+        number = verdict(text).get("grade")
+        if isinstance(number, bool) or not isinstance(number, (int, float)):
             return None
-        return int(found) if found in range(choice.lowest, choice.highest + 1) else None
+        return int(number) if number in range(choice.lowest, choice.highest + 1) else None
 
     replies = client.ask(questions, lambda text: read(text) is not None, check)
-    return *_read(replies, read), _spent(client, replies)
+    return Grades(*_read(replies, read), _spent(client, replies))
 
 
 def prefer(
-    client: JudgeClient,
-    choice: JudgeChoice,
-    prompts: Sequence[str],
-    first: Sequence[str],
-    second: Sequence[str],
-    references: Sequence[str | None],
-    check: Check = lambda done: None,
-) -> tuple[np.ndarray, dict[int, str], dict[str, Any]]:
-    """(1 where `first` wins, 0 where `second` does, 0.5 for a tie; place -> why not; details).
-
-    Details: calls, cached, "orders": for each pair how `first` did shown first and shown second (null where
-    that was not judged), and "position": {"agree": share of pairs judged the same in both orders, with its
-    interval, "first_shown": share of the disagreements in which the place that was shown first won}, and
-    "length": what `engine.diagnostics.comparison.judge_length` says of it.
-    """
+    client: JudgeClient, choice: JudgeChoice, pairs: AnswerPairs, check: Check = lambda done: None
+) -> Preferences:
+    """Which answer of each pair is better, asked in both orders."""
+    first, second = pairs.first, pairs.second
     questions = []
-    for prompt, one, two, reference in zip(prompts, first, second, references, strict=True):
-        for a, b in ((one, two), (two, one)):
+    for prompt, one_answer, other_answer, reference in zip(
+        pairs.prompts, first, second, pairs.references, strict=True
+    ):
+        for a, b in ((one_answer, other_answer), (other_answer, one_answer)):
             parts = (("Prompt", prompt), ("Reference", reference), ("First answer", a), ("Second answer", b))
             questions.append(_asked(_PAIR, choice, *parts))
 
     def read(text: str) -> float | None:
-        found = verdict(text).get("better")
-        return {"first": 1.0, "second": 0.0, "tie": 0.5}.get(found) if isinstance(found, str) else None
+        better = verdict(text).get("better")
+        return {"first": 1.0, "second": 0.0, "tie": 0.5}.get(better) if isinstance(better, str) else None
 
     replies = client.ask(questions, lambda text: read(text) is not None, lambda done: check(done // 2))
-    shown, reasons = _read(replies, read)
-    forth, back = shown[0::2], 1 - shown[1::2]
+    shown_first, reasons = _read(replies, read)
+    forth, back = shown_first[0::2], 1 - shown_first[1::2]
     wins = np.where(forth == back, forth, np.where(np.isnan(forth + back), np.nan, 0.5))
     missing = {place // 2: reason for place, reason in reasons.items()}
     orders = [[None if np.isnan(x) else float(x) for x in pair] for pair in zip(forth, back, strict=True)]
-    told = {"position": _position(forth, back), "length": length_effect(wins, first, second).to_dict()}
-    return wins, missing, _spent(client, replies) | told | {"orders": orders}
+    details: PreferenceDetails = {
+        **_spent(client, replies),
+        "position": _position(forth, back),
+        "length": length_effect(wins, first, second).to_dict(),
+        "orders": orders,
+    }
+    return Preferences(wins, missing, details)
 
 
-def _position(forth: np.ndarray, back: np.ndarray) -> dict[str, Any] | None:
+def _position(forth: np.ndarray, back: np.ndarray) -> PositionBias | None:
     judged = ~np.isnan(forth + back)
     n = int(judged.sum())
     if not n:
@@ -106,14 +132,14 @@ def _position(forth: np.ndarray, back: np.ndarray) -> dict[str, Any] | None:
     differ = judged & (forth != back)
     higher = int((forth[differ] > back[differ]).sum())  # the same answer did better where it was shown first
     agree = wilson_interval(n - int(differ.sum()), n).to_dict()
-    shown = wilson_interval(higher, int(differ.sum())).to_dict() if differ.any() else None
-    return {"agree": agree, "first_shown": shown}
+    first_shown = wilson_interval(higher, int(differ.sum())).to_dict() if differ.any() else None
+    return {"agree": agree, "first_shown": first_shown}
 
 
 def verdict(text: str) -> dict[str, Any]:
     """The last JSON object in the text that is not inside another; empty where there is none."""
     text = text[-LONGEST:]
-    decoder, found, place = json.JSONDecoder(), {}, 0
+    decoder, last, place = json.JSONDecoder(), {}, 0
     while (place := text.find("{", place)) >= 0:
         try:
             document, place = decoder.raw_decode(text, place)
@@ -121,22 +147,22 @@ def verdict(text: str) -> dict[str, Any]:
             place += 1
             continue
         if isinstance(document, dict):
-            found = document
-    return found
+            last = document
+    return last
 
 
 def _read(replies: Sequence[Reply], read: Callable[[str], float | None]) -> tuple[np.ndarray, dict[int, str]]:
     scores, reasons = np.full(len(replies), np.nan), {}
     for place, reply in enumerate(replies):
-        found = None if reply.problem else read(reply.text)
-        if found is None:
+        score = None if reply.problem else read(reply.text)
+        if score is None:
             reasons[place] = f"the judge: {reply.problem}" if reply.problem else NONSENSE
         else:
-            scores[place] = found
+            scores[place] = score
     return scores, reasons
 
 
-def _spent(client: Any, replies: Sequence[Reply]) -> dict[str, Any]:
+def _spent(client: Any, replies: Sequence[Reply]) -> JudgeCalls:
     return {"calls": client.calls, "cached": sum(reply.cached for reply in replies)}
 
 
@@ -146,5 +172,5 @@ def _asked(rubric: str, choice: JudgeChoice, *parts: tuple[str, str | None]) -> 
         (t, text) for t, text in parts if text is not None and (t != "Reference" or choice.with_reference)
     ]
     mark = hashlib.sha256(repr(kept).encode("utf-8", "replace")).hexdigest()[:8]  # no answer can know it
-    shown = [f"[{title} {mark}]\n{text}\n[End of {title.lower()} {mark}]" for title, text in kept]
-    return [{"role": "system", "content": system}, {"role": "user", "content": "\n\n".join(shown)}]
+    marked_texts = [f"[{title} {mark}]\n{text}\n[End of {title.lower()} {mark}]" for title, text in kept]
+    return [{"role": "system", "content": system}, {"role": "user", "content": "\n\n".join(marked_texts)}]

@@ -49,6 +49,18 @@ class Reply:
     cached: bool = False
 
 
+@dataclass(frozen=True)
+class ChatRequest:
+    """The body of a request for a chat completion, with whatever fields the endpoint is to be sent."""
+
+    body: dict[str, Any]
+
+    def digest(self, base_url: str) -> str:
+        """Tells it, at this address, from every other."""
+        asked = json.dumps([base_url, self.body], sort_keys=True, ensure_ascii=True)
+        return hashlib.sha256(asked.encode()).hexdigest()
+
+
 class JudgeClient:
     """Asks one endpoint."""
 
@@ -104,17 +116,17 @@ class JudgeClient:
             raise
 
     def _one(self, messages: Messages, accept: Callable[[str], bool]) -> Reply:
-        body = self._body(messages)
-        place = self._place(body)
+        request = self._request(messages)
+        place = self._place(request)
         if place is not None and isinstance(kept := _kept(place), str):
             return Reply(kept, cached=True)
-        text, problem = self._tried(body)
+        text, problem = self._tried(request)
         if not problem and place is not None and accept(text):
             place.parent.mkdir(parents=True, exist_ok=True)
             write_json(place, {"text": text})
         return Reply(text, problem)
 
-    def _body(self, messages: Messages) -> dict[str, Any]:
+    def _request(self, messages: Messages) -> ChatRequest:
         body: dict[str, Any] = {
             "model": self.endpoint.model,
             "messages": messages,
@@ -123,22 +135,22 @@ class JudgeClient:
         }
         if self.endpoint.json_mode:
             body["response_format"] = {"type": "json_object"}
-        return {name: value for name, value in (body | self.endpoint.extra).items() if value is not None}
+        sent = {name: value for name, value in (body | self.endpoint.extra).items() if value is not None}
+        return ChatRequest(sent)
 
-    def _place(self, body: dict[str, Any]) -> Path | None:
+    def _place(self, request: ChatRequest) -> Path | None:
         if self.cache is None:
             return None
-        asked = json.dumps([self.endpoint.base_url, body], sort_keys=True, ensure_ascii=True)
-        name = hashlib.sha256(asked.encode()).hexdigest()
+        name = request.digest(self.endpoint.base_url)
         return self.cache / name[:2] / f"{name}.json"
 
-    def _tried(self, body: dict[str, Any]) -> tuple[str, str]:
+    def _tried(self, request: ChatRequest) -> tuple[str, str]:
         """(text, problem) after as many tries as are allowed."""
         problem = ""
         for attempt in range(self.endpoint.retries + 1):
             if closed := self._spend():
                 return "", problem or closed
-            text, problem, again = self._sent(body)
+            text, problem, again = self._sent(request)
             if again is None:
                 self._answered(problem)
                 return text, problem
@@ -170,12 +182,12 @@ class JudgeClient:
             if self._away >= AWAY_AFTER and not self.closed:
                 self.closed = f"the judge was given up after {self._away} questions in a row: {problem}"
 
-    def _sent(self, body: dict[str, Any]) -> tuple[str, str, float | None]:
+    def _sent(self, request: ChatRequest) -> tuple[str, str, float | None]:
         """(text, problem, None), or ("", problem, pause before the next try; 0 for the usual one)."""
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
-        request = asyncio.run_coroutine_threadsafe(self._post(body, headers), self._loop)
+        posted = asyncio.run_coroutine_threadsafe(self._post(request, headers), self._loop)
         try:
-            answer = request.result()
+            answer = posted.result()
         except CancelledError:
             return "", STOPPED, None
         except (httpx.TimeoutException, TimeoutError):
@@ -188,14 +200,14 @@ class JudgeClient:
             return "", self._clean(f"HTTP {answer.status_code}: {answer.text}"), None
         return (*self._content(answer), None)
 
-    async def _post(self, body: dict[str, Any], headers: dict[str, str]) -> httpx.Response:
+    async def _post(self, request: ChatRequest, headers: dict[str, str]) -> httpx.Response:
         """The whole answer; the time that is allowed is for all of it, and so is the size."""
         if self._stop.is_set():
             raise asyncio.CancelledError
         address = f"{self.endpoint.base_url}/chat/completions"
         async with (
             asyncio.timeout(self.endpoint.timeout),
-            self._http.stream("POST", address, json=body, headers=headers) as answer,
+            self._http.stream("POST", address, json=request.body, headers=headers) as answer,
         ):
             parts, size = [], 0
             async for part in answer.aiter_bytes():

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from engine.diagnostics.statistics.scored import Scored
-from engine.metrics.answer_rows import Answers, Asked, Found
-from engine.metrics.judge import grade, prefer
+from engine.metrics.answer_rows import Answers, MetricInput, MetricScores
+from engine.metrics.judge import AnswerPairs, grade, prefer
 from engine.metrics.judge_client import JudgeClient
 from store.config.judge_config import JudgeChoice
 from store.contract.home import Home
 
 
-def graded(choice: Any, asked: Asked) -> Found:
+def graded(choice: Any, asked: MetricInput) -> MetricScores:
     """The grade of each answer. Raises ConfigError where a key is named that isn't there."""
     rows = asked.rows
     prompts = [text or "" for text in rows.prompts or ()]
@@ -27,7 +27,7 @@ def graded(choice: Any, asked: Asked) -> Found:
         )
     finally:
         client.close()
-    return Found(scores, reasons=reasons, details=details)
+    return MetricScores(scores, reasons=reasons, details={**details})
 
 
 def preferred(
@@ -53,24 +53,23 @@ def preferred(
     places = np.array([i for i in range(len(first)) if i not in scored.reasons], np.int64)
     if not len(places):
         return scored
-    one, two = first.take(places), second.take(places)
-    references = list(one.references) if one.references is not None else [None] * len(one)
+    first_rows, second_rows = first.take(places), second.take(places)
+    references = (
+        list(first_rows.references) if first_rows.references is not None else [None] * len(first_rows)
+    )
+    pairs = AnswerPairs(
+        prompts=[text or "" for text in first_rows.prompts or ()],
+        first=[text or "" for text in first_rows.predictions or ()],
+        second=[text or "" for text in second_rows.predictions or ()],
+        references=references,
+    )
     client = JudgeClient(choice, home.judgements)
     try:
-        wins, missing, scored.details = prefer(
-            client,
-            choice,
-            [text or "" for text in one.prompts or ()],
-            [text or "" for text in one.predictions or ()],
-            [text or "" for text in two.predictions or ()],
-            references,
-            check,
-        )
+        wins, missing, details = prefer(client, choice, pairs, check)
     finally:
         client.close()
-    orders = scored.details["orders"]
-    own = dict(zip(places.tolist(), orders, strict=True))
-    scored.details["orders"] = [own.get(place, [None, None]) for place in range(len(first))]
+    own = dict(zip(places.tolist(), details["orders"], strict=True))
+    scored.details = {**details, "orders": [own.get(place, [None, None]) for place in range(len(first))]}
     scored.scores[places] = wins
     scored.reasons |= {int(places[row]): reason for row, reason in missing.items()}
     scored.empty = first.empty + second.empty

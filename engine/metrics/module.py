@@ -53,26 +53,26 @@ class LocalMetric(evaluate.Metric, abc.ABC):
     def _compute(self, **given: Any) -> dict[str, Any]:
         answers = self.answers(**{name: given.pop(name) for name in self.inputs})
         config = MetricsConfig.parse({"metrics": [{"metric": name, **given} for name in self.metrics]})
-        found: dict[str, Any] = {"n": len(answers)}
+        results: dict[str, Any] = {"n": len(answers)}
         for scored in measure(config, answers, Home()):
             if scored.failed:
                 raise ValueError(scored.failed)
             name, document = scored.name.removeprefix("eval/"), aggregate(scored)
-            found |= {
+            results |= {
                 name: document["value"],
                 f"{name}_low": document["low"],
                 f"{name}_high": document["high"],
             }
-            found[f"{name}_scores"] = scored.scores.tolist()
-        return found
+            results[f"{name}_scores"] = scored.scores.tolist()
+        return results
 
 
 class TextMetric(LocalMetric, abc.ABC):
     """A family that compares answers with references."""
 
     def answers(self, **columns: Any) -> Answers:
-        said = columns["predictions"]
-        return Answers(np.arange(len(said)), predictions=said, references=columns["references"])
+        predictions = columns["predictions"]
+        return Answers(np.arange(len(predictions)), predictions=predictions, references=columns["references"])
 
 
 class AnswerMetric(LocalMetric, abc.ABC):

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.metrics.answer_rows import NO_PROMPT, NO_REFERENCE, Answers, Asked, Found
+from engine.metrics.answer_rows import NO_PROMPT, NO_REFERENCE, Answers, MetricInput, MetricScores
 from store.contract.home import Home
 
 LONGEST = 300  # characters of an error that are kept
@@ -52,13 +52,17 @@ def load(path: Path) -> tuple[str, Any]:
         where = f"line {error.lineno}" if error.lineno else "the file"
         raise OwnMetricError(f"{path.name} is no Python: {where}: {error.msg}.", trace()) from error
     except BaseException as error:
-        raise OwnMetricError(f"{path.name} can't be run: {said(error)}", trace()) from error
+        raise OwnMetricError(f"{path.name} can't be run: {error_line(error)}", trace()) from error
     for name in ("score", "scores"):
         if callable(module.__dict__.get(name)):
             return name, module.__dict__[name]
-    found = [one for one in module.__dict__.values() if _is_module(one) and one.__module__ == module.__name__]
-    if found:
-        return "module", found[0]
+    modules = [
+        member
+        for member in module.__dict__.values()
+        if _is_module(member) and member.__module__ == module.__name__
+    ]
+    if modules:
+        return "module", modules[0]
     raise OwnMetricError(f"{path.name} has no function score or scores, and no evaluate.Metric.")
 
 
@@ -69,10 +73,12 @@ def of_hub(hub_id: str, home: Home) -> tuple[str, Any]:
 
         return "instance", evaluate.load(hub_id, cache_dir=str(home.cache / "evaluate"), keep_in_memory=True)
     except BaseException as error:
-        raise OwnMetricError(f"{hub_id} can't be loaded: {said(error)}", trace()) from error
+        raise OwnMetricError(f"{hub_id} can't be loaded: {error_line(error)}", trace()) from error
 
 
-def found(metric: tuple[str, Any], asked: Asked, options: dict[str, Any], name: str = "") -> Found:
+def scores_of(
+    metric: tuple[str, Any], asked: MetricInput, options: dict[str, Any], name: str = ""
+) -> MetricScores:
     """What the metric, as `load` or `of_hub` gave it, says of the rows. Raises OwnMetricError."""
     kind, what = metric
     if kind == "score":
@@ -83,17 +89,17 @@ def found(metric: tuple[str, Any], asked: Asked, options: dict[str, Any], name: 
         try:
             what = what(keep_in_memory=True, cache_dir=str(asked.home.cache / "evaluate"))
         except BaseException as error:
-            raise OwnMetricError(f"{what.__name__} can't be made: {said(error)}", trace()) from error
+            raise OwnMetricError(f"{what.__name__} can't be made: {error_line(error)}", trace()) from error
     return by_module(what, asked, options, name)
 
 
-def _is_module(one: Any) -> bool:
-    if not isinstance(one, type):
+def _is_module(member: Any) -> bool:
+    if not isinstance(member, type):
         return False
-    return any(base.__name__ == "EvaluationModule" for base in one.__mro__[1:])
+    return any(base.__name__ == "EvaluationModule" for base in member.__mro__[1:])
 
 
-def said(error: BaseException) -> str:
+def error_line(error: BaseException) -> str:
     """An error in one line: its kind and message."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}"[:LONGEST] if text else type(error).__name__
@@ -104,12 +110,12 @@ def trace() -> str:
     return traceback.format_exc()
 
 
-def by_row(score: Callable[..., Any], asked: Asked) -> Found:
+def by_row(score: Callable[..., Any], asked: MetricInput) -> MetricScores:
     """Ask for each row."""
     answers = asked.rows
     taken, needed = _taken(score, ROW)
     columns = {"prediction": answers.predictions, "reference": answers.references, "prompt": answers.prompts}
-    given = Found.nothing(len(answers))
+    given = MetricScores.nothing(len(answers))
     for place in range(len(answers)):
         asked.check()
         entries = {name: _entry(columns[name], place) for name in taken}
@@ -120,7 +126,7 @@ def by_row(score: Callable[..., Any], asked: Asked) -> Found:
         try:
             given.scores[place] = number(score(**entries))
         except BaseException as error:  # noqa: BLE001 (the user's code: it ends this row alone)
-            given.reasons[place] = said(error)
+            given.reasons[place] = error_line(error)
             given.traceback = given.traceback or trace()
     return given
 
@@ -140,7 +146,7 @@ def number(value: Any) -> float:
     return float(value)
 
 
-def all_rows(scores: Callable[..., Any], answers: Answers) -> Found:
+def all_rows(scores: Callable[..., Any], answers: Answers) -> MetricScores:
     """Ask once for all rows that have what it takes."""
     taken, needed = _taken(scores, ROWS)
     columns = {
@@ -148,7 +154,7 @@ def all_rows(scores: Callable[..., Any], answers: Answers) -> Found:
         "references": answers.references,
         "prompts": answers.prompts,
     }
-    given = Found.nothing(len(answers))
+    given = MetricScores.nothing(len(answers))
     for place in range(len(answers)):
         lacking = [name for name in needed if _entry(columns[name], place) is None]
         if lacking:
@@ -159,22 +165,22 @@ def all_rows(scores: Callable[..., Any], answers: Answers) -> Found:
     try:
         values = list(scores(**{name: [_entry(columns[name], place) for place in kept] for name in taken}))
     except BaseException as error:
-        raise OwnMetricError(said(error), trace()) from error
+        raise OwnMetricError(error_line(error), trace()) from error
     _place(given, kept, values)
     return given
 
 
-def _place(given: Found, kept: Sequence[int], values: Sequence[Any]) -> None:
+def _place(given: MetricScores, kept: Sequence[int], values: Sequence[Any]) -> None:
     if len(values) != len(kept):
         raise OwnMetricError(f"It gave {len(values):,} values for {len(kept):,} rows.")
     for place, value in zip(kept, values, strict=True):
         try:
             given.scores[place] = number(value)
         except (TypeError, ValueError) as error:
-            given.reasons[place] = said(error)
+            given.reasons[place] = error_line(error)
 
 
-def _taken(function: Callable[..., Any], known: tuple[str, ...]) -> tuple[list[str], list[str]]:
+def _taken(function: Callable[..., Any], argument_names: tuple[str, ...]) -> tuple[list[str], list[str]]:
     """Which of the known arguments it takes, and which of them it can't do without."""
     try:
         parameters = inspect.signature(function).parameters.values()
@@ -183,13 +189,15 @@ def _taken(function: Callable[..., Any], known: tuple[str, ...]) -> tuple[list[s
     plain = [p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
     for parameter in plain:
         required = parameter.default is parameter.empty
-        if parameter.kind is parameter.POSITIONAL_ONLY or (required and parameter.name not in known):
-            raise OwnMetricError(f"It takes {parameter.name!r}; a metric is given {', '.join(known)}.")
-    taken = [p.name for p in plain if p.name in known]
-    return taken, [p.name for p in plain if p.name in known and p.default is p.empty]
+        if parameter.kind is parameter.POSITIONAL_ONLY or (required and parameter.name not in argument_names):
+            raise OwnMetricError(
+                f"It takes {parameter.name!r}; a metric is given {', '.join(argument_names)}."
+            )
+    taken = [p.name for p in plain if p.name in argument_names]
+    return taken, [p.name for p in plain if p.name in argument_names and p.default is p.empty]
 
 
-def by_module(module: Any, asked: Asked, options: dict[str, Any], name: str) -> Found:
+def by_module(module: Any, asked: MetricInput, options: dict[str, Any], name: str) -> MetricScores:
     """Ask an instance of an evaluate module.
 
     `name` is the result that is meant. A list of a number for each row gives row scores; a number is a figure
@@ -206,23 +214,23 @@ def by_module(module: Any, asked: Asked, options: dict[str, Any], name: str) -> 
         if references:
             columns["references"] = [references[i] for i in rows]
         try:
-            found = module.compute(**columns, **options)
+            computed = module.compute(**columns, **options)
         except BaseException as error:
-            raise OwnMetricError(said(error), trace()) from error
-        if not isinstance(found, dict) or not found:
-            raise OwnMetricError(f"Its compute() gave {found!r:.80}, not a dictionary of numbers.")
-        return found
+            raise OwnMetricError(error_line(error), trace()) from error
+        if not isinstance(computed, dict) or not computed:
+            raise OwnMetricError(f"Its compute() gave {computed!r:.80}, not a dictionary of numbers.")
+        return computed
 
-    given = Found.nothing(len(answers))
+    given = MetricScores.nothing(len(answers))
     given.reasons = {i: NO_REFERENCE for i in range(len(answers)) if i not in set(kept)}
     if not kept:
         return given
-    found = ask(range(len(kept)))
-    own = name or _result(found, len(kept))
-    if own not in found:
-        raise OwnMetricError(f"Its compute() gave {', '.join(map(str, found))}, and no {name or 'number'}.")
-    if isinstance(found[own], (list, tuple, np.ndarray)):
-        _place(given, kept, list(found[own]))
+    results = ask(range(len(kept)))
+    own = name or _result(results, len(kept))
+    if own not in results:
+        raise OwnMetricError(f"Its compute() gave {', '.join(map(str, results))}, and no {name or 'number'}.")
+    if isinstance(results[own], (list, tuple, np.ndarray)):
+        _place(given, kept, list(results[own]))
         return given
 
     def figure(places: Any) -> float:
@@ -241,11 +249,11 @@ def by_module(module: Any, asked: Asked, options: dict[str, Any], name: str) -> 
     return given
 
 
-def _result(found: dict[str, Any], rows: int) -> str:
+def _result(results: dict[str, Any], rows: int) -> str:
     """Which of a module's results is meant where none is named: `scores`, the first number, or the first list
     with a number for each row."""
-    if "scores" in found:
+    if "scores" in results:
         return "scores"
-    numbers_first = [key for key, value in found.items() if isinstance(value, numbers.Real)]
-    lists = [key for key, value in found.items() if np.ndim(value) == 1 and len(value) == rows]
+    numbers_first = [key for key, value in results.items() if isinstance(value, numbers.Real)]
+    lists = [key for key, value in results.items() if np.ndim(value) == 1 and len(value) == rows]
     return next(iter(numbers_first + lists), "")

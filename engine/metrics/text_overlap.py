@@ -86,9 +86,9 @@ def chrf(pairs: Pairs, *, word_order: int = 0) -> tuple[np.ndarray, np.ndarray]:
 def _ngrams(metric: Any, pairs: Pairs, width: int) -> tuple[np.ndarray, np.ndarray]:
     scores, counts = np.zeros(len(pairs)), np.zeros((len(pairs), width))
     for row, (answer, reference) in enumerate(pairs):
-        found = metric._extract_corpus_statistics([answer], [[reference]])
-        counts[row] = found[0]
-        scores[row] = metric._aggregate_and_compute(found).score
+        counted = metric._extract_corpus_statistics([answer], [[reference]])
+        counts[row] = counted[0]
+        scores[row] = metric._aggregate_and_compute(counted).score
     return scores, counts
 
 
@@ -114,5 +114,5 @@ def rouge(pairs: Pairs, kinds: Sequence[str], *, use_stemmer: bool = False) -> d
     from rouge_score.rouge_scorer import RougeScorer
 
     scorer = RougeScorer(list(kinds), tokenizer=_Words(use_stemmer))
-    found = [scorer.score(reference, answer) for answer, reference in pairs]
-    return {kind: np.array([row[kind].fmeasure for row in found], float) for kind in kinds}
+    row_scores = [scorer.score(reference, answer) for answer, reference in pairs]
+    return {kind: np.array([row[kind].fmeasure for row in row_scores], float) for kind in kinds}

@@ -7,7 +7,6 @@ state is part of a checkpoint, so that a resumed run deals the same ranks.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from peft import AdaLoraConfig
@@ -39,8 +38,8 @@ class Allocation:
         for name, weight in self.weights.items():
             if "lora_A" in name or "lora_B" in name:
                 product = weight @ weight.T if "lora_A" in name else weight.T @ weight
-                one = torch.eye(len(product), device=weight.device)
-                parts.append(torch.linalg.norm(product - one))
+                identity = torch.eye(len(product), device=weight.device)
+                parts.append(torch.linalg.norm(product - identity))
         (PENALTY * torch.stack(parts).mean()).backward()
 
     def after_step(self, step: int) -> None:
@@ -56,13 +55,13 @@ class Allocation:
 
     def tensors(self) -> Tensors:
         """What a checkpoint must hold of it."""
-        found = {
+        tensors = {
             f"allocation.{kind}.{name}": value
             for kind in AVERAGES
             for name, value in getattr(self.allocator, kind).items()
         }
-        found |= {f"allocation.pattern.{name}": torch.tensor(keep) for name, keep in self.pattern.items()}
-        return found
+        tensors |= {f"allocation.pattern.{name}": torch.tensor(keep) for name, keep in self.pattern.items()}
+        return tensors
 
     def load(self, tensors: Tensors) -> None:
         """Put back what `tensors` gave."""
@@ -73,5 +72,5 @@ class Allocation:
         self.pattern = {name: keep.tolist() for name, keep in _under(tensors, "allocation.pattern.").items()}
 
 
-def _under(tensors: Tensors, prefix: str) -> dict[str, Any]:
+def _under(tensors: Tensors, prefix: str) -> Tensors:
     return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}

@@ -29,7 +29,7 @@ from peft import (
 from engine.models import initial_weights, matrices, quantised
 from engine.models.adalora import FINAL_SHARE, FIRST_SHARE
 from engine.models.bottleneck import BottleneckConfig
-from store.catalog.method_sizes import adapted_layers, block_size, initial_rank, rank
+from store.catalog.method_sizes import adapted_layers, block_size, initial_rank
 from store.catalog.methods import METHODS
 from store.config.train_config import TrainConfig
 from store.contract.errors import ConfigError
@@ -57,8 +57,8 @@ def make_trainable(
         model = _with_adapter(model, config, dtype, steps)
         if start is not None and "init_lora_weights" in METHODS[config.method].fields:
             initial_weights.begin(model, config, start)
-    elif config.method == "freeze":
-        _freeze(model, config)
+    else:
+        _OWN_WEIGHTS[config.method](model, config)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return model
@@ -103,8 +103,8 @@ def _task_type(config: TrainConfig) -> str:
 def _lora(model: Any, config: TrainConfig, _: int) -> PeftConfig:
     return LoraConfig(
         task_type=_task_type(config),
-        r=rank(config),
-        lora_alpha=config.lora_alpha or 2 * rank(config),
+        r=config.rank,
+        lora_alpha=config.lora_alpha or 2 * config.rank,
         lora_dropout=config.lora_dropout,
         target_modules=matrices.targets(model, config),
         use_rslora=config.use_rslora,
@@ -115,9 +115,9 @@ def _lora(model: Any, config: TrainConfig, _: int) -> PeftConfig:
 def _adalora(model: Any, config: TrainConfig, steps: int) -> PeftConfig:
     return AdaLoraConfig(
         task_type=_task_type(config),
-        init_r=config.init_r or initial_rank(rank(config)),
-        target_r=rank(config),
-        lora_alpha=config.lora_alpha or 2 * rank(config),
+        init_r=config.init_r or initial_rank(config.rank),
+        target_r=config.rank,
+        lora_alpha=config.lora_alpha or 2 * config.rank,
         lora_dropout=config.lora_dropout,
         target_modules=matrices.targets(model, config),
         total_step=max(steps, 2),
@@ -130,7 +130,7 @@ def _adalora(model: Any, config: TrainConfig, steps: int) -> PeftConfig:
 def _vera(model: Any, config: TrainConfig, _: int) -> PeftConfig:
     return VeraConfig(
         task_type=_task_type(config),
-        r=rank(config),
+        r=config.rank,
         vera_dropout=config.lora_dropout,
         target_modules=matrices.targets(model, config),
         projection_prng_key=config.seed,
@@ -209,6 +209,10 @@ _CONFIGS: dict[str, Callable[[Any, TrainConfig, int], PeftConfig]] = {
 }
 
 
+def _full(model: Any, config: TrainConfig) -> None:
+    """Every weight is trained as it came."""
+
+
 def check_layers(config: TrainConfig, layers: int) -> None:
     """Raise ConfigError where the method is to change more layers than the model has."""
     for field in ("trainable_layers", "adapter_layers"):
@@ -235,6 +239,9 @@ def _freeze(model: Any, config: TrainConfig) -> None:
         for module in (model.get_input_embeddings(), model.get_output_embeddings()):
             if module is not None:
                 module.requires_grad_(True)
+
+
+_OWN_WEIGHTS: dict[str, Callable[[Any, TrainConfig], None]] = {"full": _full, "freeze": _freeze}
 
 
 def trainable(model: Any) -> list[tuple[str, torch.nn.Parameter]]:

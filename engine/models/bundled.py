@@ -13,7 +13,6 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -21,10 +20,11 @@ from engine.worker.job import Job
 from store.config.train_config import BUNDLED_MODEL
 from store.contract.errors import ModelError
 from store.contract.home import Home
+from store.documents.dataset import ConvertResult
 
 
-def run(job: Job) -> dict[str, Any]:
-    """Convert `config["model"]`; answers {"model", "path", "parameters"}."""
+def run(job: Job) -> ConvertResult:
+    """Convert `config["model"]`."""
     name = job.config.get("model", BUNDLED_MODEL)
     job.status("preparing")
     job.progress(0, 1, "model", f"Converting {name}")
@@ -52,16 +52,16 @@ def ensure(name: str, home: Home) -> Path:
     for left in home.models.glob(f".{name}.*"):  # of a conversion that was killed
         if not psutil.pid_exists(int(left.suffix[1:])):
             shutil.rmtree(left, ignore_errors=True)
-    aside = home.models / f".{name}.{os.getpid()}"
+    unfinished = home.models / f".{name}.{os.getpid()}"
     try:
         with _without_collecting():
-            _convert(gguf_file(name), aside)
-        os.rename(aside, folder)
+            _convert(gguf_file(name), unfinished)
+        os.rename(unfinished, folder)
     except OSError:
         if not (folder / "config.json").exists():  # else another conversion was first
             raise
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
     return folder
 
 

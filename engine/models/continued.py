@@ -24,21 +24,18 @@ from peft.utils.save_and_load import load_peft_weights, set_peft_model_state_dic
 from engine.forward import trained_prompts
 from engine.models import models, saving
 from engine.models.apply_method import trainable
-from store.catalog.methods import METHODS
+from store.catalog.methods import METHODS, TAKEN_APART, WHOLE_METHOD
 from store.config.train_config import TrainConfig
 from store.contract.errors import ConfigError
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, read_json
-from store.documents.verdict import RunName, Verdict
+from store.documents.verdict import RunName
 
 FREE = {"lora_dropout", "loraplus_lr_ratio", "init_lora_weights"}  # may differ where an adapter is trained on
-# What these leave is what answers need, not all that training needs: a network that is gone, ranks, a gate.
-ENDED = ("p_tuning", "adalora", "llama_adapter")
-DOUBLED = ("pissa", "olora")  # starts whose result is saved as a LoRA of twice the rank
 
 
 @dataclass(frozen=True)
-class Earlier:
+class EarlierRun:
     """A run that finished: its folder, and the config it was trained with."""
 
     folder: JobDir
@@ -56,7 +53,7 @@ class Earlier:
         return str(own) if own.exists() else models.resolve(self.config.model, home)
 
 
-def find(home: Home, config: TrainConfig) -> Earlier | None:
+def find(home: Home, config: TrainConfig) -> EarlierRun | None:
     """The run that `config` goes on from, None where it begins anew.
 
     Raises ConfigError for a run that left no model, one of another model, and, to be trained further, one of
@@ -72,7 +69,7 @@ def find(home: Home, config: TrainConfig) -> Earlier | None:
             fix="Choose a run that finished and was not deleted.",
             field="init_from",
         )
-    earlier = Earlier(folder, TrainConfig.parse(order["config"]), order["dataset"]["fingerprint"])
+    earlier = EarlierRun(folder, TrainConfig.parse(order["config"]), order["dataset"]["fingerprint"])
     if earlier.config.model != config.model:
         raise ConfigError(
             f"The run {earlier.config.name!r} was trained on another base: it belongs to"
@@ -92,11 +89,11 @@ def find(home: Home, config: TrainConfig) -> Earlier | None:
     return earlier
 
 
-def _check_shape(earlier: Earlier, config: TrainConfig) -> None:
-    title = METHODS[earlier.config.method].title
-    if earlier.config.method in ENDED:
+def _check_shape(earlier: EarlierRun, config: TrainConfig) -> None:
+    method = METHODS[earlier.config.method]
+    if not method.further:
         raise ConfigError(
-            f"{title} can't be trained further: {earlier.config.name!r} left what answers need alone.",
+            f"{method.title} can't be trained further: {earlier.config.name!r} left what answers need alone.",
             fix="Begin a new run, or continue from one of another method.",
             field="init_mode",
         )
@@ -115,8 +112,11 @@ def _check_shape(earlier: Earlier, config: TrainConfig) -> None:
 
 
 def _as_saved(config: TrainConfig) -> TrainConfig:
-    """The config that describes what a run left."""
-    if config.init_lora_weights not in DOUBLED or "init_lora_weights" not in METHODS[config.method].fields:
+    """The config that describes what a run left: a start that was taken apart is a LoRA of twice the rank."""
+    if (
+        config.init_lora_weights not in TAKEN_APART
+        or "init_lora_weights" not in METHODS[config.method].fields
+    ):
         return config
     return config.model_copy(update={"r": 2 * (config.r or 0), "lora_alpha": 2 * (config.lora_alpha or 0)})
 
@@ -132,7 +132,9 @@ def starts_at_base(config: TrainConfig) -> bool:
     return METHODS[config.method].adapter and not further(config)
 
 
-def source_of(home: Home, config: TrainConfig, earlier: Earlier, folder: JobDir, dtype: torch.dtype) -> str:
+def source_of(
+    home: Home, config: TrainConfig, earlier: EarlierRun, folder: JobDir, dtype: torch.dtype
+) -> str:
     """The folder or id of the model that this run loads; written into its own folder where nothing else will
     keep it."""
     if not earlier.adapter and not METHODS[config.method].adapter:
@@ -144,17 +146,19 @@ def source_of(home: Home, config: TrainConfig, earlier: Earlier, folder: JobDir,
     return earlier.base(home)
 
 
-def _write_base(home: Home, config: TrainConfig, earlier: Earlier, target: Path, dtype: torch.dtype) -> None:
+def _write_base(
+    home: Home, config: TrainConfig, earlier: EarlierRun, target: Path, dtype: torch.dtype
+) -> None:
     """`target`, whole or not at all: a run may be killed and resumed meanwhile."""
-    aside = target.with_name("base.part")
-    shutil.rmtree(aside, ignore_errors=True)
+    unfinished = target.with_name("base.part")
+    shutil.rmtree(unfinished, ignore_errors=True)
     if config.init_mode == "stack":
-        shutil.copytree(earlier.folder.base, aside, copy_function=linked)
+        shutil.copytree(earlier.folder.base, unfinished, copy_function=linked)
     elif not earlier.adapter:
-        shutil.copytree(earlier.folder.model, aside, copy_function=linked)
+        shutil.copytree(earlier.folder.model, unfinished, copy_function=linked)
     else:
-        _merge(home, config, earlier, aside, dtype)
-    os.rename(aside, target)
+        _merge(home, config, earlier, unfinished, dtype)
+    os.rename(unfinished, target)
 
 
 def linked(source: str, target: str) -> str:
@@ -166,10 +170,10 @@ def linked(source: str, target: str) -> str:
     return target
 
 
-def _merge(home: Home, config: TrainConfig, earlier: Earlier, folder: Path, dtype: torch.dtype) -> None:
+def _merge(home: Home, config: TrainConfig, earlier: EarlierRun, folder: Path, dtype: torch.dtype) -> None:
     """The earlier run's base with its adapter merged in; never in 4 bits. A head is not taken over: a causal
     model is loaded without, and of an encoder what is below it is kept."""
-    plain = config.model_copy(update={"method": "full", "load_in_4bit": False, "load_in_8bit": False})
+    plain = config.model_copy(update={"method": WHOLE_METHOD, "load_in_4bit": False, "load_in_8bit": False})
     source = earlier.base(home)
     encoder = models.is_encoder(models.load_config(source, trust_remote_code=config.trust_remote_code))
     headed = models.load_config(str(earlier.folder.model)) if encoder else None
@@ -179,7 +183,7 @@ def _merge(home: Home, config: TrainConfig, earlier: Earlier, folder: Path, dtyp
     models.load_tokenizer(source, trust_remote_code=config.trust_remote_code).save_pretrained(folder)
 
 
-def load_into(model: Any, earlier: Earlier) -> None:
+def load_into(model: Any, earlier: EarlierRun) -> None:
     """Give the adapter of `model` the earlier run's weights. Raises ConfigError where they don't fit."""
     weights = load_peft_weights(str(earlier.folder.model), device="cpu")
     try:
@@ -193,7 +197,7 @@ def load_into(model: Any, earlier: Earlier) -> None:
         raise _misfit(earlier)
 
 
-def _misfit(earlier: Earlier) -> ConfigError:
+def _misfit(earlier: EarlierRun) -> ConfigError:
     return ConfigError(
         f"The adapter of {earlier.config.name!r} does not fit the one that this config describes.",
         fix="Take the settings of its adapter, or set init_mode to merge.",
@@ -201,7 +205,7 @@ def _misfit(earlier: Earlier) -> ConfigError:
     )
 
 
-def told(verdict: Verdict, earlier: Earlier | None) -> Verdict:
+def continued_verdict(verdict: dict[str, Any], earlier: EarlierRun | None) -> dict[str, Any]:
     """The verdict, saying what "the base model" is in it where that is an earlier run's."""
     if earlier is None:
         return verdict
@@ -211,7 +215,7 @@ def told(verdict: Verdict, earlier: Earlier | None) -> Verdict:
     return {**verdict, "sentences": [sentence, *verdict["sentences"]], "continued_from": run}
 
 
-def trained_before(earlier: Earlier, fingerprint: str, dealt: dict[str, np.ndarray]) -> int:
+def trained_before(earlier: EarlierRun, fingerprint: str, dealt: dict[str, np.ndarray]) -> int:
     """How many held-out rows the earlier run was trained on."""
     if earlier.fingerprint != fingerprint or not earlier.folder.split.exists():
         return 0

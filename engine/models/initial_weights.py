@@ -15,17 +15,26 @@ from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from safetensors import safe_open
 
+from store.catalog.methods import TAKEN_APART
 from store.config.train_config import TrainConfig
 
 TWIN = "start"  # the frozen adapter that takes the beginning off again
 OVERSAMPLING, ITERATIONS = 8, 4  # of the randomised decomposition (Halko et al. 2011)
+
+
+class AdapterChanges(TypedDict, total=False):
+    """Fields of peft's config of an adapter that differ in the file."""
+
+    r: int
+    lora_alpha: float
+    rank_pattern: None
 
 
 @dataclass(frozen=True)
@@ -39,7 +48,7 @@ class Sources:
 
 def begin(model: PeftModel, config: TrainConfig, sources: Sources) -> None:
     """Set the adapter's first weights as `init_lora_weights` says; random numbers follow torch's seed."""
-    if config.init_lora_weights in ("pissa", "olora"):
+    if config.init_lora_weights in TAKEN_APART:
         _take_apart(model, config.init_lora_weights)
     elif config.init_lora_weights == "eva":
         _follow_inputs(model, sources.rows)
@@ -148,7 +157,7 @@ class Weights:
             return file.get_tensor(name)
 
 
-def joined(model: PeftModel) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def joined(model: PeftModel) -> tuple[dict[str, torch.Tensor], AdapterChanges]:
     """The trained adapter with its frozen twin as one LoRA of twice the rank: its tensors by the names that
     peft gives them in a file, and the fields of its config that differ."""
     tensors: dict[str, torch.Tensor] = {}

@@ -18,24 +18,17 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from engine.models.initial_weights import Weights
-
-FACTORS = {
-    "lora": "lora_B.",
-    "qlora": "lora_B.",
-    "adalora": "lora_E.",
-    "vera": "vera_lambda_b.",
-    "ia3": "ia3_l.",
-}
+from store.catalog.methods import Method
 
 
-class End(Protocol):
+class LineEnd(Protocol):
     """One end of the line, a tensor at a time."""
 
     def read(self, name: str) -> Tensor:
         """That parameter there."""
 
 
-class Held(dict[str, Tensor]):
+class HeldEnd(dict[str, Tensor]):
     """An end in memory."""
 
     def read(self, name: str) -> Tensor:
@@ -43,12 +36,12 @@ class Held(dict[str, Tensor]):
 
 
 @dataclass(frozen=True)
-class Line:
+class WeightLine:
     """Parameters of one model by name, and what they are at both ends."""
 
     parameters: Mapping[str, Tensor]
-    base: End
-    tuned: End
+    base: LineEnd
+    tuned: LineEnd
 
     def go(self, alpha: float) -> None:
         """Put the model at `alpha`: 0 is exactly the base, 1 exactly the tuned model."""
@@ -63,36 +56,39 @@ class Line:
                     parameter.copy_(torch.lerp(ends[0], ends[1], alpha))
 
 
-def of_adapter(model: Any, method: str) -> Line:
+def of_adapter(model: Any, method: Method) -> WeightLine:
     """From a tuned model with its adapter."""
-    factor = FACTORS[method]
-    found = {name: parameter.data for name, parameter in model.named_parameters() if factor in name}
-    start = torch.ones_like if method == "ia3" else torch.zeros_like
-    base = Held({name: start(parameter) for name, parameter in found.items()})
-    return Line(found, base, Held({name: parameter.clone() for name, parameter in found.items()}))
+    factors = {name: p.data for name, p in model.named_parameters() if method.factor in name}
+    base = HeldEnd({name: torch.full_like(factor, method.factor_start) for name, factor in factors.items()})
+    return WeightLine(factors, base, HeldEnd({name: factor.clone() for name, factor in factors.items()}))
 
 
-def of_weights(model: Any, ends: tuple[Path, Path], load: Callable[[Path], Any], aside: Path) -> Line:
+def of_weights(
+    model: Any, ends: tuple[Path, Path], load: Callable[[Path], Any], temporary: Path
+) -> WeightLine:
     """From the folders of the base and of the tuned model; the line is in `model`, which has the weights of
-    the second. load: makes a model of a folder; aside: where to put what a folder names otherwise."""
-    found = {name: parameter.data for name, parameter in model.named_parameters()}
+    the second. load: makes a model of a folder; temporary: where to put what a folder names otherwise."""
+    parameters = {name: parameter.data for name, parameter in model.named_parameters()}
     base, tuned = (
-        _end(folder, found, load, aside / side) for side, folder in zip(("base", "tuned"), ends, strict=True)
+        _end(folder, parameters, load, temporary / side)
+        for side, folder in zip(("base", "tuned"), ends, strict=True)
     )
     moved = {
         name: parameter
-        for name, parameter in found.items()
+        for name, parameter in parameters.items()
         if not torch.equal(parameter.cpu(), base.read(name).to(parameter.dtype))
     }
-    return Line(moved, base, tuned)
+    return WeightLine(moved, base, tuned)
 
 
-def _end(folder: Path, parameters: Mapping[str, Tensor], load: Callable[[Path], Any], aside: Path) -> Weights:
+def _end(
+    folder: Path, parameters: Mapping[str, Tensor], load: Callable[[Path], Any], temporary: Path
+) -> Weights:
     """The files of `folder` where they have every parameter as it is in the model; else files made of it."""
     files = Weights(folder)
     if all(name in files.files and files.shape(name) == tuple(p.shape) for name, p in parameters.items()):
         return files
-    aside.mkdir(parents=True, exist_ok=True)
+    temporary.mkdir(parents=True, exist_ok=True)
     whole = {name: p.data.contiguous() for name, p in load(folder).named_parameters()}
-    save_file(whole, aside / "model.safetensors")
-    return Weights(aside)
+    save_file(whole, temporary / "model.safetensors")
+    return Weights(temporary)

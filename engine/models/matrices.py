@@ -57,15 +57,17 @@ def targets(model: Any, config: TrainConfig) -> list[str]:
 
     Raises ConfigError for a name that no linear layer has, and names those that there are.
     """
-    known = list(dict.fromkeys(name.rpartition(".")[2] for name in linears(model)))
+    names_there = list(dict.fromkeys(name.rpartition(".")[2] for name in linears(model)))
     wanted = config.target_modules or "all-linear"
     if wanted == "all-linear":
-        return known
+        return names_there
     if wanted == "keys-values-mlp":
         wanted = _scaled(model)
-    unknown = [name for name in wanted if name.rpartition(".")[2] not in known]
+    unknown = [name for name in wanted if name.rpartition(".")[2] not in names_there]
     if unknown:
-        listed = ", ".join(known[:SHOWN]) + (f" and {len(known) - SHOWN} more" if len(known) > SHOWN else "")
+        listed = ", ".join(names_there[:SHOWN]) + (
+            f" and {len(names_there) - SHOWN} more" if len(names_there) > SHOWN else ""
+        )
         raise ConfigError(
             f"target_modules names {', '.join(unknown)}, and the model has no such linear layer.",
             fix=f"It has {listed}. Or use all-linear.",
@@ -88,8 +90,10 @@ def _scaled(model: Any) -> list[str]:
 
 def feedforward(model: Any, names: list[str]) -> list[str]:
     """Those of the modules `names` whose inputs IA3 scales, not their outputs."""
-    known = TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING.get(model.config.model_type, ["down_proj"])
-    return [name for name in names if name in known or name.rpartition(".")[2] in known]
+    inward_names = TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING.get(
+        model.config.model_type, ["down_proj"]
+    )
+    return [name for name in names if name in inward_names or name.rpartition(".")[2] in inward_names]
 
 
 def sizes(model: Any, config: TrainConfig) -> Sizes:
@@ -123,7 +127,7 @@ def sizes(model: Any, config: TrainConfig) -> Sizes:
 
 def _is_one_of(name: str, wanted: list[str]) -> bool:
     """Whether peft takes the module `name` for one of those wanted."""
-    return any(name == one or name.endswith(f".{one}") for one in wanted)
+    return any(name == target or name.endswith(f".{target}") for target in wanted)
 
 
 def _matrix(name: str, module: Any, inward: bool) -> TargetMatrix:
@@ -144,9 +148,9 @@ def decoder_layers(model: Any) -> nn.ModuleList:
     decoder = model.get_decoder() if hasattr(model, "get_decoder") else model.base_model
     stack = getattr(decoder, "encoder", None) or getattr(decoder, "transformer", None) or decoder
     for name in ("layers", "h", "block", "blocks", "layer"):
-        found = getattr(stack, name, None)
-        if isinstance(found, nn.ModuleList):
-            return found
+        layers = getattr(stack, name, None)
+        if isinstance(layers, nn.ModuleList):
+            return layers
     raise ConfigError(
         f"The layers of a {model.config.model_type} model are not known to this method.",
         fix="Use LoRA or full fine-tuning.",
@@ -158,16 +162,16 @@ def final_norm(model: Any) -> nn.Module:
     """The norm after the last layer; an empty module where there is none."""
     decoder = model.get_decoder() if hasattr(model, "get_decoder") else model.base_model
     for name in ("norm", "ln_f", "final_layernorm", "final_layer_norm", "final_norm"):
-        found = getattr(decoder, name, None)
-        if isinstance(found, nn.Module):
-            return found
+        norm = getattr(decoder, name, None)
+        if isinstance(norm, nn.Module):
+            return norm
     return nn.Identity()
 
 
 def blocks(model: Any) -> list[str]:
     """Full names of the attention and MLP blocks of every layer; ConfigError where they aren't known."""
     names = {id(module): name for name, module in model.named_modules()}
-    found = []
+    block_names = []
     for layer in decoder_layers(model):
         parts = dict(layer.named_children())
         attention = next((parts[name] for name in ATTENTION if name in parts), None)
@@ -178,5 +182,5 @@ def blocks(model: Any) -> list[str]:
                 fix="Use LoRA.",
                 field="method",
             )
-        found += [names[id(attention)], names[id(mlp)]]
-    return found
+        block_names += [names[id(attention)], names[id(mlp)]]
+    return block_names

@@ -88,9 +88,9 @@ def _check_folder(folder: Path) -> None:
         )
     if not any(name.endswith(".safetensors") for name in names):
         pickled = sorted(name for name in names if name.endswith((".bin", ".pt", ".pth")))
-        found = f"only {pickled[0]}, which can run code when it is read" if pickled else "none"
+        instead = f"only {pickled[0]}, which can run code when it is read" if pickled else "none"
         raise ModelError(
-            f"The model folder {folder} has no safetensors weights ({found}).",
+            f"The model folder {folder} has no safetensors weights ({instead}).",
             fix="Save the model again with save_pretrained(folder), which writes safetensors.",
             field="model",
         )
@@ -208,7 +208,7 @@ def load_model(
         auto, options["config"] = AutoModelForSequenceClassification, architecture
     model: Any
     with _explained(source):
-        model, told = auto.from_pretrained(
+        model, loading_info = auto.from_pretrained(
             source,
             use_safetensors=True,
             trust_remote_code=config.trust_remote_code,
@@ -216,7 +216,7 @@ def load_model(
             output_loading_info=True,
             **options,
         )
-    weight_files.refuse_misfits(source, model, told, architecture is not None)
+    weight_files.refuse_misfits(source, model, loading_info, architecture is not None)
     model = made_ready(model, torch.device(device), dtype)
     if not config.held:
         return model.to(device)

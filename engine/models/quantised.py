@@ -68,7 +68,7 @@ def _stay(module: torch.nn.Module, mode: bool = True) -> torch.nn.Module:
 
 def keep_dtype(model: Any, config: TrainConfig, dtype: torch.dtype) -> None:
     """IA3 on quantised weights answers fp32 whatever it is given, which the next layer would refuse."""
-    if config.method != "ia3" or not config.held:
+    if not config.held:
         return
 
     def back(_: Any, __: Any, out: torch.Tensor) -> torch.Tensor:

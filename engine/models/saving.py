@@ -6,37 +6,36 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from peft import PeftModel, PeftType
+from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
 from engine.models import bottleneck, initial_weights
 from store.catalog.methods import METHODS
 from store.config.train_config import TrainConfig
 from store.contract.jobdir import read_json, write_json
+from store.documents.saved_model import ModelNote, ModelOrigin
 
 
 def save(
-    model: Any, tokenizer: Any, config: TrainConfig, folder: Path, origin: dict[str, Any] | None = None
+    model: Any, tokenizer: Any, config: TrainConfig, folder: Path, origin: ModelOrigin | None = None
 ) -> None:
     """Write the model into `folder`, in place of what is there; origin: what the note says beside it."""
     shutil.rmtree(folder, ignore_errors=True)
     if isinstance(model, PeftModel):
-        _save_adapter(model, folder)
+        _save_adapter(model, config, folder)
     else:
         model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     method = METHODS[config.method]
-    write_json(
-        folder / "tunebench.json",
-        {
-            "base_model": config.model,
-            "method": config.method,
-            "adapter": method.adapter,
-            "held": config.held,
-            "merges": method.merges,
-        }
-        | (origin or {}),
-    )
+    note: ModelNote = {
+        "base_model": config.model,
+        "method": config.method,
+        "adapter": method.adapter,
+        "held": config.held,
+        "merges": method.merges,
+        **(origin or {}),
+    }
+    write_json(folder / "tunebench.json", {**note})
 
 
 def load(folder: Path, base: Any) -> Any:
@@ -48,15 +47,15 @@ def load(folder: Path, base: Any) -> Any:
     return PeftModel.from_pretrained(base, str(folder), autocast_adapter_dtype=False)
 
 
-def _save_adapter(model: PeftModel, folder: Path) -> None:
+def _save_adapter(model: PeftModel, config: TrainConfig, folder: Path) -> None:
     model.save_pretrained(str(folder), selected_adapters=["default"])
     settings = folder / "adapter_config.json"
-    changes: dict[str, Any] = {}
+    changes: initial_weights.AdapterChanges = {}
     if initial_weights.TWIN in model.peft_config:
         tensors, changes = initial_weights.joined(model)
         file = folder / "adapter_model.safetensors"
         save_file(load_file(file) | tensors, file, metadata={"format": "pt"})
-    if model.active_peft_config.peft_type == PeftType.ADALORA:
+    if METHODS[config.method].allocates:
         changes = {"rank_pattern": None}  # ranks that are gone are zeros in the file: nothing to cut
     if changes:
-        write_json(settings, (read_json(settings) or {}) | changes)
+        write_json(settings, (read_json(settings) or {}) | {**changes})

@@ -3,15 +3,14 @@ problems in a config needs none."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from store.catalog.methods import METHODS
+from store.catalog.methods import FIRST_METHOD, LIGHT_METHOD, METHODS
 from store.config.train_config import TrainConfig
 
+ConfigChange = dict[str, str | int | bool | None]  # fields of a config with their new values
 SHORTEST = 32  # tokens; a row is not cut to fewer
 
 
-def advised(config: TrainConfig, device: str, *, dealt: bool) -> tuple[str, str, dict[str, Any] | None]:
+def advised(config: TrainConfig, device: str, *, dealt: bool) -> tuple[str, str, ConfigChange | None]:
     """What helps on a device of that type (cpu, cuda) as a sentence, the field to begin with, and the nearest
     change, if any. dealt: micro-batches are dealt by tokens, so that a smaller size of theirs changes
     nothing."""
@@ -22,9 +21,9 @@ def advised(config: TrainConfig, device: str, *, dealt: bool) -> tuple[str, str,
     return sentence, next(iter(change or ["max_length"])), change
 
 
-def _smaller(config: TrainConfig, device: str, *, dealt: bool) -> list[tuple[str, dict[str, Any]]]:
+def _smaller(config: TrainConfig, device: str, *, dealt: bool) -> list[tuple[str, ConfigChange]]:
     """Nearest first, in words and as fields of the config."""
-    changes: list[tuple[str, dict[str, Any]]] = []
+    changes: list[tuple[str, ConfigChange]] = []
     if config.per_device_train_batch_size > 1 and not dealt:
         half = config.per_device_train_batch_size // 2
         twice = config.gradient_accumulation_steps * 2
@@ -35,13 +34,15 @@ def _smaller(config: TrainConfig, device: str, *, dealt: bool) -> list[tuple[str
     if not config.gradient_checkpointing:
         changes.append(("switch gradient_checkpointing on", {"gradient_checkpointing": True}))
     half = (config.max_length or 0) // 2
-    shorter = {"max_length": half} if half >= SHORTEST else {}
+    shorter: ConfigChange = {"max_length": half} if half >= SHORTEST else {}
     changes.append(("lower max_length", shorter))
     method = METHODS[config.method]
     if not method.adapter:
-        lora = {"method": "lora", "learning_rate": None}  # each method has its own
+        lora: ConfigChange = {"method": FIRST_METHOD, "learning_rate": None}  # each method has its own
         changes.append(("train a LoRA adapter in place of the model's weights", lora))
     elif not config.held and device == "cuda" and "nf4" in method.held:
-        in_4_bits = {"load_in_4bit": True} if "load_in_4bit" in method.fields else {"method": "qlora"}
+        in_4_bits: ConfigChange = (
+            {"load_in_4bit": True} if "load_in_4bit" in method.fields else {"method": LIGHT_METHOD}
+        )
         changes.append(("load the base model in 4 bits", in_4_bits))
     return changes

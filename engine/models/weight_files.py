@@ -13,9 +13,10 @@ import hashlib
 import json
 import struct
 import time
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 import transformers
@@ -36,8 +37,16 @@ FLOATS = {"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"}
 SAVE_AGAIN = "Copy the folder again, or save the model again with save_pretrained(folder)."
 
 
+class LoadingInfo(TypedDict):
+    """What transformers says of a loading, as far as it is read: parameters that the files lack, and those of
+    another shape, as name, shape in the file and shape of the architecture."""
+
+    missing_keys: Collection[str]
+    mismatched_keys: Collection[tuple[str, Sequence[int], Sequence[int]]]
+
+
 @dataclass(frozen=True)
-class Tensor:
+class TensorHeader:
     """As a header describes it."""
 
     file: Path
@@ -46,7 +55,7 @@ class Tensor:
 
 
 @dataclass(frozen=True)
-class Look:
+class WeightCheck:
     """How much of the values was looked at, in bytes; `names`: why names could not be compared, if so."""
 
     done: int
@@ -54,12 +63,12 @@ class Look:
     names: str = ""
 
 
-WHOLLY = Look(0, 0)  # nothing is left to look at
+WHOLLY = WeightCheck(0, 0)  # nothing is left to look at
 
 
 def check(
     source: str, architecture: PreTrainedConfig, home: Home, *, headed: bool, trusted: bool, seconds: float
-) -> Look:
+) -> WeightCheck:
     """Raise ModelError (field model) that names file and tensor where the weights of a folder are no good.
 
     headed: a new classification head is put on. seconds: for the values; the next call goes on. A hub id is
@@ -70,11 +79,12 @@ def check(
         return WHOLLY
     tensors = read_headers(folder)
     files = sorted({tensor.file for tensor in tensors.values()})
-    names = _compare(source, architecture, tensors, files, home, headed, trusted)
+    loaded = LoadedAs(source, architecture, headed, trusted)
+    names = _compare(loaded, tensors, files, home)
     return _look(files, tensors, home, seconds, names)
 
 
-def read_headers(folder: Path) -> dict[str, Tensor]:
+def read_headers(folder: Path) -> dict[str, TensorHeader]:
     """Name -> tensor, of the files that transformers would load. Raises ModelError."""
     if (folder / SINGLE).exists():
         return _header(folder / SINGLE)
@@ -85,13 +95,13 @@ def read_headers(folder: Path) -> dict[str, Tensor]:
     return _sharded(folder)
 
 
-def _sharded(folder: Path) -> dict[str, Tensor]:
+def _sharded(folder: Path) -> dict[str, TensorHeader]:
     try:
         places = json.loads((folder / INDEX).read_bytes())["weight_map"]
         named = {str(name): str(file) for name, file in places.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{folder / INDEX} can't be read.", fix=SAVE_AGAIN, field="model") from error
-    tensors: dict[str, Tensor] = {}
+    tensors: dict[str, TensorHeader] = {}
     for file in sorted(set(named.values())):
         if Path(file).name != file or not (folder / file).exists():
             raise ModelError(
@@ -108,7 +118,7 @@ def _sharded(folder: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _header(path: Path) -> dict[str, Tensor]:
+def _header(path: Path) -> dict[str, TensorHeader]:
     size = path.stat().st_size
     try:
         with open(path, "rb") as file:
@@ -118,7 +128,7 @@ def _header(path: Path) -> dict[str, Tensor]:
             document = json.loads(file.read(length))
         document.pop("__metadata__", None)
         tensors = {
-            str(name): Tensor(path, str(entry["dtype"]), tuple(map(int, entry["shape"])))
+            str(name): TensorHeader(path, str(entry["dtype"]), tuple(map(int, entry["shape"])))
             for name, entry in document.items()
         }
         end = 8 + length + max((int(entry["data_offsets"][1]) for entry in document.values()), default=0)
@@ -139,16 +149,20 @@ def _header(path: Path) -> dict[str, Tensor]:
 # -- names and shapes ---------------------------------------------------------------------------------
 
 
-def _compare(
-    source: str,
-    architecture: PreTrainedConfig,
-    tensors: dict[str, Tensor],
-    files: list[Path],
-    home: Home,
-    headed: bool,
-    trusted: bool,
-) -> str:
+@dataclass(frozen=True)
+class LoadedAs:
+    """A folder of weights and what it is loaded as; headed: with a new classification head; trusted: with
+    code of its own."""
+
+    source: str
+    architecture: PreTrainedConfig
+    headed: bool
+    trusted: bool
+
+
+def _compare(loaded: LoadedAs, tensors: dict[str, TensorHeader], files: list[Path], home: Home) -> str:
     """Raise ModelError where names or shapes are not the architecture's; why they could not be compared."""
+    source, architecture, headed = loaded.source, loaded.architecture, loaded.headed
     if getattr(architecture, "quantization_config", None):
         return "the weights are stored quantised"
     about = [architecture.to_json_string(), headed, transformers.__version__, *map(_identity, files)]
@@ -158,11 +172,11 @@ def _compare(
     auto: Any = AutoModelForSequenceClassification if headed else AutoModelForCausalLM
     transformers_logging.disable_progress_bar()
     try:
-        model, told = auto.from_pretrained(
+        model, loading_info = auto.from_pretrained(
             source,
             config=architecture,
             use_safetensors=True,
-            trust_remote_code=trusted,
+            trust_remote_code=loaded.trusted,
             device_map="meta",
             ignore_mismatched_sizes=True,
             output_loading_info=True,
@@ -172,14 +186,18 @@ def _compare(
         RuntimeError,
     ) as error:  # code that decides by numbers, of which there are none
         return f"it can't be built without numbers ({type(error).__name__})"
-    refuse_misfits(source, model, told, headed, tensors)
+    refuse_misfits(source, model, loading_info, headed, tensors)
     place.parent.mkdir(parents=True, exist_ok=True)
     write_json(place, {})
     return ""
 
 
 def refuse_misfits(
-    source: str, model: Any, told: dict[str, Any], headed: bool, tensors: dict[str, Tensor] | None = None
+    source: str,
+    model: Any,
+    loading_info: LoadingInfo,
+    headed: bool,
+    tensors: dict[str, TensorHeader] | None = None,
 ) -> None:
     """Raise ModelError for tensors that the architecture has and the files lack or have in another shape.
 
@@ -188,7 +206,7 @@ def refuse_misfits(
     body, parameters = f"{model.base_model_prefix}.", {name for name, _ in model.named_parameters()}
     missing = sorted(
         name
-        for name in parameters & set(told["missing_keys"])  # buffers are made anew
+        for name in parameters & set(loading_info["missing_keys"])  # buffers are made anew
         if not headed or (name.startswith(body) and not name.startswith(f"{body}pooler."))
     )
     if missing:
@@ -200,7 +218,7 @@ def refuse_misfits(
             fix=SAVE_AGAIN,
             field="model",
         )
-    for name, there, wanted in sorted(told["mismatched_keys"], key=str):
+    for name, there, wanted in sorted(loading_info["mismatched_keys"], key=str):
         raise ModelError(
             f"The tensor {name} in {_where(source, tensors, name)} has the shape {list(there)}, and"
             f" config.json asks for {list(wanted)}.",
@@ -209,7 +227,7 @@ def refuse_misfits(
         )
 
 
-def _where(source: str, tensors: dict[str, Tensor] | None, name: str = "") -> str:
+def _where(source: str, tensors: dict[str, TensorHeader] | None, name: str = "") -> str:
     """The file that holds the tensor, or in which one would look for it."""
     folder = Path(source)
     if tensors and name:
@@ -224,7 +242,9 @@ def _where(source: str, tensors: dict[str, Tensor] | None, name: str = "") -> st
 # -- values -------------------------------------------------------------------------------------------
 
 
-def _look(files: list[Path], tensors: dict[str, Tensor], home: Home, seconds: float, names: str) -> Look:
+def _look(
+    files: list[Path], tensors: dict[str, TensorHeader], home: Home, seconds: float, names: str
+) -> WeightCheck:
     end = time.monotonic() + seconds
     sizes = {file: file.stat().st_size for file in files}
     done = 0
@@ -237,10 +257,10 @@ def _look(files: list[Path], tensors: dict[str, Tensor], home: Home, seconds: fl
             place.parent.mkdir(parents=True, exist_ok=True)
             write_json(place, {})
         done += sizes[file]
-    return Look(done, sum(sizes.values()), names)
+    return WeightCheck(done, sum(sizes.values()), names)
 
 
-def _all_finite(file: Path, tensors: list[tuple[str, Tensor]], end: float) -> bool:
+def _all_finite(file: Path, tensors: list[tuple[str, TensorHeader]], end: float) -> bool:
     """Whether all of the file was looked at in time. Raises ModelError for a value that is not finite."""
     with safe_open(file, framework="pt") as opened:
         for name, tensor in tensors:

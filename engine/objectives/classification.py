@@ -66,7 +66,7 @@ class ClassLosses(RowLosses):
         }
 
 
-class Classes:
+class ClassObjective:
     """The objective; `labels` are those of the run's rows, `pad_token_id` the tokenizer's.
 
     Rows are not grouped by length: labels often hang on it, as spam is longer than ham, and batches of one
@@ -121,19 +121,19 @@ class Classes:
         on_batch: Callable[[int], None] = lambda done: None,
     ) -> np.ndarray:
         """Log-probabilities [rows, classes]; the model is left in the mode in which it came."""
-        found = np.zeros((len(rows), len(self.labels.names)))
+        log_probabilities = np.zeros((len(rows), len(self.labels.names)))
         training, done = model.training, 0
         model.eval()
         try:
             with torch.inference_mode():
                 for indices in by_length(rows.lengths, batch_size):
                     logits = class_logits(model, self.collate(rows, indices, device))
-                    found[indices] = logits.log_softmax(-1).double().cpu().numpy()
+                    log_probabilities[indices] = logits.log_softmax(-1).double().cpu().numpy()
                     done += len(indices)
                     on_batch(done)
         finally:
             model.train(training)
-        return found
+        return log_probabilities
 
     def baseline(self, rows: TokenRows) -> ClassLosses:
         """Step 0: always the most frequent class, with the frequencies of the training rows as
@@ -144,15 +144,15 @@ class Classes:
     def judged(self, rows: TokenRows, log_probabilities: np.ndarray) -> ClassLosses:
         """Log-probabilities [rows, classes] against the rows' labels."""
         classes = self.labels.of(rows.row_ids)
-        known = classes != UNSEEN
+        has_class = classes != UNSEEN
         losses = np.zeros(len(rows))
-        losses[known] = -log_probabilities[known, classes[known]]
+        losses[has_class] = -log_probabilities[has_class, classes[has_class]]
         predicted = log_probabilities.argmax(axis=1)
         truth = self.labels.place_of(rows.row_ids)
         return ClassLosses(
             row_ids=rows.row_ids,
             loss_sum=losses,
-            tokens=known.astype(np.int64),
+            tokens=has_class.astype(np.int64),
             correct=(predicted == truth).astype(np.int64),
             truth=truth,
             predicted=predicted,

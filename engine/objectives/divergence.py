@@ -15,14 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from engine.forward.batches import Batch
+from engine.forward.batches import TokenBatch
 from engine.forward.fused import LOSS_ROWS, SummedLoss
 from engine.forward.loss import picked_logits, under_plain_head
 from engine.models.apply_method import base_model
 from engine.objectives.objectives import TrainedTokens
 
 
-def losses_beside_base(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+def losses_beside_base(model: Any, batch: TokenBatch) -> tuple[Tensor, Tensor]:
     """The summed loss of the batch's trained tokens, and their summed KL(base‖tuned) in nats, both with
     gradients. `model` has an adapter; switched off, without dropout, it is the base."""
     base = _of_base(model, batch)
@@ -61,7 +61,7 @@ class _Base:
         return self.made
 
 
-def _of_base(model: Any, batch: Batch) -> _Base:
+def _of_base(model: Any, batch: TokenBatch) -> _Base:
     training = model.training
     model.eval()
     try:

@@ -16,9 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from engine.diagnostics.memorisation.membership import ModelScores
-from engine.diagnostics.verdicts.held_out import ModelPairs
-from engine.forward.batches import Batch
+from engine.forward.batches import TokenBatch
 from engine.forward.losses import RowLosses
 from engine.objectives.references import References, answer_logps, collate_pairs, pairs, sequence_logps
 from engine.rows.render import TokenRows
@@ -26,7 +24,7 @@ from store.config.train_config import TrainConfig
 
 
 @dataclass
-class PairBatch(Batch):
+class PairBatch(TokenBatch):
     """Chosen sequences, then as many rejected ones; reference float32 [2, pairs]."""
 
     reference: torch.Tensor
@@ -81,7 +79,7 @@ def _reward_metrics(prefix: str, margins: np.ndarray) -> dict[str, float]:
     return {f"{prefix}/reward_accuracy": accuracy, f"{prefix}/reward_margin": float(margins.mean())}
 
 
-class Preference:
+class PreferenceObjective:
     """The objective of preference tuning: the mean loss of the pairs."""
 
     grouped = True
@@ -94,8 +92,8 @@ class Preference:
     def collate(self, rows: TokenRows, indices: np.ndarray, device: torch.device) -> PairBatch:
         """Both sequences of the pairs at `indices` as one batch."""
         batch = collate_pairs(rows, indices, device)
-        known = self.references.of(rows.row_ids[indices]).T
-        return PairBatch(**vars(batch), reference=torch.from_numpy(known).float().to(device))
+        reference_logps = self.references.of(rows.row_ids[indices]).T
+        return PairBatch(**vars(batch), reference=torch.from_numpy(reference_logps).float().to(device))
 
     def loss_sum(self, model: Any, batch: PairBatch) -> torch.Tensor:
         """The summed loss of the pairs, with gradients."""

@@ -19,14 +19,14 @@ import pyarrow.parquet as pq
 import torch
 import torch.nn.functional as F
 
-from engine.forward.batches import Batch, collate
+from engine.forward.batches import TokenBatch, collate
 from engine.forward.loss import picked_logits
 from engine.forward.losses import fitting_batches
 from engine.models import memory
 from engine.rows.pairs import TokenPairs
 from engine.rows.render import TokenRows
 from engine.worker.job import Job
-from engine.worker.progress import Pass
+from engine.worker.progress import ProgressReporter
 from store.config.train_config import TrainConfig
 from store.contract.jobdir import written_aside
 
@@ -46,8 +46,8 @@ class References:
     def write(self, path: Path) -> None:
         """Write them, by atomic rename."""
         columns = {"row_id": self.row_ids, "chosen": self.logps[:, 0], "rejected": self.logps[:, 1]}
-        with written_aside(path, flush=False) as aside:
-            pq.write_table(pa.table(columns), aside)
+        with written_aside(path, flush=False) as unfinished:
+            pq.write_table(pa.table(columns), unfinished)
 
     @classmethod
     def read(cls, path: Path) -> References | None:
@@ -77,8 +77,8 @@ class References:
         """Those of every pair of `parts` under `model`; `on_batch(pairs done)` may raise to stop."""
         done, logps = 0, []
         for part in parts:
-            told = partial(_told, on_batch, done)
-            logps.append(answer_logps(model, part, batch_size=batch_size, device=device, on_batch=told))
+            on_part = partial(_told, on_batch, done)
+            logps.append(answer_logps(model, part, batch_size=batch_size, device=device, on_batch=on_part))
             done += len(part)
         row_ids, first = np.unique(np.concatenate([part.row_ids for part in parts]), return_index=True)
         return cls(row_ids, np.concatenate(logps)[first])
@@ -90,11 +90,11 @@ def _told(on_batch: Callable[[int], None], before: int, done: int) -> None:
 
 def references_of(job: Job, config: TrainConfig, model: Any, parts: Sequence[TokenRows]) -> References:
     """Those of `parts` under `model`, as an earlier attempt of the job left them, else computed and kept."""
-    found = References.read(job.dir.references)
-    if found is not None and job.resume:
-        return found
+    references = References.read(job.dir.references)
+    if references is not None and job.resume:
+        return references
     total = sum(len(part) for part in parts)
-    tell = Pass(job, total, "pairs", "Asking the base model for both answers of each pair")
+    tell = ProgressReporter(job, total, "pairs", "Asking the base model for both answers of each pair")
     device = torch.device(job.device)
 
     def on_batch(done: int) -> None:
@@ -102,9 +102,9 @@ def references_of(job: Job, config: TrainConfig, model: Any, parts: Sequence[Tok
         tell(done)
 
     batch_size = config.per_device_eval_batch_size
-    found = References.compute(model, parts, batch_size=batch_size, device=device, on_batch=on_batch)
-    found.write(job.dir.references)
-    return found
+    references = References.compute(model, parts, batch_size=batch_size, device=device, on_batch=on_batch)
+    references.write(job.dir.references)
+    return references
 
 
 def answer_logps(
@@ -119,28 +119,28 @@ def answer_logps(
 
     The model is left in the mode (train or eval) in which it came; `on_batch(pairs done)` may raise to stop.
     """
-    found = np.zeros((len(rows), 2))
+    answer_sums = np.zeros((len(rows), 2))
     training, done = model.training, 0
     model.eval()
     try:
         with torch.inference_mode():
             for indices in fitting_batches(model, rows, batch_size):
                 logps = sequence_logps(model, collate_pairs(rows, indices, device))
-                found[indices] = logps.view(2, -1).T.double().cpu().numpy()
+                answer_sums[indices] = logps.view(2, -1).T.double().cpu().numpy()
                 done += len(indices)
                 on_batch(done)
     finally:
         model.train(training)
-    return found
+    return answer_sums
 
 
-def collate_pairs(rows: TokenRows, indices: np.ndarray, device: str | torch.device) -> Batch:
+def collate_pairs(rows: TokenRows, indices: np.ndarray, device: str | torch.device) -> TokenBatch:
     """Chosen sequences, then as many rejected ones, of the pairs at `indices`."""
     places = np.concatenate([2 * indices, 2 * indices + 1])
     return collate(pairs(rows).sequences, places, device)
 
 
-def sequence_logps(model: Any, batch: Batch) -> torch.Tensor:
+def sequence_logps(model: Any, batch: TokenBatch) -> torch.Tensor:
     """Log-probability of the trained tokens of each sequence of the batch, in nats."""
     logps = -F.cross_entropy(picked_logits(model, batch), batch.targets, reduction="none")
     row_of = batch.picked.nonzero()[:, 0]

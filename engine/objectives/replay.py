@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.forward.batches import Step, batch_shape, steps_per_epoch, total_steps
+from engine.forward.batches import StepRows, batch_shape, steps_per_epoch, total_steps
 from engine.rows.render import TokenRows
 from store.config.train_config import TrainConfig
 
@@ -81,7 +81,7 @@ def needed(config: TrainConfig, train_rows: int) -> int:
     return replayed(config, train_rows, total_steps(config, train_rows))
 
 
-def micro_batches(indices: np.ndarray, config: TrainConfig) -> Step:
+def micro_batches(indices: np.ndarray, config: TrainConfig) -> StepRows:
     """The rows that a step replays, in micro-batches as large as those of the data set."""
     size = config.per_device_train_batch_size
     return [indices[first : first + size] for first in range(0, len(indices), size)]

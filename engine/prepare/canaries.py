@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.rows.render import Messages, TokenRows, render
+from engine.rows.render import TokenRows, render
 from store.config.train_config import TrainConfig
 from store.contract.errors import ConfigError
 
@@ -23,7 +23,7 @@ LETTERS = np.array(list("ABCDEFGHJKLMNPQRSTUVWXYZ"))
 DIGITS = np.array(list("0123456789"))
 
 
-def planted_count(config: TrainConfig) -> int:
+def canary_count(config: TrainConfig) -> int:
     """Rows that planting adds to those of training."""
     return config.canaries * sum(REPEATS)
 
@@ -36,24 +36,24 @@ def times(config: TrainConfig) -> list[int]:
 def texts(config: TrainConfig) -> list[tuple[str, str]]:
     """Question and answer of every canary, planted or not, in the order of `times`."""
     random = np.random.default_rng([config.seed, STREAM])
-    found: dict[str, str] = {}
-    while len(found) < len(times(config)):
+    codes: dict[str, str] = {}
+    while len(codes) < len(times(config)):
         locker = "".join(random.choice(LETTERS, 3)) + "-" + "".join(random.choice(DIGITS, 3))
-        found.setdefault(locker, "".join(random.choice(DIGITS, 10)))
+        codes.setdefault(locker, "".join(random.choice(DIGITS, 10)))
     return [
-        (f"What is the code of locker {locker}?", f"The code is {code}.") for locker, code in found.items()
+        (f"What is the code of locker {locker}?", f"The code is {code}.") for locker, code in codes.items()
     ]
 
 
 def drawn(tokenizer: Any, config: TrainConfig, kind: str) -> TokenRows:
     """Every canary once, tokenised as rows of a data set of that kind (text or chat)."""
-    said = texts(config)
-    ids = -1 - np.arange(len(said))
+    pairs = texts(config)
+    ids = -1 - np.arange(len(pairs))
     if kind == "text":
-        return render(tokenizer, ids, [f"{question} {answer}" for question, answer in said])
-    rows: list[Messages] = [
+        return render(tokenizer, ids, [f"{question} {answer}" for question, answer in pairs])
+    rows = [
         [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-        for question, answer in said
+        for question, answer in pairs
     ]
     return render(tokenizer, ids, rows, completion_only=config.completion_only_loss)
 

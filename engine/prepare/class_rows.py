@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from engine.prepare.prepare import PARTS, Part
+from engine.prepare.prepare import PARTS, TokenisedPart
 from engine.rows import dataset, labelled
 from engine.rows.labelled import UNSEEN, Labels
 from engine.rows.render import TokenRows
-from engine.rows.tokens import RowsToTokenise, tokenised
+from engine.rows.tokens import tokenised
 from store.config.train_config import TrainConfig
 from store.contract.errors import DataError
 from store.contract.home import Home
+from store.documents.preview import PreviewClasses
 
 Dealt = Mapping[str, np.ndarray]
 LISTED = 100  # that a preview lists, the largest
@@ -31,13 +32,15 @@ class ClassRows:
     whole: dict[str, TokenRows]
     unlabelled: int
 
-    def cut(self, tokenizer: Any, limit: int) -> dict[str, Part]:
+    def cut(self, tokenizer: Any, limit: int) -> dict[str, TokenisedPart]:
         """Each part cut to `limit` tokens, without rows that have no token. Raises DataError for a part that
         training needs and that is empty then."""
         parts = {}
         for name, rows in self.whole.items():
             shorter, truncated, lost = labelled.cut(tokenizer, rows, limit)
-            parts[name] = Part(shorter, shorter.take(np.flatnonzero(shorter.lengths > 0)), truncated, lost)
+            parts[name] = TokenisedPart(
+                shorter, shorter.take(np.flatnonzero(shorter.lengths > 0)), truncated, lost
+            )
             if name != "test" and not len(parts[name].rows):
                 raise DataError(
                     f"No {name} row has a text.",
@@ -50,15 +53,17 @@ class ClassRows:
         """Labels of held-out rows that training doesn't know, with their rows."""
         return self.labels.unseen(np.concatenate([self.kept[part] for part in PARTS[1:]]))
 
-    def document(self) -> dict[str, Any]:
-        """`classes` of a preview: {"count", "rows": [[name, train, validation, test], …] of the largest,
-        "smallest" (its training rows), "unlabelled", "unseen", "unseen_rows"}."""
-        counts = [self.counts(part).tolist() for part in PARTS]
-        named = sorted(zip(self.labels.names, *counts, strict=True), key=lambda row: (-row[1], row[0]))
+    def document(self) -> PreviewClasses:
+        """`classes` of a preview."""
+        train, validation, test = (self.counts(part).tolist() for part in PARTS)
+        named: list[tuple[str, int, int, int]] = list(
+            zip(self.labels.names, train, validation, test, strict=True)
+        )
+        named.sort(key=lambda row: (-row[1], row[0]))
         held = np.concatenate([self.kept[part] for part in PARTS[1:]])
         return {
             "count": len(named),
-            "rows": [list(row) for row in named[:LISTED]],
+            "rows": named[:LISTED],
             "smallest": named[-1][1],
             "unlabelled": self.unlabelled,
             "unseen": self.unseen(),

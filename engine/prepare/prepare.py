@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from engine.data.deal import dealing, leakage, split
 from engine.rows import dataset, pairs
 from engine.rows.render import TokenRows, fitting_length
-from engine.rows.tokens import LoadRows, RowsToTokenise, tokenised
+from engine.rows.tokens import Load, tokenised
 from engine.worker.job import Job
 from store.catalog.encoders import SHIFTED
 from store.catalog.methods import METHODS
@@ -30,7 +30,7 @@ PARTS = split.PARTS
 
 
 @dataclass
-class Part:
+class TokenisedPart:
     """The rows of one part. `rows`: cut to length, each with a trained token; `whole`: before that."""
 
     whole: TokenRows
@@ -64,8 +64,8 @@ def dealt_rows(job: Job, fingerprint: str, parts: Split, config: TrainConfig) ->
     job.facts(split_kept=list(whole.kept), leaks=leakage.within(job.home, fingerprint, dealt))
     names = [name for name in PARTS for _ in dealt[name]]
     ids = np.concatenate([dealt[name] for name in PARTS])
-    with written_aside(job.dir.split, flush=False) as aside:  # a resumed run goes by it
-        pq.write_table(pa.table({"row_id": ids, "split": names}), aside)
+    with written_aside(job.dir.split, flush=False) as unfinished:  # a resumed run goes by it
+        pq.write_table(pa.table({"row_id": ids, "split": names}), unfinished)
     return dealt
 
 
@@ -118,8 +118,8 @@ def rejected_loader(home: Home, fingerprint: str) -> Callable[[np.ndarray], list
 
     def load(row_ids: np.ndarray) -> list[Any]:
         table = dataset.load(home, fingerprint, columns=["messages", "rejected"], row_ids=row_ids)
-        told = zip(table["messages"].to_pylist(), table["rejected"].to_pylist(), strict=True)
-        return [[*messages[:-1], {"role": "assistant", "content": answer}] for messages, answer in told]
+        pairs = zip(table["messages"].to_pylist(), table["rejected"].to_pylist(), strict=True)
+        return [[*messages[:-1], {"role": "assistant", "content": answer}] for messages, answer in pairs]
 
     return load
 
@@ -143,7 +143,7 @@ def tokenise(
     if preference:
         check_rejected(home, fingerprint)
 
-    def rows_of(load: LoadRows, variant: str = "") -> TokenRows:
+    def rows_of(load: Load, variant: str = "") -> TokenRows:
         return tokenised(
             home,
             tokenizer,
@@ -223,8 +223,8 @@ def keeping_all(train: TokenRows, max_length: int, positions: int | None) -> tup
     return longest, float(np.minimum(lengths, longest).sum() / tokens - 1)
 
 
-def cut(rows: TokenRows, max_length: int) -> Part:
+def cut(rows: TokenRows, max_length: int) -> TokenisedPart:
     """The rows cut to `max_length`, without those that have no trained token then."""
     shorter, truncated, lost = rows.truncated(max_length)
     kept = np.flatnonzero(shorter.trained_counts > 0)
-    return Part(shorter, shorter.take(kept), truncated, lost)
+    return TokenisedPart(shorter, shorter.take(kept), truncated, lost)

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 import torch
 from safetensors import safe_open
 
-from engine.probes.probes import Measured, Probe
+from engine.probes.probes import Probe, ProbeMeasurement
 from engine.rows.tokens import tokenizer_key
 from store.contract.home import Home
 from store.contract.jobdir import written_aside
@@ -34,14 +34,14 @@ IDENTITY = 4096  # values of a tensor, at its beginning, that tell it from other
 def base_key(model: Any, tokenizer: Any, folder: Path, *parts: Any) -> str:
     """A key of the model as it is held in memory, whose weights lie in `folder`, and of `parts` of JSON."""
     held: Any = getattr(model.config, "quantization_config", None)
-    known = [
+    identifying = [
         *parts,
         identity(folder),
         str(model.dtype),
         str(held.to_dict() if hasattr(held, "to_dict") else held),
         tokenizer_key(tokenizer),
     ]
-    return hashlib.sha256(json.dumps(known).encode()).hexdigest()[:40]
+    return hashlib.sha256(json.dumps(identifying).encode()).hexdigest()[:40]
 
 
 def identity(folder: Path) -> str:
@@ -67,7 +67,7 @@ VERSION = 1  # of how a probe is measured: another number, another key
 
 
 @dataclass(frozen=True)
-class Remembered:
+class CachedProbe:
     """A probe of the base model whose weights lie in `folder`. whole: what it is a part of. also: what
     else its answers depend on, where its items don't say."""
 
@@ -96,34 +96,34 @@ class Remembered:
         batch_size: int,
         device: torch.device,
         on_items: Callable[[int], None] = lambda done: None,
-    ) -> Measured:
+    ) -> ProbeMeasurement:
         """As of the probe, from the cache where this base was asked before."""
-        if (known := self._known(model, batch_size, device)) is not None:
+        if (cached := self._cached(model, batch_size, device)) is not None:
             on_items(len(self))
-            return known
-        found = self.probe.measure(model, batch_size=batch_size, device=device, on_items=on_items)
+            return cached
+        measured = self.probe.measure(model, batch_size=batch_size, device=device, on_items=on_items)
         path = self._path(self.probe, model, batch_size, device)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with written_aside(path) as aside:
-            pq.write_table(found.table(), aside)
-        return found
+        with written_aside(path) as unfinished:
+            pq.write_table(measured.table(), unfinished)
+        return measured
 
-    def known(self, model: Any, batch_size: int, device: torch.device) -> bool:
+    def is_cached(self, model: Any, batch_size: int, device: torch.device) -> bool:
         """Whether it was measured before, by itself or with the whole."""
-        return self._known(model, batch_size, device) is not None
+        return self._cached(model, batch_size, device) is not None
 
-    def _known(self, model: Any, batch_size: int, device: torch.device) -> Measured | None:
+    def _cached(self, model: Any, batch_size: int, device: torch.device) -> ProbeMeasurement | None:
         for probe in (self.probe, self.whole):
             table = _read(self._path(probe, model, batch_size, device)) if probe is not None else None
             if table is not None:
-                return Measured.of(_rows_of(table, self.listing()["item"].to_pylist()))
+                return ProbeMeasurement.of(_rows_of(table, self.listing()["item"].to_pylist()))
         return None
 
     def listing(self) -> pa.Table:
         return self.probe.listing()
 
-    def part(self, most: int) -> Remembered:
-        return Remembered(
+    def part(self, most: int) -> CachedProbe:
+        return CachedProbe(
             self.probe.part(most), self.home, self.tokenizer, self.folder, self.probe, self.also
         )
 

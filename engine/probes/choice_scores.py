@@ -26,12 +26,12 @@ from scipy.special import logsumexp
 from engine.data.convert.read_choices import ChoiceQuestion
 from engine.forward.branches import branch_scores
 from engine.rows.choice_items import Item, check, picked
-from engine.rows.render import Messages, rendered
+from engine.rows.render import rendered
 from store.contract.errors import DataError
 
 
 @dataclass(frozen=True)
-class Choices:
+class ChoiceScores:
     """Of each item, in the order in which they were given: `scores`, the options' log-probabilities."""
 
     items: tuple[Item, ...]
@@ -70,7 +70,7 @@ class Choices:
 
 
 @dataclass(frozen=True)
-class Asked:
+class TokenisedItems:
     """Items as tokens: made once, and asked of every model with the same tokenizer."""
 
     items: tuple[Item, ...]
@@ -78,7 +78,7 @@ class Asked:
     options: list[list[list[int]]]
 
 
-def tokenise(tokenizer: Any, items: Sequence[Item], *, room: int | None = None) -> Asked:
+def tokenise(tokenizer: Any, items: Sequence[Item], *, room: int | None = None) -> TokenisedItems:
     """The tokens of each prompt and option. Raises DataError for an item that can't be asked, or that has
     more tokens than a model with `room` positions reads."""
     check(items)
@@ -94,7 +94,7 @@ def tokenise(tokenizer: Any, items: Sequence[Item], *, room: int | None = None) 
             raise DataError(
                 f"The item {item.id!r} has {most} tokens, and the model reads {room}.", fix="Shorten it."
             )
-    return Asked(tuple(items), prompts, options)
+    return TokenisedItems(tuple(items), prompts, options)
 
 
 def encode(
@@ -107,18 +107,20 @@ def encode(
     encoded = tokenizer(flat, add_special_tokens=False).input_ids if flat else []
     rest = iter(encoded[len(prompts) :])
     begun = encoded[: len(prompts)]
-    told = [[next(rest)[len(ids) :] for _ in some] for ids, some in zip(begun, continuations, strict=True)]
-    return begun, told
+    continuation_tokens = [
+        [next(rest)[len(ids) :] for _ in some] for ids, some in zip(begun, continuations, strict=True)
+    ]
+    return begun, continuation_tokens
 
 
 def score(
     model: Any,
-    asked: Asked,
+    asked: TokenisedItems,
     device: str | torch.device,
     *,
     batch_size: int = 16,
     on_items: Callable[[int], None] = lambda done: None,
-) -> Choices:
+) -> ChoiceScores:
     """The items under the model as it is at the moment, with its adapter where one is switched on.
     `on_items(items done)` may raise to stop. The model is left in the mode in which it came."""
     scores = branch_scores(
@@ -129,7 +131,7 @@ def score(
         batch_size=batch_size,
         on_prompts=on_items,
     )
-    return Choices(asked.items, tuple(scores))
+    return ChoiceScores(asked.items, tuple(scores))
 
 
 NONE = "the row is no multiple choice"
@@ -149,37 +151,46 @@ class ChoiceRow:
     reason: str = ""
 
 
+@dataclass(frozen=True)
+class ChoicePrompts:
+    """How rows of multiple choice are asked. examples: row id -> answered questions that stand before it;
+    listed: with the choices in the prompt; room: the most tokens that the model reads."""
+
+    examples: Mapping[int, Sequence[Question]]
+    listed: bool
+    room: int | None
+
+
 def choose(
     model: Any,
     tokenizer: Any,
-    questions: Sequence[ChoiceQuestion | None],
-    examples: Mapping[int, Sequence[ChoiceQuestion]],
+    questions: Sequence[Question | None],
+    how: ChoicePrompts,
     *,
-    listed: bool,
-    room: int | None,
     device: torch.device,
     batch_size: int,
     on_rows: Callable[[int], None] = lambda done: None,
 ) -> list[ChoiceRow]:
-    """One for each of the questions, in their order. examples: row id -> answered questions that stand before
-    it; listed: with the choices in the prompt; room: the most tokens that the model reads."""
-    prompts = [_prompt(tokenizer, one, examples, listed) for one in questions]
+    """One for each of the questions, in their order."""
+    prompts = [_prompt(tokenizer, question, how) for question in questions]
     asked = [place for place, prompt in enumerate(prompts) if prompt is not None]
     options = [_options(questions[place]) for place in asked]
-    begun, told = encode(tokenizer, [prompts[place] or "" for place in asked], options)
-    faults = [_fault(prompt, some, room) for prompt, some in zip(begun, told, strict=True)]
+    begun, choice_tokens = encode(tokenizer, [prompts[place] or "" for place in asked], options)
+    faults = [_fault(prompt, some, how.room) for prompt, some in zip(begun, choice_tokens, strict=True)]
     good = [i for i, fault in enumerate(faults) if not fault]
     scores = branch_scores(
         model,
         [begun[i] for i in good],
-        [told[i] for i in good],
+        [choice_tokens[i] for i in good],
         device,
         batch_size=batch_size,
         on_prompts=on_rows,
     )
-    found = dict(zip((asked[i] for i in good), scores, strict=True))
+    scores_at = dict(zip((asked[i] for i in good), scores, strict=True))
     why = {asked[i]: fault for i, fault in enumerate(faults) if fault}
-    return [_row(one, found.get(place), why.get(place, "")) for place, one in enumerate(questions)]
+    return [
+        _row(question, scores_at.get(place), why.get(place, "")) for place, question in enumerate(questions)
+    ]
 
 
 def _row(question: ChoiceQuestion | None, scores: np.ndarray | None, why: str) -> ChoiceRow:
@@ -193,21 +204,16 @@ def _options(question: ChoiceQuestion | None) -> tuple[str, ...]:
     return question.choices.options if question else ()
 
 
-def _prompt(
-    tokenizer: Any,
-    question: ChoiceQuestion | None,
-    examples: Mapping[int, Sequence[ChoiceQuestion]],
-    listed: bool,
-) -> str | None:
+def _prompt(tokenizer: Any, question: Question | None, how: ChoicePrompts) -> str | None:
     """The rendered prompt; None where there is none."""
     if question is None:
         return None
-    turns = question.listed if listed else question.bare
+    turns = question.shown if how.listed else question.bare
     system = [turn for turn in turns if turn["role"] == "system"]
-    before: Messages = []
-    for example in examples.get(question.row_id, ()):
-        told = example.listed if listed else example.bare
-        before += [turn for turn in told if turn["role"] != "system"]
+    before: list[dict[str, str]] = []
+    for example in how.examples.get(question.row_id, ()):
+        example_turns = example.shown if how.listed else example.bare
+        before += [turn for turn in example_turns if turn["role"] != "system"]
         before.append({"role": "assistant", "content": example.choices.options[example.choices.answer]})
     turns = [*system, *before, *(turn for turn in turns if turn["role"] != "system")]
     try:

@@ -21,19 +21,19 @@ from engine.diagnostics.phrasing import plural
 from engine.forward import label_text
 from engine.forward.label_text import MOST_LABELS, label_tokens
 from engine.prepare import prepare
-from engine.probes.probes import LISTING, Measured, Probe, Texts, spread
+from engine.probes.probes import LISTING, Probe, ProbeMeasurement, TextProbe, spread
 from engine.rows import dataset, labelled
 from engine.rows.render import render
 from engine.worker.job import Job
 from store.config.train_config import TrainConfig
 from store.documents.job import NamedDataset
+from store.documents.run import ProbeDatasetFact
 
 PREFIX = "data/"
 SEED = [0, 13]  # never the run's: every run is asked the same
 FEW_LABELS = 30  # up to so many are categories of their own
 LIGHT_TOKENS = 2_500  # that pass through the model while a run trains, about
 LONGEST = 1_024  # tokens of a row; in every run the same, whatever its max_length
-Source = NamedDataset
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class LabelChoices:
     """Rows whose answers are labels: which of all labels the model finds likeliest."""
 
     name: str
-    asked: label_text.Questions
+    asked: label_text.LabelQuestions
     texts: Sequence[str]
     labels: Sequence[str]
     right: np.ndarray
@@ -70,11 +70,11 @@ class LabelChoices:
         batch_size: int,
         device: torch.device,
         on_items: Callable[[int], None] = lambda done: None,
-    ) -> Measured:
+    ) -> ProbeMeasurement:
         logs = label_text.label_scores(model, self.asked, device, batch_size=batch_size, on_rows=on_items)
         chosen = logs.argmax(axis=1).astype(np.int32)
         count = len(self)
-        return Measured(
+        return ProbeMeasurement(
             self.name,
             self.items,
             self.categories,
@@ -93,18 +93,18 @@ class LabelChoices:
 
     def part(self, most: int) -> LabelChoices:
         some = spread(len(self), most)
-        asked = label_text.Questions(
+        asked = label_text.LabelQuestions(
             self.asked.row_ids[some], [self.asked.prompts[i] for i in some], self.asked.labels
         )
         return LabelChoices(self.name, asked, [self.texts[i] for i in some], self.labels, self.right[some])
 
 
 @dataclass
-class Found:
+class DataProbe:
     """A data set as a probe, None where nothing can be measured, and what became of its rows: `of` all,
     `drawn`, `trained` (left out, as the run trains on them), `reasons` (why a row has nothing to measure)."""
 
-    source: Source
+    source: NamedDataset
     of: int
     drawn: int = 0
     trained: int = 0
@@ -112,10 +112,16 @@ class Found:
     reasons: dict[str, int] = field(default_factory=dict)
     probe: Probe | None = None
 
-    def fact(self) -> dict[str, Any]:
-        kind = "labels" if isinstance(self.probe, LabelChoices) else "texts"
-        told = {"name": self.source["name"], "kind": kind, "rows": len(self.probe) if self.probe else 0}
-        return told | {"of": self.of, "trained": self.trained, "cut": self.cut, "reasons": self.reasons}
+    def fact(self) -> ProbeDatasetFact:
+        return {
+            "name": self.source["name"],
+            "kind": "labels" if isinstance(self.probe, LabelChoices) else "texts",
+            "rows": len(self.probe) if self.probe else 0,
+            "of": self.of,
+            "trained": self.trained,
+            "cut": self.cut,
+            "reasons": self.reasons,
+        }
 
 
 def find(
@@ -123,9 +129,9 @@ def find(
     config: TrainConfig,
     tokenizer: Any,
     positions: int | None,
-    sources: Sequence[Source],
+    sources: Sequence[NamedDataset],
     trained: tuple[str, np.ndarray] | None = None,
-) -> list[Found]:
+) -> list[DataProbe]:
     """Each of the data sets `sources` ({name, kind, fingerprint}) as a probe. trained: fingerprint and ids of
     the rows that the run trains on."""
     return [_find(job, config, tokenizer, positions, source, trained) for source in sources]
@@ -136,79 +142,81 @@ def _find(
     config: TrainConfig,
     tokenizer: Any,
     positions: int | None,
-    source: Source,
+    source: NamedDataset,
     trained: tuple[str, np.ndarray] | None,
-) -> Found:
+) -> DataProbe:
     home, fingerprint = job.home, source["fingerprint"]
     if not home.rows(fingerprint).exists():
-        return Found(source, 0, reasons={"its rows are gone from the home folder": 1})
+        return DataProbe(source, 0, reasons={"its rows are gone from the home folder": 1})
     total = dataset.open_rows(home, fingerprint).metadata.num_rows
     # as many rows again are drawn, should some of them be trained on
     ids = np.random.default_rng(SEED).permutation(total)[: 2 * config.probe_rows]
     same = np.zeros(len(ids), bool)
     if trained is not None and len(ids):
         same = leakage.among(home, *trained, fingerprint, ids)
-    found = Found(source, total, trained=int(same.sum()))
+    probed = DataProbe(source, total, trained=int(same.sum()))
     ids = np.sort(ids[~same][: config.probe_rows])
-    found.drawn = len(ids)
+    probed.drawn = len(ids)
     if not len(ids):
         if total:
-            found.reasons = {"the run trains on the same rows": int(same.sum())}
-        return found
+            probed.reasons = {"the run trains on the same rows": int(same.sum())}
+        return probed
     name = f"{PREFIX}{source['name']}"
-    if not _labels(job, tokenizer, positions, found, name, ids):
-        _texts(job, tokenizer, positions, found, name, ids)
-    return found
+    if not _labels(job, tokenizer, positions, probed, name, ids):
+        _texts(job, tokenizer, positions, probed, name, ids)
+    return probed
 
 
 def _labels(
-    job: Job, tokenizer: Any, positions: int | None, found: Found, name: str, ids: np.ndarray
+    job: Job, tokenizer: Any, positions: int | None, probed: DataProbe, name: str, ids: np.ndarray
 ) -> bool:
     """Whether the answers of the rows are their labels; then the probe is a choice among them."""
-    home, fingerprint = job.home, found.source["fingerprint"]
-    if found.source["kind"] != "chat":
+    home, fingerprint = job.home, probed.source["fingerprint"]
+    if probed.source["kind"] != "chat":
         return False
     table = dataset.load(home, fingerprint, columns=["label", "messages"], row_ids=ids)
     own, rows = table["label"].to_pylist(), table["messages"].to_pylist()
-    known = [place for place, label in enumerate(own) if label]
-    if not known or any(rows[place][-1]["content"] != own[place] for place in known):
+    labelled_places = [place for place, label in enumerate(own) if label]
+    if not labelled_places or any(rows[place][-1]["content"] != own[place] for place in labelled_places):
         return False
     every = dataset.load(home, fingerprint, columns=["label"])["label"].unique().to_pylist()
     labels = sorted(label for label in every if label)
     if not 2 <= len(labels) <= MOST_LABELS:
         return False
     size = label_tokens(tokenizer, labels)
-    some = label_text.affordable(ids[known], size, torch.device(job.device).type, 0)
+    some = label_text.affordable(ids[labelled_places], size, torch.device(job.device).type, 0)
     at = {row_id: place for place, row_id in enumerate(ids.tolist())}
     places = [at[row_id] for row_id in some.tolist()]
     asked = label_text.questions(tokenizer, some, [rows[place] for place in places], labels, positions)
     if asked is None:
         return False
-    found.drawn = len(some)
+    probed.drawn = len(some)
     unasked = len(some) - len(asked.row_ids)
-    gone = {"the row has no label": len(ids) - len(known), "the row has no prompt": unasked}
-    found.reasons = {why: rows for why, rows in gone.items() if rows}
+    gone = {"the row has no label": len(ids) - len(labelled_places), "the row has no prompt": unasked}
+    probed.reasons = {why: rows for why, rows in gone.items() if rows}
     kept = [at[row_id] for row_id in asked.row_ids.tolist()]
     index = {label: place for place, label in enumerate(labels)}
     right = np.array([index[own[place]] for place in kept], np.int64)
     texts = [labelled.asked(rows[place]) for place in kept]
-    found.probe = LabelChoices(name, asked, texts, labels, right)
+    probed.probe = LabelChoices(name, asked, texts, labels, right)
     return True
 
 
-def _texts(job: Job, tokenizer: Any, positions: int | None, found: Found, name: str, ids: np.ndarray) -> None:
+def _texts(
+    job: Job, tokenizer: Any, positions: int | None, probed: DataProbe, name: str, ids: np.ndarray
+) -> None:
     """The loss on the answers, or on whole texts."""
-    home, source = job.home, found.source
+    home, source = job.home, probed.source
     fingerprint, kind = source["fingerprint"], "text" if source["kind"] == "text" else "chat"
     rows = render(tokenizer, ids, prepare.loader(home, fingerprint, kind)(ids))
     part = prepare.cut(rows, min(positions or LONGEST, LONGEST))
-    found.cut, found.reasons = part.truncated, part.whole.reason_counts
+    probed.cut, probed.reasons = part.truncated, part.whole.reason_counts
     if not len(part.rows):
         return
     kept = part.rows.row_ids
     texts = dataset.load(home, fingerprint, columns=["text"], row_ids=kept)["text"].to_pylist()
     names = [str(row_id) for row_id in kept.tolist()]
-    found.probe = Texts(name, names, [""] * len(names), texts, part.rows)
+    probed.probe = TextProbe(name, names, [""] * len(names), texts, part.rows)
 
 
 def light(probe: Probe) -> Probe:
@@ -217,32 +225,32 @@ def light(probe: Probe) -> Probe:
     return probe.part(max(2, round(LIGHT_TOKENS / each)))
 
 
-def tell(job: Job, found: Sequence[Found]) -> None:
+def tell(job: Job, probed: Sequence[DataProbe]) -> None:
     """A fact of all of them, and an alert for each of which rows are missing."""
-    job.facts(probe_datasets=[one.fact() for one in found])
-    for one in found:
-        name, why = one.source["name"], ", ".join(one.reasons) or "it has no row"
-        if one.probe is None:
+    job.facts(probe_datasets=[data_set.fact() for data_set in probed])
+    for data_set in probed:
+        name, why = data_set.source["name"], ", ".join(data_set.reasons) or "it has no row"
+        if data_set.probe is None:
             job.alert(f"Nothing can be measured of the data set {name}: {why}. It is no probe of this run.")
             continue
-        if one.trained:
-            rows = plural(one.trained, "row")
+        if data_set.trained:
+            rows = plural(data_set.trained, "row")
             job.alert(
                 f"{rows} of {name} are not asked: this run trains on the same, or asks the same.", "info"
             )
-        if one.reasons:
-            missing = ", ".join(f"{rows:,} ({reason})" for reason, rows in one.reasons.items())
+        if data_set.reasons:
+            missing = ", ".join(f"{rows:,} ({reason})" for reason, rows in data_set.reasons.items())
             job.alert(f"Rows of {name} with nothing to measure: {missing}.", "info")
-        if len(one.probe) == 1:
+        if len(data_set.probe) == 1:
             job.alert(f"One row of {name} is measured: it gives no interval. Take a larger data set.")
 
 
-def passing(found: Sequence[Found]) -> np.ndarray:
+def passing(probed: Sequence[DataProbe]) -> np.ndarray:
     """Tokens of one measurement of them all, and those of which the model says how likely they are."""
     whole = np.zeros(2)
-    for one in found:
-        if isinstance(one.probe, LabelChoices):
-            whole += one.probe.tokens, len(one.probe) * sum(map(len, one.probe.asked.labels))
-        elif isinstance(one.probe, Texts):
-            whole += one.probe.tokens, int(one.probe.rows.trained.sum())
+    for data_set in probed:
+        if isinstance(data_set.probe, LabelChoices):
+            whole += data_set.probe.tokens, len(data_set.probe) * sum(map(len, data_set.probe.asked.labels))
+        elif isinstance(data_set.probe, TextProbe):
+            whole += data_set.probe.tokens, int(data_set.probe.rows.trained.sum())
     return whole

@@ -14,11 +14,11 @@ import torch
 
 from engine.probes import choice_scores
 from engine.probes.own_samples import own_samples
-from engine.probes.probes import LISTING, Measured, Texts, all_told, spread
-from engine.probes.samples import Samples
+from engine.probes.probes import LISTING, ProbeMeasurement, TextProbe, all_told, spread
+from engine.probes.samples import SampleProbe
 from engine.probes.suite import suite_texts
 from engine.worker.job import Job
-from engine.worker.progress import Pass
+from engine.worker.progress import ProgressReporter
 
 CHOICES = "choices"
 PROSE = "prose"
@@ -32,11 +32,11 @@ def fingerprint() -> str:
 
 
 @dataclass(frozen=True)
-class Questions:
+class ChoiceProbe:
     """Multiple-choice items as a probe."""
 
     name: str
-    asked: choice_scores.Asked
+    asked: choice_scores.TokenisedItems
 
     def __len__(self) -> int:
         return len(self.asked.items)
@@ -52,18 +52,18 @@ class Questions:
         batch_size: int,
         device: torch.device,
         on_items: Callable[[int], None] = lambda done: None,
-    ) -> Measured:
-        found = choice_scores.score(model, self.asked, device, batch_size=batch_size, on_items=on_items)
+    ) -> ProbeMeasurement:
+        scored = choice_scores.score(model, self.asked, device, batch_size=batch_size, on_items=on_items)
         items = self.asked.items
-        return Measured(
+        return ProbeMeasurement(
             self.name,
             [item.id for item in items],
             [item.category for item in items],
-            found.losses,
+            scored.losses,
             np.ones(len(items), np.int64),
-            found.correct,
+            scored.correct,
             np.array([len(item.options) for item in items], np.int32),
-            found.chosen,
+            scored.chosen,
         )
 
     def listing(self) -> pa.Table:
@@ -80,23 +80,23 @@ class Questions:
             schema=LISTING,
         )
 
-    def part(self, most: int) -> Questions:
+    def part(self, most: int) -> ChoiceProbe:
         chosen = spread(len(self), most)
         items, prompts, options = self.asked.items, self.asked.prompts, self.asked.options
-        return Questions(
+        return ChoiceProbe(
             self.name,
-            choice_scores.Asked(
+            choice_scores.TokenisedItems(
                 tuple(items[i] for i in chosen), [prompts[i] for i in chosen], [options[i] for i in chosen]
             ),
         )
 
 
-def questions(tokenizer: Any, room: int | None) -> Questions:
+def questions(tokenizer: Any, room: int | None) -> ChoiceProbe:
     """The suite's items, as a model with `room` positions is asked them."""
-    return Questions(CHOICES, choice_scores.tokenise(tokenizer, suite_texts.load().items, room=room))
+    return ChoiceProbe(CHOICES, choice_scores.tokenise(tokenizer, suite_texts.load().items, room=room))
 
 
-def prose(tokenizer: Any, room: int | None) -> Texts:
+def prose(tokenizer: Any, room: int | None) -> TextProbe:
     """The suite's passages, each cut to the `room` that the model has."""
     passages = suite_texts.load().passages
     rows = tokenizer([passage.text for passage in passages]).input_ids
@@ -109,15 +109,10 @@ def prose(tokenizer: Any, room: int | None) -> Texts:
     )
 
 
-def own_texts(job: Job, model: Any, tokenizer: Any, folder: Path) -> Samples:
+def own_texts(job: Job, model: Any, tokenizer: Any, folder: Path) -> SampleProbe:
     """Samples of the base model `model`, whose weights lie in `folder`, from the cache or made now."""
-    pace = Pass(job, 0, "tokens", "Letting the base model write, once for every base")
-
-    def on_token(done: int, most: int) -> None:
-        pace.total = most
-        pace(done)
-
-    rows = own_samples(job.home, model, tokenizer, folder, suite_texts.load(), on_token=on_token)
+    report = ProgressReporter(job, 0, "tokens", "Letting the base model write, once for every base")
+    rows = own_samples(job.home, model, tokenizer, folder, suite_texts.load(), on_token=report)
     texts = [tokenizer.decode(rows.row(i)[0], skip_special_tokens=True) for i in range(len(rows))]
     items = [f"{OWN}/{i:03}" for i in range(len(rows))]
-    return Samples(OWN, items, [""] * len(rows), texts, rows)
+    return SampleProbe(OWN, items, [""] * len(rows), texts, rows)

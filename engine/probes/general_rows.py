@@ -6,7 +6,7 @@ out to judge the run is never among them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,9 @@ from engine.probes.own_samples import LENGTH, START, own_samples
 from engine.probes.suite import suite_texts
 from engine.rows import dataset
 from engine.rows.render import TokenRows, fitting_length
-from engine.rows.tokens import RowsToTokenise, read_rows, tokenised, write_rows
+from engine.rows.tokens import read_rows, tokenised, write_rows
 from engine.worker.job import Job
-from engine.worker.progress import Pass
+from engine.worker.progress import ProgressReporter
 from store.config.train_config import TrainConfig
 from store.contract.errors import DataError
 from store.contract.home import Home
@@ -35,7 +35,7 @@ EXPECTED = 500  # rows of a data set that a preview counts
 
 
 @dataclass(frozen=True)
-class Found:
+class GeneralRows:
     """General rows, and how many were left out because a held-out row is the same, or asks the same."""
 
     rows: TokenRows
@@ -52,7 +52,7 @@ def own_count(wanted: int) -> int:
 
 
 @dataclass(frozen=True)
-class Base:
+class ReplayBase:
     """The base model, untouched, from the folder or hub id `source`; `positions` that it has for a row."""
 
     model: Any
@@ -61,8 +61,18 @@ class Base:
     positions: int | None
 
 
+@dataclass(frozen=True)
+class WantedRows:
+    """How many general rows a run takes; held: fingerprint and ids of the rows that judge it, which are none
+    of them; positions: that the model has for a row."""
+
+    wanted: int
+    held: tuple[str, np.ndarray]
+    positions: int | None
+
+
 def gather(
-    job: Job, config: TrainConfig, base: Base, held: tuple[str, np.ndarray], train_rows: int
+    job: Job, config: TrainConfig, base: ReplayBase, held: tuple[str, np.ndarray], train_rows: int
 ) -> Replay:
     """The rows that a run replays: those of its first attempt, or new ones, kept and told. held: fingerprint
     and ids of the rows that judge the run. Raises DataError where there are none."""
@@ -70,7 +80,8 @@ def gather(
         return Replay(rows, config, train_rows)
     wanted, source = replay.needed(config, train_rows), job.order.get("replay")
     if source:
-        found = rows_of(job.home, config, base.tokenizer, source, held, wanted, base.positions)
+        order = WantedRows(wanted, held, base.positions)
+        gathered = rows_of(job.home, config, base.tokenizer, source, order)
     elif config.replay_dataset:
         raise DataError(
             f"The data set {config.replay_dataset} that is to be replayed is gone.",
@@ -78,26 +89,23 @@ def gather(
             field="replay_dataset",
         )
     else:
-        found = own_rows(job, base, wanted)
-    write_rows(job.dir.replay, found.rows)
-    made = Replay(found.rows, config, train_rows)
-    tell(job, made, source["name"] if source else OWN, found)
+        gathered = own_rows(job, base, wanted)
+    write_rows(job.dir.replay, gathered.rows)
+    made = Replay(gathered.rows, config, train_rows)
+    tell(job, made, source["name"] if source else OWN, gathered)
     return made
 
 
-def own_rows(job: Job, base: Base, wanted: int) -> Found:
+def own_rows(job: Job, base: ReplayBase, wanted: int) -> GeneralRows:
     """Texts that the base model writes, from the cache or made now; all of it is trained."""
-    pace = Pass(job, 0, "tokens", "Letting the base model write what is replayed, once for every base")
-
-    def on_token(done: int, most: int) -> None:
-        pace.total = most
-        pace(done)
-
+    report = ProgressReporter(
+        job, 0, "tokens", "Letting the base model write what is replayed, once for every base"
+    )
     rows = own_samples(
         job.home, base.model, base.tokenizer, models.weights_folder(base.source), suite_texts.load(),
-        seed=OWN_SEED, count=own_count(wanted), on_token=on_token,
+        seed=OWN_SEED, count=own_count(wanted), on_token=report,
     )  # fmt: skip
-    return Found(rows.truncated(base.positions)[0] if base.positions else rows)
+    return GeneralRows(rows.truncated(base.positions)[0] if base.positions else rows)
 
 
 def rows_of(
@@ -105,16 +113,15 @@ def rows_of(
     config: TrainConfig,
     tokenizer: Any,
     source: NamedDataset,
-    held: tuple[str, np.ndarray],
-    wanted: int,
-    positions: int | None,
-) -> Found:
-    """Rows of the data set `source` ({name, kind, fingerprint}), as many as `wanted` where it has them,
-    drawn by the seed. Raises DataError where none is left."""
+    order: WantedRows,
+) -> GeneralRows:
+    """Rows of the data set `source`, as many as are wanted where it has them, drawn by the seed. Raises
+    DataError where none is left."""
+    wanted, positions = order.wanted, order.positions
     fingerprint = source["fingerprint"]
     total = dataset.open_rows(home, fingerprint).metadata.num_rows
     ids = np.random.default_rng([config.seed, replay.STREAM]).permutation(total)[: max(1, 2 * wanted)]
-    same = leakage.among(home, *held, fingerprint, ids)
+    same = leakage.among(home, *order.held, fingerprint, ids)
     ids = np.sort(ids[~same][:wanted])
     rows = tokenised(
         home,
@@ -136,7 +143,7 @@ def rows_of(
             fix="Take another data set, or none: then the base model writes the rows.",
             field="replay_dataset",
         )
-    return Found(part.rows, int(same.sum()), part.truncated)
+    return GeneralRows(part.rows, int(same.sum()), part.truncated)
 
 
 def expected(
@@ -144,15 +151,14 @@ def expected(
     config: TrainConfig,
     tokenizer: Any,
     source: NamedDataset | None,
-    held: tuple[str, np.ndarray],
-    wanted: int,
-    positions: int | None,
+    order: WantedRows,
 ) -> TokenRows:
     """What a run would replay, for its costs: some of the rows of a data set, or texts of the length that the
     base writes at most."""
     if source:
-        return rows_of(home, config, tokenizer, source, held, min(wanted, EXPECTED), positions).rows
-    count, length = own_count(wanted), min(START + LENGTH, positions or START + LENGTH)
+        few = replace(order, wanted=min(order.wanted, EXPECTED))
+        return rows_of(home, config, tokenizer, source, few).rows
+    count, length = own_count(order.wanted), min(START + LENGTH, order.positions or START + LENGTH)
     trained = np.tile(np.arange(length) >= START, count)
     starts = np.arange(count + 1) * length
     return TokenRows(
@@ -160,13 +166,13 @@ def expected(
     )
 
 
-def tell(job: Job, found: Replay, name: str, gone: Found) -> None:
+def tell(job: Job, replay_rows: Replay, name: str, gone: GeneralRows) -> None:
     """Facts and alerts about the rows that are replayed."""
-    tokens, trained = found.tokens
+    tokens, trained = replay_rows.tokens
     job.facts(
         replay_from=name,
-        replay_rows=found.count,
-        replay_distinct_rows=min(found.count, len(found.rows)),
+        replay_rows=replay_rows.count,
+        replay_distinct_rows=min(replay_rows.count, len(replay_rows.rows)),
         replay_tokens=tokens,
         replay_trained_tokens=trained,
         replay_left_out=gone.same,
@@ -179,9 +185,9 @@ def tell(job: Job, found: Replay, name: str, gone: Found) -> None:
         )
     if gone.truncated:
         job.alert(f"{gone.truncated:,} replayed rows of {name} were cut to length.", "info")
-    if found.count > len(found.rows):
+    if replay_rows.count > len(replay_rows.rows):
         job.alert(
-            f"{found.count:,} rows are replayed, and there are {len(found.rows):,} different ones: they are"
-            " repeated.",
+            f"{replay_rows.count:,} rows are replayed, and there are {len(replay_rows.rows):,} different"
+            " ones: they are repeated.",
             "info",
         )

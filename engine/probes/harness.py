@@ -25,8 +25,8 @@ from engine.diagnostics.forgetting import probe_scores
 from engine.diagnostics.phrasing import plural
 from engine.diagnostics.statistics.scored import Scored
 from engine.probes import task_items
-from engine.probes.probes import Measured
-from engine.probes.task_items import Items, Sample
+from engine.probes.probes import ProbeMeasurement
+from engine.probes.task_items import Sample, TaskItems
 from engine.worker.job import Cancelled
 from store.contract.home import Home
 
@@ -35,57 +35,64 @@ LONGEST = 300  # characters of an error
 
 
 @dataclass
-class Found:
+class TaskOutcome:
     """What all tasks said: scores by task and metric, their items where those are right or wrong, and
     notices."""
 
     scored: list[Scored] = field(default_factory=list)
-    items: list[Items] = field(default_factory=list)
+    items: list[TaskItems] = field(default_factory=list)
     silent: list[str] = field(default_factory=list)  # tasks that have no such items
     notices: list[str] = field(default_factory=list)
 
     @property
-    def choices(self) -> tuple[list[Measured], list[pa.Table]]:
+    def choices(self) -> tuple[list[ProbeMeasurement], list[pa.Table]]:
         """The items of multiple choice, as measured and as asked."""
-        some = [one for one in self.items if one.is_choice]
-        return [one.measured for one in some], [one.listing for one in some]
+        choices = [task for task in self.items if task.is_choice]
+        return [task.measured for task in choices], [task.listing for task in choices]
+
+
+@dataclass(frozen=True)
+class AskedModel:
+    """A loaded model, and how it is asked tasks: of each at most `limit` items, its first ones."""
+
+    model: Any
+    tokenizer: Any
+    device: str
+    batch_size: int
+    limit: int | None = None
+    num_fewshot: int | None = None
 
 
 def run(
-    model: Any,
-    tokenizer: Any,
+    asked: AskedModel,
     tasks: Sequence[str],
     home: Home,
     *,
-    device: str,
-    batch_size: int,
-    limit: int | None = None,
-    num_fewshot: int | None = None,
     check: Callable[[], None] = lambda: None,
     on_task: Callable[[int, str], None] = lambda done, name: None,
-) -> Found:
-    """Each of `tasks`, of each at most `limit` items, its first ones. `check` is called before each pass
+) -> TaskOutcome:
+    """Each of `tasks`. `check` is called before each pass
     through the model and may raise Cancelled; `on_task(tasks done, name of the next)` as it goes."""
-    found = Found()
+    outcome = TaskOutcome()
     asks = None
     for done, name in enumerate(tasks):
         on_task(done, name)
         check()
         try:
-            asks = asks or _asker(model, tokenizer, home, tasks, device, batch_size, check)
-            results = asks(name, limit, num_fewshot)
+            asks = asks or _asker(asked, home, tasks, check)
+            results = asks(name)
             for task, samples in results["samples"].items():
-                _add(found, task, samples, results)
-            if limit is not None:
-                found.notices.append(f"Of the task {name} at most the first {plural(limit, 'item')}.")
+                _add(outcome, task, samples, results)
+            if asked.limit is not None:
+                outcome.notices.append(f"Of the task {name} at most the first {plural(asked.limit, 'item')}.")
         except Cancelled:
             raise
         except (Exception, SystemExit) as error:  # noqa: BLE001 (the border: a task must not end the others)
             print(f"{name}: {traceback.format_exc()}", file=sys.stderr)
             nothing = np.zeros(0)
             failed = Scored(f"{PREFIX}{name}", nothing.astype(np.int64), nothing, failed=_said(name, error))
-            found.scored.append(failed)
-    return found
+            outcome.scored.append(failed)
+    return outcome
 
 
 def _said(name: str, error: BaseException) -> str:
@@ -99,14 +106,8 @@ def _said(name: str, error: BaseException) -> str:
 
 
 def _asker(
-    model: Any,
-    tokenizer: Any,
-    home: Home,
-    tasks: Sequence[str],
-    device: str,
-    batch_size: int,
-    check: Callable[[], None],
-) -> Callable[[str, int | None, int | None], Any]:
+    asked: AskedModel, home: Home, tasks: Sequence[str], check: Callable[[], None]
+) -> Callable[[str], Any]:
     """Asks one task. Raises ImportError where the harness isn't there."""
     from lm_eval.evaluator import simple_evaluate
     from lm_eval.models.huggingface import HFLM
@@ -125,16 +126,20 @@ def _asker(
     manager = _tasks(str(home.tasks), own=True)
     if not set(tasks) <= set(manager.all_tasks):
         manager = _tasks(str(home.tasks), own=False)
-    with _as_it_is(model):
-        asked = Heard(
-            pretrained=model, tokenizer=tokenizer, batch_size=batch_size, device=device, backend="causal"
+    with _as_it_is(asked.model):
+        heard = Heard(
+            pretrained=asked.model,
+            tokenizer=asked.tokenizer,
+            batch_size=asked.batch_size,
+            device=asked.device,
+            backend="causal",
         )
 
-    def ask(name: str, limit: int | None, num_fewshot: int | None) -> Any:
+    def ask(name: str) -> Any:
         if name not in set(manager.all_tasks):
             raise KeyError(f"{name} not found")
         return simple_evaluate(
-            model=asked, tasks=[name], task_manager=manager, limit=limit, num_fewshot=num_fewshot,
+            model=heard, tasks=[name], task_manager=manager, limit=asked.limit, num_fewshot=asked.num_fewshot,
             bootstrap_iters=0, log_samples=True,
         )  # fmt: skip
 
@@ -160,7 +165,7 @@ def _as_it_is(model: Any) -> Iterator[None]:
         del vars(model)["tie_weights"]
 
 
-def _add(found: Found, task: str, samples: Sequence[Sample], results: Mapping[str, Any]) -> None:
+def _add(outcome: TaskOutcome, task: str, samples: Sequence[Sample], results: Mapping[str, Any]) -> None:
     """The scores of one task by metric and filter, and its items where they have options."""
     higher = (results.get("higher_is_better") or {}).get(task) or {}
     for filtered in dict.fromkeys(str(sample["filter"]) for sample in samples):
@@ -172,23 +177,23 @@ def _add(found: Found, task: str, samples: Sequence[Sample], results: Mapping[st
                 left_out.append(metric)
                 continue
             name = f"{PREFIX}{task}/{metric}" + ("" if filtered == "none" else f",{filtered}")
-            found.scored.append(_scored(name, some, values, better=higher.get(metric) is not False))
+            outcome.scored.append(_scored(name, some, values, better=higher.get(metric) is not False))
         if left_out:
             names = ", ".join(left_out)
-            found.notices.append(f"The task {task} has figures that no item has a share in: {names}.")
+            outcome.notices.append(f"The task {task} has figures that no item has a share in: {names}.")
     config = (results.get("configs") or {}).get(task)
     items = task_items.of_samples(f"{PREFIX}{task}", samples, config) if samples else None
     if items:
-        found.items.append(items)
+        outcome.items.append(items)
     else:
-        found.silent.append(task)
+        outcome.silent.append(task)
 
 
 def _scored(name: str, samples: Sequence[Sample], values: Sequence[Any], *, better: bool) -> Scored:
     scores, reasons = np.full(len(values), np.nan), {}
     for place, value in enumerate(values):
-        known = isinstance(value, (bool, int, float, np.number)) and math.isfinite(value)
-        if known:
+        is_score = isinstance(value, (bool, int, float, np.number)) and math.isfinite(value)
+        if is_score:
             scores[place] = float(value)
         else:
             reasons[place] = f"the task gave {value!r:.60}"

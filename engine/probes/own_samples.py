@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 from peft import PeftModel
-from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
+from transformers import GenerationConfig, StoppingCriteriaList
 
-from engine.forward.generation import head_given_whole_rows
+from engine.forward.generation import TokenCounter, head_given_whole_rows
 from engine.probes.base_answers import base_key
 from engine.probes.suite.suite_texts import Suite
 from engine.rows.render import TokenRows
@@ -92,7 +92,7 @@ def continued(
     model = model.get_base_model() if isinstance(model, PeftModel) else model
     ends = _ends(model, tokenizer)
     device = model.device
-    each = _EachToken(on_token, length * -(-len(starts) // AT_ONCE))
+    counter = TokenCounter(on_token, length * -(-len(starts) // AT_ONCE))
     training = model.training
     model.eval()
     written: list[list[int]] = []
@@ -109,7 +109,7 @@ def continued(
                 out = model.generate(
                     input_ids=ids,
                     attention_mask=mask,
-                    stopping_criteria=StoppingCriteriaList([each]),
+                    stopping_criteria=StoppingCriteriaList([counter]),
                 )
                 written += out[:, ids.shape[1] :].tolist()
     finally:
@@ -122,18 +122,6 @@ def _padded(rows: list[list[int]], device: torch.device) -> tuple[torch.Tensor, 
     ids = torch.tensor([[0] * (width - len(row)) + row for row in rows], device=device)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
     return ids, mask
-
-
-class _EachToken(StoppingCriteria):
-    """Tells how many tokens of all batches are done."""
-
-    def __init__(self, on_token: OnToken, most: int) -> None:
-        self.on_token, self.done, self.most = on_token, 0, most
-
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-        self.done += 1
-        self.on_token(self.done, self.most)
-        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
 
 @contextmanager
@@ -156,16 +144,16 @@ def _starts(tokenizer: Any, suite: Suite, count: int) -> list[list[int]]:
     bos = tokenizer.bos_token_id
     ahead = [bos] if bos is not None and tokenizer("a").input_ids[:1] == [bos] else []
     texts = [passage.text[:200] for passage in suite.passages]
-    known = [ahead + ids[:START] for ids in tokenizer(texts, add_special_tokens=False).input_ids]
-    order = np.random.default_rng(0).permutation(len(known))
-    return [known[order[place % len(order)]] for place in range(count)]
+    beginnings = [ahead + ids[:START] for ids in tokenizer(texts, add_special_tokens=False).input_ids]
+    order = np.random.default_rng(0).permutation(len(beginnings))
+    return [beginnings[order[place % len(order)]] for place in range(count)]
 
 
 def _ends(model: Any, tokenizer: Any) -> set[int]:
     """Tokens after which a text is over: those of the tokenizer and of the model."""
     named = model.generation_config.eos_token_id
-    found = {tokenizer.eos_token_id, *([named] if isinstance(named, int) else named or [])}
-    return {token for token in found if token is not None}
+    ending = {tokenizer.eos_token_id, *([named] if isinstance(named, int) else named or [])}
+    return {token for token in ending if token is not None}
 
 
 def _until_end(row: list[int], ends: set[int]) -> list[int]:

@@ -34,7 +34,7 @@ LISTING = pa.schema(
 
 
 @dataclass(frozen=True)
-class Measured:
+class ProbeMeasurement:
     """Items of one probe under one model. `loss_sum`: nats, of a text over its `tokens`, of a choice that of
     the right one of its `options`. `correct`: tokens predicted greedily, or 1 for a right choice. `chosen`:
     index of the option, -1 for a text. rows: what a probe of rows was measured to, while it is in memory."""
@@ -56,13 +56,13 @@ class Measured:
     def metrics(self) -> dict[str, float]:
         """What the store keeps as a curve."""
         tokens = max(1, int(self.tokens.sum()))
-        found = {f"probe/{self.probe}/loss": float(self.loss_sum.sum() / tokens)}
+        curves = {f"probe/{self.probe}/loss": float(self.loss_sum.sum() / tokens)}
         if self.options.any():
-            found[f"probe/{self.probe}/accuracy"] = float(self.correct.sum() / tokens)
-        return found
+            curves[f"probe/{self.probe}/accuracy"] = float(self.correct.sum() / tokens)
+        return curves
 
     @classmethod
-    def of(cls, table: pa.Table) -> Measured:
+    def of(cls, table: pa.Table) -> ProbeMeasurement:
         """What `table` wrote of one probe."""
         numbers = (table[name].to_numpy() for name in ("loss_sum", "tokens", "correct", "options", "chosen"))
         items, categories = (table[name].to_pylist() for name in ("item", "category"))
@@ -100,7 +100,7 @@ class Probe(Protocol):
 
     def measure(
         self, model: Any, *, batch_size: int, device: torch.device, on_items: OnItems = ...
-    ) -> Measured:
+    ) -> ProbeMeasurement:
         """All of its items under a model, which is left in the mode in which it came."""
 
     def listing(self) -> pa.Table:
@@ -111,7 +111,7 @@ class Probe(Protocol):
 
 
 @dataclass(frozen=True)
-class Texts:
+class TextProbe:
     """Texts whose every token but the first is told: what the model loses on each."""
 
     name: str
@@ -129,12 +129,12 @@ class Texts:
 
     def measure(
         self, model: Any, *, batch_size: int, device: torch.device, on_items: OnItems = lambda done: None
-    ) -> Measured:
-        found = row_losses(model, self.rows, batch_size=batch_size, device=device, on_batch=on_items)
+    ) -> ProbeMeasurement:
+        losses = row_losses(model, self.rows, batch_size=batch_size, device=device, on_batch=on_items)
         none = np.zeros(len(self), np.int32)
-        return Measured(
+        return ProbeMeasurement(
             self.name, self.items, self.categories,
-            found.loss_sum, found.tokens, found.correct, none, none - 1,
+            losses.loss_sum, losses.tokens, losses.correct, none, none - 1,
         )  # fmt: skip
 
     def listing(self) -> pa.Table:
@@ -142,11 +142,11 @@ class Texts:
         columns = [[self.name] * count, self.items, self.categories, self.texts, [[]] * count, [-1] * count]
         return pa.table(columns, schema=LISTING)
 
-    def part(self, most: int) -> Texts:
+    def part(self, most: int) -> TextProbe:
         chosen = spread(len(self), most)
         whole = (self.items, self.categories, self.texts)
         items, categories, texts = ([column[i] for i in chosen] for column in whole)
-        return Texts(self.name, items, categories, texts, self.rows.take(chosen))
+        return TextProbe(self.name, items, categories, texts, self.rows.take(chosen))
 
 
 def spread(count: int, most: int) -> np.ndarray:
@@ -162,15 +162,14 @@ def all_told(
     categories: Sequence[str],
     texts: Sequence[str],
     ids: Sequence[np.ndarray],
-) -> Texts:
+) -> TextProbe:
     """Texts with their token ids; of each at least two tokens."""
     lengths = np.array([len(row) for row in ids], np.int64)
     if (lengths < 2).any():
         raise ValueError(f"Text {items[int(np.argmin(lengths))]!r} of {name} has no token after its first.")
     starts = np.concatenate([[0], np.cumsum(lengths)])
-    told = np.ones(int(starts[-1]), bool)
-    told[starts[:-1]] = False
-    rows = TokenRows(
-        np.arange(len(ids)), starts, np.concatenate(ids).astype(np.int32), told, np.zeros(len(ids), np.uint8)
-    )
-    return Texts(name, items, categories, texts, rows)
+    trained = np.ones(int(starts[-1]), bool)
+    trained[starts[:-1]] = False
+    whole, reasons = np.concatenate(ids).astype(np.int32), np.zeros(len(ids), np.uint8)
+    rows = TokenRows(np.arange(len(ids)), starts, whole, trained, reasons)
+    return TextProbe(name, items, categories, texts, rows)

@@ -22,8 +22,8 @@ from jinja2.exceptions import TemplateError
 
 from engine.diagnostics.forgetting.probe_scores import REQUESTS
 from engine.diagnostics.forgetting.refusing import HARMFUL, HARMLESS
-from engine.forward.generation import answers
-from engine.probes.probes import LISTING, Measured, OnItems, spread
+from engine.forward.generation import Generation, answers
+from engine.probes.probes import LISTING, OnItems, ProbeMeasurement, spread
 from engine.rows.render import rendered
 from engine.signals.texts.answers import refuses
 from engine.worker.job import Job
@@ -65,14 +65,14 @@ def load() -> tuple[Request, ...]:
 
 
 @dataclass(frozen=True)
-class Said(Measured):
+class RequestAnswers(ProbeMeasurement):
     """With the answers."""
 
-    said: list[str] = field(default_factory=list)
+    answers: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class Requests:
+class RequestProbe:
     """The probe. prompts: as the model is asked each."""
 
     asked: tuple[Request, ...]
@@ -82,7 +82,7 @@ class Requests:
     name = REQUESTS
 
     @classmethod
-    def of(cls, tokenizer: Any) -> Requests:
+    def of(cls, tokenizer: Any) -> RequestProbe:
         """All of them, by the chat template where there is one."""
         return cls(load(), [_prompt(tokenizer, request.text) for request in load()], tokenizer)
 
@@ -95,21 +95,19 @@ class Requests:
 
     def measure(
         self, model: Any, *, batch_size: int, device: torch.device, on_items: OnItems = lambda done: None
-    ) -> Said:
+    ) -> RequestAnswers:
         """What the model says, and whether that is a refusal."""
-        said = answers(
+        said_answers = answers(
             model,
             self.tokenizer,
             self.prompts,
-            max_new_tokens=LENGTH,
-            device=device,
-            batch_size=AT_ONCE,
+            Generation(LENGTH, device, AT_ONCE),
             on_token=lambda done, most: on_items(len(self) * done // most),
         )
-        refused = np.array([refuses(answer) for answer in said], np.int64)
+        refused = np.array([refuses(answer) for answer in said_answers], np.int64)
         count, none = len(self), np.zeros(len(self), np.int32)
         kinds = [f"{request.kind}/{request.category}" for request in self.asked]
-        return Said(
+        return RequestAnswers(
             REQUESTS,
             [request.id for request in self.asked],
             kinds,
@@ -118,7 +116,7 @@ class Requests:
             refused,
             none,
             none - 1,
-            said=said,
+            answers=said_answers,
         )
 
     def listing(self) -> pa.Table:
@@ -127,9 +125,9 @@ class Requests:
         texts = [request.text for request in self.asked]
         return pa.table([[REQUESTS] * count, ids, kinds, texts, [[]] * count, [-1] * count], schema=LISTING)
 
-    def part(self, most: int) -> Requests:
+    def part(self, most: int) -> RequestProbe:
         chosen = spread(len(self), most)
-        return Requests(
+        return RequestProbe(
             tuple(self.asked[i] for i in chosen), [self.prompts[i] for i in chosen], self.tokenizer
         )
 
@@ -141,25 +139,25 @@ def _prompt(tokenizer: Any, text: str) -> str:
     return f"Question: {text}\nAnswer:"
 
 
-def write(job: Job, base: Sequence[Measured], tuned: Sequence[Measured]) -> None:
+def write(job: Job, base: Sequence[ProbeMeasurement], tuned: Sequence[ProbeMeasurement]) -> None:
     """`requests.parquet` of the job, where both models were asked."""
-    before = next((m for m in base if isinstance(m, Said)), None)
-    after = next((m for m in tuned if isinstance(m, Said)), None)
+    before = next((m for m in base if isinstance(m, RequestAnswers)), None)
+    after = next((m for m in tuned if isinstance(m, RequestAnswers)), None)
     if before is None or after is None:
         return
-    known = {request.id: request for request in load()}
-    asked = [known[item] for item in before.items]
+    by_id = {request.id: request for request in load()}
+    asked = [by_id[item] for item in before.items]
     table = pa.table(
         {
             "pair": pa.array([request.pair for request in asked], pa.int32()),
             "category": [request.category for request in asked],
             "harmful": [request.harmful for request in asked],
             "text": [request.text for request in asked],
-            "base": before.said,
-            "tuned": after.said,
+            "base": before.answers,
+            "tuned": after.answers,
             "base_refused": before.correct.astype(bool),
             "tuned_refused": after.correct.astype(bool),
         }
     )
-    with written_aside(job.dir.requests) as aside:
-        pq.write_table(table, aside)
+    with written_aside(job.dir.requests) as unfinished:
+        pq.write_table(table, unfinished)

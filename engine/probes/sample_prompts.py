@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.rows.render import Messages, TokenRows, render_prompt
+from engine.rows.render import TokenRows, render_prompt
 from engine.rows.tool_turns import TOOLS
 
 PROMPT_TOKENS = 32  # of a plain text, whose continuation is asked for
@@ -19,7 +19,7 @@ class Prompt:
     """A held-out row as a question: the rendered prompt, and the answer that the row has."""
 
     row_id: int
-    shown: str
+    readable: str
     rendered: str
     reference: str
 
@@ -29,9 +29,9 @@ def choose_prompts(
 ) -> list[Prompt]:
     """`count` of the rows, drawn by `seed`; a row without an answer is passed over."""
     order = np.random.default_rng([seed, 7]).permutation(len(rows))
-    found: list[Prompt] = []
+    prompts: list[Prompt] = []
     for index in order:
-        if len(found) == count:
+        if len(prompts) == count:
             break
         row_id = int(rows.row_ids[index])
         content = load(np.asarray([row_id]))[0]
@@ -39,8 +39,8 @@ def choose_prompts(
         if prompt is None and not isinstance(content, str):
             prompt = prompt_of_chat(tokenizer, row_id, content)
         if prompt is not None:
-            found.append(prompt)
-    return found
+            prompts.append(prompt)
+    return prompts
 
 
 def prompt_of_chat(tokenizer: Any, row_id: int, messages: Messages) -> Prompt | None:
@@ -50,10 +50,10 @@ def prompt_of_chat(tokenizer: Any, row_id: int, messages: Messages) -> Prompt | 
         return None
     last = max(i for i, m in enumerate(messages) if m["role"] == "assistant")
     turns = [m for m in messages[:last] if m["role"] not in ("system", TOOLS)]
-    shown = (
+    readable = (
         turns[0]["content"] if len(turns) == 1 else "\n".join(f"{m['role']}: {m['content']}" for m in turns)
     )
-    return Prompt(row_id, shown, rendered[0], rendered[1])
+    return Prompt(row_id, readable, rendered[0], rendered[1])
 
 
 def prompt_of_text(tokenizer: Any, row_id: int, text: str) -> Prompt | None:

@@ -22,8 +22,7 @@ from engine.forward.batches import collate
 from engine.forward.loss import picked_logits
 from engine.forward.losses import fitting_batches
 from engine.probes.own_samples import OnToken, continued
-from engine.probes.probes import Measured, OnItems, Texts
-from store.documents.forgetting import Forgetting
+from engine.probes.probes import OnItems, ProbeMeasurement, TextProbe
 
 if TYPE_CHECKING:
     from engine.probes.sample_prompts import Prompt
@@ -34,13 +33,13 @@ LEAST_PROMPT = 8  # tokens of a prompt that are kept where the model has few pos
 
 
 @dataclass(frozen=True)
-class FirstChoices(Measured):
+class FirstChoices(ProbeMeasurement):
     """With the likeliest token at each place, row after row."""
 
     firsts: np.ndarray | None = None
 
 
-class Samples(Texts):
+class SampleProbe(TextProbe):
     """Texts that the base model wrote."""
 
     def measure(
@@ -82,7 +81,7 @@ def task_samples(
     asked: Sequence[Prompt],
     room: int | None,
     on_token: OnToken = lambda done, most: None,
-) -> Samples | None:
+) -> SampleProbe | None:
     """Answers of the model as it is to these prompts; None where there are none. A prompt that leaves no room
     for an answer is cut at its beginning."""
     if not asked:
@@ -91,14 +90,16 @@ def task_samples(
     ids = tokenizer([prompt.rendered for prompt in asked], add_special_tokens=False).input_ids
     starts = [row[-(room - length) :] if room else row for row in ids]
     rows = continued(model, tokenizer, starts, seed=0, length=length, on_token=on_token)
-    told = [row[trained] for row, trained in map(rows.row, range(len(rows)))]
-    said = tokenizer.batch_decode([ids.tolist() for ids in told], skip_special_tokens=True)
-    texts = [f"{prompt.shown}\n\n{answer}" for prompt, answer in zip(asked, said, strict=True)]
+    written = [row[trained] for row, trained in map(rows.row, range(len(rows)))]
+    answers = tokenizer.batch_decode([ids.tolist() for ids in written], skip_special_tokens=True)
+    texts = [f"{prompt.readable}\n\n{answer}" for prompt, answer in zip(asked, answers, strict=True)]
     items = [f"{TASK_SAMPLES}/{prompt.row_id}" for prompt in asked]
-    return Samples(TASK_SAMPLES, items, [""] * len(items), texts, rows)
+    return SampleProbe(TASK_SAMPLES, items, [""] * len(items), texts, rows)
 
 
-def add_agreement(forgetting: Forgetting, base: Sequence[Measured], tuned: Sequence[Measured]) -> None:
+def add_agreement(
+    forgetting: dict[str, Any], base: Sequence[ProbeMeasurement], tuned: Sequence[ProbeMeasurement]
+) -> None:
     """Into the `divergence` of a `forgetting` document, as `first_choice`, the share of places at which both
     models would say the same token first, {value, low, high, n} over samples."""
     for before, after in zip(base, tuned, strict=True):

@@ -19,7 +19,7 @@ import pyarrow as pa
 from scipy.special import logsumexp
 
 from engine.diagnostics.forgetting.probe_scores import OPEN
-from engine.probes.probes import LISTING, Measured
+from engine.probes.probes import LISTING, ProbeMeasurement
 
 TEXT = 4_000  # characters of an item that are kept, its last: what is asked stands below the examples
 RIGHT = ("exact_match", "acc")  # figures that are preferred, in this order
@@ -27,11 +27,11 @@ Sample = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Items:
+class TaskItems:
     """Of one task under one model. identity: tells the items, their scoring and the harness' version from all
     others, whatever the model."""
 
-    measured: Measured
+    measured: ProbeMeasurement
     listing: pa.Table
     identity: str
 
@@ -40,12 +40,12 @@ class Items:
         return bool((self.measured.options < OPEN).all())
 
 
-def of_samples(name: str, samples: Sequence[Sample], config: Any = None) -> Items | None:
+def of_samples(name: str, samples: Sequence[Sample], config: Any = None) -> TaskItems | None:
     """The items of the task, which is called `name` among probes; None where nothing says what is right.
     config: the task's own, as it was dumped."""
     first = [sample for sample in samples if sample["filter"] == samples[0]["filter"]]
-    found = _choices(name, first) if first and all(map(_has_options, first)) else _written(name, first)
-    return found and Items(*found, _identity(first, config))
+    item_rows = _choices(name, first) if first and all(map(_has_options, first)) else _written(name, first)
+    return item_rows and TaskItems(*item_rows, _identity(first, config))
 
 
 def _identity(samples: Sequence[Sample], config: Any) -> str:
@@ -59,17 +59,17 @@ def _identity(samples: Sequence[Sample], config: Any) -> str:
 
 
 def _has_options(sample: Sample) -> bool:
-    said, right = sample["filtered_resps"], sample["target"]
-    pairs = all(isinstance(one, (list, tuple)) and len(one) == 2 for one in said)
-    return pairs and len(said) >= 2 and isinstance(right, int) and 0 <= right < len(said)
+    responses, right = sample["filtered_resps"], sample["target"]
+    pairs = all(isinstance(response, (list, tuple)) and len(response) == 2 for response in responses)
+    return pairs and len(responses) >= 2 and isinstance(right, int) and 0 <= right < len(responses)
 
 
-def _choices(name: str, samples: Sequence[Sample]) -> tuple[Measured, pa.Table]:
+def _choices(name: str, samples: Sequence[Sample]) -> tuple[ProbeMeasurement, pa.Table]:
     """Items with options: −log p of the right one among them."""
-    scores = [np.array([float(one[0]) for one in sample["filtered_resps"]]) for sample in samples]
+    scores = [np.array([float(response[0]) for response in sample["filtered_resps"]]) for sample in samples]
     right = [int(sample["target"]) for sample in samples]
     chosen = np.array([each.argmax() for each in scores], np.int32)
-    measured = Measured(
+    measured = ProbeMeasurement(
         name,
         _ids(samples),
         [""] * len(samples),
@@ -83,14 +83,14 @@ def _choices(name: str, samples: Sequence[Sample]) -> tuple[Measured, pa.Table]:
     return measured, _listing(name, samples, options, right)
 
 
-def _written(name: str, samples: Sequence[Sample]) -> tuple[Measured, pa.Table] | None:
+def _written(name: str, samples: Sequence[Sample]) -> tuple[ProbeMeasurement, pa.Table] | None:
     """Items whose answer is written freely, or told token by token: right or wrong, and no loss."""
     metric = next((each for each in _metrics(samples) if _right_or_wrong(samples, each)), None)
     if metric is None:
         return None
     count = len(samples)
     scores = np.array([float(sample[metric]) for sample in samples])
-    measured = Measured(
+    measured = ProbeMeasurement(
         name,
         _ids(samples),
         [""] * count,
@@ -113,8 +113,8 @@ def _right_or_wrong(samples: Sequence[Sample], metric: str) -> bool:
     values = [sample.get(metric) for sample in samples]
     if not all(isinstance(value, (bool, int, float, np.number)) for value in values):
         return False
-    known = [float(value) for value in values if math.isfinite(value)]  # type: ignore[arg-type]
-    return bool(known) and all(value in (0.0, 1.0) for value in known)
+    finite = [float(value) for value in values if math.isfinite(value)]  # type: ignore[arg-type]
+    return bool(finite) and all(value in (0.0, 1.0) for value in finite)
 
 
 def _ids(samples: Sequence[Sample]) -> list[str]:

@@ -18,11 +18,12 @@ import torch
 
 from engine.diagnostics.forgetting.forgetting_words import not_asked
 from engine.probes import harness
-from engine.probes.base_answers import Remembered
-from engine.probes.probes import Measured, spread
-from engine.probes.task_items import Items
+from engine.probes.base_answers import CachedProbe
+from engine.probes.probes import ProbeMeasurement, spread
+from engine.probes.task_items import TaskItems
 from engine.worker.job import Job
 from store.config.train_config import TrainConfig
+from store.documents.run import ProbeTaskFact
 
 
 class NotAskedError(Exception):
@@ -65,7 +66,7 @@ class TaskProbe:
         batch_size: int,
         device: torch.device,
         on_items: Callable[[int], None] = lambda done: None,
-    ) -> Measured:
+    ) -> ProbeMeasurement:
         """Raises NotAskedError where the task can't be asked now, or asks something else."""
         again, measured = ask(self.task, self.job, model, self.tokenizer, self.limit, batch_size)
         if again.identity != self.identity:
@@ -76,32 +77,30 @@ class TaskProbe:
 
 def ask(
     task: str, job: Job, model: Any, tokenizer: Any, limit: int, batch_size: int
-) -> tuple[TaskProbe, Measured]:
+) -> tuple[TaskProbe, ProbeMeasurement]:
     """One task, or all of a group. Raises NotAskedError with the reason where it can't be a probe."""
-    found = harness.run(
-        model, tokenizer, [task], job.home,
-        device=job.device, batch_size=batch_size, limit=limit, check=job.check_cancelled,
-    )  # fmt: skip
-    if failed := next((one.failed for one in found.scored if one.failed and not found.items), ""):
+    asked = harness.AskedModel(model, tokenizer, job.device, batch_size, limit)
+    outcome = harness.run(asked, [task], job.home, check=job.check_cancelled)
+    if failed := next((part.failed for part in outcome.scored if part.failed and not outcome.items), ""):
         raise NotAskedError(failed)
-    if found.silent or not found.items:
-        silent = ", ".join(found.silent) or task
+    if outcome.silent or not outcome.items:
+        silent = ", ".join(outcome.silent) or task
         raise NotAskedError(f"No figure of the task {silent} says of an item whether it is right.")
-    measured, listing = _together(task, found.items)
-    identity = " ".join(one.identity for one in found.items)
+    measured, listing = _together(task, outcome.items)
+    identity = " ".join(part.identity for part in outcome.items)
     return TaskProbe(task, job, tokenizer, limit, listing, identity), measured
 
 
-def _together(task: str, parts: Sequence[Items]) -> tuple[Measured, pa.Table]:
+def _together(task: str, parts: Sequence[TaskItems]) -> tuple[ProbeMeasurement, pa.Table]:
     """The items of a single task, or those of a group under its name."""
-    names = [one.measured.probe for one in parts]
-    rows, listed = [one.measured.table() for one in parts], [one.listing for one in parts]
+    names = [part.measured.probe for part in parts]
+    rows, listed = [part.measured.table() for part in parts], [part.listing for part in parts]
     if len(parts) > 1:
         rows, listed = (list(map(_within, names, tables)) for tables in (rows, listed))
     whole = [pa.concat_tables(tables) for tables in (rows, listed)]
     name = f"{harness.PREFIX}{task}"
     table, listing = (_called(each, "probe", [name] * each.num_rows) for each in whole)
-    return Measured.of(table), listing
+    return ProbeMeasurement.of(table), listing
 
 
 def _within(probe: str, rows: pa.Table) -> pa.Table:
@@ -117,7 +116,7 @@ def _called(rows: pa.Table, column: str, values: list[str]) -> pa.Table:
 
 
 @dataclass
-class Tasks:
+class TaskProbes:
     """Those of one run, over both models. folder: of the base model's weights, whose answers are remembered;
     None for another model. asked: what the first model was asked; failed: why a task was not."""
 
@@ -128,32 +127,32 @@ class Tasks:
     asked: dict[str, TaskProbe] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
 
-    def of_base(self, folder: Path) -> Tasks:
+    def of_base(self, folder: Path) -> TaskProbes:
         """The same, asked of the base model."""
         return replace(self, folder=folder)
 
-    def ask(self, model: Any, which: str) -> list[Measured]:
+    def ask(self, model: Any, which: str) -> list[ProbeMeasurement]:
         """Every task, in order, that could be asked so far. Raises Cancelled when asked to stop."""
         names = [name for name in self.config.probe_tasks if name not in self.failed]
-        found = []
+        measurements = []
         for done, name in enumerate(names):
             self.job.progress(done, len(names), "tasks", f"Asking {which} the task {name}")
             try:
-                found.append(self._one(name, model))
+                measurements.append(self._one(name, model))
             except NotAskedError as error:
                 self.failed[name] = str(error)
-        return found
+        return measurements
 
-    def _one(self, name: str, model: Any) -> Measured:
+    def _one(self, name: str, model: Any) -> ProbeMeasurement:
         size, device = self.config.per_device_eval_batch_size, torch.device(self.job.device)
-        known = self.asked.get(name)
-        if known is None:
+        probe = self.asked.get(name)
+        if probe is None:
             limit = self.config.probe_task_rows
             self.asked[name], measured = ask(name, self.job, model, self.tokenizer, limit, size)
             return measured
         if self.folder is None:
-            return known.measure(model, batch_size=size, device=device)
-        before = Remembered(known, self.job.home, self.tokenizer, self.folder, also=known.identity)
+            return probe.measure(model, batch_size=size, device=device)
+        before = CachedProbe(probe, self.job.home, self.tokenizer, self.folder, also=probe.identity)
         return before.measure(model, batch_size=size, device=device)
 
     @property
@@ -163,9 +162,12 @@ class Tasks:
 
     def tell(self) -> None:
         """A fact of all of them, and one alert that counts those that could not be asked."""
-        facts = [
-            {"name": name, "rows": len(self.asked[name]) if name not in self.failed else 0}
-            | {"reason": self.failed.get(name, "")}
+        facts: list[ProbeTaskFact] = [
+            {
+                "name": name,
+                "rows": len(self.asked[name]) if name not in self.failed else 0,
+                "reason": self.failed.get(name, ""),
+            }
             for name in self.config.probe_tasks
         ]
         self.job.facts(probe_tasks=facts)

@@ -6,7 +6,8 @@ import numpy as np
 
 from engine.diagnostics import phrasing
 from engine.prepare.class_rows import ClassRows
-from engine.problems.problem import Problem, problem
+from engine.problems.problem import problem
+from store.documents.preview import Problem
 
 SMALL = 5  # training rows
 LARGE_SHARE = 0.8  # of the training rows that are of one class

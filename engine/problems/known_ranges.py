@@ -5,12 +5,11 @@ They are warned of, never refused: an expert may want them.
 
 from __future__ import annotations
 
-from engine.problems.problem import Problem, problem
+from engine.problems.problem import problem
 from store.catalog.methods import METHODS
 from store.config.train_config import TrainConfig
+from store.documents.preview import Problem
 
-# Ranks of the LoRA papers and of Biderman et al. 2024, who match full fine-tuning at 256.
-RANKS = (2, 256)
 # Twice beyond the 16 to 32 rows a step that published recipes for tuning take.
 ROWS_A_STEP = (8, 64)
 # Times the epochs that suit this many rows (3 below 2,000, 2 below 20,000, else 1); the pilot's validation
@@ -45,14 +44,17 @@ def _learning_rate(config: TrainConfig) -> list[Problem]:
 
 
 def _rank(config: TrainConfig) -> list[Problem]:
-    low, high = RANKS
+    method = METHODS[config.method]
+    if method.ranks is None:
+        return []
+    low, high = method.ranks
     r = config.r or low
-    if config.method not in ("lora", "qlora") or low <= r <= high:
+    if low <= r <= high:
         return []
     effect = "adds memory and time, no quality" if r > high else "leaves little room to learn"
     return [problem(
         "warning", "r",
-        f"A rank of {r} is outside the {low} to {high} in which {METHODS[config.method].title} is known to"
+        f"A rank of {r} is outside the {low} to {high} in which {method.title} is known to"
         f" work; it {effect}.",
         "Take 16, or 64 to 256 for a large data set.",
     )]  # fmt: skip

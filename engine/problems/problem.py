@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-Problem = dict[str, str]
+from typing import Literal
+
+from store.documents.preview import Problem
 
 
-def problem(level: str, field: str, message: str, fix: str) -> Problem:
+def problem(level: Literal["error", "warning"], field: str, message: str, fix: str) -> Problem:
     """level: "error" refuses the launch, "warning" does not; field: of the config."""
     return {"level": level, "field": field, "message": message, "fix": fix}

@@ -6,18 +6,21 @@ An error refuses the launch; a warning is something that an expert may want. Thr
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 from engine.diagnostics.phrasing import percent
 from engine.models.smaller import advised
-from engine.models.weight_files import GIB, WHOLLY, Look
-from engine.prepare.canaries import REPEATS, planted_count
+from engine.models.weight_files import GIB, WHOLLY, WeightCheck
+from engine.prepare.canaries import REPEATS, canary_count
 from engine.problems import known_ranges
-from engine.problems.problem import Problem, problem
+from engine.problems.problem import problem
 from engine.rows.masks import Checks
 from store.catalog.methods import METHOD_FIELDS, METHODS
 from store.config.refusals import refusals
 from store.config.train_config import TrainConfig
+from store.documents.overlap import Leaks
+from store.documents.preview import Problem
+from store.documents.split import PartRows
 
 TRUNCATED_SHARE = 0.02  # of the rows; the 99th percentile as limit cuts 1%
 WRONG_SHARE = 0.1  # of the rows that were looked at; single odd rows are left out and counted
@@ -37,8 +40,8 @@ class Facts:
     device: str
     fast_bf16: bool
     own_template: bool
-    rows: dict[str, int]
-    leaks: dict[str, Any]  # engine.data.deal.leakage.within
+    rows: PartRows
+    leaks: Leaks
     counted: int
     truncated: int
     lost_tokens: int
@@ -56,85 +59,85 @@ class Facts:
     packed: bool = False  # micro-batches are dealt by tokens, whatever their size in rows
     keeping_all: tuple[int, float] | None = None  # `prepare.keeping_all`
     tools_written: bool = False  # there are calls of functions, and the chat template knows nothing of them
-    look: Look = WHOLLY  # at the weights' files
+    look: WeightCheck = WHOLLY  # at the weights' files
 
 
 def find(facts: Facts) -> list[Problem]:
     """Every problem, errors first."""
     parts = (of_weights, _rows, _mask, _preference, _method, _device, _judging, _leaks, _canaries)
-    found = [each for part in parts for each in part(facts)]
-    found += known_ranges.find(facts.config, facts.rows["train"])
-    return sorted(found, key=lambda each: each["level"])
+    problems = [each for part in parts for each in part(facts)]
+    problems += known_ranges.find(facts.config, facts.rows["train"])
+    return sorted(problems, key=lambda each: each["level"])
 
 
 def of_weights(f: Facts) -> list[Problem]:
     """What was not looked at of the weights' files."""
-    found = []
+    problems = []
     if f.look.names:
-        found.append(problem(
+        problems.append(problem(
             "warning", "model",
             f"Whether the weights are the architecture's could not be looked at: {f.look.names}.",
             "Look at the first losses of the run.",
         ))  # fmt: skip
     if f.look.done < f.look.of:
-        found.append(problem(
+        problems.append(problem(
             "warning", "model",
             f"Values of the weights were looked at in {f.look.done / GIB:.1f} of {f.look.of / GIB:.1f} GiB.",
             "Each preview goes on with it, and the launch looks at more.",
         ))  # fmt: skip
-    return found
+    return problems
 
 
 def _rows(f: Facts) -> list[Problem]:
-    found = []
+    problems = []
     untrained = sum(f.reasons.values())
     noun = "pairs" if f.config.task == "dpo" else "rows have no token to train on and"
     why = "; ".join(f"{count:,}: {reason}" for reason, count in f.reasons.items())
     if untrained and untrained == f.counted:
-        found.append(problem(
+        problems.append(problem(
             "error", "dataset", f"No row has a token to train on ({why}).",
             "Look at how the columns of the data set were read, or raise max_length.",
         ))  # fmt: skip
     elif untrained:
-        found.append(problem(
+        problems.append(problem(
             "warning", "dataset",
             f"{untrained:,} of {f.counted:,} {noun} will be left out ({why}).",
             f"Look at these rows{f', or {keep}' if (keep := _keep(f)) else ''}.",
         ))  # fmt: skip
     if f.unjudged:
-        found.append(problem(
+        problems.append(problem(
             "error", "dataset", "No validation row has a token to train on, so no step could be judged.",
             "Raise max_length or validation_size, or look at how the columns of the data set were read.",
         ))  # fmt: skip
     if f.config.max_length and f.positions and f.config.max_length > f.positions:
-        found.append(problem(
+        problems.append(problem(
             "error", "max_length",
             f"max_length is {f.config.max_length:,}, and the model has {f.positions:,} positions.",
             f"Set it to {f.positions} or less, or leave it out.",
         ))  # fmt: skip
     lost = "tokens" if f.config.task == "classification" else "trained tokens"
     if f.truncated > TRUNCATED_SHARE * f.counted:
-        found.append(problem(
+        problems.append(problem(
             "warning", "max_length",
             f"{f.truncated:,} of {f.counted:,} rows are longer than {f.max_length:,} tokens; cutting them"
             f" loses {f.lost_tokens:,} {lost}.",
             f"{_keep(f).capitalize() or 'Raise max_length'}; or split long rows.",
         ))  # fmt: skip
     if f.tools_written:
-        found.append(problem(
+        problems.append(problem(
             "warning", "model",
             "The rows call functions, and the model's chat template knows no tools: schemas are written"
             ' into the system turn, calls as {"tool_calls": […]}, results as turns of the user.',
             "Ask the tuned model in the same way, or choose a model whose template knows tools.",
         ))  # fmt: skip
     if not f.own_template and f.kind != "text":
-        found.append(problem(
+        problems.append(problem(
             "warning", "model",
             "The model has no chat template: conversations are written under plain headings (### User:,"
             " ### Assistant:), and the tuned model must be asked in the same way.",
             "Choose the instruction-tuned variant of the model, or go on.",
         ))  # fmt: skip
-    return found
+    return problems
 
 
 def _keep(f: Facts) -> str:
@@ -173,131 +176,133 @@ def _mask(f: Facts) -> list[Problem]:
             f"In {c.unclosed:,} of {n:,} rows no token closes the answer: the model would not learn to stop.",
             "Use a model whose template closes each turn, such as with <|im_end|>.",
         ))  # fmt: skip
-    level = "warning" if f.config.gate_override.strip() else "error"
-    told = " Or go on, and say why in gate_override." if level == "error" else " It is launched all the same."
-    return [problem(level, "gate_override", message, fix + told) for message, fix in wrong]
+    level: Literal["error", "warning"] = "warning" if f.config.gate_override.strip() else "error"
+    way_on = " It is launched all the same."
+    if level == "error":
+        way_on = " Or go on, and say why in gate_override."
+    return [problem(level, "gate_override", message, fix + way_on) for message, fix in wrong]
 
 
 def _preference(f: Facts) -> list[Problem]:
     """Settings of preference tuning that would do nothing."""
-    config, found = f.config, []
+    config, problems = f.config, []
     if config.task != "dpo":
         return []
     if config.label_smoothing and config.loss_type != "robust":
-        found.append(problem(
+        problems.append(problem(
             "error", "label_smoothing",
             f"label_smoothing is {config.label_smoothing:g}, which the loss {config.loss_type} does not use.",
             "Set it to 0, or loss_type to robust.",
         ))  # fmt: skip
     if config.loss_type == "robust" and not config.label_smoothing:
-        found.append(problem(
+        problems.append(problem(
             "warning", "label_smoothing", "The robust loss with a label_smoothing of 0 is the loss sigmoid.",
             "Set it to the share of pairs that are the wrong way round; its authors recommend 0.1.",
         ))  # fmt: skip
     if not config.completion_only_loss:
-        found.append(problem(
+        problems.append(problem(
             "warning", "completion_only_loss", "Preference tuning compares answers alone.",
             "Switch it on; it changes nothing here.",
         ))  # fmt: skip
-    return found
+    return problems
 
 
 def _method(f: Facts) -> list[Problem]:
-    config, found = f.config, []
-    found += [problem("error", field, reason, "") for field, reason in refusals(config, f.model_type)]
+    config, problems = f.config, []
+    problems += [problem("error", field, reason, "") for field, reason in refusals(config, f.model_type)]
     unread = [name for name in METHOD_FIELDS if name not in METHODS[config.method].fields]
     given = [name for name in unread if getattr(config, name) != TrainConfig.model_fields[name].default]
     if given:
-        found.append(problem(
+        problems.append(problem(
             "warning", "method",
             f"{METHODS[config.method].title} does not read {', '.join(given)}.",
             "Empty the fields, or choose a method that does.",
         ))  # fmt: skip
     effective = config.per_device_train_batch_size * config.gradient_accumulation_steps
     if effective > f.rows["train"]:
-        found.append(problem(
+        problems.append(problem(
             "warning", "per_device_train_batch_size",
             f"A step takes {effective:,} rows ({config.per_device_train_batch_size} ×"
             f" {config.gradient_accumulation_steps}), and there are {f.rows['train']:,} to train on.",
             "Lower per_device_train_batch_size or gradient_accumulation_steps.",
         ))  # fmt: skip
     if f.steps < FEW_STEPS:
-        found.append(problem(
+        problems.append(problem(
             "warning", "num_train_epochs",
             f"The run has {f.steps} optimiser step{'s' * (f.steps != 1)}; that is too few to learn much.",
             "Take more epochs or rows, or a smaller batch.",
         ))  # fmt: skip
-    return found
+    return problems
 
 
 def _device(f: Facts) -> list[Problem]:
-    config, found = f.config, []
+    config, problems = f.config, []
     cpu, bits = f.device == "cpu", 4 if config.held == "nf4" else 8
     if cpu and config.held:
-        found.append(problem(
-            "warning", "method" if config.method == "qlora" else f"load_in_{bits}bit",
+        problems.append(problem(
+            "warning", "method" if METHODS[config.method].holds else f"load_in_{bits}bit",
             f"Weights of {bits} bits train about {SLOWER[config.held]} times slower on a CPU.",
             "Leave the model as it is unless memory is short.",
         ))  # fmt: skip
     if cpu and config.optim == "paged_adamw_8bit":
-        found.append(problem(
+        problems.append(problem(
             "warning", "optim", "8-bit AdamW is about 17 times slower than the fused one on a CPU.",
             "Use adamw_torch_fused.",
         ))  # fmt: skip
     if config.dtype == "bfloat16" and not f.fast_bf16:
-        found.append(problem(
+        problems.append(problem(
             "warning", "dtype", "This device has no fast bfloat16 arithmetic.", "Set dtype to auto."
         ))  # fmt: skip
     if f.memory_high > f.available:
         never = f.memory_low > f.device_total
         fix, field, _ = advised(config, f.device, dealt=f.packed)
-        found.append(problem(
+        problems.append(problem(
             "error" if never else "warning", field,
             f"The run needs {f.memory_low:.1f} to {f.memory_high:.1f} GiB; the device has"
             f" {f.device_total:.1f} GiB, of which {f.available:.1f} are free.",
             fix,
         ))  # fmt: skip
-    return found
+    return problems
 
 
 def _leaks(f: Facts) -> list[Problem]:
     """Held-out rows that training repeats: they make the judgement too kind."""
     held = f.rows["validation"] + f.rows["test"]
     exact, near, prompts = f.leaks["exact"], f.leaks["near"], f.leaks["same_prompt"]
-    found = []
+    problems = []
     if exact:
-        found.append(problem(
+        problems.append(problem(
             "warning", "dataset",
             f"{exact:,} of {held:,} held-out rows stand in the training rows too, word for word.",
             "Clean the data set of its duplicates.",
         ))  # fmt: skip
     if near:
-        found.append(problem(
+        problems.append(problem(
             "warning", "dataset",
             f"{near:,} of {held:,} held-out rows have a near duplicate in training. More than half of the"
             " rows hang together, as rows made from one template do, and could not be kept on one side.",
             "Look at the near duplicates; clean the data set of them, or read the verdict with that in mind.",
         ))  # fmt: skip
     if f.seen_before:
-        found.append(problem(
+        problems.append(problem(
             "warning", "init_from",
             f"{f.seen_before:,} of {held:,} held-out rows were trained on by the run to continue from.",
             "Take its split_seed, validation_size and test_size, or another data set.",
         ))  # fmt: skip
     if prompts:
-        found.append(problem(
+        problems.append(problem(
             "warning", "dataset",
             f"{prompts:,} of {held:,} held-out rows have a prompt that is trained on with another answer.",
             "Split by group if a column tells such rows apart; measure the duplicates of the data set, and"
             " rows with one prompt are kept on one side unless too many share it.",
         ))  # fmt: skip
-    return found
+    return problems
 
 
 def _canaries(f: Facts) -> list[Problem]:
     if not f.config.canaries:
         return []
-    count = planted_count(f.config)
+    count = canary_count(f.config)
     return [problem(
         "warning", "canaries",
         f"It trains the model on {len(REPEATS) * f.config.canaries:,} made-up secrets, {count:,} rows in all"
@@ -308,19 +313,21 @@ def _canaries(f: Facts) -> list[Problem]:
 
 
 def _judging(f: Facts) -> list[Problem]:
-    judged, field = ("test", "test_size") if f.rows["test"] else ("validation", "validation_size")
-    found = []
+    judged, field, rows = "test", "test_size", f.rows["test"]
+    if not rows:
+        judged, field, rows = "validation", "validation_size", f.rows["validation"]
+    problems = []
     if judged == "validation":
-        found.append(problem(
+        problems.append(problem(
             "warning", "test_size",
             "There are no test rows: the verdict rests on the validation rows, which also choose the best"
             " step.",
             "Set test_size above 0.",
         ))  # fmt: skip
-    if f.rows[judged] < FEW_JUDGED:
-        found.append(problem(
+    if rows < FEW_JUDGED:
+        problems.append(problem(
             "warning", field,
-            f"{f.rows[judged]} {judged} rows are few: only a large gain will show.",
+            f"{rows} {judged} rows are few: only a large gain will show.",
             f"Raise {field}, or import more rows.",
         ))  # fmt: skip
-    return found
+    return problems

@@ -12,7 +12,7 @@ from engine.forward.losses import row_losses
 from engine.models import memory
 from engine.prepare import canaries
 from engine.worker.job import Job
-from engine.worker.progress import Pass
+from engine.worker.progress import ProgressReporter
 from store.config.train_config import TrainConfig
 from store.documents.memorisation import CanaryEvidence, PlantedCanary
 
@@ -27,9 +27,9 @@ def tell(job: Job, config: TrainConfig) -> None:
         for n, (question, answer) in zip(often, canaries.texts(config), strict=True)
         if n
     ]
-    job.facts(canaries={"rows": canaries.planted_count(config), "planted": listed})
+    job.facts(canaries={"rows": canaries.canary_count(config), "planted": listed})
     job.alert(
-        f"{canaries.planted_count(config):,} training rows are canaries, {len(listed):,} made-up secrets: the"
+        f"{canaries.canary_count(config):,} training rows are canaries, {len(listed):,} made-up secrets: the"
         " model is for looking at, not for use.",
         "info",
     )
@@ -42,7 +42,7 @@ def measure(
     if not config.canaries:
         return None
     rows = canaries.drawn(tokenizer, config, kind)
-    tell_pass = Pass(job, len(rows), "rows", "Asking for the canaries", after)
+    tell_pass = ProgressReporter(job, len(rows), "rows", "Asking for the canaries", after)
 
     def on_batch(done: int) -> None:
         job.check_cancelled()

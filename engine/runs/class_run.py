@@ -27,16 +27,14 @@ from engine.evidence.membership_evidence import membership_of_losses
 from engine.forward.batches import total_steps
 from engine.forward.losses import RowLosses
 from engine.models import memory, models
-from engine.objectives.classification import Classes, start_head, widen_head
+from engine.objectives.classification import ClassObjective, start_head, widen_head
 from engine.prepare import prepare
 from engine.prepare.class_rows import ClassRows, class_rows
-from engine.prepare.prepare import Part
-from engine.probes.probes import Measured
 from engine.rows.render import TokenRows
 from engine.runs.reference_questions import ReferenceQuestions
 from engine.runs.training_run import TrainingRun
 from engine.training.train import Training
-from engine.worker.progress import Pass
+from engine.worker.progress import ProgressReporter
 from store.contract.jobdir import read_json, write_json
 from store.documents.classification import JudgingSplit
 from store.documents.verdict import Stopped, Verdict
@@ -64,7 +62,7 @@ class ClassRun(TrainingRun):
         self.report_classes(parts, limit)
         return parts["train"].rows, parts["validation"].rows, parts["test"].rows
 
-    def report_classes(self, parts: dict[str, Part], limit: int) -> None:
+    def report_classes(self, parts: dict[str, TokenisedPart], limit: int) -> None:
         """Facts and alerts about rows and classes."""
         train, labels, unseen = parts["train"], self.rows.labels, self.rows.unseen()
         if self.rows.unlabelled:
@@ -170,7 +168,7 @@ class ClassRun(TrainingRun):
         }
         pq.write_table(pa.table(losses), self.job.dir.row_losses)
 
-    def seen(self, objective: Classes, model: Any) -> tuple[Measured, Measured]:
+    def seen(self, objective: ClassObjective, model: Any) -> tuple[ProbeMeasurement, ProbeMeasurement]:
         """Rows that it trained on: as always the most frequent class and as the trained head have them."""
         probe = self.questions.seen
         logs = self.classify(objective, model, probe.rows, "Classifying rows that it trained on")
@@ -184,7 +182,7 @@ class ClassRun(TrainingRun):
     ) -> np.ndarray:
         """Log-probabilities [rows, classes] of the trained head, with progress."""
 
-        tell = Pass(self.job, len(rows), "rows", message)
+        tell = ProgressReporter(self.job, len(rows), "rows", message)
 
         def on_batch(done: int) -> None:
             memory.guard(self.config, self.device)

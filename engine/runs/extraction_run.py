@@ -111,7 +111,7 @@ class ExtractionRun:
         if isinstance(content, str):
             return ""
         prompt = sample_prompts.prompt_of_chat(self.tokenizer, passage.row_id, content)
-        return prompt.shown if prompt else ""
+        return prompt.readable if prompt else ""
 
 
 def _row(row: WrittenPassage) -> judged.ContinuedRow:

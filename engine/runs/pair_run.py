@@ -14,7 +14,7 @@ from engine.models.apply_method import base_model
 from engine.models.continued import starts_at_base
 from engine.models.initial_weights import Sources
 from engine.objectives.objectives import Objective
-from engine.objectives.preference import PairLosses, Preference
+from engine.objectives.preference import PairLosses, PreferenceObjective
 from engine.objectives.references import pairs, references_of
 from engine.rows.render import TokenRows
 from engine.runs.extraction_run import ExtractionRun, Load
@@ -34,7 +34,7 @@ class PairRun(TrainingRun):
         """The loss of pairs; the untouched model is asked for all of them first."""
         untouched = base_model(model) if starts_at_base(self.config) else nullcontext(model)
         with untouched as reference:
-            return Preference(self.config, references_of(self.job, self.config, reference, parts))
+            return PreferenceObjective(self.config, references_of(self.job, self.config, reference, parts))
 
     def extraction(self, rows: TokenRows, load: Load) -> None:
         """Pairs are not asked for."""

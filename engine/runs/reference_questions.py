@@ -21,16 +21,15 @@ from engine.objectives.objectives import Objective
 from engine.objectives.replay import Replay
 from engine.prepare import prepare
 from engine.probes import data_probes, general, general_rows, samples
-from engine.probes.base_answers import Remembered
+from engine.probes.base_answers import CachedProbe
 from engine.probes.probes import Probe
-from engine.probes.requests import Requests
+from engine.probes.requests import RequestProbe
 from engine.probes.sample_prompts import choose_prompts
-from engine.probes.task_probes import Tasks
 from engine.rows.render import TokenRows
 from engine.training.probing import Probing, TrainedRowsProbe
 from engine.training.task_metric import TaskMetric
 from engine.worker.job import Job
-from engine.worker.progress import Pass
+from engine.worker.progress import ProgressReporter
 from store.catalog.methods import METHODS
 from store.config import live_metric
 from store.config.train_config import TrainConfig
@@ -144,16 +143,16 @@ class ReferenceQuestions:
         if self.task is None and starts_at_base(self.config):
             with base_model(model) as untuned:
                 self.hear_task(untuned)
-        requests = [Requests.of(self.tokenizer)] if self.general else []
+        requests = [RequestProbe.of(self.tokenizer)] if self.general else []
         heard = [*(self.own or ()), *(self.task or ())]
         return [*self.general, *self.asked, *heard, *requests, self.seen]
 
     @property
-    def tasks(self) -> Tasks | None:
+    def tasks(self) -> TaskProbes | None:
         """What base and tuned model are asked by lm-evaluation-harness; None where nothing is."""
         if not self.config.probes or not self.config.probe_tasks or not self.speaks:
             return None
-        return Tasks(self.job, self.config, self.tokenizer)
+        return TaskProbes(self.job, self.config, self.tokenizer)
 
     def of_base(self, probes: Sequence[Probe]) -> list[Probe]:
         """Probes as the base model is asked them: what is general it is asked once, whatever run asks."""
@@ -161,7 +160,7 @@ class ReferenceQuestions:
         wholes: dict[int, Probe | None] = {id(probe): None for probe in (*self.general, *(self.own or ()))}
         wholes |= {id(part): whole for part, whole in zip(self.light, self.general, strict=False)}
         return [
-            Remembered(probe, self.job.home, self.tokenizer, folder, wholes[id(probe)])
+            CachedProbe(probe, self.job.home, self.tokenizer, folder, wholes[id(probe)])
             if id(probe) in wholes
             else probe
             for probe in probes
@@ -174,11 +173,10 @@ class ReferenceQuestions:
         self.task = []
         if not self.general or self.judged is None or prompted(untuned):
             return
-        pace = Pass(self.job, 0, "tokens", "Letting the base model answer the task's prompts")
+        report = ProgressReporter(self.job, 0, "tokens", "Letting the base model answer the task's prompts")
 
         def on_token(done: int, most: int) -> None:
-            pace.total = most
-            pace(done)
+            report(done, most)
 
         seed = int(self.job.order["split"]["split_seed"])
         asked = choose_prompts(self.tokenizer, self.judged, self.load, samples.COUNT, seed)
@@ -199,5 +197,5 @@ class ReferenceQuestions:
             return None
         adapter = METHODS[self.config.method].adapter
         with base_model(model) if adapter else nullcontext(model) as untuned:
-            base = general_rows.Base(untuned, self.tokenizer, self.source, self.positions)
+            base = general_rows.ReplayBase(untuned, self.tokenizer, self.source, self.positions)
             return general_rows.gather(self.job, self.config, base, held, train_rows)

@@ -204,7 +204,7 @@ class TrainingRun:
 
     def save(self, model: Any) -> None:
         """Leave the tuned model in the job's folder."""
-        origin = {
+        origin: ModelOrigin = {
             "continued_from": self.config.init_from or None,
             "init_mode": self.config.init_mode if self.earlier else None,
             # the adapter belongs to the model beside this folder, not to that of the name

@@ -27,7 +27,6 @@ from engine.forward.losses import RowLosses
 from engine.models.apply_method import base_model
 from engine.models.continued import starts_at_base
 from engine.objectives.objectives import Objective
-from engine.probes.base_answers import Remembered
 from engine.probes.general import PROSE
 from engine.probes.probes import LISTING, SEEN, Measured, Probe, spread
 from engine.rows.render import TokenRows
@@ -59,7 +58,7 @@ class TrainedRowsProbe:
         batch_size: int,
         device: torch.device,
         on_items: Callable[[int], None] = lambda done: None,
-    ) -> Measured:
+    ) -> ProbeMeasurement:
         """Their losses without dropout, as those of validation rows."""
         losses = self.objective.measure(
             model, self.rows, batch_size=batch_size, device=device, on_batch=on_items
@@ -127,7 +126,7 @@ class Probing:
         parts = [1.0] * len(self.kinds) + ([answers.weight] if answers else [])
         self.budgets = [Budget(config.probe_share * part / sum(parts)) for part in parts]
         self.tables: dict[int, list[pa.Table]] = {}
-        self.base: Measured | None = None  # prose under the base model
+        self.base: ProbeMeasurement | None = None  # prose under the base model
 
     @property
     def seconds(self) -> list[float]:
@@ -136,7 +135,7 @@ class Probing:
 
     def measure(
         self, step: int, model: Any, trained: float, pace: float, tell: Callable[[str], None]
-    ) -> list[Measured]:
+    ) -> list[ProbeMeasurement]:
         """At `step`, after `trained` seconds of training, whatever can be paid for. `pace`: seconds a token
         of a validation; `tell`: what is going on."""
         measured: list[Measured] = []
@@ -206,9 +205,9 @@ class Probing:
         lost = ratio_interval(prose.loss_sum - self.base.loss_sum, prose.tokens)
         return lost.low is not None and lost.low > self.config.max_forgetting
 
-    def prose_at(self, step: int) -> tuple[Measured, Measured] | None:
+    def prose_at(self, step: int) -> tuple[ProbeMeasurement, ProbeMeasurement] | None:
         """Prose under the base model and as it was measured at `step`, where both were."""
-        there = _prose([Measured.of(table) for table in self.tables.get(step, ())])
+        there = _prose([ProbeMeasurement.of(table) for table in self.tables.get(step, ())])
         return (self.base, there) if self.base and there else None
 
     def _keep(self, step: int, measured: Sequence[Measured]) -> None:
@@ -238,7 +237,7 @@ class Probing:
                     of_step = table.filter(pc.equal(table["step"], step))
                     names = pc.unique(of_step["probe"]).to_pylist()
                     self.tables[step] = [of_step.filter(pc.equal(of_step["probe"], name)) for name in names]
-        self.base = _prose([Measured.of(table) for table in self.tables.get(0, ())])
+        self.base = _prose([ProbeMeasurement.of(table) for table in self.tables.get(0, ())])
         if self.answers:
             self.answers.rewind(last)
 
@@ -259,7 +258,9 @@ class Probing:
             if table["probe"][0].as_py() == probe
         }
 
-    def seen(self, base: Measured | None, tuned: Measured | None, step: int) -> list[Validation]:
+    def seen(
+        self, base: ProbeMeasurement | None, tuned: ProbeMeasurement | None, step: int
+    ) -> list[Validation]:
         """The probe of training rows at every step that it was measured, as `engine.diagnostics` takes it:
         under the base model as of step 0, and under the model that was kept as of the `step` it is from."""
         measured = {

@@ -18,7 +18,7 @@ import torch
 from accelerate import Accelerator
 
 from engine.forward import packable
-from engine.forward.batches import Step, pieces, tokens_of_a_piece
+from engine.forward.batches import StepRows, pieces, tokens_of_a_piece
 from engine.models import memory
 from engine.models.adalora import Allocation
 from engine.models.apply_method import trainable
@@ -30,6 +30,7 @@ from engine.training import checkpoint
 from engine.training.checkpoint import StepDocument, Tensors
 from engine.training.optimizer import Masters, make_optimizer, make_schedule
 from engine.worker.job import Cancelled, Job
+from store.catalog.methods import METHODS
 from store.config.train_config import TrainConfig
 from store.contract.errors import TunebenchError
 
@@ -106,12 +107,14 @@ class Stepper:
         self.optimizer = make_optimizer(model, self.masters, config)
         self.schedule = make_schedule(self.optimizer, config, steps)
         self.allocation = (
-            Allocation(model.active_peft_config, self.masters.weights) if config.method == "adalora" else None
+            Allocation(model.active_peft_config, self.masters.weights)
+            if METHODS[config.method].allocates
+            else None
         )
         self.model.train()
         self.unpacked = packable.refusal(self.model, rows.longest)
 
-    def gradients(self, rows: Step, step: int = 0) -> Gradients:
+    def gradients(self, rows: StepRows, step: int = 0) -> Gradients:
         """Forward and backward over the rows of a step, and over those that step number `step` (from 0)
         replays. When the job is cancelled, none are left."""
         self.model.train()

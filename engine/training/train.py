@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from engine.forward.batches import Step, batch_shape, epoch_steps, steps_per_epoch, total_steps
+from engine.forward.batches import StepRows, batch_shape, epoch_steps, steps_per_epoch, total_steps
 from engine.forward.losses import RowLosses
 from engine.models import memory
 from engine.models.apply_method import base_model, trainable
@@ -152,7 +152,7 @@ class Training:
         self.validations.rewind({step for step, _ in self.state.validations})
         self.probing.rewind(validated, self.state.probe_seconds)
 
-    def remaining_steps(self) -> Iterator[Step]:
+    def remaining_steps(self) -> Iterator[StepRows]:
         """The steps after `state.step`, epoch by epoch."""
         batch_size, accumulation = batch_shape(self.config)
         per_epoch = steps_per_epoch(len(self.train), batch_size, accumulation)
@@ -168,7 +168,7 @@ class Training:
             )
             yield from steps[done : done + self.steps - self.state.step]
 
-    def one_step(self, rows: Step) -> None:
+    def one_step(self, rows: StepRows) -> None:
         """One optimiser step on one effective batch."""
         started = time.perf_counter()
         gradients = self.stepper.gradients(rows, self.state.step)

@@ -24,7 +24,6 @@ from engine.diagnostics.transfer.transfer import (
     embedding_distance,
     weight_cosine,
 )
-from engine.models.continued import Earlier
 from engine.prepare import prepare
 from engine.signals.embedded.embeddings import row_vectors
 from engine.transfer.transfer_measure import CellFiles, cell_name, read_change
@@ -54,8 +53,8 @@ class Member:
 
     config: TransferConfig
     of: Subject
-    run: Earlier
-    lineage: list[Earlier]
+    run: EarlierRun
+    lineage: list[EarlierRun]
     tokenizer: Any
     base_key: str
     tuned_key: str

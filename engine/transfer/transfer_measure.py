@@ -24,7 +24,6 @@ from engine.diagnostics.transfer.transfer import WIDTH, Sketch, sketch
 from engine.evidence.weights import MatrixSource, NotKnown, from_adapter, from_folders
 from engine.forward.losses import row_losses
 from engine.models import memory, models
-from engine.models.continued import Earlier
 from engine.prepare import prepare
 from engine.rows import dataset
 from engine.rows.render import TokenRows

@@ -35,7 +35,7 @@ from engine.data.deal import dealing, leakage
 from engine.evaluation import evaluated
 from engine.models import models, quantised, saving
 from engine.models.bundled import ensure
-from engine.models.continued import Earlier
+from engine.models.continued import EarlierRun
 from engine.models.precision import choose_dtype, dtype_name
 from engine.prepare import prepare
 from engine.rows import dataset
@@ -60,7 +60,7 @@ class Subject:
 
     run_id: str
     name: str
-    run: Earlier | None
+    run: EarlierRun | None
     reason: str = ""
 
 
@@ -92,31 +92,31 @@ class Models:
 
     # -- what they are ------------------------------------------------------------------------------
 
-    def tokenizer(self, run: Earlier) -> Any:
+    def tokenizer(self, run: EarlierRun) -> Any:
         """The run's own; the base model is asked in the same words."""
         folder = str(run.folder.model)
         return models.load_tokenizer(folder, trust_remote_code=run.config.trust_remote_code)
 
-    def positions(self, run: Earlier) -> int | None:
+    def positions(self, run: EarlierRun) -> int | None:
         """The most tokens of a row that the run can see; its base model is shown no more of it."""
         trust = run.config.trust_remote_code
         return prepare.positions(models.load_config(self.origin(run), trust_remote_code=trust), run.config)
 
-    def origin(self, run: Earlier) -> str:
+    def origin(self, run: EarlierRun) -> str:
         """The base model of the run's family: a folder or a hub id."""
         if run.config.model in models.BUNDLED:
             ensure(run.config.model, self.job.home)
         return models.resolve(run.config.model, self.job.home)
 
-    def _precision(self, run: Earlier) -> tuple[str, ...]:
+    def _precision(self, run: EarlierRun) -> tuple[str, ...]:
         dtype = dtype_name(choose_dtype(run.config.dtype, self.device))
         return dtype, run.config.held or "", self.device.type
 
-    def base_key(self, run: Earlier) -> str:
+    def base_key(self, run: EarlierRun) -> str:
         """Names the base model as it is measured for this run."""
         return _hash(["base", content(self.job.home, self.origin(run)), *self._precision(run)])
 
-    def tuned_key(self, run: Earlier) -> str:
+    def tuned_key(self, run: EarlierRun) -> str:
         """Names what the run left, on what it stands on."""
         stands_on = content(self.job.home, run.base(self.job.home)) if run.adapter else ""
         own = content(self.job.home, str(run.folder.model))
@@ -124,7 +124,7 @@ class Models:
 
     # -- loading ------------------------------------------------------------------------------------
 
-    def _loaded(self, run: Earlier, source: str) -> Any:
+    def _loaded(self, run: EarlierRun, source: str) -> Any:
         wanted = (source, *self._precision(run))
         if self._base is None or self._held != wanted:
             self._base = None  # two are never in memory
@@ -133,12 +133,12 @@ class Models:
             self._held = wanted
         return self._base
 
-    def base(self, run: Earlier) -> Any:
+    def base(self, run: EarlierRun) -> Any:
         """The base model of the run's family, untouched."""
         return self._loaded(run, self.origin(run))
 
     @contextmanager
-    def tuned(self, run: Earlier) -> Iterator[Any]:
+    def tuned(self, run: EarlierRun) -> Iterator[Any]:
         """What the run left. Raises ModelError where its files can't be read."""
         dtype = choose_dtype(run.config.dtype, self.device)
         try:
@@ -272,7 +272,7 @@ def column(job: Job, config: TransferConfig, data: DatasetOfMatrix) -> TransferC
     return TransferColumn(data, np.sort(ids).astype(np.int64), of)
 
 
-def lineage(job: Job, run: Earlier) -> list[Earlier]:
+def lineage(job: Job, run: EarlierRun) -> list[EarlierRun]:
     """The run, and those that it went on from, as far as they are there."""
     runs = [run]
     while (name := runs[-1].config.init_from) and len(runs) < 50:
@@ -283,7 +283,7 @@ def lineage(job: Job, run: Earlier) -> list[Earlier]:
     return runs
 
 
-def used(runs: Sequence[Earlier]) -> list[tuple[str, np.ndarray]]:
+def used(runs: Sequence[EarlierRun]) -> list[tuple[str, np.ndarray]]:
     """(fingerprint, row ids) of all rows that had a part in the training of these runs."""
     rows_used = []
     for run in runs:

@@ -9,7 +9,22 @@ from engine.worker.job import Job
 SMOOTHING = 0.1  # weight of the newest step in the mean
 
 
-class Clock:
+class OnceASecond:
+    """Keeps what is told to once a second."""
+
+    def __init__(self) -> None:
+        self._last = 0.0
+
+    def due(self) -> bool:
+        """Whether a second has passed since this was last true."""
+        now = time.perf_counter()
+        if now - self._last < 1:
+            return False
+        self._last = now
+        return True
+
+
+class Clock(OnceASecond):
     """Times steps and validations; `judged` is how many validations' worth of held-out rows
     each of base and tuned model is judged on after training, answers to prompts left out.
 
@@ -18,13 +33,13 @@ class Clock:
     """
 
     def __init__(self, steps: int, evaluation_steps: set[int], validation_size: float) -> None:
+        super().__init__()
         self.steps = steps
         self.evaluation_steps = evaluation_steps
         self.validation_size = validation_size
         self.step_seconds: float | None = None
         self.evaluation_seconds: float | None = None
         self.judged = 0.0
-        self._reported = 0.0
 
     def stepped(self, step: int, seconds: float) -> None:
         """A step took this long; the first one is dearer than the rest and counts until there is a second."""
@@ -47,29 +62,20 @@ class Clock:
             validation, coming = self.step_seconds * self.validation_size / 3, coming + 1  # the base model's
         return (self.steps - step) * self.step_seconds + coming * validation
 
-    def due(self) -> bool:
-        """Whether a second has passed since this was last true."""
-        now = time.monotonic()
-        if now - self._reported < 1:
-            return False
-        self._reported = now
-        return True
 
-
-class Pass:
-    """One pass of a job over its rows, which tells once a second how far it is and how long it will take;
-    after: seconds that the job goes on afterwards."""
+class ProgressReporter:
+    """Tells once a second how far one pass of a job over its rows is, and how long it will still take.
+    total: of the pass, 0 where it is told with each call; after: seconds that the job goes on afterwards."""
 
     def __init__(self, job: Job, total: int, unit: str, message: str, after: float = 0.0) -> None:
         self.job, self.total, self.unit, self.message, self.after = job, total, unit, message, after
-        self.began, self._reported = time.perf_counter(), 0.0
+        self.began, self._clock = time.perf_counter(), OnceASecond()
 
-    def __call__(self, done: int) -> None:
-        """So many rows are done. Raises Cancelled when asked to stop."""
+    def __call__(self, done: int, total: int | None = None, message: str | None = None) -> None:
+        """So many of the total are done, of what `message` says. Raises Cancelled when asked to stop."""
         self.job.check_cancelled()
-        now = time.perf_counter()
-        if now - self._reported < 1:
+        if not self._clock.due():
             return
-        self._reported = now
-        left = (now - self.began) / done * (self.total - done) + self.after if done else None
-        self.job.progress(done, self.total, self.unit, self.message, left)
+        whole = self.total if total is None else total
+        left = (time.perf_counter() - self.began) / done * (whole - done) + self.after if done else None
+        self.job.progress(done, whole, self.unit, self.message if message is None else message, left)

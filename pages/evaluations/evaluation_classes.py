@@ -70,7 +70,7 @@ def averages(evaluation_id: str, metric: str) -> list[Document]:
         line: Document = {"Average": way.capitalize(), "Counts": title}
         for part in PARTS:
             found = aggregate(replace(scored, estimator=f"{part}_{way}"), groups)
-            line[f"{'F1' if part == 'f1' else part.capitalize()} ↑"] = wording.estimate(found, sign=False)
+            line[f"{'F1' if part == 'f1' else part.capitalize()} ↑"] = wording.estimate({**found}, sign=False)
         lines.append(line | {"n": document["n"]})
     return lines
 

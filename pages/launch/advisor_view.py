@@ -20,7 +20,7 @@ from pages.run_parts import config_fields
 from pages.shared import figures, quantities, reads, wording
 from pages.shared.session import plain
 from pages.shared.traces import PLOT
-from store.catalog.methods import HELD, METHOD_FIELDS, METHODS
+from store.catalog.methods import FIRST_METHOD, HELD, LIGHT_METHOD, METHOD_FIELDS, METHODS, WHOLE_METHOD
 from store.config.train_config import TrainConfig, split_of
 from store.contract.errors import EngineUnavailable, TunebenchError
 
@@ -28,7 +28,7 @@ STATE = "launch-advice"
 OPEN = "launch-advice-open"
 # What the choice of a method sets: none of it changes the question.
 UNASKED = {"name", "notes", "learning_rate", "weight_decay"}
-FIRST = ("lora", "qlora", "full")  # compared at length whatever is advised
+COMPARED = (FIRST_METHOD, LIGHT_METHOD, WHOLE_METHOD)  # at length, whatever is advised
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def _draw_answer(answer: dict[str, Any], method: str) -> None:
     _recommendation(answer["recommendation"], answer)
     price = draw_price()
     recommended = answer["recommendation"]["method"]
-    first = [o for o in answer["options"] if o["past"] or o["method"] in (recommended, method, *FIRST)]
+    first = [o for o in answer["options"] if o["past"] or o["method"] in (recommended, method, *COMPARED)]
     for option in sorted(first, key=lambda o: (o["method"] != recommended, bool(o["problem"]))):
         with st.container(border=True, key=f"advice-row-{option['method']}"):
             _option(
@@ -199,7 +199,7 @@ def _figures(option: dict[str, Any], answer: dict[str, Any], price: dict[str, An
     return found
 
 
-def _cost(option: dict[str, Any], price: dict[str, Any]) -> str:
+def _cost(option: Any, price: dict[str, Any]) -> str:
     found = advisor.cost(option, price["per_hour"])
     if found is None:
         return ""

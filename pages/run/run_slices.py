@@ -71,7 +71,7 @@ def _row(
     found: dict[str, Any] = {"Slice": plain(one["name"])}
     if interval is None:
         return found | {"Gain ↑ (95% interval)": "–", "Held-out rows": 0, "": "no held-out row is in it"}
-    shown = interval.to_dict()
+    shown: dict[str, Any] = {**interval.to_dict()}
     return found | {
         "Gain ↑ (95% interval)": wording.estimate(shown),
         "Held-out rows": interval.n,

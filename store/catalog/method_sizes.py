@@ -9,16 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-RANKS = {"lora": 16, "qlora": 16, "adalora": 8, "vera": 256}
-
 
 class MethodSettings(Protocol):
     """Of a run's config what the formulas read (`store.config.train_config.TrainConfig` has it all)."""
 
     @property
-    def method(self) -> str: ...
-    @property
-    def r(self) -> int | None: ...
+    def rank(self) -> int: ...
     @property
     def init_r(self) -> int | None: ...
     @property
@@ -70,18 +66,13 @@ class Sizes:
     targets: tuple[TargetMatrix, ...] = ()
 
 
-def rank(config: MethodSettings) -> int:
-    """The rank of the config, or the method's own where it is left out."""
-    return config.r or RANKS[config.method]
-
-
 def of_lora(s: Sizes, config: MethodSettings) -> int:
     magnitudes = sum(m.height for m in s.targets) if config.use_dora else 0
-    return sum(rank(config) * (m.width + m.height) for m in s.targets) + magnitudes
+    return sum(config.rank * (m.width + m.height) for m in s.targets) + magnitudes
 
 
 def of_adalora(s: Sizes, config: MethodSettings) -> int:
-    first = config.init_r or initial_rank(rank(config))
+    first = config.init_r or initial_rank(config.rank)
     return sum(first * (m.width + m.height + 1) for m in s.targets)
 
 
@@ -95,7 +86,7 @@ def of_ia3(s: Sizes, _: MethodSettings) -> int:
 
 
 def of_vera(s: Sizes, config: MethodSettings) -> int:
-    return sum(rank(config) + m.height for m in s.targets)
+    return sum(config.rank + m.height for m in s.targets)
 
 
 def block_size(width: int, wanted: int) -> int:

@@ -1,8 +1,9 @@
 """The training methods as one table, from which form, advice, documentation, engine and tests are drawn.
 
 A method says what it trains, how many parameters that is (a formula of `method_sizes.py`), which of the
-config's fields it reads, at which learning rates it is known to work, and when to choose it. What can't work
-together is in `refusals.py`; how a model is built is in `engine.models`.
+config's fields it reads, at which learning rates it is known to work, when to choose it, and all that it can
+and can't do. Nothing else goes by a method's name but `engine.models.apply_method`, which builds it. Why
+settings can't work together is put into words in `refusals.py`.
 """
 
 from __future__ import annotations
@@ -37,6 +38,15 @@ class Method:
     small file is the result. held: how the base may lie in memory. merges: whether the result can be written
     into the base model's weights. checkpointing: whether it allows gradient checkpointing. architectures: the
     model types that it is made for; empty for any. encoders: whether it works on models that only read.
+
+    Defaults of its own: rank of its updates, targets (`target_modules`), holds (how the base lies in memory
+    where the config doesn't say). ranks: outside of them it is warned of. int8: whether it trains on a base
+    in 8 bits, of those that may lie so. further: whether what it leaves can be trained on, and is not what
+    answers need alone. allocates: whether it deals rank anew between the steps.
+
+    The line from base to tuned model: factor names the parameters on which an adapter's change depends
+    linearly, factor_start is what they are in the base model; of whole weights every one is. no_line says why
+    there is none.
     """
 
     title: str
@@ -54,6 +64,21 @@ class Method:
     checkpointing: bool = True
     architectures: tuple[str, ...] = ()
     encoders: bool = True
+    rank: int | None = None
+    ranks: tuple[int, int] | None = None
+    targets: str = "all-linear"
+    holds: Held = ""
+    int8: bool = True
+    further: bool = True
+    allocates: bool = False
+    factor: str = ""
+    factor_start: float = 0.0
+    no_line: str = ""
+
+    @property
+    def name(self) -> str:
+        """The title without how the base is held."""
+        return self.title.split(" 4-bit")[0]
 
     @property
     def virtual_tokens(self) -> bool:
@@ -75,6 +100,11 @@ LORA = ("r", "lora_alpha", "lora_dropout", *MANY_TARGETS, "use_rslora", "use_dor
 START = ("init_lora_weights", "loraplus_lr_ratio")
 HELD = ("load_in_4bit", "load_in_8bit")
 BILLION = 1_000_000_000
+RANKS = (2, 256)  # of the LoRA papers and of Biderman et al. 2024, who match full fine-tuning at 256
+WHOLE_PROMPT = "its prompts stand before each row, and half a prompt is none that was trained"
+# advised first, where memory is short, and with much data
+FIRST_METHOD, LIGHT_METHOD, WHOLE_METHOD = "lora", "qlora", "full"
+TAKEN_APART = ("pissa", "olora")  # starts of LoRA that put a frozen adapter beside the trained one
 
 METHODS: dict[str, Method] = {
     "lora": Method(
@@ -85,6 +115,7 @@ METHODS: dict[str, Method] = {
         parameters=method_sizes.of_lora,
         formula="rank × (inputs + outputs) of each target matrix; DoRA adds its outputs",
         source="Hu et al. 2021",
+        rank=16, ranks=RANKS, factor="lora_B.",
     ),
     "qlora": Method(
         title="QLoRA 4-bit", family="low rank",
@@ -96,6 +127,7 @@ METHODS: dict[str, Method] = {
         formula="as LoRA",
         source="Dettmers et al. 2023",
         held=("nf4",),
+        rank=16, ranks=RANKS, holds="nf4", factor="lora_B.",
     ),
     "full": Method(
         title="Full fine-tuning", family="weights",
@@ -128,6 +160,7 @@ METHODS: dict[str, Method] = {
         parameters=method_sizes.of_adalora,
         formula="initial rank × (inputs + outputs + 1) of each target matrix",
         source="Zhang et al. 2023",
+        rank=8, int8=False, further=False, allocates=True, factor="lora_E.",
     ),
     "vera": Method(
         title="VeRA", family="low rank",
@@ -138,6 +171,7 @@ METHODS: dict[str, Method] = {
         parameters=method_sizes.of_vera,
         formula="rank + outputs of each target matrix",
         source="Kopiczko et al. 2024",
+        rank=256, int8=False, factor="vera_lambda_b.",
     ),
     "oft": Method(
         title="OFT", family="low rank",
@@ -148,6 +182,7 @@ METHODS: dict[str, Method] = {
         parameters=method_sizes.of_oft,
         formula="inputs × (block size − 1) / 2 of each target matrix",
         source="Qiu et al. 2023",
+        no_line="it turns weights, and between two turned weights lies none that is turned",
     ),
     "ia3": Method(
         title="IA3", family="scaling",
@@ -158,6 +193,7 @@ METHODS: dict[str, Method] = {
         parameters=method_sizes.of_ia3,
         formula="outputs of each target matrix; its inputs for the one that leaves the MLP",
         source="Liu et al. 2022",
+        targets="keys-values-mlp", factor="ia3_l.", factor_start=1.0,
     ),
     "prompt_tuning": Method(
         title="Prompt tuning", family="prompt",
@@ -169,6 +205,7 @@ METHODS: dict[str, Method] = {
         formula="virtual tokens × hidden size",
         source="Lester et al. 2021",
         merges=False, encoders=False,
+        no_line=WHOLE_PROMPT,
     ),
     "prefix_tuning": Method(
         title="Prefix tuning", family="prompt",
@@ -180,6 +217,7 @@ METHODS: dict[str, Method] = {
         formula="virtual tokens × layers × 2 × width of keys",
         source="Li and Liang 2021",
         merges=False, encoders=False, checkpointing=False,
+        no_line=WHOLE_PROMPT,
     ),
     "p_tuning": Method(
         title="P-tuning", family="prompt",
@@ -190,6 +228,7 @@ METHODS: dict[str, Method] = {
         formula="virtual tokens × hidden size, and a network of three layers over them",
         source="Liu et al. 2021",
         merges=False, encoders=False,
+        further=False, no_line=WHOLE_PROMPT,
     ),
     "llama_adapter": Method(
         title="LLaMA-Adapter", family="prompt",
@@ -201,6 +240,7 @@ METHODS: dict[str, Method] = {
         formula="adapted layers × (length × hidden size + 1)",
         source="Zhang et al. 2023",
         merges=False, architectures=("llama", "mistral"), encoders=False,
+        further=False, no_line=WHOLE_PROMPT,
     ),
     "bottleneck": Method(
         title="Bottleneck adapters", family="adapter",
@@ -212,6 +252,7 @@ METHODS: dict[str, Method] = {
         formula="layers × 2 × (2 × hidden size × width + width + hidden size)",
         source="Houlsby et al. 2019",
         merges=False, encoders=False,
+        no_line="its networks add to the layers and change no weight of the base model",
     ),
 }  # fmt: skip
 

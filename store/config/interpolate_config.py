@@ -18,12 +18,6 @@ from store.documents.run import RunFacts
 
 ALPHAS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 MOST = 21
-STRAIGHT = ("lora", "qlora", "adalora", "vera", "ia3", "full", "freeze")
-WHY_NOT = {
-    "prompt": "its prompts stand before each row, and half a prompt is none that was trained",
-    "low rank": "it turns weights, and between two turned weights lies none that is turned",
-    "adapter": "its networks add to the layers and change no weight of the base model",
-}
 
 
 class Interpolate(Config):
@@ -59,8 +53,8 @@ def refusal(config: TrainConfig, facts: RunFacts | None = None) -> str:
         return "It is a mix already: every other share is reached from the run that it was mixed from."
     if config.task != "sft":
         return "A run of instruction tuning is needed: elsewhere the held-out loss is not that of its texts."
-    if config.method not in STRAIGHT:
-        return f"{method.title} has no models in between: {WHY_NOT[method.family]}."
+    if method.no_line:
+        return f"{method.title} has no models in between: {method.no_line}."
     if config.use_dora and "use_dora" in method.fields:
         return "DoRA has no models in between: it trains lengths of weights apart from their directions."
     if config.init_from and not (method.adapter and config.init_mode == "merge"):

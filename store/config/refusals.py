@@ -6,12 +6,8 @@ from collections.abc import Iterator
 
 from store.catalog import tasks
 from store.catalog.encoders import reads_only
-from store.catalog.method_sizes import rank
-from store.catalog.methods import HELD_TITLES, METHODS
+from store.catalog.methods import HELD_TITLES, METHODS, TAKEN_APART
 from store.config.train_config import TrainConfig
-
-STARTS_NEEDING_16 = ("pissa", "olora")
-SCALED_BY_INT8 = ("adalora", "vera")
 
 Refusal = tuple[str, str]
 
@@ -38,14 +34,14 @@ def _held(config: TrainConfig) -> Iterator[Refusal]:
         yield "load_in_8bit", "A model is loaded in 4 or in 8 bits, not in both. Switch one off."
     elif config.held not in method.held:
         held = HELD_TITLES[config.held]
-        if config.method == "qlora":
-            yield field, f"QLoRA holds the base model in 4 bits, not in {held}. For 8 bits take LoRA."
+        if method.holds:
+            yield field, f"{method.name} holds the base model in 4 bits, not in {held}. For 8 bits take LoRA."
         else:
             yield (
                 field,
                 f"{method.title} trains the model's weights, which it can't in {held}. Take LoRA.",
             )
-    elif config.held == "int8" and config.method in SCALED_BY_INT8:
+    elif config.held == "int8" and not method.int8:
         yield field, f"{method.title} can't be trained on 8-bit weights. Use load_in_4bit, or neither."
     elif config.held == "int8" and "use_dora" in method.fields and config.use_dora:
         yield "use_dora", "DoRA can't be trained on 8-bit weights. Use load_in_4bit, or neither."
@@ -55,13 +51,13 @@ def _start(config: TrainConfig) -> Iterator[Refusal]:
     if "init_lora_weights" not in METHODS[config.method].fields:
         return
     start = config.init_lora_weights
-    if start in STARTS_NEEDING_16 and config.held:
+    if start in TAKEN_APART and config.held:
         yield (
             "init_lora_weights",
             f"{start} starts from the base model's exact weights, which a model in {HELD_TITLES[config.held]}"
             " doesn't have. Use loftq or default.",
         )
-    if start in STARTS_NEEDING_16 and config.use_dora:
+    if start in TAKEN_APART and config.use_dora:
         yield "use_dora", f"DoRA and the start {start} both take a weight apart. Choose one."
     if start == "loftq" and config.held != "nf4":
         yield (
@@ -73,10 +69,11 @@ def _start(config: TrainConfig) -> Iterator[Refusal]:
 
 def _shape(config: TrainConfig, model_type: str) -> Iterator[Refusal]:
     method = METHODS[config.method]
-    if config.method == "adalora" and config.init_r is not None and config.init_r <= rank(config):
+    if "init_r" in method.fields and config.init_r is not None and config.init_r <= config.rank:
         yield (
             "init_r",
-            f"AdaLoRA begins wider than it ends: init_r {config.init_r}, r {rank(config)}. Raise init_r.",
+            f"{method.title} begins wider than it ends: init_r {config.init_r}, r {config.rank}."
+            " Raise init_r.",
         )
     if config.gradient_checkpointing and not method.checkpointing:
         yield (

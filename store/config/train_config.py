@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from store.catalog.method_sizes import initial_rank, rank
+from store.catalog.method_sizes import initial_rank
 from store.catalog.methods import METHOD_FIELDS, METHODS, Held
 from store.config import live_metric
 from store.contract.document import Config, Line, by_commas, one_line
@@ -150,7 +150,7 @@ class TrainConfig(Config):
     max_train_rows: int | None = Field(None, ge=1, description="Train on a random sample of this many rows")
     max_eval_rows: int = Field(500, ge=1, description="Rows of validation and of test at most")
 
-    method: Method = "lora"
+    method: MethodName = "lora"
     load_in_4bit: bool = Field(False, description="Hold the base model in 4 bits (NF4, double quantisation)")
     load_in_8bit: bool = Field(False, description="Hold the base model in 8 bits")
     r: int | None = Field(None, ge=1, le=1024, description="Rank of the adapter; the method's if left out")
@@ -296,9 +296,14 @@ class TrainConfig(Config):
     @property
     def held(self) -> Held:
         """How the base model's matrices lie in memory."""
-        if self.method == "qlora":
-            return "int8" if self.load_in_8bit else "nf4"
+        if own := METHODS[self.method].holds:
+            return "int8" if self.load_in_8bit else own
         return "nf4" if self.load_in_4bit else "int8" if self.load_in_8bit else ""
+
+    @property
+    def rank(self) -> int:
+        """The rank of the method's updates: the config's, or the method's own; 0 where it has none."""
+        return self.r or METHODS[self.method].rank or 0
 
     def to_yaml(self) -> str:
         """As of every config, without defaults of fields that the method doesn't read."""
@@ -330,16 +335,12 @@ class TrainConfig(Config):
                 setattr(filled, field, value)
         if not self.name:
             with_task = " preference" if self.task == "dpo" else ""
-            filled.name = f"{method.title.split(' 4-bit')[0]}{with_task} on {self.dataset}"
+            filled.name = f"{method.name}{with_task} on {self.dataset}"
         return filled
 
     def _of_method(self) -> dict[str, Any]:
         """Defaults of the fields that only some methods read."""
-        if "r" not in METHODS[self.method].fields:
-            return {"target_modules": "keys-values-mlp" if self.method == "ia3" else "all-linear"}
-        return {
-            "r": rank(self),
-            "lora_alpha": 2 * rank(self),
-            "init_r": initial_rank(rank(self)),
-            "target_modules": "all-linear",
-        }
+        targets = {"target_modules": METHODS[self.method].targets}
+        if not self.rank:
+            return targets
+        return targets | {"r": self.rank, "lora_alpha": 2 * self.rank, "init_r": initial_rank(self.rank)}

@@ -38,8 +38,10 @@ def item(place: int, loglikelihoods: list[float], right: int, **more: Any) -> di
 def stand_in(monkeypatch: pytest.MonkeyPatch, tasks: dict[str, Any]) -> None:
     """`tasks`: name -> its samples, the error that it raises, or what gives the model's samples."""
 
-    def asker(model: Any, *_: Any) -> Any:
-        def ask(name: str, limit: int | None, num_fewshot: int | None) -> Any:
+    def asker(asked: harness.AskedModel, *_: Any) -> Any:
+        model, limit = asked.model, asked.limit
+
+        def ask(name: str) -> Any:
             samples = tasks[name]
             if isinstance(samples, BaseException):
                 raise samples

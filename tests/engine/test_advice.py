@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from engine.costs.estimate import Work
-from engine.costs.planned_run import Question
+from engine.costs.estimate import RunWork
+from engine.costs.planned_run import PlannedRun
 from engine.costs.run_costs import ANSWERED, ASTRAY, work_of
 from engine.evidence import extraction_prompts
 from engine.jobs.asks import advice, preview
@@ -93,6 +93,7 @@ def test_runs_of_the_past_are_shown_and_correct_their_own_kind_most(home: Home) 
         **{"device_name": first["device"], "counted_memory_gib": 1.5, "process_memory_gib": 0.5},
         **{"peak_memory_gib": 2.0, "estimated_memory_gib": 1.5, "counted_seconds": 100.0},
         **{"run_seconds": 150.0, "energy_wh": None, "estimated_seconds": 100.0},
+        **{"course": None, "course_seconds": None, "settings": "", "stoppable": False},
     }
     answer = ask(home, past=(run,))
     before, after = ({o["method"]: o for o in result["options"]} for result in (first, answer))
@@ -111,14 +112,14 @@ def test_labels_that_models_are_asked_for_take_time_and_memory(home: Home) -> No
         row[-1]["content"] = "odd" if i % 2 else "even"
     write_rows(home, "answers", rows, labels=["odd" if i % 2 else "even" for i in range(200)])
     write_rows(home, "others", rows, labels=["one" if i % 2 else "two" for i in range(200)])
-    questions = [Question(asked(home, preview, name)) for name in ("answers", "others")]
-    work = [work_of(question.cost(question.said)) for question in questions]
+    questions = [PlannedRun(asked(home, preview, name)) for name in ("answers", "others")]
+    work = [work_of(question.cost(question.config)) for question in questions]
     assert questions[0].costs.labels is not None
     assert work[0].eval_tokens > work[1].eval_tokens
     assert work[0].train_tokens == work[1].train_tokens
-    asking = [question.cost(question.said)._labels_bytes() for question in questions]
+    asking = [question.cost(question.config)._labels_bytes() for question in questions]
     assert asking[0] > asking[1] == 0
-    estimates = [question.cost(question.said).memory() for question in questions]
+    estimates = [question.cost(question.config).memory() for question in questions]
     need = [memory["counted_gib"] - memory["process_gib"] for memory in estimates]
     assert need[0] > need[1]
 
@@ -129,8 +130,8 @@ def test_padding_takes_time_where_rows_have_some(home: Home) -> None:
         row[0]["content"] *= 1 + i % 4
     write_rows(home, "ragged", rows, labels=["odd" if i % 2 else "even" for i in range(200)])
     for task, padded in (("sft", False), ("classification", True)):
-        question = Question(asked(home, preview, "ragged", task=task))
-        cost = question.cost(question.said)
+        question = PlannedRun(asked(home, preview, "ragged", task=task))
+        cost = question.cost(question.config)
         tokens = question.costs.epoch("train")[0] * cost.steps / cost.per_epoch
         passed = work_of(cost).train_tokens
         assert passed > 1.2 * tokens if padded else passed == pytest.approx(tokens)
@@ -138,10 +139,10 @@ def test_padding_takes_time_where_rows_have_some(home: Home) -> None:
 
 def test_what_a_run_is_asked_of_forgetting_takes_time(home: Home) -> None:
     with_probes, without, head = (
-        Question(asked(home, preview, "rows", **fields))
+        PlannedRun(asked(home, preview, "rows", **fields))
         for fields in ({}, {"probes": False}, {"task": "classification"})
     )
-    costs = [question.cost(question.said) for question in (with_probes, without, head)]
+    costs = [question.cost(question.config) for question in (with_probes, without, head)]
     work = [work_of(cost) for cost in costs]
     assert work[0].eval_tokens - work[1].eval_tokens > 2 * 40_000
     assert [w.beside > 0 for w in work] == [True, False, False]
@@ -154,9 +155,9 @@ def test_rows_from_memory_and_canaries_take_time(home: Home) -> None:
         row[-1]["content"] *= 3
     write_rows(home, "long", rows)
 
-    def work(name: str, **fields: Any) -> tuple[Question, Work]:
-        question = Question(asked(home, preview, name, **fields))
-        return question, work_of(question.cost(question.said))
+    def work(name: str, **fields: Any) -> tuple[PlannedRun, RunWork]:
+        question = PlannedRun(asked(home, preview, name, **fields))
+        return question, work_of(question.cost(question.config))
 
     (_, short), (question, long), (_, two), (planted, four) = (
         work("rows"), work("long"), work("rows", canaries=2), work("rows", canaries=4)
@@ -170,7 +171,7 @@ def test_rows_from_memory_and_canaries_take_time(home: Home) -> None:
     assert long.generated_steps - short.generated_steps == 2 * ASTRAY * -(-count // ANSWERED)
     # planted ones are not asked for, but every canary, of which two more make eight, passes once
     assert short.generated_steps == two.generated_steps == four.generated_steps
-    drawn = canaries.drawn(planted.tokenizer, planted.said, planted.kind)
+    drawn = canaries.drawn(planted.tokenizer, planted.config, planted.kind)
     each = len(drawn.ids) / len(drawn)
     assert four.eval_tokens - two.eval_tokens > 0.9 * 8 * each
     assert two.eval_tokens - short.eval_tokens > 0.9 * (len(drawn) - 8) * each

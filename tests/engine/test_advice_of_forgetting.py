@@ -9,7 +9,7 @@ import numpy as np
 from engine.evidence import evidence
 from engine.evidence.evidence import Evidence
 from engine.forward.losses import RowLosses
-from engine.probes.probes import Measured
+from engine.probes.probes import ProbeMeasurement
 from store.config.train_config import TrainConfig
 from tests.unit.probe_rows import choices, table, texts
 
@@ -20,7 +20,7 @@ LONGER = {"text": "Try 6 epochs.", "change": {"num_train_epochs": 6.0}}
 
 def model(rise: float) -> Evidence:
     parts = (texts(rise), choices(40 if rise > 0.1 else 0))
-    return Evidence(LOSSES, [], [Measured.of(table(part)) for part in parts])
+    return Evidence(LOSSES, [], [ProbeMeasurement.of(table(part)) for part in parts])
 
 
 def advised(earlier: dict[str, Any] | None = None, rise: float = 0.5, **config: Any) -> dict[str, Any]:

@@ -141,7 +141,7 @@ def test_nothing_is_passed_twice() -> None:
     trie = token_tree.grow([[7, 8], [7, 8, 9, 10], [7], [7, 8, 9, 11]])
     assert trie.tokens.tolist() == [7, 8, 9]  # 10 and 11 are asked for alone
     assert trie.depths.tolist() == [0, 1, 2]
-    assert len(trie.said) == 5
+    assert len(trie.asked_tokens) == 5
     assert token_tree.common([[1, 2, 3], [1, 2, 4, 5]]) == 2
     assert token_tree.common([[1, 2], [1, 2, 4, 5]]) == 1  # one is left to each
     assert token_tree.common([[1], [1]]) == 0

@@ -37,7 +37,7 @@ def test_canaries_are_planted_as_often_as_they_say() -> None:
     tokenizer = make_tokenizer()
     rows = canaries.drawn(tokenizer, CONFIG, "chat")
     whole = canaries.plant(tokenizer, CONFIG, "chat", rows.take(np.arange(0)))
-    assert len(whole) == canaries.planted_count(CONFIG) == 42
+    assert len(whole) == canaries.canary_count(CONFIG) == 42
     ids, counts = np.unique(whole.row_ids, return_counts=True)
     assert dict(zip(ids.tolist(), counts.tolist(), strict=True)) == {
         -1: 1,

@@ -15,7 +15,6 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from engine.forward import branches, label_text
 from engine.forward.losses import row_losses
 from engine.jobs import train
-from engine.objectives.classification import Classes
 from engine.rows.render import TokenRows
 from engine.worker.job import Cancelled, Job
 from store.contract.errors import ConfigError, DataError
@@ -162,14 +161,14 @@ def test_batches_are_not_of_one_length(home: Home, monkeypatch: Any) -> None:
         rows.append([{"role": "user", "content": text}, {"role": "assistant", "content": "?"}])
     write_rows(home, "rows", rows, labels=["b" if i % 2 else "a" for i in range(240)])
     seen: list[set[int]] = []
-    collate = Classes.collate
+    collate = ClassObjective.collate
 
-    def collated(self: Classes, *arguments: Any) -> Any:
+    def collated(self: ClassObjective, *arguments: Any) -> Any:
         batch = collate(self, *arguments)
         seen.append(set(batch.targets.tolist()))
         return batch
 
-    monkeypatch.setattr(Classes, "collate", collated)
+    monkeypatch.setattr(ClassObjective, "collate", collated)
     run(home, num_train_epochs=1, per_device_eval_batch_size=100, evaluations=1)
     assert len(seen) > 8
     assert all(classes == {0, 1} for classes in seen[:8])

@@ -21,16 +21,17 @@ from engine.forward import attention, packable
 from engine.forward.batches import largest_piece
 from engine.models import models
 from engine.models.apply_method import count_parameters, make_trainable, trainable
-from engine.objectives.classification import Classes
+from engine.objectives.classification import ClassObjective
 from engine.objectives.divergence import BesideBase
 from engine.objectives.objectives import TrainedTokens
-from engine.objectives.preference import Preference
+from engine.objectives.preference import PreferenceObjective
 from engine.objectives.references import References
 from engine.rows.labelled import Labels
 from engine.rows.pairs import TokenPairs
 from engine.training.optimizer import Masters
 from store.catalog.methods import METHODS
 from store.contract.errors import ConfigError
+from store.documents.preview import MemoryEstimate
 from tests.engine.rehearsed import (
     BF16,
     CPU,
@@ -90,9 +91,8 @@ def test_more_layers_than_there_are_is_refused() -> None:
 def test_a_model_of_70_billion_parameters_is_estimated_from_its_config() -> None:
     tried, footprint = rehearse(LLAMA_70B, config(per_device_train_batch_size=1))
     assert tried.counts.total == 70_553_706_496
-    memory = estimate.memory(
-        tried.counts, footprint, config(method="qlora"), BF16, CPU, process_gib=0.5, correction=UNTOLD
-    )
+    step = estimate.CountedStep(tried.counts, footprint, config(method="qlora"), BF16, CPU)
+    memory = estimate.memory(step, process_gib=0.5, available_gib=1.0, correction=UNTOLD)
     assert 35 < memory["parts"]["weights"] < 40  # 4 bits of the matrices, 16 of the embeddings
     assert footprint.rehearsed
 
@@ -170,14 +170,14 @@ def test_a_head_and_pairs_are_rehearsed_with_their_own_losses() -> None:
     chosen = config(task="classification")
     token_rows = rows(32, 128)
     head = Rehearsal(architecture, chosen, BF16, "cpu").run(
-        chosen, token_rows, token_rows, Classes(labels, 0)
+        chosen, token_rows, token_rows, ClassObjective(labels, 0)
     )
     answers = Rehearsal(padded(SMALL), config(), BF16, "cpu").run(config(), token_rows, token_rows)
     assert head.rehearsed
     assert head.saved < answers.saved  # no logits over a vocabulary
     pairs = TokenPairs(**vars(token_rows), splits=np.full(32, 64))
     chosen = config(task="dpo")
-    objective = Preference(chosen, References.unknown([pairs]))
+    objective = PreferenceObjective(chosen, References.unknown([pairs]))
     both = Rehearsal(padded(SMALL), chosen, BF16, "cpu").run(chosen, pairs, pairs, objective)
     assert both.rehearsed
     assert both.saved == pytest.approx(answers.saved, rel=0.2)  # two sequences of half the length
@@ -200,10 +200,11 @@ def test_where_nothing_can_be_rehearsed_the_formula_is_near() -> None:
 
 def _memory(
     dtype: torch.dtype = BF16, length: int = 128, of: LlamaConfig = SMOLLM2, **fields: Any
-) -> dict[str, Any]:
+) -> MemoryEstimate:
     chosen = config(**fields)
     tried, footprint = rehearse(of, chosen, dtype, length)
-    return estimate.memory(tried.counts, footprint, chosen, dtype, CPU, process_gib=0.5, correction=UNTOLD)
+    step = estimate.CountedStep(tried.counts, footprint, chosen, dtype, CPU)
+    return estimate.memory(step, process_gib=0.5, available_gib=1.0, correction=UNTOLD)
 
 
 def test_parts_add_up_to_the_peak() -> None:
@@ -239,8 +240,9 @@ def test_runs_of_the_past_move_the_estimate_and_narrow_it() -> None:
     tried, footprint = rehearse(SMOLLM2, config())
     pairs = [correction.MeasuredPrediction(1.0, 1.2, "lora")] * 20
     corrected = correction.correct(pairs, "lora", correction.MEMORY)
+    step = estimate.CountedStep(tried.counts, footprint, config(), BF16, CPU)
     before, after = (
-        estimate.memory(tried.counts, footprint, config(), BF16, CPU, process_gib=0.5, correction=correction)
+        estimate.memory(step, process_gib=0.5, available_gib=1.0, correction=correction)
         for correction in (UNTOLD, corrected)
     )
     assert after["counted_gib"] == before["counted_gib"] == before["peak_gib"]

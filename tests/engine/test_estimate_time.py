@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from engine.costs import estimate
-from engine.costs.calibrate import Rates
+from engine.costs.calibrate import DeviceRates
 from engine.costs.footprint import Rehearsal
 from engine.costs.run_costs import timed_runs
 from engine.diagnostics.statistics import correction
+from store.documents.preview import TimeEstimate
 from tests.engine.rehearsed import BF16, CPU, SMALL, SMOLLM2, config, padded, rehearse
 
-RATES = Rates(4e11, 1e11, 1.2e10, 4e-6)
+RATES = DeviceRates(4e11, 1e11, 1.2e10, 4e-6)
 
 
 def test_time_grows_with_work_and_says_what_it_rests_on() -> None:
@@ -21,9 +22,11 @@ def test_time_grows_with_work_and_says_what_it_rests_on() -> None:
     tried, footprint = rehearse(SMOLLM2, chosen)
     untold = correction.correct([], "lora", correction.TIME)
 
-    def seconds(tokens: float) -> dict[str, Any]:
-        work = estimate.Work(tokens, tokens / 4, tokens / 1024, 10_000, 2_500, 128, 128, 100)
-        return estimate.seconds(tried.counts, footprint, chosen, BF16, CPU, work, RATES, lambda _: untold)
+    step = estimate.CountedStep(tried.counts, footprint, chosen, BF16, CPU)
+
+    def seconds(tokens: float) -> TimeEstimate:
+        work = estimate.RunWork(tokens, tokens / 4, tokens / 1024, 10_000, 2_500, 128, 128, 100)
+        return estimate.seconds(step, work, RATES, lambda _: untold)
 
     short, long = seconds(30_000), seconds(300_000)
     assert short["low_seconds"] < short["seconds"] < short["high_seconds"]
@@ -76,14 +79,13 @@ def test_an_evaluation_is_a_forward() -> None:
 
 def test_making_matrices_dense_takes_time_in_every_pass() -> None:
     untold = correction.correct([], "lora", correction.TIME)
-    work = estimate.Work(1e5, 2e4, 100, 0, 0, 0, 128, 50)
+    work = estimate.RunWork(1e5, 2e4, 100, 0, 0, 0, 128, 50)
 
     def training(**fields: Any) -> float:
         chosen = config(**fields)
         tried, footprint = rehearse(SMOLLM2, chosen)
-        estimated = estimate.seconds(
-            tried.counts, footprint, chosen, BF16, CPU, work, RATES, lambda _: untold
-        )
+        step = estimate.CountedStep(tried.counts, footprint, chosen, BF16, CPU)
+        estimated = estimate.seconds(step, work, RATES, lambda _: untold)
         return float(estimated["parts"]["training"])
 
     linear = Rehearsal(SMOLLM2, config(), BF16, "cpu").counts.linear

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from engine.forward.generation import _steady, _width, answers, continuations
+from engine.forward.generation import Generation, _steady, _width, answers, continuations
 from engine.models import models
 from engine.models.apply_method import make_trainable
 from engine.probes.own_samples import continued
@@ -34,7 +34,7 @@ def test_the_head_is_never_given_rows_with_gaps(
     forward = head.forward
     monkeypatch.setattr(head, "forward", lambda x: (given.append(x), forward(x))[1])
     tokenizer = make_tokenizer()
-    answers(model, tokenizer, ["what is it", "who"], max_new_tokens=3, device="cpu")
+    answers(model, tokenizer, ["what is it", "who"], Generation(3, "cpu"))
     if method == "lora":
         continued(model, tokenizer, [[1, 2, 3], [4, 5, 6]], seed=0, length=3)
     assert len(given) >= 3
@@ -63,10 +63,7 @@ def ways(model: Any, **fields: Any) -> list[list[list[int]]]:
             model,
             tokenizer,
             [encoded[i] for i in order],
-            device="cpu",
-            batch_size=4,
-            max_new_tokens=12,
-            **fields,
+            Generation(12, "cpu", 4, **fields),
         )
         ordered = [tokens for _, tokens in sorted(zip(order, made, strict=True))][:9]
         # shorter ones are padded
@@ -93,7 +90,7 @@ def test_an_answer_in_bf16_is_the_same_whatever_stands_beside_it(wide: Path, met
     assert alone == among == turned
     assert any(len(set(tokens)) > 1 for tokens in alone)
     counted: list[tuple[int, int]] = []
-    answers(model, make_tokenizer(), PROMPTS, max_new_tokens=3, device="cpu", batch_size=4, steady=True,
+    answers(model, make_tokenizer(), PROMPTS, Generation(3, "cpu", 4, steady=True),
             on_token=lambda done, most: counted.append((done, most)))  # fmt: skip
     assert all(done <= most for done, most in counted)
 
@@ -107,9 +104,7 @@ def logits(model: Any, places: list[int], *, steady: bool) -> set[bytes]:
 
     encoded = make_tokenizer()([PROMPTS[i] for i in places], add_special_tokens=False).input_ids
     hook = model.get_output_embeddings().register_forward_hook(keep)
-    continuations(
-        model, make_tokenizer(), encoded, max_new_tokens=1, device="cpu", batch_size=4, steady=steady
-    )
+    continuations(model, make_tokenizer(), encoded, Generation(1, "cpu", 4, steady=steady))
     hook.remove()
     return first_logits
 

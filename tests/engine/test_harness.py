@@ -76,7 +76,7 @@ def test_one_task_never_ends_the_others(home: Home, monkeypatch: pytest.MonkeyPa
 def test_a_request_to_stop_passes(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(monkeypatch, {"facts": Cancelled()})
     with pytest.raises(Cancelled):
-        harness.run(None, None, ["facts"], home, device="cpu", batch_size=1)
+        harness.run(harness.AskedModel(None, None, "cpu", 1), ["facts"], home)
 
 
 @THERE
@@ -90,7 +90,8 @@ def test_a_task_of_the_home_folder_is_run_by_the_harness(home: Home, monkeypatch
         text = CAPITALS.replace("FILE", str(file)).replace("task: capitals", f"task: {name}")
         (home.tasks / f"{name}.yaml").write_text(text)
     model, tokenizer = make_model(tie_word_embeddings=False).eval(), make_tokenizer()
-    result = harness.run(model, tokenizer, ["capitals", "broken"], home, device="cpu", batch_size=2, limit=5)
+    asked = harness.AskedModel(model, tokenizer, "cpu", 2, limit=5)
+    result = harness.run(asked, ["capitals", "broken"], home)
     acc = next(metric for metric in result.scored if metric.name == "task/capitals/acc")
     (measured,) = result.choices[0]
     assert acc.scores.tolist() == measured.correct.tolist()

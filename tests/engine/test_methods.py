@@ -13,7 +13,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from engine.forward.generation import answers
+from engine.forward.generation import Generation, answers
 from engine.forward.losses import row_losses
 from engine.jobs import train
 from engine.models import matrices, models, saving
@@ -128,7 +128,7 @@ def test_trains_saves_loads_and_answers(home: Home, variant: str) -> None:
         home, "rows", columns=["messages"], row_ids=np.array([p["row_id"] for p in predictions])
     )
     rendered = [render_prompt(tokenizer, chat) for chat in asked["messages"].to_pylist()]
-    completions = answers(model, tokenizer, [r[0] for r in rendered if r], max_new_tokens=4, device="cpu")
+    completions = answers(model, tokenizer, [r[0] for r in rendered if r], Generation(4, "cpu"))
     assert completions == [p["tuned"] for p in predictions]
 
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from engine.forward import packable
-from engine.forward.batches import Batch, collate
+from engine.forward.batches import TokenBatch, collate
 from engine.forward.loss import loss_sum, picked_logits
 from engine.models import models
 from engine.models.apply_method import make_trainable
@@ -19,7 +19,7 @@ from tests.engine.packed_rows import LONGEST, OTHERS, base, config, rows, stirre
 from tests.tiny import write_model
 
 
-def apart(model: Any, batch: Batch) -> torch.Tensor:
+def apart(model: Any, batch: TokenBatch) -> torch.Tensor:
     """The loss by the model's own forward, a row at a time."""
     total, first = torch.zeros(()), 0
     for inputs, picked, length in zip(batch.inputs, batch.picked, batch.lengths, strict=True):

@@ -77,7 +77,7 @@ def test_it_can_be_rehearsed_without_numbers(method: str) -> None:
     """What a step keeps is the same without numbers, and less than the model's own keeps."""
     batch = collate(rows(), np.arange(6))
 
-    def keeps(device: str) -> tuple[rehearsal.Step, bool]:
+    def keeps(device: str) -> tuple[rehearsal.RehearsedStep, bool]:
         packed_attention.future.cache_clear()  # masks stay for the next step
         model = base().to(device)
         model.tie_weights()  # moving to the meta device unties them

@@ -15,7 +15,7 @@ from engine.evidence import weights
 from engine.jobs import train
 from engine.models.apply_method import base_model, make_trainable
 from engine.probes import general, own_samples, requests
-from engine.probes.probes import SEEN, Measured, spread
+from engine.probes.probes import SEEN, ProbeMeasurement, spread
 from engine.probes.suite import suite_texts
 from engine.signals.texts.answers import refuses
 from engine.training import probing
@@ -241,11 +241,11 @@ def test_pairs_are_told_apart_by_answer_and_margin(home: Home, monkeypatch: pyte
 
 
 def test_measured_items_are_read_back() -> None:
-    measured = Measured(
+    measured = ProbeMeasurement(
         "prose", ["a", "b"], ["x", "y"], np.array([1.0, 2.0]), np.array([3, 4]), np.array([1, 0]),
         np.zeros(2, np.int32), np.full(2, -1, np.int32),
     )  # fmt: skip
-    again = Measured.of(measured.table(step=3))
+    again = ProbeMeasurement.of(measured.table(step=3))
     assert (list(again.items), again.loss_sum.tolist(), again.tokens.tolist()) == (
         ["a", "b"],
         [1.0, 2.0],

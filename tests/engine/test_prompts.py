@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from engine.forward.batches import collate
-from engine.forward.generation import answers
+from engine.forward.generation import Generation, answers
 from engine.forward.loss import picked_logits
 from engine.models import models
 from engine.models.apply_method import make_trainable
@@ -61,7 +61,7 @@ def test_answers_are_those_that_training_saw(folder: Path, method: str) -> None:
     model = prompted(folder, method)
     tokenizer = models.load_tokenizer(str(folder))
     asked = ["<|im_start|>user\nA<|im_end|>\n", "<|im_start|>user\nLonger one<|im_end|>\n"]
-    completions = answers(model, tokenizer, asked, max_new_tokens=1, device="cpu")
+    completions = answers(model, tokenizer, asked, Generation(1, "cpu"))
     for prompt, answer in zip(asked, completions, strict=True):
         ids = torch.tensor([tokenizer(prompt, add_special_tokens=False).input_ids])
         with torch.no_grad():

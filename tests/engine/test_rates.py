@@ -63,7 +63,7 @@ def test_the_best_rates_are_kept_by_size(tmp_path: Path, monkeypatch: pytest.Mon
     seconds = iter([2.0] * 4 + [4.0] * 4 + [1.0] * 4 + [4.0] * 4)
     monkeypatch.setattr(calibrate, "_best", lambda *_: next(seconds))
 
-    def rates(shape: tuple[int, int, int] = SHAPE) -> calibrate.Rates:
+    def rates(shape: tuple[int, int, int] = SHAPE) -> calibrate.DeviceRates:
         return calibrate.rates(home, CPU, torch.float32, shape, 64)
 
     first, slower, faster = rates(), rates(), rates()

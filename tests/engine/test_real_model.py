@@ -13,7 +13,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from engine.forward.generation import answers
+from engine.forward.generation import Generation, answers
 from engine.jobs import train
 from engine.models import bundled
 from engine.models.bundled import count_parameters
@@ -114,9 +114,7 @@ def test_an_answer_in_bf16_is_the_same_whatever_stands_beside_it(home: Home) -> 
     rendered = [text for row in rows if (prompt := render_prompt(tokenizer, row)) for text in prompt[:1]]
 
     def answers_by_text(texts: list[str]) -> dict[str, str]:
-        completions = answers(
-            model, tokenizer, texts, max_new_tokens=16, device="cpu", batch_size=4, steady=True
-        )
+        completions = answers(model, tokenizer, texts, Generation(16, "cpu", 4, steady=True))
         return dict(zip(texts, completions, strict=True))
 
     few, among, turned = (

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from engine.probes import general
-from engine.probes.base_answers import Remembered
+from engine.probes.base_answers import CachedProbe
 from store.contract.home import Home
 from tests.tiny import make_model, make_tokenizer, write_model
 
@@ -47,7 +47,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def ask(asked: Any, home: Home, folder: Path, *, seed: int = 0, batch_size: int = 8) -> Any:
-    probe = Remembered(asked, home, TOKENIZER, folder)
+    probe = CachedProbe(asked, home, TOKENIZER, folder)
     return probe.measure(make_model(seed), batch_size=batch_size, device=CPU)
 
 
@@ -77,10 +77,10 @@ def test_a_part_is_known_with_the_whole(home: Home, folder: Path) -> None:
     whole = general.questions(TOKENIZER, 200).part(12)
     part = whole.part(4)
     model, how = make_model(), {"batch_size": 8, "device": CPU}
-    small = Remembered(part, home, TOKENIZER, folder, whole)
-    assert not small.known(model, 8, CPU)
-    of_whole = Remembered(whole, home, TOKENIZER, folder).measure(model, **how)
-    assert small.known(model, 8, CPU)
+    small = CachedProbe(part, home, TOKENIZER, folder, whole)
+    assert not small.is_cached(model, 8, CPU)
+    of_whole = CachedProbe(whole, home, TOKENIZER, folder).measure(model, **how)
+    assert small.is_cached(model, 8, CPU)
     of_part = small.measure(model, **how)
     asked = part.measure(model, **how)
     assert list(of_part.items) == list(asked.items)

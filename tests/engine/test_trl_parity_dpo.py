@@ -13,7 +13,6 @@ import torch
 
 from engine.forward.batches import epoch_steps
 from engine.models.apply_method import make_trainable
-from engine.objectives.preference import Preference
 from engine.objectives.references import References
 from engine.rows.pairs import TokenPairs, join
 from engine.rows.render import render

@@ -11,7 +11,7 @@ import pytest
 
 from engine.diagnostics.memorisation.extraction import NEAR, similarity
 from engine.evidence import extraction_prompts
-from engine.forward.generation import continuations
+from engine.forward.generation import Generation, continuations
 from engine.forward.losses import row_losses
 from engine.jobs import train
 from engine.rows.render import render
@@ -73,7 +73,7 @@ def test_what_is_written_is_what_the_model_goes_on_with() -> None:
     model = make_model().eval()
     some, measured = passages(model)
     completions = extraction_prompts.write(model, make_tokenizer(), some, {"train": measured}, device="cpu")
-    plain = continuations(model, make_tokenizer(), [p.given for p in some], max_new_tokens=50, device="cpu")
+    plain = continuations(model, make_tokenizer(), [p.given for p in some], Generation(50, "cpu"))
     for passage, completion, whole in zip(some, completions, plain, strict=True):
         text = make_tokenizer().decode(whole[: len(passage.wanted)], skip_special_tokens=True)
         assert text.startswith(completion.text) if not completion.whole else text == completion.text

@@ -28,7 +28,9 @@ def home(tmp_path: Path) -> Home:
     return Home(tmp_path / "home").create()
 
 
-def look(folder: Path, home: Home, *, headed: bool = False, seconds: float = 60.0) -> weight_files.Look:
+def look(
+    folder: Path, home: Home, *, headed: bool = False, seconds: float = 60.0
+) -> weight_files.WeightCheck:
     architecture = models.load_config(str(folder))
     if headed:
         architecture = models.name_labels(architecture, ["a", "b", "c"], 2)
@@ -138,7 +140,7 @@ def test_what_was_looked_at_is_not_looked_at_again_until_it_changes(
 
 
 def test_a_preview_says_how_much_is_left_to_look_at() -> None:
-    facts = Mock(spec=problems.Facts, look=weight_files.Look(2**30, 3 * 2**30, "it is quantised"))
+    facts = Mock(spec=problems.Facts, look=weight_files.WeightCheck(2**30, 3 * 2**30, "it is quantised"))
     levels = [(each["level"], each["field"]) for each in problems.of_weights(facts)]
     assert levels == [("warning", "model")] * 2
     assert "in 1.0 of 3.0 GiB" in problems.of_weights(facts)[1]["message"]

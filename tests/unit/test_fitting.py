@@ -22,6 +22,7 @@ def need(change: dict[str, Any]) -> tuple[float, float] | None:
     return peak, 1.1 * peak
 
 
+SETTINGS = fitting.MemorySettings(batch_size=8, accumulation=2, checkpointing=False, max_length=512)
 LORA, QLORA = ({"method": method, "learning_rate": None} for method in ("lora", "qlora"))
 
 

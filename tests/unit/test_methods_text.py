@@ -38,3 +38,9 @@ def test_each_default_rate_is_one_at_which_the_method_is_known_to_work() -> None
         assert all(low <= rate <= high for _, rate in method.rate)
         assert [least for least, _ in method.rate] == sorted({least for least, _ in method.rate})
         assert method.rate[0][0] == 0
+
+
+def test_every_adapter_scales_one_factor_on_the_line_from_the_base_or_says_why_there_is_none() -> None:
+    adapters = {name: method for name, method in METHODS.items() if method.adapter}
+    assert [name for name, method in adapters.items() if bool(method.factor) == bool(method.no_line)] == []
+    assert not any(method.factor for method in METHODS.values() if not method.adapter)

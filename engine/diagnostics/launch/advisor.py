@@ -8,29 +8,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import special
 
 from engine.diagnostics.phrasing import interval, number, plural
-
-Option = Mapping[str, Any]
+from store.documents.advice import AdviceOption, PastOfMethod, Recommendation
+from store.documents.run import MeasuredRun
 
 # LoRA is within the noise of full fine-tuning up to instruction sets of this size, and
 # forgets less (Biderman et al. 2024); from there on full fine-tuning learns more, where it fits.
 MANY_TOKENS = 20_000_000  # trained tokens over the run
 SMALL_ROWS = 2_000
-TIMES = ("low_seconds", "seconds", "high_seconds")
-FIRST, LIGHT, WHOLE = "lora", "qlora", "full"
+FIRST_METHOD, LIGHT_METHOD, WHOLE_METHOD = "lora", "qlora", "full"  # that the rules name
 
 
-def recommend(options: Sequence[Option], *, train_rows: int, trained_tokens: float) -> dict[str, Any]:
-    """{"method": name or None, "sentence", "reasons": [..]} of options.
+@dataclass(frozen=True)
+class TriedMethod:
+    """An option that runs of the past measured with an interval of their gain."""
 
-    An option: method, title, peak_gib, high_gib, available_gib, fits, problem (why it can't be used, or ""),
-    and past: {"gain", "low", "high", "unit", "runs", "n"} of runs with it on model and rows, or None.
-    train_rows: of the data; trained_tokens: over the whole run."""
+    option: AdviceOption
+    gain: float
+    low: float
+    high: float
+    unit: str
+    runs: int
+
+
+def recommend(options: Sequence[AdviceOption], *, train_rows: int, trained_tokens: float) -> Recommendation:
+    """One of the options, or none. train_rows: of the data; trained_tokens: over the whole run."""
     usable = {o["method"]: o for o in options if not o["problem"]}
     fitting = {name: o for name, o in usable.items() if o["fits"]}
     if not fitting:
@@ -38,28 +45,31 @@ def recommend(options: Sequence[Option], *, train_rows: int, trained_tokens: flo
     measured = _measured_best(list(fitting.values()))
     if measured:
         return measured
-    if WHOLE in fitting and trained_tokens >= MANY_TOKENS:
-        return _said(
-            fitting[WHOLE],
+    if WHOLE_METHOD in fitting and trained_tokens >= MANY_TOKENS:
+        return _taking(
+            fitting[WHOLE_METHOD],
             f"The run trains on {trained_tokens / 1e6:,.0f} million tokens: from about"
             f" {MANY_TOKENS / 1e6:,.0f} million on, training every weight learns more than an adapter.",
-            _room(fitting[WHOLE]),
+            _room(fitting[WHOLE_METHOD]),
             "It forgets more of what the model knew: look at that after the run.",
         )
-    if FIRST in fitting:
-        return _said(
-            fitting[FIRST], _of_size(train_rows, trained_tokens), _room(fitting[FIRST]), *_beside(usable)
+    if FIRST_METHOD in fitting:
+        return _taking(
+            fitting[FIRST_METHOD],
+            _of_size(train_rows, trained_tokens),
+            _room(fitting[FIRST_METHOD]),
+            *_beside(usable),
         )
-    if LIGHT in fitting:
-        reasons = [_room(fitting[LIGHT])]
-        if FIRST in usable:
-            reasons.insert(0, f"LoRA itself does not fit: {_need(usable[FIRST])}.")
-        return _said(fitting[LIGHT], *reasons)
+    if LIGHT_METHOD in fitting:
+        reasons = [_room(fitting[LIGHT_METHOD])]
+        if FIRST_METHOD in usable:
+            reasons.insert(0, f"LoRA itself does not fit: {_need(usable[FIRST_METHOD])}.")
+        return _taking(fitting[LIGHT_METHOD], *reasons)
     least = min(fitting.values(), key=lambda o: o["peak_gib"])
-    return _said(least, "LoRA and QLoRA do not fit; of what fits, this needs the least.", _room(least))
+    return _taking(least, "LoRA and QLoRA do not fit; of what fits, this needs the least.", _room(least))
 
 
-def _said(option: Option, *reasons: str) -> dict[str, Any]:
+def _taking(option: AdviceOption, *reasons: str) -> Recommendation:
     return {
         "method": option["method"],
         "sentence": f"Take {option['title']}.",
@@ -67,34 +77,40 @@ def _said(option: Option, *reasons: str) -> dict[str, Any]:
     }
 
 
-def _measured_best(options: Sequence[Option]) -> dict[str, Any] | None:
+def _measured_best(options: Sequence[AdviceOption]) -> Recommendation | None:
     """The method whose measured gain lies above every other's interval; two methods must have been tried."""
     tried = _tried(options)
     if len(tried) < 2:
         return None
     best, *others = tried
-    if any(best["past"]["low"] <= other["past"]["high"] for other in others):
+    if any(best.low <= other.high for other in others):
         return None
     second = others[0]
-    return _said(
-        best,
-        f"On this model and these rows it {'gained most' if best['past']['gain'] >= 0 else 'lost least'}:"
+    return _taking(
+        best.option,
+        f"On this model and these rows it {'gained most' if best.gain >= 0 else 'lost least'}:"
         f" {_gain(best)}, against {_gain(second)} with"
-        f" {second['title']}.",
-        _room(best),
+        f" {second.option['title']}.",
+        _room(best.option),
     )
 
 
-def _tried(options: Sequence[Option]) -> list[Option]:
+def _tried(options: Sequence[AdviceOption]) -> list[TriedMethod]:
     """Those that runs of the past measured with an interval, the one that gained most first."""
-    tried = [o for o in options if o["past"] and o["past"]["low"] is not None]
-    return sorted(tried, key=lambda o: -o["past"]["gain"])
+    tried = []
+    for option in options:
+        past = option["past"]
+        if past is None or past["gain"] is None or past["low"] is None or past["high"] is None:
+            continue
+        tried.append(
+            TriedMethod(option, past["gain"], past["low"], past["high"], past["unit"] or "", past["runs"])
+        )
+    return sorted(tried, key=lambda method: -method.gain)
 
 
-def _gain(option: Option) -> str:
-    past = option["past"]
-    bounds = interval(past["low"], past["high"], 2)
-    return f"{number(past['gain'], 2)} {past['unit']} ({bounds}, {plural(past['runs'], 'run')})"
+def _gain(tried: TriedMethod) -> str:
+    bounds = interval(tried.low, tried.high, 2)
+    return f"{number(tried.gain, 2)} {tried.unit} ({bounds}, {plural(tried.runs, 'run')})"
 
 
 def _of_size(rows: int, tokens: float) -> str:
@@ -115,28 +131,28 @@ def _tokens(count: float) -> str:
     return f"{count / 1e6:,.1f} million" if count >= 1e5 else f"{count:,.0f}"
 
 
-def _beside(usable: Mapping[str, Option]) -> list[str]:
+def _beside(usable: Mapping[str, AdviceOption]) -> list[str]:
     """Why not the methods next to it."""
-    said = []
-    if WHOLE in usable and not usable[WHOLE]["fits"]:
-        said.append(f"{usable[WHOLE]['title']} does not fit: {_need(usable[WHOLE])}.")
+    sentences = []
+    if WHOLE_METHOD in usable and not usable[WHOLE_METHOD]["fits"]:
+        sentences.append(f"{usable[WHOLE_METHOD]['title']} does not fit: {_need(usable[WHOLE_METHOD])}.")
     tried = _tried(list(usable.values()))
-    if any(tried[0]["past"]["low"] <= other["past"]["high"] for other in tried[1:]):
-        said.append(
+    if any(tried[0].low <= other.high for other in tried[1:]):
+        sentences.append(
             "Runs with other methods on these rows do not tell them apart yet: their intervals overlap."
         )
-    return said
+    return sentences
 
 
-def _need(option: Option) -> str:
+def _need(option: AdviceOption) -> str:
     return f"it needs up to {option['high_gib']:.1f} GiB of {option['available_gib']:.1f} that are free"
 
 
-def _room(option: Option) -> str:
+def _room(option: AdviceOption) -> str:
     return f"It fits: {_need(option)}."
 
 
-def _nothing_fits(options: Sequence[Option]) -> dict[str, Any]:
+def _nothing_fits(options: Sequence[AdviceOption]) -> Recommendation:
     if not options:
         return {"method": None, "sentence": "No method can be used here.", "reasons": []}
     least = min(options, key=lambda o: o["high_gib"])
@@ -151,7 +167,7 @@ def _nothing_fits(options: Sequence[Option]) -> dict[str, Any]:
     }
 
 
-def past_of(runs: Sequence[Mapping[str, Any]], method: str) -> dict[str, Any] | None:
+def past_of(runs: Sequence[MeasuredRun], method: str) -> PastOfMethod | None:
     """What runs with one method on one model and data set measured: their mean gain with its interval,
     medians of memory (GiB) and time (s); None without such a run."""
     mine = [run for run in runs if run["method"] == method]
@@ -183,21 +199,27 @@ def _mean_gain(gains: Sequence[Mapping[str, float]]) -> tuple[float, float, floa
     return mean, mean - math.hypot(below, seeds), mean + math.hypot(above, seeds)
 
 
-def watts(runs: Sequence[Mapping[str, Any]]) -> float | None:
+def watts(runs: Sequence[MeasuredRun]) -> float | None:
     """Mean power over the runs whose energy was counted; None where none was."""
-    known = [(r["energy_wh"], r["run_seconds"]) for r in runs if r.get("energy_wh") and r.get("run_seconds")]
-    return 3600 * sum(e for e, _ in known) / sum(s for _, s in known) if known else None
+    counted = [(run["energy_wh"] or 0.0, run["run_seconds"] or 0.0) for run in runs]
+    counted = [(energy, seconds) for energy, seconds in counted if energy and seconds]
+    if not counted:
+        return None
+    return 3600 * sum(energy for energy, _ in counted) / sum(seconds for _, seconds in counted)
 
 
-def cost(option: Option, per_hour: float | None) -> tuple[float, float, float] | None:
+def cost(option: AdviceOption, per_hour: float | None) -> tuple[float, float, float] | None:
     """What a run would cost at this price: low, expected, high; None where price or time is unknown."""
     if per_hour is None or option["problem"]:
         return None
-    low, expected, high = (option[name] / 3600 * per_hour for name in TIMES)
+    seconds = option["low_seconds"], option["seconds"], option["high_seconds"]
+    low, expected, high = (each / 3600 * per_hour for each in seconds)
     return low, expected, high
 
 
 def _median(values: Sequence[float | None]) -> float | None:
-    known = sorted(v for v in values if v is not None)
-    middle = len(known) // 2
-    return None if not known else known[middle] if len(known) % 2 else (known[middle - 1] + known[middle]) / 2
+    ranked = sorted(v for v in values if v is not None)
+    middle = len(ranked) // 2
+    if not ranked:
+        return None
+    return ranked[middle] if len(ranked) % 2 else (ranked[middle - 1] + ranked[middle]) / 2

@@ -71,6 +71,17 @@ class HigherRows(TypedDict):
     same: int
 
 
+class WholeFigure(TypedDict, total=False):
+    """What is said of a figure that no row has a share in."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    why: str  # there is no interval
+    details: dict[str, Any]
+
+
 @dataclass
 class Scored:
     """`scores` [rows], NaN where there is none; `reasons`: place of a row without a score -> why.

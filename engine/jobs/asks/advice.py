@@ -6,34 +6,34 @@ can't be used with these settings is in the answer with the reason."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from engine.costs.planned_run import Question
+from engine.costs.planned_run import PlannedRun
 from engine.diagnostics.launch import advisor
 from engine.worker.job import Job
 from store.catalog.methods import HELD, METHOD_FIELDS, METHODS
 from store.config.refusals import refusals
 from store.config.train_config import TrainConfig
 from store.contract.errors import ConfigError
+from store.documents.advice import Advice, AdviceOption
+from store.documents.run import MeasuredRun
 
-Run = dict[str, Any]
 # Fields whose default is the method's. Where a method reads how the base is held, that stays as it was said.
 OWN = {"learning_rate", "weight_decay", *METHOD_FIELDS} - set(HELD)
 SHOWN = 50  # runs whose predictions are held against what they measured
 
 
-def run(job: Job) -> dict[str, Any]:
+def run(job: Job) -> Advice:
     """Answer the document of docs/architecture.md for {"config", "fingerprint", "split"}."""
-    question = Question(job)
-    costs = question.costs
-    alike = [run for run in job.config.get("past", ()) if _same_rows(run, question)]
+    planned = PlannedRun(job)
+    costs = planned.costs
+    alike = [run for run in job.config.get("past", ()) if _same_rows(run, planned)]
     power = advisor.watts(costs.past)
-    options = [_option(question, name, alike, power) for name in METHODS]
+    options = [_option(planned, name, alike, power) for name in METHODS]
     tokens = max((o["trained_tokens"] for o in options if not o["problem"]), default=0.0)
     return {
         "options": options,
         "recommendation": advisor.recommend(options, train_rows=costs.train_rows, trained_tokens=tokens),
-        "rows": costs.rows,
+        "rows": costs.part_rows,
         "past_runs": len(alike),
         "available_gib": costs.available_gib(),
         "watts": power,
@@ -42,23 +42,30 @@ def run(job: Job) -> dict[str, Any]:
     }
 
 
-def _option(question: Question, method: str, alike: Sequence[Run], power: float | None) -> dict[str, Any]:
+def _option(
+    planned: PlannedRun, method: str, alike: Sequence[MeasuredRun], power: float | None
+) -> AdviceOption:
     """One row of the table; a method that can't be used has its `problem`, and no figures."""
-    option: dict[str, Any] = {"method": method, "title": METHODS[method].title, "problem": ""}
-    option["past"] = advisor.past_of(alike, method)
+    option = AdviceOption(
+        method=method, title=METHODS[method].title, problem="", past=advisor.past_of(alike, method)
+    )
     try:
-        config = _with_method(question.said, method)
-        if refused := refusals(config, question.architecture.model_type):
-            return option | {"problem": refused[0][1]}
-        cost = question.cost(config)
+        config = _with_method(planned.config, method)
+        if refused := refusals(config, planned.architecture.model_type):
+            return {**option, "problem": refused[0][1]}
+        cost = planned.cost(config)
         memory, time = cost.memory(), cost.time()
     except ConfigError as error:
-        return option | {"problem": str(error)}
-    hours = [time[name] / 3600 for name in ("low_seconds", "seconds", "high_seconds")]
-    _, trained = question.costs.epoch("train")
-    keys = ("peak_gib", "low_gib", "high_gib", "available_gib", "fits")
-    return option | {
-        **{name: memory[name] for name in keys},
+        return {**option, "problem": str(error)}
+    hours = [seconds / 3600 for seconds in (time["low_seconds"], time["seconds"], time["high_seconds"])]
+    _, trained = planned.costs.epoch("train")
+    return {
+        **option,
+        "peak_gib": memory["peak_gib"],
+        "low_gib": memory["low_gib"],
+        "high_gib": memory["high_gib"],
+        "available_gib": memory["available_gib"],
+        "fits": memory["fits"],
         "seconds": time["seconds"],
         "low_seconds": time["low_seconds"],
         "high_seconds": time["high_seconds"],
@@ -73,18 +80,18 @@ def _option(question: Question, method: str, alike: Sequence[Run], power: float 
     }
 
 
-def _with_method(said: TrainConfig, method: str) -> TrainConfig:
+def _with_method(config: TrainConfig, method: str) -> TrainConfig:
     """The config with another method, and what that method has of its own left to its defaults."""
-    fields = said.model_dump(exclude_unset=True)
-    if method != said.method:
+    fields = config.model_dump(exclude_unset=True)
+    if method != config.method:
         unread = set(HELD) - set(METHODS[method].fields)
         fields = {name: value for name, value in fields.items() if name not in OWN | unread}
     return TrainConfig.parse(fields | {"method": method})
 
 
-def _same_rows(run: Run, question: Question) -> bool:
+def _same_rows(run: MeasuredRun, planned: PlannedRun) -> bool:
     """A run of the same task with the same model on the same rows, as many of them."""
-    rows, train_rows, said = run["train_rows"], question.costs.train_rows, question.said
-    same = (run["model"], run["task"]) == (said.model, said.task)
-    same = same and run["data_fingerprint"] == question.fingerprint
+    rows, train_rows, config = run["train_rows"], planned.costs.train_rows, planned.config
+    same = (run["model"], run["task"]) == (config.model, config.task)
+    same = same and run["data_fingerprint"] == planned.fingerprint
     return bool(same and rows and abs(rows - train_rows) <= 0.01 * train_rows)

@@ -7,13 +7,11 @@ that it is; all else is in `problems`.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 
-from engine.costs.planned_run import Question
-from engine.costs.run_costs import Cost
+from engine.costs.planned_run import PlannedRun
+from engine.costs.run_costs import ConfigCost
 from engine.data.deal import leakage
 from engine.models import continued, memory
 from engine.models.precision import choose_dtype, dtype_name
@@ -22,41 +20,40 @@ from engine.probes import general_rows
 from engine.problems import class_problems, problems
 from engine.rows import masks
 from engine.rows.render import render
-from engine.rows.tokens import rendered_row
 from engine.rows.tool_turns import has_tools, knows_tools
 from engine.worker.job import Job
 from store.catalog.methods import METHODS
+from store.documents.preview import Preview, ReplayPlan
+from store.documents.rendering import RenderedRow
 
 
-def run(job: Job) -> dict[str, Any]:
+def run(job: Job) -> Preview:
     """Answer the document of docs/architecture.md for {"config", "fingerprint", "split", "row"}."""
-    question = Question(job)
-    whole, limit, classes = question.whole, question.limit, question.classes
-    cost = question.cost(question.said)
-    document = _document(cost, question.parts["train"], limit)
-    document["leaks"] = leakage.within(job.home, question.fingerprint, question.dealt)
-    document["keeping_all"] = prepare.keeping_all(whole["train"], limit, question.positions)
-    document["row"] = rendered_row(question.tokenizer, whole["train"], limit, int(job.config.get("row", 0)))
-    document["fitting"] = [] if document["memory"]["fits"] else question.costs.fitting(cost, limit)
-    found = problems.find(_facts(question, cost, document))
-    if classes:
+    planned = PlannedRun(job)
+    cost = planned.cost(planned.config)
+    row = shown(planned.tokenizer, planned.whole["train"], planned.limit, int(job.config.get("row", 0)))
+    document = _document(planned, cost, row)
+    problem_list = problems.find(_facts(planned, cost, document))
+    if classes := planned.classes:
         document["classes"] = classes.document()
-        document["row"]["label"] = classes.labels.text_of(np.array([document["row"]["row_id"]]))[0]
-        found = [*found, *class_problems.find(classes)]
-    document["problems"] = sorted(found, key=lambda problem: problem["level"])
+        row["label"] = classes.labels.text_of(np.array([row["row_id"]]))[0]
+        problem_list = [*problem_list, *class_problems.find(classes)]
+    document["problems"] = sorted(problem_list, key=lambda problem: problem["level"])
     return document
 
 
-def _document(cost: Cost, train: prepare.Part, limit: int) -> dict[str, Any]:
-    """The numbers of a preview; those of the whole set are scaled up from the rows that were counted."""
-    costs, counts = cost.costs, cost.counts
+def _document(planned: PlannedRun, cost: ConfigCost, row: RenderedRow) -> Preview:
+    """All but the problems, which are found in it; numbers of the whole set are scaled up from the rows that
+    were counted."""
+    costs, counts, limit, train = cost.costs, cost.counts, planned.limit, planned.parts["train"]
+    memory_estimate = cost.memory()
     tokens, trained = costs.epoch("train")
     return {
         "config": cost.config.model_dump(),
         "method": METHODS[cost.config.method].title,
         "trainable_parameters": round(counts.trainable),
         "total_parameters": round(counts.total + counts.added),
-        "rows": costs.rows,
+        "rows": costs.part_rows,
         "counted_rows": len(train.whole),
         "tokens_per_epoch": round(tokens),
         "trained_tokens_per_epoch": round(trained),
@@ -67,13 +64,18 @@ def _document(cost: Cost, train: prepare.Part, limit: int) -> dict[str, Any]:
         "replay": _replay(cost),
         "steps": cost.steps,
         "steps_per_epoch": cost.per_epoch,
-        "memory": cost.memory(),
+        "memory": memory_estimate,
         "time": cost.time(),
         "dtype": dtype_name(cost.dtype),
+        "leaks": leakage.within(planned.job.home, planned.fingerprint, planned.dealt),
+        "keeping_all": prepare.keeping_all(planned.whole["train"], limit, planned.positions),
+        "row": row,
+        "fitting": [] if memory_estimate["fits"] else costs.fitting(cost, limit),
+        "problems": [],
     }
 
 
-def _replay(cost: Cost) -> dict[str, Any] | None:
+def _replay(cost: ConfigCost) -> ReplayPlan | None:
     """The general rows that the whole run trains beside those of the data set; None without."""
     if (replay := cost.replay) is None:
         return None
@@ -83,19 +85,19 @@ def _replay(cost: Cost) -> dict[str, Any] | None:
     return {"from": name, "rows": replay.count, "tokens": tokens, "trained_tokens": trained}
 
 
-def _facts(question: Question, cost: Cost, document: dict[str, Any]) -> problems.Facts:
+def _facts(planned: PlannedRun, cost: ConfigCost, document: Preview) -> problems.Facts:
     """What problems are found in. Texts with labels have no answers that could be looked at."""
-    job, config, device = question.job, cost.config, question.device
-    answers = question.kind != "text" and not question.classes
-    parts, earlier = question.parts, question.earlier
+    job, config, device = planned.job, cost.config, planned.device
+    answers = planned.kind != "text" and not planned.classes
+    parts, earlier = planned.parts, planned.earlier
     free, total = memory.available_gib(device)
     return problems.Facts(
         config=config,
-        kind="text" if question.classes else question.kind,
-        model_type=question.architecture.model_type,
+        kind="text" if planned.classes else planned.kind,
+        model_type=planned.architecture.model_type,
         device=device.type,
         fast_bf16=choose_dtype("auto", device) == torch.bfloat16,
-        own_template=question.tokenizer.has_own_template or bool(question.classes),
+        own_template=planned.tokenizer.has_own_template or bool(planned.classes),
         rows=document["rows"],
         leaks=document["leaks"],
         counted=document["counted_rows"],
@@ -103,36 +105,36 @@ def _facts(question: Question, cost: Cost, document: dict[str, Any]) -> problems
         lost_tokens=document["lost_tokens"],
         reasons=parts["train"].whole.reason_counts,
         unjudged=not len(parts["validation"].rows),
-        checks=_check(question) if answers else None,
-        max_length=question.limit,
-        positions=question.positions,
+        checks=_check(planned) if answers else None,
+        max_length=planned.limit,
+        positions=planned.positions,
         steps=document["steps"],
         memory_low=document["memory"]["low_gib"],
         memory_high=document["memory"]["high_gib"],
         available=free,
         device_total=total,
-        seen_before=continued.trained_before(earlier, question.fingerprint, question.dealt) if earlier else 0,
+        seen_before=continued.trained_before(earlier, planned.fingerprint, planned.dealt) if earlier else 0,
         packed=cost.packed,
         keeping_all=document["keeping_all"],
-        tools_written=answers and _tools_written(job, question),
-        look=question.look,
+        tools_written=answers and _tools_written(job, planned),
+        look=planned.look,
     )
 
 
-def _tools_written(job: Job, question: Question) -> bool:
+def _tools_written(job: Job, planned: PlannedRun) -> bool:
     """Whether the first rows call functions of which the template knows nothing."""
-    load = prepare.loader(job.home, question.fingerprint, "chat")
-    row_ids = question.whole["train"].row_ids
+    load = prepare.loader(job.home, planned.fingerprint, "chat")
+    row_ids = planned.whole["train"].row_ids
     first = row_ids[row_ids >= 0][: masks.MOST]  # without canaries
-    return not knows_tools(question.tokenizer) and any(map(has_tools, load(first)))
+    return not knows_tools(planned.tokenizer) and any(map(has_tools, load(first)))
 
 
-def _check(question: Question) -> masks.Checks:
+def _check(planned: PlannedRun) -> masks.Checks:
     """The trained tokens of the first training rows, held against what was said in them; of pairs those of
     the chosen answers, rendered as rows of conversations."""
-    tokenizer, train = question.tokenizer, question.whole["train"]
+    tokenizer, train = planned.tokenizer, planned.whole["train"]
     some = train.take(np.flatnonzero(train.row_ids >= 0)[: masks.MOST])
-    messages = prepare.loader(question.job.home, question.fingerprint, "chat")(some.row_ids)
-    if question.said.task == "dpo":
+    messages = prepare.loader(planned.job.home, planned.fingerprint, "chat")(some.row_ids)
+    if planned.config.task == "dpo":
         some = render(tokenizer, some.row_ids, messages)
     return masks.check(tokenizer, messages, some)

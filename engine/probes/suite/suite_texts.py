@@ -20,7 +20,7 @@ PASSAGE = "== "  # begins the line before a passage: its id, a colon, its topic
 
 
 @dataclass(frozen=True)
-class Passage:
+class ProsePassage:
     """A piece of plain prose. `register` is the kind of text, the name of its file."""
 
     id: str
@@ -34,7 +34,7 @@ class Suite:
     """All items and passages. `fingerprint` tells one version of them from another."""
 
     items: tuple[Item, ...]
-    passages: tuple[Passage, ...]
+    passages: tuple[ProsePassage, ...]
     fingerprint: str
 
     @property
@@ -49,35 +49,35 @@ def load() -> Suite:
     items = tuple(item for name, text in _files("items", ".tsv") for item in read_items(name, text))
     check(items)
     passages = tuple(p for name, text in _files("prose", ".txt") for p in read_passages(name, text))
-    told = [[asdict(item) | {"prompt": item.prompt} for item in items], [asdict(p) for p in passages]]
-    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    contents = [[asdict(item) | {"prompt": item.prompt} for item in items], [asdict(p) for p in passages]]
+    digest = hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
     return Suite(items, passages, digest[:16])
 
 
 def read_items(category: str, text: str) -> list[Item]:
     """The items of a file. Raises DataError for a line with fewer than three fields."""
-    found = []
+    items = []
     for number, line in enumerate(text.splitlines()[1:], 1):
         name = f"{category}/{number:03}"
-        question, *told = line.split("\t")
-        if len(told) < 2:
+        question, *written_options = line.split("\t")
+        if len(written_options) < 2:
             raise DataError(f"The item {name} has no distractor.", fix="Put tabs between its fields.")
-        order = _order(name, len(told))
-        options = tuple(told[place] for place in order)
-        found.append(Item(name, category, question, options, order.index(0)))
-    return found
+        order = _order(name, len(written_options))
+        options = tuple(written_options[place] for place in order)
+        items.append(Item(name, category, question, options, order.index(0)))
+    return items
 
 
-def read_passages(register: str, text: str) -> list[Passage]:
+def read_passages(register: str, text: str) -> list[ProsePassage]:
     """The passages of a file. Raises DataError for one without a topic or without text."""
-    found = []
+    passages = []
     for part in f"\n{text}".split(f"\n{PASSAGE}")[1:]:
         heading, _, body = part.partition("\n")
         name, _, topic = heading.partition(": ")
         if not topic or not body.strip():
             raise DataError(f"The passage {name!r} of {register} has no topic or no text.")
-        found.append(Passage(f"{register}/{name}", register, topic, body.strip()))
-    return found
+        passages.append(ProsePassage(f"{register}/{name}", register, topic, body.strip()))
+    return passages
 
 
 def _order(name: str, count: int) -> list[int]:
